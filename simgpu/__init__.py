@@ -1,0 +1,77 @@
+"""simgpu: how long does this model, split this way, take on this cluster? It needs no GPU.
+
+>>> import simgpu
+>>> result = simgpu.simulate(
+...     simgpu.load_cluster("dgx-h100"),
+...     simgpu.Prefill(batch=1, tokens=4096),
+...     simgpu.load_model("llama-2-70b"),
+...     simgpu.Plan(tp=8),
+... )
+>>> 0 < result.efficiency < 1
+True
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from simgpu.version import __version__
+
+if TYPE_CHECKING:
+    from simgpu.api import load_cluster, load_gpu, load_model, plot_timeline, run_experiment, save_trace
+    from simgpu.catalog import Catalogue
+    from simgpu.errors import InputError, SimgpuError
+    from simgpu.plan.parallelism import Plan
+    from simgpu.result import Result
+    from simgpu.simulate import simulate
+    from simgpu.workload.jobs import OperatorList, Prefill, Training
+
+_HOME = {
+    "Catalogue": "simgpu.catalog",
+    "InputError": "simgpu.errors",
+    "OperatorList": "simgpu.workload.jobs",
+    "Plan": "simgpu.plan.parallelism",
+    "Prefill": "simgpu.workload.jobs",
+    "Result": "simgpu.result",
+    "SimgpuError": "simgpu.errors",
+    "Training": "simgpu.workload.jobs",
+    "load_cluster": "simgpu.api",
+    "load_gpu": "simgpu.api",
+    "load_model": "simgpu.api",
+    "plot_timeline": "simgpu.api",
+    "run_experiment": "simgpu.api",
+    "save_trace": "simgpu.api",
+    "simulate": "simgpu.simulate",
+}
+
+__all__ = [
+    "Catalogue",
+    "InputError",
+    "OperatorList",
+    "Plan",
+    "Prefill",
+    "Result",
+    "SimgpuError",
+    "Training",
+    "__version__",
+    "load_cluster",
+    "load_gpu",
+    "load_model",
+    "plot_timeline",
+    "run_experiment",
+    "save_trace",
+    "simulate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that `import simgpu` and `simgpu --help` stay light."""
+    if name in _HOME:
+        from importlib import import_module
+
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'simgpu' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__

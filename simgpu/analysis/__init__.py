@@ -1,0 +1,1 @@
+"""What does it mean? Numbers read off one finished run."""

@@ -1,0 +1,206 @@
+"""The command line. Thin: it reads options, calls the library, and prints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from simgpu.version import __version__
+
+if TYPE_CHECKING:
+    from simgpu.catalog import Catalogue
+    from simgpu.study.experiment import ExperimentResult
+
+LISTED = ("models", "gpus", "nodes", "clusters", "experiments")
+
+
+def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Errors a user can cause end in one line and exit code 2; Ctrl-C in 130; a closed pipe quietly."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        from simgpu.errors import SimgpuError
+
+        try:
+            command(*args, **kwargs)
+        except SimgpuError as error:
+            click.echo(f"simgpu: {error}", err=True)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            click.echo("simgpu: interrupted", err=True)
+            sys.exit(130)
+        except BrokenPipeError:
+            sys.stderr.close()
+            sys.exit(0)
+
+    return run
+
+
+_file = click.argument("file", metavar="FILE")
+_set = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a scenario field or hardware parameter in every scenario; repeatable.",
+)
+_quiet = click.option("--quiet", "-q", is_flag=True, help="No messages on stderr.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="simgpu")
+@click.option(
+    "--catalog",
+    "folders",
+    multiple=True,
+    metavar="DIR",
+    help="A folder of your own specifications; repeatable. Also: SIMGPU_CATALOG.",
+)
+@click.pass_context
+def main(context: click.Context, folders: tuple[str, ...]) -> None:
+    """How long does this model, split this way, take on this cluster? simgpu needs no GPU.
+
+    FILE is an experiment file, or the name of one that comes with simgpu (see: simgpu list experiments).
+    """
+    context.obj = folders
+
+
+def _catalogue(folders: Sequence[str]) -> Catalogue:
+    from simgpu.catalog import Catalogue
+
+    return Catalogue(*folders)
+
+
+def _run(file: str, settings: Sequence[str], folders: Sequence[str], quiet: bool) -> tuple[ExperimentResult, Catalogue]:
+    from simgpu.study.experiment import find_experiment, load_experiment, run_experiment
+
+    catalogue = _catalogue(folders)
+    experiment = load_experiment(find_experiment(file, catalogue), settings)
+    show = not quiet and sys.stderr.isatty() and len(experiment.cases) > 1
+    with click.progressbar(length=len(experiment.cases), label="simulating", file=sys.stderr, hidden=not show) as bar:
+        outcome = run_experiment(experiment, catalogue, lambda done, total: bar.update(done - bar.pos))
+    return outcome, catalogue
+
+
+@main.command()
+@_file
+@_set
+@click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Where files go.  [default: results/<name>]"
+)
+@click.option("--no-plots", is_flag=True, help="Write no pictures, trace or data.")
+@_quiet
+@click.pass_obj
+@_one_line_errors
+def run(
+    folders: tuple[str, ...],
+    file: str,
+    settings: tuple[str, ...],
+    style: str,
+    out: Path | None,
+    no_plots: bool,
+    quiet: bool,
+) -> None:
+    """Run an experiment: its table, its plots, its trace, its data."""
+    from simgpu.study import report
+
+    outcome, catalogue = _run(file, settings, folders, quiet)
+    document = report.build(outcome, catalogue)
+    if style == "json":
+        report.print_json(document, sys.stdout)
+    elif style == "csv":
+        report.print_csv(outcome.rows, sys.stdout)
+    else:
+        report.print_report(outcome, document, sys.stdout)
+    if no_plots and out is None:
+        return
+    written = report.write(outcome, document, out or Path("results") / outcome.experiment.name, plots=not no_plots)
+    if not quiet:
+        for what, path in written:
+            click.echo(f"{what + ':':8} {path}", err=True)
+
+
+@main.command()
+@_file
+@_set
+@click.pass_obj
+@_one_line_errors
+def resolve(folders: tuple[str, ...], file: str, settings: tuple[str, ...]) -> None:
+    """Print every input of every scenario with its source: defaults, overrides, catalogue figures (JSON)."""
+    from simgpu.study import report
+
+    outcome, _ = _run(file, settings, folders, quiet=True)
+    report.print_json({"experiment": outcome.experiment.name, "scenarios": report.scenarios(outcome)}, sys.stdout)
+
+
+@main.command()
+@_file
+@_set
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("trace.json"), show_default=True)
+@_quiet
+@click.pass_obj
+@_one_line_errors
+def trace(folders: tuple[str, ...], file: str, settings: tuple[str, ...], output: Path, quiet: bool) -> None:
+    """Write the timelines of an experiment as a trace for the Perfetto UI (ui.perfetto.dev)."""
+    from simgpu.study import report
+
+    outcome, _ = _run(file, settings, folders, quiet)
+    report.write_trace(outcome, output)
+    if not quiet:
+        click.echo(f"trace:   {output}", err=True)
+
+
+@main.command("list")
+@click.argument("kind", required=False, type=click.Choice(LISTED))
+@click.pass_obj
+@_one_line_errors
+def list_(folders: tuple[str, ...], kind: str | None) -> None:
+    """What the catalogue holds."""
+    from simgpu.study.inventory import listing
+
+    catalogue = _catalogue(folders)
+    for one in [kind] if kind else LISTED:
+        if not kind:
+            click.echo(f"{one}:")
+        entries = listing(catalogue, one)
+        width = max((len(name) for name, _ in entries), default=0)
+        for name, title in entries:
+            click.echo(f"{'' if kind else '  '}{name:{width}}  {title}".rstrip())
+
+
+@main.command()
+@click.argument("name")
+@_set
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where the picture of a node or cluster goes.  [default: results/show/NAME.png]",
+)
+@click.option("--nodes", type=click.IntRange(1, 64), default=2, show_default=True, help="Nodes of a cluster to draw.")
+@click.option("--no-plots", is_flag=True, help="Draw no picture.")
+@click.pass_obj
+@_one_line_errors
+def show(
+    folders: tuple[str, ...], name: str, settings: tuple[str, ...], out: Path | None, nodes: int, no_plots: bool
+) -> None:
+    """A specification: every figure with unit and source; for a node or cluster also its graph as a picture."""
+    from simgpu.study import inventory
+
+    inventory.show(_catalogue(folders), name, settings, sys.stdout, nodes)
+    if not no_plots:
+        picture = inventory.draw(
+            _catalogue(folders), name, settings, out or Path("results/show") / f"{Path(name).stem}.png", nodes
+        )
+        if picture:
+            click.echo(f"picture: {picture}", err=True)
+
+
+if __name__ == "__main__":
+    main()

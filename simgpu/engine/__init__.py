@@ -1,0 +1,6 @@
+"""When does everything happen? A discrete-event core that knows nothing of GPUs."""
+
+from simgpu.engine.simulator import Phase, Simulator
+from simgpu.engine.timeline import Span, Timeline
+
+__all__ = ["Phase", "Simulator", "Span", "Timeline"]

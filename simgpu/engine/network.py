@@ -1,0 +1,318 @@
+"""Fluid flows over shared links: every flow gets its max-min fair share.
+
+The model is the fluid model of SimGrid (Velho et al., "On the validity of flow-level TCP network models",
+ACM TOMACS 23(4), 2013; Bertsekas and Gallager, *Data Networks*, 1992, section 6.5.2): the rate vector is the
+one in which no flow can go faster without slowing a flow that is already no faster. It changes only when a
+flow starts or ends, and only for flows that are joined through shared links.
+
+What keeps it cheap is that flows which must have equal rates are kept as one **bundle**. Two flows share a
+bundle when they cross the same shared links and the narrowest link that each has to itself has the same
+capacity. A bundle has one rate and one cumulated service, so when its rate changes nothing is done per
+flow: a flow ends when the service of its bundle reaches the value at which it was told to stop. Ten thousand
+flows over one backbone are one bundle, and the end of one of them costs O(log n), not O(n).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from math import inf
+from typing import Any
+
+_RELATIVE_SLACK = 1e-12
+"""Flows of one bundle whose ends differ by less than this fraction of their size end together."""
+
+
+class Flow:
+    """Bytes on their way along a route of links. Made by `FluidNetwork.start`."""
+
+    __slots__ = ("bundle", "key", "order", "remaining", "route", "size", "target")
+
+    def __init__(self, key: Any, route: tuple[int, ...], size: float, order: int) -> None:
+        self.key = key
+        self.route = route
+        self.size = size
+        self.order = order
+        self.remaining = size  # bytes; true only while the flow is in no bundle
+        self.target = 0.0  # service of the bundle at which this flow ends
+        self.bundle: Bundle | None = None
+
+
+class Bundle:
+    """Flows that must have equal rates: same shared links (`core`), same private bottleneck (`cap`)."""
+
+    __slots__ = ("cap", "core", "ends", "flows", "order", "rate", "service", "since", "version")
+
+    def __init__(self, core: tuple[int, ...], cap: float, order: int, now: float) -> None:
+        self.core = core
+        self.cap = cap
+        self.order = order
+        self.flows = 0
+        self.rate = 0.0  # bytes/s of each of its flows
+        self.service = 0.0  # bytes each flow would have received since the bundle was made, at time `since`
+        self.since = now
+        self.ends: list[tuple[float, int, Flow]] = []  # heap of (target, order, flow); may hold flows that left
+        self.version = 0
+
+    def served(self, now: float) -> float:
+        return self.service + self.rate * (now - self.since)
+
+    def settle(self, now: float) -> None:
+        self.service = self.served(now)
+        self.since = now
+
+
+class FluidNetwork:
+    """Links with a capacity in bytes/s, and the flows that share them.
+
+    The caller moves time: `start` flows, `solve` once all starts and ends of an instant are known, go to
+    `next_time`, and `finish` what ends there. Everything is deterministic: ties are broken by the order in
+    which flows were started.
+
+    Examples
+    --------
+    >>> network = FluidNetwork()
+    >>> backbone = network.add_link(10.0)
+    >>> network.start("a", (backbone,), 10.0)
+    >>> network.start("b", (backbone,), 20.0)
+    >>> network.solve(now=0.0)
+    >>> network.next_time, network.finish(network.next_time)
+    (2.0, ['a'])
+    >>> network.solve(now=2.0)
+    >>> network.next_time, network.finish(network.next_time)
+    (3.0, ['b'])
+    """
+
+    def __init__(self) -> None:
+        self.capacity: list[float] = []
+        self.next_time = inf
+        self._flows_on: list[int] = []  # how many flows cross each link
+        self._sole: list[Flow | None] = []  # the flow that has a link to itself, until another joins
+        self._bundles_on: list[dict[Bundle, None] | None] = []  # per shared link; None: the link is not shared
+        self._bundles: dict[tuple[tuple[int, ...], float], Bundle] = {}
+        self._loose: dict[Flow, None] = {}  # flows waiting for `solve` to put them into a bundle
+        self._dirty: dict[int, None] = {}  # shared links whose set of flows changed since the last solve
+        self._events: list[tuple[float, int, int, Bundle]] = []
+        self._orders = 0
+
+    def add_link(self, capacity: float) -> int:
+        """Add a link of `capacity` bytes/s (> 0) and return its number."""
+        if not capacity > 0:
+            raise ValueError(f"capacity of a link must be positive, not {capacity!r}")
+        self.capacity.append(float(capacity))
+        self._flows_on.append(0)
+        self._sole.append(None)
+        self._bundles_on.append(None)
+        return len(self.capacity) - 1
+
+    def start(self, key: Any, route: Sequence[int], size: float) -> None:
+        """Start a flow of `size` bytes (> 0) over the links of `route`. It moves after the next `solve`."""
+        flow = Flow(key, tuple(route), size, self._orders)
+        self._orders += 1
+        if not flow.route or len(set(flow.route)) != len(flow.route):
+            raise ValueError(f"a route must have at least one link and none twice, not {route!r}")
+        self._loose[flow] = None
+        for link in flow.route:
+            users = self._flows_on[link]
+            self._flows_on[link] = users + 1
+            if users == 0:
+                self._sole[link] = flow
+            elif self._bundles_on[link] is None:
+                self._bundles_on[link] = {}
+                neighbour = self._sole[link]
+                self._sole[link] = None
+                if neighbour is not None:
+                    self._loose[neighbour] = None
+
+    def solve(self, now: float) -> None:
+        """Bring every rate up to date after the starts and ends at time `now`."""
+        for flow in self._loose:
+            self._place(flow, now)
+        self._loose.clear()
+        while self._dirty:
+            bundles, links = self._component(next(iter(self._dirty)))
+            for link in links:
+                self._dirty.pop(link, None)
+            for bundle, rate in _max_min_rates(bundles, links, self.capacity):
+                self._set_rate(bundle, rate, now)
+        self._refresh_next_time()
+
+    def finish(self, now: float) -> list[Any]:
+        """End the flows that end at `now` (= `next_time`) and return their keys in order of their start."""
+        done: list[Flow] = []
+        while self._events and self._events[0][0] <= now:
+            _, _, version, bundle = heapq.heappop(self._events)
+            if version == bundle.version and bundle.flows:
+                done += self._finish_first_of(bundle, now)
+        self._refresh_next_time()
+        return [flow.key for flow in sorted(done, key=lambda flow: flow.order)]
+
+    def rates(self) -> dict[Any, float]:
+        """Present rate of each flow, bytes/s, by key. For inspection: it walks over all flows."""
+        return {
+            flow.key: bundle.rate
+            for bundle in self._bundles.values()
+            for _, _, flow in bundle.ends
+            if flow.bundle is bundle
+        }
+
+    # ---- bundles -------------------------------------------------------------------------------------
+
+    def _place(self, flow: Flow, now: float) -> None:
+        """Put a loose flow into the bundle where it belongs now."""
+        if flow.bundle is not None:
+            flow.remaining = max(flow.target - flow.bundle.served(now), 0.0)
+            left = self._leave(flow)
+            left.version += 1
+            self._announce(left)
+        shared = self._bundles_on
+        core = tuple(sorted(link for link in flow.route if shared[link] is not None))
+        cap = min((self.capacity[link] for link in flow.route if shared[link] is None), default=inf)
+        bundle = self._bundles.get((core, cap))
+        if bundle is None:
+            bundle = Bundle(core, cap, self._orders, now)
+            self._orders += 1
+            self._bundles[core, cap] = bundle
+            for link in core:
+                shared[link][bundle] = None  # type: ignore[index]
+        flow.bundle = bundle
+        flow.target = bundle.served(now) + flow.remaining
+        bundle.flows += 1
+        heapq.heappush(bundle.ends, (flow.target, flow.order, flow))
+        if core:
+            self._dirty.update(dict.fromkeys(core))
+            bundle.version += 1  # its first end may have moved; `solve` will say when
+            bundle.settle(now)
+            bundle.rate = 0.0
+        else:
+            self._set_rate(bundle, cap, now, always=bundle.ends[0][2] is flow)
+
+    def _leave(self, flow: Flow) -> Bundle:
+        """Take `flow` out of its bundle; a bundle that becomes empty is forgotten."""
+        bundle = flow.bundle
+        assert bundle is not None
+        flow.bundle = None
+        bundle.flows -= 1
+        self._dirty.update(dict.fromkeys(bundle.core))
+        if bundle.flows == 0:
+            del self._bundles[bundle.core, bundle.cap]
+            for link in bundle.core:
+                del self._bundles_on[link][bundle]  # type: ignore[union-attr]
+        return bundle
+
+    def _finish_first_of(self, bundle: Bundle, now: float) -> list[Flow]:
+        """Take out of `bundle` the flows that have received all their bytes at `now`."""
+        done: list[Flow] = []
+        bundle.settle(now)
+        bundle.version += 1
+        ends = bundle.ends
+        first_end = None
+        while ends:
+            target, _, flow = ends[0]
+            if flow.bundle is bundle:
+                if first_end is None:
+                    first_end = bundle.service = target  # reached by definition: drop the rounding of the clock
+                elif target - first_end > _RELATIVE_SLACK * flow.size:
+                    break
+                done.append(flow)
+                self._leave(flow)
+                self._release_links(flow)
+            heapq.heappop(ends)
+        if bundle.flows:
+            self._announce(bundle)
+        return done
+
+    def _release_links(self, flow: Flow) -> None:
+        for link in flow.route:
+            self._flows_on[link] -= 1
+            if self._flows_on[link] == 0:
+                self._sole[link] = None
+                if self._bundles_on[link] is not None:
+                    self._bundles_on[link] = None
+                    self._dirty.pop(link, None)
+
+    def _component(self, link: int) -> tuple[list[Bundle], list[int]]:
+        """Bundles and links that are joined to `link` through shared links."""
+        links = {link: None}
+        bundles: dict[Bundle, None] = {}
+        frontier = [link]
+        while frontier:
+            for bundle in self._bundles_on[frontier.pop()] or ():
+                if bundle not in bundles:
+                    bundles[bundle] = None
+                    for neighbour in bundle.core:
+                        if neighbour not in links:
+                            links[neighbour] = None
+                            frontier.append(neighbour)
+        return sorted(bundles, key=lambda bundle: bundle.order), sorted(links)
+
+    # ---- time ----------------------------------------------------------------------------------------
+
+    def _set_rate(self, bundle: Bundle, rate: float, now: float, always: bool = False) -> None:
+        if rate != bundle.rate or always:
+            bundle.settle(now)
+            bundle.rate = rate
+            bundle.version += 1
+            self._announce(bundle)
+
+    def _announce(self, bundle: Bundle) -> None:
+        """Enter the first end of `bundle` into the calendar."""
+        ends = bundle.ends
+        while ends and ends[0][2].bundle is not bundle:
+            heapq.heappop(ends)
+        if ends and bundle.rate > 0:
+            when = bundle.since + max(ends[0][0] - bundle.service, 0.0) / bundle.rate
+            heapq.heappush(self._events, (when, bundle.order, bundle.version, bundle))
+
+    def _refresh_next_time(self) -> None:
+        events = self._events
+        while events and (events[0][2] != events[0][3].version or not events[0][3].flows):
+            heapq.heappop(events)
+        self.next_time = events[0][0] if events else inf
+
+
+def _max_min_rates(
+    bundles: Iterable[Bundle], links: Iterable[int], capacity: Sequence[float]
+) -> list[tuple[Bundle, float]]:
+    """Progressive filling: raise all rates together; whoever meets a full link or its own cap stops there.
+
+    The fair share of a link never falls while others stop (they stop at or below it), so a heap whose entries
+    are checked when they come up needs no updates in place.
+    """
+    free: dict[Bundle, None] = dict.fromkeys(bundles)
+    residual = {link: capacity[link] for link in links}
+    weight = dict.fromkeys(residual, 0)
+    on_link: dict[int, list[Bundle]] = {link: [] for link in residual}
+    for bundle in free:
+        for link in bundle.core:
+            weight[link] += bundle.flows
+            on_link[link].append(bundle)
+    # (level, 0, link) for a link's fair share, (level, 1, order, bundle) for a cap
+    heap: list[tuple] = [(residual[link] / n, 0, link) for link, n in weight.items() if n]
+    heap += [(bundle.cap, 1, bundle.order, bundle) for bundle in free if bundle.cap < inf]
+    heapq.heapify(heap)
+    rates: list[tuple[Bundle, float]] = []
+    level = 0.0
+    while free:
+        entry = heapq.heappop(heap)
+        if entry[1] == 0:
+            link = entry[2]
+            if weight[link] == 0:
+                continue
+            share = max(residual[link] / weight[link], level)
+            if share > entry[0]:
+                heapq.heappush(heap, (share, 0, link))
+                continue
+            stopping = [bundle for bundle in on_link[link] if bundle in free]
+        elif entry[3] in free:
+            stopping = [entry[3]]
+        else:
+            continue
+        level = max(entry[0], level)
+        for bundle in stopping:
+            del free[bundle]
+            rates.append((bundle, level))
+            for link in bundle.core:
+                residual[link] -= level * bundle.flows
+                weight[link] -= bundle.flows
+    return rates

@@ -1,0 +1,47 @@
+"""Errors a user can cause: each is one line that names the place, the value and what was expected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class SimgpuError(Exception):
+    """Something is wrong with what the user gave. The message is one line; the command line exits with 2."""
+
+
+class InputError(SimgpuError):
+    """A file, a key or an option that cannot be used.
+
+    The message reads `file:line: key: what is wrong`, as far as each is known.
+    """
+
+    def __init__(self, problem: str, *, file: object = None, line: int | None = None, key: str | None = None) -> None:
+        self.problem = _one_line(problem)
+        self.file = None if file is None else str(file)
+        self.line = line
+        self.key = key
+        place = "" if self.file is None else _one_line(self.file, 300) + (f":{line}" if line else "") + ": "
+        super().__init__(place + (f"{_one_line(key)}: " if key else "") + self.problem)
+
+
+def shown(value: object) -> str:
+    """`value` for a message: quoted as in the file, on one line, and not endless."""
+    return _one_line(repr(value), 80)
+
+
+def nearest(word: object, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the known name nearest to `word`, else the names themselves if they are few."""
+    import difflib
+
+    names = sorted(known)
+    close = difflib.get_close_matches(str(word).lower(), [name.lower() for name in names], n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{next(name for name in names if name.lower() == close[0])}'?"
+    if names and len(names) <= 12:
+        return f"; expected one of {', '.join(names)}"
+    return ""
+
+
+def _one_line(text: str, limit: int = 600) -> str:
+    line = " ".join(str(text).split())
+    return line if len(line) <= limit else line[: limit - 3] + "..."

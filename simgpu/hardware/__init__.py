@@ -1,0 +1,1 @@
+"""Where does it run? Specifications of GPUs, links, nodes and clusters, and their graph."""

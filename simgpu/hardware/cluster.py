@@ -1,0 +1,65 @@
+"""A cluster with everything its files refer to: node, GPU, kinds of links, inherited constants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from simgpu.hardware.figure import Quantity
+from simgpu.hardware.spec import ClusterSpec, GPUSpec, KernelConstants, LinkSpec, NodeSpec, Port
+
+if TYPE_CHECKING:
+    from simgpu.hardware.topology import Topology
+
+
+@dataclass(frozen=True)
+class PortRate:
+    """What a port carries in each direction."""
+
+    bandwidth: float  # payload bytes/s
+    latency: float  # s
+    link: str
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Specifications that belong together. `kernel` holds the constants after inheritance, all present."""
+
+    spec: ClusterSpec
+    node: NodeSpec
+    gpu: GPUSpec
+    links: Mapping[str, LinkSpec]
+    kernel: KernelConstants
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def gpus_per_node(self) -> int:
+        return self.node.gpu_count
+
+    @property
+    def gpu_count(self) -> int:
+        return self.gpus_per_node * int(self.spec.nodes.si)
+
+    def port(self, port: Port, share: float = 1.0) -> PortRate:
+        """Payload rate of a port, or of `share` of its lanes."""
+        link = self.links[port.link]
+        raw = port.bandwidth.si if port.bandwidth else port.lanes.si * link.lane_bandwidth.si
+        fraction: Quantity = port.payload_fraction or link.payload_fraction
+        latency: Quantity = port.latency or link.latency
+        return PortRate(raw * fraction.si * share, latency.si, port.link)
+
+    @cached_property
+    def topology(self) -> Topology:
+        """The graph of the whole cluster."""
+        return self.topology_of(int(self.spec.nodes.si))
+
+    def topology_of(self, nodes: int) -> Topology:
+        """The graph of the first `nodes` nodes, with the leaf and spine switches that they need."""
+        from simgpu.hardware.topology import build_topology
+
+        return build_topology(self, nodes)

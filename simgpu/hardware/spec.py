@@ -1,0 +1,266 @@
+"""Specifications of GPUs, links, nodes and clusters, as the catalogue files hold them.
+
+One class per kind of file. Every figure is a `Figure` with unit and source; after loading it is in SI units.
+Link bandwidth is per direction; peaks are dense.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from simgpu.hardware.figure import (
+    Bandwidth,
+    Bytes,
+    Count,
+    Dollars,
+    DollarsPerHour,
+    Flag,
+    Fraction,
+    Frequency,
+    Number,
+    Quantity,
+    Seconds,
+    Spec,
+    Watts,
+    in_unit,
+)
+
+Dtype = Literal["fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4"]
+Accumulate = Literal["fp64", "fp32", "fp16", "int32"]
+
+
+class CatalogueFile(Spec):
+    """What every catalogue file has: its name (= the file's), a title, and the sources its figures point to."""
+
+    name: str
+    title: str
+    sources: dict[str, str] = {}
+
+
+# ---- links -------------------------------------------------------------------------------------------
+
+
+class LinkSpec(CatalogueFile):
+    """A kind of link. A port of it bundles lanes: PCIe lanes, NVLink links, network ports."""
+
+    kind: Literal["pcie", "nvlink", "inter-socket", "network", "host"]
+    lane_bandwidth: Bandwidth  # B/s per lane and direction, after line coding
+    payload_fraction: Fraction  # payload bytes per byte on the wire, from the packet format
+    latency: Seconds  # one traversal, with the switch port behind it
+
+
+class Port(Spec):
+    """Lanes of one kind of link. `bandwidth` overrides lanes x lane bandwidth (B/s per direction, before packets)."""
+
+    link: str
+    lanes: Number
+    bandwidth: Bandwidth | None = None
+    payload_fraction: Fraction | None = None
+    latency: Seconds | None = None
+
+
+class HostPort(Port):
+    """How a GPU reaches its host, and whether the driver lets it reach other GPUs that way."""
+
+    peer_to_peer: Flag
+
+
+# ---- GPUs --------------------------------------------------------------------------------------------
+
+
+class Peak(Quantity):
+    """Dense peak of one input dtype, accumulate dtype and engine, FLOP/s."""
+
+    dtype: Dtype
+    accumulate: Accumulate
+    engine: Literal["vector", "tensor"]
+
+    @property
+    def key(self) -> str:
+        return f"{self.dtype}-{self.accumulate}-{self.engine}"
+
+
+class Compute(Spec):
+    sm_count: Count  # streaming multiprocessors, or compute units
+    boost_clock: Frequency
+    base_clock: Frequency | None = None
+    tensor_cores_per_sm: Count | None = None
+
+
+class Memory(Spec):
+    type: str
+    capacity: Bytes
+    bandwidth: Bandwidth
+    l2_cache: Bytes
+    ecc: Flag
+
+
+class Power(Spec):
+    tdp: Watts
+
+
+class Price(Spec):
+    purchase: Dollars | None = None
+    cloud: DollarsPerHour | None = None
+
+
+class MigProfile(Spec):
+    """A slice of a GPU as the vendor's partitioning offers it."""
+
+    name: str
+    compute_slices: int = Field(gt=0)
+    memory_slices: int = Field(gt=0)
+    memory: Bytes
+    instances: int = Field(gt=0)
+    source: str
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+class KernelConstants(Spec):
+    """What of a datasheet peak a good kernel library reaches. Inherited: GPU <- architecture <- generic."""
+
+    compute_fraction: Fraction | None = None  # of the dense peak, large matrix multiplications
+    memory_fraction: Fraction | None = None  # of the memory bandwidth, large streams
+    launch_overhead: Seconds | None = None  # fixed time of a kernel, back to back in a stream or graph
+
+
+class GPUSpec(CatalogueFile):
+    """A GPU: peaks, memory, ports, power and price."""
+
+    vendor: str
+    architecture: str
+    compute: Compute
+    peak: Annotated[list[Annotated[Peak, in_unit("FLOP/s")]], Field(min_length=1)]
+    memory: Memory
+    nvlink: Port | None = None
+    host_link: HostPort
+    power: Power
+    price: Price = Price()
+    mig_profiles: list[MigProfile] = []
+    kernel: KernelConstants = KernelConstants()
+
+
+class ArchitectureSpec(CatalogueFile):
+    """A family of GPUs and the constants its members inherit; `parent` is where it inherits from itself."""
+
+    parent: str | None = None
+    kernel: KernelConstants = KernelConstants()
+
+
+# ---- nodes -------------------------------------------------------------------------------------------
+
+
+class PCIeSwitch(Spec):
+    """A PCIe switch below a root complex (its port upwards) and what hangs below it."""
+
+    switch: Port
+    count: int = Field(default=1, gt=0, le=64)
+    devices: Annotated[list[Literal["gpu", "nic"]], Field(min_length=1)]
+
+
+class Socket(Spec):
+    """A CPU socket: its memory and the devices below its root complex, in order."""
+
+    count: int = Field(default=1, gt=0, le=128)
+    cpu: str = ""
+    memory_bandwidth: Bandwidth  # of its DRAM, reads and writes together
+    devices: Annotated[list[Literal["gpu", "nic"] | PCIeSwitch], Field(min_length=1)]
+
+
+class NVLinkTopology(Spec):
+    """How the GPUs' own links are wired: to a switch plane, in bridged pairs, or each to each."""
+
+    topology: Literal["nvswitch", "bridge", "full-mesh"]
+    pairs: list[tuple[int, int]] = []
+
+    @model_validator(mode="after")
+    def _pairs_with_bridges(self) -> NVLinkTopology:
+        if (self.topology == "bridge") != bool(self.pairs):
+            raise ValueError("pairs must be given for topology 'bridge', and only for it")
+        return self
+
+
+class Scope(Spec):
+    value: Literal["switch", "root", "node", "none"]
+    source: str | None = None
+
+
+class NIC(Spec):
+    """A network adapter: its port to the fabric and its port to the host."""
+
+    port: Port
+    host_link: Port
+    gpudirect_rdma: Flag
+
+
+class NodePower(Spec):
+    overhead: Watts  # everything but the GPUs
+
+
+class NodeSpec(CatalogueFile):
+    """A server: sockets, PCIe tree, GPUs, their links, and network adapters."""
+
+    gpu: str
+    sockets: Annotated[list[Socket], Field(min_length=1)]
+    inter_socket: Port | None = None
+    nvlink: NVLinkTopology | None = None
+    peer_to_peer_scope: Scope  # how far PCIe peer-to-peer reaches on this platform
+    nic: NIC | None = None
+    power: NodePower | None = None
+    price: Price = Price()
+
+    @property
+    def gpu_count(self) -> int:
+        return self._count("gpu")
+
+    @property
+    def nic_count(self) -> int:
+        return self._count("nic")
+
+    def _count(self, device: str) -> int:
+        count = 0
+        for socket in self.sockets:
+            for entry in socket.devices:
+                below = entry.devices * entry.count if isinstance(entry, PCIeSwitch) else [entry]
+                count += socket.count * below.count(device)  # type: ignore[arg-type]
+        return count
+
+    @model_validator(mode="after")
+    def _consistent(self) -> NodeSpec:
+        gpus = self.gpu_count
+        if gpus == 0:
+            raise ValueError("sockets hold no gpu")
+        if self.nic_count and self.nic is None:
+            raise ValueError("sockets hold a nic, but key 'nic' that describes it is missing")
+        joined = [gpu for pair in (self.nvlink.pairs if self.nvlink else ()) for gpu in pair]
+        if joined and (min(joined) < 0 or max(joined) >= gpus or len(set(joined)) != len(joined)):
+            raise ValueError(f"nvlink.pairs must name different GPUs from 0 to {gpus - 1}")
+        return self
+
+
+# ---- clusters ----------------------------------------------------------------------------------------
+
+
+class FabricSpec(Port):
+    """The network between nodes: leaf switches and one spine stage.
+
+    `rail-fat-tree`: NIC i of all nodes of a pod is on leaf i of the pod. `fat-tree`: all NICs of a node are on
+    one leaf.
+    """
+
+    topology: Literal["rail-fat-tree", "fat-tree"]
+    nodes_per_leaf: Count
+    oversubscription: Number  # bandwidth below a leaf over bandwidth above it
+
+
+class ClusterSpec(CatalogueFile):
+    """Nodes behind a fabric. A single node is a cluster without one."""
+
+    node: str
+    nodes: Count
+    fabric: FabricSpec | None = None

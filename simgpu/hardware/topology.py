@@ -1,0 +1,225 @@
+"""The hardware as a networkx DiGraph, and the routes that data takes through it.
+
+Vertices are GPUs, NVSwitches, PCIe switches, root complexes, host memories, NICs, leaf and spine switches, named
+like `n0.gpu3`. Every directed edge carries `bandwidth` (payload bytes/s), `latency` (s), `link` (which kind) and
+`kind`. Any networkx function can be called on `Topology.graph`.
+
+Three vertices stand for more than one box. `nvswitch` is the whole switch plane of a node and `spine` the whole
+spine stage: both are non-blocking for what is attached to them, apart from the capacity of the attached links.
+`mem` is the DRAM of a socket: its edges in and out each get half of the DRAM bandwidth, because what is staged
+through it is written once and read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import networkx as nx
+
+from simgpu.hardware.cluster import Cluster, PortRate
+from simgpu.hardware.spec import PCIeSwitch
+
+_SCOPES = ("none", "switch", "root", "node")
+
+
+@dataclass(frozen=True)
+class Route:
+    """The directed edges between two GPUs. `via` says how: gpu-link, pcie, host (staged in its memory), network."""
+
+    edges: tuple[tuple[str, str], ...]
+    latency: float  # s, of all edges
+    via: str
+
+
+class Topology:
+    """The graph of a cluster (or of its first nodes) and the routing rules of its hardware."""
+
+    def __init__(self, cluster: Cluster, nodes: int, graph: nx.DiGraph) -> None:
+        self.cluster = cluster
+        self.nodes = nodes
+        self.graph = graph
+        self.gpus = [name for name, kind in graph.nodes(data="kind") if kind == "gpu"]
+        """GPU vertices in order: all of node 0, then all of node 1, ..."""
+        self._routes: dict[tuple[int, int], Route] = {}
+        self._pcie = nx.subgraph_view(
+            graph, filter_edge=lambda a, b: graph.edges[a, b]["kind"] in ("pcie", "host", "inter-socket")
+        )
+
+    def route(self, source: int, target: int) -> Route:
+        """How bytes get from GPU `source` to GPU `target` (positions in `gpus`, different).
+
+        Within a node: over the GPUs' own links where they are joined by them (directly or through the switch
+        plane, never through a third GPU); else over PCIe, if the driver allows peer-to-peer and the platform
+        supports it that far; else staged through the memory of the sender's socket. Between nodes: through the
+        NICs of both, directly from GPU memory where GPUDirect RDMA works, else staged at both ends.
+        """
+        found = self._routes.get((source, target))
+        if found is None:
+            edges, via = self._find(self.gpus[source], self.gpus[target])
+            latency = sum(self.graph.edges[edge]["latency"] for edge in edges)
+            found = self._routes[source, target] = Route(tuple(edges), latency, via)
+        return found
+
+    def bandwidth(self, route: Route) -> float:
+        """Bytes/s of the narrowest edge."""
+        return min(self.graph.edges[edge]["bandwidth"] for edge in route.edges)
+
+    # ---- the rules -----------------------------------------------------------------------------------
+
+    def _find(self, a: str, b: str) -> tuple[list[tuple[str, str]], str]:
+        place = self.graph.nodes
+        if place[a]["node"] != place[b]["node"]:
+            return self._between_nodes(a, b), "network"
+        if self.graph.has_edge(a, b):  # a bridge, or a link of a full mesh
+            return [(a, b)], "gpu-link"
+        switch = place[a].get("nvswitch")
+        if switch is not None:
+            return [(a, switch), (switch, b)], "gpu-link"
+        path = self._pcie_path(a, b)
+        if path is not None and self._peer_to_peer(path):
+            return list(nx.utils.pairwise(path)), "pcie"
+        return self._staged(a, b), "host"
+
+    def _pcie_path(self, a: str, b: str) -> list[str] | None:
+        """The way through PCIe switches, root complexes and the inter-socket link; None where there is none."""
+        try:
+            return nx.bidirectional_shortest_path(self._pcie, a, b)
+        except nx.NetworkXNoPath:
+            return None
+
+    def _peer_to_peer(self, path: list[str]) -> bool:
+        if not self.cluster.gpu.host_link.peer_to_peer.value:
+            return False
+        roots = sum(self.graph.nodes[vertex]["kind"] == "root" for vertex in path)
+        reach = _SCOPES.index(self.cluster.node.peer_to_peer_scope.value)
+        return reach >= 1 + roots
+
+    def _staged(self, a: str, b: str) -> list[tuple[str, str]]:
+        memory = self.graph.nodes[a]["memory"]
+        return self._path(a, memory) + self._path(memory, b)
+
+    def _path(self, a: str, b: str) -> list[tuple[str, str]]:
+        path = self._pcie_path(a, b)
+        if path is None:
+            raise nx.NetworkXNoPath(f"no way from {a} to {b}")
+        return list(nx.utils.pairwise(path))
+
+    def _between_nodes(self, a: str, b: str) -> list[tuple[str, str]]:
+        out, into = self._nic_of(a), self._nic_of(b)
+        assert self.cluster.node.nic is not None
+        direct = self.cluster.node.nic.gpudirect_rdma.value and self.cluster.gpu.host_link.peer_to_peer.value
+        from_gpu = self._path(a, out) if direct else self._staged(a, out)
+        memory = self.graph.nodes[b]["memory"]
+        to_gpu = self._path(into, b) if direct else self._path(into, memory) + self._path(memory, b)
+        leaf, other = (next(v for v in self.graph[nic] if v.startswith("leaf")) for nic in (out, into))
+        middle = [leaf] if leaf == other else [leaf, "spine", other]
+        return from_gpu + list(nx.utils.pairwise([out, *middle, into])) + to_gpu
+
+    def _nic_of(self, gpu: str) -> str:
+        """The rail of a GPU: NICs are dealt to the GPUs of a node in order, evenly."""
+        node = self.cluster.node
+        place = self.graph.nodes[gpu]
+        return f"n{place['node']}.nic{place['index'] * node.nic_count // node.gpu_count}"
+
+
+def build_topology(cluster: Cluster, nodes: int) -> Topology:
+    """The graph of `nodes` nodes of a cluster and of the switches between them."""
+    graph: nx.DiGraph = nx.DiGraph()
+    for n in range(nodes):
+        _add_node(graph, cluster, n)
+    if nodes > 1:
+        _add_fabric(graph, cluster, nodes)
+    return Topology(cluster, nodes, graph)
+
+
+def _add_node(graph: nx.DiGraph, cluster: Cluster, n: int) -> None:
+    node, gpu = cluster.node, cluster.gpu
+    gpu_port, switches, sockets = cluster.port(gpu.host_link), 0, 0
+    nic_port = cluster.port(node.nic.host_link) if node.nic else None
+    counters = {"gpu": 0, "nic": 0}
+    roots: list[str] = []
+
+    def attach(device: str, above: str, memory: str) -> None:
+        name = f"n{n}.{device}{counters[device]}"
+        graph.add_node(name, kind=device, node=n, index=counters[device], memory=memory)
+        counters[device] += 1
+        port = gpu_port if device == "gpu" else nic_port
+        assert port is not None
+        _join(graph, name, above, port, "pcie")
+
+    for socket in node.sockets:
+        for _ in range(socket.count):
+            root, memory = f"n{n}.root{sockets}", f"n{n}.mem{sockets}"
+            sockets += 1
+            roots.append(root)
+            graph.add_node(root, kind="root", node=n)
+            graph.add_node(memory, kind="memory", node=n)
+            _join(graph, root, memory, PortRate(socket.memory_bandwidth.si / 2, 0.0, "dram"), "host")
+            for entry in socket.devices:
+                if not isinstance(entry, PCIeSwitch):
+                    attach(entry, root, memory)
+                    continue
+                for _ in range(entry.count):
+                    switch = f"n{n}.pcie{switches}"
+                    switches += 1
+                    graph.add_node(switch, kind="pcie-switch", node=n)
+                    _join(graph, switch, root, cluster.port(entry.switch), "pcie")
+                    for device in entry.devices:
+                        attach(device, switch, memory)
+    if node.inter_socket is not None:
+        for i, root in enumerate(roots):
+            for other in roots[:i]:
+                _join(graph, root, other, cluster.port(node.inter_socket), "inter-socket")
+    for a, b, port in _own_links(cluster, n):
+        if b.endswith("nvswitch"):
+            graph.add_node(b, kind="nvswitch", node=n)
+            graph.nodes[a]["nvswitch"] = b
+        _join(graph, a, b, port, "gpu-link")
+
+
+def _own_links(cluster: Cluster, n: int) -> Iterator[tuple[str, str, PortRate]]:
+    """The links of the GPUs among themselves."""
+    wiring, gpu = cluster.node.nvlink, cluster.gpu
+    if wiring is None or gpu.nvlink is None:
+        return
+    count = cluster.node.gpu_count
+    if wiring.topology == "nvswitch":
+        for i in range(count):
+            yield f"n{n}.gpu{i}", f"n{n}.nvswitch", cluster.port(gpu.nvlink)
+    elif wiring.topology == "bridge":
+        for i, j in wiring.pairs:
+            yield f"n{n}.gpu{i}", f"n{n}.gpu{j}", cluster.port(gpu.nvlink)
+    else:
+        for i in range(count):
+            for j in range(i):
+                yield f"n{n}.gpu{i}", f"n{n}.gpu{j}", cluster.port(gpu.nvlink, share=1 / (count - 1))
+
+
+def _add_fabric(graph: nx.DiGraph, cluster: Cluster, nodes: int) -> None:
+    """Leaf switches, and the spine where there is more than one leaf."""
+    fabric, nic = cluster.spec.fabric, cluster.node.nic
+    assert fabric is not None and nic is not None
+    fabric_port, nic_port = cluster.port(fabric), cluster.port(nic.port)
+    port = fabric_port if fabric_port.bandwidth <= nic_port.bandwidth else nic_port
+    per_leaf, nics = int(fabric.nodes_per_leaf.si), cluster.node.nic_count
+    rails = nics if fabric.topology == "rail-fat-tree" else 1
+    below: dict[str, int] = {}
+    for n in range(nodes):
+        for i in range(nics):
+            leaf = f"leaf{n // per_leaf * rails + i % rails}"
+            graph.add_node(leaf, kind="leaf")
+            below[leaf] = below.get(leaf, 0) + 1
+            _join(graph, f"n{n}.nic{i}", leaf, port, "network")
+    if len(below) > 1:
+        graph.add_node("spine", kind="spine")
+        ports = per_leaf * nics / rails  # a leaf's ports downwards, used or not
+        up = PortRate(ports * fabric_port.bandwidth / fabric.oversubscription.si, fabric_port.latency, fabric.link)
+        for leaf in below:
+            _join(graph, leaf, "spine", up, "network")
+
+
+def _join(graph: nx.DiGraph, a: str, b: str, port: PortRate, kind: str) -> None:
+    """Two directed edges, one each way."""
+    for edge in ((a, b), (b, a)):
+        graph.add_edge(*edge, bandwidth=port.bandwidth, latency=port.latency, link=port.link, kind=kind)

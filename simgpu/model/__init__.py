@@ -1,0 +1,1 @@
+"""What is computed? Operators with shapes, FLOPs and bytes, and graphs of them."""

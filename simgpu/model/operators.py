@@ -1,0 +1,235 @@
+"""Operators: what is computed, with shapes, FLOPs and bytes. Nothing here knows how fast anything is.
+
+Every size that can be split over GPUs is a `Dim` with the name of its axis. A plan splits axes, not operators:
+a matrix multiplication whose output axis is split makes a slice of the output, one whose contracted axis is
+split makes a partial sum that must be reduced. Megatron's column and row parallelism follow from that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+BYTES = {"fp64": 8.0, "fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5}
+"""Bytes of one element in memory, by dtype (tf32 is stored as fp32)."""
+
+ACCUMULATE = dict.fromkeys(BYTES, "fp32") | {"fp64": "fp64", "int8": "int32"}
+"""What products of a dtype are summed in unless something else is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dim:
+    """`units` equal parts of `width` elements along a named axis; an unnamed axis is never split."""
+
+    units: int
+    width: int = 1
+    axis: str = ""
+
+    @property
+    def size(self) -> int:
+        return self.units * self.width
+
+    def split(self, ways: Mapping[str, int]) -> Dim:
+        """The part of one rank when each axis is split in `ways`; fewer units than ranks are replicated."""
+        n = ways.get(self.axis, 1)
+        return self if n == 1 else Dim(-(-self.units // n), self.width, self.axis)
+
+    def is_split(self, ways: Mapping[str, int]) -> bool:
+        return ways.get(self.axis, 1) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Matmul:
+    """C[m, n] = A[m, k] B[k, n], `batch` times. `n` may be several outputs side by side (fused Q, K and V).
+
+    `weight` tells that B holds parameters. `time_s` is a measured time of the whole operator, s, which then
+    replaces the kernel model; a part of the operator takes its share by FLOPs.
+    """
+
+    kind: ClassVar[str] = "matmul"
+    name: str
+    m: Dim
+    n: tuple[Dim, ...]
+    k: Dim
+    dtype: str
+    accumulate: str = "fp32"
+    batch: int = 1
+    weight: bool = True
+    bias: bool = False
+    time_s: float | None = None
+
+    @property
+    def n_size(self) -> int:
+        return sum(dim.size for dim in self.n)
+
+    @property
+    def flops(self) -> float:
+        """2 m n k for each product."""
+        return 2.0 * self.batch * self.m.size * self.n_size * self.k.size
+
+    @property
+    def bytes(self) -> float:
+        """A and B read once, C written once."""
+        m, n, k = self.m.size, self.n_size, self.k.size
+        return self.batch * (m * k + k * n + m * n) * BYTES[self.dtype]
+
+    @property
+    def weights(self) -> int:
+        """Parameters it holds."""
+        return self.batch * self.n_size * (self.k.size + self.bias) if self.weight else 0
+
+    @property
+    def output_bytes(self) -> float:
+        """Of C."""
+        return self.batch * self.m.size * self.n_size * BYTES[self.dtype]
+
+    @property
+    def input_bytes(self) -> float:
+        """Of A."""
+        return self.batch * self.m.size * self.k.size * BYTES[self.dtype]
+
+    def split(self, ways: Mapping[str, int]) -> Matmul:
+        n = tuple(dim.split(ways) for dim in self.n)
+        part = replace(self, m=self.m.split(ways), n=n, k=self.k.split(ways))
+        return part if self.time_s is None else replace(part, time_s=self.time_s * part.flops / self.flops)
+
+    def sums_over(self, ways: Mapping[str, int]) -> bool:
+        """Whether a split leaves each rank with a partial sum of the output."""
+        return self.k.is_split(ways)
+
+    def slices_output(self, ways: Mapping[str, int]) -> bool:
+        """Whether a split leaves each rank with a slice of the output's columns."""
+        return any(dim.is_split(ways) for dim in self.n)
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """softmax(Q K^T) V without materialised scores (flash attention), `batch` sequences.
+
+    FLOPs count the causal half where `causal`: each of the q queries sees the keys up to its own position.
+    `passes` scales the work: 1 forward, 2.5 backward (Dao et al., FlashAttention-2, 2023, section 4.1).
+    """
+
+    kind: ClassVar[str] = "attention"
+    name: str
+    batch: Dim
+    queries: int  # per sequence
+    keys: int  # per sequence, the queries' own included
+    heads: Dim
+    kv_heads: Dim
+    head_dim: int
+    dtype: str
+    causal: bool = True
+    passes: float = 1.0
+    accumulate: str = "fp32"
+    time_s: float | None = None
+    weights: ClassVar[int] = 0
+
+    @property
+    def flops(self) -> float:
+        """4 d FLOPs (two products) for each query, visible key and head."""
+        q, k = self.queries, self.keys
+        pairs = q * (k - q) + q * (q + 1) / 2 if self.causal else q * k
+        return 4.0 * self.head_dim * pairs * self.batch.size * self.heads.size * self.passes
+
+    @property
+    def bytes(self) -> float:
+        """Q, K, V read once and the output written once, each pass."""
+        rows = 2 * self.queries * self.heads.size + 2 * self.keys * self.kv_heads.size
+        return self.batch.size * rows * self.head_dim * BYTES[self.dtype] * self.passes
+
+    def split(self, ways: Mapping[str, int]) -> Attention:
+        batch, heads, kv_heads = (dim.split(ways) for dim in (self.batch, self.heads, self.kv_heads))
+        return replace(self, batch=batch, heads=heads, kv_heads=kv_heads)
+
+
+@dataclass(frozen=True, slots=True)
+class Pointwise:
+    """Normalisation, activation, residual addition, rotary positions...: memory traffic over [rows, width].
+
+    `reads` and `writes` count passes over the tensor, `flops_per_element` is a rough count for the record.
+    """
+
+    name: str
+    kind: str  # normalization, elementwise, softmax, rope ...
+    rows: Dim
+    width: tuple[Dim, ...]
+    dtype: str
+    reads: float = 1.0
+    writes: float = 1.0
+    flops_per_element: float = 1.0
+    weights: int = 0
+    accumulate: ClassVar[str] = "fp32"
+    time_s: float | None = None
+
+    @property
+    def elements(self) -> int:
+        return self.rows.size * sum(dim.size for dim in self.width)
+
+    @property
+    def flops(self) -> float:
+        return self.flops_per_element * self.elements
+
+    @property
+    def bytes(self) -> float:
+        return (self.reads + self.writes) * self.elements * BYTES[self.dtype]
+
+    def split(self, ways: Mapping[str, int]) -> Pointwise:
+        return replace(self, rows=self.rows.split(ways), width=tuple(dim.split(ways) for dim in self.width))
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """Rows looked up in a table [vocab, width]. A split vocabulary leaves partial sums (all but one rank: zero)."""
+
+    kind: ClassVar[str] = "embedding"
+    name: str
+    rows: Dim
+    vocab: Dim
+    width: int
+    dtype: str
+    positions: int = 0  # rows of a learned position table beside it
+    accumulate: ClassVar[str] = "fp32"
+    flops: ClassVar[float] = 0.0
+    time_s: float | None = None
+
+    @property
+    def bytes(self) -> float:
+        """Each row read from the table and written out."""
+        return 2.0 * self.rows.size * self.width * BYTES[self.dtype]
+
+    @property
+    def weights(self) -> int:
+        return (self.vocab.size + self.positions) * self.width
+
+    @property
+    def output_bytes(self) -> float:
+        return self.rows.size * self.width * BYTES[self.dtype]
+
+    def split(self, ways: Mapping[str, int]) -> Embedding:
+        return replace(self, rows=self.rows.split(ways), vocab=self.vocab.split(ways))
+
+    def sums_over(self, ways: Mapping[str, int]) -> bool:
+        return self.vocab.is_split(ways)
+
+
+@dataclass(frozen=True, slots=True)
+class Communicate:
+    """A collective that the model itself asks for, over all ranks of the tensor-parallel group.
+
+    `size` is its payload in bytes as nccl-tests count it: the buffer of a rank for all-reduce, the whole array
+    for all-gather, reduce-scatter and all-to-all.
+    """
+
+    name: str
+    kind: str  # all_reduce, all_gather, reduce_scatter, all_to_all
+    size: float
+    flops: ClassVar[float] = 0.0
+    weights: ClassVar[int] = 0
+
+
+Kernel = Matmul | Attention | Pointwise | Embedding
+"""An operator that runs on one GPU."""
+
+Operator = Kernel | Communicate

@@ -1,0 +1,1 @@
+"""How is it split? Degrees of parallelism and the sharded program they give."""

@@ -1,0 +1,106 @@
+"""The sharded program: what one rank runs, kernels and collectives in order. All ranks run the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from simgpu.model.graph import ModelGraph
+from simgpu.model.operators import BYTES, Communicate, Embedding, Kernel, Matmul, Operator, Pointwise
+from simgpu.plan.parallelism import TENSOR_AXES, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Collective:
+    """A collective over the rank's group `group` ('tp' or 'dp'); `size` in bytes as nccl-tests count it."""
+
+    name: str
+    kind: str  # all_reduce, all_gather, reduce_scatter, all_to_all
+    group: str
+    size: float
+
+
+Step = Kernel | Collective
+
+
+@dataclass(frozen=True)
+class ProgramSegment:
+    """Steps in order, `repeat` times over."""
+
+    name: str
+    steps: tuple[Step, ...]
+    repeat: int = 1
+
+
+@dataclass(frozen=True)
+class Program:
+    """What each rank runs. `weights` is the number of parameters a rank holds."""
+
+    segments: tuple[ProgramSegment, ...]
+    weights: int
+
+    def collectives(self) -> Iterator[tuple[Collective, int]]:
+        """Each collective of the program with how often it runs."""
+        for segment in self.segments:
+            for step in segment.steps:
+                if isinstance(step, Collective):
+                    yield step, segment.repeat
+
+
+def shard(graph: ModelGraph, plan: Plan, gradients: str | None = None) -> Program:
+    """Split `graph` by `plan` and insert the collectives that the split makes necessary.
+
+    Tensor parallelism (Shoeybi et al. 2019): an operator that contracts a split axis leaves partial sums, which
+    an all-reduce adds up. With sequence parallelism (Korthikanti et al. 2022, section 4.2.2) whatever works on
+    unsplit rows is split along the sequence instead; the all-reduce becomes a reduce-scatter, and an all-gather
+    stands before each operator that needs whole rows. Backward operators follow the same rule, which gives the
+    collectives of the backward pass, the gather of saved inputs for the weight gradients included.
+    Data parallelism: one all-reduce over all weight gradients at the end, in dtype `gradients`.
+    """
+    segments = []
+    for i, segment in enumerate(graph.segments):
+        steps = [step for op in segment.operators for step in _split(op, plan)]
+        if i == len(graph.segments) - 1:
+            steps += _gather_result(segment.operators[-1], plan)
+        segments.append(ProgramSegment(segment.name, tuple(steps), segment.repeat))
+    parts = (
+        (s.repeat, op.split(plan.ways)) for s in graph.segments for op in s.operators if not isinstance(op, Communicate)
+    )
+    weights = sum(repeat * part.weights for repeat, part in parts)
+    if plan.dp > 1 and gradients is not None and weights:
+        reduce = Collective("gradients", "all_reduce", "dp", weights * BYTES[gradients])
+        segments.append(ProgramSegment("gradients", (reduce,)))
+    return Program(tuple(segments), weights)
+
+
+def _split(op: Operator, plan: Plan) -> Iterator[Step]:
+    """The steps of one rank for one operator. Operators of a free list are split along their own axis ('tp'):
+    they bring their own collectives and get none here."""
+    if isinstance(op, Communicate):
+        if plan.tp > 1:
+            yield Collective(op.name, op.kind, "tp", op.size)
+        return
+    part: Kernel = op.split(plan.ways)
+    tensor = dict.fromkeys(TENSOR_AXES, plan.tp)
+    sequence = plan.sequence_parallel and plan.tp > 1
+    if isinstance(part, Pointwise):
+        sliced = any(dim.is_split(tensor) for dim in op.width) if isinstance(op, Pointwise) else False
+        if sequence and not sliced:
+            part = replace(part, rows=replace(part.rows, width=-(-part.rows.width // plan.tp)))
+        yield part
+        if sliced and part.kind == "softmax":
+            # maximum, sum of exponentials and the target's logit of each row, fp32 (Megatron's cross entropy)
+            yield Collective(f"{op.name}_sum", "all_reduce", "tp", 3 * part.rows.size * BYTES["fp32"])
+        return
+    if sequence and isinstance(part, Matmul) and isinstance(op, Matmul) and op.slices_output(tensor):
+        yield Collective(f"{op.name}_input", "all_gather", "tp", part.input_bytes)
+    yield part
+    if isinstance(part, (Matmul, Embedding)) and isinstance(op, (Matmul, Embedding)) and op.sums_over(tensor):
+        yield Collective(f"{op.name}_sum", "reduce_scatter" if sequence else "all_reduce", "tp", part.output_bytes)
+
+
+def _gather_result(last: Operator, plan: Plan) -> Iterator[Collective]:
+    """A program whose last matrix multiplication leaves slices (logits) gathers them."""
+    if isinstance(last, Matmul) and last.slices_output(dict.fromkeys(TENSOR_AXES, plan.tp)):
+        rows = last.split({"batch": plan.dp})
+        yield Collective(f"{last.name}_gather", "all_gather", "tp", rows.output_bytes)

@@ -1,0 +1,102 @@
+"""How the columns of a row are named and printed for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from simgpu.units import format_seconds, format_si
+
+TITLES = {
+    "step_s": "step",
+    "compute_s": "compute",
+    "communication_s": "communication",
+    "exposed_communication_s": "exposed communication",
+    "idle_s": "idle",
+    "single_gpu_step_s": "on one GPU",
+    "ideal_step_s": "ideal",
+    "mfu": "MFU",
+    "tokens_per_s": "tokens/s",
+    "flop_per_s_per_gpu": "per GPU",
+    "weights_bytes_per_gpu": "weights per GPU",
+    "weights_fit": "weights fit",
+    "sequence_parallel": "SP",
+    "tp": "TP",
+    "dp": "DP",
+    "gpus": "GPUs",
+}
+
+DEFAULT_TABLE = (
+    "model",
+    "cluster",
+    "dtype",
+    "tp",
+    "dp",
+    "step_s",
+    "compute_s",
+    "exposed_communication_s",
+    "efficiency",
+    "mfu",
+)
+
+
+def title(column: str) -> str:
+    """Heading of a column."""
+    return TITLES.get(column, column.removesuffix("_s").replace("_", " "))
+
+
+def cell(column: str, value: Any) -> str:
+    """A value as a table shows it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, (int, float)):
+        return str(value)
+    if is_share(column):
+        return f"{100 * value:.1f} %"
+    if column.endswith("_per_s"):
+        return f"{value:,.0f}"
+    if column.endswith("_s"):
+        return format_seconds(value)
+    if "bytes" in column:
+        return format_si(value, "B")
+    if "flop_per_s" in column:
+        return format_si(value, "FLOP/s")
+    if column == "flop":
+        return format_si(value, "FLOP")
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
+def is_share(column: str) -> bool:
+    """Whether a column holds fractions that are read as percent."""
+    return column in ("mfu", "overlap") or column.endswith("efficiency")
+
+
+def axis(column: str, values: Sequence[float]) -> tuple[str, float]:
+    """Label with unit for an axis, and the factor that brings `values` into that unit."""
+    name = title(column)
+    name = name if name.isupper() else name[0].upper() + name[1:]
+    if is_share(column):
+        return f"{name} (%)", 100.0
+    if column.endswith("_s") and not column.endswith("_per_s"):
+        largest = max(values, default=1.0)
+        unit, scale = next(
+            (u, s) for u, s in (("s", 1.0), ("ms", 1e3), ("us", 1e6), ("ns", 1e9)) if largest * s >= 1 or u == "ns"
+        )
+        return f"{name} ({unit})", scale
+    if "bytes" in column:
+        return f"{name} (GB)", 1e-9
+    if "flop_per_s" in column:
+        return "TFLOP/s per GPU", 1e-12
+    return name, 1.0
+
+
+def columns_of(rows: Sequence[Mapping[str, Any]], wanted: Sequence[str]) -> list[str]:
+    """Columns to show: those asked for, else the labels and the most telling numbers that the rows have."""
+    if wanted:
+        return list(wanted)
+    from simgpu.result import COLUMNS
+
+    labels = [key for key in rows[0] if key not in COLUMNS] if rows else []
+    return labels + [column for column in DEFAULT_TABLE if any(column in row for row in rows)]

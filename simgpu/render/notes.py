@@ -1,0 +1,37 @@
+"""What stands below a table: why rows differ, and what to keep in mind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from simgpu.render.columns import cell, is_share
+from simgpu.result import Walk
+
+
+def walk_notes(walks: Sequence[Walk], start: object, end: object) -> list[str]:
+    """A block for each walk: which assumption moved the value by how much, in the order in which they were changed."""
+    notes: list[str] = []
+    for walk in walks:
+        name = ", ".join(str(value) for value in walk.match.values())
+        notes.append(f"{name}: {cell(walk.value, walk.start)} ({start}) -> {cell(walk.value, walk.end)} ({end})")
+        for move in walk.moves:
+            steps = f"step {cell('step_s', move.step_before)} -> {cell('step_s', move.step_after)}"
+            notes.append(f"  {_change(walk.value, move.after - move.before):>14}  {move.what} ({steps})")
+    return notes
+
+
+def memory_notes(rows: Sequence[Mapping[str, Any]], label: str | None) -> list[str]:
+    """Which rows hold weights that do not fit."""
+    bad = [row for row in rows if row.get("weights_fit") is False]
+    if not bad:
+        return []
+    where: dict[str, list[str]] = {}
+    for row in bad:
+        where.setdefault(str(row.get(label or "cluster")), []).append(str(row["tp"]))
+    listed = "; ".join(f"{name}: TP {', '.join(degrees)}" for name, degrees in where.items())
+    return [f"The weights alone do not fit ({listed}). Those times say only what the links would allow."]
+
+
+def _change(column: str, difference: float) -> str:
+    return f"{100 * difference:+.1f} points" if is_share(column) else f"{difference:+.4g}"

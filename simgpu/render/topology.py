@@ -1,0 +1,160 @@
+"""The hardware graph as a picture and as a tree of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from simgpu.hardware.topology import Topology
+from simgpu.render.style import COLOURS, INK, style
+from simgpu.units import format_si
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_LAYERS = ("spine", "leaf", "nic", "memory", "root", "pcie-switch", "gpu", "nvswitch")
+_HEIGHT = {
+    "spine": 6.0,
+    "leaf": 5.0,
+    "nic": 1.0,
+    "memory": 3.0,
+    "root": 2.2,
+    "pcie-switch": 1.6,
+    "gpu": 0.6,
+    "nvswitch": -0.6,
+}
+_FILL = {
+    "gpu": "#009E73",
+    "nvswitch": "#56B4E9",
+    "pcie-switch": "#E69F00",
+    "root": "#CC79A7",
+    "memory": "#BBBBBB",
+    "nic": "#F0E442",
+    "leaf": "#D55E00",
+    "spine": "#0072B2",
+}
+_EDGES = {
+    "gpu-link": COLOURS[2],
+    "pcie": COLOURS[5],
+    "host": "#999999",
+    "inter-socket": COLOURS[3],
+    "network": COLOURS[1],
+}
+_EDGE_NAMES = {
+    "gpu-link": "GPU to GPU",
+    "pcie": "PCIe",
+    "host": "host memory",
+    "inter-socket": "between sockets",
+    "network": "network",
+}
+
+
+def topology_figure(topology: Topology, heading: str) -> Figure:
+    """Vertices in layers (network on top, then memory, root complexes, switches, GPUs), edges by kind."""
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    graph = topology.graph
+    places = _places(topology)
+    width = max(x for x, _ in places.values()) - min(x for x, _ in places.values())
+    heights = [y for _, y in places.values()]
+    with style():
+        size = (min(max(7.5, 1.05 * width + 2), 26), min(max(4.6, 1.15 * (max(heights) - min(heights)) + 2), 12))
+        figure = Figure(figsize=size, layout="constrained")
+        panel = figure.add_subplot()
+        panel.axis("off")
+        seen: dict[str, str] = {}
+        for a, b, data in graph.edges(data=True):
+            if a > b:
+                continue  # the other direction of the same cable
+            kind = data["kind"]
+            (xa, ya), (xb, yb) = places[a], places[b]
+            bend = 0.35 if kind == "gpu-link" and ya == yb and abs(xa - xb) > 1.01 else 0.0
+            arrow = {"arrowstyle": "-", "color": _EDGES[kind], "lw": 2.0, "connectionstyle": f"arc3,rad={bend}"}
+            panel.annotate("", (xb, yb), (xa, ya), arrowprops=arrow | {"shrinkA": 0, "shrinkB": 0}, zorder=1)
+            rate = f"{data['bandwidth'] / 1e9:.4g}"
+            rates = seen.setdefault(kind, rate)
+            if rate not in rates.split(", "):
+                seen[kind] = f"{rates}, {rate}"
+        for name, (x, y) in places.items():
+            kind = graph.nodes[name]["kind"]
+            label = name.split(".")[-1] if topology.nodes == 1 or kind not in ("gpu",) else name
+            box = {"boxstyle": "round,pad=0.28", "facecolor": _FILL[kind], "edgecolor": INK, "linewidth": 0.8}
+            panel.text(x, y, label, ha="center", va="center", fontsize=9, bbox=box, zorder=3)
+        xs = [x for x, _ in places.values()]
+        panel.set_xlim(min(xs) - 0.8, max(xs) + 0.8)
+        panel.set_ylim(min(heights) - 0.5, max(heights) + 0.5)
+        handles = [
+            Line2D([], [], color=_EDGES[kind], lw=2.5, label=f"{_EDGE_NAMES[kind]}: {rates} GB/s each way")
+            for kind, rates in seen.items()
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 3))
+        figure.suptitle(heading, x=0.02, ha="left", fontsize=14)
+    return figure
+
+
+def _places(topology: Topology) -> dict[str, tuple[float, float]]:
+    """Positions: devices side by side in their order, everything above them centred over what it holds."""
+    graph = topology.graph
+    places: dict[str, tuple[float, float]] = {}
+    at = 0.0
+    for node in range(topology.nodes):
+        for name in graph.nodes:
+            kind = graph.nodes[name]["kind"]
+            if graph.nodes[name].get("node") == node and kind in ("gpu", "nic"):
+                places[name] = (at, _HEIGHT["gpu"] if kind == "gpu" else _HEIGHT["nic"])
+                at += 1.0
+        at += 1.0
+    for kind in ("pcie-switch", "root", "memory", "nvswitch", "leaf", "spine"):
+        for name in [v for v in graph.nodes if graph.nodes[v]["kind"] == kind]:
+            below = [places[v][0] for v in graph.successors(name) if v in places and _is_below(graph, v, kind)]
+            x = sum(below) / len(below) if below else 0.0
+            places[name] = (x + (0.7 if kind == "memory" else 0.0), _HEIGHT[kind])
+    for kind in ("leaf", "spine"):
+        _spread([v for v in graph.nodes if graph.nodes[v]["kind"] == kind], places)
+    return places
+
+
+def _is_below(graph, vertex: str, kind: str) -> bool:  # type: ignore[no-untyped-def]
+    below = {
+        "pcie-switch": ("gpu", "nic"),
+        "root": ("gpu", "nic", "pcie-switch"),
+        "memory": ("root",),
+        "nvswitch": ("gpu",),
+        "leaf": ("nic",),
+        "spine": ("leaf",),
+    }
+    return graph.nodes[vertex]["kind"] in below[kind]
+
+
+def _spread(names: list[str], places: dict[str, tuple[float, float]]) -> None:
+    """Keep boxes of one layer apart."""
+    names.sort(key=lambda name: places[name][0])
+    centre = sum(places[name][0] for name in names) / len(names) if names else 0.0
+    for i, name in enumerate(names):
+        places[name] = (centre + (i - (len(names) - 1) / 2) * 1.6, places[name][1])
+
+
+def topology_tree(topology: Topology) -> list[str]:
+    """Each vertex with what it reaches, and at what rate: one line each, for the terminal."""
+    graph = topology.graph
+    lines = []
+    for name in sorted(graph.nodes, key=lambda v: (_LAYERS.index(graph.nodes[v]["kind"]), _natural(v))):
+        groups: dict[str, list[str]] = {}
+        for other, data in graph[name].items():
+            rate = f"{format_si(data['bandwidth'], 'B/s')}, {format_si(data['latency'], 's')}, {data['link']}"
+            groups.setdefault(rate, []).append(other)
+        for rate, others in groups.items():
+            lines.append(f"{name:14} -> {_shortened(others)}  ({rate})")
+    return lines
+
+
+def _shortened(names: Iterable[str]) -> str:
+    listed = sorted(names, key=_natural)
+    return ", ".join(listed) if len(listed) <= 8 else f"{listed[0]} ... {listed[-1]} ({len(listed)})"
+
+
+def _natural(name: str) -> tuple:
+    import re
+
+    return tuple(int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name))

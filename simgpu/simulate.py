@@ -1,0 +1,107 @@
+"""The one call that answers: how long does this workload take, split this way, on this cluster?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simgpu.analysis.breakdown import breakdown
+from simgpu.errors import InputError
+from simgpu.hardware.cluster import Cluster
+from simgpu.model.config import TransformerConfig
+from simgpu.model.operators import ACCUMULATE, BYTES
+from simgpu.plan.parallelism import Plan, check_fits_cluster
+from simgpu.plan.program import Collective, shard
+from simgpu.result import Result
+from simgpu.timing.collectives import ALGORITHMS
+from simgpu.timing.kernels import KernelModel
+from simgpu.workload.execution import Execution, execute
+from simgpu.workload.jobs import Workload
+
+
+def simulate(
+    cluster: Cluster,
+    workload: Workload,
+    model: TransformerConfig | None = None,
+    plan: Plan | None = None,
+    dtype: str = "bf16",
+    accumulate: str | None = None,
+    algorithm: str = "auto",
+) -> Result:
+    """Simulate one step.
+
+    Parameters
+    ----------
+    cluster, model
+        From `load_cluster` and `load_model`. A workload that lists its operators needs no model.
+    workload
+        `Prefill`, `Training` or `OperatorList`.
+    plan
+        How it is split; one GPU by default.
+    dtype, accumulate
+        Of weights and activations, and what products are summed in (default: fp32, int32 for int8).
+    algorithm
+        Of collectives: 'ring', 'direct', or 'auto'.
+
+    Returns
+    -------
+    Result
+        `row` holds the numbers named in `simgpu.result.COLUMNS`.
+
+    Raises
+    ------
+    InputError
+        When the plan does not fit the model or the cluster, or the GPU lacks the dtype.
+    """
+    plan = plan or Plan()
+    sums = accumulate or ACCUMULATE.get(dtype, "fp32")
+    if algorithm not in ALGORITHMS:
+        raise InputError(f"'{algorithm}' is not known; expected one of {', '.join(ALGORITHMS)}", key="algorithm")
+    check_fits_cluster(plan, cluster)
+    kernels = KernelModel(cluster)
+    kernels.peak(dtype, sums)  # refuse a dtype the GPU lacks, even where nothing would use it
+
+    graph = workload.graph(model, plan, dtype, sums)
+    gradients = dtype if workload.kind == "training" else None
+    program = shard(graph, plan, gradients)
+    execution = execute(program, plan, cluster, kernels, algorithm)
+    if plan.world > 1:
+        alone = Plan()
+        whole = shard(workload.graph(model, alone, dtype, sums), alone)
+        single: Execution = execute(whole, alone, cluster, kernels)
+    else:
+        single = execution
+
+    parts = breakdown(execution)
+    ideal = single.step / plan.world
+    achieved = graph.flops / parts.step / plan.world
+    weights = program.weights * BYTES[dtype]
+    capacity = cluster.gpu.memory.capacity.si
+    row: dict[str, Any] = {
+        "model": model.name if model else graph.name,
+        "workload": workload.kind,
+        "cluster": cluster.name,
+        "gpu": cluster.gpu.name,
+        "dtype": dtype,
+        "tp": plan.tp,
+        "dp": plan.dp,
+        "sequence_parallel": plan.sequence_parallel,
+        "gpus": plan.world,
+        "step_s": parts.step,
+        "compute_s": parts.compute,
+        "communication_s": parts.communication,
+        "exposed_communication_s": parts.exposed_communication,
+        "idle_s": parts.idle,
+        "single_gpu_step_s": single.step,
+        "ideal_step_s": ideal,
+        "efficiency": ideal / parts.step,
+        "speedup": single.step / parts.step,
+        **({"tokens_per_s": graph.tokens / parts.step} if graph.tokens else {}),
+        "flop": graph.flops,
+        "flop_per_s_per_gpu": achieved,
+        "mfu": achieved / kernels.peak(dtype, sums),
+        "communication_bytes": sum(n * step.size for step, n in program.collectives() if isinstance(step, Collective)),
+        "weights_bytes_per_gpu": weights,
+        "memory_capacity_bytes": capacity,
+        "weights_fit": weights <= capacity,
+    }
+    return Result(row, execution)

@@ -1,0 +1,1 @@
+"""How long does one thing take? Kernels by roofline, collectives as flows."""

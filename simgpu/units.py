@@ -1,0 +1,105 @@
+"""Units of the catalogue and of experiment files. Inside simgpu everything is SI: seconds, bytes, FLOP, watts.
+
+GB, TB/s and TFLOPS are decimal; KiB, MiB and GiB are binary. Link rates in bits carry a small b.
+"""
+
+from __future__ import annotations
+
+import re
+
+_SCALES = {"": 1.0, "K": 1e3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
+
+UNITS: dict[str, tuple[str, float]] = {
+    **{f"{p}FLOPS": ("FLOP/s", s) for p, s in _SCALES.items() if p != "k"},
+    **{f"{p}FLOP/s": ("FLOP/s", s) for p, s in _SCALES.items() if p != "k"},
+    **{f"{p}OPS": ("FLOP/s", s) for p, s in _SCALES.items() if p != "k"},
+    **{f"{p}FLOP": ("FLOP", s) for p, s in _SCALES.items() if p != "k"},
+    **{f"{p}B": ("B", s) for p, s in _SCALES.items()},
+    **{f"{p}iB": ("B", 1024.0**n) for n, p in enumerate("KMGTP", 1)},
+    **{f"{p}B/s": ("B/s", s) for p, s in _SCALES.items()},
+    **{f"{p}iB/s": ("B/s", 1024.0**n) for n, p in enumerate("KMGTP", 1)},
+    **{f"{p}b/s": ("B/s", s / 8) for p, s in _SCALES.items()},
+    **{f"{p}Hz": ("Hz", s) for p, s in _SCALES.items()},
+    "s": ("s", 1.0),
+    "ms": ("s", 1e-3),
+    "us": ("s", 1e-6),
+    "ns": ("s", 1e-9),
+    "h": ("s", 3600.0),
+    "W": ("W", 1.0),
+    "kW": ("W", 1e3),
+    "USD": ("USD", 1.0),
+    "USD/h": ("USD/h", 1.0),
+}
+"""Unit -> (SI unit, factor)."""
+
+EXAMPLES = {
+    "B/s": "3.35 TB/s",
+    "B": "128 MB",
+    "FLOP/s": "989 TFLOPS",
+    "Hz": "1830 MHz",
+    "s": "2.5 us",
+    "W": "700 W",
+    "USD": "30000 USD",
+    "USD/h": "2.5 USD/h",
+    "": "8",
+}
+
+_QUANTITY = re.compile(r"\s*([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([A-Za-z/]*)\s*")
+
+
+def parse_quantity(text: object) -> tuple[float, str]:
+    """Number and unit of `text` (a number, or a string such as '3.35 TB/s'); the unit is '' when none is given.
+
+    Raises `ValueError` for anything else.
+    """
+    if isinstance(text, bool):
+        raise ValueError("not a number")
+    if isinstance(text, (int, float)):
+        return float(text), ""
+    match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError("not a number with a unit")
+    return float(match[1].replace("_", "")), match[2]
+
+
+def to_si(value: float, unit: str, dimension: str) -> float:
+    """`value` in the SI unit `dimension`; a missing unit means it is SI already. Raises `ValueError`."""
+    if not unit:
+        return value
+    found = UNITS.get(unit)
+    if found is None or found[0] != dimension:
+        wanted = f"a unit of {dimension}" if dimension else "no unit"
+        raise ValueError(f"unit '{unit}' does not fit; expected {wanted}, such as '{EXAMPLES[dimension]}'")
+    return value * found[1]
+
+
+_PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def format_si(value: float, unit: str) -> str:
+    """`value` of SI `unit` as people write it: 3.35 TB/s, 1.8 GHz, 2.5 us.
+
+    >>> format_si(3.35e12, "B/s"), format_si(2.5e-6, "s"), format_si(132, "")
+    ('3.35 TB/s', '2.5 us', '132')
+    """
+    if unit == "s":
+        return format_seconds(value)
+    if unit in ("B/s", "FLOP/s", "B", "Hz", "FLOP"):
+        for scale, prefix in _PREFIXES:
+            if abs(value) >= scale:
+                return f"{value / scale:.4g} {'K' if prefix == 'k' and unit != 'Hz' else prefix}{unit}"
+    return f"{value:.10g} {unit}".rstrip()
+
+
+def format_seconds(seconds: float) -> str:
+    """Seconds with four significant digits in s, ms, us or ns.
+
+    >>> format_seconds(0.0020344), format_seconds(12.5), format_seconds(0.0)
+    ('2.034 ms', '12.5 s', '0 s')
+    """
+    if seconds == 0:
+        return "0 s"
+    for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
+        if abs(seconds) >= scale:
+            return f"{seconds / scale:.4g} {unit}"
+    return f"{seconds / 1e-9:.4g} ns"

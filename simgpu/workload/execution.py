@@ -1,0 +1,145 @@
+"""Running a sharded program on the engine: streams for every rank, flows on the cluster's links."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from simgpu.engine import Phase, Simulator, Timeline
+from simgpu.hardware.cluster import Cluster
+from simgpu.hardware.topology import Topology
+from simgpu.plan.parallelism import Plan
+from simgpu.plan.program import Collective, Program, Step
+from simgpu.timing.collectives import collective_phases
+from simgpu.timing.kernels import KernelModel
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What a span of the timeline is: the label that the engine carries along."""
+
+    name: str
+    category: str  # compute or communication
+    kind: str  # matmul, attention, all_reduce ...
+    segment: str
+    flops: float = 0.0
+    bytes: float = 0.0  # moved through memory by a kernel; payload of a collective
+    bound: str = ""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """A finished run: its timeline, and the streams of each rank by name ('compute', 'tp', 'dp')."""
+
+    timeline: Timeline
+    streams: Sequence[Mapping[str, int]]
+    link_bytes: Mapping[tuple[str, str], float]  # bytes that crossed each edge of the topology
+
+    @property
+    def step(self) -> float:
+        """Seconds from the first kernel to the end of the last activity."""
+        return self.timeline.makespan
+
+
+def execute(
+    program: Program,
+    plan: Plan,
+    cluster: Cluster,
+    kernels: KernelModel,
+    algorithm: str = "auto",
+) -> Execution:
+    """Run `program` on the first GPUs of `cluster`, rank r on GPU r.
+
+    Every rank has a compute stream and one stream for each group it communicates in. A collective starts when
+    all its ranks have reached it, and the kernels after it wait for it.
+    """
+    nodes = -(-plan.world // cluster.gpus_per_node)
+    return _Execution(program, plan, cluster.topology_of(nodes) if plan.world > 1 else None, kernels, algorithm).run()
+
+
+class _Execution:
+    def __init__(
+        self, program: Program, plan: Plan, topology: Topology | None, kernels: KernelModel, algorithm: str
+    ) -> None:
+        self.program, self.plan, self.topology = program, plan, topology
+        self.kernels, self.algorithm = kernels, algorithm
+        self.sim = Simulator()
+        groups = dict.fromkeys(step.group for step, _ in program.collectives())
+        names = ["compute", *groups]
+        self.streams = [{name: self.sim.add_stream(f"rank {r}/{name}") for name in names} for r in range(plan.world)]
+        self._link_numbers: dict[tuple[str, str], int] = {}
+        self._phases: dict[tuple, list[Phase]] = {}
+        self._uses: dict[tuple, int] = {}  # how often each of them runs
+
+    def run(self) -> Execution:
+        # the collective that each rank's next kernel waits for
+        pending: list[list[int]] = [[] for _ in self.streams]
+        for segment in self.program.segments:
+            for _ in range(segment.repeat):
+                batch: list[Step] = []
+                for step in segment.steps:
+                    if isinstance(step, Collective):
+                        self._kernels(batch, segment.name, pending)
+                        self._collective(step, segment.name, pending)
+                        batch = []
+                    else:
+                        batch.append(step)
+                self._kernels(batch, segment.name, pending)
+        return Execution(self.sim.run(), self.streams, self._carried())
+
+    def _kernels(self, batch: Sequence[Step], segment: str, pending: list[list[int]]) -> None:
+        if not batch:
+            return
+        seconds, labels = [], []
+        for op in batch:
+            assert not isinstance(op, Collective)
+            time = self.kernels.time(op)
+            seconds.append(time.seconds)
+            labels.append(Activity(op.name, "compute", op.kind, segment, op.flops, op.bytes, time.bound))
+        for rank, streams in enumerate(self.streams):
+            self.sim.sequence(streams["compute"], seconds, pending[rank], labels)
+            pending[rank] = []
+
+    def _collective(self, step: Collective, segment: str, pending: list[list[int]]) -> None:
+        label = Activity(step.name, "communication", step.kind, segment, 0.0, step.size, "network")
+        for ranks in dict.fromkeys(self.plan.group(step.group, rank) for rank in range(self.plan.world)):
+            after = [last for r in ranks if (last := self.sim.last_in(self.streams[r]["compute"])) is not None]
+            after += [waiting for r in ranks for waiting in pending[r]]
+            streams = [self.streams[r][step.group] for r in ranks]
+            done = self.sim.transfer(streams, self._flows(step, ranks), dict.fromkeys(after), label)
+            for r in ranks:
+                pending[r] = [done]
+
+    def _flows(self, step: Collective, ranks: tuple[int, ...]) -> list[Phase]:
+        """Phases of a collective in the engine's terms; equal collectives are worked out once."""
+        assert self.topology is not None
+        key = (step.kind, step.size, ranks)
+        phases = self._phases.get(key)
+        if phases is None:
+            launch = self.kernels.constants.launch_overhead
+            assert launch is not None
+            planned = collective_phases(self.topology, step.kind, ranks, step.size, launch.si, self.algorithm)
+            phases = self._phases[key] = [
+                Phase(p.latency, tuple((tuple(map(self._link, route.edges)), size) for route, size in p.flows))
+                for p in planned
+            ]
+        self._uses[key] = self._uses.get(key, 0) + 1
+        return phases
+
+    def _carried(self) -> dict[tuple[str, str], float]:
+        """Bytes that crossed each edge over the whole run."""
+        edges = list(self._link_numbers)
+        carried = dict.fromkeys(edges, 0.0)
+        for key, uses in self._uses.items():
+            for phase in self._phases[key]:
+                for route, size in phase.flows:
+                    for link in route:
+                        carried[edges[link]] += uses * size
+        return carried
+
+    def _link(self, edge: tuple[str, str]) -> int:
+        number = self._link_numbers.get(edge)
+        if number is None:
+            assert self.topology is not None
+            number = self._link_numbers[edge] = self.sim.add_link(self.topology.graph.edges[edge]["bandwidth"])
+        return number

@@ -1,0 +1,206 @@
+"""The jobs a scenario can ask for, and the graph of operators each one is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from simgpu.errors import InputError, shown
+from simgpu.model.config import TransformerConfig
+from simgpu.model.graph import ModelGraph, Segment
+from simgpu.model.operators import ACCUMULATE, Attention, Communicate, Dim, Matmul, Operator, Pointwise
+from simgpu.plan.parallelism import Plan, check_fits_model
+from simgpu.units import EXAMPLES, parse_quantity, to_si
+
+Dtype = Literal["fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4"]
+Accumulate = Literal["fp64", "fp32", "fp16", "int32"]
+Size = Annotated[int, Field(gt=0, lt=10**12)]
+
+
+def _positive(dimension: str) -> Any:
+    """A positive number in SI units, written as a number or with a unit ('128 MB')."""
+
+    def parse(given: object) -> float:
+        try:
+            value = to_si(*parse_quantity(given), dimension)
+        except ValueError as error:
+            reason = str(error) if "unit" in str(error) and "not a" not in str(error) else "is not understood"
+            raise ValueError(f"{shown(given)}: {reason}; expected such as '{EXAMPLES[dimension]}'") from None
+        if not 0 < value < 1e30:
+            raise ValueError(
+                f"{shown(given)} is out of range; expected more than zero, such as '{EXAMPLES[dimension]}'"
+            )
+        return value
+
+    return BeforeValidator(parse)
+
+
+class _Strict(BaseModel):
+    """Unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Prefill(_Strict):
+    """Prefill of `batch` prompts of `tokens` tokens each, up to the logits of the last token."""
+
+    kind: Literal["prefill"] = "prefill"
+    batch: Size = 1
+    tokens: Size
+
+    def graph(self, model: TransformerConfig | None, plan: Plan, dtype: str, accumulate: str) -> ModelGraph:
+        from simgpu.model.transformer import prefill_graph
+
+        config = _checked(model, self, plan)
+        return prefill_graph(config, self.batch, self.tokens, dtype, accumulate)
+
+
+class Training(_Strict):
+    """Forward and backward of `batch` sequences of `tokens` tokens, then one all-reduce of the gradients.
+
+    `batch` counts the sequences of all data-parallel replicas. There is no optimizer step yet.
+    """
+
+    kind: Literal["training"] = "training"
+    batch: Size = 1
+    tokens: Size
+
+    def graph(self, model: TransformerConfig | None, plan: Plan, dtype: str, accumulate: str) -> ModelGraph:
+        from simgpu.model.transformer import training_graph
+
+        config = _checked(model, self, plan)
+        return training_graph(config, self.batch, self.tokens, dtype, accumulate)
+
+
+class _Listed(_Strict):
+    """An operator of a list. `split` names what tensor parallelism cuts; with tp > 1 it must be said."""
+
+    name: str = ""
+    split: str | None = None
+
+    def split_size(self) -> tuple[str, int] | None:
+        """What is cut and how long it is."""
+        return None if self.split in (None, "none") else (str(self.split), int(getattr(self, str(self.split))))
+
+
+class ListedMatmul(_Listed):
+    """C[m, n] = A[m, k] B[k, n]. `split` says along which dimension tensor parallelism cuts it.
+
+    `time` is a measured time of the whole operator on one GPU; parts of it take their share by FLOPs.
+    """
+
+    op: Literal["matmul"]
+    m: Size
+    n: Size
+    k: Size
+    batch: Size = 1
+    dtype: Dtype | None = None
+    accumulate: Accumulate | None = None
+    split: Literal["m", "n", "k", "none"] | None = None
+    time: Annotated[float, _positive("s")] | None = None
+
+    def build(self, name: str, dtype: str, accumulate: str) -> Operator:
+        dims = {key: Dim(getattr(self, key), 1, "tp" if self.split == key else "") for key in ("m", "n", "k")}
+        own = self.dtype or dtype
+        sums = self.accumulate or (accumulate if own == dtype else ACCUMULATE[own])
+        return Matmul(name, dims["m"], (dims["n"],), dims["k"], own, sums, self.batch, time_s=self.time)
+
+
+class ListedAttention(_Listed):
+    """Flash attention of `batch` sequences: `queries` new tokens against `keys` (default: as many)."""
+
+    op: Literal["attention"]
+    batch: Size = 1
+    queries: Size
+    keys: Size | None = None
+    heads: Size
+    kv_heads: Size | None = None
+    head_dim: Size
+    causal: bool = True
+    dtype: Dtype | None = None
+    split: Literal["heads", "batch", "none"] | None = None
+
+    def build(self, name: str, dtype: str, accumulate: str) -> Operator:
+        heads_axis, batch_axis = ("tp" if self.split == key else "" for key in ("heads", "batch"))
+        return Attention(
+            name,
+            Dim(self.batch, 1, batch_axis),
+            self.queries,
+            self.keys or self.queries,
+            Dim(self.heads, 1, heads_axis),
+            Dim(self.kv_heads or self.heads, 1, heads_axis),
+            self.head_dim,
+            self.dtype or dtype,
+            self.causal,
+        )
+
+
+class ListedPointwise(_Listed):
+    """A memory-bound operator over [rows, width]: `reads` + `writes` passes."""
+
+    op: Literal["pointwise"]
+    rows: Size
+    width: Size
+    reads: Annotated[float, Field(ge=0)] = 1
+    writes: Annotated[float, Field(ge=0)] = 1
+    dtype: Dtype | None = None
+    split: Literal["rows", "width", "none"] | None = None
+
+    def build(self, name: str, dtype: str, accumulate: str) -> Operator:
+        rows, width = (Dim(getattr(self, key), 1, "tp" if self.split == key else "") for key in ("rows", "width"))
+        return Pointwise(name, "elementwise", rows, (width,), self.dtype or dtype, self.reads, self.writes)
+
+
+class ListedCollective(_Strict):
+    """A collective over the tensor-parallel group; `bytes` as nccl-tests count them. Nothing with tp 1."""
+
+    op: Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all"]
+    name: str = ""
+    bytes: Annotated[float, _positive("B")]
+
+    def build(self, name: str, dtype: str, accumulate: str) -> Operator:
+        return Communicate(name, self.op, self.bytes)
+
+
+Listed = Annotated[ListedMatmul | ListedAttention | ListedPointwise | ListedCollective, Field(discriminator="op")]
+
+
+class OperatorList(_Strict):
+    """Operators written out in the experiment file, in order, `repeat` times over. Needs no model."""
+
+    kind: Literal["operators"] = "operators"
+    operators: Annotated[list[Listed], Field(min_length=1)]
+    repeat: Annotated[int, Field(gt=0, le=100_000)] = 1
+
+    def graph(self, model: TransformerConfig | None, plan: Plan, dtype: str, accumulate: str) -> ModelGraph:
+        built: list[Operator] = []
+        for i, entry in enumerate(self.operators):
+            key = f"workload.operators.{i}"
+            if not isinstance(entry, ListedCollective) and plan.tp > 1:
+                if entry.split is None:
+                    raise InputError(f"is missing: with tp {plan.tp}, say what is split (or none)", key=f"{key}.split")
+                cut = entry.split_size()
+                if cut and cut[1] % plan.tp:
+                    raise InputError(f"tp {plan.tp} does not divide {cut[0]} = {cut[1]}", key=f"{key}.{cut[0]}")
+            built.append(entry.build(entry.name or f"{entry.op}{i}", dtype, accumulate))
+        if plan.dp > 1:
+            raise InputError(f"{plan.dp}: a list of operators has no batch to split; expected 1", key="plan.dp")
+        if plan.sequence_parallel:
+            raise InputError("has no meaning for a list of operators; expected false", key="plan.sequence_parallel")
+        return ModelGraph("operators", (Segment("operators", tuple(built), self.repeat),))
+
+
+Workload = Annotated[Prefill | Training | OperatorList, Field(discriminator="kind")]
+
+
+def _checked(model: TransformerConfig | None, job: Prefill | Training, plan: Plan) -> TransformerConfig:
+    if model is None:
+        raise InputError(f"is missing; a workload of kind '{job.kind}' needs one", key="model")
+    if model.experts > 1:
+        raise InputError(f"'{model.name}' is a mixture of experts, which is not simulated yet", key="model")
+    if job.tokens > model.max_tokens:
+        problem = f"{job.tokens} tokens are more than the {model.max_tokens} '{model.name}' can take"
+        raise InputError(problem, key="workload.tokens")
+    check_fits_model(plan, model, job.batch, job.tokens)
+    return model
