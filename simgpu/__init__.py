@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from simgpu.errors import InputError, SimgpuError
     from simgpu.plan.parallelism import Plan
     from simgpu.result import Result
-    from simgpu.simulate import simulate
+    from simgpu.simulation import simulate
     from simgpu.workload.jobs import OperatorList, Prefill, Training
 
 _HOME = {
@@ -41,7 +41,7 @@ _HOME = {
     "plot_timeline": "simgpu.api",
     "run_experiment": "simgpu.api",
     "save_trace": "simgpu.api",
-    "simulate": "simgpu.simulate",
+    "simulate": "simgpu.simulation",
 }
 
 __all__ = [

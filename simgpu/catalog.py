@@ -32,7 +32,7 @@ from simgpu.hardware.spec import (
 from simgpu.model.config import TransformerConfig, parse_config
 from simgpu.tree import labels_of, replaced, value_at
 from simgpu.units import parse_quantity
-from simgpu.validation import validate
+from simgpu.validation import Blame, validate
 
 KINDS: dict[str, type[CatalogueFile]] = {
     "gpus": GPUSpec,
@@ -71,43 +71,58 @@ class Catalogue:
                     raise InputError("no such folder", file=entry, key="SIMGPU_CATALOG")
                 extra.append(Path(entry))
         self.folders = [*extra, built_in_folder()]
+        self._index: dict[str, dict[str, Path]] = {}
+        self._documents: dict[Path, Document] = {}
+        self._specs: dict[Path, CatalogueFile] = {}
 
     # ---- finding -------------------------------------------------------------------------------------
 
     def names(self, kind: str) -> list[str]:
         """Names of all files of a kind, sorted."""
-        return sorted({file.stem for file in self._files(kind)})
+        return sorted(self._files(kind))
 
     def find(self, kind: str, name: str) -> Path | None:
         """The file of that name, from the first folder that has it."""
-        return next((file for file in self._files(kind) if file.stem == name), None)
+        return self._files(kind).get(name)
 
-    def _files(self, kind: str) -> Iterable[Path]:
-        ending = "*.json" if kind == "models" else "*.yaml"
-        for folder in self.folders:
-            for place in (folder / kind, folder / "hardware" / kind):
-                yield from sorted(file for file in place.glob(ending) if file.is_file())
+    def _files(self, kind: str) -> dict[str, Path]:
+        """File by name; folders are looked into once."""
+        if kind not in self._index:
+            found: dict[str, Path] = {}
+            ending = ".json" if kind == "models" else ".yaml"
+            for folder in self.folders:
+                for place in (folder / kind, folder / "hardware" / kind):
+                    if place.is_dir():
+                        for file in sorted(place.iterdir()):
+                            if file.suffix == ending and file.is_file():
+                                found.setdefault(file.stem, file)
+            self._index[kind] = found
+        return self._index[kind]
 
     # ---- loading -------------------------------------------------------------------------------------
+
+    def document(self, file: Path) -> Document:
+        """A file's data; every file is read once."""
+        if file not in self._documents:
+            self._documents[file] = read_json(file) if file.suffix == ".json" else read_yaml(file)
+        return self._documents[file]
 
     def spec(self, kind: str, name: str, overrides: Sequence[Override] = ()) -> CatalogueFile:
         """The checked specification of that name, with `overrides` (keys relative to the file) applied."""
         file = self.find(kind, name)
         if file is None:
             raise InputError(f"unknown {kind[:-1]} '{name}'{nearest(name, self.names(kind))}")
-        document = read_yaml(file)
-        spec = validate(KINDS[kind], document.data, lambda path, problem: document.error(problem, path))
-        if spec.name != file.stem:
-            raise document.error(f"'{spec.name}' is not the name of the file, '{file.stem}'", ("name",))
-        _check_sources(spec, document)
+        document = self.document(file)
+        if file not in self._specs:
+            spec = validate(KINDS[kind], document.data, lambda path, problem: document.error(problem, path))
+            if spec.name != file.stem:
+                raise document.error(f"'{spec.name}' is not the name of the file, '{file.stem}'", ("name",))
+            _check_sources(spec, document)
+            self._specs[file] = spec
+        spec, data = self._specs[file], document.data
         for override in overrides:
-            data = _with_override(document.data, override)
-
-            def blame(path: tuple, problem: str, override: Override = override) -> InputError:
-                return override.error(problem)
-
-            spec = validate(KINDS[kind], data, blame)
-            document.data = data
+            data = _with_override(data, override)
+            spec = validate(KINDS[kind], data, _blamer(override))
         return spec
 
     def cluster(self, name: str, overrides: Sequence[Override] = ()) -> Cluster:
@@ -146,19 +161,21 @@ class Catalogue:
 
     def kernel_constants(self, gpu: GPUSpec) -> KernelConstants:
         """Constants of a GPU after inheritance: its own, its architecture's, the generic ones."""
-        merged = dict(gpu.kernel)
-        architecture: str | None = gpu.architecture
-        while architecture is not None:
-            family = self.spec("architectures", architecture)
-            assert isinstance(family, ArchitectureSpec)
-            for key, value in dict(family.kernel).items():
-                if merged.get(key) is None and value is not None:
-                    merged[key] = value.model_copy(update={"source": family.sources.get(value.source or "")})
-            architecture = family.parent
+        merged: dict[str, Quantity | None] = dict.fromkeys(KernelConstants.model_fields)
+        level: GPUSpec | ArchitectureSpec | None = gpu
+        while level is not None:
+            for key, value in dict(level.kernel).items():
+                if merged[key] is None and value is not None:
+                    source = level.sources.get(value.source or "", value.source)
+                    merged[key] = value.model_copy(update={"source": source})
+            above = level.architecture if isinstance(level, GPUSpec) else level.parent
+            family = self.spec("architectures", above) if above is not None else None
+            assert family is None or isinstance(family, ArchitectureSpec)
+            level = family
         missing = [key for key, value in merged.items() if value is None]
         if missing:
             raise InputError(f"no architecture above '{gpu.architecture}' gives {', '.join(missing)}")
-        return KernelConstants(**merged)
+        return KernelConstants.model_validate(merged)
 
     def model(self, name: str) -> TransformerConfig:
         """A model by name, or by the path of a Hugging Face `config.json` (or of the folder that holds it)."""
@@ -171,13 +188,13 @@ class Catalogue:
                 raise InputError(f"unknown model '{name}'{nearest(name, self.names('models'))}")
             file = path
         title = file.stem if file.stem != "config" else file.resolve().parent.name
-        return parse_config(title, read_json(file))
+        return parse_config(title, self.document(file))
 
     def model_source(self, name: str) -> Mapping[str, Any]:
         """What `models/SOURCES.yaml` beside a model says of it; empty when it says nothing."""
         file = self.find("models", name)
         sources = file.parent / "SOURCES.yaml" if file else None
-        return read_yaml(sources).data.get(name, {}) if sources and sources.is_file() else {}
+        return self.document(sources).data.get(name, {}) if sources and sources.is_file() else {}
 
 
 def built_in_folder() -> Path:
@@ -207,6 +224,10 @@ def _by_root(overrides: Sequence[Override]) -> dict[str, list[Override]]:
             raise override.error("expected the name of a parameter after it, such as 'gpu.memory.bandwidth'")
         of.setdefault(root, []).append(override)
     return of
+
+
+def _blamer(override: Override) -> Blame:
+    return lambda path, problem: override.error(problem)
 
 
 def _with_override(data: Any, override: Override) -> Any:

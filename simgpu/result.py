@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from simgpu.engine import Timeline
@@ -49,7 +50,12 @@ class Result:
 
     row: Mapping[str, Any]
     execution: Execution
-    resolved: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    inputs: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
+
+    @cached_property
+    def resolved(self) -> Mapping[str, Mapping[str, Any]]:
+        """Every input, defaults and catalogue figures included: {key: {value, unit, source}}, SI."""
+        return self.inputs()
 
     @property
     def timeline(self) -> Timeline:

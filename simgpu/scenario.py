@@ -13,7 +13,7 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.figure import Figure, figures
 from simgpu.plan.parallelism import Plan
 from simgpu.result import Result
-from simgpu.simulate import simulate
+from simgpu.simulation import simulate
 from simgpu.tree import leaves
 from simgpu.workload.jobs import Accumulate, Dtype, Workload
 
@@ -105,7 +105,7 @@ def run_scenario(scenario: Scenario, catalogue: Catalogue, origins: Origins | No
         )
     except InputError as error:
         raise where.error(error.problem, tuple((error.key or "").split("."))) from None
-    return Result(result.row, result.execution, resolve(scenario, cluster, catalogue, where))
+    return Result(result.row, result.execution, lambda: resolve(scenario, cluster, catalogue, where))
 
 
 def resolve_cluster(scenario: Scenario, catalogue: Catalogue, origins: Origins) -> Cluster:
@@ -135,7 +135,7 @@ def resolve(
         for path, figure in figures(spec):
             found[".".join((root, *map(str, path)))] = _resolved(figure, spec.sources)
     for name, figure in dict(cluster.kernel).items():
-        found[f"gpu.kernel.{name}"] = _resolved(figure, cluster.gpu.sources)
+        found[f"gpu.kernel.{name}"] = _resolved(figure, {})
     return found
 
 

@@ -81,7 +81,25 @@ class Simulator:
         """Hold `stream` for `seconds` (>= 0) once all of `after` are done. Returns the activity's number."""
         if not 0 <= seconds < inf:
             raise ValueError(f"a delay must be finite and not negative, not {seconds!r}")
-        return self._submit(self._alone[stream], seconds, None, after, label)
+        if after:
+            return self._submit(self._alone[stream], seconds, None, after, label)
+        # What `_submit` does for one stream and no dependencies, written out: this is the most frequent call.
+        number = len(self._lead)
+        before = self._last_in[stream]
+        self._last_in[stream] = number
+        if before < 0:
+            self._waits_for.append(0)
+        elif self._follower[before] < 0:
+            self._follower[before] = number
+            self._waits_for.append(1)
+        else:
+            self._waits_for.append(self._let_follow(before, number))
+        self._lead.append(seconds)
+        self._phases.append(None)
+        self._streams_of.append(self._alone[stream])
+        self._labels.append(label)
+        self._follower.append(-1)
+        return number
 
     def sequence(
         self, stream: int, seconds: Sequence[float], after: Iterable[int] = (), labels: Sequence[object] | None = None
@@ -178,46 +196,51 @@ class Simulator:
         moving: dict[int, int] = {}  # how many flows of its present phase are on their way
         network = self.network
         next_end = inf  # of a flow
-        push, pop = heapq.heappush, heapq.heappop
+        push, pop, replace = heapq.heappush, heapq.heappop, heapq.heapreplace
         calendar = [(lead[i], i) for i in range(count) if waits[i] == 0]
         heapq.heapify(calendar)
         changed = False  # flows started or ended since the last solve
 
         while calendar or next_end < inf:
-            if next_end < inf and (not calendar or next_end < calendar[0][0]):
+            if calendar and calendar[0][0] <= next_end:
+                now, i = calendar[0]
+                phases = phases_of[i]
+                if phases is None or reached.get(i, 0) == len(phases):
+                    end[i] = now
+                    j = follower[i]
+                    if j >= 0 and waits[j] == 1:  # the frequent case: the next in the stream takes its place
+                        waits[j] = 0
+                        start[j] = now
+                        replace(calendar, (now + lead[j], j))
+                    else:
+                        pop(calendar)
+                        if j >= 0:
+                            waits[j] -= 1
+                    if i in followers:
+                        for j in followers[i]:
+                            waits[j] -= 1
+                            if waits[j] == 0:
+                                start[j] = now
+                                push(calendar, (now + lead[j], j))
+                else:
+                    at = reached.get(i, 0)
+                    reached[i] = at + 1
+                    flows = phases[at].flows
+                    if flows:
+                        pop(calendar)
+                        moving[i] = len(flows)
+                        for route, size in flows:
+                            network.start(i, route, size)
+                        changed = True
+                    else:
+                        replace(calendar, (now + _latency(phases, at + 1), i))
+            else:
                 now = next_end
                 for i in network.finish(now):
                     moving[i] -= 1
                     if moving[i] == 0:
                         push(calendar, (now + _latency(phases_of[i], reached[i]), i))
                 changed = True
-            else:
-                now, i = pop(calendar)
-                phases = phases_of[i]
-                if phases is not None and reached.get(i, 0) < len(phases):
-                    flows = phases[reached.get(i, 0)].flows
-                    reached[i] = reached.get(i, 0) + 1
-                    if flows:
-                        moving[i] = len(flows)
-                        for route, size in flows:
-                            network.start(i, route, size)
-                        changed = True
-                    else:
-                        push(calendar, (now + _latency(phases, reached[i]), i))
-                else:
-                    end[i] = now
-                    j = follower[i]
-                    if j >= 0:
-                        waits[j] -= 1
-                        if waits[j] == 0:
-                            start[j] = now
-                            push(calendar, (now + lead[j], j))
-                        if i in followers:
-                            for j in followers[i]:
-                                waits[j] -= 1
-                                if waits[j] == 0:
-                                    start[j] = now
-                                    push(calendar, (now + lead[j], j))
             if changed and not (calendar and calendar[0][0] == now):
                 network.solve(now)
                 next_end = network.next_time
@@ -225,6 +248,6 @@ class Simulator:
         return Timeline(self.streams, self._streams_of, self._labels, start, end)
 
 
-def _latency(phases: Sequence[Phase], reached: int) -> float:
+def _latency(phases: Sequence[Phase] | None, reached: int) -> float:
     """Latency of the phase that comes after `reached` of them; 0 after the last."""
-    return phases[reached].latency if reached < len(phases) else 0.0
+    return phases[reached].latency if phases and reached < len(phases) else 0.0

@@ -90,9 +90,25 @@ def _bars(panel: Axes, rows: Rows, plot: PlotFields, column: str) -> None:
     panel.set_ylim(0, 100 if is_share(column) and top <= 97 else 1.12 * top)
     for at, value, text in top_of_bars:  # inside the bar where it is tall enough, so that marks stay clear of it
         inside = value > 0.12 * panel.get_ylim()[1]
-        style_of = {"color": "white", "va": "top", "weight": "bold"} if inside else {"color": INK, "va": "bottom"}
-        offset = (0, -7 if inside else 4)
-        panel.annotate(text, (at, value), offset, textcoords="offset points", ha="center", fontsize=11, **style_of)
+        panel.annotate(
+            text,
+            (at, value),
+            (0, -7 if inside else 4),
+            textcoords="offset points",
+            ha="center",
+            va="top" if inside else "bottom",
+            color="white" if inside else INK,
+            weight="bold" if inside else "normal",
+            fontsize=11,
+        )
+
+
+def _coincide(points: Sequence[tuple[float, float]], other: Sequence[tuple[float, float]]) -> bool:
+    """Whether two lines lie on each other in at least half of their points (within 2 % of the tallest)."""
+    tall = max([y for _, y in [*points, *other]] + [1e-300])
+    known = dict(other)
+    close = [abs(y - known[x]) <= 0.02 * tall for x, y in points if x in known]
+    return bool(close) and 2 * sum(close) >= len(close) + 1
 
 
 def _lines(panel: Axes, rows: Rows, plot: PlotFields, column: str) -> None:
@@ -100,12 +116,22 @@ def _lines(panel: Axes, rows: Rows, plot: PlotFields, column: str) -> None:
 
     label, scale = axis(column, [row[column] for row in rows])
     xs = sorted({row[plot.x] for row in rows})
+    drawn: list[list[tuple[float, float]]] = []
     for s, name in enumerate(_series(rows, plot)):
         members = sorted(_members(rows, plot, name), key=lambda row: row[plot.x])
-        values = [row[column] * scale for row in members]
-        points = [row[plot.x] for row in members]
-        marker = MARKERS[s % 7]
-        panel.plot(points, values, color=COLOURS[s % 7], marker=marker, label=str(name) if name is not None else None)
+        points = [(row[plot.x], row[column] * scale) for row in members]
+        hidden = any(_coincide(points, other) for other in drawn)  # then the line below must shine through
+        panel.plot(
+            [x for x, _ in points],
+            [y for _, y in points],
+            label=str(name) if name is not None else None,
+            color=COLOURS[s % 7],
+            marker=MARKERS[s % 7],
+            ls=(s, (2, 2.5)) if hidden else "-",
+            ms=7 + 3 * sum(_coincide(points, other) for other in drawn),
+            mfc="none" if hidden else COLOURS[s % 7],
+        )
+        drawn.append(points)
     if len(xs) > 1 and xs[0] > 0 and xs[-1] / xs[0] >= 4:
         panel.set_xscale("log", base=2)
     panel.set_xticks(xs, [str(x) for x in xs])

@@ -64,12 +64,15 @@ def topology_figure(topology: Topology, heading: str) -> Figure:
         panel = figure.add_subplot()
         panel.axis("off")
         seen: dict[str, str] = {}
+        depth = 0.0  # how far arcs reach below the GPUs
         for a, b, data in graph.edges(data=True):
             if a > b:
                 continue  # the other direction of the same cable
             kind = data["kind"]
             (xa, ya), (xb, yb) = places[a], places[b]
-            bend = 0.35 if kind == "gpu-link" and ya == yb and abs(xa - xb) > 1.01 else 0.0
+            far = kind == "gpu-link" and ya == yb and abs(xa - xb) > 1.01
+            bend = min(0.35, 1.3 / abs(xa - xb)) if far else 0.0
+            depth = max(depth, 1.6 if far else 0.0)
             arrow = {"arrowstyle": "-", "color": _EDGES[kind], "lw": 2.0, "connectionstyle": f"arc3,rad={bend}"}
             panel.annotate("", (xb, yb), (xa, ya), arrowprops=arrow | {"shrinkA": 0, "shrinkB": 0}, zorder=1)
             rate = f"{data['bandwidth'] / 1e9:.4g}"
@@ -83,7 +86,7 @@ def topology_figure(topology: Topology, heading: str) -> Figure:
             panel.text(x, y, label, ha="center", va="center", fontsize=9, bbox=box, zorder=3)
         xs = [x for x, _ in places.values()]
         panel.set_xlim(min(xs) - 0.8, max(xs) + 0.8)
-        panel.set_ylim(min(heights) - 0.5, max(heights) + 0.5)
+        panel.set_ylim(min(heights) - 0.5 - depth, max(heights) + 0.5)
         handles = [
             Line2D([], [], color=_EDGES[kind], lw=2.5, label=f"{_EDGE_NAMES[kind]}: {rates} GB/s each way")
             for kind, rates in seen.items()

@@ -83,7 +83,7 @@ class Case:
 
     def run(self, catalogue: Catalogue) -> Result:
         result = run_scenario(self.scenario, catalogue, self.origins)
-        return Result({**self.labels, **result.row}, result.execution, result.resolved)
+        return Result({**self.labels, **result.row}, result.execution, result.inputs)
 
 
 @dataclass(frozen=True)

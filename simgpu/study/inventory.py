@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import IO
 
 from simgpu.catalog import Catalogue, Override
-from simgpu.documents import read_yaml
 from simgpu.errors import InputError, nearest
 from simgpu.hardware.figure import Figure, figures
 from simgpu.hardware.spec import CatalogueFile, ClusterSpec, GPUSpec, MigProfile, NodeSpec
@@ -24,7 +23,7 @@ def listing(catalogue: Catalogue, kind: str) -> list[tuple[str, str]]:
             title = str(catalogue.model_source(name).get("title", ""))
         else:
             file = catalogue.find(kind, name)
-            title = str(read_yaml(file).data.get("title", "")) if file else ""
+            title = str(catalogue.document(file).data.get("title", "")) if file else ""
         found.append((name, title))
     return found
 

@@ -1,0 +1,119 @@
+"""What a user installs: light imports, a wheel with its catalogue, documents that are true."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+import simgpu
+from simgpu.result import COLUMNS
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"matplotlib", "scipy", "networkx", "numpy", "pydantic", "rich", "yaml"}
+
+
+@pytest.mark.parametrize("work", ["import simgpu", "from click.testing import CliRunner\nimport simgpu.cli\n"
+                                  "assert CliRunner().invoke(simgpu.cli.main, ['--help']).exit_code == 0"])  # fmt: skip
+def test_import_and_help_stay_light(work):
+    code = f"{work}\nimport sys\nprint(sorted({HEAVY!r} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_a_run_without_plots_does_not_load_matplotlib(tmp_path):
+    code = (
+        "from click.testing import CliRunner\nimport simgpu.cli, sys\n"
+        "r = CliRunner().invoke(simgpu.cli.main, ['run', 'tp2_scaling', '--no-plots', '-q'])\n"
+        "assert r.exit_code == 0, r.output\nprint(sorted({'matplotlib', 'scipy'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert out.stdout.strip() == "[]"
+
+
+def test_everything_public_can_be_reached():
+    for name in simgpu.__all__:
+        assert getattr(simgpu, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = simgpu.nothing
+
+
+def test_an_installed_wheel_finds_its_catalogue_without_the_checkout(tmp_path):
+    source = tmp_path / "source"
+    left_out = shutil.ignore_patterns(".*", "results", "build", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, source, ignore=left_out)
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path)]
+    subprocess.run([*build, str(source)], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    code = "import simgpu, simgpu.cli; print(simgpu.__file__); simgpu.cli.main()"
+    run = [sys.executable, "-c", code, "run", "tp2_scaling", "--format", "json", "--no-plots"]
+    out = subprocess.run(run, capture_output=True, text=True, check=True, env=env, cwd=tmp_path)
+    where, _, document = out.stdout.partition("\n")
+    assert where.startswith(str(tmp_path))
+    assert len(json.loads(document)["rows"]) == 8
+    shipped = {file.relative_to(ROOT) for folder in ("hardware", "models", "experiments")
+               for file in (ROOT / folder).rglob("*") if file.suffix in (".yaml", ".json")}  # fmt: skip
+    packed = {file.relative_to(tmp_path / "site/simgpu/_catalogue")
+              for file in (tmp_path / "site/simgpu/_catalogue").rglob("*") if file.is_file()}  # fmt: skip
+    assert shipped == packed
+
+
+@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda file: file.stem)
+@pytest.mark.filterwarnings("ignore")
+def test_notebooks_execute_and_show_pictures(notebook, tmp_path):
+    document = nbformat.read(notebook, as_version=4)
+    NotebookClient(document, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    outputs = [output for cell in document.cells for output in cell.get("outputs", [])]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+    exec(compile(code, "README.md", "exec"), {})
+    assert (tmp_path / "trace.json").is_file()
+    assert (tmp_path / "timeline.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table_of_the_readme_is_what_the_command_prints(capsys):
+    from simgpu.render.table import print_table
+
+    outcome = simgpu.run_experiment("tp2_scaling")
+    print_table(outcome.rows, outcome.experiment.fields.table, "", [], sys.stdout)
+    printed = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines() if "2x" in line]
+    shown = [" ".join(line.split()) for line in (ROOT / "README.md").read_text().splitlines() if "     2x" in line]
+    assert shown == printed
+
+
+def test_the_documented_columns_are_the_columns():
+    text = (ROOT / "docs/results.md").read_text()
+    assert re.findall(r"^\| `([a-z_]+)` \| (.+) \|$", text[text.index("| column") :], flags=re.M) == list(
+        COLUMNS.items()
+    )
+
+
+def test_the_experiment_of_the_docs_is_valid(tmp_path):
+    from simgpu.study.experiment import load_experiment
+
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/experiments.md").read_text(), flags=re.S)
+    file = tmp_path / "doc.yaml"
+    file.write_text(text)
+    assert len(load_experiment(file).cases) == 4
+
+
+def test_changelog_counts_are_true():
+    catalogue = simgpu.Catalogue()
+    text = (ROOT / "CHANGELOG.md").read_text()
+    counts = {"GPUs": "gpus", "nodes": "nodes", "clusters": "clusters", "kinds of links": "links", "models": "models"}
+    for words, kind in counts.items():
+        assert f"{len(catalogue.names(kind))} {words}" in text
