@@ -247,6 +247,10 @@ def _with_override(data: Any, override: Override) -> Any:
             return kept | (figure or {"value": given, "source": override.source})
         return given if figure is None or (old is not None and not isinstance(old, dict)) else figure
 
+    parent = value_at(data, path[:-1])
+    if path[-1] in ("value", "unit") and isinstance(parent, dict) and "value" in parent:
+        changed = {**parent, path[-1]: given, "source": override.source}  # a part of a figure
+        return replaced(data, path[:-1], lambda old: changed)
     try:
         return replaced(data, path, leaf)
     except KeyError as missing:
@@ -258,8 +262,6 @@ def _with_override(data: Any, override: Override) -> Any:
 def _check_sources(spec: CatalogueFile, document: Document) -> None:
     """Every figure must name a source that the file lists: no number without provenance enters the catalogue."""
     for path, figure in figures(spec):
-        if path[0] == "mig_profiles":
-            continue  # the profile itself names the source
         if figure.source is None:
             raise InputError("has no source", file=document.file, line=document.line_of(path), key=dotted(path))
         if figure.source not in spec.sources:

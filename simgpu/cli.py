@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,19 +28,32 @@ def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         from simgpu.errors import SimgpuError
 
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):  # a terminal that knows only ASCII still gets an answer
+                stream.reconfigure(errors="backslashreplace")
         try:
             command(*args, **kwargs)
+            sys.stdout.flush()
         except SimgpuError as error:
             click.echo(f"simgpu: {error}", err=True)
             sys.exit(2)
         except KeyboardInterrupt:
             click.echo("simgpu: interrupted", err=True)
             sys.exit(130)
-        except BrokenPipeError:
-            sys.stderr.close()
+        except BrokenPipeError:  # the reader has gone; what is still buffered must not raise again at exit
+            _drop_stdout()
             sys.exit(0)
+        except OSError as error:
+            _drop_stdout()
+            click.echo(f"simgpu: stdout: cannot be written ({error.strerror})", err=True)
+            sys.exit(2)
 
     return run
+
+
+def _drop_stdout() -> None:
+    """Send what is still buffered for stdout to nowhere, so that leaving does not raise again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 _file = click.argument("file", metavar="FILE")

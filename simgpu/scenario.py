@@ -122,8 +122,9 @@ def resolve(
 ) -> Mapping[str, Mapping[str, Any]]:
     """Every input of a scenario, defaults and catalogue figures included: value, unit, source. Values are SI."""
     found: dict[str, dict[str, Any]] = {}
+    written = {path for path, _ in leaves(scenario.model_dump(exclude={"hardware"}, exclude_unset=True))}
     for path, value in leaves(scenario.model_dump(exclude={"hardware"})):
-        found[".".join(path)] = {"value": value, "source": origins.source(path)}
+        found[".".join(path)] = {"value": value, "source": origins.source(path) if path in written else "default"}
     if scenario.model:
         described = catalogue.model_source(scenario.model)
         source = described.get("source") or str(catalogue.find("models", scenario.model) or scenario.model)

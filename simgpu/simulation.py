@@ -71,6 +71,8 @@ def simulate(
     else:
         single = execution
 
+    if execution.step == 0:
+        raise InputError("there is nothing to do: one GPU has nobody to communicate with", key="workload")
     parts = breakdown(execution)
     ideal = single.step / plan.world
     achieved = graph.flops / parts.step / plan.world

@@ -7,7 +7,6 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from simgpu.documents import dotted
 from simgpu.errors import InputError, nearest, shown
 
 Blame = Callable[[tuple, str], InputError]
@@ -87,6 +86,3 @@ def _problem(kind: type[BaseModel], path: tuple, error: Any) -> str:
 def _expected(error: Any) -> str:
     context = error.get("ctx", {})
     return str(context.get("expected") or context.get("expected_tags") or "")
-
-
-__all__ = ["Blame", "dotted", "keys_at", "validate"]

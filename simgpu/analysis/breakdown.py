@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from simgpu.engine.timeline import length, outside, union
-from simgpu.workload.execution import Activity, Execution
+from simgpu.workload.execution import Execution
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,6 @@ class Breakdown:
     communication: float  # any communication stream busy
     exposed_communication: float  # communication while the compute stream is not busy
     idle: float  # neither
-
-    @property
-    def overlap(self) -> float:
-        """Share of the communication that is hidden behind compute; 0 without communication."""
-        return 1 - self.exposed_communication / self.communication if self.communication else 0.0
 
 
 def breakdown(execution: Execution) -> Breakdown:
@@ -38,32 +33,6 @@ def breakdown(execution: Execution) -> Breakdown:
     return Breakdown(
         rank, step, length(compute), length(communication), exposed, max(step - length(compute) - exposed, 0.0)
     )
-
-
-@dataclass(frozen=True)
-class Share:
-    """Time of all activities of one name in one segment on a rank: `count` of them, `seconds` in all."""
-
-    segment: str
-    name: str
-    category: str
-    kind: str
-    count: int
-    seconds: float
-    bound: str
-
-
-def shares(execution: Execution, rank: int = 0) -> list[Share]:
-    """Time by operator on one rank, in order of first appearance. Overlapped communication counts in full."""
-    found: dict[tuple[str, str], Share] = {}
-    for span in execution.timeline.spans(execution.streams[rank].values()):
-        label = span.label
-        assert isinstance(label, Activity)
-        key = (label.segment, label.name)
-        before = found.get(key)
-        count, seconds = (before.count, before.seconds) if before else (0, 0.0)
-        found[key] = Share(*key, label.category, label.kind, count + 1, seconds + span.duration, label.bound)
-    return list(found.values())
 
 
 def _intervals_by_stream(execution: Execution) -> list[list[tuple[float, float]]]:

@@ -215,6 +215,7 @@ class FluidNetwork:
                 elif target - first_end > _RELATIVE_SLACK * flow.size:
                     break
                 done.append(flow)
+                self._loose.pop(flow, None)
                 self._leave(flow)
                 self._release_links(flow)
             heapq.heappop(ends)

@@ -110,8 +110,9 @@ class Simulator:
         """
         if not seconds:
             raise ValueError("a sequence must have at least one delay")
-        if not (min(seconds) >= 0 and max(seconds) < inf):
-            raise ValueError("delays must be finite and not negative")
+        for delay in seconds:
+            if not 0 <= delay < inf:
+                raise ValueError(f"a delay must be finite and not negative, not {delay!r}")
         if labels is not None and len(labels) != len(seconds):
             raise ValueError(f"a sequence of {len(seconds)} delays cannot have {len(labels)} labels")
         first = self._submit(self._alone[stream], seconds[0], None, after, labels[0] if labels else None)
@@ -153,13 +154,15 @@ class Simulator:
         number = len(self._lead)
         last_in = self._last_in
         waits = 0
+        after = tuple(after)
+        for before in after:
+            if not 0 <= before < number:
+                raise ValueError(f"activity {number} cannot wait for {before!r}: it was not submitted before")
         for stream in streams:
             if last_in[stream] >= 0:
                 waits += self._let_follow(last_in[stream], number)
             last_in[stream] = number
         for before in after:
-            if not 0 <= before < number:
-                raise ValueError(f"activity {number} cannot wait for {before!r}: it was not submitted before")
             waits += self._let_follow(before, number)
         self._lead.append(lead)
         self._phases.append(phases)

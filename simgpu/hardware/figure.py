@@ -22,7 +22,7 @@ class Figure(Spec):
     `source` names an entry of the file's `sources`. It is None for a value that a user set by hand.
     """
 
-    value: float | bool
+    value: float | bool | str
     unit: str = ""
     source: str | None = None
 

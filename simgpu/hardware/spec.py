@@ -6,7 +6,7 @@ Link bandwidth is per direction; peaks are dense.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,7 @@ from simgpu.hardware.figure import (
     Count,
     Dollars,
     DollarsPerHour,
+    Figure,
     Flag,
     Fraction,
     Frequency,
@@ -116,6 +117,15 @@ class MigProfile(Spec):
     instances: int = Field(gt=0)
     source: str
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_source(cls, given: Any) -> Any:
+        """The source of the profile is that of its figures."""
+        memory = given.get("memory") if isinstance(given, dict) else None
+        if isinstance(memory, dict) and "source" not in memory:
+            return {**given, "memory": {**memory, "source": given.get("source")}}
+        return given
+
     @property
     def key(self) -> str:
         return self.name
@@ -185,9 +195,15 @@ class NVLinkTopology(Spec):
         return self
 
 
-class Scope(Spec):
+class Scope(Figure):
+    """How far something reaches: within a PCIe switch, a root complex (socket), the node, or not at all."""
+
     value: Literal["switch", "root", "node", "none"]
-    source: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_scalar(cls, given: Any) -> Any:
+        return {"value": given} if isinstance(given, str) else given
 
 
 class NIC(Spec):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 BYTES = {"fp64": 8.0, "fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5}
 """Bytes of one element in memory, by dtype (tf32 is stored as fp32)."""
@@ -91,8 +91,7 @@ class Matmul:
 
     def split(self, ways: Mapping[str, int]) -> Matmul:
         n = tuple(dim.split(ways) for dim in self.n)
-        part = replace(self, m=self.m.split(ways), n=n, k=self.k.split(ways))
-        return part if self.time_s is None else replace(part, time_s=self.time_s * part.flops / self.flops)
+        return _timed(self, replace(self, m=self.m.split(ways), n=n, k=self.k.split(ways)))
 
     def sums_over(self, ways: Mapping[str, int]) -> bool:
         """Whether a split leaves each rank with a partial sum of the output."""
@@ -141,7 +140,7 @@ class Attention:
 
     def split(self, ways: Mapping[str, int]) -> Attention:
         batch, heads, kv_heads = (dim.split(ways) for dim in (self.batch, self.heads, self.kv_heads))
-        return replace(self, batch=batch, heads=heads, kv_heads=kv_heads)
+        return _timed(self, replace(self, batch=batch, heads=heads, kv_heads=kv_heads))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +175,8 @@ class Pointwise:
         return (self.reads + self.writes) * self.elements * BYTES[self.dtype]
 
     def split(self, ways: Mapping[str, int]) -> Pointwise:
-        return replace(self, rows=self.rows.split(ways), width=tuple(dim.split(ways) for dim in self.width))
+        width = tuple(dim.split(ways) for dim in self.width)
+        return _timed(self, replace(self, rows=self.rows.split(ways), width=width))
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,7 @@ class Embedding:
         return self.rows.size * self.width * BYTES[self.dtype]
 
     def split(self, ways: Mapping[str, int]) -> Embedding:
-        return replace(self, rows=self.rows.split(ways), vocab=self.vocab.split(ways))
+        return _timed(self, replace(self, rows=self.rows.split(ways), vocab=self.vocab.split(ways)))
 
     def sums_over(self, ways: Mapping[str, int]) -> bool:
         return self.vocab.is_split(ways)
@@ -233,3 +233,13 @@ Kernel = Matmul | Attention | Pointwise | Embedding
 """An operator that runs on one GPU."""
 
 Operator = Kernel | Communicate
+
+_K = TypeVar("_K", Matmul, Attention, Pointwise, Embedding)
+
+
+def _timed(whole: _K, part: _K) -> _K:
+    """`part` with its share of a measured time of `whole`: by FLOPs, by bytes where there are none."""
+    if whole.time_s is None:
+        return part
+    share = part.flops / whole.flops if whole.flops else part.bytes / whole.bytes
+    return replace(part, time_s=whole.time_s * share)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 # Okabe and Ito, "Color Universal Design", 2008; the yellow is left out: too pale on white
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-COMPUTE, COMMUNICATION, IDLE = "#0072B2", "#D55E00", "#BBBBBB"
+COMPUTE, COMMUNICATION = "#0072B2", "#D55E00"
 INK, FAINT = "#222222", "#D8D8D8"
 
 _STYLE: Any = {
@@ -59,7 +60,8 @@ def save(figure: Figure, *files: Path) -> list[Path]:
             raise InputError(
                 f"'{file.suffix}' is not a picture simgpu can write; expected .png, .svg or .pdf", file=file
             )
-        with written_whole(file, binary=True) as stream, style():
+        with written_whole(file, binary=True) as stream, style(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # drawn as a box; nobody can act on it
             metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
             figure.savefig(stream, format=kind, metadata=metadata)
     return list(files)

@@ -8,6 +8,7 @@ from typing import IO, Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from simgpu.render.columns import cell, columns_of, title
 
@@ -17,12 +18,18 @@ def print_table(
 ) -> None:
     """Print `rows` with the columns that are `wanted`, and the notes below."""
     columns = columns_of(rows, wanted)
-    table = Table(title=heading or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=Text(heading) if heading else None,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for column in columns:
         numbers = all(isinstance(row.get(column), (int, float, type(None))) for row in rows)
-        table.add_column(title(column), justify="right" if numbers else "left")
+        table.add_column(Text(title(column)), justify="right" if numbers else "left")
     for row in rows:
-        table.add_row(*(cell(column, row.get(column)) for column in columns))
+        table.add_row(*(Text(cell(column, row.get(column))) for column in columns))
     console = _console(out)
     console.print(table)
     for note in notes:
@@ -31,16 +38,23 @@ def print_table(
 
 def print_figures(heading: str, entries: Sequence[tuple[str, str, str]], out: IO[str]) -> None:
     """Print a specification: parameter, value, source."""
-    table = Table(title=heading, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=Text(heading), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("parameter")
     table.add_column("value", justify="right")
     table.add_column("source", style="dim", overflow="fold")
     for entry in entries:
-        table.add_row(*entry)
+        table.add_row(*map(Text, entry))
     _console(out).print(table)
+
+
+class _PlainConsole(Console):
+    """A console that leaves a closed pipe to the caller."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 def _console(out: IO[str]) -> Console:
     """A console that is never narrower than a table needs when the output is not a terminal."""
-    console = Console(file=out)
-    return console if console.is_terminal else Console(file=out, width=200)
+    console = _PlainConsole(file=out)
+    return console if console.is_terminal else _PlainConsole(file=out, width=200)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,13 +18,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from simgpu.catalog import Catalogue
-from simgpu.documents import Document, dotted, read_yaml
+from simgpu.documents import Document, read_yaml
 from simgpu.errors import InputError, nearest, shown
 from simgpu.render.fields import PlotFields
 from simgpu.result import COLUMNS, Result
 from simgpu.scenario import HARDWARE_ROOTS, Origins, Scenario, run_scenario
-from simgpu.tree import leaves, replaced
+from simgpu.tree import replaced
 from simgpu.validation import validate
+
+MAX_SCENARIOS = 100_000
 
 Scalar = str | int | float | bool | None
 Key = tuple[str, ...]
@@ -127,6 +130,9 @@ def load_experiment(file: Path, settings: Sequence[str] = ()) -> Experiment:
     origins = Origins()
     origins.put((), str(file), str(file), 1)
     base = _merge({}, fields.scenario, ("scenario",), document, origins)
+    points = prod(len(values) for values in fields.vary.values()) * max(len(fields.cases), 1)
+    if points > MAX_SCENARIOS:
+        raise document.error(f"{points:,} scenarios, expected at most {MAX_SCENARIOS:,}", ("vary",))
     cases = []
     for number, given in enumerate(fields.cases or [{}]):
         place = ("cases", number)
@@ -272,19 +278,3 @@ def _check_columns(experiment: Experiment, results: Sequence[Result]) -> None:
         if column not in known:
             document = read_yaml(experiment.file)
             raise document.error(f"no column '{column}' in the rows{nearest(column, known)}", place)
-
-
-__all__ = [
-    "Case",
-    "CompareFields",
-    "Experiment",
-    "ExperimentFields",
-    "ExperimentResult",
-    "PlotFields",
-    "dotted",
-    "find_experiment",
-    "leaves",
-    "load_experiment",
-    "parse_settings",
-    "run_experiment",
-]

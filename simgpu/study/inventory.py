@@ -9,7 +9,7 @@ from typing import IO
 from simgpu.catalog import Catalogue, Override
 from simgpu.errors import InputError, nearest
 from simgpu.hardware.figure import Figure, figures
-from simgpu.hardware.spec import CatalogueFile, ClusterSpec, GPUSpec, MigProfile, NodeSpec
+from simgpu.hardware.spec import CatalogueFile, ClusterSpec, GPUSpec, NodeSpec
 from simgpu.units import format_si
 
 _SHOWN = ("gpus", "nodes", "clusters", "links", "architectures")
@@ -82,8 +82,6 @@ def _entries(spec: CatalogueFile) -> list[tuple[str, str, str]]:
     entries = [(key, str(value), "") for key, value in _texts(spec)]
     for path, figure in figures(spec):
         source = spec.sources.get(figure.source or "", figure.source or "")
-        if path[0] == "mig_profiles" and isinstance(spec, GPUSpec):
-            source = spec.sources[_profile(spec, path[1]).source]
         entries.append((".".join(map(str, path)), _value(figure), source))
     return entries
 
@@ -95,7 +93,6 @@ def _texts(spec: CatalogueFile) -> list[tuple[str, object]]:
     if isinstance(spec, NodeSpec):
         plain += [("gpus", spec.gpu_count), ("nics", spec.nic_count), ("sockets", sum(s.count for s in spec.sockets))]
         plain += [("nvlink.topology", spec.nvlink.topology)] if spec.nvlink else []
-        plain += [("peer_to_peer_scope", spec.peer_to_peer_scope.value)]
     if isinstance(spec, GPUSpec):
         plain += [("memory.type", spec.memory.type), ("host_link.link", spec.host_link.link)]
         plain += [("nvlink.link", spec.nvlink.link)] if spec.nvlink else []
@@ -104,13 +101,11 @@ def _texts(spec: CatalogueFile) -> list[tuple[str, object]]:
     return plain
 
 
-def _profile(spec: GPUSpec, name: str) -> MigProfile:
-    return next(profile for profile in spec.mig_profiles if profile.name == name)
-
-
 def _value(figure: Figure) -> str:
     if isinstance(figure.value, bool):
         return "yes" if figure.value else "no"
+    if isinstance(figure.value, str):
+        return figure.value
     if figure.unit == "B" and figure.value >= 2**20 and figure.value % 2**20 == 0:
         gib = figure.value / 2**30
         return f"{gib:g} GiB" if gib >= 1 else f"{figure.value / 2**20:g} MiB"

@@ -71,8 +71,8 @@ def _ring(
 def _rings(topology: Topology, gpus: Sequence[int]) -> list[list[int]]:
     """One ring within a node; across nodes one per NIC, so that every rail carries its share, as NCCL does.
 
-    Ring r enters the first node at its r-th GPU and leaves at the one before; the next node is walked the other
-    way round and so is entered on the rail where the first was left.
+    Ring r enters the first node at the first GPU of rail r and leaves at the one before; the next node is walked
+    the other way round and so is entered on the rail where the first was left.
     """
     per_node = topology.cluster.gpus_per_node
     nodes: dict[int, list[int]] = {}
@@ -83,10 +83,12 @@ def _rings(topology: Topology, gpus: Sequence[int]) -> list[list[int]]:
     if len(nodes) == 1 or members == 1 or nics == 1 or any(len(local) != members for local in nodes.values()):
         return [list(gpus)]
     rings = []
-    for r in range(min(nics, members)):
+    count = min(nics, members)
+    for r in range(count):
+        first = r * members // count
         ring: list[int] = []
         for i, local in enumerate(nodes.values()):
-            rotated = local[r:] + local[:r]
+            rotated = local[first:] + local[:first]
             ring += rotated if i % 2 == 0 else rotated[::-1]
         rings.append(ring)
     return rings

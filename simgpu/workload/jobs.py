@@ -74,10 +74,14 @@ class Training(_Strict):
 
 
 class _Listed(_Strict):
-    """An operator of a list. `split` names what tensor parallelism cuts; with tp > 1 it must be said."""
+    """An operator of a list. `split` names what tensor parallelism cuts; with tp > 1 it must be said.
+
+    `time` is a measured time of the whole operator on one GPU; parts of it take their share by FLOPs.
+    """
 
     name: str = ""
     split: str | None = None
+    time: Annotated[float, _positive("s")] | None = None
 
     def split_size(self) -> tuple[str, int] | None:
         """What is cut and how long it is."""
@@ -85,10 +89,7 @@ class _Listed(_Strict):
 
 
 class ListedMatmul(_Listed):
-    """C[m, n] = A[m, k] B[k, n]. `split` says along which dimension tensor parallelism cuts it.
-
-    `time` is a measured time of the whole operator on one GPU; parts of it take their share by FLOPs.
-    """
+    """C[m, n] = A[m, k] B[k, n]."""
 
     op: Literal["matmul"]
     m: Size
@@ -98,7 +99,6 @@ class ListedMatmul(_Listed):
     dtype: Dtype | None = None
     accumulate: Accumulate | None = None
     split: Literal["m", "n", "k", "none"] | None = None
-    time: Annotated[float, _positive("s")] | None = None
 
     def build(self, name: str, dtype: str, accumulate: str) -> Operator:
         dims = {key: Dim(getattr(self, key), 1, "tp" if self.split == key else "") for key in ("m", "n", "k")}
@@ -133,6 +133,7 @@ class ListedAttention(_Listed):
             self.head_dim,
             self.dtype or dtype,
             self.causal,
+            time_s=self.time,
         )
 
 
@@ -149,7 +150,9 @@ class ListedPointwise(_Listed):
 
     def build(self, name: str, dtype: str, accumulate: str) -> Operator:
         rows, width = (Dim(getattr(self, key), 1, "tp" if self.split == key else "") for key in ("rows", "width"))
-        return Pointwise(name, "elementwise", rows, (width,), self.dtype or dtype, self.reads, self.writes)
+        return Pointwise(
+            name, "elementwise", rows, (width,), self.dtype or dtype, self.reads, self.writes, time_s=self.time
+        )
 
 
 class ListedCollective(_Strict):

@@ -1,0 +1,249 @@
+"""Kernel times: never better than the datasheet, never worse for less work, and given times taken as they are."""
+
+from functools import cache
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import simgpu
+from simgpu.model.operators import Attention, Dim, Embedding, Matmul, Pointwise
+from simgpu.timing.kernels import KernelModel, roofline_time
+
+repeatable = settings(derandomize=True, deadline=None, max_examples=200)
+
+CATALOGUE = simgpu.Catalogue()
+NODES = CATALOGUE.names("nodes")
+
+amount = st.floats(0, 1e18, allow_nan=False)
+rate = st.floats(1e6, 1e16)
+overhead = st.floats(0, 1e-3)
+factor = st.floats(1.0, 1e3)
+
+
+@cache
+def model(name):
+    return KernelModel(CATALOGUE.cluster(name))
+
+
+def matmul(m, n, k, dtype="fp16", **more):
+    return Matmul("mm", Dim(m, 1, "rows"), (Dim(n, 1, "columns"),), Dim(k, 1, "inner"), dtype, **more)
+
+
+# ---- the roofline ------------------------------------------------------------------------------------------
+
+
+@repeatable
+@given(amount, amount, rate, rate, overhead)
+def test_the_roofline_is_the_launch_and_the_slower_of_arithmetic_and_memory(flops, moved, peak, bandwidth, launch):
+    time = roofline_time(flops, moved, peak, bandwidth, launch)
+    assert (time.compute, time.memory) == (flops / peak, moved / bandwidth)
+    assert time.seconds == launch + max(flops / peak, moved / bandwidth)
+    assert time.seconds >= flops / peak
+    assert time.seconds >= moved / bandwidth
+    assert time.seconds >= launch
+
+
+@repeatable
+@given(amount, amount, rate, rate, overhead, factor, factor, factor)
+def test_more_work_never_takes_less_time(flops, moved, peak, bandwidth, launch, more_flops, more_bytes, more_launch):
+    time = roofline_time(flops, moved, peak, bandwidth, launch).seconds
+    assert time <= roofline_time(flops * more_flops, moved, peak, bandwidth, launch).seconds
+    assert time <= roofline_time(flops, moved * more_bytes, peak, bandwidth, launch).seconds
+    assert time <= roofline_time(flops, moved, peak, bandwidth, launch * more_launch).seconds
+
+
+@repeatable
+@given(amount, amount, rate, rate, overhead, factor, factor)
+def test_a_faster_gpu_never_takes_more_time(flops, moved, peak, bandwidth, launch, faster, wider):
+    time = roofline_time(flops, moved, peak, bandwidth, launch).seconds
+    assert time >= roofline_time(flops, moved, peak * faster, bandwidth * wider, launch).seconds
+
+
+@pytest.mark.parametrize(
+    ("flops", "moved", "launch", "bound"),
+    [
+        (4e9, 1e9, 0.5, "compute"),
+        (1e9, 4e9, 0.5, "memory"),
+        (1e9, 1e9, 0.5, "compute"),
+        (1e9, 1e9, 2.0, "latency"),
+        (0.0, 0.0, 1e-6, "latency"),
+    ],
+)
+def test_the_bound_names_what_takes_longest(flops, moved, launch, bound):
+    assert roofline_time(flops, moved, 1e9, 1e9, launch).bound == bound
+
+
+# ---- on the GPUs of the catalogue --------------------------------------------------------------------------
+
+
+@repeatable
+@given(
+    st.sampled_from(NODES),
+    st.integers(1, 16384),
+    st.integers(1, 16384),
+    st.integers(1, 16384),
+    st.integers(1, 8),
+    st.sampled_from(["fp16", "bf16", "fp32"]),
+)
+def test_a_matmul_never_beats_the_datasheet_of_its_gpu(name, m, n, k, batch, dtype):
+    kernels = model(name)
+    time = kernels.time(matmul(m, n, k, dtype, batch=batch))
+    element = 4 if dtype == "fp32" else 2
+    assert time.seconds >= 2 * batch * m * n * k / kernels.peak(dtype)
+    assert time.seconds >= element * batch * (m * k + k * n + m * n) / kernels.gpu.memory.bandwidth.si
+    assert time.seconds >= kernels.constants.launch_overhead.si
+
+
+@repeatable
+@given(st.sampled_from(NODES), st.integers(1, 8192), st.integers(1, 8192), st.integers(1, 8192), st.integers(1, 4))
+def test_a_larger_matmul_never_takes_less_time(name, m, n, k, times):
+    time = model(name).time(matmul(m, n, k)).seconds
+    for larger in (
+        matmul(m * times, n, k),
+        matmul(m, n * times, k),
+        matmul(m, n, k * times),
+        matmul(m, n, k, batch=times),
+    ):
+        assert time <= model(name).time(larger).seconds
+
+
+@repeatable
+@given(st.sampled_from(NODES), st.integers(1, 4096), st.integers(1, 16384), st.integers(1, 4), st.integers(1, 4))
+def test_memory_bound_operators_never_beat_the_memory(name, rows, width, reads, writes):
+    kernels = model(name)
+    pointwise = Pointwise("p", "elementwise", Dim(rows), (Dim(width),), "fp16", reads, writes)
+    lookup = Embedding("e", Dim(rows), Dim(32000), width, "fp16")
+    bandwidth = kernels.gpu.memory.bandwidth.si
+    assert kernels.time(pointwise).seconds >= 2 * (reads + writes) * rows * width / bandwidth
+    assert kernels.time(lookup).seconds >= 2 * 2 * rows * width / bandwidth
+
+
+@repeatable
+@given(st.sampled_from(NODES), st.integers(1, 4), st.integers(1, 4096), st.integers(1, 64), st.booleans())
+def test_attention_never_beats_the_datasheet(name, batch, tokens, heads, causal):
+    kernels = model(name)
+    op = Attention("a", Dim(batch), tokens, tokens, Dim(heads), Dim(heads), 128, "fp16", causal)
+    seen = tokens * (tokens + 1) // 2 if causal else tokens * tokens
+    assert kernels.time(op).seconds >= 4 * 128 * seen * batch * heads / kernels.peak("fp16")
+    assert kernels.time(op).seconds >= 2 * 4 * tokens * 128 * batch * heads / kernels.gpu.memory.bandwidth.si
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_a_kernel_runs_at_the_fractions_of_the_datasheet_that_the_constants_say(name):
+    kernels = model(name)
+    constants = kernels.constants
+    large, thin = matmul(8192, 8192, 8192), matmul(1, 8192, 8192)
+    assert kernels.time(large).seconds == pytest.approx(
+        constants.launch_overhead.si + large.flops / kernels.peak("fp16") / constants.compute_fraction.si, rel=1e-12
+    )
+    assert kernels.time(thin).seconds == pytest.approx(
+        constants.launch_overhead.si + thin.bytes / kernels.gpu.memory.bandwidth.si / constants.memory_fraction.si,
+        rel=1e-12,
+    )
+    assert (kernels.time(large).bound, kernels.time(thin).bound) == ("compute", "memory")
+
+
+def test_equal_operators_take_equal_times_and_different_ones_are_not_mixed_up():
+    kernels = KernelModel(CATALOGUE.cluster("dgx-h100"))
+    first = kernels.time(matmul(4096, 4096, 4096))
+    assert kernels.time(matmul(4096, 4096, 4096)) == first
+    assert kernels.time(matmul(4096, 4096, 4096, "bf16")) == first
+    assert kernels.time(matmul(4096, 4096, 4096, "fp8")).seconds < first.seconds
+    assert kernels.time(matmul(4096, 4096, 4096, "fp32")).seconds > first.seconds
+    assert kernels.time(matmul(4096, 4096, 4096, batch=2)).seconds > first.seconds
+
+
+# ---- dtypes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "has"),
+    [
+        ("dgx-a100", "fp8", ["bf16 (fp32)", "fp16 (fp32)", "int8 (int32)"]),
+        ("dgx-h100", "fp4", ["bf16 (fp32)", "fp8 (fp32)"]),
+        ("l4-pcie-2x", "fp4", ["fp8 (fp32)"]),
+    ],
+)
+def test_a_dtype_the_gpu_lacks_is_refused_with_those_it_has(name, dtype, has):
+    kernels = model(name)
+    for ask in (lambda: kernels.peak(dtype), lambda: kernels.time(matmul(64, 64, 64, dtype))):
+        with pytest.raises(simgpu.InputError, match=f"'{kernels.gpu.name}' has no {dtype} peak") as error:
+            ask()
+        assert all(known in str(error.value) for known in has)
+        assert error.value.key == "dtype"
+
+
+def test_an_accumulation_the_gpu_lacks_is_refused():
+    with pytest.raises(simgpu.InputError, match=r"no bf16 peak with fp16 accumulation; it has .*bf16 \(fp32\)"):
+        model("dgx-h100").peak("bf16", "fp16")
+
+
+@pytest.mark.parametrize("dtype", ["fp4", "fp8"])
+def test_simulate_refuses_a_dtype_the_gpu_lacks_even_where_nothing_would_use_it(dtype):
+    operators = simgpu.OperatorList(operators=[{"op": "pointwise", "rows": 64, "width": 64}])
+    with pytest.raises(simgpu.InputError, match=f"has no {dtype} peak"):
+        simgpu.simulate(CATALOGUE.cluster("dgx-a100"), operators, dtype=dtype)
+
+
+def test_tensor_cores_come_before_vector_units():
+    kernels = model("dgx-h100")
+    listed = {(p.dtype, p.accumulate, p.engine): p.si for p in kernels.gpu.peak}
+    assert kernels.peak("bf16") == listed["bf16", "fp32", "tensor"]
+    assert kernels.peak("fp32") == listed["fp32", "fp32", "vector"]
+    assert kernels.peak("int8") == listed["int8", "int32", "tensor"]
+
+
+# ---- given times -------------------------------------------------------------------------------------------
+
+
+@repeatable
+@given(st.sampled_from(NODES), st.floats(1e-9, 10.0), st.integers(1, 4096))
+def test_a_given_time_is_taken_as_it_is(name, seconds, m):
+    time = model(name).time(matmul(m, 4096, 4096, time_s=seconds))
+    assert time.seconds == seconds
+    assert time.bound == "measured"
+
+
+def given_time_operators():
+    rows, columns, inner = Dim(512, 1, "rows"), Dim(1024, 1, "columns"), Dim(2048, 1, "inner")
+    heads, batch = Dim(32, 1, "heads"), Dim(8, 1, "batch")
+    return (
+        [
+            pytest.param(Matmul("mm", rows, (columns,), inner, "fp16", time_s=8e-3), axis, id=f"matmul-{axis}")
+            for axis in ("rows", "columns", "inner")
+        ]
+        + [
+            pytest.param(
+                Attention("a", batch, 128, 128, heads, heads, 128, "fp16", time_s=8e-3), axis, id=f"attention-{axis}"
+            )
+            for axis in ("heads", "batch")
+        ]
+        + [
+            pytest.param(
+                Pointwise("p", "elementwise", rows, (columns,), "fp16", time_s=8e-3), axis, id=f"pointwise-{axis}"
+            )
+            for axis in ("rows", "columns")
+        ]
+    )
+
+
+@pytest.mark.parametrize(("op", "axis"), given_time_operators())
+@pytest.mark.parametrize("ways", [1, 2, 8])
+def test_a_given_time_is_split_by_flops(op, axis, ways):
+    part = op.split({axis: ways})
+    assert part.flops == op.flops / ways
+    assert model("dgx-h100").time(part).seconds == pytest.approx(8e-3 / ways, rel=1e-12)
+    assert op.split({"another axis": ways}) == op
+
+
+@pytest.mark.parametrize(("split", "parts"), [("m", 2), ("n", 2), ("k", 2), ("none", 1)])
+def test_a_given_time_of_a_listed_operator_reaches_the_step(split, parts):
+    """2 ms three times over: on one GPU 6 ms; with tp 2 each GPU takes its share, without another launch."""
+    operators = [{"op": "matmul", "m": 64, "n": 64, "k": 64, "split": split, "time": "2 ms"}]
+    workload = simgpu.OperatorList(operators=operators, repeat=3)
+    cluster = CATALOGUE.cluster("dgx-h100")
+    assert simgpu.simulate(cluster, workload).step_s == pytest.approx(6e-3, rel=1e-9)
+    halved = simgpu.simulate(cluster, workload, plan=simgpu.Plan(tp=2))
+    assert halved.step_s == pytest.approx(6e-3 / parts, rel=1e-9)
+    assert halved.single_gpu_step_s == pytest.approx(6e-3, rel=1e-9)
