@@ -9,10 +9,12 @@ environment variable `SIMGPU_CATALOG` (separated like PATH), the catalogue that 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from simgpu.documents import Document, dotted, read_json, read_yaml
 from simgpu.errors import InputError, nearest
@@ -43,6 +45,10 @@ KINDS: dict[str, type[CatalogueFile]] = {
 }
 
 
+HARDWARE_ROOTS = ("gpu", "node", "cluster", "link")
+"""What a hardware parameter's key can begin with: 'gpu.memory.bandwidth', 'link.pcie-4.latency'."""
+
+
 @dataclass(frozen=True)
 class Override:
     """A value set by hand in place of the catalogue's: `key` is e.g. 'gpu.memory.bandwidth'."""
@@ -53,8 +59,24 @@ class Override:
     file: str | None = None
     line: int | None = None
 
+    @property
+    def path(self) -> list[str]:
+        """Where the parameter stands in its file."""
+        root, *parts = self.key.split(".")
+        return parts[1:] if root == "link" else parts
+
     def error(self, problem: str) -> InputError:
         return InputError(problem, file=self.file or self.source, line=self.line, key=self.key)
+
+
+class ModelSource(BaseModel):
+    """Where a model's `config.json` was read, and the parameter count published for it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    title: str = ""
+    source: str = ""
+    published_parameters: Annotated[float, Field(gt=0, le=1e18)] | None = None
+    parameters_source: str = ""
 
 
 class Catalogue:
@@ -63,11 +85,11 @@ class Catalogue:
     def __init__(self, *folders: str | Path) -> None:
         extra = [Path(folder) for folder in folders]
         for folder in extra:
-            if not folder.is_dir():
+            if not os.path.isdir(folder):
                 raise InputError("no such folder", file=folder, key="catalog")
         for entry in os.environ.get("SIMGPU_CATALOG", "").split(os.pathsep):
             if entry:
-                if not Path(entry).is_dir():
+                if not os.path.isdir(entry):
                     raise InputError("no such folder", file=entry, key="SIMGPU_CATALOG")
                 extra.append(Path(entry))
         self.folders = [*extra, built_in_folder()]
@@ -107,11 +129,17 @@ class Catalogue:
             self._documents[file] = read_json(file) if file.suffix == ".json" else read_yaml(file)
         return self._documents[file]
 
-    def spec(self, kind: str, name: str, overrides: Sequence[Override] = ()) -> CatalogueFile:
-        """The checked specification of that name, with `overrides` (keys relative to the file) applied."""
+    def spec(
+        self, kind: str, name: str, overrides: Sequence[Override] = (), asked: Blame | None = None
+    ) -> CatalogueFile:
+        """The checked specification of that name, with `overrides` applied.
+
+        `asked` makes the error for an unknown name, where a file or a user asked for it.
+        """
         file = self.find(kind, name)
         if file is None:
-            raise InputError(f"unknown {kind[:-1]} '{name}'{nearest(name, self.names(kind))}")
+            problem = f"unknown {kind[:-1]} '{name}'{nearest(name, self.names(kind))}"
+            raise asked((), problem) if asked else InputError(problem)
         document = self.document(file)
         if file not in self._specs:
             spec = validate(KINDS[kind], document.data, lambda path, problem: document.error(problem, path))
@@ -134,28 +162,27 @@ class Catalogue:
         if self.find("clusters", name):
             spec = self.spec("clusters", name, of.get("cluster", ()))
         elif self.find("nodes", name):
-            one = Quantity(value=1, source="one node")
-            data = {"name": name, "title": name, "node": name, "nodes": one}
             for override in of.get("cluster", ()):
-                if override.key not in ("nodes", "cluster.nodes"):
-                    raise override.error(f"'{name}' is a single node without a fabric; only cluster clusters have one")
                 raise override.error(f"'{name}' is a single node; name a cluster to use several")
-            spec = ClusterSpec.model_validate(data)
+            one = Quantity(value=1, source="one node")
+            spec = ClusterSpec.model_validate({"name": name, "title": name, "node": name, "nodes": one})
         else:
             known = self.names("clusters") + self.names("nodes")
             raise InputError(f"unknown cluster or node '{name}'{nearest(name, known)}")
         assert isinstance(spec, ClusterSpec)
-        node = self.spec("nodes", spec.node, of.get("node", ()))
+        node = self.spec("nodes", spec.node, of.get("node", ()), self._blame(spec, of.get("cluster", ()), ("node",)))
         assert isinstance(node, NodeSpec)
-        gpu = self.spec("gpus", node.gpu, of.get("gpu", ()))
+        gpu = self.spec("gpus", node.gpu, of.get("gpu", ()), self._blame(node, of.get("node", ()), ("gpu",)))
         assert isinstance(gpu, GPUSpec)
-        links = {}
-        for link in dict.fromkeys(_links_of(spec, node, gpu)):
-            loaded = self.spec("links", link, of.get(f"link.{link}", ()))
-            assert isinstance(loaded, LinkSpec)
-            links[link] = loaded
+        links: dict[str, LinkSpec] = {}
+        for owner, root, path, link in _links_of(spec, node, gpu):
+            if link not in links:
+                blame = self._blame(owner, of.get(root, ()), path)
+                loaded = self.spec("links", link, of.get(f"link.{link}", ()), blame)
+                assert isinstance(loaded, LinkSpec)
+                links[link] = loaded
         for root, unused in of.items():
-            if root not in ("cluster", "node", "gpu") and root.removeprefix("link.") not in links:
+            if root.startswith("link.") and root.removeprefix("link.") not in links:
                 raise unused[0].error(f"no such link in '{name}'{nearest(root.removeprefix('link.'), links)}")
         return Cluster(spec, node, gpu, links, self.kernel_constants(gpu))
 
@@ -163,38 +190,62 @@ class Catalogue:
         """Constants of a GPU after inheritance: its own, its architecture's, the generic ones."""
         merged: dict[str, Quantity | None] = dict.fromkeys(KernelConstants.model_fields)
         level: GPUSpec | ArchitectureSpec | None = gpu
+        seen: list[str] = []
         while level is not None:
             for key, value in dict(level.kernel).items():
                 if merged[key] is None and value is not None:
                     source = level.sources.get(value.source or "", value.source)
                     merged[key] = value.model_copy(update={"source": source})
+            field = "architecture" if isinstance(level, GPUSpec) else "parent"
             above = level.architecture if isinstance(level, GPUSpec) else level.parent
-            family = self.spec("architectures", above) if above is not None else None
+            blame = self._blame(level, (), (field,))
+            if above in seen:
+                raise blame((), f"'{above}' inherits from itself")
+            family = self.spec("architectures", above, asked=blame) if above is not None else None
             assert family is None or isinstance(family, ArchitectureSpec)
+            seen += [above] if above else []
             level = family
         missing = [key for key, value in merged.items() if value is None]
         if missing:
-            raise InputError(f"no architecture above '{gpu.architecture}' gives {', '.join(missing)}")
+            raise InputError(f"no architecture above '{gpu.name}' gives {', '.join(missing)}")
         return KernelConstants.model_validate(merged)
 
     def model(self, name: str) -> TransformerConfig:
         """A model by name, or by the path of a Hugging Face `config.json` (or of the folder that holds it)."""
         file = self.find("models", name)
         if file is None:
-            path = Path(name)
-            if path.is_dir() and (path / "config.json").is_file():
-                path = path / "config.json"
-            if not (path.suffix == ".json" or os.sep in name or path.exists()):
+            path = os.path.join(name, "config.json") if os.path.isdir(name) else name
+            if not os.path.isfile(path):
+                if os.path.isdir(name):
+                    raise InputError(f"folder '{name}' holds no config.json")
+                if path.endswith(".json") or os.sep in path:
+                    raise InputError(f"'{name}': no such file")
                 raise InputError(f"unknown model '{name}'{nearest(name, self.names('models'))}")
-            file = path
+            file = Path(path)
         title = file.stem if file.stem != "config" else file.resolve().parent.name
         return parse_config(title, self.document(file))
 
-    def model_source(self, name: str) -> Mapping[str, Any]:
-        """What `models/SOURCES.yaml` beside a model says of it; empty when it says nothing."""
+    def model_source(self, name: str) -> ModelSource:
+        """What `models/SOURCES.yaml` beside a model says of it."""
         file = self.find("models", name)
         sources = file.parent / "SOURCES.yaml" if file else None
-        return self.document(sources).data.get(name, {}) if sources and sources.is_file() else {}
+        if sources is None or not sources.is_file():
+            return ModelSource()
+        document = self.document(sources)
+        given = document.data.get(name, {})
+        return validate(ModelSource, given, lambda path, problem: document.error(problem, (name, *path)))
+
+    def _blame(self, spec: CatalogueFile, overrides: Sequence[Override], path: tuple) -> Blame:
+        """Errors about a value of `spec`: where it was overridden, else where its file says it."""
+        for override in overrides:
+            if override.path == [str(part) for part in path]:
+                return _blamer(override)
+        kind = next(kind for kind, known in KINDS.items() if isinstance(spec, known))
+        file = self.find(kind, spec.name)
+        if file is None:  # a node that stands for a cluster of one
+            return lambda below, problem: InputError(problem)
+        document = self.document(file)
+        return lambda below, problem: document.error(problem, (*path, *below))
 
 
 def built_in_folder() -> Path:
@@ -204,12 +255,26 @@ def built_in_folder() -> Path:
     return installed if installed.is_dir() else package.parent
 
 
-def _links_of(cluster: ClusterSpec, node: NodeSpec, gpu: GPUSpec) -> Iterable[str]:
-    ports: list[Port | None] = [gpu.nvlink, gpu.host_link, node.inter_socket, cluster.fabric]
-    ports += [node.nic.port, node.nic.host_link] if node.nic else []
-    for socket in node.sockets:
-        ports += [entry.switch for entry in socket.devices if isinstance(entry, PCIeSwitch)]
-    return [port.link for port in ports if port is not None]
+def _links_of(cluster: ClusterSpec, node: NodeSpec, gpu: GPUSpec) -> Iterator[tuple[CatalogueFile, str, tuple, str]]:
+    """Every kind of link that is referred to: by which file, its root in overrides, at which path."""
+    ports: list[tuple[CatalogueFile, str, tuple, Port | None]] = [
+        (gpu, "gpu", ("nvlink",), gpu.nvlink),
+        (gpu, "gpu", ("host_link",), gpu.host_link),
+        (node, "node", ("inter_socket",), node.inter_socket),
+        (cluster, "cluster", ("fabric",), cluster.fabric),
+    ]
+    if node.nic:
+        ports += [
+            (node, "node", ("nic", "port"), node.nic.port),
+            (node, "node", ("nic", "host_link"), node.nic.host_link),
+        ]
+    for s, socket in enumerate(node.sockets):
+        for d, entry in enumerate(socket.devices):
+            if isinstance(entry, PCIeSwitch):
+                ports.append((node, "node", ("sockets", s, "devices", d, "switch"), entry.switch))
+    for owner, root, path, port in ports:
+        if port is not None:
+            yield owner, root, (*path, "link"), port.link
 
 
 def _by_root(overrides: Sequence[Override]) -> dict[str, list[Override]]:
@@ -217,11 +282,14 @@ def _by_root(overrides: Sequence[Override]) -> dict[str, list[Override]]:
     of: dict[str, list[Override]] = {}
     for override in overrides:
         root, _, rest = override.key.partition(".")
+        if root not in HARDWARE_ROOTS:
+            known = f" (expected one of {', '.join(sorted(HARDWARE_ROOTS))})"
+            raise override.error(f"'{root}' is not known{nearest(root, HARDWARE_ROOTS)}{known}")
         if root == "link":
             name, _, rest = rest.partition(".")
             root = f"link.{name}"
-        if not rest:
-            raise override.error("expected the name of a parameter after it, such as 'gpu.memory.bandwidth'")
+        if not rest or "" in rest.split("."):
+            raise override.error("expected the name of a parameter, such as 'gpu.memory.bandwidth'")
         of.setdefault(root, []).append(override)
     return of
 
@@ -232,25 +300,25 @@ def _blamer(override: Override) -> Blame:
 
 def _with_override(data: Any, override: Override) -> Any:
     """A copy of a file's data with one value replaced."""
-    root, *parts = override.key.split(".")
-    path = parts[1:] if root == "link" else parts
-    given = override.value
-    try:
-        value, unit = parse_quantity(given)
-        figure: dict[str, Any] | None = {"value": value, "unit": unit, "source": override.source}
-    except ValueError:
-        figure = {"value": given, "source": override.source} if isinstance(given, bool) else None
+    path, given = override.path, override.value
+    parent = value_at(data, path[:-1])
+    if path[-1] in ("value", "unit") and isinstance(parent, dict) and "value" in parent:
+        changed = {**parent, path[-1]: given, "source": override.source}  # a part of a figure
+        return replaced(data, path[:-1], lambda old: changed)
+    figure: dict[str, Any] | None = {"value": given, "source": override.source} if isinstance(given, bool) else None
+    if figure is None:
+        try:
+            value, unit = parse_quantity(given)
+            figure = {"value": value, "unit": unit or "SI", "source": override.source}
+        except ValueError:
+            pass
 
     def leaf(old: Any) -> Any:
         if isinstance(old, dict) and "value" in old:
             kept = {key: item for key, item in old.items() if key not in ("value", "unit", "source")}
             return kept | (figure or {"value": given, "source": override.source})
-        return given if figure is None or (old is not None and not isinstance(old, dict)) else figure
+        return given if figure is None or old is not None else figure
 
-    parent = value_at(data, path[:-1])
-    if path[-1] in ("value", "unit") and isinstance(parent, dict) and "value" in parent:
-        changed = {**parent, path[-1]: given, "source": override.source}  # a part of a figure
-        return replaced(data, path[:-1], lambda old: changed)
     try:
         return replaced(data, path, leaf)
     except KeyError as missing:
@@ -261,7 +329,7 @@ def _with_override(data: Any, override: Override) -> Any:
 
 def _check_sources(spec: CatalogueFile, document: Document) -> None:
     """Every figure must name a source that the file lists: no number without provenance enters the catalogue."""
-    for path, figure in figures(spec):
+    for path, figure in figures(spec, labels=False):
         if figure.source is None:
             raise InputError("has no source", file=document.file, line=document.line_of(path), key=dotted(path))
         if figure.source not in spec.sources:

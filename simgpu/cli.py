@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import wraps
 from io import TextIOWrapper
 from pathlib import Path
@@ -45,7 +46,7 @@ def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
             sys.exit(0)
         except OSError as error:
             _drop_stdout()
-            click.echo(f"simgpu: stdout: cannot be written ({error.strerror})", err=True)
+            click.echo(f"simgpu: {error.filename or 'stdout'}: cannot be written ({error.strerror})", err=True)
             sys.exit(2)
 
     return run
@@ -53,7 +54,8 @@ def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
 
 def _drop_stdout() -> None:
     """Send what is still buffered for stdout to nowhere, so that leaving does not raise again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError, ValueError):  # a stand-in for stdout has no file to redirect
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 _file = click.argument("file", metavar="FILE")
@@ -109,7 +111,7 @@ def _run(file: str, settings: Sequence[str], folders: Sequence[str], quiet: bool
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="Where files go.  [default: results/<name>]"
 )
-@click.option("--no-plots", is_flag=True, help="Write no pictures, trace or data.")
+@click.option("--no-plots", is_flag=True, help="Draw no pictures; data and trace are written all the same.")
 @_quiet
 @click.pass_obj
 @_one_line_errors
@@ -127,15 +129,13 @@ def run(
 
     outcome, catalogue = _run(file, settings, folders, quiet)
     document = report.build(outcome, catalogue)
+    written = report.write(outcome, document, out or Path("results") / outcome.experiment.name, plots=not no_plots)
     if style == "json":
         report.print_json(document, sys.stdout)
     elif style == "csv":
         report.print_csv(outcome.rows, sys.stdout)
     else:
         report.print_report(outcome, document, sys.stdout)
-    if no_plots and out is None:
-        return
-    written = report.write(outcome, document, out or Path("results") / outcome.experiment.name, plots=not no_plots)
     if not quiet:
         for what, path in written:
             click.echo(f"{what + ':':8} {path}", err=True)
@@ -208,13 +208,14 @@ def show(
     """A specification: every figure with unit and source; for a node or cluster also its graph as a picture."""
     from simgpu.study import inventory
 
-    inventory.show(_catalogue(folders), name, settings, sys.stdout, nodes)
-    if not no_plots:
-        picture = inventory.draw(
-            _catalogue(folders), name, settings, out or Path("results/show") / f"{Path(name).stem}.png", nodes
-        )
-        if picture:
-            click.echo(f"picture: {picture}", err=True)
+    catalogue = _catalogue(folders)
+    subject = inventory.find(catalogue, name, settings, nodes)
+    picture = None
+    if out is not None or (subject.cluster is not None and not no_plots):
+        picture = inventory.draw(subject, out or Path("results/show") / f"{name}.png")
+    inventory.show(catalogue, subject, sys.stdout)
+    if picture is not None:
+        click.echo(f"picture: {picture}", err=True)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ MAX_VALUES = 100_000
 MAX_DEPTH = 40
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+_BAD_SCALAR = (yaml.YAMLError, ValueError, KeyError, IndexError, AttributeError, OverflowError)
+"""What PyYAML raises for a scalar whose explicit tag does not fit it."""
 
 
 class Document:
@@ -28,7 +31,7 @@ class Document:
     enclosing key that the file has.
     """
 
-    def __init__(self, file: Path, data: Any, lines: dict[tuple, int]) -> None:
+    def __init__(self, file: object, data: Any, lines: dict[tuple, int]) -> None:
         self.file = file
         self.data = data
         self._lines = lines
@@ -50,39 +53,46 @@ def dotted(path: tuple) -> str:
 
 def read_yaml(file: Path) -> Document:
     """The mapping in a YAML file. Raises `InputError`."""
-    text = read_text(file)
-    try:
-        _check_depth(text, file)
-        node = yaml.compose(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise _yaml_error(error, file) from None
-    except (RecursionError, ValueError) as error:
-        raise InputError(f"is not valid YAML ({error})", file=file) from None
-    if not isinstance(node, yaml.MappingNode):
+    root = _compose(read_text(file), file)
+    if not isinstance(root, yaml.MappingNode):
         raise InputError("expected a mapping of keys to values", file=file, line=1)
-    _check_size(node, file)
-    lines: dict[tuple, int] = {}
-    loader = _Loader("")
-    data = _build(node, (), lines, loader, file)
-    return Document(file, data, lines)
+    return _Builder(file).document(root)
+
+
+def parse_value(text: str, source: str, key: str) -> Any:
+    """A value as YAML reads it, given on the command line. Raises `InputError` at `source` and `key`."""
+    try:
+        root = _compose(text, source) if len(text) <= 100_000 else None
+        return text if root is None else _Builder(source).document(root).data
+    except InputError as error:
+        raise InputError(f"{shown(text)}: {error.problem}", file=source, key=key) from None
 
 
 def read_json(file: Path) -> Document:
     """The object in a JSON file. Raises `InputError`."""
     text = read_text(file)
+    lines: dict[tuple, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        key = line.strip().partition('":')[0]
+        if key.startswith('"'):
+            lines.setdefault((key[1:],), number)
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise InputError("is given twice", file=file, line=lines.get((key,)), key=key)
+            found[key] = value
+        return found
+
     try:
-        data = json.loads(text)
+        data = json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         raise InputError(f"is not valid JSON ({error.msg})", file=file, line=error.lineno) from None
     except (RecursionError, ValueError):
         raise InputError("is not valid JSON (nested too deeply, or a number too long)", file=file) from None
     if not isinstance(data, dict):
         raise InputError("expected a JSON object", file=file, line=1)
-    lines: dict[tuple, int] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        key = line.strip().partition('":')[0]
-        if key.startswith('"'):
-            lines.setdefault((key[1:],), number)
     return Document(file, data, lines)
 
 
@@ -97,6 +107,8 @@ def read_text(file: Path) -> str:
         raise InputError("is a folder, expected a file", file=file) from None
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", file=file) from None
+    except ValueError as error:  # a name with a zero byte, or one that is no text
+        raise InputError(f"cannot be read ({error})", file=file) from None
     if len(raw) > MAX_BYTES:
         raise InputError(f"is larger than {MAX_BYTES:,} bytes, expected a short text file", file=file)
     try:
@@ -109,7 +121,24 @@ def read_text(file: Path) -> str:
     return text
 
 
-def _check_depth(text: str, file: Path) -> None:
+def _compose(text: str, file: object) -> yaml.Node | None:
+    """The nodes of a YAML text, within the limits. Raises `InputError`."""
+    try:
+        _check_depth(text, file)
+        root = yaml.compose(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error)
+        line = mark.line + 1 if mark else None
+        raise InputError(f"is not valid YAML ({problem})", file=file, line=line) from None
+    except (RecursionError, ValueError) as error:
+        raise InputError(f"is not valid YAML ({error})", file=file) from None
+    if root is not None and _Measure(file).of(root, 0)[0] > MAX_VALUES:
+        raise InputError(f"expands to more than {MAX_VALUES:,} values", file=file, line=_line(root))
+    return root
+
+
+def _check_depth(text: str, file: object) -> None:
     """Refuse deep nesting before anything recurses over it."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
@@ -122,55 +151,76 @@ def _check_depth(text: str, file: Path) -> None:
             depth -= 1
 
 
-def _check_size(root: yaml.Node, file: Path) -> None:
-    """Refuse a document that its aliases expand to more than `MAX_VALUES` values, or that contains itself."""
-    sizes: dict[int, int | None] = {}
+class _Measure:
+    """Size and height of nodes with their aliases expanded, each node measured once."""
 
-    def size(node: yaml.Node) -> int:
-        known = sizes.get(id(node), 0)
-        if known is None:
-            raise InputError("an alias contains itself", file=file, line=node.start_mark.line + 1)
-        if known == 0:
-            sizes[id(node)] = None
-            known = 1
-            if isinstance(node, yaml.SequenceNode):
-                known += sum(size(item) for item in node.value)
-            elif isinstance(node, yaml.MappingNode):
-                known += sum(size(key) + size(value) for key, value in node.value)
-            sizes[id(node)] = known
-        return known
+    def __init__(self, file: object) -> None:
+        self.file = file
+        self._known: dict[int, tuple[int, int] | None] = {}
 
-    if size(root) > MAX_VALUES:
-        raise InputError(f"expands to more than {MAX_VALUES:,} values", file=file, line=root.start_mark.line + 1)
+    def of(self, node: yaml.Node, depth: int) -> tuple[int, int]:
+        """(values, levels) of `node`, which stands `depth` levels deep."""
+        if id(node) in self._known:
+            found = self._known[id(node)]
+            if found is None:
+                raise InputError("an alias contains itself", file=self.file, line=_line(node))
+        else:
+            self._known[id(node)] = None
+            below = [self.of(item, depth + 1) for item in _items(node)] if depth <= MAX_DEPTH else []
+            found = 1 + sum(size for size, _ in below), 1 + max((height for _, height in below), default=0)
+            self._known[id(node)] = found
+        if depth + found[1] > MAX_DEPTH + 1:
+            raise InputError(f"is nested more than {MAX_DEPTH} levels deep", file=self.file, line=_line(node))
+        return found
 
 
-def _build(node: yaml.Node, path: tuple, lines: dict[tuple, int], loader: Any, file: Path) -> Any:
-    lines.setdefault(path, node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
+class _Builder:
+    """Plain data from nodes, with the line of every key."""
+
+    def __init__(self, file: object) -> None:
+        self.file = file
+        self.lines: dict[tuple, int] = {}
+        self._scalars = _Loader("")
+
+    def document(self, root: yaml.Node) -> Document:
+        return Document(self.file, self._build(root, ()), self.lines)
+
+    def _build(self, node: yaml.Node, path: tuple) -> Any:
+        self.lines.setdefault(path, _line(node))
+        if isinstance(node, yaml.ScalarNode):
+            try:
+                return self._scalars.construct_object(node)
+            except _BAD_SCALAR as error:
+                problem = getattr(error, "problem", None) or f"does not fit its tag {node.tag}, or cannot be read"
+                if isinstance(error, ValueError):
+                    problem = str(error)
+                raise self._error(f"{shown(node.value)}: {problem}", path, node) from None
+        if node.tag not in _PLAIN_TAGS:
+            raise self._error(f"tag '{node.tag}' is not supported", path, node)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._build(item, (*path, i)) for i, item in enumerate(node.value)]
         mapping: dict[Any, Any] = {}
         for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            if key is None:
-                raise InputError("a key must be a plain word", file=file, line=line, key=dotted(path))
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise self._error("a key must be a plain word", path, key_node)
             if key_node.tag == "tag:yaml.org,2002:merge":
-                raise InputError("merge keys (<<) are not supported", file=file, line=line, key=dotted(path))
+                raise self._error("merge keys (<<) are not supported", path, key_node)
+            key = key_node.value
             if key in mapping:
-                raise InputError("is given twice", file=file, line=line, key=dotted((*path, key)))
-            lines[*path, key] = line
-            mapping[key] = _build(value_node, (*path, key), lines, loader, file)
+                raise self._error("is given twice", (*path, key), key_node)
+            self.lines[*path, key] = _line(key_node)
+            mapping[key] = self._build(value_node, (*path, key))
         return mapping
-    if isinstance(node, yaml.SequenceNode):
-        return [_build(item, (*path, i), lines, loader, file) for i, item in enumerate(node.value)]
-    try:
-        return loader.construct_object(node)
-    except (yaml.YAMLError, ValueError) as error:
-        problem = getattr(error, "problem", None) or str(error)
-        line = node.start_mark.line + 1
-        raise InputError(f"{shown(node.value)}: {problem}", file=file, line=line, key=dotted(path)) from None
+
+    def _error(self, problem: str, path: tuple, node: yaml.Node) -> InputError:
+        return InputError(problem, file=self.file, line=_line(node), key=dotted(path))
 
 
-def _yaml_error(error: yaml.YAMLError, file: Path) -> InputError:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error)
-    return InputError(f"is not valid YAML ({problem})", file=file, line=mark.line + 1 if mark else None)
+def _items(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []
+
+
+def _line(node: yaml.Node) -> int:
+    return node.start_mark.line + 1 if node.start_mark else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
 
 
@@ -26,7 +27,13 @@ class InputError(SimgpuError):
 
 def shown(value: object) -> str:
     """`value` for a message: quoted as in the file, on one line, and not endless."""
-    return _one_line(repr(value), 80)
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 80
+    short.maxlevel, short.maxlist, short.maxdict = 3, 4, 4
+    try:
+        return _one_line(short.repr(value), 80)
+    except ValueError:  # an integer of more digits than Python prints
+        return "a number of thousands of digits"
 
 
 def nearest(word: object, known: Iterable[str]) -> str:
@@ -34,7 +41,7 @@ def nearest(word: object, known: Iterable[str]) -> str:
     import difflib
 
     names = sorted(known)
-    close = difflib.get_close_matches(str(word).lower(), [name.lower() for name in names], n=1, cutoff=0.6)
+    close = difflib.get_close_matches(str(word)[:80].lower(), [name.lower() for name in names], n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{next(name for name in names if name.lower() == close[0])}'?"
     if names and len(names) <= 12:
@@ -43,5 +50,7 @@ def nearest(word: object, known: Iterable[str]) -> str:
 
 
 def _one_line(text: str, limit: int = 600) -> str:
-    line = " ".join(str(text).split())
+    """`text` with white space folded, what cannot be printed escaped, and cut at `limit`."""
+    line = " ".join(str(text)[: 4 * limit].split())
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
     return line if len(line) <= limit else line[: limit - 3] + "..."

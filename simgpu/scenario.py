@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,13 +15,13 @@ from simgpu.hardware.figure import Figure, figures
 from simgpu.plan.parallelism import Plan
 from simgpu.result import Result
 from simgpu.simulation import simulate
-from simgpu.tree import leaves
+from simgpu.tree import indexed, leaves
 from simgpu.workload.jobs import Accumulate, Dtype, Workload
 
-HARDWARE_ROOTS = ("gpu", "node", "cluster", "link")
-"""What a hardware parameter's key can begin with: 'gpu.memory.bandwidth', 'link.pcie-4.latency'."""
+Key = tuple[str, ...]
+"""Path of a value in a scenario. Hardware parameters have two parts: ('hardware', 'gpu.memory.bandwidth')."""
 
-Degree = Annotated[int, Field(gt=0, le=1_000_000)]
+Degree = Annotated[int, Field(strict=True, gt=0, le=1_000_000)]
 
 
 class PlanFields(BaseModel):
@@ -40,7 +41,7 @@ class Scenario(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     model: str | None = None
-    cluster: str
+    cluster: Annotated[str, Field(min_length=1)]
     workload: Workload
     plan: PlanFields = PlanFields()
     dtype: Dtype = "bf16"
@@ -49,40 +50,61 @@ class Scenario(BaseModel):
     hardware: dict[str, Any] = {}
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a value was written: `source` for people; file and line; `key` as the user spelt it, if not as usual."""
+
+    source: str
+    file: str | None = None
+    line: int | None = None
+    key: str | None = None
+
+
 class Origins:
-    """Where each value of a scenario was written: `source` for people, file and line for error messages."""
+    """Where each value of a scenario was written."""
 
     def __init__(self) -> None:
-        self._places: dict[tuple[str, ...], tuple[str, str | None, int | None]] = {}
+        self._places: dict[Key, Place] = {}
 
-    def put(self, path: tuple[str, ...], source: str, file: str | None = None, line: int | None = None) -> None:
-        self._places[path] = (source, file, line)
+    def put(self, path: Key, place: Place) -> None:
+        """Remember the place of a value; of several, the one put last counts."""
+        self._places.pop(path, None)
+        self._places[path] = place
 
-    def source(self, path: tuple[str, ...]) -> str:
-        return self._find(path)[0]
+    def again(self, path: Key) -> None:
+        """Count what is known of `path` as put just now."""
+        self.put(path, self._places[path])
 
-    def error(self, problem: str, path: tuple[str, ...]) -> InputError:
-        source, file, line = self._find(path)
-        return InputError(
-            problem, file=file or (source if source != "default" else None), line=line, key=".".join(path)
-        )
+    def source(self, path: Key) -> str:
+        """Where the value at `path` comes from, for people."""
+        place = self._nearest(path)[1]
+        return place.source if place else "default"
+
+    def error(self, problem: str, path: Key) -> InputError:
+        """An error at `path`: the place of that value, of the last thing written below it, or of what encloses it."""
+        below = [(known, place) for known, place in self._places.items() if path and known[: len(path)] == path]
+        known, place = below[-1] if below else self._nearest(path)
+        key = place.key if place and place.key and known == path else ".".join(path)
+        if place is None:
+            return InputError(problem, key=key)
+        return InputError(problem, file=place.file or place.source, line=place.line, key=key)
 
     def override(self, key: str, value: Any) -> Override:
-        source, file, line = self._find(("hardware", key))
-        return Override(key, value, source, file, line)
+        """A hardware parameter with the place where it was set."""
+        place = self._nearest(("hardware", key))[1] or Place("default")
+        return Override(key, value, place.source, place.file, place.line)
 
     def copy(self) -> Origins:
         other = Origins()
         other._places = dict(self._places)
         return other
 
-    def _find(self, path: tuple[str, ...]) -> tuple[str, str | None, int | None]:
-        """The place of the longest known part of `path`; a value that nobody wrote is a default."""
-        for end in range(len(path), 0, -1):
-            found = self._places.get(path[:end])
-            if found is not None:
-                return found
-        return self._places.get((), ("default", None, None)) if path == () else ("default", None, None)
+    def _nearest(self, path: Key) -> tuple[Key, Place | None]:
+        """The longest known part of `path`, and its place."""
+        for end in range(len(path), -1, -1):
+            if path[:end] in self._places:
+                return path[:end], self._places[path[:end]]
+        return path, None
 
 
 def run_scenario(scenario: Scenario, catalogue: Catalogue, origins: Origins | None = None) -> Result:
@@ -123,11 +145,13 @@ def resolve(
     """Every input of a scenario, defaults and catalogue figures included: value, unit, source. Values are SI."""
     found: dict[str, dict[str, Any]] = {}
     written = {path for path, _ in leaves(scenario.model_dump(exclude={"hardware"}, exclude_unset=True))}
-    for path, value in leaves(scenario.model_dump(exclude={"hardware"})):
-        found[".".join(path)] = {"value": value, "source": origins.source(path) if path in written else "default"}
+    dumped = scenario.model_dump(exclude={"hardware"})
+    for path, value in leaves(dumped):
+        place = indexed(dumped, path)
+        found[".".join(path)] = {"value": value, "source": origins.source(place) if path in written else "default"}
     if scenario.model:
         described = catalogue.model_source(scenario.model)
-        source = described.get("source") or str(catalogue.find("models", scenario.model) or scenario.model)
+        source = described.source or str(catalogue.find("models", scenario.model) or scenario.model)
         for key, value in vars(catalogue.model(scenario.model)).items():
             found[f"model.{key}"] = {"value": value, "source": source}
     specs: dict[str, Any] = {"cluster": cluster.spec, "node": cluster.node, "gpu": cluster.gpu}

@@ -15,7 +15,7 @@ from simgpu.result import Result
 from simgpu.timing.collectives import ALGORITHMS
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Execution, execute
-from simgpu.workload.jobs import Workload
+from simgpu.workload.jobs import OperatorList, Workload
 
 
 def simulate(
@@ -59,6 +59,10 @@ def simulate(
     check_fits_cluster(plan, cluster)
     kernels = KernelModel(cluster)
     kernels.peak(dtype, sums)  # refuse a dtype the GPU lacks, even where nothing would use it
+
+    for i, own in enumerate(workload.operators if isinstance(workload, OperatorList) else ()):
+        if getattr(own, "dtype", None) is not None:
+            kernels.peak(own.dtype, getattr(own, "accumulate", None), key=f"workload.operators.{i}.dtype")  # type: ignore
 
     graph = workload.graph(model, plan, dtype, sums)
     gradients = dtype if workload.kind == "training" else None

@@ -59,6 +59,20 @@ def leaves(data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, .
         yield path, data
 
 
+def indexed(data: Any, path: Sequence[str]) -> tuple[str, ...]:
+    """`path` with the labels of list items replaced by positions, as far as it leads; the first where several match."""
+    found: list[str] = []
+    for part in path:
+        if isinstance(data, (list, tuple)):
+            chosen = items_labelled(data, part)
+            part = str(chosen[0]) if chosen else part
+            data = data[chosen[0]] if chosen else None
+        else:
+            data = data.get(part) if isinstance(data, Mapping) else None
+        found.append(part)
+    return tuple(found)
+
+
 def value_at(data: Any, path: Sequence[str]) -> Any:
     """The value at `path`, None where there is none."""
     for part in path:

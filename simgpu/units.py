@@ -55,16 +55,19 @@ def parse_quantity(text: object) -> tuple[float, str]:
     if isinstance(text, bool):
         raise ValueError("not a number")
     if isinstance(text, (int, float)):
-        return float(text), ""
-    match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
+        try:
+            return float(text), ""
+        except OverflowError:
+            raise ValueError("too large a number") from None
+    match = _QUANTITY.fullmatch(text) if isinstance(text, str) and len(text) <= 400 else None
     if match is None:
         raise ValueError("not a number with a unit")
     return float(match[1].replace("_", "")), match[2]
 
 
 def to_si(value: float, unit: str, dimension: str) -> float:
-    """`value` in the SI unit `dimension`; a missing unit means it is SI already. Raises `ValueError`."""
-    if not unit:
+    """`value` in the SI unit `dimension`; no unit, or the unit 'SI', means it is that already. Raises `ValueError`."""
+    if unit in ("", "SI"):
         return value
     found = UNITS.get(unit)
     if found is None or found[0] != dimension:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -11,7 +11,6 @@ from simgpu.errors import InputError, nearest, shown
 
 Blame = Callable[[tuple, str], InputError]
 """Makes the error for a problem at a path: it knows in which file and line the value at that path was written."""
-
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -21,23 +20,48 @@ def validate(kind: type[T], data: Mapping[str, Any], blame: Blame) -> T:
     try:
         return kind.model_validate(data)
     except ValidationError as found:
-        error = found.errors(include_url=False)[0]
-        path = _path_in(data, error["loc"])
-        raise blame(path, _problem(kind, path, error)) from None
+        errors = found.errors(include_url=False)
+    except RecursionError:
+        raise blame((), "is nested too deeply") from None
+    error = errors[0]
+    if error["type"] == "missing":  # a misspelt key beside it says more
+        beside = [e for e in errors if e["type"] == "extra_forbidden" and e["loc"][:-1] == error["loc"][:-1]]
+        error = beside[0] if beside else error
+    path = _path_in(data, error["loc"])
+    context = error.get("ctx", {})
+    if error["type"].startswith("union_tag"):
+        path = (*path, str(context["discriminator"]).strip("'"))
+    raise blame(path, _problem(kind, data, path, error))
 
 
-def keys_at(kind: Any, path: tuple) -> list[str]:
-    """Names of the keys that a value of `kind` can have at `path`; empty where it can have none or any."""
-    options = _models(kind)
+def keys_at(kind: Any, path: tuple, data: Any = None) -> list[str]:
+    """Names of the keys that a mapping at `path` can have; `data` decides between alternatives."""
+    return [name for model in _models_at(kind, data, path) for name in model.model_fields]
+
+
+def _models_at(kind: Any, data: Any, path: tuple) -> list[type[BaseModel]]:
+    options = _fitting(_models(kind), data)
     for part in path:
-        below: list[type[BaseModel]] = []
-        for model in options:
-            if isinstance(part, str) and part in model.model_fields:
-                below += _models(model.model_fields[part].annotation)
-            elif isinstance(part, int):
-                below.append(model)  # items of a list were already unwrapped
-        options = below
-    return [name for model in options for name in model.model_fields]
+        if isinstance(part, str):
+            data = data.get(part) if isinstance(data, Mapping) else None
+            fields = [model.model_fields[part] for model in options if part in model.model_fields]
+            options = [model for field in fields for model in _models(field.annotation)]
+        else:  # items of a list: the list was already unwrapped
+            data = data[part] if isinstance(data, Sequence) and part < len(data) else None
+        options = _fitting(options, data)
+    return options
+
+
+def _fitting(models: list[type[BaseModel]], data: Any) -> list[type[BaseModel]]:
+    """Those of `models` whose fixed fields (`op: matmul`) do not contradict `data`."""
+
+    def fits(model: type[BaseModel]) -> bool:
+        fixed = {
+            n: get_args(f.annotation) for n, f in model.model_fields.items() if get_origin(f.annotation) is Literal
+        }
+        return not isinstance(data, Mapping) or all(n not in data or data[n] in v for n, v in fixed.items())
+
+    return [model for model in models if fits(model)] or models
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -52,30 +76,40 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 def _path_in(data: Any, location: tuple) -> tuple:
     """The path of `location` in the data itself: pydantic also names the alternatives of a union it tried."""
     path: list[Any] = []
+    entered = True  # just come into `data`: the tag of a union stands here, before the keys
     for n, part in enumerate(location):
+        if entered and isinstance(data, Mapping) and part in (data.get("kind"), data.get("op")) and path:
+            entered = False
+            if n + 1 < len(location) or part not in data:
+                continue
+        entered = True
         if isinstance(data, Mapping) and (part in data or n == len(location) - 1):
             data = data.get(part)
         elif isinstance(data, (list, tuple)) and isinstance(part, int) and part < len(data):
             data = data[part]
         else:
+            entered = False
             continue
         path.append(part)
     return tuple(path)
 
 
-def _problem(kind: type[BaseModel], path: tuple, error: Any) -> str:
+def _problem(kind: type[BaseModel], data: Any, path: tuple, error: Any) -> str:
     given = error["input"]
+    context = error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
-            return f"unknown key{nearest(path[-1], keys_at(kind, path[:-1]))}"
+            return f"unknown key{nearest(path[-1], keys_at(kind, path[:-1], data))}"
         case "missing":
             return "is missing"
-        case "literal_error" | "enum" | "union_tag_invalid":
-            known = [word.strip("' ") for word in _expected(error).replace(" or ", ", ").split(",")]
-            hint = nearest(given, known)
-            return f"{shown(given)} is not known{hint or '; expected one of ' + ', '.join(known)}"
+        case "union_tag_not_found":
+            return f"is missing; expected one of {', '.join(_tags(kind, data, path))}"
+        case "union_tag_invalid":
+            return _unknown(context["tag"], _words(context["expected_tags"]))
+        case "literal_error" | "enum":
+            return _unknown(given, _words(context["expected"]))
         case "value_error":
-            return str(error["ctx"]["error"])
+            return str(context["error"])
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"{shown(given)} is not a mapping of keys to values"
         case _:
@@ -83,6 +117,17 @@ def _problem(kind: type[BaseModel], path: tuple, error: Any) -> str:
             return f"{shown(given)}: {message[0].lower()}{message[1:]}"
 
 
-def _expected(error: Any) -> str:
-    context = error.get("ctx", {})
-    return str(context.get("expected") or context.get("expected_tags") or "")
+def _unknown(given: Any, known: list[str]) -> str:
+    return f"{shown(given)} is not known{nearest(given, known) or '; expected one of ' + ', '.join(known)}"
+
+
+def _words(expected: str) -> list[str]:
+    return [word.strip("' ") for word in expected.replace(" or ", ", ").split(",")]
+
+
+def _tags(kind: type[BaseModel], data: Any, path: tuple) -> list[str]:
+    """What the discriminator at `path` can be."""
+    fields = [
+        model.model_fields[path[-1]] for model in _models_at(kind, data, path[:-1]) if path[-1] in model.model_fields
+    ]
+    return sorted(str(tag) for field in fields for tag in get_args(field.annotation))

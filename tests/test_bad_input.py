@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from simgpu.cli import main
@@ -236,7 +236,6 @@ VALUES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "operator unknown": ("op: matmul", "op: matmull", "workload.operators.0", ("did you mean 'matmul'?",)),
     "operator not named": ("op: matmul, ", "", "workload.operators.0", ("op", "expected one of all_gather")),
     "operator text": ("{" + MATMUL + "}", "matmul", "workload.operators.0", ("'matmul'", "mapping")),
-    "operators empty": ("operators:\n      - {" + MATMUL, "operators: []\n    x:\n      - {" + MATMUL, "workload", ()),
     "size zero": ("m: 512", "m: 0", "workload.operators.0.m", ("0", "greater than 0")),
     "size text": ("m: 512", "m: 8k", "workload.operators.0.m", ("'8k'", "integer")),
     "split unknown": ("split: k", "split: z", "workload.operators.0.split", ("'z'", "expected one of k, m, n, none")),
@@ -276,7 +275,12 @@ VALUES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "plot marks label": ("marks: {step_s: tp}", "marks: {step_s: nosuch}", "plots.0.marks.step_s", ("nosuch",)),
     "plot marks text": ("marks: {step_s: tp}", "marks: {step_s: gpu}", "plots.0.marks.step_s", ("gpu", "number")),
     "plot name is a path": ("name: steps", "name: ../steps", "plots.0.name", ("'../steps'",)),
-    "plot name is absolute": ("name: steps", "name: /tmp/steps", "plots.0.name", ("'/tmp/steps'",)),
+    "plot name is absolute": (
+        "name: steps",
+        "name: /proc/simgpu-test/steps",
+        "plots.0.name",
+        ("'/proc/simgpu-test/steps'",),
+    ),
     "plot name with a zero byte": ("name: steps", 'name: "a\\0b"', "plots.0.name", ()),
     "compare value": ("value: step_s", "value: stap_s", "compare.value", ("did you mean 'step_s'?",)),
     "compare text": ("value: step_s", "value: gpu", "compare.value", ("gpu", "number")),
@@ -285,7 +289,12 @@ VALUES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "compare match": ("match: [group]", "match: [grou]", "compare.match.0", ("did you mean 'group'?",)),
     "compare match empty": ("match: [group]", "match: []", "compare.match", ("at least 1",)),
     "experiment name is a path": ("experiment: small", "experiment: ../small", "experiment", ("'../small'",)),
-    "experiment name is absolute": ("experiment: small", "experiment: /tmp/x/small", "experiment", ("'/tmp/x/small'",)),
+    "experiment name is absolute": (
+        "experiment: small",
+        "experiment: /proc/simgpu-test/small",
+        "experiment",
+        ("'/proc/simgpu-test/small'",),
+    ),
     "experiment name with a zero byte": ("experiment: small", 'experiment: "a\\0b"', "experiment", ()),
     "experiment name is a number": ("experiment: small", "experiment: 5", "experiment", ("5", "string")),
 }
@@ -296,41 +305,41 @@ def test_a_bad_value_names_file_line_key_and_value(name: str) -> None:
     old, new, key, words = VALUES[name]
     text, line = edited(SMALL, old, new)
     wrote("e.yaml", text)
-    check(refused("run", "e.yaml"), f"e.yaml:{line}: {key}: ", words)
+    check(refused("run", "e.yaml"), f"e.yaml:{line}: {key}", words)
 
 
 UNKNOWN_KEYS = {
-    # id: (text, its replacement, the nearest key)
-    "experiment": ("experiment: small", "experment: small", "experiment"),
-    "table": ("table: [case, step_s]", "tabel: [case, step_s]", "table"),
-    "scenario": ("  dtype: fp16", "  dtyp: fp16", "dtype"),
-    "scenario, required": ("  cluster: dgx-h100", "  clusterr: dgx-h100", "cluster"),
-    "plan": ("    tp: 2", "    tpp: 2", "tp"),
-    "workload": ("repeat: 1", "repeats: 1", "repeat"),
-    "workload, required": ("    operators:\n", "    operatorss:\n", "operators"),
-    "operator": ("split: k", "splitt: k", "split"),
-    "operator, required": ("m: 512", "mm: 512", "m"),
-    "second operator": ("name: sum", "nam: sum", "name"),
-    "hardware in vary": ("gpu.power.tdp: [", "gpu.power.tpd: [", "tdp"),
-    "hardware root": ("gpu.power.tdp: [", "hardware.gpuu.power.tdp: [", "gpu"),
-    "plan in a case": ("    plan.tp: 4", "    plan.tpp: 4", "tp"),
-    "case": ("- labels: {case: a", "- label: {case: a", "labels"),
-    "plots": ("series: group", "serie: group", "series"),
-    "plots, required": ("x: case", "xx: case", "x"),
-    "compare": ("between: case", "betwen: case", "between"),
-    "compare.steps": ("what: more", "wat: more", "what"),
-    "key that a step changes": ("keys: [plan.tp]", "keys: [plan.tpp]", "plan.tp"),
+    # id: (text, its replacement, the key that is wrong, the nearest right one)
+    "experiment": ("experiment: small", "experment: small", "experment", "experiment"),
+    "table": ("table: [case, step_s]", "tabel: [case, step_s]", "tabel", "table"),
+    "scenario": ("  dtype: fp16", "  dtyp: fp16", "dtyp", "dtype"),
+    "scenario, required": ("  cluster: dgx-h100", "  clusterr: dgx-h100", "clusterr", "cluster"),
+    "plan": ("    tp: 2", "    tpp: 2", "tpp", "tp"),
+    "workload": ("repeat: 1", "repeats: 1", "repeats", "repeat"),
+    "workload, required": ("    operators:\n", "    operatorss:\n", "operatorss", "operators"),
+    "operator": ("split: k", "splitt: k", "splitt", "split"),
+    "operator, required": ("m: 512", "mm: 512", "mm", "m"),
+    "second operator": ("name: sum", "nam: sum", "nam", "name"),
+    "hardware": ("gpu.power.tdp: [", "gpu.power.tpd: [", "tpd", "tdp"),
+    "hardware root": ("gpu.power.tdp: [", "hardware.gpuu.power.tdp: [", "gpuu", "gpu"),
+    "plan in a case": ("    plan.tp: 4", "    plan.tpp: 4", "tpp", "tp"),
+    "case": ("- labels: {case: a", "- label: {case: a", "label", "labels"),
+    "plots": ("series: group", "serie: group", "serie", "series"),
+    "plots, required": ("x: case", "xx: case", "xx", "x"),
+    "compare": ("between: case", "betwen: case", "betwen", "between"),
+    "compare.steps": ("what: more", "wat: more", "wat", "what"),
+    "key that a step changes": ("keys: [plan.tp]", "keys: [plan.tpp]", "tpp", "plan.tp"),
 }
 
 
 @pytest.mark.parametrize("name", UNKNOWN_KEYS)
 def test_a_misspelt_key_is_named_with_the_nearest_right_one(name: str) -> None:
-    old, new, right = UNKNOWN_KEYS[name]
+    old, new, wrong, right = UNKNOWN_KEYS[name]
     text, line = edited(SMALL, old, new)
     wrote("e.yaml", text)
-    misspelt = re.split(r"[:\[.]", new.strip(" -{"))[-2 if "vary" in name else 0]
     message = refused("run", "e.yaml")
-    check(message, f"e.yaml:{line}: ", (misspelt, f"did you mean '{right}'?"))
+    check(message, f"e.yaml:{line}: ", (f"'{right}'",))
+    assert re.search(rf"\b{wrong}\b", message), message
 
 
 def test_a_key_of_another_operator_is_not_offered_as_its_own_correction() -> None:
@@ -519,7 +528,7 @@ def test_what_editors_on_windows_write_is_fine(ending: str) -> None:
         ("folder", ("folder: ", "is a folder, expected a file")),
         ("folder.yaml", ("folder.yaml: ", "is a folder, expected a file")),
         ("file/below", ("file/below: ", "cannot be read")),
-        ("", ("experiment",)),
+        ("", ()),
         (".", ("is a folder",)),
         ("/dev/null", ("/dev/null:1: ", "expected a mapping")),
         ("/dev/zero", ("/dev/zero: ", "larger than")),
@@ -591,6 +600,7 @@ SETTINGS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "operator number": ("workload.operators.7.time=1ms", "workload.operators.7.time: ", ("'7'", "gemm, sum")),
     "operator key": ("workload.operators.gemm.tim=1ms", "workload.operators.gemm.tim: ", ("did you mean 'time'?",)),
     "operator value": ("workload.operators.gemm.time=1 GB", "workload.operators.gemm.time: ", ("'1 GB'", "2.5 us")),
+    "operators empty": ("workload.operators=[]", "workload.operators: ", ("[]", "at least 1")),
     "workload text": ("workload=prefill", "workload: ", ("'prefill'", "mapping")),
     "workload incomplete": ("workload={kind: prefill}", "workload", ("tokens", "missing")),
     "bandwidth zero": (f"{BANDWIDTH}=0", f"{BANDWIDTH}: ", ("0", "more than zero", "3.35 TB/s")),
@@ -611,7 +621,7 @@ SETTINGS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "bandwidth misspelt": ("gpu.memory.bandwith=1 TB/s", "gpu.memory.bandwith: ", ("did you mean 'bandwidth'?",)),
     "bandwidth below": (f"{BANDWIDTH}.valeu=1", f"{BANDWIDTH}.valeu: ", ("did you mean 'value'?",)),
     "memory number": ("gpu.memory=5", "gpu.memory: ", ("5", "mapping")),
-    "gpu": ("gpu=h100", "gpu: ", ("unknown key", "gpu.memory.bandwidth")),
+    "gpu": ("gpu=h100", "gpu: ", ("unknown key",)),
     "gpu.": ("gpu.=1", "gpu.: ", ("expected the name of a parameter",)),
     "peak of no dtype": ("gpu.peak.fp99=1 TFLOPS", "gpu.peak.fp99: ", ("'fp99'", "fp16")),
     "peak unit": ("gpu.peak.fp16=1 TB/s", "gpu.peak.fp16: ", ("'TB/s'", "TFLOPS")),
@@ -847,6 +857,13 @@ SPECS: dict[str, tuple[str, str, str, str, tuple[str, ...]]] = {
         ),
         *("peak", ("fp16",)),
     ),
+    "unknown source in a list": (
+        "gpu",
+        "value: 10, unit: TFLOPS, source: sheet",
+        "value: 10, unit: TFLOPS, source: shet",
+        "peak",
+        ("'shet'",),
+    ),
     "wrong name": ("gpu", "name: tiny\n", "name: tinny\n", "name", ("'tinny'", "'tiny'")),
     "unknown architecture": (
         "gpu",
@@ -871,13 +888,7 @@ SPECS: dict[str, tuple[str, str, str, str, tuple[str, ...]]] = {
         ("'shet'",),
     ),
     "unknown gpu": ("node", "gpu: tiny", "gpu: tinyy", "gpu", ("'tinyy'", "did you mean 'tiny'?")),
-    "unknown device": (
-        "node",
-        "[gpu, gpu]",
-        "[gpu, gpo]",
-        "sockets.0.devices.1",
-        ("'gpo'", "expected one of gpu, nic"),
-    ),
+    "unknown device": ("node", "[gpu, gpu]", "[gpu, gpo]", "sockets.0.devices.1", ("'gpo'", "'gpu'")),
     "no gpu at all": ("node", "devices: [gpu, gpu]", "devices: [nic]", "", ("gpu",)),
     "no sockets": ("node", "count: 1", "count: 0", "sockets.0.count", ("0", "greater than 0")),
     "scope": ("node", "{value: root", "{value: rot", "peer_to_peer_scope", ("'rot'",)),
@@ -1093,9 +1104,13 @@ def test_a_number_of_many_digits_that_is_none() -> None:
 
 def fuzz(examples: int) -> settings:
     """The same examples every time; slow machines are no failure."""
-    unchecked = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
     return settings(
-        max_examples=examples, derandomize=True, deadline=None, database=None, suppress_health_check=unchecked
+        max_examples=examples,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        phases=[Phase.explicit, Phase.generate, Phase.shrink],
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
 
 
@@ -1119,15 +1134,16 @@ ANYTHING = st.recursive(
 )
 KEYS = ["experiment", "title", "scenario", "cases", "vary", "table", "plots", "compare", "labels", "hardware", "model"]
 KEYS += ["cluster", "dtype", "plan", "plan.tp", "workload", "workload.tokens", "workload.operators", "gpu.memory"]
+KEYS += ["workload.operators.gemm.time", "workload.operators.sum.bytes", "workload.operators.0", "gpu.peak.fp16"]
 KEYS += [
-    "workload.operators.gemm.time",
-    "workload.operators.sum.bytes",
-    "workload.operators.0",
-    "gpu.peak.fp16",
+    "gpu.memory.bandwidth",
+    "link.nvlink-4.latency",
+    "node.gpu",
+    "cluster.nodes",
+    "gpu.kernel.launch_overhead",
     "",
     ".",
 ]
-KEYS += ["gpu.memory.bandwidth", "link.nvlink-4.latency", "node.gpu", "cluster.nodes", "gpu.kernel.launch_overhead"]
 
 
 def never_falls_over(*arguments: str) -> None:
@@ -1146,7 +1162,7 @@ def never_falls_over(*arguments: str) -> None:
 
 def run_text(text: str | bytes) -> None:
     wrote("fuzz.yaml", text)
-    never_falls_over("run", "fuzz.yaml", "--format", "json", "--no-plots")
+    never_falls_over("run", "fuzz.yaml", "--format", "json", "--no-plots", "--out", "answer")
 
 
 @fuzz(150)
@@ -1173,6 +1189,33 @@ VALID["training"]["scenario"]["workload"]["tokens"] = 16
 PLACES = [(name, place) for name, data in VALID.items() for place in _places(data) if place]
 
 
+def _changed(name: str, place: tuple[Any, ...], value: Any) -> str:
+    """A good experiment with the value at one place replaced."""
+    data = json.loads(json.dumps(VALID[name]))
+    holder = data
+    for part in place[:-1]:
+        holder = holder[part]
+    holder[place[-1]] = value
+    return yaml.safe_dump(data, allow_unicode=True)
+
+
+UGLY: dict[str, Any] = {"null": None, "true": True, "zero": 0, "minus one": -1, "fraction": 0.5, "large": 10**12}
+UGLY |= {"nan": float("nan"), "infinite": float("inf"), "enormous": 10**400, "empty": "", "text": "x", "list": []}
+UGLY |= {"mapping": {}, "nested": [{}]}
+
+
+@pytest.mark.parametrize("ugly", UGLY)
+def test_every_place_of_an_experiment_with_an_ugly_value(ugly: str) -> None:
+    """Not by chance but one by one: nothing that stands in an experiment may bring a run down."""
+    fallen = []
+    for name, place in PLACES:
+        try:
+            run_text(_changed(name, place, UGLY[ugly]))
+        except Exception as error:
+            fallen.append(f"{name}: {'.'.join(map(str, place))}: {error!r:.100}")
+    assert not fallen
+
+
 @fuzz(250)
 @given(st.sampled_from(PLACES), ANYTHING, st.booleans())
 def test_fuzz_an_experiment_with_one_thing_changed(
@@ -1180,14 +1223,13 @@ def test_fuzz_an_experiment_with_one_thing_changed(
 ) -> None:
     """A good experiment in which one value is replaced, or one key gets another name."""
     name, place = where
+    if not rename or not isinstance(place[-1], str) or not isinstance(value, str):
+        return run_text(_changed(name, place, value))
     data = json.loads(json.dumps(VALID[name]))
     holder = data
     for part in place[:-1]:
         holder = holder[part]
-    if rename and isinstance(holder, dict) and isinstance(value, str):
-        holder[value] = holder.pop(place[-1])
-    else:
-        holder[place[-1]] = value
+    holder[value] = holder.pop(place[-1])
     run_text(yaml.safe_dump(data, allow_unicode=True))
 
 
@@ -1201,7 +1243,7 @@ def test_fuzz_an_experiment_with_one_thing_changed(
 @example("gpu.memory.bandwidth", "9" * 400)
 def test_fuzz_settings(key: str, value: str) -> None:
     wrote("fuzz.yaml", SMALL[: SMALL.index("cases:")])
-    never_falls_over("run", "fuzz.yaml", "--format", "json", "--no-plots", "--set", f"{key}={value}")
+    never_falls_over("run", "fuzz.yaml", "--format", "json", "--no-plots", "--out", "answer", "--set", f"{key}={value}")
 
 
 CONFIG_VALUES = NASTY.filter(lambda value: not isinstance(value, bytes) and type(value).__name__ != "date")
@@ -1231,4 +1273,4 @@ def test_fuzz_a_specification_with_one_thing_changed(place: tuple[Any, ...], val
     wrote("own/gpus/tiny.yaml", yaml.safe_dump(data, allow_unicode=True))
     wrote("own/nodes/tiny-box.yaml", NODE)
     wrote("fuzz.yaml", SMALL[: SMALL.index("cases:")].replace("dgx-h100", "tiny-box"))
-    never_falls_over("--catalog", "own", "run", "fuzz.yaml", "--format", "json", "--no-plots")
+    never_falls_over("--catalog", "own", "run", "fuzz.yaml", "--format", "json", "--no-plots", "--out", "answer")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator, model_validator
 
 from simgpu.errors import shown
 from simgpu.units import EXAMPLES, parse_quantity, to_si
+
+_SMALLEST, _LARGEST = 1e-30, 1e30
+"""Limits of a figure in SI units: beyond them sums and quotients leave the range of floats."""
 
 
 class Spec(BaseModel):
@@ -29,9 +32,9 @@ class Figure(Spec):
     @model_validator(mode="before")
     @classmethod
     def _from_scalar(cls, given: Any) -> Any:
-        """Accept a bare number or a string such as '3.35 TB/s', as users write in overrides."""
+        """Accept a bare number (in SI units) or a string such as '3.35 TB/s', as users write in overrides."""
         if isinstance(given, (bool, int, float)):
-            return {"value": given}
+            return {"value": given, "unit": "" if isinstance(given, bool) else "SI"}
         if isinstance(given, str):
             if given.lower() in ("true", "false"):
                 return {"value": given.lower() == "true"}
@@ -39,7 +42,7 @@ class Figure(Spec):
                 value, unit = parse_quantity(given)
             except ValueError:
                 raise ValueError(f"{shown(given)} is not a number with a unit, such as '3.35 TB/s'") from None
-            return {"value": value, "unit": unit}
+            return {"value": value, "unit": unit or "SI"}
         return given
 
 
@@ -47,6 +50,13 @@ class Quantity(Figure):
     """A number in SI units after validation (`unit` is then the SI unit)."""
 
     value: float
+
+    @field_validator("value", mode="before")
+    @classmethod
+    def _number(cls, given: Any) -> Any:
+        if isinstance(given, bool):
+            raise ValueError(f"{given} is not a number")
+        return given
 
     @property
     def si(self) -> float:
@@ -63,11 +73,17 @@ def in_unit(dimension: str, *, zero: bool = False, most: float | None = None) ->
     """Convert a `Quantity` to the SI unit `dimension`; it must lie in (0, most], with `zero` in [0, most]."""
 
     def check(figure: Quantity) -> Quantity:
+        if dimension and not figure.unit:
+            raise ValueError(
+                f"{figure.value:g} has no unit; expected one of {dimension}, such as '{EXAMPLES[dimension]}'"
+            )
         value = to_si(figure.value, figure.unit, dimension)
-        if not ((value >= 0 if zero else value > 0) and value <= (most if most is not None else 1e30)):
+        if not ((zero and value == 0) or _SMALLEST <= value <= (most if most is not None else _LARGEST)):
             expected = "zero or more" if zero else "more than zero"
             expected += f" and at most {most:g}" if most is not None else f", such as '{EXAMPLES[dimension]}'"
-            raise ValueError(f"{f'{figure.value:g} {figure.unit}'.strip()} is out of range; expected {expected}")
+            given = repr(figure.value).removesuffix(".0")
+            unit = "" if figure.unit == "SI" else f" {figure.unit}"
+            raise ValueError(f"{given}{unit.rstrip()} is out of range; expected {expected}")
         return figure.model_copy(update={"value": value, "unit": dimension})
 
     return AfterValidator(check)
@@ -93,23 +109,27 @@ Count = Annotated[Quantity, in_unit(""), AfterValidator(_whole)]
 Flag = Switch
 
 
-def figures(spec: BaseModel, path: tuple = ()) -> list[tuple[tuple, Figure]]:
-    """Every figure of a specification with its path, in the order of the file."""
+def figures(spec: BaseModel, labels: bool = True, path: tuple = ()) -> list[tuple[tuple, Figure]]:
+    """Every figure of a specification with its path, in the order of the file.
+
+    Items of lists are named by their label (the dtype of a peak, the name of a profile) if `labels`, else by position.
+    """
     found: list[tuple[tuple, Figure]] = []
     for name in type(spec).model_fields:
-        found += _figures_in(getattr(spec, name), (*path, name))
+        found += _figures_in(getattr(spec, name), labels, (*path, name))
     return found
 
 
-def _figures_in(value: Any, path: tuple) -> list[tuple[tuple, Figure]]:
+def _figures_in(value: Any, labels: bool, path: tuple) -> list[tuple[tuple, Figure]]:
     if isinstance(value, Figure):
         return [(path, value)]
     if isinstance(value, BaseModel):
-        return figures(value, path)
+        return figures(value, labels, path)
     if isinstance(value, (list, tuple)):
-        return [found for i, item in enumerate(value) for found in _figures_in(item, (*path, getattr(item, "key", i)))]
-    if isinstance(value, dict):
-        return [found for key, item in value.items() for found in _figures_in(item, (*path, key))]
+        names = [getattr(item, "key", i) if labels else i for i, item in enumerate(value)]
+        return [
+            found for name, item in zip(names, value, strict=True) for found in _figures_in(item, labels, (*path, name))
+        ]
     return []
 
 

@@ -37,7 +37,7 @@ class CatalogueFile(Spec):
 
     name: str
     title: str
-    sources: dict[str, str] = {}
+    sources: dict[str, Annotated[str, Field(min_length=1)]] = {}
 
 
 # ---- links -------------------------------------------------------------------------------------------
@@ -154,6 +154,14 @@ class GPUSpec(CatalogueFile):
     mig_profiles: list[MigProfile] = []
     kernel: KernelConstants = KernelConstants()
 
+    @model_validator(mode="after")
+    def _peaks_differ(self) -> GPUSpec:
+        keys = [peak.key for peak in self.peak]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ValueError(f"peak {key} is given twice")
+        return self
+
 
 class ArchitectureSpec(CatalogueFile):
     """A family of GPUs and the constants its members inherit; `parent` is where it inherits from itself."""
@@ -169,14 +177,14 @@ class PCIeSwitch(Spec):
     """A PCIe switch below a root complex (its port upwards) and what hangs below it."""
 
     switch: Port
-    count: int = Field(default=1, gt=0, le=64)
+    count: int = Field(default=1, gt=0, le=64, strict=True)
     devices: Annotated[list[Literal["gpu", "nic"]], Field(min_length=1)]
 
 
 class Socket(Spec):
     """A CPU socket: its memory and the devices below its root complex, in order."""
 
-    count: int = Field(default=1, gt=0, le=128)
+    count: int = Field(default=1, gt=0, le=128, strict=True)
     cpu: str = ""
     memory_bandwidth: Bandwidth  # of its DRAM, reads and writes together
     devices: Annotated[list[Literal["gpu", "nic"] | PCIeSwitch], Field(min_length=1)]

@@ -47,6 +47,8 @@ class TransformerConfig:
         return embeddings + positions + self.layers * layer + norm
 
 
+MAX_LAYERS = 10_000
+
 _LLAMA_LIKE = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "phi3")
 _KNOWN_TYPES = (*_LLAMA_LIKE, "gpt2")
 
@@ -54,7 +56,7 @@ _KNOWN_TYPES = (*_LLAMA_LIKE, "gpt2")
 def parse_config(name: str, document: Document) -> TransformerConfig:
     """The shape that a `config.json` describes. Raises `InputError` for a missing or impossible value."""
     kind = document.data.get("model_type")
-    if kind not in _KNOWN_TYPES:
+    if not isinstance(kind, str) or kind not in _KNOWN_TYPES:
         raise document.error(f"{shown(kind)} is not supported{nearest(kind, _KNOWN_TYPES)}", ("model_type",))
     config = _gpt2(name, document) if kind == "gpt2" else _llama(name, document, kind)
     if config.heads % config.kv_heads:
@@ -64,13 +66,14 @@ def parse_config(name: str, document: Document) -> TransformerConfig:
 
 
 def _llama(name: str, document: Document, kind: str) -> TransformerConfig:
-    data = document.data
     heads = _count(document, "num_attention_heads")
     hidden = _count(document, "hidden_size")
-    head_dim = _count(document, "head_dim", None if hidden % heads else hidden // heads)
+    if document.data.get("head_dim") is None and hidden % heads:
+        raise document.error(f"{heads} does not divide hidden_size = {hidden}", ("num_attention_heads",))
+    head_dim = _count(document, "head_dim", hidden // heads)
     return TransformerConfig(
         name=name,
-        layers=_count(document, "num_hidden_layers"),
+        layers=_count(document, "num_hidden_layers", most=MAX_LAYERS),
         hidden=hidden,
         heads=heads,
         kv_heads=_count(document, "num_key_value_heads", heads),
@@ -79,12 +82,12 @@ def _llama(name: str, document: Document, kind: str) -> TransformerConfig:
         gated=True,
         vocab=_count(document, "vocab_size"),
         max_tokens=_count(document, "max_position_embeddings"),
-        tied_embeddings=bool(data.get("tie_word_embeddings", False)),
+        tied_embeddings=_flag(document, "tie_word_embeddings", False),
         rms_norm=True,
         rope=True,
         # Qwen2 has biases on q, k and v without a field that says so (transformers, modeling_qwen2.py)
-        qkv_bias=bool(data.get("attention_bias", kind == "qwen2")),
-        bias=bool(data.get("mlp_bias", False)),
+        qkv_bias=_flag(document, "attention_bias", kind == "qwen2"),
+        bias=_flag(document, "mlp_bias", False),
         qk_norm=kind == "qwen3",  # transformers, modeling_qwen3.py
         experts=_count(document, "num_local_experts", 1),
         experts_per_token=_count(document, "num_experts_per_tok", 1),
@@ -92,13 +95,12 @@ def _llama(name: str, document: Document, kind: str) -> TransformerConfig:
 
 
 def _gpt2(name: str, document: Document) -> TransformerConfig:
-    data = document.data
     hidden, heads = _count(document, "n_embd"), _count(document, "n_head")
     if hidden % heads:
         raise document.error(f"{heads} does not divide n_embd = {hidden}", ("n_head",))
     return TransformerConfig(
         name=name,
-        layers=_count(document, "n_layer"),
+        layers=_count(document, "n_layer", most=MAX_LAYERS),
         hidden=hidden,
         heads=heads,
         kv_heads=heads,
@@ -107,7 +109,7 @@ def _gpt2(name: str, document: Document) -> TransformerConfig:
         gated=False,
         vocab=_count(document, "vocab_size"),
         max_tokens=_count(document, "n_positions"),
-        tied_embeddings=bool(data.get("tie_word_embeddings", True)),
+        tied_embeddings=_flag(document, "tie_word_embeddings", True),
         rms_norm=False,
         rope=False,
         qkv_bias=True,
@@ -116,12 +118,19 @@ def _gpt2(name: str, document: Document) -> TransformerConfig:
     )
 
 
-def _count(document: Document, key: str, default: int | None = None) -> int:
+def _flag(document: Document, key: str, default: bool) -> bool:
+    value = document.data.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise document.error(f"{shown(value)} is not true or false", (key,))
+    return default if value is None else value
+
+
+def _count(document: Document, key: str, default: int | None = None, most: int = 10**9 - 1) -> int:
     value: Any = document.data.get(key)
     if value is None:
         value = default
     if value is None:
         raise document.error("is missing", (key,))
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 10**9:
-        raise document.error(f"{shown(value)} is not a positive whole number", (key,))
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most:
+        raise document.error(f"{shown(value)} is not a positive whole number of at most {most:,}", (key,))
     return value

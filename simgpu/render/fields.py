@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from simgpu.errors import shown
+
+
+def _plain_name(name: str) -> str:
+    if not name or name.startswith(".") or len(name) > 100 or not all(c.isalnum() or c in " ._+-" for c in name):
+        raise ValueError(f"{shown(name)} cannot name a file; expected letters, digits, blanks, '.', '_', '+' or '-'")
+    return name
+
+
+PlainName = Annotated[str, AfterValidator(_plain_name)]
+"""A name that becomes a file or folder."""
 
 
 class PlotFields(BaseModel):
@@ -17,4 +29,4 @@ class PlotFields(BaseModel):
     series: str | None = None
     marks: dict[str, str] = {}  # column of y -> label that holds a published figure to mark
     title: str = ""
-    name: str = ""
+    name: PlainName | None = None

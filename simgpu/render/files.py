@@ -31,8 +31,9 @@ def written_whole(file: Path, binary: bool = False) -> Iterator[IO[Any]]:
         temporary.chmod(0o666 & ~umask)
         temporary.replace(file)
         temporary = None
-    except OSError as error:
-        raise InputError(f"cannot be written ({error.strerror})", file=error.filename or file) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"cannot be written ({reason})", file=file) from None
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -36,6 +36,7 @@ _STYLE: Any = {
     "lines.linewidth": 2.2,
     "lines.markersize": 7,
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a dollar sign in a label is a dollar sign
     "svg.hashsalt": "simgpu",
     "savefig.dpi": 160,
 }

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from simgpu.catalog import Catalogue
 from simgpu.result import Move, Walk
-from simgpu.study.experiment import Case, CompareFields, ExperimentResult, Key
+from simgpu.scenario import Key
+from simgpu.study.experiment import Case, ExperimentResult
+from simgpu.study.fields import CompareFields
+from simgpu.study.loading import written_key
 from simgpu.tree import leaves, value_at
 
 
@@ -50,16 +53,12 @@ def _steps(a: Case, b: Case, compare: CompareFields) -> list[tuple[str, list[Key
     differing = [path for path in _paths(a, b) if value_at(a.data, path) != value_at(b.data, path)]
     steps = []
     for step in compare.steps:
-        mine = [path for path in differing if _key(path) in step.keys]
+        mine = [path for path in differing if written_key(path) in step.keys]
         if mine:
             steps.append((step.what, mine))
             differing = [path for path in differing if path not in mine]
-    return steps + [(_key(path), [path]) for path in differing]
+    return steps + [(written_key(path), [path]) for path in differing]
 
 
 def _paths(a: Case, b: Case) -> list[Key]:
     return list(dict.fromkeys(path for case in (a, b) for path, _ in leaves(case.data) if path[0] != "labels"))
-
-
-def _key(path: Key) -> str:
-    return path[1] if path[0] == "hardware" else ".".join(path)

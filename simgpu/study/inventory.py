@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from simgpu.catalog import Catalogue, Override
-from simgpu.errors import InputError, nearest
+from simgpu.errors import InputError, nearest, shown
+from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.figure import Figure, figures
 from simgpu.hardware.spec import CatalogueFile, ClusterSpec, GPUSpec, NodeSpec
+from simgpu.study.loading import parse_settings
 from simgpu.units import format_si
+
+if TYPE_CHECKING:
+    from simgpu.hardware.topology import Topology
 
 _SHOWN = ("gpus", "nodes", "clusters", "links", "architectures")
 
@@ -20,7 +27,7 @@ def listing(catalogue: Catalogue, kind: str) -> list[tuple[str, str]]:
     found = []
     for name in catalogue.names(kind):
         if kind == "models":
-            title = str(catalogue.model_source(name).get("title", ""))
+            title = catalogue.model_source(name).title
         else:
             file = catalogue.find(kind, name)
             title = str(catalogue.document(file).data.get("title", "")) if file else ""
@@ -28,43 +35,71 @@ def listing(catalogue: Catalogue, kind: str) -> list[tuple[str, str]]:
     return found
 
 
-def show(catalogue: Catalogue, name: str, settings: Sequence[str], out: IO[str], nodes: int = 2) -> None:
+@dataclass(frozen=True)
+class Subject:
+    """Something of the catalogue, with parameters changed: its specification (None for a model), and its cluster."""
+
+    name: str
+    kind: str
+    spec: CatalogueFile | None
+    cluster: Cluster | None
+    nodes: int  # how many nodes to show
+
+    @property
+    def topology(self) -> Topology:
+        assert self.cluster is not None
+        return self.cluster.topology_of(min(self.nodes, int(self.cluster.spec.nodes.si)))
+
+
+def find(catalogue: Catalogue, name: str, settings: Sequence[str] = (), nodes: int = 2) -> Subject:
+    """What `name` means, with hardware parameters set by `settings` ('key=value')."""
+    kind = _kind_of(catalogue, name)
+    overrides = _overrides(settings)
+    if kind in ("nodes", "clusters"):
+        cluster = catalogue.cluster(name, overrides)
+        return Subject(name, kind, cluster.spec if kind == "clusters" else cluster.node, cluster, nodes)
+    root = {"gpus": "gpu.", "links": f"link.{name}."}.get(kind)
+    for override in overrides:
+        if root is None or not override.key.startswith(root):
+            expected = f"expected a key that begins with {root}" if root else "it has no hardware parameters"
+            raise override.error(f"is not a parameter of '{name}'; {expected}")
+    spec = None if kind == "models" else catalogue.spec(kind, name, overrides)
+    return Subject(name, kind, spec, None, nodes)
+
+
+def show(catalogue: Catalogue, subject: Subject, out: IO[str]) -> None:
     """Print a specification: every figure with unit and source; the edges of a node or cluster."""
     from simgpu.render.table import print_figures
 
-    kind = _kind_of(catalogue, name)
-    if kind == "models":
-        print_figures(*_model_entries(catalogue, name), out)
+    spec = subject.spec
+    if spec is None:
+        print_figures(*_model_entries(catalogue, subject.name), out)
         return
-    spec = catalogue.spec(kind, name, [] if kind in ("nodes", "clusters") else _overrides(settings))
-    print_figures(f"{spec.title}  ({catalogue.find(kind, name)})", _entries(spec), out)
-    if isinstance(spec, GPUSpec):
-        constants = catalogue.kernel_constants(spec)
-        rows = [(f"kernel.{key}", _value(figure), str(figure.source)) for key, figure in dict(constants).items()]
+    constants = dict(catalogue.kernel_constants(spec)) if isinstance(spec, GPUSpec) else {}
+    print_figures(f"{spec.title}  ({catalogue.find(subject.kind, subject.name)})", _entries(spec), out)
+    if constants:
+        rows = [(f"kernel.{key}", _value(figure), str(figure.source)) for key, figure in constants.items()]
         print_figures("Constants after inheritance", rows, out)
-    if isinstance(spec, (NodeSpec, ClusterSpec)):
+    if subject.cluster is not None:
         from simgpu.render.topology import topology_tree
 
-        cluster = catalogue.cluster(name, _overrides(settings))
-        topology = cluster.topology_of(min(nodes, int(cluster.spec.nodes.si)))
-        print(f"Edges, per direction ({topology.nodes} of {int(cluster.spec.nodes.si)} nodes)", file=out)
-        for line in topology_tree(topology):
+        count = int(subject.cluster.spec.nodes.si)
+        print(f"Edges, per direction ({subject.topology.nodes} of {count} nodes)", file=out)
+        for line in topology_tree(subject.topology):
             print(f"  {line}", file=out)
 
 
-def draw(catalogue: Catalogue, name: str, settings: Sequence[str], file: Path, nodes: int = 2) -> Path | None:
-    """Write the graph of a node or cluster as a picture; None for anything else, which has no graph."""
-    if _kind_of(catalogue, name) not in ("nodes", "clusters"):
-        return None
+def draw(subject: Subject, file: Path) -> Path:
+    """Write the graph of a node or cluster as a picture. Raises `InputError` for anything else."""
     from simgpu.render.style import save
     from simgpu.render.topology import topology_figure
 
-    cluster = catalogue.cluster(name, _overrides(settings))
-    count = int(cluster.spec.nodes.si)
-    topology = cluster.topology_of(min(nodes, count))
-    heading = cluster.spec.title if count > 1 else cluster.node.title
-    heading += f"  ({topology.nodes} of {count} nodes)" if count > topology.nodes else ""
-    save(topology_figure(topology, heading), file)
+    if subject.cluster is None:
+        raise InputError(f"'{subject.name}' has no graph to draw; only nodes and clusters have one", file=file)
+    count, drawn = int(subject.cluster.spec.nodes.si), subject.topology.nodes
+    heading = subject.cluster.spec.title if subject.kind == "clusters" else subject.cluster.node.title
+    heading += f"  ({drawn} of {count} nodes)" if count > drawn else ""
+    save(topology_figure(subject.topology, heading), file)
     return file
 
 
@@ -72,10 +107,10 @@ def _kind_of(catalogue: Catalogue, name: str) -> str:
     for kind in ("clusters", "nodes", "gpus", "models", "links", "architectures"):
         if catalogue.find(kind, name):
             return kind
-    if Path(name).exists():
+    if os.path.exists(name):
         return "models"
     known = [other for kind in (*_SHOWN, "models") for other in catalogue.names(kind)]
-    raise InputError(f"nothing in the catalogue is named '{name}'{nearest(name, known)}")
+    raise InputError(f"nothing in the catalogue is named {shown(name)}{nearest(name, known)}")
 
 
 def _entries(spec: CatalogueFile) -> list[tuple[str, str, str]]:
@@ -114,21 +149,20 @@ def _value(figure: Figure) -> str:
 
 def _model_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str, str, str]]]:
     config, described = catalogue.model(name), catalogue.model_source(name)
-    source = str(described.get("source", catalogue.find("models", name) or name))
+    source = described.source or str(catalogue.find("models", name) or name)
     entries = [(key, str(value), source) for key, value in vars(config).items() if key != "name"]
-    published = described.get("published_parameters")
     entries.append(("parameters", f"{config.parameters:,}", "computed from the above"))
-    if published:
-        entries.append(("published parameters", f"{int(published):,}", str(described.get("parameters_source", ""))))
-    return str(described.get("title", config.name)), entries
+    if described.published_parameters:
+        published = f"{described.published_parameters:,.0f}"
+        entries.append(("published parameters", published, described.parameters_source))
+    return described.title or config.name, entries
 
 
 def _overrides(settings: Sequence[str]) -> list[Override]:
-    from simgpu.study.experiment import parse_settings
-
     found = []
-    for path, value, key in parse_settings(settings):
-        if path[0] != "hardware":
-            raise InputError("is not a hardware parameter, such as gpu.memory.bandwidth", file="--set", key=key)
-        found.append(Override(path[1], value, "--set"))
+    for setting in parse_settings(settings):
+        if setting.path[0] != "hardware" or len(setting.path) != 2:
+            problem = "is not a hardware parameter, such as gpu.memory.bandwidth"
+            raise InputError(problem, file="--set", key=setting.key)
+        found.append(Override(setting.path[1], setting.value, "--set"))
     return found

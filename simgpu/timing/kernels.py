@@ -50,10 +50,10 @@ class KernelModel:
     def _peaks(self) -> dict[tuple[str, str, str], float]:
         return {(peak.dtype, peak.accumulate, peak.engine): peak.si for peak in self.gpu.peak}
 
-    def peak(self, dtype: str, accumulate: str | None = None, tensor: bool = True) -> float:
+    def peak(self, dtype: str, accumulate: str | None = None, tensor: bool = True, key: str = "dtype") -> float:
         """Dense datasheet peak, FLOP/s: the tensor cores' where they have the dtype, else the vector units'.
 
-        Raises `InputError` where the GPU has neither.
+        Raises `InputError` at `key` where the GPU has neither.
         """
         sums = accumulate or ACCUMULATE[dtype]
         for engine in ("tensor", "vector") if tensor else ("vector",):
@@ -62,7 +62,7 @@ class KernelModel:
                 return found
         known = sorted({f"{d} ({a})" for d, a, _ in self._peaks})
         raise InputError(
-            f"'{self.gpu.name}' has no {dtype} peak with {sums} accumulation; it has {', '.join(known)}", key="dtype"
+            f"'{self.gpu.name}' has no {dtype} peak with {sums} accumulation; it has {', '.join(known)}", key=key
         )
 
     def time(self, op: Kernel) -> KernelTime:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from simgpu.errors import InputError, shown
 from simgpu.model.config import TransformerConfig
@@ -15,7 +15,10 @@ from simgpu.units import EXAMPLES, parse_quantity, to_si
 
 Dtype = Literal["fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4"]
 Accumulate = Literal["fp64", "fp32", "fp16", "int32"]
-Size = Annotated[int, Field(gt=0, lt=10**12)]
+Size = Annotated[int, Field(strict=True, gt=0, le=10**12)]
+
+
+Passes = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 
 
 def _positive(dimension: str) -> Any:
@@ -23,10 +26,13 @@ def _positive(dimension: str) -> Any:
 
     def parse(given: object) -> float:
         try:
-            value = to_si(*parse_quantity(given), dimension)
+            value, unit = parse_quantity(given)
+        except ValueError:
+            raise ValueError(f"{shown(given)} is not a number with a unit, such as '{EXAMPLES[dimension]}'") from None
+        try:
+            value = to_si(value, unit, dimension)
         except ValueError as error:
-            reason = str(error) if "unit" in str(error) and "not a" not in str(error) else "is not understood"
-            raise ValueError(f"{shown(given)}: {reason}; expected such as '{EXAMPLES[dimension]}'") from None
+            raise ValueError(f"{shown(given)}: {error}") from None
         if not 0 < value < 1e30:
             raise ValueError(
                 f"{shown(given)} is out of range; expected more than zero, such as '{EXAMPLES[dimension]}'"
@@ -121,6 +127,14 @@ class ListedAttention(_Listed):
     dtype: Dtype | None = None
     split: Literal["heads", "batch", "none"] | None = None
 
+    @field_validator("kv_heads")
+    @classmethod
+    def _divides_heads(cls, kv_heads: int | None, info: ValidationInfo) -> int | None:
+        heads = info.data.get("heads")
+        if kv_heads and heads and heads % kv_heads:
+            raise ValueError(f"{kv_heads} does not divide heads = {heads}")
+        return kv_heads
+
     def build(self, name: str, dtype: str, accumulate: str) -> Operator:
         heads_axis, batch_axis = ("tp" if self.split == key else "" for key in ("heads", "batch"))
         return Attention(
@@ -143,8 +157,8 @@ class ListedPointwise(_Listed):
     op: Literal["pointwise"]
     rows: Size
     width: Size
-    reads: Annotated[float, Field(ge=0)] = 1
-    writes: Annotated[float, Field(ge=0)] = 1
+    reads: Passes = 1
+    writes: Passes = 1
     dtype: Dtype | None = None
     split: Literal["rows", "width", "none"] | None = None
 
@@ -174,7 +188,7 @@ class OperatorList(_Strict):
 
     kind: Literal["operators"] = "operators"
     operators: Annotated[list[Listed], Field(min_length=1)]
-    repeat: Annotated[int, Field(gt=0, le=100_000)] = 1
+    repeat: Annotated[int, Field(strict=True, gt=0, le=100_000)] = 1
 
     def graph(self, model: TransformerConfig | None, plan: Plan, dtype: str, accumulate: str) -> ModelGraph:
         built: list[Operator] = []

@@ -85,12 +85,12 @@ def test_constants_inherit_down_to_generic(name):
 
 @pytest.mark.parametrize("name", CATALOGUE.names("models"))
 def test_parameter_counts_are_the_published_ones(name):
-    published = CATALOGUE.model_source(name)["published_parameters"]
+    published = CATALOGUE.model_source(name).published_parameters
     assert CATALOGUE.model(name).parameters == pytest.approx(published, rel=0.005)
 
 
 def test_every_model_says_where_it_was_read():
-    described = {name for name in CATALOGUE.names("models") if CATALOGUE.model_source(name).get("source")}
+    described = {name for name in CATALOGUE.names("models") if CATALOGUE.model_source(name).source}
     assert described == set(CATALOGUE.names("models"))
     assert len(described) >= 18
 

@@ -1,0 +1,56 @@
+"""What an experiment file can say, and the checks that need nothing but the file."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from simgpu.errors import shown
+from simgpu.render.fields import PlainName, PlotFields
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError(f"{shown(value)} is not a finite number")
+    return value
+
+
+Scalar = Annotated[str | int | float | bool | None, AfterValidator(_finite)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CompareStep(_Strict):
+    """Keys that are changed together, and what to call that."""
+
+    what: str
+    keys: Annotated[list[str], Field(min_length=1)]
+
+
+class CompareFields(_Strict):
+    """Walk from one row to another, one assumption at a time, and say what each moves."""
+
+    value: str
+    between: str  # the label in which the two rows differ
+    start: Scalar
+    end: Scalar
+    match: Annotated[list[str], Field(min_length=1)]  # labels in which they agree
+    steps: list[CompareStep] = []
+
+
+class ExperimentFields(_Strict):
+    """Everything an experiment file can say. `scenario` and `cases` hold scenario keys."""
+
+    experiment: PlainName | None = None
+    title: str = ""
+    description: str = ""
+    scenario: dict[str, Any] = {}
+    cases: list[dict[str, Any]] = []
+    vary: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
+    table: list[str] = []
+    plots: list[PlotFields] = []
+    compare: CompareFields | None = None

@@ -1,0 +1,190 @@
+"""From the text of an experiment file to checked scenarios, each value with the place where it was written."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite, prod
+from pathlib import Path
+from typing import Any
+
+from simgpu.catalog import HARDWARE_ROOTS
+from simgpu.documents import Document, parse_value, read_yaml
+from simgpu.errors import InputError, nearest, shown
+from simgpu.result import COLUMNS
+from simgpu.scenario import Key, Origins, Place, Scenario
+from simgpu.study.fields import ExperimentFields
+from simgpu.tree import indexed, labels_of, leaves, replaced, value_at
+from simgpu.validation import validate
+
+MAX_SCENARIOS = 100_000
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One scenario of a file: the labels of its row, its data, and where each value was written."""
+
+    labels: Mapping[str, Any]
+    data: Mapping[str, Any]
+    scenario: Scenario
+    origins: Origins
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A `key=value` of the command line."""
+
+    key: str
+    path: Key
+    value: Any
+
+
+def load(file: Path, settings: Sequence[Setting]) -> tuple[Document, ExperimentFields, list[Loaded]]:
+    """Read and check an experiment file. Raises `InputError`."""
+    document = read_yaml(file)
+    fields = validate(ExperimentFields, document.data, lambda path, problem: document.error(problem, path))
+    points = prod(len(values) for values in fields.vary.values()) * max(len(fields.cases), 1)
+    if points > MAX_SCENARIOS:
+        raise document.error(f"{points:,} scenarios, expected at most {MAX_SCENARIOS:,}", ("vary",))
+    origins = Origins()
+    origins.put((), _place(document, ("scenario",)))
+    base = _merge({}, fields.scenario, ("scenario",), document, origins)
+    found = []
+    for number, given in enumerate(fields.cases or [{}]):
+        place = ("cases", number)
+        own = origins.copy()
+        labels = _labels(given.get("labels", {}), document, (*place, "labels"))
+        changes = {key: value for key, value in given.items() if key != "labels"}
+        _check_roots(changes, document, place)
+        data = _merge(base, changes, place, document, own)
+        for point in itertools.product(*fields.vary.values()):
+            varied, where = data, own.copy()
+            for key, value in zip(fields.vary, point, strict=True):
+                varied = _put(varied, scenario_path(key), value, _place(document, ("vary", key)), where)
+            for setting in settings:
+                varied = _put(varied, setting.path, setting.value, Place("--set", key=setting.key), where)
+            found.append(Loaded(labels, varied, checked(varied, where), where))
+    return document, fields, found
+
+
+def checked(data: Mapping[str, Any], origins: Origins) -> Scenario:
+    """The scenario that nested data describes."""
+    return validate(Scenario, data, lambda path, problem: origins.error(problem, tuple(map(str, path))))
+
+
+def scenario_path(key: str) -> Key:
+    """The place of a dotted key in a scenario. Hardware parameters keep their key whole."""
+    root, _, rest = key.partition(".")
+    if root in HARDWARE_ROOTS and rest:
+        return ("hardware", key)
+    return ("hardware", rest) if root == "hardware" and rest else tuple(key.split("."))
+
+
+def written_key(path: Key) -> str:
+    """A path as people write it."""
+    return path[1] if path[0] == "hardware" and len(path) > 1 else ".".join(path)
+
+
+def parse_settings(texts: Sequence[str]) -> list[Setting]:
+    """'key=value' texts of the command line; values are read as YAML reads them. Raises `InputError`."""
+    found = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals or not key or not value.strip():
+            raise InputError(f"{shown(text)} is not understood; expected key=value, such as plan.tp=4", file="--set")
+        path = scenario_path(key)
+        if path[0] != "hardware" and "" in path:
+            hardware = path[0] in HARDWARE_ROOTS
+            problem = "expected the name of a parameter, such as 'gpu.memory.bandwidth'" if hardware else "unknown key"
+            raise InputError(problem, file="--set", key=key)
+        found.append(Setting(key, path, parse_value(value, "--set", key)))
+    return found
+
+
+def _merge(
+    base: Mapping[str, Any], given: Mapping[str, Any], place: tuple, document: Document, origins: Origins
+) -> Any:
+    """`base` with the values of `given`, a mapping that stands at `place` of the document."""
+    data: Any = dict(base)
+    if isinstance(given.get("workload"), dict) and "kind" in given["workload"]:
+        data.pop("workload", None)  # another kind of job: nothing of the old one applies
+    seen: set[Key] = set()
+    for path, value, where in _flat(given, place):
+        if path in seen:
+            raise document.error(f"{written_key(path)} is given twice", where)
+        seen.add(path)
+        data = _put(data, path, value, _place(document, where), origins)
+        if isinstance(value, list):
+            for i, item in enumerate(value):
+                origins.put((*path, str(i)), _place(document, (*where, i)))
+                for below, _ in leaves(item):
+                    origins.put((*path, str(i), *below), _place(document, (*where, i, *below)))
+    for path, where in _mappings(given, place):
+        if path not in seen:
+            origins.put(path, _place(document, where))
+            for below in [known for known in seen if known[: len(path)] == path]:
+                origins.again(below)
+    return data
+
+
+def _flat(given: Mapping[str, Any], place: tuple, prefix: str = "") -> list[tuple[Key, Any, tuple]]:
+    """(path, value, place in the document) of each value; nested mappings and dotted keys mean the same."""
+    found: list[tuple[Key, Any, tuple]] = []
+    for key, value in given.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            found += _flat(value, (*place, key), f"{name}.")
+        else:
+            found.append((scenario_path(name), value, (*place, key)))
+    return found
+
+
+def _mappings(given: Mapping[str, Any], place: tuple, prefix: str = "") -> list[tuple[Key, tuple]]:
+    """(path, place in the document) of the nested mappings themselves, outermost first."""
+    found: list[tuple[Key, tuple]] = []
+    for key, value in given.items():
+        if isinstance(value, dict) and value and f"{prefix}{key}".partition(".")[0] != "hardware":
+            found.append((tuple(f"{prefix}{key}".split(".")), (*place, key)))
+            found += _mappings(value, (*place, key), f"{prefix}{key}.")
+    return found
+
+
+def _put(data: Any, path: Key, value: Any, place: Place, origins: Origins) -> Any:
+    """`data` with another value at `path`, and its place remembered."""
+    try:
+        changed = replaced(data, path, lambda old: value)
+    except KeyError as missing:
+        at = path.index(missing.args[0])
+        parent = value_at(data, path[:at])
+        hint = nearest(missing.args[0], labels_of(parent)) if isinstance(parent, list) else ""
+        key = place.key or written_key(path)
+        problem = f"nothing named '{missing.args[0]}' there{hint}"
+        raise InputError(problem, file=place.file or place.source, line=place.line, key=key) from None
+    origins.put(indexed(data, path), place)
+    return changed
+
+
+def _place(document: Document, where: tuple) -> Place:
+    line = document.line_of(where)
+    return Place(f"{document.file}:{line}", str(document.file), line)
+
+
+def _check_roots(given: Mapping[str, Any], document: Document, place: tuple) -> None:
+    """A case holds labels and scenario keys."""
+    known = [*Scenario.model_fields, *HARDWARE_ROOTS, "labels"]
+    for key in given:
+        if key.partition(".")[0] not in known:
+            raise document.error(f"unknown key{nearest(key, known)}", (*place, key))
+
+
+def _labels(given: Any, document: Document, place: tuple) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise document.error(f"{shown(given)} is not a mapping of names to values", place)
+    for key, value in given.items():
+        if not isinstance(value, (str, int, float, bool)) or (isinstance(value, float) and not isfinite(value)):
+            raise document.error(f"{shown(value)} is not a plain value", (*place, key))
+        if key in COLUMNS:
+            raise document.error(f"'{key}' is a column of every row; choose another label", (*place, key))
+    return dict(given)
