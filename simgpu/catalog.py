@@ -111,12 +111,12 @@ class Catalogue:
         """File by name; folders are looked into once."""
         if kind not in self._index:
             found: dict[str, Path] = {}
-            ending = ".json" if kind == "models" else ".yaml"
+            endings = (".json",) if kind == "models" else (".yaml", ".yml")
             for folder in self.folders:
                 for place in (folder / kind, folder / "hardware" / kind):
                     if place.is_dir():
                         for file in sorted(place.iterdir()):
-                            if file.suffix == ending and file.is_file():
+                            if file.suffix in endings and file.is_file():
                                 found.setdefault(file.stem, file)
             self._index[kind] = found
         return self._index[kind]
@@ -147,11 +147,7 @@ class Catalogue:
                 raise document.error(f"'{spec.name}' is not the name of the file, '{file.stem}'", ("name",))
             _check_sources(spec, document)
             self._specs[file] = spec
-        spec, data = self._specs[file], document.data
-        for override in overrides:
-            data = _with_override(data, override)
-            spec = validate(KINDS[kind], data, _blamer(override))
-        return spec
+        return _overridden(KINDS[kind], self._specs[file], document.data, overrides)
 
     def cluster(self, name: str, overrides: Sequence[Override] = ()) -> Cluster:
         """A cluster, or a single node as a cluster of one, with everything it refers to.
@@ -296,6 +292,24 @@ def _by_root(overrides: Sequence[Override]) -> dict[str, list[Override]]:
 
 def _blamer(override: Override) -> Blame:
     return lambda path, problem: override.error(problem)
+
+
+def _overridden(
+    kind: type[CatalogueFile], spec: CatalogueFile, data: Any, overrides: Sequence[Override]
+) -> CatalogueFile:
+    """`spec`, whose file holds `data`, with overrides applied one after another."""
+    if not overrides:
+        return spec
+    changed = data
+    for override in overrides:
+        changed = _with_override(changed, override)
+    try:
+        return validate(kind, changed, _blamer(overrides[-1]))
+    except InputError:  # whose fault is it? The first after which the file is no longer good
+        for override in overrides:
+            data = _with_override(data, override)
+            validate(kind, data, _blamer(override))
+        raise
 
 
 def _with_override(data: Any, override: Override) -> Any:

@@ -42,8 +42,7 @@ def scenarios(outcome: ExperimentResult) -> list[Mapping[str, Any]]:
 
 def print_json(document: Mapping[str, Any], out: IO[str]) -> None:
     """One JSON document."""
-    json.dump(document, out, indent=1, allow_nan=False)
-    out.write("\n")
+    out.write(json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
 def print_csv(rows: Sequence[Mapping[str, Any]], out: IO[str]) -> None:

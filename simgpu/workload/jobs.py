@@ -191,6 +191,8 @@ class OperatorList(_Strict):
     repeat: Annotated[int, Field(strict=True, gt=0, le=100_000)] = 1
 
     def graph(self, model: TransformerConfig | None, plan: Plan, dtype: str, accumulate: str) -> ModelGraph:
+        if model is not None:
+            raise InputError(f"'{model.name}' has no meaning for a list of operators; leave it out", key="model")
         built: list[Operator] = []
         for i, entry in enumerate(self.operators):
             key = f"workload.operators.{i}"
