@@ -6,12 +6,15 @@ report keeps it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from simgpu.catalog import Catalogue
 from simgpu.result import Move, Walk
 from simgpu.scenario import Key
-from simgpu.study.experiment import Case, ExperimentResult
+from simgpu.study.experiment import ExperimentResult, run_case
 from simgpu.study.fields import CompareFields
-from simgpu.study.loading import written_key
+from simgpu.study.loading import Case, written_key
 from simgpu.tree import leaves, value_at
 
 
@@ -20,18 +23,20 @@ def walks(outcome: ExperimentResult, catalogue: Catalogue) -> list[Walk]:
     compare = outcome.experiment.fields.compare
     if compare is None:
         return []
-    cases = outcome.experiment.cases
-    return [
-        _walk(start, end, outcome, compare, catalogue)
-        for start in range(len(cases))
-        for end in range(len(cases))
-        if _is_pair(cases[start], cases[end], compare)
+    ends: dict[tuple, int] = {}
+    for number, row in enumerate(outcome.rows):
+        if row.get(compare.between) == compare.end:
+            ends.setdefault(_match(row, compare), number)
+    pairs = [
+        (number, ends[_match(row, compare)])
+        for number, row in enumerate(outcome.rows)
+        if row.get(compare.between) == compare.start and _match(row, compare) in ends
     ]
+    return [_walk(start, end, outcome, compare, catalogue) for start, end in pairs]
 
 
-def _is_pair(a: Case, b: Case, compare: CompareFields) -> bool:
-    ends = (a.labels.get(compare.between), b.labels.get(compare.between)) == (compare.start, compare.end)
-    return ends and all(a.labels.get(key) == b.labels.get(key) for key in compare.match)
+def _match(row: Mapping[str, Any], compare: CompareFields) -> tuple:
+    return tuple(row.get(key) for key in compare.match)
 
 
 def _walk(start: int, end: int, outcome: ExperimentResult, compare: CompareFields, catalogue: Catalogue) -> Walk:
@@ -40,12 +45,12 @@ def _walk(start: int, end: int, outcome: ExperimentResult, compare: CompareField
     present, row = a, outcome.results[start].row
     for what, paths in _steps(a, b, compare):
         present = present.changed({path: value_at(b.data, path) for path in paths})
-        after = present.run(catalogue).row
+        after = run_case(present, catalogue).row
         moves.append(Move(what, row[compare.value], after[compare.value], row["step_s"], after["step_s"]))
         row = after
-    match = {key: a.labels.get(key) for key in compare.match}
-    final = outcome.results[end].row[compare.value]
-    return Walk(match, compare.value, outcome.results[start].row[compare.value], final, moves)
+    first, last = outcome.results[start].row, outcome.results[end].row
+    match = {key: first.get(key) for key in compare.match}
+    return Walk(match, compare.value, first[compare.value], last[compare.value], moves)
 
 
 def _steps(a: Case, b: Case, compare: CompareFields) -> list[tuple[str, list[Key]]]:

@@ -8,7 +8,7 @@ changed by `--set`. Keys may be nested or dotted (`plan.tp`); keys that begin wi
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,31 +17,10 @@ from simgpu.catalog import Catalogue
 from simgpu.documents import Document
 from simgpu.errors import InputError, nearest, shown
 from simgpu.result import Result
-from simgpu.scenario import Key, Origins, Scenario, run_scenario
+from simgpu.scenario import run_scenario
 from simgpu.study.fields import CompareFields, ExperimentFields
-from simgpu.study.loading import checked, load, parse_settings, written_key
-from simgpu.tree import leaves, replaced
-
-
-@dataclass(frozen=True)
-class Case:
-    """One scenario of an experiment, the labels of its row, and where each value was written."""
-
-    labels: Mapping[str, Any]
-    data: Mapping[str, Any]
-    scenario: Scenario
-    origins: Origins
-
-    def changed(self, changes: Mapping[Key, Any]) -> Case:
-        """The same case with other values at some keys; None takes a value away."""
-        data: Any = self.data
-        for path, value in changes.items():
-            data = replaced(data, path, _constant(value))
-        return Case(self.labels, data, checked(_pruned(data), self.origins), self.origins)
-
-    def run(self, catalogue: Catalogue) -> Result:
-        result = run_scenario(self.scenario, catalogue, self.origins)
-        return Result({**self.labels, **result.row}, result.execution, result.inputs)
+from simgpu.study.loading import Case, load, parse_settings, written_key
+from simgpu.tree import leaves
 
 
 @dataclass(frozen=True)
@@ -79,9 +58,14 @@ def find_experiment(name: str, catalogue: Catalogue) -> Path:
 
 def load_experiment(file: Path, settings: Sequence[str] = ()) -> Experiment:
     """Read and check an experiment file; `settings` are 'key=value' changes to every scenario. Runs nothing."""
-    document, fields, loaded = load(file, parse_settings(settings))
-    cases = [Case(one.labels, one.data, one.scenario, one.origins) for one in loaded]
+    document, fields, cases = load(file, parse_settings(settings))
     return Experiment(fields.experiment or file.stem, document, fields, cases)
+
+
+def run_case(case: Case, catalogue: Catalogue) -> Result:
+    """Simulate one case; its labels stand first in the row."""
+    result = run_scenario(case.scenario, catalogue, case.origins)
+    return Result({**case.labels, **result.row}, result.execution, result.inputs)
 
 
 def run_experiment(
@@ -92,21 +76,10 @@ def run_experiment(
     for done, case in enumerate(experiment.cases):
         if progress:
             progress(done, len(experiment.cases))
-        results.append(case.run(catalogue))
+        results.append(run_case(case, catalogue))
     outcome = ExperimentResult(experiment, results)
     _ColumnChecks(outcome).all()
     return outcome
-
-
-def _constant(value: Any) -> Callable[[Any], Any]:
-    return lambda old: value
-
-
-def _pruned(data: Any) -> Any:
-    """Without the values that are None: they were taken away."""
-    if isinstance(data, dict):
-        return {key: _pruned(value) for key, value in data.items() if value is not None}
-    return [_pruned(item) for item in data] if isinstance(data, list) else data
 
 
 class _ColumnChecks:

@@ -35,10 +35,10 @@ class CompareFields(_Strict):
     """Walk from one row to another, one assumption at a time, and say what each moves."""
 
     value: str
-    between: str  # the label in which the two rows differ
+    between: str  # the label or column in which the two rows differ
     start: Scalar
     end: Scalar
-    match: Annotated[list[str], Field(min_length=1)]  # labels in which they agree
+    match: Annotated[list[str], Field(min_length=1)]  # labels or columns in which they agree
     steps: list[CompareStep] = []
 
 

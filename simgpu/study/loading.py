@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, prod
 from pathlib import Path
@@ -22,13 +22,20 @@ MAX_SCENARIOS = 100_000
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """One scenario of a file: the labels of its row, its data, and where each value was written."""
+class Case:
+    """One scenario of an experiment: the labels of its row, its data, and where each value was written."""
 
     labels: Mapping[str, Any]
     data: Mapping[str, Any]
     scenario: Scenario
     origins: Origins
+
+    def changed(self, changes: Mapping[Key, Any]) -> Case:
+        """The same case with other values at some keys; None takes a value away."""
+        data: Any = self.data
+        for path, value in changes.items():
+            data = replaced(data, path, _constant(value))
+        return Case(self.labels, data, checked(_pruned(data), self.origins), self.origins)
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Setting:
     value: Any
 
 
-def load(file: Path, settings: Sequence[Setting]) -> tuple[Document, ExperimentFields, list[Loaded]]:
+def load(file: Path, settings: Sequence[Setting]) -> tuple[Document, ExperimentFields, list[Case]]:
     """Read and check an experiment file. Raises `InputError`."""
     document = read_yaml(file)
     fields = validate(ExperimentFields, document.data, lambda path, problem: document.error(problem, path))
@@ -64,7 +71,7 @@ def load(file: Path, settings: Sequence[Setting]) -> tuple[Document, ExperimentF
                 varied = _put(varied, scenario_path(key), value, _place(document, ("vary", key)), where)
             for setting in settings:
                 varied = _put(varied, setting.path, setting.value, Place("--set", key=setting.key), where)
-            found.append(Loaded(labels, varied, checked(varied, where), where))
+            found.append(Case(labels, varied, checked(varied, where), where))
     return document, fields, found
 
 
@@ -154,7 +161,7 @@ def _mappings(given: Mapping[str, Any], place: tuple, prefix: str = "") -> list[
 def _put(data: Any, path: Key, value: Any, place: Place, origins: Origins) -> Any:
     """`data` with another value at `path`, and its place remembered."""
     try:
-        changed = replaced(data, path, lambda old: value)
+        changed = replaced(data, path, _constant(value))
     except KeyError as missing:
         at = path.index(missing.args[0])
         parent = value_at(data, path[:at])
@@ -164,6 +171,17 @@ def _put(data: Any, path: Key, value: Any, place: Place, origins: Origins) -> An
         raise InputError(problem, file=place.file or place.source, line=place.line, key=key) from None
     origins.put(indexed(data, path), place)
     return changed
+
+
+def _constant(value: Any) -> Callable[[Any], Any]:
+    return lambda old: value
+
+
+def _pruned(data: Any) -> Any:
+    """Without the values that are None: they were taken away."""
+    if isinstance(data, dict):
+        return {key: _pruned(value) for key, value in data.items() if value is not None}
+    return [_pruned(item) for item in data] if isinstance(data, list) else data
 
 
 def _place(document: Document, where: tuple) -> Place:

@@ -27,13 +27,13 @@ whole_sizes, whole_arrivals = st.integers(1, 60), st.integers(0, 12)
 
 @st.composite
 def cases(draw, most_flows=8, sizes=whole_sizes, arrivals=whole_arrivals):
-    """Few shared links, and for most flows a private one; small integers, so that ties are common."""
+    """Few links, and for half of the flows a new one, private until a later flow crosses it; integers make ties."""
     capacities = draw(st.lists(st.integers(1, 12), min_size=1, max_size=5))
-    shared = len(capacities)
     times = sorted(draw(st.lists(arrivals, min_size=1, max_size=most_flows)))
     flows = []
     for time in times:
-        crossed = draw(st.lists(st.integers(0, shared - 1), unique=True, max_size=shared))
+        known = st.integers(0, len(capacities) - 1)
+        crossed = draw(st.lists(known, unique=True, max_size=min(len(capacities), 4)))
         if not crossed or draw(st.booleans()):
             capacities.append(draw(st.integers(1, 12)))
             crossed.insert(draw(st.integers(0, len(crossed))), len(capacities) - 1)
@@ -240,6 +240,24 @@ def test_flows_with_equal_caps_share_a_bundle_until_one_of_them_is_joined():
     network.solve(10.0)
     assert network.next_time == 15.0  # flow 1: 40 bytes in 5 s, 40 in 10 s; the other: 40 in 10 s
     assert network.finish(15.0) == [1, "joins"]
+
+
+def test_a_flow_that_leaves_its_bundle_takes_its_end_along():
+    """Two flows on links of their own are one bundle; the smaller one is joined, and the larger must not end for it."""
+    network = FluidNetwork()
+    links = [network.add_link(10.0) for _ in range(2)]
+    network.start("small", (links[0],), 100.0)
+    network.start("large", (links[1],), 200.0)
+    network.solve(0.0)
+    assert network.next_time == 10.0
+    network.start("joins", (links[0],), 500.0)
+    network.solve(5.0)
+    assert network.rates() == {"small": 5.0, "large": 10.0, "joins": 5.0}
+    assert network.next_time == 15.0  # small has 50 of its 100 bytes left, at half its rate
+    assert network.finish(15.0) == ["small"]
+    network.solve(15.0)
+    assert network.next_time == 20.0
+    assert network.finish(20.0) == ["large"]
 
 
 def test_a_link_used_again_after_it_fell_idle_has_its_full_capacity():

@@ -148,6 +148,26 @@ def test_a_pair_is_the_closed_form_of_its_own_way(name):
     assert seconds(node, "all_reduce", range(2)) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("gpus", [(0, 1, 2, 3), (1, 2, 3, 0), (2, 3, 0, 1), (3, 0, 1, 2)])
+def test_every_step_of_a_ring_waits_for_its_slowest_edge_wherever_it_starts(gpus):
+    """Two bridged pairs: two edges of the ring are bridges, two go through host memory."""
+    node = topology("a100-pcie-nvlink-4x")
+    alpha, bandwidth = alpha_and_bandwidth(node, gpus)
+    assert alpha == node.route(1, 2).latency > node.route(0, 1).latency
+    expected = LAUNCH + 6 * alpha + 6 / 4 * SIZE / bandwidth
+    assert seconds(node, "all_reduce", gpus) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_links_of_a_full_mesh_share_the_port_of_the_gpu():
+    """Seven links to seven neighbours are what the GPU file calls its port, no more."""
+    node = topology("mi300x-8x")
+    port = node.cluster.port(node.cluster.gpu.nvlink).bandwidth
+    for gpu in node.gpus:
+        links = [edge["bandwidth"] for _, _, edge in node.graph.out_edges(gpu, data=True) if edge["kind"] == "gpu-link"]
+        assert len(links) == 7
+        assert sum(links) == pytest.approx(port, rel=1e-12)
+
+
 def test_a_ring_of_one_nic_across_nodes_is_the_closed_form_at_the_nic():
     cluster = topology("rtx-4090-8x-ethernet", 2)
     alpha, bandwidth = alpha_and_bandwidth(cluster, range(16))

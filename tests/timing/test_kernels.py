@@ -192,6 +192,8 @@ def test_tensor_cores_come_before_vector_units():
     assert kernels.peak("bf16") == listed["bf16", "fp32", "tensor"]
     assert kernels.peak("fp32") == listed["fp32", "fp32", "vector"]
     assert kernels.peak("int8") == listed["int8", "int32", "tensor"]
+    assert kernels.peak("fp64") == listed["fp64", "fp64", "tensor"] > listed["fp64", "fp64", "vector"]
+    assert kernels.peak("fp64", tensor=False) == listed["fp64", "fp64", "vector"]
 
 
 # ---- given times -------------------------------------------------------------------------------------------
