@@ -38,7 +38,7 @@ def test_matrix_multiplications_of_useful_size(gpu):
 
 @pytest.mark.parametrize("gpu", NODES)
 def test_large_all_reduces(gpu):
-    """Rings at link rate, without protocol regimes, come out too fast: 6 to 39 % when this was written."""
+    """Rings at link rate, without protocol regimes, come out too fast: 19 to 28 % in the mean when this was written."""
     cluster = Catalogue().cluster(NODES[gpu])
     ratios = []
     with (FOLDER / "aic_nccl.csv").open() as rows:
@@ -49,5 +49,4 @@ def test_large_all_reduces(gpu):
                 job = OperatorList(operators=[{"op": "all_reduce", "bytes": size}])
                 ratios.append(simulate(cluster, job, plan=Plan(tp=gpus)).step_s / float(row["latency_s"]))
     assert len(ratios) >= 5
-    assert 0.5 < min(ratios)
-    assert max(ratios) < 1.1
+    assert 0.65 < statistics.mean(ratios) < 1.0
