@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from simgpu.analysis.breakdown import breakdown
+from simgpu.analysis.breakdown import Breakdown, breakdown
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
+from simgpu.model.graph import ModelGraph
 from simgpu.model.operators import ACCUMULATE, BYTES
 from simgpu.plan.parallelism import Plan, check_fits_cluster
-from simgpu.plan.program import Collective, shard
+from simgpu.plan.program import Program, shard
 from simgpu.result import Result
 from simgpu.timing.collectives import ALGORITHMS
 from simgpu.timing.kernels import KernelModel
@@ -60,9 +61,8 @@ def simulate(
     kernels = KernelModel(cluster)
     kernels.peak(dtype, sums)  # refuse a dtype the GPU lacks, even where nothing would use it
 
-    for i, own in enumerate(workload.operators if isinstance(workload, OperatorList) else ()):
-        if getattr(own, "dtype", None) is not None:
-            kernels.peak(own.dtype, getattr(own, "accumulate", None), key=f"workload.operators.{i}.dtype")  # type: ignore
+    for key, own, own_sums in workload.own_dtypes() if isinstance(workload, OperatorList) else ():
+        kernels.peak(own, own_sums, key=key)
 
     graph = workload.graph(model, plan, dtype, sums)
     gradients = dtype if workload.kind == "training" else None
@@ -77,12 +77,7 @@ def simulate(
 
     if execution.step == 0:
         raise InputError("there is nothing to do: one GPU has nobody to communicate with", key="workload")
-    parts = breakdown(execution)
-    ideal = single.step / plan.world
-    achieved = graph.flops / parts.step / plan.world
-    weights = program.weights * BYTES[dtype]
-    capacity = cluster.gpu.memory.capacity.si
-    row: dict[str, Any] = {
+    row = {
         "model": model.name if model else graph.name,
         "workload": workload.kind,
         "cluster": cluster.name,
@@ -92,22 +87,41 @@ def simulate(
         "dp": plan.dp,
         "sequence_parallel": plan.sequence_parallel,
         "gpus": plan.world,
+        **_times(breakdown(execution), single.step, plan.world),
+        **_rates(graph, execution.step, plan.world, kernels.peak(dtype, sums)),
+        **_sizes(program, dtype, cluster),
+    }
+    return Result(row, execution)
+
+
+def _times(parts: Breakdown, alone: float, gpus: int) -> dict[str, Any]:
+    """Parts of the step, and how it compares with one GPU that takes `alone` seconds."""
+    ideal = alone / gpus
+    return {
         "step_s": parts.step,
         "compute_s": parts.compute,
         "communication_s": parts.communication,
         "exposed_communication_s": parts.exposed_communication,
         "idle_s": parts.idle,
-        "single_gpu_step_s": single.step,
+        "single_gpu_step_s": alone,
         "ideal_step_s": ideal,
         "efficiency": ideal / parts.step,
-        "speedup": single.step / parts.step,
-        **({"tokens_per_s": graph.tokens / parts.step} if graph.tokens else {}),
-        "flop": graph.flops,
-        "flop_per_s_per_gpu": achieved,
-        "mfu": achieved / kernels.peak(dtype, sums),
-        "communication_bytes": sum(n * step.size for step, n in program.collectives() if isinstance(step, Collective)),
+        "speedup": alone / parts.step,
+    }
+
+
+def _rates(graph: ModelGraph, step: float, gpus: int, peak: float) -> dict[str, Any]:
+    achieved = graph.flops / step / gpus
+    tokens = {"tokens_per_s": graph.tokens / step} if graph.tokens else {}
+    return {**tokens, "flop": graph.flops, "flop_per_s_per_gpu": achieved, "mfu": achieved / peak}
+
+
+def _sizes(program: Program, dtype: str, cluster: Cluster) -> dict[str, Any]:
+    """Bytes one GPU communicates and holds."""
+    weights, capacity = program.weights * BYTES[dtype], cluster.gpu.memory.capacity.si
+    return {
+        "communication_bytes": sum(times * collective.size for collective, times in program.collectives()),
         "weights_bytes_per_gpu": weights,
         "memory_capacity_bytes": capacity,
         "weights_fit": weights <= capacity,
     }
-    return Result(row, execution)

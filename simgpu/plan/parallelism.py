@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from simgpu.errors import InputError
+from simgpu.errors import InputError, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 
@@ -19,6 +19,12 @@ class Plan:
     tp: int = 1
     dp: int = 1
     sequence_parallel: bool = False
+
+    def __post_init__(self) -> None:
+        for key in ("tp", "dp"):
+            degree = getattr(self, key)
+            if not isinstance(degree, int) or degree < 1:
+                raise InputError(f"{shown(degree)} is not a positive whole number", key=f"plan.{key}")
 
     @property
     def world(self) -> int:

@@ -10,6 +10,7 @@ from simgpu.render.style import COLOURS, INK, style
 from simgpu.units import format_si
 
 if TYPE_CHECKING:
+    import networkx as nx
     from matplotlib.figure import Figure
 
 _LAYERS = ("spine", "leaf", "nic", "memory", "root", "pcie-switch", "gpu", "nvswitch")
@@ -118,7 +119,7 @@ def _places(topology: Topology) -> dict[str, tuple[float, float]]:
     return places
 
 
-def _is_below(graph, vertex: str, kind: str) -> bool:  # type: ignore[no-untyped-def]
+def _is_below(graph: nx.DiGraph, vertex: str, kind: str) -> bool:
     below = {
         "pcie-switch": ("gpu", "nic"),
         "root": ("gpu", "nic", "pcie-switch"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
@@ -189,6 +190,13 @@ class OperatorList(_Strict):
     kind: Literal["operators"] = "operators"
     operators: Annotated[list[Listed], Field(min_length=1)]
     repeat: Annotated[int, Field(strict=True, gt=0, le=100_000)] = 1
+
+    def own_dtypes(self) -> Iterator[tuple[str, str, str | None]]:
+        """(key, dtype, accumulate) of each operator that does not use the scenario's dtype."""
+        for i, entry in enumerate(self.operators):
+            if not isinstance(entry, ListedCollective) and entry.dtype is not None:
+                sums = entry.accumulate if isinstance(entry, ListedMatmul) else None
+                yield f"workload.operators.{i}.dtype", entry.dtype, sums
 
     def graph(self, model: TransformerConfig | None, plan: Plan, dtype: str, accumulate: str) -> ModelGraph:
         if model is not None:

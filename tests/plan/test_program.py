@@ -119,6 +119,12 @@ def test_impossible_plans_are_explained(plan, batch, tokens, message):
         simulate(CATALOGUE.cluster("dgx-h100"), Prefill(batch=batch, tokens=tokens), MODEL, plan)
 
 
+@pytest.mark.parametrize("degrees", [{"tp": 0}, {"dp": -1}, {"tp": 1.5}])
+def test_degrees_are_positive_whole_numbers(degrees):
+    with pytest.raises(InputError, match="positive whole number"):
+        Plan(**degrees)
+
+
 def test_a_list_brings_its_own_collectives():
     job = OperatorList(operators=[{"op": "matmul", "m": 64, "n": 64, "k": 64, "split": "k"}])
     result = simulate(CATALOGUE.cluster("dgx-h100"), job, plan=Plan(tp=2))
