@@ -105,12 +105,20 @@ class FluidNetwork:
         self._bundles_on.append(None)
         return len(self.capacity) - 1
 
+    def check(self, route: Sequence[int], size: float) -> None:
+        """Raise `ValueError` for a flow that `start` could not take."""
+        if not 0 < size < inf:
+            raise ValueError(f"a flow must have a positive, finite size, not {size!r}")
+        if not route or len(set(route)) != len(route):
+            raise ValueError(f"a route must have at least one link and none twice, not {route!r}")
+        if not (min(route) >= 0 and max(route) < len(self.capacity)):
+            raise ValueError(f"a route must lead over links that were added, not {route!r}")
+
     def start(self, key: Any, route: Sequence[int], size: float) -> None:
-        """Start a flow of `size` bytes (> 0) over the links of `route`. It moves after the next `solve`."""
+        """Start a flow of `size` bytes over the links of `route`. It moves after the next `solve`."""
+        self.check(route, size)
         flow = Flow(key, tuple(route), size, self._orders)
         self._orders += 1
-        if not flow.route or len(set(flow.route)) != len(flow.route):
-            raise ValueError(f"a route must have at least one link and none twice, not {route!r}")
         self._loose[flow] = None
         for link in flow.route:
             users = self._flows_on[link]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf
 
 from simgpu.engine.network import FluidNetwork
 from simgpu.engine.timeline import Timeline
@@ -138,10 +138,12 @@ class Simulator:
         for phase in phases:
             if not 0 <= phase.latency < inf:
                 raise ValueError(f"a latency must be finite and not negative, not {phase.latency!r}")
-            for _, size in phase.flows:
-                if not (size > 0 and isfinite(size)):
-                    raise ValueError(f"a flow must have a positive, finite size, not {size!r}")
-        return self._submit(tuple(streams), phases[0].latency if phases else 0.0, phases, after, label)
+            for route, size in phase.flows:
+                self.network.check(route, size)
+        held = tuple(streams)
+        if len(set(held)) != len(held):
+            raise ValueError(f"a transfer must not hold a stream twice, as {held!r} does")
+        return self._submit(held, phases[0].latency if phases else 0.0, phases, after, label)
 
     def _submit(
         self,

@@ -27,6 +27,7 @@ class CollectivePhase:
 
 
 ALGORITHMS = ("auto", "ring", "direct")
+KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
 
 
 def collective_phases(
@@ -37,13 +38,13 @@ def collective_phases(
     `launch` is the fixed time before the first byte, s. `auto` is the ring, or direct exchange where every pair
     of GPUs has a link of its own, so that a ring would leave most links idle. All-to-all is always direct.
     """
+    if kind not in KINDS or algorithm not in ALGORITHMS:
+        raise ValueError(f"unknown collective {kind!r} or algorithm {algorithm!r}")
     n = len(gpus)
     if n == 1 or size == 0:
         return []
     if algorithm == "auto":
-        wiring = topology.cluster.node.nvlink
-        mesh = wiring is not None and wiring.topology == "full-mesh" and n <= topology.cluster.gpus_per_node
-        algorithm = "direct" if mesh else "ring"
+        algorithm = "direct" if _all_joined(topology, gpus) else "ring"
     if kind == "all_to_all":
         return _direct(topology, gpus, size / n, steps=1, launch=launch)
     # all-reduce = reduce-scatter + all-gather: twice the steps, twice the bytes
@@ -51,6 +52,13 @@ def collective_phases(
     if algorithm == "direct":
         return _direct(topology, gpus, size / n, steps=rounds, launch=launch)
     return _ring(topology, gpus, rounds * (n - 1) / n * size, steps=rounds * (n - 1), launch=launch)
+
+
+def _all_joined(topology: Topology, gpus: Sequence[int]) -> bool:
+    """Whether every two of the GPUs have a link of their own."""
+    wiring = topology.cluster.node.nvlink
+    one_node = len({gpu // topology.cluster.gpus_per_node for gpu in gpus}) == 1
+    return wiring is not None and wiring.topology == "full-mesh" and one_node
 
 
 def _ring(

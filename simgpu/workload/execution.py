@@ -33,7 +33,6 @@ class Execution:
 
     timeline: Timeline
     streams: Sequence[Mapping[str, int]]
-    link_bytes: Mapping[tuple[str, str], float]  # bytes that crossed each edge of the topology
 
     @property
     def step(self) -> float:
@@ -69,7 +68,6 @@ class _Execution:
         self.streams = [{name: self.sim.add_stream(f"rank {r}/{name}") for name in names} for r in range(plan.world)]
         self._link_numbers: dict[tuple[str, str], int] = {}
         self._phases: dict[tuple, list[Phase]] = {}
-        self._uses: dict[tuple, int] = {}  # how often each of them runs
 
     def run(self) -> Execution:
         # the collective that each rank's next kernel waits for
@@ -85,7 +83,7 @@ class _Execution:
                     else:
                         batch.append(step)
                 self._kernels(batch, segment.name, pending)
-        return Execution(self.sim.run(), self.streams, self._carried())
+        return Execution(self.sim.run(), self.streams)
 
     def _kernels(self, batch: Sequence[Step], segment: str, pending: list[list[int]]) -> None:
         if not batch:
@@ -123,19 +121,7 @@ class _Execution:
                 Phase(p.latency, tuple((tuple(map(self._link, route.edges)), size) for route, size in p.flows))
                 for p in planned
             ]
-        self._uses[key] = self._uses.get(key, 0) + 1
         return phases
-
-    def _carried(self) -> dict[tuple[str, str], float]:
-        """Bytes that crossed each edge over the whole run."""
-        edges = list(self._link_numbers)
-        carried = dict.fromkeys(edges, 0.0)
-        for key, uses in self._uses.items():
-            for phase in self._phases[key]:
-                for route, size in phase.flows:
-                    for link in route:
-                        carried[edges[link]] += uses * size
-        return carried
 
     def _link(self, edge: tuple[str, str]) -> int:
         number = self._link_numbers.get(edge)

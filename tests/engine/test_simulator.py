@@ -531,3 +531,18 @@ def test_a_refused_activity_leaves_the_simulator_as_it_was(sim, refused):
     assert sim.last_in(0) == 0
     assert sim.delay(0, 2.0) == 1
     assert sim.run().end == [1.0, 3.0]
+
+
+@pytest.mark.parametrize("route", [(), (0, 0), (7,), (-1,)])
+def test_a_route_is_checked_when_it_is_submitted(route):
+    sim = Simulator()
+    stream, _ = sim.add_stream("s"), sim.add_link(1.0)
+    with pytest.raises(ValueError, match="route"):
+        sim.transfer([stream], [Phase(0.0, ((route, 1.0),))])
+
+
+def test_a_transfer_does_not_hold_a_stream_twice():
+    sim = Simulator()
+    stream = sim.add_stream("s")
+    with pytest.raises(ValueError, match="twice"):
+        sim.transfer([stream, stream], [Phase(1.0)])
