@@ -87,6 +87,8 @@ class Catalogue:
         for folder in extra:
             if not os.path.isdir(folder):
                 raise InputError("no such folder", file=folder, key="catalog")
+            if not any(os.path.isdir(folder / kind) for kind in (*KINDS, "hardware", "models", "experiments")):
+                raise InputError("holds no gpus, nodes, clusters, models or experiments", file=folder, key="catalog")
         for entry in os.environ.get("SIMGPU_CATALOG", "").split(os.pathsep):
             if entry:
                 if not os.path.isdir(entry):
@@ -170,6 +172,7 @@ class Catalogue:
         assert isinstance(node, NodeSpec)
         gpu = self.spec("gpus", node.gpu, of.get("gpu", ()), self._blame(node, of.get("node", ()), ("gpu",)))
         assert isinstance(gpu, GPUSpec)
+        self._check_wiring(spec, node, gpu, of)
         links: dict[str, LinkSpec] = {}
         for owner, root, path, link in _links_of(spec, node, gpu):
             if link not in links:
@@ -181,6 +184,20 @@ class Catalogue:
             if root.startswith("link.") and root.removeprefix("link.") not in links:
                 raise unused[0].error(f"no such link in '{name}'{nearest(root.removeprefix('link.'), links)}")
         return Cluster(spec, node, gpu, links, self.kernel_constants(gpu))
+
+    def _check_wiring(self, spec: ClusterSpec, node: NodeSpec, gpu: GPUSpec, of: dict[str, list[Override]]) -> None:
+        """What the files of a cluster must give each other, so that every pair of GPUs has a route."""
+        if spec.nodes.si > 1 and spec.fabric is None:
+            raise self._blame(spec, of.get("cluster", ()), ("nodes",))((), "several nodes need a fabric between them")
+        if spec.fabric is not None and node.nic_count == 0:
+            problem = f"'{node.name}' has no nic to join the fabric with"
+            raise self._blame(spec, of.get("cluster", ()), ("node",))((), problem)
+        blame = self._blame(node, of.get("node", ()), ("nvlink",))
+        if node.nvlink is not None and gpu.nvlink is None:
+            raise blame((), f"'{gpu.name}' has no links of its own to wire")
+        joined = node.nvlink is not None and node.nvlink.topology != "bridge"
+        if sum(socket.count for socket in node.sockets) > 1 and node.inter_socket is None and not joined:
+            raise self._blame(node, (), ("sockets",))((), "several sockets need an inter_socket link between them")
 
     def kernel_constants(self, gpu: GPUSpec) -> KernelConstants:
         """Constants of a GPU after inheritance: its own, its architecture's, the generic ones."""
@@ -291,7 +308,13 @@ def _by_root(overrides: Sequence[Override]) -> dict[str, list[Override]]:
 
 
 def _blamer(override: Override) -> Blame:
-    return lambda path, problem: override.error(problem)
+    """Errors about what an override set; what is wrong beside it is named."""
+
+    def blame(path: tuple, problem: str) -> InputError:
+        own = [str(part) for part in path[: len(override.path)]] == override.path or len(path) < len(override.path)
+        return override.error(problem if own else f"{dotted(path)} {problem}")
+
+    return blame
 
 
 def _overridden(
@@ -315,6 +338,8 @@ def _overridden(
 def _with_override(data: Any, override: Override) -> Any:
     """A copy of a file's data with one value replaced."""
     path, given = override.path, override.value
+    if path[0] in ("name", "title", "sources", "vendor"):
+        raise override.error("names things and cannot be set; expected a parameter, such as 'gpu.memory.bandwidth'")
     parent = value_at(data, path[:-1])
     if path[-1] in ("value", "unit") and isinstance(parent, dict) and "value" in parent:
         changed = {**parent, path[-1]: given, "source": override.source}  # a part of a figure

@@ -166,9 +166,9 @@ def trace(folders: tuple[str, ...], file: str, settings: tuple[str, ...], output
     from simgpu.study import report
 
     outcome, _ = _run(file, settings, folders, quiet)
-    report.write_trace(outcome, output)
+    left_out = report.write_trace(outcome, output)
     if not quiet:
-        click.echo(f"trace:   {output}", err=True)
+        click.echo(f"trace{f' ({left_out})' if left_out else ''}: {output}", err=True)
 
 
 @main.command("list")

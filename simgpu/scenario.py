@@ -12,6 +12,7 @@ from simgpu.catalog import Catalogue, Override
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.figure import Figure, figures
+from simgpu.model.operators import ACCUMULATE
 from simgpu.plan.parallelism import Plan
 from simgpu.result import Result
 from simgpu.simulation import simulate
@@ -148,7 +149,8 @@ def resolve(
     dumped = scenario.model_dump(exclude={"hardware"})
     for path, value in leaves(dumped):
         place = indexed(dumped, path)
-        found[".".join(path)] = {"value": value, "source": origins.source(place) if path in written else "default"}
+        source = origins.source(place) if path in written else "default"
+        found[".".join(path)] = {**_effective(path, value, scenario), "source": source}
     if scenario.model:
         described = catalogue.model_source(scenario.model)
         source = described.source or str(catalogue.find("models", scenario.model) or scenario.model)
@@ -162,6 +164,16 @@ def resolve(
     for name, figure in dict(cluster.kernel).items():
         found[f"gpu.kernel.{name}"] = _resolved(figure, {})
     return found
+
+
+def _effective(path: Key, value: Any, scenario: Scenario) -> dict[str, Any]:
+    """What a scenario value comes to: defaults that depend on others filled in, units named."""
+    if value is None and path[-1] == "accumulate":
+        value = ACCUMULATE[scenario.dtype]
+    if value is None and path[-1] == "dtype":
+        value = scenario.dtype
+    unit = {"time": "s", "bytes": "B"}.get(path[-1]) if len(path) > 1 else None
+    return {"value": value, **({"unit": unit} if unit and value is not None else {})}
 
 
 def _resolved(figure: Figure, sources: Mapping[str, str]) -> dict[str, Any]:

@@ -31,9 +31,9 @@ def test_what_moves_what():
         for name in ("2x H100 SXM, NVLink", "2x RTX 3090, NVLink bridge", "2x RTX 4090, PCIe")
     )
     kernel = "kernel model instead of the article's GEMM time"
-    link = "link rate of the hardware, per direction, packets included"
+    link = "link rate of the hardware, per direction"
     assert h100[kernel] < -0.1, "an H100 does this GEMM in half the article's time"
-    assert bridge[link] < -0.1, "112.5 GB/s are both directions of the bridge"
+    assert bridge[link] < -0.08, "112.5 GB/s are both directions of the bridge"
     assert pcie[link] > 0.1, "PCIe 4.0 x16 carries twice the article's 16 GB/s"
 
 

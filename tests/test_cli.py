@@ -213,7 +213,7 @@ def test_every_input_has_a_value_and_a_source(experiment: Path) -> None:
 def test_sources_name_the_line_the_default_or_the_catalogue() -> None:
     scenario = document(TP2)["scenarios"][0]
     line = 1 + TP2.read_text().splitlines().index("    workload.operators.gemm.time: 3.5 ms")
-    assert scenario["workload.operators.gemm.time"] == {"value": 0.0035, "source": f"{TP2}:{line}"}
+    assert scenario["workload.operators.gemm.time"] == {"value": 0.0035, "unit": "s", "source": f"{TP2}:{line}"}
     assert scenario["plan.dp"] == {"value": 1, "source": "default"}
     assert scenario["gpu.memory.bandwidth"]["unit"] == "B/s"
     assert "datasheet" in scenario["gpu.memory.bandwidth"]["source"]

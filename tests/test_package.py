@@ -102,13 +102,18 @@ def test_the_documented_columns_are_the_columns():
     )
 
 
-def test_the_experiment_of_the_docs_is_valid(tmp_path):
-    from simgpu.study.experiment import load_experiment
+def test_the_experiment_of_the_docs_runs_as_copied(tmp_path):
+    from simgpu.render.plots import rows_figure
+    from simgpu.study.attribution import walks
 
     (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/experiments.md").read_text(), flags=re.S)
     file = tmp_path / "doc.yaml"
     file.write_text(text)
-    assert len(load_experiment(file).cases) == 4
+    outcome = simgpu.run_experiment(file)
+    assert [row["workload.tokens"] for row in outcome.rows] == [1024, 4096] * 3
+    assert len(walks(outcome, simgpu.Catalogue())) == 2
+    for plot in outcome.experiment.fields.plots:
+        assert rows_figure(outcome.rows, plot).axes
 
 
 def test_changelog_counts_are_true():

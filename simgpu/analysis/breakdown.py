@@ -30,9 +30,9 @@ def breakdown(execution: Execution) -> Breakdown:
     communication = union(i for name, s in streams.items() if name != "compute" for i in spans[s])
     exposed = outside(communication, compute)
     step = execution.step
-    return Breakdown(
-        rank, step, length(compute), length(communication), exposed, max(step - length(compute) - exposed, 0.0)
-    )
+    idle = step - length(compute) - exposed
+    idle = idle if idle > 1e-12 * step else 0.0  # what rounding leaves
+    return Breakdown(rank, step, length(compute), length(communication), exposed, idle)
 
 
 def _intervals_by_stream(execution: Execution) -> list[list[tuple[float, float]]]:

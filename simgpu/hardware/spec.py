@@ -48,7 +48,7 @@ class LinkSpec(CatalogueFile):
 
     kind: Literal["pcie", "nvlink", "inter-socket", "network", "host"]
     lane_bandwidth: Bandwidth  # B/s per lane and direction, after line coding
-    payload_fraction: Fraction  # payload bytes per byte on the wire, from the packet format
+    payload_fraction: Fraction  # payload per byte on the wire for collectives: packet format, or what NCCL plans with
     latency: Seconds  # one traversal, with the switch port behind it
 
 
@@ -160,6 +160,8 @@ class GPUSpec(CatalogueFile):
         for key in keys:
             if keys.count(key) > 1:
                 raise ValueError(f"peak {key} is given twice")
+        if "fp32-fp32-vector" not in keys:
+            raise ValueError("peak lacks a line for fp32, accumulate fp32, engine vector: elementwise work runs there")
         return self
 
 

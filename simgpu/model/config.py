@@ -29,6 +29,7 @@ class TransformerConfig:
     qkv_bias: bool
     bias: bool  # in the other projections
     qk_norm: bool  # RMSNorm over each query and key head
+    window: int = 0  # keys that a query sees; 0: all before it
     experts: int = 1
     experts_per_token: int = 1
 
@@ -89,6 +90,7 @@ def _llama(name: str, document: Document, kind: str) -> TransformerConfig:
         qkv_bias=_flag(document, "attention_bias", kind == "qwen2"),
         bias=_flag(document, "mlp_bias", False),
         qk_norm=kind == "qwen3",  # transformers, modeling_qwen3.py
+        window=_window(document),
         experts=_count(document, "num_local_experts", 1),
         experts_per_token=_count(document, "num_experts_per_tok", 1),
     )
@@ -116,6 +118,13 @@ def _gpt2(name: str, document: Document) -> TransformerConfig:
         bias=True,
         qk_norm=False,
     )
+
+
+def _window(document: Document) -> int:
+    """Sliding window of the attention of every layer; 0 where there is none or it is switched off."""
+    if document.data.get("sliding_window") is None or not _flag(document, "use_sliding_window", True):
+        return 0
+    return _count(document, "sliding_window")
 
 
 def _flag(document: Document, key: str, default: bool) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from simgpu.model.operators import Operator
+from simgpu.model.operators import Attention, Matmul, Operator
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,16 @@ class ModelGraph:
 
     @property
     def flops(self) -> float:
-        """FLOPs of the whole step: the work, however it is split."""
-        return sum(s.repeat * sum(op.flops for op in s.operators) for s in self.segments)
+        """Model FLOPs of the step, however it is split: matrix multiplications and attention, no recomputation."""
+        return sum(s.repeat * sum(_model_flops(op) for op in s.operators) for s in self.segments)
 
     @property
     def weights(self) -> int:
         """Parameters that the operators hold."""
         return sum(s.repeat * sum(op.weights for op in s.operators) for s in self.segments)
+
+
+def _model_flops(op: Operator) -> float:
+    if isinstance(op, Attention):
+        return op.model_flops
+    return op.flops if isinstance(op, Matmul) else 0.0

@@ -107,7 +107,8 @@ class Attention:
     """softmax(Q K^T) V without materialised scores (flash attention), `batch` sequences.
 
     FLOPs count the causal half where `causal`: each of the q queries sees the keys up to its own position.
-    `passes` scales the work: 1 forward, 2.5 backward (Dao et al., FlashAttention-2, 2023, section 4.1).
+    A `window` (0: none) limits each query to that many keys. `passes` scales the work that is run: 1 forward, 2.5
+    backward, of which 0.5 is recomputation (Dao et al., FlashAttention-2, 2023, section 4.1).
     """
 
     kind: ClassVar[str] = "attention"
@@ -122,15 +123,31 @@ class Attention:
     causal: bool = True
     passes: float = 1.0
     accumulate: str = "fp32"
+    window: int = 0
     time_s: float | None = None
     weights: ClassVar[int] = 0
 
     @property
     def flops(self) -> float:
-        """4 d FLOPs (two products) for each query, visible key and head."""
+        """4 d FLOPs (two products) for each query, visible key and head, in each pass that is run."""
+        return 4.0 * self.head_dim * self.pairs * self.batch.size * self.heads.size * self.passes
+
+    @property
+    def model_flops(self) -> float:
+        """Without recomputation: 1 pass forward, 2 backward."""
+        return self.flops / self.passes * min(self.passes, 2.0)
+
+    @property
+    def pairs(self) -> float:
+        """(query, visible key) pairs of one head and sequence."""
         q, k = self.queries, self.keys
-        pairs = q * (k - q) + q * (q + 1) / 2 if self.causal else q * k
-        return 4.0 * self.head_dim * pairs * self.batch.size * self.heads.size * self.passes
+        w = min(self.window or k, k)
+        if not self.causal:
+            return float(q * w)
+        before = k - q  # keys that stand before the first query
+        ramp = max(w - before, 0)  # queries that see all keys up to their own
+        ramp = min(ramp, q)
+        return ramp * before + ramp * (ramp + 1) / 2 + (q - ramp) * float(w)
 
     @property
     def bytes(self) -> float:

@@ -65,7 +65,8 @@ def backward(operators: tuple[Kernel, ...]) -> tuple[Kernel, ...]:
                 found.append(replace(op, name=f"{op.name}_backward", passes=2.5))
             case Pointwise():
                 # reads the incoming gradient and the saved input, writes one gradient
-                extra = replace(op, name=f"{op.name}_backward", reads=op.reads + 1, weights=0)
+                kind = "elementwise" if op.kind == "softmax" else op.kind  # the gradient needs no further sums
+                extra = replace(op, name=f"{op.name}_backward", kind=kind, reads=op.reads + 1, weights=0)
                 found.append(replace(extra, flops_per_element=2 * op.flops_per_element))
             case Embedding():
                 scatter = (Dim(op.width),)
@@ -104,6 +105,8 @@ def _layer(config: TransformerConfig, batch: int, tokens: int, dtype: str, accum
             Dim(c.kv_heads, 1, "heads"),
             c.head_dim,
             dtype,
+            accumulate=accumulate,
+            window=c.window,
         ),
         Matmul("attention_out", rows, (hidden,), q, dtype, accumulate, bias=c.bias),
         _norm("ffn_norm", c, rows, dtype),

@@ -53,16 +53,12 @@ def check_fits_cluster(plan: Plan, cluster: Cluster) -> None:
 def check_fits_model(plan: Plan, config: TransformerConfig, batch: int, tokens: int) -> None:
     """Raise `InputError` (key only) if the plan cannot split the model."""
     tp = plan.tp
-    if config.heads % tp:
-        good = ", ".join(str(n) for n in range(1, 65) if config.heads % n == 0 and _splits_kv(config, n))
-        raise InputError(
-            f"{tp} does not divide the {config.heads} attention heads of '{config.name}'; expected one of {good}",
-            key="plan.tp",
-        )
-    if not _splits_kv(config, tp):
-        raise InputError(
-            f"{tp} neither divides nor is a multiple of the {config.kv_heads} key-value heads", key="plan.tp"
-        )
+    if config.heads % tp or not _splits_kv(config, tp):
+        good = ", ".join(str(n) for n in range(1, 129) if config.heads % n == 0 and _splits_kv(config, n))
+        heads = f"the {config.heads} attention heads"
+        if config.heads % tp == 0:
+            heads = f"the {config.kv_heads} key-value heads, nor is it a multiple of them,"
+        raise InputError(f"{tp} does not divide {heads} of '{config.name}'; expected one of {good}", key="plan.tp")
     if config.ffn % tp:
         raise InputError(f"{tp} does not divide the feed-forward width {config.ffn}", key="plan.tp")
     if batch % plan.dp:

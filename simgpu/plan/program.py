@@ -85,7 +85,9 @@ def _split(op: Operator, plan: Plan) -> Iterator[Step]:
     sequence = plan.sequence_parallel and plan.tp > 1
     if isinstance(part, Pointwise):
         sliced = any(dim.is_split(tensor) for dim in op.width) if isinstance(op, Pointwise) else False
-        if sequence and not sliced:
+        if sequence and part.kind == "embedding":  # the gradient of a split table needs the rows of all ranks
+            yield Collective(f"{op.name}_input", "all_gather", "tp", part.elements * BYTES[op.dtype])
+        elif sequence and not sliced:
             part = replace(part, rows=replace(part.rows, width=-(-part.rows.width // plan.tp)))
         yield part
         if sliced and part.kind == "softmax":

@@ -70,7 +70,7 @@ def cell(column: str, value: Any) -> str:
 
 def is_share(column: str) -> bool:
     """Whether a column holds fractions that are read as percent."""
-    return column in ("mfu", "overlap") or column.endswith("efficiency")
+    return column == "mfu" or column.endswith("efficiency")
 
 
 def axis(column: str, values: Sequence[float]) -> tuple[str, float]:

@@ -21,6 +21,13 @@ def walk_notes(walks: Sequence[Walk], start: object, end: object) -> list[str]:
     return notes
 
 
+def settings_notes(settings: Sequence[str]) -> list[str]:
+    """What the command line changed: titles and labels of the file may no longer fit."""
+    return (
+        [f"Changed in every row by --set: {', '.join(settings)}. Titles and labels are the file's."] if settings else []
+    )
+
+
 def memory_notes(rows: Sequence[Mapping[str, Any]], label: str | None) -> list[str]:
     """Which rows hold weights that do not fit."""
     bad = [row for row in rows if row.get("weights_fit") is False]

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 Rows = Sequence[Mapping[str, Any]]
 
 
-def rows_figure(rows: Rows, plot: PlotFields) -> Figure:
-    """The figure that a `plots` entry of an experiment file asks for."""
+def rows_figure(rows: Rows, plot: PlotFields, settings: Sequence[str] = ()) -> Figure:
+    """The figure that a `plots` entry of an experiment file asks for; `settings` changed the rows by hand."""
     from matplotlib.figure import Figure
 
     with style():
@@ -32,31 +32,59 @@ def rows_figure(rows: Rows, plot: PlotFields) -> Figure:
         if len(labels) > 1:
             figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 3))
         heading = plot.title or ", ".join(title(column) for column in plot.y)
+        heading += f"  [changed: {', '.join(settings)}]" if settings else ""
         figure.suptitle(f"{heading}\n{_finding(rows, plot)}", fontsize=13, x=0.01, ha="left")
     return figure
 
 
 def _finding(rows: Rows, plot: PlotFields) -> str:
-    """What the picture shows, from the numbers themselves: best and worst row of the last column."""
+    """What the picture shows, from the numbers of the last column themselves."""
     column = plot.y[-1]
     known = [row for row in rows if isinstance(row.get(column), (int, float))]
-    if plot.kind == "line" and known:
-        furthest = max(row[plot.x] for row in known)
-        known = [row for row in known if row[plot.x] == furthest]
     if not known:
         return ""
-    low, high = min(known, key=lambda row: row[column]), max(known, key=lambda row: row[column])
-    name = f"{title(plot.x)} {known[0][plot.x]}: " if plot.kind == "line" else ""
+    if plot.kind == "bar":
+        return _largest_gap(known, plot, column) or _range(known, [plot.x, plot.series], column)
+    furthest = max(row[plot.x] for row in known)
+    last = [row for row in known if row[plot.x] == furthest]
+    return f"{title(plot.x)} {furthest}: {_range(last, [plot.series], column)}"
+
+
+def _range(rows: Rows, names: Sequence[str | None], column: str) -> str:
+    """Lowest and highest row of a column."""
 
     def described(row: Mapping[str, Any]) -> str:
-        keys = ([plot.series] if plot.series else []) if plot.kind == "line" else [plot.x, plot.series]
-        return f"{cell(column, row[column])} ({', '.join(str(row.get(key)) for key in keys if key)})"
+        return f"{cell(column, row[column])} ({', '.join(str(row.get(name)) for name in names if name)})"
 
-    return f"{name}{title(column)} from {described(low)} to {described(high)}"
+    low, high = min(rows, key=lambda row: row[column]), max(rows, key=lambda row: row[column])
+    return f"{title(column)} from {described(low)} to {described(high)}"
+
+
+def _largest_gap(rows: Rows, plot: PlotFields, column: str) -> str:
+    """Where two series differ most; '' unless there are two."""
+    series = _series(rows, plot)
+    if plot.series is None or len(series) != 2:
+        return ""
+    values: dict[Any, dict[Any, float]] = {}
+    for row in rows:
+        values.setdefault(row.get(plot.x), {})[row[plot.series]] = row[column]
+    pairs = {group: found for group, found in values.items() if len(found) == 2}
+    if not pairs:
+        return ""
+    group = max(pairs, key=lambda key: abs(pairs[key][series[0]] - pairs[key][series[1]]))
+    both = " against ".join(f"{cell(column, pairs[group][name])} ({name})" for name in series)
+    return f"largest gap in {title(column)}: {group}, {both}"
 
 
 def _series(rows: Rows, plot: PlotFields) -> list[Any]:
     return list(dict.fromkeys(row.get(plot.series) for row in rows)) if plot.series else [None]
+
+
+def _series_label(plot: PlotFields, name: Any) -> str | None:
+    """Name of a series in the legend; a number says what it is."""
+    if name is None or plot.series is None:
+        return None
+    return str(name) if isinstance(name, str) else f"{title(plot.series)} {name}"
 
 
 def _members(rows: Rows, plot: PlotFields, series: Any) -> list[Mapping[str, Any]]:
@@ -74,7 +102,8 @@ def _bars(panel: Axes, rows: Rows, plot: PlotFields, column: str) -> None:
             at = groups.index(row.get(plot.x)) + (s - (len(series) - 1) / 2) * width
             first = row is _members(rows, plot, name)[0]
             value = row[column] * scale
-            panel.bar(at, value, width * 0.92, color=COLOURS[s % 7], label=str(name) if first and name else None)
+            shown_as = _series_label(plot, name) if first else None
+            panel.bar(at, value, width * 0.92, color=COLOURS[s % 7], label=shown_as)
             top_of_bars.append((at, value, cell(column, row[column])))
     mark = plot.marks.get(column)
     if mark:
@@ -83,13 +112,15 @@ def _bars(panel: Axes, rows: Rows, plot: PlotFields, column: str) -> None:
             at = groups.index(group)
             ends = (at - 0.45, at + 0.45)
             panel.plot(ends, [value * scale] * 2, color=INK, ls="--", lw=1.6, label=title(mark) if i == 0 else None)
-    panel.set_xticks(range(len(groups)), [str(group).replace(", ", "\n") for group in groups])
+    crowded = len(groups) > 5
+    names = [str(group) if crowded else str(group).replace(", ", "\n") for group in groups]
+    panel.set_xticks(range(len(groups)), names, rotation=25 if crowded else 0, ha="right" if crowded else "center")
     panel.set_ylabel(label)
     panel.grid(axis="x", visible=False)
     top = max([row[column] * scale for row in rows] + [1e-300])
     panel.set_ylim(0, 100 if is_share(column) and top <= 97 else 1.12 * top)
     for at, value, text in top_of_bars:  # inside the bar where it is tall enough, so that marks stay clear of it
-        inside = value > 0.12 * panel.get_ylim()[1]
+        inside = value > 0.12 * panel.get_ylim()[1] and len(top_of_bars) <= 10
         panel.annotate(
             text,
             (at, value),
@@ -99,7 +130,7 @@ def _bars(panel: Axes, rows: Rows, plot: PlotFields, column: str) -> None:
             va="top" if inside else "bottom",
             color="white" if inside else INK,
             weight="bold" if inside else "normal",
-            fontsize=11,
+            fontsize=11 if len(top_of_bars) <= 10 else 8,
         )
 
 
@@ -124,14 +155,18 @@ def _lines(panel: Axes, rows: Rows, plot: PlotFields, column: str) -> None:
         panel.plot(
             [x for x, _ in points],
             [y for _, y in points],
-            label=str(name) if name is not None else None,
+            label=_series_label(plot, name),
             color=COLOURS[s % 7],
             marker=MARKERS[s % 7],
-            ls=(s, (2, 2.5)) if hidden else "-",
+            ls=(s, (2, 2.5)) if hidden else ("-", "--", "-.", ":")[s // 7 % 4],
             ms=7 + 3 * sum(_coincide(points, other) for other in drawn),
             mfc="none" if hidden else COLOURS[s % 7],
         )
         drawn.append(points)
+    misfits = [(row[plot.x], row[column] * scale) for row in rows if row.get("weights_fit") is False]
+    if misfits:
+        at, heights = [x for x, _ in misfits], [y for _, y in misfits]
+        panel.plot(at, heights, ls="", marker="x", color=INK, ms=12, mew=1.6, label="weights do not fit", zorder=5)
     if len(xs) > 1 and xs[0] > 0 and xs[-1] / xs[0] >= 4:
         panel.set_xscale("log", base=2)
     panel.set_xticks(xs, [str(x) for x in xs])

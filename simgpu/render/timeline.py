@@ -45,5 +45,9 @@ def timeline_figure(execution: Execution, title: str = "", window: tuple[float, 
         panel.grid(axis="y", visible=False)
         handles = [Patch(color=COMPUTE, label="compute"), Patch(color=COMMUNICATION, label="communication")]
         figure.legend(handles=handles, loc="outside upper right", ncols=2)
-        figure.suptitle(title or "Timeline", x=0.02, ha="left", fontsize=14)
+        hidden = len(execution.streams) - len(ranks)
+        heading = (title or "Timeline") + (
+            f"  (first {len(ranks)} of {len(execution.streams)} ranks)" if hidden else ""
+        )
+        figure.suptitle(heading, x=0.02, ha="left", fontsize=14)
     return figure

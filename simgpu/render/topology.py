@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -41,13 +42,7 @@ _EDGES = {
     "inter-socket": COLOURS[3],
     "network": COLOURS[1],
 }
-_EDGE_NAMES = {
-    "gpu-link": "GPU to GPU",
-    "pcie": "PCIe",
-    "host": "host memory",
-    "inter-socket": "between sockets",
-    "network": "network",
-}
+MAX_NODES, MAX_SOCKETS = 2, 4
 
 
 def topology_figure(topology: Topology, heading: str) -> Figure:
@@ -55,16 +50,16 @@ def topology_figure(topology: Topology, heading: str) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    graph = topology.graph
-    places = _places(topology)
+    graph, heading = _drawn(topology, heading)
+    places = _places(graph)
     width = max(x for x, _ in places.values()) - min(x for x, _ in places.values())
     heights = [y for _, y in places.values()]
     with style():
-        size = (min(max(7.5, 1.05 * width + 2), 26), min(max(4.6, 1.15 * (max(heights) - min(heights)) + 2), 12))
+        size = (min(max(10.0, 1.05 * width + 2), 26), min(max(4.6, 1.15 * (max(heights) - min(heights)) + 2), 12))
         figure = Figure(figsize=size, layout="constrained")
         panel = figure.add_subplot()
         panel.axis("off")
-        seen: dict[str, str] = {}
+        seen: dict[tuple[str, str], list[str]] = {}
         depth = 0.0  # how far arcs reach below the GPUs
         for a, b, data in graph.edges(data=True):
             if a > b:
@@ -76,33 +71,56 @@ def topology_figure(topology: Topology, heading: str) -> Figure:
             depth = max(depth, 1.6 if far else 0.0)
             arrow = {"arrowstyle": "-", "color": _EDGES[kind], "lw": 2.0, "connectionstyle": f"arc3,rad={bend}"}
             panel.annotate("", (xb, yb), (xa, ya), arrowprops=arrow | {"shrinkA": 0, "shrinkB": 0}, zorder=1)
+            rates = seen.setdefault((kind, data["link"]), [])
             rate = f"{data['bandwidth'] / 1e9:.4g}"
-            rates = seen.setdefault(kind, rate)
-            if rate not in rates.split(", "):
-                seen[kind] = f"{rates}, {rate}"
+            rates += [] if rate in rates else [rate]
         for name, (x, y) in places.items():
             kind = graph.nodes[name]["kind"]
             label = name.split(".")[-1] if topology.nodes == 1 or kind not in ("gpu",) else name
             box = {"boxstyle": "round,pad=0.28", "facecolor": _FILL[kind], "edgecolor": INK, "linewidth": 0.8}
-            panel.text(x, y, label, ha="center", va="center", fontsize=9, bbox=box, zorder=3)
+            ink = "white" if kind in ("spine", "leaf", "gpu") else INK
+            panel.text(x, y, label, ha="center", va="center", fontsize=9, color=ink, bbox=box, zorder=3)
         xs = [x for x, _ in places.values()]
         panel.set_xlim(min(xs) - 0.8, max(xs) + 0.8)
         panel.set_ylim(min(heights) - 0.5 - depth, max(heights) + 0.5)
         handles = [
-            Line2D([], [], color=_EDGES[kind], lw=2.5, label=f"{_EDGE_NAMES[kind]}: {rates} GB/s each way")
-            for kind, rates in seen.items()
+            Line2D([], [], color=_EDGES[kind], lw=2.5, label=f"{link}: {', '.join(rates)} GB/s each way")
+            for (kind, link), rates in seen.items()
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 3))
         figure.suptitle(heading, x=0.02, ha="left", fontsize=14)
     return figure
 
 
-def _places(topology: Topology) -> dict[str, tuple[float, float]]:
-    """Positions: devices side by side in their order, everything above them centred over what it holds."""
+def _drawn(topology: Topology, heading: str) -> tuple[nx.DiGraph, str]:
+    """What of the graph a picture can hold: the first nodes, and the first sockets of each with what hangs below."""
     graph = topology.graph
+    roots = [v for v in graph if graph.nodes[v]["kind"] == "root" and graph.nodes[v]["node"] == 0]
+    if topology.nodes <= MAX_NODES and len(roots) <= MAX_SOCKETS:
+        return graph, heading
+
+    def kept(vertex: str) -> bool:
+        place = graph.nodes[vertex]
+        if place.get("node", 0) >= MAX_NODES:
+            return False
+        memory = place.get("memory", vertex)  # devices know the memory of their socket
+        socket = re.fullmatch(r"n\d+\.(?:mem|root)(\d+)", memory)
+        return socket is None or int(socket[1]) < MAX_SOCKETS
+
+    devices = {v for v in graph if kept(v) and graph.nodes[v]["kind"] not in ("leaf", "spine", "pcie-switch")}
+    shared = {v for v in graph if kept(v) and (graph.nodes[v]["kind"] == "spine" or not devices.isdisjoint(graph[v]))}
+    drawn = graph.__class__()
+    drawn.add_nodes_from((v, place) for v, place in graph.nodes(data=True) if v in devices or v in shared)
+    drawn.add_edges_from((a, b, data) for a, b, data in graph.edges(data=True) if a in drawn and b in drawn)
+    gpus = sum(kind == "gpu" for _, kind in drawn.nodes(data="kind"))
+    return drawn, f"{heading}  (drawn: {gpus} of {len(topology.gpus)} GPUs)"
+
+
+def _places(graph: nx.DiGraph) -> dict[str, tuple[float, float]]:
+    """Positions: devices side by side in their order, everything above them centred over what it holds."""
     places: dict[str, tuple[float, float]] = {}
     at = 0.0
-    for node in range(topology.nodes):
+    for node in dict.fromkeys(place["node"] for _, place in graph.nodes(data=True) if "node" in place):
         for name in graph.nodes:
             kind = graph.nodes[name]["kind"]
             if graph.nodes[name].get("node") == node and kind in ("gpu", "nic"):
@@ -159,6 +177,4 @@ def _shortened(names: Iterable[str]) -> str:
 
 
 def _natural(name: str) -> tuple:
-    import re
-
     return tuple(int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name))

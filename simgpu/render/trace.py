@@ -14,11 +14,13 @@ from simgpu.render.files import written_whole
 from simgpu.workload.execution import Activity, Execution
 
 
-def trace_events(execution: Execution, process: int = 0, name: str = "") -> list[dict[str, Any]]:
-    """Events of a timeline. Ranks are processes from number `process` on; `name` stands before their names."""
+def trace_events(
+    execution: Execution, process: int = 0, name: str = "", ranks: int | None = None
+) -> list[dict[str, Any]]:
+    """Events of a timeline, of its first `ranks`: processes from `process` on, with `name` before their names."""
     events: list[dict[str, Any]] = []
     place: dict[int, tuple[int, int]] = {}
-    for rank, streams in enumerate(execution.streams):
+    for rank, streams in enumerate(execution.streams[:ranks]):
         pid = process + rank
         title = f"{name} rank {rank}".strip()
         events.append({"ph": "M", "name": "process_name", "pid": pid, "args": {"name": title}})
@@ -27,7 +29,7 @@ def trace_events(execution: Execution, process: int = 0, name: str = "") -> list
             place[number] = (pid, tid)
             label = {"name": stream if stream == "compute" else f"{stream} communication"}
             events.append({"ph": "M", "name": "thread_name", "pid": pid, "tid": tid, "args": label})
-    for span in execution.timeline.spans():
+    for span in execution.timeline.spans(place):
         activity = span.label
         assert isinstance(activity, Activity)
         pid, tid = place[span.stream]

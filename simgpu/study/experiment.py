@@ -20,7 +20,7 @@ from simgpu.result import Result
 from simgpu.scenario import run_scenario
 from simgpu.study.fields import CompareFields, ExperimentFields
 from simgpu.study.loading import Case, load, parse_settings, written_key
-from simgpu.tree import leaves
+from simgpu.tree import indexed, leaves, value_at
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Experiment:
     document: Document
     fields: ExperimentFields
     cases: Sequence[Case]
+    settings: Sequence[str] = ()  # 'key=value' changes to every scenario
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,18 @@ def find_experiment(name: str, catalogue: Catalogue) -> Path:
 def load_experiment(file: Path, settings: Sequence[str] = ()) -> Experiment:
     """Read and check an experiment file; `settings` are 'key=value' changes to every scenario. Runs nothing."""
     document, fields, cases = load(file, parse_settings(settings))
-    return Experiment(fields.experiment or file.stem, document, fields, cases)
+    return Experiment(fields.experiment or file.stem, document, fields, cases, settings)
 
 
 def run_case(case: Case, catalogue: Catalogue) -> Result:
-    """Simulate one case; its labels stand first in the row."""
+    """Simulate one case. Its labels stand first in the row, then what the file varies, in SI units."""
     result = run_scenario(case.scenario, catalogue, case.origins)
-    return Result({**case.labels, **result.row}, result.execution, result.inputs)
+    varied = {}
+    for path in case.varied:
+        key = written_key(path)
+        entry = result.resolved.get(key) or result.resolved.get(".".join(indexed(case.data, path)))
+        varied[key] = entry["value"] if entry else str(value_at(case.data, path))
+    return Result({**case.labels, **varied, **result.row}, result.execution, result.inputs)
 
 
 def run_experiment(

@@ -109,6 +109,8 @@ def _kind_of(catalogue: Catalogue, name: str) -> str:
             return kind
     if os.path.exists(name):
         return "models"
+    if catalogue.find("experiments", name):
+        raise InputError(f"'{name}' is an experiment; run it with: simgpu run {name}")
     known = [other for kind in (*_SHOWN, "models") for other in catalogue.names(kind)]
     raise InputError(f"nothing in the catalogue is named {shown(name)}{nearest(name, known)}")
 

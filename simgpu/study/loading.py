@@ -20,6 +20,12 @@ from simgpu.validation import validate
 
 MAX_SCENARIOS = 100_000
 
+_COLUMN_PATHS = [
+    *(("plan", key) for key in ("tp", "dp", "sequence_parallel")),
+    *((key,) for key in ("model", "cluster", "dtype")),
+]
+"""Scenario keys that every row has a column for."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -29,6 +35,7 @@ class Case:
     data: Mapping[str, Any]
     scenario: Scenario
     origins: Origins
+    varied: tuple[Key, ...] = ()  # what the file varies, as far as the row has no column for it
 
     def changed(self, changes: Mapping[Key, Any]) -> Case:
         """The same case with other values at some keys; None takes a value away."""
@@ -51,7 +58,10 @@ def load(file: Path, settings: Sequence[Setting]) -> tuple[Document, ExperimentF
     """Read and check an experiment file. Raises `InputError`."""
     document = read_yaml(file)
     fields = validate(ExperimentFields, document.data, lambda path, problem: document.error(problem, path))
-    points = prod(len(values) for values in fields.vary.values()) * max(len(fields.cases), 1)
+    fixed = {setting.path for setting in settings}
+    axes = {key: values for key, values in fields.vary.items() if scenario_path(key) not in fixed}
+    varied = tuple(path for path in map(scenario_path, axes) if path not in _COLUMN_PATHS)
+    points = prod(len(values) for values in axes.values()) * max(len(fields.cases), 1)
     if points > MAX_SCENARIOS:
         raise document.error(f"{points:,} scenarios, expected at most {MAX_SCENARIOS:,}", ("vary",))
     origins = Origins()
@@ -65,13 +75,13 @@ def load(file: Path, settings: Sequence[Setting]) -> tuple[Document, ExperimentF
         changes = {key: value for key, value in given.items() if key != "labels"}
         _check_roots(changes, document, place)
         data = _merge(base, changes, place, document, own)
-        for point in itertools.product(*fields.vary.values()):
-            varied, where = data, own.copy()
-            for key, value in zip(fields.vary, point, strict=True):
-                varied = _put(varied, scenario_path(key), value, _place(document, ("vary", key)), where)
+        for point in itertools.product(*axes.values()):
+            one, where = data, own.copy()
+            for key, value in zip(axes, point, strict=True):
+                one = _put(one, scenario_path(key), value, _place(document, ("vary", key)), where)
             for setting in settings:
-                varied = _put(varied, setting.path, setting.value, Place("--set", key=setting.key), where)
-            found.append(Case(labels, varied, checked(varied, where), where))
+                one = _put(one, setting.path, setting.value, Place("--set", key=setting.key), where)
+            found.append(Case(labels, one, checked(one, where), where, varied))
     return document, fields, found
 
 

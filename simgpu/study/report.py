@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import IO, Any
 
 from simgpu.catalog import Catalogue
-from simgpu.render.notes import memory_notes, walk_notes
+from simgpu.render.files import written_whole
+from simgpu.render.notes import memory_notes, settings_notes, walk_notes
+from simgpu.render.trace import trace_events, write_events
 from simgpu.result import COLUMNS
 from simgpu.study.attribution import walks
 from simgpu.study.experiment import ExperimentResult
 from simgpu.version import __version__
 
 MAX_TRACE_EVENTS = 200_000
+MAX_TRACE_RANKS = 64
 
 
 def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
@@ -24,6 +27,7 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
     found = walks(outcome, catalogue)
     compare = fields.compare
     notes = walk_notes(found, compare.start, compare.end) if compare else []
+    notes += settings_notes(outcome.experiment.settings)
     notes += memory_notes(outcome.rows, _first_label(outcome))
     return {
         "experiment": outcome.experiment.name,
@@ -67,8 +71,6 @@ def write(
 
     Figures are built before anything is written, so that an error leaves no half of a result behind.
     """
-    from simgpu.render.files import written_whole
-
     figures = _figures(outcome) if plots else {}
     written = []
     with written_whole(folder / "result.json") as stream:
@@ -76,33 +78,41 @@ def write(
     with written_whole(folder / "rows.csv") as stream:
         print_csv(outcome.rows, stream)
     written += [("data", folder / "result.json"), ("data", folder / "rows.csv")]
-    written.append(("trace", write_trace(outcome, folder / "trace.json")))
-    for name, figure in figures.items():
+    left_out = write_trace(outcome, folder / "trace.json")
+    written.append((f"trace ({left_out})" if left_out else "trace", folder / "trace.json"))
+    if figures:
         from simgpu.render.style import save
-
+    for name, figure in figures.items():
         written += [("plot", file) for file in save(figure, folder / f"{name}.png", folder / f"{name}.svg")]
     return written
 
 
-def write_trace(outcome: ExperimentResult, file: Path) -> Path:
-    """One trace with the timelines of all rows, as many as stay readable; each row is a group of processes."""
-    from simgpu.render.trace import trace_events, write_events
+def write_trace(outcome: ExperimentResult, file: Path) -> str:
+    """One trace with the timelines of the rows; each row is a group of processes. Returns what was left out, or ''.
 
+    Of a row the first `MAX_TRACE_RANKS` ranks are written, and rows until the trace holds `MAX_TRACE_EVENTS` events.
+    """
     events: list[dict[str, Any]] = []
     process = 0
+    left_out = []
     for number, result in enumerate(outcome.results):
         if events and len(events) > MAX_TRACE_EVENTS:
+            left_out.append(f"the first {number} of {len(outcome.results)} rows")
             break
-        events += trace_events(result.execution, process, _row_name(outcome, number))
-        process += len(result.execution.streams)
-    return write_events(events, file)
+        ranks = min(len(result.execution.streams), MAX_TRACE_RANKS)
+        events += trace_events(result.execution, process, _row_name(outcome, number), ranks)
+        process += ranks
+    if any(len(result.execution.streams) > MAX_TRACE_RANKS for result in outcome.results):
+        left_out.append(f"the first {MAX_TRACE_RANKS} ranks of each row")
+    write_events(events, file)
+    return ", ".join(left_out)
 
 
 def _figures(outcome: ExperimentResult) -> dict[str, Any]:
     from simgpu.render.plots import rows_figure
 
     return {
-        plot.name or f"plot{i + 1}": rows_figure(outcome.rows, plot)
+        plot.name or f"plot{i + 1}": rows_figure(outcome.rows, plot, outcome.experiment.settings)
         for i, plot in enumerate(outcome.experiment.fields.plots)
     }
 

@@ -148,6 +148,7 @@ class ListedAttention(_Listed):
             self.head_dim,
             self.dtype or dtype,
             self.causal,
+            accumulate=accumulate if self.dtype in (None, dtype) else ACCUMULATE[self.dtype or dtype],
             time_s=self.time,
         )
 

@@ -69,3 +69,23 @@ def test_dims_split_into_whole_units_and_replicate_when_there_are_fewer():
     assert Dim(8, 128, "heads").split({"heads": 4}) == Dim(2, 128, "heads")
     assert Dim(2, 128, "heads").split({"heads": 8}).size == 128
     assert Dim(8, 128, "").split({"heads": 4}).size == 1024
+
+
+@pytest.mark.parametrize("window", [0, 1, 5, 12, 25, 40])
+@pytest.mark.parametrize(("queries", "keys"), [(25, 25), (10, 25), (1, 25)])
+def test_a_sliding_window_limits_what_each_query_sees(queries, keys, window):
+    op = Attention("a", Dim(1), queries, keys, Dim(1), Dim(1), 1, "fp16", window=window)
+    seen = [keys - queries + i + 1 for i in range(queries)]
+    assert op.pairs == sum(min(n, window or n) for n in seen)
+
+
+def test_mistral_has_a_window_and_qwen_has_switched_its_off():
+    assert CATALOGUE.model("mistral-7b").window == 4096
+    assert CATALOGUE.model("qwen2.5-14b").window == 0
+
+
+def test_model_flops_leave_out_what_flash_attention_recomputes():
+    graph = training_graph(CATALOGUE.model("llama-2-7b"), 1, 4096, "bf16", "fp32")
+    forward = sum(s.repeat * op.flops for s in graph.segments for op in s.operators if op.name == "attention")
+    matmuls = sum(s.repeat * op.flops for s in graph.segments for op in s.operators if isinstance(op, Matmul))
+    assert graph.flops == pytest.approx(matmuls + 3 * forward, rel=1e-12)

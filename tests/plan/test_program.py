@@ -135,3 +135,22 @@ def test_a_measured_time_replaces_the_kernel_model_and_splits_by_flops():
     job = OperatorList(operators=[{"op": "matmul", "m": 64, "n": 64, "k": 64, "split": "k", "time": "3.5 ms"}])
     assert simulate(CATALOGUE.cluster("dgx-h100"), job).step_s == 3.5e-3
     assert simulate(CATALOGUE.cluster("dgx-h100"), job, plan=Plan(tp=2)).step_s == pytest.approx(1.75e-3)
+
+
+def test_the_loss_sums_over_the_vocabulary_forward_only():
+    program = shard(training_graph(MODEL, 1, 512, "bf16", "fp32"), Plan(tp=4))
+    assert [step.name for _, step in collectives(program) if step.name.startswith("loss")] == ["loss_sum"]
+
+
+def test_the_gradient_of_a_split_embedding_gathers_the_rows_of_all_ranks():
+    graph = training_graph(MODEL, 1, 512, "bf16", "fp32")
+    program = shard(graph, Plan(tp=4, sequence_parallel=True))
+    gather, kernel = program.segments[-1].steps
+    assert (gather.kind, gather.size) == ("all_gather", ROW_BYTES)
+    assert kernel.rows.size == 512
+
+
+@pytest.mark.parametrize(("dtype", "accumulate"), [("fp64", None), ("fp16", "fp16"), ("fp8", "fp32")])
+def test_attention_accumulates_like_everything_else(dtype, accumulate):
+    job = Prefill(batch=1, tokens=64)
+    assert simulate(CATALOGUE.cluster("dgx-h100"), job, MODEL, dtype=dtype, accumulate=accumulate).step_s > 0
