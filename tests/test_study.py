@@ -36,6 +36,13 @@ def test_varied_keys_are_columns_in_si_units(experiment):
     assert "plan.tp" not in rows[0], "the column tp says it already"
 
 
+def test_a_line_has_one_value_at_each_x(experiment):
+    text = "vary: {workload.tokens: [64, 128], plan.tp: [1, 2]}\nplots:\n  - {kind: line, x: tp, y: [step_s]%s}\n"
+    with pytest.raises(InputError, match="several rows have tp = 1 on one line"):
+        run_experiment(experiment(text % ""))
+    assert run_experiment(experiment(text % ", series: workload.tokens"))
+
+
 def test_setting_a_varied_key_takes_the_place_of_its_axis(experiment):
     rows = run_experiment(experiment("vary: {plan.tp: [1, 2, 4]}\n"), "plan.tp=8").rows
     assert [row["tp"] for row in rows] == [8]

@@ -42,7 +42,8 @@ DEFAULT_TABLE = (
 
 def title(column: str) -> str:
     """Heading of a column."""
-    return TITLES.get(column, column.removesuffix("_s").replace("_", " "))
+    plain = column.removeprefix("workload.").replace(".", " ").removesuffix("_s").replace("_", " ")
+    return TITLES.get(column, plain)
 
 
 def cell(column: str, value: Any) -> str:
@@ -55,6 +56,8 @@ def cell(column: str, value: Any) -> str:
         return str(value)
     if is_share(column):
         return f"{100 * value:.1f} %"
+    if "." in column and _figure_unit(column):
+        return format_si(value, _figure_unit(column))
     if column.endswith("_per_s"):
         return f"{value:,.0f}"
     if column.endswith("_s"):
@@ -66,6 +69,13 @@ def cell(column: str, value: Any) -> str:
     if column == "flop":
         return format_si(value, "FLOP")
     return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
+def _figure_unit(column: str) -> str:
+    """SI unit of a varied hardware parameter or operator field, by the last word of its key; '' if it has none."""
+    units = {"bandwidth": "B/s", "capacity": "B", "bytes": "B", "l2_cache": "B", "latency": "s", "time": "s"}
+    units |= {"launch_overhead": "s", "boost_clock": "Hz", "tdp": "W"}
+    return units.get(column.split(".")[-1], "")
 
 
 def is_share(column: str) -> bool:

@@ -92,24 +92,29 @@ def _members(rows: Rows, plot: PlotFields, series: Any) -> list[Mapping[str, Any
 
 
 def _bars(panel: Axes, rows: Rows, plot: PlotFields, column: str) -> None:
-    groups = list(dict.fromkeys(row.get(plot.x) for row in rows))
+    groups: dict[Any, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row.get(plot.x), []).append(row)
     series = _series(rows, plot)
-    width = 0.8 / len(series)
+    colours = {name: COLOURS[s % 7] for s, name in enumerate(series)}
+    unnamed = set(series)
+    width = 0.8 / max(map(len, groups.values()), default=1)
     label, scale = axis(column, [row[column] for row in rows])
     top_of_bars: list[tuple[float, float, str]] = []
-    for s, name in enumerate(series):
-        for row in _members(rows, plot, name):
-            at = groups.index(row.get(plot.x)) + (s - (len(series) - 1) / 2) * width
-            first = row is _members(rows, plot, name)[0]
-            value = row[column] * scale
-            shown_as = _series_label(plot, name) if first else None
-            panel.bar(at, value, width * 0.92, color=COLOURS[s % 7], label=shown_as)
-            top_of_bars.append((at, value, cell(column, row[column])))
+    for g, members in enumerate(groups.values()):
+        members.sort(key=lambda row: series.index(row.get(plot.series) if plot.series else None))
+        for i, row in enumerate(members):
+            name = row.get(plot.series) if plot.series else None
+            at = g + (i - (len(members) - 1) / 2) * width
+            shown_as = _series_label(plot, name) if name in unnamed else None
+            unnamed.discard(name)
+            panel.bar(at, row[column] * scale, width * 0.92, color=colours[name], label=shown_as)
+            top_of_bars.append((at, row[column] * scale, cell(column, row[column])))
     mark = plot.marks.get(column)
     if mark:
         claimed = {row.get(plot.x): row[mark] for row in rows if row.get(mark) is not None}
         for i, (group, value) in enumerate(claimed.items()):
-            at = groups.index(group)
+            at = list(groups).index(group)
             ends = (at - 0.45, at + 0.45)
             panel.plot(ends, [value * scale] * 2, color=INK, ls="--", lw=1.6, label=title(mark) if i == 0 else None)
     crowded = len(groups) > 5

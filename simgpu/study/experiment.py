@@ -16,6 +16,7 @@ from typing import Any
 from simgpu.catalog import Catalogue
 from simgpu.documents import Document
 from simgpu.errors import InputError, nearest, shown
+from simgpu.render.fields import PlotFields
 from simgpu.result import Result
 from simgpu.scenario import run_scenario
 from simgpu.study.fields import CompareFields, ExperimentFields
@@ -110,6 +111,7 @@ class _ColumnChecks:
             self._exists(plot.x, (*place, "x"))
             if plot.kind == "line":
                 self._numbers(plot.x, (*place, "x"), everywhere=True)
+                self._single_valued(plot, (*place, "series"))
             for i, column in enumerate(plot.y):
                 self._numbers(column, (*place, "y", i))
             if plot.series is not None:
@@ -121,6 +123,16 @@ class _ColumnChecks:
                 self._numbers(label, (*place, "marks", column))
         if self.fields.compare:
             self._compare(self.fields.compare)
+
+    def _single_valued(self, plot: PlotFields, place: tuple) -> None:
+        """A line has one value at each x."""
+        seen = set()
+        for row in self.rows:
+            point = (row.get(plot.series) if plot.series else None, row[plot.x])
+            if point in seen:
+                problem = f"several rows have {plot.x} = {shown(point[1])} on one line; expected a label that differs"
+                raise self.document.error(problem, place)
+            seen.add(point)
 
     def _compare(self, compare: CompareFields) -> None:
         self._numbers(compare.value, ("compare", "value"), everywhere=True)
