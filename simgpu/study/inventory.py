@@ -129,10 +129,20 @@ def _texts(spec: CatalogueFile) -> list[tuple[str, object]]:
     ]
     if isinstance(spec, NodeSpec):
         plain += [("gpus", spec.gpu_count), ("nics", spec.nic_count), ("sockets", sum(s.count for s in spec.sockets))]
+        plain += [("cpu", spec.sockets[0].cpu)] if spec.sockets[0].cpu else []
         plain += [("nvlink.topology", spec.nvlink.topology)] if spec.nvlink else []
+        plain += [("inter_socket.link", spec.inter_socket.link)] if spec.inter_socket else []
+        plain += (
+            [("nic.port.link", spec.nic.port.link), ("nic.host_link.link", spec.nic.host_link.link)] if spec.nic else []
+        )
     if isinstance(spec, GPUSpec):
         plain += [("memory.type", spec.memory.type), ("host_link.link", spec.host_link.link)]
         plain += [("nvlink.link", spec.nvlink.link)] if spec.nvlink else []
+        for mig in spec.mig_profiles:
+            slices = (
+                f"{mig.compute_slices} compute and {mig.memory_slices} memory slices, at most {mig.instances} of them"
+            )
+            plain.append((f"mig_profiles.{mig.name}", slices))
     if isinstance(spec, ClusterSpec) and spec.fabric:
         plain += [("fabric.topology", spec.fabric.topology), ("fabric.link", spec.fabric.link)]
     return plain
