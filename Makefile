@@ -34,6 +34,7 @@ $(BIN)/python:
 
 $(STAMP): setup.cfg setup.py pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m compileall -q simgpu  # also where PYTHONDONTWRITEBYTECODE is set: a cold start is mostly imports
 	touch $@
 
 $(VENV)/.installed-test: $(STAMP)

@@ -72,7 +72,7 @@ class Override:
 class ModelSource(BaseModel):
     """Where a model's `config.json` was read, and the parameter count published for it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
     title: str = ""
     source: str = ""
     published_parameters: Annotated[float, Field(gt=0, le=1e18)] | None = None

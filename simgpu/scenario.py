@@ -28,7 +28,7 @@ Degree = Annotated[int, Field(strict=True, gt=0, le=1_000_000)]
 class PlanFields(BaseModel):
     """Degrees of parallelism as an experiment file gives them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
     tp: Degree = 1
     dp: Degree = 1
     sequence_parallel: bool = False
@@ -40,7 +40,7 @@ class PlanFields(BaseModel):
 class Scenario(BaseModel):
     """One thing to simulate. `hardware` maps parameter keys to values that replace the catalogue's."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
     model: str | None = None
     cluster: Annotated[str, Field(min_length=1)]
     workload: Workload

@@ -1,7 +1,5 @@
 """A figure of the catalogue: a value with its unit and the source it was read from."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator, model_validator
@@ -16,7 +14,7 @@ _SMALLEST, _LARGEST = 1e-30, 1e30
 class Spec(BaseModel):
     """Base of everything read from the catalogue: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), defer_build=True)
 
 
 class Figure(Spec):

@@ -4,9 +4,7 @@ One class per kind of file. Every figure is a `Figure` with unit and source; aft
 Link bandwidth is per direction; peaks are dense.
 """
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -155,7 +153,7 @@ class GPUSpec(CatalogueFile):
     kernel: KernelConstants = KernelConstants()
 
     @model_validator(mode="after")
-    def _peaks_differ(self) -> GPUSpec:
+    def _peaks_differ(self) -> Self:
         keys = [peak.key for peak in self.peak]
         for key in keys:
             if keys.count(key) > 1:
@@ -199,7 +197,7 @@ class NVLinkTopology(Spec):
     pairs: list[tuple[int, int]] = []
 
     @model_validator(mode="after")
-    def _pairs_with_bridges(self) -> NVLinkTopology:
+    def _pairs_with_bridges(self) -> Self:
         if (self.topology == "bridge") != bool(self.pairs):
             raise ValueError("pairs must be given for topology 'bridge', and only for it")
         return self
@@ -257,7 +255,7 @@ class NodeSpec(CatalogueFile):
         return count
 
     @model_validator(mode="after")
-    def _consistent(self) -> NodeSpec:
+    def _consistent(self) -> Self:
         gpus = self.gpu_count
         if gpus == 0:
             raise ValueError("sockets hold no gpu")

@@ -1,7 +1,5 @@
 """What an experiment file can ask to be drawn."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -22,7 +20,7 @@ PlainName = Annotated[str, AfterValidator(_plain_name)]
 class PlotFields(BaseModel):
     """A plot of the rows: bars over a label or lines over a number, one panel for each of `y`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
     kind: Literal["bar", "line"]
     x: str
     y: Annotated[list[str], Field(min_length=1, max_length=4)]

@@ -1,7 +1,5 @@
 """What an experiment file can say, and the checks that need nothing but the file."""
 
-from __future__ import annotations
-
 from math import isfinite
 from typing import Annotated, Any
 
@@ -21,7 +19,7 @@ Scalar = Annotated[str | int | float | bool | None, AfterValidator(_finite)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class CompareStep(_Strict):

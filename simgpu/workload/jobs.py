@@ -1,7 +1,5 @@
 """The jobs a scenario can ask for, and the graph of operators each one is."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -46,7 +44,7 @@ def _positive(dimension: str) -> Any:
 class _Strict(BaseModel):
     """Unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Prefill(_Strict):
