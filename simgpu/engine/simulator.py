@@ -54,12 +54,13 @@ class Simulator:
         self._last_in: list[int] = []  # last activity submitted to each stream, -1 for none
         # One entry per activity:
         self._lead: list[float] = []  # seconds of a delay; latency before the first flows of a transfer
-        self._phases: list[Sequence[Phase] | None] = []
         self._streams_of: list[tuple[int, ...]] = []
         self._labels: list[object] = []
-        self._waits_for: list[int] = []  # how many unfinished activities stand before this one
         self._follower: list[int] = []  # an activity that waits for this one, -1 for none
-        self._followers: dict[int, list[int]] = {}  # the others that wait for it
+        # What most activities do not have:
+        self._phases: dict[int, Sequence[Phase]] = {}  # of a transfer
+        self._waits_for: dict[int, int] = {}  # how many activities stand before this one, where it is not one
+        self._followers: dict[int, list[int]] = {}  # further activities that wait for it
 
     def add_link(self, capacity: float) -> int:
         """Add a directed link of `capacity` bytes/s and return its number."""
@@ -88,14 +89,12 @@ class Simulator:
         before = self._last_in[stream]
         self._last_in[stream] = number
         if before < 0:
-            self._waits_for.append(0)
+            self._waits_for[number] = 0
         elif self._follower[before] < 0:
             self._follower[before] = number
-            self._waits_for.append(1)
         else:
-            self._waits_for.append(self._let_follow(before, number))
+            self._let_follow(before, number)
         self._lead.append(seconds)
-        self._phases.append(None)
         self._streams_of.append(self._alone[stream])
         self._labels.append(label)
         self._follower.append(-1)
@@ -120,10 +119,8 @@ class Simulator:
         if more:
             last = first + more
             self._lead.extend(seconds[1:])
-            self._phases.extend([None] * more)
             self._streams_of.extend([self._alone[stream]] * more)
             self._labels.extend(labels[1:] if labels else [None] * more)
-            self._waits_for.extend([1] * more)
             self._follower[first] = first + 1
             self._follower.extend(range(first + 2, last + 1))
             self._follower.append(-1)
@@ -167,11 +164,13 @@ class Simulator:
         for before in after:
             waits += self._let_follow(before, number)
         self._lead.append(lead)
-        self._phases.append(phases)
         self._streams_of.append(streams)
         self._labels.append(label)
-        self._waits_for.append(waits)
         self._follower.append(-1)
+        if phases is not None:
+            self._phases[number] = phases
+        if waits != 1:
+            self._waits_for[number] = waits
         return number
 
     def _let_follow(self, before: int, number: int) -> int:
@@ -195,22 +194,23 @@ class Simulator:
         """
         count = len(self._lead)
         start, end = [0.0] * count, [inf] * count
-        lead, phases_of, waits = self._lead, self._phases, list(self._waits_for)
+        lead, transfers, waits = self._lead, self._phases, [1] * count
+        for i, others in self._waits_for.items():
+            waits[i] = others
         follower, followers = self._follower, self._followers
         reached: dict[int, int] = {}  # how many phases of a transfer have begun
         moving: dict[int, int] = {}  # how many flows of its present phase are on their way
         network = self.network
         next_end = inf  # of a flow
         push, pop, replace = heapq.heappush, heapq.heappop, heapq.heapreplace
-        calendar = [(lead[i], i) for i in range(count) if waits[i] == 0]
+        calendar = [(lead[i], i) for i, others in self._waits_for.items() if others == 0]
         heapq.heapify(calendar)
         changed = False  # flows started or ended since the last solve
 
         while calendar or next_end < inf:
             if calendar and calendar[0][0] <= next_end:
                 now, i = calendar[0]
-                phases = phases_of[i]
-                if phases is None or reached.get(i, 0) == len(phases):
+                if i not in transfers or reached.get(i, 0) == len(transfers[i]):
                     end[i] = now
                     j = follower[i]
                     if j >= 0 and waits[j] == 1:  # the frequent case: the next in the stream takes its place
@@ -228,7 +228,7 @@ class Simulator:
                                 start[j] = now
                                 push(calendar, (now + lead[j], j))
                 else:
-                    at = reached.get(i, 0)
+                    at, phases = reached.get(i, 0), transfers[i]
                     reached[i] = at + 1
                     flows = phases[at].flows
                     if flows:
@@ -244,7 +244,7 @@ class Simulator:
                 for i in network.finish(now):
                     moving[i] -= 1
                     if moving[i] == 0:
-                        push(calendar, (now + _latency(phases_of[i], reached[i]), i))
+                        push(calendar, (now + _latency(transfers[i], reached[i]), i))
                 changed = True
             if changed and not (calendar and calendar[0][0] == now):
                 network.solve(now)
@@ -253,6 +253,6 @@ class Simulator:
         return Timeline(self.streams, self._streams_of, self._labels, start, end)
 
 
-def _latency(phases: Sequence[Phase] | None, reached: int) -> float:
+def _latency(phases: Sequence[Phase], reached: int) -> float:
     """Latency of the phase that comes after `reached` of them; 0 after the last."""
-    return phases[reached].latency if phases and reached < len(phases) else 0.0
+    return phases[reached].latency if reached < len(phases) else 0.0
