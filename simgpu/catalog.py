@@ -9,7 +9,7 @@ environment variable `SIMGPU_CATALOG` (separated like PATH), the catalogue that 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,13 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from simgpu.documents import Document, dotted, read_json, read_yaml
 from simgpu.errors import InputError, nearest
 from simgpu.hardware.cluster import Cluster
+from simgpu.hardware.constants import KernelConstants
 from simgpu.hardware.figure import Quantity, figures
+from simgpu.hardware.inherit import SHARED, Calibration, inherit
 from simgpu.hardware.spec import (
     ArchitectureSpec,
     CatalogueFile,
     ClusterSpec,
     GPUSpec,
-    KernelConstants,
     LinkSpec,
     NodeSpec,
     PCIeSwitch,
@@ -199,16 +200,18 @@ class Catalogue:
         if sum(socket.count for socket in node.sockets) > 1 and node.inter_socket is None and not joined:
             raise self._blame(node, (), ("sockets",))((), "several sockets need an inter_socket link between them")
 
-    def kernel_constants(self, gpu: GPUSpec) -> KernelConstants:
-        """Constants of a GPU after inheritance: its own, its architecture's, the generic ones."""
-        merged: dict[str, Quantity | None] = dict.fromkeys(KernelConstants.model_fields)
+    def kernel_constants(self, gpu: GPUSpec, without: Sequence[str] = ()) -> Calibration:
+        """Constants of a GPU after inheritance: its own, its architecture's, the generic ones.
+
+        Levels named in `without` (the GPU's own name, an architecture's) are passed over, to see what a GPU that
+        nobody measured would get.
+        """
+        levels: list[tuple[str, KernelConstants, Mapping[str, str]]] = []
         level: GPUSpec | ArchitectureSpec | None = gpu
         seen: list[str] = []
         while level is not None:
-            for key, value in dict(level.kernel).items():
-                if merged[key] is None and value is not None:
-                    source = level.sources.get(value.source or "", value.source)
-                    merged[key] = value.model_copy(update={"source": source})
+            kernel = KernelConstants() if level.name in without else level.kernel
+            levels.append((level.name, kernel, level.sources))
             field = "architecture" if isinstance(level, GPUSpec) else "parent"
             above = level.architecture if isinstance(level, GPUSpec) else level.parent
             blame = self._blame(level, (), (field,))
@@ -218,10 +221,11 @@ class Catalogue:
             assert family is None or isinstance(family, ArchitectureSpec)
             seen += [above] if above else []
             level = family
-        missing = [key for key, value in merged.items() if value is None]
+        calibration = inherit(levels, gpu.architecture)
+        missing = [key for key in SHARED if (key,) not in calibration.given]
         if missing:
             raise InputError(f"no architecture above '{gpu.name}' gives {', '.join(missing)}")
-        return KernelConstants.model_validate(merged)
+        return calibration
 
     def model(self, name: str) -> TransformerConfig:
         """A model by name, or by the path of a Hugging Face `config.json` (or of the folder that holds it)."""

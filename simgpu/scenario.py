@@ -161,8 +161,8 @@ def resolve(
     for root, spec in specs.items():
         for path, figure in figures(spec):
             found[".".join((root, *map(str, path)))] = _resolved(figure, spec.sources)
-    for name, figure in dict(cluster.kernel).items():
-        found[f"gpu.kernel.{name}"] = _resolved(figure, {})
+    for path, one in cluster.kernel.given.items():
+        found["gpu.kernel." + ".".join(path)] = _resolved(one.figure, {})
     return found
 
 

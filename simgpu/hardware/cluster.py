@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from simgpu.hardware.figure import Quantity
-from simgpu.hardware.spec import ClusterSpec, GPUSpec, KernelConstants, LinkSpec, NodeSpec, Port
+from simgpu.hardware.inherit import Calibration
+from simgpu.hardware.spec import ClusterSpec, GPUSpec, LinkSpec, NodeSpec, Port
 
 if TYPE_CHECKING:
     from simgpu.hardware.topology import Topology
@@ -25,13 +26,13 @@ class PortRate:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Specifications that belong together. `kernel` holds the constants after inheritance, all present."""
+    """Specifications that belong together. `kernel` holds the constants after inheritance."""
 
     spec: ClusterSpec
     node: NodeSpec
     gpu: GPUSpec
     links: Mapping[str, LinkSpec]
-    kernel: KernelConstants
+    kernel: Calibration
 
     @property
     def name(self) -> str:

@@ -123,6 +123,8 @@ def _figures_in(value: Any, labels: bool, path: tuple) -> list[tuple[tuple, Figu
         return [(path, value)]
     if isinstance(value, BaseModel):
         return figures(value, labels, path)
+    if isinstance(value, dict):
+        return [found for name, item in value.items() for found in _figures_in(item, labels, (*path, name))]
     if isinstance(value, (list, tuple)):
         names = [getattr(item, "key", i) if labels else i for i, item in enumerate(value)]
         return [

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from simgpu.hardware.constants import KernelConstants
 from simgpu.hardware.figure import (
     Bandwidth,
     Bytes,
@@ -127,14 +128,6 @@ class MigProfile(Spec):
     @property
     def key(self) -> str:
         return self.name
-
-
-class KernelConstants(Spec):
-    """What of a datasheet peak a good kernel library reaches. Inherited: GPU <- architecture <- generic."""
-
-    compute_fraction: Fraction | None = None  # of the dense peak, large matrix multiplications
-    memory_fraction: Fraction | None = None  # of the memory bandwidth, large streams
-    launch_overhead: Seconds | None = None  # fixed time of a kernel, back to back in a stream or graph
 
 
 class GPUSpec(CatalogueFile):

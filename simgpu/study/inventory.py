@@ -75,10 +75,13 @@ def show(catalogue: Catalogue, subject: Subject, out: IO[str]) -> None:
     if spec is None:
         print_figures(*_model_entries(catalogue, subject.name), out)
         return
-    constants = dict(catalogue.kernel_constants(spec)) if isinstance(spec, GPUSpec) else {}
+    constants = catalogue.kernel_constants(spec).given if isinstance(spec, GPUSpec) else {}
     print_figures(f"{spec.title}  ({catalogue.find(subject.kind, subject.name)})", _entries(spec), out)
     if constants:
-        rows = [(f"kernel.{key}", _value(figure), str(figure.source)) for key, figure in constants.items()]
+        rows = [
+            (f"kernel.{'.'.join(path)}", _value(one.figure), f"{one.level}: {one.figure.source}")
+            for path, one in constants.items()
+        ]
         print_figures("Constants after inheritance", rows, out)
     if subject.cluster is not None:
         from simgpu.render.topology import topology_tree

@@ -1,0 +1,92 @@
+"""Constants after inheritance: a GPU's own, then its architecture's, then those of any GPU; and which is which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from simgpu.hardware.constants import KernelConstants
+from simgpu.hardware.figure import Quantity
+
+DEFAULT = "default"
+"""The library whose constants stand in for what another library of the same class does not give."""
+
+CLASSES = ("gemm", "attention", "vector", "moe", "collective")
+SHARED = ("compute_fraction", "memory_fraction", "launch_overhead")
+"""Constants that stand above the classes, and that a class uses where it has none of its own."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """One constant: its figure (source in words) and the level that gave it (a GPU, an architecture)."""
+
+    figure: Quantity
+    level: str
+    regime: str  # calibrated (the GPU's own), inherited (its architecture's), datasheet (any GPU's)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The constants of one GPU. Keys of `given` are ('launch_overhead',) or ('gemm', 'default', 'wave_latency')."""
+
+    given: Mapping[tuple[str, ...], Given]
+    gpu: str = ""
+    architecture: str = ""
+    _groups: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict, repr=False, compare=False)
+
+    def __getattr__(self, name: str) -> Quantity:
+        """A constant that stands above the classes, as a figure."""
+        found = self.given.get((name,)) if name in SHARED else None
+        if found is None:
+            raise AttributeError(name)
+        return found.figure
+
+    def group(self, kind: str, library: str = DEFAULT) -> dict[str, float]:
+        """Constants of a class of operators in a library, in SI units: its own, the default's, the shared ones."""
+        found = self._groups.get((kind, library))
+        if found is None:
+            found = {name: one.figure.si for name, one in self.origins(kind, library).items()}
+            self._groups[kind, library] = found
+        return found
+
+    def origins(self, kind: str, library: str = DEFAULT) -> dict[str, Given]:
+        """As `group`, with where each constant comes from."""
+        found = {path[0]: one for path, one in self.given.items() if len(path) == 1}
+        for place in dict.fromkeys((DEFAULT, library)):
+            found |= {path[2]: one for path, one in self.given.items() if path[:2] == (kind, place)}
+        return found
+
+    def libraries(self, kind: str) -> list[str]:
+        """Libraries of a class that some level gives constants for."""
+        return list(dict.fromkeys(path[1] for path in self.given if len(path) == 3 and path[0] == kind))
+
+    def regime(self, kind: str, library: str = DEFAULT) -> str:
+        """How close the constants of a class are to this GPU: calibrated, inherited or datasheet.
+
+        The closest level that gives the class anything decides.
+        """
+        own = [one.regime for path, one in self.given.items() if path[0] == kind and path[1] in (DEFAULT, library)]
+        return min(own, key=REGIMES.index, default="datasheet")
+
+
+REGIMES = ("calibrated", "inherited", "datasheet")
+
+
+def inherit(levels: Sequence[tuple[str, KernelConstants, Mapping[str, str]]], architecture: str) -> Calibration:
+    """Merge levels, nearest first: (name, constants, the file's sources). The first is the GPU, the last any GPU."""
+    given: dict[tuple[str, ...], Given] = {}
+    for i, (name, constants, sources) in enumerate(levels):
+        regime = REGIMES[0] if i == 0 else REGIMES[2] if i == len(levels) - 1 else REGIMES[1]
+        for path, figure in _walk(constants, ()):
+            if path not in given:
+                source = sources.get(figure.source or "", figure.source)
+                given[path] = Given(figure.model_copy(update={"source": source}), name, regime)
+    return Calibration(given, levels[0][0], architecture)
+
+
+def _walk(value: Any, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], Quantity]]:
+    if isinstance(value, Quantity):
+        return [(path, value)]
+    items = value.items() if isinstance(value, dict) else dict(value).items() if value is not None else ()
+    return [found for name, item in items for found in _walk(item, (*path, name))]
