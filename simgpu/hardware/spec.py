@@ -84,7 +84,8 @@ class Peak(Quantity):
 
 class Compute(Spec):
     sm_count: Count  # streaming multiprocessors, or compute units
-    boost_clock: Frequency
+    boost_clock: Frequency  # the clock of the tensor peaks (of the FP32 peak where there are none)
+    max_clock: Frequency | None = None  # the highest the driver allows, where that is another: lighter kernels reach it
     base_clock: Frequency | None = None
     tensor_cores_per_sm: Count | None = None
 
@@ -113,6 +114,7 @@ class MigProfile(Spec):
     compute_slices: int = Field(gt=0)
     memory_slices: int = Field(gt=0)
     memory: Bytes
+    sm_count: Count | None = None  # as the driver lists it; slices need not be equal shares of the SMs
     instances: int = Field(gt=0)
     source: str
 
@@ -120,10 +122,10 @@ class MigProfile(Spec):
     @classmethod
     def _one_source(cls, given: Any) -> Any:
         """The source of the profile is that of its figures."""
-        memory = given.get("memory") if isinstance(given, dict) else None
-        if isinstance(memory, dict) and "source" not in memory:
-            return {**given, "memory": {**memory, "source": given.get("source")}}
-        return given
+        if not isinstance(given, dict):
+            return given
+        figures = {key: given[key] for key in ("memory", "sm_count") if isinstance(given.get(key), dict)}
+        return given | {key: {"source": given.get("source")} | figure for key, figure in figures.items()}
 
     @property
     def key(self) -> str:
