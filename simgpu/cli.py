@@ -218,5 +218,55 @@ def show(
         click.echo(f"picture: {picture}", err=True)
 
 
+@main.command()
+@click.argument("what", type=click.Choice(["kernels", "collectives", "all"]))
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Tables of measurements.  [default: $SIMGPU_MEASUREMENTS, else published figures that come with simgpu]",
+)
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Write data and plots there.")
+@click.option(
+    "--regime",
+    type=click.Choice(["full", "family", "datasheet"]),
+    default="full",
+    show_default=True,
+    help="Which constants: all; without the GPU's own; without those of its architecture either.",
+)
+@click.option("--page", type=click.Path(path_type=Path), metavar="FILE", help="Write the page of goals and results.")
+@click.option(
+    "--write-residuals",
+    "residuals",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the error bars' table.",
+)
+@_quiet
+@click.pass_obj
+@_one_line_errors
+def validate(
+    folders: tuple[str, ...],
+    what: str,
+    data: Path | None,
+    style: str,
+    out: Path | None,
+    regime: str,
+    page: Path | None,
+    residuals: Path | None,
+    quiet: bool,
+) -> None:
+    """Predictions against measurements: errors by file, GPU and operator, beside the plain datasheet roofline."""
+    from simgpu.study.validation import command
+
+    outcome = command.run(what, data, _catalogue(folders), regime)
+    written = command.write(outcome, out, page, residuals)
+    command.show(outcome, style, sys.stdout)
+    if not quiet:
+        for path in written:
+            click.echo(f"written: {path}", err=True)
+
+
 if __name__ == "__main__":
     main()

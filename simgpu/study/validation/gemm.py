@@ -1,0 +1,84 @@
+"""Adapters of tables of matrix multiplications."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from simgpu.hardware.inherit import DEFAULT
+from simgpu.study.validation.batches import DTYPES, WIDTHS, Batch, Machine, Part, roofline, unpredictable
+from simgpu.study.validation.tables import Array, Rows, Table
+from simgpu.timing.parts import KernelTimes
+
+LIBRARIES = {"fp8": "fp8-scaled-mm", "fp8_block": "fp8-block", "nvfp4": "nvfp4", "float32": "simt"}
+"""Which library the tables of served models mean with a data type."""
+
+SYNC_OVERHEAD = 20e-6
+"""Launch and synchronisation that a host timer sees beside a matrix multiplication, s (torch on an A100: the
+smallest sizes of LLMCompass' tables take 20 to 48 us, MANIFEST of the tables)."""
+
+
+def linear(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
+    """y[m, n] = x[m, k] W[n, k]^T as inference servers run it; narrow types with the quantisation of x."""
+    for (dtype,), at in table.split(rows, "dtype"):
+        m, n, k = (table.number(name, at) for name in "mnk")
+        yield matmul(machine, at, dtype, m, n, k, library=LIBRARIES.get(dtype, DEFAULT))
+
+
+def plain(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
+    """Matrix multiplications without quantisation, of any type."""
+    for (dtype,), at in table.split(rows, "dtype"):
+        m, n, k = (table.number(name, at) for name in "mnk")
+        yield matmul(machine, at, dtype, m, n, k)
+
+
+def single_precision(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
+    """linear (with bias; the batch is part of m) and bmm on the vector units, without TF32."""
+    for (dtype, op), at in table.split(rows, "dtype", "op"):
+        m, n, k, batch = (table.number(name, at) for name in ("m", "n", "k", "batch"))
+        if op == "linear":
+            m, batch = batch * m, np.ones_like(m)
+        shape = ("op", "batch", "m", "n", "k")
+        yield matmul(machine, at, dtype, m, n, k, batch, LIBRARIES.get(dtype, DEFAULT), shape=shape)
+
+
+def matmul(
+    machine: Machine,
+    rows: Rows,
+    dtype: str,
+    m: Array,
+    n: Array,
+    k: Array,
+    batch: Array | float = 1.0,
+    library: str = DEFAULT,
+    overhead: float = 0.0,
+    shape: tuple[str, ...] = ("m", "n", "k"),
+) -> Part:
+    """A batch of matrix multiplications; `overhead` is what the way of measuring adds to each, s."""
+    refused = unpredictable(machine, "gemm", rows, dtype, "gemm")
+    if refused:
+        return refused
+    name = DTYPES[dtype]
+    width = WIDTHS[name]
+    flops = 2 * batch * m * n * k
+    moved = batch * ((m * k + k * n) * width + m * n * max(width, 2.0))
+    return Batch(
+        "gemm",
+        dtype,
+        rows,
+        partial(timed, machine.timer.gemm, overhead, m, n, k, batch, dtype=name, library=library),
+        partial(roofline, flops, moved, machine.peak(name), machine.bandwidth),
+        "gemm",
+        library,
+        shape,
+    )
+
+
+def timed(model: Any, overhead: float | Array, *args: Any, **named: Any) -> Array:
+    """Seconds of a model, with what the way of measuring adds."""
+    found = model(*args, **named)
+    seconds = found.seconds if isinstance(found, KernelTimes) else np.asarray(found, float)
+    return seconds + overhead

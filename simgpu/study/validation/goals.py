@@ -1,0 +1,115 @@
+"""What the timing is to reach: classes of operators, errors aimed at, and the best known beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from simgpu.study.validation.run import Scored
+
+Errors = tuple[float, float, float]
+"""Median, mean and P90 of |predicted / measured - 1|, percent."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A class of rows: `takes` says which batches, `where` which of their rows.
+
+    `measured` are the errors aimed at by GPU ('' for all) where its own constants are used, `stranger` those of a GPU
+    from its datasheet and family alone. `known` is the best that others published.
+    """
+
+    title: str
+    takes: Callable[[Scored], bool]
+    where: Callable[[Scored], np.ndarray]
+    measured: Mapping[str, Errors]
+    stranger: Errors
+    known: str
+
+
+def _every(part: Scored) -> np.ndarray:
+    return np.ones(len(part.measured), bool)
+
+
+def _useful(part: Scored) -> np.ndarray:
+    n, k = (part.table.number(name, part.batch.rows) for name in "nk")
+    return np.minimum(n, k) >= 1024
+
+
+def _long(part: Scored) -> np.ndarray:
+    return part.measured >= 50e-6
+
+
+def _is(source: str, *dtypes: str) -> Callable[[Scored], bool]:
+    return lambda part: part.source == source and (not dtypes or part.batch.dtype in dtypes)
+
+
+def _link(*gpus: str) -> Callable[[Scored], bool]:
+    """Tables of collectives in one node, of GPUs behind NVSwitch or of others."""
+    tables = ("aic_nccl", "aic_custom_allreduce")
+    return lambda part: part.source in tables[: 1 if "l40s" not in gpus else 2] and part.gpu in gpus
+
+
+GOALS = (
+    Goal(
+        "GEMM bf16, n, k >= 1024",
+        _is("aic_gemm", "bfloat16"),
+        _useful,
+        {"a100-sxm-80gb": (4, 5, 11), "h100-sxm": (4, 5, 11), "l40s": (7, 10, 22)},
+        (10, 13, 27),
+        "study 4/5.6/12, L40S 8.4/11.5/24",
+    ),
+    Goal(
+        "GEMM bf16, all shapes",
+        _is("aic_gemm", "bfloat16"),
+        _every,
+        {"a100-sxm-80gb": (5, 7, 16), "h100-sxm": (4, 6, 13), "l40s": (8, 11, 25)},
+        (14, 18, 40),
+        "AIC 3.9-6.3/7.3-9.4",
+    ),
+    Goal(
+        "GEMM fp8",
+        _is("aic_gemm", "fp8", "fp8_block"),
+        _every,
+        {"": (6, 9, 20)},
+        (15, 20, 45),
+        "AIC 4.9-6.6/8.3-9.6; study 8.7/12",
+    ),
+    Goal(
+        "attention prefill, >= 50 us",
+        _is("aic_context_attention"),
+        _long,
+        {"": (3, 6, 14)},
+        (12, 16, 36),
+        "AIC 3-6/5-7.5",
+    ),
+    Goal(
+        "attention decode",
+        _is("aic_generation_attention"),
+        _every,
+        {"": (4, 6, 15)},
+        (15, 20, 45),
+        "AIC 3-8/7-16; study 3.5/6/14 on H100",
+    ),
+    Goal(
+        "NCCL over NVLink, 2, 4, 8 GPUs",
+        _link("a100-sxm-80gb", "h100-sxm"),
+        _every,
+        {"": (3, 5, 12)},
+        (8, 11, 25),
+        "AIC 2-3/6-7; study 3-4/4-6",
+    ),
+    Goal(
+        "collectives over PCIe, healthy nodes",
+        _link("l40s"),
+        _every,
+        {"": (6, 11, 30)},
+        (20, 30, 60),
+        "study 8/13/39",
+    ),
+    Goal("grouped GEMM, MoE layer", _is("aic_moe"), _every, {"": (8, 12, 28)}, (20, 28, 60), "none published"),
+)
+"""AIC: AIConfigurator interpolating its own tables on shapes it has not seen. Study: a first model of about ten
+constants for a GPU, fitted to the same tables. The three numbers are median / mean / P90 in percent."""

@@ -1,0 +1,185 @@
+"""Reads a folder, predicts its rows, and keeps account of every row that it did not predict."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from simgpu.catalog import Catalogue
+from simgpu.errors import InputError
+from simgpu.hardware.spec import GPUSpec
+from simgpu.study.validation.batches import FULL, Adapter, Batch, Bench, Machine
+from simgpu.study.validation.gpus import resolve
+from simgpu.study.validation.sources import ADAPTERS, ELSEWHERE, TARGETS
+from simgpu.study.validation.tables import Array, Rows, Table, read_table, tables_in
+from simgpu.timing.uncertainty import interval
+
+FASTEST, SLOWEST = 1 / 30, 300.0
+"""Measured over roofline time, median of the rows of a GPU in a table: outside, the column has another unit."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Rows of one batch with their predictions, s. `low` and `high` bound the 80 % interval."""
+
+    source: str
+    gpu: str
+    architecture: str
+    regime: str  # calibrated, inherited or datasheet: how far the constants come from
+    batch: Batch
+    table: Table
+    measured: Array
+    predicted: Array
+    roofline: Array
+    low: Array
+    high: Array
+
+    @property
+    def ratio(self) -> Array:
+        """Predicted over measured."""
+        return self.predicted / self.measured
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Rows that were not scored, and why."""
+
+    source: str
+    gpu: str
+    op: str
+    rows: int
+    reason: str
+
+
+@dataclass
+class Validation:
+    """Everything one run of `simgpu validate` found."""
+
+    target: str
+    folder: Path
+    regime: str
+    scored: list[Scored] = field(default_factory=list)
+    not_predicted: list[Listed] = field(default_factory=list)
+    left_out: list[Listed] = field(default_factory=list)
+    not_read: list[tuple[str, str]] = field(default_factory=list)
+
+
+def validate(target: str, folder: Path, catalogue: Catalogue, regime: str = FULL) -> Validation:
+    """Predict what a folder holds for `target` (one of `TARGETS`, or 'all'). Raises `InputError`."""
+    done = Validation(target, folder, regime)
+    bench = Bench(catalogue, regime)
+    for source, file in tables_in(folder).items():
+        adapter = ADAPTERS.get(source)
+        if adapter is None:
+            done.not_read.append((file.name, ELSEWHERE.get(source, "unknown file")))
+        elif target not in ("all", adapter.target):
+            done.not_read.append((file.name, f"belongs to 'validate {adapter.target}'"))
+        else:
+            _table(done, read_table(source, file, adapter.columns), adapter, bench)
+    if not done.scored and not done.not_predicted and not done.left_out:
+        raise InputError(f"holds no table for 'validate {target}'", file=folder, key="data")
+    return done
+
+
+def _table(done: Validation, table: Table, adapter: Adapter, bench: Bench) -> None:
+    """Predict the rows of a table, GPU by GPU."""
+    kept = _without_suspicious(done, table)
+    names = bench.catalogue.names("gpus")
+    known: list[tuple[str, GPUSpec, Rows]] = []
+    for (name,), rows in table.split(kept, "gpu"):
+        try:
+            found = resolve(name, names)
+        except InputError as error:
+            raise table.error(int(rows[0]), error.problem, "gpu") from None
+        if found is None:
+            reason = "GPU not stated" if name == "unknown" else f"no datasheet of '{name}' in the catalogue"
+            done.not_predicted.append(Listed(table.source, name, "all", len(rows), reason))
+            continue
+        spec = bench.catalogue.spec("gpus", found)
+        assert isinstance(spec, GPUSpec)
+        known.append((name, spec, rows))
+    for name, spec, rows in known:
+        _machine(done, table, adapter, Machine(name, spec, bench), rows)
+
+
+def _without_suspicious(done: Validation, table: Table) -> Rows:
+    """Positions of the rows that nobody flagged; the others are counted by GPU and reason."""
+    every = np.arange(len(table), dtype=np.intp)
+    flags = table.words.get("suspicious")
+    if flags is None:
+        return every
+    flagged = np.flatnonzero(flags != "")
+    for (name, flag), rows in table.split(flagged, "gpu", "suspicious"):
+        done.left_out.append(Listed(table.source, name, "all", len(rows), f"suspicious: {flag}"))
+    return np.flatnonzero(flags == "").astype(np.intp)
+
+
+def _machine(done: Validation, table: Table, adapter: Adapter, machine: Machine, rows: Rows) -> None:
+    """Predict rows of one GPU; each row is in exactly one part."""
+    seen = 0
+    listed: Counter[tuple[str, str, bool]] = Counter()
+    scored: list[Scored] = []
+    for part in adapter.parts(table, rows, machine):
+        seen += len(part.rows)
+        if isinstance(part, Batch):
+            scored.append(_scored(table, adapter, machine, part))
+        else:
+            listed[part.op, part.reason, part.left_out] += len(part.rows)
+    if seen != len(rows):
+        raise AssertionError(f"adapter of {table.source} accounts for {seen} of {len(rows)} rows")
+    _check_unit(table, adapter, scored)
+    done.scored += scored
+    for (op, reason, left_out), count in sorted(listed.items()):
+        where = done.left_out if left_out else done.not_predicted
+        where.append(Listed(table.source, machine.name, op, count, reason))
+
+
+def _scored(table: Table, adapter: Adapter, machine: Machine, batch: Batch) -> Scored:
+    predicted = np.asarray(batch.predict(), float)
+    regime = machine.timer.constants.regime(batch.kind, batch.library)
+    low, high = interval(batch.op, predicted, architecture=machine.architecture, regime=regime, library=batch.library)
+    measured = table.number(adapter.measured, batch.rows)
+    return Scored(
+        table.source,
+        machine.name,
+        machine.architecture,
+        regime,
+        batch,
+        table,
+        measured,
+        predicted,
+        np.broadcast_to(np.asarray(batch.roofline(), float), predicted.shape),
+        predicted * low,
+        predicted * high,
+    )
+
+
+def _check_unit(table: Table, adapter: Adapter, scored: list[Scored]) -> None:
+    """Times a thousand times off in the median are in another unit."""
+    if not scored:
+        return
+    ratio = np.concatenate([part.measured / np.maximum(part.predicted, part.roofline) for part in scored])
+    typical = float(np.median(ratio))
+    if FASTEST <= typical <= SLOWEST:
+        return
+    row = int(scored[0].batch.rows[0])
+    unit = min(
+        (("milliseconds", 1e3), ("microseconds", 1e6), ("nanoseconds", 1e9)), key=lambda u: abs(np.log(typical / u[1]))
+    )
+    guess = f"; are these {unit[0]}?" if typical > 1 else ""
+    said = f"{typical:,.0f} times slower" if typical > 1 else f"{1 / typical:,.0f} times faster"
+    raise table.error(row, f"times are {said} than any model in the median, expected seconds{guess}", adapter.measured)
+
+
+def rows_of(done: Validation) -> Iterator[tuple[Scored, int]]:
+    """Every scored row as (its batch, its place in the batch)."""
+    for part in done.scored:
+        for i in range(len(part.measured)):
+            yield part, i
+
+
+__all__ = ["TARGETS", "Listed", "Scored", "Validation", "rows_of", "validate"]

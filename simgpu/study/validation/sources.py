@@ -1,0 +1,129 @@
+"""Which tables are known: what each must have and which adapter predicts it. A new kind of table is an entry here."""
+
+from __future__ import annotations
+
+from simgpu.study.validation import attention, gemm, moe, network, vector
+from simgpu.study.validation.batches import Adapter
+from simgpu.study.validation.tables import Columns
+
+TARGETS = ("kernels", "collectives")
+"""What `simgpu validate` can be asked for, beside all of them."""
+
+_ATTENTION = Columns(
+    positive=("batch_size", "q_len", "num_heads", "num_kv_heads", "head_dim", "v_head_dim", "latency_s"),
+    numbers=("past_kv_len", "window_size"),
+    words=("gpu", "attn_dtype", "kv_cache_dtype", "kernel_source"),
+    optional=("framework", "version", "suspicious"),
+)
+_MODEL = ("hidden_size", "num_heads", "ffn_size", "tp_size")
+_COLLECTIVE = Columns(
+    positive=("num_gpus", "message_bytes", "latency_s"), words=("gpu", "collective"), optional=("suspicious", "dtype")
+)
+
+ADAPTERS: dict[str, Adapter] = {
+    "aic_gemm": Adapter(
+        "kernels",
+        Columns(
+            positive=("m", "n", "k", "latency_s"),
+            words=("gpu", "dtype"),
+            optional=("suspicious", "latency_trtllm_s", "kernel_source"),
+        ),
+        gemm.linear,
+    ),
+    "neusight_matmul_fp32": Adapter(
+        "kernels",
+        Columns(positive=("batch", "m", "n", "k", "latency_s"), words=("gpu", "op", "dtype"), optional=("suspicious",)),
+        gemm.single_precision,
+    ),
+    "mlengineering_mamf": Adapter(
+        "kernels",
+        Columns(positive=("m", "n", "k", "latency_s"), words=("gpu", "dtype"), optional=("suspicious",)),
+        gemm.plain,
+    ),
+    "aic_context_attention": Adapter("kernels", _ATTENTION, attention.prefill),
+    "aic_generation_attention": Adapter("kernels", _ATTENTION, attention.decode),
+    "llmservingsim_attention": Adapter(
+        "kernels",
+        Columns(
+            positive=("num_heads", "num_kv_heads", "head_dim", "latency_s"),
+            numbers=("prefill_q_len", "prefill_past_kv_len", "num_decode_seqs", "decode_kv_len"),
+            words=("gpu", "dtype"),
+            optional=("suspicious", "model", "tp_size"),
+        ),
+        attention.mixed,
+    ),
+    "aic_moe": Adapter(
+        "kernels",
+        Columns(
+            positive=(*moe.SHAPE, "latency_s"),
+            words=("gpu", "dtype", "gated", "distribution"),
+            optional=("suspicious", "kernel_source"),
+        ),
+        moe.layers,
+    ),
+    "vidur_ops": Adapter(
+        "kernels",
+        Columns(
+            positive=("num_tokens", *_MODEL, "num_kv_heads", "vocab_size", "io_bytes", "latency_s"),
+            words=("gpu", "op", "kind", "dtype", "gated_mlp"),
+            optional=("suspicious", "model"),
+            sparse=("gemm_n", "gemm_k"),
+        ),
+        vector.served,
+    ),
+    "llmservingsim_ops": Adapter(
+        "kernels",
+        Columns(
+            positive=("num_tokens", "tp_size", "latency_s"),
+            words=("gpu", "layer", "dtype"),
+            optional=("suspicious", "model", "method"),
+            sparse=("gemm_n", "gemm_k"),
+        ),
+        vector.profiled,
+    ),
+    "llmcompass_ops": Adapter(
+        "kernels",
+        Columns(
+            positive=("m", "n", "io_bytes", "latency_s"),
+            words=("gpu", "op", "dtype"),
+            optional=("suspicious",),
+            sparse=("k", "num_elements"),
+        ),
+        vector.host_timed,
+    ),
+    "llmcompass_transformer_layer": Adapter(
+        "kernels",
+        Columns(
+            positive=("num_gpus", *_MODEL, "batch_size", "q_len", "kv_len", "latency_s"),
+            words=("gpu", "op", "dtype"),
+            optional=("suspicious", "phase", "model"),
+        ),
+        vector.one_layer,
+    ),
+    "neusight_vector_fp32": Adapter(
+        "kernels",
+        Columns(
+            positive=("rows", "cols", "io_bytes", "latency_s"), words=("gpu", "op", "dtype"), optional=("suspicious",)
+        ),
+        vector.single_precision,
+    ),
+    "aic_nccl": Adapter("collectives", _COLLECTIVE, network.nccl_tests),
+    "llmcompass_allreduce": Adapter("collectives", _COLLECTIVE, network.nccl_tests),
+}
+
+ELSEWHERE = {
+    "aic_e2e_inference": "whole inference runs",
+    "llamacpp_inference": "whole inference runs",
+    "llmservingsim_requests": "whole inference runs",
+    "llmservingsim_serving_summary": "whole inference runs",
+    "lambda_training": "whole training runs",
+    "llmfoundry_training": "whole training runs",
+    "megatron_training": "whole training runs",
+    "mlengineering_train_steps": "whole training runs",
+    "torchtitan_training": "whole training runs",
+    "neusight_e2e": "whole forward and training passes",
+    "megatron_memory": "memory, not time",
+    "mlengineering_links": "link rates, not operators",
+    "simai_busbw_ratio": "factors of another simulator, not measurements",
+}
+"""Tables of the shared folder that hold no single kernel or collective, and what they hold instead."""

@@ -1,0 +1,203 @@
+"""How sure a predicted time is: intervals from residuals against measurements.
+
+`residuals.csv` beside this module holds, by operator, library, architecture, regime and length of the kernel, how
+measured times lay about predicted ones. It is made by `simgpu validate all --data DIR --write-residuals FILE` from
+half of the rows (chosen by a hash); the other half tests the coverage.
+
+Regimes say how far the constants of a prediction come from: `calibrated` (measured on the GPU itself), `inherited`
+(from its architecture), `datasheet` (from any GPU). Residuals of the latter two are those of predictions that pass
+over the constants of the GPU, or of its whole architecture.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simgpu.hardware.inherit import DEFAULT, REGIMES
+from simgpu.timing.parts import Array, ArrayLike
+
+TABLE = Path(__file__).with_name("residuals.csv")
+ANY = "any"
+STRATA = ("short", "medium", "long")
+BOUNDS = (20e-6, 200e-6)
+"""Predicted seconds that part the strata: below 20 us latencies decide, above 200 us rates do."""
+
+CLASSES = {
+    "attention_prefill": "attention",
+    "attention_decode": "attention",
+    "attention_mixed": "attention",
+    "attention": "attention",
+    "matmul": "gemm",
+    "gemm": "gemm",
+    "convolution": "gemm",
+    "moe": "moe",
+    "all_reduce": "collective",
+    "all_gather": "collective",
+    "reduce_scatter": "collective",
+    "all_to_all": "collective",
+    "broadcast": "collective",
+    "send_recv": "collective",
+}
+"""Class of an operator: errors of one class go together. Operators that are not named here are `vector`."""
+
+SURE = 0.8
+"""Share of measurements that an interval is to hold."""
+_Z90 = 1.2815515655446004  # 90 % quantile of the normal distribution
+
+
+@dataclass(frozen=True)
+class Residual:
+    """One row of the table: quantiles of measured over predicted time, and what of their spread is systematic.
+
+    `systematic` and `independent` are standard deviations of the logarithm: of the medians of groups (GPU, library,
+    source of data), and within a group. `widening` stretches the quantiles for a GPU that none of the groups is.
+    """
+
+    rows: int
+    groups: int
+    p10: float
+    p50: float
+    p90: float
+    systematic: float
+    independent: float
+    widening: float = 1.0
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval over the predicted time; never above it."""
+        return min(self.p10**self.widening, 1.0)
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval over the predicted time; never below it."""
+        return max(self.p90**self.widening, 1.0)
+
+    @property
+    def correlated(self) -> float:
+        """Share of the variance that all kernels of the class have in common."""
+        total = self.systematic**2 + self.independent**2
+        return self.systematic**2 / total if total else 0.0
+
+
+UNKNOWN = Residual(0, 0, 0.5, 1.0, 2.0, 0.4, 0.4)
+"""Of a class that nobody measured: a factor of two either way."""
+
+Key = tuple[str, str, str, str, str]  # operator or class, library, architecture, regime, stratum
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Arrays over kernels: factors from the predicted time to its P10 and P90, and the correlated share of variance."""
+
+    low: Array
+    high: Array
+    correlated: Array
+
+
+def class_of(op: str) -> str:
+    """Class of an operator: gemm, attention, moe, collective or vector."""
+    return CLASSES.get(op, "vector")
+
+
+def interval(
+    op: str,
+    seconds: ArrayLike,
+    *,
+    architecture: str = ANY,
+    regime: str = "datasheet",
+    library: str = DEFAULT,
+) -> tuple[Array, Array]:
+    """(low, high): [seconds low, seconds high] holds 80 % of measurements. Arrays of the shape of `seconds`."""
+    found = spread(op, seconds, architecture=architecture, regime=regime, library=library)
+    return found.low, found.high
+
+
+def spread(
+    op: str,
+    seconds: ArrayLike,
+    *,
+    architecture: str = ANY,
+    regime: str = "datasheet",
+    library: str = DEFAULT,
+) -> Spread:
+    """As `interval`, with the share of the variance that goes together within a class."""
+    rows = [residual(op, stratum, architecture, regime, library) for stratum in STRATA]
+    which = np.searchsorted(np.asarray(BOUNDS), np.asarray(seconds, float), side="right")
+    columns = ([row.low for row in rows], [row.high for row in rows], [row.correlated for row in rows])
+    return Spread(*(np.asarray(column, float)[which] for column in columns))
+
+
+@cache
+def residual(op: str, stratum: str, architecture: str, regime: str, library: str) -> Residual:
+    """The row of the table that is nearest to what is asked.
+
+    Tried in this order: the operator in the library on the architecture, in the library anywhere, in any library, then
+    its class; each for the stratum and then for all lengths; then the same for the next wider regime. A narrower
+    regime is taken last, and `UNKNOWN` where nothing is known.
+    """
+    table = _table()
+    at = REGIMES.index(regime)
+    for level in (*REGIMES[at:], *reversed(REGIMES[:at])):
+        for name, lib, arch in (
+            (op, library, architecture),
+            (op, library, ANY),
+            (op, ANY, architecture),
+            (op, ANY, ANY),
+            (class_of(op), ANY, ANY),
+        ):
+            for length in (stratum, ANY):
+                found = table.get((name, lib, arch, level, length))
+                if found is not None:
+                    return found
+    return UNKNOWN
+
+
+@cache
+def _table() -> dict[Key, Residual]:
+    if not TABLE.is_file():
+        return {}
+    with TABLE.open(encoding="utf-8", newline="") as stream:
+        return read(csv.DictReader(line for line in stream if not line.startswith("#")))
+
+
+def read(rows: Any) -> dict[Key, Residual]:
+    """Rows of a table by key."""
+    return {
+        (row["op"], row["library"], row["architecture"], row["regime"], row["stratum"]): Residual(
+            int(row["rows"]),
+            int(row["groups"]),
+            *(float(row[name]) for name in ("p10", "p50", "p90", "systematic", "independent", "widening")),
+        )
+        for row in rows
+    }
+
+
+def combine(classes: Sequence[str], seconds: ArrayLike, spreads: Spread) -> tuple[float, float]:
+    """(P10, P90) of the sum of `seconds`, s, from the intervals of its parts.
+
+    A part is one *different* kernel with all its runs: the same shape run a hundred times is off the same way each
+    time. The distance from a part's time to an end of its interval is divided by its correlated share of variance c
+    into a systematic part, sqrt(c) of it, and an independent one, sqrt(1 - c) of it. Within a class (`class_of`)
+    systematic parts add up, independent parts add in quadrature; classes add in quadrature:
+
+        width^2 = sum over classes of (sum of systematic)^2 + sum of independent^2
+
+    The two ends are done apart, since residuals are skewed. One part alone keeps its interval.
+    """
+    time = np.asarray(seconds, float)
+    total = float(time.sum())
+    names = np.asarray(classes, dtype=object)
+    ends = []
+    for distance in (time * (1 - spreads.low), time * (spreads.high - 1)):
+        common = distance * np.sqrt(spreads.correlated)
+        own = distance * np.sqrt(1 - spreads.correlated)
+        squared = sum(float(common[names == name].sum()) ** 2 for name in dict.fromkeys(classes))
+        ends.append(float(np.sqrt(squared + float((own**2).sum()))))
+    return total - ends[0], total + ends[1]
