@@ -13,9 +13,10 @@ from simgpu.hardware.inherit import DEFAULT, Calibration
 from simgpu.hardware.spec import GPUSpec
 from simgpu.model.operators import ACCUMULATE, BYTES
 from simgpu.timing.parts import ArrayLike, KernelTimes
+from simgpu.timing.vector_timer import VectorTimer
 
 
-class GPUTimer:
+class GPUTimer(VectorTimer):
     """Kernel times of a GPU with its constants. All methods broadcast over arrays of shapes."""
 
     def __init__(self, gpu: GPUSpec, constants: Calibration) -> None:

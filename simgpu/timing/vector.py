@@ -1,0 +1,126 @@
+"""Kernels that stream: normalisation, softmax, elementwise work, gathers, updates, reductions.
+
+What an operator does is a `StreamWork` (`simgpu.timing.vector_work`); how long that takes on a GPU is `stream_time`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from simgpu.timing.parts import Array, ArrayLike, KernelTimes
+
+
+class StreamWork(NamedTuple):
+    """What one operator asks of a GPU; arrays broadcast against each other.
+
+    A block of `threads` threads makes `steps` dependent trips to memory, one after the other: a row of a
+    normalisation is one block, and two passes over a row of eight loads a thread are sixteen trips. `read` and
+    `written` are bytes that must pass the memory system once, `reread` those that come back after each block has
+    read `row_bytes` (and hit L2 if all rows in flight fit). `instructions` are those of single threads (lanes), summed.
+    """
+
+    blocks: ArrayLike
+    threads: ArrayLike
+    steps: ArrayLike
+    read: ArrayLike  # B
+    written: ArrayLike  # B
+    reread: ArrayLike = 0.0  # B
+    row_bytes: ArrayLike = 0.0  # B
+    instructions: ArrayLike = 0.0
+    flops: ArrayLike = 0.0
+    special: ArrayLike = 0.0  # exp, tanh, rsqrt ...: results of the special function units
+    chain: ArrayLike = 0.0  # clocks of dependent arithmetic behind each trip
+    kernels: ArrayLike = 1.0  # launched one after another
+
+
+def stream_time(
+    *,
+    blocks: ArrayLike,
+    threads: ArrayLike,
+    steps: ArrayLike,
+    read: ArrayLike,
+    written: ArrayLike,
+    reread: ArrayLike = 0.0,
+    row_bytes: ArrayLike = 0.0,
+    instructions: ArrayLike = 0.0,
+    flops: ArrayLike = 0.0,
+    special: ArrayLike = 0.0,
+    chain: ArrayLike = 0.0,
+    kernels: ArrayLike = 1.0,
+    warm: float = 1.0,
+    sm_count: float,
+    clock: float,
+    bandwidth: float,
+    l2_bytes: float,
+    peak: float,
+    memory_fraction: float,
+    launch_overhead: float,
+    host_overhead: float,
+    host_tail: float,
+    memory_latency: float,
+    l2_latency_fraction: float,
+    threads_per_sm: float,
+    lanes_per_sm: float,
+    special_per_sm: float,
+    l2_bytes_per_clock: float,
+    l2_fraction: float,
+    l2_sharpness: float,
+    reread_sharpness: float,
+    overlap: float,
+    **_: Any,
+) -> KernelTimes:
+    """Seconds of streaming kernels.
+
+        at_once = SMs floor(threads_per_sm / threads)                        blocks that run at a time
+        hit     = warm / (1 + ((read + written) / (l2_fraction L2))^l2_sharpness)     what the kernel before left in L2
+        rehit   = 1 / (1 + (min(blocks, at_once) row_bytes / (l2_fraction L2))^reread_sharpness)
+        dram    = ((read + written) (1 - hit) + reread (1 - rehit)) / (memory_fraction bandwidth)
+        l2      = (read + written + reread) / (l2_bytes_per_clock clock min(SMs, blocks))
+        far     = read (1 - hit) / (read + reread)                           part of the trips that go to DRAM
+        trip    = memory_latency (l2_latency_fraction (1 - far) + far) + chain / clock
+        latency = ceil(blocks / at_once) steps trip
+        issue   = (instructions / lanes_per_sm + special / special_per_sm) / (clock SMs), or flops / peak if longer
+        busy    = (max(dram, l2)^p + latency^p + issue^p)^(1/p),  p = overlap
+        time    = kernels launch_overhead + host_overhead + max(busy, host_tail)
+
+    The latency term is Little's law: with few threads, or few bytes a thread asks for at a time, trips to memory and
+    not its bandwidth decide (J. Little, 1961; V. Volkov, "Understanding Latency Hiding on GPUs", 2016). Waves are
+    whole: one row more than run at a time costs another wave. `hit` falls gently, because what is left of a tensor
+    larger than L2 is a matter of chance and of writes still to be written back; `rehit` falls sharply, because cyclic
+    reuse of more than fits evicts everything. `host_tail` is what the host still does after the launch when it times
+    a kernel by its own clock, and hides a short kernel.
+
+    Units: s, B, B/s, Hz, FLOP/s; `l2_bytes_per_clock`, `lanes_per_sm` and `special_per_sm` are per SM and clock. `warm`
+    is 1 where inputs or outputs were just used by the kernel before, 0 where something flushed L2 in between.
+    """
+    given = (blocks, threads, steps, read, written, reread, row_bytes, instructions, flops, special, chain, kernels)
+    arrays = np.broadcast_arrays(*(np.asarray(one, float) for one in given))
+    blocks, threads, steps, read, written, reread, row_bytes, instructions, flops, special, chain, kernels = arrays
+    capacity = l2_fraction * l2_bytes
+    at_once = sm_count * np.maximum(np.floor(threads_per_sm / threads), 1.0)
+    hit = warm * hits(read + written, capacity, l2_sharpness)
+    rehit = hits(np.minimum(blocks, at_once) * row_bytes, capacity, reread_sharpness)
+    dram = ((read + written) * (1 - hit) + reread * (1 - rehit)) / (memory_fraction * bandwidth)
+    l2 = (read + written + reread) / (l2_bytes_per_clock * clock * np.clip(blocks, 1.0, sm_count))
+    far = read * (1 - hit) / np.maximum(read + reread, 1e-30)
+    trip = memory_latency * (l2_latency_fraction * (1 - far) + far) + chain / clock
+    latency = np.ceil(blocks / at_once) * steps * trip
+    issue = (instructions / lanes_per_sm + special / special_per_sm) / (clock * sm_count)
+    issue = np.maximum(issue, flops / peak)
+    fixed = kernels * launch_overhead + host_overhead
+    busy = np.maximum(_smooth_maximum((np.maximum(dram, l2), latency, issue), overlap), host_tail)
+    return KernelTimes(fixed + busy, issue, np.maximum(dram, l2), fixed + latency)
+
+
+def hits(footprint: ArrayLike, capacity: float, sharpness: float) -> Array:
+    """Part of reused bytes that a cache of `capacity` bytes still holds: 1 / (1 + (footprint / capacity)^sharpness)."""
+    return np.asarray(1.0 / (1.0 + (np.asarray(footprint, float) / capacity) ** sharpness))
+
+
+def _smooth_maximum(parts: tuple[Array, ...], p: float) -> Array:
+    """(sum of x^p)^(1/p): the longest part where one is long, their sum for p = 1; scaled against underflow."""
+    stack = np.stack(parts)
+    longest = np.maximum(stack.max(axis=0), 1e-30)
+    return np.asarray(longest * ((stack / longest) ** p).sum(axis=0) ** (1 / p))
