@@ -47,7 +47,8 @@ class Scenario(BaseModel):
     plan: PlanFields = PlanFields()
     dtype: Dtype = "bf16"
     accumulate: Accumulate | None = None
-    algorithm: Literal["auto", "ring", "direct"] = "auto"
+    algorithm: Literal["auto", "ring", "tree", "nvls", "direct"] = "auto"
+    protocol: Literal["auto", "ll", "ll128", "simple", "ideal"] = "auto"
     hardware: dict[str, Any] = {}
 
 
@@ -125,6 +126,7 @@ def run_scenario(scenario: Scenario, catalogue: Catalogue, origins: Origins | No
             scenario.dtype,
             scenario.accumulate,
             scenario.algorithm,
+            scenario.protocol,
         )
     except InputError as error:
         raise where.error(error.problem, tuple((error.key or "").split("."))) from None

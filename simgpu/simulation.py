@@ -13,7 +13,7 @@ from simgpu.model.operators import ACCUMULATE, BYTES
 from simgpu.plan.parallelism import Plan, check_fits_cluster
 from simgpu.plan.program import Program, shard
 from simgpu.result import Result
-from simgpu.timing.collectives import ALGORITHMS
+from simgpu.timing.collectives import ALGORITHMS, PROTOCOLS
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Execution, execute
 from simgpu.workload.jobs import OperatorList, Workload
@@ -27,6 +27,7 @@ def simulate(
     dtype: str = "bf16",
     accumulate: str | None = None,
     algorithm: str = "auto",
+    protocol: str = "auto",
 ) -> Result:
     """Simulate one step.
 
@@ -41,7 +42,10 @@ def simulate(
     dtype, accumulate
         Of weights and activations, and what products are summed in (default: fp32, int32 for int8).
     algorithm
-        Of collectives: 'ring', 'direct', or 'auto'.
+        Of collectives: 'auto' (what NCCL would choose), 'ring', 'tree', 'nvls', or 'direct'.
+    protocol
+        Of collectives: 'auto', 'll', 'll128', 'simple'; or 'ideal', which takes links at their plain rates and
+        latencies, as back-of-the-envelope sums have it.
 
     Returns
     -------
@@ -57,6 +61,8 @@ def simulate(
     sums = accumulate or ACCUMULATE.get(dtype, "fp32")
     if algorithm not in ALGORITHMS:
         raise InputError(f"'{algorithm}' is not known; expected one of {', '.join(ALGORITHMS)}", key="algorithm")
+    if protocol not in PROTOCOLS:
+        raise InputError(f"'{protocol}' is not known; expected one of {', '.join(PROTOCOLS)}", key="protocol")
     check_fits_cluster(plan, cluster)
     kernels = KernelModel(cluster)
     kernels.peak(dtype, sums)  # refuse a dtype the GPU lacks, even where nothing would use it
@@ -67,7 +73,7 @@ def simulate(
     graph = workload.graph(model, plan, dtype, sums)
     gradients = dtype if workload.kind == "training" else None
     program = shard(graph, plan, gradients)
-    execution = execute(program, plan, cluster, kernels, algorithm)
+    execution = execute(program, plan, cluster, kernels, algorithm, protocol)
     if plan.world > 1:
         alone = Plan()
         whole = shard(workload.graph(model, alone, dtype, sums), alone)

@@ -22,6 +22,7 @@ class PortRate:
     bandwidth: float  # payload bytes/s
     latency: float  # s
     link: str
+    planned: float  # bytes/s that NCCL reckons with when it chooses an algorithm
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,9 @@ class Cluster:
         raw = port.bandwidth.si if port.bandwidth else port.lanes.si * link.lane_bandwidth.si
         fraction: Quantity = port.payload_fraction or link.payload_fraction
         latency: Quantity = port.latency or link.latency
-        return PortRate(raw * fraction.si * share, latency.si, port.link)
+        rate = raw * fraction.si * share
+        planned = raw * link.planned_fraction.si * share if link.planned_fraction else rate
+        return PortRate(rate, latency.si, port.link, planned)
 
     @cached_property
     def topology(self) -> Topology:
@@ -60,7 +63,13 @@ class Cluster:
         return self.topology_of(int(self.spec.nodes.si))
 
     def topology_of(self, nodes: int) -> Topology:
-        """The graph of the first `nodes` nodes, with the leaf and spine switches that they need."""
+        """The graph of the first `nodes` nodes, with the leaf and spine switches that they need. Built once."""
         from simgpu.hardware.topology import build_topology
 
-        return build_topology(self, nodes)
+        if nodes not in self._topologies:
+            self._topologies[nodes] = build_topology(self, nodes)
+        return self._topologies[nodes]
+
+    @cached_property
+    def _topologies(self) -> dict[int, Topology]:
+        return {}

@@ -7,15 +7,37 @@ not give, `default` of the same class gives. Every constant has a unit and a sou
 
 from pydantic import Field
 
-from simgpu.hardware.figure import Bytes, Fraction, Number, Seconds, Spec
+from simgpu.hardware.figure import Bandwidth, Bytes, Count, EnergyPerFlop, Fraction, Number, Ratio, Seconds, Spec
 
 
 class GemmConstants(Spec):
-    """Tiled matrix multiplication, see `simgpu.timing.gemm.gemm_time`."""
+    """Tiled matrix multiplication, see `simgpu.timing.gemm.gemm_time`.
 
-    compute_fraction: Fraction | None = None  # of the dense peak, inside a full tile
+    Where neither a GPU nor its architecture gives `clock_fraction`, it and `throttle` follow from the power limit
+    (`simgpu.timing.power.tensor_clock`).
+    """
+
+    compute_fraction: Fraction | None = None  # of the dense peak at the clock under load, inside a full tile
     memory_fraction: Fraction | None = None  # of the memory bandwidth
     launch_overhead: Seconds | None = None  # fixed time of a kernel, back to back in a stream or graph
+    clock_fraction: Number | None = None  # clock under tensor load over the boost clock, in a short burst
+    throttle: Ratio | None = None  # by how much a sustained run lengthens the clock period further
+    throttle_time: Seconds | None = None  # kernel time at which half of the throttling is reached in a burst
+    energy_per_flop: EnergyPerFlop | None = None  # of 16-bit tensor work at the boost clock
+    burst_exponent: Ratio | None = None  # clock in a burst = (clock sustained) ** this, as fractions of boost
+    l2_bytes_per_clock: Number | None = None  # that L2 delivers to one multiprocessor
+    k_step_clocks: Number | None = None  # of one dependent step of 128 bytes along k
+    wave_latency: Seconds | None = None  # between one wave of tiles and the next
+    split_latency: Seconds | None = None  # of the reduction after a split of k
+    resident_fraction: Number | None = None  # of L2, that operands used again can fill
+    resident_bytes_per_clock: Number | None = None  # per multiprocessor, from L2 when operands are resident
+    tile_latency: Seconds | None = None  # to start and finish a tile of 128 x 128
+    rows_covered: Ratio | None = None  # a tile has as many rows as the product has, up to this; 0: whatever is fastest
+    smallest_columns: Number | None = None  # of the tiles that the library has
+    largest_tile: Number | None = None  # elements of the largest tile
+    largest_split: Number | None = None  # parts into which it splits k; 1: it never does
+    quantise_bytes: Number | None = None  # moved per activation by the kernel that quantises them before
+    quantise_overhead: Seconds | None = None  # fixed time of the kernel that quantises activations before
 
 
 class AttentionConstants(Spec):
@@ -38,7 +60,8 @@ class VectorConstants(Spec):
     l2_fraction: Number | None = None  # of L2 that holds data for reuse: half where it is two partitions
     l2_sharpness: Number | None = None  # how sharply hits end between kernels when tensors outgrow it
     reread_sharpness: Number | None = None  # the same for rows that a kernel reads again
-    overlap: Number | None = None  # exponent of the smooth maximum of memory, latency and instructions
+    overlap: Number | None = None  # exponent of the smooth maximum of memory, latency and instructions: rows
+    flat_overlap: Number | None = None  # the same for kernels whose blocks wait for nothing
     block_threads: Number | None = None  # most threads of a block that handles a row
     normalization_threads: Number | None = None  # the same for normalisation
     rope_threads: Number | None = None  # the same for rotary positions
@@ -57,7 +80,47 @@ class MoeConstants(Spec):
 
 
 class CollectiveConstants(Spec):
-    """What a GPU brings to a collective, see `simgpu.timing.collectives`."""
+    """What a GPU and its library bring to a collective, see `simgpu.timing.collectives.model`."""
+
+    # what NCCL reckons with when it chooses (src/graph/tuning.cc), by generation
+    planned_ll_bandwidth: Bandwidth | None = None  # most that all channels together carry with protocol LL
+    planned_ll128_bandwidth: Bandwidth | None = None  # most that one channel carries with LL128
+    planned_tree_bandwidth: Bandwidth | None = None  # most that one channel of a tree carries
+    nvls_efficiency: Number | None = None  # of the NVLink rate in NVLS; 0.001 stands for GPUs without it
+    nvls_speed: Bandwidth | None = None  # most that one NVLS channel can have
+    # channels, each a thread block on one SM
+    channels: Count | None = None  # most that a collective uses
+    channel_bandwidth: Bandwidth | None = None  # link rate for which NCCL makes one channel
+    # fixed times
+    launch_latency: Seconds | None = None  # of a collective with next to no bytes, without its hops
+    ll_pass: Seconds | None = None  # of one pass of all threads of a channel over their lines, protocol LL
+    ll128_latency: Seconds | None = None  # what LL128 adds to a launch
+    simple_latency: Seconds | None = None  # what Simple adds to a launch
+    simple_step: Seconds | None = None  # what Simple adds to every hop (fence and flag)
+    nvls_latency: Seconds | None = None  # of an NVLS collective with next to no bytes
+    pair_latency: Seconds | None = None  # what point-to-point operations add to a launch
+    pair_peer_latency: Seconds | None = None  # for each peer
+    pair_step: Seconds | None = None  # what their protocol Simple adds, once a message is large
+    pair_bytes: Bytes | None = None  # message at which half of that is paid
+    # rates
+    ll_fraction: Number | None = None  # measured rate of LL channels over the planned one
+    ll128_fraction: Number | None = None  # measured rate of LL128 channels over the planned one
+    ll_blend: Number | None = None  # exponent that blends pass-bound and rate-bound LL
+    link_fraction: Fraction | None = None  # of the NVLink payload rate, protocol Simple
+    nvls_fraction: Fraction | None = None  # of what NCCL reckons with
+    copy_fraction: Fraction | None = None  # of the memory bandwidth, copying a rank's own part
+    # filling of the pipeline
+    fill: Number | None = None  # of the time of a slice, rings and trees
+    pair_fill: Number | None = None
+    nvls_fill: Number | None = None
+    slice_bytes: Bytes | None = None  # of a channel
+    nvls_slice_bytes: Bytes | None = None
+    # kernels of serving frameworks
+    custom_latency: Seconds | None = None  # of their one-shot or two-shot all-reduce with next to no bytes
+    custom_step: Seconds | None = None  # for each peer
+    custom_fraction: Fraction | None = None  # of the link's payload rate
+    custom_limit: Bytes | None = None  # larger messages go to NCCL
+    one_shot_limit: Bytes | None = None  # messages up to this over the number of peers - 1 go in one shot
 
 
 class KernelConstants(Spec):

@@ -49,6 +49,11 @@ class LinkSpec(CatalogueFile):
     lane_bandwidth: Bandwidth  # B/s per lane and direction, after line coding
     payload_fraction: Fraction  # payload per byte on the wire for collectives: packet format, or what NCCL plans with
     latency: Seconds  # one traversal, with the switch port behind it
+    planned_fraction: Fraction | None = None  # of the raw rate, what NCCL reckons with; default: payload_fraction
+    peer_fraction: Fraction | None = None  # of the payload rate, what kernels reach that write to another GPU over it
+    staged_fraction: Fraction | None = None  # the same through a buffer in host memory
+    staged_latency: Seconds | None = None  # what a hop through host memory adds
+    proxy_latency: Seconds | None = None  # what the CPU thread that posts sends adds to a hop (network)
 
 
 class Port(Spec):

@@ -1,8 +1,9 @@
 """The hardware as a networkx DiGraph, and the routes that data takes through it.
 
 Vertices are GPUs, NVSwitches, PCIe switches, root complexes, host memories, NICs, leaf and spine switches, named
-like `n0.gpu3`. Every directed edge carries `bandwidth` (payload bytes/s), `latency` (s), `link` (which kind) and
-`kind`. Any networkx function can be called on `Topology.graph`.
+like `n0.gpu3`. Every directed edge carries `bandwidth` (payload bytes/s), `planned` (what NCCL reckons with when it
+chooses, bytes/s), `latency` (s), `link` (which kind) and `kind`. Any networkx function can be called on
+`Topology.graph`.
 
 Three vertices stand for more than one box. `nvswitch` is the whole switch plane of a node and `spine` the whole
 spine stage: both are non-blocking for what is attached to them, apart from the capacity of the attached links.
@@ -12,8 +13,9 @@ through it is written once and read once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import networkx as nx
 
@@ -41,6 +43,8 @@ class Topology:
         self.graph = graph
         self.gpus = [name for name, kind in graph.nodes(data="kind") if kind == "gpu"]
         """GPU vertices in order: all of node 0, then all of node 1, ..."""
+        self.memory: dict[Hashable, Any] = {}
+        """What others worked out of this graph and want to find again."""
         self._routes: dict[tuple[int, int], Route] = {}
         self._pcie = nx.subgraph_view(
             graph, filter_edge=lambda a, b: graph.edges[a, b]["kind"] in ("pcie", "host", "inter-socket")
@@ -60,6 +64,10 @@ class Topology:
             latency = sum(self.graph.edges[edge]["latency"] for edge in edges)
             found = self._routes[source, target] = Route(tuple(edges), latency, via)
         return found
+
+    def edges(self, edges: tuple[tuple[str, str], ...], via: str = "gpu-link") -> Route:
+        """A way along given edges, such as from a GPU to its switch."""
+        return Route(edges, sum(self.graph.edges[edge]["latency"] for edge in edges), via)
 
     def bandwidth(self, route: Route) -> float:
         """Bytes/s of the narrowest edge."""
@@ -155,7 +163,13 @@ def _add_node(graph: nx.DiGraph, cluster: Cluster, n: int) -> None:
             roots.append(root)
             graph.add_node(root, kind="root", node=n)
             graph.add_node(memory, kind="memory", node=n)
-            _join(graph, root, memory, PortRate(socket.memory_bandwidth.si / 2, 0.0, "dram"), "host")
+            _join(
+                graph,
+                root,
+                memory,
+                PortRate(socket.memory_bandwidth.si / 2, 0.0, "dram", socket.memory_bandwidth.si / 2),
+                "host",
+            )
             for entry in socket.devices:
                 if not isinstance(entry, PCIeSwitch):
                     attach(entry, root, memory)
@@ -214,7 +228,8 @@ def _add_fabric(graph: nx.DiGraph, cluster: Cluster, nodes: int) -> None:
     if len(below) > 1:
         graph.add_node("spine", kind="spine")
         ports = per_leaf * nics / rails  # a leaf's ports downwards, used or not
-        up = PortRate(ports * fabric_port.bandwidth / fabric.oversubscription.si, fabric_port.latency, fabric.link)
+        rate = ports * fabric_port.bandwidth / fabric.oversubscription.si
+        up = PortRate(rate, fabric_port.latency, fabric.link, rate)
         for leaf in below:
             _join(graph, leaf, "spine", up, "network")
 
@@ -222,4 +237,6 @@ def _add_fabric(graph: nx.DiGraph, cluster: Cluster, nodes: int) -> None:
 def _join(graph: nx.DiGraph, a: str, b: str, port: PortRate, kind: str) -> None:
     """Two directed edges, one each way."""
     for edge in ((a, b), (b, a)):
-        graph.add_edge(*edge, bandwidth=port.bandwidth, latency=port.latency, link=port.link, kind=kind)
+        graph.add_edge(
+            *edge, bandwidth=port.bandwidth, planned=port.planned, latency=port.latency, link=port.link, kind=kind
+        )

@@ -11,6 +11,7 @@ from simgpu.hardware.topology import Topology
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.program import Collective, Program, Step
 from simgpu.timing.collectives import collective_phases
+from simgpu.timing.collectives.ideal import Edge
 from simgpu.timing.kernels import KernelModel
 
 
@@ -46,6 +47,7 @@ def execute(
     cluster: Cluster,
     kernels: KernelModel,
     algorithm: str = "auto",
+    protocol: str = "auto",
 ) -> Execution:
     """Run `program` on the first GPUs of `cluster`, rank r on GPU r.
 
@@ -53,20 +55,27 @@ def execute(
     all its ranks have reached it, and the kernels after it wait for it.
     """
     nodes = -(-plan.world // cluster.gpus_per_node)
-    return _Execution(program, plan, cluster.topology_of(nodes) if plan.world > 1 else None, kernels, algorithm).run()
+    topology = cluster.topology_of(nodes) if plan.world > 1 else None
+    return _Execution(program, plan, topology, kernels, algorithm, protocol).run()
 
 
 class _Execution:
     def __init__(
-        self, program: Program, plan: Plan, topology: Topology | None, kernels: KernelModel, algorithm: str
+        self,
+        program: Program,
+        plan: Plan,
+        topology: Topology | None,
+        kernels: KernelModel,
+        algorithm: str,
+        protocol: str,
     ) -> None:
         self.program, self.plan, self.topology = program, plan, topology
-        self.kernels, self.algorithm = kernels, algorithm
+        self.kernels, self.algorithm, self.protocol = kernels, algorithm, protocol
         self.sim = Simulator()
         groups = dict.fromkeys(step.group for step, _ in program.collectives())
         names = ["compute", *groups]
         self.streams = [{name: self.sim.add_stream(f"rank {r}/{name}") for name in names} for r in range(plan.world)]
-        self._link_numbers: dict[tuple[str, str], int] = {}
+        self._link_numbers: dict[Edge, int] = {}
         self._phases: dict[tuple, list[Phase]] = {}
 
     def run(self) -> Execution:
@@ -114,18 +123,17 @@ class _Execution:
         key = (step.kind, step.size, ranks)
         phases = self._phases.get(key)
         if phases is None:
-            launch = self.kernels.constants.launch_overhead
-            assert launch is not None
-            planned = collective_phases(self.topology, step.kind, ranks, step.size, launch.si, self.algorithm)
+            planned = collective_phases(self.topology, step.kind, ranks, step.size, self.algorithm, self.protocol)
             phases = self._phases[key] = [
-                Phase(p.latency, tuple((tuple(map(self._link, route.edges)), size) for route, size in p.flows))
+                Phase(p.latency, tuple((tuple(self._link(edge, p.lanes) for edge in e), size) for e, size in p.flows))
                 for p in planned
             ]
         return phases
 
-    def _link(self, edge: tuple[str, str]) -> int:
+    def _link(self, edge: Edge, lanes: Mapping[Edge, float]) -> int:
         number = self._link_numbers.get(edge)
         if number is None:
             assert self.topology is not None
-            number = self._link_numbers[edge] = self.sim.add_link(self.topology.graph.edges[edge]["bandwidth"])
+            capacity = lanes[edge] if edge in lanes else self.topology.graph.edges[edge]["bandwidth"]
+            number = self._link_numbers[edge] = self.sim.add_link(capacity)
         return number

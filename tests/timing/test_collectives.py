@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import simgpu
 from simgpu.engine import Phase, Simulator
 from simgpu.plan.program import Collective, Program, ProgramSegment
-from simgpu.timing.collectives import collective_phases
+from simgpu.timing.collectives import ideal_phases
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import execute
 
@@ -42,9 +42,7 @@ def run_together(hardware, *collectives):
     links = {edge: sim.add_link(hardware.graph.edges[edge]["bandwidth"]) for edge in hardware.graph.edges}
     for number, phases in enumerate(collectives):
         in_numbers = [
-            Phase(
-                phase.latency, tuple((tuple(links[edge] for edge in route.edges), size) for route, size in phase.flows)
-            )
+            Phase(phase.latency, tuple((tuple(links[edge] for edge in edges), size) for edges, size in phase.flows))
             for phase in phases
         ]
         sim.transfer([sim.add_stream(f"collective {number}")], in_numbers)
@@ -52,12 +50,12 @@ def run_together(hardware, *collectives):
 
 
 def seconds(hardware, kind, gpus, size=SIZE, launch=LAUNCH, algorithm="auto"):
-    return run_together(hardware, collective_phases(hardware, kind, gpus, size, launch, algorithm))[0]
+    return run_together(hardware, ideal_phases(hardware, kind, gpus, size, launch, algorithm))[0]
 
 
 def ring(hardware, gpus, size=SIZE):
     """An all-reduce without a launch."""
-    return collective_phases(hardware, "all_reduce", gpus, size, 0.0, "ring")
+    return ideal_phases(hardware, "all_reduce", gpus, size, 0.0, "ring")
 
 
 def alpha_and_bandwidth(hardware, gpus):
@@ -103,10 +101,10 @@ def test_all_to_all_loads_each_port_with_all_but_a_gpus_own_part(n):
     alpha, bandwidth = alpha_and_bandwidth(node, range(n))
     expected = LAUNCH + alpha + (n - 1) / n * SIZE / bandwidth
     assert seconds(node, "all_to_all", range(n)) == pytest.approx(expected, rel=1e-9)
-    (phase,) = collective_phases(node, "all_to_all", range(n), SIZE, LAUNCH)
+    (phase,) = ideal_phases(node, "all_to_all", range(n), SIZE, LAUNCH)
     carried = defaultdict(float)
-    for route, size in phase.flows:
-        for edge in route.edges:
+    for edges, size in phase.flows:
+        for edge in edges:
             carried[edge] += size
     assert len(carried) == 2 * n  # one port in and one out for each GPU
     assert all(size == pytest.approx((n - 1) / n * SIZE) for size in carried.values())
@@ -181,8 +179,8 @@ def test_a_ring_of_one_nic_across_nodes_is_the_closed_form_at_the_nic():
 @pytest.mark.parametrize("algorithm", ["auto", "ring", "direct"])
 def test_one_gpu_and_no_bytes_need_no_phases(kind, algorithm):
     for name in ("dgx-h100", "mi300x-8x", "l4-pcie-2x"):
-        assert collective_phases(topology(name), kind, [1], SIZE, LAUNCH, algorithm) == []
-        assert collective_phases(topology(name), kind, [0, 1], 0.0, LAUNCH, algorithm) == []
+        assert ideal_phases(topology(name), kind, [1], SIZE, LAUNCH, algorithm) == []
+        assert ideal_phases(topology(name), kind, [0, 1], 0.0, LAUNCH, algorithm) == []
 
 
 @repeatable
@@ -200,10 +198,10 @@ def test_every_gpu_sends_and_receives_its_share_whatever_the_algorithm(where, ki
     hardware = topology(*where)
     n = min(n, len(hardware.gpus))
     sent, received = defaultdict(float), defaultdict(float)
-    for phase in collective_phases(hardware, kind, range(n), size, LAUNCH, algorithm):
-        for route, part in phase.flows:
-            sent[route.edges[0][0]] += part
-            received[route.edges[-1][1]] += part
+    for phase in ideal_phases(hardware, kind, range(n), size, LAUNCH, algorithm):
+        for edges, part in phase.flows:
+            sent[edges[0][0]] += part
+            received[edges[-1][1]] += part
     share = (2 if kind == "all_reduce" else 1) * (n - 1) / n * size
     assert sent == pytest.approx(dict.fromkeys(hardware.gpus[:n], share), rel=1e-9)
     assert received == pytest.approx(dict.fromkeys(hardware.gpus[:n], share), rel=1e-9)
@@ -295,7 +293,7 @@ def test_groups_of_a_plan_compete_when_they_run():
     hardware, kernels = cluster.topology, KernelModel(cluster)
     reduce = Collective("gradients", "all_reduce", "dp", SIZE)
     program = Program((ProgramSegment("gradients", (reduce,)),), 0)
-    execution = execute(program, simgpu.Plan(tp=2, dp=2), cluster, kernels)
+    execution = execute(program, simgpu.Plan(tp=2, dp=2), cluster, kernels, protocol="ideal")
     launch = kernels.constants.launch_overhead.si
     alpha, bandwidth = alpha_and_bandwidth(hardware, (0, 2))
     assert bandwidth == hardware.graph.edges["n0.root0", "n0.root1"]["bandwidth"]
@@ -324,8 +322,8 @@ def test_every_rail_carries_the_same_share_of_a_ring_over_all_gpus_of_two_nodes(
     n, nics = len(cluster.gpus), cluster.cluster.node.nic_count
     out, into = defaultdict(float), defaultdict(float)
     for phase in ring(cluster, range(n)):
-        for route, size in phase.flows:
-            for a, b in route.edges:
+        for edges, size in phase.flows:
+            for a, b in edges:
                 if cluster.graph.edges[a, b]["kind"] == "network":
                     if ".nic" in a:
                         out[a] += size
@@ -339,9 +337,7 @@ def test_every_rail_carries_the_same_share_of_a_ring_over_all_gpus_of_two_nodes(
 def test_the_rings_of_two_nodes_stay_on_their_rails():
     """In a rail-optimised fabric nothing of a ring over two nodes needs the spine."""
     cluster = topology("dgx-h100-ib", 2)
-    crossed = {
-        vertex for phase in ring(cluster, range(16)) for route, _ in phase.flows for e in route.edges for vertex in e
-    }
+    crossed = {vertex for phase in ring(cluster, range(16)) for edges, _ in phase.flows for e in edges for vertex in e}
     assert "spine" in cluster.graph
     assert "spine" not in crossed
 
@@ -353,7 +349,7 @@ def test_each_ring_over_two_nodes_visits_every_gpu_once(name):
     (phase,) = ring(cluster, range(n))
     assert len(phase.flows) % n == 0
     for first in range(0, len(phase.flows), n):
-        steps = [(route.edges[0][0], route.edges[-1][1]) for route, _ in phase.flows[first : first + n]]
+        steps = [(edges[0][0], edges[-1][1]) for edges, _ in phase.flows[first : first + n]]
         follows = dict(steps)
         at, visited = cluster.gpus[0], []
         for _ in range(n):
@@ -502,7 +498,9 @@ def test_a_step_never_beats_the_datasheet_or_the_narrowest_link(name, tp, first,
 def test_a_list_of_collectives_alone_takes_the_time_of_the_collectives():
     where = cluster("dgx-h100")
     operators = [{"op": "all_reduce", "bytes": SIZE}, {"op": "all_gather", "bytes": SIZE}]
-    result = simgpu.simulate(where, simgpu.OperatorList(operators=operators, repeat=2), plan=simgpu.Plan(tp=8))
+    result = simgpu.simulate(
+        where, simgpu.OperatorList(operators=operators, repeat=2), plan=simgpu.Plan(tp=8), protocol="ideal"
+    )
     launch = KernelModel(where).constants.launch_overhead.si
     each = [seconds(topology("dgx-h100"), kind, range(8), launch=launch) for kind in ("all_reduce", "all_gather")]
     assert result.step_s == pytest.approx(2 * sum(each), rel=1e-9)

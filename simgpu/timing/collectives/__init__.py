@@ -1,0 +1,31 @@
+"""Collectives as flows on the topology graph, timed as NCCL runs them.
+
+`collective_phases` gives what the engine runs, `collective_time` the same as a closed form over many sizes. Files:
+`traffic` (bytes and steps), `schedules` (who sends to whom), `tuner` (what NCCL chooses), `model` (how long it
+takes), `calls` (the two functions), `ideal` (links at their plain rates and latencies, as back-of-the-envelope sums have it).
+"""
+
+from simgpu.timing.collectives.calls import collective_phases, collective_time
+from simgpu.timing.collectives.ideal import CollectivePhase, ideal_phases
+from simgpu.timing.collectives.model import (
+    ALGORITHMS,
+    LIBRARIES,
+    PROTOCOLS,
+    CollectiveModel,
+    CollectiveTimes,
+)
+from simgpu.timing.collectives.traffic import KINDS, bus_factor
+
+__all__ = [
+    "ALGORITHMS",
+    "KINDS",
+    "LIBRARIES",
+    "PROTOCOLS",
+    "CollectiveModel",
+    "CollectivePhase",
+    "CollectiveTimes",
+    "bus_factor",
+    "collective_phases",
+    "collective_time",
+    "ideal_phases",
+]

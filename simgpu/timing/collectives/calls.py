@@ -1,0 +1,85 @@
+"""The calls: phases for the engine, times over many sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from simgpu.errors import InputError, nearest
+from simgpu.hardware.cluster import Cluster
+from simgpu.hardware.topology import Topology
+from simgpu.timing.collectives.ideal import CollectivePhase
+from simgpu.timing.collectives.model import ALGORITHMS, PROTOCOLS, CollectiveModel, CollectiveTimes
+from simgpu.timing.parts import ArrayLike
+
+
+def model_of(
+    topology: Topology, kind: str, gpus: Sequence[int], library: str = "nccl", dtype: str = "bf16"
+) -> CollectiveModel:
+    """The model of a collective; equal ones are made once for a topology."""
+    narrow = dtype if dtype in ("int8", "fp8", "fp4") else "wide"
+    key = (kind, tuple(gpus), library, narrow)
+    if key not in topology.memory:
+        topology.memory[key] = CollectiveModel(topology, kind, gpus, library, dtype)
+    return topology.memory[key]
+
+
+def collective_phases(
+    topology: Topology,
+    kind: str,
+    gpus: Sequence[int],
+    size: float,
+    algorithm: str = "auto",
+    protocol: str = "auto",
+    library: str = "nccl",
+    dtype: str = "bf16",
+) -> list[CollectivePhase]:
+    """The phases of one collective of `size` bytes over `gpus` (positions in the topology, in ring order).
+
+    `algorithm` 'auto' is the library's choice; 'ring', 'tree', 'nvls' and 'direct' force one. `protocol` likewise
+    ('ll', 'll128', 'simple'); 'ideal' takes links at their plain rates, see `simgpu.timing.collectives.ideal`.
+    """
+    return model_of(topology, kind, gpus, library, dtype).phases(size, algorithm, protocol)
+
+
+def collective_time(
+    cluster: Cluster,
+    kind: str,
+    gpus: int | Sequence[int],
+    sizes: ArrayLike,
+    dtype: str = "bf16",
+    algorithm: str = "auto",
+    protocol: str = "auto",
+    library: str = "nccl",
+) -> CollectiveTimes:
+    """Seconds of a collective over many sizes, with the links to itself: what the engine simulates, as a closed form.
+
+    Parameters
+    ----------
+    cluster
+        From `load_cluster`.
+    kind
+        One of `KINDS`.
+    gpus
+        How many of its GPUs, from the first; or which (positions, node by node).
+    sizes
+        Payload in bytes as nccl-tests count it; a number or an array.
+    dtype
+        Of the elements: in-switch reduction knows floats only.
+    algorithm, protocol, library
+        As for `collective_phases`.
+
+    Examples
+    --------
+    >>> import simgpu
+    >>> times = collective_time(simgpu.load_cluster("dgx-h100"), "all_reduce", 8, [1e3, 1e9])
+    >>> times.algorithm.tolist(), times.protocol.tolist()
+    (['ring', 'nvls'], ['ll', 'simple'])
+    """
+    chosen = list(range(gpus)) if isinstance(gpus, int) else list(gpus)
+    if not chosen or max(chosen) >= cluster.gpu_count:
+        raise InputError(f"{len(chosen)} GPUs do not fit '{cluster.name}', which has {cluster.gpu_count}", key="gpus")
+    for what, given, known in (("algorithm", algorithm, ALGORITHMS), ("protocol", protocol, PROTOCOLS)):
+        if given not in known:
+            raise InputError(f"unknown {what} '{given}'{nearest(given, known)}", key=what)
+    topology = cluster.topology_of(max(chosen) // cluster.gpus_per_node + 1)
+    return model_of(topology, kind, chosen, library, dtype).times(sizes, algorithm, protocol)

@@ -1,0 +1,71 @@
+"""Collectives at the plain rates and latencies of links: no protocols, no channels, no choice that NCCL makes.
+
+A ring is n concurrent flows, one on each of its edges, each of (n-1)/n of the payload (twice that for an
+all-reduce), after as many step latencies. Where nothing is shared the result is the alpha-beta closed form;
+contention comes from the flows that share links. P. Patarasuk and X. Yuan, "Bandwidth optimal all-reduce
+algorithms for clusters of workstations", JPDC 69(2), 2009; R. Thakur, R. Rabenseifner, W. Gropp, "Optimization
+of collective communication operations in MPICH", IJHPCA 19(1), 2005.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from simgpu.hardware.topology import Topology
+from simgpu.timing.collectives.schedules import Schedule, all_joined, direct, has_switch, nvls, ring, tree
+
+Edge = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class CollectivePhase:
+    """Flows `(edges, bytes)` that start together after `latency` seconds.
+
+    Edges are those of the topology graph, and of `lanes`: what the channels of a GPU can pass on, bytes/s, which is
+    a link that only this collective uses.
+    """
+
+    latency: float
+    flows: tuple[tuple[tuple[Edge, ...], float], ...]
+    lanes: Mapping[Edge, float] = field(default_factory=dict)
+
+
+def ideal_phases(
+    topology: Topology, kind: str, gpus: Sequence[int], size: float, launch: float, algorithm: str = "auto"
+) -> list[CollectivePhase]:
+    """The phases of one collective over `gpus` (positions in the topology, in ring order).
+
+    `launch` is the fixed time before the first byte, s. `auto` is the ring, or direct exchange where every pair
+    of GPUs has a link of its own, so that a ring would leave most links idle. All-to-all is always direct.
+    """
+    if len(gpus) == 1 or size == 0:
+        return []
+    if algorithm == "auto":
+        algorithm = "direct" if all_joined(topology, gpus) else "ring"
+    if kind == "all_to_all" or (algorithm == "direct" and kind in ("all_reduce", "all_gather", "reduce_scatter")):
+        return _rounds(direct(topology, kind, gpus), size, launch)
+    if algorithm == "nvls" and has_switch(topology, gpus):
+        return [_phase(nvls(topology, kind, gpus), size, launch)]
+    if algorithm == "tree":
+        return [_phase(tree(topology, kind, gpus), size, launch)]
+    plan = ring(topology, kind, gpus)
+    slowest = max(route.latency for route, _ in plan.flows)
+    steps = sum(count for _, count in plan.hops)
+    flows = tuple((route.edges, share * size) for route, share in plan.flows)
+    return [CollectivePhase(launch + steps * slowest, flows)]
+
+
+def _phase(plan: Schedule, size: float, launch: float) -> CollectivePhase:
+    latency = sum(route.latency * count for route, count in plan.hops)
+    return CollectivePhase(launch + latency, tuple((route.edges, share * size) for route, share in plan.flows))
+
+
+def _rounds(plan: Schedule, size: float, launch: float) -> list[CollectivePhase]:
+    """Every GPU sends to every other at once, once or twice."""
+    ((_, count),) = plan.hops
+    rounds = round(count)
+    latency = max(route.latency for route, _ in plan.flows)
+    flows = tuple((route.edges, share * size / rounds) for route, share in plan.flows)
+    return [CollectivePhase((launch if step == 0 else 0.0) + latency, flows) for step in range(rounds)]

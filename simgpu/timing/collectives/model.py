@@ -1,0 +1,382 @@
+"""How long a collective takes: latencies of protocols and channels, and flows that share links.
+
+For a payload of S bytes over n GPUs, with the links to itself,
+
+    time = lead(S) + K S
+
+K S is the time the flows take on the graph at the rates of the protocol; lead(S) is everything else:
+
+    LL      launch + sum of hops + ((pass)^p + (K S)^p)^(1/p) - K S,  pass = t_pass ops min(1, S / (4096 n))
+    LL128   launch + t_LL128 + sum of hops
+    Simple  launch + t_Simple + sum of (hops + t_step) + own part S/n at the copy rate + fill
+    NVLS    t_NVLS + fill
+    pairs   launch + t_pair + t_peer (n-1) + hop + t_step x / (x + x0) + own part + fill,  x = S/n
+
+`ops` are primitive operations of a ring: n, 2n-1 for an all-reduce. LL sends 8 bytes of data in every 16, LL128
+120 in every 128 (NCCL src/include/device.h); 512 threads x 8 bytes are one pass of LL. Fill: the first slice must
+have gone all the way before the pipeline runs full, so a part of the time of a slice is paid on top. Flows of LL
+and LL128 also pass a lane of their own: what the channels of the sending GPU pass on, since these protocols are
+bound by SMs, not by links.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from simgpu.engine import Phase, Simulator
+from simgpu.errors import InputError, nearest
+from simgpu.hardware.topology import Route, Topology
+from simgpu.timing.collectives import schedules, tuner
+from simgpu.timing.collectives.ideal import CollectivePhase, Edge, ideal_phases
+from simgpu.timing.collectives.schedules import Schedule
+from simgpu.timing.collectives.traffic import KINDS, REDUCING, bus_factor
+from simgpu.timing.parts import Array, ArrayLike
+
+ALGORITHMS = ("auto", *schedules.ALGORITHMS)
+PROTOCOLS = ("auto", *tuner.PROTOCOLS, "ideal")
+LIBRARIES = ("nccl", "custom")
+_WIRE = {"ll": 2.0, "ll128": 128 / 120, "simple": 1.0}
+"""Bytes on the wire per byte of data."""
+_LL_PASS_BYTES = 512 * 8
+_UNIT = 1e9
+"""Payload of which the flows are timed."""
+
+Choice = tuple[str, str]
+"""Algorithm and protocol: ('ring', 'll')."""
+
+
+class CollectiveTimes(NamedTuple):
+    """Arrays over sizes: seconds, and what was chosen. `channels` is the number of SMs taken from compute."""
+
+    seconds: Array
+    algorithm: np.ndarray
+    protocol: np.ndarray
+    channels: np.ndarray
+    algbw: Array  # bytes/s
+    busbw: Array  # bytes/s
+
+
+class CollectiveModel:
+    """One kind of collective over given GPUs of a topology."""
+
+    def __init__(self, topology: Topology, kind: str, gpus: Sequence[int], library: str = "nccl", dtype: str = "bf16"):
+        if kind not in KINDS:
+            raise InputError(f"unknown collective '{kind}'{nearest(kind, KINDS)}", key="collective")
+        if library not in LIBRARIES:
+            raise InputError(f"unknown library '{library}'{nearest(library, LIBRARIES)}", key="library")
+        self.topology, self.kind, self.gpus = topology, kind, list(gpus)
+        self.library, self.dtype = library, dtype
+        self.n = len(self.gpus)
+        self.constants = topology.cluster.kernel.group("collective", library)
+        self._schedules: dict[str, Schedule] = {}
+        self._unit: dict[Choice, float] = {}
+
+    # ---- what is possible, what is chosen ------------------------------------------------------------
+
+    def allowed(self, algorithm: str = "auto", protocol: str = "auto") -> list[Choice]:
+        """Algorithms and protocols among which the library chooses, best first where estimates are equal."""
+        if self.library == "custom" and self._custom_works():
+            return [("one-shot", "custom"), ("two-shot", "custom"), *self._nccl(algorithm, protocol)]
+        return self._nccl(algorithm, protocol)
+
+    def _custom_works(self) -> bool:
+        """Frameworks use kernels of their own where all GPUs reach each other directly, over PCIe only in pairs."""
+        if self.kind != "all_reduce" or len(self._nodes) > 1:
+            return False
+        vias = {self.topology.route(a, b).via for a in self.gpus for b in self.gpus if a != b}
+        return vias == {"gpu-link"} or self.n == 2
+
+    def _nccl(self, algorithm: str, protocol: str) -> list[Choice]:
+        pairs = self.kind in ("all_to_all", "send_recv")
+        if pairs:
+            if algorithm not in ("auto", "direct"):
+                raise InputError(f"'{algorithm}' is not for {self.kind}; expected direct", key="algorithm")
+            return [("direct", "simple")]
+        if algorithm == "auto":
+            joined = schedules.all_joined(self.topology, self.gpus) and self.kind not in ("broadcast", "reduce")
+            wanted = ["direct"] if joined else ["ring", "tree", "nvls"]
+        else:
+            wanted = [algorithm]
+        protocols = [protocol] if protocol != "auto" else list(tuner.PROTOCOLS)
+        found = [(a, p) for a in wanted for p in protocols if self._possible(a, p, algorithm != "auto")]
+        if not found:
+            problem = f"no {algorithm} algorithm with protocol {protocol} for {self.kind} over these GPUs"
+            raise InputError(problem, key="algorithm" if algorithm != "auto" else "protocol")
+        return found
+
+    def _possible(self, algorithm: str, protocol: str, forced: bool) -> bool:
+        if algorithm == "nvls":
+            works = self.kind in ("all_reduce", "all_gather", "reduce_scatter") and self._nvls_efficiency > 0.01
+            works = works and not (self.kind in REDUCING and self.dtype in ("int8", "fp8", "fp4"))
+            wanted = forced or self.kind == "all_reduce"
+            return protocol == "simple" and works and wanted and schedules.has_switch(self.topology, self.gpus)
+        if algorithm == "direct":
+            return protocol == "simple" and self.kind not in ("broadcast", "reduce")
+        if algorithm == "tree" and self.kind != "all_reduce":
+            return False
+        return protocol != "ll128" or self._communicator.nvlink
+
+    def choose(self, size: ArrayLike, algorithm: str = "auto", protocol: str = "auto") -> tuple[list[Choice], Array]:
+        """The combinations in play, and the index of the chosen one for each size."""
+        size = np.asarray(size, float)
+        choices = self.allowed(algorithm, protocol)
+        custom = [choice for choice in choices if choice[1] == "custom"]
+        rest = choices[len(custom) :]
+        if len(rest) == 1:
+            index = np.zeros(size.shape, int)
+        else:
+            estimates = [tuner.estimate(self._communicator, self.kind, *choice, size) for choice in rest]
+            index = np.argmin(np.stack(estimates), axis=0)
+        index = index + len(custom)
+        if custom:
+            c = self.constants
+            one = size <= c["one_shot_limit"] / max(self.n - 2, 1e-9)
+            index = np.where(size < c["custom_limit"], np.where(one, 0, 1), index)
+        return choices, index
+
+    @cached_property
+    def _nodes(self) -> list[list[int]]:
+        return schedules.nodes_of(self.topology, self.gpus)
+
+    @property
+    def _nvls_efficiency(self) -> float:
+        return self.constants["nvls_efficiency"]
+
+    @cached_property
+    def _communicator(self) -> tuner.Communicator:
+        """What NCCL sees: the planned rate of the narrowest hop of its rings, inside nodes and between them."""
+        c = self.constants
+        found = schedules.rings(self.topology, self.gpus)
+        inside, between, nvlink = np.inf, np.inf, True
+        for one in found:
+            for a, b in zip(one, [*one[1:], one[0]], strict=True):
+                route = self.topology.route(a, b)
+                planned = min(self.topology.graph.edges[edge]["planned"] for edge in route.edges)
+                if route.via == "network":
+                    between = min(between, planned * len(found))
+                else:
+                    inside = min(inside, planned)
+                    nvlink = nvlink and route.via == "gpu-link"
+        rate = min(inside, between)
+        return tuner.Communicator(
+            ranks=self.n,
+            nodes=len(self._nodes),
+            bandwidth=inside / 1e9,
+            network=between / 1e9,
+            nvlink=nvlink,
+            nvls=c["nvls_efficiency"] if schedules.has_switch(self.topology, self.gpus) else 0.0,
+            nvls_speed=c["nvls_speed"] / 1e9,
+            channels=int(np.clip(np.ceil(rate / c["channel_bandwidth"] - 1e-9), 2, c["channels"])),
+            ll_bandwidth=c["planned_ll_bandwidth"] / 1e9,
+            ll128_per_channel=c["planned_ll128_bandwidth"] / 1e9,
+            tree_per_channel=c["planned_tree_bandwidth"] / 1e9,
+        )
+
+    # ---- flows ---------------------------------------------------------------------------------------
+
+    def schedule(self, algorithm: str) -> Schedule:
+        """The flows of an algorithm, in bytes of data per byte of payload."""
+        found = self._schedules.get(algorithm)
+        if found is None:
+            t, kind, gpus = self.topology, self.kind, self.gpus
+            if algorithm in ("one-shot", "two-shot") or (algorithm == "direct" and kind != "send_recv"):
+                found = schedules.direct(t, kind, gpus, one_shot=algorithm == "one-shot")
+            elif algorithm == "tree":
+                found = schedules.tree(t, kind, gpus)
+            elif algorithm == "nvls":
+                found = schedules.nvls(t, kind, gpus)
+            else:
+                found = schedules.ring(t, kind, gpus)
+            self._schedules[algorithm] = found
+        return found
+
+    def wire(self, route: Route, choice: Choice) -> float:
+        """Bytes on the wire per byte of data, over this route: framing of the protocol, and what kernels reach."""
+        algorithm, protocol = choice
+        c = self.constants
+        if algorithm == "nvls" and route.via == "gpu-link":
+            return 1 / (c["nvls_efficiency"] * c["nvls_fraction"])
+        if route.via == "gpu-link":
+            reached = c["custom_fraction"] if protocol == "custom" else c["link_fraction"]
+        elif route.via in ("pcie", "host"):
+            reached = self._host_fraction(route)
+        else:
+            reached = 1.0
+        return _WIRE.get(protocol, 1.0) / reached
+
+    def _host_fraction(self, route: Route) -> float:
+        """Of the payload rate of PCIe: writing to a peer, or through a buffer in host memory."""
+        worst = 1.0
+        for edge in route.edges:
+            link = self.topology.cluster.links.get(self.topology.graph.edges[edge]["link"])
+            figure = None if link is None else link.staged_fraction if route.via == "host" else link.peer_fraction
+            worst = min(worst, figure.si if figure is not None else 1.0)
+        return worst
+
+    def flows(self, choice: Choice) -> tuple[list[tuple[tuple[Edge, ...], float]], dict[Edge, float]]:
+        """(edges, wire bytes per byte of payload) of all flows, and the lanes they pass."""
+        plan = self.schedule(choice[0])
+        lane = self._lane(choice)
+        lanes: dict[Edge, float] = {}
+        found: list[tuple[tuple[Edge, ...], float]] = []
+        sent: dict[str, float] = {}
+        for route, share in plan.flows:
+            bytes_on_wire = share * self.wire(route, choice)
+            edges: tuple[Edge, ...] = route.edges
+            if lane is not None:
+                source = route.edges[0][0]
+                sent[source] = sent.get(source, 0.0) + bytes_on_wire
+                edges = (*edges, (source, "channels", choice, *self.gpus))
+            found.append((edges, bytes_on_wire))
+        if lane is not None:
+            # the channels work through `work` bytes of data while `sent` bytes go out
+            lanes = {(gpu, "channels", choice, *self.gpus): lane * out / plan.work for gpu, out in sent.items()}
+        return found, lanes
+
+    def _lane(self, choice: Choice) -> float | None:
+        """Bytes/s of data that all channels of a GPU work through; None where links are the limit."""
+        c = self.constants
+        if choice[1] == "ll":
+            return c["planned_ll_bandwidth"] * c["ll_fraction"]
+        if choice[1] == "ll128":
+            return c["planned_ll128_bandwidth"] * c["channels"] * c["ll128_fraction"]
+        return None
+
+    def unit_time(self, choice: Choice) -> float:
+        """K: seconds per byte of payload that the flows take with the links to themselves."""
+        found = self._unit.get(choice)
+        if found is None:
+            flows, lanes = self.flows(choice)
+            found = self._unit[choice] = _makespan(self.topology, flows, lanes)
+        return found
+
+    # ---- time ----------------------------------------------------------------------------------------
+
+    def lead(self, choice: Choice, size: ArrayLike) -> Array:
+        """Seconds of a collective that are not those of its flows; see the module."""
+        size = np.asarray(size, float)
+        algorithm, protocol = choice
+        c, n, plan = self.constants, self.n, self.schedule(algorithm)
+        if protocol == "custom":
+            return np.full(size.shape, c["custom_latency"] + c["custom_step"] * (n - 1))
+        if algorithm == "nvls":
+            network = sum(count * self._hop(route, "simple") for route, count in plan.hops if route.via == "network")
+            return np.asarray(c["nvls_latency"] + network) + self._fill(
+                choice, size, c["nvls_fill"], c["nvls_slice_bytes"]
+            )
+        hops = sum(count * self._hop(route, protocol) for route, count in plan.hops)
+        if self.kind in ("all_to_all", "send_recv"):
+            return hops - c["simple_step"] + self._pairs(choice, size)
+        fixed = c["launch_latency"] + hops
+        if protocol == "ll":
+            rate_bound = self.unit_time(choice) * size
+            one_pass = c["ll_pass"] * plan.work * n * np.minimum(1.0, size / (_LL_PASS_BYTES * n))
+            p = c["ll_blend"]
+            return fixed + (one_pass**p + rate_bound**p) ** (1 / p) - rate_bound
+        if protocol == "ll128":
+            return np.full(size.shape, fixed + c["ll128_latency"])
+        fill = self._fill(choice, 2 * size / n, c["fill"], c["slice_bytes"])
+        return fixed + c["simple_latency"] + self._own_part(size) + fill
+
+    def _pairs(self, choice: Choice, size: Array) -> Array:
+        c, part = self.constants, size / self.n if self.kind == "all_to_all" else size
+        peers = self.n - 1 if self.kind == "all_to_all" else 1
+        fixed = c["launch_latency"] + c["pair_latency"] + c["pair_peer_latency"] * peers
+        step = c["pair_step"] * part / (part + c["pair_bytes"])
+        all_slices = self._communicator.channels * c["slice_bytes"]
+        soft = size * all_slices / (size + all_slices)
+        own = self._own_part(size) if self.kind == "all_to_all" else 0.0
+        return fixed + step + own + c["pair_fill"] * soft * self._per_byte(choice)
+
+    def _hop(self, route: Route, protocol: str) -> float:
+        """Seconds from one GPU to the next: links, fence and flag of Simple, detours through host and proxy."""
+        links = [self.topology.graph.edges[edge]["link"] for edge in route.edges]
+        known = [self.topology.cluster.links[name] for name in links if name in self.topology.cluster.links]
+        extra = self.constants["simple_step"] if protocol == "simple" else 0.0
+        if route.via == "host":
+            extra += max((link.staged_latency.si for link in known if link.staged_latency), default=0.0)
+        if route.via == "network" and protocol == "simple":
+            extra += max((link.proxy_latency.si for link in known if link.proxy_latency), default=0.0)
+        return route.latency + extra
+
+    def _own_part(self, size: Array) -> Array:
+        """Copying one's own n-th of the payload within the GPU's memory."""
+        return size / self.n / (self.constants["copy_fraction"] * self.topology.cluster.gpu.memory.bandwidth.si)
+
+    def _per_byte(self, choice: Choice) -> float:
+        """Seconds per byte that leaves a GPU."""
+        return self.unit_time(choice) / self.schedule(choice[0]).moved
+
+    def _fill(self, choice: Choice, part: Array, share: float, slice_bytes: float) -> Array:
+        slices = self._communicator.channels * slice_bytes
+        return share * np.minimum(part, slices) * self._per_byte(choice)
+
+    def channels(self, choice: Choice) -> int:
+        """Thread blocks of the collective, each of which holds one SM."""
+        return self._communicator.channels if choice[1] != "custom" else 36
+
+    def times(self, size: ArrayLike, algorithm: str = "auto", protocol: str = "auto") -> CollectiveTimes:
+        """Seconds over sizes, with the links to itself."""
+        size = np.asarray(size, float)
+        if self.n == 1:
+            none = np.full(size.shape, "none")
+            return CollectiveTimes(np.zeros(size.shape), none, none, np.zeros(size.shape, int), size * 0, size * 0)
+        if protocol == "ideal":
+            return self._ideal_times(size, algorithm)
+        choices, index = self.choose(size, algorithm, protocol)
+        seconds = np.zeros(size.shape)
+        for i, choice in enumerate(choices):
+            here = index == i
+            if here.any():
+                seconds[here] = self.lead(choice, size[here]) + self.unit_time(choice) * size[here]
+        seconds[size == 0] = 0.0
+        names, protocols, channels = (
+            np.asarray(column)[index] for column in zip(*((*c, self.channels(c)) for c in choices), strict=True)
+        )
+        return self._result(size, seconds, names, protocols, channels)
+
+    def _ideal_times(self, size: Array, algorithm: str) -> CollectiveTimes:
+        launch = self.topology.cluster.kernel.launch_overhead.si
+        phases = ideal_phases(self.topology, self.kind, self.gpus, _UNIT, launch, algorithm)
+        lead = sum(phase.latency for phase in phases)
+        unit = sum(_makespan(self.topology, [(e, b / _UNIT) for e, b in phase.flows], {}) for phase in phases)
+        seconds = np.where(size > 0, lead + unit * size, 0.0)
+        none = np.zeros(size.shape, int)
+        return self._result(size, seconds, np.full(size.shape, algorithm), np.full(size.shape, "ideal"), none)
+
+    def _result(
+        self, size: Array, seconds: Array, names: np.ndarray, protocols: np.ndarray, channels: np.ndarray
+    ) -> CollectiveTimes:
+        rate = np.divide(size, seconds, out=np.zeros(size.shape), where=seconds > 0)
+        return CollectiveTimes(seconds, names, protocols, channels, rate, rate * bus_factor(self.kind, self.n))
+
+    def phases(self, size: float, algorithm: str = "auto", protocol: str = "auto") -> list[CollectivePhase]:
+        """What the engine runs."""
+        if self.n == 1 or size == 0:
+            return []
+        if protocol == "ideal":
+            launch = self.topology.cluster.kernel.launch_overhead.si
+            return ideal_phases(self.topology, self.kind, self.gpus, size, launch, algorithm)
+        choices, index = self.choose(size, algorithm, protocol)
+        choice = choices[int(index)]
+        flows, lanes = self.flows(choice)
+        latency = float(self.lead(choice, size))
+        return [CollectivePhase(latency, tuple((edges, share * size) for edges, share in flows), lanes)]
+
+
+def _makespan(topology: Topology, flows: Sequence[tuple[tuple[Edge, ...], float]], lanes: dict[Edge, float]) -> float:
+    """Seconds per byte of payload of flows that start together and have the links to themselves."""
+    sim = Simulator()
+    links: dict[Edge, int] = {}
+    numbered = []
+    for edges, share in flows:
+        for edge in edges:
+            if edge not in links:
+                links[edge] = sim.add_link(lanes[edge] if edge in lanes else topology.graph.edges[edge]["bandwidth"])
+        numbered.append((tuple(links[edge] for edge in edges), share * _UNIT))
+    sim.transfer([sim.add_stream("collective")], [Phase(0.0, tuple(numbered))])
+    return sim.run().end[0] / _UNIT

@@ -1,0 +1,117 @@
+"""What NCCL chooses: its own estimate of every algorithm and protocol, by size and topology.
+
+NVIDIA NCCL v2.27 to v2.29, src/graph/tuning.cc (ncclTopoTuneModel, ncclTopoGetAlgoTime, ncclTunerConstantsDefaults)
+and src/graph/search.cc (speeds that channels can have). These estimates are not what a collective takes, often by a
+factor of two; but they say at which size NCCL goes from one protocol to the next, which is where measured times
+jump. Times in us and bandwidths in GB/s here, as in that source.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from simgpu.timing.collectives.traffic import bus_factor, ring_steps
+from simgpu.timing.parts import Array
+
+PROTOCOLS = ("ll", "ll128", "simple")
+
+_BASE = {"tree": (6.8, 14.0, 8.4), "ring": (6.6, 14.0, 8.4), "nvls": (0.0, 0.0, 0.0)}
+"""Fixed latency by protocol (baseLatencies)."""
+
+_HOP = {
+    "nvlink": {"tree": (0.6, 1.25, 4.0), "ring": (0.6, 1.9, 3.4), "nvls": (0.0, 0.0, 25.0)},
+    "pci": {"tree": (1.0, 1.9, 4.0), "ring": (1.0, 2.5, 5.7), "nvls": (0.0, 0.0, 0.0)},
+    "net": {"tree": (5.0, 8.5, 14.0), "ring": (2.7, 4.0, 14.0), "nvls": (0.0, 0.0, 20.9)},
+}
+"""Latency of a hop by kind of link and protocol (hwLatencies)."""
+
+_TREE_CORRECTION = (
+    (1.0, 1.0, 1.0, 1.0, 0.9, 0.8, 0.7, 0.7, 0.7, 0.7, 0.6, 0.5, 0.4, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.0, 1.0, 1.0),
+    (1.0, 1.0, 1.0, 1.0, 1.0, 0.9, 0.8, 0.8, 0.8, 0.7, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.8, 0.9, 0.9, 0.9, 0.9, 1.0, 1.0),
+    (0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.8, 0.7, 0.6, 0.6, 0.5, 0.5, 0.5, 0.5, 0.6, 0.7, 0.8, 0.7, 0.7, 0.8, 0.9, 0.9),
+)
+"""What trees reach of their bandwidth, by protocol, at 64 B, 128 B, ... 256 MB (treeCorrectionFactor)."""
+
+_NVLS_SPEEDS = (90.0, 80.0, 70.0, 60.0, 50.0, 45.0, 40.0, 30.0, 24.0, 20.0, 15.0, 12.0, 11.0, 6.0, 3.0)
+"""Bandwidths that the search gives a channel (sm90SpeedArrayIntra up to 60, sm100SpeedArrayIntra up to 90)."""
+
+
+@dataclass(frozen=True)
+class Communicator:
+    """What the estimates depend on. Bandwidths in GB/s, per direction and GPU, all channels together."""
+
+    ranks: int
+    nodes: int
+    bandwidth: float  # of rings inside a node, as NCCL reckons with
+    network: float  # of rings between nodes; infinite in one node
+    nvlink: bool  # whether all hops inside nodes are NVLink
+    nvls: float  # its efficiency; 0 where there is none
+    nvls_speed: float  # most that one of its channels can have
+    channels: int
+    ll_bandwidth: float
+    ll128_per_channel: float
+    tree_per_channel: float
+
+
+def estimate(comm: Communicator, kind: str, algorithm: str, protocol: str, size: Array) -> Array:
+    """NCCL's estimate, us; infinite where it would not use the combination."""
+    size = np.asarray(size, float)
+    p = PROTOCOLS.index(protocol)
+    if protocol == "ll128" and not comm.nvlink:
+        return np.full(size.shape, np.inf)
+    if algorithm == "nvls":
+        return _nvls(comm, kind, protocol, size)
+    if algorithm == "tree":
+        return _tree(comm, kind, p, size)
+    return _ring(comm, kind, p, size)
+
+
+def _latency(comm: Communicator, algorithm: str, p: int) -> tuple[float, float]:
+    inside = _HOP["nvlink" if comm.nvlink else "pci"][algorithm][p]
+    return inside, _HOP["net"][algorithm][p]
+
+
+def _ring(comm: Communicator, kind: str, p: int, size: Array) -> Array:
+    inside, between = _latency(comm, "ring", p)
+    steps = ring_steps(kind, comm.ranks)
+    crossing = 0 if comm.nodes == 1 else (2 if kind == "all_reduce" else 1) * (comm.nodes - 1)
+    bus = min(comm.bandwidth, comm.network)
+    if p == 0:
+        bus = min(comm.ll_bandwidth, bus / 2)
+    elif p == 1:
+        bus = min(bus * 0.92, comm.channels * comm.ll128_per_channel)
+    latency = (steps - crossing) * inside + crossing * between
+    if p == 2 and comm.nodes > 1 and kind == "all_reduce":
+        latency *= 1.4  # the plateau effect of rings
+    return _BASE["ring"][p] + latency + size * bus_factor(kind, comm.ranks) / (1e3 * bus)
+
+
+def _tree(comm: Communicator, kind: str, p: int, size: Array) -> Array:
+    if kind != "all_reduce":
+        return np.full(size.shape, np.inf)
+    inside, between = _latency(comm, "tree", p)
+    local, depth = comm.ranks // comm.nodes, int(np.log2(comm.nodes))
+    bus = min(min(comm.bandwidth, comm.network) * 0.92, comm.channels * comm.tree_per_channel)
+    if p == 0:
+        bus = min(bus / 3.8, comm.ll_bandwidth)
+    elif p == 1:
+        bus = min(bus * (7 / 9 if comm.nodes == 1 else 120 / 128), comm.channels * comm.ll128_per_channel)
+    place = np.clip(np.log2(np.maximum(size / 64, 1)).astype(int), 0, 22)
+    bandwidth = bus / 2 * np.asarray(_TREE_CORRECTION[p])[place]
+    return _BASE["tree"][p] + 2 * ((local - 1) * inside + depth * between) + size / (1e3 * bandwidth)
+
+
+def _nvls(comm: Communicator, kind: str, protocol: str, size: Array) -> Array:
+    local = comm.ranks // comm.nodes
+    if protocol != "simple" or kind != "all_reduce" or not comm.nvls or local < 3:
+        return np.full(size.shape, np.inf)
+    most = min(comm.bandwidth / (local + 1), comm.nvls_speed)
+    speed = max((s for s in _NVLS_SPEEDS if s <= most), default=most)
+    bus = speed * comm.nvls * (local - 1) / local * 2 * local
+    latency = _HOP["nvlink"]["nvls"][2]
+    if comm.nodes > 1:
+        bus = min(bus, comm.network * (2 if comm.nodes == 2 else 1))
+        latency += 2 * int(np.log2(comm.nodes)) * _HOP["net"]["nvls"][2]
+    return latency + size * bus_factor(kind, comm.ranks) / (1e3 * bus)
