@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +126,14 @@ def _machine(done: Validation, table: Table, adapter: Adapter, machine: Machine,
     for part in adapter.parts(table, rows, machine):
         seen += len(part.rows)
         if isinstance(part, Batch):
-            scored.append(_scored(table, adapter, machine, part))
+            try:
+                found = _scored(table, adapter, machine, part)
+            except InputError as error:  # the model itself says what it lacks
+                listed[part.op, error.problem, False] += len(part.rows)
+                continue
+            scored.append(found)
+            if len(found.measured) < len(part.rows):
+                listed[part.op, "the model gives no time", False] += len(part.rows) - len(found.measured)
         else:
             listed[part.op, part.reason, part.left_out] += len(part.rows)
     if seen != len(rows):
@@ -139,7 +146,10 @@ def _machine(done: Validation, table: Table, adapter: Adapter, machine: Machine,
 
 
 def _scored(table: Table, adapter: Adapter, machine: Machine, batch: Batch) -> Scored:
-    predicted = np.asarray(batch.predict(), float)
+    predicted = np.broadcast_to(np.asarray(batch.predict(), float), batch.rows.shape)
+    baseline = np.broadcast_to(np.asarray(batch.roofline(), float), batch.rows.shape)
+    good = np.isfinite(predicted) & (predicted > 0)
+    batch, predicted, baseline = replace(batch, rows=batch.rows[good]), predicted[good], baseline[good]
     regime = machine.timer.constants.regime(batch.kind, batch.library)
     low, high = interval(batch.op, predicted, architecture=machine.architecture, regime=regime, library=batch.library)
     measured = table.number(adapter.measured, batch.rows)
@@ -152,7 +162,7 @@ def _scored(table: Table, adapter: Adapter, machine: Machine, batch: Batch) -> S
         table,
         measured,
         predicted,
-        np.broadcast_to(np.asarray(batch.roofline(), float), predicted.shape),
+        baseline,
         predicted * low,
         predicted * high,
     )
