@@ -3,7 +3,8 @@
 Folders are searched in this order: those given by hand (`--catalog DIR`, `Catalogue(DIR)`), those in the
 environment variable `SIMGPU_CATALOG` (separated like PATH), the catalogue that comes with simgpu. Each holds
 `gpus/`, `nodes/`, `clusters/`, `links/`, `architectures/` (directly or under `hardware/`), `models/` and
-`experiments/`. Names are file names without their ending.
+`experiments/`. Names are file names without their ending; what stands after an '@' in the name of a GPU derives
+another from it (`h100-sxm@1g.10gb`, `h100-sxm@500W`; see `simgpu.hardware.derive`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from simgpu.documents import Document, dotted, read_json, read_yaml
 from simgpu.errors import InputError, nearest
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.constants import KernelConstants
+from simgpu.hardware.derive import MARK, base_name, derive, is_slice
 from simgpu.hardware.figure import Quantity, figures
 from simgpu.hardware.inherit import SHARED, Calibration, inherit
 from simgpu.hardware.spec import (
@@ -99,6 +101,7 @@ class Catalogue:
         self._index: dict[str, dict[str, Path]] = {}
         self._documents: dict[Path, Document] = {}
         self._specs: dict[Path, CatalogueFile] = {}
+        self._made: dict[str, GPUSpec] = {}
 
     # ---- finding -------------------------------------------------------------------------------------
 
@@ -107,8 +110,9 @@ class Catalogue:
         return sorted(self._files(kind))
 
     def find(self, kind: str, name: str) -> Path | None:
-        """The file of that name, from the first folder that has it."""
-        return self._files(kind).get(name)
+        """The file of that name, from the first folder that has it; of a derived GPU, the file of the whole one."""
+        files = self._files(kind)
+        return files.get(name) or (files.get(base_name(name)) if kind == "gpus" else None)
 
     def _files(self, kind: str) -> dict[str, Path]:
         """File by name; folders are looked into once."""
@@ -141,7 +145,8 @@ class Catalogue:
         """
         file = self.find(kind, name)
         if file is None:
-            problem = f"unknown {kind[:-1]} '{name}'{nearest(name, self.names(kind))}"
+            known = base_name(name) if kind == "gpus" else name
+            problem = f"unknown {kind[:-1]} '{known}'{nearest(known, self.names(kind))}"
             raise asked((), problem) if asked else InputError(problem)
         document = self.document(file)
         if file not in self._specs:
@@ -150,7 +155,20 @@ class Catalogue:
                 raise document.error(f"'{spec.name}' is not the name of the file, '{file.stem}'", ("name",))
             _check_sources(spec, document)
             self._specs[file] = spec
-        return _overridden(KINDS[kind], self._specs[file], document.data, overrides)
+        spec, data = self._specs[file], document.data
+        if isinstance(spec, GPUSpec) and name != spec.name:
+            spec = self._derived(spec, name, asked)
+            data = spec.model_dump(exclude_none=True) if overrides else data
+        return _overridden(KINDS[kind], spec, data, overrides)
+
+    def _derived(self, gpu: GPUSpec, name: str, asked: Blame | None) -> GPUSpec:
+        """The slice, or the capped or limited GPU, that `name` makes of `gpu`. Made once."""
+        if name not in self._made:
+            try:
+                self._made[name] = derive(gpu, name.split(MARK)[1:])
+            except InputError as refused:
+                raise asked((), refused.problem) if asked else refused from None
+        return self._made[name]
 
     def cluster(self, name: str, overrides: Sequence[Override] = ()) -> Cluster:
         """A cluster, or a single node as a cluster of one, with everything it refers to.
@@ -173,6 +191,8 @@ class Catalogue:
         assert isinstance(node, NodeSpec)
         gpu = self.spec("gpus", node.gpu, of.get("gpu", ()), self._blame(node, of.get("node", ()), ("gpu",)))
         assert isinstance(gpu, GPUSpec)
+        if is_slice(gpu):  # a slice has no links of its own
+            node = node.model_copy(update={"nvlink": None})
         self._check_wiring(spec, node, gpu, of)
         links: dict[str, LinkSpec] = {}
         for owner, root, path, link in _links_of(spec, node, gpu):
@@ -210,7 +230,7 @@ class Catalogue:
         level: GPUSpec | ArchitectureSpec | None = gpu
         seen: list[str] = []
         while level is not None:
-            kernel = KernelConstants() if level.name in without else level.kernel
+            kernel = KernelConstants() if {level.name, base_name(level.name)} & set(without) else level.kernel
             levels.append((level.name, kernel, level.sources))
             field = "architecture" if isinstance(level, GPUSpec) else "parent"
             above = level.architecture if isinstance(level, GPUSpec) else level.parent

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING
 from simgpu.catalog import Catalogue, Override
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
+from simgpu.hardware.derive import base_name
 from simgpu.hardware.figure import Figure, figures
 from simgpu.hardware.spec import CatalogueFile, ClusterSpec, GPUSpec, NodeSpec
 from simgpu.study.loading import parse_settings
@@ -115,7 +116,7 @@ def _kind_of(catalogue: Catalogue, name: str) -> str:
     if catalogue.find("experiments", name):
         raise InputError(f"'{name}' is an experiment; run it with: simgpu run {name}")
     known = [other for kind in (*_SHOWN, "models") for other in catalogue.names(kind)]
-    raise InputError(f"nothing in the catalogue is named {shown(name)}{nearest(name, known)}")
+    raise InputError(f"nothing in the catalogue is named {shown(name)}{nearest(base_name(name), known)}")
 
 
 def _entries(spec: CatalogueFile) -> list[tuple[str, str, str]]:

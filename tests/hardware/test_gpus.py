@@ -56,7 +56,8 @@ CDNA2 = {
 CDNA1 = {key: rate for key, rate in CDNA2.items() if key != "fp64-fp64-tensor"}
 CDNA1 |= {"fp64-fp64-vector": 64, "bf16-fp32-tensor": 512}
 """FLOP per clock and SM (compute unit), dense: NVIDIA's whitepapers of each architecture, the table of arithmetic
-throughput in the CUDA C++ Programming Guide, AMD's CDNA white papers. Of Blackwell Ultra: its data sheet over 152 SMs."""
+throughput in the CUDA C++ Programming Guide,
+AMD's CDNA white papers. Of Blackwell Ultra: its data sheet over 148 and 152 SMs."""
 
 GEFORCE = {"tf32-fp32-tensor", "fp16-fp32-tensor", "bf16-fp32-tensor", "fp8-fp32-tensor"}
 """What GeForce cards run at half the rate: tensor products with FP32 accumulation (all but FP4)."""
@@ -68,14 +69,16 @@ CHIPS = {
     "cdna": CDNA1, "cdna2": CDNA2, "cdna3": CDNA3, "cdna4": CDNA4,
 }  # fmt: skip
 
-FIXED = """
-a100-sxm-80gb a100-sxm-40gb a100-pcie-80gb a100-pcie-40gb h100-sxm h100-pcie h100-nvl h100-sxm-96gb-hbm2e-500w h200-sxm
-gh200-80gb gh200-96gb gh200-141gb b200-sxm b300-sxm gb200 gb300 l40s l4 t4 p4 p100-pcie-16gb v100-sxm-16gb v100-sxm-32gb
-v100-pcie-32gb a40 a10 rtx-a4000 rtx-a4500 rtx-a5000 rtx-a5500 rtx-a6000 rtx-4000-ada rtx-5000-ada rtx-6000-ada
-rtx-pro-6000 rtx-pro-6000-server rtx-3070 rtx-3080 rtx-3080-ti rtx-3080-mobile rtx-3090 rtx-4070-ti rtx-4080 rtx-4090
-rtx-2080-ti quadro-rtx-5000 quadro-rtx-6000 quadro-rtx-8000 titan-rtx gtx-1080-ti mi100 mi210 mi250 mi250-1gcd mi300x
-mi325x mi355x gaudi2 gaudi3 apple-m1-7c apple-m1-max-32c apple-m2-ultra-76c apple-m3-max-40c
-""".split()
+FIXED = [
+    "a100-sxm-80gb", "a100-sxm-40gb", "a100-pcie-80gb", "a100-pcie-40gb", "h100-sxm", "h100-pcie", "h100-nvl",
+    "h100-sxm-96gb-hbm2e-500w", "h200-sxm", "gh200-80gb", "gh200-96gb", "gh200-141gb", "b200-sxm", "b300-sxm",
+    "gb200", "gb300", "l40s", "l4", "t4", "p4", "p100-pcie-16gb", "v100-sxm-16gb", "v100-sxm-32gb", "v100-pcie-32gb",
+    "a40", "a10", "rtx-a4000", "rtx-a4500", "rtx-a5000", "rtx-a5500", "rtx-a6000", "rtx-4000-ada", "rtx-5000-ada",
+    "rtx-6000-ada", "rtx-pro-6000", "rtx-pro-6000-server", "rtx-3070", "rtx-3080", "rtx-3080-ti", "rtx-3080-mobile",
+    "rtx-3090", "rtx-4070-ti", "rtx-4080", "rtx-4090", "rtx-2080-ti", "quadro-rtx-5000", "quadro-rtx-6000",
+    "quadro-rtx-8000", "titan-rtx", "gtx-1080-ti", "mi100", "mi210", "mi250", "mi250-1gcd", "mi300x", "mi325x",
+    "mi355x", "gaudi2", "gaudi3", "apple-m1-7c", "apple-m1-max-32c", "apple-m2-ultra-76c", "apple-m3-max-40c",
+]  # fmt: skip
 """The names that public measurements use."""
 
 CHECKED = [name for name in CATALOGUE.names("gpus") if CATALOGUE.spec("gpus", name).architecture in CHIPS]

@@ -1,0 +1,232 @@
+"""A GPU derived from a GPU: a MIG slice, a power cap, a limit of the clock.
+
+They are written after the GPU's name, each at most once, in any order: `h100-sxm@1g.10gb`, `h100-sxm@500W`,
+`a100-sxm-80gb@1095MHz`, `h100-sxm@500W@1g.10gb`. Cap and limit are settings of the whole GPU; the slice is cut from
+what they leave. The functions are pure: `GPUSpec` in, `GPUSpec` out, with a source for every figure they changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from simgpu.errors import InputError, nearest, shown
+from simgpu.hardware.figure import Quantity, Switch
+from simgpu.hardware.spec import GPUSpec, MigProfile, Peak, Power, Price
+from simgpu.units import format_si, parse_quantity, to_si
+
+MARK = "@"
+"""Stands between a GPU's name and what is made of it, and between several of those."""
+
+IDLE_SHARE = 0.1
+"""Power of an idle GPU over its TDP: about 70 of 700 W on an H100 SXM, 50 of 400 W on an A100 SXM (nvidia-smi)."""
+
+CLOCK_EXPONENT = 0.5
+"""Sustained clock ~ (power above idle) ** 0.5 under full load.
+
+Dynamic power is f V^2. Where V follows f the exponent is 1/3, where V has reached its floor it is 1; measured curves
+lie between. Tensor-core burns on RTX PRO 6000 cards (16 cards, sweep of the power limit, published with the rtx6kpro
+notes, 2026): 0.39 on the Server Edition (300 to 500 W, 124 to 158 TFLOPS), 0.54 on the Max-Q (250 to 325 W, clock),
+0.73 on the Workstation Edition (300 to 600 W, 90 to 164 TFLOPS). Loads that do not fill the chip lose less: four RTX
+3090 at 280 of 350 W keep 95 % of ResNet-50 training (pugetsystems.com, 2020), 0.2. Range of all: 0.2 to 1, so a
+derived clock at half the power is good to about +-20 %.
+"""
+
+MEMORY_SHARE = 0.55
+"""Share of the TDP above which a cap leaves memory-bound kernels alone; below it they lose in proportion.
+
+An H100 SXM that only reads its HBM at random keeps its full rate at 400 of 700 W, 97 % at 375 W, 90 % at 350 W
+(miner benchmark published on GitHub, 2026); the memory clock of the RTX PRO 6000 does not move with the cap.
+"""
+
+LOWEST_CAP = 0.25
+"""Lowest power limit that drivers accept, over the TDP: 100 of 400 W (A100 SXM), 150 of 600 W (RTX PRO 6000)."""
+
+LOWEST_CLOCK = 0.1
+"""Lowest clock that is accepted, over the boost clock: drivers go down to 210 MHz."""
+
+_POWER = re.compile(r"\d+(\.\d*)?k?W")
+_CLOCK = re.compile(r"\d+(\.\d*)?[MG]Hz")
+
+
+def base_name(name: str) -> str:
+    """The GPU that a derived one is made of: 'h100-sxm' of 'h100-sxm@500W'."""
+    return name.partition(MARK)[0]
+
+
+def derive(gpu: GPUSpec, changes: Sequence[str]) -> GPUSpec:
+    """`gpu` with what stands after its name: `derive(h100, ["500W", "1g.10gb"])`.
+
+    The result is named in one order, cap, limit, slice, however it was asked for. Raises `InputError`.
+    """
+    watts: float | None = None
+    hertz: float | None = None
+    profile: str | None = None
+    for change in changes:
+        kind = "cap" if _POWER.fullmatch(change) else "limit" if _CLOCK.fullmatch(change) else "slice"
+        if {"cap": watts, "limit": hertz, "slice": profile}[kind] is not None:
+            raise InputError(f"'{gpu.name}{MARK}{MARK.join(changes)}' gives two {_WORDS[kind]}; expected one")
+        if kind == "cap":
+            watts = to_si(*parse_quantity(change), "W")
+        elif kind == "limit":
+            hertz = to_si(*parse_quantity(change), "Hz")
+        else:
+            profile = change
+    made = throttled(gpu, watts, hertz)
+    return made if profile is None else sliced(made, profile)
+
+
+_WORDS = {"cap": "power caps", "limit": "clock limits", "slice": "slices"}
+
+
+# ---- power caps and clock limits ---------------------------------------------------------------------
+
+
+def clock_share(cap: float) -> float:
+    """Sustained clock of power-bound work under a cap of `cap` x TDP, over the clock without: at most 1.
+
+    ((cap - idle) / (1 - idle)) ** exponent, all powers over the TDP; see `CLOCK_EXPONENT` for source and error.
+    """
+    return min(1.0, ((cap - IDLE_SHARE) / (1.0 - IDLE_SHARE)) ** CLOCK_EXPONENT)
+
+
+def bandwidth_share(cap: float) -> float:
+    """Memory bandwidth under a cap of `cap` x TDP, over that without: 1 down to `MEMORY_SHARE`, then linear."""
+    return min(1.0, (cap - IDLE_SHARE) / (MEMORY_SHARE - IDLE_SHARE))
+
+
+def throttled(gpu: GPUSpec, watts: float | None = None, hertz: float | None = None) -> GPUSpec:
+    """`gpu` with its power capped at `watts` and its clock limited to `hertz` (`nvidia-smi -pl` and `-lgc`).
+
+    The boost clock and all peaks become what power-bound work sustains: they stand for long kernels. The highest
+    clock, which light and short kernels reach, is touched by the limit only. Constants of kernels stay the parent's.
+    """
+    share, stream, added = 1.0, 1.0, []
+    if watts is not None:
+        tdp = gpu.power.tdp.si
+        _check_range(gpu, watts, LOWEST_CAP * tdp, tdp, "W", "power cap")
+        share, stream = clock_share(watts / tdp), bandwidth_share(watts / tdp)
+        says = f"power cap of {watts:g} of {tdp:g} W on {gpu.name}: clock x {share:.3f}, bandwidth x {stream:.3f}"
+        says += f" ((power above idle) ** {CLOCK_EXPONENT:g}, good to about +-20 % at half the power)"
+        added.append((f"{watts:.10g}W", says))
+    boost = gpu.compute.boost_clock.si
+    top = gpu.compute.max_clock.si if gpu.compute.max_clock else boost
+    limit = top
+    if hertz is not None:
+        _check_range(gpu, hertz, LOWEST_CLOCK * boost, top, "Hz", "clock limit")
+        limit = hertz
+        added.append((f"{hertz / 1e6:.10g}MHz", f"clock limit of {format_si(hertz, 'Hz')} on {gpu.name}"))
+    if not added:
+        return gpu
+    source = MARK + MARK.join(name for name, _ in added)
+
+    def scaled(figure: Quantity, factor: float) -> Quantity:
+        return figure.model_copy(update={"value": figure.value * factor, "source": source}) if factor < 1 else figure
+
+    def slower(peak: Peak) -> Peak:
+        clock = top if peak.engine == "vector" or peak.dtype == "fp64" else boost
+        return scaled(peak, min(clock * share, limit) / clock)  # type: ignore[return-value]
+
+    compute: dict[str, Any] = {"boost_clock": scaled(gpu.compute.boost_clock, min(boost * share, limit) / boost)}
+    if gpu.compute.max_clock:
+        compute["max_clock"] = scaled(gpu.compute.max_clock, limit / top)
+    elif share < 1:  # light kernels keep the clock that a cap takes from heavy ones
+        compute["max_clock"] = gpu.compute.boost_clock.model_copy(update={"value": limit, "source": source})
+    if gpu.compute.base_clock:
+        compute["base_clock"] = scaled(gpu.compute.base_clock, min(1.0, limit / gpu.compute.base_clock.si))
+    power = gpu.power.tdp if watts is None else scaled(gpu.power.tdp, watts / gpu.power.tdp.si)
+    return gpu.model_copy(
+        update={
+            "name": gpu.name + source,
+            "title": f"{gpu.title}, {', '.join(text.partition(' on ')[0] for _, text in added)}",
+            "sources": gpu.sources | {source: "; ".join(text for _, text in added)},
+            "compute": gpu.compute.model_copy(update=compute),
+            "peak": [slower(peak) for peak in gpu.peak],
+            "memory": gpu.memory.model_copy(update={"bandwidth": scaled(gpu.memory.bandwidth, stream)}),
+            "power": Power(tdp=power),
+        }
+    )
+
+
+def _check_range(gpu: GPUSpec, given: float, least: float, most: float, unit: str, what: str) -> None:
+    if not least <= given <= most * (1 + 1e-9):
+        expected = f"expected {format_si(least, unit)} to {format_si(most, unit)}"
+        raise InputError(f"a {what} of {format_si(given, unit)} is out of range for '{gpu.name}'; {expected}")
+
+
+# ---- MIG slices --------------------------------------------------------------------------------------
+
+
+def sliced(gpu: GPUSpec, profile: str) -> GPUSpec:
+    """One slice of `gpu` as the vendor's partitioning makes it, e.g. '1g.10gb' (the others may be busy or not).
+
+    SMs are those the driver gives the profile, memory bandwidth and L2 go with its memory slices. A slice has no
+    links of its own and no peer-to-peer. Its share of power and price is that of its compute slices.
+    """
+    known = {one.name: one for one in gpu.mig_profiles}
+    chosen = known.get(profile.lower())
+    if chosen is None:
+        if not known:
+            raise InputError(f"'{gpu.name}' cannot be sliced: no MIG profiles are known; {_FORMS}")
+        raise InputError(f"'{gpu.name}' has no MIG profile {shown(profile)}{nearest(profile, known)}; {_FORMS}")
+    count = slice_sms(gpu, chosen)
+    compute = count / gpu.compute.sm_count.si
+    memory = chosen.memory_slices / max(one.memory_slices for one in gpu.mig_profiles)
+    power = chosen.compute_slices / max(one.compute_slices for one in gpu.mig_profiles)
+    source = MARK + chosen.name
+
+    def part(figure: Quantity, share: float) -> Quantity:
+        return figure.model_copy(update={"value": figure.value * share, "source": source})
+
+    says = f"MIG slice {chosen.name} of {gpu.name}: {count} of {gpu.compute.sm_count.si:g} SMs"
+    says += f", {memory:g} of memory bandwidth and L2, {power:.3g} of power and price"
+    price = {key: part(figure, power) for key, figure in dict(gpu.price).items() if figure is not None}
+    return gpu.model_copy(
+        update={
+            "name": gpu.name + source,
+            "title": f"{gpu.title}, MIG slice {chosen.name}",
+            "sources": gpu.sources | {source: says},
+            "compute": gpu.compute.model_copy(
+                update={"sm_count": chosen.sm_count or part(gpu.compute.sm_count, compute)}
+            ),
+            "peak": [part(peak, compute) for peak in gpu.peak],
+            "memory": gpu.memory.model_copy(
+                update={
+                    "capacity": chosen.memory,
+                    "bandwidth": part(gpu.memory.bandwidth, memory),
+                    "l2_cache": part(gpu.memory.l2_cache, memory),
+                }
+            ),
+            "nvlink": None,
+            "host_link": gpu.host_link.model_copy(update={"peer_to_peer": Switch(value=False, source=source)}),
+            "power": Power(tdp=part(gpu.power.tdp, power)),
+            "price": Price(**price),
+            "mig_profiles": [],
+        }
+    )
+
+
+_FORMS = "a power cap is written 500W, a clock limit 1410MHz"
+
+
+def is_slice(gpu: GPUSpec) -> bool:
+    """Whether the GPU is a part of one, which has no links of its own."""
+    return any(not (_POWER.fullmatch(part) or _CLOCK.fullmatch(part)) for part in gpu.name.split(MARK)[1:])
+
+
+def slice_sms(gpu: GPUSpec, profile: MigProfile) -> int:
+    """SMs of a slice: as listed; else a one-slice profile's SMs per compute slice, else an even share rounded down.
+
+    All compute slices together have all SMs where the driver's figure is not known (it is less on the A100).
+    """
+    if profile.sm_count is not None:
+        return int(profile.sm_count.si)
+    total = int(gpu.compute.sm_count.si)
+    slices = max(one.compute_slices for one in gpu.mig_profiles)
+    if profile.compute_slices == slices:
+        return total
+    known = [int(one.sm_count.si) for one in gpu.mig_profiles if one.compute_slices == 1 and one.sm_count is not None]
+    parts = max(one.memory_slices for one in gpu.mig_profiles)
+    each = min(known, default=total // parts // 2 * 2)  # SMs come in pairs
+    return each * profile.compute_slices
