@@ -38,7 +38,7 @@ def test_matrix_multiplications_of_useful_size(gpu):
 
 @pytest.mark.parametrize("gpu", NODES)
 def test_large_all_reduces(gpu):
-    """Rings at link rate, without protocol regimes, come out too fast: 19 to 28 % in the mean when this was written."""
+    """Mean error 3 to 6 % when this was written."""
     cluster = Catalogue().cluster(NODES[gpu])
     ratios = []
     with (FOLDER / "aic_nccl.csv").open() as rows:
@@ -49,4 +49,4 @@ def test_large_all_reduces(gpu):
                 job = OperatorList(operators=[{"op": "all_reduce", "bytes": size}])
                 ratios.append(simulate(cluster, job, plan=Plan(tp=gpus)).step_s / float(row["latency_s"]))
     assert len(ratios) >= 5
-    assert 0.65 < statistics.mean(ratios) < 1.0
+    assert statistics.mean(abs(ratio - 1) for ratio in ratios) < 0.10

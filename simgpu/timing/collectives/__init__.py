@@ -2,7 +2,8 @@
 
 `collective_phases` gives what the engine runs, `collective_time` the same as a closed form over many sizes. Files:
 `traffic` (bytes and steps), `schedules` (who sends to whom), `tuner` (what NCCL chooses), `model` (how long it
-takes), `calls` (the two functions), `ideal` (links at their plain rates and latencies, as back-of-the-envelope sums have it).
+takes), `calls` (the two functions), `ideal` (links at their plain rates and latencies, as back-of-the-envelope sums
+have it).
 """
 
 from simgpu.timing.collectives.calls import collective_phases, collective_time

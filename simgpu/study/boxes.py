@@ -1,0 +1,159 @@
+"""Which cluster a measured row means: a table names a GPU, how many, and at most a few words about the links.
+
+The rule is the same for every GPU. A node of the catalogue with that GPU, that wiring and room for the GPUs is
+taken, the smallest; where there is none, a plain box is put together around the GPU's datasheet: NVSwitch, bridges
+or full mesh as the words say, else a PCIe box with up to four GPUs on the root ports of a socket.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from simgpu.catalog import Catalogue
+from simgpu.errors import InputError
+from simgpu.hardware.cluster import Cluster
+from simgpu.hardware.spec import ClusterSpec, GPUSpec, LinkSpec, NodeSpec
+
+_BOX = "plain box of this project for measurements that do not describe their machine"
+_RATES = {"infiniband": {25: "hdr", 50: "ndr", 100: "xdr"}, "ethernet": {3: "25g", 12: "100g", 25: "200g", 50: "400g"}}
+"""Links by GB/s per direction."""
+
+
+def cluster_for(
+    catalogue: Catalogue, gpu: str, gpus: int, gpus_per_node: int = 0, link: str = "", network: str = ""
+) -> Cluster:
+    """The cluster of a measurement over `gpus` GPUs, `gpus_per_node` in each node (0: all in one).
+
+    Parameters
+    ----------
+    gpu
+        Name in the catalogue.
+    link, network
+        What the table says of the links in a node ('nvlink4+nvswitch', 'nvlink-bridge pairs + pcie4', 'pcie4') and
+        between nodes ('EFAv4 50 GB/s per GPU', 'InfiniBand NDR'). With nothing said: NVSwitch for GPUs on modules,
+        the bridges of the catalogue's nodes, else PCIe; and plain Ethernet without RDMA between nodes.
+
+    Raises
+    ------
+    InputError
+        For an unknown GPU, or GPUs that do not divide into nodes.
+    """
+    per_node = gpus_per_node or gpus
+    if gpus % per_node:
+        raise InputError(f"{gpus} GPUs do not divide into nodes of {per_node}", key="gpus_per_node")
+    spec = catalogue.spec("gpus", gpu)
+    assert isinstance(spec, GPUSpec)
+    wiring = _wiring(spec, link.lower())
+    if gpus == per_node:
+        found = _known(catalogue, gpu, per_node, wiring)
+        if found is not None:
+            return catalogue.cluster(found)
+    return _assembled(catalogue, spec, gpus // per_node, _node(catalogue, spec, per_node, wiring, network.lower()))
+
+
+def _wiring(gpu: GPUSpec, words: str) -> str:
+    """nvswitch, bridge, full-mesh, pcie; or '' where nothing says."""
+    if "nvswitch" in words or "nvl72" in words:
+        return "nvswitch"
+    if "bridge" in words or "pair" in words:
+        return "bridge"
+    if "xgmi" in words or "infinity" in words or (gpu.nvlink and gpu.nvlink.link.startswith("infinity")):
+        return "full-mesh"
+    if "nvlink" in words and gpu.nvlink is not None:
+        return "nvswitch" if _module(gpu) or "fully connected" in words else "bridge"
+    if "pci" in words:
+        return "pcie"
+    return "nvswitch" if gpu.nvlink is not None and _module(gpu) else ""
+
+
+def _module(gpu: GPUSpec) -> bool:
+    """Whether the GPU sits on a module with NVLink in the board, by its title: not a card."""
+    return re.search(r"\b(SXM\d?|NVL\d+|GB\d+|HGX)\b", gpu.title) is not None and "NVL 94" not in gpu.title
+
+
+def _known(catalogue: Catalogue, gpu: str, per_node: int, wiring: str) -> str | None:
+    """The smallest node of the catalogue that has the GPUs and the wiring."""
+    found = []
+    for name in catalogue.names("nodes"):
+        node = catalogue.spec("nodes", name)
+        assert isinstance(node, NodeSpec)
+        has = node.nvlink.topology if node.nvlink else "pcie"
+        if node.gpu == gpu and node.gpu_count >= per_node and wiring in ("", has):
+            found.append((node.gpu_count, name))
+    return min(found)[1] if found else None
+
+
+def _count(value: float) -> dict[str, Any]:
+    return {"value": value, "source": "box"}
+
+
+def _node(catalogue: Catalogue, gpu: GPUSpec, per_node: int, wiring: str, network: str) -> NodeSpec:
+    """A box around the GPU: up to four GPUs and their adapters on the root ports of a socket."""
+    nics, nic = _adapters(catalogue, per_node, wiring, network)
+    sockets = -(-per_node // 4)
+    devices: list[list[str]] = [["gpu"] * len(range(i, per_node, sockets)) for i in range(sockets)]
+    for i in range(nics):
+        devices[i * sockets // nics].append("nic")
+    memory = {"value": 307.2, "unit": "GB/s", "source": "box"}
+    node: dict[str, Any] = {
+        "name": f"{gpu.name}-{per_node}x-{wiring or 'pcie'}",
+        "title": f"{per_node} x {gpu.title}, {_BOX}",
+        "gpu": gpu.name,
+        "sources": {"box": _BOX},
+        "sockets": [{"memory_bandwidth": memory, "devices": entry} for entry in devices],
+        "peer_to_peer_scope": {"value": "switch", "source": "box"},
+    }
+    if sockets > 1:
+        node["inter_socket"] = {"link": "upi-16gt", "lanes": _count(3)}
+    if wiring == "bridge":
+        pairs = [[i, i + 1] for i in range(0, per_node - 1, 2)]
+        if pairs and gpu.nvlink is not None:
+            node["nvlink"] = {"topology": "bridge", "pairs": pairs}
+    elif wiring in ("nvswitch", "full-mesh") and gpu.nvlink is not None and per_node > 1:
+        node["nvlink"] = {"topology": wiring}
+    if nic:
+        node["nic"] = nic
+    return NodeSpec.model_validate(node)
+
+
+def _adapters(catalogue: Catalogue, per_node: int, wiring: str, network: str) -> tuple[int, dict[str, Any]]:
+    """How many network adapters, and which: one for each GPU where a rate per GPU is given.
+
+    Where nothing is said, Ethernet without RDMA: 100 Gb/s for every two GPUs on modules, 25 Gb/s for a box of cards.
+    """
+    stated = re.search(r"([\d.]+) ?gb/s per gpu", network)
+    family = "infiniband" if "infiniband" in network or re.search(r"\b(hdr|ndr|xdr|ib)\b", network) else "ethernet"
+    host = {"link": "pcie-5", "lanes": _count(16)}
+    if stated or network:
+        rate = float(stated[1]) if stated else 50.0
+        nearest = min(_RATES[family], key=lambda known: abs(known - rate))
+        name, count, rdma = f"{family}-{_RATES[family][nearest]}", per_node, True
+    else:
+        modules = wiring in ("nvswitch", "full-mesh")
+        name, count, rdma = ("ethernet-100g", -(-per_node // 2), False) if modules else ("ethernet-25g", 1, False)
+    port = {"link": name, "lanes": _count(1)}
+    return count, {"port": port, "host_link": host, "gpudirect_rdma": {"value": rdma, "source": "box"}}
+
+
+def _assembled(catalogue: Catalogue, gpu: GPUSpec, nodes: int, node: NodeSpec) -> Cluster:
+    """The cluster of such nodes behind one switch."""
+    assert node.nic is not None
+    spec: dict[str, Any] = {
+        "name": node.name if nodes == 1 else f"{nodes} x {node.name}",
+        "title": node.title,
+        "node": node.name,
+        "nodes": _count(nodes),
+        "sources": {"box": _BOX},
+    }
+    if nodes > 1:
+        fabric = {"link": node.nic.port.link, "lanes": _count(1), "nodes_per_leaf": _count(64)}
+        spec["fabric"] = {**fabric, "topology": "rail-fat-tree", "oversubscription": _count(1)}
+    names = {gpu.host_link.link, node.nic.port.link, node.nic.host_link.link}
+    names |= {port.link for port in (gpu.nvlink, node.inter_socket) if port is not None}
+    links: dict[str, LinkSpec] = {}
+    for name in sorted(names):
+        link = catalogue.spec("links", name)
+        assert isinstance(link, LinkSpec)
+        links[name] = link
+    return Cluster(ClusterSpec.model_validate(spec), node, gpu, links, catalogue.kernel_constants(gpu))
