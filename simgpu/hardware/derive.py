@@ -100,7 +100,8 @@ def throttled(gpu: GPUSpec, watts: float | None = None, hertz: float | None = No
     """`gpu` with its power capped at `watts` and its clock limited to `hertz` (`nvidia-smi -pl` and `-lgc`).
 
     The boost clock and all peaks become what power-bound work sustains: they stand for long kernels. The highest
-    clock, which light and short kernels reach, is touched by the limit only. Constants of kernels stay the parent's.
+    clock, which light and short kernels reach, is touched by the limit only. Constants of kernels stay the parent's;
+    `compute.rated_clock` says for which boost clock they hold, where one is an energy (which goes with the clock).
     """
     share, stream, added = 1.0, 1.0, []
     if watts is not None:
@@ -129,6 +130,8 @@ def throttled(gpu: GPUSpec, watts: float | None = None, hertz: float | None = No
         return scaled(peak, min(clock * share, limit) / clock)  # type: ignore[return-value]
 
     compute: dict[str, Any] = {"boost_clock": scaled(gpu.compute.boost_clock, min(boost * share, limit) / boost)}
+    if compute["boost_clock"] is not gpu.compute.boost_clock:
+        compute["rated_clock"] = gpu.compute.rated_clock or gpu.compute.boost_clock
     if gpu.compute.max_clock:
         compute["max_clock"] = scaled(gpu.compute.max_clock, limit / top)
     elif share < 1:  # light kernels keep the clock that a cap takes from heavy ones

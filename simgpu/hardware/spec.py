@@ -92,6 +92,7 @@ class Compute(Spec):
     boost_clock: Frequency  # the clock of the tensor peaks (of the FP32 peak where there are none)
     max_clock: Frequency | None = None  # the highest the driver allows, where that is another: lighter kernels reach it
     base_clock: Frequency | None = None
+    rated_clock: Frequency | None = None  # of a derived GPU: the boost clock of the whole, which its constants are for
     tensor_cores_per_sm: Count | None = None
 
 

@@ -107,6 +107,7 @@ def test_a_cap_takes_the_clock_of_heavy_kernels_only_and_the_memory_last():
     assert capped.power.tdp.si == 500
     assert 0.75 < capped.compute.boost_clock.si / H100.compute.boost_clock.si < 0.9
     assert capped.compute.max_clock == H100.compute.max_clock
+    assert capped.compute.rated_clock == H100.compute.boost_clock and H100.compute.rated_clock is None
     assert capped.memory.bandwidth == H100.memory.bandwidth
     assert CATALOGUE.spec("gpus", "l40s@200W").compute.max_clock.si == 2520e6
     assert CATALOGUE.spec("gpus", "rtx-4090@300W").compute.max_clock.si == 2520e6  # the boost clock of the parent
