@@ -27,6 +27,8 @@ UNITS: dict[str, tuple[str, float]] = {
     "h": ("s", 3600.0),
     "W": ("W", 1.0),
     "kW": ("W", 1e3),
+    "J/FLOP": ("J/FLOP", 1.0),
+    "pJ/FLOP": ("J/FLOP", 1e-12),
     "USD": ("USD", 1.0),
     "USD/h": ("USD/h", 1.0),
 }
@@ -39,6 +41,7 @@ EXAMPLES = {
     "Hz": "1830 MHz",
     "s": "2.5 us",
     "W": "700 W",
+    "J/FLOP": "1.1 pJ/FLOP",
     "USD": "30000 USD",
     "USD/h": "2.5 USD/h",
     "": "8",

@@ -41,7 +41,42 @@ class GemmConstants(Spec):
 
 
 class AttentionConstants(Spec):
-    """Fused attention, see `simgpu.timing.attention`."""
+    """Fused attention, see `simgpu.timing.attention.prefill_time` and `simgpu.timing.attention_decode.decode_time`."""
+
+    compute_fraction: Fraction | None = None  # of the dense peak, inside a tile, 2-byte inputs, besides the softmax
+    narrow_fraction: Fraction | None = None  # the same for 1-byte inputs
+    wide_fraction: Fraction | None = None  # of it, that heads wider than 128 keep
+    backward_fraction: Fraction | None = None  # of the forward rate, that the backward pass reaches
+    softmax_clocks: Number | None = None  # of a multiprocessor per score, not hidden under the tensor cores
+    memory_fraction: Fraction | None = None  # of the memory bandwidth
+    clock_exponent: Ratio | None = None  # clock under attention = (clock under matrix products) ** this, over boost
+    resident_fraction: Number | None = None  # of L2, that operands used again can fill
+    resident_bytes_per_clock: Number | None = None  # per multiprocessor, from L2
+    tile_rows: Count | None = None  # queries of a block (all heads of a KV head together)
+    wide_tile_rows: Count | None = None  # the same for heads wider than 128
+    tile_keys: Count | None = None  # keys of a step
+    block_latency: Seconds | None = None  # to start and finish a block of heads of 128
+    split_latency: Seconds | None = None  # of combining parts of the keys, prefill
+    tail: Ratio | None = None  # of the longest block, that sticks out at the end of the list
+    sorted_work: Ratio | None = None  # 1 where the library starts the long blocks of a sequence first, else 0
+    lone_block: Fraction | None = None  # of a multiprocessor's rate, that one block alone on it reaches
+    outside_window: Ratio | None = None  # of the time of a tile, that one outside the window takes; 1: windows ignored
+    overlap_exponent: Number | None = None  # p of (span^p + memory^p)^(1/p): 1 they add up, large: they overlap
+    overhead: Seconds | None = None  # of all kernels of the operator, prefill, with the append to the cache
+    cast_overhead: Seconds | None = None  # of converting new keys and values to a narrower cache, prefill
+    uneven_overhead: Seconds | None = None  # of padding and cutting where keys and values differ in width
+    decode_overhead: Seconds | None = None  # as `overhead`, decode
+    decode_cast_overhead: Seconds | None = None  # as `cast_overhead`, decode
+    decode_wide_overhead: Seconds | None = None  # further for heads of 256, decode
+    decode_tile_rows: Count | None = None  # rows that a block multiplies in decode, however few queries it has
+    decode_slowdown: Number | None = None  # time of a tile in decode over its time in prefill
+    decode_split_latency: Seconds | None = None  # of combining parts of the keys, decode
+    decode_overlap_exponent: Number | None = None  # as `overlap_exponent`, decode
+    block_bytes_per_clock: Number | None = None  # that one block can load
+    wave_latency: Seconds | None = None  # of a wave of decode blocks
+    narrow_wave: Ratio | None = None  # by how much it is longer with a cache of 1 byte per element
+    small_group: Ratio | None = None  # heads per KV head below which decode leaves the tensor cores
+    small_group_fraction: Ratio | None = None  # of steps and waves, that those decodes take
 
 
 class VectorConstants(Spec):

@@ -101,7 +101,9 @@ Seconds = Annotated[Quantity, in_unit("s", zero=True)]
 Watts = Annotated[Quantity, in_unit("W", zero=True)]
 Dollars = Annotated[Quantity, in_unit("USD", zero=True)]
 DollarsPerHour = Annotated[Quantity, in_unit("USD/h", zero=True)]
+EnergyPerFlop = Annotated[Quantity, in_unit("J/FLOP")]
 Number = Annotated[Quantity, in_unit("")]
+Ratio = Annotated[Quantity, in_unit("", zero=True)]
 Fraction = Annotated[Quantity, in_unit("", most=1.0)]
 Count = Annotated[Quantity, in_unit(""), AfterValidator(_whole)]
 Flag = Switch
@@ -139,6 +141,7 @@ __all__ = [
     "Count",
     "Dollars",
     "DollarsPerHour",
+    "EnergyPerFlop",
     "Figure",
     "Flag",
     "Fraction",
@@ -146,6 +149,7 @@ __all__ = [
     "Number",
     "Quantity",
     "Rate",
+    "Ratio",
     "Seconds",
     "Spec",
     "Watts",

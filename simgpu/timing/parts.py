@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, signature
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,3 +37,37 @@ class KernelTimes(NamedTuple):
         """What decides, as words: compute, memory or latency."""
         which = np.argmax(np.stack([self.compute, self.memory, self.latency]), axis=0)
         return np.asarray(["compute", "memory", "latency"])[which]
+
+
+def in_chunks(length: int, *names: str) -> Callable[[Callable[..., KernelTimes]], Callable[..., KernelTimes]]:
+    """Make a model of 1-d arrays one of arrays of any shape: the arguments `names` broadcast against each other.
+
+    The model sees `length` shapes at a time, so that its tables of candidates stay in the processor's cache.
+    Names that are not given have the model's defaults.
+    """
+
+    def decorate(model: Callable[..., KernelTimes]) -> Callable[..., KernelTimes]:
+        known = signature(model).parameters
+        defaults = {name: known[name].default for name in names if known[name].default is not Parameter.empty}
+
+        @wraps(model)
+        def over_chunks(*positional: ArrayLike, **keywords: Any) -> KernelTimes:
+            given = (
+                defaults
+                | dict(zip(names, positional, strict=False))
+                | {q: keywords.pop(q) for q in names if q in keywords}
+            )
+            arrays = np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in given.values()))
+            flat = dict(zip(given, (array.reshape(-1) for array in arrays), strict=True))
+            size, shape = arrays[0].size, arrays[0].shape
+            pieces = [
+                model(**{name: array[i : i + length] for name, array in flat.items()}, **keywords)
+                for i in range(0, max(size, 1), length)
+            ]
+            if len(pieces) == 1:
+                return KernelTimes(*(part.reshape(shape) for part in pieces[0]))
+            return KernelTimes(*(np.concatenate(part).reshape(shape) for part in zip(*pieces, strict=True)))
+
+        return over_chunks
+
+    return decorate

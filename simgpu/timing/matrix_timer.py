@@ -1,0 +1,114 @@
+"""Methods of `simgpu.timing.timer.GPUTimer` for matrix multiplications."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+
+import numpy as np
+
+from simgpu.hardware.inherit import DEFAULT
+from simgpu.model.operators import BYTES
+from simgpu.timing.base import TimerBase
+from simgpu.timing.parts import ArrayLike, KernelTimes
+
+LIBRARIES = {"fp8": "fp8-scaled-mm", "fp4": "nvfp4"}
+"""Which library multiplies a dtype unless another is asked for; what the vector units multiply is `simt`."""
+
+WEIGHT_BYTES = {"int8": 1.0, "int4": 0.5 + 4 / 128, "fp8": 1.0, "fp4": 0.5 + 1 / 16}
+"""Stored bytes per weight, with scales: int4 with a 16-bit scale and zero point for each group of 128 (AWQ, GPTQ);
+fp4 with an 8-bit scale for each 16 (NVFP4)."""
+
+
+class MatrixTimer(TimerBase):
+    """Matrix multiplications. All sizes broadcast."""
+
+    def gemm(
+        self,
+        m: ArrayLike,
+        n: ArrayLike,
+        k: ArrayLike,
+        batch: ArrayLike = 1,
+        dtype: str = "bf16",
+        accumulate: str | None = None,
+        library: str = DEFAULT,
+        weights: str | None = None,
+        rotation: float = math.inf,
+        sustained: bool | None = None,
+    ) -> KernelTimes:
+        """C[m, n] = A[m, k] B[k, n], `batch` times; output in 2 bytes for inputs narrower than that.
+
+        `weights` (int8, int4, fp8, fp4) is what B is stored in where it is narrower than `dtype`: it is read at that
+        width and converted on the way. In fp8 and fp4 without `weights` a kernel before it quantises A. `rotation`
+        and `sustained` as in `simgpu.timing.gemm.gemm_time`.
+        """
+        from simgpu.timing.gemm import gemm_time
+
+        if library == DEFAULT:
+            library = self.matrix_library(dtype, accumulate, weights)
+        width = BYTES[dtype]
+        figures = {**self.device, **self.matrix_constants(library)}
+        times = gemm_time(
+            m,
+            n,
+            k,
+            batch=batch,
+            input_bytes=width,
+            output_bytes=max(width, 2.0),
+            weight_bytes=WEIGHT_BYTES[weights] if weights else None,
+            rotation=rotation,
+            sustained=self.sustained if sustained is None else sustained,
+            peak=self.peak(dtype, accumulate),
+            **figures,
+        )
+        if "quantise_bytes" not in figures:
+            return times
+        return times + quantise_time(m, k, batch, **figures)
+
+    def matrix_library(self, dtype: str, accumulate: str | None = None, weights: str | None = None) -> str:
+        """The library that multiplies a dtype on this GPU unless another is named."""
+        if weights is not None:
+            return "weight-only"
+        if self.engine(dtype, accumulate) == "vector":
+            return "simt"
+        return LIBRARIES.get(dtype, DEFAULT)
+
+    def matrix_constants(self, library: str = DEFAULT) -> dict[str, float]:
+        """Constants of a library of matrix multiplications; clocks that nobody measured follow from the power limit."""
+        clocks = self._clocks if library != "simt" else (1.0, 0.0)
+        return {"clock_fraction": clocks[0], "throttle": clocks[1], **self.constants.group("gemm", library)}
+
+    @cached_property
+    def _clocks(self) -> tuple[float, float]:
+        """(clock_fraction, throttle) from the power limit."""
+        from simgpu.timing.power import tensor_clock
+
+        found, clocks = self.constants.group("gemm"), self.gpu.compute
+        return tensor_clock(
+            self.gpu.power.tdp.si,
+            self.peak("fp16") if self.engine("fp16") else self.peak("fp32", tensor=False),
+            found["compute_fraction"],
+            found["energy_per_flop"] * clocks.boost_clock.si / (clocks.rated_clock or clocks.boost_clock).si,
+            found["burst_exponent"],
+        )
+
+
+def quantise_time(
+    m: ArrayLike,
+    k: ArrayLike,
+    batch: ArrayLike = 1,
+    *,
+    quantise_bytes: float,
+    quantise_overhead: float,
+    bandwidth: float,
+    memory_fraction: float,
+    **_: float,
+) -> KernelTimes:
+    """Seconds of the kernel that brings activations [m, k] to the narrow type before they are multiplied.
+
+    quantise_overhead + batch m k quantise_bytes / (memory_fraction bandwidth), all B/s and bytes per element.
+    """
+    moved = np.asarray(batch, float) * np.asarray(m, float) * np.asarray(k, float) * quantise_bytes
+    memory = moved / (memory_fraction * bandwidth)
+    latency = np.full_like(memory, quantise_overhead)
+    return KernelTimes(latency + memory, np.zeros_like(memory), memory, latency)
