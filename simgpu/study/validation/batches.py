@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
+from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.inherit import DEFAULT, Calibration
 from simgpu.hardware.spec import ArchitectureSpec, GPUSpec
 from simgpu.study.validation.tables import Array, Columns, Rows, Table
@@ -45,6 +46,7 @@ class Bench:
 
     catalogue: Catalogue
     regime: str = FULL
+    clusters: dict[tuple, Cluster] = field(default_factory=dict, compare=False)
 
     def constants(self, gpu: GPUSpec) -> Calibration:
         """The constants that the regime allows."""
@@ -110,6 +112,7 @@ class Batch:
     kind: str
     library: str = DEFAULT
     shape: Sequence[str] = ()
+    stated: bool = True  # whether the table says all of the machine; where it does not, errors are not the model's
 
 
 @dataclass(frozen=True)

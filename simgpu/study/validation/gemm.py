@@ -11,7 +11,6 @@ import numpy as np
 from simgpu.hardware.inherit import DEFAULT
 from simgpu.study.validation.batches import DTYPES, WIDTHS, Batch, Machine, Part, roofline, unpredictable
 from simgpu.study.validation.tables import Array, Rows, Table
-from simgpu.timing.parts import KernelTimes
 
 LIBRARIES = {"fp8": "fp8-scaled-mm", "fp8_block": "fp8-block", "nvfp4": "nvfp4", "float32": "simt"}
 """Which library the tables of served models mean with a data type."""
@@ -79,6 +78,4 @@ def matmul(
 
 def timed(model: Any, overhead: float | Array, *args: Any, **named: Any) -> Array:
     """Seconds of a model, with what the way of measuring adds."""
-    found = model(*args, **named)
-    seconds = found.seconds if isinstance(found, KernelTimes) else np.asarray(found, float)
-    return seconds + overhead
+    return np.asarray(model(*args, **named).seconds, float) + overhead

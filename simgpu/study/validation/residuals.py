@@ -123,7 +123,7 @@ def residual_rows(parts: Sequence[Scored], held: str | None = None) -> list[dict
     """Rows of the table from predictions; `held` names a GPU whose rows do not count (to test on them)."""
     pools: dict[tuple[str, str, str, str, str], _Pool] = {}
     for part in parts:
-        if part.gpu == held:
+        if part.gpu == held or not part.batch.stated:
             continue
         usable = ~half(part)
         residuals = np.log(part.measured / part.predicted)[usable]
@@ -131,7 +131,7 @@ def residual_rows(parts: Sequence[Scored], held: str | None = None) -> list[dict
         group = (part.source, part.gpu, part.batch.op, part.batch.dtype)
         op, library = part.batch.op, part.batch.library
         places = [(op, library, ANY), (op, ANY, ANY), (class_of(op), ANY, ANY)]
-        if part.regime == REGIMES[0]:
+        if part.regime != REGIMES[2]:
             places += [(op, library, part.architecture), (op, ANY, part.architecture)]
         for place in dict.fromkeys(places):
             for s, name in enumerate((*STRATA, ANY)):
@@ -139,7 +139,7 @@ def residual_rows(parts: Sequence[Scored], held: str | None = None) -> list[dict
                 pools.setdefault((*place, part.regime, name), _Pool()).add(group, chosen)
     found = []
     for key, pool in sorted(pools.items()):
-        row = pool.row(unseen=key[3] != REGIMES[0])
+        row = pool.row(unseen=key[3] != REGIMES[0] and key[2] == ANY)
         if row is not None:
             found.append(dict(zip(COLUMNS, key, strict=False)) | row)
     return found

@@ -16,9 +16,17 @@ _ATTENTION = Columns(
     optional=("framework", "version", "suspicious"),
 )
 _MODEL = ("hidden_size", "num_heads", "ffn_size", "tp_size")
-_COLLECTIVE = Columns(
-    positive=("num_gpus", "message_bytes", "latency_s"), words=("gpu", "collective"), optional=("suspicious", "dtype")
-)
+
+
+def _collective(link: str = "", *words: str, optional: tuple[str, ...] = (), nodes: bool = True) -> Columns:
+    """Columns of a table of collectives; `link` names the one that says what joins the GPUs."""
+    return Columns(
+        positive=("num_gpus", "message_bytes", "latency_s", *(("num_nodes",) if nodes else ())),
+        words=("gpu", "collective", *words),
+        optional=("suspicious", "dtype", *optional),
+        renamed={"link": link, "network": "inter_node_link"},
+    )
+
 
 ADAPTERS: dict[str, Adapter] = {
     "aic_gemm": Adapter(
@@ -107,8 +115,17 @@ ADAPTERS: dict[str, Adapter] = {
         ),
         vector.single_precision,
     ),
-    "aic_nccl": Adapter("collectives", _COLLECTIVE, network.nccl_tests),
-    "llmcompass_allreduce": Adapter("collectives", _COLLECTIVE, network.nccl_tests),
+    "aic_nccl": Adapter("collectives", _collective("interconnect"), network.nccl_tests),
+    "llmcompass_allreduce": Adapter("collectives", _collective("interconnect"), network.nccl_tests),
+    "aic_custom_allreduce": Adapter(
+        "collectives",
+        _collective("", "cuda_graph", optional=("framework", "kernel_source"), nodes=False),
+        network.served,
+    ),
+    "vidur_network": Adapter("collectives", _collective("intra_node_link", optional=("sku",)), network.profiled),
+    "mlengineering_collectives": Adapter(
+        "collectives", _collective("intra_node_link", optional=("tool", "nccl_algo")), network.nccl_tests
+    ),
 }
 
 ELSEWHERE = {

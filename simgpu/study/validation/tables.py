@@ -42,6 +42,7 @@ class Columns:
     words: Sequence[str] = ()
     optional: Sequence[str] = ()  # words that may be missing: the column, or the cell
     sparse: Sequence[str] = ()  # positive numbers that a row may lack
+    renamed: Mapping[str, str] = field(default_factory=dict)  # word columns by the name they get here: optional too
 
     @property
     def required(self) -> list[str]:
@@ -127,6 +128,8 @@ def read_table(source: str, file: Path, columns: Columns) -> Table:
         name: np.asarray([row[place[name]] for row in body] if name in place else [""] * len(body), str)
         for name in (*columns.words, *columns.optional)
     }
+    for name, old in columns.renamed.items():
+        words[name] = np.asarray([row[place[old]] for row in body] if old in place else [""] * len(body), str)
     for name in columns.words:
         empty = np.flatnonzero(words[name] == "")
         if len(empty):
