@@ -83,6 +83,7 @@ class VectorConstants(Spec):
     """Normalisation, softmax, elementwise and other memory-bound kernels, see `simgpu.timing.vector`."""
 
     memory_fraction: Fraction | None = None  # of the memory bandwidth, large streams
+    inline_ecc_fraction: Fraction | None = None  # of that, where ECC bits share GDDR memory with the data
     launch_overhead: Seconds | None = None  # of each kernel, by its time on the GPU
     host_overhead: Seconds | None = None  # between call and launch, where the host's clock times it
     host_tail: Seconds | None = None  # what the host still does after the launch, in the shade of the kernel

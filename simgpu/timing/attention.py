@@ -1,12 +1,98 @@
-"""Fused attention of a prefill or a training step: every query block walks over the keys it may see."""
+"""Fused attention of a prefill or a training step: every block of queries walks over the keys it may see."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from simgpu.timing.parts import ArrayLike, KernelTimes
+from simgpu.timing.attention_tiles import FULL_ENOUGH, WIDTH, clocks_under_load, move, resident, score_clocks
+from simgpu.timing.parts import Array, ArrayLike, KernelTimes, in_chunks
+
+SPLITS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
+"""Parts into which the keys of a block may be split where blocks are too few for the multiprocessors."""
+SMALL_ROWS = 64
+"""Rows of the smallest tile: one warp group."""
+WIDTH_SHARE = 0.35
+"""Share of a block's latency that grows with the width of a head: loading queries and first keys, storing output."""
+CHUNK = 8192
+
+BACKWARD_FLOPS = 2.5
+"""FLOPs of backward over forward: five products of a tile instead of two (FlashAttention-2, section 3.1.2)."""
 
 
+class Blocks(NamedTuple):
+    """Blocks of queries and the tiles of keys they visit, per sequence and KV head."""
+
+    rows: Array  # of queries in a block
+    number: Array  # of blocks
+    tiles: Array  # of keys, over all blocks
+    longest: Array  # tiles of the block that sees most keys
+    positions: Array  # tokens in a block (heads that share a KV head are packed together)
+    before: Array  # keys before the first query
+    limit: Array  # keys that the last block walks over
+
+
+def blocks(
+    queries: Array, keys: Array, group: Array, window: Array, *, causal: bool, tile_rows: Array, tile_keys: float,
+    outside_window: float,
+) -> Blocks:  # fmt: skip
+    """Count the tiles. A library that does not skip tiles outside a window pays `outside_window` of them."""
+    per_head = queries * group
+    rows = np.minimum(tile_rows, SMALL_ROWS * np.ceil(per_head / SMALL_ROWS))
+    count, positions = np.ceil(per_head / rows), rows / group
+    before = np.maximum(keys - queries, 0) if causal else keys
+    whole, full = _walk(keys, before, positions, count, tile_keys, keys)
+    windowed = (window > 0) & (window < keys)
+    limit = np.where(windowed, np.minimum(keys, window + positions - 1), keys)
+    tiles, longest = _walk(limit, before, positions, count, tile_keys, keys)
+    tiles = np.minimum(tiles + np.where(windowed, count / 2, 0), whole)
+    tiles = tiles + outside_window * (whole - tiles)
+    longest = longest + outside_window * (full - longest)
+    return Blocks(rows, count, tiles, longest, positions, before, limit + outside_window * (keys - limit))
+
+
+def _walk(
+    limit: Array, before: Array, positions: Array, count: Array, tile_keys: float, keys: Array
+) -> tuple[Array, Array]:
+    """(tiles of all blocks, tiles of the longest): block i sees min(before + i positions, limit) keys."""
+    ramp = np.clip(np.floor((limit - before) / positions), 0, count)
+    seen = ramp * before + positions * ramp * (ramp + 1) / 2 + (count - ramp) * np.minimum(limit, keys)
+    ragged = np.maximum(0, 1 - positions / tile_keys) / 2  # diagonal tiles that are only partly below the diagonal
+    return np.maximum(seen / tile_keys + count * ragged, count), np.maximum(np.ceil(limit / tile_keys), 1)
+
+
+def makespan(
+    shape: Blocks, copies: Array, tile: Array, block: Array, splits: float, *, batch: Array, sm_count: float,
+    tail: float, sorted_work: float, lone_block: float,
+) -> Array:  # fmt: skip
+    """Seconds until the last of `copies` x `shape` blocks is done; one costs its tiles x `tile` + `block` seconds.
+
+        max(k c_{(k-1) SMs + 1} for k = 1, 2, 3, 4, N / SMs;  W / SMs + max(0, tail c_1 - sorted_work W / (batch SMs)))
+
+    c_j are the blocks' times in falling order: of the longest (k - 1) SMs + 1 blocks some multiprocessor gets k. W is
+    their sum. The second term is the end of the list: the last long block starts when the others are taken and
+    `tail` of it sticks out; a library that sorts the blocks of a sequence by length (`sorted_work` 1) starts long
+    ones first, so that only the last sequence's work is left to fill in.
+    A block alone on a multiprocessor runs at `lone_block` of the rate that several reach together.
+    """
+    total = copies * shape.number * splits
+    work = copies * (shape.tiles * tile + shape.number * splits * block) / sm_count
+    longest = np.maximum(np.ceil(shape.longest / splits), 1)
+    fullness = np.clip(total / sm_count - 1, 0, 1)
+    spill = np.maximum(0, tail * (longest * tile + block) - sorted_work * work / batch)
+    result = work + spill * fullness
+    for k in (1, 2, 3, 4, np.ceil(total / sm_count)):
+        index = np.floor((k - 1) * sm_count / (copies * splits))
+        keys = np.minimum(shape.limit, shape.before + np.maximum(shape.number - index, 0) * shape.positions)
+        tiles = np.maximum(np.ceil(longest * keys / np.maximum(shape.limit, 1)), 1)
+        alone = (k % 2) * (1 / lone_block - 1)
+        least = (k + alone) * tiles * tile + k * block
+        result = np.maximum(result, np.where((k - 1) * sm_count < total, least, 0))
+    return np.asarray(result)
+
+
+@in_chunks(CHUNK, "batch", "queries", "keys", "heads", "kv_heads", "head_dim", "v_head_dim", "window")
 def prefill_time(
     batch: ArrayLike,
     queries: ArrayLike,
@@ -15,27 +101,129 @@ def prefill_time(
     kv_heads: ArrayLike,
     head_dim: ArrayLike,
     v_head_dim: ArrayLike,
+    window: ArrayLike = 0.0,
     *,
     causal: bool,
-    window: ArrayLike,
     input_bytes: float,
     kv_bytes: float,
+    backward: bool = False,
+    warm: bool = True,
+    sustained: bool = False,
     peak: float,
     sm_count: float,
     clock: float,
     bandwidth: float,
     l2_bytes: float,
-    launch_overhead: float,
+    compute_fraction: float,
+    narrow_fraction: float,
+    wide_fraction: float,
+    backward_fraction: float,
+    softmax_clocks: float,
     memory_fraction: float,
+    clock_fraction: float,
+    throttle: float,
+    throttle_time: float,
+    clock_exponent: float,
+    resident_fraction: float,
+    resident_bytes_per_clock: float,
+    tile_rows: float,
+    wide_tile_rows: float,
+    tile_keys: float,
+    block_latency: float,
+    split_latency: float,
+    tail: float,
+    sorted_work: float,
+    lone_block: float,
+    outside_window: float,
+    overlap_exponent: float,
+    overhead: float,
+    cast_overhead: float,
+    uneven_overhead: float,
     **_: float,
 ) -> KernelTimes:
-    """First version, replaced soon: tensor-core time at 0.9 of the peak plus 0.1 clock of softmax per score and SM."""
-    b, q, k, h, kv, d, dv, w = np.broadcast_arrays(
-        *(np.asarray(x, float) for x in (batch, queries, keys, heads, kv_heads, head_dim, v_head_dim, window))
+    """Seconds of fused attention of `queries` new tokens per sequence over `keys` (new and cached ones).
+
+        tile   = rows tile_keys score_clocks / f        f: clock under load (`attention_tiles`)
+        span   = min over splits of the keys of `makespan` of all blocks
+        memory = (Q, O, K and V once) / memory bandwidth, from L2 what it holds
+        time   = overheads + (span^p + memory^p)^(1/p) + append,   p = `overlap_exponent`
+
+    The heads that share a KV head are packed into one block's rows (FlashAttention 3, PackGQA; FlashInfer). `append`
+    writes the new keys and values to the cache, and converts them where the cache is narrower than they are.
+
+    Parameters
+    ----------
+    batch, queries, keys, heads, kv_heads, head_dim, v_head_dim, window : array_like, broadcast against each other;
+        window 0 sees all keys; causal queries are the last of the keys (chunked prefill: keys > queries)
+    input_bytes, kv_bytes : bytes per element of queries in the products, and of the cache
+    backward : the backward pass of training instead: 2.5 times the FLOPs at `backward_fraction` of the forward rate,
+        twice the bytes, no cache
+    warm : operands that fit L2 are found there, as they are right after the kernel that wrote them
+    sustained : a long run of such kernels, throttled in full; else throttling sets in over `throttle_time`
+    peak, bandwidth : FLOP/s (dense, of the input type) and B/s of the datasheet
+    the rest : see `simgpu.hardware.constants.AttentionConstants`, times in s
+    """
+    b, q, k, h, kv, d, dv, w = (
+        np.asarray(x, float) for x in (batch, queries, keys, heads, kv_heads, head_dim, v_head_dim, window)
     )
-    scores = b * h * np.where(causal, q * (2 * k - q + 1) / 2, q * k)
-    scores = np.where((w > 0) & (w < k), np.minimum(scores, b * h * q * w), scores)
-    compute = scores * (2 * (d + dv) / (0.9 * peak) + 0.1 / (clock * sm_count))
-    memory = b * (2 * q * h * (d + dv) + k * kv * (d + dv) * kv_bytes) / (bandwidth * memory_fraction)
-    latency = np.full(b.shape, 4 * launch_overhead)
-    return KernelTimes(latency + np.maximum(compute, memory), compute, memory, latency)
+    group = h / kv
+    burst, slowdown = clocks_under_load(clock_fraction, throttle, clock_exponent)
+    rows = np.where(d > 128, wide_tile_rows, tile_rows)
+    shape = blocks(q, k, group, w, causal=causal, tile_rows=rows, tile_keys=tile_keys, outside_window=outside_window)
+    clocks = score_clocks(
+        d, dv, input_bytes=input_bytes, peak_per_clock=peak / sm_count / clock, softmax_clocks=softmax_clocks,
+        compute_fraction=compute_fraction, narrow_fraction=narrow_fraction, wide_fraction=wide_fraction,
+    )  # fmt: skip
+    tile = shape.rows * tile_keys * clocks / (clock * burst)
+    if backward:
+        tile = tile * (BACKWARD_FLOPS / backward_fraction)
+    block = block_latency * (1 - WIDTH_SHARE + WIDTH_SHARE * (d + dv) / WIDTH)
+    l2 = resident_bytes_per_clock * sm_count * clock
+    span = _fastest(
+        shape, b * kv, tile, block, split_latency, 8 * b * q * h * dv / l2,
+        batch=b, sm_count=sm_count, tail=tail, sorted_work=sorted_work, lone_block=lone_block,
+    )  # fmt: skip
+    span = span * (1 + slowdown * (1.0 if sustained else span / (span + throttle_time)))
+    memory, append = _memory(
+        b, q, k, h, kv, d, dv, kv_bytes=kv_bytes, input_bytes=input_bytes, backward=backward,
+        dram=memory_fraction * bandwidth, l2=l2, l2_bytes=l2_bytes * warm, resident_fraction=resident_fraction,
+    )  # fmt: skip
+    fixed = overhead + (kv_bytes < input_bytes) * cast_overhead + np.where(d != dv, uneven_overhead, 0)
+    p = overlap_exponent
+    seconds = fixed + (span**p + memory**p) ** (1 / p) + append
+    compute = b * kv * shape.tiles * tile / sm_count
+    return KernelTimes(seconds, compute, memory + append, fixed + span - np.minimum(compute, span))
+
+
+def _fastest(
+    shape: Blocks, copies: Array, tile: Array, block: Array, split_latency: float, combine: Array, *,
+    sm_count: float, **figures: Array | float,
+) -> Array:  # fmt: skip
+    """`makespan` without splitting the keys, or with the best split where blocks leave multiprocessors idle."""
+    best = makespan(shape, copies, tile, block, 1, sm_count=sm_count, **figures)  # type: ignore[arg-type]
+    few = np.flatnonzero(copies * shape.number < FULL_ENOUGH * sm_count)
+    if few.size:
+        part = Blocks(*(x[few] for x in shape))
+        some = {k: np.asarray(v)[few] if np.ndim(v) else v for k, v in figures.items()}
+        for splits in SPLITS:
+            span = makespan(part, copies[few], tile[few], block[few], splits, sm_count=sm_count, **some)  # type: ignore[arg-type]
+            best[few] = np.minimum(best[few], span + split_latency + splits * combine[few])
+    return best
+
+
+def _memory(
+    b: Array, q: Array, k: Array, h: Array, kv: Array, d: Array, dv: Array, *, kv_bytes: float, input_bytes: float,
+    backward: bool, dram: float, l2: float, l2_bytes: float, resident_fraction: float,
+) -> tuple[Array, Array]:  # fmt: skip
+    """Seconds to move (queries and output, keys and values; the new keys and values into the cache)."""
+    queries, fresh = 2 * b * q * h * (d + dv), b * q * kv * (d + dv)
+    cache = b * k * kv * (d + dv) * kv_bytes
+    hit = resident(queries + 2 * fresh + cache, l2_bytes, resident_fraction)
+    just_written = resident(cache, l2_bytes, resident_fraction)
+    memory = move(queries, hit, dram, l2) + move(cache, just_written, dram, l2)
+    if backward:
+        return 2 * memory, np.zeros_like(memory)
+    # a narrow cache costs a kernel that converts and one that copies; heads of two widths are padded and cut again
+    moved = fresh * (2 + 3 * kv_bytes if kv_bytes < input_bytes else 2 * kv_bytes)
+    uneven = np.where(d != dv, 2 * b * q * (h * dv + kv * (d + dv)), 0)
+    return memory, move(moved + uneven, hit, dram, l2)

@@ -1,0 +1,189 @@
+"""Methods of `simgpu.timing.timer.GPUTimer` for attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from simgpu.hardware.inherit import DEFAULT
+from simgpu.model.operators import BYTES
+from simgpu.timing.matrix_timer import MatrixTimer
+from simgpu.timing.parts import ArrayLike, KernelTimes
+
+
+class AttentionTimer(MatrixTimer):
+    """Fused attention. All sizes broadcast.
+
+    `library` names kernels (`simgpu.timing.attention_libraries`); default: those that stacks choose on the GPU.
+    `kv_dtype` is what the cache holds where that is not `dtype`. `warm` operands that fit L2 are read from there, as
+    in the benchmarks the constants were fitted to; the cache of a model whose layers take turns is not (False).
+    """
+
+    def attention_prefill(
+        self,
+        batch: ArrayLike,
+        queries: ArrayLike,
+        keys: ArrayLike,
+        heads: ArrayLike,
+        kv_heads: ArrayLike,
+        head_dim: ArrayLike,
+        v_head_dim: ArrayLike | None = None,
+        causal: bool = True,
+        window: ArrayLike = 0,
+        dtype: str = "bf16",
+        kv_dtype: str | None = None,
+        library: str = DEFAULT,
+        warm: bool = True,
+        sustained: bool | None = None,
+    ) -> KernelTimes:
+        """`queries` new tokens per sequence over `keys` (new and cached ones), and their append to the cache.
+
+        A prefill chunk has more keys than queries. `window` 0 sees all keys.
+        """
+        from simgpu.timing.attention import prefill_time
+
+        v_dim = head_dim if v_head_dim is None else v_head_dim
+        figures = self._attention(dtype, kv_dtype, library, sustained=sustained)
+        return prefill_time(
+            batch, queries, keys, heads, kv_heads, head_dim, v_dim, window, causal=causal, warm=warm, **figures
+        )
+
+    def attention_backward(
+        self,
+        batch: ArrayLike,
+        queries: ArrayLike,
+        keys: ArrayLike,
+        heads: ArrayLike,
+        kv_heads: ArrayLike,
+        head_dim: ArrayLike,
+        v_head_dim: ArrayLike | None = None,
+        causal: bool = True,
+        window: ArrayLike = 0,
+        dtype: str = "bf16",
+        library: str = DEFAULT,
+        warm: bool = True,
+        sustained: bool | None = None,
+    ) -> KernelTimes:
+        """The backward pass of `attention_prefill` in training: gradients of queries, keys and values."""
+        from simgpu.timing.attention import prefill_time
+
+        v_dim = head_dim if v_head_dim is None else v_head_dim
+        figures = self._attention(dtype, None, library, sustained=sustained)
+        return prefill_time(
+            batch, queries, keys, heads, kv_heads, head_dim, v_dim, window,
+            causal=causal, warm=warm, backward=True, **figures,
+        )  # fmt: skip
+
+    def attention_decode(
+        self,
+        batch: ArrayLike,
+        keys: ArrayLike,
+        heads: ArrayLike,
+        kv_heads: ArrayLike,
+        head_dim: ArrayLike,
+        v_head_dim: ArrayLike | None = None,
+        window: ArrayLike = 0,
+        dtype: str = "bf16",
+        kv_dtype: str | None = None,
+        queries: ArrayLike = 1,
+        library: str = DEFAULT,
+        warm: bool = True,
+    ) -> KernelTimes:
+        """`queries` (1, or a few speculated) tokens per sequence over a cache that then holds `keys` tokens."""
+        from simgpu.timing.attention_decode import decode_time
+
+        v_dim = head_dim if v_head_dim is None else v_head_dim
+        figures = self._attention(dtype, kv_dtype, library)
+        return decode_time(batch, keys, heads, kv_heads, head_dim, v_dim, queries, window, warm=warm, **figures)
+
+    def attention_mixed(
+        self,
+        queries: ArrayLike,
+        keys: ArrayLike,
+        decodes: ArrayLike,
+        decode_keys: ArrayLike,
+        heads: ArrayLike,
+        kv_heads: ArrayLike,
+        head_dim: ArrayLike,
+        v_head_dim: ArrayLike | None = None,
+        dtype: str = "bf16",
+        kv_dtype: str | None = None,
+        library: str = DEFAULT,
+        warm: bool = True,
+    ) -> KernelTimes:
+        """One kernel for a prefill chunk (`queries` over `keys`) and `decodes` sequences of `decode_keys` tokens.
+
+        The parts share the multiprocessors one after the other; what a launch costs is paid once.
+        """
+        q, n = np.broadcast_arrays(np.asarray(queries, float), np.asarray(decodes, float))
+        shape: dict[str, Any] = {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "v_head_dim": v_head_dim}
+        common: dict[str, Any] = {"dtype": dtype, "kv_dtype": kv_dtype, "library": library, "warm": warm}
+        one, many = np.maximum(q, 1), np.maximum(n, 1)
+        prefill = self.attention_prefill(1, one, np.maximum(keys, one), **shape, **common)
+        decode = self.attention_decode(many, np.maximum(decode_keys, 1), **shape, **common)
+        figures = self._attention(dtype, kv_dtype, library)
+        shared = np.where((q > 0) & (n > 0), np.minimum(figures["overhead"], figures["decode_overhead"]), 0.0)
+        parts = [np.where(q > 0, p, 0.0) + np.where(n > 0, d, 0.0) for p, d in zip(prefill, decode, strict=True)]
+        return KernelTimes(parts[0] - shared, parts[1], parts[2], parts[3] - shared)
+
+    def attention_mla_prefill(
+        self,
+        batch: ArrayLike,
+        queries: ArrayLike,
+        keys: ArrayLike,
+        heads: ArrayLike,
+        nope_dim: ArrayLike = 128,
+        rope_dim: ArrayLike = 64,
+        v_head_dim: ArrayLike = 128,
+        causal: bool = True,
+        dtype: str = "bf16",
+        kv_dtype: str | None = None,
+        library: str = DEFAULT,
+        warm: bool = True,
+    ) -> KernelTimes:
+        """Latent attention (DeepSeek-V2, arXiv:2405.04434) of a prefill: keys and values expanded to every head.
+
+        The products that expand the latent are matrix multiplications of their own, not counted here.
+        """
+        wide = np.asarray(nope_dim, float) + np.asarray(rope_dim, float)
+        return self.attention_prefill(
+            batch, queries, keys, heads, heads, wide, v_head_dim, causal,
+            dtype=dtype, kv_dtype=kv_dtype, library=library, warm=warm,
+        )  # fmt: skip
+
+    def attention_mla_decode(
+        self,
+        batch: ArrayLike,
+        keys: ArrayLike,
+        heads: ArrayLike,
+        latent_dim: ArrayLike = 512,
+        rope_dim: ArrayLike = 64,
+        queries: ArrayLike = 1,
+        dtype: str = "bf16",
+        kv_dtype: str | None = None,
+        library: str = DEFAULT,
+        warm: bool = True,
+    ) -> KernelTimes:
+        """Latent attention of a decode step, absorbed: all heads share one key of latent + rope, its value inside."""
+        from simgpu.timing.attention_decode import decode_time
+
+        wide = np.asarray(latent_dim, float) + np.asarray(rope_dim, float)
+        figures = self._attention(dtype, kv_dtype, library)
+        return decode_time(batch, keys, heads, 1.0, wide, latent_dim, queries, 0.0, wide, warm=warm, **figures)
+
+    def attention_library(self, library: str = DEFAULT) -> str:
+        """The library that a name stands for on this GPU."""
+        from simgpu.timing.attention_libraries import default_library
+
+        return default_library(self.constants.architecture) if library == DEFAULT else library
+
+    def _attention(
+        self, dtype: str, kv_dtype: str | None, library: str, sustained: bool | None = None
+    ) -> dict[str, Any]:
+        """Figures of an attention kernel: of the device, of the dtypes, of the library."""
+        matrix = self.matrix_constants()
+        clocks = {name: matrix[name] for name in ("clock_fraction", "throttle", "throttle_time")}
+        shape = {"input_bytes": BYTES[dtype], "kv_bytes": BYTES[kv_dtype or dtype], "peak": self.peak(dtype)}
+        figures: dict[str, Any] = {**self.constants.group("attention", self.attention_library(library)), **self.device}
+        return {**figures, **clocks, **shape, "sustained": self.sustained if sustained is None else sustained}
