@@ -29,7 +29,8 @@ def decode(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
 
 
 def _tables(table: Table, rows: Rows, machine: Machine, op: str, call: Callable[..., Part]) -> Iterator[Part]:
-    for (dtype, kv_dtype, source, framework), at in table.split(rows, *SPLIT):
+    names = [*SPLIT, *(["causal"] if "causal" in table.words else [])]
+    for (dtype, kv_dtype, source, framework, *_), at in table.split(rows, *names):
         refused = unpredictable(machine, op, at, dtype, op)
         if refused or kv_dtype not in DTYPES:
             yield refused or Unpredicted(op, at, f"no model of data type '{kv_dtype}'")
@@ -46,10 +47,13 @@ def _prefill(table: Table, at: Rows, machine: Machine, dtype: str, kv_dtype: str
     batch, q, past, heads, kv, dim, v_dim, window = _shape(table, at)
     keys = past + q
     width, kv_width = WIDTHS[DTYPES[dtype]], WIDTHS[DTYPES[kv_dtype]]
-    flops = 2 * batch * heads * visible(q, keys, window) * (dim + v_dim)
     moved = batch * (q * heads * (dim + v_dim) * width + keys * kv * (dim + v_dim) * kv_width)
     shape = {"queries": q, "keys": keys, "heads": heads, "kv_heads": kv, "head_dim": dim, "v_head_dim": v_dim}
-    call = partial(timed, machine.timer.attention_prefill, 0.0, batch, causal=True, window=window, **shape)
+    causal = table.words.get("causal")
+    full = causal is not None and causal[at[0]] == "False"
+    pairs = q * keys if full else visible(q, keys, window)
+    flops = 2 * batch * heads * pairs * (dim + v_dim)
+    call = partial(timed, machine.timer.attention_prefill, 0.0, batch, causal=not full, window=window, **shape)
     return _batch("attention_prefill", machine, at, dtype, kv_dtype, library, call, flops, moved)
 
 

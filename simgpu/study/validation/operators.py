@@ -6,7 +6,7 @@ for a row: a table's kind or layer, the way it was measured, and, where the tabl
     source              measured                                                libraries
     neusight_vector     torch 2.1, fp32, host side of each call included        torch-stream
     llmcompass          time.time() around the call and a synchronisation       torch-host, torch-compile-host
-    vidur_ops           kernel times (kineto) of Sarathi-Serve (early vLLM)     vllm-early; torch for what torch runs
+    vidur_ops           kernel times (kineto) of Sarathi-Serve (early vLLM)     vllm-2023, torch-2023
     llmservingsim_ops   kernel times: transformers in eager mode (v0)           torch, not fused
                         kernel times: vLLM 0.19                                 default
 """
@@ -105,15 +105,15 @@ def vidur(kind: str, model: str, columns: Mapping[str, Array]) -> StreamCall | N
     size = tokens * hidden
     shape: dict[str, Any] = {"rows": tokens, "cols": hidden}
     if kind == "norm":
-        library = "torch" if parallel else "vllm-early"
+        library = "torch-2023" if parallel else "vllm-2023"
         given: dict[str, Any] = shape | {"layer": parallel}
         return StreamCall("normalization", "normalization", library, given, 4 * size, 4 * size, "fp16")
     if kind == "elementwise_add":
         tensors = 2.0 if parallel else 1.0
         given = {"elements": size, "reads": 2 * tensors, "writes": tensors, "kernels": tensors}
-        return StreamCall("elementwise", "elementwise", "torch", given, 6 * tensors * size, tensors * size, "fp16")
+        return StreamCall("elementwise", "elementwise", "torch-2023", given, 6 * tensors * size, tensors * size, "fp16")
     if kind == "embedding":
-        return StreamCall("embedding", "embedding", "torch", shape, 4 * size, 0 * size, "fp16")
+        return StreamCall("embedding", "embedding", "torch-2023", shape, 4 * size, 0 * size, "fp16")
     if kind in ("silu_and_mul", "gelu"):
         gated = kind == "silu_and_mul"
         given = {
@@ -123,11 +123,11 @@ def vidur(kind: str, model: str, columns: Mapping[str, Array]) -> StreamCall | N
             "function": "silu" if gated else "gelu",
         }
         size = tokens * given["cols"]
-        library = "vllm-early" if gated else "torch"
+        library = "vllm-2023" if gated else "torch-2023"
         return StreamCall("activation", "activation", library, given, (6.0 if gated else 4.0) * size, 8 * size, "fp16")
     if kind == "rope":
         heads, kv_heads = columns["num_heads"] / tp, np.maximum(columns["num_kv_heads"] / tp, 1.0)
-        return _rope(tokens, heads, kv_heads, hidden / columns["num_heads"], "vllm-early", True, "fp16")
+        return _rope(tokens, heads, kv_heads, hidden / columns["num_heads"], "vllm-2023", True, "fp16")
     return None
 
 

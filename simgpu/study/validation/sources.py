@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from simgpu.study.validation import attention, gemm, moe, network, vector
 from simgpu.study.validation.batches import Adapter
 from simgpu.study.validation.tables import Columns
@@ -15,6 +17,7 @@ _ATTENTION = Columns(
     words=("gpu", "attn_dtype", "kv_cache_dtype", "kernel_source"),
     optional=("framework", "version", "suspicious"),
 )
+_PUBLISHED_ATTENTION = replace(_ATTENTION, optional=(*_ATTENTION.optional, "causal", "citation"))
 _MODEL = ("hidden_size", "num_heads", "ffn_size", "tp_size")
 
 
@@ -127,6 +130,34 @@ ADAPTERS: dict[str, Adapter] = {
         "collectives", _collective("intra_node_link", optional=("tool", "nccl_algo")), network.nccl_tests
     ),
 }
+
+PUBLISHED: dict[str, Adapter] = {
+    "published_gemm": Adapter(
+        "kernels",
+        Columns(
+            positive=("m", "n", "k", "latency_s"),
+            words=("gpu", "dtype"),
+            optional=("suspicious", "kernel_source", "citation"),
+        ),
+        gemm.plain,
+    ),
+    "published_attention": Adapter("kernels", _PUBLISHED_ATTENTION, attention.prefill),
+    "published_stream": Adapter(
+        "kernels",
+        Columns(
+            positive=("elements", "latency_s"),
+            words=("gpu", "op", "dtype"),
+            optional=("suspicious", "tool", "citation"),
+        ),
+        vector.streams,
+    ),
+    "published_collectives": Adapter(
+        "collectives", _collective("interconnect", optional=("tool", "citation")), network.nccl_tests
+    ),
+}
+"""Tables that come with simgpu: figures from papers, vendors' pages and issue trackers, each row with its address."""
+
+ADAPTERS |= PUBLISHED
 
 ELSEWHERE = {
     "aic_e2e_inference": "whole inference runs",

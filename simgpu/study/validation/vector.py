@@ -7,8 +7,9 @@ from functools import partial
 
 import numpy as np
 
+from simgpu.hardware.inherit import DEFAULT
 from simgpu.study.validation import operators
-from simgpu.study.validation.batches import DTYPES, Batch, Machine, Part, Unpredicted, roofline
+from simgpu.study.validation.batches import DTYPES, WIDTHS, Batch, Machine, Part, Unpredicted, roofline
 from simgpu.study.validation.gemm import SYNC_OVERHEAD, matmul, timed
 from simgpu.study.validation.operators import StreamCall
 from simgpu.study.validation.tables import Array, Rows, Table
@@ -61,6 +62,16 @@ def single_precision(table: Table, rows: Rows, machine: Machine) -> Iterator[Par
     for (op, dtype), at in table.split(rows, "op", "dtype"):
         call = operators.neusight(op, table.number("rows", at), table.number("cols", at))
         yield streamed(machine, at, op, dtype, call, ("op", "rows", "cols"))
+
+
+def streams(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
+    """Copy, mul, add and triad of BabelStream."""
+    for (op, dtype), at in table.split(rows, "op", "dtype"):
+        size, width = table.number("elements", at), WIDTHS[DTYPES[dtype]]
+        reads = 2.0 if op in ("add", "triad") else 1.0
+        given = {"elements": size, "reads": reads, "writes": 1.0}
+        call = StreamCall("elementwise", "elementwise", DEFAULT, given, (reads + 1) * width * size, size, DTYPES[dtype])
+        yield streamed(machine, at, op, dtype, call, ("op", "elements"))
 
 
 def streamed(
