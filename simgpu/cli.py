@@ -268,5 +268,28 @@ def validate(
             click.echo(f"written: {path}", err=True)
 
 
+@main.command("nccl-tests")
+@click.argument("cluster")
+@click.option("--collective", "-c", default="all_reduce", show_default=True, help="all_reduce, all_gather, ...")
+@click.option("--gpus", "-g", type=int, metavar="N", help="GPUs that take part.  [default: those of one node]")
+@click.option("--minbytes", "-b", default="8", show_default=True, metavar="SIZE", help="Smallest size; 1M is 2^20.")
+@click.option("--maxbytes", "-e", default="8G", show_default=True, metavar="SIZE", help="Largest size.")
+@click.option("--stepfactor", "-f", default=2.0, show_default=True, help="From one size to the next.")
+@click.option("--dtype", "-d", default="float", show_default=True, help="As nccl-tests or simgpu call it.")
+@click.option("--algorithm", default="auto", show_default=True, help="auto, ring, tree, nvls, direct.")
+@click.option("--protocol", default="auto", show_default=True, help="auto, ll, ll128, simple, ideal.")
+@click.option("--library", default="nccl", show_default=True, help="nccl, or custom: kernels of serving frameworks.")
+@click.option("--compare", "log", type=click.Path(path_type=Path), metavar="FILE", help="A log of nccl-tests.")
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@_set
+@click.pass_obj
+@_one_line_errors
+def nccl_tests(folders: tuple[str, ...], cluster: str, settings: tuple[str, ...], style: str, **asked: Any) -> None:
+    """The table that nccl-tests would print on CLUSTER (a cluster or node), predicted; or a log against it."""
+    from simgpu.study import nccl_tests as study
+
+    study.run(_catalogue(folders), cluster, settings, study.Asked(**asked), style, sys.stdout)
+
+
 if __name__ == "__main__":
     main()

@@ -42,6 +42,7 @@ LIBRARIES = ("nccl", "custom")
 _WIRE = {"ll": 2.0, "ll128": 128 / 120, "simple": 1.0}
 """Bytes on the wire per byte of data."""
 _LL_PASS_BYTES = 512 * 8
+_CUSTOM_BLOCKS = 36  # vllm csrc/custom_all_reduce.cuh
 _UNIT = 1e9
 """Payload of which the flows are timed."""
 
@@ -315,9 +316,18 @@ class CollectiveModel:
         slices = self._communicator.channels * slice_bytes
         return share * np.minimum(part, slices) * self._per_byte(choice)
 
-    def channels(self, choice: Choice) -> int:
-        """Thread blocks of the collective, each of which holds one SM."""
-        return self._communicator.channels if choice[1] != "custom" else 36
+    def channels(self, choice: Choice, size: ArrayLike) -> np.ndarray:
+        """Thread blocks of the collective, each of which holds one SM: fewer where messages are small.
+
+        NCCL gives a channel no less than what its threads take at once (src/include/device.h: 512 threads times 8
+        bytes and n parts with LL, 640 times 8 with LL128, 512 times 64 with Simple), NVLS at most 16 channels.
+        """
+        size = np.asarray(size, float)
+        if choice[1] == "custom":
+            return np.full(size.shape, _CUSTOM_BLOCKS)
+        most = min(self._communicator.channels, 16) if choice[0] == "nvls" else self._communicator.channels
+        least = {"ll": _LL_PASS_BYTES * self.n, "ll128": 640 * 8 * self.n}.get(choice[1], 512 * 64)
+        return np.clip(np.floor(size / least), 1, most).astype(int)
 
     def times(self, size: ArrayLike, algorithm: str = "auto", protocol: str = "auto") -> CollectiveTimes:
         """Seconds over sizes, with the links to itself."""
@@ -328,15 +338,14 @@ class CollectiveModel:
         if protocol == "ideal":
             return self._ideal_times(size, algorithm)
         choices, index = self.choose(size, algorithm, protocol)
-        seconds = np.zeros(size.shape)
+        seconds, channels = np.zeros(size.shape), np.zeros(size.shape, int)
         for i, choice in enumerate(choices):
             here = index == i
             if here.any():
                 seconds[here] = self.lead(choice, size[here]) + self.unit_time(choice) * size[here]
+                channels[here] = self.channels(choice, size[here])
         seconds[size == 0] = 0.0
-        names, protocols, channels = (
-            np.asarray(column)[index] for column in zip(*((*c, self.channels(c)) for c in choices), strict=True)
-        )
+        names, protocols = (np.asarray(column)[index] for column in zip(*choices, strict=True))
         return self._result(size, seconds, names, protocols, channels)
 
     def _ideal_times(self, size: Array, algorithm: str) -> CollectiveTimes:

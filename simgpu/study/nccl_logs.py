@@ -1,0 +1,125 @@
+"""Logs of nccl-tests: rows of sizes and times, and what the comments say of the run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from simgpu.errors import InputError, nearest, shown
+from simgpu.timing.collectives.traffic import KINDS
+
+DTYPES = {
+    "float": "fp32",
+    "half": "fp16",
+    "bfloat16": "bf16",
+    "int8": "int8",
+    "uint8": "int8",
+    "double": "fp64",
+    "fp8_e4m3": "fp8",
+    "f8e4m3": "fp8",
+    "f8e5m2": "fp8",
+    "fp8_e5m2": "fp8",
+    "int32": "fp32",
+    "uint32": "fp32",
+    "int64": "fp64",
+    "uint64": "fp64",
+}
+"""simgpu's dtype (of the same width, integers of 4 and 8 bytes included) by the name that nccl-tests prints."""
+
+_PROGRAMS = {"alltoall": "all_to_all", "sendrecv": "send_recv"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row of a log: out-of-place, and in-place where the log has it. Times in s."""
+
+    line: int
+    size: int
+    dtype: str
+    redop: str
+    out_of_place: float
+    in_place: float | None
+
+
+@dataclass(frozen=True)
+class Log:
+    """A log of nccl-tests; `ranks` and `collective` where its comments say them."""
+
+    file: str
+    rows: Sequence[Measured]
+    ranks: int | None
+    collective: str | None
+
+
+def read_log(file: str | Path) -> Log:
+    """Read a log of nccl-tests. Raises `InputError` with file and line for what it cannot read."""
+    path = Path(file)
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", file=file) from None
+    rows: list[Measured] = []
+    ranks, collective = 0, None
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if line.lstrip().startswith("#"):
+            ranks += bool(re.match(r"\s*#\s+Rank\s+\d+", line))
+            started = re.search(r"(\w+)_perf", line)
+            collective = _kind(started[1]) if started else collective
+            _check_units(line, path, number)
+        elif words and words[0].isdigit() and len(words) >= 7:
+            rows.append(_row(words, path, number))
+        elif words and words[0].lstrip("-").isdigit():
+            raise InputError(f"{shown(line.strip())} is not a row of nccl-tests", file=path, line=number)
+    if not rows:
+        raise InputError("holds no rows of nccl-tests (size, count, type, redop, root, time ...)", file=path)
+    return Log(str(file), rows, ranks or None, collective)
+
+
+def _kind(program: str) -> str | None:
+    name = _PROGRAMS.get(program, program)
+    return name if name in KINDS else None
+
+
+def _check_units(line: str, path: Path, number: int) -> None:
+    """A header with other units than us and GB/s means that nothing below can be trusted."""
+    units = re.findall(r"\(([A-Za-z/]+)\)", line)
+    if "B" in units or "elements" in units:
+        wrong = [unit for unit in units if unit not in ("B", "elements", "us", "GB/s")]
+        if wrong:
+            raise InputError(f"unit ({wrong[0]}) where nccl-tests has (us) and (GB/s)", file=path, line=number)
+
+
+def _row(words: Sequence[str], path: Path, number: int) -> Measured:
+    """A row: size, count, type, redop, root, then time, algbw, busbw, #wrong twice. Old versions have no root."""
+
+    def refuse(problem: str) -> InputError:
+        return InputError(problem, file=path, line=number)
+
+    dtype, redop = words[2], words[3]
+    if dtype not in DTYPES:
+        raise refuse(f"unknown type '{dtype}'{nearest(dtype, DTYPES)}")
+    rest = list(words[4:])
+    if len(rest) in (5, 9) and re.fullmatch(r"-?\d+", rest[0]):
+        rest = rest[1:]
+    blocks = [rest[i : i + 4] for i in range(0, len(rest), 4)]
+    if len(rest) not in (4, 8):
+        raise refuse(f"{len(words)} columns; expected 9 or 13 (12 in old versions)")
+    times = [_time(block, int(words[0]), refuse) for block in blocks]
+    return Measured(number, int(words[0]), dtype, redop, times[0], times[1] if len(times) > 1 else None)
+
+
+def _time(block: Sequence[str], size: int, refuse: Callable[[str], InputError]) -> float:
+    """Seconds of one block (time in us, algbw in GB/s, busbw, errors), checked against its own bandwidth."""
+    try:
+        time, algbw, _ = (float(word) for word in block[:3])
+    except ValueError:
+        raise refuse(f"'{' '.join(block)}' is not time, algbw and busbw") from None
+    if not 0 < time < 1e12:
+        raise refuse(f"time {time:g} us is out of range; expected more than zero")
+    if abs(algbw - size / time / 1e3) > 0.03 * algbw + 0.02:
+        expected = f"{size / time / 1e3:.2f} GB/s, with the time in us"
+        raise refuse(f"algbw {algbw:g} does not go with {size} B in {time:g}; expected {expected}")
+    return time * 1e-6

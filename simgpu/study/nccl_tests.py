@@ -1,0 +1,283 @@
+"""The table that nccl-tests prints, predicted; and a real log of nccl-tests against it, row by row.
+
+https://github.com/NVIDIA/nccl-tests: sizes in bytes, times in us, bandwidths in GB/s (1e9); `count` is the number
+of elements of the argument of the call, so a rank's part for all-gather, reduce-scatter and all-to-all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from simgpu.catalog import Catalogue
+from simgpu.errors import InputError, nearest
+from simgpu.hardware.cluster import Cluster
+from simgpu.model.operators import BYTES
+from simgpu.study.nccl_logs import DTYPES, Log, Measured, read_log
+from simgpu.timing.collectives.traffic import KINDS, REDUCING, bus_factor
+
+_NAMES = {"fp32": "float", "fp16": "half", "bf16": "bfloat16", "int8": "int8", "fp64": "double", "fp8": "f8e4m3"}
+_WORDS = {"ring": "Ring", "tree": "Tree", "nvls": "NVLS", "direct": "P2P", "ll": "LL", "ll128": "LL128"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A predicted row. Times in s, rates in bytes/s."""
+
+    size: int
+    count: int
+    dtype: str
+    redop: str
+    root: int
+    time_s: float
+    algbw: float
+    busbw: float
+    algorithm: str
+    protocol: str
+    channels: int
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A measured row, its prediction, and the error predicted / measured - 1 of each column."""
+
+    measured: Measured
+    predicted: Row
+    out_of_place: float
+    in_place: float | None
+
+
+# ---- predicting --------------------------------------------------------------------------------------------
+
+
+def sizes(least: float, most: float, factor: float) -> list[int]:
+    """Sizes from `least` to `most`, each `factor` times the one before, as nccl-tests steps."""
+    if not 0 < least <= most:
+        raise InputError(f"{least:g} to {most:g} is not a range of sizes; expected -b at most -e", key="-e")
+    if factor <= 1:
+        raise InputError(f"{factor:g} does not grow; expected more than 1", key="-f")
+    found, size = [], least
+    while size <= most * (1 + 1e-12):
+        found.append(int(size))
+        size *= factor
+    return found
+
+
+def predict(
+    cluster: Cluster,
+    collective: str,
+    gpus: int,
+    wanted: Sequence[int],
+    dtype: str = "float",
+    algorithm: str = "auto",
+    protocol: str = "auto",
+    library: str = "nccl",
+) -> list[Row]:
+    """The table over `gpus` GPUs of a cluster: one row for each size, in whole elements as nccl-tests rounds."""
+    from simgpu.timing.collectives import collective_time
+
+    known = _dtype(dtype)
+    width = BYTES[known]
+    parts = gpus if collective in ("all_gather", "reduce_scatter", "all_to_all") else 1
+    counts = [int(size // (width * parts)) for size in wanted]
+    if gpus < 2:
+        raise InputError(f"{gpus} GPUs have nobody to communicate with; expected 2 or more", key="gpus")
+    whole = [int(count * width * parts) for count in counts]
+    times = collective_time(cluster, collective, gpus, whole, known, algorithm, protocol, library)
+    redop = "sum" if collective in REDUCING else "none"
+    root = 0 if collective in ("broadcast", "reduce") else -1
+    columns = zip(
+        whole, counts, times.seconds, times.algbw, times.busbw, times.algorithm, times.protocol, times.channels,
+        strict=True,
+    )  # fmt: skip
+    name = dtype if dtype in DTYPES else _NAMES[known]
+    return [
+        Row(size, count, name, redop, root, float(t), float(a), float(b), str(how), str(proto), int(channels))
+        for size, count, t, a, b, how, proto, channels in columns
+    ]
+
+
+def _dtype(name: str) -> str:
+    """simgpu's dtype by either name."""
+    if name in _NAMES:
+        return name
+    if name not in DTYPES:
+        raise InputError(f"unknown dtype '{name}'{nearest(name, {*DTYPES, *_NAMES})}", key="dtype")
+    return DTYPES[name]
+
+
+def print_table(rows: Sequence[Row], cluster: Cluster, gpus: int, collective: str, factor: float, out: IO[str]) -> None:
+    """Lines as nccl-tests prints them, with what NCCL would choose in place of the in-place columns."""
+    program = {"all_to_all": "alltoall", "send_recv": "sendrecv"}.get(collective, collective)
+    out.write(f"# Collective test starting: {program}_perf (predicted by simgpu)\n")
+    least, most = (rows[i].size if rows else 0 for i in (0, -1))
+    out.write(
+        f"# nThread 1 nGpus {gpus} minBytes {least} maxBytes {most} step: {factor:g}(factor)\n#\n# Using devices\n"
+    )
+    per_node = cluster.gpus_per_node
+    for rank in range(gpus):
+        out.write(f"#  Rank {rank:2d} on {cluster.name} node {rank // per_node} device {rank % per_node:2d}")
+        out.write(f" {cluster.gpu.title}\n")
+    out.write("#\n#" + " " * 62 + "out-of-place\n")
+    heads = ("size", "count", "type", "redop", "root", "time", "algbw", "busbw", "algo", "proto", "channels")
+    units = ("(B)", "(elements)", "", "", "", "(us)", "(GB/s)", "(GB/s)", "", "", "")
+    widths = (12, 12, 8, 6, 6, 9, 7, 7, 7, 7, 9)
+    for words in (heads, units):
+        line = "  ".join(f"{word:>{width}}" for word, width in zip(words, widths, strict=True))
+        out.write(("#" + line[1:]).rstrip() + "\n")
+    for row in rows:
+        values = (row.size, row.count, row.dtype, row.redop, row.root, _us(row.time_s), f"{row.algbw / 1e9:.2f}",
+                  f"{row.busbw / 1e9:.2f}", _WORDS.get(row.algorithm, row.algorithm),
+                  _WORDS.get(row.protocol, row.protocol.capitalize()), row.channels)  # fmt: skip
+        out.write("  ".join(f"{value:>{width}}" for value, width in zip(values, widths, strict=True)) + "\n")
+    if rows:
+        out.write(f"# Avg bus bandwidth    : {sum(row.busbw for row in rows) / len(rows) / 1e9:.4f}\n#\n")
+
+
+def _us(seconds: float) -> str:
+    """Microseconds in seven characters or so, as nccl-tests shortens them."""
+    us = seconds * 1e6
+    return f"{us:.2f}" if us < 1e4 else f"{us:.1f}" if us < 1e6 else f"{us:.0f}"
+
+
+# ---- comparing ---------------------------------------------------------------------------------------------
+
+
+def compare(
+    log: Log,
+    cluster: Cluster,
+    collective: str,
+    gpus: int,
+    algorithm: str = "auto",
+    protocol: str = "auto",
+    library: str = "nccl",
+) -> list[Compared]:
+    """Each row of a log with its prediction."""
+    if log.collective not in (None, collective):
+        raise InputError(f"is of {log.collective}, not of {collective}", file=log.file, key="collective")
+    if log.ranks not in (None, gpus):
+        raise InputError(f"is of {log.ranks} ranks, not of {gpus}", file=log.file, key="gpus")
+    found: list[Compared] = []
+    for row in log.rows:
+        if row.size == 0:
+            continue
+        (guess,) = predict(cluster, collective, gpus, [row.size], row.dtype, algorithm, protocol, library)
+        inside = guess.time_s / row.in_place - 1 if row.in_place is not None else None
+        found.append(Compared(row, guess, guess.time_s / row.out_of_place - 1, inside))
+    return found
+
+
+def summary(rows: Sequence[Compared]) -> dict[str, dict[str, float]]:
+    """Median, mean and P90 of |error| and the mean error, out-of-place and in-place."""
+    import numpy as np
+
+    found = {}
+    for what in ("out_of_place", "in_place"):
+        errors = np.asarray([error for row in rows if (error := getattr(row, what)) is not None])
+        if errors.size:
+            size = np.abs(errors)
+            found[what] = {
+                "rows": int(errors.size),
+                "median_ape": float(np.median(size)),
+                "mape": float(size.mean()),
+                "p90_ape": float(np.percentile(size, 90)),
+                "bias": float(errors.mean()),
+            }
+    return found
+
+
+def print_comparison(rows: Sequence[Compared], n: int, collective: str, out: IO[str]) -> None:
+    """Measured and predicted times and bus bandwidths, row by row, with the error of each."""
+    factor = bus_factor(collective, n)
+    out.write("#       size      type     measured    predicted    error   in-place    error   busbw measured")
+    out.write("   predicted     algo    proto\n#        (B)                   (us)         (us)                (us)")
+    out.write("                     (GB/s)      (GB/s)\n")
+    for row in rows:
+        measured, guess = row.measured, row.predicted
+        inside = f"{_us(measured.in_place):>9}  {row.in_place:>+7.1%}" if row.in_place is not None and (
+            measured.in_place is not None) else f"{'':>9}  {'':>7}"  # fmt: skip
+        busbw = measured.size / measured.out_of_place * factor / 1e9
+        out.write(
+            f"{measured.size:>12}  {measured.dtype:>8}  {_us(measured.out_of_place):>11}  {_us(guess.time_s):>11}"
+        )
+        out.write(f"  {row.out_of_place:>+7.1%}  {inside}  {busbw:>14.2f}  {guess.busbw / 1e9:>10.2f}")
+        out.write(f"  {_WORDS.get(guess.algorithm, guess.algorithm):>7}")
+        out.write(f"  {_WORDS.get(guess.protocol, guess.protocol.capitalize()):>7}\n")
+    for what, figures in summary(rows).items():
+        out.write(f"# {what.replace('_', '-')}: {figures['rows']:.0f} rows, |error| median {figures['median_ape']:.1%}")
+        out.write(f", mean {figures['mape']:.1%}, P90 {figures['p90_ape']:.1%}, bias {figures['bias']:+.1%}\n")
+
+
+def document(rows: Sequence[Row] | Sequence[Compared]) -> dict[str, Any]:
+    """The same for machines: seconds and bytes/s."""
+    compared = [row for row in rows if isinstance(row, Compared)]
+    if not compared:
+        return {"rows": [asdict(row) for row in rows]}
+    return {"rows": list(_flat(compared)), "summary": summary(compared)}
+
+
+def _flat(rows: Sequence[Compared]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        measured = {"line": row.measured.line, "out_of_place_s": row.measured.out_of_place}
+        errors = {"out_of_place_error": row.out_of_place, "in_place_error": row.in_place}
+        yield {**asdict(row.predicted), **measured, "in_place_s": row.measured.in_place, **errors}
+
+
+# ---- the command -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Options of `simgpu nccl-tests`."""
+
+    collective: str = "all_reduce"
+    gpus: int | None = None
+    minbytes: str = "8"
+    maxbytes: str = "8G"
+    stepfactor: float = 2.0
+    dtype: str = "float"
+    algorithm: str = "auto"
+    protocol: str = "auto"
+    library: str = "nccl"
+    log: Path | None = None
+
+
+def run(catalogue: Catalogue, name: str, settings: Sequence[str], asked: Asked, style: str, out: IO[str]) -> None:
+    """Print the table of a cluster, or a log against it."""
+    from simgpu.study.inventory import find
+    from simgpu.study.report import print_json
+
+    if asked.collective not in KINDS:
+        raise InputError(f"unknown '{asked.collective}'{nearest(asked.collective, KINDS)}", key="--collective")
+    if not (catalogue.find("clusters", name) or catalogue.find("nodes", name)):
+        known = catalogue.names("clusters") + catalogue.names("nodes")
+        raise InputError(f"unknown cluster or node '{name}'{nearest(name, known)}")
+    cluster = find(catalogue, name, settings).cluster
+    assert cluster is not None
+    log = read_log(asked.log) if asked.log else None
+    gpus = asked.gpus or (log.ranks if log and log.ranks else cluster.gpus_per_node)
+    how = asked.algorithm, asked.protocol, asked.library
+    if log is not None:
+        compared = compare(log, cluster, asked.collective, gpus, *how)
+        if style == "json":
+            print_json(document(compared), out)
+        else:
+            print_comparison(compared, gpus, asked.collective, out)
+        return
+    wanted = sizes(_bytes(asked.minbytes, "-b"), _bytes(asked.maxbytes, "-e"), asked.stepfactor)
+    rows = predict(cluster, asked.collective, gpus, wanted, asked.dtype, *how)
+    if style == "json":
+        print_json(document(rows), out)
+    else:
+        print_table(rows, cluster, gpus, asked.collective, asked.stepfactor, out)
+
+
+def _bytes(text: str, key: str) -> float:
+    """A size as nccl-tests takes it: 8, 64K, 1M, 8G, in powers of 1024."""
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
+    try:
+        return float(number) * 1024 ** ("", "K", "M", "G", "T").index(unit)
+    except ValueError:
+        raise InputError(f"'{text}' is not a size; expected one such as 8, 64K, 1M or 8G", key=key) from None

@@ -1,0 +1,243 @@
+"""The table of nccl-tests, predicted, and logs of it."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from simgpu import Catalogue, InputError
+from simgpu.cli import main
+from simgpu.study import nccl_tests as study
+from simgpu.study.boxes import cluster_for
+from simgpu.study.nccl_logs import read_log
+from simgpu.timing.collectives import collective_time
+
+CATALOGUE = Catalogue()
+
+LOG = """# nThread 1 nGpus 8 minBytes 1048576 maxBytes 1073741824 step: 32(factor) warmup iters: 5 iters: 20
+# Collective test starting: all_reduce_perf
+# Using devices
+#  Rank  0 Group  0 Pid  71 on       host device  0 [0x1b] NVIDIA H100 80GB HBM3
+#  Rank  1 Group  0 Pid  71 on       host device  1 [0x43] NVIDIA H100 80GB HBM3
+#
+#                                                              out-of-place                       in-place
+#       size         count      type   redop    root     time   algbw   busbw #wrong     time   algbw   busbw #wrong
+#        (B)    (elements)                               (us)  (GB/s)  (GB/s)            (us)  (GB/s)  (GB/s)
+     1048576        262144     float     sum      -1    20.00   52.43   52.43      0    21.00   49.93   49.93      0
+    33554432       8388608     float     sum      -1    150.0  223.70  223.70      0    150.5  222.95  222.95    N/A
+  1073741824     268435456     float     sum      -1   3200.0  335.54  335.54      0   3210.0  334.50  334.50      0
+# Out of bounds values : 0 OK
+# Avg bus bandwidth    : 203.2
+"""
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["nccl-tests", *map(str, arguments)])
+
+
+def log(tmp_path, text=LOG, old="", new=""):
+    file = tmp_path / "all_reduce.log"
+    assert old in text
+    file.write_text(text.replace(old, new) if old else text)
+    return file
+
+
+def rows_of(output):
+    return [line.split() for line in output.splitlines() if line and not line.startswith("#")]
+
+
+# ---- the table ---------------------------------------------------------------------------------------------
+
+
+def test_the_table_has_the_columns_of_nccl_tests_and_the_times_of_the_model():
+    result = run("dgx-h100", "-b", "1K", "-e", "1G", "-f", 4)
+    assert result.exit_code == 0
+    assert "size         count      type   redop    root" in result.stdout
+    assert "(B)    (elements)" in result.stdout
+    rows = rows_of(result.stdout)
+    assert [int(row[0]) for row in rows] == [1024 * 4**i for i in range(11)]
+    cluster = CATALOGUE.cluster("dgx-h100")
+    for size, count, dtype, redop, root, time, algbw, busbw, *_ in rows:
+        expected = collective_time(cluster, "all_reduce", 8, float(size), dtype="fp32")
+        assert (int(count), dtype, redop, root) == (int(size) // 4, "float", "sum", "-1")
+        assert float(time) == pytest.approx(float(expected.seconds) * 1e6, rel=1e-3, abs=0.006)
+        assert float(algbw) == pytest.approx(int(size) / float(expected.seconds) / 1e9, abs=0.006)
+        assert float(busbw) == pytest.approx(float(algbw) * 14 / 8, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "redop", "root"),
+    [("all_gather", 2**16, "none", "-1"), ("reduce_scatter", 2**16, "sum", "-1"), ("all_to_all", 2**16, "none", "-1"),
+     ("broadcast", 2**19, "none", "0"), ("reduce", 2**19, "sum", "0"), ("send_recv", 2**19, "none", "-1")],
+)  # fmt: skip
+def test_counts_are_those_of_a_rank(kind, count, redop, root):
+    ((size, elements, _, operation, at, *_),) = rows_of(
+        run("dgx-a100", "-c", kind, "-b", "1M", "-e", "1M", "-d", "half").stdout
+    )
+    assert (int(size), int(elements), operation, at) == (2**20, count, redop, root)
+
+
+def test_sizes_are_rounded_to_whole_elements_for_every_rank():
+    (row,) = rows_of(run("dgx-h100", "-c", "all_gather", "-b", "1000", "-e", "1000").stdout)
+    assert row[:2] == ["992", "31"]
+
+
+def test_json_is_in_seconds_and_bytes():
+    document = json.loads(run("dgx-h100", "-b", "1G", "-e", "1G", "--format", "json").stdout)
+    (row,) = document["rows"]
+    assert row["size"] == 2**30
+    assert row["algbw"] == pytest.approx(row["size"] / row["time_s"])
+    assert (row["algorithm"], row["protocol"]) == ("nvls", "simple")
+
+
+def test_hardware_can_be_changed():
+    fast, slow = (
+        float(rows_of(run("dgx-a100", "-b", "1G", "-e", "1G", *more).stdout)[0][5])
+        for more in ((), ("--set", "gpu.nvlink.bandwidth=100 GB/s"))
+    )
+    assert slow > 2 * fast
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["dgx-h10"], "did you mean 'dgx-h100'"),
+        (["dgx-h100", "-c", "allreduce"], "did you mean 'all_reduce'"),
+        (["dgx-h100", "-b", "8x"], "expected one such as"),
+        (["dgx-h100", "-b", "1G", "-e", "1M"], "range of sizes"),
+        (["dgx-h100", "-f", "1"], "expected more than 1"),
+        (["dgx-h100", "-g", "9"], "has 8"),
+        (["dgx-h100", "-g", "1"], "nobody to communicate with"),
+        (["dgx-h100", "-d", "flaot"], "did you mean 'float'"),
+        (["dgx-a100", "--algorithm", "nvls"], "nvls"),
+        (["dgx-a100", "--protocol", "ll64"], "ll"),
+        (["dgx-h100", "--compare", "nowhere.log"], "nowhere.log"),
+    ],
+)
+def test_bad_questions_end_in_one_line(arguments, message):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+# ---- logs --------------------------------------------------------------------------------------------------
+
+
+def test_a_log_is_read_with_both_columns(tmp_path):
+    found = read_log(log(tmp_path))
+    assert (found.ranks, found.collective) == (2, "all_reduce")
+    assert [row.size for row in found.rows] == [2**20, 2**25, 2**30]
+    assert [row.line for row in found.rows] == [10, 11, 12]
+    assert found.rows[0].out_of_place == pytest.approx(20e-6)
+    assert found.rows[2].in_place == pytest.approx(3210e-6)
+
+
+def test_logs_of_old_versions_have_no_root(tmp_path):
+    found = read_log(log(tmp_path, LOG.replace("     sum      -1 ", "     sum ")))
+    assert len(found.rows) == 3
+    assert found.rows[1].out_of_place == pytest.approx(150e-6)
+
+
+def test_a_log_is_compared_row_by_row(tmp_path):
+    result = run("dgx-h100", "--compare", log(tmp_path))
+    assert result.exit_code == 0
+    rows = rows_of(result.stdout)
+    assert [int(row[0]) for row in rows] == [2**20, 2**25, 2**30]
+    cluster = CATALOGUE.cluster("dgx-h100")
+    expected = collective_time(cluster, "all_reduce", 2, 2.0**20, "fp32").seconds / 20e-6 - 1
+    assert rows[0][4] == f"{float(expected):+.1%}"
+    assert "out-of-place: 3 rows" in result.stdout
+    assert "in-place: 3 rows" in result.stdout
+    document = json.loads(run("dgx-h100", "--compare", log(tmp_path), "--format", "json").stdout)
+    assert document["summary"]["out_of_place"]["rows"] == 3
+    assert document["rows"][0]["out_of_place_error"] == pytest.approx(float(expected))
+
+
+def test_what_the_table_prints_agrees_with_itself_as_a_log(tmp_path):
+    """Prediction -> a log with these times -> errors of zero."""
+    cluster = CATALOGUE.cluster("dgx-a100")
+    lines = ["# all_gather_perf"]
+    for row in study.predict(cluster, "all_gather", 8, [2**16, 2**22, 2**28], "half"):
+        block = f"{row.time_s * 1e6:.4f} {row.algbw / 1e9:.2f} {row.busbw / 1e9:.2f} 0"
+        lines.append(f"{row.size} {row.count} half none -1 {block} {block}")
+    file = tmp_path / "own.log"
+    file.write_text("\n".join(lines))
+    for row in study.compare(read_log(file), cluster, "all_gather", 8):
+        assert abs(row.out_of_place) < 1e-4
+        assert abs(row.in_place) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message"),
+    [
+        ("20.00   52.43", "0.020   52.43", 10, "with the time in us"),
+        ("20.00   52.43", "-20.0   52.43", 10, "more than zero"),
+        ("20.00   52.43", "twenty  52.43", 10, "is not time, algbw and busbw"),
+        ("(us)  (GB/s)  (GB/s)            (us)", "(ms)  (GB/s)  (GB/s)            (ms)", 9, "unit (ms)"),
+        ("     float     sum      -1    150.0", "     flaot     sum      -1    150.0", 11, "did you mean 'float'"),
+        ("3210.0  334.50  334.50      0", "3210.0", 12, "columns"),
+    ],
+)
+def test_unreadable_logs_are_refused_with_file_and_line(tmp_path, old, new, line, message):
+    file = log(tmp_path, LOG, old, new)
+    with pytest.raises(InputError) as caught:
+        read_log(file)
+    assert f"all_reduce.log:{line}: " in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_a_file_without_rows_and_a_log_of_something_else_are_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no rows"):
+        read_log(log(tmp_path, "hello\n"))
+    for arguments, message in ((["-c", "all_gather"], "is of all_reduce"), (["-g", "8"], "is of 2 ranks")):
+        result = run("dgx-h100", "--compare", log(tmp_path), *arguments)
+        assert result.exit_code == 2
+        assert message in result.stderr
+
+
+# ---- which machine a measurement means ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gpu", "gpus", "link", "name"),
+    [
+        ("h100-sxm", 8, "nvlink4+nvswitch", "dgx-h100"),
+        ("a100-sxm-80gb", 2, "", "dgx-a100"),
+        ("a100-sxm-80gb", 4, "nvlink3 (4xA100 fully connected)", "dgx-a100"),
+        ("l40s", 2, "pcie4", "l40s-pcie-2x"),
+        ("l40s", 3, "", "l40s-pcie-4x"),
+        ("a100-pcie-80gb", 4, "nvlink-bridge pairs + pcie4", "a100-pcie-nvlink-4x"),
+        ("gb200", 4, "nvlink5+nvswitch", "gb200-nvl72"),
+        ("mi300x", 8, "xGMI 64 GB/s per peer link", "mi300x-8x"),
+    ],
+)
+def test_nodes_of_the_catalogue_are_found_by_gpu_and_links(gpu, gpus, link, name):
+    assert cluster_for(CATALOGUE, gpu, gpus, link=link).name == name
+
+
+@pytest.mark.parametrize("gpu", CATALOGUE.names("gpus"))
+@pytest.mark.parametrize("gpus", [2, 8])
+def test_every_gpu_of_the_catalogue_has_a_box(gpu, gpus):
+    cluster = cluster_for(CATALOGUE, gpu, gpus)
+    times = collective_time(cluster, "all_reduce", gpus, [1e3, 1e9])
+    assert 0 < times.seconds[0] < times.seconds[1] < 10
+    joined = cluster.node.nvlink.topology if cluster.node.nvlink else "pcie"
+    if "SXM" in cluster.gpu.title:
+        assert joined == "nvswitch"
+    elif cluster.gpu.nvlink is None:
+        assert joined == "pcie"
+
+
+def test_nodes_and_networks_between_them():
+    stated = cluster_for(CATALOGUE, "b200-sxm", 32, 8, "nvlink5+nvswitch 900 GB/s", "EFAv4 50 GB/s per GPU")
+    assert (stated.gpu_count, stated.node.nic_count) == (32, 8)
+    assert stated.node.nic.gpudirect_rdma.value
+    unstated = cluster_for(CATALOGUE, "a100-sxm-80gb", 16, 8, "nvlink3+nvswitch")
+    assert not unstated.node.nic.gpudirect_rdma.value
+    fast, slow = (float(collective_time(c, "all_reduce", 16, 1e9).busbw) for c in (stated, unstated))
+    assert slow < fast / 4
+    with pytest.raises(InputError, match="do not divide"):
+        cluster_for(CATALOGUE, "h100-sxm", 9, 8)
+    with pytest.raises(InputError, match="unknown"):
+        cluster_for(CATALOGUE, "h1000", 8)
