@@ -92,7 +92,8 @@ class VectorConstants(Spec):
     threads_per_sm: Number | None = None  # resident at a time
     lanes_per_sm: Number | None = None  # instructions of threads that an SM issues in a clock
     special_per_sm: Number | None = None  # results of the special function units in a clock
-    l2_bytes_per_clock: Number | None = None  # that an SM moves to and from L2, reached
+    l2_bytes_per_clock: Number | None = None  # that an SM moves to and from L2 when all do
+    sm_bytes_per_clock: Number | None = None  # most that the port of one SM carries
     l2_fraction: Number | None = None  # of L2 that holds data for reuse: half where it is two partitions
     l2_sharpness: Number | None = None  # how sharply hits end between kernels when tensors outgrow it
     reread_sharpness: Number | None = None  # the same for rows that a kernel reads again
@@ -112,7 +113,17 @@ class VectorConstants(Spec):
 
 
 class MoeConstants(Spec):
-    """Grouped matrix multiplications of experts, see `simgpu.timing.moe`."""
+    """Grouped matrix multiplications of experts, see `simgpu.timing.moe`; what is not given is as in `gemm`."""
+
+    compute_fraction: Fraction | None = None  # of the dense peak at the clock under load, inside a full tile
+    memory_fraction: Fraction | None = None  # of the memory bandwidth
+    l2_bytes_per_clock: Number | None = None  # that L2 delivers to one multiprocessor
+    k_step_clocks: Number | None = None  # of one dependent step of 128 bytes along k
+    wave_latency: Seconds | None = None  # between one wave of tiles and the next
+    resident_bytes_per_clock: Number | None = None  # per multiprocessor, from L2 when weights are resident
+    fixed_time: Seconds | None = None  # of the chain of small kernels: routing, permutation, activation
+    visit_time: Seconds | None = None  # of routing, for each (token, expert) pair
+    permute_passes: Number | None = None  # over the tokens' rows, to bring them to the experts and back
 
 
 class CollectiveConstants(Spec):
@@ -129,6 +140,7 @@ class CollectiveConstants(Spec):
     channel_bandwidth: Bandwidth | None = None  # link rate for which NCCL makes one channel
     # fixed times
     launch_latency: Seconds | None = None  # of a collective with next to no bytes, without its hops
+    ll_spread: Seconds | None = None  # what LL adds once a message fills more than one channel
     ll_pass: Seconds | None = None  # of one pass of all threads of a channel over their lines, protocol LL
     ll128_latency: Seconds | None = None  # what LL128 adds to a launch
     simple_latency: Seconds | None = None  # what Simple adds to a launch
@@ -143,6 +155,7 @@ class CollectiveConstants(Spec):
     ll128_fraction: Number | None = None  # measured rate of LL128 channels over the planned one
     ll_blend: Number | None = None  # exponent that blends pass-bound and rate-bound LL
     link_fraction: Fraction | None = None  # of the NVLink payload rate, protocol Simple
+    pair_fraction: Fraction | None = None  # of that, point-to-point operations
     nvls_fraction: Fraction | None = None  # of what NCCL reckons with
     copy_fraction: Fraction | None = None  # of the memory bandwidth, copying a rank's own part
     # filling of the pipeline

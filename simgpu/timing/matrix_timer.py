@@ -65,6 +65,33 @@ class MatrixTimer(TimerBase):
             return times
         return times + quantise_time(m, k, batch, **figures)
 
+    def moe_layer(
+        self, tokens: ArrayLike, hidden: ArrayLike, inner: ArrayLike, topk: ArrayLike, experts: ArrayLike,
+        tp: ArrayLike = 1, ep: ArrayLike = 1, gated: ArrayLike = True, distribution: ArrayLike = "random",
+        dtype: str = "bf16", library: str = DEFAULT, rotation: float = math.inf, sustained: bool | None = None,
+    ) -> KernelTimes:  # fmt: skip
+        """The experts of a mixture-of-experts layer on the busiest rank, without all-to-all.
+
+        `tokens` enter over the whole expert-parallel group of `ep` ranks; each expert of width `inner` is split over
+        `tp`. `distribution` as in `simgpu.timing.routing.rank_loads`.
+        """
+        from simgpu.timing.moe import moe_time
+        from simgpu.timing.routing import TILE_ROWS, rank_load
+
+        given = np.broadcast_arrays(tokens, topk, experts, ep, distribution)
+        flat = zip(*(array.reshape(-1).tolist() for array in given), strict=True)
+        loads = [rank_load(int(n), int(t), int(e), int(r), str(how)) for n, t, e, r, how in flat]
+        shape = given[0].shape
+        if library == DEFAULT:
+            library = f"cutlass-{dtype}" if BYTES[dtype] < 2 else DEFAULT
+        figures = {**self.device, **self.matrix_constants(), **self.constants.group("moe", library)}
+        return moe_time(
+            tokens, np.reshape([x.visits for x in loads], shape), np.reshape([x.active for x in loads], shape),
+            np.reshape([x.blocks for x in loads], (*shape, len(TILE_ROWS))), hidden,
+            np.asarray(inner, float) / np.asarray(tp, float), gated=gated, input_bytes=BYTES[dtype], rotation=rotation,
+            sustained=self.sustained if sustained is None else sustained, peak=self.peak(dtype), **figures,
+        )  # fmt: skip
+
     def matrix_library(self, dtype: str, accumulate: str | None = None, weights: str | None = None) -> str:
         """The library that multiplies a dtype on this GPU unless another is named."""
         if weights is not None:

@@ -15,6 +15,13 @@ from simgpu.study.validation.tables import Array, Rows, Table
 LIBRARIES = {"fp8": "fp8-scaled-mm", "fp8_block": "fp8-block", "nvfp4": "nvfp4", "float32": "simt"}
 """Which library the tables of served models mean with a data type."""
 
+COPIES = 6.0
+"""Copies of operands that the served tables rotate in one CUDA graph (MANIFEST of the tables)."""
+
+EAGER_OVERHEAD = 30e-6
+"""What launching from PyTorch adds to a kernel that is timed alone, s: NeuSight's smallest kernels take 24 to 36 us on
+every GPU, fits of its tables 23 to 47 us."""
+
 SYNC_OVERHEAD = 25e-6
 """Launch and synchronisation that a host timer sees beside a matrix multiplication, s: LLMCompass' smallest take
 30 us on an A100 (PyTorch, time.time() around the call and a synchronisation), of which the kernel has 3 to 5 us."""
@@ -24,7 +31,8 @@ def linear(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
     """y[m, n] = x[m, k] W[n, k]^T as inference servers run it; narrow types with the quantisation of x."""
     for (dtype,), at in table.split(rows, "dtype"):
         m, n, k = (table.number(name, at) for name in "mnk")
-        yield matmul(machine, at, dtype, m, n, k, library=LIBRARIES.get(dtype, DEFAULT))
+        library = LIBRARIES.get(dtype, DEFAULT)
+        yield matmul(machine, at, dtype, m, n, k, library=library, rotation=COPIES)
 
 
 def plain(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
@@ -41,7 +49,8 @@ def single_precision(table: Table, rows: Rows, machine: Machine) -> Iterator[Par
         if op == "linear":
             m, batch = batch * m, np.ones_like(m)
         shape = ("op", "batch", "m", "n", "k")
-        yield matmul(machine, at, dtype, m, n, k, batch, LIBRARIES.get(dtype, DEFAULT), shape=shape)
+        library = LIBRARIES.get(dtype, DEFAULT)
+        yield matmul(machine, at, dtype, m, n, k, batch, library, EAGER_OVERHEAD, shape=shape, rotation=1.0)
 
 
 def matmul(
@@ -55,8 +64,12 @@ def matmul(
     library: str = DEFAULT,
     overhead: float = 0.0,
     shape: tuple[str, ...] = ("m", "n", "k"),
+    rotation: float = np.inf,
 ) -> Part:
-    """A batch of matrix multiplications; `overhead` is what the way of measuring adds to each, s."""
+    """A batch of matrix multiplications; `overhead` is what the way of measuring adds to each, s.
+
+    `rotation` is how many such operands are used in turn (inf: always cold ones).
+    """
     refused = unpredictable(machine, "gemm", rows, dtype, "gemm")
     if refused:
         return refused
@@ -68,7 +81,7 @@ def matmul(
         "gemm",
         dtype,
         rows,
-        partial(timed, machine.timer.gemm, overhead, m, n, k, batch, dtype=name, library=library),
+        partial(timed, machine.timer.gemm, overhead, m, n, k, batch, dtype=name, library=library, rotation=rotation),
         partial(roofline, flops, moved, machine.peak(name), machine.bandwidth),
         "gemm",
         library,

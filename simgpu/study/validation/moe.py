@@ -12,7 +12,7 @@ from simgpu.study.validation.batches import DTYPES, WIDTHS, Batch, Machine, Part
 from simgpu.study.validation.gemm import timed
 from simgpu.study.validation.tables import Rows, Table
 
-LIBRARIES = {"fp8_block": "fp8-block", "nvfp4": "nvfp4"}
+LIBRARIES = {"fp8_block": "deepgemm", "nvfp4": "cutlass-fp4"}
 SHAPE = ("num_tokens", "hidden_size", "expert_inter_size", "topk", "num_experts", "moe_tp_size", "moe_ep_size")
 
 
@@ -33,7 +33,7 @@ def _layer(table: Table, at: Rows, machine: Machine, dtype: str, gated: bool, di
     moved = used * products * hidden * inter / tp * WIDTHS[name] + 2 * tokens * topk / ep * hidden * 2.0
     call = partial(
         timed, machine.timer.moe_layer, 0.0, tokens, hidden, inter, topk, experts, tp, ep,  # type: ignore[attr-defined]
-        gated=gated, distribution=distribution, dtype=name, library=library,
+        gated=gated, distribution=distribution, dtype=name, library=library, rotation=1.0,
     )  # fmt: skip
     baseline = partial(roofline, flops, moved, machine.peak(name), machine.bandwidth)
     return Batch("moe", dtype, at, call, baseline, "moe", library, (*SHAPE, "gated", "distribution", "kernel_source"))

@@ -1,0 +1,127 @@
+"""How many tokens each expert of a rank gets: balanced, random, or as unevenly as a power law."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from simgpu.timing.parts import Array
+
+DRAWS = 4
+"""Orders of the experts that an uneven distribution is averaged over."""
+
+
+def rank_loads(tokens: int, topk: int, experts: int, ranks: int, distribution: str = "random") -> Array:
+    """Tokens of each expert on the busiest of `ranks` ranks that share `experts` evenly, sorted downwards.
+
+    Parameters
+    ----------
+    tokens : that enter the layer, over all ranks
+    topk : experts that each token visits
+    distribution : 'balanced' (every expert the same number, give or take one), 'random' (every token picks its experts
+        independently and evenly), or 'power_law_A' (loads drawn from a power law of exponent A between one token and
+        0.8 of them, as ai-dynamo/aiconfigurator's collectors do)
+
+    Returns
+    -------
+    array, shape (experts / ranks,)
+        Not whole numbers where several draws are averaged; zeros at the end are experts without a token.
+
+    Raises
+    ------
+    ValueError
+        For another distribution.
+    """
+    if distribution == "balanced":
+        return _balanced(tokens, topk, experts, ranks)
+    if distribution == "random":
+        return _random(tokens, topk, experts, ranks)
+    if distribution.startswith("power_law_"):
+        return _power_law(tokens, topk, experts, ranks, float(distribution.removeprefix("power_law_")))
+    raise ValueError(f"unknown distribution {distribution!r}; expected balanced, random or power_law_A")
+
+
+def _balanced(tokens: int, topk: int, experts: int, ranks: int) -> Array:
+    """Token i visits experts i, i + stride, i + 2 stride ...; fewer tokens than the stride are spread over it."""
+    stride = -(-experts // topk)
+    full, rest = divmod(tokens, stride)
+    extra = np.zeros(stride)
+    if rest:
+        extra[(np.arange(rest) if full else np.arange(rest) * stride // rest)] = 1
+    loads = np.resize(full + extra, experts)[: experts // ranks]
+    return np.sort(loads)[::-1].astype(float)
+
+
+def _random(tokens: int, topk: int, experts: int, ranks: int) -> Array:
+    """Quantiles of the binomial number of tokens that visit one expert (close to normal or Poisson)."""
+    here, chance = experts // ranks, topk / experts
+    mean, spread = tokens * chance, (tokens * chance * (1 - chance)) ** 0.5
+    if mean > 20:
+        from scipy.special import ndtri  # type: ignore[import-untyped]
+
+        loads = np.maximum(mean + spread * ndtri((np.arange(here) + 0.5) / here), 0)
+        return np.asarray(np.sort(np.round(loads))[::-1], dtype=float)
+    counts = np.arange(min(tokens, 80) + 1, dtype=float)
+    odds = chance / (1 - min(chance, 0.999))
+    steps = np.log(np.maximum(tokens - counts[:-1], 1) / counts[1:] * odds)
+    logs = np.concatenate([[0.0], np.cumsum(steps)])
+    likely = np.exp(logs - logs.max())
+    below = np.cumsum(likely) / likely.sum()
+    loads = np.searchsorted(below, (np.arange(here) + 0.5) / here)
+    return np.asarray(np.sort(loads)[::-1], dtype=float)
+
+
+def _power_law(tokens: int, topk: int, experts: int, ranks: int, exponent: float) -> Array:
+    """Loads at even quantiles of the power law, dealt to the ranks at random; the busiest rank of each deal."""
+    least, most = (1.0, tokens * 0.8) if tokens * topk > experts else (0.01, 2.0)
+    most = max(most, least * 1.001)
+    power = 1 - exponent
+    u = (np.arange(experts) + 0.5) / experts
+    raw = ((most**power - least**power) * u + least**power) ** (1 / power)
+    wanted = raw / raw.sum() * tokens * topk
+    loads = np.round(wanted)
+    missing = round(tokens * topk - float(loads.sum()))
+    order = np.argsort(-loads, kind="stable")
+    if missing > 0:
+        loads += np.bincount(order[np.arange(missing) % experts], minlength=experts)
+    elif missing < 0:
+        busy = order[loads[order] > 0]
+        taken = np.bincount(busy[np.arange(-missing) % len(busy)], minlength=experts)
+        loads = np.maximum(loads - taken, 0)
+    loads = np.minimum(loads, tokens)
+    if ranks == 1:
+        return np.sort(loads)[::-1]
+    dealt = loads[_orders(experts)].reshape(DRAWS, ranks, experts // ranks)
+    busiest = dealt.sum(axis=2).argmax(axis=1)
+    picked = dealt[np.arange(DRAWS), busiest]
+    return np.asarray(np.sort(picked, axis=1)[:, ::-1])
+
+
+@lru_cache
+def _orders(experts: int) -> Array:
+    """`DRAWS` orders of the experts, always the same."""
+    random = np.random.default_rng(20)
+    return np.stack([random.permutation(experts) for _ in range(DRAWS)])
+
+
+class RankLoad(NamedTuple):
+    """What matters of the loads of a rank's experts."""
+
+    blocks: tuple[float, ...]  # tiles of rows, for each height in TILE_ROWS
+    active: float  # experts with at least one token
+    visits: float  # (token, expert) pairs
+
+
+TILE_ROWS = (16, 32, 64, 128)
+"""Heights of tiles that grouped multiplications choose from."""
+
+
+@lru_cache(maxsize=100_000)
+def rank_load(tokens: int, topk: int, experts: int, ranks: int, distribution: str = "random") -> RankLoad:
+    """`rank_loads` in the numbers that a grouped multiplication needs, averaged over draws."""
+    loads = np.atleast_2d(rank_loads(tokens, topk, experts, ranks, distribution))
+    draws = len(loads)
+    blocks = tuple(float(np.ceil(loads / rows).sum()) / draws for rows in TILE_ROWS)
+    return RankLoad(blocks, float((loads > 0).sum()) / draws, float(loads.sum()) / draws)
