@@ -69,6 +69,7 @@ class AttentionConstants(Spec):
     decode_cast_overhead: Seconds | None = None  # as `cast_overhead`, decode
     decode_wide_overhead: Seconds | None = None  # further for heads of 256, decode
     decode_tile_rows: Count | None = None  # rows that a block multiplies in decode, however few queries it has
+    decode_largest_rows: Count | None = None  # of the largest tile that decode uses where heads share a KV head
     decode_slowdown: Number | None = None  # time of a tile in decode over its time in prefill
     decode_split_latency: Seconds | None = None  # of combining parts of the keys, decode
     decode_overlap_exponent: Number | None = None  # as `overlap_exponent`, decode
@@ -167,9 +168,11 @@ class CollectiveConstants(Spec):
     # kernels of serving frameworks
     custom_latency: Seconds | None = None  # of their one-shot or two-shot all-reduce with next to no bytes
     custom_step: Seconds | None = None  # for each peer
-    custom_fraction: Fraction | None = None  # of the link's payload rate
+    custom_barrier: Seconds | None = None  # what the second half of two shots adds
+    one_shot_fraction: Fraction | None = None  # of the link's payload rate
+    two_shot_fraction: Fraction | None = None
     custom_limit: Bytes | None = None  # larger messages go to NCCL
-    one_shot_limit: Bytes | None = None  # messages up to this over the number of peers - 1 go in one shot
+    one_shot_limit: Bytes | None = None  # messages up to this over the number of GPUs go in one shot; in pairs all do
 
 
 class KernelConstants(Spec):

@@ -120,7 +120,8 @@ def _node(catalogue: Catalogue, gpu: GPUSpec, per_node: int, wiring: str, networ
 def _adapters(catalogue: Catalogue, per_node: int, wiring: str, network: str) -> tuple[int, dict[str, Any]]:
     """How many network adapters, and which: one for each GPU where a rate per GPU is given.
 
-    Where nothing is said, Ethernet without RDMA: 100 Gb/s for every two GPUs on modules, 25 Gb/s for a box of cards.
+    Where nothing is said, Ethernet without RDMA: up to four ports of 100 Gb/s for GPUs on modules, of which TCP sockets
+    reach half (microsoft/vidur @7d4751336: 5.9 GB/s between two A100 SXM), one of 25 Gb/s for a box of cards.
     """
     stated = re.search(r"([\d.]+) ?gb/s per gpu", network)
     family = "infiniband" if "infiniband" in network or re.search(r"\b(hdr|ndr|xdr|ib)\b", network) else "ethernet"
@@ -131,8 +132,10 @@ def _adapters(catalogue: Catalogue, per_node: int, wiring: str, network: str) ->
         name, count, rdma = f"{family}-{_RATES[family][nearest]}", per_node, True
     else:
         modules = wiring in ("nvswitch", "full-mesh")
-        name, count, rdma = ("ethernet-100g", -(-per_node // 2), False) if modules else ("ethernet-25g", 1, False)
-    port = {"link": name, "lanes": _count(1)}
+        name, count, rdma = ("ethernet-100g", min(4, per_node), False) if modules else ("ethernet-25g", 1, False)
+    port: dict[str, Any] = {"link": name, "lanes": _count(1)}
+    if not rdma and name == "ethernet-100g":
+        port["payload_fraction"] = _count(0.5)
     return count, {"port": port, "host_link": host, "gpudirect_rdma": {"value": rdma, "source": "box"}}
 
 

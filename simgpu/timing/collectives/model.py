@@ -6,11 +6,12 @@ For a payload of S bytes over n GPUs, with the links to itself,
 
 K S is the time the flows take on the graph at the rates of the protocol; lead(S) is everything else:
 
-    LL      launch + sum of hops + ((pass)^p + (K S)^p)^(1/p) - K S,  pass = t_pass ops min(1, S / (4096 n))
+    LL      launch + sum of hops + ((pass)^p + (K S)^p)^(1/p) - K S,  pass = (t_spread + t_pass ops) min(1, S / (4096 n))
     LL128   launch + t_LL128 + sum of hops
     Simple  launch + t_Simple + sum of (hops + t_step) + own part S/n at the copy rate + fill
     NVLS    t_NVLS + fill
-    pairs   launch + t_pair + t_peer (n-1) + hop + t_step x / (x + x0) + own part + fill,  x = S/n
+    custom  t_custom + t_step (n-1) [+ t_barrier for two shots]
+    pairs   launch + t_pair + t_peer (n-1) + hop + t_step x / (x + x0) + fill,  x = S/n
 
 `ops` are primitive operations of a ring: n, 2n-1 for an all-reduce. LL sends 8 bytes of data in every 16, LL128
 120 in every 128 (NCCL src/include/device.h); 512 threads x 8 bytes are one pass of LL. Fill: the first slice must
@@ -135,8 +136,8 @@ class CollectiveModel:
         index = index + len(custom)
         if custom:
             c = self.constants
-            one = size <= c["one_shot_limit"] / max(self.n - 2, 1e-9)
-            index = np.where(size < c["custom_limit"], np.where(one, 0, 1), index)
+            one = (size <= c["one_shot_limit"] / self.n) | (self.n == 2)
+            index = np.where(size <= c["custom_limit"], np.where(one, 0, 1), index)
         return choices, index
 
     @cached_property
@@ -171,7 +172,7 @@ class CollectiveModel:
             nvlink=nvlink,
             nvls=c["nvls_efficiency"] if schedules.has_switch(self.topology, self.gpus) else 0.0,
             nvls_speed=c["nvls_speed"] / 1e9,
-            channels=int(np.clip(np.ceil(rate / c["channel_bandwidth"] - 1e-9), 2, c["channels"])),
+            channels=int(np.clip(np.rint(rate / c["channel_bandwidth"]), 2, c["channels"])),
             ll_bandwidth=c["planned_ll_bandwidth"] / 1e9,
             ll128_per_channel=c["planned_ll128_bandwidth"] / 1e9,
             tree_per_channel=c["planned_tree_bandwidth"] / 1e9,
@@ -202,7 +203,11 @@ class CollectiveModel:
         if algorithm == "nvls" and route.via == "gpu-link":
             return 1 / (c["nvls_efficiency"] * c["nvls_fraction"])
         if route.via == "gpu-link":
-            reached = c["custom_fraction"] if protocol == "custom" else c["link_fraction"]
+            reached = c["link_fraction"]
+            if protocol == "custom":
+                reached = c["one_shot_fraction"] if algorithm == "one-shot" else c["two_shot_fraction"]
+            elif self.kind == "all_to_all":
+                reached *= c["pair_fraction"]
         elif route.via in ("pcie", "host"):
             reached = self._host_fraction(route)
         else:
@@ -263,7 +268,8 @@ class CollectiveModel:
         algorithm, protocol = choice
         c, n, plan = self.constants, self.n, self.schedule(algorithm)
         if protocol == "custom":
-            return np.full(size.shape, c["custom_latency"] + c["custom_step"] * (n - 1))
+            barrier = c["custom_barrier"] if algorithm == "two-shot" else 0.0
+            return np.full(size.shape, c["custom_latency"] + c["custom_step"] * (n - 1) + barrier)
         if algorithm == "nvls":
             network = sum(count * self._hop(route, "simple") for route, count in plan.hops if route.via == "network")
             return np.asarray(c["nvls_latency"] + network) + self._fill(
@@ -275,7 +281,8 @@ class CollectiveModel:
         fixed = c["launch_latency"] + hops
         if protocol == "ll":
             rate_bound = self.unit_time(choice) * size
-            one_pass = c["ll_pass"] * plan.work * n * np.minimum(1.0, size / (_LL_PASS_BYTES * n))
+            full_pass = c["ll_spread"] + c["ll_pass"] * plan.work * n
+            one_pass = full_pass * np.minimum(1.0, size / (_LL_PASS_BYTES * n))
             p = c["ll_blend"]
             return fixed + (one_pass**p + rate_bound**p) ** (1 / p) - rate_bound
         if protocol == "ll128":
@@ -290,8 +297,7 @@ class CollectiveModel:
         step = c["pair_step"] * part / (part + c["pair_bytes"])
         all_slices = self._communicator.channels * c["slice_bytes"]
         soft = size * all_slices / (size + all_slices)
-        own = self._own_part(size) if self.kind == "all_to_all" else 0.0
-        return fixed + step + own + c["pair_fill"] * soft * self._per_byte(choice)
+        return fixed + step + c["pair_fill"] * soft * self._per_byte(choice)
 
     def _hop(self, route: Route, protocol: str) -> float:
         """Seconds from one GPU to the next: links, fence and flag of Simple, detours through host and proxy."""
