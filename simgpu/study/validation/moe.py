@@ -32,7 +32,7 @@ def _layer(table: Table, at: Rows, machine: Machine, dtype: str, gated: bool, di
     used = np.minimum(experts / ep, np.maximum(tokens * topk / ep, 1.0))  # experts that any token goes to, at most
     moved = used * products * hidden * inter / tp * WIDTHS[name] + 2 * tokens * topk / ep * hidden * 2.0
     call = partial(
-        timed, machine.timer.moe_layer, 0.0, tokens, hidden, inter, topk, experts, tp, ep,  # type: ignore[attr-defined]
+        timed, machine.timer.moe_layer, 0.0, tokens, hidden, inter, topk, experts, tp, ep,
         gated=gated, distribution=distribution, dtype=name, library=library, rotation=1.0,
     )  # fmt: skip
     baseline = partial(roofline, flops, moved, machine.peak(name), machine.bandwidth)

@@ -16,7 +16,7 @@ import numpy as np
 from simgpu.catalog import Catalogue
 from simgpu.hardware.inherit import REGIMES
 from simgpu.study.validation.batches import DATASHEET, FAMILY, FULL
-from simgpu.study.validation.run import Scored, validate
+from simgpu.study.validation.run import Scored, library_of, validate
 from simgpu.study.validation.tables import Array
 from simgpu.timing.uncertainty import ANY, BOUNDS, STRATA, class_of
 
@@ -47,29 +47,33 @@ def _hash(part: Scored, i: int) -> int:
     return zlib.crc32(what.encode()) >> 7
 
 
-def gather(target: str, folder: Path, catalogue: Catalogue) -> list[Scored]:
+Gathered = list[tuple[Scored, bool]]
+"""Batches, and whether a batch was predicted as any user would: with all constants that the catalogue has for it."""
+
+
+def gather(target: str, folder: Path, catalogue: Catalogue) -> Gathered:
     """Predictions with all constants, and with the GPU's or its architecture's passed over where it has them.
 
     Each has the regime that its constants then come from.
     """
     full = validate(target, folder, catalogue, FULL).scored
-    found = list(full)
+    found = [(part, True) for part in full]
     own = {_key(part): REGIMES.index(part.regime) for part in full}
     for regime in (FAMILY, DATASHEET):
         wider = validate(target, folder, catalogue, regime).scored
-        found += [part for part in wider if REGIMES.index(part.regime) > own.get(_key(part), 0)]
+        found += [(part, False) for part in wider if REGIMES.index(part.regime) > own.get(_key(part), 0)]
     return _different(found)
 
 
-def _different(parts: Sequence[Scored]) -> list[Scored]:
+def _different(parts: Gathered) -> Gathered:
     """Without those that a second regime predicted just as the first."""
     seen: set[tuple] = set()
     found = []
-    for part in parts:
+    for part, usual in parts:
         key = (*_key(part), part.regime)
         if key not in seen:
             seen.add(key)
-            found.append(part)
+            found.append((part, usual))
     return found
 
 
@@ -87,31 +91,52 @@ class _Pool:
         self.groups.setdefault(group, []).append(residuals)
 
     def row(self, unseen: bool) -> dict[str, str] | None:
-        """Quantiles and spread; None where there are too few rows or GPUs. `unseen`: for GPUs that no group is."""
-        groups = [np.concatenate(parts) for parts in self.groups.values()]
-        groups = [group[_thinned(len(group))] for group in groups if len(group)]
-        gpus = len({group[1] for group in self.groups})
-        if sum(map(len, groups)) < FEWEST or (unseen and gpus < 2):
+        """Quantiles and spread; None where there are too few rows. `unseen`: for architectures that no group is.
+
+        A row counts as any other; for unseen architectures each of the known ones counts as any other.
+        """
+        named = [(key[-1], np.concatenate(parts)) for key, parts in self.groups.items()]
+        named = [(kind, group[_thinned(len(group))]) for kind, group in named if len(group)]
+        groups = [group for _, group in named]
+        rows = {kind: sum(len(group) for other, group in named if other == kind) for kind, _ in named}
+        total = sum(rows.values())
+        if total < FEWEST or (unseen and len(rows) < 2):
             return None
+        share = {kind: 1 / max(count, FEWEST) if unseen else 1.0 for kind, count in rows.items()}
         pooled = np.concatenate(groups)
-        p10, p50, p90 = np.exp(np.quantile(pooled, [0.1, 0.5, 0.9]))
+        weights = np.concatenate([np.full(len(group), share[kind]) for kind, group in named])
+        levels = [max(0.1 - 0.9 / total, 0), 0.5, min(0.9 + 0.9 / total, 1)]  # as seen by one row more
+        p10, p50, p90 = np.exp(_quantiles(pooled, weights, levels))
         medians = np.asarray([np.median(group) for group in groups])
-        weights = np.asarray([min(len(group), 100) for group in groups], float)
-        systematic = float(np.sqrt(np.average(medians**2, weights=weights)))
+        counted = np.asarray([share[kind] * min(len(group), 100) for kind, group in named])
+        systematic = float(np.sqrt(np.average(medians**2, weights=counted)))
         inner = np.concatenate([group - median for group, median in zip(groups, medians, strict=True)])
-        independent = float(np.subtract(*np.quantile(inner, [0.9, 0.1])) / 2.563)
-        widening = _widening(gpus, systematic, independent) if unseen else 1.0
+        independent = float(np.subtract(*_quantiles(inner, weights, [0.9, 0.1])) / 2.563)
+        widening = _widening(len(rows), systematic, independent) if unseen else 1.0
         numbers = {"p10": p10, "p50": p50, "p90": p90, "systematic": systematic, "independent": independent}
-        counts = {"rows": str(len(pooled)), "groups": str(len(groups))}
+        counts = {"rows": str(total), "groups": str(len(groups))}
         return counts | {name: f"{value:.4f}" for name, value in numbers.items()} | {"widening": f"{widening:.3f}"}
 
 
-def _widening(gpus: int, systematic: float, independent: float) -> float:
-    """By how much the spread of a few known GPUs is stretched for one that is none of them.
+def _quantiles(values: Array, weights: Array, levels: Sequence[float]) -> Array:
+    """Quantiles of values that count by their weights."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order]) - weights[order] / 2
+    return np.interp(levels, reached / weights.sum(), values[order])
 
-    The systematic part is a spread estimated from `gpus` of them: that of a new one is sqrt(1 + 1/gpus) wider.
+
+_STUDENT = (3.078, 1.886, 1.638, 1.533, 1.476, 1.440, 1.415, 1.397, 1.383, 1.372)
+"""90 % quantiles of Student's t for 1, 2 ... degrees of freedom; the normal distribution has 1.282."""
+
+
+def _widening(kinds: int, systematic: float, independent: float) -> float:
+    """By how much the spread of a few known architectures is stretched for one that is none of them.
+
+    The systematic part is estimated from `kinds` of them; where the next one lies is Student's t with kinds - 1 degrees
+    of freedom, times sqrt(1 + 1/kinds).
     """
-    common = systematic**2 * (1 + 1 / max(gpus, 1))
+    student = _STUDENT[min(kinds - 2, len(_STUDENT) - 1)] / 1.2816
+    common = systematic**2 * (1 + 1 / kinds) * student**2
     return float(np.sqrt((common + independent**2) / (systematic**2 + independent**2)))
 
 
@@ -119,20 +144,22 @@ def _thinned(count: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, MOST)).astype(int))
 
 
-def residual_rows(parts: Sequence[Scored], held: str | None = None) -> list[dict[str, str]]:
-    """Rows of the table from predictions; `held` names a GPU whose rows do not count (to test on them)."""
+def residual_rows(parts: Gathered, held: str | None = None) -> list[dict[str, str]]:
+    """Rows of the table from predictions; `held` names an architecture whose rows do not count (to test on them)."""
     pools: dict[tuple[str, str, str, str, str], _Pool] = {}
-    for part in parts:
-        if part.gpu == held or not part.batch.stated:
+    for part, usual in parts:
+        if part.architecture == held:
             continue
         usable = ~half(part)
         residuals = np.log(part.measured / part.predicted)[usable]
         stratum = np.searchsorted(np.asarray(BOUNDS), part.predicted[usable], side="right")
-        group = (part.source, part.gpu, part.batch.op, part.batch.dtype)
-        op, library = part.batch.op, part.batch.library
+        group = (part.source, part.gpu, part.batch.op, part.batch.dtype, part.architecture)
+        op, library = part.batch.op, library_of(part.batch)
         places = [(op, library, ANY), (op, ANY, ANY), (class_of(op), ANY, ANY)]
-        if part.regime != REGIMES[2]:
-            places += [(op, library, part.architecture), (op, ANY, part.architecture)]
+        places = places if part.batch.stated else places[:1]
+        if usual:
+            places += [(op, library, part.architecture)]
+            places += [(op, ANY, part.architecture)] if part.batch.stated else []
         for place in dict.fromkeys(places):
             for s, name in enumerate((*STRATA, ANY)):
                 chosen = residuals if name == ANY else residuals[stratum == s]

@@ -151,7 +151,9 @@ def _scored(table: Table, adapter: Adapter, machine: Machine, batch: Batch) -> S
     good = np.isfinite(predicted) & (predicted > 0)
     batch, predicted, baseline = replace(batch, rows=batch.rows[good]), predicted[good], baseline[good]
     regime = machine.timer.constants.regime(batch.kind, batch.library)
-    low, high = interval(batch.op, predicted, architecture=machine.architecture, regime=regime, library=batch.library)
+    low, high = interval(
+        batch.op, predicted, architecture=machine.architecture, regime=regime, library=library_of(batch)
+    )
     measured = table.number(adapter.measured, batch.rows)
     return Scored(
         table.source,
@@ -166,6 +168,11 @@ def _scored(table: Table, adapter: Adapter, machine: Machine, batch: Batch) -> S
         predicted * low,
         predicted * high,
     )
+
+
+def library_of(batch: Batch) -> str:
+    """The library under which the table of residuals knows a batch; machines that are not wholly described apart."""
+    return batch.library if batch.stated else f"{batch.library} on an unstated network"
 
 
 def _check_unit(table: Table, adapter: Adapter, scored: list[Scored]) -> None:
