@@ -33,6 +33,8 @@ class StreamWork(NamedTuple):
     special: ArrayLike = 0.0  # exp, tanh, rsqrt ...: results of the special function units
     chain: ArrayLike = 0.0  # clocks of dependent arithmetic behind each trip
     kernels: ArrayLike = 1.0  # launched one after another
+    in_place: ArrayLike = 0.0  # 1: written where it was read, so that it takes its room in L2 once
+    flat: ArrayLike = 0.0  # 1: no block waits for others or passes again, 0: rows with barriers
 
 
 def stream_time(
@@ -49,6 +51,8 @@ def stream_time(
     special: ArrayLike = 0.0,
     chain: ArrayLike = 0.0,
     kernels: ArrayLike = 1.0,
+    in_place: ArrayLike = 0.0,
+    flat: ArrayLike = 0.0,
     warm: float = 1.0,
     sm_count: float,
     clock: float,
@@ -65,24 +69,26 @@ def stream_time(
     lanes_per_sm: float,
     special_per_sm: float,
     l2_bytes_per_clock: float,
+    sm_bytes_per_clock: float,
     l2_fraction: float,
     l2_sharpness: float,
     reread_sharpness: float,
     overlap: float,
+    flat_overlap: float,
     **_: Any,
 ) -> KernelTimes:
     """Seconds of streaming kernels.
 
         at_once = SMs floor(threads_per_sm / threads)                        blocks that run at a time
-        hit     = warm / (1 + ((read + written) / (l2_fraction L2))^l2_sharpness)     what the kernel before left in L2
+        hit     = warm / (1 + (footprint / (l2_fraction L2))^l2_sharpness)   what the kernel before left in L2
         rehit   = 1 / (1 + (min(blocks, at_once) row_bytes / (l2_fraction L2))^reread_sharpness)
         dram    = ((read + written) (1 - hit) + reread (1 - rehit)) / (memory_fraction bandwidth)
-        l2      = (read + written + reread) / (l2_bytes_per_clock clock min(SMs, blocks))
+        l2      = (read + written) / (clock min(l2_bytes_per_clock SMs, sm_bytes_per_clock blocks))
         far     = read (1 - hit) / (read + reread)                           part of the trips that go to DRAM
         trip    = memory_latency (l2_latency_fraction (1 - far) + far) + chain / clock
         latency = ceil(blocks / at_once) steps trip
         issue   = (instructions / lanes_per_sm + special / special_per_sm) / (clock SMs), or flops / peak if longer
-        busy    = (max(dram, l2)^p + latency^p + issue^p)^(1/p),  p = overlap
+        busy    = (max(dram, l2)^p + latency^p + issue^p)^(1/p),  p = overlap or flat_overlap
         time    = kernels launch_overhead + host_overhead + max(busy, host_tail)
 
     The latency term is Little's law: with few threads, or few bytes a thread asks for at a time, trips to memory and
@@ -92,25 +98,59 @@ def stream_time(
     reuse of more than fits evicts everything. `host_tail` is what the host still does after the launch when it times
     a kernel by its own clock, and hides a short kernel.
 
-    Units: s, B, B/s, Hz, FLOP/s; `l2_bytes_per_clock`, `lanes_per_sm` and `special_per_sm` are per SM and clock. `warm`
-    is 1 where inputs or outputs were just used by the kernel before, 0 where something flushed L2 in between.
+    Units: s, B, B/s, Hz, FLOP/s; what is per SM or per clock is per SM and clock: `l2_bytes_per_clock` with all SMs at
+    work, `sm_bytes_per_clock` the port of one, `lanes_per_sm` and `special_per_sm` results of its units. `warm` is 1
+    where inputs or outputs were just used by the kernel before, 0 where something flushed L2 in between.
     """
-    given = (blocks, threads, steps, read, written, reread, row_bytes, instructions, flops, special, chain, kernels)
+    given = (
+        blocks,
+        threads,
+        steps,
+        read,
+        written,
+        reread,
+        row_bytes,
+        instructions,
+        flops,
+        special,
+        chain,
+        kernels,
+        in_place,
+        flat,
+    )
     arrays = np.broadcast_arrays(*(np.asarray(one, float) for one in given))
-    blocks, threads, steps, read, written, reread, row_bytes, instructions, flops, special, chain, kernels = arrays
+    (
+        blocks,
+        threads,
+        steps,
+        read,
+        written,
+        reread,
+        row_bytes,
+        instructions,
+        flops,
+        special,
+        chain,
+        kernels,
+        in_place,
+        flat,
+    ) = arrays
     capacity = l2_fraction * l2_bytes
     at_once = sm_count * np.maximum(np.floor(threads_per_sm / threads), 1.0)
-    hit = warm * hits(read + written, capacity, l2_sharpness)
+    footprint = np.where(in_place > 0, np.maximum(read, written), read + written) / kernels
+    hit = warm * hits(footprint, capacity, l2_sharpness)
     rehit = hits(np.minimum(blocks, at_once) * row_bytes, capacity, reread_sharpness)
     dram = ((read + written) * (1 - hit) + reread * (1 - rehit)) / (memory_fraction * bandwidth)
-    l2 = (read + written + reread) / (l2_bytes_per_clock * clock * np.clip(blocks, 1.0, sm_count))
+    l2 = (read + written) / (clock * np.minimum(l2_bytes_per_clock * sm_count, sm_bytes_per_clock * blocks))
     far = read * (1 - hit) / np.maximum(read + reread, 1e-30)
     trip = memory_latency * (l2_latency_fraction * (1 - far) + far) + chain / clock
     latency = np.ceil(blocks / at_once) * steps * trip
     issue = (instructions / lanes_per_sm + special / special_per_sm) / (clock * sm_count)
     issue = np.maximum(issue, flops / peak)
     fixed = kernels * launch_overhead + host_overhead
-    busy = np.maximum(_smooth_maximum((np.maximum(dram, l2), latency, issue), overlap), host_tail)
+    busy = np.maximum(
+        _smooth_maximum((np.maximum(dram, l2), latency, issue), np.where(flat > 0, flat_overlap, overlap)), host_tail
+    )
     return KernelTimes(fixed + busy, issue, np.maximum(dram, l2), fixed + latency)
 
 
@@ -119,7 +159,7 @@ def hits(footprint: ArrayLike, capacity: float, sharpness: float) -> Array:
     return np.asarray(1.0 / (1.0 + (np.asarray(footprint, float) / capacity) ** sharpness))
 
 
-def _smooth_maximum(parts: tuple[Array, ...], p: float) -> Array:
+def _smooth_maximum(parts: tuple[Array, ...], p: Array) -> Array:
     """(sum of x^p)^(1/p): the longest part where one is long, their sum for p = 1; scaled against underflow."""
     stack = np.stack(parts)
     longest = np.maximum(stack.max(axis=0), 1e-30)

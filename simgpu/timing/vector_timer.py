@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from simgpu.errors import InputError, nearest
@@ -11,6 +12,7 @@ from simgpu.timing.parts import ArrayLike, KernelTimes
 
 if TYPE_CHECKING:
     from simgpu.hardware.inherit import Calibration
+    from simgpu.hardware.spec import GPUSpec
     from simgpu.timing.vector import StreamWork
 
 
@@ -20,6 +22,7 @@ class VectorTimer:
     Libraries whose name ends in `-host` are timed by the host's clock, from the call to the end of a synchronisation.
     """
 
+    gpu: GPUSpec
     constants: Calibration
 
     if TYPE_CHECKING:
@@ -71,8 +74,7 @@ class VectorTimer:
         """
         from simgpu.timing.vector_work import ARITHMETIC, SPECIAL, flat_work
 
-        if function not in ARITHMETIC:
-            raise InputError(f"unknown function '{function}'{nearest(function, ARITHMETIC)}", key="function")
+        _known(function, ARITHMETIC, "function")
         figures, width = self._vector(library), width_of(dtype)
         work = flat_work(
             elements, read_bytes=reads * width, written_bytes=writes * width, width=width, kernels=kernels,
@@ -85,12 +87,16 @@ class VectorTimer:
         fused: bool = True, library: str = DEFAULT,
     ) -> KernelTimes:  # fmt: skip
         """silu(gate) x up over rows of `cols` outputs; not `gated`: the function alone. Not `fused`: two kernels."""
-        from simgpu.timing.vector_work import activation_work
+        import numpy as np
 
+        from simgpu.timing.vector_work import ARITHMETIC, activation_work
+
+        _known(function, ARITHMETIC, "function")
         figures, width = self._vector(library), width_of(dtype)
         if not fused and gated:
             work = activation_work(rows, cols, width=width, gated=False, function=function, **figures)
-            product = self.elementwise(work.flops, reads=2, writes=1, dtype=dtype, library=library)
+            elements = np.asarray(rows, float) * np.asarray(cols, float)
+            product = self.elementwise(elements, reads=2, writes=1, dtype=dtype, library=library)
             return self._stream(work, figures) + product
         return self._stream(
             activation_work(rows, cols, width=width, gated=gated, function=function, **figures), figures
@@ -136,10 +142,14 @@ class VectorTimer:
         self, rows: ArrayLike, vocab: ArrayLike, dtype: str = "bf16", sort: bool = False, library: str = DEFAULT
     ) -> KernelTimes:
         """The next token of `rows` sequences from logits over `vocab`: the largest, or with `sort` top-k and top-p."""
-        from simgpu.timing.vector_work import sampling_work
+        from simgpu.timing.vector_work import SAMPLING_KERNELS, flat_work, sampling_work
 
         figures = self._vector(library)
-        return self._stream(sampling_work(rows, vocab, width=width_of(dtype), sort=sort, **figures), figures)
+        passes = self._stream(sampling_work(rows, vocab, width=width_of(dtype), sort=sort, **figures), figures)
+        small = flat_work(
+            rows, read_bytes=4.0, written_bytes=4.0, arithmetic=1.0, kernels=SAMPLING_KERNELS, **_flat(figures)
+        )
+        return passes + self._stream(small, figures)
 
     def optimizer(
         self, parameters: ArrayLike, kind: str = "adam", weights: str = "bf16", gradients: str = "fp32",
@@ -148,8 +158,7 @@ class VectorTimer:
         """One fused step of `adam`, `momentum` or `sgd` over `parameters`, by its dtypes (master None: no copy)."""
         from simgpu.timing.vector_work import STATES, optimizer_work
 
-        if kind not in STATES:
-            raise InputError(f"unknown optimizer '{kind}'{nearest(kind, STATES)}", key="kind")
+        _known(kind, STATES, "kind")
         figures = self._vector(library)
         work = optimizer_work(
             parameters, kind=kind, weight_bytes=width_of(weights), gradient_bytes=width_of(gradients),
@@ -211,14 +220,24 @@ class VectorTimer:
     def _stream(self, work: StreamWork, figures: dict[str, float]) -> KernelTimes:
         from simgpu.timing.vector import stream_time
 
-        return stream_time(**work._asdict(), peak=self.peak("fp32", "fp32", tensor=False), **self.device, **figures)
+        peak = self.peak("fp32", "fp32", tensor=False)
+        return stream_time(**work._asdict(), peak=peak, **self.device, **(figures | self._memory(figures)))
+
+    def _memory(self, figures: dict[str, float]) -> dict[str, float]:
+        """The fraction of the memory bandwidth that streams reach: GDDR keeps ECC bits among the data, HBM beside."""
+        inline = self.gpu.memory.ecc.value and self.gpu.memory.type.startswith("GDDR")
+        return {"memory_fraction": figures["memory_fraction"] * (figures["inline_ecc_fraction"] if inline else 1.0)}
 
 
 def width_of(dtype: str) -> float:
     """Bytes of an element of `dtype`."""
-    if dtype not in BYTES:
-        raise InputError(f"unknown data type '{dtype}'{nearest(dtype, BYTES)}", key="dtype")
+    _known(dtype, BYTES, "dtype")
     return BYTES[dtype]
+
+
+def _known(word: str, words: Iterable[str], key: str) -> None:
+    if word not in (words := list(words)):
+        raise InputError(f"unknown {key} '{word}'{nearest(word, words)}", key=key)
 
 
 def _flat(figures: dict[str, float]) -> dict[str, float]:

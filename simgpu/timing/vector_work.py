@@ -20,15 +20,23 @@ WARP = 32
 FLAT_THREADS = 128
 """Threads of a block of an elementwise kernel: 4 warps (PyTorch, aten/src/ATen/native/cuda/thread_constants.h)."""
 
-ARITHMETIC = {"copy": 1.0, "add": 2.0, "norm": 4.0, "exp": 8.0, "silu": 15.0, "gelu": 25.0, "rope": 30.0, "pow": 60.0}
+ARITHMETIC = {"copy": 1.0, "add": 2.0, "norm": 4.0, "exp": 8.0, "silu": 15.0, "gelu": 25.0, "rope": 70.0, "pow": 60.0}
 """Instructions of a thread for an element, beside its loads: counted from the formulas (a division or an exponential
 in full precision takes about ten, the power function sixty), to a factor of two."""
 
 SPECIAL = {"copy": 0.0, "add": 0.0, "norm": 0.0, "exp": 1.0, "silu": 2.0, "gelu": 1.0, "rope": 0.0, "pow": 2.0}
 """Results of the special function units for an element: exponentials, logarithms, reciprocals."""
 
-CHAIN = {"silu": 120.0, "welford": 150.0}
-"""Clocks of dependent arithmetic behind a load: x / (1 + exp(-x)); the running mean and variance of a layer norm."""
+CHAIN = {"silu": 230.0, "welford": 680.0}
+"""Clocks of dependent arithmetic behind a load: x / (1 + exp(-x)); the running mean and variance of a layer norm, four
+elements one after another with a division each. Fitted to single rows of Vidur's tables (A100, H100, A40)."""
+
+FLAT_TRIPS = 1.0
+"""Trips to memory of a thread of an elementwise kernel: its load; nothing waits for the store."""
+
+STRIDED_TRIPS = {"norm": 4.4, "rope": 6.3}
+"""The same, of each kernel of an unfused norm (a reduction among them) and rope: index arithmetic before each load.
+Fitted to the smallest sizes of LLMServingSim's tables (H100, RTX 3090, RTX A6000)."""
 
 SELECTED_AT_ONCE = 16
 """Rows up to which PyTorch gathers with a kernel that takes one index after another (`indexSelectSmallIndex`)."""
@@ -101,6 +109,7 @@ def flat_work(
     special: float = 0.0,
     width: float = 2.0,
     kernels: float = 1.0,
+    trips: float | None = None,
     **_: Any,
 ) -> StreamWork:
     """Elements side by side, `read_bytes` and `written_bytes` of memory for each over all tensors and `kernels`.
@@ -111,15 +120,16 @@ def flat_work(
     per_load = max(vector_bytes / width, 1.0)
     moved = np.asarray(read_bytes, float) + np.asarray(written_bytes, float)
     return StreamWork(
-        blocks=np.ceil(elements / (FLAT_THREADS * per_load)),
+        blocks=np.maximum(elements / (FLAT_THREADS * per_load), 1.0),
         threads=float(FLAT_THREADS),
-        steps=2.0 * kernels,
+        steps=(FLAT_TRIPS if trips is None else trips) * kernels,
         read=elements * read_bytes,
         written=elements * written_bytes,
         instructions=elements * (arithmetic + load_instructions * moved / width / per_load),
         flops=elements * kernels,
         special=elements * special,
         kernels=kernels,
+        flat=1.0,
     )
 
 
@@ -136,11 +146,12 @@ def normalization_work(
     `residual` adds another tensor first and writes the sum too: two reads, two writes.
     """
     tensors = 2.0 if residual else 1.0
-    return row_work(
+    work = row_work(
         rows, cols, width=width, reads=tensors, writes=tensors, passes=2.0, arithmetic=ARITHMETIC["norm"],
         chain=CHAIN["welford"] if layer else 0.0, block_threads=min(normalization_threads, block_threads),
         vector_bytes=vector_bytes, on_chip_bytes=on_chip_bytes, load_instructions=load_instructions,
     )  # fmt: skip
+    return work._replace(in_place=float(residual))
 
 
 def unfused_norm_work(
@@ -155,7 +166,8 @@ def unfused_norm_work(
     elements = np.asarray(rows, float) * np.asarray(cols, float)
     return flat_work(
         elements, read_bytes=2 * width + 16.0, written_bytes=2 * width + 12.0, width=4.0, kernels=8.0,
-        arithmetic=3 * strided_instructions, vector_bytes=vector_bytes, load_instructions=load_instructions,
+        trips=STRIDED_TRIPS["norm"], arithmetic=3 * strided_instructions,
+        vector_bytes=vector_bytes, load_instructions=load_instructions,
     )  # fmt: skip
 
 
@@ -197,11 +209,12 @@ def rope_work(
 
     A block for each token (vLLM csrc/pos_encoding_kernels.cu), with up to `rope_threads` threads.
     """
-    return row_work(
+    work = row_work(
         tokens, np.asarray(heads, float) * np.asarray(head_dim, float), width=width, reads=1.0, writes=1.0, passes=1.0,
         arithmetic=ARITHMETIC["rope"], block_threads=rope_threads, vector_bytes=max(vector_bytes, 2 * width),
         on_chip_bytes=on_chip_bytes, load_instructions=2 * load_instructions,
     )  # fmt: skip
+    return work._replace(in_place=1.0)
 
 
 def unfused_rope_work(
@@ -213,7 +226,8 @@ def unfused_rope_work(
     elements = np.asarray(tokens, float) * np.asarray(heads, float) * np.asarray(head_dim, float)
     return flat_work(
         elements, read_bytes=5.5 * width, written_bytes=4.5 * width, width=width, kernels=10.0,
-        arithmetic=4.5 * strided_instructions, vector_bytes=vector_bytes, load_instructions=load_instructions,
+        trips=STRIDED_TRIPS["rope"], arithmetic=4.5 * strided_instructions,
+        vector_bytes=vector_bytes, load_instructions=load_instructions,
     )  # fmt: skip
 
 
@@ -252,19 +266,23 @@ def sampling_work(
     rows: ArrayLike, vocab: ArrayLike, *, width: float, sort: bool, vector_bytes: float, load_instructions: float,
     **_: Any,
 ) -> StreamWork:  # fmt: skip
-    """The next token of each row of logits: to fp32, the largest; with `sort` (top-k, top-p) a radix sort of four
-    digits (a histogram, a read and a write of value and index each), softmax and running sum.
+    """The next token of each row of logits: conversion to fp32, then the largest; with `sort` (top-k, top-p) a radix
+    sort of four digits (a histogram, a read and a write of value and index each), softmax and running sum.
 
-    Ten launches without sorting (conversion, penalties, argmax in two stages, gathers), as vLLM's sampler makes.
+    The small kernels around it are `SAMPLING_KERNELS` without bytes.
     """
     elements = np.asarray(rows, float) * np.asarray(vocab, float)
     read, written = (width + 4.0, 4.0) if not sort else (width + 4.0 + 4 * 12.0 + 16.0, 4.0 + 4 * 8.0 + 8.0)
     return flat_work(
-        elements, read_bytes=read, written_bytes=written, width=4.0, kernels=20.0 if sort else 10.0,
+        elements, read_bytes=read, written_bytes=written, width=4.0, kernels=8.0 if sort else 2.0,
         arithmetic=ARITHMETIC["exp"] * (8.0 if sort else 1.0), vector_bytes=vector_bytes,
         load_instructions=load_instructions,
     )  # fmt: skip
 
+
+SAMPLING_KERNELS = 9.0
+"""Launches of a sampler besides those that pass over the logits: temperatures, second stage of the argmax, gathers,
+casts (vLLM v1/sample/sampler.py)."""
 
 STATES = {"adam": 2, "momentum": 1, "sgd": 0}
 """Tensors of state that an optimizer keeps beside the parameters."""
@@ -280,11 +298,12 @@ def optimizer_work(
     """
     states = STATES[kind] * state_bytes
     read = gradient_bytes + states + (master_bytes or weight_bytes)
-    return flat_work(
+    work = flat_work(
         parameters, read_bytes=read, written_bytes=states + master_bytes + weight_bytes, width=4.0,
         arithmetic=20.0 if states else 4.0, special=2.0 if kind == "adam" else 0.0, vector_bytes=vector_bytes,
         load_instructions=load_instructions,
     )  # fmt: skip
+    return work._replace(in_place=1.0)
 
 
 def reduction_work(
