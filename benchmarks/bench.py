@@ -21,7 +21,8 @@ from rich.table import Table
 
 from simgpu import Catalogue
 from simgpu.engine import Phase, Simulator
-from simgpu.timing.collectives import collective_phases
+from simgpu.hardware.topology import build_topology
+from simgpu.timing.collectives import ideal_phases
 
 SIMGRID_S = {100: 0.004, 1_000: 0.124, 10_000: 30.0}
 ASTRA_SIM_S = {8: "<0.01", 64: "0.03", 256: "0.5", 1024: "9"}
@@ -101,18 +102,18 @@ def ring(gpus: int) -> Callable[[], object]:
     cluster = Catalogue().cluster("dgx-h100-ib")
 
     def work() -> None:
-        topology = cluster.topology_of(-(-gpus // 8))
+        topology = build_topology(cluster, -(-gpus // 8))
         sim = Simulator()
         streams = [sim.add_stream(str(g)) for g in range(gpus)]
-        links: dict[tuple[str, str], int] = {}
+        links: dict[tuple, int] = {}
         phases = []
-        for phase in collective_phases(topology, "all_reduce", range(gpus), 2**30, 2.5e-6):
+        for phase in ideal_phases(topology, "all_reduce", range(gpus), 2**30, 2.5e-6, "ring"):
             flows = []
-            for route, size in phase.flows:
-                for edge in route.edges:
+            for edges, size in phase.flows:
+                for edge in edges:
                     if edge not in links:
                         links[edge] = sim.add_link(topology.graph.edges[edge]["bandwidth"])
-                flows.append((tuple(links[edge] for edge in route.edges), size))
+                flows.append((tuple(links[edge] for edge in edges), size))
             phases.append(Phase(phase.latency, tuple(flows)))
         sim.transfer(streams, phases)
         sim.run()

@@ -6,7 +6,8 @@ For a payload of S bytes over n GPUs, with the links to itself,
 
 K S is the time the flows take on the graph at the rates of the protocol; lead(S) is everything else:
 
-    LL      launch + sum of hops + ((pass)^p + (K S)^p)^(1/p) - K S,  pass = (t_spread + t_pass ops) min(1, S / (4096 n))
+    LL      launch + sum of hops + (pass^p + (K S)^p)^(1/p) - K S,
+            pass = (t_spread + t_pass ops) min(1, S / (4096 n))
     LL128   launch + t_LL128 + sum of hops
     Simple  launch + t_Simple + sum of (hops + t_step) + own part S/n at the copy rate + fill
     NVLS    t_NVLS + fill
