@@ -95,6 +95,7 @@ class VectorConstants(Spec):
     special_per_sm: Number | None = None  # results of the special function units in a clock
     l2_bytes_per_clock: Number | None = None  # that an SM moves to and from L2 when all do
     sm_bytes_per_clock: Number | None = None  # most that the port of one SM carries
+    l2_memory_ratio: Number | None = None  # L2 bandwidth over memory bandwidth, at least
     l2_fraction: Number | None = None  # of L2 that holds data for reuse: half where it is two partitions
     l2_sharpness: Number | None = None  # how sharply hits end between kernels when tensors outgrow it
     reread_sharpness: Number | None = None  # the same for rows that a kernel reads again

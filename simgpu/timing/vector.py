@@ -70,6 +70,7 @@ def stream_time(
     special_per_sm: float,
     l2_bytes_per_clock: float,
     sm_bytes_per_clock: float,
+    l2_memory_ratio: float,
     l2_fraction: float,
     l2_sharpness: float,
     reread_sharpness: float,
@@ -83,7 +84,8 @@ def stream_time(
         hit     = warm / (1 + (footprint / (l2_fraction L2))^l2_sharpness)   what the kernel before left in L2
         rehit   = 1 / (1 + (min(blocks, at_once) row_bytes / (l2_fraction L2))^reread_sharpness)
         dram    = ((read + written) (1 - hit) + reread (1 - rehit)) / (memory_fraction bandwidth)
-        l2      = (read + written) / (clock min(l2_bytes_per_clock SMs, sm_bytes_per_clock blocks))
+        l2_rate = max(l2_bytes_per_clock clock SMs, l2_memory_ratio bandwidth)      slices feed the memory channels
+        l2      = (read + written) / min(l2_rate, sm_bytes_per_clock clock min(blocks, SMs))
         far     = read (1 - hit) / (read + reread)                           part of the trips that go to DRAM
         trip    = memory_latency (l2_latency_fraction (1 - far) + far) + chain / clock
         latency = ceil(blocks / at_once) steps trip
@@ -141,7 +143,8 @@ def stream_time(
     hit = warm * hits(footprint, capacity, l2_sharpness)
     rehit = hits(np.minimum(blocks, at_once) * row_bytes, capacity, reread_sharpness)
     dram = ((read + written) * (1 - hit) + reread * (1 - rehit)) / (memory_fraction * bandwidth)
-    l2 = (read + written) / (clock * np.minimum(l2_bytes_per_clock * sm_count, sm_bytes_per_clock * blocks))
+    l2_rate = max(l2_bytes_per_clock * sm_count * clock, l2_memory_ratio * bandwidth)
+    l2 = (read + written) / np.minimum(l2_rate, sm_bytes_per_clock * clock * np.clip(blocks, 1.0, sm_count))
     far = read * (1 - hit) / np.maximum(read + reread, 1e-30)
     trip = memory_latency * (l2_latency_fraction * (1 - far) + far) + chain / clock
     latency = np.ceil(blocks / at_once) * steps * trip

@@ -183,6 +183,13 @@ def test_rows_of_a_softmax_that_outgrow_l2_are_read_again():
     assert long / short == pytest.approx(2.0, rel=0.15)  # 3 reads and 1 write, against 1 and 1
 
 
+@pytest.mark.parametrize("gpu", GPUS)
+def test_large_streams_fill_the_memory(gpu):
+    """What PyTorch and BabelStream show on healthy GPUs: 70 to 95 % of the datasheet's bandwidth."""
+    t = timer(gpu)
+    assert 0.7 < 4e9 / t.device["bandwidth"] / float(t.memory_copy(2e9).seconds) < 0.96
+
+
 def test_gddr_pays_for_ecc():
     a40, a6000 = (
         timer(name).elementwise(1e9).seconds * timer(name).device["bandwidth"] for name in ("a40", "rtx-a6000")
