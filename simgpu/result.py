@@ -10,6 +10,12 @@ from typing import Any
 from simgpu.engine import Timeline
 from simgpu.workload.execution import Execution
 
+UNCERTAIN = (
+    *("step_s", "compute_s", "communication_s", "exposed_communication_s", "single_gpu_step_s", "ideal_step_s"),
+    *("efficiency", "speedup", "tokens_per_s", "flop_per_s_per_gpu", "mfu"),
+)
+"""Columns that have an interval: `NAME_p10` and `NAME_p90` beside them."""
+
 COLUMNS: dict[str, str] = {
     "model": "model of the catalogue, or 'operators' for a list of operators",
     "workload": "kind of job: prefill, training, operators",
@@ -37,6 +43,11 @@ COLUMNS: dict[str, str] = {
     "weights_bytes_per_gpu": "bytes of the weights a GPU holds",
     "memory_capacity_bytes": "memory of the GPU",
     "weights_fit": "whether the weights alone fit into it",
+}
+COLUMNS |= {
+    f"{name}_{end}": f"{name}: {share} % of measurements would lie below, by residuals of such operators"
+    for name in UNCERTAIN
+    for end, share in (("p10", 10), ("p90", 90))
 }
 """Keys of a result row and what they mean. SI units stand in the names. These names are a contract."""
 

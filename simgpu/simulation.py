@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from simgpu.analysis.breakdown import Breakdown, breakdown
+from simgpu.analysis.uncertainty import Range, parts_of, range_of, range_of_ratio
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
@@ -93,11 +94,38 @@ def simulate(
         "dp": plan.dp,
         "sequence_parallel": plan.sequence_parallel,
         "gpus": plan.world,
-        **_times(breakdown(execution), single.step, plan.world),
-        **_rates(graph, execution.step, plan.world, kernels.peak(dtype, sums)),
+        **(times := _times(breakdown(execution), single.step, plan.world)),
+        **(rates := _rates(graph, execution.step, plan.world, kernels.peak(dtype, sums))),
         **_sizes(program, dtype, cluster),
+        **_intervals(execution, single, times | rates, plan.world),
     }
     return Result(row, execution)
+
+
+def _intervals(execution: Execution, single: Execution, row: dict[str, Any], gpus: int) -> dict[str, float]:
+    """P10 and P90 of the uncertain columns of a row."""
+    parts, alone = parts_of(execution, breakdown(execution).rank), parts_of(single, 0)
+    kernels = [(part.seconds, part.doubt) for part in parts if part.activity.category == "compute"]
+    calls = [part for part in parts if part.activity.category != "compute"]
+    step = kernels + [(part.exposed, part.doubt) for part in calls]
+    whole = [(part.exposed, part.doubt) for part in alone]
+    other = max(row["step_s"] - sum(seconds for seconds, _ in step), 0.0)
+    one = range_of(whole)
+    ratio = range_of_ratio(whole, step, other) if execution is not single else Range(1.0, 1.0)
+    found = {
+        "step_s": (total := range_of(step, other)),
+        "compute_s": range_of(kernels),
+        "communication_s": range_of([(part.seconds, part.doubt) for part in calls]),
+        "exposed_communication_s": range_of([(part.exposed, part.doubt) for part in calls]),
+        "single_gpu_step_s": one,
+        "ideal_step_s": Range(one.p10 / gpus, one.p90 / gpus),
+        "efficiency": Range(ratio.p10 / gpus, ratio.p90 / gpus),
+        "speedup": ratio,
+    }
+    for name in ("tokens_per_s", "flop_per_s_per_gpu", "mfu"):
+        if name in row:
+            found[name] = Range(row[name] * row["step_s"] / total.p90, row[name] * row["step_s"] / total.p10)
+    return {f"{name}_{end}": getattr(of, end) for name, of in found.items() for end in ("p10", "p90")}
 
 
 def _times(parts: Breakdown, alone: float, gpus: int) -> dict[str, Any]:

@@ -71,6 +71,30 @@ def cell(column: str, value: Any) -> str:
     return f"{value:,.4g}" if isinstance(value, float) else str(value)
 
 
+def cell_of(column: str, row: Mapping[str, Any]) -> str:
+    """A value of a row with its P10 and P90 behind it, in the unit of the value: '1.3 ms (1.2-1.5)'."""
+    text = cell(column, row.get(column))
+    ends = interval_of(column, row)
+    if ends is None or not text:
+        return text
+    number = text.partition(" ")[0]
+    try:
+        scale = float(number.replace(",", "")) / row[column]
+    except ValueError:
+        return text
+    low, high = (f"{end * scale:,.0f}" if abs(end * scale) >= 100 else f"{end * scale:.3g}" for end in ends)
+    return f"{text} ({low}-{high})"
+
+
+def interval_of(column: str, row: Mapping[str, Any]) -> tuple[float, float] | None:
+    """P10 and P90 of a value of a row; None where it has none, or is as sure as what was given."""
+    value, low, high = (row.get(name) for name in (column, f"{column}_p10", f"{column}_p90"))
+    if not all(isinstance(number, (int, float)) for number in (value, low, high)):
+        return None
+    assert value is not None and low is not None and high is not None
+    return (low, high) if value and high - low > 1e-6 * abs(value) else None
+
+
 def _figure_unit(column: str) -> str:
     """SI unit of a varied hardware parameter or operator field, by the last word of its key; '' if it has none."""
     units = {"bandwidth": "B/s", "capacity": "B", "bytes": "B", "l2_cache": "B", "latency": "s", "time": "s"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from simgpu.render.columns import axis, cell, is_share, title
+from simgpu.render.columns import axis, cell, interval_of, is_share, title
 from simgpu.render.style import COLOURS, INK, MARKERS, style
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def _bars(panel: Axes, rows: Rows, plot: PlotFields, column: str) -> None:
     width = 0.8 / max(map(len, groups.values()), default=1)
     label, scale = axis(column, [row[column] for row in rows])
     top_of_bars: list[tuple[float, float, str]] = []
+    tallest = 1e-300
     for g, members in enumerate(groups.values()):
         members.sort(key=lambda row: series.index(row.get(plot.series) if plot.series else None))
         for i, row in enumerate(members):
@@ -109,6 +110,12 @@ def _bars(panel: Axes, rows: Rows, plot: PlotFields, column: str) -> None:
             shown_as = _series_label(plot, name) if name in unnamed else None
             unnamed.discard(name)
             panel.bar(at, row[column] * scale, width * 0.92, color=colours[name], label=shown_as)
+            ends = interval_of(column, row)
+            if ends is not None:
+                away = [[abs(row[column] - end) * scale] for end in ends]
+                shifted = at + 0.36 * width  # beside the number, not through it
+                panel.errorbar(shifted, row[column] * scale, away, color=INK, capsize=3, lw=1.3, zorder=4)
+                tallest = max(tallest, ends[1] * scale)
             top_of_bars.append((at, row[column] * scale, cell(column, row[column])))
     mark = plot.marks.get(column)
     if mark:
@@ -122,7 +129,7 @@ def _bars(panel: Axes, rows: Rows, plot: PlotFields, column: str) -> None:
     panel.set_xticks(range(len(groups)), names, rotation=25 if crowded else 0, ha="right" if crowded else "center")
     panel.set_ylabel(label)
     panel.grid(axis="x", visible=False)
-    top = max([row[column] * scale for row in rows] + [1e-300])
+    top = max([row[column] * scale for row in rows] + [tallest])
     panel.set_ylim(0, 100 if is_share(column) and top <= 97 else 1.12 * top)
     for at, value, text in top_of_bars:  # inside the bar where it is tall enough, so that marks stay clear of it
         inside = value > 0.12 * panel.get_ylim()[1] and len(top_of_bars) <= 10
@@ -167,6 +174,11 @@ def _lines(panel: Axes, rows: Rows, plot: PlotFields, column: str) -> None:
             ms=7 + 3 * sum(_coincide(points, other) for other in drawn),
             mfc="none" if hidden else COLOURS[s % 7],
         )
+        ranges = [(row[plot.x], *ends) for row in members if (ends := interval_of(column, row)) is not None]
+        if ranges:
+            xs_, low, high = (list(values) for values in zip(*ranges, strict=True))
+            band = ([y * scale for y in low], [y * scale for y in high])
+            panel.fill_between(xs_, *band, color=COLOURS[s % 7], alpha=0.15, lw=0, zorder=1)
         drawn.append(points)
     misfits = [(row[plot.x], row[column] * scale) for row in rows if row.get("weights_fit") is False]
     if misfits:

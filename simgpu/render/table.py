@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from simgpu.render.columns import cell, columns_of, title
+from simgpu.render.columns import cell_of, columns_of, interval_of, title
+
+INTERVALS = "in brackets: 80 % interval (P10 to P90), from residuals of such operators against measurements"
 
 
 def print_table(
@@ -29,9 +31,11 @@ def print_table(
         numbers = all(isinstance(row.get(column), (int, float, type(None))) for row in rows)
         table.add_column(Text(title(column)), justify="right" if numbers else "left")
     for row in rows:
-        table.add_row(*(Text(cell(column, row.get(column))) for column in columns))
+        table.add_row(*(Text(cell_of(column, row)) for column in columns))
     console = _console(out)
     console.print(table)
+    if any(interval_of(column, row) for column in columns for row in rows):
+        console.print(INTERVALS, highlight=False, markup=False, soft_wrap=not console.is_terminal)
     for note in notes:
         console.print(note, highlight=False, markup=False, soft_wrap=not console.is_terminal)
 

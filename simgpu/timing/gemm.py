@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -133,7 +134,7 @@ def gemm_time(
     weight_bytes = input_bytes if weight_bytes is None else weight_bytes
     flops = 2 * m * n * k * batch
     ideal = flops / peak
-    slower = throttle if sustained else throttle * ideal / (ideal + throttle_time)
+    slower = throttle * (np.ones_like(ideal) if sustained else ideal / (ideal + throttle_time))
     hertz = clock * clock_fraction / (1 + slower)
     feed = l2_bytes_per_clock * hertz  # B/s of one multiprocessor
     rate = compute_fraction * peak / sm_count * hertz / clock  # FLOP/s of one multiprocessor
@@ -143,21 +144,44 @@ def gemm_time(
         l2_bytes=l2_bytes, memory_fraction=memory_fraction, resident_fraction=resident_fraction,
         resident_bytes_per_clock=resident_bytes_per_clock,
     )  # fmt: skip
-    tm, tn, split = tiles(smallest_columns, largest_tile, largest_split)
-    m, n, k, hertz, feed, rate = (np.asarray(x)[:, None] for x in (m, n, k, hertz, feed, rate))
-    count, cube = np.asarray(batch)[:, None], (memory**3)[:, None]
-    rows, columns = np.minimum(tm, m), np.minimum(tn, n)
-    width, grain = K_STEP / input_bytes, K_GRAIN / input_bytes  # elements of k in a step, in an instruction
-    step = np.maximum(2 * width * tm * tn / rate, width * (rows * input_bytes + columns * weight_bytes) / feed)
-    np.maximum(step, k_step_clocks / hertz, out=step)
-    depth = np.where(split == 1, np.ceil(k / grain) * (grain / width), np.ceil(k / split / width))
-    waves = np.ceil(np.ceil(m / tm) * np.ceil(n / tn) * split * count / sm_count)
-    busy = waves * (depth * step + 1.5 * output_bytes * rows * columns / feed)
-    total = np.cbrt(busy * busy * busy + cube)
-    total += waves * wave_latency + tile_latency / 128**2 * tm * tn
-    total += (split > 1) * (split_latency + 4 * split * m * n * count / (sm_count * feed))
-    total[((split > 1) & (k / split < width)) | (tm < np.minimum(m, rows_covered))] = np.inf
+    shape = _Shape(*(np.asarray(x, dtype=float)[:, None] for x in (m, n, k, batch, hertz, feed, rate, memory)))
+    tile = tiles(smallest_columns, largest_tile, largest_split)
+    busy, waves, finish = _tile_times(shape, *tile, input_bytes, weight_bytes, output_bytes, sm_count, k_step_clocks)
+    tm, tn, split = tile
+    total = np.cbrt(busy * busy * busy + shape.memory**3) + waves * wave_latency + tile_latency / 128**2 * tm * tn
+    total += (split > 1) * (split_latency + finish)
+    unfit = (split > 1) & (shape.k / split < K_STEP / input_bytes)
+    total[unfit | (tm < np.minimum(shape.m, rows_covered))] = np.inf
     best = np.argmin(total, axis=1)
     here = np.arange(len(best))
     seconds = launch_overhead + total[here, best]
     return KernelTimes(seconds, busy[here, best], memory, launch_overhead + waves[here, best] * wave_latency)
+
+
+class _Shape(NamedTuple):
+    """Shapes and rates of a piece, arrays of (shapes, 1)."""
+
+    m: Array
+    n: Array
+    k: Array
+    batch: Array
+    hertz: Array
+    feed: Array  # B/s that L2 delivers to one multiprocessor
+    rate: Array  # FLOP/s of one multiprocessor
+    memory: Array  # s of DRAM traffic
+
+
+def _tile_times(
+    shape: _Shape, tm: Array, tn: Array, split: Array, input_bytes: float, weight_bytes: float, output_bytes: float,
+    sm_count: float, k_step_clocks: float,
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """Seconds that each candidate keeps a multiprocessor busy, its waves, and seconds to add up a split of k."""
+    rows, columns = np.minimum(tm, shape.m), np.minimum(tn, shape.n)
+    width, grain = K_STEP / input_bytes, K_GRAIN / input_bytes  # elements of k in a step, in an instruction
+    step = 2 * width * tm * tn / shape.rate
+    np.maximum(step, width * (rows * input_bytes + columns * weight_bytes) / shape.feed, out=step)
+    np.maximum(step, k_step_clocks / shape.hertz, out=step)
+    depth = np.where(split == 1, np.ceil(shape.k / grain) * (grain / width), np.ceil(shape.k / split / width))
+    waves = np.ceil(np.ceil(shape.m / tm) * np.ceil(shape.n / tn) * split * shape.batch / sm_count)
+    busy = waves * (depth * step + 1.5 * output_bytes * rows * columns / shape.feed)
+    return busy, waves, 4 * split * shape.m * shape.n * shape.batch / (sm_count * shape.feed)

@@ -1,8 +1,8 @@
-"""Kernel times by the roofline: the slower of arithmetic and memory, plus a launch.
+"""Kernel times of a model's operators, each with how sure it is.
 
-S. Williams, A. Waterman, D. Patterson, "Roofline: an insightful visual performance model for multicore
-architectures", CACM 52(4), 2009. Peaks are multiplied by the fraction of them that good libraries reach
-(`KernelConstants`, inherited GPU <- architecture <- generic).
+An operator is handed to the model of its class (`simgpu.timing.timer.GPUTimer`) and its interval looked up
+(`simgpu.timing.uncertainty`). Equal operators on equal GPUs are timed once in a process. Weights come from DRAM, as
+they do between the layers of a model; clocks are those of a sustained run unless a burst is asked for.
 """
 
 from __future__ import annotations
@@ -10,60 +10,70 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
-from simgpu.model.operators import ACCUMULATE, Attention, Kernel, Matmul
+from simgpu.hardware.inherit import DEFAULT, SHARED, Given
+from simgpu.model.operators import Attention, Embedding, Kernel, Matmul, Pointwise
+from simgpu.timing.parts import KernelTimes
+from simgpu.timing.timer import GPUTimer
+from simgpu.timing.uncertainty import class_of, spread
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Factors from a time to its P10 and P90, and the share of that variance which a class has in common."""
+
+    group: str  # class whose errors go together: gemm, attention, vector, collective
+    low: float = 1.0
+    high: float = 1.0
+    correlated: float = 0.0
+
+
+NONE = Doubt("given")
+"""Of a time that a user measured: taken as it is."""
 
 
 @dataclass(frozen=True)
 class KernelTime:
-    """Seconds of one kernel. `bound` is what decides: compute, memory, latency, or measured (given by the user)."""
+    """Seconds of one kernel and where they go; the parts overlap, so they need not add up.
+
+    `bound` is what decides: compute, memory, latency, or measured (given by the user).
+    """
 
     seconds: float
     compute: float
     memory: float
+    latency: float
     bound: str
+    doubt: Doubt = NONE
+    operator: str = ""  # what it is validated as: gemm, attention_prefill ...
+    library: str = DEFAULT
+    regime: str = ""  # where its constants come from: calibrated, inherited, datasheet
 
 
-def roofline_time(
-    flops: float,
-    bytes_moved: float,
-    peak: float,
-    bandwidth: float,
-    launch_overhead: float,
-) -> KernelTime:
-    """launch + max(FLOPs / peak, bytes / bandwidth), s. `peak` in FLOP/s and `bandwidth` in B/s are achieved ones."""
-    compute, memory = flops / peak, bytes_moved / bandwidth
-    bound = "latency" if launch_overhead > max(compute, memory) else "compute" if compute >= memory else "memory"
-    return KernelTime(launch_overhead + max(compute, memory), compute, memory, bound)
+_KNOWN: dict[tuple, dict[Kernel, KernelTime]] = {}
+"""Times found in this process, by the figures of the GPU."""
 
 
 class KernelModel:
-    """Times kernels on the GPU of a cluster. Equal operators are timed once."""
+    """Times kernels on the GPU of a cluster."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, sustained: bool = True) -> None:
         self.gpu = cluster.gpu
         self.constants = cluster.kernel
-        self._known: dict[Kernel, KernelTime] = {}
+        self.timer = GPUTimer(cluster.gpu, cluster.kernel, sustained)
+        self._known = _KNOWN.setdefault(self._figures, {})
 
     @cached_property
-    def _peaks(self) -> dict[tuple[str, str, str], float]:
-        return {(peak.dtype, peak.accumulate, peak.engine): peak.si for peak in self.gpu.peak}
+    def _figures(self) -> tuple:
+        """Everything that a time depends on."""
+        constants = tuple((path, one.figure.si, one.regime) for path, one in self.constants.given.items())
+        peaks = tuple((peak.key, peak.si) for peak in self.gpu.peak)
+        power = (self.gpu.power.tdp.si, self.gpu.compute.rated_clock and self.gpu.compute.rated_clock.si)
+        return (*self.timer.device.items(), self.timer.sustained, self.constants.architecture, power, peaks, constants)
 
     def peak(self, dtype: str, accumulate: str | None = None, tensor: bool = True, key: str = "dtype") -> float:
-        """Dense datasheet peak, FLOP/s: the tensor cores' where they have the dtype, else the vector units'.
-
-        Raises `InputError` at `key` where the GPU has neither.
-        """
-        sums = accumulate or ACCUMULATE[dtype]
-        for engine in ("tensor", "vector") if tensor else ("vector",):
-            found = self._peaks.get((dtype, sums, engine))
-            if found is not None:
-                return found
-        known = sorted({f"{d} ({a})" for d, a, _ in self._peaks})
-        raise InputError(
-            f"'{self.gpu.name}' has no {dtype} peak with {sums} accumulation; it has {', '.join(known)}", key=key
-        )
+        """Dense datasheet peak, FLOP/s; see `simgpu.timing.base.TimerBase.peak`."""
+        return self.timer.peak(dtype, accumulate, tensor, key)
 
     def time(self, op: Kernel) -> KernelTime:
         """Seconds of one run of `op`. A measured time that the user gave is taken as it is."""
@@ -72,19 +82,75 @@ class KernelModel:
             found = self._known[op] = self._time(op)
         return found
 
+    def doubt_of_collective(self, kind: str, seconds: float) -> Doubt:
+        """How sure the time of a collective of about `seconds` is."""
+        regime = self.constants.regime("collective", "nccl")
+        found = spread(kind, seconds, architecture=self.constants.architecture, regime=regime, library="nccl")
+        return Doubt("collective", float(found.low), float(found.high), float(found.correlated))
+
+    def used(self, time: KernelTime) -> dict[str, Given]:
+        """Constants that a time was made with, with where each comes from."""
+        if not time.operator:
+            return {}
+        group = class_of(time.operator)
+        found = self.constants.origins(group, time.library)
+        if group != "vector":
+            found = self.constants.origins("gemm") | found  # the clocks under load
+        shared = {name: one for name, one in found.items() if name in SHARED}
+        return shared | found
+
     def _time(self, op: Kernel) -> KernelTime:
         if op.time_s is not None:
-            return KernelTime(op.time_s, 0.0, 0.0, "measured")
-        constants = self.constants
-        assert constants.compute_fraction and constants.memory_fraction and constants.launch_overhead
-        if isinstance(op, (Matmul, Attention)):
-            peak = self.peak(op.dtype, op.accumulate)
-        else:
-            peak = self.peak("fp32", "fp32", tensor=False)
-        return roofline_time(
-            op.flops,
-            op.bytes,
-            peak * constants.compute_fraction.si,
-            self.gpu.memory.bandwidth.si * constants.memory_fraction.si,
-            constants.launch_overhead.si,
-        )
+            return KernelTime(op.time_s, 0.0, 0.0, 0.0, "measured")
+        times, operator, library = self._model(op)
+        parts = KernelTimes(*(part.reshape(-1)[:1] for part in times))
+        seconds = float(parts.seconds[0])
+        group = class_of(operator)
+        regime = self.constants.regime(group, library)
+        found = spread(operator, seconds, architecture=self.constants.architecture, regime=regime, library=library)
+        doubt = Doubt(group, float(found.low), float(found.high), float(found.correlated))
+        compute, memory, latency = (float(part[0]) for part in parts[1:])
+        return KernelTime(
+            seconds, compute, memory, latency, str(parts.bound()[0]), doubt, operator, library, regime
+        )  # fmt: skip
+
+    def _model(self, op: Kernel) -> tuple[KernelTimes, str, str]:
+        """Times of an operator, its name in validation, the library it was timed in."""
+        timer = self.timer
+        match op:
+            case Matmul():
+                library = timer.matrix_library(op.dtype, op.accumulate)
+                m, n, k = op.m.size, op.n_size, op.k.size
+                return timer.gemm(m, n, k, op.batch, op.dtype, op.accumulate, library), "gemm", library
+            case Attention():
+                return self._attention(op)
+            case Embedding():
+                return timer.embedding(op.rows.size, op.width, op.dtype), "embedding", DEFAULT
+            case Pointwise():
+                return self._pointwise(op)
+
+    def _attention(self, op: Attention) -> tuple[KernelTimes, str, str]:
+        library = self.timer.attention_library()
+        batch, heads, kv_heads, dim = op.batch.size, op.heads.size, op.kv_heads.size, op.head_dim
+        if op.queries == 1 and op.keys > 1 and op.passes == 1:
+            times = self.timer.attention_decode(
+                batch, op.keys, heads, kv_heads, dim, window=op.window, dtype=op.dtype, library=library, warm=False
+            )
+            return times, "attention_decode", library
+        model = self.timer.attention_prefill if op.passes == 1 else self.timer.attention_backward
+        times = model(
+            batch, op.queries, op.keys, heads, kv_heads, dim, causal=op.causal, window=op.window, dtype=op.dtype,
+            library=library, warm=False,
+        )  # fmt: skip
+        return times, "attention_prefill", library
+
+    def _pointwise(self, op: Pointwise) -> tuple[KernelTimes, str, str]:
+        timer, rows = self.timer, op.rows.size
+        cols = op.elements / rows
+        forward = op.reads <= op.writes  # what computes a gradient reads more than it writes
+        if op.kind == "normalization" and forward:
+            return timer.normalization(rows, cols, op.dtype, residual=op.reads > 1), op.kind, DEFAULT
+        if op.kind == "softmax":
+            return timer.softmax(rows, cols, op.dtype), op.kind, DEFAULT
+        times = timer.elementwise(op.elements, op.reads, op.writes, op.dtype)
+        return times, op.kind if op.kind in ("rope", "activation", "embedding") else "elementwise", DEFAULT

@@ -12,7 +12,7 @@ from simgpu.plan.parallelism import Plan
 from simgpu.plan.program import Collective, Program, Step
 from simgpu.timing.collectives import collective_phases
 from simgpu.timing.collectives.ideal import Edge
-from simgpu.timing.kernels import KernelModel
+from simgpu.timing.kernels import NONE, Doubt, KernelModel, KernelTime
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Activity:
     flops: float = 0.0
     bytes: float = 0.0  # moved through memory by a kernel; payload of a collective
     bound: str = ""
+    doubt: Doubt = NONE
+    time: KernelTime | None = None  # of a kernel: what it was timed as
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class _Execution:
         self.streams = [{name: self.sim.add_stream(f"rank {r}/{name}") for name in names} for r in range(plan.world)]
         self._link_numbers: dict[Edge, int] = {}
         self._phases: dict[tuple, list[Phase]] = {}
+        self._doubts: dict[tuple, Doubt] = {}
 
     def run(self) -> Execution:
         # the collective that each rank's next kernel waits for
@@ -102,17 +105,20 @@ class _Execution:
             assert not isinstance(op, Collective)
             time = self.kernels.time(op)
             seconds.append(time.seconds)
-            labels.append(Activity(op.name, "compute", op.kind, segment, op.flops, op.bytes, time.bound))
+            label = (op.name, "compute", op.kind, segment, op.flops, op.bytes, time.bound, time.doubt, time)
+            labels.append(Activity(*label))
         for rank, streams in enumerate(self.streams):
             self.sim.sequence(streams["compute"], seconds, pending[rank], labels)
             pending[rank] = []
 
     def _collective(self, step: Collective, segment: str, pending: list[list[int]]) -> None:
-        label = Activity(step.name, "communication", step.kind, segment, 0.0, step.size, "network")
         for ranks in dict.fromkeys(self.plan.group(step.group, rank) for rank in range(self.plan.world)):
             after = [last for r in ranks if (last := self.sim.last_in(self.streams[r]["compute"])) is not None]
             after += [waiting for r in ranks for waiting in pending[r]]
             streams = [self.streams[r][step.group] for r in ranks]
+            label = Activity(
+                step.name, "communication", step.kind, segment, 0.0, step.size, "network", self._doubt(step, ranks)
+            )
             done = self.sim.transfer(streams, self._flows(step, ranks), dict.fromkeys(after), label)
             for r in ranks:
                 pending[r] = [done]
@@ -129,6 +135,19 @@ class _Execution:
                 for p in planned
             ]
         return phases
+
+    def _doubt(self, step: Collective, ranks: tuple[int, ...]) -> Doubt:
+        """How sure the time of a collective is; an ideal one is what its assumptions say."""
+        if self.protocol == "ideal" or len(ranks) == 1:
+            return NONE
+        key = (step.kind, step.size, len(ranks))
+        found = self._doubts.get(key)
+        if found is None:
+            assert self.topology is not None
+            # which stratum of lengths it is in: at the rate of the narrowest link of its route
+            rate = self.topology.bandwidth(self.topology.route(ranks[0], ranks[1]))
+            found = self._doubts[key] = self.kernels.doubt_of_collective(step.kind, step.size / rate)
+        return found
 
     def _link(self, edge: Edge, lanes: Mapping[Edge, float]) -> int:
         number = self._link_numbers.get(edge)

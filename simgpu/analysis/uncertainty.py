@@ -1,0 +1,93 @@
+"""How sure the numbers of a step are: intervals of its parts put together.
+
+Every kernel and collective has an interval from residuals against measurements (`simgpu.timing.uncertainty`). A step
+is a sum of different parts, each run some number of times; the same shape is off the same way each time. Within a
+class (matrix multiplications, attention, streaming kernels, collectives) a part of the error is common to all, the
+rest independent:
+
+    width^2 = sum over classes of (sum of common)^2 + sum of independent^2
+
+for the lower and the upper end apart, since residuals are skewed. For a ratio of two sums (efficiency) what they have
+in common cancels: relative widths of a class are subtracted before they are squared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+from simgpu.engine.timeline import outside, union
+from simgpu.timing.kernels import Doubt
+from simgpu.workload.execution import Activity, Execution
+
+
+@dataclass(frozen=True)
+class Part:
+    """All runs of one different kernel or collective in a step, s."""
+
+    activity: Activity
+    runs: int
+    seconds: float
+    exposed: float  # during which the compute stream does nothing else
+
+    @property
+    def doubt(self) -> Doubt:
+        return self.activity.doubt
+
+
+@dataclass(frozen=True)
+class Range:
+    """P10 and P90."""
+
+    p10: float
+    p90: float
+
+
+def parts_of(execution: Execution, rank: int) -> list[Part]:
+    """The different kernels and collectives of a rank, in the order of their first run."""
+    streams = execution.streams[rank]
+    spans = list(execution.timeline.spans(streams.values()))
+    busy = union((span.start, span.end) for span in spans if span.stream == streams["compute"])
+    found: dict[Activity, list[float]] = {}
+    for span in spans:
+        activity = span.label
+        assert isinstance(activity, Activity)
+        kernel = activity.category == "compute"
+        exposed = span.duration if kernel else outside([(span.start, span.end)], busy) if span.duration else 0.0
+        sums = found.setdefault(activity, [0, 0.0, 0.0])
+        for i, value in enumerate((1, span.duration, exposed)):
+            sums[i] += value
+    return [Part(activity, int(runs), seconds, exposed) for activity, (runs, seconds, exposed) in found.items()]
+
+
+Weighted = Sequence[tuple[float, Doubt]]
+"""Seconds, and how sure they are."""
+
+
+def range_of(parts: Weighted, certain: float = 0.0) -> Range:
+    """P10 and P90 of a sum of parts, s, and of `certain` seconds beside them."""
+    total = sum(seconds for seconds, _ in parts) + certain
+    low, high = (_width(((seconds, doubt) for seconds, doubt in parts), upper) for upper in (False, True))
+    return Range(max(total - low, 0.0), total + high)
+
+
+def range_of_ratio(above: Weighted, below: Weighted, certain: float = 0.0) -> Range:
+    """P10 and P90 of sum(above) / (sum(below) + certain)."""
+    top, bottom = sum(s for s, _ in above), sum(s for s, _ in below) + certain
+    if top == 0 or bottom == 0:
+        return Range(0.0, 0.0)
+    shares = [(s / top, doubt) for s, doubt in above] + [(-s / bottom, doubt) for s, doubt in below]
+    up, down = (_width(shares, upper) for upper in (True, False))
+    return Range(top / bottom / (1 + down), top / bottom * (1 + up))
+
+
+def _width(parts: Iterable[tuple[float, Doubt]], upper: bool) -> float:
+    """Distance to an end of the interval of a signed sum; what lowers a negative part raises the sum."""
+    common: dict[str, float] = {}
+    independent = 0.0
+    for seconds, doubt in parts:
+        distance = seconds * (doubt.high - 1 if upper == (seconds >= 0) else 1 - doubt.low)
+        common[doubt.group] = common.get(doubt.group, 0.0) + distance * sqrt(doubt.correlated)
+        independent += distance**2 * (1 - doubt.correlated)
+    return sqrt(sum(width**2 for width in common.values()) + independent)
