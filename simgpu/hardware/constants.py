@@ -26,6 +26,7 @@ class GemmConstants(Spec):
     energy_per_flop: EnergyPerFlop | None = None  # of 16-bit tensor work at the boost clock
     burst_exponent: Ratio | None = None  # clock in a burst = (clock sustained) ** this, as fractions of boost
     l2_bytes_per_clock: Number | None = None  # that L2 delivers to one multiprocessor
+    l2_bytes_per_flop: Number | None = None  # the same per 16-bit tensor FLOP, where an architecture does not give it
     k_step_clocks: Number | None = None  # of one dependent step of 128 bytes along k
     wave_latency: Seconds | None = None  # between one wave of tiles and the next
     split_latency: Seconds | None = None  # of the reduction after a split of k
@@ -52,10 +53,12 @@ class AttentionConstants(Spec):
     clock_exponent: Ratio | None = None  # clock under attention = (clock under matrix products) ** this, over boost
     resident_fraction: Number | None = None  # of L2, that operands used again can fill
     resident_bytes_per_clock: Number | None = None  # per multiprocessor, from L2
-    tile_rows: Count | None = None  # queries of a block (all heads of a KV head together)
+    tile_rows: Count | None = None  # queries of a block
     wide_tile_rows: Count | None = None  # the same for heads wider than 128
     tile_keys: Count | None = None  # keys of a step
+    packed: Ratio | None = None  # 1 where a block takes the heads of a KV head together in prefill, else 0
     block_latency: Seconds | None = None  # to start and finish a block of heads of 128
+    largest_split: Number | None = None  # parts into which prefill splits the keys; 1: it never does
     split_latency: Seconds | None = None  # of combining parts of the keys, prefill
     tail: Ratio | None = None  # of the longest block, that sticks out at the end of the list
     sorted_work: Ratio | None = None  # 1 where the library starts the long blocks of a sequence first, else 0
@@ -71,13 +74,14 @@ class AttentionConstants(Spec):
     decode_tile_rows: Count | None = None  # rows that a block multiplies in decode, however few queries it has
     decode_largest_rows: Count | None = None  # of the largest tile that decode uses where heads share a KV head
     decode_slowdown: Number | None = None  # time of a tile in decode over its time in prefill
+    planned_keys: Ratio | None = None  # of a block in FlashAttention's plan of splitting the cache; 0: the best split
     decode_split_latency: Seconds | None = None  # of combining parts of the keys, decode
     decode_overlap_exponent: Number | None = None  # as `overlap_exponent`, decode
     block_bytes_per_clock: Number | None = None  # that one block can load
     wave_latency: Seconds | None = None  # of a wave of decode blocks
-    narrow_wave: Ratio | None = None  # by how much it is longer with a cache of 1 byte per element
+    narrow_slowdown: Ratio | None = None  # of steps and waves of decode with a cache of 1 byte per element
     small_group: Ratio | None = None  # heads per KV head below which decode leaves the tensor cores
-    small_group_fraction: Ratio | None = None  # of steps and waves, that those decodes take
+    small_group_fraction: Ratio | None = None  # of a wave's latency, that those decodes have
 
 
 class VectorConstants(Spec):
