@@ -11,6 +11,7 @@ import numpy as np
 from simgpu.hardware.inherit import DEFAULT
 from simgpu.study.validation.batches import DTYPES, WIDTHS, Batch, Machine, Part, roofline, unpredictable
 from simgpu.study.validation.tables import Array, Rows, Table
+from simgpu.timing.matrix_timer import quantise_time
 
 LIBRARIES = {"fp8": "fp8-scaled-mm", "fp8_block": "fp8-block", "nvfp4": "nvfp4", "float32": "simt"}
 """Which library the tables of served models mean with a data type."""
@@ -36,10 +37,17 @@ def linear(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
 
 
 def plain(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
-    """Matrix multiplications without quantisation, of any type."""
-    for (dtype,), at in table.split(rows, "dtype"):
+    """Matrix multiplications alone, of any type: narrow operands are given, not quantised on the way."""
+    names = ["dtype", *(["kernel_source"] if "kernel_source" in table.words else [])]
+    for (dtype, *source), at in table.split(rows, *names):
         m, n, k = (table.number(name, at) for name in "mnk")
-        yield matmul(machine, at, dtype, m, n, k)
+        block = source == ["deep_gemm"]
+        library = "fp8-block" if block else machine.timer.matrix_library(DTYPES.get(dtype, dtype))
+        constants = machine.timer.matrix_constants(library)
+        saved: Array | float = 0.0
+        if "quantise_bytes" in constants:
+            saved = -quantise_time(m, k, **{**machine.timer.device, **constants}).seconds
+        yield matmul(machine, at, dtype, m, n, k, library=library, overhead=saved)
 
 
 def single_precision(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
@@ -62,7 +70,7 @@ def matmul(
     k: Array,
     batch: Array | float = 1.0,
     library: str = DEFAULT,
-    overhead: float = 0.0,
+    overhead: Array | float = 0.0,
     shape: tuple[str, ...] = ("m", "n", "k"),
     rotation: float = np.inf,
 ) -> Part:

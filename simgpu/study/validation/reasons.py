@@ -2,34 +2,188 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from simgpu.study.validation.score import Row
 
+Numbers = Mapping[str, float]
+
+
+def _always(_: Numbers) -> bool:
+    return True
+
 
 @dataclass(frozen=True)
 class Reason:
-    """`text` explains rows of `op` whose description holds all of `words`, on `gpus` (all where empty)."""
+    """`text` explains rows of `source` and `op` on `gpu`, in the `library` ('' stands for any of them) whose numbers
+    pass `where`."""
 
-    op: str
     text: str
-    words: Sequence[str] = ()
-    gpus: Sequence[str] = ()
-    sources: Sequence[str] = ()
+    source: str
+    op: str = ""
+    gpu: str = ""
+    library: str = ""
+    where: Callable[[Numbers], bool] = _always
 
     def explains(self, row: Row) -> bool:
         """Whether this is why."""
-        told = row.what.split()
-        return (
-            self.op == row.op
-            and all(word in told for word in self.words)
-            and (not self.gpus or row.gpu in self.gpus)
-            and (not self.sources or row.source in self.sources)
+        named = ((self.source, row.source), (self.op, row.op), (self.gpu, row.gpu), (self.library, row.library))
+        return all(mine in ("", its) for mine, its in named) and self.where(numbers(row))
+
+
+def numbers(row: Row) -> dict[str, float]:
+    """The numbers of a row's description, and `slow`: predicted over measured time."""
+    found = {"slow": row.predicted_s / row.measured_s}
+    for word in row.what.split():
+        name, _, value = word.partition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            continue
+    return found
+
+
+_PREFILL, _DECODE = "aic_context_attention", "aic_generation_attention"
+_FEW_BLOCKS = (
+    "Triton splits the keys into at most 8 parts: one or two sequences of one or two KV heads keep a few SMs busy"
+)
+
+REASONS = (
+    # ---- attention
+    Reason(
+        "Triton's prefill spills registers at head dimensions of 256 and 512: 3 to 5 times slower than its tiles allow",
+        _PREFILL,
+        library="triton",
+        where=lambda n: n["head_dim"] >= 256 and not n["window_size"],
+    ),
+    Reason(
+        "this Triton kernel computes the scores of all keys and masks those outside the window",
+        _PREFILL,
+        library="triton",
+        where=lambda n: n["window_size"] > 0,
+    ),
+    Reason(
+        "one to sixteen new tokens for each of many sequences: Triton's prefill runs a block for each sequence and head,"
+        " most of which is padding",
+        _PREFILL,
+        library="triton",
+        where=lambda n: n["q_len"] <= 32,
+    ),
+    Reason(
+        "a single row, several times slower than its neighbours in the table with as much work or more",
+        _PREFILL,
+        where=lambda n: n["q_len"] in (256, 512),
+    ),
+    Reason(
+        "FlashInfer reads all keys of some batches, not only those inside the window: rows beside it are 14 times faster",
+        _DECODE,
+        library="flashinfer",
+        where=lambda n: n["window_size"] > 0,
+    ),
+    Reason(_FEW_BLOCKS, _DECODE, library="triton", where=lambda n: n["past_kv_len"] >= 4096),
+    Reason(
+        "FlashInfer plans long contexts of one or two sequences on few blocks",
+        _DECODE,
+        library="flashinfer",
+        where=lambda n: n["past_kv_len"] >= 4096 and n["batch_size"] <= 8,
+    ),
+    Reason(
+        "a cache of a few tokens for a thousand sequences: all of it stays in the large L2, which the model serves at the"
+        " rate of longer streams",
+        _DECODE,
+        where=lambda n: n["past_kv_len"] <= 64 and n["batch_size"] >= 256,
+    ),
+    Reason(
+        "a few new tokens over a long cache: this version of vLLM does not split the keys of a chunk over blocks",
+        "llmservingsim_attention",
+        where=lambda n: n["prefill_past_kv_len"] >= 2048 and n["slow"] < 1,
+    ),
+    Reason(
+        "vLLM runs a small chunk and its decodes in one kernel; the prediction runs one after the other",
+        "llmservingsim_attention",
+        "attention_mixed",
+        where=lambda n: n["slow"] > 1,
+    ),
+    Reason(
+        "a small chunk beside decodes of long caches: one kernel for both does not split the keys of the decodes",
+        "llmservingsim_attention",
+        "attention_mixed",
+    ),
+    # ---- matrix multiplications
+    Reason(
+        "cuBLAS takes a kernel without split-k for a tiny output over a long k, as its neighbours in m show",
+        "aic_gemm",
+        "gemm",
+        where=lambda n: n["n"] <= 256 and n["k"] >= 1024,
+    ),
+    Reason(
+        "not a GPU of many SMs: a few large matrix engines, which tiles over SMs do not describe",
+        "mlengineering_mamf",
+        where=lambda n: n["slow"] > 1,
+    ),
+    Reason(
+        "cuBLAS 12 runs Pascal's SGEMM at a third of its rate once a side of W passes 30,000 (the same kernel by name)",
+        "neusight_matmul_fp32",
+        gpu="p100-pcie-16gb",
+        where=lambda n: max(n["n"], n["k"]) >= 30000,
+    ),
+    *(
+        Reason(
+            "rocBLAS has no good SGEMM for very wide outputs and for many small batches: a fifth to a third of its rate",
+            "neusight_matmul_fp32",
+            gpu=gpu,
+            where=lambda n: n["n"] >= 30000 or n["m"] <= 256,
         )
-
-
-REASONS: tuple[Reason, ...] = ()
+        for gpu in ("mi100", "mi210")
+    ),
+    # ---- experts
+    Reason(
+        "few tokens, and a routing drawn once: on the busiest rank it may touch every expert that they can reach",
+        "aic_moe",
+        where=lambda n: n["num_tokens"] <= 16 and n["moe_ep_size"] > 1,
+    ),
+    Reason(
+        "the autotuner of TensorRT-LLM took a poor kernel: the same layer at a neighbouring number of tokens, or with half"
+        " the ranks, is several times faster",
+        "aic_moe",
+        where=lambda n: n["slow"] < 1,
+    ),
+    Reason(
+        "one expert a token at a time: which of them the single drawn routing takes decides the time",
+        "aic_moe",
+        where=lambda n: n["topk"] <= 2 or n["num_tokens"] <= 16,
+    ),
+    # ---- collectives
+    Reason(
+        "a single row; the same size in the other frameworks of the table is 4 to 12 times faster",
+        "aic_custom_allreduce",
+        where=lambda n: n["slow"] < 1,
+    ),
+    Reason(
+        "four nodes over EFA with NCCL's defaults, eager: milliseconds before the first byte (0.01 GB/s at 32 KiB)",
+        "mlengineering_collectives",
+        where=lambda n: n["num_nodes"] > 1,
+    ),
+    Reason(
+        "4 GB/s between two GPUs with a bridge: this pair went through the memory of the host",
+        "vidur_network",
+        "send_recv",
+        "a40",
+        where=lambda n: n["num_nodes"] == 1,
+    ),
+    Reason(
+        "the network between the nodes is not stated; a plain one is assumed",
+        "vidur_network",
+        where=lambda n: n["num_nodes"] > 1,
+    ),
+    Reason(
+        "eager calls under a profiler: the kernel's duration holds the wait for the other ranks, 30 to 60 us",
+        "vidur_network",
+        "all_reduce",
+        where=lambda n: n["message_bytes"] <= 4e6,
+    ),
+)
 
 
 def reason(row: Row) -> str:
