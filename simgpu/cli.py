@@ -171,6 +171,34 @@ def trace(folders: tuple[str, ...], file: str, settings: tuple[str, ...], output
         click.echo(f"trace{f' ({left_out})' if left_out else ''}: {output}", err=True)
 
 
+@main.command()
+@_file
+@_set
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Operators to show.")
+@click.pass_obj
+@_one_line_errors
+def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], style: str, top: int) -> None:
+    """Where the time goes, operator by operator: bounds, fraction of the speed of light, constants, sources."""
+    from simgpu.study import report
+    from simgpu.study.experiment import find_experiment, load_experiment
+    from simgpu.study.explain import explain as explained
+
+    catalogue = _catalogue(folders)
+    found = explained(load_experiment(find_experiment(file, catalogue), settings), catalogue)
+    if style == "json":
+        scenarios = [
+            {"scenario": one.name, "row": one.result.row, "operators": one.operators, "constants": one.constants}
+            for one in found
+        ]
+        report.print_json({"scenarios": scenarios}, sys.stdout)
+        return
+    from simgpu.render.explain import print_explanation
+
+    for one in found:
+        print_explanation(one.name, one.result.row, one.operators, one.constants, top, sys.stdout)
+
+
 @main.command("list")
 @click.argument("kind", required=False, type=click.Choice(LISTED))
 @click.pass_obj

@@ -98,6 +98,7 @@ Bytes = Annotated[Quantity, in_unit("B")]
 Rate = Annotated[Quantity, in_unit("FLOP/s")]
 Frequency = Annotated[Quantity, in_unit("Hz")]
 Seconds = Annotated[Quantity, in_unit("s", zero=True)]
+Power = Annotated[Quantity, in_unit("W")]
 Watts = Annotated[Quantity, in_unit("W", zero=True)]
 Dollars = Annotated[Quantity, in_unit("USD", zero=True)]
 DollarsPerHour = Annotated[Quantity, in_unit("USD/h", zero=True)]
@@ -147,6 +148,7 @@ __all__ = [
     "Fraction",
     "Frequency",
     "Number",
+    "Power",
     "Quantity",
     "Rate",
     "Ratio",

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from simgpu.hardware.constants import KernelConstants
+from simgpu.hardware.figure import Power as PowerLimit
 from simgpu.hardware.figure import (
     Bandwidth,
     Bytes,
@@ -105,7 +106,7 @@ class Memory(Spec):
 
 
 class Power(Spec):
-    tdp: Watts
+    tdp: PowerLimit
 
 
 class Price(Spec):

@@ -51,6 +51,18 @@ def print_figures(heading: str, entries: Sequence[tuple[str, str, str]], out: IO
     _console(out).print(table)
 
 
+def grid(
+    heading: str, columns: Sequence[str], rows: Sequence[Sequence[str]], out: IO[str], right: Sequence[int] = ()
+) -> None:
+    """Print a table of words; the columns at `right` are numbers."""
+    table = Table(title=Text(heading), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    _console(out).print(table)
+
+
 class _PlainConsole(Console):
     """A console that leaves a closed pipe to the caller."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from simgpu.hardware.cluster import Cluster
-from simgpu.hardware.inherit import DEFAULT, SHARED, Given
+from simgpu.hardware.inherit import DEFAULT, Given
 from simgpu.model.operators import Attention, Embedding, Kernel, Matmul, Pointwise
 from simgpu.timing.parts import KernelTimes
 from simgpu.timing.timer import GPUTimer
@@ -27,6 +27,9 @@ class Doubt:
     high: float = 1.0
     correlated: float = 0.0
 
+
+CLOCKS = ("clock_fraction", "throttle", "throttle_time")
+"""Constants of matrix multiplications that attention shares: how far its clock falls under load."""
 
 NONE = Doubt("given")
 """Of a time that a user measured: taken as it is."""
@@ -48,6 +51,7 @@ class KernelTime:
     operator: str = ""  # what it is validated as: gemm, attention_prefill ...
     library: str = DEFAULT
     regime: str = ""  # where its constants come from: calibrated, inherited, datasheet
+    light: float = 0.0  # s at the speed of light: the slower of datasheet peak and datasheet bandwidth
 
 
 _KNOWN: dict[tuple, dict[Kernel, KernelTime]] = {}
@@ -94,10 +98,10 @@ class KernelModel:
             return {}
         group = class_of(time.operator)
         found = self.constants.origins(group, time.library)
-        if group != "vector":
-            found = self.constants.origins("gemm") | found  # the clocks under load
-        shared = {name: one for name, one in found.items() if name in SHARED}
-        return shared | found
+        if group == "attention":
+            clocks = self.constants.origins("gemm")
+            found |= {name: clocks[name] for name in CLOCKS if name in clocks}
+        return found
 
     def _time(self, op: Kernel) -> KernelTime:
         if op.time_s is not None:
@@ -110,9 +114,15 @@ class KernelModel:
         found = spread(operator, seconds, architecture=self.constants.architecture, regime=regime, library=library)
         doubt = Doubt(group, float(found.low), float(found.high), float(found.correlated))
         compute, memory, latency = (float(part[0]) for part in parts[1:])
-        return KernelTime(
-            seconds, compute, memory, latency, str(parts.bound()[0]), doubt, operator, library, regime
-        )  # fmt: skip
+        bound = str(parts.bound()[0])
+        light = self._light(op)
+        return KernelTime(seconds, compute, memory, latency, bound, doubt, operator, library, regime, light)
+
+    def _light(self, op: Kernel) -> float:
+        """Seconds at the speed of light."""
+        matrices = isinstance(op, (Matmul, Attention))
+        peak = self.peak(op.dtype, op.accumulate) if matrices else self.peak("fp32", "fp32", tensor=False)
+        return max(op.flops / peak, op.bytes / self.gpu.memory.bandwidth.si)
 
     def _model(self, op: Kernel) -> tuple[KernelTimes, str, str]:
         """Times of an operator, its name in validation, the library it was timed in."""

@@ -12,6 +12,7 @@ from simgpu.plan.parallelism import Plan
 from simgpu.plan.program import Collective, Program, Step
 from simgpu.timing.collectives import collective_phases
 from simgpu.timing.collectives.ideal import Edge
+from simgpu.timing.collectives.traffic import bus_factor
 from simgpu.timing.kernels import NONE, Doubt, KernelModel, KernelTime
 
 
@@ -28,6 +29,7 @@ class Activity:
     bound: str = ""
     doubt: Doubt = NONE
     time: KernelTime | None = None  # of a kernel: what it was timed as
+    light: float = 0.0  # s at the speed of light: datasheet peak and bandwidth; rate of the first route
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class _Execution:
         self.streams = [{name: self.sim.add_stream(f"rank {r}/{name}") for name in names} for r in range(plan.world)]
         self._link_numbers: dict[Edge, int] = {}
         self._phases: dict[tuple, list[Phase]] = {}
-        self._doubts: dict[tuple, Doubt] = {}
+        self._doubts: dict[tuple, tuple[Doubt, float]] = {}
 
     def run(self) -> Execution:
         # the collective that each rank's next kernel waits for
@@ -105,7 +107,7 @@ class _Execution:
             assert not isinstance(op, Collective)
             time = self.kernels.time(op)
             seconds.append(time.seconds)
-            label = (op.name, "compute", op.kind, segment, op.flops, op.bytes, time.bound, time.doubt, time)
+            label = (op.name, "compute", op.kind, segment, op.flops, op.bytes, time.bound, time.doubt, time, time.light)
             labels.append(Activity(*label))
         for rank, streams in enumerate(self.streams):
             self.sim.sequence(streams["compute"], seconds, pending[rank], labels)
@@ -116,10 +118,17 @@ class _Execution:
             after = [last for r in ranks if (last := self.sim.last_in(self.streams[r]["compute"])) is not None]
             after += [waiting for r in ranks for waiting in pending[r]]
             streams = [self.streams[r][step.group] for r in ranks]
-            label = Activity(
-                step.name, "communication", step.kind, segment, 0.0, step.size, "network", self._doubt(step, ranks)
+            label = (
+                step.name,
+                "communication",
+                step.kind,
+                segment,
+                0.0,
+                step.size,
+                "network",
+                *self._sure(step, ranks),
             )
-            done = self.sim.transfer(streams, self._flows(step, ranks), dict.fromkeys(after), label)
+            done = self.sim.transfer(streams, self._flows(step, ranks), dict.fromkeys(after), Activity(*label))
             for r in ranks:
                 pending[r] = [done]
 
@@ -136,18 +145,19 @@ class _Execution:
             ]
         return phases
 
-    def _doubt(self, step: Collective, ranks: tuple[int, ...]) -> Doubt:
-        """How sure the time of a collective is; an ideal one is what its assumptions say."""
-        if self.protocol == "ideal" or len(ranks) == 1:
-            return NONE
+    def _sure(self, step: Collective, ranks: tuple[int, ...]) -> tuple[Doubt, KernelTime | None, float]:
+        """How sure the time of a collective is (an ideal one is what it is), and its time at the speed of light."""
+        if len(ranks) == 1:
+            return NONE, None, 0.0
         key = (step.kind, step.size, len(ranks))
         found = self._doubts.get(key)
         if found is None:
             assert self.topology is not None
-            # which stratum of lengths it is in: at the rate of the narrowest link of its route
             rate = self.topology.bandwidth(self.topology.route(ranks[0], ranks[1]))
-            found = self._doubts[key] = self.kernels.doubt_of_collective(step.kind, step.size / rate)
-        return found
+            light = bus_factor(step.kind, len(ranks)) * step.size / rate
+            doubt = NONE if self.protocol == "ideal" else self.kernels.doubt_of_collective(step.kind, light)
+            found = self._doubts[key] = (doubt, light)
+        return found[0], None, found[1]
 
     def _link(self, edge: Edge, lanes: Mapping[Edge, float]) -> int:
         number = self._link_numbers.get(edge)
