@@ -49,7 +49,8 @@ class AttentionConstants(Spec):
     wide_fraction: Fraction | None = None  # of it, that heads wider than 128 keep
     backward_fraction: Fraction | None = None  # of the forward rate, that the backward pass reaches
     softmax_clocks: Number | None = None  # of a multiprocessor per score, not hidden under the tensor cores
-    memory_fraction: Fraction | None = None  # of the memory bandwidth
+    memory_fraction: Fraction | None = None  # of the memory bandwidth, prefill (reads and writes)
+    decode_memory_fraction: Fraction | None = None  # of the memory bandwidth, decode (reads)
     clock_exponent: Ratio | None = None  # clock under attention = (clock under matrix products) ** this, over boost
     resident_fraction: Number | None = None  # of L2, that operands used again can fill
     resident_bytes_per_clock: Number | None = None  # per multiprocessor, from L2

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simgpu.timing.attention_tiles import FULL_ENOUGH, WIDTH, clocks_under_load, move, resident, score_clocks
+from simgpu.timing.attention_tiles import WIDTH, clocks_under_load, move, resident, score_clocks
 from simgpu.timing.parts import Array, ArrayLike, KernelTimes, in_chunks
 
 SPLITS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -27,10 +27,11 @@ class Blocks(NamedTuple):
     rows: Array  # of queries in a block
     number: Array  # of blocks
     tiles: Array  # of keys, over all blocks
-    longest: Array  # tiles of the block that sees most keys
+    spread: Array  # tiles that the longest block has more than the shortest, unrounded
     positions: Array  # tokens in a block (heads that share a KV head are packed together)
     before: Array  # keys before the first query
     limit: Array  # keys that the last block walks over
+    step: Array  # keys of a tile
 
 
 def blocks(
@@ -42,24 +43,23 @@ def blocks(
     rows = np.minimum(tile_rows, SMALL_ROWS * np.ceil(per_head / SMALL_ROWS))
     count, positions = np.ceil(per_head / rows), rows / group
     before = np.maximum(keys - queries, 0) if causal else keys
-    whole, full = _walk(keys, before, positions, count, tile_keys, keys)
+    whole = _walk(keys, before, positions, count, tile_keys, keys)
     windowed = (window > 0) & (window < keys)
     limit = np.where(windowed, np.minimum(keys, window + positions - 1), keys)
-    tiles, longest = _walk(limit, before, positions, count, tile_keys, keys)
+    tiles = _walk(limit, before, positions, count, tile_keys, keys)
     tiles = np.minimum(tiles + np.where(windowed, count / 2, 0), whole)
     tiles = tiles + outside_window * (whole - tiles)
-    longest = longest + outside_window * (full - longest)
-    return Blocks(rows, count, tiles, longest, positions, before, limit + outside_window * (keys - limit))
+    spread = np.maximum(limit - before - positions, 0) / tile_keys
+    limit = limit + outside_window * (keys - limit)
+    return Blocks(rows, count, tiles, spread, positions, before, limit, np.full_like(limit, tile_keys))
 
 
-def _walk(
-    limit: Array, before: Array, positions: Array, count: Array, tile_keys: float, keys: Array
-) -> tuple[Array, Array]:
-    """(tiles of all blocks, tiles of the longest): block i sees min(before + i positions, limit) keys."""
+def _walk(limit: Array, before: Array, positions: Array, count: Array, tile_keys: float, keys: Array) -> Array:
+    """Tiles of all blocks: block i sees min(before + i positions, limit) keys."""
     ramp = np.clip(np.floor((limit - before) / positions), 0, count)
     seen = ramp * before + positions * ramp * (ramp + 1) / 2 + (count - ramp) * np.minimum(limit, keys)
     ragged = np.maximum(0, 1 - positions / tile_keys) / 2  # diagonal tiles that are only partly below the diagonal
-    return np.maximum(seen / tile_keys + count * ragged, count), np.maximum(np.ceil(limit / tile_keys), 1)
+    return np.asarray(np.maximum(seen / tile_keys + count * ragged, count))
 
 
 def makespan(
@@ -68,24 +68,24 @@ def makespan(
 ) -> Array:  # fmt: skip
     """Seconds until the last of `copies` x `shape` blocks is done; one costs its tiles x `tile` + `block` seconds.
 
-        max(k c_{(k-1) SMs + 1} for k = 1, 2, 3, 4, N / SMs;  W / SMs + max(0, tail c_1 - sorted_work W / (batch SMs)))
+        max(k c_{(k-1) SMs + 1} for k = 1, 2, 3, 4, N / SMs;
+            W / SMs + max(0, tail (c_1 - c_N) - sorted_work W / (batch SMs)))
 
     c_j are the blocks' times in falling order: of the longest (k - 1) SMs + 1 blocks some multiprocessor gets k. W is
-    their sum. The second term is the end of the list: the last long block starts when the others are taken and
-    `tail` of it sticks out; a library that sorts the blocks of a sequence by length (`sorted_work` 1) starts long
-    ones first, so that only the last sequence's work is left to fill in.
+    their sum. The second term is the end of the list: the last long block starts when the others are taken, and
+    `tail` of what it is longer than the shortest sticks out; a library that sorts the blocks of a sequence by length
+    (`sorted_work` 1) starts long ones first, so that only the last sequence's work is left to fill in.
     A block alone on a multiprocessor runs at `lone_block` of the rate that several reach together.
     """
     total = copies * shape.number * splits
     work = copies * (shape.tiles * tile + shape.number * splits * block) / sm_count
-    longest = np.maximum(np.ceil(shape.longest / splits), 1)
     fullness = np.clip(total / sm_count - 1, 0, 1)
-    spill = np.maximum(0, tail * (longest * tile + block) - sorted_work * work / batch)
+    spill = np.maximum(0, tail * (shape.spread / splits * tile + block) - sorted_work * work / batch)
     result = work + spill * fullness
     for k in (1, 2, 3, 4, np.ceil(total / sm_count)):
         index = np.floor((k - 1) * sm_count / (copies * splits))
         keys = np.minimum(shape.limit, shape.before + np.maximum(shape.number - index, 0) * shape.positions)
-        tiles = np.maximum(np.ceil(longest * keys / np.maximum(shape.limit, 1)), 1)
+        tiles = np.maximum(np.ceil(keys / shape.step / splits), 1)
         alone = (k % 2) * (1 / lone_block - 1)
         least = (k + alone) * tiles * tile + k * block
         result = np.maximum(result, np.where((k - 1) * sm_count < total, least, 0))
@@ -129,7 +129,9 @@ def prefill_time(
     tile_rows: float,
     wide_tile_rows: float,
     tile_keys: float,
+    packed: float,
     block_latency: float,
+    largest_split: float,
     split_latency: float,
     tail: float,
     sorted_work: float,
@@ -148,7 +150,7 @@ def prefill_time(
         memory = (Q, O, K and V once) / memory bandwidth, from L2 what it holds
         time   = overheads + (span^p + memory^p)^(1/p) + append,   p = `overlap_exponent`
 
-    The heads that share a KV head are packed into one block's rows (FlashAttention 3, PackGQA; FlashInfer). `append`
+    Heads that share a KV head are `packed` into one block's rows (FlashAttention 3, FlashInfer) or not. `append`
     writes the new keys and values to the cache, and converts them where the cache is narrower than they are.
 
     Parameters
@@ -166,7 +168,8 @@ def prefill_time(
     b, q, k, h, kv, d, dv, w = (
         np.asarray(x, float) for x in (batch, queries, keys, heads, kv_heads, head_dim, v_head_dim, window)
     )
-    group = h / kv
+    group = h / kv if packed else np.ones_like(h)
+    copies = b * h / group
     burst, slowdown = clocks_under_load(clock_fraction, throttle, clock_exponent)
     rows = np.where(d > 128, wide_tile_rows, tile_rows)
     shape = blocks(q, k, group, w, causal=causal, tile_rows=rows, tile_keys=tile_keys, outside_window=outside_window)
@@ -180,8 +183,8 @@ def prefill_time(
     block = block_latency * (1 - WIDTH_SHARE + WIDTH_SHARE * (d + dv) / WIDTH)
     l2 = resident_bytes_per_clock * sm_count * clock
     span = _fastest(
-        shape, b * kv, tile, block, split_latency, 8 * b * q * h * dv / l2,
-        batch=b, sm_count=sm_count, tail=tail, sorted_work=sorted_work, lone_block=lone_block,
+        shape, copies, tile, block, split_latency, 8 * b * q * h * dv / l2,
+        most=largest_split, batch=b, sm_count=sm_count, tail=tail, sorted_work=sorted_work, lone_block=lone_block,
     )  # fmt: skip
     span = span * (1 + slowdown * (1.0 if sustained else span / (span + throttle_time)))
     memory, append = _memory(
@@ -191,23 +194,24 @@ def prefill_time(
     fixed = overhead + (kv_bytes < input_bytes) * cast_overhead + np.where(d != dv, uneven_overhead, 0)
     p = overlap_exponent
     seconds = fixed + (span**p + memory**p) ** (1 / p) + append
-    compute = b * kv * shape.tiles * tile / sm_count
+    compute = copies * shape.tiles * tile / sm_count
     return KernelTimes(seconds, compute, memory + append, fixed + span - np.minimum(compute, span))
 
 
 def _fastest(
     shape: Blocks, copies: Array, tile: Array, block: Array, split_latency: float, combine: Array, *,
-    sm_count: float, **figures: Array | float,
+    most: float, sm_count: float, **figures: Array | float,
 ) -> Array:  # fmt: skip
     """`makespan` without splitting the keys, or with the best split where blocks leave multiprocessors idle."""
     best = makespan(shape, copies, tile, block, 1, sm_count=sm_count, **figures)  # type: ignore[arg-type]
-    few = np.flatnonzero(copies * shape.number < FULL_ENOUGH * sm_count)
-    if few.size:
+    for splits in SPLITS:
+        few = np.flatnonzero(copies * shape.number * splits <= sm_count)
+        if splits > most or not few.size:
+            break
         part = Blocks(*(x[few] for x in shape))
-        some = {k: np.asarray(v)[few] if np.ndim(v) else v for k, v in figures.items()}
-        for splits in SPLITS:
-            span = makespan(part, copies[few], tile[few], block[few], splits, sm_count=sm_count, **some)  # type: ignore[arg-type]
-            best[few] = np.minimum(best[few], span + split_latency + splits * combine[few])
+        some = {name: np.asarray(value)[few] if np.ndim(value) else value for name, value in figures.items()}
+        span = makespan(part, copies[few], tile[few], block[few], splits, sm_count=sm_count, **some)  # type: ignore[arg-type]
+        best[few] = np.minimum(best[few], span + split_latency + splits * combine[few])
     return best
 
 

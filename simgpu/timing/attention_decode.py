@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from simgpu.timing.attention_tiles import FULL_ENOUGH, WIDTH, clocks_under_load, move, resident, score_clocks
 from simgpu.timing.parts import Array, ArrayLike, KernelTimes, in_chunks
 
-SPLITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
+SPLITS = (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
 """Parts of a sequence's cache that blocks of their own work on."""
+PLANNED_SURPLUS = 1.1
+UNSPLIT_BLOCKS = 4
+"""Of FlashAttention's plan, see `_planned`."""
 STEP = 64.0
 """Keys that a block reads at a time."""
+WARP_GROUP = 64.0
+"""Rows that a warp group multiplies at a time."""
 WIDTH_SHARE = 0.3
 """Share of a wave's latency that grows with the width of a head."""
 CHUNK = 8192
@@ -42,7 +47,7 @@ def decode_time(
     narrow_fraction: float,
     wide_fraction: float,
     softmax_clocks: float,
-    memory_fraction: float,
+    decode_memory_fraction: float,
     clock_fraction: float,
     throttle: float,
     clock_exponent: float,
@@ -50,11 +55,13 @@ def decode_time(
     resident_bytes_per_clock: float,
     block_bytes_per_clock: float,
     decode_tile_rows: float,
+    decode_largest_rows: float,
     decode_slowdown: float,
     small_group: float,
     small_group_fraction: float,
     wave_latency: float,
-    narrow_wave: float,
+    narrow_slowdown: float,
+    planned_keys: float,
     decode_split_latency: float,
     decode_overlap_exponent: float,
     decode_overhead: float,
@@ -67,15 +74,17 @@ def decode_time(
 
     A block works on the heads of one KV head, and on one of s parts of the cache, 64 keys at a time:
 
-        step   = max(64 row / (block_bytes_per_clock clock), decode_slowdown rows 64 score_clocks / clock)
+        step   = max(64 row / (block_bytes_per_clock clock),
+                     64 score_clocks max(rows, decode_tile_rows decode_slowdown) / clock)
         W      = ceil(batch kv_heads ceil(queries heads / kv_heads / rows) s / SMs)            waves
         stream = W ceil(keys / 64 / s) step
         memory = (cache + Q + O) / memory bandwidth, from L2 what it holds
         time   = overheads + append
-               + min over s of (stream^p + memory^p)^(1/p) + W wave_latency + [s > 1] (split latency + combining)
+               + min over s of ((stream + W wave_latency)^p + memory^p)^(1/p) + [s > 1] (split latency + combining)
 
-    with row = the bytes of a key and its value in one KV head and rows = `decode_tile_rows`: tensor cores multiply
-    whole tiles of rows however few queries there are, which is what limits a block, more than its loads do.
+    with row = the bytes of a key and its value in one KV head, and rows = the smallest of `decode_tile_rows`, 64, 128
+    (up to `decode_largest_rows`) that holds the queries of a KV head: tensor cores multiply whole tiles of rows however
+    few queries there are, which is what limits a block, more than its loads do.
 
     Parameters
     ----------
@@ -95,28 +104,35 @@ def decode_time(
     row = np.where(stored > 0, stored, d + dv) * kv_bytes
     narrow = kv_bytes < 2
     small = (group < small_group) & (not narrow)
-    copies = b * kv * np.ceil(q * group / decode_tile_rows)
+    packed = q * group
+    larger = np.where(packed <= WARP_GROUP, WARP_GROUP, 2 * WARP_GROUP)
+    rows = np.where(packed <= decode_tile_rows, decode_tile_rows, np.minimum(larger, decode_largest_rows))
+    copies = b * kv * np.ceil(packed / rows)
     burst, _slowdown = clocks_under_load(clock_fraction, throttle, clock_exponent)
     f = clock * burst
     clocks = score_clocks(
         d, dv, input_bytes=input_bytes, peak_per_clock=peak / sm_count / clock, softmax_clocks=softmax_clocks,
         compute_fraction=compute_fraction, narrow_fraction=narrow_fraction, wide_fraction=wide_fraction,
     )  # fmt: skip
-    share = np.where(small, small_group_fraction, 1.0)
-    multiply = decode_tile_rows * STEP * clocks * decode_slowdown * share / f
+    slower = narrow_slowdown if narrow else 1.0
+    worked = np.maximum(decode_tile_rows * decode_slowdown, rows * min(decode_slowdown, 1.0))
+    multiply = worked * STEP * clocks * slower / f
     step = np.maximum(STEP * row / (block_bytes_per_clock * f), multiply)
-    wave = wave_latency * share * (narrow_wave if narrow else 1.0)
+    wave = wave_latency * np.where(small, small_group_fraction, slower)
     wave = wave * (1 - WIDTH_SHARE + WIDTH_SHARE * (d + dv) / WIDTH)
     l2 = resident_bytes_per_clock * sm_count * clock
     moved = b * k * kv * row + 2 * b * q * h * (d + dv)
     hit = resident(moved, l2_bytes * warm, resident_fraction)
-    memory = move(moved, hit, memory_fraction * bandwidth, l2)
-    busy, waves = _fastest(
-        copies, np.ceil(k / STEP), step, memory, wave, decode_split_latency, 8 * b * q * h * dv / l2,
-        sm_count=sm_count, p=decode_overlap_exponent,
-    )  # fmt: skip
+    memory = move(moved, hit, decode_memory_fraction * bandwidth, l2)
+    steps = np.where(small, k / STEP, np.ceil(k / STEP))  # without tensor cores there are no tiles to fill
+    stream = Stream(copies, steps, step, memory, wave, 8 * b * q * h * dv / l2)
+    figures = {"sm_count": sm_count, "p": decode_overlap_exponent, "split_latency": decode_split_latency}
+    if planned_keys:
+        busy, waves = _planned(stream, np.ceil(k / planned_keys), **figures)
+    else:
+        busy, waves = _fastest(stream, **figures)
     append = b * q * kv * row / kv_bytes * (2 + 3 * kv_bytes if narrow else 2 * kv_bytes)
-    append = append / (memory_fraction * bandwidth)
+    append = append / (decode_memory_fraction * bandwidth)
     fixed = decode_overhead + narrow * decode_cast_overhead + np.where(d != dv, uneven_overhead, 0) * (stored == 0)
     fixed = fixed + decode_wide_overhead * np.clip((d - 128) / 128, 0, 1)
     compute = copies * np.ceil(k / STEP) * multiply / sm_count
@@ -124,25 +140,47 @@ def decode_time(
     return KernelTimes(seconds, compute, memory + append, fixed + waves)
 
 
-def _fastest(
-    copies: Array, steps: Array, step: Array, memory: Array, wave: Array, split_latency: float, combine: Array, *,
-    sm_count: float, p: float,
-) -> tuple[Array, Array]:  # fmt: skip
-    """(seconds between the fixed parts, those of them that are latency of waves) of the best number of splits.
+class Stream(NamedTuple):
+    """Blocks that read the cache, and what they cost."""
 
-    Where unsplit blocks fill most multiprocessors they stay unsplit, as in FlashAttention's heuristic.
+    copies: Array  # blocks before the cache is split
+    steps: Array  # of 64 keys
+    step: Array  # s
+    memory: Array  # s for all bytes
+    wave: Array  # s of latency per wave
+    combine: Array  # s to write and read one part's partial outputs
+
+
+def _cost(
+    stream: Stream, splits: Array | float, combined: Any, *, sm_count: float, p: float, split_latency: float
+) -> tuple[Array, Array]:
+    """(seconds between the fixed parts, those of them that are latency) with the cache in so many parts."""
+    waves = np.ceil(stream.copies * splits / sm_count)
+    latency = waves * stream.wave
+    parts = np.where(combined, split_latency + splits * stream.combine, 0.0)
+    steps = np.maximum(stream.steps / splits, np.where(stream.steps < 1, stream.steps, np.ceil(stream.steps / splits)))
+    busy = waves * steps * stream.step + latency
+    return (busy**p + stream.memory**p) ** (1 / p) + parts, latency + parts
+
+
+def _planned(stream: Stream, blocks: Array, **figures: float) -> tuple[Array, Array]:
+    """`_cost` as FlashAttention plans it: parts of as many blocks of keys as a multiprocessor would get, plus 10 %.
+
+    From more than 4 blocks of keys on, the kernel that combines parts always runs (`prepare_varlen_num_blocks` and
+    `num_splits_heuristic` in its source). The 10 % make a second wave where the blocks fill the first exactly.
     """
+    share = np.ceil(PLANNED_SURPLUS * blocks * stream.copies / figures["sm_count"])
+    long = blocks > UNSPLIT_BLOCKS
+    return _cost(stream, np.where(long, np.ceil(blocks / np.maximum(share, 1)), 1.0), long, **figures)
 
-    def cost(which: Any, splits: int) -> tuple[Array, Array]:
-        waves = np.ceil(copies[which] * splits / sm_count)
-        stream = waves * np.ceil(steps[which] / splits) * step[which]
-        latency = waves * wave[which] + (split_latency + splits * combine[which] if splits > 1 else 0.0)
-        return (stream**p + memory[which] ** p) ** (1 / p) + latency, latency
 
-    best, waves = cost(slice(None), 1)
-    few = np.flatnonzero((copies < FULL_ENOUGH * sm_count) & (steps > 1))
-    for splits in SPLITS[1:]:
-        seconds, latency = cost(few, splits)
+def _fastest(stream: Stream, **figures: float) -> tuple[Array, Array]:
+    """`_cost` of the best number of parts; blocks that fill most multiprocessors stay unsplit."""
+    best, waves = _cost(stream, 1.0, False, **figures)
+    few = np.flatnonzero((stream.copies < FULL_ENOUGH * figures["sm_count"]) & (stream.steps > 1))
+    some = Stream(*(x[few] for x in stream))
+    for splits in SPLITS:
+        seconds, latency = _cost(some, splits, True, **figures)
         better = seconds < best[few]
         best[few] = np.where(better, seconds, best[few])
         waves[few] = np.where(better, latency, waves[few])

@@ -9,32 +9,38 @@ from __future__ import annotations
 from simgpu.hardware.inherit import DEFAULT
 
 LIBRARIES = {
-    "fa2": "FlashAttention 2 and the pre-Hopper kernels of the FlashAttention 3 package (mma.sync, cp.async)",
+    "fa2": "FlashAttention 2, as in vLLM and PyTorch on GPUs before Hopper",
     "fa3": "FlashAttention 3 (wgmma, TMA, warp specialisation), Hopper",
+    "fa3-sm80": "the kernels for Ampere and Ada in the FlashAttention 3 package, as SGLang calls them",
     "flashinfer": "FlashInfer's FA2-style kernels with planned work, ragged prefill and paged decode",
-    "triton": "the Triton kernels of SGLang and vLLM",
-    "trtllm-mha": "TensorRT-LLM generated kernels (trtllm-gen), datacentre Blackwell",
+    "triton": "the Triton kernels of SGLang",
+    "trtllm-mha": "kernels generated for TensorRT-LLM (trtllm-gen), datacentre Blackwell",
 }
 """Libraries that can be named, and what they are."""
 
 BEST = {
-    "ampere": "fa2",
+    "ampere": "fa3-sm80",
+    "ampere-ga10x": "fa2",
     "ada": "flashinfer",
     "hopper": "fa3",
     "blackwell": "trtllm-mha",
+    "blackwell-ultra": "trtllm-mha",
+    "blackwell-gb20x": "flashinfer",
 }
-"""The library that serving and training stacks choose on an architecture; elsewhere the constants of any library."""
+"""The library that serving stacks choose on an architecture; elsewhere the constants of no library in particular."""
 
-_SOURCES = {
+_KERNELS = {
     "fa2": "fa2",
+    "flash_attention_2": "fa2",
     "fa3": "fa3",
     "flash_attention_3": "fa3",
-    "flash_attention_2": "fa2",
     "flashinfer": "flashinfer",
     "triton": "triton",
     "trtllm_mha": "trtllm-mha",
-    "trtllm-gen": "trtllm-mha",
+    "trtllm_gen": "trtllm-mha",
 }
+_PACKAGE = {"hopper": "fa3", "ampere": "fa3-sm80", "ada": "fa3-sm80", "ampere-ga10x": "fa3-sm80"}
+_VLLM = {"hopper": "fa3", "blackwell": "trtllm-mha", "blackwell-ultra": "trtllm-mha"}
 
 
 def default_library(architecture: str) -> str:
@@ -45,13 +51,15 @@ def default_library(architecture: str) -> str:
 def library_of(framework: str, kernel_source: str, architecture: str) -> str | None:
     """The library behind the `framework` and `kernel_source` columns of a table; None where it is not known.
 
-    `flash_attention` is the FlashAttention package as the framework builds it: version 3 on Hopper, its kernels for
-    older GPUs elsewhere. vLLM measures name no kernel: it uses FlashAttention 2, or 3 on Hopper.
+    SGLang's `flash_attention` is the FlashAttention 3 package, which brings kernels of its own for older GPUs. Where
+    vLLM names no kernel it is FlashAttention 3 on Hopper, TensorRT-LLM's on datacentre Blackwell, else version 2.
     """
     source = kernel_source.strip().lower().replace("-", "_")
-    if source in ("flash_attention", "fa") or (not source and framework.lower() == "vllm"):
-        return "fa3" if architecture == "hopper" else "fa2"
-    return _SOURCES.get(source) or _SOURCES.get(source.replace("_", "-"))
+    if framework.strip().lower() == "vllm" and source in ("", "flash_attention", "flash_attn"):
+        return _VLLM.get(architecture, "fa2")
+    if source in ("flash_attention", "fa"):
+        return _PACKAGE.get(architecture)
+    return _KERNELS.get(source)
 
 
 __all__ = ["BEST", "LIBRARIES", "default_library", "library_of"]

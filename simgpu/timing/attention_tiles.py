@@ -56,5 +56,7 @@ def clocks_under_load(clock_fraction: float, throttle: float, clock_exponent: fl
 
     `clock_fraction` and `throttle` are those of large matrix products. Attention draws less power at the same clock
     (its tensor cores wait for exponentials, its operands come from shared memory): the exponent says how much less.
+    Boards that run above their boost clock do so in attention too.
     """
-    return clock_fraction**clock_exponent, (1 + throttle) ** clock_exponent - 1
+    burst = clock_fraction ** (clock_exponent if clock_fraction < 1 else 1.0)
+    return burst, (1 + throttle) ** clock_exponent - 1

@@ -114,18 +114,23 @@ class AttentionTimer(MatrixTimer):
     ) -> KernelTimes:
         """One kernel for a prefill chunk (`queries` over `keys`) and `decodes` sequences of `decode_keys` tokens.
 
-        The parts share the multiprocessors one after the other; what a launch costs is paid once.
+        Its blocks are those of a prefill for both, since one kernel has one size of tiles; the parts follow each other
+        on the multiprocessors and what a launch costs is paid once. Where there is nothing to prefill it is a decode.
         """
         q, n = np.broadcast_arrays(np.asarray(queries, float), np.asarray(decodes, float))
         shape: dict[str, Any] = {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "v_head_dim": v_head_dim}
         common: dict[str, Any] = {"dtype": dtype, "kv_dtype": kv_dtype, "library": library, "warm": warm}
         one, many = np.maximum(q, 1), np.maximum(n, 1)
-        prefill = self.attention_prefill(1, one, np.maximum(keys, one), **shape, **common)
-        decode = self.attention_decode(many, np.maximum(decode_keys, 1), **shape, **common)
-        figures = self._attention(dtype, kv_dtype, library)
-        shared = np.where((q > 0) & (n > 0), np.minimum(figures["overhead"], figures["decode_overhead"]), 0.0)
-        parts = [np.where(q > 0, p, 0.0) + np.where(n > 0, d, 0.0) for p, d in zip(prefill, decode, strict=True)]
-        return KernelTimes(parts[0] - shared, parts[1], parts[2], parts[3] - shared)
+        chunk = self.attention_prefill(1, one, np.maximum(keys, one), **shape, **common)
+        rows = self.attention_prefill(many, 1, np.maximum(decode_keys, 1), **shape, **common)
+        alone = self.attention_decode(many, np.maximum(decode_keys, 1), **shape, **common)
+        overhead = self._attention(dtype, kv_dtype, library)["overhead"]
+        both, shared = (q > 0) & (n > 0), np.asarray([overhead, 0.0, 0.0, overhead])
+        choices = [
+            np.where(both, c + r - s, np.where(q > 0, c, np.where(n > 0, a, 0.0)))
+            for c, r, a, s in zip(chunk, rows, alone, shared, strict=True)
+        ]
+        return KernelTimes(*choices)
 
     def attention_mla_prefill(
         self,
