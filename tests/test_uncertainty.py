@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simgpu.analysis.uncertainty import range_of
 from simgpu.catalog import Catalogue
 from simgpu.study.validation import residuals
 from simgpu.study.validation.run import library_of
 from simgpu.timing import uncertainty
-from simgpu.timing.uncertainty import BOUNDS, STRATA, UNKNOWN, Spread, class_of, combine, interval, residual, spread
+from simgpu.timing.kernels import Doubt
+from simgpu.timing.uncertainty import BOUNDS, STRATA, UNKNOWN, class_of, interval, residual, spread
 
 FOLDER = Path(os.environ.get("SIMGPU_MEASUREMENTS", Path(__file__).parents[2] / "shared/measurements"))
 measured = pytest.mark.skipif(not (FOLDER / "aic_gemm.csv.gz").is_file(), reason=f"no measurements in {FOLDER}")
@@ -118,19 +120,22 @@ def test_widening_stretches_both_ends(table):
     assert (float(low), float(high)) == (0.25, 4.0)
 
 
-def spreads(low, high, correlated):
-    return Spread(*(np.asarray(column, float) for column in (low, high, correlated)))
+def combine(classes, seconds, low, high, correlated):
+    """P10 and P90 of a sum of parts."""
+    columns = zip(classes, seconds, low, high, correlated, strict=True)
+    found = range_of([(time, Doubt(name, down, up, share)) for name, time, down, up, share in columns])
+    return found.p10, found.p90
 
 
 def test_one_part_alone_keeps_its_interval():
     for correlated in (0.0, 0.3, 1.0):
-        assert combine(["gemm"], [2.0], spreads([0.8], [1.5], [correlated])) == pytest.approx((1.6, 3.0))
+        assert combine(["gemm"], [2.0], [0.8], [1.5], [correlated]) == pytest.approx((1.6, 3.0))
 
 
 def test_common_parts_add_up_and_independent_ones_in_quadrature():
-    together = combine(["gemm"] * 4, np.ones(4), spreads([0.8] * 4, [1.2] * 4, [1.0] * 4))
-    apart = combine(["gemm"] * 4, np.ones(4), spreads([0.8] * 4, [1.2] * 4, [0.0] * 4))
-    classes = combine(["gemm", "moe", "vector", "attention"], np.ones(4), spreads([0.8] * 4, [1.2] * 4, [1.0] * 4))
+    together = combine(["gemm"] * 4, [1.0] * 4, [0.8] * 4, [1.2] * 4, [1.0] * 4)
+    apart = combine(["gemm"] * 4, [1.0] * 4, [0.8] * 4, [1.2] * 4, [0.0] * 4)
+    classes = combine(["gemm", "moe", "vector", "attention"], [1.0] * 4, [0.8] * 4, [1.2] * 4, [1.0] * 4)
     assert together == pytest.approx((3.2, 4.8))
     assert apart == pytest.approx((3.6, 4.4))
     assert classes == pytest.approx(apart)
@@ -140,7 +145,7 @@ def test_common_parts_add_up_and_independent_ones_in_quadrature():
                           st.floats(0, 1)), min_size=1, max_size=8))  # fmt: skip
 def test_a_step_lies_between_its_ends_and_no_further_than_all_at_their_worst(parts):
     names, seconds, low, high, correlated = zip(*parts, strict=True)
-    p10, p90 = combine(names, seconds, spreads(low, high, correlated))
+    p10, p90 = combine(names, seconds, low, high, correlated)
     total = sum(seconds)
     assert 0 < p10 <= total * (1 + 1e-9) and p90 >= total * (1 - 1e-9)
     assert p10 >= np.dot(seconds, low) * (1 - 1e-9) and p90 <= np.dot(seconds, high) * (1 + 1e-9)
@@ -158,7 +163,7 @@ def test_the_rule_agrees_with_monte_carlo():
     z = 1.2816 * np.hypot(common, own)
     n = len(names)
     share = common**2 / (common**2 + own**2)
-    p10, p90 = combine(names, seconds, spreads([np.exp(-z)] * n, [np.exp(z)] * n, [share] * n))
+    p10, p90 = combine(names, seconds, [np.exp(-z)] * n, [np.exp(z)] * n, [share] * n)
     assert (p10, p90) == pytest.approx(tuple(np.quantile(drawn, [0.1, 0.9])), rel=0.03)
 
 
@@ -181,7 +186,7 @@ def test_intervals_hold_80_percent_of_the_rows_that_did_not_make_the_table(gathe
     inside = {}
     for part, usual in gathered:
         if usual:
-            held = covered(part, architecture=part.architecture)[residuals.half(part)]
+            held = covered(part, architecture=part.architecture)[part.reserved]
             inside.setdefault((class_of(part.batch.op), part.regime), []).append(held)
     joined = {key: np.concatenate(found) for key, found in inside.items()}
     assert len(joined) >= 6

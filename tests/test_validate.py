@@ -133,14 +133,14 @@ def test_eager_all_reduces_are_left_out_and_say_why(tmp_path):
     assert document["left_out"][0]["rows"] == 1 and "eager" in document["left_out"][0]["reason"]
 
 
-def test_mixed_batches_are_the_prefill_and_the_decodes_one_after_the_other(tmp_path):
+def test_steps_of_a_server_are_told_apart(tmp_path):
     head = "gpu,num_heads,num_kv_heads,head_dim,dtype,prefill_q_len,prefill_past_kv_len,num_decode_seqs,decode_kv_len,"
     rows = ["512,1024,0,0", "0,0,16,2048", "512,1024,16,2048"]
     text = head + "latency_s\n" + "".join(f"rtx-4090,32,8,128,bfloat16,{row},1e-4\n" for row in rows)
     done = validate("kernels", folder(tmp_path, llmservingsim_attention=text), Catalogue())
-    seconds = {part.batch.op: part.predicted[0] for part in done.scored}
-    both = seconds["attention_prefill"] + seconds["attention_decode"]
-    assert seconds["attention_mixed"] == pytest.approx(both)
+    seconds = {part.batch.op: float(part.predicted[0]) for part in done.scored}
+    assert set(seconds) == {"attention_prefill", "attention_decode", "attention_mixed"}
+    assert seconds["attention_mixed"] > max(seconds["attention_prefill"], seconds["attention_decode"])
 
 
 @pytest.mark.parametrize("queries,keys,window", [(4, 4, 0), (3, 8, 0), (8, 8, 3), (2, 9, 4), (1, 7, 0), (5, 6, 100)])
@@ -310,7 +310,7 @@ def test_the_page_can_be_made_from_any_folder(tmp_path):
 GOAL_ROW = re.compile(
     r"\| (?P<title>[^|]+) \| (?P<gpu>[a-z0-9-]+) \| (?P<constants>own|family|datasheet) \| (?P<rows>[\d,]+)"
     r" \| (?P<goal>[\d.]+ / [\d.]+ / [\d.]+) \| (?P<got>[\d.]+ / [\d.]+ / [\d.]+) \| (?P<reached>yes|no)"
-    r" \| [\d.]+ / [\d.]+ \| [^|]*\|"
+    r" \| (?P<over>[\d./ -]*) \| [\d.]+ / [\d.]+ \| [^|]*\|"
 )
 
 
@@ -326,7 +326,7 @@ def test_the_documented_goals_are_well_formed_and_their_verdicts_follow():
     assert len(rows) > 20 and all(rows)
     for row in rows:
         goal, got = ([float(x) for x in row[name].split(" / ")] for name in ("goal", "got"))
-        assert (row["reached"] == "yes") == all(a <= b for a, b in zip(got, goal, strict=True))
+        assert (row["reached"] == "yes") == all(a <= b for a, b in zip(got, goal, strict=True)) == (not row["over"])
     assert {row["title"] for row in rows} == {goal.title for goal in goals.GOALS}
 
 
@@ -337,7 +337,8 @@ def test_goals_that_the_page_claims_are_reached():
     by_title = {goal.title: goal for goal in goals.GOALS}
     for row in goal_rows():
         goal = by_title[row["title"]]
-        got = page.errors_of([part for part in done[row["constants"]].scored if part.gpu == row["gpu"]], goal)
+        parts = [part for part in done[row["constants"]].scored if part.gpu == row["gpu"]]
+        got = page.errors_of(parts, goal, stranger=row["constants"] != "own")
         wanted = tuple(float(x) for x in row["goal"].split(" / "))
         assert got is not None and f"{got['rows']:,}" == row["rows"]
         if row["reached"] == "yes":

@@ -12,7 +12,6 @@ over the constants of the GPU, or of its whole architecture.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -177,27 +176,3 @@ def read(rows: Any) -> dict[Key, Residual]:
         )
         for row in rows
     }
-
-
-def combine(classes: Sequence[str], seconds: ArrayLike, spreads: Spread) -> tuple[float, float]:
-    """(P10, P90) of the sum of `seconds`, s, from the intervals of its parts.
-
-    A part is one *different* kernel with all its runs: the same shape run a hundred times is off the same way each
-    time. The distance from a part's time to an end of its interval is divided by its correlated share of variance c
-    into a systematic part, sqrt(c) of it, and an independent one, sqrt(1 - c) of it. Within a class (`class_of`)
-    systematic parts add up, independent parts add in quadrature; classes add in quadrature:
-
-        width^2 = sum over classes of (sum of systematic)^2 + sum of independent^2
-
-    The two ends are done apart, since residuals are skewed. One part alone keeps its interval.
-    """
-    time = np.asarray(seconds, float)
-    total = float(time.sum())
-    names = np.asarray(classes, dtype=object)
-    ends = []
-    for distance in (time * (1 - spreads.low), time * (spreads.high - 1)):
-        common = distance * np.sqrt(spreads.correlated)
-        own = distance * np.sqrt(1 - spreads.correlated)
-        squared = sum(float(common[names == name].sum()) ** 2 for name in dict.fromkeys(classes))
-        ends.append(float(np.sqrt(squared + float((own**2).sum()))))
-    return total - ends[0], total + ends[1]

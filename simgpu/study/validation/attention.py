@@ -99,7 +99,7 @@ def visible(queries: Array, keys: Array, window: Array | float = 0.0) -> Array:
 
 
 def mixed(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
-    """Steps of a server: a prefill chunk, decodes, or both, which then run one after the other."""
+    """Steps of a server: a prefill chunk, decodes, or both in one kernel."""
     for (dtype,), at in table.split(rows, "dtype"):
         q, decodes = table.number("prefill_q_len", at), table.number("num_decode_seqs", at)
         for op, which in (
@@ -112,42 +112,19 @@ def mixed(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
 
 
 def _step(table: Table, at: Rows, machine: Machine, op: str, dtype: str) -> Part:
-    for model in ("attention_prefill", "attention_decode"):
-        refused = unpredictable(machine, op, at, dtype, model)
-        if refused:
-            return refused
-    q, past, decodes, kv_len, heads, kv, dim = (
-        table.number(name, at)
-        for name in (
-            "prefill_q_len",
-            "prefill_past_kv_len",
-            "num_decode_seqs",
-            "decode_kv_len",
-            "num_heads",
-            "num_kv_heads",
-            "head_dim",
-        )
-    )
-    name = DTYPES[dtype]
+    refused = unpredictable(machine, op, at, dtype, "attention_mixed")
+    if refused:
+        return refused
+    columns = ("prefill_q_len", "prefill_past_kv_len", "num_decode_seqs", "decode_kv_len")
+    q, past, decodes, kv_len = (table.number(name, at) for name in columns)
+    heads, kv, dim = (table.number(name, at) for name in ("num_heads", "num_kv_heads", "head_dim"))
+    name, library = DTYPES[dtype], _library(machine, "vllm", "")
     width = WIDTHS[name]
-    shape = {"heads": heads, "kv_heads": kv, "head_dim": dim, "v_head_dim": dim, "window": 0.0}
-    common = {"dtype": name, "kv_dtype": name, "library": _library(machine, "vllm", "")}
     flops = 4 * heads * dim * (visible(q, past + q) + decodes * kv_len)
     moved = width * dim * (2 * heads * (q + decodes) + 2 * kv * (past + q + decodes * kv_len))
-
-    def predict() -> Array:
-        seconds = np.zeros(len(at))
-        for part, call in (
-            (q > 0, partial(machine.timer.attention_prefill, queries=q, keys=past + q, causal=True)),
-            (decodes > 0, partial(machine.timer.attention_decode, keys=kv_len)),
-        ):
-            if part.any():
-                batch = np.maximum(decodes, 1.0) if call.func.__name__ == "attention_decode" else np.ones(len(at))
-                arrays = {key: value[part] if isinstance(value, np.ndarray) else value for key, value in
-                          {**shape, **call.keywords}.items()}  # fmt: skip
-                seconds[part] += timed(call.func, 0.0, batch[part], **arrays, **common)
-        return seconds
-
-    columns = ("model", "tp_size", "prefill_q_len", "prefill_past_kv_len", "num_decode_seqs", "decode_kv_len")
+    call = partial(
+        timed, machine.timer.attention_mixed, 0.0, q, past + q, decodes, kv_len, heads, kv, dim,
+        dtype=name, library=library,
+    )  # fmt: skip
     baseline = partial(roofline, flops, moved, machine.peak(name), machine.bandwidth)
-    return Batch(op, dtype, at, predict, baseline, "attention", common["library"], columns)
+    return Batch(op, dtype, at, call, baseline, "attention", library, ("model", "tp_size", *columns))

@@ -27,6 +27,7 @@ class Goal:
     measured: Mapping[str, Errors]
     stranger: Errors
     known: str
+    stranger_where: Callable[[Scored], np.ndarray] | None = None  # where less is asked of a stranger
 
 
 def _every(part: Scored) -> np.ndarray:
@@ -40,6 +41,10 @@ def _useful(part: Scored) -> np.ndarray:
 
 def _long(part: Scored) -> np.ndarray:
     return part.measured >= 50e-6
+
+
+def _large(part: Scored) -> np.ndarray:
+    return part.table.number("message_bytes", part.batch.rows) >= 8e6
 
 
 def _is(source: str, *dtypes: str) -> Callable[[Scored], bool]:
@@ -100,6 +105,7 @@ GOALS = (
         {"": (3, 5, 12)},
         (8, 11, 25),
         "AIC 2-3/6-7; study 3-4/4-6",
+        stranger_where=_large,
     ),
     Goal(
         "collectives over PCIe, healthy nodes",

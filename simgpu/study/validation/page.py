@@ -11,11 +11,11 @@ from simgpu.catalog import Catalogue
 from simgpu.study.validation.batches import DATASHEET, FAMILY, FULL
 from simgpu.study.validation.goals import GOALS, Errors, Goal
 from simgpu.study.validation.reasons import reason
-from simgpu.study.validation.residuals import half
 from simgpu.study.validation.run import Listed, Scored, Validation, validate
 from simgpu.study.validation.score import Row, groups, scores, worst
 from simgpu.study.validation.tables import Array
 
+_ERRORS = ("median_ape", "mape", "p90_ape")
 FACTOR = 3.0
 """Rows off by more than this are named."""
 
@@ -45,41 +45,41 @@ def page_text(done: Validation, catalogue: Catalogue) -> str:
     return "\n".join(block.rstrip("\n") + "\n" for block in blocks)
 
 
-def errors_of(parts: Sequence[Scored], goal: Goal) -> dict[str, Any] | None:
-    """Scores of the rows of a goal; None where there are none."""
-    found = scores([part for part in parts if goal.takes(part)], goal.where)
+def errors_of(parts: Sequence[Scored], goal: Goal, stranger: bool = False) -> dict[str, Any] | None:
+    """Scores of the rows of a goal, or of what it asks of a stranger; None where there are none."""
+    where = goal.stranger_where if stranger and goal.stranger_where else goal.where
+    found = scores([part for part in parts if goal.takes(part)], where)
     return found if found["rows"] else None
 
 
 def reached(found: dict[str, float], wanted: Errors) -> bool:
     """Whether median, mean and P90 are all within the goal, after rounding to a tenth of a percent."""
-    return all(
-        round(100 * found[name], 1) <= bound
-        for name, bound in zip(("median_ape", "mape", "p90_ape"), wanted, strict=True)
-    )
+    return all(round(100 * found[name], 1) <= bound for name, bound in zip(_ERRORS, wanted, strict=True))
 
 
 def _goals(runs: dict[str, Validation]) -> Iterator[str]:
     yield "## Goals"
     yield ""
     yield "*Own*: constants measured on the GPU. *Family*: those of its architecture. *Datasheet*: those of any GPU,"
-    yield "with the GPU's own and its architecture's passed over. A goal counts as reached when all three errors are."
+    yield "with the GPU's own and its architecture's passed over: what a GPU that nobody measured gets. Constants of a"
+    yield "family of which one GPU was measured are that GPU's. Of collectives over NVLink, they hold 8 MB and more. A"
+    yield "goal is reached when all three errors are; else the table says by how much they are over."
     yield ""
-    yield "| class | GPU | constants | rows | goal | reached | | plain roofline | best known |"
-    yield "|---|---|---|---:|---|---|---|---|---|"
+    yield "| class | GPU | constants | rows | goal | errors | reached | over by | plain roofline | best known |"
+    yield "|---|---|---|---:|---|---|---|---|---|---|"
     for goal in GOALS:
         for gpu in sorted({part.gpu for part in runs[FULL].scored if goal.takes(part)}):
             for regime, words in ((FULL, "own"), (FAMILY, "family"), (DATASHEET, "datasheet")):
                 parts = [part for part in runs[regime].scored if part.gpu == gpu]
-                found = errors_of(parts, goal)
+                own = regime == FULL
+                found = errors_of(parts, goal, stranger=not own)
                 if found is None:
                     continue
-                own = regime == FULL
                 wanted = goal.measured.get(gpu, goal.measured.get("")) if own else goal.stranger
                 assert wanted is not None
                 verdict = "yes" if reached(found, wanted) else "no"
                 cells = [goal.title, gpu, words, f"{found['rows']:,}", _triple(wanted), _errors(found), verdict]
-                cells += [_sol(found), goal.known if own else ""]
+                cells += [_over(found, wanted), _sol(found), goal.known if own else ""]
                 yield f"| {' | '.join(cells)} |"
 
 
@@ -88,7 +88,13 @@ def _triple(errors: Errors) -> str:
 
 
 def _errors(found: dict[str, float]) -> str:
-    return " / ".join(f"{100 * found[name]:.1f}" for name in ("median_ape", "mape", "p90_ape"))
+    return " / ".join(f"{100 * found[name]:.1f}" for name in _ERRORS)
+
+
+def _over(found: dict[str, float], wanted: Errors) -> str:
+    """By how many points the errors are over a goal."""
+    over = [100 * found[name] - bound for name, bound in zip(_ERRORS, wanted, strict=True)]
+    return "" if reached(found, wanted) else " / ".join(f"{value:.1f}" if value >= 0.05 else "-" for value in over)
 
 
 def _sol(found: dict[str, float]) -> str:
@@ -158,7 +164,7 @@ def _unseen_coverage(done: Validation) -> dict[tuple[str, str, str, str], float]
     """Coverage of rows that did not make the table of residuals, by group."""
     inside: dict[tuple[str, str, str, str], list[np.ndarray]] = {}
     for part in done.scored:
-        kept = half(part)
+        kept = part.reserved
         held = ((part.low <= part.measured) & (part.measured <= part.high))[kept]
         inside.setdefault((part.source, part.gpu, part.batch.op, part.batch.dtype), []).append(held)
     joined = {key: np.concatenate(found) for key, found in inside.items()}

@@ -64,8 +64,8 @@ REASONS = (
         where=lambda n: n["window_size"] > 0,
     ),
     Reason(
-        "one to sixteen new tokens for each of many sequences: Triton's prefill runs a block for each sequence and head,"
-        " most of which is padding",
+        "one to sixteen new tokens for each of many sequences: Triton runs a block for each sequence and head, most"
+        " of which is padding",
         _PREFILL,
         library="triton",
         where=lambda n: n["q_len"] <= 32,
@@ -76,7 +76,7 @@ REASONS = (
         where=lambda n: n["q_len"] in (256, 512),
     ),
     Reason(
-        "FlashInfer reads all keys of some batches, not only those inside the window: rows beside it are 14 times faster",
+        "FlashInfer reads all keys of some batches, not only those inside the window: others are 14 times faster",
         _DECODE,
         library="flashinfer",
         where=lambda n: n["window_size"] > 0,
@@ -89,8 +89,8 @@ REASONS = (
         where=lambda n: n["past_kv_len"] >= 4096 and n["batch_size"] <= 8,
     ),
     Reason(
-        "a cache of a few tokens for a thousand sequences: all of it stays in the large L2, which the model serves at the"
-        " rate of longer streams",
+        "a cache of a few tokens for a thousand sequences: all of it stays in the large L2, which the model serves at"
+        " the rate of longer streams",
         _DECODE,
         where=lambda n: n["past_kv_len"] <= 64 and n["batch_size"] >= 256,
     ),
@@ -130,7 +130,7 @@ REASONS = (
     ),
     *(
         Reason(
-            "rocBLAS has no good SGEMM for very wide outputs and for many small batches: a fifth to a third of its rate",
+            "rocBLAS has no good SGEMM for very wide outputs and many small batches: a fifth to a third of its rate",
             "neusight_matmul_fp32",
             gpu=gpu,
             where=lambda n: n["n"] >= 30000 or n["m"] <= 256,
@@ -144,8 +144,8 @@ REASONS = (
         where=lambda n: n["num_tokens"] <= 16 and n["moe_ep_size"] > 1,
     ),
     Reason(
-        "the autotuner of TensorRT-LLM took a poor kernel: the same layer at a neighbouring number of tokens, or with half"
-        " the ranks, is several times faster",
+        "the autotuner of TensorRT-LLM took a poor kernel: the same layer at a neighbouring number of tokens, or with"
+        " half the ranks, is several times faster",
         "aic_moe",
         where=lambda n: n["slow"] < 1,
     ),
