@@ -32,8 +32,8 @@ def score_clocks(
     F = `peak_per_clock`, FLOPs of a multiprocessor per clock in the input type; c = `compute_fraction`, for 1-byte
     inputs `narrow_fraction`; w falls from 1 to `wide_fraction` as heads widen from 128 to 192; s = `softmax_clocks`,
     what exponential and rescaling add to the tensor work. The special function units take 1/16 clock for an
-    exponential (16 per clock and multiprocessor from Volta to Blackwell: CUDA C++ Programming Guide, arithmetic
-    throughput; FlashAttention-3, section 1), and that is what measured kernels add: hardly any of it overlaps.
+    exponential (16 per clock and multiprocessor, as FlashAttention-4 counts for Hopper and Blackwell;
+    Blackwell Ultra has twice as many), and that is what measured kernels add: hardly any of it overlaps.
     """
     fraction = compute_fraction if input_bytes >= 2 else narrow_fraction
     wide = np.clip((head_dim - WIDE) / (WIDEST - WIDE), 0, 1)
