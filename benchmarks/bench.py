@@ -1,4 +1,4 @@
-"""Speed of the engine and of the command line, beside other simulators.
+"""Speed of the engine, of the kernel models and of the command line, beside other simulators.
 
 SimPy runs here, in the same process and run. SimGrid (C++), ASTRA-sim (C++) and Calculon are not installed by
 `make bench`: their figures were measured once on a machine of two cores like the one this project is tested on,
@@ -14,21 +14,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import simpy
 from rich.console import Console
 from rich.table import Table
 
 from simgpu import Catalogue
 from simgpu.engine import Phase, Simulator
+from simgpu.hardware.spec import GPUSpec
 from simgpu.hardware.topology import build_topology
 from simgpu.timing.collectives import ideal_phases
+from simgpu.timing.timer import GPUTimer
 
 SIMGRID_S = {100: 0.004, 1_000: 0.124, 10_000: 30.0}
 ASTRA_SIM_S = {8: "<0.01", 64: "0.03", 256: "0.5", 1024: "9"}
 CALCULON_COLD_S = 0.37
 EVENTS = 300_000
 REPEATS = 5
+MATRICES = 1_000_000
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -121,6 +126,36 @@ def ring(gpus: int) -> Callable[[], object]:
     return work
 
 
+def shapes(count: int) -> tuple[Any, ...]:
+    """Random (m, n, k) between 1 and 65536, evenly in the logarithm."""
+    chance = np.random.default_rng(1)
+    return tuple(np.round(2.0 ** chance.uniform(0, 16, count)) for _ in range(3))
+
+
+def kernels(console: Console) -> None:
+    """Predictions per second of the models of kernels, on one core: many shapes in a call, and one by one."""
+    catalogue = Catalogue()
+    gpu = catalogue.spec("gpus", "h100-sxm")
+    assert isinstance(gpu, GPUSpec)
+    timer = GPUTimer(gpu, catalogue.kernel_constants(gpu))
+    m, n, k = shapes(MATRICES)
+    keys = np.maximum(m, 64)
+    made = table("Kernels of an H100 on one core (s)", "what", "predictions", "s", "million/s")
+    works: dict[str, tuple[int, Callable[[], object]]] = {
+        "matrix multiplications, one call": (MATRICES, lambda: timer.gemm(m, n, k)),
+        "attention (prefill), one call": (
+            MATRICES // 10,
+            lambda: timer.attention_prefill(1, m[::10], keys[::10], 32, 8, 128),
+        ),
+        "RMSNorm, one call": (MATRICES, lambda: timer.normalization(m, n)),
+        "matrix multiplications, one by one": (1000, lambda: [timer.gemm(*one) for one in zip(m[:1000], n, k)]),  # noqa: B905
+    }
+    for what, (count, work) in works.items():
+        seconds = timed(work)
+        made.add_row(what, f"{count:,}", f"{seconds:.2f}", f"{count / seconds / 1e6:.3f}")
+    console.print(made)
+
+
 def cold(*arguments: str) -> Callable[[], object]:
     """The command line in a process of its own."""
     return lambda: subprocess.run([sys.executable, "-m", "simgpu.cli", *arguments], check=True, capture_output=True)
@@ -166,6 +201,8 @@ def main() -> None:
     for gpus, reference_s in ASTRA_SIM_S.items():
         rings.add_row(f"{gpus:,}", f"{median(ring(gpus), 3):.4f}", reference_s)
     console.print(rings)
+
+    kernels(console)
 
     starts = table("Command line, cold (s)", "command", "simgpu", "Calculon (reference)")
     starts.add_row("--help", f"{median(cold('--help')):.2f}", "")

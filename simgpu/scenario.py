@@ -49,6 +49,7 @@ class Scenario(BaseModel):
     accumulate: Accumulate | None = None
     algorithm: Literal["auto", "ring", "tree", "nvls", "direct"] = "auto"
     protocol: Literal["auto", "ll", "ll128", "simple", "ideal"] = "auto"
+    clocks: Literal["sustained", "burst"] = "sustained"
     hardware: dict[str, Any] = {}
 
 
@@ -127,6 +128,7 @@ def run_scenario(scenario: Scenario, catalogue: Catalogue, origins: Origins | No
             scenario.accumulate,
             scenario.algorithm,
             scenario.protocol,
+            scenario.clocks,
         )
     except InputError as error:
         raise where.error(error.problem, tuple((error.key or "").split("."))) from None

@@ -19,6 +19,8 @@ from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Execution, execute
 from simgpu.workload.jobs import OperatorList, Workload
 
+CLOCKS = ("sustained", "burst")
+
 
 def simulate(
     cluster: Cluster,
@@ -29,6 +31,7 @@ def simulate(
     accumulate: str | None = None,
     algorithm: str = "auto",
     protocol: str = "auto",
+    clocks: str = "sustained",
 ) -> Result:
     """Simulate one step.
 
@@ -48,6 +51,9 @@ def simulate(
         Of collectives: 'auto', 'll', 'll128', 'simple'; or 'ideal', which takes links at their plain rates and
         latencies, as back-of-the-envelope sums have it.
 
+    clocks
+        'sustained' (a long run, throttled by its power limit) or 'burst' (a few milliseconds, as benchmarks time).
+
     Returns
     -------
     Result
@@ -64,8 +70,10 @@ def simulate(
         raise InputError(f"'{algorithm}' is not known; expected one of {', '.join(ALGORITHMS)}", key="algorithm")
     if protocol not in PROTOCOLS:
         raise InputError(f"'{protocol}' is not known; expected one of {', '.join(PROTOCOLS)}", key="protocol")
+    if clocks not in CLOCKS:
+        raise InputError(f"'{clocks}' is not known; expected one of {', '.join(CLOCKS)}", key="clocks")
     check_fits_cluster(plan, cluster)
-    kernels = KernelModel(cluster)
+    kernels = KernelModel(cluster, sustained=clocks == "sustained")
     kernels.peak(dtype, sums)  # refuse a dtype the GPU lacks, even where nothing would use it
 
     for key, own, own_sums in workload.own_dtypes() if isinstance(workload, OperatorList) else ():

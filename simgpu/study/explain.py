@@ -55,7 +55,8 @@ def _explain(case: Case, catalogue: Catalogue) -> Explanation:
     execution = result.execution
     parts = parts_of(execution, breakdown(execution).rank)
     rows = [_row(part, execution.step) for part in parts]
-    kernels = KernelModel(resolve_cluster(case.scenario, catalogue, case.origins))
+    cluster = resolve_cluster(case.scenario, catalogue, case.origins)
+    kernels = KernelModel(cluster, sustained=case.scenario.clocks == "sustained")
     used: dict[str, dict[str, Any]] = {}
     for part in parts:
         time = part.activity.time

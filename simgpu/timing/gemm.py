@@ -16,7 +16,7 @@ K_STEP = 128
 """Bytes of a row of A that a tile works through at a time: a line of shared memory."""
 K_GRAIN = 64
 """Bytes to which k is padded: whole instructions."""
-CHUNK = 1536
+CHUNK = 256
 """Shapes priced at a time, so that the table of tiles stays in the processor's cache."""
 
 
