@@ -101,6 +101,7 @@ class Catalogue:
         self._index: dict[str, dict[str, Path]] = {}
         self._documents: dict[Path, Document] = {}
         self._specs: dict[Path, CatalogueFile] = {}
+        self._calibrations: dict[tuple[str, tuple[str, ...]], tuple[GPUSpec, Calibration]] = {}
         self._made: dict[str, GPUSpec] = {}
 
     # ---- finding -------------------------------------------------------------------------------------
@@ -226,6 +227,9 @@ class Catalogue:
         Levels named in `without` (the GPU's own name, an architecture's) are passed over, to see what a GPU that
         nobody measured would get.
         """
+        known = self._calibrations.get((gpu.name, tuple(without)))
+        if known is not None and known[0] is gpu:
+            return known[1]
         levels: list[tuple[str, KernelConstants, Mapping[str, str]]] = []
         level: GPUSpec | ArchitectureSpec | None = gpu
         seen: list[str] = []
@@ -245,6 +249,7 @@ class Catalogue:
         missing = [key for key in SHARED if (key,) not in calibration.given]
         if missing:
             raise InputError(f"no architecture above '{gpu.name}' gives {', '.join(missing)}")
+        self._calibrations[gpu.name, tuple(without)] = (gpu, calibration)
         return calibration
 
     def model(self, name: str) -> TransformerConfig:

@@ -166,7 +166,7 @@ def resolve(
         for path, figure in figures(spec):
             found[".".join((root, *map(str, path)))] = _resolved(figure, spec.sources)
     for path, one in cluster.kernel.given.items():
-        found["gpu.kernel." + ".".join(path)] = _resolved(one.figure, {})
+        found["gpu.kernel." + ".".join(path)] = _resolved(one.figure, {one.figure.source or "": one.source})
     return found
 
 

@@ -19,9 +19,10 @@ SHARED = ("compute_fraction", "memory_fraction", "launch_overhead")
 
 @dataclass(frozen=True)
 class Given:
-    """One constant: its figure (source in words) and the level that gave it (a GPU, an architecture)."""
+    """One constant: its figure, its source in words, and the level that gave it (a GPU, an architecture)."""
 
     figure: Quantity
+    source: str
     level: str
     regime: str  # calibrated (the GPU's own), inherited (its architecture's), datasheet (any GPU's)
 
@@ -80,8 +81,8 @@ def inherit(levels: Sequence[tuple[str, KernelConstants, Mapping[str, str]]], ar
         regime = REGIMES[0] if i == 0 else REGIMES[2] if i == len(levels) - 1 else REGIMES[1]
         for path, figure in _walk(constants, ()):
             if path not in given:
-                source = sources.get(figure.source or "", figure.source)
-                given[path] = Given(figure.model_copy(update={"source": source}), name, regime)
+                source = figure.source or ""
+                given[path] = Given(figure, sources.get(source, source), name, regime)
     return Calibration(given, levels[0][0], architecture)
 
 

@@ -70,7 +70,7 @@ def _explain(case: Case, catalogue: Catalogue) -> Explanation:
                 "unit": one.figure.unit,
                 "level": one.level,
                 "regime": one.regime,
-                "source": one.figure.source,
+                "source": one.source,
             }
     labels = ", ".join(str(value) for value in case.labels.values()) or case.scenario.cluster
     return Explanation(labels, result, sorted(rows, key=lambda row: -row["time_s"]), list(used.values()))

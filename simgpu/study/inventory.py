@@ -80,7 +80,7 @@ def show(catalogue: Catalogue, subject: Subject, out: IO[str]) -> None:
     print_figures(f"{spec.title}  ({catalogue.find(subject.kind, subject.name)})", _entries(spec), out)
     if constants:
         rows = [
-            (f"kernel.{'.'.join(path)}", _value(one.figure), f"{one.level}: {one.figure.source}")
+            (f"kernel.{'.'.join(path)}", _value(one.figure), f"{one.level}: {one.source}")
             for path, one in constants.items()
         ]
         print_figures("Constants after inheritance", rows, out)
