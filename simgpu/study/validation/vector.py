@@ -14,6 +14,7 @@ from simgpu.study.validation.gemm import SYNC_OVERHEAD, matmul, timed
 from simgpu.study.validation.operators import StreamCall
 from simgpu.study.validation.tables import Array, Rows, Table
 
+_EXPERTS = ("gate", "expert.w1", "expert.w2", "expert.w3")
 _SERVED = ("num_tokens", "hidden_size", "num_heads", "num_kv_heads", "ffn_size", "tp_size")
 
 
@@ -42,6 +43,11 @@ def profiled(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
         if len(others):
             tokens, tp = table.number("num_tokens", others), table.number("tp_size", others)
             call = operators.llmservingsim(layer, model, method, tokens, tp, DTYPES.get(dtype, "bf16"))
+            if call is None and layer in _EXPERTS:
+                yield Unpredicted(
+                    layer, others, "which tokens reach an expert, and how many experts there are, is not stated"
+                )
+                continue
             yield streamed(machine, others, layer, dtype, call, ("model", "tp_size", "layer", "num_tokens"))
 
 
