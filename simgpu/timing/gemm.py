@@ -150,8 +150,7 @@ def gemm_time(
     tm, tn, split = tile
     total = np.cbrt(busy * busy * busy + shape.memory**3) + waves * wave_latency + tile_latency / 128**2 * tm * tn
     total += (split > 1) * (split_latency + finish)
-    unfit = (split > 1) & (shape.k / split < K_STEP / input_bytes)
-    total[unfit | (tm < np.minimum(shape.m, rows_covered))] = np.inf
+    total[tm < np.minimum(shape.m, rows_covered)] = np.inf
     best = np.argmin(total, axis=1)
     here = np.arange(len(best))
     seconds = launch_overhead + total[here, best]
