@@ -23,7 +23,7 @@ from simgpu.study.validation.command import PUBLISHED
 from simgpu.study.validation.gpus import resolve
 from simgpu.study.validation.run import validate
 from simgpu.study.validation.score import scores, worst
-from simgpu.study.validation.sources import ADAPTERS, ELSEWHERE
+from simgpu.study.validation.sources import ADAPTERS, ELSEWHERE, TARGETS
 from simgpu.study.validation.tables import Columns, read_table
 
 ROOT = Path(__file__).parents[1]
@@ -281,6 +281,9 @@ def test_without_a_folder_published_figures_are_used(monkeypatch):
 
 def test_no_source_is_both_predicted_and_elsewhere():
     assert not set(ADAPTERS) & set(ELSEWHERE)
+    assert {adapter.target for adapter in ADAPTERS.values()} == set(TARGETS)
+    (argument,) = (parameter for parameter in main.commands["validate"].params if parameter.name == "what")
+    assert set(argument.type.choices) == {*TARGETS, "all"}
 
 
 def test_worst_rows_are_ordered_and_can_be_limited_by_factor(tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,7 @@ from simgpu.errors import InputError
 from simgpu.hardware.spec import GPUSpec
 from simgpu.study.validation.batches import FULL, Adapter, Batch, Bench, Machine
 from simgpu.study.validation.gpus import resolve
-from simgpu.study.validation.sources import ADAPTERS, ELSEWHERE, TARGETS
+from simgpu.study.validation.sources import ADAPTERS, ELSEWHERE
 from simgpu.study.validation.tables import Array, Rows, Table, read_table, tables_in
 from simgpu.timing.uncertainty import interval
 
@@ -199,13 +198,3 @@ def _check_unit(table: Table, adapter: Adapter, scored: list[Scored]) -> None:
     guess = f"; are these {unit[0]}?" if typical > 1 else ""
     said = f"{typical:,.0f} times slower" if typical > 1 else f"{1 / typical:,.0f} times faster"
     raise table.error(row, f"times are {said} than any model in the median, expected seconds{guess}", adapter.measured)
-
-
-def rows_of(done: Validation) -> Iterator[tuple[Scored, int]]:
-    """Every scored row as (its batch, its place in the batch)."""
-    for part in done.scored:
-        for i in range(len(part.measured)):
-            yield part, i
-
-
-__all__ = ["TARGETS", "Listed", "Scored", "Validation", "rows_of", "validate"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -114,11 +114,6 @@ def _row(part: Scored, i: int) -> Row:
         max(ratio, 1 / ratio),
         part.batch.library,
     )
-
-
-def as_dict(entry: Any) -> dict[str, Any]:
-    """A dataclass as plain data."""
-    return asdict(entry)
 
 
 def _joined(words: Iterable[str]) -> str:

@@ -58,7 +58,6 @@ class Table:
     lines: Rows
     numbers: Mapping[str, Array]
     words: Mapping[str, np.ndarray[Any, np.dtype[np.str_]]]
-    extra: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -115,7 +114,12 @@ def tables_in(folder: Path) -> dict[str, Path]:
 
 def read_table(source: str, file: Path, columns: Columns) -> Table:
     """A table with the columns it must have, every cell checked."""
-    lines, cells = _read(file)
+    lines, cells = read_cells(file)
+    return table_of(source, file, lines, cells, columns)
+
+
+def table_of(source: str, file: Path, lines: list[int], cells: list[list[str]], columns: Columns) -> Table:
+    """The same for the cells of a file, or some rows of it; the first row is the header."""
     header = cells[0]
     _check_header(header, columns, file)
     body = cells[1:]
@@ -137,7 +141,7 @@ def read_table(source: str, file: Path, columns: Columns) -> Table:
     return Table(source, file, np.asarray(lines[1:], np.intp), numbers, words)
 
 
-def _read(file: Path) -> tuple[list[int], list[list[str]]]:
+def read_cells(file: Path) -> tuple[list[int], list[list[str]]]:
     """Lines and cells of a CSV file, header first."""
     lines: list[int] = []
     cells: list[list[str]] = []
