@@ -113,10 +113,11 @@ def _bars(panel: Axes, rows: Rows, plot: PlotFields, column: str) -> None:
             ends = interval_of(column, row)
             if ends is not None:
                 away = [[abs(row[column] - end) * scale] for end in ends]
-                shifted = at + 0.36 * width  # beside the number, not through it
+                shifted = at + 0.41 * width  # beside the number, not through it
                 panel.errorbar(shifted, row[column] * scale, away, color=INK, capsize=3, lw=1.3, zorder=4)
                 tallest = max(tallest, ends[1] * scale)
-            top_of_bars.append((at, row[column] * scale, cell(column, row[column])))
+            number_at = at if ends is None else at - 0.05 * width
+            top_of_bars.append((number_at, row[column] * scale, cell(column, row[column])))
     mark = plot.marks.get(column)
     if mark:
         claimed = {row.get(plot.x): row[mark] for row in rows if row.get(mark) is not None}
@@ -174,8 +175,8 @@ def _lines(panel: Axes, rows: Rows, plot: PlotFields, column: str) -> None:
             ms=7 + 3 * sum(_coincide(points, other) for other in drawn),
             mfc="none" if hidden else COLOURS[s % 7],
         )
-        ranges = [(row[plot.x], *ends) for row in members if (ends := interval_of(column, row)) is not None]
-        if ranges:
+        ranges = [(row[plot.x], *(interval_of(column, row) or (row[column],) * 2)) for row in members]
+        if any(low < high for _, low, high in ranges):
             xs_, low, high = (list(values) for values in zip(*ranges, strict=True))
             band = ([y * scale for y in low], [y * scale for y in high])
             panel.fill_between(xs_, *band, color=COLOURS[s % 7], alpha=0.15, lw=0, zorder=1)
