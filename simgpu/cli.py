@@ -296,6 +296,69 @@ def validate(
             click.echo(f"written: {path}", err=True)
 
 
+@main.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@click.option("--gpu", metavar="NAME", help="Whose constants to fit.  [default: the one GPU of the rows]")
+@click.option("--what", default="", metavar="KINDS", help="stream, l2, gemm, attention, moe, nccl.  [default: all]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="A .yaml file for the fragment; or a folder that gets the GPU's whole file, for --catalog.",
+)
+@click.option(
+    "--regime",
+    type=click.Choice(["full", "family", "datasheet"]),
+    default="full",
+    show_default=True,
+    help="Where constants start: the GPU's own; its family's; those of any GPU.",
+)
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@_quiet
+@click.pass_obj
+@_one_line_errors
+def calibrate(
+    folders: tuple[str, ...],
+    files: tuple[Path, ...],
+    gpu: str | None,
+    what: str,
+    out: Path | None,
+    regime: str,
+    style: str,
+    quiet: bool,
+) -> None:
+    """Fit a GPU's constants to measured rows (CSV, see docs/calibration.md), and say what that brings."""
+    from simgpu.study.calibration import command
+
+    catalogue = _catalogue(folders)
+    progress = (lambda text: None) if quiet or not sys.stderr.isatty() else (lambda text: click.echo(text, err=True))
+    done = command.run(files, catalogue, gpu, what, regime, progress)
+    written = command.write(done, catalogue, out) if out is not None else None
+    command.show(done, style, sys.stdout, with_fragment=out is None)
+    if written is not None and not quiet:
+        click.echo(f"written: {written}", err=True)
+
+
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE.csv", help="Rows go there.")
+@click.option("--what", default="", metavar="KINDS", help="stream, l2, gemm, attention, nccl.  [default: all]")
+@click.option("--dtype", default="bfloat16", show_default=True, metavar="TYPES", help="Of products and attention.")
+@click.option("--gpu", metavar="NAME", help="The catalogue's name of this GPU.  [default: told by the device]")
+@click.option("--quick", is_flag=True, help="The few rows that say most: about a minute.")
+@click.option("--sustained", is_flag=True, help="Time products in a long run, throttled, instead of in bursts.")
+@_quiet
+@click.pass_obj
+@_one_line_errors
+def measure(folders: tuple[str, ...], out: Path, quiet: bool, **asked: Any) -> None:
+    """Measure this machine's GPU for `simgpu calibrate`. Needs PyTorch (pip install 'simgpu[measure]') and CUDA.
+
+    Rows that FILE.csv has already are not measured again.
+    """
+    from simgpu.study.measurement import command
+
+    command.run(_catalogue(folders), out, command.Asked(**asked), quiet, sys.stderr)
+
+
 @main.command("nccl-tests")
 @click.argument("cluster")
 @click.option("--collective", "-c", default="all_reduce", show_default=True, help="all_reduce, all_gather, ...")
