@@ -21,7 +21,7 @@ from simgpu.documents import Document, dotted, read_json, read_yaml
 from simgpu.errors import InputError, nearest
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.constants import KernelConstants
-from simgpu.hardware.derive import MARK, base_name, derive, is_slice
+from simgpu.hardware.derive import MARK, base_name, derive, is_slice, rated
 from simgpu.hardware.figure import Quantity, figures
 from simgpu.hardware.inherit import SHARED, Calibration, inherit
 from simgpu.hardware.spec import (
@@ -160,7 +160,8 @@ class Catalogue:
         if isinstance(spec, GPUSpec) and name != spec.name:
             spec = self._derived(spec, name, asked)
             data = spec.model_dump(exclude_none=True) if overrides else data
-        return _overridden(KINDS[kind], spec, data, overrides)
+        made = _overridden(KINDS[kind], spec, data, overrides)
+        return rated(made, spec) if isinstance(made, GPUSpec) and isinstance(spec, GPUSpec) else made
 
     def _derived(self, gpu: GPUSpec, name: str, asked: Blame | None) -> GPUSpec:
         """The slice, or the capped or limited GPU, that `name` makes of `gpu`. Made once."""

@@ -165,7 +165,8 @@ def sliced(gpu: GPUSpec, profile: str) -> GPUSpec:
     """One slice of `gpu` as the vendor's partitioning makes it, e.g. '1g.10gb' (the others may be busy or not).
 
     SMs are those the driver gives the profile, memory bandwidth and L2 go with its memory slices. A slice has no
-    links of its own and no peer-to-peer. Its share of power and price is that of its compute slices.
+    links of its own and no peer-to-peer. Its share of power and price is that of its compute slices; its clock under
+    load is the whole's.
     """
     known = {one.name: one for one in gpu.mig_profiles}
     chosen = known.get(profile.lower())
@@ -203,11 +204,29 @@ def sliced(gpu: GPUSpec, profile: str) -> GPUSpec:
             ),
             "nvlink": None,
             "host_link": gpu.host_link.model_copy(update={"peer_to_peer": Switch(value=False, source=source)}),
-            "power": Power(tdp=part(gpu.power.tdp, power)),
+            "power": Power(tdp=part(gpu.power.tdp, power), rated_peak=part(_rated_peak(gpu), power)),
             "price": Price(**price),
             "mig_profiles": [],
         }
     )
+
+
+def _rated_peak(gpu: GPUSpec) -> Quantity:
+    """Peak that the power limit of `gpu` was made for, FLOP/s."""
+    peak = gpu.half_peak
+    return gpu.power.rated_peak or Quantity(value=peak.si, unit="FLOP/s", source=peak.source)
+
+
+def rated(gpu: GPUSpec, origin: GPUSpec) -> GPUSpec:
+    """`gpu`, whose figures were set by hand, with the clocks under load that `origin` has.
+
+    A limit of power lets fewer FLOPs run at a higher clock, so that half a peak would speed up all that does not
+    reach it; who changes a peak asks for that peak alone.
+    """
+    if gpu.half_peak.si == origin.half_peak.si or gpu.power.rated_peak is not None:
+        return gpu
+    power = gpu.power.model_copy(update={"rated_peak": _rated_peak(origin)})
+    return gpu.model_copy(update={"power": power})
 
 
 _FORMS = "a power cap is written 500W, a clock limit 1410MHz"

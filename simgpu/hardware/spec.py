@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from simgpu.hardware.constants import KernelConstants
-from simgpu.hardware.figure import Power as PowerLimit
 from simgpu.hardware.figure import (
     Bandwidth,
     Bytes,
@@ -22,11 +21,13 @@ from simgpu.hardware.figure import (
     Frequency,
     Number,
     Quantity,
+    Rate,
     Seconds,
     Spec,
     Watts,
     in_unit,
 )
+from simgpu.hardware.figure import Power as PowerLimit
 
 Dtype = Literal["fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4"]
 Accumulate = Literal["fp64", "fp32", "fp16", "int32"]
@@ -107,6 +108,7 @@ class Memory(Spec):
 
 class Power(Spec):
     tdp: PowerLimit
+    rated_peak: Rate | None = None  # `GPUSpec.half_peak` that the limit was made for, where that of a GPU was changed
 
 
 class Price(Spec):
@@ -153,6 +155,12 @@ class GPUSpec(CatalogueFile):
     price: Price = Price()
     mig_profiles: list[MigProfile] = []
     kernel: KernelConstants = KernelConstants()
+
+    @property
+    def half_peak(self) -> Peak:
+        """The peak that clocks under the power limit follow from: 16 bits summed in fp32; fp32 where there is none."""
+        known = {peak.key: peak for peak in self.peak}
+        return next(known[key] for key in ("fp16-fp32-tensor", "fp16-fp32-vector", "fp32-fp32-vector") if key in known)
 
     @model_validator(mode="after")
     def _peaks_differ(self) -> Self:

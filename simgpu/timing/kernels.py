@@ -72,7 +72,8 @@ class KernelModel:
         """Everything that a time depends on."""
         constants = tuple((path, one.figure.si, one.regime) for path, one in self.constants.given.items())
         peaks = tuple((peak.key, peak.si) for peak in self.gpu.peak)
-        power = (self.gpu.power.tdp.si, self.gpu.compute.rated_clock and self.gpu.compute.rated_clock.si)
+        rated = (self.gpu.compute.rated_clock, self.gpu.power.rated_peak)
+        power = (self.gpu.power.tdp.si, *(figure and figure.si for figure in rated))
         return (*self.timer.device.items(), self.timer.sustained, self.constants.architecture, power, peaks, constants)
 
     def peak(self, dtype: str, accumulate: str | None = None, tensor: bool = True, key: str = "dtype") -> float:

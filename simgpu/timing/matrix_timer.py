@@ -105,14 +105,9 @@ class MatrixTimer(TimerBase):
         clock, throttle = self._clocks if library != "simt" else (1.0, 0.0)
         found = {"clock_fraction": clock, "throttle": throttle, **self.constants.group("gemm", library)}
         if "l2_bytes_per_clock" not in found:
-            found["l2_bytes_per_clock"] = found["l2_bytes_per_flop"] * self._half_peak / self.device["sm_count"]
+            found["l2_bytes_per_clock"] = found["l2_bytes_per_flop"] * self.gpu.half_peak.si / self.device["sm_count"]
             found["l2_bytes_per_clock"] /= self.device["clock"]
         return found
-
-    @property
-    def _half_peak(self) -> float:
-        """Dense peak of 16-bit inputs summed in fp32, or of fp32 where there is none, FLOP/s."""
-        return self.peak("fp16") if self.engine("fp16") else self.peak("fp32", tensor=False)
 
     @cached_property
     def _clocks(self) -> tuple[float, float]:
@@ -122,7 +117,7 @@ class MatrixTimer(TimerBase):
         found, clocks = self.constants.group("gemm"), self.gpu.compute
         return tensor_clock(
             self.gpu.power.tdp.si,
-            self._half_peak,
+            (self.gpu.power.rated_peak or self.gpu.half_peak).si,
             found["compute_fraction"],
             found["energy_per_flop"] * clocks.boost_clock.si / (clocks.rated_clock or clocks.boost_clock).si,
             found["burst_exponent"],

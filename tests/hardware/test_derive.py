@@ -94,7 +94,7 @@ def test_a_lower_clock_is_never_faster(one, other, cap):
     low, high = sorted(share * H100.compute.boost_clock.si for share in (one, other))
     slow, fast = (throttled(H100, cap * H100.power.tdp.si, clock) for clock in (low, high))
     assert not_faster(slow, fast)
-    assert fast.compute.max_clock.si <= high
+    assert fast.compute.max_clock.si <= high * (1 + 1e-12)
 
 
 def test_a_cap_of_all_the_power_and_the_highest_clock_change_nothing():
@@ -212,3 +212,24 @@ def test_what_cannot_be_derived_is_refused_in_one_line(name, says):
 
 def test_derived_gpus_are_not_listed():
     assert not any("@" in name for name in CATALOGUE.names("gpus"))
+
+
+# ---- clocks under load -----------------------------------------------------------------------------------
+
+
+def test_a_slice_is_as_far_from_its_power_limit_as_the_whole():
+    whole, part = (CATALOGUE.spec("gpus", name) for name in ("h200-sxm@500W", "h200-sxm@500W@1g.18gb"))
+    share = part.power.tdp.si / whole.power.tdp.si
+    assert part.power.rated_peak.si == pytest.approx(share * whole.half_peak.si, rel=1e-12)
+    assert part.half_peak.si < part.power.rated_peak.si
+    assert part.compute.rated_clock == whole.compute.rated_clock
+
+
+def test_a_peak_set_by_hand_leaves_the_clock_under_load():
+    half = Override("gpu.peak.fp16-fp32-tensor", "500 TFLOPS", "set")
+    origin = CATALOGUE.spec("gpus", "h200-sxm")
+    changed = CATALOGUE.spec("gpus", "h200-sxm", [half])
+    assert changed.half_peak.si == 500e12
+    assert changed.power.rated_peak.si == origin.half_peak.si
+    assert origin.power.rated_peak is None
+    assert CATALOGUE.spec("gpus", "h200-sxm", [Override("gpu.power.tdp", "500 W", "set")]).power.rated_peak is None
