@@ -119,6 +119,11 @@ def test_constants_are_found_again(measured, tmp_path):
         assert groups[key]["after"]["mape"] < 0.5 * groups[key]["before"]["mape"]
         assert groups[key]["after"]["mape"] < 0.06
     after = {constant["path"]: constant["after"] for constant in found["constants"]}
+    memory = next(one for one in found["constants"] if one["path"] == "gemm.default.memory_fraction")
+    assert (memory["before_from"], memory["fitted"]) == ("ada", True)  # streams moved it first, then products
+    assert (
+        memory["before"] == CATALOGUE.kernel_constants(CATALOGUE.spec("gpus", "l40s")).group("gemm")["memory_fraction"]
+    )
     assert after["gemm.default.launch_overhead"] == pytest.approx(3.0e-6, rel=0.1)
     assert after["gemm.default.memory_fraction"] == pytest.approx(0.70, rel=0.05)
     assert after["gemm.default.clock_fraction"] == pytest.approx(0.60, rel=0.05)

@@ -10,7 +10,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +110,12 @@ class Calibrated:
 
     @property
     def moved(self) -> list[tuple[Constant, Group]]:
-        """Every constant to be written, with the group that moved it last."""
-        found = {one.path: (one, group) for group in self.groups if group.helped for one in group.constants}
+        """Every constant to be written, from where it was at first, with the group that moved it last."""
+        found: dict[Path3, tuple[Constant, Group]] = {}
+        for group in self.groups:
+            for one in group.constants:
+                first = found[one.path][0] if one.path in found else one
+                found[one.path] = (replace(one, before=first.before, level=first.level), group)
         return list(found.values())
 
 
@@ -283,7 +287,7 @@ def _group(done: Calibrated, key: tuple[str, str], parts: list[tuple[Piece, Batc
     helped = bool(constants) and bool(logs[1] < HELPS * logs[0])
     if helped:
         done.constants = after
-        if kind == "vector":
+        if kind == "vector" and library == DEFAULT:
             carried = _carried(constants, after, trial.calibration)
             done.constants = with_values(after, {one.path: one.after for one in carried})
             constants += carried
