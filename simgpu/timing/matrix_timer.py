@@ -12,6 +12,11 @@ from simgpu.model.operators import BYTES
 from simgpu.timing.base import TimerBase
 from simgpu.timing.parts import ArrayLike, KernelTimes
 
+SIMT = "simt"
+"""Matrix multiplications on the vector units."""
+
+CLOCKS = ("clock_fraction", "throttle")
+
 LIBRARIES = {"fp8": "fp8-scaled-mm", "fp4": "nvfp4"}
 """Which library multiplies a dtype unless another is asked for; what the vector units multiply is `simt`."""
 
@@ -97,31 +102,42 @@ class MatrixTimer(TimerBase):
         if weights is not None:
             return "weight-only"
         if self.engine(dtype, accumulate) == "vector":
-            return "simt"
+            return SIMT
         return LIBRARIES.get(dtype, DEFAULT)
 
     def matrix_constants(self, library: str = DEFAULT) -> dict[str, float]:
-        """Constants of a library of matrix multiplications; clocks that nobody measured follow from the power limit."""
-        clock, throttle = self._clocks if library != "simt" else (1.0, 0.0)
-        found = {"clock_fraction": clock, "throttle": throttle, **self.constants.group("gemm", library)}
+        """Constants of a library of matrix multiplications; clocks that nobody measured follow from the power limit.
+
+        Clocks measured under tensor load say nothing of the vector units (`simt`).
+        """
+        known = self._matrix_constants.get(library)
+        if known is not None:
+            return known
+        found = dict(self.constants.group("gemm", library))
+        if library == SIMT:
+            own = {path[2] for path in self.constants.given if path[:2] == ("gemm", SIMT)}
+            found = {name: value for name, value in found.items() if name in own or name not in CLOCKS}
+        clock, throttle = self._clocks(found, library)
+        found = {"clock_fraction": clock, "throttle": throttle, **found}
         if "l2_bytes_per_clock" not in found:
             found["l2_bytes_per_clock"] = found["l2_bytes_per_flop"] * self.gpu.half_peak.si / self.device["sm_count"]
             found["l2_bytes_per_clock"] /= self.device["clock"]
+        self._matrix_constants[library] = found
         return found
 
     @cached_property
-    def _clocks(self) -> tuple[float, float]:
+    def _matrix_constants(self) -> dict[str, dict[str, float]]:
+        return {}
+
+    def _clocks(self, found: dict[str, float], library: str) -> tuple[float, float]:
         """(clock_fraction, throttle) from the power limit."""
         from simgpu.timing.power import tensor_clock
 
-        found, clocks = self.constants.group("gemm"), self.gpu.compute
-        return tensor_clock(
-            self.gpu.power.tdp.si,
-            (self.gpu.power.rated_peak or self.gpu.half_peak).si,
-            found["compute_fraction"],
-            found["energy_per_flop"] * clocks.boost_clock.si / (clocks.rated_clock or clocks.boost_clock).si,
-            found["burst_exponent"],
-        )
+        clocks, half = self.gpu.compute, self.gpu.half_peak.si
+        rated = (self.gpu.power.rated_peak or self.gpu.half_peak).si
+        peak = rated if library != SIMT else self.peak("fp32", tensor=False) * rated / half
+        energy = found["energy_per_flop"] * clocks.boost_clock.si / (clocks.rated_clock or clocks.boost_clock).si
+        return tensor_clock(self.gpu.power.tdp.si, peak, found["compute_fraction"], energy, found["burst_exponent"])
 
 
 def quantise_time(
