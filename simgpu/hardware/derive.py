@@ -204,17 +204,23 @@ def sliced(gpu: GPUSpec, profile: str) -> GPUSpec:
             ),
             "nvlink": None,
             "host_link": gpu.host_link.model_copy(update={"peer_to_peer": Switch(value=False, source=source)}),
-            "power": Power(tdp=part(gpu.power.tdp, power), rated_peak=part(_rated_peak(gpu), power)),
+            "power": Power(tdp=part(gpu.power.tdp, power), **{key: part(of, power) for key, of in _rated(gpu).items()}),
             "price": Price(**price),
             "mig_profiles": [],
         }
     )
 
 
-def _rated_peak(gpu: GPUSpec) -> Quantity:
-    """Peak that the power limit of `gpu` was made for, FLOP/s."""
-    peak = gpu.half_peak
-    return gpu.power.rated_peak or Quantity(value=peak.si, unit="FLOP/s", source=peak.source)
+def _rated(gpu: GPUSpec) -> dict[str, Quantity]:
+    """Peaks that the power limit of `gpu` was made for, FLOP/s, as `Power` has them."""
+
+    def plain(peak: Peak) -> Quantity:
+        return Quantity(value=peak.si, unit="FLOP/s", source=peak.source)
+
+    return {
+        "rated_peak": gpu.power.rated_peak or plain(gpu.half_peak),
+        "rated_vector_peak": gpu.power.rated_vector_peak or plain(gpu.vector_peak),
+    }
 
 
 def rated(gpu: GPUSpec, origin: GPUSpec) -> GPUSpec:
@@ -223,10 +229,10 @@ def rated(gpu: GPUSpec, origin: GPUSpec) -> GPUSpec:
     A limit of power lets fewer FLOPs run at a higher clock, so that half a peak would speed up all that does not
     reach it; who changes a peak asks for that peak alone.
     """
-    if gpu.half_peak.si == origin.half_peak.si or gpu.power.rated_peak is not None:
+    changed = (gpu.half_peak.si, gpu.vector_peak.si) != (origin.half_peak.si, origin.vector_peak.si)
+    if not changed or gpu.power.rated_peak is not None:
         return gpu
-    power = gpu.power.model_copy(update={"rated_peak": _rated_peak(origin)})
-    return gpu.model_copy(update={"power": power})
+    return gpu.model_copy(update={"power": gpu.power.model_copy(update=_rated(origin))})
 
 
 _FORMS = "a power cap is written 500W, a clock limit 1410MHz"

@@ -108,7 +108,8 @@ class Memory(Spec):
 
 class Power(Spec):
     tdp: PowerLimit
-    rated_peak: Rate | None = None  # `GPUSpec.half_peak` that the limit was made for, where that of a GPU was changed
+    rated_peak: Rate | None = None  # `GPUSpec.half_peak` that the limit was made for, where a peak was changed
+    rated_vector_peak: Rate | None = None  # the same of `GPUSpec.vector_peak`
 
 
 class Price(Spec):
@@ -161,6 +162,11 @@ class GPUSpec(CatalogueFile):
         """The peak that clocks under the power limit follow from: 16 bits summed in fp32; fp32 where there is none."""
         known = {peak.key: peak for peak in self.peak}
         return next(known[key] for key in ("fp16-fp32-tensor", "fp16-fp32-vector", "fp32-fp32-vector") if key in known)
+
+    @property
+    def vector_peak(self) -> Peak:
+        """fp32 on the vector units."""
+        return next(peak for peak in self.peak if peak.key == "fp32-fp32-vector")
 
     @model_validator(mode="after")
     def _peaks_differ(self) -> Self:

@@ -72,7 +72,7 @@ class KernelModel:
         """Everything that a time depends on."""
         constants = tuple((path, one.figure.si, one.regime) for path, one in self.constants.given.items())
         peaks = tuple((peak.key, peak.si) for peak in self.gpu.peak)
-        rated = (self.gpu.compute.rated_clock, self.gpu.power.rated_peak)
+        rated = (self.gpu.compute.rated_clock, self.gpu.power.rated_peak, self.gpu.power.rated_vector_peak)
         power = (self.gpu.power.tdp.si, *(figure and figure.si for figure in rated))
         return (*self.timer.device.items(), self.timer.sustained, self.constants.architecture, power, peaks, constants)
 

@@ -133,11 +133,11 @@ class MatrixTimer(TimerBase):
         """(clock_fraction, throttle) from the power limit."""
         from simgpu.timing.power import tensor_clock
 
-        clocks, half = self.gpu.compute, self.gpu.half_peak.si
-        rated = (self.gpu.power.rated_peak or self.gpu.half_peak).si
-        peak = rated if library != SIMT else self.peak("fp32", tensor=False) * rated / half
+        clocks, power = self.gpu.compute, self.gpu.power
+        tensor, vector = power.rated_peak or self.gpu.half_peak, power.rated_vector_peak or self.gpu.vector_peak
+        peak = vector if library == SIMT else tensor
         energy = found["energy_per_flop"] * clocks.boost_clock.si / (clocks.rated_clock or clocks.boost_clock).si
-        return tensor_clock(self.gpu.power.tdp.si, peak, found["compute_fraction"], energy, found["burst_exponent"])
+        return tensor_clock(power.tdp.si, peak.si, found["compute_fraction"], energy, found["burst_exponent"])
 
 
 def quantise_time(

@@ -231,5 +231,6 @@ def test_a_peak_set_by_hand_leaves_the_clock_under_load():
     changed = CATALOGUE.spec("gpus", "h200-sxm", [half])
     assert changed.half_peak.si == 500e12
     assert changed.power.rated_peak.si == origin.half_peak.si
+    assert changed.power.rated_vector_peak.si == origin.vector_peak.si
     assert origin.power.rated_peak is None
     assert CATALOGUE.spec("gpus", "h200-sxm", [Override("gpu.power.tdp", "500 W", "set")]).power.rated_peak is None
