@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -59,9 +60,8 @@ def _random(tokens: int, topk: int, experts: int, ranks: int) -> Array:
     here, chance = experts // ranks, topk / experts
     mean, spread = tokens * chance, (tokens * chance * (1 - chance)) ** 0.5
     if mean > 20:
-        from scipy.special import ndtri  # type: ignore[import-untyped]
-
-        loads = np.maximum(mean + spread * ndtri((np.arange(here) + 0.5) / here), 0)
+        normal = NormalDist(mean, spread)
+        loads = np.maximum([normal.inv_cdf((i + 0.5) / here) for i in range(here)], 0.0)
         return np.asarray(np.sort(np.round(loads))[::-1], dtype=float)
     counts = np.arange(min(tokens, 80) + 1, dtype=float)
     odds = chance / (1 - min(chance, 0.999))
@@ -90,13 +90,23 @@ def _power_law(tokens: int, topk: int, experts: int, ranks: int, exponent: float
         busy = order[loads[order] > 0]
         taken = np.bincount(busy[np.arange(-missing) % len(busy)], minlength=experts)
         loads = np.maximum(loads - taken, 0)
-    loads = np.minimum(loads, tokens)
+    loads = _seated(loads, tokens)
     if ranks == 1:
         return np.sort(loads)[::-1]
     dealt = loads[_orders(experts)].reshape(DRAWS, ranks, experts // ranks)
     busiest = dealt.sum(axis=2).argmax(axis=1)
     picked = dealt[np.arange(DRAWS), busiest]
     return np.asarray(np.sort(picked, axis=1)[:, ::-1])
+
+
+def _seated(loads: Array, tokens: int) -> Array:
+    """`loads` with what is above `tokens` spread evenly over the other experts: a token visits an expert once."""
+    seated = np.minimum(loads, tokens)
+    while (left := round(float(loads.sum() - seated.sum()))) > 0:
+        free = np.flatnonzero(seated < tokens)
+        each, rest = divmod(left, len(free))
+        seated[free] = np.minimum(seated[free] + each + (np.arange(len(free)) < rest), tokens)
+    return seated
 
 
 @lru_cache
