@@ -1,0 +1,284 @@
+"""Experts: no token is lost, layers obey the laws of matrix multiplication, one expert is a plain product."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simgpu import Catalogue
+from simgpu.catalog import Override
+from simgpu.timing.gemm import gemm_time
+from simgpu.timing.moe import grouped_gemm_time, moe_time
+from simgpu.timing.routing import TILE_ROWS, rank_load, rank_loads
+from simgpu.timing.timer import GPUTimer
+
+repeatable = settings(derandomize=True, deadline=None, max_examples=100)
+
+CATALOGUE = Catalogue()
+GPUS = ["a100-sxm-80gb", "b200-sxm", "h100-sxm", "h200-sxm", "l4", "l40s", "mi300x", "rtx-4090", "rtx-3090", "t4"]
+DISTRIBUTIONS = ["balanced", "random", "power_law_1.01", "power_law_1.2"]
+MIXTRAL = {"hidden": 4096, "inner": 14336, "topk": 2, "experts": 8}
+FINE = {"hidden": 2048, "inner": 768, "topk": 8, "experts": 128}
+CLOSE = 1 - 1e-12
+
+
+@cache
+def timer(name, sustained=False):
+    spec = CATALOGUE.spec("gpus", name)
+    return GPUTimer(spec, CATALOGUE.kernel_constants(spec), sustained)
+
+
+def dtype_of(name):
+    return "bf16" if timer(name).engine("bf16") else "fp16"
+
+
+# ---- tokens of experts -------------------------------------------------------------------------------------
+
+
+@st.composite
+def routings(draw):
+    """(tokens, topk, experts, ranks)."""
+    ranks = draw(st.sampled_from([1, 2, 4, 8]))
+    experts = ranks * draw(st.sampled_from([1, 2, 8, 32]))
+    return draw(st.integers(1, 20000)), draw(st.integers(1, min(experts, 8))), experts, ranks
+
+
+@repeatable
+@given(routings(), st.sampled_from(DISTRIBUTIONS))
+def test_loads_are_those_of_the_experts_of_one_rank(routing, distribution):
+    tokens, _, experts, ranks = routing
+    loads = np.atleast_2d(rank_loads(*routing, distribution))
+    assert loads.shape[1] == experts // ranks
+    assert np.all(loads >= 0) and np.all(loads <= tokens)
+    assert np.all(np.diff(loads, axis=1) <= 0), "sorted downwards"
+    assert np.all(loads == np.round(loads)), "whole tokens"
+
+
+@repeatable
+@given(st.integers(1, 64), st.sampled_from([1, 2, 4, 8]), st.sampled_from([1, 2, 4, 8]), st.integers(1, 4))
+def test_balanced_experts_share_all_visits_evenly(each, topk, ranks, times):
+    experts = topk * ranks * times
+    tokens = each * (experts // topk)
+    loads = rank_loads(tokens, topk, experts, ranks, "balanced")
+    assert list(loads) == [each] * (experts // ranks)
+    assert loads.sum() * ranks == tokens * topk
+
+
+@repeatable
+@given(routings())
+def test_balanced_loads_differ_by_one_token_at_most(routing):
+    loads = rank_loads(*routing, "balanced")
+    assert loads.max() - loads.min() <= 1
+    tokens, topk, experts, ranks = routing
+    if ranks == 1 and experts % topk == 0:
+        assert loads.sum() == tokens * topk
+
+
+@repeatable
+@given(routings())
+def test_the_busiest_rank_of_a_power_law_has_at_least_its_share(routing):
+    tokens, topk, experts, ranks = routing
+    alone = rank_loads(tokens, topk, experts, 1, "power_law_1.2")
+    assert alone.sum() == tokens * topk
+    sums = np.atleast_2d(rank_loads(*routing, "power_law_1.2")).sum(axis=1)
+    assert np.all(sums >= tokens * topk / ranks)
+    assert np.all(sums <= tokens * topk)
+
+
+@repeatable
+@given(routings())
+def test_random_loads_have_the_mean_of_an_expert(routing):
+    tokens, topk, experts, _ = routing
+    loads = rank_loads(*routing, "random")
+    mean = tokens * topk / experts
+    assert loads.mean() == pytest.approx(mean, abs=max(0.6, 0.02 * mean))
+
+
+def test_skewed_routing_is_more_uneven_than_random_and_random_than_balanced():
+    spread = [np.atleast_2d(rank_loads(4096, 8, 128, 1, how)).std() for how in DISTRIBUTIONS]
+    assert spread == sorted(spread)
+    assert spread[0] == 0 < spread[1] < spread[2]
+
+
+def test_few_tokens_reach_few_experts():
+    assert rank_load(1, 8, 128, 1, "balanced").active == 8
+    assert rank_load(1, 8, 128, 16, "balanced").active <= 8
+    active = [rank_load(tokens, 8, 128, 1, "random").active for tokens in (1, 8, 64, 512)]
+    assert active == sorted(active) and active[0] <= 16 and active[-1] == 128
+
+
+def test_an_unknown_distribution_is_refused():
+    with pytest.raises(ValueError, match=r"unknown distribution 'zipf'.*balanced, random or power_law_A"):
+        rank_loads(16, 2, 8, 1, "zipf")
+
+
+@repeatable
+@given(routings(), st.sampled_from(DISTRIBUTIONS))
+def test_tiles_of_rows_hold_all_tokens(routing, distribution):
+    load = rank_load(*routing, distribution)
+    for blocks, rows in zip(load.blocks, TILE_ROWS, strict=True):
+        assert load.visits / rows - 1e-9 <= blocks <= load.visits / rows + load.active + 1e-9
+    assert list(load.blocks) == sorted(load.blocks, reverse=True)
+    assert load.blocks[-1] >= load.active - 1e-9
+
+
+# ---- layers ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", [MIXTRAL, FINE], ids=["few", "many"])
+@pytest.mark.parametrize("name", GPUS)
+def test_a_layer_never_beats_the_peak_or_the_weights_it_reads(name, model):
+    tokens = np.asarray([1, 7, 64, 500, 4096, 30000])
+    size = 3 * model["hidden"] * model["inner"]
+    for distribution in DISTRIBUTIONS:
+        loads = [rank_load(int(n), model["topk"], model["experts"], 1, distribution) for n in tokens]
+        times = timer(name).moe_layer(tokens, **model, distribution=distribution, dtype=dtype_of(name))
+        visits, active = (np.asarray([getattr(load, part) for load in loads]) for part in ("visits", "active"))
+        assert np.all(times.seconds >= 2 * visits * size / timer(name).peak(dtype_of(name)))
+        assert np.all(times.seconds >= active * size * 2 / timer(name).device["bandwidth"])
+        warm = timer(name).moe_layer(tokens, **model, distribution=distribution, dtype=dtype_of(name), rotation=1)
+        assert np.all(warm.seconds <= times.seconds / CLOSE)
+
+
+@pytest.mark.parametrize("name", GPUS)
+def test_more_tokens_wider_layers_and_more_experts_of_a_token_never_take_less(name):
+    tokens = np.unique(np.round(2.0 ** np.arange(0, 15, 0.5)))
+    for model in (MIXTRAL, FINE):
+        for distribution in ("balanced", "random"):
+
+            def layer(more=1.0, distribution=distribution, model=model, **other):
+                return timer(name).moe_layer(
+                    tokens * more, **model | other, distribution=distribution, dtype=dtype_of(name)
+                ).seconds  # fmt: skip
+
+            seconds = layer()
+            assert np.all(np.diff(seconds) >= -1e-15)
+            larger = [
+                layer(hidden=model["hidden"] + 256), layer(inner=model["inner"] + 256), layer(topk=model["topk"] * 2),
+                layer(more=2),
+            ]  # fmt: skip
+            assert all(np.all(one >= seconds * CLOSE) for one in larger)
+
+
+@pytest.mark.parametrize("name", GPUS)
+def test_parts_of_a_layer_take_no_longer_than_the_layer(name):
+    tokens = np.asarray([16, 256, 4096, 16384])
+    for model in (MIXTRAL, FINE):
+        whole = timer(name).moe_layer(tokens, **model, dtype=dtype_of(name)).seconds
+        for parts in ({"tp": 2}, {"tp": 8}, {"ep": 2}, {"ep": 8}, {"tp": 2, "ep": 4}):
+            part = timer(name).moe_layer(tokens, **model, **parts, dtype=dtype_of(name)).seconds
+            assert np.all(part <= whole * 1.001), parts
+        plain = timer(name).moe_layer(tokens, **model, gated=False, dtype=dtype_of(name)).seconds
+        assert np.all(plain <= whole / CLOSE)
+
+
+@pytest.mark.parametrize("name", GPUS)
+def test_uneven_routing_costs_the_busiest_rank(name):
+    times = [
+        float(timer(name).moe_layer(8192, **FINE, ep=8, distribution=how, dtype=dtype_of(name)).seconds)
+        for how in ("balanced", "power_law_1.01", "power_law_1.2")
+    ]
+    assert times == sorted(times)
+    assert times[2] > 1.1 * times[0]
+
+
+@pytest.mark.parametrize("name", GPUS)
+def test_sustained_layers_are_never_faster_and_fp8_is_faster_where_there_is_much_to_do(name):
+    tokens = np.asarray([16, 1024, 16384])
+    burst, run = (timer(name, how).moe_layer(tokens, **MIXTRAL, dtype=dtype_of(name)).seconds for how in (False, True))
+    assert np.all(run >= burst * CLOSE)
+    if timer(name).engine("fp8"):
+        assert np.all(timer(name).moe_layer(tokens, **MIXTRAL, dtype="fp8").seconds[-1] < burst[-1])
+
+
+@pytest.mark.parametrize("name", GPUS)
+def test_one_expert_that_all_tokens_visit_is_two_plain_products(name):
+    """And the chain of small kernels around them; grouped kernels reach less of the peak."""
+    hidden, inner, dtype = 4096, 1536, dtype_of(name)
+    for tokens in (256, 2048, 16384):
+        layer = timer(name).moe_layer(tokens, hidden, inner, 1, 1, dtype=dtype).seconds
+        plain = sum(
+            timer(name).gemm(tokens, n, k, dtype=dtype).seconds for n, k in ((2 * inner, hidden), (hidden, inner))
+        )
+        assert plain < layer < 4.5 * plain
+
+
+def test_arrays_broadcast_and_are_the_layers_one_by_one():
+    model = timer("h100-sxm")
+    tokens, names = np.asarray([[1.0], [300.0], [8192.0]]), np.asarray(["balanced", "random", "power_law_1.2"])
+    times = model.moe_layer(tokens, 4096, 1536, 8, [128], ep=[4], distribution=names)
+    assert times.seconds.shape == (3, 3)
+    for i, n in enumerate((1, 300, 8192)):
+        for j, name in enumerate(names):
+            one = model.moe_layer(n, 4096, 1536, 8, 128, ep=4, distribution=str(name))
+            assert [float(part[i, j]) for part in times] == pytest.approx([float(part) for part in one], rel=1e-12)
+
+
+# ---- the functions -----------------------------------------------------------------------------------------
+
+FIGURES = {
+    "sm_count": 100.0, "bandwidth": 2e12, "l2_bytes": 40e6, "compute_fraction": 0.9, "memory_fraction": 0.8,
+    "l2_bytes_per_clock": 64.0, "k_step_clocks": 200.0, "wave_latency": 4e-7, "resident_fraction": 0.9,
+    "resident_bytes_per_clock": 12.0,
+}  # fmt: skip
+
+
+def test_one_large_group_is_a_plain_product_without_its_launch():
+    """Where both choose a tile of 128 x 256 and nothing is ragged."""
+    m, n, k = 128 * 20, 256 * 10, 4096
+    blocks = [m / rows for rows in TILE_ROWS]
+    grouped = grouped_gemm_time(
+        blocks, 1, m, n, k, input_bytes=2, resident_bytes=np.inf, clock=1.5e9, peak_per_clock=2e5, **FIGURES
+    )
+    plain = gemm_time(
+        m, n, k, input_bytes=2, output_bytes=2, peak=2e5 * 1.5e9, clock=1.5e9, clock_fraction=1, throttle=0,
+        throttle_time=1, launch_overhead=0, split_latency=1, largest_split=1, **FIGURES,
+    )  # fmt: skip
+    assert float(grouped.seconds) == pytest.approx(float(plain.seconds), rel=1e-9)
+    assert grouped.memory == pytest.approx(plain.memory, rel=1e-12)
+
+
+LAYER = FIGURES | {
+    "peak": 3e14, "clock": 1.5e9, "clock_fraction": 0.95, "throttle": 0.1, "throttle_time": 8e-4, "fixed_time": 2e-5,
+    "visit_time": 1e-11, "permute_passes": 3.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("figure", "factor"),
+    [
+        *((name, 0.5) for name in ("peak", "bandwidth", "l2_bytes", "compute_fraction", "memory_fraction", "clock",
+          "l2_bytes_per_clock", "clock_fraction")),
+        *((name, 2) for name in ("fixed_time", "visit_time", "permute_passes", "wave_latency", "throttle",
+          "k_step_clocks")),
+    ],
+)  # fmt: skip
+def test_less_of_a_gpu_never_speeds_a_layer_up(figure, factor):
+    tokens = [1, 40, 700, 9000]
+    for rotation in (1.0, np.inf):
+        loads = [rank_load(n, 8, 64, 2, "random") for n in tokens]
+        given = {
+            "visits": [one.visits for one in loads], "active": [one.active for one in loads],
+            "blocks": [one.blocks for one in loads], "hidden": 4096, "inner": 1536, "gated": True, "input_bytes": 2,
+            "rotation": rotation,
+        }  # fmt: skip
+        whole = moe_time(tokens, **given, **LAYER).seconds
+        less = moe_time(tokens, **given, **LAYER | {figure: LAYER[figure] * factor}).seconds
+        assert np.all(less >= whole * CLOSE)
+
+
+@pytest.mark.parametrize("name", GPUS)
+def test_a_gpu_with_half_the_peak_or_bandwidth_is_never_faster(name):
+    spec = CATALOGUE.spec("gpus", name)
+    tokens = np.asarray([1, 30, 400, 5000])
+    for halves in (
+        {f"gpu.peak.{peak.key}": peak.si / 2 for peak in spec.peak},
+        {"gpu.memory.bandwidth": spec.memory.bandwidth.si / 2},
+    ):
+        less = CATALOGUE.spec("gpus", name, [Override(key, value, "halved") for key, value in halves.items()])
+        half = GPUTimer(less, CATALOGUE.kernel_constants(less))
+        for model in (MIXTRAL, FINE):
+            whole = timer(name).moe_layer(tokens, **model, dtype=dtype_of(name)).seconds
+            assert np.all(half.moe_layer(tokens, **model, dtype=dtype_of(name)).seconds >= whole * CLOSE)
