@@ -20,10 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from simgpu.documents import Document, dotted, read_json, read_yaml
 from simgpu.errors import InputError, nearest
 from simgpu.hardware.cluster import Cluster
-from simgpu.hardware.constants import KernelConstants
 from simgpu.hardware.derive import MARK, base_name, derive, is_slice, rated
 from simgpu.hardware.figure import Quantity, figures
-from simgpu.hardware.inherit import SHARED, Calibration, inherit
+from simgpu.hardware.inherit import SHARED, Calibration, Flat, flat, inherit
 from simgpu.hardware.spec import (
     ArchitectureSpec,
     CatalogueFile,
@@ -101,6 +100,7 @@ class Catalogue:
         self._index: dict[str, dict[str, Path]] = {}
         self._documents: dict[Path, Document] = {}
         self._specs: dict[Path, CatalogueFile] = {}
+        self._walked: dict[str, tuple[GPUSpec | ArchitectureSpec, Flat]] = {}
         self._calibrations: dict[tuple[str, tuple[str, ...]], tuple[GPUSpec, Calibration]] = {}
         self._made: dict[str, GPUSpec] = {}
 
@@ -231,12 +231,12 @@ class Catalogue:
         known = self._calibrations.get((gpu.name, tuple(without)))
         if known is not None and known[0] is gpu:
             return known[1]
-        levels: list[tuple[str, KernelConstants, Mapping[str, str]]] = []
+        levels: list[tuple[str, Flat, Mapping[str, str]]] = []
         level: GPUSpec | ArchitectureSpec | None = gpu
         seen: list[str] = []
         while level is not None:
-            kernel = KernelConstants() if {level.name, base_name(level.name)} & set(without) else level.kernel
-            levels.append((level.name, kernel, level.sources))
+            passed_over = {level.name, base_name(level.name)} & set(without)
+            levels.append((level.name, () if passed_over else self._flat(level), level.sources))
             field = "architecture" if isinstance(level, GPUSpec) else "parent"
             above = level.architecture if isinstance(level, GPUSpec) else level.parent
             blame = self._blame(level, (), (field,))
@@ -252,6 +252,13 @@ class Catalogue:
             raise InputError(f"no architecture above '{gpu.name}' gives {', '.join(missing)}")
         self._calibrations[gpu.name, tuple(without)] = (gpu, calibration)
         return calibration
+
+    def _flat(self, level: GPUSpec | ArchitectureSpec) -> Flat:
+        """Constants of a GPU or architecture by path; a file's are walked once."""
+        known = self._walked.get(level.name)
+        if known is None or known[0] is not level:
+            known = self._walked[level.name] = (level, flat(level.kernel))
+        return known[1]
 
     def model(self, name: str) -> TransformerConfig:
         """A model by name, or by the path of a Hugging Face `config.json` (or of the folder that holds it)."""

@@ -74,20 +74,25 @@ class Calibration:
 REGIMES = ("calibrated", "inherited", "datasheet")
 
 
-def inherit(levels: Sequence[tuple[str, KernelConstants, Mapping[str, str]]], architecture: str) -> Calibration:
+Flat = Sequence[tuple[tuple[str, ...], Quantity]]
+"""Constants of one file by path."""
+
+
+def inherit(levels: Sequence[tuple[str, Flat, Mapping[str, str]]], architecture: str) -> Calibration:
     """Merge levels, nearest first: (name, constants, the file's sources). The first is the GPU, the last any GPU."""
     given: dict[tuple[str, ...], Given] = {}
-    for i, (name, constants, sources) in enumerate(levels):
+    for i, (name, figures, sources) in enumerate(levels):
         regime = REGIMES[0] if i == 0 else REGIMES[2] if i == len(levels) - 1 else REGIMES[1]
-        for path, figure in _walk(constants, ()):
+        for path, figure in figures:
             if path not in given:
                 source = figure.source or ""
                 given[path] = Given(figure, sources.get(source, source), name, regime)
     return Calibration(given, levels[0][0], architecture)
 
 
-def _walk(value: Any, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], Quantity]]:
+def flat(value: KernelConstants | Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Quantity]]:
+    """The constants of a file, each with its path."""
     if isinstance(value, Quantity):
         return [(path, value)]
     items = value.items() if isinstance(value, dict) else dict(value).items() if value is not None else ()
-    return [found for name, item in items for found in _walk(item, (*path, name))]
+    return [found for name, item in items for found in flat(item, (*path, name))]

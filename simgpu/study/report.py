@@ -46,7 +46,12 @@ def scenarios(outcome: ExperimentResult) -> list[Mapping[str, Any]]:
 
 def print_json(document: Mapping[str, Any], out: IO[str]) -> None:
     """One JSON document."""
-    out.write(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    short = {key: value for key, value in document.items() if key != "scenarios"}
+    text = json.dumps(short, indent=1, allow_nan=False)
+    if "scenarios" in document:  # thousands of inputs: one line for each scenario, in the order of the rows
+        lines = ",\n  ".join(json.dumps(one, allow_nan=False) for one in document["scenarios"])
+        text = f"{text[:-2] + ',' if short else '{'}\n \"scenarios\": [\n  {lines}\n ]\n}}"
+    out.write(text + "\n")
 
 
 def print_csv(rows: Sequence[Mapping[str, Any]], out: IO[str]) -> None:
