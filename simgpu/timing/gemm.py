@@ -73,6 +73,7 @@ def gemm_time(
     split_latency: float,
     resident_fraction: float,
     resident_bytes_per_clock: float,
+    sustained_throttle: float = np.inf,
     tile_latency: float = 0,
     rows_covered: float = 0,
     smallest_columns: float = 32,
@@ -105,13 +106,15 @@ def gemm_time(
     weight_bytes : bytes per element of B as stored, for weights of fewer bits than they are multiplied in
     rotation : how many such multiplications (each with its own operands) pass before operands are used again;
         inf: they come from DRAM (a model's weights), 1: the same again and again
-    sustained : True for a long run of such kernels, which is throttled in full; False for a short burst, where
+    sustained : True for a long run of such kernels, throttled from the first; False for a short burst, where
         throttling sets in over `throttle_time`
     peak : FLOP/s, dense, at the boost clock
     clock : Hz, boost
     bandwidth : B/s of DRAM
     clock_fraction : clock under tensor load over the boost clock, short bursts (power limit)
-    throttle : how much longer the clock period gets in a sustained run
+    throttle : how much longer the clock period gets in a long kernel
+    sustained_throttle : the part of it that every kernel of a sustained run has: what the power limit takes. The
+        rest, of libraries whose large shapes are slow, sets in with the length of a kernel
     l2_bytes_per_clock : bytes per clock that L2 delivers to one multiprocessor
     k_step_clocks : clocks of one dependent step of 128 bytes along k
     tile_latency : s to start the first and finish the last tile of 128 x 128; smaller ones in proportion
@@ -134,7 +137,9 @@ def gemm_time(
     weight_bytes = input_bytes if weight_bytes is None else weight_bytes
     flops = 2 * m * n * k * batch
     ideal = flops / peak
-    slower = throttle * (np.ones_like(ideal) if sustained else ideal / (ideal + throttle_time))
+    slower = throttle * ideal / (ideal + throttle_time)
+    if sustained:
+        slower = np.maximum(slower, min(throttle, sustained_throttle))
     hertz = clock * clock_fraction / (1 + slower)
     feed = l2_bytes_per_clock * hertz  # B/s of one multiprocessor
     rate = compute_fraction * peak / sm_count * hertz / clock  # FLOP/s of one multiprocessor

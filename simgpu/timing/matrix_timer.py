@@ -119,6 +119,8 @@ class MatrixTimer(TimerBase):
             found = {name: value for name, value in found.items() if name in own or name not in CLOCKS}
         clock, throttle = self._clocks(found, library)
         found = {"clock_fraction": clock, "throttle": throttle, **found}
+        if library not in (DEFAULT, SIMT):
+            found["sustained_throttle"] = self.matrix_constants()["throttle"]
         if "l2_bytes_per_clock" not in found:
             found["l2_bytes_per_clock"] = found["l2_bytes_per_flop"] * self.gpu.half_peak.si / self.device["sm_count"]
             found["l2_bytes_per_clock"] /= self.device["clock"]

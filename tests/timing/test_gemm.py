@@ -317,13 +317,25 @@ def test_sustained_is_never_faster_than_a_burst_and_a_long_burst_is_sustained(na
         assert long[0] == pytest.approx(long[1], rel=0.02)
 
 
+def test_a_run_costs_the_clock_that_the_power_limit_takes_and_no_more():
+    """Throttling beyond that is of libraries whose large shapes are slow: it does not touch the small ones."""
+    run, burst = timer("h100-sxm", True), timer("h100-sxm")
+    held = run.matrix_constants()["throttle"]
+    assert run.matrix_constants("fp8-scaled-mm")["throttle"] > 3 * held
+    for dtype in ("bf16", "fp8"):
+        for size in (1024, 4096, 16384):
+            seconds = [float(one.gemm(size, size, size, dtype=dtype).seconds) for one in (burst, run)]
+            assert seconds[0] <= seconds[1] <= seconds[0] * (1 + held)
+
+
 # ---- data types --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("sustained", [False, True], ids=["burst", "sustained"])
 @pytest.mark.parametrize("name", EVERY)
-def test_large_products_of_narrower_types_are_never_slower(name):
+def test_large_products_of_narrower_types_are_never_slower(name, sustained):
     """Where the datasheet has them faster. Large ones: a kernel quantises an operand before a product in fp8 or fp4."""
-    model = timer(name)
+    model = timer(name, sustained)
     m, n, k = np.random.default_rng(11).integers(4, 17, (3, 60)) * 1024
     seconds = {dtype: model.gemm(m, n, k, dtype=dtype).seconds for dtype in dtypes(name)}
     for order in (("fp4", "fp8", "bf16", "fp32", "fp64"), ("int8", "bf16"), ("bf16", "tf32"), ("fp16", "fp32")):
