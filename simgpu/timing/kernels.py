@@ -31,6 +31,12 @@ class Doubt:
 CLOCKS = ("clock_fraction", "throttle", "throttle_time")
 """Constants of matrix multiplications that attention shares: how far its clock falls under load."""
 
+STAND_INS = (
+    (("clock_fraction", "throttle"), ("energy_per_flop", "burst_exponent")),
+    (("l2_bytes_per_clock",), ("l2_bytes_per_flop",)),
+)
+"""Constants of matrix multiplications, and those that are only asked where they are not given."""
+
 NONE = Doubt("given")
 """Of a time that a user measured: taken as it is."""
 
@@ -99,6 +105,9 @@ class KernelModel:
             return {}
         group = class_of(time.operator)
         found = self.constants.origins(group, time.library)
+        for given, instead in STAND_INS:
+            if all(name in found for name in given):
+                found = {name: one for name, one in found.items() if name not in instead}
         if group == "attention":
             clocks = self.constants.origins("gemm")
             found |= {name: clocks[name] for name in CLOCKS if name in clocks}
