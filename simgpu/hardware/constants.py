@@ -129,7 +129,10 @@ class MoeConstants(Spec):
     wave_latency: Seconds | None = None  # between one wave of tiles and the next
     resident_bytes_per_clock: Number | None = None  # per multiprocessor, from L2 when weights are resident
     fixed_time: Seconds | None = None  # of the chain of small kernels: routing, permutation, activation
-    visit_time: Seconds | None = None  # of routing, for each (token, expert) pair
+    visit_time: Seconds | None = None  # of routing, for each (token, expert) pair of all ranks
+    token_passes: Number | None = (
+        None  # over the rows of all tokens that enter, whether this rank has their expert or not
+    )
     permute_passes: Number | None = None  # over the tokens' rows, to bring them to the experts and back
 
 

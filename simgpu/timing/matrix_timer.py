@@ -94,7 +94,8 @@ class MatrixTimer(TimerBase):
             tokens, np.reshape([x.visits for x in loads], shape), np.reshape([x.active for x in loads], shape),
             np.reshape([x.blocks for x in loads], (*shape, len(TILE_ROWS))), hidden,
             np.asarray(inner, float) / np.asarray(tp, float), gated=gated, input_bytes=BYTES[dtype], rotation=rotation,
-            sustained=self.sustained if sustained is None else sustained, peak=self.peak(dtype), **figures,
+            sustained=self.sustained if sustained is None else sustained, peak=self.peak(dtype),
+            routed=np.asarray(tokens, float) * np.asarray(topk, float), **figures,
         )  # fmt: skip
 
     def matrix_library(self, dtype: str, accumulate: str | None = None, weights: str | None = None) -> str:

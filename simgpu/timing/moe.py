@@ -66,24 +66,26 @@ def moe_time(
     tokens: ArrayLike, visits: ArrayLike, active: ArrayLike, blocks: ArrayLike, hidden: ArrayLike, inner: ArrayLike,
     *, gated: ArrayLike, input_bytes: float, rotation: float = np.inf, sustained: bool = False, peak: float,
     clock: float, clock_fraction: float, throttle: float, throttle_time: float, fixed_time: float, visit_time: float,
-    permute_passes: float, bandwidth: float, memory_fraction: float, **figures: float,
+    permute_passes: float, bandwidth: float, memory_fraction: float, routed: ArrayLike | None = None,
+    token_passes: float = 1.0, **figures: float,
 ) -> KernelTimes:  # fmt: skip
     """Seconds of the feed-forward layer of one rank: route, permute, multiply, activate, multiply, bring back.
 
-        time = fixed_time + visit_time tokens' visits + grouped(up) + grouped(down)
-               + (permute_passes visits hidden 2 + visits inner (2 gates + e) + tokens hidden 2) / (memory_fraction bandwidth)
+        time = fixed_time + visit_time routed + grouped(up) + grouped(down) + moved / (memory_fraction bandwidth)
+        moved = 2 hidden (permute_passes visits + token_passes tokens) + visits inner (2 gates + e)
 
     `fixed_time` is that of the chain of small kernels around the multiplications.
 
     Parameters
     ----------
-    tokens : that enter the layer (over all ranks of the expert-parallel group: each writes its share of all)
+    tokens : that enter the layer, over all ranks of the expert-parallel group: each rank reads and writes all of them
+    routed : (token, expert) pairs of all ranks, which each rank sorts; default: those of this rank
     visits, active, blocks : of this rank, `simgpu.timing.routing.rank_load`
     hidden, inner : width of the model, of one expert on this rank
     gated : whether the first multiplication makes a gate beside the values
     rotation : passes over such layers before the same weights are used again; inf: weights come from DRAM
     others : as in `simgpu.timing.gemm.gemm_time`; s, B/s, FLOP/s
-    """  # noqa: E501
+    """
     tokens, visits, active, hidden, inner = (
         np.asarray(x, dtype=float) for x in (tokens, visits, active, hidden, inner)
     )
@@ -99,8 +101,8 @@ def moe_time(
     )  # fmt: skip
     up = grouped_gemm_time(blocks, active, visits, parts * inner, hidden, **rates)
     down = grouped_gemm_time(blocks, active, visits, hidden, inner, **rates)
-    moved = 2 * permute_passes * visits * hidden + visits * inner * (2 * parts + input_bytes) + 2 * tokens * hidden
+    moved = 2 * hidden * (permute_passes * visits + token_passes * tokens) + visits * inner * (2 * parts + input_bytes)
     around = moved / (memory_fraction * bandwidth)
-    latency = fixed_time + visit_time * visits
+    latency = fixed_time + visit_time * (visits if routed is None else np.asarray(routed, dtype=float))
     both = up + down
     return KernelTimes(both.seconds + around + latency, both.compute, both.memory + around, both.latency + latency)
