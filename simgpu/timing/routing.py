@@ -59,6 +59,8 @@ def _random(tokens: int, topk: int, experts: int, ranks: int) -> Array:
     """Quantiles of the binomial number of tokens that visit one expert (close to normal or Poisson)."""
     here, chance = experts // ranks, topk / experts
     mean, spread = tokens * chance, (tokens * chance * (1 - chance)) ** 0.5
+    if spread == 0:  # every token visits every expert
+        return np.full(here, mean)
     if mean > 20:
         normal = NormalDist(mean, spread)
         loads = np.maximum([normal.inv_cdf((i + 0.5) / here) for i in range(here)], 0.0)
