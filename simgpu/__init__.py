@@ -18,7 +18,19 @@ from typing import TYPE_CHECKING, Any
 from simgpu.version import __version__
 
 if TYPE_CHECKING:
-    from simgpu.api import load_cluster, load_gpu, load_model, plot_timeline, run_experiment, save_trace
+    from simgpu.api import (
+        calibrate,
+        explain,
+        load_cluster,
+        load_gpu,
+        load_model,
+        load_timer,
+        plot_timeline,
+        run_experiment,
+        save_trace,
+        time_collective,
+        validate,
+    )
     from simgpu.catalog import Catalogue
     from simgpu.errors import InputError, SimgpuError
     from simgpu.plan.parallelism import Plan
@@ -35,13 +47,18 @@ _HOME = {
     "Result": "simgpu.result",
     "SimgpuError": "simgpu.errors",
     "Training": "simgpu.workload.jobs",
+    "calibrate": "simgpu.api",
+    "explain": "simgpu.api",
     "load_cluster": "simgpu.api",
     "load_gpu": "simgpu.api",
     "load_model": "simgpu.api",
+    "load_timer": "simgpu.api",
     "plot_timeline": "simgpu.api",
     "run_experiment": "simgpu.api",
     "save_trace": "simgpu.api",
     "simulate": "simgpu.simulation",
+    "time_collective": "simgpu.api",
+    "validate": "simgpu.api",
 }
 
 __all__ = [
@@ -54,13 +71,18 @@ __all__ = [
     "SimgpuError",
     "Training",
     "__version__",
+    "calibrate",
+    "explain",
     "load_cluster",
     "load_gpu",
     "load_model",
+    "load_timer",
     "plot_timeline",
     "run_experiment",
     "save_trace",
     "simulate",
+    "time_collective",
+    "validate",
 ]
 
 

@@ -12,7 +12,11 @@ from simgpu.result import Result
 
 if TYPE_CHECKING:
     from simgpu.hardware.cluster import Cluster
+    from simgpu.study.calibration.run import Calibrated
     from simgpu.study.experiment import ExperimentResult
+    from simgpu.study.explain import Explanation
+    from simgpu.timing.collectives import CollectiveTimes
+    from simgpu.timing.timer import GPUTimer
 
 
 def load_model(name: str, catalogue: Catalogue | None = None) -> TransformerConfig:
@@ -34,6 +38,58 @@ def load_gpu(name: str, catalogue: Catalogue | None = None) -> GPUSpec:
     spec = (catalogue or Catalogue()).spec("gpus", name)
     assert isinstance(spec, GPUSpec)
     return spec
+
+
+def load_timer(name: str, catalogue: Catalogue | None = None, sustained: bool = False) -> GPUTimer:
+    """Kernel times of a GPU of the catalogue, over arrays of shapes: `load_timer("h100-sxm").gemm(8192, 8192, 8192)`.
+
+    `sustained` times a long run, throttled by its power limit, instead of a short burst.
+    """
+    from simgpu.timing.timer import GPUTimer
+
+    known = catalogue or Catalogue()
+    spec = load_gpu(name, known)
+    return GPUTimer(spec, known.kernel_constants(spec), sustained)
+
+
+def time_collective(cluster: Cluster, kind: str, sizes: Any, gpus: int | None = None, **how: Any) -> CollectiveTimes:
+    """A collective over the first `gpus` (default: of one node) for arrays of sizes in bytes, as nccl-tests count them.
+
+    `how` may hold `dtype`, `algorithm`, `protocol` and `library`, see `simgpu.timing.collectives.collective_time`.
+    """
+    from simgpu.timing.collectives import collective_time
+
+    return collective_time(cluster, kind, range(gpus or cluster.gpus_per_node), sizes, **how)
+
+
+def explain(file: str | Path, *settings: str, catalogue: Catalogue | None = None) -> list[Explanation]:
+    """Where the time of an experiment's scenarios goes, operator by operator, and which constants it hangs on."""
+    from simgpu.study import experiment as study
+    from simgpu.study.explain import explain as explained
+
+    known = catalogue or Catalogue()
+    return explained(study.load_experiment(study.find_experiment(str(file), known), settings), known)
+
+
+def validate(
+    target: str = "all", data: str | Path | None = None, regime: str = "full", catalogue: Catalogue | None = None
+) -> dict[str, Any]:
+    """Predictions against the tables of `data` (default: published figures): the document of `simgpu validate`.
+
+    `regime` 'family' passes over constants measured on a GPU itself, 'datasheet' over those of its family too.
+    """
+    from simgpu.study.validation import command
+
+    return command.run(target, Path(data) if data is not None else None, catalogue or Catalogue(), regime).document
+
+
+def calibrate(
+    *files: str | Path, gpu: str | None = None, what: str = "", regime: str = "full", catalogue: Catalogue | None = None
+) -> Calibrated:
+    """A GPU's constants fitted to measured rows; see docs/calibration.md."""
+    from simgpu.study.calibration import command
+
+    return command.run([Path(file) for file in files], catalogue or Catalogue(), gpu, what, regime, lambda _: None)
 
 
 def run_experiment(file: str | Path, *settings: str, catalogue: Catalogue | None = None) -> ExperimentResult:
