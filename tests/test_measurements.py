@@ -81,7 +81,7 @@ def test_fp8_multiplications_with_quantisation(name, dtype, library, bound):
 
 @pytest.mark.parametrize(("name", "bound"), [("a100-sxm-80gb", 5.5), ("h100-sxm", 6.0), ("l40s", 9.5)])
 def test_matrix_multiplications_at_clocks_that_follow_from_power(name, bound):
-    """Mean errors in percent, n, k >= 1024, with clocks from the power limit instead of measured ones: 4.7, 5.3, 8.4."""
+    """Mean errors in percent, n, k >= 1024, clocks from the power limit, not measured: 4.7, 5.3, 8.4."""
     errors, smaller = products(name, "bfloat16", dtype="bf16", without=[name])
     assert 100 * errors[smaller >= 1024].mean() < bound
 
