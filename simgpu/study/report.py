@@ -50,7 +50,7 @@ def print_json(document: Mapping[str, Any], out: IO[str]) -> None:
     text = json.dumps(short, indent=1, allow_nan=False)
     if "scenarios" in document:  # thousands of inputs: one line for each scenario, in the order of the rows
         lines = ",\n  ".join(json.dumps(one, allow_nan=False) for one in document["scenarios"])
-        text = f"{text[:-2] + ',' if short else '{'}\n \"scenarios\": [\n  {lines}\n ]\n}}"
+        text = f'{text[:-2] + "," if short else "{"}\n "scenarios": [\n  {lines}\n ]\n}}'
     out.write(text + "\n")
 
 
