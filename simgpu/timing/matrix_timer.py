@@ -17,7 +17,7 @@ SIMT = "simt"
 
 CLOCKS = ("clock_fraction", "throttle")
 
-LIBRARIES = {"fp8": "fp8-scaled-mm", "fp4": "nvfp4"}
+LIBRARIES = {"fp8": "fp8-scaled-mm", "fp4": "nvfp4", "fp64": "fp64"}
 """Which library multiplies a dtype unless another is asked for; what the vector units multiply is `simt`."""
 
 WEIGHT_BYTES = {"int8": 1.0, "int4": 0.5 + 4 / 128, "fp8": 1.0, "fp4": 0.5 + 1 / 16}
