@@ -373,4 +373,4 @@ def test_rows_far_off_are_explained_by_name():
 
 def test_a_batch_says_what_it_is():
     batch = Batch("gemm", "fp8", np.zeros(0, np.intp), lambda: np.zeros(0), lambda: np.zeros(0), "gemm")
-    assert batch.stated and batch.library == "default"
+    assert not batch.caveat and batch.library == "default"

@@ -28,6 +28,9 @@ STRATA = ("short", "medium", "long")
 BOUNDS = (20e-6, 200e-6)
 """Predicted seconds that part the strata: below 20 us latencies decide, above 200 us rates do."""
 
+_CENTRES = np.log([8e-6, 63e-6, 600e-6])
+"""Where a stratum's residuals hold, log s; between them factors go evenly with the logarithm of the time."""
+
 CLASSES = {
     "attention_prefill": "attention",
     "attention_decode": "attention",
@@ -128,9 +131,11 @@ def spread(
 ) -> Spread:
     """As `interval`, with the share of the variance that goes together within a class."""
     rows = [residual(op, stratum, architecture, regime, library) for stratum in STRATA]
-    which = np.searchsorted(np.asarray(BOUNDS), np.asarray(seconds, float), side="right")
-    columns = ([row.low for row in rows], [row.high for row in rows], [row.correlated for row in rows])
-    return Spread(*(np.asarray(column, float)[which] for column in columns))
+    at = np.log(np.maximum(np.asarray(seconds, float), 1e-9))
+    low, high = (
+        np.exp(np.interp(at, _CENTRES, np.log(ends))) for ends in zip(*((r.low, r.high) for r in rows), strict=True)
+    )
+    return Spread(low, high, np.asarray(np.interp(at, _CENTRES, [row.correlated for row in rows])))
 
 
 @cache

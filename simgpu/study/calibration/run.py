@@ -227,8 +227,8 @@ def _pieces(
             reasons[part.reason] += len(part.rows)
         elif part.kind not in wanted:
             reasons["of kinds that were not asked for"] += len(part.rows)
-        elif not part.stated:
-            reasons["the machine is not stated"] += len(part.rows)
+        elif part.caveat:
+            reasons[part.caveat] += len(part.rows)
         elif len(part.rows):
             try:
                 good = check(table, adapter, part, machine)

@@ -112,7 +112,7 @@ class Batch:
     kind: str
     library: str = DEFAULT
     shape: Sequence[str] = ()
-    stated: bool = True  # whether the table says all of the machine; where it does not, errors are not the model's
+    caveat: str = ""  # why errors are not the model's alone: what the table does not say, or how it was measured
 
 
 @dataclass(frozen=True)

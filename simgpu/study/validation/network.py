@@ -35,6 +35,10 @@ def served(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
     yield from _collectives(table, rows[graph], machine, "custom")
 
 
+UNSTATED = "on an unstated network"
+EAGER = "timed eagerly"
+
+
 def profiled(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
     """Durations of NCCL kernels by a profiler, eager calls one after another.
 
@@ -42,6 +46,8 @@ def profiled(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
     the transfer at the full rate of the link cannot be those of transfers; they are left out.
     """
     for part in _collectives(table, rows, machine):
+        if isinstance(part, Batch):
+            part = replace(part, caveat=part.caveat or EAGER)
         if not isinstance(part, Batch) or part.op != "send_recv":
             yield part
             continue
@@ -74,8 +80,8 @@ def _collectives(table: Table, rows: Rows, machine: Machine, library: str = "ncc
             except InputError as error:
                 yield Unpredicted(op, chosen, error.problem)
                 continue
-            stated = count == 1 or bool(network)
-            yield replace(_batch(table, chosen, cluster, op, dtype, library), stated=stated)
+            caveat = "" if count == 1 or network else UNSTATED
+            yield replace(_batch(table, chosen, cluster, op, dtype, library), caveat=caveat)
 
 
 def _nodes(table: Table, rows: Rows) -> Array:

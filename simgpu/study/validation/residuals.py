@@ -36,8 +36,15 @@ NOTE = """\
 """
 
 
-Gathered = list[tuple[Scored, bool]]
-"""Batches, and whether a batch was predicted as any user would: with all constants that the catalogue has for it."""
+USUAL, ITSELF, STRANGER = "usual", "itself", "stranger"
+"""How a batch was predicted: with all constants that the catalogue has for its GPU; with those of its family, which
+were fitted to that very GPU; with constants that know nothing of it."""
+
+Gathered = list[tuple[Scored, str]]
+"""Batches, and how each was predicted."""
+
+SAME = 0.03
+"""Predictions that differ by less in the median are those of one set of constants."""
 
 
 def gather(target: str, folder: Path, catalogue: Catalogue) -> Gathered:
@@ -46,11 +53,14 @@ def gather(target: str, folder: Path, catalogue: Catalogue) -> Gathered:
     Each has the regime that its constants then come from.
     """
     full = validate(target, folder, catalogue, FULL).scored
-    found = [(part, True) for part in full]
-    own = {_key(part): REGIMES.index(part.regime) for part in full}
+    found = [(part, USUAL) for part in full]
+    own = {_key(part): part for part in full}
     for regime in (FAMILY, DATASHEET):
-        wider = validate(target, folder, catalogue, regime).scored
-        found += [(part, False) for part in wider if REGIMES.index(part.regime) > own.get(_key(part), 0)]
+        for part in validate(target, folder, catalogue, regime).scored:
+            usual = own.get(_key(part))
+            if usual is None or REGIMES.index(part.regime) > REGIMES.index(usual.regime):
+                alike = usual is not None and np.median(np.abs(np.log(part.predicted / usual.predicted))) < SAME
+                found.append((part, ITSELF if regime == FAMILY and alike else STRANGER))
     return _different(found)
 
 
@@ -58,11 +68,11 @@ def _different(parts: Gathered) -> Gathered:
     """Without those that a second regime predicted just as the first."""
     seen: set[tuple] = set()
     found = []
-    for part, usual in parts:
+    for part, how in parts:
         key = (*_key(part), part.regime)
         if key not in seen:
             seen.add(key)
-            found.append((part, usual))
+            found.append((part, how))
     return found
 
 
@@ -136,7 +146,7 @@ def _thinned(count: int) -> np.ndarray:
 def residual_rows(parts: Gathered, held: str | None = None) -> list[dict[str, str]]:
     """Rows of the table from predictions; `held` names an architecture whose rows do not count (to test on them)."""
     pools: dict[tuple[str, str, str, str, str], _Pool] = {}
-    for part, usual in parts:
+    for part, how in parts:
         if part.architecture == held:
             continue
         usable = ~part.reserved
@@ -144,11 +154,12 @@ def residual_rows(parts: Gathered, held: str | None = None) -> list[dict[str, st
         stratum = np.searchsorted(np.asarray(BOUNDS), part.predicted[usable], side="right")
         group = (part.source, part.gpu, part.batch.op, part.batch.dtype, part.architecture)
         op, library = part.batch.op, library_of(part.batch)
-        places = [(op, library, ANY), (op, ANY, ANY), (class_of(op), ANY, ANY)]
-        places = places if part.batch.stated else places[:1]
-        if usual:
-            places += [(op, library, part.architecture)]
-            places += [(op, ANY, part.architecture)] if part.batch.stated else []
+        plain = not part.batch.caveat
+        places = [(op, library, ANY), *([(op, ANY, ANY), (class_of(op), ANY, ANY)] if plain else [])]
+        if how == ITSELF:  # says how its family does, not how a family does by its next member
+            places = []
+        if how != STRANGER or part.regime == INHERITED:
+            places += [(op, library, part.architecture), *([(op, ANY, part.architecture)] if plain else [])]
         for place in dict.fromkeys(places):
             for s, name in enumerate((*STRATA, ANY)):
                 chosen = residuals if name == ANY else residuals[stratum == s]
@@ -158,7 +169,44 @@ def residual_rows(parts: Gathered, held: str | None = None) -> list[dict[str, st
         row = pool.row(unseen=key[3] != REGIMES[0] and key[2] == ANY)
         if row is not None:
             found.append(dict(zip(COLUMNS, key, strict=False)) | row)
-    return found
+    return _halfway(found)
+
+
+INHERITED, ANYTHING = REGIMES[1], REGIMES[2]
+
+
+def _halfway(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Rows, of which those of any architecture with inherited constants are wide enough.
+
+    Few families have a second GPU that was measured. What a GPU inherits lies between its own constants and those of
+    any GPU; so its interval is at least halfway, in logarithms, from the one to the other.
+    """
+    known = {tuple(row[name] for name in COLUMNS[:5]): row for row in rows}
+    found = {key: row for key, row in known.items() if key[2:4] != (ANY, INHERITED)}
+    for key, wide in known.items():
+        if key[2:4] != (ANY, ANYTHING):
+            continue
+        place, length = key[:3], key[4]
+        near = known.get((*place, REGIMES[0], length), wide)
+        between = dict(wide) | {
+            name: f"{np.sqrt(_end(near, name) * _end(wide, name)):.4f}" for name in ("p10", "p50", "p90")
+        }
+        between |= {
+            name: f"{(float(near[name]) + float(wide[name])) / 2:.4f}" for name in ("systematic", "independent")
+        }
+        between |= {"widening": "1.000", "regime": INHERITED}
+        own = known.get((*place, INHERITED, length))
+        if own is not None and float(own["p10"]) <= float(between["p10"]):
+            between["p10"] = f"{_end(own, 'p10'):.4f}"
+        if own is not None and float(own["p90"]) >= float(between["p90"]):
+            between["p90"] = f"{_end(own, 'p90'):.4f}"
+        found[(*place, INHERITED, length)] = between
+    return [found[key] for key in sorted(found)]
+
+
+def _end(row: dict[str, str], name: str) -> float:
+    """A quantile of a row, stretched as it is used."""
+    return float(row[name]) ** float(row["widening"])
 
 
 def residual_table(target: str, folder: Path, catalogue: Catalogue) -> str:

@@ -180,7 +180,7 @@ def _scored(table: Table, adapter: Adapter, machine: Machine, batch: Batch) -> S
 
 def library_of(batch: Batch) -> str:
     """The library under which the table of residuals knows a batch; machines that are not wholly described apart."""
-    return batch.library if batch.stated else f"{batch.library} on an unstated network"
+    return f"{batch.library} {batch.caveat}".strip()
 
 
 def _check_unit(table: Table, adapter: Adapter, scored: list[Scored]) -> None:
