@@ -50,7 +50,13 @@ def page_text(done: Validation, catalogue: Catalogue) -> str:
     for regime in (FULL, FAMILY, DATASHEET):
         if regime not in runs:
             runs[regime] = validate(done.target, done.folder, catalogue, regime)
-    blocks = [HEAD, "\n".join(_goals(runs)), "\n".join(_noise(runs[FULL])), "\n".join(_groups(runs[FULL]))]
+    blocks = [
+        HEAD,
+        "\n".join(_goals(runs)),
+        "\n".join(_missed(runs)),
+        "\n".join(_noise(runs[FULL])),
+        "\n".join(_groups(runs[FULL])),
+    ]
     blocks += ["\n".join(_far(runs[FULL])), "\n".join(_listed(runs[FULL]))]
     return "\n".join(block.rstrip("\n") + "\n" for block in blocks)
 
@@ -73,7 +79,7 @@ def _goals(runs: dict[str, Validation]) -> Iterator[str]:
     yield f"| {' | '.join(columns)} | plain roofline | best known |"
     yield "|---|---|---|---:|---|---|---|---|---:|---|---|"
     for goal in GOALS:
-        for gpu in sorted({part.gpu for part in runs[FULL].scored if goal.takes(part)}):
+        for gpu in _gpus(runs, goal):
             for regime, words in ((FULL, "all"), (FAMILY, "family"), (DATASHEET, "datasheet")):
                 parts = [part for part in runs[regime].scored if part.gpu == gpu]
                 own = regime == FULL
@@ -86,6 +92,21 @@ def _goals(runs: dict[str, Validation]) -> Iterator[str]:
                 cells = [goal.title, gpu, words, f"{found['rows']:,}", _triple(wanted), _errors(found), verdict]
                 cells += [_over(found, wanted), _within(parts, goal), _sol(found), goal.known if own else ""]
                 yield f"| {' | '.join(cells)} |"
+
+
+def _missed(runs: dict[str, Validation]) -> Iterator[str]:
+    """Why goals are missed, for those that are."""
+    yield "### Why, where a goal is missed\n"
+    for goal in GOALS:
+        found = [errors_of([p for p in runs[FULL].scored if p.gpu == gpu], goal) for gpu in _gpus(runs, goal)]
+        wanted = [goal.measured.get(gpu, goal.measured.get("")) for gpu in _gpus(runs, goal)]
+        pairs = [(f, w) for f, w in zip(found, wanted, strict=True) if f is not None and w is not None]
+        if goal.missed and not all(reached(f, w) for f, w in pairs):
+            yield f"- **{goal.title}.** {goal.missed}"
+
+
+def _gpus(runs: dict[str, Validation], goal: Goal) -> list[str]:
+    return sorted({part.gpu for part in runs[FULL].scored if goal.takes(part)})
 
 
 def _triple(errors: Errors) -> str:
