@@ -10,7 +10,8 @@ from simgpu.cli import main
 from simgpu.study import nccl_tests as study
 from simgpu.study.boxes import cluster_for
 from simgpu.study.nccl_logs import read_log
-from simgpu.timing.collectives import collective_time
+from simgpu.timing.collectives import KINDS, collective_time
+from simgpu.timing.kernels import KernelModel
 
 CATALOGUE = Catalogue()
 
@@ -102,9 +103,13 @@ def test_hardware_can_be_changed():
     ("arguments", "message"),
     [
         (["dgx-h10"], "did you mean 'dgx-h100'"),
-        (["dgx-h100", "-c", "allreduce"], "did you mean 'all_reduce'"),
+        (["dgx-h100", "-c", "all_reduc"], "did you mean 'all_reduce'"),
         (["dgx-h100", "-b", "8x"], "expected one such as"),
-        (["dgx-h100", "-b", "1G", "-e", "1M"], "range of sizes"),
+        (["dgx-h100", "-b", "2G", "-e", "1M"], "-e: 2G to 1M is not a range of sizes"),
+        (["dgx-h100", "-b", "0"], "-b: '0' is out of range"),
+        (["dgx-h100", "-e", "1e400"], "-e: '1e400' is out of range"),
+        (["l40s-pcie-2x", "--protocol", "ll128"],
+         "no algorithm with protocol ll128 for all_reduce over 2 GPUs of l40s-pcie-2x"),
         (["dgx-h100", "-f", "1"], "expected more than 1"),
         (["dgx-h100", "-g", "9"], "has 8"),
         (["dgx-h100", "-g", "1"], "nobody to communicate with"),
@@ -113,12 +118,50 @@ def test_hardware_can_be_changed():
         (["dgx-a100", "--protocol", "ll64"], "ll"),
         (["dgx-h100", "--compare", "nowhere.log"], "nowhere.log"),
     ],
-)
+)  # fmt: skip
 def test_bad_questions_end_in_one_line(arguments, message):
     result = run(*arguments)
     assert result.exit_code == 2
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "spellings"),
+    [("all_to_all", ["alltoall", "all-to-all", "alltoall_perf"]), ("send_recv", ["sendrecv", "SendRecv"]),
+     ("all_reduce", ["allreduce", "AllReduce", "all_reduce_perf"]), ("reduce_scatter", ["reducescatter"])],
+)  # fmt: skip
+def test_collectives_are_known_by_every_spelling(kind, spellings):
+    expected = run("dgx-h100", "-c", kind, "-b", "1M", "-e", "1M")
+    assert expected.exit_code == 0
+    for spelling in spellings:
+        assert run("dgx-h100", "-c", spelling, "-b", "1M", "-e", "1M").stdout == expected.stdout
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_row_has_its_interval(kind):
+    table = run("dgx-h100", "-c", kind, "-b", "1K", "-e", "1G", "-f", 32)
+    assert "channels   time p10   time p90" in table.stdout
+    rows = json.loads(run("dgx-h100", "-c", kind, "-b", "1K", "-e", "1G", "-f", 32, "--format", "json").stdout)["rows"]
+    for row, printed in zip(rows, rows_of(table.stdout), strict=True):
+        assert row["time_s_p10"] <= row["time_s"] <= row["time_s_p90"]
+        assert row["time_s_p10"] < row["time_s_p90"]
+        assert row["busbw_p10"] / row["busbw"] == pytest.approx(row["time_s"] / row["time_s_p90"])
+        assert row["algbw_p90"] / row["algbw"] == pytest.approx(row["time_s"] / row["time_s_p10"])
+        wanted = [row["time_s_p10"] * 1e6, row["time_s_p90"] * 1e6]
+        assert [float(word) for word in printed[-2:]] == pytest.approx(wanted, rel=1e-3, abs=0.006)
+
+
+def test_the_interval_of_nccl_tests_is_that_of_a_simulation():
+    row = study.predict(CATALOGUE.cluster("dgx-h100"), "all_gather", 8, [2**26])[0]
+    doubt = KernelModel(CATALOGUE.cluster("dgx-h100")).doubt_of_collective("all_gather", row.time_s)
+    assert (row.time_s_p10, row.time_s_p90) == pytest.approx((row.time_s * doubt.low, row.time_s * doubt.high))
+
+
+def test_ideal_links_are_what_they_are():
+    (row,) = study.predict(CATALOGUE.cluster("dgx-h100"), "all_gather", 8, [2**26], protocol="ideal")
+    assert row.time_s_p10 == row.time_s == row.time_s_p90
+    assert row.holds(row.time_s) is None
 
 
 # ---- logs --------------------------------------------------------------------------------------------------
@@ -152,6 +195,11 @@ def test_a_log_is_compared_row_by_row(tmp_path):
     document = json.loads(run("dgx-h100", "--compare", log(tmp_path), "--format", "json").stdout)
     assert document["summary"]["out_of_place"]["rows"] == 3
     assert document["rows"][0]["out_of_place_error"] == pytest.approx(float(expected))
+    held = [row["time_s_p10"] <= row["out_of_place_s"] <= row["time_s_p90"] for row in document["rows"]]
+    assert [row["out_of_place_in_interval"] for row in document["rows"]] == held
+    assert [row[-1] for row in rows] == ["yes" if one else "no" for one in held]
+    assert document["summary"]["out_of_place"]["in_interval"] == sum(held)
+    assert f"; {sum(held)} of 3 measured in the 80 % interval" in result.stdout
 
 
 def test_what_the_table_prints_agrees_with_itself_as_a_log(tmp_path):
@@ -194,6 +242,40 @@ def test_a_file_without_rows_and_a_log_of_something_else_are_refused(tmp_path):
         result = run("dgx-h100", "--compare", log(tmp_path), *arguments)
         assert result.exit_code == 2
         assert message in result.stderr
+
+
+UNNAMED = LOG.replace("# Collective test starting: all_reduce_perf\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["-c", "all_gather"], "redop 'sum' does not go with all_gather"),
+        (["-c", "broadcast"], "redop 'sum' does not go with broadcast"),
+        (["-c", "reduce"], "root -1 does not go with reduce"),
+        (["-c", "reduce_scatter"], "busbw is 1 times algbw, but 0.5 times in reduce_scatter over 2 GPUs"),
+    ],
+)
+def test_a_log_that_does_not_name_its_collective_is_known_by_its_rows(tmp_path, arguments, says):
+    assert run("dgx-h100", "--compare", log(tmp_path, UNNAMED)).exit_code == 0
+    result = run("dgx-h100", "--compare", log(tmp_path, UNNAMED), *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert "all_reduce.log:9: " in line and says in line and "this looks like all_reduce" in line
+
+
+def test_a_log_of_another_number_of_gpus_is_known_by_its_rows(tmp_path):
+    text = "\n".join(line for line in UNNAMED.splitlines() if "Rank" not in line)
+    assert run("dgx-h100", "-g", "2", "--compare", log(tmp_path, text)).exit_code == 0
+    result = run("dgx-h100", "-g", "8", "--compare", log(tmp_path, text))
+    assert result.exit_code == 2
+    assert "all_reduce.log:7: " in result.stderr and "1.75 times in all_reduce over 8 GPUs; check the" in result.stderr
+
+
+def test_small_rows_say_nothing_about_the_collective(tmp_path):
+    file = tmp_path / "small.log"
+    file.write_text("8 2 float sum -1 10.0 0.00 0.00 0\n1024 256 float sum -1 10.0 0.10 0.18 0\n")
+    assert run("dgx-h100", "-g", "4", "--compare", file).exit_code == 0
 
 
 # ---- which machine a measurement means ---------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simgpu.errors import InputError, nearest, shown
-from simgpu.timing.collectives.traffic import KINDS
+from simgpu.timing.collectives.traffic import KINDS, REDUCING, ROOTED, bus_factor
 
 DTYPES = {
     "float": "fp32",
@@ -28,12 +28,17 @@ DTYPES = {
 }
 """simgpu's dtype (of the same width, integers of 4 and 8 bytes included) by the name that nccl-tests prints."""
 
-_PROGRAMS = {"alltoall": "all_to_all", "sendrecv": "send_recv"}
+SUMS = ("sum", "prod", "max", "min", "avg", "mulsum")
+"""What nccl-tests print as redop of a collective that reduces."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A row of a log: out-of-place, and in-place where the log has it. Times in s."""
+    """A row of a log: out-of-place, and in-place where the log has it. Times in s.
+
+    `bus` is busbw over algbw as printed, None where rounding leaves too little of either; `root` None where the
+    version of nccl-tests does not print one.
+    """
 
     line: int
     size: int
@@ -41,6 +46,8 @@ class Measured:
     redop: str
     out_of_place: float
     in_place: float | None
+    bus: float | None = None
+    root: int | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ def read_log(file: str | Path) -> Log:
         if line.lstrip().startswith("#"):
             ranks += bool(re.match(r"\s*#\s+Rank\s+\d+", line))
             started = re.search(r"(\w+)_perf", line)
-            collective = _kind(started[1]) if started else collective
+            collective = kind_of(started[1]) if started else collective
             _check_units(line, path, number)
         elif words and words[0].isdigit() and len(words) >= 7:
             rows.append(_row(words, path, number))
@@ -78,9 +85,37 @@ def read_log(file: str | Path) -> Log:
     return Log(str(file), rows, ranks or None, collective)
 
 
-def _kind(program: str) -> str | None:
-    name = _PROGRAMS.get(program, program)
-    return name if name in KINDS else None
+def kind_of(name: str) -> str | None:
+    """The collective of any spelling: all_reduce, allreduce, AllReduce, all_reduce_perf; None where there is none."""
+    plain = re.sub(r"[-_ ]", "", name.lower().removesuffix("_perf"))
+    return next((kind for kind in KINDS if kind.replace("_", "") == plain), None)
+
+
+def misfit(row: Measured, kind: str, n: int) -> str | None:
+    """What shows that a row is not of `kind` over `n` GPUs: its redop, its root or its busbw; None where it may be."""
+    adds = True if row.redop in SUMS else False if row.redop == "none" else None
+    if adds is not None and adds != (kind in REDUCING):
+        return f"redop '{row.redop}' does not go with {kind}"
+    if row.root is not None and (row.root >= 0) != (kind in ROOTED):
+        return f"root {row.root} does not go with {kind}"
+    factor = bus_factor(kind, n)
+    if row.bus is not None and abs(row.bus / factor - 1) > 0.04:
+        return f"busbw is {row.bus:.3g} times algbw, but {factor:.3g} times in {kind} over {n} GPUs"
+    return None
+
+
+def check_kind(log: Log, kind: str, n: int) -> None:
+    """Refuse a log whose comments or rows are of another collective, or of another number of GPUs."""
+    if log.collective not in (None, kind):
+        raise InputError(f"is of {log.collective}, not of {kind}", file=log.file, key="collective")
+    if log.ranks not in (None, n):
+        raise InputError(f"is of {log.ranks} ranks, not of {n}", file=log.file, key="gpus")
+    for row in log.rows:
+        wrong = misfit(row, kind, n)
+        if wrong:
+            like = [one for one in KINDS if misfit(row, one, n) is None]
+            hint = f"this looks like {' or '.join(like)}" if like else "check the collective and the number of GPUs"
+            raise InputError(f"{wrong}; {hint}", file=log.file, line=row.line)
 
 
 def _check_units(line: str, path: Path, number: int) -> None:
@@ -101,14 +136,21 @@ def _row(words: Sequence[str], path: Path, number: int) -> Measured:
     dtype, redop = words[2], words[3]
     if dtype not in DTYPES:
         raise refuse(f"unknown type '{dtype}'{nearest(dtype, DTYPES)}")
-    rest = list(words[4:])
+    rest, root = list(words[4:]), None
     if len(rest) in (5, 9) and re.fullmatch(r"-?\d+", rest[0]):
-        rest = rest[1:]
+        root, rest = int(rest[0]), rest[1:]
     blocks = [rest[i : i + 4] for i in range(0, len(rest), 4)]
     if len(rest) not in (4, 8):
         raise refuse(f"{len(words)} columns; expected 9 or 13 (12 in old versions)")
     times = [_time(block, int(words[0]), refuse) for block in blocks]
-    return Measured(number, int(words[0]), dtype, redop, times[0], times[1] if len(times) > 1 else None)
+    in_place = times[1] if len(times) > 1 else None
+    return Measured(number, int(words[0]), dtype, redop, times[0], in_place, _bus(blocks[0]), root)
+
+
+def _bus(block: Sequence[str]) -> float | None:
+    """busbw over algbw, where two decimals say it to 1 %."""
+    algbw, busbw = float(block[1]), float(block[2])
+    return busbw / algbw if min(algbw, busbw) >= 1 else None
 
 
 def _time(block: Sequence[str], size: int, refuse: Callable[[str], InputError]) -> float:

@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, nearest
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.operators import BYTES
-from simgpu.study.nccl_logs import DTYPES, Log, Measured, read_log
-from simgpu.timing.collectives.traffic import KINDS, REDUCING, bus_factor
+from simgpu.study.nccl_logs import DTYPES, Log, Measured, check_kind, kind_of, read_log
+from simgpu.timing.collectives.traffic import KINDS, REDUCING, ROOTED, bus_factor
+
+if TYPE_CHECKING:
+    from simgpu.timing.collectives import CollectiveTimes
+    from simgpu.timing.parts import Array
 
 _NAMES = {"fp32": "float", "fp16": "half", "bf16": "bfloat16", "int8": "int8", "fp64": "double", "fp8": "f8e4m3"}
 _WORDS = {"ring": "Ring", "tree": "Tree", "nvls": "NVLS", "direct": "P2P", "ll": "LL", "ll128": "LL128"}
@@ -24,7 +28,7 @@ _WORDS = {"ring": "Ring", "tree": "Tree", "nvls": "NVLS", "direct": "P2P", "ll":
 
 @dataclass(frozen=True)
 class Row:
-    """A predicted row. Times in s, rates in bytes/s."""
+    """A predicted row. Times in s, rates in bytes/s. 80 % of measurements lie between P10 and P90."""
 
     size: int
     count: int
@@ -37,6 +41,18 @@ class Row:
     algorithm: str
     protocol: str
     channels: int
+    time_s_p10: float
+    time_s_p90: float
+    algbw_p10: float
+    algbw_p90: float
+    busbw_p10: float
+    busbw_p90: float
+
+    def holds(self, seconds: float | None) -> bool | None:
+        """Whether a measured time lies in the interval; None without a time, or without an interval (ideal links)."""
+        if seconds is None or self.time_s_p90 <= self.time_s_p10:
+            return None
+        return self.time_s_p10 <= seconds <= self.time_s_p90
 
 
 @dataclass(frozen=True)
@@ -52,11 +68,12 @@ class Compared:
 # ---- predicting --------------------------------------------------------------------------------------------
 
 
-def sizes(least: float, most: float, factor: float) -> list[int]:
-    """Sizes from `least` to `most`, each `factor` times the one before, as nccl-tests steps."""
-    if not 0 < least <= most:
-        raise InputError(f"{least:g} to {most:g} is not a range of sizes; expected -b at most -e", key="-e")
-    if factor <= 1:
+def sizes(minbytes: str, maxbytes: str, factor: float) -> list[int]:
+    """Sizes from one to the other ('8', '64K', '1M', '8G'), each `factor` times the one before, as nccl-tests steps."""
+    least, most = _bytes(minbytes, "-b"), _bytes(maxbytes, "-e")
+    if least > most:
+        raise InputError(f"{minbytes} to {maxbytes} is not a range of sizes; expected -b at most -e", key="-e")
+    if not factor > 1:
         raise InputError(f"{factor:g} does not grow; expected more than 1", key="-f")
     found, size = [], least
     while size <= most * (1 + 1e-12):
@@ -78,6 +95,7 @@ def predict(
     """The table over `gpus` GPUs of a cluster: one row for each size, in whole elements as nccl-tests rounds."""
     from simgpu.timing.collectives import collective_time
 
+    collective = _collective(collective)
     known = _dtype(dtype)
     width = BYTES[known]
     parts = gpus if collective in ("all_gather", "reduce_scatter", "all_to_all") else 1
@@ -87,16 +105,42 @@ def predict(
     whole = [int(count * width * parts) for count in counts]
     times = collective_time(cluster, collective, gpus, whole, known, algorithm, protocol, library)
     redop = "sum" if collective in REDUCING else "none"
-    root = 0 if collective in ("broadcast", "reduce") else -1
-    columns = zip(
-        whole, counts, times.seconds, times.algbw, times.busbw, times.algorithm, times.protocol, times.channels,
-        strict=True,
-    )  # fmt: skip
+    root = 0 if collective in ROOTED else -1
+    low, high = _interval(cluster, collective, times, protocol, library)
+    numbers = (whole, counts, times.seconds, times.algbw, times.busbw, low, high)
+    choices = (times.algorithm, times.protocol, times.channels)
     name = dtype if dtype in DTYPES else _NAMES[known]
     return [
-        Row(size, count, name, redop, root, float(t), float(a), float(b), str(how), str(proto), int(channels))
-        for size, count, t, a, b, how, proto, channels in columns
-    ]
+        Row(
+            size, count, name, redop, root, float(t), float(a), float(b), str(how), str(proto), int(channels),
+            time_s_p10=float(t * lo), time_s_p90=float(t * hi), algbw_p10=float(a / hi), algbw_p90=float(a / lo),
+            busbw_p10=float(b / hi), busbw_p90=float(b / lo),
+        )
+        for size, count, t, a, b, lo, hi, how, proto, channels in zip(*numbers, *choices, strict=True)
+    ]  # fmt: skip
+
+
+def _interval(
+    cluster: Cluster, collective: str, times: CollectiveTimes, protocol: str, library: str
+) -> tuple[Array, Array]:
+    """Factors from predicted times to their P10 and P90; ones for ideal links, which are what they are."""
+    import numpy as np
+
+    from simgpu.timing.uncertainty import spread
+
+    if protocol == "ideal":
+        return np.ones(times.seconds.shape), np.ones(times.seconds.shape)
+    regime, architecture = cluster.kernel.regime("collective", library), cluster.kernel.architecture
+    found = spread(collective, times.seconds, architecture=architecture, regime=regime, library=library)
+    return found.low, found.high
+
+
+def _collective(name: str) -> str:
+    """The collective of any spelling."""
+    found = kind_of(name)
+    if found is None:
+        raise InputError(f"unknown '{name}'{nearest(name, KINDS)}", key="--collective")
+    return found
 
 
 def _dtype(name: str) -> str:
@@ -121,16 +165,17 @@ def print_table(rows: Sequence[Row], cluster: Cluster, gpus: int, collective: st
         out.write(f"#  Rank {rank:2d} on {cluster.name} node {rank // per_node} device {rank % per_node:2d}")
         out.write(f" {cluster.gpu.title}\n")
     out.write("#\n#" + " " * 62 + "out-of-place\n")
-    heads = ("size", "count", "type", "redop", "root", "time", "algbw", "busbw", "algo", "proto", "channels")
-    units = ("(B)", "(elements)", "", "", "", "(us)", "(GB/s)", "(GB/s)", "", "", "")
-    widths = (12, 12, 8, 6, 6, 9, 7, 7, 7, 7, 9)
-    for words in (heads, units):
+    heads = ["size", "count", "type", "redop", "root", "time", "algbw", "busbw", "algo", "proto", "channels"]
+    units = ["(B)", "(elements)", "", "", "", "(us)", "(GB/s)", "(GB/s)", "", "", ""]
+    widths = (12, 12, 8, 6, 6, 9, 7, 7, 7, 7, 9, 9, 9)
+    for words in ([*heads, "time p10", "time p90"], [*units, "(us)", "(us)"]):
         line = "  ".join(f"{word:>{width}}" for word, width in zip(words, widths, strict=True))
         out.write(("#" + line[1:]).rstrip() + "\n")
     for row in rows:
         values = (row.size, row.count, row.dtype, row.redop, row.root, _us(row.time_s), f"{row.algbw / 1e9:.2f}",
                   f"{row.busbw / 1e9:.2f}", _WORDS.get(row.algorithm, row.algorithm),
-                  _WORDS.get(row.protocol, row.protocol.capitalize()), row.channels)  # fmt: skip
+                  _WORDS.get(row.protocol, row.protocol.capitalize()), row.channels,
+                  _us(row.time_s_p10), _us(row.time_s_p90))  # fmt: skip
         out.write("  ".join(f"{value:>{width}}" for value, width in zip(values, widths, strict=True)) + "\n")
     if rows:
         out.write(f"# Avg bus bandwidth    : {sum(row.busbw for row in rows) / len(rows) / 1e9:.4f}\n#\n")
@@ -155,10 +200,8 @@ def compare(
     library: str = "nccl",
 ) -> list[Compared]:
     """Each row of a log with its prediction."""
-    if log.collective not in (None, collective):
-        raise InputError(f"is of {log.collective}, not of {collective}", file=log.file, key="collective")
-    if log.ranks not in (None, gpus):
-        raise InputError(f"is of {log.ranks} ranks, not of {gpus}", file=log.file, key="gpus")
+    collective = _collective(collective)
+    check_kind(log, collective, gpus)
     found: list[Compared] = []
     for row in log.rows:
         if row.size == 0:
@@ -170,7 +213,7 @@ def compare(
 
 
 def summary(rows: Sequence[Compared]) -> dict[str, dict[str, float]]:
-    """Median, mean and P90 of |error| and the mean error, out-of-place and in-place."""
+    """Median, mean and P90 of |error|, the mean error and how many lie in the interval, out-of-place and in-place."""
     import numpy as np
 
     found = {}
@@ -184,16 +227,25 @@ def summary(rows: Sequence[Compared]) -> dict[str, dict[str, float]]:
                 "mape": float(size.mean()),
                 "p90_ape": float(np.percentile(size, 90)),
                 "bias": float(errors.mean()),
+                **_inside(rows, what),
             }
     return found
+
+
+def _inside(rows: Sequence[Compared], what: str) -> dict[str, int]:
+    """How many measured times lie in the interval of their prediction, where there is one."""
+    known = [held for row in rows if (held := row.predicted.holds(getattr(row.measured, what))) is not None]
+    return {"in_interval": sum(known)} if known else {}
 
 
 def print_comparison(rows: Sequence[Compared], n: int, collective: str, out: IO[str]) -> None:
     """Measured and predicted times and bus bandwidths, row by row, with the error of each."""
     factor = bus_factor(collective, n)
     out.write("#       size      type     measured    predicted    error   in-place    error   busbw measured")
-    out.write("   predicted     algo    proto\n#        (B)                   (us)         (us)                (us)")
-    out.write("                     (GB/s)      (GB/s)\n")
+    out.write(
+        "   predicted     algo    proto        p10        p90  inside\n#        (B)                   (us)         (us)"
+    )
+    out.write("                (us)                     (GB/s)      (GB/s)                       (us)       (us)\n")
     for row in rows:
         measured, guess = row.measured, row.predicted
         inside = f"{_us(measured.in_place):>9}  {row.in_place:>+7.1%}" if row.in_place is not None and (
@@ -204,10 +256,15 @@ def print_comparison(rows: Sequence[Compared], n: int, collective: str, out: IO[
         )
         out.write(f"  {row.out_of_place:>+7.1%}  {inside}  {busbw:>14.2f}  {guess.busbw / 1e9:>10.2f}")
         out.write(f"  {_WORDS.get(guess.algorithm, guess.algorithm):>7}")
-        out.write(f"  {_WORDS.get(guess.protocol, guess.protocol.capitalize()):>7}\n")
+        out.write(f"  {_WORDS.get(guess.protocol, guess.protocol.capitalize()):>7}")
+        held = {True: "yes", False: "no", None: ""}[guess.holds(measured.out_of_place)]
+        out.write(f"  {_us(guess.time_s_p10):>9}  {_us(guess.time_s_p90):>9}  {held:>6}".rstrip() + "\n")
     for what, figures in summary(rows).items():
         out.write(f"# {what.replace('_', '-')}: {figures['rows']:.0f} rows, |error| median {figures['median_ape']:.1%}")
-        out.write(f", mean {figures['mape']:.1%}, P90 {figures['p90_ape']:.1%}, bias {figures['bias']:+.1%}\n")
+        out.write(f", mean {figures['mape']:.1%}, P90 {figures['p90_ape']:.1%}, bias {figures['bias']:+.1%}")
+        if "in_interval" in figures:
+            out.write(f"; {figures['in_interval']} of {figures['rows']:.0f} measured in the 80 % interval")
+        out.write("\n")
 
 
 def document(rows: Sequence[Row] | Sequence[Compared]) -> dict[str, Any]:
@@ -222,7 +279,11 @@ def _flat(rows: Sequence[Compared]) -> Iterator[dict[str, Any]]:
     for row in rows:
         measured = {"line": row.measured.line, "out_of_place_s": row.measured.out_of_place}
         errors = {"out_of_place_error": row.out_of_place, "in_place_error": row.in_place}
-        yield {**asdict(row.predicted), **measured, "in_place_s": row.measured.in_place, **errors}
+        held = {
+            "out_of_place_in_interval": row.predicted.holds(row.measured.out_of_place),
+            "in_place_in_interval": row.predicted.holds(row.measured.in_place),
+        }
+        yield {**asdict(row.predicted), **measured, "in_place_s": row.measured.in_place, **errors, **held}
 
 
 # ---- the command -------------------------------------------------------------------------------------------
@@ -249,8 +310,7 @@ def run(catalogue: Catalogue, name: str, settings: Sequence[str], asked: Asked, 
     from simgpu.study.inventory import find
     from simgpu.study.report import print_json
 
-    if asked.collective not in KINDS:
-        raise InputError(f"unknown '{asked.collective}'{nearest(asked.collective, KINDS)}", key="--collective")
+    collective = _collective(asked.collective)
     if not (catalogue.find("clusters", name) or catalogue.find("nodes", name)):
         known = catalogue.names("clusters") + catalogue.names("nodes")
         raise InputError(f"unknown cluster or node '{name}'{nearest(name, known)}")
@@ -260,24 +320,27 @@ def run(catalogue: Catalogue, name: str, settings: Sequence[str], asked: Asked, 
     gpus = asked.gpus or (log.ranks if log and log.ranks else cluster.gpus_per_node)
     how = asked.algorithm, asked.protocol, asked.library
     if log is not None:
-        compared = compare(log, cluster, asked.collective, gpus, *how)
+        compared = compare(log, cluster, collective, gpus, *how)
         if style == "json":
             print_json(document(compared), out)
         else:
-            print_comparison(compared, gpus, asked.collective, out)
+            print_comparison(compared, gpus, collective, out)
         return
-    wanted = sizes(_bytes(asked.minbytes, "-b"), _bytes(asked.maxbytes, "-e"), asked.stepfactor)
-    rows = predict(cluster, asked.collective, gpus, wanted, asked.dtype, *how)
+    wanted = sizes(asked.minbytes, asked.maxbytes, asked.stepfactor)
+    rows = predict(cluster, collective, gpus, wanted, asked.dtype, *how)
     if style == "json":
         print_json(document(rows), out)
     else:
-        print_table(rows, cluster, gpus, asked.collective, asked.stepfactor, out)
+        print_table(rows, cluster, gpus, collective, asked.stepfactor, out)
 
 
 def _bytes(text: str, key: str) -> float:
     """A size as nccl-tests takes it: 8, 64K, 1M, 8G, in powers of 1024."""
     number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
     try:
-        return float(number) * 1024 ** ("", "K", "M", "G", "T").index(unit)
+        size = float(number) * 1024 ** ("", "K", "M", "G", "T").index(unit)
     except ValueError:
         raise InputError(f"'{text}' is not a size; expected one such as 8, 64K, 1M or 8G", key=key) from None
+    if not 1 <= size < 1e18:
+        raise InputError(f"'{text}' is out of range; expected 1 byte or more, such as 8, 64K, 1M or 8G", key=key)
+    return size

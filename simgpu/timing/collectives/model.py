@@ -107,7 +107,10 @@ class CollectiveModel:
         protocols = [protocol] if protocol != "auto" else list(tuner.PROTOCOLS)
         found = [(a, p) for a in wanted for p in protocols if self._possible(a, p, algorithm != "auto")]
         if not found:
-            problem = f"no {algorithm} algorithm with protocol {protocol} for {self.kind} over these GPUs"
+            which = "" if algorithm == "auto" else f"'{algorithm}' "
+            how = "" if protocol == "auto" else f"with protocol {protocol} "
+            where = f"{self.n} GPUs of {self.topology.cluster.name}"
+            problem = f"no {which}algorithm {how}for {self.kind} over {where}"
             raise InputError(problem, key="algorithm" if algorithm != "auto" else "protocol")
         return found
 

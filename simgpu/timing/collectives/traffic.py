@@ -9,6 +9,8 @@ from __future__ import annotations
 KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "reduce", "send_recv")
 REDUCING = ("all_reduce", "reduce_scatter", "reduce")
 """Collectives that add up what they receive."""
+ROOTED = ("broadcast", "reduce")
+"""Collectives that one rank sends or receives for all."""
 
 
 def bus_factor(kind: str, n: int) -> float:
