@@ -57,8 +57,12 @@ def time_collective(cluster: Cluster, kind: str, sizes: Any, gpus: int | None = 
 
     `how` may hold `dtype`, `algorithm`, `protocol` and `library`, see `simgpu.timing.collectives.collective_time`.
     """
+    from simgpu.timing.checks import check_dtypes, check_sizes
     from simgpu.timing.collectives import collective_time
 
+    check_sizes(0, sizes=sizes)
+    check_sizes(1, cluster.gpu_count, gpus=gpus)
+    check_dtypes(dtype=how.get("dtype"))
     return collective_time(cluster, kind, range(gpus or cluster.gpus_per_node), sizes, **how)
 
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from simgpu.hardware.inherit import DEFAULT
 from simgpu.model.operators import BYTES
+from simgpu.timing.attention_libraries import LIBRARIES
+from simgpu.timing.checks import WIDEST_HEAD, check_dtypes, check_heads, check_keys, check_library, check_sizes
 from simgpu.timing.matrix_timer import MatrixTimer
 from simgpu.timing.parts import ArrayLike, KernelTimes
 
@@ -43,6 +45,7 @@ class AttentionTimer(MatrixTimer):
         """
         from simgpu.timing.attention import prefill_time
 
+        _check(batch, queries, keys, heads, kv_heads, head_dim, v_head_dim, window, causal)
         v_dim = head_dim if v_head_dim is None else v_head_dim
         figures = self._attention(dtype, kv_dtype, library, sustained=sustained)
         return prefill_time(
@@ -68,6 +71,7 @@ class AttentionTimer(MatrixTimer):
         """The backward pass of `attention_prefill` in training: gradients of queries, keys and values."""
         from simgpu.timing.attention import prefill_time
 
+        _check(batch, queries, keys, heads, kv_heads, head_dim, v_head_dim, window, causal)
         v_dim = head_dim if v_head_dim is None else v_head_dim
         figures = self._attention(dtype, None, library, sustained=sustained)
         return prefill_time(
@@ -93,6 +97,7 @@ class AttentionTimer(MatrixTimer):
         """`queries` (1, or a few speculated) tokens per sequence over a cache that then holds `keys` tokens."""
         from simgpu.timing.attention_decode import decode_time
 
+        _check(batch, queries, keys, heads, kv_heads, head_dim, v_head_dim, window)
         v_dim = head_dim if v_head_dim is None else v_head_dim
         figures = self._attention(dtype, kv_dtype, library)
         return decode_time(batch, keys, heads, kv_heads, head_dim, v_dim, queries, window, warm=warm, **figures)
@@ -117,6 +122,8 @@ class AttentionTimer(MatrixTimer):
         Its blocks are those of a prefill for both, since one kernel has one size of tiles; the parts follow each other
         on the multiprocessors and what a launch costs is paid once. Where there is nothing to prefill it is a decode.
         """
+        check_sizes(0, queries=queries, keys=keys, decodes=decodes, decode_keys=decode_keys)
+        check_keys(keys, queries)
         q, n = np.broadcast_arrays(np.asarray(queries, float), np.asarray(decodes, float))
         shape: dict[str, Any] = {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "v_head_dim": v_head_dim}
         common: dict[str, Any] = {"dtype": dtype, "kv_dtype": kv_dtype, "library": library, "warm": warm}
@@ -151,6 +158,7 @@ class AttentionTimer(MatrixTimer):
 
         The products that expand the latent are matrix multiplications of their own, not counted here.
         """
+        check_sizes(0, nope_dim=nope_dim, rope_dim=rope_dim)
         wide = np.asarray(nope_dim, float) + np.asarray(rope_dim, float)
         return self.attention_prefill(
             batch, queries, keys, heads, heads, wide, v_head_dim, causal,
@@ -173,7 +181,10 @@ class AttentionTimer(MatrixTimer):
         """Latent attention of a decode step, absorbed: all heads share one key of latent + rope, its value inside."""
         from simgpu.timing.attention_decode import decode_time
 
+        check_sizes(0, rope_dim=rope_dim)
+        check_sizes(latent_dim=latent_dim)
         wide = np.asarray(latent_dim, float) + np.asarray(rope_dim, float)
+        _check(batch, queries, keys, heads, 1.0, wide, None, 0)
         figures = self._attention(dtype, kv_dtype, library)
         return decode_time(batch, keys, heads, 1.0, wide, latent_dim, queries, 0.0, wide, warm=warm, **figures)
 
@@ -187,8 +198,30 @@ class AttentionTimer(MatrixTimer):
         self, dtype: str, kv_dtype: str | None, library: str, sustained: bool | None = None
     ) -> dict[str, Any]:
         """Figures of an attention kernel: of the device, of the dtypes, of the library."""
+        check_dtypes(dtype=dtype, kv_dtype=kv_dtype)
+        check_library(library, self.constants, "attention", LIBRARIES)
         matrix = self.matrix_constants()
         clocks = {name: matrix[name] for name in ("clock_fraction", "throttle", "throttle_time")}
         shape = {"input_bytes": BYTES[dtype], "kv_bytes": BYTES[kv_dtype or dtype], "peak": self.peak(dtype)}
         figures: dict[str, Any] = {**self.constants.group("attention", self.attention_library(library)), **self.device}
         return {**figures, **clocks, **shape, "sustained": self.sustained if sustained is None else sustained}
+
+
+def _check(
+    batch: ArrayLike,
+    queries: ArrayLike,
+    keys: ArrayLike,
+    heads: ArrayLike,
+    kv_heads: ArrayLike,
+    head_dim: ArrayLike,
+    v_head_dim: ArrayLike | None,
+    window: ArrayLike,
+    causal: bool = True,
+) -> None:
+    """Raise `InputError` for a shape that no attention has."""
+    check_sizes(batch=batch, queries=queries, keys=keys, heads=heads, kv_heads=kv_heads)
+    check_sizes(1, WIDEST_HEAD, head_dim=head_dim, v_head_dim=v_head_dim)
+    check_sizes(0, window=window)
+    check_heads(heads, kv_heads)
+    if causal:
+        check_keys(keys, queries)

@@ -8,6 +8,7 @@ from simgpu.errors import InputError
 from simgpu.hardware.inherit import Calibration
 from simgpu.hardware.spec import GPUSpec
 from simgpu.model.operators import ACCUMULATE
+from simgpu.timing.checks import check_name
 
 
 class TimerBase:
@@ -33,6 +34,7 @@ class TimerBase:
 
         Raises `InputError` at `key` where the GPU has neither.
         """
+        check_name(dtype, ACCUMULATE, key)
         sums = accumulate or ACCUMULATE[dtype]
         for engine in ("tensor", "vector") if tensor else ("vector",):
             found = self._peaks.get((dtype, sums, engine))

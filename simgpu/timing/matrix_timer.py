@@ -7,13 +7,21 @@ from functools import cached_property
 
 import numpy as np
 
+from simgpu.errors import InputError, shown
 from simgpu.hardware.inherit import DEFAULT
 from simgpu.model.operators import BYTES
 from simgpu.timing.base import TimerBase
+from simgpu.timing.checks import check_dtypes, check_library, check_name, check_sizes
 from simgpu.timing.parts import ArrayLike, KernelTimes
 
 SIMT = "simt"
 """Matrix multiplications on the vector units."""
+
+WEIGHT_ONLY = "weight-only"
+"""Weights stored narrower than what they are multiplied with."""
+
+EXPERT_LIBRARIES = ("cutlass-fp8", "cutlass-fp4")
+"""Libraries of experts in narrow dtypes; a GPU without constants of them has the default's."""
 
 CLOCKS = ("clock_fraction", "throttle")
 
@@ -49,6 +57,11 @@ class MatrixTimer(TimerBase):
         """
         from simgpu.timing.gemm import gemm_time
 
+        check_sizes(m=m, n=n, k=k, batch=batch)
+        check_dtypes(dtype=dtype)
+        check_library(library, self.constants, "gemm", (SIMT, WEIGHT_ONLY, *LIBRARIES.values()))
+        if weights is not None:
+            check_name(weights, WEIGHT_BYTES, "weights")
         if library == DEFAULT:
             library = self.matrix_library(dtype, accumulate, weights)
         width = BYTES[dtype]
@@ -83,9 +96,17 @@ class MatrixTimer(TimerBase):
         from simgpu.timing.moe import moe_time
         from simgpu.timing.routing import TILE_ROWS, rank_load
 
+        check_sizes(tokens=tokens, hidden=hidden, inner=inner, topk=topk, experts=experts, tp=tp, ep=ep)
+        check_dtypes(dtype=dtype)
+        check_library(library, self.constants, "moe", EXPERT_LIBRARIES)
+        _check_experts(topk, experts, ep)
         given = np.broadcast_arrays(tokens, topk, experts, ep, distribution)
         flat = zip(*(array.reshape(-1).tolist() for array in given), strict=True)
-        loads = [rank_load(int(n), int(t), int(e), int(r), str(how)) for n, t, e, r, how in flat]
+        try:
+            loads = [rank_load(int(n), int(t), int(e), int(r), str(how)) for n, t, e, r, how in flat]
+        except ValueError:
+            problem = f"{shown(distribution)} is not known; expected balanced, random or power_law_A with a number A"
+            raise InputError(problem, key="distribution") from None
         shape = given[0].shape
         if library == DEFAULT:
             library = f"cutlass-{dtype}" if BYTES[dtype] < 2 else DEFAULT
@@ -101,7 +122,7 @@ class MatrixTimer(TimerBase):
     def matrix_library(self, dtype: str, accumulate: str | None = None, weights: str | None = None) -> str:
         """The library that multiplies a dtype on this GPU unless another is named."""
         if weights is not None:
-            return "weight-only"
+            return WEIGHT_ONLY
         if self.engine(dtype, accumulate) == "vector":
             return SIMT
         return LIBRARIES.get(dtype, DEFAULT)
@@ -141,6 +162,14 @@ class MatrixTimer(TimerBase):
         peak = vector if library == SIMT else tensor
         energy = found["energy_per_flop"] * clocks.boost_clock.si / (clocks.rated_clock or clocks.boost_clock).si
         return tensor_clock(power.tdp.si, peak.si, found["compute_fraction"], energy, found["burst_exponent"])
+
+
+def _check_experts(topk: ArrayLike, experts: ArrayLike, ep: ArrayLike) -> None:
+    """Raise `InputError` unless a token can visit `topk` experts and each of `ep` ranks has as many as the others."""
+    k, e, r = np.broadcast_arrays(np.asarray(topk, float), np.asarray(experts, float), np.asarray(ep, float))
+    for key, given, wrong, says in (("topk", k, k > e, "is more than"), ("ep", r, e % r != 0, "does not divide")):
+        if wrong.any():
+            raise InputError(f"{given[wrong].flat[0]:g} {says} experts = {e[wrong].flat[0]:g}", key=key)
 
 
 def quantise_time(

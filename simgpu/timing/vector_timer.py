@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from simgpu.errors import InputError, nearest
 from simgpu.hardware.inherit import DEFAULT
 from simgpu.model.operators import BYTES
+from simgpu.timing.checks import check_library, check_name, check_sizes
 from simgpu.timing.parts import ArrayLike, KernelTimes
 
 if TYPE_CHECKING:
@@ -47,6 +46,7 @@ class VectorTimer:
         """
         from simgpu.timing.vector_work import normalization_work, unfused_norm_work
 
+        check_sizes(rows=rows, cols=cols)
         figures = self._vector(library)
         if fused:
             work = normalization_work(rows, cols, width=width_of(dtype), layer=layer, residual=residual, **figures)
@@ -60,6 +60,7 @@ class VectorTimer:
         """Softmax of rows of `cols` elements; the result in `output` (as the input if None)."""
         from simgpu.timing.vector_work import softmax_work
 
+        check_sizes(rows=rows, cols=cols)
         figures = self._vector(library)
         written = width_of(output or dtype)
         return self._stream(softmax_work(rows, cols, width=width_of(dtype), written_width=written, **figures), figures)
@@ -74,7 +75,9 @@ class VectorTimer:
         """
         from simgpu.timing.vector_work import ARITHMETIC, SPECIAL, flat_work
 
-        _known(function, ARITHMETIC, "function")
+        check_sizes(elements=elements, kernels=kernels)
+        check_sizes(0, reads=reads, writes=writes)
+        check_name(function, ARITHMETIC, "function")
         figures, width = self._vector(library), width_of(dtype)
         work = flat_work(
             elements, read_bytes=reads * width, written_bytes=writes * width, width=width, kernels=kernels,
@@ -91,7 +94,8 @@ class VectorTimer:
 
         from simgpu.timing.vector_work import ARITHMETIC, activation_work
 
-        _known(function, ARITHMETIC, "function")
+        check_sizes(rows=rows, cols=cols)
+        check_name(function, ARITHMETIC, "function")
         figures, width = self._vector(library), width_of(dtype)
         if not fused and gated:
             work = activation_work(rows, cols, width=width, gated=False, function=function, **figures)
@@ -111,6 +115,7 @@ class VectorTimer:
 
         from simgpu.timing.vector_work import rope_work, unfused_rope_work
 
+        check_sizes(tokens=tokens, heads=heads, kv_heads=kv_heads, head_dim=head_dim)
         figures = self._vector(library)
         both = np.asarray(heads, float) + np.asarray(kv_heads, float)
         work = (rope_work if fused else unfused_rope_work)(tokens, both, head_dim, width=width_of(dtype), **figures)
@@ -120,6 +125,7 @@ class VectorTimer:
         """`rows` rows of `cols` elements gathered from a table by their indices."""
         from simgpu.timing.vector_work import embedding_work
 
+        check_sizes(rows=rows, cols=cols)
         figures = self._vector(library)
         return self._stream(embedding_work(rows, cols, width=width_of(dtype), **figures), figures)
 
@@ -132,6 +138,8 @@ class VectorTimer:
         """Scales and rounds to `to`: a scale for each row, or for each `group` elements of it (128)."""
         from simgpu.timing.vector_work import quantise_work
 
+        check_sizes(rows=rows, cols=cols)
+        check_sizes(0, group=group)
         figures = self._vector(library)
         work = quantise_work(
             rows, cols, width=width_of(dtype), written_width=width_of(to), group=group, **figures
@@ -144,6 +152,7 @@ class VectorTimer:
         """The next token of `rows` sequences from logits over `vocab`: the largest, or with `sort` top-k and top-p."""
         from simgpu.timing.vector_work import SAMPLING_KERNELS, flat_work, sampling_work
 
+        check_sizes(rows=rows, vocab=vocab)
         figures = self._vector(library)
         passes = self._stream(sampling_work(rows, vocab, width=width_of(dtype), sort=sort, **figures), figures)
         small = flat_work(
@@ -158,7 +167,8 @@ class VectorTimer:
         """One fused step of `adam`, `momentum` or `sgd` over `parameters`, by its dtypes (master None: no copy)."""
         from simgpu.timing.vector_work import STATES, optimizer_work
 
-        _known(kind, STATES, "kind")
+        check_sizes(parameters=parameters)
+        check_name(kind, STATES, "kind")
         figures = self._vector(library)
         work = optimizer_work(
             parameters, kind=kind, weight_bytes=width_of(weights), gradient_bytes=width_of(gradients),
@@ -170,6 +180,7 @@ class VectorTimer:
         """Sum or largest of each of `rows` rows of `cols` elements."""
         from simgpu.timing.vector_work import reduction_work
 
+        check_sizes(rows=rows, cols=cols)
         figures = self._vector(library)
         return self._stream(reduction_work(rows, cols, width=width_of(dtype), **figures), figures)
 
@@ -177,6 +188,7 @@ class VectorTimer:
         """`size` bytes from one place of the GPU's memory to another."""
         from simgpu.timing.copies import copy_work
 
+        check_sizes(0, size=size)
         figures = self._vector(library)
         return self._stream(copy_work(size, **figures), figures)
 
@@ -187,6 +199,8 @@ class VectorTimer:
         """`size` bytes between host and GPU over a link of `link_bandwidth` (B/s, one direction)."""
         from simgpu.timing.copies import host_copy_time
 
+        check_sizes(0, size=size)
+        check_sizes(link_bandwidth=link_bandwidth)
         return host_copy_time(
             size, pinned=pinned, link_bandwidth=link_bandwidth, host_bandwidth=host_bandwidth, **self._vector(library)
         )
@@ -202,6 +216,7 @@ class VectorTimer:
 
         from simgpu.timing.convolution import convolution_gemm
 
+        check_sizes(images=images, channels=channels, height=height, width=width, filters=filters, groups=groups)
         shape = convolution_gemm(
             images, channels, height, width, filters, kernel, stride, padding, dilation, groups
         )  # fmt: skip
@@ -212,9 +227,7 @@ class VectorTimer:
 
     def _vector(self, library: str) -> dict[str, float]:
         """Constants of streaming kernels in a library."""
-        known = self.constants.libraries("vector")
-        if library not in (DEFAULT, *known):
-            raise InputError(f"no constants of library '{library}'{nearest(library, known)}", key="library")
+        check_library(library, self.constants, "vector")
         return self.constants.group("vector", library)
 
     def _stream(self, work: StreamWork, figures: dict[str, float]) -> KernelTimes:
@@ -231,13 +244,8 @@ class VectorTimer:
 
 def width_of(dtype: str) -> float:
     """Bytes of an element of `dtype`."""
-    _known(dtype, BYTES, "dtype")
+    check_name(dtype, BYTES, "dtype")
     return BYTES[dtype]
-
-
-def _known(word: str, words: Iterable[str], key: str) -> None:
-    if word not in (words := list(words)):
-        raise InputError(f"unknown {key} '{word}'{nearest(word, words)}", key=key)
 
 
 def _flat(figures: dict[str, float]) -> dict[str, float]:

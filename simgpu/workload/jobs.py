@@ -1,16 +1,18 @@
 """The jobs a scenario can ask for, and the graph of operators each one is."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from simgpu.documents import dotted
 from simgpu.errors import InputError, shown
 from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph, Segment
 from simgpu.model.operators import ACCUMULATE, Attention, Communicate, Dim, Matmul, Operator, Pointwise
 from simgpu.plan.parallelism import Plan, check_fits_model
 from simgpu.units import EXAMPLES, parse_quantity, to_si
+from simgpu.validation import validate
 
 Dtype = Literal["fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4"]
 Accumulate = Literal["fp64", "fp32", "fp16", "int32"]
@@ -45,6 +47,17 @@ class _Strict(BaseModel):
     """Unknown keys are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    if not TYPE_CHECKING:  # type checkers see the fields
+
+        def __init__(self, /, **data: Any) -> None:
+            """Made in Python; what is wrong is one line here too (files are read by `model_validate`)."""
+            try:
+                super().__init__(**data)
+            except ValidationError:
+                validate(type(self), data, lambda path, problem: InputError(problem, key=dotted(path)))
+
+        __init__.__pydantic_base_init__ = True  # else pydantic would call it for files too
 
 
 class Prefill(_Strict):
@@ -121,7 +134,7 @@ class ListedAttention(_Listed):
     keys: Size | None = None
     heads: Size
     kv_heads: Size | None = None
-    head_dim: Size
+    head_dim: Annotated[int, Field(strict=True, gt=0, le=1024)]
     causal: bool = True
     dtype: Dtype | None = None
     split: Literal["heads", "batch", "none"] | None = None
@@ -133,6 +146,15 @@ class ListedAttention(_Listed):
         if kv_heads and heads and heads % kv_heads:
             raise ValueError(f"{kv_heads} does not divide heads = {heads}")
         return kv_heads
+
+    def check(self, key: str, tp: int) -> None:
+        """Raise `InputError` below `key` where keys are too few, or heads do not go over `tp` ranks."""
+        if self.causal and self.keys is not None and self.keys < self.queries:
+            problem = f"{self.keys} is less than queries = {self.queries}; keys count the new tokens with the cached"
+            raise InputError(problem, key=f"{key}.keys")
+        few = self.kv_heads or self.heads
+        if self.split == "heads" and few % tp and tp % few:
+            raise InputError(f"tp {tp} does not divide kv_heads = {few}", key=f"{key}.kv_heads")
 
     def build(self, name: str, dtype: str, accumulate: str) -> Operator:
         heads_axis, batch_axis = ("tp" if self.split == key else "" for key in ("heads", "batch"))
@@ -209,6 +231,8 @@ class OperatorList(_Strict):
                 cut = entry.split_size()
                 if cut and cut[1] % plan.tp:
                     raise InputError(f"tp {plan.tp} does not divide {cut[0]} = {cut[1]}", key=f"{key}.{cut[0]}")
+            if isinstance(entry, ListedAttention):
+                entry.check(key, plan.tp)
             built.append(entry.build(entry.name or f"{entry.op}{i}", dtype, accumulate))
         if plan.dp > 1:
             raise InputError(f"{plan.dp}: a list of operators has no batch to split; expected 1", key="plan.dp")

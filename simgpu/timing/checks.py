@@ -1,0 +1,68 @@
+"""What callers of a timer give, checked before anything is timed: names that are known, sizes that can be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from simgpu.errors import InputError, nearest, shown
+from simgpu.hardware.inherit import DEFAULT, Calibration
+from simgpu.model.operators import BYTES
+from simgpu.timing.parts import ArrayLike
+
+WIDEST_HEAD = 1024
+"""Elements of a head: no kernel takes more (FlashAttention 256, latent attention 576)."""
+
+
+def check_name(word: object, known: Iterable[str], key: str) -> None:
+    """Raise `InputError` at `key` unless `word` is one of `known`."""
+    if word not in (names := list(known)):
+        raise InputError(f"unknown {key} {shown(word)}{nearest(word, names)}", key=key)
+
+
+def check_dtypes(**dtypes: str | None) -> None:
+    """Data types by the name of their argument; None stands for that of another argument."""
+    for key, dtype in dtypes.items():
+        if dtype is not None:
+            check_name(dtype, BYTES, key)
+
+
+def check_library(library: str, constants: Calibration, kind: str, more: Iterable[str] = ()) -> None:
+    """A library that some level has constants of, or one of `more`: names that fall back to the default's constants."""
+    if library != DEFAULT:
+        check_name(library, dict.fromkeys((DEFAULT, *constants.libraries(kind), *more)), "library")
+
+
+def check_sizes(least: float = 1.0, most: float = math.inf, **sizes: ArrayLike | None) -> None:
+    """Numbers or arrays, by the name of their argument, from `least` to `most` and finite; None is not given."""
+    for key, size in sizes.items():
+        if size is None:
+            continue
+        try:
+            array = np.asarray(size, dtype=float)
+        except (TypeError, ValueError):
+            raise InputError(f"{shown(size)}: expected numbers", key=key) from None
+        if array.size and not (array.min() >= least and array.max() <= most and array.max() < math.inf):
+            wrong = array[~((array >= least) & (array <= most) & np.isfinite(array))].flat[0]
+            upper = f" to {most:g}" if most < math.inf else " on"
+            raise InputError(f"{wrong:g}: expected finite numbers from {least:g}{upper}", key=key)
+
+
+def check_heads(heads: ArrayLike, kv_heads: ArrayLike) -> None:
+    """Every key-value head serves as many heads as the others. Both are checked sizes."""
+    some, few = np.asarray(heads, float), np.asarray(kv_heads, float)
+    bad = some % few != 0
+    if bad.any():
+        pair = [np.broadcast_to(array, bad.shape)[bad].flat[0] for array in (few, some)]
+        raise InputError("{:g} does not divide heads = {:g}; expected a divisor".format(*pair), key="kv_heads")
+
+
+def check_keys(keys: ArrayLike, queries: ArrayLike) -> None:
+    """Keys count the new tokens too, so there are at least as many as queries."""
+    short = np.asarray(keys, float) < np.asarray(queries, float)
+    if short.any():
+        pair = [np.broadcast_to(np.asarray(array, float), short.shape)[short].flat[0] for array in (keys, queries)]
+        problem = "{:g} is less than queries = {:g}; keys count the new tokens with the cached ones".format(*pair)
+        raise InputError(problem, key="keys")

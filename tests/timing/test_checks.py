@@ -1,0 +1,115 @@
+"""What a timer is given in Python is checked as files are: one line, with key, value and what was expected."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+import simgpu
+
+ATTENTION = {"batch": 1, "queries": 128, "keys": 256, "heads": 32, "kv_heads": 8, "head_dim": 128}
+DECODE = {key: value for key, value in ATTENTION.items() if key != "queries"}
+GEMM = {"m": 16, "n": 32, "k": 64}
+MOE = {"tokens": 64, "hidden": 512, "inner": 256, "topk": 2, "experts": 8}
+NORM = {"rows": 8, "cols": 512}
+
+
+@pytest.fixture(scope="module")
+def timer() -> Any:
+    return simgpu.load_timer("h100-sxm")
+
+
+@pytest.mark.parametrize(
+    ("method", "good", "key", "value", "says"),
+    [
+        ("gemm", GEMM, "dtype", "bf61", "did you mean 'bf16'"),
+        ("gemm", GEMM, "weights", "bf16", "int4"),
+        ("gemm", GEMM, "library", "weight-olny", "did you mean 'weight-only'"),
+        ("gemm", GEMM, "m", -1, "-1"),
+        ("gemm", GEMM, "m", 0, "from 1 on"),
+        ("gemm", GEMM, "k", math.nan, "nan"),
+        ("gemm", GEMM, "n", [64, math.inf], "inf"),
+        ("gemm", GEMM, "batch", "many", "'many': expected numbers"),
+        ("attention_prefill", ATTENTION, "head_dim", 0, "from 1 to"),
+        ("attention_prefill", ATTENTION, "head_dim", 99999, "99999"),
+        ("attention_prefill", ATTENTION, "kv_heads", 5, "5 does not divide heads = 32"),
+        ("attention_prefill", ATTENTION, "kv_heads", [8, 64], "64 does not divide"),
+        ("attention_prefill", ATTENTION, "keys", 64, "less than queries = 128"),
+        ("attention_prefill", ATTENTION, "window", -1, "from 0 on"),
+        ("attention_prefill", ATTENTION, "kv_dtype", "foo", "foo"),
+        ("attention_prefill", ATTENTION, "library", "fa9", "did you mean 'fa"),
+        ("attention_backward", ATTENTION, "queries", 0, "from 1 on"),
+        ("attention_decode", DECODE, "keys", 0, "from 1 on"),
+        ("attention_decode", DECODE, "dtype", "foo", "expected one of"),
+        ("moe_layer", MOE, "topk", 9, "more than experts = 8"),
+        ("moe_layer", MOE, "ep", 3, "does not divide experts = 8"),
+        ("moe_layer", MOE, "distribution", "power_law_x", "power_law_A"),
+        ("moe_layer", MOE, "tokens", math.nan, "nan"),
+        ("normalization", NORM, "rows", 0, "from 1 on"),
+        ("softmax", NORM, "library", "foo", "torch"),
+    ],
+)
+def test_what_cannot_be_is_refused(timer: Any, method: str, good: dict, key: str, value: object, says: str) -> None:
+    assert (getattr(timer, method)(**good).seconds > 0).all()
+    with pytest.raises(simgpu.InputError) as caught:
+        getattr(timer, method)(**(good | {key: value}))
+    assert caught.value.key == key
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_can_be_is_not(timer: Any) -> None:
+    """Fewer keys than queries where nothing is masked; libraries other GPUs have; nothing at all; empty arrays."""
+    assert timer.attention_prefill(**(ATTENTION | {"keys": 64}), causal=False).seconds > 0
+    assert simgpu.load_timer("a100-sxm-80gb").moe_layer(**MOE, library="cutlass-fp4").seconds > 0
+    assert timer.attention_prefill(**ATTENTION, library="fa3-sm80").seconds > 0
+    assert timer.memory_copy(0).seconds >= 0
+    assert timer.attention_mixed([128, 0], [256, 0], [0, 4], [0, 100], 32, 8, 128).seconds.shape == (2,)
+    assert timer.gemm(np.zeros(0), 8, 8).seconds.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ({"sizes": -1}, "sizes"),
+        ({"sizes": [1e6, math.nan]}, "sizes"),
+        ({"sizes": 1e6, "gpus": 9}, "gpus"),
+        ({"sizes": 1e6, "gpus": 0}, "gpus"),
+        ({"sizes": 1e6, "dtype": "bf61"}, "dtype"),
+    ],
+)
+def test_a_collective_of_what_cannot_be(given: dict, key: str) -> None:
+    with pytest.raises(simgpu.InputError) as caught:
+        simgpu.time_collective(simgpu.load_cluster("dgx-h100"), "all_reduce", **given)
+    assert caught.value.key == key
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "message"),
+    [
+        ("Prefill", {"batch": 0, "tokens": 8}, "batch: 0: input should be greater than 0"),
+        ("Training", {"batch": 1}, "tokens: is missing"),
+        ("Prefill", {"tokns": 8}, "tokns: unknown key; did you mean 'tokens'?"),
+        ("OperatorList", {"operators": [{"op": "matmul", "m": 0, "n": 1, "k": 1}]}, "operators.0.m: 0: input"),
+    ],
+)
+def test_a_workload_made_in_python_is_refused_in_one_line(kind: str, given: dict, message: str) -> None:
+    with pytest.raises(simgpu.InputError) as caught:
+        getattr(simgpu, kind)(**given)
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "tp", "key"),
+    [
+        ({"queries": 64, "keys": 32, "heads": 8}, 1, "workload.operators.0.keys"),
+        ({"queries": 64, "heads": 48, "kv_heads": 8, "split": "heads"}, 3, "workload.operators.0.kv_heads"),
+    ],
+)
+def test_listed_attention_that_cannot_be(entry: dict, tp: int, key: str) -> None:
+    job = simgpu.OperatorList(operators=[{"op": "attention", "head_dim": 64} | entry])
+    with pytest.raises(simgpu.InputError) as caught:
+        simgpu.simulate(simgpu.load_cluster("dgx-h100"), job, plan=simgpu.Plan(tp=tp))
+    assert caught.value.key == key
