@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from simgpu.documents import Document, dotted, read_json, read_yaml
 from simgpu.errors import InputError, nearest
 from simgpu.hardware.cluster import Cluster
-from simgpu.hardware.derive import MARK, base_name, derive, is_slice, rated
+from simgpu.hardware.derive import MARK, base_name, capped, derive, is_slice, rated
 from simgpu.hardware.figure import Quantity, figures
 from simgpu.hardware.inherit import SHARED, Calibration, Flat, flat, inherit
 from simgpu.hardware.spec import (
@@ -161,7 +161,9 @@ class Catalogue:
             spec = self._derived(spec, name, asked)
             data = spec.model_dump(exclude_none=True) if overrides else data
         made = _overridden(KINDS[kind], spec, data, overrides)
-        return rated(made, spec) if isinstance(made, GPUSpec) and isinstance(spec, GPUSpec) else made
+        if overrides and isinstance(made, GPUSpec) and isinstance(spec, GPUSpec):
+            return _settled(made, spec, overrides)
+        return made
 
     def _derived(self, gpu: GPUSpec, name: str, asked: Blame | None) -> GPUSpec:
         """The slice, or the capped or limited GPU, that `name` makes of `gpu`. Made once."""
@@ -370,6 +372,15 @@ def _overridden(
             data = _with_override(data, override)
             validate(kind, data, _blamer(override))
         raise
+
+
+def _settled(gpu: GPUSpec, origin: GPUSpec, overrides: Sequence[Override]) -> GPUSpec:
+    """`gpu`, as `overrides` made it of `origin`, with the clocks that follow from its peaks and its power limit."""
+    try:
+        return capped(rated(gpu, origin), origin)
+    except InputError as refused:
+        by = [override for override in overrides if override.path[0] == "power"]
+        raise by[-1].error(refused.problem) if by else refused from None
 
 
 def _with_override(data: Any, override: Override) -> Any:

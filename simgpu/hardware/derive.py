@@ -235,6 +235,23 @@ def rated(gpu: GPUSpec, origin: GPUSpec) -> GPUSpec:
     return gpu.model_copy(update={"power": gpu.power.model_copy(update=_rated(origin))})
 
 
+def capped(gpu: GPUSpec, origin: GPUSpec) -> GPUSpec:
+    """`gpu`, whose figures were set by hand, with the clocks of a power cap where its limit is below `origin`'s.
+
+    Clocks that were measured under the limit of `origin` would not know of another. Raises `InputError`.
+    """
+    watts = gpu.power.tdp.si
+    if watts >= origin.power.tdp.si:
+        return gpu
+    if MARK in origin.name:
+        raise InputError(
+            f"'{origin.name}' is derived already; say the cap in its name, '{base_name(origin.name)}@...W'"
+        )
+    whole = gpu.power.model_copy(update={"tdp": origin.power.tdp})
+    made = throttled(gpu.model_copy(update={"power": whole}), watts)
+    return made.model_copy(update={"power": gpu.power})
+
+
 _FORMS = "a power cap is written 500W, a clock limit 1410MHz"
 
 

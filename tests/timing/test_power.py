@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from simgpu import Catalogue
 from simgpu.catalog import Override
+from simgpu.errors import InputError
 from simgpu.timing.power import NOT_CORES, tensor_clock
 from simgpu.timing.timer import GPUTimer
 
@@ -78,10 +79,32 @@ def test_clocks_from_the_power_limit_are_near_those_that_were_measured(name):
 
 
 def test_measured_clocks_come_before_those_of_the_power_limit():
-    spec = CATALOGUE.spec("gpus", "h100-sxm", [Override("gpu.power.tdp", "350 W", "set")])
-    own = GPUTimer(spec, CATALOGUE.kernel_constants(spec)).matrix_constants()
+    own = GPUTimer(spec := CATALOGUE.spec("gpus", "h100-sxm"), CATALOGUE.kernel_constants(spec)).matrix_constants()
     assert (own["clock_fraction"], own["throttle"]) == (1.0, spec.kernel.gemm["default"].throttle.si)
-    assert timer("h200-sxm", gpu__power__tdp="350 W").matrix_constants()["throttle"] > own["throttle"]
+
+
+def test_a_power_limit_set_by_hand_is_that_of_the_derived_gpu():
+    """Also where clocks were measured, which then hold for the whole limit only."""
+    by_name = CATALOGUE.spec("gpus", "h100-sxm@350W")
+    by_hand = CATALOGUE.spec("gpus", "h100-sxm", [Override("gpu.power.tdp", "350 W", "--set")])
+    whole = CATALOGUE.spec("gpus", "h100-sxm")
+    assert (by_hand.name, by_hand.power.tdp.si, by_hand.power.tdp.source) == ("h100-sxm@350W", 350, "--set")
+    times = [
+        float(GPUTimer(gpu, CATALOGUE.kernel_constants(gpu)).gemm(8192, 8192, 8192).seconds)
+        for gpu in (by_hand, by_name, whole)
+    ]
+    assert times[0] == pytest.approx(times[1], rel=1e-9)
+    assert times[0] > 1.2 * times[2]
+    same = [Override("gpu.power.tdp", "700 W", "--set")]
+    assert CATALOGUE.spec("gpus", "h100-sxm", same).name == "h100-sxm"
+    assert CATALOGUE.cluster("dgx-h100", [Override("gpu.power.tdp", "350 W", "--set")]).gpu.name == "h100-sxm@350W"
+
+
+@pytest.mark.parametrize(("name", "given"), [("h100-sxm", "20 W"), ("h100-sxm@500W", "400 W")])
+def test_a_power_limit_that_cannot_be_set_is_refused_where_it_was_set(name, given):
+    with pytest.raises(InputError) as caught:
+        CATALOGUE.spec("gpus", name, [Override("gpu.power.tdp", given, "--set")])
+    assert str(caught.value).startswith("--set: gpu.power.tdp: ")
 
 
 def test_clocks_of_vector_units_follow_from_their_own_peak_and_energy():
