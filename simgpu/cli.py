@@ -193,10 +193,10 @@ def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], styl
         ]
         report.print_json({"scenarios": scenarios}, sys.stdout)
         return
-    from simgpu.render.explain import print_explanation
+    from simgpu.render.explain import print_explanations
 
-    for one in found:
-        print_explanation(one.name, one.result.row, one.operators, one.constants, top, sys.stdout)
+    shown = [(one.name, one.result.row, one.operators, one.constants) for one in found]
+    print_explanations(shown, top, sys.stdout)
 
 
 @main.command("list")

@@ -13,9 +13,10 @@ from simgpu import Catalogue
 from simgpu.analysis.breakdown import breakdown
 from simgpu.cli import main
 from simgpu.hardware.inherit import REGIMES
-from simgpu.render.explain import print_explanation
+from simgpu.render.explain import print_explanations
 from simgpu.study.experiment import load_experiment
 from simgpu.study.explain import FIELDS, explain
+from simgpu.timing.collectives import collective_time
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 BOUNDS = {"compute", "memory", "latency", "network", "measured"}
@@ -94,13 +95,22 @@ def test_rows_have_the_documented_keys_and_consistent_numbers(name, i):
         if row["bound"] == "measured":
             assert row["time_s_p10"] == row["time_s"] == row["time_s_p90"]
             assert (row["regime"], row["library"]) == ("", "")
+            assert row["speed_of_light"] is None
         elif row["bound"] == "network":
-            assert (row["flop"], row["library"], row["regime"]) == (0, "nccl", "")
+            assert (row["flop"], row["library"]) == (0, "nccl")
+            assert 0 < row["speed_of_light"] < 1.5
+            if row["protocol"] == "ideal":
+                assert (row["channels"], row["regime"]) == (0, "")
+            else:
+                assert row["algorithm"] in ("ring", "tree", "nvls", "direct") and row["channels"] >= 1
+                assert row["protocol"] in ("ll", "ll128", "simple") and row["regime"] in REGIMES
         else:
             assert row["regime"] in REGIMES
             assert row["time_s_p90"] > row["time_s_p10"]
             assert row["speed_of_light"] > 0
-        if row["kind"] in ("matmul", "attention"):
+        if row["bound"] != "network":
+            assert (row["algorithm"], row["protocol"], row["channels"]) == (None, None, None)
+        if row["kind"] in ("matmul", "attention") and row["bound"] != "measured":
             assert row["speed_of_light"] <= 1
 
 
@@ -117,7 +127,9 @@ def test_every_constant_has_a_unit_a_level_and_a_source(name, i):
         assert len(constant["source"]) > 10 and math.isfinite(constant["value"])
     names = {constant["constant"] for constant in one.constants}
     timed = [row for row in one.operators if row["bound"] not in ("network", "measured")]
-    assert bool(names) == bool(timed)
+    chosen = [row for row in one.operators if row["bound"] == "network" and row["protocol"] != "ideal"]
+    assert bool(names) == bool(timed or chosen)
+    assert any(name.startswith("collective.") for name in names) == bool(chosen)
     if timed:
         assert {"gemm.default.compute_fraction", "gemm.default.k_step_clocks"} <= names
 
@@ -142,6 +154,43 @@ def written(cluster, dtype="bf16"):
     path = written.folder / f"{cluster}-{dtype}.yaml"
     path.write_text(SERVING.format(cluster=cluster, dtype=dtype))
     return path
+
+
+def test_collectives_are_explained_with_their_choice_and_its_constants():
+    (one,) = explain(load_experiment(written("dgx-h100"), ()), Catalogue())
+    rows = [row for row in one.operators if row["bound"] == "network"]
+    cluster = Catalogue().cluster("dgx-h100")
+    for row in rows:
+        times = collective_time(cluster, row["kind"], 2, row["bytes"] / row["runs"])
+        assert (row["algorithm"], row["protocol"]) == (str(times.algorithm), str(times.protocol))
+        assert (row["channels"], row["regime"]) == (int(times.channels), "inherited")
+    used = {constant["constant"]: constant for constant in one.constants}
+    assert used["collective.nccl.link_fraction"]["level"] == "hopper"
+    assert used["collective.nccl.channels"]["level"] == "generic"
+    assert not any("pair_" in name or "custom" in name or "nvls_latency" in name for name in used)
+
+
+def test_ideal_links_are_named_and_have_no_constants(elsewhere):
+    path = written("dgx-h100")
+    path.write_text(path.read_text() + "  protocol: ideal\n")
+    (one,) = explain(load_experiment(path, ()), Catalogue())
+    rows = [row for row in one.operators if row["bound"] == "network"]
+    assert rows and all((row["protocol"], row["channels"], row["regime"]) == ("ideal", 0, "") for row in rows)
+    assert not any(constant["constant"].startswith("collective.") for constant in one.constants)
+    assert "nccl, ideal links" in run(path).stdout
+
+
+def test_what_scenarios_share_is_printed_once(elsewhere):
+    path = written("dgx-h100")
+    path.write_text(path.read_text() + "vary: {cluster: [dgx-h100, dgx-a100]}\n")
+    answer = run(path)
+    assert answer.exit_code == 0, answer.output
+    assert answer.stdout.count("of light: ") == answer.stdout.count("Constants used") == 1
+    assert answer.stdout.count("inline_ecc_fraction") == 1, "the same for both"
+    assert answer.stdout.count("planned_ll_bandwidth") == 2, "one for each architecture"
+    assert "only in" in answer.stdout
+    assert "only in" not in run(written("dgx-h100")).stdout
+    assert "nccl ring ll, 24 channels, inherited" in answer.stdout or "nccl ring simple, 24" in answer.stdout
 
 
 def test_narrow_types_are_explained_with_their_own_library():
@@ -175,6 +224,7 @@ def test_json_has_the_rows_and_their_constants(elsewhere):
     assert (predicted["library"], predicted["regime"], norm["bound"]) == ("default", "calibrated", "latency")
     assert scenario["row"]["step_s"] == pytest.approx(sum(row["time_s"] for row in scenario["operators"]), rel=1e-9)
     assert {one["constant"].split(".")[0] for one in scenario["constants"]} == {"gemm", "vector"}
+    assert known["speed_of_light"] is None and 0 < predicted["speed_of_light"] < 1
 
 
 def test_the_table_shows_what_takes_longest_and_counts_the_rest(elsewhere):
@@ -189,7 +239,7 @@ def test_the_table_shows_what_takes_longest_and_counts_the_rest(elsewhere):
 def test_a_table_of_nothing_to_hide_has_no_rest():
     one = explained("tp2_scaling")[0]
     out = io.StringIO()
-    print_explanation(one.name, one.result.row, one.operators, one.constants, 20, out)
+    print_explanations([(one.name, one.result.row, one.operators, one.constants)], 20, out)
     assert " more " not in out.getvalue()
     assert "Constants used" not in out.getvalue(), "times were given"
 

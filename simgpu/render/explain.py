@@ -12,17 +12,30 @@ from simgpu.units import format_seconds, format_si
 HEADS = ("operator", "segment", "kernels", "runs", "time", "share", "FLOP", "bytes", "FLOP/B", "bound", "of light")
 
 
-def print_explanation(
-    name: str, step: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], constants: Sequence[Mapping[str, Any]],
-    most: int, out: IO[str],
-) -> None:  # fmt: skip
-    """The operators of one scenario, slowest first, and the constants behind them."""
-    heading = f"{name}: step {cell_of('step_s', step)}"
+Scenario = tuple[str, Mapping[str, Any], Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]
+"""Name, row of results, operators with the slowest first, constants."""
+
+
+def print_explanations(scenarios: Sequence[Scenario], most: int, out: IO[str]) -> None:
+    """The operators of every scenario, then what the columns mean and the constants behind all of them."""
+    for name, step, rows, _ in scenarios:
+        _print_operators(f"{name}: step {cell_of('step_s', step)}", rows, most, out)
+    above = any((row["speed_of_light"] or 0) > 1 for _, _, rows, _ in scenarios for row in rows[:most])
+    print(f"of light: time at datasheet peak and bandwidth over time{ABOVE if above else ''}; {INTERVALS}", file=out)
+    found = _grouped(scenarios)
+    if found:
+        partly = any(group[-1] for group in found)
+        heads = ("kernels", "from", "constants", "source", "only in")
+        cells = found if partly else [group[:-1] for group in found]
+        grid("Constants used, by where they come from", heads if partly else heads[:-1], cells, out)
+
+
+def _print_operators(heading: str, rows: Sequence[Mapping[str, Any]], most: int, out: IO[str]) -> None:
     cells = [
         (
             row["operator"],
             row["segment"],
-            ", ".join(word for word in (row["library"], row["regime"]) if word),
+            _kernels(row),
             str(row["runs"]),
             cell_of("time_s", row),
             f"{100 * row['share']:.1f} %",
@@ -40,27 +53,48 @@ def print_explanation(
         time = format_seconds(sum(row["time_s"] for row in rest))
         cells.append((f"{len(rest)} more", "", "", "", time, f"{share:.1f} %", "", "", "", "", ""))
     grid(heading, HEADS, cells, out, right=(3, 4, 5, 6, 7, 8, 10))
-    above = any(row["speed_of_light"] > 1 for row in rows[:most])
-    print(f"of light: time at datasheet peak and bandwidth over time{ABOVE if above else ''}; {INTERVALS}", file=out)
-    if constants:
-        grid(
-            "Constants used, by where they come from",
-            ("kernels", "from", "constants", "source"),
-            _grouped(constants),
-            out,
-        )
+
+
+def _kernels(row: Mapping[str, Any]) -> str:
+    """What an operator is timed as: 'fa3, calibrated'; 'nccl nvls simple, 16 channels, inherited'."""
+    words = [row["library"]]
+    if row["protocol"] == "ideal":
+        words.append("ideal links")
+    elif row["protocol"]:
+        number = row["channels"]
+        words = [" ".join((*words, row["algorithm"], row["protocol"])), f"{number} channel{'s' if number > 1 else ''}"]
+    return ", ".join(word for word in (*words, row["regime"]) if word)
 
 
 ABOVE = " (above 100 %: operands that the kernel before has left in L2)"
 
 
-def _grouped(constants: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
-    """One row for all constants of a library that share their level and source."""
-    groups: dict[tuple[str, str, str], list[str]] = {}
-    for one in constants:
-        library, _, name = one["constant"].rpartition(".")
-        value = (
-            format_si(one["value"], one["unit"]) if one["unit"] in ("s", "B/s") else f"{one['value']:.3g} {one['unit']}"
-        )
-        groups.setdefault((library, one["level"], str(one["source"])), []).append(f"{name} {value.strip()}")
-    return [(library, level, ", ".join(found), source) for (library, level, source), found in groups.items()]
+def _grouped(scenarios: Sequence[Scenario]) -> list[tuple[str, str, str, str, str]]:
+    """One row for all constants of a library that share level, source and scenarios, these named unless they are all
+    that have constants."""
+    where: dict[tuple[str, str, str, str], list[str]] = {}
+    for name, _, _, constants in scenarios:
+        for one in constants:
+            library, _, constant = one["constant"].rpartition(".")
+            text = f"{constant} {_value(one['value'], one['unit'])}".strip()
+            where.setdefault((library, one["level"], str(one["source"]), text), []).append(name)
+    everywhere = [name for name, _, _, constants in scenarios if constants]
+    groups: dict[tuple[str, str, str, str], list[str]] = {}
+    for (library, level, source, text), names in where.items():
+        only = "" if names == everywhere else _few(names)
+        groups.setdefault((library, level, source, only), []).append(text)
+    libraries = list(dict.fromkeys(library for library, *_ in groups))
+    groups = dict(sorted(groups.items(), key=lambda one: libraries.index(one[0][0])))
+    return [
+        (library, level, ", ".join(found), source, only) for (library, level, source, only), found in groups.items()
+    ]
+
+
+def _value(value: float, unit: str) -> str:
+    return format_si(value, unit) if unit in ("s", "B/s") else f"{value:.3g} {unit}"
+
+
+def _few(names: Sequence[str]) -> str:
+    """Some names, and how many more there are."""
+    most = 4
+    return "; ".join(names[:most]) + (f"; {len(names) - most} more" if len(names) > most else "")

@@ -10,7 +10,7 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.topology import Topology
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.program import Collective, Program, Step
-from simgpu.timing.collectives import collective_phases
+from simgpu.timing.collectives import Chosen, collective_phases, model_of
 from simgpu.timing.collectives.ideal import Edge
 from simgpu.timing.collectives.traffic import bus_factor
 from simgpu.timing.kernels import NONE, Doubt, KernelModel, KernelTime
@@ -30,6 +30,7 @@ class Activity:
     doubt: Doubt = NONE
     time: KernelTime | None = None  # of a kernel: what it was timed as
     light: float = 0.0  # s at the speed of light: datasheet peak and bandwidth; rate of the first route
+    chosen: Chosen | None = None  # of a collective over several GPUs: how it runs
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class _Execution:
         self.streams = [{name: self.sim.add_stream(f"rank {r}/{name}") for name in names} for r in range(plan.world)]
         self._link_numbers: dict[Edge, int] = {}
         self._phases: dict[tuple, list[Phase]] = {}
-        self._doubts: dict[tuple, tuple[Doubt, float]] = {}
+        self._doubts: dict[tuple, tuple[Doubt, None, float, Chosen | None]] = {}
 
     def run(self) -> Execution:
         # the collective that each rank's next kernel waits for
@@ -145,19 +146,21 @@ class _Execution:
             ]
         return phases
 
-    def _sure(self, step: Collective, ranks: tuple[int, ...]) -> tuple[Doubt, KernelTime | None, float]:
-        """How sure the time of a collective is (an ideal one is what it is), and its time at the speed of light."""
+    def _sure(self, step: Collective, ranks: tuple[int, ...]) -> tuple[Doubt, None, float, Chosen | None]:
+        """What the label of a collective says of its time: how sure it is (an ideal one is what it is), no kernel, its
+        time at the speed of light, how it runs."""
         if len(ranks) == 1:
-            return NONE, None, 0.0
-        key = (step.kind, step.size, len(ranks))
+            return NONE, None, 0.0, None
+        key = (step.kind, step.size, ranks)
         found = self._doubts.get(key)
         if found is None:
             assert self.topology is not None
             rate = self.topology.bandwidth(self.topology.route(ranks[0], ranks[1]))
             light = bus_factor(step.kind, len(ranks)) * step.size / rate
             doubt = NONE if self.protocol == "ideal" else self.kernels.doubt_of_collective(step.kind, light)
-            found = self._doubts[key] = (doubt, light)
-        return found[0], None, found[1]
+            chosen = model_of(self.topology, step.kind, ranks).chosen(step.size, self.algorithm, self.protocol)
+            found = self._doubts[key] = (doubt, None, light, chosen)
+        return found
 
     def _link(self, edge: Edge, lanes: Mapping[Edge, float]) -> int:
         number = self._link_numbers.get(edge)

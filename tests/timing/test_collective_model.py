@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 import simgpu
 from simgpu.engine import Phase, Simulator
-from simgpu.timing.collectives import ALGORITHMS, KINDS, bus_factor, collective_phases, collective_time
+from simgpu.timing.collectives import (
+    ALGORITHMS,
+    KINDS,
+    CollectiveModel,
+    bus_factor,
+    collective_phases,
+    collective_time,
+)
 from simgpu.timing.collectives.schedules import double_tree, tree
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=120)
@@ -290,3 +297,43 @@ def test_gpus_of_which_no_collective_was_fitted():
 
 def test_bus_factors_are_those_of_nccl_tests():
     assert [bus_factor(kind, 8) for kind in KINDS] == [14 / 8, 7 / 8, 7 / 8, 7 / 8, 1, 1, 1]
+
+
+# ---- constants that a time hangs on ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "algorithm", "protocol"),
+    [
+        ("dgx-h100", "all_reduce", "ring", "ll"),
+        ("dgx-h100", "all_reduce", "tree", "ll128"),
+        ("dgx-h100", "all_gather", "ring", "simple"),
+        ("dgx-h100", "all_reduce", "nvls", "simple"),
+        ("dgx-h100", "all_to_all", "direct", "simple"),
+        ("dgx-h100", "send_recv", "direct", "simple"),
+        ("mi300x-8x", "all_reduce", "direct", "simple"),
+        ("l40s-pcie-8x", "reduce_scatter", "ring", "simple"),
+        ("l40s-pcie-8x", "all_to_all", "direct", "simple"),
+    ],
+)
+def test_the_constants_named_are_those_that_the_time_hangs_on(name, kind, algorithm, protocol):
+    """A constant that is not named can be anything; those of the protocol move the time at some size."""
+    topology = cluster(name).topology_of(1)
+
+    def seconds(**changed):
+        model = CollectiveModel(topology, kind, range(8))
+        model.constants = model.constants | changed
+        return model.times(SIZES, algorithm, protocol).seconds
+
+    model = CollectiveModel(topology, kind, range(8))
+    expected, used = seconds(), set(model.used((algorithm, protocol)))
+    assert used <= set(model.constants)
+    moves = {
+        one
+        for one, value in model.constants.items()
+        for factor in (0.3, 3)
+        if not np.allclose(seconds(**{one: value * factor}), expected, rtol=1e-9, atol=0)
+    }
+    assert moves <= used
+    choosing = {one for one in used if one.startswith("planned_") or "channel" in one or one == "nvls_speed"}
+    assert used - choosing - {"nvls_efficiency"} <= moves

@@ -6,12 +6,13 @@ takes), `calls` (the two functions), `ideal` (links at their plain rates and lat
 have it).
 """
 
-from simgpu.timing.collectives.calls import collective_phases, collective_time
+from simgpu.timing.collectives.calls import collective_phases, collective_time, model_of
 from simgpu.timing.collectives.ideal import CollectivePhase, ideal_phases
 from simgpu.timing.collectives.model import (
     ALGORITHMS,
     LIBRARIES,
     PROTOCOLS,
+    Chosen,
     CollectiveModel,
     CollectiveTimes,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "KINDS",
     "LIBRARIES",
     "PROTOCOLS",
+    "Chosen",
     "CollectiveModel",
     "CollectivePhase",
     "CollectiveTimes",
@@ -29,4 +31,5 @@ __all__ = [
     "collective_phases",
     "collective_time",
     "ideal_phases",
+    "model_of",
 ]

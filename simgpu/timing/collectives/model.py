@@ -48,6 +48,16 @@ _CUSTOM_BLOCKS = 36  # vllm csrc/custom_all_reduce.cuh
 _UNIT = 1e9
 """Payload of which the flows are timed."""
 
+_TUNED = ("channels", "channel_bandwidth", "planned_ll_bandwidth", "planned_ll128_bandwidth", "planned_tree_bandwidth")
+_TIMED = {
+    "ll": ("launch_latency", "ll_spread", "ll_pass", "ll_blend", "ll_fraction"),
+    "ll128": ("launch_latency", "ll128_latency", "ll128_fraction"),
+    "simple": ("launch_latency", "simple_latency", "simple_step", "copy_fraction", "fill", "slice_bytes"),
+    "nvls": ("nvls_latency", "nvls_fill", "nvls_slice_bytes", "nvls_fraction", "nvls_efficiency", "nvls_speed"),
+    "pairs": ("launch_latency", "pair_latency", "pair_peer_latency", "pair_step", "pair_bytes", "pair_fill"),
+}
+"""Constants that a choice and its time hang on."""
+
 Choice = tuple[str, str]
 """Algorithm and protocol: ('ring', 'll')."""
 
@@ -61,6 +71,15 @@ class CollectiveTimes(NamedTuple):
     channels: np.ndarray
     algbw: Array  # bytes/s
     busbw: Array  # bytes/s
+
+
+class Chosen(NamedTuple):
+    """How NCCL runs one collective, and the names of the constants that this and its time hang on."""
+
+    algorithm: str
+    protocol: str
+    channels: int
+    constants: tuple[str, ...]
 
 
 class CollectiveModel:
@@ -143,6 +162,28 @@ class CollectiveModel:
             one = (size <= c["one_shot_limit"] / self.n) | (self.n == 2)
             index = np.where(size <= c["custom_limit"], np.where(one, 0, 1), index)
         return choices, index
+
+    def chosen(self, size: float, algorithm: str = "auto", protocol: str = "auto") -> Chosen:
+        """What NCCL takes for `size` bytes. Ideal links know neither channels nor constants."""
+        if protocol == "ideal":
+            return Chosen(algorithm, protocol, 0, ())
+        choices, index = self.choose(size, algorithm, protocol)
+        choice = choices[int(index)]
+        return Chosen(*choice, int(self.channels(choice, size)), self.used(choice))
+
+    def used(self, choice: Choice) -> tuple[str, ...]:
+        """Constants that the choice of NCCL and the time of what it chose hang on."""
+        plan = self.schedule(choice[0])
+        nvlink = choice[0] != "nvls" and any(route.via == "gpu-link" for route, _ in plan.flows)
+        links = ["link_fraction"] if nvlink else []
+        if self.kind in ("all_to_all", "send_recv"):
+            links += ["pair_fraction"] if nvlink and self.kind == "all_to_all" else []
+            return (*_TUNED[:2], "slice_bytes", *_TIMED["pairs"], *links)
+        if choice[0] == "nvls":
+            links += ["simple_step"] if any(route.via == "network" for route, _ in plan.hops) else []
+        elif self._communicator.nvls:
+            links += ["nvls_efficiency", "nvls_speed"]
+        return (*_TUNED, *_TIMED["nvls" if choice[0] == "nvls" else choice[1]], *links)
 
     @cached_property
     def _nodes(self) -> list[list[int]]:
