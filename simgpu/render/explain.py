@@ -20,7 +20,7 @@ def print_explanations(scenarios: Sequence[Scenario], most: int, out: IO[str]) -
     """The operators of every scenario, then what the columns mean and the constants behind all of them."""
     for name, step, rows, _ in scenarios:
         _print_operators(f"{name}: step {cell_of('step_s', step)}", rows, most, out)
-    above = any((row["speed_of_light"] or 0) > 1 for _, _, rows, _ in scenarios for row in rows[:most])
+    above = any((row["speed_of_light"] or 0) > 1.005 for _, _, rows, _ in scenarios for row in rows[:most])
     print(f"of light: time at datasheet peak and bandwidth over time{ABOVE if above else ''}; {INTERVALS}", file=out)
     found = _grouped(scenarios)
     if found:
