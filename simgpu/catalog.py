@@ -18,7 +18,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from simgpu.documents import Document, dotted, read_json, read_yaml
-from simgpu.errors import InputError, nearest
+from simgpu.errors import InputError, members, nearest
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.derive import MARK, base_name, capped, derive, is_slice, rated
 from simgpu.hardware.figure import Quantity, figures
@@ -147,7 +147,8 @@ class Catalogue:
         file = self.find(kind, name)
         if file is None:
             known = base_name(name) if kind == "gpus" else name
-            problem = f"unknown {kind[:-1]} '{known}'{nearest(known, self.names(kind))}"
+            several = members(known, self.names(kind)) if kind == "gpus" else ""
+            problem = f"unknown {kind[:-1]} '{known}'{several or nearest(known, self.names(kind))}"
             raise asked((), problem) if asked else InputError(problem)
         document = self.document(file)
         if file not in self._specs:

@@ -335,8 +335,11 @@ def calibrate(
     done = command.run(files, catalogue, gpu, what, regime, progress)
     written = command.write(done, catalogue, out) if out is not None else None
     command.show(done, style, sys.stdout, with_fragment=out is None)
-    if written is not None and not quiet:
-        click.echo(f"written: {written}", err=True)
+    for doubt in () if quiet else done.doubts:
+        click.echo(f"warning: {doubt}", err=True)
+    if out is not None and not quiet:
+        nothing = "nothing written: no constant improved the rows held out"
+        click.echo(f"written: {written}" if written else nothing, err=True)
 
 
 @main.command()

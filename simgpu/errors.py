@@ -49,6 +49,14 @@ def nearest(word: object, known: Iterable[str]) -> str:
     return ""
 
 
+def members(word: object, known: Iterable[str]) -> str:
+    """`; did you mean one of a-x, a-y?` for names that hold the words of `word` between hyphens and more, or ''."""
+    parts = set(str(word)[:80].lower().split("-"))
+    found = [name for name in sorted(known) if parts < set(name.split("-"))]
+    more = " ..." if len(found) > 6 else ""
+    return f"; did you mean one of {', '.join(found[:6])}{more}?" if len(found) > 1 else ""
+
+
 def _one_line(text: str, limit: int = 600) -> str:
     """`text` with white space folded, what cannot be printed escaped, and cut at `limit`."""
     line = " ".join(str(text)[: 4 * limit].split())

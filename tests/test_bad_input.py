@@ -975,6 +975,8 @@ def test_a_catalogue_that_is_no_folder(way: str, given: str, monkeypatch: pytest
     ("arguments", "words"),
     [
         (["h100-sx"], ("'h100-sx'", "did you mean 'h100-sxm'?")),
+        (["h100"], ("'h100'", "did you mean one of h100-nvl, h100-pcie, h100-sxm")),
+        (["a100-80gb"], ("'a100-80gb'", "did you mean one of a100-pcie-80gb, a100-sxm-80gb?")),
         (["dgx-h10"], ("'dgx-h10'", "did you mean 'dgx-h100'?")),
         (["llama-2-7"], ("'llama-2-7'", "did you mean 'llama-2-7b'?")),
         (["tp2_scaling"], ("'tp2_scaling'",)),

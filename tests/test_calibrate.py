@@ -273,6 +273,26 @@ def test_other_mistakes(tmp_path):
     assert "the rows are of 2 GPUs: a40, t4; expected one" in invoke(two).stderr
 
 
+def test_names_are_checked_before_they_are_counted(tmp_path):
+    rows = products() + GOOD.replace("t4", "h100-sxn")
+    said = invoke(written(tmp_path, rows)).stderr
+    assert re.search(r"rows.csv:22: gpu: unknown GPU 'h100-sxn'; did you mean 'h100-sxm'", said), said
+    assert (
+        "; found: gpu, dtype, m, n, latency_s"
+        in invoke(written(tmp_path, "gpu,dtype,m,n,latency_s\nt4,float16,1,1,1\n")).stderr
+    )
+
+
+def test_nothing_written_is_said_and_rows_of_another_machine_are_doubted(tmp_path):
+    same = invoke(written(tmp_path, products()), "--out", tmp_path / "out")
+    assert same.exit_code == 0 and not (tmp_path / "out").exists()
+    assert same.stderr == "nothing written: no constant improved the rows held out\n"
+    slow = invoke(written(tmp_path, products(slower=6)))
+    assert slow.exit_code == 0
+    assert "warning: gemm: times are 6.0 times longer than expected of t4 in the median" in slow.stderr
+    assert "warning" not in invoke(written(tmp_path, products(slower=2))).stderr
+
+
 # ---- public rows -----------------------------------------------------------------------------------------
 
 

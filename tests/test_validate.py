@@ -231,7 +231,8 @@ def test_bad_folders_are_refused(tmp_path, monkeypatch):
     (tmp_path / "file.csv").write_text("x\n")
     (tmp_path / "empty").mkdir()
     for data, problem in ((tmp_path / "no", "no such folder"), (tmp_path / "file.csv", "is a file, expected a folder"),
-                          (tmp_path / "empty", "holds no table for 'validate all'")):  # fmt: skip
+                          (tmp_path / "empty", "holds no table for 'validate all'"),
+                          (tmp_path, "'file.csv' is not the name of one; expected names such as aic")):  # fmt: skip
         result = run("all", "--data", data)
         assert result.exit_code == 2 and problem in result.stderr and len(result.stderr.splitlines()) == 1
     monkeypatch.setenv("SIMGPU_MEASUREMENTS", str(tmp_path / "no"))
@@ -245,7 +246,7 @@ def test_a_table_given_twice_and_a_broken_archive_are_refused(tmp_path):
     assert "stands beside" in run("all", "--data", tmp_path).stderr
     (tmp_path / "aic_gemm.csv").unlink()
     (tmp_path / "aic_gemm.csv.gz").write_bytes(gzip.compress(GOOD.encode())[:-9])
-    assert "is not a whole gzip file" in run("all", "--data", tmp_path).stderr
+    assert "is not a complete gzip file" in run("all", "--data", tmp_path).stderr
 
 
 def test_lines_are_counted_as_an_editor_counts_them(tmp_path):
@@ -264,6 +265,10 @@ def test_gpus_are_known_named_otherwise_known_to_exist_or_refused():
         assert resolve(elsewhere, names) is None
     with pytest.raises(InputError, match="did you mean 'b200-sxm'"):
         resolve("b200-smx", names)
+    for other in ("h900", "h10", "mi1000"):  # only what the catalogue has is suggested
+        with pytest.raises(InputError) as refused:
+            resolve(other, names)
+        assert all(near in names for near in re.findall("did you mean '(.*)'", str(refused.value)))
 
 
 # ---- figures that come with simgpu, and the page -----------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from simgpu.catalog import Catalogue, Override
-from simgpu.errors import InputError, nearest, shown
+from simgpu.errors import InputError, members, nearest, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.derive import base_name
 from simgpu.hardware.figure import Figure, figures
@@ -115,8 +115,9 @@ def _kind_of(catalogue: Catalogue, name: str) -> str:
         return "models"
     if catalogue.find("experiments", name):
         raise InputError(f"'{name}' is an experiment; run it with: simgpu run {name}")
+    several = members(base_name(name), catalogue.names("gpus"))
     known = [other for kind in (*_SHOWN, "models") for other in catalogue.names(kind)]
-    raise InputError(f"nothing in the catalogue is named {shown(name)}{nearest(base_name(name), known)}")
+    raise InputError(f"nothing in the catalogue is named {shown(name)}{several or nearest(base_name(name), known)}")
 
 
 def _entries(spec: CatalogueFile) -> list[tuple[str, str, str]]:

@@ -46,6 +46,8 @@ MOST_FITTED = 600
 MOST_SCORED = 20_000
 HELPS = 0.99
 """Constants are written if they bring the mean |log error| of the rows that count below this part of what it was."""
+FAR = 3.0
+"""Rows further than this factor from what was expected, in the median, are doubted."""
 _ORDER = ("vector", "gemm", "attention", "moe", "collective")
 _DIGITS = 4
 CARRIED = {
@@ -95,6 +97,7 @@ class Group:
     after: Errors
     constants: tuple[Constant, ...]
     helped: bool
+    slower: float  # measured over predicted before, median of the rows scored
 
 
 @dataclass
@@ -117,6 +120,21 @@ class Calibrated:
                 first = found[one.path][0] if one.path in found else one
                 found[one.path] = (replace(one, before=first.before, level=first.level), group)
         return list(found.values())
+
+    @property
+    def doubts(self) -> list[str]:
+        """Groups whose rows are far from what was expected of the GPU, in words."""
+        found = []
+        for group in self.groups:
+            factor = max(group.slower, 1 / group.slower)
+            if factor > FAR:
+                way = "longer" if group.slower > 1 else "shorter"
+                where = group.kind + ("" if group.library == DEFAULT else f" {group.library}")
+                found.append(
+                    f"{where}: times are {factor:.1f} times {way} than expected of {self.gpu.name} in the median;"
+                    " are they seconds, and of this GPU?"
+                )
+        return found
 
 
 Progress = Callable[[str], None]
@@ -167,22 +185,31 @@ def calibrate(
 def _gpu(tables: Sequence[tuple[Table, Adapter]], catalogue: Catalogue, name: str | None) -> GPUSpec:
     """The GPU to calibrate."""
     if name is None:
-        named = sorted({str(one) for table, _ in tables for one in set(table.words["gpu"].tolist())})
+        named = _named(tables, catalogue)
         if len(named) != 1:
-            shown = f": {', '.join(named[:6])}{' ...' if len(named) > 6 else ''}"
-            raise InputError(f"the rows are of {len(named)} GPUs{shown if named else ''}; expected one", key="--gpu")
-        table = tables[0][0]
-        try:
-            name = resolve(named[0], catalogue.names("gpus"))
-        except InputError as error:
-            raise table.error(0, error.problem, "gpu") from None
-        if name is None:
-            raise table.error(0, f"no datasheet of '{named[0]}' in the catalogue; add gpus/{named[0]}.yaml", "gpu")
+            given = sorted(one for one, _ in named.values())
+            shown = f": {', '.join(given[:6])}{' ...' if len(given) > 6 else ''}"
+            raise InputError(f"the rows are of {len(given)} GPUs{shown if given else ''}; expected one", key="--gpu")
+        name = next(iter(named))
+        if name not in catalogue.names("gpus"):
+            raise named[name][1].error(0, f"no datasheet of '{name}' in the catalogue; add gpus/{name}.yaml", "gpu")
     if MARK in name:
         raise InputError(f"constants belong to a whole GPU; expected '{base_name(name)}'", key="--gpu")
     spec = catalogue.spec("gpus", name)
     assert isinstance(spec, GPUSpec)
     return spec
+
+
+def _named(tables: Sequence[tuple[Table, Adapter]], catalogue: Catalogue) -> dict[str, tuple[str, Table]]:
+    """The GPUs of tables by their name in the catalogue (else in the table): how it is spelt, and where first."""
+    found: dict[str, tuple[str, Table]] = {}
+    for table, _ in tables:
+        for (one,), rows in table.split(np.arange(len(table), dtype=np.intp), "gpu"):
+            try:
+                found.setdefault(resolve(one, catalogue.names("gpus")) or one, (one, table))
+            except InputError as error:
+                raise table.error(int(rows[0]), error.problem, "gpu") from None
+    return found
 
 
 def _rows_of_gpu(done: Calibrated, table: Table, name: str, catalogue: Catalogue) -> Rows:
@@ -276,14 +303,12 @@ def _group(done: Calibrated, key: tuple[str, str], parts: list[tuple[Piece, Batc
     after = with_values(trial.calibration, {one.path: one.after for one in constants})
     scored = [piece.part(np.arange(len(piece.rows)) < MOST_SCORED) for piece in held]
     measured = np.concatenate([piece.measured for piece in scored])
-    errors = [
-        Errors.of(np.concatenate([predict(piece, gpu, trial.with_constants(tried)) for piece in scored]), measured)
+    ratios = [
+        np.concatenate([predict(piece, gpu, trial.with_constants(tried)) for piece in scored]) / measured
         for tried in (trial.calibration, after)
     ]
-    logs = [
-        np.abs(np.log(np.concatenate([predict(p, gpu, trial.with_constants(tried)) for p in scored]) / measured)).mean()
-        for tried in (trial.calibration, after)
-    ]
+    errors = [Errors.of(ratio, np.ones_like(ratio)) for ratio in ratios]
+    logs = [np.abs(np.log(ratio)).mean() for ratio in ratios]
     helped = bool(constants) and bool(logs[1] < HELPS * logs[0])
     if helped:
         done.constants = after
@@ -303,6 +328,7 @@ def _group(done: Calibrated, key: tuple[str, str], parts: list[tuple[Piece, Batc
         errors[1] if helped else errors[0],
         tuple(constants) if helped else (),
         helped,
+        float(1 / np.median(ratios[0])),
     )
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from simgpu.catalog import Catalogue
-from simgpu.errors import InputError
+from simgpu.errors import InputError, nearest, shown
 from simgpu.study.validation import report
 from simgpu.study.validation.run import Validation, validate
+from simgpu.study.validation.sources import ADAPTERS, ELSEWHERE
+from simgpu.study.validation.tables import tables_in
 
 PUBLISHED = Path(__file__).parent / "published"
 """Figures from papers and vendors' pages, each with its address, in the same schema."""
@@ -39,8 +41,20 @@ def folder(given: Path | None) -> Path:
 
 def run(target: str, data: Path | None, catalogue: Catalogue, regime: str) -> Outcome:
     """Predict what the folder holds for `target`."""
+    _check_names(folder(data))
     done = validate(target, folder(data), catalogue, regime)
     return Outcome(done, report.document(done), catalogue)
+
+
+def _check_names(place: Path) -> None:
+    """Raise `InputError` where a folder has files but none with the name of a table."""
+    found = tables_in(place)
+    others = sorted(file.name for file in place.iterdir() if file.is_file())
+    if others and not any(name in ADAPTERS or name in ELSEWHERE for name in found):
+        near = nearest(others[0].partition(".")[0], ADAPTERS)
+        some = ", ".join(f"{name}.csv" for name in list(ADAPTERS)[:4])
+        problem = f"holds no table: {shown(others[0])} is not the name of one{near}; expected names such as {some}"
+        raise InputError(problem, file=place, key="data")
 
 
 def write(outcome: Outcome, out: Path | None, page: Path | None, residuals: Path | None) -> list[Path]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from simgpu.errors import InputError, nearest
+from simgpu.errors import InputError, members, nearest
 
 ALIASES = {
     "a100-80gb": "a100-sxm-80gb",  # SXM and PCIe pooled
@@ -46,4 +46,4 @@ def resolve(name: str, catalogue: Collection[str]) -> str | None:
         return ALIASES[name]
     if name in KNOWN or name in ALIASES or _LINES.fullmatch(name):
         return None
-    raise InputError(f"unknown GPU '{name}'{nearest(name, {*catalogue, *KNOWN, *ALIASES} - {'unknown'})}")
+    raise InputError(f"unknown GPU '{name}'{members(name, catalogue) or nearest(name, catalogue)}")

@@ -10,6 +10,7 @@ import csv
 import gzip
 import math
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,8 +167,8 @@ def _text(file: Path) -> str:
     try:
         with gzip.open(file, "rb") if file.name.endswith(".gz") else file.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise InputError(f"is not a whole gzip file ({error})", file=file) from None
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        raise InputError("is not a complete gzip file", file=file) from None
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror or error})", file=file) from None
     if len(raw) > MAX_BYTES:
@@ -193,7 +194,9 @@ def _check_header(header: Sequence[str], columns: Columns, file: Path) -> None:
             unit = {"s": "seconds", "bytes": "bytes"}.get(name[len(stem) + 1 :], name[len(stem) + 1 :])
             problem = f"column '{other}' has another unit; expected '{name}', in {unit}"
             raise InputError(problem, file=file, line=1, key=other)
-        raise InputError(f"column '{name}' is missing{nearest(name, header)}", file=file, line=1, key=name)
+        near = nearest(name, header)
+        found = near if "did you mean" in near else f"; found: {', '.join(header[:20])}"
+        raise InputError(f"column '{name}' is missing{found}", file=file, line=1, key=name)
 
 
 def _numbers(texts: Sequence[str], name: str, columns: Columns, file: Path, lines: Sequence[int]) -> Array:
