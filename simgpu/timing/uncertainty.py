@@ -46,6 +46,7 @@ CLASSES = {
     "all_to_all": "collective",
     "broadcast": "collective",
     "send_recv": "collective",
+    "reduce": "collective",
 }
 """Class of an operator: errors of one class go together. Operators that are not named here are `vector`."""
 

@@ -135,7 +135,7 @@ def test_attention_shares_the_clocks_of_matrix_multiplication():
 
 
 def test_a_gpu_that_nobody_measured_is_less_sure():
-    own, family = (model(name).time(matmul(4096, 4096, 4096)) for name in ("dgx-h100", "dgx-h200"))
+    own, family = (model(name).time(matmul(4096, 4096, 4096)) for name in ("dgx-h100", "dgx-b200"))
     assert (own.regime, family.regime) == ("calibrated", "inherited")
     assert own.doubt.high - own.doubt.low < family.doubt.high - family.doubt.low
 
