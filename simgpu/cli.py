@@ -228,10 +228,17 @@ def list_(folders: tuple[str, ...], kind: str | None) -> None:
 )
 @click.option("--nodes", type=click.IntRange(1, 64), default=2, show_default=True, help="Nodes of a cluster to draw.")
 @click.option("--no-plots", is_flag=True, help="Draw no picture.")
+@click.option("--constants", is_flag=True, help="Of a GPU: every constant of its kernels, with its whole source.")
 @click.pass_obj
 @_one_line_errors
 def show(
-    folders: tuple[str, ...], name: str, settings: tuple[str, ...], out: Path | None, nodes: int, no_plots: bool
+    folders: tuple[str, ...],
+    name: str,
+    settings: tuple[str, ...],
+    out: Path | None,
+    nodes: int,
+    no_plots: bool,
+    constants: bool,
 ) -> None:
     """A specification: every figure with unit and source; for a node or cluster also its graph as a picture."""
     from simgpu.study import inventory
@@ -241,7 +248,7 @@ def show(
     picture = None
     if out is not None or (subject.cluster is not None and not no_plots):
         picture = inventory.draw(subject, out or Path("results/show") / f"{name}.png")
-    inventory.show(catalogue, subject, sys.stdout)
+    inventory.show(catalogue, subject, sys.stdout, constants)
     if picture is not None:
         click.echo(f"picture: {picture}", err=True)
 

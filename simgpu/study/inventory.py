@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import IO, TYPE_CHECKING
 
 from simgpu.catalog import Catalogue, Override
@@ -13,6 +14,7 @@ from simgpu.errors import InputError, members, nearest, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.derive import base_name
 from simgpu.hardware.figure import Figure, figures
+from simgpu.hardware.inherit import Calibration, Given
 from simgpu.hardware.spec import CatalogueFile, ClusterSpec, GPUSpec, NodeSpec
 from simgpu.study.loading import parse_settings
 from simgpu.units import format_si
@@ -68,22 +70,24 @@ def find(catalogue: Catalogue, name: str, settings: Sequence[str] = (), nodes: i
     return Subject(name, kind, spec, None, nodes)
 
 
-def show(catalogue: Catalogue, subject: Subject, out: IO[str]) -> None:
-    """Print a specification: every figure with unit and source; the edges of a node or cluster."""
+def show(catalogue: Catalogue, subject: Subject, out: IO[str], constants: bool = False) -> None:
+    """Print a specification: every figure with unit and source; the edges of a node or cluster.
+
+    Of a GPU also the constants of its kernels after inheritance: one line for each library and level, or with
+    `constants` one for each constant.
+    """
     from simgpu.render.table import print_figures
 
     spec = subject.spec
     if spec is None:
         print_figures(*_model_entries(catalogue, subject.name), out)
         return
-    constants = catalogue.kernel_constants(spec).given if isinstance(spec, GPUSpec) else {}
-    print_figures(f"{spec.title}  ({catalogue.find(subject.kind, subject.name)})", _entries(spec), out)
-    if constants:
-        rows = [
-            (f"kernel.{'.'.join(path)}", _value(one.figure), f"{one.level}: {one.source}")
-            for path, one in constants.items()
-        ]
-        print_figures("Constants after inheritance", rows, out)
+    entries = _entries(spec)
+    if isinstance(spec, GPUSpec):  # its constants follow, with those it inherits
+        entries = [entry for entry in entries if not entry[0].startswith("kernel.")]
+    print_figures(f"{spec.title}  ({catalogue.find(subject.kind, subject.name)})", entries, out)
+    if isinstance(spec, GPUSpec):
+        _print_constants(catalogue.kernel_constants(spec), constants, out)
     if subject.cluster is not None:
         from simgpu.render.topology import topology_tree
 
@@ -91,6 +95,34 @@ def show(catalogue: Catalogue, subject: Subject, out: IO[str]) -> None:
         print(f"Edges, per direction ({subject.topology.nodes} of {count} nodes)", file=out)
         for line in topology_tree(subject.topology):
             print(f"  {line}", file=out)
+
+
+def _print_constants(known: Calibration, each: bool, out: IO[str]) -> None:
+    """Print the constants of a GPU and where they come from."""
+    from simgpu.render.table import grid, print_figures
+
+    heading = "Constants after inheritance"
+    if each:
+        rows = [
+            (f"kernel.{'.'.join(path)}", _value(one.figure), f"{one.level}: {one.source}")
+            for path, one in known.given.items()
+        ]
+        print_figures(heading, rows, out)
+        return
+    groups: dict[tuple[tuple[str, ...], str], dict[str, Given]] = {}
+    for path, one in known.given.items():
+        groups.setdefault((path[:-1], one.level), {})[path[-1]] = one
+    lines = [
+        (
+            ".".join(("kernel", *place)),
+            level,
+            ", ".join(f"{name} {_value(one.figure)}" for name, one in group.items()),
+            "; ".join(shorten(text, 80, placeholder=" ...") for text in {one.source: 0 for one in group.values()}),
+        )
+        for (place, level), group in sorted(groups.items(), key=lambda item: item[0][0])
+    ]
+    heading += " (each with its whole source: --constants)"
+    grid(heading, ("library", "from", "constants", "source"), lines, out)
 
 
 def draw(subject: Subject, file: Path) -> Path:
