@@ -77,7 +77,7 @@ GOALS = (
         {"a100-sxm-80gb": (5, 7, 16), "h100-sxm": (4, 6, 13), "l40s": (8, 11, 25)},
         (14, 18, 40),
         "AIC 3.9-6.3/7.3-9.4",
-        missed="Nearly as close to the data as a second measurement is (see the noise below). Tried without gain: tiles "
+        missed="Nearly as close as a second measurement is (see the noise below). Tried without gain: tiles "
         "of 96 and 192, all eight constants of a GPU fitted freely (7.6, 6.4, 11.8 in the mean), a kernel "
         "of its own for one row, k padded to 32 or 64, bytes of the epilogue. What is left are cuBLAS' "
         "choices of kernels.",
