@@ -83,11 +83,12 @@ def show(catalogue: Catalogue, subject: Subject, out: IO[str], constants: bool =
         print_figures(*_model_entries(catalogue, subject.name), out)
         return
     entries = _entries(spec)
-    if isinstance(spec, GPUSpec):  # its constants follow, with those it inherits
+    known = catalogue.kernel_constants(spec) if isinstance(spec, GPUSpec) else None
+    if known is not None:  # its constants follow, with those it inherits
         entries = [entry for entry in entries if not entry[0].startswith("kernel.")]
     print_figures(f"{spec.title}  ({catalogue.find(subject.kind, subject.name)})", entries, out)
-    if isinstance(spec, GPUSpec):
-        _print_constants(catalogue.kernel_constants(spec), constants, out)
+    if known is not None:
+        _print_constants(known, constants, out)
     if subject.cluster is not None:
         from simgpu.render.topology import topology_tree
 
