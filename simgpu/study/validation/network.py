@@ -37,13 +37,15 @@ def served(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
 
 UNSTATED = "on an unstated network"
 EAGER = "timed eagerly"
+IMPOSSIBLE = "the larger ones are faster than the full rate of the link: not times of transfers"
 
 
 def profiled(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
     """Durations of NCCL kernels by a profiler, eager calls one after another.
 
     They hold the wait for the launches of the other ranks, 30 to 60 us, which is not predicted. Durations shorter than
-    the transfer at the full rate of the link cannot be those of transfers; they are left out.
+    the transfer at the full rate of the link cannot be those of transfers; they are left out, and with them all of
+    the same two GPUs where the link is known.
     """
     for part in _collectives(table, rows, machine):
         if isinstance(part, Batch):
@@ -52,7 +54,9 @@ def profiled(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
             yield part
             continue
         possible = table.number("latency_s", part.rows) >= part.roofline()
-        yield from _divided(part, possible, "faster than the full rate of the link: not the time of a transfer")
+        if part.caveat == EAGER and not possible.all():  # the link is known: then none of them is a transfer
+            possible[:] = False
+        yield from _divided(part, possible, IMPOSSIBLE)
 
 
 def _divided(part: Batch, kept: np.ndarray, reason: str) -> Iterator[Part]:
