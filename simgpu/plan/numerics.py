@@ -1,0 +1,71 @@
+"""What is kept and in which dtype: weights, gradients, optimizer states, and which parameters are trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simgpu.errors import InputError, nearest, shown
+from simgpu.model.operators import BYTES
+
+OPTIMIZERS: dict[str, int] = {"adam": 2, "momentum": 1, "sgd": 0, "none": 0}
+"""State tensors that each optimizer keeps per parameter; 'none': forward and backward only."""
+
+FINETUNE = ("full", "lora", "qlora")
+TARGETS = ("qkv", "attention_out", "ffn_up", "ffn_down")
+"""Matrices that an adapter can be put on."""
+
+NF4_BITS = 4.127
+"""Bits per weight of 4-bit NormalFloat with double quantisation: 4 + 8/64 + 32/(64 x 256) (Dettmers et al., QLoRA,
+2023, section 3: 0.127 bits per parameter for the constants)."""
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """Dtypes and states of training; they give the bytes per parameter (Rajbhandari et al., ZeRO, 2020, section 3.1).
+
+    `dtype` is what matrices are multiplied in; `weights` what kernels read and all-gathers move; `master` the copy that
+    the optimizer updates (None: the weights themselves); `gradients` what they are accumulated in; `reduce` what they
+    travel in; `states` of the optimizer. `sharded_master_only` tells that full weights exist only as the master shard
+    and are cast on the way to the all-gather (PyTorch FSDP with mixed precision).
+    """
+
+    dtype: str = "bf16"
+    weights: str = "bf16"
+    master: str | None = "fp32"
+    gradients: str = "fp32"
+    reduce: str = "fp32"
+    states: str = "fp32"
+    optimizer: str = "adam"
+    flash: bool = True
+    finetune: str = "full"
+    rank: int = 16
+    targets: tuple[str, ...] = ("qkv", "attention_out")
+    sharded_master_only: bool = False
+
+    def __post_init__(self) -> None:
+        for key, known in (("optimizer", OPTIMIZERS), ("finetune", FINETUNE)):
+            given = getattr(self, key)
+            if given not in known:
+                raise InputError(f"{shown(given)} is not known{nearest(given, known)}", key=f"workload.{key}")
+        for target in self.targets:
+            if target not in TARGETS:
+                problem = f"{shown(target)} is not a matrix of a layer; expected some of {', '.join(TARGETS)}"
+                raise InputError(problem, key="workload.targets")
+
+    @property
+    def weight_bytes(self) -> float:
+        """Bytes per weight that is resident for the kernels, frozen or trained."""
+        return NF4_BITS / 8 if self.finetune == "qlora" else BYTES[self.weights]
+
+    @property
+    def gradient_bytes(self) -> float:
+        """Bytes per trained parameter."""
+        return BYTES[self.gradients]
+
+    @property
+    def state_bytes(self) -> float:
+        """Bytes per trained parameter of the optimizer: master copy and states."""
+        if self.optimizer == "none":
+            return 0.0
+        master = BYTES[self.master] if self.master else 0.0
+        return master + OPTIMIZERS[self.optimizer] * BYTES[self.states]
