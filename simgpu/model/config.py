@@ -33,6 +33,10 @@ class TransformerConfig:
     experts: int = 1
     experts_per_token: int = 1
 
+    def layer_kinds(self) -> tuple[tuple[str, int], ...]:
+        """Kinds of layers in order of depth, each with how many of them follow each other: 'dense' or 'moe'."""
+        return (("dense" if self.experts == 1 else "moe", self.layers),)
+
     @property
     def parameters(self) -> int:
         """Weights of the whole model, biases and norms included."""

@@ -7,6 +7,7 @@ split makes a partial sum that must be reduced. Megatron's column and row parall
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar
@@ -43,7 +44,8 @@ class Dim:
 class Matmul:
     """C[m, n] = A[m, k] B[k, n], `batch` times. `n` may be several outputs side by side (fused Q, K and V).
 
-    `weight` tells that B holds parameters. `time_s` is a measured time of the whole operator, s, which then
+    `weight` tells that B holds parameters. `over` names what the product is repeated over besides (sequences, heads),
+    where both A and B are activations. `time_s` is a measured time of the whole operator, s, which then
     replaces the kernel model; a part of the operator takes its share by FLOPs.
     """
 
@@ -58,40 +60,46 @@ class Matmul:
     weight: bool = True
     bias: bool = False
     time_s: float | None = None
+    over: tuple[Dim, ...] = ()
 
     @property
     def n_size(self) -> int:
         return sum(dim.size for dim in self.n)
 
     @property
+    def products(self) -> int:
+        """Separate products of [m, k] and [k, n]."""
+        return self.batch * math.prod(dim.size for dim in self.over)
+
+    @property
     def flops(self) -> float:
         """2 m n k for each product."""
-        return 2.0 * self.batch * self.m.size * self.n_size * self.k.size
+        return 2.0 * self.products * self.m.size * self.n_size * self.k.size
 
     @property
     def bytes(self) -> float:
         """A and B read once, C written once."""
         m, n, k = self.m.size, self.n_size, self.k.size
-        return self.batch * (m * k + k * n + m * n) * BYTES[self.dtype]
+        return self.products * (m * k + k * n + m * n) * BYTES[self.dtype]
 
     @property
     def weights(self) -> int:
         """Parameters it holds."""
-        return self.batch * self.n_size * (self.k.size + self.bias) if self.weight else 0
+        return self.batch * self.n_size * (self.weight * self.k.size + self.bias)
 
     @property
     def output_bytes(self) -> float:
         """Of C."""
-        return self.batch * self.m.size * self.n_size * BYTES[self.dtype]
+        return self.products * self.m.size * self.n_size * BYTES[self.dtype]
 
     @property
     def input_bytes(self) -> float:
         """Of A."""
-        return self.batch * self.m.size * self.k.size * BYTES[self.dtype]
+        return self.products * self.m.size * self.k.size * BYTES[self.dtype]
 
     def split(self, ways: Mapping[str, int]) -> Matmul:
-        n = tuple(dim.split(ways) for dim in self.n)
-        return _timed(self, replace(self, m=self.m.split(ways), n=n, k=self.k.split(ways)))
+        n, over = (tuple(dim.split(ways) for dim in dims) for dims in (self.n, self.over))
+        return _timed(self, replace(self, m=self.m.split(ways), n=n, k=self.k.split(ways), over=over))
 
     def sums_over(self, ways: Mapping[str, int]) -> bool:
         """Whether a split leaves each rank with a partial sum of the output."""

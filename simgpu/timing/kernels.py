@@ -141,7 +141,7 @@ class KernelModel:
             case Matmul():
                 library = timer.matrix_library(op.dtype, op.accumulate)
                 m, n, k = op.m.size, op.n_size, op.k.size
-                return timer.gemm(m, n, k, op.batch, op.dtype, op.accumulate, library), "gemm", library
+                return timer.gemm(m, n, k, op.products, op.dtype, op.accumulate, library), "gemm", library
             case Attention():
                 return self._attention(op)
             case Embedding():
@@ -170,6 +170,9 @@ class KernelModel:
         forward = op.reads <= op.writes  # what computes a gradient reads more than it writes
         if op.kind == "normalization" and forward:
             return timer.normalization(rows, cols, op.dtype, residual=op.reads > 1), op.kind, DEFAULT
+        if op.kind == "scores":  # softmax over the keys of each head and query
+            heads = sum(dim.units for dim in op.width)
+            return timer.softmax(rows * heads, cols / heads, op.dtype), "softmax", DEFAULT
         if op.kind == "softmax":
             return timer.softmax(rows, cols, op.dtype), op.kind, DEFAULT
         times = timer.elementwise(op.elements, op.reads, op.writes, op.dtype)

@@ -1,0 +1,49 @@
+"""Backward operators: the gradients of a run of forward operators."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from simgpu.model.operators import Attention, Communicate, Dim, Embedding, Matmul, Operator, Pointwise
+
+WEIGHT_GRADIENT = "_wgrad"
+"""How the names of operators end that compute the gradient of weights: nothing in the backward pass waits for them."""
+
+
+def backward(operators: tuple[Operator, ...]) -> tuple[Operator, ...]:
+    """The gradients of `operators`, last first: of the inputs (dgrad), then of the weights (wgrad)."""
+    return tuple(gradient for op in reversed(operators) for gradient in _gradients(op))
+
+
+def is_weight_gradient(op: Operator) -> bool:
+    """Whether `op` computes the gradient of weights, which frozen weights do without and pipelines may put off."""
+    return op.name.endswith(WEIGHT_GRADIENT)
+
+
+def _gradients(op: Operator) -> tuple[Operator, ...]:
+    match op:
+        case Matmul():
+            return _of_matmul(op)
+        case Attention():
+            return (replace(op, name=f"{op.name}_backward", passes=2.5),)
+        case Pointwise():
+            # reads the incoming gradient and the saved input, writes one gradient
+            kind = "elementwise" if op.kind in ("softmax", "scores") else op.kind  # needs no further sums
+            extra = replace(op, name=f"{op.name}_backward", kind=kind, reads=op.reads + 1, weights=0)
+            return (replace(extra, flops_per_element=2 * op.flops_per_element),)
+        case Communicate():
+            return (replace(op, name=f"{op.name}_backward"),)
+        case Embedding():
+            return (Pointwise(f"{op.name}_backward", "embedding", op.rows, (Dim(op.width),), op.dtype, 2, 1),)
+
+
+def _of_matmul(op: Matmul) -> tuple[Matmul, ...]:
+    """dA[m, k] = dC[m, n] B^T contracts over the outputs, whose axis, if split, makes it a partial sum; dB = A^T dC."""
+    names = ("_dgrad_a", "_dgrad_b") if op.over else ("_dgrad", WEIGHT_GRADIENT)
+    axis = op.n[0].axis
+    contracted = Dim(sum(d.units * d.width for d in op.n), 1, axis) if len(op.n) > 1 else op.n[0]
+    plain = replace(op, weight=False, bias=False)
+    return (
+        replace(plain, name=op.name + names[0], n=(op.k,), k=contracted),
+        replace(plain, name=op.name + names[1], m=op.k, k=op.m),
+    )
