@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from simgpu.model.graph import ModelGraph
@@ -12,12 +12,23 @@ from simgpu.plan.parallelism import TENSOR_AXES, Plan
 
 @dataclass(frozen=True, slots=True)
 class Collective:
-    """A collective over the rank's group `group` ('tp' or 'dp'); `size` in bytes as nccl-tests count it."""
+    """A collective over the rank's group `group` (see `Plan.group`); `size` in bytes as nccl-tests count it.
+
+    One in the `background` runs beside the kernels that follow, up to the next `Barrier` of its group.
+    """
 
     name: str
-    kind: str  # all_reduce, all_gather, reduce_scatter, all_to_all
+    kind: str  # all_reduce, all_gather, reduce_scatter, all_to_all, send_recv
     group: str
     size: float
+    background: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """Kernels wait here for what runs in the background of a group."""
+
+    group: str
 
 
 Step = Kernel | Collective
@@ -45,6 +56,11 @@ class Program:
             for step in segment.steps:
                 if isinstance(step, Collective):
                     yield step, segment.repeat
+
+
+def shard_operators(operators: Sequence[Operator], plan: Plan) -> tuple[Step, ...]:
+    """The steps of one rank for some operators in order."""
+    return tuple(step for op in operators for step in _split(op, plan))
 
 
 def shard(graph: ModelGraph, plan: Plan, gradients: str | None = None) -> Program:

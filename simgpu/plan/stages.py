@@ -1,0 +1,33 @@
+"""Which layers each pipeline stage runs."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from simgpu.errors import InputError
+from simgpu.plan.parallelism import Plan
+
+
+@lru_cache(maxsize=1024)
+def layer_ranges(layers: int, plan: Plan) -> tuple[tuple[range, ...], ...]:
+    """Layers of each stage, chunk by chunk: `layer_ranges(...)[stage][chunk]`.
+
+    Layers go round the stages, chunk by chunk (Narayanan et al. 2021, section 2.2). Where they do not divide evenly but
+    would with the embedding or the head, or both, counted as a layer, the first or last chunk has one fewer (Llama 3.1
+    405B, Meta 2024, section 3.3.2). Raises `InputError` where nothing of this divides.
+    """
+    parts = plan.pp * plan.vp
+    for first, last in ((0, 0), (1, 1), (0, 1), (1, 0)):
+        if (layers + first + last) % parts == 0 and (parts > 1 or not first + last):
+            break
+    else:
+        what = f"pp {plan.pp} x vp {plan.vp} = {parts} chunks" if plan.vp > 1 else f"{plan.pp} stages"
+        good = [n for n in range(1, layers + 1) if layers % n == 0 or (layers + 2) % n == 0]
+        near = ", ".join(str(n) for n in sorted(good, key=lambda n: abs(n - parts))[:3])
+        raise InputError(f"{what} do not divide {layers} layers; near by would be {near}", key="plan.pp")
+    size = (layers + first + last) // parts
+    if size - first < 1 or size - last < 1 or (parts == 1 and size < 1):
+        raise InputError(f"{parts} chunks are more than {layers} layers", key="plan.pp")
+    starts = [max(i * size - first, 0) for i in range(parts)] + [layers]
+    found = [range(starts[i], min(starts[i + 1], layers)) for i in range(parts)]
+    return tuple(tuple(found[chunk * plan.pp + stage] for chunk in range(plan.vp)) for stage in range(plan.pp))

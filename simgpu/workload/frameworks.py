@@ -1,0 +1,169 @@
+"""Frameworks: what a training stack does with the same operators. Kernels per operator, launches, overlap.
+
+A framework does not change what is computed; it changes how many kernels the memory-bound operators take and how
+often each reads and writes its tensors, whether gradients are summed inside the multiplication that makes them, which
+attention kernels run, and how far the host keeps up. Traffic is counted from the sources of each stack, tensor by
+tensor; only what cannot be counted is a constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from simgpu.errors import InputError, nearest
+
+Kernels = tuple[tuple[str, float, float], ...]
+"""Kernels of one operator: (kind, tensors read, tensors written), each of the operator's rows and width."""
+
+
+@dataclass(frozen=True)
+class Framework:
+    """How a stack runs a training step.
+
+    `forward` and `backward` map kinds of memory-bound operators to kernels. `launch_s` is the host's time per kernel:
+    a block takes no less than its kernels times this. `step_s` is host time once per step (optimizer loop, logging).
+    """
+
+    name: str
+    title: str
+    source: str
+    forward: Mapping[str, Kernels]
+    backward: Mapping[str, Kernels]
+    launch_s: float
+    step_s: float
+    fused_wgrad: bool = False  # weight gradients are added to the accumulator inside their multiplication
+    overlaps_tp: bool = False  # tensor-parallel collectives of backward run beside the weight gradients
+    early_stop: bool = True  # recomputation ends where its last saved tensor is made
+    gathers_each_microbatch: bool = True  # sharded weights are gathered for each microbatch (FSDP)
+    optimizer_passes: float = 1.0  # over parameters and states, 1: one fused kernel
+    bucket_bytes: float = 25 * 2**20  # of gradients that travel together, where they are not taken layer by layer
+    saves_matmuls: bool = False  # selective recomputation saves every other multiplication (torchtitan), else all but attention
+    attention: str = ""  # library of the attention kernels; the default of the GPU if empty
+    master_weights: bool = True
+
+
+_ONE: dict[str, Kernels] = {
+    "normalization": (("normalization", 2, 2),),
+    "elementwise": (("elementwise", 1, 1),),
+    "activation": (("elementwise", 1, 1),),
+    "gated": (("elementwise", 2, 1),),
+    "rope": (("rope", 1, 1),),
+    "softmax": (("softmax", 1, 1),),
+}
+_FUSED_BACKWARD: dict[str, Kernels] = {
+    # dx from dy and x with the gradient of the residual added; sums for the weights' gradients beside
+    "normalization": (("elementwise", 4, 1),),
+    "activation": (("elementwise", 2, 1),),
+    "gated": (("elementwise", 3, 2),),
+    "rope": (("rope", 1, 1),),
+    "softmax": (("elementwise", 1, 1),),
+}
+_MEGATRON_FORWARD: dict[str, Kernels] = {
+    # bias + dropout + residual addition in one jit kernel (mask of a byte), then the fused layer norm
+    "normalization": (("elementwise", 2, 1.5), ("normalization", 1, 1)),
+    "activation": (("elementwise", 1, 1),),
+    "gated": (("elementwise", 2, 1),),
+    "rope": (("rope", 1, 1),),
+    # fp32 copy of the logits, maximum, exponentials in place, their sum (core/tensor_parallel/cross_entropy.py)
+    "softmax": (("elementwise", 1, 2), ("elementwise", 2, 0), ("elementwise", 2, 2), ("elementwise", 2, 2)),
+    "heads": (("elementwise", 1, 1),),
+}
+_MEGATRON_BACKWARD: dict[str, Kernels] = {
+    "normalization": (("elementwise", 2, 1), ("elementwise", 2, 0), ("elementwise", 2, 1), ("elementwise", 1.5, 1),
+                      ("elementwise", 1, 0)),
+    "activation": (("elementwise", 2, 1), ("elementwise", 1, 0)),
+    "gated": (("elementwise", 3, 2),),
+    "rope": (("rope", 1, 1),),
+    "softmax": (("elementwise", 2, 2), ("elementwise", 2, 1)),
+    "heads": (("elementwise", 0.5, 0.5),),
+}  # fmt: skip
+_EAGER_FORWARD: dict[str, Kernels] = {
+    "normalization": (("elementwise", 2, 1), ("normalization", 1, 1)),
+    "activation": (("elementwise", 1, 1),),
+    "gated": (("elementwise", 1, 1), ("elementwise", 2, 1)),
+    # to fp32, complex product, back (model.py of torchtitan and of llama)
+    "rope": (("elementwise", 1, 2), ("elementwise", 2, 2), ("elementwise", 2, 1)),
+    "softmax": (("elementwise", 1, 2), ("elementwise", 2, 2)),
+}
+_EAGER_BACKWARD: dict[str, Kernels] = {
+    "normalization": (("elementwise", 2, 1), ("elementwise", 2, 0), ("elementwise", 2, 1)),
+    "activation": (("elementwise", 2, 1),),
+    "gated": (("elementwise", 3, 2), ("elementwise", 2, 1)),
+    "rope": (("elementwise", 1, 2), ("elementwise", 2, 2), ("elementwise", 2, 1)),
+    "softmax": (("elementwise", 2, 2), ("elementwise", 2, 1)),
+    "heads": (("elementwise", 1, 1),),
+}
+
+FRAMEWORKS: dict[str, Framework] = {
+    one.name: one
+    for one in (
+        Framework(
+            "megatron",
+            "Megatron-Core: fused kernels, gradients summed in the multiplication, collectives beside weight gradients",
+            "NVIDIA/Megatron-LM, megatron/core (fusions/, tensor_parallel/layers.py, distributed/)",
+            _ONE,
+            _FUSED_BACKWARD,
+            launch_s=5e-6,
+            step_s=15e-3,
+            fused_wgrad=True,
+            overlaps_tp=True,
+            early_stop=False,
+            gathers_each_microbatch=False,
+        ),
+        Framework(
+            "megatron-2022",
+            "Megatron-LM of 2022: as of 2021, with collectives beside weight gradients and sequence parallelism",
+            "Korthikanti et al., arXiv 2205.05198; NVIDIA/Megatron-LM v3.0",
+            _MEGATRON_FORWARD,
+            _MEGATRON_BACKWARD,
+            launch_s=5e-6,
+            step_s=15e-3,
+            fused_wgrad=True,
+            overlaps_tp=True,
+            early_stop=False,
+            gathers_each_microbatch=False,
+        ),
+        Framework(
+            "megatron-2021",
+            "Megatron-LM of 2021: jit-fused kernels, dropout, nothing overlaps",
+            "Narayanan et al., arXiv 2104.04473; NVIDIA/Megatron-LM v2.5",
+            _MEGATRON_FORWARD,
+            _MEGATRON_BACKWARD,
+            launch_s=5e-6,
+            step_s=15e-3,
+            fused_wgrad=True,
+            early_stop=False,
+            gathers_each_microbatch=False,
+        ),
+        Framework(
+            "pytorch-eager",
+            "PyTorch, one kernel for each operation, FSDP or DDP",
+            "pytorch/pytorch 2.1, torch/distributed/fsdp; mosaicml/llm-foundry",
+            _EAGER_FORWARD,
+            _EAGER_BACKWARD,
+            launch_s=10e-6,
+            step_s=15e-3,
+            optimizer_passes=2.0,
+            saves_matmuls=True,
+        ),
+        Framework(
+            "pytorch-compiled",
+            "PyTorch with torch.compile: memory-bound operators fused by Inductor",
+            "pytorch/torchtitan, torch.compile of each block",
+            _ONE,
+            _FUSED_BACKWARD,
+            launch_s=5e-6,
+            step_s=15e-3,
+            saves_matmuls=True,
+        ),
+    )
+}
+
+
+def framework(name: str) -> Framework:
+    """A framework by name. Raises `InputError`."""
+    try:
+        return FRAMEWORKS[name]
+    except KeyError:
+        raise InputError(f"unknown framework '{name}'{nearest(name, FRAMEWORKS)}", key="framework") from None
