@@ -1,0 +1,197 @@
+"""In which order a pipeline stage runs the forward and backward passes of its microbatches.
+
+A step is `m` microbatches through `p` stages; with virtual stages each stage holds `v` chunks of layers, and chunk `c`
+of stage `s` is number `c p + s` of the `p v` parts of the model. A `Task` is one pass of one microbatch through one
+chunk. Nothing here knows how long a task takes: bubbles come out when the engine runs the order.
+
+Orders, each as its authors' code runs it:
+
+- gpipe: all forwards, then all backwards (Huang et al., GPipe, 2019; order of microbatches as in
+  torch.distributed.pipelining.ScheduleGPipe).
+- 1f1b: `p - s - 1` forwards, then one forward and one backward in turn (PipeDream-Flush; Narayanan et al. 2021, and
+  Megatron-LM core/pipeline_parallel/schedules.py, forward_backward_pipelining_without_interleaving).
+- interleaved: microbatches in groups of `p`, each group through all chunks before the next; the warm-up is
+  `2 (p - s - 1) + (v - 1) p` forwards (same file: get_pp_rank_microbatches, get_schedule_table).
+- zb-h1: 1F1B with backward cut in two, and the weight gradients of stage `s` delayed by `s` microbatches, so that every
+  stage holds as many microbatches as the first does in 1F1B (Qi et al., Zero Bubble Pipeline Parallelism, 2023,
+  arXiv 2401.10241, section 2.1; the delay as in torch.distributed.pipelining.ScheduleInterleavedZeroBubble).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, TypeAlias
+
+from simgpu.errors import InputError, nearest, shown
+from simgpu.plan.parallelism import SCHEDULES
+
+Kind: TypeAlias = Literal["F", "B", "W"]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One pass of microbatch `microbatch` through chunk `chunk` of stage `stage`.
+
+    kind: 'F' forward; 'B' backward, of inputs and weights, but of inputs alone with zb-h1; 'W' weight gradients, which
+    only zb-h1 has.
+    """
+
+    kind: Kind
+    stage: int
+    chunk: int
+    microbatch: int
+
+
+def tasks(schedule: str, stages: int, microbatches: int, chunks: int = 1) -> tuple[tuple[Task, ...], ...]:
+    """Tasks of every stage, in the order in which its compute stream runs them.
+
+    Raises `InputError` (key only) where the schedule cannot run so many microbatches.
+
+    >>> "".join(task.kind for task in tasks("1f1b", 2, 3)[0])
+    'FFBFBB'
+    """
+    check(schedule, stages, microbatches, chunks)
+    return _tasks(schedule, stages, microbatches, chunks)
+
+
+def depends_on(task: Task, stages: int, chunks: int = 1) -> Task | None:
+    """The task whose output `task` needs, and waits for wherever it runs; None for a forward of the first chunk.
+
+    Chunk `c` of the first stage follows chunk `c - 1` of the last, backward the other way round. A backward of the last
+    chunk needs its own forward, weight gradients need the backward of the same chunk.
+    """
+    if task.kind == "W":
+        return Task("B", task.stage, task.chunk, task.microbatch)
+    part = task.chunk * stages + task.stage
+    if task.kind == "B" and part == stages * chunks - 1:
+        return Task("F", task.stage, task.chunk, task.microbatch)
+    part += 1 if task.kind == "B" else -1
+    return Task(task.kind, part % stages, part // stages, task.microbatch) if part >= 0 else None
+
+
+def order(schedule: str, stages: int, microbatches: int, chunks: int = 1) -> tuple[Task, ...]:
+    """All tasks, each after the one it depends on and after those before it on its stage.
+
+    They are sorted by the time at which they would start if a forward took 1, a backward 2 (1 and 1 where it is cut in
+    two) and communication nothing.
+    """
+    check(schedule, stages, microbatches, chunks)
+    return _order(schedule, stages, microbatches, chunks)
+
+
+def in_flight(schedule: str, stages: int, microbatches: int, chunks: int, stage: int) -> int:
+    """Most (chunk, microbatch) pairs whose activations `stage` holds at one time.
+
+    Held from forward to the end of backward; with zb-h1 to the end of the weight gradients. Backward of inputs alone
+    frees part of them (attention, norms: what no matrix multiplication multiplies by), so that there this is the upper
+    bound.
+    """
+    held = peak = 0
+    release = "W" if schedule == "zb-h1" else "B"
+    for task in tasks(schedule, stages, microbatches, chunks)[stage]:
+        if task.kind == "F":
+            held += 1
+            peak = max(peak, held)
+        elif task.kind == release:
+            held -= 1
+    return peak
+
+
+def check(schedule: str, stages: int, microbatches: int, chunks: int = 1) -> None:
+    """Raise `InputError` (key only) unless the schedule can run so many microbatches through so many stages."""
+    if schedule not in SCHEDULES:
+        raise InputError(f"{shown(schedule)} is not known{nearest(schedule, SCHEDULES)}", key="plan.schedule")
+    for key, count in (("plan.pp", stages), ("workload.batch", microbatches), ("plan.vp", chunks)):
+        if count < 1:
+            raise InputError(f"{count} is not a positive whole number", key=key)
+    if chunks > 1 and schedule != "interleaved":
+        problem = f"{shown(schedule)} has no virtual stages, here {chunks}; expected interleaved"
+        raise InputError(problem, key="plan.schedule")
+    many = f"{microbatches} microbatch{'es' if microbatches > 1 else ''}"
+    if microbatches < stages:
+        leave = "leave" if microbatches > 1 else "leaves"
+        problem = f"{many} {leave} some of {stages} stages without work; expected at least {stages}"
+        raise InputError(problem, key="plan.micro_batch")
+    if schedule == "interleaved" and microbatches % stages:
+        below = microbatches // stages * stages
+        problem = f"{many} cannot be interleaved over {stages} stages; expected a multiple of {stages}"
+        raise InputError(f"{problem}, such as {below} or {below + stages}", key="workload.batch")
+
+
+@lru_cache(maxsize=64)
+def _tasks(schedule: str, stages: int, microbatches: int, chunks: int) -> tuple[tuple[Task, ...], ...]:
+    return tuple(tuple(_stage(schedule, stage, stages, microbatches, chunks)) for stage in range(stages))
+
+
+def _stage(schedule: str, stage: int, stages: int, microbatches: int, chunks: int) -> list[Task]:
+    """Tasks of one stage: a warm-up of forwards, one forward and one backward in turn, the backwards left."""
+    total = microbatches * chunks
+    if schedule == "gpipe":
+        warm_up = total
+    elif schedule == "interleaved":
+        warm_up = min(total, 2 * (stages - stage - 1) + (chunks - 1) * stages)
+    else:
+        warm_up = stages - stage - 1
+    # microbatches in groups of as many as there are stages, where there is more than one chunk to take turns
+    group = stages if schedule == "interleaved" else microbatches
+    pairs = [
+        (c, i) for first in range(0, microbatches, group) for c in range(chunks) for i in range(first, first + group)
+    ]
+    forward = [Task("F", stage, c, i) for c, i in pairs]
+    backward = [[Task("B", stage, chunks - 1 - c, i)] for c, i in pairs]
+    if schedule == "zb-h1":
+        for behind, pair in enumerate(backward[stage:]):
+            pair.append(Task("W", stage, 0, behind))
+        backward[-1] += [Task("W", stage, 0, i) for i in range(total - stage, total)]
+    run = forward[:warm_up]
+    for at in range(total):
+        run += forward[warm_up + at : warm_up + at + 1]
+        run += backward[at]
+    return run
+
+
+@lru_cache(maxsize=64)
+def _order(schedule: str, stages: int, microbatches: int, chunks: int) -> tuple[Task, ...]:
+    """`order`, by a calendar of whole times: work in proportion to the tasks."""
+    lists = _tasks(schedule, stages, microbatches, chunks)
+    parts = stages * chunks
+    seconds = {"F": 1, "B": 1 if schedule == "zb-h1" else 2, "W": 1}
+    # what is done, one row for each kind and part: row of kind k and part q is (k parts + q)
+    row_of = {"F": 0, "B": parts, "W": 2 * parts}
+    done = [bytearray(microbatches) for _ in range(3 * parts)]
+    reached, busy = [0] * stages, [False] * stages
+    calendar: list[list[tuple[int, int, int]]] = [[]]  # (stage, row, microbatch) that end at each time
+    found: list[Task] = []
+    now = 0
+    while True:
+        for stage, row, microbatch in calendar[now]:
+            done[row][microbatch] = True
+            busy[stage] = False
+        for stage in range(stages):
+            if busy[stage] or reached[stage] == len(lists[stage]):
+                continue
+            task = lists[stage][reached[stage]]
+            part = task.chunk * stages + stage
+            row = row_of[task.kind] + part
+            needs = _row_before(task.kind, part, parts)
+            if needs >= 0 and not done[needs][task.microbatch]:
+                continue
+            found.append(task)
+            reached[stage] += 1
+            busy[stage] = True
+            end = now + seconds[task.kind]
+            calendar += [[] for _ in range(end + 1 - len(calendar))]
+            calendar[end].append((stage, row, task.microbatch))
+        now += 1
+        if now == len(calendar):
+            return tuple(found)
+
+
+def _row_before(kind: Kind, part: int, parts: int) -> int:
+    """`depends_on` for rows of `_order`; -1 for none."""
+    if kind == "F":
+        return part - 1
+    if kind == "W":
+        return parts + part
+    return parts + part + 1 if part < parts - 1 else part

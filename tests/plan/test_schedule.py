@@ -1,0 +1,179 @@
+"""Pipeline schedules: every task once, no deadlock, the bubbles and the memory their papers give."""
+
+from collections import Counter
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simgpu import InputError
+from simgpu.engine import Simulator
+from simgpu.plan.parallelism import SCHEDULES
+from simgpu.plan.schedule import Task, depends_on, in_flight, order, tasks
+
+repeatable = settings(derandomize=True, deadline=None, max_examples=60)
+CASES = [
+    *(
+        (name, p, m, 1)
+        for name, p, m in product(("gpipe", "1f1b", "zb-h1"), (1, 2, 3, 4, 8), (1, 2, 3, 4, 8, 9, 32))
+        if m >= p
+    ),
+    *(("interleaved", p, groups * p, v) for p, groups, v in product((1, 2, 3, 4, 8), (1, 2, 3), (1, 2, 3, 5))),
+]
+
+
+@st.composite
+def cases(draw):
+    name, p = draw(st.sampled_from(SCHEDULES)), draw(st.integers(1, 7))
+    if name == "interleaved":
+        return name, p, p * draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    return name, p, draw(st.integers(p, 4 * p + 3)), 1
+
+
+def run(case, seconds):
+    """Timeline of a schedule with free communication; `seconds` of each kind of task on a whole stage."""
+    _, p, _, v = case
+    simulator, number = Simulator(), {}
+    streams = [simulator.add_stream(f"stage {stage}") for stage in range(p)]
+    for task in order(*case):
+        before = depends_on(task, p, v)
+        after = [] if before is None else [number[before]]  # fails where it was not submitted before
+        number[task] = simulator.delay(streams[task.stage], seconds[task.kind] / v, after, task)
+    return simulator.run()
+
+
+def check_valid(case):
+    name, p, m, v = case
+    stages = tasks(*case)
+    kinds = "FBW" if name == "zb-h1" else "FB"
+    for stage, run_there in enumerate(stages):
+        expected = {Task(kind, stage, c, i) for kind in kinds for c in range(v) for i in range(m)}
+        assert len(run_there) == len(expected) and set(run_there) == expected
+    found = order(*case)
+    assert Counter(found) == Counter(task for run_there in stages for task in run_there)
+    done, reached = set(), [0] * p
+    for task in found:
+        before = depends_on(task, p, v)
+        assert before is None or before in done
+        assert stages[task.stage][reached[task.stage]] == task
+        reached[task.stage] += 1
+        done.add(task)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+def test_every_task_is_run_once_and_no_stage_waits_for_ever(case):
+    check_valid(case)
+
+
+@given(cases())
+@repeatable
+def test_any_schedule_that_is_allowed_can_be_run(case):
+    check_valid(case)
+
+
+@given(cases(), st.tuples(*[st.floats(0.1, 10)] * 3))
+@repeatable
+def test_no_schedule_beats_its_work(case, times):
+    _, p, m, v = case
+    seconds = dict(zip("FBW", times, strict=True))
+    work = m * sum(seconds[kind] for kind in ("FBW" if case[0] == "zb-h1" else "FB"))
+    fill = (p - 1) * seconds["F"] / v  # the last stage has to wait for its first forward
+    assert run(case, seconds).makespan >= (work + fill) * (1 - 1e-12)
+
+
+def test_order_is_that_of_the_start_times():
+    for case in (("1f1b", 4, 8, 1), ("gpipe", 4, 8, 1), ("interleaved", 4, 8, 2)):
+        starts = run(case, {"F": 1.0, "B": 2.0}).start
+        assert starts == sorted(starts)
+    starts = run(("zb-h1", 4, 8, 1), dict.fromkeys("FBW", 1.0)).start
+    assert starts == sorted(starts)
+
+
+@pytest.mark.parametrize("name", ["gpipe", "1f1b"])
+@pytest.mark.parametrize(("p", "m"), [(1, 1), (2, 2), (4, 4), (4, 8), (8, 11), (8, 64)])
+def test_bubble_of_1f1b_and_gpipe(name, p, m):
+    """Narayanan et al., 2021, section 2.2.1: p - 1 forwards and backwards, (p - 1) / (m + p - 1) of the step."""
+    forward, backward = 1.0, 2.0
+    makespan = run((name, p, m, 1), {"F": forward, "B": backward}).makespan
+    assert makespan == pytest.approx((m + p - 1) * (forward + backward))
+    assert 1 - m * (forward + backward) / makespan == pytest.approx((p - 1) / (m + p - 1))
+
+
+@pytest.mark.parametrize(("p", "m", "v"), [(2, 2, 2), (4, 4, 2), (4, 8, 2), (4, 8, 4), (8, 16, 3), (8, 64, 12)])
+def test_bubble_of_interleaved_is_smaller_by_the_chunks(p, m, v):
+    """Narayanan et al., 2021, section 2.2.2: (p - 1) (tf + tb) / v on top of the work."""
+    forward, backward = 1.0, 2.0
+    makespan = run(("interleaved", p, m, v), {"F": forward, "B": backward}).makespan
+    assert makespan == pytest.approx((m + (p - 1) / v) * (forward + backward))
+    assert 1 - m * (forward + backward) / makespan == pytest.approx((p - 1) / (v * m + p - 1))
+
+
+@pytest.mark.parametrize(("p", "m"), [(1, 1), (2, 2), (2, 3), (4, 4), (4, 7), (4, 8), (8, 8), (8, 15), (8, 64)])
+def test_bubble_of_zb_h1(p, m):
+    """Qi et al., 2023, table 2: (p - 1) (tf + tb - tw); with equal times a third of that of 1F1B."""
+    makespan = run(("zb-h1", p, m, 1), dict.fromkeys("FBW", 1.0)).makespan
+    assert makespan == pytest.approx(3 * m + (p - 1))
+    bubble = run(("1f1b", p, m, 1), {"F": 1.0, "B": 2.0}).makespan - 3 * m
+    assert makespan - 3 * m == pytest.approx(bubble / 3)
+
+
+@pytest.mark.parametrize(("forward", "inputs", "weights"), [(1.0, 1.1, 0.9), (1.0, 1.3, 0.7), (0.8, 1.0, 0.8)])
+def test_bubble_of_zb_h1_with_unequal_times(forward, inputs, weights):
+    """The same, as long as weight gradients take no longer than what they fill in for."""
+    p, m = 6, 20
+    makespan = run(("zb-h1", p, m, 1), {"F": forward, "B": inputs, "W": weights}).makespan
+    assert makespan == pytest.approx(m * (forward + inputs + weights) + (p - 1) * (forward + inputs - weights))
+
+
+@pytest.mark.parametrize(("p", "m"), [(4, 4), (4, 8), (8, 12), (8, 32)])
+def test_microbatches_in_flight(p, m):
+    assert [in_flight("gpipe", p, m, 1, s) for s in range(p)] == [m] * p
+    of_1f1b = [in_flight("1f1b", p, m, 1, s) for s in range(p)]
+    assert of_1f1b == [min(m, p - s) for s in range(p)]
+    # every stage holds as many as the first of 1F1B, no more (Qi et al., 2023, section 2.1)
+    assert [in_flight("zb-h1", p, m, 1, s) for s in range(p)] == [max(of_1f1b)] * p
+
+
+@pytest.mark.parametrize(("p", "v", "m"), [(4, 2, 8), (4, 4, 16), (8, 2, 16)])
+def test_interleaved_holds_more_activations(p, v, m):
+    """Korthikanti et al., 2022: the first stage holds (1 + (p - 1) / (p v)) p microbatches' worth."""
+    assert in_flight("interleaved", p, m, v, 0) / v == pytest.approx(p * (1 + (p - 1) / (p * v)))
+
+
+def test_order_of_megatron():
+    """Warm-up, one forward and one backward in turn, the rest: chunk and microbatch as in get_schedule_table."""
+    first, last = tasks("interleaved", 2, 4, 2)
+    read = " ".join(f"{task.kind}{task.chunk}{task.microbatch}" for task in first)
+    assert read == "F00 F01 F10 F11 F02 B10 F03 B11 F12 B00 F13 B01 B12 B13 B02 B03"
+    read = " ".join(f"{task.kind}{task.chunk}{task.microbatch}" for task in last)
+    assert read == "F00 F01 F10 B10 F11 B11 F02 B00 F03 B01 F12 B12 F13 B13 B02 B03"
+
+
+def test_neighbours():
+    assert depends_on(Task("F", 0, 0, 3), 4, 2) is None
+    assert depends_on(Task("F", 2, 1, 3), 4, 2) == Task("F", 1, 1, 3)
+    assert depends_on(Task("F", 0, 1, 3), 4, 2) == Task("F", 3, 0, 3)
+    assert depends_on(Task("B", 2, 1, 3), 4, 2) == Task("B", 3, 1, 3)
+    assert depends_on(Task("B", 3, 0, 3), 4, 2) == Task("B", 0, 1, 3)
+    assert depends_on(Task("B", 3, 1, 3), 4, 2) == Task("F", 3, 1, 3)
+    assert depends_on(Task("W", 1, 0, 3), 4) == Task("B", 1, 0, 3)
+
+
+@pytest.mark.parametrize(
+    ("case", "key", "said"),
+    [
+        (("1f1b", 8, 3), "plan.micro_batch", "3 microbatches leave some of 8 stages without work; expected at least 8"),
+        (("gpipe", 4, 1), "plan.micro_batch", "1 microbatch leaves some of 4 stages"),
+        (("interleaved", 4, 2, 2), "plan.micro_batch", "expected at least 4"),
+        (("interleaved", 4, 10, 2), "workload.batch", "expected a multiple of 4, such as 8 or 12"),
+        (("1f1b", 4, 8, 2), "plan.schedule", "has no virtual stages, here 2; expected interleaved"),
+        (("zb-h2", 4, 8), "plan.schedule", "did you mean 'zb-h1'?"),
+    ],
+)
+def test_what_cannot_be_scheduled_is_said_in_one_line(case, key, said):
+    for function in (tasks, order):
+        with pytest.raises(InputError) as caught:
+            function(*case)
+        assert caught.value.key == key
+        assert said in str(caught.value) and "\n" not in str(caught.value)
