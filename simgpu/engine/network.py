@@ -10,12 +10,20 @@ bundle when they cross the same shared links and the narrowest link that each ha
 capacity. A bundle has one rate and one cumulated service, so when its rate changes nothing is done per
 flow: a flow ends when the service of its bundle reaches the value at which it was told to stop. Ten thousand
 flows over one backbone are one bundle, and the end of one of them costs O(log n), not O(n).
+
+A flow may stand for several equal ones (**counts**): at rate r it takes counts[i] x r of the i-th link of its
+route, so that the rates are the max-min fair ones of all the flows behind it, each of which has rate r:
+
+    sum over flows f on link l of count(f, l) x rate(f) <= capacity(l)
+
+Ten equal flows that each have a private link and meet on a backbone are one flow with counts (1, 10).
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from math import inf
 from typing import Any
 
@@ -26,11 +34,14 @@ _RELATIVE_SLACK = 1e-12
 class Flow:
     """Bytes on their way along a route of links. Made by `FluidNetwork.start`."""
 
-    __slots__ = ("bundle", "key", "order", "remaining", "route", "size", "target")
+    __slots__ = ("bundle", "counts", "key", "order", "remaining", "route", "size", "target")
 
-    def __init__(self, key: Any, route: tuple[int, ...], size: float, order: int) -> None:
+    def __init__(
+        self, key: Any, route: tuple[int, ...], size: float, counts: tuple[int | Fraction, ...] | None, order: int
+    ) -> None:
         self.key = key
         self.route = route
+        self.counts = counts  # equal flows behind this one, for each link of the route; None: one on every link
         self.size = size
         self.order = order
         self.remaining = size  # bytes; true only while the flow is in no bundle
@@ -39,12 +50,15 @@ class Flow:
 
 
 class Bundle:
-    """Flows that must have equal rates: same shared links (`core`), same private bottleneck (`cap`)."""
+    """Flows that must have equal rates: same shared links (`core`) and counts, same private bottleneck (`cap`)."""
 
-    __slots__ = ("cap", "core", "ends", "flows", "order", "rate", "service", "since", "version")
+    __slots__ = ("cap", "core", "counts", "ends", "flows", "order", "rate", "service", "since", "version")
 
-    def __init__(self, core: tuple[int, ...], cap: float, order: int, now: float) -> None:
+    def __init__(
+        self, core: tuple[int, ...], counts: tuple[int | Fraction, ...] | None, cap: float, order: int, now: float
+    ) -> None:
         self.core = core
+        self.counts = counts  # for each link of `core`; None: one on each
         self.cap = cap
         self.order = order
         self.flows = 0
@@ -89,7 +103,7 @@ class FluidNetwork:
         self._flows_on: list[int] = []  # how many flows cross each link
         self._sole: list[Flow | None] = []  # the flow that has a link to itself, until another joins
         self._bundles_on: list[dict[Bundle, None] | None] = []  # per shared link; None: the link is not shared
-        self._bundles: dict[tuple[tuple[int, ...], float], Bundle] = {}
+        self._bundles: dict[tuple[tuple[int, ...], tuple[int | Fraction, ...] | None, float], Bundle] = {}
         self._loose: dict[Flow, None] = {}  # flows waiting for `solve` to put them into a bundle
         self._dirty: dict[int, None] = {}  # shared links whose set of flows changed since the last solve
         self._events: list[tuple[float, int, int, Bundle]] = []
@@ -105,7 +119,7 @@ class FluidNetwork:
         self._bundles_on.append(None)
         return len(self.capacity) - 1
 
-    def check(self, route: Sequence[int], size: float) -> None:
+    def check(self, route: Sequence[int], size: float, counts: Sequence[float] | None = None) -> None:
         """Raise `ValueError` for a flow that `start` could not take."""
         if not 0 < size < inf:
             raise ValueError(f"a flow must have a positive, finite size, not {size!r}")
@@ -113,11 +127,16 @@ class FluidNetwork:
             raise ValueError(f"a route must have at least one link and none twice, not {route!r}")
         if not (min(route) >= 0 and max(route) < len(self.capacity)):
             raise ValueError(f"a route must lead over links that were added, not {route!r}")
+        if counts is not None and not (len(counts) == len(route) and all(0 < count < inf for count in counts)):
+            raise ValueError(f"a flow needs a positive, finite count for each link of {route!r}, not {counts!r}")
 
-    def start(self, key: Any, route: Sequence[int], size: float) -> None:
-        """Start a flow of `size` bytes over the links of `route`. It moves after the next `solve`."""
-        self.check(route, size)
-        flow = Flow(key, tuple(route), size, self._orders)
+    def start(self, key: Any, route: Sequence[int], size: float, counts: Sequence[float] | None = None) -> None:
+        """Start a flow of `size` bytes over the links of `route`. It moves after the next `solve`.
+
+        With `counts` it stands for equal flows of `size` bytes each, `counts[i]` of them on link `route[i]`.
+        """
+        self.check(route, size, counts)
+        flow = Flow(key, tuple(route), size, _exact(counts) if counts else None, self._orders)
         self._orders += 1
         self._loose[flow] = None
         for link in flow.route:
@@ -173,16 +192,14 @@ class FluidNetwork:
             left = self._leave(flow)
             left.version += 1
             self._announce(left)
-        shared = self._bundles_on
-        core = tuple(sorted(link for link in flow.route if shared[link] is not None))
-        cap = min((self.capacity[link] for link in flow.route if shared[link] is None), default=inf)
-        bundle = self._bundles.get((core, cap))
+        core, counts, cap = self._constraints(flow)
+        bundle = self._bundles.get((core, counts, cap))
         if bundle is None:
-            bundle = Bundle(core, cap, self._orders, now)
+            bundle = Bundle(core, counts, cap, self._orders, now)
             self._orders += 1
-            self._bundles[core, cap] = bundle
+            self._bundles[core, counts, cap] = bundle
             for link in core:
-                shared[link][bundle] = None  # type: ignore[index]
+                self._bundles_on[link][bundle] = None  # type: ignore[index]
         flow.bundle = bundle
         flow.target = bundle.served(now) + flow.remaining
         bundle.flows += 1
@@ -195,6 +212,18 @@ class FluidNetwork:
         else:
             self._set_rate(bundle, cap, now, always=bundle.ends[0][2] is flow)
 
+    def _constraints(self, flow: Flow) -> tuple[tuple[int, ...], tuple[int | Fraction, ...] | None, float]:
+        """What bounds the rate of `flow` now: shared links in order, its counts on them, its narrowest private link."""
+        shared, capacity = self._bundles_on, self.capacity
+        if flow.counts is None:
+            core = tuple(sorted(link for link in flow.route if shared[link] is not None))
+            return core, None, min((capacity[link] for link in flow.route if shared[link] is None), default=inf)
+        crossed = sorted(zip(flow.route, flow.counts, strict=True))
+        cap = min((capacity[link] / count for link, count in crossed if shared[link] is None), default=inf)
+        core = tuple(link for link, _ in crossed if shared[link] is not None)
+        counts = tuple(count for link, count in crossed if shared[link] is not None)
+        return core, counts if any(count != 1 for count in counts) else None, cap
+
     def _leave(self, flow: Flow) -> Bundle:
         """Take `flow` out of its bundle; a bundle that becomes empty is forgotten."""
         bundle = flow.bundle
@@ -203,7 +232,7 @@ class FluidNetwork:
         bundle.flows -= 1
         self._dirty.update(dict.fromkeys(bundle.core))
         if bundle.flows == 0:
-            del self._bundles[bundle.core, bundle.cap]
+            del self._bundles[bundle.core, bundle.counts, bundle.cap]
             for link in bundle.core:
                 del self._bundles_on[link][bundle]  # type: ignore[union-attr]
         return bundle
@@ -280,6 +309,12 @@ class FluidNetwork:
         self.next_time = events[0][0] if events else inf
 
 
+def _exact(counts: Sequence[float]) -> tuple[int | Fraction, ...] | None:
+    """Counts whose sums are exact, so that a link which everybody left has a load of 0; None where all are 1."""
+    exact = tuple(int(count) if count == int(count) else Fraction(count) for count in counts)
+    return exact if any(count != 1 for count in exact) else None
+
+
 def _max_min_rates(
     bundles: Iterable[Bundle], links: Iterable[int], capacity: Sequence[float]
 ) -> list[tuple[Bundle, float]]:
@@ -290,12 +325,17 @@ def _max_min_rates(
     """
     free: dict[Bundle, None] = dict.fromkeys(bundles)
     residual = {link: capacity[link] for link in links}
-    weight = dict.fromkeys(residual, 0)
+    weight: dict[int, Any] = dict.fromkeys(residual, 0)  # flows that are not stopped yet, with their counts
     on_link: dict[int, list[Bundle]] = {link: [] for link in residual}
     for bundle in free:
-        for link in bundle.core:
-            weight[link] += bundle.flows
-            on_link[link].append(bundle)
+        if bundle.counts is None:
+            for link in bundle.core:
+                weight[link] += bundle.flows
+                on_link[link].append(bundle)
+        else:
+            for link, flows in _counted(bundle):
+                weight[link] += flows
+                on_link[link].append(bundle)
     # (level, 0, link) for a link's fair share, (level, 1, order, bundle) for a cap
     heap: list[tuple] = [(residual[link] / n, 0, link) for link, n in weight.items() if n]
     heap += [(bundle.cap, 1, bundle.order, bundle) for bundle in free if bundle.cap < inf]
@@ -321,7 +361,18 @@ def _max_min_rates(
         for bundle in stopping:
             del free[bundle]
             rates.append((bundle, level))
-            for link in bundle.core:
-                residual[link] -= level * bundle.flows
-                weight[link] -= bundle.flows
+            if bundle.counts is None:
+                for link in bundle.core:
+                    residual[link] -= level * bundle.flows
+                    weight[link] -= bundle.flows
+            else:
+                for link, flows in _counted(bundle):
+                    residual[link] -= level * flows
+                    weight[link] -= flows
     return rates
+
+
+def _counted(bundle: Bundle) -> list[tuple[int, int | Fraction]]:
+    """(link, flows on it) for each link that a bundle with counts shares."""
+    assert bundle.counts is not None
+    return [(link, bundle.flows * count) for link, count in zip(bundle.core, bundle.counts, strict=True)]
