@@ -10,7 +10,18 @@ def attention_operators(
     config: TransformerConfig, batch: int, tokens: int, dtype: str, accumulate: str, flash: bool = True
 ) -> tuple[Kernel, ...]:
     """From normalised rows to the output projection. `flash`: fused attention, else scores go through memory."""
-    c, rows = config, Dim(batch, tokens, "batch")
+    rows, values = Dim(batch, tokens, "batch"), Dim(config.heads, config.value_dim, "heads")
+    projections = _latent if config.kv_rank else _direct
+    return (
+        *projections(config, rows, dtype, accumulate),
+        *_attention(config, batch, tokens, dtype, accumulate, flash),
+        Matmul("attention_out", rows, (Dim(config.hidden),), values, dtype, accumulate, bias=config.bias),
+    )
+
+
+def _direct(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -> tuple[Kernel, ...]:
+    """Queries, keys and values in one product, then norms and rotary positions of queries and keys."""
+    c = config
     q = Dim(c.heads, c.head_dim, "heads")
     kv = Dim(c.kv_heads, 2 * c.head_dim, "heads")
     heads = (q, Dim(c.kv_heads, c.head_dim, "heads"))
@@ -19,9 +30,34 @@ def attention_operators(
         operators.append(Pointwise("qk_norm", "normalization", rows, heads, dtype, 1, 1, 5, weights=2 * c.head_dim))
     if c.rope:
         operators.append(Pointwise("rope", "rope", rows, heads, dtype, 1, 1, 3))
-    operators += _attention(c, batch, tokens, dtype, accumulate, flash)
-    operators.append(Matmul("attention_out", rows, (Dim(c.hidden),), q, dtype, accumulate, bias=c.bias))
     return tuple(operators)
+
+
+def _latent(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -> tuple[Kernel, ...]:
+    """Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, section 2.1), expanded as in training and prefill.
+
+    Every rank of a tensor-parallel group makes the latents, which have no heads; their expansion is split by head.
+    Rotary positions and the shared rotary key are written into whole queries and keys of each head.
+    """
+    c, hidden = config, Dim(config.hidden)
+    q, kv = Dim(c.heads, c.head_dim, "heads"), Dim(c.heads, c.qk_nope_dim + c.value_dim, "heads")
+    latent = Dim(c.kv_rank)
+    if c.q_rank:
+        rank = Dim(c.q_rank)
+        queries: tuple[Kernel, ...] = (
+            Matmul("q_down", rows, (rank,), hidden, dtype, accumulate),
+            Pointwise("q_norm", "normalization", rows, (rank,), dtype, 1, 1, 5, weights=c.q_rank),
+            Matmul("q_up", rows, (q,), rank, dtype, accumulate),
+        )
+    else:
+        queries = (Matmul("q", rows, (q,), hidden, dtype, accumulate),)
+    return (
+        *queries,
+        Matmul("kv_down", rows, (Dim(c.kv_rank + c.qk_rope_dim),), hidden, dtype, accumulate),
+        Pointwise("kv_norm", "normalization", rows, (latent,), dtype, 1, 1, 5, weights=c.kv_rank),
+        Matmul("kv_up", rows, (kv,), latent, dtype, accumulate),
+        Pointwise("rope", "rope", rows, (q, q), dtype, 1, 1, 3),
+    )
 
 
 def _attention(
@@ -35,15 +71,15 @@ def _attention(
     if flash:
         kv_heads = Dim(c.kv_heads, 1, "heads")
         fused = Attention(
-            "attention", sequences, tokens, tokens, heads, kv_heads, c.head_dim, dtype,
-            accumulate=accumulate, window=c.window,
+            "attention", sequences, tokens, tokens, heads, kv_heads, c.head_dim, dtype, c.causal,
+            accumulate=accumulate, window=c.window, v_head_dim=c.v_head_dim,
         )  # fmt: skip
         return (fused,)
     over = (sequences, heads)
-    queries, keys, head = Dim(tokens), Dim(tokens), Dim(c.head_dim)
+    queries, keys = Dim(tokens), Dim(tokens)
     rows, scores = Dim(batch, tokens, "batch"), (Dim(c.heads, tokens, "heads"),)
     return (
-        Matmul("scores", queries, (keys,), head, dtype, accumulate, weight=False, over=over),
+        Matmul("scores", queries, (keys,), Dim(c.head_dim), dtype, accumulate, weight=False, over=over),
         Pointwise("attention_softmax", "scores", rows, scores, dtype, 1, 1, 7),  # scale, mask and softmax in one kernel
-        Matmul("values", queries, (head,), keys, dtype, accumulate, weight=False, over=over),
+        Matmul("values", queries, (Dim(c.value_dim),), keys, dtype, accumulate, weight=False, over=over),
     )

@@ -1,9 +1,9 @@
-"""The feed-forward half of a layer."""
+"""The feed-forward half of a layer: dense, or a mixture of experts."""
 
 from __future__ import annotations
 
 from simgpu.model.config import TransformerConfig
-from simgpu.model.operators import Dim, Kernel, Matmul, Pointwise
+from simgpu.model.operators import BYTES, Communicate, Dim, GroupedMatmul, Kernel, Matmul, Operator, Pointwise
 
 
 def dense_operators(
@@ -18,3 +18,40 @@ def dense_operators(
         Pointwise(activation, "elementwise", rows, (inner,), dtype, 2 if c.gated else 1, 1, 8),
         Matmul(f"{name}_down", rows, (hidden,), inner, dtype, accumulate, bias=c.bias),
     )
+
+
+def expert_operators(
+    config: TransformerConfig, rows: Dim, dtype: str, accumulate: str, routing: str = "balanced"
+) -> tuple[Operator, ...]:
+    """A mixture of experts: route, permute, dispatch, experts, combine, weigh; then the shared experts.
+
+    Rows go to the ranks that hold their experts and back by all-to-all over the expert-parallel group, `topk` copies
+    of each (Lepikhin et al., GShard, 2020, section 3.2; no copy is dropped and none saved by grouping by node).
+    Experts are split over the group by number, and each over the tensor-parallel group by its width (Megatron-LM).
+    """
+    c, topk, hidden = config, config.experts_per_token, Dim(config.hidden)
+    experts, inner = Dim(c.experts, 1, "experts"), Dim(c.expert_width, 1, "ffn")
+    up = Dim(c.expert_width, 2, "ffn") if c.gated else inner
+    copies = (Dim(topk * c.hidden),)
+    moved = rows.size * topk * c.hidden * BYTES[dtype]
+
+    def grouped(name: str, n: Dim, k: Dim) -> GroupedMatmul:
+        return GroupedMatmul(name, rows, topk, experts, c.experts, (n,), k, dtype, accumulate, routing)
+
+    routed: tuple[Operator, ...] = (
+        Matmul("router", rows, (Dim(c.experts),), hidden, dtype, accumulate, bias=c.router_bias),
+        Pointwise("routing", "softmax", rows, (Dim(c.experts),), dtype, 1, 1, 5),
+        Pointwise("permute", "elementwise", rows, copies, dtype, 1, 1, 0),
+        Communicate("dispatch", "all_to_all", moved, "ep", rows),
+        grouped("experts_up", up, hidden),
+        Pointwise(
+            "experts_activation", "elementwise", rows, (Dim(c.expert_width, topk, "ffn"),), dtype,
+            2 if c.gated else 1, 1, 8,
+        ),
+        grouped("experts_down", hidden, inner),
+        Communicate("combine", "all_to_all", moved, "ep", rows),
+        Pointwise("unpermute", "elementwise", rows, (hidden,), dtype, topk, 1, 2 * topk),
+    )  # fmt: skip
+    if not c.shared_experts:
+        return routed
+    return (*routed, *dense_operators(c, rows, c.shared_experts * c.expert_width, dtype, accumulate, "shared"))

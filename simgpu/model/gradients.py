@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from simgpu.model.operators import Attention, Communicate, Dim, Embedding, Matmul, Operator, Pointwise
+from simgpu.model.operators import Attention, Communicate, Dim, Embedding, GroupedMatmul, Matmul, Operator, Pointwise
 
 WEIGHT_GRADIENT = "_wgrad"
 """How the names of operators end that compute the gradient of weights: nothing in the backward pass waits for them."""
@@ -24,6 +24,8 @@ def _gradients(op: Operator) -> tuple[Operator, ...]:
     match op:
         case Matmul():
             return _of_matmul(op)
+        case GroupedMatmul():
+            return _of_grouped(op)
         case Attention():
             return (replace(op, name=f"{op.name}_backward", passes=2.5),)
         case Pointwise():
@@ -40,10 +42,22 @@ def _gradients(op: Operator) -> tuple[Operator, ...]:
 def _of_matmul(op: Matmul) -> tuple[Matmul, ...]:
     """dA[m, k] = dC[m, n] B^T contracts over the outputs, whose axis, if split, makes it a partial sum; dB = A^T dC."""
     names = ("_dgrad_a", "_dgrad_b") if op.over else ("_dgrad", WEIGHT_GRADIENT)
-    axis = op.n[0].axis
-    contracted = Dim(sum(d.units * d.width for d in op.n), 1, axis) if len(op.n) > 1 else op.n[0]
     plain = replace(op, weight=False, bias=False)
     return (
-        replace(plain, name=op.name + names[0], n=(op.k,), k=contracted),
+        replace(plain, name=op.name + names[0], n=(op.k,), k=_joined(op.n)),
         replace(plain, name=op.name + names[1], m=op.k, k=op.m),
     )
+
+
+def _of_grouped(op: GroupedMatmul) -> tuple[GroupedMatmul, ...]:
+    """Of the inputs, contracting over the outputs; of the weights, contracting over the visits of each expert."""
+    plain = replace(op, weight=False)
+    return (
+        replace(plain, name=f"{op.name}_dgrad", n=(op.k,), k=_joined(op.n)),
+        replace(plain, name=op.name + WEIGHT_GRADIENT, weight_gradient=True),
+    )
+
+
+def _joined(dims: tuple[Dim, ...]) -> Dim:
+    """Outputs side by side as one dimension."""
+    return dims[0] if len(dims) == 1 else Dim(sum(dim.size for dim in dims), 1, dims[0].axis)

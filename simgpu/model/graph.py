@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from simgpu.model.operators import Attention, Matmul, Operator
+from simgpu.model.operators import Attention, GroupedMatmul, Matmul, Operator
 
 
 @dataclass(frozen=True)
@@ -38,4 +38,4 @@ class ModelGraph:
 def _model_flops(op: Operator) -> float:
     if isinstance(op, Attention):
         return op.model_flops
-    return op.flops if isinstance(op, Matmul) else 0.0
+    return op.flops if isinstance(op, (Matmul, GroupedMatmul)) else 0.0

@@ -114,9 +114,10 @@ class Matmul:
 class Attention:
     """softmax(Q K^T) V without materialised scores (flash attention), `batch` sequences.
 
-    FLOPs count the causal half where `causal`: each of the q queries sees the keys up to its own position.
-    A `window` (0: none) limits each query to that many keys. `passes` scales the work that is run: 1 forward, 2.5
-    backward, of which 0.5 is recomputation (Dao et al., FlashAttention-2, 2023, section 4.1).
+    Values may be of another width than queries and keys (`v_head_dim`; 0: the same). FLOPs count the causal half where
+    `causal`: each of the q queries sees the keys up to its own position. A `window` (0: none) limits each query to that
+    many keys. `passes` scales the work that is run: 1 forward, 2.5 backward, of which 0.5 is recomputation (Dao et al.,
+    FlashAttention-2, 2023, section 4.1).
     """
 
     kind: ClassVar[str] = "attention"
@@ -133,12 +134,18 @@ class Attention:
     accumulate: str = "fp32"
     window: int = 0
     time_s: float | None = None
+    v_head_dim: int = 0
     weights: ClassVar[int] = 0
 
     @property
+    def v_dim(self) -> int:
+        """Width of a value."""
+        return self.v_head_dim or self.head_dim
+
+    @property
     def flops(self) -> float:
-        """4 d FLOPs (two products) for each query, visible key and head, in each pass that is run."""
-        return 4.0 * self.head_dim * self.pairs * self.batch.size * self.heads.size * self.passes
+        """2 (d + d_v) FLOPs (two products) for each query, visible key and head, in each pass that is run."""
+        return 2.0 * (self.head_dim + self.v_dim) * self.pairs * self.batch.size * self.heads.size * self.passes
 
     @property
     def model_flops(self) -> float:
@@ -160,8 +167,8 @@ class Attention:
     @property
     def bytes(self) -> float:
         """Q, K, V read once and the output written once, each pass."""
-        rows = 2 * self.queries * self.heads.size + 2 * self.keys * self.kv_heads.size
-        return self.batch.size * rows * self.head_dim * BYTES[self.dtype] * self.passes
+        rows = self.queries * self.heads.size + self.keys * self.kv_heads.size
+        return self.batch.size * rows * (self.head_dim + self.v_dim) * BYTES[self.dtype] * self.passes
 
     def split(self, ways: Mapping[str, int]) -> Attention:
         batch, heads, kv_heads = (dim.split(ways) for dim in (self.batch, self.heads, self.kv_heads))
@@ -240,26 +247,136 @@ class Embedding:
 
 
 @dataclass(frozen=True, slots=True)
-class Communicate:
-    """A collective that the model itself asks for, over all ranks of the tensor-parallel group.
+class GroupedMatmul:
+    """The same layer of every expert: C_e[v, n] = A_e[v, k] B_e[k, n], where expert e gets v of the visits.
 
-    `size` is its payload in bytes as nccl-tests count it: the buffer of a rank for all-reduce, the whole array
-    for all-gather, reduce-scatter and all-to-all.
+    Each of `rows` visits `topk` of the layer's `total` experts; `experts` are those whose weights are here, `total`
+    over `experts` ranks share them. After dispatch a rank multiplies `topk` visits for each row it sent, on average;
+    `routing` names how unevenly (`simgpu.timing.routing`). FLOPs and bytes are those of the average rank.
+
+    `weight` tells that B holds parameters (not so of gradients). `weight_gradient`: dB_e[k, n] = A_e^T dC_e instead.
+    """
+
+    kind: ClassVar[str] = "grouped_matmul"
+    name: str
+    rows: Dim
+    topk: int
+    experts: Dim
+    total: int
+    n: tuple[Dim, ...]
+    k: Dim
+    dtype: str
+    accumulate: str = "fp32"
+    routing: str = "balanced"
+    weight: bool = True
+    weight_gradient: bool = False
+    time_s: float | None = None
+
+    @property
+    def ranks(self) -> int:
+        """That share the experts."""
+        return self.total // self.experts.size
+
+    @property
+    def visits(self) -> int:
+        """(row, expert) pairs of the average rank."""
+        return self.rows.size * self.topk
+
+    @property
+    def n_size(self) -> int:
+        return sum(dim.size for dim in self.n)
+
+    @property
+    def flops(self) -> float:
+        """2 n k for each visit."""
+        return 2.0 * self.visits * self.n_size * self.k.size
+
+    @property
+    def bytes(self) -> float:
+        """Weights of experts with a visit once, rows of all visits in and out."""
+        n, k = self.n_size, self.k.size
+        return (min(self.experts.size, self.visits) * n * k + self.visits * (n + k)) * BYTES[self.dtype]
+
+    @property
+    def weights(self) -> int:
+        """Parameters it holds."""
+        return self.experts.size * self.n_size * self.k.size if self.weight else 0
+
+    @property
+    def output_bytes(self) -> float:
+        """Of C, all visits."""
+        return self.visits * self.n_size * BYTES[self.dtype]
+
+    @property
+    def input_bytes(self) -> float:
+        """Of A, all visits."""
+        return self.visits * self.k.size * BYTES[self.dtype]
+
+    def split(self, ways: Mapping[str, int]) -> GroupedMatmul:
+        n = tuple(dim.split(ways) for dim in self.n)
+        rows, experts, k = self.rows.split(ways), self.experts.split(ways), self.k.split(ways)
+        return _timed(self, replace(self, rows=rows, experts=experts, n=n, k=k))
+
+    def sums_over(self, ways: Mapping[str, int]) -> bool:
+        """Whether a split leaves each rank with a partial sum of the output."""
+        return self.k.is_split(ways) and not self.weight_gradient
+
+    def slices_output(self, ways: Mapping[str, int]) -> bool:
+        """Whether a split leaves each rank with a slice of the output's columns."""
+        return any(dim.is_split(ways) for dim in self.n)
+
+
+@dataclass(frozen=True, slots=True)
+class Communicate:
+    """A collective that the model itself asks for, over all ranks of the `group` (as in `Plan.group`).
+
+    `size` is its payload in bytes as nccl-tests count it: the buffer of a rank for all-reduce and all-to-all, the
+    whole array for all-gather and reduce-scatter. It is proportional to `rows` where those are given.
     """
 
     name: str
     kind: str  # all_reduce, all_gather, reduce_scatter, all_to_all
     size: float
+    group: str = "tp"
+    rows: Dim | None = None
     flops: ClassVar[float] = 0.0
     weights: ClassVar[int] = 0
 
+    def split(self, ways: Mapping[str, int]) -> Communicate:
+        return self if self.rows is None else self._of(self.rows.split(ways))
 
-Kernel = Matmul | Attention | Pointwise | Embedding
+    def _of(self, rows: Dim) -> Communicate:
+        whole = self.rows or rows
+        return replace(self, rows=rows, size=self.size * rows.size / whole.size)
+
+
+Kernel = Matmul | GroupedMatmul | Attention | Pointwise | Embedding
 """An operator that runs on one GPU."""
 
 Operator = Kernel | Communicate
 
-_K = TypeVar("_K", Matmul, Attention, Pointwise, Embedding)
+_K = TypeVar("_K", Matmul, GroupedMatmul, Attention, Pointwise, Embedding)
+
+
+def split_rows(op: Operator, ways: int) -> Operator:
+    """`op` with `1 / ways` of its rows: the tokens of each sequence shared over ranks. Attention keeps its tokens."""
+
+    def part(dim: Dim) -> Dim:
+        return replace(dim, width=-(-dim.width // ways)) if dim.axis == "batch" else dim
+
+    match op:
+        case Matmul():
+            return _timed(op, replace(op, m=part(op.m), n=tuple(part(dim) for dim in op.n), k=part(op.k)))
+        case GroupedMatmul():
+            return _timed(op, replace(op, rows=part(op.rows)))
+        case Pointwise():
+            return _timed(op, replace(op, rows=part(op.rows)))
+        case Embedding():
+            return _timed(op, replace(op, rows=part(op.rows)))
+        case Communicate():
+            return op if op.rows is None else op._of(part(op.rows))
+        case Attention():
+            return op
 
 
 def _timed(whole: _K, part: _K) -> _K:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from simgpu.model.attention_block import attention_operators
 from simgpu.model.config import TransformerConfig
-from simgpu.model.feed_forward import dense_operators
+from simgpu.model.feed_forward import dense_operators, expert_operators
 from simgpu.model.gradients import backward, is_weight_gradient
 from simgpu.model.graph import ModelGraph, Segment
 from simgpu.model.operators import Dim, Embedding, Matmul, Operator, Pointwise
@@ -31,14 +31,17 @@ SEGMENTS = {"dense": "layer", "moe": "expert layer"}
 def prefill_graph(
     config: TransformerConfig, batch: int, tokens: int, dtype: str, accumulate: str, routing: str = "balanced"
 ) -> ModelGraph:
-    """Prefill of `batch` prompts of `tokens` tokens: all layers, then the logits of each prompt's last token."""
-    last = Dim(batch, 1, "batch")
+    """Prefill of `batch` prompts of `tokens` tokens: all layers, then the logits of each prompt's last token.
+
+    A model that sees both ways makes those of every token.
+    """
+    rows = Dim(batch, 1, "batch") if config.causal else _rows(batch, tokens)
     return ModelGraph(
         config.name,
         (
             Segment("embedding", embedding_operators(config, batch, tokens, dtype)),
             *_layers(config, batch, tokens, dtype, accumulate, routing, True),
-            Segment("head", (_norm("final_norm", config, last, dtype), _head(config, last, dtype, accumulate))),
+            Segment("head", _logits(config, batch, rows, dtype, accumulate)),
         ),
         tokens=batch * tokens,
     )
@@ -64,19 +67,24 @@ def layer_operators(
 ) -> tuple[Operator, ...]:  # fmt: skip
     """Forward operators of one layer of a kind (`TransformerConfig.layer_kinds`)."""
     rows = _rows(batch, tokens)
-    return (
-        _norm("attention_norm", config, rows, dtype),
-        *attention_operators(config, batch, tokens, dtype, accumulate, flash),
-        _norm("ffn_norm", config, rows, dtype),
-        *dense_operators(config, rows, config.ffn, dtype, accumulate),
-    )
+    attention = attention_operators(config, batch, tokens, dtype, accumulate, flash)
+    if kind == "moe":
+        feed_forward = expert_operators(config, rows, dtype, accumulate, routing)
+    else:
+        feed_forward = dense_operators(config, rows, config.ffn, dtype, accumulate)
+    norms = _norm("attention_norm", config, rows, dtype), _norm("ffn_norm", config, rows, dtype)
+    if config.post_norm:
+        return (*attention, norms[0], *feed_forward, norms[1])
+    return (norms[0], *attention, norms[1], *feed_forward)
 
 
 def embedding_operators(config: TransformerConfig, batch: int, tokens: int, dtype: str) -> tuple[Operator, ...]:
     """What stands before the first layer."""
-    positions = 0 if config.rope else config.max_tokens
-    vocab = Dim(config.vocab, 1, "vocab")
-    return (Embedding("embedding", _rows(batch, tokens), vocab, config.hidden, dtype, positions),)
+    rows, vocab = _rows(batch, tokens), Dim(config.vocab, 1, "vocab")
+    table = Embedding("embedding", rows, vocab, config.hidden, dtype, config.position_rows + config.token_types)
+    if not config.post_norm:
+        return (table,)
+    return (table, _norm("embedding_norm", config, rows, dtype, residual=False))
 
 
 def head_operators(
@@ -85,7 +93,24 @@ def head_operators(
     """What stands behind the last layer in training: norm, logits of every token, loss."""
     rows = _rows(batch, tokens)
     loss = Pointwise("loss", "softmax", rows, (Dim(config.vocab, 1, "vocab"),), dtype, 1, 1, 5)
-    return (_norm("final_norm", config, rows, dtype), _head(config, rows, dtype, accumulate), loss)
+    return (*_logits(config, batch, rows, dtype, accumulate), loss)
+
+
+def _logits(config: TransformerConfig, batch: int, rows: Dim, dtype: str, accumulate: str) -> tuple[Operator, ...]:
+    """Final norm and logits of `rows`. BERT: the pooled first token first, then a transformation before the logits."""
+    c, hidden = config, Dim(config.hidden)
+    vocab, first = (Dim(c.vocab, 1, "vocab"),), Dim(batch, 1, "batch")
+    operators: list[Operator] = []
+    if c.pooler:
+        operators.append(Matmul("pooler", first, (hidden,), hidden, dtype, accumulate, bias=True))
+        operators.append(Matmul("next_sentence", first, (Dim(2),), hidden, dtype, accumulate, bias=True))
+    if c.masked_lm:
+        operators.append(Matmul("transform", rows, (hidden,), hidden, dtype, accumulate, bias=True))
+        operators.append(Pointwise("transform_activation", "elementwise", rows, (hidden,), dtype, 1, 1, 8))
+    operators.append(_norm("final_norm", c, rows, dtype, residual=not c.post_norm))
+    weight = not c.tied_embeddings  # a tied head reads the embedding's table
+    operators.append(Matmul("lm_head", rows, vocab, hidden, dtype, accumulate, weight=weight, bias=c.masked_lm))
+    return tuple(operators)
 
 
 def _layers(
@@ -102,13 +127,8 @@ def _rows(batch: int, tokens: int) -> Dim:
     return Dim(batch, tokens, "batch")
 
 
-def _norm(name: str, config: TransformerConfig, rows: Dim, dtype: str) -> Pointwise:
-    """Residual addition and normalisation in one kernel: reads both, writes the sum and the normalised rows."""
+def _norm(name: str, config: TransformerConfig, rows: Dim, dtype: str, residual: bool = True) -> Pointwise:
+    """Normalisation, with the residual addition in the same kernel: reads both, writes the sum and normalised rows."""
     weights = config.hidden if config.rms_norm else 2 * config.hidden
-    return Pointwise(name, "normalization", rows, (Dim(config.hidden),), dtype, 2, 2, 6, weights=weights)
-
-
-def _head(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -> Matmul:
-    vocab = (Dim(config.vocab, 1, "vocab"),)
-    weight = not config.tied_embeddings  # a tied head reads the embedding's table
-    return Matmul("lm_head", rows, vocab, Dim(config.hidden), dtype, accumulate, weight=weight)
+    passes = 2 if residual else 1
+    return Pointwise(name, "normalization", rows, (Dim(config.hidden),), dtype, passes, passes, 6, weights=weights)

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.inherit import DEFAULT, Given
-from simgpu.model.operators import Attention, Embedding, Kernel, Matmul, Pointwise
+from simgpu.model.operators import Attention, Embedding, GroupedMatmul, Kernel, Matmul, Pointwise
 from simgpu.timing.parts import KernelTimes
 from simgpu.timing.timer import GPUTimer
 from simgpu.timing.uncertainty import class_of, spread
@@ -130,7 +130,7 @@ class KernelModel:
 
     def _light(self, op: Kernel) -> float:
         """Seconds at the speed of light."""
-        matrices = isinstance(op, (Matmul, Attention))
+        matrices = isinstance(op, (Matmul, GroupedMatmul, Attention))
         peak = self.peak(op.dtype, op.accumulate) if matrices else self.peak("fp32", "fp32", tensor=False)
         return max(op.flops / peak, op.bytes / self.gpu.memory.bandwidth.si)
 
@@ -142,6 +142,8 @@ class KernelModel:
                 library = timer.matrix_library(op.dtype, op.accumulate)
                 m, n, k = op.m.size, op.n_size, op.k.size
                 return timer.gemm(m, n, k, op.products, op.dtype, op.accumulate, library), "gemm", library
+            case GroupedMatmul():
+                return self._grouped(op)
             case Attention():
                 return self._attention(op)
             case Embedding():
@@ -149,18 +151,25 @@ class KernelModel:
             case Pointwise():
                 return self._pointwise(op)
 
+    def _grouped(self, op: GroupedMatmul) -> tuple[KernelTimes, str, str]:
+        times = self.timer.experts(
+            op.rows.size * op.ranks, op.topk, op.total, op.ranks, op.n_size, op.k.size, op.routing,
+            weight_gradient=op.weight_gradient, dtype=op.dtype,
+        )  # fmt: skip
+        return times, "moe", self.timer.expert_library(op.dtype)
+
     def _attention(self, op: Attention) -> tuple[KernelTimes, str, str]:
         library = self.timer.attention_library()
         batch, heads, kv_heads, dim = op.batch.size, op.heads.size, op.kv_heads.size, op.head_dim
         if op.queries == 1 and op.keys > 1 and op.passes == 1:
             times = self.timer.attention_decode(
-                batch, op.keys, heads, kv_heads, dim, window=op.window, dtype=op.dtype, library=library, warm=False
+                batch, op.keys, heads, kv_heads, dim, op.v_dim, op.window, dtype=op.dtype, library=library, warm=False
             )
             return times, "attention_decode", library
         model = self.timer.attention_prefill if op.passes == 1 else self.timer.attention_backward
         times = model(
-            batch, op.queries, op.keys, heads, kv_heads, dim, causal=op.causal, window=op.window, dtype=op.dtype,
-            library=library, warm=False,
+            batch, op.queries, op.keys, heads, kv_heads, dim, op.v_dim, causal=op.causal, window=op.window,
+            dtype=op.dtype, library=library, warm=False,
         )  # fmt: skip
         return times, "attention_prefill", library
 

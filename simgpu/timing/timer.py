@@ -7,8 +7,9 @@ every figure by name; this class is the only place that knows where the figures 
 from __future__ import annotations
 
 from simgpu.timing.attention_timer import AttentionTimer
+from simgpu.timing.expert_timer import ExpertTimer
 from simgpu.timing.vector_timer import VectorTimer
 
 
-class GPUTimer(AttentionTimer, VectorTimer):
+class GPUTimer(AttentionTimer, ExpertTimer, VectorTimer):
     """Kernel times of a GPU with its constants. All methods broadcast over arrays of shapes."""
