@@ -11,6 +11,7 @@ from simgpu import InputError
 from simgpu.engine import Simulator
 from simgpu.plan.parallelism import SCHEDULES
 from simgpu.plan.schedule import Task, depends_on, in_flight, order, tasks
+from simgpu.render.pipeline import Box, Panel, pipeline_figure
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=60)
 CASES = [
@@ -177,3 +178,37 @@ def test_what_cannot_be_scheduled_is_said_in_one_line(case, key, said):
             function(*case)
         assert caught.value.key == key
         assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def panel_of(title, case, seconds):
+    stages = [[] for _ in range(case[1])]
+    for span in run(case, seconds).spans():
+        task = span.label
+        stages[span.stream].append(Box(span.start, span.end, task.kind, task.microbatch, task.chunk))
+    return Panel(title, stages)
+
+
+def test_picture_says_the_bubble_and_the_time_of_each_run():
+    whole, cut = {"F": 0.01, "B": 0.02}, dict.fromkeys("FBW", 0.01)
+    panels = [panel_of("1F1B", ("1f1b", 4, 8, 1), whole), panel_of("ZB-H1", ("zb-h1", 4, 8, 1), cut)]
+    figure = pipeline_figure(panels)
+    first, second = figure.axes
+    assert first.get_title(loc="left") == "1F1B: 27.3 % bubble, 330 ms"  # 3 / 11 of 11 x 30 ms
+    assert second.get_title(loc="left") == "ZB-H1: 11.1 % bubble, 270 ms"
+    assert first.get_xlim() == second.get_xlim()
+    said = [text.get_text() for text in second.texts]
+    assert "18 %\nless time" in said
+    assert Counter(said)["7"] == 4 * 3  # forward, backward and weight gradients of each stage
+
+
+def test_picture_counts_as_idle_what_nothing_covers():
+    behind = Box(0.5, 3.0, "communication")  # its ends are hidden behind the passes
+    panel = Panel("run", [[Box(0.0, 1.0, "F", 0), behind, Box(2.5, 3.0, "B", 0), Box(3.5, 4.0, "optimizer")]])
+    assert panel.step == 4.0
+    assert panel.idle == pytest.approx(0.5 / 4)
+    assert "25.0 % bubble" in pipeline_figure([Panel("run", panel.stages, 0.25)]).axes[0].get_title(loc="left")
+
+
+def test_picture_leaves_out_numbers_that_do_not_fit():
+    panel = panel_of("1F1B", ("1f1b", 2, 256, 1), {"F": 1.0, "B": 2.0})
+    assert not pipeline_figure([panel]).axes[0].texts
