@@ -6,7 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from simgpu.model.graph import ModelGraph
-from simgpu.model.operators import BYTES, Communicate, Embedding, Kernel, Matmul, Operator, Pointwise
+from simgpu.model.operators import (
+    BYTES,
+    Attention,
+    Communicate,
+    Dim,
+    Embedding,
+    Kernel,
+    Matmul,
+    Operator,
+    Pointwise,
+)
 from simgpu.plan.parallelism import TENSOR_AXES, Plan
 
 
@@ -31,7 +41,7 @@ class Barrier:
     group: str
 
 
-Step = Kernel | Collective
+Step = Kernel | Collective | Barrier
 
 
 @dataclass(frozen=True)
@@ -93,10 +103,12 @@ def _split(op: Operator, plan: Plan) -> Iterator[Step]:
     """The steps of one rank for one operator. Operators of a free list are split along their own axis ('tp'):
     they bring their own collectives and get none here."""
     if isinstance(op, Communicate):
-        if plan.tp > 1:
-            yield Collective(op.name, op.kind, "tp", op.size)
+        yield from _communicate(op, plan)
         return
-    part: Kernel = op.split(plan.ways)
+    if isinstance(op, Attention) and plan.cp > 1:
+        yield from context_attention(op.split(plan.ways), plan)
+        return
+    part: Kernel = _in_context(op.split(plan.ways), plan)
     tensor = dict.fromkeys(TENSOR_AXES, plan.tp)
     sequence = plan.sequence_parallel and plan.tp > 1
     if isinstance(part, Pointwise):
@@ -110,11 +122,61 @@ def _split(op: Operator, plan: Plan) -> Iterator[Step]:
             # maximum, sum of exponentials and the target's logit of each row, fp32 (Megatron's cross entropy)
             yield Collective(f"{op.name}_sum", "all_reduce", "tp", 3 * part.rows.size * BYTES["fp32"])
         return
-    if sequence and isinstance(part, Matmul) and isinstance(op, Matmul) and op.slices_output(tensor):
+    if sequence and isinstance(part, Matmul) and isinstance(op, Matmul) and op.slices_output(tensor) and not op.over:
         yield Collective(f"{op.name}_input", "all_gather", "tp", part.input_bytes)
     yield part
     if isinstance(part, (Matmul, Embedding)) and isinstance(op, (Matmul, Embedding)) and op.sums_over(tensor):
         yield Collective(f"{op.name}_sum", "reduce_scatter" if sequence else "all_reduce", "tp", part.output_bytes)
+
+
+def _communicate(op: Communicate, plan: Plan) -> Iterator[Collective]:
+    """A collective that the model asks for: nothing where its group is one rank."""
+    group = getattr(op, "group", "tp")
+    if getattr(plan, group) > 1:
+        rows = getattr(op, "rows", None)
+        size = op.size if rows is None else op.size * rows.split(plan.ways).size / rows.size / plan.cp
+        yield Collective(op.name, op.kind, group, size)
+
+
+def _in_context(part: Kernel, plan: Plan) -> Kernel:
+    """The share of a rank's tokens that context parallelism leaves it."""
+    if plan.cp == 1:
+        return part
+
+    def cut(dim: Dim) -> Dim:
+        return replace(dim, width=-(-dim.width // plan.cp)) if dim.axis == "batch" and dim.width > 1 else dim
+
+    if isinstance(part, Matmul):
+        return replace(part, m=cut(part.m), k=cut(part.k))
+    return part if isinstance(part, Attention) else replace(part, rows=cut(part.rows))
+
+
+def context_attention(op: Attention, plan: Plan) -> Iterator[Step]:
+    """Attention over a sequence that `plan.cp` ranks share, balanced: each holds a chunk from both ends of it.
+
+    'all_gather': keys and values of all ranks are gathered before (and their gradients scattered after). 'ring': they
+    travel round while each rank works on those it has (Liu et al., Ring Attention, 2023); in backward with their
+    gradients. Causal work is half of each block but the own one.
+    """
+    n = plan.cp
+    width = 2 if op.passes == 1 else 4  # keys and values, in backward their gradients too
+    kv = 0.5 * width * op.batch.size * op.keys * op.kv_heads.size * 2 * op.head_dim * BYTES[op.dtype]
+    mine = replace(op, queries=op.queries // n, causal=False)
+    if plan.context == "all_gather":
+        gathered = kv * 2 / width
+        yield Collective(f"{op.name}_keys", "all_gather", "cp", gathered)
+        yield replace(mine, keys=op.keys // (2 if op.causal else 1))
+        if op.passes > 1:
+            yield Collective(f"{op.name}_keys_gradient", "reduce_scatter", "cp", gathered)
+        return
+    for i in range(n):
+        if i < n - 1 or op.passes > 1:
+            yield Collective(f"{op.name}_keys", "send_recv", "cp", kv / n, background=True)
+        if i == 0:
+            yield replace(mine, keys=op.keys // n, causal=op.causal)
+        else:
+            yield replace(mine, keys=op.keys // n // (2 if op.causal else 1))
+        yield Barrier("cp")
 
 
 def _gather_result(last: Operator, plan: Plan) -> Iterator[Collective]:

@@ -26,7 +26,7 @@ def layer_ranges(layers: int, plan: Plan) -> tuple[tuple[range, ...], ...]:
         near = ", ".join(str(n) for n in sorted(good, key=lambda n: abs(n - parts))[:3])
         raise InputError(f"{what} do not divide {layers} layers; near by would be {near}", key="plan.pp")
     size = (layers + first + last) // parts
-    if size - first < 1 or size - last < 1 or (parts == 1 and size < 1):
+    if size < 1:
         raise InputError(f"{parts} chunks are more than {layers} layers", key="plan.pp")
     starts = [max(i * size - first, 0) for i in range(parts)] + [layers]
     found = [range(starts[i], min(starts[i + 1], layers)) for i in range(parts)]

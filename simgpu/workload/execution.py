@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from simgpu.engine import Phase, Simulator, Timeline
 from simgpu.hardware.cluster import Cluster
@@ -31,6 +32,8 @@ class Activity:
     time: KernelTime | None = None  # of a kernel: what it was timed as
     light: float = 0.0  # s at the speed of light: datasheet peak and bandwidth; rate of the first route
     chosen: Chosen | None = None  # of a collective over several GPUs: how it runs
+    group: str = ""  # of a collective: over which ranks (tp, cp, ep, shard, replica, grad, pp)
+    task: tuple[int, int] | None = None  # of a pass of a microbatch through a chunk: microbatch and chunk
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Execution:
 
     timeline: Timeline
     streams: Sequence[Mapping[str, int]]
+    blocks: Mapping[Activity, tuple[tuple[Any, int], ...]] = field(default_factory=dict)
+    """Of an activity that stands for whole layers: the blocks it is made of, and how often."""
 
     @property
     def step(self) -> float:

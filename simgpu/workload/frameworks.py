@@ -38,7 +38,9 @@ class Framework:
     gathers_each_microbatch: bool = True  # sharded weights are gathered for each microbatch (FSDP)
     optimizer_passes: float = 1.0  # over parameters and states, 1: one fused kernel
     bucket_bytes: float = 25 * 2**20  # of gradients that travel together, where they are not taken layer by layer
-    saves_matmuls: bool = False  # selective recomputation saves every other multiplication (torchtitan), else all but attention
+    saves_matmuls: bool = (
+        False  # selective recomputation saves every other multiplication (torchtitan), else all but attention
+    )
     attention: str = ""  # library of the attention kernels; the default of the GPU if empty
     master_weights: bool = True
 

@@ -1,0 +1,351 @@
+"""Tensors that the forward pass of a layer leaves behind for backward, in bytes on one rank.
+
+Counted tensor by tensor from the operators of the layer, by what the gradient of each needs:
+
+- a matrix multiplication with trained weights: its input. Multiplications of the same input share it;
+- attention: queries, keys, values; if it is fused the output and one fp32 number per row (Dao et al., FlashAttention,
+  2022, section 3.1), else the scores behind softmax, and with dropout their mask (one byte) and what it leaves of them;
+- normalisation and activation: their inputs (gate and up projection both); dropout: its mask;
+- experts: the rows that were sent to them, and their outputs, which are weighed;
+- rotary positions, residual additions and copies: nothing.
+
+With 2-byte elements, dropout and unfused attention this is s b h (10 + 24/t + 5 a s/(h t)) of a GPT layer, and
+s b h/t (34 + 5 a s/h) with sequence parallelism (Korthikanti et al., Reducing Activation Recomputation in Large
+Transformer Models, 2022, equations 2 and 4). Statistics of normalisations (8 bytes a row) are left out, as there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from simgpu.errors import InputError, nearest
+from simgpu.model.operators import (
+    BYTES,
+    Attention,
+    Communicate,
+    Embedding,
+    GroupedMatmul,
+    Kernel,
+    Matmul,
+    Operator,
+    Pointwise,
+)
+from simgpu.plan.numerics import Numerics
+from simgpu.plan.parallelism import TENSOR_AXES, Plan
+
+_NOT_SAVED = ("rope", "embedding")
+"""Kinds of pointwise operators whose gradient needs nothing of forward."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What a training framework keeps in memory, read from its source.
+
+    logit_bytes
+        At the peak of the loss, per logit of a microbatch on a rank.
+    saves_matmuls
+        'selective' recomputation keeps the outputs of every other matrix multiplication and of attention (torchtitan,
+        `_save_list` in parallelize_llama.py), else all but the inside of attention (Megatron-LM).
+    keeps_unneeded
+        Selective recomputation keeps outputs on its list that backward does not need (eager PyTorch, which caches what
+        it is told to; a compiler sees the backward graph).
+    regathers
+        With sequence parallelism, the slice of a gathered input is kept and gathered again in backward (Korthikanti et
+        al. 2022, section 4.2.2; Megatron-LM tensor_parallel/layers.py).
+    fused
+        Gates and grouped attention run in one kernel each, else what stands between their operations is kept as well.
+    saves_fp8
+        With fp8 multiplications, inputs are kept in fp8, and weights twice in fp8, as they are and transposed
+        (Transformer Engine); otherwise in the dtype of the weights (torchao.float8 casts where it multiplies).
+    stream_pools
+        Buffers of other streams do not share memory with those of the compute stream (caching allocator of PyTorch;
+        pytorch pull request 129721): FSDP's gathered and reduced buffers stand beside the peak of activations.
+    keeps_gathered
+        With pipeline stages, sharded weights stay gathered for the step and gradients are summed unsharded until its
+        end (torchtitan: reshard_after_forward is off; torch.distributed.pipelining: backward_maybe_with_nosync).
+    stage_buffers
+        Each microbatch has its own receive buffers, and stage outputs are kept until their backward
+        (torch.distributed.pipelining stage.py); else outputs are freed once sent (Megatron-LM schedules.py,
+        deallocate_output_tensor).
+    bucket_copy
+        DDP's buckets hold gradients a second time (gradient_as_bucket_view is off by default).
+    """
+
+    name: str
+    source: str
+    logit_bytes: float
+    dropout: bool = False
+    saves_matmuls: bool = False
+    keeps_unneeded: bool = False
+    fused: bool = True
+    regathers: bool = False
+    saves_fp8: bool = False
+    stream_pools: bool = False
+    keeps_gathered: bool = False
+    stage_buffers: bool = False
+    bucket_copy: bool = False
+
+
+# fp32 copy of the logits, the same less their maximum (exponentials in place), beside the 2-byte logits themselves
+_MEGATRON_LOSS = 10.0
+# Cross entropy of bf16 logits in fp32 by PyTorch: log-softmax, gradient of its output, gradient of its input (4 each).
+# The first gradient lies where the logits and their fp32 copy (2 and 4) were; the 2 bytes left over hold no second one.
+_PYTORCH_LOSS = 14.0
+
+STACKS: dict[str, Stack] = {
+    one.name: one
+    for one in (
+        Stack(
+            "megatron",
+            "NVIDIA/Megatron-LM, megatron/core: tensor_parallel/layers.py, tensor_parallel/cross_entropy.py",
+            _MEGATRON_LOSS,
+            regathers=True,
+            saves_fp8=True,
+        ),
+        Stack("megatron-2022", "Korthikanti et al. 2022, section 4", _MEGATRON_LOSS, dropout=True, regathers=True),
+        Stack("megatron-2021", "Narayanan et al. 2021; Megatron-LM v2.5", _MEGATRON_LOSS, dropout=True),
+        Stack(
+            "pytorch-eager",
+            "pytorch/torchtitan and pytorch/pytorch torch/distributed/fsdp/_fully_shard, end of 2024",
+            _PYTORCH_LOSS,
+            saves_matmuls=True,
+            keeps_unneeded=True,
+            fused=False,
+            stream_pools=True,
+            keeps_gathered=True,
+            stage_buffers=True,
+            bucket_copy=True,
+        ),
+        Stack(
+            "pytorch-compiled",
+            "the same with torch.compile of each layer; the loss is not compiled",
+            _PYTORCH_LOSS,
+            saves_matmuls=True,
+            stream_pools=True,
+            keeps_gathered=True,
+            stage_buffers=True,
+            bucket_copy=True,
+        ),
+    )
+}
+"""By the name of the framework (`simgpu.workload.frameworks`)."""
+
+
+def stack_of(name: str) -> Stack:
+    """The stack of a framework. Raises `InputError`."""
+    if name not in STACKS:
+        raise InputError(f"unknown framework '{name}'{nearest(name, STACKS)}", key="framework")
+    return STACKS[name]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Bytes of one layer and microbatch on one rank.
+
+    `stored`: kept from forward to backward with the plan's recomputation; `whole`: without any; `input` of the layer;
+    `working`: what backward of the layer makes and frees, recomputed tensors included; `wide`: whole rows of the hidden
+    width, which tensor parallelism gathers or reduces.
+    """
+
+    stored: float
+    whole: float
+    input: float
+    working: float
+    wide: float
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """Operators of one layer, whole and one rank's part of each, and how the plan treats them."""
+
+    operators: tuple[tuple[Kernel, Kernel], ...]
+    plan: Plan
+    numerics: Numerics
+    stack: Stack
+
+    @property
+    def slices_rows(self) -> int:
+        """In how many parts rows are cut that all ranks of a tensor-parallel group would hold."""
+        return self.plan.tp if self.plan.sequence_parallel else 1
+
+    @property
+    def unit(self) -> float:
+        """Bytes of an element of an activation."""
+        return BYTES[self.numerics.weights] if self.numerics.dtype == "fp8" else BYTES[self.numerics.dtype]
+
+    @property
+    def kept_unit(self) -> float:
+        """Bytes of an element of what a matrix multiplication keeps."""
+        return BYTES["fp8"] if self.stack.saves_fp8 and self.numerics.dtype == "fp8" else self.unit
+
+    @property
+    def width(self) -> int:
+        """Of the rows between operators: that of the first normalisation."""
+        return next(_width(op) for op, _ in self.operators if isinstance(op, Pointwise) and op.kind == "normalization")
+
+
+def saved(operators: Sequence[Operator], plan: Plan, numerics: Numerics, stack: Stack) -> Saved:
+    """What one layer keeps of one microbatch. `operators`: forward operators, unsplit."""
+    kernels = tuple((op, op.split(plan.ways)) for op in operators if not isinstance(op, Communicate))
+    layer = _Layer(kernels, plan, numerics, stack)
+    norm = next(part for _, part in kernels if isinstance(part, Pointwise) and part.kind == "normalization")
+    wide = norm.elements * layer.unit
+    entry = wide / layer.slices_rows
+    tensors = list(_tensors(layer))
+    whole = sum(size for _, size in tensors)
+    core = sum(size for inside, size in tensors if inside)
+    if plan.recompute == "none":
+        stored = whole
+    elif plan.recompute == "full":
+        stored = entry
+    elif stack.saves_matmuls:
+        stored = entry + min(_listed(layer, wide), whole - entry)
+    else:
+        stored = whole - core
+    again = 0.0 if plan.recompute == "none" else whole - stored
+    return Saved(stored, whole, entry, max(again, 0.0) + _flow(layer), wide)
+
+
+def _tensors(layer: _Layer) -> Iterator[tuple[bool, float]]:
+    """Saved tensors: whether they are inside attention (what Megatron's selective recomputation drops), bytes."""
+    seen: set[tuple[int, int]] = set()
+    before: Kernel | None = None
+    for op, part in layer.operators:
+        if isinstance(op, Matmul) and isinstance(part, Matmul):
+            yield from _of_matmul(layer, op, part, before, seen)
+        elif isinstance(part, GroupedMatmul):
+            if layer.numerics.finetune == "full":
+                yield False, part.visits * part.k.size * layer.kept_unit
+        elif isinstance(part, Attention):
+            yield False, _attention_bytes(part, layer.unit, layer.stack.fused)
+        elif isinstance(op, Pointwise) and isinstance(part, Pointwise):
+            if part.kind == "normalization" and _width(op) == layer.width:
+                seen.clear()
+            yield from _of_pointwise(layer, op, part)
+        before = op
+
+
+def _attention_bytes(part: Attention, unit: float, fused: bool) -> float:
+    """Of fused attention: queries, keys, values, output, and a number for each row and head. Where operations are not
+    fused, keys and values are written once for every query head (`repeat_kv` of llama's model.py and of torchtitan)."""
+    values = part.v_head_dim or part.head_dim
+    queries = part.queries * part.heads.size * (part.head_dim + values)
+    keys = part.keys * (part.kv_heads if fused else part.heads).size * (part.head_dim + values)
+    return part.batch.size * ((queries + keys) * unit + part.queries * part.heads.size * BYTES["fp32"])
+
+
+def _width(op: Pointwise) -> int:
+    return sum(dim.size for dim in op.width)
+
+
+def _of_matmul(
+    layer: _Layer, op: Matmul, part: Matmul, before: Kernel | None, seen: set[tuple[int, int]]
+) -> Iterator[tuple[bool, float]]:
+    numerics, unit = layer.numerics, layer.unit
+    if op.over:  # both operands are activations: scores of queries and keys, then with values
+        scores = _makes_scores(before)
+        second = part.products * part.k.size * part.n_size
+        first = part.products * part.m.size * part.k.size
+        yield False, second * unit
+        if not scores:
+            yield False, first * unit
+        elif layer.stack.dropout:  # what dropout leaves of the scores, which stand behind softmax for themselves
+            yield True, first * unit * layer.plan.cp
+        return
+    if _drops_out(op) and layer.stack.dropout:
+        yield False, part.m.size * part.n_size / layer.slices_rows  # a byte for each element of the mask
+    trained = numerics.finetune == "full" or op.name in numerics.targets
+    if not trained or not (op.weight or op.name == "lm_head"):  # a tied head has its weights elsewhere
+        return
+    if numerics.finetune != "full":
+        yield False, part.m.size * numerics.rank * unit
+    key = (op.m.size, op.k.size)
+    whole_rows = not op.k.is_split(dict.fromkeys(TENSOR_AXES, layer.plan.tp))
+    if isinstance(before, Attention) or (whole_rows and key in seen):
+        return  # kept as the output of attention, or as the input of another multiplication
+    seen.add(key)
+    slices = layer.slices_rows if whole_rows and layer.stack.regathers else 1
+    yield False, part.batch * part.m.size * part.k.size * layer.kept_unit / slices
+
+
+def _of_pointwise(layer: _Layer, op: Pointwise, part: Pointwise) -> Iterator[tuple[bool, float]]:
+    if part.kind in _NOT_SAVED or part.flops_per_element == 0:
+        return
+    size = part.elements * layer.unit
+    if part.kind == "scores":
+        yield True, size * layer.plan.cp
+        if layer.stack.dropout:
+            yield True, part.elements * layer.plan.cp
+        return
+    if part.kind == "elementwise":
+        # an unfused gate keeps the activated gate too, to multiply its gradient by
+        extra = 1 if op.reads == 2 and not layer.stack.fused else 0
+        yield False, (op.reads + extra) * size
+        return
+    sliced = any(dim.is_split(dict.fromkeys(TENSOR_AXES, layer.plan.tp)) for dim in op.width)
+    yield False, size / (1 if sliced else layer.slices_rows)
+
+
+def _listed(layer: _Layer, wide: float) -> float:
+    """Outputs that selective recomputation keeps by its list: every other multiplication, attention, reduced sums."""
+    outputs: list[float] = []
+    found = 0.0
+    for op, part in layer.operators:
+        if isinstance(part, Attention):
+            rows = part.batch.size * part.queries * part.heads.size
+            found += rows * ((part.v_head_dim or part.head_dim) * layer.unit + BYTES["fp32"])
+        elif isinstance(part, Matmul) and isinstance(op, Matmul) and not op.over:
+            sizes = [part.m.size * width * layer.unit for width in _separate(part)]
+            outputs += sizes
+            if op.sums_over(dict.fromkeys(TENSOR_AXES, layer.plan.tp)) and layer.slices_rows > 1:
+                found += wide / layer.slices_rows
+    last = len(outputs) if layer.stack.keeps_unneeded else len(outputs) - 1
+    return found + sum(outputs[:last:2])
+
+
+def _separate(part: Matmul) -> list[int]:
+    """Widths of the multiplications that the model's code does one by one: queries, keys and values, gate and up."""
+    if len(part.n) == 2:
+        q, kv = part.n
+        return [q.size, kv.size // 2, kv.size // 2]
+    return [part.n_size // 2] * 2 if part.n[0].width == 2 else [part.n_size]
+
+
+def _flow(layer: _Layer) -> float:
+    """Gradients of activations that stand in memory at once while backward goes through the widest operator."""
+    most = 0.0
+    for op, part in layer.operators:
+        if isinstance(part, Pointwise) and isinstance(op, Pointwise) and part.kind in ("elementwise", "scores"):
+            most = max(most, (op.reads + 1) * part.elements * layer.unit)
+        elif isinstance(part, Matmul) and not part.over:
+            most = max(most, part.batch * part.m.size * (part.k.size + part.n_size) * layer.unit)
+        elif isinstance(part, GroupedMatmul):
+            most = max(most, part.visits * (part.k.size + part.n_size) * layer.unit)
+    return most
+
+
+def _drops_out(op: Matmul) -> bool:
+    """Whether dropout follows: behind the projections that end attention and feed-forward."""
+    return op.weight and op.k.axis in TENSOR_AXES and all(dim.axis == "" for dim in op.n)
+
+
+def _makes_scores(op: Kernel | None) -> bool:
+    return isinstance(op, Pointwise) and op.kind == "scores"
+
+
+def embedding_mask(operators: Sequence[Operator], plan: Plan, stack: Stack) -> float:
+    """Bytes that the embedding keeps of a microbatch: the mask of its dropout, where there is one."""
+    if not stack.dropout:
+        return 0.0
+    parts = [op.split(plan.ways) for op in operators if isinstance(op, Embedding)]
+    rows = sum(part.rows.size * part.width for part in parts)
+    return rows / (plan.tp if plan.sequence_parallel else 1)
+
+
+def saved_by_head(operators: Sequence[Operator], plan: Plan, numerics: Numerics, stack: Stack) -> float:
+    """Bytes that the head keeps of a microbatch: inputs of the final norm and of the logits, but not of the loss."""
+    kernels = tuple(
+        (op, op.split(plan.ways)) for op in operators if not isinstance(op, Communicate) and op.name != "loss"
+    )
+    return sum(size for _, size in _tensors(_Layer(kernels, plan, numerics, stack)))

@@ -1,0 +1,304 @@
+"""Memory of one rank in a training step, by part.
+
+Weights, gradients and optimizer states: `simgpu.plan.states`. Activations: `simgpu.plan.activations`, times the
+microbatches in flight. Beside them stand buffers of communication, temporary tensors, and what CUDA and NCCL take. The
+peak is the larger of two moments: the loss of a microbatch (last stage) and the backward pass of a layer, both with all
+activations of the stage.
+
+Microbatches in flight on stage s of p with m microbatches: m (GPipe), min(m, p - s) (1F1B), min(m, p) (ZB-H1; Qi et
+al., Zero Bubble Pipeline Parallelism, 2023, section 2.1). Interleaved with v chunks: 2 (p - s - 1) + (v - 1) p + 1
+chunks, on the first stage 1 + (p - 1)/(p v) times the layers of the model over p v (Korthikanti et al. 2022, section
+4.2.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+from simgpu.model.config import TransformerConfig
+from simgpu.model.operators import BYTES, Attention, Communicate, Operator
+from simgpu.model.transformer import embedding_operators, head_operators, layer_operators
+from simgpu.plan.activations import Saved, Stack, embedding_mask, saved, saved_by_head, stack_of
+from simgpu.plan.numerics import Numerics
+from simgpu.plan.parallelism import Plan
+from simgpu.plan.states import Parameters, keeps_gathered, kinds_of_stage, parameters_of, states_of
+
+GIB = 2.0**30
+MIB = 2.0**20
+
+CONTEXT_BYTES = 512 * MIB
+"""CUDA context with the kernels that were loaded. Reports: 186 MiB (an A10, 'non-PyTorch memory' of an out-of-memory
+message of PyTorch 2), 320 MB without PyTorch and 1,008 MB with all kernels of PyTorch 1.3 (pytorch issue 28394)."""
+
+COMMUNICATOR_BYTES = 688 * MIB
+PAIR_BYTES = 544 * MIB
+"""Buffers of an NCCL communicator of 3 or more GPUs, and of 2 (4 A100s with NVLink; NVIDIA/nccl issue 964)."""
+
+PARTS = ("weights", "gradients", "optimizer", "activations", "communication", "temporary", "reserve")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one rank of a pipeline stage at its peak.
+
+    communication
+        Gathered weights, buckets, receive buffers of pipeline and context parallelism, gathered rows.
+    temporary
+        Logits and loss, or what backward of a layer makes, recomputed tensors included: the larger.
+    reserve
+        CUDA context and NCCL, which a framework's own count of its memory leaves out.
+    host
+        Bytes in host memory. `capacity`: of the GPU, None if not asked.
+    """
+
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+    communication: float
+    temporary: float
+    reserve: float
+    stage: int = 0
+    host: float = 0.0
+    capacity: float | None = None
+
+    @property
+    def total(self) -> float:
+        return sum(getattr(self, part) for part in PARTS)
+
+    @property
+    def allocated(self) -> float:
+        """Without what CUDA and NCCL take: what PyTorch reports as reserved."""
+        return self.total - self.reserve
+
+    @property
+    def fits(self) -> bool:
+        return self.short_by == 0
+
+    @property
+    def short_by(self) -> float:
+        """Bytes over the capacity; 0 where it fits."""
+        return 0.0 if self.capacity is None else max(self.total - self.capacity, 0.0)
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """Fields, and the total."""
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"total": self.total}
+
+
+def memory_of(
+    config: TransformerConfig,
+    plan: Plan,
+    numerics: Numerics,
+    batch: int,
+    tokens: int,
+    stage: int = 0,
+    framework: str = "megatron",
+    capacity: float | None = None,
+) -> Memory:
+    """Memory of a rank of `stage` at its peak, training on `batch` sequences of `tokens` tokens in all.
+
+    framework: name of a stack (`simgpu.plan.activations.STACKS`). capacity: bytes of the GPU.
+    """
+    stack = stack_of(framework)
+    run = _Run(config, plan, numerics, stack, batch, tokens, stage)
+    found = parameters_of(config, plan, numerics, stage)
+    states = states_of(found, plan, numerics, stack)
+    layers = run.layers()
+    return Memory(
+        weights=states.weights,
+        gradients=states.gradients,
+        optimizer=states.optimizer,
+        activations=run.activations(layers),
+        communication=sum(run.communication(layers, found).values()),
+        temporary=run.temporary(layers, found),
+        reserve=CONTEXT_BYTES + _communicators(plan),
+        stage=stage,
+        host=states.host,
+        capacity=capacity,
+    )
+
+
+def memory_per_stage(
+    config: TransformerConfig,
+    plan: Plan,
+    numerics: Numerics,
+    batch: int,
+    tokens: int,
+    framework: str = "megatron",
+    capacity: float | None = None,
+) -> tuple[Memory, ...]:
+    """Memory of a rank of every pipeline stage."""
+    return tuple(
+        memory_of(config, plan, numerics, batch, tokens, stage, framework, capacity) for stage in range(plan.pp)
+    )
+
+
+def peak(stages: Sequence[Memory]) -> Memory:
+    """The stage that needs most."""
+    return max(stages, key=lambda memory: memory.total)
+
+
+def layer_activations(
+    config: TransformerConfig,
+    plan: Plan,
+    numerics: Numerics,
+    batch: int,
+    tokens: int,
+    stage: int = 0,
+    framework: str = "megatron",
+) -> float:
+    """Bytes of activations of the layers of a stage alone, without embedding and head, of all microbatches in flight."""
+    run = _Run(config, plan, numerics, stack_of(framework), batch, tokens, stage)
+    return run.of_layers(run.layers())
+
+
+def in_flight(plan: Plan, microbatches: int, stage: int) -> int:
+    """(Chunk, microbatch) pairs whose activations a stage holds at most. ZB-H1: an upper bound."""
+    match plan.pipeline:
+        case "gpipe":
+            return microbatches * plan.vp
+        case "interleaved":
+            return min(microbatches * plan.vp, 2 * (plan.pp - stage - 1) + (plan.vp - 1) * plan.pp + 1)
+        case "zb-h1":
+            return min(microbatches, plan.pp)
+    return min(microbatches, plan.pp - stage)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One stage of a step, and the sizes that its parts share."""
+
+    config: TransformerConfig
+    plan: Plan
+    numerics: Numerics
+    stack: Stack
+    batch: int
+    tokens: int
+    stage: int
+
+    @property
+    def sequences(self) -> int:
+        """Of one microbatch on one rank."""
+        return self.plan.micro_batch or max(self.batch // self.plan.dp, 1)
+
+    @property
+    def rank_tokens(self) -> int:
+        """Of one sequence on one rank."""
+        return -(-self.tokens // self.plan.cp)
+
+    @property
+    def microbatches(self) -> int:
+        return max(self.batch // (self.plan.dp * self.sequences), 1)
+
+    @property
+    def kinds(self) -> list[str]:
+        """Of the stage's layers."""
+        return kinds_of_stage(self.config, self.plan, self.stage)
+
+    @property
+    def last(self) -> bool:
+        return self.stage == self.plan.pp - 1
+
+    @property
+    def flying(self) -> float:
+        """Microbatches of all the stage's layers that are held at once."""
+        return in_flight(self.plan, self.microbatches, self.stage) / self.plan.vp
+
+    def operators(self, kind: str) -> tuple[Operator, ...]:
+        """Of a layer, the embedding or the head, for the sequences of all replicas."""
+        dtype, size = self.numerics.dtype, (self.sequences * self.plan.dp, self.rank_tokens)
+        if kind == "embedding":
+            return embedding_operators(self.config, *size, dtype)
+        if kind == "head":
+            return head_operators(self.config, *size, dtype, "fp32")
+        return layer_operators(self.config, kind, *size, dtype, "fp32", flash=self.numerics.flash)
+
+    def layers(self) -> list[tuple[Saved, Saved]]:
+        """What each layer of the stage keeps, with the plan's recomputation and without."""
+        plain = replace(self.plan, recompute="none")
+        by_kind = {}
+        for kind in dict.fromkeys(self.kinds):
+            operators = self.operators(kind)
+            by_kind[kind] = tuple(saved(operators, plan, self.numerics, self.stack) for plan in (self.plan, plain))
+        return [(by_kind[kind][0], by_kind[kind][1]) for kind in self.kinds]
+
+    def of_layers(self, layers: Sequence[tuple[Saved, Saved]]) -> float:
+        """Of all microbatches in flight. `recompute_layers` layers are recomputed in full, the others not at all."""
+        again = len(layers)
+        if self.plan.recompute == "full" and self.plan.recompute_layers is not None:
+            again = min(self.plan.recompute_layers, again)
+        return self.flying * sum(layer[0 if i < again else 1].stored for i, layer in enumerate(layers))
+
+    def activations(self, layers: Sequence[tuple[Saved, Saved]]) -> float:
+        """Of layers, embedding and head."""
+        total = self.of_layers(layers)
+        if self.stage == 0:
+            total += self.flying * embedding_mask(self.operators("embedding"), self.plan, self.stack)
+        if self.last:
+            head = saved_by_head(self.operators("head"), self.plan, self.numerics, self.stack)
+            total += head + max(self.flying - 1, 0) * (head + BYTES["fp32"] * self.logits)
+        return total
+
+    @property
+    def logits(self) -> float:
+        """Of one microbatch on one rank: the loss is computed where the vocabulary is split."""
+        parts = (op for op in self.operators("head") if op.name == "loss" and not isinstance(op, Communicate))
+        return float(sum(getattr(op.split(self.plan.ways), "elements", 0) for op in parts))
+
+    def communication(self, layers: Sequence[tuple[Saved, Saved]], found: Parameters) -> dict[str, float]:
+        """Bytes of each kind of buffer."""
+        plan, stack = self.plan, self.stack
+        wide = max((layer.wide for layer, _ in layers), default=0.0)
+        buffers = {"context": self._context()} if plan.cp > 1 else {}
+        if plan.zero == 3 and plan.shards > 1:
+            width = BYTES[self.numerics.weights]
+            two = min(2, len(layers)) * found.largest
+            if not keeps_gathered(plan, stack):  # the ends, the layer at work and the next
+                buffers["gathered weights"] = width * (found.ends + two)
+            if stack.stream_pools:
+                buffers["gathering"] = width * max(found.ends, two)
+        if plan.zero == 0 and plan.dp * plan.cp > 1 and stack.bucket_copy:
+            trained = found.total if self.numerics.finetune == "full" else found.adapters
+            buffers["buckets"] = trained * self.numerics.gradient_bytes
+        if plan.sequence_parallel and plan.tp > 1 and stack.regathers:
+            buffers["gathered rows"] = wide
+        if plan.pp > 1:
+            boundary = wide / (plan.tp if plan.sequence_parallel else 1)
+            neighbours = (self.stage > 0 or plan.vp > 1) + (not self.last or plan.vp > 1)
+            each = self.microbatches * plan.vp if stack.stage_buffers else 2
+            outputs = 0 if self.last or not stack.stage_buffers else self.flying * plan.vp
+            buffers["pipeline"] = boundary * (neighbours * each + outputs)
+        return buffers
+
+    def _context(self) -> float:
+        """Keys and values of a ring: those at work and those that arrive, in backward with their gradients; or those
+        of the whole sequence, and their gradients."""
+        parts = (op.split(self.plan.ways) for op in self.operators(self.kinds[0]) if isinstance(op, Attention))
+        rows = sum(part.batch.size * part.keys * part.kv_heads.size * 2 * part.head_dim for part in parts)
+        width = BYTES[self.numerics.weights]
+        return rows * width * (4 if self.plan.context == "ring" else 2 * self.plan.cp)
+
+    def temporary(self, layers: Sequence[tuple[Saved, Saved]], found: Parameters) -> float:
+        """The larger of the loss and the backward pass of a layer."""
+        plan, numerics = self.plan, self.numerics
+        working = max((layer.working for layer, _ in layers), default=0.0)
+        if numerics.finetune == "full" and plan.zero >= 2 and plan.shards > 1:
+            # gradients of a layer as they are made and as they are reduced; those of the head wait for the embedding's
+            working += found.largest * (BYTES[numerics.weights] + BYTES[numerics.reduce])
+            working += found.ends / 2 * BYTES[numerics.weights] if not keeps_gathered(plan, self.stack) else 0.0
+        if numerics.finetune == "qlora":  # the matrices of a layer in the dtype of the multiplication
+            working += found.largest * BYTES[numerics.weights]
+        if not self.last:
+            return working
+        kept = self.logits * self.microbatches * BYTES[numerics.weights]  # outputs of the last stage, merged at the end
+        extra = kept if self.stack.stage_buffers and plan.pp > 1 else 0.0
+        return max(working, self.logits * self.stack.logit_bytes) + extra
+
+
+def _communicators(plan: Plan) -> float:
+    """Buffers of the process groups that have more than one rank."""
+    sizes = [plan.tp, plan.cp, plan.pp, plan.dp * plan.cp, plan.ep]
+    if plan.zero and plan.shards not in (1, plan.dp * plan.cp):
+        sizes += [plan.shards]
+    return sum(COMMUNICATOR_BYTES if size > 2 else PAIR_BYTES for size in sizes if size > 1)

@@ -1,0 +1,154 @@
+"""Parameters of one rank, and the bytes of their weights, gradients and optimizer states.
+
+Each rank holds (2 + 2 + K) bytes per parameter in mixed precision, K = 12 for Adam with fp32 master weights. ZeRO
+divides K by the ranks that share a copy from stage 1 on, gradients from stage 2 on, weights in stage 3 (Rajbhandari et
+al., ZeRO: Memory Optimizations Toward Training Trillion Parameter Models, 2020, sections 3.1 and 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from simgpu.model.config import TransformerConfig
+from simgpu.model.operators import BYTES, Communicate, GroupedMatmul, Kernel, Matmul, Operator
+from simgpu.model.transformer import embedding_operators, head_operators, layer_operators
+from simgpu.plan.activations import Stack
+from simgpu.plan.numerics import NF4_BITS, Numerics
+from simgpu.plan.parallelism import Plan
+from simgpu.plan.stages import layer_ranges
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Numbers of parameters of one rank, split by tensor, pipeline and expert parallelism but not by ZeRO.
+
+    `layers` of all layers without experts, `experts`, `ends`: embedding and head; `matrices`: those of `layers` and
+    `experts` in matrix multiplications; `adapters`: of LoRA; `largest`: of the largest layer, experts included.
+    """
+
+    layers: float = 0.0
+    experts: float = 0.0
+    ends: float = 0.0
+    matrices: float = 0.0
+    adapters: float = 0.0
+    largest: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return self.layers + self.experts + self.ends
+
+
+@dataclass(frozen=True)
+class States:
+    """Bytes of one rank; `host` is what offloading moved to its host's memory."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    host: float = 0.0
+
+
+def kinds_of_stage(config: TransformerConfig, plan: Plan, stage: int) -> list[str]:
+    """Kinds of the layers that a stage holds."""
+    kinds = [kind for kind, count in config.layer_kinds() for _ in range(count)]
+    return [kinds[i] for chunk in layer_ranges(config.layers, plan)[stage] for i in chunk]
+
+
+def parameters_of(config: TransformerConfig, plan: Plan, numerics: Numerics, stage: int = 0) -> Parameters:
+    """Parameters that a rank of `stage` holds. A tied embedding stands on the first and the last stage."""
+    kinds = kinds_of_stage(config, plan, stage)
+    counted = {kind: _of_layer(_split(_layer(config, kind), plan), numerics) for kind in dict.fromkeys(kinds)}
+    ends = 0.0
+    if stage == 0:
+        ends += _weights(_split(embedding_operators(config, plan.dp, 1, "bf16"), plan))
+    if stage == plan.pp - 1:
+        head = _split(head_operators(config, plan.dp, 1, "bf16", "fp32"), plan)
+        ends += _weights(head)
+        if config.tied_embeddings and plan.pp > 1:
+            ends += sum(
+                part.n_size * part.k.size for part in head if isinstance(part, Matmul) and part.name == "lm_head"
+            )
+    rows = [counted[kind] for kind in kinds]
+    return Parameters(
+        layers=sum(row.layers for row in rows),
+        experts=sum(row.experts for row in rows),
+        ends=ends,
+        matrices=sum(row.matrices for row in rows),
+        adapters=sum(row.adapters for row in rows),
+        largest=max((row.layers + row.experts for row in rows), default=0.0),
+    )
+
+
+def states_of(found: Parameters, plan: Plan, numerics: Numerics, stack: Stack) -> States:
+    """Bytes of weights, gradients and optimizer states."""
+    shards = plan.shards if plan.zero else 1
+    # experts are copied once for every `ep` ranks, and shared out over those copies alone
+    of_experts = max(shards // plan.ep, 1)
+
+    def spread(dense: float, experts: float, stage: int) -> float:
+        split = plan.zero >= stage
+        return dense / (shards if split else 1) + experts / (of_experts if split else 1)
+
+    dense, experts = found.layers + found.ends, found.experts
+    gathered = keeps_gathered(plan, stack)
+    width = BYTES[numerics.weights]
+    if numerics.finetune == "full":
+        trained = (dense, experts)
+        kept_as_master = numerics.sharded_master_only and numerics.state_bytes > 0 and numerics.master is not None
+        weights = width * (dense + experts if gathered else spread(dense, experts, 3))
+        if kept_as_master and plan.zero == 3 and not gathered:
+            weights = 0.0
+        elif gathered and plan.zero == 3 and not kept_as_master:
+            weights += width * spread(dense, experts, 3)
+    else:
+        trained = (found.adapters, 0.0)
+        small = found.matrices * (width - NF4_BITS / 8) if numerics.finetune == "qlora" else 0.0
+        base = width * (dense + experts) - small
+        weights = spread(base + width * found.adapters, 0.0, 3)
+    if numerics.dtype == "fp8" and stack.saves_fp8 and numerics.finetune == "full":
+        weights += 2 * BYTES["fp8"] * found.matrices
+    gradients = numerics.gradient_bytes * spread(*trained, 2)
+    if gathered and plan.zero >= 2:
+        gradients += BYTES[numerics.reduce] * sum(trained)
+    optimizer = numerics.state_bytes * spread(*trained, 1)
+    away = plan.offload == "optimizer"
+    return States(weights, gradients, 0.0 if away else optimizer, optimizer if away else 0.0)
+
+
+def keeps_gathered(plan: Plan, stack: Stack) -> bool:
+    """Whether sharded weights and gradients are whole for the length of a step."""
+    return stack.keeps_gathered and plan.zero >= 2 and plan.pp > 1
+
+
+def _layer(config: TransformerConfig, kind: str) -> tuple[Operator, ...]:
+    return layer_operators(config, kind, 1, 1, "bf16", "fp32")
+
+
+def _split(operators: Sequence[Operator], plan: Plan) -> list[Kernel]:
+    return [op.split(plan.ways) for op in operators if not isinstance(op, Communicate)]
+
+
+def _is_matrix(part: Kernel) -> bool:
+    return isinstance(part, (Matmul, GroupedMatmul))
+
+
+def _weights(parts: Sequence[Kernel]) -> float:
+    return float(sum(part.weights for part in parts))
+
+
+def _of_layer(parts: Sequence[Kernel], numerics: Numerics) -> Parameters:
+    """Parameters of one layer. An adapter of rank r beside [k, n] has r (k + n), for each of several products r k."""
+    experts = _weights([part for part in parts if isinstance(part, GroupedMatmul)])
+    adapters = 0.0
+    if numerics.finetune != "full":
+        for part in parts:
+            if isinstance(part, Matmul) and part.name in numerics.targets:
+                products = 3 if len(part.n) == 2 else part.n[0].width if part.n[0].width == 2 else 1
+                adapters += numerics.rank * (products * part.k.size + part.n_size)
+    return Parameters(
+        layers=_weights(parts) - experts,
+        experts=experts,
+        matrices=_weights([part for part in parts if _is_matrix(part)]),
+        adapters=adapters,
+    )

@@ -1,0 +1,112 @@
+"""Blocks: one layer forward or backward of one microbatch on one rank, with the collectives inside it.
+
+A block is run on the engine by itself, once for each different layer; a step is made of blocks. Kernels run on the
+compute stream, collectives on the stream of their group, those in the background beside kernels, from which they take
+the multiprocessors that their channels hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from simgpu.engine import Phase, Simulator
+from simgpu.engine.timeline import outside, union
+from simgpu.plan.program import Barrier, Collective, Step
+from simgpu.timing.kernels import KernelModel
+from simgpu.workload.execution import Activity
+from simgpu.workload.training.links import Links
+
+
+@dataclass(frozen=True)
+class BlockPart:
+    """All runs of one different kernel or collective in a block, s."""
+
+    activity: Activity
+    runs: int
+    seconds: float
+    exposed: float  # of a collective: while no kernel runs; of a kernel: all of it
+
+
+@dataclass(frozen=True)
+class Block:
+    """Seconds of a block, what they are made of, and when each part runs (stream, start, end, label)."""
+
+    name: str
+    seconds: float
+    kernels: int
+    parts: tuple[BlockPart, ...]
+    spans: tuple[tuple[str, float, float, Activity], ...] = field(repr=False, default=())
+    flops: float = 0.0
+
+    @property
+    def compute(self) -> float:
+        """Seconds in which a kernel runs, and the host's gaps between them."""
+        return self.seconds - sum(part.exposed for part in self.parts if part.activity.category != "compute")
+
+
+EMPTY = Block("nothing", 0.0, 0, ())
+
+
+def run_block(name: str, steps: Sequence[Step], kernels: KernelModel, links: Links, launch: float) -> Block:
+    """Run the steps of one rank. `launch` is the host's time per kernel, s: it may be what a block waits for."""
+    sim = Simulator()
+    streams = {"compute": sim.add_stream("compute")}
+    pending: dict[str, list[int]] = {}  # collectives in the background, by group
+    waits: list[int] = []
+    count, flops = 0, 0.0
+    for step in steps:
+        if isinstance(step, Barrier):
+            waits += pending.pop(step.group, [])
+        elif isinstance(step, Collective):
+            done = _collective(sim, streams, step, name, links, waits)
+            if step.background:
+                pending.setdefault(step.group, []).append(done)
+            else:
+                waits = [done]
+        else:
+            time = kernels.time(step)
+            label = Activity(
+                step.name, "compute", step.kind, name, step.flops, step.bytes, time.bound, time.doubt, time, time.light
+            )
+            sim.delay(streams["compute"], time.seconds, waits, label)
+            waits, count, flops = [], count + 1, flops + step.flops
+    return _finished(name, sim, streams, count, flops, launch)
+
+
+def _collective(
+    sim: Simulator, streams: dict[str, int], step: Collective, name: str, links: Links, waits: list[int]
+) -> int:
+    if step.group not in streams:
+        streams[step.group] = sim.add_stream(step.group)
+    call = links.inner(step.kind, step.group, step.size)
+    label = Activity(
+        step.name, "communication", step.kind, name, 0.0, step.size, "network", call.doubt, None, call.light,
+        call.chosen, step.group,
+    )  # fmt: skip
+    after = list(waits)
+    last = sim.last_in(streams["compute"])
+    if last is not None:
+        after.append(last)
+    drag = {streams["compute"]: call.drag} if call.drag else None
+    return sim.transfer([streams[step.group]], [Phase(call.seconds)], dict.fromkeys(after), label, drag)
+
+
+def _finished(name: str, sim: Simulator, streams: dict[str, int], count: int, flops: float, launch: float) -> Block:
+    timeline = sim.run()
+    names = {number: stream for stream, number in streams.items()}
+    spans = list(timeline.spans())
+    busy = union((span.start, span.end) for span in spans if span.stream == streams["compute"])
+    found: dict[Activity, list[float]] = {}
+    shown = []
+    for span in spans:
+        activity = span.label
+        assert isinstance(activity, Activity)
+        compute = activity.category == "compute"
+        bare = span.duration if compute else outside([(span.start, span.end)], busy) if span.duration else 0.0
+        sums = found.setdefault(activity, [0, 0.0, 0.0])
+        for i, value in enumerate((1, span.duration, bare)):
+            sums[i] += value
+        shown.append((names[span.stream], span.start, span.end, activity))
+    parts = tuple(BlockPart(activity, int(n), seconds, bare) for activity, (n, seconds, bare) in found.items())
+    return Block(name, max(timeline.makespan, count * launch), count, parts, tuple(shown), flops)

@@ -1,0 +1,224 @@
+"""The blocks of a training step: forward, recomputation, gradients of inputs and of weights, for each kind of layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from simgpu.model.config import TransformerConfig
+from simgpu.model.operators import BYTES, Attention, Dim, Embedding, Matmul, Operator, Pointwise
+from simgpu.model.transformer import backward, embedding_operators, head_operators, layer_operators
+from simgpu.plan.numerics import Numerics
+from simgpu.plan.parallelism import Plan
+from simgpu.plan.program import Collective, Step, shard_operators
+from simgpu.timing.kernels import KernelModel
+from simgpu.workload.frameworks import Framework
+from simgpu.workload.training.blocks import EMPTY, Block, run_block
+from simgpu.workload.training.links import Links
+from simgpu.workload.training.lowering import asynchronous, lower, overlapped
+
+WEIGHT_GRADIENT = "_wgrad"
+
+
+@dataclass(frozen=True)
+class Passes:
+    """The blocks of one unit (a layer, the embedding, the head). `weights` are parameters that a rank holds of it.
+
+    `backward` holds recomputation, input and weight gradients; `inputs` and `later` are backward without the weight
+    gradients, and those alone. `trained` are the parameters with gradients.
+    """
+
+    name: str
+    forward: Block
+    backward: Block
+    inputs: Block
+    later: Block
+    weights: float
+    trained: float
+    expert_weights: float = 0.0  # of `weights`: those of experts, which other ranks share
+    recomputed: Block | None = None
+
+    @staticmethod
+    def joined(units: Sequence[Passes], trained: bool) -> Passes:
+        """Several units as one, without blocks; `trained`: only parameters that an optimizer updates."""
+        weights = sum(unit.trained if trained else unit.weights for unit in units)
+        experts = sum(unit.expert_weights for unit in units if unit.trained == unit.weights or not trained)
+        return Passes("joined", EMPTY, EMPTY, EMPTY, EMPTY, weights, weights, experts)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Makes the blocks of a model under a plan."""
+
+    config: TransformerConfig
+    plan: Plan
+    numerics: Numerics
+    framework: Framework
+    kernels: KernelModel
+    links: Links
+    micro_batch: int
+    tokens: int
+    accumulate: str
+    routing: str = "balanced"
+    fp8: str | None = None
+
+    def unit(self, kind: str, recompute: bool = True) -> Passes:
+        """The blocks of 'embedding', 'head', or a kind of layer; `recompute` as the plan says, or not at all."""
+        forward = self._operators(kind)
+        gradients = self._gradients(kind, forward)
+        again = self._recomputed(kind, forward) if recompute else ()
+        weights = sum(op.split(self.plan.ways).weights for op in forward if not _is_collective(op))
+        experts = sum(
+            op.split(self.plan.ways).weights for op in forward if not _is_collective(op) and op.kind == "experts"
+        )
+        first = self._steps(forward)
+        repeated = self._steps(again)
+        steps = self._overlap(self._steps(gradients))
+        inputs = self._steps(tuple(op for op in gradients if not _of_weights(op)))
+        later = self._steps(tuple(op for op in gradients if _of_weights(op)))
+        trained = self._trained(kind, weights)
+        return Passes(
+            kind,
+            self._run(f"{kind} forward", first),
+            self._run(f"{kind} backward", (*repeated, *steps)),
+            self._run(f"{kind} backward", (*repeated, *self._overlap(inputs))),
+            self._run(f"{kind} weight gradients", later),
+            weights,
+            trained,
+            experts,
+            self._run(f"{kind} recomputation", repeated) if again else None,
+        )
+
+    # ---- operators -----------------------------------------------------------------------------------
+
+    def _operators(self, kind: str) -> tuple[Operator, ...]:
+        """Forward operators for all replicas, as the plan then splits them."""
+        batch, dtype = self.micro_batch * self.plan.dp, self._wide
+        if kind == "embedding":
+            return embedding_operators(self.config, batch, self.tokens, dtype)
+        if kind == "head":
+            return head_operators(self.config, batch, self.tokens, dtype, self.accumulate)
+        operators = layer_operators(
+            self.config, kind, batch, self.tokens, dtype, self.accumulate, self.routing, self.numerics.flash
+        )
+        if self.fp8:
+            operators = tuple(replace(op, dtype="fp8") if _is_linear(op) else op for op in operators)
+        return self._with_adapters(operators)
+
+    @property
+    def _wide(self) -> str:
+        """The dtype of everything but matrix multiplications in fp8."""
+        return "bf16" if self.numerics.dtype == "fp8" else self.numerics.dtype
+
+    def _with_adapters(self, operators: Sequence[Operator]) -> tuple[Operator, ...]:
+        """Low-rank products beside the matrices they adapt (Hu et al., LoRA, 2021); 4-bit weights are unpacked first
+        (Dettmers et al., QLoRA, 2023, section 3)."""
+        if self.numerics.finetune == "full":
+            return tuple(operators)
+        found: list[Operator] = []
+        for op in operators:
+            if isinstance(op, Matmul) and op.weight and self.numerics.finetune == "qlora":
+                read = self.numerics.weight_bytes / BYTES[op.dtype]
+                shape = (op.n[0] if len(op.n) == 1 else Dim(op.n_size, 1, op.n[0].axis),)
+                found.append(Pointwise(f"{op.name}_unpack", "elementwise", op.k, shape, op.dtype, read, 1))
+            found.append(op)
+            if isinstance(op, Matmul) and op.name in self.numerics.targets:
+                rank = (Dim(self.numerics.rank),)
+                found.append(replace(op, name=f"{op.name}_lora_a", n=rank, bias=False))
+                found.append(replace(op, name=f"{op.name}_lora_b", k=rank[0], bias=False))
+        return tuple(found)
+
+    def _gradients(self, kind: str, forward: Sequence[Operator]) -> tuple[Operator, ...]:
+        found = backward(tuple(forward))
+        if self.numerics.finetune != "full":
+            found = tuple(op for op in found if not _of_weights(op) or "_lora_" in op.name)
+            if kind == "embedding":
+                return ()
+        result: list[Operator] = []
+        for op in found:
+            result.append(op)
+            if isinstance(op, Matmul) and _of_weights(op):
+                result += self._accumulation(op)
+        return tuple(result)
+
+    def _accumulation(self, op: Matmul) -> Iterator[Operator]:
+        """Traffic of a weight gradient beyond its product: into the accumulator, or cast for the reduction."""
+        numerics, width = self.numerics, BYTES[self._wide]
+        columns = op.n[0] if len(op.n) == 1 else Dim(op.n_size, 1, op.n[0].axis)
+        kept = BYTES[numerics.gradients]
+        if self.framework.fused_wgrad:
+            # read and written in the accumulator's width instead of written in the product's
+            writes = max(2 * kept - width, 0.0) / width
+            yield Pointwise(f"{op.name}_accumulate", "elementwise", op.m, (columns,), self._wide, 0.0, writes)
+        elif self.plan.zero >= 2 and self.framework.gathers_each_microbatch:
+            if numerics.reduce != self._wide:
+                cast = BYTES[numerics.reduce] / width
+                yield Pointwise(f"{op.name}_cast", "elementwise", op.m, (columns,), self._wide, 1.0, cast)
+        else:
+            yield Pointwise(
+                f"{op.name}_accumulate", "elementwise", op.m, (columns,), self._wide, 1 + kept / width, kept / width
+            )
+
+    def _recomputed(self, kind: str, forward: Sequence[Operator]) -> tuple[Operator, ...]:
+        """What backward runs again of a layer."""
+        how = self.plan.recompute
+        if how == "none" or kind in ("embedding", "head"):
+            return ()
+        if how == "full":
+            stop = len(forward)
+            if self.framework.early_stop:
+                # nothing is saved behind the last product, and its output is not needed again
+                stop = max(i for i, op in enumerate(forward) if isinstance(op, Matmul))
+            return tuple(forward[:stop])
+        if self.framework.saves_matmuls:
+            # torchtitan, "op": every second product is saved, and attention; the rest runs again
+            kept = {op.name for op in [op for op in forward if isinstance(op, Matmul)][0::2]}
+            return tuple(op for op in forward[:-1] if op.name not in kept and not isinstance(op, Attention))
+        inner = {"attention", "scores", "attention_softmax", "values"}
+        return tuple(op for op in forward if op.name in inner)
+
+    # ---- steps ---------------------------------------------------------------------------------------
+
+    def _steps(self, operators: Sequence[Operator]) -> tuple[Step, ...]:
+        steps = shard_operators(lower(operators, self.framework, self.fp8), self.plan)
+        if self.plan.async_tp and self.plan.tp > 1:
+            steps = asynchronous(steps, self.plan.tp)
+        return steps
+
+    def _overlap(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        if self.framework.overlaps_tp and self.plan.tp > 1 and not self.plan.async_tp:
+            return overlapped(steps)
+        return steps
+
+    def _run(self, name: str, steps: Sequence[Step]) -> Block:
+        return run_block(name, steps, self.kernels, self.links, self.framework.launch_s)
+
+    def _trained(self, kind: str, weights: float) -> float:
+        if self.numerics.finetune == "full":
+            return weights
+        if kind in ("embedding", "head"):
+            return 0.0
+        return sum(
+            op.split(self.plan.ways).weights for op in self._operators(kind) if "_lora_" in getattr(op, "name", "")
+        )
+
+    @cached_property
+    def gathered(self) -> bool:
+        """Whether sharded weights are gathered for each microbatch, and gradients scattered."""
+        return self.framework.gathers_each_microbatch and self.plan.zero >= 2 and self.plan.pp == 1
+
+
+def _of_weights(op: Operator) -> bool:
+    return WEIGHT_GRADIENT in op.name
+
+
+def _is_linear(op: Operator) -> bool:
+    return isinstance(op, Matmul) and op.weight
+
+
+def _is_collective(op: Operator) -> bool:
+    return op.__class__.__name__ == "Communicate"
+
+
+__all__ = ["Collective", "Embedding", "Layers", "Passes"]

@@ -1,0 +1,154 @@
+"""From operators to the kernels of a framework: the same mathematics in more or fewer passes over memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from simgpu.model.operators import Attention, Dim, Matmul, Operator, Pointwise
+from simgpu.plan.program import Barrier, Collective, Step
+from simgpu.workload.frameworks import Framework, Kernels
+
+_BACKWARD = "_backward"
+
+
+def lower(operators: Iterable[Operator], framework: Framework, fp8: str | None = None) -> tuple[Operator, ...]:
+    """The kernels that `framework` runs for `operators`; `fp8` names the scaling of matrix multiplications in fp8."""
+    found: list[Operator] = []
+    for op in operators:
+        match op:
+            case Pointwise():
+                found += _pointwise(op, framework)
+            case Attention():
+                found += _attention(op, framework)
+            case Matmul() if fp8 and op.dtype == "fp8":
+                found += _fp8(op, fp8)
+            case _:
+                found.append(op)
+    return tuple(found)
+
+
+def _pointwise(op: Pointwise, framework: Framework) -> Iterator[Operator]:
+    gradient = op.name.endswith(_BACKWARD)
+    kernels = _kernels(op, framework, gradient)
+    if kernels is None:
+        yield op
+        return
+    for i, (kind, reads, writes) in enumerate(kernels):
+        name = op.name if i == 0 else f"{op.name}_{i + 1}"
+        share = op.flops_per_element / len(kernels)
+        weights = op.weights if i == 0 else 0
+        # the collective over a split vocabulary goes with the first kernel
+        kept = op.kind if i == 0 and op.kind == "softmax" else kind
+        yield replace(op, name=name, kind=kept, reads=reads, writes=writes, flops_per_element=share, weights=weights)
+
+
+def _kernels(op: Pointwise, framework: Framework, gradient: bool) -> Kernels | None:
+    known = framework.backward if gradient else framework.forward
+    base = op.name.removesuffix(_BACKWARD)
+    if op.kind == "normalization":
+        if op.writes < 2:  # no residual comes along
+            return (("elementwise", 3, 1),) if gradient else None
+        return known["normalization"]
+    if base == "activation":
+        gated = op.reads - (1 if gradient else 0) > 1
+        return known["gated" if gated else "activation"]
+    if base == "loss":
+        return known["softmax"]
+    if base == "attention_softmax":
+        return known.get("scores")
+    return known["rope"] if op.kind == "rope" else None
+
+
+def _attention(op: Attention, framework: Framework) -> Iterator[Operator]:
+    """The kernels beside attention that bring queries, keys and values into its layout and back."""
+    known = framework.forward if op.passes == 1 else framework.backward
+    rows = Dim(op.batch.units, op.queries, op.batch.axis)
+    width = (Dim(op.heads.units, op.head_dim, op.heads.axis), Dim(op.kv_heads.units, 2 * op.head_dim, op.heads.axis))
+    moves = [
+        Pointwise(f"{op.name}_layout", kind, rows, width, op.dtype, reads, writes)
+        for kind, reads, writes in known.get("heads", ())
+    ]
+    yield from moves if op.passes == 1 else ()
+    yield op
+    yield from moves if op.passes > 1 else ()
+
+
+def _fp8(op: Matmul, scaling: str) -> Iterator[Operator]:
+    """The second operand of a product in fp8 is quantised too: its largest value found, then cast (torchao float8).
+
+    The first is quantised by the model of the library. Row-wise scaling casts without a pass for the maximum.
+    """
+    width, rows = Dim(op.n_size // max(1, len(op.n)) if len(op.n) == 1 else 1), op.k
+    width = op.n[0] if len(op.n) == 1 else Dim(op.n_size, 1, op.n[0].axis)
+    reads = 2 if scaling == "tensorwise" else 1
+    yield Pointwise(f"{op.name}_cast", "elementwise", rows, (width,), "bf16", reads, 0.5)
+    yield op
+
+
+def overlapped(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Backward steps with tensor-parallel collectives beside the products that do not need them (Megatron-LM).
+
+    The sum of an input gradient runs beside the weight gradient that follows; the gather of a saved input runs beside
+    the input gradient before it (core/tensor_parallel/layers.py, LinearWithGradAccumulationAndAsyncCommunication).
+    """
+    found: list[Step] = list(steps)
+    i = 0
+    while i < len(found):
+        step = found[i]
+        if isinstance(step, Matmul) and step.name.endswith("_dgrad"):
+            i = _overlap_one(found, i)
+        i += 1
+    return tuple(found)
+
+
+def _overlap_one(steps: list[Step], at: int) -> int:
+    """Rearrange what follows the input gradient at `at`; returns where it ends."""
+    base = steps[at].name.removesuffix("_dgrad")  # type: ignore[union-attr]
+    end = at + 1
+    total = gather = None
+    while end < len(steps) and isinstance(step := steps[end], Collective) and step.group == "tp":
+        if step.name == f"{base}_dgrad_sum":
+            total = step
+        elif step.name == f"{base}_wgrad_input":
+            gather = step
+        end += 1
+    if end >= len(steps) or getattr(steps[end], "name", "") != f"{base}_wgrad" or total is None:
+        return at
+    product, weights = steps[at], steps[end]
+    before: list[Step] = [] if gather is None else [replace(gather, background=True)]
+    after = [] if gather is None else [Barrier("tp")]
+    new = [*before, product, *after, replace(total, background=True), weights, Barrier("tp")]
+    steps[at : end + 1] = new
+    return at + len(new) - 1
+
+
+def asynchronous(steps: Sequence[Step], ranks: int) -> tuple[Step, ...]:
+    """Tensor-parallel collectives cut into as many parts as there are ranks and run beside their products.
+
+    A gather's parts are multiplied as they come, a product's parts sent as they are made; one part stays exposed
+    (PyTorch async TP: torch/distributed/_symmetric_memory, fused_all_gather_matmul and fused_matmul_reduce_scatter).
+    """
+    found: list[Step] = []
+    i = 0
+    while i < len(steps):
+        step, after = steps[i], steps[i + 1] if i + 1 < len(steps) else None
+        gather = isinstance(step, Collective) and step.kind == "all_gather" and step.group == "tp"
+        scatter = isinstance(after, Collective) and after.kind == "reduce_scatter" and after.group == "tp"
+        if gather and isinstance(after, Matmul):
+            found += _beside(step, after, ranks, first=True)  # type: ignore[arg-type]
+            i += 2
+        elif isinstance(step, Matmul) and scatter:
+            found += _beside(after, step, ranks, first=False)  # type: ignore[arg-type]
+            i += 2
+        else:
+            found.append(step)
+            i += 1
+    return tuple(found)
+
+
+def _beside(collective: Collective, product: Matmul, ranks: int, first: bool) -> list[Step]:
+    part = replace(collective, size=collective.size / ranks)
+    rest = replace(collective, size=collective.size - part.size, background=True)
+    hidden: list[Step] = [rest, product, Barrier(collective.group)]
+    return [part, *hidden] if first else [*hidden, part]
