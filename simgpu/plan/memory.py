@@ -148,7 +148,7 @@ def layer_activations(
     stage: int = 0,
     framework: str = "megatron",
 ) -> float:
-    """Bytes of activations of the layers of a stage alone, without embedding and head, of all microbatches in flight."""
+    """Activations of the layers of a stage alone, without embedding and head, of all microbatches in flight, bytes."""
     run = _Run(config, plan, numerics, stack_of(framework), batch, tokens, stage)
     return run.of_layers(run.layers())
 
