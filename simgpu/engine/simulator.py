@@ -1,9 +1,9 @@
 """The discrete-event core: activities in streams, dependencies between them, one event loop.
 
 Two kinds of activity exist. A **delay** holds its stream for a known time. A **transfer** holds one or more
-streams while bytes flow over shared links (`network.py`). A stream runs its activities in the order in which
-they were submitted; `after` makes an activity wait for others. Because an activity can only wait for activities
-submitted before it, a program cannot deadlock.
+streams while bytes flow over shared links (`network.py`), and may slow down the delays of other streams
+(`drag.py`). A stream runs its activities in the order in which they were submitted; `after` makes an activity
+wait for others. Because an activity can only wait for activities submitted before it, a program cannot deadlock.
 
 Streams carry the meaning the caller gives them: a compute queue of a GPU, a communicator, a copy engine.
 Overlap, exposed communication and pipeline bubbles come out of streams and dependencies; nothing here knows
@@ -13,10 +13,11 @@ about GPUs.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
+from simgpu.engine.drag import Drags
 from simgpu.engine.network import FluidNetwork
 from simgpu.engine.timeline import Timeline
 
@@ -25,11 +26,12 @@ from simgpu.engine.timeline import Timeline
 class Phase:
     """A part of a transfer: after `latency` seconds all `flows` start together; it ends with the last of them.
 
-    A flow is `(route, size)`: the numbers of the links it crosses and its bytes.
+    A flow is `(route, size)`: the numbers of the links it crosses and its bytes. `(route, size, counts)` stands for
+    equal flows of `size` bytes each, `counts[i]` of them on link `route[i]`.
     """
 
     latency: float
-    flows: tuple[tuple[tuple[int, ...], float], ...] = ()
+    flows: tuple[tuple[tuple[int, ...], float] | tuple[tuple[int, ...], float, tuple[float, ...]], ...] = ()
 
 
 class Simulator:
@@ -59,6 +61,7 @@ class Simulator:
         self._follower: list[int] = []  # an activity that waits for this one, -1 for none
         # What most activities do not have:
         self._phases: dict[int, Sequence[Phase]] = {}  # of a transfer
+        self._drags: dict[int, dict[int, float]] = {}  # fractions by stream of a transfer that drags some
         self._waits_for: dict[int, int] = {}  # how many activities stand before this one, where it is not one
         self._followers: dict[int, list[int]] = {}  # further activities that wait for it
 
@@ -129,18 +132,45 @@ class Simulator:
         return first
 
     def transfer(
-        self, streams: Iterable[int], phases: Sequence[Phase], after: Iterable[int] = (), label: object = None
+        self,
+        streams: Iterable[int],
+        phases: Sequence[Phase],
+        after: Iterable[int] = (),
+        label: object = None,
+        drag: Mapping[int, float] | None = None,
     ) -> int:
-        """Run `phases` one after another, holding all of `streams`. Returns the activity's number."""
+        """Run `phases` one after another, holding all of `streams`. Returns the activity's number.
+
+        From its start to its end, latencies included, it takes the fraction `drag[s]` of the speed of the delays
+        in stream `s`. Speed is 1 - the sum of the fractions of all transfers that drag the stream at the time, but
+        at least `drag.SLOWEST`; a delay of w seconds ends when the integral of speed over time is w.
+
+        >>> sim = Simulator()
+        >>> gpu, network = sim.add_stream("compute"), sim.add_stream("network")
+        >>> sent = sim.transfer([network], [Phase(1.0)], drag={gpu: 0.25})
+        >>> kernel = sim.delay(gpu, 2.0)  # 0.75 s of its work is done when the transfer ends
+        >>> sim.run().end[kernel]
+        2.25
+        """
         for phase in phases:
             if not 0 <= phase.latency < inf:
                 raise ValueError(f"a latency must be finite and not negative, not {phase.latency!r}")
-            for route, size in phase.flows:
-                self.network.check(route, size)
+            for flow in phase.flows:
+                self.network.check(*flow)
         held = tuple(streams)
         if len(set(held)) != len(held):
             raise ValueError(f"a transfer must not hold a stream twice, as {held!r} does")
-        return self._submit(held, phases[0].latency if phases else 0.0, phases, after, label)
+        if not drag:
+            return self._submit(held, phases[0].latency if phases else 0.0, phases, after, label)
+        for stream, fraction in drag.items():
+            if not 0 <= stream < len(self.streams):
+                raise ValueError(f"a transfer can only drag streams that were added, not {stream!r}")
+            if not 0 <= fraction <= 1:
+                raise ValueError(f"a transfer drags a stream by a fraction from 0 to 1, not {fraction!r}")
+        # Between two phases that take no time: at the first it begins to drag, at the last it stops.
+        number = self._submit(held, 0.0, [Phase(0.0), *phases, Phase(0.0)], after, label)
+        self._drags[number] = {stream: fraction for stream, fraction in drag.items() if fraction > 0}
+        return number
 
     def _submit(
         self,
@@ -192,7 +222,7 @@ class Simulator:
 
         Ties are broken by the order of submission, so the same program always gives the same timeline.
         """
-        count = len(self._lead)
+        count, network = len(self._lead), self.network
         start, end = [0.0] * count, [inf] * count
         lead, transfers, waits = self._lead, self._phases, [1] * count
         for i, others in self._waits_for.items():
@@ -200,17 +230,19 @@ class Simulator:
         follower, followers = self._follower, self._followers
         reached: dict[int, int] = {}  # how many phases of a transfer have begun
         moving: dict[int, int] = {}  # how many flows of its present phase are on their way
-        network = self.network
-        next_end = inf  # of a flow
+        next_end, changed = inf, False  # of a flow; flows started or ended since the last solve
         push, pop, replace = heapq.heappush, heapq.heappop, heapq.heapreplace
         calendar = [(lead[i], i) for i, others in self._waits_for.items() if others == 0]
         heapq.heapify(calendar)
-        changed = False  # flows started or ended since the last solve
+        drags = Drags(self._drags, self._streams_of, start, end, calendar)
+        special = transfers.keys() | drags.delays if drags.delays else transfers  # may not be over when they come up
 
         while calendar or next_end < inf:
             if calendar and calendar[0][0] <= next_end:
                 now, i = calendar[0]
-                if i not in transfers or reached.get(i, 0) == len(transfers[i]):
+                if i not in special or (
+                    reached.get(i, 0) == len(transfers[i]) if i in transfers else drags.ends(i, now)
+                ):
                     end[i] = now
                     j = follower[i]
                     if j >= 0 and waits[j] == 1:  # the frequent case: the next in the stream takes its place
@@ -227,6 +259,8 @@ class Simulator:
                             if waits[j] == 0:
                                 start[j] = now
                                 push(calendar, (now + lead[j], j))
+                elif i not in transfers:
+                    pop(calendar)  # of a dragged delay that has a later entry, or ended at an earlier one
                 else:
                     at, phases = reached.get(i, 0), transfers[i]
                     reached[i] = at + 1
@@ -234,11 +268,13 @@ class Simulator:
                     if flows:
                         pop(calendar)
                         moving[i] = len(flows)
-                        for route, size in flows:
-                            network.start(i, route, size)
+                        for flow in flows:
+                            network.start(i, *flow)
                         changed = True
                     else:
                         replace(calendar, (now + _latency(phases, at + 1), i))
+                        if i in self._drags and at in (0, len(phases) - 1):
+                            drags.turn(i, now)
             else:
                 now = next_end
                 for i in network.finish(now):
