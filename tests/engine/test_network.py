@@ -516,6 +516,16 @@ def test_a_link_of_so_many_times_the_capacity_and_so_many_times_the_flows_is_the
     assert run_to_the_end(scaled, flows) == pytest.approx(ends_of(case), rel=1e-12)
 
 
+def test_a_small_count_is_not_lost_beside_a_huge_one():
+    """1e17 + 0.25 is 1e17 in floating point; when the huge flow is stopped by its own link, the small one is left."""
+    network = FluidNetwork()
+    own, backbone = network.add_link(0.5), network.add_link(1e17)
+    network.start("huge", (own, backbone), 1.0, (1, 1e17))
+    network.start("small", (backbone,), 1.0, (0.25,))
+    network.solve(0.0)
+    assert network.rates() == pytest.approx({"huge": 0.5, "small": 2e17}, rel=1e-12)
+
+
 @repeatable
 @given(cases(most_flows=10))
 def test_counts_of_one_change_nothing_to_the_bit(case):
