@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from simgpu.engine import Timeline
+from simgpu.plan.memory import Memory
 from simgpu.workload.execution import Execution
 
 UNCERTAIN = (
@@ -25,7 +26,7 @@ COLUMNS: dict[str, str] = {
     "tp": "tensor-parallel ranks",
     "dp": "data-parallel ranks",
     "sequence_parallel": "sequence parallelism beside tensor parallelism",
-    "gpus": "GPUs used, tp x dp",
+    "gpus": "GPUs used, tp x cp x pp x dp",
     "step_s": "time of the step, s",
     "compute_s": "time the compute stream of the last rank to finish is busy, s",
     "communication_s": "time its communication streams are busy, s",
@@ -45,6 +46,48 @@ COLUMNS: dict[str, str] = {
     "weights_fit": "whether the weights alone fit into it",
 }
 COLUMNS |= {
+    "pp": "pipeline stages; this and all below of training only",
+    "vp": "virtual stages: chunks of layers on each rank",
+    "cp": "context-parallel ranks",
+    "ep": "expert-parallel ranks, of dp x cp",
+    "zero": "ZeRO stage: 0 copies everything, 1 shards optimizer states, 2 gradients too, 3 weights too (FSDP)",
+    "recompute": "activations recomputed in backward: none, selective, full",
+    "schedule": "of the pipeline",
+    "micro_batch": "sequences of one microbatch on one rank",
+    "microbatches": "of one replica in a step",
+    "framework": "how a stack runs the operators",
+    "samples_per_s": "sequences per second, all GPUs",
+    "tokens_per_s_per_gpu": "tokens_per_s / gpus",
+    "hfu": "like mfu, with what is recomputed",
+    "flop_full_attention": "flop with attention counted in full, masked half included (PaLM, MosaicML, Megatron 2022)",
+    "mfu_full_attention": "flop_full_attention / step_s / gpus / peak",
+    "gemm_s": "matrix multiplications on the busiest rank, s",
+    "attention_s": "attention kernels, s",
+    "memory_bound_s": "normalisation, activations, casts, loss and other kernels that stream, s",
+    "experts_s": "grouped multiplications of experts, s",
+    "recompute_s": "of these: what backward runs again, s",
+    "optimizer_s": "clipping and the optimizer, s",
+    "host_s": "launch gaps and host work that the GPU waits for, s",
+    "exposed_tp_s": "tensor-parallel collectives while no kernel runs, s",
+    "exposed_cp_s": "the same of context parallelism, s",
+    "exposed_ep_s": "the same of expert parallelism, s",
+    "exposed_pp_s": "the same of activations between stages, s",
+    "exposed_data_s": "the same of gradients and weights between replicas and shards, s",
+    "bubble_s": "time in which the busiest rank waits for other stages, s",
+    "bubble_fraction": "bubble_s / step_s",
+    "overlap": "share of the time of communication that kernels hide",
+    "training_days": "days for workload.train_tokens at this rate",
+    "gpu_hours": "GPU-hours for them",
+    "memory_bytes_per_gpu": "memory of the fullest rank at its peak",
+    "memory_fits": "whether that is no more than the memory of the GPU",
+    "gradients_memory_bytes": "of it: gradients",
+    "optimizer_memory_bytes": "of it: master weights and optimizer states",
+    "activations_memory_bytes": "of it: activations of the microbatches in flight",
+    "communication_memory_bytes": "of it: gathered weights, buckets, receive buffers",
+    "temporary_memory_bytes": "of it: logits and loss, or the working tensors of backward",
+    "reserve_memory_bytes": "of it: CUDA context and NCCL",
+}
+COLUMNS |= {
     f"{name}_{end}": f"{name}: {share} % of measurements would lie below, by residuals of such operators"
     for name in UNCERTAIN
     for end, share in (("p10", 10), ("p90", 90))
@@ -62,6 +105,8 @@ class Result:
     row: Mapping[str, Any]
     execution: Execution
     inputs: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
+    memory: Sequence[Memory] = ()
+    """Of training: the memory of a rank of each pipeline stage."""
 
     @cached_property
     def resolved(self) -> Mapping[str, Mapping[str, Any]]:

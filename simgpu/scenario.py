@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,15 +26,31 @@ Degree = Annotated[int, Field(strict=True, gt=0, le=1_000_000)]
 
 
 class PlanFields(BaseModel):
-    """Degrees of parallelism as an experiment file gives them."""
+    """How a step is split, as an experiment file gives it; see `simgpu.Plan`. All but tp and dp are of training."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
     tp: Degree = 1
     dp: Degree = 1
     sequence_parallel: bool = False
+    pp: Degree = 1
+    vp: Degree = 1
+    cp: Degree = 1
+    ep: Degree = 1
+    schedule: Literal["gpipe", "1f1b", "interleaved", "zb-h1"] | None = None
+    zero: Annotated[int, Field(strict=True, ge=0, le=3)] = 0
+    shard: Degree | None = None
+    context: Literal["ring", "all_gather"] = "ring"
+    micro_batch: Degree | None = None
+    recompute: Literal["none", "selective", "full"] = "none"
+    recompute_layers: Degree | None = None
+    overlap_gradients: bool = True
+    overlap_weights: bool = True
+    async_tp: bool = False
+    offload: Literal["none", "optimizer"] = "none"
+    order: tuple[Literal["tp", "cp", "ep", "dp", "pp"], ...] = ("tp", "cp", "ep", "dp", "pp")
 
     def plan(self) -> Plan:
-        return Plan(self.tp, self.dp, self.sequence_parallel)
+        return Plan(**self.model_dump())
 
 
 class Scenario(BaseModel):
@@ -50,6 +66,8 @@ class Scenario(BaseModel):
     algorithm: Literal["auto", "ring", "tree", "nvls", "direct"] = "auto"
     protocol: Literal["auto", "ll", "ll128", "simple", "ideal"] = "auto"
     clocks: Literal["sustained", "burst"] = "sustained"
+    framework: Literal["megatron", "megatron-2022", "megatron-2021", "pytorch-eager", "pytorch-compiled"] = "megatron"
+    require_fit: bool = False
     hardware: dict[str, Any] = {}
 
 
@@ -129,10 +147,12 @@ def run_scenario(scenario: Scenario, catalogue: Catalogue, origins: Origins | No
             scenario.algorithm,
             scenario.protocol,
             scenario.clocks,
+            scenario.framework,
+            require_fit=scenario.require_fit,
         )
     except InputError as error:
         raise where.error(error.problem, tuple((error.key or "").split("."))) from None
-    return Result(result.row, result.execution, lambda: resolve(scenario, cluster, catalogue, where))
+    return replace(result, inputs=lambda: resolve(scenario, cluster, catalogue, where))
 
 
 def resolve_cluster(scenario: Scenario, catalogue: Catalogue, origins: Origins) -> Cluster:

@@ -6,7 +6,7 @@ from typing import Any
 
 from simgpu.analysis.breakdown import Breakdown, breakdown
 from simgpu.analysis.uncertainty import Range, parts_of, range_of, range_of_ratio
-from simgpu.errors import InputError
+from simgpu.errors import InputError, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph
@@ -17,7 +17,7 @@ from simgpu.result import Result
 from simgpu.timing.collectives import ALGORITHMS, PROTOCOLS
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Execution, execute
-from simgpu.workload.jobs import OperatorList, Workload
+from simgpu.workload.jobs import OperatorList, Training, Workload
 
 CLOCKS = ("sustained", "burst")
 
@@ -32,6 +32,9 @@ def simulate(
     algorithm: str = "auto",
     protocol: str = "auto",
     clocks: str = "sustained",
+    framework: str = "megatron",
+    folded: bool = True,
+    require_fit: bool = False,
 ) -> Result:
     """Simulate one step.
 
@@ -51,6 +54,12 @@ def simulate(
         Of collectives: 'auto', 'll', 'll128', 'simple'; or 'ideal', which takes links at their plain rates and
         latencies, as back-of-the-envelope sums have it.
 
+    framework
+        Of training: how a stack runs the same operators, see `simgpu.workload.frameworks`.
+    folded
+        Of training: one rank stands for all equal ones. False simulates each rank, for the same times.
+    require_fit
+        Of training: a plan that does not fit the memory of the GPU is an error.
     clocks
         'sustained' (a long run, throttled by its power limit) or 'burst' (a few milliseconds, as benchmarks time).
 
@@ -79,9 +88,13 @@ def simulate(
     for key, own, own_sums in workload.own_dtypes() if isinstance(workload, OperatorList) else ():
         kernels.peak(own, own_sums, key=key)
 
+    if isinstance(workload, Training):
+        return _train(
+            cluster, workload, model, plan, dtype, sums, kernels, framework, algorithm, protocol, folded, require_fit
+        )
+    _check_plan(plan, workload.kind)
     graph = workload.graph(model, plan, dtype, sums)
-    gradients = dtype if workload.kind == "training" else None
-    program = shard(graph, plan, gradients)
+    program = shard(graph, plan)
     execution = execute(program, plan, cluster, kernels, algorithm, protocol)
     if plan.world > 1:
         alone = Plan()
@@ -93,8 +106,20 @@ def simulate(
     if execution.step == 0:
         raise InputError("there is nothing to do: one GPU has nobody to communicate with", key="workload")
     row = {
-        "model": model.name if model else graph.name,
-        "workload": workload.kind,
+        **_asked(model.name if model else graph.name, workload.kind, cluster, dtype, plan),
+        **(times := _times(breakdown(execution), single.step, plan.world)),
+        **(rates := _rates(graph, execution.step, plan.world, kernels.peak(dtype, sums))),
+        **_sizes(program, dtype, cluster),
+        **_intervals(execution, single, times | rates, plan.world),
+    }
+    return Result(row, execution)
+
+
+def _asked(model: str, kind: str, cluster: Cluster, dtype: str, plan: Plan) -> dict[str, Any]:
+    """What was simulated."""
+    return {
+        "model": model,
+        "workload": kind,
         "cluster": cluster.name,
         "gpu": cluster.gpu.name,
         "dtype": dtype,
@@ -102,12 +127,38 @@ def simulate(
         "dp": plan.dp,
         "sequence_parallel": plan.sequence_parallel,
         "gpus": plan.world,
-        **(times := _times(breakdown(execution), single.step, plan.world)),
-        **(rates := _rates(graph, execution.step, plan.world, kernels.peak(dtype, sums))),
-        **_sizes(program, dtype, cluster),
-        **_intervals(execution, single, times | rates, plan.world),
     }
-    return Result(row, execution)
+
+
+def _train(
+    cluster: Cluster, workload: Training, model: TransformerConfig | None, plan: Plan, dtype: str, accumulate: str,
+    kernels: KernelModel, framework: str, algorithm: str, protocol: str, folded: bool, require_fit: bool,
+) -> Result:  # fmt: skip
+    from simgpu.training import train
+
+    done = train(
+        cluster, workload, model, plan, dtype, accumulate, kernels, framework, algorithm, protocol, folded, require_fit
+    )
+    assert model is not None
+    row = {
+        **_asked(model.name, workload.kind, cluster, dtype, plan),
+        **{name: getattr(plan, name) for name in ("pp", "vp", "cp", "ep", "zero", "recompute")},
+        "schedule": plan.pipeline,
+        "micro_batch": plan.micro_batch or workload.batch // plan.dp,
+        "microbatches": workload.batch // plan.dp // (plan.micro_batch or workload.batch // plan.dp),
+        "framework": framework,
+        **done.row,
+    }
+    return Result(row, done.execution, memory=done.memory)
+
+
+def _check_plan(plan: Plan, kind: str) -> None:
+    """Raise `InputError` for what only training can be split by."""
+    for name, plain in vars(Plan()).items():
+        if name not in ("tp", "dp", "sequence_parallel") and vars(plan).get(name, plain) != plain:
+            raise InputError(
+                f"{shown(vars(plan)[name])} has no meaning for {kind}; only training knows it", key=f"plan.{name}"
+            )
 
 
 def _intervals(execution: Execution, single: Execution, row: dict[str, Any], gpus: int) -> dict[str, float]:

@@ -13,9 +13,10 @@ in common cancels: relative widths of a class are subtracted before they are squ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
+from typing import Any
 
 from simgpu.engine.timeline import outside, union
 from simgpu.timing.kernels import Doubt
@@ -45,20 +46,50 @@ class Range:
 
 
 def parts_of(execution: Execution, rank: int) -> list[Part]:
-    """The different kernels and collectives of a rank, in the order of their first run."""
+    """The different kernels and collectives of a rank, in the order of their first run.
+
+    An activity that stands for whole layers counts as what its blocks are made of; where other communication slowed
+    it down, all of it is longer by the same factor.
+    """
     streams = execution.streams[rank]
     spans = list(execution.timeline.spans(streams.values()))
     busy = union((span.start, span.end) for span in spans if span.stream == streams["compute"])
     found: dict[Activity, list[float]] = {}
+
+    def add(activity: Activity, runs: float, seconds: float, exposed: float) -> None:
+        sums = found.setdefault(activity, [0, 0.0, 0.0])
+        for i, value in enumerate((runs, seconds, exposed)):
+            sums[i] += value
+
+    stretched: dict[Activity, list[float]] = {}  # seconds and runs of activities made of blocks
     for span in spans:
         activity = span.label
         assert isinstance(activity, Activity)
+        if activity in execution.blocks:
+            sums = stretched.setdefault(activity, [0.0, 0])
+            sums[0] += span.duration
+            sums[1] += 1
+            continue
         kernel = activity.category == "compute"
-        exposed = span.duration if kernel else outside([(span.start, span.end)], busy) if span.duration else 0.0
-        sums = found.setdefault(activity, [0, 0.0, 0.0])
-        for i, value in enumerate((1, span.duration, exposed)):
-            sums[i] += value
+        bare = span.duration if kernel else outside([(span.start, span.end)], busy) if span.duration else 0.0
+        add(activity, 1, span.duration, bare)
+    for made, (times, factor) in _by_blocks(execution, stretched).items():
+        for part in made.parts:
+            add(part.activity, part.runs * times, part.seconds * factor, part.exposed * factor)
     return [Part(activity, int(runs), seconds, exposed) for activity, (runs, seconds, exposed) in found.items()]
+
+
+def _by_blocks(execution: Execution, stretched: Mapping[Activity, Sequence[float]]) -> dict[Any, tuple[int, float]]:
+    """How often each block ran, and its runs as a sum of factors of their length."""
+    found: dict[int, tuple[Any, int, float]] = {}
+    for activity, (seconds, runs) in stretched.items():
+        made = execution.blocks[activity]
+        planned = sum(block.seconds * times for block, times in made)
+        factor = seconds / planned if planned else 1.0
+        for block, times in made:
+            _, n, total = found.get(id(block), (block, 0, 0.0))
+            found[id(block)] = (block, n + int(runs) * times, total + factor * times)
+    return {block: (n, total) for block, n, total in found.values()}
 
 
 Weighted = Sequence[tuple[float, Doubt]]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeVar, cast
 
 BYTES = {"fp64": 8.0, "fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5}
 """Bytes of one element in memory, by dtype (tf32 is stored as fp32)."""
@@ -355,28 +355,31 @@ Kernel = Matmul | GroupedMatmul | Attention | Pointwise | Embedding
 
 Operator = Kernel | Communicate
 
+_O = TypeVar("_O", bound=Operator)
 _K = TypeVar("_K", Matmul, GroupedMatmul, Attention, Pointwise, Embedding)
 
 
-def split_rows(op: Operator, ways: int) -> Operator:
+def split_rows(op: _O, ways: int) -> _O:
     """`op` with `1 / ways` of its rows: the tokens of each sequence shared over ranks. Attention keeps its tokens."""
 
     def part(dim: Dim) -> Dim:
         return replace(dim, width=-(-dim.width // ways)) if dim.axis == "batch" else dim
 
+    found: Operator
     match op:
         case Matmul():
-            return _timed(op, replace(op, m=part(op.m), n=tuple(part(dim) for dim in op.n), k=part(op.k)))
+            found = _timed(op, replace(op, m=part(op.m), n=tuple(part(dim) for dim in op.n), k=part(op.k)))
         case GroupedMatmul():
-            return _timed(op, replace(op, rows=part(op.rows)))
+            found = _timed(op, replace(op, rows=part(op.rows)))
         case Pointwise():
-            return _timed(op, replace(op, rows=part(op.rows)))
+            found = _timed(op, replace(op, rows=part(op.rows)))
         case Embedding():
-            return _timed(op, replace(op, rows=part(op.rows)))
-        case Communicate():
-            return op if op.rows is None else op._of(part(op.rows))
-        case Attention():
-            return op
+            found = _timed(op, replace(op, rows=part(op.rows)))
+        case Communicate() if op.rows is not None:
+            found = op._of(part(op.rows))
+        case _:
+            found = op
+    return cast(_O, found)
 
 
 def _timed(whole: _K, part: _K) -> _K:

@@ -195,12 +195,42 @@ def check_fits_model(plan: Plan, config: TransformerConfig, batch: int, tokens: 
         if config.heads % tp == 0:
             heads = f"the {config.kv_heads} key-value heads, nor is it a multiple of them,"
         raise InputError(f"{tp} does not divide {heads} of '{config.name}'; expected one of {good}", key="plan.tp")
-    if config.ffn % tp:
-        raise InputError(f"{tp} does not divide the feed-forward width {config.ffn}", key="plan.tp")
+    widths = {config.ffn} if config.experts == 1 or config.dense_layers else set()
+    widths |= {config.expert_width} if config.experts > 1 else set()
+    for width in widths:
+        if width % tp:
+            raise InputError(f"{tp} does not divide the feed-forward width {width}", key="plan.tp")
     if batch % plan.dp:
         raise InputError(f"{plan.dp} does not divide the batch of {batch} sequences", key="plan.dp")
     if plan.sequence_parallel and tokens % tp:
         raise InputError(f"sequence parallelism over {tp} ranks does not divide {tokens} tokens", key="workload.tokens")
+
+
+def check_trains(plan: Plan, config: TransformerConfig, batch: int, tokens: int) -> None:
+    """Raise `InputError` (key only) if a training step cannot be split this way."""
+    from simgpu.plan.schedule import check
+    from simgpu.plan.stages import layer_ranges
+
+    local = batch // plan.dp
+    micro = plan.micro_batch or local
+    if local % micro:
+        problem = f"{micro} does not divide the {local} sequences of a replica (batch {batch} / dp {plan.dp})"
+        raise InputError(problem, key="plan.micro_batch")
+    if plan.pp > 1:
+        check(plan.pipeline, plan.pp, local // micro, plan.vp)
+    layer_ranges(config.layers, plan)
+    split = plan.cp * (2 if plan.cp > 1 else 1) * (plan.tp if plan.sequence_parallel else 1)
+    if plan.cp > 1 and tokens % split:
+        raise InputError(f"{plan.cp} ranks with two chunks each do not divide {tokens} tokens", key="plan.cp")
+    if plan.ep > 1 and config.experts == 1:
+        raise InputError(f"{plan.ep}: '{config.name}' has no experts; expected 1", key="plan.ep")
+    if plan.ep > config.experts:
+        raise InputError(f"{plan.ep} is more than the {config.experts} experts of '{config.name}'", key="plan.ep")
+    if config.experts % plan.ep:
+        raise InputError(f"{plan.ep} does not divide the {config.experts} experts of '{config.name}'", key="plan.ep")
+    if plan.recompute_layers is not None and plan.recompute != "full":
+        problem = f"{plan.recompute_layers} layers are recomputed only with plan.recompute full, not {plan.recompute}"
+        raise InputError(problem, key="plan.recompute_layers")
 
 
 def _splits_kv(config: TransformerConfig, tp: int) -> bool:

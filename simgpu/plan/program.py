@@ -10,12 +10,13 @@ from simgpu.model.operators import (
     BYTES,
     Attention,
     Communicate,
-    Dim,
     Embedding,
+    GroupedMatmul,
     Kernel,
     Matmul,
     Operator,
     Pointwise,
+    split_rows,
 )
 from simgpu.plan.parallelism import TENSOR_AXES, Plan
 
@@ -108,47 +109,54 @@ def _split(op: Operator, plan: Plan) -> Iterator[Step]:
     if isinstance(op, Attention) and plan.cp > 1:
         yield from context_attention(op.split(plan.ways), plan)
         return
-    part: Kernel = _in_context(op.split(plan.ways), plan)
+    part = _in_context(op.split(plan.ways), plan)
     tensor = dict.fromkeys(TENSOR_AXES, plan.tp)
     sequence = plan.sequence_parallel and plan.tp > 1
     if isinstance(part, Pointwise):
-        sliced = any(dim.is_split(tensor) for dim in op.width) if isinstance(op, Pointwise) else False
-        if sequence and part.kind == "embedding":  # the gradient of a split table needs the rows of all ranks
-            yield Collective(f"{op.name}_input", "all_gather", "tp", part.elements * BYTES[op.dtype])
-        elif sequence and not sliced:
-            part = replace(part, rows=replace(part.rows, width=-(-part.rows.width // plan.tp)))
-        yield part
-        if sliced and part.kind == "softmax":
-            # maximum, sum of exponentials and the target's logit of each row, fp32 (Megatron's cross entropy)
-            yield Collective(f"{op.name}_sum", "all_reduce", "tp", 3 * part.rows.size * BYTES["fp32"])
+        yield from _pointwise(op, part, plan, tensor, sequence)
         return
-    if sequence and isinstance(part, Matmul) and isinstance(op, Matmul) and op.slices_output(tensor) and not op.over:
-        yield Collective(f"{op.name}_input", "all_gather", "tp", part.input_bytes)
+    if not isinstance(op, (Matmul, GroupedMatmul, Embedding)) or not isinstance(
+        part, (Matmul, GroupedMatmul, Embedding)
+    ):
+        yield part
+        return
+    products = isinstance(op, GroupedMatmul) or (isinstance(op, Matmul) and not op.over)
+    slices = not isinstance(op, Embedding) and op.slices_output(tensor)
+    if sequence and products and not isinstance(part, Embedding):
+        if slices:
+            yield Collective(f"{op.name}_input", "all_gather", "tp", part.input_bytes)
+        elif isinstance(op, Matmul) and not op.m.is_split(tensor) and not op.k.is_split(tensor):
+            part = split_rows(part, plan.tp)  # no axis is split: it works on the rank's share of the sequence
     yield part
-    if isinstance(part, (Matmul, Embedding)) and isinstance(op, (Matmul, Embedding)) and op.sums_over(tensor):
+    if op.sums_over(tensor):
         yield Collective(f"{op.name}_sum", "reduce_scatter" if sequence else "all_reduce", "tp", part.output_bytes)
+
+
+def _pointwise(op: Operator, part: Pointwise, plan: Plan, tensor: dict[str, int], sequence: bool) -> Iterator[Step]:
+    sliced = isinstance(op, Pointwise) and any(dim.is_split(tensor) for dim in op.width)
+    if sequence and part.kind == "embedding":  # the gradient of a split table needs the rows of all ranks
+        yield Collective(f"{op.name}_input", "all_gather", "tp", part.elements * BYTES[part.dtype])
+    elif sequence and not sliced:
+        part = split_rows(part, plan.tp)
+    yield part
+    if sliced and part.kind == "softmax":
+        # maximum, sum of exponentials and the target's logit of each row, fp32 (Megatron's cross entropy)
+        yield Collective(f"{op.name}_sum", "all_reduce", "tp", 3 * part.rows.size * BYTES["fp32"])
 
 
 def _communicate(op: Communicate, plan: Plan) -> Iterator[Collective]:
     """A collective that the model asks for: nothing where its group is one rank."""
-    group = getattr(op, "group", "tp")
-    if getattr(plan, group) > 1:
-        rows = getattr(op, "rows", None)
-        size = op.size if rows is None else op.size * rows.split(plan.ways).size / rows.size / plan.cp
-        yield Collective(op.name, op.kind, group, size)
+    if getattr(plan, op.group) == 1:
+        return
+    part = op.split(plan.ways)
+    if op.rows is not None:
+        part = split_rows(part, plan.cp * (plan.tp if plan.sequence_parallel else 1))
+    yield Collective(op.name, op.kind, op.group, part.size)
 
 
 def _in_context(part: Kernel, plan: Plan) -> Kernel:
     """The share of a rank's tokens that context parallelism leaves it."""
-    if plan.cp == 1:
-        return part
-
-    def cut(dim: Dim) -> Dim:
-        return replace(dim, width=-(-dim.width // plan.cp)) if dim.axis == "batch" and dim.width > 1 else dim
-
-    if isinstance(part, Matmul):
-        return replace(part, m=cut(part.m), k=cut(part.k))
-    return part if isinstance(part, Attention) else replace(part, rows=cut(part.rows))
+    return part if plan.cp == 1 or isinstance(part, Attention) else split_rows(part, plan.cp)
 
 
 def context_attention(op: Attention, plan: Plan) -> Iterator[Step]:
@@ -160,7 +168,7 @@ def context_attention(op: Attention, plan: Plan) -> Iterator[Step]:
     """
     n = plan.cp
     width = 2 if op.passes == 1 else 4  # keys and values, in backward their gradients too
-    kv = 0.5 * width * op.batch.size * op.keys * op.kv_heads.size * 2 * op.head_dim * BYTES[op.dtype]
+    kv = 0.5 * width * op.batch.size * op.keys * op.kv_heads.size * (op.head_dim + op.v_dim) * BYTES[op.dtype]
     mine = replace(op, queries=op.queries // n, causal=False)
     if plan.context == "all_gather":
         gathered = kv * 2 / width

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def run_case(case: Case, catalogue: Catalogue) -> Result:
         key = written_key(path)
         entry = result.resolved.get(key) or result.resolved.get(".".join(indexed(case.data, path)))
         varied[key] = entry["value"] if entry else str(value_at(case.data, path))
-    return Result({**case.labels, **varied, **result.row}, result.execution, result.inputs)
+    return replace(result, row={**case.labels, **varied, **result.row})
 
 
 def run_experiment(

@@ -10,7 +10,7 @@ from simgpu.engine import Phase, Simulator, Timeline
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.topology import Topology
 from simgpu.plan.parallelism import Plan
-from simgpu.plan.program import Collective, Program, Step
+from simgpu.plan.program import Barrier, Collective, Program, Step
 from simgpu.timing.collectives import Chosen, collective_phases, model_of
 from simgpu.timing.collectives.ideal import Edge
 from simgpu.timing.collectives.traffic import bus_factor
@@ -110,7 +110,7 @@ class _Execution:
             return
         seconds, labels = [], []
         for op in batch:
-            assert not isinstance(op, Collective)
+            assert not isinstance(op, (Collective, Barrier))
             time = self.kernels.time(op)
             seconds.append(time.seconds)
             label = (op.name, "compute", op.kind, segment, op.flops, op.bytes, time.bound, time.doubt, time, time.light)

@@ -52,6 +52,7 @@ _ONE: dict[str, Kernels] = {
     "gated": (("elementwise", 2, 1),),
     "rope": (("rope", 1, 1),),
     "softmax": (("softmax", 1, 1),),
+    "scores": (("scores", 1, 1),),
 }
 _FUSED_BACKWARD: dict[str, Kernels] = {
     # dx from dy and x with the gradient of the residual added; sums for the weights' gradients beside
@@ -60,6 +61,7 @@ _FUSED_BACKWARD: dict[str, Kernels] = {
     "gated": (("elementwise", 3, 2),),
     "rope": (("rope", 1, 1),),
     "softmax": (("elementwise", 1, 1),),
+    "scores": (("elementwise", 2, 1),),
 }
 _MEGATRON_FORWARD: dict[str, Kernels] = {
     # bias + dropout + residual addition in one jit kernel (mask of a byte), then the fused layer norm
@@ -70,6 +72,7 @@ _MEGATRON_FORWARD: dict[str, Kernels] = {
     # fp32 copy of the logits, maximum, exponentials in place, their sum (core/tensor_parallel/cross_entropy.py)
     "softmax": (("elementwise", 1, 2), ("elementwise", 2, 0), ("elementwise", 2, 2), ("elementwise", 2, 2)),
     "heads": (("elementwise", 1, 1),),
+    "scores": (("scores", 1, 1), ("elementwise", 1, 1.5)),  # fused scale, mask, softmax; dropout with its mask
 }
 _MEGATRON_BACKWARD: dict[str, Kernels] = {
     "normalization": (("elementwise", 2, 1), ("elementwise", 2, 0), ("elementwise", 2, 1), ("elementwise", 1.5, 1),
@@ -79,6 +82,7 @@ _MEGATRON_BACKWARD: dict[str, Kernels] = {
     "rope": (("rope", 1, 1),),
     "softmax": (("elementwise", 2, 2), ("elementwise", 2, 1)),
     "heads": (("elementwise", 0.5, 0.5),),
+    "scores": (("elementwise", 1.5, 1), ("elementwise", 2, 1)),
 }  # fmt: skip
 _EAGER_FORWARD: dict[str, Kernels] = {
     "normalization": (("elementwise", 2, 1), ("normalization", 1, 1)),
@@ -87,6 +91,7 @@ _EAGER_FORWARD: dict[str, Kernels] = {
     # to fp32, complex product, back (model.py of torchtitan and of llama)
     "rope": (("elementwise", 1, 2), ("elementwise", 2, 2), ("elementwise", 2, 1)),
     "softmax": (("elementwise", 1, 2), ("elementwise", 2, 2)),
+    "scores": (("elementwise", 1, 1), ("elementwise", 2, 1), ("scores", 1, 2), ("elementwise", 2, 1)),
 }
 _EAGER_BACKWARD: dict[str, Kernels] = {
     "normalization": (("elementwise", 2, 1), ("elementwise", 2, 0), ("elementwise", 2, 1)),
@@ -95,6 +100,7 @@ _EAGER_BACKWARD: dict[str, Kernels] = {
     "rope": (("elementwise", 1, 2), ("elementwise", 2, 2), ("elementwise", 2, 1)),
     "softmax": (("elementwise", 2, 2), ("elementwise", 2, 1)),
     "heads": (("elementwise", 1, 1),),
+    "scores": (("elementwise", 1, 2), ("elementwise", 4, 2), ("elementwise", 2, 1), ("elementwise", 1, 1)),
 }
 
 FRAMEWORKS: dict[str, Framework] = {

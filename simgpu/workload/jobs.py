@@ -10,7 +10,8 @@ from simgpu.errors import InputError, shown
 from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph, Segment
 from simgpu.model.operators import ACCUMULATE, Attention, Communicate, Dim, Matmul, Operator, Pointwise
-from simgpu.plan.parallelism import Plan, check_fits_model
+from simgpu.plan.numerics import Numerics
+from simgpu.plan.parallelism import Plan, check_fits_model, check_trains
 from simgpu.units import EXAMPLES, parse_quantity, to_si
 from simgpu.validation import validate
 
@@ -75,20 +76,67 @@ class Prefill(_Strict):
 
 
 class Training(_Strict):
-    """Forward and backward of `batch` sequences of `tokens` tokens, then one all-reduce of the gradients.
-
-    `batch` counts the sequences of all data-parallel replicas. There is no optimizer step yet.
-    """
+    """One optimizer step on `batch` sequences (all replicas together) of `tokens` tokens each."""
 
     kind: Literal["training"] = "training"
     batch: Size = 1
     tokens: Size
+    optimizer: Literal["adam", "momentum", "sgd", "none"] = "adam"
+    master_weights: bool | None = None
+    """An fp32 copy that the optimizer updates; default: where weights are of 16 bits."""
+    weights: Literal["fp32", "fp16", "bf16"] | None = None
+    """What weights are kept in for the kernels; default: the scenario's dtype, bf16 for fp8."""
+    gradients: Literal["fp32", "fp16", "bf16"] | None = None
+    """What gradients are summed in; default: fp32 with master weights, else as the weights."""
+    reduce: Literal["fp32", "fp16", "bf16"] | None = None
+    """What gradients travel in; default: as they are summed."""
+    states: Literal["fp32", "bf16"] = "fp32"
+    clip: bool = True
+    """Clipping by the norm of all gradients."""
+    flash: bool = True
+    """Fused attention; false: scores go through memory."""
+    fp8_scaling: Literal["tensorwise", "rowwise"] = "tensorwise"
+    finetune: Literal["full", "lora", "qlora"] = "full"
+    rank: Annotated[int, Field(strict=True, gt=0, le=4096)] = 16
+    targets: tuple[Literal["qkv", "attention_out", "ffn_up", "ffn_down"], ...] = ("qkv", "attention_out")
+    routing: Annotated[str, Field(pattern=r"^(balanced|random|power_law_\d+(\.\d+)?)$")] = "balanced"
+    """How tokens choose experts: balanced, random, or power_law_A."""
+    train_tokens: Annotated[float, Field(gt=0, le=1e18, allow_inf_nan=False)] | None = None
+    """Tokens of a whole training run, for days and GPU-hours."""
+
+    def numerics(self, dtype: str) -> Numerics:
+        """What is kept in which dtype, defaults filled in."""
+        half = dtype in ("bf16", "fp16", "fp8")
+        weights = self.weights or ("bf16" if dtype == "fp8" else "fp32" if dtype == "tf32" else dtype)
+        master = half if self.master_weights is None else self.master_weights
+        gradients = self.gradients or ("fp32" if master else weights)
+        return Numerics(
+            dtype,
+            weights,
+            "fp32" if master and weights != "fp32" else None,
+            gradients,
+            self.reduce or gradients,
+            self.states,
+            self.optimizer,
+            self.flash,
+            self.finetune,
+            self.rank,
+            tuple(self.targets),
+        )
+
+    def check(self, model: TransformerConfig | None, plan: Plan) -> TransformerConfig:
+        """The model, once it is known that the plan can split this step. Raises `InputError` (key only)."""
+        config = _checked(model, self, plan)
+        check_trains(plan, config, self.batch, self.tokens)
+        if not self.flash and plan.cp > 1:
+            raise InputError("attention without a fused kernel cannot be split over a sequence", key="workload.flash")
+        return config
 
     def graph(self, model: TransformerConfig | None, plan: Plan, dtype: str, accumulate: str) -> ModelGraph:
         from simgpu.model.transformer import training_graph
 
         config = _checked(model, self, plan)
-        return training_graph(config, self.batch, self.tokens, dtype, accumulate)
+        return training_graph(config, self.batch, self.tokens, dtype, accumulate, self.routing, self.flash)
 
 
 class _Listed(_Strict):
@@ -247,8 +295,6 @@ Workload = Annotated[Prefill | Training | OperatorList, Field(discriminator="kin
 def _checked(model: TransformerConfig | None, job: Prefill | Training, plan: Plan) -> TransformerConfig:
     if model is None:
         raise InputError(f"is missing; a workload of kind '{job.kind}' needs one", key="model")
-    if model.experts > 1:
-        raise InputError(f"'{model.name}' is a mixture of experts, which is not simulated yet", key="model")
     if job.tokens > model.max_tokens:
         problem = f"{job.tokens} tokens are more than the {model.max_tokens} '{model.name}' can take"
         raise InputError(problem, key="workload.tokens")

@@ -28,7 +28,7 @@ class BlockPart:
     exposed: float  # of a collective: while no kernel runs; of a kernel: all of it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Block:
     """Seconds of a block, what they are made of, and when each part runs (stream, start, end, label)."""
 
@@ -48,18 +48,28 @@ class Block:
 EMPTY = Block("nothing", 0.0, 0, ())
 
 
-def run_block(name: str, steps: Sequence[Step], kernels: KernelModel, links: Links, launch: float) -> Block:
-    """Run the steps of one rank. `launch` is the host's time per kernel, s: it may be what a block waits for."""
+RECOMPUTATION = "recomputation"
+"""Segment of what backward runs again of the forward pass."""
+
+
+def run_block(
+    name: str, steps: Sequence[Step], kernels: KernelModel, links: Links, launch: float, repeated: int = 0
+) -> Block:
+    """Run the steps of one rank, the first `repeated` of which are recomputation.
+
+    `launch` is the host's time per kernel, s: it may be what a block waits for.
+    """
     sim = Simulator()
     streams = {"compute": sim.add_stream("compute")}
     pending: dict[str, list[int]] = {}  # collectives in the background, by group
     waits: list[int] = []
     count, flops = 0, 0.0
-    for step in steps:
+    for i, step in enumerate(steps):
+        segment = RECOMPUTATION if i < repeated else name
         if isinstance(step, Barrier):
             waits += pending.pop(step.group, [])
         elif isinstance(step, Collective):
-            done = _collective(sim, streams, step, name, links, waits)
+            done = _collective(sim, streams, step, segment, links, waits)
             if step.background:
                 pending.setdefault(step.group, []).append(done)
             else:
@@ -67,7 +77,16 @@ def run_block(name: str, steps: Sequence[Step], kernels: KernelModel, links: Lin
         else:
             time = kernels.time(step)
             label = Activity(
-                step.name, "compute", step.kind, name, step.flops, step.bytes, time.bound, time.doubt, time, time.light
+                step.name,
+                "compute",
+                step.kind,
+                segment,
+                step.flops,
+                step.bytes,
+                time.bound,
+                time.doubt,
+                time,
+                time.light,
             )
             sim.delay(streams["compute"], time.seconds, waits, label)
             waits, count, flops = [], count + 1, flops + step.flops

@@ -7,11 +7,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from simgpu.model.config import TransformerConfig
-from simgpu.model.operators import BYTES, Attention, Dim, Embedding, Matmul, Operator, Pointwise
-from simgpu.model.transformer import backward, embedding_operators, head_operators, layer_operators
+from simgpu.model.operators import BYTES, Attention, Communicate, Dim, GroupedMatmul, Matmul, Operator, Pointwise
+from simgpu.model.transformer import (
+    backward,
+    embedding_operators,
+    head_operators,
+    is_weight_gradient,
+    layer_operators,
+)
 from simgpu.plan.numerics import Numerics
 from simgpu.plan.parallelism import Plan
-from simgpu.plan.program import Collective, Step, shard_operators
+from simgpu.plan.program import Step, shard_operators
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.frameworks import Framework
 from simgpu.workload.training.blocks import EMPTY, Block, run_block
@@ -37,7 +43,6 @@ class Passes:
     weights: float
     trained: float
     expert_weights: float = 0.0  # of `weights`: those of experts, which other ranks share
-    recomputed: Block | None = None
 
     @staticmethod
     def joined(units: Sequence[Passes], trained: bool) -> Passes:
@@ -68,10 +73,9 @@ class Layers:
         forward = self._operators(kind)
         gradients = self._gradients(kind, forward)
         again = self._recomputed(kind, forward) if recompute else ()
-        weights = sum(op.split(self.plan.ways).weights for op in forward if not _is_collective(op))
-        experts = sum(
-            op.split(self.plan.ways).weights for op in forward if not _is_collective(op) and op.kind == "experts"
-        )
+        held = [op.split(self.plan.ways) for op in forward if not isinstance(op, Communicate)]
+        weights = float(sum(op.weights for op in held))
+        experts = float(sum(op.weights for op in held if isinstance(op, GroupedMatmul)))
         first = self._steps(forward)
         repeated = self._steps(again)
         steps = self._overlap(self._steps(gradients))
@@ -81,13 +85,12 @@ class Layers:
         return Passes(
             kind,
             self._run(f"{kind} forward", first),
-            self._run(f"{kind} backward", (*repeated, *steps)),
-            self._run(f"{kind} backward", (*repeated, *self._overlap(inputs))),
+            self._run(f"{kind} backward", (*repeated, *steps), len(repeated)),
+            self._run(f"{kind} backward", (*repeated, *self._overlap(inputs)), len(repeated)),
             self._run(f"{kind} weight gradients", later),
             weights,
             trained,
             experts,
-            self._run(f"{kind} recomputation", repeated) if again else None,
         )
 
     # ---- operators -----------------------------------------------------------------------------------
@@ -103,7 +106,9 @@ class Layers:
             self.config, kind, batch, self.tokens, dtype, self.accumulate, self.routing, self.numerics.flash
         )
         if self.fp8:
-            operators = tuple(replace(op, dtype="fp8") if _is_linear(op) else op for op in operators)
+            operators = tuple(
+                replace(op, dtype="fp8") if isinstance(op, Matmul) and op.weight else op for op in operators
+            )
         return self._with_adapters(operators)
 
     @property
@@ -191,17 +196,16 @@ class Layers:
             return overlapped(steps)
         return steps
 
-    def _run(self, name: str, steps: Sequence[Step]) -> Block:
-        return run_block(name, steps, self.kernels, self.links, self.framework.launch_s)
+    def _run(self, name: str, steps: Sequence[Step], repeated: int = 0) -> Block:
+        return run_block(name, steps, self.kernels, self.links, self.framework.launch_s, repeated)
 
     def _trained(self, kind: str, weights: float) -> float:
         if self.numerics.finetune == "full":
             return weights
         if kind in ("embedding", "head"):
             return 0.0
-        return sum(
-            op.split(self.plan.ways).weights for op in self._operators(kind) if "_lora_" in getattr(op, "name", "")
-        )
+        adapters = (op for op in self._operators(kind) if isinstance(op, Matmul) and "_lora_" in op.name)
+        return float(sum(op.split(self.plan.ways).weights for op in adapters))
 
     @cached_property
     def gathered(self) -> bool:
@@ -210,15 +214,5 @@ class Layers:
 
 
 def _of_weights(op: Operator) -> bool:
-    return WEIGHT_GRADIENT in op.name
-
-
-def _is_linear(op: Operator) -> bool:
-    return isinstance(op, Matmul) and op.weight
-
-
-def _is_collective(op: Operator) -> bool:
-    return op.__class__.__name__ == "Communicate"
-
-
-__all__ = ["Collective", "Embedding", "Layers", "Passes"]
+    """Whether `op` makes the gradient of weights, or brings it to its accumulator."""
+    return is_weight_gradient(op) or f"{WEIGHT_GRADIENT}_" in op.name

@@ -172,7 +172,7 @@ class Links:
                 node = senders[0] // per_node
                 here = range(node * per_node, min((node + 1) * per_node, self.plan.world))
                 senders = [r for r in here if self._stage_of(r) == stage]
-            groups = [(r, self._peer(r, other)) for r in senders]
+            groups: list[Ranks] = [(r, self._peer(r, other)) for r in senders]
             found = self._all("send_recv", groups, size, (stage, other))
             if gather:
                 found = [Transfer(t.ranks, (*t.phases, Phase(gather)), t.call) for t in found]
@@ -239,9 +239,9 @@ class Links:
                     route.append(one)
                 routes[tuple(route), size] += 1
         flows = []
-        for (route, size), count in routes.items():
-            links = tuple(self._number(one, one[-1]) for one in route)  # type: ignore[index]
-            flows.append((links, size, tuple(count / members[one] for one in route)))
+        for (crossed, size), count in routes.items():
+            links = tuple(self._number(one, one[-1]) for one in crossed)  # type: ignore[index]
+            flows.append((links, size, tuple(count / members[one] for one in crossed)))
         return Phase(phases[0].latency, tuple(flows))
 
     def _class(

@@ -56,7 +56,7 @@ def _kernels(op: Pointwise, framework: Framework, gradient: bool) -> Kernels | N
     if base == "loss":
         return known["softmax"]
     if base == "attention_softmax":
-        return known.get("scores")
+        return known["scores"]
     return known["rope"] if op.kind == "rope" else None
 
 
@@ -64,7 +64,10 @@ def _attention(op: Attention, framework: Framework) -> Iterator[Operator]:
     """The kernels beside attention that bring queries, keys and values into its layout and back."""
     known = framework.forward if op.passes == 1 else framework.backward
     rows = Dim(op.batch.units, op.queries, op.batch.axis)
-    width = (Dim(op.heads.units, op.head_dim, op.heads.axis), Dim(op.kv_heads.units, 2 * op.head_dim, op.heads.axis))
+    width = (
+        Dim(op.heads.units, op.head_dim, op.heads.axis),
+        Dim(op.kv_heads.units, op.head_dim + op.v_dim, op.heads.axis),
+    )
     moves = [
         Pointwise(f"{op.name}_layout", kind, rows, width, op.dtype, reads, writes)
         for kind, reads, writes in known.get("heads", ())
@@ -79,7 +82,7 @@ def _fp8(op: Matmul, scaling: str) -> Iterator[Operator]:
 
     The first is quantised by the model of the library. Row-wise scaling casts without a pass for the maximum.
     """
-    width, rows = Dim(op.n_size // max(1, len(op.n)) if len(op.n) == 1 else 1), op.k
+    rows = op.k
     width = op.n[0] if len(op.n) == 1 else Dim(op.n_size, 1, op.n[0].axis)
     reads = 2 if scaling == "tensorwise" else 1
     yield Pointwise(f"{op.name}_cast", "elementwise", rows, (width,), "bf16", reads, 0.5)

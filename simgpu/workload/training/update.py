@@ -14,6 +14,7 @@ from simgpu.workload.training.links import Links
 if TYPE_CHECKING:
     from simgpu.workload.training.step import Job
 
+
 def update_of(
     job: Job, kernels: KernelModel, links: Links, trained: float, experts: float
 ) -> list[tuple[Activity, float]]:

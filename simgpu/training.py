@@ -1,0 +1,169 @@
+"""A training step, from what a user asks to a row of numbers: simulated, taken apart, with memory and intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from simgpu.analysis.training import Anatomy, anatomy, interval, training_row
+from simgpu.analysis.uncertainty import Range, range_of, range_of_ratio
+from simgpu.errors import InputError
+from simgpu.hardware.cluster import Cluster
+from simgpu.model.config import TransformerConfig
+from simgpu.plan.memory import Memory, memory_per_stage, peak
+from simgpu.plan.parallelism import Plan
+from simgpu.timing.kernels import KernelModel
+from simgpu.workload.execution import Execution
+from simgpu.workload.frameworks import framework as framework_named
+from simgpu.workload.jobs import Training
+from simgpu.workload.training.links import Links
+from simgpu.workload.training.step import Job, run_step
+
+UNFOLDED_LIMIT = 4096
+"""Ranks that are simulated one by one, if asked to."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A simulated step: its run, the same on one GPU, where the time goes, memory of each stage, the row."""
+
+    execution: Execution
+    anatomy: Anatomy
+    memory: tuple[Memory, ...]
+    row: dict[str, Any]
+
+
+def train(
+    cluster: Cluster,
+    workload: Training,
+    model: TransformerConfig | None,
+    plan: Plan,
+    dtype: str,
+    accumulate: str,
+    kernels: KernelModel,
+    framework: str,
+    algorithm: str = "auto",
+    protocol: str = "auto",
+    folded: bool = True,
+    require_fit: bool = False,
+) -> Trained:
+    """Simulate one optimizer step. Raises `InputError` (key only) for what cannot be."""
+    config = workload.check(model, plan)
+    numerics = workload.numerics(dtype)
+    stack = framework_named(framework)
+    memory = tuple(
+        memory_per_stage(
+            config, plan, numerics, workload.batch, workload.tokens, framework, cluster.gpu.memory.capacity.si
+        )
+    )
+    if require_fit:
+        _check_fit(config, plan, workload, numerics, framework, memory, cluster)
+    if not folded and plan.world > UNFOLDED_LIMIT:
+        raise InputError(f"{plan.world} ranks are too many to be simulated one by one", key="plan")
+    fp8 = workload.fp8_scaling if dtype == "fp8" else None
+    job = Job(
+        config, plan, numerics, stack, workload.batch, workload.tokens, accumulate, workload.routing, fp8, workload.clip
+    )
+    execution = run_step(job, kernels, Links(cluster, plan, kernels, algorithm, protocol, folded))
+    found = anatomy(execution)
+    alone = Plan(
+        micro_batch=job.micro_batch, recompute=plan.recompute, offload=plan.offload,
+        recompute_layers=plan.recompute_layers and plan.recompute_layers * plan.pp,
+    )  # fmt: skip
+    if plan.world == 1:
+        single = execution
+    else:
+        single = run_step(replace(job, plan=alone), kernels, Links(cluster, alone, kernels, algorithm, protocol))
+    row = _row(workload, config, plan, dtype, accumulate, kernels, execution, found, single, memory)
+    return Trained(execution, found, memory, row)
+
+
+def _check_fit(
+    config: TransformerConfig, plan: Plan, workload: Training, numerics: Any, framework: str,
+    memory: tuple[Memory, ...], cluster: Cluster,
+) -> None:  # fmt: skip
+    worst = peak(memory)
+    if not worst.fits:
+        from simgpu.plan.fit import fit_text, suggestions
+
+        size, per_node = cluster.gpu.memory.capacity.si, cluster.gpus_per_node
+        found = suggestions(config, plan, numerics, workload.batch, workload.tokens, size, framework, per_node)
+        raise InputError(fit_text(worst, found), key="plan")
+
+
+def _row(
+    workload: Training, config: TransformerConfig, plan: Plan, dtype: str, accumulate: str, kernels: KernelModel,
+    execution: Execution, found: Anatomy, single: Execution, memory: tuple[Memory, ...],
+) -> dict[str, Any]:  # fmt: skip
+    whole = Plan()
+    graph = workload.graph(config, whole, dtype, accumulate)
+    peak_rate = kernels.peak(dtype, accumulate)
+    step, parts = execution.step, found.as_breakdown()
+    worst = peak(memory)
+    times = {
+        "step_s": step,
+        "compute_s": parts.compute,
+        "communication_s": parts.communication,
+        "exposed_communication_s": parts.exposed_communication,
+        "idle_s": parts.idle,
+        "single_gpu_step_s": single.step,
+        "ideal_step_s": single.step / plan.world,
+        "efficiency": single.step / plan.world / step,
+        "speedup": single.step / step,
+        "tokens_per_s": graph.tokens / step,
+        "flop": graph.flops,
+        "flop_per_s_per_gpu": graph.flops / step / plan.world,
+        "mfu": graph.flops / step / plan.world / peak_rate,
+    }
+    more = training_row(execution, found, graph, plan.world, plan.pp, peak_rate, workload.batch, workload.train_tokens)
+    sizes = {
+        "communication_bytes": sum(p.activity.bytes * p.runs for p in found.parts if p.activity.category != "compute"),
+        "weights_bytes_per_gpu": worst.weights,
+        "memory_capacity_bytes": worst.capacity,
+        "weights_fit": worst.weights <= (worst.capacity or 0),
+        "memory_bytes_per_gpu": worst.total,
+        "memory_fits": worst.fits,
+        **{f"{name}_memory_bytes": getattr(worst, name) for name in MEMORY},
+    }
+    return {**times, **more, **sizes, **_intervals(execution, found, single, times, plan.world)}
+
+
+MEMORY = ("gradients", "optimizer", "activations", "communication", "temporary", "reserve")
+"""Parts of the memory of the fullest rank, beside its weights."""
+
+
+def _intervals(
+    execution: Execution, found: Anatomy, single: Execution, times: dict[str, float], gpus: int
+) -> dict[str, float]:
+    """P10 and P90 of the uncertain columns."""
+    waiting = found.bubble + found.exposed["pp"] + found.exposed["data"]
+    inside = sum(p.exposed for p in found.parts if p.activity.category != "compute")
+    step = interval(found, max(waiting - inside, 0.0))
+    step = Range(step.p10 + found.host, step.p90 + found.host)
+    middle = times["step_s"]
+    kernels = [(p.seconds, p.doubt) for p in found.parts if p.activity.category == "compute"]
+    calls = [p for p in found.parts if p.activity.category != "compute"]
+    alone = anatomy(single)
+    whole = [(p.exposed, p.doubt) for p in alone.parts]
+    one = range_of(whole, alone.host)
+    below = [(p.exposed, p.doubt) for p in found.parts]
+    known = sum(seconds for seconds, _ in below)
+    scaled = [(seconds * max(middle - found.host, 0.0) / known, doubt) for seconds, doubt in below] if known else below
+    ratio = range_of_ratio(whole, scaled, found.host) if gpus > 1 else Range(1.0, 1.0)
+    ranges = {
+        "step_s": Range(min(step.p10, middle), max(step.p90, middle)),
+        "compute_s": range_of(kernels),
+        "communication_s": range_of([(p.seconds, p.doubt) for p in calls]),
+        "exposed_communication_s": range_of([(p.exposed, p.doubt) for p in calls]),
+        "single_gpu_step_s": one,
+        "ideal_step_s": Range(one.p10 / gpus, one.p90 / gpus),
+        "efficiency": Range(ratio.p10 / gpus, ratio.p90 / gpus),
+        "speedup": ratio,
+    }
+    total = ranges["step_s"]
+    for name in ("tokens_per_s", "flop_per_s_per_gpu", "mfu"):
+        ranges[name] = Range(times[name] * middle / total.p90, times[name] * middle / total.p10)
+    for name, of in ranges.items():
+        value = times[name]
+        ranges[name] = Range(min(of.p10, value), max(of.p90, value))
+    return {f"{name}_{end}": getattr(of, end) for name, of in ranges.items() for end in ("p10", "p90")}
