@@ -172,7 +172,7 @@ class _Layer:
     @property
     def unit(self) -> float:
         """Bytes of an element of an activation."""
-        return BYTES[self.numerics.weights] if self.numerics.dtype == "fp8" else BYTES[self.numerics.dtype]
+        return BYTES["bf16" if self.numerics.dtype == "fp8" else self.numerics.dtype]
 
     @property
     def kept_unit(self) -> float:
@@ -261,7 +261,7 @@ def _of_matmul(
     if numerics.finetune != "full":
         yield False, part.m.size * numerics.rank * unit
     key = (op.m.size, op.k.size)
-    whole_rows = not op.k.is_split(dict.fromkeys(TENSOR_AXES, layer.plan.tp))
+    whole_rows = op.k.axis not in TENSOR_AXES
     if isinstance(before, Attention) or (whole_rows and key in seen):
         return  # kept as the output of attention, or as the input of another multiplication
     seen.add(key)

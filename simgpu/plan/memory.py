@@ -237,7 +237,10 @@ class _Run:
             total += self.flying * embedding_mask(self.operators("embedding"), self.plan, self.stack)
         if self.last:
             head = saved_by_head(self.operators("head"), self.plan, self.numerics, self.stack)
-            total += head + max(self.flying - 1, 0) * (head + BYTES["fp32"] * self.logits)
+            # backward follows each loss at once, but with GPipe; ZB-H1 keeps what weight gradients need
+            waiting = self.flying - 1 if self.plan.pipeline in ("gpipe", "zb-h1") and self.plan.pp > 1 else 0
+            probabilities = BYTES["fp32"] * self.logits if self.plan.pipeline == "gpipe" else 0.0
+            total += head + waiting * (head + probabilities)
         return total
 
     @property
@@ -251,13 +254,16 @@ class _Run:
         plan, stack = self.plan, self.stack
         wide = max((layer.wide for layer, _ in layers), default=0.0)
         buffers = {"context": self._context()} if plan.cp > 1 else {}
-        if plan.zero == 3 and plan.shards > 1:
+        kept = keeps_gathered(plan, stack)
+        if (plan.zero == 3 or kept) and plan.shards > 1:
             width = BYTES[self.numerics.weights]
             two = min(2, len(layers)) * found.largest
-            if not keeps_gathered(plan, stack):  # the ends, the layer at work and the next
+            if not kept:  # the ends, the layer at work and the next
                 buffers["gathered weights"] = width * (found.ends + two)
-            if stack.stream_pools:
-                buffers["gathering"] = width * max(found.ends, two)
+            if (
+                stack.stream_pools
+            ):  # what the last gather filled is freed after the next (FSDPParamGroup.wait_for_unshard)
+                buffers["gathering"] = width * max(found.ends + found.largest, two)
         if plan.zero == 0 and plan.dp * plan.cp > 1 and stack.bucket_copy:
             trained = found.total if self.numerics.finetune == "full" else found.adapters
             buffers["buckets"] = trained * self.numerics.gradient_bytes
@@ -287,8 +293,8 @@ class _Run:
             # gradients of a layer as they are made and as they are reduced; those of the head wait for the embedding's
             working += found.largest * (BYTES[numerics.weights] + BYTES[numerics.reduce])
             working += found.ends / 2 * BYTES[numerics.weights] if not keeps_gathered(plan, self.stack) else 0.0
-        if numerics.finetune == "qlora":  # the matrices of a layer in the dtype of the multiplication
-            working += found.largest * BYTES[numerics.weights]
+        if numerics.finetune == "qlora":  # one matrix at a time in the dtype of the multiplication (bitsandbytes)
+            working += found.widest * BYTES[numerics.weights]
         if not self.last:
             return working
         kept = self.logits * self.microbatches * BYTES[numerics.weights]  # outputs of the last stage, merged at the end

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import BYTES, Communicate, GroupedMatmul, Kernel, Matmul, Operator
@@ -24,7 +25,8 @@ class Parameters:
     """Numbers of parameters of one rank, split by tensor, pipeline and expert parallelism but not by ZeRO.
 
     `layers` of all layers without experts, `experts`, `ends`: embedding and head; `matrices`: those of `layers` and
-    `experts` in matrix multiplications; `adapters`: of LoRA; `largest`: of the largest layer, experts included.
+    `experts` in matrix multiplications; `adapters`: of LoRA; `largest`: of the largest layer, experts included;
+    `widest`: of the largest matrix.
     """
 
     layers: float = 0.0
@@ -33,6 +35,7 @@ class Parameters:
     matrices: float = 0.0
     adapters: float = 0.0
     largest: float = 0.0
+    widest: float = 0.0
 
     @property
     def total(self) -> float:
@@ -77,6 +80,7 @@ def parameters_of(config: TransformerConfig, plan: Plan, numerics: Numerics, sta
         matrices=sum(row.matrices for row in rows),
         adapters=sum(row.adapters for row in rows),
         largest=max((row.layers + row.experts for row in rows), default=0.0),
+        widest=max((row.widest for row in rows), default=0.0),
     )
 
 
@@ -129,7 +133,7 @@ def _split(operators: Sequence[Operator], plan: Plan) -> list[Kernel]:
     return [op.split(plan.ways) for op in operators if not isinstance(op, Communicate)]
 
 
-def _is_matrix(part: Kernel) -> bool:
+def _is_matrix(part: Kernel) -> TypeGuard[Matmul | GroupedMatmul]:
     return isinstance(part, (Matmul, GroupedMatmul))
 
 
@@ -151,4 +155,5 @@ def _of_layer(parts: Sequence[Kernel], numerics: Numerics) -> Parameters:
         experts=experts,
         matrices=_weights([part for part in parts if _is_matrix(part)]),
         adapters=adapters,
+        widest=max((float(part.n_size * part.k.size) for part in parts if _is_matrix(part)), default=0.0),
     )

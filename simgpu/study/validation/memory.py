@@ -112,7 +112,7 @@ def torchtitan_rows(source: str, line: int, row: Mapping[str, str]) -> list[Memo
 
 def torchtitan_plan(row: Mapping[str, str]) -> Plan:
     """The plan of a row: FSDP over the data-parallel ranks and those of context parallelism; with pipeline stages as
-    many microbatches as stages (pipeline_parallel_microbatches of torchtitan)."""
+    many microbatches as stages, keys and values gathered for context parallelism (defaults of torchtitan)."""
     dp, tp, pp, cp = (int(row[f"{name}_size"]) for name in ("fsdp", "tp", "pp", "cp"))
     local = int(row["local_batch_size"])
     schedule = row["pp_schedule"].lower()
@@ -124,6 +124,7 @@ def torchtitan_plan(row: Mapping[str, str]) -> Plan:
         pp=pp,
         vp=2 if interleaved else 1,
         cp=cp,
+        context="all_gather",
         schedule="interleaved" if interleaved else "1f1b" if pp > 1 else None,
         zero=3,
         micro_batch=max(local // pp, 1),

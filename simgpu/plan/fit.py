@@ -1,0 +1,169 @@
+"""What would make a plan fit into the memory of a GPU: one change at a time, the least costly first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+from simgpu.errors import InputError
+from simgpu.model.config import TransformerConfig
+from simgpu.plan.memory import GIB, Memory, memory_per_stage, peak
+from simgpu.plan.numerics import Numerics
+from simgpu.plan.parallelism import Plan, check_fits_model
+from simgpu.plan.schedule import check
+
+_MOST_STAGES = 64
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A change that makes a plan fit: `what`, as in an experiment file; the plan; bytes of its fullest stage."""
+
+    what: str
+    plan: Plan
+    total: float
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A step, and the memory there is for it."""
+
+    config: TransformerConfig
+    plan: Plan
+    numerics: Numerics
+    batch: int
+    tokens: int
+    framework: str
+    capacity: float
+
+    def need(self, plan: Plan) -> Memory | None:
+        """The fullest stage of another plan; None if it cannot split the model or the batch."""
+        try:
+            check_fits_model(plan, self.config, self.batch, self.tokens)
+            sequences = self.batch // plan.dp
+            size = plan.micro_batch or sequences
+            if sequences % size:
+                return None
+            if plan.pp > 1:
+                check(plan.pipeline, plan.pp, sequences // size, plan.vp)
+            stages = memory_per_stage(
+                self.config, plan, self.numerics, self.batch, self.tokens, self.framework, self.capacity
+            )
+        except InputError:
+            return None
+        return peak(stages)
+
+
+def suggestions(
+    config: TransformerConfig,
+    plan: Plan,
+    numerics: Numerics,
+    batch: int,
+    tokens: int,
+    capacity: float,
+    framework: str = "megatron",
+    gpus_per_node: int = 8,
+) -> list[Suggestion]:
+    """Single changes after which every stage fits in `capacity` bytes, the least costly of each kind, kinds by cost.
+
+    Where no single change is enough, pairs of them are tried, and the first three that fit are returned. GPUs stay as
+    many where data parallelism can give some up; else the words say how many are needed.
+    """
+    asked = _Asked(config, plan, numerics, batch, tokens, framework, capacity)
+    found: list[Suggestion] = []
+    kinds: set[str] = set()
+    changes = list(_changes(asked, gpus_per_node))
+    for change in changes:
+        kind = next(iter(change))
+        if kind not in kinds and (one := _tried(asked, change)):
+            kinds.add(kind)
+            found.append(one)
+    if found:
+        return found
+    for first, second in combinations(changes, 2):
+        if next(iter(first)) != next(iter(second)) and (one := _tried(asked, {**first, **second})):
+            found.append(one)
+            if len(found) == 3:
+                break
+    return found
+
+
+def fit_text(fullest: Memory, found: list[Suggestion]) -> str:
+    """One line on a stage that does not fit, or does: what it needs, by how much that is too much, what would help."""
+    capacity = fullest.capacity or 0.0
+    need = f"needs {fullest.total / GIB:.1f} GiB of {capacity / GIB:.1f} GiB on stage {fullest.stage}"
+    if fullest.fits:
+        return need
+    need += f" ({fullest.short_by / GIB:.1f} GiB too much)"
+    if not found:
+        return f"{need}; no one or two changes of the plan make it fit"
+    words = [one.what for one in found]
+    listed = words[0] if len(words) == 1 else f"{', '.join(words[:-1])}, or {words[-1]}"
+    return f"{need}; fits with {listed}"
+
+
+def _tried(asked: _Asked, change: Mapping[str, Any]) -> Suggestion | None:
+    try:
+        plan = replace(asked.plan, **_on_same_gpus(asked, change))
+    except InputError:
+        return None
+    need = asked.need(plan)
+    if need is None or not need.fits:
+        return None
+    more = f" on {plan.world} GPUs" if plan.world > asked.plan.world else ""
+    words = " and ".join(f"{key}: {_word(value)}" for key, value in change.items())
+    return Suggestion(words + more, plan, need.total)
+
+
+def _word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _changes(asked: _Asked, gpus_per_node: int) -> Iterator[dict[str, Any]]:
+    """Changes by what they cost in time, from nothing to much."""
+    plan = asked.plan
+    if plan.tp > 1 and not plan.sequence_parallel:
+        yield {"sequence_parallel": True}
+    replicated = plan.dp * plan.cp > 1
+    for zero in (1, 2):
+        if replicated and zero > plan.zero and not (zero == 2 and plan.pp > 1):
+            yield {"zero": zero}
+    if plan.recompute == "none":
+        yield {"recompute": "selective"}
+    sequences = plan.micro_batch or max(asked.batch // plan.dp, 1)
+    size = sequences // 2
+    while size >= 1:
+        if sequences % size == 0:
+            yield {"micro_batch": size}
+        size //= 2
+    if replicated and plan.zero < 3 and plan.pp == 1:
+        yield {"zero": 3}
+    if plan.recompute != "full" or plan.recompute_layers is not None:
+        yield {"recompute": "full"}
+    for key, most in (("tp", gpus_per_node), ("pp", _MOST_STAGES)):
+        degree = 2 * getattr(plan, key)
+        while degree <= most:
+            yield {key: degree}
+            degree *= 2
+    if plan.offload == "none" and asked.numerics.state_bytes:
+        yield {"offload": "optimizer"}
+
+
+def _on_same_gpus(asked: _Asked, change: Mapping[str, Any]) -> dict[str, Any]:
+    """The change, with as much less data parallelism as it needs more GPUs, and microbatches of the same size."""
+    plan, full = asked.plan, dict(change)
+    if full.get("recompute") == "full":
+        full["recompute_layers"] = None
+    factor = full.get("tp", plan.tp) * full.get("pp", plan.pp) // (plan.tp * plan.pp)
+    if factor > 1:
+        full.setdefault("micro_batch", plan.micro_batch or max(asked.batch // plan.dp, 1))
+        if plan.dp % factor == 0 and (plan.dp // factor * plan.cp) % plan.ep == 0:
+            full["dp"] = plan.dp // factor
+            shards = min(plan.shards, full["dp"] * plan.cp)
+            full["shard"] = shards if plan.shard is not None else None
+        if full.get("pp", plan.pp) > 1 and plan.pp == 1:  # as many microbatches as stages at least
+            sequences = asked.batch // full.get("dp", plan.dp)
+            full["micro_batch"] = max(min(full["micro_batch"], sequences // full["pp"]), 1)
+    return full

@@ -1,0 +1,122 @@
+"""What people see of memory: a table of stages and parts, and bars with the capacity as a line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+from simgpu.render.style import COLOURS, INK, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MemoryRow = Mapping[str, Any]
+"""Fields of `simgpu.plan.memory.Memory` (`as_dict`), bytes."""
+
+PARTS = ("weights", "gradients", "optimizer", "activations", "communication", "temporary", "reserve")
+_HATCHES = ("", "", "", "", "", "", "//")
+_FILLS = (*COLOURS[:6], "#9A9A9A")
+GIB = 2.0**30
+
+
+def print_memory(rows: Mapping[str, MemoryRow], heading: str, out: IO[str], notes: Sequence[str] = ()) -> None:
+    """A line for each stage or scenario, by its label; GiB of each part, of all, and what is left."""
+    from simgpu.render.table import grid
+
+    capacity = any(row.get("capacity") for row in rows.values())
+    host = any(row.get("host") for row in rows.values())
+    columns = ["GiB", *PARTS, "total", *(("free",) if capacity else ()), *(("host",) if host else ())]
+    cells = []
+    for label, row in rows.items():
+        line = [label, *(_gib(row[part]) for part in PARTS), _gib(row["total"])]
+        if capacity:
+            line.append(_gib(row["capacity"] - row["total"]) if row.get("capacity") else "")
+        if host:
+            line.append(_gib(row.get("host") or 0.0))
+        cells.append(line)
+    grid(heading, columns, cells, out, right=range(1, len(columns)))
+    for note in notes:
+        print(note, file=out)
+
+
+def memory_figure(rows: Mapping[str, MemoryRow], heading: str, across: str = "") -> Figure:
+    """Stacked bars of each part, a bar for each stage or scenario, with the capacity of the GPU as a line.
+
+    across: what the bars differ by, for the axis."""
+    from matplotlib.figure import Figure
+
+    labels = list(rows)
+    with style():
+        upright = len(labels) <= 20 and max(map(len, labels), default=0) <= 12
+        long = 1.0 + 0.62 * len(labels)
+        size = (max(7.5, long + 3.2), 5.0) if upright else (9.6, max(3.2, 1.6 + 0.42 * len(labels)))
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots()
+        _bars(axes, rows, upright)
+        capacities = sorted({row["capacity"] / GIB for row in rows.values() if row.get("capacity")})
+        totals = [row["total"] / GIB for row in rows.values()]
+        far = 1.12 * max([*totals, *capacities], default=1.0)
+        for capacity in capacities:
+            _capacity_line(axes, capacity, upright)
+        if upright:
+            axes.set_ylim(0, far)
+            axes.set_ylabel("GiB per GPU")
+            axes.set_xlabel(across)
+            axes.grid(axis="x", visible=False)
+        else:
+            axes.set_xlim(0, far)
+            axes.set_xlabel("GiB per GPU")
+            axes.set_ylabel(across)
+            axes.grid(axis="y", visible=False)
+            axes.invert_yaxis()
+        _legend(figure, axes, upright)
+        figure.suptitle(heading, fontsize=13, x=0.01, ha="left")
+    return figure
+
+
+def _bars(axes: Axes, rows: Mapping[str, MemoryRow], upright: bool) -> None:
+    """Parts on top of each other, the total at the end of each bar."""
+    places = range(len(rows))
+    base = [0.0] * len(rows)
+    for part, fill, hatch in zip(PARTS, _FILLS, _HATCHES, strict=True):
+        sizes = [row[part] / GIB for row in rows.values()]
+        if not any(sizes):
+            continue
+        look: dict[str, Any] = {"color": fill, "edgecolor": "white", "linewidth": 0.8, "hatch": hatch, "label": part}
+        if upright:
+            axes.bar(places, sizes, 0.72, bottom=base, **look)
+        else:
+            axes.barh(places, sizes, 0.72, left=base, **look)
+        base = [below + size for below, size in zip(base, sizes, strict=True)]
+    for place, total, row in zip(places, base, rows.values(), strict=True):
+        short = bool(row.get("capacity")) and row["total"] > row["capacity"]
+        text = f"{total:.0f}" if total >= 10 else f"{total:.1f}"
+        where: dict[str, Any] = {"ha": "center", "va": "bottom"} if upright else {"ha": "left", "va": "center"}
+        at = (place, total) if upright else (total, place)
+        axes.annotate(
+            text, at, xytext=(0, 3) if upright else (4, 0), textcoords="offset points", fontsize=10, color=INK,
+            fontweight="bold" if short else "normal", zorder=5,
+            bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}, **where,
+        )  # fmt: skip
+    (axes.set_xticks if upright else axes.set_yticks)(list(places), list(rows))
+
+
+def _legend(figure: Figure, axes: Axes, upright: bool) -> None:
+    """Parts in the order in which they stand, the capacity first."""
+    named = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    parts = [part for part in PARTS if part in named]
+    order = [*(name for name in named if name not in PARTS), *(reversed(parts) if upright else parts)]
+    figure.legend([named[name] for name in order], order, loc="outside right upper")
+
+
+def _capacity_line(axes: Axes, capacity: float, upright: bool) -> None:
+    words = f"capacity {capacity:.0f} GiB"
+    if upright:
+        axes.axhline(capacity, color=INK, lw=1.8, ls="--", label=words)
+    else:
+        axes.axvline(capacity, color=INK, lw=1.8, ls="--", label=words)
+
+
+def _gib(value: float) -> str:
+    return f"{value / GIB:.1f}"
