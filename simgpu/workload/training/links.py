@@ -240,8 +240,9 @@ class Links:
                 routes[tuple(route), size] += 1
         flows = []
         for (crossed, size), count in routes.items():
-            links = tuple(self._number(one, one[-1]) for one in crossed)  # type: ignore[index]
-            flows.append((links, size, tuple(count / members[one] for one in crossed)))
+            times = Counter(crossed)  # a route may cross several links of a class: one of each of two nodes
+            links = tuple(self._number(one, one[-1]) for one in times)  # type: ignore[index]
+            flows.append((links, size, tuple(n * count / members[one] for one, n in times.items())))
         return Phase(phases[0].latency, tuple(flows))
 
     def _class(
