@@ -1,0 +1,159 @@
+"""What a training step comes to: where the time goes by class and by group, utilisation, throughput, days."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from simgpu.analysis.breakdown import Breakdown
+from simgpu.analysis.uncertainty import Part, Range, parts_of, range_of
+from simgpu.engine.timeline import length, outside, union
+from simgpu.model.graph import ModelGraph
+from simgpu.model.operators import Attention
+from simgpu.workload.execution import Execution
+
+RECOMPUTATION = "recomputation"
+GROUPS = ("tp", "cp", "ep", "pp", "data")
+"""Groups of communication as results name them; 'data' is what moves gradients and weights."""
+_DATA = ("grad", "shard", "replica", "expert")
+DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Parts of a step on one rank, s. step = compute + exposed communication + launch gaps + bubble.
+
+    `compute` by class and what of it is recomputation or optimizer; `communication` and `exposed` by group.
+    """
+
+    rank: int
+    step: float
+    classes: dict[str, float]
+    recompute: float
+    optimizer: float
+    host: float
+    communication: dict[str, float]
+    exposed: dict[str, float]
+    bubble: float
+    parts: Sequence[Part]
+
+    @property
+    def compute(self) -> float:
+        return sum(self.classes.values())
+
+    def as_breakdown(self) -> Breakdown:
+        moved, bare = sum(self.communication.values()), sum(self.exposed.values())
+        return Breakdown(self.rank, self.step, self.compute, moved, bare, max(self.step - self.compute - bare, 0.0))
+
+
+def anatomy(execution: Execution) -> Anatomy:
+    """Parts of a step on the rank whose compute stream is busy longest (the first of them): it sets the pace."""
+    busy = [_busy(execution, r) for r in range(len(execution.streams))]
+    rank = max(range(len(busy)), key=lambda r: (busy[r], -r))
+    parts = parts_of(execution, rank)
+    classes: dict[str, float] = {}
+    communication, exposed = dict.fromkeys(GROUPS, 0.0), dict.fromkeys(GROUPS, 0.0)
+    host = 0.0
+    for part in parts:
+        one = part.activity
+        if one.category == "compute":
+            if one.kind == "host":
+                host += part.seconds
+                continue
+            group = "optimizer" if one.segment == "optimizer" else part.doubt.group
+            classes[group] = classes.get(group, 0.0) + part.seconds
+        else:
+            name = "data" if one.group in _DATA else one.group
+            communication[name] += part.seconds
+            exposed[name] += part.exposed
+    exposed |= _outer(execution, rank)
+    recompute = sum(p.exposed for p in parts if p.activity.segment == RECOMPUTATION)
+    computed = sum(classes.values())
+    step = execution.step
+    idle = step - _busy(execution, rank)
+    waiting = sum(exposed[name] for name in ("pp", "data"))
+    inside = {name: seconds for name, seconds in exposed.items() if name not in ("pp", "data")}
+    gaps = max(step - idle - computed - sum(inside.values()) - host, 0.0)  # launches that kernels wait for
+    return Anatomy(
+        rank, step, classes, recompute, classes.get("optimizer", 0.0), host + gaps, communication, exposed,
+        max(idle - waiting, 0.0), parts,
+    )  # fmt: skip
+
+
+def _busy(execution: Execution, rank: int) -> float:
+    compute = execution.streams[rank]["compute"]
+    return length(union((span.start, span.end) for span in execution.timeline.spans([compute])))
+
+
+def _outer(execution: Execution, rank: int) -> dict[str, float]:
+    """Communication between blocks while the rank computes nothing; a moment counts once, for data first."""
+    streams = execution.streams[rank]
+    spans = list(execution.timeline.spans(streams.values()))
+    busy = union((span.start, span.end) for span in spans if span.stream == streams["compute"])
+    data = union((s.start, s.end) for s in spans if s.stream == streams["grad"])
+    pp = union((s.start, s.end) for s in spans if s.stream not in (streams["grad"], streams["compute"]))
+    return {"data": outside(data, busy), "pp": outside(pp, union([*busy, *data]))}
+
+
+def training_row(
+    execution: Execution, found: Anatomy, graph: ModelGraph, gpus: int, pp: int, peak: float, batch: int,
+    train_tokens: float | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Columns of a result that only training has."""
+    step = execution.step
+    whole = _full_attention(graph)
+    again = _recomputed_flop(execution) * gpus / pp
+    moved, bare = sum(found.communication.values()), sum(found.exposed.values())
+    row: dict[str, Any] = {
+        "samples_per_s": batch / step,
+        "tokens_per_s_per_gpu": graph.tokens / step / gpus,
+        "hfu": (graph.flops + again) / step / gpus / peak,
+        "flop_full_attention": whole,
+        "mfu_full_attention": whole / step / gpus / peak,
+        **{f"{name}_s": found.classes.get(group, 0.0) for name, group in CLASSES.items()},
+        "recompute_s": found.recompute,
+        "optimizer_s": found.optimizer,
+        "host_s": found.host,
+        **{f"exposed_{name}_s": found.exposed[name] for name in GROUPS},
+        "bubble_s": found.bubble,
+        "bubble_fraction": found.bubble / step,
+        "overlap": 1 - bare / moved if moved else 1.0,
+    }
+    if train_tokens is not None:
+        seconds = train_tokens / (graph.tokens / step)
+        row |= {"training_days": seconds / DAY, "gpu_hours": seconds / 3600 * gpus}
+    return row
+
+
+CLASSES = {"gemm": "gemm", "attention": "attention", "memory_bound": "vector", "experts": "moe"}
+"""Names of classes of kernels in results, and as timing knows them."""
+
+
+def _full_attention(graph: ModelGraph) -> float:
+    """FLOPs of a step with attention counted in full, masked half included (PaLM, MosaicML, Megatron 2022)."""
+    segments = tuple(
+        replace(
+            s, operators=tuple(replace(op, causal=False) if isinstance(op, Attention) else op for op in s.operators)
+        )
+        for s in graph.segments
+    )
+    return replace(graph, segments=segments).flops
+
+
+def _recomputed_flop(execution: Execution) -> float:
+    """FLOPs of one rank of each stage, all of them together, that backward runs again (matrix products, attention)."""
+    total = 0.0
+    for rank in range(len(execution.streams)):
+        for part in parts_of(execution, rank):
+            if part.activity.segment == RECOMPUTATION and part.activity.kind in ("matmul", "attention", "experts"):
+                total += part.activity.flops * part.runs
+    return total
+
+
+def interval(found: Anatomy, other: float) -> Range:
+    """P10 and P90 of the step: parts of its slowest rank, and `other` seconds that wait for the same kind of work."""
+    weighted = [(p.seconds if p.activity.category == "compute" else p.exposed, p.doubt) for p in found.parts]
+    sums = sum(seconds for seconds, _ in weighted)
+    scale = (sums + other) / sums if sums else 1.0
+    return range_of([(seconds * scale, doubt) for seconds, doubt in weighted])
