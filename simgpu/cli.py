@@ -112,6 +112,8 @@ def _run(file: str, settings: Sequence[str], folders: Sequence[str], quiet: bool
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="Where files go.  [default: results/<name>]"
 )
 @click.option("--no-plots", is_flag=True, help="Draw no pictures; data and trace are written all the same.")
+@click.option("--memory", is_flag=True, help="Of training: a table of the memory of every scenario, by part and stage.")
+@click.option("--require-fit", is_flag=True, help="Of training: a plan that does not fit the GPU's memory is an error.")
 @_quiet
 @click.pass_obj
 @_one_line_errors
@@ -122,11 +124,14 @@ def run(
     style: str,
     out: Path | None,
     no_plots: bool,
+    memory: bool,
+    require_fit: bool,
     quiet: bool,
 ) -> None:
     """Run an experiment: its table, its plots, its trace, its data."""
     from simgpu.study import report
 
+    settings = (*settings, "require_fit=true") if require_fit else settings
     outcome, catalogue = _run(file, settings, folders, quiet)
     document = report.build(outcome, catalogue)
     written = report.write(outcome, document, out or Path("results") / outcome.experiment.name, plots=not no_plots)
@@ -135,7 +140,7 @@ def run(
     elif style == "csv":
         report.print_csv(outcome.rows, sys.stdout)
     else:
-        report.print_report(outcome, document, sys.stdout)
+        report.print_report(outcome, document, sys.stdout, memory)
     if not quiet:
         for what, path in written:
             click.echo(f"{what + ':':8} {path}", err=True)
@@ -254,7 +259,7 @@ def show(
 
 
 @main.command()
-@click.argument("what", type=click.Choice(["kernels", "collectives", "all"]))
+@click.argument("what", type=click.Choice(["kernels", "collectives", "training", "all"]))
 @click.option(
     "--data",
     type=click.Path(path_type=Path),

@@ -23,9 +23,36 @@ TITLES = {
     "sequence_parallel": "SP",
     "tp": "TP",
     "dp": "DP",
+    "pp": "PP",
+    "vp": "VP",
+    "cp": "CP",
+    "ep": "EP",
+    "zero": "ZeRO",
+    "hfu": "HFU",
+    "mfu_full_attention": "MFU, full attention",
     "gpus": "GPUs",
+    "micro_batch": "microbatch",
+    "samples_per_s": "samples/s",
+    "tokens_per_s_per_gpu": "tokens/s/GPU",
+    "exposed_tp_s": "exposed TP",
+    "exposed_cp_s": "exposed CP",
+    "exposed_ep_s": "exposed EP",
+    "exposed_pp_s": "exposed PP",
+    "exposed_data_s": "exposed DP",
+    "bubble_fraction": "bubble",
+    "training_days": "days",
+    "gpu_hours": "GPU-hours",
+    "memory_bytes_per_gpu": "memory",
+    "memory_fits": "fits",
 }
 
+SHARES = ("mfu", "hfu", "mfu_full_attention", "bubble_fraction", "overlap")
+"""Columns that hold fractions, beside all kinds of efficiency."""
+
+TRAINING_TABLE = (
+    *("model", "cluster", "gpus", "tp", "cp", "pp", "dp", "step_s", "compute_s", "exposed_communication_s"),
+    *("bubble_fraction", "mfu", "memory_bytes_per_gpu", "memory_fits"),
+)
 DEFAULT_TABLE = (
     "model",
     "cluster",
@@ -58,10 +85,16 @@ def cell(column: str, value: Any) -> str:
         return f"{100 * value:.1f} %"
     if "." in column and _figure_unit(column):
         return format_si(value, _figure_unit(column))
-    if column.endswith("_per_s"):
+    if column == "training_days":
+        return f"{value:,.0f} d" if value >= 100 else f"{value:.3g} d"
+    if column == "gpu_hours" or column.endswith("_usd"):
         return f"{value:,.0f}"
+    if column.endswith(("_per_s", "tokens_per_s_per_gpu")):
+        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
     if column.endswith("_s"):
         return format_seconds(value)
+    if "memory" in column and "bytes" in column:
+        return f"{value / 2**30:.1f} GiB"  # as vendors count it and as capacities are given
     if "bytes" in column:
         return format_si(value, "B")
     if "flop_per_s" in column:
@@ -104,7 +137,7 @@ def _figure_unit(column: str) -> str:
 
 def is_share(column: str) -> bool:
     """Whether a column holds fractions that are read as percent."""
-    return column == "mfu" or column.endswith("efficiency")
+    return column.removeprefix("claimed_") in SHARES or column.endswith("efficiency")
 
 
 def axis(column: str, values: Sequence[float]) -> tuple[str, float]:
@@ -133,4 +166,5 @@ def columns_of(rows: Sequence[Mapping[str, Any]], wanted: Sequence[str]) -> list
     from simgpu.result import COLUMNS
 
     labels = [key for key in rows[0] if key not in COLUMNS] if rows else []
-    return labels + [column for column in DEFAULT_TABLE if any(column in row for row in rows)]
+    telling = TRAINING_TABLE if any("memory_fits" in row for row in rows) else DEFAULT_TABLE
+    return labels + [column for column in telling if any(column in row for row in rows)]

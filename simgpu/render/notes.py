@@ -29,8 +29,8 @@ def settings_notes(settings: Sequence[str]) -> list[str]:
 
 
 def memory_notes(rows: Sequence[Mapping[str, Any]], label: str | None) -> list[str]:
-    """Which rows hold weights that do not fit."""
-    bad = [row for row in rows if row.get("weights_fit") is False]
+    """Which rows hold weights that do not fit. Of training rows the whole memory is known, see `fit_notes`."""
+    bad = [row for row in rows if row.get("weights_fit") is False and "memory_fits" not in row]
     if not bad:
         return []
     where: dict[str, list[str]] = {}
@@ -38,6 +38,11 @@ def memory_notes(rows: Sequence[Mapping[str, Any]], label: str | None) -> list[s
         where.setdefault(str(row.get(label or "cluster")), []).append(str(row["tp"]))
     listed = "; ".join(f"{name}: TP {', '.join(degrees)}" for name, degrees in where.items())
     return [f"The weights alone do not fit ({listed}). Those times say only what the links would allow."]
+
+
+def fit_notes(found: Sequence[tuple[str, str]]) -> list[str]:
+    """A line for each plan that does not fit: (names of its rows, by how much and what would help)."""
+    return [f"{name}: {text}" for name, text in found]
 
 
 def _change(column: str, difference: float) -> str:

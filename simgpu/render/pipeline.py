@@ -32,7 +32,7 @@ _FILL = {
     "B": (COLOURS[1], "backward"),
     "W": (COLOURS[2], "weight gradients, cut from backward"),
     "communication": ("#ADADAD", "communication"),
-    "optimizer": ("#6E6E6E", "optimizer"),
+    "optimizer": ("#6E6E6E", "optimizer, host"),
 }
 _PASSES = ("F", "B", "W")
 

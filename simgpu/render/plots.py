@@ -31,10 +31,14 @@ def rows_figure(rows: Rows, plot: PlotFields, settings: Sequence[str] = ()) -> F
         handles, labels = figure.axes[0].get_legend_handles_labels()
         if len(labels) > 1:
             figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 3))
-        heading = plot.title or ", ".join(title(column) for column in plot.y)
-        heading += f"  [changed: {', '.join(settings)}]" if settings else ""
+        heading = heading_of(plot, settings, ", ".join(title(column) for column in plot.y))
         figure.suptitle(f"{heading}\n{_finding(rows, plot)}", fontsize=13, x=0.01, ha="left")
     return figure
+
+
+def heading_of(plot: PlotFields, settings: Sequence[str], otherwise: str) -> str:
+    """Title of a plot, and what the command line changed."""
+    return (plot.title or otherwise) + (f"  [changed: {', '.join(settings)}]" if settings else "")
 
 
 def _finding(rows: Rows, plot: PlotFields) -> str:

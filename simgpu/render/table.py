@@ -36,6 +36,12 @@ def print_table(
     console.print(table)
     if any(interval_of(column, row) for column in columns for row in rows):
         console.print(INTERVALS, highlight=False, markup=False, soft_wrap=not console.is_terminal)
+    print_notes(notes, out)
+
+
+def print_notes(notes: Sequence[str], out: IO[str]) -> None:
+    """What stands below a table."""
+    console = _console(out)
     for note in notes:
         console.print(note, highlight=False, markup=False, soft_wrap=not console.is_terminal)
 

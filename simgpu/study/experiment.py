@@ -61,7 +61,8 @@ def find_experiment(name: str, catalogue: Catalogue) -> Path:
 def load_experiment(file: Path, settings: Sequence[str] = ()) -> Experiment:
     """Read and check an experiment file; `settings` are 'key=value' changes to every scenario. Runs nothing."""
     document, fields, cases = load(file, parse_settings(settings))
-    return Experiment(fields.experiment or file.stem, document, fields, cases, settings)
+    told = [setting for setting in settings if not setting.startswith("require_fit=")]  # changes no row
+    return Experiment(fields.experiment or file.stem, document, fields, cases, told)
 
 
 def run_case(case: Case, catalogue: Catalogue) -> Result:
@@ -108,7 +109,7 @@ class _ColumnChecks:
             if plot.name is not None and plot.name in names:
                 raise self.document.error(f"{shown(plot.name)} is the name of another plot", (*place, "name"))
             names.add(plot.name or "")
-            self._exists(plot.x, (*place, "x"))
+            self._bars_of(plot, place)
             if plot.kind == "line":
                 self._numbers(plot.x, (*place, "x"), everywhere=True)
                 self._single_valued(plot, (*place, "series"))
@@ -124,13 +125,27 @@ class _ColumnChecks:
         if self.fields.compare:
             self._compare(self.fields.compare)
 
+    def _bars_of(self, plot: PlotFields, place: tuple) -> None:
+        """What bars and panels stand for: a column, or the stages of the only row."""
+        if plot.kind in ("memory", "pipeline"):
+            self._exists("memory_fits", (*place, "kind"), "only training has memory and stages; ")
+        if plot.kind == "memory" and plot.x == "stage":
+            if len(self.rows) > 1:
+                problem = f"'stage' needs a single row, here are {len(self.rows)}; expected a column that differs"
+                raise self.document.error(problem, (*place, "x"))
+            return
+        self._exists(plot.x, (*place, "x"))
+        if plot.kind in ("stack", "memory", "pipeline"):
+            self._single_valued(plot, (*place, "x"))
+
     def _single_valued(self, plot: PlotFields, place: tuple) -> None:
         """A line has one value at each x."""
         seen = set()
         for row in self.rows:
-            point = (row.get(plot.series) if plot.series else None, row[plot.x])
+            point = (row.get(plot.series) if plot.series else None, row.get(plot.x))
             if point in seen:
-                problem = f"several rows have {plot.x} = {shown(point[1])} on one line; expected a label that differs"
+                one = "on one line" if plot.kind == "line" else "here"
+                problem = f"several rows have {plot.x} = {shown(point[1])} {one}; expected a label that differs"
                 raise self.document.error(problem, place)
             seen.add(point)
 
@@ -154,9 +169,10 @@ class _ColumnChecks:
                     problem = f"{shown(key)} is not a key of any scenario here{nearest(key, keys)}"
                     raise self.document.error(problem, ("compare", "steps", s, "keys", k))
 
-    def _exists(self, column: str, place: tuple) -> None:
+    def _exists(self, column: str, place: tuple, why: str = "") -> None:
         if column not in self.known:
-            raise self.document.error(f"no column {shown(column)} in the rows{nearest(column, self.known)}", place)
+            hint = nearest(column, self.known)
+            raise self.document.error(f"{why}no column {shown(column)} in the rows{hint}", place)
 
     def _numbers(self, column: str, place: tuple, everywhere: bool = False) -> None:
         """The column exists and holds numbers (in every row, if it must)."""

@@ -22,9 +22,10 @@ MAX_SCENARIOS = 100_000
 
 _COLUMN_PATHS = [
     *(("plan", key) for key in ("tp", "dp", "sequence_parallel")),
-    *((key,) for key in ("model", "cluster", "dtype")),
+    *(("plan", key) for key in ("pp", "vp", "cp", "ep", "zero", "recompute", "schedule", "micro_batch")),
+    *((key,) for key in ("model", "cluster", "dtype", "framework")),
 ]
-"""Scenario keys that every row has a column for."""
+"""Scenario keys that a row has a column for (those that only training has: only rows of training)."""
 
 
 @dataclass(frozen=True)

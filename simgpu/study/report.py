@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from simgpu.catalog import Catalogue
+from simgpu.plan.memory import peak
+from simgpu.render.fields import PlotFields
 from simgpu.render.files import written_whole
-from simgpu.render.notes import memory_notes, settings_notes, walk_notes
+from simgpu.render.notes import fit_notes, memory_notes, settings_notes, walk_notes
 from simgpu.render.trace import trace_events, write_events
 from simgpu.result import COLUMNS
 from simgpu.study.attribution import walks
 from simgpu.study.experiment import ExperimentResult
+from simgpu.study.memory import misfits, print_tables, row_name
 from simgpu.version import __version__
 
 MAX_TRACE_EVENTS = 200_000
@@ -22,19 +25,22 @@ MAX_TRACE_RANKS = 64
 
 
 def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
-    """The JSON document: experiment, rows, notes, and every input of every scenario with its source."""
+    """The JSON document: experiment, rows, notes, memory of every pipeline stage of rows that train, and every input of
+    every scenario with its source."""
     fields = outcome.experiment.fields
     found = walks(outcome, catalogue)
     compare = fields.compare
     notes = walk_notes(found, compare.start, compare.end) if compare else []
     notes += settings_notes(outcome.experiment.settings)
     notes += memory_notes(outcome.rows, _first_label(outcome))
+    notes += fit_notes(misfits(outcome, catalogue))
     return {
         "experiment": outcome.experiment.name,
         "title": fields.title,
         "simgpu_version": __version__,
         "rows": outcome.rows,
         "notes": notes,
+        "memory": [[stage.as_dict() for stage in result.memory] for result in outcome.results],
         "scenarios": scenarios(outcome),
     }
 
@@ -46,12 +52,13 @@ def scenarios(outcome: ExperimentResult) -> list[Mapping[str, Any]]:
 
 def print_json(document: Mapping[str, Any], out: IO[str]) -> None:
     """One JSON document."""
-    short = {key: value for key, value in document.items() if key != "scenarios"}
-    text = json.dumps(short, indent=1, allow_nan=False)
-    if "scenarios" in document:  # thousands of inputs: one line for each scenario, in the order of the rows
-        lines = ",\n  ".join(json.dumps(one, allow_nan=False) for one in document["scenarios"])
-        text = f'{text[:-2] + "," if short else "{"}\n "scenarios": [\n  {lines}\n ]\n}}'
-    out.write(text + "\n")
+    long = [key for key in ("memory", "scenarios") if key in document]
+    short = {key: value for key, value in document.items() if key not in long}
+    text = json.dumps(short, indent=1, allow_nan=False)[:-2] if short else "{"
+    for n, key in enumerate(long):  # thousands of numbers: one line for each row, in the order of the rows
+        lines = ",\n  ".join(json.dumps(one, allow_nan=False) for one in document[key])
+        text += f'{"," if short or n else ""}\n "{key}": [\n  {lines}\n ]'
+    out.write(text + "\n}\n")
 
 
 def print_csv(rows: Sequence[Mapping[str, Any]], out: IO[str]) -> None:
@@ -62,11 +69,14 @@ def print_csv(rows: Sequence[Mapping[str, Any]], out: IO[str]) -> None:
     writer.writerows(rows)
 
 
-def print_report(outcome: ExperimentResult, document: Mapping[str, Any], out: IO[str]) -> None:
-    """The table and its notes."""
-    from simgpu.render.table import print_table
+def print_report(outcome: ExperimentResult, document: Mapping[str, Any], out: IO[str], memory: bool = False) -> None:
+    """The table, the memory of every scenario if asked for, and the notes."""
+    from simgpu.render.table import print_notes, print_table
 
-    print_table(outcome.rows, outcome.experiment.fields.table, document["title"], document["notes"], out)
+    print_table(outcome.rows, outcome.experiment.fields.table, document["title"], [], out)
+    if memory:
+        print_tables(outcome, out)
+    print_notes(document["notes"], out)
 
 
 def write(
@@ -105,7 +115,7 @@ def write_trace(outcome: ExperimentResult, file: Path) -> str:
             left_out.append(f"the first {number} of {len(outcome.results)} rows")
             break
         ranks = min(len(result.execution.streams), MAX_TRACE_RANKS)
-        events += trace_events(result.execution, process, _row_name(outcome, number), ranks)
+        events += trace_events(result.execution, process, row_name(outcome, number) + ":", ranks)
         process += ranks
     if any(len(result.execution.streams) > MAX_TRACE_RANKS for result in outcome.results):
         left_out.append(f"the first {MAX_TRACE_RANKS} ranks of each row")
@@ -114,19 +124,41 @@ def write_trace(outcome: ExperimentResult, file: Path) -> str:
 
 
 def _figures(outcome: ExperimentResult) -> dict[str, Any]:
-    from simgpu.render.plots import rows_figure
-
     return {
-        plot.name or f"plot{i + 1}": rows_figure(outcome.rows, plot, outcome.experiment.settings)
-        for i, plot in enumerate(outcome.experiment.fields.plots)
+        plot.name or f"plot{i + 1}": _figure(outcome, plot) for i, plot in enumerate(outcome.experiment.fields.plots)
     }
 
 
-def _row_name(outcome: ExperimentResult, number: int) -> str:
-    """Labels of a row and the degrees of its plan, for the trace."""
-    row = outcome.rows[number]
-    labels = [str(value) for key, value in row.items() if key not in COLUMNS and isinstance(value, str)]
-    return ", ".join([*labels, f"TP {row['tp']}", *([f"DP {row['dp']}"] if row["dp"] > 1 else [])]) + ":"
+def _figure(outcome: ExperimentResult, plot: PlotFields) -> Any:
+    from simgpu.render.plots import heading_of, rows_figure
+
+    settings = outcome.experiment.settings
+    if plot.kind in ("bar", "line"):
+        return rows_figure(outcome.rows, plot, settings)
+    names = [_bar_name(row, plot) for row in outcome.rows]
+    if plot.kind == "stack":
+        from simgpu.render.stack import stack_figure
+
+        return stack_figure(dict(zip(names, outcome.rows, strict=True)), plot.y, heading_of(plot, settings, "Step"))
+    training = [(name, result) for name, result in zip(names, outcome.results, strict=True) if result.memory]
+    if plot.kind == "memory":
+        from simgpu.render.memory import memory_figure
+
+        if plot.x == "stage":
+            bars = {str(one.stage): one.as_dict() for one in outcome.results[0].memory}
+        else:
+            bars = {name: peak(result.memory).as_dict() for name, result in training}
+        return memory_figure(bars, heading_of(plot, settings, "Memory"), "Pipeline stage" if plot.x == "stage" else "")
+    from simgpu.render.passes import panel_of
+    from simgpu.render.pipeline import pipeline_figure
+
+    panels = [panel_of(result.execution, result.row["pp"], name) for name, result in training]
+    return pipeline_figure(panels, heading_of(plot, settings, ""))
+
+
+def _bar_name(row: Mapping[str, Any], plot: PlotFields) -> str:
+    """What a bar or panel is called: its value of x, and of the series."""
+    return ", ".join(str(row.get(key)) for key in (plot.x, plot.series) if key)
 
 
 def _first_label(outcome: ExperimentResult) -> str | None:

@@ -1,0 +1,76 @@
+"""What a training experiment says of memory: which plans do not fit and what would help, and the stages of each row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
+
+from simgpu.catalog import Catalogue
+from simgpu.plan.fit import fit_text, suggestions
+from simgpu.plan.memory import PARTS, Memory, peak
+from simgpu.render.columns import title
+from simgpu.result import COLUMNS
+from simgpu.study.experiment import ExperimentResult
+from simgpu.workload.jobs import Training
+
+
+def row_name(outcome: ExperimentResult, number: int) -> str:
+    """Words that tell a row from the others: its labels, what the file varies, and the degrees of its plan."""
+    row = outcome.rows[number]
+    words = [str(value) for key, value in row.items() if key not in COLUMNS and isinstance(value, str)]
+    words += [f"{title(key)} {value}" for key, value in row.items() if key.startswith(("workload.", "plan."))]
+    degrees = [f"{title(key)} {row[key]}" for key in ("tp", "cp", "pp", "dp", "ep") if row.get(key, 1) > 1]
+    return ", ".join([*words, " ".join(degrees) or "1 GPU"])
+
+
+def misfits(outcome: ExperimentResult, catalogue: Catalogue) -> list[tuple[str, str]]:
+    """(name of the row, by how much its plan is too large and what would make it fit), for each that does not fit."""
+    found = []
+    for number, (case, result) in enumerate(zip(outcome.experiment.cases, outcome.results, strict=True)):
+        scenario, workload = case.scenario, case.scenario.workload
+        if not result.memory or not isinstance(workload, Training) or not scenario.model:
+            continue
+        worst = peak(result.memory)
+        if worst.fits:
+            continue
+        cluster = catalogue.cluster(scenario.cluster)
+        helps = suggestions(
+            catalogue.model(scenario.model),
+            scenario.plan.plan(),
+            workload.numerics(scenario.dtype),
+            workload.batch,
+            workload.tokens,
+            worst.capacity or 0.0,
+            scenario.framework,
+            cluster.gpus_per_node,
+        )
+        found.append((row_name(outcome, number), fit_text(worst, helps)))
+    return found
+
+
+def stages(memory: Sequence[Memory]) -> dict[str, Mapping[str, Any]]:
+    """Memory of each pipeline stage by name; neighbours that are alike stand together."""
+    groups: list[list[Memory]] = []
+    for one in memory:
+        alike = groups and all(abs(getattr(groups[-1][0], part) - getattr(one, part)) < 1.0 for part in PARTS)
+        if alike:
+            groups[-1].append(one)
+        else:
+            groups.append([one])
+    if len(groups) == 1:
+        return {"every GPU": groups[0][0].as_dict()}
+    return {_named(group): group[0].as_dict() for group in groups}
+
+
+def print_tables(outcome: ExperimentResult, out: IO[str]) -> None:
+    """A table of memory for each scenario that trains."""
+    from simgpu.render.memory import print_memory
+
+    for number, result in enumerate(outcome.results):
+        if result.memory:
+            print_memory(stages(result.memory), f"Memory of {row_name(outcome, number)}", out)
+
+
+def _named(group: Sequence[Memory]) -> str:
+    first, last = group[0].stage, group[-1].stage
+    return f"stage {first}" if first == last else f"stages {first}-{last}"
