@@ -82,7 +82,7 @@ def _print(heading: str, columns: Sequence[str], cells: Sequence[Sequence[str]],
 
     table = Table(title=Text(heading), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
-        right = i >= left and column not in ("constants", "what", "reason")
+        right = i >= left and column not in ("constants", "what", "reason", "plan", "80 % interval")
         table.add_column(Text(column), justify="right" if right else "left", overflow="fold")
     for row in cells:
         table.add_row(*map(Text, row))

@@ -52,6 +52,57 @@ def cluster_for(
     return _assembled(catalogue, spec, gpus // per_node, _node(catalogue, spec, per_node, wiring, network.lower()))
 
 
+def training_cluster(
+    catalogue: Catalogue, gpu: str, gpus: int, gpus_per_node: int, link: str = "", network: str = ""
+) -> Cluster:
+    """The cluster of a training run, in nodes as its GPUs are sold: boards of modules as in the catalogue's node with
+    such modules, with one adapter of the stated rate for each GPU; a plain box for anything else.
+
+    `network` names the rate: 'InfiniBand HDR 25 GB/s per GPU', 'RoCE 50 GB/s per GPU'.
+    """
+    spec = catalogue.spec("gpus", gpu)
+    assert isinstance(spec, GPUSpec)
+    node = _board(catalogue, spec, gpus_per_node) if _wiring(spec, link.lower()) == "nvswitch" else None
+    if node is None or gpus % gpus_per_node:
+        return cluster_for(catalogue, gpu, gpus, gpus_per_node, link, network)
+    stated = re.search(r"([\d.]+) ?gb/s per gpu", network.lower())
+    if stated and node.nic is not None:
+        name = _network_link(network.lower(), float(stated[1]))
+        nic = node.nic.model_copy(update={"port": node.nic.port.model_copy(update={"link": name})})
+        node = node.model_copy(update={"nic": nic})
+    return _assembled(catalogue, spec, gpus // gpus_per_node, node)
+
+
+def _board(catalogue: Catalogue, gpu: GPUSpec, per_node: int) -> NodeSpec | None:
+    """The catalogue's node of as many modules of this architecture and these links, with this GPU in it."""
+    for name in catalogue.names("nodes"):
+        node = catalogue.spec("nodes", name)
+        assert isinstance(node, NodeSpec)
+        other = catalogue.spec("gpus", node.gpu)
+        assert isinstance(other, GPUSpec)
+        if node.nvlink is None or node.nvlink.topology != "nvswitch" or node.nic is None:
+            continue
+        if node.gpu_count != per_node or _sockets_of(other) != _sockets_of(gpu):
+            continue
+        if node.gpu == gpu.name:
+            return node
+        title = f"{node.title}, with {gpu.title}"
+        return node.model_copy(update={"gpu": gpu.name, "name": f"{name}-{gpu.name}", "title": title})
+    return None
+
+
+def _sockets_of(gpu: GPUSpec) -> tuple[object, ...]:
+    """What a board must offer a GPU: its architecture and links."""
+    links = (gpu.nvlink.link, gpu.nvlink.lanes.si) if gpu.nvlink is not None else ()
+    return gpu.architecture, gpu.host_link.link, *links
+
+
+def _network_link(words: str, rate: float) -> str:
+    """Name of the link nearest to a rate in GB/s, of the family that the words name."""
+    family = "infiniband" if re.search(r"\b(infiniband|hdr|ndr|xdr|ib)\b", words) else "ethernet"
+    return f"{family}-{_RATES[family][min(_RATES[family], key=lambda known: abs(known - rate))]}"
+
+
 def _wiring(gpu: GPUSpec, words: str) -> str:
     """nvswitch, bridge, full-mesh, pcie; or '' where nothing says."""
     if "nvswitch" in words or "nvl72" in words:
@@ -124,12 +175,9 @@ def _adapters(catalogue: Catalogue, per_node: int, wiring: str, network: str) ->
     reach half (microsoft/vidur @7d4751336: 5.9 GB/s between two A100 SXM), one of 25 Gb/s for a box of cards.
     """
     stated = re.search(r"([\d.]+) ?gb/s per gpu", network)
-    family = "infiniband" if "infiniband" in network or re.search(r"\b(hdr|ndr|xdr|ib)\b", network) else "ethernet"
     host = {"link": "pcie-5", "lanes": _count(16)}
     if stated or network:
-        rate = float(stated[1]) if stated else 50.0
-        nearest = min(_RATES[family], key=lambda known: abs(known - rate))
-        name, count, rdma = f"{family}-{_RATES[family][nearest]}", per_node, True
+        name, count, rdma = _network_link(network, float(stated[1]) if stated else 50.0), per_node, True
     else:
         modules = wiring in ("nvswitch", "full-mesh")
         name, count, rdma = ("ethernet-100g", min(4, per_node), False) if modules else ("ethernet-25g", 1, False)

@@ -17,7 +17,7 @@ from simgpu.hardware.inherit import DEFAULT
 from simgpu.study.validation import attention, network
 from simgpu.study.validation.batches import DTYPES, WIDTHS, Adapter, Batch, Machine, Part, roofline, unpredictable
 from simgpu.study.validation.gemm import COPIES, LIBRARIES, timed
-from simgpu.study.validation.sources import ADAPTERS
+from simgpu.study.validation.sources import ADAPTERS, TRAINING
 from simgpu.study.validation.tables import ENDINGS, Columns, Rows, Table, read_cells, table_of
 
 KINDS = ("stream", "l2", "gemm", "attention", "moe", "nccl")
@@ -146,7 +146,7 @@ def read(file: Path, wanted: Collection[str] = KINDS) -> tuple[list[tuple[Table,
     lines, cells = read_cells(file)
     if len(cells) == 1:
         raise InputError("holds no rows below its header", file=file, line=lines[0])
-    if source in ADAPTERS:
+    if source in ADAPTERS and source not in TRAINING:
         found = [(table_of(source, file, lines, cells, ADAPTERS[source].columns), ADAPTERS[source])]
         return found, 0
     tables, unwanted = [], 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -47,6 +47,7 @@ class Bench:
     catalogue: Catalogue
     regime: str = FULL
     clusters: dict[tuple, Cluster] = field(default_factory=dict, compare=False)
+    steps: dict[tuple, Any] = field(default_factory=dict, compare=False)  # what was simulated already
 
     def constants(self, gpu: GPUSpec) -> Calibration:
         """The constants that the regime allows."""
@@ -97,11 +98,26 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class Detail:
+    """What a row of a whole step is, for a list of rows; `origin`: the paper or page."""
+
+    origin: str
+    model: str
+    gpus: int
+    plan: str
+    framework: str
+    caveat: str = ""
+
+
+@dataclass(frozen=True)
 class Batch:
     """Rows of one operator and data type that one call predicts.
 
     `predict` returns seconds (or an object with `.seconds`), `roofline` the seconds of the plain datasheet roofline.
     `kind` and `library` name the constants behind it. `shape` are the columns that say what a row is.
+
+    Whole steps bring their own `measured` values, in seconds or bytes, the `ends` of their intervals, and `details`
+    of each row. `part` is what of a quantity they are; `again` marks further quantities of rows of another batch.
     """
 
     op: str
@@ -113,6 +129,21 @@ class Batch:
     library: str = DEFAULT
     shape: Sequence[str] = ()
     caveat: str = ""  # why errors are not the model's alone: what the table does not say, or how it was measured
+    measured: Array | None = None
+    ends: tuple[Array, Array] | None = None
+    details: Sequence[Detail] = ()
+    part: str = ""
+    again: bool = False
+
+    def kept(self, good: np.ndarray) -> Batch:
+        """The same of the rows that are `good`."""
+        return replace(
+            self,
+            rows=self.rows[good],
+            measured=None if self.measured is None else self.measured[good],
+            ends=None if self.ends is None else (self.ends[0][good], self.ends[1][good]),
+            details=tuple(d for d, keep in zip(self.details, good.tolist(), strict=False) if keep),
+        )
 
 
 @dataclass(frozen=True)
@@ -123,6 +154,7 @@ class Unpredicted:
     rows: Rows
     reason: str
     left_out: bool = False  # on purpose: not a measurement of what we predict
+    again: bool = False  # a further quantity of rows that another part holds
 
 
 Part = Batch | Unpredicted

@@ -61,9 +61,14 @@ def write(outcome: Outcome, out: Path | None, page: Path | None, residuals: Path
     """Write what was asked for; returns the files."""
     texts: list[tuple[Path, str]] = []
     if page is not None:
-        from simgpu.study.validation.page import page_text
+        if outcome.done.target == "training":
+            from simgpu.study.validation.training_page import page_text as training_text
 
-        texts.append((page, page_text(outcome.done, outcome.catalogue)))
+            texts.append((page, training_text(outcome.done)))
+        else:
+            from simgpu.study.validation.page import page_text
+
+            texts.append((page, page_text(outcome.done, outcome.catalogue)))
     if residuals is not None:
         from simgpu.study.validation.residuals import residual_table
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -150,3 +151,54 @@ GOALS = (
 )
 """AIC: AIConfigurator interpolating its own tables on shapes it has not seen. Study: a first model of about ten
 constants for a GPU, fitted to the same tables. The three numbers are median / mean / P90 in percent."""
+
+
+@dataclass(frozen=True)
+class StepGoal:
+    """A class of rows of whole steps, and the median, mean, P90 and largest error aimed at, percent (None: none)."""
+
+    title: str
+    origins: tuple[str, ...]  # how the name of the paper or page begins
+    errors: tuple[float | None, float | None, float | None, float | None]
+    known: str = ""
+    gpu: str = ""
+    part: str = ""
+    dtypes: tuple[str, ...] = ()  # how the data type begins
+    gpus: int = 0
+
+    def takes(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row of `training_report.step_rows` is meant."""
+        return (
+            str(row["origin"]).startswith(self.origins)
+            and row["part"] == self.part
+            and str(row["gpu"]).startswith(self.gpu)
+            and (not self.dtypes or str(row["dtype"]).startswith(self.dtypes))
+            and self.gpus in (0, row["gpus"])
+        )
+
+
+_MPT = ("llmfoundry", "MosaicML")
+_TITAN = ("torchtitan", "TorchTitan")
+_KORTHIKANTI = ("korthikanti2022-table5", "Korthikanti et al. 2022, table 5")
+_FIGURES = ("korthikanti2022-fig", "Korthikanti et al. 2022, figure")
+
+TRAINING_GOALS = (
+    StepGoal("MosaicML MPT, A100", _MPT, (2, 3.5, 8, None), "study 1.9 / 4.1 / 8.8", "a100"),
+    StepGoal("MosaicML MPT, H100", _MPT, (2, 3.5, 8, None), "study 2.1 / 2.8 / 4.0", "h100"),
+    StepGoal("Korthikanti 2022, table 5", _KORTHIKANTI, (None, 2, None, 5), "Calculon 3.65 mean, 8.87 largest"),
+    StepGoal(
+        "Megatron 2021, weak scaling",
+        ("narayanan2021-table1", "Narayanan et al. 2021, table 1"),
+        (None, 3, None, None),
+        "study 2.4 / 2.0 / 3.4",
+    ),
+    StepGoal("Megatron H100, weak and strong scaling", ("megatron-readme",), (None, 6, None, None), "study 7.0 / 6.6"),
+    StepGoal("TorchTitan bf16", _TITAN, (None, 5, None, None), "study 2.8 / 2.9", dtypes=("bf16", "bfloat16")),
+    StepGoal("TorchTitan fp8", _TITAN, (None, 8, None, None), "study 4.3 / 6.3", dtypes=("fp8",)),
+    StepGoal("NeuSight, 4 GPUs", ("neusight",), (None, 7, None, None), "NeuSight 7 to 8", gpus=4),
+    StepGoal("weights, gradients, optimizer", _FIGURES, (None, None, None, 1), part="states"),
+    StepGoal("activations, Korthikanti 2022, figure 1", _FIGURES, (None, None, None, 2), part="activations"),
+    StepGoal("activations, Korthikanti 2022, figure 7", _FIGURES, (None, None, None, 2), part="relative"),
+    StepGoal("peak memory, TorchTitan", _TITAN, (None, None, None, 8), part="peak"),
+)
+"""Study: a first model of whole steps on the same rows, constants shared within a source."""

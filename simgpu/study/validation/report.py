@@ -14,17 +14,24 @@ import numpy as np
 from simgpu.render.files import written_whole
 from simgpu.study.validation.run import Scored, Validation
 from simgpu.study.validation.score import groups, scores, worst
+from simgpu.study.validation.training_report import by_origin, farthest, step_rows
 from simgpu.version import __version__
+
+STEPS = ("step_time", "memory")
+"""Whole steps: what has rows of its own."""
 
 
 def document(done: Validation) -> dict[str, Any]:
     """The JSON document. `groups` is the contract; the other keys account for every row that is not in it."""
+    steps = step_rows(done)
+    whole = {"steps": steps, "origins": by_origin(steps), "farthest": farthest(steps)} if steps else {}
     return {
         "target": done.target,
         "data": str(done.folder),
         "regime": done.regime,
         "simgpu_version": __version__,
         "groups": [asdict(group) for group in groups(done)],
+        **whole,
         "worst": [asdict(row) for row in worst(done)],
         "not_predicted": [asdict(entry) for entry in done.not_predicted],
         "left_out": [asdict(entry) for entry in done.left_out],
@@ -39,13 +46,20 @@ def print_json(found: Mapping[str, Any], out: IO[str]) -> None:
 
 def print_report(found: Mapping[str, Any], out: IO[str]) -> None:
     """Scores, worst rows, and what was not scored."""
+    from simgpu.render.training import print_farthest, print_origins, print_rows
     from simgpu.render.validation import print_listed, print_scores, print_worst
 
+    if "steps" in found:
+        print_rows(found["steps"], out)
     regime = "" if found["regime"] == "full" else f", constants: {found['regime']}"
     heading = f"Predicted against measured in {found['data']}{regime} (errors in %; roofline: median error of the "
     if found["groups"]:
         print_scores(found["groups"], heading + "datasheet alone)", out)
-        print_worst(found["worst"], out)
+        if any(group["op"] not in STEPS for group in found["groups"]):
+            print_worst(found["worst"], out)
+    if "steps" in found:
+        print_origins(found["origins"], out)
+        print_farthest(found["farthest"], out)
     print_listed("Not predicted", found["not_predicted"], out)
     print_listed("Left out", found["left_out"], out)
     for entry in found["not_read"]:
@@ -76,8 +90,14 @@ def _figures(done: Validation) -> dict[str, Any]:
 
     by_op: dict[str, list[Scored]] = {}
     for part in done.scored:
-        by_op.setdefault(part.batch.op, []).append(part)
-    figures = {}
+        if part.batch.op not in STEPS:
+            by_op.setdefault(part.batch.op, []).append(part)
+    figures: dict[str, Any] = {}
+    steps = step_rows(done)
+    if any(row["op"] == "step_time" for row in steps):
+        from simgpu.render.training import parity
+
+        figures["training_parity"] = parity(steps)
     for op, parts in sorted(by_op.items()):
         points = _points(parts)
         if points:

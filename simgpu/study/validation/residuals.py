@@ -52,11 +52,11 @@ def gather(target: str, folder: Path, catalogue: Catalogue) -> Gathered:
 
     Each has the regime that its constants then come from.
     """
-    full = validate(target, folder, catalogue, FULL).scored
+    full = validate(target, folder, catalogue, FULL, without="training").scored
     found = [(part, USUAL) for part in full]
     own = {_key(part): part for part in full}
     for regime in (FAMILY, DATASHEET):
-        for part in validate(target, folder, catalogue, regime).scored:
+        for part in validate(target, folder, catalogue, regime, without="training").scored:
             usual = own.get(_key(part))
             if usual is None or REGIMES.index(part.regime) > REGIMES.index(usual.regime):
                 alike = usual is not None and np.median(np.abs(np.log(part.predicted / usual.predicted))) < SAME

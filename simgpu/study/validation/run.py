@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -76,19 +76,26 @@ class Validation:
     not_read: list[tuple[str, str]] = field(default_factory=list)
 
 
-def validate(target: str, folder: Path, catalogue: Catalogue, regime: str = FULL) -> Validation:
-    """Predict what a folder holds for `target` (one of `TARGETS`, or 'all'). Raises `InputError`."""
+def validate(
+    target: str, folder: Path, catalogue: Catalogue, regime: str = FULL, without: str | None = None
+) -> Validation:
+    """Predict what a folder holds for `target` (one of `TARGETS`, or 'all'), `without` one of them.
+
+    Raises `InputError`.
+    """
     done = Validation(target, folder, regime)
     bench = Bench(catalogue, regime)
     for source, file in tables_in(folder).items():
         adapter = ADAPTERS.get(source)
         if adapter is None:
             done.not_read.append((file.name, ELSEWHERE.get(source, "unknown file")))
+        elif adapter.target == without:
+            done.not_read.append((file.name, f"'validate {adapter.target}' is left out"))
         elif target not in ("all", adapter.target):
             done.not_read.append((file.name, f"belongs to 'validate {adapter.target}'"))
         else:
             _table(done, read_table(source, file, adapter.columns), adapter, bench)
-    if not done.scored and not done.not_predicted and not done.left_out:
+    if not done.scored and not done.not_predicted and not done.left_out and without is None:
         raise InputError(f"holds no table for 'validate {target}'", file=folder, key="data")
     return done
 
@@ -132,7 +139,7 @@ def _machine(done: Validation, table: Table, adapter: Adapter, machine: Machine,
     listed: Counter[tuple[str, str, bool]] = Counter()
     scored: list[Scored] = []
     for part in adapter.parts(table, rows, machine):
-        seen += len(part.rows)
+        seen += 0 if part.again else len(part.rows)
         if isinstance(part, Batch):
             try:
                 found = _scored(table, adapter, machine, part)
@@ -157,12 +164,16 @@ def _scored(table: Table, adapter: Adapter, machine: Machine, batch: Batch) -> S
     predicted = np.broadcast_to(np.asarray(batch.predict(), float), batch.rows.shape)
     baseline = np.broadcast_to(np.asarray(batch.roofline(), float), batch.rows.shape)
     good = np.isfinite(predicted) & (predicted > 0)
-    batch, predicted, baseline = replace(batch, rows=batch.rows[good]), predicted[good], baseline[good]
+    batch, predicted, baseline = batch.kept(good), predicted[good], baseline[good]
     regime = machine.timer.constants.regime(batch.kind, batch.library)
-    low, high = interval(
-        batch.op, predicted, architecture=machine.architecture, regime=regime, library=library_of(batch)
-    )
-    measured = table.number(adapter.measured, batch.rows)
+    measured = table.number(adapter.measured, batch.rows) if batch.measured is None else batch.measured
+    if batch.ends is None:
+        low, high = interval(
+            batch.op, predicted, architecture=machine.architecture, regime=regime, library=library_of(batch)
+        )
+        low, high = predicted * low, predicted * high
+    else:
+        low, high = batch.ends
     return Scored(
         table.source,
         machine.name,
@@ -173,8 +184,8 @@ def _scored(table: Table, adapter: Adapter, machine: Machine, batch: Batch) -> S
         measured,
         predicted,
         baseline,
-        predicted * low,
-        predicted * high,
+        low,
+        high,
     )
 
 
@@ -185,6 +196,9 @@ def library_of(batch: Batch) -> str:
 
 def _check_unit(table: Table, adapter: Adapter, scored: list[Scored]) -> None:
     """Times a thousand times off in the median are in another unit."""
+    if not scored:
+        return
+    scored = [part for part in scored if part.batch.op != "memory"]  # bytes
     if not scored:
         return
     ratio = np.concatenate([part.measured / np.maximum(part.predicted, part.roofline) for part in scored])

@@ -92,14 +92,17 @@ def worst(done: Validation, count: int | None = 10, factor: float = 1.0) -> list
     """The rows that are off by the largest factor, the worst first; only those off by more than `factor`."""
     found: list[tuple[float, Scored, int]] = []
     for part in done.scored:
+        if part.batch.op == "memory":
+            continue  # bytes: listed with the whole steps
         off = np.abs(np.log(part.ratio))
         wanted = np.flatnonzero(off > np.log(factor)) if factor > 1 else np.argsort(-off, kind="stable")[:count]
         found += [(float(off[i]), part, int(i)) for i in wanted]
     found.sort(key=lambda entry: (-entry[0], entry[1].source, entry[2]))
-    return [_row(part, i) for _, part, i in found[:count]]
+    return [row_of(part, i) for _, part, i in found[:count]]
 
 
-def _row(part: Scored, i: int) -> Row:
+def row_of(part: Scored, i: int) -> Row:
+    """One row of a batch."""
     row = int(part.batch.rows[i])
     ratio = float(part.ratio[i])
     return Row(
@@ -108,7 +111,7 @@ def _row(part: Scored, i: int) -> Row:
         part.gpu,
         part.batch.op,
         part.batch.dtype,
-        part.table.described(row, part.batch.shape),
+        part.table.described(row, part.batch.shape) + "".join(f" {d.plan}" for d in part.batch.details[i : i + 1]),
         float(part.measured[i]),
         float(part.predicted[i]),
         max(ratio, 1 / ratio),

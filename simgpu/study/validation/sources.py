@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from simgpu.study.validation import attention, gemm, moe, network, vector
+from simgpu.study.validation import attention, gemm, moe, network, training, vector
 from simgpu.study.validation.batches import Adapter
 from simgpu.study.validation.tables import Columns
 
-TARGETS = ("kernels", "collectives")
+TARGETS = ("kernels", "collectives", "training")
 """What `simgpu validate` can be asked for, beside all of them."""
 
 _ATTENTION = Columns(
@@ -30,6 +30,88 @@ def _collective(link: str = "", *words: str, optional: tuple[str, ...] = (), nod
         renamed={"link": link, "network": "inter_node_link"},
     )
 
+
+_SHAPE = ("num_layers", "num_heads", "ffn_size", "seq_len")
+_DEGREES = ("tp_size", "pp_size", "dp_size", "cp_size", "virtual_pp", "micro_batch_size")
+_WHOLE = ("global_batch_size", "step_time_s")
+_GRADES = ("activation_recompute", "sequence_parallel")
+
+
+def _training(positive: tuple[str, ...], words: tuple[str, ...], optional: tuple[str, ...], *sparse: str) -> Columns:
+    """Columns of a table of whole steps."""
+    return Columns(positive=positive, words=("gpu", *words), optional=("suspicious", *optional), sparse=sparse)
+
+
+TRAINING: dict[str, Adapter] = {
+    "llmfoundry_training": Adapter(
+        "training",
+        _training(
+            (*_SHAPE, "d_model", "vocab_size", "num_gpus", "micro_batch_size", "global_batch_size", "step_time_s"),
+            ("model", "precision", "fsdp_mixed_precision", "sharding_strategy", "activation_checkpointing"),
+            ("activation_cpu_offload", "interconnect"),
+            "gpus_per_node",
+        ),
+        training.foundry,
+    ),
+    "megatron_training": Adapter(
+        "training",
+        _training(
+            (*_SHAPE, "hidden_size", "vocab_size"),
+            ("source", "model", "dtype"),
+            (*_GRADES, "sharding"),
+            *(*_DEGREES, "num_gpus", "global_batch_size", "num_kv_heads", "step_time_s", "model_flops_per_s_per_gpu"),
+        ),
+        training.megatron,
+    ),
+    "torchtitan_training": Adapter(
+        "training",
+        _training(
+            (*_SHAPE, "hidden_size", "num_kv_heads", "vocab_size", "num_gpus", "local_batch_size", *_WHOLE),
+            ("model", "torch_compile"),
+            ("float8", "async_tp", "activation_checkpointing", "pp_schedule", "interconnect"),
+            *("gpus_per_node", "tp_size", "pp_size", "cp_size", "memory_bytes_per_gpu"),
+        ),
+        training.torchtitan,
+    ),
+    "neusight_e2e": Adapter(
+        "training",
+        _training(
+            (*_SHAPE, "hidden_size", "vocab_size", "global_batch", "num_gpus", "latency_s"),
+            ("model", "mode", "dtype"),
+            ("torch_compile",),
+            *("dp_size", "tp_size", "pp_size", "num_microbatches"),
+        ),
+        training.neusight,
+    ),
+    "mlengineering_train_steps": Adapter(
+        "training",
+        _training(
+            (*_SHAPE, "hidden_size", "num_kv_heads", "vocab_size", "batch_size", "num_gpus", "latency_s"),
+            ("model", "dtype", "workload", "gradient_checkpointing", "mode"),
+            ("link",),
+        ),
+        training.ml_engineering,
+    ),
+    "lambda_training": Adapter(
+        "training",
+        _training(
+            ("num_gpus", "throughput_items_per_s"), ("task", "precision"), ("interconnect", "suite"), "global_batch"
+        ),
+        training.lambda_labs,
+    ),
+    "megatron_memory": Adapter(
+        "training",
+        _training(
+            (*_SHAPE, "hidden_size", "global_batch_size"),
+            ("source", "model"),
+            _GRADES,
+            *(name for name in _DEGREES if name != "cp_size"),
+            *("param_and_optimizer_bytes", "activation_bytes", "relative_activation_memory"),
+        ),
+        training.memory,
+    ),
+}
+"""Tables of whole training steps and of the memory they take."""
 
 ADAPTERS: dict[str, Adapter] = {
     "aic_gemm": Adapter(
@@ -154,23 +236,34 @@ PUBLISHED: dict[str, Adapter] = {
     "published_collectives": Adapter(
         "collectives", _collective("interconnect", optional=("tool", "citation")), network.nccl_tests
     ),
+    "published_training": Adapter(
+        "training",
+        replace(
+            _training(
+                (*_SHAPE, "hidden_size", "vocab_size", "num_gpus", *_WHOLE),
+                ("source", "model", "kind", "dtype", "framework", "gradients", "reduce"),
+                (*_GRADES, "overlap", "flash", "context", "order", "interconnect", "note", "citation"),
+                *(*_DEGREES, "num_kv_heads"),
+            ),
+            numbers=("zero",),
+        ),
+        training.stated,
+    ),
+    "published_training_memory": Adapter(
+        "training",
+        replace(TRAINING["megatron_memory"].columns, optional=("suspicious", *_GRADES, "citation")),
+        training.memory,
+    ),
 }
 """Tables that come with simgpu: figures from papers, vendors' pages and issue trackers, each row with its address."""
 
-ADAPTERS |= PUBLISHED
+ADAPTERS |= TRAINING | PUBLISHED
 
 ELSEWHERE = {
     "aic_e2e_inference": "whole inference runs",
     "llamacpp_inference": "whole inference runs",
     "llmservingsim_requests": "whole inference runs",
     "llmservingsim_serving_summary": "whole inference runs",
-    "lambda_training": "whole training runs",
-    "llmfoundry_training": "whole training runs",
-    "megatron_training": "whole training runs",
-    "mlengineering_train_steps": "whole training runs",
-    "torchtitan_training": "whole training runs",
-    "neusight_e2e": "whole forward and training passes",
-    "megatron_memory": "memory, not time",
     "mlengineering_links": "link rates, not operators",
     "simai_busbw_ratio": "factors of another simulator, not measurements",
 }

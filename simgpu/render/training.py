@@ -1,0 +1,121 @@
+"""What people see of predicted training steps: every row beside its measurement, sources, the worst, and a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+from simgpu.render.style import COLOURS, INK, MARKERS, style
+from simgpu.render.validation import _print, percent
+from simgpu.units import format_seconds
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+StepRow = Mapping[str, Any]
+
+
+def quantity(value: float, row: StepRow) -> str:
+    """Seconds, gigabytes, or percent of an activation memory."""
+    if row["op"] == "step_time":
+        return format_seconds(value)
+    return f"{100 * value:.0f} %" if row["part"] == "relative" else f"{value / 1e9:.2f} GB"
+
+
+def print_rows(rows: Sequence[StepRow], out: IO[str]) -> None:
+    """Every row: predicted and measured side by side."""
+    cells = [
+        [
+            f"{row['source']}:{row['line']}",
+            row["model"],
+            row["gpu"],
+            str(row["gpus"]),
+            f"{row['plan']} {row['framework']}",
+            quantity(row["measured"], row),
+            quantity(row["predicted"], row),
+            percent(row["error"], signed=True),
+            f"{quantity(row['low'], row)} - {quantity(row['high'], row)}",
+            str(row["rows"]) if row["rows"] > 1 else "",
+        ]
+        for row in rows
+    ]
+    columns = ["row", "model", "gpu", "GPUs", "plan", "measured", "predicted", "error %", "80 % interval", "times"]
+    _print("Predicted and measured, row by row", columns, cells, 3, out)
+
+
+def print_origins(found: Sequence[Mapping[str, Any]], out: IO[str]) -> None:
+    """Errors by paper or page."""
+    cells = [
+        [entry["origin"], entry["gpu"], entry["op"], str(entry["rows"])]
+        + [percent(entry[name], signed=name == "bias") for name in ("median_ape", "mape", "p90_ape", "max_ape")]
+        + [percent(entry["bias"], signed=True), percent(entry["coverage80"])]
+        for entry in found
+    ]
+    names = ["origin", "gpu", "what", "rows", "median %", "mean %", "P90 %", "largest %", "bias %", "cover %"]
+    _print("Whole steps by origin", names, cells, 3, out)
+
+
+def print_farthest(rows: Sequence[StepRow], out: IO[str]) -> None:
+    """The rows that are off most, and why."""
+    cells = [
+        [
+            f"{row['source']}:{row['line']}",
+            f"{row['model']} on {row['gpus']} {row['gpu']}",
+            row["plan"],
+            percent(row["error"], signed=True),
+            row["why"] or row["caveat"] or "not explained yet",
+        ]
+        for row in rows
+    ]
+    _print("Farthest off", ["row", "what", "plan", "error %", "reason"], cells, 3, out)
+
+
+def parity(rows: Sequence[StepRow]) -> Figure:
+    """Predicted against measured step times, and their ratio, by origin."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    shown = [row for row in rows if row["op"] == "step_time"]
+    origins = list(dict.fromkeys(row["origin"] for row in shown))
+    with style():
+        figure = Figure(figsize=(9.2, 8.6), layout="constrained")
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1.6, 1))
+        every = [value for row in shown for value in (row["measured"], row["predicted"])]
+        ends = [min(every) / 1.5, max(every) * 1.5]
+        upper.plot(ends, ends, color=INK, lw=1.4)
+        lower.axhline(1.0, color=INK, lw=1.4)
+        for edge in (0.9, 1.1):
+            lower.axhline(edge, color=INK, lw=1.0, ls=":")
+        for i, origin in enumerate(origins):
+            members = [row for row in shown if row["origin"] == origin]
+            x = [row["measured"] for row in members]
+            look: dict[str, Any] = {
+                "ls": "none", "ms": 6, "mew": 0, "alpha": 0.8,
+                "marker": MARKERS[(i + i // len(COLOURS)) % len(MARKERS)], "color": COLOURS[i % len(COLOURS)],
+            }  # fmt: skip
+            upper.plot(x, [row["predicted"] for row in members], label=f"{origin} ({len(members)})", **look)
+            ratio = [row["predicted"] / row["measured"] for row in members]
+            ends_of = [
+                [(row["predicted"] - row["low"]) / row["measured"] for row in members],
+                [(row["high"] - row["predicted"]) / row["measured"] for row in members],
+            ]
+            lower.errorbar(x, ratio, yerr=ends_of, fmt="none", ecolor=look["color"], elinewidth=0.8, alpha=0.5)
+            lower.plot(x, ratio, **look)
+        upper.set_xscale("log")
+        upper.set_yscale("log")
+        for axis in (upper.xaxis, upper.yaxis, lower.xaxis):
+            axis.set_major_formatter(FuncFormatter(lambda seconds, _: format_seconds(seconds)))
+            axis.set_minor_formatter(NullFormatter())
+        upper.set_ylim(*ends)
+        upper.set_xlim(*ends)
+        lower.set_ylim(0.4, 1.6)
+        upper.set_ylabel("predicted step")
+        lower.set_ylabel("predicted / measured")
+        lower.set_xlabel("measured step")
+        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+        errors = sorted(abs(row["error"]) for row in shown)
+        middle = errors[len(errors) // 2]
+        near = sum(error <= 0.1 for error in errors)
+        title = f"Training steps: median error {percent(middle)} %, {near} of {len(errors)} within 10 %"
+        figure.suptitle(f"{title}\nbars: predicted 80 % interval; dotted: 10 % off", fontsize=13, x=0.01, ha="left")
+    return figure

@@ -1,0 +1,127 @@
+"""Predicts cases of training steps: builds the machine, simulates, and keeps what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from statistics import median
+from typing import Any
+
+from simgpu.errors import InputError
+from simgpu.hardware.cluster import Cluster
+from simgpu.plan.memory import layer_activations, memory_per_stage
+from simgpu.plan.numerics import Numerics
+from simgpu.plan.states import parameters_of
+from simgpu.study.boxes import training_cluster
+from simgpu.study.validation.batches import Machine
+from simgpu.study.validation.training_rows import Case, Wanted
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Seconds or bytes, and the ends of the 80 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def predict(machine: Machine, wanted: Wanted) -> Predicted:
+    """The median of a row's cases; the interval covers theirs. Cases that no plan allows are passed over.
+
+    Raises `InputError` where none can be simulated.
+    """
+    quantity = _step if wanted.quantity == "step_time" else _memory
+    if wanted.part == "relative":
+        one, whole = (_memory(machine, case, "activations").value for case in wanted.cases)
+        return _memory_interval(one / whole)
+    found, refused = [], None
+    for case in wanted.cases:
+        try:
+            found.append(quantity(machine, case, wanted.part))
+        except InputError as error:
+            refused = refused or error
+    if not found:
+        assert refused is not None
+        raise refused
+    value = median(one.value for one in found)
+    return Predicted(value, min(one.low for one in found), max(one.high for one in found))
+
+
+def cluster_of(machine: Machine, case: Case) -> Cluster:
+    """The machine of a case, with the constants that the regime of the validation allows."""
+    bench = machine.bench
+    key = (machine.gpu.name, case.gpus, case.per_node, case.link, case.network, "training")
+    if key not in bench.clusters:
+        cluster = training_cluster(bench.catalogue, machine.gpu.name, case.gpus, case.per_node, case.link, case.network)
+        bench.clusters[key] = replace(cluster, kernel=bench.constants(cluster.gpu))
+    return bench.clusters[key]
+
+
+def _step(machine: Machine, case: Case, _: str) -> Predicted:
+    kept = machine.bench.steps
+    key = (machine.gpu.name, case)
+    if key not in kept:
+        try:
+            row = _simulated(machine, case)
+        except InputError as error:
+            kept[key] = error
+        else:
+            kept[key] = Predicted(*(float(row[name]) for name in ("step_s", "step_s_p10", "step_s_p90")))
+    found = kept[key]
+    if isinstance(found, InputError):
+        raise found
+    return found
+
+
+def _simulated(machine: Machine, case: Case) -> Mapping[str, Any]:
+    from simgpu.simulation import simulate
+    from simgpu.workload.jobs import Training
+
+    job = Training(batch=case.batch, tokens=case.tokens, **fields_of_training(case))
+    cluster = cluster_of(machine, case)
+    return simulate(cluster, job, case.config, case.plan, dtype=case.dtype, framework=case.framework).row
+
+
+def fields_of_training(case: Case) -> dict[str, Any]:
+    """Numerics of a case under the names that `Training` has for them."""
+    given = dict(case.numerics)
+    given.pop("sharded_master_only", None)
+    if "master" in given:
+        given["master_weights"] = given.pop("master") is not None
+    return given
+
+
+# ---- memory ------------------------------------------------------------------------------------------
+
+MEMORY_LOW, MEMORY_HIGH = 0.95, 1.08
+"""Peak memory over its count: fragments and workspaces that no count holds lie above, what an allocator frees early
+below. Until residuals say more."""
+
+
+def numerics_of(case: Case) -> Numerics:
+    """Numerics of a case: weights in the data type of the products, bf16 where these are fp8."""
+    weights = "bf16" if case.dtype in ("fp8", "tf32") else case.dtype
+    given = {"dtype": case.dtype, "weights": weights, **dict(case.numerics)}
+    return Numerics(**{key: value for key, value in given.items() if key in _NUMERICS})
+
+
+_NUMERICS = {field.name for field in fields(Numerics)}
+
+
+def _memory_interval(value: float) -> Predicted:
+    return Predicted(value, value * MEMORY_LOW, value * MEMORY_HIGH)
+
+
+def _memory(_: Machine, case: Case, part: str) -> Predicted:
+    """Bytes of a GPU: `peak` of the fullest stage, as PyTorch counts it; states and activations of a stage without
+    embedding and head, as Korthikanti et al. 2022 count them."""
+    numerics = numerics_of(case)
+    shape = (case.config, case.plan, numerics)
+    if part == "peak":
+        stages = memory_per_stage(*shape, case.batch, case.tokens, framework=case.framework)
+        return _memory_interval(max(stage.allocated for stage in stages))
+    if part == "states":
+        each = numerics.weight_bytes + numerics.gradient_bytes + numerics.state_bytes
+        return _memory_interval(each * parameters_of(*shape).layers)
+    return _memory_interval(layer_activations(*shape, case.batch, case.tokens, framework=case.framework))
