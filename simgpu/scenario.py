@@ -66,7 +66,9 @@ class Scenario(BaseModel):
     algorithm: Literal["auto", "ring", "tree", "nvls", "direct"] = "auto"
     protocol: Literal["auto", "ll", "ll128", "simple", "ideal"] = "auto"
     clocks: Literal["sustained", "burst"] = "sustained"
-    framework: Literal["megatron", "megatron-2022", "megatron-2021", "pytorch-eager", "pytorch-compiled"] = "megatron"
+    framework: Literal[
+        "megatron", "megatron-2022", "megatron-2021", "pytorch-2023", "pytorch-eager", "pytorch-compiled"
+    ] = "megatron"
     require_fit: bool = False
     hardware: dict[str, Any] = {}
 

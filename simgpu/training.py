@@ -12,8 +12,11 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.memory import Memory, memory_per_stage, peak
 from simgpu.plan.parallelism import Plan
+from simgpu.hardware.inherit import DEFAULT
 from simgpu.timing.kernels import KernelModel
+from simgpu.timing.matrix_timer import ROW_WISE
 from simgpu.workload.execution import Execution
+from simgpu.workload.frameworks import Framework
 from simgpu.workload.frameworks import framework as framework_named
 from simgpu.workload.jobs import Training
 from simgpu.workload.training.links import Links
@@ -51,6 +54,7 @@ def train(
     config = workload.check(model, plan)
     numerics = workload.numerics(dtype)
     stack = framework_named(framework)
+    kernels = kernels_of(stack, cluster, kernels.timer.sustained, workload.fp8_scaling)
     memory = tuple(
         memory_per_stage(
             config, plan, numerics, workload.batch, workload.tokens, framework, cluster.gpu.memory.capacity.si
@@ -76,6 +80,12 @@ def train(
         single = run_step(replace(job, plan=alone), kernels, Links(cluster, alone, kernels, algorithm, protocol))
     row = _row(workload, config, plan, dtype, accumulate, kernels, execution, found, single, memory)
     return Trained(execution, found, memory, row)
+
+
+def kernels_of(stack: Framework, cluster: Cluster, sustained: bool, fp8_scaling: str) -> KernelModel:
+    """The kernels that a framework runs."""
+    rowwise = ROW_WISE if fp8_scaling == "rowwise" else DEFAULT
+    return KernelModel(cluster, sustained, stack.attention or DEFAULT, rowwise, stack.products, stack.streams)
 
 
 def _check_fit(

@@ -89,8 +89,8 @@ class Matmul:
 
     @property
     def output_bytes(self) -> float:
-        """Of C."""
-        return self.products * self.m.size * self.n_size * BYTES[self.dtype]
+        """Of C, 2 bytes an element where its operands are narrower."""
+        return self.products * self.m.size * self.n_size * max(BYTES[self.dtype], 2.0)
 
     @property
     def input_bytes(self) -> float:

@@ -106,6 +106,18 @@ STACKS: dict[str, Stack] = {
         Stack("megatron-2022", "Korthikanti et al. 2022, section 4", _MEGATRON_LOSS, dropout=True, regathers=True),
         Stack("megatron-2021", "Narayanan et al. 2021; Megatron-LM v2.5", _MEGATRON_LOSS, dropout=True),
         Stack(
+            "pytorch-2023",
+            "pytorch/pytorch 2.1, torch/distributed/fsdp; mosaicml/llm-foundry",
+            _PYTORCH_LOSS,
+            saves_matmuls=True,
+            keeps_unneeded=True,
+            fused=False,
+            stream_pools=True,
+            keeps_gathered=True,
+            stage_buffers=True,
+            bucket_copy=True,
+        ),
+        Stack(
             "pytorch-eager",
             "pytorch/torchtitan and pytorch/pytorch torch/distributed/fsdp/_fully_shard, end of 2024",
             _PYTORCH_LOSS,

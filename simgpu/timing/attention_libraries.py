@@ -12,6 +12,8 @@ LIBRARIES = {
     "fa2": "FlashAttention 2, as in vLLM and PyTorch on GPUs before Hopper",
     "fa3": "FlashAttention 3 (wgmma, TMA, warp specialisation), Hopper",
     "fa3-sm80": "the kernels for Ampere and Ada in the FlashAttention 3 package, as SGLang calls them",
+    "flash-1": "FlashAttention 1 and the Triton kernels of its time, on mma instructions of Ampere wherever they run",
+    "sdpa": "scaled_dot_product_attention of PyTorch: FlashAttention 2, on mma instructions wherever they run",
     "flashinfer": "FlashInfer's FA2-style kernels with planned work, ragged prefill and paged decode",
     "triton": "the Triton kernels of SGLang",
     "trtllm-mha": "kernels generated for TensorRT-LLM (trtllm-gen), datacentre Blackwell",

@@ -67,7 +67,14 @@ _KNOWN: dict[tuple, dict[Kernel, KernelTime]] = {}
 class KernelModel:
     """Times kernels on the GPU of a cluster."""
 
-    def __init__(self, cluster: Cluster, sustained: bool = True) -> None:
+    def __init__(
+        self, cluster: Cluster, sustained: bool = True, attention: str = DEFAULT, fp8: str = DEFAULT,
+        products: float = 1.0, streams: float = 1.0,
+    ) -> None:  # fmt: skip
+        """`attention` names the library of attention kernels (default: what serving stacks choose on the GPU), `fp8`
+        that of products in fp8. `products` and `streams` lengthen matrix multiplications and kernels that stream."""
+        self.cluster, self.attention, self.fp8 = cluster, attention, fp8
+        self.products, self.streams = products, streams
         self.gpu = cluster.gpu
         self.constants = cluster.kernel
         self.timer = GPUTimer(cluster.gpu, cluster.kernel, sustained)
@@ -80,7 +87,18 @@ class KernelModel:
         peaks = tuple((peak.key, peak.si) for peak in self.gpu.peak)
         rated = (self.gpu.compute.rated_clock, self.gpu.power.rated_peak, self.gpu.power.rated_vector_peak)
         power = (self.gpu.power.tdp.si, *(figure and figure.si for figure in rated))
-        return (*self.timer.device.items(), self.timer.sustained, self.constants.architecture, power, peaks, constants)
+        return (
+            *self.timer.device.items(),
+            self.timer.sustained,
+            self.attention,
+            self.fp8,
+            self.products,
+            self.streams,
+            self.constants.architecture,
+            power,
+            peaks,
+            constants,
+        )
 
     def peak(self, dtype: str, accumulate: str | None = None, tensor: bool = True, key: str = "dtype") -> float:
         """Dense datasheet peak, FLOP/s; see `simgpu.timing.base.TimerBase.peak`."""
@@ -117,6 +135,9 @@ class KernelModel:
         if op.time_s is not None:
             return KernelTime(op.time_s, 0.0, 0.0, 0.0, "measured")
         times, operator, library = self._model(op)
+        factor = self.products if isinstance(op, Matmul) else self.streams if isinstance(op, Pointwise) else 1.0
+        if factor != 1:
+            times = KernelTimes(*(part * factor for part in times))
         parts = KernelTimes(*(part.reshape(-1)[:1] for part in times))
         seconds = float(parts.seconds[0])
         group = class_of(operator)
@@ -140,6 +161,8 @@ class KernelModel:
         match op:
             case Matmul():
                 library = timer.matrix_library(op.dtype, op.accumulate)
+                if op.dtype == "fp8" and self.fp8 != DEFAULT:
+                    library = self.fp8
                 m, n, k = op.m.size, op.n_size, op.k.size
                 return timer.gemm(m, n, k, op.products, op.dtype, op.accumulate, library), "gemm", library
             case GroupedMatmul():
@@ -159,7 +182,7 @@ class KernelModel:
         return times, "moe", self.timer.expert_library(op.dtype)
 
     def _attention(self, op: Attention) -> tuple[KernelTimes, str, str]:
-        library = self.timer.attention_library()
+        library = self.timer.attention_library(self.attention)
         batch, heads, kv_heads, dim = op.batch.size, op.heads.size, op.kv_heads.size, op.head_dim
         if op.queries == 1 and op.keys > 1 and op.passes == 1:
             times = self.timer.attention_decode(

@@ -20,6 +20,9 @@ SIMT = "simt"
 WEIGHT_ONLY = "weight-only"
 """Weights stored narrower than what they are multiplied with."""
 
+ROW_WISE = "fp8-rowwise"
+"""Products in fp8 with a scale for each row and column, as PyTorch trains with them."""
+
 EXPERT_LIBRARIES = ("cutlass-fp8", "cutlass-fp4")
 """Libraries of experts in narrow dtypes; a GPU without constants of them has the default's."""
 
@@ -59,7 +62,7 @@ class MatrixTimer(TimerBase):
 
         check_sizes(m=m, n=n, k=k, batch=batch)
         check_dtypes(dtype=dtype)
-        check_library(library, self.constants, "gemm", (SIMT, WEIGHT_ONLY, *LIBRARIES.values()))
+        check_library(library, self.constants, "gemm", (SIMT, WEIGHT_ONLY, ROW_WISE, *LIBRARIES.values()))
         if weights is not None:
             check_name(weights, WEIGHT_BYTES, "weights")
         if library == DEFAULT:
@@ -141,6 +144,9 @@ class MatrixTimer(TimerBase):
             found = {name: value for name, value in found.items() if name in own or name not in CLOCKS}
         clock, throttle = self._clocks(found, library)
         found = {"clock_fraction": clock, "throttle": throttle, **found}
+        steady = found.pop("steady_slowdown")
+        if self.sustained and library != SIMT:  # the power limit binds on the tensor cores
+            found["clock_fraction"] /= steady
         if library not in (DEFAULT, SIMT):
             found["sustained_throttle"] = self.matrix_constants()["throttle"]
         if "l2_bytes_per_clock" not in found:

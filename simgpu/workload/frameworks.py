@@ -38,11 +38,14 @@ class Framework:
     gathers_each_microbatch: bool = True  # sharded weights are gathered for each microbatch (FSDP)
     optimizer_passes: float = 1.0  # over parameters and states, 1: one fused kernel
     bucket_bytes: float = 25 * 2**20  # of gradients that travel together, where they are not taken layer by layer
+    flat_parameters: bool = False  # FSDP of PyTorch before 2.4: gradients are joined, cast, divided, then reduced
     saves_matmuls: bool = (
-        False  # selective recomputation saves every other multiplication (torchtitan), else all but attention
+        False  # selective recomputation saves every other product (torchtitan), else all but attention
     )
+    products: float = 1.0  # times of matrix multiplications over those of the present library
+    streams: float = 1.0  # times of memory-bound kernels over those of their counted traffic
+    async_hidden: float = 0.3  # share of cut-up tensor-parallel collectives that hides beside products
     attention: str = ""  # library of the attention kernels; the default of the GPU if empty
-    master_weights: bool = True
 
 
 _ONE: dict[str, Kernels] = {
@@ -142,7 +145,23 @@ FRAMEWORKS: dict[str, Framework] = {
             step_s=15e-3,
             fused_wgrad=True,
             early_stop=False,
+            products=1.05,
             gathers_each_microbatch=False,
+        ),
+        Framework(
+            "pytorch-2023",
+            "PyTorch 2.0 and 2.1 with FSDP of flat parameters and the Triton kernels of FlashAttention 1",
+            "pytorch/pytorch 2.1, torch/distributed/fsdp/_runtime_utils.py; mosaicml/llm-foundry 0.3",
+            _EAGER_FORWARD,
+            _EAGER_BACKWARD,
+            launch_s=10e-6,
+            step_s=15e-3,
+            optimizer_passes=2.0,
+            flat_parameters=True,
+            products=1.04,
+            streams=1.5,
+            saves_matmuls=True,
+            attention="flash-1",
         ),
         Framework(
             "pytorch-eager",
@@ -154,6 +173,7 @@ FRAMEWORKS: dict[str, Framework] = {
             step_s=15e-3,
             optimizer_passes=2.0,
             saves_matmuls=True,
+            attention="sdpa",
         ),
         Framework(
             "pytorch-compiled",
@@ -164,6 +184,7 @@ FRAMEWORKS: dict[str, Framework] = {
             launch_s=5e-6,
             step_s=15e-3,
             saves_matmuls=True,
+            attention="sdpa",
         ),
     )
 }

@@ -17,7 +17,7 @@ from simgpu.model.transformer import (
 )
 from simgpu.plan.numerics import Numerics
 from simgpu.plan.parallelism import Plan
-from simgpu.plan.program import Step, shard_operators
+from simgpu.plan.program import Collective, Step, shard_operators
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.frameworks import Framework
 from simgpu.workload.training.blocks import EMPTY, Block, run_block
@@ -76,8 +76,9 @@ class Layers:
         held = [op.split(self.plan.ways) for op in forward if not isinstance(op, Communicate)]
         weights = float(sum(op.weights for op in held))
         experts = float(sum(op.weights for op in held if isinstance(op, GroupedMatmul)))
-        first = self._steps(forward)
-        repeated = self._steps(again)
+        copies = self._copies(weights)
+        first = self._steps((*copies, *forward))
+        repeated = self._steps((*copies, *again) if self.plan.zero == 3 else again)
         steps = self._overlap(self._steps(gradients))
         inputs = self._steps(tuple(op for op in gradients if not _of_weights(op)))
         later = self._steps(tuple(op for op in gradients if _of_weights(op)))
@@ -156,14 +157,23 @@ class Layers:
             # read and written in the accumulator's width instead of written in the product's
             writes = max(2 * kept - width, 0.0) / width
             yield Pointwise(f"{op.name}_accumulate", "elementwise", op.m, (columns,), self._wide, 0.0, writes)
-        elif self.plan.zero >= 2 and self.framework.gathers_each_microbatch:
-            if numerics.reduce != self._wide:
-                cast = BYTES[numerics.reduce] / width
-                yield Pointwise(f"{op.name}_cast", "elementwise", op.m, (columns,), self._wide, 1.0, cast)
+        elif self.gathered:
+            reduced = BYTES[numerics.reduce] / width
+            reads, writes = 1.0, reduced  # into the buffer of the reduction, cast on the way
+            if self.framework.flat_parameters:
+                cast = reduced != 1
+                reads, writes = 1 + cast + reduced, 1 + cast * reduced + reduced  # joined, cast, divided
+            yield Pointwise(f"{op.name}_copies", "elementwise", op.m, (columns,), self._wide, reads, writes)
         else:
             yield Pointwise(
                 f"{op.name}_accumulate", "elementwise", op.m, (columns,), self._wide, 1 + kept / width, kept / width
             )
+
+    def _copies(self, weights: float) -> tuple[Operator, ...]:
+        """Gathered weights copied out of the buffer they arrive in (FSDP2, foreach_all_gather_copy_out)."""
+        if not self.gathered or self.framework.flat_parameters or self.plan.shards == 1:
+            return ()
+        return (Pointwise("weights_copied", "elementwise", Dim(int(weights)), (Dim(1),), self._wide, 1, 1),)
 
     def _recomputed(self, kind: str, forward: Sequence[Operator]) -> tuple[Operator, ...]:
         """What backward runs again of a layer."""
@@ -177,18 +187,35 @@ class Layers:
                 stop = max(i for i, op in enumerate(forward) if isinstance(op, Matmul))
             return tuple(forward[:stop])
         if self.framework.saves_matmuls:
-            # torchtitan, "op": every second product is saved, and attention; the rest runs again
-            kept = {op.name for op in [op for op in forward if isinstance(op, Matmul)][0::2]}
-            return tuple(op for op in forward[:-1] if op.name not in kept and not isinstance(op, Attention))
+            return tuple(self._every_second(forward[:-1]))
         inner = {"attention", "scores", "attention_softmax", "values"}
         return tuple(op for op in forward if op.name in inner)
+
+    def _every_second(self, operators: Sequence[Operator]) -> Iterator[Operator]:
+        """torchtitan, "op": products are saved in turn, and attention; the rest runs again. Outputs that one product
+        makes side by side here are products of their own there."""
+        count = 0
+        for op in operators:
+            if isinstance(op, Attention) or isinstance(op, Communicate):
+                continue
+            if not isinstance(op, Matmul):
+                yield op
+                continue
+            again = []
+            for part in _outputs(op):
+                count += 1
+                again += [part] if count % 2 == 0 else []
+            if again:
+                yield replace(op, n=tuple(again))
 
     # ---- steps ---------------------------------------------------------------------------------------
 
     def _steps(self, operators: Sequence[Operator]) -> tuple[Step, ...]:
         steps = shard_operators(lower(operators, self.framework, self.fp8), self.plan)
+        if self.fp8 == "rowwise":  # rows are gathered before they are quantised
+            steps = tuple(_in_16_bits(step) for step in steps)
         if self.plan.async_tp and self.plan.tp > 1:
-            steps = asynchronous(steps, self.plan.tp)
+            steps = asynchronous(steps, self.plan.tp, self.framework.async_hidden)
         return steps
 
     def _overlap(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
@@ -211,6 +238,19 @@ class Layers:
     def gathered(self) -> bool:
         """Whether sharded weights are gathered for each microbatch, and gradients scattered."""
         return self.framework.gathers_each_microbatch and self.plan.zero >= 2 and self.plan.pp == 1
+
+
+def _outputs(op: Matmul) -> Iterator[Dim]:
+    """Outputs of a product that frameworks without fused weights compute apart: query, key, value; gate, up."""
+    for dim in op.n:
+        halves = 2 if (len(op.n) > 1 and dim is not op.n[0]) or (op.name == "ffn_up" and dim.width == 2) else 1
+        for _ in range(halves):
+            yield Dim(dim.units, dim.width // halves, dim.axis)
+
+
+def _in_16_bits(step: Step) -> Step:
+    gathers = isinstance(step, Collective) and step.kind == "all_gather" and step.group == "tp"
+    return replace(step, size=2 * step.size) if gathers and isinstance(step, Collective) else step
 
 
 def _of_weights(op: Operator) -> bool:

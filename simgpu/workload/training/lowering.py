@@ -126,10 +126,11 @@ def _overlap_one(steps: list[Step], at: int) -> int:
     return at + len(new) - 1
 
 
-def asynchronous(steps: Sequence[Step], ranks: int) -> tuple[Step, ...]:
+def asynchronous(steps: Sequence[Step], ranks: int, hidden: float) -> tuple[Step, ...]:
     """Tensor-parallel collectives cut into as many parts as there are ranks and run beside their products.
 
-    A gather's parts are multiplied as they come, a product's parts sent as they are made; one part stays exposed
+    A gather's parts are multiplied as they come, a product's parts sent as they are made; one part stays exposed, and
+    of the others all but the share `hidden`, which a stack reaches
     (PyTorch async TP: torch/distributed/_symmetric_memory, fused_all_gather_matmul and fused_matmul_reduce_scatter).
     """
     found: list[Step] = []
@@ -139,10 +140,10 @@ def asynchronous(steps: Sequence[Step], ranks: int) -> tuple[Step, ...]:
         gather = isinstance(step, Collective) and step.kind == "all_gather" and step.group == "tp"
         scatter = isinstance(after, Collective) and after.kind == "reduce_scatter" and after.group == "tp"
         if gather and isinstance(after, Matmul):
-            found += _beside(step, after, ranks, first=True)  # type: ignore[arg-type]
+            found += _beside(step, after, ranks, hidden, first=True)  # type: ignore[arg-type]
             i += 2
         elif isinstance(step, Matmul) and scatter:
-            found += _beside(after, step, ranks, first=False)  # type: ignore[arg-type]
+            found += _beside(after, step, ranks, hidden, first=False)  # type: ignore[arg-type]
             i += 2
         else:
             found.append(step)
@@ -150,8 +151,9 @@ def asynchronous(steps: Sequence[Step], ranks: int) -> tuple[Step, ...]:
     return tuple(found)
 
 
-def _beside(collective: Collective, product: Matmul, ranks: int, first: bool) -> list[Step]:
-    part = replace(collective, size=collective.size / ranks)
-    rest = replace(collective, size=collective.size - part.size, background=True)
-    hidden: list[Step] = [rest, product, Barrier(collective.group)]
-    return [part, *hidden] if first else [*hidden, part]
+def _beside(collective: Collective, product: Matmul, ranks: int, hidden: float, first: bool) -> list[Step]:
+    beside = collective.size * (1 - 1 / ranks) * hidden
+    rest = replace(collective, size=beside, background=True)
+    exposed = replace(collective, size=collective.size - beside)
+    together: list[Step] = [rest, product, Barrier(collective.group)]
+    return [exposed, *together] if first else [*together, exposed]
