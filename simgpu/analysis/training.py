@@ -16,7 +16,7 @@ from simgpu.workload.execution import Execution
 RECOMPUTATION = "recomputation"
 GROUPS = ("tp", "cp", "ep", "pp", "data")
 """Groups of communication as results name them; 'data' is what moves gradients and weights."""
-_DATA = ("grad", "shard", "replica", "expert")
+_DATA = ("grad", "shard", "replica", "expert", "embedding")
 DAY = 86_400.0
 
 
@@ -91,8 +91,9 @@ def _outer(execution: Execution, rank: int) -> dict[str, float]:
     streams = execution.streams[rank]
     spans = list(execution.timeline.spans(streams.values()))
     busy = union((span.start, span.end) for span in spans if span.stream == streams["compute"])
-    data = union((s.start, s.end) for s in spans if s.stream == streams["grad"])
-    pp = union((s.start, s.end) for s in spans if s.stream not in (streams["grad"], streams["compute"]))
+    moving = (streams["grad"], streams["replica"])
+    data = union((s.start, s.end) for s in spans if s.stream in moving)
+    pp = union((s.start, s.end) for s in spans if s.stream not in (*moving, streams["compute"]))
     return {"data": outside(data, busy), "pp": outside(pp, union([*busy, *data]))}
 
 
@@ -103,7 +104,7 @@ def training_row(
     """Columns of a result that only training has."""
     step = execution.step
     whole = _full_attention(graph)
-    again = _recomputed_flop(execution) * gpus / pp
+    again = _recomputed_flop(execution) * gpus / len(execution.streams)
     moved, bare = sum(found.communication.values()), sum(found.exposed.values())
     row: dict[str, Any] = {
         "samples_per_s": batch / step,
@@ -142,7 +143,7 @@ def _full_attention(graph: ModelGraph) -> float:
 
 
 def _recomputed_flop(execution: Execution) -> float:
-    """FLOPs of one rank of each stage, all of them together, that backward runs again (matrix products, attention)."""
+    """FLOPs of all simulated ranks, as many of each stage, that backward runs again (matrix products, attention)."""
     total = 0.0
     for rank in range(len(execution.streams)):
         for part in parts_of(execution, rank):

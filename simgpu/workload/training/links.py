@@ -1,15 +1,18 @@
 """What collectives cost a step: inside blocks as seconds, between blocks as flows on links, for one rank or for all.
 
-**Folding.** Ranks of a pipeline stage run the same program in the same surroundings, so one of them can stand for all:
-its transfers carry, on each class of links, as many flows as cross one link of that class. Classes are: what belongs to
-a GPU of the stage, by kind and rate; what belongs to a node that one stage fills, likewise; what several stages of a
-node share, link by link. Nodes of a cluster are alike, so those of a group are numbered from 0 wherever they stand.
+**Folding.** Ranks of a pipeline stage run the same program in the same surroundings, so one of them can stand for all.
+Up to `EXACT` ranks the links are coloured (`folding.py`), so that the folded step takes what the unfolded one takes;
+where the ranks of a stage are not alike, each is simulated. Beyond, classes of links are taken for alike: what belongs
+to a GPU of the stage, by kind and rate; to a node that one stage fills; to a leaf switch, likewise; what several
+stages share, link by link; each carries the mean of its class.
+
+Inside a block the collectives of all groups of a stage on the same nodes share the links. Those of other stages on the
+same node are not counted: they share no NVLink, but may share PCIe switches and host memory.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,8 +24,16 @@ from simgpu.timing.collectives import Chosen, model_of
 from simgpu.timing.collectives.ideal import CollectivePhase, Edge
 from simgpu.timing.collectives.traffic import bus_factor
 from simgpu.timing.kernels import NONE, Doubt, KernelModel
+from simgpu.workload.training.classes import Surroundings
+from simgpu.workload.training.folding import Colours, Pattern, colours
 
 Ranks = tuple[int, ...]
+
+Demand = tuple[str, str, int, float]
+"""Kind of collective, group, stage and bytes; of activations to another stage ('send_recv', '', stage, bytes)."""
+
+EXACT = 64
+"""Ranks up to which folding is exact."""
 
 
 @dataclass(frozen=True)
@@ -59,26 +70,69 @@ class Links:
     ) -> None:
         self.cluster, self.plan, self.kernels, self.folded = cluster, plan, kernels, folded
         self.algorithm, self.protocol = algorithm, protocol
-        self.per_stage = plan.world // plan.pp
+        self.each = not folded  # each rank is simulated
         self._inner: dict[tuple[str, str, float], Call] = {}
         self._transfers: dict[tuple, list[Transfer]] = {}
         self._numbers: dict[object, int] = {}
         self._sim: Simulator | None = None
         self._stage_of = lru_cache(None)(lambda rank: plan.coordinates(rank)["pp"])
-        self._places: dict[Ranks, tuple[Topology, Ranks]] = {}
+        self._colours: Colours | None = None
+        self._known: dict[tuple, list] = {}
+        self._surroundings = Surroundings(cluster, plan, self._stage_of)
+
+    def prepare(self, demands: Iterable[Demand]) -> None:
+        """Find out which links and ranks are alike, given all that will be asked for between blocks."""
+        if self.each or self.plan.world > EXACT:
+            return
+        topology = self._whole
+        patterns: dict[object, Pattern] = {}
+        capacity: dict[object, float] = {}
+        for kind, group, stage, size in dict.fromkeys(demands):
+            groups = self._pairs(stage, group) if kind == "send_recv" else self._of_stage(group, stage)
+            if len(groups[0]) == 1 or size == 0:
+                continue
+            for i, phase in enumerate(zip(*(self._phases(topology, kind, g, size) for g in groups), strict=True)):
+                key = (kind, group, stage, i, *self._chosen(topology, kind, groups[0], size)[:2])
+                if key in patterns:
+                    continue
+                patterns[key] = [list(self._keyed(topology, one)) for one in phase]
+                for one in phase:
+                    for edges, _ in one.flows:
+                        capacity.update(self._key(topology, edge, one.lanes) for edge in edges)
+        self._colours = colours(list(patterns.values()), capacity)
+        self.each = not self._colours.alike
 
     # ---- ranks ---------------------------------------------------------------------------------------
 
     def ranks(self, stage: int) -> list[int]:
         """Ranks of a stage that are simulated: the first, or all."""
-        if self.folded:
-            return [self.plan.rank(pp=stage)]
+        return self._members(stage) if self.each else [self.plan.rank(pp=stage)]
+
+    def _members(self, stage: int) -> list[int]:
         return [rank for rank in range(self.plan.world) if self._stage_of(rank) == stage]
+
+    def _of_stage(self, kind: str, stage: int) -> list[Ranks]:
+        """All groups of a stage."""
+        return list(dict.fromkeys(self._group(kind, rank) for rank in self._members(stage)))
+
+    def _group(self, kind: str, rank: int) -> Ranks:
+        if kind == "embedding":  # the first stage and the last
+            return self._peer(rank, 0), self._peer(rank, self.plan.pp - 1)
+        return self.plan.group(kind, rank)
+
+    def shown(self, stage: int) -> list[int]:
+        """Ranks of a stage that stand for the others in what is shown: none in particular if none was asked for."""
+        return [self.plan.rank(pp=stage)] if self.folded else []
+
+    def _pairs(self, stage: int, towards: str) -> list[Ranks]:
+        """Every rank of a stage with its like on the next one ('next') or the one before ('back')."""
+        other = (stage + (1 if towards == "next" else -1)) % self.plan.pp
+        return [(rank, self._peer(rank, other)) for rank in self._members(stage)]
 
     def _groups(self, kind: str, rank: int) -> list[Ranks]:
         """The group of a rank, and those that use the same nodes as it."""
         per_node, plan = self.cluster.gpus_per_node, self.plan
-        found: dict[Ranks, None] = {plan.group(kind, rank): None}
+        found: dict[Ranks, None] = {self._group(kind, rank): None}
         nodes: set[int] = set()
         fresh = {r // per_node for r in next(iter(found))}
         stage = self._stage_of(rank)
@@ -88,20 +142,22 @@ class Links:
             grouped = {r for group in found for r in group}
             for r in members:
                 if r not in grouped and self._stage_of(r) == stage:
-                    group = plan.group(kind, r)
+                    group = self._group(kind, r)
                     found[group] = None
                     grouped.update(group)
             fresh = {r // per_node for group in found for r in group} - nodes
         return list(found)
 
     def _place(self, groups: Sequence[Ranks]) -> tuple[Topology, dict[int, int]]:
-        """A topology that holds some ranks, and the GPU of each: nodes are taken in order from the first."""
+        """A topology that holds some ranks, and the GPU of each, leaf switches apart where they are."""
         per_node = self.cluster.gpus_per_node
-        nodes = sorted({rank // per_node for group in groups for rank in group})
-        total = -(-self.plan.world // per_node)
-        number = {n: (i if self.folded else n) for i, n in enumerate(nodes)}
+        number = self._surroundings.numbered({rank // per_node for group in groups for rank in group})
         where = {r: number[r // per_node] * per_node + r % per_node for group in groups for r in group}
-        return self.cluster.topology_of(len(nodes) if self.folded else total), where
+        return self.cluster.topology_of(max(number.values()) + 1), where
+
+    @property
+    def _whole(self) -> Topology:
+        return self.cluster.topology_of(-(-self.plan.world // self.cluster.gpus_per_node))
 
     # ---- inside blocks -------------------------------------------------------------------------------
 
@@ -120,7 +176,7 @@ class Links:
         topology, where = self._place(groups)
         placed = [tuple(where[r] for r in group) for group in groups]
         model = model_of(topology, kind, placed[0])
-        times = model.times(size, self.algorithm, self._protocol(kind))
+        times = model.times(size, self._algorithm(kind), self._protocol(kind))
         seconds = float(times.seconds)
         if len(groups) > 1:
             seconds = max(seconds, _together(topology, [self._phases(topology, kind, g, size) for g in placed]))
@@ -130,15 +186,19 @@ class Links:
         return self.protocol if kind not in ("all_to_all", "send_recv") or self.protocol == "ideal" else "auto"
 
     def _phases(self, topology: Topology, kind: str, group: Ranks, size: float) -> list[CollectivePhase]:
-        algorithm = self.algorithm if kind not in ("all_to_all", "send_recv") else "auto"
-        return model_of(topology, kind, group).phases(size, algorithm, self._protocol(kind))
+        return model_of(topology, kind, group).phases(size, self._algorithm(kind), self._protocol(kind))
+
+    def _algorithm(self, kind: str) -> str:
+        return self.algorithm if kind not in ("all_to_all", "send_recv") else "auto"
+
+    def _chosen(self, topology: Topology, kind: str, group: Ranks, size: float) -> Chosen:
+        return model_of(topology, kind, group).chosen(size, self._algorithm(kind), self._protocol(kind))
 
     def _call(self, topology: Topology, kind: str, group: Ranks, size: float, seconds: float, channels: int) -> Call:
         rate = topology.bandwidth(topology.route(group[0], group[1]))
         light = bus_factor(kind, len(group)) * size / rate
         doubt = NONE if self.protocol == "ideal" else self.kernels.doubt_of_collective(kind, light)
-        algorithm = self.algorithm if kind not in ("all_to_all", "send_recv") else "auto"
-        chosen = model_of(topology, kind, group).chosen(size, algorithm, self._protocol(kind))
+        chosen = self._chosen(topology, kind, group, size)
         drag = channels / self.cluster.gpu.compute.sm_count.si
         return Call(seconds, doubt, light, chosen, min(drag, 0.5))
 
@@ -153,12 +213,10 @@ class Links:
         key = (kind, group, stage, size)
         found = self._transfers.get(key)
         if found is None:
-            rank = self.plan.rank(pp=stage)
-            if self.folded:
-                groups = self._groups(group, rank)
-            else:
-                groups = list(dict.fromkeys(self.plan.group(group, r) for r in self.ranks(stage)))
-            found = self._transfers[key] = self._all(kind, groups, size, (stage,))
+            exact = self.each or self._colours is not None
+            groups = self._of_stage(group, stage) if exact else self._groups(group, self.plan.rank(pp=stage))
+            stages = (0, self.plan.pp - 1) if group == "embedding" else (stage,)
+            found = self._transfers[key] = self._all(kind, groups, size, stages)
         return found
 
     def between(self, stage: int, other: int, size: float, gather: float = 0.0) -> list[Transfer]:
@@ -166,12 +224,7 @@ class Links:
         key = ("p2p", stage, other, size, gather)
         found = self._transfers.get(key)
         if found is None:
-            senders = self.ranks(stage)
-            if self.folded:
-                per_node = self.cluster.gpus_per_node
-                node = senders[0] // per_node
-                here = range(node * per_node, min((node + 1) * per_node, self.plan.world))
-                senders = [r for r in here if self._stage_of(r) == stage]
+            senders = self._members(stage) if self.each or self._colours is not None else self._neighbours(stage)
             groups: list[Ranks] = [(r, self._peer(r, other)) for r in senders]
             found = self._all("send_recv", groups, size, (stage, other))
             if gather:
@@ -179,35 +232,85 @@ class Links:
             self._transfers[key] = found
         return found
 
+    def _neighbours(self, stage: int) -> list[int]:
+        """Ranks of a stage on the node of its first."""
+        per_node = self.cluster.gpus_per_node
+        first = self.plan.rank(pp=stage) // per_node * per_node
+        here = range(first, min(first + per_node, self.plan.world))
+        return [r for r in here if self._stage_of(r) == stage]
+
     def _peer(self, rank: int, stage: int) -> int:
         return self.plan.rank(**{**self.plan.coordinates(rank), "pp": stage})
 
     def _all(self, kind: str, groups: list[Ranks], size: float, stages: tuple[int, ...]) -> list[Transfer]:
         if len(groups[0]) == 1 or size == 0:
             return []
-        topology, where = self._place(groups)
+        if self.each or self._colours is not None:
+            topology, where = self._whole, {r: r for group in groups for r in group}
+        else:
+            topology, where = self._place(groups)
         placed = [tuple(where[r] for r in group) for group in groups]
-        times = model_of(topology, kind, placed[0]).times(
-            size, self.algorithm if kind != "send_recv" else "auto", self._protocol(kind)
-        )
+        times = model_of(topology, kind, placed[0]).times(size, self._algorithm(kind), self._protocol(kind))
         call = self._call(topology, kind, placed[0], size, float(times.seconds), int(times.channels))
-        plain = [self._phases(topology, kind, group, size) for group in placed]
-        back = {gpu: rank for rank, gpu in where.items()}
-        if not self.folded:
-            return [
-                Transfer(ranks, tuple(self._plain(topology, phases)), call)
-                for ranks, phases in zip(groups, plain, strict=True)
-            ]
-        phases = tuple(self._fold(topology, [p[i] for p in plain], back) for i in range(len(plain[0])))
+        if self.each:
+            plain = [tuple(self._plain(topology, self._phases(topology, kind, group, size))) for group in placed]
+            return [Transfer(ranks, phases, call) for ranks, phases in zip(groups, plain, strict=True)]
+        if self._colours is not None:
+            phases = tuple(self._coloured(topology, kind, placed, size))
+        else:
+            phases = tuple(self._classed(topology, kind, placed, size, where, stages))
         return [Transfer(tuple(self.plan.rank(pp=s) for s in stages), phases, call)]
 
     def _plain(self, topology: Topology, phases: Sequence[CollectivePhase]) -> Iterator[Phase]:
         for phase in phases:
-            flows = tuple((tuple(self._link(topology, e, phase.lanes) for e in edges), b) for edges, b in phase.flows)
-            yield Phase(phase.latency, flows)
+            flows = []
+            for edges, size in phase.flows:
+                keyed = (self._key(topology, edge, phase.lanes) for edge in edges)
+                flows.append((tuple(self._number(key, capacity) for key, capacity in keyed), size))
+            yield Phase(phase.latency, tuple(flows))
 
-    def _link(self, topology: Topology, edge: Edge, lanes: Mapping[Edge, float]) -> int:
-        return self._number(edge, lanes[edge] if edge in lanes else topology.graph.edges[edge]["bandwidth"])
+    def _coloured(self, topology: Topology, kind: str, placed: Sequence[Ranks], size: float) -> Iterator[Phase]:
+        """Equal collectives as one, on colours of links."""
+        assert self._colours is not None
+        for phase in zip(*(self._phases(topology, kind, group, size) for group in placed), strict=True):
+            capacity = dict(self._key(topology, edge, one.lanes) for one in phase for e, _ in one.flows for edge in e)
+            rate = {self._colours.of[key]: value for key, value in capacity.items()}
+            flows = self._colours.folded(way for one in phase for way in self._keyed(topology, one))
+            yield Phase(
+                phase[0].latency,
+                tuple((tuple(self._number(c, rate[c]) for c in on), each, counts) for on, each, counts in flows),
+            )
+
+    def _classed(
+        self, topology: Topology, kind: str, placed: Sequence[Ranks], size: float, where: Mapping[int, int],
+        stages: tuple[int, ...],
+    ) -> Iterator[Phase]:  # fmt: skip
+        """Equal collectives as one, on classes of links. Stages that look alike are worked out once."""
+        back = {gpu: rank for rank, gpu in where.items()}
+        key = (kind, tuple(placed), size, self._surroundings.around(back, stages[0]))
+        found = self._known.get(key)
+        if found is None:
+            all_phases = [self._phases(topology, kind, group, size) for group in placed]
+            found = self._known[key] = [
+                (phase[0].latency, self._surroundings.folded(topology, phase, back, stages[0]))
+                for phase in zip(*all_phases, strict=True)
+            ]
+        for latency, flows in found:
+            run = []
+            for route, each, counts in flows:
+                absolute = [(tuple(stages[0] + offset for offset in one[0]), *one[1:]) for one in route]
+                run.append((tuple(self._number(one, one[-1]) for one in absolute), each, counts))
+            yield Phase(latency, tuple(run))
+
+    def _keyed(self, topology: Topology, phase: CollectivePhase) -> Iterator[tuple[tuple[object, ...], float]]:
+        for edges, size in phase.flows:
+            yield tuple(self._key(topology, edge, phase.lanes)[0] for edge in edges), size
+
+    def _key(self, topology: Topology, edge: Edge, lanes: Mapping[Edge, float]) -> tuple[object, float]:
+        """A link by name, and its capacity, bytes/s. Lanes of the same GPU differ from one kind to another."""
+        if edge in lanes:
+            return (edge, lanes[edge]), lanes[edge]
+        return edge, topology.graph.edges[edge]["bandwidth"]
 
     def _number(self, key: object, capacity: float) -> int:
         number = self._numbers.get(key)
@@ -215,69 +318,6 @@ class Links:
             assert self._sim is not None
             number = self._numbers[key] = self._sim.add_link(capacity)
         return number
-
-    # ---- folding -------------------------------------------------------------------------------------
-
-    def _fold(self, topology: Topology, phases: Sequence[CollectivePhase], back: Mapping[int, int]) -> Phase:
-        """Equal phases of several groups as one, on classes of links."""
-        place = topology.graph.nodes
-        rank_of = {topology.gpus[gpu]: rank for gpu, rank in back.items()}
-        stages_on: dict[int, list[int]] = {}
-        for vertex, rank in rank_of.items():
-            stages_on.setdefault(place[vertex]["node"], []).append(rank)
-        classes: dict[Edge, object] = {}
-        members: Counter[object] = Counter()
-        routes: Counter[tuple[tuple[object, ...], float]] = Counter()
-        for phase in phases:
-            for edges, size in phase.flows:
-                route = []
-                for edge in edges:
-                    one = classes.get(edge)
-                    if one is None:
-                        one = classes[edge] = self._class(topology, edge, phase.lanes, rank_of, stages_on)
-                        members[one] += 1
-                    route.append(one)
-                routes[tuple(route), size] += 1
-        flows = []
-        for (crossed, size), count in routes.items():
-            times = Counter(crossed)  # a route may cross several links of a class: one of each of two nodes
-            links = tuple(self._number(one, one[-1]) for one in times)  # type: ignore[index]
-            flows.append((links, size, tuple(n * count / members[one] for one, n in times.items())))
-        return Phase(phases[0].latency, tuple(flows))
-
-    def _class(
-        self,
-        topology: Topology,
-        edge: Edge,
-        lanes: Mapping[Edge, float],
-        rank_of: Mapping[str, int],
-        stages_on: Mapping[int, Sequence[int]],
-    ) -> tuple:
-        """The class of a link; its last entry is the capacity."""
-        place = topology.graph.nodes
-        if edge in lanes:
-            return ("lane", self._stage_of(rank_of[edge[0]]), edge[2], lanes[edge])
-        capacity = topology.graph.edges[edge]["bandwidth"]
-        a, b = edge
-        kinds = (place[a]["kind"], place[b]["kind"])
-        for vertex in edge:
-            if vertex in rank_of:
-                return ("gpu", self._stage_of(rank_of[vertex]), *kinds, capacity)
-        nodes = [place[v]["node"] for v in edge if place[v].get("node") is not None]
-        if not nodes:
-            return ("fabric", *kinds, capacity)
-        on_it = self._stages_of_node(stages_on.get(nodes[0], ()))
-        if len(on_it) == 1:
-            return ("node", on_it[0], *kinds, capacity)
-        return ("shared", on_it, a.partition(".")[2], b.partition(".")[2], *kinds, capacity)
-
-    def _stages_of_node(self, ranks: Sequence[int]) -> tuple[int, ...]:
-        """All stages that have ranks on the node of some rank."""
-        if not ranks:
-            return (-1,)
-        per_node = self.cluster.gpus_per_node
-        first = ranks[0] // per_node * per_node
-        return tuple(sorted({self._stage_of(r) for r in range(first, min(first + per_node, self.plan.world))}))
 
 
 def _together(topology: Topology, all_phases: Sequence[Sequence[CollectivePhase]]) -> float:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-from simgpu.engine import Simulator
+from simgpu.engine import Phase, Simulator
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import BYTES
 from simgpu.plan.numerics import Numerics
@@ -17,8 +18,9 @@ from simgpu.workload.execution import Activity, Execution
 from simgpu.workload.frameworks import Framework
 from simgpu.workload.training.blocks import Block
 from simgpu.workload.training.layers import Layers, Passes
-from simgpu.workload.training.links import Links, Transfer
-from simgpu.workload.training.update import update_of
+from simgpu.workload.training.links import Demand, Links, Transfer
+from simgpu.workload.training.reductions import STREAM_OF, Reductions
+from simgpu.workload.training.update import norm_of, update_of
 
 Ids = Mapping[int, int]
 """An activity of each simulated rank of a stage."""
@@ -67,11 +69,14 @@ class _Step:
         self.sim = Simulator()
         links.use(self.sim)
         self.stages = self._stages()
+        self.reductions = Reductions(job, self.layers)
+        links.prepare(self._demands())
         self.ranks = [links.ranks(s) for s in range(self.plan.pp)]
         self.streams = {r: {} for ranks in self.ranks for r in ranks}  # type: dict[int, dict[str, int]]
         for r, streams in self.streams.items():
             for name in STREAMS:
                 streams[name] = self.sim.add_stream(f"rank {r}/{name}")
+        self.joint = self.sim.add_stream("all ranks")
         self.blocks: dict[Activity, Made] = {}
         self.ends: dict[Task, Ids] = {}  # the last activity of a task
         self.sent: dict[Task, dict[int, int]] = {}  # what brings a task its input
@@ -86,9 +91,31 @@ class _Step:
             else:
                 self.ends[task] = self._backward(task)
             self._send(task)
+        self._tie_embeddings()
         for s in range(plan.pp):
-            self._update(s)
-        return Execution(self.sim.run(), list(self.streams.values()), self.blocks)
+            self._sum_norms(s)
+        self._update()
+        shown = [rank for s, ranks in enumerate(self.ranks) for rank in (self.links.shown(s) or ranks)]
+        return Execution(self.sim.run(), [self.streams[rank] for rank in shown], self.blocks)
+
+    def _demands(self) -> Iterator[Demand]:
+        """All that will cross links between blocks."""
+        size, _ = self._activations
+        for stage, chunks in enumerate(self.stages):
+            for units in chunks:
+                for bucket in self.reductions.buckets(units):
+                    for call in self.reductions.of([units[i] for i in bucket]):
+                        yield call.kind, call.group, stage, call.size
+                for part in ([unit] for unit in units) if self._sharded else self.reductions.gathered_together(units):
+                    for call in self.reductions.gathers(part, self._sharded):
+                        yield call.kind, call.group, stage, call.size
+            if self.plan.pp > 1:
+                if stage < self.plan.pp - 1 or self.plan.vp > 1:
+                    yield "send_recv", "next", stage, size
+                if stage > 0 or self.plan.vp > 1:
+                    yield "send_recv", "back", stage, size
+        if tied := self._tied_bytes:
+            yield "all_reduce", "embedding", 0, tied
 
     # ---- what stages hold ----------------------------------------------------------------------------
 
@@ -114,10 +141,27 @@ class _Step:
                     units.append(unit(kinds[layer], left > 0))
                     left -= 1
                 if s == plan.pp - 1 and c == plan.vp - 1:
-                    units.append(unit("head", False))
+                    units.append(self._head(unit("head", False)))
                 stage.append(units)
             stages.append(stage)
         return stages
+
+    def _head(self, unit: Passes) -> Passes:
+        """A tied head on another stage than the embedding holds a table of its own (Megatron-LM)."""
+        table = self._tied_table
+        trained = unit.trained + (table if self.job.numerics.finetune == "full" else 0.0)
+        return replace(unit, weights=unit.weights + table, trained=trained) if table else unit
+
+    @property
+    def _tied_table(self) -> float:
+        """Parameters of a rank's part of the embedding that a second stage holds too."""
+        config = self.job.config
+        return config.vocab * config.hidden / self.plan.tp if config.tied_embeddings and self.plan.pp > 1 else 0.0
+
+    @property
+    def _tied_bytes(self) -> float:
+        full = self.job.numerics.finetune == "full"
+        return self._tied_table * BYTES[self.job.numerics.gradients] if full else 0.0
 
     # ---- compute -------------------------------------------------------------------------------------
 
@@ -130,8 +174,6 @@ class _Step:
             source = depends_on(task, self.plan.pp, self.plan.vp)
             if source is not None:
                 found.append(self.ends[source])
-        if task.kind == "F" and task.microbatch == 0:
-            found += self.ready[task.stage].get(task.chunk, [])
         return found
 
     def _pass(self, task: Task, name: str, kind: str, made: Made, after: Iterable[Ids]) -> Ids:
@@ -145,20 +187,30 @@ class _Step:
     def _delay(self, stage: int, seconds: float, label: Activity, after: Iterable[Ids]) -> Ids:
         waits = list(after)
         return {
-            r: self.sim.delay(self.streams[r]["compute"], seconds, tuple(ids[r] for ids in waits), label)
+            r: self.sim.delay(self.streams[r]["compute"], seconds, tuple(ids[r] for ids in waits if r in ids), label)
             for r in self.ranks[stage]
         }
 
     def _forward(self, task: Task) -> Ids:
         units, after = self.stages[task.stage][task.chunk], self._inputs(task)
         name = _name("F", task)
-        if not self._sharded:
+        if self._sharded:
+            return self._forward_sharded(task, units, after)
+        ready = self.ready[task.stage].get(task.chunk, ()) if task.microbatch == 0 else ()
+        if not ready:
             return self._pass(task, name, "forward", _counted([unit.forward for unit in units]), after)
+        end: Ids = {}
+        for i, (part, weights) in enumerate(ready):
+            made = _counted([unit.forward for unit in part])
+            end = self._pass(task, f"{name}.{i}", "forward", made, [*(after if i == 0 else ()), *weights])
+        return end
+
+    def _forward_sharded(self, task: Task, units: Sequence[Passes], after: list[Ids]) -> Ids:
         done: list[Ids] = []
         for i, unit in enumerate(units):
-            weights = self._gather(task.stage, unit, done[i - 2 : i - 1] if i > 1 else [])
+            weights = self._gather(task.stage, [unit], done[i - 2 : i - 1] if i > 1 else [])
             wait = [*(after if i == 0 else ()), *weights]
-            done.append(self._pass(task, f"{name}.{i}", "forward", ((unit.forward, 1),), wait))
+            done.append(self._pass(task, f"{_name('F', task)}.{i}", "forward", ((unit.forward, 1),), wait))
         return done[-1]
 
     def _backward(self, task: Task) -> Ids:
@@ -177,17 +229,11 @@ class _Step:
             if reduces:
                 self._reduce(task.stage, units, [end])
             return end
-        made: list[Block] = []
-        bucket: list[Passes] = []
-        width, limit = BYTES[self.job.numerics.reduce], self.job.framework.bucket_bytes
-        end = {}
-        for i in reversed(range(len(units))):
-            made.append(blocks[i])
-            bucket.append(units[i])
-            if i == 0 or sum(unit.trained for unit in bucket) * width >= limit:
-                end = self._pass(task, f"{_name(task.kind, task)}.{i}", kind, _counted(made), after)
-                self._reduce(task.stage, bucket, [end])
-                made, bucket, after = [], [], []
+        for bucket in self.reductions.buckets(units):
+            made = _counted([blocks[i] for i in bucket])
+            end = self._pass(task, f"{_name(task.kind, task)}.{bucket[-1]}", kind, made, after)
+            self._reduce(task.stage, [units[i] for i in bucket], [end])
+            after = []
         return end
 
     def _backward_sharded(self, task: Task, units: Sequence[Passes], blocks: Sequence[Block], after: list[Ids]) -> Ids:
@@ -199,7 +245,7 @@ class _Step:
         done: dict[int, Ids] = {}
         for i in reversed(range(len(units))):
             if self.plan.zero == 3 and i > 0:
-                gathered[i - 1] = self._gather(task.stage, units[i - 1], [done[i + 1]] if i + 1 in done else [])
+                gathered[i - 1] = self._gather(task.stage, [units[i - 1]], [done[i + 1]] if i + 1 in done else [])
             wait = [*(after if not done else ()), *gathered.get(i, [])]
             done[i] = self._pass(task, f"{_name('B', task)}.{i}", "backward", ((blocks[i], 1),), wait)
             if self._reduces(task.microbatch):
@@ -208,7 +254,7 @@ class _Step:
 
     # ---- communication -------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def _sharded(self) -> bool:
         return self.layers.gathered and self.plan.shards > 1
 
@@ -241,53 +287,67 @@ class _Step:
         drag = {self.streams[r]["compute"]: call.drag for r in drags} if call.drag else None
         return self.sim.transfer(streams, transfer.phases, after, label, drag)
 
-    def _gather(self, stage: int, unit: Passes, after: Sequence[Ids]) -> list[Ids]:
-        """All-gather of the weights of a unit that its ranks hold shards of."""
-        width = self.job.numerics.weight_bytes
-        found = self._transfer(
-            stage, "grad", "gather weights", "shard", "all_gather", (unit.weights - unit.expert_weights) * width, after
-        )
-        if unit.expert_weights:
-            size = unit.expert_weights * width
-            found += self._transfer(stage, "grad", "gather experts", "expert", "all_gather", size, after)
+    def _gather(self, stage: int, units: Sequence[Passes], after: Sequence[Ids]) -> list[Ids]:
+        """All-gather of the weights of units that its ranks hold shards of."""
+        found: list[Ids] = []
+        for call in self.reductions.gathers(units, self._sharded):
+            name = "gather experts" if call.group == "expert" else "gather weights"
+            found += self._transfer(stage, "grad", name, call.group, call.kind, call.size, after)
         return found
 
     def _reduce(self, stage: int, units: Sequence[Passes], after: Sequence[Ids]) -> None:
-        """Reduction of gradients: all-reduce, or scattered to those who keep a part of them."""
-        width = BYTES[self.job.numerics.reduce]
-        shared = sum(unit.expert_weights for unit in units) if self.job.numerics.finetune == "full" else 0.0
-        size = sum(unit.trained for unit in units) - shared
-        parts = [("grad", "shard", "replica", size), ("expert", "expert", "", shared)]
-        for whole, shard, replica, count in parts:
-            if not count:
-                continue
-            if self.plan.zero == 0:
-                self.reduced[stage] += self._transfer(
-                    stage, "grad", "reduce gradients", whole, "all_reduce", count * width, after
-                )
-                continue
-            done = self._transfer(stage, "grad", "reduce gradients", shard, "reduce_scatter", count * width, after)
-            if replica and self.plan.shards < self.plan.dp * self.plan.cp:
-                part = count * width / self.plan.shards
-                done = (
-                    self._transfer(stage, "grad", "reduce gradients", replica, "all_reduce", part, done or after)
-                    or done
-                )
+        """Reduction of gradients: all-reduce, or scattered to those who keep a part of them, in order."""
+        done: list[Ids] = []
+        for call in self.reductions.of(units):
+            waits = [*after, *done] if call.group == "replica" else after
+            done = self._transfer(
+                stage, STREAM_OF[call.group], "reduce gradients", call.group, call.kind, call.size, waits
+            )
             self.reduced[stage] += done
 
-    def _weights_before(self, stage: int) -> dict[int, list[Ids]]:
-        """Updated weights of sharded optimizers, gathered at the start of a step: chunk by chunk beside forward, or
+    def _weights_before(self, stage: int) -> dict[int, list[tuple[Sequence[Passes], list[Ids]]]]:
+        """Updated weights of sharded optimizers, gathered at the start of a step: bucket by bucket beside forward, or
         all before it. In the steady state this is the end of the step before."""
         if self.plan.zero == 0 or self._sharded or self.plan.shards == 1:
             return {}
-        found: dict[int, list[Ids]] = {}
+        found: dict[int, list[tuple[Sequence[Passes], list[Ids]]]] = {}
         for c, units in enumerate(self.stages[stage]):
-            whole = Passes.joined(units, trained=True)
-            found[c] = self._gather(stage, whole, []) if whole.weights else []
+            found[c] = [(part, self._gather(stage, part, [])) for part in self.reductions.gathered_together(units)]
         if not self.plan.overlap_weights:
-            everything = [ids for chunk in found.values() for ids in chunk]
-            found = dict.fromkeys(found, everything)
+            everything = [ids for parts in found.values() for _, weights in parts for ids in weights]
+            return {c: [(units, everything)] for c, units in enumerate(self.stages[stage])}
         return found
+
+    def _tie_embeddings(self) -> None:
+        """The first and the last stage add up their gradients of a tied embedding (Megatron-LM,
+        core/distributed/finalize_model_grads.py)."""
+        size, last = self._tied_bytes, self.plan.pp - 1
+        if not size:
+            return
+        for transfer in self.links.collective("all_reduce", "embedding", 0, size):
+            ends = (self.reduced[0], self.reduced[last])
+            waits = [ids[r] for r, ids in zip(transfer.ranks, map(_joined, ends), strict=True) if r in ids]
+            waits += [n for r in transfer.ranks if (n := self.sim.last_in(self.streams[r]["compute"])) is not None]
+            streams = [self.streams[r]["grad"] for r in transfer.ranks]
+            label = ("tied embedding", "embedding", "all_reduce", size)
+            number = self._submit(transfer, streams, *label, waits, transfer.ranks)
+            for stage, rank in zip((0, last), transfer.ranks, strict=True):
+                self.reduced[stage].append({rank: number})
+
+    def _sum_norms(self, stage: int) -> None:
+        """Gradients of what sequence parallelism leaves unsplit (norms, routers), added up over the tensor group, all
+        layers together (the same file, _allreduce_layernorm_grads)."""
+        size = self.reductions.unsplit_bytes(self.stages[stage])
+        if not size:
+            return
+        call = self.links.inner("all_reduce", "tp", size)
+        for r in self.ranks[stage]:
+            waits = [ids[r] for ids in self.reduced[stage] if r in ids]
+            waits += [n for n in (self.sim.last_in(self.streams[r]["compute"]),) if n is not None]
+            transfer = Transfer((r,), (Phase(call.seconds),), call)
+            streams = [self.streams[r]["grad"]]
+            number = self._submit(transfer, streams, "norm gradients", "tp", "all_reduce", size, waits, (r,))
+            self.reduced[stage].append({r: number})
 
     def _send(self, task: Task) -> None:
         """Activations to the next stage, or their gradients back."""
@@ -308,7 +368,7 @@ class _Step:
             waits = (self.ends[task][source],)
             arrived[target] = self._submit(transfer, streams, "activations", "pp", "send_recv", size, waits, ())
 
-    @property
+    @cached_property
     def _activations(self) -> tuple[float, float]:
         """Bytes that a rank sends to the next stage, and seconds to put the parts of a tensor group together.
 
@@ -316,7 +376,13 @@ class _Step:
         (Narayanan et al. 2021, section 4.1).
         """
         job, plan = self.job, self.plan
-        whole = job.micro_batch * job.tokens / plan.cp * job.config.hidden * 2.0
+        whole = (
+            job.micro_batch
+            * job.tokens
+            / plan.cp
+            * job.config.hidden
+            * BYTES["bf16" if job.numerics.dtype == "fp8" else job.numerics.dtype]
+        )
         if plan.tp == 1:
             return whole, 0.0
         gather = 0.0 if plan.sequence_parallel else self.links.inner("all_gather", "tp", whole).seconds
@@ -324,16 +390,37 @@ class _Step:
 
     # ---- the optimizer -------------------------------------------------------------------------------
 
-    def _update(self, stage: int) -> None:
-        units = [unit for chunk in self.stages[stage] for unit in chunk]
-        update = update_of(self.job, self.kernels, self.links, sum(u.trained for u in units),
-                           sum(u.expert_weights for u in units))  # fmt: skip
-        after = list(self.reduced[stage])
-        for label, seconds in update:
-            after = [self._delay(stage, seconds, label, after)]
+    def _update(self) -> None:
+        """Every stage clips its gradients and updates its weights: clipping needs the norm of all of them."""
+        known = [[unit for chunk in chunks for unit in chunk] for chunks in self.stages]
+        sums = [(sum(u.trained for u in units), sum(u.expert_weights for u in units)) for units in known]
+        after = [list(ids) for ids in self.reduced]
+        norms = [norm_of(self.job, self.kernels, *held) for held in sums]
+        if any(norms):
+            for stage, made in enumerate(norms):
+                for label, seconds in made:
+                    after[stage] = [self._delay(stage, seconds, label, after[stage])]
+            if self.plan.world > 1:
+                met = self._meet(after)
+                after = [[dict.fromkeys(ranks, met)] for ranks in self.ranks]
+        for stage, held in enumerate(sums):
+            waits = after[stage]
+            for label, seconds in update_of(self.job, self.kernels, self.links, *held):
+                waits = [self._delay(stage, seconds, label, waits)]
+
+    def _meet(self, after: Sequence[Sequence[Ids]]) -> int:
+        """All ranks add up the squares of their norms: 4 bytes over the slowest of the groups that they form."""
+        seconds = self.links.inner("all_reduce", "tp" if self.plan.tp > 1 else "grad", 4.0).seconds
+        waits = dict.fromkeys(n for stage in after for ids in stage for n in ids.values())
+        return self.sim.delay(self.joint, seconds, tuple(waits))
 
 
-STREAMS = ("compute", "grad", "send", "receive", "send back", "receive back")
+def _joined(ids: Iterable[Ids]) -> dict[int, int]:
+    """The last activity of each rank."""
+    return {rank: number for one in ids for rank, number in one.items()}
+
+
+STREAMS = ("compute", "grad", "replica", "send", "receive", "send back", "receive back")
 
 
 def _counted(blocks: Iterable[Block]) -> Made:

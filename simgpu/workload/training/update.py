@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from simgpu.workload.training.step import Job
 
 
+def norm_of(job: Job, kernels: KernelModel, trained: float, experts: float) -> list[tuple[Activity, float]]:
+    """The norm of a rank's gradients, if they are clipped; see `update_of`."""
+    mine, width = _mine(job, trained, experts), job.numerics.gradients
+    if not job.clip or not mine or job.numerics.optimizer == "none":
+        return []
+    seconds = float(kernels.timer.elementwise(mine, 1, 0, dtype=width).seconds)
+    return [(_activity(kernels, "gradient norm", "clip", seconds, mine * BYTES[width]), seconds)]
+
+
 def update_of(
     job: Job, kernels: KernelModel, links: Links, trained: float, experts: float
 ) -> list[tuple[Activity, float]]:
@@ -22,27 +31,15 @@ def update_of(
 
     `trained` parameters with gradients that a rank holds (of them `experts` in experts), before sharding.
     """
-    plan, numerics = job.plan, job.numerics
-    if numerics.optimizer == "none" or not trained:
+    plan, numerics, timer = job.plan, job.numerics, kernels.timer
+    mine = _mine(job, trained, experts)
+    if numerics.optimizer == "none" or not mine:
         return []
-    dense, ep_shards = trained - experts, max(plan.dp * plan.cp // plan.ep, 1)
-    mine = dense / plan.shards + experts / ep_shards if plan.zero else trained
     found: list[tuple[Activity, float]] = []
-    timer, architecture = kernels.timer, kernels.constants.architecture
-
-    def add(name: str, kind: str, seconds: float, moved: float = 0.0) -> None:
-        regime = kernels.constants.regime("vector", "default")
-        got = spread("elementwise", max(seconds, 1e-6), architecture=architecture, regime=regime, library="default")
-        doubt = Doubt("vector", float(got.low), float(got.high), float(got.correlated))
-        found.append((Activity(name, "compute", kind, "optimizer", 0.0, moved, "memory", doubt), seconds))
-
     if job.clip:
         width = numerics.gradients
-        seconds = float(timer.elementwise(mine, 1, 0, dtype=width).seconds)  # the norm
-        seconds += float(timer.elementwise(mine, 1, 1, dtype=width).seconds)  # scaled
-        if plan.world > 1:
-            seconds += links.inner("all_reduce", "tp" if plan.tp > 1 else "grad", 4.0).seconds
-        add("clip gradients", "clip", seconds, 3 * mine * BYTES[width])
+        seconds = float(timer.elementwise(mine, 1, 1, dtype=width).seconds)  # scaled
+        found.append((_activity(kernels, "clip gradients", "clip", seconds, 2 * mine * BYTES[width]), seconds))
     kind = "sgd" if numerics.optimizer == "sgd" else numerics.optimizer
     step = timer.optimizer(
         mine,
@@ -55,9 +52,25 @@ def update_of(
     seconds = float(step.seconds) * job.framework.optimizer_passes
     if plan.offload == "optimizer":
         seconds = _on_host(job, kernels, links, mine)
-    add("optimizer", "optimizer", seconds, mine * (2 * numerics.state_bytes + numerics.gradient_bytes))
+    moved = mine * (2 * numerics.state_bytes + numerics.gradient_bytes)
+    found.append((_activity(kernels, "optimizer", "optimizer", seconds, moved), seconds))
     host = Activity("host", "compute", "host", "optimizer")
     return [*found, (host, job.framework.step_s)]
+
+
+def _mine(job: Job, trained: float, experts: float) -> float:
+    """Parameters that a rank updates."""
+    plan = job.plan
+    if not plan.zero or not trained:
+        return trained
+    return (trained - experts) / plan.shards + experts / max(plan.dp * plan.cp // plan.ep, 1)
+
+
+def _activity(kernels: KernelModel, name: str, kind: str, seconds: float, moved: float) -> Activity:
+    architecture, regime = kernels.constants.architecture, kernels.constants.regime("vector", "default")
+    got = spread("elementwise", max(seconds, 1e-6), architecture=architecture, regime=regime, library="default")
+    doubt = Doubt("vector", float(got.low), float(got.high), float(got.correlated))
+    return Activity(name, "compute", kind, "optimizer", 0.0, moved, "memory", doubt)
 
 
 def _on_host(job: Job, kernels: KernelModel, links: Links, mine: float) -> float:

@@ -1,0 +1,120 @@
+"""Which links of a large cluster are taken for alike when one rank stands for all of its stage."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from simgpu.hardware.cluster import Cluster
+from simgpu.hardware.topology import Topology
+from simgpu.plan.parallelism import Plan
+from simgpu.timing.collectives.ideal import CollectivePhase, Edge
+
+Class = tuple
+"""(stages that use a link, counted from the first of the transfer; what it is ...; bytes/s)."""
+
+Stages = tuple[int, ...]
+
+
+class Surroundings:
+    """Where the ranks of a plan are: nodes and leaf switches, and the stages that use them."""
+
+    def __init__(self, cluster: Cluster, plan: Plan, stage_of: Callable[[int], int]) -> None:
+        self.plan, self._stage_of = plan, stage_of
+        self.per_node = cluster.gpus_per_node
+        fabric = cluster.spec.fabric
+        self.per_leaf = int(fabric.nodes_per_leaf.si) if fabric is not None else 1
+        rail = fabric is not None and fabric.topology == "rail-fat-tree"
+        self.rails = cluster.node.nic_count if rail else 1
+        self._on: dict[tuple[int, int], Stages] = {}
+
+    def numbered(self, nodes: Iterable[int]) -> dict[int, int]:
+        """A small number for each node, such that those on one leaf switch, and no others, are on one."""
+        leaves: dict[int, int] = {}
+        taken: Counter[int] = Counter()
+        found = {}
+        for node in sorted(nodes):
+            leaf = leaves.setdefault(node // self.per_leaf, len(leaves))
+            found[node] = leaf * self.per_leaf + taken[leaf]
+            taken[leaf] += 1
+        return found
+
+    def stages(self, first: int, ranks: int) -> Stages:
+        """All stages that have ranks among `ranks` of them from `first` on."""
+        key = (first, ranks)
+        if key not in self._on:
+            here = range(first, min(first + ranks, self.plan.world))
+            self._on[key] = tuple(sorted({self._stage_of(rank) for rank in here}))
+        return self._on[key]
+
+    def around(self, rank_of: Mapping[int, int], stage: int) -> tuple:
+        """All that classes of links depend on, for ranks by their GPU, with stages counted from `stage`."""
+        nodes: dict[int, int] = {}
+        for gpu, rank in rank_of.items():
+            nodes.setdefault(gpu // self.per_node, rank)
+        own = tuple(self._stage_of(rank) - stage for rank in rank_of.values())
+        return own, tuple(
+            (n, self._less(self._on_node(rank), stage), self._less(self._on_leaf(rank), stage))
+            for n, rank in nodes.items()
+        )
+
+    def _on_node(self, rank: int) -> Stages:
+        return self.stages(rank // self.per_node * self.per_node, self.per_node)
+
+    def _on_leaf(self, rank: int) -> Stages:
+        ranks = self.per_node * self.per_leaf
+        return self.stages(rank // ranks * ranks, ranks)
+
+    @staticmethod
+    def _less(stages: Stages, stage: int) -> Stages:
+        return tuple(one - stage for one in stages)
+
+    def folded(
+        self, topology: Topology, phases: Sequence[CollectivePhase], rank_of: Mapping[int, int], stage: int
+    ) -> list[tuple[tuple[Class, ...], float, tuple[float, ...]]]:
+        """Flows of equal phases of several groups as one, `(classes, bytes, counts)`."""
+        classes: dict[Edge, Class] = {}
+        members: Counter[Class] = Counter()
+        routes: Counter[tuple[tuple[Class, ...], float]] = Counter()
+        here = {topology.gpus[gpu]: rank for gpu, rank in rank_of.items()}
+        nodes = {gpu // self.per_node: rank for gpu, rank in rank_of.items()}
+        leaves = {node // self.per_leaf: rank for node, rank in nodes.items()}
+        for phase in phases:
+            for edges, size in phase.flows:
+                route = []
+                for edge in edges:
+                    one = classes.get(edge)
+                    if one is None:
+                        found, *rest = self._class(topology, edge, phase.lanes, here, nodes, leaves)
+                        one = classes[edge] = (self._less(found, stage), *rest)
+                        members[one] += 1
+                    route.append(one)
+                routes[tuple(route), size] += 1
+        result = []
+        for (crossed, size), count in routes.items():
+            times = Counter(crossed)  # a route may cross several links of a class: one of each of two nodes
+            result.append((tuple(times), size, tuple(n * count / members[one] for one, n in times.items())))
+        return result
+
+    def _class(
+        self, topology: Topology, edge: Edge, lanes: Mapping[Edge, float], here: Mapping[str, int],
+        nodes: Mapping[int, int], leaves: Mapping[int, int],
+    ) -> Class:  # fmt: skip
+        """The class of a link; its last entry is the capacity."""
+        place = topology.graph.nodes
+        if edge in lanes:
+            return (self._stage_of(here[edge[0]]),), "lane", edge[2], lanes[edge]
+        capacity = topology.graph.edges[edge]["bandwidth"]
+        a, b = edge
+        kinds = (place[a]["kind"], place[b]["kind"])
+        for vertex in edge:
+            if vertex in here:
+                return (self._stage_of(here[vertex]),), "gpu", *kinds, capacity
+        node = place[a].get("node", place[b].get("node"))
+        if node is not None:
+            used = self._on_node(nodes[node])
+            if len(used) == 1:
+                return used, "node", *kinds, capacity
+            return used, "shared", a.partition(".")[2], b.partition(".")[2], *kinds, capacity
+        leaf = int((a if kinds[0] == "leaf" else b).removeprefix("leaf")) // self.rails
+        return self._on_leaf(leaves[leaf]), "fabric", *kinds, capacity
