@@ -9,10 +9,10 @@ from simgpu.analysis.training import Anatomy, anatomy, interval, training_row
 from simgpu.analysis.uncertainty import Range, range_of, range_of_ratio
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
+from simgpu.hardware.inherit import DEFAULT
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.memory import Memory, memory_per_stage, peak
 from simgpu.plan.parallelism import Plan
-from simgpu.hardware.inherit import DEFAULT
 from simgpu.timing.kernels import KernelModel
 from simgpu.timing.matrix_timer import ROW_WISE
 from simgpu.workload.execution import Execution
@@ -54,7 +54,8 @@ def train(
     config = workload.check(model, plan)
     numerics = workload.numerics(dtype)
     stack = framework_named(framework)
-    kernels = kernels_of(stack, cluster, kernels.timer.sustained, workload.fp8_scaling)
+    scaling = workload.fp8_scaling or stack.fp8_scaling
+    kernels = kernels_of(stack, cluster, kernels.timer.sustained, scaling, plan.cp)
     memory = tuple(
         memory_per_stage(
             config, plan, numerics, workload.batch, workload.tokens, framework, cluster.gpu.memory.capacity.si
@@ -64,7 +65,7 @@ def train(
         _check_fit(config, plan, workload, numerics, framework, memory, cluster)
     if not folded and plan.world > UNFOLDED_LIMIT:
         raise InputError(f"{plan.world} ranks are too many to be simulated one by one", key="plan")
-    fp8 = workload.fp8_scaling if dtype == "fp8" else None
+    fp8 = scaling if dtype == "fp8" else None
     job = Job(
         config, plan, numerics, stack, workload.batch, workload.tokens, accumulate, workload.routing, fp8, workload.clip
     )
@@ -82,10 +83,11 @@ def train(
     return Trained(execution, found, memory, row)
 
 
-def kernels_of(stack: Framework, cluster: Cluster, sustained: bool, fp8_scaling: str) -> KernelModel:
+def kernels_of(stack: Framework, cluster: Cluster, sustained: bool, fp8_scaling: str, cp: int = 1) -> KernelModel:
     """The kernels that a framework runs."""
     rowwise = ROW_WISE if fp8_scaling == "rowwise" else DEFAULT
-    return KernelModel(cluster, sustained, stack.attention or DEFAULT, rowwise, stack.products, stack.streams)
+    pieces = stack.context_slowdown if cp > 1 else 1.0
+    return KernelModel(cluster, sustained, stack.attention or DEFAULT, rowwise, stack.products, stack.streams, pieces)
 
 
 def _check_fit(

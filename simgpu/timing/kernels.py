@@ -69,12 +69,13 @@ class KernelModel:
 
     def __init__(
         self, cluster: Cluster, sustained: bool = True, attention: str = DEFAULT, fp8: str = DEFAULT,
-        products: float = 1.0, streams: float = 1.0,
+        products: float = 1.0, streams: float = 1.0, pieces: float = 1.0,
     ) -> None:  # fmt: skip
         """`attention` names the library of attention kernels (default: what serving stacks choose on the GPU), `fp8`
-        that of products in fp8. `products` and `streams` lengthen matrix multiplications and kernels that stream."""
+        that of products in fp8. `products` and `streams` lengthen matrix products and kernels that stream, `pieces`
+        attention over a part of its keys and queries."""
         self.cluster, self.attention, self.fp8 = cluster, attention, fp8
-        self.products, self.streams = products, streams
+        self.products, self.streams, self.pieces = products, streams, pieces
         self.gpu = cluster.gpu
         self.constants = cluster.kernel
         self.timer = GPUTimer(cluster.gpu, cluster.kernel, sustained)
@@ -135,7 +136,7 @@ class KernelModel:
         if op.time_s is not None:
             return KernelTime(op.time_s, 0.0, 0.0, 0.0, "measured")
         times, operator, library = self._model(op)
-        factor = self.products if isinstance(op, Matmul) else self.streams if isinstance(op, Pointwise) else 1.0
+        factor = self._factor(op)
         if factor != 1:
             times = KernelTimes(*(part * factor for part in times))
         parts = KernelTimes(*(part.reshape(-1)[:1] for part in times))
@@ -148,6 +149,18 @@ class KernelModel:
         bound = str(parts.bound()[0])
         light = self._light(op)
         return KernelTime(seconds, compute, memory, latency, bound, doubt, operator, library, regime, light)
+
+    def _factor(self, op: Kernel) -> float:
+        """What a framework makes of the time of a kernel."""
+        match op:
+            case Matmul():
+                return self.products
+            case Pointwise():
+                return self.streams
+            case Attention():
+                return self.pieces
+            case _:
+                return 1.0
 
     def _light(self, op: Kernel) -> float:
         """Seconds at the speed of light."""

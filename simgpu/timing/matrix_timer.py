@@ -145,7 +145,7 @@ class MatrixTimer(TimerBase):
         clock, throttle = self._clocks(found, library)
         found = {"clock_fraction": clock, "throttle": throttle, **found}
         steady = found.pop("steady_slowdown")
-        if self.sustained and library != SIMT:  # the power limit binds on the tensor cores
+        if self.sustained and library == DEFAULT:  # others' clocks under load are in their throttle
             found["clock_fraction"] /= steady
         if library not in (DEFAULT, SIMT):
             found["sustained_throttle"] = self.matrix_constants()["throttle"]

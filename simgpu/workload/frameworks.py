@@ -44,7 +44,9 @@ class Framework:
     )
     products: float = 1.0  # times of matrix multiplications over those of the present library
     streams: float = 1.0  # times of memory-bound kernels over those of their counted traffic
+    fp8_scaling: str = "tensorwise"  # of products in fp8, unless the scenario says
     async_hidden: float = 0.3  # share of cut-up tensor-parallel collectives that hides beside products
+    context_slowdown: float = 1.0  # of attention in pieces that context parallelism makes, over one kernel
     attention: str = ""  # library of the attention kernels; the default of the GPU if empty
 
 
@@ -95,6 +97,17 @@ _EAGER_FORWARD: dict[str, Kernels] = {
     "rope": (("elementwise", 1, 2), ("elementwise", 2, 2), ("elementwise", 2, 1)),
     "softmax": (("elementwise", 1, 2), ("elementwise", 2, 2)),
     "scores": (("elementwise", 1, 1), ("elementwise", 2, 1), ("scores", 1, 2), ("elementwise", 2, 1)),
+    # residual; then step by step in fp32: cast, square, mean, root and product, cast back, weight (torch.nn.RMSNorm
+    # before PyTorch 2.8)
+    "rms": (
+        ("elementwise", 2, 1),
+        ("elementwise", 1, 2),
+        ("elementwise", 2, 2),
+        ("elementwise", 2, 0),
+        ("elementwise", 2, 2),
+        ("elementwise", 2, 1),
+        ("elementwise", 1, 1),
+    ),
 }
 _EAGER_BACKWARD: dict[str, Kernels] = {
     "normalization": (("elementwise", 2, 1), ("elementwise", 2, 0), ("elementwise", 2, 1)),
@@ -104,6 +117,17 @@ _EAGER_BACKWARD: dict[str, Kernels] = {
     "softmax": (("elementwise", 2, 2), ("elementwise", 2, 1)),
     "heads": (("elementwise", 1, 1),),
     "scores": (("elementwise", 1, 2), ("elementwise", 4, 2), ("elementwise", 2, 1), ("elementwise", 1, 1)),
+    "rms": (
+        ("elementwise", 1, 1),
+        ("elementwise", 2, 0),
+        ("elementwise", 1, 2),
+        ("elementwise", 2, 2),
+        ("elementwise", 4, 0),
+        ("elementwise", 2, 2),
+        ("elementwise", 4, 2),
+        ("elementwise", 2, 1),
+        ("elementwise", 2, 1),
+    ),
 }
 
 FRAMEWORKS: dict[str, Framework] = {
@@ -120,6 +144,9 @@ FRAMEWORKS: dict[str, Framework] = {
             fused_wgrad=True,
             overlaps_tp=True,
             early_stop=False,
+            async_hidden=0.7,
+            bucket_bytes=160e6,
+            fp8_scaling="delayed",
             gathers_each_microbatch=False,
         ),
         Framework(
@@ -157,6 +184,7 @@ FRAMEWORKS: dict[str, Framework] = {
             launch_s=10e-6,
             step_s=15e-3,
             optimizer_passes=2.0,
+            fp8_scaling="delayed",
             flat_parameters=True,
             products=1.04,
             streams=1.5,
@@ -172,6 +200,7 @@ FRAMEWORKS: dict[str, Framework] = {
             launch_s=10e-6,
             step_s=15e-3,
             optimizer_passes=2.0,
+            context_slowdown=1.3,
             saves_matmuls=True,
             attention="sdpa",
         ),
@@ -183,6 +212,7 @@ FRAMEWORKS: dict[str, Framework] = {
             _FUSED_BACKWARD,
             launch_s=5e-6,
             step_s=15e-3,
+            context_slowdown=1.3,
             saves_matmuls=True,
             attention="sdpa",
         ),

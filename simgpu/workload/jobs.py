@@ -95,7 +95,8 @@ class Training(_Strict):
     """Clipping by the norm of all gradients."""
     flash: bool = True
     """Fused attention; false: scores go through memory."""
-    fp8_scaling: Literal["tensorwise", "rowwise"] = "tensorwise"
+    fp8_scaling: Literal["tensorwise", "rowwise", "delayed"] | None = None
+    """Of products in fp8; default: as the framework does."""
     finetune: Literal["full", "lora", "qlora"] = "full"
     rank: Annotated[int, Field(strict=True, gt=0, le=4096)] = 16
     targets: tuple[Literal["qkv", "attention_out", "ffn_up", "ffn_down"], ...] = ("qkv", "attention_out")

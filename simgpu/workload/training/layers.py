@@ -211,7 +211,7 @@ class Layers:
     # ---- steps ---------------------------------------------------------------------------------------
 
     def _steps(self, operators: Sequence[Operator]) -> tuple[Step, ...]:
-        steps = shard_operators(lower(operators, self.framework, self.fp8), self.plan)
+        steps = shard_operators(lower(operators, self.framework, self.fp8, self.config.rms_norm), self.plan)
         if self.fp8 == "rowwise":  # rows are gathered before they are quantised
             steps = tuple(_in_16_bits(step) for step in steps)
         if self.plan.async_tp and self.plan.tp > 1:

@@ -12,13 +12,16 @@ from simgpu.workload.frameworks import Framework, Kernels
 _BACKWARD = "_backward"
 
 
-def lower(operators: Iterable[Operator], framework: Framework, fp8: str | None = None) -> tuple[Operator, ...]:
-    """The kernels that `framework` runs for `operators`; `fp8` names the scaling of matrix multiplications in fp8."""
+def lower(
+    operators: Iterable[Operator], framework: Framework, fp8: str | None = None, rms: bool = False
+) -> tuple[Operator, ...]:
+    """The kernels that `framework` runs for `operators`; `fp8` names the scaling of matrix multiplications in fp8, `rms`
+    tells that normalisation is RMSNorm."""
     found: list[Operator] = []
     for op in operators:
         match op:
             case Pointwise():
-                found += _pointwise(op, framework)
+                found += _pointwise(op, framework, rms)
             case Attention():
                 found += _attention(op, framework)
             case Matmul() if fp8 and op.dtype == "fp8":
@@ -28,9 +31,9 @@ def lower(operators: Iterable[Operator], framework: Framework, fp8: str | None =
     return tuple(found)
 
 
-def _pointwise(op: Pointwise, framework: Framework) -> Iterator[Operator]:
+def _pointwise(op: Pointwise, framework: Framework, rms: bool) -> Iterator[Operator]:
     gradient = op.name.endswith(_BACKWARD)
-    kernels = _kernels(op, framework, gradient)
+    kernels = _kernels(op, framework, gradient, rms)
     if kernels is None:
         yield op
         return
@@ -43,13 +46,13 @@ def _pointwise(op: Pointwise, framework: Framework) -> Iterator[Operator]:
         yield replace(op, name=name, kind=kept, reads=reads, writes=writes, flops_per_element=share, weights=weights)
 
 
-def _kernels(op: Pointwise, framework: Framework, gradient: bool) -> Kernels | None:
+def _kernels(op: Pointwise, framework: Framework, gradient: bool, rms: bool) -> Kernels | None:
     known = framework.backward if gradient else framework.forward
     base = op.name.removesuffix(_BACKWARD)
     if op.kind == "normalization":
         if op.writes < 2:  # no residual comes along
             return (("elementwise", 3, 1),) if gradient else None
-        return known["normalization"]
+        return known["rms" if rms and "rms" in known else "normalization"]
     if base == "activation":
         gated = op.reads - (1 if gradient else 0) > 1
         return known["gated" if gated else "activation"]
@@ -80,7 +83,8 @@ def _attention(op: Attention, framework: Framework) -> Iterator[Operator]:
 def _fp8(op: Matmul, scaling: str) -> Iterator[Operator]:
     """The second operand of a product in fp8 is quantised too: its largest value found, then cast (torchao float8).
 
-    The first is quantised by the model of the library. Row-wise scaling casts without a pass for the maximum.
+    The first is quantised by the model of the library. Row-wise scaling finds the maximum as it casts, delayed scaling
+    (Transformer Engine) uses that of the step before.
     """
     rows = op.k
     width = op.n[0] if len(op.n) == 1 else Dim(op.n_size, 1, op.n[0].axis)
