@@ -199,6 +199,7 @@ FRAMEWORKS: dict[str, Framework] = {
             _EAGER_BACKWARD,
             launch_s=10e-6,
             step_s=15e-3,
+            streams=1.25,
             optimizer_passes=2.0,
             context_slowdown=1.3,
             saves_matmuls=True,

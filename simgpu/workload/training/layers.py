@@ -196,7 +196,7 @@ class Layers:
         makes side by side here are products of their own there."""
         count = 0
         for op in operators:
-            if isinstance(op, Attention) or isinstance(op, Communicate):
+            if isinstance(op, (Attention, Communicate)):
                 continue
             if not isinstance(op, Matmul):
                 yield op

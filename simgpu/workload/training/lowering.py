@@ -15,8 +15,8 @@ _BACKWARD = "_backward"
 def lower(
     operators: Iterable[Operator], framework: Framework, fp8: str | None = None, rms: bool = False
 ) -> tuple[Operator, ...]:
-    """The kernels that `framework` runs for `operators`; `fp8` names the scaling of matrix multiplications in fp8, `rms`
-    tells that normalisation is RMSNorm."""
+    """The kernels that `framework` runs for `operators`; `fp8` names the scaling of products in fp8, `rms` tells that
+    normalisation is RMSNorm."""
     found: list[Operator] = []
     for op in operators:
         match op:
