@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -17,7 +17,8 @@ from simgpu.plan.parallelism import Plan
 from simgpu.result import Result
 from simgpu.simulation import simulate
 from simgpu.tree import indexed, leaves
-from simgpu.workload.jobs import Accumulate, Dtype, Workload
+from simgpu.workload.frameworks import framework as framework_named
+from simgpu.workload.jobs import Accumulate, Dtype, Training, Workload
 
 Key = tuple[str, ...]
 """Path of a value in a scenario. Hardware parameters have two parts: ('hardware', 'gpu.memory.bandwidth')."""
@@ -177,6 +178,8 @@ def resolve(
         place = indexed(dumped, path)
         source = origins.source(place) if path in written else "default"
         found[".".join(path)] = {**_effective(path, value, scenario), "source": source}
+    if isinstance(scenario.workload, Training):
+        found |= dict(_training_inputs(scenario, found))
     if scenario.model:
         described = catalogue.model_source(scenario.model)
         source = described.source or str(catalogue.find("models", scenario.model) or scenario.model)
@@ -190,6 +193,24 @@ def resolve(
     for path, one in cluster.kernel.given.items():
         found["gpu.kernel." + ".".join(path)] = _resolved(one.figure, {one.figure.source or "": one.source})
     return found
+
+
+def _training_inputs(
+    scenario: Scenario, found: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What a training step is kept in, defaults filled in, and the constants of its framework with their source."""
+    assert isinstance(scenario.workload, Training)
+    for key, value in vars(scenario.workload.numerics(scenario.dtype)).items():
+        asked = found.get(f"workload.{key}", {})
+        known = asked.get("value") is not None and asked["source"] != "default"
+        source = asked["source"] if known else f"follows from dtype {scenario.dtype} and the workload"
+        yield f"numerics.{key}", {"value": value, "source": source}
+    stack = framework_named(scenario.framework)
+    for key, value in vars(stack).items():
+        if key not in ("name", "source"):
+            shown = {name: list(kernels) for name, kernels in value.items()} if isinstance(value, Mapping) else value
+            unit = {"unit": "s"} if key.endswith("_s") else {"unit": "B"} if key.endswith("_bytes") else {}
+            yield f"framework.{key}", {"value": shown, **unit, "source": stack.source}
 
 
 def _effective(path: Key, value: Any, scenario: Scenario) -> dict[str, Any]:

@@ -70,6 +70,10 @@ DEFAULT_TABLE = (
 def title(column: str) -> str:
     """Heading of a column."""
     plain = column.removeprefix("workload.").replace(".", " ").removesuffix("_s").replace("_", " ")
+    if column.startswith("claimed_"):
+        return f"{title(column.removeprefix('claimed_'))}, claimed"
+    if column.endswith("_usd"):
+        return plain.removesuffix(" usd") + " (USD)"
     return TITLES.get(column, plain)
 
 

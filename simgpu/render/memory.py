@@ -18,6 +18,8 @@ PARTS = ("weights", "gradients", "optimizer", "activations", "communication", "t
 _HATCHES = ("", "", "", "", "", "", "//")
 _FILLS = (*COLOURS[:6], "#9A9A9A")
 GIB = 2.0**30
+MOST_CAPACITIES = 2.2
+"""How far bars are drawn, in capacities of the largest GPU."""
 
 
 def print_memory(rows: Mapping[str, MemoryRow], heading: str, out: IO[str], notes: Sequence[str] = ()) -> None:
@@ -53,12 +55,16 @@ def memory_figure(rows: Mapping[str, MemoryRow], heading: str, across: str = "")
         size = (max(7.5, long + 3.2), 5.0) if upright else (9.6, max(3.2, 1.6 + 0.42 * len(labels)))
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
-        _bars(axes, rows, upright)
         capacities = sorted({row["capacity"] / GIB for row in rows.values() if row.get("capacity")})
         totals = [row["total"] / GIB for row in rows.values()]
         far = 1.12 * max([*totals, *capacities], default=1.0)
-        for capacity in capacities:
-            _capacity_line(axes, capacity, upright)
+        if capacities:  # of what is many times too large, the number says enough
+            far = min(far, MOST_CAPACITIES * capacities[-1])
+        _bars(axes, rows, upright, far)
+        if len(capacities) == 1:
+            _capacity_line(axes, capacities[0], upright)
+        else:
+            _capacity_marks(axes, rows, upright)
         if upright:
             axes.set_ylim(0, far)
             axes.set_ylabel("GiB per GPU")
@@ -75,8 +81,8 @@ def memory_figure(rows: Mapping[str, MemoryRow], heading: str, across: str = "")
     return figure
 
 
-def _bars(axes: Axes, rows: Mapping[str, MemoryRow], upright: bool) -> None:
-    """Parts on top of each other, the total at the end of each bar."""
+def _bars(axes: Axes, rows: Mapping[str, MemoryRow], upright: bool, far: float) -> None:
+    """Parts on top of each other, the total at the end of each bar or, where it ends beyond `far`, at that edge."""
     places = range(len(rows))
     base = [0.0] * len(rows)
     for part, fill, hatch in zip(PARTS, _FILLS, _HATCHES, strict=True):
@@ -91,9 +97,17 @@ def _bars(axes: Axes, rows: Mapping[str, MemoryRow], upright: bool) -> None:
         base = [below + size for below, size in zip(base, sizes, strict=True)]
     for place, total, row in zip(places, base, rows.values(), strict=True):
         short = bool(row.get("capacity")) and row["total"] > row["capacity"]
-        text = f"{total:.0f}" if total >= 10 else f"{total:.1f}"
+        text = f"{total:,.0f}" if total >= 10 else f"{total:.1f}"
         where: dict[str, Any] = {"ha": "center", "va": "bottom"} if upright else {"ha": "left", "va": "center"}
-        at = (place, total) if upright else (total, place)
+        beyond = total > far
+        ends = (
+            max(total, row.get("capacity", 0.0) / GIB)
+            if 0 <= (row.get("capacity") or 0.0) / GIB - total < 0.04 * far
+            else total
+        )
+        end = 0.92 * far if beyond else ends
+        text = f"{text} {'↑' if upright else '→'}" if beyond else text
+        at = (place, end) if upright else (end, place)
         axes.annotate(
             text, at, xytext=(0, 3) if upright else (4, 0), textcoords="offset points", fontsize=10, color=INK,
             fontweight="bold" if short else "normal", zorder=5,
@@ -116,6 +130,17 @@ def _capacity_line(axes: Axes, capacity: float, upright: bool) -> None:
         axes.axhline(capacity, color=INK, lw=1.8, ls="--", label=words)
     else:
         axes.axvline(capacity, color=INK, lw=1.8, ls="--", label=words)
+
+
+def _capacity_marks(axes: Axes, rows: Mapping[str, MemoryRow], upright: bool) -> None:
+    """A mark across each bar, where the GPUs differ."""
+    label: str | None = "capacity"
+    for place, row in enumerate(rows.values()):
+        if not row.get("capacity"):
+            continue
+        at, across = [row["capacity"] / GIB] * 2, [place - 0.46, place + 0.46]
+        axes.plot(*((across, at) if upright else (at, across)), color=INK, lw=2.4, label=label, zorder=4)
+        label = None
 
 
 def _gib(value: float) -> str:

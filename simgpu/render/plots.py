@@ -29,7 +29,7 @@ def rows_figure(rows: Rows, plot: PlotFields, settings: Sequence[str] = ()) -> F
             draw = _bars if plot.kind == "bar" else _lines
             draw(panel, [row for row in rows if row.get(column) is not None], plot, column)
         handles, labels = figure.axes[0].get_legend_handles_labels()
-        if len(labels) > 1:
+        if len(labels) > 1 or (labels and plot.marks):
             figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 3))
         heading = heading_of(plot, settings, ", ".join(title(column) for column in plot.y))
         figure.suptitle(f"{heading}\n{_finding(rows, plot)}", fontsize=13, x=0.01, ha="left")
@@ -136,11 +136,14 @@ def _bars(panel: Axes, rows: Rows, plot: PlotFields, column: str) -> None:
     panel.grid(axis="x", visible=False)
     top = max([row[column] * scale for row in rows] + [tallest])
     panel.set_ylim(0, 100 if is_share(column) and top <= 97 else 1.12 * top)
+    marks = [row[mark] * scale for row in rows if mark and row.get(mark) is not None]
     for at, value, text in top_of_bars:  # inside the bar where it is tall enough, so that marks stay clear of it
-        inside = value > 0.12 * panel.get_ylim()[1] and len(top_of_bars) <= 10
+        high = panel.get_ylim()[1]
+        inside = value > 0.12 * high and len(top_of_bars) <= 10
+        crossed = len(series) == 1 and inside and any(0 <= value - one < 0.1 * high for one in marks)
         panel.annotate(
             text,
-            (at, value),
+            (at, 0.5 * value if crossed else value),
             (0, -7 if inside else 4),
             textcoords="offset points",
             ha="center",
@@ -157,6 +160,14 @@ def _coincide(points: Sequence[tuple[float, float]], other: Sequence[tuple[float
     known = dict(other)
     close = [abs(y - known[x]) <= 0.02 * tall for x, y in points if x in known]
     return bool(close) and 2 * sum(close) >= len(close) + 1
+
+
+def _tick(value: float) -> str:
+    """A number on a logarithmic axis: 0.5, 200, 20k, 5M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= size:
+            return f"{value / (1e3 if unit == 'k' else size):g}{unit}"
+    return f"{value:g}"
 
 
 def _lines(panel: Axes, rows: Rows, plot: PlotFields, column: str) -> None:
@@ -199,7 +210,7 @@ def _lines(panel: Axes, rows: Rows, plot: PlotFields, column: str) -> None:
     elif min(values, default=0) > 0 and max(values) / min(values) > 20:
         panel.set_yscale("log")
         panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _tick(y)))
     else:
         panel.set_ylim(bottom=0)
     panel.set_xlabel({"tp": "Tensor-parallel GPUs", "dp": "Data-parallel GPUs"}.get(plot.x, axis(plot.x, xs)[0]))

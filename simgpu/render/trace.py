@@ -7,9 +7,11 @@ Format: "Trace Event Format", Google, https://docs.google.com/document/d/1CvAClv
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from simgpu.engine.timeline import Span
 from simgpu.render.files import written_whole
 from simgpu.workload.execution import Activity, Execution
 
@@ -32,12 +34,60 @@ def trace_events(
     for span in execution.timeline.spans(place):
         activity = span.label
         assert isinstance(activity, Activity)
-        pid, tid = place[span.stream]
-        details: dict[str, Any] = {"segment": activity.segment, "kind": activity.kind, "bound": activity.bound}
-        details |= {"bytes": activity.bytes} | ({"flop": activity.flops} if activity.flops else {})
-        event = {"ph": "X", "name": activity.name, "cat": activity.category, "pid": pid, "tid": tid}
-        events.append(event | {"ts": span.start * 1e6, "dur": span.duration * 1e6, "args": details})
+        events.append(_event(activity, *place[span.stream], span.start, span.duration))
+    for span in _opened(execution):
+        events += _inside(execution, span, process)
     return events
+
+
+def _event(activity: Activity, pid: int, tid: int, start: float, seconds: float) -> dict[str, Any]:
+    details: dict[str, Any] = {"segment": activity.segment, "kind": activity.kind, "bound": activity.bound}
+    details |= {"bytes": activity.bytes} | ({"flop": activity.flops} if activity.flops else {})
+    event = {"ph": "X", "name": activity.name, "cat": activity.category, "pid": pid, "tid": tid}
+    return event | {"ts": start * 1e6, "dur": seconds * 1e6, "args": details}
+
+
+def _opened(execution: Execution) -> list[Span]:
+    """Passes of the first rank whose kernels are shown: the first microbatch's, of each kind and chunk of layers."""
+    if not execution.blocks:
+        return []
+    first: dict[tuple[str, int], int] = {}
+    found = []
+    for span in execution.timeline.spans([execution.streams[0]["compute"]]):
+        activity = span.label
+        if isinstance(activity, Activity) and activity.task is not None and activity in execution.blocks:
+            microbatch, chunk = activity.task
+            if first.setdefault((activity.kind, chunk), microbatch) == microbatch:
+                found.append(span)
+    return found
+
+
+def _inside(execution: Execution, span: Span, process: int) -> Iterator[dict[str, Any]]:
+    """Kernels and collectives of the blocks of a pass, on tracks of their own, stretched as the pass is."""
+    assert isinstance(span.label, Activity)
+    made = execution.blocks[span.label]
+    nominal = sum(block.seconds * times for block, times in made)
+    factor = span.duration / nominal if nominal else 0.0
+    known = len(execution.streams[0])
+    tracks: dict[str, int] = {}
+    at = span.start
+    for block, times in made:
+        for _ in range(times):
+            for stream, start, end, activity in block.spans:
+                tid = tracks.setdefault(stream, known + _INSIDE.index(stream))
+                yield _event(activity, process, tid, at + start * factor, (end - start) * factor)
+            at += block.seconds * factor
+    for stream, tid in tracks.items():
+        title = (
+            "kernels of the first microbatch"
+            if stream == "compute"
+            else f"{stream} collectives of the first microbatch"
+        )
+        yield {"ph": "M", "name": "thread_name", "pid": process, "tid": tid, "args": {"name": title}}
+
+
+_INSIDE = ("compute", "tp", "cp", "ep")
+"""Streams inside blocks: kernels, and the groups that communicate there."""
 
 
 def write_trace(execution: Execution, file: Path) -> Path:

@@ -129,7 +129,7 @@ class _ColumnChecks:
         """What bars and panels stand for: a column, or the stages of the only row."""
         if plot.kind in ("memory", "pipeline"):
             self._exists("memory_fits", (*place, "kind"), "only training has memory and stages; ")
-        if plot.kind == "memory" and plot.x == "stage":
+        if plot.kind == "memory" and plot.x == "stage" and plot.x not in self.known:
             if len(self.rows) > 1:
                 problem = f"'stage' needs a single row, here are {len(self.rows)}; expected a column that differs"
                 raise self.document.error(problem, (*place, "x"))

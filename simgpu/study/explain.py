@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simgpu.analysis.breakdown import breakdown
+from simgpu.analysis.training import anatomy
 from simgpu.analysis.uncertainty import Part, parts_of, range_of
 from simgpu.catalog import Catalogue
 from simgpu.hardware.inherit import Given
@@ -19,8 +20,9 @@ from simgpu.workload.execution import Activity
 
 FIELDS = {
     "operator": "what it is in the model",
-    "segment": "part of the model it belongs to",
+    "segment": "part of the model it belongs to; of training with its pass, 'recomputation', or 'optimizer'",
     "kind": "class of operator",
+    "group": "of a collective of training: over which ranks (tp, cp, ep, pp, shard, replica, grad, expert)",
     "library": "kernels it is timed as; empty where the user gave the time",
     "algorithm": "of a collective: ring, tree, nvls, direct; null for kernels",
     "protocol": "of a collective: ll, ll128, simple, or ideal (links at their plain rates); null for kernels",
@@ -61,7 +63,8 @@ def explain(experiment: Experiment, catalogue: Catalogue) -> list[Explanation]:
 def _explain(case: Case, catalogue: Catalogue) -> Explanation:
     result = run_case(case, catalogue)
     execution = result.execution
-    parts = parts_of(execution, breakdown(execution).rank)
+    rank = anatomy(execution).rank if execution.blocks else breakdown(execution).rank
+    parts = parts_of(execution, rank)
     cluster = resolve_cluster(case.scenario, catalogue, case.origins)
     kernels = KernelModel(cluster, sustained=case.scenario.clocks == "sustained")
     rows = [_row(part, execution.step, kernels.constants.regime("collective", "nccl")) for part in parts]
@@ -99,7 +102,8 @@ def _row(part: Part, step: float, regime: str) -> dict[str, Any]:
         "operator": activity.name,
         "segment": activity.segment,
         "kind": activity.kind,
-        "library": "nccl" if time is None else time.library if time.operator else "",
+        "group": activity.group,
+        "library": "nccl" if activity.category != "compute" else time.library if time and time.operator else "",
         "algorithm": chosen.algorithm if chosen else None,
         "protocol": chosen.protocol if chosen else None,
         "channels": chosen.channels if chosen else None,

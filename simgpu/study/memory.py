@@ -13,6 +13,9 @@ from simgpu.result import COLUMNS
 from simgpu.study.experiment import ExperimentResult
 from simgpu.workload.jobs import Training
 
+MOST_NAMES = 3
+"""Rows that a note names, of those that do not fit for the same reason."""
+
 
 def row_name(outcome: ExperimentResult, number: int) -> str:
     """Words that tell a row from the others: its labels, what the file varies, and the degrees of its plan."""
@@ -24,8 +27,8 @@ def row_name(outcome: ExperimentResult, number: int) -> str:
 
 
 def misfits(outcome: ExperimentResult, catalogue: Catalogue) -> list[tuple[str, str]]:
-    """(name of the row, by how much its plan is too large and what would make it fit), for each that does not fit."""
-    found = []
+    """(rows, by how much their plan is too large and what would make it fit), for each that does not fit."""
+    found: dict[str, list[str]] = {}
     for number, (case, result) in enumerate(zip(outcome.experiment.cases, outcome.results, strict=True)):
         scenario, workload = case.scenario, case.scenario.workload
         if not result.memory or not isinstance(workload, Training) or not scenario.model:
@@ -44,8 +47,13 @@ def misfits(outcome: ExperimentResult, catalogue: Catalogue) -> list[tuple[str, 
             scenario.framework,
             cluster.gpus_per_node,
         )
-        found.append((row_name(outcome, number), fit_text(worst, helps)))
-    return found
+        found.setdefault(fit_text(worst, helps), []).append(row_name(outcome, number))
+    return [("; ".join(names[:MOST_NAMES]) + _others(names), text) for text, names in found.items()]
+
+
+def _others(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMES
+    return f"; {more} more" if more > 0 else ""
 
 
 def stages(memory: Sequence[Memory]) -> dict[str, Mapping[str, Any]]:

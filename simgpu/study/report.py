@@ -144,11 +144,11 @@ def _figure(outcome: ExperimentResult, plot: PlotFields) -> Any:
     if plot.kind == "memory":
         from simgpu.render.memory import memory_figure
 
-        if plot.x == "stage":
+        heading = heading_of(plot, settings, "Memory")
+        if plot.x == "stage" and "stage" not in outcome.rows[0]:
             bars = {str(one.stage): one.as_dict() for one in outcome.results[0].memory}
-        else:
-            bars = {name: peak(result.memory).as_dict() for name, result in training}
-        return memory_figure(bars, heading_of(plot, settings, "Memory"), "Pipeline stage" if plot.x == "stage" else "")
+            return memory_figure(bars, heading, "Pipeline stage")
+        return memory_figure({name: peak(result.memory).as_dict() for name, result in training}, heading)
     from simgpu.render.passes import panel_of
     from simgpu.render.pipeline import pipeline_figure
 
