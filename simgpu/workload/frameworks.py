@@ -172,7 +172,7 @@ FRAMEWORKS: dict[str, Framework] = {
             step_s=15e-3,
             fused_wgrad=True,
             early_stop=False,
-            products=1.05,
+            products=1.07,
             gathers_each_microbatch=False,
         ),
         Framework(
