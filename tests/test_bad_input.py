@@ -522,7 +522,7 @@ def test_what_editors_on_windows_write_is_fine(ending: str) -> None:
     ("given", "words"),
     [
         ("nosuch.yaml", ("nosuch.yaml: ", "no such file")),
-        ("nosuch", ("'nosuch'", "expected one of llama70b_tp, tp2_scaling")),
+        ("nosuch", ("'nosuch'", "expected one of dp_scaling, ", "llama70b_tp, ", "tp2_scaling")),
         ("tp2_scalin", ("'tp2_scalin'", "did you mean 'tp2_scaling'?")),
         ("deep/nosuch", ("deep/nosuch: ", "no such file")),
         ("folder", ("folder: ", "is a folder, expected a file")),
@@ -758,10 +758,6 @@ SPLITS: dict[str, tuple[dict[str, Any], str, str, str, tuple[str, ...]]] = {
         "dp: 1\n    sequence_parallel: perhaps",
         "plan.sequence_parallel",
         ("'perhaps'",),
-    ),
-    "mixture of experts": (
-        {"model_type": "mixtral", "num_local_experts": 8},
-        *("model: e.json", "model: e.json ", "model", ("mixture of experts", "not simulated yet")),
     ),
     "fp8 on an A100": (
         {},

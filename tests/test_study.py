@@ -54,7 +54,7 @@ def test_what_is_set_by_hand_is_said(experiment):
 
 
 def test_large_traces_say_what_they_leave_out(experiment):
-    file = experiment("vary: {plan.dp: [128]}\n")
+    file = experiment("vary: {plan.dp: [128], workload.kind: [prefill]}\n")
     result = CliRunner().invoke(main, ["trace", str(file), "-o", "t.json"])
     assert result.exit_code == 0
     assert "the first 64 ranks of each row" in result.stderr

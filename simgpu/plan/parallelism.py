@@ -107,6 +107,9 @@ class Plan:
             raise InputError(problem, key="plan.schedule")
         if (self.dp * self.cp) % self.ep:
             raise InputError(f"{self.ep} does not divide dp x cp = {self.dp * self.cp}", key="plan.ep")
+        if self.shard is not None and self.zero == 0:
+            problem = f"{self.shard} ranks share nothing with plan.zero 0; expected plan.zero of 1, 2 or 3"
+            raise InputError(problem, key="plan.shard")
         if self.shard is not None and (self.dp * self.cp) % self.shard:
             raise InputError(f"{self.shard} does not divide dp x cp = {self.dp * self.cp}", key="plan.shard")
 
@@ -182,7 +185,8 @@ class Plan:
 def check_fits_cluster(plan: Plan, cluster: Cluster) -> None:
     """Raise `InputError` (key only) if the plan has more ranks than the cluster has GPUs."""
     if plan.world > cluster.gpu_count:
-        degrees = f"tp {plan.tp} x dp {plan.dp} = {plan.world} ranks"
+        names = [name for name in ("tp", "cp", "pp", "dp") if name in ("tp", "dp") or getattr(plan, name) > 1]
+        degrees = f"{' x '.join(f'{name} {getattr(plan, name)}' for name in names)} = {plan.world} ranks"
         raise InputError(f"{degrees}, but '{cluster.name}' has {cluster.gpu_count} GPUs", key="plan")
 
 

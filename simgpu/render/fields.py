@@ -49,7 +49,7 @@ class PlotFields(BaseModel):
     def _as_the_kind_needs(cls, y: list[str], info: ValidationInfo) -> list[str]:
         kind = info.data.get("kind")
         if kind in ("bar", "line") and not 1 <= len(y) <= MAX_PANELS:
-            raise ValueError(f"{len(y)} columns; a plot of kind {kind} needs 1 to {MAX_PANELS}")
+            raise ValueError(f"{len(y)} columns; a plot of kind {kind} needs at least 1 and at most {MAX_PANELS}")
         if kind in ("memory", "pipeline") and y:
             raise ValueError(f"has no meaning for a plot of kind {kind}; leave it out")
         if kind == "stack" and len(set(y)) < len(y):

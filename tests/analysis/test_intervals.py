@@ -137,9 +137,11 @@ def test_every_row_holds_its_points_and_every_interval_is_of_a_column(run):
         assert high < 20 * value or value == 0, column
     parts = parts_of(execution, breakdown(execution).rank)
     assert sum(part.exposed for part in parts) <= row["step_s"] * (1 + 1e-9)
-    assert sum(part.seconds for part in parts if part.activity.category == "compute") == pytest.approx(
-        row["compute_s"], rel=1e-9
-    )
+    kernels = [part for part in parts if part.activity.category == "compute" and part.activity.kind != "host"]
+    assert sum(part.seconds for part in kernels) == pytest.approx(row["compute_s"], rel=1e-9)
+    busy = row["compute_s"] + row["exposed_communication_s"] + row["idle_s"]
+    assert busy == pytest.approx(row["step_s"], rel=1e-9)
+    assert row["idle_s"] == pytest.approx(row.get("host_s", 0.0) + row.get("bubble_s", 0.0), abs=1e-6 * row["step_s"])
     sure = all(part.doubt == NONE for part in parts)
     assert (row["step_s_p90"] - row["step_s_p10"] > 0.01 * row["step_s"]) != sure
 

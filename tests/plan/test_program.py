@@ -5,6 +5,7 @@ import pytest
 from simgpu import Catalogue, InputError, OperatorList, Plan, Prefill, Training, simulate
 from simgpu.model.transformer import prefill_graph, training_graph
 from simgpu.plan.program import Collective, shard
+from simgpu.workload.frameworks import framework
 
 CATALOGUE = Catalogue()
 MODEL = CATALOGUE.model("llama-2-70b")
@@ -92,7 +93,9 @@ def test_parts_of_a_step_add_up():
     result = simulate(cluster, Training(batch=4, tokens=512), CATALOGUE.model("llama-2-7b"), Plan(tp=4, dp=4))
     parts = result.compute_s + result.exposed_communication_s + result.idle_s
     assert parts == pytest.approx(result.step_s, rel=1e-12)
-    assert result.idle_s == pytest.approx(0, abs=1e-9)
+    assert result.idle_s == pytest.approx(result.host_s + result.bubble_s, rel=1e-9)
+    assert result.bubble_s < 1e-3 * result.step_s, "nobody waits for other stages: there are none"
+    assert result.host_s == pytest.approx(framework("megatron").step_s, rel=0.01)
     assert result.ideal_step_s == pytest.approx(result.single_gpu_step_s / 16)
     assert result.tokens_per_s == pytest.approx(4 * 512 / result.step_s)
 
