@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import hypot
 from typing import Any
 
 from simgpu.analysis.breakdown import Breakdown
@@ -144,12 +145,31 @@ def _full_attention(graph: ModelGraph) -> float:
 
 def _recomputed_flop(execution: Execution) -> float:
     """FLOPs of all simulated ranks, as many of each stage, that backward runs again (matrix products, attention)."""
+    again: dict[int, float] = {}
+    for made in execution.blocks.values():
+        for block, _ in made:
+            if id(block) not in again:
+                again[id(block)] = sum(
+                    part.activity.flops * part.runs
+                    for part in block.parts
+                    if part.activity.segment == RECOMPUTATION and part.activity.kind in _PRODUCTS
+                )
+    if not any(again.values()):
+        return 0.0
     total = 0.0
-    for rank in range(len(execution.streams)):
-        for part in parts_of(execution, rank):
-            if part.activity.segment == RECOMPUTATION and part.activity.kind in ("matmul", "attention", "experts"):
-                total += part.activity.flops * part.runs
+    for span in execution.timeline.spans(streams["compute"] for streams in execution.streams):
+        made = execution.blocks.get(span.label, ())  # type: ignore[call-overload]
+        total += sum(again[id(block)] * times for block, times in made)
     return total
+
+
+_PRODUCTS = ("matmul", "attention", "experts")
+"""Kinds of kernels whose FLOPs count."""
+
+
+STACK_LOW, STACK_HIGH = 0.95, 1.12
+"""P10 and P90 of measured over predicted steps of published runs, about (docs/validation-training.md): what residuals
+of kernels do not hold, the stack around them. It counts once for a step, beside what its kernels are unsure of."""
 
 
 def interval(found: Anatomy, other: float) -> Range:
@@ -157,4 +177,8 @@ def interval(found: Anatomy, other: float) -> Range:
     weighted = [(p.seconds if p.activity.category == "compute" else p.exposed, p.doubt) for p in found.parts]
     sums = sum(seconds for seconds, _ in weighted)
     scale = (sums + other) / sums if sums else 1.0
-    return range_of([(seconds * scale, doubt) for seconds, doubt in weighted])
+    kernels = range_of([(seconds * scale, doubt) for seconds, doubt in weighted])
+    total = sums * scale
+    low = hypot(total - kernels.p10, total * (1 - STACK_LOW))
+    high = hypot(kernels.p90 - total, total * (STACK_HIGH - 1))
+    return Range(total - low, total + high)
