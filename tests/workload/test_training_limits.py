@@ -1,0 +1,243 @@
+"""Limits that a training step must meet: nothing to communicate, schedules of the papers, traffic, recomputation."""
+
+from dataclasses import replace
+
+import pytest
+
+from simgpu import Plan
+from simgpu.plan.numerics import Numerics
+from simgpu.timing.collectives.traffic import bus_factor
+from simgpu.timing.kernels import NONE
+from simgpu.workload.training.blocks import Block
+from simgpu.workload.training.layers import Layers, Passes
+from simgpu.workload.training.links import Call, Links
+
+FORWARD, INPUTS, WEIGHTS = 1.0, 1.25, 0.75
+FORWARD_ONLY = Numerics(optimizer="none")
+
+
+class Free(Links):
+    """Communication between blocks costs nothing."""
+
+    def _all(self, *given):
+        call = Call(0.0, NONE, 0.0, None, 0.0)
+        return [replace(one, phases=(one.phases[0].__class__(0.0),), call=call) for one in super()._all(*given)]
+
+
+@pytest.fixture
+def equal(monkeypatch):
+    """Layers of known length, nothing before or behind them."""
+
+    def unit(self, kind, recompute=True):
+        at = 0.0 if kind in ("embedding", "head") else 1.0
+        made = (Block(kind, at * seconds, 1, ()) for seconds in (FORWARD, INPUTS + WEIGHTS, INPUTS, WEIGHTS))
+        return Passes(kind, *made, 0.0, 0.0)
+
+    monkeypatch.setattr(Layers, "unit", unit)
+
+
+def all_parts(execution, rank=0):
+    """Every kernel and collective of a rank with how often it runs."""
+    for label in (span.label for span in execution.timeline.spans(execution.streams[rank].values())):
+        if label in execution.blocks:
+            for block, times in execution.blocks[label]:
+                for part in block.parts:
+                    yield part.activity, part.runs * times
+        else:
+            yield label, 1
+
+
+def flops(execution):
+    return sum(block.flops * times
+               for span in execution.timeline.spans([execution.streams[0]["compute"]])
+               for block, times in execution.blocks.get(span.label, ()))  # fmt: skip
+
+
+# ---- nothing to communicate ---------------------------------------------------------------------------
+
+PLANS = {
+    "tp": Plan(tp=2, sequence_parallel=True), "cp": Plan(cp=2), "pp": Plan(pp=2, micro_batch=1), "dp": Plan(dp=2),
+    "ep": Plan(ep=2, dp=2, zero=1),
+}  # fmt: skip
+GROUPS = {"tp": {"tp"}, "cp": {"cp", "grad"}, "pp": {"pp"}, "dp": {"grad"}, "ep": {"ep", "shard", "expert"}}
+
+
+@pytest.mark.parametrize("axis", PLANS)
+def test_a_degree_of_one_communicates_nothing(stage, axis):
+    """Alone, each parallelism uses its own groups and no others; and none where all degrees are one."""
+    model = stage.moe if axis == "ep" else stage.dense
+    split = stage.run("dgx-h100", PLANS[axis], 4, model=model)
+    used = {one.group for one, _ in all_parts(split) if one.category == "communication" and one.light > 0}
+    expected = GROUPS[axis] - ({"expert"} if axis == "ep" else set())  # two ranks share all experts: one holds each
+    assert used == expected
+    alone = stage.run("dgx-h100", Plan(), 4, model=model)
+    assert not [one for one, _ in all_parts(alone) if one.category == "communication"]
+
+
+# ---- schedules ----------------------------------------------------------------------------------------
+
+BATCHES = [(2, 4), (4, 8), (8, 8), (4, 32)]
+
+
+@pytest.mark.parametrize(("stages", "batches"), BATCHES)
+@pytest.mark.parametrize("schedule", ["gpipe", "1f1b"])
+def test_bubble_of_gpipe_and_1f1b(stage, equal, schedule, stages, batches):
+    """Huang et al. 2019; Narayanan et al. 2021, section 2.2.1: idle p - 1 of m + p - 1 microbatches."""
+    plan = Plan(pp=stages, schedule=schedule, micro_batch=1)
+    run = stage.run("dgx-h100", plan, batches, numerics=FORWARD_ONLY, links=Free)
+    work = (FORWARD + INPUTS + WEIGHTS) * stage.dense.layers / stages * batches
+    assert run.step == pytest.approx(work * (batches + stages - 1) / batches, rel=1e-12)
+    assert 1 - work / run.step == pytest.approx((stages - 1) / (batches + stages - 1), rel=1e-9)
+
+
+@pytest.mark.parametrize(("stages", "batches", "chunks"), [(2, 4, 2), (4, 8, 2), (2, 8, 4)])
+def test_bubble_of_the_interleaved_schedule(stage, equal, stages, batches, chunks):
+    """Narayanan et al. 2021, section 2.2.2: the bubble is v times smaller."""
+    plan = Plan(pp=stages, vp=chunks, micro_batch=1)
+    run = stage.run("dgx-h100", plan, batches, numerics=FORWARD_ONLY, links=Free)
+    one = (FORWARD + INPUTS + WEIGHTS) * stage.dense.layers / stages
+    assert run.step == pytest.approx(one * batches + one * (stages - 1) / chunks, rel=1e-12)
+
+
+@pytest.mark.parametrize(("stages", "batches"), [(2, 4), (4, 8), (8, 16)])
+def test_bubble_of_zb_h1(stage, equal, stages, batches, monkeypatch):
+    """Qi et al. 2023, table 2: (p - 1)(F + B - W), where 1F1B has (p - 1)(F + B + W)."""
+    run = stage.run("dgx-h100", Plan(pp=stages, schedule="zb-h1", micro_batch=1), batches, numerics=FORWARD_ONLY,
+                    links=Free)  # fmt: skip
+    layers = stage.dense.layers / stages
+    work = (FORWARD + INPUTS + WEIGHTS) * layers * batches
+    assert run.step == pytest.approx(work + (stages - 1) * (FORWARD + INPUTS - WEIGHTS) * layers, rel=1e-12)
+
+
+def test_more_microbatches_take_as_much_more_compute(stage, equal):
+    runs = [stage.run("dgx-h100", Plan(micro_batch=1), n, numerics=FORWARD_ONLY).step for n in (4, 8)]
+    assert runs[1] == pytest.approx(2 * runs[0], rel=1e-12)
+
+
+def test_gradient_accumulation_doubles_the_work(stage):
+    few, many = (stage.run("dgx-h100", Plan(dp=2, micro_batch=1), n) for n in (4, 8))
+    assert flops(many) == pytest.approx(2 * flops(few), rel=1e-12)
+    sent = [sum(one.bytes * n for one, n in all_parts(run) if one.group == "grad") for run in (few, many)]
+    assert sent[0] == sent[1] > 0
+
+
+# ---- traffic ------------------------------------------------------------------------------------------
+
+
+def wire(execution, ranks, groups=("grad", "shard", "replica")):
+    """Bytes that a rank sends of gradients and weights."""
+    return sum(one.bytes * bus_factor(one.kind, ranks) * n for one, n in all_parts(execution) if one.group in groups)
+
+
+@pytest.mark.parametrize("ranks", [2, 8, 16])
+def test_traffic_of_zero(stage, ranks):
+    """Rajbhandari et al. 2020, section 7: stages 1 and 2 send what plain data parallelism does, stage 3 1.5 times it.
+
+    What the last unit needs in backward is still there from forward (PyTorch FSDP, torchtitan), which saves a third of
+    its part.
+    """
+    numerics = Numerics(reduce="bf16", gradients="bf16")
+    sent = []
+    for zero in (0, 1, 2, 3):
+        plan = Plan(dp=ranks, zero=zero, micro_batch=1)
+        run = stage.run("dgx-h100-ib", plan, ranks, style="pytorch-eager", numerics=numerics)
+        sent.append(wire(run, ranks))
+    config = stage.dense
+    head = config.vocab * config.hidden + config.hidden
+    once = (ranks - 1) / ranks * config.parameters * 2
+    assert sent[0] == pytest.approx(2 * once, rel=1e-9)
+    assert sent[1] == pytest.approx(sent[0], rel=1e-9)
+    assert sent[2] == pytest.approx(sent[0], rel=1e-9)
+    assert sent[3] == pytest.approx(1.5 * sent[0] - (ranks - 1) / ranks * head * 2, rel=1e-9)
+
+
+def test_hybrid_shards_send_a_shard_of_gradients_between_copies(stage):
+    numerics = Numerics(reduce="bf16", gradients="bf16")
+    plan = Plan(dp=16, zero=3, shard=8, micro_batch=1)
+    run = stage.run("dgx-h100-ib", plan, 16, style="pytorch-eager", numerics=numerics)
+    copies = sum(one.bytes * n for one, n in all_parts(run) if one.group == "replica")
+    assert copies == pytest.approx(stage.dense.parameters * 2 / 8, rel=1e-9)
+
+
+@pytest.mark.parametrize(("ranks", "sequence_parallel"), [(2, False), (4, False), (4, True)])
+def test_bytes_of_the_all_to_all(stage, ranks, sequence_parallel):
+    """Each token goes to k experts and back, forward and backward (Fedus et al. 2021; Megatron-Core MoE)."""
+    tp = 2 if sequence_parallel else 1
+    plan = Plan(tp=tp, dp=ranks, ep=ranks, micro_batch=1, sequence_parallel=sequence_parallel)
+    config = stage.moe
+    run = stage.run("dgx-h100", plan, ranks, model=config)
+    calls = [(one.bytes, n) for one, n in all_parts(run) if one.kind == "all_to_all"]
+    size = 1024 / tp * config.experts_per_token * config.hidden * 2
+    assert {round(each) for each, _ in calls} == {round(size)}
+    assert sum(n for _, n in calls) == 4 * config.layers
+
+
+def test_activations_between_stages(stage):
+    """Narayanan et al. 2021, section 4.1: b s h elements, a t-th of them from each rank of a tensor group."""
+    for plan in (Plan(pp=2, micro_batch=2), Plan(pp=2, tp=4, micro_batch=2), Plan(pp=2, cp=2, micro_batch=2)):
+        run = stage.run("dgx-h100", plan, 4)
+        sizes = {one.bytes for one in stage.labels(run) if one.group == "pp"}
+        assert sizes == {2 * 1024 * stage.dense.hidden * 2 / plan.tp / plan.cp}
+    run = stage.run("dgx-h100", Plan(pp=2, micro_batch=1), 2, numerics=Numerics(dtype="fp32", weights="fp32"))
+    assert {one.bytes for one in stage.labels(run) if one.group == "pp"} == {1024 * stage.dense.hidden * 4}
+
+
+def test_norms_are_summed_over_the_tensor_group_under_sequence_parallelism(stage):
+    plain, split = (stage.run("dgx-h100", Plan(tp=2, sequence_parallel=flag), 1) for flag in (False, True))
+    sums = [one for one in stage.labels(split) if one.name == "norm gradients"]
+    assert [one.bytes for one in sums] == [(2 * stage.dense.layers + 1) * stage.dense.hidden * 4]
+    assert not [one for one in stage.labels(plain) if one.name == "norm gradients"]
+
+
+def test_ring_attention_sends_keys_and_values_round(stage):
+    """Liu et al. 2023: n - 1 blocks of keys and values forward; backward all n, with their gradients."""
+    n, config = 4, stage.dense
+    run = stage.run("dgx-h100", Plan(cp=n, micro_batch=1), 1)
+    sent = sum(one.bytes * times for one, times in all_parts(run) if one.group == "cp")
+    block = 1024 / n * config.kv_heads * config.head_dim * 2 * 2
+    assert sent == pytest.approx(config.layers * block * (n - 1 + 2 * n), rel=1e-12)
+
+
+# ---- recomputation, fine-tuning -----------------------------------------------------------------------
+
+
+def test_full_recomputation_adds_exactly_one_forward_of_the_layers(stage):
+    none, full = (stage.run("dgx-h100", Plan(micro_batch=1, recompute=how), 2) for how in ("none", "full"))
+    layers = 0.0
+    seconds = 0.0
+    for span in none.timeline.spans([none.streams[0]["compute"]]):
+        for block, times in none.blocks.get(span.label, ()):
+            if span.label.kind == "forward" and block.name not in ("embedding forward", "head forward"):
+                layers += block.flops * times
+                seconds += block.seconds * times
+    assert layers > 0
+    assert flops(full) - flops(none) == pytest.approx(layers, rel=1e-9)
+    assert full.step - none.step == pytest.approx(seconds, rel=1e-9)
+
+
+def test_selective_recomputation_runs_attention_again(stage):
+    none, some, full = (
+        stage.run("dgx-h100", Plan(micro_batch=1, recompute=how), 1) for how in ("none", "selective", "full")
+    )
+    attention = sum(
+        one.flops * n for one, n in all_parts(none) if one.kind == "attention" and "backward" not in one.name
+    )
+    assert flops(some) - flops(none) == pytest.approx(attention, rel=1e-9)
+    assert none.step < some.step < full.step
+
+
+def test_recomputing_some_layers_is_in_between(stage):
+    steps = [
+        stage.run("dgx-h100", Plan(micro_batch=1, recompute="full", recompute_layers=n), 1).step for n in (2, 4, 8)
+    ]
+    assert steps[1] - steps[0] == pytest.approx((steps[2] - steps[1]) / 2, rel=1e-9)
+
+
+def test_adapters_alone_have_gradients(stage):
+    """LoRA sends the gradients of its adapters, r (k + n) of each adapted matrix, and no others."""
+    numerics = Numerics(finetune="lora", rank=8, targets=("attention_out",))
+    run = stage.run("dgx-h100", Plan(dp=2, micro_batch=1), 2, numerics=numerics)
+    sent = sum(one.bytes * n for one, n in all_parts(run) if one.group == "grad")
+    config = stage.dense
+    assert sent == 8 * 2 * config.hidden * 4 * config.layers
+    assert not [one for one, _ in all_parts(run) if one.name.endswith("_wgrad") and "_lora_" not in one.name]
