@@ -183,6 +183,44 @@ REASONS = (
         "all_reduce",
         where=lambda n: n["message_bytes"] <= 4e6,
     ),
+    # ---- whole steps
+    Reason(
+        "ZeRO-3 of 2021: a step takes 66.8 s on 768 GPUs and on 1,536 alike, so it waits for weights, which come at a"
+        " tenth of the adapters' rate",
+        "megatron_training",
+        where=lambda n: n["slow"] < 0.8 and n["num_gpus"] in (384, 768, 1536),
+    ),
+    Reason(
+        "DeepSpeed's pipeline around Megatron's layers: a fifth slower than Megatron's own of this model, unexplained",
+        "megatron_training",
+        where=lambda n: n["slow"] < 0.9 and n["num_gpus"] in (2240, 2800, 3360),
+    ),
+    Reason(
+        "the smallest model, timed with data loading and logging: its kernels take a fifth less with any settings",
+        "megatron_training",
+        where=lambda n: n["slow"] < 0.85 and n["num_gpus"] == 48,
+    ),
+    Reason(
+        "512 tokens a step: the host launches kernels more slowly than the GPU runs them",
+        "mlengineering_train_steps",
+        where=lambda n: n["slow"] < 1 and n["seq_len"] <= 512,
+    ),
+    Reason(
+        "the host's time of a step is that of a loop with logging; this was a bare one",
+        "mlengineering_train_steps",
+        where=lambda n: n["slow"] > 1 and n["seq_len"] <= 512,
+    ),
+    Reason(
+        "context parallelism over GPUs of one node: slower than attention over as many keys on one GPU, unexplained",
+        "torchtitan_training",
+        where=lambda n: n["slow"] < 0.9 and n["seq_len"] >= 65536,
+    ),
+    Reason(
+        "does not scale: up to 2.4 times the step of one GPU in spite of NVSwitch, which no link explains",
+        "lambda_training",
+        gpu="a100-sxm-80gb",
+        where=lambda n: n["num_gpus"] > 1 and n["slow"] < 0.9,
+    ),
 )
 
 

@@ -103,7 +103,14 @@ def _detail(table: Table, row: int, wanted: Wanted) -> Detail:
     """Where a row comes from and what it is."""
     case: Case = wanted.cases[0]
     origin = Reader(table, row).word("source") or table.source
-    return Detail(origin, case.config.name, case.gpus, described(wanted), case.framework, wanted.caveat)
+    return Detail(
+        origin,
+        case.config.name,
+        Reader(table, row).count("num_gpus", case.gpus),
+        described(wanted),
+        case.framework,
+        wanted.caveat,
+    )
 
 
 def described(wanted: Wanted) -> str:

@@ -155,7 +155,7 @@ def _readme(row: Reader) -> Iterable[Wanted | str]:
             cases.append(_megatron(row, plan, "megatron", _EOS, _README, tied=False))
     caveat = "microbatch and virtual stages not stated" + (", nor TP and PP" if unsplit else "")
     measured = row.number("step_time_s", _seconds(row, gpus))
-    return [Wanted(tuple(cases), measured, caveat=caveat, dtype=row.word("dtype"))]
+    return [Wanted(tuple(cases), measured, caveat=caveat, dtype=row.word("dtype"), tuned=True)]
 
 
 def _seconds(row: Reader, gpus: int) -> float:

@@ -27,16 +27,20 @@ class Predicted:
 
 
 def predict(machine: Machine, wanted: Wanted) -> Predicted:
-    """The median of a row's cases; the interval covers theirs. Cases that no plan allows are passed over.
+    """The median of a row's cases, or the fastest; the interval covers theirs.
 
-    Raises `InputError` where none can be simulated.
+    Of several cases, those that no plan allows or that do not fit the memory are passed over. Raises `InputError` where
+    none can be simulated.
     """
-    quantity = _step if wanted.quantity == "step_time" else _memory
     if wanted.part == "relative":
         one, whole = (_memory(machine, case, "activations").value for case in wanted.cases)
         return _memory_interval(one / whole)
+    quantity = _step if wanted.quantity == "step_time" else _memory
+    cases = wanted.cases
+    if len(cases) > 1:
+        cases = tuple(case for case in cases if _fits(machine, case)) or cases
     found, refused = [], None
-    for case in wanted.cases:
+    for case in cases:
         try:
             found.append(quantity(machine, case, wanted.part))
         except InputError as error:
@@ -44,8 +48,16 @@ def predict(machine: Machine, wanted: Wanted) -> Predicted:
     if not found:
         assert refused is not None
         raise refused
-    value = median(one.value for one in found)
+    value = (min if wanted.tuned else median)(one.value for one in found)
     return Predicted(value, min(one.low for one in found), max(one.high for one in found))
+
+
+def _fits(machine: Machine, case: Case) -> bool:
+    """Whether the fullest stage of a case fits the GPU."""
+    try:
+        return _fullest(case, "total") <= machine.gpu.memory.capacity.si
+    except InputError:
+        return False
 
 
 def cluster_of(machine: Machine, case: Case) -> Cluster:
@@ -119,9 +131,14 @@ def _memory(_: Machine, case: Case, part: str) -> Predicted:
     numerics = numerics_of(case)
     shape = (case.config, case.plan, numerics)
     if part == "peak":
-        stages = memory_per_stage(*shape, case.batch, case.tokens, framework=case.framework)
-        return _memory_interval(max(stage.allocated for stage in stages))
+        return _memory_interval(_fullest(case, "allocated"))
     if part == "states":
         each = numerics.weight_bytes + numerics.gradient_bytes + numerics.state_bytes
         return _memory_interval(each * parameters_of(*shape).layers)
     return _memory_interval(layer_activations(*shape, case.batch, case.tokens, framework=case.framework))
+
+
+def _fullest(case: Case, what: str) -> float:
+    """`total` or `allocated` bytes of the stage that needs most."""
+    shape = (case.config, case.plan, numerics_of(case), case.batch, case.tokens)
+    return max(getattr(stage, what) for stage in memory_per_stage(*shape, framework=case.framework))
