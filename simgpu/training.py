@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from simgpu.analysis.training import Anatomy, anatomy, interval, training_row
+from simgpu.analysis.training import Anatomy, anatomy, interval, shares, training_row
 from simgpu.analysis.uncertainty import Range, range_of, range_of_ratio
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
@@ -13,7 +13,7 @@ from simgpu.hardware.inherit import DEFAULT
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.memory import Memory, memory_per_stage, peak
 from simgpu.plan.parallelism import Plan
-from simgpu.timing.kernels import KernelModel
+from simgpu.timing.kernels import NONE, KernelModel
 from simgpu.timing.matrix_timer import ROW_WISE
 from simgpu.workload.execution import Execution
 from simgpu.workload.frameworks import Framework
@@ -148,20 +148,15 @@ def _intervals(
     execution: Execution, found: Anatomy, single: Execution, times: dict[str, float], gpus: int
 ) -> dict[str, float]:
     """P10 and P90 of the uncertain columns."""
-    waiting = found.bubble + found.exposed["pp"] + found.exposed["data"]
-    inside = sum(p.exposed for p in found.parts if p.activity.category != "compute")
-    step = interval(found, max(waiting - inside, 0.0))
-    step = Range(step.p10 + found.host, step.p90 + found.host)
-    middle = times["step_s"]
-    kernels = [(p.seconds, p.doubt) for p in found.parts if p.activity.category == "compute"]
+    step, middle = interval(found), times["step_s"]
+    kernels = [
+        (p.seconds, p.doubt) for p in found.parts if p.activity.category == "compute" and p.activity.kind != "host"
+    ]
     calls = [p for p in found.parts if p.activity.category != "compute"]
     alone = anatomy(single)
-    whole = [(p.exposed, p.doubt) for p in alone.parts]
-    one = range_of(whole, alone.host)
-    below = [(p.exposed, p.doubt) for p in found.parts]
-    known = sum(seconds for seconds, _ in below)
-    scaled = [(seconds * max(middle - found.host, 0.0) / known, doubt) for seconds, doubt in below] if known else below
-    ratio = range_of_ratio(whole, scaled, found.host) if gpus > 1 else Range(1.0, 1.0)
+    whole = [*shares(alone), (alone.host, NONE)]
+    one = range_of(whole)
+    ratio = range_of_ratio(whole, shares(found), found.host) if gpus > 1 else Range(1.0, 1.0)
     ranges = {
         "step_s": Range(min(step.p10, middle), max(step.p90, middle)),
         "compute_s": range_of(kernels),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import hypot
 from typing import Any
@@ -12,6 +12,7 @@ from simgpu.analysis.uncertainty import Part, Range, parts_of, range_of
 from simgpu.engine.timeline import length, outside, union
 from simgpu.model.graph import ModelGraph
 from simgpu.model.operators import Attention
+from simgpu.timing.kernels import Doubt
 from simgpu.workload.execution import Execution
 
 RECOMPUTATION = "recomputation"
@@ -83,18 +84,22 @@ def anatomy(execution: Execution) -> Anatomy:
 
 
 def _busy(execution: Execution, rank: int) -> float:
-    compute = execution.streams[rank]["compute"]
-    return length(union((span.start, span.end) for span in execution.timeline.spans([compute])))
+    timeline = execution.timeline
+    held = timeline.of(execution.streams[rank]["compute"])
+    return length(union((timeline.start[i], timeline.end[i]) for i in held))
 
 
 def _outer(execution: Execution, rank: int) -> dict[str, float]:
     """Communication between blocks while the rank computes nothing; a moment counts once, for data first."""
-    streams = execution.streams[rank]
-    spans = list(execution.timeline.spans(streams.values()))
-    busy = union((span.start, span.end) for span in spans if span.stream == streams["compute"])
-    moving = (streams["grad"], streams["replica"])
-    data = union((s.start, s.end) for s in spans if s.stream in moving)
-    pp = union((s.start, s.end) for s in spans if s.stream not in (*moving, streams["compute"]))
+    timeline = execution.timeline
+
+    def times(names: Iterable[str]) -> list[tuple[float, float]]:
+        held = (i for name in names for i in timeline.of(execution.streams[rank][name]))
+        return union((timeline.start[i], timeline.end[i]) for i in held)
+
+    moving = ("grad", "replica")
+    busy, data = times(("compute",)), times(moving)
+    pp = times(name for name in execution.streams[rank] if name not in (*moving, "compute"))
     return {"data": outside(data, busy), "pp": outside(pp, union([*busy, *data]))}
 
 
@@ -172,13 +177,26 @@ STACK_LOW, STACK_HIGH = 0.95, 1.12
 of kernels do not hold, the stack around them. It counts once for a step, beside what its kernels are unsure of."""
 
 
-def interval(found: Anatomy, other: float) -> Range:
-    """P10 and P90 of the step: parts of its slowest rank, and `other` seconds that wait for the same kind of work."""
+def shares(found: Anatomy) -> list[tuple[float, Doubt]]:
+    """Seconds and doubt of the parts of a step; with its host, which is certain, they are all of it.
+
+    While a rank waits others do such work, so that its parts are scaled to fill the time.
+    """
+    parts = [p for p in found.parts if p.activity.kind != "host"]
+    own = [(p.seconds if p.activity.category == "compute" else p.exposed, p.doubt) for p in parts]
+    sums = sum(seconds for seconds, _ in own)
+    scale = max(found.step - found.host, 0.0) / sums if sums else 1.0
+    return [(seconds * scale, doubt) for seconds, doubt in own]
+
+
+def interval(found: Anatomy) -> Range:
+    """P10 and P90 of the step, s: as unsure as the parts of its slowest rank, for which bubbles wait too."""
     weighted = [(p.seconds if p.activity.category == "compute" else p.exposed, p.doubt) for p in found.parts]
     sums = sum(seconds for seconds, _ in weighted)
-    scale = (sums + other) / sums if sums else 1.0
-    kernels = range_of([(seconds * scale, doubt) for seconds, doubt in weighted])
-    total = sums * scale
+    if not sums:
+        return Range(found.step, found.step)
+    total = found.step - found.host
+    kernels = range_of([(seconds * total / sums, doubt) for seconds, doubt in weighted])
     low = hypot(total - kernels.p10, total * (1 - STACK_LOW))
     high = hypot(kernels.p90 - total, total * (STACK_HIGH - 1))
-    return Range(total - low, total + high)
+    return Range(found.step - low, found.step + high)
