@@ -191,12 +191,7 @@ def shares(found: Anatomy) -> list[tuple[float, Doubt]]:
 
 def interval(found: Anatomy) -> Range:
     """P10 and P90 of the step, s: as unsure as the parts of its slowest rank, for which bubbles wait too."""
-    weighted = [(p.seconds if p.activity.category == "compute" else p.exposed, p.doubt) for p in found.parts]
-    sums = sum(seconds for seconds, _ in weighted)
-    if not sums:
-        return Range(found.step, found.step)
-    total = found.step - found.host
-    kernels = range_of([(seconds * total / sums, doubt) for seconds, doubt in weighted])
+    total, kernels = found.step - found.host, range_of(shares(found))
     low = hypot(total - kernels.p10, total * (1 - STACK_LOW))
     high = hypot(kernels.p90 - total, total * (STACK_HIGH - 1))
     return Range(found.step - low, found.step + high)

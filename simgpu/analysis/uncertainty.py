@@ -51,9 +51,17 @@ def parts_of(execution: Execution, rank: int) -> list[Part]:
     An activity that stands for whole layers counts as what its blocks are made of; where other communication slowed
     it down, all of it is longer by the same factor.
     """
-    streams = execution.streams[rank]
-    spans = list(execution.timeline.spans(streams.values()))
-    busy = union((span.start, span.end) for span in spans if span.stream == streams["compute"])
+    timeline, streams = execution.timeline, execution.streams[rank]
+    busy = union((timeline.start[i], timeline.end[i]) for i in timeline.of(streams["compute"]))
+    alike: dict[int, list[Any]] = {}  # label, runs, seconds, exposed; by identity, since many share theirs
+    for number in sorted({i for stream in streams.values() for i in timeline.of(stream)}):
+        label, seconds = timeline.labels[number], timeline.end[number] - timeline.start[number]
+        kernel = label.category == "compute"  # type: ignore[attr-defined]
+        bare = seconds if kernel else _bare(timeline.start[number], timeline.end[number], busy)
+        sums = alike.setdefault(id(label), [label, 0, 0.0, 0.0])
+        sums[1] += 1
+        sums[2] += seconds
+        sums[3] += bare
     found: dict[Activity, list[float]] = {}
 
     def add(activity: Activity, runs: float, seconds: float, exposed: float) -> None:
@@ -62,21 +70,22 @@ def parts_of(execution: Execution, rank: int) -> list[Part]:
             sums[i] += value
 
     stretched: dict[Activity, list[float]] = {}  # seconds and runs of activities made of blocks
-    for span in spans:
-        activity = span.label
+    for activity, runs, seconds, exposed in alike.values():
         assert isinstance(activity, Activity)
         if activity in execution.blocks:
-            sums = stretched.setdefault(activity, [0.0, 0])
-            sums[0] += span.duration
-            sums[1] += 1
-            continue
-        kernel = activity.category == "compute"
-        bare = span.duration if kernel else outside([(span.start, span.end)], busy) if span.duration else 0.0
-        add(activity, 1, span.duration, bare)
+            pair = stretched.setdefault(activity, [0.0, 0])
+            pair[0] += seconds
+            pair[1] += runs
+        else:
+            add(activity, runs, seconds, exposed)
     for made, (times, factor) in _by_blocks(execution, stretched).items():
         for part in made.parts:
             add(part.activity, part.runs * times, part.seconds * factor, part.exposed * factor)
     return [Part(activity, int(runs), seconds, exposed) for activity, (runs, seconds, exposed) in found.items()]
+
+
+def _bare(start: float, end: float, busy: Sequence[tuple[float, float]]) -> float:
+    return outside([(start, end)], busy) if end > start else 0.0
 
 
 def _by_blocks(execution: Execution, stretched: Mapping[Activity, Sequence[float]]) -> dict[Any, tuple[int, float]]:

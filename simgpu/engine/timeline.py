@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -40,6 +41,16 @@ class Timeline:
         self.labels = labels
         self.start = start
         self.end = end
+        self._of: list[list[int]] | None = None
+
+    def of(self, stream: int) -> list[int]:
+        """Activities that hold a stream, in order of submission."""
+        if self._of is None:
+            self._of = [[] for _ in self.streams]
+            for activity, held in enumerate(self.streams_of):
+                for one in held:
+                    self._of[one].append(activity)
+        return self._of[stream]
 
     @property
     def makespan(self) -> float:
@@ -49,8 +60,11 @@ class Timeline:
     def spans(self, streams: Iterable[int] | None = None) -> Iterator[Span]:
         """Spans in order of submission; one per stream for an activity that holds several."""
         wanted = None if streams is None else frozenset(streams)
-        for activity, held in enumerate(self.streams_of):
-            for stream in held:
+        some: Iterable[int] = range(len(self.streams_of))
+        if wanted is not None and len(wanted) < len(self.streams):
+            some = sorted({activity for stream in wanted for activity in self.of(stream)})
+        for activity in some:
+            for stream in self.streams_of[activity]:
                 if wanted is None or stream in wanted:
                     yield Span(stream, self.start[activity], self.end[activity], self.labels[activity])
 
@@ -84,8 +98,7 @@ def outside(intervals: Sequence[tuple[float, float]], cover: Sequence[tuple[floa
     bare = length(intervals)
     at = 0
     for start, end in intervals:
-        while at < len(cover) and cover[at][1] <= start:
-            at += 1
+        at = bisect_right(cover, start, lo=at, key=lambda one: one[1])
         k = at
         while k < len(cover) and cover[k][0] < end:
             bare -= min(end, cover[k][1]) - max(start, cover[k][0])

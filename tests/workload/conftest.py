@@ -26,7 +26,7 @@ class Stage:
     moe: TransformerConfig
 
     def run(
-        self, cluster: str | Cluster, plan: Plan, batch: int, tokens: int = 1024, model: TransformerConfig | None = None,
+        self, cluster: str | Cluster, plan: Plan, batch: int, tokens: int = 1024, model: Any = None,
         style: str = "megatron", folded: bool = True, numerics: Numerics | None = None, protocol: str = "auto",
         links: type[Links] = Links, **job: Any,
     ) -> Execution:  # fmt: skip

@@ -96,6 +96,8 @@ class CollectiveModel:
         self.constants = topology.cluster.kernel.group("collective", library)
         self._schedules: dict[str, Schedule] = {}
         self._unit: dict[Choice, float] = {}
+        self._flows: dict[Choice, tuple[list[tuple[tuple[Edge, ...], float]], dict[Edge, float]]] = {}
+        self._picked: dict[tuple[float, str, str], Choice] = {}
 
     # ---- what is possible, what is chosen ------------------------------------------------------------
 
@@ -167,9 +169,16 @@ class CollectiveModel:
         """What NCCL takes for `size` bytes. Ideal links know neither channels nor constants."""
         if protocol == "ideal":
             return Chosen(algorithm, protocol, 0, ())
-        choices, index = self.choose(size, algorithm, protocol)
-        choice = choices[int(index)]
+        choice = self._pick(size, algorithm, protocol)
         return Chosen(*choice, int(self.channels(choice, size)), self.used(choice))
+
+    def _pick(self, size: float, algorithm: str, protocol: str) -> Choice:
+        """`choose` for one size."""
+        key = (size, algorithm, protocol)
+        if key not in self._picked:
+            choices, index = self.choose(size, algorithm, protocol)
+            self._picked[key] = choices[int(index)]
+        return self._picked[key]
 
     def used(self, choice: Choice) -> tuple[str, ...]:
         """Constants that the choice of NCCL and the time of what it chose hang on."""
@@ -270,6 +279,8 @@ class CollectiveModel:
 
     def flows(self, choice: Choice) -> tuple[list[tuple[tuple[Edge, ...], float]], dict[Edge, float]]:
         """(edges, wire bytes per byte of payload) of all flows, and the lanes they pass."""
+        if choice in self._flows:
+            return self._flows[choice]
         plan = self.schedule(choice[0])
         lane = self._lane(choice)
         lanes: dict[Edge, float] = {}
@@ -286,6 +297,7 @@ class CollectiveModel:
         if lane is not None:
             # the channels work through `work` bytes of data while `sent` bytes go out
             lanes = {(gpu, "channels", choice, *self.gpus): lane * out / plan.work for gpu, out in sent.items()}
+        self._flows[choice] = found, lanes
         return found, lanes
 
     def _lane(self, choice: Choice) -> float | None:
@@ -421,8 +433,7 @@ class CollectiveModel:
         if protocol == "ideal":
             launch = self.topology.cluster.kernel.launch_overhead.si
             return ideal_phases(self.topology, self.kind, self.gpus, size, launch, algorithm)
-        choices, index = self.choose(size, algorithm, protocol)
-        choice = choices[int(index)]
+        choice = self._pick(size, algorithm, protocol)
         flows, lanes = self.flows(choice)
         latency = float(self.lead(choice, size))
         return [CollectivePhase(latency, tuple((edges, share * size) for edges, share in flows), lanes)]

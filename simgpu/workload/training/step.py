@@ -78,6 +78,11 @@ class _Step:
                 streams[name] = self.sim.add_stream(f"rank {r}/{name}")
         self.joint = self.sim.add_stream("all ranks")
         self.blocks: dict[Activity, Made] = {}
+        self._sums: dict[int, tuple[Made, float, float]] = {}  # of blocks: seconds and FLOPs
+        self._whole: dict[tuple[str, int, int], Made] = {}  # the blocks of a chunk
+        self._labels: dict[tuple[int, str], Activity] = {}
+        self._alone: dict[int, Made] = {}
+        self._kept: list[Transfer] = []  # those that have labels, by their identity
         self.ends: dict[Task, Ids] = {}  # the last activity of a task
         self.sent: dict[Task, dict[int, int]] = {}  # what brings a task its input
         self.reduced: list[list[Ids]] = [[] for _ in range(self.plan.pp)]
@@ -178,16 +183,28 @@ class _Step:
 
     def _pass(self, task: Task, name: str, kind: str, made: Made, after: Iterable[Ids]) -> Ids:
         """Blocks one after another, on every rank of the stage."""
-        seconds = sum(block.seconds * times for block, times in made)
-        flops = sum(block.flops * times for block, times in made)
+        found = self._sums.get(id(made))
+        if found is None:
+            seconds = sum(block.seconds * times for block, times in made)
+            found = self._sums[id(made)] = (made, seconds, sum(block.flops * times for block, times in made))
+        _, seconds, flops = found
         label = Activity(name, "compute", kind, kind, flops, task=(task.microbatch, task.chunk))
         self.blocks.setdefault(label, made)
         return self._delay(task.stage, seconds, label, after)
 
+    def _one(self, block: Block) -> Made:
+        return self._alone.setdefault(id(block), ((block, 1),))
+
+    def _all_of(self, task: Task, blocks: Sequence[Block]) -> Made:
+        key = (task.kind, task.stage, task.chunk)
+        if key not in self._whole:
+            self._whole[key] = _counted(blocks)
+        return self._whole[key]
+
     def _delay(self, stage: int, seconds: float, label: Activity, after: Iterable[Ids]) -> Ids:
         waits = list(after)
         return {
-            r: self.sim.delay(self.streams[r]["compute"], seconds, tuple(ids[r] for ids in waits if r in ids), label)
+            r: self.sim.delay(self.streams[r]["compute"], seconds, [ids[r] for ids in waits if r in ids], label)
             for r in self.ranks[stage]
         }
 
@@ -198,7 +215,7 @@ class _Step:
             return self._forward_sharded(task, units, after)
         ready = self.ready[task.stage].get(task.chunk, ()) if task.microbatch == 0 else ()
         if not ready:
-            return self._pass(task, name, "forward", _counted([unit.forward for unit in units]), after)
+            return self._pass(task, name, "forward", self._all_of(task, [unit.forward for unit in units]), after)
         end: Ids = {}
         for i, (part, weights) in enumerate(ready):
             made = _counted([unit.forward for unit in part])
@@ -210,7 +227,7 @@ class _Step:
         for i, unit in enumerate(units):
             weights = self._gather(task.stage, [unit], done[i - 2 : i - 1] if i > 1 else [])
             wait = [*(after if i == 0 else ()), *weights]
-            done.append(self._pass(task, f"{_name('F', task)}.{i}", "forward", ((unit.forward, 1),), wait))
+            done.append(self._pass(task, f"{_name('F', task)}.{i}", "forward", self._one(unit.forward), wait))
         return done[-1]
 
     def _backward(self, task: Task) -> Ids:
@@ -225,7 +242,7 @@ class _Step:
         if self._sharded:
             return self._backward_sharded(task, units, blocks, after)
         if not reduces or not self.plan.overlap_gradients:
-            end = self._pass(task, _name(task.kind, task), kind, _counted(blocks[::-1]), after)
+            end = self._pass(task, _name(task.kind, task), kind, self._all_of(task, blocks[::-1]), after)
             if reduces:
                 self._reduce(task.stage, units, [end])
             return end
@@ -247,7 +264,7 @@ class _Step:
             if self.plan.zero == 3 and i > 0:
                 gathered[i - 1] = self._gather(task.stage, [units[i - 1]], [done[i + 1]] if i + 1 in done else [])
             wait = [*(after if not done else ()), *gathered.get(i, [])]
-            done[i] = self._pass(task, f"{_name('B', task)}.{i}", "backward", ((blocks[i], 1),), wait)
+            done[i] = self._pass(task, f"{_name('B', task)}.{i}", "backward", self._one(blocks[i]), wait)
             if self._reduces(task.microbatch):
                 self._reduce(task.stage, [units[i]], [done[i]])
         return done[0]
@@ -280,10 +297,13 @@ class _Step:
         after: Iterable[int], drags: Sequence[int],
     ) -> int:  # fmt: skip
         call = transfer.call
-        label = Activity(
-            name, "communication", kind, group, 0.0, size, "network", call.doubt, None, call.light, call.chosen,
-            group=group,
-        )  # fmt: skip
+        label = self._labels.get((id(transfer), name))
+        if label is None:
+            label = self._labels[id(transfer), name] = Activity(
+                name, "communication", kind, group, 0.0, size, "network", call.doubt, None, call.light, call.chosen,
+                group=group,
+            )  # fmt: skip
+            self._kept.append(transfer)
         drag = {self.streams[r]["compute"]: call.drag for r in drags} if call.drag else None
         return self.sim.transfer(streams, transfer.phases, after, label, drag)
 
@@ -395,17 +415,21 @@ class _Step:
         known = [[unit for chunk in chunks for unit in chunk] for chunks in self.stages]
         sums = [(sum(u.trained for u in units), sum(u.expert_weights for u in units)) for units in known]
         after = [list(ids) for ids in self.reduced]
-        norms = [norm_of(self.job, self.kernels, *held) for held in sums]
+        norm = {held: norm_of(self.job, self.kernels, *held) for held in dict.fromkeys(sums)}
+        norms = [norm[held] for held in sums]
         if any(norms):
-            for stage, made in enumerate(norms):
-                for label, seconds in made:
+            for stage, squares in enumerate(norms):
+                for label, seconds in squares:
                     after[stage] = [self._delay(stage, seconds, label, after[stage])]
             if self.plan.world > 1:
                 met = self._meet(after)
                 after = [[dict.fromkeys(ranks, met)] for ranks in self.ranks]
+        made: dict[tuple[float, float], list[tuple[Activity, float]]] = {}
         for stage, held in enumerate(sums):
             waits = after[stage]
-            for label, seconds in update_of(self.job, self.kernels, self.links, *held):
+            if held not in made:
+                made[held] = update_of(self.job, self.kernels, self.links, *held)
+            for label, seconds in made[held]:
                 waits = [self._delay(stage, seconds, label, waits)]
 
     def _meet(self, after: Sequence[Sequence[Ids]]) -> int:
