@@ -28,7 +28,8 @@ Every number on this page comes from one command, which anyone can run again on 
     simgpu validate all --data DIR --page docs/validation.md
 
 Errors are |predicted / measured - 1|, as median / mean / P90 in percent. The plain roofline beside them is
-max(FLOPs / peak, bytes / bandwidth) from the datasheet alone; for collectives, bytes over the rate of the link.
+max(FLOPs / peak, bytes / bandwidth) from the datasheet alone; for collectives, bytes over the rate of the link. Whole
+training steps have a page of their own, [validation-training.md](validation-training.md).
 *Within* is the share of rows inside the predicted 80 % interval, counted over rows that did not make the table of the
 intervals.
 """
