@@ -1,0 +1,116 @@
+"""Frameworks: the kernels that operators become, and what runs beside what."""
+
+from dataclasses import replace
+
+import pytest
+
+import simgpu
+from simgpu import Catalogue, InputError, Plan, Training
+from simgpu.model.operators import Attention, Dim, Matmul, Pointwise
+from simgpu.model.transformer import backward, layer_operators
+from simgpu.plan.activations import STACKS
+from simgpu.plan.program import Barrier, Collective, shard_operators
+from simgpu.scenario import Scenario
+from simgpu.workload.frameworks import FRAMEWORKS, framework
+from simgpu.workload.training.lowering import asynchronous, lower, overlapped
+
+CATALOGUE = Catalogue()
+GPT = CATALOGUE.model("gpt3-175b")
+LLAMA = CATALOGUE.model("llama-3-8b")
+
+
+def passes(operators, *names):
+    """Reads and writes of the kernels of some operators."""
+    return sum(op.reads + op.writes for op in operators if isinstance(op, Pointwise) and op.name.startswith(names))
+
+
+def test_memory_and_scenarios_know_the_same_frameworks():
+    known = Scenario.model_fields["framework"].annotation
+    assert set(FRAMEWORKS) == set(STACKS) == set(known.__args__)
+
+
+def test_an_unknown_framework_is_named_with_its_neighbour():
+    with pytest.raises(InputError, match="megatron"):
+        framework("megatorn")
+
+
+def test_megatron_of_2021_moves_what_korthikanti_counts():
+    """22 m h bytes forward, 46 backward around a layer, 4 m f and 8 m f of the activation (fp16, no split)."""
+    layer = layer_operators(GPT, "dense", 1, 2048, "fp16", "fp32", flash=False)
+    forward, gradients = lower(layer, FRAMEWORKS["megatron-2021"]), lower(backward(layer), FRAMEWORKS["megatron-2021"])
+    assert 2 * passes(forward, "attention_norm", "ffn_norm") == pytest.approx(22, abs=0.5)
+    assert 2 * passes(gradients, "attention_norm", "ffn_norm") == pytest.approx(46, rel=0.15)
+    assert 2 * passes(forward, "activation") == 4
+    assert 2 * passes(gradients, "activation") == pytest.approx(8)
+    assert 2 * passes(forward, "attention_softmax") == 9
+    assert 2 * passes(gradients, "attention_softmax") == 11
+
+
+def test_eager_moves_more_than_compiled_and_rms_norm_most():
+    layer = layer_operators(LLAMA, "dense", 1, 2048, "bf16", "fp32")
+    eager, compiled = (lower(layer, FRAMEWORKS[name], rms=True) for name in ("pytorch-eager", "pytorch-compiled"))
+    plain = lower(layer, FRAMEWORKS["pytorch-eager"])
+    assert passes(eager, "attention_norm") > passes(plain, "attention_norm") > passes(compiled, "attention_norm")
+    for lowered in (eager, compiled):
+        assert sum(op.flops for op in lowered if isinstance(op, (Matmul, Attention))) == pytest.approx(
+            sum(op.flops for op in layer if isinstance(op, (Matmul, Attention)))
+        )
+        assert sum(op.weights for op in lowered) == sum(op.weights for op in layer)
+
+
+def test_collectives_of_backward_run_beside_the_products_that_do_not_need_them():
+    plan = Plan(tp=8, sequence_parallel=True)
+    steps = shard_operators(backward(layer_operators(GPT, "dense", 1, 2048, "bf16", "fp32")), plan)
+    moved = overlapped(steps)
+    calls = [step for step in moved if isinstance(step, Collective)]
+    assert sorted((c.kind, c.size) for c in calls) == sorted(
+        (c.kind, c.size) for c in steps if isinstance(c, Collective)
+    )
+    hidden = [call.name for call in calls if call.background]
+    assert hidden == ["ffn_up_wgrad_input", "ffn_up_dgrad_sum", "qkv_wgrad_input", "qkv_dgrad_sum"]
+    for i, step in enumerate(moved):
+        if isinstance(step, Collective) and step.background:
+            assert isinstance(moved[i + 1], Matmul) and any(isinstance(s, Barrier) for s in moved[i + 1 : i + 4])
+
+
+def test_cut_up_collectives_hide_a_share_and_lose_no_byte():
+    plan = Plan(tp=8, sequence_parallel=True)
+    steps = shard_operators(layer_operators(GPT, "dense", 1, 2048, "bf16", "fp32"), plan)
+    for share in (0.0, 0.5, 1.0):
+        cut = asynchronous(steps, 8, share)
+        whole = sum(s.size for s in steps if isinstance(s, Collective))
+        beside = sum(s.size for s in cut if isinstance(s, Collective) and s.background)
+        assert sum(s.size for s in cut if isinstance(s, Collective)) == pytest.approx(whole)
+        assert beside == pytest.approx(whole * share * 7 / 8)
+
+
+def test_products_in_fp8_bring_casts_and_leave_the_head_alone():
+    cluster = simgpu.load_cluster("dgx-h100")
+    job = Training(batch=1, tokens=4096)
+    wide, narrow = (simgpu.simulate(cluster, job, LLAMA, Plan(), dtype=d) for d in ("bf16", "fp8"))
+    assert narrow.gemm_s < wide.gemm_s
+    assert narrow.memory_bound_s > wide.memory_bound_s
+    assert narrow.attention_s == pytest.approx(wide.attention_s)
+    row = simgpu.simulate(cluster, replace_scaling(job, "rowwise"), LLAMA, Plan(), dtype="fp8")
+    assert row.gemm_s > narrow.gemm_s, "products with a scale for each row are slower"
+
+
+def replace_scaling(job, scaling):
+    return job.model_copy(update={"fp8_scaling": scaling})
+
+
+def test_full_recomputation_repeats_the_layer_up_to_what_is_saved_last():
+    cluster = simgpu.load_cluster("dgx-h100")
+    flop = {}
+    for name in ("megatron", "pytorch-compiled"):
+        for how in ("none", "full"):
+            run = simgpu.simulate(cluster, Training(batch=1, tokens=4096), LLAMA, Plan(recompute=how), framework=name)
+            flop[name, how] = run.hfu / run.mfu
+    assert flop["megatron", "none"] == flop["pytorch-compiled", "none"] == pytest.approx(1)
+    assert flop["megatron", "full"] > flop["pytorch-compiled", "full"] > 1.2, "PyTorch stops before the last product"
+
+
+def test_an_operator_without_a_framework_kernel_stays_as_it_is():
+    odd = Pointwise("routing", "softmax", Dim(4, 8, "batch"), (Dim(16),), "bf16", 1, 1)
+    assert lower((odd,), FRAMEWORKS["pytorch-eager"]) == (odd,)
+    assert lower((replace(odd, name="loss"),), FRAMEWORKS["pytorch-eager"]) != (odd,)
