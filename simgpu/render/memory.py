@@ -99,14 +99,9 @@ def _bars(axes: Axes, rows: Mapping[str, MemoryRow], upright: bool, far: float) 
         short = bool(row.get("capacity")) and row["total"] > row["capacity"]
         text = f"{total:,.0f}" if total >= 10 else f"{total:.1f}"
         where: dict[str, Any] = {"ha": "center", "va": "bottom"} if upright else {"ha": "left", "va": "center"}
-        beyond = total > far
-        ends = (
-            max(total, row.get("capacity", 0.0) / GIB)
-            if 0 <= (row.get("capacity") or 0.0) / GIB - total < 0.04 * far
-            else total
-        )
-        end = 0.92 * far if beyond else ends
-        text = f"{text} {'↑' if upright else '→'}" if beyond else text
+        end = _end_of(total, (row.get("capacity") or 0.0) / GIB, far)
+        if total > far:
+            text += " ↑" if upright else " →"
         at = (place, end) if upright else (end, place)
         axes.annotate(
             text, at, xytext=(0, 3) if upright else (4, 0), textcoords="offset points", fontsize=10, color=INK,
@@ -114,6 +109,13 @@ def _bars(axes: Axes, rows: Mapping[str, MemoryRow], upright: bool, far: float) 
             bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}, **where,
         )  # fmt: skip
     (axes.set_xticks if upright else axes.set_yticks)(list(places), list(rows))
+
+
+def _end_of(total: float, capacity: float, far: float) -> float:
+    """Where the number of a bar stands: at its end, behind a capacity that is close, before the edge of the picture."""
+    if total > far:
+        return 0.92 * far
+    return capacity if 0 <= capacity - total < 0.1 * far else total
 
 
 def _legend(figure: Figure, axes: Axes, upright: bool) -> None:
