@@ -102,6 +102,27 @@ def test_the_documented_columns_are_the_columns():
     )
 
 
+def test_every_key_of_plans_and_training_and_every_framework_is_documented():
+    from simgpu.render.fields import PlotFields
+    from simgpu.scenario import PlanFields, Scenario
+    from simgpu.workload.frameworks import FRAMEWORKS
+    from simgpu.workload.jobs import Training
+
+    text = (ROOT / "docs/experiments.md").read_text()
+    sections = dict(part.split("\n", 1) for part in text.split("\n## ")[1:])
+
+    def keys(section):
+        return set(re.findall(r"^\| `([^`]+)` \|", sections[section], flags=re.M))
+
+    assert keys("Plans") == set(PlanFields.model_fields)
+    assert keys("Frameworks") == set(FRAMEWORKS)
+    assert set(Scenario.model_fields["framework"].annotation.__args__) == set(FRAMEWORKS)
+    assert keys("Plots") == set(PlotFields.model_fields["kind"].annotation.__args__)
+    assert keys("Workloads") - {"prefill", "training", "operators"} == set(Training.model_fields) - {
+        "kind", "batch", "tokens",
+    }  # fmt: skip
+
+
 def test_the_experiment_of_the_docs_runs_as_copied(tmp_path):
     from simgpu.render.plots import rows_figure
     from simgpu.study.attribution import walks
