@@ -96,7 +96,15 @@ def write_trace(execution: Execution, file: Path) -> Path:
 
 
 def write_events(events: list[dict[str, Any]], file: Path) -> Path:
-    """Write events as a trace file."""
+    """Write events as a trace file, in pieces: `json.dump` would encode them in Python, several times slower."""
+    encode = json.JSONEncoder(separators=(",", ":")).encode
     with written_whole(file) as stream:
-        json.dump({"traceEvents": events, "displayTimeUnit": "ns"}, stream, separators=(",", ":"))
+        stream.write('{"traceEvents":[')
+        for first in range(0, len(events), _PIECE):
+            stream.write("," if first else "")
+            stream.write(encode(events[first : first + _PIECE])[1:-1])
+        stream.write('],"displayTimeUnit":"ns"}')
     return file
+
+
+_PIECE = 10_000
