@@ -24,6 +24,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from math import inf
 from typing import Any
 
@@ -136,7 +137,11 @@ class FluidNetwork:
         With `counts` it stands for equal flows of `size` bytes each, `counts[i]` of them on link `route[i]`.
         """
         self.check(route, size, counts)
-        flow = Flow(key, tuple(route), size, _exact(counts) if counts else None, self._orders)
+        self.launch(key, route, size, counts)
+
+    def launch(self, key: Any, route: Sequence[int], size: float, counts: Sequence[float] | None = None) -> None:
+        """`start` without `check`."""
+        flow = Flow(key, tuple(route), size, _exact(tuple(counts)) if counts else None, self._orders)
         self._orders += 1
         self._loose[flow] = None
         for link in flow.route:
@@ -309,7 +314,8 @@ class FluidNetwork:
         self.next_time = events[0][0] if events else inf
 
 
-def _exact(counts: Sequence[float]) -> tuple[int | Fraction, ...] | None:
+@lru_cache(maxsize=4096)
+def _exact(counts: tuple[float, ...]) -> tuple[int | Fraction, ...] | None:
     """Counts whose sums are exact, so that a link which everybody left has a load of 0; None where all are 1."""
     exact = tuple(int(count) if count == int(count) else Fraction(count) for count in counts)
     return exact if any(count != 1 for count in exact) else None

@@ -64,6 +64,9 @@ class Simulator:
         self._drags: dict[int, dict[int, float]] = {}  # fractions by stream of a transfer that drags some
         self._waits_for: dict[int, int] = {}  # how many activities stand before this one, where it is not one
         self._followers: dict[int, list[int]] = {}  # further activities that wait for it
+        self._checked: dict[
+            int, Phase
+        ] = {}  # phases that were looked at, by their identity; kept, so that it is theirs
 
     def add_link(self, capacity: float) -> int:
         """Add a directed link of `capacity` bytes/s and return its number."""
@@ -153,10 +156,8 @@ class Simulator:
         2.25
         """
         for phase in phases:
-            if not 0 <= phase.latency < inf:
-                raise ValueError(f"a latency must be finite and not negative, not {phase.latency!r}")
-            for flow in phase.flows:
-                self.network.check(*flow)
+            if id(phase) not in self._checked:
+                self._check(phase)
         held = tuple(streams)
         if len(set(held)) != len(held):
             raise ValueError(f"a transfer must not hold a stream twice, as {held!r} does")
@@ -171,6 +172,13 @@ class Simulator:
         number = self._submit(held, 0.0, [Phase(0.0), *phases, Phase(0.0)], after, label)
         self._drags[number] = {stream: fraction for stream, fraction in drag.items() if fraction > 0}
         return number
+
+    def _check(self, phase: Phase) -> None:
+        if not 0 <= phase.latency < inf:
+            raise ValueError(f"a latency must be finite and not negative, not {phase.latency!r}")
+        for flow in phase.flows:
+            self.network.check(*flow)
+        self._checked[id(phase)] = phase
 
     def _submit(
         self,
@@ -269,7 +277,7 @@ class Simulator:
                         pop(calendar)
                         moving[i] = len(flows)
                         for flow in flows:
-                            network.start(i, *flow)
+                            network.launch(i, *flow)
                         changed = True
                     else:
                         replace(calendar, (now + _latency(phases, at + 1), i))

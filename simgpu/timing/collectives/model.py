@@ -29,10 +29,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simgpu.engine import Phase, Simulator
 from simgpu.errors import InputError, nearest
 from simgpu.hardware.topology import Route, Topology
 from simgpu.timing.collectives import schedules, tuner
+from simgpu.timing.collectives.alone import UNIT, makespan
 from simgpu.timing.collectives.ideal import CollectivePhase, Edge, ideal_phases
 from simgpu.timing.collectives.schedules import Schedule
 from simgpu.timing.collectives.traffic import KINDS, REDUCING, bus_factor
@@ -45,8 +45,6 @@ _WIRE = {"ll": 2.0, "ll128": 128 / 120, "simple": 1.0}
 """Bytes on the wire per byte of data."""
 _LL_PASS_BYTES = 512 * 8
 _CUSTOM_BLOCKS = 36  # vllm csrc/custom_all_reduce.cuh
-_UNIT = 1e9
-"""Payload of which the flows are timed."""
 
 _TUNED = ("channels", "channel_bandwidth", "planned_ll_bandwidth", "planned_ll128_bandwidth", "planned_tree_bandwidth")
 _TIMED = {
@@ -286,8 +284,14 @@ class CollectiveModel:
         lanes: dict[Edge, float] = {}
         found: list[tuple[tuple[Edge, ...], float]] = []
         sent: dict[str, float] = {}
+        wires: dict[str, float] = {}  # by `via`, where links do not matter
         for route, share in plan.flows:
-            bytes_on_wire = share * self.wire(route, choice)
+            if route.via in ("pcie", "host"):
+                bytes_on_wire = share * self.wire(route, choice)
+            else:
+                if route.via not in wires:
+                    wires[route.via] = self.wire(route, choice)
+                bytes_on_wire = share * wires[route.via]
             edges: tuple[Edge, ...] = route.edges
             if lane is not None:
                 source = route.edges[0][0]
@@ -314,7 +318,7 @@ class CollectiveModel:
         found = self._unit.get(choice)
         if found is None:
             flows, lanes = self.flows(choice)
-            found = self._unit[choice] = _makespan(self.topology, flows, lanes)
+            found = self._unit[choice] = makespan(self.topology, flows, lanes)
         return found
 
     # ---- time ----------------------------------------------------------------------------------------
@@ -413,9 +417,9 @@ class CollectiveModel:
 
     def _ideal_times(self, size: Array, algorithm: str) -> CollectiveTimes:
         launch = self.topology.cluster.kernel.launch_overhead.si
-        phases = ideal_phases(self.topology, self.kind, self.gpus, _UNIT, launch, algorithm)
+        phases = ideal_phases(self.topology, self.kind, self.gpus, UNIT, launch, algorithm)
         lead = sum(phase.latency for phase in phases)
-        unit = sum(_makespan(self.topology, [(e, b / _UNIT) for e, b in phase.flows], {}) for phase in phases)
+        unit = sum(makespan(self.topology, [(e, b / UNIT) for e, b in phase.flows], {}) for phase in phases)
         seconds = np.where(size > 0, lead + unit * size, 0.0)
         none = np.zeros(size.shape, int)
         return self._result(size, seconds, np.full(size.shape, algorithm), np.full(size.shape, "ideal"), none)
@@ -437,17 +441,3 @@ class CollectiveModel:
         flows, lanes = self.flows(choice)
         latency = float(self.lead(choice, size))
         return [CollectivePhase(latency, tuple((edges, share * size) for edges, share in flows), lanes)]
-
-
-def _makespan(topology: Topology, flows: Sequence[tuple[tuple[Edge, ...], float]], lanes: dict[Edge, float]) -> float:
-    """Seconds per byte of payload of flows that start together and have the links to themselves."""
-    sim = Simulator()
-    links: dict[Edge, int] = {}
-    numbered = []
-    for edges, share in flows:
-        for edge in edges:
-            if edge not in links:
-                links[edge] = sim.add_link(lanes[edge] if edge in lanes else topology.graph.edges[edge]["bandwidth"])
-        numbered.append((tuple(links[edge] for edge in edges), share * _UNIT))
-    sim.transfer([sim.add_stream("collective")], [Phase(0.0, tuple(numbered))])
-    return sim.run().end[0] / _UNIT

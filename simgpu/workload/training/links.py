@@ -287,17 +287,24 @@ class Links:
     ) -> Iterator[Phase]:  # fmt: skip
         """Equal collectives as one, on classes of links. Stages that look alike are worked out once."""
         back = {gpu: rank for rank, gpu in where.items()}
-        key = (kind, tuple(placed), size, self._surroundings.around(back, stages[0]))
+        phases = self._phases(topology, kind, placed[0], size)
+        # flows are in proportion to the size, but for ideal ones
+        part = 1.0 if self.protocol == "ideal" else size
+        chosen = self._chosen(topology, kind, placed[0], size)[:2] if part == size else size
+        key = (kind, tuple(placed), chosen, self._surroundings.around(back, stages[0]))
         found = self._known.get(key)
         if found is None:
-            all_phases = [self._phases(topology, kind, group, size) for group in placed]
+            every = [self._phases(topology, kind, group, size) for group in placed]
             found = self._known[key] = [
-                (phase[0].latency, self._surroundings.folded(topology, phase, back, stages[0]))
-                for phase in zip(*all_phases, strict=True)
+                [(route, each / part, counts) for route, each, counts in flows]
+                for flows in (
+                    self._surroundings.folded(topology, phase, back, stages[0]) for phase in zip(*every, strict=True)
+                )
             ]
-        for latency, flows in found:
+        for latency, flows in zip((phase.latency for phase in phases), found, strict=True):
             run = []
-            for route, each, counts in flows:
+            for route, share, counts in flows:
+                each = share * part
                 absolute = [(tuple(stages[0] + offset for offset in one[0]), *one[1:]) for one in route]
                 run.append((tuple(self._number(one, one[-1]) for one in absolute), each, counts))
             yield Phase(latency, tuple(run))

@@ -203,6 +203,10 @@ class _Step:
 
     def _delay(self, stage: int, seconds: float, label: Activity, after: Iterable[Ids]) -> Ids:
         waits = list(after)
+        if len(self.ranks[stage]) == 1:  # most often
+            (r,) = self.ranks[stage]
+            wanted = [ids[r] for ids in waits if r in ids]
+            return {r: self.sim.delay(self.streams[r]["compute"], seconds, wanted, label)}
         return {
             r: self.sim.delay(self.streams[r]["compute"], seconds, [ids[r] for ids in waits if r in ids], label)
             for r in self.ranks[stage]
