@@ -156,6 +156,19 @@ def kernels(console: Console) -> None:
     console.print(made)
 
 
+LARGE_STEP = """
+import simgpu
+plan = simgpu.Plan(tp=8, pp=16, dp=128, vp=8, sequence_parallel=True, micro_batch=1, zero=1)
+cluster = simgpu.load_cluster("dgx-h100-ib", cluster__nodes=2048)
+simgpu.simulate(cluster, simgpu.Training(batch=2048, tokens=8192), simgpu.load_model("llama-3.1-405b"), plan)
+"""
+
+
+def fresh(code: str) -> None:
+    """Python code in a process of its own."""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
 def cold(*arguments: str) -> Callable[[], object]:
     """The command line in a process of its own."""
     return lambda: subprocess.run([sys.executable, "-m", "simgpu.cli", *arguments], check=True, capture_output=True)
@@ -203,6 +216,11 @@ def main() -> None:
     console.print(rings)
 
     kernels(console)
+
+    steps = table("Training step of Llama 3.1 405B, TP 8 x PP 16 x VP 8 x DP 128, in a process of its own (s)", "GPUs",
+                  "simgpu", "goal")  # fmt: skip
+    steps.add_row("16,384", f"{median(lambda: fresh(LARGE_STEP), 3):.2f}", "1 to 2")
+    console.print(steps)
 
     starts = table("Command line, cold (s)", "command", "simgpu", "Calculon (reference)")
     starts.add_row("--help", f"{median(cold('--help')):.2f}", "")

@@ -7,7 +7,7 @@ the multiprocessors that their channels hold.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from simgpu.engine import Phase, Simulator
@@ -46,6 +46,20 @@ class Block:
 
 
 EMPTY = Block("nothing", 0.0, 0, ())
+
+Made = tuple[tuple[Block, int], ...]
+"""Blocks that an activity stands for, and how often."""
+
+
+def counted(blocks: Iterable[Block]) -> Made:
+    """Equal neighbours together."""
+    found: list[tuple[Block, int]] = []
+    for block in blocks:
+        if found and found[-1][0] is block:
+            found[-1] = (block, found[-1][1] + 1)
+        else:
+            found.append((block, 1))
+    return tuple(found)
 
 
 RECOMPUTATION = "recomputation"

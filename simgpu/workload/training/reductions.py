@@ -9,7 +9,7 @@ from simgpu.model.operators import BYTES
 from simgpu.workload.training.layers import Layers, Passes
 
 if TYPE_CHECKING:
-    from simgpu.workload.training.step import Job
+    from simgpu.workload.training.job import Job
 
 STREAM_OF = {"grad": "grad", "shard": "grad", "expert": "grad", "replica": "replica"}
 """Stream of each group: copies of shards are added up by a communicator of their own (PyTorch HSDP)."""

@@ -1,57 +1,38 @@
-"""One optimizer step: tasks of the pipeline on every stage, gradients and weights between ranks, then the optimizer."""
+"""One optimizer step: tasks of the pipeline on every stage, gradients and weights between ranks, then the optimizer.
+
+Collectives between blocks take multiprocessors from kernels (drag) and share links with each other. What they do not
+share is links with collectives inside blocks (tensor, context, expert groups), whose times are part of the block. Where
+both cross NVLink at the same time they would slow each other down by at most
+
+    (share of the step in inner collectives) x (share in which the others run beside them)
+
+of the step: 0.2 % for Llama 3 8B with TP 2 x DP 4 in a DGX H100, 1.2 % with its weights sharded, 3 % with CP 4 x
+FSDP 2; nothing where tensor groups fill the node and the others leave through the NICs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 from simgpu.engine import Phase, Simulator
-from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import BYTES
-from simgpu.plan.numerics import Numerics
-from simgpu.plan.parallelism import Plan
 from simgpu.plan.schedule import Task, depends_on, order
 from simgpu.plan.stages import layer_ranges
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Activity, Execution
-from simgpu.workload.frameworks import Framework
-from simgpu.workload.training.blocks import Block
+from simgpu.workload.training.blocks import Block, Made, counted
+from simgpu.workload.training.job import Job
 from simgpu.workload.training.layers import Layers, Passes
 from simgpu.workload.training.links import Demand, Links, Transfer
 from simgpu.workload.training.reductions import STREAM_OF, Reductions
 from simgpu.workload.training.update import norm_of, update_of
 
+__all__ = ["Job", "run_step"]
+
 Ids = Mapping[int, int]
 """An activity of each simulated rank of a stage."""
-
-Made = tuple[tuple[Block, int], ...]
-"""Blocks that an activity stands for, and how often."""
-
-
-@dataclass
-class Job:
-    """Everything that a training step needs to know."""
-
-    config: TransformerConfig
-    plan: Plan
-    numerics: Numerics
-    framework: Framework
-    batch: int
-    tokens: int
-    accumulate: str
-    routing: str = "balanced"
-    fp8: str | None = None
-    clip: bool = True
-
-    @property
-    def micro_batch(self) -> int:
-        return self.plan.micro_batch or self.batch // self.plan.dp
-
-    @property
-    def microbatches(self) -> int:
-        """Of one replica."""
-        return self.batch // self.plan.dp // self.micro_batch
 
 
 def run_step(job: Job, kernels: KernelModel, links: Links) -> Execution:
@@ -198,7 +179,7 @@ class _Step:
     def _all_of(self, task: Task, blocks: Sequence[Block]) -> Made:
         key = (task.kind, task.stage, task.chunk)
         if key not in self._whole:
-            self._whole[key] = _counted(blocks)
+            self._whole[key] = counted(blocks)
         return self._whole[key]
 
     def _delay(self, stage: int, seconds: float, label: Activity, after: Iterable[Ids]) -> Ids:
@@ -222,7 +203,7 @@ class _Step:
             return self._pass(task, name, "forward", self._all_of(task, [unit.forward for unit in units]), after)
         end: Ids = {}
         for i, (part, weights) in enumerate(ready):
-            made = _counted([unit.forward for unit in part])
+            made = counted([unit.forward for unit in part])
             end = self._pass(task, f"{name}.{i}", "forward", made, [*(after if i == 0 else ()), *weights])
         return end
 
@@ -251,7 +232,7 @@ class _Step:
                 self._reduce(task.stage, units, [end])
             return end
         for bucket in self.reductions.buckets(units):
-            made = _counted([blocks[i] for i in bucket])
+            made = counted([blocks[i] for i in bucket])
             end = self._pass(task, f"{_name(task.kind, task)}.{bucket[-1]}", kind, made, after)
             self._reduce(task.stage, [units[i] for i in bucket], [end])
             after = []
@@ -449,17 +430,6 @@ def _joined(ids: Iterable[Ids]) -> dict[int, int]:
 
 
 STREAMS = ("compute", "grad", "replica", "send", "receive", "send back", "receive back")
-
-
-def _counted(blocks: Iterable[Block]) -> Made:
-    """Equal neighbours together."""
-    found: list[tuple[Block, int]] = []
-    for block in blocks:
-        if found and found[-1][0] is block:
-            found[-1] = (block, found[-1][1] + 1)
-        else:
-            found.append((block, 1))
-    return tuple(found)
 
 
 def _name(kind: str, task: Task) -> str:

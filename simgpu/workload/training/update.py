@@ -12,7 +12,7 @@ from simgpu.workload.execution import Activity
 from simgpu.workload.training.links import Links
 
 if TYPE_CHECKING:
-    from simgpu.workload.training.step import Job
+    from simgpu.workload.training.job import Job
 
 
 def norm_of(job: Job, kernels: KernelModel, trained: float, experts: float) -> list[tuple[Activity, float]]:

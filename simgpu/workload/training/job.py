@@ -1,0 +1,35 @@
+"""What a training step is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simgpu.model.config import TransformerConfig
+from simgpu.plan.numerics import Numerics
+from simgpu.plan.parallelism import Plan
+from simgpu.workload.frameworks import Framework
+
+
+@dataclass
+class Job:
+    """Everything that a training step needs to know."""
+
+    config: TransformerConfig
+    plan: Plan
+    numerics: Numerics
+    framework: Framework
+    batch: int
+    tokens: int
+    accumulate: str
+    routing: str = "balanced"
+    fp8: str | None = None
+    clip: bool = True
+
+    @property
+    def micro_batch(self) -> int:
+        return self.plan.micro_batch or self.batch // self.plan.dp
+
+    @property
+    def microbatches(self) -> int:
+        """Of one replica."""
+        return self.batch // self.plan.dp // self.micro_batch
