@@ -11,6 +11,8 @@ from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.inherit import DEFAULT
 from simgpu.model.config import TransformerConfig
+from simgpu.model.graph import ModelGraph
+from simgpu.model.transformer import is_weight_gradient
 from simgpu.plan.memory import Memory, memory_per_stage, peak
 from simgpu.plan.parallelism import Plan
 from simgpu.timing.kernels import NONE, KernelModel
@@ -107,8 +109,7 @@ def _row(
     workload: Training, config: TransformerConfig, plan: Plan, dtype: str, accumulate: str, kernels: KernelModel,
     execution: Execution, found: Anatomy, single: Execution, memory: tuple[Memory, ...],
 ) -> dict[str, Any]:  # fmt: skip
-    whole = Plan()
-    graph = workload.graph(config, whole, dtype, accumulate)
+    graph = _trained_part(workload.graph(config, Plan(), dtype, accumulate), workload.finetune)
     peak_rate = kernels.peak(dtype, accumulate)
     step, parts = execution.step, found.as_breakdown()
     worst = peak(memory)
@@ -138,6 +139,14 @@ def _row(
         **{f"{name}_memory_bytes": getattr(worst, name) for name in MEMORY},
     }
     return {**times, **more, **sizes, **_intervals(execution, found, single, times, plan.world)}
+
+
+def _trained_part(graph: ModelGraph, finetune: str) -> ModelGraph:
+    """The model's FLOPs that a step needs: frozen weights have no gradients."""
+    if finetune == "full":
+        return graph
+    kept = (replace(s, operators=tuple(op for op in s.operators if not is_weight_gradient(op))) for s in graph.segments)
+    return replace(graph, segments=tuple(kept))
 
 
 MEMORY = ("gradients", "optimizer", "activations", "communication", "temporary", "reserve")

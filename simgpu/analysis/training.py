@@ -70,7 +70,9 @@ def anatomy(execution: Execution) -> Anatomy:
             communication[name] += part.seconds
             exposed[name] += part.exposed
     exposed |= _outer(execution, rank)
-    recompute = sum(p.exposed for p in parts if p.activity.segment == RECOMPUTATION)
+    recompute = sum(
+        p.seconds for p in parts if p.activity.segment == RECOMPUTATION and p.activity.category == "compute"
+    )
     computed = sum(classes.values())
     step = execution.step
     idle = step - _busy(execution, rank)
