@@ -76,6 +76,8 @@ COLUMNS |= {
     "bubble_s": "time in which the busiest rank waits for other stages, s",
     "bubble_fraction": "bubble_s / step_s",
     "overlap": "share of the time of communication that kernels hide",
+    "critical_compute_s": "on the critical path: passes of layers (with the collectives inside them) and optimizer, s",
+    "critical_communication_s": "on the critical path: activations, gradients and weights between ranks, s",
     "training_days": "days for workload.train_tokens at this rate",
     "gpu_hours": "GPU-hours for them",
     "memory_bytes_per_gpu": "memory of the fullest rank at its peak",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from simgpu.analysis.critical import critical_path
+from simgpu.analysis.critical import shares as shares_of
 from simgpu.analysis.training import Anatomy, anatomy, interval, shares, training_row
 from simgpu.analysis.uncertainty import Range, range_of, range_of_ratio
 from simgpu.errors import InputError
@@ -129,6 +131,9 @@ def _row(
         "mfu": graph.flops / step / plan.world / peak_rate,
     }
     more = training_row(execution, found, graph, plan.world, plan.pp, peak_rate, workload.batch, workload.train_tokens)
+    path = shares_of(critical_path(execution))
+    more["critical_compute_s"] = path["compute"] + path["optimizer"]
+    more["critical_communication_s"] = path["communication"]
     sizes = {
         "communication_bytes": sum(p.activity.bytes * p.runs for p in found.parts if p.activity.category != "compute"),
         "weights_bytes_per_gpu": worst.weights,
