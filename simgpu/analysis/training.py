@@ -11,7 +11,7 @@ from simgpu.analysis.breakdown import Breakdown
 from simgpu.analysis.uncertainty import Part, Range, parts_of, range_of
 from simgpu.engine.timeline import length, outside, union
 from simgpu.model.graph import ModelGraph
-from simgpu.model.operators import Attention
+from simgpu.model.operators import Attention, GroupedMatmul, Matmul
 from simgpu.timing.kernels import Doubt
 from simgpu.workload.execution import Execution
 
@@ -170,7 +170,7 @@ def _recomputed_flop(execution: Execution) -> float:
     return total
 
 
-_PRODUCTS = ("matmul", "attention", "experts")
+_PRODUCTS = tuple(op.kind for op in (Matmul, GroupedMatmul, Attention))
 """Kinds of kernels whose FLOPs count."""
 
 

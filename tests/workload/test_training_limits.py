@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from simgpu import Plan
+from simgpu import Catalogue, Plan, Training, simulate
 from simgpu.plan.numerics import Numerics
 from simgpu.timing.collectives.traffic import bus_factor
 from simgpu.timing.kernels import NONE
@@ -241,3 +241,13 @@ def test_adapters_alone_have_gradients(stage):
     config = stage.dense
     assert sent == 8 * 2 * config.hidden * 4 * config.layers
     assert not [one for one, _ in all_parts(run) if one.name.endswith("_wgrad") and "_lora_" not in one.name]
+
+
+@pytest.mark.parametrize("style", ["megatron", "pytorch-compiled"])
+def test_full_recomputation_repeats_the_experts(style):
+    """Three products for each weight become four; what a router weighs must be made again, early stop or not."""
+    plan = Plan(dp=8, ep=8, zero=1, recompute="full", micro_batch=1)
+    catalogue = Catalogue()
+    cluster, model = catalogue.cluster("dgx-h100"), catalogue.model("mixtral-8x7b")
+    run = simulate(cluster, Training(batch=8, tokens=2048), model, plan, framework=style)
+    assert run.hfu / run.mfu == pytest.approx(4 / 3, rel=5e-3)

@@ -183,8 +183,7 @@ class Layers:
         if how == "full":
             stop = len(forward)
             if self.framework.early_stop:
-                # nothing is saved behind the last product, and its output is not needed again
-                stop = max(i for i, op in enumerate(forward) if isinstance(op, Matmul))
+                stop = _last_needed(forward)
             return tuple(forward[:stop])
         if self.framework.saves_matmuls:
             return tuple(self._every_second(forward[:-1]))
@@ -238,6 +237,15 @@ class Layers:
     def gathered(self) -> bool:
         """Whether sharded weights are gathered for each microbatch, and gradients scattered."""
         return self.framework.gathers_each_microbatch and self.plan.zero >= 2 and self.plan.pp == 1
+
+
+def _last_needed(forward: Sequence[Operator]) -> int:
+    """How many operators make all that backward of a layer needs: up to the last product, whose output it does not
+    need, but for that of experts, which comes back to be weighed."""
+    stop = max(i for i, op in enumerate(forward) if isinstance(op, (Matmul, GroupedMatmul)))
+    while isinstance(forward[stop], (GroupedMatmul, Communicate)):
+        stop += 1
+    return stop
 
 
 def _outputs(op: Matmul) -> Iterator[Dim]:
