@@ -61,9 +61,6 @@ class Stack:
     stream_pools
         Buffers of other streams do not share memory with those of the compute stream (caching allocator of PyTorch;
         pytorch pull request 129721): FSDP's gathered and reduced buffers stand beside the peak of activations.
-    keeps_gathered
-        With pipeline stages, sharded weights stay gathered for the step and gradients are summed unsharded until its
-        end (torchtitan: reshard_after_forward is off; torch.distributed.pipelining: backward_maybe_with_nosync).
     stage_buffers
         Each microbatch has its own receive buffers, and stage outputs are kept until their backward
         (torch.distributed.pipelining stage.py); else outputs are freed once sent (Megatron-LM schedules.py,
@@ -82,7 +79,6 @@ class Stack:
     regathers: bool = False
     saves_fp8: bool = False
     stream_pools: bool = False
-    keeps_gathered: bool = False
     stage_buffers: bool = False
     bucket_copy: bool = False
 
@@ -113,7 +109,6 @@ STACKS: dict[str, Stack] = {
             keeps_unneeded=True,
             fused=False,
             stream_pools=True,
-            keeps_gathered=True,
             stage_buffers=True,
             bucket_copy=True,
         ),
@@ -125,7 +120,6 @@ STACKS: dict[str, Stack] = {
             keeps_unneeded=True,
             fused=False,
             stream_pools=True,
-            keeps_gathered=True,
             stage_buffers=True,
             bucket_copy=True,
         ),
@@ -135,7 +129,6 @@ STACKS: dict[str, Stack] = {
             _PYTORCH_LOSS,
             saves_matmuls=True,
             stream_pools=True,
-            keeps_gathered=True,
             stage_buffers=True,
             bucket_copy=True,
         ),

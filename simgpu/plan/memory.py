@@ -254,7 +254,7 @@ class _Run:
         plan, stack = self.plan, self.stack
         wide = max((layer.wide for layer, _ in layers), default=0.0)
         buffers = {"context": self._context()} if plan.cp > 1 else {}
-        kept = keeps_gathered(plan, stack)
+        kept = keeps_gathered(plan)
         if (plan.zero == 3 or kept) and plan.shards > 1:
             width = BYTES[self.numerics.weights]
             two = min(2, len(layers)) * found.largest
@@ -292,7 +292,7 @@ class _Run:
         if numerics.finetune == "full" and plan.zero >= 2 and plan.shards > 1:
             # gradients of a layer as they are made and as they are reduced; those of the head wait for the embedding's
             working += found.largest * (BYTES[numerics.weights] + BYTES[numerics.reduce])
-            working += found.ends / 2 * BYTES[numerics.weights] if not keeps_gathered(plan, self.stack) else 0.0
+            working += found.ends / 2 * BYTES[numerics.weights] if not keeps_gathered(plan) else 0.0
         if numerics.finetune == "qlora":  # one matrix at a time in the dtype of the multiplication (bitsandbytes)
             working += found.widest * BYTES[numerics.weights]
         if not self.last:

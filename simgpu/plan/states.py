@@ -88,14 +88,14 @@ def states_of(found: Parameters, plan: Plan, numerics: Numerics, stack: Stack) -
     """Bytes of weights, gradients and optimizer states."""
     shards = plan.shards if plan.zero else 1
     # experts are copied once for every `ep` ranks, and shared out over those copies alone
-    of_experts = max(shards // plan.ep, 1)
+    of_experts = max(plan.dp * plan.cp // plan.ep, 1) if plan.zero else 1
 
     def spread(dense: float, experts: float, stage: int) -> float:
         split = plan.zero >= stage
         return dense / (shards if split else 1) + experts / (of_experts if split else 1)
 
     dense, experts = found.layers + found.ends, found.experts
-    gathered = keeps_gathered(plan, stack)
+    gathered = keeps_gathered(plan)
     width = BYTES[numerics.weights]
     if numerics.finetune == "full":
         trained = (dense, experts)
@@ -107,22 +107,25 @@ def states_of(found: Parameters, plan: Plan, numerics: Numerics, stack: Stack) -
             weights += width * spread(dense, experts, 3)
     else:
         trained = (found.adapters, 0.0)
-        small = found.matrices * (width - NF4_BITS / 8) if numerics.finetune == "qlora" else 0.0
-        base = width * (dense + experts) - small
-        weights = spread(base + width * found.adapters, 0.0, 3)
+        small = width - NF4_BITS / 8 if numerics.finetune == "qlora" else 0.0  # less for each packed weight
+        frozen = width * dense - small * (found.matrices - experts), (width - small) * experts
+        held = frozen[0] + width * found.adapters, frozen[1]
+        weights = spread(*held, 3) + (sum(held) if gathered and plan.zero == 3 else 0.0)
     if numerics.dtype == "fp8" and stack.saves_fp8 and numerics.finetune == "full":
         weights += 2 * BYTES["fp8"] * found.matrices
     gradients = numerics.gradient_bytes * spread(*trained, 2)
-    if gathered and plan.zero >= 2:
+    if gathered:
         gradients += BYTES[numerics.reduce] * sum(trained)
     optimizer = numerics.state_bytes * spread(*trained, 1)
     away = plan.offload == "optimizer"
     return States(weights, gradients, 0.0 if away else optimizer, optimizer if away else 0.0)
 
 
-def keeps_gathered(plan: Plan, stack: Stack) -> bool:
-    """Whether sharded weights and gradients are whole for the length of a step."""
-    return stack.keeps_gathered and plan.zero >= 2 and plan.pp > 1
+def keeps_gathered(plan: Plan) -> bool:
+    """Whether sharded weights and gradients are whole for the length of a step: stages of a pipeline gather weights
+    once, at its start, and scatter gradients once, after their last microbatch (torchtitan: reshard_after_forward is
+    off; torch.distributed.pipelining: backward_maybe_with_nosync)."""
+    return plan.zero >= 2 and plan.pp > 1 and plan.shards > 1
 
 
 def _layer(config: TransformerConfig, kind: str) -> tuple[Operator, ...]:

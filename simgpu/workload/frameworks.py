@@ -35,7 +35,7 @@ class Framework:
     fused_wgrad: bool = False  # weight gradients are added to the accumulator inside their multiplication
     overlaps_tp: bool = False  # tensor-parallel collectives of backward run beside the weight gradients
     early_stop: bool = True  # recomputation ends where its last saved tensor is made
-    gathers_each_microbatch: bool = True  # sharded weights are gathered for each microbatch (FSDP)
+    gathers_each_microbatch: bool = True  # with ZeRO-2 too, weights are gathered for each microbatch (FSDP)
     optimizer_passes: float = 1.0  # over parameters and states, 1: one fused kernel
     bucket_bytes: float = 25 * 2**20  # of gradients that travel together, where they are not taken layer by layer
     flat_parameters: bool = False  # FSDP of PyTorch before 2.4: gradients are joined, cast, divided, then reduced

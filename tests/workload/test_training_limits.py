@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from simgpu import Catalogue, Plan, Training, simulate
+from simgpu.plan.memory import memory_of
 from simgpu.plan.numerics import Numerics
+from simgpu.plan.states import parameters_of
 from simgpu.timing.collectives.traffic import bus_factor
 from simgpu.timing.kernels import NONE
 from simgpu.workload.training.blocks import Block
@@ -129,8 +131,9 @@ def wire(execution, ranks, groups=("grad", "shard", "replica")):
     return sum(one.bytes * bus_factor(one.kind, ranks) * n for one, n in all_parts(execution) if one.group in groups)
 
 
+@pytest.mark.parametrize("style", ["pytorch-eager", "megatron"])
 @pytest.mark.parametrize("ranks", [2, 8, 16])
-def test_traffic_of_zero(stage, ranks):
+def test_traffic_of_zero(stage, ranks, style):
     """Rajbhandari et al. 2020, section 7: stages 1 and 2 send what plain data parallelism does, stage 3 1.5 times it.
 
     What the last unit needs in backward is still there from forward (PyTorch FSDP, torchtitan), which saves a third of
@@ -140,7 +143,7 @@ def test_traffic_of_zero(stage, ranks):
     sent = []
     for zero in (0, 1, 2, 3):
         plan = Plan(dp=ranks, zero=zero, micro_batch=1)
-        run = stage.run("dgx-h100-ib", plan, ranks, style="pytorch-eager", numerics=numerics)
+        run = stage.run("dgx-h100-ib", plan, ranks, style=style, numerics=numerics)
         sent.append(wire(run, ranks))
     config = stage.dense
     head = config.vocab * config.hidden + config.hidden
@@ -149,6 +152,51 @@ def test_traffic_of_zero(stage, ranks):
     assert sent[1] == pytest.approx(sent[0], rel=1e-9)
     assert sent[2] == pytest.approx(sent[0], rel=1e-9)
     assert sent[3] == pytest.approx(1.5 * sent[0] - (ranks - 1) / ranks * head * 2, rel=1e-9)
+
+
+def gathered(execution, *groups):
+    """Bytes of weights that a rank has after gathers, every time."""
+    return sum(one.bytes * n for one, n in all_parts(execution) if one.kind == "all_gather" and one.group in groups)
+
+
+@pytest.mark.parametrize("style", ["pytorch-eager", "megatron"])
+@pytest.mark.parametrize("finetune", ["full", "lora", "qlora"])
+def test_sharded_weights_travel_whole_and_stand_whole_in_pipelines(stage, style, finetune):
+    """ZeRO-3: forward and backward of each microbatch gather all weights, frozen ones too, but the last unit's in
+    backward; the stages of a pipeline gather once, and hold what they gathered beside their shard."""
+    numerics, config = Numerics(finetune=finetune, rank=8, targets=("attention_out",)), stage.dense
+    whole = memory_of(config, Plan(), numerics, 1, 1024, framework=style).weights
+    head = 2 * (config.vocab * config.hidden + config.hidden)
+    for n in (1, 3):
+        plan = Plan(dp=8, zero=3, micro_batch=1)
+        run = stage.run("dgx-h100", plan, 8 * n, style=style, numerics=numerics)
+        assert gathered(run, "shard") == pytest.approx(n * (2 * whole - head), rel=1e-9)
+    kept = memory_of(config, plan, numerics, 8, 1024, framework=style).weights
+    assert kept == pytest.approx(whole / 8, rel=1e-9)
+    plan = Plan(pp=2, dp=4, zero=3, micro_batch=1)
+    run = stage.run("dgx-h100", plan, 16, style=style, numerics=numerics)
+    first = memory_of(config, replace(plan, zero=0), numerics, 16, 1024, framework=style).weights
+    assert gathered(run, "shard") == pytest.approx(first, rel=1e-9)
+    held = memory_of(config, plan, numerics, 16, 1024, framework=style).weights
+    assert held == pytest.approx(first * (1 + 1 / 4), rel=1e-9)
+
+
+@pytest.mark.parametrize("pp", [1, 2])
+def test_experts_are_gathered_over_the_ranks_that_hold_them_too(stage, pp):
+    plan = Plan(pp=pp, dp=8 // pp, ep=2, zero=3, micro_batch=1)
+    run = stage.run("dgx-h100", plan, 16, model=stage.moe)
+    experts = parameters_of(stage.moe, plan, Numerics()).experts
+    times = 2 * 16 // plan.dp if pp == 1 else 1
+    assert gathered(run, "expert") == pytest.approx(times * experts * 2, rel=1e-9)
+
+
+def test_adapters_of_a_mixture_of_experts_are_updated_alone(stage):
+    numerics = Numerics(finetune="lora", rank=8, targets=("attention_out",))
+    runs = [
+        stage.run("dgx-h100", Plan(dp=4, ep=4, zero=zero), 4, model=stage.moe, numerics=numerics) for zero in (0, 1)
+    ]
+    whole, shard = (sum(one.bytes for one in stage.labels(run) if one.name == "optimizer") for run in runs)
+    assert shard == pytest.approx(whole / 4) and shard > 0
 
 
 def test_hybrid_shards_send_a_shard_of_gradients_between_copies(stage):

@@ -7,7 +7,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from simgpu.model.config import TransformerConfig
-from simgpu.model.operators import BYTES, Attention, Communicate, Dim, GroupedMatmul, Matmul, Operator, Pointwise
+from simgpu.model.operators import (
+    BYTES,
+    Attention,
+    Communicate,
+    Dim,
+    GroupedMatmul,
+    Kernel,
+    Matmul,
+    Operator,
+    Pointwise,
+)
 from simgpu.model.transformer import (
     backward,
     embedding_operators,
@@ -43,13 +53,15 @@ class Passes:
     weights: float
     trained: float
     expert_weights: float = 0.0  # of `weights`: those of experts, which other ranks share
+    packed: float = 0.0  # of `weights` but for experts: those that 4-bit fine-tuning packs
 
     @staticmethod
     def joined(units: Sequence[Passes], trained: bool) -> Passes:
         """Several units as one, without blocks; `trained`: only parameters that an optimizer updates."""
         weights = sum(unit.trained if trained else unit.weights for unit in units)
         experts = sum(unit.expert_weights for unit in units if unit.trained == unit.weights or not trained)
-        return Passes("joined", EMPTY, EMPTY, EMPTY, EMPTY, weights, weights, experts)
+        packed = 0.0 if trained else sum(unit.packed for unit in units)
+        return Passes("joined", EMPTY, EMPTY, EMPTY, EMPTY, weights, weights, experts, packed)
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,7 @@ class Layers:
             weights,
             trained,
             experts,
+            self._packed(kind, held),
         )
 
     # ---- operators -----------------------------------------------------------------------------------
@@ -171,7 +184,8 @@ class Layers:
 
     def _copies(self, weights: float) -> tuple[Operator, ...]:
         """Gathered weights copied out of the buffer they arrive in (FSDP2, foreach_all_gather_copy_out)."""
-        if not self.gathered or self.framework.flat_parameters or self.plan.shards == 1:
+        separate = self.framework.gathers_each_microbatch and not self.framework.flat_parameters
+        if not self.gathered or not separate or self.plan.shards == 1:
             return ()
         return (Pointwise("weights_copied", "elementwise", Dim(int(weights)), (Dim(1),), self._wide, 1, 1),)
 
@@ -233,10 +247,20 @@ class Layers:
         adapters = (op for op in self._operators(kind) if isinstance(op, Matmul) and "_lora_" in op.name)
         return float(sum(op.split(self.plan.ways).weights for op in adapters))
 
+    def _packed(self, kind: str, held: Sequence[Kernel]) -> float:
+        """Parameters in 4 bits but for those of experts: matrices of layers (QLoRA)."""
+        if self.numerics.finetune != "qlora" or kind in ("embedding", "head"):
+            return 0.0
+        return float(sum(op.weights for op in held if isinstance(op, Matmul) and "_lora_" not in op.name))
+
     @cached_property
     def gathered(self) -> bool:
-        """Whether sharded weights are gathered for each microbatch, and gradients scattered."""
-        return self.framework.gathers_each_microbatch and self.plan.zero >= 2 and self.plan.pp == 1
+        """Whether sharded weights are gathered for each microbatch, and gradients scattered.
+
+        With ZeRO-3 in any framework, with ZeRO-2 where it is done alike (FSDP). Stages of a pipeline gather once.
+        """
+        each = self.plan.zero == 3 or (self.plan.zero == 2 and self.framework.gathers_each_microbatch)
+        return each and self.plan.pp == 1
 
 
 def _last_needed(forward: Sequence[Operator]) -> int:

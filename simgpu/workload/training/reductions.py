@@ -24,34 +24,46 @@ class Call(NamedTuple):
 
 
 class Reductions:
-    """What moves of the units of a stage."""
+    """What moves of the units of a stage.
+
+    each
+        Whether weights are gathered unit by unit for each microbatch, and gradients scattered after each.
+    whole
+        Whether gathers move all weights, frozen ones too; else those that the optimizer updated.
+    """
 
     def __init__(self, job: Job, layers: Layers) -> None:
         self.job, self.plan, self.layers = job, job.plan, layers
         self._full = job.numerics.finetune == "full"
+        self.each = layers.gathered and job.plan.shards > 1
+        self.whole = self.each or job.plan.zero == 3
 
     def buckets(self, units: Sequence[Passes]) -> list[list[int]]:
         """Units whose gradients are reduced together, from the last to the first: each on its own where they are
         sharded, all where reductions wait for the end of backward."""
         backwards = list(reversed(range(len(units))))
-        if self.layers.gathered and self.plan.shards > 1:
+        if self.each:
             return [[i] for i in backwards]
         if not self.plan.overlap_gradients:
             return [backwards]
-        return list(self._cut(units, backwards, BYTES[self.job.numerics.reduce]))
+        sizes = [unit.trained * BYTES[self.job.numerics.reduce] for unit in units]
+        return list(self._cut(sizes, backwards))
 
     def gathered_together(self, units: Sequence[Passes]) -> list[Sequence[Passes]]:
-        """Units whose updated weights are gathered together, in the order of forward."""
+        """Units whose weights are gathered together, in the order of forward."""
+        if self.each:
+            return [[unit] for unit in units]
         if not self.plan.overlap_weights:
             return [units]
-        found = self._cut(units, range(len(units)), BYTES[self.job.numerics.weights])
-        return [[units[i] for i in part] for part in found]
+        width = BYTES[self.job.numerics.weights]
+        sizes = [(unit.weights if self.whole else unit.trained) * width for unit in units]
+        return [[units[i] for i in part] for part in self._cut(sizes, range(len(units)))]
 
-    def _cut(self, units: Sequence[Passes], order: Iterable[int], width: float) -> Iterator[list[int]]:
+    def _cut(self, sizes: Sequence[float], order: Iterable[int]) -> Iterator[list[int]]:
         limit, part = self.job.framework.bucket_bytes, list[int]()
         for i in order:
             part.append(i)
-            if sum(units[k].trained for k in part) * width >= limit:
+            if sum(sizes[k] for k in part) >= limit:
                 yield part
                 part = []
         if part:
@@ -71,11 +83,12 @@ class Reductions:
             found.append(Call("reduce_scatter", "expert", experts * width))
         return (call for call in found if call.size)
 
-    def gathers(self, units: Sequence[Passes], sharded: bool) -> Iterator[Call]:
-        """Gather of the weights of some units: all where they are `sharded`, else those that were updated."""
-        whole = Passes.joined(units, trained=not sharded)
-        width = self.job.numerics.weight_bytes if sharded else BYTES[self.job.numerics.weights]
-        dense, experts = (whole.weights - whole.expert_weights) * width, whole.expert_weights * width
+    def gathers(self, units: Sequence[Passes]) -> Iterator[Call]:
+        """Gather of the weights of some units: all where they are sharded, else those that were updated."""
+        joined = Passes.joined(units, trained=not self.whole)
+        wide, small = BYTES[self.job.numerics.weights], self.job.numerics.weight_bytes
+        dense = (joined.weights - joined.expert_weights - joined.packed) * wide + joined.packed * small
+        experts = joined.expert_weights * (small if self.whole else wide)
         found = (Call("all_gather", "shard", dense), Call("all_gather", "expert", experts))
         return (call for call in found if call.size)
 

@@ -92,8 +92,8 @@ class _Step:
                 for bucket in self.reductions.buckets(units):
                     for call in self.reductions.of([units[i] for i in bucket]):
                         yield call.kind, call.group, stage, call.size
-                for part in ([unit] for unit in units) if self._sharded else self.reductions.gathered_together(units):
-                    for call in self.reductions.gathers(part, self._sharded):
+                for part in self.reductions.gathered_together(units):
+                    for call in self.reductions.gathers(part):
                         yield call.kind, call.group, stage, call.size
             if self.plan.pp > 1:
                 if stage < self.plan.pp - 1 or self.plan.vp > 1:
@@ -196,7 +196,7 @@ class _Step:
     def _forward(self, task: Task) -> Ids:
         units, after = self.stages[task.stage][task.chunk], self._inputs(task)
         name = _name("F", task)
-        if self._sharded:
+        if self.reductions.each:
             return self._forward_sharded(task, units, after)
         ready = self.ready[task.stage].get(task.chunk, ()) if task.microbatch == 0 else ()
         if not ready:
@@ -224,8 +224,8 @@ class _Step:
             blocks = [unit.inputs if split else unit.backward for unit in units]
         kind = "weight gradients" if task.kind == "W" else "backward"
         reduces = task.kind == ("W" if split else "B") and self._reduces(task.microbatch)
-        if self._sharded:
-            return self._backward_sharded(task, units, blocks, after)
+        if self.reductions.each:
+            return self._backward_sharded(task, units, blocks, after, reduces)
         if not reduces or not self.plan.overlap_gradients:
             end = self._pass(task, _name(task.kind, task), kind, self._all_of(task, blocks[::-1]), after)
             if reduces:
@@ -238,27 +238,26 @@ class _Step:
             after = []
         return end
 
-    def _backward_sharded(self, task: Task, units: Sequence[Passes], blocks: Sequence[Block], after: list[Ids]) -> Ids:
+    def _backward_sharded(
+        self, task: Task, units: Sequence[Passes], blocks: Sequence[Block], after: list[Ids], reduces: bool
+    ) -> Ids:
         """Backward of sharded weights: the next unit's are gathered beside each, its gradients scattered after it.
 
         Two units' weights are in memory at a time; those of the last are still there from forward (PyTorch FSDP).
         """
+        kind = "weight gradients" if task.kind == "W" else "backward"
         gathered: dict[int, list[Ids]] = {len(units) - 1: []}
         done: dict[int, Ids] = {}
         for i in reversed(range(len(units))):
-            if self.plan.zero == 3 and i > 0:
+            if self.plan.zero == 3 and i > 0 and task.kind == "B":
                 gathered[i - 1] = self._gather(task.stage, [units[i - 1]], [done[i + 1]] if i + 1 in done else [])
             wait = [*(after if not done else ()), *gathered.get(i, [])]
-            done[i] = self._pass(task, f"{_name('B', task)}.{i}", "backward", self._one(blocks[i]), wait)
-            if self._reduces(task.microbatch):
+            done[i] = self._pass(task, f"{_name(task.kind, task)}.{i}", kind, self._one(blocks[i]), wait)
+            if reduces:
                 self._reduce(task.stage, [units[i]], [done[i]])
         return done[0]
 
     # ---- communication -------------------------------------------------------------------------------
-
-    @cached_property
-    def _sharded(self) -> bool:
-        return self.layers.gathered and self.plan.shards > 1
 
     def _reduces(self, microbatch: int) -> bool:
         """Whether gradients travel after this microbatch: after the last, after each where they are sharded."""
@@ -295,7 +294,7 @@ class _Step:
     def _gather(self, stage: int, units: Sequence[Passes], after: Sequence[Ids]) -> list[Ids]:
         """All-gather of the weights of units that its ranks hold shards of."""
         found: list[Ids] = []
-        for call in self.reductions.gathers(units, self._sharded):
+        for call in self.reductions.gathers(units):
             name = "gather experts" if call.group == "expert" else "gather weights"
             found += self._transfer(stage, "grad", name, call.group, call.kind, call.size, after)
         return found
@@ -311,9 +310,9 @@ class _Step:
             self.reduced[stage] += done
 
     def _weights_before(self, stage: int) -> dict[int, list[tuple[Sequence[Passes], list[Ids]]]]:
-        """Updated weights of sharded optimizers, gathered at the start of a step: bucket by bucket beside forward, or
-        all before it. In the steady state this is the end of the step before."""
-        if self.plan.zero == 0 or self._sharded or self.plan.shards == 1:
+        """Weights gathered at the start of a step, bucket by bucket beside forward or all before it: those that sharded
+        optimizers updated (in the steady state this is the end of the step before); with ZeRO-3 in pipelines all."""
+        if self.plan.zero == 0 or self.reductions.each or self.plan.shards == 1:
             return {}
         found: dict[int, list[tuple[Sequence[Passes], list[Ids]]]] = {}
         for c, units in enumerate(self.stages[stage]):
@@ -398,7 +397,8 @@ class _Step:
     def _update(self) -> None:
         """Every stage clips its gradients and updates its weights: clipping needs the norm of all of them."""
         known = [[unit for chunk in chunks for unit in chunk] for chunks in self.stages]
-        sums = [(sum(u.trained for u in units), sum(u.expert_weights for u in units)) for units in known]
+        full = self.job.numerics.finetune == "full"  # experts have no adapters
+        sums = [(sum(u.trained for u in units), sum(u.expert_weights for u in units if full)) for units in known]
         after = [list(ids) for ids in self.reduced]
         norm = {held: norm_of(self.job, self.kernels, *held) for held in dict.fromkeys(sums)}
         norms = [norm[held] for held in sums]
@@ -421,7 +421,8 @@ class _Step:
         """All ranks add up the squares of their norms: 4 bytes over the slowest of the groups that they form."""
         seconds = self.links.inner("all_reduce", "tp" if self.plan.tp > 1 else "grad", 4.0).seconds
         waits = dict.fromkeys(n for stage in after for ids in stage for n in ids.values())
-        return self.sim.delay(self.joint, seconds, tuple(waits))
+        label = Activity("norm of gradients", "communication", "all_reduce", "grad", 0.0, 4.0, "network", group="grad")
+        return self.sim.delay(self.joint, seconds, tuple(waits), label)
 
 
 def _joined(ids: Iterable[Ids]) -> dict[int, int]:
