@@ -19,6 +19,7 @@ repeatable = settings(derandomize=True, deadline=None, max_examples=100)
 CATALOGUE = Catalogue()
 GPUS = ["a100-sxm-80gb", "b200-sxm", "h100-sxm", "h200-sxm", "l4", "l40s", "mi300x", "rtx-4090", "rtx-3090", "t4"]
 DISTRIBUTIONS = ["balanced", "random", "power_law_1.01", "power_law_1.2"]
+EXTREMES = ["power_law_0", "power_law_1", "power_law_2", "power_law_10"]
 MIXTRAL = {"hidden": 4096, "inner": 14336, "topk": 2, "experts": 8}
 FINE = {"hidden": 2048, "inner": 768, "topk": 8, "experts": 128}
 CLOSE = 1 - 1e-12
@@ -46,7 +47,7 @@ def routings(draw):
 
 
 @repeatable
-@given(routings(), st.sampled_from(DISTRIBUTIONS))
+@given(routings(), st.sampled_from(DISTRIBUTIONS + EXTREMES))
 def test_loads_are_those_of_the_experts_of_one_rank(routing, distribution):
     tokens, _, experts, ranks = routing
     loads = np.atleast_2d(rank_loads(*routing, distribution))
@@ -100,6 +101,21 @@ def test_skewed_routing_is_more_uneven_than_random_and_random_than_balanced():
     spread = [np.atleast_2d(rank_loads(4096, 8, 128, 1, how)).std() for how in DISTRIBUTIONS]
     assert spread == sorted(spread)
     assert spread[0] == 0 < spread[1] < spread[2]
+
+
+def test_an_exponent_of_one_lies_between_its_neighbours():
+    below, one, above = (rank_loads(16384, 8, 256, 1, f"power_law_{a}") for a in ("0.999999", "1", "1.000001"))
+    assert one == pytest.approx(below, abs=2) and one == pytest.approx(above, abs=2)
+    busiest = [rank_loads(16384, 8, 256, 1, f"power_law_{a}").max() for a in ("0", "0.5", "1", "1.2")]
+    assert busiest == sorted(busiest)
+    assert busiest[0] == pytest.approx(2 * 16384 * 8 / 256, rel=0.01)
+    assert rank_loads(16384, 8, 256, 1, "power_law_10").max() < 2 * 16384 * 8 / 256
+
+
+@pytest.mark.parametrize("exponent", ["10.1", "-1", "nan", "inf"])
+def test_an_exponent_out_of_range_is_refused(exponent):
+    with pytest.raises(ValueError, match="is not a number from 0 to 10"):
+        rank_loads(16, 2, 8, 1, f"power_law_{exponent}")
 
 
 def test_few_tokens_reach_few_experts():
