@@ -6,11 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from simgpu.errors import InputError, nearest, shown
 
 Blame = Callable[[tuple, str], InputError]
 """Makes the error for a problem at a path: it knows in which file and line the value at that path was written."""
+
+LARGEST_RANGE = 10_000
+"""Up to here the end of a range is worth telling; larger ones only keep out what could not be simulated."""
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -99,7 +103,8 @@ def _problem(kind: type[BaseModel], data: Any, path: tuple, error: Any) -> str:
     context = error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
-            return f"unknown key{nearest(path[-1], keys_at(kind, path[:-1], data))}"
+            known = keys_at(kind, path[:-1], data)
+            return f"unknown key{nearest(path[-1], known) or _listed(known)}"
         case "missing":
             return "is missing"
         case "union_tag_not_found":
@@ -113,12 +118,46 @@ def _problem(kind: type[BaseModel], data: Any, path: tuple, error: Any) -> str:
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"{shown(given)} is not a mapping of keys to values"
         case _:
+            if expected := _range(kind, data, path):
+                return f"{shown(given)} is not {expected}"
             message = error["msg"]
             return f"{shown(given)}: {message[0].lower()}{message[1:]}"
 
 
 def _unknown(given: Any, known: list[str]) -> str:
-    return f"{shown(given)} is not known{nearest(given, known) or '; expected one of ' + ', '.join(known)}"
+    return f"{shown(given)} is not known{nearest(given, known) or _listed(known)}"
+
+
+def _listed(known: Sequence[str]) -> str:
+    return f"; expected one of {', '.join(known)}" if known else ""
+
+
+def _range(kind: type[BaseModel], data: Any, path: tuple) -> str:
+    """What numbers the field at `path` takes ('a whole number from 0 to 3'), if that is a single short range."""
+    if not path or not isinstance(path[-1], str):
+        return ""
+    models = _models_at(kind, data, path[:-1])
+    found = {_limits(model.model_fields[path[-1]]) for model in models if path[-1] in model.model_fields}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _limits(field: FieldInfo) -> str:
+    """The range of a field of numbers; '' where it is open, or its end is a guard that tells a user nothing."""
+    options = [one for one in (get_args(field.annotation) or (field.annotation,)) if one is not type(None)]
+    if len(options) != 1:
+        return ""
+    plain, rules = options[0], list(field.metadata)
+    if get_origin(plain) is Annotated:
+        plain, *inner = get_args(plain)
+        rules += [rule for one in inner for rule in (one.metadata if isinstance(one, FieldInfo) else [one])]
+    if plain not in (int, float):
+        return ""
+    ends = {name: getattr(rule, name) for rule in rules for name in ("ge", "gt", "le") if hasattr(rule, name)}
+    if "gt" in ends and plain is int:
+        ends["ge"] = ends["gt"] + 1
+    if "ge" not in ends or ends.get("le", LARGEST_RANGE + 1) > LARGEST_RANGE:
+        return ""
+    return f"a {'whole number' if plain is int else 'number'} from {ends['ge']:g} to {ends['le']:g}"
 
 
 def _words(expected: str) -> list[str]:

@@ -750,6 +750,11 @@ SPLITS: dict[str, tuple[dict[str, Any], str, str, str, tuple[str, ...]]] = {
     "batch not divisible": ({}, "dp: 1", "dp: 3", "plan.dp", ("3", "4")),
     "batch zero": ({}, "batch: 4", "batch: 0", "workload.batch", ("0", "greater than 0")),
     "tokens zero": ({}, "tokens: 128", "tokens: 0", "workload.tokens", ("0", "greater than 0")),
+    "rank too large": ({}, "batch: 4", "batch: 4\n    rank: 9999", "workload.rank", ("9999", "from 1 to 4096")),
+    "zero unknown": ({}, "dp: 1", "dp: 1\n    zero: 4", "plan.zero", ("4 is not a whole number from 0 to 3",)),
+    "zero text": ({}, "dp: 1", "dp: 1\n    zero: x", "plan.zero", ("'x' is not a whole number from 0 to 3",)),
+    "no such split": ({}, "dp: 1", "dp: 1\n    tensor: 4", "plan.tensor", ("unknown key; expected one of tp, dp, ",)),
+    "dtype of nothing trained": ({}, "dtype: bf16", "dtype: int8", "dtype", ("'int8' is not trained in", "bf16, fp16")),
     "tokens text": ({}, "tokens: 128", "tokens: 4k", "workload.tokens", ("'4k'", "integer")),
     "too many tokens": ({}, "tokens: 128", "tokens: 4097", "workload.tokens", ("4097", "4096")),
     "sequence parallel": (
@@ -890,7 +895,7 @@ SPECS: dict[str, tuple[str, str, str, str, tuple[str, ...]]] = {
     "unknown gpu": ("node", "gpu: tiny", "gpu: tinyy", "gpu", ("'tinyy'", "did you mean 'tiny'?")),
     "unknown device": ("node", "[gpu, gpu]", "[gpu, gpo]", "sockets.0.devices.1", ("'gpo'", "'gpu'")),
     "no gpu at all": ("node", "devices: [gpu, gpu]", "devices: [nic]", "", ("gpu",)),
-    "no sockets": ("node", "count: 1", "count: 0", "sockets.0.count", ("0", "greater than 0")),
+    "no sockets": ("node", "count: 1", "count: 0", "sockets.0.count", ("0", "whole number from 1 to 128")),
     "scope": ("node", "{value: root", "{value: rot", "peer_to_peer_scope", ("'rot'",)),
     "scope without source": (
         "node",
