@@ -12,6 +12,7 @@ from simgpu.catalog import Catalogue, Override
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.figure import Figure, figures
+from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import ACCUMULATE
 from simgpu.plan.parallelism import Plan
 from simgpu.result import Result
@@ -179,7 +180,11 @@ def resolve(
         source = origins.source(place) if path in written else "default"
         found[".".join(path)] = {**_effective(path, value, scenario), "source": source}
     if isinstance(scenario.workload, Training):
-        found |= dict(_training_inputs(scenario, found))
+        model = catalogue.model(scenario.model) if scenario.model else None
+        try:
+            found |= dict(_training_inputs(scenario, model, found))
+        except InputError as error:
+            raise origins.error(error.problem, tuple((error.key or "").split("."))) from None
     if scenario.model:
         described = catalogue.model_source(scenario.model)
         source = described.source or str(catalogue.find("models", scenario.model) or scenario.model)
@@ -196,11 +201,11 @@ def resolve(
 
 
 def _training_inputs(
-    scenario: Scenario, found: Mapping[str, Mapping[str, Any]]
+    scenario: Scenario, model: TransformerConfig | None, found: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """What a training step is kept in, defaults filled in, and the constants of its framework with their source."""
     assert isinstance(scenario.workload, Training)
-    for key, value in vars(scenario.workload.numerics(scenario.dtype)).items():
+    for key, value in vars(scenario.workload.numerics(scenario.dtype, model)).items():
         asked = found.get(f"workload.{key}", {})
         known = asked.get("value") is not None and asked["source"] != "default"
         source = asked["source"] if known else f"follows from dtype {scenario.dtype} and the workload"

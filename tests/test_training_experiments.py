@@ -9,12 +9,18 @@ from click.testing import CliRunner
 
 from simgpu import Catalogue, InputError
 from simgpu.cli import main
+from simgpu.plan.numerics import Numerics, adapter_targets
+from simgpu.plan.parallelism import Plan
+from simgpu.plan.states import parameters_of
 from simgpu.render.fields import STEP_PARTS
 from simgpu.render.memory import memory_figure
 from simgpu.render.passes import panel_of
 from simgpu.render.stack import stack_figure
 from simgpu.study.experiment import load_experiment, run_experiment
 from simgpu.study.memory import misfits, stages
+from simgpu.timing import routing
+from simgpu.workload import jobs
+from simgpu.workload.jobs import Training
 
 ROOT = Path(__file__).parents[1]
 CATALOGUE = Catalogue()
@@ -289,7 +295,6 @@ BAD = [
     ("plan.ep=2", "plan.ep: 2: 'llama-2-7b' has no experts"),
     ("plan.ep=3", "plan.ep: 3 does not divide dp x cp = 2"),
     ("model=mixtral-8x7b cluster=dgx-h100-ib plan.dp=16 plan.ep=16", "plan.ep: 16 is more than the 8 experts"),
-    ("plan.zero=4", "plan.zero: 4"),
     ("plan.shard=2", "plan.shard: 2 ranks share nothing with plan.zero 0"),
     ("plan.zero=1 plan.shard=3", "plan.shard: 3 does not divide dp x cp = 2"),
     ("plan.cp=2 workload.tokens=2046", "plan.cp: 2 ranks with two chunks each do not divide 2046 tokens"),
@@ -307,6 +312,44 @@ BAD = [
     ("workload.finetune=qlor", "workload.finetune: 'qlor' is not known; did you mean 'qlora'?"),
     ("plan.order=[tp,dp]", "plan.order: ['tp', 'dp'] does not hold each of tp, cp, ep, dp, pp once"),
     ("plan.pp=8 plan.micro_batch=1", "plan: tp 2 x pp 8 x dp 2 = 32 ranks, but 'dgx-h100' has 8 GPUs"),
+    ("plan.zero=4", "plan.zero: 4 is not a whole number from 0 to 3"),
+    ("plan.tensor=2", "plan.tensor: unknown key; expected one of tp, dp, sequence_parallel, pp"),
+    (
+        "workload.finetune=lora workload.targets=[qkv,nosuch]",
+        "workload.targets.1: 'nosuch' is not a matrix of 'llama-2-7b' that can have an adapter; expected some of qkv, "
+        "attention_out, ffn_up, ffn_down",
+    ),
+    ("workload.finetune=lora workload.targets=[]", "workload.targets: names no matrix; expected some of qkv"),
+    (
+        "model=deepseek-v2-lite workload.finetune=lora workload.targets=[qkv]",
+        "expected some of q, kv_down, kv_up, attention_out",
+    ),
+    (
+        "model=mixtral-8x7b workload.finetune=lora workload.targets=[experts_up]",
+        "workload.targets.0: 'experts_up' is not a matrix of 'mixtral-8x7b'",
+    ),
+    ("workload.rank=8", "workload.rank: 8 has no meaning with finetune full; expected finetune lora or qlora"),
+    ("workload.targets=[qkv]", "workload.targets: ['qkv'] has no meaning with finetune full"),
+    ("dtype=int8", "dtype: 'int8' is not trained in; expected one of fp32, tf32, bf16, fp16, fp8"),
+    ("dtype=fp64", "dtype: 'fp64' is not trained in"),
+    ("dtype=fp4 cluster=dgx-b200", "dtype: 'fp4' is not trained in"),
+    ("workload.fp8_scaling=rowwise", "workload.fp8_scaling: 'rowwise' needs dtype fp8, not bf16"),
+    (
+        "model=mixtral-8x7b workload.routing=skewed",
+        "workload.routing: 'skewed' is not known; expected balanced, random or power_law_A with A from 0 to 10",
+    ),
+    (
+        "model=mixtral-8x7b workload.routing=power_law_10.5",
+        "workload.routing: 'power_law_10.5': the exponent is not a number from 0 to 10",
+    ),
+    ("workload.routing=random", "workload.routing: 'random': 'llama-2-7b' has no experts; expected balanced"),
+    ("plan.offload=optimizer workload.optimizer=none", "plan.offload: 'optimizer': with optimizer none there are no"),
+    ("plan.recompute=full plan.recompute_layers=33", "plan.recompute_layers: 33 is more than the 32 layers of a stage"),
+    (
+        "plan.pp=2 plan.vp=2 plan.micro_batch=1 plan.recompute=full plan.recompute_layers=17",
+        "plan.recompute_layers: 17 is more than the 16 layers of a stage",
+    ),
+    ("plan.async_tp=true", "plan.async_tp: cuts up the gathers and scatters of sequence parallelism; expected plan."),
     ("workload.kind=prefill plan.pp=2", "plan.pp: 2 has no meaning for prefill; only training knows it"),
     ("workload.kind=prefill plan.recompute=full", "plan.recompute: 'full' has no meaning for prefill"),
     ("workload.kind=prefill workload.optimizer=adam", "workload.optimizer: unknown key"),
@@ -320,3 +363,62 @@ def test_bad_plans_are_explained_in_one_line(small, settings, words):
     assert result.stdout == "" and result.stderr.count("\n") == 1
     assert words in result.stderr
     assert result.stderr.startswith(("simgpu: --set: ", "simgpu: small.yaml:"))
+
+
+GOOD = [
+    "plan.async_tp=true plan.tp=1",  # sweeps over tp may pass through 1
+    "plan.async_tp=true plan.sequence_parallel=true",
+    "plan.recompute=full plan.recompute_layers=32",
+    "workload.rank=16 workload.fp8_scaling=null workload.targets=null",
+    "workload.finetune=lora workload.rank=8 workload.targets=[ffn_down]",
+    "model=deepseek-v2-lite workload.finetune=lora",
+    "model=mixtral-8x7b workload.routing=power_law_1",
+    "model=mixtral-8x7b workload.routing=power_law_0",
+    "dtype=fp8 workload.fp8_scaling=rowwise",
+    "dtype=tf32",
+    "plan.schedule=gpipe plan.context=all_gather",
+]
+
+
+@pytest.mark.parametrize("settings", GOOD)
+def test_options_that_are_well_placed_are_taken(small, settings):
+    given = ["plan.micro_batch=1", *settings.split()]
+    assert run(small, "-q", *(part for one in given for part in ("--set", one))).exit_code == 0
+
+
+@pytest.mark.parametrize("model", CATALOGUE.names("models"))
+def test_adapters_go_on_attention_of_every_model_unless_told(model):
+    config = CATALOGUE.model(model)
+    workload = Training(tokens=1, finetune="lora")
+    numerics = workload.numerics("bf16", config)
+    assert "attention_out" in numerics.targets and len(numerics.targets) >= 2
+    assert set(numerics.targets) <= set(adapter_targets(config))
+    assert parameters_of(config, Plan(), workload.numerics("bf16")).adapters > 0
+
+
+@pytest.mark.parametrize("model", ["deepseek-v3", "deepseek-v2-lite"])
+def test_adapters_of_latent_attention_have_a_size_for_each_of_its_projections(model):
+    config = CATALOGUE.model(model)
+    names = Training(tokens=1, finetune="lora").numerics("bf16", config).targets
+    alone = [parameters_of(config, Plan(), Numerics(finetune="lora", targets=(name,))).adapters for name in names]
+    assert min(alone) > 0
+    whole = parameters_of(config, Plan(), Training(tokens=1, finetune="lora").numerics("bf16"))
+    assert sum(alone) == pytest.approx(whole.adapters)
+
+
+def test_resolve_names_the_targets_that_the_model_has(small):
+    settings = ["--set", "model=deepseek-v2-lite", "--set", "workload.finetune=lora"]
+    result = CliRunner().invoke(main, ["resolve", small, *settings])
+    (found,) = json.loads(result.stdout)["scenarios"]
+    assert found["numerics.targets"]["value"] == ["q", "kv_down", "kv_up", "attention_out"]
+
+
+def test_resolve_of_a_dtype_nobody_trains_in_is_one_line(small):
+    result = CliRunner().invoke(main, ["resolve", small, "--set", "dtype=int8"])
+    assert result.exit_code == 2 and result.stdout == ""
+    assert result.stderr.startswith("simgpu: --set: dtype: 'int8' is not trained in") and result.stderr.count("\n") == 1
+
+
+def test_ranges_of_exponents_agree():
+    """Files are read without numpy, so the limit stands twice."""
+    assert jobs.MOST_EXPONENT == routing.MOST_EXPONENT

@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from simgpu.errors import InputError, nearest, shown
-from simgpu.model.operators import BYTES
+from simgpu.model.config import TransformerConfig
+from simgpu.model.operators import BYTES, Matmul
 
 OPTIMIZERS: dict[str, int] = {"adam": 2, "momentum": 1, "sgd": 0, "none": 0}
 """State tensors that each optimizer keeps per parameter; 'none': forward and backward only."""
 
 FINETUNE = ("full", "lora", "qlora")
-TARGETS = ("qkv", "attention_out", "ffn_up", "ffn_down")
-"""Matrices that an adapter can be put on."""
+DTYPES = ("fp32", "tf32", "bf16", "fp16", "fp8")
+"""What a training step can multiply matrices in."""
+
+PROJECTIONS = ("qkv", "q", "q_down", "q_up", "kv_down", "kv_up", "attention_out")
+"""Matrices of attention, direct and latent: those that have adapters unless others are named. No layer has all."""
 
 NF4_BITS = 4.127
 """Bits per weight of 4-bit NormalFloat with double quantisation: 4 + 8/64 + 32/(64 x 256) (Dettmers et al., QLoRA,
@@ -26,7 +30,8 @@ class Numerics:
     `dtype` is what matrices are multiplied in; `weights` what kernels read and all-gathers move; `master` the copy that
     the optimizer updates (None: the weights themselves); `gradients` what they are accumulated in; `reduce` what they
     travel in; `states` of the optimizer. `sharded_master_only` tells that full weights exist only as the master shard
-    and are cast on the way to the all-gather (PyTorch FSDP with mixed precision).
+    and are cast on the way to the all-gather (PyTorch FSDP with mixed precision). `targets` are names of
+    matrices that adapters are put on; names that a model does not have match nothing.
     """
 
     dtype: str = "bf16"
@@ -39,7 +44,7 @@ class Numerics:
     flash: bool = True
     finetune: str = "full"
     rank: int = 16
-    targets: tuple[str, ...] = ("qkv", "attention_out")
+    targets: tuple[str, ...] = PROJECTIONS
     sharded_master_only: bool = False
 
     def __post_init__(self) -> None:
@@ -47,10 +52,8 @@ class Numerics:
             given = getattr(self, key)
             if given not in known:
                 raise InputError(f"{shown(given)} is not known{nearest(given, known)}", key=f"workload.{key}")
-        for target in self.targets:
-            if target not in TARGETS:
-                problem = f"{shown(target)} is not a matrix of a layer; expected some of {', '.join(TARGETS)}"
-                raise InputError(problem, key="workload.targets")
+        if self.finetune != "full" and not self.targets:
+            raise InputError("names no matrix, so nothing is trained", key="workload.targets")
 
     @property
     def weight_bytes(self) -> float:
@@ -69,3 +72,13 @@ class Numerics:
             return 0.0
         master = BYTES[self.master] if self.master else 0.0
         return master + OPTIMIZERS[self.optimizer] * BYTES[self.states]
+
+
+def adapter_targets(config: TransformerConfig) -> tuple[str, ...]:
+    """Names of the matrices of a model's layers that an adapter can be put on. Grouped products of experts cannot."""
+    from simgpu.model.transformer import layer_operators
+
+    kinds = (kind for kind, _ in config.layer_kinds())
+    layers = (layer_operators(config, kind, 1, 1, "bf16", "fp32") for kind in kinds)
+    names = (op.name for layer in layers for op in layer if isinstance(op, Matmul) and op.weight)
+    return tuple(dict.fromkeys(names))

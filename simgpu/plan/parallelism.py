@@ -47,7 +47,8 @@ class Plan:
         of each stage, None: all).
     overlap_gradients, overlap_weights, async_tp
         Whether gradient reductions run beside backward, weight all-gathers beside compute, and tensor-parallel
-        collectives are cut up and run beside their matrix multiplications.
+        collectives are cut up and run beside their matrix multiplications (those of sequence parallelism; without
+        effect with tp 1).
     offload
         'optimizer': states and master weights live in host memory and cross PCIe each step.
     order
@@ -222,7 +223,13 @@ def check_trains(plan: Plan, config: TransformerConfig, batch: int, tokens: int)
         raise InputError(problem, key="plan.micro_batch")
     if plan.pp > 1:
         check(plan.pipeline, plan.pp, local // micro, plan.vp)
-    layer_ranges(config.layers, plan)
+    held = max(sum(len(chunk) for chunk in stage) for stage in layer_ranges(config.layers, plan))
+    if plan.recompute_layers is not None and plan.recompute_layers > held:
+        problem = f"{plan.recompute_layers} is more than the {held} layers of a stage"
+        raise InputError(problem, key="plan.recompute_layers")
+    if plan.async_tp and plan.tp > 1 and not plan.sequence_parallel:
+        problem = "cuts up the gathers and scatters of sequence parallelism; expected plan.sequence_parallel true"
+        raise InputError(problem, key="plan.async_tp")
     split = plan.cp * (2 if plan.cp > 1 else 1) * (plan.tp if plan.sequence_parallel else 1)
     if plan.cp > 1 and tokens % split:
         raise InputError(f"{plan.cp} ranks with two chunks each do not divide {tokens} tokens", key="plan.cp")

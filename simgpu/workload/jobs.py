@@ -1,5 +1,6 @@
 """The jobs a scenario can ask for, and the graph of operators each one is."""
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ from simgpu.errors import InputError, shown
 from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph, Segment
 from simgpu.model.operators import ACCUMULATE, Attention, Communicate, Dim, Matmul, Operator, Pointwise
-from simgpu.plan.numerics import Numerics
+from simgpu.plan.numerics import DTYPES, PROJECTIONS, Numerics, adapter_targets
 from simgpu.plan.parallelism import Plan, check_fits_model, check_trains
 from simgpu.units import EXAMPLES, parse_quantity, to_si
 from simgpu.validation import validate
@@ -42,6 +43,22 @@ def _positive(dimension: str) -> Any:
         return value
 
     return BeforeValidator(parse)
+
+
+def _routing(given: object) -> str:
+    """'balanced', 'random' or 'power_law_A' with A from 0 to 10."""
+    text = str(given)[:100]
+    if text in ("balanced", "random"):
+        return text
+    if not re.fullmatch(r"power_law_\d+(\.\d+)?", text):
+        raise ValueError(f"{shown(given)} is not known; expected balanced, random or power_law_A with A from 0 to 10")
+    if float(text.removeprefix("power_law_")) > MOST_EXPONENT:
+        raise ValueError(f"{shown(given)}: the exponent is not a number from 0 to {MOST_EXPONENT:g}")
+    return text
+
+
+MOST_EXPONENT = 10
+"""As in `simgpu.timing.routing`, which brings numpy."""
 
 
 class _Strict(BaseModel):
@@ -99,14 +116,27 @@ class Training(_Strict):
     """Of products in fp8; default: as the framework does."""
     finetune: Literal["full", "lora", "qlora"] = "full"
     rank: Annotated[int, Field(strict=True, gt=0, le=4096)] = 16
-    targets: tuple[Literal["qkv", "attention_out", "ffn_up", "ffn_down"], ...] = ("qkv", "attention_out")
-    routing: Annotated[str, Field(pattern=r"^(balanced|random|power_law_\d+(\.\d+)?)$")] = "balanced"
+    """Of the adapters."""
+    targets: tuple[str, ...] | None = None
+    """Matrices that have adapters, by name; default: those of attention."""
+    routing: Annotated[str, BeforeValidator(_routing)] = "balanced"
     """How tokens choose experts: balanced, random, or power_law_A."""
     train_tokens: Annotated[float, Field(gt=0, le=1e18, allow_inf_nan=False)] | None = None
     """Tokens of a whole training run, for days and GPU-hours."""
 
-    def numerics(self, dtype: str) -> Numerics:
-        """What is kept in which dtype, defaults filled in."""
+    def numerics(self, dtype: str, model: TransformerConfig | None = None) -> Numerics:
+        """What is kept in which dtype, defaults filled in; with `model`, targets are those that it has.
+
+        Raises `InputError` (key only) where nothing is trained in `dtype`.
+        """
+        if dtype not in DTYPES:
+            raise InputError(f"{shown(dtype)} is not trained in; expected one of {', '.join(DTYPES)}", key="dtype")
+        if self.fp8_scaling and dtype != "fp8":
+            raise InputError(f"{shown(self.fp8_scaling)} needs dtype fp8, not {dtype}", key="workload.fp8_scaling")
+        names = PROJECTIONS if self.targets is None else self.targets
+        if model is not None:
+            known = adapter_targets(model)
+            names = tuple(name for name in names if name in known)
         half = dtype in ("bf16", "fp16", "fp8")
         weights = self.weights or ("bf16" if dtype == "fp8" else "fp32" if dtype == "tf32" else dtype)
         master = half if self.master_weights is None else self.master_weights
@@ -122,7 +152,7 @@ class Training(_Strict):
             self.flash,
             self.finetune,
             self.rank,
-            tuple(self.targets),
+            names,
         )
 
     def check(self, model: TransformerConfig | None, plan: Plan) -> TransformerConfig:
@@ -131,7 +161,34 @@ class Training(_Strict):
         check_trains(plan, config, self.batch, self.tokens)
         if not self.flash and plan.cp > 1:
             raise InputError("attention without a fused kernel cannot be split over a sequence", key="workload.flash")
+        if self.optimizer == "none" and plan.offload != "none":
+            raise InputError(f"{shown(plan.offload)}: with optimizer none there are no states", key="plan.offload")
+        if self.routing != "balanced" and config.experts == 1:
+            problem = f"{shown(self.routing)}: '{config.name}' has no experts; expected balanced"
+            raise InputError(problem, key="workload.routing")
+        self._check_adapters(config)
         return config
+
+    def _check_adapters(self, config: TransformerConfig) -> None:
+        """Raise `InputError` (key only) for adapters that are asked for but would be nowhere."""
+        if self.finetune == "full":
+            plain = type(self).model_fields["rank"].default
+            given = {
+                "rank": self.rank if self.rank != plain else None,
+                "targets": None if self.targets is None else list(self.targets),
+            }
+            for key, value in given.items():
+                if value is not None:
+                    problem = f"{shown(value)} has no meaning with finetune full; expected finetune lora or qlora"
+                    raise InputError(problem, key=f"workload.{key}")
+            return
+        known = adapter_targets(config)
+        if self.targets is not None and not self.targets:
+            raise InputError(f"names no matrix; expected some of {', '.join(known)}", key="workload.targets")
+        for i, name in enumerate(self.targets or ()):
+            if name not in known:
+                problem = f"{shown(name)} is not a matrix of '{config.name}' that can have an adapter"
+                raise InputError(f"{problem}; expected some of {', '.join(known)}", key=f"workload.targets.{i}")
 
     def graph(self, model: TransformerConfig | None, plan: Plan, dtype: str, accumulate: str) -> ModelGraph:
         from simgpu.model.transformer import training_graph
