@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from simgpu.hardware.cluster import Cluster
 from simgpu.model.operators import BYTES
 from simgpu.plan.numerics import OPTIMIZERS
 from simgpu.timing.kernels import Doubt, KernelModel
@@ -79,9 +80,24 @@ def _on_host(job: Job, kernels: KernelModel, links: Links, mine: float) -> float
     Ren et al. 2021: the update is bound by host memory, which reads and writes every state once; here the transfers
     and the update overlap in pieces, so the slowest of them counts.
     """
-    cluster, numerics = links.cluster, job.numerics
+    cluster, numerics, plan = links.cluster, job.numerics, job.plan
     port = cluster.port(cluster.gpu.host_link)
     down, up = mine * numerics.gradient_bytes / port.bandwidth, mine * BYTES[numerics.weights] / port.bandwidth
     passes = 2 * (1 + OPTIMIZERS[numerics.optimizer]) * 4.0 + numerics.gradient_bytes
-    share = sum(socket.memory_bandwidth.si for socket in cluster.node.sockets) / cluster.gpus_per_node
-    return max(down + up, mine * passes / share)
+    return max(down + up, mine * passes / _host_share(cluster, min(plan.world, cluster.gpus_per_node)))
+
+
+def _host_share(cluster: Cluster, ranks: int) -> float:
+    """Bandwidth of host memory for each of the `ranks` on the first GPUs of a node, bytes/s: that of all sockets, or
+    of those that hold these GPUs where no link joins sockets."""
+    total, before = 0.0, 0
+    for socket in cluster.node.sockets:
+        gpus = sum(
+            entry == "gpu" if isinstance(entry, str) else entry.count * entry.devices.count("gpu")
+            for entry in socket.devices
+        )
+        for _ in range(socket.count):
+            if cluster.node.inter_socket is not None or before < ranks:
+                total += socket.memory_bandwidth.si
+            before += gpus
+    return total / ranks
