@@ -91,15 +91,13 @@ class Layers:
         copies = self._copies(weights)
         first = self._steps((*copies, *forward))
         repeated = self._steps((*copies, *again) if self.plan.zero == 3 else again)
-        steps = self._overlap(self._steps(gradients))
-        inputs = self._steps(tuple(op for op in gradients if not _of_weights(op)))
         later = self._steps(tuple(op for op in gradients if _of_weights(op)))
         trained = self._trained(kind, weights)
         return Passes(
             kind,
             self._run(f"{kind} forward", first),
-            self._run(f"{kind} backward", (*repeated, *steps), len(repeated)),
-            self._run(f"{kind} backward", (*repeated, *self._overlap(inputs)), len(repeated)),
+            self._backward(kind, repeated, gradients),
+            self._backward(kind, repeated, tuple(op for op in gradients if not _of_weights(op))),
             self._run(f"{kind} weight gradients", later),
             weights,
             trained,
@@ -223,17 +221,27 @@ class Layers:
 
     # ---- steps ---------------------------------------------------------------------------------------
 
-    def _steps(self, operators: Sequence[Operator]) -> tuple[Step, ...]:
+    def _backward(self, kind: str, repeated: Sequence[Step], gradients: Sequence[Operator]) -> Block:
+        """The block of backward. Where collectives can run beside weight gradients as they are, or cut up beside
+        their products, a stack does what is faster (Transformer Engine: bulk overlap or pipelined, by layer)."""
+        ways = [self._steps(gradients)]
+        if self.framework.overlaps_tp and self._cut:
+            ways.append(self._steps(gradients, whole=True))
+        beside = [overlapped(way) if self.framework.overlaps_tp and self.plan.tp > 1 else way for way in ways]
+        blocks = [self._run(f"{kind} backward", (*repeated, *way), len(repeated)) for way in beside]
+        return min(blocks, key=lambda block: block.seconds)
+
+    @property
+    def _cut(self) -> bool:
+        """Whether tensor-parallel collectives are cut up."""
+        return self.plan.async_tp and self.plan.tp > 1
+
+    def _steps(self, operators: Sequence[Operator], whole: bool = False) -> tuple[Step, ...]:
         steps = shard_operators(lower(operators, self.framework, self.fp8, self.config.rms_norm), self.plan)
         if self.fp8 == "rowwise":  # rows are gathered before they are quantised
             steps = tuple(_in_16_bits(step) for step in steps)
-        if self.plan.async_tp and self.plan.tp > 1:
+        if self._cut and not whole:
             steps = asynchronous(steps, self.plan.tp, self.framework.async_hidden)
-        return steps
-
-    def _overlap(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
-        if self.framework.overlaps_tp and self.plan.tp > 1 and not self.plan.async_tp:
-            return overlapped(steps)
         return steps
 
     def _run(self, name: str, steps: Sequence[Step], repeated: int = 0) -> Block:
