@@ -127,7 +127,7 @@ def training_row(
         **{f"exposed_{name}_s": found.exposed[name] for name in GROUPS},
         "bubble_s": found.bubble,
         "bubble_fraction": found.bubble / step,
-        "overlap": 1 - bare / moved if moved else 1.0,
+        "overlap": max(0.0, 1 - bare / moved) if moved else 1.0,
     }
     if train_tokens is not None:
         seconds = train_tokens / (graph.tokens / step)
