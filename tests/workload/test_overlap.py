@@ -8,9 +8,11 @@ from simgpu import Plan, Training, simulate
 from simgpu.analysis.training import anatomy
 from simgpu.analysis.uncertainty import parts_of
 from simgpu.engine import Phase
+from simgpu.engine.timeline import outside, union
 from simgpu.plan.numerics import Numerics
 from simgpu.timing.kernels import NONE
 from simgpu.workload.training.links import Call, Links
+from simgpu.workload.training.update import _host_share
 
 FORWARD_ONLY = Numerics(optimizer="none")
 
@@ -59,6 +61,49 @@ def test_without_overlap_reductions_wait_for_the_end_of_backward(stage):
     assert soon.step < late.step
 
 
+def spans(execution, stream):
+    timeline = execution.timeline
+    return [(timeline.labels[i], timeline.start[i], timeline.end[i]) for i in timeline.of(execution.streams[0][stream])]
+
+
+@pytest.mark.parametrize("zero", [2, 3])
+def test_without_overlap_nothing_is_computed_beside_sharded_weights_and_gradients(stage, zero):
+    """FSDP without prefetch: a unit's weights come when the unit before it is done; reductions hold up the next."""
+    names = {"gather weights": "overlap_weights", "reduce gradients": "overlap_gradients"}
+    steps = {}
+    for off in ((), *((name,) for name in names), tuple(names)):
+        plan = Plan(dp=16, zero=zero, micro_batch=1, **{names[name]: False for name in off})
+        run = stage.run("dgx-h100-ib", plan, 32, style="pytorch-eager")
+        steps[off] = run.step
+        busy = union((start, end) for label, start, end in spans(run, "compute"))
+        for name in off:
+            moves = [(start, end) for label, start, end in spans(run, "grad") if label.name == name]
+            assert moves
+            assert sum(outside([one], busy) for one in moves) == pytest.approx(sum(b - a for a, b in moves), rel=1e-9)
+    both = steps.pop(tuple(names))
+    assert steps[()] < min(steps[name,] for name in names)
+    # gathers without prefetch queue behind the reductions before them, which then hide beside nothing either
+    assert max(steps.values()) <= both and steps["reduce gradients",] < both
+
+
+@pytest.mark.parametrize("sequence_parallel", [False, True])
+def test_cutting_up_collectives_never_hides_less_than_weight_gradients_do(stage, sequence_parallel):
+    plan = Plan(tp=8, sequence_parallel=sequence_parallel, micro_batch=1)
+    plain, cut = (stage.run("dgx-h100", replace(plan, async_tp=flag), 1).step for flag in (False, True))
+    assert cut < plain if sequence_parallel else cut == pytest.approx(plain, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["dgx-h100", "gb200-nvl72"])
+def test_offloaded_states_have_the_memory_of_the_ranks_sockets(stage, name):
+    """All sockets of a server are joined, however few ranks share them; a superchip has its own processor's."""
+    cluster = stage.cluster(name)
+    sockets = cluster.node.sockets
+    each, count = sockets[0].memory_bandwidth.si, sum(one.count for one in sockets)
+    for ranks in (1, 4, cluster.gpus_per_node):
+        expected = each * count / ranks if name == "dgx-h100" else each / min(2, ranks)
+        assert _host_share(cluster, ranks) == pytest.approx(expected)
+
+
 PLANS = [Plan(dp=32), Plan(dp=32, zero=3), Plan(tp=4, pp=2, dp=4, micro_batch=1), Plan(cp=2, dp=16, zero=1),
          Plan(pp=4, vp=2, dp=8, micro_batch=1, zero=1), Plan(dp=32, zero=3, shard=8)]  # fmt: skip
 
@@ -102,3 +147,12 @@ def test_copies_of_shards_are_summed_beside_the_next_shards(stage):
     assert any(
         timeline.start[a] < timeline.end[b] and timeline.start[b] < timeline.end[a] for a in copies for b in inside
     )
+
+
+def test_the_overlap_is_never_negative(stage):
+    """Where all communication is exposed, sums of many parts differ by rounding alone."""
+    plan = Plan(tp=8, sequence_parallel=True, micro_batch=1)
+    cluster = stage.cluster("dgx-h100")
+    rows = [simulate(cluster, Training(batch=1, tokens=1024), stage.dense, plan, framework=style).row
+            for style in ("megatron-2021", "pytorch-eager", "pytorch-compiled")]  # fmt: skip
+    assert all(0 <= row["overlap"] < 0.01 for row in rows)

@@ -67,6 +67,7 @@ class _Step:
         self.ends: dict[Task, Ids] = {}  # the last activity of a task
         self.sent: dict[Task, dict[int, int]] = {}  # what brings a task its input
         self.reduced: list[list[Ids]] = [[] for _ in range(self.plan.pp)]
+        self.awaited: dict[int, list[Ids]] = {}  # reductions of a stage that its next block waits for
 
     def run(self) -> Execution:
         plan, job = self.plan, self.job
@@ -152,8 +153,8 @@ class _Step:
     # ---- compute -------------------------------------------------------------------------------------
 
     def _inputs(self, task: Task) -> list[Ids]:
-        """What a task waits for: activations or gradients of a neighbour; weights gathered before the step."""
-        found: list[Ids] = []
+        """What a task waits for: activations or gradients of a neighbour; reductions that nothing runs beside."""
+        found = self.awaited.pop(task.stage, [])
         if task in self.sent:
             found.append(self.sent[task])
         else:
@@ -210,7 +211,8 @@ class _Step:
     def _forward_sharded(self, task: Task, units: Sequence[Passes], after: list[Ids]) -> Ids:
         done: list[Ids] = []
         for i, unit in enumerate(units):
-            weights = self._gather(task.stage, [unit], done[i - 2 : i - 1] if i > 1 else [])
+            before = (done[i - 2 : i - 1] if i > 1 else []) if self.plan.overlap_weights else self._computed(task.stage)
+            weights = self._gather(task.stage, [unit], before)
             wait = [*(after if i == 0 else ()), *weights]
             done.append(self._pass(task, f"{_name('F', task)}.{i}", "forward", self._one(unit.forward), wait))
         return done[-1]
@@ -225,7 +227,7 @@ class _Step:
         kind = "weight gradients" if task.kind == "W" else "backward"
         reduces = task.kind == ("W" if split else "B") and self._reduces(task.microbatch)
         if self.reductions.each:
-            return self._backward_sharded(task, units, blocks, after, reduces)
+            return self._backward_sharded(task, units, blocks, after, kind, reduces)
         if not reduces or not self.plan.overlap_gradients:
             end = self._pass(task, _name(task.kind, task), kind, self._all_of(task, blocks[::-1]), after)
             if reduces:
@@ -239,19 +241,21 @@ class _Step:
         return end
 
     def _backward_sharded(
-        self, task: Task, units: Sequence[Passes], blocks: Sequence[Block], after: list[Ids], reduces: bool
+        self, task: Task, units: Sequence[Passes], blocks: Sequence[Block], after: list[Ids], kind: str, reduces: bool
     ) -> Ids:
         """Backward of sharded weights: the next unit's are gathered beside each, its gradients scattered after it.
 
         Two units' weights are in memory at a time; those of the last are still there from forward (PyTorch FSDP).
+        Without overlap nothing is computed beside either.
         """
-        kind = "weight gradients" if task.kind == "W" else "backward"
         gathered: dict[int, list[Ids]] = {len(units) - 1: []}
         done: dict[int, Ids] = {}
+        gathers, ahead = self.plan.zero == 3 and task.kind == "B", int(self.plan.overlap_weights)
         for i in reversed(range(len(units))):
-            if self.plan.zero == 3 and i > 0 and task.kind == "B":
-                gathered[i - 1] = self._gather(task.stage, [units[i - 1]], [done[i + 1]] if i + 1 in done else [])
-            wait = [*(after if not done else ()), *gathered.get(i, [])]
+            at = i - ahead  # the unit whose weights come now
+            if gathers and 0 <= at < len(units) - 1:
+                gathered[at] = self._gather(task.stage, [units[at]], [done[i + 1]] if i + 1 in done else [])
+            wait = [*(after if not done else self.awaited.pop(task.stage, [])), *gathered.get(i, [])]
             done[i] = self._pass(task, f"{_name(task.kind, task)}.{i}", kind, self._one(blocks[i]), wait)
             if reduces:
                 self._reduce(task.stage, [units[i]], [done[i]])
@@ -308,6 +312,13 @@ class _Step:
                 stage, STREAM_OF[call.group], "reduce gradients", call.group, call.kind, call.size, waits
             )
             self.reduced[stage] += done
+            if not self.plan.overlap_gradients:
+                self.awaited.setdefault(stage, []).extend(done)
+
+    def _computed(self, stage: int) -> list[Ids]:
+        """What each rank of a stage computes last so far."""
+        found = {r: n for r in self.ranks[stage] if (n := self.sim.last_in(self.streams[r]["compute"])) is not None}
+        return [found] if found else []
 
     def _weights_before(self, stage: int) -> dict[int, list[tuple[Sequence[Passes], list[Ids]]]]:
         """Weights gathered at the start of a step, bucket by bucket beside forward or all before it: those that sharded
