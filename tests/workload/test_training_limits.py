@@ -299,3 +299,13 @@ def test_full_recomputation_repeats_the_experts(style):
     cluster, model = catalogue.cluster("dgx-h100"), catalogue.model("mixtral-8x7b")
     run = simulate(cluster, Training(batch=8, tokens=2048), model, plan, framework=style)
     assert run.hfu / run.mfu == pytest.approx(4 / 3, rel=5e-3)
+
+
+def test_gradients_of_experts_are_accumulated_too(stage):
+    """Megatron adds to fp32 sums in the product: 8 bytes for each weight instead of 2 (Megatron-Core, fused wgrad)."""
+    plan = Plan(tp=2, dp=2, ep=2, sequence_parallel=True, micro_batch=1)
+    run = stage.run("dgx-h100", plan, 2, model=stage.moe)
+    moved = sum(
+        one.bytes * n for one, n in all_parts(run) if one.name.endswith("_accumulate") and "experts" in one.name
+    )
+    assert moved == pytest.approx(parameters_of(stage.moe, plan, Numerics()).experts * (8 - 2), rel=1e-9)

@@ -155,29 +155,29 @@ class Layers:
         result: list[Operator] = []
         for op in found:
             result.append(op)
-            if isinstance(op, Matmul) and _of_weights(op):
+            if isinstance(op, (Matmul, GroupedMatmul)) and _of_weights(op):
                 result += self._accumulation(op)
         return tuple(result)
 
-    def _accumulation(self, op: Matmul) -> Iterator[Operator]:
+    def _accumulation(self, op: Matmul | GroupedMatmul) -> Iterator[Operator]:
         """Traffic of a weight gradient beyond its product: into the accumulator, or cast for the reduction."""
         numerics, width = self.numerics, BYTES[self._wide]
-        columns = op.n[0] if len(op.n) == 1 else Dim(op.n_size, 1, op.n[0].axis)
+        rows, columns = _weights_of(op)
         kept = BYTES[numerics.gradients]
         if self.framework.fused_wgrad:
             # read and written in the accumulator's width instead of written in the product's
             writes = max(2 * kept - width, 0.0) / width
-            yield Pointwise(f"{op.name}_accumulate", "elementwise", op.m, (columns,), self._wide, 0.0, writes)
+            yield Pointwise(f"{op.name}_accumulate", "elementwise", rows, (columns,), self._wide, 0.0, writes)
         elif self.gathered:
             reduced = BYTES[numerics.reduce] / width
             reads, writes = 1.0, reduced  # into the buffer of the reduction, cast on the way
             if self.framework.flat_parameters:
                 cast = reduced != 1
                 reads, writes = 1 + cast + reduced, 1 + cast * reduced + reduced  # joined, cast, divided
-            yield Pointwise(f"{op.name}_copies", "elementwise", op.m, (columns,), self._wide, reads, writes)
+            yield Pointwise(f"{op.name}_copies", "elementwise", rows, (columns,), self._wide, reads, writes)
         else:
             yield Pointwise(
-                f"{op.name}_accumulate", "elementwise", op.m, (columns,), self._wide, 1 + kept / width, kept / width
+                f"{op.name}_accumulate", "elementwise", rows, (columns,), self._wide, 1 + kept / width, kept / width
             )
 
     def _copies(self, weights: float) -> tuple[Operator, ...]:
@@ -286,6 +286,14 @@ def _outputs(op: Matmul) -> Iterator[Dim]:
         halves = 2 if (len(op.n) > 1 and dim is not op.n[0]) or (op.name == "ffn_up" and dim.width == 2) else 1
         for _ in range(halves):
             yield Dim(dim.units, dim.width // halves, dim.axis)
+
+
+def _weights_of(op: Matmul | GroupedMatmul) -> tuple[Dim, Dim]:
+    """The gradient that a product makes as rows and columns; of experts, one row for each."""
+    if isinstance(op, Matmul):
+        return op.m, op.n[0] if len(op.n) == 1 else Dim(op.n_size, 1, op.n[0].axis)
+    split, other = (op.n[0], op.k.size) if op.n[0].axis else (op.k, op.n_size)
+    return op.experts, Dim(split.units, split.width * other, split.axis)
 
 
 def _in_16_bits(step: Step) -> Step:
