@@ -21,8 +21,9 @@ simgpu are used:
 
     simgpu validate training --data DIR --out DIR
 
-Errors are predicted / measured - 1, in percent. Nothing is fitted to a model, a row or a cluster. Where a source leaves
-settings open, the prediction is the median over those that fit what it says, and the interval covers all of them.
+Errors are predicted / measured - 1, in percent. Nothing is fitted to a model, a row or a cluster; some constants of
+frameworks were chosen on whole sources, [training.md](training.md) names them. Where a source leaves settings open, the
+prediction is the median over those that fit what it says, and the interval covers all of them.
 """
 PICTURE = "![Predicted against measured steps](images/training_parity.png)\n"
 _BOUNDS = ("median", "mean", "P90", "largest")
