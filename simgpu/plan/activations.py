@@ -17,7 +17,7 @@ Transformer Models, 2022, equations 2 and 4). Statistics of normalisations (8 by
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from simgpu.errors import InputError, nearest
 from simgpu.model.operators import (
@@ -89,6 +89,18 @@ _MEGATRON_LOSS = 10.0
 # The first gradient lies where the logits and their fp32 copy (2 and 4) were; the 2 bytes left over hold no second one.
 _PYTORCH_LOSS = 14.0
 
+_EAGER = Stack(
+    "pytorch-eager",
+    "pytorch/torchtitan and pytorch/pytorch torch/distributed/fsdp/_fully_shard, end of 2024",
+    _PYTORCH_LOSS,
+    saves_matmuls=True,
+    keeps_unneeded=True,
+    fused=False,
+    stream_pools=True,
+    stage_buffers=True,
+    bucket_copy=True,
+)
+
 STACKS: dict[str, Stack] = {
     one.name: one
     for one in (
@@ -101,36 +113,16 @@ STACKS: dict[str, Stack] = {
         ),
         Stack("megatron-2022", "Korthikanti et al. 2022, section 4", _MEGATRON_LOSS, dropout=True, regathers=True),
         Stack("megatron-2021", "Narayanan et al. 2021; Megatron-LM v2.5", _MEGATRON_LOSS, dropout=True),
-        Stack(
-            "pytorch-2023",
-            "pytorch/pytorch 2.1, torch/distributed/fsdp; mosaicml/llm-foundry",
-            _PYTORCH_LOSS,
-            saves_matmuls=True,
-            keeps_unneeded=True,
-            fused=False,
-            stream_pools=True,
-            stage_buffers=True,
-            bucket_copy=True,
+        _EAGER,
+        replace(
+            _EAGER, name="pytorch-2023", source="pytorch/pytorch 2.1, torch/distributed/fsdp; mosaicml/llm-foundry"
         ),
-        Stack(
-            "pytorch-eager",
-            "pytorch/torchtitan and pytorch/pytorch torch/distributed/fsdp/_fully_shard, end of 2024",
-            _PYTORCH_LOSS,
-            saves_matmuls=True,
-            keeps_unneeded=True,
-            fused=False,
-            stream_pools=True,
-            stage_buffers=True,
-            bucket_copy=True,
-        ),
-        Stack(
-            "pytorch-compiled",
-            "the same with torch.compile of each layer; the loss is not compiled",
-            _PYTORCH_LOSS,
-            saves_matmuls=True,
-            stream_pools=True,
-            stage_buffers=True,
-            bucket_copy=True,
+        replace(
+            _EAGER,
+            name="pytorch-compiled",
+            source="the same with torch.compile of each layer; the loss is not compiled",
+            keeps_unneeded=False,
+            fused=True,
         ),
     )
 }
