@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +34,8 @@ from simgpu.hardware.spec import (
     PCIeSwitch,
     Port,
 )
-from simgpu.model.config import TransformerConfig, parse_config
+from simgpu.model.config import TransformerConfig
+from simgpu.model.families import parse_config
 from simgpu.tree import labels_of, replaced, value_at
 from simgpu.units import parse_quantity
 from simgpu.validation import Blame, validate
@@ -78,6 +80,7 @@ class ModelSource(BaseModel):
     title: str = ""
     source: str = ""
     published_parameters: Annotated[float, Field(gt=0, le=1e18)] | None = None
+    huggingface: list[str] = []
     parameters_source: str = ""
 
 
@@ -176,7 +179,7 @@ class Catalogue:
         return self._made[name]
 
     def cluster(self, name: str, overrides: Sequence[Override] = ()) -> Cluster:
-        """A cluster, or a single node as a cluster of one, with everything it refers to.
+        """A cluster, or a single node as a cluster of one, or a GPU alone in a host, with everything it refers to.
 
         `overrides` have keys that begin with `cluster.`, `node.`, `gpu.` or `link.NAME.`.
         """
@@ -186,13 +189,21 @@ class Catalogue:
         elif self.find("nodes", name):
             for override in of.get("cluster", ()):
                 raise override.error(f"'{name}' is a single node; name a cluster to use several")
-            one = Quantity(value=1, source="one node")
-            spec = ClusterSpec.model_validate({"name": name, "title": name, "node": name, "nodes": one})
+            spec = ClusterSpec.model_validate({"name": name, "title": name, "node": name, "nodes": _ONE})
+        elif self.find("gpus", name.split(MARK)[0]):
+            spec = ClusterSpec.model_validate({"name": name, "title": name, "node": name, "nodes": _ONE})
         else:
-            known = self.names("clusters") + self.names("nodes")
-            raise InputError(f"unknown cluster or node '{name}'{nearest(name, known)}")
+            known = self.names("clusters") + self.names("nodes") + self.names("gpus")
+            raise InputError(f"unknown cluster, node or GPU '{name}'{nearest(name, known)}")
         assert isinstance(spec, ClusterSpec)
-        node = self.spec("nodes", spec.node, of.get("node", ()), self._blame(spec, of.get("cluster", ()), ("node",)))
+        alone = spec.node == name and not self.find("nodes", name)
+        if alone and (wrong := [*of.get("cluster", ()), *of.get("node", ())]):
+            raise wrong[0].error(f"'{name}' is a single GPU; name a node to change its host")
+        if alone:
+            node = _host_of(name)
+        else:
+            blame = self._blame(spec, of.get("cluster", ()), ("node",))
+            node = self.spec("nodes", spec.node, of.get("node", ()), blame)  # type: ignore[assignment]
         assert isinstance(node, NodeSpec)
         gpu = self.spec("gpus", node.gpu, of.get("gpu", ()), self._blame(node, of.get("node", ()), ("gpu",)))
         assert isinstance(gpu, GPUSpec)
@@ -264,8 +275,9 @@ class Catalogue:
         return known[1]
 
     def model(self, name: str) -> TransformerConfig:
-        """A model by name, or by the path of a Hugging Face `config.json` (or of the folder that holds it)."""
-        file = self.find("models", name)
+        """A model by name, by its id on Hugging Face, or by the path of a Hugging Face `config.json` (or of the folder
+        that holds it)."""
+        file = self.find("models", name) or self.find("models", self._published.get(name.lower(), name))
         if file is None:
             path = os.path.join(name, "config.json") if os.path.isdir(name) else name
             if not os.path.isfile(path):
@@ -277,6 +289,11 @@ class Catalogue:
             file = Path(path)
         title = file.stem if file.stem != "config" else file.resolve().parent.name
         return parse_config(title, self.document(file))
+
+    @cached_property
+    def _published(self) -> dict[str, str]:
+        """Names of models by the ids they have on Hugging Face, in small letters."""
+        return {one.lower(): name for name in self.names("models") for one in self.model_source(name).huggingface}
 
     def model_source(self, name: str) -> ModelSource:
         """What `models/SOURCES.yaml` beside a model says of it."""
@@ -413,6 +430,24 @@ def _with_override(data: Any, override: Override) -> Any:
         parent = value_at(data, path[: path.index(missing.args[0])])
         hint = nearest(missing.args[0], labels_of(parent)) if isinstance(parent, list) else ""
         raise override.error(f"nothing named '{missing.args[0]}' there{hint}") from None
+
+
+_ONE = Quantity(value=1, source="one node")
+
+HOST = "a host of this project: one socket with eight channels of DDR5-4800"
+
+
+def _host_of(gpu: str) -> NodeSpec:
+    """A host with one GPU."""
+    node = {
+        "name": gpu,
+        "title": f"1 x {gpu}",
+        "gpu": gpu,
+        "sources": {"host": HOST},
+        "sockets": [{"memory_bandwidth": {"value": 307.2, "unit": "GB/s", "source": "host"}, "devices": ["gpu"]}],
+        "peer_to_peer_scope": {"value": "switch", "source": "host"},
+    }
+    return NodeSpec.model_validate(node)
 
 
 def _check_sources(spec: CatalogueFile, document: Document) -> None:

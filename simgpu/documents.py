@@ -41,6 +41,10 @@ class Document:
             path = path[:-1]
         return self._lines.get(path)
 
+    def part(self, data: Any) -> Document:
+        """Other data of the same file, with the lines that are known of its keys."""
+        return Document(self.file, data, self._lines)
+
     def error(self, problem: str, path: tuple = ()) -> InputError:
         """An error at `path` of this document."""
         return InputError(problem, file=self.file, line=self.line_of(path), key=dotted(path))
@@ -130,6 +134,8 @@ def _compose(text: str, file: object) -> yaml.Node | None:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error)
         line = mark.line + 1 if mark else None
+        if "nesting depth" in problem:  # PyYAML's own limit, since 6.0.4
+            raise InputError(f"is nested more than {MAX_DEPTH} levels deep", file=file, line=line) from None
         raise InputError(f"is not valid YAML ({problem})", file=file, line=line) from None
     except (RecursionError, ValueError) as error:
         raise InputError(f"is not valid YAML ({error})", file=file) from None

@@ -36,15 +36,16 @@ def shown(value: object) -> str:
         return "a number of thousands of digits"
 
 
-def nearest(word: object, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the known name nearest to `word`, else the names themselves if they are few."""
+def nearest(word: object, known: Iterable[str], most: int = 24) -> str:
+    """`; did you mean 'x'?` for the known name nearest to `word`, else the names themselves if they are at `most` so
+    many."""
     import difflib
 
     names = sorted(known)
     close = difflib.get_close_matches(str(word)[:80].lower(), [name.lower() for name in names], n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{next(name for name in names if name.lower() == close[0])}'?"
-    if names and len(names) <= 12:
+    if names and len(names) <= most:
         return f"; expected one of {', '.join(names)}"
     return ""
 

@@ -13,6 +13,9 @@ from simgpu.errors import InputError, nearest, shown
 Blame = Callable[[tuple, str], InputError]
 """Makes the error for a problem at a path: it knows in which file and line the value at that path was written."""
 
+FEW = 12
+"""Names that are all told in alphabetical order; of more, in the order of their file."""
+
 LARGEST_RANGE = 10_000
 """Up to here the end of a range is worth telling; larger ones only keep out what could not be simulated."""
 
@@ -104,7 +107,7 @@ def _problem(kind: type[BaseModel], data: Any, path: tuple, error: Any) -> str:
     match error["type"]:
         case "extra_forbidden":
             known = keys_at(kind, path[:-1], data)
-            return f"unknown key{nearest(path[-1], known) or _listed(known)}"
+            return f"unknown key{nearest(path[-1], known, FEW) or _listed(known)}"
         case "missing":
             return "is missing"
         case "union_tag_not_found":
@@ -125,7 +128,7 @@ def _problem(kind: type[BaseModel], data: Any, path: tuple, error: Any) -> str:
 
 
 def _unknown(given: Any, known: list[str]) -> str:
-    return f"{shown(given)} is not known{nearest(given, known) or _listed(known)}"
+    return f"{shown(given)} is not known{nearest(given, known, FEW) or _listed(known)}"
 
 
 def _listed(known: Sequence[str]) -> str:

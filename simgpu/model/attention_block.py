@@ -7,16 +7,21 @@ from simgpu.model.operators import Attention, Dim, Kernel, Matmul, Pointwise
 
 
 def attention_operators(
-    config: TransformerConfig, batch: int, tokens: int, dtype: str, accumulate: str, flash: bool = True
-) -> tuple[Kernel, ...]:
+    config: TransformerConfig, batch: int, tokens: int, dtype: str, accumulate: str, flash: bool = True,
+    window: int = 0,
+) -> tuple[Kernel, ...]:  # fmt: skip
     """From normalised rows to the output projection. `flash`: fused attention, else scores go through memory."""
     rows, values = Dim(batch, tokens, "batch"), Dim(config.heads, config.value_dim, "heads")
-    projections = _latent if config.kv_rank else _direct
     return (
         *projections(config, rows, dtype, accumulate),
-        *_attention(config, batch, tokens, dtype, accumulate, flash),
+        *_attention(config, batch, tokens, dtype, accumulate, flash, window),
         Matmul("attention_out", rows, (Dim(config.hidden),), values, dtype, accumulate, bias=config.bias),
     )
+
+
+def projections(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -> tuple[Kernel, ...]:
+    """What makes queries, keys and values of normalised rows."""
+    return (_latent if config.kv_rank else _direct)(config, rows, dtype, accumulate)
 
 
 def _direct(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -> tuple[Kernel, ...]:
@@ -27,10 +32,16 @@ def _direct(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -
     heads = (q, Dim(c.kv_heads, c.head_dim, "heads"))
     operators: list[Kernel] = [Matmul("qkv", rows, (q, kv), Dim(c.hidden), dtype, accumulate, bias=c.qkv_bias)]
     if c.qk_norm:
-        operators.append(Pointwise("qk_norm", "normalization", rows, heads, dtype, 1, 1, 5, weights=2 * c.head_dim))
+        operators.append(Pointwise("qk_norm", "normalization", rows, heads, dtype, 1, 1, 5, weights=_norm_weights(c)))
     if c.rope:
         operators.append(Pointwise("rope", "rope", rows, heads, dtype, 1, 1, 3))
     return tuple(operators)
+
+
+def _norm_weights(config: TransformerConfig) -> int:
+    """Parameters of the norms of queries and keys: of one head each, or of all."""
+    d = config.head_dim
+    return (config.heads + config.kv_heads) * d if config.qk_norm_whole else 2 * d
 
 
 def _latent(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -> tuple[Kernel, ...]:
@@ -61,7 +72,7 @@ def _latent(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -
 
 
 def _attention(
-    config: TransformerConfig, batch: int, tokens: int, dtype: str, accumulate: str, flash: bool
+    config: TransformerConfig, batch: int, tokens: int, dtype: str, accumulate: str, flash: bool, window: int
 ) -> tuple[Kernel, ...]:
     """softmax(Q K^T) V, fused or as two batched products of all heads with the whole [tokens, tokens] between them.
 
@@ -72,7 +83,7 @@ def _attention(
         kv_heads = Dim(c.kv_heads, 1, "heads")
         fused = Attention(
             "attention", sequences, tokens, tokens, heads, kv_heads, c.head_dim, dtype, c.causal,
-            accumulate=accumulate, window=c.window, v_head_dim=c.v_head_dim,
+            accumulate=accumulate, window=window, v_head_dim=c.v_head_dim, sinks=c.sinks,
         )  # fmt: skip
         return (fused,)
     over = (sequences, heads)

@@ -36,7 +36,7 @@ def expert_operators(
     moved = rows.size * topk * c.hidden * BYTES[dtype]
 
     def grouped(name: str, n: Dim, k: Dim) -> GroupedMatmul:
-        return GroupedMatmul(name, rows, topk, experts, c.experts, (n,), k, dtype, accumulate, routing)
+        return GroupedMatmul(name, rows, topk, experts, c.experts, (n,), k, dtype, accumulate, routing, bias=c.bias)
 
     routed: tuple[Operator, ...] = (
         Matmul("router", rows, (Dim(c.experts),), hidden, dtype, accumulate, bias=c.router_bias),

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from simgpu.model.operators import Attention, Communicate, Dim, Embedding, GroupedMatmul, Matmul, Operator, Pointwise
+from simgpu.model.operators import (
+    Attention,
+    Communicate,
+    Dim,
+    Embedding,
+    ExpertLayer,
+    GroupedMatmul,
+    Matmul,
+    Operator,
+    Pointwise,
+)
 
 WEIGHT_GRADIENT = "_wgrad"
 """How the names of operators end that compute the gradient of weights: nothing in the backward pass waits for them."""
@@ -22,12 +32,14 @@ def is_weight_gradient(op: Operator) -> bool:
 
 def _gradients(op: Operator) -> tuple[Operator, ...]:
     match op:
+        case ExpertLayer():
+            raise TypeError("fused experts of inference engines have no gradients")
         case Matmul():
             return _of_matmul(op)
         case GroupedMatmul():
             return _of_grouped(op)
         case Attention():
-            return (replace(op, name=f"{op.name}_backward", passes=2.5),)
+            return (replace(op, name=f"{op.name}_backward", passes=2.5, sinks=False),)
         case Pointwise():
             # reads the incoming gradient and the saved input, writes one gradient
             kind = "elementwise" if op.kind in ("softmax", "scores") else op.kind  # needs no further sums
@@ -51,7 +63,7 @@ def _of_matmul(op: Matmul) -> tuple[Matmul, ...]:
 
 def _of_grouped(op: GroupedMatmul) -> tuple[GroupedMatmul, ...]:
     """Of the inputs, contracting over the outputs; of the weights, contracting over the visits of each expert."""
-    plain = replace(op, weight=False)
+    plain = replace(op, weight=False, bias=False)
     return (
         replace(plain, name=f"{op.name}_dgrad", n=(op.k,), k=_joined(op.n)),
         replace(plain, name=op.name + WEIGHT_GRADIENT, weight_gradient=True),

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar, cast
 
+from simgpu.model.formats import format_of
+
 BYTES = {"fp64": 8.0, "fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5}
 """Bytes of one element in memory, by dtype (tf32 is stored as fp32)."""
 
@@ -45,8 +47,9 @@ class Matmul:
     """C[m, n] = A[m, k] B[k, n], `batch` times. `n` may be several outputs side by side (fused Q, K and V).
 
     `weight` tells that B holds parameters. `over` names what the product is repeated over besides (sequences, heads),
-    where both A and B are activations. `time_s` is a measured time of the whole operator, s, which then
-    replaces the kernel model; a part of the operator takes its share by FLOPs.
+    where both A and B are activations. `time_s` is a measured time of the whole operator, s, which then replaces the
+    kernel model; a part of the operator takes its share by FLOPs. `stored` names the format that weights are kept in
+    where it is not `dtype` (`simgpu.model.formats`): they are converted on the way.
     """
 
     kind: ClassVar[str] = "matmul"
@@ -61,6 +64,7 @@ class Matmul:
     bias: bool = False
     time_s: float | None = None
     over: tuple[Dim, ...] = ()
+    stored: str = ""
 
     @property
     def n_size(self) -> int:
@@ -80,6 +84,9 @@ class Matmul:
     def bytes(self) -> float:
         """A and B read once, C written once."""
         m, n, k = self.m.size, self.n_size, self.k.size
+        if self.stored:
+            kept = format_of(self.stored).bytes
+            return self.products * ((m * k + m * n) * BYTES[self.dtype] + k * n * kept)
         return self.products * (m * k + k * n + m * n) * BYTES[self.dtype]
 
     @property
@@ -117,7 +124,8 @@ class Attention:
     Values may be of another width than queries and keys (`v_head_dim`; 0: the same). FLOPs count the causal half where
     `causal`: each of the q queries sees the keys up to its own position. A `window` (0: none) limits each query to that
     many keys. `passes` scales the work that is run: 1 forward, 2.5 backward, of which 0.5 is recomputation (Dao et al.,
-    FlashAttention-2, 2023, section 4.1).
+    FlashAttention-2, 2023, section 4.1). The cache may hold another dtype (`kv_dtype`), and in latent attention one row
+    of `cache_width` elements for all heads (0: keys and values of each KV head).
     """
 
     kind: ClassVar[str] = "attention"
@@ -135,7 +143,14 @@ class Attention:
     window: int = 0
     time_s: float | None = None
     v_head_dim: int = 0
-    weights: ClassVar[int] = 0
+    kv_dtype: str = ""
+    cache_width: int = 0
+    sinks: bool = False  # a learned logit for each head
+
+    @property
+    def weights(self) -> int:
+        """Parameters it holds."""
+        return self.heads.size if self.sinks else 0
 
     @property
     def v_dim(self) -> int:
@@ -166,9 +181,11 @@ class Attention:
 
     @property
     def bytes(self) -> float:
-        """Q, K, V read once and the output written once, each pass."""
-        rows = self.queries * self.heads.size + self.keys * self.kv_heads.size
-        return self.batch.size * rows * (self.head_dim + self.v_dim) * BYTES[self.dtype] * self.passes
+        """Q, K, V read once and the output written once, each pass. A window is all that is read of the cache."""
+        wide = self.head_dim + self.v_dim
+        keys = min(self.keys, self.window + self.queries - 1) if self.window else self.keys
+        cache = keys * self.kv_heads.size * (self.cache_width or wide) * BYTES[self.kv_dtype or self.dtype]
+        return self.batch.size * (self.queries * self.heads.size * wide * BYTES[self.dtype] + cache) * self.passes
 
     def split(self, ways: Mapping[str, int]) -> Attention:
         batch, heads, kv_heads = (dim.split(ways) for dim in (self.batch, self.heads, self.kv_heads))
@@ -271,6 +288,7 @@ class GroupedMatmul:
     weight: bool = True
     weight_gradient: bool = False
     time_s: float | None = None
+    bias: bool = False
 
     @property
     def ranks(self) -> int:
@@ -300,7 +318,7 @@ class GroupedMatmul:
     @property
     def weights(self) -> int:
         """Parameters it holds."""
-        return self.experts.size * self.n_size * self.k.size if self.weight else 0
+        return self.experts.size * self.n_size * (self.k.size + self.bias) if self.weight else 0
 
     @property
     def output_bytes(self) -> float:
@@ -327,6 +345,70 @@ class GroupedMatmul:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpertLayer:
+    """The experts of a layer as inference engines run them: fused kernels permute, multiply twice, weigh and add up.
+
+    `rows` enter over all ranks that share the experts; `ranks` share them by number (expert parallelism), and each is
+    split by width along `inner`. FLOPs and bytes are those of the average rank; `routing` as in
+    `simgpu.timing.routing`. `stored` as in `Matmul`.
+    """
+
+    kind: ClassVar[str] = "experts"
+    name: str
+    rows: int
+    topk: int
+    experts: int
+    ranks: int
+    hidden: int
+    inner: int  # width of an expert on this rank
+    gated: bool
+    dtype: str
+    routing: str = "random"
+    stored: str = ""
+    bias: bool = False
+    accumulate: ClassVar[str] = "fp32"
+    time_s: float | None = None
+
+    @property
+    def matrices(self) -> int:
+        """Matrices of an expert."""
+        return 3 if self.gated else 2
+
+    @property
+    def visits(self) -> float:
+        """(row, expert) pairs of the average rank."""
+        return self.rows * self.topk / self.ranks
+
+    @property
+    def touched(self) -> float:
+        """Experts of a rank that at least one row visits, on average, if rows choose evenly and independently."""
+        here = self.experts / self.ranks
+        return here * (1 - (1 - self.topk / self.experts) ** self.rows)
+
+    @property
+    def flops(self) -> float:
+        return 2.0 * self.visits * self.matrices * self.hidden * self.inner
+
+    @property
+    def bytes(self) -> float:
+        """Weights of the experts that are visited, rows of the visits in and out."""
+        each = self.matrices * self.hidden * self.inner
+        kept = format_of(self.stored).bytes if self.stored else BYTES[self.dtype]
+        return self.touched * each * kept + 2.0 * self.visits * self.hidden * max(BYTES[self.dtype], 2.0)
+
+    @property
+    def weights(self) -> int:
+        """Parameters it holds."""
+        each = self.matrices * self.hidden * self.inner
+        biases = (self.matrices - 1) * self.inner + self.hidden if self.bias else 0
+        return self.experts // self.ranks * (each + biases)
+
+    def split(self, ways: Mapping[str, int]) -> ExpertLayer:
+        """Itself: it is made for one rank."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
 class Communicate:
     """A collective that the model itself asks for, over all ranks of the `group` (as in `Plan.group`).
 
@@ -350,7 +432,7 @@ class Communicate:
         return replace(self, rows=rows, size=self.size * rows.size / whole.size)
 
 
-Kernel = Matmul | GroupedMatmul | Attention | Pointwise | Embedding
+Kernel = Matmul | GroupedMatmul | Attention | Pointwise | Embedding | ExpertLayer
 """An operator that runs on one GPU."""
 
 Operator = Kernel | Communicate

@@ -8,7 +8,7 @@ write for each tensor, with the residual addition fused into the normalisation t
 from __future__ import annotations
 
 from simgpu.model.attention_block import attention_operators
-from simgpu.model.config import TransformerConfig
+from simgpu.model.config import TransformerConfig, is_moe
 from simgpu.model.feed_forward import dense_operators, expert_operators
 from simgpu.model.gradients import backward, is_weight_gradient
 from simgpu.model.graph import ModelGraph, Segment
@@ -20,11 +20,17 @@ __all__ = [
     "head_operators",
     "is_weight_gradient",
     "layer_operators",
+    "norm_operator",
     "prefill_graph",
     "training_graph",
 ]
 
-SEGMENTS = {"dense": "layer", "moe": "expert layer"}
+SEGMENTS = {
+    "dense": "layer",
+    "moe": "expert layer",
+    "dense local": "window layer",
+    "moe local": "expert window layer",
+}
 """Names of the segments that hold each kind of layer."""
 
 
@@ -67,14 +73,21 @@ def layer_operators(
 ) -> tuple[Operator, ...]:  # fmt: skip
     """Forward operators of one layer of a kind (`TransformerConfig.layer_kinds`)."""
     rows = _rows(batch, tokens)
-    attention = attention_operators(config, batch, tokens, dtype, accumulate, flash)
-    if kind == "moe":
+    attention = attention_operators(config, batch, tokens, dtype, accumulate, flash, config.window_of(kind))
+    feed_forward: tuple[Operator, ...]
+    if is_moe(kind):
         feed_forward = expert_operators(config, rows, dtype, accumulate, routing)
     else:
         feed_forward = dense_operators(config, rows, config.ffn, dtype, accumulate)
-    norms = _norm("attention_norm", config, rows, dtype), _norm("ffn_norm", config, rows, dtype)
+    norms = norm_operator("attention_norm", config, rows, dtype), norm_operator("ffn_norm", config, rows, dtype)
     if config.post_norm:
         return (*attention, norms[0], *feed_forward, norms[1])
+    if config.sandwich_norms:
+        behind = (
+            norm_operator(name, config, rows, dtype, residual=False)
+            for name in ("attention_post_norm", "ffn_post_norm")
+        )
+        return (norms[0], *attention, next(behind), norms[1], *feed_forward, next(behind))
     return (norms[0], *attention, norms[1], *feed_forward)
 
 
@@ -84,7 +97,7 @@ def embedding_operators(config: TransformerConfig, batch: int, tokens: int, dtyp
     table = Embedding("embedding", rows, vocab, config.hidden, dtype, config.position_rows + config.token_types)
     if not config.post_norm:
         return (table,)
-    return (table, _norm("embedding_norm", config, rows, dtype, residual=False))
+    return (table, norm_operator("embedding_norm", config, rows, dtype, residual=False))
 
 
 def head_operators(
@@ -107,7 +120,7 @@ def _logits(config: TransformerConfig, batch: int, rows: Dim, dtype: str, accumu
     if c.masked_lm:
         operators.append(Matmul("transform", rows, (hidden,), hidden, dtype, accumulate, bias=True))
         operators.append(Pointwise("transform_activation", "elementwise", rows, (hidden,), dtype, 1, 1, 8))
-    operators.append(_norm("final_norm", c, rows, dtype, residual=not c.post_norm))
+    operators.append(norm_operator("final_norm", c, rows, dtype, residual=not c.post_norm))
     weight = not c.tied_embeddings  # a tied head reads the embedding's table
     operators.append(Matmul("lm_head", rows, vocab, hidden, dtype, accumulate, weight=weight, bias=c.masked_lm))
     return tuple(operators)
@@ -127,7 +140,7 @@ def _rows(batch: int, tokens: int) -> Dim:
     return Dim(batch, tokens, "batch")
 
 
-def _norm(name: str, config: TransformerConfig, rows: Dim, dtype: str, residual: bool = True) -> Pointwise:
+def norm_operator(name: str, config: TransformerConfig, rows: Dim, dtype: str, residual: bool = True) -> Pointwise:
     """Normalisation, with the residual addition in the same kernel: reads both, writes the sum and normalised rows."""
     weights = config.hidden if config.rms_norm else 2 * config.hidden
     passes = 2 if residual else 1

@@ -56,7 +56,7 @@ def test_every_graph_has_a_segment_for_each_kind_of_layer_and_mirrors_it_backwar
     forward = [s for s in graph.segments if not s.name.endswith(" backward")]
     mirrored = [s for s in graph.segments if s.name.endswith(" backward")]
     assert [s.name for s in mirrored] == [f"{s.name} backward" for s in reversed(forward)]
-    names = {"dense": "layer", "moe": "expert layer"}
+    names = {"dense": "layer", "moe": "expert layer", "dense local": "window layer", "moe local": "expert window layer"}
     assert [(s.name, s.repeat) for s in forward[1:-1]] == [(names[k], n) for k, n in config.layer_kinds()]
     for segment in graph.segments:
         assert not [name for name, n in Counter(op.name for op in segment.operators).items() if n > 1]

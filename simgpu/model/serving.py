@@ -1,0 +1,205 @@
+"""One step of an inference engine as operators: new tokens of some sequences over what their caches hold.
+
+A step takes groups of sequences that are alike: prompts (many new tokens), chunks of prompts (new tokens behind cached
+ones), decodes (one new token), and speculated tokens that are verified (a few). All new tokens go through the matrix
+multiplications together; each group has an attention of its own. Experts are one fused layer, as inference engines
+run them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from simgpu.model.attention_block import projections
+from simgpu.model.config import TransformerConfig, is_moe
+from simgpu.model.feed_forward import dense_operators
+from simgpu.model.operators import Attention, Communicate, Dim, ExpertLayer, Matmul, Operator
+from simgpu.model.transformer import embedding_operators, norm_operator
+
+FEW_QUERIES = 16
+"""New tokens of a sequence up to which latent attention runs absorbed: multiplying by the expanded keys of the whole
+cache would cost more."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """`count` sequences with `queries` new tokens each; `keys` are those and what the cache holds before them.
+
+    `logits` are the tokens of a sequence whose logits are needed: its last, all that are verified, none of a chunk that
+    is not the last of its prompt.
+    """
+
+    count: int
+    queries: int
+    keys: int
+    logits: int = 1
+
+    @property
+    def tokens(self) -> int:
+        """New tokens of all sequences."""
+        return self.count * self.queries
+
+
+@dataclass(frozen=True)
+class ExpertSplit:
+    """How the experts of a layer are shared: over `ranks` by number, each over `width` ranks by its width.
+
+    `replicas` data-parallel ranks bring their tokens together and exchange them by all-to-all.
+    """
+
+    ranks: int = 1
+    width: int = 1
+    replicas: int = 1
+
+
+def separated(operators: Iterable[Operator]) -> Iterator[Operator]:
+    """Queries, keys and values, and gate and up, as products of their own."""
+    for op in operators:
+        if isinstance(op, Matmul) and op.name == "qkv":
+            q, kv = op.n
+            half = Dim(kv.units, kv.width // 2, kv.axis)
+            for name, dim in (("q", q), ("k", half), ("v", half)):
+                yield replace(op, name=name, n=(dim,))
+        elif isinstance(op, Matmul) and op.name.endswith("_up") and len(op.n) == 1 and op.n[0].width == 2:
+            half = replace(op.n[0], width=1)
+            yield replace(op, name=op.name.replace("_up", "_gate"), n=(half,))
+            yield replace(op, n=(half,))
+        else:
+            yield op
+
+
+def tokens_of(groups: Sequence[Group]) -> int:
+    """New tokens of a step."""
+    return sum(group.tokens for group in groups)
+
+
+def serving_layer(
+    config: TransformerConfig, kind: str, groups: Sequence[Group], dtype: str, accumulate: str, kv_dtype: str = "",
+    experts: ExpertSplit = ExpertSplit(), routing: str = "random",
+) -> tuple[Operator, ...]:  # fmt: skip
+    """Operators of one layer of a kind in a step."""
+    c, rows, hidden = config, _rows(tokens_of(groups)), Dim(config.hidden)
+    values = Dim(c.heads, c.value_dim, "heads")
+    attention = (
+        *_projected(c, groups, dtype, accumulate),
+        *(_attention(c, kind, group, dtype, accumulate, kv_dtype) for group in groups),
+        *_expanded(c, groups, dtype, accumulate),
+        Matmul("attention_out", rows, (hidden,), values, dtype, accumulate, bias=c.bias),
+    )
+    inner: tuple[Operator, ...]
+    if is_moe(kind):
+        inner = _experts(c, rows, dtype, accumulate, experts, routing)
+    else:
+        inner = dense_operators(c, rows, c.ffn, dtype, accumulate)
+    norms = [norm_operator(name, c, rows, dtype) for name in ("attention_norm", "ffn_norm")]
+    if c.post_norm:
+        return (*attention, norms[0], *inner, norms[1])
+    if c.sandwich_norms:
+        behind = [norm_operator(n, c, rows, dtype, residual=False) for n in ("attention_post_norm", "ffn_post_norm")]
+        return (norms[0], *attention, behind[0], norms[1], *inner, behind[1])
+    return (norms[0], *attention, norms[1], *inner)
+
+
+def serving_embedding(config: TransformerConfig, groups: Sequence[Group], dtype: str) -> tuple[Operator, ...]:
+    """What stands before the first layer."""
+    return embedding_operators(config, 1, tokens_of(groups), dtype)
+
+
+def serving_head(
+    config: TransformerConfig, groups: Sequence[Group], dtype: str, accumulate: str, every: bool = False
+) -> tuple[Operator, ...]:
+    """Norm of all rows, then logits of those that need them, all of them where `every`."""
+    c, rows = config, _rows(tokens_of(groups))
+    wanted = tokens_of(groups) if every else sum(group.count * group.logits for group in groups)
+    operators: list[Operator] = []
+    if not c.post_norm:
+        operators.append(norm_operator("final_norm", c, rows, dtype))
+    if wanted:
+        vocab, weight = (Dim(c.vocab, 1, "vocab"),), not c.tied_embeddings
+        operators.append(Matmul("lm_head", _rows(wanted), vocab, Dim(c.hidden), dtype, accumulate, weight=weight))
+    return tuple(operators)
+
+
+def _rows(tokens: int) -> Dim:
+    return Dim(1, max(tokens, 1), "batch")
+
+
+def _projected(config: TransformerConfig, groups: Sequence[Group], dtype: str, accumulate: str) -> tuple[Operator, ...]:
+    """Queries, keys and values of all new tokens. Latent attention expands keys and values of prompts alone, which
+    then include those of their cached tokens; decodes multiply their queries into the latent space instead."""
+    c = config
+    if not c.kv_rank:
+        return projections(c, _rows(tokens_of(groups)), dtype, accumulate)
+    wide = sum(group.count * group.keys for group in groups if not _absorbed(c, group))
+    few = sum(group.tokens for group in groups if _absorbed(c, group))
+    found: list[Operator] = []
+    for op in projections(c, _rows(tokens_of(groups)), dtype, accumulate):
+        if not isinstance(op, Matmul) or op.name != "kv_up":
+            found.append(op)
+            continue
+        if wide:
+            found.append(Matmul("kv_up", _rows(wide), op.n, op.k, dtype, accumulate))
+        if few:
+            over, latent = (Dim(c.heads, 1, "heads"),), (Dim(c.kv_rank),)
+            found.append(Matmul("q_absorb", _rows(few), latent, Dim(c.qk_nope_dim), dtype, accumulate, over=over))
+    return tuple(found)
+
+
+def _expanded(config: TransformerConfig, groups: Sequence[Group], dtype: str, accumulate: str) -> tuple[Operator, ...]:
+    """Values of absorbed latent attention, out of the latent space."""
+    c = config
+    few = sum(group.tokens for group in groups if _absorbed(c, group))
+    if not few:
+        return ()
+    over = (Dim(c.heads, 1, "heads"),)
+    return (Matmul("v_absorb", _rows(few), (Dim(c.value_dim),), Dim(c.kv_rank), dtype, accumulate, over=over),)
+
+
+def _absorbed(config: TransformerConfig, group: Group) -> bool:
+    return bool(config.kv_rank) and group.queries <= FEW_QUERIES and group.keys > group.queries
+
+
+def _attention(
+    config: TransformerConfig, kind: str, group: Group, dtype: str, accumulate: str, kv_dtype: str
+) -> Attention:
+    c, sequences, heads = config, Dim(group.count), Dim(config.heads, 1, "heads")
+    name = "attention" if group.queries > FEW_QUERIES else "attention_decode"
+    if _absorbed(c, group):
+        latent = c.kv_rank + c.qk_rope_dim
+        return Attention(
+            name, sequences, group.queries, group.keys, heads, Dim(1), latent, dtype, c.causal,
+            accumulate=accumulate, v_head_dim=c.kv_rank, kv_dtype=kv_dtype, cache_width=latent,
+        )  # fmt: skip
+    return Attention(
+        name, sequences, group.queries, group.keys, heads, Dim(c.kv_heads, 1, "heads"), c.head_dim, dtype, c.causal,
+        accumulate=accumulate, window=c.window_of(kind), v_head_dim=c.v_head_dim, kv_dtype=kv_dtype, sinks=c.sinks,
+    )  # fmt: skip
+
+
+def _experts(
+    config: TransformerConfig, rows: Dim, dtype: str, accumulate: str, split: ExpertSplit, routing: str
+) -> tuple[Operator, ...]:
+    """Router, experts, shared experts. Ranks that hold all tokens add up their experts' parts by an all-reduce, which
+    a shared expert's sum goes into; replicas exchange tokens by all-to-all, at the width of the activations."""
+    c, hidden, tokens = config, Dim(config.hidden), rows.size
+    everywhere = tokens * split.replicas
+    layer = ExpertLayer(
+        "experts", everywhere, c.experts_per_token, c.experts, split.ranks, c.hidden,
+        -(-c.expert_width // split.width), c.gated, dtype, routing, bias=c.bias,
+    )  # fmt: skip
+    found: list[Operator] = [Matmul("router", rows, (Dim(c.experts),), hidden, dtype, accumulate, bias=c.router_bias)]
+    if split.replicas > 1:
+        visits = 2.0 * tokens * min(c.experts_per_token, split.ranks) * c.hidden
+        found += [
+            Communicate("dispatch", "all_to_all", visits, "experts"),
+            layer,
+            Communicate("combine", "all_to_all", visits, "experts"),
+        ]
+    else:
+        found.append(layer)
+    if c.shared_experts:
+        found += dense_operators(c, rows, c.shared_experts * c.expert_width, dtype, accumulate, "shared")
+    elif split.replicas == 1:
+        found.append(Communicate("experts_sum", "all_reduce", 2.0 * tokens * c.hidden, "tp", rows))
+    return tuple(found)
