@@ -16,6 +16,7 @@ LIBRARIES = {
     "sdpa": "scaled_dot_product_attention of PyTorch: FlashAttention 2, on mma instructions wherever they run",
     "flashinfer": "FlashInfer's FA2-style kernels with planned work, ragged prefill and paged decode",
     "triton": "the Triton kernels of SGLang",
+    "ggml": "kernels of llama.cpp that are not fused",
     "trtllm-mha": "kernels generated for TensorRT-LLM (trtllm-gen), datacentre Blackwell",
 }
 """Libraries that can be named, and what they are."""

@@ -13,6 +13,9 @@ from simgpu.timing.checks import WIDEST_HEAD, check_dtypes, check_heads, check_k
 from simgpu.timing.matrix_timer import MatrixTimer
 from simgpu.timing.parts import ArrayLike, KernelTimes
 
+UNFUSED = "ggml"
+"""Attention of llama.cpp without a fused kernel."""
+
 
 class AttentionTimer(MatrixTimer):
     """Fused attention. All sizes broadcast.
@@ -187,6 +190,22 @@ class AttentionTimer(MatrixTimer):
         _check(batch, queries, keys, heads, 1.0, wide, None, 0)
         figures = self._attention(dtype, kv_dtype, library)
         return decode_time(batch, keys, heads, 1.0, wide, latent_dim, queries, 0.0, wide, warm=warm, **figures)
+
+    def attention_unfused(
+        self, batch: ArrayLike, keys: ArrayLike, kv_heads: ArrayLike, width: ArrayLike, kv_dtype: str = "fp16"
+    ) -> KernelTimes:
+        """Scores of one query and their product with the values as two kernels of llama.cpp, softmax not counted.
+
+        `width` elements of key and value in each KV head. They work through the cache no faster than
+        `cache_bandwidth`, whatever the GPU: few threads wait for one row after another.
+        """
+        check_sizes(batch=batch, keys=keys, kv_heads=kv_heads, width=width)
+        figures = self.constants.group("attention", UNFUSED)
+        cache = np.asarray(batch, float) * np.asarray(keys, float) * np.asarray(kv_heads, float)
+        cache = cache * np.asarray(width, float) * BYTES[kv_dtype]
+        memory = cache / (figures["decode_memory_fraction"] * self.device["bandwidth"])
+        latency = 2 * figures["launch_overhead"] + cache / figures["cache_bandwidth"]
+        return KernelTimes(memory + latency, np.zeros_like(memory), memory, np.asarray(latency))
 
     def attention_library(self, library: str = DEFAULT) -> str:
         """The library that a name stands for on this GPU."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.inherit import DEFAULT, Calibration
+from simgpu.model.formats import FORMATS
 from simgpu.model.operators import BYTES
 from simgpu.timing.parts import ArrayLike
 
@@ -27,6 +28,19 @@ def check_dtypes(**dtypes: str | None) -> None:
     for key, dtype in dtypes.items():
         if dtype is not None:
             check_name(dtype, BYTES, key)
+
+
+NARROW = [name for name, one in FORMATS.items() if one.bits < 16]
+"""Formats that weights are narrower in than what they are multiplied in."""
+
+
+def check_format(name: str, key: str = "weights") -> None:
+    """Raise `InputError` at `key` unless `name` is a way to store weights."""
+    group = name.removeprefix("int4-g")
+    if name in BYTES and BYTES[name] >= 2:
+        raise InputError(f"{shown(name)} is no narrow format; expected one of {', '.join(NARROW)}", key=key)
+    if name not in FORMATS and not (name.startswith("int4-g") and group.isdigit() and 0 < int(group) <= 100_000):
+        raise InputError(f"unknown {key} {shown(name)}{nearest(name, NARROW)}", key=key)
 
 
 def check_library(library: str, constants: Calibration, kind: str, more: Iterable[str] = ()) -> None:

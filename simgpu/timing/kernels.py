@@ -12,7 +12,10 @@ from functools import cached_property
 
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.inherit import DEFAULT, Given
-from simgpu.model.operators import Attention, Embedding, GroupedMatmul, Kernel, Matmul, Pointwise
+from simgpu.model.operators import Attention, Embedding, ExpertLayer, GroupedMatmul, Kernel, Matmul, Pointwise
+from simgpu.model.serving import FEW_QUERIES
+from simgpu.timing.attention_timer import UNFUSED
+from simgpu.timing.matrix_timer import GGML, WEIGHT_ONLY
 from simgpu.timing.parts import KernelTimes
 from simgpu.timing.timer import GPUTimer
 from simgpu.timing.uncertainty import class_of, spread
@@ -69,12 +72,14 @@ class KernelModel:
 
     def __init__(
         self, cluster: Cluster, sustained: bool = True, attention: str = DEFAULT, fp8: str = DEFAULT,
-        products: float = 1.0, streams: float = 1.0, pieces: float = 1.0,
+        products: float = 1.0, streams: float = 1.0, pieces: float = 1.0, vectors: int = 0, experts: str = DEFAULT,
     ) -> None:  # fmt: skip
         """`attention` names the library of attention kernels (default: what serving stacks choose on the GPU), `fp8`
-        that of products in fp8. `products` and `streams` lengthen matrix products and kernels that stream, `pieces`
-        attention over a part of its keys and queries."""
+        that of products in fp8, `experts` that of mixtures of experts. `products` and `streams` lengthen matrix
+        products and kernels that stream, `pieces` attention over a part of its keys and queries. Products of up to
+        `vectors` rows are those of vectors (`simgpu.timing.gemv`)."""
         self.cluster, self.attention, self.fp8 = cluster, attention, fp8
+        self.vectors, self.experts = vectors, experts
         self.products, self.streams, self.pieces = products, streams, pieces
         self.gpu = cluster.gpu
         self.constants = cluster.kernel
@@ -95,6 +100,9 @@ class KernelModel:
             self.fp8,
             self.products,
             self.streams,
+            self.pieces,
+            self.vectors,
+            self.experts,
             self.constants.architecture,
             power,
             peaks,
@@ -112,10 +120,10 @@ class KernelModel:
             found = self._known[op] = self._time(op)
         return found
 
-    def doubt_of_collective(self, kind: str, seconds: float) -> Doubt:
+    def doubt_of_collective(self, kind: str, seconds: float, library: str = "nccl") -> Doubt:
         """How sure the time of a collective of about `seconds` is."""
-        regime = self.constants.regime("collective", "nccl")
-        found = spread(kind, seconds, architecture=self.constants.architecture, regime=regime, library="nccl")
+        regime = self.constants.regime("collective", library)
+        found = spread(kind, seconds, architecture=self.constants.architecture, regime=regime, library=library)
         return Doubt("collective", float(found.low), float(found.high), float(found.correlated))
 
     def used(self, time: KernelTime) -> dict[str, Given]:
@@ -164,7 +172,7 @@ class KernelModel:
 
     def _light(self, op: Kernel) -> float:
         """Seconds at the speed of light."""
-        matrices = isinstance(op, (Matmul, GroupedMatmul, Attention))
+        matrices = isinstance(op, (Matmul, GroupedMatmul, ExpertLayer, Attention))
         peak = self.peak(op.dtype, op.accumulate) if matrices else self.peak("fp32", "fp32", tensor=False)
         return max(op.flops / peak, op.bytes / self.gpu.memory.bandwidth.si)
 
@@ -177,9 +185,16 @@ class KernelModel:
                 if op.dtype == "fp8" and self.fp8 != DEFAULT:
                     library = self.fp8
                 m, n, k = op.m.size, op.n_size, op.k.size
+                if m <= self.vectors and op.products == 1:
+                    return timer.gemv(m, n, k, op.dtype, op.stored or None), "gemm", GGML
+                if op.stored:
+                    times = timer.gemm(m, n, k, op.products, op.dtype, op.accumulate, WEIGHT_ONLY, op.stored)
+                    return times, "gemm", WEIGHT_ONLY
                 return timer.gemm(m, n, k, op.products, op.dtype, op.accumulate, library), "gemm", library
             case GroupedMatmul():
                 return self._grouped(op)
+            case ExpertLayer():
+                return self._experts(op)
             case Attention():
                 return self._attention(op)
             case Embedding():
@@ -194,16 +209,40 @@ class KernelModel:
         )  # fmt: skip
         return times, "moe", self.timer.expert_library(op.dtype)
 
+    def _experts(self, op: ExpertLayer) -> tuple[KernelTimes, str, str]:
+        library = self.experts if op.dtype == "fp8" and self.experts != DEFAULT else self.timer.expert_library(op.dtype)
+        times = self.timer.moe_layer(
+            op.rows, op.hidden, op.inner, op.topk, op.experts, 1, op.ranks, op.gated, op.routing, op.dtype, library,
+            weights=op.stored or None,
+        )  # fmt: skip
+        return times, "moe", library
+
     def _attention(self, op: Attention) -> tuple[KernelTimes, str, str]:
         library = self.timer.attention_library(self.attention)
         batch, heads, kv_heads, dim = op.batch.size, op.heads.size, op.kv_heads.size, op.head_dim
-        if op.queries == 1 and op.keys > 1 and op.passes == 1:
-            times = self.timer.attention_decode(
-                batch, op.keys, heads, kv_heads, dim, op.v_dim, op.window, dtype=op.dtype, library=library, warm=False
-            )
+        kv_dtype = op.kv_dtype or None
+        if library == UNFUSED and op.queries == 1:
+            times = self.timer.attention_unfused(batch, op.keys, kv_heads, dim + op.v_dim, kv_dtype or op.dtype)
             return times, "attention_decode", library
-        model = self.timer.attention_prefill if op.passes == 1 else self.timer.attention_backward
-        times = model(
+        if op.cache_width:
+            times = self.timer.attention_mla_decode(
+                batch, op.keys, heads, op.v_dim, dim - op.v_dim, op.queries, dtype=op.dtype, kv_dtype=kv_dtype,
+                library=library, warm=False,
+            )  # fmt: skip
+            return times, "attention_decode", library
+        if op.queries <= FEW_QUERIES and op.keys > op.queries and op.passes == 1:
+            times = self.timer.attention_decode(
+                batch, op.keys, heads, kv_heads, dim, op.v_dim, op.window, dtype=op.dtype, kv_dtype=kv_dtype,
+                queries=op.queries, library=library, warm=False,
+            )  # fmt: skip
+            return times, "attention_decode", library
+        if op.passes == 1:
+            times = self.timer.attention_prefill(
+                batch, op.queries, op.keys, heads, kv_heads, dim, op.v_dim, causal=op.causal, window=op.window,
+                dtype=op.dtype, kv_dtype=kv_dtype, library=library, warm=False,
+            )  # fmt: skip
+            return times, "attention_prefill", library
+        times = self.timer.attention_backward(
             batch, op.queries, op.keys, heads, kv_heads, dim, op.v_dim, causal=op.causal, window=op.window,
             dtype=op.dtype, library=library, warm=False,
         )  # fmt: skip

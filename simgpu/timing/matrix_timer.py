@@ -9,9 +9,10 @@ import numpy as np
 
 from simgpu.errors import InputError, shown
 from simgpu.hardware.inherit import DEFAULT
+from simgpu.model.formats import format_of
 from simgpu.model.operators import BYTES
 from simgpu.timing.base import TimerBase
-from simgpu.timing.checks import check_dtypes, check_library, check_name, check_sizes
+from simgpu.timing.checks import check_dtypes, check_format, check_library, check_sizes
 from simgpu.timing.parts import ArrayLike, KernelTimes
 
 SIMT = "simt"
@@ -31,9 +32,8 @@ CLOCKS = ("clock_fraction", "throttle")
 LIBRARIES = {"fp8": "fp8-scaled-mm", "fp4": "nvfp4", "fp64": "fp64"}
 """Which library multiplies a dtype unless another is asked for; what the vector units multiply is `simt`."""
 
-WEIGHT_BYTES = {"int8": 1.0, "int4": 0.5 + 4 / 128, "fp8": 1.0, "fp4": 0.5 + 1 / 16}
-"""Stored bytes per weight, with scales: int4 with a 16-bit scale and zero point for each group of 128 (AWQ, GPTQ);
-fp4 with an 8-bit scale for each 16 (NVFP4)."""
+GGML = "ggml"
+"""Products of a few rows as llama.cpp runs them (`simgpu.timing.gemv`)."""
 
 
 class MatrixTimer(TimerBase):
@@ -54,17 +54,17 @@ class MatrixTimer(TimerBase):
     ) -> KernelTimes:
         """C[m, n] = A[m, k] B[k, n], `batch` times; output in 2 bytes for inputs narrower than that.
 
-        `weights` (int8, int4, fp8, fp4) is what B is stored in where it is narrower than `dtype`: it is read at that
-        width and converted on the way. In fp8 and fp4 without `weights` a kernel before it quantises A. `rotation`
-        and `sustained` as in `simgpu.timing.gemm.gemm_time`.
+        `weights` is what B is stored in where it is narrower than `dtype` (`simgpu.model.formats`: int8, int4, fp8,
+        fp4, q4_k ...): it is read at that width and converted on the way. In fp8 and fp4 without `weights` a kernel
+        before it quantises A. `rotation` and `sustained` as in `simgpu.timing.gemm.gemm_time`.
         """
         from simgpu.timing.gemm import gemm_time
 
         check_sizes(m=m, n=n, k=k, batch=batch)
         check_dtypes(dtype=dtype)
-        check_library(library, self.constants, "gemm", (SIMT, WEIGHT_ONLY, ROW_WISE, *LIBRARIES.values()))
+        check_library(library, self.constants, "gemm", (SIMT, WEIGHT_ONLY, ROW_WISE, GGML, *LIBRARIES.values()))
         if weights is not None:
-            check_name(weights, WEIGHT_BYTES, "weights")
+            check_format(weights)
         if library == DEFAULT:
             library = self.matrix_library(dtype, accumulate, weights)
         width = BYTES[dtype]
@@ -76,7 +76,7 @@ class MatrixTimer(TimerBase):
             batch=batch,
             input_bytes=width,
             output_bytes=max(width, 2.0),
-            weight_bytes=WEIGHT_BYTES[weights] if weights else None,
+            weight_bytes=format_of(weights).bytes if weights else None,
             rotation=rotation,
             sustained=self.sustained if sustained is None else sustained,
             peak=self.peak(dtype, accumulate),
@@ -86,15 +86,32 @@ class MatrixTimer(TimerBase):
             return times
         return times + quantise_time(m, k, batch, **figures)
 
+    def gemv(
+        self, m: ArrayLike, n: ArrayLike, k: ArrayLike, dtype: str = "fp16", weights: str | None = None
+    ) -> KernelTimes:
+        """C[m, n] = A[m, k] B[k, n] for a few rows m, as llama.cpp multiplies: B as stored, A and C in fp32."""
+        from simgpu.timing.gemv import gemv_time
+
+        check_sizes(m=m, n=n, k=k)
+        check_dtypes(dtype=dtype)
+        if weights is not None:
+            check_format(weights)
+        figures = {**self.device, **self.constants.group("gemm", GGML)}
+        if not (self.gpu.memory.ecc.value and self.gpu.memory.type.startswith("GDDR")):
+            figures["inline_ecc_fraction"] = 1.0
+        stored = format_of(weights).bytes if weights else BYTES[dtype]
+        return gemv_time(m, n, k, weight_bytes=stored, input_bytes=4.0, output_bytes=4.0, **figures)
+
     def moe_layer(
         self, tokens: ArrayLike, hidden: ArrayLike, inner: ArrayLike, topk: ArrayLike, experts: ArrayLike,
         tp: ArrayLike = 1, ep: ArrayLike = 1, gated: ArrayLike = True, distribution: ArrayLike = "random",
         dtype: str = "bf16", library: str = DEFAULT, rotation: float = math.inf, sustained: bool | None = None,
+        weights: str | None = None,
     ) -> KernelTimes:  # fmt: skip
         """The experts of a mixture-of-experts layer on the busiest rank, without all-to-all.
 
         `tokens` enter over the whole expert-parallel group of `ep` ranks; each expert of width `inner` is split over
-        `tp`. `distribution` as in `simgpu.timing.routing.rank_loads`.
+        `tp`. `distribution` as in `simgpu.timing.routing.rank_loads`, `weights` as in `gemm`.
         """
         from simgpu.timing.moe import moe_time
         from simgpu.timing.routing import TILE_ROWS, rank_load
@@ -119,7 +136,8 @@ class MatrixTimer(TimerBase):
             np.reshape([x.blocks for x in loads], (*shape, len(TILE_ROWS))), hidden,
             np.asarray(inner, float) / np.asarray(tp, float), gated=gated, input_bytes=BYTES[dtype], rotation=rotation,
             sustained=self.sustained if sustained is None else sustained, peak=self.peak(dtype),
-            routed=np.asarray(tokens, float) * np.asarray(topk, float), **figures,
+            routed=np.asarray(tokens, float) * np.asarray(topk, float),
+            weight_bytes=format_of(weights).bytes if weights else None, **figures,
         )  # fmt: skip
 
     def matrix_library(self, dtype: str, accumulate: str | None = None, weights: str | None = None) -> str:

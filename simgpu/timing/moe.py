@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from simgpu.timing.gemm import K_STEP, memory_time
@@ -16,7 +18,8 @@ def grouped_gemm_time(
     blocks: ArrayLike, active: ArrayLike, visits: ArrayLike, n: ArrayLike, k: ArrayLike, *, input_bytes: float,
     resident_bytes: ArrayLike, clock: ArrayLike, peak_per_clock: float, sm_count: float, bandwidth: float,
     l2_bytes: float, compute_fraction: float, memory_fraction: float, l2_bytes_per_clock: float, k_step_clocks: float,
-    wave_latency: float, resident_fraction: float, resident_bytes_per_clock: float, **_: float,
+    wave_latency: float, resident_fraction: float, resident_bytes_per_clock: float,
+    weight_bytes: float | None = None, **_: float,
 ) -> KernelTimes:  # fmt: skip
     """Seconds of one grouped multiplication: expert i multiplies its tokens [load_i, k] by its own weights [k, n].
 
@@ -35,7 +38,9 @@ def grouped_gemm_time(
     resident_bytes : what passes through L2 before the same weights are used again; inf: they come from DRAM
     clock : Hz under load
     peak_per_clock : FLOP per clock of the whole GPU
+    weight_bytes : per element of the weights as stored, where that is not `input_bytes`
     """
+    stored = input_bytes if weight_bytes is None else weight_bytes
     blocks = np.asarray(blocks, dtype=float)
     active, visits, n, k, clock = (np.asarray(x, dtype=float) for x in (active, visits, n, k, clock))
     rows, columns = np.asarray(TILE_ROWS, dtype=float)[:, None], np.asarray(COLUMNS)
@@ -43,12 +48,12 @@ def grouped_gemm_time(
     width = K_STEP / input_bytes
     feed = l2_bytes_per_clock * hertz
     rate = compute_fraction * peak_per_clock / sm_count * hertz
-    step = np.maximum(2 * rows * columns * width / rate, K_STEP * (rows + columns) / feed)
+    step = np.maximum(2 * rows * columns * width / rate, width * (rows * input_bytes + columns * stored) / feed)
     step = np.maximum(step, k_step_clocks / hertz)
     waves = np.ceil(blocks[..., :, None] * np.ceil(wide / columns) / sm_count)
     busy = waves * (np.ceil(deep / width) * step + 3.0 * rows * columns / feed)
     memory = memory_time(
-        active * n * k * input_bytes + visits * (k * input_bytes + 2 * n), np.asarray(resident_bytes, dtype=float),
+        active * n * k * stored + visits * (k * input_bytes + 2 * n), np.asarray(resident_bytes, dtype=float),
         clock, sm_count=sm_count, bandwidth=bandwidth, l2_bytes=l2_bytes, memory_fraction=memory_fraction,
         resident_fraction=resident_fraction, resident_bytes_per_clock=resident_bytes_per_clock,
     )  # fmt: skip
@@ -67,7 +72,7 @@ def moe_time(
     *, gated: ArrayLike, input_bytes: float, rotation: float = np.inf, sustained: bool = False, peak: float,
     clock: float, clock_fraction: float, throttle: float, throttle_time: float, fixed_time: float, visit_time: float,
     permute_passes: float, bandwidth: float, memory_fraction: float, routed: ArrayLike | None = None,
-    token_passes: float = 1.0, **figures: float,
+    token_passes: float = 1.0, weight_bytes: float | None = None, **figures: float,
 ) -> KernelTimes:  # fmt: skip
     """Seconds of the feed-forward layer of one rank: route, permute, multiply, activate, multiply, bring back.
 
@@ -90,14 +95,15 @@ def moe_time(
         np.asarray(x, dtype=float) for x in (tokens, visits, active, hidden, inner)
     )
     parts = np.where(gated, 2.0, 1.0)
-    weights = active * inner * hidden * (parts + 1) * input_bytes
+    stored = input_bytes if weight_bytes is None else weight_bytes
+    weights = active * inner * hidden * (parts + 1) * stored
     ideal = 2 * visits * inner * hidden * (parts + 1) / peak
     slower = throttle if sustained else throttle * ideal / (ideal + throttle_time)
     hertz = clock * clock_fraction / (1 + slower)
     resident = rotation * (weights + visits * hidden * 2)
-    rates = dict(
+    rates: dict[str, Any] = dict(
         input_bytes=input_bytes, clock=hertz, peak_per_clock=peak / clock, bandwidth=bandwidth,
-        memory_fraction=memory_fraction, resident_bytes=resident, **figures,
+        memory_fraction=memory_fraction, resident_bytes=resident, weight_bytes=stored, **figures,
     )  # fmt: skip
     up = grouped_gemm_time(blocks, active, visits, parts * inner, hidden, **rates)
     down = grouped_gemm_time(blocks, active, visits, hidden, inner, **rates)

@@ -12,7 +12,7 @@ over the constants of the GPU, or of its whole architecture.
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,14 @@ CLASSES = {
     "broadcast": "collective",
     "send_recv": "collective",
     "reduce": "collective",
+    "decode": "run",
+    "prefill": "run",
+    "tpot": "run",
+    "ttft": "run",
+    "e2e": "run",
 }
-"""Class of an operator: errors of one class go together. Operators that are not named here are `vector`."""
+"""Class of an operator: errors of one class go together. Operators that are not named here are `vector`; whole
+inference runs are `run`, by the name of their runtime as library."""
 
 SURE = 0.8
 """Share of measurements that an interval is to hold."""
@@ -91,6 +97,10 @@ class Residual:
 
 UNKNOWN = Residual(0, 0, 0.5, 1.0, 2.0, 0.4, 0.4)
 """Of a class that nobody measured: a factor of two either way."""
+
+STRANGER = 1.5
+"""By how much the interval of a whole run is stretched, in logarithms, on a GPU whose constants come from farther away
+than those of any GPU that such runs were measured on: an estimate, until runs on two architectures are known."""
 
 Key = tuple[str, str, str, str, str]  # operator or class, library, architecture, regime, stratum
 
@@ -145,22 +155,24 @@ def residual(op: str, stratum: str, architecture: str, regime: str, library: str
 
     Tried in this order: the operator in the library on the architecture, in the library anywhere, in any library, then
     its class; each for the stratum and then for all lengths; then the same for the next wider regime. A narrower
-    regime is taken last, and `UNKNOWN` where nothing is known.
+    regime is taken last, and `UNKNOWN` where nothing is known. Of whole runs, one kind of which says little of another,
+    the class is tried after all else.
     """
     table = _table()
     at = REGIMES.index(regime)
-    for level in (*REGIMES[at:], *reversed(REGIMES[:at])):
-        for name, lib, arch in (
-            (op, library, architecture),
-            (op, library, ANY),
-            (op, ANY, architecture),
-            (op, ANY, ANY),
-            (class_of(op), ANY, ANY),
-        ):
-            for length in (stratum, ANY):
-                found = table.get((name, lib, arch, level, length))
-                if found is not None:
-                    return found
+    levels = (*REGIMES[at:], *reversed(REGIMES[:at]))
+    run, pooled = class_of(op) == "run", (class_of(op), ANY, ANY)
+    places = [(op, library, architecture), (op, library, ANY), (op, ANY, architecture), (op, ANY, ANY)]
+    for level, (name, lib, arch) in [
+        *((level, place) for level in levels for place in (places if run else [*places, pooled])),
+        *((level, pooled) for level in levels),
+    ]:
+        for length in (stratum, ANY):
+            found = table.get((name, lib, arch, level, length))
+            if found is not None and run and REGIMES.index(level) < at:
+                return replace(found, widening=found.widening * STRANGER)
+            if found is not None:
+                return found
     return UNKNOWN
 
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from simgpu import Catalogue
 from simgpu.catalog import Override
+from simgpu.model.formats import format_of
 from simgpu.model.operators import BYTES
 from simgpu.timing.gemm import CHUNK, SPLITS, TILES_M, TILES_N, gemm_time, memory_time
-from simgpu.timing.matrix_timer import WEIGHT_BYTES, quantise_time
+from simgpu.timing.matrix_timer import quantise_time
 from simgpu.timing.parts import KernelTimes
 from simgpu.timing.timer import GPUTimer
 
@@ -356,7 +357,7 @@ def test_sums_in_half_precision_are_never_slower(name):
         assert np.all(narrow <= wide / CLOSE)
 
 
-@pytest.mark.parametrize("weights", WEIGHT_BYTES)
+@pytest.mark.parametrize("weights", ["int8", "int4", "int4-g32", "fp8", "fp4", "mxfp4", "q8_0", "q6_k", "q4_k", "q2_k"])
 @pytest.mark.parametrize("name", GPUS)
 def test_narrow_weights_speed_up_few_rows_and_are_still_read(name, weights):
     """A twentieth is left to their kernels, which keep to the instructions of a warp where others have gone on."""
@@ -365,7 +366,7 @@ def test_narrow_weights_speed_up_few_rows_and_are_still_read(name, weights):
     narrow, plain = (model.gemm(m, n, k, dtype="fp16", weights=which).seconds for which in (weights, None))
     assert np.all(narrow <= 1.05 * plain)
     assert np.all(narrow[:, n * k > 2**25] < plain[:, n * k > 2**25])
-    assert np.all(narrow >= n * k * WEIGHT_BYTES[weights] / model.device["bandwidth"])
+    assert np.all(narrow >= n * k * format_of(weights).bytes / model.device["bandwidth"])
     many = model.gemm(8192, n, k, dtype="fp16", weights=weights).seconds
     assert np.all(many >= 2 * 8192 * n * k / model.peak("fp16")), "multiplied in the type of the activations"
 
@@ -373,7 +374,7 @@ def test_narrow_weights_speed_up_few_rows_and_are_still_read(name, weights):
 def test_narrow_weights_save_what_is_not_read():
     large = [timer("a100-sxm-80gb").gemm(1, 16384, 16384, weights=which).memory for which in (None, "int8", "int4")]
     assert large[0] / large[1] == pytest.approx(2, rel=0.01)
-    assert large[0] / large[2] == pytest.approx(2 / WEIGHT_BYTES["int4"], rel=0.01)
+    assert large[0] / large[2] == pytest.approx(2 / format_of("int4").bytes, rel=0.01)
 
 
 def test_quantising_activations_is_a_kernel_of_its_own():

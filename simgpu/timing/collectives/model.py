@@ -52,6 +52,15 @@ _TIMED = {
     "ll128": ("launch_latency", "ll128_latency", "ll128_fraction"),
     "simple": ("launch_latency", "simple_latency", "simple_step", "copy_fraction", "fill", "slice_bytes"),
     "nvls": ("nvls_latency", "nvls_fill", "nvls_slice_bytes", "nvls_fraction", "nvls_efficiency", "nvls_speed"),
+    "one-shot": ("custom_limit", "one_shot_limit", "custom_latency", "custom_step", "one_shot_fraction"),
+    "two-shot": (
+        "custom_limit",
+        "one_shot_limit",
+        "custom_latency",
+        "custom_step",
+        "custom_barrier",
+        "two_shot_fraction",
+    ),
     "pairs": ("launch_latency", "pair_latency", "pair_peer_latency", "pair_step", "pair_bytes", "pair_fill"),
 }
 """Constants that a choice and its time hang on."""
@@ -72,12 +81,13 @@ class CollectiveTimes(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """How NCCL runs one collective, and the names of the constants that this and its time hang on."""
+    """How a library runs one collective, and the names of the constants that this and its time hang on."""
 
     algorithm: str
     protocol: str
     channels: int
     constants: tuple[str, ...]
+    library: str = "nccl"
 
 
 class CollectiveModel:
@@ -164,11 +174,12 @@ class CollectiveModel:
         return choices, index
 
     def chosen(self, size: float, algorithm: str = "auto", protocol: str = "auto") -> Chosen:
-        """What NCCL takes for `size` bytes. Ideal links know neither channels nor constants."""
+        """What is taken for `size` bytes. Ideal links know neither channels nor constants."""
         if protocol == "ideal":
             return Chosen(algorithm, protocol, 0, ())
         choice = self._pick(size, algorithm, protocol)
-        return Chosen(*choice, int(self.channels(choice, size)), self.used(choice))
+        library = "custom" if choice[1] == "custom" else "nccl"
+        return Chosen(*choice, int(self.channels(choice, size)), self.used(choice), library)
 
     def _pick(self, size: float, algorithm: str, protocol: str) -> Choice:
         """`choose` for one size."""
@@ -179,7 +190,9 @@ class CollectiveModel:
         return self._picked[key]
 
     def used(self, choice: Choice) -> tuple[str, ...]:
-        """Constants that the choice of NCCL and the time of what it chose hang on."""
+        """Constants that the choice of the library and the time of what it chose hang on."""
+        if choice[1] == "custom":
+            return _TIMED[choice[0]]
         plan = self.schedule(choice[0])
         nvlink = choice[0] != "nvls" and any(route.via == "gpu-link" for route, _ in plan.flows)
         links = ["link_fraction"] if nvlink else []
