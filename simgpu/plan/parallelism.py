@@ -25,7 +25,8 @@ _DEGREES = ("tp", "pp", "vp", "dp", "ep", "cp")
 
 @dataclass(frozen=True)
 class Plan:
-    """How a step is split. World = tp x cp x pp x dp; ep is carved out of dp x cp (Megatron-LM).
+    """How a step is split. World = tp x cp x pp x dp; ep is carved out of dp x cp (Megatron-LM), in inference out of
+    tp x dp (serving engines).
 
     Parameters
     ----------
@@ -106,8 +107,6 @@ class Plan:
         if self.vp > 1 and self.schedule not in (None, "interleaved"):
             problem = f"{shown(self.schedule)} has no virtual stages (plan.vp is {self.vp}); expected interleaved"
             raise InputError(problem, key="plan.schedule")
-        if (self.dp * self.cp) % self.ep:
-            raise InputError(f"{self.ep} does not divide dp x cp = {self.dp * self.cp}", key="plan.ep")
         if self.shard is not None and self.zero == 0:
             problem = f"{self.shard} ranks share nothing with plan.zero 0; expected plan.zero of 1, 2 or 3"
             raise InputError(problem, key="plan.shard")
@@ -159,9 +158,13 @@ class Plan:
 
         'tp', 'cp', 'dp', 'pp': along that axis. 'grad': along dp and cp, which reduce gradients together. 'shard':
         those of it that hold one sharded copy; 'replica': those that hold the same shard. 'ep': those that share the
-        experts; 'expert': those that hold the same experts.
+        experts; 'expert': those that hold the same experts. 'experts': in inference, those of tp x dp that do.
         """
         place = self.coordinates(rank)
+        if kind == "experts":
+            near = [self.rank(**{**place, "tp": t, "dp": d}) for d in range(self.dp) for t in range(self.tp)]
+            at = near.index(rank) // self.ep * self.ep
+            return tuple(sorted(near[at : at + self.ep]))
         if kind in ("tp", "cp", "dp", "pp"):
             return tuple(sorted(self.rank(**{**place, kind: i}) for i in range(getattr(self, kind))))
         both = tuple(sorted(self.rank(**{**place, "dp": d, "cp": c}) for d in range(self.dp) for c in range(self.cp)))
@@ -216,6 +219,8 @@ def check_trains(plan: Plan, config: TransformerConfig, batch: int, tokens: int)
     from simgpu.plan.schedule import check
     from simgpu.plan.stages import layer_ranges
 
+    if (plan.dp * plan.cp) % plan.ep:
+        raise InputError(f"{plan.ep} does not divide dp x cp = {plan.dp * plan.cp}", key="plan.ep")
     local = batch // plan.dp
     micro = plan.micro_batch or local
     if local % micro:

@@ -146,7 +146,7 @@ def _pointwise(op: Operator, part: Pointwise, plan: Plan, tensor: dict[str, int]
 
 def _communicate(op: Communicate, plan: Plan) -> Iterator[Collective]:
     """A collective that the model asks for: nothing where its group is one rank."""
-    if getattr(plan, op.group) == 1:
+    if getattr(plan, "ep" if op.group == "experts" else op.group) == 1:
         return
     part = op.split(plan.ways)
     if op.rows is not None:

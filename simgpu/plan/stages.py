@@ -31,3 +31,15 @@ def layer_ranges(layers: int, plan: Plan) -> tuple[tuple[range, ...], ...]:
     starts = [max(i * size - first, 0) for i in range(parts)] + [layers]
     found = [range(starts[i], min(starts[i + 1], layers)) for i in range(parts)]
     return tuple(tuple(found[chunk * plan.pp + stage] for chunk in range(plan.vp)) for stage in range(plan.pp))
+
+
+def spread_layers(layers: int, stages: int) -> tuple[range, ...]:
+    """Layers of each stage where they need not divide evenly: the later stages but the last have one more, since the
+    last has the head (vLLM, distributed/utils.py, get_pp_indices). Raises `InputError` for more stages than layers."""
+    if stages > layers:
+        raise InputError(f"{stages} stages are more than {layers} layers", key="plan.pp")
+    sizes = [layers // stages] * stages
+    for i in range(layers % stages):
+        sizes[-(i + 2) % stages] += 1
+    starts = [sum(sizes[:i]) for i in range(stages + 1)]
+    return tuple(range(starts[i], starts[i + 1]) for i in range(stages))

@@ -1,84 +1,25 @@
 """The jobs a scenario can ask for, and the graph of operators each one is."""
 
-import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from simgpu.documents import dotted
 from simgpu.errors import InputError, shown
 from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph, Segment
 from simgpu.model.operators import ACCUMULATE, Attention, Communicate, Dim, Matmul, Operator, Pointwise
 from simgpu.plan.numerics import DTYPES, PROJECTIONS, Numerics, adapter_targets
 from simgpu.plan.parallelism import Plan, check_fits_model, check_trains
-from simgpu.units import EXAMPLES, parse_quantity, to_si
-from simgpu.validation import validate
+from simgpu.workload.fields import Accumulate, Dtype, Passes, Routing, Size, Strict, positive
+from simgpu.workload.inference.jobs import Inference, MixedStep, Serving
 
-Dtype = Literal["fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4"]
-Accumulate = Literal["fp64", "fp32", "fp16", "int32"]
-Size = Annotated[int, Field(strict=True, gt=0, le=10**12)]
-
-
-Passes = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
+__all__ = [
+    "Accumulate", "Dtype", "Inference", "MixedStep", "OperatorList", "Prefill", "Serving", "Training", "Workload",
+]  # fmt: skip
 
 
-def _positive(dimension: str) -> Any:
-    """A positive number in SI units, written as a number or with a unit ('128 MB')."""
-
-    def parse(given: object) -> float:
-        try:
-            value, unit = parse_quantity(given)
-        except ValueError:
-            raise ValueError(f"{shown(given)} is not a number with a unit, such as '{EXAMPLES[dimension]}'") from None
-        try:
-            value = to_si(value, unit, dimension)
-        except ValueError as error:
-            raise ValueError(f"{shown(given)}: {error}") from None
-        if not 0 < value < 1e30:
-            raise ValueError(
-                f"{shown(given)} is out of range; expected more than zero, such as '{EXAMPLES[dimension]}'"
-            )
-        return value
-
-    return BeforeValidator(parse)
-
-
-def _routing(given: object) -> str:
-    """'balanced', 'random' or 'power_law_A' with A from 0 to 10."""
-    text = str(given)[:100]
-    if text in ("balanced", "random"):
-        return text
-    if not re.fullmatch(r"power_law_\d+(\.\d+)?", text):
-        raise ValueError(f"{shown(given)} is not known; expected balanced, random or power_law_A with A from 0 to 10")
-    if float(text.removeprefix("power_law_")) > MOST_EXPONENT:
-        raise ValueError(f"{shown(given)}: the exponent is not a number from 0 to {MOST_EXPONENT:g}")
-    return text
-
-
-MOST_EXPONENT = 10
-"""As in `simgpu.timing.routing`, which brings numpy."""
-
-
-class _Strict(BaseModel):
-    """Unknown keys are errors, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-
-    if not TYPE_CHECKING:  # type checkers see the fields
-
-        def __init__(self, /, **data: Any) -> None:
-            """Made in Python; what is wrong is one line here too (files are read by `model_validate`)."""
-            try:
-                super().__init__(**data)
-            except ValidationError:
-                validate(type(self), data, lambda path, problem: InputError(problem, key=dotted(path)))
-
-        __init__.__pydantic_base_init__ = True  # else pydantic would call it for files too
-
-
-class Prefill(_Strict):
+class Prefill(Strict):
     """Prefill of `batch` prompts of `tokens` tokens each, up to the logits of the last token."""
 
     kind: Literal["prefill"] = "prefill"
@@ -92,7 +33,7 @@ class Prefill(_Strict):
         return prefill_graph(config, self.batch, self.tokens, dtype, accumulate)
 
 
-class Training(_Strict):
+class Training(Strict):
     """One optimizer step on `batch` sequences (all replicas together) of `tokens` tokens each."""
 
     kind: Literal["training"] = "training"
@@ -119,7 +60,7 @@ class Training(_Strict):
     """Of the adapters."""
     targets: tuple[str, ...] | None = None
     """Matrices that have adapters, by name; default: those of attention."""
-    routing: Annotated[str, BeforeValidator(_routing)] = "balanced"
+    routing: Routing = "balanced"
     """How tokens choose experts: balanced, random, or power_law_A."""
     train_tokens: Annotated[float, Field(gt=0, le=1e18, allow_inf_nan=False)] | None = None
     """Tokens of a whole training run, for days and GPU-hours."""
@@ -197,7 +138,7 @@ class Training(_Strict):
         return training_graph(config, self.batch, self.tokens, dtype, accumulate, self.routing, self.flash)
 
 
-class _Listed(_Strict):
+class _Listed(Strict):
     """An operator of a list. `split` names what tensor parallelism cuts; with tp > 1 it must be said.
 
     `time` is a measured time of the whole operator on one GPU; parts of it take their share by FLOPs.
@@ -205,7 +146,7 @@ class _Listed(_Strict):
 
     name: str = ""
     split: str | None = None
-    time: Annotated[float, _positive("s")] | None = None
+    time: Annotated[float, positive("s")] | None = None
 
     def split_size(self) -> tuple[str, int] | None:
         """What is cut and how long it is."""
@@ -297,12 +238,12 @@ class ListedPointwise(_Listed):
         )
 
 
-class ListedCollective(_Strict):
+class ListedCollective(Strict):
     """A collective over the tensor-parallel group; `bytes` as nccl-tests count them. Nothing with tp 1."""
 
     op: Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all"]
     name: str = ""
-    bytes: Annotated[float, _positive("B")]
+    bytes: Annotated[float, positive("B")]
 
     def build(self, name: str, dtype: str, accumulate: str) -> Operator:
         return Communicate(name, self.op, self.bytes)
@@ -311,7 +252,7 @@ class ListedCollective(_Strict):
 Listed = Annotated[ListedMatmul | ListedAttention | ListedPointwise | ListedCollective, Field(discriminator="op")]
 
 
-class OperatorList(_Strict):
+class OperatorList(Strict):
     """Operators written out in the experiment file, in order, `repeat` times over. Needs no model."""
 
     kind: Literal["operators"] = "operators"
@@ -347,7 +288,7 @@ class OperatorList(_Strict):
         return ModelGraph("operators", (Segment("operators", tuple(built), self.repeat),))
 
 
-Workload = Annotated[Prefill | Training | OperatorList, Field(discriminator="kind")]
+Workload = Annotated[Prefill | Training | OperatorList | Inference | MixedStep | Serving, Field(discriminator="kind")]
 
 
 def _checked(model: TransformerConfig | None, job: Prefill | Training, plan: Plan) -> TransformerConfig:

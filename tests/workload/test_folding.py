@@ -7,7 +7,7 @@ import pytest
 
 from simgpu import InputError, Plan
 from simgpu.plan.parallelism import check_fits_model, check_trains
-from simgpu.workload.training.folding import colours
+from simgpu.workload.folding import colours
 
 NODES = {"dgx-h100": None, "dgx-h100-ib": 8, "dgx-a100-ib": 8, "l40s-8x-ethernet": 8, "rtx-4090-8x-ethernet": 8,
          "gb200-nvl72-ib": 2, "a100-pcie-nvlink-4x": None, "l40s-pcie-8x": None}  # fmt: skip

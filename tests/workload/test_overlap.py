@@ -11,7 +11,7 @@ from simgpu.engine import Phase
 from simgpu.engine.timeline import outside, union
 from simgpu.plan.numerics import Numerics
 from simgpu.timing.kernels import NONE
-from simgpu.workload.training.links import Call, Links
+from simgpu.workload.links import Call, Links
 from simgpu.workload.training.update import _host_share
 
 FORWARD_ONLY = Numerics(optimizer="none")

@@ -10,9 +10,9 @@ from simgpu.plan.numerics import Numerics
 from simgpu.plan.states import parameters_of
 from simgpu.timing.collectives.traffic import bus_factor
 from simgpu.timing.kernels import NONE
-from simgpu.workload.training.blocks import Block
+from simgpu.workload.blocks import Block
+from simgpu.workload.links import Call, Links
 from simgpu.workload.training.layers import Layers, Passes
-from simgpu.workload.training.links import Call, Links
 
 FORWARD, INPUTS, WEIGHTS = 1.0, 1.25, 0.75
 FORWARD_ONLY = Numerics(optimizer="none")

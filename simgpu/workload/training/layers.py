@@ -29,9 +29,9 @@ from simgpu.plan.numerics import Numerics
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.program import Collective, Step, shard_operators
 from simgpu.timing.kernels import KernelModel
+from simgpu.workload.blocks import EMPTY, Block, run_block
 from simgpu.workload.frameworks import Framework
-from simgpu.workload.training.blocks import EMPTY, Block, run_block
-from simgpu.workload.training.links import Links
+from simgpu.workload.links import Links
 from simgpu.workload.training.lowering import asynchronous, lower, overlapped
 
 WEIGHT_GRADIENT = "_wgrad"

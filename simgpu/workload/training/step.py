@@ -21,11 +21,11 @@ from simgpu.model.operators import BYTES
 from simgpu.plan.schedule import Task, depends_on, order
 from simgpu.plan.stages import layer_ranges
 from simgpu.timing.kernels import KernelModel
+from simgpu.workload.blocks import Block, Made, counted
 from simgpu.workload.execution import Activity, Execution
-from simgpu.workload.training.blocks import Block, Made, counted
+from simgpu.workload.links import Demand, Links, Transfer
 from simgpu.workload.training.job import Job
 from simgpu.workload.training.layers import Layers, Passes
-from simgpu.workload.training.links import Demand, Links, Transfer
 from simgpu.workload.training.reductions import STREAM_OF, Reductions
 from simgpu.workload.training.update import norm_of, update_of
 

@@ -10,7 +10,7 @@ from simgpu.plan.numerics import OPTIMIZERS
 from simgpu.timing.kernels import Doubt, KernelModel
 from simgpu.timing.uncertainty import spread
 from simgpu.workload.execution import Activity
-from simgpu.workload.training.links import Links
+from simgpu.workload.links import Links
 
 if TYPE_CHECKING:
     from simgpu.workload.training.job import Job

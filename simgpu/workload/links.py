@@ -24,8 +24,8 @@ from simgpu.timing.collectives import Chosen, model_of
 from simgpu.timing.collectives.ideal import CollectivePhase, Edge
 from simgpu.timing.collectives.traffic import bus_factor
 from simgpu.timing.kernels import NONE, Doubt, KernelModel
-from simgpu.workload.training.classes import Surroundings
-from simgpu.workload.training.folding import Colours, Pattern, colours
+from simgpu.workload.classes import Surroundings
+from simgpu.workload.folding import Colours, Pattern, colours
 
 Ranks = tuple[int, ...]
 
@@ -66,8 +66,11 @@ class Links:
     """The links of a plan on a cluster."""
 
     def __init__(
-        self, cluster: Cluster, plan: Plan, kernels: KernelModel, algorithm: str, protocol: str, folded: bool = True
-    ) -> None:
+        self, cluster: Cluster, plan: Plan, kernels: KernelModel, algorithm: str, protocol: str, folded: bool = True,
+        custom: bool = False,
+    ) -> None:  # fmt: skip
+        """`custom`: all-reduces inside blocks are those of serving engines, where their GPUs reach each other."""
+        self.custom = custom
         self.cluster, self.plan, self.kernels, self.folded = cluster, plan, kernels, folded
         self.algorithm, self.protocol = algorithm, protocol
         self.each = not folded  # each rank is simulated
@@ -175,12 +178,14 @@ class Links:
             groups = [(g[i], g[(i + 1) % len(g)]) for g in groups for i in range(len(g))]
         topology, where = self._place(groups)
         placed = [tuple(where[r] for r in group) for group in groups]
-        model = model_of(topology, kind, placed[0])
+        library = "custom" if self.custom and kind == "all_reduce" and self.protocol == "auto" else "nccl"
+        model = model_of(topology, kind, placed[0], library)
         times = model.times(size, self._algorithm(kind), self._protocol(kind))
         seconds = float(times.seconds)
         if len(groups) > 1:
             seconds = max(seconds, _together(topology, [self._phases(topology, kind, g, size) for g in placed]))
-        return self._call(topology, kind, placed[0], size, seconds, int(times.channels))
+        chosen = model.chosen(size, self._algorithm(kind), self._protocol(kind))
+        return self._call(topology, kind, placed[0], size, seconds, int(times.channels), chosen)
 
     def _protocol(self, kind: str) -> str:
         return self.protocol if kind not in ("all_to_all", "send_recv") or self.protocol == "ideal" else "auto"
@@ -194,11 +199,14 @@ class Links:
     def _chosen(self, topology: Topology, kind: str, group: Ranks, size: float) -> Chosen:
         return model_of(topology, kind, group).chosen(size, self._algorithm(kind), self._protocol(kind))
 
-    def _call(self, topology: Topology, kind: str, group: Ranks, size: float, seconds: float, channels: int) -> Call:
+    def _call(
+        self, topology: Topology, kind: str, group: Ranks, size: float, seconds: float, channels: int,
+        chosen: Chosen | None = None,
+    ) -> Call:  # fmt: skip
         rate = topology.bandwidth(topology.route(group[0], group[1]))
         light = bus_factor(kind, len(group)) * size / rate
-        doubt = NONE if self.protocol == "ideal" else self.kernels.doubt_of_collective(kind, light)
-        chosen = self._chosen(topology, kind, group, size)
+        chosen = chosen or self._chosen(topology, kind, group, size)
+        doubt = NONE if self.protocol == "ideal" else self.kernels.doubt_of_collective(kind, light, chosen.library)
         drag = channels / self.cluster.gpu.compute.sm_count.si
         return Call(seconds, doubt, light, chosen, min(drag, 0.5))
 

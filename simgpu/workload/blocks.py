@@ -8,14 +8,14 @@ the multiprocessors that their channels hold.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from simgpu.engine import Phase, Simulator
 from simgpu.engine.timeline import outside, union
 from simgpu.plan.program import Barrier, Collective, Step
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Activity
-from simgpu.workload.training.links import Links
+from simgpu.workload.links import Links
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,12 @@ class Block:
     def compute(self) -> float:
         """Seconds in which a kernel runs, and the host's gaps between them."""
         return self.seconds - sum(part.exposed for part in self.parts if part.activity.category != "compute")
+
+    def slowed(self, factor: float) -> Block:
+        """The block with everything longer by a factor."""
+        parts = (replace(one, seconds=one.seconds * factor, exposed=one.exposed * factor) for one in self.parts)
+        spans = tuple((stream, start * factor, end * factor, label) for stream, start, end, label in self.spans)
+        return replace(self, seconds=self.seconds * factor, parts=tuple(parts), spans=spans)
 
 
 EMPTY = Block("nothing", 0.0, 0, ())

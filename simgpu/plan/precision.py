@@ -1,0 +1,197 @@
+"""Precisions of inference: what weights are stored in, what products are made in, and which tensors stay wide.
+
+A precision names the format of the matrices in the layers, those that differ, and the type that activations are
+brought to for the products (none: weights are converted to the type of the activations, 'weight-only'). Embeddings,
+norms, routers and mostly the head stay unquantised, as checkpoints have them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+from simgpu.errors import InputError, nearest, shown
+from simgpu.model.config import TransformerConfig
+from simgpu.model.formats import GGUF, format_of, int4
+from simgpu.model.operators import BYTES, Attention, Embedding, ExpertLayer, Kernel, Matmul, Operator, Pointwise
+
+WIDE_MATRICES = ("router", "q_absorb", "v_absorb")
+"""Products that no precision narrows: few weights, or made of those of another."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How the weights of a model are kept and multiplied.
+
+    weights
+        Format of the matrices of layers (`simgpu.model.formats`); empty: the type of the activations.
+    products
+        Type of both operands of their products; empty: that of the activations, weights are converted on the way.
+    head, embedding
+        Formats of the output matrix and of the table of tokens; empty: the type of the activations.
+    special, boosted
+        Formats of other tensors by name; those of layers that llama.cpp gives more bits (`more_bits`).
+    experts_only
+        Only the experts are narrow (gpt-oss).
+    library
+        Of products, where it is not that of their type.
+    """
+
+    name: str
+    title: str
+    source: str
+    weights: str = ""
+    products: str = ""
+    head: str = ""
+    embedding: str = ""
+    special: Mapping[str, str] = field(default_factory=dict)
+    boosted: Mapping[str, str] = field(default_factory=dict)
+    experts_only: bool = False
+    library: str = ""
+    norms: float = 2.0  # bytes of a parameter of norms and biases
+    converted: bool = False  # narrow types that the GPU lacks: weights are converted on the way
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.weights, self.products, self.converted))
+
+    @property
+    def weight_only(self) -> bool:
+        """Whether narrow weights are converted to the type of the activations."""
+        return bool(self.weights) and not self.products
+
+    def stored(self, name: str, more: bool = False) -> str:
+        """Format of a matrix by the name of its operator; empty: the type of the activations."""
+        if name in WIDE_MATRICES or (self.experts_only and name not in ("experts", "lm_head")):
+            return ""
+        if name == "lm_head":
+            return self.head
+        found = self.boosted.get(name) if more else None
+        return found or self.special.get(name) or self.weights
+
+
+def _gguf(name: str, title: str, weights: str, head: str, **more: object) -> Precision:
+    source = "ggml-org/llama.cpp, src/llama-quant.cpp (llama_tensor_get_type), ggml/src/ggml-common.h (blocks)"
+    return Precision(name, title, source, weights, "", head, weights, norms=4.0, **more)  # type: ignore[arg-type]
+
+
+_SAFETENSORS = "checkpoints of vllm-project/llm-compressor and NVIDIA ModelOpt: embeddings, norms and head are ignored"
+
+PRECISIONS: dict[str, Precision] = {
+    one.name: one
+    for one in (
+        Precision("fp32", "32-bit floats", "plain", norms=4.0),
+        Precision("tf32", "32-bit floats, products in tf32", "plain", norms=4.0),
+        Precision("fp16", "16-bit floats", "plain"),
+        Precision("bf16", "16-bit brain floats", "plain"),
+        Precision("fp8", "FP8 weights and activations, a scale for each row", _SAFETENSORS, "fp8", "fp8"),
+        Precision(
+            "fp8-block", "FP8 in blocks of 128 (DeepSeek)", "DeepSeek-V3 technical report, section 3.3.2", "fp8-block",
+            "fp8", library="fp8-block",
+        ),
+        Precision("int8", "INT8 weights and activations (W8A8)", _SAFETENSORS, "int8", "int8"),
+        Precision("w8a16", "INT8 weights only", _SAFETENSORS, "int8"),
+        Precision("int4", "INT4 weights only, groups of 128 (AWQ, GPTQ)", "casper-hansen/AutoAWQ, awq/modules", "int4"),
+        Precision("fp4", "NVFP4 weights and activations (Blackwell)", _SAFETENSORS, "fp4", "fp4"),
+        Precision(
+            "mxfp4", "MXFP4 experts, all else in 16 bits (gpt-oss)", "OpenAI, gpt-oss model card, section 2.1", "mxfp4",
+            experts_only=True,
+        ),
+        _gguf("q8_0", "GGUF Q8_0", "q8_0", "q8_0"),
+        _gguf("q6_k", "GGUF Q6_K", "q6_k", "q6_k"),
+        _gguf("q5_k_m", "GGUF Q5_K_M", "q5_k", "q6_k", boosted={"v": "q6_k", "ffn_down": "q6_k"}),
+        _gguf("q4_k_m", "GGUF Q4_K_M", "q4_k", "q6_k", boosted={"v": "q6_k", "ffn_down": "q6_k"}),
+        _gguf("q4_0", "GGUF Q4_0", "q4_0", "q6_k"),
+        _gguf("q3_k_m", "GGUF Q3_K_M", "q3_k", "q6_k",
+              special={"v": "q4_k", "attention_out": "q4_k", "ffn_down": "q4_k"}),
+        _gguf("q2_k", "GGUF Q2_K", "q2_k", "q6_k", special={"v": "q4_k", "attention_out": "q3_k", "ffn_down": "q3_k"}),
+    )
+}  # fmt: skip
+"""Precisions by name. Any `int4-gN` has groups of N."""
+
+FEW_EXPERTS = 8
+"""Experts of a layer with which llama.cpp keeps keys and values in 8 bits (Mixtral)."""
+
+LARGE_GROUPS = 8
+"""Heads that share a KV head from which llama.cpp takes 5 bits for values (its 70B models)."""
+
+
+def precision_of(name: str, key: str = "workload.precision") -> Precision:
+    """A precision by name. Raises `InputError` at `key`."""
+    text = str(name)
+    if text.startswith("int4-g"):
+        group = text.removeprefix("int4-g")
+        if not group.isdigit() or not 8 <= int(group) <= 4096:
+            raise InputError(f"{shown(name)}: groups have 8 to 4096 weights, such as int4-g128", key=key)
+        return replace(PRECISIONS["int4"], name=text, weights=int4(int(group)).name)
+    if text not in PRECISIONS:
+        raise InputError(f"unknown precision {shown(name)}{nearest(text, PRECISIONS)}", key=key)
+    return PRECISIONS[text]
+
+
+def more_bits(layer: int, layers: int) -> bool:
+    """Whether llama.cpp gives a layer's values and second feed-forward matrix more bits (use_more_bits)."""
+    return layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
+
+
+def is_boosted(precision: Precision, layer: int, layers: int) -> bool:
+    """Whether a layer has the formats of `boosted`."""
+    return bool(precision.boosted) and more_bits(layer, layers)
+
+
+def applied(
+    operators: Iterable[Operator], precision: Precision, config: TransformerConfig, more: bool = False
+) -> tuple[Operator, ...]:
+    """`operators` with the formats of their weights and the types of their products."""
+    return tuple(_applied(op, precision, config, more) for op in operators)
+
+
+def _applied(op: Operator, precision: Precision, config: TransformerConfig, more: bool) -> Operator:
+    if isinstance(op, (Matmul, ExpertLayer)) and (not isinstance(op, Matmul) or op.weight or op.name == "lm_head"):
+        stored = _format(op.name, precision, config, more)
+        if not stored or stored == op.dtype:
+            return op
+        if precision.products and not precision.converted:
+            return replace(op, dtype=precision.products)
+        return replace(op, stored=stored)
+    return op
+
+
+def _format(name: str, precision: Precision, config: TransformerConfig, more: bool) -> str:
+    found = precision.stored(name, more)
+    if not is_gguf(precision):
+        return found
+    if name in ("k", "v") and config.experts == FEW_EXPERTS:
+        return "q8_0"
+    if name == "v" and found == "q4_k" and config.heads // config.kv_heads >= LARGE_GROUPS:
+        return "q5_k"
+    if name == "experts":  # the second matrix has more bits where that of a dense layer has
+        down = precision.stored("ffn_down", more)
+        return found if down == found else "+".join([found] * (2 if config.gated else 1) + [down])
+    return found
+
+
+def bytes_of(op: Kernel, precision: Precision, config: TransformerConfig, dtype: str, more: bool = False) -> float:
+    """Bytes of the weights that an operator holds."""
+    wide = BYTES[dtype]
+    if isinstance(op, (Matmul, ExpertLayer)):
+        stored = _format(op.name, precision, config, more)
+        each = format_of(stored).bytes if stored else wide
+        if isinstance(op, Matmul):
+            biases = op.batch * op.n_size * op.bias
+            return (op.weights - biases) * each + biases * min(precision.norms, wide if not stored else precision.norms)
+        return op.weights * each
+    if isinstance(op, Embedding):
+        return op.weights * (format_of(precision.embedding).bytes if precision.embedding else wide)
+    return op.weights * precision.norms if isinstance(op, (Pointwise, Attention)) else 0.0
+
+
+@lru_cache(maxsize=256)
+def is_gguf(precision: Precision) -> bool:
+    """Whether a precision is one of llama.cpp's block formats."""
+    return precision.weights in GGUF
+
+
+__all__ = [
+    "PRECISIONS", "Precision", "applied", "bytes_of", "is_boosted", "is_gguf", "more_bits", "precision_of",
+]  # fmt: skip

@@ -1,0 +1,261 @@
+"""Memory of one rank that serves a model: weights at their stored size, the cache, what a step needs beside them.
+
+The cache of a sequence of t tokens takes, on the rank of a stage,
+
+    sum over its layers of  2 ceil(kv_heads / tp) head_dim e min(t, window)     grouped or multi-query attention
+                            (latent + rope) e t                                 latent attention, whole on every rank
+
+bytes, with e bytes of an element; context parallelism shares the tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from math import ceil
+
+from simgpu.model.config import TransformerConfig
+from simgpu.model.operators import BYTES, Communicate, ExpertLayer, GroupedMatmul, Kernel, Operator
+from simgpu.model.serving import ExpertSplit, Group, separated, serving_embedding, serving_head, serving_layer
+from simgpu.plan.memory import COMMUNICATOR_BYTES, PAIR_BYTES
+from simgpu.plan.parallelism import Plan
+from simgpu.plan.precision import Precision, bytes_of, is_boosted, is_gguf
+from simgpu.plan.stages import spread_layers
+
+PARTS = ("weights", "kv_cache", "activations", "logits", "graphs", "reserve")
+"""Parts of the memory, as columns name them."""
+
+
+@dataclass(frozen=True)
+class ServingMemory:
+    """Bytes of one rank. `host` are weights that stay in the host's memory; `budget` is what a runtime may use."""
+
+    weights: float
+    kv_cache: float
+    activations: float
+    logits: float
+    graphs: float
+    reserve: float
+    budget: float
+    capacity: float
+    host: float = 0.0
+    stage: int = 0
+
+    @property
+    def total(self) -> float:
+        return sum(getattr(self, part) for part in PARTS)
+
+    @property
+    def room(self) -> float:
+        """Bytes that are left for a larger cache; below zero where it does not fit."""
+        return self.budget - self.total
+
+    @property
+    def fits(self) -> bool:
+        return self.room >= 0
+
+    @property
+    def short_by(self) -> float:
+        """Bytes too many; 0 where it fits."""
+        return max(-self.room, 0.0)
+
+    def as_dict(self) -> dict[str, float | int]:
+        """Fields, and the total."""
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"total": self.total}
+
+
+@dataclass(frozen=True)
+class Reserve:
+    """What a runtime sets aside: share of the memory it uses, bytes of context and workspace, of graphs, of tokens."""
+
+    utilization: float = 0.9
+    context: float = 1.2e9
+    graphs: float = 0.0
+    per_token: float = 0.0  # of a step, in place of what its layers need
+    score: float = 0.0  # of a head, new token and key, where scores pass memory
+    every_logit: bool = False  # logits of all tokens of a step, not of the last of each sequence
+
+
+@dataclass(frozen=True)
+class Served:
+    """What is served: a model in a precision, split by a plan. `chunk` new tokens of a step at most; `offloaded` is the
+    share of the layers' weights that stays in host memory. `by_layers`: layers are spread over GPUs, as llama.cpp does,
+    not split. `narrower` are precisions that the runtime has beside. `beside` is a draft that guesses for the model,
+    `part` one that shares its embedding and head."""
+
+    config: TransformerConfig
+    plan: Plan
+    precision: Precision
+    dtype: str = "bf16"
+    kv_dtype: str = ""
+    chunk: int = 8192
+    reserve: Reserve = Reserve()
+    offloaded: float = 0.0
+    by_layers: bool = False
+    narrower: tuple[str, ...] = ("fp8", "int4")
+    beside: Served | None = None
+    part: bool = False
+
+
+def experts_of(config: TransformerConfig, plan: Plan) -> ExpertSplit:
+    """How experts are shared: over ranks of a tensor-parallel group by number and by width, then over replicas."""
+    if config.experts == 1:
+        return ExpertSplit()
+    if plan.ep <= plan.tp:
+        return ExpertSplit(plan.ep, plan.tp // plan.ep, 1)
+    return ExpertSplit(plan.ep, 1, plan.ep // plan.tp)
+
+
+@lru_cache(maxsize=4096)
+def stage_weights(config: TransformerConfig, plan: Plan, precision: Precision, dtype: str, stage: int = 0) -> float:
+    """Bytes of the weights of a rank of a stage, in their stored formats."""
+    layers, ends = _weights(config, plan, precision, dtype, stage)
+    return layers + ends
+
+
+@lru_cache(maxsize=4096)
+def _weights(
+    config: TransformerConfig, plan: Plan, precision: Precision, dtype: str, stage: int
+) -> tuple[float, float]:
+    """(layers, embedding and head) of `stage_weights`."""
+    one = (Group(1, 1, 2),)
+    kinds = [kind for kind, count in config.layer_kinds() for _ in range(count)]
+    split = experts_of(config, plan)
+    counts: dict[tuple[str, bool], int] = {}
+    for layer in spread_layers(config.layers, plan.pp)[stage]:
+        key = kinds[layer], is_boosted(precision, layer, config.layers)
+        counts[key] = counts.get(key, 0) + 1
+    inner = replace(plan, dp=1, pp=1, cp=1)
+
+    def held(operators: Sequence[Operator], more: bool = False) -> float:
+        parts = (op.split(inner.ways) for op in _apart(operators, precision) if not isinstance(op, Communicate))
+        return sum(_bytes(part, precision, config, dtype, more) for part in parts)
+
+    prompt = (Group(1, 2, 2),)  # latent attention holds its matrices as prompts use them
+    layers = sum(
+        count * held(serving_layer(config, kind, prompt, dtype, "fp32", experts=split), more)
+        for (kind, more), count in counts.items()
+    )
+    ends = held(serving_embedding(config, one, dtype)) if stage == 0 else 0.0
+    if stage == plan.pp - 1:
+        ends += held(serving_head(config, one, dtype, "fp32"))
+        if config.tied_embeddings and plan.pp > 1:
+            ends += held(serving_embedding(config, one, dtype))
+    return layers, ends
+
+
+def _apart(operators: Sequence[Operator], precision: Precision) -> Sequence[Operator]:
+    """GGUF files hold queries, keys and values apart, in formats of their own."""
+    if not is_gguf(precision):
+        return operators
+    return tuple(separated(operators))
+
+
+def _bytes(part: Kernel, precision: Precision, config: TransformerConfig, dtype: str, more: bool) -> float:
+    assert not isinstance(part, GroupedMatmul)
+    if isinstance(part, ExpertLayer) or part.weights:
+        return bytes_of(part, precision, config, dtype, more)
+    return 0.0
+
+
+def cache_bytes(served: Served, tokens: int, stage: int = 0) -> float:
+    """Bytes of the cache of one sequence of `tokens` tokens on a rank of a stage."""
+    config, plan = served.config, served.plan
+    if not config.causal:  # nothing comes after what an encoder has seen
+        return 0.0
+    width = BYTES[served.kv_dtype or served.dtype]
+    kinds = [kind for kind, count in config.layer_kinds() for _ in range(count)]
+    found = 0.0
+    for layer in spread_layers(config.layers, plan.pp)[stage]:
+        window = config.window_of(kinds[layer])
+        kept = min(tokens, window) if window else tokens
+        found += kept * elements_per_token(config, plan.tp)
+    return found * width / plan.cp
+
+
+def elements_per_token(config: TransformerConfig, tp: int = 1) -> int:
+    """Elements that one layer keeps of a token, on one rank."""
+    if config.kv_rank:
+        return config.kv_rank + config.qk_rope_dim
+    return ceil(config.kv_heads / tp) * (config.head_dim + config.value_dim)
+
+
+def memory_of_stage(
+    served: Served, batch: int, tokens: int, capacity: float, stage: int = 0, new: int | None = None
+) -> ServingMemory:
+    """Memory of a rank of `stage` with `batch` sequences that hold `tokens` tokens each at their longest.
+
+    `new` tokens are in a step at most (default: the chunk, or all of them).
+    """
+    config, plan = served.config, served.plan
+    local = ceil(batch / plan.dp)
+    step = min(served.chunk, local * tokens) if new is None else min(new, served.chunk)
+    layers, ends = _weights(config, plan, served.precision, served.dtype, stage)
+    last = stage == plan.pp - 1
+    wide = max(BYTES[served.dtype], 2.0)
+    inner = max(config.ffn, config.experts_per_token * config.expert_width if config.experts > 1 else 0)
+    activations = step / plan.cp * wide * (3 * config.hidden + 3 * inner / plan.tp)
+    if served.reserve.per_token:
+        activations = served.chunk * served.reserve.per_token
+    activations += served.reserve.score * ceil(config.heads / plan.tp) * step / plan.cp * tokens
+    rows = step if served.reserve.every_logit else min(local, step)
+    communicators = 0.0
+    if plan.tp * plan.pp * plan.cp * plan.dp > 1:
+        communicators = PAIR_BYTES if plan.tp * plan.cp <= 2 else COMMUNICATOR_BYTES
+    draft, guessed = _draft(served.beside, tokens) if served.beside is not None else (0.0, 0.0)
+    return ServingMemory(
+        weights=layers * (1 - served.offloaded) + ends + draft,
+        kv_cache=local * (cache_bytes(served, tokens, stage) + guessed),
+        activations=activations,
+        logits=last * rows * config.vocab * (4.0 + wide),
+        graphs=served.reserve.graphs,
+        reserve=served.reserve.context + communicators,
+        budget=served.reserve.utilization * capacity,
+        capacity=capacity,
+        host=layers * served.offloaded,
+        stage=stage,
+    )
+
+
+def _draft(draft: Served, tokens: int) -> tuple[float, float]:
+    """(weights, cache of a sequence) of a draft on every rank of the model that it guesses for."""
+    layers, ends = _weights(draft.config, draft.plan, draft.precision, draft.dtype, 0)
+    return layers + (0.0 if draft.part else ends), cache_bytes(draft, tokens)
+
+
+def serving_memory(served: Served, batch: int, tokens: int, capacity: float) -> tuple[ServingMemory, ...]:
+    """Memory of a rank of every stage."""
+    return tuple(memory_of_stage(served, batch, tokens, capacity, s) for s in range(served.plan.pp))
+
+
+def fullest(memory: Sequence[ServingMemory]) -> ServingMemory:
+    """The rank with the least room."""
+    return min(memory, key=lambda one: one.room)
+
+
+def most_sequences(served: Served, tokens: int, capacity: float) -> int:
+    """Sequences of `tokens` tokens each that fit at once, all replicas together; 0 where not one does."""
+    return _largest(lambda batch: _fits(served, batch * served.plan.dp, tokens, capacity), 1 << 20) * served.plan.dp
+
+
+def longest_context(served: Served, batch: int, capacity: float) -> int:
+    """Tokens that each of `batch` sequences can hold, at most those of the model; 0 where not one fits."""
+    most = served.config.max_tokens
+    return _largest(lambda tokens: _fits(served, batch, tokens, capacity), most)
+
+
+def _fits(served: Served, batch: int, tokens: int, capacity: float) -> bool:
+    return all(memory_of_stage(served, batch, tokens, capacity, s).fits for s in range(served.plan.pp))
+
+
+def _largest(works: Callable[[int], bool], most: int) -> int:
+    """The largest number up to `most` that works, all below it working too."""
+    low, high = 0, 1
+    while high <= most and works(high):
+        low, high = high, 2 * high
+    high = min(high, most + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if works(middle) else (low, middle)
+    return low

@@ -1,0 +1,76 @@
+"""Types of fields that jobs share."""
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from simgpu.documents import dotted
+from simgpu.errors import InputError, shown
+from simgpu.units import EXAMPLES, parse_quantity, to_si
+from simgpu.validation import validate
+
+Dtype = Literal["fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4"]
+Accumulate = Literal["fp64", "fp32", "fp16", "int32"]
+Size = Annotated[int, Field(strict=True, gt=0, le=10**12)]
+
+
+Passes = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
+
+
+def positive(dimension: str) -> Any:
+    """A positive number in SI units, written as a number or with a unit ('128 MB')."""
+
+    def parse(given: object) -> float:
+        try:
+            value, unit = parse_quantity(given)
+        except ValueError:
+            raise ValueError(f"{shown(given)} is not a number with a unit, such as '{EXAMPLES[dimension]}'") from None
+        try:
+            value = to_si(value, unit, dimension)
+        except ValueError as error:
+            raise ValueError(f"{shown(given)}: {error}") from None
+        if not 0 < value < 1e30:
+            raise ValueError(
+                f"{shown(given)} is out of range; expected more than zero, such as '{EXAMPLES[dimension]}'"
+            )
+        return value
+
+    return BeforeValidator(parse)
+
+
+def routing_name(given: object) -> str:
+    """'balanced', 'random' or 'power_law_A' with A from 0 to 10."""
+    text = str(given)[:100]
+    if text in ("balanced", "random"):
+        return text
+    if not re.fullmatch(r"power_law_\d+(\.\d+)?", text):
+        raise ValueError(f"{shown(given)} is not known; expected balanced, random or power_law_A with A from 0 to 10")
+    if float(text.removeprefix("power_law_")) > MOST_EXPONENT:
+        raise ValueError(f"{shown(given)}: the exponent is not a number from 0 to {MOST_EXPONENT:g}")
+    return text
+
+
+MOST_EXPONENT = 10
+"""As in `simgpu.timing.routing`, which brings numpy."""
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    if not TYPE_CHECKING:  # type checkers see the fields
+
+        def __init__(self, /, **data: Any) -> None:
+            """Made in Python; what is wrong is one line here too (files are read by `model_validate`)."""
+            try:
+                super().__init__(**data)
+            except ValidationError:
+                validate(type(self), data, lambda path, problem: InputError(problem, key=dotted(path)))
+
+        __init__.__pydantic_base_init__ = True  # else pydantic would call it for files too
+
+
+Routing = Annotated[str, BeforeValidator(routing_name)]
+"""How tokens choose experts."""

@@ -1,0 +1,201 @@
+"""From what a user asks to a deployment: defaults filled in, and everything checked that could not be served."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from simgpu.errors import InputError, nearest, shown
+from simgpu.hardware.cluster import Cluster
+from simgpu.model.config import TransformerConfig
+from simgpu.model.operators import ACCUMULATE
+from simgpu.plan.parallelism import Plan
+from simgpu.plan.precision import PRECISIONS, Precision, is_gguf, precision_of
+from simgpu.timing.kernels import KernelModel
+from simgpu.workload.inference.deployment import ROUTING, Deployment
+from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Speculative
+from simgpu.workload.inference.speculation import Speculation
+from simgpu.workload.runtimes import Runtime, runtime
+
+PLAN_KEYS = ("tp", "pp", "dp", "ep", "cp", "context", "order")
+"""What of a plan has a meaning for inference."""
+
+ACTIVATIONS = ("fp32", "fp16", "bf16")
+"""Types of activations between products."""
+
+MTP = "mtp"
+
+
+def deploy(
+    cluster: Cluster, job: InferenceJob, model: TransformerConfig | None, plan: Plan, dtype: str,
+    accumulate: str | None = None, clocks: str = "burst", algorithm: str = "auto", protocol: str = "auto",
+) -> Deployment:  # fmt: skip
+    """The deployment that a job asks for. Raises `InputError` (key only) for what cannot be."""
+    config = _model(job, model)
+    check_plan(plan, config)
+    run = runtime(job.runtime)
+    wide = dtype if dtype in ACTIVATIONS else "bf16"
+    precision = chosen_precision(job.precision, dtype, run)
+    if is_gguf(precision) and wide == "bf16":  # llama.cpp keeps activations in fp32 and multiplies in fp16
+        wide = "fp16"
+    sums = accumulate or ACCUMULATE[wide]
+    timer = KernelModel(cluster, sustained=clocks == "sustained")
+    timer.peak(wide, sums)
+    precision = _on_this_gpu(
+        precision, timer, run, cluster.gpu.name, "workload.precision" if job.precision else "dtype"
+    )
+    if job.routing is not None and config.experts == 1:
+        problem = f"{shown(job.routing)}: '{config.name}' has no experts; leave it out"
+        raise InputError(problem, key="workload.routing")
+    if job.offload and cluster.gpu.vendor == "Apple":
+        problem = f"{job.offload:g}: '{cluster.gpu.name}' has no memory apart from the host's; leave it out"
+        raise InputError(problem, key="workload.offload")
+    routing = job.routing or ROUTING
+    limit = (job.chunk or 0) if isinstance(job, Inference) else 0
+    return Deployment(
+        config, cluster, plan, precision, run, wide, job.kv_cache or "", sums, routing, clocks == "sustained",
+        algorithm, protocol, job.offload, limit,
+    )  # fmt: skip
+
+
+def chosen_precision(name: str | None, dtype: str, run: Runtime) -> Precision:
+    """The precision by name, or that of the scenario's dtype, if the runtime has it."""
+    if name is not None and dtype not in ACTIVATIONS:
+        problem = (
+            f"{shown(dtype)} is the type of activations beside workload.precision; expected {_listed(ACTIVATIONS)}"
+        )
+        raise InputError(problem, key="dtype")
+    if name is None and dtype not in PRECISIONS:
+        raise InputError(f"{shown(dtype)} is not served in; expected one of {_listed(PRECISIONS)}", key="dtype")
+    precision = precision_of(name or dtype)
+    key = "workload.precision" if name is not None else "dtype"
+    plain = not precision.weights
+    if run.precisions == "gguf" and not (plain or is_gguf(precision)):
+        good = [one for one in PRECISIONS if is_gguf(PRECISIONS[one])]
+        raise InputError(f"{shown(precision.name)} is no GGUF type; {run.name} runs fp16 and {_listed(good)}", key=key)
+    if run.precisions == "plain" and not plain:
+        raise InputError(f"{shown(precision.name)}: {run.name} runs fp32, fp16 and bf16 alone", key=key)
+    if not run.precisions and is_gguf(precision):
+        raise InputError(f"{shown(precision.name)} is a GGUF type; expected workload.runtime llama.cpp", key=key)
+    return precision
+
+
+def _on_this_gpu(precision: Precision, timer: KernelModel, run: Runtime, gpu: str, key: str) -> Precision:
+    """The precision as the GPU runs it: narrow products, or weights that are converted on the way."""
+    if not precision.products:
+        return precision
+    try:
+        timer.peak(precision.products)
+    except InputError:
+        if not run.converts:
+            problem = f"{shown(precision.name)}: '{gpu}' has no {precision.products} units, and {run.name} does not"
+            raise InputError(f"{problem} convert such weights; expected bf16, int4 or vllm", key=key) from None
+        return replace(precision, converted=True)
+    return precision
+
+
+def speculation_of(
+    target: Deployment, asked: Speculative | None, draft: TransformerConfig | None, tokens: int = 0
+) -> Speculation | None:
+    """Speculative decoding as asked, up to a context of `tokens`; `draft` is the model of that name."""
+    if asked is None:
+        return None
+    if asked.draft == MTP:
+        if asked.precision is not None:
+            raise InputError(
+                f"{shown(asked.precision)}: a layer of the model has its precision; leave it out",
+                key="workload.speculative.precision",
+            )
+        layer = replace(target.config, layers=1, dense_layers=0, window_every=0)
+        return Speculation(asked.tokens, asked.acceptance, _drafter(target, layer, None, part=True))
+    if draft is None:
+        problem = f"{shown(asked.draft)}: the model itself is needed: simulate(..., draft=load_model({asked.draft!r}))"
+        raise InputError(problem, key="workload.speculative.draft")
+    if draft.parameters >= target.config.parameters:
+        problem = f"'{draft.name}' ({draft.parameters / 1e9:.3g}B) is not smaller than '{target.config.name}'"
+        problem += f" ({target.config.parameters / 1e9:.3g}B)"
+        raise InputError(problem, key="workload.speculative.draft")
+    if draft.vocab != target.config.vocab:
+        problem = f"'{draft.name}' has {draft.vocab:,} tokens in its vocabulary, '{target.config.name}'"
+        raise InputError(
+            f"{problem} {target.config.vocab:,}; guesses must be its tokens", key="workload.speculative.draft"
+        )
+    if draft.max_tokens < tokens:
+        problem = f"'{draft.name}' can take {draft.max_tokens:,} tokens, the context is {tokens:,}"
+        raise InputError(problem, key="workload.speculative.draft")
+    return Speculation(asked.tokens, asked.acceptance, _drafter(target, draft, asked.precision))
+
+
+def _drafter(target: Deployment, config: TransformerConfig, name: str | None, part: bool = False) -> Deployment:
+    """The draft on the GPUs of its model; `part` of it, or a model of its own."""
+    key, precision = "workload.speculative.precision", target.precision
+    if name is not None:
+        try:
+            precision = chosen_precision(name, target.dtype, target.runtime)
+        except InputError as error:
+            raise InputError(error.problem, key=key) from None
+        precision = _on_this_gpu(precision, target.kernels, target.runtime, target.cluster.gpu.name, key)
+    plan = replace(target.plan, pp=1, dp=target.plan.dp, ep=min(target.plan.ep, config.experts))
+    check_plan(plan, config, "workload.speculative.draft")
+    return replace(
+        target, config=config, plan=plan, precision=precision, offloaded=0.0, part=part, _steps={}, _blocks={}
+    )
+
+
+def check_plan(plan: Plan, config: TransformerConfig, key: str = "") -> None:
+    """Raise `InputError` (key only) where a plan cannot split the model for inference."""
+    plain = Plan()
+    for name in vars(plain):
+        if name not in PLAN_KEYS and getattr(plan, name) != getattr(plain, name):
+            problem = f"{shown(getattr(plan, name))} has no meaning for inference; only training knows it"
+            raise InputError(problem, key=f"plan.{name}")
+    tp, ep = plan.tp, plan.ep
+    if config.heads % tp or (config.kv_heads % tp and tp % config.kv_heads):
+        good = [n for n in range(1, 129) if not config.heads % n and not (config.kv_heads % n and n % config.kv_heads)]
+        problem = f"{tp} does not divide the {config.heads} attention heads of '{config.name}'"
+        raise InputError(f"{problem}; expected one of {_listed(good)}", key=key or "plan.tp")
+    dense = config.experts == 1 or config.dense_layers or config.moe_every > 1
+    if dense and config.ffn % tp:
+        raise InputError(f"{tp} does not divide the feed-forward width {config.ffn}", key=key or "plan.tp")
+    if ep > 1 and config.experts == 1:
+        raise InputError(f"{ep}: '{config.name}' has no experts; expected 1", key=key or "plan.ep")
+    if config.experts % ep:
+        problem = f"{ep} does not divide the {config.experts} experts of '{config.name}'"
+        raise InputError(problem, key=key or "plan.ep")
+    if (ep <= tp and tp % ep) or (ep > tp and (ep % tp or plan.dp % (ep // tp))):
+        problem = f"{ep} shares the experts neither within tp = {tp} ranks nor over whole replicas (dp = {plan.dp})"
+        raise InputError(problem, key=key or "plan.ep")
+    width = tp // ep if ep <= tp else 1
+    if config.experts > 1 and config.expert_width % width:
+        problem = f"{width} ranks (tp / ep) do not divide the width {config.expert_width} of an expert"
+        raise InputError(problem, key=key or "plan.tp")
+
+
+def _model(job: InferenceJob, model: TransformerConfig | None) -> TransformerConfig:
+    """The model, if it can hold the tokens."""
+    if model is None:
+        raise InputError(f"is missing; a workload of kind '{job.kind}' needs one", key="model")
+    if isinstance(job, MixedStep):
+        if job.prefill + job.decodes == 0:
+            raise InputError("0, and no decodes either; a step needs some tokens", key="workload.prefill")
+        if job.past and not job.prefill:
+            raise InputError(f"{job.past}: cached tokens of a prompt of which none are new", key="workload.past")
+        longest = {"workload.past": job.past + job.prefill, "workload.context": job.context if job.decodes else 0}
+    else:
+        longest = {"workload.prompt": job.prompt, "workload.output": job.prompt + job.output}
+    for key, tokens in longest.items():
+        if tokens > model.max_tokens:
+            total = "a context of " if key != "workload.prompt" else ""
+            problem = f"{total}{tokens:,} tokens is more than the {model.max_tokens:,} that '{model.name}' can take"
+            raise InputError(problem, key=key)
+    if not model.causal and (isinstance(job, MixedStep) or job.output > 1):
+        raise InputError(f"'{model.name}' sees both ways and generates nothing; expected 1", key="workload.output")
+    if isinstance(job, Inference) and job.speculative and job.output < 2:
+        raise InputError(f"{job.output}: with one token there is nothing to speculate on", key="workload.output")
+    return model
+
+
+def _listed(names: object) -> str:
+    return ", ".join(map(str, names))  # type: ignore[call-overload]
+
+
+__all__ = ["MTP", "check_plan", "deploy", "nearest", "speculation_of"]

@@ -1,0 +1,280 @@
+"""A model deployed: its weights in a precision, split by a plan, run by a runtime. What one step of it takes.
+
+A step is blocks (embedding, layers, head), each run on the engine once for every kind of layer that differs; equal
+layers share theirs, and equal steps too. Ranks of a stage are alike, one stands for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import ceil
+
+from simgpu.errors import InputError
+from simgpu.hardware.cluster import Cluster
+from simgpu.hardware.inherit import DEFAULT
+from simgpu.model.config import TransformerConfig
+from simgpu.model.operators import BYTES, Attention, Dim, Matmul, Operator, Pointwise
+from simgpu.model.serving import (
+    FEW_QUERIES,
+    ExpertSplit,
+    Group,
+    separated,
+    serving_embedding,
+    serving_head,
+    serving_layer,
+    tokens_of,
+)
+from simgpu.plan.parallelism import Plan
+from simgpu.plan.precision import Precision, applied, is_boosted
+from simgpu.plan.program import Collective, Step, shard_operators
+from simgpu.plan.serving_memory import Reserve, Served, experts_of, serving_memory
+from simgpu.plan.stages import spread_layers
+from simgpu.timing.kernels import KernelModel
+from simgpu.workload.blocks import Block, Made, run_block
+from simgpu.workload.inference.lowering import kernels_of
+from simgpu.workload.links import Links
+from simgpu.workload.runtimes import Runtime
+
+Groups = tuple[Group, ...]
+
+ROUTING = "power_law_1.2"
+"""How unevenly tokens of a served mixture of experts choose, unless said otherwise: what ai-dynamo/aiconfigurator takes
+for traffic of production, and what the served rows of three models agree with best."""
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """One step of an engine. `stages` hold the blocks of each pipeline stage and how often they run.
+
+    `send` is the time of activations from one stage to the next, `host` what the GPU waits for the host, `copies` that
+    of weights out of the host's memory to each stage, s.
+    """
+
+    groups: Groups
+    stages: tuple[Made, ...]
+    send: float
+    host: float
+    copies: tuple[float, ...] = ()
+
+    @cached_property
+    def each(self) -> tuple[float, ...]:
+        """Seconds of each stage."""
+        copies = self.copies or (0.0,) * len(self.stages)
+        times = (sum(block.seconds * count for block, count in made) for made in self.stages)
+        return tuple(seconds + copy for seconds, copy in zip(times, copies, strict=True))
+
+    @property
+    def seconds(self) -> float:
+        """From its start to its last token, through all stages."""
+        return sum(self.each) + self.send * (len(self.stages) - 1) + self.host
+
+    @cached_property
+    def kernels(self) -> tuple[int, ...]:
+        """Kernels of each stage."""
+        return tuple(sum(block.kernels * count for block, count in made) for made in self.stages)
+
+    def slowed(self, factor: float) -> StepTime:
+        """The step with kernels and collectives longer by a factor."""
+        stages = tuple(tuple((block.slowed(factor), count) for block, count in made) for made in self.stages)
+        return replace(self, stages=stages)
+
+    @property
+    def slowest(self) -> float:
+        """Seconds between steps that follow each other through the pipeline."""
+        return max(self.each) + (self.send if len(self.stages) > 1 else 0.0)
+
+
+@dataclass
+class Deployment:
+    """A model on a cluster."""
+
+    config: TransformerConfig
+    cluster: Cluster
+    plan: Plan
+    precision: Precision
+    runtime: Runtime
+    dtype: str = "bf16"
+    kv_dtype: str = ""
+    accumulate: str = "fp32"
+    routing: str = ROUTING
+    sustained: bool = False
+    algorithm: str = "auto"
+    protocol: str = "auto"
+    offloaded: float = 0.0
+    limit: int = 0  # new tokens of a step at most; 0: as the runtime has it
+    drafter: Served | None = None  # held beside the model, for which it guesses
+    part: bool = False  # a layer of a model whose embedding and head it shares
+    _steps: dict[Groups, StepTime] = field(default_factory=dict, repr=False)
+    _blocks: dict[tuple, Block] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def kernels(self) -> KernelModel:
+        """Kernels of the runtime on this GPU."""
+        run, precision = self.runtime, self.precision
+        experts = "deepgemm" if precision.name == "fp8-block" else run.experts_fp8 or DEFAULT
+        return KernelModel(
+            self.cluster, self.sustained, run.attention or DEFAULT, precision.library or DEFAULT, streams=run.streams,
+            vectors=run.vectors, experts=experts,
+        )  # fmt: skip
+
+    @cached_property
+    def links(self) -> Links:
+        """Links between its ranks."""
+        custom = self.runtime.custom_reduce
+        return Links(self.cluster, self.plan, self.kernels, self.algorithm, self.protocol, custom=custom)
+
+    @cached_property
+    def experts(self) -> ExpertSplit:
+        """How the experts are shared: over ranks of a tensor-parallel group, then over replicas too."""
+        return experts_of(self.config, self.plan)
+
+    @cached_property
+    def stages(self) -> tuple[range, ...]:
+        """Layers of each pipeline stage."""
+        return spread_layers(self.config.layers, self.plan.pp)
+
+    @cached_property
+    def served(self) -> Served:
+        """What its memory hangs on."""
+        run = self.runtime
+        graphs = run.graph_bytes if run.graphs else 0.0
+        score = run.score_bytes if run.style == "ggml" or BYTES[self.dtype] > 2 else 0.0
+        reserve = Reserve(run.utilization, run.reserve, graphs, run.token_bytes, score, run.style == "eager")
+        return Served(
+            self.config, self.plan, self.precision, self.dtype, self.kv_dtype, self.chunk, reserve, self.offloaded,
+            run.style == "ggml", run.narrower, self.drafter, self.part,
+        )  # fmt: skip
+
+    @property
+    def chunk(self) -> int:
+        """New tokens of a step at most."""
+        return self.limit or self.runtime.chunk(self.cluster.gpu.memory.capacity.si)
+
+    def step(self, *groups: Group) -> StepTime:
+        """What a step with these groups of sequences takes."""
+        known = tuple(group for group in groups if group.count)
+        if known not in self._steps:
+            self._steps[known] = self._step(known)
+        return self._steps[known]
+
+    def decode(self, batch: int, context: int) -> StepTime:
+        """One new token for each of `batch` sequences that then hold `context` tokens."""
+        return self.step(Group(batch, 1, max(context, 2)))
+
+    # ---- steps ---------------------------------------------------------------------------------------
+
+    def _step(self, groups: Groups) -> StepTime:
+        stages = []
+        for s, layers in enumerate(self.stages):
+            counts: dict[tuple[str, bool], int] = {}
+            for layer in layers:
+                key = (self._kinds[layer], is_boosted(self.precision, layer, self.config.layers))
+                counts[key] = counts.get(key, 0) + 1
+            made = [(self._block("embedding", groups), 1)] if s == 0 else []
+            made += [(self._block(kind, groups, more), count) for (kind, more), count in counts.items()]
+            made += [(self._block("head", groups), 1)] if s == len(self.stages) - 1 else []
+            stages.append(tuple(made))
+        run, sequences = self.runtime, sum(group.count for group in groups)
+        prompts = sum(group.count for group in groups if group.queries > FEW_QUERIES)
+        host = run.step_s + run.sequence_s * sequences + run.prompt_s * prompts
+        send = 0.0
+        if self.plan.pp > 1:
+            size = tokens_of(groups) * self.config.hidden * max(BYTES[self.dtype], 2.0) / self.plan.cp
+            send = self.links.inner("send_recv", "pp", size).seconds
+            host += run.hop_s * self.plan.pp
+        return StepTime(groups, tuple(stages), send, host, self._copies)
+
+    @cached_property
+    def _copies(self) -> tuple[float, ...]:
+        """Seconds of each stage's weights that stay in host memory to cross the host link: once a step, beside nothing.
+        The GPUs of a socket share its memory."""
+        if not self.offloaded:
+            return ()
+        node, port = self.cluster.node, self.cluster.gpu.host_link
+        rate = port.bandwidth.si if port.bandwidth else self.cluster.links[port.link].lane_bandwidth.si * port.lanes.si
+        memory = sum(socket.memory_bandwidth.si * socket.count for socket in node.sockets)
+        shared = memory / min(self.plan.world, self.cluster.gpus_per_node)
+        kept = [memory.host for memory in serving_memory(self.served, 1, 2, 0.0)]
+        copies = self.kernels.timer.host_copy(kept, link_bandwidth=rate, host_bandwidth=shared)
+        return tuple(map(float, copies.seconds))
+
+    @cached_property
+    def _kinds(self) -> list[str]:
+        return [kind for kind, count in self.config.layer_kinds() for _ in range(count)]
+
+    def _block(self, kind: str, groups: Groups, more: bool = False) -> Block:
+        key = (kind, groups, more)
+        if key not in self._blocks:
+            steps = self._sharded(self._operators(kind, groups, more), groups)
+            replays = self.runtime.graphs and all(group.queries <= FEW_QUERIES for group in groups)
+            launch = 0.0 if replays else self.runtime.launch_s
+            self._blocks[key] = run_block(kind, steps, self.kernels, self.links, launch)
+        return self._blocks[key]
+
+    def _operators(self, kind: str, groups: Groups, more: bool) -> tuple[Operator, ...]:
+        """The kernels of a block before they are split."""
+        c, dtype, sums = self.config, self.dtype, self.accumulate
+        operators: tuple[Operator, ...]
+        if kind == "embedding":
+            operators = serving_embedding(c, groups, dtype)
+        elif kind == "head":
+            operators = serving_head(c, groups, dtype, sums, every=self.runtime.style == "eager")
+        else:
+            operators = serving_layer(c, kind, groups, dtype, sums, self.kv_dtype, self.experts, self.routing)
+        if self.runtime.style == "ggml":
+            operators = tuple(separated(operators))
+        unpacks = self.cluster.gpu.vendor != "Apple"
+        found = kernels_of(applied(operators, self.precision, c, more), self.runtime, c, unpacks)
+        if self.runtime.style != "ggml" or self._sums == ("fp16", "fp16"):
+            return found
+        kind, sums = self._sums
+        return tuple(
+            replace(op, dtype=kind, accumulate=sums) if isinstance(op, Matmul) and op.accumulate == "fp16" else op
+            for op in found
+        )
+
+    @cached_property
+    def _sums(self) -> tuple[str, str]:
+        """(type, sums) of products that llama.cpp asks cuBLAS for in fp16, sums and all: fp32 where the GPU lacks such
+        sums, or is faster in fp32 altogether (ggml-cuda.cu, fast_fp16_available)."""
+        try:
+            half = self.kernels.peak("fp16", "fp16")
+        except InputError:
+            return "fp16", "fp32"
+        return ("fp16", "fp16") if half >= self.kernels.peak("fp32", "fp32") else ("fp32", "fp32")
+
+    def _sharded(self, operators: Sequence[Operator], groups: Groups) -> tuple[Step, ...]:
+        """Kernels and collectives of one rank, and the small kernels that no operator stands for."""
+        plan = replace(self.plan, dp=1, pp=1)
+        if plan.cp > 1 and all(group.queries <= FEW_QUERIES for group in groups):
+            steps = self._over_caches(operators, replace(plan, cp=1))
+        else:
+            steps = list(shard_operators(operators, plan))
+        count = sum(not isinstance(step, Collective) for step in steps)
+        prompts = any(group.queries > FEW_QUERIES for group in groups)
+        spare = self.runtime.gap_s * count * prompts + (self.runtime.layer_s if _is_layer(operators) else 0.0)
+        if spare:
+            steps.append(Pointwise("small_kernels", "elementwise", Dim(1), (Dim(1),), "bf16", 0, 0, 0, time_s=spare))
+        return tuple(steps)
+
+    def _over_caches(self, operators: Sequence[Operator], plan: Plan) -> list[Step]:
+        """Decode with caches that are split over ranks by their tokens: each attends to its part, and the partial
+        results of all are gathered and weighed (Yang et al., Context Parallelism for Scalable Million-Token Inference,
+        2024, section 3.4)."""
+        found: list[Step] = []
+        n = self.plan.cp
+        for op in operators:
+            if not isinstance(op, Attention):
+                found += shard_operators((op,), plan)
+                continue
+            part = op.split(plan.ways)
+            found.append(replace(part, keys=max(ceil(op.keys / n), op.queries + 1)))
+            size = 4.0 * n * part.batch.size * part.queries * part.heads.size * (part.v_dim + 1)
+            found.append(Collective("attention_parts", "all_gather", "cp", size))
+        return found
+
+
+def _is_layer(operators: Sequence[Operator]) -> bool:
+    return any(isinstance(op, Attention) or op.name == "attention_out" for op in operators)

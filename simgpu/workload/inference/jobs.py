@@ -1,0 +1,78 @@
+"""Jobs of inference: one batch from prompts to last tokens, one step of an engine, a server at a steady load."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from simgpu.workload.fields import Routing, Size, Strict
+
+RuntimeName = Literal["vllm", "sglang", "trtllm", "llama.cpp", "eager", "compiled"]
+CacheType = Literal["fp32", "fp16", "bf16", "fp8", "int8"]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+PartialShare = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+
+
+class Speculative(Strict):
+    """Speculative decoding: a draft guesses `tokens` at a time, each accepted with probability `acceptance`.
+
+    `draft` is a smaller model of the catalogue, or 'mtp': a layer of the model itself with its head, as DeepSeek-V3 has
+    for multi-token prediction; whether others have been trained with one is not asked.
+    """
+
+    draft: Annotated[str, Field(min_length=1)]
+    tokens: Annotated[int, Field(strict=True, gt=0, le=15)] = 4
+    acceptance: Share
+    precision: str | None = None
+    """Of the draft; default: that of the model."""
+
+
+class _Deployed(Strict):
+    """What all jobs of inference say of how a model is deployed."""
+
+    runtime: RuntimeName = "vllm"
+    precision: str | None = None
+    """How weights are stored and multiplied (`simgpu.plan.precision`); default: the scenario's dtype."""
+    kv_cache: CacheType | None = None
+    """Type of the cache; default: that of the activations."""
+    routing: Routing | None = None
+    """How tokens choose experts; default: power_law_1.2 for mixtures of experts."""
+    offload: PartialShare = 0.0
+    """Share of the layers' weights that stays in host memory and crosses the host link each step."""
+
+
+class Inference(_Deployed):
+    """One batch: `batch` prompts of `prompt` tokens are prefilled together, then each gets `output` tokens."""
+
+    kind: Literal["inference"] = "inference"
+    batch: Size = 1
+    prompt: Size
+    output: Size
+    chunk: Size | None = None
+    """New tokens of a step at most; default: as the runtime limits them."""
+    prefix_hit: PartialShare = 0.0
+    """Share of the prompt whose keys and values are in the cache already."""
+    speculative: Speculative | None = None
+
+
+class MixedStep(_Deployed):
+    """One step of an engine: a chunk of a prompt (`prefill` tokens behind `past` cached ones) together with `decodes`
+    sequences that get a token each, at `context` tokens."""
+
+    kind: Literal["mixed"] = "mixed"
+    prefill: Annotated[int, Field(strict=True, ge=0, le=10**9)] = 0
+    past: Annotated[int, Field(strict=True, ge=0, le=10**9)] = 0
+    decodes: Annotated[int, Field(strict=True, ge=0, le=10**9)] = 0
+    context: Size = 1024
+
+
+class Serving(_Deployed):
+    """A server at a steady load: `concurrency` clients that each send the next request when they have their answer."""
+
+    kind: Literal["serving"] = "serving"
+    concurrency: Size
+    prompt: Size
+    output: Annotated[int, Field(strict=True, ge=2, le=10**12)]
+    prefix_hit: PartialShare = 0.0
+
+
+InferenceJob = Inference | MixedStep | Serving

@@ -1,0 +1,156 @@
+"""From the operators of a step to the kernels of a runtime.
+
+Serving engines run one fused kernel for each operator. llama.cpp multiplies by query, key, value, gate and up apart,
+keeps activations in fp32, and materialises scores; prompts are multiplied by cuBLAS in fp16 after weights were
+unpacked. Eager PyTorch runs one kernel for each operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from simgpu.model.config import TransformerConfig
+from simgpu.model.formats import format_of
+from simgpu.model.operators import BYTES, Attention, Dim, Matmul, Operator, Pointwise
+from simgpu.workload.frameworks import FRAMEWORKS
+from simgpu.workload.runtimes import Runtime
+from simgpu.workload.training.lowering import lower as lower_training
+
+
+def kernels_of(
+    operators: Sequence[Operator], runtime: Runtime, config: TransformerConfig, unpacks: bool = True
+) -> tuple[Operator, ...]:
+    """The kernels that `runtime` runs for operators whose formats are chosen.
+
+    `unpacks`: llama.cpp unpacks weights before it multiplies many rows, as its CUDA backend does; that of Metal
+    converts them, and activations, inside the product (ggml-metal.metal, kernel_mul_mm).
+    """
+    if runtime.style == "ggml":
+        return tuple(kernel for op in operators for kernel in _ggml(op, runtime, unpacks))
+    if runtime.style == "eager":
+        return tuple(_eager(operators, config, runtime.framework))
+    return tuple(operators)
+
+
+# ---- llama.cpp ---------------------------------------------------------------------------------------
+
+WIDE = "fp32"
+"""Activations of llama.cpp."""
+
+
+def _ggml(op: Operator, runtime: Runtime, unpacks: bool) -> Iterator[Operator]:
+    match op:
+        case Matmul():
+            yield from _ggml_product(op, runtime, unpacks)
+        case Attention():
+            yield from _ggml_attention(op)
+        case Pointwise(kind="normalization") if op.writes > 1:  # addition, normalisation, product with its weights
+            yield replace(op, name=f"{op.name}_add", kind="elementwise", dtype=WIDE, reads=2, writes=1, weights=0)
+            yield replace(op, dtype=WIDE, reads=1, writes=1)
+            yield replace(op, name=f"{op.name}_scale", kind="elementwise", dtype=WIDE, reads=1, writes=1, weights=0)
+        case Pointwise(name="activation") if op.reads > 1:  # function, product
+            yield replace(op, dtype=WIDE, reads=1, writes=1)
+            yield replace(op, name=f"{op.name}_product", dtype=WIDE, reads=2, writes=1)
+        case Pointwise(kind="rope"):  # of queries, of keys
+            for part, dim in zip(("q", "k"), op.width, strict=True):
+                yield replace(op, name=f"{op.name}_{part}", kind="elementwise", width=(dim,), dtype=WIDE)
+        case Pointwise():
+            yield replace(op, dtype=WIDE)
+        case _:
+            yield op
+
+
+def _ggml_product(op: Matmul, runtime: Runtime, unpacks: bool) -> Iterator[Operator]:
+    """A few rows: weights as stored, by vectors, which are quantised first. Many: unpacked, then cuBLAS in fp16."""
+    rows = op.m.size
+    if rows <= runtime.vectors:
+        if op.stored and unpacks:
+            yield Pointwise(f"{op.name}_quantise", "elementwise", op.m, (op.k,), WIDE, 1, 0.28)
+        yield op
+        return
+    wide = (Dim(op.n_size, 1, op.n[0].axis),)
+    if not unpacks:
+        yield replace(op, dtype="fp16", accumulate="fp32", stored="")
+        return
+    if op.stored:
+        read = format_of(op.stored).bytes / BYTES["fp16"]
+        yield Pointwise(f"{op.name}_unpack", "elementwise", op.k, wide, "fp16", read, 1)
+    yield Pointwise(f"{op.name}_narrow", "elementwise", op.m, (op.k,), "fp16", 2, 1)
+    yield replace(op, dtype="fp16", accumulate="fp16", stored="")
+    yield Pointwise(f"{op.name}_widen", "elementwise", op.m, wide, "fp16", 1, 2)
+
+
+def _ggml_attention(op: Attention) -> Iterator[Operator]:
+    """Keys and values are copied into the cache; scores pass memory in fp32, softmax and all."""
+    rows = Dim(1, op.batch.size * op.queries)
+    new = (Dim(op.kv_heads.size, op.head_dim),)
+    yield Pointwise("keys_append", "elementwise", rows, new, WIDE, 1, 0.5)
+    yield Pointwise("values_append", "elementwise", rows, new, WIDE, 1, 0.5)
+    if op.queries == 1:
+        yield op
+        yield Pointwise("attention_softmax", "elementwise", rows, (Dim(op.heads.size, op.keys),), WIDE, 1, 1)
+        yield Pointwise("heads_together", "elementwise", rows, (Dim(op.heads.size, op.head_dim),), WIDE, 1, 1)
+        return
+    yield Pointwise("queries_narrow", "elementwise", rows, (Dim(op.heads.size, op.head_dim),), "fp16", 2, 1)
+    over, keys = (op.batch, op.heads), Dim(op.keys)
+    half = {"dtype": "fp16", "accumulate": "fp16", "weight": False, "over": over}
+    scores = (Dim(op.heads.size, op.keys),)
+    yield Matmul("scores", Dim(op.queries), (keys,), Dim(op.head_dim), **half)  # type: ignore[arg-type]
+    yield Pointwise("scores_widen", "elementwise", rows, scores, "fp16", 1, 2)
+    yield Pointwise("attention_softmax", "elementwise", rows, scores, WIDE, 1, 1)
+    yield Pointwise("scores_narrow", "elementwise", rows, scores, "fp16", 2, 1)
+    yield Matmul("values", Dim(op.queries), (Dim(op.head_dim),), keys, **half)  # type: ignore[arg-type]
+    wide = (Dim(op.heads.size, op.head_dim),)
+    yield Pointwise("values_widen", "elementwise", rows, wide, "fp16", 1, 2)
+    yield Pointwise("heads_together", "elementwise", rows, wide, WIDE, 1, 1)
+
+
+# ---- PyTorch -----------------------------------------------------------------------------------------
+
+ACTIVATION_KERNELS = {
+    # operations of transformers' NewGELUActivation: pow, product, sum, product, tanh, sum, product, product
+    "gelu_new": ((1, 1), (1, 1), (2, 1), (1, 1), (1, 1), (1, 1), (1, 1), (2, 1)),
+}
+"""Tensors read and written by each kernel of an activation function that is not one kernel."""
+
+
+def _eager(operators: Sequence[Operator], config: TransformerConfig, framework: str) -> Iterator[Operator]:
+    stack = FRAMEWORKS[framework]
+    fused = framework == "pytorch-compiled"
+    for op in operators:
+        if isinstance(op, Attention):
+            yield from _eager_attention(op, fused)
+        elif isinstance(op, Pointwise) and op.name == "activation" and not fused:
+            yield from _activation(op, config)
+        else:
+            yield from lower_training((op,), stack, None, config.rms_norm)
+
+
+def _activation(op: Pointwise, config: TransformerConfig) -> Iterator[Operator]:
+    kernels = ACTIVATION_KERNELS.get(config.activation) or (((1, 1), (2, 1)) if op.reads > 1 else ((1, 1),))
+    for i, (reads, writes) in enumerate(kernels):
+        name = op.name if i == 0 else f"{op.name}_{i + 1}"
+        yield replace(op, name=name, reads=float(reads), writes=float(writes))
+
+
+def _eager_attention(op: Attention, fused: bool) -> Iterator[Operator]:
+    """transformers' attention: in 16 bits one fused kernel (scaled_dot_product_attention, the default since 4.36); in
+    fp32, which the fused kernels lack, scores, scaling, mask, softmax, and their product with the values. `fused`:
+    scaling and mask go into the softmax."""
+    rows, heads = Dim(1, op.batch.size * op.queries), op.heads
+    over, keys = (op.batch, heads), Dim(op.keys)
+    scores = (Dim(heads.size, op.keys),)
+    plain = {"dtype": op.dtype, "accumulate": op.accumulate, "weight": False, "over": over}
+    new = (Dim(heads.size, op.head_dim), Dim(op.kv_heads.size, 2 * op.head_dim))
+    yield Pointwise("attention_split", "elementwise", rows, new, op.dtype, 1, 1)
+    if BYTES[op.dtype] <= 2:
+        yield op
+        return
+    yield Matmul("scores", Dim(op.queries), (keys,), Dim(op.head_dim), **plain)  # type: ignore[arg-type]
+    if not fused:
+        yield Pointwise("scores_scale", "elementwise", rows, scores, op.dtype, 1, 1)
+        yield Pointwise("scores_mask", "elementwise", rows, scores, op.dtype, 1, 1)
+    yield Pointwise("attention_softmax", "scores", rows, scores, op.dtype, 1, 1)
+    yield Matmul("values", Dim(op.queries), (Dim(op.v_dim),), keys, **plain)  # type: ignore[arg-type]
+    yield Pointwise("heads_together", "elementwise", rows, (Dim(heads.size, op.v_dim),), op.dtype, 1, 1)

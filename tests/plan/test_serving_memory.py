@@ -1,0 +1,182 @@
+"""Memory of serving: weights at the sizes of published files, caches by formula, and what fits."""
+
+from dataclasses import replace
+
+import pytest
+
+from simgpu import Catalogue, InputError, Plan
+from simgpu.model.formats import FORMATS, format_of
+from simgpu.plan.precision import PRECISIONS, is_gguf, more_bits, precision_of
+from simgpu.plan.serving_fit import misfit_text, smallest, splits
+from simgpu.plan.serving_memory import (
+    Reserve,
+    Served,
+    cache_bytes,
+    longest_context,
+    most_sequences,
+    serving_memory,
+    stage_weights,
+)
+
+CATALOGUE = Catalogue()
+GIB = 2.0**30
+
+
+def weights(model, precision, plan=None, dtype="bf16"):
+    config, plan = CATALOGUE.model(model), plan or Plan()
+    return sum(stage_weights(config, plan, precision_of(precision), dtype, stage) for stage in range(plan.pp))
+
+
+@pytest.mark.parametrize(
+    ("model", "precision", "published"),
+    [
+        # sizes of bartowski's files on Hugging Face, bytes in GB
+        ("llama-3.1-8b", "q4_k_m", 4.92e9),
+        ("llama-3.1-8b", "q8_0", 8.54e9),
+        ("llama-3.1-8b", "q6_k", 6.60e9),
+        ("llama-3.1-70b", "q4_k_m", 42.52e9),
+        # OpenAI, gpt-oss model card, section 2.1: 60.8 GiB and 12.8 GiB
+        ("gpt-oss-120b", "mxfp4", 60.8 * GIB),
+        ("gpt-oss-20b", "mxfp4", 12.8 * GIB),
+        # hugging-quants/Meta-Llama-3.1-70B-Instruct-AWQ-INT4 and -8B-: sums of their safetensors
+        ("llama-3.1-70b", "int4", 39.77e9),
+        ("llama-3.1-8b", "int4", 5.74e9),
+        ("deepseek-v3", "fp8-block", 673e9),  # 671 B weights in FP8, embedding and head in 16 bits
+    ],
+)
+def test_weights_are_as_large_as_published_files(model, precision, published):
+    assert weights(model, precision) == pytest.approx(published, rel=0.015)
+
+
+def test_a_plain_precision_is_its_bytes_for_every_parameter():
+    for model in ("llama-3.1-8b", "gemma-3-27b", "qwen3-30b-a3b", "deepseek-v2-lite", "gpt-oss-20b"):
+        config = CATALOGUE.model(model)
+        assert weights(model, "bf16") == pytest.approx(2 * config.parameters, rel=2e-3), model
+
+
+def test_splits_share_the_weights_out():
+    for plan in (Plan(tp=4), Plan(pp=4), Plan(tp=2, pp=2)):
+        config = CATALOGUE.model("llama-3.1-8b")
+        each = [stage_weights(config, plan, precision_of("bf16"), "bf16", stage) for stage in range(plan.pp)]
+        assert sum(each) * plan.tp == pytest.approx(2 * config.parameters, rel=1e-3)
+    ep = stage_weights(CATALOGUE.model("mixtral-8x7b"), Plan(tp=4, ep=4), precision_of("bf16"), "bf16")
+    tp = stage_weights(CATALOGUE.model("mixtral-8x7b"), Plan(tp=4), precision_of("bf16"), "bf16")
+    assert ep == pytest.approx(tp, rel=1e-9)
+
+
+def served(model, precision="bf16", plan=None, **more):
+    return Served(CATALOGUE.model(model), plan or Plan(), precision_of(precision), **more)
+
+
+@pytest.mark.parametrize("model", ["llama-2-7b", "llama-3.1-70b", "qwen3-32b"])
+@pytest.mark.parametrize(("kv", "width"), [("", 2), ("fp8", 1), ("fp32", 4)])
+def test_the_cache_is_two_vectors_of_every_kv_head_for_each_token(model, kv, width):
+    config = CATALOGUE.model(model)
+    expected = 2 * config.layers * config.kv_heads * config.head_dim * width * 1000
+    assert cache_bytes(served(model, kv_dtype=kv), 1000) == expected
+    stages = sum(cache_bytes(served(model, kv_dtype=kv, plan=Plan(pp=2)), 1000, stage) for stage in range(2))
+    assert stages == expected
+    assert cache_bytes(served(model, kv_dtype=kv, plan=Plan(tp=4)), 1000) == expected / 4
+
+
+def test_kv_heads_are_copied_where_there_are_more_ranks():
+    config = CATALOGUE.model("llama-3.1-8b")
+    assert cache_bytes(served("llama-3.1-8b", plan=Plan(tp=16)), 1) == 2 * 32 * 1 * config.head_dim * 2
+    assert cache_bytes(served("llama-3.1-8b", plan=Plan(cp=4)), 1000) == 2 * 32 * 8 * config.head_dim * 2 * 1000 / 4
+
+
+def test_a_latent_is_small_and_whole_on_every_rank():
+    config = CATALOGUE.model("deepseek-v3")
+    one = config.layers * (512 + 64) * 2 * 100
+    assert cache_bytes(served("deepseek-v3"), 100) == one == cache_bytes(served("deepseek-v3", plan=Plan(tp=8)), 100)
+
+
+def test_windows_stop_growing():
+    config = CATALOGUE.model("gemma-3-27b")
+    per_layer = 2 * config.kv_heads * config.head_dim * 2
+    whole = sum(count for kind, count in config.layer_kinds() if "local" not in kind)
+    assert cache_bytes(served("gemma-3-27b"), 1024) == config.layers * per_layer * 1024
+    grown = cache_bytes(served("gemma-3-27b"), 10_240) - cache_bytes(served("gemma-3-27b"), 1024)
+    assert grown == whole * per_layer * 9216
+    assert 0 < whole < config.layers
+
+
+def test_memory_adds_up_and_grows_with_the_batch():
+    one = served("llama-3.1-8b", reserve=Reserve(0.9, 1e9, 5e8))
+    (small,), (large,) = (serving_memory(one, batch, 4096, 80 * GIB) for batch in (1, 8))
+    assert large.kv_cache == 8 * small.kv_cache
+    assert small.total == sum(
+        (small.weights, small.kv_cache, small.activations, small.logits, small.graphs, small.reserve)
+    )
+    assert small.budget == pytest.approx(0.9 * 80 * GIB)
+    assert small.fits and small.short_by == 0
+
+
+def test_most_sequences_and_the_longest_context_are_the_last_that_fit():
+    one = served("llama-3.1-8b", reserve=Reserve(0.9, 1e9, 5e8))
+    capacity = 24 * GIB
+
+    def fits(batch, tokens):
+        return all(memory.fits for memory in serving_memory(one, batch, tokens, capacity))
+
+    most, longest = most_sequences(one, 4096, capacity), longest_context(one, 1, capacity)
+    assert fits(most, 4096) and not fits(most + 1, 4096)
+    assert fits(1, longest) and not fits(1, longest + 1)
+    assert longest_context(one, 1, 8 * GIB) == 0 == most_sequences(one, 4096, 8 * GIB)
+    assert longest_context(one, 1, 1000 * GIB) == one.config.max_tokens
+
+
+def test_offloaded_weights_are_on_the_host():
+    (gpu,) = serving_memory(served("llama-3.1-70b", offloaded=0.5), 1, 100, 80 * GIB)
+    (whole,) = serving_memory(served("llama-3.1-70b"), 1, 100, 80 * GIB)
+    assert gpu.weights + gpu.host == pytest.approx(whole.weights)
+    assert 0.4 < gpu.host / whole.weights < 0.5  # embedding and head stay
+
+
+def test_a_plan_that_does_not_fit_says_by_how_much_and_what_does():
+    text = misfit_text(served("llama-3.1-70b"), 4, 4096, 80 * GIB, 8, [("big", 288 * GIB), ("bigger", 400 * GIB)])
+    assert text.startswith("needs 139.2 GiB of 72.0 GiB (67.2 GiB too much); fits with tp: 2, ")
+    assert "precision: int4" in text and "a GPU such as big" in text
+    found = smallest(served("llama-3.1-70b"), 80 * GIB, 4096, 4)
+    assert found.gpus == 2 and found.split == "tp: 2"
+    assert all(m.fits for m in serving_memory(found.served, found.sequences, 4096, 80 * GIB))
+    assert not all(m.fits for m in serving_memory(found.served, found.sequences + 1, 4096, 80 * GIB))
+    assert smallest(served("llama-3.1-70b"), 80 * GIB, 4096, 64).gpus == 4
+    alone = misfit_text(served("llama-3.1-70b"), 1, 4096, 10 * GIB, 1, join=1)
+    assert "nothing of this kind holds it" in alone
+    assert misfit_text(served("llama-3.1-8b"), 1, 4096, 80 * GIB, 1).startswith("needs 1")
+
+
+def test_splits_divide_the_model():
+    assert [plan.tp for plan in splits(CATALOGUE.model("llama-3.1-70b"))] == [1, 2, 4, 8, 16, 32]
+    assert [plan.tp for plan in splits(CATALOGUE.model("phi-4-14b"))] == [1, 2, 5, 10][:2]  # 40 heads, 10 KV heads
+    assert [plan.pp for plan in splits(CATALOGUE.model("llama-3.1-8b"), 3, by_layers=True)] == [1, 2, 3]
+
+
+def test_precisions_are_formats_that_exist():
+    for name, one in PRECISIONS.items():
+        assert one.name == name and (len(one.source) > 20 or one.source == "plain")
+        for form in (one.weights, one.head, one.embedding, *one.special.values(), *one.boosted.values()):
+            assert not form or form in FORMATS
+        assert is_gguf(one) == (name[0] == "q")
+
+
+@pytest.mark.parametrize(
+    ("name", "bits"), [("q4_k", 4.5), ("q6_k", 6.5625), ("q8_0", 8.5), ("int4", 4.15625), ("mxfp4", 4.25)]
+)
+def test_formats_count_scales(name, bits):
+    assert format_of(name).bits == pytest.approx(bits)
+    assert format_of(f"{name}+{name}").bits == pytest.approx(bits)
+
+
+def test_groups_of_four_bit_weights_can_be_chosen():
+    assert format_of(precision_of("int4-g32").weights).bits == pytest.approx(4 + 20 / 32)
+    assert weights("llama-3.1-8b", "int4-g32") > weights("llama-3.1-8b", "int4")
+    for name in ("int4-g0", "int4-gx", "int5"):
+        with pytest.raises(InputError):
+            precision_of(name)
+
+
+def test_half_of_the_layers_get_more_bits():
+    assert sum(more_bits(layer, 32) for layer in range(32)) == 16  # llama-quant.cpp of a model of 32 layers
+    assert replace(PRECISIONS["q4_k_m"], boosted={}).stored("v", more=True) == "q4_k"
