@@ -72,13 +72,23 @@ def test_the_table_that_ships_is_sane_and_covers_every_class():
         "attention",
         "moe",
         "collective",
+        "run",
     }
     assert {key[3] for key in rows} <= set(REGIMES) and {key[4] for key in rows} <= {*STRATA, "any"}
     for key, row in rows.items():
         assert 0 < row.p10 <= row.p50 <= row.p90, key
         assert row.rows >= residuals.FEWEST and row.groups >= 1 and row.widening >= 1, key
-    for name in ("gemm", "attention", "moe", "collective", "vector"):
+    for name in ("gemm", "attention", "moe", "collective", "vector", "decode", "prefill"):
         assert (name, "any", "any", "datasheet", "any") in rows
+
+
+@pytest.mark.parametrize("op", ["tpot", "ttft", "e2e"])
+def test_served_runs_of_a_stranger_are_less_sure_than_those_of_a_gpu_that_was_measured(op):
+    known, stranger = (
+        uncertainty.interval(op, 0.1, architecture=architecture, regime=regime, library="vllm")
+        for architecture, regime in (("hopper", "calibrated"), ("volta", "datasheet"))
+    )
+    assert 0.5 < stranger[0] < known[0] < 1 < known[1] < stranger[1] < 4
 
 
 def test_what_the_table_lacks_is_taken_from_the_next_wider_row(table):

@@ -103,14 +103,14 @@ def test_every_row_is_scored_or_listed_with_a_reason(tmp_path):
         "h100-sxm,fp5,64,4096,4096,1.6e-5,\n"
         "h100-sxm,bfloat16,64,4096,4096,1.6e-5,node was sick\n"
     )
-    document = found(tmp_path, aic_gemm=table, my_notes="a,b\n1,2\n", llamacpp_inference="gpu\nl40s\n")
+    document = found(tmp_path, aic_gemm=table, my_notes="a,b\n1,2\n", llmservingsim_instances="gpu\nl40s\n")
     listed = Counter(entry["reason"] for entry in document["not_predicted"])
     assert len(listed) == 3 and any("no datasheet of 'p40'" in reason for reason in listed)
     assert any("no fp8 peak" in reason for reason in listed) and any("'fp5'" in reason for reason in listed)
     assert [entry["reason"] for entry in document["left_out"]] == ["suspicious: node was sick"]
     assert {entry["file"]: entry["reason"] for entry in document["not_read"]} == {
         "my_notes.csv": "unknown file",
-        "llamacpp_inference.csv": "whole inference runs",
+        "llmservingsim_instances.csv": "unknown file",
     }
     rows = sum(g["rows"] for key in ("groups", "not_predicted", "left_out") for g in document[key])
     assert rows == len(table.splitlines()) - 1

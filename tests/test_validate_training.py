@@ -164,7 +164,9 @@ def test_inference_rows_of_a_training_table_are_listed(tmp_path):
     }  # fmt: skip
     (tmp_path / "neusight_e2e.csv").write_text(text_of(row))
     done = validate("training", tmp_path, Catalogue())
-    assert [entry.reason for entry in done.not_predicted] == ["forward alone: inference"] and not done.scored
+    assert [entry.reason for entry in done.not_predicted] == [
+        "forward alone: see validate inference"
+    ] and not done.scored
 
 
 # ---- machines and memory -----------------------------------------------------------------------------

@@ -17,7 +17,7 @@ StepRow = Mapping[str, Any]
 
 def quantity(value: float, row: StepRow) -> str:
     """Seconds, gigabytes, or percent of an activation memory."""
-    if row["op"] == "step_time":
+    if row["op"] != "memory":
         return format_seconds(value)
     return f"{100 * value:.0f} %" if row["part"] == "relative" else f"{value / 1e9:.2f} GB"
 
@@ -70,12 +70,15 @@ def print_farthest(rows: Sequence[StepRow], out: IO[str]) -> None:
     _print("Farthest off", ["row", "what", "plan", "error %", "reason"], cells, 3, out)
 
 
-def parity(rows: Sequence[StepRow]) -> Figure:
-    """Predicted against measured step times, and their ratio, by origin."""
+def parity(rows: Sequence[StepRow], what: str = "Training steps", kind: str = "step") -> Figure:
+    """Predicted against measured times, and their ratio, by origin; `what` they are, and what one of them is."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    shown = [row for row in rows if row["op"] == "step_time"]
+    shown = [dict(row) for row in rows if row["op"] != "memory"]
+    for row in shown:
+        if row["op"] != "step_time":
+            row["origin"] = f"{row['origin']}, {row['op']}"
     origins = list(dict.fromkeys(row["origin"] for row in shown))
     with style():
         figure = Figure(figsize=(9.2, 8.6), layout="constrained")
@@ -109,13 +112,13 @@ def parity(rows: Sequence[StepRow]) -> Figure:
         upper.set_ylim(*ends)
         upper.set_xlim(*ends)
         lower.set_ylim(0.4, 1.6)
-        upper.set_ylabel("predicted step")
+        upper.set_ylabel(f"predicted {kind}")
         lower.set_ylabel("predicted / measured")
-        lower.set_xlabel("measured step")
+        lower.set_xlabel(f"measured {kind}")
         figure.legend(loc="outside lower center", ncols=2, fontsize=9)
         errors = sorted(abs(row["error"]) for row in shown)
         middle = errors[len(errors) // 2]
         near = sum(error <= 0.1 for error in errors)
-        title = f"Training steps: median error {percent(middle)} %, {near} of {len(errors)} within 10 %"
+        title = f"{what}: median error {percent(middle)} %, {near} of {len(errors)} within 10 %"
         figure.suptitle(f"{title}\nbars: predicted 80 % interval; dotted: 10 % off", fontsize=13, x=0.01, ha="left")
     return figure

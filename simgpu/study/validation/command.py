@@ -65,6 +65,10 @@ def write(outcome: Outcome, out: Path | None, page: Path | None, residuals: Path
             from simgpu.study.validation.training_page import page_text as training_text
 
             texts.append((page, training_text(outcome.done)))
+        elif outcome.done.target == "inference":
+            from simgpu.study.validation.inference_page import page_text as inference_text
+
+            texts.append((page, inference_text(outcome.done)))
         else:
             from simgpu.study.validation.page import page_text
 

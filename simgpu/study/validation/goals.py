@@ -165,6 +165,8 @@ class StepGoal:
     part: str = ""
     dtypes: tuple[str, ...] = ()  # how the data type begins
     gpus: int = 0
+    op: str = ""
+    without: str = ""  # words at the beginning of a GPU's name that is not meant
 
     def takes(self, row: Mapping[str, Any]) -> bool:
         """Whether a row of `training_report.step_rows` is meant."""
@@ -174,6 +176,8 @@ class StepGoal:
             and str(row["gpu"]).startswith(self.gpu)
             and (not self.dtypes or str(row["dtype"]).startswith(self.dtypes))
             and self.gpus in (0, row["gpus"])
+            and self.op in ("", row["op"])
+            and not (self.without and str(row["gpu"]).startswith(self.without))
         )
 
 
@@ -202,3 +206,20 @@ TRAINING_GOALS = (
     StepGoal("peak memory, TorchTitan", _TITAN, (None, None, None, 8), part="peak"),
 )
 """Study: a first model of whole steps on the same rows, constants shared within a source."""
+
+_LLAMA_CPP, _SERVED = ("llamacpp",), ("aic_e2e",)
+
+INFERENCE_GOALS = (
+    StepGoal(
+        "llama.cpp decode", _LLAMA_CPP, (2.5, 3.5, None, None), "study 2.6 / 3.3 / 6.8", op="decode", without="apple"
+    ),
+    StepGoal(
+        "llama.cpp prefill", _LLAMA_CPP, (12, 14, None, None), "study 12 / 13 / 25", op="prefill", without="apple"
+    ),
+    StepGoal("served, TPOT", _SERVED, (5, 7, None, None), "AIConfigurator 19 / 24", op="tpot"),
+    StepGoal("served, end to end", _SERVED, (4, 6, None, None), "study 4.6 / 7.2 / 16", op="e2e"),
+    StepGoal(
+        "NeuSight, one forward", ("neusight",), (None, 7, None, None), "NeuSight 9.7 mean, roofline 31", op="prefill"
+    ),
+)
+"""Goals of whole inference runs; of llama.cpp on NVIDIA's GPUs, which the goals were set on."""

@@ -203,11 +203,13 @@ REASONS = (
     Reason(
         "512 tokens a step: the host launches kernels more slowly than the GPU runs them",
         "mlengineering_train_steps",
+        "step_time",
         where=lambda n: n["slow"] < 1 and n["seq_len"] <= 512,
     ),
     Reason(
         "the host's time of a step is that of a loop with logging; this was a bare one",
         "mlengineering_train_steps",
+        "step_time",
         where=lambda n: n["slow"] > 1 and n["seq_len"] <= 512,
     ),
     Reason(
@@ -220,6 +222,46 @@ REASONS = (
         "lambda_training",
         gpu="a100-sxm-80gb",
         where=lambda n: n["num_gpus"] > 1 and n["slow"] < 0.9,
+    ),
+    # ---- whole inference runs
+    Reason(
+        "prefill apart: seconds to tens of seconds to the first token at any load, which are not those of a prompt",
+        "aic_e2e_inference",
+        "ttft",
+        where=lambda n: n["slow"] < 0.8 and "decode_num_workers" in n,
+    ),
+    Reason(
+        "the weights fill the GPU: how many requests the cache holds, and so the queue, hangs on a few hundred MB",
+        "aic_e2e_inference",
+        library="sglang",
+        where=lambda n: n["slow"] < 0.8 and n["tp_size"] == 1,
+    ),
+    Reason(
+        "which requests arrive together, and whether the first ones count, is not in the table: TensorRT-LLM's first"
+        " token takes from 0.2 to 2 s at loads that are alike",
+        "aic_e2e_inference",
+        "ttft",
+        library="trtllm",
+        where=lambda n: n["slow"] < 0.8,
+    ),
+    Reason(
+        "saturated: the queue hangs on the lengths of the outputs, which such tools draw below those they state",
+        "aic_e2e_inference",
+        "ttft",
+        where=lambda n: n["slow"] > 1.25,
+    ),
+    Reason(
+        "first tokens of this server take 10 ms beside the prompt, those of the load tests behind the constant 91; and"
+        " of many prompts that arrive at once it makes one step",
+        "published_serving",
+        "ttft",
+        where=lambda n: n["slow"] > 1.25,
+    ),
+    Reason(
+        "llama.cpp of August 2025: its kernels follow each other in CUDA graphs, those of May 2024 do not",
+        "published_llamacpp",
+        "decode",
+        where=lambda n: n["slow"] > 1.25,
     ),
 )
 

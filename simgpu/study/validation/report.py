@@ -12,12 +12,13 @@ from typing import IO, Any
 import numpy as np
 
 from simgpu.render.files import written_whole
+from simgpu.study.validation.inference_rows import OPERATIONS as RUNS
 from simgpu.study.validation.run import Scored, Validation
 from simgpu.study.validation.score import groups, scores, worst
 from simgpu.study.validation.training_report import by_origin, farthest, step_rows
 from simgpu.version import __version__
 
-STEPS = ("step_time", "memory")
+STEPS = ("step_time", "memory", *RUNS)
 """Whole steps: what has rows of its own."""
 
 
@@ -97,7 +98,12 @@ def _figures(done: Validation) -> dict[str, Any]:
     if any(row["op"] == "step_time" for row in steps):
         from simgpu.render.training import parity
 
-        figures["training_parity"] = parity(steps)
+        figures["training_parity"] = parity([row for row in steps if row["op"] == "step_time"])
+    runs = [row for row in steps if row["op"] in RUNS]
+    if runs:
+        from simgpu.render.training import parity
+
+        figures["inference_parity"] = parity(runs, "Inference runs", "time")
     for op, parts in sorted(by_op.items()):
         points = _points(parts)
         if points:

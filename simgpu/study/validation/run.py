@@ -15,7 +15,7 @@ from simgpu.errors import InputError
 from simgpu.hardware.spec import GPUSpec
 from simgpu.study.validation.batches import FULL, Adapter, Batch, Bench, Machine
 from simgpu.study.validation.gpus import resolve
-from simgpu.study.validation.sources import ADAPTERS, ELSEWHERE
+from simgpu.study.validation.sources import ADAPTERS, ALSO, ELSEWHERE, TRAINING
 from simgpu.study.validation.tables import Array, Rows, Table, read_table, tables_in
 from simgpu.timing.uncertainty import interval
 
@@ -86,7 +86,7 @@ def validate(
     done = Validation(target, folder, regime)
     bench = Bench(catalogue, regime)
     for source, file in tables_in(folder).items():
-        adapter = ADAPTERS.get(source)
+        adapter = (ALSO if target == "inference" and source in ALSO else ADAPTERS).get(source)
         if adapter is None:
             done.not_read.append((file.name, ELSEWHERE.get(source, "unknown file")))
         elif adapter.target == without:
@@ -95,9 +95,21 @@ def validate(
             done.not_read.append((file.name, f"belongs to 'validate {adapter.target}'"))
         else:
             _table(done, read_table(source, file, adapter.columns), adapter, bench)
+            if target == "all" and source in TRAINING and source in ALSO:
+                _other_kind(done, read_table(source, file, adapter.columns), ALSO[source], bench)
     if not done.scored and not done.not_predicted and not done.left_out and without is None:
         raise InputError(f"holds no table for 'validate {target}'", file=folder, key="data")
     return done
+
+
+def _other_kind(done: Validation, table: Table, adapter: Adapter, bench: Bench) -> None:
+    """Predict the rows of the other kind in a table that holds two, of which each reader names what is the other's."""
+    left_out = list(done.left_out)
+    _table(done, table, adapter, bench)
+    done.left_out = left_out
+    done.not_predicted = [
+        one for one in done.not_predicted if one.source != table.source or "see validate" not in one.reason
+    ]
 
 
 def _table(done: Validation, table: Table, adapter: Adapter, bench: Bench) -> None:

@@ -11,6 +11,9 @@ import numpy as np
 from simgpu.study.validation.run import Scored, Validation
 from simgpu.study.validation.tables import Array
 
+OPERATOR = "operator"
+"""What 'validate inference' calls rows of single operators."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -18,7 +21,8 @@ class Group:
 
     Errors are |predicted / measured - 1|, as fractions: `median_ape`, `mape` (mean), `p90_ape`. `bias` is
     exp(median(log(predicted / measured))) - 1: above zero where predictions are too slow. `coverage80` is the share of
-    rows whose measured time lies within the 80 % interval. `sol_*` are errors of the plain datasheet roofline.
+    rows whose measured time lies within the 80 % interval. `sol_*` are errors of the plain datasheet roofline. `part`
+    tells the operators of 'validate inference' apart, and the runtimes of its whole runs.
     """
 
     source: str
@@ -35,6 +39,7 @@ class Group:
     sol_mape: float
     regime: str
     architecture: str
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,14 +60,20 @@ class Row:
 
 def groups(done: Validation) -> list[Group]:
     """Scores by source, GPU, operator and data type."""
-    members: dict[tuple[str, str, str, str], list[Scored]] = {}
+    members: dict[tuple[str, str, str, str, str], list[Scored]] = {}
     for part in done.scored:
-        members.setdefault((part.source, part.gpu, part.batch.op, part.batch.dtype), []).append(part)
+        op, kind = part.batch.op, ""
+        if done.target == "inference":
+            op, kind = (op, part.batch.library) if part.batch.details else (OPERATOR, op)
+        members.setdefault((part.source, part.gpu, op, part.batch.dtype, kind), []).append(part)
     return [
-        Group(*key, **scores(parts), regime=_joined(p.regime for p in parts), architecture=parts[0].architecture)
+        Group(
+            *key[:4], **scores(parts), regime=_joined(p.regime for p in parts), architecture=parts[0].architecture,
+            part=key[4],
+        )
         for key, parts in sorted(members.items())
         if sum(len(part.measured) for part in parts)
-    ]
+    ]  # fmt: skip
 
 
 def scores(parts: Sequence[Scored], where: Callable[[Scored], Array] | None = None) -> dict[str, Any]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from simgpu.study.validation import attention, gemm, moe, network, training, vector
+from simgpu.study.validation import attention, gemm, inference, moe, network, training, vector
 from simgpu.study.validation.batches import Adapter
 from simgpu.study.validation.tables import Columns
 
-TARGETS = ("kernels", "collectives", "training")
+TARGETS = ("kernels", "collectives", "training", "inference")
 """What `simgpu validate` can be asked for, beside all of them."""
 
 _ATTENTION = Columns(
@@ -257,13 +257,57 @@ PUBLISHED: dict[str, Adapter] = {
 }
 """Tables that come with simgpu: figures from papers, vendors' pages and issue trackers, each row with its address."""
 
-ADAPTERS |= TRAINING | PUBLISHED
+_SIDES = ("", "prefill_", "decode_")
+_SPLITS = ("tp_size", "pp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size")
+
+INFERENCE: dict[str, Adapter] = {
+    "llamacpp_inference": Adapter(
+        "inference",
+        Columns(
+            positive=("num_gpus", "num_tokens", "tokens_per_s"),
+            words=("gpu", "model", "quant", "phase"),
+            optional=("suspicious",),
+        ),
+        inference.llama_cpp,
+        measured="tokens_per_s",
+    ),
+    "aic_e2e_inference": Adapter(
+        "inference",
+        Columns(
+            positive=("input_tokens", "output_tokens", "ttft_s", "tpot_s"),
+            words=("gpu", "model", "framework"),
+            optional=("suspicious", "version", "precision", "gemm_quant_mode", "moe_quant_mode", "mode", "data_source"),
+            loose=(
+                *("concurrency", "batch_size", "prefill_num_workers", "decode_num_workers"),
+                *(f"{side}{name}" for side in _SIDES for name in _SPLITS),
+            ),
+        ),
+        inference.load_test,
+    ),
+}
+"""Tables of whole inference runs."""
+
+for _name, _like in (("published_llamacpp", "llamacpp_inference"), ("published_serving", "aic_e2e_inference")):
+    _columns = INFERENCE[_like].columns
+    PUBLISHED[_name] = replace(INFERENCE[_like], columns=replace(_columns, optional=(*_columns.optional, "citation")))
+
+ALSO: dict[str, Adapter] = {
+    "neusight_e2e": Adapter("inference", TRAINING["neusight_e2e"].columns, inference.neusight),
+    "mlengineering_train_steps": Adapter(
+        "inference", TRAINING["mlengineering_train_steps"].columns, inference.ml_engineering
+    ),
+    **{
+        name: replace(ADAPTERS[name], target="inference")
+        for name in ("vidur_ops", "llmcompass_transformer_layer", "llmservingsim_ops", "llmservingsim_attention")
+    },
+}
+"""Tables that 'validate inference' reads besides: operators of inference, and what others hold of whole runs."""
+
+ADAPTERS |= TRAINING | PUBLISHED | INFERENCE
 
 ELSEWHERE = {
-    "aic_e2e_inference": "whole inference runs",
-    "llamacpp_inference": "whole inference runs",
-    "llmservingsim_requests": "whole inference runs",
-    "llmservingsim_serving_summary": "whole inference runs",
+    "llmservingsim_requests": "a server under a load of its own, request by request",
+    "llmservingsim_serving_summary": "a server under a load of its own, request by request",
     "mlengineering_links": "link rates, not operators",
     "simai_busbw_ratio": "factors of another simulator, not measurements",
 }

@@ -43,6 +43,7 @@ class Columns:
     words: Sequence[str] = ()
     optional: Sequence[str] = ()  # words that may be missing: the column, or the cell
     sparse: Sequence[str] = ()  # positive numbers that a row may lack
+    loose: Sequence[str] = ()  # numbers from zero on that a row, or the table, may lack
     renamed: Mapping[str, str] = field(default_factory=dict)  # word columns by the name they get here: optional too
 
     @property
@@ -126,7 +127,9 @@ def table_of(source: str, file: Path, lines: list[int], cells: list[list[str]], 
     body = cells[1:]
     place = {name: i for i, name in enumerate(header)}
     numbers: dict[str, Array] = {}
-    for name in (*columns.positive, *columns.numbers, *columns.sparse):
+    for name in (*columns.positive, *columns.numbers, *columns.sparse, *columns.loose):
+        if name in columns.loose and name not in place:
+            continue
         texts = [row[place[name]] for row in body]
         numbers[name] = _numbers(texts, name, columns, file, lines[1:])
     words = {
@@ -201,14 +204,14 @@ def _check_header(header: Sequence[str], columns: Columns, file: Path) -> None:
 
 def _numbers(texts: Sequence[str], name: str, columns: Columns, file: Path, lines: Sequence[int]) -> Array:
     """Cells as numbers, with the bounds of their column."""
-    sparse = name in columns.sparse
+    sparse = name in columns.sparse or name in columns.loose
     try:
         values = np.asarray([float(text) if text or not sparse else math.nan for text in texts], float)
     except ValueError:
         for text, line in zip(texts, lines, strict=True):
             _check_number(text, sparse, file, line, name)
         raise
-    above_zero = name in columns.positive or sparse
+    above_zero = name in columns.positive or name in columns.sparse
     given = np.asarray([bool(text) for text in texts], bool) if sparse else np.ones(len(values), bool)
     time = name.endswith("_s") and not name.endswith("per_s")
     tests = [

@@ -30,10 +30,17 @@ _BOUNDS = ("median", "mean", "P90", "largest")
 
 
 def page_text(done: Validation) -> str:
-    """The page as Markdown."""
+    """The page of training as Markdown."""
+    return page_of(done, HEAD, PICTURE, TRAINING_GOALS)
+
+
+def page_of(
+    done: Validation, head: str, picture: str, wanted: Sequence[StepGoal], more: Sequence[str] = (), every: bool = True
+) -> str:
+    """A page of whole steps or runs: goals, `more` sections, errors by origin, the farthest; `every` row if wanted."""
     rows = step_rows(done)
-    blocks = [HEAD, PICTURE, _joined(_goals(rows)), _joined(_origins(rows)), _joined(_farthest(rows))]
-    blocks += [_joined(_rows(rows)), _joined(_listed(done))]
+    blocks = [head, picture, _joined(_goals(rows, wanted)), *more, _joined(_origins(rows)), _joined(_farthest(rows))]
+    blocks += [*([_joined(_rows(rows))] if every else []), _joined(_listed(done))]
     return "\n".join(block.rstrip("\n") + "\n" for block in blocks)
 
 
@@ -41,18 +48,18 @@ def _joined(lines: Iterator[str]) -> str:
     return "\n".join(lines)
 
 
-def _goals(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+def _goals(rows: Sequence[dict[str, Any]], wanted: Sequence[StepGoal]) -> Iterator[str]:
     yield "## Goals\n"
     yield "| rows of | rows | goal: median / mean / P90 / largest | reached so far | met | best known |"
     yield "|---|---:|---|---|---|---|"
-    for goal in TRAINING_GOALS:
+    for goal in wanted:
         members = [row for row in rows if goal.takes(row)]
         if members:
             found = errors_of(members)
             values = [found[name] for name in ("median_ape", "mape", "p90_ape", "max_ape")]
-            wanted = " / ".join("-" if bound is None else f"{bound:g}" for bound in goal.errors)
+            bounds = " / ".join("-" if bound is None else f"{bound:g}" for bound in goal.errors)
             got = " / ".join(percent(value) for value in values)
-            yield f"| {goal.title} | {len(members)} | {wanted} | {got} | {_met(goal, values)} | {goal.known} |"
+            yield f"| {goal.title} | {len(members)} | {bounds} | {got} | {_met(goal, values)} | {goal.known} |"
 
 
 def _met(goal: StepGoal, values: Sequence[float]) -> str:

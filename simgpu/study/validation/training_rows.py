@@ -234,7 +234,7 @@ NO_OPTIMIZER = (("optimizer", "none"),)
 def neusight(row: Reader) -> Iterable[Wanted | str]:
     """sitar-lab/NeuSight: Hugging Face models, eager, fp32 on vector units; Megatron-LM by accelerate on 4 GPUs."""
     if row.word("mode") != "training_fwd_bwd":
-        return ["forward alone: inference"]
+        return ["forward alone: see validate inference"]
     model = row.word("model")
     if model.startswith("switch"):
         return ["an encoder-decoder of experts is not simulated"]
@@ -265,7 +265,7 @@ def neusight(row: Reader) -> Iterable[Wanted | str]:
 
 
 PURE_BF16 = (("weights", "bf16"), ("master", None), ("gradients", "bf16"), ("reduce", "bf16"), ("states", "bf16"))
-_TIED = 3072
+TIED = 3072
 """Llama 3 models up to this hidden size tie their embeddings, larger ones do not (their config.json)."""
 
 
@@ -273,7 +273,7 @@ def ml_engineering(row: Reader) -> Iterable[Wanted | str]:
     """stas00/ml-engineering: Llama on one B200; GPT-2 by torch's DDP on two GPUs (transformers, performance docs)."""
     workload, mode, gpus = row.word("workload"), row.word("mode"), row.count("num_gpus")
     if workload == "forward":
-        return ["forward alone: inference"]
+        return ["forward alone: see validate inference"]
     if mode == "DataParallel":
         return ["one process that copies the model to every GPU each step is not simulated"]
     optimizer = () if workload.endswith("adamw") else NO_OPTIMIZER
@@ -282,7 +282,7 @@ def ml_engineering(row: Reader) -> Iterable[Wanted | str]:
     plan = Plan(dp=gpus, micro_batch=micro, recompute="full" if row.flag("gradient_checkpointing") else "none")
     learned = row.count("num_kv_heads") == row.count("num_heads")
     case = Case(
-        config=gpt(row) if learned else llama(row, tied=row.count("hidden_size") <= _TIED),
+        config=gpt(row) if learned else llama(row, tied=row.count("hidden_size") <= TIED),
         gpus=gpus,
         per_node=gpus,
         plan=plan,
