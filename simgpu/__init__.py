@@ -9,6 +9,9 @@
 ... )
 >>> 0 < result.efficiency < 1
 True
+>>> chat = simgpu.Inference(batch=8, prompt=1024, output=128, runtime="vllm")
+>>> simgpu.simulate(simgpu.load_cluster("h100-sxm"), chat, simgpu.load_model("llama-3.1-8b")).tpot_s < 0.02
+True
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from simgpu.api import (
         calibrate,
         explain,
+        fit,
         load_cluster,
         load_gpu,
         load_model,
@@ -36,19 +40,25 @@ if TYPE_CHECKING:
     from simgpu.plan.parallelism import Plan
     from simgpu.result import Result
     from simgpu.simulation import simulate
-    from simgpu.workload.jobs import OperatorList, Prefill, Training
+    from simgpu.workload.inference.jobs import Speculative
+    from simgpu.workload.jobs import Inference, MixedStep, OperatorList, Prefill, Serving, Training
 
 _HOME = {
     "Catalogue": "simgpu.catalog",
+    "Inference": "simgpu.workload.jobs",
     "InputError": "simgpu.errors",
+    "MixedStep": "simgpu.workload.jobs",
     "OperatorList": "simgpu.workload.jobs",
     "Plan": "simgpu.plan.parallelism",
     "Prefill": "simgpu.workload.jobs",
     "Result": "simgpu.result",
+    "Serving": "simgpu.workload.jobs",
     "SimgpuError": "simgpu.errors",
+    "Speculative": "simgpu.workload.inference.jobs",
     "Training": "simgpu.workload.jobs",
     "calibrate": "simgpu.api",
     "explain": "simgpu.api",
+    "fit": "simgpu.api",
     "load_cluster": "simgpu.api",
     "load_gpu": "simgpu.api",
     "load_model": "simgpu.api",
@@ -63,16 +73,21 @@ _HOME = {
 
 __all__ = [
     "Catalogue",
+    "Inference",
     "InputError",
+    "MixedStep",
     "OperatorList",
     "Plan",
     "Prefill",
     "Result",
+    "Serving",
     "SimgpuError",
+    "Speculative",
     "Training",
     "__version__",
     "calibrate",
     "explain",
+    "fit",
     "load_cluster",
     "load_gpu",
     "load_model",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from simgpu.study.calibration.run import Calibrated
     from simgpu.study.experiment import ExperimentResult
     from simgpu.study.explain import Explanation
+    from simgpu.study.fitting import Fitted
     from simgpu.timing.collectives import CollectiveTimes
     from simgpu.timing.timer import GPUTimer
+    from simgpu.workload.inference.jobs import RuntimeName
 
 
 def load_model(name: str, catalogue: Catalogue | None = None) -> TransformerConfig:
@@ -94,6 +97,22 @@ def calibrate(
     from simgpu.study.calibration import command
 
     return command.run([Path(file) for file in files], catalogue or Catalogue(), gpu, what, regime, lambda _: None)
+
+
+def fit(
+    *models: str, gpu: Sequence[str] = (), precision: Sequence[str] = (), context: int | None = None, users: int = 1,
+    runtime: RuntimeName | None = None, kv_cache: str | None = None, catalogue: Catalogue | None = None,
+) -> Fitted:  # fmt: skip
+    """What holds each model: GPUs of a kind, how many, with how much context for how many users; see `simgpu fit`.
+
+    Names stand in sequences, `("h100-sxm", "l4")`; `.rows` are dicts with the keys of `simgpu.study.fitting.COLUMNS`.
+    Raises `InputError` for unknown names and for contexts that a model cannot take.
+    """
+    from simgpu.study import fitting
+
+    gpus, precisions = ((one,) if isinstance(one, str) else tuple(one) for one in (gpu, precision))
+    asked = fitting.Asked(gpus, precisions, context, users, runtime, kv_cache)
+    return fitting.fit(catalogue or Catalogue(), models, asked)
 
 
 def run_experiment(file: str | Path, *settings: str, catalogue: Catalogue | None = None) -> ExperimentResult:

@@ -259,7 +259,44 @@ def show(
 
 
 @main.command()
-@click.argument("what", type=click.Choice(["kernels", "collectives", "training", "all"]))
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option("--gpu", "gpus", multiple=True, metavar="NAME", help="Kind of GPU; repeatable.  [default: eight kinds]")
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    metavar="NAME",
+    help="bf16, fp8, int8, int4, mxfp4, q4_k_m, ...; repeatable.  [default: the usual ones that the runtime has]",
+)
+@click.option("--context", type=int, metavar="TOKENS", help="Of each user.  [default: 8192, or all the model takes]")
+@click.option("--users", type=int, default=1, show_default=True, help="Sequences at once.")
+@click.option(
+    "--runtime",
+    type=click.Choice(["vllm", "sglang", "trtllm", "llama.cpp", "eager", "compiled"]),
+    help="Whose reserve is taken off.  [default: vllm; of GGUF types llama.cpp]",
+)
+@click.option("--kv-cache", type=click.Choice(["fp32", "fp16", "bf16", "fp8", "int8"]), help="Type of the cache.")
+@click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Write data and picture there.")
+@_quiet
+@click.pass_obj
+@_one_line_errors
+def fit(
+    folders: tuple[str, ...], models: tuple[str, ...], style: str, out: Path | None, quiet: bool, **asked: Any
+) -> None:
+    """Does it fit: how many of which GPU hold MODEL, with how much context for how many users."""
+    from simgpu.study import fitting
+
+    done = fitting.fit(_catalogue(folders), models, fitting.Asked(**asked))
+    written = fitting.write(done, out) if out is not None else []
+    fitting.show(done, style, sys.stdout)
+    if not quiet:
+        for path in written:
+            click.echo(f"written: {path}", err=True)
+
+
+@main.command()
+@click.argument("what", type=click.Choice(["kernels", "collectives", "training", "inference", "all"]))
 @click.option(
     "--data",
     type=click.Path(path_type=Path),

@@ -9,17 +9,20 @@ from typing import Any
 
 from simgpu.engine import Timeline
 from simgpu.plan.memory import Memory
+from simgpu.plan.serving_memory import ServingMemory
 from simgpu.workload.execution import Execution
 
 UNCERTAIN = (
     *("step_s", "compute_s", "communication_s", "exposed_communication_s", "single_gpu_step_s", "ideal_step_s"),
     *("efficiency", "speedup", "tokens_per_s", "flop_per_s_per_gpu", "mfu"),
+    *("ttft_s", "tpot_s", "output_tokens_per_s", "output_tokens_per_s_per_user", "output_tokens_per_s_per_gpu"),
+    *("total_tokens_per_s", "prefill_tokens_per_s", "requests_per_s"),
 )
 """Columns that have an interval: `NAME_p10` and `NAME_p90` beside them."""
 
 COLUMNS: dict[str, str] = {
     "model": "model of the catalogue, or 'operators' for a list of operators",
-    "workload": "kind of job: prefill, training, operators",
+    "workload": "kind of job: prefill, training, inference, mixed, serving, operators",
     "cluster": "cluster or node",
     "gpu": "GPU of the cluster",
     "dtype": "data type of weights and activations",
@@ -46,10 +49,10 @@ COLUMNS: dict[str, str] = {
     "weights_fit": "whether the weights alone fit into it",
 }
 COLUMNS |= {
-    "pp": "pipeline stages; this and all below of training only",
+    "pp": "pipeline stages; this and all below of training, some of inference too",
     "vp": "virtual stages: chunks of layers on each rank",
     "cp": "context-parallel ranks",
-    "ep": "expert-parallel ranks, of dp x cp",
+    "ep": "expert-parallel ranks, of dp x cp in training, of tp x dp in inference",
     "zero": "ZeRO stage: 0 copies everything, 1 shards optimizer states, 2 gradients too, 3 weights too (FSDP)",
     "recompute": "activations recomputed in backward: none, selective, full",
     "schedule": "of the pipeline",
@@ -81,13 +84,51 @@ COLUMNS |= {
     "training_days": "days for workload.train_tokens at this rate",
     "gpu_hours": "GPU-hours for them",
     "memory_bytes_per_gpu": "memory of the fullest rank at its peak",
-    "memory_fits": "whether that is no more than the memory of the GPU",
+    "memory_fits": "whether that is no more than the memory of the GPU, in inference than the runtime's share of it",
     "gradients_memory_bytes": "of it: gradients",
     "optimizer_memory_bytes": "of it: master weights and optimizer states",
     "activations_memory_bytes": "of it: activations of the microbatches in flight",
     "communication_memory_bytes": "of it: gathered weights, buckets, receive buffers",
     "temporary_memory_bytes": "of it: logits and loss, or the working tensors of backward",
     "reserve_memory_bytes": "of it: CUDA context and NCCL",
+}
+COLUMNS |= {
+    "runtime": "of inference: how an engine runs the operators",
+    "precision": "how weights are stored and multiplied; 'weights converted' where the GPU lacks the type",
+    "kv_cache": "data type of the cache",
+    "batch": "sequences of the batch, all replicas together; of a server those in the batch, the others queue",
+    "concurrency": "requests at a time",
+    "prompt": "tokens of a prompt",
+    "output": "output tokens of a sequence",
+    "cached": "tokens of a prompt that are in the cache already",
+    "prefill": "of a mixed step: new tokens of the prompt",
+    "past": "of a mixed step: tokens of the prompt that are cached",
+    "decodes": "of a mixed step: sequences that get a token",
+    "context": "of a mixed step: tokens that each of them holds",
+    "ttft_s": "time to first token: of the last prompt of a batch; of a server the mean, with queueing",
+    "tpot_s": "time per output token after the first: (end to end - TTFT) / (output - 1)",
+    "prefill_s": "time of the prefill of all prompts",
+    "decode_s": "time from the first token to the last",
+    "interference_s": "of TPOT of a server: what prompts of others take",
+    "prefill_tokens_per_s": "prompt tokens per second while prompts are worked on, all GPUs",
+    "output_tokens_per_s": "output tokens per second, all users: of a batch while it decodes, of a server on average",
+    "output_tokens_per_s_per_user": "1 / tpot_s",
+    "output_tokens_per_s_per_gpu": "output tokens over the whole time, prefill included, per GPU",
+    "total_tokens_per_s": "prompt and output tokens over the whole time, all GPUs",
+    "requests_per_s": "requests per second, all GPUs",
+    "speed_of_light_tokens_per_s_per_user": "the same if kernels ran at datasheet peak and bandwidth, and nothing else",
+    "tokens_per_cycle": "of speculative decoding: tokens that a draft and its verification bring on average",
+    "evaluated_steps": "different steps that were simulated; the others lie between them",
+    "saturated": "whether requests queue for room in the cache",
+    "copies_s": "weights out of host memory, s",
+    "kv_cache_memory_bytes": "of the memory: keys and values",
+    "logits_memory_bytes": "of it: logits",
+    "graphs_memory_bytes": "of it: CUDA graphs",
+    "host_memory_bytes": "weights of a rank in host memory",
+    "kv_bytes_per_token": "bytes of the cache for a token of a sequence, on average over them, all ranks together",
+    "most_sequences": "sequences of prompt + output tokens that fit at once",
+    "smallest_gpus": "GPUs that hold one such sequence, split by tensors (llama.cpp: by layers); 0: not even 32",
+    "longest_context": "tokens of a lone sequence that fit, at most what the model can take",
 }
 COLUMNS |= {
     f"{name}_{end}": f"{name}: {share} % of measurements would lie below, by residuals of such operators"
@@ -107,8 +148,8 @@ class Result:
     row: Mapping[str, Any]
     execution: Execution
     inputs: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
-    memory: Sequence[Memory] = ()
-    """Of training: the memory of a rank of each pipeline stage."""
+    memory: Sequence[Memory] | Sequence[ServingMemory] = ()
+    """Of training and inference: the memory of a rank of each pipeline stage."""
 
     @cached_property
     def resolved(self) -> Mapping[str, Mapping[str, Any]]:

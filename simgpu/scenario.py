@@ -16,10 +16,10 @@ from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import ACCUMULATE
 from simgpu.plan.parallelism import Plan
 from simgpu.result import Result
-from simgpu.simulation import simulate
+from simgpu.simulation import default_clocks, simulate
 from simgpu.tree import indexed, leaves
 from simgpu.workload.frameworks import framework as framework_named
-from simgpu.workload.jobs import Accumulate, Dtype, Training, Workload
+from simgpu.workload.jobs import Accumulate, Dtype, Inference, MixedStep, Serving, Training, Workload
 
 Key = tuple[str, ...]
 """Path of a value in a scenario. Hardware parameters have two parts: ('hardware', 'gpu.memory.bandwidth')."""
@@ -67,7 +67,7 @@ class Scenario(BaseModel):
     accumulate: Accumulate | None = None
     algorithm: Literal["auto", "ring", "tree", "nvls", "direct"] = "auto"
     protocol: Literal["auto", "ll", "ll128", "simple", "ideal"] = "auto"
-    clocks: Literal["sustained", "burst"] = "sustained"
+    clocks: Literal["sustained", "burst"] | None = None
     framework: Literal[
         "megatron", "megatron-2022", "megatron-2021", "pytorch-2023", "pytorch-eager", "pytorch-compiled"
     ] = "megatron"
@@ -153,10 +153,22 @@ def run_scenario(scenario: Scenario, catalogue: Catalogue, origins: Origins | No
             scenario.clocks,
             scenario.framework,
             require_fit=scenario.require_fit,
+            draft=_draft(scenario, catalogue),
         )
     except InputError as error:
         raise where.error(error.problem, tuple((error.key or "").split("."))) from None
     return replace(result, inputs=lambda: resolve(scenario, cluster, catalogue, where))
+
+
+def _draft(scenario: Scenario, catalogue: Catalogue) -> TransformerConfig | None:
+    """The model that speculative decoding guesses with."""
+    asked = scenario.workload.speculative if isinstance(scenario.workload, Inference) else None
+    if asked is None or asked.draft == "mtp":
+        return None
+    try:
+        return catalogue.model(asked.draft)
+    except InputError as error:
+        raise InputError(error.problem, key="workload.speculative.draft") from None
 
 
 def resolve_cluster(scenario: Scenario, catalogue: Catalogue, origins: Origins) -> Cluster:
@@ -185,6 +197,8 @@ def resolve(
             found |= dict(_training_inputs(scenario, model, found))
         except InputError as error:
             raise origins.error(error.problem, tuple((error.key or "").split("."))) from None
+    if isinstance(scenario.workload, (Inference, MixedStep, Serving)):
+        found |= dict(_inference_inputs(scenario, cluster, catalogue))
     if scenario.model:
         described = catalogue.model_source(scenario.model)
         source = described.source or str(catalogue.find("models", scenario.model) or scenario.model)
@@ -218,10 +232,38 @@ def _training_inputs(
             yield f"framework.{key}", {"value": shown, **unit, "source": stack.source}
 
 
+def _inference_inputs(
+    scenario: Scenario, cluster: Cluster, catalogue: Catalogue
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What a model is served in, defaults filled in, and the constants of its runtime with their source."""
+    from simgpu.workload.inference.deploying import deploy
+
+    job = scenario.workload
+    assert isinstance(job, (Inference, MixedStep, Serving))
+    model = catalogue.model(scenario.model) if scenario.model else None
+    made = deploy(cluster, job, model, scenario.plan.plan(), scenario.dtype, scenario.accumulate)
+    for key, value in vars(made.precision).items():
+        if key not in ("name", "source"):
+            plain = dict(value) if isinstance(value, Mapping) else value
+            yield f"precision.{key}", {"value": plain, "source": made.precision.source}
+    follows = f"follows from dtype {scenario.dtype} and the workload"
+    yield "serving.activations", {"value": made.dtype, "source": follows}
+    yield "serving.kv_cache", {"value": made.kv_dtype or made.dtype, "source": follows}
+    yield "serving.chunk", {"value": made.chunk, "source": f"{made.runtime.name} on {cluster.gpu.name}"}
+    if made.config.experts > 1:
+        yield "serving.routing", {"value": made.routing, "source": follows}
+    for key, value in vars(made.runtime).items():
+        if key not in ("name", "source"):
+            unit = {"unit": "s"} if key.endswith("_s") else {"unit": "B"} if key.endswith("_bytes") else {}
+            yield f"runtime.{key}", {"value": value, **unit, "source": made.runtime.source}
+
+
 def _effective(path: Key, value: Any, scenario: Scenario) -> dict[str, Any]:
     """What a scenario value comes to: defaults that depend on others filled in, units named."""
     if value is None and path[-1] == "accumulate":
         value = ACCUMULATE[scenario.dtype]
+    if value is None and path == ("clocks",):
+        value = default_clocks(scenario.workload)
     if value is None and path[-1] == "dtype":
         value = scenario.dtype
     unit = {"time": "s", "bytes": "B"}.get(path[-1]) if len(path) > 1 else None

@@ -17,7 +17,7 @@ from simgpu.result import Result
 from simgpu.timing.collectives import ALGORITHMS, PROTOCOLS
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Execution, execute
-from simgpu.workload.jobs import OperatorList, Training, Workload
+from simgpu.workload.jobs import Inference, MixedStep, OperatorList, Prefill, Serving, Training, Workload
 
 CLOCKS = ("sustained", "burst")
 
@@ -31,10 +31,11 @@ def simulate(
     accumulate: str | None = None,
     algorithm: str = "auto",
     protocol: str = "auto",
-    clocks: str = "sustained",
+    clocks: str | None = None,
     framework: str = "megatron",
     folded: bool = True,
     require_fit: bool = False,
+    draft: TransformerConfig | None = None,
 ) -> Result:
     """Simulate one step.
 
@@ -43,7 +44,7 @@ def simulate(
     cluster, model
         From `load_cluster` and `load_model`. A workload that lists its operators needs no model.
     workload
-        `Prefill`, `Training` or `OperatorList`.
+        `Prefill`, `Training`, `Inference`, `MixedStep`, `Serving` or `OperatorList`.
     plan
         How it is split; one GPU by default.
     dtype, accumulate
@@ -59,9 +60,12 @@ def simulate(
     folded
         Of training: one rank stands for all equal ones. False simulates each rank, for the same times.
     require_fit
-        Of training: a plan that does not fit the memory of the GPU is an error.
+        Of training and inference: a plan that does not fit the memory of the GPU is an error.
     clocks
         'sustained' (a long run, throttled by its power limit) or 'burst' (a few milliseconds, as benchmarks time).
+        Default: burst for inference, whose steps leave the power limit alone most of the time, else sustained.
+    draft
+        Of speculative decoding: the model that `workload.speculative.draft` names.
 
     Returns
     -------
@@ -79,9 +83,14 @@ def simulate(
         raise InputError(f"'{algorithm}' is not known; expected one of {', '.join(ALGORITHMS)}", key="algorithm")
     if protocol not in PROTOCOLS:
         raise InputError(f"'{protocol}' is not known; expected one of {', '.join(PROTOCOLS)}", key="protocol")
+    clocks = clocks or default_clocks(workload)
     if clocks not in CLOCKS:
         raise InputError(f"'{clocks}' is not known; expected one of {', '.join(CLOCKS)}", key="clocks")
     check_fits_cluster(plan, cluster)
+    if isinstance(workload, (Inference, MixedStep, Serving)):
+        return _infer(
+            cluster, workload, model, plan, dtype, accumulate, clocks, algorithm, protocol, require_fit, draft
+        )
     kernels = KernelModel(cluster, sustained=clocks == "sustained")
     kernels.peak(dtype, sums)  # refuse a dtype the GPU lacks, even where nothing would use it
 
@@ -93,6 +102,7 @@ def simulate(
             cluster, workload, model, plan, dtype, sums, kernels, framework, algorithm, protocol, folded, require_fit
         )
     _check_plan(plan, workload.kind)
+    assert isinstance(workload, (Prefill, OperatorList))
     graph = workload.graph(model, plan, dtype, sums)
     program = shard(graph, plan)
     execution = execute(program, plan, cluster, kernels, algorithm, protocol)
@@ -113,6 +123,23 @@ def simulate(
         **_intervals(execution, single, times | rates, plan.world),
     }
     return Result(row, execution)
+
+
+def default_clocks(workload: Workload) -> str:
+    """Clocks of a job where nothing is said of them."""
+    return "burst" if isinstance(workload, (Inference, MixedStep, Serving)) else "sustained"
+
+
+def _infer(
+    cluster: Cluster, workload: Any, model: TransformerConfig | None, plan: Plan, dtype: str, accumulate: str | None,
+    clocks: str, algorithm: str, protocol: str, require_fit: bool, draft: TransformerConfig | None,
+) -> Result:  # fmt: skip
+    from simgpu.inference import infer
+
+    done = infer(cluster, workload, model, plan, dtype, accumulate, clocks, algorithm, protocol, require_fit, draft)
+    assert model is not None
+    row = {**_asked(model.name, workload.kind, cluster, dtype, plan), **done.row}
+    return Result(row, done.execution, memory=done.memory)
 
 
 def _asked(model: str, kind: str, cluster: Cluster, dtype: str, plan: Plan) -> dict[str, Any]:

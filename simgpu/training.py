@@ -23,7 +23,7 @@ from simgpu.workload.execution import Execution
 from simgpu.workload.frameworks import Framework
 from simgpu.workload.frameworks import framework as framework_named
 from simgpu.workload.jobs import Training
-from simgpu.workload.training.links import Links
+from simgpu.workload.links import Links
 from simgpu.workload.training.step import Job, run_step
 
 UNFOLDED_LIMIT = 4096

@@ -264,7 +264,7 @@ VALUES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "vary scalar": ("[700 W]", "700 W", "vary.gpu.power.tdp", ("'700 W'", "list")),
     "table column": ("table: [case, step_s]", "table: [case, step]", "table.1", ("'step'", "did you mean 'step_s'?")),
     "table text": ("table: [case, step_s]", "table: step_s", "table", ("'step_s'", "list")),
-    "plot kind": ("kind: bar", "kind: pie", "plots.0.kind", ("'pie'", "expected one of bar, line")),
+    "plot kind": ("kind: bar", "kind: pie", "plots.0.kind", ("'pie'", "expected one of bar, curve, line")),
     "plot x": ("x: case", "x: cas", "plots.0.x", ("'cas'", "did you mean 'case'?")),
     "plot y": ("y: [step_s]", "y: [stap_s]", "plots.0.y.0", ("'stap_s'", "did you mean 'step_s'?")),
     "plot y absent": ("y: [step_s]", "y: [tokens_per_s]", "plots.0.y.0", ("'tokens_per_s'",)),
@@ -522,7 +522,7 @@ def test_what_editors_on_windows_write_is_fine(ending: str) -> None:
     ("given", "words"),
     [
         ("nosuch.yaml", ("nosuch.yaml: ", "no such file")),
-        ("nosuch", ("'nosuch'", "expected one of dp_scaling, ", "llama70b_tp, ", "tp2_scaling")),
+        ("nosuch", ("'nosuch'", "expected one of decode_throughput, dp_scaling, ", "llama70b_tp, ", "tp2_scaling")),
         ("tp2_scalin", ("'tp2_scalin'", "did you mean 'tp2_scaling'?")),
         ("deep/nosuch", ("deep/nosuch: ", "no such file")),
         ("folder", ("folder: ", "is a folder, expected a file")),
@@ -696,7 +696,7 @@ CONFIGS: dict[str, tuple[str | bytes, str, tuple[str, ...]]] = {
     "no type": (
         _config(model_type=...),
         "model_type",
-        ("expected one of bert, deepseek_v2, deepseek_v3, gpt2, llama",),
+        ("expected one of bert, deepseek_v2, deepseek_v3, gemma3",),
     ),
     "unknown type": (_config(model_type="t5x"), "model_type", ("'t5x'", "expected one of bert, ")),
     "misspelt type": (_config(model_type="lama"), "model_type", ("'lama'", "did you mean 'llama'?")),

@@ -274,7 +274,7 @@ def test_a_message_says_as_much_of_the_place_as_is_known(arguments: dict[str, An
         ("BF16", ["bf16", "fp16"], "; did you mean 'bf16'?"),
         ("h100", ["H100", "A100"], "; did you mean 'H100'?"),
         ("zzz", ["b", "a"], "; expected one of a, b"),
-        ("zzz", [f"name{n}" for n in range(13)], ""),
+        ("zzz", [f"name{n}" for n in range(25)], ""),
         ("zzz", [], ""),
         (5, ["tp", "dp"], "; expected one of dp, tp"),
         (None, ["tp"], "; expected one of tp"),

@@ -103,24 +103,31 @@ def test_the_documented_columns_are_the_columns():
 
 
 def test_every_key_of_plans_and_training_and_every_framework_is_documented():
+    from simgpu.plan.precision import PRECISIONS
     from simgpu.render.fields import PlotFields
     from simgpu.scenario import PlanFields, Scenario
     from simgpu.workload.frameworks import FRAMEWORKS
+    from simgpu.workload.inference.jobs import Inference, MixedStep, Serving
     from simgpu.workload.jobs import Training
+    from simgpu.workload.runtimes import RUNTIMES
 
     text = (ROOT / "docs/experiments.md").read_text()
     sections = dict(part.split("\n", 1) for part in text.split("\n## ")[1:])
 
     def keys(section):
-        return set(re.findall(r"^\| `([^`]+)` \|", sections[section], flags=re.M))
+        cells = re.findall(r"^\| (`[^|]+`) \|", sections[section], flags=re.M)
+        return {key for cell in cells for key in re.findall(r"`([^`]+)`", cell)}
 
     assert keys("Plans") == set(PlanFields.model_fields)
     assert keys("Frameworks") == set(FRAMEWORKS)
     assert set(Scenario.model_fields["framework"].annotation.__args__) == set(FRAMEWORKS)
     assert keys("Plots") == set(PlotFields.model_fields["kind"].annotation.__args__)
-    assert keys("Workloads") - {"prefill", "training", "operators"} == set(Training.model_fields) - {
-        "kind", "batch", "tokens",
-    }  # fmt: skip
+    kinds = {"prefill", "training", "operators", "inference", "mixed", "serving"}
+    assert keys("Workloads") - kinds == set(Training.model_fields) - {"kind", "batch", "tokens"}
+    inference = {key for job in (Inference, MixedStep, Serving) for key in job.model_fields}
+    assert keys("Inference") == inference - {"kind"}
+    assert keys("Runtimes") == set(RUNTIMES)
+    assert keys("Precisions") == set(PRECISIONS)
 
 
 def test_the_experiment_of_the_docs_runs_as_copied(tmp_path):

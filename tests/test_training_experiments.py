@@ -19,7 +19,7 @@ from simgpu.render.stack import stack_figure
 from simgpu.study.experiment import load_experiment, run_experiment
 from simgpu.study.memory import misfits, stages
 from simgpu.timing import routing
-from simgpu.workload import jobs
+from simgpu.workload import fields
 from simgpu.workload.jobs import Training
 
 ROOT = Path(__file__).parents[1]
@@ -229,7 +229,7 @@ def test_bad_plots_are_one_line(tmp_path, plot, words):
 def test_only_training_has_stages_to_draw(tmp_path):
     file = tmp_path / "e.yaml"
     file.write_text(SMALL.replace("kind: training", "kind: prefill") + "plots:\n  - {kind: pipeline, x: cluster}\n")
-    with pytest.raises(InputError, match="only training has memory and stages"):
+    with pytest.raises(InputError, match="only training and inference have memory and stages"):
         run_experiment(load_experiment(file), CATALOGUE)
 
 
@@ -421,4 +421,4 @@ def test_resolve_of_a_dtype_nobody_trains_in_is_one_line(small):
 
 def test_ranges_of_exponents_agree():
     """Files are read without numpy, so the limit stands twice."""
-    assert jobs.MOST_EXPONENT == routing.MOST_EXPONENT
+    assert fields.MOST_EXPONENT == routing.MOST_EXPONENT

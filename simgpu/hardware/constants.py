@@ -40,6 +40,10 @@ class GemmConstants(Spec):
     largest_split: Number | None = None  # parts into which it splits k; 1: it never does
     quantise_bytes: Number | None = None  # moved per activation by the kernel that quantises them before
     quantise_overhead: Seconds | None = None  # fixed time of the kernel that quantises activations before
+    vector_bytes_per_clock: Number | None = None  # of weights that a multiprocessor unpacks, few rows (gemv.py)
+    vector_weights_per_clock: Number | None = None  # weights, of however many bytes, that it unpacks, few rows
+    vector_exponent: Number | None = None  # how sharply the slower of memory and unpacking decides, few rows
+    inline_ecc_fraction: Fraction | None = None  # of the bandwidth, where ECC bits share GDDR memory with the data
 
 
 class AttentionConstants(Spec):
@@ -84,6 +88,8 @@ class AttentionConstants(Spec):
     narrow_slowdown: Ratio | None = None  # of steps and waves of decode with a cache of 1 byte per element
     small_group: Ratio | None = None  # heads per KV head below which decode leaves the tensor cores
     small_group_fraction: Ratio | None = None  # of a wave's latency, that those decodes have
+    launch_overhead: Seconds | None = None  # of each of the kernels that are not fused
+    cache_bandwidth: Bandwidth | None = None  # at which kernels that are not fused work through a cache, at any GPU
 
 
 class VectorConstants(Spec):

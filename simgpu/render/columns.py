@@ -44,6 +44,20 @@ TITLES = {
     "gpu_hours": "GPU-hours",
     "memory_bytes_per_gpu": "memory",
     "memory_fits": "fits",
+    "ttft_s": "TTFT",
+    "tpot_s": "TPOT",
+    "output_tokens_per_s": "output tokens/s",
+    "output_tokens_per_s_per_user": "tokens/s/user",
+    "output_tokens_per_s_per_gpu": "tokens/s/GPU",
+    "prefill_tokens_per_s": "prompt tokens/s",
+    "total_tokens_per_s": "tokens/s, prompts too",
+    "speed_of_light_tokens_per_s_per_user": "bound of bandwidth and peak",
+    "requests_per_s": "requests/s",
+    "kv_bytes_per_token": "cache/token",
+    "kv_cache": "KV cache",
+    "kv_cache_memory_bytes": "KV cache",
+    "most_sequences": "most sequences",
+    "smallest_gpus": "fewest GPUs",
 }
 
 SHARES = ("mfu", "hfu", "mfu_full_attention", "bubble_fraction", "overlap")
@@ -52,6 +66,24 @@ SHARES = ("mfu", "hfu", "mfu_full_attention", "bubble_fraction", "overlap")
 TRAINING_TABLE = (
     *("model", "cluster", "gpus", "tp", "cp", "pp", "dp", "step_s", "compute_s", "exposed_communication_s"),
     *("bubble_fraction", "mfu", "memory_bytes_per_gpu", "memory_fits"),
+)
+INFERENCE_TABLE = (
+    *(
+        "model",
+        "cluster",
+        "runtime",
+        "precision",
+        "gpus",
+        "tp",
+        "pp",
+        "batch",
+        "prompt",
+        "output",
+        "prefill",
+        "decodes",
+    ),
+    *("context", "ttft_s", "tpot_s", "output_tokens_per_s_per_user", "output_tokens_per_s_per_gpu", "step_s"),
+    *("memory_bytes_per_gpu", "memory_fits"),
 )
 DEFAULT_TABLE = (
     "model",
@@ -170,5 +202,6 @@ def columns_of(rows: Sequence[Mapping[str, Any]], wanted: Sequence[str]) -> list
     from simgpu.result import COLUMNS
 
     labels = [key for key in rows[0] if key not in COLUMNS] if rows else []
-    telling = TRAINING_TABLE if any("memory_fits" in row for row in rows) else DEFAULT_TABLE
+    kinds: dict[str, tuple[str, ...]] = {"runtime": INFERENCE_TABLE, "memory_fits": TRAINING_TABLE}
+    telling = next((table for key, table in kinds.items() if any(key in row for row in rows)), DEFAULT_TABLE)
     return labels + [column for column in telling if any(column in row for row in rows)]

@@ -60,6 +60,8 @@ def _kernels(row: Mapping[str, Any]) -> str:
     words = [row["library"]]
     if row["protocol"] == "ideal":
         words.append("ideal links")
+    elif row["protocol"] == row["library"]:  # serving engines' own have no protocols
+        words.append(row["algorithm"])
     elif row["protocol"]:
         number = row["channels"]
         words = [" ".join((*words, row["algorithm"], row["protocol"])), f"{number} channel{'s' if number > 1 else ''}"]

@@ -1,6 +1,7 @@
 """What an experiment file can ask to be drawn."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -33,13 +34,19 @@ class PlotFields(BaseModel):
     memory: bars made of the parts of a GPU's memory, for the fullest stage of each `x`, or with `x: stage` for every
     stage of the only row.
     pipeline: a timeline of the pipeline stages for each `x`.
+    curve: points of one number (`y`) over another (`x`), joined in the order of the rows, a line for each `series`;
+    each says its `label`.
+    matrix: a table of `x` across and `series` down, each cell the number `y` as colour and text.
+    roofline: operators of each row by intensity and achieved FLOP/s under the roofs of the GPU, a panel for each `x`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-    kind: Literal["bar", "line", "stack", "memory", "pipeline"]
+    kind: Literal["bar", "line", "stack", "memory", "pipeline", "curve", "matrix", "roofline"]
     x: str
     y: Annotated[list[str], Field(max_length=16, validate_default=True)] = []
     series: str | None = None
+    label: str | None = None
+    where: dict[str, str | int | float | bool] = {}  # only rows with these values
     marks: dict[str, str] = {}  # column of y -> label that holds a published figure to mark
     title: str = ""
     name: PlainName | None = None
@@ -50,8 +57,15 @@ class PlotFields(BaseModel):
         kind = info.data.get("kind")
         if kind in ("bar", "line") and not 1 <= len(y) <= MAX_PANELS:
             raise ValueError(f"{len(y)} columns; a plot of kind {kind} needs at least 1 and at most {MAX_PANELS}")
-        if kind in ("memory", "pipeline") and y:
+        if kind in ("curve", "matrix") and len(y) != 1:
+            raise ValueError(f"{len(y)} columns; a plot of kind {kind} needs one")
+        if kind in ("memory", "pipeline", "roofline") and y:
             raise ValueError(f"has no meaning for a plot of kind {kind}; leave it out")
         if kind == "stack" and len(set(y)) < len(y):
             raise ValueError("names a column twice; the bars would count it twice")
         return y
+
+
+def rows_of(rows: Sequence[Mapping[str, Any]], plot: PlotFields) -> list[Mapping[str, Any]]:
+    """The rows that a plot is about."""
+    return [row for row in rows if all(row.get(key) == value for key, value in plot.where.items())]

@@ -14,9 +14,14 @@ if TYPE_CHECKING:
 MemoryRow = Mapping[str, Any]
 """Fields of `simgpu.plan.memory.Memory` (`as_dict`), bytes."""
 
-PARTS = ("weights", "gradients", "optimizer", "activations", "communication", "temporary", "reserve")
-_HATCHES = ("", "", "", "", "", "", "//")
-_FILLS = (*COLOURS[:6], "#9A9A9A")
+PARTS = (
+    *("weights", "gradients", "optimizer", "kv_cache", "activations", "communication", "temporary", "logits"),
+    *("graphs", "reserve"),
+)
+"""Parts in the order in which they stand; a training step has some of them, a server others."""
+_GREY = "#9A9A9A"
+_FILLS = dict(zip(PARTS, (*(COLOURS[i] for i in (0, 1, 2, 2, 3, 4, 5, 5, 1)), _GREY), strict=True))
+_HATCHES = {"reserve": "//"}
 GIB = 2.0**30
 MOST_CAPACITIES = 2.2
 """How far bars are drawn, in capacities of the largest GPU."""
@@ -28,12 +33,20 @@ def print_memory(rows: Mapping[str, MemoryRow], heading: str, out: IO[str], note
 
     capacity = any(row.get("capacity") for row in rows.values())
     host = any(row.get("host") for row in rows.values())
-    columns = ["GiB", *PARTS, "total", *(("free",) if capacity else ()), *(("host",) if host else ())]
+    parts = [part for part in PARTS if any(part in row for row in rows.values())]
+    columns = [
+        "GiB",
+        *(part.replace("_", " ") for part in parts),
+        "total",
+        *(("free",) if capacity else ()),
+        *(("host",) if host else ()),
+    ]
     cells = []
     for label, row in rows.items():
-        line = [label, *(_gib(row[part]) for part in PARTS), _gib(row["total"])]
+        line = [label, *(_gib(row.get(part, 0.0)) for part in parts), _gib(row["total"])]
         if capacity:
-            line.append(_gib(row["capacity"] - row["total"]) if row.get("capacity") else "")
+            usable = row.get("budget") or row.get("capacity")
+            line.append(_gib(usable - row["total"]) if usable else "")
         if host:
             line.append(_gib(row.get("host") or 0.0))
         cells.append(line)
@@ -85,11 +98,12 @@ def _bars(axes: Axes, rows: Mapping[str, MemoryRow], upright: bool, far: float) 
     """Parts on top of each other, the total at the end of each bar or, where it ends beyond `far`, at that edge."""
     places = range(len(rows))
     base = [0.0] * len(rows)
-    for part, fill, hatch in zip(PARTS, _FILLS, _HATCHES, strict=True):
-        sizes = [row[part] / GIB for row in rows.values()]
+    for part in PARTS:
+        sizes = [row.get(part, 0.0) / GIB for row in rows.values()]
         if not any(sizes):
             continue
-        look: dict[str, Any] = {"color": fill, "edgecolor": "white", "linewidth": 0.8, "hatch": hatch, "label": part}
+        look: dict[str, Any] = {"color": _FILLS[part], "edgecolor": "white", "linewidth": 0.8}
+        look |= {"hatch": _HATCHES.get(part, ""), "label": part.replace("_", " ")}
         if upright:
             axes.bar(places, sizes, 0.72, bottom=base, **look)
         else:
@@ -121,8 +135,9 @@ def _end_of(total: float, capacity: float, far: float) -> float:
 def _legend(figure: Figure, axes: Axes, upright: bool) -> None:
     """Parts in the order in which they stand, the capacity first."""
     named = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    parts = [part for part in PARTS if part in named]
-    order = [*(name for name in named if name not in PARTS), *(reversed(parts) if upright else parts)]
+    words = [part.replace("_", " ") for part in PARTS]
+    parts = [part for part in words if part in named]
+    order = [*(name for name in named if name not in words), *(reversed(parts) if upright else parts)]
     figure.legend([named[name] for name in order], order, loc="outside right upper")
 
 

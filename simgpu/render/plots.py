@@ -95,6 +95,15 @@ def _members(rows: Rows, plot: PlotFields, series: Any) -> list[Mapping[str, Any
     return [row for row in rows if plot.series is None or row.get(plot.series) == series]
 
 
+def _mark_lines(members: Rows, mark: str | None, at: int, width: float) -> list[tuple[tuple[float, float], float]]:
+    """Ends and height of what marks the bars of a group: one line where all have the same figure, else one for each."""
+    marked = {i: row[mark] for i, row in enumerate(members) if mark and row.get(mark) is not None}
+    if len(set(marked.values())) == 1:
+        return [((at - 0.45, at + 0.45), next(iter(marked.values())))]
+    middles = {i: at + (i - (len(members) - 1) / 2) * width for i in marked}
+    return [((middles[i] - 0.46 * width, middles[i] + 0.46 * width), value) for i, value in marked.items()]
+
+
 def _bars(panel: Axes, rows: Rows, plot: PlotFields, column: str) -> None:
     groups: dict[Any, list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -123,18 +132,16 @@ def _bars(panel: Axes, rows: Rows, plot: PlotFields, column: str) -> None:
             number_at = at if ends is None else at - 0.05 * width
             top_of_bars.append((number_at, row[column] * scale, cell(column, row[column])))
     mark = plot.marks.get(column)
-    if mark:
-        claimed = {row.get(plot.x): row[mark] for row in rows if row.get(mark) is not None}
-        for i, (group, value) in enumerate(claimed.items()):
-            at = list(groups).index(group)
-            ends = (at - 0.45, at + 0.45)
-            panel.plot(ends, [value * scale] * 2, color=INK, ls="--", lw=1.6, label=title(mark) if i == 0 else None)
+    lines = [line for g, members in enumerate(groups.values()) for line in _mark_lines(members, mark, g, width)]
+    for i, (ends, value) in enumerate(lines):
+        named = title(str(mark)) if i == 0 else None
+        panel.plot(ends, [value * scale] * 2, color=INK, ls="--", lw=1.6, label=named)
     crowded = len(groups) > 5
     names = [str(group) if crowded else str(group).replace(", ", "\n") for group in groups]
     panel.set_xticks(range(len(groups)), names, rotation=25 if crowded else 0, ha="right" if crowded else "center")
     panel.set_ylabel(label)
     panel.grid(axis="x", visible=False)
-    top = max([row[column] * scale for row in rows] + [tallest])
+    top = max([row[column] * scale for row in rows] + [value * scale for _, value in lines] + [tallest])
     panel.set_ylim(0, 100 if is_share(column) and top <= 97 else 1.12 * top)
     marks = [row[mark] * scale for row in rows if mark and row.get(mark) is not None]
     for at, value, text in top_of_bars:  # inside the bar where it is tall enough, so that marks stay clear of it
@@ -170,6 +177,15 @@ def _tick(value: float) -> str:
     return f"{value:g}"
 
 
+def _too_large(row: Mapping[str, Any]) -> bool:
+    """Whether the memory of a row does not fit; of prefill the weights alone are known."""
+    return row.get("memory_fits", row.get("weights_fit", True)) is False
+
+
+def _what_is_too_large(rows: Rows) -> str:
+    return "does not fit" if any("memory_fits" in row for row in rows) else "weights do not fit"
+
+
 def _lines(panel: Axes, rows: Rows, plot: PlotFields, column: str) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator
 
@@ -196,10 +212,10 @@ def _lines(panel: Axes, rows: Rows, plot: PlotFields, column: str) -> None:
             band = ([y * scale for y in low], [y * scale for y in high])
             panel.fill_between(xs_, *band, color=COLOURS[s % 7], alpha=0.15, lw=0, zorder=1)
         drawn.append(points)
-    misfits = [(row[plot.x], row[column] * scale) for row in rows if row.get("weights_fit") is False]
+    misfits = [(row[plot.x], row[column] * scale) for row in rows if _too_large(row)]
     if misfits:
         at, heights = [x for x, _ in misfits], [y for _, y in misfits]
-        panel.plot(at, heights, ls="", marker="x", color=INK, ms=12, mew=1.6, label="weights do not fit", zorder=5)
+        panel.plot(at, heights, ls="", marker="x", color=INK, ms=12, mew=1.6, label=_what_is_too_large(rows), zorder=5)
     if len(xs) > 1 and xs[0] > 0 and xs[-1] / xs[0] >= 4:
         panel.set_xscale("log", base=2)
     panel.set_xticks(xs, [str(x) for x in xs])

@@ -86,7 +86,7 @@ def _inside(execution: Execution, span: Span, process: int) -> Iterator[dict[str
         yield {"ph": "M", "name": "thread_name", "pid": process, "tid": tid, "args": {"name": title}}
 
 
-_INSIDE = ("compute", "tp", "cp", "ep")
+_INSIDE = ("compute", "tp", "cp", "ep", "experts")
 """Streams inside blocks: kernels, and the groups that communicate there."""
 
 

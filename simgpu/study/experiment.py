@@ -16,7 +16,7 @@ from typing import Any
 from simgpu.catalog import Catalogue
 from simgpu.documents import Document
 from simgpu.errors import InputError, nearest, shown
-from simgpu.render.fields import PlotFields
+from simgpu.render.fields import MAX_PANELS, PlotFields, rows_of
 from simgpu.result import Result
 from simgpu.scenario import run_scenario
 from simgpu.study.fields import CompareFields, ExperimentFields
@@ -110,6 +110,7 @@ class _ColumnChecks:
                 raise self.document.error(f"{shown(plot.name)} is the name of another plot", (*place, "name"))
             names.add(plot.name or "")
             self._bars_of(plot, place)
+            self._special(plot, place)
             if plot.kind == "line":
                 self._numbers(plot.x, (*place, "x"), everywhere=True)
                 self._single_valued(plot, (*place, "series"))
@@ -125,10 +126,38 @@ class _ColumnChecks:
         if self.fields.compare:
             self._compare(self.fields.compare)
 
+    def _special(self, plot: PlotFields, place: tuple) -> None:
+        """What single kinds of plots need besides."""
+        for key in plot.where:
+            if plot.kind not in ("bar", "line", "curve", "matrix"):
+                raise self.document.error(f"has no meaning for a plot of kind {plot.kind}", (*place, "where"))
+            self._exists(key, (*place, "where", key))
+        if not rows_of(self.rows, plot):
+            raise self.document.error(f"no row has {shown(plot.where)}", (*place, "where"))
+        if plot.label is not None:
+            if plot.kind != "curve":
+                problem = f"{shown(plot.label)} has no meaning for a plot of kind {plot.kind}; only a curve has labels"
+                raise self.document.error(problem, (*place, "label"))
+            self._exists(plot.label, (*place, "label"))
+        if plot.kind == "curve":
+            self._numbers(plot.x, (*place, "x"))
+            if not any(row.get(plot.x) and row.get(plot.y[0]) for row in self.rows):
+                problem = f"no row has {plot.x} and {plot.y[0]} above zero"
+                raise self.document.error(problem, (*place, "y"))
+        if plot.kind == "matrix":
+            if plot.series is None:
+                raise self.document.error("is missing: what stands down the side of a matrix", (*place, "series"))
+            self._single_valued(plot, (*place, "series"))
+        if plot.kind == "roofline" and len(self.rows) > MAX_PANELS:
+            problem = f"{len(self.rows)} rows; a plot of kind roofline has at most {MAX_PANELS} panels"
+            raise self.document.error(problem, (*place, "kind"))
+
     def _bars_of(self, plot: PlotFields, place: tuple) -> None:
         """What bars and panels stand for: a column, or the stages of the only row."""
         if plot.kind in ("memory", "pipeline"):
-            self._exists("memory_fits", (*place, "kind"), "only training has memory and stages; ")
+            self._exists("memory_fits", (*place, "kind"), "only training and inference have memory and stages; ")
+        if plot.kind == "pipeline" and not any(row["workload"] == "training" for row in self.rows):
+            raise self.document.error("only training has a pipeline picture", (*place, "kind"))
         if plot.kind == "memory" and plot.x == "stage" and plot.x not in self.known:
             if len(self.rows) > 1:
                 problem = f"'stage' needs a single row, here are {len(self.rows)}; expected a column that differs"
@@ -141,7 +170,7 @@ class _ColumnChecks:
     def _single_valued(self, plot: PlotFields, place: tuple) -> None:
         """A line has one value at each x."""
         seen = set()
-        for row in self.rows:
+        for row in rows_of(self.rows, plot):
             point = (row.get(plot.series) if plot.series else None, row.get(plot.x))
             if point in seen:
                 one = "on one line" if plot.kind == "line" else "here"

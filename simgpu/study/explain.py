@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import fsum
 from typing import Any
 
 from simgpu.analysis.breakdown import breakdown
+from simgpu.analysis.inference import phases
 from simgpu.analysis.training import anatomy
 from simgpu.analysis.uncertainty import Part, parts_of, range_of
 from simgpu.catalog import Catalogue
 from simgpu.hardware.inherit import Given
 from simgpu.result import Result
 from simgpu.scenario import resolve_cluster
+from simgpu.simulation import default_clocks
 from simgpu.study.experiment import Experiment, run_case
 from simgpu.study.loading import Case
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Activity
+from simgpu.workload.jobs import Inference, MixedStep, Serving
 
 FIELDS = {
     "operator": "what it is in the model",
-    "segment": "part of the model it belongs to; of training with its pass, 'recomputation', or 'optimizer'",
+    "segment": "part of the model it belongs to, with the pass (training) or phase (prefill, decode); or 'optimizer'",
     "kind": "class of operator",
     "group": "of a collective of training: over which ranks (tp, cp, ep, pp, shard, replica, grad, expert)",
     "library": "kernels it is timed as; empty where the user gave the time",
@@ -62,12 +66,18 @@ def explain(experiment: Experiment, catalogue: Catalogue) -> list[Explanation]:
 
 def _explain(case: Case, catalogue: Catalogue) -> Explanation:
     result = run_case(case, catalogue)
-    execution = result.execution
-    rank = anatomy(execution).rank if execution.blocks else breakdown(execution).rank
-    parts = parts_of(execution, rank)
+    execution, workload = result.execution, case.scenario.workload
     cluster = resolve_cluster(case.scenario, catalogue, case.origins)
-    kernels = KernelModel(cluster, sustained=case.scenario.clocks == "sustained")
-    rows = [_row(part, execution.step, kernels.constants.regime("collective", "nccl")) for part in parts]
+    clocks = case.scenario.clocks or default_clocks(workload)
+    kernels = KernelModel(cluster, sustained=clocks == "sustained")
+    if isinstance(workload, (Inference, MixedStep, Serving)):
+        found = phases(execution)
+        parts = [part for _, _, some in found for part in some]
+        rows = [_merged(phase, segment, some, execution.step, kernels) for phase, segment, some in found]
+    else:
+        rank = anatomy(execution).rank if execution.blocks else breakdown(execution).rank
+        parts = parts_of(execution, rank)
+        rows = [_row(part, execution.step, kernels) for part in parts]
     used: dict[str, dict[str, Any]] = {}
     for part in parts:
         for name, one in _constants(part.activity, kernels).items():
@@ -88,22 +98,47 @@ def _constants(activity: Activity, kernels: KernelModel) -> dict[str, Given]:
     time = activity.time
     if time is not None:
         return {f"{time.doubt.group}.{time.library}.{name}": one for name, one in kernels.used(time).items()}
-    known = kernels.constants.origins("collective", "nccl")
+    library = activity.chosen.library if activity.chosen else "nccl"
+    known = kernels.constants.origins("collective", library)
     names = activity.chosen.constants if activity.chosen else ()
-    return {f"collective.nccl.{name}": known[name] for name in names}
+    return {f"collective.{library}.{name}": known[name] for name in names if name in known}
 
 
-def _row(part: Part, step: float, regime: str) -> dict[str, Any]:
-    """One row; `regime` is that of collectives."""
+def _merged(phase: str, segment: str, parts: Sequence[Part], step: float, kernels: KernelModel) -> dict[str, Any]:
+    """One row for an operator of a phase of inference, whose shapes differ from step to step as the cache grows."""
+    rows = [_row(part, step, kernels) for part in parts]
+    ends = range_of([(part.seconds, part.doubt) for part in parts])
+    sums = {name: fsum(row[name] for row in rows) for name in ("time_s", "share", "flop", "bytes")}
+    light = _light(parts)
+    return {
+        **max(rows, key=lambda row: row["time_s"]),
+        "operator": parts[0].activity.name.replace("attention_decode", "attention"),
+        "segment": f"{phase}, {segment}" if segment != phase else phase,
+        "runs": sum(part.runs for part in parts),
+        **sums,
+        "time_s_p10": ends.p10,
+        "time_s_p90": ends.p90,
+        "intensity": sums["flop"] / sums["bytes"] if sums["bytes"] else 0.0,
+        "speed_of_light": light / sums["time_s"] if light and sums["time_s"] else None,
+    }
+
+
+def _light(parts: Iterable[Part]) -> float:
+    return fsum(part.activity.light * part.runs for part in parts)
+
+
+def _row(part: Part, step: float, kernels: KernelModel) -> dict[str, Any]:
     activity, time, chosen = part.activity, part.activity.time, part.activity.chosen
     ends = range_of([(part.seconds, part.doubt)])
     flop, moved = activity.flops * part.runs, activity.bytes * part.runs
+    library = chosen.library if chosen else "nccl"
+    regime = kernels.constants.regime("collective", library) if chosen and chosen.constants else ""
     return {
         "operator": activity.name,
         "segment": activity.segment,
         "kind": activity.kind,
         "group": activity.group,
-        "library": "nccl" if activity.category != "compute" else time.library if time and time.operator else "",
+        "library": library if activity.category != "compute" else time.library if time and time.operator else "",
         "algorithm": chosen.algorithm if chosen else None,
         "protocol": chosen.protocol if chosen else None,
         "channels": chosen.channels if chosen else None,
@@ -117,5 +152,5 @@ def _row(part: Part, step: float, regime: str) -> dict[str, Any]:
         "intensity": flop / moved if moved else 0.0,
         "bound": activity.bound,
         "speed_of_light": activity.light * part.runs / part.seconds if activity.light and part.seconds else None,
-        "regime": time.regime if time else regime if chosen and chosen.constants else "",
+        "regime": time.regime if time else regime,
     }

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from simgpu.catalog import Catalogue
-from simgpu.plan.memory import peak
-from simgpu.render.fields import PlotFields
+from simgpu.plan.memory import Memory
+from simgpu.plan.serving_memory import ServingMemory
+from simgpu.render.fields import PlotFields, rows_of
 from simgpu.render.files import written_whole
 from simgpu.render.notes import fit_notes, memory_notes, settings_notes, walk_notes
 from simgpu.render.trace import trace_events, write_events
-from simgpu.result import COLUMNS
+from simgpu.result import COLUMNS, Result
 from simgpu.study.attribution import walks
 from simgpu.study.experiment import ExperimentResult
 from simgpu.study.memory import misfits, print_tables, row_name
@@ -133,14 +134,29 @@ def _figure(outcome: ExperimentResult, plot: PlotFields) -> Any:
     from simgpu.render.plots import heading_of, rows_figure
 
     settings = outcome.experiment.settings
+    rows = rows_of(outcome.rows, plot)
     if plot.kind in ("bar", "line"):
-        return rows_figure(outcome.rows, plot, settings)
+        return rows_figure(rows, plot, settings)
+    if plot.kind == "curve":
+        from simgpu.render.curve import curve_figure
+
+        return curve_figure(rows, plot, heading_of(plot, settings, "Rows"))
+    if plot.kind == "matrix":
+        from simgpu.render.matrix import matrix_figure
+
+        return matrix_figure(rows, plot.x, plot.series or "", plot.y[0], heading_of(plot, settings, ""))
     names = [_bar_name(row, plot) for row in outcome.rows]
+    if plot.kind == "roofline":
+        from simgpu.render.roofline import roofline_figure
+        from simgpu.study.roofs import roofs_of
+
+        roofs = [roofs_of(result, name) for name, result in zip(names, outcome.results, strict=True)]
+        return roofline_figure(roofs, heading_of(plot, settings, "Operators under the roof"))
     if plot.kind == "stack":
         from simgpu.render.stack import stack_figure
 
         return stack_figure(dict(zip(names, outcome.rows, strict=True)), plot.y, heading_of(plot, settings, "Step"))
-    training = [(name, result) for name, result in zip(names, outcome.results, strict=True) if result.memory]
+    held = [(name, result) for name, result in zip(names, outcome.results, strict=True) if result.memory]
     if plot.kind == "memory":
         from simgpu.render.memory import memory_figure
 
@@ -148,12 +164,19 @@ def _figure(outcome: ExperimentResult, plot: PlotFields) -> Any:
         if plot.x == "stage" and "stage" not in outcome.rows[0]:
             bars = {str(one.stage): one.as_dict() for one in outcome.results[0].memory}
             return memory_figure(bars, heading, "Pipeline stage")
-        return memory_figure({name: peak(result.memory).as_dict() for name, result in training}, heading)
+        return memory_figure({name: _fullest(result).as_dict() for name, result in held}, heading)
     from simgpu.render.passes import panel_of
     from simgpu.render.pipeline import pipeline_figure
 
+    training = [(name, result) for name, result in held if result.row["workload"] == "training"]
     panels = [panel_of(result.execution, result.row["pp"], name) for name, result in training]
     return pipeline_figure(panels, heading_of(plot, settings, ""))
+
+
+def _fullest(result: Result) -> Memory | ServingMemory:
+    """The stage that needs most."""
+    stages: list[Memory | ServingMemory] = list(result.memory)
+    return max(stages, key=lambda stage: stage.total)
 
 
 def _bar_name(row: Mapping[str, Any], plot: PlotFields) -> str:

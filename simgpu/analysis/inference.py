@@ -1,0 +1,93 @@
+"""Where the time of inference goes: kernels by class, collectives by group, host and copies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from simgpu.analysis.uncertainty import Part
+from simgpu.workload.blocks import BlockPart
+from simgpu.workload.execution import Activity, Execution
+from simgpu.workload.inference.deployment import StepTime
+from simgpu.workload.inference.generation import Run
+
+CLASSES = {"gemm": "gemm_s", "attention": "attention_s", "moe": "experts_s"}
+GROUPS = {"tp": "exposed_tp_s", "cp": "exposed_cp_s", "experts": "exposed_ep_s", "pp": "exposed_pp_s"}
+COLUMNS = (*CLASSES.values(), "memory_bound_s", *GROUPS.values(), "host_s", "copies_s")
+
+
+def anatomy_of(runs: Sequence[Run]) -> dict[str, float]:
+    """Seconds of some runs by what they were spent on, all pipeline stages together; see `COLUMNS`."""
+    found = dict.fromkeys(COLUMNS, 0.0)
+    for run in runs:
+        for step, times in ((run.step, run.count), *(((run.extra, run.count * _guesses(run)),) if run.extra else ())):
+            for made in step.stages:
+                for block, count in made:
+                    for part in block.parts:
+                        found[_column(part)] += part.exposed * count * times
+            found["exposed_pp_s"] += step.send * (len(step.stages) - 1) * times
+            found["host_s"] += step.host * times
+            found["copies_s"] += sum(step.copies) * times
+    return found
+
+
+def _guesses(run: Run) -> float:
+    """Steps of the draft for each step of the model."""
+    assert run.extra is not None
+    return (run.seconds - run.step.seconds) / run.extra.seconds
+
+
+def _column(part: BlockPart) -> str:
+    if part.activity.category != "compute":
+        return GROUPS.get(part.activity.group, "exposed_tp_s")
+    return CLASSES.get(part.activity.doubt.group, "memory_bound_s")
+
+
+def flops_of(step: StepTime) -> float:
+    """FLOPs of one rank in a step, all stages."""
+    return sum(block.flops * times for made in step.stages for block, times in made)
+
+
+def phases(execution: Execution) -> list[tuple[str, str, list[Part]]]:
+    """(phase, segment, parts) of every operator and collective of a timeline of inference, all pipeline stages: parts
+    of one name and phase stand together, those of the host as an operator 'host'."""
+    found: dict[tuple[str, str, str], dict[Activity, list[float]]] = {}
+    timeline = execution.timeline
+    for stream in execution.streams:
+        for number in timeline.of(stream["compute"]):
+            label, seconds = timeline.labels[number], timeline.end[number] - timeline.start[number]
+            assert isinstance(label, Activity)
+            made = execution.blocks.get(label)
+            if made is None:
+                _add(found, label.segment, label.segment, label, 1, seconds, seconds)
+                continue
+            planned = sum(block.seconds * times for block, times in made)
+            stretch = seconds / planned if planned else 1.0
+            for block, times in made:
+                for part in block.parts:
+                    runs, factor = part.runs * times, times * stretch
+                    _add(found, label.kind, part.activity.segment, part.activity, runs, part.seconds * factor,
+                         part.exposed * factor)  # fmt: skip
+    return [
+        (phase, segment, [Part(one, int(runs), seconds, exposed) for one, (runs, seconds, exposed) in some.items()])
+        for (phase, segment, _), some in found.items()
+    ]
+
+
+def _add(
+    found: dict[tuple[str, str, str], dict[Activity, list[float]]], phase: str, segment: str, activity: Activity,
+    runs: float, seconds: float, exposed: float,
+) -> None:  # fmt: skip
+    sums = found.setdefault((phase, segment, activity.name), {}).setdefault(activity, [0, 0.0, 0.0])
+    for i, value in enumerate((runs, seconds, exposed)):
+        sums[i] += value
+
+
+def light_of(step: StepTime) -> float:
+    """Seconds of the kernels of a step at datasheet peaks and bandwidth, nothing between them."""
+    return sum(
+        part.activity.light * part.runs * times
+        for made in step.stages
+        for block, times in made
+        for part in block.parts
+        if part.activity.category == "compute"
+    )

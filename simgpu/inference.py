@@ -1,0 +1,336 @@
+"""Inference, from what a user asks to a row of numbers: deployed, simulated, taken apart, with memory and intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Any
+
+from simgpu.analysis.inference import anatomy_of, flops_of, light_of
+from simgpu.analysis.uncertainty import Range, range_of
+from simgpu.errors import InputError
+from simgpu.hardware.cluster import Cluster
+from simgpu.hardware.derive import is_slice
+from simgpu.model.config import TransformerConfig
+from simgpu.model.serving import Group
+from simgpu.plan.parallelism import Plan
+from simgpu.plan.serving_fit import smallest
+from simgpu.plan.serving_memory import (
+    PARTS,
+    ServingMemory,
+    cache_bytes,
+    fullest,
+    longest_context,
+    most_sequences,
+    serving_memory,
+)
+from simgpu.timing.uncertainty import interval
+from simgpu.workload.execution import Execution
+from simgpu.workload.inference.deploying import deploy, speculation_of
+from simgpu.workload.inference.deployment import Deployment
+from simgpu.workload.inference.generation import Generation, Run, generate
+from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep
+from simgpu.workload.inference.serving import Load, serve
+from simgpu.workload.inference.timeline import timeline_of
+from simgpu.workload.runtimes import SPLIT
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """What inference takes: its timeline, the memory of each stage, the row."""
+
+    execution: Execution
+    memory: tuple[ServingMemory, ...]
+    row: dict[str, Any]
+
+
+def infer(
+    cluster: Cluster, job: InferenceJob, model: TransformerConfig | None, plan: Plan, dtype: str,
+    accumulate: str | None, clocks: str, algorithm: str = "auto", protocol: str = "auto", require_fit: bool = False,
+    draft: TransformerConfig | None = None,
+) -> Inferred:  # fmt: skip
+    """Simulate a job of inference. Raises `InputError` (key only) for what cannot be."""
+    deployment = deploy(cluster, job, model, plan, dtype, accumulate, clocks, algorithm, protocol)
+    if isinstance(job, MixedStep):
+        return _mixed(deployment, job, require_fit)
+    if isinstance(job, Inference):
+        return _batch(deployment, job, draft, require_fit)
+    return _served(
+        deployment, Load(job.concurrency, job.prompt, job.output, int(job.prompt * job.prefix_hit)), require_fit
+    )
+
+
+# ---- one batch ---------------------------------------------------------------------------------------
+
+
+def _batch(deployment: Deployment, job: Inference, draft: TransformerConfig | None, require_fit: bool) -> Inferred:
+    plan = deployment.plan
+    if job.batch < plan.dp:
+        raise InputError(f"{plan.dp} replicas are more than the {job.batch} sequences of the batch", key="plan.dp")
+    if plan.cp > 1 and job.prompt % (2 * plan.cp):
+        problem = f"{plan.cp} ranks with two chunks each do not divide {job.prompt} tokens"
+        raise InputError(problem, key="plan.cp")
+    speculation = speculation_of(deployment, job.speculative, draft, job.prompt + job.output)
+    if speculation is not None:
+        deployment = replace(deployment, drafter=speculation.drafter.served)
+    local, cached = ceil(job.batch / plan.dp), int(job.prompt * job.prefix_hit)
+    memory = _memory(deployment, job.batch, job.prompt + job.output, require_fit)
+    done = generate(deployment, local, job.prompt, job.output, cached, job.chunk, speculation)
+    execution = timeline_of(done.prefill, done.decode)
+    tokens = job.batch * job.output
+    row = {
+        **_asked(deployment, batch=job.batch, prompt=job.prompt, output=job.output, cached=cached),
+        **_times(done.total, [*done.prefill, *done.decode], deployment),
+        **_first_and_next(deployment, done.ttft, done.tpot),
+        "prefill_s": done.prefill_s,
+        "decode_s": done.decode_s,
+        "prefill_tokens_per_s": job.batch * (job.prompt - cached) / done.prefill_s,
+        "output_tokens_per_s": job.batch * (job.output - 1) / done.decode_s if done.decode_s else 0.0,
+        "evaluated_steps": done.evaluations,
+        **_rates(deployment, tokens, job.batch * (job.prompt + job.output), done.total, done.tpot),
+        **_bound(deployment, done),
+        **_alone(deployment, job, done, speculation is not None),
+        **_held(deployment, memory, job.prompt + job.output),
+    }
+    if speculation is not None:
+        row["tokens_per_cycle"] = speculation.expected
+    row |= _ends(deployment, row, [*done.prefill, *done.decode])
+    return Inferred(execution, memory, row)
+
+
+def _alone(deployment: Deployment, job: Inference, done: Generation, guessed: bool) -> dict[str, Any]:
+    """The same batch on one GPU, memory set aside, and what splitting it is worth. A draft is left out of both."""
+    if deployment.plan.world == 1:
+        return {"single_gpu_step_s": done.total, "ideal_step_s": done.total, "efficiency": 1.0, "speedup": 1.0}
+    if guessed:
+        return {}
+    one = replace(deployment, plan=Plan(), _steps={}, _blocks={})
+    alone = generate(one, job.batch, job.prompt, job.output, int(job.prompt * job.prefix_hit), job.chunk).total
+    ideal = alone / deployment.plan.world
+    return {
+        "single_gpu_step_s": alone,
+        "ideal_step_s": ideal,
+        "efficiency": ideal / done.total,
+        "speedup": alone / done.total,
+    }
+
+
+# ---- one step ----------------------------------------------------------------------------------------
+
+
+def _mixed(deployment: Deployment, job: MixedStep, require_fit: bool) -> Inferred:
+    plan = deployment.plan
+    if plan.cp > 1 and job.prefill and job.decodes:
+        raise InputError(f"{plan.cp}: prompts and decodes cannot share a step of context parallelism", key="plan.cp")
+    groups = [Group(1, job.prefill, job.past + job.prefill)] if job.prefill else []
+    groups += [Group(ceil(job.decodes / plan.dp), 1, max(job.context, 2))] if job.decodes else []
+    step = deployment.step(*groups)
+    run = Run(step, 1, step.seconds, 1.0)
+    tokens = job.context if job.decodes else job.past + job.prefill
+    memory = _memory(deployment, job.decodes + bool(job.prefill), tokens, require_fit)
+    row = {
+        **_asked(deployment, prefill=job.prefill, past=job.past, decodes=job.decodes, context=job.context),
+        **_times(step.seconds, [run], deployment),
+        **_held(deployment, memory, tokens),
+    }
+    row["total_tokens_per_s"] = (job.prefill * plan.dp + job.decodes) / step.seconds
+    row |= _ends(deployment, row, [run])
+    return Inferred(timeline_of([run], []), memory, row)
+
+
+# ---- a server ----------------------------------------------------------------------------------------
+
+
+def _served(deployment: Deployment, load: Load, require_fit: bool) -> Inferred:
+    plan = deployment.plan
+    if load.concurrency < plan.dp:
+        raise InputError(f"{plan.dp} replicas are more than {load.concurrency} requests", key="plan.dp")
+    if plan.cp > 1:
+        raise InputError(f"{plan.cp}: a server with context parallelism is not modelled; expected 1", key="plan.cp")
+    memory = _memory(deployment, plan.dp, load.prompt + load.output, require_fit)
+    done = serve(deployment, load)
+    run = Run(done.decode, load.output - 1, done.tpot, 1.0)
+    batch = max(round(done.batch), 1) * plan.dp
+    memory = serving_memory(deployment.served, batch, load.prompt + load.output // 2, _capacity(deployment))
+    row = {
+        **_asked(deployment, batch=batch, concurrency=load.concurrency, prompt=load.prompt, output=load.output,
+                 cached=load.cached),
+        **_times(done.total, [run], deployment, per=1.0 / max(load.output - 1, 1)),
+        **_first_and_next(deployment, done.ttft, done.tpot),
+        "requests_per_s": done.requests_per_s,
+        "output_tokens_per_s": done.requests_per_s * load.output,
+        "interference_s": done.interference_s,
+        "saturated": done.saturated,
+        **_rates(deployment, done.requests_per_s * load.output * done.total,
+                 done.requests_per_s * (load.output + load.prompt) * done.total, done.total, done.tpot),
+        **_held(deployment, memory, load.prompt + load.output),
+    }  # fmt: skip
+    row |= _ends(deployment, row, [run])
+    return Inferred(timeline_of([], [run]), memory, row)
+
+
+# ---- columns -----------------------------------------------------------------------------------------
+
+
+def _asked(deployment: Deployment, **load: int) -> dict[str, Any]:
+    """What was simulated."""
+    plan = deployment.plan
+    conversion = " (weights converted)" if deployment.precision.converted else ""
+    return {
+        "pp": plan.pp,
+        "cp": plan.cp,
+        "ep": plan.ep,
+        "runtime": deployment.runtime.name,
+        "precision": deployment.precision.name + conversion,
+        "kv_cache": deployment.kv_dtype or deployment.dtype,
+        **load,
+    }
+
+
+def _times(total: float, runs: Sequence[Run], deployment: Deployment, per: float = 1.0) -> dict[str, Any]:
+    """Parts of the time of a batch or step; of a server those of a token (`per`)."""
+    found = anatomy_of(runs)
+    parts = {name: value * per for name, value in found.items()}
+    known = sum(parts.values())
+    peak = deployment.kernels.peak(deployment.dtype, deployment.accumulate)
+    flop = sum(flops_of(run.step) * run.count for run in runs) * deployment.plan.tp * deployment.plan.dp * per
+    seconds = total if per == 1.0 else sum(run.seconds * run.count for run in runs) * per
+    kernels = ("gemm_s", "attention_s", "experts_s", "memory_bound_s")
+    communication = sum(value for name, value in parts.items() if name.startswith("exposed_"))
+    return {
+        "step_s": total,
+        "compute_s": sum(parts[name] for name in kernels),
+        "exposed_communication_s": communication,
+        "idle_s": max(seconds - known, 0.0),
+        **parts,
+        "flop": flop,
+        "flop_per_s_per_gpu": flop / seconds / deployment.plan.world,
+        "mfu": flop / seconds / deployment.plan.world / peak,
+    }
+
+
+def _first_and_next(deployment: Deployment, ttft: float, tpot: float) -> dict[str, float]:
+    return {"ttft_s": ttft, "tpot_s": tpot}
+
+
+def _rates(deployment: Deployment, output: float, total: float, seconds: float, tpot: float) -> dict[str, float]:
+    """Tokens per second: output, of each user and GPU, and with the prompts."""
+    return {
+        "output_tokens_per_s_per_user": 1 / tpot if tpot else 0.0,
+        "output_tokens_per_s_per_gpu": output / seconds / deployment.plan.world,
+        "total_tokens_per_s": total / seconds,
+    }
+
+
+def _bound(deployment: Deployment, done: Generation) -> dict[str, float]:
+    """Tokens per second of a user, if kernels ran at the speed of light and there were nothing else."""
+    if not done.decode:
+        return {}
+    middle = done.decode[len(done.decode) // 2]
+    light = light_of(middle.step) + (light_of(middle.extra) if middle.extra else 0.0)
+    return {"speed_of_light_tokens_per_s_per_user": middle.tokens / light}
+
+
+def _capacity(deployment: Deployment) -> float:
+    return deployment.cluster.gpu.memory.capacity.si
+
+
+def _memory(deployment: Deployment, batch: int, tokens: int, require_fit: bool) -> tuple[ServingMemory, ...]:
+    found = serving_memory(deployment.served, batch, tokens, _capacity(deployment))
+    if require_fit and not fullest(found).fits:
+        from simgpu.plan.serving_fit import DEGREES, misfit_text
+
+        most, join = deployment.cluster.gpu_count, 1 if is_slice(deployment.cluster.gpu) else DEGREES[-1]
+        text = misfit_text(deployment.served, batch, tokens, _capacity(deployment), most, join=join)
+        raise InputError(text, key="plan")
+    return found
+
+
+def _held(deployment: Deployment, memory: Sequence[ServingMemory], tokens: int) -> dict[str, Any]:
+    """Memory of the fullest rank, and what else would fit beside the weights."""
+    worst, served, capacity = fullest(memory), deployment.served, _capacity(deployment)
+    sequences = most_sequences(served, tokens, capacity)
+    return {
+        "weights_bytes_per_gpu": worst.weights,
+        "memory_capacity_bytes": capacity,
+        "weights_fit": worst.weights <= worst.budget,
+        "memory_bytes_per_gpu": worst.total,
+        "memory_fits": worst.fits,
+        **{f"{part}_memory_bytes": getattr(worst, part) for part in PARTS if part != "weights"},
+        "host_memory_bytes": worst.host,
+        "kv_bytes_per_token": sum(cache_bytes(served, tokens, s) for s in range(served.plan.pp))
+        * _copies(served.plan)
+        / tokens,
+        "most_sequences": sequences,
+        "longest_context": longest_context(served, served.plan.dp, capacity),
+        "smallest_gpus": smallest(replace(served, plan=Plan()), capacity, tokens).gpus or 0,
+    }
+
+
+def _copies(plan: Plan) -> int:
+    """Ranks that hold parts of the cache of a sequence, all stages apart."""
+    return plan.tp * plan.cp
+
+
+# ---- intervals ---------------------------------------------------------------------------------------
+
+_MEASURED_AS = {"ttft_s": ("ttft", "prefill"), "tpot_s": ("tpot", "decode"), "step_s": ("e2e", "decode")}
+
+
+def _ends(deployment: Deployment, row: dict[str, Any], runs: Iterable[Run]) -> dict[str, float]:
+    """P10 and P90: what residuals of whole runs of this runtime say, or those of its kernels where they are wider."""
+    kernels = _kernel_ends(runs)
+    found: dict[str, float] = {}
+    library = deployment.runtime.name
+    if deployment.runtime.style == "ggml" and deployment.plan.pp > 1:
+        library = f"{library} {SPLIT}"
+    for name, (served, alone) in _MEASURED_AS.items():
+        value = row.get(name)
+        if not value:
+            continue
+        op = alone if deployment.runtime.style != "fused" else served
+        constants = deployment.cluster.kernel
+        low, high = interval(
+            op, value, architecture=constants.architecture, regime=constants.regime("gemm"), library=library
+        )
+        found[f"{name}_p10"] = value * min(float(low), kernels.p10)
+        found[f"{name}_p90"] = value * max(float(high), kernels.p90)
+    _rates_of(row, found)
+    return found
+
+
+_INVERSE = {
+    "output_tokens_per_s_per_user": "tpot_s",
+    "output_tokens_per_s": "tpot_s",
+    "output_tokens_per_s_per_gpu": "step_s",
+    "total_tokens_per_s": "step_s",
+    "requests_per_s": "step_s",
+    "mfu": "step_s",
+    "flop_per_s_per_gpu": "step_s",
+    "prefill_tokens_per_s": "ttft_s",
+}
+
+
+def _rates_of(row: dict[str, Any], found: dict[str, float]) -> None:
+    """Ends of rates, from those of the times they hang on."""
+    for rate, time in _INVERSE.items():
+        if row.get(rate) and f"{time}_p10" in found:
+            found[f"{rate}_p10"] = row[rate] * row[time] / found[f"{time}_p90"]
+            found[f"{rate}_p90"] = row[rate] * row[time] / found[f"{time}_p10"]
+
+
+def _kernel_ends(runs: Iterable[Run]) -> Range:
+    """P10 and P90 over the middle of the kernels and collectives of some steps."""
+    parts, certain = [], 0.0
+    for run in runs:
+        certain += run.step.host * run.count
+        for made in run.step.stages:
+            parts += [
+                (part.exposed * times * run.count, part.activity.doubt) for block, times in made for part in block.parts
+            ]
+    total = sum(seconds for seconds, _ in parts) + certain
+    if not total:
+        return Range(1.0, 1.0)
+    ends = range_of(parts, certain)
+    return Range(ends.p10 / total, ends.p90 / total)
