@@ -34,7 +34,7 @@ class ExpertTimer(MatrixTimer):
         try:
             load = rank_load(tokens, topk, experts, ep, distribution)
         except ValueError:
-            problem = f"{shown(distribution)} is not known; expected balanced, random or power_law_A with a number A"
+            problem = f"{shown(distribution)} is not known; expected balanced, random, power_law_A or popularity_A"
             raise InputError(problem, key="distribution") from None
         figures = {**self.device, **self.matrix_constants()}
         figures |= self.constants.group("moe", self.expert_library(dtype))

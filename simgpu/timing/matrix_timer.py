@@ -125,7 +125,7 @@ class MatrixTimer(TimerBase):
         try:
             loads = [rank_load(int(n), int(t), int(e), int(r), str(how)) for n, t, e, r, how in flat]
         except ValueError:
-            problem = f"{shown(distribution)} is not known; expected balanced, random or power_law_A with a number A"
+            problem = f"{shown(distribution)} is not known; expected balanced, random, power_law_A or popularity_A"
             raise InputError(problem, key="distribution") from None
         shape = given[0].shape
         if library == DEFAULT:

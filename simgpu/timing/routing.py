@@ -28,7 +28,9 @@ def rank_loads(tokens: int, topk: int, experts: int, ranks: int, distribution: s
     distribution : 'balanced' (every expert the same number, give or take one), 'random' (every token picks its experts
         independently and evenly), or 'power_law_A' (loads drawn from a power law of exponent A between one token and
         0.8 of them, as ai-dynamo/aiconfigurator's collectors do; A from 0, where all loads between are as likely,
-        to 10; most uneven at 1.5 to 2, where the busiest of 256 experts gets some 75 times the mean)
+        to 10; most uneven at 1.5 to 2, where the busiest of 256 experts gets some 75 times the mean), or 'popularity_A'
+        (each expert has its own chance, drawn from a power law in which the most popular has `RANGE` times that of the
+        least, whatever the number of tokens)
 
     Returns
     -------
@@ -44,12 +46,13 @@ def rank_loads(tokens: int, topk: int, experts: int, ranks: int, distribution: s
         return _balanced(tokens, topk, experts, ranks)
     if distribution == "random":
         return _random(tokens, topk, experts, ranks)
-    if distribution.startswith("power_law_"):
-        exponent = float(distribution.removeprefix("power_law_"))
+    kind, _, number = distribution.rpartition("_")
+    if kind in ("power_law", "popularity"):
+        exponent = float(number)
         if not 0 <= exponent <= MOST_EXPONENT:
             raise ValueError(f"exponent {exponent:g} of a power law is not a number from 0 to {MOST_EXPONENT:g}")
-        return _power_law(tokens, topk, experts, ranks, exponent)
-    raise ValueError(f"unknown distribution {distribution!r}; expected balanced, random or power_law_A")
+        return _power_law(tokens, topk, experts, ranks, exponent, fixed=kind == "popularity")
+    raise ValueError(f"unknown distribution {distribution!r}; expected balanced, random, power_law_A or popularity_A")
 
 
 def _balanced(tokens: int, topk: int, experts: int, ranks: int) -> Array:
@@ -83,12 +86,16 @@ def _random(tokens: int, topk: int, experts: int, ranks: int) -> Array:
     return np.asarray(np.sort(loads)[::-1], dtype=float)
 
 
-def _power_law(tokens: int, topk: int, experts: int, ranks: int, exponent: float) -> Array:
+RANGE = (0.01, 2.0)
+"""Ends of the power law of few tokens in ai-dynamo/aiconfigurator's collectors; of `popularity` for any number."""
+
+
+def _power_law(tokens: int, topk: int, experts: int, ranks: int, exponent: float, fixed: bool = False) -> Array:
     """Loads at even quantiles of the power law, dealt to the ranks at random; the busiest rank of each deal.
 
     Load at quantile u of a density x^-A between a and b: (a^p + u (b^p - a^p))^(1/p), p = 1 - A; a (b/a)^u for A = 1.
     """
-    least, most = (1.0, tokens * 0.8) if tokens * topk > experts else (0.01, 2.0)
+    least, most = (1.0, tokens * 0.8) if tokens * topk > experts and not fixed else RANGE
     most = max(most, least * 1.001)
     power, span = 1 - exponent, math.log(most / least)
     u = (np.arange(experts) + 0.5) / experts

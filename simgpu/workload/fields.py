@@ -40,13 +40,14 @@ def positive(dimension: str) -> Any:
 
 
 def routing_name(given: object) -> str:
-    """'balanced', 'random' or 'power_law_A' with A from 0 to 10."""
+    """'balanced', 'random', or 'power_law_A' or 'popularity_A' with A from 0 to 10."""
     text = str(given)[:100]
     if text in ("balanced", "random"):
         return text
-    if not re.fullmatch(r"power_law_\d+(\.\d+)?", text):
-        raise ValueError(f"{shown(given)} is not known; expected balanced, random or power_law_A with A from 0 to 10")
-    if float(text.removeprefix("power_law_")) > MOST_EXPONENT:
+    if not re.fullmatch(r"(power_law|popularity)_\d+(\.\d+)?", text):
+        known = "balanced, random, or power_law_A or popularity_A with A from 0 to 10"
+        raise ValueError(f"{shown(given)} is not known; expected {known}")
+    if float(text.rpartition("_")[2]) > MOST_EXPONENT:
         raise ValueError(f"{shown(given)}: the exponent is not a number from 0 to {MOST_EXPONENT:g}")
     return text
 

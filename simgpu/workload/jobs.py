@@ -61,7 +61,7 @@ class Training(Strict):
     targets: tuple[str, ...] | None = None
     """Matrices that have adapters, by name; default: those of attention."""
     routing: Routing = "balanced"
-    """How tokens choose experts: balanced, random, or power_law_A."""
+    """How tokens choose experts: balanced, random, power_law_A or popularity_A."""
     train_tokens: Annotated[float, Field(gt=0, le=1e18, allow_inf_nan=False)] | None = None
     """Tokens of a whole training run, for days and GPU-hours."""
 

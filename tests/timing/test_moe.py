@@ -126,7 +126,7 @@ def test_few_tokens_reach_few_experts():
 
 
 def test_an_unknown_distribution_is_refused():
-    with pytest.raises(ValueError, match=r"unknown distribution 'zipf'.*balanced, random or power_law_A"):
+    with pytest.raises(ValueError, match=r"unknown distribution 'zipf'.*balanced, random, power_law_A or popularity_A"):
         rank_loads(16, 2, 8, 1, "zipf")
 
 
@@ -298,3 +298,12 @@ def test_a_gpu_with_half_the_peak_or_bandwidth_is_never_faster(name):
         for model in (MIXTRAL, FINE):
             whole = timer(name).moe_layer(tokens, **model, dtype=dtype_of(name)).seconds
             assert np.all(half.moe_layer(tokens, **model, dtype=dtype_of(name)).seconds >= whole * CLOSE)
+
+
+def test_popularity_is_the_law_of_few_tokens_at_any_number_of_them():
+    for tokens in (1, 7, 32):  # at most as many visits as experts
+        assert (rank_loads(tokens, 8, 256, 1, "popularity_1.2") == rank_loads(tokens, 8, 256, 1, "power_law_1.2")).all()
+    many = rank_loads(10_000, 8, 256, 1, "popularity_1.2")
+    assert many.sum() == 80_000 and many.max() <= 10_000 and 150 < many[0] / many[-1] < 200
+    active = [(rank_loads(tokens, 8, 256, 1, "popularity_1.2") > 0).sum() for tokens in range(3, 200)]
+    assert active == sorted(active)

@@ -1,6 +1,7 @@
 """Limits that inference must meet: nothing beats memory, cutting up gains nothing, what is free costs nothing."""
 
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -444,3 +445,10 @@ def test_pipelines_of_experts_over_replicas_can_be_traced(tmp_path):
     job = Inference(batch=7, prompt=500, output=10, precision="fp8")
     result = simulate(NODE, job, CATALOGUE.model("qwen3-235b-a22b"), Plan(tp=4, dp=2, ep=8))
     assert save_trace(result, tmp_path / "trace.json").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("model", ["gpt-oss-120b", "qwen3-235b-a22b", "deepseek-v3"])
+def test_throughput_of_mixtures_has_no_step_where_visits_pass_the_number_of_experts(model):
+    one = deployed(model, plan=Plan(tp=8))
+    rates = [batch / one.decode(batch, 1000).seconds for batch in (1, 2, 3, 4, 8, 15, 16, 17, 31, 32, 33, 34, 48, 64)]
+    assert all(later > 0.98 * earlier for earlier, later in pairwise(rates))

@@ -35,7 +35,7 @@ class _Deployed(Strict):
     kv_cache: CacheType | None = None
     """Type of the cache; default: that of the activations."""
     routing: Routing | None = None
-    """How tokens choose experts; default: power_law_1.2 for mixtures of experts."""
+    """How tokens choose experts; default: popularity_1.2 for mixtures of experts."""
     offload: PartialShare = 0.0
     """Share of the layers' weights that stays in host memory and crosses the host link each step."""
 
