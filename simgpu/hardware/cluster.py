@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simgpu.hardware.figure import Quantity
 from simgpu.hardware.inherit import Calibration
@@ -69,6 +69,11 @@ class Cluster:
         if nodes not in self._topologies:
             self._topologies[nodes] = build_topology(self, nodes)
         return self._topologies[nodes]
+
+    @cached_property
+    def memo(self) -> dict[Hashable, Any]:
+        """What others have worked out on this cluster, by keys of their own; forgotten with it."""
+        return {}
 
     @cached_property
     def _topologies(self) -> dict[int, Topology]:

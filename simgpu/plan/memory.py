@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property, lru_cache
 
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import BYTES, Attention, Communicate, Operator
@@ -139,6 +140,25 @@ def peak(stages: Sequence[Memory]) -> Memory:
     return max(stages, key=lambda memory: memory.total)
 
 
+def fullest(
+    config: TransformerConfig,
+    plan: Plan,
+    numerics: Numerics,
+    batch: int,
+    tokens: int,
+    framework: str = "megatron",
+    capacity: float | None = None,
+) -> Memory:
+    """`peak` of `memory_per_stage`, from the stages that it can be: of those that hold alike layers, and neither ends
+    or the same, the first, since no later one has more microbatches in flight."""
+    alike: dict[tuple, int] = {}
+    for stage in range(plan.pp):
+        alike.setdefault((*kinds_of_stage(config, plan, stage), stage == 0, stage == plan.pp - 1), stage)
+    return peak(
+        [memory_of(config, plan, numerics, batch, tokens, stage, framework, capacity) for stage in alike.values()]
+    )
+
+
 def layer_activations(
     config: TransformerConfig,
     plan: Plan,
@@ -163,6 +183,73 @@ def in_flight(plan: Plan, microbatches: int, stage: int) -> int:
         case "zb-h1":
             return min(microbatches, plan.pp)
     return min(microbatches, plan.pp - stage)
+
+
+@lru_cache(maxsize=4096)
+def _microbatch(
+    config: TransformerConfig, plan: Plan, numerics: Numerics, framework: str, sequences: int, tokens: int
+) -> _Microbatch:
+    return _Microbatch(config, plan, numerics, stack_of(framework), sequences, tokens)
+
+
+@dataclass(frozen=True)
+class _Microbatch:
+    """What `sequences` of `tokens` tokens on one rank need in layers, embedding and head. Plans share it that agree
+    within a layer."""
+
+    config: TransformerConfig
+    plan: Plan
+    numerics: Numerics
+    stack: Stack
+    sequences: int
+    tokens: int
+
+    def operators(self, kind: str) -> tuple[Operator, ...]:
+        """Of a layer, the embedding or the head."""
+        dtype, size = self.numerics.dtype, (self.sequences, self.tokens)
+        if kind == "embedding":
+            return embedding_operators(self.config, *size, dtype)
+        if kind == "head":
+            return head_operators(self.config, *size, dtype, "fp32")
+        return layer_operators(self.config, kind, *size, dtype, "fp32", flash=self.numerics.flash)
+
+    def layer(self, kind: str) -> tuple[Saved, Saved]:
+        """What a kind of layer keeps, with the plan's recomputation and without."""
+        if kind not in self._layers:
+            operators, plain = self.operators(kind), replace(self.plan, recompute="none")
+            self._layers[kind] = (
+                saved(operators, self.plan, self.numerics, self.stack),
+                saved(operators, plain, self.numerics, self.stack),
+            )
+        return self._layers[kind]
+
+    @cached_property
+    def _layers(self) -> dict[str, tuple[Saved, Saved]]:
+        return {}
+
+    @cached_property
+    def mask(self) -> float:
+        """Bytes that the embedding keeps."""
+        return embedding_mask(self.operators("embedding"), self.plan, self.stack)
+
+    @cached_property
+    def head(self) -> float:
+        """Bytes that the head keeps, but for the loss."""
+        return saved_by_head(self.operators("head"), self.plan, self.numerics, self.stack)
+
+    @cached_property
+    def logits(self) -> float:
+        """Elements: the loss is computed where the vocabulary is split."""
+        parts = (op for op in self.operators("head") if op.name == "loss" and not isinstance(op, Communicate))
+        return float(sum(getattr(op.split(self.plan.ways), "elements", 0) for op in parts))
+
+    def context(self, kind: str) -> float:
+        """Keys and values of a ring, bytes: those at work and those that arrive, in backward with their gradients; or
+        those of the whole sequence, and their gradients."""
+        parts = (op.split(self.plan.ways) for op in self.operators(kind) if isinstance(op, Attention))
+        rows = sum(part.batch.size * part.keys * part.kv_heads.size * 2 * part.head_dim for part in parts)
+        width = BYTES[self.numerics.weights]
+        return rows * width * (4 if self.plan.context == "ring" else 2 * self.plan.cp)
 
 
 @dataclass(frozen=True)
@@ -191,7 +278,7 @@ class _Run:
     def microbatches(self) -> int:
         return max(self.batch // (self.plan.dp * self.sequences), 1)
 
-    @property
+    @cached_property
     def kinds(self) -> list[str]:
         """Of the stage's layers."""
         return kinds_of_stage(self.config, self.plan, self.stage)
@@ -205,23 +292,15 @@ class _Run:
         """Microbatches of all the stage's layers that are held at once."""
         return in_flight(self.plan, self.microbatches, self.stage) / self.plan.vp
 
-    def operators(self, kind: str) -> tuple[Operator, ...]:
-        """Of a layer, the embedding or the head, for the sequences of all replicas."""
-        dtype, size = self.numerics.dtype, (self.sequences * self.plan.dp, self.rank_tokens)
-        if kind == "embedding":
-            return embedding_operators(self.config, *size, dtype)
-        if kind == "head":
-            return head_operators(self.config, *size, dtype, "fp32")
-        return layer_operators(self.config, kind, *size, dtype, "fp32", flash=self.numerics.flash)
+    @cached_property
+    def microbatch(self) -> _Microbatch:
+        """What one microbatch needs on this rank, whatever the stage."""
+        size = (self.sequences, self.rank_tokens)
+        return _microbatch(self.config, self.plan.within_layer(), self.numerics, self.stack.name, *size)
 
     def layers(self) -> list[tuple[Saved, Saved]]:
         """What each layer of the stage keeps, with the plan's recomputation and without."""
-        plain = replace(self.plan, recompute="none")
-        by_kind = {}
-        for kind in dict.fromkeys(self.kinds):
-            operators = self.operators(kind)
-            by_kind[kind] = tuple(saved(operators, plan, self.numerics, self.stack) for plan in (self.plan, plain))
-        return [(by_kind[kind][0], by_kind[kind][1]) for kind in self.kinds]
+        return [self.microbatch.layer(kind) for kind in self.kinds]
 
     def of_layers(self, layers: Sequence[tuple[Saved, Saved]]) -> float:
         """Of all microbatches in flight. `recompute_layers` layers are recomputed in full, the others not at all."""
@@ -234,9 +313,9 @@ class _Run:
         """Of layers, embedding and head."""
         total = self.of_layers(layers)
         if self.stage == 0:
-            total += self.flying * embedding_mask(self.operators("embedding"), self.plan, self.stack)
+            total += self.flying * self.microbatch.mask
         if self.last:
-            head = saved_by_head(self.operators("head"), self.plan, self.numerics, self.stack)
+            head = self.microbatch.head
             # backward follows each loss at once, but with GPipe; ZB-H1 keeps what weight gradients need
             waiting = self.flying - 1 if self.plan.pipeline in ("gpipe", "zb-h1") and self.plan.pp > 1 else 0
             probabilities = BYTES["fp32"] * self.logits if self.plan.pipeline == "gpipe" else 0.0
@@ -245,15 +324,13 @@ class _Run:
 
     @property
     def logits(self) -> float:
-        """Of one microbatch on one rank: the loss is computed where the vocabulary is split."""
-        parts = (op for op in self.operators("head") if op.name == "loss" and not isinstance(op, Communicate))
-        return float(sum(getattr(op.split(self.plan.ways), "elements", 0) for op in parts))
+        return self.microbatch.logits
 
     def communication(self, layers: Sequence[tuple[Saved, Saved]], found: Parameters) -> dict[str, float]:
         """Bytes of each kind of buffer."""
         plan, stack = self.plan, self.stack
         wide = max((layer.wide for layer, _ in layers), default=0.0)
-        buffers = {"context": self._context()} if plan.cp > 1 else {}
+        buffers = {"context": self.microbatch.context(self.kinds[0])} if plan.cp > 1 else {}
         kept = keeps_gathered(plan)
         if (plan.zero == 3 or kept) and plan.shards > 1:
             width = BYTES[self.numerics.weights]
@@ -276,14 +353,6 @@ class _Run:
             outputs = 0 if self.last or not stack.stage_buffers else self.flying * plan.vp
             buffers["pipeline"] = boundary * (neighbours * each + outputs)
         return buffers
-
-    def _context(self) -> float:
-        """Keys and values of a ring: those at work and those that arrive, in backward with their gradients; or those
-        of the whole sequence, and their gradients."""
-        parts = (op.split(self.plan.ways) for op in self.operators(self.kinds[0]) if isinstance(op, Attention))
-        rows = sum(part.batch.size * part.keys * part.kv_heads.size * 2 * part.head_dim for part in parts)
-        width = BYTES[self.numerics.weights]
-        return rows * width * (4 if self.plan.context == "ring" else 2 * self.plan.cp)
 
     def temporary(self, layers: Sequence[tuple[Saved, Saved]], found: Parameters) -> float:
         """The larger of the loss and the backward pass of a layer."""

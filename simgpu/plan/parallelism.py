@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
@@ -127,6 +127,13 @@ class Plan:
         """Ranks that hold one sharded copy of weights, gradients or states between them."""
         return self.shard or self.dp * self.cp
 
+    def within_layer(self) -> Plan:
+        """The plan as far as the kernels of one layer on one rank, and what they keep, depend on it: plans that share
+        this share them."""
+        return _within_layer(
+            self.tp, self.sequence_parallel, self.cp, self.context, self.ep, self.recompute, self.async_tp
+        )
+
     @property
     def ways(self) -> dict[str, int]:
         """In how many parts each named axis is split."""
@@ -184,6 +191,13 @@ class Plan:
     @cached_property
     def _axes(self) -> tuple[str, ...]:
         return tuple(name for name in self.order if name != "ep")
+
+
+@lru_cache(maxsize=4096)
+def _within_layer(tp: int, sequence: bool, cp: int, context: str, ep: int, recompute: str, async_tp: bool) -> Plan:
+    return Plan(
+        tp=tp, sequence_parallel=sequence, cp=cp, context=context, ep=ep, recompute=recompute, async_tp=async_tp
+    )
 
 
 def check_fits_cluster(plan: Plan, cluster: Cluster) -> None:

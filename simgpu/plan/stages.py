@@ -8,7 +8,6 @@ from simgpu.errors import InputError
 from simgpu.plan.parallelism import Plan
 
 
-@lru_cache(maxsize=1024)
 def layer_ranges(layers: int, plan: Plan) -> tuple[tuple[range, ...], ...]:
     """Layers of each stage, chunk by chunk: `layer_ranges(...)[stage][chunk]`.
 
@@ -16,12 +15,17 @@ def layer_ranges(layers: int, plan: Plan) -> tuple[tuple[range, ...], ...]:
     would with the embedding or the head, or both, counted as a layer, the first or last chunk has one fewer (Llama 3.1
     405B, Meta 2024, section 3.3.2). Raises `InputError` where nothing of this divides.
     """
-    parts = plan.pp * plan.vp
+    return _layer_ranges(layers, plan.pp, plan.vp)
+
+
+@lru_cache(maxsize=1024)
+def _layer_ranges(layers: int, pp: int, vp: int) -> tuple[tuple[range, ...], ...]:
+    parts = pp * vp
     for first, last in ((0, 0), (1, 1), (0, 1), (1, 0)):
         if (layers + first + last) % parts == 0 and (parts > 1 or not first + last):
             break
     else:
-        what = f"pp {plan.pp} x vp {plan.vp} = {parts} chunks" if plan.vp > 1 else f"{plan.pp} stages"
+        what = f"pp {pp} x vp {vp} = {parts} chunks" if vp > 1 else f"{pp} stages"
         good = [n for n in range(1, layers + 1) if layers % n == 0 or (layers + 2) % n == 0]
         near = ", ".join(str(n) for n in sorted(good, key=lambda n: abs(n - parts))[:3])
         raise InputError(f"{what} do not divide {layers} layers; near by would be {near}", key="plan.pp")
@@ -30,7 +34,7 @@ def layer_ranges(layers: int, plan: Plan) -> tuple[tuple[range, ...], ...]:
         raise InputError(f"{parts} chunks are more than {layers} layers", key="plan.pp")
     starts = [max(i * size - first, 0) for i in range(parts)] + [layers]
     found = [range(starts[i], min(starts[i + 1], layers)) for i in range(parts)]
-    return tuple(tuple(found[chunk * plan.pp + stage] for chunk in range(plan.vp)) for stage in range(plan.pp))
+    return tuple(tuple(found[chunk * pp + stage] for chunk in range(vp)) for stage in range(pp))
 
 
 def spread_layers(layers: int, stages: int) -> tuple[range, ...]:

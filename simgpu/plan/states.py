@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeGuard
 
 from simgpu.model.config import TransformerConfig
@@ -54,21 +55,35 @@ class States:
 
 def kinds_of_stage(config: TransformerConfig, plan: Plan, stage: int) -> list[str]:
     """Kinds of the layers that a stage holds."""
-    kinds = [kind for kind, count in config.layer_kinds() for _ in range(count)]
+    kinds = _kinds(config)
     return [kinds[i] for chunk in layer_ranges(config.layers, plan)[stage] for i in chunk]
+
+
+@lru_cache(maxsize=256)
+def _kinds(config: TransformerConfig) -> tuple[str, ...]:
+    return tuple(kind for kind, count in config.layer_kinds() for _ in range(count))
 
 
 def parameters_of(config: TransformerConfig, plan: Plan, numerics: Numerics, stage: int = 0) -> Parameters:
     """Parameters that a rank of `stage` holds. A tied embedding stands on the first and the last stage."""
-    kinds = kinds_of_stage(config, plan, stage)
+    kinds = tuple(kinds_of_stage(config, plan, stage))
+    return _parameters(config, plan.tp, plan.ep, numerics, kinds, stage == 0, stage == plan.pp - 1, plan.pp > 1)
+
+
+@lru_cache(maxsize=4096)
+def _parameters(
+    config: TransformerConfig, tp: int, ep: int, numerics: Numerics, kinds: tuple[str, ...], first: bool, last: bool,
+    piped: bool,
+) -> Parameters:  # fmt: skip
+    plan = Plan(tp=tp, ep=ep)
     counted = {kind: _of_layer(_split(_layer(config, kind), plan), numerics) for kind in dict.fromkeys(kinds)}
     ends = 0.0
-    if stage == 0:
-        ends += _weights(_split(embedding_operators(config, plan.dp, 1, "bf16"), plan))
-    if stage == plan.pp - 1:
-        head = _split(head_operators(config, plan.dp, 1, "bf16", "fp32"), plan)
+    if first:
+        ends += _weights(_split(embedding_operators(config, 1, 1, "bf16"), plan))
+    if last:
+        head = _split(head_operators(config, 1, 1, "bf16", "fp32"), plan)
         ends += _weights(head)
-        if config.tied_embeddings and plan.pp > 1:
+        if config.tied_embeddings and piped:
             ends += sum(
                 part.n_size * part.k.size for part in head if isinstance(part, Matmul) and part.name == "lm_head"
             )

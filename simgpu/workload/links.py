@@ -164,6 +164,11 @@ class Links:
 
     # ---- inside blocks -------------------------------------------------------------------------------
 
+    def identity(self, groups: Iterable[str]) -> tuple:
+        """Equal for links of one cluster on which collectives of these groups take the same time inside blocks."""
+        placed = tuple(tuple(self._groups(group, 0)) for group in groups)
+        return self.algorithm, self.protocol, self.custom, placed
+
     def inner(self, kind: str, group: str, size: float) -> Call:
         """A collective over a group inside a block, all groups of the stage on the same nodes at once."""
         key = (kind, group, size)

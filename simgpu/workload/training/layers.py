@@ -36,13 +36,19 @@ from simgpu.workload.training.lowering import asynchronous, lower, overlapped
 
 WEIGHT_GRADIENT = "_wgrad"
 
+SPLIT = "zb-h1"
+"""The schedule that cuts backward in two."""
+
+REMEMBERED = 4096
+"""Units that are remembered for each cluster: some 30 kB each."""
+
 
 @dataclass(frozen=True)
 class Passes:
     """The blocks of one unit (a layer, the embedding, the head). `weights` are parameters that a rank holds of it.
 
     `backward` holds recomputation, input and weight gradients; `inputs` and `later` are backward without the weight
-    gradients, and those alone. `trained` are the parameters with gradients.
+    gradients, and those alone, where a schedule cuts it in two. `trained` are the parameters with gradients.
     """
 
     name: str
@@ -81,7 +87,31 @@ class Layers:
     fp8: str | None = None
 
     def unit(self, kind: str, recompute: bool = True) -> Passes:
-        """The blocks of 'embedding', 'head', or a kind of layer; `recompute` as the plan says, or not at all."""
+        """The blocks of 'embedding', 'head', or a kind of layer; `recompute` as the plan says, or not at all.
+
+        What another plan on this cluster has in common within a layer is known already.
+        """
+        key = (*self._identity, kind, recompute)
+        known: dict = self.kernels.cluster.memo.setdefault("layers", {})
+        found = known.get(key)
+        if found is None:
+            if len(known) >= REMEMBERED:
+                del known[next(iter(known))]
+            found = known[key] = self.framework, self._unit(kind, recompute)  # who has the framework's id lives on
+        return found[1]
+
+    @cached_property
+    def _identity(self) -> tuple:
+        """All that a unit depends on, beside the cluster."""
+        plan = self.plan
+        groups = [name for name in ("tp", "cp", "ep") if getattr(plan, name) > 1]
+        sharded = self.gathered, plan.zero == 3, plan.shards > 1, plan.pipeline == SPLIT
+        return (
+            self.config, plan.within_layer(), sharded, self.numerics, id(self.framework), self.kernels.identity,
+            self.links.identity(groups), self.micro_batch, self.tokens, self.accumulate, self.routing, self.fp8,
+        )  # fmt: skip
+
+    def _unit(self, kind: str, recompute: bool) -> Passes:
         forward = self._operators(kind)
         gradients = self._gradients(kind, forward)
         again = self._recomputed(kind, forward) if recompute else ()
@@ -91,14 +121,17 @@ class Layers:
         copies = self._copies(weights)
         first = self._steps((*copies, *forward))
         repeated = self._steps((*copies, *again) if self.plan.zero == 3 else again)
-        later = self._steps(tuple(op for op in gradients if _of_weights(op)))
+        inputs = later = EMPTY
+        if self.plan.pipeline == SPLIT:
+            inputs = self._backward(kind, repeated, tuple(op for op in gradients if not _of_weights(op)))
+            later = self._run(f"{kind} weight gradients", self._steps(tuple(op for op in gradients if _of_weights(op))))
         trained = self._trained(kind, weights)
         return Passes(
             kind,
             self._run(f"{kind} forward", first),
             self._backward(kind, repeated, gradients),
-            self._backward(kind, repeated, tuple(op for op in gradients if not _of_weights(op))),
-            self._run(f"{kind} weight gradients", later),
+            inputs,
+            later,
             weights,
             trained,
             experts,

@@ -25,7 +25,7 @@ from simgpu.workload.blocks import Block, Made, counted
 from simgpu.workload.execution import Activity, Execution
 from simgpu.workload.links import Demand, Links, Transfer
 from simgpu.workload.training.job import Job
-from simgpu.workload.training.layers import Layers, Passes
+from simgpu.workload.training.layers import SPLIT, Layers, Passes
 from simgpu.workload.training.reductions import STREAM_OF, Reductions
 from simgpu.workload.training.update import norm_of, update_of
 
@@ -219,7 +219,7 @@ class _Step:
 
     def _backward(self, task: Task) -> Ids:
         units, after = self.stages[task.stage][task.chunk], self._inputs(task)
-        split = self.plan.pipeline == "zb-h1"
+        split = self.plan.pipeline == SPLIT
         if task.kind == "W":
             blocks = [unit.later for unit in units]
         else:
