@@ -55,12 +55,13 @@ class States:
 
 def kinds_of_stage(config: TransformerConfig, plan: Plan, stage: int) -> list[str]:
     """Kinds of the layers that a stage holds."""
-    kinds = _kinds(config)
+    kinds = kinds_of_layers(config)
     return [kinds[i] for chunk in layer_ranges(config.layers, plan)[stage] for i in chunk]
 
 
 @lru_cache(maxsize=256)
-def _kinds(config: TransformerConfig) -> tuple[str, ...]:
+def kinds_of_layers(config: TransformerConfig) -> tuple[str, ...]:
+    """The kind of every layer, in order of depth."""
     return tuple(kind for kind, count in config.layer_kinds() for _ in range(count))
 
 

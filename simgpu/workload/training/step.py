@@ -13,17 +13,16 @@ FSDP 2; nothing where tensor groups fill the node and the others leave through t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 
 from simgpu.engine import Phase, Simulator
 from simgpu.model.operators import BYTES
 from simgpu.plan.schedule import Task, depends_on, order
-from simgpu.plan.stages import layer_ranges
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.blocks import Block, Made, counted
 from simgpu.workload.execution import Activity, Execution
 from simgpu.workload.links import Demand, Links, Transfer
+from simgpu.workload.training.chunks import chunks_of, tied_table
 from simgpu.workload.training.job import Job
 from simgpu.workload.training.layers import SPLIT, Layers, Passes
 from simgpu.workload.training.reductions import STREAM_OF, Reductions
@@ -49,7 +48,7 @@ class _Step:
         )  # fmt: skip
         self.sim = Simulator()
         links.use(self.sim)
-        self.stages = self._stages()
+        self.stages = chunks_of(job, self.layers)
         self.reductions = Reductions(job, self.layers)
         links.prepare(self._demands())
         self.ranks = [links.ranks(s) for s in range(self.plan.pp)]
@@ -104,51 +103,11 @@ class _Step:
         if tied := self._tied_bytes:
             yield "all_reduce", "embedding", 0, tied
 
-    # ---- what stages hold ----------------------------------------------------------------------------
-
-    def _stages(self) -> list[list[list[Passes]]]:
-        """Units (embedding, layers, head) of each chunk of each stage."""
-        config, plan = self.job.config, self.plan
-        kinds = [kind for kind, count in config.layer_kinds() for _ in range(count)]
-        ranges = layer_ranges(config.layers, plan)
-        made: dict[tuple[str, bool], Passes] = {}
-
-        def unit(kind: str, again: bool) -> Passes:
-            if (kind, again) not in made:
-                made[kind, again] = self.layers.unit(kind, again)
-            return made[kind, again]
-
-        stages = []
-        for s in range(plan.pp):
-            left = plan.recompute_layers if plan.recompute == "full" and plan.recompute_layers else config.layers
-            stage = []
-            for c in range(plan.vp):
-                units = [unit("embedding", False)] if s == 0 and c == 0 else []
-                for layer in ranges[s][c]:
-                    units.append(unit(kinds[layer], left > 0))
-                    left -= 1
-                if s == plan.pp - 1 and c == plan.vp - 1:
-                    units.append(self._head(unit("head", False)))
-                stage.append(units)
-            stages.append(stage)
-        return stages
-
-    def _head(self, unit: Passes) -> Passes:
-        """A tied head on another stage than the embedding holds a table of its own (Megatron-LM)."""
-        table = self._tied_table
-        trained = unit.trained + (table if self.job.numerics.finetune == "full" else 0.0)
-        return replace(unit, weights=unit.weights + table, trained=trained) if table else unit
-
-    @property
-    def _tied_table(self) -> float:
-        """Parameters of a rank's part of the embedding that a second stage holds too."""
-        config = self.job.config
-        return config.vocab * config.hidden / self.plan.tp if config.tied_embeddings and self.plan.pp > 1 else 0.0
-
     @property
     def _tied_bytes(self) -> float:
+        """Of gradients of a tied embedding that two stages hold."""
         full = self.job.numerics.finetune == "full"
-        return self._tied_table * BYTES[self.job.numerics.gradients] if full else 0.0
+        return tied_table(self.job) * BYTES[self.job.numerics.gradients] if full else 0.0
 
     # ---- compute -------------------------------------------------------------------------------------
 

@@ -1,0 +1,283 @@
+"""Seconds that a step takes at least, without running it: what a search needs to pass over most plans, and be exact.
+
+Kernels of a rank run one after another, so a stage takes at least the time of its blocks, after the first microbatch
+has come through the stages before it and before the last has gone back through them. What runs beside them cannot make
+them shorter. Communication between blocks is taken at the rate of all links of a GPU, or of all NICs of a node, with
+nothing else on them and without latency; collectives of a stage run one after another.
+
+With F and B the forward and backward seconds of a microbatch on a stage (F1, B1: of its first chunk), m microbatches,
+h a hop between stages, r what gradients take at least after the backward pass that they follow:
+
+    start of stage s     first gather + sum over stages before it of (F1 + h)
+    end of its blocks    start + m (F + B)
+    end at stage 0       end of blocks of s + sum over stages before it of (B1 + h)
+    end of reductions    end of blocks - B1 + r
+
+then norms, the meeting of all ranks, and the slowest update, as in a step. The block times are those of the simulation,
+so the bound is below it by what only the simulation knows: waiting between stages, exposed transfers, multiprocessors
+that collectives take from kernels. `tests/workload/test_bound.py` holds it against simulated steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
+
+from simgpu.hardware.cluster import Cluster
+from simgpu.model.operators import BYTES
+from simgpu.plan.parallelism import ORDER, Plan
+from simgpu.timing.kernels import KernelModel
+from simgpu.workload.links import Links
+from simgpu.workload.training.chunks import chunks_of
+from simgpu.workload.training.job import Job
+from simgpu.workload.training.layers import SPLIT, Layers, Passes
+from simgpu.workload.training.reductions import STREAM_OF, Call, Reductions
+from simgpu.workload.training.update import norm_of, update_of
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Seconds of each stage that do not depend on the number of replicas."""
+
+    before: tuple[float, ...]  # first chunks of the stages before it, forward
+    behind: tuple[float, ...]  # the same, backward
+    microbatch: tuple[float, ...]
+    last: tuple[float, ...]  # what runs last: backward of the first chunk, weight gradients alone where it is cut
+
+
+@dataclass(frozen=True)
+class _Traffic:
+    """Seconds that collectives between blocks take at least."""
+
+    ahead: tuple[float, ...]  # gathers before the first block of a stage
+    after: tuple[float, ...]  # reductions that follow its last block
+    stream: tuple[float, ...]  # all on the stream of the stage, in a step
+    blocking: tuple[float, ...]  # those that nothing runs beside
+
+
+@dataclass(frozen=True)
+class Egress:
+    """Bytes/s that leave a GPU over all of its links, and a node over all of its NICs (0 without)."""
+
+    gpu: float
+    node: float
+    per_node: int
+
+    @staticmethod
+    def of(cluster: Cluster) -> Egress:
+        nodes = min(2, int(cluster.spec.nodes.si))
+        graph = cluster.topology_of(nodes).graph
+        gpu = max(
+            sum(edge["bandwidth"] for _, _, edge in graph.out_edges(name, data=True))
+            for name, kind in graph.nodes(data="kind")
+            if kind == "gpu"
+        )
+        out = sum(
+            edge["bandwidth"]
+            for a, b, edge in graph.edges(data=True)
+            if graph.nodes[a].get("node") == 0 and graph.nodes[b]["kind"] == "leaf"
+        )
+        return Egress(gpu, out, cluster.gpus_per_node)
+
+    def seconds(self, kind: str, ranks: Sequence[int], groups: int, size: float) -> float:
+        """A collective of `ranks`; on a node of theirs `groups` like it share the NICs.
+
+        Each GPU sends (n - 1)/n of the array, for an all-reduce at least once (in-switch reduction). Between N nodes,
+        whatever is added up or copied inside first, each sends (N - 1)/N of it, for an all-reduce twice on average.
+        """
+        n = len(ranks)
+        if n == 1 or not size:
+            return 0.0
+        nodes = len({rank // self.per_node for rank in ranks})
+        inside = size * (n - 1) / n / self.gpu
+        if nodes == 1 or not self.node:
+            return inside
+        twice = 2 if kind == "all_reduce" else 1
+        return max(inside, twice * size * (nodes - 1) / nodes * groups / self.node)
+
+
+@dataclass
+class Bounds:
+    """Lower bounds of steps of one model and batch on one cluster; what plans have in common is worked out once."""
+
+    cluster: Cluster
+    algorithm: str = "auto"
+    protocol: str = "auto"
+    _egress: Egress = field(init=False)
+    _known: dict[Hashable, Any] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._egress = Egress.of(self.cluster)
+
+    def seconds(self, job: Job, kernels: KernelModel) -> float:
+        """What `run_step` of this job takes at least, s."""
+        plan, m = job.plan, job.microbatches
+        layer = (plan.within_layer(), self._place(plan), plan.zero == 3, _each(job), plan.shards > 1, plan.pipeline)
+        parts = (*layer, job.micro_batch, plan.pp, plan.vp, plan.recompute_layers)
+        work, units, layers = self._once(("work", parts), lambda: self._work(job, kernels))
+        hop = self._hop(job, layers, (*layer, job.micro_batch))
+        sharing = (plan.zero, plan.shards, plan.dp, plan.cp, plan.ep)
+        alone = (plan.tp, plan.pp, plan.vp, *sharing)
+        ends = self._once(("ends", alone, plan.offload), lambda: self._ends(job, kernels, units, layers))
+        overlap = (plan.overlap_gradients, plan.overlap_weights, m if _each(job) else 0)
+        traffic = self._once(("traffic", alone, overlap, plan.order), lambda: self._traffic(job, units, layers))
+        return _joined(plan, m, work, hop, traffic, ends)
+
+    def _once(self, key: Hashable, make: Any) -> Any:
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= 200_000:
+                self._known.clear()
+            found = self._known[key] = make()
+        return found
+
+    # ---- parts ---------------------------------------------------------------------------------------
+
+    def _place(self, plan: Plan) -> tuple:
+        """Plans of which this is equal have the same groups around the first rank's, inside a layer."""
+        if plan.order != ORDER:
+            return plan.tp, plan.cp, plan.ep, plan.dp, plan.pp, plan.order
+        per_node = self._egress.per_node
+        nodes = -(-plan.tp * plan.cp * plan.ep // per_node)
+        return plan.tp, plan.cp, plan.ep, min(plan.dp * plan.tp * plan.cp, nodes * per_node)
+
+    def _work(self, job: Job, kernels: KernelModel) -> tuple[_Work, list[list[list[Passes]]], Layers]:
+        plan = job.plan
+        links = Links(self.cluster, plan, kernels, self.algorithm, self.protocol)
+        layers = Layers(
+            job.config, plan, job.numerics, job.framework, kernels, links, job.micro_batch, job.tokens, job.accumulate,
+            job.routing, job.fp8,
+        )  # fmt: skip
+        chunks = chunks_of(job, layers)
+        split = plan.pipeline == SPLIT
+
+        def forward(units: Sequence[Passes]) -> float:
+            return sum(unit.forward.seconds for unit in units)
+
+        def backward(units: Sequence[Passes]) -> float:
+            return sum((unit.inputs if split else unit.backward).seconds for unit in units)
+
+        def later(units: Sequence[Passes]) -> float:
+            return sum(unit.later.seconds for unit in units) if split else 0.0
+
+        first = [forward(stage[0]) for stage in chunks]
+        back = [backward(stage[0]) for stage in chunks]
+        whole = tuple(sum(forward(units) + backward(units) + later(units) for units in stage) for stage in chunks)
+        work = _Work(
+            before=(0.0, *accumulate(first[:-1])),
+            behind=(0.0, *accumulate(back[:-1])),
+            microbatch=whole,
+            last=tuple(later(stage[0]) if split else backward(stage[0]) for stage in chunks),
+        )
+        return work, chunks, layers
+
+    def _hop(self, job: Job, layers: Layers, key: Hashable) -> float:
+        """Activations from one stage to the next."""
+        plan = job.plan
+        if plan.pp == 1:
+            return 0.0
+        width = BYTES["bf16" if job.numerics.dtype == "fp8" else job.numerics.dtype]
+        whole = job.micro_batch * job.tokens / plan.cp * job.config.hidden * width
+        gather = 0.0
+        if plan.tp > 1 and not plan.sequence_parallel:
+            gather = self._once(("gather", key), lambda: layers.links.inner("all_gather", "tp", whole).seconds)
+        return whole / plan.tp / self._egress.gpu + gather
+
+    def _ends(
+        self, job: Job, kernels: KernelModel, chunks: Sequence[Sequence[Sequence[Passes]]], layers: Layers
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Seconds of each stage's norm, and of its update."""
+        full = job.numerics.finetune == "full"
+        made: dict[tuple[float, float], tuple[float, float]] = {}
+        found = []
+        for stage in chunks:
+            units = [unit for chunk in stage for unit in chunk]
+            held = sum(u.trained for u in units), sum(u.expert_weights for u in units if full)
+            if held not in made:
+                norm = sum(seconds for _, seconds in norm_of(job, kernels, *held))
+                made[held] = norm, sum(seconds for _, seconds in update_of(job, kernels, layers.links, *held))
+            found.append(made[held])
+        return tuple(norm for norm, _ in found), tuple(update for _, update in found)
+
+    def _traffic(self, job: Job, chunks: Sequence[Sequence[Sequence[Passes]]], layers: Layers) -> _Traffic:
+        m = job.microbatches
+        moves = Reductions(job, layers)
+        kept: dict[tuple, tuple[float, float, float, float]] = {}
+        rows = []
+        for stage in chunks:
+            same = tuple(tuple(map(id, units)) for units in stage)
+            if same not in kept:
+                kept[same] = self._of_stage(job, moves, stage, m)
+            rows.append(kept[same])
+        return _Traffic(*(tuple(column) for column in zip(*rows, strict=True)))
+
+    def _of_stage(
+        self, job: Job, moves: Reductions, stage: Sequence[Sequence[Passes]], m: int
+    ) -> tuple[float, float, float, float]:
+        """Ahead, after, stream, blocking; see `_Traffic`."""
+        plan = job.plan
+        reduces = plan.dp * plan.cp > 1
+        gathers = plan.zero > 0 and plan.shards > 1
+        sums = [self._calls(plan, moves.of(units)) if reduces else 0.0 for units in stage]
+        if moves.each:
+            (units,) = stage
+            each = [self._calls(plan, moves.gathers([unit])) for unit in units]
+            again = sum(each[:-1]) if plan.zero == 3 else 0.0
+            scattered = m if plan.zero >= 2 else 1
+            gathered = m * (sum(each) + again)
+            last = self._calls(plan, moves.of([units[0]])) if reduces else 0.0
+            blocking, ahead = (0.0, each[0]) if plan.overlap_weights else (gathered, 0.0)
+            if not plan.overlap_gradients:
+                blocking += scattered * sums[0] - last
+            return ahead, last, gathered + scattered * sums[0], blocking
+        weights = [self._calls(plan, moves.gathers(units)) if gathers else 0.0 for units in stage]
+        first = weights[0]
+        if gathers and plan.overlap_weights:
+            first = self._calls(plan, moves.gathers(moves.gathered_together(stage[0])[0]))
+        ahead = first if plan.overlap_weights else sum(weights)
+        return ahead, sums[0], sum(weights) + sum(sums), 0.0 if plan.overlap_gradients else sum(sums[1:])
+
+    def _calls(self, plan: Plan, calls: Any) -> float:
+        return sum(self._call(plan, call) for call in calls if STREAM_OF[call.group] == "grad")
+
+    def _call(self, plan: Plan, call: Call) -> float:
+        ranks, groups = self._once(("group", plan.tp, plan.cp, plan.dp, plan.ep, plan.shards, plan.order, call.group),
+                                   lambda: _placed(plan, call.group, self._egress.per_node))  # fmt: skip
+        return self._egress.seconds(call.kind, ranks, groups, call.size)
+
+
+def _each(job: Job) -> bool:
+    """Whether weights are gathered for each microbatch; see `Layers.gathered`."""
+    plan = job.plan
+    return (plan.zero == 3 or (plan.zero == 2 and job.framework.gathers_each_microbatch)) and plan.pp == 1
+
+
+def _placed(plan: Plan, group: str, per_node: int) -> tuple[tuple[int, ...], int]:
+    """The ranks of the first group of a kind, and how many such groups its first node holds parts of."""
+    ranks = plan.group(group, 0)
+    here = range(min(per_node, plan.world // plan.pp if plan.order[-1] == "pp" else 1))
+    return ranks, len({plan.group(group, rank)[0] for rank in here})
+
+
+def _joined(
+    plan: Plan, m: int, work: _Work, hop: float, traffic: _Traffic, ends: tuple[tuple[float, ...], tuple[float, ...]]
+) -> float:
+    """The bound from its parts."""
+    norms, updates = ends
+    split = plan.pipeline == SPLIT
+    base = traffic.ahead[0]
+    ready, back = [], 0.0
+    for s in range(plan.pp):
+        start = max(base + work.before[s] + s * hop, traffic.ahead[s])
+        end = start + m * work.microbatch[s] + traffic.blocking[s]
+        beside = work.last[s] if plan.overlap_gradients else 0.0
+        reduced = max(end - beside + traffic.after[s], traffic.stream[s])
+        ready.append(max(end, reduced))
+        if not split:
+            back = max(back, end + work.behind[s] + s * hop)
+    ready[0] = max(ready[0], back)
+    if any(norms) and plan.world > 1:
+        return max(at + norm for at, norm in zip(ready, norms, strict=True)) + max(updates)
+    return max(at + norm + update for at, norm, update in zip(ready, norms, updates, strict=True))

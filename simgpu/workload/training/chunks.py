@@ -1,0 +1,57 @@
+"""What each pipeline stage holds: units (embedding, layers, head), chunk by chunk, as blocks with their parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from simgpu.model.config import TransformerConfig
+from simgpu.plan.parallelism import Plan
+from simgpu.plan.stages import layer_ranges
+from simgpu.plan.states import kinds_of_layers
+from simgpu.workload.training.job import Job
+from simgpu.workload.training.layers import Layers, Passes
+
+
+def units_of(config: TransformerConfig, plan: Plan) -> Iterator[list[list[tuple[str, bool]]]]:
+    """Of every stage the chunks, of each chunk its units in order: kind, and whether the plan's recomputation is for
+    it."""
+    kinds, ranges = kinds_of_layers(config), layer_ranges(config.layers, plan)
+    for s in range(plan.pp):
+        left = plan.recompute_layers if plan.recompute == "full" and plan.recompute_layers else config.layers
+        stage = []
+        for c in range(plan.vp):
+            units = [("embedding", False)] if s == 0 and c == 0 else []
+            for layer in ranges[s][c]:
+                units.append((kinds[layer], left > 0))
+                left -= 1
+            if s == plan.pp - 1 and c == plan.vp - 1:
+                units.append(("head", False))
+            stage.append(units)
+        yield stage
+
+
+def chunks_of(job: Job, layers: Layers) -> list[list[list[Passes]]]:
+    """The units of each chunk of each stage; equal ones are the same object."""
+    made: dict[tuple[str, bool], Passes] = {}
+
+    def unit(kind: str, again: bool) -> Passes:
+        if (kind, again) not in made:
+            one = layers.unit(kind, again)
+            made[kind, again] = _tied(job, one) if kind == "head" else one
+        return made[kind, again]
+
+    return [[[unit(*one) for one in chunk] for chunk in stage] for stage in units_of(job.config, job.plan)]
+
+
+def tied_table(job: Job) -> float:
+    """Parameters of a rank's part of the embedding that a second stage holds too."""
+    config, plan = job.config, job.plan
+    return config.vocab * config.hidden / plan.tp if config.tied_embeddings and plan.pp > 1 else 0.0
+
+
+def _tied(job: Job, unit: Passes) -> Passes:
+    """A tied head on another stage than the embedding holds a table of its own (Megatron-LM)."""
+    table = tied_table(job)
+    trained = unit.trained + (table if job.numerics.finetune == "full" else 0.0)
+    return replace(unit, weights=unit.weights + table, trained=trained) if table else unit
