@@ -32,6 +32,9 @@ Ranks = tuple[int, ...]
 Demand = tuple[str, str, int, float]
 """Kind of collective, group, stage and bytes; of activations to another stage ('send_recv', '', stage, bytes)."""
 
+REMEMBERED = 50_000
+"""Collectives inside blocks that are remembered for groups that lie alike."""
+
 EXACT = 64
 """Ranks up to which folding is exact."""
 
@@ -74,7 +77,7 @@ class Links:
         self.cluster, self.plan, self.kernels, self.folded = cluster, plan, kernels, folded
         self.algorithm, self.protocol = algorithm, protocol
         self.each = not folded  # each rank is simulated
-        self._inner: dict[tuple[str, str, float], Call] = {}
+        self._inner: dict[str, tuple[list[Ranks], dict[tuple[str, float], Call]]] = {}
         self._transfers: dict[tuple, list[Transfer]] = {}
         self._numbers: dict[object, int] = {}
         self._sim: Simulator | None = None
@@ -166,15 +169,32 @@ class Links:
 
     def identity(self, groups: Iterable[str]) -> tuple:
         """Equal for links of one cluster on which collectives of these groups take the same time inside blocks."""
-        placed = tuple(tuple(self._groups(group, 0)) for group in groups)
-        return self.algorithm, self.protocol, self.custom, placed
+        found = []
+        for group in groups:
+            if group not in self._inner:
+                self._inner[group] = self._shared(group)
+            found.append(id(self._inner[group][1]))  # kept by the cluster
+        return tuple(found)
 
     def inner(self, kind: str, group: str, size: float) -> Call:
         """A collective over a group inside a block, all groups of the stage on the same nodes at once."""
-        key = (kind, group, size)
-        if key not in self._inner:
-            self._inner[key] = self._time(kind, self._groups(group, 0), size)
-        return self._inner[key]
+        if group not in self._inner:
+            self._inner[group] = self._shared(group)
+        groups, known = self._inner[group]
+        found = known.get((kind, size))
+        if found is None:
+            found = known[kind, size] = self._time(kind, groups, size)
+        return found
+
+    def _shared(self, group: str) -> tuple[list[Ranks], dict[tuple[str, float], Call]]:
+        """The groups around the first rank's, and what is known of collectives of groups that lie like them."""
+        groups = self._groups(group, 0)
+        how = (self.algorithm, self.protocol, self.custom, self.kernels.identity)
+        memo = self.cluster.memo.setdefault("collectives", {})
+        known = memo.setdefault((*how, tuple(groups)), {})
+        if len(known) > REMEMBERED:
+            known.clear()
+        return groups, known
 
     def _time(self, kind: str, groups: list[Ranks], size: float) -> Call:
         if len(groups[0]) == 1 or size == 0:

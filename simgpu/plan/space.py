@@ -1,0 +1,223 @@
+"""All plans of a training step over so many GPUs: every degree that divides, every choice that has an effect.
+
+A choice without effect where it stands (virtual stages without a pipeline, ZeRO without copies, sequence parallelism
+without tensor parallelism) is taken once, with the first of its values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Any, NamedTuple
+
+from simgpu.errors import InputError, nearest, shown
+from simgpu.model.config import TransformerConfig
+from simgpu.plan.parallelism import CONTEXT, OFFLOAD, RECOMPUTE, SCHEDULES, Plan, check_fits_model
+from simgpu.plan.stages import layer_ranges
+
+ALL = "all"
+
+DEGREES = ("tp", "pp", "dp", "cp", "ep")
+"""What a structure fixes."""
+
+UNSEEN = ("overlap_gradients", "overlap_weights", "async_tp")
+"""Choices that memory does not depend on."""
+
+_FLAGS = (False, True)
+_EVERY: dict[str, tuple[Any, ...]] = {
+    "sequence_parallel": _FLAGS,
+    "recompute": RECOMPUTE,
+    "zero": (0, 1, 2, 3),
+    "offload": OFFLOAD,
+    "schedule": (None, *SCHEDULES),
+    "context": CONTEXT,
+    "async_tp": _FLAGS,
+    "overlap_gradients": (True, False),
+    "overlap_weights": (True, False),
+}
+"""All values of the choices that are no numbers."""
+
+KEYS = (*DEGREES, "vp", "micro_batch", "recompute_layers", "shard", *_EVERY)
+USUAL = ("tp", "pp", "vp", "dp", "ep", "cp", "micro_batch", "recompute", "zero", "offload")
+"""What a search goes through where nothing is said."""
+
+
+class Structure(NamedTuple):
+    """Degrees of parallelism of some plans."""
+
+    tp: int
+    pp: int
+    dp: int
+    cp: int
+    ep: int
+
+    @property
+    def gpus(self) -> int:
+        return self.tp * self.pp * self.dp * self.cp
+
+
+@dataclass(frozen=True)
+class Space:
+    """Plans of `batch` sequences of `tokens` tokens over each of `gpus` GPUs.
+
+    `choices` maps a key of `KEYS` to its values, or to 'all'; other keys are those of `base`.
+    """
+
+    config: TransformerConfig
+    batch: int
+    tokens: int
+    gpus: tuple[int, ...]
+    base: Plan
+    choices: Mapping[str, Sequence[Any] | str]
+
+    def __post_init__(self) -> None:
+        for key, values in self.choices.items():
+            if key not in KEYS:
+                raise InputError(f"unknown key{nearest(key, KEYS)}", key=f"search.space.{key}")
+            if isinstance(values, str) and values != ALL:
+                raise InputError(f"{shown(values)} is not 'all' or a list of values", key=f"search.space.{key}")
+
+    def structures(self) -> Iterator[Structure]:
+        """Degrees that split the model, the batch and the GPUs."""
+        for gpus in self.gpus:
+            divisors = [n for n in range(1, gpus + 1) if gpus % n == 0]
+            for tp, cp in product(self._degrees("tp", divisors), self._degrees("cp", divisors)):
+                if gpus % (tp * cp) or not self._splits(tp, cp):
+                    continue
+                for pp in self._degrees("pp", divisors):
+                    dp = gpus // (tp * cp * pp)
+                    if dp * tp * cp * pp != gpus or self.batch % dp or not self._holds(pp, 1):
+                        continue
+                    if dp not in self._degrees("dp", divisors):
+                        continue
+                    for ep in self._degrees("ep", range(1, self.config.experts + 1)):
+                        if self.config.experts % ep == 0 and (dp * cp) % ep == 0:
+                            yield Structure(tp, pp, dp, cp, ep)
+
+    def families(self, at: Structure) -> Iterator[list[Plan]]:
+        """Plans of a structure; those that memory cannot tell apart stand together."""
+        local = self.batch // at.dp
+        sizes = self._numbers("micro_batch", [n for n in range(1, local + 1) if local % n == 0], local)
+        sequences = self._flags("sequence_parallel", at.tp > 1)
+        copies = at.dp * at.cp > 1
+        for vp, schedule in self._pipelines(at):
+            chunked = {"vp": vp, "schedule": schedule}
+            held = max(sum(map(len, stage)) for stage in _ranges(self.config, at.pp, vp))
+            for size, sequence in product(sizes, sequences):
+                if local % size or not self._runs(at, vp, schedule, local // size):
+                    continue
+                if not self._divides_tokens(at, sequence):
+                    continue
+                for (recompute, layers), sharded, offload, context in product(
+                    self._recomputations(held), self._shardings(at, copies), self._values("offload"),
+                    self._flags("context", at.cp > 1),
+                ):  # fmt: skip
+                    given: dict[str, Any] = {
+                        **at._asdict(), **chunked, **sharded, "micro_batch": size, "sequence_parallel": sequence,
+                        "recompute": recompute, "recompute_layers": layers, "offload": offload, "context": context,
+                        "order": self.base.order,
+                    }  # fmt: skip
+                    yield [Plan(**given, **unseen) for unseen in self._unseen(at, sequence, copies, sharded["zero"])]
+
+    # ---- values --------------------------------------------------------------------------------------
+
+    def _asked(self, key: str, every: Iterable[Any], otherwise: Iterable[Any]) -> tuple[Any, ...]:
+        """The values of a choice: `every` of 'all', `otherwise` where nothing is said of it."""
+        asked = self.choices.get(key)
+        if asked is None:
+            return tuple(otherwise)
+        return tuple(every) if asked == ALL else tuple(asked)
+
+    def _values(self, key: str) -> tuple[Any, ...]:
+        """Values of a choice that is no number, in order."""
+        return self._asked(key, _EVERY[key], (getattr(self.base, key),))
+
+    def _flags(self, key: str, matters: bool) -> tuple[Any, ...]:
+        values = self._values(key)
+        return values if matters else values[:1]
+
+    def _degrees(self, key: str, every: Iterable[int]) -> tuple[int, ...]:
+        return self._asked(key, every, every if key == "dp" else (getattr(self.base, key),))
+
+    def _numbers(self, key: str, every: Iterable[int], otherwise: int) -> tuple[int, ...]:
+        return self._asked(key, every, (getattr(self.base, key) or otherwise,))
+
+    def _unseen(self, at: Structure, sequence: bool, copies: bool, zero: int) -> list[dict[str, Any]]:
+        found = product(
+            self._flags("overlap_gradients", copies), self._flags("overlap_weights", copies and zero > 0),
+            self._flags("async_tp", at.tp > 1) if sequence or at.tp == 1 else (False,),
+        )  # fmt: skip
+        return [dict(zip(UNSEEN, flags, strict=True)) for flags in found]
+
+    def _recomputations(self, held: int) -> list[tuple[str, int | None]]:
+        found: list[tuple[str, int | None]] = []
+        for recompute in self._values("recompute"):
+            if recompute != "full":
+                found.append((recompute, None))
+                continue
+            layers = self._asked("recompute_layers", (None, *range(1, held)), (self.base.recompute_layers,))
+            found += [(recompute, n) for n in layers if n is None or n <= held]
+        return found
+
+    def _shardings(self, at: Structure, copies: bool) -> list[dict[str, Any]]:
+        """ZeRO stages, with how many ranks hold one copy."""
+        found: list[dict[str, Any]] = []
+        for zero in self._flags("zero", copies):
+            both = at.dp * at.cp
+            shards = self._asked("shard", (None, *range(2, both)), (self.base.shard,))
+            if not zero:
+                shards = (None,)
+            found += [{"zero": zero, "shard": shard} for shard in shards if shard is None or both % shard == 0]
+        return found
+
+    def _pipelines(self, at: Structure) -> list[tuple[int, str | None]]:
+        """Virtual stages and schedules; a schedule that is the default of its virtual stages has no other name."""
+        if at.pp == 1:
+            return [(1, None)]
+        found = []
+        deepest = self.config.layers // at.pp + 1
+        for vp in self._numbers("vp", range(1, deepest + 1), 1):
+            if not self._holds(at.pp, vp):
+                continue
+            default = "interleaved" if vp > 1 else "1f1b"
+            named = dict.fromkeys(None if one == default else one for one in self._values("schedule"))
+            if vp > 1:
+                named = dict.fromkeys(one for one in named if one is None)
+            found += [(vp, one) for one in named if one != "interleaved"]
+        return found
+
+    # ---- what divides --------------------------------------------------------------------------------
+
+    def _splits(self, tp: int, cp: int) -> bool:
+        try:
+            check_fits_model(Plan(tp=tp), self.config, self.batch, self.tokens)
+        except InputError:
+            return False
+        return cp == 1 or self.tokens % (2 * cp) == 0
+
+    def _divides_tokens(self, at: Structure, sequence: bool) -> bool:
+        ways = at.tp if sequence else 1
+        return self.tokens % (ways * (2 * at.cp if at.cp > 1 else 1)) == 0
+
+    def _holds(self, pp: int, vp: int) -> bool:
+        return self._held.setdefault((pp, vp), _ranges(self.config, pp, vp) is not None)
+
+    @cached_property
+    def _held(self) -> dict[tuple[int, int], bool]:
+        return {}
+
+    @staticmethod
+    def _runs(at: Structure, vp: int, schedule: str | None, microbatches: int) -> bool:
+        if at.pp == 1:
+            return True
+        return microbatches >= at.pp and not (vp > 1 and microbatches % at.pp)
+
+
+def _ranges(config: TransformerConfig, pp: int, vp: int) -> Any:
+    """Layers of each stage; None where they do not divide."""
+    try:
+        return layer_ranges(config.layers, Plan(pp=pp, vp=vp))
+    except InputError:
+        return None
