@@ -29,6 +29,9 @@ from simgpu.workload.training.step import Job, run_step
 UNFOLDED_LIMIT = 4096
 """Ranks that are simulated one by one, if asked to."""
 
+REMEMBERED = 32
+"""Steps on one GPU that are remembered for each cluster."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -79,12 +82,25 @@ def train(
         micro_batch=job.micro_batch, recompute=plan.recompute, offload=plan.offload,
         recompute_layers=plan.recompute_layers and plan.recompute_layers * plan.pp,
     )  # fmt: skip
-    if plan.world == 1:
-        single = execution
-    else:
-        single = run_step(replace(job, plan=alone), kernels, Links(cluster, alone, kernels, algorithm, protocol))
+    single = execution if plan.world == 1 else _alone(replace(job, plan=alone), kernels, algorithm, protocol)
     row = _row(workload, config, plan, dtype, accumulate, kernels, execution, found, single, memory)
     return Trained(execution, found, memory, row)
+
+
+def _alone(job: Job, kernels: KernelModel, algorithm: str, protocol: str) -> Execution:
+    """The step on one GPU: the same for many plans, so that it is remembered for a cluster."""
+    known: dict = kernels.cluster.memo.setdefault("single", {})
+    key = (
+        job.config, job.plan, job.numerics, id(job.framework), job.batch, job.tokens, job.accumulate, job.routing,
+        job.fp8, job.clip, kernels.identity, algorithm, protocol,
+    )  # fmt: skip
+    found = known.get(key)
+    if found is None:
+        if len(known) >= REMEMBERED:
+            del known[next(iter(known))]
+        links = Links(kernels.cluster, job.plan, kernels, algorithm, protocol)
+        found = known[key] = job.framework, run_step(job, kernels, links)  # who has the framework's id lives on
+    return found[1]
 
 
 def kernels_of(stack: Framework, cluster: Cluster, sustained: bool, fp8_scaling: str, cp: int = 1) -> KernelModel:

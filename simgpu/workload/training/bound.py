@@ -28,6 +28,7 @@ from typing import Any
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.operators import BYTES
 from simgpu.plan.parallelism import ORDER, Plan
+from simgpu.plan.states import parameters_of
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.links import Links
 from simgpu.workload.training.chunks import chunks_of
@@ -124,6 +125,26 @@ class Bounds:
         overlap = (plan.overlap_gradients, plan.overlap_weights, m if _each(job) else 0)
         traffic = self._once(("traffic", alone, overlap, plan.order), lambda: self._traffic(job, units, layers))
         return _joined(plan, m, work, hop, traffic, ends)
+
+    def floor(self, job: Job, kernels: KernelModel) -> float:
+        """A lower bound that needs no blocks: the layers of the first stage at the speed of light, s.
+
+        Each microbatch multiplies by each weight of theirs three times, with full recomputation to the end of a layer
+        four times, and reads it as often. Experts are left out.
+        """
+        plan, numerics = job.plan, job.numerics
+        held = parameters_of(job.config, plan, numerics)
+        weights = held.matrices - held.experts
+        again = plan.recompute == "full" and plan.recompute_layers is None and not job.framework.early_stop
+        passes = 3 + again
+        if numerics.finetune != "full":
+            passes -= 1
+        rows = job.micro_batch * job.tokens / plan.cp
+        peak = kernels.peak(numerics.dtype, job.accumulate)
+        read = BYTES[numerics.dtype] / kernels.gpu.memory.bandwidth.si
+        if numerics.finetune == "qlora":
+            read = 0.0
+        return job.microbatches * passes * weights * max(2 * rows / peak, read)
 
     def _once(self, key: Hashable, make: Any) -> Any:
         found = self._known.get(key)

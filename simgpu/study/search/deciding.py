@@ -1,0 +1,101 @@
+"""What a worker does with a group of structures: goes through all of its plans, and keeps those that may matter."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+from simgpu.plan.space import Structure
+from simgpu.study.search.problem import Leaf, Problem
+
+KEPT = 1000
+"""Plans of a group that are handed over at a time, so that memory stays flat."""
+
+Place = tuple[float, int]
+"""Of a plan in its group: its bound, then its number."""
+
+FIRST: Place = (-inf, -1)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Costs from which on a plan does not matter: for the list of the best, and for the best of each level."""
+
+    top: float
+    levels: tuple[float, ...] = ()
+
+    def of(self, problem: Problem, leaf: Leaf) -> float:
+        return max(self.top, self.levels[problem.level(leaf.plan, leaf.memory)]) if self.levels else self.top
+
+
+@dataclass
+class Part:
+    """What a group holds. `cut`: where the leaves end that were handed over; None where there are no others."""
+
+    plans: int = 0
+    misfits: int = 0
+    leaves: list[Leaf] = field(default_factory=list)
+    cut: Place | None = None
+
+
+def decide(
+    problem: Problem, structures: Sequence[Structure], limits: Limits, keep: int = KEPT, after: Place = FIRST
+) -> Part:
+    """Go through the plans of some structures; hand over the `keep` best by their bounds that come after a place and
+    may matter, and of each level the best."""
+    part = Part()
+    kept: list[Leaf] = []
+    best: dict[int, Leaf] = {}
+    cut: Place = (inf, 0)
+    for leaf in _leaves(problem, structures, limits, part):
+        if leaf.place <= after:
+            continue
+        kept.append(leaf)
+        if limits.levels:
+            level = problem.level(leaf.plan, leaf.memory)
+            if level not in best or leaf.place < best[level].place:
+                best[level] = leaf
+        if len(kept) > 4 * keep:
+            kept, cut = _smallest(kept, keep, cut)
+    if len(kept) > keep:
+        kept, cut = _smallest(kept, keep, cut)
+    part.leaves = sorted({leaf.place: leaf for leaf in (*kept, *best.values())}.values(), key=lambda leaf: leaf.place)
+    part.cut = cut if cut[0] < inf else None
+    return part
+
+
+def _smallest(leaves: list[Leaf], count: int, cut: Place) -> tuple[list[Leaf], Place]:
+    """The best leaves, and the place of the first that was ever left out."""
+    found = heapq.nsmallest(count + 1, leaves, key=lambda leaf: leaf.place)
+    return found[:-1], min(cut, found[-1].place)
+
+
+def _leaves(problem: Problem, structures: Sequence[Structure], limits: Limits, part: Part) -> Iterator[Leaf]:
+    """Plans that fit and whose bound is below what counts."""
+    bounds = problem.bounds()
+    order = 0
+    for at in structures:
+        kernels = problem.kernels(at.cp)
+        for family in problem.space.families(at):
+            if problem.conditions:
+                family = [plan for plan in family if problem.holds(plan)]
+                if not family:
+                    continue
+            part.plans += len(family)
+            memory = problem.memory(family[0])
+            if not memory.fits:
+                part.misfits += len(family)
+                order += len(family)
+                continue
+            for plan in family:
+                order += 1
+                job = problem.step(plan)
+                least = Leaf(problem.cost(plan, bounds.floor(job, kernels)), order, memory.total, plan)
+                limit = limits.of(problem, least)
+                if least.bound >= limit:
+                    continue
+                bound = problem.cost(plan, bounds.seconds(job, kernels)) * (1 + problem.search.tolerance)
+                if bound < limit:
+                    yield Leaf(bound, order, memory.total, plan)

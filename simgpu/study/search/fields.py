@@ -1,0 +1,54 @@
+"""What the `search:` section of an experiment file can say."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from simgpu.units import parse_quantity, to_si
+
+
+def _as_list(given: Any) -> Any:
+    return given if isinstance(given, list) or given is None else [given]
+
+
+def _fraction(given: Any) -> Any:
+    if isinstance(given, str) and given.strip().endswith("%"):
+        return float(given.strip()[:-1]) / 100
+    return given
+
+
+def _seconds(given: Any) -> Any:
+    return to_si(*parse_quantity(given), "s") if isinstance(given, str) else given
+
+
+Values = Literal["all"] | Annotated[list[Any], Field(min_length=1)]
+
+
+class SearchFields(BaseModel):
+    """The plans of one scenario that are searched, and for what.
+
+    gpus
+        GPU counts to use (default: all of the cluster).
+    objective
+        A column: `step_s` or `tokens_per_s_per_gpu` of training; of inference one of the rates.
+    limits
+        Columns and what they may be at most, such as `ttft_s: 2 s`.
+    space
+        Keys of the plan, each with its values or 'all'; of inference also keys of the workload, with lists.
+    where
+        Conditions that a plan must fulfil.
+    tolerance
+        A plan may be passed over that is this much better at most than the last of the top (default: none).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    gpus: Annotated[list[Annotated[int, Field(strict=True, gt=0, le=1_000_000)]] | None, BeforeValidator(_as_list)] = (
+        None
+    )
+    objective: str | None = None
+    limits: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_seconds)]] = {}
+    space: dict[str, Values] = {}
+    where: Annotated[list[str], BeforeValidator(_as_list)] = []
+    top: Annotated[int, Field(strict=True, gt=0, le=1000)] = 10
+    tolerance: Annotated[float, Field(ge=0, lt=1), BeforeValidator(_fraction)] = 0.0
+    front: bool = True

@@ -1,0 +1,161 @@
+"""A search as it is worked on: the scenario, the space of its plans, what counts as better. Workers make it anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from simgpu.errors import InputError, nearest, shown
+from simgpu.hardware.cluster import Cluster
+from simgpu.model.config import TransformerConfig
+from simgpu.model.operators import ACCUMULATE
+from simgpu.plan.memory import Memory, fullest
+from simgpu.plan.parallelism import Plan
+from simgpu.plan.space import USUAL, Space, Structure
+from simgpu.scenario import PlanFields, Scenario
+from simgpu.study.conditions import Condition
+from simgpu.study.search.fields import SearchFields
+from simgpu.timing.kernels import KernelModel
+from simgpu.training import kernels_of
+from simgpu.workload.frameworks import framework
+from simgpu.workload.jobs import Training
+from simgpu.workload.training.bound import Bounds
+from simgpu.workload.training.job import Job
+
+TRAINING_OBJECTIVES = {
+    "step_s": "time of a step, the less the better",
+    "tokens_per_s_per_gpu": "throughput of a GPU, the more the better",
+}
+LEVELS = 10
+"""Budgets of memory, in equal parts of a GPU's, for each of which the best plan is found."""
+
+Group = tuple[int, int, int, int]
+"""GPUs, tp, cp and ep: structures that share blocks."""
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A plan that fits: what it costs at least, the bytes of its fullest stage."""
+
+    bound: float
+    order: int  # among the plans of its group
+    memory: float
+    plan: Plan
+
+    @property
+    def place(self) -> tuple[float, int]:
+        return self.bound, self.order
+
+
+class Problem:
+    """A search for training plans."""
+
+    def __init__(
+        self, scenario: Scenario, search: SearchFields, cluster: Cluster, model: TransformerConfig | None,
+        conditions: Sequence[Condition] = (),
+    ) -> None:  # fmt: skip
+        """Raises `InputError` (key only) for what cannot be searched."""
+        if not isinstance(scenario.workload, Training) or model is None:
+            raise InputError("only training is searched plan by plan", key="scenario.workload.kind")
+        self.scenario, self.search, self.cluster, self.config = scenario, search, cluster, model
+        self.job: Training = scenario.workload
+        self.conditions = conditions
+        self.numerics = self.job.numerics(scenario.dtype)
+        self.stack = framework(scenario.framework)
+        self.accumulate = scenario.accumulate or ACCUMULATE[scenario.dtype]
+        self.scaling = self.job.fp8_scaling or self.stack.fp8_scaling
+        self.capacity = cluster.gpu.memory.capacity.si
+        self.objective = search.objective or "step_s"
+        self._check()
+        self.base = scenario.plan.plan()
+        self.gpus = tuple(search.gpus or (cluster.gpu_count,))
+        choices = search.space or dict.fromkeys(USUAL, "all")
+        self.space = Space(model, self.job.batch, self.job.tokens, self.gpus, self.base, choices)
+        self._kernels: dict[int, KernelModel] = {}
+
+    def _check(self) -> None:
+        if self.objective not in TRAINING_OBJECTIVES:
+            hint = nearest(self.objective, TRAINING_OBJECTIVES)
+            raise InputError(f"{shown(self.objective)} cannot be searched for{hint}", key="search.objective")
+        for column in self.search.limits:
+            raise InputError(f"{shown(column)}: training has no such limit; use where", key=f"search.limits.{column}")
+        for gpus in self.search.gpus or ():
+            if gpus > self.cluster.gpu_count:
+                problem = f"{gpus} GPUs, but '{self.cluster.name}' has {self.cluster.gpu_count}"
+                raise InputError(problem, key="search.gpus")
+
+    # ---- the space -----------------------------------------------------------------------------------
+
+    def groups(self) -> dict[Group, list[Structure]]:
+        """Structures that share blocks; groups whose blocks are cheap and often good come first."""
+        found: dict[Group, list[Structure]] = {}
+        for at in self.space.structures():
+            found.setdefault((at.gpus, at.tp, at.cp, at.ep), []).append(at)
+        return dict(sorted(found.items(), key=lambda item: (item[0][2], abs(item[0][1] - 8), item[0])))
+
+    def holds(self, plan: Plan) -> bool:
+        """Whether the conditions allow a plan."""
+        if not self.conditions:
+            return True
+        names = self.names(plan)
+        return all(condition.holds(names) for condition in self.conditions)
+
+    def names(self, plan: Plan) -> Mapping[str, Any]:
+        """What conditions can ask of a plan."""
+        return {**self._fixed, **vars(plan), "schedule": plan.pipeline, "gpus": plan.world, "world": plan.world}
+
+    @cached_property
+    def _fixed(self) -> dict[str, Any]:
+        shape = {key: value for key, value in vars(self.config).items() if key != "name"}
+        job = {key: getattr(self.job, key) for key in ("batch", "tokens")}
+        return {**shape, **job, "gpus_per_node": self.cluster.gpus_per_node}
+
+    # ---- one plan ------------------------------------------------------------------------------------
+
+    def kernels(self, cp: int) -> KernelModel:
+        if cp not in self._kernels:
+            sustained = self.scenario.clocks != "burst"
+            self._kernels[cp] = kernels_of(self.stack, self.cluster, sustained, self.scaling, cp)
+        return self._kernels[cp]
+
+    def step(self, plan: Plan) -> Job:
+        fp8 = self.scaling if self.scenario.dtype == "fp8" else None
+        return Job(
+            self.config, plan, self.numerics, self.stack, self.job.batch, self.job.tokens, self.accumulate,
+            self.job.routing, fp8, self.job.clip,
+        )  # fmt: skip
+
+    def memory(self, plan: Plan) -> Memory:
+        """Of the fullest stage."""
+        return fullest(
+            self.config, plan, self.numerics, self.job.batch, self.job.tokens, self.scenario.framework, self.capacity
+        )
+
+    def bounds(self) -> Bounds:
+        return Bounds(self.cluster, self.scenario.algorithm, self.scenario.protocol)
+
+    def cost(self, plan: Plan, seconds: float) -> float:
+        """What is made as small as can be: seconds of a step, or GPU-seconds where throughput of a GPU counts."""
+        return seconds * plan.world if self.objective == "tokens_per_s_per_gpu" else seconds
+
+    def level(self, plan: Plan, memory: float) -> int:
+        """The smallest budget that a plan keeps; with several GPU counts: its count."""
+        if len(self.gpus) > 1:
+            return self.gpus.index(plan.world)
+        return min(int(memory / self.capacity * LEVELS), LEVELS - 1)
+
+    @property
+    def levels(self) -> int:
+        return len(self.gpus) if len(self.gpus) > 1 else LEVELS
+
+    @property
+    def nested(self) -> bool:
+        """Whether what keeps a level keeps those above."""
+        return len(self.gpus) == 1
+
+    def scenario_of(self, plan: Plan) -> Scenario:
+        """The scenario with another plan."""
+        fields = {key: value for key, value in vars(plan).items() if key in PlanFields.model_fields}
+        return self.scenario.model_copy(update={"plan": PlanFields.model_validate(fields)})

@@ -1,0 +1,195 @@
+"""The search itself: best plans first, until no bound is below what is known.
+
+Groups of structures are gone through once to find plans to begin with. What is simulated of them gives limits: the cost
+of the last plan of the list, and for the front that of the best plan within each budget of memory (or for each number
+of GPUs). A plan whose lower bound is not below its limit cannot change the answer. So the answer is that of simulating
+every plan that fits, and says so; with a `tolerance` it may miss plans that are better by no more than that.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+from math import inf
+from time import perf_counter
+from typing import Any
+
+from simgpu.plan.parallelism import Plan
+from simgpu.study.search.deciding import FIRST, KEPT, Limits, Part, Place
+from simgpu.study.search.problem import Group, Leaf, Problem
+from simgpu.study.search.workers import Workers
+
+
+@dataclass
+class Progress:
+    """How far a search is."""
+
+    groups: int
+    done: int = 0
+    plans: int = 0
+    misfits: int = 0
+    simulated: int = 0
+    best: float = inf
+    doing: str = "deciding"
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """A plan that was run in full."""
+
+    plan: Plan
+    cost: float
+    level: int
+    bound: float
+    row: dict[str, Any]
+
+
+@dataclass
+class Searched:
+    """What a search found: plans that were simulated, cheapest first; which of them are the front; how it was done."""
+
+    simulated: list[Simulated]
+    front: list[Simulated]
+    progress: Progress
+    seconds: float
+    deciding_s: float
+    whole: bool = True
+
+    def top(self, count: int) -> list[Simulated]:
+        return self.simulated[:count]
+
+
+@dataclass
+class _Known:
+    """Everything simulated so far, and what limits follow."""
+
+    problem: Problem
+    runs: dict[Plan, Simulated] = field(default_factory=dict)
+
+    def add(self, leaf: Leaf, row: dict[str, Any]) -> None:
+        cost = self.problem.cost(leaf.plan, row["step_s"])
+        level = self.problem.level(leaf.plan, leaf.memory)
+        self.runs[leaf.plan] = Simulated(leaf.plan, cost, level, leaf.bound, row)
+
+    def limits(self) -> Limits:
+        costs = heapq.nsmallest(self.problem.search.top, (run.cost for run in self.runs.values()))
+        top = costs[-1] if len(costs) == self.problem.search.top else inf
+        return Limits(top, self._levels() if self.problem.search.front else ())
+
+    def _levels(self) -> tuple[float, ...]:
+        best = [inf] * self.problem.levels
+        for run in self.runs.values():
+            best[run.level] = min(best[run.level], run.cost)
+        if self.problem.nested:
+            for level in range(1, len(best)):
+                best[level] = min(best[level], best[level - 1])
+        return tuple(best)
+
+    def front(self) -> list[Simulated]:
+        """The best of each level, without those that a smaller one has too."""
+        found: list[Simulated] = []
+        for run in sorted(self.runs.values(), key=lambda run: (run.level, run.cost)):
+            first = not found or found[-1].level != run.level
+            if first and (not self.problem.nested or not found or run.cost < found[-1].cost):
+                found.append(run)
+        return found
+
+
+class Search:
+    """Runs a search; `tell` is called with its progress now and then."""
+
+    def __init__(self, problem: Problem, workers: Workers, tell: Callable[[Progress], None]) -> None:
+        self.problem, self.workers, self.tell = problem, workers, tell
+        self.groups = problem.groups()
+        self.known = _Known(problem)
+        self.progress = Progress(len(self.groups))
+        self._least: dict[Group, list[Leaf]] = {}
+
+    def run(self) -> Searched:
+        """Search to the end; Ctrl-C ends it with what is known (`whole` is false)."""
+        start, decided, whole = perf_counter(), 0.0, True
+        try:
+            self._begin()
+            decided = perf_counter() - start
+            self._finish()
+        except KeyboardInterrupt:
+            whole = False
+        runs = sorted(self.known.runs.values(), key=lambda run: (run.cost, str(run.plan)))
+        front = self.known.front() if self.problem.search.front else []
+        taken = perf_counter() - start
+        return Searched(runs, front, self.progress, taken, decided or taken, whole)
+
+    # ---- the two rounds ------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Every group once. Its best plans are simulated at once, so that the groups after it have less to look at."""
+        keep = self.problem.search.top
+        pending: dict[Future[Part], Group] = {}
+        for group, structures in self.groups.items():
+            pending[self.workers.decide(structures, self.known.limits(), keep, FIRST)] = group
+            if len(pending) >= self.workers.jobs:
+                self._first_of(pending)
+        while pending:
+            self._first_of(pending)
+
+    def _first_of(self, pending: dict[Future[Part], Group]) -> None:
+        """Take in the groups that are done first."""
+        for done in wait(pending, return_when=FIRST_COMPLETED).done:
+            group, part = pending.pop(done), done.result()
+            self.progress.done += 1
+            self.progress.plans += part.plans
+            self.progress.misfits += part.misfits
+            self._least[group] = part.leaves
+            few = len(self.known.runs) < self.problem.search.top
+            self._simulate(part.leaves if few else self._best(part.leaves))
+            self.tell(self.progress)
+
+    def _best(self, leaves: list[Leaf]) -> list[Leaf]:
+        """The best of all and of each level."""
+        if not self.problem.search.front:
+            return leaves[:1]
+        found: dict[int, Leaf] = {}
+        for leaf in leaves:
+            found.setdefault(self.problem.level(leaf.plan, leaf.memory), leaf)
+        return list(found.values())
+
+    def _finish(self) -> None:
+        """Groups that may hold more are gone through again, with the limits that are known by now."""
+        self.progress.doing = "simulating"
+        self._simulate([leaf for leaves in self._least.values() for leaf in leaves])
+        after: dict[Group, Place] = dict.fromkeys(self.groups, FIRST)
+        while after:
+            limits = self.known.limits()
+            open_ = {g: place for g, place in after.items() if self._may_matter(g, place, limits)}
+            found = {self.workers.decide(self.groups[g], limits, KEPT, place): g for g, place in open_.items()}
+            after, leaves = {}, []
+            for done, g in found.items():
+                part = done.result()
+                leaves += part.leaves
+                if part.cut is not None:
+                    after[g] = (part.cut[0], part.cut[1] - 1)
+            self._simulate(leaves)
+
+    def _may_matter(self, group: Group, place: Place, limits: Limits) -> bool:
+        if place[0] > -inf:
+            return place[0] < max(limits.top, *limits.levels, 0.0)
+        return any(leaf.bound < limits.of(self.problem, leaf) for leaf in self._least[group])
+
+    def _simulate(self, leaves: list[Leaf]) -> None:
+        """Run plans by their bounds, as long as they may matter."""
+        queue = sorted((leaf for leaf in leaves if leaf.plan not in self.known.runs), key=lambda leaf: leaf.place)
+        pending: dict[Future[dict[str, Any]], Leaf] = {}
+        while queue or pending:
+            limits = self.known.limits()
+            while queue and len(pending) < self.workers.jobs:
+                leaf = queue.pop(0)
+                if leaf.bound < limits.of(self.problem, leaf) and leaf.plan not in self.known.runs:
+                    pending[self.workers.run(leaf.plan)] = leaf
+            for done in wait(pending, return_when=FIRST_COMPLETED).done:
+                leaf = pending.pop(done)
+                self.known.add(leaf, done.result())
+                self.progress.simulated += 1
+                self.progress.best = min(self.progress.best, self.known.runs[leaf.plan].cost)
+                self.tell(self.progress)

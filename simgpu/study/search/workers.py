@@ -1,0 +1,110 @@
+"""Processes that decide groups and run plans; or the same in this process, for one job."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from simgpu.catalog import Catalogue
+from simgpu.errors import InputError
+from simgpu.plan.parallelism import Plan
+from simgpu.plan.space import Structure
+from simgpu.scenario import Origins, Scenario, resolve_cluster
+from simgpu.simulation import simulate
+from simgpu.study import conditions
+from simgpu.study.search.deciding import Limits, Part, Place, decide
+from simgpu.study.search.fields import SearchFields
+from simgpu.study.search.problem import Problem
+
+
+@dataclass(frozen=True)
+class Asked:
+    """All that a worker needs to make the problem anew."""
+
+    scenario: Scenario
+    search: SearchFields
+    folders: tuple[str, ...]
+
+    def problem(self) -> Problem:
+        catalogue = Catalogue(*self.folders)
+        cluster = resolve_cluster(self.scenario, catalogue, Origins())
+        model = catalogue.model(self.scenario.model) if self.scenario.model else None
+        found = tuple(conditions.parse(text, None) for text in self.search.where)
+        return Problem(self.scenario, self.search, cluster, model, found)
+
+
+_problem: Problem | None = None
+
+
+def _start(asked: Asked) -> None:
+    global _problem
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells when to stop
+    _problem = asked.problem()
+
+
+def _decide(structures: Sequence[Structure], limits: Limits, keep: int, after: Place) -> Part:
+    assert _problem is not None
+    return decide(_problem, structures, limits, keep, after)
+
+
+def _run(plan: Plan) -> dict[str, Any]:
+    assert _problem is not None
+    return run_plan(_problem, plan)
+
+
+def run_plan(problem: Problem, plan: Plan) -> dict[str, Any]:
+    """The row of a plan, simulated in full."""
+    asked = problem.scenario
+    return dict(
+        simulate(
+            problem.cluster, asked.workload, problem.config, plan, asked.dtype, asked.accumulate, asked.algorithm,
+            asked.protocol, asked.clocks, asked.framework,
+        ).row
+    )  # fmt: skip
+
+
+class Workers:
+    """Runs work in `jobs` processes; with one job in this process, at once."""
+
+    def __init__(self, asked: Asked, problem: Problem, jobs: int) -> None:
+        self.problem, self.jobs = problem, jobs
+        self._pool = ProcessPoolExecutor(jobs, initializer=_start, initargs=(asked,)) if jobs > 1 else None
+
+    def decide(self, structures: Sequence[Structure], limits: Limits, keep: int, after: Place) -> Future[Part]:
+        if self._pool is not None:
+            return self._pool.submit(_decide, structures, limits, keep, after)
+        return _done(lambda: decide(self.problem, structures, limits, keep, after))
+
+    def run(self, plan: Plan) -> Future[dict[str, Any]]:
+        if self._pool is not None:
+            return self._pool.submit(_run, plan)
+        return _done(lambda: run_plan(self.problem, plan))
+
+    def close(self) -> None:
+        """Stop without waiting for what is under way."""
+        if self._pool is None:
+            return
+        running = list((self._pool._processes or {}).values())
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in running:
+            process.terminate()
+
+
+def _done(work: Callable[[], Any]) -> Future[Any]:
+    found: Future[Any] = Future()
+    try:
+        found.set_result(work())
+    except Exception as error:
+        found.set_exception(error)
+    return found
+
+
+def jobs_of(asked: int | None) -> int:
+    """Processes to use: as asked, else one for each core this process may use."""
+    if asked is not None and asked < 1:
+        raise InputError(f"{asked} is not a positive whole number", key="jobs")
+    return asked or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else asked or os.cpu_count() or 1
