@@ -25,6 +25,10 @@ class InputError(SimgpuError):
         super().__init__(place + (f"{_one_line(key)}: " if key else "") + self.problem)
 
 
+class MisfitError(InputError):
+    """What was asked for does not fit into the memory of the GPU."""
+
+
 def shown(value: object) -> str:
     """`value` for a message: quoted as in the file, on one line, and not endless."""
     short = reprlib.Repr()

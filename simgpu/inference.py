@@ -9,7 +9,7 @@ from typing import Any
 
 from simgpu.analysis.inference import anatomy_of, flops_of, light_of
 from simgpu.analysis.uncertainty import Range, range_of
-from simgpu.errors import InputError
+from simgpu.errors import InputError, MisfitError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.derive import is_slice
 from simgpu.model.config import TransformerConfig
@@ -243,7 +243,7 @@ def _memory(deployment: Deployment, batch: int, tokens: int, require_fit: bool) 
 
         most, join = deployment.cluster.gpu_count, 1 if is_slice(deployment.cluster.gpu) else DEGREES[-1]
         text = misfit_text(deployment.served, batch, tokens, _capacity(deployment), most, join=join)
-        raise InputError(text, key="plan")
+        raise MisfitError(text, key="plan")
     return found
 
 

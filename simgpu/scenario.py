@@ -153,15 +153,15 @@ def run_scenario(scenario: Scenario, catalogue: Catalogue, origins: Origins | No
             scenario.clocks,
             scenario.framework,
             require_fit=scenario.require_fit,
-            draft=_draft(scenario, catalogue),
+            draft=draft_of(scenario, catalogue),
         )
     except InputError as error:
         raise where.error(error.problem, tuple((error.key or "").split("."))) from None
     return replace(result, inputs=lambda: resolve(scenario, cluster, catalogue, where))
 
 
-def _draft(scenario: Scenario, catalogue: Catalogue) -> TransformerConfig | None:
-    """The model that speculative decoding guesses with."""
+def draft_of(scenario: Scenario, catalogue: Catalogue) -> TransformerConfig | None:
+    """The model that speculative decoding guesses with; None without."""
     asked = scenario.workload.speculative if isinstance(scenario.workload, Inference) else None
     if asked is None or asked.draft == "mtp":
         return None

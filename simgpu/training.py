@@ -9,7 +9,7 @@ from simgpu.analysis.critical import critical_path
 from simgpu.analysis.critical import shares as shares_of
 from simgpu.analysis.training import Anatomy, anatomy, interval, shares, training_row
 from simgpu.analysis.uncertainty import Range, range_of, range_of_ratio
-from simgpu.errors import InputError
+from simgpu.errors import InputError, MisfitError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.inherit import DEFAULT
 from simgpu.model.config import TransformerConfig
@@ -120,7 +120,7 @@ def _check_fit(
 
         size, per_node = cluster.gpu.memory.capacity.si, cluster.gpus_per_node
         found = suggestions(config, plan, numerics, workload.batch, workload.tokens, size, framework, per_node)
-        raise InputError(fit_text(worst, found), key="plan")
+        raise MisfitError(fit_text(worst, found), key="plan")
 
 
 def _row(

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from simgpu.errors import shown
 from simgpu.render.fields import PlainName, PlotFields
+from simgpu.study.search.fields import SearchFields
 
 
 def _finite(value: Any) -> Any:
@@ -52,3 +53,4 @@ class ExperimentFields(_Strict):
     table: list[str] = []
     plots: list[PlotFields] = []
     compare: CompareFields | None = None
+    search: SearchFields | None = None

@@ -53,15 +53,13 @@ class Problem:
     """A search for training plans."""
 
     def __init__(
-        self, scenario: Scenario, search: SearchFields, cluster: Cluster, model: TransformerConfig | None,
-        conditions: Sequence[Condition] = (),
+        self, scenario: Scenario, search: SearchFields, cluster: Cluster, model: TransformerConfig
     ) -> None:  # fmt: skip
         """Raises `InputError` (key only) for what cannot be searched."""
-        if not isinstance(scenario.workload, Training) or model is None:
-            raise InputError("only training is searched plan by plan", key="scenario.workload.kind")
+        assert isinstance(scenario.workload, Training)
         self.scenario, self.search, self.cluster, self.config = scenario, search, cluster, model
         self.job: Training = scenario.workload
-        self.conditions = conditions
+        self.conditions: Sequence[Condition] = ()
         self.numerics = self.job.numerics(scenario.dtype)
         self.stack = framework(scenario.framework)
         self.accumulate = scenario.accumulate or ACCUMULATE[scenario.dtype]
@@ -105,6 +103,10 @@ class Problem:
     def names(self, plan: Plan) -> Mapping[str, Any]:
         """What conditions can ask of a plan."""
         return {**self._fixed, **vars(plan), "schedule": plan.pipeline, "gpus": plan.world, "world": plan.world}
+
+    def known_names(self) -> list[str]:
+        """Names that conditions may use."""
+        return [name for name in self.names(Plan()) if not name.startswith("_")]
 
     @cached_property
     def _fixed(self) -> dict[str, Any]:

@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from simgpu.catalog import Catalogue
-from simgpu.errors import InputError
+from simgpu.errors import InputError, MisfitError
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import Structure
-from simgpu.scenario import Origins, Scenario, resolve_cluster
+from simgpu.scenario import Origins, Scenario, draft_of, resolve_cluster
 from simgpu.simulation import simulate
 from simgpu.study import conditions
 from simgpu.study.search.deciding import Limits, Part, Place, decide
 from simgpu.study.search.fields import SearchFields
 from simgpu.study.search.problem import Problem
+from simgpu.study.search.serving import ServingProblem
+from simgpu.workload.jobs import Training
 
 
 @dataclass(frozen=True)
@@ -29,15 +31,30 @@ class Asked:
     search: SearchFields
     folders: tuple[str, ...]
 
-    def problem(self) -> Problem:
+    def problem(self) -> Problem | ServingProblem:
+        """Raises `InputError` (key only, 'search.' before what the section says)."""
         catalogue = Catalogue(*self.folders)
         cluster = resolve_cluster(self.scenario, catalogue, Origins())
-        model = catalogue.model(self.scenario.model) if self.scenario.model else None
-        found = tuple(conditions.parse(text, None) for text in self.search.where)
-        return Problem(self.scenario, self.search, cluster, model, found)
+        if self.scenario.model is None:
+            raise InputError("is missing; a search needs one", key="model")
+        model = catalogue.model(self.scenario.model)
+        made: Problem | ServingProblem
+        if isinstance(self.scenario.workload, Training):
+            made = Problem(self.scenario, self.search, cluster, model)
+        else:
+            made = ServingProblem(self.scenario, self.search, cluster, model, draft_of(self.scenario, catalogue))
+        made.conditions = tuple(self._condition(n, text, made) for n, text in enumerate(self.search.where))
+        return made
+
+    @staticmethod
+    def _condition(number: int, text: str, problem: Problem | ServingProblem) -> conditions.Condition:
+        try:
+            return conditions.parse(text, problem.known_names())
+        except InputError as error:
+            raise InputError(error.problem, key=f"search.where.{number}") from None
 
 
-_problem: Problem | None = None
+_problem: Problem | ServingProblem | None = None
 
 
 def _start(asked: Asked) -> None:
@@ -47,13 +64,18 @@ def _start(asked: Asked) -> None:
 
 
 def _decide(structures: Sequence[Structure], limits: Limits, keep: int, after: Place) -> Part:
-    assert _problem is not None
+    assert isinstance(_problem, Problem)
     return decide(_problem, structures, limits, keep, after)
 
 
 def _run(plan: Plan) -> dict[str, Any]:
-    assert _problem is not None
+    assert isinstance(_problem, Problem)
     return run_plan(_problem, plan)
+
+
+def _serve(scenario: Scenario) -> dict[str, Any] | str:
+    assert isinstance(_problem, ServingProblem)
+    return run_served(_problem, scenario)
 
 
 def run_plan(problem: Problem, plan: Plan) -> dict[str, Any]:
@@ -67,22 +89,46 @@ def run_plan(problem: Problem, plan: Plan) -> dict[str, Any]:
     )  # fmt: skip
 
 
+def run_served(problem: ServingProblem, asked: Scenario) -> dict[str, Any] | str:
+    """The row of a scenario; '' where it does not fit the memory; in words why it cannot be."""
+    try:
+        return dict(
+            simulate(
+                problem.cluster, asked.workload, problem.config, asked.plan.plan(), asked.dtype, asked.accumulate,
+                asked.algorithm, asked.protocol, asked.clocks, asked.framework, require_fit=True, draft=problem.draft,
+            ).row
+        )  # fmt: skip
+    except InputError as error:
+        return "" if isinstance(error, MisfitError) else error.problem
+
+
 class Workers:
     """Runs work in `jobs` processes; with one job in this process, at once."""
 
-    def __init__(self, asked: Asked, problem: Problem, jobs: int) -> None:
+    def __init__(self, asked: Asked, problem: Problem | ServingProblem, jobs: int) -> None:
         self.problem, self.jobs = problem, jobs
         self._pool = ProcessPoolExecutor(jobs, initializer=_start, initargs=(asked,)) if jobs > 1 else None
 
     def decide(self, structures: Sequence[Structure], limits: Limits, keep: int, after: Place) -> Future[Part]:
         if self._pool is not None:
             return self._pool.submit(_decide, structures, limits, keep, after)
-        return _done(lambda: decide(self.problem, structures, limits, keep, after))
+        assert isinstance(self.problem, Problem)
+        problem = self.problem
+        return _done(lambda: decide(problem, structures, limits, keep, after))
 
     def run(self, plan: Plan) -> Future[dict[str, Any]]:
         if self._pool is not None:
             return self._pool.submit(_run, plan)
-        return _done(lambda: run_plan(self.problem, plan))
+        assert isinstance(self.problem, Problem)
+        problem = self.problem
+        return _done(lambda: run_plan(problem, plan))
+
+    def serve(self, scenario: Scenario) -> Future[dict[str, Any] | str]:
+        if self._pool is not None:
+            return self._pool.submit(_serve, scenario)
+        assert isinstance(self.problem, ServingProblem)
+        problem = self.problem
+        return _done(lambda: run_served(problem, scenario))
 
     def close(self) -> None:
         """Stop without waiting for what is under way."""

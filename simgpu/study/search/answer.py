@@ -1,0 +1,247 @@
+"""The answer of a search as rows and words: the best plans, why each lost to the first, the front, how it was decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from simgpu.plan.parallelism import Plan
+from simgpu.plan.space import KEYS
+from simgpu.render.columns import cell, title
+from simgpu.study.search.problem import LEVELS, Problem
+from simgpu.study.search.reasons import SAME, why
+from simgpu.study.search.searching import Searched, Simulated
+from simgpu.study.search.serving import Served, ServingProblem
+from simgpu.units import format_seconds
+
+GIB = 2.0**30
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a search says.
+
+    rows
+        The best plans, best first: the columns of a row, `rank`, `plan` in words, `lost_by` (against the first) and
+        `also` (plans that take the same time), and keys of the plan that rows have no column for.
+    front
+        The best plan for each budget of memory, for each number of GPUs, or the trade of speed against throughput.
+    every
+        All rows that were simulated.
+    counts
+        Plans by how they were decided. `exact`: nothing that was not simulated could stand in `rows` or `front`.
+    """
+
+    name: str
+    title: str
+    objective: str
+    rows: Sequence[dict[str, Any]]
+    front: Sequence[dict[str, Any]]
+    every: Sequence[dict[str, Any]]
+    counts: Mapping[str, int]
+    seconds: float
+    exact: bool
+    whole: bool
+    shown: Sequence[str]
+    notes: Sequence[str] = field(default_factory=list)
+    front_shown: Sequence[str] = ()
+    front_title: str = ""
+    front_heading: str = ""
+    heading: str = ""
+    axes: tuple[str, str] = ("", "")
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "search": self.name, "title": self.title, "objective": self.objective, "counts": dict(self.counts),
+            "seconds": self.seconds, "exact": self.exact, "complete": self.whole, "notes": list(self.notes),
+            "rows": list(self.rows), "front": list(self.front),
+        }  # fmt: skip
+
+
+def words_of(plan: Plan) -> str:
+    """A plan in a few letters: 'TP8 PP16 VP3 DP8 mb1 SP ZeRO-1 selective'."""
+    found = [f"TP{plan.tp}"] if plan.tp > 1 else []
+    found += [f"{key.upper()}{getattr(plan, key)}" for key in ("cp", "ep", "pp", "vp") if getattr(plan, key) > 1]
+    found.append(f"DP{plan.dp}")
+    found += [f"mb{plan.micro_batch}"] if plan.micro_batch else []
+    found += ["SP"] if plan.sequence_parallel and plan.tp > 1 else []
+    found += [f"ZeRO-{plan.zero}" + (f"/{plan.shard}" if plan.shard else "")] if plan.zero else []
+    if plan.recompute != "none":
+        layers = f" of {plan.recompute_layers} layers" if plan.recompute_layers else ""
+        found.append(f"{plan.recompute} recomputation{layers}")
+    found += [plan.schedule] if plan.schedule else []
+    found += ["offload"] if plan.offload != "none" else []
+    found += ["async TP"] if plan.async_tp and plan.tp > 1 else []
+    found += [f"no {key.replace('_', ' ')}" for key in ("overlap_gradients", "overlap_weights") if not getattr(plan, key)]
+    return " ".join(found)
+
+
+def training_answer(name: str, heading: str, problem: Problem, found: Searched) -> Answer:
+    """What a search for training plans says."""
+    search = problem.search
+    ties = _ties(found.simulated)
+    best = ties[0][0].row if ties else {}
+    rows = []
+    for rank, same in enumerate(ties[: search.top], 1):
+        first, *others = same
+        row = {"rank": rank, "plan": words_of(first.plan), **first.row, **_keys(problem, first.plan)}
+        row["lost_by"] = why(first.row, best) if rank > 1 else ""
+        row["also"] = ", ".join(_difference(first.plan, one.plan) for one in others[:3])
+        row["also"] += f" and {len(others) - 3} more" if len(others) > 3 else ""
+        rows.append(row)
+    front = [_front_row(problem, run) for run in found.front]
+    told = found.progress
+    counts = {
+        "plans": told.plans, "do_not_fit": told.misfits, "simulated": told.simulated,
+        "bound_decides": told.plans - told.misfits - told.simulated,
+    }  # fmt: skip
+    shown = ["rank", "plan", "step_s", "tokens_per_s_per_gpu", "mfu", "bubble_fraction", "memory_bytes_per_gpu"]
+    shown += ["lost_by"] + (["also"] if any(row["also"] for row in rows) else [])
+    if len(problem.gpus) > 1:
+        shown.insert(2, "gpus")
+    exact = not search.tolerance
+    notes = _training_notes(counts, found, search.tolerance)
+    return Answer(
+        name, heading, problem.objective, rows, front, [run.row for run in found.simulated], counts, found.seconds,
+        exact, found.whole, shown, notes, **_training_words(problem, rows, front),
+    )  # fmt: skip
+
+
+def _training_words(
+    problem: Problem, rows: Sequence[Mapping[str, Any]], front: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Titles of tables and pictures."""
+    many = len(problem.gpus) > 1
+    shown = ["gpus" if many else "budget_bytes", "plan", "step_s", "tokens_per_s_per_gpu", "mfu", "memory_bytes_per_gpu"]
+    model, gpu = problem.config.name, problem.cluster.gpu.name
+    where = f"{model} on {problem.gpus[-1]:,} x {gpu}" if not many else f"{model} on {gpu}"
+    words = {
+        "front_shown": shown,
+        "front_title": "The best plan for each number of GPUs" if many else "The best plan within each budget of memory",
+        "axes": ("gpus", "tokens_per_s_per_gpu") if many else ("memory_bytes_per_gpu", "step_s"),
+    }
+    if not rows:
+        return words
+    best = rows[0]
+    words["heading"] = f"{where}: {best['plan']} is best, {format_seconds(best['step_s'])} a step"
+    if many or len(front) < 2:
+        words["front_heading"] = words["heading"]
+        return words
+    least = front[0]
+    words["front_heading"] = (
+        f"{where}: from {least['memory_bytes_per_gpu'] / GIB:.0f} to {best['memory_bytes_per_gpu'] / GIB:.0f} GiB a GPU "
+        f"makes steps {least['step_s'] / best['step_s']:.2f} times as fast"
+    )
+    return words
+
+
+def _ties(runs: Iterable[Simulated]) -> list[list[Simulated]]:
+    """Plans that take the same time together, least memory first."""
+    found: list[list[Simulated]] = []
+    for run in runs:
+        if found and abs(run.cost - found[-1][0].cost) <= SAME * run.cost:
+            found[-1].append(run)
+        else:
+            found.append([run])
+    for same in found:
+        same.sort(key=lambda run: (run.row["memory_bytes_per_gpu"], str(run.plan)))
+    return found
+
+
+def _difference(plan: Plan, other: Plan) -> str:
+    told = [f"{key} {getattr(other, key)}" for key in KEYS if getattr(plan, key) != getattr(other, key)]
+    return " ".join(told)
+
+
+def _keys(problem: Problem, plan: Plan) -> dict[str, Any]:
+    """Keys of the space that a row has no column for."""
+    return {f"plan.{key}": getattr(plan, key) for key in problem.space.choices if key not in ROW_KEYS}
+
+
+ROW_KEYS = (
+    *("tp", "pp", "dp", "cp", "ep", "vp", "micro_batch", "recompute", "zero", "sequence_parallel", "schedule"),
+)
+
+
+def _front_row(problem: Problem, run: Simulated) -> dict[str, Any]:
+    budget = (run.level + 1) * problem.capacity / LEVELS
+    level = {"budget_bytes": budget} if problem.nested else {}
+    return {"plan": words_of(run.plan), **level, **run.row}
+
+
+def _training_notes(counts: Mapping[str, int], found: Searched, tolerance: float) -> list[str]:
+    told = (
+        f"{counts['plans']:,} plans: {counts['do_not_fit']:,} do not fit the memory, {counts['bound_decides']:,} cannot "
+        f"be better by their lower bound, {counts['simulated']:,} simulated; {format_seconds(found.seconds)}"
+    )
+    if not found.whole:
+        return [told, "interrupted: there may be better plans among those that were not looked at"]
+    if tolerance:
+        return [told, f"a plan that was not simulated is at most {tolerance:.1%} better than the last of the list"]
+    return [told, "exact: no other plan of the space can be better than the last of the list"]
+
+
+def serving_answer(name: str, heading: str, problem: ServingProblem, found: Served) -> Answer:
+    """What a search for plans of inference says."""
+    objective = problem.objective
+    best = found.rows[0] if found.rows else {}
+    rows = []
+    for rank, row in enumerate(found.rows[: problem.search.top], 1):
+        lost = why(row, best) if rank > 1 else ""
+        rows.append({"rank": rank, "plan": _serving_words(row), **row, "lost_by": lost})
+    counts = {"plans": found.plans, "do_not_fit": found.misfits, "refused": found.refused, "over_limits": found.over}
+    told = (
+        f"{found.plans:,} plans under a load: {found.misfits:,} do not fit the memory, {found.refused:,} cannot be, "
+        f"{found.over:,} miss a limit, all others simulated; {format_seconds(found.seconds)}"
+    )
+    asked = [f"{title(column)} of at most {cell(column, most)}" for column, most in problem.search.limits.items()]
+    notes = [told + (f". Limits: {', '.join(asked)}" if asked else "")]
+    if not found.whole:
+        notes.append("interrupted: there may be better plans among those that were not simulated")
+    if not rows:
+        notes.append(_nothing(found))
+    shown = ["rank", "plan", "gpus", *_loads_of(problem), objective, "ttft_s", "tpot_s"]
+    shown += [] if objective == "output_tokens_per_s_per_user" else ["output_tokens_per_s_per_user"]
+    shown += ["memory_bytes_per_gpu", "lost_by"]
+    front = _serving_front(found.every)
+    user, gpu = "output_tokens_per_s_per_user", "output_tokens_per_s_per_gpu"
+    words = f"{problem.config.name} on {problem.cluster.gpu.name}"
+    if rows:
+        words += f": {rows[0]['plan']} is best, {rows[0][gpu]:,.0f} tokens/s/GPU at {rows[0][user]:,.0f} tokens/s/user"
+    return Answer(
+        name, heading, objective, rows, front, found.every, counts, found.seconds, True, found.whole, shown, notes,
+        ["plan", "gpus", *_loads_of(problem), user, gpu, "ttft_s", "memory_bytes_per_gpu"],
+        "No plan is better in both: tokens/s of a user, tokens/s of a GPU", words, words, (user, gpu),
+    )  # fmt: skip
+
+
+def _serving_words(row: Mapping[str, Any]) -> str:
+    found = [f"{key.upper()}{row[key]}" for key in ("tp", "pp", "ep") if row[key] > 1] or ["TP1"]
+    copies = f"{row['dp']} x " if row["dp"] > 1 else ""
+    return f"{copies}{' '.join(found)}, {row['precision']}"
+
+
+def _loads_of(problem: ServingProblem) -> list[str]:
+    return [key.removeprefix("workload.") for key in problem.search.space if key.startswith("workload.")]
+
+
+def _nothing(found: Served) -> str:
+    if not found.every:
+        return "nothing fits the memory"
+    nearest = min(found.every, key=lambda row: row["tpot_s"])
+    return (
+        f"nothing keeps the limits; fastest for a user: {_serving_words(nearest)} with TTFT "
+        f"{format_seconds(nearest['ttft_s'])} and TPOT {format_seconds(nearest['tpot_s'])}"
+    )
+
+
+def _serving_front(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows that no other beats in both tokens/s of a user and tokens/s of a GPU."""
+    found: list[dict[str, Any]] = []
+    user, gpu = "output_tokens_per_s_per_user", "output_tokens_per_s_per_gpu"
+    for row in sorted(rows, key=lambda row: (-row[user], -row[gpu])):
+        if not found or row[gpu] > found[-1][gpu]:
+            found.append({"plan": _serving_words(row), **row})
+    return found

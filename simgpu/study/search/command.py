@@ -1,0 +1,126 @@
+"""`simgpu search`: from a file to the table, the data and the pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from simgpu.catalog import Catalogue
+from simgpu.documents import Document
+from simgpu.errors import InputError
+from simgpu.render.files import written_whole
+from simgpu.scenario import Origins, Scenario
+from simgpu.study.experiment import Experiment, find_experiment, load_experiment
+from simgpu.study.report import print_csv
+from simgpu.study.search.answer import Answer, serving_answer, training_answer
+from simgpu.study.search.problem import Problem
+from simgpu.study.search.searching import Search
+from simgpu.study.search.serving import search_serving
+from simgpu.study.search.workers import Asked, Workers, jobs_of
+from simgpu.workload.jobs import Inference, Serving, Training
+
+Tell = Callable[[Any], None]
+
+
+def search(
+    file: str, settings: Sequence[str], catalogue: Catalogue, jobs: int | None = None, top: int | None = None,
+    store: Path | None = None, tell: Tell = lambda progress: None,
+) -> Answer:  # fmt: skip
+    """Find the best plans that a file asks for. Raises `InputError`."""
+    experiment = load_experiment(find_experiment(file, catalogue), settings)
+    scenario, origins = _only(experiment)
+    fields = experiment.fields.search
+    assert fields is not None
+    if top is not None:
+        fields = fields.model_copy(update={"top": top})
+    asked = Asked(scenario, fields, tuple(map(str, catalogue.folders)))
+    try:
+        problem = asked.problem()
+    except InputError as error:
+        raise _placed(error, experiment.document, origins) from None
+    workers = Workers(asked, problem, jobs_of(jobs))
+    name, heading = experiment.name, experiment.fields.title
+    try:
+        if isinstance(problem, Problem):
+            return training_answer(name, heading, problem, Search(problem, workers, tell).run())
+        found = search_serving(problem, workers.serve, workers.jobs, lambda done, of: tell((done, of)))
+        return serving_answer(name, heading, problem, found)
+    finally:
+        workers.close()
+
+
+def _only(experiment: Experiment) -> tuple[Scenario, Origins]:
+    """The scenario of a file that asks for a search."""
+    fields, document = experiment.fields, experiment.document
+    if fields.search is None:
+        raise document.error("holds no search; expected a section 'search:' that says what is searched", ())
+    if len(experiment.cases) != 1:
+        problem = f"{len(experiment.cases)} scenarios; a search starts from one"
+        raise document.error(problem, ("vary",) if fields.vary else ("cases",))
+    case = experiment.cases[0]
+    if not isinstance(case.scenario.workload, (Training, Inference, Serving)):
+        problem = f"'{case.scenario.workload.kind}' has no plans to search; expected training, inference or serving"
+        raise case.origins.error(problem, ("workload", "kind"))
+    return case.scenario, case.origins
+
+
+def _placed(error: InputError, document: Document, origins: Origins) -> InputError:
+    """An error of the search where the file says it; of the scenario where that value was written."""
+    if error.file or not error.key:
+        return error
+    path = tuple(int(part) if part.isdigit() else part for part in error.key.split("."))
+    if path[0] != "search":
+        return origins.error(error.problem, tuple(map(str, path)))
+    if path[1:2] == ("space",):
+        path = ("search", "space", error.key.removeprefix("search.space."))
+    return document.error(error.problem, path)
+
+
+def show(answer: Answer, style: str, out: IO[str]) -> None:
+    """The best plans, the front and how they were found; or all of it as JSON, or the rows as CSV."""
+    if style == "json":
+        out.write(json.dumps(answer.document(), indent=1, allow_nan=False) + "\n")
+        return
+    if style == "csv":
+        print_csv(answer.rows, out)
+        return
+    from simgpu.render.table import print_notes, print_table
+
+    if answer.rows:
+        print_table(answer.rows, answer.shown, answer.title, [], out)
+    if len(answer.front) > 1:
+        print_table(answer.front, answer.front_shown, answer.front_title, [], out)
+    print_notes(answer.notes, out)
+
+
+def write(answer: Answer, folder: Path, plots: bool = True) -> list[tuple[str, Path]]:
+    """Data and pictures; what was written."""
+    figures = _figures(answer) if plots and answer.rows else {}
+    written = []
+    with written_whole(folder / "search.json") as stream:
+        show(answer, "json", stream)
+    with written_whole(folder / "simulated.csv") as stream:
+        print_csv(answer.every, stream)
+    written += [("data", folder / "search.json"), ("data", folder / "simulated.csv")]
+    if figures:
+        from simgpu.render.style import save
+
+        for name, figure in figures.items():
+            written += [("plot", file) for file in save(figure, folder / f"{name}.png", folder / f"{name}.svg")]
+    return written
+
+
+def _figures(answer: Answer) -> dict[str, Any]:
+    """The front with the best plan marked; of training also where the time of the best plans goes."""
+    from simgpu.render.pareto import pareto_figure
+    from simgpu.render.stack import stack_figure
+
+    x, y = answer.axes
+    rows = [dict(row) for row in answer.every]
+    best = next(i for i, row in enumerate(rows) if all(row.get(key) == answer.rows[0].get(key) for key in (x, y)))
+    found = {"front": pareto_figure(rows, x, y, chosen=best, heading=answer.front_heading)}
+    if "bubble_s" in answer.rows[0]:
+        found["best"] = stack_figure({f"{row['rank']}. {row['plan']}": row for row in answer.rows}, [], answer.heading)
+    return found

@@ -1,0 +1,191 @@
+"""The best way to serve a model: every plan and load of the space that fits is simulated, those within limits compared.
+
+A step of an engine costs a millisecond, so nothing needs to be guessed: the search is exhaustive. Plans whose weights
+and cache do not fit are found out before anything is simulated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from itertools import product
+from time import perf_counter
+from typing import Any
+
+from simgpu.errors import InputError, nearest, shown
+from simgpu.hardware.cluster import Cluster
+from simgpu.model.config import TransformerConfig
+from simgpu.plan.parallelism import Plan
+from simgpu.plan.space import ALL
+from simgpu.result import COLUMNS
+from simgpu.scenario import PlanFields, Scenario
+from simgpu.study.conditions import Condition
+from simgpu.study.search.fields import SearchFields
+from simgpu.workload.inference.deploying import check_plan
+
+DEGREES = ("tp", "pp", "dp", "ep")
+LOADS = ("concurrency", "batch")
+"""Keys of the workload that say how much is asked of a plan: of each plan the best load counts."""
+
+OBJECTIVES = (
+    "output_tokens_per_s_per_gpu", "output_tokens_per_s", "output_tokens_per_s_per_user", "requests_per_s",
+    "total_tokens_per_s",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Point:
+    """A plan under a load: the scenario, and what was chosen for it by key."""
+
+    scenario: Scenario
+    chosen: Mapping[str, Any]
+
+    @property
+    def plan_key(self) -> tuple:
+        """Without the load."""
+        return tuple((key, value) for key, value in self.chosen.items() if key.removeprefix("workload.") not in LOADS)
+
+
+class ServingProblem:
+    """A search for plans of inference."""
+
+    def __init__(
+        self, scenario: Scenario, search: SearchFields, cluster: Cluster, model: TransformerConfig,
+        draft: TransformerConfig | None = None,
+    ) -> None:  # fmt: skip
+        """Raises `InputError` (key only) for what cannot be searched."""
+        self.scenario, self.search, self.cluster, self.config = scenario, search, cluster, model
+        self.draft = draft
+        self.conditions: tuple[Condition, ...] = ()
+        self.objective = search.objective or OBJECTIVES[0]
+        if self.objective not in OBJECTIVES:
+            raise InputError(
+                f"{shown(self.objective)} cannot be searched for{nearest(self.objective, OBJECTIVES)}",
+                key="search.objective",
+            )
+        for column in search.limits:
+            if column not in COLUMNS or not column.endswith("_s"):
+                problem = f"{shown(column)} is not a time of a row, such as ttft_s or tpot_s{nearest(column, COLUMNS)}"
+                raise InputError(problem, key=f"search.limits.{column}")
+        if search.tolerance:
+            raise InputError("has no meaning for inference, where everything is simulated", key="search.tolerance")
+        every = [n for n in range(1, cluster.gpu_count + 1) if cluster.gpu_count % n == 0]
+        self.gpus = tuple(search.gpus or every)
+        for gpus in self.gpus:
+            if gpus > cluster.gpu_count:
+                raise InputError(f"{gpus} GPUs, but '{cluster.name}' has {cluster.gpu_count}", key="search.gpus")
+        self._check_space()
+
+    def _check_space(self) -> None:
+        known = [*DEGREES, *(f"workload.{key}" for key in type(self.scenario.workload).model_fields if key != "kind")]
+        for key, values in self.search.space.items():
+            if key not in known:
+                raise InputError(f"unknown key{nearest(key, known)}", key=f"search.space.{key}")
+            if values == ALL and key not in DEGREES:
+                raise InputError(f"'all' has no meaning for {key}; expected a list", key=f"search.space.{key}")
+
+    def points(self) -> Iterator[Point]:
+        """Every plan that can split the model, under every load."""
+        space, seen = self.search.space, set()
+        loads = {key: values for key, values in space.items() if key not in DEGREES}
+        plan = self.scenario.plan
+        for gpus in self.gpus:
+            ways = {key: self._values(key, gpus) for key in DEGREES}
+            for tp, pp, dp, ep in product(*ways.values()):
+                if tp * pp * dp != gpus or not self._splits(Plan(tp=tp, pp=pp, dp=dp, ep=ep, context=plan.context)):
+                    continue
+                for values in product(*loads.values()):
+                    chosen = {"tp": tp, "pp": pp, "dp": dp, "ep": ep, **dict(zip(loads, values, strict=True))}
+                    if tuple(chosen.items()) not in seen and self._holds(chosen):
+                        seen.add(tuple(chosen.items()))
+                        yield Point(self._scenario(chosen), chosen)
+
+    def _values(self, key: str, gpus: int) -> list[int]:
+        every = [n for n in range(1, gpus + 1) if gpus % n == 0]
+        asked = self.search.space.get(key, ALL if not self.search.space or key == "dp" else None)
+        if asked is None:
+            return [getattr(self.scenario.plan, key)]
+        return every if asked == ALL else list(asked)
+
+    def _splits(self, plan: Plan) -> bool:
+        try:
+            check_plan(plan, self.config)
+        except InputError:
+            return False
+        return plan.pp <= self.config.layers
+
+    def _holds(self, chosen: Mapping[str, Any]) -> bool:
+        names = self._names(chosen) if self.conditions else {}
+        return all(condition.holds(names) for condition in self.conditions)
+
+    def known_names(self) -> list[str]:
+        """Names that conditions may use."""
+        return list(self._names({**dict.fromkeys(DEGREES, 1), **dict.fromkeys(self.search.space, 1)}))
+
+    def _names(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        plain = {key.removeprefix("workload."): value for key, value in chosen.items()}
+        shape = {key: value for key, value in vars(self.config).items() if key != "name"}
+        gpus = chosen["tp"] * chosen["pp"] * chosen["dp"]
+        more = {"gpus": gpus, "world": gpus, "gpus_per_node": self.cluster.gpus_per_node}
+        return {**shape, **self.scenario.workload.model_dump(), **chosen, **plain, **more}
+
+    def _scenario(self, chosen: Mapping[str, Any]) -> Scenario:
+        job = {k.removeprefix("workload."): v for k, v in chosen.items() if k.startswith("workload.")}
+        workload = type(self.scenario.workload).model_validate({**self.scenario.workload.model_dump(), **job})
+        given = self.scenario.plan.model_dump() | {key: chosen[key] for key in DEGREES}
+        plan = PlanFields.model_validate(given)
+        return self.scenario.model_copy(update={"plan": plan, "workload": workload, "require_fit": True})
+
+
+@dataclass
+class Served:
+    """What a search found: rows within limits, best of each plan first; all rows; how it was done."""
+
+    rows: list[dict[str, Any]]
+    every: list[dict[str, Any]]
+    plans: int
+    misfits: int
+    refused: int
+    over: int  # simulated, but beyond a limit
+    seconds: float
+    whole: bool = True
+
+
+def search_serving(
+    problem: ServingProblem, run: Callable[[Scenario], Future[Any]], jobs: int, tell: Callable[[int, int], None]
+) -> Served:
+    """Simulate every point; `run` gives a row, or the text of why there is none ('' where it does not fit)."""
+    start, points = perf_counter(), list(problem.points())
+    found: list[tuple[Point, Any]] = []
+    pending: dict[Future[Any], Point] = {}
+    whole = True
+    try:
+        for n, point in enumerate(points):
+            pending[run(point.scenario)] = point
+            while len(pending) >= 4 * jobs or (pending and n == len(points) - 1):
+                for done in wait(pending, return_when=FIRST_COMPLETED).done:
+                    found.append((pending.pop(done), done.result()))
+                tell(len(found), len(points))
+    except KeyboardInterrupt:
+        whole = False
+    rows = [(point, row) for point, row in found if isinstance(row, dict)]
+    every = [{**row, **_loads(point)} for point, row in rows]
+    within = [(point, row) for point, row in rows if _within(row, problem.search.limits)]
+    best: dict[tuple, dict[str, Any]] = {}
+    for point, row in sorted(within, key=lambda one: (-one[1][problem.objective], str(one[0].chosen))):
+        best.setdefault(point.plan_key, {**row, **_loads(point)})
+    misfits = sum(row == "" for _, row in found)
+    refused = len(found) - len(rows) - misfits
+    taken = perf_counter() - start
+    return Served(list(best.values()), every, len(points), misfits, refused, len(rows) - len(within), taken, whole)
+
+
+def _loads(point: Point) -> dict[str, Any]:
+    """What the row has no column for."""
+    plain = {key.removeprefix("workload."): value for key, value in point.chosen.items()}
+    return {key: value for key, value in plain.items() if key not in COLUMNS}
+
+
+def _within(row: Mapping[str, Any], limits: Mapping[str, float]) -> bool:
+    return all(row.get(column, 0.0) <= most for column, most in limits.items())
