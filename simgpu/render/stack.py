@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from simgpu.render.columns import axis, cell, title
+from simgpu.render.columns import axis, cell, interval_of, title
 from simgpu.render.fields import STEP_PARTS
-from simgpu.render.style import COLOURS, INK, style
+from simgpu.render.series import too_large
+from simgpu.render.style import COLOURS, INK, readable_on, style
+from simgpu.render.text import heading as headline
+from simgpu.render.text import legend_below, thousands, width_of, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,36 +49,83 @@ SMALL = 0.003
 """Parts below this share of the longest bar everywhere are left out of the legend: they cannot be seen."""
 
 
+SIDE = 240.0
+"""Width of names beside bars, points."""
+WIDTH = 11.0
+"""Of the picture, inches."""
+
+
 def stack_figure(rows: Mapping[str, Mapping[str, Any]], columns: Sequence[str], heading: str) -> Figure:
-    """A horizontal bar for each label of `rows`, made of `columns` (default: the parts of a training step)."""
+    """A horizontal bar for each label of `rows`, made of `columns` (default: the parts of a training step).
+
+    Where the columns are all parts of a step, its 80 % interval stands at the end of the bar.
+    """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
 
     wanted = list(columns) or [c for c in STEP_PARTS if any(c in row for row in rows.values())]
     sums = {label: sum(row.get(c) or 0.0 for c in wanted) for label, row in rows.items()}
+    whole = {name: row for name, row in rows.items() if _is_step(row, sums[name])}
+    ends = {name: found for name, row in whole.items() if (found := interval_of("step_s", row))}
+    reach = max([*sums.values(), *(end for _, end in ends.values())], default=0.0) or 1.0
     label, scale = axis(wanted[0] if wanted else "step_s", list(sums.values()))
     longest = max(sums.values(), default=0.0) or 1.0
+    names = [wrapped(name, 12, SIDE, 2) for name in rows]
+    texts = [_at_the_end(name, row, wanted, sums[name], name in whole) for name, row in rows.items()]
+    room = (WIDTH - 0.5) * 72 - max(width_of(name, 12) for name in names)
+    beyond = 1 + (max(width_of(text, 11) for text in texts) + 14) / (room * 0.9)
     with style():
-        figure = Figure(figsize=(11.0, max(3.4, 1.9 + 0.5 * len(rows))), layout="constrained")
+        figure = Figure(figsize=(WIDTH, max(3.6, 2.1 + 0.5 * len(rows))), layout="constrained")
         panel = figure.add_subplot()
         for n, column in enumerate(wanted):
             values = [row.get(column) or 0.0 for row in rows.values()]
             if max(values, default=0.0) >= SMALL * longest:
                 _part(panel, rows, wanted, column, n, scale, longest)
         for at, (name, total) in enumerate(sums.items()):
-            text = cell(wanted[0] if wanted else "step_s", total)
-            mfu = rows[name].get("mfu")
-            text += f", MFU {100 * mfu:.0f} %" if mfu is not None and not columns else ""
+            low, high = ends.get(name, (total, total))
+            if name in ends:
+                away = [[abs(total - low) * scale], [abs(high - total) * scale]]
+                panel.errorbar(total * scale, at, xerr=away, fmt="none", color=INK, capsize=3, lw=1.3, zorder=4)
+            place = (max(total, high) * scale, at)
             panel.annotate(
-                text, (total * scale, at), (5, 0), textcoords="offset points", va="center", fontsize=11, color=INK
-            )
-        panel.set_yticks(range(len(rows)), list(rows))
+                texts[at], place, (6, 0), textcoords="offset points", va="center", fontsize=11, color=INK, zorder=5,
+            )  # fmt: skip
+        panel.set_yticks(range(len(rows)), names)
         panel.invert_yaxis()
-        panel.set_xlim(0, longest * scale * 1.2)
+        panel.set_xlim(0, reach * scale * beyond)
+        panel.xaxis.set_major_formatter(FuncFormatter(thousands))
         panel.set_xlabel(f"Time of the step ({label.rpartition('(')[2]}" if "(" in label else label)
         panel.grid(axis="y", visible=False)
-        figure.legend(loc="outside lower center", ncols=4, fontsize=10)
-        figure.suptitle(heading, fontsize=13, x=0.01, ha="left")
+        handles, shown = panel.get_legend_handles_labels()
+        legend_below(figure, handles, shown, 10)
+        bars = "  (bars: 80 % interval of the step)" if ends else ""
+        headline(figure, heading, _finding(rows, wanted, sums) + bars)
     return figure
+
+
+def _is_step(row: Mapping[str, Any], total: float) -> bool:
+    """Whether the columns are all of the step."""
+    return abs(total - row.get("step_s", 0.0)) <= 5e-3 * total
+
+
+def _at_the_end(name: str, row: Mapping[str, Any], wanted: Sequence[str], total: float, whole: bool) -> str:
+    """The sum, for a whole step the utilisation, and whether it does not fit."""
+    text = cell(wanted[0] if wanted else "step_s", total)
+    mfu = row.get("mfu")
+    text += f", MFU {100 * mfu:.0f} %" if mfu is not None and whole else ""
+    return text + (", does not fit" if too_large(row) else "")
+
+
+def _finding(rows: Mapping[str, Mapping[str, Any]], wanted: Sequence[str], sums: Mapping[str, float]) -> str:
+    """The shortest of those that fit, and what takes most of it."""
+    fitting = [name for name in rows if not too_large(rows[name])] or list(rows)
+    if not fitting or not wanted:
+        return ""
+    best = min(fitting, key=lambda name: sums[name])
+    part = max(wanted, key=lambda column: rows[best].get(column) or 0.0)
+    share = (rows[best].get(part) or 0.0) / (sums[best] or 1.0)
+    which = "shortest" + (" that fits" if len(fitting) < len(rows) else "") if len(rows) > 1 else "step"
+    return f"{which}: {best}, {cell(part, sums[best])}, of which {_NAMES.get(part, title(part))} {100 * share:.0f} %"
 
 
 def _part(
@@ -83,6 +133,8 @@ def _part(
     longest: float,
 ) -> None:  # fmt: skip
     """One column on top of those before it; its share stands in it where there is room."""
+    from matplotlib.colors import to_rgb
+
     colour, hatch = _LOOKS.get(column, (COLOURS[n % len(COLOURS)], ""))
     values = [(row.get(column) or 0.0) * scale for row in rows.values()]
     left = [sum(row.get(c) or 0.0 for c in wanted[: wanted.index(column)]) * scale for row in rows.values()]
@@ -93,7 +145,7 @@ def _part(
     for at, (value, start, row) in enumerate(zip(values, left, rows.values(), strict=True)):
         whole = sum(row.get(c) or 0.0 for c in wanted) * scale
         if value > 0.055 * longest * scale:
-            ink = "white" if colour in (COLOURS[0], COLOURS[1], COLOURS[2], "#003F66", "#7A2E00") else INK
+            ink = INK if hatch else readable_on(to_rgb(colour))
             box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"} if hatch else None
             panel.text(
                 start + value / 2, at, f"{100 * value / whole:.0f} %", ha="center", va="center", fontsize=9, color=ink,
