@@ -22,6 +22,8 @@ LINES = 3
 """Lines that the name of a group may take below upright bars."""
 FULL = 0.8
 """Share of the room of a group that its bars take."""
+PANEL_POINTS = 255.0
+"""Height of an upright panel, about."""
 SIDE_NAME = 230.0
 """Width of names beside lying bars, points."""
 
@@ -95,8 +97,13 @@ class Bars:
         if self.flat:
             high = max(high, top * (1 + 1.25 * self._widest(rows, column) / self.room))
         self._axes(panel, label, low * 1.1, high)
+        size = NUMBER if self.count > 10 else 11.0
+        room = self.room * 0.92 * FULL / self.most / (len(self.groups) + 0.2)
+        widest = max((width_of(cell(column, bar.row[column]), size, "bold") for bar in bars), default=0.0)
+        fits = widest <= room * (0.76 if any(interval_of(column, bar.row) for bar in bars) else 0.9)
         for bar in bars:
-            self._number(panel, bar, column, scale, [value * scale for _, value in marks], high)
+            near = [value * scale for (low_end, high_end), value in marks if low_end <= bar.at <= high_end]
+            self._number(panel, bar, column, scale, near, high, size, fits)
 
     def _widest(self, rows: Rows, column: str) -> float:
         return max((width_of(cell(column, row[column]), NUMBER) + 8 for row in rows), default=0.0)
@@ -170,43 +177,35 @@ class Bars:
         panel.grid(axis="y" if self.flat else "x", visible=False)
         panel.tick_params(axis="y" if self.flat else "x", length=0)
 
-    def _number(self, panel: Axes, bar: _Bar, column: str, scale: float, marks: Sequence[float], high: float) -> None:
-        """The value: inside the bar where it is tall and wide enough, else beyond its interval and its mark."""
+    def _number(
+        self, panel: Axes, bar: _Bar, column: str, scale: float, marks: Sequence[float], high: float, size: float,
+        fits: bool,
+    ) -> None:  # fmt: skip
+        """The value: inside the bar where all are narrow enough and it is tall enough, else beyond its interval and its
+        mark."""
         value, text = bar.row[column] * scale, cell(column, bar.row[column])
         ends = interval_of(column, bar.row)
         end = max(value, ends[1] * scale if ends else value)
-        size = NUMBER if self.count > 10 else 11.0
+        look: dict[str, Any] = {"textcoords": "offset points", "fontsize": size, "zorder": 6, "color": INK}
         if self.flat:
-            panel.annotate(
-                text, (max(end, *_close(marks, end, 0.02 * high), end), bar.at), (5, 0), textcoords="offset points",
-                va="center", color=INK, fontsize=NUMBER, zorder=6, bbox=_BEHIND,
-            )  # fmt: skip
+            end = max(end, *_within(marks, end, end + 0.02 * high), end)
+            panel.annotate(text, (end, bar.at), (5, 0), va="center", bbox=_BEHIND, **look)
             return
-        room = self.room * 0.92 * bar.width / (len(self.groups) + 0.2)
-        tall = 1.6 * size / (72 * 3.4) * high  # of the type, on the axis
-        if value > 2.2 * tall and width_of(text, size, "bold") <= room * (0.74 if ends else 0.9):
-            crossed = any(value - 1.5 * tall < one < value - 0.1 * tall for one in marks)
-            ink: dict[str, Any] = (
-                {"color": "white", "weight": "bold"} if not too_large(bar.row) else {"color": INK, "weight": "bold"}
-            )
+        point = high / PANEL_POINTS
+        if fits and value > 2.6 * size * point:
+            crossed = _within(marks, value - (8 + 1.2 * size) * point, value - 4 * point)
+            look |= {"weight": "bold", "color": INK if too_large(bar.row) else "white"}
             at = bar.at - (0.06 * bar.width if ends else 0.0)
-            below = 0.5 * value if crossed else value
-            panel.annotate(
-                text, (at, below), (0, -6), textcoords="offset points", ha="center", va="top", fontsize=size,
-                zorder=6, **ink,
-            )  # fmt: skip
+            panel.annotate(text, (at, 0.55 * value if crossed else value), (0, -6), ha="center", va="top", **look)
             return
-        for mark in sorted(_close(marks, end, 1.6 * tall)):
-            if end - 0.05 * tall <= mark <= end + tall:
+        for mark in sorted(marks):
+            if end - point <= mark <= end + (6 + 1.2 * size) * point:
                 end = mark
-        panel.annotate(
-            text, (bar.at, end), (0, 4), textcoords="offset points", ha="center", va="bottom", color=INK,
-            fontsize=min(size, NUMBER), zorder=6,
-        )  # fmt: skip
+        panel.annotate(text, (bar.at, end), (0, 4), ha="center", va="bottom", **look)
 
 
 _BEHIND = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
 
 
-def _close(marks: Sequence[float], end: float, reach: float) -> list[float]:
-    return [mark for mark in marks if 0 <= mark - end <= reach]
+def _within(values: Sequence[float], low: float, high: float) -> list[float]:
+    return [value for value in values if low <= value <= high]

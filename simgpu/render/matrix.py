@@ -53,7 +53,7 @@ def matrix_figure(
                 share = 0.0 if high == low else log2(value / low) / log2(high / low)
                 _cell(panel, i, j, share, cell(column, value))
         _frame(panel, names, side_names)
-        headline(figure, heading, note or title(column))
+        headline(figure, heading, note or _range(column, known, len(tops) * len(sides)))
     return figure
 
 
@@ -68,6 +68,8 @@ def heatmap_figure(
     from matplotlib.figure import Figure
 
     tops, sides = (_ordered([row.get(name) for row in rows]) for name in (across, down))
+    if all(isinstance(side, (int, float)) for side in sides):
+        sides = sides[::-1]  # numbers ascend from the corner
     cells = {(row.get(across), row.get(down)): row for row in rows}
     known = [value for row in rows if (value := _number(row, column)) is not None]
     wanted = direction or better(column)
@@ -100,6 +102,14 @@ def heatmap_figure(
         _legend(figure, cells, column, best is not None)
         headline(figure, heading, _finding(cells, across, down, column, wanted, best))
     return figure
+
+
+def _range(column: str, known: Sequence[float], cells: int) -> str:
+    """Least and most, and how many cells have nothing."""
+    if not known:
+        return f"{title(column)}: none anywhere"
+    text = f"{title(column)} from {cell(column, min(known))} to {cell(column, max(known))}"
+    return text + (f"; none in {cells - len(known)} of {cells} cells ({NOTHING})" if len(known) < cells else "")
 
 
 def _number(row: Mapping[str, Any], column: str) -> float | None:

@@ -147,7 +147,7 @@ def _finding(rows: Mapping[str, MemoryRow]) -> str:
     fullest = max(known, key=lambda name: known[name]["total"] / (known[name].get("budget") or known[name]["capacity"]))
     row = known[fullest]
     part = max(PARTS, key=lambda part: row.get(part, 0.0))
-    most = f"{part.replace('_', ' ')} {row.get(part, 0.0) / row['total']:.0%} of it"
+    most = f"{part.replace('_', ' ')} {100 * row.get(part, 0.0) / row['total']:.0f} % of it"
     limit = row.get("budget") or row["capacity"]
     over = [one["total"] > (one.get("budget") or one["capacity"]) for one in known.values()]
     kept = f"{limit / GIB:.0f} GiB" + (" that the runtime may use" if row.get("budget") else "")

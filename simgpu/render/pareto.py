@@ -144,14 +144,14 @@ def _scaled(panel: Axes, side: str, values: Sequence[float]) -> None:
 def _heading(
     figure: Figure, words: str, shown: Rows, fitting: Rows, best: Rows, marked: Any, x: str, y: str, label: str | None
 ) -> None:
-    about = f"{len(best)} of {len(shown)} rows are on the front; the other {len(shown) - len(best)} are beaten in both"
+    about = f"{len(best)} of {len(shown)} rows are on the front, the other {len(shown) - len(best)} are beaten"
     if len(fitting) < len(shown):
         beaten, unfit = len(fitting) - len(best), len(shown) - len(fitting)
         fit = "does not fit" if unfit == 1 else "do not fit"
-        about = f"{len(best)} of {len(shown)} rows are on the front; {beaten} are beaten, {unfit} {fit}"
+        about = f"{len(best)} of {len(shown)} rows are on the front, {beaten} are beaten, {unfit} {fit}"
     finding = ""
     if marked is not None:
-        name = f"{marked.get(label)}: " if label else ""
+        name = f"{series_name(label, marked.get(label))}: " if label else ""
         finding = f"{name}{cell(x, marked[x])} {title(x)}, {cell(y, marked[y])} {title(y)}"
     heading(figure, words, "; ".join(part for part in (finding, about) if part))
 

@@ -133,7 +133,9 @@ def _named(
         for part, step in ((0.04, 1), (-0.04, 1), (0.08, 1), (-0.08, 1))
         if _has(row)
     ]
-    name_points(panel, [points[i] for i in wanted], texts, [*points, *bars], size=9, away=7)
+    low, high = panel.get_xlim()
+    line = [(low * (high / low) ** (n / 80),) * 2 if low > 0 else (high * n / 80,) * 2 for n in range(1, 80)]
+    name_points(panel, [points[i] for i in wanted], texts, [*points, *bars, *line], size=9, away=7)
 
 
 def _has(row: Mapping[str, Any]) -> bool:

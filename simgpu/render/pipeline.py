@@ -31,7 +31,7 @@ FIT = 0.95
 _FILL = {
     "F": (COLOURS[0], "forward"),
     "B": (COLOURS[1], "backward"),
-    "W": (COLOURS[2], "weight gradients, cut from backward"),
+    "W": (COLOURS[2], "weight gradients"),
     "communication": ("#ADADAD", "communication"),
     "optimizer": ("#6E6E6E", "optimizer, host"),
 }

@@ -74,7 +74,8 @@ def _finding(rows: Rows, plot: PlotFields) -> str:
         return _largest_gap(known, plot, column) or _range(known, [plot.x, plot.series], column)
     furthest = max(row[plot.x] for row in known)
     last = [row for row in known if row[plot.x] == furthest]
-    return f"{title(plot.x)} {cell(plot.x, furthest)}: {_range(last, [plot.series], column)}"
+    at = f"{furthest:,.10g} GPUs" if plot.x == "gpus" else f"{title(plot.x)} {cell(plot.x, furthest)}"
+    return f"{at}: {_range(last, [plot.series], column)}"
 
 
 def _range(rows: Rows, names: Sequence[str | None], column: str) -> str:

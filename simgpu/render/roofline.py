@@ -51,6 +51,10 @@ def roofline_figure(panels: Sequence[Roofs], heading: str) -> Figure:
         figure = Figure(figsize=(6.6 * len(panels) + 0.6, 6.0), layout="constrained")
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         phases = list(dict.fromkeys(point.phase for panel in panels for point in panel.points))
+        reached = [point.flop / point.seconds / 1e12 for panel in panels for point in _drawn(panel)[0]]
+        top = max(panel.peak for panel in panels) / 1e12
+        axes[0].set_yscale("log")
+        axes[0].set_ylim(min([*reached, 0.1 * top]) / 2, 2.5 * top)
         for axis, panel in zip(axes, panels, strict=True):
             _panel(axis, panel, phases)
         axes[0].set_ylabel("achieved TFLOP/s")
@@ -86,7 +90,6 @@ def _panel(axis: Axes, panel: Roofs, phases: Sequence[str]) -> None:
         if any(point.phase == phase for point in points):
             axis.scatter([], [], s=80, color=COLOURS[s % 7], marker=MARKERS[s % 7], label=phase or "operators")
     axis.set_xscale("log")
-    axis.set_yscale("log")
     for direction in (axis.xaxis, axis.yaxis):
         direction.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         direction.set_minor_formatter(NullFormatter())

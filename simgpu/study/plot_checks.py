@@ -84,7 +84,7 @@ class ColumnChecks:
                 problem = f"'stage' needs a single row, here are {len(self.rows)}; expected a column that differs"
                 raise self.document.error(problem, (*place, "x"))
             return
-        if plot.kind in _SINGLE:
+        if plot.kind in (*_SINGLE, "parity"):  # of parity see there: it may stand nowhere in the file
             return
         self._exists(plot.x, (*place, "x"))
         if plot.kind in ("stack", "memory", "pipeline"):
@@ -153,7 +153,7 @@ class ColumnChecks:
             raise self.document.error(f"{len(found) or 'no'} rows have {shown(plot.chosen)}", (*place, "chosen"))
 
     def _parity(self, plot: PlotFields, place: Place) -> None:
-        self._numbers(plot.x, (*place, "x" if plot.x in self._written(place) else "kind"))
+        self._numbers(plot.x, (*place, "x" if self._says_x(place) else "kind"))
         self._both(plot, place)
         some = [row for row in self.rows if row.get(plot.x) is not None and row.get(plot.y[0]) is not None]
         if any(row[column] <= 0 for row in some for column in (plot.x, plot.y[0])):
@@ -195,12 +195,12 @@ class ColumnChecks:
 
     # ---- what they share -----------------------------------------------------------------------------
 
-    def _written(self, place: Place) -> set[str]:
-        """Values of x that the file itself says: of others the line of the plot is blamed."""
+    def _says_x(self, place: Place) -> bool:
+        """Whether the file itself gives x: else the plot is blamed."""
         value: Any = self.document.data
         for part in place:
             value = value[part]
-        return {str(value.get("x"))}
+        return "x" in value
 
     def _both(self, plot: PlotFields, place: Place) -> None:
         """Some row has numbers in x and y."""
