@@ -112,6 +112,13 @@ def _run(file: str, settings: Sequence[str], folders: Sequence[str], quiet: bool
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="Where files go.  [default: results/<name>]"
 )
 @click.option("--no-plots", is_flag=True, help="Draw no pictures; data and trace are written all the same.")
+@click.option(
+    "--plot-format",
+    "formats",
+    multiple=True,
+    type=click.Choice(["png", "svg", "pdf"]),
+    help="Of the pictures; repeatable.  [default: as the file says, else png and svg]",
+)
 @click.option("--memory", is_flag=True, help="Of training: a table of the memory of every scenario, by part and stage.")
 @click.option("--require-fit", is_flag=True, help="Of training: a plan that does not fit the GPU's memory is an error.")
 @_quiet
@@ -124,6 +131,7 @@ def run(
     style: str,
     out: Path | None,
     no_plots: bool,
+    formats: tuple[str, ...],
     memory: bool,
     require_fit: bool,
     quiet: bool,
@@ -131,10 +139,13 @@ def run(
     """Run an experiment: its table, its plots, its trace, its data."""
     from simgpu.study import report
 
+    if formats and no_plots:
+        raise click.UsageError("--plot-format has no meaning with --no-plots.")
     settings = (*settings, "require_fit=true") if require_fit else settings
     outcome, catalogue = _run(file, settings, folders, quiet)
     document = report.build(outcome, catalogue)
-    written = report.write(outcome, document, out or Path("results") / outcome.experiment.name, plots=not no_plots)
+    folder = out or Path("results") / outcome.experiment.name
+    written = report.write(outcome, document, folder, not no_plots, formats)
     if style == "json":
         report.print_json(document, sys.stdout)
     elif style == "csv":

@@ -176,23 +176,52 @@ def is_share(column: str) -> bool:
     return column.removeprefix("claimed_") in SHARES or column.endswith("efficiency")
 
 
+_LESS = ("training_days", "gpu_hours", "bubble_fraction", "smallest_gpus", "gpus")
+_MORE = ("efficiency", "speedup", "overlap", "samples_per_s", "most_sequences", "longest_context", "tokens_per_cycle")
+
+
+def better(column: str) -> str | None:
+    """'lower' for times, bytes, costs; 'higher' for rates, shares of the peak and what fits; None where only the reader
+    knows."""
+    name = column.removeprefix("claimed_")
+    if name in _MORE or name in ("mfu", "hfu", "mfu_full_attention") or "_per_s" in name:
+        return "higher"
+    if name in _LESS or name.endswith(("_s", "_usd")) or ("bytes" in name and "capacity" not in name):
+        return "lower"
+    return None
+
+
 def axis(column: str, values: Sequence[float]) -> tuple[str, float]:
     """Label with unit for an axis, and the factor that brings `values` into that unit."""
     name = title(column)
     name = name if name.isupper() else name[0].upper() + name[1:]
     if is_share(column):
         return f"{name} (%)", 100.0
-    if column.endswith("_s") and not column.endswith("_per_s"):
+    given = _figure_unit(column) if "." in column else ""
+    if given in _SHOWN_IN:
+        unit, scale = _SHOWN_IN[given]
+        return f"{name} ({unit})", scale
+    if given == "s" or (column.endswith("_s") and not column.endswith("_per_s")):
         largest = max(values, default=1.0)
         unit, scale = next(
             (u, s) for u, s in (("s", 1.0), ("ms", 1e3), ("us", 1e6), ("ns", 1e9)) if largest * s >= 1 or u == "ns"
         )
         return f"{name} ({unit})", scale
+    if "memory" in column and "bytes" in column:
+        return f"{name} (GiB)", 2.0**-30  # as `cell` prints it
     if "bytes" in column:
         return f"{name} (GB)", 1e-9
     if "flop_per_s" in column:
         return "TFLOP/s per GPU", 1e-12
-    return name, 1.0
+    what = _COUNTED.get(column.removeprefix("workload."))
+    return (f"{name} ({what})" if what else name), 1.0
+
+
+_SHOWN_IN = {"B/s": ("GB/s", 1e-9), "B": ("GB", 1e-9), "Hz": ("GHz", 1e-9), "W": ("W", 1.0)}
+"""Units of hardware figures on an axis."""
+_COUNTED = {"batch": "sequences", "micro_batch": "sequences", "concurrency": "clients", "prompt": "tokens"}
+_COUNTED |= {"output": "tokens", "context": "tokens", "training_days": "days", "longest_context": "tokens"}
+"""What a number without a unit in its name counts."""
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]], wanted: Sequence[str]) -> list[str]:

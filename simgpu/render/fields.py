@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from simgpu.errors import shown
 
@@ -25,29 +26,51 @@ STEP_PARTS = (
 
 MAX_PANELS = 4
 
+Kind = Literal[
+    "bar", "curve", "heatmap", "line", "matrix", "memory", "parity", "pareto", "pipeline", "roofline", "scaling",
+    "stack", "timeline", "topology",
+]  # fmt: skip
+
+_ONE_COLUMN = ("curve", "heatmap", "matrix", "pareto", "parity")
+_NO_COLUMN = ("memory", "pipeline", "roofline", "timeline", "topology")
+_DEFAULT_X = {"scaling": "gpus", "timeline": "", "topology": ""}
+"""What x is where it may be left out; of parity it follows from y."""
+
 
 class PlotFields(BaseModel):
     """A plot of the rows.
 
     bar, line: bars over a label or lines over a number, one panel for each of `y`.
+    scaling: speed-up and efficiency over a number (`x`, default: gpus), against one GPU, or, where `y` names a time or
+    a rate, against the smallest x of each line.
     stack: bars made of the columns of `y` (default: the parts of a training step), one for each `x`.
     memory: bars made of the parts of a GPU's memory, for the fullest stage of each `x`, or with `x: stage` for every
     stage of the only row.
     pipeline: a timeline of the pipeline stages for each `x`.
+    timeline: the streams of the only row, or what of it lies in `window` (seconds).
     curve: points of one number (`y`) over another (`x`), joined in the order of the rows, a line for each `series`;
     each says its `label`.
+    pareto: the same two numbers of all rows, with the front that no row beats in both (`better` says which way where
+    the column does not) and the row that is `chosen`.
+    parity: `y` predicted over what was published or measured (`x`, default: claimed_ and the column).
     matrix: a table of `x` across and `series` down, each cell the number `y` as colour and text.
+    heatmap: the same over two axes of numbers or words, with a bar of colours; what does not fit is hatched, the best
+    framed.
     roofline: operators of each row by intensity and achieved FLOP/s under the roofs of the GPU, a panel for each `x`.
+    topology: the graph of the cluster of the only row, with the load of its links as colour.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-    kind: Literal["bar", "line", "stack", "memory", "pipeline", "curve", "matrix", "roofline"]
-    x: str
+    kind: Kind
     y: Annotated[list[str], Field(max_length=16, validate_default=True)] = []
+    x: Annotated[str, Field(validate_default=True)] = ""
     series: str | None = None
     label: str | None = None
     where: dict[str, str | int | float | bool] = {}  # only rows with these values
     marks: dict[str, str] = {}  # column of y -> label that holds a published figure to mark
+    better: dict[str, Literal["lower", "higher"]] = {}  # column -> which way is better
+    chosen: dict[str, str | int | float | bool] = {}  # the row that a pareto plot marks
+    window: tuple[float, float] | None = None  # s, of a timeline
     title: str = ""
     name: PlainName | None = None
 
@@ -57,13 +80,36 @@ class PlotFields(BaseModel):
         kind = info.data.get("kind")
         if kind in ("bar", "line") and not 1 <= len(y) <= MAX_PANELS:
             raise ValueError(f"{len(y)} columns; a plot of kind {kind} needs at least 1 and at most {MAX_PANELS}")
-        if kind in ("curve", "matrix") and len(y) != 1:
+        if kind in _ONE_COLUMN and len(y) != 1:
             raise ValueError(f"{len(y)} columns; a plot of kind {kind} needs one")
-        if kind in ("memory", "pipeline", "roofline") and y:
+        if kind == "scaling" and len(y) > 1:
+            raise ValueError(f"{len(y)} columns; a plot of kind scaling has one, or none to compare with one GPU")
+        if kind in _NO_COLUMN and y:
             raise ValueError(f"has no meaning for a plot of kind {kind}; leave it out")
         if kind == "stack" and len(set(y)) < len(y):
             raise ValueError("names a column twice; the bars would count it twice")
         return y
+
+    @field_validator("x")
+    @classmethod
+    def _x(cls, x: str, info: ValidationInfo) -> str:
+        kind, y = info.data.get("kind"), info.data.get("y")
+        if kind == "parity" and y and not x:
+            return f"claimed_{y[0]}"
+        if x or kind is None:
+            if x and _DEFAULT_X.get(str(kind)) == "":
+                raise ValueError(f"has no meaning for a plot of kind {kind}; leave it out")
+            return x
+        if kind not in _DEFAULT_X and kind != "parity":
+            raise PydanticCustomError("missing", "Field required")
+        return _DEFAULT_X.get(str(kind), "")
+
+    @field_validator("window")
+    @classmethod
+    def _window(cls, window: tuple[float, float] | None) -> tuple[float, float] | None:
+        if window is not None and not 0 <= window[0] < window[1] < float("inf"):
+            raise ValueError(f"{shown(list(window))} is not a start and a later end, in seconds")
+        return window
 
 
 def rows_of(rows: Sequence[Mapping[str, Any]], plot: PlotFields) -> list[Mapping[str, Any]]:

@@ -1,4 +1,4 @@
-"""A number over two labels as a table of coloured cells, such as the GPUs that a model needs."""
+"""A number over two axes as coloured cells: a table of labels, or a heatmap of what was varied."""
 
 from __future__ import annotations
 
@@ -6,53 +6,221 @@ from collections.abc import Mapping, Sequence
 from math import log2
 from typing import TYPE_CHECKING, Any
 
-from simgpu.render.columns import cell, title
-from simgpu.render.style import INK, style
+from simgpu.render.columns import axis, better, cell, title
+from simgpu.render.series import too_large, what_is_too_large
+from simgpu.render.style import INK, readable_on, style
+from simgpu.render.text import heading as headline
+from simgpu.render.text import legend_below, width_of, wrapped
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Cells = Mapping[tuple[Any, Any], Mapping[str, Any]]
+
 NOTHING = "–"
+SIZE = 11.0
+"""Of text in cells, points."""
+LEAST_CELL, HIGH_CELL = 0.92, 0.36
+"""Width at least and height of a cell, inches."""
+_PALE, _DARK = 0.05, 0.75
+"""Part of the scale of colours that is used: its first, and how much of it."""
 
 
 def matrix_figure(
     rows: Sequence[Mapping[str, Any]], across: str, down: str, column: str, heading: str, note: str = ""
 ) -> Figure:
-    """Cells of `column` with `across` and `down` as labels; darker is more, and a dash is none."""
-    from matplotlib import colormaps
+    """Cells of `column` with `across` and `down` as labels; darker is more (logarithmic), and a dash is none."""
     from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
 
-    tops = list(dict.fromkeys(str(row.get(across)) for row in rows))
-    sides = list(dict.fromkeys(str(row.get(down)) for row in rows))
-    values = {(str(row.get(across)), str(row.get(down))): row.get(column) for row in rows}
-    known = [value for value in values.values() if isinstance(value, (int, float)) and value > 0]
+    tops = list(dict.fromkeys(row.get(across) for row in rows))
+    sides = list(dict.fromkeys(row.get(down) for row in rows))
+    cells = {(row.get(across), row.get(down)): row for row in rows}
+    known = [value for row in rows if (value := _number(row, column)) is not None and value > 0]
     low, high = min(known, default=1), max(known, default=1)
-    shades = colormaps["cividis_r"]
+    names, wide, side_names = _names(tops, sides, [cell(column, value) for value in known])
     with style():
-        width = max(7.0, 2.9 + 0.92 * len(tops))
-        figure = Figure(figsize=(width, 1.9 + 0.36 * len(sides)), layout="constrained")
+        side = max(width_of(name, 12) for name in side_names) / 72
+        figure = Figure(figsize=(max(7.0, side + 0.5 + wide * len(tops)), 2.1 + HIGH_CELL * len(sides)))
+        figure.set_layout_engine("constrained")
         panel = figure.subplots()
         for i, top in enumerate(tops):
-            for j, side in enumerate(sides):
-                value = values.get((top, side))
-                if not isinstance(value, (int, float)) or value <= 0:
-                    panel.text(i, j, NOTHING, ha="center", va="center", color=INK, fontsize=11)
+            for j, name in enumerate(sides):
+                value = _number(cells.get((top, name), {}), column)
+                if value is None or value <= 0:
+                    panel.text(i, j, NOTHING, ha="center", va="center", color=INK, fontsize=SIZE)
                     continue
                 share = 0.0 if high == low else log2(value / low) / log2(high / low)
-                colour = shades(0.05 + 0.75 * share)
-                panel.add_patch(Rectangle((i - 0.48, j - 0.46), 0.96, 0.92, facecolor=colour, edgecolor="none"))
-                dark = 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2] < 0.5
-                text = cell(column, value)
-                panel.text(i, j, text, ha="center", va="center", color="white" if dark else INK, fontsize=11)
-        panel.set_xlim(-0.5, len(tops) - 0.5)
-        panel.set_ylim(len(sides) - 0.5, -0.5)
-        long = max(map(len, tops), default=0) > 7
-        panel.set_xticks(range(len(tops)), tops, rotation=30 if long else 0, ha="right" if long else "center")
-        panel.set_yticks(range(len(sides)), sides)
-        panel.grid(visible=False)
-        panel.tick_params(length=0)
-        for spine in panel.spines.values():
-            spine.set_visible(False)
-        figure.suptitle(f"{heading}\n{note or title(column)}", fontsize=13, x=0.01, ha="left")
+                _cell(panel, i, j, share, cell(column, value))
+        _frame(panel, names, side_names)
+        headline(figure, heading, note or _range(column, known, len(tops) * len(sides)))
     return figure
+
+
+def heatmap_figure(
+    rows: Sequence[Mapping[str, Any]], across: str, down: str, column: str, heading: str, direction: str | None = None
+) -> Figure:
+    """Cells of `column` over two axes with a bar of colours: numbers ascend, the best cell that fits is framed.
+
+    direction: 'lower' or 'higher' is better; None: as the column is, else nothing is framed. What does not fit the
+    memory is hatched, what has no number too, with a dash.
+    """
+    from matplotlib.figure import Figure
+
+    tops, sides = (_ordered([row.get(name) for row in rows]) for name in (across, down))
+    if all(isinstance(side, (int, float)) for side in sides):
+        sides = sides[::-1]  # numbers ascend from the corner
+    cells = {(row.get(across), row.get(down)): row for row in rows}
+    known = [value for row in rows if (value := _number(row, column)) is not None]
+    wanted = direction or better(column)
+    best = _best(cells, column, wanted)
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    names, wide, side_names = _names(
+        [cell(across, top) for top in tops], [cell(down, name) for name in sides], [cell(column, v) for v in known]
+    )
+    with style():
+        side = max(width_of(name, 12) for name in side_names) / 72
+        size = max(8.0, side + 2.2 + wide * len(tops)), max(4.2, 2.7 + HIGH_CELL * 1.25 * len(sides))
+        figure = Figure(figsize=size, layout="constrained")
+        panel = figure.subplots()
+        for i, top in enumerate(tops):
+            for j, name in enumerate(sides):
+                row = cells.get((top, name), {})
+                value = _number(row, column)
+                if value is None:
+                    _hatched(panel, i, j)
+                    _written(panel, i, j, NOTHING, INK, True)
+                    continue
+                share = 0.0 if high == low else (value - low) / (high - low)
+                _cell(panel, i, j, share, cell(column, value), hatched=too_large(row))
+        if best is not None:
+            _framed(panel, tops.index(best[0]), sides.index(best[1]))
+        _frame(panel, names, side_names)
+        panel.set_xlabel(axis(across, [1.0])[0])
+        panel.set_ylabel(axis(down, [1.0])[0])
+        _bar_of_colours(figure, panel, column, low, high)
+        _legend(figure, cells, column, best is not None)
+        headline(figure, heading, _finding(cells, across, down, column, wanted, best))
+    return figure
+
+
+def _range(column: str, known: Sequence[float], cells: int) -> str:
+    """Least and most, and how many cells have nothing."""
+    if not known:
+        return f"{title(column)}: none anywhere"
+    text = f"{title(column)} from {cell(column, min(known))} to {cell(column, max(known))}"
+    return text + (f"; none in {cells - len(known)} of {cells} cells ({NOTHING})" if len(known) < cells else "")
+
+
+def _number(row: Mapping[str, Any], column: str) -> float | None:
+    value = row.get(column)
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _ordered(values: Sequence[Any]) -> list[Any]:
+    """Each value once: numbers ascending, words in the order of the rows."""
+    found = list(dict.fromkeys(values))
+    return sorted(found) if all(isinstance(value, (int, float)) for value in found) else found
+
+
+def _names(tops: Sequence[Any], sides: Sequence[Any], texts: Sequence[str]) -> tuple[list[str], float, list[str]]:
+    """Names above and beside the cells in lines, and the width of a cell in inches, so that all can be read."""
+    words = [word for top in map(str, tops) for word in top.replace("-", "- ").split()]
+    widest = max([width_of(word, 12) for word in words] + [width_of(text, SIZE) for text in texts], default=0.0)
+    long = max((width_of(str(top), 12) for top in tops), default=0.0) / 3
+    wide = max(LEAST_CELL, (max(widest, long) + 14) / 72)
+    above = [wrapped(str(top), 12, wide * 72 - 8, 4) for top in tops]
+    return above, wide, [wrapped(str(side), 12, 260, 2) for side in sides]
+
+
+def _colour(share: float) -> tuple[float, ...]:
+    from matplotlib import colormaps
+
+    return tuple(colormaps["cividis_r"](_PALE + _DARK * share))
+
+
+def _cell(panel: Axes, i: int, j: int, share: float, text: str, hatched: bool = False) -> None:
+    from matplotlib.patches import Rectangle
+
+    colour = _colour(share)
+    panel.add_patch(Rectangle((i - 0.48, j - 0.46), 0.96, 0.92, facecolor=colour, edgecolor="none"))
+    if hatched:
+        _hatched(panel, i, j, readable_on(colour))
+    _written(panel, i, j, text, readable_on(colour), hatched, colour)
+
+
+def _hatched(panel: Axes, i: int, j: int, ink: str = "#8A8A8A") -> None:
+    from matplotlib.patches import Rectangle
+
+    look: dict[str, Any] = {"facecolor": "none", "edgecolor": ink, "hatch": "////", "linewidth": 0, "alpha": 0.6}
+    panel.add_patch(Rectangle((i - 0.48, j - 0.46), 0.96, 0.92, **look))
+
+
+def _written(panel: Axes, i: int, j: int, text: str, ink: str, boxed: bool, fill: Any = "white") -> None:
+    box = {"boxstyle": "square,pad=0.15", "facecolor": fill, "edgecolor": "none"} if boxed else None
+    panel.text(i, j, text, ha="center", va="center_baseline", color=ink, fontsize=SIZE, bbox=box)
+
+
+def _framed(panel: Axes, i: int, j: int) -> None:
+    from matplotlib.patches import Rectangle
+
+    panel.add_patch(Rectangle((i - 0.48, j - 0.46), 0.96, 0.92, facecolor="none", edgecolor="#D55E00", lw=3.5))
+
+
+def _frame(panel: Axes, names: Sequence[str], sides: Sequence[str]) -> None:
+    panel.set_xlim(-0.5, len(names) - 0.5)
+    panel.set_ylim(len(sides) - 0.5, -0.5)
+    panel.set_xticks(range(len(names)), names)
+    panel.set_yticks(range(len(sides)), sides)
+    panel.grid(visible=False)
+    panel.tick_params(length=0)
+    for spine in panel.spines.values():
+        spine.set_visible(False)
+
+
+def _bar_of_colours(figure: Figure, panel: Axes, column: str, low: float, high: float) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+
+    label, scale = axis(column, [low, high])
+    shades = ListedColormap([_colour(n / 255) for n in range(256)])
+    ends = (low * scale, high * scale) if high > low else (low * scale, low * scale + 1)
+    bar = figure.colorbar(ScalarMappable(Normalize(*ends), shades), ax=panel, pad=0.02, aspect=18)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+
+
+def _legend(figure: Figure, cells: Cells, column: str, best: bool) -> None:
+    from matplotlib.patches import Patch
+
+    handles = []
+    if best:
+        handles.append(Patch(facecolor="none", edgecolor="#D55E00", lw=3, label="best"))
+    rows = list(cells.values())
+    if any(too_large(row) for row in rows):
+        words = what_is_too_large(rows)
+        handles.append(Patch(facecolor="#E8E0B8", edgecolor="#8A8A8A", hatch="////", lw=0, label=words))
+    if any(_number(row, column) is None for row in rows):
+        handles.append(Patch(facecolor="white", edgecolor="#8A8A8A", hatch="////", lw=0, label=f"{NOTHING} no result"))
+    legend_below(figure, handles, [str(one.get_label()) for one in handles])
+
+
+def _best(cells: Cells, column: str, direction: str | None) -> tuple[Any, Any] | None:
+    """Where the best number of what fits stands."""
+    fit = {place: row for place, row in cells.items() if _number(row, column) is not None and not too_large(row)}
+    if not fit or direction is None:
+        return None
+    return (max if direction == "higher" else min)(fit, key=lambda place: fit[place][column])
+
+
+def _finding(
+    cells: Cells, across: str, down: str, column: str, direction: str | None, best: tuple[Any, Any] | None
+) -> str:
+    known = [row[column] for row in cells.values() if _number(row, column) is not None]
+    if not known:
+        return f"{title(column)}: no row has a result"
+    if best is None:
+        return f"{title(column)} from {cell(column, min(known))} to {cell(column, max(known))}"
+    place = f"{title(across)} {cell(across, best[0])}, {title(down)} {cell(down, best[1])}"
+    which = "highest" if direction == "higher" else "lowest"
+    return f"{which} {title(column)} that fits: {cell(column, cells[best][column])} at {place}"

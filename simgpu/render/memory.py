@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from simgpu.render.style import COLOURS, INK, style
+from simgpu.render.text import heading as headline
+from simgpu.render.text import legend_below, width_of, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +25,8 @@ _GREY = "#9A9A9A"
 _FILLS = dict(zip(PARTS, (*(COLOURS[i] for i in (0, 1, 2, 2, 3, 4, 5, 5, 1)), _GREY), strict=True))
 _HATCHES = {"reserve": "//"}
 GIB = 2.0**30
+SIDE = 240.0
+"""Width of names beside lying bars, points."""
 MOST_CAPACITIES = 2.2
 """How far bars are drawn, in capacities of the largest GPU."""
 
@@ -64,8 +68,8 @@ def memory_figure(rows: Mapping[str, MemoryRow], heading: str, across: str = "")
     labels = list(rows)
     with style():
         upright = len(labels) <= 20 and max(map(len, labels), default=0) <= 12
-        long = 1.0 + 0.62 * len(labels)
-        size = (max(7.5, long + 3.2), 5.0) if upright else (9.6, max(3.2, 1.6 + 0.42 * len(labels)))
+        each = max([0.62, *((width_of(label, 12) + 12) / 72 for label in labels)])
+        size = (max(9.0, 1.2 + each * len(labels)), 5.6) if upright else (10.5, max(3.6, 2.1 + 0.42 * len(labels)))
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
         capacities = sorted({row["capacity"] / GIB for row in rows.values() if row.get("capacity")})
@@ -89,8 +93,8 @@ def memory_figure(rows: Mapping[str, MemoryRow], heading: str, across: str = "")
             axes.set_ylabel(across)
             axes.grid(axis="y", visible=False)
             axes.invert_yaxis()
-        _legend(figure, axes, upright)
-        figure.suptitle(heading, fontsize=13, x=0.01, ha="left")
+        _legend(figure, axes)
+        headline(figure, heading, _finding(rows))
     return figure
 
 
@@ -110,7 +114,8 @@ def _bars(axes: Axes, rows: Mapping[str, MemoryRow], upright: bool, far: float) 
             axes.barh(places, sizes, 0.72, left=base, **look)
         base = [below + size for below, size in zip(base, sizes, strict=True)]
     for place, total, row in zip(places, base, rows.values(), strict=True):
-        short = bool(row.get("capacity")) and row["total"] > row["capacity"]
+        limit = row.get("budget") or row.get("capacity")
+        short = bool(limit) and row["total"] > limit
         text = f"{total:,.0f}" if total >= 10 else f"{total:.1f}"
         where: dict[str, Any] = {"ha": "center", "va": "bottom"} if upright else {"ha": "left", "va": "center"}
         end = _end_of(total, (row.get("capacity") or 0.0) / GIB, far)
@@ -122,23 +127,44 @@ def _bars(axes: Axes, rows: Mapping[str, MemoryRow], upright: bool, far: float) 
             fontweight="bold" if short else "normal", zorder=5,
             bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}, **where,
         )  # fmt: skip
-    (axes.set_xticks if upright else axes.set_yticks)(list(places), list(rows))
+    names = list(rows) if upright else [wrapped(label, 12, SIDE, 2) for label in rows]
+    (axes.set_xticks if upright else axes.set_yticks)(list(places), names)
 
 
 def _end_of(total: float, capacity: float, far: float) -> float:
-    """Where the number of a bar stands: at its end, behind a capacity that is close, before the edge of the picture."""
+    """Where the number of a bar stands: at its end, behind a capacity that it would touch, before the edge of the
+    picture."""
     if total > far:
         return 0.92 * far
-    return capacity if 0 <= capacity - total < 0.1 * far else total
+    return capacity if 0 <= capacity - total < 0.055 * far else total
 
 
-def _legend(figure: Figure, axes: Axes, upright: bool) -> None:
+def _finding(rows: Mapping[str, MemoryRow]) -> str:
+    """What does not fit, or what is nearest to its limit; and what takes most there."""
+    known = {name: row for name, row in rows.items() if row.get("capacity")}
+    if not known:
+        return ""
+    fullest = max(known, key=lambda name: known[name]["total"] / (known[name].get("budget") or known[name]["capacity"]))
+    row = known[fullest]
+    part = max(PARTS, key=lambda part: row.get(part, 0.0))
+    most = f"{part.replace('_', ' ')} {100 * row.get(part, 0.0) / row['total']:.0f} % of it"
+    limit = row.get("budget") or row["capacity"]
+    over = [one["total"] > (one.get("budget") or one["capacity"]) for one in known.values()]
+    kept = f"{limit / GIB:.0f} GiB" + (" that the runtime may use" if row.get("budget") else "")
+    fullness = f"fullest: {fullest}, {row['total'] / GIB:,.0f} of {kept} ({most})"
+    return (
+        f"{sum(over)} of {len(over)} {'does' if sum(over) == 1 else 'do'} not fit; {fullness}"
+        if any(over)
+        else fullness
+    )
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
     """Parts in the order in which they stand, the capacity first."""
     named = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     words = [part.replace("_", " ") for part in PARTS]
-    parts = [part for part in words if part in named]
-    order = [*(name for name in named if name not in words), *(reversed(parts) if upright else parts)]
-    figure.legend([named[name] for name in order], order, loc="outside right upper")
+    order = [*(name for name in named if name not in words), *(part for part in words if part in named)]
+    legend_below(figure, [named[name] for name in order], order)
 
 
 def _capacity_line(axes: Axes, capacity: float, upright: bool) -> None:

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from simgpu.render.style import COLOURS, FAINT, INK, style
+from simgpu.render.style import COLOURS, FAINT, INK, readable_on, style
+from simgpu.render.text import heading, legend_below, width_of, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +31,7 @@ FIT = 0.95
 _FILL = {
     "F": (COLOURS[0], "forward"),
     "B": (COLOURS[1], "backward"),
-    "W": (COLOURS[2], "weight gradients, cut from backward"),
+    "W": (COLOURS[2], "weight gradients"),
     "communication": ("#ADADAD", "communication"),
     "optimizer": ("#6E6E6E", "optimizer, host"),
 }
@@ -92,14 +93,27 @@ def pipeline_figure(panels: Sequence[Panel], title: str = "") -> Figure:
             _name_rows(axis, len(panel.stages), row)
             _say_sooner(axis, panel, end, scale)
             share = panel.idle if panel.bubble is None else panel.bubble
-            finding = f"{share * 100:.1f} % bubble, {_figure(panel.step * scale)} {unit}"
-            axis.set_title(f"{panel.title}: {finding}", loc="left", fontsize=14, color=INK)
+            what = "idle" if panel.bubble is None else "bubble"
+            finding = f"{share * 100:.1f} % {what}, {_figure(panel.step * scale)} {unit}"
+            name = wrapped(panel.title, 14, (WIDTH - 1.5) * 72 - width_of(f": {finding}", 14), 1)
+            axis.set_title(f"{name}: {finding}", loc="left", fontsize=14, color=INK)
         axes[-1].set_xlim(0, end * scale * 1.002)
         axes[-1].set_xlabel(f"Time ({unit})")
-        figure.legend(handles=_legend(panels), loc="outside lower center", ncols=7, handlelength=1.4, columnspacing=1.6)
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=16)
+        handles = _legend(panels)
+        legend_below(figure, handles, [str(one.get_label()) for one in handles])
+        heading(figure, title, _finding(panels, unit, scale))
     return figure
+
+
+def _finding(panels: Sequence[Panel], unit: str, scale: float) -> str:
+    """The shortest and the longest of several runs."""
+    if len(panels) < 2:
+        return ""
+    short, long = (pick(panels, key=lambda panel: panel.step) for pick in (min, max))
+    if long.step - short.step < 0.005 * long.step:
+        return "all take the same time; idle: share of all stages together that no box covers"
+    saved = f"{100 * (1 - short.step / long.step):.0f} % less time than {long.title}"
+    return f"{short.title}: {_figure(short.step * scale)} {unit}, {saved}; idle: of all stages together"
 
 
 def _draw(axis: Axes, panel: Panel, scale: float, per_second: float) -> None:
@@ -140,7 +154,7 @@ def _number(axis: Axes, panel: Panel, scale: float, per_second: float, largest: 
                     row + 0.02,
                     str(box.microbatch),
                     fontsize=fits[0],
-                    color=_readable_on(_shade(kind, box.chunk, chunks)),
+                    color=readable_on(_shade(kind, box.chunk, chunks)),
                     ha="center",
                     va="center_baseline",
                     zorder=4,
@@ -176,12 +190,12 @@ def _say_sooner(axis: Axes, panel: Panel, end: float, scale: float) -> None:
     )
 
 
-def _legend(panels: Sequence[Panel]) -> list[object]:
+def _legend(panels: Sequence[Panel]) -> list[Any]:
     from matplotlib.patches import Patch
 
     boxes = [box for panel in panels for boxes in panel.stages for box in boxes]
     there = {box.kind for box in boxes}
-    handles: list[object] = [Patch(color=colour, label=name) for kind, (colour, name) in _FILL.items() if kind in there]
+    handles: list[Any] = [Patch(color=colour, label=name) for kind, (colour, name) in _FILL.items() if kind in there]
     handles.append(Patch(facecolor="white", edgecolor=FAINT, label="idle"))
     chunks = max(_chunks(panel) for panel in panels)
     if chunks > 1:
@@ -215,13 +229,6 @@ def _shade(kind: str, chunk: int, chunks: int) -> Colour:
     red, green, blue = to_rgb(_FILL.get(kind, _FILL["communication"])[0])
     pale = 0.62 * chunk / (chunks - 1) if chunks > 1 else 0.0
     return red + (1 - red) * pale, green + (1 - green) * pale, blue + (1 - blue) * pale
-
-
-def _readable_on(fill: Colour) -> str:
-    """White or ink, whichever is read more easily (relative luminance of WCAG 2)."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in fill]
-    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return "white" if luminance < 0.3 else INK
 
 
 def _covered(boxes: Sequence[Box]) -> float:

@@ -8,6 +8,8 @@ from math import log10
 from typing import TYPE_CHECKING
 
 from simgpu.render.style import COLOURS, INK, MARKERS, style
+from simgpu.render.text import heading as headline
+from simgpu.render.text import legend_below, name_points, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,6 +51,10 @@ def roofline_figure(panels: Sequence[Roofs], heading: str) -> Figure:
         figure = Figure(figsize=(6.6 * len(panels) + 0.6, 6.0), layout="constrained")
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         phases = list(dict.fromkeys(point.phase for panel in panels for point in panel.points))
+        reached = [point.flop / point.seconds / 1e12 for panel in panels for point in _drawn(panel)[0]]
+        top = max(panel.peak for panel in panels) / 1e12
+        axes[0].set_yscale("log")
+        axes[0].set_ylim(min([*reached, 0.1 * top]) / 2, 2.5 * top)
         for axis, panel in zip(axes, panels, strict=True):
             _panel(axis, panel, phases)
         axes[0].set_ylabel("achieved TFLOP/s")
@@ -58,17 +64,17 @@ def roofline_figure(panels: Sequence[Roofs], heading: str) -> Figure:
                 if label not in labels:
                     handles.append(handle)
                     labels.append(label)
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
-        figure.suptitle(f"{heading}\n{_finding(panels)}", fontsize=13, x=0.01, ha="left")
+        legend_below(figure, handles, labels)
+        headline(figure, heading, _finding(panels))
+        for axis, panel in zip(axes, panels, strict=True):
+            _write_names(axis, panel)
     return figure
 
 
 def _panel(axis: Axes, panel: Roofs, phases: Sequence[str]) -> None:
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    points = [point for point in panel.points if point.flop and point.bytes and point.seconds]
-    total = sum(point.seconds for point in points)
-    points = [point for point in points if point.seconds >= LEAST * total]
+    points, total = _drawn(panel)
     low = min(point.flop / point.bytes for point in points) / 3
     high = max(max(point.flop / point.bytes for point in points) * 3, 4 * panel.peak / panel.bandwidth)
     ridge = panel.peak / panel.bandwidth
@@ -84,21 +90,39 @@ def _panel(axis: Axes, panel: Roofs, phases: Sequence[str]) -> None:
         if any(point.phase == phase for point in points):
             axis.scatter([], [], s=80, color=COLOURS[s % 7], marker=MARKERS[s % 7], label=phase or "operators")
     axis.set_xscale("log")
-    axis.set_yscale("log")
     for direction in (axis.xaxis, axis.yaxis):
         direction.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         direction.set_minor_formatter(NullFormatter())
-    for x, y, text in _names(longest):
-        axis.annotate(text, (x, y), (16, 4), textcoords="offset points", va="top", fontsize=9, color=INK, zorder=5)
     axis.set_xlim(low, high)
     axis.set_xlabel("FLOPs per byte moved")
-    axis.set_title(panel.title, fontsize=12)
+    axis.set_title(wrapped(panel.title, 12, 6.0 * 72, 2), fontsize=12)
+
+
+def _drawn(panel: Roofs) -> tuple[list[Point], float]:
+    """Operators that take enough of the time to be seen, and the time of all, s."""
+    points = [point for point in panel.points if point.flop and point.bytes and point.seconds]
+    total = sum(point.seconds for point in points)
+    return [point for point in points if point.seconds >= LEAST * total], total
+
+
+def _write_names(axis: Axes, panel: Roofs) -> None:
+    """Names of the operators that take longest, and of the longest of each phase, where they cover no mark."""
+    points, _ = _drawn(panel)
+    longest = sorted(points, key=lambda point: -point.seconds)
+    first = {point.phase: point for point in reversed(longest)}
+    wanted = longest[:NAMED] + [point for point in first.values() if point not in longest[:NAMED]]
+    named = _names(wanted)
+    ridge = panel.peak / panel.bandwidth
+    roof = [ridge * 10 ** (n / 8) for n in range(-40, 25)]
+    others = [(point.flop / point.bytes, point.flop / point.seconds / 1e12) for point in points]
+    others += [(x, min(panel.peak, x * panel.bandwidth) / 1e12) for x in roof]
+    name_points(axis, [(x, y) for x, y, _ in named], [text for _, _, text in named], others, size=9, away=13)
 
 
 def _names(longest: Sequence[Point]) -> list[tuple[float, float, str]]:
     """Where names stand: those of operators close to each other together, at the one that takes longest."""
     found: list[tuple[float, float, list[str]]] = []
-    for point in longest[:NAMED]:
+    for point in longest:
         x, y = point.flop / point.bytes, point.flop / point.seconds / 1e12
         name = point.name.replace("_", " ")
         near = next((one for one in found if _apart(one[0], x) < 0.4 and _apart(one[1], y) < 0.5), None)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from simgpu.render.columns import axis, cell, title
+from simgpu.render.columns import axis, cell, interval_of, title
 from simgpu.render.fields import STEP_PARTS
-from simgpu.render.style import COLOURS, INK, style
+from simgpu.render.series import too_large
+from simgpu.render.style import COLOURS, INK, readable_on, style
+from simgpu.render.text import heading as headline
+from simgpu.render.text import laid_out, legend_below, thousands, width_of, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,43 +49,117 @@ SMALL = 0.003
 """Parts below this share of the longest bar everywhere are left out of the legend: they cannot be seen."""
 
 
+SIDE = 240.0
+"""Width of names beside bars, points."""
+WIDTH = 11.0
+"""Of the picture, inches."""
+
+
 def stack_figure(rows: Mapping[str, Mapping[str, Any]], columns: Sequence[str], heading: str) -> Figure:
-    """A horizontal bar for each label of `rows`, made of `columns` (default: the parts of a training step)."""
+    """A horizontal bar for each label of `rows`, made of `columns` (default: the parts of a training step).
+
+    Where the columns are all parts of a step, its 80 % interval stands at the end of the bar.
+    """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
 
     wanted = list(columns) or [c for c in STEP_PARTS if any(c in row for row in rows.values())]
     sums = {label: sum(row.get(c) or 0.0 for c in wanted) for label, row in rows.items()}
+    whole = {name: row for name, row in rows.items() if _is_step(row, sums[name])}
+    ends = {name: found for name, row in whole.items() if (found := interval_of("step_s", row))}
+    reach = max([*sums.values(), *(end for _, end in ends.values())], default=0.0) or 1.0
     label, scale = axis(wanted[0] if wanted else "step_s", list(sums.values()))
     longest = max(sums.values(), default=0.0) or 1.0
+    names = [wrapped(name, 12, SIDE, 2) for name in rows]
+    texts = [_at_the_end(row, wanted, sums[name], name in whole) for name, row in rows.items()]
     with style():
-        figure = Figure(figsize=(11.0, max(3.4, 1.9 + 0.5 * len(rows))), layout="constrained")
+        figure = Figure(figsize=(WIDTH, max(3.6, 2.1 + 0.5 * len(rows))), layout="constrained")
         panel = figure.add_subplot()
         for n, column in enumerate(wanted):
             values = [row.get(column) or 0.0 for row in rows.values()]
             if max(values, default=0.0) >= SMALL * longest:
-                _part(panel, rows, wanted, column, n, scale, longest)
+                _part(panel, rows, wanted, column, n, scale)
         for at, (name, total) in enumerate(sums.items()):
-            text = cell(wanted[0] if wanted else "step_s", total)
-            mfu = rows[name].get("mfu")
-            text += f", MFU {100 * mfu:.0f} %" if mfu is not None and not columns else ""
-            panel.annotate(
-                text, (total * scale, at), (5, 0), textcoords="offset points", va="center", fontsize=11, color=INK
-            )
-        panel.set_yticks(range(len(rows)), list(rows))
+            low, high = ends.get(name, (total, total))
+            if name in ends:  # below the shares
+                away = [[abs(total - low) * scale], [abs(high - total) * scale]]
+                panel.errorbar(
+                    total * scale, at + 0.27, xerr=away, fmt="none", color=INK, capsize=2.5, lw=1.2, zorder=4
+                )
+        panel.set_yticks(range(len(rows)), names)
         panel.invert_yaxis()
-        panel.set_xlim(0, longest * scale * 1.2)
+        panel.set_xlim(0, reach * scale * 1.2)
+        panel.xaxis.set_major_formatter(FuncFormatter(thousands))
         panel.set_xlabel(f"Time of the step ({label.rpartition('(')[2]}" if "(" in label else label)
         panel.grid(axis="y", visible=False)
-        figure.legend(loc="outside lower center", ncols=4, fontsize=10)
-        figure.suptitle(heading, fontsize=13, x=0.01, ha="left")
+        handles, shown = panel.get_legend_handles_labels()
+        legend_below(figure, handles, shown, 10)
+        headline(figure, heading, _finding(rows, wanted, sums) + ("; whiskers: 80 %" if ends else ""))
+        _write_sums(panel, texts, [max(total, ends.get(name, (0, 0))[1]) * scale for name, total in sums.items()])
+        _write_shares(panel, rows, wanted, scale)
     return figure
 
 
+def _write_sums(panel: Axes, texts: Sequence[str], places: Sequence[float]) -> None:
+    """Texts behind bars that end at `places`, with room for the widest of them."""
+    laid_out(panel.figure)  # type: ignore[arg-type]
+    room = panel.get_window_extent().width * 72 / panel.figure.dpi
+    far = max(at / (1 - (width_of(text, 11) + 14) / room) for at, text in zip(places, texts, strict=True))
+    panel.set_xlim(0, far)
+    for row, (at, text) in enumerate(zip(places, texts, strict=True)):
+        panel.annotate(
+            text, (at, row), (6, 0), textcoords="offset points", va="center", fontsize=11, color=INK, zorder=5
+        )
+
+
+def _write_shares(panel: Axes, rows: Mapping[str, Mapping[str, Any]], wanted: Sequence[str], scale: float) -> None:
+    """The share of each part in it, where it is wide enough."""
+    from matplotlib.colors import to_rgb
+
+    points = panel.get_window_extent().width * 72 / panel.figure.dpi / panel.get_xlim()[1]
+    for at, row in enumerate(rows.values()):
+        values = [(row.get(column) or 0.0) * scale for column in wanted]
+        start = 0.0
+        for n, (column, value) in enumerate(zip(wanted, values, strict=True)):
+            text = f"{100 * value / (sum(values) or 1.0):.0f} %"
+            colour, hatch = _LOOKS.get(column, (COLOURS[n % len(COLOURS)], ""))
+            if width_of(text, 9) + 5 < value * points:
+                box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"} if hatch else None
+                ink = INK if hatch else readable_on(to_rgb(colour))
+                place = start + value / 2
+                panel.text(place, at, text, ha="center", va="center", fontsize=9, color=ink, bbox=box)
+            start += value
+
+
+def _is_step(row: Mapping[str, Any], total: float) -> bool:
+    """Whether the columns are all of the step."""
+    return abs(total - row.get("step_s", 0.0)) <= 5e-3 * total
+
+
+def _at_the_end(row: Mapping[str, Any], wanted: Sequence[str], total: float, whole: bool) -> str:
+    """The sum, for a whole step the utilisation, and whether it does not fit."""
+    text = cell(wanted[0] if wanted else "step_s", total)
+    mfu = row.get("mfu")
+    text += f", MFU {100 * mfu:.0f} %" if mfu is not None and whole else ""
+    return text + (", does not fit" if too_large(row) else "")
+
+
+def _finding(rows: Mapping[str, Mapping[str, Any]], wanted: Sequence[str], sums: Mapping[str, float]) -> str:
+    """The shortest of those that fit, and what takes most of it."""
+    fitting = [name for name in rows if not too_large(rows[name])] or list(rows)
+    if not fitting or not wanted:
+        return ""
+    best = min(fitting, key=lambda name: sums[name])
+    part = max(wanted, key=lambda column: rows[best].get(column) or 0.0)
+    share = (rows[best].get(part) or 0.0) / (sums[best] or 1.0)
+    which = "shortest" + (" that fits" if len(fitting) < len(rows) else "") if len(rows) > 1 else "step"
+    return f"{which}: {best}, {cell(part, sums[best])}, of which {_NAMES.get(part, title(part))} {100 * share:.0f} %"
+
+
 def _part(
-    panel: Axes, rows: Mapping[str, Mapping[str, Any]], wanted: Sequence[str], column: str, n: int, scale: float,
-    longest: float,
-) -> None:  # fmt: skip
-    """One column on top of those before it; its share stands in it where there is room."""
+    panel: Axes, rows: Mapping[str, Mapping[str, Any]], wanted: Sequence[str], column: str, n: int, scale: float
+) -> None:
+    """One column on top of those before it."""
     colour, hatch = _LOOKS.get(column, (COLOURS[n % len(COLOURS)], ""))
     values = [(row.get(column) or 0.0) * scale for row in rows.values()]
     left = [sum(row.get(c) or 0.0 for c in wanted[: wanted.index(column)]) * scale for row in rows.values()]
@@ -90,12 +167,3 @@ def _part(
         range(len(rows)), values, 0.7, left=left, color=colour, hatch=hatch, label=_NAMES.get(column, title(column)),
         edgecolor="#8A8A8A" if hatch else "white", linewidth=0.6,
     )  # fmt: skip
-    for at, (value, start, row) in enumerate(zip(values, left, rows.values(), strict=True)):
-        whole = sum(row.get(c) or 0.0 for c in wanted) * scale
-        if value > 0.055 * longest * scale:
-            ink = "white" if colour in (COLOURS[0], COLOURS[1], COLOURS[2], "#003F66", "#7A2E00") else INK
-            box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"} if hatch else None
-            panel.text(
-                start + value / 2, at, f"{100 * value / whole:.0f} %", ha="center", va="center", fontsize=9, color=ink,
-                bbox=box,
-            )  # fmt: skip

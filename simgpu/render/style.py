@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 COMPUTE, COMMUNICATION = "#0072B2", "#D55E00"
 INK, FAINT = "#222222", "#D8D8D8"
+FORMATS = ("png", "svg", "pdf")
+"""Kinds of files that a picture can be written to."""
 
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -51,18 +52,25 @@ def style() -> Iterator[None]:
         yield
 
 
+def readable_on(fill: tuple[float, ...]) -> str:
+    """White or ink, whichever is read more easily on a colour (relative luminance of WCAG 2)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in fill[:3]]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "white" if luminance < 0.3 else INK
+
+
 def save(figure: Figure, *files: Path) -> list[Path]:
     """Write a figure to each file, in the format of its ending; a file is there whole or not at all."""
     from simgpu.render.files import written_whole
+    from simgpu.render.text import quiet
 
     for file in files:
         kind = file.suffix.lstrip(".").lower()
-        if kind not in ("png", "svg", "pdf"):
+        if kind not in FORMATS:
             raise InputError(
                 f"'{file.suffix}' is not a picture simgpu can write; expected .png, .svg or .pdf", file=file
             )
-        with written_whole(file, binary=True) as stream, style(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # drawn as a box; nobody can act on it
+        with written_whole(file, binary=True) as stream, style(), quiet():
             metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
             figure.savefig(stream, format=kind, metadata=metadata)
     return list(files)

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from simgpu.hardware.topology import Topology
 from simgpu.render.style import COLOURS, INK, style
+from simgpu.render.text import heading as headline
+from simgpu.render.text import legend_below
 from simgpu.units import format_si
 
 if TYPE_CHECKING:
     import networkx as nx
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _LAYERS = ("spine", "leaf", "nic", "memory", "root", "pcie-switch", "gpu", "nvswitch")
 _HEIGHT = {
-    "spine": 6.0,
-    "leaf": 5.0,
-    "nic": 1.0,
-    "memory": 3.0,
-    "root": 2.2,
-    "pcie-switch": 1.6,
-    "gpu": 0.6,
-    "nvswitch": -0.6,
+    "spine": 5.6,
+    "leaf": 4.7,
+    "nic": 1.15,
+    "memory": 3.2,
+    "root": 2.5,
+    "pcie-switch": 1.85,
+    "gpu": 0.35,
+    "nvswitch": -0.7,
 }
 _FILL = {
     "gpu": "#009E73",
@@ -43,56 +46,73 @@ _EDGES = {
     "network": COLOURS[1],
 }
 MAX_NODES, MAX_SOCKETS = 2, 4
+SLIDE = 13.3
+"""Width of a slide of 16 : 9, inches: what is drawn wider is read smaller."""
+
+Places = Mapping[str, tuple[float, float]]
 
 
 def topology_figure(topology: Topology, heading: str) -> Figure:
     """Vertices in layers (network on top, then memory, root complexes, switches, GPUs), edges by kind."""
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    graph, heading = _drawn(topology, heading)
-    places = _places(graph)
-    width = max(x for x, _ in places.values()) - min(x for x, _ in places.values())
-    heights = [y for _, y in places.values()]
+    graph, heading = drawn_graph(topology, heading)
     with style():
-        size = (min(max(10.0, 1.05 * width + 2), 26), min(max(4.6, 1.15 * (max(heights) - min(heights)) + 2), 12))
-        figure = Figure(figsize=size, layout="constrained")
-        panel = figure.add_subplot()
-        panel.axis("off")
+        figure, panel, places = canvas(graph)
         seen: dict[tuple[str, str], list[str]] = {}
-        depth = 0.0  # how far arcs reach below the GPUs
         for a, b, data in graph.edges(data=True):
             if a > b:
                 continue  # the other direction of the same cable
             kind = data["kind"]
-            (xa, ya), (xb, yb) = places[a], places[b]
-            far = kind == "gpu-link" and ya == yb and abs(xa - xb) > 1.01
-            bend = min(0.35, 1.3 / abs(xa - xb)) if far else 0.0
-            depth = max(depth, 1.6 if far else 0.0)
-            arrow = {"arrowstyle": "-", "color": _EDGES[kind], "lw": 2.0, "connectionstyle": f"arc3,rad={bend}"}
-            panel.annotate("", (xb, yb), (xa, ya), arrowprops=arrow | {"shrinkA": 0, "shrinkB": 0}, zorder=1)
+            arrow = {"arrowstyle": "-", "color": _EDGES[kind], "lw": 2.0, "shrinkA": 0, "shrinkB": 0}
+            arrow["connectionstyle"] = f"arc3,rad={bend(places, a, b, kind)}"
+            panel.annotate("", places[b], places[a], arrowprops=arrow, zorder=1)
             rates = seen.setdefault((kind, data["link"]), [])
             rate = f"{data['bandwidth'] / 1e9:.4g}"
             rates += [] if rate in rates else [rate]
-        for name, (x, y) in places.items():
-            kind = graph.nodes[name]["kind"]
-            label = name.split(".")[-1] if topology.nodes == 1 or kind not in ("gpu",) else name
-            box = {"boxstyle": "round,pad=0.28", "facecolor": _FILL[kind], "edgecolor": INK, "linewidth": 0.8}
-            ink = "white" if kind in ("spine", "leaf", "gpu") else INK
-            panel.text(x, y, label, ha="center", va="center", fontsize=9, color=ink, bbox=box, zorder=3)
-        xs = [x for x, _ in places.values()]
-        panel.set_xlim(min(xs) - 0.8, max(xs) + 0.8)
-        panel.set_ylim(min(heights) - 0.5 - depth, max(heights) + 0.5)
-        handles = [
-            Line2D([], [], color=_EDGES[kind], lw=2.5, label=f"{link}: {', '.join(rates)} GB/s each way")
-            for (kind, link), rates in seen.items()
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 3))
-        figure.suptitle(heading, x=0.02, ha="left", fontsize=14)
+        draw_boxes(panel, graph, places)
+        handles = [Line2D([], [], color=_EDGES[kind], lw=2.5) for kind, _ in seen]
+        names = [f"{link}: {', '.join(rates)} GB/s each way" for (_, link), rates in seen.items()]
+        legend_below(figure, handles, names)
+        headline(figure, heading)
     return figure
 
 
-def _drawn(topology: Topology, heading: str) -> tuple[nx.DiGraph, str]:
+def canvas(graph: nx.DiGraph) -> tuple[Figure, Axes, Places]:
+    """An empty picture of the size of the graph, as wide as a slide at most, and the places of the vertices."""
+    from matplotlib.figure import Figure
+
+    places = _places(graph)
+    width = max(x for x, _ in places.values()) - min(x for x, _ in places.values())
+    heights = [y for _, y in places.values()]
+    size = (min(max(10.0, 0.8 * width + 1), SLIDE), min(max(4.6, 0.95 * (max(heights) - min(heights)) + 1.6), 7.4))
+    figure = Figure(figsize=size, layout="constrained")
+    panel = figure.add_subplot()
+    panel.axis("off")
+    arcs = any(bend(places, a, b, data["kind"]) for a, b, data in graph.edges(data=True))
+    panel.set_xlim(min(x for x, _ in places.values()) - 0.6, max(x for x, _ in places.values()) + 0.6)
+    panel.set_ylim(min(heights) - 0.4 - (1.6 if arcs else 0.0), max(heights) + 0.4)  # arcs reach below the GPUs
+    return figure, panel, places
+
+
+def bend(places: Places, a: str, b: str, kind: str) -> float:
+    """How far a cable between two GPUs goes round those in between; 0 for all others."""
+    (xa, ya), (xb, yb) = places[a], places[b]
+    return min(0.35, 1.3 / abs(xa - xb)) if kind == "gpu-link" and ya == yb and abs(xa - xb) > 1.01 else 0.0
+
+
+def draw_boxes(panel: Axes, graph: nx.DiGraph, places: Places) -> None:
+    """The vertices, by kind; GPUs of several nodes with the node's name."""
+    nodes = {place["node"] for _, place in graph.nodes(data=True) if "node" in place}
+    for name, (x, y) in places.items():
+        kind = graph.nodes[name]["kind"]
+        label = name if len(nodes) > 1 and kind == "gpu" else name.split(".")[-1]
+        box = {"boxstyle": "round,pad=0.25", "facecolor": _FILL[kind], "edgecolor": INK, "linewidth": 0.8}
+        ink = "white" if kind in ("spine", "leaf", "gpu") else INK
+        panel.text(x, y, label, ha="center", va="center", fontsize=9, color=ink, bbox=box, zorder=3)
+
+
+def drawn_graph(topology: Topology, heading: str) -> tuple[nx.DiGraph, str]:
     """What of the graph a picture can hold: the first nodes, and the first sockets of each with what hangs below."""
     graph = topology.graph
     roots = [v for v in graph if graph.nodes[v]["kind"] == "root" and graph.nodes[v]["node"] == 0]
@@ -119,14 +139,19 @@ def _drawn(topology: Topology, heading: str) -> tuple[nx.DiGraph, str]:
 def _places(graph: nx.DiGraph) -> dict[str, tuple[float, float]]:
     """Positions: devices side by side in their order, everything above them centred over what it holds."""
     places: dict[str, tuple[float, float]] = {}
-    at = 0.0
+    first = 0.0
     for node in dict.fromkeys(place["node"] for _, place in graph.nodes(data=True) if "node" in place):
+        gpu, nic = first - 1.0, first - 1.0  # where the last of each stands
         for name in graph.nodes:
             kind = graph.nodes[name]["kind"]
-            if graph.nodes[name].get("node") == node and kind in ("gpu", "nic"):
-                places[name] = (at, _HEIGHT["gpu"] if kind == "gpu" else _HEIGHT["nic"])
-                at += 1.0
-        at += 1.0
+            if graph.nodes[name].get("node") != node or kind not in ("gpu", "nic"):
+                continue
+            if kind == "gpu":
+                gpu += 1.0
+            else:  # between the GPUs, a little higher
+                nic = max(gpu + 0.5, nic + 1.0)
+            places[name] = (gpu if kind == "gpu" else nic, _HEIGHT[kind])
+        first = max(gpu, nic) + 1.5
     for kind in ("pcie-switch", "root", "memory", "nvswitch", "leaf", "spine"):
         for name in [v for v in graph.nodes if graph.nodes[v]["kind"] == kind]:
             below = [places[v][0] for v in graph.successors(name) if v in places and _is_below(graph, v, kind)]

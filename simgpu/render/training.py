@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from simgpu.render.parity import diagonal, errors_in_words
 from simgpu.render.style import COLOURS, INK, MARKERS, style
+from simgpu.render.text import heading, legend_below
 from simgpu.render.validation import _print, percent
 from simgpu.units import format_seconds
 
@@ -85,7 +87,7 @@ def parity(rows: Sequence[StepRow], what: str = "Training steps", kind: str = "s
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1.6, 1))
         every = [value for row in shown for value in (row["measured"], row["predicted"])]
         ends = [min(every) / 1.5, max(every) * 1.5]
-        upper.plot(ends, ends, color=INK, lw=1.4)
+        diagonal(upper, ends)
         lower.axhline(1.0, color=INK, lw=1.4)
         for edge in (0.9, 1.1):
             lower.axhline(edge, color=INK, lw=1.0, ls=":")
@@ -109,16 +111,12 @@ def parity(rows: Sequence[StepRow], what: str = "Training steps", kind: str = "s
         for axis in (upper.xaxis, upper.yaxis, lower.xaxis):
             axis.set_major_formatter(FuncFormatter(lambda seconds, _: format_seconds(seconds)))
             axis.set_minor_formatter(NullFormatter())
-        upper.set_ylim(*ends)
-        upper.set_xlim(*ends)
         lower.set_ylim(0.4, 1.6)
         upper.set_ylabel(f"predicted {kind}")
         lower.set_ylabel("predicted / measured")
         lower.set_xlabel(f"measured {kind}")
-        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
-        errors = sorted(abs(row["error"]) for row in shown)
-        middle = errors[len(errors) // 2]
-        near = sum(error <= 0.1 for error in errors)
-        title = f"{what}: median error {percent(middle)} %, {near} of {len(errors)} within 10 %"
-        figure.suptitle(f"{title}\nbars: predicted 80 % interval; dotted: 10 % off", fontsize=13, x=0.01, ha="left")
+        handles, names = upper.get_legend_handles_labels()
+        legend_below(figure, handles, names, 9)
+        title = f"{what}: {errors_in_words([row['error'] for row in shown])}"
+        heading(figure, title, "bars: predicted 80 % interval; dotted: 10 % off")
     return figure

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from simgpu.render.parity import diagonal
 from simgpu.render.style import COLOURS, INK, MARKERS, style
+from simgpu.render.text import heading
 from simgpu.units import format_seconds
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def percent(value: float | None, signed: bool = False) -> str:
     return "" if value is None else f"{100 * value:{'+' if signed else ''}.1f}"
 
 
-def print_scores(groups: Groups, heading: str, out: IO[str]) -> None:
+def print_scores(groups: Groups, title: str, out: IO[str]) -> None:
     """The scores of each group; errors in percent, the median error of the plain roofline beside them."""
     words = ("source", "gpu", "op", "dtype")
     cells = [
@@ -41,7 +43,7 @@ def print_scores(groups: Groups, heading: str, out: IO[str]) -> None:
         + [str(group["regime"])]
         for group in groups
     ]
-    _print(heading, [*words, "rows", *(f"{name} %" for name in SHARES.values()), "constants"], cells, 4, out)
+    _print(title, [*words, "rows", *(f"{name} %" for name in SHARES.values()), "constants"], cells, 4, out)
 
 
 def print_worst(rows: Sequence[Mapping[str, Any]], out: IO[str]) -> None:
@@ -59,7 +61,7 @@ def print_worst(rows: Sequence[Mapping[str, Any]], out: IO[str]) -> None:
     _print("Worst rows", ["row", "gpu", "op", "dtype", "measured", "predicted", "off by", "what"], cells, 4, out)
 
 
-def print_listed(heading: str, rows: Sequence[Mapping[str, Any]], out: IO[str]) -> None:
+def print_listed(title: str, rows: Sequence[Mapping[str, Any]], out: IO[str]) -> None:
     """Rows that were not scored: where, how many, why. Operators of one reason share a line."""
     merged: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -69,10 +71,10 @@ def print_listed(heading: str, rows: Sequence[Mapping[str, Any]], out: IO[str]) 
         for (source, gpu, reason), members in merged.items()
     ]
     if cells:
-        _print(heading, ["source", "gpu", "op", "rows", "reason"], cells, 3, out)
+        _print(title, ["source", "gpu", "op", "rows", "reason"], cells, 3, out)
 
 
-def _print(heading: str, columns: Sequence[str], cells: Sequence[Sequence[str]], left: int, out: IO[str]) -> None:
+def _print(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]], left: int, out: IO[str]) -> None:
     """A table whose first `left` columns and those of words stand left, numbers right."""
     from rich import box
     from rich.table import Table
@@ -80,7 +82,7 @@ def _print(heading: str, columns: Sequence[str], cells: Sequence[Sequence[str]],
 
     from simgpu.render.table import _console
 
-    table = Table(title=Text(heading), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
         right = i >= left and column not in ("constants", "what", "reason", "plan", "80 % interval")
         table.add_column(Text(column), justify="right" if right else "left", overflow="fold")
@@ -100,18 +102,14 @@ def parity_figure(op: str, points: Points, scores: Mapping[str, Any]) -> Figure:
         for i, (panel, (measured, predicted, _)) in enumerate(zip(panels, points.values(), strict=True)):
             shown = _thinned(len(measured), 4000)
             _dots(panel, measured[shown], predicted[shown], i)
-            panel.plot(ends, ends, color=INK, lw=1.4)
-            for factor in (2.0, 0.5):
-                panel.plot(ends, [factor * end for end in ends], color=INK, lw=1.0, ls=":")
-            panel.set_xlim(*ends)
-            panel.set_ylim(*ends)
+            diagonal(panel, ends, (2.0, 0.5))
             panel.set_xscale("log")
             panel.set_yscale("log")
             _time_axis(panel.xaxis)
             _time_axis(panel.yaxis)
         figure.supylabel("predicted time", fontsize=12)
         about = "line: predicted = measured; dotted: twice too slow, twice too fast"
-        figure.suptitle(f"{_finding(op, scores)}\n{about}", fontsize=13, x=0.01, ha="left")
+        heading(figure, _finding(op, scores), about)
     return figure
 
 
@@ -142,7 +140,7 @@ def error_figure(op: str, points: Points, scores: Mapping[str, Any]) -> Figure:
         figure.supylabel("predicted / measured", fontsize=12)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
         about = "by size; rows off by more than 4x are drawn at the edge"
-        figure.suptitle(f"{_finding(op, scores)}\n{about}", fontsize=13, x=0.01, ha="left")
+        heading(figure, _finding(op, scores), about)
     return figure
 
 

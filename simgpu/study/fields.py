@@ -1,7 +1,7 @@
 """What an experiment file can say, and the checks that need nothing but the file."""
 
 from math import isfinite
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -52,5 +52,6 @@ class ExperimentFields(_Strict):
     vary: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
     table: list[str] = []
     plots: list[PlotFields] = []
+    formats: Annotated[list[Literal["png", "svg", "pdf"]], Field(min_length=1)] = ["png", "svg"]  # of the plots
     compare: CompareFields | None = None
     search: SearchFields | None = None

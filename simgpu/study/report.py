@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from simgpu.catalog import Catalogue
-from simgpu.plan.memory import Memory
-from simgpu.plan.serving_memory import ServingMemory
-from simgpu.render.fields import PlotFields, rows_of
 from simgpu.render.files import written_whole
 from simgpu.render.notes import fit_notes, memory_notes, settings_notes, walk_notes
 from simgpu.render.trace import trace_events, write_events
-from simgpu.result import COLUMNS, Result
+from simgpu.result import COLUMNS
 from simgpu.study.attribution import walks
 from simgpu.study.experiment import ExperimentResult
+from simgpu.study.figures import figures_of
 from simgpu.study.memory import misfits, print_tables, row_name
 from simgpu.version import __version__
 
@@ -81,13 +79,17 @@ def print_report(outcome: ExperimentResult, document: Mapping[str, Any], out: IO
 
 
 def write(
-    outcome: ExperimentResult, document: Mapping[str, Any], folder: Path, plots: bool = True
-) -> list[tuple[str, Path]]:
-    """Write data (JSON, CSV), trace and plots (PNG and SVG) into `folder`; returns what was written.
+    outcome: ExperimentResult, document: Mapping[str, Any], folder: Path, plots: bool = True,
+    formats: Sequence[str] = (),
+) -> list[tuple[str, Path]]:  # fmt: skip
+    """Write data (JSON, CSV), trace and plots into `folder`; returns what was written.
+
+    `formats` of the plots are png, svg, pdf; by default those that the experiment names.
 
     Figures are built before anything is written, so that an error leaves no half of a result behind.
     """
-    figures = _figures(outcome) if plots else {}
+    figures = figures_of(outcome) if plots else {}
+    kinds = list(dict.fromkeys(formats or outcome.experiment.fields.formats))
     written = []
     with written_whole(folder / "result.json") as stream:
         print_json(document, stream)
@@ -99,7 +101,7 @@ def write(
     if figures:
         from simgpu.render.style import save
     for name, figure in figures.items():
-        written += [("plot", file) for file in save(figure, folder / f"{name}.png", folder / f"{name}.svg")]
+        written += [("plot", file) for file in save(figure, *(folder / f"{name}.{kind}" for kind in kinds))]
     return written
 
 
@@ -122,66 +124,6 @@ def write_trace(outcome: ExperimentResult, file: Path) -> str:
         left_out.append(f"the first {MAX_TRACE_RANKS} ranks of each row")
     write_events(events, file)
     return ", ".join(left_out)
-
-
-def _figures(outcome: ExperimentResult) -> dict[str, Any]:
-    return {
-        plot.name or f"plot{i + 1}": _figure(outcome, plot) for i, plot in enumerate(outcome.experiment.fields.plots)
-    }
-
-
-def _figure(outcome: ExperimentResult, plot: PlotFields) -> Any:
-    from simgpu.render.plots import heading_of, rows_figure
-
-    settings = outcome.experiment.settings
-    rows = rows_of(outcome.rows, plot)
-    if plot.kind in ("bar", "line"):
-        return rows_figure(rows, plot, settings)
-    if plot.kind == "curve":
-        from simgpu.render.curve import curve_figure
-
-        return curve_figure(rows, plot, heading_of(plot, settings, "Rows"))
-    if plot.kind == "matrix":
-        from simgpu.render.matrix import matrix_figure
-
-        return matrix_figure(rows, plot.x, plot.series or "", plot.y[0], heading_of(plot, settings, ""))
-    names = [_bar_name(row, plot) for row in outcome.rows]
-    if plot.kind == "roofline":
-        from simgpu.render.roofline import roofline_figure
-        from simgpu.study.roofs import roofs_of
-
-        roofs = [roofs_of(result, name) for name, result in zip(names, outcome.results, strict=True)]
-        return roofline_figure(roofs, heading_of(plot, settings, "Operators under the roof"))
-    if plot.kind == "stack":
-        from simgpu.render.stack import stack_figure
-
-        return stack_figure(dict(zip(names, outcome.rows, strict=True)), plot.y, heading_of(plot, settings, "Step"))
-    held = [(name, result) for name, result in zip(names, outcome.results, strict=True) if result.memory]
-    if plot.kind == "memory":
-        from simgpu.render.memory import memory_figure
-
-        heading = heading_of(plot, settings, "Memory")
-        if plot.x == "stage" and "stage" not in outcome.rows[0]:
-            bars = {str(one.stage): one.as_dict() for one in outcome.results[0].memory}
-            return memory_figure(bars, heading, "Pipeline stage")
-        return memory_figure({name: _fullest(result).as_dict() for name, result in held}, heading)
-    from simgpu.render.passes import panel_of
-    from simgpu.render.pipeline import pipeline_figure
-
-    training = [(name, result) for name, result in held if result.row["workload"] == "training"]
-    panels = [panel_of(result.execution, result.row["pp"], name) for name, result in training]
-    return pipeline_figure(panels, heading_of(plot, settings, ""))
-
-
-def _fullest(result: Result) -> Memory | ServingMemory:
-    """The stage that needs most."""
-    stages: list[Memory | ServingMemory] = list(result.memory)
-    return max(stages, key=lambda stage: stage.total)
-
-
-def _bar_name(row: Mapping[str, Any], plot: PlotFields) -> str:
-    """What a bar or panel is called: its value of x, and of the series."""
-    return ", ".join(str(row.get(key)) for key in (plot.x, plot.series) if key)
 
 
 def _first_label(outcome: ExperimentResult) -> str | None:

@@ -6,7 +6,7 @@ takes), `calls` (the two functions), `ideal` (links at their plain rates and lat
 have it).
 """
 
-from simgpu.timing.collectives.calls import collective_phases, collective_time, model_of
+from simgpu.timing.collectives.calls import collective_phases, collective_time, model_of, traffic
 from simgpu.timing.collectives.ideal import CollectivePhase, ideal_phases
 from simgpu.timing.collectives.model import (
     ALGORITHMS,
@@ -32,4 +32,5 @@ __all__ = [
     "collective_time",
     "ideal_phases",
     "model_of",
+    "traffic",
 ]

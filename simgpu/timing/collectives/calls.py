@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from simgpu.errors import InputError, nearest
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.topology import Topology
-from simgpu.timing.collectives.ideal import CollectivePhase
+from simgpu.timing.collectives.ideal import CollectivePhase, Edge, ideal_phases
 from simgpu.timing.collectives.model import ALGORITHMS, PROTOCOLS, CollectiveModel, CollectiveTimes
 from simgpu.timing.parts import ArrayLike
 
@@ -39,6 +39,20 @@ def collective_phases(
     ('ll', 'll128', 'simple'); 'ideal' takes links at their plain rates, see `simgpu.timing.collectives.ideal`.
     """
     return model_of(topology, kind, gpus, library, dtype).phases(size, algorithm, protocol)
+
+
+def traffic(topology: Topology, kind: str, gpus: Sequence[int], algorithm: str) -> list[tuple[tuple[Edge, ...], float]]:
+    """What crosses which edges in one collective: (edges, payload bytes for each byte of its size), without what
+    protocols add. `algorithm` is one that a library chose, 'auto' that of ideal links. A 'send_recv' is of each rank to
+    its successor.
+    """
+    if kind == "send_recv":
+        return [(topology.route(a, b).edges, 1.0) for a, b in zip(gpus, [*gpus[1:], gpus[0]], strict=True)]
+    if algorithm == "auto":
+        phases = ideal_phases(topology, kind, gpus, 1.0, 0.0)
+        return [(edges, share) for phase in phases for edges, share in phase.flows]
+    schedule = model_of(topology, kind, gpus).schedule(algorithm)
+    return [(route.edges, share) for route, share in schedule.flows]
 
 
 def collective_time(

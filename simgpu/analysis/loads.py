@@ -1,0 +1,169 @@
+"""What crosses each link of the cluster in one step, and how busy that keeps it.
+
+Counted are the payload bytes of all collectives and sends between GPUs of a finished step: every call that its
+timeline and its blocks hold, as often as it ran, over every group of ranks that makes it, along the routes and in the
+shares of the algorithm it ran as. Rank r sits on GPU r, node by node. Left out are flags and packet headers (bandwidths
+of links are those of payload), the four bytes of the norm of gradients, and what a GPU exchanges with its own host
+(offloaded states and weights).
+
+Training and inference are simulated with one rank for all that are alike; here each rank stands for itself, so that
+links carry what the groups on them send. Bytes are conserved: what leaves all GPUs is what the collectives send.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from simgpu.errors import InputError
+from simgpu.hardware.cluster import Cluster
+from simgpu.hardware.topology import Topology
+from simgpu.plan.parallelism import Plan
+from simgpu.timing.collectives.calls import model_of, traffic
+from simgpu.workload.classes import Surroundings
+from simgpu.workload.execution import Activity, Execution
+
+Ranks = tuple[int, ...]
+Edge = tuple[str, str]
+
+INFERENCE = ("prefill", "decode")
+"""Kinds of spans of served batches, whose timelines do not hold what stages send each other."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A collective of a pipeline stage over its groups of a kind: payload as nccl-tests count it, and the algorithm.
+
+    Algorithm '' is what NCCL would choose. `to` is the stage that a send goes to.
+    """
+
+    kind: str
+    group: str
+    stage: int
+    size: float
+    algorithm: str
+    to: int | None = None
+
+
+@dataclass(frozen=True)
+class LinkLoads:
+    """Payload bytes over each directed link of a topology during a step of so many seconds.
+
+    `nodes`: the first of them whose links are known in full; of others only what they have to do with these.
+    """
+
+    topology: Topology
+    step: float
+    nodes: int
+    bytes: Mapping[Edge, float]
+
+    def busy(self, edge: Edge) -> float:
+        """Bytes over what the link could carry in the step, 0 to 1."""
+        return self.bytes.get(edge, 0.0) / (self.step * self.topology.graph.edges[edge]["bandwidth"])
+
+
+def link_loads(execution: Execution, plan: Plan, cluster: Cluster, nodes: int = 2) -> LinkLoads:
+    """Loads of the links of the first `nodes` nodes that a plan uses, and of the switches above them.
+
+    Raises `InputError` (key only) for pipelines of inference.
+    """
+    used = -(-plan.world // cluster.gpus_per_node)
+    wanted = min(nodes, used)
+    surroundings = Surroundings(cluster, plan, lambda rank: plan.coordinates(rank)["pp"])
+    around = min(-(-wanted // surroundings.per_leaf) * surroundings.per_leaf, used)  # all below the same leaf switches
+    near = range(min(around * cluster.gpus_per_node, plan.world))
+    calls = {call: times for call, times in calls_of(execution, plan).items() if call.size > 0}
+    flows = [(call, times, groups) for call, times in calls.items() if (groups := list(_groups(plan, call, near)))]
+    ranks = {rank for _, _, groups in flows for group in groups for rank in group}
+    number = surroundings.numbered({*range(around), *(rank // cluster.gpus_per_node for rank in ranks)})
+    topology = cluster.topology_of(max(number.values()) + 1)
+    place = {r: number[r // cluster.gpus_per_node] * cluster.gpus_per_node + r % cluster.gpus_per_node for r in ranks}
+    total: dict[Edge, float] = {}
+    for call, times, groups in flows:
+        for group in groups:
+            for edges, share in _shares(topology, call, [place[rank] for rank in group]):
+                for edge in edges:
+                    total[edge] = total.get(edge, 0.0) + share * call.size * times
+    return LinkLoads(topology, execution.step, wanted, total)
+
+
+def _shares(topology: Topology, call: Call, gpus: list[int]) -> list[tuple[tuple[Edge, ...], float]]:
+    """Edges that one call crosses, with payload bytes for each byte of its size."""
+    if call.to is not None:
+        return [(topology.route(*gpus).edges, 1.0)]
+    algorithm = call.algorithm or model_of(topology, call.kind, gpus).chosen(call.size).algorithm
+    return traffic(topology, call.kind, gpus, algorithm)
+
+
+def calls_of(execution: Execution, plan: Plan) -> dict[Call, float]:
+    """Every different call that each group of a stage makes in a step, and how often."""
+    found: defaultdict[Call, float] = defaultdict(float)
+    timeline = execution.timeline
+    each = max(len(execution.streams) // plan.pp, 1)
+    chosen = execution.streams[::each][: plan.pp]
+    owner = {number: stage for stage, streams in enumerate(chosen) for number in streams.values()}
+    for stage, streams in enumerate(chosen):
+        for name, number in streams.items():
+            for activity in timeline.of(number):
+                label = timeline.labels[activity]
+                if not isinstance(label, Activity):
+                    continue
+                if label.category == "compute":
+                    for call, times in _inside(execution, label, stage, plan):
+                        found[call] += times
+                elif name.startswith("send") and label.group == "pp":
+                    ends = (owner[s] for s in timeline.streams_of[activity] if s in owner and s != number)
+                    for call in _sent(label, stage, next(ends), plan):
+                        found[call] += 1
+                elif not name.startswith("receive") and label.chosen is not None:
+                    if label.group == "embedding" and stage != 0:
+                        continue  # of both stages, told by the first
+                    found[Call(label.kind, label.group or name, stage, label.bytes, label.chosen.algorithm)] += 1
+    return dict(found)
+
+
+def _inside(execution: Execution, label: Activity, stage: int, plan: Plan) -> Iterator[tuple[Call, float]]:
+    """Collectives in the blocks that a span stands for."""
+    if plan.pp > 1 and label.kind in INFERENCE:
+        problem = f"{plan.pp} stages: of inference it is not kept what stages send each other; expected 1"
+        raise InputError(problem, key="plan.pp")
+    for block, times in execution.blocks.get(label, ()):
+        for part in block.parts:
+            one = part.activity
+            if one.category == "communication" and one.chosen is not None:
+                yield Call(one.kind, one.group, stage, one.bytes, one.chosen.algorithm), part.runs * times
+
+
+def _sent(label: Activity, stage: int, to: int, plan: Plan) -> Iterator[Call]:
+    """Activations to another stage; without sequence parallelism its tensor groups then put their parts together."""
+    yield Call("send_recv", "pp", stage, label.bytes, "direct", to)
+    if plan.tp > 1 and not plan.sequence_parallel:
+        yield Call("all_gather", "tp", to, label.bytes * plan.tp, "")
+
+
+def _groups(plan: Plan, call: Call, near: range) -> Iterator[Ranks]:
+    """The groups that make a call and have a member among the ranks `near`."""
+    seen: set[Ranks] = set()
+    if call.to is not None:
+        for rank in near:
+            place = plan.coordinates(rank)
+            for stage in {call.stage, call.to} & {place["pp"]}:
+                pair = tuple(plan.rank(**{**place, "pp": end}) for end in (call.stage, call.to))
+                if pair not in seen and plan.coordinates(rank)["pp"] == stage:
+                    seen.add(pair)
+                    yield pair
+        return
+    for rank in near:
+        if call.group == "embedding":
+            place = plan.coordinates(rank)
+            group = tuple(plan.rank(**{**place, "pp": end}) for end in (0, plan.pp - 1))
+            if place["pp"] not in (0, plan.pp - 1):
+                continue
+        elif plan.coordinates(rank)["pp"] != call.stage:
+            continue
+        else:
+            group = plan.group(call.group, rank)
+        if group not in seen:
+            seen.add(group)
+            yield group

@@ -1,0 +1,93 @@
+"""Pictures that need nothing but rows: what a `plots` entry asks for, of an experiment or of any table with its
+columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from simgpu.render.columns import title
+from simgpu.render.fields import rows_of
+from simgpu.render.plots import heading_of, rows_figure
+from simgpu.render.series import Rows
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from simgpu.render.fields import PlotFields
+
+Draw = Callable[[Rows, "PlotFields", str], "Figure"]
+
+
+def figure_of_rows(rows: Rows, plot: PlotFields, settings: Sequence[str] = ()) -> Figure:
+    """The picture of a plot whose kind is one of `ROW_KINDS`; `settings` changed the rows by hand."""
+    some = rows_of(rows, plot)
+    if plot.kind in ("bar", "line"):
+        return rows_figure(some, plot, settings)
+    draw, otherwise = _DRAW[plot.kind]
+    return draw(some, plot, heading_of(plot, settings, otherwise))
+
+
+def bar_name(row: Mapping[str, object], plot: PlotFields) -> str:
+    """What a bar or panel is called: its value of x, and of the series."""
+    return ", ".join(str(row.get(key)) for key in (plot.x, plot.series) if key)
+
+
+def _curve(rows: Rows, plot: PlotFields, words: str) -> Figure:
+    from simgpu.render.curve import curve_figure
+
+    return curve_figure(rows, plot, words)
+
+
+def _matrix(rows: Rows, plot: PlotFields, words: str) -> Figure:
+    from simgpu.render.matrix import matrix_figure
+
+    return matrix_figure(rows, plot.x, plot.series or "", plot.y[0], words)
+
+
+def _heatmap(rows: Rows, plot: PlotFields, words: str) -> Figure:
+    from simgpu.render.matrix import heatmap_figure
+
+    words = words or f"{title(plot.y[0])} over {title(plot.x)} and {title(plot.series or '')}"
+    return heatmap_figure(rows, plot.x, plot.series or "", plot.y[0], words, plot.better.get(plot.y[0]))
+
+
+def _stack(rows: Rows, plot: PlotFields, words: str) -> Figure:
+    from simgpu.render.stack import stack_figure
+
+    return stack_figure({bar_name(row, plot): row for row in rows}, plot.y, words)
+
+
+def _scaling(rows: Rows, plot: PlotFields, words: str) -> Figure:
+    from simgpu.render.scaling import scaling_figure
+
+    return scaling_figure(rows, plot.x, plot.y[0] if plot.y else None, plot.series, words)
+
+
+def _pareto(rows: Rows, plot: PlotFields, words: str) -> Figure:
+    from simgpu.render.pareto import pareto_figure
+
+    wanted = [i for i, row in enumerate(rows) if all(row.get(key) == value for key, value in plot.chosen.items())]
+    chosen = wanted[0] if plot.chosen and wanted else None
+    return pareto_figure(rows, plot.x, plot.y[0], chosen, plot.label, words, plot.better, plot.series)
+
+
+def _parity(rows: Rows, plot: PlotFields, words: str) -> Figure:
+    from simgpu.render.parity import parity_figure
+
+    return parity_figure(rows, plot.x, plot.y[0], plot.series, plot.label, words)
+
+
+_DRAW: dict[str, tuple[Draw, str]] = {
+    "curve": (_curve, "Rows"),
+    "matrix": (_matrix, ""),
+    "heatmap": (_heatmap, ""),
+    "stack": (_stack, "Step"),
+    "scaling": (_scaling, ""),
+    "pareto": (_pareto, ""),
+    "parity": (_parity, "Predicted against published"),
+}
+"""What draws each kind, and its title where the file gives none."""
+
+ROW_KINDS = ("bar", "line", *_DRAW)
+"""Kinds of plots that need nothing but rows."""
