@@ -75,7 +75,7 @@ def explain(file: str | Path, *settings: str, catalogue: Catalogue | None = None
     from simgpu.study.explain import explain as explained
 
     known = catalogue or Catalogue()
-    return explained(study.load_experiment(study.find_experiment(str(file), known), settings), known)
+    return explained(study.load_experiment(study.find_experiment(str(file), known), settings, known), known)
 
 
 def validate(
@@ -120,7 +120,7 @@ def run_experiment(file: str | Path, *settings: str, catalogue: Catalogue | None
     from simgpu.study import experiment as study
 
     known = catalogue or Catalogue()
-    return study.run_experiment(study.load_experiment(study.find_experiment(str(file), known), settings), known)
+    return study.run_experiment(study.load_experiment(study.find_experiment(str(file), known), settings, known), known)
 
 
 def save_trace(result: Result, file: str | Path) -> Path:

@@ -97,7 +97,7 @@ def _run(file: str, settings: Sequence[str], folders: Sequence[str], quiet: bool
     from simgpu.study.experiment import find_experiment, load_experiment, run_experiment
 
     catalogue = _catalogue(folders)
-    experiment = load_experiment(find_experiment(file, catalogue), settings)
+    experiment = load_experiment(find_experiment(file, catalogue), settings, catalogue)
     show = not quiet and sys.stderr.isatty() and len(experiment.cases) > 1
     with click.progressbar(length=len(experiment.cases), label="simulating", file=sys.stderr, hidden=not show) as bar:
         outcome = run_experiment(experiment, catalogue, lambda done, total: bar.update(done - bar.pos))
@@ -190,7 +190,7 @@ def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], styl
     from simgpu.study.explain import explain as explained
 
     catalogue = _catalogue(folders)
-    found = explained(load_experiment(find_experiment(file, catalogue), settings), catalogue)
+    found = explained(load_experiment(find_experiment(file, catalogue), settings, catalogue), catalogue)
     if style == "json":
         scenarios = [
             {"scenario": one.name, "row": one.result.row, "operators": one.operators, "constants": one.constants}

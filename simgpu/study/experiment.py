@@ -20,7 +20,8 @@ from simgpu.render.fields import MAX_PANELS, PlotFields, rows_of
 from simgpu.result import Result
 from simgpu.scenario import run_scenario
 from simgpu.study.fields import CompareFields, ExperimentFields
-from simgpu.study.loading import Case, load, parse_settings, written_key
+from simgpu.study.loading import Case, load, parse_settings
+from simgpu.study.points import written_key
 from simgpu.tree import indexed, leaves, value_at
 
 
@@ -58,11 +59,18 @@ def find_experiment(name: str, catalogue: Catalogue) -> Path:
     return found
 
 
-def load_experiment(file: Path, settings: Sequence[str] = ()) -> Experiment:
-    """Read and check an experiment file; `settings` are 'key=value' changes to every scenario. Runs nothing."""
-    document, fields, cases = load(file, parse_settings(settings))
-    told = [setting for setting in settings if not setting.startswith("require_fit=")]  # changes no row
-    return Experiment(fields.experiment or file.stem, document, fields, cases, told)
+def load_experiment(file: Path, settings: Sequence[str] = (), catalogue: Catalogue | None = None) -> Experiment:
+    """Read and check an experiment file; `settings` are 'key=value' changes to every scenario. Runs nothing.
+
+    Conditions ask `catalogue` (default: that which comes with simgpu) of clusters and models.
+    """
+    document, fields, cases = load(file, parse_settings(settings), catalogue)
+    return Experiment(fields.experiment or file.stem, document, fields, cases, told(settings))
+
+
+def told(settings: Sequence[str]) -> list[str]:
+    """Those 'key=value' changes that change a row."""
+    return [setting for setting in settings if not setting.startswith("require_fit=")]
 
 
 def run_case(case: Case, catalogue: Catalogue) -> Result:
