@@ -87,7 +87,7 @@ def write(
 
     Figures are built before anything is written, so that an error leaves no half of a result behind.
     """
-    figures = _figures(outcome) if plots else {}
+    drawn = figures(outcome) if plots else {}
     written = []
     with written_whole(folder / "result.json") as stream:
         print_json(document, stream)
@@ -96,9 +96,9 @@ def write(
     written += [("data", folder / "result.json"), ("data", folder / "rows.csv")]
     left_out = write_trace(outcome, folder / "trace.json")
     written.append((f"trace ({left_out})" if left_out else "trace", folder / "trace.json"))
-    if figures:
+    if drawn:
         from simgpu.render.style import save
-    for name, figure in figures.items():
+    for name, figure in drawn.items():
         written += [("plot", file) for file in save(figure, folder / f"{name}.png", folder / f"{name}.svg")]
     return written
 
@@ -124,7 +124,8 @@ def write_trace(outcome: ExperimentResult, file: Path) -> str:
     return ", ".join(left_out)
 
 
-def _figures(outcome: ExperimentResult) -> dict[str, Any]:
+def figures(outcome: ExperimentResult) -> dict[str, Any]:
+    """The plots of an experiment by name."""
     return {
         plot.name or f"plot{i + 1}": _figure(outcome, plot) for i, plot in enumerate(outcome.experiment.fields.plots)
     }
