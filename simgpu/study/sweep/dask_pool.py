@@ -7,11 +7,12 @@ process writes the store.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
-from simgpu.errors import InputError
+from simgpu.errors import InputError, shown
 from simgpu.study.store import Finished
 from simgpu.study.sweep.processes import Answer
 from simgpu.study.sweep.work import Setup, Task, run_tasks, versions
@@ -27,6 +28,9 @@ class DaskPool:
 
     def __init__(self, setup: Setup, scheduler: str | None = None, workers: int = 0) -> None:
         distributed = _distributed()
+        if scheduler is not None and not re.fullmatch(r"[a-z+]+://\S+:\d+", scheduler):
+            problem = f"{shown(scheduler)} is not the address of a scheduler, such as tcp://host:8786"
+            raise InputError(problem, key="--scheduler")
         self.setup = setup
         self._cluster = None
         self._pending: dict[Any, Sequence[Task]] = {}
@@ -35,7 +39,11 @@ class DaskPool:
         try:
             if scheduler is None:
                 self._cluster = distributed.LocalCluster(
-                    n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    dashboard_address=None,
+                    silence_logs=logging.CRITICAL,
                 )
             self._client = distributed.Client(self._cluster or scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
@@ -66,7 +74,8 @@ class DaskPool:
         if not self._pending:
             return []
         try:
-            done = distributed.wait(list(self._pending), timeout=seconds, return_when="FIRST_COMPLETED").done
+            with self._client.as_current():
+                done = distributed.wait(list(self._pending), timeout=seconds, return_when="FIRST_COMPLETED").done
         except TimeoutError:
             done = {future for future in self._pending if future.done()}
         return [self._answer(future) for future in done]

@@ -63,7 +63,7 @@ class Runner:
         self.pool, self.store, self.provenance = pool, store, provenance
         self.done, self.failed, self.ran, self.total = done, failed, 0, done
         self.progress = progress or (lambda _: None)
-        self.interrupted = False
+        self.interrupted, self._pressed = False, 0.0
         self._deaths: Counter[str] = Counter()
         self._alone: deque[Task] = deque()
         self._todo: deque[Task] = deque()
@@ -85,9 +85,12 @@ class Runner:
                 self._collect(0.1)
 
     def _interrupt(self) -> None:
-        if self.interrupted:
+        """The first Ctrl-C ends the sweep in good order, another one a while later at once."""
+        now = time.perf_counter()
+        if self.interrupted and now - self._pressed > 0.5:
             raise KeyboardInterrupt
-        self.interrupted = True
+        if not self.interrupted:
+            self.interrupted, self._pressed = True, now
 
     def _hand_out(self) -> None:
         while self._todo and self.pool.busy < self.pool.capacity:
