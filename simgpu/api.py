@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from simgpu.study.experiment import ExperimentResult
     from simgpu.study.explain import Explanation
     from simgpu.study.fitting import Fitted
+    from simgpu.study.results import Results
+    from simgpu.study.sweep.command import Swept
     from simgpu.timing.collectives import CollectiveTimes
     from simgpu.timing.timer import GPUTimer
     from simgpu.workload.inference.jobs import RuntimeName
@@ -75,7 +77,7 @@ def explain(file: str | Path, *settings: str, catalogue: Catalogue | None = None
     from simgpu.study.explain import explain as explained
 
     known = catalogue or Catalogue()
-    return explained(study.load_experiment(study.find_experiment(str(file), known), settings), known)
+    return explained(study.load_experiment(study.find_experiment(str(file), known), settings, known), known)
 
 
 def validate(
@@ -120,7 +122,39 @@ def run_experiment(file: str | Path, *settings: str, catalogue: Catalogue | None
     from simgpu.study import experiment as study
 
     known = catalogue or Catalogue()
-    return study.run_experiment(study.load_experiment(study.find_experiment(str(file), known), settings), known)
+    return study.run_experiment(study.load_experiment(study.find_experiment(str(file), known), settings, known), known)
+
+
+def sweep(
+    file: str | Path, *settings: str, store: str | Path | None = None, jobs: int | None = None,
+    limit: int | None = None, retry_failed: bool = False, scheduler: str | None = None,
+    dask_workers: int | None = None, catalogue: Catalogue | None = None,
+) -> Swept:  # fmt: skip
+    """Run the scenarios of an experiment that the store lacks and keep them there; see `simgpu sweep`.
+
+    `.rows` are those that succeeded, `.failed` the others with their reasons, `.to_pandas()` is a DataFrame. Raises
+    `InputError`, and `KeyboardInterrupt` after Ctrl-C: what was finished is kept, and the same call goes on.
+    """
+    from simgpu.study.experiment import find_experiment
+    from simgpu.study.sweep import command
+
+    known = catalogue or Catalogue()
+    kept = Path(store) if store is not None else None
+    asked = command.Asked(kept, jobs, limit, retry_failed, scheduler, dask_workers)
+    done = command.run(find_experiment(str(file), known), settings, known, asked)
+    if done.interrupted:
+        raise KeyboardInterrupt
+    return done
+
+
+def results(
+    store: str | Path | None = None, experiment: str | None = None, where: str | None = None, status: str = "ok",
+    sort: str | None = None, limit: int | None = None,
+) -> Results:  # fmt: skip
+    """What sweeps have kept: `simgpu.results(where="mfu > 0.4").to_pandas()`; see `simgpu results`."""
+    from simgpu.study import results as study
+
+    return study.results(store, study.Asked(experiment, where, status, sort, limit))
 
 
 def save_trace(result: Result, file: str | Path) -> Path:

@@ -97,7 +97,7 @@ def _run(file: str, settings: Sequence[str], folders: Sequence[str], quiet: bool
     from simgpu.study.experiment import find_experiment, load_experiment, run_experiment
 
     catalogue = _catalogue(folders)
-    experiment = load_experiment(find_experiment(file, catalogue), settings)
+    experiment = load_experiment(find_experiment(file, catalogue), settings, catalogue)
     show = not quiet and sys.stderr.isatty() and len(experiment.cases) > 1
     with click.progressbar(length=len(experiment.cases), label="simulating", file=sys.stderr, hidden=not show) as bar:
         outcome = run_experiment(experiment, catalogue, lambda done, total: bar.update(done - bar.pos))
@@ -157,6 +157,101 @@ def run(
             click.echo(f"{what + ':':8} {path}", err=True)
 
 
+_store = click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where results are kept.  [default: $SIMGPU_STORE, else results/store.sqlite]",
+)
+
+
+@main.command()
+@_file
+@_set
+@_store
+@click.option("--jobs", "-j", type=int, metavar="N", help="Worker processes.  [default: all cores]")
+@click.option("--limit", type=int, metavar="N", help="Run at most so many scenarios now.")
+@click.option("--retry-failed", is_flag=True, help="Run those again that failed.")
+@click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster, such as tcp://host:8786.")
+@click.option("--dask-workers", type=int, metavar="N", help="Run on a Dask cluster of N workers on this machine.")
+@click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Where files go.  [default: results/<name>]"
+)
+@click.option("--no-plots", is_flag=True, help="Draw no pictures.")
+@_quiet
+@click.pass_obj
+@_one_line_errors
+def sweep(
+    folders: tuple[str, ...],
+    file: str,
+    settings: tuple[str, ...],
+    style: str,
+    out: Path | None,
+    no_plots: bool,
+    quiet: bool,
+    **asked: Any,
+) -> None:
+    """Run the scenarios of an experiment that the store lacks, over all cores or a cluster, and keep them there.
+
+    Stopped or killed at any time, the same command goes on from what is finished.
+    """
+    from simgpu.render.progress import ProgressLine
+    from simgpu.study.experiment import find_experiment
+    from simgpu.study.sweep import command, report
+
+    catalogue = _catalogue(folders)
+    with ProgressLine(None if quiet else sys.stderr, "sweep") as line:
+        done = command.run(
+            find_experiment(file, catalogue),
+            settings,
+            catalogue,
+            command.Asked(**asked),
+            lambda p: line.update(**vars(p)),
+        )
+    if done.interrupted:
+        click.echo(f"simgpu: {report.interrupted(done)}", err=True)
+        sys.exit(130)
+    try:
+        written = report.write(done, out or Path("results") / done.experiment.name, plots=not no_plots)
+    finally:  # a plot that cannot be drawn takes nothing else away
+        report.show(done, style, sys.stdout)
+    if not quiet:
+        for what, path in [("store", done.store), *written]:
+            click.echo(f"{what + ':':8} {path}", err=True)
+
+
+@main.command()
+@click.argument("key", required=False)
+@_store
+@click.option("--experiment", metavar="NAME", help="Only of this experiment, as its file last was.")
+@click.option("--where", metavar="CONDITION", help="Only rows for which this holds: 'mfu > 0.4 and memory_fits'.")
+@click.option("--status", type=click.Choice(["ok", "failed", "all"]), default="ok", show_default=True)
+@click.option("--columns", default="", metavar="A,B", help="What to show.  [default: labels and the most telling]")
+@click.option("--sort", metavar="COLUMN", help="In the order of a column; -COLUMN from the largest down.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="So many rows.  [default: 50 in a table]")
+@click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option("--export", type=click.Path(path_type=Path), metavar="FILE", help="Write FILE.csv, .parquet or .json.")
+@_one_line_errors
+def results(key: str | None, store: Path | None, columns: str, style: str, export: Path | None, **asked: Any) -> None:
+    """What sweeps have kept: rows, or with KEY (or its beginning) everything of one scenario."""
+    from simgpu.study import results as study
+
+    if key is not None:
+        study.show_scenario(study.scenario(store, key), sys.stdout)
+        return
+    wanted = study.Asked(**asked)
+    found = study.results(store, wanted)
+    chosen = [column.strip() for column in columns.split(",") if column.strip()]
+    if export is not None:
+        click.echo(f"written: {study.export(found, export, chosen)} ({len(found):,} rows)", err=True)
+        return
+    study.show(found, wanted, chosen, style, sys.stdout)
+    if style == "table":
+        for line in study.experiments(store):
+            click.echo(line, err=True)
+
+
 @main.command()
 @_file
 @_set
@@ -201,7 +296,7 @@ def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], styl
     from simgpu.study.explain import explain as explained
 
     catalogue = _catalogue(folders)
-    found = explained(load_experiment(find_experiment(file, catalogue), settings), catalogue)
+    found = explained(load_experiment(find_experiment(file, catalogue), settings, catalogue), catalogue)
     if style == "json":
         scenarios = [
             {"scenario": one.name, "row": one.result.row, "operators": one.operators, "constants": one.constants}

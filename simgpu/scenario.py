@@ -132,14 +132,19 @@ class Origins:
         return path, None
 
 
-def run_scenario(scenario: Scenario, catalogue: Catalogue, origins: Origins | None = None) -> Result:
-    """Simulate a scenario. Errors name the file and line where the value in question was written."""
+def run_scenario(
+    scenario: Scenario, catalogue: Catalogue, origins: Origins | None = None, resolved: Cluster | None = None
+) -> Result:
+    """Simulate a scenario. Errors name the file and line where the value in question was written.
+
+    `resolved` is its cluster with its hardware parameters applied, where that is known already.
+    """
     where = origins or Origins()
     try:
         model = catalogue.model(scenario.model) if scenario.model else None
     except InputError as error:
         raise error if error.file else where.error(error.problem, ("model",)) from None
-    cluster = resolve_cluster(scenario, catalogue, where)
+    cluster = resolved or resolve_cluster(scenario, catalogue, where)
     try:
         result = simulate(
             cluster,
@@ -190,7 +195,7 @@ def resolve(
     for path, value in leaves(dumped):
         place = indexed(dumped, path)
         source = origins.source(place) if path in written else "default"
-        found[".".join(path)] = {**_effective(path, value, scenario), "source": source}
+        found[".".join(path)] = {**effective(path, value, scenario), "source": source}
     if isinstance(scenario.workload, Training):
         model = catalogue.model(scenario.model) if scenario.model else None
         try:
@@ -258,7 +263,7 @@ def _inference_inputs(
             yield f"runtime.{key}", {"value": value, **unit, "source": made.runtime.source}
 
 
-def _effective(path: Key, value: Any, scenario: Scenario) -> dict[str, Any]:
+def effective(path: Key, value: Any, scenario: Scenario) -> dict[str, Any]:
     """What a scenario value comes to: defaults that depend on others filled in, units named."""
     if value is None and path[-1] == "accumulate":
         value = ACCUMULATE[scenario.dtype]

@@ -14,7 +14,8 @@ from simgpu.result import Move, Walk
 from simgpu.scenario import Key
 from simgpu.study.experiment import ExperimentResult, run_case
 from simgpu.study.fields import CompareFields
-from simgpu.study.loading import Case, written_key
+from simgpu.study.loading import Case
+from simgpu.study.points import written_key
 from simgpu.tree import leaves, value_at
 
 

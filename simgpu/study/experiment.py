@@ -17,11 +17,13 @@ from simgpu.catalog import Catalogue
 from simgpu.documents import Document
 from simgpu.errors import InputError, nearest, shown
 from simgpu.result import Result
-from simgpu.scenario import run_scenario
+from simgpu.scenario import effective, run_scenario
 from simgpu.study.fields import ExperimentFields
-from simgpu.study.loading import Case, load, parse_settings, written_key
+from simgpu.study.known import Known
+from simgpu.study.loading import Case, load, parse_settings
 from simgpu.study.plot_checks import ColumnChecks
-from simgpu.tree import indexed, value_at
+from simgpu.study.points import written_key
+from simgpu.tree import indexed, leaves, value_at
 
 
 @dataclass(frozen=True)
@@ -59,22 +61,39 @@ def find_experiment(name: str, catalogue: Catalogue) -> Path:
     return found
 
 
-def load_experiment(file: Path, settings: Sequence[str] = ()) -> Experiment:
-    """Read and check an experiment file; `settings` are 'key=value' changes to every scenario. Runs nothing."""
-    document, fields, cases = load(file, parse_settings(settings))
-    told = [setting for setting in settings if not setting.startswith("require_fit=")]  # changes no row
-    return Experiment(fields.experiment or file.stem, document, fields, cases, told)
+def load_experiment(file: Path, settings: Sequence[str] = (), catalogue: Catalogue | None = None) -> Experiment:
+    """Read and check an experiment file; `settings` are 'key=value' changes to every scenario. Runs nothing.
+
+    Conditions ask `catalogue` (default: that which comes with simgpu) of clusters and models.
+    """
+    document, fields, cases = load(file, parse_settings(settings), catalogue)
+    return Experiment(fields.experiment or file.stem, document, fields, cases, told(settings))
+
+
+def told(settings: Sequence[str]) -> list[str]:
+    """Those 'key=value' changes that change a row."""
+    return [setting for setting in settings if not setting.startswith("require_fit=")]
 
 
 def run_case(case: Case, catalogue: Catalogue) -> Result:
     """Simulate one case. Its labels stand first in the row, then what the file varies, in SI units."""
     result = run_scenario(case.scenario, catalogue, case.origins)
-    varied = {}
+    return replace(result, row={**case.labels, **varied_values(case, Known(catalogue)), **result.row})
+
+
+def varied_values(case: Case, known: Known) -> dict[str, Any]:
+    """What the file varies, by key: in SI units, defaults filled in; what is no plain value in words."""
+    if not case.varied:
+        return {}
+    asked = case.scenario.model_dump(exclude={"hardware"})
+    values = {".".join(path): effective(path, value, case.scenario)["value"] for path, value in leaves(asked)}
+    if any(path[0] == "hardware" for path in case.varied):
+        values |= known.figures(known.cluster(case.scenario.cluster, case.scenario.hardware, case.origins))
+    found = {}
     for path in case.varied:
-        key = written_key(path)
-        entry = result.resolved.get(key) or result.resolved.get(".".join(indexed(case.data, path)))
-        varied[key] = entry["value"] if entry else str(value_at(case.data, path))
-    return replace(result, row={**case.labels, **varied, **result.row})
+        key, place = written_key(path), ".".join(indexed(case.data, path))
+        found[key] = values[key] if key in values else values.get(place, str(value_at(case.data, path)))
+    return found
 
 
 def run_experiment(
@@ -87,5 +106,10 @@ def run_experiment(
             progress(done, len(experiment.cases))
         results.append(run_case(case, catalogue))
     outcome = ExperimentResult(experiment, results, catalogue)
-    ColumnChecks(experiment, outcome.rows).all()
+    check_columns(outcome)
     return outcome
+
+
+def check_columns(outcome: ExperimentResult) -> None:
+    """Raise `InputError` for columns that table, plots or comparison ask for and that the rows lack."""
+    ColumnChecks(outcome.experiment, outcome.rows).all()

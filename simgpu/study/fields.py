@@ -3,7 +3,7 @@
 from math import isfinite
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from simgpu.errors import shown
 from simgpu.render.fields import PlainName, PlotFields
@@ -49,9 +49,17 @@ class ExperimentFields(_Strict):
     description: str = ""
     scenario: dict[str, Any] = {}
     cases: list[dict[str, Any]] = []
-    vary: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
+    vary: dict[str, Any] = {}  # of each key a list, or a range; see `simgpu.study.axes`
+    zip: list[dict[str, Any]] = []  # keys that move together
+    where: Annotated[list[str], BeforeValidator(lambda given: [given] if isinstance(given, str) else given)] = []
+    """Conditions that a scenario must fulfil, see `simgpu.study.conditions` and `facts`."""
     table: list[str] = []
     plots: list[PlotFields] = []
     formats: Annotated[list[Literal["png", "svg", "pdf"]], Field(min_length=1)] = ["png", "svg"]  # of the plots
     compare: CompareFields | None = None
     search: SearchFields | None = None
+
+    @property
+    def varied(self) -> set[str]:
+        """Keys that the file varies."""
+        return {*self.vary, *(key for group in self.zip for key in group)}

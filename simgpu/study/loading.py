@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite, prod
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from simgpu.catalog import HARDWARE_ROOTS
+from simgpu.catalog import HARDWARE_ROOTS, Catalogue
 from simgpu.documents import Document, parse_value, read_yaml
 from simgpu.errors import InputError, nearest, shown
 from simgpu.result import COLUMNS
 from simgpu.scenario import Key, Origins, Place, Scenario
+from simgpu.study.axes import Axis, axes_of
 from simgpu.study.fields import ExperimentFields
-from simgpu.tree import indexed, labels_of, leaves, replaced, value_at
+from simgpu.study.known import Known
+from simgpu.study.points import Point, Track, Walk, put, written_key
+from simgpu.tree import indexed, leaves, replaced
 from simgpu.validation import validate
-
-MAX_SCENARIOS = 100_000
 
 _COLUMN_PATHS = [
     *(("plan", key) for key in ("tp", "dp", "sequence_parallel")),
@@ -55,35 +55,70 @@ class Setting:
     value: Any
 
 
-def load(file: Path, settings: Sequence[Setting]) -> tuple[Document, ExperimentFields, list[Case]]:
+@dataclass(frozen=True)
+class Loaded:
+    """An experiment file that was read; its points are made when they are asked for."""
+
+    document: Document
+    fields: ExperimentFields
+    starts: Sequence[Point]
+    walk: Walk
+    varied: tuple[Key, ...]  # what the file varies, as far as a row has no column for it
+
+    def points(self) -> Iterator[Point]:
+        """Points that the conditions leave, in the order of the rows. Raises `InputError`."""
+        return self.walk.points(self.starts)
+
+    def case(self, point: Point) -> Case:
+        """A point as a checked scenario. Raises `InputError`."""
+        return Case(point.labels, point.data, checked(point.data, point.origins), point.origins, self.varied)
+
+
+def load(
+    file: Path, settings: Sequence[Setting], catalogue: Catalogue | None = None
+) -> tuple[Document, ExperimentFields, list[Case]]:
     """Read and check an experiment file. Raises `InputError`."""
+    loaded = read(file, settings, catalogue)
+    return loaded.document, loaded.fields, [loaded.case(point) for point in loaded.points()]
+
+
+def read(file: Path, settings: Sequence[Setting], catalogue: Catalogue | None = None) -> Loaded:
+    """Read an experiment file; conditions ask the catalogue of clusters and models. Raises `InputError`."""
     document = read_yaml(file)
     fields = validate(ExperimentFields, document.data, lambda path, problem: document.error(problem, path))
     fixed = {setting.path for setting in settings}
-    axes = {key: values for key, values in fields.vary.items() if scenario_path(key) not in fixed}
-    varied = tuple(path for path in map(scenario_path, axes) if path not in _COLUMN_PATHS)
-    points = prod(len(values) for values in axes.values()) * max(len(fields.cases), 1)
-    if points > MAX_SCENARIOS:
-        raise document.error(f"{points:,} scenarios, expected at most {MAX_SCENARIOS:,}", ("vary",))
+    axes = [
+        axis.without(lambda key: scenario_path(key) in fixed)
+        for axis in axes_of(fields.vary, fields.zip, lambda problem, place: document.error(problem, place))
+    ]
+    tracks = [_track(axis, document) for axis in axes if axis is not None]
+    varied = tuple(path for track in tracks for path in track.paths if path not in _COLUMN_PATHS)
+    if settings:  # they count last
+        places = tuple(Place("--set", key=setting.key) for setting in settings)
+        values = tuple(setting.value for setting in settings)
+        tracks.append(Track(tuple(setting.path for setting in settings), [values], places))
     origins = Origins()
     origins.put((), _place(document, ("scenario",)))
     base = _merge({}, fields.scenario, ("scenario",), document, origins)
-    found = []
-    for number, given in enumerate(fields.cases or [{}]):
-        place = ("cases", number)
-        own = origins.copy()
-        labels = _labels(given.get("labels", {}), document, (*place, "labels"))
-        changes = {key: value for key, value in given.items() if key != "labels"}
-        _check_roots(changes, document, place)
-        data = _merge(base, changes, place, document, own)
-        for point in itertools.product(*axes.values()):
-            one, where = data, own.copy()
-            for key, value in zip(axes, point, strict=True):
-                one = _put(one, scenario_path(key), value, _place(document, ("vary", key)), where)
-            for setting in settings:
-                one = _put(one, setting.path, setting.value, Place("--set", key=setting.key), where)
-            found.append(Case(labels, one, checked(one, where), where, varied))
-    return document, fields, found
+    starts = [_start(base, origins, given, number, document) for number, given in enumerate(fields.cases or [{}])]
+    if catalogue is None and fields.where:
+        catalogue = Catalogue()
+    walk = Walk(document, tracks, fields.where, Known(catalogue) if catalogue else None)
+    return Loaded(document, fields, starts, walk, varied)
+
+
+def _start(base: Any, known: Origins, given: Mapping[str, Any], number: int, document: Document) -> Point:
+    """The base changed by one case."""
+    place, origins = ("cases", number), known.copy()
+    labels = _labels(given.get("labels", {}), document, (*place, "labels"))
+    changes = {key: value for key, value in given.items() if key != "labels"}
+    _check_roots(changes, document, place)
+    return Point(labels, _merge(base, changes, place, document, origins), origins)
+
+
+def _track(axis: Axis, document: Document) -> Track:
+    places = tuple(_place(document, place) for place in axis.places)
+    return Track(tuple(map(scenario_path, axis.keys)), axis.values, places)
 
 
 def checked(data: Mapping[str, Any], origins: Origins) -> Scenario:
@@ -97,11 +132,6 @@ def scenario_path(key: str) -> Key:
     if root in HARDWARE_ROOTS and rest:
         return ("hardware", key)
     return ("hardware", rest) if root == "hardware" and rest else tuple(key.split("."))
-
-
-def written_key(path: Key) -> str:
-    """A path as people write it."""
-    return path[1] if path[0] == "hardware" and len(path) > 1 else ".".join(path)
 
 
 def parse_settings(texts: Sequence[str]) -> list[Setting]:
@@ -171,15 +201,7 @@ def _mappings(given: Mapping[str, Any], place: tuple, prefix: str = "") -> list[
 
 def _put(data: Any, path: Key, value: Any, place: Place, origins: Origins) -> Any:
     """`data` with another value at `path`, and its place remembered."""
-    try:
-        changed = replaced(data, path, _constant(value))
-    except KeyError as missing:
-        at = path.index(missing.args[0])
-        parent = value_at(data, path[:at])
-        hint = nearest(missing.args[0], labels_of(parent)) if isinstance(parent, list) else ""
-        key = place.key or written_key(path)
-        problem = f"nothing named '{missing.args[0]}' there{hint}"
-        raise InputError(problem, file=place.file or place.source, line=place.line, key=key) from None
+    changed = put(data, path, value, place)
     origins.put(indexed(data, path), place)
     return changed
 

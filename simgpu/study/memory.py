@@ -28,7 +28,7 @@ def row_name(outcome: ExperimentResult, number: int) -> str:
     row = outcome.rows[number]
     words = [str(value) for key, value in row.items() if key not in COLUMNS and isinstance(value, str)]
     words += [f"{title(key)} {value}" for key, value in row.items() if key.startswith(("workload.", "plan."))]
-    words += [str(row[key]) for key in ("model", "cluster") if key in outcome.experiment.fields.vary]
+    words += [str(row[key]) for key in ("model", "cluster") if key in outcome.experiment.fields.varied]
     degrees = [f"{title(key)} {row[key]}" for key in ("tp", "cp", "pp", "dp", "ep") if row.get(key, 1) > 1]
     return ", ".join([*words, " ".join(degrees) or "1 GPU"])
 

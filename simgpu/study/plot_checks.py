@@ -9,7 +9,7 @@ from simgpu.errors import nearest, shown
 from simgpu.render.columns import better, title
 from simgpu.render.fields import MAX_PANELS, PlotFields, rows_of
 from simgpu.study.fields import CompareFields
-from simgpu.study.loading import written_key
+from simgpu.study.points import written_key
 from simgpu.tree import leaves
 
 if TYPE_CHECKING:

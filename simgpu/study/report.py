@@ -88,7 +88,7 @@ def write(
 
     Figures are built before anything is written, so that an error leaves no half of a result behind.
     """
-    figures = figures_of(outcome) if plots else {}
+    drawn = figures_of(outcome) if plots else {}
     kinds = list(dict.fromkeys(formats or outcome.experiment.fields.formats))
     written = []
     with written_whole(folder / "result.json") as stream:
@@ -98,9 +98,9 @@ def write(
     written += [("data", folder / "result.json"), ("data", folder / "rows.csv")]
     left_out = write_trace(outcome, folder / "trace.json")
     written.append((f"trace ({left_out})" if left_out else "trace", folder / "trace.json"))
-    if figures:
+    if drawn:
         from simgpu.render.style import save
-    for name, figure in figures.items():
+    for name, figure in drawn.items():
         written += [("plot", file) for file in save(figure, *(folder / f"{name}.{kind}" for kind in kinds))]
     return written
 

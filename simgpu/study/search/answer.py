@@ -1,4 +1,4 @@
-"""The answer of a search as rows and words: the best plans, why each lost to the first, the front, how it was decided."""
+"""The answer of a search: the best plans, why each lost to the first, the front, and how it was decided."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def words_of(plan: Plan) -> str:
     found += [plan.schedule] if plan.schedule else []
     found += ["offload"] if plan.offload != "none" else []
     found += ["async TP"] if plan.async_tp and plan.tp > 1 else []
-    found += [f"no {key.replace('_', ' ')}" for key in ("overlap_gradients", "overlap_weights") if not getattr(plan, key)]
+    found += [
+        f"no {key.replace('_', ' ')}" for key in ("overlap_gradients", "overlap_weights") if not getattr(plan, key)
+    ]
     return " ".join(found)
 
 
@@ -114,12 +116,21 @@ def _training_words(
 ) -> dict[str, Any]:
     """Titles of tables and pictures."""
     many = len(problem.gpus) > 1
-    shown = ["gpus" if many else "budget_bytes", "plan", "step_s", "tokens_per_s_per_gpu", "mfu", "memory_bytes_per_gpu"]
+    shown = [
+        "gpus" if many else "budget_bytes",
+        "plan",
+        "step_s",
+        "tokens_per_s_per_gpu",
+        "mfu",
+        "memory_bytes_per_gpu",
+    ]
     model, gpu = problem.config.name, problem.cluster.gpu.name
     where = f"{model} on {problem.gpus[-1]:,} x {gpu}" if not many else f"{model} on {gpu}"
     words = {
         "front_shown": shown,
-        "front_title": "The best plan for each number of GPUs" if many else "The best plan within each budget of memory",
+        "front_title": "The best plan for each number of GPUs"
+        if many
+        else "The best plan within each budget of memory",
         "axes": ("gpus", "tokens_per_s_per_gpu") if many else ("memory_bytes_per_gpu", "step_s"),
     }
     if not rows:
@@ -129,10 +140,10 @@ def _training_words(
     if many or len(front) < 2:
         words["front_heading"] = words["heading"]
         return words
-    least = front[0]
+    least, held = front[0], [one["memory_bytes_per_gpu"] / GIB for one in (front[0], best)]
+    times = least["step_s"] / best["step_s"]
     words["front_heading"] = (
-        f"{where}: from {least['memory_bytes_per_gpu'] / GIB:.0f} to {best['memory_bytes_per_gpu'] / GIB:.0f} GiB a GPU "
-        f"makes steps {least['step_s'] / best['step_s']:.2f} times as fast"
+        f"{where}: {held[1]:.0f} instead of {held[0]:.0f} GiB of each GPU make steps {times:.2f} times as fast"
     )
     return words
 
@@ -160,9 +171,7 @@ def _keys(problem: Problem, plan: Plan) -> dict[str, Any]:
     return {f"plan.{key}": getattr(plan, key) for key in problem.space.choices if key not in ROW_KEYS}
 
 
-ROW_KEYS = (
-    *("tp", "pp", "dp", "cp", "ep", "vp", "micro_batch", "recompute", "zero", "sequence_parallel", "schedule"),
-)
+ROW_KEYS = (*("tp", "pp", "dp", "cp", "ep", "vp", "micro_batch", "recompute", "zero", "sequence_parallel", "schedule"),)
 
 
 def _front_row(problem: Problem, run: Simulated) -> dict[str, Any]:
@@ -172,9 +181,10 @@ def _front_row(problem: Problem, run: Simulated) -> dict[str, Any]:
 
 
 def _training_notes(counts: Mapping[str, int], found: Searched, tolerance: float) -> list[str]:
+    decided = counts["bound_decides"]
     told = (
-        f"{counts['plans']:,} plans: {counts['do_not_fit']:,} do not fit the memory, {counts['bound_decides']:,} cannot "
-        f"be better by their lower bound, {counts['simulated']:,} simulated; {format_seconds(found.seconds)}"
+        f"{counts['plans']:,} plans: {counts['do_not_fit']:,} do not fit the memory, {decided:,} cannot be better by "
+        f"their lower bounds, {counts['simulated']:,} simulated; {format_seconds(found.seconds)}"
     )
     if not found.whole:
         return [told, "interrupted: there may be better plans among those that were not looked at"]

@@ -106,7 +106,7 @@ class ServingProblem:
         asked = self.search.space.get(key, ALL if not self.search.space or key == "dp" else None)
         if asked is None:
             return [getattr(self.scenario.plan, key)]
-        return every if asked == ALL else list(asked)
+        return every if isinstance(asked, str) else list(asked)
 
     def _splits(self, plan: Plan) -> bool:
         try:
@@ -164,8 +164,8 @@ def search_serving(
         for n, point in enumerate(points):
             pending[run(point.scenario)] = point
             while len(pending) >= 4 * jobs or (pending and n == len(points) - 1):
-                for done in wait(pending, return_when=FIRST_COMPLETED).done:
-                    found.append((pending.pop(done), done.result()))
+                ended = wait(pending, return_when=FIRST_COMPLETED).done
+                found += [(pending.pop(done), done.result()) for done in ended]
                 tell(len(found), len(points))
     except KeyboardInterrupt:
         whole = False

@@ -1,0 +1,67 @@
+"""How far a long run is: a bar in a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import IO, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+REFRESH_SECONDS = 0.2
+LINE_SECONDS = 10.0
+
+
+class ProgressLine:
+    """Shows done of total, rate, what failed, and the time that is left, to `out` (None: nowhere)."""
+
+    def __init__(self, out: IO[str] | None, what: str) -> None:
+        self.out, self.what = out, what
+        self._bar: RichProgress | None = None
+        self._task: Any = None
+        self._shown = 0.0
+        if out is not None and out.isatty():
+            self._bar = RichProgress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[failed]}"),
+                console=Console(file=out),
+                auto_refresh=False,  # no thread: worker processes are forked
+            )
+
+    def __enter__(self) -> ProgressLine:
+        self._shown = time.monotonic()
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.refresh()
+            self._bar.stop()
+
+    def update(self, done: int, total: int, failed: int, ran: int, seconds: float) -> None:
+        """`ran` of the `done` took `seconds`; the others were there before."""
+        rate = ran / seconds if seconds > 0 else 0.0
+        now = time.monotonic()
+        if self._bar is not None:
+            texts: dict[str, Any] = {
+                "rate": f"{rate:,.3g}/s" if ran else "",
+                "failed": f"{failed:,} failed" if failed else "",
+            }
+            if self._task is None:
+                self._task = self._bar.add_task(self.what, total=total, completed=done, **texts)
+            self._bar.update(self._task, completed=done, total=total, **texts)
+            if now - self._shown >= REFRESH_SECONDS or done >= total:
+                self._bar.refresh()
+                self._shown = now
+        elif self.out is not None and now - self._shown >= LINE_SECONDS:
+            left = f", {(total - done) / rate:,.0f} s left" if rate else ""
+            self.out.write(f"{self.what}: {done:,} of {total:,}, {failed:,} failed, {rate:,.3g}/s{left}\n")
+            self.out.flush()
+            self._shown = now

@@ -1,0 +1,70 @@
+"""Models and clusters of many scenarios, each made once from the catalogue, whatever parameters are set by hand."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from simgpu.catalog import Catalogue
+from simgpu.errors import InputError
+from simgpu.hardware.cluster import Cluster
+from simgpu.hardware.figure import figures
+from simgpu.model.config import TransformerConfig
+from simgpu.scenario import Origins
+
+MOST_CLUSTERS = 256
+"""Clusters that are kept; a sweep over a hardware parameter has one for each of its values."""
+
+
+class Known:
+    """What a catalogue makes of names."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self._models: dict[str, TransformerConfig] = {}
+        self._clusters: OrderedDict[str, Cluster] = OrderedDict()
+        self._figures: OrderedDict[int, tuple[Cluster, dict[str, Any]]] = OrderedDict()
+
+    def model(self, name: str) -> TransformerConfig:
+        """A model by name. Raises `InputError`."""
+        if name not in self._models:
+            self._models[name] = self.catalogue.model(name)
+        return self._models[name]
+
+    def cluster(self, name: str, hardware: Mapping[str, Any], origins: Origins | None = None) -> Cluster:
+        """A cluster with its parameters set by hand; errors name the place of each where `origins` knows it."""
+        key = json.dumps([name, list(hardware.items())], default=repr)
+        found = self._clusters.get(key)
+        if found is None:
+            places = origins or Origins()
+            overrides = [places.override(key, value) for key, value in hardware.items()]
+            try:
+                found = self.catalogue.cluster(name, overrides)
+            except InputError as error:
+                raise error if error.file else places.error(error.problem, ("cluster",)) from None
+            self._clusters[key] = found
+            if len(self._clusters) > MOST_CLUSTERS:
+                self._clusters.popitem(last=False)
+        else:
+            self._clusters.move_to_end(key)
+        return found
+
+    def figures(self, cluster: Cluster) -> Mapping[str, Any]:
+        """Every figure of a cluster in SI units by the key that sets it: 'gpu.memory.bandwidth'."""
+        known = self._figures.get(id(cluster))
+        if known is not None and known[0] is cluster:
+            return known[1]
+        found: dict[str, Any] = {}
+        specs: dict[str, Any] = {"cluster": cluster.spec, "node": cluster.node, "gpu": cluster.gpu}
+        specs |= {f"link.{name}": link for name, link in cluster.links.items()}
+        for root, spec in specs.items():
+            for path, figure in figures(spec):
+                found[".".join((root, *map(str, path)))] = figure.value
+        for path, one in cluster.kernel.given.items():
+            found["gpu.kernel." + ".".join(path)] = one.figure.value
+        self._figures[id(cluster)] = cluster, found
+        if len(self._figures) > MOST_CLUSTERS:
+            self._figures.popitem(last=False)
+        return found

@@ -1,0 +1,156 @@
+"""`simgpu sweep`: plan, skip what the store has, run the rest, and gather the rows."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simgpu.catalog import Catalogue
+from simgpu.errors import InputError, shown
+from simgpu.study.experiment import Experiment
+from simgpu.study.store import Kept, Store, store_file
+from simgpu.study.sweep.planning import Planned, plan
+from simgpu.study.sweep.running import Pool, Progress, Runner
+from simgpu.study.sweep.work import Setup, Task
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How to run a sweep. `limit` bounds the scenarios of this call; the last two name a Dask cluster."""
+
+    store: Path | None = None
+    jobs: int | None = None
+    limit: int | None = None
+    retry_failed: bool = False
+    scheduler: str | None = None
+    dask_workers: int | None = None
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A sweep after it ran: points in order of the rows, as far as they are finished.
+
+    `before` of its scenarios were finished when it began, `ran` in this call, in `seconds`; `left` are still to do.
+    """
+
+    experiment: Experiment
+    store: Path
+    points: Sequence[Kept]
+    total: int
+    before: int
+    ran: int
+    left: int
+    seconds: float
+    interrupted: bool = False
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Rows of points that succeeded, as `simgpu run` has them."""
+        return [point.whole_row for point in self.points if point.status == "ok"]
+
+    @property
+    def failed(self) -> list[Kept]:
+        """Points that failed, each with its reason."""
+        return [point for point in self.points if point.status == "failed"]
+
+    def to_pandas(self) -> Any:
+        """A DataFrame of `rows`."""
+        from simgpu.study.results import frame
+
+        return frame(self.rows)
+
+    @property
+    def reasons(self) -> list[tuple[str, int]]:
+        """Why points failed, the commonest reason first."""
+        return Counter(point.reason or "" for point in self.failed).most_common()
+
+
+def run(
+    file: Path, settings: Sequence[str], catalogue: Catalogue, asked: Asked,
+    progress: Callable[[Progress], None] | None = None,
+) -> Swept:  # fmt: skip
+    """Run what an experiment file asks and the store does not have. Raises `InputError`."""
+    _check(asked)
+    planned = plan(file, settings, catalogue)
+    place = store_file(asked.store)
+    with Store(place) as store:
+        sweep = store.begin(planned.experiment.name, str(file), planned.text, settings, planned.members, planned.parts)
+        store.keep(planned.wrong, planned.provenance)
+        done = store.statuses([*planned.tasks, *(one.key for one in planned.wrong)])
+        todo = _todo(planned, done, asked)
+        before = len(planned.tasks) - sum(
+            key not in done or (asked.retry_failed and done[key] == "failed") for key in planned.tasks
+        )
+        runner = None
+        if todo:
+            runner = _run(planned, todo, done, store, catalogue, asked, progress)
+        points = list(store.members(sweep=sweep))
+    ran = runner.ran if runner else 0
+    finished = {point.key for point in points}
+    left = sum(key not in finished for key in planned.tasks)
+    return Swept(
+        planned.experiment, place, points, len(planned.members), before, ran, left,
+        runner.elapsed if runner else 0.0, runner.interrupted if runner else False,
+    )  # fmt: skip
+
+
+def _todo(planned: Planned, done: Mapping[str, str], asked: Asked) -> list[Task]:
+    again = ("failed",) if asked.retry_failed else ()
+    todo = [task for key, task in planned.tasks.items() if key not in done or done[key] in again]
+    return todo[: asked.limit] if asked.limit is not None else todo
+
+
+def _run(
+    planned: Planned, todo: Sequence[Task], done: Mapping[str, str], store: Store, catalogue: Catalogue, asked: Asked,
+    progress: Callable[[Progress], None] | None,
+) -> Runner:  # fmt: skip
+    mine = {task.key for task in todo}
+    before = [status for key, status in done.items() if key not in mine]
+    pool = _pool(catalogue, asked, len(todo))
+    try:
+        runner = Runner(pool, store, planned.provenance, len(before), before.count("failed"), progress)
+        runner.run(todo, asked.retry_failed)
+    finally:
+        pool.close()
+    return runner
+
+
+def _pool(catalogue: Catalogue, asked: Asked, tasks: int) -> Pool:
+    setup = Setup(tuple(str(folder.absolute()) for folder in catalogue.folders[:-1]))
+    if asked.scheduler is not None or asked.dask_workers is not None:
+        from simgpu.study.sweep.dask_pool import DaskPool
+
+        return DaskPool(setup, asked.scheduler, asked.dask_workers or 0)
+    from simgpu.study.sweep.processes import ProcessPool
+
+    return ProcessPool(setup, min(asked.jobs or cores(), tasks))
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
+
+
+def _check(asked: Asked) -> None:
+    given = {
+        "--jobs": asked.jobs is not None,
+        "--scheduler": asked.scheduler is not None,
+        "--dask-workers": asked.dask_workers is not None,
+    }
+    both = [name for name, there in given.items() if there]
+    if len(both) > 1:
+        raise InputError(f"{' and '.join(both)} exclude each other: they say where scenarios run", key=both[0])
+    if asked.scheduler is not None and not re.fullmatch(r"[a-z+]+://\S+:\d+", asked.scheduler):
+        problem = f"{shown(asked.scheduler)} is not the address of a scheduler, such as tcp://host:8786"
+        raise InputError(problem, key="--scheduler")
+    for name, number in (("--jobs", asked.jobs), ("--dask-workers", asked.dask_workers), ("--limit", asked.limit)):
+        if number is not None and number < 1:
+            raise InputError(f"{number} is not a whole number above zero", key=name)

@@ -1,0 +1,129 @@
+"""Workers of a Dask cluster: of this machine (`--dask-workers N`), or of many, reached at a scheduler's address.
+
+Dask gives tasks of a worker that died to another one; what comes back twice is written once, under its key. Only this
+process writes the store.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import CancelledError
+from typing import Any
+
+from simgpu.errors import InputError
+from simgpu.study.store import Finished
+from simgpu.study.sweep.processes import Answer
+from simgpu.study.sweep.work import Setup, Task, run_tasks, versions
+
+CONNECT_SECONDS = 20
+
+
+class DaskPool:
+    """Workers of a cluster, which may come and go."""
+
+    patience = 2
+    """Times that a scenario may be given up by Dask (after it killed several workers) before it counts as failed."""
+
+    def __init__(self, setup: Setup, scheduler: str | None = None, workers: int = 0) -> None:
+        distributed = _distributed()
+        self.setup = setup
+        self._cluster = None
+        self._pending: dict[Any, Sequence[Task]] = {}
+        self._capacity = 1
+        logging.getLogger("distributed").setLevel(logging.ERROR)  # its news about lost workers are ours to tell
+        try:
+            if scheduler is None:
+                self._cluster = distributed.LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    dashboard_address=None,
+                    silence_logs=logging.CRITICAL,
+                )
+            self._client = distributed.Client(self._cluster or scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
+        except (OSError, ValueError, TimeoutError) as error:
+            if self._cluster is not None:
+                self._cluster.close()
+            reason = str(error).split("\n")[0][:200]
+            raise InputError(f"{scheduler!r} cannot be reached ({reason})", key="--scheduler") from None
+        self._check_versions()
+
+    @property
+    def capacity(self) -> int:
+        """Two groups of tasks for each thread there is, so that none waits; at least one, for workers to come."""
+        return self._capacity
+
+    @property
+    def busy(self) -> int:
+        return len(self._pending)
+
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Hand tasks to the cluster."""
+        future = self._client.submit(_run, self.setup, list(tasks), versions(), pure=False)
+        self._pending[future] = tasks
+
+    def answers(self, seconds: float) -> list[Answer]:
+        """What was finished, waiting for `seconds` at most."""
+        distributed = _distributed()
+        self._capacity = max(2 * sum(self._client.nthreads().values()), 1)
+        if not self._pending:
+            return []
+        try:
+            with self._client.as_current():
+                done = distributed.wait(list(self._pending), timeout=seconds, return_when="FIRST_COMPLETED").done
+        except TimeoutError:
+            done = {future for future in self._pending if future.done()}
+        return [self._answer(future) for future in done]
+
+    def _answer(self, future: Any) -> Answer:
+        from distributed.scheduler import KilledWorker
+
+        tasks = self._pending.pop(future)
+        try:
+            found: Sequence[Finished] = future.result()
+            return tasks, found, ""
+        except KilledWorker:
+            return tasks, None, "died with several workers of the cluster"
+        except CancelledError:
+            raise InputError(
+                "the scheduler of the cluster has gone; what is finished is kept", key="--scheduler"
+            ) from None
+        finally:
+            future.release()
+
+    def _check_versions(self) -> None:
+        """Workers must have this simgpu: told before anything runs."""
+        try:
+            theirs = self._client.run(versions)
+        except ImportError as error:
+            self.close()
+            raise InputError(f"workers cannot import simgpu ({error}); install it there", key="--scheduler") from None
+        for address, found in theirs.items():
+            if found != versions():
+                self.close()
+                mine, other = (f"{version} (code {code})" for version, code in (versions(), found))
+                raise InputError(f"the worker at {address} has simgpu {other}, here is {mine}", key="--scheduler")
+
+    def close(self) -> None:
+        """Take back what is pending, and leave the cluster; one that was made here ends."""
+        self._client.cancel(list(self._pending))
+        self._pending.clear()
+        self._client.close()
+        if self._cluster is not None:
+            self._cluster.close()
+
+
+def _run(setup: Setup, tasks: Sequence[Task], wanted: tuple[str, str]) -> list[Finished]:
+    """On a worker, which may have come after the others were asked for their version."""
+    if versions() != wanted:
+        raise InputError(f"a worker has simgpu {versions()}, the sweep {wanted}; install the same", key="--scheduler")
+    return run_tasks(setup, tasks)
+
+
+def _distributed() -> Any:
+    try:
+        import distributed
+    except ImportError:
+        raise InputError("needs Dask: pip install 'simgpu[dask]'", key="--scheduler, --dask-workers") from None
+    return distributed

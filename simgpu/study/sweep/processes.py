@@ -1,0 +1,136 @@
+"""Worker processes of this machine, each with a pipe of its own.
+
+`concurrent.futures` would do, but a pool of it breaks as a whole when one process is killed, without saying what that
+process worked on; here it is known, so one scenario that eats all memory costs only itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from simgpu.study.store import Finished
+from simgpu.study.sweep.work import Setup, Task, run_tasks
+
+Answer = tuple[Sequence[Task], Sequence[Finished] | None, str]
+"""Tasks that were handed out together, how they went (None: their worker died), and how it died."""
+
+
+class ProcessPool:
+    """`jobs` processes that run tasks. They end with this one, however it ends."""
+
+    patience = 3
+    """Times that a scenario may lose its process before it counts as failed; the last time it runs alone."""
+
+    def __init__(self, setup: Setup, jobs: int) -> None:
+        self.setup = setup
+        self._context = _context()
+        self._workers = [_Worker(self._context, setup) for _ in range(jobs)]
+
+    @property
+    def capacity(self) -> int:
+        """Tasks, or groups of them, that run at a time."""
+        return len(self._workers)
+
+    @property
+    def busy(self) -> int:
+        return sum(worker.tasks is not None for worker in self._workers)
+
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Hand tasks to an idle process."""
+        idle = next(worker for worker in self._workers if worker.tasks is None)
+        idle.give(tasks)
+
+    def answers(self, seconds: float) -> list[Answer]:
+        """What was finished, waiting for `seconds` at most."""
+        working = {worker.pipe: worker for worker in self._workers if worker.tasks is not None}
+        found = []
+        for pipe in wait(list(working), seconds):
+            worker = working[pipe]  # type: ignore[index]
+            tasks, done = worker.tasks, worker.take()
+            assert tasks is not None
+            if done is None:
+                self._workers[self._workers.index(worker)] = _Worker(self._context, self.setup)
+            found.append((tasks, done, worker.end))
+        return found
+
+    def close(self) -> None:
+        """End all processes; what they are at is lost."""
+        for worker in self._workers:
+            worker.stop()
+
+
+class _Worker:
+    """One process, and the tasks it has."""
+
+    def __init__(self, context: BaseContext, setup: Setup) -> None:
+        self.pipe, inside = context.Pipe()
+        self.tasks: Sequence[Task] | None = None
+        self.end = ""
+        self._process: BaseProcess = context.Process(target=_work, args=(inside, setup), daemon=True)  # type: ignore[attr-defined]
+        self._process.start()
+        inside.close()
+
+    def give(self, tasks: Sequence[Task]) -> None:
+        self.tasks = tasks
+        with contextlib.suppress(OSError):  # it is dead, as `take` will find
+            self.pipe.send(tasks)
+
+    def take(self) -> Sequence[Finished] | None:
+        """The answer that waits; None where the process died instead."""
+        self.tasks = None
+        try:
+            found: Sequence[Finished] = self.pipe.recv()
+            return found
+        except (EOFError, OSError):
+            self._process.join(5)
+            code = self._process.exitcode
+            killed = code is not None and code < 0
+            self.end = f"was killed by signal {-code}" if killed and code is not None else f"ended with code {code}"
+            self.stop()
+            return None
+
+    def stop(self) -> None:
+        self.pipe.close()
+        if self._process.is_alive():
+            self._process.kill()
+        self._process.join()
+        self._process.close()
+
+
+def _context() -> Any:
+    """How processes are started: by forking, which is quick and asks nothing of the main module, where that is safe
+    (Linux, no other threads); else from a process that does nothing else."""
+    methods = multiprocessing.get_all_start_methods()
+    if sys.platform == "linux" and threading.active_count() == 1:
+        return multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if "forkserver" in methods:
+        context.set_forkserver_preload([__name__])
+    return context
+
+
+def _work(pipe: Connection, setup: Setup) -> None:
+    """The life of a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            pipe.send(run_tasks(setup, pipe.recv()))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

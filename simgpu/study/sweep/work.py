@@ -1,0 +1,87 @@
+"""What a worker does: run scenarios one after another with a warm catalogue, and say how each went."""
+
+from __future__ import annotations
+
+import platform
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from simgpu.catalog import Catalogue
+from simgpu.errors import InputError
+from simgpu.scenario import Origins, Scenario, run_scenario
+from simgpu.study.identity import Identities, code_digest
+from simgpu.study.known import Known
+from simgpu.study.store import Finished, now
+from simgpu.version import __version__
+
+FOREIGN = "foreign"
+"""Status of a scenario that is another one here: the worker's catalogue or simgpu differs. Nothing was run."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A scenario to run, under its key."""
+
+    key: str
+    scenario: Scenario
+    origins: Origins
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker needs to know: folders of specifications beside those that come with simgpu."""
+
+    folders: tuple[str, ...] = ()
+
+
+class Bench:
+    """A catalogue with what was made of it, for one thread of one process."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.known = Known(Catalogue(*setup.folders))
+        self.identities = Identities(self.known)
+
+    def run(self, task: Task) -> Finished:
+        """Simulate a scenario; whatever goes wrong is told in its result."""
+        started, clock = now(), time.perf_counter()
+        asked: Any = {}
+        parts: Any = {}
+        row, reason, status = None, None, "ok"
+        try:
+            identity = self.identities.of(task.scenario, task.origins)
+            self.identities.contents()  # the client has them
+            asked, parts = identity.asked, identity.parts
+            if identity.key == task.key:
+                cluster = self.known.cluster(task.scenario.cluster, task.scenario.hardware)
+                row = dict(run_scenario(task.scenario, self.known.catalogue, task.origins, cluster).row)
+            else:
+                status = FOREIGN
+        except InputError as error:
+            status, reason = "failed" if asked else FOREIGN, str(error)
+        except Exception as error:
+            status, reason = "failed", f"{type(error).__name__}: {error} (a fault of simgpu)"
+            reason = " ".join(reason.split())[:600]
+        seconds = time.perf_counter() - clock
+        host, python = socket.gethostname(), platform.python_version()
+        return Finished(task.key, status, row, reason, asked, parts, started, now(), seconds, host, python)
+
+
+_benches = threading.local()
+
+
+def run_tasks(setup: Setup, tasks: Sequence[Task]) -> list[Finished]:
+    """Run tasks on this thread's bench."""
+    bench = getattr(_benches, "bench", None)
+    if bench is None or bench.setup != setup:
+        bench = _benches.bench = Bench(setup)
+    return [bench.run(task) for task in tasks]
+
+
+def versions() -> tuple[str, str]:
+    """Version of simgpu, and of the code that computes results."""
+    return __version__, code_digest()
