@@ -268,6 +268,52 @@ def resolve(folders: tuple[str, ...], file: str, settings: tuple[str, ...]) -> N
 @main.command()
 @_file
 @_set
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: one for each core]")
+@click.option("--top", type=click.IntRange(1, 1000), metavar="N", help="Plans to list.  [default: as in the file]")
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where plans that were simulated are kept.  [default: $SIMGPU_STORE, else results/store.sqlite]",
+)
+@click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Where files go.  [default: results/<name>]"
+)
+@click.option("--no-plots", is_flag=True, help="Draw no pictures.")
+@_quiet
+@click.pass_obj
+@_one_line_errors
+def search(
+    folders: tuple[str, ...],
+    file: str,
+    settings: tuple[str, ...],
+    jobs: int | None,
+    top: int | None,
+    store: Path | None,
+    style: str,
+    out: Path | None,
+    no_plots: bool,
+    quiet: bool,
+) -> None:
+    """Find the best plans of a model on a cluster, why the others lose, and what less memory or fewer GPUs cost."""
+    from simgpu.render.progress import SearchLine
+    from simgpu.study.search import command
+
+    with SearchLine(None if quiet else sys.stderr) as line:
+        answer = command.search(file, settings, _catalogue(folders), jobs, top, store, lambda p: line.update(**vars(p)))
+    written = command.write(answer, out or Path("results") / answer.name, plots=not no_plots)
+    command.show(answer, style, sys.stdout)
+    if not quiet:
+        for what, path in written:
+            click.echo(f"{what + ':':8} {path}", err=True)
+    if not answer.whole:
+        sys.exit(130)
+
+
+@main.command()
+@_file
+@_set
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("trace.json"), show_default=True)
 @_quiet
 @click.pass_obj

@@ -78,6 +78,19 @@ class Space:
                 raise InputError(f"unknown key{nearest(key, KEYS)}", key=f"search.space.{key}")
             if isinstance(values, str) and values != ALL:
                 raise InputError(f"{shown(values)} is not 'all' or a list of values", key=f"search.space.{key}")
+            for value in () if values == ALL else values:
+                self._check(key, value)
+
+    @staticmethod
+    def _check(key: str, value: Any) -> None:
+        known, place = _EVERY.get(key), f"search.space.{key}"
+        if known is not None:
+            if not any(type(value) is type(one) and value == one for one in known):
+                raise InputError(f"{shown(value)} is not known{nearest(value, map(str, known))}", key=place)
+        elif value is None and key in ("recompute_layers", "shard"):
+            return
+        elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InputError(f"{shown(value)} is not a positive whole number", key=place)
 
     def structures(self) -> Iterator[Structure]:
         """Degrees that split the model, the batch and the GPUs."""

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from simgpu.units import format_seconds
+
 REFRESH_SECONDS = 0.2
 LINE_SECONDS = 10.0
 
@@ -65,3 +67,41 @@ class ProgressLine:
             self.out.write(f"{self.what}: {done:,} of {total:,}, {failed:,} failed, {rate:,.3g}/s{left}\n")
             self.out.flush()
             self._shown = now
+
+
+class SearchLine:
+    """Shows how far a search is, in one line that a terminal rewrites, else now and then, to `out` (None: nowhere)."""
+
+    def __init__(self, out: IO[str] | None) -> None:
+        self.out = out
+        self._status: Any = None
+        self._shown = 0.0
+        if out is not None and out.isatty():
+            self._status = Console(file=out).status("deciding", refresh_per_second=5)
+
+    def __enter__(self) -> SearchLine:
+        self._began = self._shown = time.monotonic()
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def update(self, groups: int, done: int, plans: int, misfits: int, simulated: int, best: float, doing: str) -> None:
+        """What `simgpu.study.search.searching.Progress` holds."""
+        now = time.monotonic()
+        if self.out is None or now - self._shown < (REFRESH_SECONDS if self._status is not None else LINE_SECONDS):
+            return
+        self._shown = now
+        rate = f", {plans / (now - self._began):,.0f} plans/s" if doing == "deciding" else ""
+        counted = f"{plans:,} plans{rate}, " if plans else ""
+        text = f"{doing}: {done:,} of {groups:,} groups, {counted}{simulated:,} simulated"
+        if 0 < best < float("inf"):
+            text += f", best {format_seconds(best)}"
+        if self._status is not None:
+            self._status.update(text)
+        else:
+            self.out.write(f"search: {text}\n")
+            self.out.flush()

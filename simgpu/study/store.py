@@ -201,6 +201,12 @@ class Store:
                 found |= dict(self._db.execute(f"SELECT key, status FROM scenarios WHERE key IN ({marks})", some))
         return found
 
+    def row(self, key: str) -> dict[str, Any] | None:
+        """The physical results of a scenario that succeeded, without labels; None if it is not there."""
+        with self._plainly():
+            found = self._db.execute("SELECT row FROM scenarios WHERE key = ? AND status = 'ok'", (key,)).fetchone()
+            return json.loads(found["row"]) if found else None
+
     def experiments(self) -> list[sqlite3.Row]:
         """(experiment, points, ok, failed, last) of each experiment whose points are known."""
         with self._plainly():

@@ -117,7 +117,7 @@ def _training_words(
     """Titles of tables and pictures."""
     many = len(problem.gpus) > 1
     shown = [
-        "gpus" if many else "budget_bytes",
+        "gpus" if many else "memory_budget_bytes",
         "plan",
         "step_s",
         "tokens_per_s_per_gpu",
@@ -176,7 +176,7 @@ ROW_KEYS = (*("tp", "pp", "dp", "cp", "ep", "vp", "micro_batch", "recompute", "z
 
 def _front_row(problem: Problem, run: Simulated) -> dict[str, Any]:
     budget = (run.level + 1) * problem.capacity / LEVELS
-    level = {"budget_bytes": budget} if problem.nested else {}
+    level = {"memory_budget_bytes": budget} if problem.nested else {}
     return {"plan": words_of(run.plan), **level, **run.row}
 
 
@@ -189,7 +189,10 @@ def _training_notes(counts: Mapping[str, int], found: Searched, tolerance: float
     if not found.whole:
         return [told, "interrupted: there may be better plans among those that were not looked at"]
     if tolerance:
-        return [told, f"a plan that was not simulated is at most {tolerance:.1%} better than the last of the list"]
+        return [
+            told,
+            f"a plan that was not simulated is at most {100 * tolerance:g} % better than the last of the list",
+        ]
     return [told, "exact: no other plan of the space can be better than the last of the list"]
 
 

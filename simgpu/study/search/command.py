@@ -14,41 +14,69 @@ from simgpu.render.files import written_whole
 from simgpu.scenario import Origins, Scenario
 from simgpu.study.experiment import Experiment, find_experiment, load_experiment
 from simgpu.study.report import print_csv
-from simgpu.study.search.answer import Answer, serving_answer, training_answer
+from simgpu.study.search.answer import Answer, serving_answer, training_answer, words_of
+from simgpu.study.search.keeping import Keeper
 from simgpu.study.search.problem import Problem
-from simgpu.study.search.searching import Search
-from simgpu.study.search.serving import search_serving
+from simgpu.study.search.searching import Progress, Search
+from simgpu.study.search.serving import ServingProblem, search_serving
 from simgpu.study.search.workers import Asked, Workers, jobs_of
+from simgpu.study.store import Store, store_file
 from simgpu.workload.jobs import Inference, Serving, Training
 
-Tell = Callable[[Any], None]
+Tell = Callable[[Progress], None]
 
 
 def search(
     file: str, settings: Sequence[str], catalogue: Catalogue, jobs: int | None = None, top: int | None = None,
     store: Path | None = None, tell: Tell = lambda progress: None,
 ) -> Answer:  # fmt: skip
-    """Find the best plans that a file asks for. Raises `InputError`."""
-    experiment = load_experiment(find_experiment(file, catalogue), settings)
+    """Find the best plans that a file asks for; training plans that were simulated are kept in `store`.
+
+    Raises `InputError`. Ctrl-C ends it with what is known (`whole` of the answer is false).
+    """
+    place = find_experiment(file, catalogue)
+    experiment = load_experiment(place, settings, catalogue)
     scenario, origins = _only(experiment)
     fields = experiment.fields.search
     assert fields is not None
     if top is not None:
         fields = fields.model_copy(update={"top": top})
-    asked = Asked(scenario, fields, tuple(map(str, catalogue.folders)))
+    asked = Asked(scenario, fields, tuple(str(folder) for folder in catalogue.folders[:-1]))
     try:
         problem = asked.problem()
     except InputError as error:
         raise _placed(error, experiment.document, origins) from None
     workers = Workers(asked, problem, jobs_of(jobs))
-    name, heading = experiment.name, experiment.fields.title
     try:
         if isinstance(problem, Problem):
-            return training_answer(name, heading, problem, Search(problem, workers, tell).run())
-        found = search_serving(problem, workers.serve, workers.jobs, lambda done, of: tell((done, of)))
-        return serving_answer(name, heading, problem, found)
+            with Store(store_file(store)) as kept:
+                keeper = Keeper(kept, catalogue, experiment.name, place)
+                return _training(problem, experiment, workers, tell, keeper)
+        return _serving(problem, experiment, workers, tell)
     finally:
         workers.close()
+
+
+def _training(problem: Problem, experiment: Experiment, workers: Workers, tell: Tell, keeper: Keeper) -> Answer:
+    if not problem.groups():
+        raise experiment.document.error(problem.nothing(), ("search",))
+    found = Search(problem, workers, tell, keeper).run()
+    named = [(problem.scenario_of(run.plan), {"plan": words_of(run.plan)}) for run in found.simulated]
+    keeper.members(named, experiment.settings)
+    return training_answer(experiment.name, experiment.fields.title, problem, found)
+
+
+def _serving(problem: ServingProblem, experiment: Experiment, workers: Workers, tell: Tell) -> Answer:
+    progress = Progress(0, doing="simulating")
+
+    def count(done: int, of: int) -> None:
+        progress.groups, progress.done, progress.simulated = of, done, done
+        tell(progress)
+
+    found = search_serving(problem, workers.serve, workers.jobs, count)
+    if not found.plans:
+        raise experiment.document.error("no plan of the space splits the model over the GPUs", ("search",))
+    return serving_answer(experiment.name, experiment.fields.title, problem, found)
 
 
 def _only(experiment: Experiment) -> tuple[Scenario, Origins]:

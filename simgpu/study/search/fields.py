@@ -37,6 +37,10 @@ class SearchFields(BaseModel):
         Keys of the plan, each with its values or 'all'; of inference also keys of the workload, with lists.
     where
         Conditions that a plan must fulfil.
+    memory
+        The share of a GPU's memory that a plan may take.
+    front
+        Whether the best plan within each budget of memory (or for each number of GPUs) is looked for too.
     tolerance
         A plan may be passed over that is this much better at most than the last of the top (default: none).
     """
@@ -51,4 +55,5 @@ class SearchFields(BaseModel):
     where: Annotated[list[str], BeforeValidator(_as_list)] = []
     top: Annotated[int, Field(strict=True, gt=0, le=1000)] = 10
     tolerance: Annotated[float, Field(ge=0, lt=1), BeforeValidator(_fraction)] = 0.0
+    memory: Annotated[float, Field(gt=0, le=1), BeforeValidator(_fraction)] = 1.0
     front: bool = True

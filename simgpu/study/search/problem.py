@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +13,7 @@ from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import ACCUMULATE
 from simgpu.plan.memory import Memory, fullest
 from simgpu.plan.parallelism import Plan
-from simgpu.plan.space import USUAL, Space, Structure
+from simgpu.plan.space import ALL, USUAL, Space, Structure
 from simgpu.scenario import PlanFields, Scenario
 from simgpu.study.conditions import Condition
 from simgpu.study.search.fields import SearchFields
@@ -64,7 +64,7 @@ class Problem:
         self.stack = framework(scenario.framework)
         self.accumulate = scenario.accumulate or ACCUMULATE[scenario.dtype]
         self.scaling = self.job.fp8_scaling or self.stack.fp8_scaling
-        self.capacity = cluster.gpu.memory.capacity.si
+        self.capacity = cluster.gpu.memory.capacity.si * search.memory
         self.objective = search.objective or "step_s"
         self._check()
         self.base = scenario.plan.plan()
@@ -92,6 +92,20 @@ class Problem:
         for at in self.space.structures():
             found.setdefault((at.gpus, at.tp, at.cp, at.ep), []).append(at)
         return dict(sorted(found.items(), key=lambda item: (item[0][2], abs(item[0][1] - 8), item[0])))
+
+    def nothing(self) -> str:
+        """Why no structure is left."""
+        for key in ("tp", "pp", "cp", "ep", "dp"):
+            asked = self.search.space.get(key)
+            if asked is not None and asked != ALL:
+                freed = {**self.space.choices, key: ALL}
+                if next(replace(self.space, choices=freed).structures(), None) is not None:
+                    return f"no plan of the space uses {self._counts} GPUs; with other values of {key} some would"
+        return f"no plan of the space uses {self._counts} GPUs, divides the batch of {self.job.batch} and the model"
+
+    @property
+    def _counts(self) -> str:
+        return " or ".join(f"{gpus:,}" for gpus in self.gpus)
 
     def holds(self, plan: Plan) -> bool:
         """Whether the conditions allow a plan."""

@@ -47,7 +47,7 @@ def why(row: Mapping[str, Any], best: Mapping[str, Any]) -> str:
         told.append(f"{_title(name)} {_signed(more[name])}")
     gains = sorted((name for name in more if more[name] < -0.1 * left), key=lambda name: more[name])
     told += [f"but {_title(name)} {_signed(more[name])}" for name in gains[:1]]
-    return f"{total / sum(theirs.values()):+.1%}: {', '.join(told)}"
+    return f"{100 * total / sum(theirs.values()):+.1f} %: {', '.join(told)}"
 
 
 def _title(name: str) -> str:
@@ -55,4 +55,4 @@ def _title(name: str) -> str:
 
 
 def _signed(seconds: float) -> str:
-    return f"{'+' if seconds > 0 else '-'}{format_seconds(abs(seconds))}"
+    return f"{'+' if seconds > 0 else '-'}{format_seconds(float(f'{abs(seconds):.3g}'))}"

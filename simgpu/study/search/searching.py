@@ -8,7 +8,7 @@ every plan that fits, and says so; with a `tolerance` it may miss plans that are
 
 from __future__ import annotations
 
-import heapq
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
@@ -18,7 +18,9 @@ from typing import Any
 
 from simgpu.plan.parallelism import Plan
 from simgpu.study.search.deciding import FIRST, KEPT, Limits, Part, Place
+from simgpu.study.search.keeping import Keeper
 from simgpu.study.search.problem import Group, Leaf, Problem
+from simgpu.study.search.reasons import SAME
 from simgpu.study.search.workers import Workers
 
 
@@ -74,8 +76,14 @@ class _Known:
         self.runs[leaf.plan] = Simulated(leaf.plan, cost, level, leaf.bound, row)
 
     def limits(self) -> Limits:
-        costs = heapq.nsmallest(self.problem.search.top, (run.cost for run in self.runs.values()))
-        top = costs[-1] if len(costs) == self.problem.search.top else inf
+        """From which costs on a plan matters no more."""
+        top, last, count = inf, inf, 0
+        for cost in sorted(run.cost for run in self.runs.values()):
+            if not count or cost > last * (1 + SAME):  # plans that take the same time share a place
+                last, count = cost, count + 1
+            if count == self.problem.search.top:
+                top = last
+                break
         return Limits(top, self._levels() if self.problem.search.front else ())
 
     def _levels(self) -> tuple[float, ...]:
@@ -100,8 +108,10 @@ class _Known:
 class Search:
     """Runs a search; `tell` is called with its progress now and then."""
 
-    def __init__(self, problem: Problem, workers: Workers, tell: Callable[[Progress], None]) -> None:
-        self.problem, self.workers, self.tell = problem, workers, tell
+    def __init__(
+        self, problem: Problem, workers: Workers, tell: Callable[[Progress], None], keeper: Keeper | None = None
+    ) -> None:
+        self.problem, self.workers, self.tell, self.keeper = problem, workers, tell, keeper
         self.groups = problem.groups()
         self.known = _Known(problem)
         self.progress = Progress(len(self.groups))
@@ -179,17 +189,29 @@ class Search:
 
     def _simulate(self, leaves: list[Leaf]) -> None:
         """Run plans by their bounds, as long as they may matter."""
-        queue = sorted((leaf for leaf in leaves if leaf.plan not in self.known.runs), key=lambda leaf: leaf.place)
-        pending: dict[Future[dict[str, Any]], Leaf] = {}
+        queue = deque(sorted(leaves, key=lambda leaf: leaf.place))
+        pending: dict[Future[dict[str, Any]], tuple[Leaf, float]] = {}
         while queue or pending:
             limits = self.known.limits()
             while queue and len(pending) < self.workers.jobs:
-                leaf = queue.pop(0)
-                if leaf.bound < limits.of(self.problem, leaf) and leaf.plan not in self.known.runs:
-                    pending[self.workers.run(leaf.plan)] = leaf
+                leaf = queue.popleft()
+                if leaf.plan in self.known.runs or leaf.bound >= limits.of(self.problem, leaf):
+                    continue
+                row = self.keeper.row(self.problem.scenario_of(leaf.plan)) if self.keeper else None
+                if row is not None:
+                    self._take(leaf, row)
+                    limits = self.known.limits()
+                else:
+                    pending[self.workers.run(leaf.plan)] = leaf, perf_counter()
             for done in wait(pending, return_when=FIRST_COMPLETED).done:
-                leaf = pending.pop(done)
-                self.known.add(leaf, done.result())
-                self.progress.simulated += 1
-                self.progress.best = min(self.progress.best, self.known.runs[leaf.plan].cost)
-                self.tell(self.progress)
+                leaf, began = pending.pop(done)
+                row = done.result()
+                if self.keeper:
+                    self.keeper.keep(self.problem.scenario_of(leaf.plan), row, perf_counter() - began)
+                self._take(leaf, row)
+
+    def _take(self, leaf: Leaf, row: dict[str, Any]) -> None:
+        self.known.add(leaf, row)
+        self.progress.simulated += 1
+        self.progress.best = min(self.progress.best, self.known.runs[leaf.plan].cost)
+        self.tell(self.progress)

@@ -70,6 +70,9 @@ class ServingProblem:
                 raise InputError(problem, key=f"search.limits.{column}")
         if search.tolerance:
             raise InputError("has no meaning for inference, where everything is simulated", key="search.tolerance")
+        if search.memory != 1:
+            problem = "has no meaning for inference: the runtime says which share of the memory it takes"
+            raise InputError(problem, key="search.memory")
         every = [n for n in range(1, cluster.gpu_count + 1) if cluster.gpu_count % n == 0]
         self.gpus = tuple(search.gpus or every)
         for gpus in self.gpus:
@@ -153,8 +156,9 @@ class Served:
 
 
 def search_serving(
-    problem: ServingProblem, run: Callable[[Scenario], Future[Any]], jobs: int, tell: Callable[[int, int], None]
-) -> Served:
+    problem: ServingProblem, run: Callable[[Scenario], Future[Any]], jobs: int,
+    tell: Callable[[int, int], None] = lambda done, of: None,
+) -> Served:  # fmt: skip
     """Simulate every point; `run` gives a row, or the text of why there is none ('' where it does not fit)."""
     start, points = perf_counter(), list(problem.points())
     found: list[tuple[Point, Any]] = []

@@ -1,0 +1,74 @@
+"""Plans that a search simulated are scenarios of the store: interrupted searches go on from them, and so do sweeps."""
+
+from __future__ import annotations
+
+import platform
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from simgpu.catalog import Catalogue
+from simgpu.scenario import Scenario
+from simgpu.study.identity import Identities, Identity, code_digest, digest_of
+from simgpu.study.known import Known
+from simgpu.study.store import Finished, Store, now
+from simgpu.version import __version__
+
+
+@dataclass
+class Keeper:
+    """Rows of scenarios, kept under what decides them. Without a store nothing is kept."""
+
+    store: Store | None
+    catalogue: Catalogue
+    experiment: str
+    file: Path
+    _known: dict[str, Identity] = field(default_factory=dict)
+    found: int = 0  # that were there already
+
+    def __post_init__(self) -> None:
+        self._identities = Identities(Known(self.catalogue))
+        self._parts: dict[str, str] = {}
+
+    def row(self, scenario: Scenario) -> dict[str, Any] | None:
+        """What is known of a scenario."""
+        if self.store is None:
+            return None
+        row = self.store.row(self._identity(scenario).key)
+        self.found += row is not None
+        return row
+
+    def keep(self, scenario: Scenario, row: Mapping[str, Any], seconds: float) -> None:
+        """Write what a scenario came to."""
+        if self.store is None:
+            return
+        identity = self._identity(scenario)
+        ended = now()
+        one = Finished(
+            identity.key, "ok", row, None, identity.asked, identity.parts, ended, ended, seconds,
+            socket.gethostname(), platform.python_version(),
+        )  # fmt: skip
+        self.store.keep([one], self._provenance)
+
+    def members(self, scenarios: Sequence[tuple[Scenario, Mapping[str, Any]]], settings: Sequence[str]) -> None:
+        """Remember which scenarios belong to the search, with labels."""
+        if self.store is None:
+            return
+        members = [(self._identity(scenario).key, labels) for scenario, labels in scenarios]
+        text = digest_of(self.file.read_text(encoding="utf8"))
+        self.store.begin(self.experiment, str(self.file), text, settings, members, self._parts)
+
+    @property
+    def _provenance(self) -> dict[str, str]:
+        return {
+            "experiment": self.experiment, "file": str(self.file), "simgpu": __version__, "code": code_digest()
+        }  # fmt: skip
+
+    def _identity(self, scenario: Scenario) -> Identity:
+        text = scenario.model_dump_json()
+        if text not in self._known:
+            self._known[text] = self._identities.of(scenario)
+            self._parts |= self._identities.contents()
+        return self._known[text]
