@@ -21,6 +21,9 @@ from simgpu.workload.jobs import Inference, MixedStep, OperatorList, Prefill, Se
 
 CLOCKS = ("sustained", "burst")
 
+REMEMBERED = 32
+"""Runs on one GPU that are remembered for each cluster."""
+
 
 def simulate(
     cluster: Cluster,
@@ -106,21 +109,15 @@ def simulate(
     graph = workload.graph(model, plan, dtype, sums)
     program = shard(graph, plan)
     execution = execute(program, plan, cluster, kernels, algorithm, protocol)
-    if plan.world > 1:
-        alone = Plan()
-        whole = shard(workload.graph(model, alone, dtype, sums), alone)
-        single: Execution = execute(whole, alone, cluster, kernels)
-    else:
-        single = execution
-
+    single = _alone(cluster, workload, model, dtype, sums, kernels) if plan.world > 1 else execution
     if execution.step == 0:
         raise InputError("there is nothing to do: one GPU has nobody to communicate with", key="workload")
     row = {
         **_asked(model.name if model else graph.name, workload.kind, cluster, dtype, plan),
-        **(times := _times(breakdown(execution), single.step, plan.world)),
+        **(times := _times(parts := breakdown(execution), single.step, plan.world)),
         **(rates := _rates(graph, execution.step, plan.world, kernels.peak(dtype, sums))),
         **_sizes(program, dtype, cluster),
-        **_intervals(execution, single, times | rates, plan.world),
+        **_intervals(execution, parts.rank, single, times | rates, plan.world),
     }
     return Result(row, execution)
 
@@ -188,9 +185,24 @@ def _check_plan(plan: Plan, kind: str) -> None:
             )
 
 
-def _intervals(execution: Execution, single: Execution, row: dict[str, Any], gpus: int) -> dict[str, float]:
+def _alone(
+    cluster: Cluster, workload: Prefill | OperatorList, model: TransformerConfig | None, dtype: str, sums: str,
+    kernels: KernelModel,
+) -> Execution:  # fmt: skip
+    """The same work on one GPU: asked again for every plan, so that it is remembered for a cluster."""
+    known: dict = cluster.memo.setdefault("alone", {})
+    key = (workload.model_dump_json(), model, dtype, sums, kernels.identity)
+    if key not in known:
+        if len(known) >= REMEMBERED:
+            del known[next(iter(known))]
+        plan = Plan()
+        known[key] = execute(shard(workload.graph(model, plan, dtype, sums), plan), plan, cluster, kernels)
+    return known[key]
+
+
+def _intervals(execution: Execution, rank: int, single: Execution, row: dict[str, Any], gpus: int) -> dict[str, float]:
     """P10 and P90 of the uncertain columns of a row."""
-    parts, alone = parts_of(execution, breakdown(execution).rank), parts_of(single, 0)
+    parts, alone = parts_of(execution, rank), parts_of(single, 0)
     kernels = [(part.seconds, part.doubt) for part in parts if part.activity.category == "compute"]
     calls = [part for part in parts if part.activity.category != "compute"]
     step = kernels + [(part.exposed, part.doubt) for part in calls]

@@ -28,6 +28,15 @@ from functools import lru_cache
 from math import inf
 from typing import Any
 
+Counts = tuple[int | Fraction, ...] | None
+"""Equal flows behind one, for each link of its route or of its bundle; None: one on each."""
+
+REMEMBERED = 10_000
+"""Sets of flows whose rates are remembered, and states of the links of routes."""
+
+_FEW = 64
+"""Bundles in a set whose rates are worth remembering."""
+
 _RELATIVE_SLACK = 1e-12
 """Flows of one bundle whose ends differ by less than this fraction of their size end together."""
 
@@ -37,9 +46,7 @@ class Flow:
 
     __slots__ = ("bundle", "counts", "key", "order", "remaining", "route", "size", "target")
 
-    def __init__(
-        self, key: Any, route: tuple[int, ...], size: float, counts: tuple[int | Fraction, ...] | None, order: int
-    ) -> None:
+    def __init__(self, key: Any, route: tuple[int, ...], size: float, counts: Counts, order: int) -> None:
         self.key = key
         self.route = route
         self.counts = counts  # equal flows behind this one, for each link of the route; None: one on every link
@@ -53,15 +60,14 @@ class Flow:
 class Bundle:
     """Flows that must have equal rates: same shared links (`core`) and counts, same private bottleneck (`cap`)."""
 
-    __slots__ = ("cap", "core", "counts", "ends", "flows", "order", "rate", "service", "since", "version")
+    __slots__ = ("cap", "core", "counts", "ends", "flows", "number", "order", "rate", "service", "since", "version")
 
-    def __init__(
-        self, core: tuple[int, ...], counts: tuple[int | Fraction, ...] | None, cap: float, order: int, now: float
-    ) -> None:
+    def __init__(self, core: tuple[int, ...], counts: Counts, cap: float, order: int, now: float, number: int) -> None:
         self.core = core
         self.counts = counts  # for each link of `core`; None: one on each
         self.cap = cap
         self.order = order
+        self.number = number  # of what constrains it
         self.flows = 0
         self.rate = 0.0  # bytes/s of each of its flows
         self.service = 0.0  # bytes each flow would have received since the bundle was made, at time `since`
@@ -104,7 +110,10 @@ class FluidNetwork:
         self._flows_on: list[int] = []  # how many flows cross each link
         self._sole: list[Flow | None] = []  # the flow that has a link to itself, until another joins
         self._bundles_on: list[dict[Bundle, None] | None] = []  # per shared link; None: the link is not shared
-        self._bundles: dict[tuple[tuple[int, ...], tuple[int | Fraction, ...] | None, float], Bundle] = {}
+        self._bundles: dict[int, Bundle] = {}  # by the number of their constraints
+        self._numbers: dict[tuple[tuple[int, ...], Counts, float], int] = {}
+        self._constrained: dict[tuple[tuple[int, ...], int, tuple[bool, ...]], tuple[Any, ...]] = {}
+        self._solved: dict[tuple[tuple[int, int], ...], list[tuple[int, float]]] = {}
         self._loose: dict[Flow, None] = {}  # flows waiting for `solve` to put them into a bundle
         self._dirty: dict[int, None] = {}  # shared links whose set of flows changed since the last solve
         self._events: list[tuple[float, int, int, Bundle]] = []
@@ -165,9 +174,23 @@ class FluidNetwork:
             bundles, links = self._component(next(iter(self._dirty)))
             for link in links:
                 self._dirty.pop(link, None)
-            for bundle, rate in _max_min_rates(bundles, links, self.capacity):
+            for bundle, rate in self._rates_of(bundles, links):
                 self._set_rate(bundle, rate, now)
         self._refresh_next_time()
+
+    def _rates_of(self, bundles: Sequence[Bundle], links: Sequence[int]) -> list[tuple[Bundle, float]]:
+        """Max-min rates of a component. The same flows on the same links come again and again, so they are known."""
+        if len(bundles) > _FEW:
+            return _max_min_rates(bundles, links, self.capacity)
+        key = tuple([(bundle.number, bundle.flows) for bundle in bundles])
+        found = self._solved.get(key)
+        if found is None:
+            place = {bundle: i for i, bundle in enumerate(bundles)}
+            rates = _max_min_rates(bundles, links, self.capacity)
+            if len(self._solved) >= REMEMBERED:
+                self._solved.clear()
+            found = self._solved[key] = [(place[bundle], rate) for bundle, rate in rates]
+        return [(bundles[i], rate) for i, rate in found]
 
     def finish(self, now: float) -> list[Any]:
         """End the flows that end at `now` (= `next_time`) and return their keys in order of their start."""
@@ -197,12 +220,12 @@ class FluidNetwork:
             left = self._leave(flow)
             left.version += 1
             self._announce(left)
-        core, counts, cap = self._constraints(flow)
-        bundle = self._bundles.get((core, counts, cap))
+        core, counts, cap, number, _ = self._constraints(flow)
+        bundle = self._bundles.get(number)
         if bundle is None:
-            bundle = Bundle(core, counts, cap, self._orders, now)
+            bundle = Bundle(core, counts, cap, self._orders, now, number)
             self._orders += 1
-            self._bundles[core, counts, cap] = bundle
+            self._bundles[number] = bundle
             for link in core:
                 self._bundles_on[link][bundle] = None  # type: ignore[index]
         flow.bundle = bundle
@@ -217,8 +240,21 @@ class FluidNetwork:
         else:
             self._set_rate(bundle, cap, now, always=bundle.ends[0][2] is flow)
 
-    def _constraints(self, flow: Flow) -> tuple[tuple[int, ...], tuple[int | Fraction, ...] | None, float]:
-        """What bounds the rate of `flow` now: shared links in order, its counts on them, its narrowest private link."""
+    def _constraints(self, flow: Flow) -> tuple[tuple[int, ...], Counts, float, int, Counts]:
+        """What bounds the rate of `flow` now: shared links in order, its counts on them, its narrowest private link,
+        the number of these; and its counts, so that their identity stays theirs."""
+        shared = self._bundles_on
+        state = (flow.route, id(flow.counts), tuple([shared[link] is not None for link in flow.route]))
+        found = self._constrained.get(state)
+        if found is None:
+            if len(self._constrained) >= REMEMBERED:
+                self._constrained.clear()
+            core, counts, cap = self._bounds(flow)
+            number = self._numbers.setdefault((core, counts, cap), len(self._numbers))
+            found = self._constrained[state] = core, counts, cap, number, flow.counts
+        return found
+
+    def _bounds(self, flow: Flow) -> tuple[tuple[int, ...], Counts, float]:
         shared, capacity = self._bundles_on, self.capacity
         if flow.counts is None:
             core = tuple(sorted(link for link in flow.route if shared[link] is not None))
@@ -237,7 +273,7 @@ class FluidNetwork:
         bundle.flows -= 1
         self._dirty.update(dict.fromkeys(bundle.core))
         if bundle.flows == 0:
-            del self._bundles[bundle.core, bundle.counts, bundle.cap]
+            del self._bundles[bundle.number]
             for link in bundle.core:
                 del self._bundles_on[link][bundle]  # type: ignore[union-attr]
         return bundle
@@ -315,7 +351,7 @@ class FluidNetwork:
 
 
 @lru_cache(maxsize=4096)
-def _exact(counts: tuple[float, ...]) -> tuple[int | Fraction, ...] | None:
+def _exact(counts: tuple[float, ...]) -> Counts:
     """Counts whose sums are exact, so that a link which everybody left has a load of 0; None where all are 1."""
     exact = tuple(int(count) if count == int(count) else Fraction(count) for count in counts)
     return exact if any(count != 1 for count in exact) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ from simgpu.engine import Phase, Simulator, Timeline
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.topology import Topology
 from simgpu.plan.parallelism import Plan
-from simgpu.plan.program import Barrier, Collective, Program, Step
+from simgpu.plan.program import Barrier, Collective, Program, ProgramSegment, Step
 from simgpu.timing.collectives import Chosen, collective_phases, model_of
 from simgpu.timing.collectives.ideal import Edge
 from simgpu.timing.collectives.traffic import bus_factor
@@ -69,6 +69,22 @@ def execute(
     return _Execution(program, plan, topology, kernels, algorithm, protocol).run()
 
 
+@dataclass(frozen=True)
+class _Kernels:
+    """Kernels that follow each other, with their seconds."""
+
+    seconds: Sequence[float]
+    labels: Sequence[Activity]
+
+
+@dataclass(frozen=True)
+class _Collective:
+    """A collective, with its label for each group of ranks."""
+
+    step: Collective
+    labels: Mapping[tuple[int, ...], Activity]
+
+
 class _Execution:
     def __init__(
         self,
@@ -93,21 +109,34 @@ class _Execution:
         # the collective that each rank's next kernel waits for
         pending: list[list[int]] = [[] for _ in self.streams]
         for segment in self.program.segments:
+            parts = list(self._parts(segment))
             for _ in range(segment.repeat):
-                batch: list[Step] = []
-                for step in segment.steps:
-                    if isinstance(step, Collective):
-                        self._kernels(batch, segment.name, pending)
-                        self._collective(step, segment.name, pending)
-                        batch = []
+                for part in parts:
+                    if isinstance(part, _Kernels):
+                        for rank, streams in enumerate(self.streams):
+                            self.sim.sequence(streams["compute"], part.seconds, pending[rank], part.labels)
+                            pending[rank] = []
                     else:
-                        batch.append(step)
-                self._kernels(batch, segment.name, pending)
+                        self._collective(part, pending)
         return Execution(self.sim.run(), self.streams)
 
-    def _kernels(self, batch: Sequence[Step], segment: str, pending: list[list[int]]) -> None:
-        if not batch:
-            return
+    def _parts(self, segment: ProgramSegment) -> Iterator[_Kernels | _Collective]:
+        """What a segment is for the engine, each time it runs: kernels in a row, and collectives between them."""
+        batch: list[Step] = []
+        for step in segment.steps:
+            if not isinstance(step, Collective):
+                batch.append(step)
+                continue
+            if batch:
+                yield self._kernels(batch, segment.name)
+            batch = []
+            label = (step.name, "communication", step.kind, segment.name, 0.0, step.size, "network")
+            groups = dict.fromkeys(self.plan.group(step.group, rank) for rank in range(self.plan.world))
+            yield _Collective(step, {ranks: Activity(*label, *self._sure(step, ranks)) for ranks in groups})
+        if batch:
+            yield self._kernels(batch, segment.name)
+
+    def _kernels(self, batch: Sequence[Step], segment: str) -> _Kernels:
         seconds, labels = [], []
         for op in batch:
             assert not isinstance(op, (Collective, Barrier))
@@ -115,26 +144,14 @@ class _Execution:
             seconds.append(time.seconds)
             label = (op.name, "compute", op.kind, segment, op.flops, op.bytes, time.bound, time.doubt, time, time.light)
             labels.append(Activity(*label))
-        for rank, streams in enumerate(self.streams):
-            self.sim.sequence(streams["compute"], seconds, pending[rank], labels)
-            pending[rank] = []
+        return _Kernels(seconds, labels)
 
-    def _collective(self, step: Collective, segment: str, pending: list[list[int]]) -> None:
-        for ranks in dict.fromkeys(self.plan.group(step.group, rank) for rank in range(self.plan.world)):
+    def _collective(self, part: _Collective, pending: list[list[int]]) -> None:
+        for ranks, label in part.labels.items():
             after = [last for r in ranks if (last := self.sim.last_in(self.streams[r]["compute"])) is not None]
             after += [waiting for r in ranks for waiting in pending[r]]
-            streams = [self.streams[r][step.group] for r in ranks]
-            label = (
-                step.name,
-                "communication",
-                step.kind,
-                segment,
-                0.0,
-                step.size,
-                "network",
-                *self._sure(step, ranks),
-            )
-            done = self.sim.transfer(streams, self._flows(step, ranks), dict.fromkeys(after), Activity(*label))
+            streams = [self.streams[r][part.step.group] for r in ranks]
+            done = self.sim.transfer(streams, self._flows(part.step, ranks), dict.fromkeys(after), label)
             for r in ranks:
                 pending[r] = [done]
 

@@ -83,7 +83,7 @@ class Links:
         self._sim: Simulator | None = None
         self._stage_of = lru_cache(None)(lambda rank: plan.coordinates(rank)["pp"])
         self._colours: Colours | None = None
-        self._known: dict[tuple, list] = {}
+        self._known: dict[tuple, list] = cluster.memo.setdefault(("classes", protocol), {})  # of other plans too
         self._surroundings = Surroundings(cluster, plan, self._stage_of)
 
     def prepare(self, demands: Iterable[Demand]) -> None:
@@ -327,6 +327,8 @@ class Links:
         key = (kind, tuple(placed), chosen, self._surroundings.around(back, stages[0]))
         found = self._known.get(key)
         if found is None:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
             every = [self._phases(topology, kind, group, size) for group in placed]
             found = self._known[key] = [
                 [(route, each / part, counts) for route, each, counts in flows]
