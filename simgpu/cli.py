@@ -201,8 +201,10 @@ def sweep(
     if done.interrupted:
         click.echo(f"simgpu: {report.interrupted(done)}", err=True)
         sys.exit(130)
-    report.show(done, style, sys.stdout)
-    written = report.write(done, out or Path("results") / done.experiment.name, plots=not no_plots)
+    try:
+        written = report.write(done, out or Path("results") / done.experiment.name, plots=not no_plots)
+    finally:  # a plot that cannot be drawn takes nothing else away
+        report.show(done, style, sys.stdout)
     if not quiet:
         for what, path in [("store", done.store), *written]:
             click.echo(f"{what + ':':8} {path}", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from simgpu.catalog import Catalogue
-from simgpu.errors import InputError
+from simgpu.errors import InputError, shown
 from simgpu.study.experiment import Experiment
 from simgpu.study.store import Kept, Store, store_file
 from simgpu.study.sweep.planning import Planned, plan
@@ -147,6 +148,9 @@ def _check(asked: Asked) -> None:
     both = [name for name, there in given.items() if there]
     if len(both) > 1:
         raise InputError(f"{' and '.join(both)} exclude each other: they say where scenarios run", key=both[0])
+    if asked.scheduler is not None and not re.fullmatch(r"[a-z+]+://\S+:\d+", asked.scheduler):
+        problem = f"{shown(asked.scheduler)} is not the address of a scheduler, such as tcp://host:8786"
+        raise InputError(problem, key="--scheduler")
     for name, number in (("--jobs", asked.jobs), ("--dask-workers", asked.dask_workers), ("--limit", asked.limit)):
         if number is not None and number < 1:
             raise InputError(f"{number} is not a whole number above zero", key=name)

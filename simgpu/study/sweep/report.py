@@ -58,8 +58,10 @@ def _show_table(swept: Swept, out: IO[str]) -> None:
         column = next(column for column in BEST if any(row.get(column) for row in rows))
         up = column == "step_s"
         known = [row for row in rows if row.get(column) is not None]
-        rows = sorted(known, key=lambda row: row[column] if up else -row[column])[:MOST_ROWS]
-        which = f"{'shortest' if up else 'most'} {title(column)} of {len(swept.rows):,}"
+        known.sort(key=lambda row: (row.get("memory_fits") is False, row[column] if up else -row[column]))
+        rows = known[:MOST_ROWS]
+        fit = ", plans that fit first" if any(row.get("memory_fits") is False for row in known) else ""
+        which = f"{'shortest' if up else 'most'} {title(column)} of {len(swept.rows):,}{fit}"
         heading = f"{heading or swept.experiment.name}: {which}"
     if rows:
         print_table(rows, swept.experiment.fields.table, heading, [], out)

@@ -1,0 +1,72 @@
+"""Sweeps on a Dask cluster: workers die and join, and the rows are those of one machine."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+import simgpu
+from simgpu import Catalogue, InputError
+from simgpu.study.sweep import command, dask_pool
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of distributed about its own ways
+
+TEXT = """\
+scenario:
+  cluster: h100-sxm
+  workload: {kind: operators, operators: [{op: matmul, name: a, m: 64, n: 64, k: 64}]}
+vary: {workload.operators.a.k: {range: [64, 12800], step: 64}, dtype: [bf16, fp64, fp4]}
+"""
+
+
+def test_a_cluster_whose_worker_is_killed_gives_the_rows_of_one_machine(tmp_path, monkeypatch):
+    from distributed import LocalCluster
+
+    monkeypatch.chdir(tmp_path)
+    Path("e.yaml").write_text(TEXT)
+    killed = []
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
+
+        def kill(progress):
+            if progress.ran > 60 and not killed:
+                killed.append(next(iter(cluster.workers.values())).process.pid)
+                os.kill(killed[0], signal.SIGKILL)
+                cluster.scale(3)
+
+        asked = command.Asked(Path("dask.sqlite"), scheduler=cluster.scheduler_address)
+        done = command.run(Path("e.yaml"), (), Catalogue(), asked, kill)
+
+        monkeypatch.setattr(dask_pool, "versions", lambda: ("9.9", "other"))
+        with pytest.raises(InputError, match=r"--scheduler: the worker at tcp://\S+ has simgpu .* here is 9\.9"):
+            command.run(Path("e.yaml"), ("dtype=fp16",), Catalogue(), asked)
+    assert killed
+    serial = simgpu.sweep("e.yaml", store="serial.sqlite", jobs=1)
+    assert done.rows == serial.rows and len(done.rows) == 400
+    assert [one.reason for one in done.failed] == [one.reason for one in serial.failed] and len(done.failed) == 200
+    assert done.ran == 600
+    again = command.run(Path("e.yaml"), (), Catalogue(), command.Asked(Path("dask.sqlite"), dask_workers=1))
+    assert (again.ran, again.rows) == (0, done.rows), "nothing is left to do, so no cluster is made"
+
+
+def test_a_cluster_of_this_machine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("e.yaml").write_text(TEXT)
+    done = simgpu.sweep("e.yaml", "dtype=bf16", dask_workers=1, limit=20)
+    assert (done.ran, len(done.rows), done.left) == (20, 20, 180)
+
+
+def test_a_scheduler_that_is_not_there_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(dask_pool, "CONNECT_SECONDS", 0.5)
+    Path("e.yaml").write_text(TEXT)
+    with pytest.raises(InputError, match=r"--scheduler: 'tcp://127\.0\.0\.1:9' cannot be reached"):
+        simgpu.sweep("e.yaml", scheduler="tcp://127.0.0.1:9")
+
+
+def test_without_dask_the_way_to_it_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "distributed", None)
+    monkeypatch.chdir(tmp_path)
+    Path("e.yaml").write_text(TEXT)
+    with pytest.raises(InputError, match=r"pip install 'simgpu\[dask\]'"):
+        simgpu.sweep("e.yaml", dask_workers=1)
