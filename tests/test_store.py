@@ -313,7 +313,8 @@ def test_everything_of_one_scenario_can_be_had_back(swept):
     result = CliRunner().invoke(main, ["results", key[:8]])
     one = json.loads(result.stdout)
     assert one["status"] == "ok" and one["row"]["step_s"] > 0
-    assert one["scenario"]["workload"]["repeat"] == 4
+    assert one["scenario"]["workload"]["repeat"] == 4 and one["scenario"]["cluster"] == "h100-sxm"
+    assert one["scenario"]["hardware"] == {"gpu.memory.bandwidth": "3 TB/s"}
     assert one["parts"]["gpu"]["memory"]["bandwidth"] == {"value": 3e12, "unit": "B/s", "source": "e.yaml:4"}
     assert one["parts"]["constants"]["gemm.default.wave_latency"]["source"]
     assert one["simgpu"] == simgpu.__version__ and one["host"] and one["started"] <= one["finished"]
