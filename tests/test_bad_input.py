@@ -1139,7 +1139,21 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=6,
 )
-KEYS = ["experiment", "title", "scenario", "cases", "vary", "table", "plots", "compare", "labels", "hardware", "model"]
+KEYS = [
+    "experiment",
+    "title",
+    "scenario",
+    "cases",
+    "vary",
+    "zip",
+    "where",
+    "table",
+    "plots",
+    "compare",
+    "labels",
+    "hardware",
+    "model",
+]
 KEYS += ["cluster", "dtype", "plan", "plan.tp", "workload", "workload.tokens", "workload.operators", "gpu.memory"]
 KEYS += ["workload.operators.gemm.time", "workload.operators.sum.bytes", "workload.operators.0", "gpu.peak.fp16"]
 KEYS += [

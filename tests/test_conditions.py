@@ -1,6 +1,7 @@
 """Conditions and axes of experiment files: what is read, what is refused, and which scenarios are left."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -118,7 +119,7 @@ def test_a_log_range_has_equal_ratios_and_both_ends(first, ratio, count):
     found = values_of({"log_range": [first, first * ratio], "points": count}, ("x",), blame)
     assert len(found) == count
     assert math.isclose(found[0], first) and math.isclose(found[-1], first * ratio, rel_tol=1e-9)
-    for a, b in zip(found, found[1:], strict=False):
+    for a, b in pairwise(found):
         assert math.isclose(b / a, ratio ** (1 / (count - 1)), rel_tol=1e-6)
 
 
@@ -191,7 +192,8 @@ def test_names_of_model_cluster_job_and_labels(plans):
     text = AXES + (
         "cases: [{labels: {box: a}}, {labels: {box: b}, cluster.nodes: 2}]\n"
         "where:\n  - world == gpus and box == 'b'\n  - layers % pp == 0 and tp <= gpus_per_node\n"
-        "  - batch // dp == micro_batch and schedule == '1f1b'\n  - gpu.memory.capacity > '70 GB' and gpu == 'h100-sxm'\n"
+        "  - batch // dp == micro_batch and schedule == '1f1b'\n"
+        "  - gpu.memory.capacity > '70 GB' and gpu == 'h100-sxm'\n"
     )
     assert plans(text) == [(1, 2, 8), (1, 4, 4), (2, 1, 8), (2, 2, 4), (2, 4, 2), (4, 1, 4), (4, 2, 2), (4, 4, 1),
                            (8, 1, 2), (8, 2, 1)]  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 
 import simgpu
 from simgpu import Catalogue, InputError
-from simgpu.study.sweep import command, dask_pool
+from simgpu.study.sweep import command, dask_pool, work
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of distributed about its own ways
 
@@ -37,10 +37,12 @@ def test_a_cluster_whose_worker_is_killed_gives_the_rows_of_one_machine(tmp_path
         asked = command.Asked(Path("dask.sqlite"), scheduler=cluster.scheduler_address)
         done = command.run(Path("e.yaml"), (), Catalogue(), asked, kill)
 
-        monkeypatch.setattr(dask_pool, "versions", lambda: ("9.9", "other"))
+        monkeypatch.setattr(work, "__version__", "9.9")  # here, not on the workers
         with pytest.raises(InputError, match=r"--scheduler: the worker at tcp://\S+ has simgpu .* here is 9\.9"):
             command.run(Path("e.yaml"), ("dtype=fp16",), Catalogue(), asked)
     assert killed
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
     serial = simgpu.sweep("e.yaml", store="serial.sqlite", jobs=1)
     assert done.rows == serial.rows and len(done.rows) == 400
     assert [one.reason for one in done.failed] == [one.reason for one in serial.failed] and len(done.failed) == 200

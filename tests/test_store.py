@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import threading
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -148,6 +149,19 @@ def test_a_scenario_belongs_to_many_sweeps_under_its_labels_there(file):
         one.begin("first", "f", "edited", [], [("b", {"box": "w"})], {})
         assert [point.labels for point in one.members(experiment="first")] == [{"box": "w"}], "as the file last was"
         assert other != first
+
+
+def test_a_store_that_another_makes_at_this_moment_is_waited_for(file):
+    file.parent.mkdir()
+    with closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("PRAGMA user_version = 0")
+        other.execute("BEGIN IMMEDIATE")  # SQLite itself would not wait for this one
+        other.execute(f"PRAGMA application_id = {store.APPLICATION}")
+        later = threading.Timer(0.3, lambda: other.execute("COMMIT"))
+        later.start()
+        with Store(file) as one:
+            assert one.keep([finished("a", step_s=1.0)], PROVENANCE) == 1
+        later.join()
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(file):
@@ -299,7 +313,8 @@ def test_everything_of_one_scenario_can_be_had_back(swept):
     result = CliRunner().invoke(main, ["results", key[:8]])
     one = json.loads(result.stdout)
     assert one["status"] == "ok" and one["row"]["step_s"] > 0
-    assert one["scenario"]["workload"]["repeat"] == 4
+    assert one["scenario"]["workload"]["repeat"] == 4 and one["scenario"]["cluster"] == "h100-sxm"
+    assert one["scenario"]["hardware"] == {"gpu.memory.bandwidth": "3 TB/s"}
     assert one["parts"]["gpu"]["memory"]["bandwidth"] == {"value": 3e12, "unit": "B/s", "source": "e.yaml:4"}
     assert one["parts"]["constants"]["gemm.default.wave_latency"]["source"]
     assert one["simgpu"] == simgpu.__version__ and one["host"] and one["started"] <= one["finished"]

@@ -129,6 +129,9 @@ def show(found: Results, asked: Asked, columns: Sequence[str], style: str, out: 
     _of_columns(found.rows, columns)
     few = found.rows if asked.limit is not None else found.rows[:MOST_ROWS]
     short = [{**row, "key": row["key"][:10]} for row in few]
+    if not few:
+        print_notes(["no rows"], out)
+        return
     print_table(short, columns or _telling(short), "", [], out)
     if len(few) < len(found.rows):
         print_notes([f"{len(found.rows) - len(few):,} more rows; --limit N shows more, --export FILE.csv all"], out)
@@ -165,10 +168,8 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, None]:
 
 def _filtered(rows: Sequence[dict[str, Any]], where: str) -> list[dict[str, Any]]:
     """Rows for which a condition on their columns holds; one that lacks a column it asks for does not match."""
-    if not rows:
-        return []
     try:
-        condition = conditions.parse(where, _columns(rows))
+        condition = conditions.parse(where, _columns(rows) if rows else None)
         asked = [row for row in rows if all(row.get(name) is not None for name in condition.names)]
         return [row for row in asked if condition.holds(row)]
     except InputError as error:

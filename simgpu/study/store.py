@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,8 +125,9 @@ class Store:
     def _open(self, create: bool) -> None:
         """Make the tables of an empty file; refuse one that is not a store, or a newer one."""
         with self._plainly():
-            application, version = (self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in _MARKS)
+            # tables first: whoever makes the store at this moment sets the marks in the same transaction
             tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            application, version = (self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in _MARKS)
         if application != APPLICATION and (tables or application):
             raise InputError("is an SQLite database, but no store of simgpu; name another file", file=self.file)
         if version > VERSION:
@@ -136,7 +138,7 @@ class Store:
                 raise InputError("is empty, no store of simgpu", file=self.file)
             return
         with self._plainly():
-            self._db.execute("PRAGMA journal_mode = WAL")
+            self._switch_to_wal()
             self._db.execute("PRAGMA synchronous = NORMAL")
         if not tables:
             with self._transaction():
@@ -145,6 +147,18 @@ class Store:
                         self._db.execute(statement)
                     self._db.execute(f"PRAGMA application_id = {APPLICATION}")
                     self._db.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _switch_to_wal(self) -> None:
+        """Write-ahead logging; SQLite does not wait by itself where several switch at once."""
+        until = time.monotonic() + BUSY_SECONDS
+        while self._db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            try:
+                if self._db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+                    return  # a file system that cannot
+            except sqlite3.OperationalError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.02)
 
     # ---- writing -------------------------------------------------------------------------------------
 

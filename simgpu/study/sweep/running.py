@@ -188,12 +188,14 @@ def _foreign(one: Finished) -> str:
 
 @contextmanager
 def _interrupts(act: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C calls `act` instead of stopping in the middle of something, where this is the main thread."""
+    """Ctrl-C, and SIGTERM of a batch system, call `act` instead of stopping in the middle of something, where this is
+    the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, lambda *_: act())
+    before = {one: signal.signal(one, lambda *_: act()) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)

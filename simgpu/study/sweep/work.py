@@ -55,7 +55,8 @@ class Bench:
         try:
             identity = self.identities.of(task.scenario, task.origins)
             self.identities.contents()  # the client has them
-            asked, parts = identity.asked, identity.parts
+            names = task.scenario.model_dump(mode="json", include={"model", "cluster", "hardware"})
+            asked, parts = {**names, **identity.asked}, identity.parts
             if identity.key == task.key:
                 cluster = self.known.cluster(task.scenario.cluster, task.scenario.hardware)
                 row = dict(run_scenario(task.scenario, self.known.catalogue, task.origins, cluster).row)
