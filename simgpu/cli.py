@@ -148,7 +148,8 @@ def run(
     settings = (*settings, "require_fit=true") if require_fit else settings
     outcome, catalogue = _run(file, settings, folders, quiet)
     document = report.build(outcome, catalogue)
-    written = report.write(outcome, document, out or Path("results") / outcome.experiment.name, plots=not no_plots)
+    folder = out or Path("results") / outcome.experiment.name
+    written = report.write(outcome, document, folder, plots=not no_plots, catalogue=catalogue)
     if style == "json":
         report.print_json(document, sys.stdout)
     elif style == "csv":

@@ -52,6 +52,11 @@ class Unsure:
     whole: Term | None = None
     adds: bool = True  # whether the error of the whole comes on top of the kernels', or the wider of the two counts
 
+    @property
+    def runs_decide(self) -> bool:
+        """Whether the error of the whole run counts in place of that of its kernels."""
+        return self.whole is not None and not self.adds and _square([self.whole]) > _square(self.kernels)
+
 
 def unsure(execution: Execution, row: Mapping[str, Any], time: str, about: Hashable, kernel: Calibration) -> Unsure:
     """The errors behind the column `time` of a row: 'step_s', 'tpot_s' or 'ttft_s'.
@@ -106,8 +111,16 @@ def _run(row: Mapping[str, Any], time: str, total: float, about: Hashable, kerne
     return Term(total, Doubt(f"run {time} {library} {row['gpu']}", low, high, correlated), ("run", time, about), "runs")
 
 
+def _square(terms: Iterable[Term]) -> float:
+    """Squared widths of both ends, together."""
+    plain = [(term.seconds, term.doubt) for term in terms]
+    return sum(sum(variances(plain, upper).values()) for upper in (False, True))
+
+
 def contributions(of: Unsure) -> dict[str, float]:
-    """What share of the (squared) width of the interval each class of error makes, largest first; they add up to 1."""
+    """What share of the (squared) width of the interval each class of error makes, largest first; they add up to 1.
+
+    Where the error of the whole does not add to that of the kernels, these are the shares of the kernels' alone."""
     terms = [*of.kernels, *([of.whole] if of.whole and of.adds else [])]
     found: dict[str, float] = {}
     plain = [(term.seconds, term.doubt) for term in terms]

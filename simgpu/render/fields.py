@@ -38,10 +38,12 @@ class PlotFields(BaseModel):
     each says its `label`.
     matrix: a table of `x` across and `series` down, each cell the number `y` as colour and text.
     roofline: operators of each row by intensity and achieved FLOP/s under the roofs of the GPU, a panel for each `x`.
+    tornado: what `y` (default: the natural answer of the job) does when each input of the hardware is a little less and
+    a little more, a panel for each `x`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-    kind: Literal["bar", "line", "stack", "memory", "pipeline", "curve", "matrix", "roofline"]
+    kind: Literal["bar", "line", "stack", "memory", "pipeline", "curve", "matrix", "roofline", "tornado"]
     x: str
     y: Annotated[list[str], Field(max_length=16, validate_default=True)] = []
     series: str | None = None
@@ -59,6 +61,8 @@ class PlotFields(BaseModel):
             raise ValueError(f"{len(y)} columns; a plot of kind {kind} needs at least 1 and at most {MAX_PANELS}")
         if kind in ("curve", "matrix") and len(y) != 1:
             raise ValueError(f"{len(y)} columns; a plot of kind {kind} needs one")
+        if kind == "tornado" and len(y) > 1:
+            raise ValueError(f"{len(y)} columns; a plot of kind {kind} needs one at most")
         if kind in ("memory", "pipeline", "roofline") and y:
             raise ValueError(f"has no meaning for a plot of kind {kind}; leave it out")
         if kind == "stack" and len(set(y)) < len(y):

@@ -35,9 +35,12 @@ def answer(one: Document) -> str:
 
 def named(one: Document) -> str:
     """The row, after the model and the cluster where it does not say them itself."""
-    row = one["scenario"]
-    words = [one["model"]] if one["model"] not in ("operators", row) and one["model"] not in row else []
-    words += [f"on {one['gpus']:,} GPUs of {one['cluster']}"] if one["cluster"] not in row and "GPU" not in row else []
+    row, gpus = one["scenario"], one["gpus"]
+    if one["model"] == "operators":
+        return str(row)
+    words = [] if one["model"] in row else [one["model"]]
+    known = one["cluster"] in row or "GPU" in row
+    words += [] if known else [f"on {gpus:,} GPU{'s' if gpus > 1 else ''} of {one['cluster']}"]
     return ", ".join([" ".join(words), row] if words else [row])
 
 
@@ -64,7 +67,9 @@ def finding(one: Document) -> str:
     if not shown:
         return f"no input moves {title(one['column'])}"
     first = shown[0]
-    return f"{first['title'].partition(' (')[0]} matters most: {sentence(first, one['better'])}"
+    name = first["title"].partition(" (")[0]
+    matters = "matter" if name.endswith(("latencies", "rates")) else "matters"
+    return f"{name} {matters} most: {sentence(first, one['better'])}"
 
 
 def swing(row: Mapping[str, Any]) -> float:
@@ -97,7 +102,7 @@ def print_sensitivity(one: Document, out: IO[str]) -> None:
 def _value(row: Mapping[str, Any]) -> str:
     count = len(row["figures"].split())
     constants = row["figures"].startswith("gpu.kernel.")
-    return f"{count} constants" if constants else format_si(row["input_value"], row["unit"])
+    return f"{count} constant{'s' if count > 1 else ''}" if constants else format_si(row["input_value"], row["unit"])
 
 
 def _changed(row: Mapping[str, Any], side: str) -> str:
@@ -126,7 +131,9 @@ def notes(one: Document) -> list[str]:
             for name, share in one["interval_shares"].items()
             if share >= 0.005
         )
-        found.append(f"What the interval comes from (shares of its squared width): {parts}")
+        runs = "The interval is that of whole runs, which is wider than what their kernels bring. Shares of those"
+        own = "What the interval comes from (shares of its squared width)"
+        found.append(f"{runs if one['interval_of'] == 'runs' else own}: {parts}")
     return found
 
 

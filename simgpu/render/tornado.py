@@ -84,6 +84,7 @@ def _draw(panel: Axes, one: Tornado, bars: Sequence[TornadoBar], several: bool) 
             panel.annotate(
                 text, (100 * end, at), (-5 if left else 5, 0), textcoords="offset points",
                 ha="right" if left else "left", va="center", fontsize=10, color=INK,
+                bbox={"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none"},
             )  # fmt: skip
     widest = 100 * max((bar.swing for bar in bars), default=0.01)
     low = 100 * min((end for bar in bars for end in (bar.less, bar.more) if end), default=-0.01)

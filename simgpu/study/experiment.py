@@ -129,7 +129,7 @@ class _ColumnChecks:
     def _special(self, plot: PlotFields, place: tuple) -> None:
         """What single kinds of plots need besides."""
         for key in plot.where:
-            if plot.kind not in ("bar", "line", "curve", "matrix"):
+            if plot.kind not in ("bar", "line", "curve", "matrix", "tornado"):
                 raise self.document.error(f"has no meaning for a plot of kind {plot.kind}", (*place, "where"))
             self._exists(key, (*place, "where", key))
         if not rows_of(self.rows, plot):
@@ -148,9 +148,15 @@ class _ColumnChecks:
             if plot.series is None:
                 raise self.document.error("is missing: what stands down the side of a matrix", (*place, "series"))
             self._single_valued(plot, (*place, "series"))
-        if plot.kind == "roofline" and len(self.rows) > MAX_PANELS:
-            problem = f"{len(self.rows)} rows; a plot of kind roofline has at most {MAX_PANELS} panels"
+        panels = len(rows_of(self.rows, plot))
+        if plot.kind in ("roofline", "tornado") and panels > MAX_PANELS:
+            problem = f"{panels} rows; a plot of kind {plot.kind} has at most {MAX_PANELS} panels"
             raise self.document.error(problem, (*place, "kind"))
+        if plot.kind == "tornado" and plot.series is not None:
+            raise self.document.error("has no meaning for a plot of kind tornado", (*place, "series"))
+        for column in plot.y if plot.kind == "tornado" else ():
+            if not all(row.get(column) for row in rows_of(self.rows, plot)):
+                raise self.document.error(f"{shown(column)} is not above zero in every row", (*place, "y", 0))
 
     def _bars_of(self, plot: PlotFields, place: tuple) -> None:
         """What bars and panels stand for: a column, or the stages of the only row."""
@@ -164,7 +170,7 @@ class _ColumnChecks:
                 raise self.document.error(problem, (*place, "x"))
             return
         self._exists(plot.x, (*place, "x"))
-        if plot.kind in ("stack", "memory", "pipeline"):
+        if plot.kind in ("stack", "memory", "pipeline", "tornado"):
             self._single_valued(plot, (*place, "x"))
 
     def _single_valued(self, plot: PlotFields, place: tuple) -> None:

@@ -81,13 +81,17 @@ def print_report(outcome: ExperimentResult, document: Mapping[str, Any], out: IO
 
 
 def write(
-    outcome: ExperimentResult, document: Mapping[str, Any], folder: Path, plots: bool = True
+    outcome: ExperimentResult,
+    document: Mapping[str, Any],
+    folder: Path,
+    plots: bool = True,
+    catalogue: Catalogue | None = None,
 ) -> list[tuple[str, Path]]:
     """Write data (JSON, CSV), trace and plots (PNG and SVG) into `folder`; returns what was written.
 
     Figures are built before anything is written, so that an error leaves no half of a result behind.
     """
-    figures = _figures(outcome) if plots else {}
+    figures = _figures(outcome, catalogue) if plots else {}
     written = []
     with written_whole(folder / "result.json") as stream:
         print_json(document, stream)
@@ -124,13 +128,14 @@ def write_trace(outcome: ExperimentResult, file: Path) -> str:
     return ", ".join(left_out)
 
 
-def _figures(outcome: ExperimentResult) -> dict[str, Any]:
+def _figures(outcome: ExperimentResult, catalogue: Catalogue | None) -> dict[str, Any]:
     return {
-        plot.name or f"plot{i + 1}": _figure(outcome, plot) for i, plot in enumerate(outcome.experiment.fields.plots)
+        plot.name or f"plot{i + 1}": _figure(outcome, plot, catalogue)
+        for i, plot in enumerate(outcome.experiment.fields.plots)
     }
 
 
-def _figure(outcome: ExperimentResult, plot: PlotFields) -> Any:
+def _figure(outcome: ExperimentResult, plot: PlotFields, catalogue: Catalogue | None = None) -> Any:
     from simgpu.render.plots import heading_of, rows_figure
 
     settings = outcome.experiment.settings
@@ -146,6 +151,10 @@ def _figure(outcome: ExperimentResult, plot: PlotFields) -> Any:
 
         return matrix_figure(rows, plot.x, plot.series or "", plot.y[0], heading_of(plot, settings, ""))
     names = [_bar_name(row, plot) for row in outcome.rows]
+    if plot.kind == "tornado":
+        from simgpu.study.sensitivity_report import plotted
+
+        return plotted(outcome, plot, names, catalogue or Catalogue(), heading_of(plot, settings, ""))
     if plot.kind == "roofline":
         from simgpu.render.roofline import roofline_figure
         from simgpu.study.roofs import roofs_of

@@ -81,7 +81,8 @@ class Sensitivity:
     """One answer of one scenario. `rows` have the keys of `COLUMNS`, the largest effect first.
 
     `total` is the sum of elasticities to rates less those to times, `expected` what all of them together would make
-    (None where that is not known); `doubts` are shares of the answer's interval by class of error.
+    (None where that is not known); `doubts` are shares of the answer's interval by class of error, or of what its
+    kernels alone would bring where `doubt_of` is 'runs': the interval of whole runs that were measured is wider.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Sensitivity:
     rows: Sequence[Row]
     unused: Sequence[str]
     doubts: Mapping[str, float]
+    doubt_of: str = ""
     price: float | None = None
 
     @cached_property
@@ -103,7 +105,7 @@ class Sensitivity:
         return scaling(self.column)
 
     def _host_share(self) -> float | None:
-        """Share of the time in which GPUs wait for the host: constants of frameworks and runtimes, which are no input."""
+        """Share of the time in which GPUs wait for the host: constants of frameworks and runtimes are no input."""
         time = self.base["tpot_s" if self.base["workload"] == "serving" else "step_s"]
         return self.base["host_s"] / time if self.base.get("host_s") and time else None
 
@@ -121,6 +123,7 @@ class Sensitivity:
             "price_usd_per_gpu_hour": self.price,
             "sum_of_elasticities": self.total if self.expected is not None else None,
             "sum_expected": self.expected,
+            "interval_of": self.doubt_of,
             "interval_shares": dict(self.doubts),
             "not_varied": list(self.unused),
             "host_share": self._host_share(),
@@ -257,12 +260,13 @@ def _sensitivity(
     cluster = resolve_cluster(case.scenario, catalogue, case.origins)
     every = inputs_of(cluster, "", cluster.gpus_per_node + 1)
     time = TIME_OF.get(column, column)
-    doubts = {}
+    doubts, doubt_of = {}, ""
     if f"{time}_p10" in base:
         about = case.scenario.model_dump_json(exclude={"hardware"})
-        doubts = contributions(unsure(runs.base.execution, base, time, about, cluster.kernel))
+        errors = unsure(runs.base.execution, base, time, about, cluster.kernel)
+        doubts, doubt_of = contributions(errors), "runs" if errors.runs_decide else "kernels"
     unused = [one.title for one in every if one.name not in used]
-    return Sensitivity(name, column, base[column], change, base, rows, unused, doubts, price)
+    return Sensitivity(name, column, base[column], change, base, rows, unused, doubts, doubt_of, price)
 
 
 def _measured(one: Input, column: str, base: Row, sides: Sequence[tuple[float, Row | str]]) -> dict[str, Any]:

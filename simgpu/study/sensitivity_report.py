@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 from simgpu.catalog import Catalogue
+from simgpu.render.fields import PlotFields, rows_of
 from simgpu.render.files import written_whole
 from simgpu.render.notes import settings_notes
-from simgpu.study.experiment import Experiment, find_experiment, load_experiment
+from simgpu.study.experiment import Experiment, ExperimentResult, find_experiment, load_experiment
 from simgpu.study.report import print_csv, print_json
 from simgpu.study.sensitivity import Asked, Progress, Sensitivity, document, sensitivities
 
@@ -53,6 +55,17 @@ def write(
     for name, figure in figures.items():
         written += [("plot", file) for file in save(figure, folder / f"{name}.png", folder / f"{name}.svg")]
     return written
+
+
+def plotted(
+    outcome: ExperimentResult, plot: PlotFields, names: Sequence[str], catalogue: Catalogue, heading: str
+) -> Any:
+    """The tornado that a plot of an experiment file asks for: a panel for each of its rows, called by `names`."""
+    wanted = rows_of(outcome.rows, plot)
+    numbers = [n for n, row in enumerate(outcome.rows) if any(row == one for one in wanted)]
+    asked = Asked(values=plot.y, cases=[str(n + 1) for n in numbers])
+    found = sensitivities(outcome.experiment, catalogue, asked)
+    return figure_of([replace(one, name=names[n]) for n, one in zip(numbers, found, strict=True)], heading)
 
 
 def figure_of(found: Sequence[Sensitivity], heading: str = "") -> Any:
