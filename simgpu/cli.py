@@ -258,6 +258,35 @@ def sensitivity(
         click.echo(f"{what + ':':8} {path}", err=True)
 
 
+@main.command()
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@_set
+@click.option("--set-a", "settings_a", multiple=True, metavar="KEY=VALUE", help="The same in A alone.")
+@click.option("--set-b", "settings_b", multiple=True, metavar="KEY=VALUE", help="The same in B alone.")
+@click.option("--value", metavar="COLUMN", help="The answer that is compared.  [default: by job]")
+@click.option("--all", "everything", is_flag=True, help="Every figure that differs, not only those that were asked.")
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@_quiet
+@click.pass_obj
+@_one_line_errors
+def diff(folders: tuple[str, ...], a: str, b: str, everything: bool, style: str, quiet: bool, **asked: Any) -> None:
+    """Two scenarios: what differs in input and in time, what explains it, whether it is beyond the error bars.
+
+    A and B are FILE, FILE:NUMBER (a row, from 1) or FILE:LABEL; both may be in one file.
+    """
+    from simgpu.study import difference, report
+
+    with _progress(quiet) as progress:
+        done = difference.diff(a, b, _catalogue(folders), progress=progress, **asked).document()
+    if style == "json":
+        report.print_json(done, sys.stdout)
+        return
+    from simgpu.render.difference import print_difference
+
+    print_difference(done, everything, sys.stdout)
+
+
 @main.command("list")
 @click.argument("kind", required=False, type=click.Choice(LISTED))
 @click.pass_obj
