@@ -23,6 +23,7 @@ from simgpu.version import __version__
 if TYPE_CHECKING:
     from simgpu.api import (
         calibrate,
+        diff,
         explain,
         fit,
         load_cluster,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         plot_timeline,
         run_experiment,
         save_trace,
+        sensitivity,
         time_collective,
         validate,
     )
@@ -57,6 +59,7 @@ _HOME = {
     "Speculative": "simgpu.workload.inference.jobs",
     "Training": "simgpu.workload.jobs",
     "calibrate": "simgpu.api",
+    "diff": "simgpu.api",
     "explain": "simgpu.api",
     "fit": "simgpu.api",
     "load_cluster": "simgpu.api",
@@ -66,6 +69,7 @@ _HOME = {
     "plot_timeline": "simgpu.api",
     "run_experiment": "simgpu.api",
     "save_trace": "simgpu.api",
+    "sensitivity": "simgpu.api",
     "simulate": "simgpu.simulation",
     "time_collective": "simgpu.api",
     "validate": "simgpu.api",
@@ -86,6 +90,7 @@ __all__ = [
     "Training",
     "__version__",
     "calibrate",
+    "diff",
     "explain",
     "fit",
     "load_cluster",
@@ -95,6 +100,7 @@ __all__ = [
     "plot_timeline",
     "run_experiment",
     "save_trace",
+    "sensitivity",
     "simulate",
     "time_collective",
     "validate",

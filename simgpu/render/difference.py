@@ -32,12 +32,13 @@ def verdict_text(one: Document) -> str:
         ratio, low, high = 1 / ratio, high and 1 / high, low and 1 / low
     word = "faster" if column.endswith(("_s", "_per_s", "_per_s_per_gpu", "_per_s_per_user")) else "better"
     word = word if one["better"] else "larger"
-    text = f"{winner} is {ratio:.3g}x {word}"
+    digits = 3 if low is None or high - low >= 0.02 else 5  # a narrow interval is one all the same
+    text = f"{winner} is {ratio:.{digits}g}x {word}"
     if low is None:
         return f"{text}; {title(column)} has no error bars"
     chance = found["chance"] if winner == "B" else 1 - found["chance"]
     sure = "more than 99.9" if chance > 0.999 else f"{100 * chance:.3g}"
-    text += f" (80 %: {low:.3g} to {high:.3g}; {winner} {word} with {sure} % probability)"
+    text += f" (80 %: {low:.{digits}g} to {high:.{digits}g}; {winner} {word} with {sure} % probability)"
     return f"{text}: beyond the error bars" if found["sure"] else f"A and B cannot be told apart: {text}"
 
 
@@ -61,7 +62,7 @@ def _answer(one: Document, name: str) -> str:
 def _print_inputs(one: Document, everything: bool, out: IO[str]) -> None:
     rows = [row for row in one["inputs"] if row["asked"] or everything]
     hidden = len(one["inputs"]) - len(rows)
-    heading = f"A: {one['a']}; B: {one['b']}"
+    heading = f"A is {one['a']}; B is {one['b']}"
     if not rows:
         print_notes(
             [heading, "Nothing differs in what was asked." if not hidden else f"{hidden} figures differ (--all)"], out
@@ -144,4 +145,4 @@ def _signed(seconds: float) -> str:
 
 
 def _share(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.0f} %"
+    return "" if share is None else f"{round(100 * share)} %"

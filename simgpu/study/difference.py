@@ -139,7 +139,8 @@ def _case(text: str, settings: Sequence[str], key: str, catalogue: Catalogue) ->
     how = f"say which: {file}:NUMBER or {file}:LABEL"
     number = only(experiment, key, how) if row is None else chosen(experiment, row, key)
     name = case_names(experiment)[number]
-    return name if len(experiment.cases) > 1 else experiment.name, experiment.cases[number]
+    whole = f"{experiment.name}: {name}" if len(experiment.cases) > 1 else experiment.name
+    return whole, experiment.cases[number]
 
 
 def _fair(a: Row, b: Row) -> str:
@@ -162,10 +163,11 @@ def _notes(a: Row, b: Row) -> list[str]:
     if work[0] and work[1] and abs(work[0] / work[1] - 1) > SAME:
         found.append(f"A step of A is {work[0]:,.0f} tokens, one of B {work[1]:,.0f}.")
     if gpus[0] != gpus[1]:
-        found.append(f"A runs on {gpus[0]:,} GPUs, B on {gpus[1]:,}.")
-    for name, row in (("A", a), ("B", b)):
-        if row.get("memory_fits", row.get("weights_fit", True)) is False:
-            found.append(f"{name} does not fit the memory of its GPUs; its time is what they would do with more.")
+        found.append(f"A runs on {gpus[0]:,} GPU{'s' if gpus[0] > 1 else ''}, B on {gpus[1]:,}.")
+    misfits = [n for n, row in (("A", a), ("B", b)) if row.get("memory_fits", row.get("weights_fit", True)) is False]
+    if misfits:
+        who = "Neither A nor B fits" if len(misfits) == 2 else f"{misfits[0]} does not fit"
+        found.append(f"{who} the memory of its GPUs; the time is what they would do with more.")
     return found
 
 

@@ -25,7 +25,7 @@ def _name(case: Case, experiment: Experiment) -> str:
     words += [str(value) for key, value in case.labels.items() if not words and not key.startswith("claimed_")]
     for key in experiment.fields.vary:
         value = value_at(case.data, scenario_path(key))
-        words.append(str(value) if isinstance(value, str) else f"{title(key)} {value}")
+        words.append(str(value) if isinstance(value, str) else f"{title(key.removeprefix('plan.'))} {value}")
     return ", ".join(words) or case.scenario.cluster
 
 
