@@ -39,7 +39,11 @@ def verdict_text(one: Document) -> str:
     chance = found["chance"] if winner == "B" else 1 - found["chance"]
     sure = "more than 99.9" if chance > 0.999 else f"{100 * chance:.3g}"
     text += f" (80 %: {low:.{digits}g} to {high:.{digits}g}; {winner} {word} with {sure} % probability)"
-    return f"{text}: beyond the error bars" if found["sure"] else f"A and B cannot be told apart: {text}"
+    if found["sure"]:
+        return f"{text}: beyond the error bars"
+    small = ratio - 1 <= one["repeatable"]
+    why = f", less than runs of one job differ by ({100 * one['repeatable']:g} %)" if small else ""
+    return f"A and B cannot be told apart: {text}{why}"
 
 
 def print_difference(one: Document, everything: bool, out: IO[str]) -> None:

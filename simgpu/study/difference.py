@@ -7,7 +7,8 @@ cancel (`simgpu.analysis.comparison`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,11 @@ from simgpu.study.sensitivity import Progress, dtype_of
 from simgpu.study.shapley import shares
 from simgpu.version import __version__
 
+REPEATABLE = 0.01
+"""Relative difference up to which two scenarios are not told apart, however sure the ratio: runs of one job on one
+machine differ by as much. An estimate of this project: its kernels, measured twice, lie 3 to 5 % apart at the median
+(README), and a step is thousands of them."""
+
 SAME = 1e-9
 """Relative difference of two numbers that counts as none."""
 
@@ -48,10 +54,10 @@ class Verdict:
 
     @property
     def sure(self) -> bool:
-        """Whether the interval leaves out that they are equal."""
+        """Whether the interval leaves out that they are equal, and the difference can be measured at all."""
         if self.p10 is None or self.p90 is None:
             return abs(self.ratio - 1) > SAME
-        return self.p10 > 1 or self.p90 < 1
+        return (self.p10 > 1 or self.p90 < 1) and abs(self.ratio - 1) > REPEATABLE
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,7 @@ class Difference:
                 f"{name}_{end}": row.get(f"{self.column}_{end}") for name, row in self._rows() for end in ("p10", "p90")
             },
             "verdict": {**vars(self.verdict), "sure": self.verdict.sure},
+            "repeatable": REPEATABLE,
             "inputs": list(self.inputs),
             "time": self.time,
             "parts": list(self.parts),
@@ -109,16 +116,19 @@ def diff(
 
     `settings` are 'key=value' changes to both, `settings_a` and `settings_b` to one. Raises `InputError`.
     """
-    (name_a, case_a), (name_b, case_b) = (
-        _case(text, (*settings, *own), key, catalogue)
-        for text, own, key in ((a, settings_a, "A"), (b, settings_b, "B"))
-    )
+    with _blamed(settings_a, "--set-a"):
+        name_a, case_a = _case(a, (*settings, *settings_a), "A", catalogue)
+    with _blamed(settings_b, "--set-b"):
+        name_b, case_b = _case(b, (*settings, *settings_b), "B", catalogue)
     kinds = [case.scenario.workload.kind for case in (case_a, case_b)]
     if kinds[0] != kinds[1]:
         problem = f"A is {kinds[0]} and B is {kinds[1]}; expected the same kind of workload in both"
         raise InputError(problem, key="workload.kind")
     dtype = dtype_of(case_a)
-    one, other = side(name_a, case_a, catalogue, dtype), side(name_b, case_b, catalogue, dtype)
+    with _blamed(settings_a, "--set-a"):
+        one = side(name_a, case_a, catalogue, dtype)
+    with _blamed(settings_b, "--set-b"):
+        other = side(name_b, case_b, catalogue, dtype)
     row_a, row_b = one.result.row, other.result.row
     column = value or _fair(row_a, row_b)
     for row in (row_a, row_b):
@@ -132,7 +142,18 @@ def diff(
     return Difference(one, other, column, inputs, time, _parts(one, other, time), explained, exact, verdict, notes)
 
 
-def _case(text: str, settings: Sequence[str], key: str, catalogue: Catalogue) -> tuple[str, Case]:
+@contextmanager
+def _blamed(settings: Sequence[str], option: str) -> Iterator[None]:
+    """Errors about a setting of one side name its option."""
+    try:
+        yield
+    except InputError as error:
+        if error.file == "--set" and any(text.partition("=")[0].strip() == error.key for text in settings):
+            raise InputError(error.problem, file=option, key=error.key) from None
+        raise
+
+
+def _case(text: str, settings: Sequence[str], own: Sequence[str], key: str, catalogue: Catalogue) -> tuple[str, Case]:
     """The row that 'FILE' or 'FILE:ROW' means, with its name."""
     file, row = split_row(text)
     experiment = load_experiment(find_experiment(file, catalogue), settings)

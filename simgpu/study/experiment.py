@@ -155,6 +155,7 @@ class _ColumnChecks:
         if plot.kind == "tornado" and plot.series is not None:
             raise self.document.error("has no meaning for a plot of kind tornado", (*place, "series"))
         for column in plot.y if plot.kind == "tornado" else ():
+            self._numbers(column, (*place, "y", 0), everywhere=True)
             if not all(row.get(column) for row in rows_of(self.rows, plot)):
                 raise self.document.error(f"{shown(column)} is not above zero in every row", (*place, "y", 0))
 
