@@ -153,7 +153,7 @@ def _blamed(settings: Sequence[str], option: str) -> Iterator[None]:
         raise
 
 
-def _case(text: str, settings: Sequence[str], own: Sequence[str], key: str, catalogue: Catalogue) -> tuple[str, Case]:
+def _case(text: str, settings: Sequence[str], key: str, catalogue: Catalogue) -> tuple[str, Case]:
     """The row that 'FILE' or 'FILE:ROW' means, with its name."""
     file, row = split_row(text)
     experiment = load_experiment(find_experiment(file, catalogue), settings)
