@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -282,3 +284,9 @@ def test_tornado_plots_that_cannot_be_drawn(tmp_path, plot, problem):
     text += f"cases:\n  - {{labels: {{box: one}}}}\n  - {{labels: {{box: two}}}}\nplots:\n  - {plot}\n"
     with pytest.raises(InputError, match=problem):
         simgpu.run_experiment(written(tmp_path, text), catalogue=CATALOGUE)
+
+
+def test_the_keys_of_a_row_are_documented():
+    text = (Path(__file__).parents[1] / "docs/what-if.md").read_text()
+    section = text[text.index("## Rows of a sensitivity") :]
+    assert re.findall(r"^\| `([a-z_]+)` \| (.+) \|$", section, flags=re.M) == list(COLUMNS.items())

@@ -58,12 +58,13 @@ def sentence(row: Mapping[str, Any], better: int) -> str:
 def percent(share: float, signed: bool = False) -> str:
     """A relative change with a digit that can be trusted."""
     digits = 1 if abs(share) >= 9.5e-3 else 2
-    return f"{100 * share:{'+' if signed else ''}.{digits}f} %"
+    rounded = round(100 * share, digits) + 0.0  # no negative zero
+    return f"{rounded:{'+' if signed and rounded else ''}.{digits}f} %"
 
 
 def finding(one: Document) -> str:
-    """What matters most, in a sentence; inputs that hold others stand back."""
-    shown = [row for row in one["rows"] if swing(row) >= SEEN and not row["compound"]]
+    """What matters most, in a sentence; inputs that hold others stand back, and the price, to which all cost goes."""
+    shown = [row for row in one["rows"] if swing(row) >= SEEN and not row["compound"] and row["input"] != "price"]
     if not shown:
         return f"no input moves {title(one['column'])}"
     first = shown[0]

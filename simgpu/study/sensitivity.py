@@ -261,7 +261,7 @@ def _sensitivity(
     every = inputs_of(cluster, "", cluster.gpus_per_node + 1)
     time = TIME_OF.get(column, column)
     doubts, doubt_of = {}, ""
-    if f"{time}_p10" in base:
+    if time in ("step_s", "tpot_s", "ttft_s") and f"{time}_p10" in base:
         about = case.scenario.model_dump_json(exclude={"hardware"})
         errors = unsure(runs.base.execution, base, time, about, cluster.kernel)
         doubts, doubt_of = contributions(errors), "runs" if errors.runs_decide else "kernels"
