@@ -103,6 +103,13 @@ def test_figures_of_one_input_are_one_difference(training):
     assert found.verdict.p90 / found.verdict.p10 < 1.05  # the same kernels: what they are off by is the same
 
 
+def test_a_constant_set_by_hand_is_shown_and_explained_by_its_key(training):
+    found = compared(f"{training}:1", f"{training}:1", settings_b=["gpu.kernel.gemm.default.compute_fraction=0.5"])
+    assert [row["key"] for row in found.inputs if row["asked"]] == ["gpu.kernel.gemm.default.compute_fraction"]
+    assert [one["what"] for one in found.explained] == ["gpu.kernel.gemm.default.compute_fraction"]
+    assert found.verdict.ratio < 0.9
+
+
 def test_degrees_of_the_plan_are_one_difference(training):
     found = compared(f"{training}:1", f"{training}:3")
     assert [one["what"] for one in found.explained] == ["TP, DP"]

@@ -182,6 +182,14 @@ scenario:
     assert of(more)["hbm_capacity"]["elasticity"] > 1  # weights take their part first
 
 
+def test_one_machine_hangs_on_something_else_in_each_job():
+    prefill, stream = simgpu.sensitivity("what_matters", case=(2, 3), catalogue=CATALOGUE)
+    effects = [{name: abs(row["elasticity"]) for name, row in of(one).items()} for one in (prefill, stream)]
+    assert effects[0]["tensor_peak"] > 5 * effects[0]["hbm_bandwidth"]
+    assert effects[1]["hbm_bandwidth"] > 20 * effects[1]["tensor_peak"]
+    assert effects[1]["kernel_latency"] > 10 * effects[0]["kernel_latency"]
+
+
 # ---- cost --------------------------------------------------------------------------------------------
 
 
@@ -266,7 +274,7 @@ def test_an_experiment_file_can_ask_for_a_tornado(tmp_path):
     done = CliRunner().invoke(main, ["run", str(file), "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     svg = (tmp_path / "out/hangs.svg").read_text()
-    assert "one: " in svg and "two: " in svg and "Two boxes" in svg
+    assert ">one<" in svg and ">two<" in svg and "Two boxes" in svg and svg.count("matters most") == 2
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,17 @@ from simgpu.render.tornado import Tornado, TornadoBar, tornado_figure
 
 
 def texts(figure):
-    """Boxes of all visible text, drawn at slide size."""
+    """Boxes of all text that is drawn; ticks beyond the limits of an axis are not."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text
 
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    found = [one for one in figure.findobj(Text) if one.get_visible() and one.get_text().strip()]
+    beyond = set()
+    for panel in figure.axes:
+        low, high = panel.get_xlim()
+        beyond |= {tick for tick in panel.get_xticklabels() if not low <= tick.get_position()[0] <= high}
+    found = [one for one in figure.findobj(Text) if one.get_visible() and one.get_text().strip() and one not in beyond]
     return [(one.get_text(), one.get_window_extent(canvas.get_renderer())) for one in found]
 
 

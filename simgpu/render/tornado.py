@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simgpu.render.style import COLOURS, INK, style
 
@@ -41,22 +41,26 @@ class Tornado:
     bars: Sequence[TornadoBar]
 
 
-def tornado_figure(panels: Sequence[Tornado], change: float, heading: str = "", most: int = 12) -> Figure:
-    """A panel for each answer, at most `most` bars each; inputs were changed by the fraction `change` either way."""
+def tornado_figure(panels: Sequence[Tornado], change: float, heading: str = "") -> Figure:
+    """A panel for each answer, two beside each other; inputs were changed by the fraction `change` either way."""
     from matplotlib.figure import Figure
 
-    shown = [_shown(one.bars, most) for one in panels]
-    heights = [max(len(bars), 1) + 1.6 for bars in shown]
+    several = len(panels) > 1
+    shown = [_shown(one.bars, 8 if several else 12) for one in panels]
+    columns = 2 if several else 1
+    heights = [max(len(bars) for bars in shown[n : n + columns]) + 2.2 for n in range(0, len(shown), columns)]
     with style():
-        figure = Figure(figsize=(11.0, 1.5 + 0.42 * sum(heights)), layout="constrained")
-        axes = figure.subplots(len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
-        for panel, one, bars in zip(axes, panels, shown, strict=True):
-            _draw(panel, one, bars, len(panels) > 1)
+        figure = Figure(figsize=(9.0 * columns if several else 11.0, 1.5 + 0.42 * sum(heights)), layout="constrained")
+        axes = figure.subplots(len(heights), columns, squeeze=False, gridspec_kw={"height_ratios": heights}).flat
+        for panel, one, bars in zip(axes, panels, shown, strict=False):
+            _draw(panel, one, bars, several)
+        for panel in list(axes)[len(panels) :]:
+            panel.set_axis_off()
         words = f"{100 * change:g} %"
-        handles = [axes[0].barh([0], [0], color=colour) for colour in (LESS, MORE)]
+        handles: list[Any] = [figure.axes[0].barh([0], [0], color=colour) for colour in (LESS, MORE)]
         figure.legend(handles, [f"{words} less of it", f"{words} more of it"], loc="outside lower center", ncols=2)
         lines = [heading] if heading else []
-        lines += [panels[0].finding] if len(panels) == 1 else []
+        lines += [] if several else [panels[0].finding]
         figure.suptitle("\n".join(lines), fontsize=13, x=0.01, ha="left")
     return figure
 
@@ -98,8 +102,9 @@ def _draw(panel: Axes, one: Tornado, bars: Sequence[TornadoBar], several: bool) 
     panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:+g} %" if x else "0"))
     panel.set_xlabel(f"Change of {one.base}")
     if several:
-        panel.set_title(f"{one.name}: {one.finding}", fontsize=11, loc="left")
+        panel.set_title(f"{one.name}\n{one.finding}", fontsize=11, loc="left")
     if not bars:
+        panel.set_xticks([0])
         panel.text(0, 0, "no input moves it", ha="center", va="center", fontsize=11, color=INK)
 
 

@@ -203,6 +203,8 @@ def _inputs(a: Side, b: Side) -> list[Row]:
     known = a.result.resolved, b.result.resolved
     found: list[Row] = []
     hidden: list[Row] = []
+    by_hand = {key for one in (a, b) for key in one.case.scenario.hardware}
+    by_hand -= {key for side in (a, b) for one in side.inputs.values() for key in one.figures if not one.compound}
     for key in dict.fromkeys([*known[0], *known[1]]):
         one, other = (of.get(key, {}) for of in known)
         if not _differs(one.get("value"), other.get("value")):
@@ -211,7 +213,8 @@ def _inputs(a: Side, b: Side) -> list[Row]:
         row = _row(
             key, key, one.get("value"), other.get("value"), one.get("unit") or other.get("unit") or "", one, other
         )
-        (hidden if follows else found).append({**row, "asked": not follows})
+        asked = not follows or key in by_hand
+        (found if asked else hidden).append({**row, "asked": asked})
     gpus = [one.result.row["gpu"] for one in (a, b)]
     if gpus[0] != gpus[1]:
         found.append({**_row("gpu", "GPU", gpus[0], gpus[1], "", {}, {}), "asked": True})
