@@ -14,10 +14,12 @@ from simgpu.result import Result
 if TYPE_CHECKING:
     from simgpu.hardware.cluster import Cluster
     from simgpu.study.calibration.run import Calibrated
+    from simgpu.study.difference import Difference
     from simgpu.study.experiment import ExperimentResult
     from simgpu.study.explain import Explanation
     from simgpu.study.fitting import Fitted
     from simgpu.study.results import Results
+    from simgpu.study.sensitivity import Sensitivity
     from simgpu.study.sweep.command import Swept
     from simgpu.timing.collectives import CollectiveTimes
     from simgpu.timing.timer import GPUTimer
@@ -115,6 +117,41 @@ def fit(
     gpus, precisions = ((one,) if isinstance(one, str) else tuple(one) for one in (gpu, precision))
     asked = fitting.Asked(gpus, precisions, context, users, runtime, kv_cache)
     return fitting.fit(catalogue or Catalogue(), models, asked)
+
+
+def sensitivity(
+    file: str | Path, *settings: str, value: str | Sequence[str] = (), case: str | int | Sequence[str | int] = (),
+    change: float | str = 0.1, price: float | None = None, catalogue: Catalogue | None = None,
+) -> list[Sensitivity]:  # fmt: skip
+    """What the answers of an experiment's rows hang on: every input of the hardware a little less and more.
+
+    `value` names columns (default: the natural one of the job), `case` rows by number or label ("all" for all),
+    `change` the relative change, `price` USD per GPU-hour. `.rows` are dicts with the keys of `COLUMNS` of
+    `simgpu.study.sensitivity`. Raises `InputError` for rows and columns that are not there.
+    """
+    from simgpu.study import sensitivity as study
+    from simgpu.study.experiment import find_experiment, load_experiment
+
+    known = catalogue or Catalogue()
+    values = (value,) if isinstance(value, str) else tuple(value)
+    cases = [str(one) for one in ((case,) if isinstance(case, (str, int)) else case)]
+    asked = study.Asked(values, study.parse_change(change), cases, price)
+    return study.sensitivities(load_experiment(find_experiment(str(file), known), settings), known, asked)
+
+
+def diff(
+    a: str | Path, b: str | Path, *settings: str, settings_a: Sequence[str] = (), settings_b: Sequence[str] = (),
+    value: str | None = None, catalogue: Catalogue | None = None,
+) -> Difference:  # fmt: skip
+    """Two scenarios side by side: 'FILE' with one row, or 'FILE:ROW' with its number or label; see `simgpu diff`.
+
+    `settings` are 'key=value' changes to both, `settings_a` and `settings_b` to one. `.inputs`, `.parts` and
+    `.explained` are rows, `.verdict` says whether one is better beyond the error bars.
+    """
+    from simgpu.study import difference as study
+
+    known = catalogue or Catalogue()
+    return study.diff(str(a), str(b), known, settings, tuple(settings_a), tuple(settings_b), value)
 
 
 def run_experiment(file: str | Path, *settings: str, catalogue: Catalogue | None = None) -> ExperimentResult:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import wraps
 from io import TextIOWrapper
 from pathlib import Path
@@ -102,6 +102,20 @@ def _run(file: str, settings: Sequence[str], folders: Sequence[str], quiet: bool
     with click.progressbar(length=len(experiment.cases), label="simulating", file=sys.stderr, hidden=not show) as bar:
         outcome = run_experiment(experiment, catalogue, lambda done, total: bar.update(done - bar.pos))
     return outcome, catalogue
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Takes (done, total) of simulations; a bar on a terminal, nothing elsewhere."""
+    with click.progressbar(
+        length=1, label="simulating", file=sys.stderr, hidden=quiet or not sys.stderr.isatty()
+    ) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        yield progress
 
 
 @main.command()
@@ -354,6 +368,74 @@ def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], styl
 
     shown = [(one.name, one.result.row, one.operators, one.constants) for one in found]
     print_explanations(shown, top, sys.stdout)
+
+
+@main.command()
+@_file
+@_set
+@click.option("--value", "values", multiple=True, metavar="COLUMN", help="The answer; repeatable.  [default: by job]")
+@click.option("--case", "cases", multiple=True, metavar="ROW", help="A number, a label, or all; repeatable.")
+@click.option("--change", default="10%", show_default=True, metavar="SHARE", help="Of each input, less and more.")
+@click.option("--price", type=float, metavar="USD", help="Of a GPU-hour: adds the cost as an answer.")
+@click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Where files go.  [default: results/<name>]"
+)
+@click.option("--no-plots", is_flag=True, help="Draw no pictures.")
+@_quiet
+@click.pass_obj
+@_one_line_errors
+def sensitivity(
+    folders: tuple[str, ...],
+    file: str,
+    settings: tuple[str, ...],
+    change: str,
+    style: str,
+    out: Path | None,
+    no_plots: bool,
+    quiet: bool,
+    **asked: Any,
+) -> None:
+    """What an answer hangs on: every input of the hardware a little less and more, elasticities, a tornado plot."""
+    from simgpu.study import sensitivity_report as report
+    from simgpu.study.sensitivity import Asked, parse_change
+
+    wanted = Asked(change=parse_change(change), **asked)
+    with _progress(quiet) as progress:
+        experiment, found = report.run(file, settings, _catalogue(folders), wanted, progress)
+    written = report.write(experiment, found, out or Path("results") / experiment.name, plots=not no_plots)
+    report.show(experiment, found, style, sys.stdout)
+    for what, path in () if quiet else written:
+        click.echo(f"{what + ':':8} {path}", err=True)
+
+
+@main.command()
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@_set
+@click.option("--set-a", "settings_a", multiple=True, metavar="KEY=VALUE", help="The same in A alone.")
+@click.option("--set-b", "settings_b", multiple=True, metavar="KEY=VALUE", help="The same in B alone.")
+@click.option("--value", metavar="COLUMN", help="The answer that is compared.  [default: by job]")
+@click.option("--all", "everything", is_flag=True, help="Every figure that differs, not only those that were asked.")
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@_quiet
+@click.pass_obj
+@_one_line_errors
+def diff(folders: tuple[str, ...], a: str, b: str, everything: bool, style: str, quiet: bool, **asked: Any) -> None:
+    """Two scenarios: what differs in input and in time, what explains it, whether it is beyond the error bars.
+
+    A and B are FILE, FILE:NUMBER (a row, from 1) or FILE:LABEL; both may be in one file.
+    """
+    from simgpu.study import difference, report
+
+    with _progress(quiet) as progress:
+        done = difference.diff(a, b, _catalogue(folders), progress=progress, **asked).document()
+    if style == "json":
+        report.print_json(done, sys.stdout)
+        return
+    from simgpu.render.difference import print_difference
+
+    print_difference(done, everything, sys.stdout)
 
 
 @main.command("list")

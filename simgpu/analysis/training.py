@@ -180,15 +180,18 @@ of kernels do not hold, the stack around them. It counts once for a step, beside
 
 
 def shares(found: Anatomy) -> list[tuple[float, Doubt]]:
-    """Seconds and doubt of the parts of a step; with its host, which is certain, they are all of it.
+    """Seconds and doubt of the parts of a step; with its host, which is certain, they are all of it."""
+    return [(seconds, part.doubt) for seconds, part in weighted(found)]
 
-    While a rank waits others do such work, so that its parts are scaled to fill the time.
-    """
+
+def weighted(found: Anatomy) -> list[tuple[float, Part]]:
+    """Seconds of a step that each part stands for: while a rank waits others do such work, so that its parts are scaled
+    to fill the time."""
     parts = [p for p in found.parts if p.activity.kind != "host"]
-    own = [(p.seconds if p.activity.category == "compute" else p.exposed, p.doubt) for p in parts]
-    sums = sum(seconds for seconds, _ in own)
+    own = [p.seconds if p.activity.category == "compute" else p.exposed for p in parts]
+    sums = sum(own)
     scale = max(found.step - found.host, 0.0) / sums if sums else 1.0
-    return [(seconds * scale, doubt) for seconds, doubt in own]
+    return [(seconds * scale, part) for seconds, part in zip(own, parts, strict=True)]
 
 
 def interval(found: Anatomy) -> Range:

@@ -123,18 +123,23 @@ def range_of_ratio(above: Weighted, below: Weighted, certain: float = 0.0) -> Ra
 
 
 def _width(parts: Iterable[tuple[float, Doubt]], upper: bool) -> float:
-    """Distance to an end of the interval of a signed sum; what lowers a negative part raises the sum.
+    """Distance to an end of the interval of a signed sum; what lowers a negative part raises the sum."""
+    return sqrt(sum(variances(parts, upper).values()))
+
+
+def variances(parts: Iterable[tuple[float, Doubt]], upper: bool) -> dict[str, float]:
+    """What each class adds to the square of the distance to an end of the interval of a signed sum.
 
     What is common to a class moves all its parts up or all down, whichever brings the sum further.
     """
     up: dict[str, float] = {}  # what all parts of a class at their P90, or at their P10, add to the sum
     down: dict[str, float] = {}
-    independent = 0.0
+    independent: dict[str, float] = {}
     for seconds, doubt in parts:
         above, below, group = seconds * (doubt.high - 1), seconds * (doubt.low - 1), doubt.group
         up[group] = up.get(group, 0.0) + above * sqrt(doubt.correlated)
         down[group] = down.get(group, 0.0) + below * sqrt(doubt.correlated)
-        independent += (above if upper == (seconds >= 0) else below) ** 2 * (1 - doubt.correlated)
+        alone = (above if upper == (seconds >= 0) else below) ** 2 * (1 - doubt.correlated)
+        independent[group] = independent.get(group, 0.0) + alone
     sign = 1 if upper else -1
-    common = (max(sign * up[group], sign * down[group], 0.0) for group in up)
-    return sqrt(sum(width**2 for width in common) + independent)
+    return {group: max(sign * up[group], sign * down[group], 0.0) ** 2 + independent[group] for group in up}

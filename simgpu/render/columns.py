@@ -58,6 +58,8 @@ TITLES = {
     "kv_cache_memory_bytes": "KV cache",
     "most_sequences": "most sequences",
     "smallest_gpus": "fewest GPUs",
+    "usd_per_step": "USD a step",
+    "usd_per_million_output_tokens": "USD per million output tokens",
 }
 
 SHARES = ("mfu", "hfu", "mfu_full_attention", "bubble_fraction", "overlap")

@@ -28,7 +28,7 @@ MAX_PANELS = 4
 
 Kind = Literal[
     "bar", "curve", "heatmap", "line", "matrix", "memory", "parity", "pareto", "pipeline", "roofline", "scaling",
-    "stack", "timeline", "topology",
+    "stack", "timeline", "topology", "tornado",
 ]  # fmt: skip
 
 _ONE_COLUMN = ("curve", "heatmap", "matrix", "pareto", "parity")
@@ -58,6 +58,8 @@ class PlotFields(BaseModel):
     framed.
     roofline: operators of each row by intensity and achieved FLOP/s under the roofs of the GPU, a panel for each `x`.
     topology: the graph of the cluster of the only row, with the load of its links as colour.
+    tornado: what `y` (default: the natural answer of the job) does when each input of the hardware is a little less and
+    a little more, a panel for each `x`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
@@ -82,8 +84,9 @@ class PlotFields(BaseModel):
             raise ValueError(f"{len(y)} columns; a plot of kind {kind} needs at least 1 and at most {MAX_PANELS}")
         if kind in _ONE_COLUMN and len(y) != 1:
             raise ValueError(f"{len(y)} columns; a plot of kind {kind} needs one")
-        if kind == "scaling" and len(y) > 1:
-            raise ValueError(f"{len(y)} columns; a plot of kind scaling has one, or none to compare with one GPU")
+        if kind in ("scaling", "tornado") and len(y) > 1:
+            otherwise = "to compare with one GPU" if kind == "scaling" else "for the answer of the job"
+            raise ValueError(f"{len(y)} columns; a plot of kind {kind} has one, or none {otherwise}")
         if kind in _NO_COLUMN and y:
             raise ValueError(f"has no meaning for a plot of kind {kind}; leave it out")
         if kind == "stack" and len(set(y)) < len(y):

@@ -43,6 +43,11 @@ def figure_of(outcome: ExperimentResult, plot: PlotFields) -> Any:
     heading = heading_of(plot, settings, words.get(plot.kind, ""))
     if plot.kind == "topology":
         return _topology(outcome, runs[0], heading)
+    if plot.kind == "tornado":
+        from simgpu.render.rows import bar_name
+        from simgpu.study.sensitivity_report import plotted
+
+        return plotted(outcome, plot, [bar_name(row, plot) for row in rows], outcome.catalogue, heading)
     if plot.kind == "timeline":
         from simgpu.render.timeline import timeline_figure
 

@@ -19,8 +19,6 @@ Place = tuple[Any, ...]
 
 _SINGLE = ("topology", "timeline")
 """Kinds that draw one row."""
-_OF_RESULTS = ("roofline", "memory", "pipeline", *_SINGLE)
-"""Kinds that draw runs, not rows."""
 _LABELLED = ("curve", "pareto", "parity")
 _ONLY = {"marks": ("bar",), "better": ("pareto", "heatmap"), "chosen": ("pareto",), "window": ("timeline",)}
 """Keys that only some kinds have."""
@@ -64,7 +62,7 @@ class ColumnChecks:
         for i, column in enumerate(plot.y):
             self._numbers(column, (*place, "y", i))
         if plot.series is not None:
-            if plot.kind in _SINGLE:
+            if plot.kind in (*_SINGLE, "tornado"):
                 raise self.document.error(f"has no meaning for a plot of kind {plot.kind}", (*place, "series"))
             self._exists(plot.series, (*place, "series"))
         self._label(plot, place)
@@ -87,7 +85,7 @@ class ColumnChecks:
         if plot.kind in (*_SINGLE, "parity"):  # of parity see there: it may stand nowhere in the file
             return
         self._exists(plot.x, (*place, "x"))
-        if plot.kind in ("stack", "memory", "pipeline"):
+        if plot.kind in ("stack", "memory", "pipeline", "tornado"):
             self._single_valued(plot, (*place, "x"))
 
     def _label(self, plot: PlotFields, place: Place) -> None:
@@ -129,6 +127,13 @@ class ColumnChecks:
             raise self.document.error(problem, (*place, "y", 0))
         for column, at in ((plot.x, "x"), *((one, "y") for one in plot.y)):
             self._positive(column, (*place, at))
+
+    def _tornado(self, plot: PlotFields, place: Place) -> None:
+        for column in plot.y:
+            self._numbers(column, (*place, "y", 0), everywhere=True)
+            if not all(row.get(column) for row in self.rows):
+                raise self.document.error(f"{shown(column)} is not above zero in every row", (*place, "y", 0))
+        self._few(plot, place)
 
     def _curve(self, plot: PlotFields, place: Place) -> None:
         self._numbers(plot.x, (*place, "x"))
@@ -172,11 +177,15 @@ class ColumnChecks:
                 raise self.document.error(problem, (*place, "better", key))
 
     def _roofline(self, plot: PlotFields, place: Place) -> None:
-        if len(self.rows) > MAX_PANELS:
-            problem = f"{len(self.rows)} rows; a plot of kind roofline has at most {MAX_PANELS} panels"
-            raise self.document.error(problem, (*place, "kind"))
+        self._few(plot, place)
         if any(row["workload"] == "training" for row in self.rows):
             raise self.document.error("only prefill and inference have a roofline", (*place, "kind"))
+
+    def _few(self, plot: PlotFields, place: Place) -> None:
+        """A panel for each row, and room for them."""
+        if len(self.rows) > MAX_PANELS:
+            problem = f"{len(self.rows)} rows; a plot of kind {plot.kind} has at most {MAX_PANELS} panels"
+            raise self.document.error(problem, (*place, "kind"))
 
     def _topology(self, plot: PlotFields, place: Place) -> None:
         self._timeline(plot, place)

@@ -1,0 +1,176 @@
+"""What people see of a sensitivity: a table of inputs, the notes below it, its tornado.
+
+Functions take documents of sensitivities, as `simgpu sensitivity --format json` prints them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
+
+from simgpu.render.columns import cell, cell_of, title
+from simgpu.render.table import grid, print_notes
+from simgpu.render.tornado import SEEN, Tornado, TornadoBar
+from simgpu.units import format_si
+
+Document = Mapping[str, Any]
+CLASSES = {
+    "gemm": "matrix products",
+    "attention": "attention",
+    "vector": "memory-bound kernels",
+    "moe": "experts",
+    "collective": "collectives",
+    "stack": "the stack around the kernels",
+    "runs": "whole runs",
+}
+"""Classes of errors in words."""
+
+
+def answer(one: Document) -> str:
+    """'step 5.966 s (5.6-6.82)'."""
+    column = one["column"]
+    row = {column: one["value"], f"{column}_p10": one["p10"], f"{column}_p90": one["p90"]}
+    return f"{title(column)} {cell_of(column, row)}"
+
+
+def named(one: Document) -> str:
+    """The row, after the model and the cluster where it does not say them itself."""
+    row, gpus = one["scenario"], one["gpus"]
+    if one["model"] == "operators":
+        return str(row)
+    words = [] if one["model"] in row else [one["model"]]
+    known = one["cluster"] in row or "GPU" in row
+    words += [] if known else [f"on {gpus:,} GPU{'s' if gpus > 1 else ''} of {one['cluster']}"]
+    return ", ".join([" ".join(words), row] if words else [row])
+
+
+def sentence(row: Mapping[str, Any], better: int) -> str:
+    """'10 % more NIC bandwidth buys 1.3 %', of the side that betters the answer."""
+    side, gain = row["better_side"], row["gain"]
+    name = row["title"].partition(" (")[0]
+    name = name if not name[1:].partition(" ")[0].islower() else name[0].lower() + name[1:]
+    amount = f"{100 * abs(row[side] - 1):.3g} % {side} {name}"
+    if better and gain < SEEN:
+        return f"{amount} buys nothing"
+    return f"{amount} buys {percent(gain)}" if better else f"{amount} changes it by {percent(gain, signed=True)}"
+
+
+def percent(share: float, signed: bool = False) -> str:
+    """A relative change with a digit that can be trusted."""
+    digits = 1 if abs(share) >= 9.5e-3 else 2
+    rounded = round(100 * share, digits) + 0.0  # no negative zero
+    return f"{rounded:{'+' if signed and rounded else ''}.{digits}f} %"
+
+
+def finding(one: Document) -> str:
+    """What matters most, in a sentence; inputs that hold others stand back, and the price, to which all cost goes."""
+    shown = [row for row in one["rows"] if swing(row) >= SEEN and not row["compound"] and row["input"] != "price"]
+    if not shown:
+        return f"no input moves {title(one['column'])}"
+    first = shown[0]
+    name = first["title"].partition(" (")[0]
+    matters = "matter" if name.endswith(("latencies", "rates")) else "matters"
+    return f"{name} {matters} most: {sentence(first, one['better'])}"
+
+
+def swing(row: Mapping[str, Any]) -> float:
+    """The larger relative change of the answer of both sides."""
+    ends = [end for end in (row["value_less"], row["value_more"]) if end is not None]
+    return max((abs(end / row["value"] - 1) for end in ends), default=0.0)
+
+
+def print_sensitivity(one: Document, out: IO[str]) -> None:
+    """A table of the inputs that move the answer, and notes."""
+    change = f"{100 * one['change']:g} %"
+    seen = [row for row in one["rows"] if swing(row) >= SEEN]
+    lines = [
+        [
+            row["title"],
+            _value(row),
+            _changed(row, "less"),
+            _changed(row, "more"),
+            f"{row['elasticity']:+.3f}" + ("" if row["smooth"] else " *"),
+            sentence(row, one["better"]),
+        ]
+        for row in seen
+    ]
+    heading = f"{named(one)}: {answer(one)}"
+    columns = ["input", "is", f"{change} less", f"{change} more", "elasticity", "which means"]
+    grid(heading, columns, lines, out, (1, 2, 3, 4))
+    print_notes([*notes(one), ""], out)
+
+
+def _value(row: Mapping[str, Any]) -> str:
+    count = len(row["figures"].split())
+    constants = row["figures"].startswith("gpu.kernel.")
+    return f"{count} constant{'s' if count > 1 else ''}" if constants else format_si(row["input_value"], row["unit"])
+
+
+def _changed(row: Mapping[str, Any], side: str) -> str:
+    end = row[f"value_{side}"]
+    return "cannot be" if end is None else percent(end / row["value"] - 1, signed=True)
+
+
+def notes(one: Document) -> list[str]:
+    """What stands below the table: the sum, what has no effect, what bends, what else changes, the error bars."""
+    rows = one["rows"]
+    found = [_sum(one)] if one["sum_expected"] is not None else []
+    bent = [row["title"] for row in rows if not row["smooth"] and swing(row) >= SEEN]
+    if bent:
+        found.append(
+            f"* {', '.join(bent)}: less and more do not agree (a limit, a whole number, a choice); see both sides"
+        )
+    found += [f"{row['title']}: {_remark(row['remark'])}" for row in rows if row["remark"]]
+    still = [row["title"] for row in rows if swing(row) < SEEN]
+    if still:
+        found.append(f"Below {100 * SEEN:g} %: {', '.join(still)}")
+    if one["not_varied"]:
+        found.append(f"Out of reach of the GPUs at work: {', '.join(one['not_varied'])}")
+    if one["interval_shares"]:
+        parts = ", ".join(
+            f"{CLASSES.get(name, name)} {100 * share:.0f} %"
+            for name, share in one["interval_shares"].items()
+            if share >= 0.005
+        )
+        runs = "The interval is that of whole runs, which is wider than what their kernels bring. Shares of those"
+        own = "What the interval comes from (shares of its squared width)"
+        found.append(f"{runs if one['interval_of'] == 'runs' else own}: {parts}")
+    return found
+
+
+def _sum(one: Document) -> str:
+    total, expected = one["sum_of_elasticities"], one["sum_expected"]
+    left = expected - total
+    host = one["host_share"]
+    why = f" (the host holds the GPUs up for {percent(host)} of the time)" if host else ""
+    return (
+        f"Elasticities to rates less those to times: {total:+.3f} of {expected:+d}; left {left:+.3f}, in bends and in "
+        f"constants that are no input{why}"
+    )
+
+
+def _remark(text: str) -> str:
+    """A remark with columns in words."""
+    for column in ("memory_fits", "weights_fit", "most_sequences", "longest_context", "smallest_gpus"):
+        text = text.replace(f"{column} ", f"{title(column)} (less / as is / more) ")
+    return text
+
+
+def tornado_of(one: Document) -> Tornado:
+    """Its bars; inputs that hold figures of others have none, since they would count twice."""
+    bars = []
+    for row in one["rows"]:
+        ends = [row[f"value_{side}"] and row[f"value_{side}"] / row["value"] - 1 for side in ("less", "more")]
+        name, _, what = row["title"].partition(" (")
+        words = ", ".join(word for word in (what.rstrip(")"), _value(row)) if word)
+        if not row["compound"]:
+            bars.append(TornadoBar(f"{name} ({words})", *ends))
+    column = one["column"]
+    return Tornado(one["scenario"], f"{title(column)}, {cell(column, one['value'])} as it is", finding(one), bars)
+
+
+def tornado_heading(panels: Sequence[Document], heading: str) -> str:
+    """The title of a tornado figure: what was asked for, or the row and its answer."""
+    if heading or len(panels) > 1:
+        return heading
+    return f"{named(panels[0])}: {answer(panels[0])}"

@@ -1,0 +1,78 @@
+"""The number that a scenario is asked for: which column, whether more of it is better, what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from simgpu.errors import InputError, nearest, shown
+
+COST = {"step": "usd_per_step", "tokens": "usd_per_million_output_tokens"}
+"""Columns that a price per GPU-hour adds to a row: of training, prefill and lists; of inference and servers."""
+
+
+def natural(row: Mapping[str, Any]) -> str:
+    """The answer of a kind of job: time of the step; of a batch time per output token; of a server tokens/s/GPU."""
+    if row["workload"] == "serving":
+        return "output_tokens_per_s_per_gpu"
+    return "tpot_s" if row.get("tpot_s") else "step_s"
+
+
+def checked_column(column: str, row: Mapping[str, Any], key: str) -> str:
+    """`column`, if the row has a number above zero there. Raises `InputError` at `key`."""
+    numbers = [name for name, value in row.items() if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    if column not in row:
+        raise InputError(f"no column {shown(column)} in the rows{nearest(column, numbers)}", key=key)
+    value = row[column]
+    if column not in numbers:
+        raise InputError(f"'{column}' is not a number ({shown(value)})", key=key)
+    if not value > 0:
+        raise InputError(f"'{column}' is {value:g} here; expected a column above zero", key=key)
+    return column
+
+
+def better(column: str) -> int:
+    """+1 where more is better, -1 where less is, 0 where it depends."""
+    rates = ("_per_s", "_per_s_per_gpu", "_per_s_per_user", "efficiency")
+    if column.endswith(rates) or column in ("mfu", "hfu", "speedup", "overlap", "mfu_full_attention"):
+        return 1
+    if column in ("most_sequences", "longest_context", "tokens_per_cycle"):
+        return 1
+    if column.endswith(("_s", "_bytes_per_gpu", "_memory_bytes")) or column.startswith("usd_"):
+        return -1
+    return -1 if column in ("training_days", "gpu_hours", "bubble_fraction", "smallest_gpus") else 0
+
+
+def scaling(column: str) -> int | None:
+    """What becomes of a column when everything goes x times as fast: a time divides by x (-1), a rate goes with it (1),
+    None where that is not known."""
+    if column.endswith(("_per_s", "_per_s_per_gpu", "_per_s_per_user")):
+        return 1
+    return -1 if column.endswith("_s") or column.startswith("usd_") else None
+
+
+TIME_OF = {
+    **dict.fromkeys(("tokens_per_s", "flop_per_s_per_gpu", "mfu", "tokens_per_s_per_gpu", "samples_per_s"), "step_s"),
+    **dict.fromkeys(("hfu", "mfu_full_attention", "training_days", "gpu_hours", "usd_per_step"), "step_s"),
+    **dict.fromkeys(("total_tokens_per_s", "output_tokens_per_s_per_gpu", "requests_per_s"), "step_s"),
+    **dict.fromkeys(("output_tokens_per_s_per_user", "output_tokens_per_s", "decode_s"), "tpot_s"),
+    "usd_per_million_output_tokens": "step_s",
+    "prefill_tokens_per_s": "ttft_s",
+    "prefill_s": "ttft_s",
+}
+"""The time that a column hangs on, and with whose uncertainty it is unsure."""
+
+
+def priced(row: Mapping[str, Any], price: float | None) -> Mapping[str, Any]:
+    """`row` with what it costs at `price` USD per GPU-hour: a step, or a million output tokens."""
+    if price is None:
+        return row
+    rate = row.get("output_tokens_per_s_per_gpu")
+    if rate:
+        return {**row, COST["tokens"]: price / 3600 / rate * 1e6}
+    return {**row, COST["step"]: price / 3600 * row["gpus"] * row["step_s"]}
+
+
+def cost_column(row: Mapping[str, Any]) -> str:
+    """The column of `priced` rows that holds the cost."""
+    return next(column for column in COST.values() if column in row)
