@@ -141,7 +141,7 @@ def test_pictures_of_validations(readable):
 
     rows = [
         {"op": "step_time", "origin": LONG.format(i % 9), "measured": 2.0**i, "predicted": 2.0**i * (0.8 + 0.05 * i),
-         "low": 1.5**i, "high": 2.2**i * 1.4, "error": 0.05 * i - 0.2}
+         "low": 2.0**i * 0.6, "high": 2.0**i * 1.6, "error": 0.05 * i - 0.2}
         for i in range(12)
     ]  # fmt: skip
     readable(parity(rows))
