@@ -154,11 +154,10 @@ def _heading(
     label: str | None,
     series: str | None,
 ) -> None:
-    about = f"{len(best)} of {len(shown)} rows are on the front, the other {len(shown) - len(best)} are beaten"
-    if len(fitting) < len(shown):
-        beaten, unfit = len(fitting) - len(best), len(shown) - len(fitting)
-        fit = "does not fit" if unfit == 1 else "do not fit"
-        about = f"{len(best)} of {len(shown)} rows are on the front, {beaten} are beaten, {unfit} {fit}"
+    beaten, unfit = len(fitting) - len(best), len(shown) - len(fitting)
+    about = f"{len(best)} of {len(shown)} rows on the front, {beaten} beaten"
+    if unfit:
+        about += f", {unfit} {'does' if unfit == 1 else 'do'} not fit"
     finding = ""
     if marked is not None:
         words_of = [series_name(column, marked.get(column)) for column in (series, label) if column]
