@@ -38,9 +38,14 @@ def loads_figure(loads: LinkLoads, words: str) -> Figure:
         figure, panel, places = canvas(graph)
         for (a, b), share in sorted(busy.items(), key=lambda one: one[1]):
             data = graph.edges[a, b]
-            bow = bend(places, a, b, data["kind"]) * (1 if a < b else -1) + _BOW
+            round_others = bend(places, a, b, data["kind"])
+            bow = round_others * (1 if a < b else -1) + _BOW
             arrow: dict[str, Any] = {"arrowstyle": "-", "shrinkA": 0, "shrinkB": 0}
-            arrow |= {"color": shades(norm(share)), "lw": 3.0} if share > 0 else {"color": FAINT, "lw": 1.0}
+            arrow |= (
+                {"color": shades(norm(share)), "lw": 1.4 if round_others else 3.0}
+                if share > 0
+                else {"color": FAINT, "lw": 1.0}
+            )
             arrow["connectionstyle"] = f"arc3,rad={bow}"
             panel.annotate("", places[b], places[a], arrowprops=arrow, zorder=1 + share / 1000)
         draw_boxes(panel, graph, places)

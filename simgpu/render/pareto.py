@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["directions", "front", "knee", "pareto_figure"]
 
-CHOSEN = "#D55E00"
+CHOSEN = "#F0E442"
+"""Yellow of the same palette, which no series has; with a dark edge."""
 WIDE = 12.0
 """From this ratio of largest to smallest on an axis is logarithmic."""
 
@@ -68,13 +69,13 @@ def pareto_figure(
         if marked is not None and marked.get(x) is not None and marked.get(y) is not None:
             place = ([marked[x] * x_scale], [marked[y] * y_scale])
             named = "chosen" if chosen is not None else "knee of the front"
-            panel.plot(*place, "*", ms=21, color=CHOSEN, mec="white", mew=1.2, zorder=5, label=named)
+            panel.plot(*place, "*", ms=22, color=CHOSEN, mec=INK, mew=1.4, zorder=5, label=named)
         for side, values in (("x", [row[x] * x_scale for row in shown]), ("y", [row[y] * y_scale for row in shown])):
             _scaled(panel, side, values)
         panel.set_xlabel(f"{x_label}, {wanted[x]} is better")
         panel.set_ylabel(f"{y_label}, {wanted[y]} is better")
         legend_below(figure, *panel.get_legend_handles_labels())
-        _heading(figure, heading, shown, fitting, best, marked, x, y, label)
+        _heading(figure, heading, shown, fitting, best, marked, x, y, label, series)
         _names(panel, best, marked, points, shown, x, y, x_scale, y_scale, label)
     return figure
 
@@ -142,17 +143,26 @@ def _scaled(panel: Axes, side: str, values: Sequence[float]) -> None:
 
 
 def _heading(
-    figure: Figure, words: str, shown: Rows, fitting: Rows, best: Rows, marked: Any, x: str, y: str, label: str | None
+    figure: Figure,
+    words: str,
+    shown: Rows,
+    fitting: Rows,
+    best: Rows,
+    marked: Any,
+    x: str,
+    y: str,
+    label: str | None,
+    series: str | None,
 ) -> None:
-    about = f"{len(best)} of {len(shown)} rows are on the front, the other {len(shown) - len(best)} are beaten"
-    if len(fitting) < len(shown):
-        beaten, unfit = len(fitting) - len(best), len(shown) - len(fitting)
-        fit = "does not fit" if unfit == 1 else "do not fit"
-        about = f"{len(best)} of {len(shown)} rows are on the front, {beaten} are beaten, {unfit} {fit}"
+    beaten, unfit = len(fitting) - len(best), len(shown) - len(fitting)
+    about = f"{len(best)} of {len(shown)} rows on the front, {beaten} beaten"
+    if unfit:
+        about += f", {unfit} {'does' if unfit == 1 else 'do'} not fit"
     finding = ""
     if marked is not None:
-        name = f"{series_name(label, marked.get(label))}: " if label else ""
-        finding = f"{name}{cell(x, marked[x])} {title(x)}, {cell(y, marked[y])} {title(y)}"
+        words_of = [series_name(column, marked.get(column)) for column in (series, label) if column]
+        name = ", ".join(word for word in dict.fromkeys(words_of) if word)
+        finding = f"{name}{': ' if name else ''}{cell(x, marked[x])} {title(x)}, {cell(y, marked[y])} {title(y)}"
     heading(figure, words, "; ".join(part for part in (finding, about) if part))
 
 

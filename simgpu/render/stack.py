@@ -94,7 +94,7 @@ def stack_figure(rows: Mapping[str, Mapping[str, Any]], columns: Sequence[str], 
         panel.grid(axis="y", visible=False)
         handles, shown = panel.get_legend_handles_labels()
         legend_below(figure, handles, shown, 10)
-        headline(figure, heading, _finding(rows, wanted, sums) + ("; whiskers: 80 %" if ends else ""))
+        headline(figure, heading, _finding(rows, wanted, sums) + ("; whiskers: 80 % interval" if ends else ""))
         _write_sums(panel, texts, [max(total, ends.get(name, (0, 0))[1]) * scale for name, total in sums.items()])
         _write_shares(panel, rows, wanted, scale)
     return figure

@@ -89,6 +89,7 @@ def parity(rows: Sequence[StepRow], what: str = "Training steps", kind: str = "s
         ends = [min(every) / 1.5, max(every) * 1.5]
         diagonal(upper, ends)
         lower.axhline(1.0, color=INK, lw=1.4)
+        faint = 0.5 if len(shown) <= 400 else 0.1  # thousands of bars would be a wall
         for edge in (0.9, 1.1):
             lower.axhline(edge, color=INK, lw=1.0, ls=":")
         for i, origin in enumerate(origins):
@@ -104,7 +105,7 @@ def parity(rows: Sequence[StepRow], what: str = "Training steps", kind: str = "s
                 [(row["predicted"] - row["low"]) / row["measured"] for row in members],
                 [(row["high"] - row["predicted"]) / row["measured"] for row in members],
             ]
-            lower.errorbar(x, ratio, yerr=ends_of, fmt="none", ecolor=look["color"], elinewidth=0.8, alpha=0.5)
+            lower.errorbar(x, ratio, yerr=ends_of, fmt="none", ecolor=look["color"], elinewidth=0.8, alpha=faint)
             lower.plot(x, ratio, **look)
         upper.set_xscale("log")
         upper.set_yscale("log")

@@ -141,7 +141,7 @@ def test_pictures_of_validations(readable):
 
     rows = [
         {"op": "step_time", "origin": LONG.format(i % 9), "measured": 2.0**i, "predicted": 2.0**i * (0.8 + 0.05 * i),
-         "low": 1.5**i, "high": 2.2**i * 1.4, "error": 0.05 * i - 0.2}
+         "low": 2.0**i * 0.6, "high": 2.0**i * 1.6, "error": 0.05 * i - 0.2}
         for i in range(12)
     ]  # fmt: skip
     readable(parity(rows))
@@ -149,3 +149,17 @@ def test_pictures_of_validations(readable):
     scores = {"median_ape": 0.1, "sol_median_ape": 0.5, "p90_ape": 0.3}
     readable(parity_figure("gemm", points, scores))
     readable(error_figure("gemm", points, scores))
+
+
+def test_loads_and_timelines_of_a_step(readable):
+    from simgpu.analysis.loads import link_loads
+    from simgpu.render.loads import loads_figure
+    from simgpu.render.timeline import timeline_figure
+
+    cluster, model = simgpu.load_cluster("dgx-h100-ib"), simgpu.load_model("llama-2-7b")
+    plan = simgpu.Plan(tp=4, pp=2, dp=2, micro_batch=1)
+    result = simgpu.simulate(cluster, simgpu.Training(batch=8, tokens=512), model, plan)
+    texts = readable(loads_figure(link_loads(result.execution, plan, cluster), LONG))
+    assert {"n1.gpu7", "leaf7", "spine"} <= set(texts) and any("% of" in text for text in texts)
+    assert "backward" in readable(timeline_figure(result.execution, LONG))
+    assert "rank 0 grad" in readable(timeline_figure(result.execution, LONG, (0.5 * result.step_s, result.step_s)))
