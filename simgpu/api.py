@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from simgpu.study.explain import Explanation
     from simgpu.study.fitting import Fitted
     from simgpu.study.results import Results
+    from simgpu.study.search.answer import Answer
     from simgpu.study.sensitivity import Sensitivity
     from simgpu.study.sweep.command import Swept
     from simgpu.timing.collectives import CollectiveTimes
@@ -182,6 +183,21 @@ def sweep(
     if done.interrupted:
         raise KeyboardInterrupt
     return done
+
+
+def search(
+    file: str | Path, *settings: str, jobs: int | None = None, top: int | None = None, store: str | Path | None = None,
+    catalogue: Catalogue | None = None,
+) -> Answer:  # fmt: skip
+    """Find the best plans that the `search:` section of an experiment file asks for; see `simgpu search`.
+
+    `.rows` are the best, best first, `.front` the best for each budget, `.every` all that was simulated. Raises
+    `InputError`.
+    """
+    from simgpu.study.search import command
+
+    kept = Path(store) if store is not None else None
+    return command.search(str(file), settings, catalogue or Catalogue(), jobs, top, kept)
 
 
 def results(
