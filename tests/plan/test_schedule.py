@@ -188,13 +188,13 @@ def panel_of(title, case, seconds):
     return Panel(title, stages)
 
 
-def test_picture_says_the_bubble_and_the_time_of_each_run():
+def test_picture_says_what_is_idle_and_the_time_of_each_run():
     whole, cut = {"F": 0.01, "B": 0.02}, dict.fromkeys("FBW", 0.01)
     panels = [panel_of("1F1B", ("1f1b", 4, 8, 1), whole), panel_of("ZB-H1", ("zb-h1", 4, 8, 1), cut)]
     figure = pipeline_figure(panels)
     first, second = figure.axes
-    assert first.get_title(loc="left") == "1F1B: 27.3 % bubble, 330 ms"  # 3 / 11 of 11 x 30 ms
-    assert second.get_title(loc="left") == "ZB-H1: 11.1 % bubble, 270 ms"
+    assert first.get_title(loc="left") == "1F1B: 27.3 % idle, 330 ms"  # 3 / 11 of 11 x 30 ms
+    assert second.get_title(loc="left") == "ZB-H1: 11.1 % idle, 270 ms"
     assert first.get_xlim() == second.get_xlim()
     said = [text.get_text() for text in second.texts]
     assert "18 %\nless time" in said
