@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 
 
@@ -79,8 +80,7 @@ class TransformerConfig:
 
         'dense' or 'moe'; 'dense local' or 'moe local' where layers with a window stand between others without.
         """
-        kinds = (self._kind(layer) for layer in range(self.layers))
-        return tuple((kind, len(list(members))) for kind, members in groupby(kinds))
+        return _layer_kinds(self)
 
     def _kind(self, layer: int) -> str:
         dense = self.experts == 1 or layer < self.dense_layers or (layer + 1) % self.moe_every != 0
@@ -150,3 +150,9 @@ def is_moe(kind: str) -> bool:
 def is_local(kind: str) -> bool:
     """Whether a kind of layer has a window where others have none."""
     return kind.endswith(" local")
+
+
+@lru_cache(maxsize=256)
+def _layer_kinds(config: TransformerConfig) -> tuple[tuple[str, int], ...]:
+    kinds = (config._kind(layer) for layer in range(config.layers))
+    return tuple((kind, len(list(members))) for kind, members in groupby(kinds))

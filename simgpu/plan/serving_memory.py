@@ -10,6 +10,7 @@ bytes, with e bytes of an element; context parallelism shares the tokens.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -165,13 +166,17 @@ def cache_bytes(served: Served, tokens: int, stage: int = 0) -> float:
     if not config.causal:  # nothing comes after what an encoder has seen
         return 0.0
     width = BYTES[served.kv_dtype or served.dtype]
+    kept = sum(
+        count * (min(tokens, window) if window else tokens) for window, count in _windows(config, plan.pp, stage)
+    )
+    return float(kept * elements_per_token(config, plan.tp)) * width / plan.cp
+
+
+@lru_cache(maxsize=1024)
+def _windows(config: TransformerConfig, stages: int, stage: int) -> tuple[tuple[int, int], ...]:
+    """Windows of the layers of a stage (0: none), and how many have each."""
     kinds = [kind for kind, count in config.layer_kinds() for _ in range(count)]
-    found = 0.0
-    for layer in spread_layers(config.layers, plan.pp)[stage]:
-        window = config.window_of(kinds[layer])
-        kept = min(tokens, window) if window else tokens
-        found += kept * elements_per_token(config, plan.tp)
-    return found * width / plan.cp
+    return tuple(Counter(config.window_of(kinds[i]) for i in spread_layers(config.layers, stages)[stage]).items())
 
 
 def elements_per_token(config: TransformerConfig, tp: int = 1) -> int:

@@ -89,13 +89,13 @@ def _leaves(problem: Problem, structures: Sequence[Structure], limits: Limits, p
                 part.misfits += len(family)
                 order += len(family)
                 continue
+            floor = problem.cost(family[0], bounds.floor(problem.step(family[0]), kernels))
+            limit = limits.of(problem, Leaf(floor, order, memory.total, family[0]))
+            if floor >= limit:
+                order += len(family)
+                continue
             for plan in family:
                 order += 1
-                job = problem.step(plan)
-                least = Leaf(problem.cost(plan, bounds.floor(job, kernels)), order, memory.total, plan)
-                limit = limits.of(problem, least)
-                if least.bound >= limit:
-                    continue
-                bound = problem.cost(plan, bounds.seconds(job, kernels)) * (1 + problem.search.tolerance)
+                bound = problem.cost(plan, bounds.seconds(problem.step(plan), kernels)) * (1 + problem.search.tolerance)
                 if bound < limit:
                     yield Leaf(bound, order, memory.total, plan)

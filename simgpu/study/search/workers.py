@@ -37,7 +37,10 @@ class Asked:
         cluster = resolve_cluster(self.scenario, catalogue, Origins())
         if self.scenario.model is None:
             raise InputError("is missing; a search needs one", key="model")
-        model = catalogue.model(self.scenario.model)
+        try:
+            model = catalogue.model(self.scenario.model)
+        except InputError as error:
+            raise error if error.file else InputError(error.problem, key="model") from None
         made: Problem | ServingProblem
         if isinstance(self.scenario.workload, Training):
             made = Problem(self.scenario, self.search, cluster, model)

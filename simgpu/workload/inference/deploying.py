@@ -54,7 +54,7 @@ def deploy(
     return Deployment(
         config, cluster, plan, precision, run, wide, job.kv_cache or "", sums, routing, clocks == "sustained",
         algorithm, protocol, job.offload, limit,
-    )  # fmt: skip
+    ).knowing()  # fmt: skip
 
 
 def chosen_precision(name: str | None, dtype: str, run: Runtime) -> Precision:

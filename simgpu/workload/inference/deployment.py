@@ -87,6 +87,13 @@ class StepTime:
         return max(self.each) + (self.send if len(self.stages) > 1 else 0.0)
 
 
+REMEMBERED = 5000
+"""Steps of a deployment that are remembered."""
+
+DEPLOYMENTS = 64
+"""Deployments on a cluster whose steps are remembered."""
+
+
 @dataclass
 class Deployment:
     """A model on a cluster."""
@@ -156,9 +163,28 @@ class Deployment:
     def step(self, *groups: Group) -> StepTime:
         """What a step with these groups of sequences takes."""
         known = tuple(group for group in groups if group.count)
-        if known not in self._steps:
-            self._steps[known] = self._step(known)
-        return self._steps[known]
+        found = self._steps.get(known)
+        if found is None:
+            if len(self._steps) >= REMEMBERED:
+                self._steps.clear()
+                self._blocks.clear()
+            found = self._steps[known] = self._step(known)
+        return found
+
+    def knowing(self) -> Deployment:
+        """The same, with the steps that deployments like it on this cluster have worked out."""
+        if self.drafter is not None:
+            return self
+        known: dict = self.cluster.memo.setdefault("deployments", {})
+        key = (
+            self.config, self.plan, repr(self.precision), id(self.runtime), self.dtype, self.kv_dtype, self.accumulate,
+            self.routing, self.sustained, self.algorithm, self.protocol, self.offloaded, self.limit, self.part,
+        )  # fmt: skip
+        if key not in known:
+            if len(known) >= DEPLOYMENTS:
+                del known[next(iter(known))]
+            known[key] = replace(self, _steps={}, _blocks={})
+        return known[key]
 
     def decode(self, batch: int, context: int) -> StepTime:
         """One new token for each of `batch` sequences that then hold `context` tokens."""
