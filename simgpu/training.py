@@ -82,13 +82,13 @@ def train(
         micro_batch=job.micro_batch, recompute=plan.recompute, offload=plan.offload,
         recompute_layers=plan.recompute_layers and plan.recompute_layers * plan.pp,
     )  # fmt: skip
-    single = execution if plan.world == 1 else _alone(replace(job, plan=alone), kernels, algorithm, protocol)
+    single = found if plan.world == 1 else _alone(replace(job, plan=alone), kernels, algorithm, protocol)
     row = _row(workload, config, plan, dtype, accumulate, kernels, execution, found, single, memory)
     return Trained(execution, found, memory, row)
 
 
-def _alone(job: Job, kernels: KernelModel, algorithm: str, protocol: str) -> Execution:
-    """The step on one GPU: the same for many plans, so that it is remembered for a cluster."""
+def _alone(job: Job, kernels: KernelModel, algorithm: str, protocol: str) -> Anatomy:
+    """The step on one GPU, taken apart: the same for many plans, so that it is remembered for a cluster."""
     known: dict = kernels.cluster.memo.setdefault("single", {})
     key = (
         job.config, job.plan, job.numerics, id(job.framework), job.batch, job.tokens, job.accumulate, job.routing,
@@ -99,7 +99,10 @@ def _alone(job: Job, kernels: KernelModel, algorithm: str, protocol: str) -> Exe
         if len(known) >= REMEMBERED:
             del known[next(iter(known))]
         links = Links(kernels.cluster, job.plan, kernels, algorithm, protocol)
-        found = known[key] = job.framework, run_step(job, kernels, links)  # who has the framework's id lives on
+        found = known[key] = (
+            job.framework,
+            anatomy(run_step(job, kernels, links)),
+        )  # who has the framework's id lives on
     return found[1]
 
 
@@ -125,7 +128,7 @@ def _check_fit(
 
 def _row(
     workload: Training, config: TransformerConfig, plan: Plan, dtype: str, accumulate: str, kernels: KernelModel,
-    execution: Execution, found: Anatomy, single: Execution, memory: tuple[Memory, ...],
+    execution: Execution, found: Anatomy, single: Anatomy, memory: tuple[Memory, ...],
 ) -> dict[str, Any]:  # fmt: skip
     graph = _trained_part(workload.graph(config, Plan(), dtype, accumulate), workload.finetune)
     peak_rate = kernels.peak(dtype, accumulate)
@@ -175,7 +178,7 @@ MEMORY = ("gradients", "optimizer", "activations", "communication", "temporary",
 
 
 def _intervals(
-    execution: Execution, found: Anatomy, single: Execution, times: dict[str, float], gpus: int
+    execution: Execution, found: Anatomy, single: Anatomy, times: dict[str, float], gpus: int
 ) -> dict[str, float]:
     """P10 and P90 of the uncertain columns."""
     step, middle = interval(found), times["step_s"]
@@ -183,8 +186,7 @@ def _intervals(
         (p.seconds, p.doubt) for p in found.parts if p.activity.category == "compute" and p.activity.kind != "host"
     ]
     calls = [p for p in found.parts if p.activity.category != "compute"]
-    alone = anatomy(single)
-    whole = [*shares(alone), (alone.host, NONE)]
+    whole = [*shares(single), (single.host, NONE)]
     one = range_of(whole)
     ratio = range_of_ratio(whole, shares(found), found.host) if gpus > 1 else Range(1.0, 1.0)
     ranges = {

@@ -167,6 +167,16 @@ class Plan:
         those of it that hold one sharded copy; 'replica': those that hold the same shard. 'ep': those that share the
         experts; 'expert': those that hold the same experts. 'experts': in inference, those of tp x dp that do.
         """
+        found = self._groups.get((kind, rank))
+        if found is None:
+            found = self._groups[kind, rank] = self._group(kind, rank)
+        return found
+
+    @cached_property
+    def _groups(self) -> dict[tuple[str, int], tuple[int, ...]]:
+        return {}
+
+    def _group(self, kind: str, rank: int) -> tuple[int, ...]:
         place = self.coordinates(rank)
         if kind == "experts":
             near = [self.rank(**{**place, "tp": t, "dp": d}) for d in range(self.dp) for t in range(self.tp)]
