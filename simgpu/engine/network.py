@@ -23,12 +23,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Sequence
-from fractions import Fraction
-from functools import lru_cache
 from math import inf
 from typing import Any
 
-Counts = tuple[int | Fraction, ...] | None
+Counts = tuple[float, ...] | None
 """Equal flows behind one, for each link of its route or of its bundle; None: one on each."""
 
 REMEMBERED = 10_000
@@ -112,7 +110,7 @@ class FluidNetwork:
         self._bundles_on: list[dict[Bundle, None] | None] = []  # per shared link; None: the link is not shared
         self._bundles: dict[int, Bundle] = {}  # by the number of their constraints
         self._numbers: dict[tuple[tuple[int, ...], Counts, float], int] = {}
-        self._constrained: dict[tuple[tuple[int, ...], int, tuple[bool, ...]], tuple[Any, ...]] = {}
+        self._constrained: dict[tuple[tuple[int, ...], Counts, tuple[bool, ...]], tuple[Any, ...]] = {}
         self._solved: dict[tuple[tuple[int, int], ...], list[tuple[int, float]]] = {}
         self._loose: dict[Flow, None] = {}  # flows waiting for `solve` to put them into a bundle
         self._dirty: dict[int, None] = {}  # shared links whose set of flows changed since the last solve
@@ -150,7 +148,7 @@ class FluidNetwork:
 
     def launch(self, key: Any, route: Sequence[int], size: float, counts: Sequence[float] | None = None) -> None:
         """`start` without `check`."""
-        flow = Flow(key, tuple(route), size, _exact(tuple(counts)) if counts else None, self._orders)
+        flow = Flow(key, tuple(route), size, _counts(counts), self._orders)
         self._orders += 1
         self._loose[flow] = None
         for link in flow.route:
@@ -220,7 +218,7 @@ class FluidNetwork:
             left = self._leave(flow)
             left.version += 1
             self._announce(left)
-        core, counts, cap, number, _ = self._constraints(flow)
+        core, counts, cap, number = self._constraints(flow)
         bundle = self._bundles.get(number)
         if bundle is None:
             bundle = Bundle(core, counts, cap, self._orders, now, number)
@@ -240,18 +238,18 @@ class FluidNetwork:
         else:
             self._set_rate(bundle, cap, now, always=bundle.ends[0][2] is flow)
 
-    def _constraints(self, flow: Flow) -> tuple[tuple[int, ...], Counts, float, int, Counts]:
+    def _constraints(self, flow: Flow) -> tuple[tuple[int, ...], Counts, float, int]:
         """What bounds the rate of `flow` now: shared links in order, its counts on them, its narrowest private link,
-        the number of these; and its counts, so that their identity stays theirs."""
+        and the number of these."""
         shared = self._bundles_on
-        state = (flow.route, id(flow.counts), tuple([shared[link] is not None for link in flow.route]))
+        state = (flow.route, flow.counts, tuple([shared[link] is not None for link in flow.route]))
         found = self._constrained.get(state)
         if found is None:
             if len(self._constrained) >= REMEMBERED:
                 self._constrained.clear()
             core, counts, cap = self._bounds(flow)
             number = self._numbers.setdefault((core, counts, cap), len(self._numbers))
-            found = self._constrained[state] = core, counts, cap, number, flow.counts
+            found = self._constrained[state] = core, counts, cap, number
         return found
 
     def _bounds(self, flow: Flow) -> tuple[tuple[int, ...], Counts, float]:
@@ -350,13 +348,6 @@ class FluidNetwork:
         self.next_time = events[0][0] if events else inf
 
 
-@lru_cache(maxsize=4096)
-def _exact(counts: tuple[float, ...]) -> Counts:
-    """Counts whose sums are exact, so that a link which everybody left has a load of 0; None where all are 1."""
-    exact = tuple(int(count) if count == int(count) else Fraction(count) for count in counts)
-    return exact if any(count != 1 for count in exact) else None
-
-
 def _max_min_rates(
     bundles: Iterable[Bundle], links: Iterable[int], capacity: Sequence[float]
 ) -> list[tuple[Bundle, float]]:
@@ -367,19 +358,13 @@ def _max_min_rates(
     """
     free: dict[Bundle, None] = dict.fromkeys(bundles)
     residual = {link: capacity[link] for link in links}
-    weight: dict[int, Any] = dict.fromkeys(residual, 0)  # flows that are not stopped yet, with their counts
-    on_link: dict[int, list[Bundle]] = {link: [] for link in residual}
-    for bundle in free:
-        if bundle.counts is None:
-            for link in bundle.core:
-                weight[link] += bundle.flows
-                on_link[link].append(bundle)
-        else:
-            for link, flows in _counted(bundle):
-                weight[link] += flows
-                on_link[link].append(bundle)
+    on_link: dict[int, list[tuple[Bundle, float]]] = {link: [] for link in residual}
+    loads = {bundle: _loads(bundle) for bundle in free}
+    for bundle, crossed in loads.items():
+        for link, flows in crossed:
+            on_link[link].append((bundle, flows))
     # (level, 0, link) for a link's fair share, (level, 1, order, bundle) for a cap
-    heap: list[tuple] = [(residual[link] / n, 0, link) for link, n in weight.items() if n]
+    heap: list[tuple] = [(residual[link] / sum(n for _, n in on), 0, link) for link, on in on_link.items() if on]
     heap += [(bundle.cap, 1, bundle.order, bundle) for bundle in free if bundle.cap < inf]
     heapq.heapify(heap)
     rates: list[tuple[Bundle, float]] = []
@@ -388,13 +373,15 @@ def _max_min_rates(
         entry = heapq.heappop(heap)
         if entry[1] == 0:
             link = entry[2]
-            if weight[link] == 0:
+            moving = [(bundle, n) for bundle, n in on_link[link] if bundle in free]
+            if not moving:
                 continue
-            share = max(residual[link] / weight[link], level)
+            # summed anew: what a huge count leaves when it is subtracted could be less than a small one
+            share = max(residual[link] / sum(n for _, n in moving), level)
             if share > entry[0]:
                 heapq.heappush(heap, (share, 0, link))
                 continue
-            stopping = [bundle for bundle in on_link[link] if bundle in free]
+            stopping = [bundle for bundle, _ in moving]
         elif entry[3] in free:
             stopping = [entry[3]]
         else:
@@ -403,18 +390,18 @@ def _max_min_rates(
         for bundle in stopping:
             del free[bundle]
             rates.append((bundle, level))
-            if bundle.counts is None:
-                for link in bundle.core:
-                    residual[link] -= level * bundle.flows
-                    weight[link] -= bundle.flows
-            else:
-                for link, flows in _counted(bundle):
-                    residual[link] -= level * flows
-                    weight[link] -= flows
+            for link, flows in loads[bundle]:
+                residual[link] -= level * flows
     return rates
 
 
-def _counted(bundle: Bundle) -> list[tuple[int, int | Fraction]]:
-    """(link, flows on it) for each link that a bundle with counts shares."""
-    assert bundle.counts is not None
+def _counts(counts: Sequence[float] | None) -> Counts:
+    """Counts of a flow; None where all are 1."""
+    return tuple(counts) if counts is not None and any(count != 1 for count in counts) else None
+
+
+def _loads(bundle: Bundle) -> list[tuple[int, float]]:
+    """(link, flows on it) for each link that a bundle shares."""
+    if bundle.counts is None:
+        return [(link, bundle.flows) for link in bundle.core]
     return [(link, bundle.flows * count) for link, count in zip(bundle.core, bundle.counts, strict=True)]

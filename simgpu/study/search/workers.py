@@ -81,6 +81,12 @@ def _serve(scenario: Scenario) -> dict[str, Any] | str:
     return run_served(_problem, scenario)
 
 
+def _peak() -> int:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def run_plan(problem: Problem, plan: Plan) -> dict[str, Any]:
     """The row of a plan, simulated in full."""
     asked = problem.scenario
@@ -132,6 +138,12 @@ class Workers:
         assert isinstance(self.problem, ServingProblem)
         problem = self.problem
         return _done(lambda: run_served(problem, scenario))
+
+    def peak_memory(self) -> int:
+        """Bytes of the largest process that has worked, where the system tells."""
+        if self._pool is None:
+            return _peak()
+        return max(self._pool.submit(_peak).result() for _ in range(4 * self.jobs))
 
     def close(self) -> None:
         """Stop without waiting for what is under way."""
