@@ -208,7 +208,11 @@ class Links:
         times = model.times(size, self._algorithm(kind), self._protocol(kind))
         seconds = float(times.seconds)
         if len(groups) > 1:
-            seconds = max(seconds, _together(topology, [self._phases(topology, kind, g, size) for g in placed]))
+            phases = [self._phases(topology, kind, g, size) for g in placed]
+            shared = _together(topology, phases)
+            if library == "custom":  # it is not NCCL's, but shares the same links: longer by as much
+                shared *= seconds / _together(topology, phases[:1])
+            seconds = max(seconds, shared)
         chosen = model.chosen(size, self._algorithm(kind), self._protocol(kind))
         return self._call(topology, kind, placed[0], size, seconds, int(times.channels), chosen)
 

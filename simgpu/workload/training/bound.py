@@ -20,7 +20,8 @@ that collectives take from kernels. `tests/workload/test_bound.py` holds it agai
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -31,11 +32,14 @@ from simgpu.plan.parallelism import ORDER, Plan
 from simgpu.plan.states import parameters_of
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.links import Links
-from simgpu.workload.training.chunks import chunks_of
+from simgpu.workload.training.chunks import chunks_of, units_of
 from simgpu.workload.training.job import Job
 from simgpu.workload.training.layers import SPLIT, Layers, Passes
 from simgpu.workload.training.reductions import STREAM_OF, Call, Reductions
 from simgpu.workload.training.update import norm_of, update_of
+
+ROUNDING = 1e-12
+"""Sums are taken in another order than in the simulation."""
 
 
 @dataclass(frozen=True)
@@ -115,16 +119,21 @@ class Bounds:
     def seconds(self, job: Job, kernels: KernelModel) -> float:
         """What `run_step` of this job takes at least, s."""
         plan, m = job.plan, job.microbatches
-        layer = (plan.within_layer(), self._place(plan), plan.zero == 3, _each(job), plan.shards > 1, plan.pipeline)
-        parts = (*layer, job.micro_batch, plan.pp, plan.vp, plan.recompute_layers)
-        work, units, layers = self._once(("work", parts), lambda: self._work(job, kernels))
-        hop = self._hop(job, layers, (*layer, job.micro_batch))
+        layer = (
+            plan.within_layer(), self._place(plan), plan.zero == 3, _each(job), plan.shards > 1,
+            plan.pipeline == SPLIT, job.micro_batch,
+        )  # fmt: skip
+        layers = self._once(("layers", layer), lambda: self._layers(job, kernels))
+        again = plan.recompute_layers if plan.recompute == "full" else None
+        parts = ("work", layer, plan.pp, plan.vp, again)
+        work = self._once(parts, lambda: self._work(job, layers, (plan.pp, plan.vp, again)))
+        hop = self._hop(job, layers, layer)
         sharing = (plan.zero, plan.shards, plan.dp, plan.cp, plan.ep)
         alone = (plan.tp, plan.pp, plan.vp, *sharing)
-        ends = self._once(("ends", alone, plan.offload), lambda: self._ends(job, kernels, units, layers))
+        ends = self._once(("ends", alone, plan.offload), lambda: self._ends(job, kernels, layers))
         overlap = (plan.overlap_gradients, plan.overlap_weights, m if _each(job) else 0)
-        traffic = self._once(("traffic", alone, overlap, plan.order), lambda: self._traffic(job, units, layers))
-        return _joined(plan, m, work, hop, traffic, ends)
+        traffic = self._once(("traffic", alone, overlap, plan.order), lambda: self._traffic(job, layers))
+        return _joined(plan, m, work, hop, traffic, ends) * (1 - ROUNDING)
 
     def floor(self, job: Job, kernels: KernelModel) -> float:
         """A lower bound that needs no blocks: the layers of the first stage at the speed of light, s.
@@ -164,35 +173,29 @@ class Bounds:
         nodes = -(-plan.tp * plan.cp * plan.ep // per_node)
         return plan.tp, plan.cp, plan.ep, min(plan.dp * plan.tp * plan.cp, nodes * per_node)
 
-    def _work(self, job: Job, kernels: KernelModel) -> tuple[_Work, list[list[list[Passes]]], Layers]:
-        plan = job.plan
-        links = Links(self.cluster, plan, kernels, self.algorithm, self.protocol)
-        layers = Layers(
-            job.config, plan, job.numerics, job.framework, kernels, links, job.micro_batch, job.tokens, job.accumulate,
-            job.routing, job.fp8,
+    def _layers(self, job: Job, kernels: KernelModel) -> Layers:
+        links = Links(self.cluster, job.plan, kernels, self.algorithm, self.protocol)
+        return Layers(
+            job.config, job.plan, job.numerics, job.framework, kernels, links, job.micro_batch, job.tokens,
+            job.accumulate, job.routing, job.fp8,
         )  # fmt: skip
-        chunks = chunks_of(job, layers)
-        split = plan.pipeline == SPLIT
 
-        def forward(units: Sequence[Passes]) -> float:
-            return sum(unit.forward.seconds for unit in units)
-
-        def backward(units: Sequence[Passes]) -> float:
-            return sum((unit.inputs if split else unit.backward).seconds for unit in units)
-
-        def later(units: Sequence[Passes]) -> float:
-            return sum(unit.later.seconds for unit in units) if split else 0.0
-
-        first = [forward(stage[0]) for stage in chunks]
-        back = [backward(stage[0]) for stage in chunks]
-        whole = tuple(sum(forward(units) + backward(units) + later(units) for units in stage) for stage in chunks)
-        work = _Work(
+    def _work(self, job: Job, layers: Layers, cut: Hashable) -> _Work:
+        split = job.plan.pipeline == SPLIT
+        counts = self._once(("counts", cut), lambda: _counts(job))
+        units = {one: layers.unit(*one) for one in dict.fromkeys(one for _, whole in counts for one in whole)}
+        forward = {one: unit.forward.seconds for one, unit in units.items()}
+        backward = {one: (unit.inputs if split else unit.backward).seconds for one, unit in units.items()}
+        later = {one: unit.later.seconds if split else 0.0 for one, unit in units.items()}
+        whole = {one: forward[one] + backward[one] + later[one] for one in units}
+        first = [_sum(forward, chunk) for chunk, _ in counts]
+        back = [_sum(backward, chunk) for chunk, _ in counts]
+        return _Work(
             before=(0.0, *accumulate(first[:-1])),
             behind=(0.0, *accumulate(back[:-1])),
-            microbatch=whole,
-            last=tuple(later(stage[0]) if split else backward(stage[0]) for stage in chunks),
+            microbatch=tuple(_sum(whole, stage) for _, stage in counts),
+            last=tuple(_sum(later, chunk) for chunk, _ in counts) if split else tuple(back),
         )
-        return work, chunks, layers
 
     def _hop(self, job: Job, layers: Layers, key: Hashable) -> float:
         """Activations from one stage to the next."""
@@ -206,14 +209,12 @@ class Bounds:
             gather = self._once(("gather", key), lambda: layers.links.inner("all_gather", "tp", whole).seconds)
         return whole / plan.tp / self._egress.gpu + gather
 
-    def _ends(
-        self, job: Job, kernels: KernelModel, chunks: Sequence[Sequence[Sequence[Passes]]], layers: Layers
-    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def _ends(self, job: Job, kernels: KernelModel, layers: Layers) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Seconds of each stage's norm, and of its update."""
         full = job.numerics.finetune == "full"
         made: dict[tuple[float, float], tuple[float, float]] = {}
         found = []
-        for stage in chunks:
+        for stage in chunks_of(job, layers):
             units = [unit for chunk in stage for unit in chunk]
             held = sum(u.trained for u in units), sum(u.expert_weights for u in units if full)
             if held not in made:
@@ -222,12 +223,12 @@ class Bounds:
             found.append(made[held])
         return tuple(norm for norm, _ in found), tuple(update for _, update in found)
 
-    def _traffic(self, job: Job, chunks: Sequence[Sequence[Sequence[Passes]]], layers: Layers) -> _Traffic:
+    def _traffic(self, job: Job, layers: Layers) -> _Traffic:
         m = job.microbatches
         moves = Reductions(job, layers)
         kept: dict[tuple, tuple[float, float, float, float]] = {}
         rows = []
-        for stage in chunks:
+        for stage in chunks_of(job, layers):
             same = tuple(tuple(map(id, units)) for units in stage)
             if same not in kept:
                 kept[same] = self._of_stage(job, moves, stage, m)
@@ -267,6 +268,20 @@ class Bounds:
         ranks, groups = self._once(("group", plan.tp, plan.cp, plan.dp, plan.ep, plan.shards, plan.order, call.group),
                                    lambda: _placed(plan, call.group, self._egress.per_node))  # fmt: skip
         return self._egress.seconds(call.kind, ranks, groups, call.size)
+
+
+Unit = tuple[str, bool]
+"""Kind of a unit, and whether the plan's recomputation is for it."""
+
+
+def _counts(job: Job) -> list[tuple[Counter[Unit], Counter[Unit]]]:
+    """Of each stage, the units of its first chunk and of all of it, counted."""
+    stages = units_of(job.config, job.plan)
+    return [(Counter(stage[0]), Counter(unit for chunk in stage for unit in chunk)) for stage in stages]
+
+
+def _sum(seconds: Mapping[Unit, float], counts: Mapping[Unit, int]) -> float:
+    return sum(seconds[unit] * count for unit, count in counts.items())
 
 
 def _each(job: Job) -> bool:

@@ -105,7 +105,9 @@ class Layers:
         """All that a unit depends on, beside the cluster."""
         plan = self.plan
         groups = [name for name in ("tp", "cp", "ep") if getattr(plan, name) > 1]
-        sharded = self.gathered, plan.zero == 3, plan.shards > 1, plan.pipeline == SPLIT
+        copied = bool(self._copies(1.0))
+        cast = self.gathered and not self.framework.fused_wgrad
+        sharded = copied, copied and plan.zero == 3, cast, plan.pipeline == SPLIT
         return (
             self.config, plan.within_layer(), sharded, self.numerics, id(self.framework), self.kernels.identity,
             self.links.identity(groups), self.micro_batch, self.tokens, self.accumulate, self.routing, self.fp8,
