@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test bench lint format clean
+.PHONY: demo test bench bench-search lint format clean
 
 demo: $(STAMP)
 	$(BIN)/simgpu run experiments/tp2_scaling.yaml
@@ -22,6 +22,10 @@ lint: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python benchmarks/scenarios.py
+
+bench-search: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/scenarios.py --large
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff format .

@@ -33,6 +33,10 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
     notes += settings_notes(outcome.experiment.settings)
     notes += memory_notes(outcome.rows, _first_label(outcome))
     notes += fit_notes(misfits(outcome, catalogue))
+    if fields.search is not None:
+        notes.append(
+            f"This is where a search starts from; its answer: simgpu search {outcome.experiment.document.file}"
+        )
     return {
         "experiment": outcome.experiment.name,
         "title": fields.title,

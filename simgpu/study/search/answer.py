@@ -50,6 +50,7 @@ class Answer:
     front_heading: str = ""
     heading: str = ""
     axes: tuple[str, str] = ("", "")
+    formats: Sequence[str] = ("png", "svg")  # of pictures
 
     def document(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -206,8 +207,8 @@ def serving_answer(name: str, heading: str, problem: ServingProblem, found: Serv
         rows.append({"rank": rank, "plan": _serving_words(row), **row, "lost_by": lost})
     counts = {"plans": found.plans, "do_not_fit": found.misfits, "refused": found.refused, "over_limits": found.over}
     told = (
-        f"{found.plans:,} plans under a load: {found.misfits:,} do not fit the memory, {found.refused:,} cannot be, "
-        f"{found.over:,} miss a limit, all others simulated; {format_seconds(found.seconds)}"
+        f"{found.plans:,} plans under loads: {found.misfits:,} do not fit the memory, {found.refused:,} cannot be run, "
+        f"{len(found.every):,} simulated, {found.over:,} of which miss a limit; {format_seconds(found.seconds)}"
     )
     asked = [f"{title(column)} of at most {cell(column, most)}" for column, most in problem.search.limits.items()]
     notes = [told + (f". Limits: {', '.join(asked)}" if asked else "")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -63,7 +64,8 @@ def _training(problem: Problem, experiment: Experiment, workers: Workers, tell: 
     found = Search(problem, workers, tell, keeper).run()
     named = [(problem.scenario_of(run.plan), {"plan": words_of(run.plan)}) for run in found.simulated]
     keeper.members(named, experiment.settings)
-    return training_answer(experiment.name, experiment.fields.title, problem, found)
+    answer = training_answer(experiment.name, experiment.fields.title, problem, found)
+    return replace(answer, formats=experiment.fields.formats)
 
 
 def _serving(problem: ServingProblem, experiment: Experiment, workers: Workers, tell: Tell) -> Answer:
@@ -76,7 +78,8 @@ def _serving(problem: ServingProblem, experiment: Experiment, workers: Workers, 
     found = search_serving(problem, workers.serve, workers.jobs, count)
     if not found.plans:
         raise experiment.document.error("no plan of the space splits the model over the GPUs", ("search",))
-    return serving_answer(experiment.name, experiment.fields.title, problem, found)
+    answer = serving_answer(experiment.name, experiment.fields.title, problem, found)
+    return replace(answer, formats=experiment.fields.formats)
 
 
 def _only(experiment: Experiment) -> tuple[Scenario, Origins]:
@@ -135,8 +138,9 @@ def write(answer: Answer, folder: Path, plots: bool = True) -> list[tuple[str, P
     if figures:
         from simgpu.render.style import save
 
+        kinds = dict.fromkeys(answer.formats)
         for name, figure in figures.items():
-            written += [("plot", file) for file in save(figure, folder / f"{name}.png", folder / f"{name}.svg")]
+            written += [("plot", file) for file in save(figure, *(folder / f"{name}.{kind}" for kind in kinds))]
     return written
 
 

@@ -106,7 +106,8 @@ class ServingProblem:
 
     def _values(self, key: str, gpus: int) -> list[int]:
         every = [n for n in range(1, gpus + 1) if gpus % n == 0]
-        asked = self.search.space.get(key, ALL if not self.search.space or key == "dp" else None)
+        free = not self.search.space or (key == "dp" and self.search.gpus)  # copies of an engine fill what is asked for
+        asked = self.search.space.get(key, ALL if free else None)
         if asked is None:
             return [getattr(self.scenario.plan, key)]
         return every if isinstance(asked, str) else list(asked)
