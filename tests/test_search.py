@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -200,3 +201,22 @@ def test_a_file_without_a_search_is_told_so(folder: Path) -> None:
     Path("no").write_text("")
     done = run("small.yaml", "--store", "no/store.sqlite")
     assert done.exit_code == 2 and done.output.count("\n") == 1
+
+
+def test_a_killed_worker_is_told_in_one_line_and_nothing_is_lost(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(progress: command.Progress) -> None:
+        if progress.simulated == 2:
+            for process in multiprocessing.active_children():
+                process.kill()
+
+    with pytest.raises(simgpu.InputError, match="a worker process was killed"):
+        command.search("small.yaml", (), Catalogue(), jobs=2, tell=stop)
+    with Store(Path("results/store.sqlite"), create=False) as store:
+        assert store._db.execute("SELECT count(*) FROM scenarios").fetchone()[0] >= 2
+
+
+def test_rules_of_the_job_leave_plans_out(folder: Path) -> None:
+    text = SMALL.replace("zero: [0, 1, 2]", "offload: all")
+    free, none = found(text, folder), found(text.replace("tokens: 4096", "tokens: 4096, optimizer: none"), folder)
+    assert none.counts["plans"] * 2 == free.counts["plans"]
+    assert all(row["plan.offload"] == "none" for row in none.rows)

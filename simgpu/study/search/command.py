@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -54,6 +55,9 @@ def search(
                 keeper = Keeper(kept, catalogue, experiment.name, place)
                 return _training(problem, experiment, workers, tell, keeper)
         return _serving(problem, experiment, workers, tell)
+    except BrokenExecutor:
+        died = "a worker process was killed (out of memory?); fewer may do: --jobs 1. What was simulated is kept"
+        raise InputError(died, file=experiment.document.file) from None
     finally:
         workers.close()
 

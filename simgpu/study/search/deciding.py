@@ -83,6 +83,8 @@ def _leaves(problem: Problem, structures: Sequence[Structure], limits: Limits, p
                 family = [plan for plan in family if problem.holds(plan)]
                 if not family:
                     continue
+            if not problem.allows(family[0]):
+                continue
             part.plans += len(family)
             memory = problem.memory(family[0])
             if not memory.fits:

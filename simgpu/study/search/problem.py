@@ -143,6 +143,14 @@ class Problem:
             self.job.routing, fp8, self.job.clip,
         )  # fmt: skip
 
+    def allows(self, plan: Plan) -> bool:
+        """Whether the job can be split this way: rules of the job beside those of the space."""
+        try:
+            self.job.check(self.config, plan)
+        except InputError:
+            return False
+        return True
+
     def memory(self, plan: Plan) -> Memory:
         """Of the fullest stage."""
         return fullest(

@@ -88,7 +88,7 @@ def _peak() -> int:
 
 
 def run_plan(problem: Problem, plan: Plan) -> dict[str, Any]:
-    """The row of a plan, simulated in full."""
+    """The row of a plan, simulated in full. Raises `InputError` for what cannot be simulated."""
     asked = problem.scenario
     return dict(
         simulate(
@@ -165,7 +165,9 @@ def _done(work: Callable[[], Any]) -> Future[Any]:
 
 
 def jobs_of(asked: int | None) -> int:
-    """Processes to use: as asked, else one for each core this process may use."""
-    if asked is not None and asked < 1:
-        raise InputError(f"{asked} is not a positive whole number", key="jobs")
-    return asked or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else asked or os.cpu_count() or 1
+    """Processes to use: as asked, else one for each core that this process may use."""
+    if asked is not None:
+        if asked < 1:
+            raise InputError(f"{asked} is not a positive whole number", key="jobs")
+        return asked
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

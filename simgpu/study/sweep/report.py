@@ -74,7 +74,7 @@ def notes(swept: Swept) -> list[str]:
     if len(swept.reasons) > MOST_REASONS:
         found.append(f"{len(swept.reasons) - MOST_REASONS:,} more reasons: simgpu results --status failed")
     if swept.experiment.fields.search is not None:
-        found.append(f"Not run: the search of this file; simgpu search {swept.experiment.document.file}")
+        found.append("The file asks for a search too, which starts from here: simgpu search FILE")
     left_out: list[str] = [plot.kind for plot in swept.experiment.fields.plots if plot.kind not in ROW_KINDS]
     left_out += ["compare"] if swept.experiment.fields.compare else []
     if left_out:
