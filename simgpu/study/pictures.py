@@ -65,7 +65,8 @@ def _of_result(found: Result) -> dict[str, Figure]:
     if row["workload"] == "training":
         from simgpu.render.stack import stack_figure
 
-        drawn["step"] = stack_figure({"step": row}, [], name)
+        degrees = [f"{key.upper()}{row[key]}" for key in ("tp", "cp", "ep", "pp", "vp", "dp") if row[key] > 1]
+        drawn["step"] = stack_figure({" ".join(degrees) or "one GPU": row}, [], name)
         if row["pp"] > 1:
             from simgpu.render.passes import panel_of
             from simgpu.render.pipeline import pipeline_figure
