@@ -1,5 +1,8 @@
 """Programs give experiments as mappings or as text, and draw what comes back."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -131,6 +134,16 @@ def test_a_mapping_with_rows_needs_one_named():
         simgpu.diff(MAPPING, MAPPING)
     with pytest.raises(simgpu.InputError, match="row 3 is not there"):
         simgpu.diff((MAPPING, 3), (MAPPING, 1))
+
+
+def test_the_python_of_the_docs_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[1] / "docs/experiments.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.S)
+    exec(compile(code, "experiments.md", "exec"), {})
+    assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
+    ratio = float(capsys.readouterr().out.splitlines()[1])
+    assert 2 < ratio < 8  # eight GPUs against one
 
 
 # ---- figures -----------------------------------------------------------------------------------------
