@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simgpu.catalog import Catalogue, Override
+from simgpu.documents import Text
 from simgpu.errors import InputError, shown
 from simgpu.hardware.spec import GPUSpec
 from simgpu.model.config import TransformerConfig
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
     from simgpu.timing.collectives import CollectiveTimes
     from simgpu.timing.timer import GPUTimer
     from simgpu.workload.inference.jobs import RuntimeName
+
+
+def _given(experiment: Given) -> Given:
+    """A text of several lines is what a file would say."""
+    return Text(experiment) if isinstance(experiment, str) and "\n" in experiment else experiment
 
 
 def load_model(name: str, catalogue: Catalogue | None = None) -> TransformerConfig:
@@ -88,7 +94,7 @@ def explain(experiment: Given, *settings: str, catalogue: Catalogue | None = Non
     from simgpu.study.explain import explain as explained
 
     known = catalogue or Catalogue()
-    return explained(study.load_experiment(study.find_experiment(experiment, known), settings, known), known)
+    return explained(study.load_experiment(study.find_experiment(_given(experiment), known), settings, known), known)
 
 
 def validate(
@@ -145,7 +151,9 @@ def sensitivity(
     values = (value,) if isinstance(value, str) else tuple(value)
     cases = [str(one) for one in ((case,) if isinstance(case, (str, int)) else case)]
     asked = study.Asked(values, study.parse_change(change), cases, price)
-    return study.sensitivities(load_experiment(find_experiment(experiment, known), settings, known), known, asked)
+    return study.sensitivities(
+        load_experiment(find_experiment(_given(experiment), known), settings, known), known, asked
+    )
 
 
 def diff(
@@ -161,6 +169,7 @@ def diff(
     from simgpu.study import difference as study
 
     known = catalogue or Catalogue()
+    a, b = ((_given(one[0]), one[1]) if isinstance(one, tuple) else _given(one) for one in (a, b))
     return study.diff(a, b, known, settings, tuple(settings_a), tuple(settings_b), value)
 
 
@@ -169,7 +178,9 @@ def run_experiment(experiment: Given, *settings: str, catalogue: Catalogue | Non
     from simgpu.study import experiment as study
 
     known = catalogue or Catalogue()
-    return study.run_experiment(study.load_experiment(study.find_experiment(experiment, known), settings, known), known)
+    return study.run_experiment(
+        study.load_experiment(study.find_experiment(_given(experiment), known), settings, known), known
+    )
 
 
 def sweep(
@@ -188,7 +199,7 @@ def sweep(
     known = catalogue or Catalogue()
     kept = Path(store) if store is not None else None
     asked = command.Asked(kept, jobs, limit, retry_failed, scheduler, dask_workers)
-    done = command.run(find_experiment(experiment, known), settings, known, asked)
+    done = command.run(find_experiment(_given(experiment), known), settings, known, asked)
     if done.interrupted:
         raise KeyboardInterrupt
     return done
@@ -206,7 +217,7 @@ def search(
     from simgpu.study.search import command
 
     kept = Path(store) if store is not None else None
-    return command.search(experiment, settings, catalogue or Catalogue(), jobs, top, kept)
+    return command.search(_given(experiment), settings, catalogue or Catalogue(), jobs, top, kept)
 
 
 def results(

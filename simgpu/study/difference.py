@@ -18,6 +18,7 @@ from simgpu.analysis.comparison import chance_above_one, ratio_range, unsure
 from simgpu.analysis.inference import COLUMNS as INFERENCE_PARTS
 from simgpu.analysis.uncertainty import Range, parts_of
 from simgpu.catalog import HARDWARE_ROOTS, Catalogue
+from simgpu.documents import Text
 from simgpu.errors import InputError
 from simgpu.render.fields import STEP_PARTS
 from simgpu.result import Result
@@ -163,7 +164,7 @@ def _case(given: Chosen, settings: Sequence[str], key: str, catalogue: Catalogue
     row: str | int | None
     if isinstance(given, tuple):
         file, row = given
-    elif isinstance(given, Mapping) or "\n" in str(given):
+    elif isinstance(given, (Mapping, Text)):
         file, row = given, None
     else:
         file, row = split_row(str(given))

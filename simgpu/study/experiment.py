@@ -50,18 +50,17 @@ class ExperimentResult:
         return [dict(result.row) for result in self.results]
 
 
-Given = str | Path | Mapping[str, Any]
-"""How programs name an experiment: a file, one of the catalogue, or what a file would say: YAML text of several lines,
-or the same as a mapping."""
+Given = str | Path | Mapping[str, Any] | Text
+"""How an experiment is named: a file, one of the catalogue, or what a file would say, as a mapping or as text."""
 
 
 def find_experiment(given: Given, catalogue: Catalogue) -> Source:
     """What is meant: a path, an experiment of the catalogue, or one that is given itself. Raises `InputError`."""
+    if isinstance(given, Text):
+        return given
     if isinstance(given, Mapping):
         return as_text(given)
     name = str(given)
-    if isinstance(given, str) and "\n" in given:
-        return Text(given)
     path = Path(name)
     if os.path.exists(name) or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         return path
