@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test bench bench-search lint format clean
+.PHONY: demo test bench bench-search lint format notebooks clean
 
 demo: $(STAMP)
 	$(BIN)/simgpu run experiments/tp2_scaling.yaml
@@ -30,6 +30,10 @@ bench-search: $(VENV)/.installed-bench
 format: $(VENV)/.installed-test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# after a change of the model: what the notebooks show is compared with what they say now
+notebooks: $(VENV)/.installed-test
+	$(BIN)/python notebooks/execute.py
 
 # The environment is made again when the packaging changes. An interrupted install leaves no stamp and is repeated.
 $(BIN)/python:

@@ -1,4 +1,8 @@
-"""Short calls for notebooks and scripts. `simgpu` itself offers them: `simgpu.load_model("llama-2-70b")`."""
+"""Short calls for notebooks and scripts. `simgpu` itself offers them: `simgpu.load_model("llama-2-70b")`.
+
+An `experiment` is a file, the name of one of the catalogue, or what a file would say: YAML text of several lines, or
+the same as a mapping, of which errors name `<experiment>` and the key.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simgpu.catalog import Catalogue, Override
+from simgpu.documents import Text
+from simgpu.errors import InputError, shown
 from simgpu.hardware.spec import GPUSpec
 from simgpu.model.config import TransformerConfig
 from simgpu.result import Result
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from simgpu.hardware.cluster import Cluster
     from simgpu.study.calibration.run import Calibrated
-    from simgpu.study.difference import Difference
-    from simgpu.study.experiment import ExperimentResult
+    from simgpu.study.difference import Chosen, Difference
+    from simgpu.study.experiment import ExperimentResult, Given
     from simgpu.study.explain import Explanation
     from simgpu.study.fitting import Fitted
+    from simgpu.study.pictures import Drawn
     from simgpu.study.results import Results
     from simgpu.study.search.answer import Answer
     from simgpu.study.sensitivity import Sensitivity
@@ -25,6 +34,11 @@ if TYPE_CHECKING:
     from simgpu.timing.collectives import CollectiveTimes
     from simgpu.timing.timer import GPUTimer
     from simgpu.workload.inference.jobs import RuntimeName
+
+
+def _given(experiment: Given) -> Given:
+    """A text of several lines is what a file would say."""
+    return Text(experiment) if isinstance(experiment, str) and "\n" in experiment else experiment
 
 
 def load_model(name: str, catalogue: Catalogue | None = None) -> TransformerConfig:
@@ -74,13 +88,13 @@ def time_collective(cluster: Cluster, kind: str, sizes: Any, gpus: int | None = 
     return collective_time(cluster, kind, range(gpus or cluster.gpus_per_node), sizes, **how)
 
 
-def explain(file: str | Path, *settings: str, catalogue: Catalogue | None = None) -> list[Explanation]:
+def explain(experiment: Given, *settings: str, catalogue: Catalogue | None = None) -> list[Explanation]:
     """Where the time of an experiment's scenarios goes, operator by operator, and which constants it hangs on."""
     from simgpu.study import experiment as study
     from simgpu.study.explain import explain as explained
 
     known = catalogue or Catalogue()
-    return explained(study.load_experiment(study.find_experiment(str(file), known), settings, known), known)
+    return explained(study.load_experiment(study.find_experiment(_given(experiment), known), settings, known), known)
 
 
 def validate(
@@ -121,7 +135,7 @@ def fit(
 
 
 def sensitivity(
-    file: str | Path, *settings: str, value: str | Sequence[str] = (), case: str | int | Sequence[str | int] = (),
+    experiment: Given, *settings: str, value: str | Sequence[str] = (), case: str | int | Sequence[str | int] = (),
     change: float | str = 0.1, price: float | None = None, catalogue: Catalogue | None = None,
 ) -> list[Sensitivity]:  # fmt: skip
     """What the answers of an experiment's rows hang on: every input of the hardware a little less and more.
@@ -137,34 +151,40 @@ def sensitivity(
     values = (value,) if isinstance(value, str) else tuple(value)
     cases = [str(one) for one in ((case,) if isinstance(case, (str, int)) else case)]
     asked = study.Asked(values, study.parse_change(change), cases, price)
-    return study.sensitivities(load_experiment(find_experiment(str(file), known), settings), known, asked)
+    return study.sensitivities(
+        load_experiment(find_experiment(_given(experiment), known), settings, known), known, asked
+    )
 
 
 def diff(
-    a: str | Path, b: str | Path, *settings: str, settings_a: Sequence[str] = (), settings_b: Sequence[str] = (),
+    a: Chosen, b: Chosen, *settings: str, settings_a: Sequence[str] = (), settings_b: Sequence[str] = (),
     value: str | None = None, catalogue: Catalogue | None = None,
 ) -> Difference:  # fmt: skip
-    """Two scenarios side by side: 'FILE' with one row, or 'FILE:ROW' with its number or label; see `simgpu diff`.
+    """Two scenarios side by side; see `simgpu diff`.
 
+    Each is an experiment with one row, 'FILE:ROW' with its number or label, or both as a pair: (experiment, row).
     `settings` are 'key=value' changes to both, `settings_a` and `settings_b` to one. `.inputs`, `.parts` and
     `.explained` are rows, `.verdict` says whether one is better beyond the error bars.
     """
     from simgpu.study import difference as study
 
     known = catalogue or Catalogue()
-    return study.diff(str(a), str(b), known, settings, tuple(settings_a), tuple(settings_b), value)
+    a, b = ((_given(one[0]), one[1]) if isinstance(one, tuple) else _given(one) for one in (a, b))
+    return study.diff(a, b, known, settings, tuple(settings_a), tuple(settings_b), value)
 
 
-def run_experiment(file: str | Path, *settings: str, catalogue: Catalogue | None = None) -> ExperimentResult:
-    """Run an experiment file (or an experiment of the catalogue); `settings` are 'key=value' changes."""
+def run_experiment(experiment: Given, *settings: str, catalogue: Catalogue | None = None) -> ExperimentResult:
+    """Run an experiment; `settings` are 'key=value' changes. `.rows` are dicts, `simgpu.figures` draws its plots."""
     from simgpu.study import experiment as study
 
     known = catalogue or Catalogue()
-    return study.run_experiment(study.load_experiment(study.find_experiment(str(file), known), settings, known), known)
+    return study.run_experiment(
+        study.load_experiment(study.find_experiment(_given(experiment), known), settings, known), known
+    )
 
 
 def sweep(
-    file: str | Path, *settings: str, store: str | Path | None = None, jobs: int | None = None,
+    experiment: Given, *settings: str, store: str | Path | None = None, jobs: int | None = None,
     limit: int | None = None, retry_failed: bool = False, scheduler: str | None = None,
     dask_workers: int | None = None, catalogue: Catalogue | None = None,
 ) -> Swept:  # fmt: skip
@@ -179,17 +199,17 @@ def sweep(
     known = catalogue or Catalogue()
     kept = Path(store) if store is not None else None
     asked = command.Asked(kept, jobs, limit, retry_failed, scheduler, dask_workers)
-    done = command.run(find_experiment(str(file), known), settings, known, asked)
+    done = command.run(find_experiment(_given(experiment), known), settings, known, asked)
     if done.interrupted:
         raise KeyboardInterrupt
     return done
 
 
 def search(
-    file: str | Path, *settings: str, jobs: int | None = None, top: int | None = None, store: str | Path | None = None,
+    experiment: Given, *settings: str, jobs: int | None = None, top: int | None = None, store: str | Path | None = None,
     catalogue: Catalogue | None = None,
 ) -> Answer:  # fmt: skip
-    """Find the best plans that the `search:` section of an experiment file asks for; see `simgpu search`.
+    """Find the best plans that the `search:` section of an experiment asks for; see `simgpu search`.
 
     `.rows` are the best, best first, `.front` the best for each budget, `.every` all that was simulated. Raises
     `InputError`.
@@ -197,7 +217,7 @@ def search(
     from simgpu.study.search import command
 
     kept = Path(store) if store is not None else None
-    return command.search(str(file), settings, catalogue or Catalogue(), jobs, top, kept)
+    return command.search(_given(experiment), settings, catalogue or Catalogue(), jobs, top, kept)
 
 
 def results(
@@ -210,6 +230,18 @@ def results(
     return study.results(store, study.Asked(experiment, where, status, sort, limit))
 
 
+def figures(found: Drawn) -> dict[str, Figure]:
+    """Matplotlib figures of what a command would draw, by name; in a notebook the last line of a cell shows one.
+
+    Of an experiment the plots that it asks for, of a sweep those that need rows alone; of a search `front`, and of
+    training `best`; of sensitivities `tornado` (of several `tornado-1` and so on); of `fit` the matrix `fit`; of a
+    single simulation `timeline` and, where it has them, `memory`, `step` and `pipeline`.
+    """
+    from simgpu.study.pictures import pictures
+
+    return pictures(found)
+
+
 def save_trace(result: Result, file: str | Path) -> Path:
     """Write the timeline as a trace that opens in the Perfetto UI (ui.perfetto.dev) or chrome://tracing."""
     from simgpu.render.trace import write_trace
@@ -217,12 +249,19 @@ def save_trace(result: Result, file: str | Path) -> Path:
     return write_trace(result.execution, Path(file))
 
 
-def plot_timeline(result: Result, file: str | Path | None = None, title: str = "") -> Any:
-    """A matplotlib figure of the timeline, one row for each stream; written to `file` if given."""
+def plot_timeline(
+    result: Result, file: str | Path | None = None, title: str = "", window: tuple[float, float] | None = None
+) -> Figure:
+    """A matplotlib figure of the timeline, one row for each stream; written to `file` if given.
+
+    `window` is a start and a later end in seconds, by default the whole step. Raises `InputError` for others.
+    """
+    if window is not None and not 0 <= window[0] < window[1] < float("inf"):
+        raise InputError(f"{shown(list(window))} is not a start and a later end, in seconds", key="window")
     from simgpu.render.style import save
     from simgpu.render.timeline import timeline_figure
 
-    figure = timeline_figure(result.execution, title)
+    figure = timeline_figure(result.execution, title, window)
     if file is not None:
         save(figure, Path(file))
     return figure

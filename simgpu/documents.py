@@ -7,7 +7,9 @@ A file can be missing, binary, huge, broken, or made to explode when its aliases
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -22,6 +24,25 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 _BAD_SCALAR = (yaml.YAMLError, ValueError, KeyError, IndexError, AttributeError, OverflowError)
 """What PyYAML raises for a scalar whose explicit tag does not fit it."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """YAML that a program holds; it is read as a file is, and errors say `<experiment>` where a file would stand.
+
+    `numbered` says whether its lines are those of the user: of what `as_text` wrote they are not.
+    """
+
+    text: str
+    numbered: bool = True
+    stem: str = "experiment"
+
+    def __str__(self) -> str:
+        return f"<{self.stem}>"
+
+
+Source = Path | Text
+"""Where YAML is read from."""
 
 
 class Document:
@@ -55,12 +76,39 @@ def dotted(path: tuple) -> str:
     return ".".join(str(part) for part in path)
 
 
-def read_yaml(file: Path) -> Document:
+def read_yaml(file: Source) -> Document:
     """The mapping in a YAML file. Raises `InputError`."""
     root = _compose(read_text(file), file)
     if not isinstance(root, yaml.MappingNode):
         raise InputError("expected a mapping of keys to values", file=file, line=1)
-    return _Builder(file).document(root)
+    document = _Builder(file).document(root)
+    return document if isinstance(file, Path) or file.numbered else Document(file, document.data, {})
+
+
+def as_text(data: Mapping[str, Any]) -> Text:
+    """A mapping as the YAML that would say it; arrays of numpy become lists. Raises `InputError` for other objects."""
+    plain = _plain(data, Text(""), ())
+    return Text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), numbered=False)
+
+
+def _plain(value: Any, source: Text, path: tuple) -> Any:
+    if len(path) > MAX_DEPTH:
+        raise InputError(f"is nested more than {MAX_DEPTH} levels deep", file=source, key=dotted(path[:3]) + " ...")
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one, source, (*path, key)) for key, one in value.items()}
+    if isinstance(value, (list, tuple, range)):
+        return [_plain(one, source, (*path, n)) for n, one in enumerate(value)]
+    if isinstance(value, PurePath):
+        return str(value)
+    if hasattr(value, "tolist"):  # numbers and arrays of numpy
+        return _plain(value.tolist(), source, path)
+    for kind in (bool, int, float, str):  # subclasses too, as what they are
+        if isinstance(value, kind):
+            return kind(value)
+    if value is None:
+        return None
+    problem = f"{shown(value)} is of type {type(value).__name__}; expected text, numbers, lists and mappings"
+    raise InputError(problem, file=source, key=dotted(path))
 
 
 def parse_value(text: str, source: str, key: str) -> Any:
@@ -100,8 +148,12 @@ def read_json(file: Path) -> Document:
     return Document(file, data, lines)
 
 
-def read_text(file: Path) -> str:
+def read_text(file: Source) -> str:
     """Text of a UTF-8 file of at most `MAX_BYTES`. Raises `InputError`."""
+    if isinstance(file, Text):
+        if len(file.text) > MAX_BYTES:
+            raise InputError(f"is larger than {MAX_BYTES:,} letters, expected a short text", file=file)
+        return file.text
     try:
         with file.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)

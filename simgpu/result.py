@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from simgpu.analysis.critical import Link, critical_path
 from simgpu.engine import Timeline
 from simgpu.plan.memory import Memory
 from simgpu.plan.serving_memory import ServingMemory
@@ -159,6 +160,11 @@ class Result:
     @property
     def timeline(self) -> Timeline:
         return self.execution.timeline
+
+    @cached_property
+    def critical_path(self) -> Sequence[Link]:
+        """Activities that the step waits for, from its start to its end: `start` and `seconds`, `activity.name`."""
+        return critical_path(self.execution)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

@@ -9,9 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 import simgpu
 from simgpu.result import COLUMNS
@@ -66,15 +64,6 @@ def test_an_installed_wheel_finds_its_catalogue_without_the_checkout(tmp_path):
     packed = {file.relative_to(tmp_path / "site/simgpu/_catalogue")
               for file in (tmp_path / "site/simgpu/_catalogue").rglob("*") if file.is_file()}  # fmt: skip
     assert shipped == packed
-
-
-@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda file: file.stem)
-@pytest.mark.filterwarnings("ignore")
-def test_notebooks_execute_and_show_pictures(notebook, tmp_path):
-    document = nbformat.read(notebook, as_version=4)
-    NotebookClient(document, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
-    outputs = [output for cell in document.cells for output in cell.get("outputs", [])]
-    assert any("image/png" in output.get("data", {}) for output in outputs)
 
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):

@@ -167,10 +167,11 @@ def interval_of(column: str, row: Mapping[str, Any]) -> tuple[float, float] | No
 
 
 def _figure_unit(column: str) -> str:
-    """SI unit of a varied hardware parameter or operator field, by the last word of its key; '' if it has none."""
+    """SI unit of a varied hardware parameter or operator field, by the end of its key; '' if it has none."""
     units = {"bandwidth": "B/s", "capacity": "B", "bytes": "B", "l2_cache": "B", "latency": "s", "time": "s"}
     units |= {"launch_overhead": "s", "boost_clock": "Hz", "tdp": "W"}
-    return units.get(column.split(".")[-1], "")
+    last = column.split(".")[-1]
+    return units.get(last) or units.get(last.rpartition("_")[2], "")
 
 
 def is_share(column: str) -> bool:

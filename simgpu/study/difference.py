@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from simgpu.analysis.breakdown import breakdown
@@ -17,13 +18,14 @@ from simgpu.analysis.comparison import chance_above_one, ratio_range, unsure
 from simgpu.analysis.inference import COLUMNS as INFERENCE_PARTS
 from simgpu.analysis.uncertainty import Range, parts_of
 from simgpu.catalog import HARDWARE_ROOTS, Catalogue
+from simgpu.documents import Text
 from simgpu.errors import InputError
 from simgpu.render.fields import STEP_PARTS
 from simgpu.result import Result
 from simgpu.scenario import resolve_cluster
 from simgpu.study.answers import TIME_OF, better, checked_column, natural
 from simgpu.study.changes import Between, Side, separable, side
-from simgpu.study.experiment import find_experiment, load_experiment
+from simgpu.study.experiment import Given, find_experiment, load_experiment
 from simgpu.study.loading import Case
 from simgpu.study.selection import case_names, chosen, only, split_row
 from simgpu.study.sensitivity import Progress, dtype_of
@@ -39,6 +41,9 @@ SAME = 1e-9
 """Relative difference of two numbers that counts as none."""
 
 Row = Mapping[str, Any]
+
+Chosen = Given | tuple[Given, str | int]
+"""A scenario: 'FILE' or an experiment with a single row, 'FILE:ROW', or an experiment and its row."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +114,10 @@ class Difference:
 
 
 def diff(
-    a: str, b: str, catalogue: Catalogue, settings: Sequence[str] = (), settings_a: Sequence[str] = (),
+    a: Chosen, b: Chosen, catalogue: Catalogue, settings: Sequence[str] = (), settings_a: Sequence[str] = (),
     settings_b: Sequence[str] = (), value: str | None = None, progress: Progress | None = None,
 ) -> Difference:  # fmt: skip
-    """Compare two scenarios: 'FILE' with a single row, or 'FILE:ROW' with its number or a label.
+    """Compare two scenarios: 'FILE' with a single row, or 'FILE:ROW' with its number or a label; or both as a pair.
 
     `settings` are 'key=value' changes to both, `settings_a` and `settings_b` to one. Raises `InputError`.
     """
@@ -153,12 +158,20 @@ def _blamed(settings: Sequence[str], option: str) -> Iterator[None]:
         raise
 
 
-def _case(text: str, settings: Sequence[str], key: str, catalogue: Catalogue) -> tuple[str, Case]:
-    """The row that 'FILE' or 'FILE:ROW' means, with its name."""
-    file, row = split_row(text)
-    experiment = load_experiment(find_experiment(file, catalogue), settings)
-    how = f"say which: {file}:NUMBER or {file}:LABEL"
-    number = only(experiment, key, how) if row is None else chosen(experiment, row, key)
+def _case(given: Chosen, settings: Sequence[str], key: str, catalogue: Catalogue) -> tuple[str, Case]:
+    """The row that is meant, with its name."""
+    file: Given
+    row: str | int | None
+    if isinstance(given, tuple):
+        file, row = given
+    elif isinstance(given, (Mapping, Text)):
+        file, row = given, None
+    else:
+        file, row = split_row(str(given))
+    source = find_experiment(file, catalogue)
+    experiment = load_experiment(source, settings, catalogue)
+    how = f"say which: {file}:NUMBER or {file}:LABEL" if isinstance(source, Path) else "say which: (experiment, row)"
+    number = only(experiment, key, how) if row is None else chosen(experiment, str(row), key)
     name = case_names(experiment)[number]
     whole = f"{experiment.name}: {name}" if len(experiment.cases) > 1 else experiment.name
     return whole, experiment.cases[number]

@@ -8,13 +8,13 @@ changed by `--set`. Keys may be nested or dotted (`plan.tp`); keys that begin wi
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from simgpu.catalog import Catalogue
-from simgpu.documents import Document
+from simgpu.documents import Document, Source, Text, as_text
 from simgpu.errors import InputError, nearest, shown
 from simgpu.result import Result
 from simgpu.scenario import effective, run_scenario
@@ -50,8 +50,17 @@ class ExperimentResult:
         return [dict(result.row) for result in self.results]
 
 
-def find_experiment(name: str, catalogue: Catalogue) -> Path:
-    """The file that `name` means: a path, or an experiment of the catalogue."""
+Given = str | Path | Mapping[str, Any] | Text
+"""How an experiment is named: a file, one of the catalogue, or what a file would say, as a mapping or as text."""
+
+
+def find_experiment(given: Given, catalogue: Catalogue) -> Source:
+    """What is meant: a path, an experiment of the catalogue, or one that is given itself. Raises `InputError`."""
+    if isinstance(given, Text):
+        return given
+    if isinstance(given, Mapping):
+        return as_text(given)
+    name = str(given)
     path = Path(name)
     if os.path.exists(name) or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         return path
@@ -61,7 +70,7 @@ def find_experiment(name: str, catalogue: Catalogue) -> Path:
     return found
 
 
-def load_experiment(file: Path, settings: Sequence[str] = (), catalogue: Catalogue | None = None) -> Experiment:
+def load_experiment(file: Source, settings: Sequence[str] = (), catalogue: Catalogue | None = None) -> Experiment:
     """Read and check an experiment file; `settings` are 'key=value' changes to every scenario. Runs nothing.
 
     Conditions ask `catalogue` (default: that which comes with simgpu) of clusters and models.

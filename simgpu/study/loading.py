@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 from simgpu.catalog import HARDWARE_ROOTS, Catalogue
-from simgpu.documents import Document, parse_value, read_yaml
+from simgpu.documents import Document, Source, parse_value, read_yaml
 from simgpu.errors import InputError, nearest, shown
 from simgpu.result import COLUMNS
 from simgpu.scenario import Key, Origins, Place, Scenario
@@ -75,14 +74,14 @@ class Loaded:
 
 
 def load(
-    file: Path, settings: Sequence[Setting], catalogue: Catalogue | None = None
+    file: Source, settings: Sequence[Setting], catalogue: Catalogue | None = None
 ) -> tuple[Document, ExperimentFields, list[Case]]:
     """Read and check an experiment file. Raises `InputError`."""
     loaded = read(file, settings, catalogue)
     return loaded.document, loaded.fields, [loaded.case(point) for point in loaded.points()]
 
 
-def read(file: Path, settings: Sequence[Setting], catalogue: Catalogue | None = None) -> Loaded:
+def read(file: Source, settings: Sequence[Setting], catalogue: Catalogue | None = None) -> Loaded:
     """Read an experiment file; conditions ask the catalogue of clusters and models. Raises `InputError`."""
     document = read_yaml(file)
     fields = validate(ExperimentFields, document.data, lambda path, problem: document.error(problem, path))
@@ -219,7 +218,7 @@ def _pruned(data: Any) -> Any:
 
 def _place(document: Document, where: tuple) -> Place:
     line = document.line_of(where)
-    return Place(f"{document.file}:{line}", str(document.file), line)
+    return Place(f"{document.file}:{line}" if line else str(document.file), str(document.file), line)
 
 
 def _check_roots(given: Mapping[str, Any], document: Document, place: tuple) -> None:

@@ -43,8 +43,7 @@ def write(
     experiment: Experiment, found: Sequence[Sensitivity], folder: Path, plots: bool = True
 ) -> list[tuple[str, Path]]:
     """Write data and a tornado for each answer into `folder`; returns what was written. Figures are built first."""
-    names = ["tornado"] if len(found) == 1 else [f"tornado-{n}" for n in range(1, len(found) + 1)]
-    figures = {name: figure_of([one]) for name, one in zip(names, found, strict=True)} if plots else {}
+    figures = figures_of(found) if plots else {}
     with written_whole(folder / "sensitivity.json") as stream:
         print_json(document(experiment, found), stream)
     with written_whole(folder / "sensitivity.csv") as stream:
@@ -55,6 +54,12 @@ def write(
     for name, figure in figures.items():
         written += [("plot", file) for file in save(figure, folder / f"{name}.png", folder / f"{name}.svg")]
     return written
+
+
+def figures_of(found: Sequence[Sensitivity]) -> dict[str, Any]:
+    """A tornado for each answer, by the names of their files."""
+    names = ["tornado"] if len(found) == 1 else [f"tornado-{n}" for n in range(1, len(found) + 1)]
+    return {name: figure_of([one]) for name, one in zip(names, found, strict=True)}
 
 
 def plotted(

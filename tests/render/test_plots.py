@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simgpu.analysis.pareto import front, knee
-from simgpu.render.columns import axis, better
+from simgpu.render.columns import axis, better, cell
 from simgpu.render.fields import PlotFields
 from simgpu.render.matrix import heatmap_figure
 from simgpu.render.parity import errors_in_words
@@ -125,3 +125,9 @@ def test_wrapped_lines_are_narrow_and_lose_no_letter(text, width):
 def test_ticks_keep_the_last_and_leave_room():
     kept = ticks_apart([0, 0.01, 0.5, 0.99, 1.0], ["1", "2", "4", "63", "64"], 12, 300)
     assert kept == [1, 2, 4]
+
+
+def test_figures_of_links_have_the_unit_of_what_their_key_ends_in():
+    assert cell("link.infiniband-ndr.lane_bandwidth", 12.5e9) == "12.5 GB/s"
+    assert cell("link.infiniband-ndr.proxy_latency", 7e-6) == "7 us"
+    assert axis("link.nvlink-4.lane_bandwidth", [25e9]) == ("Link nvlink-4 lane bandwidth (GB/s)", 1e-9)

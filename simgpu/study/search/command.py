@@ -14,7 +14,7 @@ from simgpu.documents import Document
 from simgpu.errors import InputError
 from simgpu.render.files import written_whole
 from simgpu.scenario import Origins, Scenario
-from simgpu.study.experiment import Experiment, find_experiment, load_experiment
+from simgpu.study.experiment import Experiment, Given, find_experiment, load_experiment
 from simgpu.study.report import print_csv
 from simgpu.study.search.answer import Answer, serving_answer, training_answer, words_of
 from simgpu.study.search.keeping import Keeper
@@ -29,7 +29,7 @@ Tell = Callable[[Progress], None]
 
 
 def search(
-    file: str, settings: Sequence[str], catalogue: Catalogue, jobs: int | None = None, top: int | None = None,
+    file: Given, settings: Sequence[str], catalogue: Catalogue, jobs: int | None = None, top: int | None = None,
     store: Path | None = None, tell: Tell = lambda progress: None,
 ) -> Answer:  # fmt: skip
     """Find the best plans that a file asks for; training plans that were simulated are kept in `store`.
@@ -132,7 +132,7 @@ def show(answer: Answer, style: str, out: IO[str]) -> None:
 
 def write(answer: Answer, folder: Path, plots: bool = True) -> list[tuple[str, Path]]:
     """Data and pictures; what was written."""
-    figures = _figures(answer) if plots and answer.rows else {}
+    figures = figures_of(answer) if plots else {}
     written = []
     with written_whole(folder / "search.json") as stream:
         show(answer, "json", stream)
@@ -148,8 +148,10 @@ def write(answer: Answer, folder: Path, plots: bool = True) -> list[tuple[str, P
     return written
 
 
-def _figures(answer: Answer) -> dict[str, Any]:
-    """The front with the best plan marked; of training also where the time of the best plans goes."""
+def figures_of(answer: Answer) -> dict[str, Any]:
+    """The front with the best plan marked; of training also where the time of the best plans goes. None of no plan."""
+    if not answer.rows:
+        return {}
     from simgpu.render.pareto import pareto_figure
     from simgpu.render.stack import stack_figure
 

@@ -6,10 +6,10 @@ import platform
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from simgpu.catalog import Catalogue
+from simgpu.documents import Source, read_text
 from simgpu.scenario import Scenario
 from simgpu.study.identity import Identities, Identity, code_digest, digest_of
 from simgpu.study.known import Known
@@ -24,7 +24,7 @@ class Keeper:
     store: Store | None
     catalogue: Catalogue
     experiment: str
-    file: Path
+    file: Source
     _known: dict[str, Identity] = field(default_factory=dict)
     found: int = 0  # that were there already
 
@@ -57,7 +57,7 @@ class Keeper:
         if self.store is None:
             return
         members = [(self._identity(scenario).key, labels) for scenario, labels in scenarios]
-        text = digest_of(self.file.read_text(encoding="utf8"))
+        text = digest_of(read_text(self.file))
         self.store.begin(self.experiment, str(self.file), text, settings, members, self._parts)
 
     @property

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from simgpu.catalog import Catalogue
+from simgpu.documents import Source
 from simgpu.errors import InputError, shown
 from simgpu.study.experiment import Experiment
 from simgpu.study.store import Kept, Store, store_file
@@ -71,7 +72,7 @@ class Swept:
 
 
 def run(
-    file: Path, settings: Sequence[str], catalogue: Catalogue, asked: Asked,
+    file: Source, settings: Sequence[str], catalogue: Catalogue, asked: Asked,
     progress: Callable[[Progress], None] | None = None,
 ) -> Swept:  # fmt: skip
     """Run what an experiment file asks and the store does not have. Raises `InputError`."""

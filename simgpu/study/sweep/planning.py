@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from simgpu.catalog import Catalogue
+from simgpu.documents import Source, read_text
 from simgpu.errors import InputError, nearest
 from simgpu.result import COLUMNS
 from simgpu.study.experiment import Experiment, told, varied_values
@@ -32,7 +33,7 @@ class Planned:
     """
 
     experiment: Experiment
-    file: Path
+    file: Source
     text: str  # digest of the file
     settings: Sequence[str]
     members: Sequence[tuple[str, Mapping[str, Any]]]
@@ -45,13 +46,13 @@ class Planned:
         """Where results of this sweep come from."""
         return {
             "experiment": self.experiment.name,
-            "file": str(self.file.absolute()),
+            "file": str(self.file.absolute() if isinstance(self.file, Path) else self.file),
             "simgpu": __version__,
             "code": code_digest(),
         }
 
 
-def plan(file: Path, settings: Sequence[str], catalogue: Catalogue) -> Planned:
+def plan(file: Source, settings: Sequence[str], catalogue: Catalogue) -> Planned:
     """Read an experiment file and find the key of each of its points.
 
     A point that cannot be a scenario is told as failed; what is wrong with all of them, and a misspelt key, raises
@@ -80,7 +81,7 @@ def plan(file: Path, settings: Sequence[str], catalogue: Catalogue) -> Planned:
     if first is not None and not tasks:
         raise first
     experiment = Experiment(loaded.fields.experiment or file.stem, loaded.document, loaded.fields, (), told(settings))
-    text = hashlib.sha256(file.read_bytes()).hexdigest()
+    text = hashlib.sha256(read_text(file).encode()).hexdigest()
     planned = Planned(
         experiment, file, text, list(settings), members, tasks, list(wrong.values()), identities.contents()
     )

@@ -94,23 +94,37 @@ def write(swept: Swept, folder: Path, plots: bool = True) -> list[tuple[str, Pat
     written = [("data", folder / "result.json"), ("data", folder / "rows.csv")]
     if not swept.rows:
         return written
-    experiment = _drawable(swept.experiment)
-    ColumnChecks(experiment, swept.rows).all()
-    if plots and experiment.fields.plots:
-        from simgpu.render.rows import figure_of_rows
+    experiment = _drawable(swept)
+    drawn = figures_of(swept) if plots else {}
+    if drawn:
         from simgpu.render.style import save
-
-        kinds = dict.fromkeys(experiment.fields.formats)
-        for n, plot in enumerate(experiment.fields.plots, 1):
-            figure, name = figure_of_rows(swept.rows, plot, experiment.settings), plot.name or f"plot{n}"
-            written += [("plot", file) for file in save(figure, *(folder / f"{name}.{kind}" for kind in kinds))]
+    kinds = dict.fromkeys(experiment.fields.formats)
+    for name, figure in drawn.items():
+        written += [("plot", file) for file in save(figure, *(folder / f"{name}.{kind}" for kind in kinds))]
     return written
 
 
-def _drawable(experiment: Experiment) -> Experiment:
-    """The experiment with the plots that need rows alone."""
-    kept = [plot for plot in experiment.fields.plots if plot.kind in ROW_KINDS]
-    return replace(experiment, fields=experiment.fields.model_copy(update={"plots": kept, "compare": None}))
+def figures_of(swept: Swept) -> dict[str, Any]:
+    """The plots of the file that need rows alone, by the names of their files. Raises `InputError`."""
+    experiment = _drawable(swept)
+    if not swept.rows or not experiment.fields.plots:
+        return {}
+    from simgpu.render.rows import figure_of_rows
+
+    return {
+        plot.name or f"plot{n}": figure_of_rows(swept.rows, plot, experiment.settings)
+        for n, plot in enumerate(experiment.fields.plots, 1)
+    }
+
+
+def _drawable(swept: Swept) -> Experiment:
+    """The experiment with the plots that need rows alone. Raises `InputError` for columns that the rows lack."""
+    fields = swept.experiment.fields
+    kept = [plot for plot in fields.plots if plot.kind in ROW_KINDS]
+    found = replace(swept.experiment, fields=fields.model_copy(update={"plots": kept, "compare": None}))
+    if swept.rows:
+        ColumnChecks(found, swept.rows).all()
+    return found
 
 
 def interrupted(swept: Swept) -> str:
