@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import blake2b
 
 from simgpu.engine import Phase, Simulator
 from simgpu.hardware.cluster import Cluster
@@ -83,7 +84,7 @@ class Links:
         self._sim: Simulator | None = None
         self._stage_of = lru_cache(None)(lambda rank: plan.coordinates(rank)["pp"])
         self._colours: Colours | None = None
-        self._known: dict[tuple, list] = cluster.memo.setdefault(("classes", protocol), {})  # of other plans too
+        self._known: dict[bytes, list] = cluster.memo.setdefault(("classes", protocol), {})  # of other plans too
         self._surroundings = Surroundings(cluster, plan, self._stage_of)
 
     def prepare(self, demands: Iterable[Demand]) -> None:
@@ -328,7 +329,8 @@ class Links:
         # flows are in proportion to the size, but for ideal ones
         part = 1.0 if self.protocol == "ideal" else size
         chosen = self._chosen(topology, kind, placed[0], size)[:2] if part == size else size
-        key = (kind, tuple(placed), chosen, self._surroundings.around(back, stages[0]))
+        # thousands of ranks: a digest of what they are, not they themselves, is remembered
+        key = _digest(kind, placed, chosen, self._surroundings.around(back, stages[0]))
         found = self._known.get(key)
         if found is None:
             if len(self._known) >= REMEMBERED:
@@ -364,6 +366,10 @@ class Links:
             assert self._sim is not None
             number = self._numbers[key] = self._sim.add_link(capacity)
         return number
+
+
+def _digest(*parts: object) -> bytes:
+    return blake2b(repr(parts).encode(), digest_size=20).digest()
 
 
 def _together(topology: Topology, all_phases: Sequence[Sequence[CollectivePhase]]) -> float:

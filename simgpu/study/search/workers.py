@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from simgpu.study.search.deciding import Limits, Part, Place, decide
 from simgpu.study.search.fields import SearchFields
 from simgpu.study.search.problem import Problem
 from simgpu.study.search.serving import ServingProblem
+from simgpu.study.sweep.processes import way_to_start
 from simgpu.workload.jobs import Training
 
 
@@ -57,13 +60,26 @@ class Asked:
             raise InputError(error.problem, key=f"search.where.{number}") from None
 
 
+WATCH_SECONDS = 1.0
+
 _problem: Problem | ServingProblem | None = None
 
 
-def _start(asked: Asked) -> None:
+def _start(asked: Asked, parent: int) -> None:
     global _problem
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells when to stop
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _problem = asked.problem()
+
+
+def _end_with(parent: int) -> None:
+    """End when the parent has gone: a pool's workers would wait for ever for one that was killed."""
+    while True:
+        try:
+            os.kill(parent, 0)
+        except OSError:
+            os._exit(1)
+        time.sleep(WATCH_SECONDS)
 
 
 def _decide(structures: Sequence[Structure], limits: Limits, keep: int, after: Place) -> Part:
@@ -116,7 +132,10 @@ class Workers:
 
     def __init__(self, asked: Asked, problem: Problem | ServingProblem, jobs: int) -> None:
         self.problem, self.jobs = problem, jobs
-        self._pool = ProcessPoolExecutor(jobs, initializer=_start, initargs=(asked,)) if jobs > 1 else None
+        self._pool: ProcessPoolExecutor | None = None
+        if jobs > 1:
+            way = way_to_start([__name__])
+            self._pool = ProcessPoolExecutor(jobs, way, initializer=_start, initargs=(asked, os.getpid()))
 
     def decide(self, structures: Sequence[Structure], limits: Limits, keep: int, after: Place) -> Future[Part]:
         if self._pool is not None:

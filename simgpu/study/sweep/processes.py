@@ -33,7 +33,7 @@ class ProcessPool:
 
     def __init__(self, setup: Setup, jobs: int) -> None:
         self.setup = setup
-        self._context = _context()
+        self._context = way_to_start([__name__])
         self._workers = [_Worker(self._context, setup) for _ in range(jobs)]
 
     @property
@@ -107,15 +107,15 @@ class _Worker:
         self._process.close()
 
 
-def _context() -> Any:
+def way_to_start(preload: list[str]) -> Any:
     """How processes are started: by forking, which is quick and asks nothing of the main module, where that is safe
-    (Linux, no other threads); else from a process that does nothing else."""
+    (Linux, no other threads); else from a process that does nothing else but to load `preload`."""
     methods = multiprocessing.get_all_start_methods()
     if sys.platform == "linux" and threading.active_count() == 1:
         return multiprocessing.get_context("fork")
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if "forkserver" in methods:
-        context.set_forkserver_preload([__name__])
+        context.set_forkserver_preload(preload)
     return context
 
 

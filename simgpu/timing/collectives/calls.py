@@ -11,6 +11,9 @@ from simgpu.timing.collectives.ideal import CollectivePhase, Edge, ideal_phases
 from simgpu.timing.collectives.model import ALGORITHMS, PROTOCOLS, CollectiveModel, CollectiveTimes
 from simgpu.timing.parts import ArrayLike
 
+REMEMBERED = 100_000
+"""Ranks of all collectives that are remembered for a topology: some kB each."""
+
 
 def model_of(
     topology: Topology, kind: str, gpus: Sequence[int], library: str = "nccl", dtype: str = "bf16"
@@ -18,9 +21,15 @@ def model_of(
     """The model of a collective; equal ones are made once for a topology."""
     narrow = dtype if dtype in ("int8", "fp8", "fp4") else "wide"
     key = (kind, tuple(gpus), library, narrow)
-    if key not in topology.memory:
-        topology.memory[key] = CollectiveModel(topology, kind, gpus, library, dtype)
-    return topology.memory[key]
+    known: dict = topology.memory.setdefault("collectives", {})
+    found = known.get(key)
+    if found is None:
+        found = known[key] = CollectiveModel(topology, kind, gpus, library, dtype)
+        held = topology.memory["ranks"] = topology.memory.get("ranks", 0) + len(gpus)
+        while held > REMEMBERED and len(known) > 1:
+            oldest = next(iter(known))
+            held = topology.memory["ranks"] = held - known.pop(oldest).n
+    return found
 
 
 def collective_phases(

@@ -99,6 +99,7 @@ class CollectiveModel:
         if library not in LIBRARIES:
             raise InputError(f"unknown library '{library}'{nearest(library, LIBRARIES)}", key="library")
         self.topology, self.kind, self.gpus = topology, kind, list(gpus)
+        self.members = tuple(self.gpus)  # in the names of its lanes: those of other collectives are others
         self.library, self.dtype = library, dtype
         self.n = len(self.gpus)
         self.constants = topology.cluster.kernel.group("collective", library)
@@ -309,11 +310,11 @@ class CollectiveModel:
             if lane is not None:
                 source = route.edges[0][0]
                 sent[source] = sent.get(source, 0.0) + bytes_on_wire
-                edges = (*edges, (source, "channels", choice, *self.gpus))
+                edges = (*edges, (source, "channels", choice, self.members))
             found.append((edges, bytes_on_wire))
         if lane is not None:
             # the channels work through `work` bytes of data while `sent` bytes go out
-            lanes = {(gpu, "channels", choice, *self.gpus): lane * out / plan.work for gpu, out in sent.items()}
+            lanes = {(gpu, "channels", choice, self.members): lane * out / plan.work for gpu, out in sent.items()}
         self._flows[choice] = found, lanes
         return found, lanes
 

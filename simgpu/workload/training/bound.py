@@ -44,8 +44,10 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class _Work:
-    """Seconds of each stage that do not depend on the number of replicas."""
+    """Seconds of stages that do not depend on the number of replicas: of the first stage, and of stages that hold alike
+    units the last, for which every bound is the highest."""
 
+    stages: tuple[int, ...]
     before: tuple[float, ...]  # first chunks of the stages before it, forward
     behind: tuple[float, ...]  # the same, backward
     microbatch: tuple[float, ...]
@@ -188,13 +190,16 @@ class Bounds:
         backward = {one: (unit.inputs if split else unit.backward).seconds for one, unit in units.items()}
         later = {one: unit.later.seconds if split else 0.0 for one, unit in units.items()}
         whole = {one: forward[one] + backward[one] + later[one] for one in units}
-        first = [_sum(forward, chunk) for chunk, _ in counts]
-        back = [_sum(backward, chunk) for chunk, _ in counts]
+        before = (0.0, *accumulate(_sum(forward, chunk) for chunk, _ in counts))
+        behind = (0.0, *accumulate(_sum(backward, chunk) for chunk, _ in counts))
+        stages = {0, *{str(held): s for s, held in enumerate(counts)}.values()}
+        last = later if split else backward
         return _Work(
-            before=(0.0, *accumulate(first[:-1])),
-            behind=(0.0, *accumulate(back[:-1])),
-            microbatch=tuple(_sum(whole, stage) for _, stage in counts),
-            last=tuple(_sum(later, chunk) for chunk, _ in counts) if split else tuple(back),
+            stages=tuple(sorted(stages)),
+            before=tuple(before[s] for s in sorted(stages)),
+            behind=tuple(behind[s] for s in sorted(stages)),
+            microbatch=tuple(_sum(whole, counts[s][1]) for s in sorted(stages)),
+            last=tuple(_sum(last, counts[s][0]) for s in sorted(stages)),
         )
 
     def _hop(self, job: Job, layers: Layers, key: Hashable) -> float:
@@ -305,15 +310,15 @@ def _joined(
     split = plan.pipeline == SPLIT
     base = traffic.ahead[0]
     ready, back = [], 0.0
-    for s in range(plan.pp):
-        start = max(base + work.before[s] + s * hop, traffic.ahead[s])
-        end = start + m * work.microbatch[s] + traffic.blocking[s]
-        beside = work.last[s] if plan.overlap_gradients else 0.0
+    for i, s in enumerate(work.stages):
+        start = max(base + work.before[i] + s * hop, traffic.ahead[s])
+        end = start + m * work.microbatch[i] + traffic.blocking[s]
+        beside = work.last[i] if plan.overlap_gradients else 0.0
         reduced = max(end - beside + traffic.after[s], traffic.stream[s])
         ready.append(max(end, reduced))
         if not split:
-            back = max(back, end + work.behind[s] + s * hop)
+            back = max(back, end + work.behind[i] + s * hop)
     ready[0] = max(ready[0], back)
     if any(norms) and plan.world > 1:
-        return max(at + norm for at, norm in zip(ready, norms, strict=True)) + max(updates)
-    return max(at + norm + update for at, norm, update in zip(ready, norms, updates, strict=True))
+        return max(at + norms[s] for at, s in zip(ready, work.stages, strict=True)) + max(updates)
+    return max(at + norms[s] + updates[s] for at, s in zip(ready, work.stages, strict=True))
