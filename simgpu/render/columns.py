@@ -43,6 +43,7 @@ TITLES = {
     "training_days": "days",
     "gpu_hours": "GPU-hours",
     "memory_bytes_per_gpu": "memory",
+    "memory_budget_bytes": "memory budget",
     "memory_fits": "fits",
     "ttft_s": "TTFT",
     "tpot_s": "TPOT",
