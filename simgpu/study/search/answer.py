@@ -182,18 +182,16 @@ def _front_row(problem: Problem, run: Simulated) -> dict[str, Any]:
 
 
 def _training_notes(counts: Mapping[str, int], found: Searched, tolerance: float) -> list[str]:
-    decided = counts["bound_decides"]
-    told = (
-        f"{counts['plans']:,} plans: {counts['do_not_fit']:,} do not fit the memory, {decided:,} cannot be better by "
-        f"their lower bounds, {counts['simulated']:,} simulated; {format_seconds(found.seconds)}"
-    )
+    fit = f"{counts['do_not_fit']:,} do not fit the memory"
+    ran = f"{counts['simulated']:,} simulated; {format_seconds(found.seconds)}"
     if not found.whole:
-        return [told, "interrupted: there may be better plans among those that were not looked at"]
+        told = f"{counts['plans']:,} plans so far: {fit}, {ran}"
+        return [told, "interrupted: there may be better plans; the same command goes on from those that were simulated"]
+    decided = f"{counts['bound_decides']:,} cannot be better by their lower bounds"
+    told = f"{counts['plans']:,} plans: {fit}, {decided}, {ran}"
     if tolerance:
-        return [
-            told,
-            f"a plan that was not simulated is at most {100 * tolerance:g} % better than the last of the list",
-        ]
+        most = f"{100 * tolerance:g} %"
+        return [told, f"a plan that was not simulated is at most {most} better than the last of the list"]
     return [told, "exact: no other plan of the space can be better than the last of the list"]
 
 
