@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 
 from simgpu.errors import InputError, nearest, shown
@@ -126,6 +126,10 @@ class Plan:
     def shards(self) -> int:
         """Ranks that hold one sharded copy of weights, gradients or states between them."""
         return self.shard or self.dp * self.cp
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without what was worked out of it."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     def within_layer(self) -> Plan:
         """The plan as far as the kernels of one layer on one rank, and what they keep, depend on it: plans that share
