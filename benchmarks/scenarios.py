@@ -36,6 +36,7 @@ GPT3: dict[str, Any] = {
     "hardware": {"cluster.nodes": 512},
 }
 NODE = {"tp": [1, 2, 4, 8], "cp": [1], **{key: "all" for key in USUAL if key not in ("tp", "cp")}}
+ONE_COPY = {**{key: "all" for key in KEYS if key not in ("shard", "recompute_layers")}, "cp": [1]}
 EVERYTHING = {**{key: "all" for key in KEYS if key != "shard"}, "cp": [1, 2, 4]}
 
 
@@ -123,6 +124,7 @@ def main() -> None:
     console = Console()
     single(console)
     search(console, "Search: GPT-3 175B on 4,096 A100, TP within a node, no CP; top 3", NODE, 3, False)
+    search(console, "Search: the same, every choice but of layers to recompute; top 1", ONE_COPY, 1, False)
     if large:
         search(console, "Search: the same, every choice there is, CP up to 4; top 1", EVERYTHING, 1, False)
 
