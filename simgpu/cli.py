@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -316,6 +317,8 @@ def search(
 
     with SearchLine(None if quiet else sys.stderr) as line:
         answer = command.search(file, settings, _catalogue(folders), jobs, top, store, lambda p: line.update(**vars(p)))
+    if not answer.whole:  # another Ctrl-C shall not take away the answer to the first
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     written = command.write(answer, out or Path("results") / answer.name, plots=not no_plots)
     command.show(answer, style, sys.stdout)
     if not quiet:

@@ -102,7 +102,7 @@ def test_ctrl_c_ends_with_what_is_known(folder: Path, monkeypatch: pytest.Monkey
             raise KeyboardInterrupt
 
     answer = found(SMALL, folder, tell=stop)
-    assert not answer.whole and len(answer.every) == 4 and "interrupted" in answer.notes[1]
+    assert not answer.whole and not answer.exact and len(answer.every) == 4 and "interrupted" in answer.notes[1]
     monkeypatch.setattr(command, "search", lambda *_: answer)
     done = run("small.yaml")
     assert done.exit_code == 130 and "interrupted" in done.output
@@ -175,10 +175,17 @@ def test_serving_keeps_limits_and_is_exhaustive(folder: Path) -> None:
     [
         ("tp: [1, 2, 4]", "tp: [3]", "e.yaml:8: search: no plan of the space uses 8 GPUs; with other values of tp"),
         ("tp: [1, 2, 4]", "tpp: [1]", "e.yaml:10: search.space.tpp: unknown key; did you mean 'tp'?"),
-        ("zero: [0, 1, 2]", "zero: [7]", "e.yaml:10: search.space.zero: 7 is not known; expected one of 0, 1, 2, 3"),
+        ("zero: [0, 1, 2]", "zero: [7]", "e.yaml:10: search.space.zero: 7 is not known; expected some of 0, 1, 2, 3"),
         ("[1, 2], recompute", "[0], recompute", "search.space.micro_batch: 0 is not a positive whole number"),
         ("top: 3", "top: none", "e.yaml:9: search.top: 'none' is not a whole number"),
         ("top: 3", "objective: step", "search.objective: 'step' cannot be searched for; did you mean 'step_s'?"),
+        ("tp: [1, 2, 4]", "tp: 3", "e.yaml:10: search.space.tp: 3 is not 'all' or a list of values"),
+        ("tp: [1, 2, 4]", "tp: []", "e.yaml:10: search.space.tp: [] is not 'all' or a list of values"),
+        ("top: 3", "gpus: []", "e.yaml:9: search.gpus: "),
+        ("top: 3", "where: [tp > 100]", "e.yaml:8: search: the conditions leave nothing: tp > 100"),
+        ("top: 3", "where: [1 / (tp - 1) > 0]", "e.yaml:9: search.where.0: '1 / (tp - 1) > 0' divides by zero"),
+        ("tokens: 4096", "tokens: 1000000000", "e.yaml:8: search: no plan of the space can be run; workload.tokens:"),
+        ("llama-3.1-8b", "llama-3.1-405b", "plans fits: the smallest needs"),
         ("top: 3", "gpus: 16", "e.yaml:9: search.gpus: 16 GPUs, but 'dgx-h100' has 8"),
         ("top: 3", "where: [tp <= gpu_per_node]", "search.where.0: unknown name 'gpu_per_node'; did you mean"),
         ("top: 3", "limits: {ttft_s: 1}", "search.limits.ttft_s: 'ttft_s': training has no such limit"),
@@ -193,6 +200,32 @@ def test_mistakes_end_in_one_line(folder: Path, old: str, new: str, message: str
     done = run("e.yaml", "--jobs", "1")
     assert done.exit_code == 2 and message in done.output and done.output.count("\n") == 1, done.output
     assert not Path("results/e").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[8, 32, 128]", "[0]", "e.yaml:9: search.space.workload.concurrency: "),
+        ("[8, 32, 128]", "['a']", "e.yaml:9: search.space.workload.concurrency: "),
+        ("tp: all", "tp: ['a']", "e.yaml:9: search.space.tp: 'a' is not a positive whole number"),
+        ("tp: all", "tp: [null]", "e.yaml:9: search.space.tp: None is not a positive whole number"),
+        ("ttft_s: 2 s", "bubble_s: 2 s", "e.yaml:8: search.limits.bubble_s: 'bubble_s' can have no limit here"),
+        ("output: 128", "output: 128, precision: nope", "e.yaml:6: search: nothing of the space can be run ("),
+    ],
+)  # fmt: skip
+def test_mistakes_in_a_search_for_serving_too(folder: Path, old: str, new: str, message: str) -> None:
+    assert old in SERVING
+    Path("e.yaml").write_text(SERVING.replace(old, new))
+    done = run("e.yaml", "--jobs", "1")
+    assert done.exit_code == 2 and message in done.output and done.output.count("\n") == 1, done.output
+    assert not Path("results/e").exists()
+
+
+def test_what_is_named_twice_counts_once(folder: Path) -> None:
+    once = found(SMALL, folder).counts
+    text = SMALL.replace("zero: [0, 1, 2]", "zero: [0, 0, 1, 2, 2]").replace("top: 3", "top: 3\n  gpus: [8, 8]")
+    twice = found(text.replace("tp: [1, 2, 4]", "tp: [1, 2, 4, 4]"), folder)
+    assert twice.counts == once and "memory_budget_bytes" in twice.front[0]
 
 
 def test_a_file_without_a_search_is_told_so(folder: Path) -> None:

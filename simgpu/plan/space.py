@@ -76,21 +76,10 @@ class Space:
         for key, values in self.choices.items():
             if key not in KEYS:
                 raise InputError(f"unknown key{nearest(key, KEYS)}", key=f"search.space.{key}")
-            if isinstance(values, str) and values != ALL:
-                raise InputError(f"{shown(values)} is not 'all' or a list of values", key=f"search.space.{key}")
-            for value in () if values == ALL else values:
-                self._check(key, value)
-
-    @staticmethod
-    def _check(key: str, value: Any) -> None:
-        known, place = _EVERY.get(key), f"search.space.{key}"
-        if known is not None:
-            if not any(type(value) is type(one) and value == one for one in known):
-                raise InputError(f"{shown(value)} is not known{nearest(value, map(str, known))}", key=place)
-        elif value is None and key in ("recompute_layers", "shard"):
-            return
-        elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise InputError(f"{shown(value)} is not a positive whole number", key=place)
+            if key in _EVERY:
+                _check_names(key, values)
+            else:
+                check_degrees(key, values)
 
     def structures(self) -> Iterator[Structure]:
         """Degrees that split the model, the batch and the GPUs."""
@@ -141,7 +130,7 @@ class Space:
         asked = self.choices.get(key)
         if asked is None:
             return tuple(otherwise)
-        return tuple(every) if asked == ALL else tuple(asked)
+        return tuple(every) if asked == ALL else tuple(dict.fromkeys(asked))
 
     def _values(self, key: str) -> tuple[Any, ...]:
         """Values of a choice that is no number, in order."""
@@ -226,6 +215,32 @@ class Space:
         if at.pp == 1:
             return True
         return microbatches >= at.pp and not (vp > 1 and microbatches % at.pp)
+
+
+def check_degrees(key: str, values: Sequence[Any] | str) -> None:
+    """Raise `InputError` for what is no whole number above zero (of `recompute_layers` and `shard`: or null)."""
+    place = f"search.space.{key}"
+    if values == ALL:
+        return
+    if isinstance(values, str) or not values:
+        raise InputError(f"{shown(values)} is not 'all' or a list of values", key=place)
+    for value in values:
+        if value is None and key in ("recompute_layers", "shard"):
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InputError(f"{shown(value)} is not a positive whole number", key=place)
+
+
+def _check_names(key: str, values: Sequence[Any] | str) -> None:
+    known, place = _EVERY[key], f"search.space.{key}"
+    if values == ALL:
+        return
+    if isinstance(values, str) or not values:
+        raise InputError(f"{shown(values)} is not 'all' or a list of values", key=place)
+    for value in values:
+        if not any(type(value) is type(one) and value == one for one in known):
+            told = ", ".join("null" if one is None else str(one).lower() for one in known)
+            raise InputError(f"{shown(value)} is not known; expected some of {told}", key=place)
 
 
 def _ranges(config: TransformerConfig, pp: int, vp: int) -> Any:

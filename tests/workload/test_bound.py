@@ -82,6 +82,22 @@ def test_it_is_the_step_where_nothing_waits() -> None:
         assert Bounds(box).seconds(job, kernels) == pytest.approx(step, rel=1e-3)
 
 
+@pytest.mark.parametrize("stack", ["megatron", "pytorch-compiled"])
+@pytest.mark.parametrize("zero", [2, 3])
+def test_groups_that_drift_apart_have_the_nic_to_themselves(stack: str, zero: int) -> None:
+    """Eight groups of a node share its one NIC; nothing overlaps, so that each waits for its own collectives only."""
+    box, how = simgpu.load_cluster("rtx-4090-8x-ethernet", cluster__nodes=2), framework(stack)
+    plan = Plan(
+        tp=8, dp=2, sequence_parallel=True, zero=zero, micro_batch=1, overlap_gradients=False, overlap_weights=False
+    )
+    for model in ("mpt-1b", "llama-3.2-1b"):
+        numerics = simgpu.Training(batch=64, tokens=1536).numerics("bf16")
+        job = Job(simgpu.load_model(model), plan, numerics, how, 64, 1536, "fp32")
+        kernels = kernels_of(how, box, True, "tensorwise")
+        step = run_step(job, kernels, Links(box, plan, kernels, "auto", "auto")).step
+        assert Bounds(box).seconds(job, kernels) <= step
+
+
 def test_known_parts_do_not_leak_from_one_plan_to_another() -> None:
     """One `Bounds` for many plans gives what a fresh one gives for each."""
     config, box, how = simgpu.load_model("mixtral-8x7b"), simgpu.load_cluster("dgx-h100-ib", cluster__nodes=4), None

@@ -104,16 +104,16 @@ def training_answer(name: str, heading: str, problem: Problem, found: Searched) 
     shown += ["lost_by"] + (["also"] if any(row["also"] for row in rows) else [])
     if len(problem.gpus) > 1:
         shown.insert(2, "gpus")
-    exact = not search.tolerance
+    exact = not search.tolerance and found.whole
     notes = _training_notes(counts, found, search.tolerance)
     return Answer(
         name, heading, problem.objective, rows, front, [run.row for run in found.simulated], counts, found.seconds,
-        exact, found.whole, shown, notes, **_training_words(problem, rows, front),
+        exact, found.whole, shown, notes, **_training_words(problem, rows, front, found.whole),
     )  # fmt: skip
 
 
 def _training_words(
-    problem: Problem, rows: Sequence[Mapping[str, Any]], front: Sequence[Mapping[str, Any]]
+    problem: Problem, rows: Sequence[Mapping[str, Any]], front: Sequence[Mapping[str, Any]], whole: bool
 ) -> dict[str, Any]:
     """Titles of tables and pictures."""
     many = len(problem.gpus) > 1
@@ -132,20 +132,27 @@ def _training_words(
         "front_title": "The best plan for each number of GPUs"
         if many
         else "The best plan within each budget of memory",
-        "axes": ("gpus", "tokens_per_s_per_gpu") if many else ("memory_bytes_per_gpu", "step_s"),
+        "axes": ("gpus", "step_s") if many else ("memory_budget_bytes", "step_s"),
     }
-    if not rows:
-        return words
+    if not rows or not front:
+        return {**words, "heading": where}
     best = rows[0]
-    words["heading"] = f"{where}: {best['plan']} is best, {format_seconds(best['step_s'])} a step"
-    if many or len(front) < 2:
+    rate = f", {best['tokens_per_s_per_gpu']:,.0f} tokens/s/GPU" if problem.objective != "step_s" else ""
+    size = f" on {best['gpus']:,} GPUs" if many else ""
+    so_far = "" if whole else " of what was looked at"
+    words["heading"] = f"{where}: {best['plan']}{size} is best{so_far}, {format_seconds(best['step_s'])} a step{rate}"
+    least, last = front[0], front[-1]
+    times = least["step_s"] / last["step_s"]
+    if many:
+        words["front_heading"] = f"{where}, the best plan for each number of GPUs{so_far}"
+    elif len(front) > 1:
+        held = [one["memory_budget_bytes"] / GIB for one in (least, last)]
+        words["front_heading"] = (
+            f"{where}, best within each budget{so_far}: {held[1]:.0f} instead of {held[0]:.0f} GiB make steps "
+            f"{times:.2f} times as fast"
+        )
+    else:
         words["front_heading"] = words["heading"]
-        return words
-    least, held = front[0], [one["memory_bytes_per_gpu"] / GIB for one in (front[0], best)]
-    times = least["step_s"] / best["step_s"]
-    words["front_heading"] = (
-        f"{where}: {held[1]:.0f} instead of {held[0]:.0f} GiB of each GPU make steps {times:.2f} times as fast"
-    )
     return words
 
 
@@ -203,13 +210,15 @@ def serving_answer(name: str, heading: str, problem: ServingProblem, found: Serv
     for rank, row in enumerate(found.rows[: problem.search.top], 1):
         lost = why(row, best) if rank > 1 else ""
         rows.append({"rank": rank, "plan": _serving_words(row), **row, "lost_by": lost})
-    counts = {"plans": found.plans, "do_not_fit": found.misfits, "refused": found.refused, "over_limits": found.over}
+    refused = sum(found.refused.values())
+    counts = {"plans": found.plans, "do_not_fit": found.misfits, "refused": refused, "over_limits": found.over}
     told = (
-        f"{found.plans:,} plans under loads: {found.misfits:,} do not fit the memory, {found.refused:,} cannot be run, "
+        f"{found.plans:,} plans under loads: {found.misfits:,} do not fit the memory, {refused:,} cannot be run, "
         f"{len(found.every):,} simulated, {found.over:,} of which miss a limit; {format_seconds(found.seconds)}"
     )
     asked = [f"{title(column)} of at most {cell(column, most)}" for column, most in problem.search.limits.items()]
     notes = [told + (f". Limits: {', '.join(asked)}" if asked else "")]
+    notes += [f"cannot be run, {count:,} x: {reason}" for reason, count in list(found.refused.items())[:3]]
     if not found.whole:
         notes.append("interrupted: there may be better plans among those that were not simulated")
     if not rows:
@@ -223,8 +232,8 @@ def serving_answer(name: str, heading: str, problem: ServingProblem, found: Serv
     if rows:
         words += f": {rows[0]['plan']} is best, {rows[0][gpu]:,.0f} tokens/s/GPU at {rows[0][user]:,.0f} tokens/s/user"
     return Answer(
-        name, heading, objective, rows, front, found.every, counts, found.seconds, True, found.whole, shown, notes,
-        ["plan", "gpus", *_loads_of(problem), user, gpu, "ttft_s", "memory_bytes_per_gpu"],
+        name, heading, objective, rows, front, found.every, counts, found.seconds, found.whole, found.whole, shown,
+        notes, ["plan", "gpus", *_loads_of(problem), user, gpu, "ttft_s", "memory_bytes_per_gpu"],
         "No plan is better in both: tokens/s of a user, tokens/s of a GPU", words, words, (user, gpu),
     )  # fmt: skip
 

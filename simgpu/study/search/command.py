@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import replace
@@ -11,7 +13,7 @@ from typing import IO, Any
 
 from simgpu.catalog import Catalogue
 from simgpu.documents import Document
-from simgpu.errors import InputError
+from simgpu.errors import InputError, shown
 from simgpu.render.files import written_whole
 from simgpu.scenario import Origins, Scenario
 from simgpu.study.experiment import Experiment, Given, find_experiment, load_experiment
@@ -42,6 +44,8 @@ def search(
     fields = experiment.fields.search
     assert fields is not None
     if top is not None:
+        if not isinstance(top, int) or isinstance(top, bool) or not 1 <= top <= 1000:
+            raise InputError(f"{shown(top)} is not a whole number from 1 to 1000", key="top")
         fields = fields.model_copy(update={"top": top})
     asked = Asked(scenario, fields, tuple(str(folder) for folder in catalogue.folders[:-1]))
     try:
@@ -49,16 +53,21 @@ def search(
     except InputError as error:
         raise _placed(error, experiment.document, origins) from None
     workers = Workers(asked, problem, jobs_of(jobs))
+    before = signal.getsignal(signal.SIGINT)
     try:
         if isinstance(problem, Problem):
             with Store(store_file(store)) as kept:
                 keeper = Keeper(kept, catalogue, experiment.name, place)
                 return _training(problem, experiment, workers, tell, keeper)
         return _serving(problem, experiment, workers, tell)
+    except InputError as error:
+        raise _placed(error, experiment.document, origins) from None
     except BrokenExecutor:
         died = "a worker process was killed (out of memory?); fewer may do: --jobs 1. What was simulated is kept"
         raise InputError(died, file=experiment.document.file) from None
     finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
         workers.close()
 
 
@@ -66,6 +75,8 @@ def _training(problem: Problem, experiment: Experiment, workers: Workers, tell: 
     if not problem.groups():
         raise experiment.document.error(problem.nothing(), ("search",))
     found = Search(problem, workers, tell, keeper).run()
+    if found.whole and not found.simulated:
+        raise experiment.document.error(problem.why_none(found.progress.plans), ("search",))
     named = [(problem.scenario_of(run.plan), {"plan": words_of(run.plan)}) for run in found.simulated]
     keeper.members(named, experiment.settings)
     answer = training_answer(experiment.name, experiment.fields.title, problem, found)
@@ -82,6 +93,9 @@ def _serving(problem: ServingProblem, experiment: Experiment, workers: Workers, 
     found = search_serving(problem, workers.serve, workers.jobs, count)
     if not found.plans:
         raise experiment.document.error("no plan of the space splits the model over the GPUs", ("search",))
+    if found.whole and not found.every and found.refused:
+        reason, times = next(iter(found.refused.items()))
+        raise experiment.document.error(f"nothing of the space can be run ({times:,} x: {reason})", ("search",))
     answer = serving_answer(experiment.name, experiment.fields.title, problem, found)
     return replace(answer, formats=experiment.fields.formats)
 
@@ -156,9 +170,15 @@ def figures_of(answer: Answer) -> dict[str, Any]:
     from simgpu.render.stack import stack_figure
 
     x, y = answer.axes
-    rows = [dict(row) for row in answer.every]
-    best = next(i for i, row in enumerate(rows) if all(row.get(key) == answer.rows[0].get(key) for key in (x, y)))
-    found = {"front": pareto_figure(rows, x, y, chosen=best, heading=answer.front_heading)}
-    if "bubble_s" in answer.rows[0]:
-        found["best"] = stack_figure({f"{row['rank']}. {row['plan']}": row for row in answer.rows}, [], answer.heading)
+    if "bubble_s" not in answer.rows[0]:
+        rows, best = [dict(row) for row in answer.every], answer.rows[0]
+        chosen = next(i for i, row in enumerate(rows) if all(row.get(key) == best.get(key) for key in (x, y)))
+        return {"front": pareto_figure(rows, x, y, chosen=chosen, heading=answer.front_heading)}
+    found = {}
+    if len(answer.front) > 1:  # the best of each budget: what else was simulated is no front
+        last = len(answer.front) - 1
+        found["front"] = pareto_figure(answer.front, x, y, chosen=last, heading=answer.front_heading)
+    many = len({row["gpus"] for row in answer.rows}) > 1
+    names = [f"{row['rank']}. {row['plan']}" + (f", {row['gpus']:,} GPUs" if many else "") for row in answer.rows]
+    found["best"] = stack_figure(dict(zip(names, answer.rows, strict=True)), [], answer.heading)
     return found

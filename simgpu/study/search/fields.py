@@ -1,9 +1,10 @@
 """What the `search:` section of an experiment file can say."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from simgpu.errors import shown
 from simgpu.units import parse_quantity, to_si
 
 
@@ -21,7 +22,13 @@ def _seconds(given: Any) -> Any:
     return to_si(*parse_quantity(given), "s") if isinstance(given, str) else given
 
 
-Values = Literal["all"] | Annotated[list[Any], Field(min_length=1)]
+def _values(given: Any) -> Any:
+    if given != "all" and not (isinstance(given, list) and given):
+        raise ValueError(f"{shown(given)} is not 'all' or a list of values")
+    return given
+
+
+Values = Annotated[Any, BeforeValidator(_values)]
 
 
 class SearchFields(BaseModel):
@@ -46,9 +53,11 @@ class SearchFields(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-    gpus: Annotated[list[Annotated[int, Field(strict=True, gt=0, le=1_000_000)]] | None, BeforeValidator(_as_list)] = (
-        None
-    )
+    gpus: Annotated[
+        list[Annotated[int, Field(strict=True, gt=0, le=1_000_000)]] | None,
+        Field(min_length=1),
+        BeforeValidator(_as_list),
+    ] = None
     objective: str | None = None
     limits: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_seconds)]] = {}
     space: dict[str, Values] = {}

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import ACCUMULATE
-from simgpu.plan.memory import Memory, fullest
+from simgpu.plan.memory import GIB, Memory, fullest
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import ALL, USUAL, Space, Structure
 from simgpu.scenario import PlanFields, Scenario
@@ -30,6 +31,9 @@ TRAINING_OBJECTIVES = {
 }
 LEVELS = 10
 """Budgets of memory, in equal parts of a GPU's, for each of which the best plan is found."""
+
+MOST_LOOKED_AT = 100_000
+"""Plans that are looked at for the smallest, where none fits."""
 
 Group = tuple[int, int, int, int]
 """GPUs, tp, cp and ep: structures that share blocks."""
@@ -68,7 +72,7 @@ class Problem:
         self.objective = search.objective or "step_s"
         self._check()
         self.base = scenario.plan.plan()
-        self.gpus = tuple(search.gpus or (cluster.gpu_count,))
+        self.gpus = tuple(dict.fromkeys(search.gpus or (cluster.gpu_count,)))
         choices = search.space or dict.fromkeys(USUAL, "all")
         self.space = Space(model, self.job.batch, self.job.tokens, self.gpus, self.base, choices)
         self._kernels: dict[int, KernelModel] = {}
@@ -103,6 +107,25 @@ class Problem:
                     return f"no plan of the space uses {self._counts} GPUs; with other values of {key} some would"
         return f"no plan of the space uses {self._counts} GPUs, divides the batch of {self.job.batch} and the model"
 
+    def why_none(self, plans: int) -> str:
+        """Why not one plan could be simulated: the job, the conditions, or memory and by how much."""
+        structures = [at for group in self.groups().values() for at in group]
+        one = next((some[0] for at in structures for some in self.space.families(at)), None)
+        if one is None:
+            return f"no plan of the space divides the batch of {self.job.batch} and the layers of '{self.config.name}'"
+        if not plans:
+            try:
+                self.job.check(self.config, one)
+            except InputError as error:
+                return f"no plan of the space can be run; {error.key}: {error.problem}"
+            return f"the conditions leave nothing: {' and '.join(self.search.where)}"
+        every = (some[0] for at in structures for some in self.space.families(at))
+        least = min((self.memory(plan) for plan in islice(every, MOST_LOOKED_AT)), key=lambda memory: memory.total)
+        held, room = least.total / GIB, self.capacity / GIB
+        return (
+            f"nothing of {plans:,} plans fits: the smallest needs {held:.1f} GiB of {room:.1f} GiB on its fullest stage"
+        )
+
     @property
     def _counts(self) -> str:
         return " or ".join(f"{gpus:,}" for gpus in self.gpus)
@@ -112,11 +135,22 @@ class Problem:
         if not self.conditions:
             return True
         names = self.names(plan)
-        return all(condition.holds(names) for condition in self.conditions)
+        for number, condition in enumerate(self.conditions):
+            try:
+                if not condition.holds(names):
+                    return False
+            except InputError as error:
+                raise InputError(error.problem, key=f"search.where.{number}") from None
+        return True
 
     def names(self, plan: Plan) -> Mapping[str, Any]:
         """What conditions can ask of a plan."""
-        return {**self._fixed, **vars(plan), "schedule": plan.pipeline, "gpus": plan.world, "world": plan.world}
+        filled = {
+            "schedule": plan.pipeline, "shard": plan.shards, "gpus": plan.world, "world": plan.world,
+            "recompute_layers": (plan.recompute_layers or self.config.layers) if plan.recompute == "full" else 0,
+            "micro_batch": plan.micro_batch or self.job.batch // plan.dp,
+        }  # fmt: skip
+        return {**self._fixed, **vars(plan), **filled}
 
     def known_names(self) -> list[str]:
         """Names that conditions may use."""

@@ -8,6 +8,8 @@ every plan that fits, and says so; with a `tolerance` it may miss plans that are
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -124,7 +126,9 @@ class Search:
             self._begin()
             decided = perf_counter() - start
             self._finish()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # another one shall not take away the answer to the first
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
             whole = False
         runs = sorted(self.known.runs.values(), key=lambda run: (run.cost, str(run.plan)))
         front = self.known.front() if self.problem.search.front else []

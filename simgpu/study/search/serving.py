@@ -6,6 +6,7 @@ and cache do not fit are found out before anything is simulated.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
@@ -17,11 +18,12 @@ from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.parallelism import Plan
-from simgpu.plan.space import ALL
+from simgpu.plan.space import ALL, check_degrees
 from simgpu.result import COLUMNS
 from simgpu.scenario import PlanFields, Scenario
 from simgpu.study.conditions import Condition
 from simgpu.study.search.fields import SearchFields
+from simgpu.validation import validate
 from simgpu.workload.inference.deploying import check_plan
 
 DEGREES = ("tp", "pp", "dp", "ep")
@@ -32,6 +34,13 @@ OBJECTIVES = (
     "output_tokens_per_s_per_gpu", "output_tokens_per_s", "output_tokens_per_s_per_user", "requests_per_s",
     "total_tokens_per_s",
 )  # fmt: skip
+
+
+TIMES = {
+    "serving": ("ttft_s", "tpot_s", "step_s"),
+    "inference": ("ttft_s", "tpot_s", "step_s", "prefill_s", "decode_s"),
+}
+"""What limits can be set to: times to the first token and between tokens, end to end, and of a batch of its phases."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +74,9 @@ class ServingProblem:
                 key="search.objective",
             )
         for column in search.limits:
-            if column not in COLUMNS or not column.endswith("_s"):
-                problem = f"{shown(column)} is not a time of a row, such as ttft_s or tpot_s{nearest(column, COLUMNS)}"
+            times = TIMES[scenario.workload.kind]
+            if column not in times:
+                problem = f"{shown(column)} can have no limit here; expected one of {', '.join(times)}"
                 raise InputError(problem, key=f"search.limits.{column}")
         if search.tolerance:
             raise InputError("has no meaning for inference, where everything is simulated", key="search.tolerance")
@@ -74,19 +84,26 @@ class ServingProblem:
             problem = "has no meaning for inference: the runtime says which share of the memory it takes"
             raise InputError(problem, key="search.memory")
         every = [n for n in range(1, cluster.gpu_count + 1) if cluster.gpu_count % n == 0]
-        self.gpus = tuple(search.gpus or every)
+        self.gpus = tuple(dict.fromkeys(search.gpus or every))
         for gpus in self.gpus:
             if gpus > cluster.gpu_count:
                 raise InputError(f"{gpus} GPUs, but '{cluster.name}' has {cluster.gpu_count}", key="search.gpus")
         self._check_space()
 
     def _check_space(self) -> None:
-        known = [*DEGREES, *(f"workload.{key}" for key in type(self.scenario.workload).model_fields if key != "kind")]
+        job = self.scenario.workload
+        known = [*DEGREES, *(f"workload.{key}" for key in type(job).model_fields if key != "kind")]
         for key, values in self.search.space.items():
+            place = f"search.space.{key}"
             if key not in known:
-                raise InputError(f"unknown key{nearest(key, known)}", key=f"search.space.{key}")
-            if values == ALL and key not in DEGREES:
-                raise InputError(f"'all' has no meaning for {key}; expected a list", key=f"search.space.{key}")
+                raise InputError(f"unknown key{nearest(key, known)}", key=place)
+            if key in DEGREES:
+                check_degrees(key, values)
+            elif isinstance(values, str):
+                raise InputError(f"'all' has no meaning for {key}; expected a list", key=place)
+            for value in () if key in DEGREES else values:
+                data = {**job.model_dump(), key.removeprefix("workload."): value}
+                validate(type(job), data, lambda path, problem, place=place: InputError(problem, key=place))  # type: ignore[misc]
 
     def points(self) -> Iterator[Point]:
         """Every plan that can split the model, under every load."""
@@ -121,7 +138,13 @@ class ServingProblem:
 
     def _holds(self, chosen: Mapping[str, Any]) -> bool:
         names = self._names(chosen) if self.conditions else {}
-        return all(condition.holds(names) for condition in self.conditions)
+        for number, condition in enumerate(self.conditions):
+            try:
+                if not condition.holds(names):
+                    return False
+            except InputError as error:
+                raise InputError(error.problem, key=f"search.where.{number}") from None
+        return True
 
     def known_names(self) -> list[str]:
         """Names that conditions may use."""
@@ -150,7 +173,7 @@ class Served:
     every: list[dict[str, Any]]
     plans: int
     misfits: int
-    refused: int
+    refused: dict[str, int]  # why some cannot be run, and how many
     over: int  # simulated, but beyond a limit
     seconds: float
     whole: bool = True
@@ -180,8 +203,9 @@ def search_serving(
     best: dict[tuple, dict[str, Any]] = {}
     for point, row in sorted(within, key=lambda one: (-one[1][problem.objective], str(one[0].chosen))):
         best.setdefault(point.plan_key, {**row, **_loads(point)})
-    misfits = sum(row == "" for _, row in found)
-    refused = len(found) - len(rows) - misfits
+    reasons = Counter(row for _, row in found if isinstance(row, str))
+    misfits = reasons.pop("", 0)
+    refused = dict(reasons.most_common())
     taken = perf_counter() - start
     return Served(list(best.values()), every, len(points), misfits, refused, len(rows) - len(within), taken, whole)
 
@@ -193,4 +217,4 @@ def _loads(point: Point) -> dict[str, Any]:
 
 
 def _within(row: Mapping[str, Any], limits: Mapping[str, float]) -> bool:
-    return all(row.get(column, 0.0) <= most for column, most in limits.items())
+    return all(row[column] <= most for column, most in limits.items())

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simgpu.catalog import Catalogue
-from simgpu.errors import InputError, MisfitError
+from simgpu.errors import InputError, MisfitError, shown
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import Structure
 from simgpu.scenario import Origins, Scenario, draft_of, resolve_cluster
@@ -186,7 +186,7 @@ def _done(work: Callable[[], Any]) -> Future[Any]:
 def jobs_of(asked: int | None) -> int:
     """Processes to use: as asked, else one for each core that this process may use."""
     if asked is not None:
-        if asked < 1:
-            raise InputError(f"{asked} is not a positive whole number", key="jobs")
+        if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1:
+            raise InputError(f"{shown(asked)} is not a positive whole number", key="jobs")
         return asked
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -21,7 +21,7 @@ that collectives take from kernels. `tests/workload/test_bound.py` holds it agai
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -31,7 +31,7 @@ from simgpu.model.operators import BYTES
 from simgpu.plan.parallelism import ORDER, Plan
 from simgpu.plan.states import parameters_of
 from simgpu.timing.kernels import KernelModel
-from simgpu.workload.links import Links
+from simgpu.workload.links import EXACT, Links
 from simgpu.workload.training.chunks import chunks_of, units_of
 from simgpu.workload.training.job import Job
 from simgpu.workload.training.layers import SPLIT, Layers, Passes
@@ -247,32 +247,41 @@ class Bounds:
         plan = job.plan
         reduces = plan.dp * plan.cp > 1
         gathers = plan.zero > 0 and plan.shards > 1
-        sums = [self._calls(plan, moves.of(units)) if reduces else 0.0 for units in stage]
+        calls = [list(moves.of(units)) if reduces else [] for units in stage]
+        sums, wires = [self._calls(plan, one) for one in calls], sum(self._calls(plan, one, True) for one in calls)
         if moves.each:
             (units,) = stage
-            each = [self._calls(plan, moves.gathers([unit])) for unit in units]
-            again = sum(each[:-1]) if plan.zero == 3 else 0.0
+            weights = [list(moves.gathers([unit])) for unit in units]
+            again = weights[:-1] if plan.zero == 3 else []
             scattered = m if plan.zero >= 2 else 1
-            gathered = m * (sum(each) + again)
+            each = [self._calls(plan, one) for one in weights]
+            gathered = m * (sum(each) + sum(each[: len(again)]))
             last = self._calls(plan, moves.of([units[0]])) if reduces else 0.0
             blocking, ahead = (0.0, each[0]) if plan.overlap_weights else (gathered, 0.0)
             if not plan.overlap_gradients:
                 blocking += scattered * sums[0] - last
-            return ahead, last, gathered + scattered * sums[0], blocking
-        weights = [self._calls(plan, moves.gathers(units)) if gathers else 0.0 for units in stage]
-        first = weights[0]
-        if gathers and plan.overlap_weights:
-            first = self._calls(plan, moves.gathers(moves.gathered_together(stage[0])[0]))
-        ahead = first if plan.overlap_weights else sum(weights)
-        return ahead, sums[0], sum(weights) + sum(sums), 0.0 if plan.overlap_gradients else sum(sums[1:])
+            moved = m * sum(self._calls(plan, one, True) for one in (*weights, *again)) + scattered * wires
+            return ahead, last, moved, blocking
+        whole = [list(moves.gathers(units)) if gathers else [] for units in stage]
+        first = moves.gathers(moves.gathered_together(stage[0])[0]) if gathers and plan.overlap_weights else whole[0]
+        ahead = self._calls(plan, first) if plan.overlap_weights else sum(self._calls(plan, one) for one in whole)
+        moved = wires + sum(self._calls(plan, one, True) for one in whole)
+        return ahead, sums[0], moved, 0.0 if plan.overlap_gradients else sum(sums[1:])
 
-    def _calls(self, plan: Plan, calls: Any) -> float:
-        return sum(self._call(plan, call) for call in calls if STREAM_OF[call.group] == "grad")
+    def _calls(self, plan: Plan, calls: Iterable[Call], together: bool = False) -> float:
+        """Seconds of collectives on the stream of gradients and weights, one after another; `together`: until all
+        groups of a node are done with theirs.
 
-    def _call(self, plan: Plan, call: Call) -> float:
+        Where one rank stands for all, groups that share NICs start together. Where each is simulated (or may be: up to
+        `EXACT` ranks), they may drift apart, and one has the NICs to itself for a while.
+        """
+        shared = together or plan.world > EXACT
+        return sum(self._call(plan, call, shared) for call in calls if STREAM_OF[call.group] == "grad")
+
+    def _call(self, plan: Plan, call: Call, shared: bool) -> float:
         ranks, groups = self._once(("group", plan.tp, plan.cp, plan.dp, plan.ep, plan.shards, plan.order, call.group),
                                    lambda: _placed(plan, call.group, self._egress.per_node))  # fmt: skip
-        return self._egress.seconds(call.kind, ranks, groups, call.size)
+        return self._egress.seconds(call.kind, ranks, groups if shared else 1, call.size)
 
 
 Unit = tuple[str, bool]
