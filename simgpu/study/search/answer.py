@@ -139,7 +139,7 @@ def _training_words(
     best = rows[0]
     rate = f", {best['tokens_per_s_per_gpu']:,.0f} tokens/s/GPU" if problem.objective != "step_s" else ""
     size = f" on {best['gpus']:,} GPUs" if many else ""
-    so_far = "" if whole else " of what was looked at"
+    so_far = "" if whole else " (of what was looked at)"
     words["heading"] = f"{where}: {best['plan']}{size} is best{so_far}, {format_seconds(best['step_s'])} a step{rate}"
     least, last = front[0], front[-1]
     times = least["step_s"] / last["step_s"]
@@ -148,8 +148,7 @@ def _training_words(
     elif len(front) > 1:
         held = [one["memory_budget_bytes"] / GIB for one in (least, last)]
         words["front_heading"] = (
-            f"{where}, best within each budget{so_far}: {held[1]:.0f} instead of {held[0]:.0f} GiB make steps "
-            f"{times:.2f} times as fast"
+            f"{where}: {held[1]:.0f} GiB instead of {held[0]:.0f} make steps {times:.2f} times as fast{so_far}"
         )
     else:
         words["front_heading"] = words["heading"]
