@@ -13,7 +13,7 @@ import math
 import operator
 import re
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -302,3 +302,14 @@ def _power(base: Any, exponent: Any) -> Any:
 
 def _source(node: ast.AST) -> str:
     return ast.unparse(node)
+
+
+def all_hold(conditions: Sequence[Condition], values: Values, key: str) -> bool:
+    """Whether all conditions are true; an error of one is at `key.NUMBER`."""
+    for number, condition in enumerate(conditions):
+        try:
+            if not condition.holds(values):
+                return False
+        except InputError as error:
+            raise InputError(error.problem, key=f"{key}.{number}") from None
+    return True

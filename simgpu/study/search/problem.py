@@ -16,7 +16,7 @@ from simgpu.plan.memory import GIB, Memory, fullest
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import ALL, USUAL, Space, Structure
 from simgpu.scenario import PlanFields, Scenario
-from simgpu.study.conditions import Condition
+from simgpu.study.conditions import Condition, all_hold
 from simgpu.study.search.fields import SearchFields
 from simgpu.timing.kernels import KernelModel
 from simgpu.training import kernels_of
@@ -132,16 +132,7 @@ class Problem:
 
     def holds(self, plan: Plan) -> bool:
         """Whether the conditions allow a plan."""
-        if not self.conditions:
-            return True
-        names = self.names(plan)
-        for number, condition in enumerate(self.conditions):
-            try:
-                if not condition.holds(names):
-                    return False
-            except InputError as error:
-                raise InputError(error.problem, key=f"search.where.{number}") from None
-        return True
+        return not self.conditions or all_hold(self.conditions, self.names(plan), "search.where")
 
     def names(self, plan: Plan) -> Mapping[str, Any]:
         """What conditions can ask of a plan."""

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from time import perf_counter
 from typing import Any
@@ -21,7 +22,7 @@ from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import ALL, check_degrees
 from simgpu.result import COLUMNS
 from simgpu.scenario import PlanFields, Scenario
-from simgpu.study.conditions import Condition
+from simgpu.study.conditions import Condition, all_hold
 from simgpu.study.search.fields import SearchFields
 from simgpu.validation import validate
 from simgpu.workload.inference.deploying import check_plan
@@ -103,7 +104,7 @@ class ServingProblem:
                 raise InputError(f"'all' has no meaning for {key}; expected a list", key=place)
             for value in () if key in DEGREES else values:
                 data = {**job.model_dump(), key.removeprefix("workload."): value}
-                validate(type(job), data, lambda path, problem, place=place: InputError(problem, key=place))  # type: ignore[misc]
+                validate(type(job), data, partial(_at, place))
 
     def points(self) -> Iterator[Point]:
         """Every plan that can split the model, under every load."""
@@ -137,14 +138,7 @@ class ServingProblem:
         return plan.pp <= self.config.layers
 
     def _holds(self, chosen: Mapping[str, Any]) -> bool:
-        names = self._names(chosen) if self.conditions else {}
-        for number, condition in enumerate(self.conditions):
-            try:
-                if not condition.holds(names):
-                    return False
-            except InputError as error:
-                raise InputError(error.problem, key=f"search.where.{number}") from None
-        return True
+        return not self.conditions or all_hold(self.conditions, self._names(chosen), "search.where")
 
     def known_names(self) -> list[str]:
         """Names that conditions may use."""
@@ -163,6 +157,11 @@ class ServingProblem:
         given = self.scenario.plan.model_dump() | {key: chosen[key] for key in DEGREES}
         plan = PlanFields.model_validate(given)
         return self.scenario.model_copy(update={"plan": plan, "workload": workload, "require_fit": True})
+
+
+def _at(place: str, path: tuple, problem: str) -> InputError:
+    """A mistake in a value of the space."""
+    return InputError(problem, key=place)
 
 
 @dataclass
