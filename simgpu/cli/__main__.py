@@ -1,0 +1,5 @@
+"""`python -m simgpu.cli`."""
+
+from simgpu.cli import main
+
+main()

@@ -1,0 +1,187 @@
+"""Commands of what models need and how good predictions are: fit, validate, calibrate, measure, nccl-tests."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from simgpu.cli.base import main, one_line_errors, open_catalogue, quiet_option, set_option
+
+
+@main.command()
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option("--gpu", "gpus", multiple=True, metavar="NAME", help="Kind of GPU; repeatable.  [default: eight kinds]")
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    metavar="NAME",
+    help="bf16, fp8, int8, int4, mxfp4, q4_k_m, ...; repeatable.  [default: the usual ones that the runtime has]",
+)
+@click.option("--context", type=int, metavar="TOKENS", help="Of each user.  [default: 8192, or all the model takes]")
+@click.option("--users", type=int, default=1, show_default=True, help="Sequences at once.")
+@click.option(
+    "--runtime",
+    type=click.Choice(["vllm", "sglang", "trtllm", "llama.cpp", "eager", "compiled"]),
+    help="Whose reserve is taken off.  [default: vllm; of GGUF types llama.cpp]",
+)
+@click.option("--kv-cache", type=click.Choice(["fp32", "fp16", "bf16", "fp8", "int8"]), help="Type of the cache.")
+@click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Write data and picture there.")
+@quiet_option
+@click.pass_obj
+@one_line_errors
+def fit(
+    folders: tuple[str, ...], models: tuple[str, ...], style: str, out: Path | None, quiet: bool, **asked: Any
+) -> None:
+    """Does it fit: how many of which GPU hold MODEL, with how much context for how many users."""
+    from simgpu.study import fitting
+
+    done = fitting.fit(open_catalogue(folders), models, fitting.Asked(**asked))
+    written = fitting.write(done, out) if out is not None else []
+    fitting.show(done, style, sys.stdout)
+    if not quiet:
+        for path in written:
+            click.echo(f"written: {path}", err=True)
+
+
+@main.command()
+@click.argument("what", type=click.Choice(["kernels", "collectives", "training", "inference", "all"]))
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Tables of measurements.  [default: $SIMGPU_MEASUREMENTS, else published figures that come with simgpu]",
+)
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Write data and plots there.")
+@click.option(
+    "--regime",
+    type=click.Choice(["full", "family", "datasheet"]),
+    default="full",
+    show_default=True,
+    help="Which constants: all; without the GPU's own; without those of its architecture either.",
+)
+@click.option("--page", type=click.Path(path_type=Path), metavar="FILE", help="Write the page of goals and results.")
+@click.option(
+    "--write-residuals",
+    "residuals",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the error bars' table.",
+)
+@quiet_option
+@click.pass_obj
+@one_line_errors
+def validate(
+    folders: tuple[str, ...],
+    what: str,
+    data: Path | None,
+    style: str,
+    out: Path | None,
+    regime: str,
+    page: Path | None,
+    residuals: Path | None,
+    quiet: bool,
+) -> None:
+    """Predictions against measurements: errors by file, GPU and operator, beside the plain datasheet roofline."""
+    from simgpu.study.validation import command
+
+    outcome = command.run(what, data, open_catalogue(folders), regime)
+    written = command.write(outcome, out, page, residuals)
+    command.show(outcome, style, sys.stdout)
+    if not quiet:
+        for path in written:
+            click.echo(f"written: {path}", err=True)
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@click.option("--gpu", metavar="NAME", help="Whose constants to fit.  [default: the one GPU of the rows]")
+@click.option("--what", default="", metavar="KINDS", help="stream, l2, gemm, attention, moe, nccl.  [default: all]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="A .yaml file for the fragment; or a folder that gets the GPU's whole file, for --catalog.",
+)
+@click.option(
+    "--regime",
+    type=click.Choice(["full", "family", "datasheet"]),
+    default="full",
+    show_default=True,
+    help="Where constants start: the GPU's own; its family's; those of any GPU.",
+)
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@quiet_option
+@click.pass_obj
+@one_line_errors
+def calibrate(
+    folders: tuple[str, ...],
+    files: tuple[Path, ...],
+    gpu: str | None,
+    what: str,
+    out: Path | None,
+    regime: str,
+    style: str,
+    quiet: bool,
+) -> None:
+    """Fit a GPU's constants to measured rows (CSV, see docs/calibration.md), and say what that brings."""
+    from simgpu.study.calibration import command
+
+    catalogue = open_catalogue(folders)
+    progress = (lambda text: None) if quiet or not sys.stderr.isatty() else (lambda text: click.echo(text, err=True))
+    done = command.run(files, catalogue, gpu, what, regime, progress)
+    written = command.write(done, catalogue, out) if out is not None else None
+    command.show(done, style, sys.stdout, with_fragment=out is None)
+    for doubt in () if quiet else done.doubts:
+        click.echo(f"warning: {doubt}", err=True)
+    if out is not None and not quiet:
+        nothing = "nothing written: no constant improved the rows held out"
+        click.echo(f"written: {written}" if written else nothing, err=True)
+
+
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE.csv", help="Rows go there.")
+@click.option("--what", default="", metavar="KINDS", help="stream, l2, gemm, attention, nccl.  [default: all]")
+@click.option("--dtype", default="bfloat16", show_default=True, metavar="TYPES", help="Of products and attention.")
+@click.option("--gpu", metavar="NAME", help="The catalogue's name of this GPU.  [default: told by the device]")
+@click.option("--quick", is_flag=True, help="The few rows that say most: about a minute.")
+@click.option("--sustained", is_flag=True, help="Time products in a long run, throttled, instead of in bursts.")
+@quiet_option
+@click.pass_obj
+@one_line_errors
+def measure(folders: tuple[str, ...], out: Path, quiet: bool, **asked: Any) -> None:
+    """Measure this machine's GPU for `simgpu calibrate`. Needs PyTorch (pip install 'simgpu[measure]') and CUDA.
+
+    Rows that FILE.csv has already are not measured again.
+    """
+    from simgpu.study.measurement import command
+
+    command.run(open_catalogue(folders), out, command.Asked(**asked), quiet, sys.stderr)
+
+
+@main.command("nccl-tests")
+@click.argument("cluster")
+@click.option("--collective", "-c", default="all_reduce", show_default=True, help="all_reduce, all_gather, ...")
+@click.option("--gpus", "-g", type=int, metavar="N", help="GPUs that take part.  [default: those of one node]")
+@click.option("--minbytes", "-b", default="8", show_default=True, metavar="SIZE", help="Smallest size; 1M is 2^20.")
+@click.option("--maxbytes", "-e", default="8G", show_default=True, metavar="SIZE", help="Largest size.")
+@click.option("--stepfactor", "-f", default=2.0, show_default=True, help="From one size to the next.")
+@click.option("--dtype", "-d", default="float", show_default=True, help="As nccl-tests or simgpu call it.")
+@click.option("--algorithm", default="auto", show_default=True, help="auto, ring, tree, nvls, direct.")
+@click.option("--protocol", default="auto", show_default=True, help="auto, ll, ll128, simple, ideal.")
+@click.option("--library", default="nccl", show_default=True, help="nccl, or custom: kernels of serving frameworks.")
+@click.option("--compare", "log", type=click.Path(path_type=Path), metavar="FILE", help="A log of nccl-tests.")
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@set_option
+@click.pass_obj
+@one_line_errors
+def nccl_tests(folders: tuple[str, ...], cluster: str, settings: tuple[str, ...], style: str, **asked: Any) -> None:
+    """The table that nccl-tests would print on CLUSTER (a cluster or node), predicted; or a log against it."""
+    from simgpu.study import nccl_tests as study
+
+    study.run(open_catalogue(folders), cluster, settings, study.Asked(**asked), style, sys.stdout)

@@ -1,0 +1,184 @@
+"""Commands of one experiment or of the catalogue: run, resolve, trace, explain, list, show."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from simgpu.cli.base import (
+    LISTED,
+    file_argument,
+    main,
+    one_line_errors,
+    open_catalogue,
+    quiet_option,
+    run_file,
+    set_option,
+)
+
+
+@main.command()
+@file_argument
+@set_option
+@click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Where files go.  [default: results/<name>]"
+)
+@click.option("--no-plots", is_flag=True, help="Draw no pictures; data and trace are written all the same.")
+@click.option(
+    "--plot-format",
+    "formats",
+    multiple=True,
+    type=click.Choice(["png", "svg", "pdf"]),
+    help="Of the pictures; repeatable.  [default: as the file says, else png and svg]",
+)
+@click.option("--memory", is_flag=True, help="Of training: a table of the memory of every scenario, by part and stage.")
+@click.option("--require-fit", is_flag=True, help="Of training: a plan that does not fit the GPU's memory is an error.")
+@quiet_option
+@click.pass_obj
+@one_line_errors
+def run(
+    folders: tuple[str, ...],
+    file: str,
+    settings: tuple[str, ...],
+    style: str,
+    out: Path | None,
+    no_plots: bool,
+    formats: tuple[str, ...],
+    memory: bool,
+    require_fit: bool,
+    quiet: bool,
+) -> None:
+    """Run an experiment: its table, its plots, its trace, its data."""
+    from simgpu.study import report
+
+    if formats and no_plots:
+        raise click.UsageError("--plot-format has no meaning with --no-plots.")
+    settings = (*settings, "require_fit=true") if require_fit else settings
+    outcome, catalogue = run_file(file, settings, folders, quiet)
+    document = report.build(outcome, catalogue)
+    folder = out or Path("results") / outcome.experiment.name
+    written = report.write(outcome, document, folder, not no_plots, formats)
+    if style == "json":
+        report.print_json(document, sys.stdout)
+    elif style == "csv":
+        report.print_csv(outcome.rows, sys.stdout)
+    else:
+        report.print_report(outcome, document, sys.stdout, memory)
+    if not quiet:
+        for what, path in written:
+            click.echo(f"{what + ':':8} {path}", err=True)
+
+
+@main.command()
+@file_argument
+@set_option
+@click.pass_obj
+@one_line_errors
+def resolve(folders: tuple[str, ...], file: str, settings: tuple[str, ...]) -> None:
+    """Print every input of every scenario with its source: defaults, overrides, catalogue figures (JSON)."""
+    from simgpu.study import report
+
+    outcome, _ = run_file(file, settings, folders, quiet=True)
+    report.print_json({"experiment": outcome.experiment.name, "scenarios": report.scenarios(outcome)}, sys.stdout)
+
+
+@main.command()
+@file_argument
+@set_option
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("trace.json"), show_default=True)
+@quiet_option
+@click.pass_obj
+@one_line_errors
+def trace(folders: tuple[str, ...], file: str, settings: tuple[str, ...], output: Path, quiet: bool) -> None:
+    """Write the timelines of an experiment as a trace for the Perfetto UI (ui.perfetto.dev)."""
+    from simgpu.study import report
+
+    outcome, _ = run_file(file, settings, folders, quiet)
+    left_out = report.write_trace(outcome, output)
+    if not quiet:
+        click.echo(f"trace{f' ({left_out})' if left_out else ''}: {output}", err=True)
+
+
+@main.command()
+@file_argument
+@set_option
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Operators to show.")
+@click.pass_obj
+@one_line_errors
+def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], style: str, top: int) -> None:
+    """Where the time goes, operator by operator: bounds, fraction of the speed of light, constants, sources."""
+    from simgpu.study import report
+    from simgpu.study.experiment import find_experiment, load_experiment
+    from simgpu.study.explain import explain as explained
+
+    catalogue = open_catalogue(folders)
+    found = explained(load_experiment(find_experiment(file, catalogue), settings, catalogue), catalogue)
+    if style == "json":
+        scenarios = [
+            {"scenario": one.name, "row": one.result.row, "operators": one.operators, "constants": one.constants}
+            for one in found
+        ]
+        report.print_json({"scenarios": scenarios}, sys.stdout)
+        return
+    from simgpu.render.explain import print_explanations
+
+    shown = [(one.name, one.result.row, one.operators, one.constants) for one in found]
+    print_explanations(shown, top, sys.stdout)
+
+
+@main.command("list")
+@click.argument("kind", required=False, type=click.Choice(LISTED))
+@click.pass_obj
+@one_line_errors
+def list_(folders: tuple[str, ...], kind: str | None) -> None:
+    """What the catalogue holds."""
+    from simgpu.study.inventory import listing
+
+    catalogue = open_catalogue(folders)
+    for one in [kind] if kind else LISTED:
+        if not kind:
+            click.echo(f"{one}:")
+        entries = listing(catalogue, one)
+        width = max((len(name) for name, _ in entries), default=0)
+        for name, title in entries:
+            click.echo(f"{'' if kind else '  '}{name:{width}}  {title}".rstrip())
+
+
+@main.command()
+@click.argument("name")
+@set_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where the picture of a node or cluster goes.  [default: results/show/NAME.png]",
+)
+@click.option("--nodes", type=click.IntRange(1, 64), default=2, show_default=True, help="Nodes of a cluster to draw.")
+@click.option("--no-plots", is_flag=True, help="Draw no picture.")
+@click.option("--constants", is_flag=True, help="Of a GPU: every constant of its kernels, with its whole source.")
+@click.pass_obj
+@one_line_errors
+def show(
+    folders: tuple[str, ...],
+    name: str,
+    settings: tuple[str, ...],
+    out: Path | None,
+    nodes: int,
+    no_plots: bool,
+    constants: bool,
+) -> None:
+    """A specification: every figure with unit and source; for a node or cluster also its graph as a picture."""
+    from simgpu.study import inventory
+
+    catalogue = open_catalogue(folders)
+    subject = inventory.find(catalogue, name, settings, nodes)
+    picture = None
+    if out is not None or (subject.cluster is not None and not no_plots):
+        picture = inventory.draw(subject, out or Path("results/show") / f"{name}.png")
+    inventory.show(catalogue, subject, sys.stdout, constants)
+    if picture is not None:
+        click.echo(f"picture: {picture}", err=True)

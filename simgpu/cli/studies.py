@@ -1,0 +1,226 @@
+"""Commands of many scenarios: sweep, results, search, sensitivity, diff."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from simgpu.cli.base import (
+    file_argument,
+    main,
+    one_line_errors,
+    open_catalogue,
+    progress_bar,
+    quiet_option,
+    set_option,
+    store_option,
+)
+
+
+@main.command()
+@file_argument
+@set_option
+@store_option
+@click.option("--jobs", "-j", type=int, metavar="N", help="Worker processes.  [default: all cores]")
+@click.option("--limit", type=int, metavar="N", help="Run at most so many scenarios now.")
+@click.option("--retry-failed", is_flag=True, help="Run those again that failed.")
+@click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster, such as tcp://host:8786.")
+@click.option("--dask-workers", type=int, metavar="N", help="Run on a Dask cluster of N workers on this machine.")
+@click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Where files go.  [default: results/<name>]"
+)
+@click.option("--no-plots", is_flag=True, help="Draw no pictures.")
+@quiet_option
+@click.pass_obj
+@one_line_errors
+def sweep(
+    folders: tuple[str, ...],
+    file: str,
+    settings: tuple[str, ...],
+    style: str,
+    out: Path | None,
+    no_plots: bool,
+    quiet: bool,
+    **asked: Any,
+) -> None:
+    """Run the scenarios of an experiment that the store lacks, over all cores or a cluster, and keep them there.
+
+    Stopped or killed at any time, the same command goes on from what is finished.
+    """
+    from simgpu.render.progress import ProgressLine
+    from simgpu.study.experiment import find_experiment
+    from simgpu.study.sweep import command, report
+
+    catalogue = open_catalogue(folders)
+    with ProgressLine(None if quiet else sys.stderr, "sweep") as line:
+        done = command.run(
+            find_experiment(file, catalogue),
+            settings,
+            catalogue,
+            command.Asked(**asked),
+            lambda p: line.update(**vars(p)),
+        )
+    if done.interrupted:
+        click.echo(f"simgpu: {report.interrupted(done)}", err=True)
+        sys.exit(130)
+    try:
+        written = report.write(done, out or Path("results") / done.experiment.name, plots=not no_plots)
+    finally:  # a plot that cannot be drawn takes nothing else away
+        report.show(done, style, sys.stdout)
+    if not quiet:
+        for what, path in [("store", done.store), *written]:
+            click.echo(f"{what + ':':8} {path}", err=True)
+
+
+@main.command()
+@click.argument("key", required=False)
+@store_option
+@click.option("--experiment", metavar="NAME", help="Only of this experiment, as its file last was.")
+@click.option("--where", metavar="CONDITION", help="Only rows for which this holds: 'mfu > 0.4 and memory_fits'.")
+@click.option("--status", type=click.Choice(["ok", "failed", "all"]), default="ok", show_default=True)
+@click.option("--columns", default="", metavar="A,B", help="What to show.  [default: labels and the most telling]")
+@click.option("--sort", metavar="COLUMN", help="In the order of a column; -COLUMN from the largest down.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="So many rows.  [default: 50 in a table]")
+@click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option("--export", type=click.Path(path_type=Path), metavar="FILE", help="Write FILE.csv, .parquet or .json.")
+@one_line_errors
+def results(key: str | None, store: Path | None, columns: str, style: str, export: Path | None, **asked: Any) -> None:
+    """What sweeps have kept: rows, or with KEY (or its beginning) everything of one scenario."""
+    from simgpu.study import results as study
+
+    if key is not None:
+        study.show_scenario(study.scenario(store, key), sys.stdout)
+        return
+    wanted = study.Asked(**asked)
+    found = study.results(store, wanted)
+    chosen = [column.strip() for column in columns.split(",") if column.strip()]
+    if export is not None:
+        click.echo(f"written: {study.export(found, export, chosen)} ({len(found):,} rows)", err=True)
+        return
+    study.show(found, wanted, chosen, style, sys.stdout)
+    if style == "table":
+        for line in study.experiments(store):
+            click.echo(line, err=True)
+
+
+@main.command()
+@file_argument
+@set_option
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: one for each core]")
+@click.option("--top", type=click.IntRange(1, 1000), metavar="N", help="Plans to list.  [default: as in the file]")
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where plans that were simulated are kept.  [default: $SIMGPU_STORE, else results/store.sqlite]",
+)
+@click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Where files go.  [default: results/<name>]"
+)
+@click.option("--no-plots", is_flag=True, help="Draw no pictures.")
+@quiet_option
+@click.pass_obj
+@one_line_errors
+def search(
+    folders: tuple[str, ...],
+    file: str,
+    settings: tuple[str, ...],
+    jobs: int | None,
+    top: int | None,
+    store: Path | None,
+    style: str,
+    out: Path | None,
+    no_plots: bool,
+    quiet: bool,
+) -> None:
+    """Find the best plans of a model on a cluster, why the others lose, and what less memory or fewer GPUs cost."""
+    from simgpu.render.progress import SearchLine
+    from simgpu.study.search import command
+
+    with SearchLine(None if quiet else sys.stderr) as line:
+        answer = command.search(
+            file, settings, open_catalogue(folders), jobs, top, store, lambda p: line.update(**vars(p))
+        )
+    if not answer.whole:  # another Ctrl-C shall not take away the answer to the first
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    written = command.write(answer, out or Path("results") / answer.name, plots=not no_plots)
+    command.show(answer, style, sys.stdout)
+    if not quiet:
+        for what, path in written:
+            click.echo(f"{what + ':':8} {path}", err=True)
+    if not answer.whole:
+        sys.exit(130)
+
+
+@main.command()
+@file_argument
+@set_option
+@click.option("--value", "values", multiple=True, metavar="COLUMN", help="The answer; repeatable.  [default: by job]")
+@click.option("--case", "cases", multiple=True, metavar="ROW", help="A number, a label, or all; repeatable.")
+@click.option("--change", default="10%", show_default=True, metavar="SHARE", help="Of each input, less and more.")
+@click.option("--price", type=float, metavar="USD", help="Of a GPU-hour: adds the cost as an answer.")
+@click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Where files go.  [default: results/<name>]"
+)
+@click.option("--no-plots", is_flag=True, help="Draw no pictures.")
+@quiet_option
+@click.pass_obj
+@one_line_errors
+def sensitivity(
+    folders: tuple[str, ...],
+    file: str,
+    settings: tuple[str, ...],
+    change: str,
+    style: str,
+    out: Path | None,
+    no_plots: bool,
+    quiet: bool,
+    **asked: Any,
+) -> None:
+    """What an answer hangs on: every input of the hardware a little less and more, elasticities, a tornado plot."""
+    from simgpu.study import sensitivity_report as report
+    from simgpu.study.sensitivity import Asked, parse_change
+
+    wanted = Asked(change=parse_change(change), **asked)
+    with progress_bar(quiet) as progress:
+        experiment, found = report.run(file, settings, open_catalogue(folders), wanted, progress)
+    written = report.write(experiment, found, out or Path("results") / experiment.name, plots=not no_plots)
+    report.show(experiment, found, style, sys.stdout)
+    for what, path in () if quiet else written:
+        click.echo(f"{what + ':':8} {path}", err=True)
+
+
+@main.command()
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@set_option
+@click.option("--set-a", "settings_a", multiple=True, metavar="KEY=VALUE", help="The same in A alone.")
+@click.option("--set-b", "settings_b", multiple=True, metavar="KEY=VALUE", help="The same in B alone.")
+@click.option("--value", metavar="COLUMN", help="The answer that is compared.  [default: by job]")
+@click.option("--all", "everything", is_flag=True, help="Every figure that differs, not only those that were asked.")
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@quiet_option
+@click.pass_obj
+@one_line_errors
+def diff(folders: tuple[str, ...], a: str, b: str, everything: bool, style: str, quiet: bool, **asked: Any) -> None:
+    """Two scenarios: what differs in input and in time, what explains it, whether it is beyond the error bars.
+
+    A and B are FILE, FILE:NUMBER (a row, from 1) or FILE:LABEL; both may be in one file.
+    """
+    from simgpu.study import difference, report
+
+    with progress_bar(quiet) as progress:
+        done = difference.diff(a, b, open_catalogue(folders), progress=progress, **asked).document()
+    if style == "json":
+        report.print_json(done, sys.stdout)
+        return
+    from simgpu.render.difference import print_difference
+
+    print_difference(done, everything, sys.stdout)
