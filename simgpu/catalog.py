@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,7 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.derive import MARK, base_name, capped, derive, is_slice, rated
 from simgpu.hardware.figure import Quantity, figures
 from simgpu.hardware.inherit import SHARED, Calibration, Flat, flat, inherit
+from simgpu.hardware.peaks import complete
 from simgpu.hardware.spec import (
     ArchitectureSpec,
     CatalogueFile,
@@ -36,7 +38,7 @@ from simgpu.hardware.spec import (
 )
 from simgpu.model.config import TransformerConfig
 from simgpu.model.families import parse_config
-from simgpu.tree import labels_of, replaced, value_at
+from simgpu.tree import items_labelled, labels_of, replaced, value_at
 from simgpu.units import parse_quantity
 from simgpu.validation import Blame, validate
 
@@ -159,15 +161,38 @@ class Catalogue:
             if spec.name != file.stem:
                 raise document.error(f"'{spec.name}' is not the name of the file, '{file.stem}'", ("name",))
             _check_sources(spec, document)
-            self._specs[file] = spec
+            self._specs[file] = self._completed(spec) if isinstance(spec, GPUSpec) else spec
         spec, data = self._specs[file], document.data
         if isinstance(spec, GPUSpec) and name != spec.name:
             spec = self._derived(spec, name, asked)
             data = spec.model_dump(exclude_none=True) if overrides else data
+        elif isinstance(spec, GPUSpec) and any(_of_derived_peak(spec, data, override) for override in overrides):
+            data = spec.model_dump(exclude_none=True)
         made = _overridden(KINDS[kind], spec, data, overrides)
         if overrides and isinstance(made, GPUSpec) and isinstance(spec, GPUSpec):
-            return _settled(made, spec, overrides)
+            return _settled(self._completed(made), spec, overrides)
         return made
+
+    def _completed(self, gpu: GPUSpec) -> GPUSpec:
+        """`gpu` with the peaks that the rules of its architecture give."""
+        for level in self.architectures(gpu):
+            if level.peak_rules:
+                return complete(gpu, level.peak_rules, level.name)
+        return gpu
+
+    def architectures(self, gpu: GPUSpec) -> Iterator[ArchitectureSpec]:
+        """The architecture of a GPU, its parent, and so on."""
+        level: GPUSpec | ArchitectureSpec = gpu
+        seen: list[str] = []
+        while (above := level.architecture if isinstance(level, GPUSpec) else level.parent) is not None:
+            blame = self._blame(level, (), ("architecture" if isinstance(level, GPUSpec) else "parent",))
+            if above in seen:
+                raise blame((), f"'{above}' inherits from itself")
+            family = self.spec("architectures", above, asked=blame)
+            assert isinstance(family, ArchitectureSpec)
+            seen.append(above)
+            yield family
+            level = family
 
     def _derived(self, gpu: GPUSpec, name: str, asked: Blame | None) -> GPUSpec:
         """The slice, or the capped or limited GPU, that `name` makes of `gpu`. Made once."""
@@ -246,20 +271,10 @@ class Catalogue:
         if known is not None and known[0] is gpu:
             return known[1]
         levels: list[tuple[str, Flat, Mapping[str, str]]] = []
-        level: GPUSpec | ArchitectureSpec | None = gpu
-        seen: list[str] = []
-        while level is not None:
+        above: Iterator[GPUSpec | ArchitectureSpec] = self.architectures(gpu)
+        for level in chain([gpu], above):
             passed_over = {level.name, base_name(level.name)} & set(without)
             levels.append((level.name, () if passed_over else self._flat(level), level.sources))
-            field = "architecture" if isinstance(level, GPUSpec) else "parent"
-            above = level.architecture if isinstance(level, GPUSpec) else level.parent
-            blame = self._blame(level, (), (field,))
-            if above in seen:
-                raise blame((), f"'{above}' inherits from itself")
-            family = self.spec("architectures", above, asked=blame) if above is not None else None
-            assert family is None or isinstance(family, ArchitectureSpec)
-            seen += [above] if above else []
-            level = family
         calibration = inherit(levels, gpu.architecture)
         missing = [key for key in SHARED if (key,) not in calibration.given]
         if missing:
@@ -392,6 +407,13 @@ def _overridden(
         raise
 
 
+def _of_derived_peak(gpu: GPUSpec, data: Any, override: Override) -> bool:
+    """Whether an override names a peak that the file, which holds `data`, leaves to the rules of the architecture."""
+    if override.path[0] != "peak" or len(override.path) < 2 or items_labelled(data["peak"], override.path[1]):
+        return False
+    return bool(items_labelled([peak.model_dump() for peak in gpu.peak], override.path[1]))
+
+
 def _settled(gpu: GPUSpec, origin: GPUSpec, overrides: Sequence[Override]) -> GPUSpec:
     """`gpu`, as `overrides` made it of `origin`, with the clocks that follow from its peaks and its power limit."""
     try:
@@ -414,7 +436,7 @@ def _with_override(data: Any, override: Override) -> Any:
     if figure is None:
         try:
             value, unit = parse_quantity(given)
-            figure = {"value": value, "unit": unit or "SI", "source": override.source}
+            figure = {"value": value, "unit": unit, "source": override.source}
         except ValueError:
             pass
 

@@ -84,9 +84,9 @@ def test_every_study_takes_them(file):
 
 
 def test_numbers_of_numpy_are_numbers():
-    axis = {"gpu.memory.bandwidth": np.linspace(2e12, 4e12, 3), "workload.tokens": np.array([256, 512])}
+    axis = {"gpu.host_link.lanes": np.linspace(8, 16, 3), "workload.tokens": np.array([256, 512])}
     rows = simgpu.run_experiment({**MAPPING, "vary": axis, "plots": []}).rows
-    assert [row["gpu.memory.bandwidth"] for row in rows] == [2e12, 2e12, 3e12, 3e12, 4e12, 4e12]
+    assert [row["gpu.host_link.lanes"] for row in rows] == [8, 8, 12, 12, 16, 16]
     assert {type(row["workload.tokens"]) for row in rows} == {int}
 
 

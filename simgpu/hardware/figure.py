@@ -30,9 +30,9 @@ class Figure(Spec):
     @model_validator(mode="before")
     @classmethod
     def _from_scalar(cls, given: Any) -> Any:
-        """Accept a bare number (in SI units) or a string such as '3.35 TB/s', as users write in overrides."""
+        """Accept a string such as '3.35 TB/s', as overrides have it; 'SI' stands for the SI unit."""
         if isinstance(given, (bool, int, float)):
-            return {"value": given, "unit": "" if isinstance(given, bool) else "SI"}
+            return {"value": given}
         if isinstance(given, str):
             if given.lower() in ("true", "false"):
                 return {"value": given.lower() == "true"}
@@ -40,7 +40,7 @@ class Figure(Spec):
                 value, unit = parse_quantity(given)
             except ValueError:
                 raise ValueError(f"{shown(given)} is not a number with a unit, such as '3.35 TB/s'") from None
-            return {"value": value, "unit": unit or "SI"}
+            return {"value": value, "unit": unit}
         return given
 
 
@@ -71,17 +71,14 @@ def in_unit(dimension: str, *, zero: bool = False, most: float | None = None) ->
     """Convert a `Quantity` to the SI unit `dimension`; it must lie in (0, most], with `zero` in [0, most]."""
 
     def check(figure: Quantity) -> Quantity:
-        if dimension and not figure.unit:
-            raise ValueError(
-                f"{figure.value:g} has no unit; expected one of {dimension}, such as '{EXAMPLES[dimension]}'"
-            )
-        value = to_si(figure.value, figure.unit, dimension)
+        value = to_si(figure.value, figure.unit or "SI", dimension)
         if not ((zero and value == 0) or _SMALLEST <= value <= (most if most is not None else _LARGEST)):
             expected = "zero or more" if zero else "more than zero"
             expected += f" and at most {most:g}" if most is not None else f", such as '{EXAMPLES[dimension]}'"
             given = repr(figure.value).removesuffix(".0")
-            unit = "" if figure.unit == "SI" else f" {figure.unit}"
-            raise ValueError(f"{given}{unit.rstrip()} is out of range; expected {expected}")
+            raise ValueError(f"{given}{figure.unit and ' ' + figure.unit} is out of range; expected {expected}")
+        if dimension and not figure.unit and value:
+            raise ValueError(f"{figure.value:g} has no unit; expected one, such as '{EXAMPLES[dimension]}'")
         return figure.model_copy(update={"value": value, "unit": dimension})
 
     return AfterValidator(check)

@@ -4,10 +4,11 @@ One class per kind of file. Every figure is a `Figure` with unit and source; aft
 Link bandwidth is per direction; peaks are dense.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from simgpu.errors import shown
 from simgpu.hardware.constants import KernelConstants
 from simgpu.hardware.figure import (
     Bandwidth,
@@ -31,6 +32,17 @@ from simgpu.hardware.figure import Power as PowerLimit
 
 Dtype = Literal["fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4"]
 Accumulate = Literal["fp64", "fp32", "fp16", "int32"]
+
+
+def _peak_key(given: str) -> str:
+    parts = given.split("-")
+    kinds = (get_args(Dtype), get_args(Accumulate), ("vector", "tensor"))
+    if len(parts) != 3 or any(part not in known for part, known in zip(parts, kinds, strict=True)):
+        raise ValueError(f"{shown(given)} names no peak; expected dtype-accumulate-engine, such as 'bf16-fp32-tensor'")
+    return given
+
+
+PeakKey = Annotated[str, AfterValidator(_peak_key)]
 
 
 class CatalogueFile(Spec):
@@ -159,9 +171,16 @@ class GPUSpec(CatalogueFile):
 
     @property
     def half_peak(self) -> Peak:
-        """The peak that clocks under the power limit follow from: 16 bits summed in fp32; fp32 where there is none."""
+        """The peak that clocks under the power limit follow from: 16 bits summed in fp32; fp32 where there is none.
+
+        A GPU whose tensor cores have no 16-bit peak has the one that their other types stand for (`_OF_HALF`).
+        """
         known = {peak.key: peak for peak in self.peak}
-        return next(known[key] for key in ("fp16-fp32-tensor", "fp16-fp32-vector", "fp32-fp32-vector") if key in known)
+        for key, ratio in _OF_HALF.items():
+            if key in known:
+                found = known[key]
+                return found if ratio == 1 else found.model_copy(update={"value": found.si / ratio})
+        return next(known[key] for key in ("fp16-fp32-vector", "fp32-fp32-vector") if key in known)
 
     @property
     def vector_peak(self) -> Peak:
@@ -179,10 +198,36 @@ class GPUSpec(CatalogueFile):
         return self
 
 
+_OF_HALF = {
+    "fp16-fp32-tensor": 1.0,
+    "bf16-fp32-tensor": 1.0,
+    "fp16-fp16-tensor": 1.0,
+    "tf32-fp32-tensor": 0.5,
+    "fp8-fp32-tensor": 2.0,
+    "int8-int32-tensor": 2.0,
+}
+"""Tensor peaks over the 16-bit one: half the width doubles the rate (NVIDIA's whitepapers from Ampere to Blackwell)."""
+
+
+class PeakRule(Spec):
+    """A ratio of two dense peaks that all GPUs of an architecture share: `peak` = `ratio` x `of`.
+
+    Peaks are named dtype-accumulate-engine, such as 'bf16-fp32-tensor'.
+    """
+
+    peak: PeakKey
+    of: PeakKey
+    ratio: Number
+
+
 class ArchitectureSpec(CatalogueFile):
-    """A family of GPUs and the constants its members inherit; `parent` is where it inherits from itself."""
+    """A family of GPUs and what its members inherit: constants of kernels, from `parent` too, and rules of peaks.
+
+    Rules are those of the nearest architecture that has any: what a type runs at changes with every generation.
+    """
 
     parent: str | None = None
+    peak_rules: list[PeakRule] = []
     kernel: KernelConstants = KernelConstants()
 
 

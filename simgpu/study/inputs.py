@@ -33,11 +33,13 @@ class Input:
     compound: bool = False  # holds figures of other inputs, so that it has no part in sums
     whole: bool = False  # a count: it is scaled to the nearest whole number
 
-    def scaled(self, factor: float) -> tuple[float, dict[str, float]]:
-        """The factor that `value` can be scaled by (a count stays whole), and all figures scaled by it."""
+    def scaled(self, factor: float) -> tuple[float, dict[str, str]]:
+        """The factor that `value` can be scaled by (a count stays whole), and all figures scaled by it, as overrides
+        write them."""
         exact = max(round(self.value * factor), 1) / self.value if self.whole else factor
         scaled = {key: value * exact for key, value in self.figures.items()}
-        return exact, {key: float(round(value)) if key.endswith("sm_count") else value for key, value in scaled.items()}
+        whole = {key: float(round(value)) for key, value in scaled.items() if key.endswith("sm_count")}
+        return exact, {key: f"{value!r} SI" for key, value in (scaled | whole).items()}
 
 
 def inputs_of(cluster: Cluster, dtype: str, gpus: int) -> list[Input]:

@@ -12,9 +12,10 @@ from typing import IO, TYPE_CHECKING
 from simgpu.catalog import Catalogue, Override
 from simgpu.errors import InputError, members, nearest, shown
 from simgpu.hardware.cluster import Cluster
-from simgpu.hardware.derive import base_name
+from simgpu.hardware.derive import base_name, is_slice
 from simgpu.hardware.figure import Figure, figures
 from simgpu.hardware.inherit import Calibration, Given
+from simgpu.hardware.plausible import doubts
 from simgpu.hardware.spec import CatalogueFile, ClusterSpec, GPUSpec, NodeSpec
 from simgpu.study.loading import parse_settings
 from simgpu.units import format_si
@@ -76,7 +77,7 @@ def show(catalogue: Catalogue, subject: Subject, out: IO[str], constants: bool =
     Of a GPU also the constants of its kernels after inheritance: one line for each library and level, or with
     `constants` one for each constant.
     """
-    from simgpu.render.table import print_figures
+    from simgpu.render.table import print_figures, print_notes
 
     spec = subject.spec
     if spec is None:
@@ -89,6 +90,8 @@ def show(catalogue: Catalogue, subject: Subject, out: IO[str], constants: bool =
     print_figures(f"{spec.title}  ({catalogue.find(subject.kind, subject.name)})", entries, out)
     if known is not None:
         _print_constants(known, constants, out)
+    if isinstance(spec, GPUSpec) and not is_slice(spec):
+        print_notes([f"check a figure: {doubt}" for doubt in doubts(spec)], out)
     if subject.cluster is not None:
         from simgpu.render.topology import topology_tree
 

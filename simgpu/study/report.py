@@ -17,6 +17,7 @@ from simgpu.study.attribution import walks
 from simgpu.study.experiment import ExperimentResult
 from simgpu.study.figures import figures_of
 from simgpu.study.memory import misfits, print_tables, row_name
+from simgpu.study.parts import doubtful_figures
 from simgpu.version import __version__
 
 MAX_TRACE_EVENTS = 200_000
@@ -33,6 +34,7 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
     notes += settings_notes(outcome.experiment.settings)
     notes += memory_notes(outcome.rows, _first_label(outcome))
     notes += fit_notes(misfits(outcome, catalogue))
+    notes += doubtful_figures(outcome, catalogue)
     if fields.search is not None:
         notes.append(
             f"This is where a search starts from; its answer: simgpu search {outcome.experiment.document.file}"
