@@ -40,7 +40,7 @@ from simgpu.model.config import TransformerConfig
 from simgpu.model.families import parse_config
 from simgpu.tree import items_labelled, labels_of, replaced, value_at
 from simgpu.units import parse_quantity
-from simgpu.validation import Blame, validate
+from simgpu.validation import MISSING_TOO, Blame, validate
 
 KINDS: dict[str, type[CatalogueFile]] = {
     "gpus": GPUSpec,
@@ -50,6 +50,9 @@ KINDS: dict[str, type[CatalogueFile]] = {
     "architectures": ArchitectureSpec,
 }
 
+
+TEMPLATES = ("gpus", "nodes", "clusters")
+"""Kinds of files that `simgpu new` writes a template of."""
 
 HARDWARE_ROOTS = ("gpu", "node", "cluster", "link")
 """What a hardware parameter's key can begin with: 'gpu.memory.bandwidth', 'link.pcie-4.latency'."""
@@ -157,7 +160,12 @@ class Catalogue:
             raise asked((), problem) if asked else InputError(problem)
         document = self.document(file)
         if file not in self._specs:
-            spec = validate(KINDS[kind], document.data, lambda path, problem: document.error(problem, path))
+            hint = f" ('simgpu new {kind[:-1]}' writes a file with all of them, commented)" if kind in TEMPLATES else ""
+            spec = validate(
+                KINDS[kind],
+                document.data,
+                lambda path, problem: document.error(problem + (hint if MISSING_TOO in problem else ""), path),
+            )
             if spec.name != file.stem:
                 raise document.error(f"'{spec.name}' is not the name of the file, '{file.stem}'", ("name",))
             _check_sources(spec, document)

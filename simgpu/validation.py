@@ -13,6 +13,9 @@ from simgpu.errors import InputError, nearest, shown
 Blame = Callable[[tuple, str], InputError]
 """Makes the error for a problem at a path: it knows in which file and line the value at that path was written."""
 
+MISSING_TOO = "missing too"
+"""Before the other keys that a file lacks."""
+
 FEW = 12
 """Names that are all told in alphabetical order; of more, in the order of their file."""
 
@@ -38,7 +41,18 @@ def validate(kind: type[T], data: Mapping[str, Any], blame: Blame) -> T:
     context = error.get("ctx", {})
     if error["type"].startswith("union_tag"):
         path = (*path, str(context["discriminator"]).strip("'"))
-    raise blame(path, _problem(kind, data, path, error))
+    problem = _problem(kind, data, path, error)
+    if error["type"] == "missing":
+        problem += _also_missing(data, errors[errors.index(error) + 1 :])
+    raise blame(path, problem)
+
+
+def _also_missing(data: Any, errors: Sequence[Any]) -> str:
+    """The other keys that are missing, so that a file is completed at once and not key by key."""
+    paths = [_path_in(data, error["loc"]) for error in errors if error["type"] == "missing"]
+    if not paths:
+        return ""
+    return f"; {MISSING_TOO}: {', '.join(dict.fromkeys('.'.join(map(str, path)) for path in paths))}"
 
 
 def keys_at(kind: Any, path: tuple, data: Any = None) -> list[str]:

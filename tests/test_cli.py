@@ -447,6 +447,8 @@ FOLDERS = {
     "nodes": ROOT / "hardware/nodes",
     "clusters": ROOT / "hardware/clusters",
     "experiments": ROOT / "experiments",
+    "links": ROOT / "hardware" / "links",
+    "architectures": ROOT / "hardware" / "architectures",
 }
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from simgpu.catalog import Catalogue
     from simgpu.study.experiment import ExperimentResult
 
-LISTED = ("models", "gpus", "nodes", "clusters", "experiments")
+LISTED = ("models", "gpus", "nodes", "clusters", "links", "architectures", "experiments")
 
 
 def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:

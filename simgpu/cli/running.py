@@ -149,6 +149,33 @@ def list_(folders: tuple[str, ...], kind: str | None) -> None:
 
 
 @main.command()
+@click.argument("kind", type=click.Choice(["gpu", "node", "cluster", "model"]))
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A new file, whose name becomes the part's.  [default: print it]",
+)
+@click.pass_obj
+@one_line_errors
+def new(folders: tuple[str, ...], kind: str, out: Path | None) -> None:
+    """A commented file to start your own GPU, node, cluster or model from."""
+    from simgpu.errors import InputError
+    from simgpu.render.files import written_whole
+    from simgpu.study.templates import template
+
+    if out is None:
+        click.echo(template(kind), nl=False)
+        return
+    if out.exists():
+        raise InputError("exists already; name a new file", file=out)
+    with written_whole(out) as stream:
+        stream.write(template(kind, out.stem))
+    click.echo(f"written: {out}", err=True)
+
+
+@main.command()
 @click.argument("name")
 @set_option
 @click.option(

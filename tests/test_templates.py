@@ -1,0 +1,55 @@
+"""`simgpu new`: commented files to start from, and what a file lacks is told at once."""
+
+import pytest
+from click.testing import CliRunner
+
+from simgpu.catalog import Catalogue
+from simgpu.cli import main
+from simgpu.study.templates import TEMPLATES
+
+FOLDERS = {"gpu": "gpus/own.yaml", "node": "nodes/own.yaml", "cluster": "clusters/own.yaml", "model": "models/own.json"}
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(one) for one in arguments])
+
+
+@pytest.mark.parametrize("kind", TEMPLATES)
+def test_a_template_is_a_valid_part_under_the_name_of_its_file(tmp_path, kind):
+    file = tmp_path / FOLDERS[kind]
+    assert run("new", kind, "-o", file).exit_code == 0
+    shown = run("--catalog", tmp_path, "show", "own", "--no-plots")
+    assert shown.exit_code == 0, shown.output
+    if kind == "model":
+        assert Catalogue(tmp_path).model("own").parameters == 8_030_261_248
+    else:
+        job = tmp_path / "job.yaml"
+        workload = "{kind: prefill, batch: 1, tokens: 256}"
+        job.write_text(f"scenario: {{model: llama-3.1-8b, cluster: own, workload: {workload}}}\n")
+        ran = run("--catalog", tmp_path, "run", job, "--no-plots", "--out", tmp_path / "out")
+        assert ran.exit_code == 0 and "check a figure" not in ran.output, ran.output
+
+
+def test_a_file_is_not_written_over(tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text("mine")
+    refused = run("new", "gpu", "-o", file)
+    assert refused.exit_code == 2 and "exists already" in refused.output
+    assert file.read_text() == "mine"
+    assert run("new", "gpu").output.startswith("# A GPU of your own")
+
+
+@pytest.mark.parametrize("kind", ["gpus", "nodes", "clusters"])
+def test_all_missing_keys_are_told_at_once(tmp_path, kind):
+    (tmp_path / kind).mkdir()
+    (tmp_path / kind / "own.yaml").write_text("name: own\ntitle: Own\n")
+    said = run("--catalog", tmp_path, "show", "own")
+    assert said.exit_code == 2 and len(said.output.splitlines()) == 1
+    needed = {
+        "gpus": ("vendor", "architecture", "compute", "peak", "memory", "host_link", "power"),
+        "nodes": ("gpu", "sockets", "peer_to_peer_scope"),
+        "clusters": ("node", "nodes"),
+    }
+    for key in needed[kind]:
+        assert key in said.output
+    assert f"simgpu new {kind[:-1]}" in said.output
