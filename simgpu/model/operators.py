@@ -366,8 +366,12 @@ class ExpertLayer:
     routing: str = "random"
     stored: str = ""
     bias: bool = False
-    accumulate: ClassVar[str] = "fp32"
     time_s: float | None = None
+
+    @property
+    def accumulate(self) -> str:
+        """What its products are summed in."""
+        return ACCUMULATE[self.dtype]
 
     @property
     def matrices(self) -> int:

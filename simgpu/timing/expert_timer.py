@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from simgpu.errors import InputError, shown
-from simgpu.hardware.inherit import DEFAULT
 from simgpu.model.operators import BYTES
 from simgpu.timing.matrix_timer import MatrixTimer
 from simgpu.timing.parts import KernelTimes
@@ -53,7 +52,3 @@ class ExpertTimer(MatrixTimer):
         )  # fmt: skip
         overhead = np.full_like(times.seconds, figures["launch_overhead"])
         return KernelTimes(times.seconds + overhead, times.compute, times.memory, times.latency + overhead)
-
-    def expert_library(self, dtype: str) -> str:
-        """The library that multiplies experts in a dtype."""
-        return f"cutlass-{dtype}" if BYTES[dtype] < 2 else DEFAULT

@@ -25,12 +25,16 @@ ROW_WISE = "fp8-rowwise"
 """Products in fp8 with a scale for each row and column, as PyTorch trains with them."""
 
 EXPERT_LIBRARIES = ("cutlass-fp8", "cutlass-fp4")
-"""Libraries of experts in narrow dtypes; a GPU without constants of them has the default's."""
+"""Libraries of experts in narrow dtypes (int8 has those of fp8); a GPU without constants of them has the default's."""
 
 CLOCKS = ("clock_fraction", "throttle")
 
-LIBRARIES = {"fp8": "fp8-scaled-mm", "fp4": "nvfp4", "fp64": "fp64"}
-"""Which library multiplies a dtype unless another is asked for; what the vector units multiply is `simt`."""
+LIBRARIES = {"fp8": "fp8-scaled-mm", "int8": "fp8-scaled-mm", "fp4": "nvfp4", "fp64": "fp64"}
+"""Which library multiplies a dtype unless another is asked for; what the vector units multiply is `simt`.
+
+int8 and fp8 share their kernels and the quantisation of the activations before them (vllm-project/vllm,
+csrc/quantization/cutlass_w8a8: one CUTLASS kernel for both types).
+"""
 
 GGML = "ggml"
 """Products of a few rows as llama.cpp runs them (`simgpu.timing.gemv`)."""
@@ -102,6 +106,10 @@ class MatrixTimer(TimerBase):
         stored = format_of(weights).bytes if weights else BYTES[dtype]
         return gemv_time(m, n, k, weight_bytes=stored, input_bytes=4.0, output_bytes=4.0, **figures)
 
+    def expert_library(self, dtype: str) -> str:
+        """The library that multiplies experts in a dtype."""
+        return {"fp4": "cutlass-fp4", "fp8": "cutlass-fp8", "int8": "cutlass-fp8"}.get(dtype, DEFAULT)
+
     def moe_layer(
         self, tokens: ArrayLike, hidden: ArrayLike, inner: ArrayLike, topk: ArrayLike, experts: ArrayLike,
         tp: ArrayLike = 1, ep: ArrayLike = 1, gated: ArrayLike = True, distribution: ArrayLike = "random",
@@ -129,7 +137,7 @@ class MatrixTimer(TimerBase):
             raise InputError(problem, key="distribution") from None
         shape = given[0].shape
         if library == DEFAULT:
-            library = f"cutlass-{dtype}" if BYTES[dtype] < 2 else DEFAULT
+            library = self.expert_library(dtype)
         figures = {**self.device, **self.matrix_constants(), **self.constants.group("moe", library)}
         return moe_time(
             tokens, np.reshape([x.visits for x in loads], shape), np.reshape([x.active for x in loads], shape),

@@ -272,7 +272,7 @@ def test_a_gpu_with_half_of_something_is_never_faster(name, what):
         "l2": {"gpu.memory.l2_cache": spec.memory.l2_cache.si / 2},
         "power": {"gpu.power.tdp": spec.power.tdp.si / 2},
     }[what]
-    less = CATALOGUE.spec("gpus", name, [Override(key, value, "halved") for key, value in halves.items()])
+    less = CATALOGUE.spec("gpus", name, [Override(key, f"{value!r} SI", "halved") for key, value in halves.items()])
     m, n, k = shapes(100, seed=8)
     for sustained in (False, True):
         half = GPUTimer(less, CATALOGUE.kernel_constants(less), sustained)

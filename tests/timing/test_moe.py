@@ -293,7 +293,7 @@ def test_a_gpu_with_half_the_peak_or_bandwidth_is_never_faster(name):
         {f"gpu.peak.{peak.key}": peak.si / 2 for peak in spec.peak},
         {"gpu.memory.bandwidth": spec.memory.bandwidth.si / 2},
     ):
-        less = CATALOGUE.spec("gpus", name, [Override(key, value, "halved") for key, value in halves.items()])
+        less = CATALOGUE.spec("gpus", name, [Override(key, f"{value!r} SI", "halved") for key, value in halves.items()])
         half = GPUTimer(less, CATALOGUE.kernel_constants(less))
         for model in (MIXTRAL, FINE):
             whole = timer(name).moe_layer(tokens, **model, dtype=dtype_of(name)).seconds
