@@ -37,6 +37,7 @@ from simgpu.hardware.spec import (
     Port,
 )
 from simgpu.model.config import TransformerConfig
+from simgpu.model.derive import derive as derive_model
 from simgpu.model.families import parse_config
 from simgpu.tree import items_labelled, labels_of, replaced, value_at
 from simgpu.units import parse_quantity
@@ -119,9 +120,9 @@ class Catalogue:
         return sorted(self._files(kind))
 
     def find(self, kind: str, name: str) -> Path | None:
-        """The file of that name, from the first folder that has it; of a derived GPU, the file of the whole one."""
+        """The file of that name, from the first folder that has it; of a derived GPU or model, that of its base."""
         files = self._files(kind)
-        return files.get(name) or (files.get(base_name(name)) if kind == "gpus" else None)
+        return files.get(name) or (files.get(base_name(name)) if kind in ("gpus", "models") else None)
 
     def _files(self, kind: str) -> dict[str, Path]:
         """File by name; folders are looked into once."""
@@ -299,7 +300,10 @@ class Catalogue:
 
     def model(self, name: str) -> TransformerConfig:
         """A model by name, by its id on Hugging Face, or by the path of a Hugging Face `config.json` (or of the folder
-        that holds it)."""
+        that holds it); what stands after an '@' changes its shape (`llama-3.1-8b@layers=12`)."""
+        if MARK in name and not os.path.exists(name):
+            base, _, changes = name.partition(MARK)
+            return derive_model(self.model(base), changes)
         file = self.find("models", name) or self.find("models", self._published.get(name.lower(), name))
         if file is None:
             path = os.path.join(name, "config.json") if os.path.isdir(name) else name

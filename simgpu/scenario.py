@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from simgpu.catalog import Catalogue, Override
-from simgpu.errors import InputError
+from simgpu.errors import InputError, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.figure import Figure, figures
 from simgpu.model.config import TransformerConfig
+from simgpu.model.derive import written
 from simgpu.model.operators import ACCUMULATE
 from simgpu.plan.parallelism import Plan
 from simgpu.result import Result
@@ -55,11 +56,25 @@ class PlanFields(BaseModel):
         return Plan(**self.model_dump())
 
 
+def _model_name(given: Any) -> Any:
+    """A model as text: `{base: llama-3.1-8b, layers: 12}` is 'llama-3.1-8b@layers=12'."""
+    if not isinstance(given, Mapping):
+        return given
+    base = given.get("base")
+    if not isinstance(base, str):
+        raise ValueError(f"{shown(base)} names no model; expected base: the model to start from, such as llama-3.1-8b")
+    changes = {str(key): value for key, value in given.items() if key != "base"}
+    wrong = next((key for key, value in changes.items() if not isinstance(value, (bool, int, str))), None)
+    if wrong is not None:
+        raise ValueError(f"{wrong}: {shown(changes[wrong])} is not a whole number, true or false")
+    return written(base, changes)
+
+
 class Scenario(BaseModel):
     """One thing to simulate. `hardware` maps parameter keys to values that replace the catalogue's."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-    model: str | None = None
+    model: Annotated[str | None, BeforeValidator(_model_name)] = None
     cluster: Annotated[str, Field(min_length=1)]
     workload: Workload
     plan: PlanFields = PlanFields()

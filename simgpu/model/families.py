@@ -7,6 +7,7 @@ from typing import Any
 from simgpu.documents import Document
 from simgpu.errors import nearest, shown
 from simgpu.model.config import TransformerConfig
+from simgpu.model.understood import Seen
 
 MAX_LAYERS = 10_000
 
@@ -28,9 +29,14 @@ def parse_config(name: str, document: Document) -> TransformerConfig:
         raise document.error(f"{shown(kind)} is not supported{nearest(kind, _KNOWN_TYPES)}", ("model_type",))
     if kind in _NESTED:
         return parse_config(name, _text_part(document, kind))
+    seen = Seen(document.data)
+    document = document.part(seen)
     readers = {"bert": _bert, "gpt2": _gpt2, "mpt": _mpt, "opt": _opt} | dict.fromkeys(_DEEPSEEK_LIKE, _deepseek)
     readers |= {"gemma3_text": _gemma, "gpt_oss": _gpt_oss, "llama4_text": _llama4}
     config = readers[kind](name, document) if kind in readers else _llama(name, document, kind)
+    for key in seen.overlooked():
+        problem = f"{shown(document.data[key])} changes the shape, and simgpu does not know how it does for '{kind}'"
+        raise document.error(f"{problem}; take it out to leave that part of the model out", (key,))
     if config.heads % config.kv_heads:
         problem = f"{config.kv_heads} does not divide num_attention_heads = {config.heads}"
         raise document.error(problem, ("num_key_value_heads",))
@@ -57,6 +63,11 @@ def _text_part(document: Document, kind: str) -> Document:
 def _llama(name: str, document: Document, kind: str) -> TransformerConfig:
     heads = _count(document, "num_attention_heads")
     hidden = _count(document, "hidden_size")
+    kinds = document.data.get("attn_type_list", [1])
+    if not isinstance(kinds, list) or any(one != 1 for one in kinds):
+        raise document.error(
+            "only 1 in every place is supported: softmax attention in every layer", ("attn_type_list",)
+        )
     if document.data.get("head_dim") is None and hidden % heads:
         raise document.error(f"{heads} does not divide hidden_size = {hidden}", ("num_attention_heads",))
     head_dim = _count(document, "head_dim", hidden // heads)
@@ -78,7 +89,7 @@ def _llama(name: str, document: Document, kind: str) -> TransformerConfig:
         qkv_bias=_flag(document, "attention_bias", kind == "qwen2"),
         bias=_flag(document, "mlp_bias", False),
         # transformers, modeling_qwen3.py; others say so
-        qk_norm=kind in ("qwen3", "qwen3_moe") or _flag(document, "use_qk_norm", False),
+        qk_norm=_flag(document, "use_qk_norm", False) or kind in ("qwen3", "qwen3_moe"),
         qk_norm_whole=document.data.get("qk_norm_type") == "per_layer",
         window=_window(document),
         **_mixture(document),
@@ -172,6 +183,7 @@ def _llama4(name: str, document: Document) -> TransformerConfig:
     """Llama 4: three of four layers see chunks of `attention_chunk_size` tokens, here taken as windows; a shared expert
     beside the routed ones; norms of queries and keys without weights."""
     heads = _count(document, "num_attention_heads")
+    _flag(document, "use_qk_norm", False)  # without weights
     return TransformerConfig(
         name=name,
         layers=_count(document, "num_hidden_layers", most=MAX_LAYERS),
@@ -237,6 +249,8 @@ def _gpt2(name: str, document: Document) -> TransformerConfig:
 def _deepseek(name: str, document: Document) -> TransformerConfig:
     """DeepSeek-V2 and V3, without the layers that predict further tokens (`num_nextn_predict_layers`)."""
     nope, rope = _count(document, "qk_nope_head_dim"), _count(document, "qk_rope_head_dim")
+    for key in ("num_key_value_heads", "head_dim"):  # what latent attention makes of the rest
+        _count(document, key, 1)
     heads, layers = _count(document, "num_attention_heads"), _count(document, "num_hidden_layers", most=MAX_LAYERS)
     if _count(document, "moe_layer_freq", 1) != 1:
         raise document.error("only 1 is supported: experts in every layer after the dense ones", ("moe_layer_freq",))
@@ -364,6 +378,8 @@ def _window(document: Document) -> int:
     """Sliding window of the attention of every layer; 0 where there is none or it is switched off."""
     if document.data.get("sliding_window") is None or not _flag(document, "use_sliding_window", True):
         return 0
+    if document.data.get("use_sliding_window") and _count(document, "max_window_layers", 0, least=0):
+        raise document.error("only 0 is supported: a window in every layer", ("max_window_layers",))
     return _count(document, "sliding_window")
 
 

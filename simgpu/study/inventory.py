@@ -205,7 +205,7 @@ def _model_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str
     source = described.source or str(catalogue.find("models", name) or name)
     entries = [(key, str(value), source) for key, value in vars(config).items() if key != "name"]
     entries.append(("parameters", f"{config.parameters:,}", "computed from the above"))
-    if described.published_parameters:
+    if described.published_parameters and name == base_name(name):
         published = f"{described.published_parameters:,.0f}"
         entries.append(("published parameters", published, described.parameters_source))
     return described.title or config.name, entries
