@@ -259,7 +259,7 @@ VALUES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "labels list": ("{case: a, group: g}", "[a]", "cases.0.labels", ("['a']", "mapping")),
     "case text": ("- labels: {case: a, group: g}", "- a", "cases.0", ("'a'", "mapping")),
     "case value": ("    plan.tp: 4", "    plan.tp: 0", "plan.tp", ("0", "greater than 0")),
-    "vary value": ("[700 W]", "[700 W, 700 GB]", "gpu.power.tdp", ("GB", "700 W")),
+    "vary value": ("[700 W]", "[700 GB]", "gpu.power.tdp", ("GB", "700 W")),
     "vary empty": ("[700 W]", "[]", "vary.gpu.power.tdp", ("[]", "at least 1")),
     "vary scalar": ("[700 W]", "700 W", "vary.gpu.power.tdp", ("'700 W'", "list")),
     "table column": ("table: [case, step_s]", "table: [case, step]", "table.1", ("'step'", "did you mean 'step_s'?")),

@@ -17,7 +17,7 @@ from simgpu.version import __version__
 
 if TYPE_CHECKING:
     from simgpu.catalog import Catalogue
-    from simgpu.study.experiment import ExperimentResult
+    from simgpu.study.experiment import ExperimentResult, Refused
 
 LISTED = ("models", "gpus", "nodes", "clusters", "links", "architectures", "experiments")
 
@@ -104,6 +104,14 @@ def run_file(
     with click.progressbar(length=len(experiment.cases), label="simulating", file=sys.stderr, hidden=not show) as bar:
         outcome = run_experiment(experiment, catalogue, lambda done, total: bar.update(done - bar.pos))
     return outcome, catalogue
+
+
+def tell_refused(refused: Sequence[Refused], rows: int) -> None:
+    """Say on stderr that some of the rows cannot run, and leave with exit code 2. Nothing where all ran."""
+    if refused:
+        more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        click.echo(f"simgpu: {len(refused)} of {rows + len(refused)} rows left out; {refused[0]}{more}", err=True)
+        sys.exit(2)
 
 
 @contextmanager

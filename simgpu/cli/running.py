@@ -16,6 +16,7 @@ from simgpu.cli.base import (
     quiet_option,
     run_file,
     set_option,
+    tell_refused,
 )
 
 
@@ -70,6 +71,7 @@ def run(
     if not quiet:
         for what, path in written:
             click.echo(f"{what + ':':8} {path}", err=True)
+    tell_refused(outcome.refused, len(outcome.results))
 
 
 @main.command()
@@ -83,6 +85,7 @@ def resolve(folders: tuple[str, ...], file: str, settings: tuple[str, ...]) -> N
 
     outcome, _ = run_file(file, settings, folders, quiet=True)
     report.print_json({"experiment": outcome.experiment.name, "scenarios": report.scenarios(outcome)}, sys.stdout)
+    tell_refused(outcome.refused, len(outcome.results))
 
 
 @main.command()
@@ -100,6 +103,7 @@ def trace(folders: tuple[str, ...], file: str, settings: tuple[str, ...], output
     left_out = report.write_trace(outcome, output)
     if not quiet:
         click.echo(f"trace{f' ({left_out})' if left_out else ''}: {output}", err=True)
+    tell_refused(outcome.refused, len(outcome.results))
 
 
 @main.command()
@@ -113,21 +117,23 @@ def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], styl
     """Where the time goes, operator by operator: bounds, fraction of the speed of light, constants, sources."""
     from simgpu.study import report
     from simgpu.study.experiment import find_experiment, load_experiment
-    from simgpu.study.explain import explain as explained
+    from simgpu.study.explain import explain_each
 
     catalogue = open_catalogue(folders)
-    found = explained(load_experiment(find_experiment(file, catalogue), settings, catalogue), catalogue)
+    found, refused = explain_each(load_experiment(find_experiment(file, catalogue), settings, catalogue), catalogue)
     if style == "json":
         scenarios = [
             {"scenario": one.name, "row": one.result.row, "operators": one.operators, "constants": one.constants}
             for one in found
         ]
         report.print_json({"scenarios": scenarios}, sys.stdout)
+        tell_refused(refused, len(found))
         return
     from simgpu.render.explain import print_explanations
 
     shown = [(one.name, one.result.row, one.operators, one.constants) for one in found]
     print_explanations(shown, top, sys.stdout)
+    tell_refused(refused, len(found))
 
 
 @main.command("list")

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from simgpu.catalog import Catalogue
 from simgpu.documents import Document, Source, Text, as_text
@@ -24,6 +24,8 @@ from simgpu.study.loading import Case, load, parse_settings
 from simgpu.study.plot_checks import ColumnChecks
 from simgpu.study.points import written_key
 from simgpu.tree import indexed, leaves, value_at
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,28 @@ class Experiment:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """A row that cannot run: its number from 1, words that tell it from the others, and why."""
+
+    number: int
+    name: str
+    error: InputError
+
+    def __str__(self) -> str:
+        return f"row {self.number}{f' ({self.name})' if self.name else ''} cannot run: {self.error}"
+
+
+@dataclass(frozen=True)
 class ExperimentResult:
-    """Results of all cases, in order. `rows` are flat. `catalogue` is where their names were found."""
+    """Results of the cases that can run, in order. `rows` are flat. `catalogue` is where their names were found.
+
+    `experiment` holds the cases of these rows alone; `refused` are the others.
+    """
 
     experiment: Experiment
     results: Sequence[Result]
     catalogue: Catalogue
+    refused: Sequence[Refused] = ()
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -108,15 +126,48 @@ def varied_values(case: Case, known: Known) -> dict[str, Any]:
 def run_experiment(
     experiment: Experiment, catalogue: Catalogue, progress: Callable[[int, int], None] | None = None
 ) -> ExperimentResult:
-    """Simulate every case. `progress` is called with (done, total)."""
-    results = []
-    for done, case in enumerate(experiment.cases):
+    """Simulate every case. `progress` is called with (done, total).
+
+    A case that cannot run does not silence the others: it is one of `refused`. Raises its `InputError` where none can.
+    """
+
+    def run(number: int, case: Case) -> Result:
         if progress:
-            progress(done, len(experiment.cases))
-        results.append(run_case(case, catalogue))
-    outcome = ExperimentResult(experiment, results, catalogue)
-    check_columns(outcome)
+            progress(number - 1, len(experiment.cases))
+        return run_case(case, catalogue)
+
+    results, ran, refused = run_each(experiment.cases, run)
+    outcome = ExperimentResult(replace(experiment, cases=ran), results, catalogue, refused)
+    try:
+        check_columns(outcome)
+    except InputError:
+        if refused:  # what is asked of the rows may be of those that are not there
+            raise refused[0].error from None
+        raise
     return outcome
+
+
+def run_each(cases: Sequence[Case], run: Callable[[int, Case], T]) -> tuple[list[T], list[Case], list[Refused]]:
+    """What `run` makes of (number, case), the cases that could be run, and the others.
+
+    Raises the `InputError` of the first where none could.
+    """
+    made, ran, refused = [], [], []
+    for number, case in enumerate(cases, 1):
+        try:
+            made.append(run(number, case))
+            ran.append(case)
+        except InputError as error:
+            refused.append(Refused(number, _words_of(case), error))
+    if refused and not made:
+        raise refused[0].error
+    return made, ran, refused
+
+
+def _words_of(case: Case) -> str:
+    """Words that tell a case from the others: its labels and what the file varies."""
+    varied = (f"{written_key(path)} {value_at(case.data, indexed(case.data, path))}" for path in case.varied)
+    return ", ".join([*(str(value) for value in case.labels.values()), *varied])
 
 
 def check_columns(outcome: ExperimentResult) -> None:

@@ -16,7 +16,7 @@ from simgpu.hardware.inherit import Given
 from simgpu.result import Result
 from simgpu.scenario import resolve_cluster
 from simgpu.simulation import default_clocks
-from simgpu.study.experiment import Experiment, run_case
+from simgpu.study.experiment import Experiment, Refused, run_case, run_each
 from simgpu.study.loading import Case
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Activity
@@ -60,8 +60,14 @@ class Explanation:
 
 
 def explain(experiment: Experiment, catalogue: Catalogue) -> list[Explanation]:
-    """Explain every scenario of an experiment."""
-    return [_explain(case, catalogue) for case in experiment.cases]
+    """Explain every scenario of an experiment that can run."""
+    return explain_each(experiment, catalogue)[0]
+
+
+def explain_each(experiment: Experiment, catalogue: Catalogue) -> tuple[list[Explanation], list[Refused]]:
+    """The scenarios of an experiment explained, and those that cannot run with their reasons."""
+    found, _, refused = run_each(experiment.cases, lambda _, case: _explain(case, catalogue))
+    return found, refused
 
 
 def _explain(case: Case, catalogue: Catalogue) -> Explanation:

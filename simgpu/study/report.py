@@ -35,6 +35,7 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
     notes += memory_notes(outcome.rows, _first_label(outcome))
     notes += fit_notes(misfits(outcome, catalogue))
     notes += doubtful_figures(outcome, catalogue)
+    notes += [str(one) for one in outcome.refused]
     if fields.search is not None:
         notes.append(
             f"This is where a search starts from; its answer: simgpu search {outcome.experiment.document.file}"
@@ -45,6 +46,7 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
         "simgpu_version": __version__,
         "rows": outcome.rows,
         "notes": notes,
+        "refused": [{"row": one.number, "name": one.name, "reason": str(one.error)} for one in outcome.refused],
         "memory": [[stage.as_dict() for stage in result.memory] for result in outcome.results],
         "scenarios": scenarios(outcome),
     }
