@@ -10,6 +10,7 @@ another from it (`h100-sxm@1g.10gb`, `h100-sxm@500W`; see `simgpu.hardware.deriv
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -435,9 +436,19 @@ def _settled(gpu: GPUSpec, origin: GPUSpec, overrides: Sequence[Override]) -> GP
         raise by[-1].error(refused.problem) if by else refused from None
 
 
+_FACTOR = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*x\s*")
+
+
+def factor_of(given: Any) -> float | None:
+    """The factor that '2x' multiplies a figure by; None where a value is no factor."""
+    found = _FACTOR.fullmatch(given) if isinstance(given, str) and len(given) <= 40 else None
+    return float(found[1]) if found else None
+
+
 def _with_override(data: Any, override: Override) -> Any:
     """A copy of a file's data with one value replaced."""
     path, given = override.path, override.value
+    factor = factor_of(given)
     if path[0] in ("name", "title", "sources", "vendor"):
         raise override.error("names things and cannot be set; expected a parameter, such as 'gpu.memory.bandwidth'")
     parent = value_at(data, path[:-1])
@@ -453,6 +464,10 @@ def _with_override(data: Any, override: Override) -> Any:
             pass
 
     def leaf(old: Any) -> Any:
+        if factor is not None:
+            if not isinstance(old, dict) or isinstance(old.get("value"), (bool, str, type(None))):
+                raise override.error(f"{given}: there is no figure to multiply; expected a value with its unit")
+            return old | {"value": old["value"] * factor, "source": f"{override.source}: {given}"}
         if isinstance(old, dict) and "value" in old:
             kept = {key: item for key, item in old.items() if key not in ("value", "unit", "source")}
             return kept | (figure or {"value": given, "source": override.source})

@@ -268,3 +268,56 @@ def test_the_chance_follows_the_interval():
     assert chance_above_one(1 / 1.2, 1 / 1.4, 1.0) == pytest.approx(0.1)
     assert chance_above_one(1.0, 0.9, 1.1) == 0.5
     assert chance_above_one(1.1, 1.1, 1.1) == 1.0
+
+
+# ---- inputs by name, factors, and changes that move nothing ------------------------------------------
+
+NIC = """\
+experiment: nic
+scenario:
+  model: llama-3.2-1b
+  cluster: dgx-h100-ib
+  workload: {kind: training, batch: 32, tokens: 2048}
+  plan: {dp: 16, micro_batch: 1, zero: 1}
+"""
+
+
+def test_an_input_goes_by_the_name_of_the_tables_and_takes_a_factor_or_a_quantity(tmp_path):
+    file = tmp_path / "nic.yaml"
+    file.write_text(NIC)
+    by_name = compared(file, file, settings_b=["NIC bandwidth=2x"])
+    by_key = compared(file, file, settings_b=["link.infiniband-ndr.lane_bandwidth=2x"])
+    by_value = compared(file, file, settings_b=["nic_bandwidth=100 GB/s"])
+    assert by_name.verdict == by_key.verdict == by_value.verdict
+    assert by_name.verdict.ratio > 1
+
+
+@pytest.mark.parametrize(
+    "setting, told",
+    [
+        ("NIC bandwith=2x", "did you mean 'NIC bandwidth'"),
+        ("NIC bandwidth=7 TFLOPS", "neither a factor, such as 2x, nor a quantity in B/s"),
+        ("NIC bandwidth=0x", "above 0"),
+        ("node.nic.port.bandwidth=2x", "there is no figure to multiply"),
+        ("gpu.host_link.link=2x", "there is no figure to multiply"),
+    ],
+)
+def test_a_wrong_name_or_factor_is_one_line(tmp_path, setting, told):
+    file = tmp_path / "nic.yaml"
+    file.write_text(NIC)
+    with pytest.raises(InputError, match=told) as refused:
+        compared(file, file, settings_b=[setting])
+    assert str(refused.value).startswith("--set-b: ")
+
+
+def test_a_change_that_moves_nothing_says_what_limits_instead(tmp_path):
+    file = tmp_path / "nic.yaml"
+    file.write_text(NIC)
+    port = compared(file, file, settings_b=["node.nic.port.bandwidth=100 GB/s"])
+    assert port.verdict.ratio == 1
+    (note,) = [note for note in port.notes if "NIC bandwidth" in note]
+    assert "link.infiniband-ndr.lane_bandwidth still limits" in note and "--set-b 'NIC bandwidth=2x'" in note
+    capacity = compared(file, file, settings_b=["gpu.memory.capacity=2x"])
+    assert any("gpu.memory.capacity limits nothing here; what does: " in note for note in capacity.notes)
+    same = compared(file, file)
+    assert not any("limits" in note for note in same.notes)

@@ -22,13 +22,14 @@ from simgpu.documents import Text
 from simgpu.errors import InputError
 from simgpu.render.fields import STEP_PARTS
 from simgpu.result import Result
-from simgpu.scenario import resolve_cluster
+from simgpu.scenario import Place, resolve_cluster
 from simgpu.study.answers import TIME_OF, better, checked_column, natural
 from simgpu.study.changes import Between, Side, separable, side
-from simgpu.study.experiment import Given, find_experiment, load_experiment
+from simgpu.study.experiment import Given, find_experiment, load_experiment, run_case
 from simgpu.study.loading import Case
+from simgpu.study.named_inputs import figures_of, split, unmoved
 from simgpu.study.selection import case_names, chosen, only, split_row
-from simgpu.study.sensitivity import Progress, dtype_of
+from simgpu.study.sensitivity import Progress, case_inputs, dtype_of, with_hardware
 from simgpu.study.shapley import shares
 from simgpu.version import __version__
 
@@ -143,6 +144,8 @@ def diff(
     time = "tpot_s" if kinds[0] == "serving" else "step_s"
     verdict = _verdict(one, other, column, catalogue)
     notes = _notes(row_a, row_b)
+    if abs(verdict.ratio - 1) <= SAME:
+        notes += _nothing_moved(one, other, column, catalogue)
     inputs = _inputs(one, other)
     return Difference(one, other, column, inputs, time, _parts(one, other, time), explained, exact, verdict, notes)
 
@@ -169,12 +172,19 @@ def _case(given: Chosen, settings: Sequence[str], key: str, catalogue: Catalogue
     else:
         file, row = split_row(str(given))
     source = find_experiment(file, catalogue)
+    settings, named = split(settings)
     experiment = load_experiment(source, settings, catalogue)
     how = f"say which: {file}:NUMBER or {file}:LABEL" if isinstance(source, Path) else "say which: (experiment, row)"
     number = only(experiment, key, how) if row is None else chosen(experiment, str(row), key)
     name = case_names(experiment)[number]
     whole = f"{experiment.name}: {name}" if len(experiment.cases) > 1 else experiment.name
-    return whole, experiment.cases[number]
+    case = experiment.cases[number]
+    if named:
+        figures = figures_of(named, case_inputs(case, catalogue))
+        for changed in figures:
+            case.origins.put(("hardware", changed), Place("--set"))
+        case = with_hardware(case, figures)
+    return whole, case
 
 
 def _fair(a: Row, b: Row) -> str:
@@ -203,6 +213,32 @@ def _notes(a: Row, b: Row) -> list[str]:
         who = "Neither A nor B fits" if len(misfits) == 2 else f"{misfits[0]} does not fit"
         found.append(f"{who} the memory of its GPUs; the time is what they would do with more.")
     return found
+
+
+def _nothing_moved(a: Side, b: Side, column: str, catalogue: Catalogue) -> list[str]:
+    """Why other hardware figures change nothing: what else of the same input limits, else what limits instead."""
+    figures = [side.case.scenario.hardware for side in (a, b)]
+    changed = [key for key in {**figures[0], **figures[1]} if figures[0].get(key) != figures[1].get(key)]
+    if not changed:
+        return []
+    found = unmoved(changed, b.inputs.values())
+    if found:
+        return found
+    gains = {}
+    for one in b.inputs.values():
+        factor = 1.1 if one.dimension == "rate" else 1 / 1.1
+        if one.dimension == "other" or one.compound:
+            continue
+        try:
+            row = run_case(with_hardware(b.case, one.scaled(factor)[1]), catalogue).row
+        except InputError:
+            continue
+        gains[one.title.partition(" (")[0]] = abs(row[column] / b.result.row[column] - 1)
+    best = sorted(gains, key=lambda title: -gains[title])[:2]
+    limits = [
+        f"{title} (a tenth better moves it by {100 * gains[title]:.2g} %)" for title in best if gains[title] > SAME
+    ]
+    return [f"{', '.join(changed)} limits nothing here; what does: {', '.join(limits) or 'no input'}."]
 
 
 # ---- inputs ------------------------------------------------------------------------------------------

@@ -164,7 +164,7 @@ def sensitivities(
         raise InputError(f"{asked.price:g} is out of range; expected USD above zero per GPU-hour", key="--price")
     change, names = parse_change(asked.change), case_names(experiment)
     cases = [(names[n], experiment.cases[n]) for n in _numbers(experiment, asked.cases)]
-    planned = [_inputs(case, catalogue) for _, case in cases]
+    planned = [case_inputs(case, catalogue) for _, case in cases]
     count, total = 0, sum(1 + 2 * len(inputs) for inputs in planned)
 
     def step() -> None:
@@ -206,7 +206,8 @@ def dtype_of(case: Case) -> str:
     return known if known in ("fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4") else case.scenario.dtype
 
 
-def _inputs(case: Case, catalogue: Catalogue) -> list[Input]:
+def case_inputs(case: Case, catalogue: Catalogue) -> list[Input]:
+    """The physical inputs of the hardware that a case runs on."""
     plan = case.scenario.plan
     cluster = resolve_cluster(case.scenario, catalogue, case.origins)
     return inputs_of(cluster, dtype_of(case), plan.tp * plan.pp * plan.dp * plan.cp)
