@@ -82,3 +82,23 @@ def test_a_comparison_with_a_row_that_cannot_run_says_why(file, tmp_path):
     said = run("run", file)
     assert said.exit_code == 2 and len(said.stderr.splitlines()) == 1
     assert said.stderr.startswith("simgpu: some.yaml:5: plan.tp: 3 does not divide")
+
+
+def test_gpus_that_a_plan_leaves_idle_because_it_does_not_say_dp_are_told(tmp_path):
+    asked = {
+        "scenario": {
+            "model": "llama-3.2-1b",
+            "cluster": "dgx-h100",
+            "workload": {"kind": "training", "batch": 8, "tokens": 512},
+            "plan": {"tp": 2},
+        },
+    }
+    file = tmp_path / "idle.yaml"
+
+    def notes(plan):
+        file.write_text(yaml.safe_dump({"scenario": asked["scenario"] | {"plan": plan}}))
+        return run("run", file, "--no-plots", "--out", tmp_path / "out").output
+
+    told = "dgx-h100: 2 of 8 GPUs are used; plan.dp is not given and so 1 (up to 4 fit)"
+    assert told in notes({"tp": 2})
+    assert "are used" not in notes({"tp": 2, "dp": 1}) and "are used" not in notes({"tp": 8})

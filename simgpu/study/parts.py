@@ -1,4 +1,4 @@
-"""Doubts about the parts that an experiment runs on: figures that no known GPU comes near."""
+"""What to know of the parts that an experiment runs on: figures that no known GPU comes near, GPUs left idle."""
 
 from __future__ import annotations
 
@@ -21,3 +21,18 @@ def doubtful_figures(outcome: ExperimentResult, catalogue: Catalogue) -> list[st
         gpu = resolve_cluster(case.scenario, catalogue, case.origins).gpu
         found |= {f"check a figure of {gpu.name}: {doubt}": None for doubt in ([] if is_slice(gpu) else doubts(gpu))}
     return list(found)
+
+
+def idle_gpus(outcome: ExperimentResult) -> list[str]:
+    """A note for each cluster that a training or serving plan leaves GPUs of idle because it does not say `dp`."""
+    found: dict[tuple[str, int, int], None] = {}
+    for case, result in zip(outcome.experiment.cases, outcome.results, strict=True):
+        if "dp" in case.scenario.plan.model_fields_set or case.scenario.workload.kind not in ("training", "serving"):
+            continue
+        used, there = result.row["gpus"], outcome.catalogue.cluster(case.scenario.cluster).gpu_count
+        if there >= 2 * used:
+            found[(case.scenario.cluster, used, there)] = None
+    return [
+        f"{cluster}: {used:,} of {there:,} GPUs are used; plan.dp is not given and so 1 (up to {there // used:,} fit)"
+        for cluster, used, there in found
+    ]

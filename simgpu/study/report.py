@@ -17,7 +17,7 @@ from simgpu.study.attribution import walks
 from simgpu.study.experiment import ExperimentResult
 from simgpu.study.figures import figures_of
 from simgpu.study.memory import misfits, print_tables, row_name
-from simgpu.study.parts import doubtful_figures
+from simgpu.study.parts import doubtful_figures, idle_gpus
 from simgpu.version import __version__
 
 MAX_TRACE_EVENTS = 200_000
@@ -35,6 +35,7 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
     notes += memory_notes(outcome.rows, _first_label(outcome))
     notes += fit_notes(misfits(outcome, catalogue))
     notes += doubtful_figures(outcome, catalogue)
+    notes += idle_gpus(outcome)
     notes += [str(one) for one in outcome.refused]
     if fields.search is not None:
         notes.append(
