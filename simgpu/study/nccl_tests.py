@@ -15,8 +15,8 @@ from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, nearest
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.operators import BYTES
-from simgpu.study.nccl_logs import DTYPES, Log, Measured, check_kind, kind_of, read_log
-from simgpu.timing.collectives.traffic import KINDS, REDUCING, ROOTED, bus_factor
+from simgpu.study.nccl_logs import DTYPES, Log, Measured, check_kind, read_log
+from simgpu.timing.collectives.traffic import KINDS, REDUCING, ROOTED, bus_factor, kind_of
 
 if TYPE_CHECKING:
     from simgpu.timing.collectives import CollectiveTimes

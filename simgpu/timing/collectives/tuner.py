@@ -8,10 +8,14 @@ jump. Times in us and bandwidths in GB/s here, as in that source.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from simgpu.hardware.topology import Topology
+from simgpu.timing.collectives import schedules
 from simgpu.timing.collectives.traffic import bus_factor, ring_steps
 from simgpu.timing.parts import Array
 
@@ -53,6 +57,40 @@ class Communicator:
     ll_bandwidth: float
     ll128_per_channel: float
     tree_per_channel: float
+
+
+def communicator(topology: Topology, gpus: Sequence[int], constants: Mapping[str, float]) -> Communicator:
+    """What NCCL sees of some GPUs: the planned rate of the narrowest hop of its rings, inside and between nodes."""
+    found = schedules.rings(topology, gpus)
+    loads: Counter[tuple[str, str]] = Counter()  # how many rings share a link among GPUs
+    routes = [topology.route(a, b) for one in found for a, b in zip(one, [*one[1:], one[0]], strict=True)]
+    for route in routes:
+        if route.via == "gpu-link":
+            loads.update(route.edges)
+    inside, between, nvlink = np.inf, np.inf, True
+    for route in routes:
+        planned = min(
+            topology.graph.edges[edge]["planned"] * len(found) / loads.get(edge, len(found)) for edge in route.edges
+        )
+        if route.via == "network":
+            between = min(between, planned * len(found))
+        else:
+            inside = min(inside, planned)
+            nvlink = nvlink and route.via == "gpu-link"
+    c = constants
+    return Communicator(
+        ranks=len(gpus),
+        nodes=len(schedules.nodes_of(topology, gpus)),
+        bandwidth=inside / 1e9,
+        network=between / 1e9,
+        nvlink=nvlink,
+        nvls=c["nvls_efficiency"] if schedules.has_switch(topology, gpus) else 0.0,
+        nvls_speed=c["nvls_speed"] / 1e9,
+        channels=int(np.clip(np.rint(min(inside, between) / c["channel_bandwidth"]), 2, c["channels"])),
+        ll_bandwidth=c["planned_ll_bandwidth"] / 1e9,
+        ll128_per_channel=c["planned_ll128_bandwidth"] / 1e9,
+        tree_per_channel=c["planned_tree_bandwidth"] / 1e9,
+    )
 
 
 def estimate(comm: Communicator, kind: str, algorithm: str, protocol: str, size: Array) -> Array:
@@ -107,9 +145,10 @@ def _nvls(comm: Communicator, kind: str, protocol: str, size: Array) -> Array:
     local = comm.ranks // comm.nodes
     if protocol != "simple" or kind != "all_reduce" or not comm.nvls or local < 3:
         return np.full(size.shape, np.inf)
-    most = min(comm.bandwidth / (local + 1), comm.nvls_speed)
+    heads = min(local, schedules.NVLS_HEADS)
+    most = min(comm.bandwidth / (heads + 1), comm.nvls_speed)
     speed = max((s for s in _NVLS_SPEEDS if s <= most), default=most)
-    bus = speed * comm.nvls * (local - 1) / local * 2 * local
+    bus = speed * comm.nvls * (heads - 1) / heads * 2 * heads
     latency = _HOP["nvlink"]["nvls"][2]
     if comm.nodes > 1:
         bus = min(bus, comm.network * (2 if comm.nodes == 2 else 1))
