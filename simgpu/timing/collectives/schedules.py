@@ -63,14 +63,14 @@ def rings(topology: Topology, gpus: Sequence[int]) -> list[list[int]]:
     other way round and so is entered on the rail where the first was left.
     """
     nodes = nodes_of(topology, gpus)
-    members, nics = len(nodes[0]), topology.cluster.node.nic_count
-    if len(nodes) == 1 or members == 1 or nics == 1 or any(len(local) != members for local in nodes):
+    rails = min(topology.cluster.node.nic_count, min(map(len, nodes)))
+    if len(nodes) == 1 or rails <= 1:
         return [list(gpus)]
     found = []
-    for r in range(min(nics, members)):
+    for r in range(rails):
         ring: list[int] = []
         for i, local in enumerate(nodes):
-            walk = _walk(topology, local, r, min(nics, members))
+            walk = _walk(topology, local, r, rails)
             ring += walk if i % 2 == 0 else walk[::-1]
         found.append(ring)
     return found
@@ -238,7 +238,7 @@ def _parent(i: int, n: int) -> int | None:
 def nvls(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:
     """Reduction and multicast inside the NVSwitch; between nodes, two trees on the rail of every head."""
     nodes = nodes_of(topology, gpus)
-    count = min(len(nodes[0]), NVLS_HEADS)
+    count = min(*map(len, nodes), NVLS_HEADS)
     heads = [[local[i * len(local) // count] for i in range(count)] for local in nodes]
     part = 1 / count
     flows: list[tuple[Route, float]] = []
@@ -281,7 +281,7 @@ def all_joined(topology: Topology, gpus: Sequence[int]) -> bool:
 
 
 def has_switch(topology: Topology, gpus: Sequence[int]) -> bool:
-    """Whether the GPUs of each node hang on an NVSwitch, as many in every node and more than one."""
+    """Whether the GPUs of each node hang on an NVSwitch, more than one in every node."""
     wiring = topology.cluster.node.nvlink
-    sizes = {len(local) for local in nodes_of(topology, gpus)}
-    return wiring is not None and wiring.topology == "nvswitch" and len(sizes) == 1 and sizes != {1}
+    local = nodes_of(topology, gpus)
+    return wiring is not None and wiring.topology == "nvswitch" and min(map(len, local)) > 1
