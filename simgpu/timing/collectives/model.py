@@ -44,6 +44,9 @@ LIBRARIES = ("nccl", "custom")
 _WIRE = {"ll": 2.0, "ll128": 128 / 120, "simple": 1.0}
 """Bytes on the wire per byte of data."""
 _LL_PASS_BYTES = 512 * 8
+_TREE_TURN = {"ll": 2.3e-6, "ll128": 5.8e-6, "simple": 0.0}
+"""What a hop between nodes takes longer in a tree than the 2.7 us of a ring's with LL, s (NCCL src/graph/tuning.cc,
+hwLatencies: 5.0, 8.5 and 14 us; the last is that of a ring)."""
 _CUSTOM_BLOCKS = 36  # vllm csrc/custom_all_reduce.cuh
 
 _TUNED = ("channels", "channel_bandwidth", "planned_ll_bandwidth", "planned_ll128_bandwidth", "planned_tree_bandwidth")
@@ -329,6 +332,8 @@ class CollectiveModel:
                 choice, size, c["nvls_fill"], c["nvls_slice_bytes"]
             )
         hops = sum(count * self._hop(route, protocol) for route, count in plan.hops)
+        if algorithm == "tree":
+            hops += sum(count * _TREE_TURN[protocol] for route, count in plan.hops if route.via == "network")
         if self.kind in PAIRWISE:
             return hops - c["simple_step"] + self._pairs(choice, size)
         fixed = c["launch_latency"] + hops
