@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from simgpu.errors import InputError, nearest
 from simgpu.hardware.cluster import Cluster
@@ -96,11 +96,23 @@ def collective_time(
     >>> times.algorithm.tolist(), times.protocol.tolist()
     (['ring', 'nvls'], ['ll', 'simple'])
     """
-    chosen = list(range(gpus)) if isinstance(gpus, int) else list(gpus)
-    if not chosen or max(chosen) >= cluster.gpu_count:
-        raise InputError(f"{len(chosen)} GPUs do not fit '{cluster.name}', which has {cluster.gpu_count}", key="gpus")
     for what, given, known in (("algorithm", algorithm, ALGORITHMS), ("protocol", protocol, PROTOCOLS)):
         if given not in known:
             raise InputError(f"unknown {what} '{given}'{nearest(given, known)}", key=what)
+    return _model(cluster, kind, gpus, library, dtype).times(sizes, algorithm, protocol)
+
+
+def collective_notes(
+    cluster: Cluster, kind: str, gpus: int | Sequence[int], sizes: Iterable[float], dtype: str = "bf16"
+) -> list[str]:
+    """For each size a word where NCCL chooses, by its own estimates, what is not the fastest way; else ''."""
+    model = _model(cluster, kind, gpus, "nccl", dtype)
+    return [model.note(float(size)) for size in sizes]
+
+
+def _model(cluster: Cluster, kind: str, gpus: int | Sequence[int], library: str, dtype: str) -> CollectiveModel:
+    chosen = list(range(gpus)) if isinstance(gpus, int) else list(gpus)
+    if not chosen or max(chosen) >= cluster.gpu_count:
+        raise InputError(f"{len(chosen)} GPUs do not fit '{cluster.name}', which has {cluster.gpu_count}", key="gpus")
     topology = cluster.topology_of(max(chosen) // cluster.gpus_per_node + 1)
-    return model_of(topology, kind_of(kind) or kind, chosen, library, dtype).times(sizes, algorithm, protocol)
+    return model_of(topology, kind_of(kind) or kind, chosen, library, dtype)
