@@ -58,6 +58,22 @@ def only(file, **asked):
 # ---- laws --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("size", "side", "kept"), [(1_750_000, "less", "more"), (1_620_000, "more", "less")])
+def test_where_nccl_switches_there_is_a_jump_and_no_elasticity(tmp_path, size, side, kept):
+    """Two H100: a tenth of NVLink's bandwidth decides between LL and Simple, which takes 38 % longer at these sizes."""
+    found = only(written(tmp_path, operators(f"{{op: all_reduce, bytes: {size}}}", cluster="dgx-h100", tp=2)))
+    row = of(found)["nvlink_bandwidth"]
+    jump = row[f"value_{side}"] / row["value"]
+    assert jump == pytest.approx(1 / 1.38 if side == "less" else 1.38, rel=0.02)
+    assert "NCCL switches" in row["remark"]
+    assert "ring/ll" in row["remark"]
+    assert "against the rule" in row["remark"]
+    assert row[f"elasticity_{side}"] is None
+    assert row["elasticity"] == row[f"elasticity_{kept}"]
+    assert -1 <= row["elasticity"] <= 0
+    assert row["gain"] < 0.1  # what the slower link seems to buy is none of its merits
+
+
 def test_streaming_hangs_on_the_bandwidth_alone(tmp_path):
     found = only(written(tmp_path, operators("{op: pointwise, rows: 262144, width: 8192, reads: 1, writes: 1}")))
     rows = of(found)

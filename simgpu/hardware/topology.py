@@ -46,6 +46,7 @@ class Topology:
         self.memory: dict[Hashable, Any] = {}
         """What others worked out of this graph and want to find again."""
         self._routes: dict[tuple[int, int], Route] = {}
+        self._paths: dict[tuple[str, str], list[tuple[str, str]]] = {}
         self._pcie = nx.subgraph_view(
             graph, filter_edge=lambda a, b: graph.edges[a, b]["kind"] in ("pcie", "host", "inter-socket")
         )
@@ -68,6 +69,10 @@ class Topology:
     def edges(self, edges: tuple[tuple[str, str], ...], via: str = "gpu-link") -> Route:
         """A way along given edges, such as from a GPU to its switch."""
         return Route(edges, sum(self.graph.edges[edge]["latency"] for edge in edges), via)
+
+    def leaf(self, gpu: int) -> str:
+        """The leaf switch above the NIC of a GPU, in a topology of several nodes."""
+        return self._leaf_of(self._nic_of(self.gpus[gpu]))
 
     def bandwidth(self, route: Route) -> float:
         """Bytes/s of the narrowest edge."""
@@ -108,10 +113,13 @@ class Topology:
         return self._path(a, memory) + self._path(memory, b)
 
     def _path(self, a: str, b: str) -> list[tuple[str, str]]:
-        path = self._pcie_path(a, b)
-        if path is None:
-            raise nx.NetworkXNoPath(f"no way from {a} to {b}")
-        return list(nx.utils.pairwise(path))
+        found = self._paths.get((a, b))
+        if found is None:
+            path = self._pcie_path(a, b)
+            if path is None:
+                raise nx.NetworkXNoPath(f"no way from {a} to {b}")
+            found = self._paths[a, b] = list(nx.utils.pairwise(path))
+        return found
 
     def _between_nodes(self, a: str, b: str) -> list[tuple[str, str]]:
         out, into = self._nic_of(a), self._nic_of(b)
@@ -120,9 +128,12 @@ class Topology:
         from_gpu = self._path(a, out) if direct else self._staged(a, out)
         memory = self.graph.nodes[b]["memory"]
         to_gpu = self._path(into, b) if direct else self._path(into, memory) + self._path(memory, b)
-        leaf, other = (next(v for v in self.graph[nic] if v.startswith("leaf")) for nic in (out, into))
+        leaf, other = self._leaf_of(out), self._leaf_of(into)
         middle = [leaf] if leaf == other else [leaf, "spine", other]
         return from_gpu + list(nx.utils.pairwise([out, *middle, into])) + to_gpu
+
+    def _leaf_of(self, nic: str) -> str:
+        return next(v for v in self.graph[nic] if v.startswith("leaf"))
 
     def _nic_of(self, gpu: str) -> str:
         """The rail of a GPU: NICs are dealt to the GPUs of a node in order, evenly."""

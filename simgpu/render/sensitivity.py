@@ -89,7 +89,7 @@ def print_sensitivity(one: Document, out: IO[str]) -> None:
             _value(row),
             _changed(row, "less"),
             _changed(row, "more"),
-            f"{row['elasticity']:+.3f}" + ("" if row["smooth"] else " *"),
+            _elasticity(row),
             sentence(row, one["better"]),
         ]
         for row in seen
@@ -106,6 +106,12 @@ def _value(row: Mapping[str, Any]) -> str:
     return f"{count} constant{'s' if count > 1 else ''}" if constants else format_si(row["input_value"], row["unit"])
 
 
+def _elasticity(row: Mapping[str, Any]) -> str:
+    if row["elasticity"] is None:
+        return "NCCL switches"
+    return f"{row['elasticity']:+.3f}" + ("" if row["smooth"] else " *")
+
+
 def _changed(row: Mapping[str, Any], side: str) -> str:
     end = row[f"value_{side}"]
     return "cannot be" if end is None else percent(end / row["value"] - 1, signed=True)
@@ -115,7 +121,7 @@ def notes(one: Document) -> list[str]:
     """What stands below the table: the sum, what has no effect, what bends, what else changes, the error bars."""
     rows = one["rows"]
     found = [_sum(one)] if one["sum_expected"] is not None else []
-    bent = [row["title"] for row in rows if not row["smooth"] and swing(row) >= SEEN]
+    bent = [row["title"] for row in rows if not row["smooth"] and row["elasticity"] is not None and swing(row) >= SEEN]
     if bent:
         found.append(
             f"* {', '.join(bent)}: less and more do not agree (a limit, a whole number, a choice); see both sides"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simgpu.errors import InputError, nearest, shown
-from simgpu.timing.collectives.traffic import KINDS, REDUCING, ROOTED, bus_factor
+from simgpu.timing.collectives.traffic import KINDS, REDUCING, ROOTED, bus_factor, kind_of
 
 DTYPES = {
     "float": "fp32",
@@ -83,12 +83,6 @@ def read_log(file: str | Path) -> Log:
     if not rows:
         raise InputError("holds no rows of nccl-tests (size, count, type, redop, root, time ...)", file=path)
     return Log(str(file), rows, ranks or None, collective)
-
-
-def kind_of(name: str) -> str | None:
-    """The collective of any spelling: all_reduce, allreduce, AllReduce, all_reduce_perf; None where there is none."""
-    plain = re.sub(r"[-_ ]", "", name.lower().removesuffix("_perf"))
-    return next((kind for kind in KINDS if kind.replace("_", "") == plain), None)
 
 
 def misfit(row: Measured, kind: str, n: int) -> str | None:

@@ -15,8 +15,8 @@ from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, nearest
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.operators import BYTES
-from simgpu.study.nccl_logs import DTYPES, Log, Measured, check_kind, kind_of, read_log
-from simgpu.timing.collectives.traffic import KINDS, REDUCING, ROOTED, bus_factor
+from simgpu.study.nccl_logs import DTYPES, Log, Measured, check_kind, read_log
+from simgpu.timing.collectives.traffic import KINDS, REDUCING, ROOTED, bus_factor, kind_of
 
 if TYPE_CHECKING:
     from simgpu.timing.collectives import CollectiveTimes
@@ -47,6 +47,7 @@ class Row:
     algbw_p90: float
     busbw_p10: float
     busbw_p90: float
+    note: str = ""  # where NCCL chooses what is not the fastest way
 
     def holds(self, seconds: float | None) -> bool | None:
         """Whether a measured time lies in the interval; None without a time, or without an interval (ideal links)."""
@@ -93,7 +94,7 @@ def predict(
     library: str = "nccl",
 ) -> list[Row]:
     """The table over `gpus` GPUs of a cluster: one row for each size, in whole elements as nccl-tests rounds."""
-    from simgpu.timing.collectives import collective_time
+    from simgpu.timing.collectives import collective_notes, collective_time
 
     collective = _collective(collective)
     known = _dtype(dtype)
@@ -109,14 +110,16 @@ def predict(
     low, high = _interval(cluster, collective, times, protocol, library)
     numbers = (whole, counts, times.seconds, times.algbw, times.busbw, low, high)
     choices = (times.algorithm, times.protocol, times.channels)
+    free = algorithm == protocol == "auto" and library == "nccl"
+    notes = collective_notes(cluster, collective, gpus, whole, known) if free else [""] * len(whole)
     name = dtype if dtype in DTYPES else _NAMES[known]
     return [
         Row(
             size, count, name, redop, root, float(t), float(a), float(b), str(how), str(proto), int(channels),
             time_s_p10=float(t * lo), time_s_p90=float(t * hi), algbw_p10=float(a / hi), algbw_p90=float(a / lo),
-            busbw_p10=float(b / hi), busbw_p90=float(b / lo),
+            busbw_p10=float(b / hi), busbw_p90=float(b / lo), note=note,
         )
-        for size, count, t, a, b, lo, hi, how, proto, channels in zip(*numbers, *choices, strict=True)
+        for size, count, t, a, b, lo, hi, how, proto, channels, note in zip(*numbers, *choices, notes, strict=True)
     ]  # fmt: skip
 
 
@@ -179,6 +182,11 @@ def print_table(rows: Sequence[Row], cluster: Cluster, gpus: int, collective: st
         out.write("  ".join(f"{value:>{width}}" for value, width in zip(values, widths, strict=True)) + "\n")
     if rows:
         out.write(f"# Avg bus bandwidth    : {sum(row.busbw for row in rows) / len(rows) / 1e9:.4f}\n#\n")
+    noted = [row for row in rows if row.note]
+    for row in noted[:3]:
+        out.write(f"# {row.size} B: {row.note}\n")
+    if len(noted) > 3:
+        out.write(f"# ... and the same at {len(noted) - 3} other sizes (--format json names them)\n")
 
 
 def _us(seconds: float) -> str:

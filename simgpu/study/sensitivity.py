@@ -16,8 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, log
-from typing import Any
+from typing import Any, NamedTuple
 
+from simgpu.analysis.choices import choices_of, switches
 from simgpu.analysis.comparison import contributions, unsure
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, shown
@@ -44,7 +45,7 @@ COLUMNS = {
     "more": "factor on the input, upwards",
     "value_less": "the answer with less of the input; null where that cannot be simulated",
     "value_more": "the answer with more of it",
-    "elasticity": "d ln(answer) / d ln(input), over both sides",
+    "elasticity": "d ln(answer) / d ln(input), over both sides; null where NCCL switches on them",
     "elasticity_less": "the same downwards alone",
     "elasticity_more": "the same upwards alone",
     "better_side": "more or less: which side of the input betters the answer; more, where none is better",
@@ -219,6 +220,18 @@ def with_hardware(case: Case, figures: Mapping[str, Any]) -> Case:
     return case.changed({("hardware",): {**kept, **figures}})
 
 
+class _Changed(NamedTuple):
+    """A run with an input changed by a factor: its row, or in place of it why there is none; and which collectives NCCL
+    runs in another way."""
+
+    factor: float
+    row: Row | str
+    switches: Sequence[str] = ()
+
+    def value(self, column: str) -> float | None:
+        return None if isinstance(self.row, str) else self.row.get(column)
+
+
 class _Runs:
     """The simulations of a scenario: as it is, and with each input less and more."""
 
@@ -227,23 +240,25 @@ class _Runs:
     ) -> None:
         self.case, self.catalogue, self.inputs, self.change, self.step = case, catalogue, inputs, change, step
         self.base: Result = run_case(case, catalogue)
+        self.choices = choices_of(self.base.execution)
         step()
-        self.sides: dict[str, list[tuple[float, Row | str]]] = {}
+        self.sides: dict[str, list[_Changed]] = {}
 
     def all(self) -> None:
-        """Factor and row of both sides of every input; in place of a row why there is none."""
+        """Both sides of every input."""
         for one in self.inputs:
             self.sides[one.name] = [self._side(one, factor) for factor in (1 - self.change, 1 + self.change)]
 
-    def _side(self, one: Input, factor: float) -> tuple[float, Row | str]:
+    def _side(self, one: Input, factor: float) -> _Changed:
         exact, figures = one.scaled(factor)
         self.step()
         if exact == 1.0:
-            return exact, f"a count of {one.value:g} has no whole number that near"
+            return _Changed(exact, f"a count of {one.value:g} has no whole number that near")
         try:
-            return exact, run_case(with_hardware(self.case, figures), self.catalogue).row
+            result = run_case(with_hardware(self.case, figures), self.catalogue)
         except InputError as error:
-            return exact, error.problem
+            return _Changed(exact, error.problem)
+        return _Changed(exact, result.row, switches(self.choices, choices_of(result.execution)))
 
 
 def _sensitivity(
@@ -252,7 +267,10 @@ def _sensitivity(
     base = priced(runs.base.row, price)
     rows = []
     for one in runs.inputs:
-        sides = [(factor, row if isinstance(row, str) else priced(row, price)) for factor, row in runs.sides[one.name]]
+        sides = [
+            side if isinstance(side.row, str) else side._replace(row=priced(side.row, price))
+            for side in runs.sides[one.name]
+        ]
         rows.append({"scenario": name, **_measured(one, column, base, sides)})
     if column.startswith("usd_") and price is not None:
         rows.append({"scenario": name, **_of_price(column, base[column], price, change)})
@@ -270,23 +288,29 @@ def _sensitivity(
     return Sensitivity(name, column, base[column], change, base, rows, unused, doubts, doubt_of, price)
 
 
-def _measured(one: Input, column: str, base: Row, sides: Sequence[tuple[float, Row | str]]) -> dict[str, Any]:
-    """The row of an input."""
+def _measured(one: Input, column: str, base: Row, sides: Sequence[_Changed]) -> dict[str, Any]:
+    """The row of an input. A side on which NCCL chooses another way jumps: it counts for no elasticity, unless both
+    sides agree all the same."""
     value = base[column]
-    ends = [None if isinstance(row, str) else row.get(column) for _, row in sides]
+    ends = [side.value(column) for side in sides]
     slopes = [
-        log(end / value) / log(factor) if end and factor != 1.0 else None
-        for end, (factor, _) in zip(ends, sides, strict=True)
+        log(end / value) / log(side.factor) if end and side.factor != 1.0 else None
+        for end, side in zip(ends, sides, strict=True)
     ]
-    (less, _), (more, _) = sides
+    less, more = sides[0].factor, sides[1].factor
+    known = [slope for slope in slopes if slope is not None]
+    wrong = [slope is not None and _against(one, column, slope) for slope in slopes]
+    agree = len(known) == 2 and abs(known[1] - known[0]) <= _BEND * log(more / less) and not any(wrong)
+    jumped = [bool(side.switches) and not agree for side in sides]
+    slopes = [None if jump else slope for slope, jump in zip(slopes, jumped, strict=True)]
     both = [slope for slope in slopes if slope is not None]
     if len(both) == 2:
         assert ends[0] and ends[1]
-        elasticity = log(ends[1] / ends[0]) / log(more / less)
-        smooth = abs(both[1] - both[0]) <= _BEND * log(more / less)
+        elasticity: float | None = log(ends[1] / ends[0]) / log(more / less)
     else:
-        elasticity, smooth = (both[0] if both else 0.0), not both
-    problems = [row for _, row in sides if isinstance(row, str)]
+        elasticity = both[0] if both else None if any(jumped) else 0.0
+    smooth = agree or (not known and not any(jumped))
+    problems = [side.row for side in sides if isinstance(side.row, str)]
     return {
         "column": column,
         "value": value,
@@ -303,22 +327,33 @@ def _measured(one: Input, column: str, base: Row, sides: Sequence[tuple[float, R
         "elasticity": elasticity,
         "elasticity_less": slopes[0],
         "elasticity_more": slopes[1],
-        **_gain(column, value, ends),
+        **_gain(column, value, [None if j and w else end for end, j, w in zip(ends, jumped, wrong, strict=True)]),
         "smooth": smooth,
         "compound": one.compound,
-        "summed": one.dimension != "other" and not one.compound,
-        "remark": "; ".join([*dict.fromkeys(problems), *_against(one, column, slopes), *_jumps(base, sides)]),
+        "summed": one.dimension != "other" and not one.compound and elasticity is not None,
+        "remark": "; ".join([*dict.fromkeys(problems), *_reasons(sides, jumped, wrong), *_jumps(base, sides)]),
     }
 
 
-def _against(one: Input, column: str, slopes: Sequence[float | None]) -> list[str]:
-    """Where a faster thing makes the answer worse: something else was chosen on the way."""
-    way, known = scaling(column), [slope for slope in slopes if slope is not None]
+def _against(one: Input, column: str, slope: float) -> bool:
+    """Whether a faster thing makes the answer worse, or a slower one better."""
+    way = scaling(column)
     if way is None or one.dimension == "other":
-        return []
-    sign = way if one.dimension == "rate" else -way
-    wrong = any(slope * sign < -UNSEEN / CHANGE for slope in known)
-    return ["against the rule: a choice (algorithm, channels, tiles) switches"] if wrong else []
+        return False
+    return slope * (way if one.dimension == "rate" else -way) < -UNSEEN / CHANGE
+
+
+def _reasons(sides: Sequence[_Changed], jumped: Sequence[bool], wrong: Sequence[bool]) -> list[str]:
+    """Where NCCL takes another way, and what else goes against the rule that faster is better."""
+    found = []
+    for side, jump, bad in zip(sides, jumped, wrong, strict=True):
+        if jump:
+            more = f" and {len(side.switches) - 1} more" if len(side.switches) > 1 else ""
+            slower = ", against the rule" if bad else ""
+            found.append(f"NCCL switches at {side.factor:.3g} x{slower}: {side.switches[0]}{more}")
+        elif bad:
+            found.append("against the rule: a choice (tiles, kernels) switches")
+    return list(dict.fromkeys(found))
 
 
 def _of_price(column: str, value: float, price: float, change: float) -> dict[str, Any]:
@@ -338,13 +373,13 @@ def _swing(row: Row) -> float:
     return max((abs(end / row["value"] - 1) for end in ends), default=0.0)
 
 
-def _jumps(base: Row, sides: Sequence[tuple[float, Row | str]]) -> list[str]:
+def _jumps(base: Row, sides: Sequence[_Changed]) -> list[str]:
     """What fits with less and with more of an input, where that changes."""
     found = []
     for key in _HELD:
         if key not in base:
             continue
-        values = [base[key] if isinstance(row, str) else row.get(key) for _, row in sides]
+        values = [base[key] if isinstance(side.row, str) else side.row.get(key) for side in sides]
         if any(value != base[key] for value in values):
             words = [_word(value) for value in (values[0], base[key], values[1])]
             found.append(f"{key} {words[0]} / {words[1]} / {words[2]}")

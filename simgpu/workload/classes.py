@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from simgpu.hardware.cluster import Cluster
@@ -75,12 +75,12 @@ class Surroundings:
         """Flows of equal phases of several groups as one, `(classes, bytes, counts)`."""
         classes: dict[Edge, Class] = {}
         members: Counter[Class] = Counter()
-        routes: Counter[tuple[tuple[Class, ...], float]] = Counter()
+        routes: defaultdict[tuple[tuple[Class, ...], float], float] = defaultdict(float)
         here = {topology.gpus[gpu]: rank for gpu, rank in rank_of.items()}
         nodes = {gpu // self.per_node: rank for gpu, rank in rank_of.items()}
         leaves = {node // self.per_leaf: rank for node, rank in nodes.items()}
         for phase in phases:
-            for edges, size in phase.flows:
+            for edges, size, number in phase.flows:
                 route = []
                 for edge in edges:
                     one = classes.get(edge)
@@ -89,7 +89,7 @@ class Surroundings:
                         one = classes[edge] = (self._less(found, stage), *rest)
                         members[one] += 1
                     route.append(one)
-                routes[tuple(route), size] += 1
+                routes[tuple(route), size] += number
         result = []
         for (crossed, size), count in routes.items():
             times = Counter(crossed)  # a route may cross several links of a class: one of each of two nodes

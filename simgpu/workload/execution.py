@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from simgpu.engine import Phase, Simulator, Timeline
@@ -163,7 +164,7 @@ class _Execution:
         if phases is None:
             planned = collective_phases(self.topology, step.kind, ranks, step.size, self.algorithm, self.protocol)
             phases = self._phases[key] = [
-                Phase(p.latency, tuple((tuple(self._link(edge, p.lanes) for edge in e), size) for e, size in p.flows))
+                Phase(p.latency, tuple(flow.numbered(partial(self._link, lanes=p.lanes)) for flow in p.flows))
                 for p in planned
             ]
         return phases

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
+from itertools import repeat
 
 from simgpu.engine import Phase, Simulator
 from simgpu.hardware.cluster import Cluster
@@ -23,7 +24,7 @@ from simgpu.hardware.topology import Topology
 from simgpu.plan.parallelism import Plan
 from simgpu.timing.collectives import Chosen, model_of
 from simgpu.timing.collectives.ideal import CollectivePhase, Edge
-from simgpu.timing.collectives.traffic import bus_factor
+from simgpu.timing.collectives.traffic import PAIRWISE, SEND, bus_factor
 from simgpu.timing.kernels import NONE, Doubt, KernelModel
 from simgpu.workload.classes import Surroundings
 from simgpu.workload.folding import Colours, Pattern, colours
@@ -95,7 +96,10 @@ class Links:
         patterns: dict[object, Pattern] = {}
         capacity: dict[object, float] = {}
         for kind, group, stage, size in dict.fromkeys(demands):
-            groups = self._pairs(stage, group) if kind == "send_recv" else self._of_stage(group, stage)
+            if kind == "send_recv":
+                kind, groups = SEND, self._pairs(stage, group)
+            else:
+                groups = self._of_stage(group, stage)
             if len(groups[0]) == 1 or size == 0:
                 continue
             for i, phase in enumerate(zip(*(self._phases(topology, kind, g, size) for g in groups), strict=True)):
@@ -104,8 +108,8 @@ class Links:
                     continue
                 patterns[key] = [list(self._keyed(topology, one)) for one in phase]
                 for one in phase:
-                    for edges, _ in one.flows:
-                        capacity.update(self._key(topology, edge, one.lanes) for edge in edges)
+                    for flow in one.flows:
+                        capacity.update(self._key(topology, edge, one.lanes) for edge in flow.edges)
         self._colours = colours(list(patterns.values()), capacity)
         self.each = not self._colours.alike
 
@@ -200,8 +204,8 @@ class Links:
     def _time(self, kind: str, groups: list[Ranks], size: float) -> Call:
         if len(groups[0]) == 1 or size == 0:
             return FREE
-        if kind == "send_recv":
-            groups = [(g[i], g[(i + 1) % len(g)]) for g in groups for i in range(len(g))]
+        if kind == "send_recv":  # of each to its successor: sends that start together
+            kind, groups = SEND, [(g[i], g[(i + 1) % len(g)]) for g in groups for i in range(len(g))]
         topology, where = self._place(groups)
         placed = [tuple(where[r] for r in group) for group in groups]
         library = "custom" if self.custom and kind == "all_reduce" and self.protocol == "auto" else "nccl"
@@ -218,13 +222,13 @@ class Links:
         return self._call(topology, kind, placed[0], size, seconds, int(times.channels), chosen)
 
     def _protocol(self, kind: str) -> str:
-        return self.protocol if kind not in ("all_to_all", "send_recv") or self.protocol == "ideal" else "auto"
+        return self.protocol if kind not in PAIRWISE or self.protocol == "ideal" else "auto"
 
     def _phases(self, topology: Topology, kind: str, group: Ranks, size: float) -> list[CollectivePhase]:
         return model_of(topology, kind, group).phases(size, self._algorithm(kind), self._protocol(kind))
 
     def _algorithm(self, kind: str) -> str:
-        return self.algorithm if kind not in ("all_to_all", "send_recv") else "auto"
+        return self.algorithm if kind not in PAIRWISE else "auto"
 
     def _chosen(self, topology: Topology, kind: str, group: Ranks, size: float) -> Chosen:
         return model_of(topology, kind, group).chosen(size, self._algorithm(kind), self._protocol(kind))
@@ -236,7 +240,8 @@ class Links:
         rate = topology.bandwidth(topology.route(group[0], group[1]))
         light = bus_factor(kind, len(group)) * size / rate
         chosen = chosen or self._chosen(topology, kind, group, size)
-        doubt = NONE if self.protocol == "ideal" else self.kernels.doubt_of_collective(kind, light, chosen.library)
+        measured = "send_recv" if kind == SEND else kind
+        doubt = NONE if self.protocol == "ideal" else self.kernels.doubt_of_collective(measured, light, chosen.library)
         drag = channels / self.cluster.gpu.compute.sm_count.si
         return Call(seconds, doubt, light, chosen, min(drag, 0.5))
 
@@ -264,7 +269,7 @@ class Links:
         if found is None:
             senders = self._members(stage) if self.each or self._colours is not None else self._neighbours(stage)
             groups: list[Ranks] = [(r, self._peer(r, other)) for r in senders]
-            found = self._all("send_recv", groups, size, (stage, other))
+            found = self._all(SEND, groups, size, (stage, other))
             if gather:
                 found = [Transfer(t.ranks, (*t.phases, Phase(gather)), t.call) for t in found]
             self._transfers[key] = found
@@ -301,17 +306,19 @@ class Links:
 
     def _plain(self, topology: Topology, phases: Sequence[CollectivePhase]) -> Iterator[Phase]:
         for phase in phases:
-            flows = []
-            for edges, size in phase.flows:
-                keyed = (self._key(topology, edge, phase.lanes) for edge in edges)
-                flows.append((tuple(self._number(key, capacity) for key, capacity in keyed), size))
-            yield Phase(phase.latency, tuple(flows))
+            number = partial(self._numbered, topology, phase.lanes)
+            yield Phase(phase.latency, tuple(flow.numbered(number) for flow in phase.flows))
+
+    def _numbered(self, topology: Topology, lanes: Mapping[Edge, float], edge: Edge) -> int:
+        return self._number(*self._key(topology, edge, lanes))
 
     def _coloured(self, topology: Topology, kind: str, placed: Sequence[Ranks], size: float) -> Iterator[Phase]:
         """Equal collectives as one, on colours of links."""
         assert self._colours is not None
         for phase in zip(*(self._phases(topology, kind, group, size) for group in placed), strict=True):
-            capacity = dict(self._key(topology, edge, one.lanes) for one in phase for e, _ in one.flows for edge in e)
+            capacity = dict(
+                self._key(topology, e, one.lanes) for one in phase for flow in one.flows for e in flow.edges
+            )
             rate = {self._colours.of[key]: value for key, value in capacity.items()}
             flows = self._colours.folded(way for one in phase for way in self._keyed(topology, one))
             yield Phase(
@@ -351,8 +358,9 @@ class Links:
             yield Phase(latency, tuple(run))
 
     def _keyed(self, topology: Topology, phase: CollectivePhase) -> Iterator[tuple[tuple[object, ...], float]]:
-        for edges, size in phase.flows:
-            yield tuple(self._key(topology, edge, phase.lanes)[0] for edge in edges), size
+        for edges, size, count in phase.flows:
+            way = tuple(self._key(topology, edge, phase.lanes)[0] for edge in edges), size
+            yield from repeat(way, round(count))
 
     def _key(self, topology: Topology, edge: Edge, lanes: Mapping[Edge, float]) -> tuple[object, float]:
         """A link by name, and its capacity, bytes/s. Lanes of the same GPU differ from one kind to another."""
@@ -383,9 +391,6 @@ def _together(topology: Topology, all_phases: Sequence[Sequence[CollectivePhase]
         return numbers[edge]
 
     for i, phases in enumerate(all_phases):
-        run = [
-            Phase(p.latency, tuple((tuple(link(e, p.lanes) for e in edges), size) for edges, size in p.flows))
-            for p in phases
-        ]
+        run = [Phase(p.latency, tuple(flow.numbered(partial(link, lanes=p.lanes)) for flow in p.flows)) for p in phases]
         sim.transfer([sim.add_stream(str(i))], run)
     return sim.run().makespan

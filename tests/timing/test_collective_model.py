@@ -42,12 +42,12 @@ def engine_time(where, *groups):
     for number, (kind, gpus, size, algorithm, protocol) in enumerate(groups):
         phases = []
         for phase in collective_phases(topology, kind, list(gpus), size, algorithm, protocol):
-            for edges, _ in phase.flows:
-                for edge in edges:
+            for flow in phase.flows:
+                for edge in flow.edges:
                     if edge not in links:
                         rate = phase.lanes[edge] if edge in phase.lanes else topology.graph.edges[edge]["bandwidth"]
                         links[edge] = sim.add_link(rate)
-            flows = tuple((tuple(links[edge] for edge in edges), part) for edges, part in phase.flows)
+            flows = tuple(flow.numbered(links.__getitem__) for flow in phase.flows)
             phases.append(Phase(phase.latency, flows))
         sim.transfer([sim.add_stream(str(number))], phases)
     return sim.run().end
@@ -173,7 +173,7 @@ def test_both_trees_reach_every_node_and_no_inner_node_is_inner_twice(n):
 def test_trees_move_the_payload_up_and_down():
     where = cluster("dgx-h100-ib")
     plan = tree(where.topology_of(4), "all_reduce", list(range(32)))
-    received = sum(share for route, share in plan.flows)
+    received = sum(flow.share for flow in plan.flows)
     assert received == pytest.approx(2 * 31)  # every GPU but the root sends the payload once and receives it once
 
 

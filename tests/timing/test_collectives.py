@@ -42,8 +42,7 @@ def run_together(hardware, *collectives):
     links = {edge: sim.add_link(hardware.graph.edges[edge]["bandwidth"]) for edge in hardware.graph.edges}
     for number, phases in enumerate(collectives):
         in_numbers = [
-            Phase(phase.latency, tuple((tuple(links[edge] for edge in edges), size) for edges, size in phase.flows))
-            for phase in phases
+            Phase(phase.latency, tuple(flow.numbered(links.__getitem__) for flow in phase.flows)) for phase in phases
         ]
         sim.transfer([sim.add_stream(f"collective {number}")], in_numbers)
     return sim.run().end
@@ -103,9 +102,9 @@ def test_all_to_all_loads_each_port_with_all_but_a_gpus_own_part(n):
     assert seconds(node, "all_to_all", range(n)) == pytest.approx(expected, rel=1e-9)
     (phase,) = ideal_phases(node, "all_to_all", range(n), SIZE, LAUNCH)
     carried = defaultdict(float)
-    for edges, size in phase.flows:
+    for edges, size, count in phase.flows:
         for edge in edges:
-            carried[edge] += size
+            carried[edge] += size * count
     assert len(carried) == 2 * n  # one port in and one out for each GPU
     assert all(size == pytest.approx((n - 1) / n * SIZE) for size in carried.values())
 
@@ -199,12 +198,13 @@ def test_every_gpu_sends_and_receives_its_share_whatever_the_algorithm(where, ki
     n = min(n, len(hardware.gpus))
     sent, received = defaultdict(float), defaultdict(float)
     for phase in ideal_phases(hardware, kind, range(n), size, LAUNCH, algorithm):
-        for edges, part in phase.flows:
-            sent[edges[0][0]] += part
-            received[edges[-1][1]] += part
+        for edges, part, count in phase.flows:
+            sent[edges[0][0]] += part * count
+            received[edges[-1][1]] += part * count
     share = (2 if kind == "all_reduce" else 1) * (n - 1) / n * size
-    assert sent == pytest.approx(dict.fromkeys(hardware.gpus[:n], share), rel=1e-9)
-    assert received == pytest.approx(dict.fromkeys(hardware.gpus[:n], share), rel=1e-9)
+    gpus = hardware.gpus[:n]  # between them, flows may be cut at switches
+    assert {gpu: sent[gpu] for gpu in gpus} == pytest.approx(dict.fromkeys(gpus, share), rel=1e-9)
+    assert {gpu: received[gpu] for gpu in gpus} == pytest.approx(dict.fromkeys(gpus, share), rel=1e-9)
 
 
 @repeatable
@@ -322,7 +322,7 @@ def test_every_rail_carries_the_same_share_of_a_ring_over_all_gpus_of_two_nodes(
     n, nics = len(cluster.gpus), cluster.cluster.node.nic_count
     out, into = defaultdict(float), defaultdict(float)
     for phase in ring(cluster, range(n)):
-        for edges, size in phase.flows:
+        for edges, size, _ in phase.flows:
             for a, b in edges:
                 if cluster.graph.edges[a, b]["kind"] == "network":
                     if ".nic" in a:
@@ -337,7 +337,7 @@ def test_every_rail_carries_the_same_share_of_a_ring_over_all_gpus_of_two_nodes(
 def test_the_rings_of_two_nodes_stay_on_their_rails():
     """In a rail-optimised fabric nothing of a ring over two nodes needs the spine."""
     cluster = topology("dgx-h100-ib", 2)
-    crossed = {vertex for phase in ring(cluster, range(16)) for edges, _ in phase.flows for e in edges for vertex in e}
+    crossed = {vertex for phase in ring(cluster, range(16)) for flow in phase.flows for e in flow.edges for vertex in e}
     assert "spine" in cluster.graph
     assert "spine" not in crossed
 
@@ -349,7 +349,7 @@ def test_each_ring_over_two_nodes_visits_every_gpu_once(name):
     (phase,) = ring(cluster, range(n))
     assert len(phase.flows) % n == 0
     for first in range(0, len(phase.flows), n):
-        steps = [(edges[0][0], edges[-1][1]) for edges, _ in phase.flows[first : first + n]]
+        steps = [(flow.edges[0][0], flow.edges[-1][1]) for flow in phase.flows[first : first + n]]
         follows = dict(steps)
         at, visited = cluster.gpus[0], []
         for _ in range(n):

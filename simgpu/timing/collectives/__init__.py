@@ -2,11 +2,11 @@
 
 `collective_phases` gives what the engine runs, `collective_time` the same as a closed form over many sizes. Files:
 `traffic` (bytes and steps), `schedules` (who sends to whom), `tuner` (what NCCL chooses), `model` (how long it
-takes), `calls` (the two functions), `ideal` (links at their plain rates and latencies, as back-of-the-envelope sums
+takes), `calls` (what others call), `ideal` (links at their plain rates and latencies, as back-of-the-envelope sums
 have it).
 """
 
-from simgpu.timing.collectives.calls import collective_phases, collective_time, model_of, traffic
+from simgpu.timing.collectives.calls import collective_notes, collective_phases, collective_time, model_of, traffic
 from simgpu.timing.collectives.ideal import CollectivePhase, ideal_phases
 from simgpu.timing.collectives.model import (
     ALGORITHMS,
@@ -28,6 +28,7 @@ __all__ = [
     "CollectivePhase",
     "CollectiveTimes",
     "bus_factor",
+    "collective_notes",
     "collective_phases",
     "collective_time",
     "ideal_phases",

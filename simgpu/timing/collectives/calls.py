@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from simgpu.errors import InputError, nearest
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.topology import Topology
 from simgpu.timing.collectives.ideal import CollectivePhase, Edge, ideal_phases
 from simgpu.timing.collectives.model import ALGORITHMS, PROTOCOLS, CollectiveModel, CollectiveTimes
+from simgpu.timing.collectives.traffic import kind_of
 from simgpu.timing.parts import ArrayLike
 
 REMEMBERED = 100_000
@@ -52,16 +53,13 @@ def collective_phases(
 
 def traffic(topology: Topology, kind: str, gpus: Sequence[int], algorithm: str) -> list[tuple[tuple[Edge, ...], float]]:
     """What crosses which edges in one collective: (edges, payload bytes for each byte of its size), without what
-    protocols add. `algorithm` is one that a library chose, 'auto' that of ideal links. A 'send_recv' is of each rank to
-    its successor.
+    protocols add. `algorithm` is one that a library chose, 'auto' that of ideal links.
     """
-    if kind == "send_recv":
-        return [(topology.route(a, b).edges, 1.0) for a, b in zip(gpus, [*gpus[1:], gpus[0]], strict=True)]
     if algorithm == "auto":
         phases = ideal_phases(topology, kind, gpus, 1.0, 0.0)
-        return [(edges, share) for phase in phases for edges, share in phase.flows]
+        return [(edges, share * count) for phase in phases for edges, share, count in phase.flows]
     schedule = model_of(topology, kind, gpus).schedule(algorithm)
-    return [(route.edges, share) for route, share in schedule.flows]
+    return [(route.edges, share * count) for route, share, count in schedule.flows]
 
 
 def collective_time(
@@ -81,7 +79,7 @@ def collective_time(
     cluster
         From `load_cluster`.
     kind
-        One of `KINDS`.
+        One of `KINDS` in any spelling (`all_to_all`, `alltoall`), or 'send' of one GPU to another.
     gpus
         How many of its GPUs, from the first; or which (positions, node by node).
     sizes
@@ -98,11 +96,23 @@ def collective_time(
     >>> times.algorithm.tolist(), times.protocol.tolist()
     (['ring', 'nvls'], ['ll', 'simple'])
     """
-    chosen = list(range(gpus)) if isinstance(gpus, int) else list(gpus)
-    if not chosen or max(chosen) >= cluster.gpu_count:
-        raise InputError(f"{len(chosen)} GPUs do not fit '{cluster.name}', which has {cluster.gpu_count}", key="gpus")
     for what, given, known in (("algorithm", algorithm, ALGORITHMS), ("protocol", protocol, PROTOCOLS)):
         if given not in known:
             raise InputError(f"unknown {what} '{given}'{nearest(given, known)}", key=what)
+    return _model(cluster, kind, gpus, library, dtype).times(sizes, algorithm, protocol)
+
+
+def collective_notes(
+    cluster: Cluster, kind: str, gpus: int | Sequence[int], sizes: Iterable[float], dtype: str = "bf16"
+) -> list[str]:
+    """For each size a word where NCCL chooses, by its own estimates, what is not the fastest way; else ''."""
+    model = _model(cluster, kind, gpus, "nccl", dtype)
+    return [model.note(float(size)) for size in sizes]
+
+
+def _model(cluster: Cluster, kind: str, gpus: int | Sequence[int], library: str, dtype: str) -> CollectiveModel:
+    chosen = list(range(gpus)) if isinstance(gpus, int) else list(gpus)
+    if not chosen or max(chosen) >= cluster.gpu_count:
+        raise InputError(f"{len(chosen)} GPUs do not fit '{cluster.name}', which has {cluster.gpu_count}", key="gpus")
     topology = cluster.topology_of(max(chosen) // cluster.gpus_per_node + 1)
-    return model_of(topology, kind, chosen, library, dtype).times(sizes, algorithm, protocol)
+    return model_of(topology, kind_of(kind) or kind, chosen, library, dtype)

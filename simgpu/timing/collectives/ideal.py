@@ -9,26 +9,48 @@ of collective communication operations in MPICH", IJHPCA 19(1), 2005.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from simgpu.hardware.topology import Topology
-from simgpu.timing.collectives.schedules import Schedule, all_joined, direct, has_switch, nvls, ring, tree
+from simgpu.timing.collectives.schedules import (
+    Schedule,
+    all_joined,
+    direct,
+    has_switch,
+    nvls,
+    ring,
+    shift,
+    tree,
+)
+from simgpu.timing.collectives.traffic import SEND
 
 Edge = tuple[Any, ...]
 
 
+class Transport(NamedTuple):
+    """Equal flows over the same edges: `size` bytes each, `times` of them."""
+
+    edges: tuple[Edge, ...]
+    size: float
+    times: float = 1.0
+
+    def numbered(self, number: Callable[[Edge], int]) -> tuple[tuple[int, ...], float, tuple[float, ...]]:
+        """For the engine, with its numbers of links."""
+        return tuple(map(number, self.edges)), self.size, (self.times,) * len(self.edges)
+
+
 @dataclass(frozen=True)
 class CollectivePhase:
-    """Flows `(edges, bytes)` that start together after `latency` seconds.
+    """Flows that start together after `latency` seconds.
 
     Edges are those of the topology graph, and of `lanes`: what the channels of a GPU can pass on, bytes/s, which is
     a link that only this collective uses.
     """
 
     latency: float
-    flows: tuple[tuple[tuple[Edge, ...], float], ...]
+    flows: tuple[Transport, ...]
     lanes: Mapping[Edge, float] = field(default_factory=dict)
 
 
@@ -50,22 +72,24 @@ def ideal_phases(
         return [_phase(nvls(topology, kind, gpus), size, launch)]
     if algorithm == "tree":
         return [_phase(tree(topology, kind, gpus), size, launch)]
-    plan = ring(topology, kind, gpus)
-    slowest = max(route.latency for route, _ in plan.flows)
+    plan = shift(topology, kind, gpus) if kind in ("send_recv", SEND) else ring(topology, kind, gpus)
+    slowest = max(flow.route.latency for flow in plan.flows)
     steps = sum(count for _, count in plan.hops)
-    flows = tuple((route.edges, share * size) for route, share in plan.flows)
-    return [CollectivePhase(launch + steps * slowest, flows)]
+    return [CollectivePhase(launch + steps * slowest, _transports(plan, size))]
 
 
 def _phase(plan: Schedule, size: float, launch: float) -> CollectivePhase:
     latency = sum(route.latency * count for route, count in plan.hops)
-    return CollectivePhase(launch + latency, tuple((route.edges, share * size) for route, share in plan.flows))
+    return CollectivePhase(launch + latency, _transports(plan, size))
 
 
 def _rounds(plan: Schedule, size: float, launch: float) -> list[CollectivePhase]:
     """Every GPU sends to every other at once, once or twice."""
-    ((_, count),) = plan.hops
+    ((slowest, count),) = plan.hops
     rounds = round(count)
-    latency = max(route.latency for route, _ in plan.flows)
-    flows = tuple((route.edges, share * size / rounds) for route, share in plan.flows)
-    return [CollectivePhase((launch if step == 0 else 0.0) + latency, flows) for step in range(rounds)]
+    flows = _transports(plan, size / rounds)
+    return [CollectivePhase((launch if step == 0 else 0.0) + slowest.latency, flows) for step in range(rounds)]
+
+
+def _transports(plan: Schedule, size: float) -> tuple[Transport, ...]:
+    return tuple(Transport(route.edges, share * size, count) for route, share, count in plan.flows)

@@ -33,9 +33,9 @@ from simgpu.errors import InputError, nearest
 from simgpu.hardware.topology import Route, Topology
 from simgpu.timing.collectives import schedules, tuner
 from simgpu.timing.collectives.alone import UNIT, makespan
-from simgpu.timing.collectives.ideal import CollectivePhase, Edge, ideal_phases
+from simgpu.timing.collectives.ideal import CollectivePhase, Edge, Transport, ideal_phases
 from simgpu.timing.collectives.schedules import Schedule
-from simgpu.timing.collectives.traffic import KINDS, REDUCING, bus_factor
+from simgpu.timing.collectives.traffic import KINDS, PAIRWISE, REDUCING, SEND, bus_factor
 from simgpu.timing.parts import Array, ArrayLike
 
 ALGORITHMS = ("auto", *schedules.ALGORITHMS)
@@ -44,6 +44,9 @@ LIBRARIES = ("nccl", "custom")
 _WIRE = {"ll": 2.0, "ll128": 128 / 120, "simple": 1.0}
 """Bytes on the wire per byte of data."""
 _LL_PASS_BYTES = 512 * 8
+_TREE_TURN = {"ll": 2.3e-6, "ll128": 5.8e-6, "simple": 0.0}
+"""What a hop between nodes takes longer in a tree than the 2.7 us of a ring's with LL, s (NCCL src/graph/tuning.cc,
+hwLatencies: 5.0, 8.5 and 14 us; the last is that of a ring)."""
 _CUSTOM_BLOCKS = 36  # vllm csrc/custom_all_reduce.cuh
 
 _TUNED = ("channels", "channel_bandwidth", "planned_ll_bandwidth", "planned_ll128_bandwidth", "planned_tree_bandwidth")
@@ -94,8 +97,10 @@ class CollectiveModel:
     """One kind of collective over given GPUs of a topology."""
 
     def __init__(self, topology: Topology, kind: str, gpus: Sequence[int], library: str = "nccl", dtype: str = "bf16"):
-        if kind not in KINDS:
+        if kind not in (*KINDS, SEND):
             raise InputError(f"unknown collective '{kind}'{nearest(kind, KINDS)}", key="collective")
+        if kind == SEND and len(gpus) > 2:
+            raise InputError(f"a send has two ends, not {len(gpus)}; expected 2 GPUs", key="gpus")
         if library not in LIBRARIES:
             raise InputError(f"unknown library '{library}'{nearest(library, LIBRARIES)}", key="library")
         self.topology, self.kind, self.gpus = topology, kind, list(gpus)
@@ -105,7 +110,7 @@ class CollectiveModel:
         self.constants = topology.cluster.kernel.group("collective", library)
         self._schedules: dict[str, Schedule] = {}
         self._unit: dict[Choice, float] = {}
-        self._flows: dict[Choice, tuple[list[tuple[tuple[Edge, ...], float]], dict[Edge, float]]] = {}
+        self._flows: dict[Choice, tuple[list[Transport], dict[Edge, float]]] = {}
         self._picked: dict[tuple[float, str, str], Choice] = {}
 
     # ---- what is possible, what is chosen ------------------------------------------------------------
@@ -124,8 +129,7 @@ class CollectiveModel:
         return vias == {"gpu-link"} or self.n == 2
 
     def _nccl(self, algorithm: str, protocol: str) -> list[Choice]:
-        pairs = self.kind in ("all_to_all", "send_recv")
-        if pairs:
+        if self.kind in PAIRWISE:
             if algorithm not in ("auto", "direct"):
                 raise InputError(f"'{algorithm}' is not for {self.kind}; expected direct", key="algorithm")
             return [("direct", "simple")]
@@ -148,6 +152,7 @@ class CollectiveModel:
         if algorithm == "nvls":
             works = self.kind in ("all_reduce", "all_gather", "reduce_scatter") and self._nvls_efficiency > 0.01
             works = works and not (self.kind in REDUCING and self.dtype in ("int8", "fp8", "fp4"))
+            works = works and (self.kind == "all_reduce" or max(map(len, self._nodes)) <= schedules.NVLS_HEADS)
             wanted = forced or self.kind == "all_reduce"
             return protocol == "simple" and works and wanted and schedules.has_switch(self.topology, self.gpus)
         if algorithm == "direct":
@@ -195,9 +200,9 @@ class CollectiveModel:
         if choice[1] == "custom":
             return _TIMED[choice[0]]
         plan = self.schedule(choice[0])
-        nvlink = choice[0] != "nvls" and any(route.via == "gpu-link" for route, _ in plan.flows)
+        nvlink = choice[0] != "nvls" and any(flow.route.via == "gpu-link" for flow in plan.flows)
         links = ["link_fraction"] if nvlink else []
-        if self.kind in ("all_to_all", "send_recv"):
+        if self.kind in PAIRWISE:
             links += ["pair_fraction"] if nvlink and self.kind == "all_to_all" else []
             return (*_TUNED[:2], "slice_bytes", *_TIMED["pairs"], *links)
         if choice[0] == "nvls":
@@ -216,33 +221,7 @@ class CollectiveModel:
 
     @cached_property
     def _communicator(self) -> tuner.Communicator:
-        """What NCCL sees: the planned rate of the narrowest hop of its rings, inside nodes and between them."""
-        c = self.constants
-        found = schedules.rings(self.topology, self.gpus)
-        inside, between, nvlink = np.inf, np.inf, True
-        for one in found:
-            for a, b in zip(one, [*one[1:], one[0]], strict=True):
-                route = self.topology.route(a, b)
-                planned = min(self.topology.graph.edges[edge]["planned"] for edge in route.edges)
-                if route.via == "network":
-                    between = min(between, planned * len(found))
-                else:
-                    inside = min(inside, planned)
-                    nvlink = nvlink and route.via == "gpu-link"
-        rate = min(inside, between)
-        return tuner.Communicator(
-            ranks=self.n,
-            nodes=len(self._nodes),
-            bandwidth=inside / 1e9,
-            network=between / 1e9,
-            nvlink=nvlink,
-            nvls=c["nvls_efficiency"] if schedules.has_switch(self.topology, self.gpus) else 0.0,
-            nvls_speed=c["nvls_speed"] / 1e9,
-            channels=int(np.clip(np.rint(rate / c["channel_bandwidth"]), 2, c["channels"])),
-            ll_bandwidth=c["planned_ll_bandwidth"] / 1e9,
-            ll128_per_channel=c["planned_ll128_bandwidth"] / 1e9,
-            tree_per_channel=c["planned_tree_bandwidth"] / 1e9,
-        )
+        return tuner.communicator(self.topology, self.gpus, self.constants)
 
     # ---- flows ---------------------------------------------------------------------------------------
 
@@ -251,7 +230,9 @@ class CollectiveModel:
         found = self._schedules.get(algorithm)
         if found is None:
             t, kind, gpus = self.topology, self.kind, self.gpus
-            if algorithm in ("one-shot", "two-shot") or (algorithm == "direct" and kind != "send_recv"):
+            if kind in ("send_recv", SEND):
+                found = schedules.shift(t, kind, gpus)
+            elif algorithm in ("one-shot", "two-shot", "direct"):
                 found = schedules.direct(t, kind, gpus, one_shot=algorithm == "one-shot")
             elif algorithm == "tree":
                 found = schedules.tree(t, kind, gpus)
@@ -289,17 +270,17 @@ class CollectiveModel:
             worst = min(worst, figure.si if figure is not None else 1.0)
         return worst
 
-    def flows(self, choice: Choice) -> tuple[list[tuple[tuple[Edge, ...], float]], dict[Edge, float]]:
-        """(edges, wire bytes per byte of payload) of all flows, and the lanes they pass."""
+    def flows(self, choice: Choice) -> tuple[list[Transport], dict[Edge, float]]:
+        """All flows with wire bytes per byte of payload, and the lanes they pass."""
         if choice in self._flows:
             return self._flows[choice]
         plan = self.schedule(choice[0])
         lane = self._lane(choice)
         lanes: dict[Edge, float] = {}
-        found: list[tuple[tuple[Edge, ...], float]] = []
+        found: list[Transport] = []
         sent: dict[str, float] = {}
         wires: dict[str, float] = {}  # by `via`, where links do not matter
-        for route, share in plan.flows:
+        for route, share, count in plan.flows:
             if route.via in ("pcie", "host"):
                 bytes_on_wire = share * self.wire(route, choice)
             else:
@@ -309,9 +290,9 @@ class CollectiveModel:
             edges: tuple[Edge, ...] = route.edges
             if lane is not None:
                 source = route.edges[0][0]
-                sent[source] = sent.get(source, 0.0) + bytes_on_wire
+                sent[source] = sent.get(source, 0.0) + bytes_on_wire * count
                 edges = (*edges, (source, "channels", choice, self.members))
-            found.append((edges, bytes_on_wire))
+            found.append(Transport(edges, bytes_on_wire, count))
         if lane is not None:
             # the channels work through `work` bytes of data while `sent` bytes go out
             lanes = {(gpu, "channels", choice, self.members): lane * out / plan.work for gpu, out in sent.items()}
@@ -351,7 +332,9 @@ class CollectiveModel:
                 choice, size, c["nvls_fill"], c["nvls_slice_bytes"]
             )
         hops = sum(count * self._hop(route, protocol) for route, count in plan.hops)
-        if self.kind in ("all_to_all", "send_recv"):
+        if algorithm == "tree":
+            hops += sum(count * _TREE_TURN[protocol] for route, count in plan.hops if route.via == "network")
+        if self.kind in PAIRWISE:
             return hops - c["simple_step"] + self._pairs(choice, size)
         fixed = c["launch_latency"] + hops
         if protocol == "ll":
@@ -370,7 +353,7 @@ class CollectiveModel:
         peers = self.n - 1 if self.kind == "all_to_all" else 1
         fixed = c["launch_latency"] + c["pair_latency"] + c["pair_peer_latency"] * peers
         step = c["pair_step"] * part / (part + c["pair_bytes"])
-        all_slices = self._communicator.channels * c["slice_bytes"]
+        all_slices = self._slices(choice, c["slice_bytes"])
         soft = size * all_slices / (size + all_slices)
         return fixed + step + c["pair_fill"] * soft * self._per_byte(choice)
 
@@ -393,9 +376,14 @@ class CollectiveModel:
         """Seconds per byte that leaves a GPU."""
         return self.unit_time(choice) / self.schedule(choice[0]).moved
 
+    def _slices(self, choice: Choice, slice_bytes: float) -> float:
+        """Bytes of a slice in every channel. Channels are as many as the rate asks for, here without rounding: else a
+        link that is a little faster, and so has one channel more to fill, would take longer."""
+        c = self.constants
+        return slice_bytes * float(np.clip(1 / (self._per_byte(choice) * c["channel_bandwidth"]), 2, c["channels"]))
+
     def _fill(self, choice: Choice, part: Array, share: float, slice_bytes: float) -> Array:
-        slices = self._communicator.channels * slice_bytes
-        return share * np.minimum(part, slices) * self._per_byte(choice)
+        return share * np.minimum(part, self._slices(choice, slice_bytes)) * self._per_byte(choice)
 
     def channels(self, choice: Choice, size: ArrayLike) -> np.ndarray:
         """Thread blocks of the collective, each of which holds one SM: fewer where messages are small.
@@ -429,11 +417,25 @@ class CollectiveModel:
         names, protocols = (np.asarray(column)[index] for column in zip(*choices, strict=True))
         return self._result(size, seconds, names, protocols, channels)
 
+    def note(self, size: float) -> str:
+        """Where another way would take 1 % less than what NCCL chooses by its own estimates: which, and how long."""
+        if self.n == 1 or size == 0:
+            return ""
+        chosen, choices = self._pick(size, "auto", "auto"), self.allowed()
+        seconds = {one: float(self.lead(one, size) + self.unit_time(one) * size) for one in choices}
+        best = min(seconds, key=lambda one: seconds[one])
+        if chosen[1] == "custom" or seconds[best] > 0.99 * seconds[chosen]:
+            return ""
+        ways = [f"{'/'.join(one)} {seconds[one] * 1e6:.4g} us" for one in (chosen, best)]
+        return f"NCCL chooses {ways[0]}, though it could take {ways[1]}"
+
     def _ideal_times(self, size: Array, algorithm: str) -> CollectiveTimes:
         launch = self.topology.cluster.kernel.launch_overhead.si
         phases = ideal_phases(self.topology, self.kind, self.gpus, UNIT, launch, algorithm)
         lead = sum(phase.latency for phase in phases)
-        unit = sum(makespan(self.topology, [(e, b / UNIT) for e, b in phase.flows], {}) for phase in phases)
+        unit = sum(
+            makespan(self.topology, [Transport(e, b / UNIT, n) for e, b, n in phase.flows], {}) for phase in phases
+        )
         seconds = np.where(size > 0, lead + unit * size, 0.0)
         none = np.zeros(size.shape, int)
         return self._result(size, seconds, np.full(size.shape, algorithm), np.full(size.shape, "ideal"), none)
@@ -454,4 +456,4 @@ class CollectiveModel:
         choice = self._pick(size, algorithm, protocol)
         flows, lanes = self.flows(choice)
         latency = float(self.lead(choice, size))
-        return [CollectivePhase(latency, tuple((edges, share * size) for edges, share in flows), lanes)]
+        return [CollectivePhase(latency, tuple(Transport(e, share * size, n) for e, share, n in flows), lanes)]

@@ -4,20 +4,33 @@ Ring and double binary tree: P. Sanders, J. Speck, J. L. Traeff, "Two-tree algor
 reduction and scan", Parallel Computing 35(12), 2009, and NVIDIA NCCL (src/graph/trees.cc, connect.cc). NVLS is the
 in-switch reduction and multicast of NVSwitch: for each of its n parts of the payload a head GPU reads the sum of
 all (every GPU sends the part, one GPU receives it) and writes it once (one GPU sends, every GPU receives). So each
-port carries (1 + 1/n) times the payload in each direction; NCCL reserves the same (src/graph/search.cc,
-ncclTopoSearchTryNvls).
+port of a head carries (1 + 1/n) times the payload in each direction; NCCL reserves the same (src/graph/search.cc,
+ncclTopoSearchTryNvls). It has at most 32 heads (NCCL_MAX_NVLS_ARITY, src/include/device.h): in a larger NVLink domain
+the ports of the other GPUs carry the payload alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from simgpu.hardware.topology import Route, Topology
-from simgpu.timing.collectives.traffic import bus_factor, passes, ring_steps
+from simgpu.timing.collectives.traffic import SEND, bus_factor, passes, ring_steps
 
 ALGORITHMS = ("ring", "tree", "nvls", "direct")
+
+NVLS_HEADS = 32
+"""Most GPUs of an NVLink domain that reduce in the switch for all (NCCL_MAX_NVLS_ARITY, src/include/device.h)."""
+
+
+class Flow(NamedTuple):
+    """Equal flows over the same links: `share` bytes each per byte of payload, `times` of them."""
+
+    route: Route
+    share: float
+    times: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +42,7 @@ class Schedule:
     """
 
     algorithm: str
-    flows: tuple[tuple[Route, float], ...]  # bytes per byte of payload
+    flows: tuple[Flow, ...]
     hops: tuple[tuple[Route, float], ...]
     moved: float
     work: float
@@ -46,27 +59,36 @@ def nodes_of(topology: Topology, gpus: Sequence[int]) -> list[list[int]]:
 def rings(topology: Topology, gpus: Sequence[int]) -> list[list[int]]:
     """One ring within a node; across nodes one per NIC, so that every rail carries its share, as NCCL does.
 
-    Ring r enters the first node at the first GPU of rail r and leaves at the one before; the next node is walked
-    the other way round and so is entered on the rail where the first was left.
+    Ring r enters the first node at the first GPU of rail r and walks all of its GPUs; the next node is walked the
+    other way round and so is entered on the rail where the first was left.
     """
     nodes = nodes_of(topology, gpus)
-    members, nics = len(nodes[0]), topology.cluster.node.nic_count
-    if len(nodes) == 1 or members == 1 or nics == 1 or any(len(local) != members for local in nodes):
+    rails = min(topology.cluster.node.nic_count, min(map(len, nodes)))
+    if len(nodes) == 1 or rails <= 1:
         return [list(gpus)]
     found = []
-    for r in range(min(nics, members)):
+    for r in range(rails):
         ring: list[int] = []
         for i, local in enumerate(nodes):
-            turned = _turned(local, r, min(nics, members))
-            ring += turned if i % 2 == 0 else turned[::-1]
+            walk = _walk(topology, local, r, rails)
+            ring += walk if i % 2 == 0 else walk[::-1]
         found.append(ring)
     return found
 
 
-def _turned(local: Sequence[int], rail: int, rails: int) -> list[int]:
-    """The GPUs of a node, beginning with the first of a rail."""
-    first = rail * len(local) // rails
-    return [*local[first:], *local[:first]]
+def _walk(topology: Topology, local: Sequence[int], rail: int, rails: int) -> list[int]:
+    """The GPUs of a node in the order of a ring or chain, beginning with the first of a rail.
+
+    Behind a switch any order does, and they are taken round. In a full mesh each pair has a link of its own: zigzag
+    walks (0, 1, n-1, 2, n-2, ...) from every GPU of an even number use each link once, where walks round would all
+    crowd on the links to the next. B. Gordon, "Sequences in groups with distinct partial products", Pacific Journal of
+    Mathematics 11(4), 1961. RCCL's rings use all links too (src/graph/rome_models.cc).
+    """
+    n, first = len(local), rail * len(local) // rails
+    if not _meshed(topology):
+        return [*local[first:], *local[:first]]
+    steps = [(i + 1) // 2 if i % 2 else -(i // 2) for i in range(n)]
+    return [local[(first + step) % n] for step in steps]
 
 
 def ring(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:
@@ -75,13 +97,21 @@ def ring(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:
     share = bus_factor(kind, n)
     found = rings(topology, gpus)
     closed = kind not in ("broadcast", "reduce")
-    flows: list[tuple[Route, float]] = []
+    flows: list[Flow] = []
     for one in found:
         edges = pairwise([*one, one[0]] if closed else one)
-        flows += [(topology.route(a, b), share / len(found)) for a, b in edges]
+        flows += [Flow(topology.route(a, b), share / len(found)) for a, b in edges]
     per_ring = len(flows) // len(found)
-    hops = tuple((route, ring_steps(kind, n) / per_ring) for route, _ in flows[:per_ring])
+    hops = tuple((flow.route, ring_steps(kind, n) / per_ring) for flow in flows[:per_ring])
     return Schedule("ring", tuple(flows), hops, share, passes(kind, n))
+
+
+def shift(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:
+    """Each GPU sends its buffer to its successor at once, as `sendrecv_perf` does; a `send` is the first pair alone."""
+    pairs = [(gpus[0], gpus[1])] if kind == SEND else list(zip(gpus, [*gpus[1:], gpus[0]], strict=True))
+    flows = tuple(Flow(topology.route(a, b), 1.0) for a, b in pairs)
+    slowest = max((flow.route for flow in flows), key=lambda route: route.latency)
+    return Schedule("direct", flows, ((slowest, 1.0),), 1.0, 1.0)
 
 
 def direct(topology: Topology, kind: str, gpus: Sequence[int], one_shot: bool = False) -> Schedule:
@@ -89,11 +119,74 @@ def direct(topology: Topology, kind: str, gpus: Sequence[int], one_shot: bool = 
     n = len(gpus)
     rounds = 1 if one_shot or kind != "all_reduce" else 2
     part = 1.0 if one_shot else rounds / n
-    routes = [topology.route(a, b) for a in gpus for b in gpus if a != b]
-    slowest = max(routes, key=lambda route: route.latency)
-    flows = tuple((route, part) for route in routes)
+    flows: list[Flow] = []
+    ways: list[Route] = []
+    for route, count in _exchanges(topology, gpus, ways):
+        flows.append(Flow(route, part, count))
+    slowest = max(ways, key=lambda route: route.latency)
     moved = part * (n - 1)
-    return Schedule("direct", flows, ((slowest, float(rounds)),), moved, moved + rounds / n)
+    return Schedule("direct", tuple(flows), ((slowest, float(rounds)),), moved, moved + rounds / n)
+
+
+def _exchanges(topology: Topology, gpus: Sequence[int], ways: list[Route]) -> Iterator[tuple[Route, float]]:
+    """How the parts that every GPU sends to every other travel: (route, how many of them); `ways` are whole routes,
+    one of each kind.
+
+    Between two GPUs of a node without a switch there is one flow. Behind a switch, and between nodes, flows are cut
+    at the switch (of the node, the leaf or the spine): all that a GPU sends over the same links is one entry, and so
+    is all that it receives. So there are a few for each GPU, not one for each pair.
+    """
+    nodes = nodes_of(topology, gpus)
+    leaves: dict[str, dict[int, list[int]]] = {}  # GPUs below each leaf switch, by node
+    for i, local in enumerate(nodes if len(nodes) > 1 else []):
+        for gpu in local:
+            leaves.setdefault(topology.leaf(gpu), {}).setdefault(i, []).append(gpu)
+    below = {leaf: sum(map(len, members.values())) for leaf, members in leaves.items()}
+    for i, local in enumerate(nodes):
+        for gpu in local:
+            yield from _within(topology, gpu, local, ways)
+            if not leaves:
+                continue
+            own = topology.leaf(gpu)
+            near = below[own] - len(leaves[own][i])
+            far = len(gpus) - len(local) - near
+            if near:
+                yield from _halves(topology, gpu, _elsewhere(leaves[own], i), "leaf", near, ways)
+            if far:
+                peers = (_elsewhere(members, i) for leaf, members in leaves.items() if leaf != own)
+                yield from _halves(topology, gpu, next(p for p in peers if p is not None), "spine", far, ways)
+
+
+def _elsewhere(members: Mapping[int, Sequence[int]], node: int) -> int | None:
+    """A GPU that is not of this node, of GPUs by node; None where there is none."""
+    return next((gpus[0] for other, gpus in members.items() if other != node), None)
+
+
+def _within(topology: Topology, gpu: int, local: Sequence[int], ways: list[Route]) -> Iterator[tuple[Route, float]]:
+    """What a GPU exchanges with the others of its node."""
+    others = [other for other in local if other != gpu]
+    if not others:
+        return
+    if "nvswitch" in topology.graph.nodes[topology.gpus[gpu]]:
+        yield from _halves(topology, gpu, others[0], "nvswitch", len(others), ways)
+        return
+    for other in others:
+        route = topology.route(gpu, other)
+        ways.append(route)
+        yield route, 1.0
+
+
+def _halves(
+    topology: Topology, gpu: int, peer: int | None, switch: str, count: float, ways: list[Route]
+) -> Iterator[tuple[Route, float]]:
+    """The links from a GPU up to a kind of switch and from there back to it, on the routes to and from `peer`."""
+    assert peer is not None
+    out, back = topology.route(gpu, peer), topology.route(peer, gpu)
+    ways.append(out)
+    up = next(i for i, (_, b) in enumerate(out.edges) if topology.graph.nodes[b]["kind"] == switch) + 1
+    down = next(i for i, (a, _) in enumerate(back.edges) if topology.graph.nodes[a]["kind"] == switch)
+    yield topology.edges(out.edges[:up], out.via), count
+    yield topology.edges(back.edges[down:], back.via), count
 
 
 def tree(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:
@@ -102,14 +195,14 @@ def tree(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:
     rails = min(max(topology.cluster.node.nic_count, 1), min(map(len, nodes))) if len(nodes) > 1 else 1
     flows: list[tuple[Route, float]] = []
     for r in range(rails):
-        chains = [_turned(local, r, rails) if len(nodes) > 1 else list(local) for local in nodes]
+        chains = [_walk(topology, local, r, rails) if len(nodes) > 1 else list(local) for local in nodes]
         pairs = [pair for chain in chains for pair in pairwise(chain) for _ in range(2)]
         for parents in double_tree(len(nodes)):
             pairs += [(chains[parent][0], chains[child][0]) for child, parent in parents.items()]
         for a, b in pairs:
             flows += [(topology.route(a, b), 0.5 / rails), (topology.route(b, a), 0.5 / rails)]
     hops = _down_and_up(topology, nodes)
-    return Schedule("tree", tuple(_merged(flows)), hops, 2.0, 2.0)
+    return Schedule("tree", _merged(flows), hops, 2.0, 2.0)
 
 
 def _down_and_up(topology: Topology, nodes: Sequence[Sequence[int]]) -> tuple[tuple[Route, float], ...]:
@@ -143,45 +236,52 @@ def _parent(i: int, n: int) -> int | None:
 
 
 def nvls(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:
-    """Reduction and multicast inside the NVSwitch; between nodes, two trees on every rail."""
+    """Reduction and multicast inside the NVSwitch; between nodes, two trees on the rail of every head."""
     nodes = nodes_of(topology, gpus)
+    count = min(*map(len, nodes), NVLS_HEADS)
+    heads = [[local[i * len(local) // count] for i in range(count)] for local in nodes]
+    part = 1 / count
     flows: list[tuple[Route, float]] = []
-    for local in nodes:
-        part = 1 / len(local)
-        out, into = {"all_gather": (part, 1.0), "reduce_scatter": (1.0, part)}.get(kind, (1 + part, 1 + part))
+    for local, chosen in zip(nodes, heads, strict=True):
         for gpu in local:
+            own = part if gpu in chosen else 0.0
+            out, into = {"all_gather": (own, 1.0), "reduce_scatter": (1.0, own)}.get(kind, (1 + own, 1 + own))
             name = topology.gpus[gpu]
             switch = topology.graph.nodes[name]["nvswitch"]
             flows += [(topology.edges(((name, switch),)), out), (topology.edges(((switch, name),)), into)]
     if len(nodes) > 1:
-        for i, _ in enumerate(nodes[0]):
+        for i in range(count):
             for parents in double_tree(len(nodes)):
                 for child, parent in parents.items():
-                    ends = nodes[child][i], nodes[parent][i]
-                    part = 0.5 / len(nodes[0])
-                    flows += [(topology.route(*ends), part), (topology.route(*ends[::-1]), part)]
+                    ends = heads[child][i], heads[parent][i]
+                    flows += [(topology.route(*ends), part / 2), (topology.route(*ends[::-1]), part / 2)]
     hops = [(topology.route(nodes[0][0], nodes[0][1]), 1.0)]
     if len(nodes) > 1:
         hops.append((topology.route(nodes[0][0], nodes[1][0]), 2.0 * (len(nodes) - 1).bit_length()))
-    return Schedule("nvls", tuple(_merged(flows)), tuple(hops), 1 + 1 / len(nodes[0]), 1.0)
+    return Schedule("nvls", _merged(flows), tuple(hops), 1 + part, 1.0)
 
 
-def _merged(flows: Sequence[tuple[Route, float]]) -> list[tuple[Route, float]]:
+def _merged(flows: Sequence[tuple[Route, float]]) -> tuple[Flow, ...]:
     """Flows over the same route as one."""
     total: dict[Route, float] = {}
     for route, share in flows:
         total[route] = total.get(route, 0.0) + share
-    return list(total.items())
+    return tuple(Flow(route, share) for route, share in total.items())
+
+
+def _meshed(topology: Topology) -> bool:
+    """Whether every two GPUs of a node have a link of their own."""
+    wiring = topology.cluster.node.nvlink
+    return wiring is not None and wiring.topology == "full-mesh"
 
 
 def all_joined(topology: Topology, gpus: Sequence[int]) -> bool:
     """Whether every two of the GPUs have a link of their own."""
-    wiring = topology.cluster.node.nvlink
-    return wiring is not None and wiring.topology == "full-mesh" and len(nodes_of(topology, gpus)) == 1
+    return _meshed(topology) and len(nodes_of(topology, gpus)) == 1
 
 
 def has_switch(topology: Topology, gpus: Sequence[int]) -> bool:
-    """Whether the GPUs of each node hang on an NVSwitch, as many in every node and more than one."""
+    """Whether the GPUs of each node hang on an NVSwitch, more than one in every node."""
     wiring = topology.cluster.node.nvlink
-    sizes = {len(local) for local in nodes_of(topology, gpus)}
-    return wiring is not None and wiring.topology == "nvswitch" and len(sizes) == 1 and sizes != {1}
+    local = nodes_of(topology, gpus)
+    return wiring is not None and wiring.topology == "nvswitch" and min(map(len, local)) > 1

@@ -6,11 +6,23 @@ array for all-gather, reduce-scatter and all-to-all.
 
 from __future__ import annotations
 
+import re
+
 KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "reduce", "send_recv")
 REDUCING = ("all_reduce", "reduce_scatter", "reduce")
 """Collectives that add up what they receive."""
 ROOTED = ("broadcast", "reduce")
 """Collectives that one rank sends or receives for all."""
+SEND = "send"
+"""One rank to another, one way: what pipeline stages and ring attention are made of. No program of nccl-tests."""
+PAIRWISE = ("all_to_all", "send_recv", SEND)
+"""Pairs of ranks that exchange data: one algorithm, no choice."""
+
+
+def kind_of(name: str) -> str | None:
+    """The collective of any spelling: all_reduce, allreduce, AllReduce, all_reduce_perf; None where there is none."""
+    plain = re.sub(r"[-_ ]", "", name.lower().removesuffix("_perf"))
+    return next((kind for kind in KINDS if kind.replace("_", "") == plain), None)
 
 
 def bus_factor(kind: str, n: int) -> float:
@@ -22,7 +34,7 @@ def bus_factor(kind: str, n: int) -> float:
 
 def ring_steps(kind: str, n: int) -> int:
     """How many hops the data makes one after another in a ring of n."""
-    return 2 * (n - 1) if kind == "all_reduce" else 1 if kind == "send_recv" else n - 1
+    return 2 * (n - 1) if kind == "all_reduce" else 1 if kind in PAIRWISE else n - 1
 
 
 def passes(kind: str, n: int) -> float:

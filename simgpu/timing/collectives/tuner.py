@@ -8,10 +8,14 @@ jump. Times in us and bandwidths in GB/s here, as in that source.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from simgpu.hardware.topology import Topology
+from simgpu.timing.collectives import schedules
 from simgpu.timing.collectives.traffic import bus_factor, ring_steps
 from simgpu.timing.parts import Array
 
@@ -34,6 +38,12 @@ _TREE_CORRECTION = (
 )
 """What trees reach of their bandwidth, by protocol, at 64 B, 128 B, ... 256 MB (treeCorrectionFactor)."""
 
+_LL_BETWEEN = {"AMD": (22.5, 19.0), "": (39.0, 20.4)}
+"""Most that LL gives between two nodes and between more, GB/s, by vendor of the CPU (llMaxBws)."""
+
+_POST = {"AMD": 2.0, "": 1.0}
+"""What the CPU needs to post a send, us, by its vendor; three times that with Simple (getNetOverhead)."""
+
 _NVLS_SPEEDS = (90.0, 80.0, 70.0, 60.0, 50.0, 45.0, 40.0, 30.0, 24.0, 20.0, 15.0, 12.0, 11.0, 6.0, 3.0)
 """Bandwidths that the search gives a channel (sm90SpeedArrayIntra up to 60, sm100SpeedArrayIntra up to 90)."""
 
@@ -50,9 +60,47 @@ class Communicator:
     nvls: float  # its efficiency; 0 where there is none
     nvls_speed: float  # most that one of its channels can have
     channels: int
+    post: float  # what the CPU needs to post a send, us
     ll_bandwidth: float
     ll128_per_channel: float
     tree_per_channel: float
+
+
+def communicator(topology: Topology, gpus: Sequence[int], constants: Mapping[str, float]) -> Communicator:
+    """What NCCL sees of some GPUs: the planned rate of the narrowest hop of its rings, inside and between nodes."""
+    found = schedules.rings(topology, gpus)
+    loads: Counter[tuple[str, str]] = Counter()  # how many rings share a link among GPUs
+    routes = [topology.route(a, b) for one in found for a, b in zip(one, [*one[1:], one[0]], strict=True)]
+    for route in routes:
+        if route.via == "gpu-link":
+            loads.update(route.edges)
+    inside, between, nvlink = np.inf, np.inf, True
+    for route in routes:
+        planned = min(
+            topology.graph.edges[edge]["planned"] * len(found) / loads.get(edge, len(found)) for edge in route.edges
+        )
+        if route.via == "network":
+            between = min(between, planned * len(found))
+        else:
+            inside = min(inside, planned)
+            nvlink = nvlink and route.via == "gpu-link"
+    c, nodes = constants, len(schedules.nodes_of(topology, gpus))
+    vendor = topology.cluster.node.sockets[0].cpu.partition(" ")[0].upper()
+    between_ll = _LL_BETWEEN.get(vendor, _LL_BETWEEN[""])
+    return Communicator(
+        ranks=len(gpus),
+        nodes=nodes,
+        bandwidth=inside / 1e9,
+        network=between / 1e9,
+        nvlink=nvlink,
+        nvls=c["nvls_efficiency"] if schedules.has_switch(topology, gpus) else 0.0,
+        nvls_speed=c["nvls_speed"] / 1e9,
+        channels=int(np.clip(np.rint(min(inside, between) / c["channel_bandwidth"]), 2, c["channels"])),
+        post=_POST.get(vendor, _POST[""]),
+        ll_bandwidth=c["planned_ll_bandwidth"] / 1e9 if nodes == 1 else between_ll[min(nodes, 3) - 2],
+        ll128_per_channel=c["planned_ll128_bandwidth"] / 1e9,
+        tree_per_channel=c["planned_tree_bandwidth"] / 1e9,
+    )
 
 
 def estimate(comm: Communicator, kind: str, algorithm: str, protocol: str, size: Array) -> Array:
@@ -77,6 +125,8 @@ def _ring(comm: Communicator, kind: str, p: int, size: Array) -> Array:
     inside, between = _latency(comm, "ring", p)
     steps = ring_steps(kind, comm.ranks)
     crossing = 0 if comm.nodes == 1 else (2 if kind == "all_reduce" else 1) * (comm.nodes - 1)
+    if comm.nodes > 1:  # the CPU posts a send for every step, so that none is shorter
+        inside = max(inside, comm.post * (3 if p == 2 else 1))
     bus = min(comm.bandwidth, comm.network)
     if p == 0:
         bus = min(comm.ll_bandwidth, bus / 2)
@@ -107,9 +157,10 @@ def _nvls(comm: Communicator, kind: str, protocol: str, size: Array) -> Array:
     local = comm.ranks // comm.nodes
     if protocol != "simple" or kind != "all_reduce" or not comm.nvls or local < 3:
         return np.full(size.shape, np.inf)
-    most = min(comm.bandwidth / (local + 1), comm.nvls_speed)
+    heads = min(local, schedules.NVLS_HEADS)
+    most = min(comm.bandwidth / (heads + 1), comm.nvls_speed)
     speed = max((s for s in _NVLS_SPEEDS if s <= most), default=most)
-    bus = speed * comm.nvls * (local - 1) / local * 2 * local
+    bus = speed * comm.nvls * (heads - 1) / heads * 2 * heads
     latency = _HOP["nvlink"]["nvls"][2]
     if comm.nodes > 1:
         bus = min(bus, comm.network * (2 if comm.nodes == 2 else 1))
