@@ -5,11 +5,16 @@ from inspect import signature
 
 import pytest
 from hypothesis import given, settings
-from training_scenarios import CLUSTERS, Scenario, cluster, scenarios
+from training_scenarios import CATALOGUE, CLUSTERS, Scenario, cluster, scenarios
 
 from simgpu import Plan, Training, simulate
 from simgpu.analysis.training import GROUPS
 from simgpu.hardware.cluster import Cluster
+from simgpu.model.operators import BYTES
+from simgpu.plan.activations import STACKS
+from simgpu.plan.memory import memory_of
+from simgpu.plan.numerics import DTYPES, FINETUNE
+from simgpu.plan.states import parameters_of
 
 repeatable = settings(derandomize=True, deadline=None, database=None)
 SHARED = {name: cluster(name) for name in (*CLUSTERS, "rtx-4090-8x-ethernet")}
@@ -54,8 +59,8 @@ PAIRS: dict[str, tuple[dict, object]] = {
     "tp": ({}, 4), "dp": ({}, 4), "sequence_parallel": ({}, False), "pp": ({}, 2), "cp": ({}, 2), "zero": ({}, 3),
     "vp": ({"pp": 2}, 2), "schedule": ({"pp": 2}, "zb-h1"), "ep": ({"model": "experts"}, 2),
     "shard": ({"dp": 4, "zero": 3}, 2), "context": ({"cp": 2}, "all_gather"), "micro_batch": ({}, 2),
-    "recompute": ({}, "full"), "recompute_layers": ({"recompute": "full"}, 1),
-    "overlap_gradients": ({"zero": 3}, False), "overlap_weights": ({"zero": 3}, False), "async_tp": ({}, True), "offload": ({}, "optimizer"),
+    "recompute": ({}, "full"), "recompute_layers": ({"recompute": "full"}, 1), "async_tp": ({}, True),
+    "overlap_gradients": ({"zero": 3}, False), "overlap_weights": ({"zero": 3}, False), "offload": ({}, "optimizer"),
     "order": ({"tp": 2, "dp": 8}, ("dp", "cp", "ep", "tp", "pp")),
     "batch": ({}, 16), "tokens": ({}, 1024), "optimizer": ({}, "sgd"), "master_weights": ({}, False),
     "weights": ({}, "fp32"), "gradients": ({}, "bf16"), "reduce": ({}, "bf16"), "states": ({}, "bf16"),
@@ -119,3 +124,30 @@ def test_a_used_cluster_beyond_what_is_folded_exactly(first: Scenario, field: st
     second, on = first.but(field, value), cluster("gb200-nvl72-ib")
     first.run(on)
     assert outcome(second, on) == outcome(second, as_fresh(on))
+
+
+# ---- what a rank holds -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("finetune", FINETUNE)
+@pytest.mark.parametrize("model", ["llama-3-70b", "mixtral-8x7b"])
+def test_sharded_states_shrink_with_the_replicas(model: str, finetune: str, dtype: str, stack: str) -> None:
+    """ZeRO-3: weights, gradients and states are those of one GPU over all; what stands beside them is of a few layers,
+    whatever the replicas. Lower stages shrink less, and none grows."""
+    config, numerics = CATALOGUE.model(model), Training(tokens=4096, finetune=finetune).numerics(dtype)
+    held: dict[tuple[int, int], float] = {}
+    beside = []
+    for zero in (0, 1, 2, 3):
+        for dp in (1, 8, 64, 512):
+            plan = Plan(dp=dp, zero=zero, micro_batch=1, recompute="full")
+            one = memory_of(config, plan, numerics, dp, 4096, framework=stack)
+            held[zero, dp] = one.weights + one.gradients + one.optimizer
+            if zero == 3 and dp > 1:
+                beside.append(one.communication)
+        assert all(held[zero, dp] <= held[max(zero - 1, 0), dp] for dp in (1, 8, 64, 512))
+    for dp in (8, 64, 512):
+        assert held[3, dp] * dp == pytest.approx(held[3, 1], rel=1e-9)
+    few = 4 * parameters_of(config, Plan(), numerics).largest + 2 * parameters_of(config, Plan(), numerics).ends
+    assert max(beside) == min(beside) <= few * BYTES["fp32"]
