@@ -171,7 +171,7 @@ def plans(tmp_path):
     def left(text, *settings, keys=("tp", "pp", "dp")):
         file = tmp_path / "e.yaml"
         file.write_text(BASE + text)
-        _, _, cases = load(file, parse_settings(settings))
+        _, _, cases = load(file, parse_settings(settings), Catalogue())
         return [tuple(getattr(case.scenario.plan, key) for key in keys) for case in cases]
 
     return left
@@ -253,4 +253,4 @@ def test_billions_of_combinations_are_cut_before_they_multiply(tmp_path, monkeyp
     monkeypatch.setattr(points, "MAX_LOOKS", 5000)
     file.write_text(BASE + f"vary:\n{axes}where: [tp * pp * dp * cp * ep == 0]\n")
     with pytest.raises(InputError, match=r"e\.yaml:5: vary: more than 5,000 combinations"):
-        load(file, ())
+        load(file, (), Catalogue())

@@ -193,7 +193,7 @@ def test_the_command_prints_tables_or_one_document(training):
 
 def test_rows_are_named_by_labels_and_by_what_the_file_varies():
     assert (
-        case_names(load_experiment(CATALOGUE.find("experiments", "latency_throughput")))[8]
+        case_names(load_experiment(CATALOGUE.find("experiments", "latency_throughput"), (), CATALOGUE))[8]
         == "2 x TP 4, concurrency 16"
     )
     assert split_row("file.yaml:a: b") == ("file.yaml", "a: b")

@@ -48,7 +48,7 @@ scenario:
 
 @cache
 def explained(name):
-    return explain(load_experiment(EXPERIMENTS / f"{name}.yaml", ()), Catalogue())
+    return explain(load_experiment(EXPERIMENTS / f"{name}.yaml", (), Catalogue()), Catalogue())
 
 
 EVERY = [(name, i) for name, count in (("tp2_scaling", 8), ("llama70b_tp", 20)) for i in range(count)]
@@ -136,7 +136,7 @@ def test_every_constant_has_a_unit_a_level_and_a_source(name, i):
 
 def test_constants_that_others_stand_in_for_are_not_named():
     h100, l4 = (
-        {constant["constant"] for constant in explain(load_experiment(text, ()), Catalogue())[0].constants}
+        {constant["constant"] for constant in explain(load_experiment(text, (), Catalogue()), Catalogue())[0].constants}
         for text in (written("dgx-h100"), written("l4-pcie-2x"))
     )
     assert {"gemm.default.clock_fraction", "gemm.default.throttle"} <= h100
@@ -157,7 +157,7 @@ def written(cluster, dtype="bf16"):
 
 
 def test_collectives_are_explained_with_their_choice_and_its_constants():
-    (one,) = explain(load_experiment(written("dgx-h100"), ()), Catalogue())
+    (one,) = explain(load_experiment(written("dgx-h100"), (), Catalogue()), Catalogue())
     rows = [row for row in one.operators if row["bound"] == "network"]
     cluster = Catalogue().cluster("dgx-h100")
     for row in rows:
@@ -173,7 +173,7 @@ def test_collectives_are_explained_with_their_choice_and_its_constants():
 def test_ideal_links_are_named_and_have_no_constants(elsewhere):
     path = written("dgx-h100")
     path.write_text(path.read_text() + "  protocol: ideal\n")
-    (one,) = explain(load_experiment(path, ()), Catalogue())
+    (one,) = explain(load_experiment(path, (), Catalogue()), Catalogue())
     rows = [row for row in one.operators if row["bound"] == "network"]
     assert rows and all((row["protocol"], row["channels"], row["regime"]) == ("ideal", 0, "") for row in rows)
     assert not any(constant["constant"].startswith("collective.") for constant in one.constants)
@@ -194,7 +194,7 @@ def test_what_scenarios_share_is_printed_once(elsewhere):
 
 
 def test_narrow_types_are_explained_with_their_own_library():
-    (one,) = explain(load_experiment(written("dgx-h100", "fp8"), ()), Catalogue())
+    (one,) = explain(load_experiment(written("dgx-h100", "fp8"), (), Catalogue()), Catalogue())
     libraries = {row["library"] for row in one.operators if row["kind"] == "matmul"}
     assert libraries == {"fp8-scaled-mm"}
     assert any(constant["constant"] == "gemm.fp8-scaled-mm.quantise_bytes" for constant in one.constants)

@@ -53,7 +53,10 @@ def cli(*words):
 
 @pytest.fixture(scope="module")
 def ran():
-    return {name: run_experiment(load_experiment(ROOT / "experiments" / f"{name}.yaml"), CATALOGUE) for name in NEW}
+    return {
+        name: run_experiment(load_experiment(ROOT / "experiments" / f"{name}.yaml", (), CATALOGUE), CATALOGUE)
+        for name in NEW
+    }
 
 
 @pytest.mark.parametrize("name", NEW)

@@ -99,7 +99,7 @@ def test_a_tiny_message_hangs_on_latencies(tmp_path):
 
 
 def test_all_rates_up_and_all_times_down_make_everything_faster_by_just_that(tmp_path):
-    case = load_experiment(written(tmp_path, MIXED)).cases[0]
+    case = load_experiment(written(tmp_path, MIXED), (), CATALOGUE).cases[0]
     inputs = inputs_of(resolve_cluster(case.scenario, CATALOGUE, case.origins), "bf16", 16)
     figures = {}
     for one in inputs:
@@ -254,7 +254,7 @@ def test_changes_are_read_as_people_write_them():
     ],
 )
 def test_bad_requests_are_one_line(asked, problem):
-    experiment = load_experiment(CATALOGUE.find("experiments", "gpt3_plans"))
+    experiment = load_experiment(CATALOGUE.find("experiments", "gpt3_plans"), (), CATALOGUE)
     with pytest.raises(InputError) as caught:
         sensitivities(experiment, CATALOGUE, Asked(**asked))
     assert problem in str(caught.value)

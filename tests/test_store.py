@@ -29,7 +29,7 @@ def keys_of(tmp_path, *texts, catalogue=None):
     found = []
     for text in texts:
         (tmp_path / "e.yaml").write_text(text)
-        _, _, cases = load(tmp_path / "e.yaml", ())
+        _, _, cases = load(tmp_path / "e.yaml", (), catalogue or Catalogue())
         found += [(identities.of(case.scenario, case.origins).key, case) for case in cases]
     return found
 

@@ -58,7 +58,7 @@ def ran():
     }
     found = {}
     for name in NEW:
-        experiment = load_experiment(ROOT / "experiments" / f"{name}.yaml")
+        experiment = load_experiment(ROOT / "experiments" / f"{name}.yaml", (), CATALOGUE)
         cases = [case for case in experiment.cases if kept.get(name, lambda case: True)(case)]
         found[name] = run_experiment(type(experiment)(name, experiment.document, experiment.fields, cases), CATALOGUE)
     return found
@@ -221,7 +221,7 @@ def test_bad_plots_are_one_line(tmp_path, plot, words):
     file = tmp_path / "e.yaml"
     file.write_text(f"{SMALL}vary: {{plan.dp: [1, 2]}}\nplots:\n  - {plot}\n")
     with pytest.raises(InputError) as error:
-        run_experiment(load_experiment(file), CATALOGUE)
+        run_experiment(load_experiment(file, (), CATALOGUE), CATALOGUE)
     assert words in str(error.value)
     assert "e.yaml:9: " in str(error.value)
 
@@ -230,7 +230,7 @@ def test_only_training_has_stages_to_draw(tmp_path):
     file = tmp_path / "e.yaml"
     file.write_text(SMALL.replace("kind: training", "kind: prefill") + "plots:\n  - {kind: pipeline, x: cluster}\n")
     with pytest.raises(InputError, match="only training and inference have memory and stages"):
-        run_experiment(load_experiment(file), CATALOGUE)
+        run_experiment(load_experiment(file, (), CATALOGUE), CATALOGUE)
 
 
 def test_stages_of_a_single_row_are_bars(small, tmp_path):

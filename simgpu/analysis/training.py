@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import hypot
 from typing import Any
@@ -13,7 +13,7 @@ from simgpu.engine.timeline import length, outside, union
 from simgpu.model.graph import ModelGraph
 from simgpu.model.operators import Attention, GroupedMatmul, Matmul
 from simgpu.timing.kernels import Doubt
-from simgpu.workload.execution import Execution
+from simgpu.workload.execution import Activity, Execution
 
 RECOMPUTATION = "recomputation"
 GROUPS = ("tp", "cp", "ep", "pp", "data")
@@ -55,7 +55,8 @@ def anatomy(execution: Execution) -> Anatomy:
     rank = max(range(len(busy)), key=lambda r: (busy[r], -r))
     parts = parts_of(execution, rank)
     classes: dict[str, float] = {}
-    communication, exposed = dict.fromkeys(GROUPS, 0.0), dict.fromkeys(GROUPS, 0.0)
+    communication, inside = dict.fromkeys(GROUPS, 0.0), dict.fromkeys(GROUPS, 0.0)
+    between = _between(execution, rank)
     host = 0.0
     for part in parts:
         one = part.activity
@@ -66,22 +67,21 @@ def anatomy(execution: Execution) -> Anatomy:
             group = "optimizer" if one.segment == "optimizer" else part.doubt.group
             classes[group] = classes.get(group, 0.0) + part.seconds
         else:
-            name = "data" if one.group in _DATA else one.group
+            name = _group_of(one)
             communication[name] += part.seconds
-            exposed[name] += part.exposed
-    exposed |= _outer(execution, rank)
+            inside[name] += 0.0 if one in between else part.exposed
+    outside_blocks = _outer(execution, rank)
     recompute = sum(
         p.seconds for p in parts if p.activity.segment == RECOMPUTATION and p.activity.category == "compute"
     )
     computed = sum(classes.values())
     step = execution.step
     idle = step - _busy(execution, rank)
-    waiting = sum(exposed[name] for name in ("pp", "data"))
-    inside = {name: seconds for name, seconds in exposed.items() if name not in ("pp", "data")}
     gaps = max(step - idle - computed - sum(inside.values()) - host, 0.0)  # launches that kernels wait for
+    exposed = {name: inside[name] + outside_blocks[name] for name in GROUPS}
     return Anatomy(
         rank, step, classes, recompute, classes.get("optimizer", 0.0), host + gaps, communication, exposed,
-        max(idle - waiting, 0.0), parts,
+        max(idle - sum(outside_blocks.values()), 0.0), parts,
     )  # fmt: skip
 
 
@@ -91,18 +91,33 @@ def _busy(execution: Execution, rank: int) -> float:
     return length(union((timeline.start[i], timeline.end[i]) for i in held))
 
 
+def _group_of(call: Activity) -> str:
+    """The group of `GROUPS` that a collective counts for."""
+    return "data" if call.group in _DATA else call.group
+
+
+def _between(execution: Execution, rank: int) -> set[Activity]:
+    """Collectives of a rank that run between blocks; all others are part of a block."""
+    streams, timeline = execution.streams[rank], execution.timeline
+    labels = (timeline.labels[i] for name, stream in streams.items() if name != "compute" for i in timeline.of(stream))
+    return set({id(label): label for label in labels}.values())  # type: ignore[arg-type]
+
+
 def _outer(execution: Execution, rank: int) -> dict[str, float]:
-    """Communication between blocks while the rank computes nothing; a moment counts once, for data first."""
-    timeline = execution.timeline
-
-    def times(names: Iterable[str]) -> list[tuple[float, float]]:
-        held = (i for name in names for i in timeline.of(execution.streams[rank][name]))
-        return union((timeline.start[i], timeline.end[i]) for i in held)
-
-    moving = ("grad", "replica")
-    busy, data = times(("compute",)), times(moving)
-    pp = times(name for name in execution.streams[rank] if name not in (*moving, "compute"))
-    return {"data": outside(data, busy), "pp": outside(pp, union([*busy, *data]))}
+    """Communication between blocks while the rank computes nothing, s. A moment counts once: for data, else tensor
+    groups, else stages."""
+    timeline, streams = execution.timeline, execution.streams[rank]
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in GROUPS}
+    for name, stream in streams.items():
+        for i in timeline.of(stream) if name != "compute" else ():
+            times[_group_of(timeline.labels[i])].append((timeline.start[i], timeline.end[i]))  # type: ignore[arg-type]
+    taken = union((timeline.start[i], timeline.end[i]) for i in timeline.of(streams["compute"]))
+    found = dict.fromkeys(GROUPS, 0.0)
+    for group in ("data", "tp", "pp"):
+        moments = union(times[group])
+        found[group] = outside(moments, taken)
+        taken = union([*taken, *moments])
+    return found
 
 
 def training_row(

@@ -23,7 +23,15 @@ from simgpu.model.transformer import embedding_operators, head_operators, layer_
 from simgpu.plan.activations import Saved, Stack, embedding_mask, saved, saved_by_head, stack_of
 from simgpu.plan.numerics import Numerics
 from simgpu.plan.parallelism import Plan
-from simgpu.plan.states import Parameters, keeps_gathered, kinds_of_stage, parameters_of, states_of
+from simgpu.plan.states import (
+    FP8_COPIES,
+    Parameters,
+    keeps_fp8,
+    keeps_gathered,
+    kinds_of_stage,
+    parameters_of,
+    states_of,
+)
 
 GIB = 2.0**30
 MIB = 2.0**20
@@ -337,6 +345,8 @@ class _Run:
             two = min(2, len(layers)) * found.largest
             if not kept:  # the ends, the layer at work and the next
                 buffers["gathered weights"] = width * (found.ends + two)
+                if keeps_fp8(self.numerics, stack):  # of the matrix at work
+                    buffers["gathered fp8 weights"] = FP8_COPIES * BYTES["fp8"] * found.widest
             if (
                 stack.stream_pools
             ):  # what the last gather filled is freed after the next (FSDPParamGroup.wait_for_unshard)

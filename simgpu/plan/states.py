@@ -127,14 +127,27 @@ def states_of(found: Parameters, plan: Plan, numerics: Numerics, stack: Stack) -
         frozen = width * dense - small * (found.matrices - experts), (width - small) * experts
         held = frozen[0] + width * found.adapters, frozen[1]
         weights = spread(*held, 3) + (sum(held) if gathered and plan.zero == 3 else 0.0)
-    if numerics.dtype == "fp8" and stack.saves_fp8 and numerics.finetune == "full":
-        weights += 2 * BYTES["fp8"] * found.matrices
+    if keeps_fp8(numerics, stack):
+        others = found.matrices - found.experts
+        copies = found.matrices if gathered else spread(others, found.experts, 3)
+        weights += FP8_COPIES * BYTES["fp8"] * copies
     gradients = numerics.gradient_bytes * spread(*trained, 2)
     if gathered:
         gradients += BYTES[numerics.reduce] * sum(trained)
     optimizer = numerics.state_bytes * spread(*trained, 1)
     away = plan.offload == "optimizer"
     return States(weights, gradients, 0.0 if away else optimizer, optimizer if away else 0.0)
+
+
+FP8_COPIES = 2
+"""Of a weight that is multiplied in fp8: as it is and transposed (Transformer Engine)."""
+
+
+def keeps_fp8(numerics: Numerics, stack: Stack) -> bool:
+    """Whether copies of trained weights in fp8 are kept from forward to backward. Where FSDP shards the weights, it
+    scatters and gathers these copies with them (Transformer Engine, pytorch/distributed.py,
+    prepare_te_modules_for_fsdp)."""
+    return numerics.dtype == "fp8" and stack.saves_fp8 and numerics.finetune == "full"
 
 
 def keeps_gathered(plan: Plan) -> bool:

@@ -88,10 +88,10 @@ def find_experiment(given: Given, catalogue: Catalogue) -> Source:
     return found
 
 
-def load_experiment(file: Source, settings: Sequence[str] = (), catalogue: Catalogue | None = None) -> Experiment:
+def load_experiment(file: Source, settings: Sequence[str], catalogue: Catalogue) -> Experiment:
     """Read and check an experiment file; `settings` are 'key=value' changes to every scenario. Runs nothing.
 
-    Conditions ask `catalogue` (default: that which comes with simgpu) of clusters and models.
+    Conditions ask `catalogue` of clusters and models: the one that the scenarios run with, so it has no default.
     """
     document, fields, cases = load(file, parse_settings(settings), catalogue)
     return Experiment(fields.experiment or file.stem, document, fields, cases, told(settings))

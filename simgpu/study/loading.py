@@ -74,14 +74,14 @@ class Loaded:
 
 
 def load(
-    file: Source, settings: Sequence[Setting], catalogue: Catalogue | None = None
+    file: Source, settings: Sequence[Setting], catalogue: Catalogue
 ) -> tuple[Document, ExperimentFields, list[Case]]:
     """Read and check an experiment file. Raises `InputError`."""
     loaded = read(file, settings, catalogue)
     return loaded.document, loaded.fields, [loaded.case(point) for point in loaded.points()]
 
 
-def read(file: Source, settings: Sequence[Setting], catalogue: Catalogue | None = None) -> Loaded:
+def read(file: Source, settings: Sequence[Setting], catalogue: Catalogue) -> Loaded:
     """Read an experiment file; conditions ask the catalogue of clusters and models. Raises `InputError`."""
     document = read_yaml(file)
     fields = validate(ExperimentFields, document.data, lambda path, problem: document.error(problem, path))
@@ -100,9 +100,7 @@ def read(file: Source, settings: Sequence[Setting], catalogue: Catalogue | None 
     origins.put((), _place(document, ("scenario",)))
     base = _merge({}, fields.scenario, ("scenario",), document, origins)
     starts = [_start(base, origins, given, number, document) for number, given in enumerate(fields.cases or [{}])]
-    if catalogue is None and fields.where:
-        catalogue = Catalogue()
-    walk = Walk(document, tracks, fields.where, Known(catalogue) if catalogue else None)
+    walk = Walk(document, tracks, fields.where, Known(catalogue))
     return Loaded(document, fields, starts, walk, varied)
 
 

@@ -47,7 +47,7 @@ class Point:
 class Walk:
     """The points that are left of some starts (one for each case)."""
 
-    def __init__(self, document: Document, tracks: Sequence[Track], where: Sequence[str], known: Known | None) -> None:
+    def __init__(self, document: Document, tracks: Sequence[Track], where: Sequence[str], known: Known) -> None:
         self.document, self.tracks, self.where, self.known = document, tracks, where, known
         self._looks = 0
 
@@ -109,7 +109,6 @@ class Walk:
             yield from self._below(start, changed, depth + 1, (*chosen, values), due)
 
     def _hold(self, asked: Sequence[tuple[int, Condition]], data: Any, start: Point) -> bool:
-        assert self.known is not None
         found = Facts(data, start.labels, self.known)
         for n, condition in asked:
             try:

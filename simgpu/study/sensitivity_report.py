@@ -20,7 +20,7 @@ def run(
     file: str, settings: Sequence[str], catalogue: Catalogue, asked: Asked, progress: Progress | None = None
 ) -> tuple[Experiment, list[Sensitivity]]:
     """Load an experiment and find what its rows hang on. Raises `InputError`."""
-    experiment = load_experiment(find_experiment(file, catalogue), settings)
+    experiment = load_experiment(find_experiment(file, catalogue), settings, catalogue)
     return experiment, sensitivities(experiment, catalogue, asked, progress)
 
 

@@ -85,7 +85,7 @@ class Links:
         self._sim: Simulator | None = None
         self._stage_of = lru_cache(None)(lambda rank: plan.coordinates(rank)["pp"])
         self._colours: Colours | None = None
-        self._known: dict[bytes, list] = cluster.memo.setdefault(("classes", protocol), {})  # of other plans too
+        self._known: dict[bytes, list] = cluster.memo.setdefault(("classes", algorithm, protocol), {})
         self._surroundings = Surroundings(cluster, plan, self._stage_of)
 
     def prepare(self, demands: Iterable[Demand]) -> None:
@@ -103,7 +103,7 @@ class Links:
             if len(groups[0]) == 1 or size == 0:
                 continue
             for i, phase in enumerate(zip(*(self._phases(topology, kind, g, size) for g in groups), strict=True)):
-                key = (kind, group, stage, i, *self._chosen(topology, kind, groups[0], size)[:2])
+                key = (kind, group, stage, i, self._choices(topology, kind, groups, size))
                 if key in patterns:
                     continue
                 patterns[key] = [list(self._keyed(topology, one)) for one in phase]
@@ -233,6 +233,12 @@ class Links:
     def _chosen(self, topology: Topology, kind: str, group: Ranks, size: float) -> Chosen:
         return model_of(topology, kind, group).chosen(size, self._algorithm(kind), self._protocol(kind))
 
+    def _choices(
+        self, topology: Topology, kind: str, groups: Iterable[Ranks], size: float
+    ) -> tuple[tuple[str, str], ...]:
+        """Algorithm and protocol of each group: one that spans more nodes than the others may choose differently."""
+        return tuple(self._chosen(topology, kind, group, size)[:2] for group in groups)
+
     def _call(
         self, topology: Topology, kind: str, group: Ranks, size: float, seconds: float, channels: int,
         chosen: Chosen | None = None,
@@ -335,7 +341,7 @@ class Links:
         phases = self._phases(topology, kind, placed[0], size)
         # flows are in proportion to the size, but for ideal ones
         part = 1.0 if self.protocol == "ideal" else size
-        chosen = self._chosen(topology, kind, placed[0], size)[:2] if part == size else size
+        chosen = size if self.protocol == "ideal" else self._choices(topology, kind, placed, size)
         # thousands of ranks: a digest of what they are, not they themselves, is remembered
         key = _digest(kind, placed, chosen, self._surroundings.around(back, stages[0]))
         found = self._known.get(key)

@@ -110,7 +110,7 @@ def test_a_ratio_of_nothing_is_nothing():
 def rows():
     """All results of both experiments that come with simgpu, and a training step over two dimensions."""
     for name in ("tp2_scaling", "llama70b_tp"):
-        for case in load_experiment(EXPERIMENTS / f"{name}.yaml", ()).cases:
+        for case in load_experiment(EXPERIMENTS / f"{name}.yaml", (), Catalogue()).cases:
             labels = "-".join(str(label) for label in case.labels.values())
             yield pytest.param(lambda case=case: run_case(case, CATALOGUE), id=f"{name}-{labels}")
 
@@ -147,7 +147,7 @@ def test_every_row_holds_its_points_and_every_interval_is_of_a_column(run):
 
 
 def test_given_times_over_an_ideal_ring_are_certain():
-    case = next(case for case in load_experiment(EXPERIMENTS / "tp2_scaling.yaml", ()).cases)
+    case = next(case for case in load_experiment(EXPERIMENTS / "tp2_scaling.yaml", (), Catalogue()).cases)
     row = run_case(case, CATALOGUE).row
     for column in ("step_s", "efficiency", "communication_s", "mfu"):
         assert row[f"{column}_p10"] == pytest.approx(row[column], rel=1e-12)

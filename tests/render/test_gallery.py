@@ -25,7 +25,7 @@ def test_every_kind_has_a_section():
 def test_a_section_shows_a_plot_that_its_command_makes(kind):
     section = SECTIONS[kind]
     (name,) = re.findall(r"^    simgpu run (\S+)$", section, flags=re.M)
-    fields = load_experiment(find_experiment(name, simgpu.Catalogue())).fields
+    fields = load_experiment(find_experiment(name, catalogue := simgpu.Catalogue()), (), catalogue).fields
     (lines,) = re.findall(r"```yaml\n(.*?)```", section, flags=re.S)
     (asked,) = yaml.safe_load(lines)
     shown = PlotFields(**asked)

@@ -92,7 +92,7 @@ class _Step:
                 for bucket in self.reductions.buckets(units):
                     for call in self.reductions.of([units[i] for i in bucket]):
                         yield call.kind, call.group, stage, call.size
-                for part in self.reductions.gathered_together(units):
+                for part in self.reductions.gathered_together(units) if self.plan.zero else ():
                     for call in self.reductions.gathers(part):
                         yield call.kind, call.group, stage, call.size
             if self.plan.pp > 1:

@@ -1,0 +1,153 @@
+"""Laws of every training step: parts add up, values lie in their intervals, a used cluster equals a fresh one."""
+
+from dataclasses import fields, replace
+from inspect import signature
+
+import pytest
+from hypothesis import given, settings
+from training_scenarios import CATALOGUE, CLUSTERS, Scenario, cluster, scenarios
+
+from simgpu import Plan, Training, simulate
+from simgpu.analysis.training import GROUPS
+from simgpu.hardware.cluster import Cluster
+from simgpu.model.operators import BYTES
+from simgpu.plan.activations import STACKS
+from simgpu.plan.memory import memory_of
+from simgpu.plan.numerics import DTYPES, FINETUNE
+from simgpu.plan.states import parameters_of
+
+repeatable = settings(derandomize=True, deadline=None, database=None)
+SHARED = {name: cluster(name) for name in (*CLUSTERS, "rtx-4090-8x-ethernet")}
+KERNELS = ("gemm_s", "attention_s", "memory_bound_s", "experts_s", "optimizer_s")
+
+
+@settings(repeatable, max_examples=60)
+@given(scenarios())
+def test_parts_add_up_to_the_step_and_values_lie_in_their_intervals(scenario: Scenario) -> None:
+    row = scenario.run(SHARED[scenario.cluster]).row
+    exposed = sum(row[f"exposed_{group}_s"] for group in GROUPS)
+    near = lambda seconds: pytest.approx(seconds, rel=1e-9, abs=1e-9 * row["step_s"])  # noqa: E731
+    assert row["compute_s"] + exposed + row["host_s"] + row["bubble_s"] == near(row["step_s"])
+    assert row["compute_s"] + row["exposed_communication_s"] + row["idle_s"] == near(row["step_s"])
+    assert sum(row[kernels] for kernels in KERNELS) == near(row["compute_s"])
+    assert exposed == near(row["exposed_communication_s"])
+    for low in (name for name in row if name.endswith("_p10")):
+        column = low.removesuffix("_p10")
+        assert row[low] <= row[column] <= row[f"{column}_p90"], column
+
+
+# ---- what a cluster remembers ------------------------------------------------------------------------
+
+
+def as_fresh(one: Cluster) -> Cluster:
+    """The cluster, with nothing remembered."""
+    return replace(one)
+
+
+def outcome(scenario: Scenario, on: Cluster) -> tuple:
+    """All that a run says: every column, and when everything runs."""
+    found = scenario.run(on)
+    return found.row, [(span.start, span.end) for span in found.timeline.spans()]
+
+
+BASE = Scenario(
+    "dgx-h100-ib", "dense", Training(batch=8, tokens=4096),
+    Plan(tp=2, dp=2, sequence_parallel=True, zero=1, micro_batch=1), {},
+)  # fmt: skip
+
+PAIRS: dict[str, tuple[dict, object]] = {
+    "tp": ({}, 4), "dp": ({}, 4), "sequence_parallel": ({}, False), "pp": ({}, 2), "cp": ({}, 2), "zero": ({}, 3),
+    "vp": ({"pp": 2}, 2), "schedule": ({"pp": 2}, "zb-h1"), "ep": ({"model": "experts"}, 2),
+    "shard": ({"dp": 4, "zero": 3}, 2), "context": ({"cp": 2}, "all_gather"), "micro_batch": ({}, 2),
+    "recompute": ({}, "full"), "recompute_layers": ({"recompute": "full"}, 1), "async_tp": ({}, True),
+    "overlap_gradients": ({"zero": 3}, False), "overlap_weights": ({"zero": 3}, False), "offload": ({}, "optimizer"),
+    "order": ({"tp": 2, "dp": 8}, ("dp", "cp", "ep", "tp", "pp")),
+    "batch": ({}, 16), "tokens": ({}, 1024), "optimizer": ({}, "sgd"), "master_weights": ({}, False),
+    "weights": ({}, "fp32"), "gradients": ({}, "bf16"), "reduce": ({}, "bf16"), "states": ({}, "bf16"),
+    "clip": ({}, False), "flash": ({}, False), "fp8_scaling": ({"dtype": "fp8"}, "tensorwise"),
+    "finetune": ({}, "lora"), "rank": ({"finetune": "lora"}, 64), "targets": ({"finetune": "lora"}, ("ffn_up",)),
+    "routing": ({"model": "experts"}, "power_law_1.2"),
+    "dtype": ({}, "fp8"), "accumulate": ({"cluster": "rtx-4090-8x-ethernet", "dtype": "fp16"}, "fp16"),
+    "algorithm": ({"tp": 8, "sequence_parallel": False}, "ring"), "protocol": ({}, "simple"), "clocks": ({}, "burst"),
+    "framework": ({}, "pytorch-compiled"), "model": ({}, "experts"),
+}  # fmt: skip
+"""Of each field that decides the time of a step: a scenario where it does (what differs from `BASE`), another value."""
+
+NO_TIME = {"kind", "train_tokens", "cluster", "workload", "plan", "folded", "require_fit", "draft"}
+"""Fields that a step's time does not depend on, or that are others' to compare."""
+
+
+def test_every_field_that_decides_the_time_of_a_step_is_compared() -> None:
+    known = {one.name for one in fields(Plan)} | set(Training.model_fields) | set(signature(simulate).parameters)
+    assert known - NO_TIME == set(PAIRS)
+
+
+@pytest.mark.parametrize("field", PAIRS)
+def test_a_used_cluster_gives_what_a_fresh_one_gives(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two scenarios that differ in one field, in both orders: what one leaves behind does not change the other."""
+    given, value = PAIRS[field]
+    first = BASE
+    for key, changed in given.items():
+        first = first.but(key, changed)
+    second = first.but(field, value)
+    found = []
+    for order in ((first, second), (second, first)):
+        monkeypatch.setattr("simgpu.timing.kernels._KNOWN", {}, raising=False)
+        on = as_fresh(SHARED[first.cluster])
+        found.append([outcome(scenario, on) for scenario in order])
+    assert found[0] == found[1][::-1]
+    assert found[0][0][0]["step_s"] != found[0][1][0]["step_s"], "the field decides nothing here"
+
+
+@settings(repeatable, max_examples=25)
+@given(scenarios())
+def test_a_cluster_that_ran_many_steps_gives_what_a_fresh_one_gives(scenario: Scenario) -> None:
+    used = outcome(scenario, SHARED[scenario.cluster])
+    assert used == outcome(scenario, as_fresh(SHARED[scenario.cluster]))
+
+
+LARGE = replace(
+    BASE, cluster="gb200-nvl72-ib", job=Training(batch=32, tokens=512), plan=Plan(tp=4, dp=32, zero=2, shard=8)
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("first", "field", "value"),
+    [
+        # a group of eight replicas that spans two racks chooses another protocol for some sizes than those in one
+        (LARGE.but("framework", "pytorch-compiled"), "tokens", 1024),
+        (LARGE.but("framework", "pytorch-compiled"), "model", "tied"),
+        (LARGE.but("shard", None).but("zero", 0).but("protocol", "ideal"), "algorithm", "tree"),
+    ],
+)
+def test_a_used_cluster_beyond_what_is_folded_exactly(first: Scenario, field: str, value: object) -> None:
+    second, on = first.but(field, value), cluster("gb200-nvl72-ib")
+    first.run(on)
+    assert outcome(second, on) == outcome(second, as_fresh(on))
+
+
+# ---- what a rank holds -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("finetune", FINETUNE)
+@pytest.mark.parametrize("model", ["llama-3-70b", "mixtral-8x7b"])
+def test_sharded_states_shrink_with_the_replicas(model: str, finetune: str, dtype: str, stack: str) -> None:
+    """ZeRO-3: weights, gradients and states are those of one GPU over all; what stands beside them is of a few layers,
+    whatever the replicas. Lower stages shrink less, and none grows."""
+    config, numerics = CATALOGUE.model(model), Training(tokens=4096, finetune=finetune).numerics(dtype)
+    held: dict[tuple[int, int], float] = {}
+    beside = []
+    for zero in (0, 1, 2, 3):
+        for dp in (1, 8, 64, 512):
+            plan = Plan(dp=dp, zero=zero, micro_batch=1, recompute="full")
+            one = memory_of(config, plan, numerics, dp, 4096, framework=stack)
+            held[zero, dp] = one.weights + one.gradients + one.optimizer
+            if zero == 3 and dp > 1:
+                beside.append(one.communication)
+        assert all(held[zero, dp] <= held[max(zero - 1, 0), dp] for dp in (1, 8, 64, 512))
+    for dp in (8, 64, 512):
+        assert held[3, dp] * dp == pytest.approx(held[3, 1], rel=1e-9)
+    few = 4 * parameters_of(config, Plan(), numerics).largest + 2 * parameters_of(config, Plan(), numerics).ends
+    assert max(beside) == min(beside) <= few * BYTES["fp32"]

@@ -1,0 +1,117 @@
+"""Random valid training scenarios of small models, for laws that hold for all of them."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hypothesis import assume
+from hypothesis import strategies as st
+
+import simgpu
+from simgpu import Catalogue, InputError, Plan, Training, simulate
+from simgpu.hardware.cluster import Cluster
+from simgpu.model.config import TransformerConfig
+from simgpu.result import Result
+from simgpu.workload.frameworks import FRAMEWORKS
+
+CATALOGUE = Catalogue()
+SMALL = {"layers": 4, "hidden": 1024, "heads": 16, "kv_heads": 8, "head_dim": 64, "ffn": 2048, "vocab": 32000}
+MODELS = {
+    "dense": replace(CATALOGUE.model("llama-3-8b"), name="dense", **SMALL),
+    "tied": replace(CATALOGUE.model("gpt2"), name="tied", **{**SMALL, "kv_heads": 16}),
+    "experts": replace(CATALOGUE.model("mixtral-8x7b"), name="experts", expert_ffn=2048, **SMALL),
+}
+CLUSTERS = ("dgx-h100-ib", "l40s-8x-ethernet")
+
+PLANS: dict[str, list[Any]] = {
+    "tp": [1, 2, 4], "pp": [1, 1, 2, 4], "vp": [1, 1, 2], "cp": [1, 1, 2], "dp": [1, 2, 4, 8], "ep": [1, 1, 2, 4],
+    "sequence_parallel": [True, True, False], "schedule": [None, None, "gpipe", "zb-h1"], "zero": [0, 1, 2, 3],
+    "shard": [None, None, 2], "context": ["ring", "all_gather"], "micro_batch": [None, 1, 2],
+    "recompute": ["none", "selective", "full"], "recompute_layers": [None, None, 1],
+    "overlap_gradients": [True, False], "overlap_weights": [True, False], "async_tp": [False, True],
+    "offload": ["none", "none", "optimizer"], "order": [Plan().order, ("tp", "dp", "cp", "ep", "pp")],
+}  # fmt: skip
+"""Values of each field of a plan."""
+JOBS: dict[str, list[Any]] = {
+    "tokens": [256, 512, 1024], "optimizer": ["adam", "adam", "momentum", "sgd", "none"],
+    "master_weights": [None, True, False], "weights": [None, None, "fp32"], "gradients": [None, None, "bf16"],
+    "reduce": [None, "bf16"], "states": ["fp32", "bf16"], "clip": [True, False], "flash": [True, True, False],
+    "finetune": ["full", "full", "lora", "qlora"], "routing": ["balanced", "random", "power_law_1.2"],
+}  # fmt: skip
+"""Values of each field of a training job, but for the batch and what goes with a value of another field."""
+HOW: dict[str, list[Any]] = {
+    "dtype": ["bf16", "bf16", "fp16", "fp8", "tf32", "fp32"], "framework": list(FRAMEWORKS),
+    "algorithm": ["auto", "auto", "ring", "tree"], "protocol": ["auto", "auto", "ideal", "simple"],
+    "clocks": [None, "burst"],
+}  # fmt: skip
+"""Values of each argument of `simulate` beside job and plan."""
+
+
+def cluster(name: str, nodes: int = 2) -> Cluster:
+    """A cluster that nothing was simulated on."""
+    return simgpu.load_cluster(name, cluster__nodes=nodes)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A training step by names, and how it is run."""
+
+    cluster: str
+    model: str
+    job: Training
+    plan: Plan
+    how: dict[str, Any]
+
+    def run(self, on: Cluster, **options: Any) -> Result:
+        return simulate(on, self.job, self.config, self.plan, **self.how, **options)
+
+    @property
+    def config(self) -> TransformerConfig:
+        return MODELS[self.model]
+
+    def check(self, gpus: int = 16) -> None:
+        """Raise `InputError` where the plan cannot split the job over so many GPUs."""
+        self.job.check(self.config, self.plan)
+        if self.plan.world > gpus:
+            raise InputError("too few GPUs", key="plan")
+
+    def but(self, field: str, value: Any) -> "Scenario":
+        """The scenario with one field different."""
+        if field in PLANS:
+            return replace(self, plan=replace(self.plan, **{field: value}))
+        if field in HOW or field == "accumulate":
+            return replace(self, how=self.how | {field: value})
+        if field in ("model", "cluster"):
+            return replace(self, **{field: value})
+        return replace(self, job=Training(**(self.job.model_dump() | {field: value})))
+
+
+@st.composite
+def scenarios(draw: st.DrawFn) -> Scenario:
+    """A scenario that can run."""
+
+    def some(choices: dict[str, list[Any]]) -> dict[str, Any]:
+        return {key: draw(st.sampled_from(values)) for key, values in choices.items()}
+
+    plan, job, how = some(PLANS), some(JOBS), some(HOW)
+    tp, cp = plan["tp"], plan["cp"]
+    pp = plan["pp"] = min(plan["pp"], 16 // (tp * cp))
+    plan["dp"] = min(plan["dp"], 16 // (tp * cp * pp))
+    plan["vp"] = plan["vp"] if pp == 2 and plan["schedule"] is None else 1
+    plan["shard"] = plan["shard"] if plan["zero"] and plan["dp"] * cp > 1 else None
+    plan["recompute_layers"] = plan["recompute_layers"] if plan["recompute"] == "full" else None
+    plan["async_tp"] = plan["async_tp"] and (plan["sequence_parallel"] or tp == 1)
+    plan["offload"] = plan["offload"] if job["optimizer"] != "none" else "none"
+    job["flash"] = job["flash"] or cp > 1
+    model = draw(st.sampled_from(sorted(MODELS)))
+    if model != "experts":
+        plan["ep"], job["routing"] = 1, "balanced"
+    batch = plan["dp"] * draw(st.sampled_from([4, 8]))
+    where = draw(st.sampled_from(CLUSTERS))
+    if plan["zero"] or plan["sequence_parallel"] or plan["context"] == "all_gather":
+        how["algorithm"] = how["algorithm"].replace("tree", "auto")  # trees only add up
+    try:
+        found = Scenario(where, model, Training(batch=batch, **job), Plan(**plan), how)
+        found.check()
+    except InputError:
+        assume(False)
+    return found
