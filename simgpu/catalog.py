@@ -10,6 +10,7 @@ another from it (`h100-sxm@1g.10gb`, `h100-sxm@500W`; see `simgpu.hardware.deriv
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -82,6 +83,12 @@ class ModelSource(BaseModel):
     published_parameters: Annotated[float, Field(gt=0, le=1e18)] | None = None
     huggingface: list[str] = []
     parameters_source: str = ""
+
+
+_FORMAT = re.compile(
+    r"-(quantized\.)?((nv|mx)?fp[468]|mxint8|int[48]|w\d+a\d+|awq|gptq|nf4|bnb)(?![a-z0-9])([-_.].*)?$"
+)
+"""The name of a format behind the id of a model: '-NVFP4-v2', '-FP8-dynamic', '-AWQ-INT4', '-quantized.w8a8'."""
 
 
 class Catalogue:
@@ -277,7 +284,7 @@ class Catalogue:
     def model(self, name: str) -> TransformerConfig:
         """A model by name, by its id on Hugging Face, or by the path of a Hugging Face `config.json` (or of the folder
         that holds it)."""
-        file = self.find("models", name) or self.find("models", self._published.get(name.lower(), name))
+        file = self.find("models", name) or self.find("models", self.published(name) or name)
         if file is None:
             path = os.path.join(name, "config.json") if os.path.isdir(name) else name
             if not os.path.isfile(path):
@@ -289,6 +296,21 @@ class Catalogue:
             file = Path(path)
         title = file.stem if file.stem != "config" else file.resolve().parent.name
         return parse_config(title, self.document(file))
+
+    def published(self, name: str) -> str | None:
+        """The catalogue's name of a model by its id on Hugging Face; None for one that it does not have.
+
+        Quantised weights are published under ids of their own, often by others ('nvidia/Qwen3-8B-NVFP4'): those that
+        add the name of a format to the id of a model are that model.
+        """
+        known, owned = self._published, name.lower()
+        if owned in known:
+            return known[owned]
+        plain = _FORMAT.sub("", owned)
+        if plain == owned:
+            return None
+        bare = {one.rpartition("/")[2]: model for one, model in known.items()}
+        return known.get(plain) or bare.get(plain.rpartition("/")[2])
 
     @cached_property
     def _published(self) -> dict[str, str]:
