@@ -91,21 +91,6 @@ def llmcompass(op: str, m: Array, n: Array, amd: bool = False) -> StreamCall | N
     return None
 
 
-def llmcompass_layer(op: str, columns: Mapping[str, Array]) -> StreamCall | None:
-    """Rows of llmcompass_transformer_layer: one operator of a GPT-3 layer, each timed alone as in llmcompass_ops.
-
-    Columns: batch_size, q_len, kv_len, hidden_size, num_heads, ffn_size, tp_size.
-    """
-    batch, q, tp = columns["batch_size"], columns["q_len"], columns["tp_size"]
-    if op == "softmax":
-        return llmcompass("softmax", batch * columns["num_heads"] / tp * q, columns["kv_len"])
-    if op.startswith("layernorm"):
-        return llmcompass("layernorm", batch * q, columns["hidden_size"])
-    if op == "gelu":
-        return llmcompass("gelu", batch * q, columns["ffn_size"] / tp)
-    return None
-
-
 # ---- Vidur -------------------------------------------------------------------------------------------
 
 PARALLEL_BLOCKS = ("phi-2",)
