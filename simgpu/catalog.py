@@ -91,6 +91,12 @@ class ModelSource(BaseModel):
     parameters_source: str = ""
 
 
+_FORMAT = re.compile(
+    r"-(quantized\.)?((nv|mx)?fp[468]|mxint8|int[48]|w\d+a\d+|awq|gptq|nf4|bnb)(?![a-z0-9])([-_.].*)?$"
+)
+"""The name of a format behind the id of a model: '-NVFP4-v2', '-FP8-dynamic', '-AWQ-INT4', '-quantized.w8a8'."""
+
+
 class Catalogue:
     """Specifications by name."""
 
@@ -305,7 +311,7 @@ class Catalogue:
         if MARK in name and not os.path.exists(name):
             base, _, changes = name.partition(MARK)
             return derive_model(self.model(base), changes)
-        file = self.find("models", name) or self.find("models", self._published.get(name.lower(), name))
+        file = self.find("models", name) or self.find("models", self.published(name) or name)
         if file is None:
             path = os.path.join(name, "config.json") if os.path.isdir(name) else name
             if not os.path.isfile(path):
@@ -317,6 +323,21 @@ class Catalogue:
             file = Path(path)
         title = file.stem if file.stem != "config" else file.resolve().parent.name
         return parse_config(title, self.document(file))
+
+    def published(self, name: str) -> str | None:
+        """The catalogue's name of a model by its id on Hugging Face; None for one that it does not have.
+
+        Quantised weights are published under ids of their own, often by others ('nvidia/Qwen3-8B-NVFP4'): those that
+        add the name of a format to the id of a model are that model.
+        """
+        known, owned = self._published, name.lower()
+        if owned in known:
+            return known[owned]
+        plain = _FORMAT.sub("", owned)
+        if plain == owned:
+            return None
+        bare = {one.rpartition("/")[2]: model for one, model in known.items()}
+        return known.get(plain) or bare.get(plain.rpartition("/")[2])
 
     @cached_property
     def _published(self) -> dict[str, str]:

@@ -222,29 +222,53 @@ GOOD = "t4,float16,4096,4096,4096,0.004\n"
 BAD = [
     (HEADER.replace("latency_s", "latency_ms") + GOOD, r"rows.csv:1: latency_ms: .* expected 'latency_s', in seconds"),
     (HEADER.replace("latency_s", "latency_us") + GOOD, r"rows.csv:1: latency_us: .* expected 'latency_s', in seconds"),
-    (HEADER + GOOD + "t4,float16,4096,4096,4096,4\n" * 3, r"rows.csv:\d: latency_s: times are .* slower than expected"),
-    (
-        HEADER + GOOD + "t4,float16,8192,8192,8192,4e-4\n",
-        r"rows.csv:3: latency_s: .* times faster than peak and caches",
-    ),
-    (HEADER + GOOD * 3 + "t4,float16,1,64,64,90\n", r"rows.csv:5: latency_s: .* a million times slower"),
-    (HEADER + GOOD + "t4,float16,64,64,64,-1e-5\n", r"rows.csv:3: latency_s: '-1e-5': expected a number above zero"),
-    (HEADER + GOOD + "t4,float16,64,64,0,1e-5\n", r"rows.csv:3: k: '0': expected a number above zero"),
-    (HEADER + GOOD + "t4,float16,64,many,64,1e-5\n", r"rows.csv:3: n: 'many': expected a number"),
-    (HEADER + GOOD + "t4,float16,64,64,64,nan\n", r"rows.csv:3: latency_s: 'nan': expected a finite number"),
-    (
-        HEADER + GOOD + "h100-sxn,float16,64,64,64,1e-5\n",
-        r"rows.csv:3: gpu: unknown GPU 'h100-sxn'; did you mean 'h100-sxm'",
-    ),
-    (HEADER + GOOD + "t4,float16,64,64\n", r"rows.csv:3: has 4 cells, expected 6"),
     ("gpu,dtype,m,n,latency_s\nt4,float16,1,1,1e-5\n", r"rows.csv:1: k: column 'k' is missing"),
     ("gpu,size,seconds\nt4,1,1\n", r"rows.csv:1: its columns are those of no kind of measurement"),
-    ("what," + HEADER + "gem," + GOOD, r"rows.csv:2: what: unknown kind of row 'gem'; did you mean 'gemm'"),
-    ("gpu,op,bytes,latency_s\nt4,copi,1024,1e-5\n", r"rows.csv:2: op: unknown operation 'copi'; did you mean 'copy'"),
-    (HEADER.replace("\n", ",rotation\n") + GOOD.replace("\n", ",none\n"), r"rows.csv:2: rotation: 'none': expected a"),
     (HEADER, r"rows.csv:1: holds no rows below its header"),
     ("", r"rows.csv:1: is empty"),
+    # nothing is left of it
+    (HEADER + "t4,float16,64,64,64,nan\n", r"holds no row that can be used.*: line 2: latency_s: 'nan'"),
+    (
+        HEADER + "t44,float16,64,64,64,1e-5\n",
+        r"holds no row that can be used for 't4': 1 rows: line 2: gpu: unknown GPU",
+    ),
+    (HEADER + GOOD.replace("0.004", "4"), r"holds no row .*: line 2: latency_s: times are .* slower than expected"),
+    ("what," + HEADER + "gem," + GOOD, r"line 2: unknown kind of row 'gem'; did you mean 'gemm'"),
+    ("gpu,op,bytes,latency_s\nt4,copi,1024,1e-5\n", r"line 2: op: unknown operation 'copi'; did you mean 'copy'"),
 ]
+SKIPPED = [
+    ("t4,float16,8192,8192,8192,4e-4\n", r"latency_s: .* times faster than peak and caches"),
+    ("t4,float16,1,64,64,90\n", r"latency_s: .* a million times slower"),
+    ("t4,float16,64,64,64,-1e-5\n", r"latency_s: '-1e-5': expected a number above zero"),
+    ("t4,float16,64,64,0,1e-5\n", r"k: '0': expected a number above zero"),
+    ("t4,float16,64,many,64,1e-5\n", r"n: 'many': expected a number"),
+    ("t4,float16,64,64,64,nan\n", r"latency_s: 'nan': expected a finite number"),
+    ("h100-sxn,float16,64,64,64,1e-5\n", r"gpu: unknown GPU 'h100-sxn'; did you mean 'h100-sxm'"),
+    ("t4,float16,64,64\n", r"has 4 cells, expected 6"),
+    ('t4,"float16,64,64,64,1e-5\n', r"is not valid CSV"),
+]
+
+
+@pytest.mark.parametrize(("row", "problem"), SKIPPED)
+@pytest.mark.parametrize("gpu", [None, "t4"])
+def test_a_bad_row_is_left_out_by_line_and_the_others_are_fitted(tmp_path, row, problem, gpu):
+    file = written(tmp_path, HEADER + GOOD * 3 + row)
+    result = invoke(file, *(["--gpu", gpu] if gpu else []), "--format", "json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert [group["rows"] for group in document["groups"]] == [3]
+    ((where, count, reason),) = [tuple(entry.values()) for entry in document["left_out"]]
+    assert where == str(file) and count == 1 and re.match(f"line 5: {problem}", reason), reason
+
+
+def test_cells_of_further_columns_spoil_their_row_alone(tmp_path):
+    rows = GOOD.replace("\n", ",none\n") + GOOD.replace("\n", ",2\n")
+    document = json.loads(
+        invoke(written(tmp_path, HEADER.replace("\n", ",rotation\n") + rows), "--format", "json").stdout
+    )
+    assert [entry["reason"] for entry in document["left_out"]] == [
+        "line 2: rotation: 'none': expected a number from one on"
+    ]
 
 
 @pytest.mark.parametrize(("text", "problem"), BAD)
@@ -275,8 +299,8 @@ def test_other_mistakes(tmp_path):
 
 def test_names_are_checked_before_they_are_counted(tmp_path):
     rows = products() + GOOD.replace("t4", "h100-sxn")
-    said = invoke(written(tmp_path, rows)).stderr
-    assert re.search(r"rows.csv:22: gpu: unknown GPU 'h100-sxn'; did you mean 'h100-sxm'", said), said
+    said = invoke(written(tmp_path, rows)).stdout
+    assert re.search(r"1 rows of .*rows.csv: line 22: gpu: unknown GPU 'h100-sxn'; did you mean 'h100-sxm'", said), said
     assert (
         "; found: gpu, dtype, m, n, latency_s"
         in invoke(written(tmp_path, "gpu,dtype,m,n,latency_s\nt4,float16,1,1,1\n")).stderr

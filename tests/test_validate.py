@@ -197,22 +197,6 @@ ROW = "h100-sxm,bfloat16,64,4096,4096,"
         ("gpu,dtype,m,n,k,time\n" + ROW + "1e-5\n", 1, "column 'latency_s' is missing"),
         ("gpu,dtype,m,n,latency_s\n", 1, "column 'k' is missing"),
         ("gpu,dtype,m,m,n,k,latency_s\n", 1, "column 'm' stands there twice"),
-        (HEAD + ROW + "1e-5\n" + ROW + "-1e-5\n", 3, "'-1e-5': expected a number above zero"),
-        (HEAD + ROW + "0\n", 2, "expected a number above zero"),
-        (HEAD + ROW + "10000\n", 2, "is longer than 1000 s; expected seconds"),
-        (HEAD + ROW + "1e-9\n", 2, "is shorter than 1e-08 s; expected seconds"),
-        (HEAD + ROW + "12.5\n", 2, "expected seconds; are these microseconds?"),
-        (HEAD + ROW + "0.0125\n", 2, "expected seconds; are these milliseconds?"),
-        (HEAD + ROW + "1e-7\n" + ROW + "1e-7\n", 2, "times faster than any model in the median"),
-        (HEAD + ROW + "soon\n", 2, "'soon': expected a number"),
-        (HEAD + ROW + "nan\n", 2, "expected a finite number"),
-        (HEAD + ROW + "\n", 2, "is empty, expected a number"),
-        (HEAD + "h100-sxm,bfloat16,0,4096,4096,1e-5\n", 2, "m: '0': expected a number above zero"),
-        (HEAD + "h100-sxn,bfloat16,64,4096,4096,1e-5\n", 2, "unknown GPU 'h100-sxn'; did you mean 'h100-sxm'?"),
-        (HEAD + ROW + "1e-5\nh9000,bfloat16,64,4096,4096,1e-5\n", 3, "gpu: unknown GPU 'h9000'"),
-        (HEAD + ",bfloat16,64,4096,4096,1e-5\n", 2, "gpu: is empty"),
-        (HEAD + "h100-sxm,bfloat16,64\n", 2, "has 3 cells, expected 6 as the header"),
-        (HEAD + 'h100-sxm,"bfloat16,64,4096,4096,1e-5\n', 2, "is not valid CSV"),
         ("", 1, "is empty"),
         ("gpu\xff,dtype\n", 1, "is not text"),
     ],
@@ -225,6 +209,70 @@ def test_bad_tables_are_refused_with_file_and_line_and_nothing_is_written(tmp_pa
     (said,) = result.stderr.splitlines()
     assert said.startswith(f"simgpu: {file}:{line}: ") and problem in said
     assert sorted(tmp_path.iterdir()) == [file]
+
+
+SKIPPED = [
+    (HEAD + ROW + "1e-5\n" + ROW + "-1e-5\n", 3, "'-1e-5': expected a number above zero"),
+    (HEAD + ROW + "0\n", 2, "expected a number above zero"),
+    (HEAD + ROW + "10000\n", 2, "is longer than 1000 s; expected seconds"),
+    (HEAD + ROW + "1e-9\n", 2, "is shorter than 1e-08 s; expected seconds"),
+    (HEAD + ROW + "12.5\n", 2, "expected seconds; are these microseconds?"),
+    (HEAD + ROW + "0.0125\n", 2, "expected seconds; are these milliseconds?"),
+    (HEAD + ROW + "1e-7\n" + ROW + "1e-7\n", 2, "times faster than any model in the median"),
+    (HEAD + ROW + "soon\n", 2, "'soon': expected a number"),
+    (HEAD + ROW + "nan\n", 2, "expected a finite number"),
+    (HEAD + ROW + "\n", 2, "is empty, expected a number"),
+    (HEAD + "h100-sxm,bfloat16,0,4096,4096,1e-5\n", 2, "m: '0': expected a number above zero"),
+    (HEAD + "h100-sxn,bfloat16,64,4096,4096,1e-5\n", 2, "unknown GPU 'h100-sxn'; did you mean 'h100-sxm'?"),
+    (HEAD + ROW + "1e-5\nh9000,bfloat16,64,4096,4096,1e-5\n", 3, "gpu: unknown GPU 'h9000'"),
+    (HEAD + ",bfloat16,64,4096,4096,1e-5\n", 2, "gpu: is empty"),
+    (HEAD + "h100-sxm,bfloat16,64\n", 2, "has 3 cells, expected 6 as the header"),
+    (HEAD + 'h100-sxm,"bfloat16,64,4096,4096,1e-5\n', 2, "is not valid CSV"),
+]
+
+
+@pytest.mark.parametrize("text,line,problem", SKIPPED)
+def test_a_bad_row_is_listed_with_file_and_line_and_the_others_are_predicted(tmp_path, text, line, problem):
+    other = "l40s,bfloat16,4096,4096,4096,9e-4\n"
+    file = tmp_path / "aic_gemm.csv"
+    file.write_text(text + other)
+    result = run("all", "--data", tmp_path, "--format", "json", "-q")
+    assert result.exit_code == 0 and result.stderr == "", result.output
+    document = json.loads(result.stdout)
+    (bad,) = document["not_predicted"]
+    assert bad["reason"].startswith(f"aic_gemm.csv:{line}: ") and problem in bad["reason"]
+    assert bad["lines"][0] == line and any(group["gpu"] == "l40s" for group in document["groups"])
+    assert bad["rows"] + sum(group["rows"] for group in document["groups"]) == (text + other).count("\n") - 1
+    assert f"aic_gemm.csv:{line}:" in run("all", "--data", tmp_path, "-q").stdout.replace("\n", "")
+
+
+def test_bad_rows_of_one_kind_stand_together(tmp_path):
+    text = HEAD + (ROW + "soon\n") * 25 + (ROW + "1e-5\n") * 2 + "h100-sxm,bfloat16,,4096,4096,1e-5\n"
+    many, one = found(tmp_path, aic_gemm=text)["not_predicted"]
+    assert many["rows"] == 25 and many["lines"] == list(range(2, 12)) and "'soon'" in many["reason"]
+    assert one["reason"] == "aic_gemm.csv:29: m: is empty, expected a number"
+
+
+def test_bytes_that_are_no_text_and_open_quotes_spoil_their_row_alone(tmp_path):
+    rows = [ROW + "1e-5", "h100-sxm,bf\xff16,64,64,64,1e-5", 'h100-sxm,"bfloat16,1,1,1,1', ROW + "2e-5"]
+    (tmp_path / "aic_gemm.csv").write_bytes((HEAD + "\n".join(rows) + "\n").encode("latin-1"))
+    document = json.loads(run("all", "--data", tmp_path, "--format", "json", "-q").stdout)
+    assert [entry["reason"][:40] for entry in document["not_predicted"]] == [
+        "aic_gemm.csv:3: is not text (byte 0xff)"[:40], "aic_gemm.csv:4: is not valid CSV (unexpected"[:40],
+    ]  # fmt: skip
+    assert [group["rows"] for group in document["groups"]] == [2]
+
+
+def test_what_else_lies_in_the_folder_is_named(tmp_path):
+    (tmp_path / "blackwell").mkdir()
+    (tmp_path / "MANIFEST.md").write_text("words")
+    (tmp_path / "new_table.csv").write_text("a,b\n1,2\n")
+    document = found(tmp_path, aic_gemm=GOOD)
+    assert {entry["file"]: entry["reason"] for entry in document["not_read"]} == {
+        "new_table.csv": "unknown file",
+        "blackwell/": "a folder by itself: give it as --data",
+        "MANIFEST.md": "not a table (.csv, .csv.gz)",
+    }
 
 
 def test_bad_folders_are_refused(tmp_path, monkeypatch):
@@ -252,9 +300,8 @@ def test_a_table_given_twice_and_a_broken_archive_are_refused(tmp_path):
 def test_lines_are_counted_as_an_editor_counts_them(tmp_path):
     file = tmp_path / "t.csv"
     file.write_text('gpu,note,latency_s\nl40s,"two\nlines",1\n\nl40s,x,-1\n')
-    with pytest.raises(InputError) as refused:
-        read_table("t", file, Columns(positive=("latency_s",), words=("gpu",)))
-    assert refused.value.line == 5
+    table = read_table("t", file, Columns(positive=("latency_s",), words=("gpu",)))
+    assert [row.line for row in table.skipped] == [5] and table.lines.tolist() == [3]
 
 
 def test_gpus_are_known_named_otherwise_known_to_exist_or_refused():

@@ -319,9 +319,6 @@ def test_the_page_has_goals_with_their_verdicts_and_is_the_same_again(tmp_path):
 BAD = [
     ("llamacpp_inference", {k: v for k, v in LLAMA.items() if k != "tokens_per_s"}, "'tokens_per_s' is missing"),
     ("aic_e2e_inference", {k.replace("ttft_s", "ttft_ms"): v for k, v in SERVED.items()}, "another unit"),
-    ("llamacpp_inference", LLAMA | {"num_gpus": 1.5}, "llamacpp_inference.csv:2: num_gpus: expected a whole"),
-    ("llamacpp_inference", LLAMA | {"gpu": "rtx-nonsense"}, "llamacpp_inference.csv:2: gpu: unknown GPU"),
-    ("aic_e2e_inference", SERVED | {"tpot_s": "fast"}, "aic_e2e_inference.csv:2: tpot_s: 'fast'"),
     ("llamacpp_inferences", LLAMA, "did you mean 'llamacpp_inference'?"),
 ]
 
@@ -330,6 +327,86 @@ BAD = [
 def test_bad_tables_are_one_line(tmp_path, source, row, words):
     result = run("--data", folder(tmp_path, **{source: [row]}))
     assert result.exit_code == 2 and words in result.stderr and result.stderr.count("\n") == 1 and not result.stdout
+
+
+@pytest.mark.parametrize(
+    ("source", "row", "words"),
+    [
+        ("llamacpp_inference", LLAMA | {"num_gpus": 1.5}, "llamacpp_inference.csv:3: num_gpus: expected a whole"),
+        ("llamacpp_inference", LLAMA | {"gpu": "rtx-nonsense"}, "llamacpp_inference.csv:3: gpu: unknown GPU"),
+        ("aic_e2e_inference", SERVED | {"tpot_s": "fast"}, "aic_e2e_inference.csv:3: tpot_s: 'fast'"),
+        ("neusight_e2e", FORWARD | {"num_layers": "", "mode": "training"}, "neusight_e2e.csv:3: num_layers: is empty"),
+    ],
+)
+def test_a_bad_row_is_listed_and_the_others_are_predicted(tmp_path, source, row, words):
+    good = {"llamacpp_inference": LLAMA, "aic_e2e_inference": SERVED, "neusight_e2e": FORWARD}[source]
+    document = found(folder(tmp_path, **{source: [good, row]}))
+    (listed,) = document["not_predicted"]
+    assert listed["reason"].startswith(words) and listed["rows"] == 1 and listed["lines"] == [3]
+    assert {row["line"] for row in document["steps"]} == {2}
+
+
+def test_a_row_of_prefill_apart_that_is_far_off_has_no_reason_by_a_column_that_it_lacks(tmp_path):
+    """Its columns are prefill_tp_size and decode_tp_size; tp_size is empty."""
+    row = SERVED | APART | {"framework": "sglang", "tpot_s": 2.0, "ttft_s": 9.0}
+    document = found(folder(tmp_path, aic_e2e_inference=[row]))
+    assert {row["op"]: bool(row["why"]) for row in document["steps"]} == {TTFT: True, TPOT: False, E2E: False}
+
+
+def test_rows_that_ran_and_are_said_not_to_fit_are_counted_and_named(tmp_path):
+    big = SERVED | {"model": "deepseek-ai/DeepSeek-V3", "gemm_quant_mode": "fp8", "tp_size": 1}
+    place = folder(tmp_path, aic_e2e_inference=[SERVED, big, big])
+    (entry,) = found(place)["said_not_to_fit"]
+    assert (entry["rows"], entry["lines"]) == (2, [3, 4]) and "do not fit" in entry["reason"]
+    assert "Ran, but said not to fit the memory: 2 rows" in run("--data", place, "-q").stdout
+
+
+def test_widths_that_hold_the_same_ranks_twice_are_those_ranks(asked):
+    """tp, attention dp, moe tp, moe ep as the table has them; the plan that ran."""
+    deepseek = SERVED | {"model": "deepseek-ai/DeepSeek-V3", "gemm_quant_mode": "fp8"}
+    widths = {
+        (64, 1, 8, 8): Plan(tp=8, ep=8),
+        (1, 64, 8, 8): Plan(dp=8, ep=8),
+        (8, 1, 8, 1): Plan(tp=8),
+        (8, 1, 1, 8): Plan(tp=8, ep=8),
+        (1, 8, 1, 8): Plan(dp=8, ep=8),
+        (36, 1, 1, 36): Plan(dp=36, ep=36),  # 36 does not divide the 128 heads
+    }
+    names = ("tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size")
+    rows = asked("aic_e2e_inference", *(deepseek | dict(zip(names, key, strict=True)) for key in widths))
+    assert [row[0].engine.plan for row in rows] == list(widths.values())
+    slots = [row[0].engine.config.experts for row in rows]
+    assert slots == [256] * 5 + [288]  # a multiple of 36: 32 experts are held twice
+    assert inference.predict(machine_of("gb200"), rows[-1][1]).seconds > 0  # 36 of the 72 behind one NVSwitch
+
+
+@pytest.mark.parametrize(
+    ("published", "name"),
+    [
+        ("nvidia/Llama-3.1-8B-Instruct-NVFP4", "llama-3.1-8b"),
+        ("nvidia/DeepSeek-R1-0528-NVFP4-v2", "deepseek-r1"),
+        ("RedHatAI/Qwen3-32B-quantized.w4a16", "qwen3-32b"),
+        ("amd/Llama-3.3-70B-Instruct-MXFP4-Preview", "llama-3.3-70b"),
+        ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int4", "qwen2.5-7b"),
+        ("somebody/Llama-3.1-8B-Instruct", None),  # another owner may have trained it further
+        ("nvidia/Nobody-Knows-This-NVFP4", None),
+    ],
+)
+def test_quantised_weights_are_those_of_their_model(published, name):
+    assert Catalogue().published(published) == name
+
+
+def test_norms_of_heads_are_rms_norms_of_their_width(tmp_path):
+    qwen = LAYER | {"model": "Qwen3-32B", "layer": "qk_norm", "num_tokens": 4096, "latency_s": 5e-5}
+    whole = LAYER | {"model": "Qwen3-32B", "layer": "layernorm", "num_tokens": 4096, "latency_s": 1e-4}
+    done = validate("kernels", folder(tmp_path, llmservingsim_ops=[qwen, whole]), Catalogue())
+    assert not done.not_predicted
+    norm, heads = (float(part.predicted[0]) for part in done.scored)
+    assert all(part.batch.op == "normalization" for part in done.scored)
+    assert heads > norm / 2
+    # 72 heads of 128 read and written, against 5,120 read twice and written twice with the residual
+    norm, heads = (float(part.roofline[0]) for part in done.scored)
+    assert heads / norm == pytest.approx(72 * 128 * 2 / (5120 * 4), rel=1e-3)
 
 
 # ---- the shared measurements -------------------------------------------------------------------------

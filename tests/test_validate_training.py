@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -255,13 +256,47 @@ def test_plans_in_words():
     )
 
 
-def test_bad_cells_are_one_line(tmp_path):
-    (tmp_path / "llmfoundry_training.csv").write_text(text_of(MPT | {"micro_batch_size": 2.5}))
-    result = run("--data", tmp_path)
-    assert (
-        result.exit_code == 2
-        and "llmfoundry_training.csv:2: micro_batch_size: expected a whole number" in result.stderr
-    )
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"micro_batch_size": 2.5}, "llmfoundry_training.csv:3: micro_batch_size: expected a whole number"),
+        ({"num_layers": ""}, "llmfoundry_training.csv:3: num_layers: is empty, expected a number"),
+        ({"gpu": "h900"}, "llmfoundry_training.csv:3: gpu: unknown GPU 'h900'"),
+        ({"gpu": "tpu-v5e"}, "no datasheet of 'tpu-v5e' in the catalogue"),
+        ({"step_time_s": "-3"}, "llmfoundry_training.csv:3: step_time_s: '-3': expected a number above zero"),
+    ],
+)
+def test_a_bad_row_is_listed_and_the_others_are_predicted(tmp_path, monkeypatch, change, words):
+    stub(monkeypatch)
+    (tmp_path / "llmfoundry_training.csv").write_text(text_of(MPT, MPT | change, MPT))
+    result = run("--data", tmp_path, "--format", "json", "-q")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    ((reason, lines, rows),) = [(e["reason"], e["lines"], e["rows"]) for e in document["not_predicted"]]
+    assert reason.startswith(words) and lines == [3] and rows == 1
+    assert [group["rows"] for group in document["groups"]] == [2]
+
+
+def test_steps_that_ran_and_are_said_not_to_fit_are_counted_and_named(tmp_path):
+    large = MPT | {"micro_batch_size": 64, "global_batch_size": 1024, "activation_checkpointing": "False"}
+    (tmp_path / "llmfoundry_training.csv").write_text(text_of(MPT, large))
+    document = json.loads(run("--data", tmp_path, "--format", "json", "-q").stdout)
+    (entry,) = document["said_not_to_fit"]
+    assert entry["lines"] == [3] and re.match(r"said to need \d+ GB; the GPU has \d+", entry["reason"])
+    assert sum(group["rows"] for group in document["groups"]) == 2  # predicted all the same
+
+
+@pytest.mark.parametrize(
+    ("gpu", "dtype"), [("gh200-96gb", "tf32"), ("a100-sxm-80gb", "tf32"), ("v100-sxm-32gb", "fp32")]
+)
+def test_fp32_of_frameworks_is_tf32_where_the_gpu_multiplies_it(tmp_path, gpu, dtype):
+    row = {"gpu": gpu, "num_gpus": 1, "task": "bert_base_squad", "precision": "fp32", "throughput_items_per_s": 100,
+           "global_batch": 8}  # fmt: skip
+    (tmp_path / "lambda_training.csv").write_text(text_of(row))
+    table = read_table("lambda_training", tmp_path / "lambda_training.csv", ADAPTERS["lambda_training"].columns)
+    machine = Machine(gpu, Catalogue().spec("gpus", gpu), Bench(Catalogue()))
+    (one,) = training_rows.lambda_labs(training_rows.Reader(table, 0, machine))
+    assert one.cases[0].dtype == dtype
 
 
 # ---- figures that come with simgpu -------------------------------------------------------------------

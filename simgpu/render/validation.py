@@ -62,16 +62,31 @@ def print_worst(rows: Sequence[Mapping[str, Any]], out: IO[str]) -> None:
 
 
 def print_listed(title: str, rows: Sequence[Mapping[str, Any]], out: IO[str]) -> None:
-    """Rows that were not scored: where, how many, why. Operators of one reason share a line."""
+    """Rows that were not scored or are doubted: where, how many, why, on which lines of the file at first. Operators of
+    one reason share a line."""
     merged: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
         merged.setdefault((row["source"], row["gpu"], row["reason"]), []).append(row)
     cells = [
-        [source, gpu, ", ".join(row["op"] for row in members), str(sum(row["rows"] for row in members)), reason]
+        [
+            source,
+            gpu,
+            ", ".join(row["op"] for row in members),
+            str(sum(row["rows"] for row in members)),
+            reason,
+            _lines(members),
+        ]
         for (source, gpu, reason), members in merged.items()
     ]
     if cells:
-        _print(title, ["source", "gpu", "op", "rows", "reason"], cells, 3, out)
+        _print(title, ["source", "gpu", "op", "rows", "reason", "lines"], cells, 3, out)
+
+
+def _lines(members: Sequence[Mapping[str, Any]], most: int = 3) -> str:
+    """The first lines of some rows: '2, 5, 9 ...'."""
+    lines = sorted(line for row in members for line in row["lines"])
+    more = " ..." if sum(row["rows"] for row in members) > most else ""
+    return ", ".join(str(line) for line in lines[:most]) + more
 
 
 def _print(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]], left: int, out: IO[str]) -> None:
@@ -84,7 +99,7 @@ def _print(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]], l
 
     table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
-        right = i >= left and column not in ("constants", "what", "reason", "plan", "80 % interval")
+        right = i >= left and column not in ("constants", "what", "reason", "lines", "plan", "80 % interval")
         table.add_column(Text(column), justify="right" if right else "left", overflow="fold")
     for row in cells:
         table.add_row(*map(Text, row))

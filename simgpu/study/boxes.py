@@ -123,6 +123,11 @@ def _module(gpu: GPUSpec) -> bool:
     return re.search(r"\b(SXM\d?|NVL\d+|GB\d+|HGX)\b", gpu.title) is not None and "NVL 94" not in gpu.title
 
 
+def one_node_holds(catalogue: Catalogue, gpu: str, gpus: int) -> bool:
+    """Whether the catalogue has a node with so many GPUs of a kind, as GB200 NVL72."""
+    return _known(catalogue, gpu, gpus, "") is not None
+
+
 def _known(catalogue: Catalogue, gpu: str, per_node: int, wiring: str) -> str | None:
     """The smallest node of the catalogue that has the GPUs and the wiring."""
     found = []

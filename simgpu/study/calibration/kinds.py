@@ -15,10 +15,20 @@ from pathlib import Path
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.inherit import DEFAULT
 from simgpu.study.validation import attention, network
-from simgpu.study.validation.batches import DTYPES, WIDTHS, Adapter, Batch, Machine, Part, roofline, unpredictable
+from simgpu.study.validation.batches import (
+    DTYPES,
+    WIDTHS,
+    Adapter,
+    Batch,
+    Machine,
+    Part,
+    Unpredicted,
+    roofline,
+    unpredictable,
+)
 from simgpu.study.validation.gemm import COPIES, LIBRARIES, timed
 from simgpu.study.validation.sources import ADAPTERS, TRAINING
-from simgpu.study.validation.tables import ENDINGS, Columns, Rows, Table, read_cells, table_of
+from simgpu.study.validation.tables import ENDINGS, Cells, Columns, Rows, Skipped, Table, read_cells, table_of
 
 KINDS = ("stream", "l2", "gemm", "attention", "moe", "nccl")
 """Words of the column `what` and of `--what`."""
@@ -45,8 +55,11 @@ def products(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
         if refused:
             yield refused
             continue
-        count = _number(table, at, "batch", batch, 1.0)
-        rotation = _number(table, at, "rotation", turns, COPIES)
+        count, rotation = _number(batch, 1.0), _number(turns, COPIES)
+        if count is None or rotation is None:
+            key, text = ("batch", batch) if count is None else ("rotation", turns)
+            yield Unpredicted("gemm", at, f"{shown(text)}: expected a number from one on", key=key)
+            continue
         name, library = DTYPES[dtype], LIBRARIES.get(dtype, DEFAULT)
         m, n, k = (table.number(column, at) for column in "mnk")
         width = WIDTHS[name]
@@ -59,15 +72,13 @@ def products(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
         yield Batch("gemm", dtype, at, call, baseline, "gemm", library, ("m", "n", "k"))
 
 
-def _number(table: Table, at: Rows, column: str, text: str, missing: float) -> float:
-    """A number of a column that may be missing."""
+def _number(text: str, missing: float) -> float | None:
+    """A number from one on of a column that may be missing; None for anything else."""
     try:
         value = float(text or missing)
     except ValueError:
-        value = math.nan
-    if not value >= 1:
-        raise table.error(int(at[0]), f"{shown(text)}: expected a number from one on", column)
-    return value
+        return None
+    return value if 1 <= value < math.inf else None
 
 
 def streams(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
@@ -79,7 +90,8 @@ def streams(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
         elif op == READ:
             call = partial(timed, machine.timer.reduction, 0.0, READ_ROWS, size / 4 / READ_ROWS, dtype="fp32")
         else:
-            raise table.error(int(at[0]), f"unknown operation {shown(op)}{nearest(op, (COPY, READ))}", "op")
+            yield Unpredicted("stream", at, f"unknown operation {shown(op)}{nearest(op, (COPY, READ))}", key="op")
+            continue
         moved = size * (2.0 if op == COPY else 1.0)
         baseline = partial(roofline, 0 * size, moved, 1.0, machine.bandwidth)
         yield Batch(op, "", at, call, baseline, "vector", DEFAULT, ("op", "bytes"))
@@ -135,51 +147,49 @@ _READ: dict[str, Adapter] = {
 _WHAT = "what"
 
 
-def read(file: Path, wanted: Collection[str] = KINDS) -> tuple[list[tuple[Table, Adapter]], int]:
-    """The rows of a file, by kind, with the adapter of each; and how many rows are of kinds that nobody wanted.
+def read(file: Path, wanted: Collection[str] = KINDS) -> tuple[list[tuple[Table, Adapter]], list[Skipped], int]:
+    """The rows of a file, by kind, with the adapter of each; those of no kind; and how many are of kinds that nobody
+    wanted.
 
-    Raises `InputError` with file and line for whatever is wrong.
+    Raises `InputError` for a file that is no such table.
     """
     source = next((file.name.removesuffix(ending) for ending in reversed(ENDINGS) if file.name.endswith(ending)), None)
     if source is None:
         raise InputError(f"expected a table, {' or '.join(ENDINGS)}", file=file)
-    lines, cells = read_cells(file)
-    if len(cells) == 1:
-        raise InputError("holds no rows below its header", file=file, line=lines[0])
+    cells = read_cells(file)
+    if not cells.rows and not cells.skipped:
+        raise InputError("holds no rows below its header", file=file, line=1)
     if source in ADAPTERS and source not in TRAINING:
-        found = [(table_of(source, file, lines, cells, ADAPTERS[source].columns), ADAPTERS[source])]
-        return found, 0
+        return [(table_of(source, file, cells, ADAPTERS[source].columns), ADAPTERS[source])], [], 0
     tables, unwanted = [], 0
-    for kind, rows in _by_kind(file, lines, cells).items():
+    by_kind, skipped = _by_kind(file, cells)
+    for kind, rows in by_kind.items():
         adapter = _READ[kind]
         if kind not in wanted:
             unwanted += len(rows)
             continue
-        if kind == "nccl" and "num_nodes" in cells[0]:
+        if kind == "nccl" and "num_nodes" in cells.header:
             columns = adapter.columns
             adapter = replace(adapter, columns=replace(columns, positive=(*columns.positive, "num_nodes")))
-        some_lines, some_cells = [lines[i] for i in (0, *rows)], [cells[i] for i in (0, *rows)]
-        tables.append((table_of(source, file, some_lines, some_cells, adapter.columns), adapter))
-    return tables, unwanted
+        tables.append((table_of(source, file, cells.chosen(rows), adapter.columns), adapter))
+    return tables, [*cells.skipped, *skipped], unwanted
 
 
-def _by_kind(file: Path, lines: list[int], cells: list[list[str]]) -> dict[str, list[int]]:
-    """Positions of rows by kind."""
-    header = cells[0]
-    if _WHAT not in header:
-        return {_kind_of(header, file): list(range(1, len(cells)))}
-    place = header.index(_WHAT)
+def _by_kind(file: Path, cells: Cells) -> tuple[dict[str, list[int]], list[Skipped]]:
+    """Positions of rows by kind, and the rows of none."""
+    if _WHAT not in cells.header:
+        return {_kind_of(cells.header, file): list(range(len(cells.rows)))}, []
+    place = cells.header.index(_WHAT)
     found: dict[str, list[int]] = {}
-    for i, row in enumerate(cells[1:], 1):
-        if row[place] not in KINDS:
-            raise InputError(
-                f"unknown kind of row {shown(row[place])}{nearest(row[place], KINDS)}",
-                file=file,
-                line=lines[i],
-                key=_WHAT,
-            )
-        found.setdefault(row[place], []).append(i)
-    return found
+    skipped = []
+    for i, row in enumerate(cells.rows):
+        kind = row[place]
+        if kind in KINDS:
+            found.setdefault(kind, []).append(i)
+        else:
+            problem = f"unknown kind of row {shown(kind)}{nearest(kind, KINDS)}"
+            skipped.append(Skipped(cells.lines[i], _WHAT, problem, "a kind of row"))
+    return found, skipped
 
 
 def _kind_of(header: Collection[str], file: Path) -> str:

@@ -37,7 +37,8 @@ from simgpu.study.calibration.trial import (
 from simgpu.study.calibration.tunable import tunables
 from simgpu.study.validation.batches import FULL, Adapter, Batch, Bench, Machine
 from simgpu.study.validation.gpus import resolve
-from simgpu.study.validation.tables import Array, Rows, Table
+from simgpu.study.validation.run import parts_of
+from simgpu.study.validation.tables import Array, Rows, Skipped, Table
 
 FEW = 12
 """Fewer rows of a class than this are all fitted; none can be held back."""
@@ -100,6 +101,10 @@ class Group:
     slower: float  # measured over predicted before, median of the rows scored
 
 
+LeftOut = tuple[str, int, str]
+"""A file, how many of its rows, and why they do not count."""
+
+
 @dataclass
 class Calibrated:
     """The outcome: groups, what was left out, and the constants to write."""
@@ -108,7 +113,7 @@ class Calibrated:
     files: list[Path]
     regime: str
     groups: list[Group] = field(default_factory=list)
-    left_out: list[tuple[str, int, str]] = field(default_factory=list)  # file, rows, reason
+    left_out: list[LeftOut] = field(default_factory=list)
     constants: Calibration = field(default_factory=lambda: Calibration({}))
 
     @property
@@ -153,14 +158,18 @@ def calibrate(
     `regime` says where the constants start: the GPU's own (full), its family's, any GPU's (datasheet).
     """
     found = [(file, *kinds.read(file, what)) for file in files]
-    tables = [pair for _, pairs, _ in found for pair in pairs]
-    unwanted = [(str(file), rows) for file, _, rows in found]
+    tables = [pair for _, pairs, _, _ in found for pair in pairs]
+    unwanted = [(str(file), rows) for file, _, _, rows in found]
+    skipped = [(file, row) for file, _, rows, _ in found for row in rows]
+    skipped += [(table.file, row) for table, _ in tables for row in table.skipped]
     if not tables:
-        raise InputError(f"holds no rows of {', '.join(what)}", file=files[0], key="--what")
-    gpu = _gpu(tables, catalogue, name)
+        first = f"; line {skipped[0][1].line}: {skipped[0][1].problem}" if skipped else ""
+        raise InputError(f"holds no rows of {', '.join(what)}{first}", file=files[0], key="--what")
+    gpu = _gpu(tables, catalogue, name, _skipped(skipped))
     bench = Bench(catalogue, regime)
     trial = Trial(catalogue, regime, calibration=bench.constants(gpu))
     done = Calibrated(gpu, list(files), regime, constants=trial.calibration)
+    done.left_out += _skipped(skipped)
     done.left_out += [(file, rows, "of kinds that were not asked for") for file, rows in unwanted if rows]
     pieces: dict[tuple[str, str], list[tuple[Piece, Batch]]] = {}
     for table, adapter in tables:
@@ -168,7 +177,7 @@ def calibrate(
         if len(rows):
             _pieces(done, table, adapter, rows, gpu, trial, what, pieces)
     if not pieces:
-        raise InputError(f"holds no row that can be used for '{gpu.name}': {_reasons(done)}", file=files[0])
+        raise InputError(f"holds no row that can be used for '{gpu.name}': {_reasons(done.left_out)}", file=files[0])
     order = sorted(pieces, key=lambda key: (_ORDER.index(key[0]), key[1] != DEFAULT, key[1]))
     started = time.monotonic()
     for i, key in enumerate(order):
@@ -182,10 +191,25 @@ def calibrate(
 # ---- reading -------------------------------------------------------------------------------------------
 
 
-def _gpu(tables: Sequence[tuple[Table, Adapter]], catalogue: Catalogue, name: str | None) -> GPUSpec:
+def _skipped(rows: Sequence[tuple[Path, Skipped]]) -> list[LeftOut]:
+    """Rows with a cell that cannot be used; those of one column with the same fault stand together."""
+    together: dict[tuple[Path, str, str], list[Skipped]] = {}
+    for file, row in rows:
+        together.setdefault((file, row.key, row.expected), []).append(row)
+    return [
+        (str(file), len(found), f"line {found[0].line}: {f'{key}: ' if key else ''}{found[0].problem}")
+        for (file, key, _), found in together.items()
+    ]
+
+
+def _gpu(
+    tables: Sequence[tuple[Table, Adapter]], catalogue: Catalogue, name: str | None, left_out: Sequence[LeftOut]
+) -> GPUSpec:
     """The GPU to calibrate."""
     if name is None:
-        named = _named(tables, catalogue)
+        named, unknown = _named(tables, catalogue)
+        if not named and (unknown or left_out):
+            raise InputError(f"holds no row that can be used: {_reasons(left_out) or unknown}", file=tables[0][0].file)
         if len(named) != 1:
             given = sorted(one for one, _ in named.values())
             shown = f": {', '.join(given[:6])}{' ...' if len(given) > 6 else ''}"
@@ -200,16 +224,18 @@ def _gpu(tables: Sequence[tuple[Table, Adapter]], catalogue: Catalogue, name: st
     return spec
 
 
-def _named(tables: Sequence[tuple[Table, Adapter]], catalogue: Catalogue) -> dict[str, tuple[str, Table]]:
-    """The GPUs of tables by their name in the catalogue (else in the table): how it is spelt, and where first."""
+def _named(tables: Sequence[tuple[Table, Adapter]], catalogue: Catalogue) -> tuple[dict[str, tuple[str, Table]], str]:
+    """The GPUs of tables by their name in the catalogue (else in the table): how it is spelt, and where first. And what
+    is wrong with the first name that nobody knows."""
     found: dict[str, tuple[str, Table]] = {}
+    unknown = ""
     for table, _ in tables:
         for (one,), rows in table.split(np.arange(len(table), dtype=np.intp), "gpu"):
             try:
                 found.setdefault(resolve(one, catalogue.names("gpus")) or one, (one, table))
             except InputError as error:
-                raise table.error(int(rows[0]), error.problem, "gpu") from None
-    return found
+                unknown = unknown or f"line {int(table.lines[rows[0]])}: gpu: {error.problem}"
+    return found, unknown
 
 
 def _rows_of_gpu(done: Calibrated, table: Table, name: str, catalogue: Catalogue) -> Rows:
@@ -221,7 +247,9 @@ def _rows_of_gpu(done: Calibrated, table: Table, name: str, catalogue: Catalogue
         try:
             found = name if given == name else resolve(given, names)
         except InputError as error:
-            raise table.error(int(rows[0]), error.problem, "gpu") from None
+            reason = f"line {int(table.lines[rows[0]])}: gpu: {error.problem}"
+            done.left_out.append((str(table.file), len(rows), reason))
+            continue
         if found == name:
             kept.append(rows)
         else:
@@ -249,23 +277,23 @@ def _pieces(
     machine = Machine(gpu.name, gpu, trial)
     wanted = {kinds.CLASSES[one] for one in what}
     reasons: Counter[str] = Counter()
-    for part in adapter.parts(table, rows, machine):
+    for part in parts_of(table, adapter, machine, rows):
         if not isinstance(part, Batch):
-            reasons[part.reason] += len(part.rows)
+            place = f"line {int(table.lines[part.rows[0]])}: {part.key}: " if part.key else ""
+            reasons[place + part.reason] += len(part.rows)
         elif part.kind not in wanted:
             reasons["of kinds that were not asked for"] += len(part.rows)
         elif part.caveat:
             reasons[part.caveat] += len(part.rows)
         elif len(part.rows):
             try:
-                good = check(table, adapter, part, machine)
+                good, wrong = check(table, adapter, part, machine)
             except InputError as refused:
-                if refused.file is not None:
-                    raise
                 reasons[refused.problem] += len(part.rows)
                 continue
-            if len(good) < len(part.rows):
-                reasons["the model gives no time"] += len(part.rows) - len(good)
+            reasons.update(wrong)
+            if not len(good):
+                continue
             keys = np.asarray([_key(table, int(row), part.shape) for row in good], np.uint64)
             key = (part.kind, library_behind(part, machine))
             pieces.setdefault(key, []).append((Piece(table, adapter, good, keys), part))
@@ -279,10 +307,9 @@ def _key(table: Table, row: int, shape: Sequence[str]) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def _reasons(done: Calibrated) -> str:
-    return (
-        "; ".join(f"{rows:,} rows {reason}" for _, rows, reason in done.left_out[:4]) or "none of the kinds asked for"
-    )
+def _reasons(left_out: Sequence[LeftOut]) -> str:
+    said = (f"{rows:,} rows{':' if reason.startswith('line ') else ''} {reason}" for _, rows, reason in left_out[:4])
+    return "; ".join(said) or "none of the kinds asked for"
 
 
 # ---- fitting -------------------------------------------------------------------------------------------

@@ -47,9 +47,11 @@ class MeasuredFile:
             raise InputError(problem, file=self.file, line=1)
         if whole < len(raw):
             os.truncate(self.file, whole)
-        lines, cells = read_cells(self.file)
+        cells = read_cells(self.file)
+        for bad in cells.skipped[:1]:
+            raise InputError(bad.problem, file=self.file, line=bad.line)
         gpu = COLUMNS.index("gpu")
-        for line, row in zip(lines[1:], cells[1:], strict=True):
+        for line, row in zip(cells.lines, cells.rows, strict=True):
             if row[gpu] != self.gpu:
                 problem = f"holds rows of '{row[gpu]}', this is '{self.gpu}'; give another file with --out"
                 raise InputError(problem, file=self.file, line=line, key="gpu")

@@ -107,6 +107,7 @@ class Detail:
     plan: str
     framework: str
     caveat: str = ""
+    needed: float = 0.0  # bytes, where the GPU is said not to have as many, though this ran
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,8 @@ class Unpredicted:
     reason: str
     left_out: bool = False  # on purpose: not a measurement of what we predict
     again: bool = False  # a further quantity of rows that another part holds
+    key: str = ""  # the column whose cell is at fault
+    misfit: bool = False  # said not to fit the memory, though it ran
 
 
 Part = Batch | Unpredicted

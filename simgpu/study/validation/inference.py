@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from simgpu.analysis.inference import light_of
-from simgpu.errors import InputError
+from simgpu.errors import InputError, MisfitError
 from simgpu.plan.precision import precision_of
 from simgpu.plan.serving_memory import most_sequences, serving_memory
-from simgpu.study.boxes import cluster_for, training_cluster
+from simgpu.study.boxes import cluster_for, one_node_holds, training_cluster
 from simgpu.study.validation import inference_rows
 from simgpu.study.validation.batches import Batch, Detail, Machine, Part, Unpredicted
 from simgpu.study.validation.inference_rows import DECODE, E2E, PREFILL, TPOT, TTFT, Asked, Engine, Translate
@@ -65,27 +65,32 @@ llama_cpp, load_test, neusight, ml_engineering = (
 
 def _parts(translate: Translate, table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
     scored: dict[tuple[str, str, str, str, bool], list[tuple[int, Asked, Found]]] = {}
-    refused: dict[tuple[str, str, bool, bool], list[int]] = {}
+    refused: dict[tuple[str, str, bool, str, bool], list[int]] = {}  # fields of `Unpredicted` but `again`
     for row in rows.tolist():
-        quantities = list(translate(Reader(table, row), machine.bench.catalogue))
+        try:
+            quantities = list(translate(Reader(table, row, machine), machine.bench.catalogue))
+        except InputError as error:  # a cell that means nothing
+            refused.setdefault(("all", str(error.problem), False, error.key or "", False), []).append(row)
+            continue
         words = next((asked for asked in quantities if isinstance(asked, str)), None)
         if words is not None:
-            refused.setdefault(("all", words, False, False), []).append(row)
+            refused.setdefault(("all", words, False, "", False), []).append(row)
             continue
         wanted = [asked for asked in quantities if not isinstance(asked, str)]
         try:
             found = [predict(machine, asked) for asked in wanted]
         except InputError as error:
-            refused.setdefault((wanted[0].op, str(error.problem), False, False), []).append(row)
+            misfit = isinstance(error, MisfitError)
+            refused.setdefault((wanted[0].op, str(error.problem), False, "", misfit), []).append(row)
             continue
         if any(_impossible(asked, one) for asked, one in zip(wanted, found, strict=True)):
-            refused.setdefault(("all", TOO_FAST, False, True), []).append(row)
+            refused.setdefault(("all", TOO_FAST, True, "", False), []).append(row)
             continue
         for i, (asked, one) in enumerate(zip(wanted, found, strict=True)):
             key = (asked.op, asked.dtype, asked.engine.runtime, asked.engine.caveat, i > 0)
             scored.setdefault(key, []).append((row, asked, one))
-    for (op, reason, again, left_out), at in refused.items():
-        yield Unpredicted(op, np.asarray(at, np.intp), reason, left_out, again)
+    for (op, reason, left_out, column, misfit), at in refused.items():
+        yield Unpredicted(op, np.asarray(at, np.intp), reason, left_out, key=column, misfit=misfit)
     for key, entries in scored.items():
         yield _batch(table, *key, entries)
 
@@ -158,7 +163,7 @@ def _whole(machine: Machine, asked: Asked) -> dict[str, Found]:
         return _served(machine, deployment, asked)
     held = max(serving_memory(deployment.served, 1, 2, 0.0), key=lambda one: one.weights).weights
     if held > machine.gpu.memory.capacity.si:
-        raise InputError(f"{held / 1e9:.0f} GB of weights do not fit a GPU", key="plan")
+        raise MisfitError(f"{held / 1e9:.0f} GB of weights do not fit a GPU", key="plan")
     if asked.op == PREFILL:
         runs = prefill_runs(deployment, asked.batch, asked.prompt)
         light = sum(light_of(run.step) * run.count for run in runs)
@@ -173,7 +178,7 @@ def _served(machine: Machine, deployment: Deployment, asked: Asked) -> dict[str,
     load = Load(asked.batch, asked.prompt, asked.output)
     room = most_sequences(deployment.served, asked.prompt + asked.output, machine.gpu.memory.capacity.si)
     if room == 0:
-        raise InputError("weights and the cache of one request do not fit", key="plan")
+        raise MisfitError("weights and the cache of one request do not fit", key="plan")
     if asked.apart is None:
         done = serve(deployment, load)
     else:
@@ -210,8 +215,9 @@ def deploy(machine: Machine, engine: Engine) -> Deployment:
     key = (machine.gpu.name, engine)
     if key not in bench.steps:
         check_plan(engine.plan, engine.config)
-        per_node = min(engine.per_node, gpus)
-        where = (bench.catalogue, machine.gpu.name, gpus, per_node, engine.link, engine.network)
+        name = machine.gpu.name
+        per_node = gpus if one_node_holds(bench.catalogue, name, gpus) else min(engine.per_node, gpus)
+        where = (bench.catalogue, name, gpus, per_node, engine.link, engine.network)
         cluster = cluster_for(*where[:5]) if gpus <= per_node else training_cluster(*where)
         cluster = replace(cluster, kernel=bench.constants(cluster.gpu))
         bench.steps[key] = Deployment(

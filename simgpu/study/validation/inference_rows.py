@@ -93,17 +93,10 @@ _NARROW = {"fp8": "fp8", "fp8_block": "fp8-block", "nvfp4": "fp4", "int8_wo": "w
 _RUNTIMES = {"trtllm": "trtllm", "vllm": "vllm", "sglang": "sglang"}
 
 
-def aliases(catalogue: Catalogue) -> dict[str, str]:
-    """Names of the catalogue by the ids that models have on Hugging Face."""
-    return {
-        alias.lower(): name for name in catalogue.names("models") for alias in catalogue.model_source(name).huggingface
-    }
-
-
 def load_test(row: Reader, catalogue: Catalogue) -> Iterable[Asked | str]:
     """Mean TTFT and TPOT of load tests at a fixed concurrency (ai-dynamo/aiconfigurator, silicon_sample)."""
     model = row.word("model")
-    known = aliases(catalogue).get(model.lower())
+    known = catalogue.published(model)
     if known is None:
         return [f"no model '{model}' in the catalogue"]
     framework = row.word("framework").lower()
@@ -124,10 +117,10 @@ def load_test(row: Reader, catalogue: Catalogue) -> Iterable[Asked | str]:
         return ["how many engines take prompts and how many decode, and whether they speculate, is not stated"]
     kv = "fp8" if framework == "trtllm" and precision.startswith("fp") and precision != "bf16" else ""
     base = Engine(config, Plan(), precision, _RUNTIMES[framework], "bf16", kv, network="InfiniBand 50 GB/s per GPU")
-    engine = replace(base, plan=_plan(row, config, "decode_" if apart else ""))
+    engine = _placed(base, _plan(row, config, "decode_" if apart else ""))
     common = Asked(TTFT, engine, row.number("ttft_s"), concurrency, prompt, output, True, dtype=precision)
     if apart:
-        first = replace(base, plan=_plan(row, config, "prefill_"))
+        first = _placed(base, _plan(row, config, "prefill_"))
         counts = row.count("prefill_num_workers"), row.count("decode_num_workers")
         common = replace(common, apart=first, instances=counts)
     whole = row.number("ttft_s") + row.number("tpot_s") * (output - 1)
@@ -150,19 +143,42 @@ def _precision(row: Reader, config: TransformerConfig, model: str) -> str | None
 
 
 def _plan(row: Reader, config: TransformerConfig, side: str) -> Plan:
-    """Degrees of one side. `attention_dp_size` ranks take turns with whole requests; with experts spread over them they
-    are the ranks of `tp_size` again where the table says so: expert and tensor degrees then multiply to more GPUs than
-    ran."""
-    names = ("tp_size", "pp_size", "attention_dp_size", "moe_ep_size")
-    tp, pp, dp, ep = (max(row.count(f"{side}{name}", 1), 1) for name in names)
+    """Degrees of one side. `attention_dp_size` ranks take turns with whole requests.
+
+    The same ranks stand in two columns at times, and the table multiplies them to more GPUs than ran:
+    `moe_tp_size` = `moe_ep_size` = w in a width of w x w are w GPUs (DeepSeek-V3 of TensorRT-LLM on H200: 64 with 8 x 8
+    takes the times of 8 with 8 x 1 to 0.5 %; gpt-oss: 16 with 4 x 4 those of 4 with 1 x 4), and `attention_dp_size` =
+    `tp_size` = w are one group of w. A tensor width that the heads do not divide into is that of attention data
+    parallelism, if the experts are spread over as many ranks.
+    """
+    names = ("tp_size", "pp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size")
+    tp, pp, dp, moe_tp, ep = (max(row.count(f"{side}{name}", 1), 1) for name in names)
     if config.experts == 1:
         return Plan(tp=tp, pp=pp, dp=dp)
+    if moe_tp == ep > 1 and tp * dp == ep * ep:
+        tp, dp = (ep, 1) if tp > 1 else (1, ep)
     if not side and dp > 1 and dp == tp:  # attention_dp 4 in a group of 4: the same runs as TP 4 (see the page)
         dp = 1
+    if config.heads % tp and ep == tp and dp == 1:
+        tp, dp = 1, tp
     ep = min(ep, tp * dp)
-    while (tp * dp) % ep or config.experts % ep or (ep > tp and ep % tp) or (ep <= tp and tp % ep):
+    while (tp * dp) % ep or (ep > tp and ep % tp) or (ep <= tp and tp % ep):
         ep -= 1
     return Plan(tp=tp, pp=pp, dp=dp, ep=ep)
+
+
+def _placed(engine: Engine, plan: Plan) -> Engine:
+    """An engine on the ranks of a plan."""
+    return replace(engine, plan=plan, config=_in_slots(engine.config, plan.ep))
+
+
+def _in_slots(config: TransformerConfig, ep: int) -> TransformerConfig:
+    """The model with its experts in as many slots as divide over the ranks: some experts are held twice.
+
+    TensorRT-LLM, examples/wide_ep: `num_slots` is a multiple of the expert-parallel size, 288 over 36 ranks for the 256
+    experts of DeepSeek; SGLang and vLLM have redundant experts (EPLB) to the same end.
+    """
+    return config if config.experts % ep == 0 else replace(config, experts=-(-config.experts // ep) * ep)
 
 
 # ---- NeuSight ----------------------------------------------------------------------------------------

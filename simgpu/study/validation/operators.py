@@ -91,21 +91,6 @@ def llmcompass(op: str, m: Array, n: Array, amd: bool = False) -> StreamCall | N
     return None
 
 
-def llmcompass_layer(op: str, columns: Mapping[str, Array]) -> StreamCall | None:
-    """Rows of llmcompass_transformer_layer: one operator of a GPT-3 layer, each timed alone as in llmcompass_ops.
-
-    Columns: batch_size, q_len, kv_len, hidden_size, num_heads, ffn_size, tp_size.
-    """
-    batch, q, tp = columns["batch_size"], columns["q_len"], columns["tp_size"]
-    if op == "softmax":
-        return llmcompass("softmax", batch * columns["num_heads"] / tp * q, columns["kv_len"])
-    if op.startswith("layernorm"):
-        return llmcompass("layernorm", batch * q, columns["hidden_size"])
-    if op == "gelu":
-        return llmcompass("gelu", batch * q, columns["ffn_size"] / tp)
-    return None
-
-
 # ---- Vidur -------------------------------------------------------------------------------------------
 
 PARALLEL_BLOCKS = ("phi-2",)
@@ -190,6 +175,9 @@ SHAPES = {
 
 NORMS = ("layernorm", "input_layernorm", "post_layernorm", "final_layernorm")
 
+HEAD_NORMS = ("qk_norm", "q_norm", "k_norm")
+"""RMS norms over each head of queries and keys (Qwen3: modeling_qwen3.py, q_norm and k_norm of `head_dim`)."""
+
 
 def llmservingsim(layer: str, model: str, method: str, tokens: Array, tp_size: Array, dtype: str) -> StreamCall | None:
     """Rows of llmservingsim_ops without a GEMM shape, by `layer`; `method` tells transformers from vLLM.
@@ -209,6 +197,12 @@ def llmservingsim(layer: str, model: str, method: str, tokens: Array, tp_size: A
         return StreamCall(
             "normalization", "normalization", library, given, (8.0 if served else 4.0) * size, 4 * size, dtype
         )
+    if layer in HEAD_NORMS:
+        normed = {"q_norm": shape.heads, "k_norm": shape.kv_heads}.get(layer, shape.heads + shape.kv_heads)
+        given = {"rows": tokens * np.maximum(normed / tp_size, 1.0), "cols": np.full_like(tokens, shape.head_dim)}
+        size = given["rows"] * shape.head_dim
+        given |= {"layer": False, "fused": served}
+        return StreamCall("normalization", "normalization", library, given, 4 * size, 4 * size, dtype)
     if layer == "embedding":
         return StreamCall("embedding", "embedding", library, rows, 4 * size, 0 * size, dtype)
     if layer == "act_fn":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -32,9 +33,16 @@ class Reason:
         return all(mine in ("", its) for mine, its in named) and self.where(numbers(row))
 
 
-def numbers(row: Row) -> dict[str, float]:
+class _Known(dict[str, float]):
+    """Numbers of a row. One that the row does not have is NaN, so that no comparison with it holds."""
+
+    def __missing__(self, name: str) -> float:
+        return math.nan
+
+
+def numbers(row: Row) -> Numbers:
     """The numbers of a row's description, and `slow`: predicted over measured time."""
-    found = {"slow": row.predicted_s / row.measured_s}
+    found = _Known(slow=row.predicted_s / row.measured_s)
     for word in row.what.split():
         name, _, value = word.partition("=")
         try:

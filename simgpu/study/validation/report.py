@@ -36,6 +36,7 @@ def document(done: Validation) -> dict[str, Any]:
         "worst": [asdict(row) for row in worst(done)],
         "not_predicted": [asdict(entry) for entry in done.not_predicted],
         "left_out": [asdict(entry) for entry in done.left_out],
+        "said_not_to_fit": [asdict(entry) for entry in done.misfits],
         "not_read": [{"file": file, "reason": reason} for file, reason in done.not_read],
     }
 
@@ -63,6 +64,8 @@ def print_report(found: Mapping[str, Any], out: IO[str]) -> None:
         print_farthest(found["farthest"], out)
     print_listed("Not predicted", found["not_predicted"], out)
     print_listed("Left out", found["left_out"], out)
+    count = sum(entry["rows"] for entry in found["said_not_to_fit"])
+    print_listed(f"Ran, but said not to fit the memory: {count:,} rows", found["said_not_to_fit"], out)
     for entry in found["not_read"]:
         out.write(f"not read: {entry['file']} ({entry['reason']})\n")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +13,14 @@ import numpy as np
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.spec import GPUSpec
-from simgpu.study.validation.batches import FULL, Adapter, Batch, Bench, Machine
+from simgpu.study.validation.batches import FULL, Adapter, Batch, Bench, Machine, Part, Unpredicted
 from simgpu.study.validation.gpus import resolve
 from simgpu.study.validation.sources import ADAPTERS, ALSO, ELSEWHERE, TRAINING
-from simgpu.study.validation.tables import Array, Rows, Table, read_table, tables_in
+from simgpu.study.validation.tables import Array, Rows, Skipped, Table, others_in, read_table, tables_in
 from simgpu.timing.uncertainty import interval
 
+NAMED = 10
+"""Lines of a reason that are named at most."""
 FASTEST, SLOWEST = 1 / 30, 300.0
 """Measured over roofline time, median of the rows of a GPU in a table: outside, the column has another unit."""
 
@@ -54,18 +56,20 @@ class Scored:
 
 @dataclass(frozen=True)
 class Listed:
-    """Rows that were not scored, and why."""
+    """Rows of a file that were not scored, or are doubted, and why."""
 
     source: str
     gpu: str
     op: str
     rows: int
     reason: str
+    lines: tuple[int, ...] = ()  # of the file, at most `NAMED` of them
 
 
 @dataclass
 class Validation:
-    """Everything one run of `simgpu validate` found."""
+    """Everything one run of `simgpu validate` found. Each row of a table that was read is scored, not predicted or left
+    out; `misfits` are rows that ran though memory is said not to suffice, predicted or not."""
 
     target: str
     folder: Path
@@ -73,6 +77,7 @@ class Validation:
     scored: list[Scored] = field(default_factory=list)
     not_predicted: list[Listed] = field(default_factory=list)
     left_out: list[Listed] = field(default_factory=list)
+    misfits: list[Listed] = field(default_factory=list)
     not_read: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -97,6 +102,7 @@ def validate(
             _table(done, read_table(source, file, adapter.columns), adapter, bench)
             if target == "all" and source in TRAINING and source in ALSO:
                 _other_kind(done, read_table(source, file, adapter.columns), ALSO[source], bench)
+    done.not_read += others_in(folder)
     if not done.scored and not done.not_predicted and not done.left_out and without is None:
         raise InputError(f"holds no table for 'validate {target}'", file=folder, key="data")
     return done
@@ -104,33 +110,53 @@ def validate(
 
 def _other_kind(done: Validation, table: Table, adapter: Adapter, bench: Bench) -> None:
     """Predict the rows of the other kind in a table that holds two, of which each reader names what is the other's."""
-    left_out = list(done.left_out)
+    left_out, listed = list(done.left_out), list(done.not_predicted)
     _table(done, table, adapter, bench)
     done.left_out = left_out
     done.not_predicted = [
-        one for one in done.not_predicted if one.source != table.source or "see validate" not in one.reason
+        *(one for one in listed if one.source != table.source or "see validate" not in one.reason),
+        *(one for one in done.not_predicted[len(listed) :] if one not in listed and "see validate" not in one.reason),
     ]
 
 
 def _table(done: Validation, table: Table, adapter: Adapter, bench: Bench) -> None:
     """Predict the rows of a table, GPU by GPU."""
+    done.not_predicted += _skipped(table)
     kept = _without_suspicious(done, table)
     names = bench.catalogue.names("gpus")
-    known: list[tuple[str, GPUSpec, Rows]] = []
     for (name,), rows in table.split(kept, "gpu"):
         try:
             found = resolve(name, names)
         except InputError as error:
-            raise table.error(int(rows[0]), error.problem, "gpu") from None
+            reason = f"{table.place(rows[:1])}: gpu: {error.problem}"
+            done.not_predicted.append(listed(table, name, "all", rows, reason))
+            continue
         if found is None:
             reason = "GPU not stated" if name == "unknown" else f"no datasheet of '{name}' in the catalogue"
-            done.not_predicted.append(Listed(table.source, name, "all", len(rows), reason))
+            done.not_predicted.append(listed(table, name, "all", rows, reason))
             continue
         spec = bench.catalogue.spec("gpus", found)
         assert isinstance(spec, GPUSpec)
-        known.append((name, spec, rows))
-    for name, spec, rows in known:
         _machine(done, table, adapter, Machine(name, spec, bench), rows)
+
+
+def listed(table: Table, gpu: str, op: str, rows: Sequence[int] | Rows, reason: str) -> Listed:
+    """Rows of a table with the lines of the first of them."""
+    lines = tuple(int(line) for line in table.lines[np.asarray(rows[:NAMED], np.intp)])
+    return Listed(table.source, gpu, op, len(rows), reason, lines)
+
+
+def _skipped(table: Table) -> list[Listed]:
+    """Rows with a cell that cannot be used; those of one GPU and column with the same fault stand together."""
+    together: dict[tuple[str, str, str], list[Skipped]] = {}
+    for row in table.skipped:
+        together.setdefault((row.gpu, row.key, row.expected), []).append(row)
+    found = []
+    for (gpu, key, _), rows in together.items():
+        place = f"{table.file.name}:{rows[0].line}: " + (f"{key}: " if key else "")
+        lines = tuple(row.line for row in rows[:NAMED])
+        found.append(Listed(table.source, gpu, "all", len(rows), place + rows[0].problem, lines))
+    return found
 
 
 def _without_suspicious(done: Validation, table: Table) -> Rows:
@@ -141,40 +167,74 @@ def _without_suspicious(done: Validation, table: Table) -> Rows:
         return every
     flagged = np.flatnonzero(flags != "")
     for (name, flag), rows in table.split(flagged, "gpu", "suspicious"):
-        done.left_out.append(Listed(table.source, name, "all", len(rows), f"suspicious: {flag}"))
+        done.left_out.append(listed(table, name, "all", rows, f"suspicious: {flag}"))
     return np.flatnonzero(flags == "").astype(np.intp)
 
 
 def _machine(done: Validation, table: Table, adapter: Adapter, machine: Machine, rows: Rows) -> None:
     """Predict rows of one GPU; each row is in exactly one part."""
     seen = 0
-    listed: Counter[tuple[str, str, bool]] = Counter()
+    refused: dict[tuple[str, str, str, bool], list[int]] = {}
+    misfits: dict[tuple[str, str], list[tuple[int, float]]] = {}
     scored: list[Scored] = []
-    for part in adapter.parts(table, rows, machine):
+    for part in parts_of(table, adapter, machine, rows):
         seen += 0 if part.again else len(part.rows)
-        if isinstance(part, Batch):
-            try:
-                found = _scored(table, adapter, machine, part)
-            except InputError as error:  # the model itself says what it lacks
-                listed[part.op, error.problem, False] += len(part.rows)
-                continue
-            scored.append(found)
-            if len(found.measured) < len(part.rows):
-                listed[part.op, "the model gives no time", False] += len(part.rows) - len(found.measured)
-        else:
-            listed[part.op, part.reason, part.left_out] += len(part.rows)
+        at = part.rows.tolist()
+        if isinstance(part, Unpredicted):
+            refused.setdefault((part.op, part.key, part.reason, part.left_out), []).extend(at)
+            if part.misfit:
+                misfits.setdefault((part.op, part.reason), []).extend((row, 0.0) for row in at)
+            continue
+        for row, detail in zip(at, part.details, strict=False):
+            if detail.needed:
+                misfits.setdefault((part.op, ""), []).append((row, detail.needed))
+        try:
+            found = _scored(table, adapter, machine, part)
+        except InputError as error:  # the model itself says what it lacks
+            refused.setdefault((part.op, "", error.problem, False), []).extend(at)
+            continue
+        scored.append(found)
+        missing = sorted({*at} - {*found.batch.rows.tolist()})
+        if missing:
+            refused.setdefault((part.op, "", "the model gives no time", False), []).extend(missing)
     if seen != len(rows):
         raise AssertionError(f"adapter of {table.source} accounts for {seen} of {len(rows)} rows")
-    _check_unit(table, adapter, scored)
+    doubt = _other_unit(table, adapter, scored)
+    if doubt:
+        rows_of = [(part.batch.op, part.batch.rows.tolist()) for part in scored if not part.batch.again]
+        for op, at in rows_of:
+            refused.setdefault((op, "", doubt, False), []).extend(at)
+        scored = []
     done.scored += scored
-    for (op, reason, left_out), count in sorted(listed.items()):
-        where = done.left_out if left_out else done.not_predicted
-        where.append(Listed(table.source, machine.name, op, count, reason))
+    for (op, key, reason, left_out), at in sorted(refused.items()):
+        reason = f"{table.place(at[:1])}: {key}: {reason}" if key else reason
+        (done.left_out if left_out else done.not_predicted).append(listed(table, machine.name, op, at, reason))
+    for (op, reason), pairs in sorted(misfits.items()):
+        reason = reason or _too_large([needed for _, needed in pairs], machine)
+        done.misfits.append(listed(table, machine.name, op, [row for row, _ in pairs], reason))
+
+
+def _too_large(needed: list[float], machine: Machine) -> str:
+    """How many bytes rows are said to need, in words."""
+    ends = dict.fromkeys(f"{1e-9 * end:.0f}" for end in (min(needed), max(needed)))
+    return f"said to need {' to '.join(ends)} GB; the GPU has {1e-9 * machine.gpu.memory.capacity.si:.0f}"
+
+
+def parts_of(table: Table, adapter: Adapter, machine: Machine, rows: Rows) -> list[Part]:
+    """What an adapter makes of rows. A row that it refuses is unpredicted alone and does not take the others along."""
+    try:
+        return list(adapter.parts(table, rows, machine))
+    except InputError as error:
+        if len(rows) == 1:
+            return [Unpredicted("all", rows, error.problem, key=error.key or "")]
+    middle = len(rows) // 2
+    return [part for half in (rows[:middle], rows[middle:]) for part in parts_of(table, adapter, machine, half)]
 
 
 def _scored(table: Table, adapter: Adapter, machine: Machine, batch: Batch) -> Scored:
-    predicted = np.broadcast_to(np.asarray(batch.predict(), float), batch.rows.shape)
-    baseline = np.broadcast_to(np.asarray(batch.roofline(), float), batch.rows.shape)
+    with np.errstate(all="ignore"):  # sizes that no number holds give no time
+        predicted = np.broadcast_to(np.asarray(batch.predict(), float), batch.rows.shape)
+        baseline = np.broadcast_to(np.asarray(batch.roofline(), float), batch.rows.shape)
     good = np.isfinite(predicted) & (predicted > 0)
     batch, predicted, baseline = batch.kept(good), predicted[good], baseline[good]
     regime = machine.timer.constants.regime(batch.kind, batch.library)
@@ -206,21 +266,19 @@ def library_of(batch: Batch) -> str:
     return f"{batch.library} {batch.caveat}".strip()
 
 
-def _check_unit(table: Table, adapter: Adapter, scored: list[Scored]) -> None:
-    """Times a thousand times off in the median are in another unit."""
+def _other_unit(table: Table, adapter: Adapter, scored: list[Scored]) -> str:
+    """What shows that the times of a GPU's rows are not in seconds: a thousand times off in the median; or ''."""
+    scored = [part for part in scored if part.batch.op != "memory" and len(part.measured)]  # memory: bytes
     if not scored:
-        return
-    scored = [part for part in scored if part.batch.op != "memory"]  # bytes
-    if not scored:
-        return
+        return ""
     ratio = np.concatenate([part.measured / np.maximum(part.predicted, part.roofline) for part in scored])
     typical = float(np.median(ratio))
     if FASTEST <= typical <= SLOWEST:
-        return
-    row = int(scored[0].batch.rows[0])
+        return ""
     unit = min(
         (("milliseconds", 1e3), ("microseconds", 1e6), ("nanoseconds", 1e9)), key=lambda u: abs(np.log(typical / u[1]))
     )
     guess = f"; are these {unit[0]}?" if typical > 1 else ""
     said = f"{typical:,.0f} times slower" if typical > 1 else f"{1 / typical:,.0f} times faster"
-    raise table.error(row, f"times are {said} than any model in the median, expected seconds{guess}", adapter.measured)
+    place = f"{table.place(scored[0].batch.rows[:1])}: {adapter.measured}"
+    return f"{place}: times are {said} than any model in the median, expected seconds{guess}"

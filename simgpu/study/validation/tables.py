@@ -1,7 +1,8 @@
 """Reading tables of measurements: CSV, plain or gzipped, with the columns and units of the shared schema.
 
-Whatever a stranger's table can have wrong ends in one `InputError` with file and line: columns missing or in another
-unit, text where a number belongs, a time of zero or of hours, rows of another length.
+A file that is not the table at all (columns missing or in another unit, not CSV) is refused with one `InputError`. A
+row that cannot be used (text where a number belongs, a time of zero or of hours, another length) is skipped:
+`Table.skipped` names its line, its column and what was expected.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import gzip
 import math
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +54,41 @@ class Columns:
 
 
 @dataclass(frozen=True)
+class Skipped:
+    """A row that cannot be used: its line, the GPU it names, the column at fault, what is wrong, what was expected."""
+
+    line: int
+    key: str
+    problem: str
+    expected: str
+    gpu: str = ""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a CSV file: its header, its rows with the line of each, and the rows that are no rows of it."""
+
+    header: list[str]
+    lines: list[int]
+    rows: list[list[str]]
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def chosen(self, positions: Sequence[int]) -> Cells:
+        """The rows at `positions`, without the skipped ones."""
+        return Cells(self.header, [self.lines[i] for i in positions], [self.rows[i] for i in positions])
+
+
+@dataclass(frozen=True)
 class Table:
-    """The rows of one file: columns of numbers (empty cells are NaN) and of words, and the line of each row."""
+    """The rows of one file: columns of numbers (empty cells are NaN) and of words, the line of each row, and the rows
+    that were skipped."""
 
     source: str
     file: Path
     lines: Rows
     numbers: Mapping[str, Array]
     words: Mapping[str, np.ndarray[Any, np.dtype[np.str_]]]
+    skipped: Sequence[Skipped] = ()
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -84,6 +113,10 @@ class Table:
     def error(self, row: int, problem: str, key: str | None = None) -> InputError:
         """An error about a row."""
         return InputError(problem, file=self.file, line=int(self.lines[row]), key=key)
+
+    def place(self, rows: Sequence[int] | Rows) -> str:
+        """File and line of the first of some rows."""
+        return f"{self.file.name}:{int(self.lines[int(rows[0])])}"
 
     def described(self, row: int, columns: Sequence[str]) -> str:
         """`name=value` of some columns, as the file has them, for a list of rows."""
@@ -114,59 +147,116 @@ def tables_in(folder: Path) -> dict[str, Path]:
     return found
 
 
+def others_in(folder: Path) -> list[tuple[str, str]]:
+    """What else lies in a folder of tables, and why it is not read."""
+    found = []
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            found.append((f"{entry.name}/", "a folder by itself: give it as --data"))
+        elif not entry.is_file() or not entry.name.endswith(ENDINGS):
+            found.append((entry.name, f"not a table ({', '.join(ENDINGS)})"))
+    return found
+
+
 def read_table(source: str, file: Path, columns: Columns) -> Table:
-    """A table with the columns it must have, every cell checked."""
-    lines, cells = read_cells(file)
-    return table_of(source, file, lines, cells, columns)
+    """A table with the columns it must have, every cell checked. Raises `InputError` for what is not the table."""
+    return table_of(source, file, read_cells(file), columns)
 
 
-def table_of(source: str, file: Path, lines: list[int], cells: list[list[str]], columns: Columns) -> Table:
-    """The same for the cells of a file, or some rows of it; the first row is the header."""
-    header = cells[0]
-    _check_header(header, columns, file)
-    body = cells[1:]
-    place = {name: i for i, name in enumerate(header)}
+def table_of(source: str, file: Path, cells: Cells, columns: Columns) -> Table:
+    """The same for the cells of a file, or some rows of it."""
+    _check_header(cells.header, columns, file)
+    place = {name: i for i, name in enumerate(cells.header)}
+    names = {name: name for name in (*columns.words, *columns.optional)} | dict(columns.renamed)
+    wrong: dict[int, Skipped] = {}  # the first problem of each row
     numbers: dict[str, Array] = {}
     for name in (*columns.positive, *columns.numbers, *columns.sparse, *columns.loose):
         if name in columns.loose and name not in place:
             continue
-        texts = [row[place[name]] for row in body]
-        numbers[name] = _numbers(texts, name, columns, file, lines[1:])
+        texts = [row[place[name]] for row in cells.rows]
+        numbers[name], problems = _numbers(texts, name, columns)
+        for row, (problem, expected) in problems.items():
+            wrong.setdefault(row, Skipped(cells.lines[row], name, problem, expected))
     words = {
-        name: np.asarray([row[place[name]] for row in body] if name in place else [""] * len(body), str)
-        for name in (*columns.words, *columns.optional)
+        name: [row[place[old]] for row in cells.rows] if old in place else [""] * len(cells.rows)
+        for name, old in names.items()
     }
-    for name, old in columns.renamed.items():
-        words[name] = np.asarray([row[place[old]] for row in body] if old in place else [""] * len(body), str)
     for name in columns.words:
-        empty = np.flatnonzero(words[name] == "")
-        if len(empty):
-            raise InputError("is empty", file=file, line=lines[1 + int(empty[0])], key=name)
-    return Table(source, file, np.asarray(lines[1:], np.intp), numbers, words)
+        for row, text in enumerate(words[name]):
+            if not text:
+                wrong.setdefault(row, Skipped(cells.lines[row], name, "is empty", "a word"))
+    gpus = words.get("gpu", [""] * len(cells.rows))
+    skipped = [*cells.skipped, *(replace(problem, gpu=gpus[row]) for row, problem in wrong.items())]
+    kept = np.asarray([row for row in range(len(cells.rows)) if row not in wrong], np.intp)
+    return Table(
+        source,
+        file,
+        np.asarray(cells.lines, np.intp)[kept],
+        {name: values[kept] for name, values in numbers.items()},
+        {name: np.asarray(values, str)[kept] for name, values in words.items()},
+        sorted(skipped, key=lambda row: row.line),
+    )
 
 
-def read_cells(file: Path) -> tuple[list[int], list[list[str]]]:
-    """Lines and cells of a CSV file, header first."""
-    lines: list[int] = []
-    cells: list[list[str]] = []
-    reader = csv.reader(_text(file).splitlines(keepends=True), strict=True)
-    try:
-        for row in reader:
-            if row:
-                lines.append(reader.line_num)
-                cells.append([cell.strip() for cell in row])
-    except csv.Error as error:
-        raise InputError(f"is not valid CSV ({error})", file=file, line=reader.line_num) from None
-    if not cells:
+def read_cells(file: Path) -> Cells:
+    """Header and rows of a CSV file. Rows that are no CSV, or have another length than the header, are skipped."""
+    text, decoded = _text(file)
+    found, skipped = _parsed(text.splitlines(keepends=True), file)
+    if not found:
         raise InputError("is empty, expected a header and rows", file=file, line=1)
-    for line, row in zip(lines, cells, strict=True):
-        if len(row) != len(cells[0]):
-            raise InputError(f"has {len(row)} cells, expected {len(cells[0])} as the header", file=file, line=line)
-    return lines, cells
+    (line, header), *rows = found
+    if not decoded and not _is_text(header):
+        raise InputError(f"is not text ({_odd_byte(header)})", file=file, line=line)
+    good: list[tuple[int, list[str]]] = []
+    for line, row in rows:
+        if len(row) != len(header):
+            problem = f"has {len(row)} cells, expected {len(header)} as the header"
+            skipped.append(Skipped(line, "", problem, "as many cells as the header"))
+        elif not decoded and not _is_text(row):
+            skipped.append(Skipped(line, "", f"is not text ({_odd_byte(row)})", "text"))
+        else:
+            good.append((line, row))
+    return Cells(header, [line for line, _ in good], [row for _, row in good], skipped)
 
 
-def _text(file: Path) -> str:
-    """Text of a file, unpacked if its name says so."""
+def _parsed(lines: list[str], file: Path) -> tuple[list[tuple[int, list[str]]], list[Skipped]]:
+    """Rows with the line on which each ends. After a line that is not CSV (a quote that is never closed, say), reading
+    goes on with the next one."""
+    rows: list[tuple[int, list[str]]] = []
+    skipped: list[Skipped] = []
+    start = 0  # of the row that is read next
+    while start < len(lines):
+        first = start
+        reader = csv.reader((lines[i] for i in range(first, len(lines))), strict=True)
+        try:
+            for row in reader:
+                start = first + reader.line_num
+                if row:
+                    rows.append((start, [cell.strip() for cell in row]))
+            break
+        except csv.Error as error:
+            problem = f"is not valid CSV ({error})"
+            if not rows:
+                raise InputError(problem, file=file, line=start + 1) from None
+            start += 1
+            skipped.append(Skipped(start, "", problem, "a row of CSV"))
+    return rows, skipped
+
+
+def _is_text(row: Sequence[str]) -> bool:
+    return not any("\udc80" <= letter <= "\udcff" for cell in row for letter in cell)
+
+
+def _odd_byte(row: Sequence[str]) -> str:
+    """The first byte of a row that is no UTF-8, in words."""
+    letter = next(letter for cell in row for letter in cell if "\udc80" <= letter <= "\udcff")
+    return f"byte 0x{ord(letter) - 0xDC00:02x}"
+
+
+def _text(file: Path) -> tuple[str, bool]:
+    """Text of a file, unpacked if its name says so, and whether all of it is UTF-8: other bytes become surrogates."""
     try:
         with gzip.open(file, "rb") if file.name.endswith(".gz") else file.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
@@ -177,16 +267,15 @@ def _text(file: Path) -> str:
     if len(raw) > MAX_BYTES:
         raise InputError(f"is larger than {MAX_BYTES:,} bytes", file=file)
     try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise InputError(f"is not text (byte 0x{raw[error.start]:02x})", file=file, line=line) from None
+        return raw.decode("utf-8-sig"), True
+    except UnicodeDecodeError:
+        return raw.decode("utf-8-sig", errors="surrogateescape"), False
 
 
 def _check_header(header: Sequence[str], columns: Columns, file: Path) -> None:
     """Every column that is needed, once."""
-    for name in header:
-        if header.count(name) > 1:
+    for name, count in Counter(header).items():
+        if count > 1:
             raise InputError(f"column {shown(name)} stands there twice", file=file, line=1)
     for name in columns.required:
         if name in header:
@@ -202,41 +291,47 @@ def _check_header(header: Sequence[str], columns: Columns, file: Path) -> None:
         raise InputError(f"column '{name}' is missing{found}", file=file, line=1, key=name)
 
 
-def _numbers(texts: Sequence[str], name: str, columns: Columns, file: Path, lines: Sequence[int]) -> Array:
-    """Cells as numbers, with the bounds of their column."""
+def _numbers(texts: Sequence[str], name: str, columns: Columns) -> tuple[Array, dict[int, tuple[str, str]]]:
+    """Cells as numbers, and for each that is outside the bounds of its column the problem and what was expected."""
     sparse = name in columns.sparse or name in columns.loose
-    try:
-        values = np.asarray([float(text) if text or not sparse else math.nan for text in texts], float)
-    except ValueError:
-        for text, line in zip(texts, lines, strict=True):
-            _check_number(text, sparse, file, line, name)
-        raise
     above_zero = name in columns.positive or name in columns.sparse
-    given = np.asarray([bool(text) for text in texts], bool) if sparse else np.ones(len(values), bool)
     time = name.endswith("_s") and not name.endswith("per_s")
+    problems: dict[int, tuple[str, str]] = {}
+    values = _floats(texts)
+    empty = np.asarray([not text for text in texts], bool)
+    for row in np.flatnonzero(empty).tolist() if not sparse else ():
+        problems[row] = ("is empty, expected a number", "a number")
+    bound = f"expected a number {'above zero' if above_zero else 'from zero on'}"
+    words = np.zeros(len(texts), bool)
+    for row in np.flatnonzero(np.isnan(values) & ~empty).tolist():
+        words[row] = _float(texts[row]) is None
     tests = [
+        (words, "expected a number"),
         (~np.isfinite(values), "expected a finite number"),
-        (
-            values <= 0 if above_zero else values < 0,
-            f"expected a number {'above zero' if above_zero else 'from zero on'}",
-        ),
+        (values <= 0 if above_zero else values < 0, bound),
     ]
     if time and above_zero:
         tests += [
             (values > LONGEST, f"is longer than {LONGEST:g} s; expected seconds, is this another unit?"),
             (values < SHORTEST, f"is shorter than {SHORTEST:g} s; expected seconds, is this another unit?"),
         ]
-    for wrong, problem in tests:
-        at = np.flatnonzero(wrong & given)
-        if len(at):
-            row = int(at[0])
-            raise InputError(f"{shown(texts[row])}: {problem}", file=file, line=lines[row], key=name)
-    return values
+    for wrong, expected in tests:
+        for row in np.flatnonzero(wrong & ~empty).tolist():
+            problems.setdefault(row, (f"{shown(texts[row])}: {expected}", expected))
+    return values, problems
 
 
-def _check_number(text: str, sparse: bool, file: Path, line: int, name: str) -> None:
+def _floats(texts: Sequence[str]) -> Array:
+    """Cells as numbers; NaN where they are none."""
     try:
-        float(text or ("1" if sparse else ""))
+        return np.asarray([float(text) if text else math.nan for text in texts], float)
     except ValueError:
-        problem = "is empty, expected a number" if not text else f"{shown(text)}: expected a number"
-        raise InputError(problem, file=file, line=line, key=name) from None
+        found = (_float(text) for text in texts)
+        return np.asarray([math.nan if value is None else value for value in found], float)
+
+
+def _float(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -44,21 +44,26 @@ foundry, megatron, memory, torchtitan, neusight, ml_engineering, lambda_labs, st
 def _parts(translate: Translate, table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
     """Each row is in one part; further quantities of a row are parts that say so."""
     scored: dict[tuple[str, str, str, bool], list[tuple[int, Wanted, Predicted]]] = {}
-    refused: dict[tuple[str, str, bool], list[int]] = {}
+    refused: dict[tuple[str, str, str, bool], list[int]] = {}
     for row in rows.tolist():
-        for i, wanted in enumerate(translate(Reader(table, row))):
+        try:
+            quantities = list(translate(Reader(table, row, machine)))
+        except InputError as error:  # a cell that means nothing
+            refused.setdefault((STEP, str(error.problem), error.key or "", False), []).append(row)
+            continue
+        for i, wanted in enumerate(quantities):
             if isinstance(wanted, str):
-                refused.setdefault((STEP, wanted, i > 0), []).append(row)
+                refused.setdefault((STEP, wanted, "", i > 0), []).append(row)
                 continue
             try:
                 found = predict(machine, wanted)
             except InputError as error:
-                refused.setdefault((wanted.quantity, str(error.problem), i > 0), []).append(row)
+                refused.setdefault((wanted.quantity, str(error.problem), "", i > 0), []).append(row)
                 continue
             key = (wanted.quantity, wanted.dtype, wanted.part, i > 0)
             scored.setdefault(key, []).append((row, wanted, found))
-    for (op, reason, again), at in refused.items():
-        yield Unpredicted(op, np.asarray(at, np.intp), reason, again=again)
+    for (op, reason, column, again), at in refused.items():
+        yield Unpredicted(op, np.asarray(at, np.intp), reason, again=again, key=column)
     for (op, dtype, part, again), entries in scored.items():
         yield _batch(table, op, dtype, part, again, entries, machine)
 
@@ -84,7 +89,7 @@ def _batch(
         shape=("source", "model", "task", "num_gpus", "seq_len", "global_batch_size", "global_batch"),
         measured=np.asarray([wanted.measured for _, wanted, _ in entries]),
         ends=(low, high),
-        details=tuple(_detail(table, row, w) for row, w, _ in entries),
+        details=tuple(_detail(table, row, wanted, found) for row, wanted, found in entries),
         part=part,
         again=again,
     )
@@ -99,7 +104,7 @@ def _plain(machine: Machine, wanted: Wanted) -> float:
     return flops / (machine.peak(case.dtype) * case.gpus)
 
 
-def _detail(table: Table, row: int, wanted: Wanted) -> Detail:
+def _detail(table: Table, row: int, wanted: Wanted, found: Predicted) -> Detail:
     """Where a row comes from and what it is."""
     case: Case = wanted.cases[0]
     origin = Reader(table, row).word("source") or table.source
@@ -110,6 +115,7 @@ def _detail(table: Table, row: int, wanted: Wanted) -> Detail:
         described(wanted),
         case.framework,
         wanted.caveat,
+        found.needed,
     )
 
 

@@ -19,11 +19,12 @@ from simgpu.study.validation.training_rows import Case, Wanted
 
 @dataclass(frozen=True)
 class Predicted:
-    """Seconds or bytes, and the ends of the 80 % interval."""
+    """Seconds or bytes, and the ends of the 80 % interval; `needed` bytes where a GPU is said not to have as many."""
 
     value: float
     low: float
     high: float
+    needed: float = 0.0
 
 
 def predict(machine: Machine, wanted: Wanted) -> Predicted:
@@ -49,7 +50,8 @@ def predict(machine: Machine, wanted: Wanted) -> Predicted:
         assert refused is not None
         raise refused
     value = (min if wanted.tuned else median)(one.value for one in found)
-    return Predicted(value, min(one.low for one in found), max(one.high for one in found))
+    needed = min(one.needed for one in found)  # zero if any of them fits
+    return Predicted(value, min(one.low for one in found), max(one.high for one in found), needed)
 
 
 def _fits(machine: Machine, case: Case) -> bool:
@@ -79,7 +81,9 @@ def _step(machine: Machine, case: Case, _: str) -> Predicted:
         except InputError as error:
             kept[key] = error
         else:
-            kept[key] = Predicted(*(float(row[name]) for name in ("step_s", "step_s_p10", "step_s_p90")))
+            needed = 0.0 if row.get("memory_fits", True) else float(row["memory_bytes_per_gpu"])
+            value, low, high = (float(row[name]) for name in ("step_s", "step_s_p10", "step_s_p90"))
+            kept[key] = Predicted(value, low, high, needed)
     found = kept[key]
     if isinstance(found, InputError):
         raise found

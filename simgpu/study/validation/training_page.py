@@ -8,6 +8,7 @@ from typing import Any
 from simgpu.render.training import quantity
 from simgpu.render.validation import percent
 from simgpu.study.validation.goals import TRAINING_GOALS, StepGoal
+from simgpu.study.validation.page import sections
 from simgpu.study.validation.run import Validation
 from simgpu.study.validation.training_report import by_origin, errors_of, farthest, step_rows
 
@@ -105,7 +106,7 @@ def _rows(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def _listed(done: Validation) -> Iterator[str]:
-    for title, entries in (("Not predicted", done.not_predicted), ("Left out", done.left_out)):
+    for title, entries in sections(done):
         yield f"## {title}\n"
         together: dict[tuple[str, str], int] = {}
         for entry in entries:

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from simgpu.errors import InputError
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.parallelism import Plan
-from simgpu.study.validation.batches import DTYPES
+from simgpu.study.validation.batches import DTYPES, Machine
 from simgpu.study.validation.tables import Table
 
 _KNOWN = {field.name for field in fields(TransformerConfig)}
@@ -59,10 +60,17 @@ class Wanted:
 
 
 class Reader:
-    """Cells of one row."""
+    """Cells of one row, and what its machine can do."""
 
-    def __init__(self, table: Table, row: int) -> None:
-        self._table, self._row = table, row
+    def __init__(self, table: Table, row: int, machine: Machine | None = None) -> None:
+        self._table, self._row, self._machine = table, row, machine
+
+    def multiplies(self, dtype: str) -> bool:
+        """Whether the GPU has matrix units for a data type."""
+        try:
+            return self._machine is not None and self._machine.peak(dtype) > 0
+        except InputError:
+            return False
 
     def number(self, name: str, default: float | None = None) -> float:
         """A number; `default` where the cell is empty or the column is missing."""
@@ -71,7 +79,7 @@ class Reader:
 
     def count(self, name: str, default: int | None = None) -> int:
         value = self.number(name, default)
-        if math.isnan(value) or value != int(value):
+        if not math.isfinite(value) or value != int(value):
             raise self._table.error(self._row, "expected a whole number", name)
         return int(value)
 
@@ -309,7 +317,6 @@ BERT = {"bert_base_squad": (12, 768, 12, 3072), "bert_large_squad": (24, 1024, 1
 """Layers, hidden size, heads and feed-forward width (Devlin et al. 2019)."""
 SQUAD_TOKENS = 384
 """NVIDIA/DeepLearningExamples, PyTorch/LanguageModeling/BERT/scripts/run_squad.sh: --max_seq_length=384."""
-_AMPERE = ("a10", "a100", "a40", "h100", "h200", "rtx-30", "rtx-40", "rtx-a", "l40", "l4", "b200", "rtx-6000-ada")
 
 
 def lambda_labs(row: Reader) -> Iterable[Wanted | str]:
@@ -328,7 +335,7 @@ def lambda_labs(row: Reader) -> Iterable[Wanted | str]:
         return ["attention to later tokens (encoders) is not simulated"]
     batch = row.count("global_batch")
     mixed = row.word("precision").startswith("amp")
-    dtype = "fp16" if mixed else ("tf32" if row.word("gpu").startswith(_AMPERE) else "fp32")
+    dtype = "fp16" if mixed else ("tf32" if row.multiplies("tf32") else "fp32")
     numerics = (("gradients", "fp16"), ("reduce", "fp16")) if mixed else _FP32
     case = Case(
         config=config,
