@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simgpu.errors import InputError
+from simgpu.terminal import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,7 +71,17 @@ def save(figure: Figure, *files: Path) -> list[Path]:
             raise InputError(
                 f"'{file.suffix}' is not a picture simgpu can write; expected .png, .svg or .pdf", file=file
             )
+        _make_plain(figure)
         with written_whole(file, binary=True) as stream, style(), quiet():
             metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
             figure.savefig(stream, format=kind, metadata=metadata)
     return list(files)
+
+
+def _make_plain(figure: Figure) -> None:
+    """Escape control characters in all words of a picture: SVG may not hold them."""
+    from matplotlib.text import Text
+
+    for words in figure.findobj(Text):
+        assert isinstance(words, Text)
+        words.set_text(plain(words.get_text()))

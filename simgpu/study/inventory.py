@@ -76,7 +76,7 @@ def show(catalogue: Catalogue, subject: Subject, out: IO[str], constants: bool =
     Of a GPU also the constants of its kernels after inheritance: one line for each library and level, or with
     `constants` one for each constant.
     """
-    from simgpu.render.table import print_figures
+    from simgpu.render.table import print_figures, print_notes
 
     spec = subject.spec
     if spec is None:
@@ -93,9 +93,8 @@ def show(catalogue: Catalogue, subject: Subject, out: IO[str], constants: bool =
         from simgpu.render.topology import topology_tree
 
         count = int(subject.cluster.spec.nodes.si)
-        print(f"Edges, per direction ({subject.topology.nodes} of {count} nodes)", file=out)
-        for line in topology_tree(subject.topology):
-            print(f"  {line}", file=out)
+        heading = f"Edges, per direction ({subject.topology.nodes} of {count} nodes)"
+        print_notes([heading, *(f"  {line}" for line in topology_tree(subject.topology))], out)
 
 
 def _print_constants(known: Calibration, each: bool, out: IO[str]) -> None:

@@ -12,7 +12,8 @@ from simgpu.errors import InputError, nearest, shown
 from simgpu.render.columns import columns_of
 from simgpu.render.files import written_whole
 from simgpu.study import conditions
-from simgpu.study.report import print_csv, print_json
+from simgpu.study.cells import print_csv
+from simgpu.study.report import print_json
 from simgpu.study.store import Kept, Store, store_file
 
 PROVENANCE = ("experiment", "status", "reason", "key", "seconds", "host", "finished")

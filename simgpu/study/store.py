@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from simgpu.errors import InputError
+from simgpu.reading import kind_of
 
 DEFAULT = "results/store.sqlite"
 APPLICATION = 0x53474755  # 'SGGU', in the file's header: this is a store of simgpu
@@ -325,14 +326,14 @@ def store_file(given: str | Path | None) -> Path:
 def _check_header(file: Path, create: bool) -> None:
     """Refuse what SQLite would not read, before it is opened: SQLite may answer with anything."""
     try:
+        if file.exists() and not file.is_file():
+            raise InputError(f"is {kind_of(file.stat().st_mode)}, expected a file for the store", file=file)
         with file.open("rb") as stream:
             start = stream.read(16)
     except FileNotFoundError:
         if create:
             return
         raise InputError("no such store; `simgpu sweep FILE` makes one", file=file) from None
-    except IsADirectoryError:
-        raise InputError("is a folder, expected a file for the store", file=file) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"cannot be read as a store ({reason})", file=file) from None

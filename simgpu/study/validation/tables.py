@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import math
 import re
 import zlib
@@ -19,12 +20,19 @@ from typing import Any
 import numpy as np
 
 from simgpu.errors import InputError, nearest, shown
+from simgpu.reading import read_bytes
+from simgpu.study.cells import text_of
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Rows = np.ndarray[Any, np.dtype[np.intp]]
 """Positions of rows in a table."""
 
-MAX_BYTES = 400_000_000
+MAX_BYTES = 100_000_000
+"""Of a table, packed or unpacked; the largest of the public tables have 3 MB."""
+MAX_ROWS = 200_000
+MAX_COLUMNS = 1_000
+MAX_LETTERS = 25_000_000
+"""Of a column of words, each as wide as the widest."""
 LONGEST = 1000.0
 """No kernel, collective or step of the public tables takes longer, s."""
 SHORTEST = 1e-8
@@ -132,12 +140,12 @@ def table_of(source: str, file: Path, lines: list[int], cells: list[list[str]], 
             continue
         texts = [row[place[name]] for row in body]
         numbers[name] = _numbers(texts, name, columns, file, lines[1:])
-    words = {
-        name: np.asarray([row[place[name]] for row in body] if name in place else [""] * len(body), str)
-        for name in (*columns.words, *columns.optional)
-    }
-    for name, old in columns.renamed.items():
-        words[name] = np.asarray([row[place[old]] for row in body] if old in place else [""] * len(body), str)
+    named = {**{name: name for name in (*columns.words, *columns.optional)}, **columns.renamed}
+    words = {}
+    for name, old in named.items():
+        cells_of = [row[place[old]] for row in body] if old in place else [""] * len(body)
+        _check_width(cells_of, file, lines[1:], old)
+        words[name] = np.asarray(cells_of, str)
     for name in columns.words:
         empty = np.flatnonzero(words[name] == "")
         if len(empty):
@@ -149,12 +157,17 @@ def read_cells(file: Path) -> tuple[list[int], list[list[str]]]:
     """Lines and cells of a CSV file, header first."""
     lines: list[int] = []
     cells: list[list[str]] = []
-    reader = csv.reader(_text(file).splitlines(keepends=True), strict=True)
+    reader = csv.reader(_lines(file), strict=True)
     try:
         for row in reader:
+            if len(lines) > MAX_ROWS:
+                raise InputError(f"holds more than {MAX_ROWS:,} rows, expected a table of measurements", file=file)
+            if len(row) > MAX_COLUMNS:
+                problem = f"has {len(row):,} cells, expected at most {MAX_COLUMNS:,}"
+                raise InputError(problem, file=file, line=reader.line_num)
             if row:
                 lines.append(reader.line_num)
-                cells.append([cell.strip() for cell in row])
+                cells.append([text_of(cell.strip()) for cell in row])
     except csv.Error as error:
         raise InputError(f"is not valid CSV ({error})", file=file, line=reader.line_num) from None
     if not cells:
@@ -165,22 +178,31 @@ def read_cells(file: Path) -> tuple[list[int], list[list[str]]]:
     return lines, cells
 
 
-def _text(file: Path) -> str:
-    """Text of a file, unpacked if its name says so."""
-    try:
-        with gzip.open(file, "rb") if file.name.endswith(".gz") else file.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        raise InputError("is not a complete gzip file", file=file) from None
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror or error})", file=file) from None
+def _lines(file: Path) -> Iterator[str]:
+    """Lines of a file, unpacked if its name says so."""
+    raw = read_bytes(file, MAX_BYTES, "a table")
+    if file.name.endswith(".gz"):
+        try:
+            with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
+                raw = stream.read(MAX_BYTES + 1)
+        except (EOFError, OSError, zlib.error):
+            raise InputError("is not a complete gzip file", file=file) from None
     if len(raw) > MAX_BYTES:
-        raise InputError(f"is larger than {MAX_BYTES:,} bytes", file=file)
+        raise InputError(f"unpacks to more than {MAX_BYTES:,} bytes, expected a table", file=file)
     try:
-        return raw.decode("utf-8-sig")
+        raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise InputError(f"is not text (byte 0x{raw[error.start]:02x})", file=file, line=line) from None
+    return io.TextIOWrapper(io.BytesIO(raw), "utf-8-sig", newline="")
+
+
+def _check_width(texts: Sequence[str], file: Path, lines: Sequence[int], name: str) -> None:
+    """Words of a column are kept side by side, each as wide as the widest: that one shall not take all memory."""
+    widest = max(map(len, texts), default=0)
+    if widest * len(texts) > MAX_LETTERS:
+        row = next(row for row, text in enumerate(texts) if len(text) == widest)
+        raise InputError(f"has {widest:,} letters, expected a short word", file=file, line=lines[row], key=name)
 
 
 def _check_header(header: Sequence[str], columns: Columns, file: Path) -> None:
