@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from simgpu.errors import InputError, nearest
+from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.topology import Topology
 from simgpu.timing.collectives.ideal import CollectivePhase, Edge, ideal_phases
@@ -98,11 +98,12 @@ def collective_time(
     >>> times.algorithm.tolist(), times.protocol.tolist()
     (['ring', 'nvls'], ['ll', 'simple'])
     """
-    chosen = list(range(gpus)) if isinstance(gpus, int) else list(gpus)
+    chosen = range(min(gpus, cluster.gpu_count + 1)) if isinstance(gpus, int) else gpus  # 10**30 are not listed
     if not chosen or max(chosen) >= cluster.gpu_count:
-        raise InputError(f"{len(chosen)} GPUs do not fit '{cluster.name}', which has {cluster.gpu_count}", key="gpus")
+        count = gpus if isinstance(gpus, int) else len(chosen)
+        raise InputError(f"{shown(count)} GPUs do not fit '{cluster.name}', which has {cluster.gpu_count}", key="gpus")
     for what, given, known in (("algorithm", algorithm, ALGORITHMS), ("protocol", protocol, PROTOCOLS)):
         if given not in known:
             raise InputError(f"unknown {what} '{given}'{nearest(given, known)}", key=what)
     topology = cluster.topology_of(max(chosen) // cluster.gpus_per_node + 1)
-    return model_of(topology, kind, chosen, library, dtype).times(sizes, algorithm, protocol)
+    return model_of(topology, kind, list(chosen), library, dtype).times(sizes, algorithm, protocol)
