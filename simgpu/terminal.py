@@ -16,11 +16,11 @@ def plain(text: str) -> str:
     >>> plain("a\x1b[31m b\u202e")
     'a\\x1b[31m b\\u202e'
     """
-    return text if text.isprintable() else "".join(map(_shown, text))
+    return "\n".join(line if line.isprintable() else "".join(map(_shown, line)) for line in text.split("\n"))
 
 
 def _shown(letter: str) -> str:
-    if letter.isprintable() or letter == "\n" or letter in _JOINERS:
+    if letter.isprintable() or letter in _JOINERS:
         return letter
     return " " if unicodedata.category(letter) == "Zs" else repr(letter)[1:-1]  # other spaces are spaces
 

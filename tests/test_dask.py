@@ -72,6 +72,7 @@ def test_a_scheduler_that_is_not_there_is_one_line(tmp_path, monkeypatch):
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0" * 5000])
 def test_what_is_no_scheduler_is_one_line(answer, tmp_path, monkeypatch):
     """Told before a client is made: it could not even be closed again."""
+    monkeypatch.setattr(dask_pool, "CONNECT_SECONDS", 1)
     monkeypatch.chdir(tmp_path)
     Path("e.yaml").write_text(TEXT)
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,17 +72,10 @@ def save(figure: Figure, *files: Path) -> list[Path]:
             raise InputError(
                 f"'{file.suffix}' is not a picture simgpu can write; expected .png, .svg or .pdf", file=file
             )
-        _make_plain(figure)
         with written_whole(file, binary=True) as stream, style(), quiet():
             metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-            figure.savefig(stream, format=kind, metadata=metadata)
+            picture = io.BytesIO()
+            figure.savefig(picture, format=kind, metadata=metadata)
+            whole = picture.getvalue()
+            stream.write(plain(whole.decode()).encode() if kind == "svg" else whole)  # XML has no control characters
     return list(files)
-
-
-def _make_plain(figure: Figure) -> None:
-    """Escape control characters in all words of a picture: SVG may not hold them."""
-    from matplotlib.text import Text
-
-    for words in figure.findobj(Text):
-        assert isinstance(words, Text)
-        words.set_text(plain(words.get_text()))

@@ -48,6 +48,16 @@ def print_csv(rows: Sequence[Mapping[str, Any]], out: IO[str], columns: Sequence
         cell = cell_of(value)
         return plain(cell) if terminal and isinstance(cell, str) else cell
 
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv.writer(_Lines(out), lineterminator="\r\n")
     writer.writerow([shown(name) for name in names])
     writer.writerows([shown(row.get(name)) for name in names] for row in rows)
+
+
+class _Lines:
+    """Lines that end in a line feed alone; before Python 3.13 `csv` quotes only those ends of lines that it writes."""
+
+    def __init__(self, out: IO[str]) -> None:
+        self.out = out
+
+    def write(self, line: str) -> None:
+        self.out.write(line.removesuffix("\r\n") + "\n")

@@ -17,6 +17,7 @@ from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.operators import BYTES
 from simgpu.study.nccl_logs import DTYPES, Log, Measured, check_kind, kind_of, read_log
+from simgpu.terminal import plain
 from simgpu.timing.collectives.traffic import KINDS, REDUCING, ROOTED, bus_factor
 
 if TYPE_CHECKING:
@@ -169,9 +170,9 @@ def print_table(rows: Sequence[Row], cluster: Cluster, gpus: int, collective: st
         f"# nThread 1 nGpus {gpus} minBytes {least} maxBytes {most} step: {factor:g}(factor)\n#\n# Using devices\n"
     )
     per_node = cluster.gpus_per_node
+    name, title = plain(cluster.name), plain(cluster.gpu.title)
     for rank in range(gpus):
-        out.write(f"#  Rank {rank:2d} on {cluster.name} node {rank // per_node} device {rank % per_node:2d}")
-        out.write(f" {cluster.gpu.title}\n")
+        out.write(f"#  Rank {rank:2d} on {name} node {rank // per_node} device {rank % per_node:2d} {title}\n")
     out.write("#\n#" + " " * 62 + "out-of-place\n")
     heads = ["size", "count", "type", "redop", "root", "time", "algbw", "busbw", "algo", "proto", "channels"]
     units = ["(B)", "(elements)", "", "", "", "(us)", "(GB/s)", "(GB/s)", "", "", ""]
