@@ -160,7 +160,7 @@ def read_cells(file: Path) -> tuple[list[int], list[list[str]]]:
     reader = csv.reader(_lines(file), strict=True)
     try:
         for row in reader:
-            if len(lines) > MAX_ROWS:
+            if len(lines) > MAX_ROWS or reader.line_num > 5 * MAX_ROWS:  # empty lines are no rows
                 raise InputError(f"holds more than {MAX_ROWS:,} rows, expected a table of measurements", file=file)
             if len(row) > MAX_COLUMNS:
                 problem = f"has {len(row):,} cells, expected at most {MAX_COLUMNS:,}"
