@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from simgpu.errors import InputError, shown
+from simgpu.reading import read_bytes
 
 MAX_BYTES = 1_000_000
 MAX_VALUES = 100_000
@@ -154,19 +155,7 @@ def read_text(file: Source) -> str:
         if len(file.text) > MAX_BYTES:
             raise InputError(f"is larger than {MAX_BYTES:,} letters, expected a short text", file=file)
         return file.text
-    try:
-        with file.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise InputError("no such file", file=file) from None
-    except IsADirectoryError:
-        raise InputError("is a folder, expected a file", file=file) from None
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", file=file) from None
-    except ValueError as error:  # a name with a zero byte, or one that is no text
-        raise InputError(f"cannot be read ({error})", file=file) from None
-    if len(raw) > MAX_BYTES:
-        raise InputError(f"is larger than {MAX_BYTES:,} bytes, expected a short text file", file=file)
+    raw = read_bytes(file, MAX_BYTES)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

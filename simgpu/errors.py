@@ -5,6 +5,8 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterable
 
+from simgpu.terminal import plain
+
 
 class SimgpuError(Exception):
     """Something is wrong with what the user gave. The message is one line; the command line exits with 2."""
@@ -64,6 +66,5 @@ def members(word: object, known: Iterable[str]) -> str:
 
 def _one_line(text: str, limit: int = 600) -> str:
     """`text` with white space folded, what cannot be printed escaped, and cut at `limit`."""
-    line = " ".join(str(text)[: 4 * limit].split())
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    line = plain(" ".join(str(text)[: 4 * limit].split()))
     return line if len(line) <= limit else line[: limit - 3] + "..."

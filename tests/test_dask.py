@@ -2,6 +2,9 @@
 
 import os
 import signal
+import socket
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -64,6 +67,48 @@ def test_a_scheduler_that_is_not_there_is_one_line(tmp_path, monkeypatch):
     Path("e.yaml").write_text(TEXT)
     with pytest.raises(InputError, match=r"--scheduler: 'tcp://127\.0\.0\.1:9' cannot be reached"):
         simgpu.sweep("e.yaml", scheduler="tcp://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0" * 5000])
+def test_what_is_no_scheduler_is_one_line(answer, tmp_path, monkeypatch):
+    """Told before a client is made: it could not even be closed again."""
+    monkeypatch.setattr(dask_pool, "CONNECT_SECONDS", 1)
+    monkeypatch.chdir(tmp_path)
+    Path("e.yaml").write_text(TEXT)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            with suppress(OSError):
+                while True:
+                    other, _ = server.accept()
+                    with other:
+                        other.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr("distributed.Client", None)
+        with pytest.raises(InputError, match=f"--scheduler: '{address}' cannot be reached"):
+            simgpu.sweep("e.yaml", scheduler=address)
+
+
+def test_a_scheduler_that_goes_is_one_line_and_what_is_finished_is_kept(tmp_path, monkeypatch):
+    from distributed import LocalCluster
+
+    monkeypatch.chdir(tmp_path)
+    Path("e.yaml").write_text(TEXT)
+    monkeypatch.setattr(dask_pool, "CONNECT_SECONDS", 4)
+    gone = []
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
+
+        def go(progress):
+            if progress.ran and not gone:
+                gone.append(progress.ran)
+                cluster.close()
+
+        asked = command.Asked(scheduler=cluster.scheduler_address)
+        with pytest.raises(InputError, match="--scheduler: the scheduler of the cluster has gone"):
+            command.run(Path("e.yaml"), ("dtype=bf16",), Catalogue(), asked, go)
+    assert 0 < len(simgpu.results().rows) < 200
 
 
 def test_without_dask_the_way_to_it_is_told(tmp_path, monkeypatch):

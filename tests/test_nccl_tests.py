@@ -111,7 +111,14 @@ def test_hardware_can_be_changed():
         (["l40s-pcie-2x", "--protocol", "ll128"],
          "no algorithm with protocol ll128 for all_reduce over 2 GPUs of l40s-pcie-2x"),
         (["dgx-h100", "-f", "1"], "expected more than 1"),
+        (["dgx-h100", "-f", "inf"], "expected more than 1"),
+        (["dgx-h100", "-f", "1.0000001"], "-f: 1.0000001 makes more than 10,000 sizes from 8 to 8G"),
+        (["dgx-h100", "-b", "1048576²"], "expected one such as"),
+        (["dgx-h100", "-b", "9" * 5000], "-b: '999"),
         (["dgx-h100", "-g", "9"], "has 8"),
+        (["dgx-h100", "-g", "0"], "0 GPUs have nobody to communicate with"),
+        (["dgx-h100", "-g", "9" * 30], "has 8"),
+        (["dgx-h100", "-g", "-" + "9" * 30], "nobody to communicate with"),
         (["dgx-h100", "-g", "1"], "nobody to communicate with"),
         (["dgx-h100", "-d", "flaot"], "did you mean 'float'"),
         (["dgx-a100", "--algorithm", "nvls"], "nvls"),
@@ -225,6 +232,14 @@ def test_what_the_table_prints_agrees_with_itself_as_a_log(tmp_path):
         ("(us)  (GB/s)  (GB/s)            (us)", "(ms)  (GB/s)  (GB/s)            (ms)", 9, "unit (ms)"),
         ("     float     sum      -1    150.0", "     flaot     sum      -1    150.0", 11, "did you mean 'float'"),
         ("3210.0  334.50  334.50      0", "3210.0", 12, "columns"),
+        ("20.00   52.43   52.43", "20.00     nan   52.43", 10, "algbw nan is out of range"),
+        ("20.00   52.43   52.43", "20.00   52.43     nan", 10, "busbw nan is out of range"),
+        ("20.00   52.43   52.43", "20.00   52.43   -52.4", 10, "busbw -52.4 is out of range"),
+        ("21.00   49.93   49.93", "21.00   49.93     inf", 10, "busbw inf is out of range"),
+        ("20.00   52.43", "inf   52.43", 10, "time inf us is out of range"),
+        ("     1048576        262144", "     1048576²       262144", 10, "is not a row of nccl-tests"),
+        ("     1048576        262144", f"{'9' * 400}     262144", 10, "is out of range"),
+        ("     1048576        262144", f"{'9' * 5000}     262144", 10, "is out of range"),
     ],
 )
 def test_unreadable_logs_are_refused_with_file_and_line(tmp_path, old, new, line, message):
@@ -233,6 +248,23 @@ def test_unreadable_logs_are_refused_with_file_and_line(tmp_path, old, new, line
         read_log(file)
     assert f"all_reduce.log:{line}: " in str(caught.value)
     assert message in str(caught.value)
+
+
+def test_a_log_has_a_limit(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match=r"zero: is larger than 20,000,000 bytes, expected a log of nccl-tests"):
+        read_log("/dev/zero")
+    monkeypatch.setattr("simgpu.study.nccl_logs.MAX_ROWS", 2)
+    with pytest.raises(InputError, match=r"all_reduce\.log:12: holds more than 2 rows"):
+        read_log(log(tmp_path))
+
+
+def test_equal_rows_of_a_log_are_predicted_once(tmp_path):
+    """Each with its own measurement: nccl-tests run several times into one file."""
+    cluster, kind = CATALOGUE.cluster("dgx-h100"), "all_reduce"
+    found = study.compare(read_log(log(tmp_path, LOG + LOG.split("(us)  (GB/s)  (GB/s)\n")[1])), cluster, kind, 2)
+    assert [row.measured.line for row in found[:3]] == [10, 11, 12] and len(found) == 6
+    (alone,) = study.predict(cluster, kind, 2, [2**25])
+    assert found[1].predicted == found[4].predicted == alone
 
 
 def test_a_file_without_rows_and_a_log_of_something_else_are_refused(tmp_path):

@@ -1,6 +1,7 @@
 """The store: keys that say what a scenario is, nothing lost or written twice, and one line for what is no store."""
 
 import json
+import os
 import sqlite3
 import threading
 from contextlib import closing
@@ -131,7 +132,7 @@ def test_what_is_finished_is_written_once_and_failures_give_way(file):
         assert one.statuses(["a", "b", "c"]) == {"a": "ok", "b": "failed"}
         assert one.keep([finished("b", step_s=3.0)], PROVENANCE) == 1
         assert one.keep([finished("b", "failed")], PROVENANCE) == 0, "what succeeded stays"
-        assert json.loads(one.scenario("a")[0]["row"]) == {"step_s": 1.0}
+        assert one.scenario("a")[0]["row"] == {"step_s": 1.0}
 
 
 def test_a_scenario_belongs_to_many_sweeps_under_its_labels_there(file):
@@ -224,7 +225,8 @@ BAD = {
     bad_foreign: "is an SQLite database, but no store of simgpu",
     bad_newer: "is a store of a newer simgpu (version 2, this one reads 1); upgrade",
     bad_damaged: "is damaged; move it away",
-    Path.mkdir: "is a folder",
+    Path.mkdir: "is a folder, expected a file for the store",
+    os.mkfifo: "is a pipe, expected a file for the store",
 }
 SMALL = """\
 scenario:
@@ -246,6 +248,31 @@ def test_what_is_no_store_is_one_line_and_left_alone(make, command, tmp_path, mo
     assert result.stderr.count("\n") == 1 and result.stderr.startswith("simgpu: s.sqlite: "), result.stderr
     assert BAD[make] in result.stderr
     assert not Path("s.sqlite").is_file() or Path("s.sqlite").read_bytes() == before
+
+
+NOT_WRITTEN_BY_SIMGPU = [
+    *("[1]", "5", "NaN", "null", "", "{", '"x"', "1" + "0" * 400, "[" * 5000 + "]" * 5000),
+    *(f'{{"step_s": {value}}}' for value in ("NaN", "1e999", "1" + "0" * 400, "1" + "0" * 5000)),
+    *('{"\\ud800": 1}', b"\xff", b"abc"),
+]
+"""What a column of JSON could hold after an accident."""
+HELD = {"row": "scenarios", "asked": "scenarios", "parts": "scenarios", "labels": "members", "content": "parts"}
+
+
+@pytest.mark.parametrize("column", [*HELD, "seconds", "host"])
+def test_what_simgpu_would_not_have_written_is_damage(swept, column):
+    """Told in one line by whoever reads it."""
+    key, table = simgpu.results().rows[0]["key"], HELD.get(column, "scenarios")
+    values = {"seconds": [b"abc", float("inf")], "host": [b"abc"]}.get(column, NOT_WRITTEN_BY_SIMGPU)
+    values = [*values, '{"step_s": [1]}', '{"step_s": {"a": 1}}'] if column == "row" else values
+    for n, value in enumerate(values):
+        with closing(sqlite3.connect("mine.sqlite")) as db:
+            db.execute(f"UPDATE {table} SET {column} = ?", (value,))
+            db.commit()
+        arguments = [key] if column in ("asked", "parts", "content") or n % 2 else ["--status", "all"]
+        result = CliRunner().invoke(main, ["results", *arguments])
+        assert result.exit_code == 2, (value, arguments)
+        assert result.stderr.count("\n") == 1 and "mine.sqlite: is damaged (" in result.stderr, result.stderr
 
 
 @pytest.mark.parametrize(("arguments", "problem"), [

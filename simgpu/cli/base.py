@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from errno import EBADF
 from functools import wraps
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from simgpu import terminal
+from simgpu.terminal import plain
 from simgpu.version import __version__
 
 if TYPE_CHECKING:
@@ -20,6 +23,22 @@ if TYPE_CHECKING:
     from simgpu.study.experiment import ExperimentResult, Refused
 
 LISTED = ("models", "gpus", "nodes", "clusters", "links", "architectures", "experiments")
+
+
+def say(text: str) -> None:
+    """A line of the answer."""
+    click.echo(plain(text))
+
+
+def tell(text: str) -> None:
+    """A line of news, on stderr."""
+    terminal.tell(text, sys.stderr)
+
+
+def tell_written(written: Iterable[tuple[str, Path]], quiet: bool) -> None:
+    """What was written, by its kind."""
+    for what, path in () if quiet else written:
+        tell(f"{what + ':':8} {path}")
 
 
 def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
@@ -36,26 +55,60 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
             command(*args, **kwargs)
             sys.stdout.flush()
         except SimgpuError as error:
-            click.echo(f"simgpu: {error}", err=True)
+            tell(f"simgpu: {error}")
             sys.exit(2)
         except KeyboardInterrupt:
-            click.echo("simgpu: interrupted", err=True)
+            tell("simgpu: interrupted")
             sys.exit(130)
         except BrokenPipeError:  # the reader has gone; what is still buffered must not raise again at exit
             _drop_stdout()
             sys.exit(0)
-        except OSError as error:
+        except MemoryError:
             _drop_stdout()
-            click.echo(f"simgpu: {error.filename or 'stdout'}: cannot be written ({error.strerror})", err=True)
+            tell("simgpu: out of memory")
             sys.exit(2)
+        except OSError as error:
+            _end(error)
 
     return run
+
+
+def _end(error: OSError) -> NoReturn:
+    """Leave after a stream or file that could not be used."""
+    _drop_stdout()
+    reason = "it is closed" if error.errno == EBADF else error.strerror or error
+    tell(f"simgpu: {error.filename or 'stdout'}: cannot be written ({reason})")
+    sys.exit(2)
 
 
 def _drop_stdout() -> None:
     """Send what is still buffered for stdout to nowhere, so that leaving does not raise again."""
     with suppress(OSError, ValueError):  # a stand-in for stdout has no file to redirect
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_closed_streams() -> None:
+    """Give the numbers of closed streams (`>&-`) away: the next file that is opened would take them, and get what is
+    printed. What is printed to a closed stdout is an error; news for a closed stderr go nowhere."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR if number == 2 else os.O_RDONLY), True)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False))
+
+
+class Commands(click.Group):
+    """All commands; streams are in order before any of them or their help is asked."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        _open_closed_streams()
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:  # help, which no command prints
+            _end(error)
 
 
 file_argument = click.argument("file", metavar="FILE")
@@ -69,7 +122,7 @@ set_option = click.option(
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="No messages on stderr.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="simgpu")
 @click.option(
     "--catalog",
@@ -110,7 +163,7 @@ def tell_refused(refused: Sequence[Refused], rows: int) -> None:
     """Say on stderr that some of the rows cannot run, and leave with exit code 2. Nothing where all ran."""
     if refused:
         more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
-        click.echo(f"simgpu: {len(refused)} of {rows + len(refused)} rows left out; {refused[0]}{more}", err=True)
+        tell(f"simgpu: {len(refused)} of {rows + len(refused)} rows left out; {refused[0]}{more}")
         sys.exit(2)
 
 
@@ -134,3 +187,11 @@ store_option = click.option(
     metavar="FILE",
     help="Where results are kept.  [default: $SIMGPU_STORE, else results/store.sqlite]",
 )
+
+
+def out_option(metavar: str, text: str, **more: Any) -> Callable[[Any], Any]:
+    """`--out`, or `-o`: where a command writes."""
+    return click.option("-o", "--out", type=click.Path(path_type=Path), metavar=metavar, help=text, **more)
+
+
+folder_option = out_option("DIR", "Where files go.  [default: results/<name>]")

@@ -8,7 +8,16 @@ from typing import Any
 
 import click
 
-from simgpu.cli.base import main, one_line_errors, open_catalogue, quiet_option, set_option
+from simgpu.cli.base import (
+    main,
+    one_line_errors,
+    open_catalogue,
+    out_option,
+    quiet_option,
+    set_option,
+    tell,
+    tell_written,
+)
 
 
 @main.command()
@@ -30,7 +39,7 @@ from simgpu.cli.base import main, one_line_errors, open_catalogue, quiet_option,
 )
 @click.option("--kv-cache", type=click.Choice(["fp32", "fp16", "bf16", "fp8", "int8"]), help="Type of the cache.")
 @click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Write data and picture there.")
+@out_option("DIR", "Write data and picture there.")
 @quiet_option
 @click.pass_obj
 @one_line_errors
@@ -43,9 +52,7 @@ def fit(
     done = fitting.fit(open_catalogue(folders), models, fitting.Asked(**asked))
     written = fitting.write(done, out) if out is not None else []
     fitting.show(done, style, sys.stdout)
-    if not quiet:
-        for path in written:
-            click.echo(f"written: {path}", err=True)
+    tell_written((("written", path) for path in written), quiet)
 
 
 @main.command()
@@ -57,7 +64,7 @@ def fit(
     help="Tables of measurements.  [default: $SIMGPU_MEASUREMENTS, else published figures that come with simgpu]",
 )
 @click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Write data and plots there.")
+@out_option("DIR", "Write data and plots there.")
 @click.option(
     "--regime",
     type=click.Choice(["full", "family", "datasheet"]),
@@ -93,21 +100,14 @@ def validate(
     outcome = command.run(what, data, open_catalogue(folders), regime)
     written = command.write(outcome, out, page, residuals)
     command.show(outcome, style, sys.stdout)
-    if not quiet:
-        for path in written:
-            click.echo(f"written: {path}", err=True)
+    tell_written((("written", path) for path in written), quiet)
 
 
 @main.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
 @click.option("--gpu", metavar="NAME", help="Whose constants to fit.  [default: the one GPU of the rows]")
 @click.option("--what", default="", metavar="KINDS", help="stream, l2, gemm, attention, moe, nccl.  [default: all]")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    help="A .yaml file for the fragment; or a folder that gets the GPU's whole file, for --catalog.",
-)
+@out_option("PATH", "A .yaml file for the fragment; or a folder that gets the GPU's whole file, for --catalog.")
 @click.option(
     "--regime",
     type=click.Choice(["full", "family", "datasheet"]),
@@ -133,19 +133,19 @@ def calibrate(
     from simgpu.study.calibration import command
 
     catalogue = open_catalogue(folders)
-    progress = (lambda text: None) if quiet or not sys.stderr.isatty() else (lambda text: click.echo(text, err=True))
+    progress = (lambda text: None) if quiet or not sys.stderr.isatty() else tell
     done = command.run(files, catalogue, gpu, what, regime, progress)
     written = command.write(done, catalogue, out) if out is not None else None
     command.show(done, style, sys.stdout, with_fragment=out is None)
     for doubt in () if quiet else done.doubts:
-        click.echo(f"warning: {doubt}", err=True)
+        tell(f"warning: {doubt}")
     if out is not None and not quiet:
         nothing = "nothing written: no constant improved the rows held out"
-        click.echo(f"written: {written}" if written else nothing, err=True)
+        tell(f"written: {written}" if written else nothing)
 
 
 @main.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE.csv", help="Rows go there.")
+@out_option("FILE.csv", "Rows go there.", required=True)
 @click.option("--what", default="", metavar="KINDS", help="stream, l2, gemm, attention, nccl.  [default: all]")
 @click.option("--dtype", default="bfloat16", show_default=True, metavar="TYPES", help="Of products and attention.")
 @click.option("--gpu", metavar="NAME", help="The catalogue's name of this GPU.  [default: told by the device]")

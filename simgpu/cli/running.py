@@ -10,13 +10,18 @@ import click
 from simgpu.cli.base import (
     LISTED,
     file_argument,
+    folder_option,
     main,
     one_line_errors,
     open_catalogue,
+    out_option,
     quiet_option,
     run_file,
+    say,
     set_option,
+    tell,
     tell_refused,
+    tell_written,
 )
 
 
@@ -24,9 +29,7 @@ from simgpu.cli.base import (
 @file_argument
 @set_option
 @click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
-@click.option(
-    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Where files go.  [default: results/<name>]"
-)
+@folder_option
 @click.option("--no-plots", is_flag=True, help="Draw no pictures; data and trace are written all the same.")
 @click.option(
     "--plot-format",
@@ -54,6 +57,7 @@ def run(
 ) -> None:
     """Run an experiment: its table, its plots, its trace, its data."""
     from simgpu.study import report
+    from simgpu.study.cells import print_csv
 
     if formats and no_plots:
         raise click.UsageError("--plot-format has no meaning with --no-plots.")
@@ -65,12 +69,10 @@ def run(
     if style == "json":
         report.print_json(document, sys.stdout)
     elif style == "csv":
-        report.print_csv(outcome.rows, sys.stdout)
+        print_csv(outcome.rows, sys.stdout)
     else:
         report.print_report(outcome, document, sys.stdout, memory)
-    if not quiet:
-        for what, path in written:
-            click.echo(f"{what + ':':8} {path}", err=True)
+    tell_written(written, quiet)
     tell_refused(outcome.refused, len(outcome.results))
 
 
@@ -91,7 +93,17 @@ def resolve(folders: tuple[str, ...], file: str, settings: tuple[str, ...]) -> N
 @main.command()
 @file_argument
 @set_option
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("trace.json"), show_default=True)
+@click.option(
+    "-o",
+    "--out",
+    "--output",
+    "output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    default=Path("trace.json"),
+    show_default=True,
+    help="Where the trace goes.",
+)
 @quiet_option
 @click.pass_obj
 @one_line_errors
@@ -102,7 +114,7 @@ def trace(folders: tuple[str, ...], file: str, settings: tuple[str, ...], output
     outcome, _ = run_file(file, settings, folders, quiet)
     left_out = report.write_trace(outcome, output)
     if not quiet:
-        click.echo(f"trace{f' ({left_out})' if left_out else ''}: {output}", err=True)
+        tell(f"trace{f' ({left_out})' if left_out else ''}: {output}")
     tell_refused(outcome.refused, len(outcome.results))
 
 
@@ -145,13 +157,13 @@ def list_(folders: tuple[str, ...], kind: str | None) -> None:
     from simgpu.study.inventory import listing
 
     catalogue = open_catalogue(folders)
-    for one in [kind] if kind else LISTED:
+    found = [(one, listing(catalogue, one)) for one in ([kind] if kind else LISTED)]  # all read, or nothing printed
+    for one, entries in found:
         if not kind:
-            click.echo(f"{one}:")
-        entries = listing(catalogue, one)
+            say(f"{one}:")
         width = max((len(name) for name, _ in entries), default=0)
         for name, title in entries:
-            click.echo(f"{'' if kind else '  '}{name:{width}}  {title}".rstrip())
+            say(f"{'' if kind else '  '}{name:{width}}  {title}".rstrip())
 
 
 @main.command()
@@ -178,18 +190,13 @@ def new(folders: tuple[str, ...], kind: str, out: Path | None) -> None:
         raise InputError("exists already; name a new file", file=out)
     with written_whole(out) as stream:
         stream.write(template(kind, out.stem))
-    click.echo(f"written: {out}", err=True)
+    tell(f"written: {out}")
 
 
 @main.command()
 @click.argument("name")
 @set_option
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Where the picture of a node or cluster goes.  [default: results/show/NAME.png]",
-)
+@out_option("FILE", "Where the picture of a node or cluster goes.  [default: results/show/NAME.png]")
 @click.option("--nodes", type=click.IntRange(1, 64), default=2, show_default=True, help="Nodes of a cluster to draw.")
 @click.option("--no-plots", is_flag=True, help="Draw no picture.")
 @click.option("--constants", is_flag=True, help="Of a GPU: every constant of its kernels, with its whole source.")
@@ -214,4 +221,4 @@ def show(
         picture = inventory.draw(subject, out or Path("results/show") / f"{name}.png")
     inventory.show(catalogue, subject, sys.stdout, constants)
     if picture is not None:
-        click.echo(f"picture: {picture}", err=True)
+        tell(f"picture: {picture}")

@@ -11,6 +11,7 @@ import click
 
 from simgpu.cli.base import (
     file_argument,
+    folder_option,
     main,
     one_line_errors,
     open_catalogue,
@@ -18,6 +19,8 @@ from simgpu.cli.base import (
     quiet_option,
     set_option,
     store_option,
+    tell,
+    tell_written,
 )
 
 
@@ -31,9 +34,7 @@ from simgpu.cli.base import (
 @click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster, such as tcp://host:8786.")
 @click.option("--dask-workers", type=int, metavar="N", help="Run on a Dask cluster of N workers on this machine.")
 @click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
-@click.option(
-    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Where files go.  [default: results/<name>]"
-)
+@folder_option
 @click.option("--no-plots", is_flag=True, help="Draw no pictures.")
 @quiet_option
 @click.pass_obj
@@ -66,15 +67,13 @@ def sweep(
             lambda p: line.update(**vars(p)),
         )
     if done.interrupted:
-        click.echo(f"simgpu: {report.interrupted(done)}", err=True)
+        tell(f"simgpu: {report.interrupted(done)}")
         sys.exit(130)
     try:
         written = report.write(done, out or Path("results") / done.experiment.name, plots=not no_plots)
     finally:  # a plot that cannot be drawn takes nothing else away
         report.show(done, style, sys.stdout)
-    if not quiet:
-        for what, path in [("store", done.store), *written]:
-            click.echo(f"{what + ':':8} {path}", err=True)
+    tell_written([("store", done.store), *written], quiet)
 
 
 @main.command()
@@ -87,7 +86,15 @@ def sweep(
 @click.option("--sort", metavar="COLUMN", help="In the order of a column; -COLUMN from the largest down.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="So many rows.  [default: 50 in a table]")
 @click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
-@click.option("--export", type=click.Path(path_type=Path), metavar="FILE", help="Write FILE.csv, .parquet or .json.")
+@click.option(
+    "-o",
+    "--export",
+    "--out",
+    "export",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write FILE.csv, .parquet or .json.",
+)
 @one_line_errors
 def results(key: str | None, store: Path | None, columns: str, style: str, export: Path | None, **asked: Any) -> None:
     """What sweeps have kept: rows, or with KEY (or its beginning) everything of one scenario."""
@@ -100,12 +107,12 @@ def results(key: str | None, store: Path | None, columns: str, style: str, expor
     found = study.results(store, wanted)
     chosen = [column.strip() for column in columns.split(",") if column.strip()]
     if export is not None:
-        click.echo(f"written: {study.export(found, export, chosen)} ({len(found):,} rows)", err=True)
+        tell(f"written: {study.export(found, export, chosen)} ({len(found):,} rows)")
         return
     study.show(found, wanted, chosen, style, sys.stdout)
     if style == "table":
         for line in study.experiments(store):
-            click.echo(line, err=True)
+            tell(line)
 
 
 @main.command()
@@ -120,9 +127,7 @@ def results(key: str | None, store: Path | None, columns: str, style: str, expor
     help="Where plans that were simulated are kept.  [default: $SIMGPU_STORE, else results/store.sqlite]",
 )
 @click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
-@click.option(
-    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Where files go.  [default: results/<name>]"
-)
+@folder_option
 @click.option("--no-plots", is_flag=True, help="Draw no pictures.")
 @quiet_option
 @click.pass_obj
@@ -151,9 +156,7 @@ def search(
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     written = command.write(answer, out or Path("results") / answer.name, plots=not no_plots)
     command.show(answer, style, sys.stdout)
-    if not quiet:
-        for what, path in written:
-            click.echo(f"{what + ':':8} {path}", err=True)
+    tell_written(written, quiet)
     if not answer.whole:
         sys.exit(130)
 
@@ -166,9 +169,7 @@ def search(
 @click.option("--change", default="10%", show_default=True, metavar="SHARE", help="Of each input, less and more.")
 @click.option("--price", type=float, metavar="USD", help="Of a GPU-hour: adds the cost as an answer.")
 @click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
-@click.option(
-    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Where files go.  [default: results/<name>]"
-)
+@folder_option
 @click.option("--no-plots", is_flag=True, help="Draw no pictures.")
 @quiet_option
 @click.pass_obj
@@ -193,8 +194,7 @@ def sensitivity(
         experiment, found = report.run(file, settings, open_catalogue(folders), wanted, progress)
     written = report.write(experiment, found, out or Path("results") / experiment.name, plots=not no_plots)
     report.show(experiment, found, style, sys.stdout)
-    for what, path in () if quiet else written:
-        click.echo(f"{what + ':':8} {path}", err=True)
+    tell_written(written, quiet)
 
 
 @main.command()

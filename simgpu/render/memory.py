@@ -33,7 +33,7 @@ MOST_CAPACITIES = 2.2
 
 def print_memory(rows: Mapping[str, MemoryRow], heading: str, out: IO[str], notes: Sequence[str] = ()) -> None:
     """A line for each stage or scenario, by its label; GiB of each part, of all, and what is left."""
-    from simgpu.render.table import grid
+    from simgpu.render.table import grid, print_notes
 
     capacity = any(row.get("capacity") for row in rows.values())
     host = any(row.get("host") for row in rows.values())
@@ -55,8 +55,7 @@ def print_memory(rows: Mapping[str, MemoryRow], heading: str, out: IO[str], note
             line.append(_gib(row.get("host") or 0.0))
         cells.append(line)
     grid(heading, columns, cells, out, right=range(1, len(columns)))
-    for note in notes:
-        print(note, file=out)
+    print_notes(notes, out)
 
 
 def memory_figure(rows: Mapping[str, MemoryRow], heading: str, across: str = "") -> Figure:

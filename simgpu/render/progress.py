@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from simgpu.terminal import tell
 from simgpu.units import format_seconds
 
 REFRESH_SECONDS = 0.2
@@ -64,8 +65,7 @@ class ProgressLine:
                 self._shown = now
         elif self.out is not None and now - self._shown >= LINE_SECONDS:
             left = f", {(total - done) / rate:,.0f} s left" if rate else ""
-            self.out.write(f"{self.what}: {done:,} of {total:,}, {failed:,} failed, {rate:,.3g}/s{left}\n")
-            self.out.flush()
+            tell(f"{self.what}: {done:,} of {total:,}, {failed:,} failed, {rate:,.3g}/s{left}", self.out)
             self._shown = now
 
 
@@ -103,5 +103,4 @@ class SearchLine:
         if self._status is not None:
             self._status.update(text)
         else:
-            self.out.write(f"search: {text}\n")
-            self.out.flush()
+            tell(f"search: {text}", self.out)

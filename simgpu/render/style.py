@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simgpu.errors import InputError
+from simgpu.terminal import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,5 +74,8 @@ def save(figure: Figure, *files: Path) -> list[Path]:
             )
         with written_whole(file, binary=True) as stream, style(), quiet():
             metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-            figure.savefig(stream, format=kind, metadata=metadata)
+            picture = io.BytesIO()
+            figure.savefig(picture, format=kind, metadata=metadata)
+            whole = picture.getvalue()
+            stream.write(plain(whole.decode()).encode() if kind == "svg" else whole)  # XML has no control characters
     return list(files)

@@ -93,16 +93,15 @@ def _print(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]], l
     """A table whose first `left` columns and those of words stand left, numbers right."""
     from rich import box
     from rich.table import Table
-    from rich.text import Text
 
-    from simgpu.render.table import _console
+    from simgpu.render.table import _console, words
 
-    table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=words(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
         right = i >= left and column not in ("constants", "what", "reason", "lines", "plan", "80 % interval")
-        table.add_column(Text(column), justify="right" if right else "left", overflow="fold")
+        table.add_column(words(column), justify="right" if right else "left", overflow="fold")
     for row in cells:
-        table.add_row(*map(Text, row))
+        table.add_row(*map(words, row))
     _console(out).print(table)
 
 

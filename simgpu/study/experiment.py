@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from simgpu.catalog import Catalogue
-from simgpu.documents import Document, Source, Text, as_text
+from simgpu.documents import Document, Source, Text, as_text, read_text
 from simgpu.errors import InputError, nearest, shown
+from simgpu.reading import is_pipe
 from simgpu.result import Result
 from simgpu.scenario import effective, run_scenario
 from simgpu.study.fields import ExperimentFields
@@ -80,6 +81,8 @@ def find_experiment(given: Given, catalogue: Catalogue) -> Source:
         return as_text(given)
     name = str(given)
     path = Path(name)
+    if is_pipe(path):
+        return Text(read_text(path), stem=path.stem)  # read once; much asks again what the text was
     if os.path.exists(name) or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         return path
     found = catalogue.find("experiments", name)

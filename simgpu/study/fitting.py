@@ -213,7 +213,8 @@ def _served(
 
 def show(done: Fitted, style: str, out: IO[str]) -> None:
     """Print what fits as a table, or everything as JSON or CSV."""
-    from simgpu.study.report import print_csv, print_json
+    from simgpu.study.cells import print_csv
+    from simgpu.study.report import print_json
 
     if style == "json":
         print_json(done.document(), out)
@@ -230,7 +231,8 @@ def write(done: Fitted, folder: Path) -> list[Path]:
     from simgpu.render.files import written_whole
     from simgpu.render.fitting import fit_figure
     from simgpu.render.style import save
-    from simgpu.study.report import print_csv, print_json
+    from simgpu.study.cells import print_csv
+    from simgpu.study.report import print_json
 
     drawn = fit_figure(done.rows)
     with written_whole(folder / "fit.json") as stream:

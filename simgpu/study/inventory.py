@@ -96,9 +96,8 @@ def show(catalogue: Catalogue, subject: Subject, out: IO[str], constants: bool =
         from simgpu.render.topology import topology_tree
 
         count = int(subject.cluster.spec.nodes.si)
-        print(f"Edges, per direction ({subject.topology.nodes} of {count} nodes)", file=out)
-        for line in topology_tree(subject.topology):
-            print(f"  {line}", file=out)
+        heading = f"Edges, per direction ({subject.topology.nodes} of {count} nodes)"
+        print_notes([heading, *(f"  {line}" for line in topology_tree(subject.topology))], out)
 
 
 def _print_constants(known: Calibration, each: bool, out: IO[str]) -> None:

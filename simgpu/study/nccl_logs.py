@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from simgpu.errors import InputError, nearest, shown
+from simgpu.reading import read_bytes
 from simgpu.timing.collectives.traffic import KINDS, REDUCING, ROOTED, bus_factor, kind_of
 
 DTYPES = {
@@ -27,6 +29,12 @@ DTYPES = {
     "uint64": "fp64",
 }
 """simgpu's dtype (of the same width, integers of 4 and 8 bytes included) by the name that nccl-tests prints."""
+
+MAX_BYTES = 20_000_000
+MAX_DIGITS = 18
+"""Of a size: an exabyte."""
+MAX_ROWS = 10_000
+"""Of a log; nccl-tests print some 30 rows for each call."""
 
 SUMS = ("sum", "prod", "max", "min", "avg", "mulsum")
 """What nccl-tests print as redop of a collective that reduces."""
@@ -63,10 +71,7 @@ class Log:
 def read_log(file: str | Path) -> Log:
     """Read a log of nccl-tests. Raises `InputError` with file and line for what it cannot read."""
     path = Path(file)
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", file=file) from None
+    lines = read_bytes(path, MAX_BYTES, "a log of nccl-tests").decode("utf-8-sig", errors="replace").splitlines()
     rows: list[Measured] = []
     ranks, collective = 0, None
     for number, line in enumerate(lines, 1):
@@ -76,7 +81,9 @@ def read_log(file: str | Path) -> Log:
             started = re.search(r"(\w+)_perf", line)
             collective = kind_of(started[1]) if started else collective
             _check_units(line, path, number)
-        elif words and words[0].isdigit() and len(words) >= 7:
+        elif words and re.fullmatch(r"[0-9]+", words[0]) and len(words) >= 7:
+            if len(rows) == MAX_ROWS:
+                raise InputError(f"holds more than {MAX_ROWS:,} rows", file=path, line=number)
             rows.append(_row(words, path, number))
         elif words and words[0].lstrip("-").isdigit():
             raise InputError(f"{shown(line.strip())} is not a row of nccl-tests", file=path, line=number)
@@ -131,8 +138,10 @@ def _row(words: Sequence[str], path: Path, number: int) -> Measured:
     if dtype not in DTYPES:
         raise refuse(f"unknown type '{dtype}'{nearest(dtype, DTYPES)}")
     rest, root = list(words[4:]), None
-    if len(rest) in (5, 9) and re.fullmatch(r"-?\d+", rest[0]):
+    if len(rest) in (5, 9) and re.fullmatch(r"-?[0-9]{1,9}", rest[0]):
         root, rest = int(rest[0]), rest[1:]
+    if len(words[0]) > MAX_DIGITS:
+        raise refuse(f"size {shown(words[0])} is out of range")
     blocks = [rest[i : i + 4] for i in range(0, len(rest), 4)]
     if len(rest) not in (4, 8):
         raise refuse(f"{len(words)} columns; expected 9 or 13 (12 in old versions)")
@@ -150,11 +159,14 @@ def _bus(block: Sequence[str]) -> float | None:
 def _time(block: Sequence[str], size: int, refuse: Callable[[str], InputError]) -> float:
     """Seconds of one block (time in us, algbw in GB/s, busbw, errors), checked against its own bandwidth."""
     try:
-        time, algbw, _ = (float(word) for word in block[:3])
+        time, algbw, busbw = (float(word) for word in block[:3])
     except ValueError:
         raise refuse(f"'{' '.join(block)}' is not time, algbw and busbw") from None
     if not 0 < time < 1e12:
         raise refuse(f"time {time:g} us is out of range; expected more than zero")
+    for name, value in (("algbw", algbw), ("busbw", busbw)):
+        if not 0 <= value < inf:
+            raise refuse(f"{name} {value:g} is out of range; expected a number from zero on, in GB/s")
     if abs(algbw - size / time / 1e3) > 0.03 * algbw + 0.02:
         expected = f"{size / time / 1e3:.2f} GB/s, with the time in us"
         raise refuse(f"algbw {algbw:g} does not go with {size} B in {time:g}; expected {expected}")

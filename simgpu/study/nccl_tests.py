@@ -6,16 +6,18 @@ of elements of the argument of the call, so a rank's part for all-gather, reduce
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from simgpu.catalog import Catalogue
-from simgpu.errors import InputError, nearest
+from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.operators import BYTES
 from simgpu.study.nccl_logs import DTYPES, Log, Measured, check_kind, read_log
+from simgpu.terminal import plain
 from simgpu.timing.collectives.traffic import KINDS, REDUCING, ROOTED, bus_factor, kind_of
 
 if TYPE_CHECKING:
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 _NAMES = {"fp32": "float", "fp16": "half", "bf16": "bfloat16", "int8": "int8", "fp64": "double", "fp8": "f8e4m3"}
 _WORDS = {"ring": "Ring", "tree": "Tree", "nvls": "NVLS", "direct": "P2P", "ll": "LL", "ll128": "LL128"}
+
+
+MAX_SIZES = 10_000
+"""Rows of a table."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +80,11 @@ def sizes(minbytes: str, maxbytes: str, factor: float) -> list[int]:
     least, most = _bytes(minbytes, "-b"), _bytes(maxbytes, "-e")
     if least > most:
         raise InputError(f"{minbytes} to {maxbytes} is not a range of sizes; expected -b at most -e", key="-e")
-    if not factor > 1:
-        raise InputError(f"{factor:g} does not grow; expected more than 1", key="-f")
+    if not 1 < factor < math.inf:
+        raise InputError(f"{factor:g} does not grow; expected more than 1, and no infinity", key="-f")
+    if math.log(most / least) > MAX_SIZES * math.log(factor):
+        problem = f"{factor:.10g} makes more than {MAX_SIZES:,} sizes from {minbytes} to {maxbytes}"
+        raise InputError(f"{problem}; expected larger steps", key="-f")
     found, size = [], least
     while size <= most * (1 + 1e-12):
         found.append(int(size))
@@ -102,7 +111,7 @@ def predict(
     parts = gpus if collective in ("all_gather", "reduce_scatter", "all_to_all") else 1
     counts = [int(size // (width * parts)) for size in wanted]
     if gpus < 2:
-        raise InputError(f"{gpus} GPUs have nobody to communicate with; expected 2 or more", key="gpus")
+        raise InputError(f"{shown(gpus)} GPUs have nobody to communicate with; expected 2 or more", key="gpus")
     whole = [int(count * width * parts) for count in counts]
     times = collective_time(cluster, collective, gpus, whole, known, algorithm, protocol, library)
     redop = "sum" if collective in REDUCING else "none"
@@ -164,9 +173,9 @@ def print_table(rows: Sequence[Row], cluster: Cluster, gpus: int, collective: st
         f"# nThread 1 nGpus {gpus} minBytes {least} maxBytes {most} step: {factor:g}(factor)\n#\n# Using devices\n"
     )
     per_node = cluster.gpus_per_node
+    name, title = plain(cluster.name), plain(cluster.gpu.title)
     for rank in range(gpus):
-        out.write(f"#  Rank {rank:2d} on {cluster.name} node {rank // per_node} device {rank % per_node:2d}")
-        out.write(f" {cluster.gpu.title}\n")
+        out.write(f"#  Rank {rank:2d} on {name} node {rank // per_node} device {rank % per_node:2d} {title}\n")
     out.write("#\n#" + " " * 62 + "out-of-place\n")
     heads = ["size", "count", "type", "redop", "root", "time", "algbw", "busbw", "algo", "proto", "channels"]
     units = ["(B)", "(elements)", "", "", "", "(us)", "(GB/s)", "(GB/s)", "", "", ""]
@@ -210,11 +219,15 @@ def compare(
     """Each row of a log with its prediction."""
     collective = _collective(collective)
     check_kind(log, collective, gpus)
+    rows = [row for row in log.rows if row.size]
+    guesses: dict[tuple[str, int], Row] = {}
+    for dtype in dict.fromkeys(row.dtype for row in rows):
+        wanted = list(dict.fromkeys(row.size for row in rows if row.dtype == dtype))
+        predicted = predict(cluster, collective, gpus, wanted, dtype, algorithm, protocol, library)
+        guesses |= {(dtype, size): guess for size, guess in zip(wanted, predicted, strict=True)}
     found: list[Compared] = []
-    for row in log.rows:
-        if row.size == 0:
-            continue
-        (guess,) = predict(cluster, collective, gpus, [row.size], row.dtype, algorithm, protocol, library)
+    for row in rows:
+        guess = guesses[row.dtype, row.size]
         inside = guess.time_s / row.in_place - 1 if row.in_place is not None else None
         found.append(Compared(row, guess, guess.time_s / row.out_of_place - 1, inside))
     return found
@@ -325,7 +338,9 @@ def run(catalogue: Catalogue, name: str, settings: Sequence[str], asked: Asked, 
     cluster = find(catalogue, name, settings).cluster
     assert cluster is not None
     log = read_log(asked.log) if asked.log else None
-    gpus = asked.gpus or (log.ranks if log and log.ranks else cluster.gpus_per_node)
+    gpus = asked.gpus
+    if gpus is None:
+        gpus = log.ranks if log and log.ranks else cluster.gpus_per_node
     how = asked.algorithm, asked.protocol, asked.library
     if log is not None:
         compared = compare(log, cluster, collective, gpus, *how)
@@ -348,7 +363,7 @@ def _bytes(text: str, key: str) -> float:
     try:
         size = float(number) * 1024 ** ("", "K", "M", "G", "T").index(unit)
     except ValueError:
-        raise InputError(f"'{text}' is not a size; expected one such as 8, 64K, 1M or 8G", key=key) from None
+        raise InputError(f"{shown(text)} is not a size; expected one such as 8, 64K, 1M or 8G", key=key) from None
     if not 1 <= size < 1e18:
-        raise InputError(f"'{text}' is out of range; expected 1 byte or more, such as 8, 64K, 1M or 8G", key=key)
+        raise InputError(f"{shown(text)} is out of range; expected 1 byte or more, such as 8, 64K, 1M or 8G", key=key)
     return size

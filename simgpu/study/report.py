@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from simgpu.render.notes import fit_notes, memory_notes, settings_notes, walk_no
 from simgpu.render.trace import trace_events, write_events
 from simgpu.result import COLUMNS
 from simgpu.study.attribution import walks
+from simgpu.study.cells import print_csv
 from simgpu.study.experiment import ExperimentResult
 from simgpu.study.figures import figures_of
 from simgpu.study.memory import misfits, print_tables, row_name
@@ -67,14 +67,6 @@ def print_json(document: Mapping[str, Any], out: IO[str]) -> None:
         lines = ",\n  ".join(json.dumps(one, allow_nan=False) for one in document[key])
         text += f'{"," if short or n else ""}\n "{key}": [\n  {lines}\n ]'
     out.write(text + "\n}\n")
-
-
-def print_csv(rows: Sequence[Mapping[str, Any]], out: IO[str]) -> None:
-    """All columns of all rows; a value that a row lacks is an empty cell."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    writer = csv.DictWriter(out, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
 
 
 def print_report(outcome: ExperimentResult, document: Mapping[str, Any], out: IO[str], memory: bool = False) -> None:

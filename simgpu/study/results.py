@@ -12,7 +12,8 @@ from simgpu.errors import InputError, nearest, shown
 from simgpu.render.columns import columns_of
 from simgpu.render.files import written_whole
 from simgpu.study import conditions
-from simgpu.study.report import print_csv, print_json
+from simgpu.study.cells import print_csv
+from simgpu.study.report import print_json
 from simgpu.study.store import Kept, Store, store_file
 
 PROVENANCE = ("experiment", "status", "reason", "key", "seconds", "host", "finished")
@@ -70,12 +71,10 @@ def scenario(store: str | Path | None, key: str) -> dict[str, Any]:
         if len(found) != 1 or not key.strip():
             problem = "several scenarios begin with it; expected more of the key" if found else "no such scenario"
             raise InputError(f"{shown(key)}: {problem}", file=opened.file)
-        one = dict(found[0])
-        for name in ("row", "asked", "parts"):
-            one[name] = json.loads(one[name]) if one[name] else None
+        one = found[0]
         contents = opened.contents(one["parts"].values())
         one["parts"] = {name: contents[digest] for name, digest in one["parts"].items()}
-        one["members"] = [{**dict(row), "labels": json.loads(row["labels"])} for row in opened.labels(one["key"])]
+        one["members"] = opened.labels(one["key"])
     return {"scenario": one.pop("asked"), **{name: one.pop(name) for name in ("key", "status", "reason", "row")}, **one}
 
 

@@ -11,8 +11,9 @@ from simgpu.catalog import Catalogue
 from simgpu.render.fields import PlotFields, rows_of
 from simgpu.render.files import written_whole
 from simgpu.render.notes import settings_notes
+from simgpu.study.cells import print_csv
 from simgpu.study.experiment import Experiment, ExperimentResult, find_experiment, load_experiment
-from simgpu.study.report import print_csv, print_json
+from simgpu.study.report import print_json
 from simgpu.study.sensitivity import Asked, Progress, Sensitivity, document, sensitivities
 
 

@@ -9,17 +9,19 @@ hold what scenarios refer to (a GPU with all its figures), once for all that sha
 from __future__ import annotations
 
 import json
+import math
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from simgpu.errors import InputError
+from simgpu.errors import InputError, shown
+from simgpu.reading import kind_of
 
 DEFAULT = "results/store.sqlite"
 APPLICATION = 0x53474755  # 'SGGU', in the file's header: this is a store of simgpu
@@ -219,12 +221,12 @@ class Store:
         """The physical results of a scenario that succeeded, without labels; None if it is not there."""
         with self._plainly():
             found = self._db.execute("SELECT row FROM scenarios WHERE key = ? AND status = 'ok'", (key,)).fetchone()
-            return json.loads(found["row"]) if found else None
+        return self._checked({"key": key, "row": found["row"]})["row"] if found else None
 
-    def experiments(self) -> list[sqlite3.Row]:
+    def experiments(self) -> list[dict[str, Any]]:
         """(experiment, points, ok, failed, last) of each experiment whose points are known."""
         with self._plainly():
-            return self._db.execute(_EXPERIMENTS).fetchall()
+            return [self._checked(one) for one in self._db.execute(_EXPERIMENTS)]
 
     def members(self, sweep: int | None = None, experiment: str | None = None) -> Iterator[Kept]:
         """Finished points: of one sweep, or of an experiment (as its file last was), or all."""
@@ -235,29 +237,29 @@ class Store:
             condition, values = _OF_EXPERIMENT, (experiment, experiment)
         with self._plainly():
             for one in self._db.execute(f"{_MEMBERS} WHERE {condition} ORDER BY sweeps.id, position", values):
-                labels, row = json.loads(one["labels"]), json.loads(one["row"] or "{}")
-                yield Kept(**{**dict(one), "labels": labels, "row": row})
+                known = self._checked(one)
+                yield Kept(**{**known, "row": known["row"] or {}})
 
-    def scenario(self, key: str) -> list[sqlite3.Row]:
+    def scenario(self, key: str) -> list[dict[str, Any]]:
         """Scenarios whose key begins with `key`, at most two."""
         with self._plainly():
             asked = "SELECT * FROM scenarios WHERE substr(key, 1, ?) = ? LIMIT 2"
-            return self._db.execute(asked, (len(key), key)).fetchall()
+            return [self._checked(one) for one in self._db.execute(asked, (len(key), key))]
 
-    def labels(self, key: str) -> list[sqlite3.Row]:
+    def labels(self, key: str) -> list[dict[str, Any]]:
         """(experiment, position, labels) of every sweep that has the scenario."""
         with self._plainly():
             asked = (
                 "SELECT experiment, position, labels FROM members JOIN sweeps ON id = sweep WHERE key = ? ORDER BY id"
             )
-            return self._db.execute(asked, (key,)).fetchall()
+            return [self._checked(one) for one in self._db.execute(asked, (key,))]
 
     def contents(self, digests: Iterable[str]) -> dict[str, Any]:
         """What stands behind digests."""
         with self._plainly():
             asked = "SELECT content FROM parts WHERE digest = ?"
             found = {digest: self._db.execute(asked, (digest,)).fetchone() for digest in digests}
-        return {digest: json.loads(row[0]) if row else None for digest, row in found.items()}
+        return {digest: self._checked(row)["content"] if row else None for digest, row in found.items()}
 
     # ---- errors --------------------------------------------------------------------------------------
 
@@ -281,8 +283,17 @@ class Store:
             yield
         except sqlite3.Error as error:
             raise InputError(_problem(error), file=self.file) from None
-        except json.JSONDecodeError:
-            raise InputError(_DAMAGED, file=self.file) from None
+
+    def _checked(self, row: sqlite3.Row | Mapping[str, Any]) -> dict[str, Any]:
+        """A row of the file with its JSON as data. Raises `InputError` for what simgpu would not have written."""
+        known = dict(row)
+        for name, value in known.items():
+            try:
+                known[name] = _CHECKS[name](value) if name in _CHECKS else _word(value)
+            except (ValueError, OverflowError, RecursionError):
+                which = f" of scenario {shown(known['key'])}" if "key" in known else ""
+                raise InputError(f"is damaged ({name}{which}); {_AWAY}", file=self.file) from None
+        return known
 
 
 _MARKS = ("application_id", "user_version")
@@ -309,7 +320,8 @@ SELECT sweeps.experiment AS experiment, count(DISTINCT members.key) AS points,
 FROM sweeps LEFT JOIN members ON sweep = id LEFT JOIN scenarios ON scenarios.key = members.key
 GROUP BY sweeps.experiment ORDER BY last
 """
-_DAMAGED = "is damaged; move it away to begin anew, or try `sqlite3 FILE .recover`"
+_AWAY = "move it away to begin anew, or try `sqlite3 FILE .recover`"
+_DAMAGED = f"is damaged; {_AWAY}"
 
 
 def now() -> str:
@@ -325,14 +337,14 @@ def store_file(given: str | Path | None) -> Path:
 def _check_header(file: Path, create: bool) -> None:
     """Refuse what SQLite would not read, before it is opened: SQLite may answer with anything."""
     try:
+        if file.exists() and not file.is_file():
+            raise InputError(f"is {kind_of(file.stat().st_mode)}, expected a file for the store", file=file)
         with file.open("rb") as stream:
             start = stream.read(16)
     except FileNotFoundError:
         if create:
             return
         raise InputError("no such store; `simgpu sweep FILE` makes one", file=file) from None
-    except IsADirectoryError:
-        raise InputError("is a folder, expected a file for the store", file=file) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"cannot be read as a store ({reason})", file=file) from None
@@ -371,3 +383,60 @@ def _problem(error: sqlite3.Error) -> str:
 
 def _json(data: Any) -> str | None:
     return None if data is None else json.dumps(data, allow_nan=False, separators=(",", ":"))
+
+
+# ---- checks of what is read --------------------------------------------------------------------------------
+
+
+def _word(value: Any) -> Any:
+    """Text, or nothing."""
+    if value is not None and not isinstance(value, str):
+        raise ValueError("no text")
+    return value
+
+
+def _finite(value: Any) -> Any:
+    """Numbers that JSON and tables can hold, in data of any depth."""
+    if isinstance(value, dict):
+        for one in value.values():
+            _finite(one)
+    elif isinstance(value, list):
+        for one in value:
+            _finite(one)
+    elif isinstance(value, (int, float)) and not math.isfinite(value):
+        raise ValueError("no finite number")
+    return value
+
+
+def _number(value: Any) -> Any:
+    if not isinstance(value, (int, float)):
+        raise ValueError("no number")
+    return _finite(value)
+
+
+def _mapping(text: Any) -> Any:
+    """A mapping in JSON, or nothing."""
+    if text is None:
+        return None
+    data = _finite(json.loads(_word(text)))
+    if not isinstance(data, dict):
+        raise ValueError("no mapping")
+    if "\\ud" in text.lower():  # half of a letter: nothing could be written with it
+        json.dumps(data, ensure_ascii=False).encode()
+    return data
+
+
+def _flat(text: Any) -> Any:
+    """A mapping to plain values."""
+    data = _mapping(text)
+    if any(isinstance(value, (dict, list)) for value in (data or {}).values()):
+        raise ValueError("no plain values")
+    return data
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("labels", "asked", "parts", "content"), _mapping),
+    **dict.fromkeys(("position", "seconds", "points", "ok", "failed"), _number),
+    "row": _flat,
+}
+"""What columns hold that do not hold words."""

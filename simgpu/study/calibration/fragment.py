@@ -16,6 +16,7 @@ from simgpu.hardware.inherit import DEFAULT
 from simgpu.hardware.spec import GPUSpec
 from simgpu.study.calibration.run import Calibrated, Group
 from simgpu.study.calibration.trial import unit_of
+from simgpu.terminal import plain
 from simgpu.validation import validate
 from simgpu.version import __version__
 
@@ -151,9 +152,9 @@ def _scalar(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    return "'" + plain(text).replace("\n", " ").replace("'", "''") + "'"
 
 
 def is_folder(out: Path) -> bool:
     """Whether `--out` means a folder for a whole file, rather than a fragment."""
-    return out.suffix not in (".yaml", ".yml")
+    return out.suffix not in (".yaml", ".yml") and (out.is_dir() or not out.exists())

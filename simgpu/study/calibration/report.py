@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from simgpu.hardware.inherit import DEFAULT
-from simgpu.render.table import print_table
+from simgpu.render.table import print_notes, print_table
 from simgpu.study.calibration.run import Calibrated, Constant, Errors, Group
 from simgpu.study.calibration.trial import unit_of
 from simgpu.units import format_si
@@ -26,8 +26,7 @@ def print_report(done: Calibrated, out: IO[str]) -> None:
     if done.moved:
         rows = [_constant(one) for one, _ in done.moved]
         print_table(rows, ("constant", "before", "after", "before from"), "Constants", [], out)
-    for file, rows_, reason in done.left_out:
-        out.write(f"left out: {rows_:,} rows of {file}: {reason}\n")
+    print_notes([f"left out: {count:,} rows of {file}: {reason}" for file, count, reason in done.left_out], out)
 
 
 def _scores(group: Group) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ from simgpu.study.measurement.device import name_of
 from simgpu.study.measurement.operations import KINDS, dtypes_of, plan
 from simgpu.study.measurement.run import Outcome, Progress, measure
 from simgpu.study.measurement.table import MeasuredFile
+from simgpu.terminal import plain, tell
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def run(
             progress = _progress(stack, operations, name, messages, quiet)
             outcome = measure(operations, backend, file, device, progress)
     except KeyboardInterrupt:
-        messages.write(f"what was measured is in {out}; run the same command again to go on\n")
+        tell(f"what was measured is in {out}; run the same command again to go on", messages)
         raise
     finally:
         backend.close()
@@ -72,18 +73,18 @@ def _progress(stack: ExitStack, operations: list[Operation], name: str, messages
     task = bars.add_task("", total=len(operations))
 
     def show(done: int, operation: Operation) -> None:
-        bars.update(task, completed=done, description=str(operation))
+        bars.update(task, completed=done, description=plain(str(operation)))
 
     return show
 
 
 def _report(outcome: Outcome, out: Path, name: str, messages: IO[str]) -> None:
     known = f", {outcome.known} were there" if outcome.known else ""
-    messages.write(f"measured: {outcome.measured} rows{known}: {out}\n")
+    tell(f"measured: {outcome.measured} rows{known}: {out}", messages)
     for operation, reason in outcome.failed[:10]:
-        messages.write(f"not measured: {operation}: {reason}\n")
+        tell(f"not measured: {operation}: {reason}", messages)
     if len(outcome.failed) > 10:
-        messages.write(f"not measured: {len(outcome.failed) - 10} more\n")
+        tell(f"not measured: {len(outcome.failed) - 10} more", messages)
     if outcome.noisy:
-        messages.write(f"noisy: {outcome.noisy} rows (column spread above 0.2); is the GPU used by others?\n")
-    messages.write(f"next: simgpu calibrate {out} --gpu {name} --out my-catalogue\n")
+        tell(f"noisy: {outcome.noisy} rows (column spread above 0.2); is the GPU used by others?", messages)
+    tell(f"next: simgpu calibrate {out} --gpu {name} --out my-catalogue", messages)

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from simgpu.errors import InputError
+from simgpu.reading import kind_of, read_bytes
+from simgpu.study.cells import cell_of
 from simgpu.study.measurement.backend import Operation
-from simgpu.study.validation.tables import read_cells
+from simgpu.study.validation.tables import MAX_BYTES, read_cells
 
 SHAPE = (
     *("regime", "op", "bytes", "dtype", "m", "n", "k", "rotation"),
@@ -28,6 +30,9 @@ class MeasuredFile:
         self.file, self.gpu = file, gpu
         self.keys: set[tuple[tuple[str, str], ...]] = set()
         try:
+            if file.exists() and not file.is_file():
+                problem = f"is {kind_of(file.stat().st_mode)}, expected a file: rows in it are not measured again"
+                raise InputError(problem, file=file)
             if file.exists() and file.stat().st_size:
                 self._open()
             else:
@@ -38,7 +43,7 @@ class MeasuredFile:
 
     def _open(self) -> None:
         """Learn which rows are there."""
-        raw = self.file.read_bytes()
+        raw = read_bytes(self.file, MAX_BYTES, "a table")
         whole = raw.rfind(b"\n") + 1
         if not whole:
             raise InputError("is not a file of simgpu measure (its header is cut off)", file=self.file, line=1)
@@ -70,7 +75,7 @@ class MeasuredFile:
 
     def _append(self, cells: list[str] | tuple[str, ...]) -> None:
         line = io.StringIO()
-        csv.writer(line, lineterminator="\n").writerow(cells)
+        csv.writer(line, lineterminator="\n").writerow([cell_of(cell) for cell in cells])
         with self.file.open("ab") as stream:
             stream.write(line.getvalue().encode())
             stream.flush()

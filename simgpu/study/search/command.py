@@ -16,8 +16,8 @@ from simgpu.documents import Document
 from simgpu.errors import InputError, shown
 from simgpu.render.files import written_whole
 from simgpu.scenario import Origins, Scenario
+from simgpu.study.cells import print_csv
 from simgpu.study.experiment import Experiment, Given, find_experiment, load_experiment
-from simgpu.study.report import print_csv
 from simgpu.study.search.answer import Answer, serving_answer, training_answer, words_of
 from simgpu.study.search.keeping import Keeper
 from simgpu.study.search.problem import Problem

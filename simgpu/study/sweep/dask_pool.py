@@ -7,8 +7,9 @@ process writes the store.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from simgpu.errors import InputError
@@ -17,6 +18,7 @@ from simgpu.study.sweep.processes import Answer
 from simgpu.study.sweep.work import Setup, Task, run_tasks, versions
 
 CONNECT_SECONDS = 20
+CLOSE_SECONDS = 5
 
 
 class DaskPool:
@@ -31,7 +33,10 @@ class DaskPool:
         self._cluster = None
         self._pending: dict[Any, Sequence[Task]] = {}
         self._capacity = 1
-        logging.getLogger("distributed").setLevel(logging.ERROR)  # its news about lost workers are ours to tell
+        for name in ("distributed", "distributed.client"):  # their news about lost workers are ours to tell
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        if scheduler is not None:
+            _greet(scheduler)
         try:
             if scheduler is None:
                 self._cluster = distributed.LocalCluster(
@@ -45,8 +50,7 @@ class DaskPool:
         except (OSError, ValueError, TimeoutError) as error:
             if self._cluster is not None:
                 self._cluster.close()
-            reason = str(error).split("\n")[0][:200]
-            raise InputError(f"{scheduler!r} cannot be reached ({reason})", key="--scheduler") from None
+            raise _unreachable(scheduler, error) from None
         self._check_versions()
 
     @property
@@ -60,21 +64,23 @@ class DaskPool:
 
     def submit(self, tasks: Sequence[Task]) -> None:
         """Hand tasks to the cluster."""
-        future = self._client.submit(_run, self.setup, list(tasks), versions(), pure=False)
+        with _still_there():
+            future = self._client.submit(_run, self.setup, list(tasks), versions(), pure=False)
         self._pending[future] = tasks
 
     def answers(self, seconds: float) -> list[Answer]:
         """What was finished, waiting for `seconds` at most."""
         distributed = _distributed()
-        self._capacity = max(2 * sum(self._client.nthreads().values()), 1)
-        if not self._pending:
-            return []
-        try:
-            with self._client.as_current():
-                done = distributed.wait(list(self._pending), timeout=seconds, return_when="FIRST_COMPLETED").done
-        except TimeoutError:
-            done = {future for future in self._pending if future.done()}
-        return [self._answer(future) for future in done]
+        with _still_there():
+            self._capacity = max(2 * sum(self._client.nthreads().values()), 1)
+            if not self._pending:
+                return []
+            try:
+                with self._client.as_current():
+                    done = distributed.wait(list(self._pending), timeout=seconds, return_when="FIRST_COMPLETED").done
+            except TimeoutError:
+                done = {future for future in self._pending if future.done()}
+            return [self._answer(future) for future in done]
 
     def _answer(self, future: Any) -> Answer:
         from distributed.scheduler import KilledWorker
@@ -85,17 +91,14 @@ class DaskPool:
             return tasks, found, ""
         except KilledWorker:
             return tasks, None, "died with several workers of the cluster"
-        except CancelledError:
-            raise InputError(
-                "the scheduler of the cluster has gone; what is finished is kept", key="--scheduler"
-            ) from None
         finally:
             future.release()
 
     def _check_versions(self) -> None:
         """Workers must have this simgpu: told before anything runs."""
         try:
-            theirs = self._client.run(versions)
+            with _still_there():
+                theirs = self._client.run(versions)
         except ImportError as error:
             self.close()
             raise InputError(f"workers cannot import simgpu ({error}); install it there", key="--scheduler") from None
@@ -107,11 +110,55 @@ class DaskPool:
 
     def close(self) -> None:
         """Take back what is pending, and leave the cluster; one that was made here ends."""
-        self._client.cancel(list(self._pending))
+        with suppress(OSError, CancelledError, RuntimeError):  # of a scheduler that has gone there is nothing to take
+            self._client.cancel(list(self._pending))
         self._pending.clear()
-        self._client.close()
+        with suppress(OSError, CancelledError, RuntimeError):
+            self._client.close(timeout=CLOSE_SECONDS)
         if self._cluster is not None:
             self._cluster.close()
+
+
+@contextmanager
+def _still_there() -> Iterator[None]:
+    """One line where the scheduler goes, whatever Dask was doing."""
+    try:
+        yield
+    except (OSError, CancelledError, RuntimeError):  # of Dask: connections, futures, its closed loop
+        gone = "the scheduler of the cluster has gone; what is finished is kept, the same command goes on from there"
+        raise InputError(gone, key="--scheduler") from None
+
+
+def _greet(address: str) -> None:
+    """Ask for the name of what answers at an address: a client that meets no scheduler there cannot even be closed.
+
+    Raises `InputError`.
+    """
+    import asyncio
+
+    distributed = _distributed()
+
+    async def ask() -> Any:
+        arguments = distributed.Security().get_connection_args("client")
+        async with distributed.rpc(address, connection_args=arguments) as server:
+            return await server.identity()
+
+    async def ask_in_time() -> Any:
+        return await asyncio.wait_for(ask(), CONNECT_SECONDS)
+
+    try:
+        found = asyncio.run(ask_in_time())
+    except TimeoutError:
+        raise _unreachable(address, f"no answer for {CONNECT_SECONDS:g} s") from None
+    except (Exception, MemoryError) as error:  # whatever a stranger's bytes make of the reader
+        raise _unreachable(address, error) from None
+    if not isinstance(found, dict) or found.get("type") != "Scheduler":
+        raise _unreachable(address, "it is no scheduler of Dask")
+
+
+def _unreachable(scheduler: str | None, reason: object) -> InputError:
+    first = str(reason).split("\n")[0][:200] or type(reason).__name__
+    return InputError(f"{scheduler!r} cannot be reached ({first})", key="--scheduler")
 
 
 def _run(setup: Setup, tasks: Sequence[Task], wanted: tuple[str, str]) -> list[Finished]:

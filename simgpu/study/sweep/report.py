@@ -10,6 +10,7 @@ from simgpu.render.columns import title
 from simgpu.render.files import written_whole
 from simgpu.render.rows import ROW_KINDS
 from simgpu.study import report
+from simgpu.study.cells import print_csv
 from simgpu.study.experiment import Experiment
 from simgpu.study.plot_checks import ColumnChecks
 from simgpu.study.sweep.command import Swept
@@ -40,7 +41,7 @@ def show(swept: Swept, style: str, out: IO[str]) -> None:
     if style == "json":
         report.print_json(document(swept), out)
     elif style == "csv":
-        report.print_csv(swept.rows, out)
+        print_csv(swept.rows, out)
     else:
         _show_table(swept, out)
 
@@ -90,7 +91,7 @@ def write(swept: Swept, folder: Path, plots: bool = True) -> list[tuple[str, Pat
     with written_whole(folder / "result.json") as stream:
         report.print_json(document(swept), stream)
     with written_whole(folder / "rows.csv") as stream:
-        report.print_csv(swept.rows, stream)
+        print_csv(swept.rows, stream)
     written = [("data", folder / "result.json"), ("data", folder / "rows.csv")]
     if not swept.rows:
         return written

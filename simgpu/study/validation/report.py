@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 from simgpu.render.files import written_whole
+from simgpu.study.cells import print_csv
 from simgpu.study.validation.inference_rows import OPERATIONS as RUNS
 from simgpu.study.validation.run import Scored, Validation
 from simgpu.study.validation.score import groups, scores, worst
@@ -48,6 +48,7 @@ def print_json(found: Mapping[str, Any], out: IO[str]) -> None:
 
 def print_report(found: Mapping[str, Any], out: IO[str]) -> None:
     """Scores, worst rows, and what was not scored."""
+    from simgpu.render.table import print_notes
     from simgpu.render.training import print_farthest, print_origins, print_rows
     from simgpu.render.validation import print_listed, print_scores, print_worst
 
@@ -66,8 +67,7 @@ def print_report(found: Mapping[str, Any], out: IO[str]) -> None:
     print_listed("Left out", found["left_out"], out)
     count = sum(entry["rows"] for entry in found["said_not_to_fit"])
     print_listed(f"Ran, but said not to fit the memory: {count:,} rows", found["said_not_to_fit"], out)
-    for entry in found["not_read"]:
-        out.write(f"not read: {entry['file']} ({entry['reason']})\n")
+    print_notes([f"not read: {entry['file']} ({entry['reason']})" for entry in found["not_read"]], out)
 
 
 def write(done: Validation, found: Mapping[str, Any], folder: Path, plots: bool = True) -> list[Path]:
@@ -77,10 +77,7 @@ def write(done: Validation, found: Mapping[str, Any], folder: Path, plots: bool 
     with written_whole(files[0]) as stream:
         print_json(found, stream)
     with written_whole(files[1]) as stream:
-        columns = list(dict.fromkeys(key for group in found["groups"] for key in group)) or ["source"]
-        writer = csv.DictWriter(stream, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(found["groups"])
+        print_csv(found["groups"], stream, ["source"])
     if figures:
         from simgpu.render.style import save
     for name, figure in figures.items():

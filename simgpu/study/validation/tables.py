@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import math
 import re
 import zlib
@@ -21,12 +22,21 @@ from typing import Any
 import numpy as np
 
 from simgpu.errors import InputError, nearest, shown
+from simgpu.reading import read_bytes
+from simgpu.study.cells import text_of
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Rows = np.ndarray[Any, np.dtype[np.intp]]
 """Positions of rows in a table."""
 
-MAX_BYTES = 400_000_000
+MAX_BYTES = 100_000_000
+"""Of a table, packed or unpacked; the largest of the public tables have 3 MB."""
+MAX_ROWS = 200_000
+MAX_COLUMNS = 1_000
+MAX_LETTERS = 25_000_000
+"""Of a column of words, each as wide as the widest."""
+MAX_ODD_LINES = 100
+"""Lines that are not CSV: with more of them a file is no table."""
 LONGEST = 1000.0
 """No kernel, collective or step of the public tables takes longer, s."""
 SHORTEST = 1e-8
@@ -187,6 +197,12 @@ def table_of(source: str, file: Path, cells: Cells, columns: Columns) -> Table:
         for row, text in enumerate(words[name]):
             if not text:
                 wrong.setdefault(row, Skipped(cells.lines[row], name, "is empty", "a word"))
+    longest = MAX_LETTERS // max(len(cells.rows), 1)  # words of a column are kept side by side, as wide as the widest
+    for name, texts in words.items():
+        for row, text in enumerate(texts):
+            if len(text) > longest:
+                problem = f"has {len(text):,} letters, expected a short word"
+                wrong.setdefault(row, Skipped(cells.lines[row], name, problem, "a short word"))
     gpus = words.get("gpu", [""] * len(cells.rows))
     skipped = [*cells.skipped, *(replace(problem, gpu=gpus[row]) for row, problem in wrong.items())]
     kept = np.asarray([row for row in range(len(cells.rows)) if row not in wrong], np.intp)
@@ -195,7 +211,7 @@ def table_of(source: str, file: Path, cells: Cells, columns: Columns) -> Table:
         file,
         np.asarray(cells.lines, np.intp)[kept],
         {name: values[kept] for name, values in numbers.items()},
-        {name: np.asarray(values, str)[kept] for name, values in words.items()},
+        {name: np.asarray([values[row] for row in kept], str) for name, values in words.items()},
         sorted(skipped, key=lambda row: row.line),
     )
 
@@ -203,7 +219,7 @@ def table_of(source: str, file: Path, cells: Cells, columns: Columns) -> Table:
 def read_cells(file: Path) -> Cells:
     """Header and rows of a CSV file. Rows that are no CSV, or have another length than the header, are skipped."""
     text, decoded = _text(file)
-    found, skipped = _parsed(text.splitlines(keepends=True), file)
+    found, skipped = _parsed(list(io.StringIO(text, newline="")), file)
     if not found:
         raise InputError("is empty, expected a header and rows", file=file, line=1)
     (line, header), *rows = found
@@ -233,12 +249,17 @@ def _parsed(lines: list[str], file: Path) -> tuple[list[tuple[int, list[str]]], 
         try:
             for row in reader:
                 start = first + reader.line_num
+                if len(rows) > MAX_ROWS or start > 5 * MAX_ROWS:  # empty lines are no rows
+                    raise InputError(f"holds more than {MAX_ROWS:,} rows, expected a table of measurements", file=file)
+                if len(row) > MAX_COLUMNS:
+                    problem = f"has {len(row):,} cells, expected at most {MAX_COLUMNS:,}"
+                    raise InputError(problem, file=file, line=start)
                 if row:
-                    rows.append((start, [cell.strip() for cell in row]))
+                    rows.append((start, [text_of(cell.strip()) for cell in row]))
             break
         except csv.Error as error:
             problem = f"is not valid CSV ({error})"
-            if not rows:
+            if not rows or len(skipped) >= MAX_ODD_LINES:
                 raise InputError(problem, file=file, line=start + 1) from None
             start += 1
             skipped.append(Skipped(start, "", problem, "a row of CSV"))
@@ -257,15 +278,15 @@ def _odd_byte(row: Sequence[str]) -> str:
 
 def _text(file: Path) -> tuple[str, bool]:
     """Text of a file, unpacked if its name says so, and whether all of it is UTF-8: other bytes become surrogates."""
-    try:
-        with gzip.open(file, "rb") if file.name.endswith(".gz") else file.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        raise InputError("is not a complete gzip file", file=file) from None
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror or error})", file=file) from None
+    raw = read_bytes(file, MAX_BYTES, "a table")
+    if file.name.endswith(".gz"):
+        try:
+            with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
+                raw = stream.read(MAX_BYTES + 1)
+        except (EOFError, OSError, zlib.error):
+            raise InputError("is not a complete gzip file", file=file) from None
     if len(raw) > MAX_BYTES:
-        raise InputError(f"is larger than {MAX_BYTES:,} bytes", file=file)
+        raise InputError(f"unpacks to more than {MAX_BYTES:,} bytes, expected a table", file=file)
     try:
         return raw.decode("utf-8-sig"), True
     except UnicodeDecodeError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from simgpu.errors import InputError, nearest
+from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.topology import Topology
 from simgpu.timing.collectives.ideal import CollectivePhase, Edge, ideal_phases
@@ -111,8 +111,9 @@ def collective_notes(
 
 
 def _model(cluster: Cluster, kind: str, gpus: int | Sequence[int], library: str, dtype: str) -> CollectiveModel:
-    chosen = list(range(gpus)) if isinstance(gpus, int) else list(gpus)
+    chosen = range(min(gpus, cluster.gpu_count + 1)) if isinstance(gpus, int) else gpus  # 10**30 are not listed
     if not chosen or max(chosen) >= cluster.gpu_count:
-        raise InputError(f"{len(chosen)} GPUs do not fit '{cluster.name}', which has {cluster.gpu_count}", key="gpus")
+        count = gpus if isinstance(gpus, int) else len(chosen)
+        raise InputError(f"{shown(count)} GPUs do not fit '{cluster.name}', which has {cluster.gpu_count}", key="gpus")
     topology = cluster.topology_of(max(chosen) // cluster.gpus_per_node + 1)
-    return model_of(topology, kind_of(kind) or kind, chosen, library, dtype)
+    return model_of(topology, kind_of(kind) or kind, list(chosen), library, dtype)

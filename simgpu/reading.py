@@ -1,0 +1,80 @@
+"""Reading the bytes of any file a user names: never more than a limit, and never waiting for ever at a pipe."""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import time
+from pathlib import Path
+
+from simgpu.errors import InputError
+
+UNOPENED_SECONDS = 5.0
+"""How long a pipe may have nobody who writes to it."""
+SILENT_SECONDS = 60.0
+"""How long the one who writes to a pipe may write nothing."""
+
+_PIECE = 1 << 16
+
+
+def read_bytes(file: Path, most: int, expected: str = "a short text file") -> bytes:
+    """The content of a file of at most `most` bytes; a pipe is read to its end. Raises `InputError`."""
+    try:
+        raw = _pipe(file, most + 1) if is_pipe(file) else _file(file, most + 1)
+    except FileNotFoundError:
+        raise InputError("no such file", file=file) from None
+    except IsADirectoryError:
+        raise InputError("is a folder, expected a file", file=file) from None
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror or error})", file=file) from None
+    except ValueError as error:  # a name with a zero byte, or one that is no text
+        raise InputError(f"cannot be read ({error})", file=file) from None
+    if len(raw) > most:
+        raise InputError(f"is larger than {most:,} bytes, expected {expected}", file=file)
+    return raw
+
+
+def is_pipe(file: Path) -> bool:
+    """Whether what a file names is a pipe, such as bash's `<(command)`: it can be read once."""
+    try:
+        return stat.S_ISFIFO(file.stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def kind_of(mode: int) -> str:
+    """What a file is, in words: 'a file', 'a folder', 'a pipe', 'a device', 'a disk' or 'a socket'."""
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a disk"}
+    return {**kinds, stat.S_IFSOCK: "a socket"}.get(stat.S_IFMT(mode), "a file")
+
+
+def _file(file: Path, most: int) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(most)
+
+
+def _pipe(file: Path, most: int) -> bytes:
+    """Opened without waiting for a writer; no bytes without one, `BlockingIOError` with one who is not ready."""
+    pipe = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        found = bytearray()
+        began, patience = time.monotonic(), UNOPENED_SECONDS
+        while len(found) < most:
+            try:
+                piece = os.read(pipe, min(_PIECE, most - len(found)))
+                if not piece and found:
+                    break
+            except BlockingIOError:
+                piece, patience = b"", SILENT_SECONDS
+            if piece:
+                found += piece
+                began = time.monotonic()
+            elif time.monotonic() - began > patience:
+                raise InputError(f"is a pipe into which nobody wrote anything for {patience:g} s", file=file)
+            else:
+                select.select([pipe], [], [], 0.05)
+                time.sleep(0.01)  # a pipe whose writer has gone without a word counts as ready
+        return bytes(found)
+    finally:
+        os.close(pipe)
