@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simgpu.study.cells import cell_of, print_csv, text_of
-from simgpu.study.validation.tables import read_cells
+from simgpu.study.validation.tables import Cells, read_cells
 
 FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "=cmd|' /C calc'!A0")
 TEXTS = st.text(st.sampled_from("=+-@'ab 1\t\n\r\",") | st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -56,7 +56,7 @@ def test_tables_are_read_by_the_same_rule(tmp_path):
     file = tmp_path / "a.csv"
     with file.open("w", newline="") as stream:
         print_csv([{"op": "=gemm", "-x": -1.5, "note": "'tis"}], stream)
-    assert read_cells(file) == ([1, 2], [["op", "-x", "note"], ["=gemm", "-1.5", "'tis"]])
+    assert read_cells(file) == Cells(["op", "-x", "note"], [2], [["=gemm", "-1.5", "'tis"]])
 
 
 def test_a_terminal_gets_no_control_characters_a_file_gets_the_text():

@@ -7,7 +7,7 @@ import pytest
 
 from simgpu import InputError
 from simgpu.study.validation import tables
-from simgpu.study.validation.tables import Columns, read_cells, read_table
+from simgpu.study.validation.tables import Cells, Columns, read_cells, read_table
 
 HEADER = b"gpu,m,latency_s\n"
 ROW = b"h100-sxm,4096,0.001\n"
@@ -34,15 +34,18 @@ def small_limits(monkeypatch):
         (b"\n" * 99_000, r"rows\.csv\.gz: holds more than 100 rows"),
         (b"," * 99_000, r"rows\.csv\.gz:1: has 99,001 cells, expected at most 50"),
         (HEADER + b"a," * 40_000, r"rows\.csv\.gz:2: has 40,001 cells, expected at most 50"),
-        (
-            HEADER + ROW * 9 + b"h" * 200 + b",1,0.001\n",
-            r"rows\.csv\.gz:11: gpu: has 200 letters, expected a short word",
-        ),
     ],
 )
 def test_what_unpacks_to_too_much_is_one_line(tmp_path, small_limits, content, problem):
     with pytest.raises(InputError, match=problem):
         read_table("rows", packed(tmp_path, content), COLUMNS)
+
+
+def test_a_word_that_would_widen_its_whole_column_costs_its_row_alone(tmp_path, small_limits):
+    found = read_table("rows", packed(tmp_path, HEADER + ROW * 9 + b"h" * 200 + b",1,0.001\n"), COLUMNS)
+    assert len(found) == 9
+    ((line, key, problem),) = [(row.line, row.key, row.problem) for row in found.skipped]
+    assert (line, key, problem) == (11, "gpu", "has 200 letters, expected a short word")
 
 
 def test_a_table_within_the_limits_is_read(tmp_path, small_limits):
@@ -74,11 +77,23 @@ def test_what_is_no_gzip_is_one_line(tmp_path, content):
 def test_marks_and_ends_of_lines_of_other_systems(tmp_path, mark, end):
     file = tmp_path / "rows.csv"
     file.write_bytes(mark + (HEADER + b'"a\xe2\x80\xa8b",1,1\n').replace(b"\n", end))
-    assert read_cells(file) == ([1, 2], [["gpu", "m", "latency_s"], ["a\u2028b", "1", "1"]])
+    assert read_cells(file) == Cells(["gpu", "m", "latency_s"], [2], [["a\u2028b", "1", "1"]])
 
 
 def test_bytes_that_are_no_text_have_their_line(tmp_path):
     file = tmp_path / "rows.csv"
-    file.write_bytes(HEADER + ROW + b"\xff\n")
-    with pytest.raises(InputError, match=r"rows\.csv:3: is not text \(byte 0xff\)"):
+    file.write_bytes(HEADER + ROW + b"\xff,1,1\n")
+    (skipped,) = read_cells(file).skipped
+    assert (skipped.line, skipped.problem) == (3, "is not text (byte 0xff)")
+    file.write_bytes(b"\xff" + HEADER + ROW)
+    with pytest.raises(InputError, match=r"rows\.csv:1: is not text \(byte 0xff\)"):
+        read_cells(file)
+
+
+def test_a_file_of_lines_that_are_no_csv_is_no_table(tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_bytes(HEADER + ROW + b'"open\n' * 99)
+    assert len(read_cells(file).skipped) == 99
+    file.write_bytes(HEADER + ROW + b'"open\n' * 1001)
+    with pytest.raises(InputError, match=r"rows\.csv:\d+: is not valid CSV"):
         read_cells(file)
