@@ -264,7 +264,7 @@ def test_other_mistakes(tmp_path):
         ([good, "--gpu", "a40"], "holds no row that can be used for 'a40': 20 rows of another GPU, t4"),
         ([good, "--gpu", "h100-sxm@500W"], "constants belong to a whole GPU; expected 'h100-sxm'"),
         ([good, "--what", "gems"], "--what: unknown kind 'gems'; did you mean 'gemm'"),
-        ([tmp_path / "none.csv"], "none.csv: cannot be read"),
+        ([tmp_path / "none.csv"], "none.csv: no such file"),
         ([written(tmp_path, "x", "rows.txt")], "expected a table, .csv or .csv.gz"),
     ):
         result = invoke(*arguments)
