@@ -390,17 +390,6 @@ def test_many_layers_to_a_gpu_take_turns_in_llama_cpp_and_few_overlap():
 # ---- found by review ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
-@pytest.mark.parametrize(("prompt", "output"), [(8000, 2), (1000, 4), (4000, 64)])
-def test_a_server_takes_no_more_prompts_than_it_has_time_for(engine, prompt, output):
-    one = deployed(engine=engine)
-    alone = pipelined(prefill_runs(one, 1, prompt))
-    for clients in (1, 8, 32, 64):
-        done = serve(one, Load(clients, prompt, output))
-        assert done.requests_per_s <= 1.02 / alone * (1.18 if runtime(engine).mixes else 1.0)  # beside decodes: less
-        assert done.total >= (output - 1) * done.decode_s
-
-
 def test_old_gpus_multiply_prompts_in_fp32_where_fp16_is_slow():
     model = CATALOGUE.model("llama-3.1-8b")
     job = Inference(prompt=512, output=8, runtime="llama.cpp", precision="q4_k_m")

@@ -81,6 +81,11 @@ class StepTime:
         stages = tuple(tuple((block.slowed(factor), count) for block, count in made) for made in self.stages)
         return replace(self, stages=stages)
 
+    def scaled(self, factor: float) -> StepTime:
+        """The step with all of its times longer by a factor."""
+        copies = tuple(factor * seconds for seconds in self.copies)
+        return replace(self.slowed(factor), send=factor * self.send, host=factor * self.host, copies=copies)
+
     @property
     def slowest(self) -> float:
         """Seconds between steps that follow each other through the pipeline."""
