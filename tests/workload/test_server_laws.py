@@ -61,6 +61,7 @@ def load_of(case, clients):
 @example((DEPLOYMENTS[0], 256, 2, 0.0, [64, 256]))
 @example((DEPLOYMENTS[1], 256, 64, 0.0, [256, 512, 724, 1024]))
 @example((DEPLOYMENTS[6], 256, 2, 0.0, [64, 65]))
+@example((DEPLOYMENTS[6], 3000, 1, 0.0, [2, 3]))
 @given(scenarios)
 def test_a_server_stays_below_its_hardware_and_gains_by_clients(case):
     one, plan = deployed(case), case[0][4]

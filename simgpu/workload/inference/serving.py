@@ -226,7 +226,7 @@ def prompts_between(deployment: Deployment, load: Load, size: int, decode_s: flo
     `alone` takes so long."""
     output, run = load.output, deployment.runtime
     if run.mixes and deployment.plan.pp == 1:
-        return _mixed(deployment, load, size)
+        return _mixed(deployment, load, size, alone)
     whole = pipelined(prefill_runs(deployment, size, load.prompt, load.cached), run.queue)
     if not run.mixes:
         return Passage(whole / size, output, 0.5, whole + (output - 1) * decode_s)
@@ -234,7 +234,7 @@ def prompts_between(deployment: Deployment, load: Load, size: int, decode_s: flo
     return Passage(added, output, 1.0, max(whole, size * added + output * decode_s))
 
 
-def _mixed(deployment: Deployment, load: Load, size: int) -> Passage:
+def _mixed(deployment: Deployment, load: Load, size: int, alone: float) -> Passage:
     """Prompts that share steps with decodes: as many in each as come in the time of a step, and as its tokens allow."""
     output, limit = load.output, deployment.chunk
     chunks = ceil(load.new / limit)
@@ -243,7 +243,8 @@ def _mixed(deployment: Deployment, load: Load, size: int) -> Passage:
     decodes = size if steps == output else max(round(size * (output - 1) / steps), 1)
     plain = deployment.decode(decodes, load.context).seconds
     added = prompt_beside(deployment, load, joined, decodes)
-    return Passage(added, steps, 1.0, steps * plain + size * added)
+    least = size * alone if chunks > 1 else 0.0  # chunks are no faster beside decodes than without them
+    return Passage(added, steps, 1.0, max(steps * plain + size * added, least))
 
 
 def prompt_beside(deployment: Deployment, load: Load, joined: int, decodes: int) -> float:
