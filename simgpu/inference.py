@@ -150,13 +150,13 @@ def _served(deployment: Deployment, load: Load, require_fit: bool) -> Inferred:
         raise InputError(f"{plan.cp}: a server with context parallelism is not modelled; expected 1", key="plan.cp")
     memory = _memory(deployment, plan.dp, load.prompt + load.output, require_fit)
     done = serve(deployment, load)
-    run = Run(done.decode, load.output - 1, done.tpot, 1.0)
+    runs = [Run(step, (load.output - 1) * share, done.tpot, 1.0) for step, share in done.decode]
     batch = max(round(done.batch), 1) * plan.dp
     memory = serving_memory(deployment.served, batch, load.prompt + load.output // 2, _capacity(deployment))
     row = {
         **_asked(deployment, batch=batch, concurrency=load.concurrency, prompt=load.prompt, output=load.output,
                  cached=load.cached),
-        **_times(done.total, [run], deployment, per=1.0 / max(load.output - 1, 1)),
+        **_times(done.total, runs, deployment, per=1.0 / max(load.output - 1, 1)),
         **_first_and_next(deployment, done.ttft, done.tpot),
         "requests_per_s": done.requests_per_s,
         "output_tokens_per_s": done.requests_per_s * load.output,
@@ -166,8 +166,8 @@ def _served(deployment: Deployment, load: Load, require_fit: bool) -> Inferred:
                  done.requests_per_s * (load.output + load.prompt) * done.total, done.total, done.tpot),
         **_held(deployment, memory, load.prompt + load.output),
     }  # fmt: skip
-    row |= _ends(deployment, row, [run])
-    return Inferred(timeline_of([], [run]), memory, row)
+    row |= _ends(deployment, row, runs)
+    return Inferred(timeline_of([], runs), memory, row)
 
 
 # ---- columns -----------------------------------------------------------------------------------------

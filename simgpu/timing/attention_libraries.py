@@ -17,9 +17,13 @@ LIBRARIES = {
     "flashinfer": "FlashInfer's FA2-style kernels with planned work, ragged prefill and paged decode",
     "triton": "the Triton kernels of SGLang",
     "ggml": "kernels of llama.cpp that are not fused",
+    "trtllm": "TensorRT-LLM's own kernels: FMHA for prompts, XQA for decodes",
     "trtllm-mha": "kernels generated for TensorRT-LLM (trtllm-gen), datacentre Blackwell",
 }
 """Libraries that can be named, and what they are."""
+
+NOT_LATENT = ("trtllm",)
+"""Libraries whose constants say nothing of decodes on latents, which run in kernels of their own."""
 
 BEST = {
     "ampere": "fa3-sm80",
@@ -41,6 +45,7 @@ _KERNELS = {
     "triton": "triton",
     "trtllm_mha": "trtllm-mha",
     "trtllm_gen": "trtllm-mha",
+    "torch_flow": "trtllm",  # as tables name it
 }
 _PACKAGE = {"hopper": "fa3", "ampere": "fa3-sm80", "ada": "fa3-sm80", "ampere-ga10x": "fa3-sm80"}
 _VLLM = {"hopper": "fa3", "blackwell": "trtllm-mha", "blackwell-ultra": "trtllm-mha"}
@@ -65,4 +70,4 @@ def library_of(framework: str, kernel_source: str, architecture: str) -> str | N
     return _KERNELS.get(source)
 
 
-__all__ = ["BEST", "LIBRARIES", "default_library", "library_of"]
+__all__ = ["BEST", "LIBRARIES", "NOT_LATENT", "default_library", "library_of"]

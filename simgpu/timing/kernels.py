@@ -15,6 +15,7 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.inherit import DEFAULT, Given
 from simgpu.model.operators import Attention, Embedding, ExpertLayer, GroupedMatmul, Kernel, Matmul, Pointwise
 from simgpu.model.serving import FEW_QUERIES
+from simgpu.timing.attention_libraries import NOT_LATENT
 from simgpu.timing.attention_timer import UNFUSED
 from simgpu.timing.matrix_timer import GGML, WEIGHT_ONLY
 from simgpu.timing.parts import KernelTimes
@@ -231,6 +232,7 @@ class KernelModel:
             times = self.timer.attention_unfused(batch, op.keys, kv_heads, dim + op.v_dim, kv_dtype or op.dtype)
             return times, "attention_decode", library
         if op.cache_width:
+            library = self.timer.attention_library(DEFAULT if library in NOT_LATENT else library)
             times = self.timer.attention_mla_decode(
                 batch, op.keys, heads, op.v_dim, dim - op.v_dim, op.queries, dtype=op.dtype, kv_dtype=kv_dtype,
                 library=library, warm=False,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import blake2b
 from itertools import repeat
+from math import inf
 
 from simgpu.engine import Phase, Simulator
 from simgpu.hardware.cluster import Cluster
@@ -72,10 +73,11 @@ class Links:
 
     def __init__(
         self, cluster: Cluster, plan: Plan, kernels: KernelModel, algorithm: str, protocol: str, folded: bool = True,
-        custom: bool = False,
+        custom: bool = False, custom_limits: tuple[tuple[int, float], ...] = (),
     ) -> None:  # fmt: skip
-        """`custom`: all-reduces inside blocks are those of serving engines, where their GPUs reach each other."""
-        self.custom = custom
+        """`custom`: all-reduces inside blocks are those of serving engines, where their GPUs reach each other, over so
+        many GPUs for messages of so many bytes at most (`custom_limits`)."""
+        self.custom, self.custom_limits = custom, custom_limits
         self.cluster, self.plan, self.kernels, self.folded = cluster, plan, kernels, folded
         self.algorithm, self.protocol = algorithm, protocol
         self.each = not folded  # each rank is simulated
@@ -194,7 +196,7 @@ class Links:
     def _shared(self, group: str) -> tuple[list[Ranks], dict[tuple[str, float], Call]]:
         """The groups around the first rank's, and what is known of collectives of groups that lie like them."""
         groups = self._groups(group, 0)
-        how = (self.algorithm, self.protocol, self.custom, self.kernels.identity)
+        how = (self.algorithm, self.protocol, self.custom, self.custom_limits, self.kernels.identity)
         memo = self.cluster.memo.setdefault("collectives", {})
         known = memo.setdefault((*how, tuple(groups)), {})
         if len(known) > REMEMBERED:
@@ -208,7 +210,9 @@ class Links:
             kind, groups = SEND, [(g[i], g[(i + 1) % len(g)]) for g in groups for i in range(len(g))]
         topology, where = self._place(groups)
         placed = [tuple(where[r] for r in group) for group in groups]
-        library = "custom" if self.custom and kind == "all_reduce" and self.protocol == "auto" else "nccl"
+        custom = self.custom and kind == "all_reduce" and self.protocol == "auto"
+        custom = custom and size <= dict(self.custom_limits).get(len(groups[0]), inf)
+        library = "custom" if custom else "nccl"
         model = model_of(topology, kind, placed[0], library)
         times = model.times(size, self._algorithm(kind), self._protocol(kind))
         seconds = float(times.seconds)

@@ -26,7 +26,11 @@ class Runtime:
     style
         'fused' (kernels of serving engines), 'ggml' (llama.cpp) or 'eager' (one kernel for each operation of PyTorch).
     step_s, sequence_s, prompt_s
-        Host time that the GPU waits for: of a step, of each sequence in it, of each prompt that joins it.
+        Host time: of a step (with what the GPU does between two of them: sampling, copies), of each sequence in it, of
+        each prompt that joins it.
+    overlaps_host
+        Whether the host works on the sequences of a step while the GPU runs the one before: the longer of both counts,
+        and `step_s` beside it. Else the GPU waits for all of it. Pipelines have loops of their own, without that.
     first_s, together
         Of a server: what a request spends outside the engine before its first token; the part of the requests that
         arrive at once and stay together (`simgpu.workload.inference.serving`).
@@ -54,6 +58,8 @@ class Runtime:
         a step, where a runtime sets a flat sum aside instead of measuring what its layers need.
     score_bytes
         Of a head, a new token and a key, where scores of attention pass memory (of PyTorch: in fp32 alone).
+    custom_reduce, custom_limits
+        Whether all-reduces are kernels of the engine, and over so many GPUs for how many bytes at most; else NCCL's.
     converts
         Whether narrow weights that the GPU cannot multiply are converted on the way (Marlin), or refused.
     """
@@ -66,6 +72,7 @@ class Runtime:
     step_s: float = 0.0
     sequence_s: float = 0.0
     prompt_s: float = 0.0
+    overlaps_host: bool = False
     first_s: float = 0.0
     together: float = 0.0
     layer_s: float = 0.0
@@ -84,6 +91,7 @@ class Runtime:
     score_bytes: float = 0.0
     converts: bool = True
     custom_reduce: bool = True
+    custom_limits: tuple[tuple[int, float], ...] = ()
     attention: str = ""
     precisions: str = ""  # 'gguf': only those of llama.cpp; 'plain': only unquantised ones; empty: all but GGUF
     vectors: int = 0  # rows up to which products are those of vectors
@@ -162,11 +170,16 @@ RUNTIMES: dict[str, Runtime] = {
             "TensorRT-LLM, PyTorch backend with CUDA graphs",
             "1.0",
             f"NVIDIA/TensorRT-LLM (tensorrt_llm/_torch/pyexecutor); {_SERVED}",
-            step_s=0.25e-3,
+            step_s=0.4e-3,
             sequence_s=17e-6,
+            overlaps_host=True,  # py_executor.py, _executor_loop_overlap, the default without pipelines
             first_s=91e-3,
             together=0.134,
             launch_s=4e-6,
+            attention="trtllm",
+            # customAllReduceUtils.h, AllReduceBestStrategyTableSM90 (with the norm); of 4 GPUs its tables of kernel
+            # times show NCCL's from 2 MiB on
+            custom_limits=((2, 8 * MIB), (4, 1 * MIB), (8, 0.5 * MIB)),
             converts=False,
         ),
         Runtime(

@@ -201,7 +201,7 @@ def _prompt(deployment: Deployment, asked: Asked) -> StepTime:
 
 def _light_of_load(done: Serving, deployment: Deployment, asked: Asked) -> float:
     """TPOT at the speed of light: reads and multiplications of a decode step, and of the prompts that come between."""
-    found = light_of(done.decode)
+    found = sum(light_of(step) * share for step, share in done.decode)
     if asked.apart is None and deployment.runtime.mixes:
         alone = light_of(_prompt(deployment, asked))
         weights = light_of(deployment.decode(1, 2))

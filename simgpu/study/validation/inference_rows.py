@@ -115,7 +115,8 @@ def load_test(row: Reader, catalogue: Catalogue) -> Iterable[Asked | str]:
         return ["no concurrency stated"]
     if apart and not (row.has("prefill_num_workers") and row.has("decode_num_workers")):
         return ["how many engines take prompts and how many decode, and whether they speculate, is not stated"]
-    kv = "fp8" if framework == "trtllm" and precision.startswith("fp") and precision != "bf16" else ""
+    # TensorRT-LLM's cache is what the checkpoint says: in 8 bits where ModelOpt made it, not where scales are of blocks
+    kv = "fp8" if framework == "trtllm" and precision in ("fp8", "fp4") else ""
     base = Engine(config, Plan(), precision, _RUNTIMES[framework], "bf16", kv, network="InfiniBand 50 GB/s per GPU")
     engine = _placed(base, _plan(row, config, "decode_" if apart else ""))
     common = Asked(TTFT, engine, row.number("ttft_s"), concurrency, prompt, output, True, dtype=precision)

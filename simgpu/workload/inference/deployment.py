@@ -81,6 +81,11 @@ class StepTime:
         stages = tuple(tuple((block.slowed(factor), count) for block, count in made) for made in self.stages)
         return replace(self, stages=stages)
 
+    def scaled(self, factor: float) -> StepTime:
+        """The step with all of its times longer by a factor."""
+        copies = tuple(factor * seconds for seconds in self.copies)
+        return replace(self.slowed(factor), send=factor * self.send, host=factor * self.host, copies=copies)
+
     @property
     def slowest(self) -> float:
         """Seconds between steps that follow each other through the pipeline."""
@@ -130,8 +135,11 @@ class Deployment:
     @cached_property
     def links(self) -> Links:
         """Links between its ranks."""
-        custom = self.runtime.custom_reduce
-        return Links(self.cluster, self.plan, self.kernels, self.algorithm, self.protocol, custom=custom)
+        run = self.runtime
+        return Links(
+            self.cluster, self.plan, self.kernels, self.algorithm, self.protocol, custom=run.custom_reduce,
+            custom_limits=run.custom_limits,
+        )  # fmt: skip
 
     @cached_property
     def experts(self) -> ExpertSplit:
@@ -205,13 +213,15 @@ class Deployment:
             stages.append(tuple(made))
         run, sequences = self.runtime, sum(group.count for group in groups)
         prompts = sum(group.count for group in groups if group.queries > FEW_QUERIES)
-        host = run.step_s + run.sequence_s * sequences + run.prompt_s * prompts
-        send = 0.0
+        host, send = run.sequence_s * sequences + run.prompt_s * prompts, 0.0
         if self.plan.pp > 1:
             size = tokens_of(groups) * self.config.hidden * max(BYTES[self.dtype], 2.0) / self.plan.cp
             send = self.links.inner("send_recv", "pp", size).seconds
             host += run.hop_s * self.plan.pp
-        return StepTime(groups, tuple(stages), send, host, self._copies)
+        step = StepTime(groups, tuple(stages), send, host + run.step_s, self._copies)
+        if run.overlaps_host and self.plan.pp == 1:
+            return replace(step, host=run.step_s + max(host - step.slowest, 0.0))
+        return step
 
     @cached_property
     def _copies(self) -> tuple[float, ...]:

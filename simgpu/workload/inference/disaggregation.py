@@ -30,7 +30,8 @@ def serve_apart(prefill: Deployment, decode: Deployment, load: Load, prefills: i
     cycle = max(load.concurrency / busy, first + answer)
     waiting = each - batch
     ttft = cycle - answer + waiting / batch * cycle
-    return Serving(load, batch, waiting, ttft, decode_s, step, decode_s, 0.0, decode.plan.dp * decodes)
+    rate = load.concurrency / (ttft + answer)
+    return Serving(load, batch, waiting, ttft, decode_s, ((step, 1.0),), decode_s, 0.0, rate)
 
 
 def network_rate(deployment: Deployment) -> float:

@@ -9,13 +9,28 @@ makes the output of one request, one prompt of every other request passes too, a
 
 `t_prompt` is what a prompt adds to a step of decodes where a runtime mixes them (`share` 1), and a step of its own
 where prompts go first: equal requests that started together then stay together, and of the prompts of all the others
-a request's decodes see a half (`share` 1/2). `together` is the part of the prompts that arrive at once. What this
-leaves out: lengths that differ, preemption, and the order of a real queue.
+a request's decodes see a half (`share` 1/2). `together` is the part of the prompts that arrive at once.
+
+A request takes no less time than the GPUs are busy with the B requests of the batch. Where outputs are short, several
+prompts join each step, and this decides:
+
+    service time >= S t_step(c prompts, d decodes),   c = B / S,   d = B (output - 1) / S
+
+`S` steps pass B prompts and B (output - 1) other tokens: `output` of them, or more where a step has no room for c.
+
+Batches of 1, 2, 3, 4, 6, 8, 12 and so on are worked out; between two of these a server is in the one for a part of the
+time and in the other for the rest. A batch gets no less done than a smaller one, as some of its requests could wait:
+where kernel models say otherwise (one tile more, a longer burst that is throttled) its times are cut. So throughput
+never falls as clients are added. What all of this leaves out: lengths that differ, preemption, and the order of a real
+queue.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
+from math import ceil
 
 from simgpu.model.serving import Group
 from simgpu.plan.serving_memory import most_sequences
@@ -32,6 +47,53 @@ class Load:
     output: int
     cached: int = 0
 
+    @property
+    def new(self) -> int:
+        """Tokens of a prompt that are not in the cache."""
+        return self.prompt - self.cached
+
+    @property
+    def context(self) -> int:
+        """Tokens of a request half-way through its output."""
+        return self.prompt + self.output // 2
+
+
+Shares = tuple[tuple[StepTime, float], ...]
+"""Steps of decodes, and the part of the tokens that each makes."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a replica does with `size` requests in its batch; times in s."""
+
+    size: float
+    ttft: float
+    tpot: float
+    decode: Shares
+    decode_s: float
+    interference_s: float
+    output: int
+
+    @property
+    def total(self) -> float:
+        """From the time that a request joins the batch to its last token."""
+        return self.ttft + self.tpot * (self.output - 1)
+
+    @property
+    def rate(self) -> float:
+        """Requests/s."""
+        return self.size / self.total
+
+    def no_slower(self, rate: float) -> Batch:
+        """The same, in so much shorter times that it gets as much done as a smaller batch of that rate."""
+        if self.rate >= rate:
+            return self
+        part = self.rate / rate
+        decode = tuple((step.scaled(part), share) for step, share in self.decode)
+        times = (self.ttft, self.tpot, self.decode_s, self.interference_s)
+        ttft, tpot, decode_s, interference_s = (part * seconds for seconds in times)
+        return Batch(self.size, ttft, tpot, decode, decode_s, interference_s, self.output)
+
 
 @dataclass(frozen=True)
 class Serving:
@@ -42,10 +104,10 @@ class Serving:
     waiting: float  # requests of a replica that queue
     ttft: float
     tpot: float
-    decode: StepTime
+    decode: Shares
     decode_s: float  # of a step of decodes
     interference_s: float  # of TPOT: prompts of others
-    replicas: int
+    requests_per_s: float
 
     @property
     def total(self) -> float:
@@ -53,38 +115,86 @@ class Serving:
         return self.ttft + self.tpot * (self.load.output - 1)
 
     @property
-    def requests_per_s(self) -> float:
-        return self.load.concurrency / self.total
-
-    @property
     def saturated(self) -> bool:
-        """Whether requests queue for room in the cache."""
+        """Whether requests queue for a place in the batch."""
         return self.waiting > 0.02 * self.batch
 
 
 def serve(deployment: Deployment, load: Load) -> Serving:
     """The steady state of a server under a load, prefill and decode on the same GPUs."""
-    run, plan = deployment.runtime, deployment.plan
-    each = load.concurrency / plan.dp
-    batch = min(each, max(room_for(deployment, load), 1.0))
-    whole = max(round(batch), 1)
-    context = load.prompt + load.output // 2
-    step, decode_s = decode_seconds(deployment, whole, context)
+    replicas = deployment.plan.dp
+    each = load.concurrency / replicas
+    done = best_batch(deployment, load, min(each, max(room_for(deployment, load), 1.0)))
+    waiting = each - done.size
+    ttft = done.ttft + waiting / done.size * done.total
+    return Serving(
+        load, done.size, waiting, ttft, done.tpot, done.decode, done.decode_s, done.interference_s, replicas * done.rate
+    )
+
+
+def best_batch(deployment: Deployment, load: Load, most: float) -> Batch:
+    """What a batch of `most` requests does: no less than a smaller one."""
+    sizes = [*takewhile(lambda size: size < most, batch_sizes())]
+    above = next(size for size in batch_sizes() if size >= most)
+    one = batch_of(deployment, load, 1)
+    found = [one]
+    for size in reversed(sizes[1:]):
+        if len(found) > 1 and size <= max(made.rate for made in found) * LEAST * one.total:
+            break  # smaller ones get less done, even if they took no longer than one request
+        found.append(batch_of(deployment, load, size))
+    best = max(made.rate for made in found)
+    below = found[1] if len(found) > 1 else one
+    return _between(below.no_slower(best), batch_of(deployment, load, above).no_slower(best), most)
+
+
+LEAST = 0.9
+"""A request in any batch takes at least so much of the time that one alone takes."""
+
+
+def batch_sizes() -> Iterator[int]:
+    """Batches that are worked out: 1, 2, 3, 4, 6, 8, 12 and so on."""
+    yield 1
+    size = 2
+    while True:
+        yield size
+        yield size * 3 // 2
+        size *= 2
+
+
+def batch_of(deployment: Deployment, load: Load, size: int) -> Batch:
+    """A replica with `size` requests in its batch."""
+    run, output = deployment.runtime, load.output
+    step, decode_s = decode_seconds(deployment, size, load.context)
     alone = pipelined(prefill_runs(deployment, 1, load.prompt, load.cached), run.queue)
-    if run.mixes:
-        added, share = prompt_beside(deployment, load, whole, context), 1.0
-    else:
-        added, share = alone, 0.5
-    interference = share * max(batch - 1, 0.0) * added / load.output
+    passage = prompts_between(deployment, load, size, decode_s, alone)
+    interference = passage.share * (size - 1) * passage.added / passage.steps
     tpot = decode_s + interference
-    prompts = 1 + (batch - 1) / batch  # its own, and on average what is under way when it comes
-    first = run.first_s + prompts * alone + run.together * batch * alone / 2
-    # each of the batch's prompts passes once in the time of a request: where outputs are short, they queue
-    busy = batch * min(added, alone) + (load.output - 1) * decode_s
-    first = max(first, busy - tpot * (load.output - 1))
-    waiting = each - batch
-    first += waiting / batch * (first + tpot * (load.output - 1))
-    return Serving(load, batch, waiting, first, tpot, step, decode_s, interference, plan.dp)
+    prompts = 2 - 1 / size  # its own, and on average what is under way when it comes
+    first = run.first_s + prompts * alone + min(run.together * size * alone / 2, passage.busy)
+    first = max(first, passage.busy - tpot * (output - 1))  # where outputs are short, prompts queue
+    return Batch(size, first, tpot, ((step, 1.0),), decode_s, interference, output)
+
+
+def _between(below: Batch, above: Batch, size: float) -> Batch:
+    """A batch of `size` requests: of `below` and `above` for as much of the time as makes that on average."""
+    if above.size == size:
+        return above
+    part = (size - below.size) / (above.size - below.size)
+
+    def mixed(name: str) -> float:
+        low, high = getattr(below, name), getattr(above, name)
+        return float(low + part * (high - low))
+
+    shares = [(below.decode, 1 - part), (above.decode, part)]
+    return Batch(
+        size,
+        mixed("ttft"),
+        mixed("tpot"),
+        tuple((step, share * weight) for made, weight in shares if weight for step, share in made),
+        mixed("decode_s"),
+        mixed("interference_s"),
+        above.output,
+    )
 
 
 def room_for(deployment: Deployment, load: Load) -> float:
@@ -94,17 +204,58 @@ def room_for(deployment: Deployment, load: Load) -> float:
     return most_sequences(deployment.served, held, capacity) / deployment.plan.dp
 
 
-def prompt_beside(deployment: Deployment, load: Load, batch: int, context: int) -> float:
-    """Seconds that a prompt adds to steps of decodes, in chunks where it is long."""
-    limit = deployment.chunk
-    if deployment.plan.pp > 1:
-        return pipelined(prefill_runs(deployment, 1, load.prompt, load.cached)) / deployment.plan.pp
-    plain = deployment.decode(batch, context).seconds
+# ---- prompts -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Passage:
+    """How the prompts of a batch pass between its decodes.
+
+    A prompt adds `added` seconds; all of them are spread over `steps` steps of decodes. A request's decodes meet
+    `share` of those of others. The GPUs are `busy` for so many seconds with the prompts and outputs of the batch.
+    """
+
+    added: float
+    steps: float
+    share: float
+    busy: float
+
+
+def prompts_between(deployment: Deployment, load: Load, size: int, decode_s: float, alone: float) -> Passage:
+    """How the prompts of `size` requests pass between their decodes, of which a step takes `decode_s`; a prompt
+    `alone` takes so long."""
+    output, run = load.output, deployment.runtime
+    if run.mixes and deployment.plan.pp == 1:
+        return _mixed(deployment, load, size, alone)
+    whole = pipelined(prefill_runs(deployment, size, load.prompt, load.cached), run.queue)
+    if not run.mixes:
+        return Passage(whole / size, output, 0.5, whole + (output - 1) * decode_s)
+    added = alone / deployment.plan.pp if size <= output else whole / size
+    return Passage(added, output, 1.0, max(whole, size * added + output * decode_s))
+
+
+def _mixed(deployment: Deployment, load: Load, size: int, alone: float) -> Passage:
+    """Prompts that share steps with decodes: as many in each as come in the time of a step, and as its tokens allow."""
+    output, limit = load.output, deployment.chunk
+    chunks = ceil(load.new / limit)
+    joined = max(min(ceil(size / output), limit // (load.new + output - 1)), 1)
+    steps = max(output, size * chunks / joined)
+    decodes = size if steps == output else max(round(size * (output - 1) / steps), 1)
+    plain = deployment.decode(decodes, load.context).seconds
+    added = prompt_beside(deployment, load, joined, decodes)
+    least = size * alone if chunks > 1 else 0.0  # chunks are no faster beside decodes than without them
+    return Passage(added, steps, 1.0, max(steps * plain + size * added, least))
+
+
+def prompt_beside(deployment: Deployment, load: Load, joined: int, decodes: int) -> float:
+    """Seconds that each of `joined` prompts adds to steps of decodes, in chunks where it is long."""
+    limit, context = deployment.chunk, load.context
+    plain = deployment.decode(decodes, context).seconds
     starts = list(range(load.cached, load.prompt, limit))
     shown = starts[len(starts) // 2 :][:1] if len(starts) > CHUNKS else starts
     found = 0.0
     for start in shown:
         queries = min(limit, load.prompt - start)
-        mixed = deployment.step(Group(1, queries, start + queries), Group(batch, 1, context))
+        mixed = deployment.step(Group(joined, queries, start + queries), Group(decodes, 1, context))
         found += max(mixed.seconds - plain, 0.0)
-    return found * len(starts) / len(shown)
+    return found * len(starts) / len(shown) / joined
