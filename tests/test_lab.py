@@ -1,12 +1,16 @@
 """The lab on small tables of its own: every adapter, page and table of residuals, without the measurements."""
 
+import json
+import random
+
 import pytest
 from click.testing import CliRunner
-from lab_samples import LEAST, MOST, write_all
+from lab_samples import LEAST, MOST, TABLES, write, write_all
 
 from simgpu.catalog import Catalogue
 from simgpu.cli import main
 from simgpu.study.validation.page import page_text
+from simgpu.study.validation.report import document
 from simgpu.study.validation.residuals import gather, residual_rows
 from simgpu.study.validation.run import validate
 from simgpu.study.validation.sources import ADAPTERS, ALSO, PUBLISHED, TARGETS
@@ -27,25 +31,98 @@ def done(request, samples):
     return validate(request.param, samples[0], CATALOGUE)
 
 
-def test_every_table_has_a_sample(samples):
-    assert set(samples[1]) == set(ADAPTERS) - set(PUBLISHED) >= set(ALSO)
-
-
-def test_every_row_is_scored_or_listed_once(samples, done):
+def rows_by_table(done):
+    """How many rows of each table are scored or listed."""
     counted = {}
     for part in done.scored:
         if not part.batch.again:
             counted[part.source] = counted.get(part.source, 0) + len(part.measured)
     for entry in (*done.not_predicted, *done.left_out):
         counted[entry.source] = counted.get(entry.source, 0) + entry.rows
+    return counted
+
+
+def test_every_table_has_a_sample(samples):
+    assert set(samples[1]) == set(ADAPTERS) - set(PUBLISHED) >= set(ALSO)
+
+
+def test_every_row_is_scored_or_listed_once(samples, done):
     read = [name for name in samples[1] if f"{name}.csv" not in dict(done.not_read)]
-    assert read and counted == {name: len(samples[1][name]) for name in read}
+    assert read and rows_by_table(done) == {name: len(samples[1][name]) for name in read}
 
 
 def test_errors_are_those_that_were_put_in(done):
     for part in done.scored:
         apart = done.target == "inference" and part.batch.op == "e2e"
         assert apart or ((part.ratio < 1.001 / LEAST).all() and (part.ratio > 0.999 / MOST).all()), part.batch.op
+
+
+# ---- garbage in them ---------------------------------------------------------------------------------
+
+GARBAGE = ("", "abc", "nan", "inf", "-1", "0", "1e400", "12 ms", "\u00b2", "x" * 300, "=1+1", "a\x00b", "None", "a\nb")
+ODD = (
+    "0.5",
+    "7",
+    "1e9",
+    "999999937",
+    "-0.0",
+    "1e-300",
+    "65536",
+    "True",
+    "unknown",
+    "h100-sxm@500W",
+    "'\"",
+    "fp4",
+    "l40s",
+)
+"""Cells that some columns may hold."""
+
+
+@pytest.mark.parametrize("source", sorted(file.stem for file in TABLES.glob("*.csv")))
+def test_one_bad_cell_spoils_its_row_alone(samples, tmp_path, source):
+    rng = random.Random(source)
+    needed = [name for name in ADAPTERS[source].columns.positive if name in samples[1][source][0]]
+    for i in range(8):
+        good, bad = rng.choice(samples[1][source]), dict(rng.choice(samples[1][source]))
+        name = rng.choice(needed if i % 2 else list(bad))
+        bad[name] = rng.choice(GARBAGE if i % 2 else GARBAGE + ODD)
+        write(tmp_path, source, [good, bad])
+        done = validate("all", tmp_path, CATALOGUE)
+        json.dumps(document(done), allow_nan=False)
+        assert rows_by_table(done) == {source: 2}, (name, bad[name])
+        line = 3 + bad[name].count("\n")
+        if i % 2:
+            assert any(one.reason.startswith(f"{source}.csv:{line}: {name}: ") for one in done.not_predicted), bad
+
+
+def test_damaged_files_end_in_rows_that_are_listed_or_in_one_line(samples, tmp_path):
+    rng, codes = random.Random(5), []
+    whole = (samples[0] / "aic_gemm.csv").read_bytes()[:2000]
+    for i in range(8):
+        text = bytearray(whole)
+        for _ in range(rng.choice((1, 5, 50))):
+            at = rng.randrange(0, 20) if i % 4 == 0 else rng.randrange(80, len(text))  # in the header at times
+            text[at : at + rng.randrange(3)] = rng.choice((b"", b'"', b",", b"\n", b"\xff", b"-", b"\x00", b"9e9"))
+        file = tmp_path / "aic_gemm.csv"
+        file.write_bytes(text)
+        for command in (
+            ["validate", "kernels", "--data", str(tmp_path)],
+            ["calibrate", str(file), "--gpu", "h100-sxm"],
+        ):
+            result = CliRunner().invoke(main, [*command, "--format", "json", "-q"])
+            assert result.exception is None or isinstance(result.exception, SystemExit), bytes(text)
+            codes.append(result.exit_code)
+            if result.exit_code:
+                assert result.exit_code == 2 and result.stdout == "" and result.stderr.count("\n") == 1
+            else:
+                json.loads(result.stdout)
+    assert set(codes) == {0, 2}
+
+
+@pytest.mark.parametrize("source", ["aic_e2e_inference", "llmfoundry_training", "llamacpp_inference"])
+def test_whole_runs_calibrate_nothing(samples, source):
+    result = CliRunner().invoke(main, ["calibrate", str(samples[0] / f"{source}.csv")])
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1 and "no kind of measurement" in result.stderr
 
 
 # ---- what is made of them ----------------------------------------------------------------------------

@@ -332,7 +332,11 @@ def test_bad_tables_are_one_line(tmp_path, source, row, words):
 @pytest.mark.parametrize(
     ("source", "row", "words"),
     [
-        ("llamacpp_inference", LLAMA | {"num_gpus": 1.5}, "llamacpp_inference.csv:3: num_gpus: expected a whole"),
+        (
+            "llamacpp_inference",
+            LLAMA | {"num_gpus": 1.5},
+            "llamacpp_inference.csv:3: num_gpus: '1.5': expected a whole",
+        ),
         ("llamacpp_inference", LLAMA | {"gpu": "rtx-nonsense"}, "llamacpp_inference.csv:3: gpu: unknown GPU"),
         ("aic_e2e_inference", SERVED | {"tpot_s": "fast"}, "aic_e2e_inference.csv:3: tpot_s: 'fast'"),
         ("neusight_e2e", FORWARD | {"num_layers": "", "mode": "training"}, "neusight_e2e.csv:3: num_layers: is empty"),

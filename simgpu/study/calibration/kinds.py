@@ -27,7 +27,7 @@ from simgpu.study.validation.batches import (
     unpredictable,
 )
 from simgpu.study.validation.gemm import COPIES, LIBRARIES, timed
-from simgpu.study.validation.sources import ADAPTERS, TRAINING
+from simgpu.study.validation.sources import ADAPTERS
 from simgpu.study.validation.tables import ENDINGS, Cells, Columns, Rows, Skipped, Table, read_cells, table_of
 
 KINDS = ("stream", "l2", "gemm", "attention", "moe", "nccl")
@@ -159,7 +159,7 @@ def read(file: Path, wanted: Collection[str] = KINDS) -> tuple[list[tuple[Table,
     cells = read_cells(file)
     if not cells.rows and not cells.skipped:
         raise InputError("holds no rows below its header", file=file, line=1)
-    if source in ADAPTERS and source not in TRAINING:
+    if source in ADAPTERS and ADAPTERS[source].target in ("kernels", "collectives"):
         return [(table_of(source, file, cells, ADAPTERS[source].columns), ADAPTERS[source])], [], 0
     tables, unwanted = [], 0
     by_kind, skipped = _by_kind(file, cells)

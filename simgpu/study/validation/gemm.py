@@ -40,6 +40,10 @@ def plain(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
     """Matrix multiplications alone, of any type: narrow operands are given, not quantised on the way."""
     names = ["dtype", *(["kernel_source"] if "kernel_source" in table.words else [])]
     for (dtype, *source), at in table.split(rows, *names):
+        refused = unpredictable(machine, "gemm", at, dtype, "gemm")
+        if refused:
+            yield refused
+            continue
         m, n, k = (table.number(name, at) for name in "mnk")
         block = source == ["deep_gemm"]
         library = "fp8-block" if block else machine.timer.matrix_library(DTYPES.get(dtype, dtype))

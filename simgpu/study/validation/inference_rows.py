@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from simgpu.catalog import Catalogue
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.parallelism import Plan
-from simgpu.study.validation.training_rows import DTYPES, TIED, Reader, bidirectional, gpt, llama
+from simgpu.study.validation.training_rows import TIED, Reader, bidirectional, gpt, llama
 from simgpu.workload.runtimes import SPLIT
 
 DECODE, PREFILL, TTFT, TPOT, E2E = "decode", "prefill", "ttft", "tpot", "e2e"
@@ -213,7 +213,7 @@ def ml_engineering(row: Reader, catalogue: Catalogue) -> Iterable[Asked | str]:
     """stas00/ml-engineering: one forward of Llama 3 in transformers, eager or compiled."""
     if row.word("workload") != "forward":
         return ["with a backward pass: see validate training"]
-    mode, dtype = row.word("mode"), DTYPES.get(row.word("dtype"), "")
+    mode, dtype = row.word("mode"), row.dtype()
     config = llama(row, tied=row.count("hidden_size") <= TIED)
     engine = Engine(config, Plan(), dtype, "compiled" if "compile" in mode else "eager", dtype, per_node=1)
     if "reduce-overhead" in mode or "max-autotune" in mode:

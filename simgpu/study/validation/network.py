@@ -21,6 +21,10 @@ NAMES = {"alltoall": "all_to_all", "allreduce": "all_reduce", "allgather": "all_
 """Other names of collectives in tables."""
 
 
+MOST_IN_A_NODE = 1024
+"""No node has more GPUs (the largest, NVL72, has 72)."""
+
+
 def nccl_tests(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
     """Sizes and times as nccl-tests prints them."""
     yield from _collectives(table, rows, machine)
@@ -79,6 +83,9 @@ def _collectives(table: Table, rows: Rows, machine: Machine, library: str = "ncc
         nodes, gpus = _nodes(table, at), table.number("num_gpus", at)
         for count, size in sorted(set(zip(nodes.tolist(), gpus.tolist(), strict=True))):
             chosen = at[(nodes == count) & (gpus == size)]
+            if size > MOST_IN_A_NODE * count:
+                yield Unpredicted(op, chosen, f"more than {MOST_IN_A_NODE:,} GPUs in a node")
+                continue
             try:
                 cluster = _cluster(machine, int(size), -(-int(size) // int(count)), link, network)
             except InputError as error:

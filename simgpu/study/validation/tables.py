@@ -41,8 +41,13 @@ LONGEST = 1000.0
 """No kernel, collective or step of the public tables takes longer, s."""
 SHORTEST = 1e-8
 """Nor shorter: less than 20 clock cycles, s."""
+MOST_COUNTED = 100_000
+"""No machine of the public tables has more GPUs, no model more layers, no plan a wider degree."""
 ENDINGS = (".csv", ".csv.gz")
 
+_COUNTED = re.compile(
+    r"num_(gpus|nodes|layers|microbatches|workers)$|gpus_per_node$|virtual_pp$|(tp|pp|dp|cp|ep)_size$"
+)
 _UNIT = re.compile(r"_(s|ms|us|ns|sec|seconds|bytes|kib|mib|gib|kb|mb|gb|bits)$")
 
 
@@ -336,6 +341,9 @@ def _numbers(texts: Sequence[str], name: str, columns: Columns) -> tuple[Array, 
             (values > LONGEST, f"is longer than {LONGEST:g} s; expected seconds, is this another unit?"),
             (values < SHORTEST, f"is shorter than {SHORTEST:g} s; expected seconds, is this another unit?"),
         ]
+    if _COUNTED.search(name):
+        tests.append((values != np.floor(values), "expected a whole number"))
+        tests.append((values > MOST_COUNTED, f"expected at most {MOST_COUNTED:,}"))
     for wrong, expected in tests:
         for row in np.flatnonzero(wrong & ~empty).tolist():
             problems.setdefault(row, (f"{shown(texts[row])}: {expected}", expected))

@@ -8,7 +8,6 @@ from typing import Any
 
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.parallelism import Plan
-from simgpu.study.validation.batches import DTYPES
 from simgpu.study.validation.training_rows import SHAPE, Case, Reader, Wanted, degrees, gpt, llama
 
 SC21 = {
@@ -59,7 +58,7 @@ def _megatron(row: Reader, plan: Plan, framework: str, network: str, numerics: A
         plan=plan,
         batch=row.count("global_batch_size"),
         tokens=row.count("seq_len"),
-        dtype=DTYPES[row.word("dtype")],
+        dtype=row.dtype(),
         framework=framework,
         numerics=tuple(numerics),
         network=network,
@@ -173,7 +172,7 @@ def _divisors(number: int, *tried: int) -> list[int]:
 def _virtual(stage: int, pp: int) -> list[int]:
     """Virtual stages to try for a stage of so many layers: chunks of at most two layers first, as in the published
     recipes of Megatron-LM, then no interleaving and one between."""
-    if pp == 1:
+    if pp == 1 or not stage:
         return [1]
     divisors = [n for n in range(1, stage + 1) if stage % n == 0]
     most = max(n for n in divisors if stage // n >= (2 if stage % 2 == 0 else 1))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from simgpu.errors import InputError
+from simgpu.errors import InputError, nearest, shown
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.parallelism import Plan
 from simgpu.study.validation.batches import DTYPES, Machine
@@ -88,6 +88,13 @@ class Reader:
 
     def word(self, name: str) -> str:
         return str(self._table.words[name][self._row]) if name in self._table.words else ""
+
+    def dtype(self, name: str = "dtype") -> str:
+        """A data type as models name it."""
+        given = self.word(name)
+        if given not in DTYPES:
+            raise self._table.error(self._row, f"no model of data type {shown(given)}{nearest(given, DTYPES)}", name)
+        return DTYPES[given]
 
     def flag(self, name: str) -> bool:
         return self.word(name) == "True"
@@ -241,8 +248,11 @@ NO_OPTIMIZER = (("optimizer", "none"),)
 
 def neusight(row: Reader) -> Iterable[Wanted | str]:
     """sitar-lab/NeuSight: Hugging Face models, eager, fp32 on vector units; Megatron-LM by accelerate on 4 GPUs."""
-    if row.word("mode") != "training_fwd_bwd":
+    mode = row.word("mode")
+    if mode == "inference_prefill":
         return ["forward alone: see validate inference"]
+    if mode != "training_fwd_bwd":
+        return [f"no mode {shown(mode)}; expected training_fwd_bwd or inference_prefill"]
     model = row.word("model")
     if model.startswith("switch"):
         return ["an encoder-decoder of experts is not simulated"]
@@ -285,7 +295,7 @@ def ml_engineering(row: Reader) -> Iterable[Wanted | str]:
     if mode == "DataParallel":
         return ["one process that copies the model to every GPU each step is not simulated"]
     optimizer = () if workload.endswith("adamw") else NO_OPTIMIZER
-    dtype = DTYPES.get(row.word("dtype"), "")
+    dtype = row.dtype()
     micro = row.count("batch_size")
     plan = Plan(dp=gpus, micro_batch=micro, recompute="full" if row.flag("gradient_checkpointing") else "none")
     learned = row.count("num_kv_heads") == row.count("num_heads")

@@ -73,6 +73,9 @@ def single_precision(table: Table, rows: Rows, machine: Machine) -> Iterator[Par
 def streams(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
     """Copy, mul, add and triad of BabelStream."""
     for (op, dtype), at in table.split(rows, "op", "dtype"):
+        if dtype not in DTYPES:
+            yield Unpredicted(op, at, f"no model of data type '{dtype}'")
+            continue
         size, width = table.number("elements", at), WIDTHS[DTYPES[dtype]]
         reads = 2.0 if op in ("add", "triad") else 1.0
         given = {"elements": size, "reads": reads, "writes": 1.0}
