@@ -235,7 +235,8 @@ class Catalogue:
             spec = ClusterSpec.model_validate({"name": name, "title": name, "node": name, "nodes": _ONE})
         else:
             known = self.names("clusters") + self.names("nodes") + self.names("gpus")
-            raise InputError(f"unknown cluster, node or GPU '{name}'{nearest(name, known)}")
+            meant = members(name, self.names("gpus")) or nearest(name, known)
+            raise InputError(f"unknown cluster, node or GPU '{name}'{meant}")
         assert isinstance(spec, ClusterSpec)
         alone = spec.node == name and not self.find("nodes", name)
         if alone and (wrong := [*of.get("cluster", ()), *of.get("node", ())]):

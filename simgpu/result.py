@@ -129,7 +129,7 @@ COLUMNS |= {
     "kv_bytes_per_token": "bytes of the cache for a token of a sequence, on average over them, all ranks together",
     "most_sequences": "sequences of prompt + output tokens that fit at once",
     "smallest_gpus": "GPUs that hold one such sequence, split by tensors (llama.cpp: by layers); 0: not even 32",
-    "longest_context": "tokens of a lone sequence that fit, at most what the model can take",
+    "longest_context": "tokens of a lone sequence that fit, at most what its configuration says",
 }
 COLUMNS |= {
     f"{name}_{end}": f"{name}: {share} % of measurements would lie below, by residuals of such operators"

@@ -82,7 +82,8 @@ def stub(monkeypatch, factor=2.0):
         training_models.cluster_of(machine, case)
         flops = 6 * case.config.parameters * case.batch * case.tokens
         step = factor * flops / (machine.peak(case.dtype) * case.gpus)
-        return {"step_s": step, "step_s_p10": 0.9 * step, "step_s_p90": 1.1 * step}
+        memory = {"memory_bytes_per_gpu": 41e9, "reserve_memory_bytes": 1e9}
+        return {"step_s": step, "step_s_p10": 0.9 * step, "step_s_p90": 1.1 * step, **memory}
 
     monkeypatch.setattr(training_models, "_simulated", simulated)
 
@@ -331,3 +332,13 @@ def test_every_row_of_the_folder_is_accounted_for(monkeypatch):
     for goal in TRAINING_GOALS:
         members = [row for row in step_rows(done) if goal.takes(row)]
         assert members or "figure 7" in goal.title, goal.title
+
+
+def test_peaks_are_those_that_a_user_is_told(wanted):
+    """Memory of a row is that of `simulate`, less what CUDA and NCCL take, which PyTorch does not count."""
+    ((_, peak),) = wanted("torchtitan_training", training_rows.torchtitan, TITAN)
+    machine = Machine("h100-sxm", Catalogue().spec("gpus", "h100-sxm"), Bench(Catalogue()))
+    (case,) = peak.cases
+    told = training_models._simulated(machine, case)
+    found = training_models.predict(machine, peak).value
+    assert found == told["memory_bytes_per_gpu"] - told["reserve_memory_bytes"]

@@ -75,6 +75,11 @@ class TransformerConfig:
             return self.positions
         return 0 if self.rope else self.max_tokens
 
+    def takes(self, tokens: int) -> bool:
+        """Whether a sequence of so many tokens can be computed at all: a table of learned positions ends, rotary
+        positions and biases by distance (ALiBi) go on."""
+        return tokens <= self.max_tokens or self.position_rows == 0
+
     def layer_kinds(self) -> tuple[tuple[str, int], ...]:
         """Kinds of layers in order of depth, each with how many of them follow each other.
 

@@ -65,6 +65,9 @@ class Stack:
         Each microbatch has its own receive buffers, and stage outputs are kept until their backward
         (torch.distributed.pipelining stage.py); else outputs are freed once sent (Megatron-LM schedules.py,
         deallocate_output_tensor).
+    sharded_copy
+        ZeRO-3 keeps shards of the weights in their dtype beside those of the fp32 master (DeepSpeed, fp16 partitions
+        beside fp32 ones); else the master's alone, cast on the way to the all-gather (PyTorch FSDP, MixedPrecision).
     bucket_copy
         DDP's buckets hold gradients a second time (gradient_as_bucket_view is off by default).
     """
@@ -80,6 +83,7 @@ class Stack:
     saves_fp8: bool = False
     stream_pools: bool = False
     stage_buffers: bool = False
+    sharded_copy: bool = True
     bucket_copy: bool = False
 
 
@@ -98,6 +102,7 @@ _EAGER = Stack(
     fused=False,
     stream_pools=True,
     stage_buffers=True,
+    sharded_copy=False,
     bucket_copy=True,
 )
 

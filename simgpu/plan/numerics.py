@@ -29,9 +29,9 @@ class Numerics:
 
     `dtype` is what matrices are multiplied in; `weights` what kernels read and all-gathers move; `master` the copy that
     the optimizer updates (None: the weights themselves); `gradients` what they are accumulated in; `reduce` what they
-    travel in; `states` of the optimizer. `sharded_master_only` tells that full weights exist only as the master shard
-    and are cast on the way to the all-gather (PyTorch FSDP with mixed precision). `targets` are names of
-    matrices that adapters are put on; names that a model does not have match nothing.
+    travel in; `states` of the optimizer. `sharded_copy` tells whether ZeRO-3 keeps shards of the weights beside those
+    of the master; without them these are cast on the way to the all-gather (None: as the framework does). `targets`
+    are names of matrices that adapters are put on; names that a model does not have match nothing.
     """
 
     dtype: str = "bf16"
@@ -45,7 +45,7 @@ class Numerics:
     finetune: str = "full"
     rank: int = 16
     targets: tuple[str, ...] = PROJECTIONS
-    sharded_master_only: bool = False
+    sharded_copy: bool | None = None
 
     def __post_init__(self) -> None:
         for key, known in (("optimizer", OPTIMIZERS), ("finetune", FINETUNE)):

@@ -115,9 +115,10 @@ def states_of(found: Parameters, plan: Plan, numerics: Numerics, stack: Stack) -
     width = BYTES[numerics.weights]
     if numerics.finetune == "full":
         trained = (dense, experts)
-        kept_as_master = numerics.sharded_master_only and numerics.state_bytes > 0 and numerics.master is not None
+        copied = stack.sharded_copy if numerics.sharded_copy is None else numerics.sharded_copy
+        kept_as_master = not copied and numerics.state_bytes > 0 and numerics.master is not None
         weights = width * (dense + experts if gathered else spread(dense, experts, 3))
-        if kept_as_master and plan.zero == 3 and not gathered:
+        if kept_as_master and plan.zero == 3 and plan.shards > 1 and not gathered:
             weights = 0.0
         elif gathered and plan.zero == 3 and not kept_as_master:
             weights += width * spread(dense, experts, 3)

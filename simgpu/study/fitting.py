@@ -15,6 +15,7 @@ from simgpu.plan.parallelism import Plan
 from simgpu.plan.precision import PRECISIONS, is_gguf, precision_of
 from simgpu.plan.serving_fit import DEGREES, misfit_text, smallest
 from simgpu.plan.serving_memory import Served, cache_bytes, fullest, serving_memory
+from simgpu.render.notes import context_notes
 from simgpu.version import __version__
 from simgpu.workload.inference.deploying import chosen_precision, deploy
 from simgpu.workload.inference.jobs import Inference, RuntimeName
@@ -106,6 +107,8 @@ def fit(catalogue: Catalogue, models: Sequence[str], asked: Asked) -> Fitted:
     notes = (
         [f"no such units, weights are converted on the way: {'; '.join(dict.fromkeys(converted))}"] if converted else []
     )
+    published = {name: catalogue.model(name).max_tokens for name in models}
+    notes += context_notes({n: (asked.context, most) for n, most in published.items() if (asked.context or 0) > most})
     notes += [f"left out: {problem}" for problem in refused]
     return Fitted(tuple(rows), tuple(notes))
 
@@ -156,8 +159,8 @@ def _row(
     """One model in one precision on one kind of GPU."""
     engine = asked.runtime or ("llama.cpp" if is_gguf(precision_of(precision)) else "vllm")
     context = asked.context or min(CONTEXT, config.max_tokens)
-    if context > config.max_tokens:
-        problem = f"{context:,} tokens is more than the {config.max_tokens:,} that '{config.name}' can take"
+    if not config.takes(context):
+        problem = f"{context:,} tokens is more than the {config.max_tokens:,} learned positions of '{config.name}'"
         raise InputError(problem, key="--context")
     served = _served(catalogue, config, precision, gpu, engine, asked.kv_cache)
     capacity = sizes[gpu]

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from simgpu.catalog import Catalogue
 from simgpu.render.files import written_whole
-from simgpu.render.notes import fit_notes, memory_notes, settings_notes, walk_notes
+from simgpu.render.notes import context_notes, fit_notes, memory_notes, settings_notes, walk_notes
 from simgpu.render.trace import trace_events, write_events
 from simgpu.result import COLUMNS
 from simgpu.study.attribution import walks
@@ -19,6 +19,7 @@ from simgpu.study.figures import figures_of
 from simgpu.study.memory import misfits, print_tables, row_name
 from simgpu.study.parts import doubtful_figures, idle_gpus
 from simgpu.version import __version__
+from simgpu.workload.jobs import longest_sequence
 
 MAX_TRACE_EVENTS = 200_000
 MAX_TRACE_RANKS = 64
@@ -33,6 +34,7 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
     notes = walk_notes(found, compare.start, compare.end) if compare else []
     notes += settings_notes(outcome.experiment.settings)
     notes += memory_notes(outcome.rows, _first_label(outcome))
+    notes += context_notes(stretched(outcome, catalogue))
     notes += fit_notes(misfits(outcome, catalogue))
     notes += doubtful_figures(outcome, catalogue)
     notes += idle_gpus(outcome)
@@ -51,6 +53,16 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
         "memory": [[stage.as_dict() for stage in result.memory] for result in outcome.results],
         "scenarios": scenarios(outcome),
     }
+
+
+def stretched(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, tuple[int, int]]:
+    """Of models with sequences longer than their configuration says: tokens of the longest, and what it says."""
+    found: dict[str, tuple[int, int]] = {}
+    for case in outcome.experiment.cases:
+        name, tokens = case.scenario.model, longest_sequence(case.scenario.workload)
+        if name and tokens > max((published := catalogue.model(name).max_tokens), found.get(name, (0, 0))[0]):
+            found[name] = tokens, published
+    return found
 
 
 def scenarios(outcome: ExperimentResult) -> list[Mapping[str, Any]]:

@@ -44,6 +44,9 @@ class Training(Strict):
     """An fp32 copy that the optimizer updates; default: where weights are of 16 bits."""
     weights: Literal["fp32", "fp16", "bf16"] | None = None
     """What weights are kept in for the kernels; default: the scenario's dtype, bf16 for fp8."""
+    sharded_copy: bool | None = None
+    """With ZeRO-3, whether shards of the weights are kept beside those of the master weights; false: the master's
+    alone, cast on the way to a gather (FSDP with mixed precision). Default: as the framework does."""
     gradients: Literal["fp32", "fp16", "bf16"] | None = None
     """What gradients are summed in; default: fp32 with master weights, else as the weights."""
     reduce: Literal["fp32", "fp16", "bf16"] | None = None
@@ -82,10 +85,14 @@ class Training(Strict):
         weights = self.weights or ("bf16" if dtype == "fp8" else "fp32" if dtype == "tf32" else dtype)
         master = half if self.master_weights is None else self.master_weights
         gradients = self.gradients or ("fp32" if master else weights)
+        separate = master and weights != "fp32"
+        if self.sharded_copy is not None and not (separate and self.optimizer != "none"):
+            problem = f"{str(self.sharded_copy).lower()} has no meaning without fp32 master weights beside {weights}"
+            raise InputError(problem, key="workload.sharded_copy")
         return Numerics(
             dtype,
             weights,
-            "fp32" if master and weights != "fp32" else None,
+            "fp32" if separate else None,
             gradients,
             self.reduce or gradients,
             self.states,
@@ -94,6 +101,7 @@ class Training(Strict):
             self.finetune,
             self.rank,
             names,
+            self.sharded_copy,
         )
 
     def check(self, model: TransformerConfig | None, plan: Plan) -> TransformerConfig:
@@ -102,6 +110,9 @@ class Training(Strict):
         check_trains(plan, config, self.batch, self.tokens)
         if not self.flash and plan.cp > 1:
             raise InputError("attention without a fused kernel cannot be split over a sequence", key="workload.flash")
+        if self.sharded_copy is not None and (plan.zero != 3 or self.finetune != "full"):
+            problem = f"{str(self.sharded_copy).lower()} has a meaning only with plan.zero 3 and finetune full"
+            raise InputError(problem, key="workload.sharded_copy")
         if self.optimizer == "none" and plan.offload != "none":
             raise InputError(f"{shown(plan.offload)}: with optimizer none there are no states", key="plan.offload")
         if self.routing != "balanced" and config.experts == 1:
@@ -291,11 +302,23 @@ class OperatorList(Strict):
 Workload = Annotated[Prefill | Training | OperatorList | Inference | MixedStep | Serving, Field(discriminator="kind")]
 
 
+def longest_sequence(job: Workload) -> int:
+    """Tokens of the longest sequence of a job; 0 for a list of operators."""
+    match job:
+        case Prefill() | Training():
+            return job.tokens
+        case MixedStep():
+            return max(job.past + job.prefill, job.context if job.decodes else 0)
+        case Inference() | Serving():
+            return job.prompt + job.output
+    return 0
+
+
 def _checked(model: TransformerConfig | None, job: Prefill | Training, plan: Plan) -> TransformerConfig:
     if model is None:
         raise InputError(f"is missing; a workload of kind '{job.kind}' needs one", key="model")
-    if job.tokens > model.max_tokens:
-        problem = f"{job.tokens} tokens are more than the {model.max_tokens} '{model.name}' can take"
+    if not model.takes(job.tokens):
+        problem = f"{job.tokens:,} tokens are more than the {model.max_tokens:,} learned positions of '{model.name}'"
         raise InputError(problem, key="workload.tokens")
     check_fits_model(plan, model, job.batch, job.tokens)
     return model

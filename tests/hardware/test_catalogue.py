@@ -12,7 +12,7 @@ CATALOGUE = Catalogue()
 
 GPUS = [
     "h100-sxm", "h100-pcie", "h200-sxm", "a100-sxm-80gb", "a100-pcie-80gb", "rtx-4090", "rtx-3090", "rtx-5090", "l4",
-    "l40s", "t4", "a40", "v100-sxm-32gb", "b200-sxm", "gb200", "rtx-pro-6000", "mi300x",
+    "l40s", "t4", "a40", "v100-sxm-32gb", "b200-sxm", "gb200", "rtx-pro-6000-server", "mi300x",
 ]  # fmt: skip
 NODES = [
     "dgx-h100", "dgx-a100", "dgx-h200", "dgx-b200", "rtx-3090-nvlink-2x", "a100-pcie-nvlink-2x", "gb200-nvl72",

@@ -59,7 +59,7 @@ def test_a_larger_slice_of_as_much_memory_has_as_many_sms(name, profile):
     ("name", "sms"),
     {
         "a100-sxm-80gb@1g.10gb": 14, "a100-sxm-40gb@7g.40gb": 98, "h100-sxm@1g.10gb": 16, "h100-sxm@1g.20gb": 26,
-        "h200-sxm@3g.71gb": 60, "b200-sxm@1g.45gb": 30, "b200-sxm@4g.90gb": 72, "rtx-pro-6000@2g.48gb": 92,
+        "h200-sxm@3g.71gb": 60, "b200-sxm@1g.45gb": 30, "b200-sxm@4g.90gb": 72, "rtx-pro-6000-server@2g.48gb": 92,
         "h100-pcie@1g.10gb": 14, "h100-pcie@7g.80gb": 114,
     }.items(),
 )  # fmt: skip

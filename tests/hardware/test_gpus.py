@@ -2,7 +2,8 @@
 
 import pytest
 
-from simgpu import Catalogue
+from simgpu import Catalogue, InputError
+from simgpu.hardware.figure import figures
 
 CATALOGUE = Catalogue()
 
@@ -74,7 +75,7 @@ FIXED = [
     "h100-sxm-96gb-hbm2e-500w", "h200-sxm", "gh200-80gb", "gh200-96gb", "gh200-141gb", "b200-sxm", "b300-sxm",
     "gb200", "gb300", "l40s", "l4", "t4", "p4", "p100-pcie-16gb", "v100-sxm-16gb", "v100-sxm-32gb", "v100-pcie-32gb",
     "a40", "a10", "rtx-a4000", "rtx-a4500", "rtx-a5000", "rtx-a5500", "rtx-a6000", "rtx-4000-ada", "rtx-5000-ada",
-    "rtx-6000-ada", "rtx-pro-6000", "rtx-pro-6000-server", "rtx-3070", "rtx-3080", "rtx-3080-ti", "rtx-3080-mobile",
+    "rtx-6000-ada", "rtx-pro-6000-server", "rtx-3070", "rtx-3080", "rtx-3080-ti", "rtx-3080-mobile",
     "rtx-3090", "rtx-4070-ti", "rtx-4080", "rtx-4090", "rtx-2080-ti", "quadro-rtx-5000", "quadro-rtx-6000",
     "quadro-rtx-8000", "titan-rtx", "gtx-1080-ti", "mi100", "mi210", "mi250", "mi250-1gcd", "mi300x", "mi325x",
     "mi355x", "gaudi2", "gaudi3", "apple-m1-7c", "apple-m1-max-32c", "apple-m2-ultra-76c", "apple-m3-max-40c",
@@ -134,9 +135,26 @@ def test_hopper_with_six_memory_stacks_has_all_of_the_l2():
         assert CATALOGUE.spec("gpus", name).memory.l2_cache.si == stacks * 10 * 2**20
 
 
-def test_the_same_card_under_two_names_has_the_same_figures():
-    one, other = (CATALOGUE.spec("gpus", name) for name in ("rtx-pro-6000", "rtx-pro-6000-server"))
-    assert one.model_copy(update={"name": other.name}) == other
+def test_no_two_names_state_the_same_figures():
+    """A second name of a card is a file that drifts; editions of one card differ in power, clocks or memory."""
+    seen = {}
+    for name in CATALOGUE.names("gpus"):
+        gpu = CATALOGUE.spec("gpus", name)
+        stated = tuple((path, getattr(one, "si", one.value)) for path, one in figures(gpu) if "price" not in path)
+        assert stated not in seen, f"{name} is {seen[stated]}"
+        seen[stated] = name
+
+
+def test_editions_of_one_card_are_told_apart():
+    """NVIDIA's datasheets: the Max-Q has half the power, the Server Edition slower memory."""
+    workstation, max_q, server = (
+        CATALOGUE.spec("gpus", f"rtx-pro-6000-{edition}") for edition in ("workstation", "max-q", "server")
+    )
+    assert (workstation.power.tdp.si, max_q.power.tdp.si, server.power.tdp.si) == (600, 300, 600)
+    assert workstation.memory.bandwidth.si == max_q.memory.bandwidth.si > server.memory.bandwidth.si
+    assert workstation.compute.boost_clock.si > server.compute.boost_clock.si > max_q.compute.boost_clock.si
+    with pytest.raises(InputError, match="did you mean one of rtx-pro-6000-max-q, rtx-pro-6000-server, rtx-pro-6000-w"):
+        CATALOGUE.cluster("rtx-pro-6000")
 
 
 @pytest.mark.parametrize("name", CATALOGUE.names("gpus"))

@@ -24,7 +24,7 @@ from simgpu.study.validation.training_report import step_rows
 
 FOLDER = Path(os.environ.get("SIMGPU_MEASUREMENTS", Path(__file__).parents[3] / "shared/measurements"))
 CATALOGUE = Catalogue()
-TORCHTITAN = Numerics(sharded_master_only=True)
+TORCHTITAN = Numerics(sharded_copy=False)
 """FSDP2 with mixed precision: sharded fp32 parameters and Adam states, gathered in bf16, reduced in fp32."""
 KORTHIKANTI = Numerics(dtype="fp16", weights="fp16", flash=False)
 

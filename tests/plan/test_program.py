@@ -114,7 +114,6 @@ def test_data_parallel_replicas_share_the_batch():
         (Plan(tp=8, dp=2), 1, 64, "16 ranks, but 'dgx-h100' has 8 GPUs"),
         (Plan(dp=2), 3, 64, "2 does not divide the batch of 3"),
         (Plan(tp=8, sequence_parallel=True), 1, 65, "does not divide 65 tokens"),
-        (Plan(), 1, 5000, "more than the 4096"),
     ],
 )
 def test_impossible_plans_are_explained(plan, batch, tokens, message):

@@ -5,9 +5,9 @@ from inspect import signature
 
 import pytest
 from hypothesis import given, settings
-from training_scenarios import CATALOGUE, CLUSTERS, Scenario, cluster, scenarios
+from training_scenarios import CATALOGUE, CLUSTERS, MODELS, Scenario, cluster, scenarios
 
-from simgpu import Plan, Training, simulate
+from simgpu import InputError, Plan, Training, simulate
 from simgpu.analysis.training import GROUPS
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.operators import BYTES
@@ -73,7 +73,7 @@ PAIRS: dict[str, tuple[dict, object]] = {
 }  # fmt: skip
 """Of each field that decides the time of a step: a scenario where it does (what differs from `BASE`), another value."""
 
-NO_TIME = {"kind", "train_tokens", "cluster", "workload", "plan", "folded", "require_fit", "draft"}
+NO_TIME = {"kind", "train_tokens", "sharded_copy", "cluster", "workload", "plan", "folded", "require_fit", "draft"}
 """Fields that a step's time does not depend on, or that are others' to compare."""
 
 
@@ -147,7 +147,40 @@ def test_sharded_states_shrink_with_the_replicas(model: str, finetune: str, dtyp
             if zero == 3 and dp > 1:
                 beside.append(one.communication)
         assert all(held[zero, dp] <= held[max(zero - 1, 0), dp] for dp in (1, 8, 64, 512))
-    for dp in (8, 64, 512):
-        assert held[3, dp] * dp == pytest.approx(held[3, 1], rel=1e-9)
+    for dp in (8, 64, 512):  # a lone rank may cast weights that several cast as they gather them
+        assert held[3, dp] * dp == pytest.approx(held[3, 8] * 8, rel=1e-9)
+        assert held[3, dp] * dp <= held[3, 1] * (1 + 1e-9)
     few = 4 * parameters_of(config, Plan(), numerics).largest + 2 * parameters_of(config, Plan(), numerics).ends
     assert max(beside) == min(beside) <= few * BYTES["fp32"]
+
+
+def held(framework: str, **job: object) -> dict:
+    """Memory of a sharded step as a user asks for it."""
+    found = simulate(
+        SHARED["dgx-h100-ib"], Training(batch=8, tokens=1024, **job), MODELS["dense"], Plan(dp=8, zero=3),
+        framework=framework,
+    )  # fmt: skip
+    return dict(found.row)
+
+
+@pytest.mark.parametrize("framework", STACKS)
+def test_a_user_says_what_is_kept_sharded(framework: str) -> None:
+    """FSDP casts the shards of the master weights; others keep shards of 2 bytes a weight beside them."""
+    kept, cast, plain = (held(framework, sharded_copy=copy) for copy in (True, False, None))
+    assert kept["weights_bytes_per_gpu"] == pytest.approx(2 * MODELS["dense"].parameters / 8)
+    assert cast["weights_bytes_per_gpu"] == 0 and cast["optimizer_memory_bytes"] == kept["optimizer_memory_bytes"]
+    assert kept["step_s"] == cast["step_s"]
+    assert plain == (cast if framework.startswith("pytorch") else kept)
+
+
+@pytest.mark.parametrize(
+    ("zero", "job"),
+    [
+        (2, {}), (3, {"finetune": "lora"}), (3, {"master_weights": False}), (3, {"optimizer": "none"}),
+        (3, {"weights": "fp32"}),
+    ],
+)  # fmt: skip
+def test_what_is_kept_sharded_is_refused_where_it_means_nothing(zero: int, job: dict) -> None:
+    asked, plan = Training(batch=8, tokens=512, sharded_copy=True, **job), Plan(dp=8, zero=zero)
+    with pytest.raises(InputError, match=r"sharded_copy: true has"):
+        simulate(SHARED["dgx-h100-ib"], asked, MODELS["dense"], plan)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.plan.memory import layer_activations, memory_per_stage
-from simgpu.plan.numerics import Numerics
 from simgpu.plan.states import parameters_of
 from simgpu.study.boxes import training_cluster
 from simgpu.study.validation.batches import Machine
 from simgpu.study.validation.training_rows import Case, Wanted
+
+if TYPE_CHECKING:
+    from simgpu.workload.jobs import Training
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def predict(machine: Machine, wanted: Wanted) -> Predicted:
 def _fits(machine: Machine, case: Case) -> bool:
     """Whether the fullest stage of a case fits the GPU."""
     try:
-        return _fullest(case, "total") <= machine.gpu.memory.capacity.si
+        return _fullest(case) <= machine.gpu.memory.capacity.si
     except InputError:
         return False
 
@@ -73,6 +75,13 @@ def cluster_of(machine: Machine, case: Case) -> Cluster:
 
 
 def _step(machine: Machine, case: Case, _: str) -> Predicted:
+    row = _row(machine, case)
+    needed = 0.0 if row.get("memory_fits", True) else float(row["memory_bytes_per_gpu"])
+    return Predicted(*(float(row[name]) for name in ("step_s", "step_s_p10", "step_s_p90")), needed)
+
+
+def _row(machine: Machine, case: Case) -> Mapping[str, Any]:
+    """What a simulated case says of its time and of its memory; cases that rows share are simulated once."""
     kept = machine.bench.steps
     key = (machine.gpu.name, case)
     if key not in kept:
@@ -81,31 +90,28 @@ def _step(machine: Machine, case: Case, _: str) -> Predicted:
         except InputError as error:
             kept[key] = error
         else:
-            needed = 0.0 if row.get("memory_fits", True) else float(row["memory_bytes_per_gpu"])
-            value, low, high = (float(row[name]) for name in ("step_s", "step_s_p10", "step_s_p90"))
-            kept[key] = Predicted(value, low, high, needed)
+            kept[key] = {name: row[name] for name in _ANSWERS}
     found = kept[key]
     if isinstance(found, InputError):
         raise found
     return found
 
 
+_ANSWERS = ("step_s", "step_s_p10", "step_s_p90", "memory_bytes_per_gpu", "reserve_memory_bytes", "memory_fits")
+
+
 def _simulated(machine: Machine, case: Case) -> Mapping[str, Any]:
     from simgpu.simulation import simulate
+
+    cluster = cluster_of(machine, case)
+    return simulate(cluster, job_of(case), case.config, case.plan, dtype=case.dtype, framework=case.framework).row
+
+
+def job_of(case: Case) -> Training:
+    """The job of a case, as a user would ask for it."""
     from simgpu.workload.jobs import Training
 
-    job = Training(batch=case.batch, tokens=case.tokens, **fields_of_training(case))
-    cluster = cluster_of(machine, case)
-    return simulate(cluster, job, case.config, case.plan, dtype=case.dtype, framework=case.framework).row
-
-
-def fields_of_training(case: Case) -> dict[str, Any]:
-    """Numerics of a case under the names that `Training` has for them."""
-    given = dict(case.numerics)
-    given.pop("sharded_master_only", None)
-    if "master" in given:
-        given["master_weights"] = given.pop("master") is not None
-    return given
+    return Training(batch=case.batch, tokens=case.tokens, **dict(case.numerics))
 
 
 # ---- memory ------------------------------------------------------------------------------------------
@@ -115,34 +121,25 @@ MEMORY_LOW, MEMORY_HIGH = 0.95, 1.08
 below. Until residuals say more."""
 
 
-def numerics_of(case: Case) -> Numerics:
-    """Numerics of a case: weights in the data type of the products, bf16 where these are fp8."""
-    weights = "bf16" if case.dtype in ("fp8", "tf32") else case.dtype
-    given = {"dtype": case.dtype, "weights": weights, **dict(case.numerics)}
-    return Numerics(**{key: value for key, value in given.items() if key in _NUMERICS})
-
-
-_NUMERICS = {field.name for field in fields(Numerics)}
-
-
 def _memory_interval(value: float) -> Predicted:
     return Predicted(value, value * MEMORY_LOW, value * MEMORY_HIGH)
 
 
-def _memory(_: Machine, case: Case, part: str) -> Predicted:
-    """Bytes of a GPU: `peak` of the fullest stage, as PyTorch counts it; states and activations of a stage without
-    embedding and head, as Korthikanti et al. 2022 count them."""
-    numerics = numerics_of(case)
-    shape = (case.config, case.plan, numerics)
+def _memory(machine: Machine, case: Case, part: str) -> Predicted:
+    """Bytes of a GPU: `peak` of the fullest stage, as PyTorch counts it, which leaves out what CUDA and NCCL take;
+    states and activations of a stage without embedding and head, as Korthikanti et al. 2022 count them."""
     if part == "peak":
-        return _memory_interval(_fullest(case, "allocated"))
+        row = _row(machine, case)
+        return _memory_interval(row["memory_bytes_per_gpu"] - row["reserve_memory_bytes"])
+    numerics = job_of(case).numerics(case.dtype)
+    shape = (case.config, case.plan, numerics)
     if part == "states":
         each = numerics.weight_bytes + numerics.gradient_bytes + numerics.state_bytes
         return _memory_interval(each * parameters_of(*shape).layers)
     return _memory_interval(layer_activations(*shape, case.batch, case.tokens, framework=case.framework))
 
 
-def _fullest(case: Case, what: str) -> float:
-    """`total` or `allocated` bytes of the stage that needs most."""
-    shape = (case.config, case.plan, numerics_of(case), case.batch, case.tokens)
-    return max(getattr(stage, what) for stage in memory_per_stage(*shape, framework=case.framework))
+def _fullest(case: Case) -> float:
+    """Bytes of the stage that needs most."""
+    shape = (case.config, case.plan, job_of(case).numerics(case.dtype), case.batch, case.tokens)
+    return max(stage.total for stage in memory_per_stage(*shape, framework=case.framework))

@@ -151,8 +151,8 @@ def _config(row: Reader, hidden_column: str, **kind: Any) -> TransformerConfig:
 MIXED: dict[str, tuple[tuple[str, Any], ...]] = {
     # torch FSDP keeps fp32 shards, casts them on the way to the all-gather, and reduces gradients in fp32 (DEFAULT)
     # or in the low precision (PURE): composer/trainer/mosaic_fsdp_utils.py, get_mixed_precision
-    "DEFAULT": (("reduce", "fp32"), ("gradients", "fp32"), ("sharded_master_only", True)),
-    "PURE": (("reduce", "bf16"), ("gradients", "fp32"), ("sharded_master_only", True)),
+    "DEFAULT": (("reduce", "fp32"), ("gradients", "fp32")),
+    "PURE": (("reduce", "bf16"), ("gradients", "fp32")),
 }
 _PRECISION = {"amp_bf16": "bf16", "bf16": "bf16", "amp_fp16": "fp16", "fp16": "fp16", "amp_fp8": "fp8"}
 ZERO = {"FULL_SHARD": 3, "SHARD_GRAD_OP": 2, "NO_SHARD": 0}
@@ -282,7 +282,13 @@ def neusight(row: Reader) -> Iterable[Wanted | str]:
     return [Wanted((case,), row.number("latency_s"), caveat=caveat, dtype=row.word("dtype"))]
 
 
-PURE_BF16 = (("weights", "bf16"), ("master", None), ("gradients", "bf16"), ("reduce", "bf16"), ("states", "bf16"))
+PURE_BF16 = (
+    ("weights", "bf16"),
+    ("master_weights", False),
+    ("gradients", "bf16"),
+    ("reduce", "bf16"),
+    ("states", "bf16"),
+)
 TIED = 3072
 """Llama 3 models up to this hidden size tie their embeddings, larger ones do not (their config.json)."""
 
@@ -316,7 +322,7 @@ def ml_engineering(row: Reader) -> Iterable[Wanted | str]:
     return [Wanted((case,), row.number("latency_s"), caveat=caveat, dtype=row.word("dtype"))]
 
 
-_FP32 = (("weights", "fp32"), ("master", None), ("gradients", "fp32"), ("reduce", "fp32"))
+_FP32 = (("weights", "fp32"), ("master_weights", False), ("gradients", "fp32"), ("reduce", "fp32"))
 
 
 def _bridged(link: str) -> str:
@@ -394,8 +400,6 @@ def stated(row: Reader) -> Iterable[Wanted | str]:
     numerics: list[tuple[str, Any]] = [("gradients", row.word("gradients")), ("reduce", row.word("reduce"))]
     if row.word("flash") == "False":
         numerics.append(("flash", False))
-    if row.word("framework").startswith("pytorch") and plan.zero:
-        numerics.append(("sharded_master_only", True))
     case = Case(
         config=_KINDS[kind](row),
         gpus=gpus,

@@ -119,8 +119,8 @@ def speculation_of(
         raise InputError(
             f"{problem} {target.config.vocab:,}; guesses must be its tokens", key="workload.speculative.draft"
         )
-    if draft.max_tokens < tokens:
-        problem = f"'{draft.name}' can take {draft.max_tokens:,} tokens, the context is {tokens:,}"
+    if not draft.takes(tokens):
+        problem = f"'{draft.name}' has {draft.max_tokens:,} learned positions, the context is {tokens:,} tokens"
         raise InputError(problem, key="workload.speculative.draft")
     return Speculation(asked.tokens, asked.acceptance, _drafter(target, draft, asked.precision))
 
@@ -183,10 +183,10 @@ def _model(job: InferenceJob, model: TransformerConfig | None) -> TransformerCon
     else:
         longest = {"workload.prompt": job.prompt, "workload.output": job.prompt + job.output}
     for key, tokens in longest.items():
-        if tokens > model.max_tokens:
+        if not model.takes(tokens):
             total = "a context of " if key != "workload.prompt" else ""
-            problem = f"{total}{tokens:,} tokens is more than the {model.max_tokens:,} that '{model.name}' can take"
-            raise InputError(problem, key=key)
+            problem = f"{total}{tokens:,} tokens is more than the {model.max_tokens:,} learned positions of"
+            raise InputError(f"{problem} '{model.name}'", key=key)
     if not model.causal and (isinstance(job, MixedStep) or job.output > 1):
         raise InputError(f"'{model.name}' sees both ways and generates nothing; expected 1", key="workload.output")
     if isinstance(job, Inference) and job.speculative and job.output < 2:
