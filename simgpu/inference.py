@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
-from simgpu.analysis.inference import anatomy_of, flops_of, light_of
+from simgpu.analysis.inference import anatomy_of, light_of, products_of
 from simgpu.analysis.uncertainty import Range, range_of
 from simgpu.errors import InputError, MisfitError
 from simgpu.hardware.cluster import Cluster
@@ -150,8 +150,9 @@ def _served(deployment: Deployment, load: Load, require_fit: bool) -> Inferred:
         raise InputError(f"{plan.cp}: a server with context parallelism is not modelled; expected 1", key="plan.cp")
     memory = _memory(deployment, plan.dp, load.prompt + load.output, require_fit)
     done = serve(deployment, load)
-    run = Run(done.decode, load.output - 1, done.tpot, 1.0)
-    batch = max(round(done.batch), 1) * plan.dp
+    whole = max(round(done.batch), 1)
+    run = Run(done.decode, load.output - 1, done.tpot, 1.0, together=whole / done.decode.sequences)
+    batch = whole * plan.dp
     memory = serving_memory(deployment.served, batch, load.prompt + load.output // 2, _capacity(deployment))
     row = {
         **_asked(deployment, batch=batch, concurrency=load.concurrency, prompt=load.prompt, output=load.output,
@@ -193,8 +194,7 @@ def _times(total: float, runs: Sequence[Run], deployment: Deployment, per: float
     found = anatomy_of(runs)
     parts = {name: value * per for name, value in found.items()}
     known = sum(parts.values())
-    peak = deployment.kernels.peak(deployment.dtype, deployment.accumulate)
-    flop = sum(flops_of(run.step) * run.count for run in runs) * deployment.plan.tp * deployment.plan.dp * per
+    done, gpus = products_of(runs, deployment.plan), deployment.plan.world
     seconds = total if per == 1.0 else sum(run.seconds * run.count for run in runs) * per
     kernels = ("gemm_s", "attention_s", "experts_s", "memory_bound_s")
     communication = sum(value for name, value in parts.items() if name.startswith("exposed_"))
@@ -204,9 +204,9 @@ def _times(total: float, runs: Sequence[Run], deployment: Deployment, per: float
         "exposed_communication_s": communication,
         "idle_s": max(seconds - known, 0.0),
         **parts,
-        "flop": flop,
-        "flop_per_s_per_gpu": flop / seconds / deployment.plan.world,
-        "mfu": flop / seconds / deployment.plan.world / peak,
+        "flop": done.flops * per,
+        "flop_per_s_per_gpu": done.flops * per / seconds / gpus,
+        "mfu": done.seconds * per / seconds / gpus,
     }
 
 

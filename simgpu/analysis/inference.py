@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from simgpu.analysis.uncertainty import Part
+from simgpu.analysis.utilisation import Products, products
+from simgpu.model.operators import Attention
+from simgpu.model.serving import is_decode
+from simgpu.plan.parallelism import Plan
 from simgpu.workload.blocks import BlockPart
 from simgpu.workload.execution import Activity, Execution
 from simgpu.workload.inference.deployment import StepTime
@@ -42,9 +46,25 @@ def _column(part: BlockPart) -> str:
     return CLASSES.get(part.activity.doubt.group, "memory_bound_s")
 
 
-def flops_of(step: StepTime) -> float:
-    """FLOPs of one rank in a step, all stages."""
-    return sum(block.flops * times for made in step.stages for block, times in made)
+def products_of(runs: Sequence[Run], plan: Plan) -> Products:
+    """Products of some steps on all GPUs; those of a draft, which are no work of the model, are left out.
+
+    Where ranks of context parallelism decode, each attends to its part of the cache, and all of them multiply by the
+    same weights: that counts once.
+    """
+    ranks = plan.tp * plan.dp
+
+    def times(run: Run, activity: Activity) -> float:
+        alike = plan.cp > 1 and activity.kind != Attention.kind and is_decode(run.step.groups)
+        return run.count * run.together * ranks * (1 if alike else plan.cp)
+
+    return products(
+        (part.activity, part.runs * count * times(run, part.activity))
+        for run in runs
+        for made in run.step.stages
+        for block, count in made
+        for part in block.parts
+    )
 
 
 def phases(execution: Execution) -> list[tuple[str, str, list[Part]]]:

@@ -14,7 +14,17 @@ from functools import lru_cache
 from simgpu.errors import InputError, nearest, shown
 from simgpu.model.config import TransformerConfig
 from simgpu.model.formats import GGUF, format_of, int4
-from simgpu.model.operators import BYTES, Attention, Embedding, ExpertLayer, Kernel, Matmul, Operator, Pointwise
+from simgpu.model.operators import (
+    ACCUMULATE,
+    BYTES,
+    Attention,
+    Embedding,
+    ExpertLayer,
+    Kernel,
+    Matmul,
+    Operator,
+    Pointwise,
+)
 
 WIDE_MATRICES = ("router", "q_absorb", "v_absorb")
 """Products that no precision narrows: few weights, or made of those of another."""
@@ -152,6 +162,8 @@ def _applied(op: Operator, precision: Precision, config: TransformerConfig, more
         if not stored or stored == op.dtype:
             return op
         if precision.products and not precision.converted:
+            if precision.products == "int8" and isinstance(op, Matmul):  # whatever other products sum in
+                return replace(op, dtype="int8", accumulate=ACCUMULATE["int8"])
             return replace(op, dtype=precision.products)
         return replace(op, stored=stored)
     return op

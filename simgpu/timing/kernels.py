@@ -62,6 +62,7 @@ class KernelTime:
     library: str = DEFAULT
     regime: str = ""  # where its constants come from: calibrated, inherited, datasheet
     light: float = 0.0  # s at the speed of light: the slower of datasheet peak and datasheet bandwidth
+    peak: float = 0.0  # FLOP/s of the datasheet for the type that matrices are multiplied in; 0: none are
 
 
 _KNOWN: dict[tuple, dict[Kernel, KernelTime]] = {}
@@ -91,7 +92,7 @@ class KernelModel:
     def _figures(self) -> tuple:
         """Everything that a time depends on."""
         constants = tuple((path, one.figure.si, one.regime) for path, one in self.constants.given.items())
-        peaks = tuple((peak.key, peak.si) for peak in self.gpu.peak)
+        peaks = tuple((peak.key, peak.si, peak.datasheet) for peak in self.gpu.peak)
         rated = (self.gpu.compute.rated_clock, self.gpu.power.rated_peak, self.gpu.power.rated_vector_peak)
         power = (self.gpu.power.tdp.si, *(figure and figure.si for figure in rated))
         return (
@@ -148,7 +149,7 @@ class KernelModel:
 
     def _time(self, op: Kernel) -> KernelTime:
         if op.time_s is not None:
-            return KernelTime(op.time_s, 0.0, 0.0, 0.0, "measured")
+            return KernelTime(op.time_s, 0.0, 0.0, 0.0, "measured", peak=self._datasheet_peak(op))
         times, operator, library = self._model(op)
         factor = self._factor(op)
         if factor != 1:
@@ -161,8 +162,8 @@ class KernelModel:
         doubt = Doubt(group, float(found.low), float(found.high), float(found.correlated))
         compute, memory, latency = (float(part[0]) for part in parts[1:])
         bound = str(parts.bound()[0])
-        light = self._light(op)
-        return KernelTime(seconds, compute, memory, latency, bound, doubt, operator, library, regime, light)
+        light, peak = self._light(op), self._datasheet_peak(op)
+        return KernelTime(seconds, compute, memory, latency, bound, doubt, operator, library, regime, light, peak)
 
     def _factor(self, op: Kernel) -> float:
         """What a framework makes of the time of a kernel."""
@@ -176,11 +177,21 @@ class KernelModel:
             case _:
                 return 1.0
 
+    def _datasheet_peak(self, op: Kernel) -> float:
+        """Peak of the type that a kernel multiplies matrices in, FLOP/s; 0 where it multiplies none."""
+        match op:
+            case Matmul() | GroupedMatmul() | Attention():
+                return self.timer.datasheet_peak(op.dtype, op.accumulate)
+            case ExpertLayer():
+                return self.timer.datasheet_peak(op.dtype)
+            case _:
+                return 0.0
+
     def _light(self, op: Kernel) -> float:
         """Seconds at the speed of light."""
-        matrices = isinstance(op, (Matmul, GroupedMatmul, ExpertLayer, Attention))
-        peak = self.peak(op.dtype, op.accumulate) if matrices else self.peak("fp32", "fp32", tensor=False)
-        return max(op.flops / peak, op.bytes / self.gpu.memory.bandwidth.si)
+        peak = self._datasheet_peak(op) or self.timer.datasheet_peak("fp32", "fp32", tensor=False)
+        flops, moved = op.flops, op.bytes
+        return max(flops / peak, moved / self.gpu.memory.bandwidth.si)
 
     def _model(self, op: Kernel) -> tuple[KernelTimes, str, str]:
         """Times of an operator, its name in validation, the library it was timed in."""
