@@ -146,7 +146,7 @@ def test_products_in_int8_sum_in_int32():
         for name in ("bf16", "w8a16", "int8")
         for prompt in (0, 4096)
     }
-    assert steps["w8a16", 0] <= steps["int8", 0] < steps["bf16", 0]
+    assert 0.9 * steps["w8a16", 0] < steps["int8", 0] < 0.9 * steps["bf16", 0]
     assert steps["int8", 4096] < 0.8 * steps["bf16", 4096]
     with pytest.raises(InputError, match="experts are multiplied in int8 is not known; expected fp8"):
         simulate(cluster, MixedStep(decodes=1, precision="int8"), MIXTRAL)
