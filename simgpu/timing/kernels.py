@@ -20,6 +20,7 @@ from simgpu.timing.matrix_timer import GGML, WEIGHT_ONLY
 from simgpu.timing.parts import KernelTimes
 from simgpu.timing.timer import GPUTimer
 from simgpu.timing.uncertainty import class_of, spread
+from simgpu.timing.vector_work import SELECTED_AT_ONCE
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,18 @@ class KernelTime:
     peak: float = 0.0  # FLOP/s of the datasheet for the type that matrices are multiplied in; 0: none are
 
 
+def vector_rows(vectors: int, stored: str) -> int:
+    """Rows up to which a product is one of vectors: `vectors` of them where weights are in blocks, one where they are
+    plain (ggml-cuda.cu: MMVQ_MAX_BATCH_SIZE; dequantize_mul_mat_vec takes one)."""
+    return vectors if stored else min(vectors, 1)
+
+
 _KNOWN: dict[tuple, dict[Kernel, KernelTime]] = {}
 """Times found in this process, by the figures of the GPU."""
+
+
+def _seconds(times: KernelTimes) -> float:
+    return float(times.seconds.reshape(-1)[0])
 
 
 class KernelModel:
@@ -79,7 +90,7 @@ class KernelModel:
         """`attention` names the library of attention kernels (default: what serving stacks choose on the GPU), `fp8`
         that of products in fp8, `experts` that of mixtures of experts. `products` and `streams` lengthen matrix
         products and kernels that stream, `pieces` attention over a part of its keys and queries. Products of up to
-        `vectors` rows are those of vectors (`simgpu.timing.gemv`)."""
+        `vectors` rows are those of vectors (`vector_rows`, `simgpu.timing.gemv`)."""
         self.cluster, self.attention, self.fp8 = cluster, attention, fp8
         self.vectors, self.experts = vectors, experts
         self.products, self.streams, self.pieces = products, streams, pieces
@@ -195,19 +206,9 @@ class KernelModel:
 
     def _model(self, op: Kernel) -> tuple[KernelTimes, str, str]:
         """Times of an operator, its name in validation, the library it was timed in."""
-        timer = self.timer
         match op:
             case Matmul():
-                library = timer.matrix_library(op.dtype, op.accumulate)
-                if op.dtype == "fp8" and self.fp8 != DEFAULT:
-                    library = self.fp8
-                m, n, k = op.m.size, op.n_size, op.k.size
-                if m <= self.vectors and op.products == 1:
-                    return timer.gemv(m, n, k, op.dtype, op.stored or None), "gemm", GGML
-                if op.stored:
-                    times = timer.gemm(m, n, k, op.products, op.dtype, op.accumulate, WEIGHT_ONLY, op.stored)
-                    return times, "gemm", WEIGHT_ONLY
-                return timer.gemm(m, n, k, op.products, op.dtype, op.accumulate, library), "gemm", library
+                return self._product(op)
             case GroupedMatmul():
                 return self._grouped(op)
             case ExpertLayer():
@@ -215,9 +216,31 @@ class KernelModel:
             case Attention():
                 return self._attention(op)
             case Embedding():
-                return timer.embedding(op.rows.size, op.width, op.dtype), "embedding", DEFAULT
+                return self._lookup(op), "embedding", DEFAULT
             case Pointwise():
                 return self._pointwise(op)
+
+    def _product(self, op: Matmul) -> tuple[KernelTimes, str, str]:
+        timer, m, n, k = self.timer, op.m.size, op.n_size, op.k.size
+        vectors = self.vectors if op.products == 1 else 0
+        if m <= vector_rows(vectors, op.stored):
+            return timer.gemv(m, n, k, op.dtype, op.stored or None), "gemm", GGML
+        library = timer.matrix_library(op.dtype, op.accumulate)
+        if op.dtype == "fp8" and self.fp8 != DEFAULT:
+            library = self.fp8
+        if op.stored:
+            library = WEIGHT_ONLY
+        times = timer.gemm(m, n, k, op.products, op.dtype, op.accumulate, library, op.stored or None)
+        if vectors:  # whoever multiplies by more vectors reads the matrix too
+            times = max(times, timer.gemv(1, n, k, op.dtype, op.stored or None), key=_seconds)
+        return times, "gemm", library
+
+    def _lookup(self, op: Embedding) -> KernelTimes:
+        """Rows of a table. PyTorch takes up to 16 of them one after another, which is slower than 17 at once; a step
+        of a model does not get shorter by a token more."""
+        rows = op.rows.size
+        few, many = (self.timer.embedding(n, op.width, op.dtype) for n in (rows, max(rows, SELECTED_AT_ONCE + 1)))
+        return min(few, many, key=_seconds)
 
     def _grouped(self, op: GroupedMatmul) -> tuple[KernelTimes, str, str]:
         times = self.timer.experts(

@@ -13,6 +13,7 @@ from dataclasses import replace
 from simgpu.model.config import TransformerConfig
 from simgpu.model.formats import format_of
 from simgpu.model.operators import BYTES, Attention, Dim, Matmul, Operator, Pointwise
+from simgpu.timing.kernels import vector_rows
 from simgpu.workload.frameworks import FRAMEWORKS
 from simgpu.workload.runtimes import Runtime
 from simgpu.workload.training.lowering import lower as lower_training
@@ -64,7 +65,7 @@ def _ggml(op: Operator, runtime: Runtime, unpacks: bool) -> Iterator[Operator]:
 def _ggml_product(op: Matmul, runtime: Runtime, unpacks: bool) -> Iterator[Operator]:
     """A few rows: weights as stored, by vectors, which are quantised first. Many: unpacked, then cuBLAS in fp16."""
     rows = op.m.size
-    if rows <= runtime.vectors:
+    if rows <= vector_rows(runtime.vectors, op.stored):
         if op.stored and unpacks:
             yield Pointwise(f"{op.name}_quantise", "elementwise", op.m, (op.k,), WIDE, 1, 0.28)
         yield op
