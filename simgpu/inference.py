@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
-from simgpu.analysis.inference import anatomy_of, light_of, products_of
+from simgpu.analysis.inference import anatomy_of, floor_of, products_of
 from simgpu.analysis.uncertainty import Range, range_of
 from simgpu.errors import InputError, MisfitError
 from simgpu.hardware.cluster import Cluster
@@ -227,9 +227,8 @@ def _bound(deployment: Deployment, done: Generation) -> dict[str, float]:
     """Tokens per second of a user, if kernels ran at the speed of light and there were nothing else."""
     if not done.decode:
         return {}
-    middle = done.decode[len(done.decode) // 2]
-    light = light_of(middle.step) + (light_of(middle.extra) if middle.extra else 0.0)
-    return {"speed_of_light_tokens_per_s_per_user": middle.tokens / light}
+    least = sum(floor_of(run) * run.count for run in done.decode)
+    return {"speed_of_light_tokens_per_s_per_user": (done.output - 1) / least}
 
 
 def _capacity(deployment: Deployment) -> float:

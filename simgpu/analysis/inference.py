@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from simgpu.analysis.uncertainty import Part
 from simgpu.analysis.utilisation import Products, products
@@ -58,13 +58,7 @@ def products_of(runs: Sequence[Run], plan: Plan) -> Products:
         alike = plan.cp > 1 and activity.kind != Attention.kind and is_decode(run.step.groups)
         return run.count * run.together * ranks * (1 if alike else plan.cp)
 
-    return products(
-        (part.activity, part.runs * count * times(run, part.activity))
-        for run in runs
-        for made in run.step.stages
-        for block, count in made
-        for part in block.parts
-    )
+    return products((one, count * times(run, one)) for run in runs for one, count in _kernels(run.step))
 
 
 def phases(execution: Execution) -> list[tuple[str, str, list[Part]]]:
@@ -104,10 +98,25 @@ def _add(
 
 def light_of(step: StepTime) -> float:
     """Seconds of the kernels of a step at datasheet peaks and bandwidth, nothing between them."""
+    return sum(activity.light * times for activity, times in _kernels(step))
+
+
+def floor_of(run: Run) -> float:
+    """Seconds that no machine with such a datasheet stays below for a step of a run, a draft's included: weights and
+    caches pass the memory, products run at their peaks, and what fits L2 stays there."""
+    steps = [(run.step, 1.0), *([(run.extra, _guesses(run))] if run.extra else ())]
     return sum(
-        part.activity.light * part.runs * times
-        for made in step.stages
-        for block, times in made
-        for part in block.parts
-        if part.activity.category == "compute"
+        factor * times * activity.time.floor
+        for step, factor in steps
+        for activity, times in _kernels(step)
+        if activity.time is not None
     )
+
+
+def _kernels(step: StepTime) -> Iterator[tuple[Activity, float]]:
+    """Kernels of a step, all stages, and how often each runs."""
+    for made in step.stages:
+        for block, times in made:
+            for part in block.parts:
+                if part.activity.category == "compute":
+                    yield part.activity, float(part.runs * times)

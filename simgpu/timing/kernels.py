@@ -18,6 +18,7 @@ from simgpu.model.serving import FEW_QUERIES
 from simgpu.timing.attention_timer import UNFUSED
 from simgpu.timing.matrix_timer import GGML, WEIGHT_ONLY
 from simgpu.timing.parts import KernelTimes
+from simgpu.timing.routing import rank_load
 from simgpu.timing.timer import GPUTimer
 from simgpu.timing.uncertainty import class_of, spread
 from simgpu.timing.vector_work import SELECTED_AT_ONCE
@@ -63,6 +64,7 @@ class KernelTime:
     library: str = DEFAULT
     regime: str = ""  # where its constants come from: calibrated, inherited, datasheet
     light: float = 0.0  # s at the speed of light: the slower of datasheet peak and datasheet bandwidth
+    floor: float = 0.0  # s that no kernel can go below: `light`, but what fits L2 need not pass the memory
     peak: float = 0.0  # FLOP/s of the datasheet for the type that matrices are multiplied in; 0: none are
 
 
@@ -173,8 +175,9 @@ class KernelModel:
         doubt = Doubt(group, float(found.low), float(found.high), float(found.correlated))
         compute, memory, latency = (float(part[0]) for part in parts[1:])
         bound = str(parts.bound()[0])
-        light, peak = self._light(op), self._datasheet_peak(op)
-        return KernelTime(seconds, compute, memory, latency, bound, doubt, operator, library, regime, light, peak)
+        light, floor = self._light(op)
+        more = light, floor, self._datasheet_peak(op)
+        return KernelTime(seconds, compute, memory, latency, bound, doubt, operator, library, regime, *more)
 
     def _factor(self, op: Kernel) -> float:
         """What a framework makes of the time of a kernel."""
@@ -198,11 +201,27 @@ class KernelModel:
             case _:
                 return 0.0
 
-    def _light(self, op: Kernel) -> float:
-        """Seconds at the speed of light."""
-        peak = self._datasheet_peak(op) or self.timer.datasheet_peak("fp32", "fp32", tensor=False)
+    def _light(self, op: Kernel) -> tuple[float, float]:
+        """Seconds at the speed of light, and those that no kernel can go below.
+
+        Weights and caches come from memory, whoever ran before; the tensors of a kernel that streams may have been left
+        in L2. Of experts it is those that the routing visits, on the busiest rank as their time is.
+        """
+        bandwidth = self.gpu.memory.bandwidth.si
+        peak = self._datasheet_peak(op)
+        if not peak:
+            arithmetic = op.flops / self.timer.datasheet_peak("fp32", "fp32", tensor=False)
+            beyond = max(op.bytes - self.gpu.memory.l2_cache.si, 0.0)
+            return max(arithmetic, op.bytes / bandwidth), beyond / bandwidth
         flops, moved = op.flops, op.bytes
-        return max(flops / peak, moved / self.gpu.memory.bandwidth.si)
+        if isinstance(op, ExpertLayer):
+            load = rank_load(op.rows, op.topk, op.experts, op.ranks, op.routing)
+            flops, moved = op.work(load.active, load.visits)
+        elif isinstance(op, GroupedMatmul):
+            load = rank_load(op.rows.size * op.ranks, op.topk, op.total, op.ranks, op.routing)
+            flops, moved = op.work(load.active, load.visits)
+        light = max(flops / peak, moved / bandwidth)
+        return light, light
 
     def _model(self, op: Kernel) -> tuple[KernelTimes, str, str]:
         """Times of an operator, its name in validation, the library it was timed in."""

@@ -5,6 +5,8 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from simgpu import Catalogue, Inference, InputError, MixedStep, Plan, Serving, load_timer, simulate
 from simgpu.model.serving import Group
@@ -452,3 +454,54 @@ def test_throughput_of_mixtures_has_no_step_where_visits_pass_the_number_of_expe
     one = deployed(model, plan=Plan(tp=8))
     rates = [batch / one.decode(batch, 1000).seconds for batch in (1, 2, 3, 4, 8, 15, 16, 17, 31, 32, 33, 34, 48, 64)]
     assert all(later > 0.98 * earlier for earlier, later in pairwise(rates))
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_no_user_is_served_faster_than_bandwidth_and_peak_allow(data):
+    """Weights and caches pass the memory, and products take their FLOPs at the peak, whoever runs them how."""
+    model = CATALOGUE.model(
+        data.draw(st.sampled_from(["llama-3.1-8b", "deepseek-v2-lite", "mixtral-8x7b", "gpt-oss-20b"]))
+    )
+    cluster = CATALOGUE.cluster(
+        data.draw(st.sampled_from(["l40s", "h100-sxm", "rtx-4090", "titan-rtx", "l4", "dgx-h100"]))
+    )
+    runtime = data.draw(st.sampled_from(["vllm", "sglang", "trtllm", "llama.cpp", "eager", "compiled"]))
+    narrow = {"llama.cpp": ["q4_k_m", "fp16"], "eager": ["fp16"], "compiled": ["fp16"]}
+    job = Inference(
+        batch=data.draw(st.sampled_from([2, 8, 16, 64])), prompt=data.draw(st.sampled_from([16, 1000])),
+        output=data.draw(st.sampled_from([2, 33])), runtime=runtime,
+        precision=data.draw(st.sampled_from(narrow.get(runtime, ["fp16", "fp8", "int4"]))),
+    )  # fmt: skip
+    plan = (
+        data.draw(st.sampled_from([Plan(tp=2), Plan(pp=2), Plan(dp=2), Plan(tp=8)]))
+        if cluster.gpu_count > 1
+        else Plan()
+    )
+    try:
+        row = simulate(cluster, job, model, plan).row
+    except InputError:
+        return
+    assert 0 < row["output_tokens_per_s_per_user"] <= row["speed_of_light_tokens_per_s_per_user"]
+
+
+def test_the_bound_is_that_of_all_decode_steps_with_the_experts_that_are_visited():
+    cluster, model = CATALOGUE.cluster("h100-sxm"), CATALOGUE.model("deepseek-v2-lite")
+    row = simulate(cluster, Inference(batch=16, prompt=100, output=9), model).row
+    least, weights = 1 / row["speed_of_light_tokens_per_s_per_user"], row["weights_bytes_per_gpu"]
+    assert 0.3 * weights < least * cluster.gpu.memory.bandwidth.si < 0.9 * weights  # 16 tokens visit some of 64 experts
+    dense = simulate(cluster, Inference(batch=1, prompt=100, output=9), CATALOGUE.model("llama-3.1-8b")).row
+    table = 128256 * 4096 * 2  # of which a token reads a row
+    read = (dense["weights_bytes_per_gpu"] - table) / cluster.gpu.memory.bandwidth.si
+    assert 1 / dense["speed_of_light_tokens_per_s_per_user"] == pytest.approx(read, rel=0.005)
+
+
+def test_drafts_are_in_the_bound():
+    job = {"batch": 1, "prompt": 500, "output": 101}
+    speculative = {"draft": "mtp", "tokens": 3, "acceptance": 0.0}
+    model = CATALOGUE.model("llama-3.1-8b")
+    plain, guessed = (
+        simulate(CATALOGUE.cluster("h100-sxm"), Inference(**job, **more), model).speed_of_light_tokens_per_s_per_user
+        for more in ({}, {"speculative": speculative})
+    )
+    assert guessed < 0.95 * plain  # nothing is accepted, and every token pays three guesses
