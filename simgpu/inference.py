@@ -293,8 +293,9 @@ def _ends(deployment: Deployment, row: dict[str, Any], runs: Iterable[Run]) -> d
         low, high = interval(
             op, value, architecture=constants.architecture, regime=constants.regime("gemm"), library=library
         )
-        found[f"{name}_p10"] = value * min(float(low), kernels.p10)
-        found[f"{name}_p90"] = value * max(float(high), kernels.p90)
+        least, most = deployment.runtime.decode_ends if op == "decode" else (1.0, 1.0)
+        found[f"{name}_p10"] = value * min(float(low), kernels.p10, least)
+        found[f"{name}_p90"] = value * max(float(high), kernels.p90, most)
     _rates_of(row, found)
     return found
 

@@ -155,11 +155,16 @@ class Deployment:
         run = self.runtime
         graphs = run.graph_bytes if run.graphs else 0.0
         score = run.score_bytes if run.style == "ggml" or BYTES[self.dtype] > 2 else 0.0
-        reserve = Reserve(run.utilization, run.reserve, graphs, run.token_bytes, score, run.style == "eager")
+        reserve = Reserve(run.utilization, run.reserve, graphs, run.token_bytes, score, self._every_logit)
         return Served(
             self.config, self.plan, self.precision, self.dtype, self.kv_dtype, self.chunk, reserve, self.offloaded,
             run.style == "ggml", run.narrower, self.drafter, self.part,
         )  # fmt: skip
+
+    @property
+    def _every_logit(self) -> bool:
+        """Whether a step makes logits of all its tokens, as PyTorch's encoders always do."""
+        return self.runtime.style == "eager" and (self.runtime.every_logit or not self.config.causal)
 
     @property
     def chunk(self) -> int:
@@ -253,7 +258,7 @@ class Deployment:
         if kind == "embedding":
             operators = serving_embedding(c, groups, dtype)
         elif kind == "head":
-            operators = serving_head(c, groups, dtype, sums, every=self.runtime.style == "eager")
+            operators = serving_head(c, groups, dtype, sums, every=self._every_logit)
         else:
             operators = serving_layer(c, kind, groups, dtype, sums, self.kv_dtype, self.experts, self.routing)
         if self.runtime.style == "ggml":
