@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
-from simgpu.analysis.inference import anatomy_of, flops_of, light_of
+from simgpu.analysis.inference import anatomy_of, floor_of, products_of
 from simgpu.analysis.uncertainty import Range, range_of
 from simgpu.errors import InputError, MisfitError
 from simgpu.hardware.cluster import Cluster
@@ -150,8 +150,10 @@ def _served(deployment: Deployment, load: Load, require_fit: bool) -> Inferred:
         raise InputError(f"{plan.cp}: a server with context parallelism is not modelled; expected 1", key="plan.cp")
     memory = _memory(deployment, plan.dp, load.prompt + load.output, require_fit)
     done = serve(deployment, load)
-    runs = [Run(step, (load.output - 1) * share, done.tpot, 1.0) for step, share in done.decode]
-    batch = max(round(done.batch), 1) * plan.dp
+    whole = max(round(done.batch), 1)
+    together = whole / sum(share * step.sequences for step, share in done.decode)
+    runs = [Run(step, (load.output - 1) * share, done.tpot, 1.0, together=together) for step, share in done.decode]
+    batch = whole * plan.dp
     memory = serving_memory(deployment.served, batch, load.prompt + load.output // 2, _capacity(deployment))
     row = {
         **_asked(deployment, batch=batch, concurrency=load.concurrency, prompt=load.prompt, output=load.output,
@@ -193,8 +195,7 @@ def _times(total: float, runs: Sequence[Run], deployment: Deployment, per: float
     found = anatomy_of(runs)
     parts = {name: value * per for name, value in found.items()}
     known = sum(parts.values())
-    peak = deployment.kernels.peak(deployment.dtype, deployment.accumulate)
-    flop = sum(flops_of(run.step) * run.count for run in runs) * deployment.plan.tp * deployment.plan.dp * per
+    done, gpus = products_of(runs, deployment.plan), deployment.plan.world
     seconds = total if per == 1.0 else sum(run.seconds * run.count for run in runs) * per
     kernels = ("gemm_s", "attention_s", "experts_s", "memory_bound_s")
     communication = sum(value for name, value in parts.items() if name.startswith("exposed_"))
@@ -204,9 +205,9 @@ def _times(total: float, runs: Sequence[Run], deployment: Deployment, per: float
         "exposed_communication_s": communication,
         "idle_s": max(seconds - known, 0.0),
         **parts,
-        "flop": flop,
-        "flop_per_s_per_gpu": flop / seconds / deployment.plan.world,
-        "mfu": flop / seconds / deployment.plan.world / peak,
+        "flop": done.flops * per,
+        "flop_per_s_per_gpu": done.flops * per / seconds / gpus,
+        "mfu": done.seconds * per / seconds / gpus,
     }
 
 
@@ -227,9 +228,8 @@ def _bound(deployment: Deployment, done: Generation) -> dict[str, float]:
     """Tokens per second of a user, if kernels ran at the speed of light and there were nothing else."""
     if not done.decode:
         return {}
-    middle = done.decode[len(done.decode) // 2]
-    light = light_of(middle.step) + (light_of(middle.extra) if middle.extra else 0.0)
-    return {"speed_of_light_tokens_per_s_per_user": middle.tokens / light}
+    least = sum(floor_of(run) * run.count for run in done.decode)
+    return {"speed_of_light_tokens_per_s_per_user": (done.output - 1) / least}
 
 
 def _capacity(deployment: Deployment) -> float:
@@ -294,8 +294,9 @@ def _ends(deployment: Deployment, row: dict[str, Any], runs: Iterable[Run]) -> d
         low, high = interval(
             op, value, architecture=constants.architecture, regime=constants.regime("gemm"), library=library
         )
-        found[f"{name}_p10"] = value * min(float(low), kernels.p10)
-        found[f"{name}_p90"] = value * max(float(high), kernels.p90)
+        least, most = deployment.runtime.decode_ends if op == "decode" else (1.0, 1.0)
+        found[f"{name}_p10"] = value * min(float(low), kernels.p10, least)
+        found[f"{name}_p90"] = value * max(float(high), kernels.p90, most)
     _rates_of(row, found)
     return found
 

@@ -43,7 +43,7 @@ COLUMNS: dict[str, str] = {
     "tokens_per_s": "tokens taken in per second, all GPUs; absent for a list of operators",
     "flop": "FLOPs of the step, all GPUs (matrix multiplications 2mnk, attention by the causal half)",
     "flop_per_s_per_gpu": "flop / step_s / gpus",
-    "mfu": "flop_per_s_per_gpu / dense tensor peak of the dtype",
+    "mfu": "time of the flop at the dense datasheet peaks of the types they are multiplied in, over gpus x step_s",
     "communication_bytes": "bytes one GPU's collectives are called with (payload as nccl-tests count it)",
     "weights_bytes_per_gpu": "bytes of the weights a GPU holds",
     "memory_capacity_bytes": "memory of the GPU",

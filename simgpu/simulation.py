@@ -6,6 +6,7 @@ from typing import Any
 
 from simgpu.analysis.breakdown import Breakdown, breakdown
 from simgpu.analysis.uncertainty import Range, parts_of, range_of, range_of_ratio
+from simgpu.analysis.utilisation import kernels_of, products
 from simgpu.errors import InputError, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
@@ -115,7 +116,7 @@ def simulate(
     row = {
         **_asked(model.name if model else graph.name, workload.kind, cluster, dtype, plan),
         **(times := _times(parts := breakdown(execution), single.step, plan.world)),
-        **(rates := _rates(graph, execution.step, plan.world, kernels.peak(dtype, sums))),
+        **(rates := _rates(graph, execution, plan.world)),
         **_sizes(program, dtype, cluster),
         **_intervals(execution, parts.rank, single, times | rates, plan.world),
     }
@@ -242,10 +243,12 @@ def _times(parts: Breakdown, alone: float, gpus: int) -> dict[str, Any]:
     }
 
 
-def _rates(graph: ModelGraph, step: float, gpus: int, peak: float) -> dict[str, Any]:
-    achieved = graph.flops / step / gpus
-    tokens = {"tokens_per_s": graph.tokens / step} if graph.tokens else {}
-    return {**tokens, "flop": graph.flops, "flop_per_s_per_gpu": achieved, "mfu": achieved / peak}
+def _rates(graph: ModelGraph, execution: Execution, gpus: int) -> dict[str, Any]:
+    achieved, peak = graph.flops / execution.step / gpus, products(kernels_of(execution)).peak
+    tokens = {"tokens_per_s": graph.tokens / execution.step} if graph.tokens else {}
+    return {
+        **tokens, "flop": graph.flops, "flop_per_s_per_gpu": achieved, "mfu": achieved / peak if peak else 0.0,
+    }  # fmt: skip
 
 
 def _sizes(program: Program, dtype: str, cluster: Cluster) -> dict[str, Any]:

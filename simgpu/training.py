@@ -83,7 +83,7 @@ def train(
         recompute_layers=plan.recompute_layers and plan.recompute_layers * plan.pp,
     )  # fmt: skip
     single = found if plan.world == 1 else _alone(replace(job, plan=alone), kernels, algorithm, protocol)
-    row = _row(workload, config, plan, dtype, accumulate, kernels, execution, found, single, memory)
+    row = _row(workload, config, plan, dtype, accumulate, execution, found, single, memory)
     return Trained(execution, found, memory, row)
 
 
@@ -127,11 +127,10 @@ def _check_fit(
 
 
 def _row(
-    workload: Training, config: TransformerConfig, plan: Plan, dtype: str, accumulate: str, kernels: KernelModel,
+    workload: Training, config: TransformerConfig, plan: Plan, dtype: str, accumulate: str,
     execution: Execution, found: Anatomy, single: Anatomy, memory: tuple[Memory, ...],
 ) -> dict[str, Any]:  # fmt: skip
     graph = _trained_part(workload.graph(config, Plan(), dtype, accumulate), workload.finetune)
-    peak_rate = kernels.peak(dtype, accumulate)
     step, parts = execution.step, found.as_breakdown()
     worst = peak(memory)
     times = {
@@ -147,9 +146,9 @@ def _row(
         "tokens_per_s": graph.tokens / step,
         "flop": graph.flops,
         "flop_per_s_per_gpu": graph.flops / step / plan.world,
-        "mfu": graph.flops / step / plan.world / peak_rate,
     }
-    more = training_row(execution, found, graph, plan.world, plan.pp, peak_rate, workload.batch, workload.train_tokens)
+    more = training_row(execution, found, graph, plan.world, plan.pp, workload.batch, workload.train_tokens)
+    times["mfu"] = more.pop("mfu")
     path = shares_of(critical_path(execution))
     more["critical_compute_s"] = path["compute"] + path["optimizer"]
     more["critical_communication_s"] = path["communication"]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from simgpu.analysis.uncertainty import Part
+from simgpu.analysis.utilisation import Products, products
+from simgpu.model.operators import Attention
+from simgpu.model.serving import is_decode
+from simgpu.plan.parallelism import Plan
 from simgpu.workload.blocks import BlockPart
 from simgpu.workload.execution import Activity, Execution
 from simgpu.workload.inference.deployment import StepTime
@@ -42,9 +46,19 @@ def _column(part: BlockPart) -> str:
     return CLASSES.get(part.activity.doubt.group, "memory_bound_s")
 
 
-def flops_of(step: StepTime) -> float:
-    """FLOPs of one rank in a step, all stages."""
-    return sum(block.flops * times for made in step.stages for block, times in made)
+def products_of(runs: Sequence[Run], plan: Plan) -> Products:
+    """Products of some steps on all GPUs; those of a draft, which are no work of the model, are left out.
+
+    Where ranks of context parallelism decode, each attends to its part of the cache, and all of them multiply by the
+    same weights: that counts once.
+    """
+    ranks = plan.tp * plan.dp
+
+    def times(run: Run, activity: Activity) -> float:
+        alike = plan.cp > 1 and activity.kind != Attention.kind and is_decode(run.step.groups)
+        return run.count * run.together * ranks * (1 if alike else plan.cp)
+
+    return products((one, count * times(run, one)) for run in runs for one, count in _kernels(run.step))
 
 
 def phases(execution: Execution) -> list[tuple[str, str, list[Part]]]:
@@ -84,10 +98,25 @@ def _add(
 
 def light_of(step: StepTime) -> float:
     """Seconds of the kernels of a step at datasheet peaks and bandwidth, nothing between them."""
+    return sum(activity.light * times for activity, times in _kernels(step))
+
+
+def floor_of(run: Run) -> float:
+    """Seconds that no machine with such a datasheet stays below for a step of a run, a draft's included: weights and
+    caches pass the memory, products run at their peaks, and what fits L2 stays there."""
+    steps = [(run.step, 1.0), *([(run.extra, _guesses(run))] if run.extra else ())]
     return sum(
-        part.activity.light * part.runs * times
-        for made in step.stages
-        for block, times in made
-        for part in block.parts
-        if part.activity.category == "compute"
+        factor * times * activity.time.floor
+        for step, factor in steps
+        for activity, times in _kernels(step)
+        if activity.time is not None
     )
+
+
+def _kernels(step: StepTime) -> Iterator[tuple[Activity, float]]:
+    """Kernels of a step, all stages, and how often each runs."""
+    for made in step.stages:
+        for block, times in made:
+            for part in block.parts:
+                if part.activity.category == "compute":
+                    yield part.activity, float(part.runs * times)

@@ -9,9 +9,10 @@ from typing import Any
 
 from simgpu.analysis.breakdown import Breakdown
 from simgpu.analysis.uncertainty import Part, Range, parts_of, range_of
+from simgpu.analysis.utilisation import kernels_of, products
 from simgpu.engine.timeline import length, outside, union
 from simgpu.model.graph import ModelGraph
-from simgpu.model.operators import Attention, GroupedMatmul, Matmul
+from simgpu.model.operators import Attention
 from simgpu.timing.kernels import Doubt
 from simgpu.workload.execution import Activity, Execution
 
@@ -121,17 +122,20 @@ def _outer(execution: Execution, rank: int) -> dict[str, float]:
 
 
 def training_row(
-    execution: Execution, found: Anatomy, graph: ModelGraph, gpus: int, pp: int, peak: float, batch: int,
+    execution: Execution, found: Anatomy, graph: ModelGraph, gpus: int, pp: int, batch: int,
     train_tokens: float | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Columns of a result that only training has."""
-    step = execution.step
+    step, kernels = execution.step, kernels_of(execution)
+    peak = products(kernels).peak
     whole = _full_attention(graph)
-    again = _recomputed_flop(execution) * gpus / len(execution.streams)
+    repeated = products((one, times) for one, times in kernels if one.segment == RECOMPUTATION)
+    again = repeated.flops * gpus / len(execution.streams)
     moved, bare = sum(found.communication.values()), sum(found.exposed.values())
     row: dict[str, Any] = {
         "samples_per_s": batch / step,
         "tokens_per_s_per_gpu": graph.tokens / step / gpus,
+        "mfu": graph.flops / step / gpus / peak,
         "hfu": (graph.flops + again) / step / gpus / peak,
         "flop_full_attention": whole,
         "mfu_full_attention": whole / step / gpus / peak,
@@ -163,30 +167,6 @@ def _full_attention(graph: ModelGraph) -> float:
         for s in graph.segments
     )
     return replace(graph, segments=segments).flops
-
-
-def _recomputed_flop(execution: Execution) -> float:
-    """FLOPs of all simulated ranks, as many of each stage, that backward runs again (matrix products, attention)."""
-    again: dict[int, float] = {}
-    for made in execution.blocks.values():
-        for block, _ in made:
-            if id(block) not in again:
-                again[id(block)] = sum(
-                    part.activity.flops * part.runs
-                    for part in block.parts
-                    if part.activity.segment == RECOMPUTATION and part.activity.kind in _PRODUCTS
-                )
-    if not any(again.values()):
-        return 0.0
-    total = 0.0
-    for span in execution.timeline.spans(streams["compute"] for streams in execution.streams):
-        made = execution.blocks.get(span.label, ())  # type: ignore[call-overload]
-        total += sum(again[id(block)] * times for block, times in made)
-    return total
-
-
-_PRODUCTS = tuple(op.kind for op in (Matmul, GroupedMatmul, Attention))
-"""Kinds of kernels whose FLOPs count."""
 
 
 STACK_LOW, STACK_HIGH = 0.95, 1.12

@@ -127,7 +127,8 @@ def throttled(gpu: GPUSpec, watts: float | None = None, hertz: float | None = No
 
     def slower(peak: Peak) -> Peak:
         clock = top if peak.engine == "vector" or peak.dtype == "fp64" else boost
-        return scaled(peak, min(clock * share, limit) / clock)  # type: ignore[return-value]
+        made = scaled(peak, min(clock * share, limit) / clock)
+        return made if made is peak else made.model_copy(update={"rated": _plain(peak)})  # type: ignore[return-value]
 
     compute: dict[str, Any] = {"boost_clock": scaled(gpu.compute.boost_clock, min(boost * share, limit) / boost)}
     if compute["boost_clock"] is not gpu.compute.boost_clock:
@@ -183,6 +184,10 @@ def sliced(gpu: GPUSpec, profile: str) -> GPUSpec:
     def part(figure: Quantity, share: float) -> Quantity:
         return figure.model_copy(update={"value": figure.value * share, "source": source})
 
+    def part_of(peak: Peak) -> Quantity:
+        made = part(peak, compute)
+        return made if peak.rated is None else made.model_copy(update={"rated": part(peak.rated, compute)})
+
     says = f"MIG slice {chosen.name} of {gpu.name}: {count} of {gpu.compute.sm_count.si:g} SMs"
     says += f", {memory:g} of memory bandwidth and L2, {power:.3g} of power and price"
     price = {key: part(figure, power) for key, figure in dict(gpu.price).items() if figure is not None}
@@ -194,7 +199,7 @@ def sliced(gpu: GPUSpec, profile: str) -> GPUSpec:
             "compute": gpu.compute.model_copy(
                 update={"sm_count": chosen.sm_count or part(gpu.compute.sm_count, compute)}
             ),
-            "peak": [part(peak, compute) for peak in gpu.peak],
+            "peak": [part_of(peak) for peak in gpu.peak],
             "memory": gpu.memory.model_copy(
                 update={
                     "capacity": chosen.memory,
@@ -213,14 +218,15 @@ def sliced(gpu: GPUSpec, profile: str) -> GPUSpec:
 
 def _rated(gpu: GPUSpec) -> dict[str, Quantity]:
     """Peaks that the power limit of `gpu` was made for, FLOP/s, as `Power` has them."""
-
-    def plain(peak: Peak) -> Quantity:
-        return Quantity(value=peak.si, unit="FLOP/s", source=peak.source)
-
     return {
-        "rated_peak": gpu.power.rated_peak or plain(gpu.half_peak),
-        "rated_vector_peak": gpu.power.rated_vector_peak or plain(gpu.vector_peak),
+        "rated_peak": gpu.power.rated_peak or _plain(gpu.half_peak),
+        "rated_vector_peak": gpu.power.rated_vector_peak or _plain(gpu.vector_peak),
     }
+
+
+def _plain(peak: Peak) -> Quantity:
+    """A peak as a figure of its own."""
+    return Quantity(value=peak.si, unit="FLOP/s", source=peak.source)
 
 
 def rated(gpu: GPUSpec, origin: GPUSpec) -> GPUSpec:
@@ -229,10 +235,20 @@ def rated(gpu: GPUSpec, origin: GPUSpec) -> GPUSpec:
     A limit of power lets fewer FLOPs run at a higher clock, so that half a peak would speed up all that does not
     reach it; who changes a peak asks for that peak alone.
     """
+    before = {peak.key: peak.si for peak in origin.peak}
+    gpu = gpu.model_copy(update={"peak": [_in_proportion(peak, before.get(peak.key, peak.si)) for peak in gpu.peak]})
     changed = (gpu.half_peak.si, gpu.vector_peak.si) != (origin.half_peak.si, origin.vector_peak.si)
     if not changed or gpu.power.rated_peak is not None:
         return gpu
     return gpu.model_copy(update={"power": gpu.power.model_copy(update=_rated(origin))})
+
+
+def _in_proportion(peak: Peak, before: float) -> Peak:
+    """A peak that was set by hand where a cap had made it `before`: without the cap it would be larger as before."""
+    if peak.rated is None or peak.si == before:
+        return peak
+    whole = peak.rated.model_copy(update={"value": peak.rated.value * peak.si / before, "source": peak.source})
+    return peak.model_copy(update={"rated": whole})
 
 
 def capped(gpu: GPUSpec, origin: GPUSpec) -> GPUSpec:

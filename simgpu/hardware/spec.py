@@ -95,6 +95,12 @@ class Peak(Quantity):
     dtype: Dtype
     accumulate: Accumulate
     engine: Literal["vector", "tensor"]
+    rated: Rate | None = None  # of a GPU with a power cap or a clock limit: the peak without them
+
+    @property
+    def datasheet(self) -> float:
+        """The peak that the vendor states, FLOP/s: what utilisation is a share of, whatever the clock."""
+        return self.si if self.rated is None else self.rated.si
 
     @property
     def key(self) -> str:

@@ -307,13 +307,17 @@ class GroupedMatmul:
     @property
     def flops(self) -> float:
         """2 n k for each visit."""
-        return 2.0 * self.visits * self.n_size * self.k.size
+        return self.work(0, self.visits)[0]
 
     @property
     def bytes(self) -> float:
         """Weights of experts with a visit once, rows of all visits in and out."""
+        return self.work(min(self.experts.size, self.visits), self.visits)[1]
+
+    def work(self, touched: float, visits: float) -> tuple[float, float]:
+        """(FLOPs, bytes) where `visits` go to so many different experts of a rank."""
         n, k = self.n_size, self.k.size
-        return (min(self.experts.size, self.visits) * n * k + self.visits * (n + k)) * BYTES[self.dtype]
+        return 2.0 * visits * n * k, (touched * n * k + visits * (n + k)) * BYTES[self.dtype]
 
     @property
     def weights(self) -> int:
@@ -391,14 +395,18 @@ class ExpertLayer:
 
     @property
     def flops(self) -> float:
-        return 2.0 * self.visits * self.matrices * self.hidden * self.inner
+        return self.work(self.touched, self.visits)[0]
 
     @property
     def bytes(self) -> float:
         """Weights of the experts that are visited, rows of the visits in and out."""
+        return self.work(self.touched, self.visits)[1]
+
+    def work(self, touched: float, visits: float) -> tuple[float, float]:
+        """(FLOPs, bytes) where `visits` go to so many different experts of a rank."""
         each = self.matrices * self.hidden * self.inner
         kept = format_of(self.stored).bytes if self.stored else BYTES[self.dtype]
-        return self.touched * each * kept + 2.0 * self.visits * self.hidden * max(BYTES[self.dtype], 2.0)
+        return 2.0 * visits * each, touched * each * kept + 2.0 * visits * self.hidden * max(BYTES[self.dtype], 2.0)
 
     @property
     def weights(self) -> int:

@@ -69,6 +69,11 @@ def separated(operators: Iterable[Operator]) -> Iterator[Operator]:
             yield op
 
 
+def is_decode(groups: Iterable[Group]) -> bool:
+    """Whether a step has no prompts: each of its sequences gets a token, or verifies a few."""
+    return all(group.queries <= FEW_QUERIES for group in groups)
+
+
 def tokens_of(groups: Sequence[Group]) -> int:
     """New tokens of a step."""
     return sum(group.tokens for group in groups)

@@ -162,8 +162,8 @@ def _applied(op: Operator, precision: Precision, config: TransformerConfig, more
         if not stored or stored == op.dtype:
             return op
         if precision.products and not precision.converted:
-            if isinstance(op, Matmul) and ACCUMULATE[op.dtype] == op.accumulate:
-                return replace(op, dtype=precision.products, accumulate=ACCUMULATE[precision.products])
+            if precision.products == "int8" and isinstance(op, Matmul):  # whatever other products sum in
+                return replace(op, dtype="int8", accumulate=ACCUMULATE["int8"])
             return replace(op, dtype=precision.products)
         return replace(op, stored=stored)
     return op

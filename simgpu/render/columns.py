@@ -180,21 +180,6 @@ def is_share(column: str) -> bool:
     return column.removeprefix("claimed_") in SHARES or column.endswith("efficiency")
 
 
-_LESS = ("training_days", "gpu_hours", "bubble_fraction", "smallest_gpus", "gpus")
-_MORE = ("efficiency", "speedup", "overlap", "samples_per_s", "most_sequences", "longest_context", "tokens_per_cycle")
-
-
-def better(column: str) -> str | None:
-    """'lower' for times, bytes, costs; 'higher' for rates, shares of the peak and what fits; None where only the reader
-    knows."""
-    name = column.removeprefix("claimed_")
-    if name in _MORE or name in ("mfu", "hfu", "mfu_full_attention") or "_per_s" in name:
-        return "higher"
-    if name in _LESS or name.endswith(("_s", "_usd")) or ("bytes" in name and "capacity" not in name):
-        return "lower"
-    return None
-
-
 def axis(column: str, values: Sequence[float]) -> tuple[str, float]:
     """Label with unit for an axis, and the factor that brings `values` into that unit."""
     name = title(column)

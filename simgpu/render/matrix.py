@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from math import log2
 from typing import TYPE_CHECKING, Any
 
-from simgpu.render.columns import axis, better, cell, title
+from simgpu.columns import better
+from simgpu.render.columns import axis, cell, title
 from simgpu.render.series import too_large, what_is_too_large
 from simgpu.render.style import INK, readable_on, style
 from simgpu.render.text import heading as headline

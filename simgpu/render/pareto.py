@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from simgpu.analysis.pareto import front, knee
+from simgpu.columns import better as known_direction
 from simgpu.render.columns import axis, cell, interval_of, title
-from simgpu.render.columns import better as known_direction
 from simgpu.render.series import Rows, line_look, numbers_of, series_name, series_of, too_large, what_is_too_large
 from simgpu.render.style import INK, style
 from simgpu.render.text import along, heading, legend_below, name_points, short_number, thousands, wrapped

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from simgpu.render.columns import better, interval_of, title
+from simgpu.columns import better
+from simgpu.render.columns import interval_of, title
 from simgpu.render.plots import number_axis
 from simgpu.render.series import Row, Rows, line_look, members, numbers_of, series_name, series_of, too_large
 from simgpu.render.series import what_is_too_large as too_large_words

@@ -1,4 +1,4 @@
-"""The number that a scenario is asked for: which column, whether more of it is better, what it costs."""
+"""The number that a scenario is asked for: which column, what it costs."""
 
 from __future__ import annotations
 
@@ -29,18 +29,6 @@ def checked_column(column: str, row: Mapping[str, Any], key: str) -> str:
     if not value > 0:
         raise InputError(f"'{column}' is {value:g} here; expected a column above zero", key=key)
     return column
-
-
-def better(column: str) -> int:
-    """+1 where more is better, -1 where less is, 0 where it depends."""
-    rates = ("_per_s", "_per_s_per_gpu", "_per_s_per_user", "efficiency")
-    if column.endswith(rates) or column in ("mfu", "hfu", "speedup", "overlap", "mfu_full_attention"):
-        return 1
-    if column in ("most_sequences", "longest_context", "tokens_per_cycle"):
-        return 1
-    if column.endswith(("_s", "_bytes_per_gpu", "_memory_bytes")) or column.startswith("usd_"):
-        return -1
-    return -1 if column in ("training_days", "gpu_hours", "bubble_fraction", "smallest_gpus") else 0
 
 
 def scaling(column: str) -> int | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from simgpu.columns import better
 from simgpu.errors import nearest, shown
-from simgpu.render.columns import better, title
+from simgpu.render.columns import title
 from simgpu.render.fields import MAX_PANELS, PlotFields, rows_of
 from simgpu.study.fields import CompareFields
 from simgpu.study.points import written_key

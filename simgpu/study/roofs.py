@@ -12,18 +12,21 @@ from simgpu.workload.execution import Activity
 
 
 def roofs_of(result: Result, title: str) -> Roofs:
-    """Operators by name and phase. The peak is that of the row's MFU, the bandwidth the datasheet's."""
+    """Operators by name and phase, under the datasheet peak of the fastest type that products run in (of the vector
+    units where there are none) and the bandwidth."""
     found: dict[tuple[str, str], list[float]] = {}
+    peak = 0.0
     for phase, activity, runs, seconds in _parts(result):
         if activity.category != "compute" or not activity.flops:
             continue
+        peak = max(peak, activity.time.peak if activity.time else 0.0)
         name = "attention" if activity.name.startswith("attention_decode") else activity.name
         sums = found.setdefault((name, phase), [0.0, 0.0, 0.0])
         for i, value in enumerate((activity.flops * runs, activity.bytes * runs, seconds)):
             sums[i] += value
     points = [Point(name, flop, moved, seconds, phase) for (name, phase), (flop, moved, seconds) in found.items()]
-    bandwidth = result.resolved["gpu.memory.bandwidth"]
-    peak = result.row["flop_per_s_per_gpu"] / result.row["mfu"]
+    bandwidth, vector = (result.resolved[f"gpu.{key}"] for key in ("memory.bandwidth", "peak.fp32-fp32-vector"))
+    peak = peak or to_si(vector["value"], vector["unit"], "FLOP/s")
     return Roofs(title, peak, to_si(bandwidth["value"], bandwidth["unit"], "B/s"), points)
 
 

@@ -21,10 +21,11 @@ from typing import Any, NamedTuple
 from simgpu.analysis.choices import choices_of, switches
 from simgpu.analysis.comparison import contributions, unsure
 from simgpu.catalog import Catalogue
+from simgpu.columns import sign
 from simgpu.errors import InputError, shown
 from simgpu.result import Result
 from simgpu.scenario import resolve_cluster
-from simgpu.study.answers import TIME_OF, better, checked_column, cost_column, natural, priced, scaling
+from simgpu.study.answers import TIME_OF, checked_column, cost_column, natural, priced, scaling
 from simgpu.study.experiment import Experiment, run_case
 from simgpu.study.inputs import Input, inputs_of
 from simgpu.study.loading import Case
@@ -116,7 +117,7 @@ class Sensitivity:
             "scenario": self.name,
             **{key: self.base[key] for key in ("model", "cluster", "workload", "gpus")},
             "column": self.column,
-            "better": better(self.column),
+            "better": sign(self.column),
             "value": self.value,
             "p10": self.base.get(f"{self.column}_p10"),
             "p90": self.base.get(f"{self.column}_p90"),
@@ -392,7 +393,7 @@ def _word(value: Any) -> str:
 
 def _gain(column: str, value: float, ends: Sequence[float | None]) -> dict[str, Any]:
     """Which side of an input betters the answer, and by how much."""
-    good = better(column)
+    good = sign(column)
     sides = [
         (side, (end / value - 1) * (good or 1) + 0.0)  # no negative zero
         for side, end in (("more", ends[1]), ("less", ends[0]))

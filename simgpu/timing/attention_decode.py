@@ -11,9 +11,8 @@ from simgpu.timing.parts import Array, ArrayLike, KernelTimes, in_chunks
 
 SPLITS = (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
 """Parts of a sequence's cache that blocks of their own work on."""
-PLANNED_SURPLUS = 1.1
 UNSPLIT_BLOCKS = 4
-"""Of FlashAttention's plan, see `_planned`."""
+"""Blocks of keys that FlashAttention does not split, see `_planned`."""
 STEP = 64.0
 """Keys that a block reads at a time."""
 WARP_GROUP = 64.0
@@ -128,7 +127,7 @@ def decode_time(
     stream = Stream(copies, steps, step, memory, wave, 8 * b * q * h * dv / l2)
     figures = {"sm_count": sm_count, "p": decode_overlap_exponent, "split_latency": decode_split_latency}
     if planned_keys:
-        busy, waves = _planned(stream, np.ceil(k / planned_keys), **figures)
+        busy, waves = _planned(stream, k, planned_keys, **figures)
     else:
         busy, waves = _fastest(stream, **figures)
     append = b * q * kv * row / kv_bytes * (2 + 3 * kv_bytes if narrow else 2 * kv_bytes)
@@ -163,15 +162,27 @@ def _cost(
     return (busy**p + stream.memory**p) ** (1 / p) + parts, latency + parts
 
 
-def _planned(stream: Stream, blocks: Array, **figures: float) -> tuple[Array, Array]:
-    """`_cost` as FlashAttention plans it: parts of as many blocks of keys as a multiprocessor would get, plus 10 %.
+def _planned(stream: Stream, keys: Array, planned_keys: float, **figures: float) -> tuple[Array, Array]:
+    """(seconds, those of them that are latency) as FlashAttention plans it: as many parts as fill one wave, but no part
+    below a block of `planned_keys` keys. Up to 4 blocks the cache stays whole; from there on the kernel that combines
+    parts always runs (`num_splits_heuristic` and `prepare_varlen_num_blocks` in its source).
 
-    From more than 4 blocks of keys on, the kernel that combines parts always runs (`prepare_varlen_num_blocks` and
-    `num_splits_heuristic` in its source). The 10 % make a second wave where the blocks fill the first exactly.
+    The plan itself rounds blocks to parts, so that a longer cache, or one sequence more, may run in fewer and longer
+    parts and sooner be done. Which lengths that hits is chance; here parts are as long as they are on average, and a
+    cache that stays whole costs no more than the shortest that is cut.
     """
-    share = np.ceil(PLANNED_SURPLUS * blocks * stream.copies / figures["sm_count"])
-    long = blocks > UNSPLIT_BLOCKS
-    return _cost(stream, np.where(long, np.ceil(blocks / np.maximum(share, 1)), 1.0), long, **figures)
+    alone, waves = _cost(stream, 1.0, False, **figures)
+    whole = keys <= UNSPLIT_BLOCKS * planned_keys
+    long = np.where(whole, UNSPLIT_BLOCKS * planned_keys + 1, keys)
+    sms, p = figures["sm_count"], figures["p"]
+    room = np.maximum(sms / stream.copies, 1)  # for parts, in one wave
+    parts = np.minimum(np.floor(room), long / planned_keys)
+    latency = np.ceil(stream.copies / sms) * stream.wave
+    combining = figures["split_latency"] + np.minimum(room, long / planned_keys) * stream.combine
+    busy = np.ceil(stream.copies / sms) * long / STEP / parts * stream.step + latency
+    cut = (busy**p + stream.memory**p) ** (1 / p) + combining
+    alone_is_best = whole & (alone <= cut)
+    return np.where(alone_is_best, alone, cut), np.where(alone_is_best, waves, latency + combining)
 
 
 def _fastest(stream: Stream, **figures: float) -> tuple[Array, Array]:

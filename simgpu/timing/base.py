@@ -6,7 +6,7 @@ from functools import cached_property
 
 from simgpu.errors import InputError
 from simgpu.hardware.inherit import Calibration
-from simgpu.hardware.spec import GPUSpec
+from simgpu.hardware.spec import GPUSpec, Peak
 from simgpu.model.operators import ACCUMULATE
 from simgpu.timing.checks import check_name
 
@@ -21,8 +21,8 @@ class TimerBase:
         """Whether kernels are part of a long run, throttled in full, or of a short burst as benchmarks time them."""
 
     @cached_property
-    def _peaks(self) -> dict[tuple[str, str, str], float]:
-        return {(peak.dtype, peak.accumulate, peak.engine): peak.si for peak in self.gpu.peak}
+    def _peaks(self) -> dict[tuple[str, str, str], Peak]:
+        return {(peak.dtype, peak.accumulate, peak.engine): peak for peak in self.gpu.peak}
 
     def engine(self, dtype: str, accumulate: str | None = None) -> str:
         """Where the GPU multiplies matrices of a dtype: tensor, vector, or '' if it cannot."""
@@ -30,10 +30,18 @@ class TimerBase:
         return next((e for e in ("tensor", "vector") if (dtype, sums, e) in self._peaks), "")
 
     def peak(self, dtype: str, accumulate: str | None = None, tensor: bool = True, key: str = "dtype") -> float:
-        """Dense datasheet peak, FLOP/s: the tensor cores' where they have the dtype, else the vector units'.
+        """Dense peak, FLOP/s: the tensor cores' where they have the dtype, else the vector units'.
 
-        Raises `InputError` at `key` where the GPU has neither.
+        It is the datasheet's; under a power cap or a clock limit, what the clock then allows. Raises `InputError` at
+        `key` where the GPU has neither.
         """
+        return self._peak(dtype, accumulate, tensor, key).si
+
+    def datasheet_peak(self, dtype: str, accumulate: str | None = None, tensor: bool = True) -> float:
+        """`peak` of the part as sold, whatever a power cap or a clock limit makes of it, FLOP/s."""
+        return self._peak(dtype, accumulate, tensor, "dtype").datasheet
+
+    def _peak(self, dtype: str, accumulate: str | None, tensor: bool, key: str) -> Peak:
         check_name(dtype, ACCUMULATE, key)
         sums = accumulate or ACCUMULATE[dtype]
         for engine in ("tensor", "vector") if tensor else ("vector",):

@@ -19,8 +19,10 @@ from simgpu.timing.attention_libraries import NOT_LATENT
 from simgpu.timing.attention_timer import UNFUSED
 from simgpu.timing.matrix_timer import GGML, WEIGHT_ONLY
 from simgpu.timing.parts import KernelTimes
+from simgpu.timing.routing import rank_load
 from simgpu.timing.timer import GPUTimer
 from simgpu.timing.uncertainty import class_of, spread
+from simgpu.timing.vector_work import SELECTED_AT_ONCE
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,22 @@ class KernelTime:
     library: str = DEFAULT
     regime: str = ""  # where its constants come from: calibrated, inherited, datasheet
     light: float = 0.0  # s at the speed of light: the slower of datasheet peak and datasheet bandwidth
+    floor: float = 0.0  # s that no kernel can go below: `light`, but what fits L2 need not pass the memory
+    peak: float = 0.0  # FLOP/s of the datasheet for the type that matrices are multiplied in; 0: none are
+
+
+def vector_rows(vectors: int, stored: str) -> int:
+    """Rows up to which a product is one of vectors: `vectors` of them where weights are in blocks, one where they are
+    plain (ggml-cuda.cu: MMVQ_MAX_BATCH_SIZE; dequantize_mul_mat_vec takes one)."""
+    return vectors if stored else min(vectors, 1)
 
 
 _KNOWN: dict[tuple, dict[Kernel, KernelTime]] = {}
 """Times found in this process, by the figures of the GPU."""
+
+
+def _seconds(times: KernelTimes) -> float:
+    return float(times.seconds.reshape(-1)[0])
 
 
 class KernelModel:
@@ -79,7 +93,7 @@ class KernelModel:
         """`attention` names the library of attention kernels (default: what serving stacks choose on the GPU), `fp8`
         that of products in fp8, `experts` that of mixtures of experts. `products` and `streams` lengthen matrix
         products and kernels that stream, `pieces` attention over a part of its keys and queries. Products of up to
-        `vectors` rows are those of vectors (`simgpu.timing.gemv`)."""
+        `vectors` rows are those of vectors (`vector_rows`, `simgpu.timing.gemv`)."""
         self.cluster, self.attention, self.fp8 = cluster, attention, fp8
         self.vectors, self.experts = vectors, experts
         self.products, self.streams, self.pieces = products, streams, pieces
@@ -92,7 +106,7 @@ class KernelModel:
     def _figures(self) -> tuple:
         """Everything that a time depends on."""
         constants = tuple((path, one.figure.si, one.regime) for path, one in self.constants.given.items())
-        peaks = tuple((peak.key, peak.si) for peak in self.gpu.peak)
+        peaks = tuple((peak.key, peak.si, peak.datasheet) for peak in self.gpu.peak)
         rated = (self.gpu.compute.rated_clock, self.gpu.power.rated_peak, self.gpu.power.rated_vector_peak)
         power = (self.gpu.power.tdp.si, *(figure and figure.si for figure in rated))
         return (
@@ -149,7 +163,7 @@ class KernelModel:
 
     def _time(self, op: Kernel) -> KernelTime:
         if op.time_s is not None:
-            return KernelTime(op.time_s, 0.0, 0.0, 0.0, "measured")
+            return KernelTime(op.time_s, 0.0, 0.0, 0.0, "measured", peak=self._datasheet_peak(op))
         times, operator, library = self._model(op)
         factor = self._factor(op)
         if factor != 1:
@@ -162,8 +176,9 @@ class KernelModel:
         doubt = Doubt(group, float(found.low), float(found.high), float(found.correlated))
         compute, memory, latency = (float(part[0]) for part in parts[1:])
         bound = str(parts.bound()[0])
-        light = self._light(op)
-        return KernelTime(seconds, compute, memory, latency, bound, doubt, operator, library, regime, light)
+        light, floor = self._light(op)
+        more = light, floor, self._datasheet_peak(op)
+        return KernelTime(seconds, compute, memory, latency, bound, doubt, operator, library, regime, *more)
 
     def _factor(self, op: Kernel) -> float:
         """What a framework makes of the time of a kernel."""
@@ -177,27 +192,43 @@ class KernelModel:
             case _:
                 return 1.0
 
-    def _light(self, op: Kernel) -> float:
-        """Seconds at the speed of light."""
-        matrices = isinstance(op, (Matmul, GroupedMatmul, ExpertLayer, Attention))
-        peak = self.peak(op.dtype, op.accumulate) if matrices else self.peak("fp32", "fp32", tensor=False)
-        return max(op.flops / peak, op.bytes / self.gpu.memory.bandwidth.si)
+    def _datasheet_peak(self, op: Kernel) -> float:
+        """Peak of the type that a kernel multiplies matrices in, FLOP/s; 0 where it multiplies none."""
+        match op:
+            case Matmul() | GroupedMatmul() | Attention():
+                return self.timer.datasheet_peak(op.dtype, op.accumulate)
+            case ExpertLayer():
+                return self.timer.datasheet_peak(op.dtype)
+            case _:
+                return 0.0
+
+    def _light(self, op: Kernel) -> tuple[float, float]:
+        """Seconds at the speed of light, and those that no kernel can go below.
+
+        Weights and caches come from memory, whoever ran before; the tensors of a kernel that streams may have been left
+        in L2. Of experts it is those that the routing visits, on the busiest rank as their time is.
+        """
+        bandwidth = self.gpu.memory.bandwidth.si
+        peak = self._datasheet_peak(op)
+        if not peak:
+            arithmetic = op.flops / self.timer.datasheet_peak("fp32", "fp32", tensor=False)
+            beyond = max(op.bytes - self.gpu.memory.l2_cache.si, 0.0)
+            return max(arithmetic, op.bytes / bandwidth), beyond / bandwidth
+        flops, moved = op.flops, op.bytes
+        if isinstance(op, ExpertLayer):
+            load = rank_load(op.rows, op.topk, op.experts, op.ranks, op.routing)
+            flops, moved = op.work(load.active, load.visits)
+        elif isinstance(op, GroupedMatmul):
+            load = rank_load(op.rows.size * op.ranks, op.topk, op.total, op.ranks, op.routing)
+            flops, moved = op.work(load.active, load.visits)
+        light = max(flops / peak, moved / bandwidth)
+        return light, light
 
     def _model(self, op: Kernel) -> tuple[KernelTimes, str, str]:
         """Times of an operator, its name in validation, the library it was timed in."""
-        timer = self.timer
         match op:
             case Matmul():
-                library = timer.matrix_library(op.dtype, op.accumulate)
-                if op.dtype == "fp8" and self.fp8 != DEFAULT:
-                    library = self.fp8
-                m, n, k = op.m.size, op.n_size, op.k.size
-                if m <= self.vectors and op.products == 1:
-                    return timer.gemv(m, n, k, op.dtype, op.stored or None), "gemm", GGML
-                if op.stored:
-                    times = timer.gemm(m, n, k, op.products, op.dtype, op.accumulate, WEIGHT_ONLY, op.stored)
-                    return times, "gemm", WEIGHT_ONLY
-                return timer.gemm(m, n, k, op.products, op.dtype, op.accumulate, library), "gemm", library
+                return self._product(op)
             case GroupedMatmul():
                 return self._grouped(op)
             case ExpertLayer():
@@ -205,9 +236,31 @@ class KernelModel:
             case Attention():
                 return self._attention(op)
             case Embedding():
-                return timer.embedding(op.rows.size, op.width, op.dtype), "embedding", DEFAULT
+                return self._lookup(op), "embedding", DEFAULT
             case Pointwise():
                 return self._pointwise(op)
+
+    def _product(self, op: Matmul) -> tuple[KernelTimes, str, str]:
+        timer, m, n, k = self.timer, op.m.size, op.n_size, op.k.size
+        vectors = self.vectors if op.products == 1 else 0
+        if m <= vector_rows(vectors, op.stored):
+            return timer.gemv(m, n, k, op.dtype, op.stored or None), "gemm", GGML
+        library = timer.matrix_library(op.dtype, op.accumulate)
+        if op.dtype == "fp8" and self.fp8 != DEFAULT:
+            library = self.fp8
+        if op.stored:
+            library = WEIGHT_ONLY
+        times = timer.gemm(m, n, k, op.products, op.dtype, op.accumulate, library, op.stored or None)
+        if vectors:  # whoever multiplies by more vectors reads the matrix too
+            times = max(times, timer.gemv(1, n, k, op.dtype, op.stored or None), key=_seconds)
+        return times, "gemm", library
+
+    def _lookup(self, op: Embedding) -> KernelTimes:
+        """Rows of a table. PyTorch takes up to 16 of them one after another, which is slower than 17 at once; a step
+        of a model does not get shorter by a token more."""
+        rows = op.rows.size
+        few, many = (self.timer.embedding(n, op.width, op.dtype) for n in (rows, max(rows, SELECTED_AT_ONCE + 1)))
+        return min(few, many, key=_seconds)
 
     def _grouped(self, op: GroupedMatmul) -> tuple[KernelTimes, str, str]:
         times = self.timer.experts(

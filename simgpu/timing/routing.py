@@ -35,7 +35,7 @@ def rank_loads(tokens: int, topk: int, experts: int, ranks: int, distribution: s
     Returns
     -------
     array, shape (experts / ranks,)
-        Not whole numbers where several draws are averaged; zeros at the end are experts without a token.
+        Means, and so not whole numbers, of 'popularity'; else zeros at the end are experts without a token.
 
     Raises
     ------
@@ -47,11 +47,13 @@ def rank_loads(tokens: int, topk: int, experts: int, ranks: int, distribution: s
     if distribution == "random":
         return _random(tokens, topk, experts, ranks)
     kind, _, number = distribution.rpartition("_")
-    if kind in ("power_law", "popularity"):
+    if kind in ("power_law", POPULARITY):
         exponent = float(number)
         if not 0 <= exponent <= MOST_EXPONENT:
             raise ValueError(f"exponent {exponent:g} of a power law is not a number from 0 to {MOST_EXPONENT:g}")
-        return _power_law(tokens, topk, experts, ranks, exponent, fixed=kind == "popularity")
+        if kind == POPULARITY:
+            return _busiest(tokens * np.asarray(_chances(topk, experts, exponent)), ranks)
+        return _power_law(tokens, topk, experts, ranks, exponent)
     raise ValueError(f"unknown distribution {distribution!r}; expected balanced, random, power_law_A or popularity_A")
 
 
@@ -86,20 +88,37 @@ def _random(tokens: int, topk: int, experts: int, ranks: int) -> Array:
     return np.asarray(np.sort(loads)[::-1], dtype=float)
 
 
+POPULARITY = "popularity"
+
 RANGE = (0.01, 2.0)
 """Ends of the power law of few tokens in ai-dynamo/aiconfigurator's collectors; of `popularity` for any number."""
 
 
-def _power_law(tokens: int, topk: int, experts: int, ranks: int, exponent: float, fixed: bool = False) -> Array:
-    """Loads at even quantiles of the power law, dealt to the ranks at random; the busiest rank of each deal.
-
-    Load at quantile u of a density x^-A between a and b: (a^p + u (b^p - a^p))^(1/p), p = 1 - A; a (b/a)^u for A = 1.
-    """
-    least, most = (1.0, tokens * 0.8) if tokens * topk > experts and not fixed else RANGE
+def _drawn(experts: int, exponent: float, least: float, most: float) -> Array:
+    """Loads at even quantiles u of a density x^-A between a and b: (a^p + u (b^p - a^p))^(1/p), p = 1 - A, or, for
+    A = 1, a (b/a)^u."""
     most = max(most, least * 1.001)
     power, span = 1 - exponent, math.log(most / least)
     u = (np.arange(experts) + 0.5) / experts
-    raw = least * np.exp(u * span if power == 0 else np.log1p(u * math.expm1(power * span)) / power)
+    return np.asarray(least * np.exp(u * span if power == 0 else np.log1p(u * math.expm1(power * span)) / power))
+
+
+@lru_cache(maxsize=1024)
+def _chances(topk: int, experts: int, exponent: float) -> tuple[float, ...]:
+    """Of each expert to be visited by a token, as popular as the law has it; `topk` in sum, none above 1."""
+    raw = _drawn(experts, exponent, *RANGE)
+    sure = np.zeros(experts, bool)  # that every token visits
+    while True:
+        left = topk - sure.sum()
+        found = np.where(sure, 1.0, raw * left / max(raw[~sure].sum(), 1e-300))
+        if not (found > 1 + 1e-12).any():
+            return tuple(found.tolist())
+        sure |= found > 1
+
+
+def _power_law(tokens: int, topk: int, experts: int, ranks: int, exponent: float) -> Array:
+    """Loads at even quantiles of the power law, in whole tokens; the busiest rank of each deal."""
+    raw = _drawn(experts, exponent, *((1.0, tokens * 0.8) if tokens * topk > experts else RANGE))
     wanted = raw / raw.sum() * tokens * topk
     loads = np.round(wanted)
     missing = round(tokens * topk - float(loads.sum()))
@@ -110,7 +129,12 @@ def _power_law(tokens: int, topk: int, experts: int, ranks: int, exponent: float
         busy = order[loads[order] > 0]
         taken = np.bincount(busy[np.arange(-missing) % len(busy)], minlength=experts)
         loads = np.maximum(loads - taken, 0)
-    loads = _seated(loads, tokens)
+    return _busiest(_seated(loads, tokens), ranks)
+
+
+def _busiest(loads: Array, ranks: int) -> Array:
+    """Loads of the busiest of `ranks` ranks that the experts are dealt to at random, of each deal; sorted downwards."""
+    experts = len(loads)
     if ranks == 1:
         return np.sort(loads)[::-1]
     dealt = loads[_orders(experts)].reshape(DRAWS, ranks, experts // ranks)
@@ -150,8 +174,16 @@ TILE_ROWS = (16, 32, 64, 128)
 
 @lru_cache(maxsize=100_000)
 def rank_load(tokens: int, topk: int, experts: int, ranks: int, distribution: str = "random") -> RankLoad:
-    """`rank_loads` in the numbers that a grouped multiplication needs, averaged over draws."""
+    """`rank_loads` in the numbers that a grouped multiplication needs, averaged over draws.
+
+    Where loads are means, an expert has a token as often as one of the `tokens` visits it.
+    """
     loads = np.atleast_2d(rank_loads(tokens, topk, experts, ranks, distribution))
     draws = len(loads)
-    blocks = tuple(float(np.ceil(loads / rows).sum()) / draws for rows in TILE_ROWS)
-    return RankLoad(blocks, float((loads > 0).sum()) / draws, float(loads.sum()) / draws)
+    active = np.asarray(loads > 0, dtype=float)
+    if distribution.startswith(POPULARITY):
+        active = 1 - (1 - np.minimum(loads / tokens, 1)) ** tokens
+    blocks = tuple(
+        float(np.where(loads <= rows, active, np.ceil(loads / rows)).sum()) / draws for rows in TILE_ROWS
+    )  # fmt: skip
+    return RankLoad(blocks, float(active.sum()) / draws, float(loads.sum()) / draws)

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simgpu.analysis.pareto import front, knee
-from simgpu.render.columns import axis, better, cell
+from simgpu.columns import better
+from simgpu.render.columns import axis, cell
 from simgpu.render.fields import PlotFields
 from simgpu.render.matrix import heatmap_figure
 from simgpu.render.parity import errors_in_words

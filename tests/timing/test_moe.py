@@ -301,9 +301,11 @@ def test_a_gpu_with_half_the_peak_or_bandwidth_is_never_faster(name):
 
 
 def test_popularity_is_the_law_of_few_tokens_at_any_number_of_them():
-    for tokens in (1, 7, 32):  # at most as many visits as experts
-        assert (rank_loads(tokens, 8, 256, 1, "popularity_1.2") == rank_loads(tokens, 8, 256, 1, "power_law_1.2")).all()
+    for tokens in (7, 32):  # at most as many visits as experts; whole tokens of the law, means of popularity
+        whole, means = (rank_loads(tokens, 8, 256, 1, f"{law}_1.2") for law in ("power_law", "popularity"))
+        assert np.abs(whole - means).max() < 2 and whole.sum() == pytest.approx(means.sum())
     many = rank_loads(10_000, 8, 256, 1, "popularity_1.2")
-    assert many.sum() == 80_000 and many.max() <= 10_000 and 150 < many[0] / many[-1] < 200
-    active = [(rank_loads(tokens, 8, 256, 1, "popularity_1.2") > 0).sum() for tokens in range(3, 200)]
+    assert many.sum() == pytest.approx(80_000) and many.max() <= 10_000 and 150 < many[0] / many[-1] < 200
+    assert many / 10_000 == pytest.approx(rank_loads(1, 8, 256, 1, "popularity_1.2"))
+    active = [rank_load(tokens, 8, 256, 1, "popularity_1.2").active for tokens in range(1, 200)]
     assert active == sorted(active)

@@ -23,7 +23,7 @@ from simgpu.workload.inference.deployment import Deployment, StepTime
 from simgpu.workload.inference.disaggregation import serve_apart
 from simgpu.workload.inference.generation import decode_runs, pipelined, prefill_runs
 from simgpu.workload.inference.serving import Load, Serving, serve
-from simgpu.workload.runtimes import runtime
+from simgpu.workload.runtimes import bare_forward, runtime
 
 IMPOSSIBLE = 0.9
 """Of the time that the datasheet's bandwidth and peak allow: what is measured below it is no such run."""
@@ -220,8 +220,9 @@ def deploy(machine: Machine, engine: Engine) -> Deployment:
         where = (bench.catalogue, name, gpus, per_node, engine.link, engine.network)
         cluster = cluster_for(*where[:5]) if gpus <= per_node else training_cluster(*where)
         cluster = replace(cluster, kernel=bench.constants(cluster.gpu))
+        run = runtime(engine.runtime)
+        run = bare_forward(run.name) if run.style == "eager" else run  # all such rows are forwards
         bench.steps[key] = Deployment(
-            engine.config, cluster, engine.plan, precision_of(engine.precision), runtime(engine.runtime), engine.dtype,
-            engine.kv_dtype,
-        )  # fmt: skip
+            engine.config, cluster, engine.plan, precision_of(engine.precision), run, engine.dtype, engine.kv_dtype
+        )
     return bench.steps[key]

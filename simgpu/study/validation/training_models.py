@@ -77,7 +77,8 @@ def cluster_of(machine: Machine, case: Case) -> Cluster:
 def _step(machine: Machine, case: Case, _: str) -> Predicted:
     row = _row(machine, case)
     needed = 0.0 if row.get("memory_fits", True) else float(row["memory_bytes_per_gpu"])
-    return Predicted(*(float(row[name]) for name in ("step_s", "step_s_p10", "step_s_p90")), needed)
+    value, low, high = (float(row[name]) for name in ("step_s", "step_s_p10", "step_s_p90"))
+    return Predicted(value, low, high, needed)
 
 
 def _row(machine: Machine, case: Case) -> Mapping[str, Any]:

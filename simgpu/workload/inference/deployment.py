@@ -20,6 +20,7 @@ from simgpu.model.serving import (
     FEW_QUERIES,
     ExpertSplit,
     Group,
+    is_decode,
     separated,
     serving_embedding,
     serving_head,
@@ -70,6 +71,11 @@ class StepTime:
     def seconds(self) -> float:
         """From its start to its last token, through all stages."""
         return sum(self.each) + self.send * (len(self.stages) - 1) + self.host
+
+    @property
+    def sequences(self) -> int:
+        """Sequences that it brings forward."""
+        return sum(group.count for group in self.groups)
 
     @cached_property
     def kernels(self) -> tuple[int, ...]:
@@ -157,11 +163,16 @@ class Deployment:
         run = self.runtime
         graphs = run.graph_bytes if run.graphs else 0.0
         score = run.score_bytes if run.style == "ggml" or BYTES[self.dtype] > 2 else 0.0
-        reserve = Reserve(run.utilization, run.reserve, graphs, run.token_bytes, score, run.style == "eager")
+        reserve = Reserve(run.utilization, run.reserve, graphs, run.token_bytes, score, self._every_logit)
         return Served(
             self.config, self.plan, self.precision, self.dtype, self.kv_dtype, self.chunk, reserve, self.offloaded,
             run.style == "ggml", run.narrower, self.drafter, self.part,
         )  # fmt: skip
+
+    @property
+    def _every_logit(self) -> bool:
+        """Whether a step makes logits of all its tokens, as PyTorch's encoders always do."""
+        return self.runtime.style == "eager" and (self.runtime.every_logit or not self.config.causal)
 
     @property
     def chunk(self) -> int:
@@ -245,7 +256,7 @@ class Deployment:
         key = (kind, groups, more)
         if key not in self._blocks:
             steps = self._sharded(self._operators(kind, groups, more), groups)
-            replays = self.runtime.graphs and all(group.queries <= FEW_QUERIES for group in groups)
+            replays = self.runtime.graphs and is_decode(groups)
             launch = 0.0 if replays else self.runtime.launch_s
             self._blocks[key] = run_block(kind, steps, self.kernels, self.links, launch)
         return self._blocks[key]
@@ -257,7 +268,7 @@ class Deployment:
         if kind == "embedding":
             operators = serving_embedding(c, groups, dtype)
         elif kind == "head":
-            operators = serving_head(c, groups, dtype, sums, every=self.runtime.style == "eager")
+            operators = serving_head(c, groups, dtype, sums, every=self._every_logit)
         else:
             operators = serving_layer(c, kind, groups, dtype, sums, self.kv_dtype, self.experts, self.routing)
         if self.runtime.style == "ggml":
@@ -285,12 +296,12 @@ class Deployment:
     def _sharded(self, operators: Sequence[Operator], groups: Groups) -> tuple[Step, ...]:
         """Kernels and collectives of one rank, and the small kernels that no operator stands for."""
         plan = replace(self.plan, dp=1, pp=1)
-        if plan.cp > 1 and all(group.queries <= FEW_QUERIES for group in groups):
+        if plan.cp > 1 and is_decode(groups):
             steps = self._over_caches(operators, replace(plan, cp=1))
         else:
             steps = list(shard_operators(operators, plan))
         count = sum(not isinstance(step, Collective) for step in steps)
-        prompts = any(group.queries > FEW_QUERIES for group in groups)
+        prompts = not is_decode(groups)
         spare = self.runtime.gap_s * count * prompts + (self.runtime.layer_s if _is_layer(operators) else 0.0)
         if spare:
             steps.append(Pointwise("small_kernels", "elementwise", Dim(1), (Dim(1),), "bf16", 0, 0, 0, time_s=spare))

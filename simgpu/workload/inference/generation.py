@@ -25,13 +25,17 @@ CHUNKS = 16
 
 @dataclass(frozen=True)
 class Run:
-    """`count` equal steps one after another; `seconds` of each, and the `tokens` that it brings each sequence."""
+    """`count` equal steps one after another; `seconds` of each, and the `tokens` that it brings each sequence.
+
+    `together` is how much of the batch the stages of a pipeline work on in that time, over what is in the step.
+    """
 
     step: StepTime
     count: float
     seconds: float
     tokens: float = 0.0
     extra: StepTime | None = None  # of a draft model that takes turns with it
+    together: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -233,7 +237,7 @@ def decode_run(
     """`tokens` more tokens for each sequence of a batch around one context."""
     if speculation is None:
         step, seconds = decode_seconds(deployment, batch, context)
-        return Run(step, tokens, seconds, 1.0)
+        return Run(step, tokens, seconds, 1.0, together=batch / step.sequences)
     step, drafts = speculation.verify(deployment, batch, context), speculation.draft(deployment, batch, context)
     seconds = step.seconds + speculation.tokens * drafts.seconds
     return Run(step, tokens / speculation.expected, seconds, speculation.expected, drafts)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from simgpu.model.config import TransformerConfig
 from simgpu.model.formats import format_of
 from simgpu.model.operators import BYTES, Attention, Dim, Matmul, Operator, Pointwise
+from simgpu.timing.kernels import vector_rows
 from simgpu.workload.frameworks import FRAMEWORKS
 from simgpu.workload.runtimes import Runtime
 from simgpu.workload.training.lowering import lower as lower_training
@@ -29,7 +30,7 @@ def kernels_of(
     if runtime.style == "ggml":
         return tuple(kernel for op in operators for kernel in _ggml(op, runtime, unpacks))
     if runtime.style == "eager":
-        return tuple(_eager(operators, config, runtime.framework))
+        return tuple(_eager(operators, config, runtime))
     return tuple(operators)
 
 
@@ -64,7 +65,7 @@ def _ggml(op: Operator, runtime: Runtime, unpacks: bool) -> Iterator[Operator]:
 def _ggml_product(op: Matmul, runtime: Runtime, unpacks: bool) -> Iterator[Operator]:
     """A few rows: weights as stored, by vectors, which are quantised first. Many: unpacked, then cuBLAS in fp16."""
     rows = op.m.size
-    if rows <= runtime.vectors:
+    if rows <= vector_rows(runtime.vectors, op.stored):
         if op.stored and unpacks:
             yield Pointwise(f"{op.name}_quantise", "elementwise", op.m, (op.k,), WIDE, 1, 0.28)
         yield op
@@ -115,12 +116,12 @@ ACTIVATION_KERNELS = {
 """Tensors read and written by each kernel of an activation function that is not one kernel."""
 
 
-def _eager(operators: Sequence[Operator], config: TransformerConfig, framework: str) -> Iterator[Operator]:
-    stack = FRAMEWORKS[framework]
-    fused = framework == "pytorch-compiled"
+def _eager(operators: Sequence[Operator], config: TransformerConfig, runtime: Runtime) -> Iterator[Operator]:
+    stack = FRAMEWORKS[runtime.framework]
+    fused = runtime.framework == "pytorch-compiled"
     for op in operators:
         if isinstance(op, Attention):
-            yield from _eager_attention(op, fused)
+            yield from _eager_attention(op, fused, runtime.repeats_heads)
         elif isinstance(op, Pointwise) and op.name == "activation" and not fused:
             yield from _activation(op, config)
         else:
@@ -134,18 +135,21 @@ def _activation(op: Pointwise, config: TransformerConfig) -> Iterator[Operator]:
         yield replace(op, name=name, reads=float(reads), writes=float(writes))
 
 
-def _eager_attention(op: Attention, fused: bool) -> Iterator[Operator]:
+def _eager_attention(op: Attention, fused: bool, repeats: bool) -> Iterator[Operator]:
     """transformers' attention: in 16 bits one fused kernel (scaled_dot_product_attention, the default since 4.36); in
     fp32, which the fused kernels lack, scores, scaling, mask, softmax, and their product with the values. `fused`:
-    scaling and mask go into the softmax."""
+    scaling and mask go into the softmax, and the cache has its full length from the start."""
     rows, heads = Dim(1, op.batch.size * op.queries), op.heads
     over, keys = (op.batch, heads), Dim(op.keys)
-    scores = (Dim(heads.size, op.keys),)
+    scores = (Dim(heads.units, heads.width * op.keys, heads.axis),)
     plain = {"dtype": op.dtype, "accumulate": op.accumulate, "weight": False, "over": over}
-    new = (Dim(heads.size, op.head_dim), Dim(op.kv_heads.size, 2 * op.head_dim))
+    each = op.head_dim + op.v_dim
+    new = (_heads(heads, op.head_dim), _heads(op.kv_heads, each))
     yield Pointwise("attention_split", "elementwise", rows, new, op.dtype, 1, 1)
+    repeats = repeats and op.kv_heads.size < op.heads.size and not op.cache_width
+    yield from _eager_cache(op, joins=op.keys > op.queries and not fused, repeats=repeats)
     if BYTES[op.dtype] <= 2:
-        yield op
+        yield replace(op, kv_heads=op.heads) if repeats else op
         return
     yield Matmul("scores", Dim(op.queries), (keys,), Dim(op.head_dim), **plain)  # type: ignore[arg-type]
     if not fused:
@@ -153,4 +157,21 @@ def _eager_attention(op: Attention, fused: bool) -> Iterator[Operator]:
         yield Pointwise("scores_mask", "elementwise", rows, scores, op.dtype, 1, 1)
     yield Pointwise("attention_softmax", "scores", rows, scores, op.dtype, 1, 1)
     yield Matmul("values", Dim(op.queries), (Dim(op.v_dim),), keys, **plain)  # type: ignore[arg-type]
-    yield Pointwise("heads_together", "elementwise", rows, (Dim(heads.size, op.v_dim),), op.dtype, 1, 1)
+    yield Pointwise("heads_together", "elementwise", rows, (_heads(heads, op.v_dim),), op.dtype, 1, 1)
+
+
+def _eager_cache(op: Attention, joins: bool, repeats: bool) -> Iterator[Operator]:
+    """Copies of the cache that each step makes: new keys and values are joined to the old ones in a new tensor
+    (cache_utils.py, DynamicCache.update: torch.cat), and repeated for the heads that share them."""
+    tokens = Dim(1, op.batch.size * op.keys)
+    parts = (("latents", op.cache_width),) if op.cache_width else (("keys", op.head_dim), ("values", op.v_dim))
+    for name, width in parts if joins else ():
+        yield Pointwise(f"{name}_join", "elementwise", tokens, (_heads(op.kv_heads, width),), op.dtype, 1, 1)
+    for name, width in parts if repeats else ():
+        read = op.kv_heads.size / op.heads.size
+        yield Pointwise(f"{name}_repeat", "elementwise", tokens, (_heads(op.heads, width),), op.dtype, read, 1)
+
+
+def _heads(heads: Dim, width: int) -> Dim:
+    """`width` elements of each head, which are split as the heads are."""
+    return Dim(heads.units, heads.width * width, heads.axis)

@@ -1,0 +1,127 @@
+"""More work never takes less time: kernels and steps of inference as context, batch and prompt grow."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simgpu import Catalogue, InputError, MixedStep, simulate
+from simgpu.timing.routing import rank_load
+from simgpu.timing.timer import GPUTimer
+
+CATALOGUE = Catalogue()
+AROUND = [2**i + d for i in range(8, 18) for d in (-1, 0, 1)]
+KEYS = np.unique([*range(2, 1500, 7), *(64 * i + d for i in range(1, 120) for d in (0, 1)), *AROUND])
+BATCHES = np.unique([*range(1, 280), *AROUND[:12]])
+HEADS = [(32, 8, 128), (32, 32, 128), (8, 1, 256), (40, 8, 80), (4, 1, 64)]
+LIBRARIES = {
+    "a100-sxm-80gb": "fa3-sm80",
+    "h100-sxm": "fa3",
+    "l40s": "flashinfer",
+    "b200-sxm": "trtllm-mha",
+    "t4": "fa2",
+}
+ROUNDING = 1 - 1e-9
+
+
+def rises(seconds):
+    return (seconds[1:] >= seconds[:-1] * ROUNDING).all()
+
+
+@pytest.mark.parametrize("gpu", LIBRARIES)
+@pytest.mark.parametrize("cache", ["fp16", "fp8"])
+def test_decode_attention_never_gets_faster_with_context_or_batch(gpu, cache):
+    cluster = CATALOGUE.cluster(gpu)
+    timer = GPUTimer(cluster.gpu, cluster.kernel)
+    some = {"dtype": "fp16", "kv_dtype": cache, "library": LIBRARIES[gpu], "warm": False}
+    for heads, kv_heads, width in HEADS:
+        for other in (1, 5, 16, 64):
+            assert rises(timer.attention_decode(other, KEYS, heads, kv_heads, width, **some).seconds)
+            context = {1: 2, 5: 448, 16: 600, 64: 9000}[other]
+            assert rises(timer.attention_decode(BATCHES, context, heads, kv_heads, width, **some).seconds)
+    for heads in (16, 128):
+        assert rises(timer.attention_mla_decode(4, KEYS, heads, **some).seconds)
+        assert rises(timer.attention_mla_decode(BATCHES, 600, heads, **some).seconds)
+
+
+@pytest.mark.parametrize(("topk", "experts"), [(2, 8), (8, 128), (6, 64), (8, 256), (1, 16)])
+def test_more_tokens_touch_no_fewer_experts(topk, experts):
+    for routing in ("popularity_1.2", "random", "balanced"):
+        for ranks in (1, 4):
+            loads = [rank_load(n, topk, experts, ranks, routing) for n in range(1, 300, 2)]
+            for less, more in pairwise(loads):
+                assert less.active <= more.active + 1e-9 and less.visits <= more.visits + 1e-9
+                assert all(a <= b + 1e-9 for a, b in zip(less.blocks, more.blocks, strict=True))
+
+
+def test_experts_of_popular_routing_get_every_visit():
+    for tokens, topk, experts in ((1, 8, 128), (7, 2, 8), (300, 6, 64)):
+        load = rank_load(tokens, topk, experts, 1, "popularity_1.2")
+        assert load.visits == pytest.approx(tokens * topk)
+        assert topk <= load.active + 1e-9 <= experts + 1e-9
+        assert load.active <= rank_load(tokens, topk, experts, 1, "random").active + 1  # it is more uneven
+
+
+RUNTIMES = {
+    "vllm": ["bf16", "fp8", "int4"], "sglang": ["fp16", "w8a16"], "trtllm": ["bf16", "fp8"],
+    "llama.cpp": ["q4_k_m", "fp16"], "eager": ["fp16"], "compiled": ["bf16"],
+}  # fmt: skip
+SIZES = [
+    1,
+    2,
+    3,
+    4,
+    7,
+    8,
+    9,
+    15,
+    16,
+    17,
+    31,
+    32,
+    33,
+    63,
+    64,
+    65,
+    127,
+    128,
+    129,
+    255,
+    256,
+    257,
+    448,
+    449,
+    512,
+    513,
+    1024,
+    4000,
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_step_never_gets_shorter_with_more_of_anything(data):
+    runtime = data.draw(st.sampled_from(sorted(RUNTIMES)))
+    model = CATALOGUE.model(
+        data.draw(st.sampled_from(["llama-3.1-8b", "deepseek-v2-lite", "mixtral-8x7b", "gpt-oss-20b"]))
+    )
+    cluster = CATALOGUE.cluster(
+        data.draw(st.sampled_from(["a100-sxm-80gb", "h100-sxm", "l40s", "rtx-4090", "b200-sxm", "mi300x", "a10"]))
+    )
+    precision = data.draw(st.sampled_from(RUNTIMES[runtime]))
+    key = data.draw(st.sampled_from(["context", "decodes", "prefill", "past"]))
+    beside = {
+        "context": {"decodes": data.draw(st.sampled_from([1, 4, 40]))}, "decodes": {"context": 700},
+        "prefill": {}, "past": {"prefill": 300},
+    }[key]  # fmt: skip
+    at = data.draw(st.integers(0, len(SIZES) - 3))
+    times = []
+    for size in SIZES[at : at + 3]:
+        job = MixedStep(runtime=runtime, precision=precision, **beside, **{key: size})
+        try:
+            times.append(simulate(cluster, job, model).step_s)
+        except InputError:
+            return  # the GPU lacks the type, or the runtime does not serve it
+    assert rises(np.asarray(times)), times
