@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from simgpu.analysis.breakdown import Breakdown, breakdown
 from simgpu.analysis.uncertainty import Range, parts_of, range_of, range_of_ratio
+from simgpu.arguments import FLAG, MAPPING, TEXT, instance, takes
+from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
@@ -17,7 +20,7 @@ from simgpu.result import Result
 from simgpu.timing.collectives import ALGORITHMS, PROTOCOLS
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Execution, execute
-from simgpu.workload.jobs import Inference, MixedStep, OperatorList, Prefill, Serving, Training, Workload
+from simgpu.workload.jobs import Inference, MixedStep, OperatorList, Prefill, Serving, Training, Workload, job_of
 
 CLOCKS = ("sustained", "burst")
 
@@ -25,11 +28,21 @@ REMEMBERED = 32
 """Runs on one GPU that are remembered for each cluster."""
 
 
+@takes(
+    cluster=TEXT | instance("a Cluster", "simgpu.hardware.cluster.Cluster"),
+    workload=MAPPING | instance("a job such as Prefill or Training", "simgpu.workload.fields.Strict"),
+    model=TEXT | instance("a model from load_model", "simgpu.model.config.TransformerConfig"),
+    plan=MAPPING | instance("a Plan", "simgpu.plan.parallelism.Plan"),
+    draft=TEXT | instance("a model from load_model", "simgpu.model.config.TransformerConfig"),
+    catalogue=instance("a Catalogue", "simgpu.catalog.Catalogue"),
+    **dict.fromkeys(("dtype", "accumulate", "algorithm", "protocol", "clocks", "framework"), TEXT),
+    **dict.fromkeys(("folded", "require_fit"), FLAG),
+)
 def simulate(
-    cluster: Cluster,
-    workload: Workload,
-    model: TransformerConfig | None = None,
-    plan: Plan | None = None,
+    cluster: Cluster | str,
+    workload: Workload | Mapping[str, Any],
+    model: TransformerConfig | str | None = None,
+    plan: Plan | Mapping[str, Any] | None = None,
     dtype: str = "bf16",
     accumulate: str | None = None,
     algorithm: str = "auto",
@@ -38,18 +51,20 @@ def simulate(
     framework: str = "megatron",
     folded: bool = True,
     require_fit: bool = False,
-    draft: TransformerConfig | None = None,
+    draft: TransformerConfig | str | None = None,
+    catalogue: Catalogue | None = None,
 ) -> Result:
     """Simulate one step.
 
     Parameters
     ----------
     cluster, model
-        From `load_cluster` and `load_model`. A workload that lists its operators needs no model.
+        Names, or what `load_cluster` and `load_model` make of them: that is quicker for several calls. A workload that
+        lists its operators needs no model.
     workload
-        `Prefill`, `Training`, `Inference`, `MixedStep`, `Serving` or `OperatorList`.
+        `Prefill`, `Training`, `Inference`, `MixedStep`, `Serving` or `OperatorList`, or a mapping with its `kind`.
     plan
-        How it is split; one GPU by default.
+        How it is split, as `Plan` or a mapping of its keys; one GPU by default.
     dtype, accumulate
         Of weights and activations, and what products are summed in (default: fp32, int32 for int8).
     algorithm
@@ -69,6 +84,8 @@ def simulate(
         Default: burst for inference, whose steps leave the power limit alone most of the time, else sustained.
     draft
         Of speculative decoding: the model that `workload.speculative.draft` names.
+    catalogue
+        Where names are found; default: that which comes with simgpu.
 
     Returns
     -------
@@ -80,7 +97,11 @@ def simulate(
     InputError
         When the plan does not fit the model or the cluster, or the GPU lacks the dtype.
     """
-    plan = plan or Plan()
+    if isinstance(cluster, str) or isinstance(model, str) or isinstance(draft, str):
+        known = catalogue or Catalogue()
+        cluster = known.cluster(cluster) if isinstance(cluster, str) else cluster
+        model, draft = (known.model(one) if isinstance(one, str) else one for one in (model, draft))
+    plan, workload = Plan.of(plan or {}), job_of(workload)
     sums = accumulate or ACCUMULATE.get(dtype, "fp32")
     if algorithm not in ALGORITHMS:
         raise InputError(f"'{algorithm}' is not known; expected one of {', '.join(ALGORITHMS)}", key="algorithm")

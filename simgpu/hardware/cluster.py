@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,13 @@ class Cluster:
     gpu: GPUSpec
     links: Mapping[str, LinkSpec]
     kernel: Calibration
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without what was worked out of it."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    def __repr__(self) -> str:
+        return f"Cluster({self.name!r}, {self.gpu_count:,} x {self.gpu.name})"
 
     @property
     def name(self) -> str:
