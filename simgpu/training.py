@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from simgpu.analysis.critical import critical_path
-from simgpu.analysis.critical import shares as shares_of
+from simgpu.analysis.critical import shares_of
 from simgpu.analysis.training import Anatomy, anatomy, interval, shares, training_row
 from simgpu.analysis.uncertainty import Range, range_of, range_of_ratio
 from simgpu.errors import InputError, MisfitError
@@ -16,7 +15,7 @@ from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph
 from simgpu.model.transformer import is_weight_gradient
 from simgpu.plan.memory import Memory, memory_per_stage, peak
-from simgpu.plan.parallelism import Plan
+from simgpu.plan.parallelism import Plan, check_simulated
 from simgpu.timing.kernels import NONE, KernelModel
 from simgpu.timing.matrix_timer import ROW_WISE
 from simgpu.workload.execution import Execution
@@ -59,6 +58,7 @@ def train(
 ) -> Trained:
     """Simulate one optimizer step. Raises `InputError` (key only) for what cannot be."""
     config = workload.check(model, plan)
+    check_simulated(plan)
     numerics = workload.numerics(dtype)
     stack = framework_named(framework)
     scaling = workload.fp8_scaling or stack.fp8_scaling
@@ -150,7 +150,7 @@ def _row(
         "mfu": graph.flops / step / plan.world / peak_rate,
     }
     more = training_row(execution, found, graph, plan.world, plan.pp, peak_rate, workload.batch, workload.train_tokens)
-    path = shares_of(critical_path(execution))
+    path = shares_of(execution)
     more["critical_compute_s"] = path["compute"] + path["optimizer"]
     more["critical_communication_s"] = path["communication"]
     sizes = {

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from simgpu.catalog import Catalogue
+from simgpu.errors import InputError
 from simgpu.render.files import written_whole
 from simgpu.render.notes import fit_notes, memory_notes, settings_notes, walk_notes
 from simgpu.render.trace import trace_events, write_events
@@ -18,6 +19,7 @@ from simgpu.study.experiment import ExperimentResult
 from simgpu.study.figures import figures_of
 from simgpu.study.memory import misfits, print_tables, row_name
 from simgpu.version import __version__
+from simgpu.workload.execution import PeriodicExecution
 
 MAX_TRACE_EVENTS = 200_000
 MAX_TRACE_RANKS = 64
@@ -100,7 +102,7 @@ def write(
     with written_whole(folder / "rows.csv") as stream:
         print_csv(outcome.rows, stream)
     written += [("data", folder / "result.json"), ("data", folder / "rows.csv")]
-    left_out = write_trace(outcome, folder / "trace.json")
+    left_out = write_trace(outcome, folder / "trace.json", empty=True)
     written.append((f"trace ({left_out})" if left_out else "trace", folder / "trace.json"))
     if drawn:
         from simgpu.render.style import save
@@ -109,10 +111,12 @@ def write(
     return written
 
 
-def write_trace(outcome: ExperimentResult, file: Path) -> str:
+def write_trace(outcome: ExperimentResult, file: Path, empty: bool = False) -> str:
     """One trace with the timelines of the rows; each row is a group of processes. Returns what was left out, or ''.
 
     Of a row the first `MAX_TRACE_RANKS` ranks are written, and rows until the trace holds `MAX_TRACE_EVENTS` events.
+    A step of so many microbatches that it alone has more is left out. Unless `empty` is allowed, a trace that would
+    hold nothing is an `InputError`.
     """
     events: list[dict[str, Any]] = []
     process = 0
@@ -121,11 +125,18 @@ def write_trace(outcome: ExperimentResult, file: Path) -> str:
         if events and len(events) > MAX_TRACE_EVENTS:
             left_out.append(f"the first {number} of {len(outcome.results)} rows")
             break
+        count = result.execution.activities if isinstance(result.execution, PeriodicExecution) else 0
+        if count > MAX_TRACE_EVENTS:
+            name = row_name(outcome, number)
+            left_out.append(f"without {name}: {count:,} activities, a trace holds {MAX_TRACE_EVENTS:,}")
+            continue
         ranks = min(len(result.execution.streams), MAX_TRACE_RANKS)
         events += trace_events(result.execution, process, row_name(outcome, number) + ":", ranks)
         process += ranks
     if any(len(result.execution.streams) > MAX_TRACE_RANKS for result in outcome.results):
         left_out.append(f"the first {MAX_TRACE_RANKS} ranks of each row")
+    if not events and not empty:
+        raise InputError(f"{', '.join(left_out)}; expected fewer microbatches", key="trace")
     write_events(events, file)
     return ", ".join(left_out)
 

@@ -89,7 +89,7 @@ class Links:
 
     def prepare(self, demands: Iterable[Demand]) -> None:
         """Find out which links and ranks are alike, given all that will be asked for between blocks."""
-        if self.each or self.plan.world > EXACT:
+        if self.each or self._colours is not None or self.plan.world > EXACT:
             return
         topology = self._whole
         patterns: dict[object, Pattern] = {}

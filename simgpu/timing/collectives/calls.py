@@ -15,10 +15,18 @@ REMEMBERED = 100_000
 """Ranks of all collectives that are remembered for a topology: some kB each."""
 
 
+MOST_GPUS = 8192
+"""GPUs of one collective at most: every one has its flows, some milliseconds each."""
+
+
 def model_of(
     topology: Topology, kind: str, gpus: Sequence[int], library: str = "nccl", dtype: str = "bf16"
 ) -> CollectiveModel:
     """The model of a collective; equal ones are made once for a topology."""
+    if len(gpus) > MOST_GPUS:
+        raise InputError(
+            f"{len(gpus):,} GPUs are too many in one collective; expected at most {MOST_GPUS:,}", key="gpus"
+        )
     narrow = dtype if dtype in ("int8", "fp8", "fp4") else "wide"
     key = (kind, tuple(gpus), library, narrow)
     known: dict = topology.memory.setdefault("collectives", {})
@@ -98,7 +106,12 @@ def collective_time(
     >>> times.algorithm.tolist(), times.protocol.tolist()
     (['ring', 'nvls'], ['ll', 'simple'])
     """
-    chosen = list(range(gpus)) if isinstance(gpus, int) else list(gpus)
+    few = range(gpus) if isinstance(gpus, int) else gpus
+    if len(few) > MOST_GPUS:
+        raise InputError(
+            f"{len(few):,} GPUs are too many in one collective; expected at most {MOST_GPUS:,}", key="gpus"
+        )
+    chosen = list(few)
     if not chosen or max(chosen) >= cluster.gpu_count:
         raise InputError(f"{len(chosen)} GPUs do not fit '{cluster.name}', which has {cluster.gpu_count}", key="gpus")
     for what, given, known in (("algorithm", algorithm, ALGORITHMS), ("protocol", protocol, PROTOCOLS)):
