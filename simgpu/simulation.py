@@ -211,14 +211,14 @@ def _alone(
     kernels: KernelModel,
 ) -> Execution:  # fmt: skip
     """The same work on one GPU: asked again for every plan, so that it is remembered for a cluster."""
-    known: dict = cluster.memo.setdefault("alone", {})
     key = (workload.model_dump_json(), model, dtype, sums, kernels.identity)
-    if key not in known:
-        if len(known) >= REMEMBERED:
-            del known[next(iter(known))]
+
+    def run() -> Execution:
         plan = Plan()
-        known[key] = execute(shard(workload.graph(model, plan, dtype, sums), plan), plan, cluster, kernels)
-    return known[key]
+        return execute(shard(workload.graph(model, plan, dtype, sums), plan), plan, cluster, kernels)
+
+    found: Execution = cluster.memo.region("alone", REMEMBERED).known(key, run)
+    return found
 
 
 def _intervals(execution: Execution, rank: int, single: Execution, row: dict[str, Any], gpus: int) -> dict[str, float]:

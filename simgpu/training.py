@@ -89,21 +89,18 @@ def train(
 
 def _alone(job: Job, kernels: KernelModel, algorithm: str, protocol: str) -> Anatomy:
     """The step on one GPU, taken apart: the same for many plans, so that it is remembered for a cluster."""
-    known: dict = kernels.cluster.memo.setdefault("single", {})
+    known = kernels.cluster.memo.region("single", REMEMBERED)
     key = (
         job.config, job.plan, job.numerics, id(job.framework), job.batch, job.tokens, job.accumulate, job.routing,
         job.fp8, job.clip, kernels.identity, algorithm, protocol,
     )  # fmt: skip
-    found = known.get(key)
-    if found is None:
-        if len(known) >= REMEMBERED:
-            del known[next(iter(known))]
+
+    def run() -> tuple[Framework, Anatomy]:  # who has the framework's id lives on
         links = Links(kernels.cluster, job.plan, kernels, algorithm, protocol)
-        found = known[key] = (
-            job.framework,
-            anatomy(run_step(job, kernels, links)),
-        )  # who has the framework's id lives on
-    return found[1]
+        return job.framework, anatomy(run_step(job, kernels, links))
+
+    found: Anatomy = known.known(key, run)[1]
+    return found
 
 
 def kernels_of(stack: Framework, cluster: Cluster, sustained: bool, fp8_scaling: str, cp: int = 1) -> KernelModel:

@@ -11,7 +11,7 @@ from simgpu.timing.collectives.ideal import CollectivePhase, Edge, ideal_phases
 from simgpu.timing.collectives.model import ALGORITHMS, PROTOCOLS, CollectiveModel, CollectiveTimes
 from simgpu.timing.parts import ArrayLike
 
-REMEMBERED = 100_000
+REMEMBERED = 20_000
 """Ranks of all collectives that are remembered for a topology: some kB each."""
 
 
