@@ -152,15 +152,15 @@ def execute(
     are run, of very many runs of a segment a few. Raises `InputError` (key only) for more than can be simulated.
     """
     plan = _first_replicas(program, plan, cluster)
-    count = plan.world * sum(len(segment.steps) * min(segment.repeat, MOST_REPEATS) for segment in program.segments)
-    if count > MOST_ACTIVITIES:
-        problem = f"{plan.world:,} ranks with {count // plan.world:,} operators each are too many to simulate"
-        raise InputError(f"{problem}; expected at most {MOST_ACTIVITIES:,} together", key="plan")
-    nodes = -(-plan.world // cluster.gpus_per_node)
-    topology = cluster.topology_of(nodes) if plan.world > 1 else None
 
     def run(most: int) -> Execution:
+        each = sum(len(segment.steps) * min(segment.repeat, most) for segment in program.segments)
+        if plan.world * each > MOST_ACTIVITIES:
+            problem = f"{plan.world:,} ranks with {each:,} operators each are too many to simulate"
+            raise InputError(f"{problem}; expected at most {MOST_ACTIVITIES:,} together", key="plan")
         some = tuple(replace(segment, repeat=min(segment.repeat, most)) for segment in program.segments)
+        nodes = -(-plan.world // cluster.gpus_per_node)
+        topology = cluster.topology_of(nodes) if plan.world > 1 else None
         return _Execution(replace(program, segments=some), plan, topology, kernels, algorithm, protocol).run()
 
     longest = max((segment.repeat for segment in program.segments), default=0)
