@@ -18,6 +18,7 @@ from simgpu.documents import Document, Source, Text, as_text
 from simgpu.errors import InputError, nearest, shown
 from simgpu.result import Result
 from simgpu.scenario import effective, run_scenario
+from simgpu.study.answers import short
 from simgpu.study.fields import ExperimentFields
 from simgpu.study.known import Known
 from simgpu.study.loading import Case, load, parse_settings
@@ -44,6 +45,8 @@ class ExperimentResult:
     experiment: Experiment
     results: Sequence[Result]
     catalogue: Catalogue
+
+    __repr__ = short
 
     @property
     def rows(self) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, shown
 from simgpu.result import Result
 from simgpu.scenario import resolve_cluster
-from simgpu.study.answers import TIME_OF, better, checked_column, cost_column, natural, priced, scaling
+from simgpu.study.answers import TIME_OF, better, checked_column, cost_column, natural, priced, scaling, short
 from simgpu.study.experiment import Experiment, run_case
 from simgpu.study.inputs import Input, inputs_of
 from simgpu.study.loading import Case
@@ -95,6 +95,8 @@ class Sensitivity:
     doubts: Mapping[str, float]
     doubt_of: str = ""
     price: float | None = None
+
+    __repr__ = short
 
     @cached_property
     def total(self) -> float:

@@ -164,7 +164,10 @@ class Deployment:
     def step(self, *groups: Group) -> StepTime:
         """What a step with these groups of sequences takes."""
         known = tuple(group for group in groups if group.count)
-        return self._steps.known(known, lambda: self._step(known))
+        found = self._steps.get(known)
+        if found is None:
+            found = self._steps[known] = self._step(known)
+        return found
 
     def knowing(self) -> Deployment:
         """The same, with the steps that deployments like it on this cluster have worked out."""
