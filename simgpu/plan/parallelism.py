@@ -21,6 +21,7 @@ SCHEDULES = ("gpipe", "1f1b", "interleaved", "zb-h1")
 RECOMPUTE = ("none", "selective", "full")
 CONTEXT = ("ring", "all_gather")
 OFFLOAD = ("none", "optimizer")
+_PLAIN = (int, bool, str, tuple, type(None))
 _DEGREES = ("tp", "pp", "vp", "dp", "ep", "cp")
 
 
@@ -78,11 +79,12 @@ class Plan:
     order: tuple[str, ...] = ORDER
 
     def __post_init__(self) -> None:
-        for one in fields(self):  # numbers of numpy are numbers too
-            if (value := plain(given := getattr(self, one.name))) is not given:
-                object.__setattr__(self, one.name, value)
+        for name, value in vars(self).items():  # numbers of numpy are numbers too
+            if type(value) not in _PLAIN:
+                object.__setattr__(self, name, plain(value))
         for key in ("sequence_parallel", "overlap_gradients", "overlap_weights", "async_tp"):
-            check(FLAG, f"plan.{key}", getattr(self, key))
+            if type(flag := getattr(self, key)) is not bool:
+                check(FLAG, f"plan.{key}", flag)
         for key in (*_DEGREES, "shard", "micro_batch", "recompute_layers"):
             degree = getattr(self, key)
             if degree is None and key not in _DEGREES:
@@ -100,7 +102,8 @@ class Plan:
                 raise InputError(f"{shown(given)} is not known{nearest(given, names)}", key=f"plan.{key}")
         if type(self.zero) is not int or self.zero not in (0, 1, 2, 3):
             raise InputError(f"{shown(self.zero)} is not a ZeRO stage; expected 0, 1, 2 or 3", key="plan.zero")
-        object.__setattr__(self, "order", tuple(check(TEXTS, "plan.order", self.order)))
+        if self.order is not ORDER:
+            object.__setattr__(self, "order", tuple(check(TEXTS, "plan.order", self.order)))
         if sorted(self.order) != sorted(ORDER):
             problem = f"{shown(list(self.order))} does not hold each of {', '.join(ORDER)} once"
             raise InputError(problem, key="plan.order")
