@@ -45,12 +45,6 @@ ROW = TEXT | WHOLE
 PAIR = Kind("a pair of an experiment and a row", lambda value: isinstance(value, tuple) and len(value) == 2
             and EXPERIMENT.holds(value[0]) and ROW.holds(value[1]))  # fmt: skip
 NAMES = TEXT | TEXTS
-_ONE_DRAWN = instance(
-    "a result of simulate, run_experiment, sweep, search, sensitivity or fit",
-    "simgpu.result.Result", "simgpu.study.experiment.ExperimentResult", "simgpu.study.sweep.command.Swept",
-    "simgpu.study.search.answer.Answer", "simgpu.study.sensitivity.Sensitivity", "simgpu.study.fitting.Fitted",
-)  # fmt: skip
-DRAWN = _ONE_DRAWN | some(instance("", "simgpu.study.sensitivity.Sensitivity"), "a sequence of sensitivities")
 
 
 def _given(experiment: Given) -> Given:
@@ -295,7 +289,6 @@ def results(
     return study.results(store, study.Asked(experiment, where, status, sort, limit))
 
 
-@takes(found=DRAWN)
 def figures(found: Drawn) -> dict[str, Figure]:
     """Matplotlib figures of what a command would draw, by name; in a notebook the last line of a cell shows one.
 

@@ -35,14 +35,20 @@ class Kind:
         return Kind(f"{self.words} or {other.words}", lambda value: self.holds(value) or other.holds(value))
 
 
-def plain(value: Any) -> Any:
+DEEPEST = 40
+"""Levels of lists and mappings that are looked into: one may hold itself."""
+
+
+def plain(value: Any, levels: int = DEEPEST) -> Any:
     """`value` with numbers of numpy as those of Python and arrays as lists, in lists, tuples and dicts too."""
+    if levels == 0:
+        return value
     if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
         return value.tolist()
     if type(value) in (list, tuple):
-        return type(value)(plain(one) for one in value)
+        return type(value)(plain(one, levels - 1) for one in value)
     if type(value) is dict:
-        return {key: plain(one) for key, one in value.items()}
+        return {key: plain(one, levels - 1) for key, one in value.items()}
     return value
 
 

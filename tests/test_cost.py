@@ -79,6 +79,8 @@ def test_a_trace_of_a_step_that_is_too_long_is_left_out(tmp_path):
 
     given = {"scenario": {"model": "gpt2", "cluster": "dgx-h100", "plan": {"pp": 2, "micro_batch": 1},
              "workload": {"kind": "training", "batch": MANY, "tokens": 64}}}  # fmt: skip
+    (explained,) = simgpu.explain(given)
+    assert max(one["runs"] for one in explained.operators) >= MANY
     outcome = simgpu.run_experiment(given)
     assert outcome.rows[0]["microbatches"] == MANY
     left_out = report.write_trace(outcome, tmp_path / "trace.json", empty=True)

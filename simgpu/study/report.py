@@ -13,7 +13,7 @@ from simgpu.errors import InputError
 from simgpu.render.files import written_whole
 from simgpu.render.notes import fit_notes, memory_notes, settings_notes, walk_notes
 from simgpu.render.trace import trace_events, write_events
-from simgpu.result import COLUMNS
+from simgpu.result import COLUMNS, Result
 from simgpu.study.attribution import walks
 from simgpu.study.experiment import ExperimentResult
 from simgpu.study.figures import figures_of
@@ -133,12 +133,21 @@ def write_trace(outcome: ExperimentResult, file: Path, empty: bool = False) -> s
         ranks = min(len(result.execution.streams), MAX_TRACE_RANKS)
         events += trace_events(result.execution, process, row_name(outcome, number) + ":", ranks)
         process += ranks
-    if any(len(result.execution.streams) > MAX_TRACE_RANKS for result in outcome.results):
-        left_out.append(f"the first {MAX_TRACE_RANKS} ranks of each row")
+    some = {
+        min(len(result.execution.streams), MAX_TRACE_RANKS) for result in outcome.results if _has_more_ranks(result)
+    }
+    if some:
+        left_out.append(f"the first {max(some)} ranks of each row")
     if not events and not empty:
         raise InputError(f"{', '.join(left_out)}; expected fewer microbatches", key="trace")
     write_events(events, file)
     return ", ".join(left_out)
+
+
+def _has_more_ranks(result: Result) -> bool:
+    """Whether a trace leaves out ranks: too many, or those that do what others do. In training one stands for all."""
+    ranks = len(result.execution.streams)
+    return ranks > MAX_TRACE_RANKS or (ranks < result.row["gpus"] and not result.execution.blocks)
 
 
 def _first_label(outcome: ExperimentResult) -> str | None:

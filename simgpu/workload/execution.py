@@ -60,8 +60,8 @@ class PeriodicExecution(Execution):
     """A run whose middle repeats: two short runs that differ by one period, and how often the period comes.
 
     Everything that adds up over a run (seconds, counts, FLOPs) grows by the same amount with every period, so it
-    follows from the two short runs (`grown`). What needs every activity, such as a trace, asks `timeline` or `blocks`:
-    then the whole run is simulated.
+    follows from the two short runs (`grown`). What needs every activity, such as a trace, asks `timeline`: then the
+    whole run is simulated.
     """
 
     def __init__(self, few: Execution, more: Execution, periods: int, whole: Callable[[], Execution]) -> None:
@@ -98,7 +98,9 @@ class PeriodicExecution(Execution):
 
     @property
     def blocks(self) -> Mapping[Activity, tuple[tuple[Any, int], ...]]:
-        return self.whole.blocks
+        """Those of the whole run once it was simulated; before, those of its first periods, which later ones are like."""
+        known: Execution = self.__dict__.get("whole", self.few)
+        return known.blocks
 
 
 MOST_ACTIVITIES = 200_000
