@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simgpu.arguments import FLAG, MAPPING, NUMBER, PATH, TEXT, TEXTS, WHOLE, Kind, instance, some, takes
 from simgpu.catalog import Catalogue, Override
 from simgpu.documents import Text
-from simgpu.errors import InputError, shown
+from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.spec import GPUSpec
 from simgpu.model.config import TransformerConfig
 from simgpu.result import Result
@@ -36,16 +37,28 @@ if TYPE_CHECKING:
     from simgpu.workload.inference.jobs import RuntimeName
 
 
+CATALOGUE = instance("a Catalogue", "simgpu.catalog.Catalogue")
+CLUSTER = TEXT | instance("a Cluster", "simgpu.hardware.cluster.Cluster")
+RESULT = instance("a Result", "simgpu.result.Result")
+EXPERIMENT = PATH | MAPPING | instance("a Text", "simgpu.documents.Text")
+ROW = TEXT | WHOLE
+PAIR = Kind("a pair of an experiment and a row", lambda value: isinstance(value, tuple) and len(value) == 2
+            and EXPERIMENT.holds(value[0]) and ROW.holds(value[1]))  # fmt: skip
+NAMES = TEXT | TEXTS
+
+
 def _given(experiment: Given) -> Given:
     """A text of several lines is what a file would say."""
     return Text(experiment) if isinstance(experiment, str) and "\n" in experiment else experiment
 
 
+@takes(name=TEXT, catalogue=CATALOGUE)
 def load_model(name: str, catalogue: Catalogue | None = None) -> TransformerConfig:
     """A model of the catalogue, or the `config.json` at a path."""
     return (catalogue or Catalogue()).model(name)
 
 
+@takes(name=TEXT, catalogue=CATALOGUE)
 def load_cluster(name: str, catalogue: Catalogue | None = None, **parameters: Any) -> Cluster:
     """A cluster or node of the catalogue.
 
@@ -55,6 +68,7 @@ def load_cluster(name: str, catalogue: Catalogue | None = None, **parameters: An
     return (catalogue or Catalogue()).cluster(name, overrides)
 
 
+@takes(name=TEXT, catalogue=CATALOGUE)
 def load_gpu(name: str, catalogue: Catalogue | None = None) -> GPUSpec:
     """A GPU of the catalogue."""
     spec = (catalogue or Catalogue()).spec("gpus", name)
@@ -62,6 +76,7 @@ def load_gpu(name: str, catalogue: Catalogue | None = None) -> GPUSpec:
     return spec
 
 
+@takes(name=TEXT, catalogue=CATALOGUE, sustained=FLAG)
 def load_timer(name: str, catalogue: Catalogue | None = None, sustained: bool = False) -> GPUTimer:
     """Kernel times of a GPU of the catalogue, over arrays of shapes: `load_timer("h100-sxm").gemm(8192, 8192, 8192)`.
 
@@ -74,7 +89,10 @@ def load_timer(name: str, catalogue: Catalogue | None = None, sustained: bool = 
     return GPUTimer(spec, known.kernel_constants(spec), sustained)
 
 
-def time_collective(cluster: Cluster, kind: str, sizes: Any, gpus: int | None = None, **how: Any) -> CollectiveTimes:
+@takes(cluster=CLUSTER, kind=TEXT, gpus=WHOLE)
+def time_collective(
+    cluster: Cluster | str, kind: str, sizes: Any, gpus: int | None = None, **how: Any
+) -> CollectiveTimes:
     """A collective over the first `gpus` (default: of one node) for arrays of sizes in bytes, as nccl-tests count them.
 
     `how` may hold `dtype`, `algorithm`, `protocol` and `library`, see `simgpu.timing.collectives.collective_time`.
@@ -82,12 +100,14 @@ def time_collective(cluster: Cluster, kind: str, sizes: Any, gpus: int | None = 
     from simgpu.timing.checks import check_dtypes, check_sizes
     from simgpu.timing.collectives import collective_time
 
+    cluster = load_cluster(cluster) if isinstance(cluster, str) else cluster
     check_sizes(0, sizes=sizes)
     check_sizes(1, cluster.gpu_count, gpus=gpus)
     check_dtypes(dtype=how.get("dtype"))
     return collective_time(cluster, kind, range(gpus or cluster.gpus_per_node), sizes, **how)
 
 
+@takes(experiment=EXPERIMENT, settings=TEXT, catalogue=CATALOGUE)
 def explain(experiment: Given, *settings: str, catalogue: Catalogue | None = None) -> list[Explanation]:
     """Where the time of an experiment's scenarios goes, operator by operator, and which constants it hangs on."""
     from simgpu.study import experiment as study
@@ -97,6 +117,7 @@ def explain(experiment: Given, *settings: str, catalogue: Catalogue | None = Non
     return explained(study.load_experiment(study.find_experiment(_given(experiment), known), settings, known), known)
 
 
+@takes(target=TEXT, data=PATH, regime=TEXT, catalogue=CATALOGUE)
 def validate(
     target: str = "all", data: str | Path | None = None, regime: str = "full", catalogue: Catalogue | None = None
 ) -> dict[str, Any]:
@@ -106,18 +127,41 @@ def validate(
     """
     from simgpu.study.validation import command
 
+    _check_regime(regime)
     return command.run(target, Path(data) if data is not None else None, catalogue or Catalogue(), regime).document
 
 
+def _check_regime(regime: str) -> None:
+    from simgpu.study.validation.batches import DATASHEET, FAMILY, FULL
+
+    known = (FULL, FAMILY, DATASHEET)
+    if regime not in known:
+        raise InputError(f"{shown(regime)} is not known{nearest(regime, known)}", key="regime")
+
+
+@takes(files=PATH, gpu=TEXT, what=TEXT, regime=TEXT, catalogue=CATALOGUE)
 def calibrate(
     *files: str | Path, gpu: str | None = None, what: str = "", regime: str = "full", catalogue: Catalogue | None = None
 ) -> Calibrated:
     """A GPU's constants fitted to measured rows; see docs/calibration.md."""
     from simgpu.study.calibration import command
 
+    _check_regime(regime)
+    if not files:
+        raise InputError("there is no file of measured rows; expected at least one", key="files")
     return command.run([Path(file) for file in files], catalogue or Catalogue(), gpu, what, regime, lambda _: None)
 
 
+@takes(
+    models=TEXT,
+    gpu=NAMES,
+    precision=NAMES,
+    context=WHOLE,
+    users=WHOLE,
+    runtime=TEXT,
+    kv_cache=TEXT,
+    catalogue=CATALOGUE,
+)
 def fit(
     *models: str, gpu: Sequence[str] = (), precision: Sequence[str] = (), context: int | None = None, users: int = 1,
     runtime: RuntimeName | None = None, kv_cache: str | None = None, catalogue: Catalogue | None = None,
@@ -134,6 +178,10 @@ def fit(
     return fitting.fit(catalogue or Catalogue(), models, asked)
 
 
+@takes(
+    experiment=EXPERIMENT, settings=TEXT, value=NAMES, case=ROW | some(ROW, "a sequence of rows"), change=NUMBER | TEXT,
+    price=NUMBER, catalogue=CATALOGUE,
+)  # fmt: skip
 def sensitivity(
     experiment: Given, *settings: str, value: str | Sequence[str] = (), case: str | int | Sequence[str | int] = (),
     change: float | str = 0.1, price: float | None = None, catalogue: Catalogue | None = None,
@@ -156,6 +204,10 @@ def sensitivity(
     )
 
 
+@takes(
+    a=EXPERIMENT | PAIR, b=EXPERIMENT | PAIR, settings=TEXT, settings_a=TEXTS, settings_b=TEXTS, value=TEXT,
+    catalogue=CATALOGUE,
+)  # fmt: skip
 def diff(
     a: Chosen, b: Chosen, *settings: str, settings_a: Sequence[str] = (), settings_b: Sequence[str] = (),
     value: str | None = None, catalogue: Catalogue | None = None,
@@ -173,6 +225,7 @@ def diff(
     return study.diff(a, b, known, settings, tuple(settings_a), tuple(settings_b), value)
 
 
+@takes(experiment=EXPERIMENT, settings=TEXT, catalogue=CATALOGUE)
 def run_experiment(experiment: Given, *settings: str, catalogue: Catalogue | None = None) -> ExperimentResult:
     """Run an experiment; `settings` are 'key=value' changes. `.rows` are dicts, `simgpu.figures` draws its plots."""
     from simgpu.study import experiment as study
@@ -183,6 +236,10 @@ def run_experiment(experiment: Given, *settings: str, catalogue: Catalogue | Non
     )
 
 
+@takes(
+    experiment=EXPERIMENT, settings=TEXT, store=PATH, jobs=WHOLE, limit=WHOLE, retry_failed=FLAG, scheduler=TEXT,
+    dask_workers=WHOLE, catalogue=CATALOGUE,
+)  # fmt: skip
 def sweep(
     experiment: Given, *settings: str, store: str | Path | None = None, jobs: int | None = None,
     limit: int | None = None, retry_failed: bool = False, scheduler: str | None = None,
@@ -205,6 +262,7 @@ def sweep(
     return done
 
 
+@takes(experiment=EXPERIMENT, settings=TEXT, jobs=WHOLE, top=WHOLE, store=PATH, catalogue=CATALOGUE)
 def search(
     experiment: Given, *settings: str, jobs: int | None = None, top: int | None = None, store: str | Path | None = None,
     catalogue: Catalogue | None = None,
@@ -220,6 +278,7 @@ def search(
     return command.search(_given(experiment), settings, catalogue or Catalogue(), jobs, top, kept)
 
 
+@takes(store=PATH, experiment=TEXT, where=TEXT, status=TEXT, sort=TEXT, limit=WHOLE)
 def results(
     store: str | Path | None = None, experiment: str | None = None, where: str | None = None, status: str = "ok",
     sort: str | None = None, limit: int | None = None,
@@ -242,6 +301,7 @@ def figures(found: Drawn) -> dict[str, Figure]:
     return pictures(found)
 
 
+@takes(result=RESULT, file=PATH)
 def save_trace(result: Result, file: str | Path) -> Path:
     """Write the timeline as a trace that opens in the Perfetto UI (ui.perfetto.dev) or chrome://tracing."""
     from simgpu.render.trace import write_trace
@@ -249,6 +309,7 @@ def save_trace(result: Result, file: str | Path) -> Path:
     return write_trace(result.execution, Path(file))
 
 
+@takes(result=RESULT, file=PATH, title=TEXT, window=some(NUMBER, "a start and an end in seconds"))
 def plot_timeline(
     result: Result, file: str | Path | None = None, title: str = "", window: tuple[float, float] | None = None
 ) -> Figure:
@@ -256,7 +317,7 @@ def plot_timeline(
 
     `window` is a start and a later end in seconds, by default the whole step. Raises `InputError` for others.
     """
-    if window is not None and not 0 <= window[0] < window[1] < float("inf"):
+    if window is not None and not (len(window) == 2 and 0 <= window[0] < window[1] < float("inf")):
         raise InputError(f"{shown(list(window))} is not a start and a later end, in seconds", key="window")
     from simgpu.render.style import save
     from simgpu.render.timeline import timeline_figure

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from simgpu.arguments import PATH, TEXT, takes
 from simgpu.documents import Document, dotted, read_json, read_yaml
 from simgpu.errors import InputError, members, nearest
 from simgpu.hardware.cluster import Cluster
@@ -100,6 +101,7 @@ _FORMAT = re.compile(
 class Catalogue:
     """Specifications by name."""
 
+    @takes(folders=PATH)
     def __init__(self, *folders: str | Path) -> None:
         extra = [Path(folder) for folder in folders]
         for folder in extra:
@@ -122,6 +124,7 @@ class Catalogue:
 
     # ---- finding -------------------------------------------------------------------------------------
 
+    @takes(kind=TEXT)
     def names(self, kind: str) -> list[str]:
         """Names of all files of a kind, sorted."""
         return sorted(self._files(kind))
@@ -219,6 +222,7 @@ class Catalogue:
                 raise asked((), refused.problem) if asked else refused from None
         return self._made[name]
 
+    @takes(name=TEXT)
     def cluster(self, name: str, overrides: Sequence[Override] = ()) -> Cluster:
         """A cluster, or a single node as a cluster of one, or a GPU alone in a host, with everything it refers to.
 
@@ -306,6 +310,7 @@ class Catalogue:
             known = self._walked[level.name] = (level, flat(level.kernel))
         return known[1]
 
+    @takes(name=TEXT)
     def model(self, name: str) -> TransformerConfig:
         """A model by name, by its id on Hugging Face, or by the path of a Hugging Face `config.json` (or of the folder
         that holds it); what stands after an '@' changes its shape (`llama-3.1-8b@layers=12`)."""

@@ -27,6 +27,10 @@ class InputError(SimgpuError):
         super().__init__(place + (f"{_one_line(key)}: " if key else "") + self.problem)
 
 
+class ArgumentError(InputError, TypeError):
+    """An argument of a call in Python that is of the wrong type."""
+
+
 class MisfitError(InputError):
     """What was asked for does not fit into the memory of the GPU."""
 
@@ -40,6 +44,8 @@ def shown(value: object) -> str:
         return _one_line(short.repr(value), 80)
     except ValueError:  # an integer of more digits than Python prints
         return "a number of thousands of digits"
+    except Exception:  # whatever a stranger's __repr__ does
+        return f"a {type(value).__name__}"
 
 
 def nearest(word: object, known: Iterable[str], most: int = 24) -> str:
@@ -48,7 +54,8 @@ def nearest(word: object, known: Iterable[str], most: int = 24) -> str:
     import difflib
 
     names = sorted(known)
-    close = difflib.get_close_matches(str(word)[:80].lower(), [name.lower() for name in names], n=1, cutoff=0.6)
+    text = word if isinstance(word, str) else shown(word)
+    close = difflib.get_close_matches(text[:80].lower(), [name.lower() for name in names], n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{next(name for name in names if name.lower() == close[0])}'?"
     if names and len(names) <= most:

@@ -105,7 +105,7 @@ def _alone(deployment: Deployment, job: Inference, done: Generation, guessed: bo
         return {"single_gpu_step_s": done.total, "ideal_step_s": done.total, "efficiency": 1.0, "speedup": 1.0}
     if guessed:
         return {}
-    one = replace(deployment, plan=Plan(), drafter=None, _steps={}, _blocks={}).knowing()
+    one = replace(deployment, plan=Plan(), drafter=None).fresh().knowing()
     alone = generate(one, job.batch, job.prompt, job.output, int(job.prompt * job.prefix_hit), job.chunk).total
     ideal = alone / deployment.plan.world
     return {

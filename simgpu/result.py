@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 from simgpu.analysis.critical import Link, critical_path
 from simgpu.engine import Timeline
+from simgpu.errors import ArgumentError, shown
 from simgpu.plan.memory import Memory
 from simgpu.plan.serving_memory import ServingMemory
+from simgpu.units import format_seconds
 from simgpu.workload.execution import Execution
 
 UNCERTAIN = (
@@ -139,11 +141,23 @@ COLUMNS |= {
 """Keys of a result row and what they mean. SI units stand in the names. These names are a contract."""
 
 
-@dataclass(frozen=True)
+class Row(dict[str, Any]):
+    """The numbers of a result by column: a dict that cannot be changed. `dict(row)` is a copy that can."""
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise ArgumentError("the row of a result cannot be changed; dict(row) is a copy that can")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (dict(self),)
+
+
+@dataclass(frozen=True, repr=False)
 class Result:
     """One simulated scenario: the numbers (`row`), the timeline, and where every input came from (`resolved`).
 
-    Every key of the row can be read as an attribute: `result.step_s`.
+    `row` is a dict that cannot be changed. Every key of it can be read as an attribute: `result.step_s`.
     """
 
     row: Mapping[str, Any]
@@ -151,6 +165,17 @@ class Result:
     inputs: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
     memory: Sequence[Memory] | Sequence[ServingMemory] = ()
     """Of training and inference: the memory of a rank of each pipeline stage."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.row, Mapping):
+            raise ArgumentError(f"{shown(self.row)} is not a mapping of columns", key="Result.row")
+        object.__setattr__(self, "row", Row(self.row))
+
+    def __repr__(self) -> str:
+        job = " of ".join(str(self.row[name]) for name in ("workload", "model") if name in self.row)
+        where = f" on {self.row['gpus']} x {self.row['gpu']}" if {"gpus", "gpu"} <= self.row.keys() else ""
+        step = f": {format_seconds(self.row['step_s'])}" if "step_s" in self.row else ""
+        return f"Result({job}{where}{step}, {len(self.row)} columns)"
 
     @cached_property
     def resolved(self) -> Mapping[str, Mapping[str, Any]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from simgpu.analysis.breakdown import Breakdown, breakdown
 from simgpu.analysis.uncertainty import Range, parts_of, range_of, range_of_ratio
 from simgpu.analysis.utilisation import kernels_of, products
+from simgpu.arguments import FLAG, MAPPING, TEXT, instance, takes
+from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
@@ -18,7 +21,7 @@ from simgpu.result import Result
 from simgpu.timing.collectives import ALGORITHMS, PROTOCOLS
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Execution, execute
-from simgpu.workload.jobs import Inference, MixedStep, OperatorList, Prefill, Serving, Training, Workload
+from simgpu.workload.jobs import Inference, MixedStep, OperatorList, Prefill, Serving, Training, Workload, job_of
 
 CLOCKS = ("sustained", "burst")
 
@@ -26,11 +29,21 @@ REMEMBERED = 32
 """Runs on one GPU that are remembered for each cluster."""
 
 
+@takes(
+    cluster=TEXT | instance("a Cluster", "simgpu.hardware.cluster.Cluster"),
+    workload=MAPPING | instance("a job such as Prefill or Training", "simgpu.workload.fields.Strict"),
+    model=TEXT | instance("a model from load_model", "simgpu.model.config.TransformerConfig"),
+    plan=MAPPING | instance("a Plan", "simgpu.plan.parallelism.Plan"),
+    draft=TEXT | instance("a model from load_model", "simgpu.model.config.TransformerConfig"),
+    catalogue=instance("a Catalogue", "simgpu.catalog.Catalogue"),
+    **dict.fromkeys(("dtype", "accumulate", "algorithm", "protocol", "clocks", "framework"), TEXT),
+    **dict.fromkeys(("folded", "require_fit"), FLAG),
+)
 def simulate(
-    cluster: Cluster,
-    workload: Workload,
-    model: TransformerConfig | None = None,
-    plan: Plan | None = None,
+    cluster: Cluster | str,
+    workload: Workload | Mapping[str, Any],
+    model: TransformerConfig | str | None = None,
+    plan: Plan | Mapping[str, Any] | None = None,
     dtype: str = "bf16",
     accumulate: str | None = None,
     algorithm: str = "auto",
@@ -39,18 +52,20 @@ def simulate(
     framework: str = "megatron",
     folded: bool = True,
     require_fit: bool = False,
-    draft: TransformerConfig | None = None,
+    draft: TransformerConfig | str | None = None,
+    catalogue: Catalogue | None = None,
 ) -> Result:
     """Simulate one step.
 
     Parameters
     ----------
     cluster, model
-        From `load_cluster` and `load_model`. A workload that lists its operators needs no model.
+        Names, or what `load_cluster` and `load_model` make of them: that is quicker for several calls. A workload that
+        lists its operators needs no model.
     workload
-        `Prefill`, `Training`, `Inference`, `MixedStep`, `Serving` or `OperatorList`.
+        `Prefill`, `Training`, `Inference`, `MixedStep`, `Serving` or `OperatorList`, or a mapping with its `kind`.
     plan
-        How it is split; one GPU by default.
+        How it is split, as `Plan` or a mapping of its keys; one GPU by default.
     dtype, accumulate
         Of weights and activations, and what products are summed in (default: fp32, int32 for int8).
     algorithm
@@ -70,6 +85,8 @@ def simulate(
         Default: burst for inference, whose steps leave the power limit alone most of the time, else sustained.
     draft
         Of speculative decoding: the model that `workload.speculative.draft` names.
+    catalogue
+        Where names are found; default: that which comes with simgpu.
 
     Returns
     -------
@@ -81,7 +98,11 @@ def simulate(
     InputError
         When the plan does not fit the model or the cluster, or the GPU lacks the dtype.
     """
-    plan = plan or Plan()
+    if isinstance(cluster, str) or isinstance(model, str) or isinstance(draft, str):
+        known = catalogue or Catalogue()
+        cluster = known.cluster(cluster) if isinstance(cluster, str) else cluster
+        model, draft = (known.model(one) if isinstance(one, str) else one for one in (model, draft))
+    plan, workload = Plan.of(plan or {}), job_of(workload)
     sums = accumulate or ACCUMULATE.get(dtype, "fp32")
     if algorithm not in ALGORITHMS:
         raise InputError(f"'{algorithm}' is not known; expected one of {', '.join(ALGORITHMS)}", key="algorithm")
@@ -191,14 +212,14 @@ def _alone(
     kernels: KernelModel,
 ) -> Execution:  # fmt: skip
     """The same work on one GPU: asked again for every plan, so that it is remembered for a cluster."""
-    known: dict = cluster.memo.setdefault("alone", {})
     key = (workload.model_dump_json(), model, dtype, sums, kernels.identity)
-    if key not in known:
-        if len(known) >= REMEMBERED:
-            del known[next(iter(known))]
+
+    def run() -> Execution:
         plan = Plan()
-        known[key] = execute(shard(workload.graph(model, plan, dtype, sums), plan), plan, cluster, kernels)
-    return known[key]
+        return execute(shard(workload.graph(model, plan, dtype, sums), plan), plan, cluster, kernels)
+
+    found: Execution = cluster.memo.region("alone", REMEMBERED).known(key, run)
+    return found
 
 
 def _intervals(execution: Execution, rank: int, single: Execution, row: dict[str, Any], gpus: int) -> dict[str, float]:

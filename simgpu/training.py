@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from simgpu.analysis.critical import critical_path
-from simgpu.analysis.critical import shares as shares_of
+from simgpu.analysis.critical import shares_of
 from simgpu.analysis.training import Anatomy, anatomy, interval, shares, training_row
 from simgpu.analysis.uncertainty import Range, range_of, range_of_ratio
 from simgpu.errors import InputError, MisfitError
@@ -16,7 +15,7 @@ from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph
 from simgpu.model.transformer import is_weight_gradient
 from simgpu.plan.memory import Memory, memory_per_stage, peak
-from simgpu.plan.parallelism import Plan
+from simgpu.plan.parallelism import Plan, check_simulated
 from simgpu.timing.kernels import NONE, KernelModel
 from simgpu.timing.matrix_timer import ROW_WISE
 from simgpu.workload.execution import Execution
@@ -59,6 +58,7 @@ def train(
 ) -> Trained:
     """Simulate one optimizer step. Raises `InputError` (key only) for what cannot be."""
     config = workload.check(model, plan)
+    check_simulated(plan)
     numerics = workload.numerics(dtype)
     stack = framework_named(framework)
     scaling = workload.fp8_scaling or stack.fp8_scaling
@@ -89,21 +89,18 @@ def train(
 
 def _alone(job: Job, kernels: KernelModel, algorithm: str, protocol: str) -> Anatomy:
     """The step on one GPU, taken apart: the same for many plans, so that it is remembered for a cluster."""
-    known: dict = kernels.cluster.memo.setdefault("single", {})
+    known = kernels.cluster.memo.region("single", REMEMBERED)
     key = (
         job.config, job.plan, job.numerics, id(job.framework), job.batch, job.tokens, job.accumulate, job.routing,
         job.fp8, job.clip, kernels.identity, algorithm, protocol,
     )  # fmt: skip
-    found = known.get(key)
-    if found is None:
-        if len(known) >= REMEMBERED:
-            del known[next(iter(known))]
+
+    def run() -> tuple[Framework, Anatomy]:  # who has the framework's id lives on
         links = Links(kernels.cluster, job.plan, kernels, algorithm, protocol)
-        found = known[key] = (
-            job.framework,
-            anatomy(run_step(job, kernels, links)),
-        )  # who has the framework's id lives on
-    return found[1]
+        return job.framework, anatomy(run_step(job, kernels, links))
+
+    found: Anatomy = known.known(key, run)[1]
+    return found
 
 
 def kernels_of(stack: Framework, cluster: Cluster, sustained: bool, fp8_scaling: str, cp: int = 1) -> KernelModel:
@@ -149,7 +146,7 @@ def _row(
     }
     more = training_row(execution, found, graph, plan.world, plan.pp, workload.batch, workload.train_tokens)
     times["mfu"] = more.pop("mfu")
-    path = shares_of(critical_path(execution))
+    path = shares_of(execution)
     more["critical_compute_s"] = path["compute"] + path["optimizer"]
     more["critical_communication_s"] = path["communication"]
     sizes = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from simgpu.engine.timeline import length, outside, union
-from simgpu.workload.execution import Execution
+from simgpu.workload.execution import Execution, PeriodicExecution
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,10 @@ class Breakdown:
 
 def breakdown(execution: Execution) -> Breakdown:
     """Parts of the step on the rank that finishes last (the lowest of them)."""
+    if isinstance(execution, PeriodicExecution):
+        few, more = breakdown(execution.few), breakdown(execution.more)
+        names = ("step", "compute", "communication", "exposed_communication", "idle")
+        return Breakdown(more.rank, *(execution.grown(getattr(few, name), getattr(more, name)) for name in names))
     spans = _intervals_by_stream(execution)
     last = [max((end for s in streams.values() for _, end in spans[s]), default=0.0) for streams in execution.streams]
     rank = max(range(len(last)), key=lambda r: (last[r], -r))

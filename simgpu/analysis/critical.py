@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from simgpu.engine import Timeline
-from simgpu.workload.execution import Activity, Execution
+from simgpu.workload.execution import Activity, Execution, PeriodicExecution
 
 
 @dataclass(frozen=True)
@@ -66,3 +66,11 @@ def shares(path: Sequence[Link]) -> dict[str, float]:
         )
         found[kind] += link.seconds
     return found
+
+
+def shares_of(execution: Execution) -> dict[str, float]:
+    """`shares` of the critical path of a run."""
+    if isinstance(execution, PeriodicExecution):
+        few, more = shares_of(execution.few), shares_of(execution.more)
+        return {name: execution.grown(few[name], more[name]) for name in more}
+    return shares(critical_path(execution))

@@ -22,7 +22,7 @@ from simgpu.hardware.topology import Topology
 from simgpu.plan.parallelism import Plan
 from simgpu.timing.collectives.calls import model_of, traffic
 from simgpu.workload.classes import Surroundings
-from simgpu.workload.execution import Activity, Execution
+from simgpu.workload.execution import Activity, Execution, PeriodicExecution
 
 Ranks = tuple[int, ...]
 Edge = tuple[str, str]
@@ -98,6 +98,9 @@ def _shares(topology: Topology, call: Call, gpus: list[int]) -> list[tuple[tuple
 
 def calls_of(execution: Execution, plan: Plan) -> dict[Call, float]:
     """Every different call that each group of a stage makes in a step, and how often."""
+    if isinstance(execution, PeriodicExecution):
+        few, more = calls_of(execution.few, plan), calls_of(execution.more, plan)
+        return {call: execution.grown(few.get(call, 0.0), times) for call, times in more.items()}
     found: defaultdict[Call, float] = defaultdict(float)
     timeline = execution.timeline
     each = max(len(execution.streams) // plan.pp, 1)

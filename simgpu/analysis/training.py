@@ -14,7 +14,7 @@ from simgpu.engine.timeline import length, outside, union
 from simgpu.model.graph import ModelGraph
 from simgpu.model.operators import Attention
 from simgpu.timing.kernels import Doubt
-from simgpu.workload.execution import Activity, Execution
+from simgpu.workload.execution import Activity, Execution, PeriodicExecution
 
 RECOMPUTATION = "recomputation"
 GROUPS = ("tp", "cp", "ep", "pp", "data")
@@ -52,8 +52,36 @@ class Anatomy:
 
 def anatomy(execution: Execution) -> Anatomy:
     """Parts of a step on the rank whose compute stream is busy longest (the first of them): it sets the pace."""
+    rank = _busiest(execution)
+    if isinstance(execution, PeriodicExecution):
+        return _grown(execution, _anatomy(execution.few, rank), _anatomy(execution.more, rank), rank)
+    return _anatomy(execution, rank)
+
+
+def _busiest(execution: Execution) -> int:
+    """The first of the ranks whose compute stream is busy longest, but for rounding."""
     busy = [_busy(execution, r) for r in range(len(execution.streams))]
-    rank = max(range(len(busy)), key=lambda r: (busy[r], -r))
+    return next(r for r, seconds in enumerate(busy) if seconds >= max(busy) * (1 - 1e-9))
+
+
+def _grown(execution: PeriodicExecution, few: Anatomy, more: Anatomy, rank: int) -> Anatomy:
+    """Parts of the whole step from those of two steps that differ by a period."""
+
+    def all_of(name: str) -> dict[str, float]:
+        less, known = getattr(few, name), getattr(more, name)
+        return {key: max(execution.grown(less.get(key, 0.0), value), 0.0) for key, value in known.items()}
+
+    def one(name: str) -> float:
+        return max(execution.grown(getattr(few, name), getattr(more, name)), 0.0)
+
+    return Anatomy(
+        rank, execution.step, all_of("classes"), one("recompute"), one("optimizer"), one("host"),
+        all_of("communication"), all_of("exposed"), one("bubble"), parts_of(execution, rank),
+    )  # fmt: skip
+
+
+def _anatomy(execution: Execution, rank: int) -> Anatomy:
+    """Parts of a step on one rank."""
     parts = parts_of(execution, rank)
     classes: dict[str, float] = {}
     communication, inside = dict.fromkeys(GROUPS, 0.0), dict.fromkeys(GROUPS, 0.0)
@@ -87,6 +115,8 @@ def anatomy(execution: Execution) -> Anatomy:
 
 
 def _busy(execution: Execution, rank: int) -> float:
+    if isinstance(execution, PeriodicExecution):
+        return execution.grown(_busy(execution.few, rank), _busy(execution.more, rank))
     timeline = execution.timeline
     held = timeline.of(execution.streams[rank]["compute"])
     return length(union((timeline.start[i], timeline.end[i]) for i in held))

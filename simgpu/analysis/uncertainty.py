@@ -20,7 +20,7 @@ from typing import Any
 
 from simgpu.engine.timeline import outside, union
 from simgpu.timing.kernels import Doubt
-from simgpu.workload.execution import Activity, Execution
+from simgpu.workload.execution import Activity, Execution, PeriodicExecution
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ def parts_of(execution: Execution, rank: int) -> list[Part]:
     An activity that stands for whole layers counts as what its blocks are made of; where other communication slowed
     it down, all of it is longer by the same factor.
     """
+    if isinstance(execution, PeriodicExecution):
+        return _grown(execution, parts_of(execution.few, rank), parts_of(execution.more, rank))
     timeline, streams = execution.timeline, execution.streams[rank]
     busy = union((timeline.start[i], timeline.end[i]) for i in timeline.of(streams["compute"]))
     alike: dict[int, list[Any]] = {}  # label, runs, seconds, exposed; by identity, since many share theirs
@@ -82,6 +84,20 @@ def parts_of(execution: Execution, rank: int) -> list[Part]:
         for part in made.parts:
             add(part.activity, part.runs * times, part.seconds * factor, part.exposed * factor)
     return [Part(activity, int(runs), seconds, exposed) for activity, (runs, seconds, exposed) in found.items()]
+
+
+def _grown(execution: PeriodicExecution, few: Sequence[Part], more: Sequence[Part]) -> list[Part]:
+    """Parts of the whole run from those of two runs that differ by a period."""
+    known = {part.activity: part for part in few}
+    found = []
+    for part in more:
+        less = known.get(part.activity, Part(part.activity, 0, 0.0, 0.0))
+        runs = round(execution.grown(less.runs, part.runs))
+        seconds, exposed = (
+            max(execution.grown(getattr(less, name), getattr(part, name)), 0.0) for name in ("seconds", "exposed")
+        )
+        found.append(Part(part.activity, runs, seconds, exposed))
+    return found
 
 
 def _bare(start: float, end: float, busy: Sequence[tuple[float, float]]) -> float:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from simgpu.workload.execution import Activity, Execution
+from simgpu.workload.execution import Activity, Execution, PeriodicExecution
 
 
 class Products(NamedTuple):
@@ -40,6 +40,20 @@ def products(runs: Iterable[tuple[Activity, float]]) -> Products:
 
 def kernels_of(execution: Execution) -> list[tuple[Activity, float]]:
     """Kernels of all simulated ranks of a run, and how often each runs."""
+    if isinstance(execution, PeriodicExecution):
+        few, more = _counted(execution.few), _counted(execution.more)
+        return [(one, execution.grown(few.get(one, 0.0), count)) for one, count in more.items()]
+    return _kernels_of(execution)
+
+
+def _counted(execution: Execution) -> dict[Activity, float]:
+    found: dict[Activity, float] = {}
+    for one, count in kernels_of(execution):
+        found[one] = found.get(one, 0.0) + count
+    return found
+
+
+def _kernels_of(execution: Execution) -> list[tuple[Activity, float]]:
     timeline, found = execution.timeline, []
     numbers = (i for streams in execution.streams for i in timeline.of(streams["compute"]))
     counts = Counter(id(timeline.labels[i]) for i in numbers)

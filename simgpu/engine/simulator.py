@@ -88,6 +88,8 @@ class Simulator:
         """Hold `stream` for `seconds` (>= 0) once all of `after` are done. Returns the activity's number."""
         if not 0 <= seconds < inf:
             raise ValueError(f"a delay must be finite and not negative, not {seconds!r}")
+        if not 0 <= stream < len(self._alone):
+            raise self._unknown(stream)
         if after:
             return self._submit(self._alone[stream], seconds, None, after, label)
         # What `_submit` does for one stream and no dependencies, written out: this is the most frequent call.
@@ -113,6 +115,8 @@ class Simulator:
 
         The same as calling `delay` for each, at a fraction of the cost.
         """
+        if not 0 <= stream < len(self._alone):
+            raise self._unknown(stream)
         if not seconds:
             raise ValueError("a sequence must have at least one delay")
         for delay in seconds:
@@ -161,6 +165,8 @@ class Simulator:
         held = tuple(streams)
         if len(set(held)) != len(held):
             raise ValueError(f"a transfer must not hold a stream twice, as {held!r} does")
+        if held and not 0 <= min(held) <= max(held) < len(self._alone):
+            raise self._unknown(min(held) if min(held) < 0 else max(held))
         if not drag:
             return self._submit(held, phases[0].latency if phases else 0.0, phases, after, label)
         for stream, fraction in drag.items():
@@ -172,6 +178,9 @@ class Simulator:
         number = self._submit(held, 0.0, [Phase(0.0), *phases, Phase(0.0)], after, label)
         self._drags[number] = {stream: fraction for stream, fraction in drag.items() if fraction > 0}
         return number
+
+    def _unknown(self, stream: int) -> ValueError:
+        return ValueError(f"an activity can only hold streams that were added, not {stream!r}")
 
     def _check(self, phase: Phase) -> None:
         if not 0 <= phase.latency < inf:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from simgpu.hardware.figure import Quantity
 from simgpu.hardware.inherit import Calibration
 from simgpu.hardware.spec import ClusterSpec, GPUSpec, LinkSpec, NodeSpec, Port
+from simgpu.memo import Memo
 
 if TYPE_CHECKING:
     from simgpu.hardware.topology import Topology
+
+
+TOPOLOGIES = 16
+"""Graphs of so many nodes of a cluster that are remembered."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,13 @@ class Cluster:
     gpu: GPUSpec
     links: Mapping[str, LinkSpec]
     kernel: Calibration
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without what was worked out of it."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    def __repr__(self) -> str:
+        return f"Cluster({self.name!r}, {self.gpu_count:,} x {self.gpu.name})"
 
     @property
     def name(self) -> str:
@@ -66,15 +78,10 @@ class Cluster:
         """The graph of the first `nodes` nodes, with the leaf and spine switches that they need. Built once."""
         from simgpu.hardware.topology import build_topology
 
-        if nodes not in self._topologies:
-            self._topologies[nodes] = build_topology(self, nodes)
-        return self._topologies[nodes]
+        built: Topology = self.memo.region("topologies", TOPOLOGIES).known(nodes, lambda: build_topology(self, nodes))
+        return built
 
     @cached_property
-    def memo(self) -> dict[Hashable, Any]:
-        """What others have worked out on this cluster, by keys of their own; forgotten with it."""
-        return {}
-
-    @cached_property
-    def _topologies(self) -> dict[int, Topology]:
-        return {}
+    def memo(self) -> Memo:
+        """What was worked out on this cluster; forgotten with it."""
+        return Memo()

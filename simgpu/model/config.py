@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 
+from simgpu.errors import InputError
+
+MAX_LAYERS, MAX_EXPERTS = 10_000, 10_000
+"""Most layers of a model, and experts of a layer: tens of times what is published."""
+
 
 @dataclass(frozen=True)
 class TransformerConfig:
@@ -57,6 +62,11 @@ class TransformerConfig:
     published: str = ""  # how the checkpoint stores its weights, where it is no plain type
     activation: str = ""  # function of the feed-forward as the file names it
     qk_norm_whole: bool = False  # the norms of queries and keys are over all heads together (MiniMax)
+
+    def __post_init__(self) -> None:
+        for what, count, most in (("layers", self.layers, MAX_LAYERS), ("experts", self.experts, MAX_EXPERTS)):
+            if count > most:
+                raise InputError(f"{count:,} {what} are too many; expected at most {most:,}", key="model")
 
     @property
     def value_dim(self) -> int:

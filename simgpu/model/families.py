@@ -6,10 +6,8 @@ from typing import Any
 
 from simgpu.documents import Document
 from simgpu.errors import nearest, shown
-from simgpu.model.config import TransformerConfig
+from simgpu.model.config import MAX_EXPERTS, MAX_LAYERS, TransformerConfig
 from simgpu.model.understood import Seen
-
-MAX_LAYERS = 10_000
 
 _LLAMA_LIKE = (
     "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "phi3", "glm4_moe", "minimax_m2", "phimoe",
@@ -105,7 +103,7 @@ def _mixture(document: Document) -> dict[str, Any]:
     if _count(document, "decoder_sparse_step", 1) != 1:
         raise document.error("only 1 is supported: experts in every layer", ("decoder_sparse_step",))
     return {
-        "experts": _count(document, key, 1),
+        "experts": _count(document, key, 1, most=MAX_EXPERTS),
         "experts_per_token": _count(document, "num_experts_per_tok", 1),
         "expert_ffn": _count(document, "moe_intermediate_size", 0, least=0),
         "shared_experts": _count(document, "n_shared_experts", 0, least=0),
@@ -170,7 +168,7 @@ def _gpt_oss(name: str, document: Document) -> TransformerConfig:
         qk_norm=False,
         window=_count(document, "sliding_window", 128),
         window_every=_pattern(document, 2),
-        experts=_count(document, "num_local_experts"),
+        experts=_count(document, "num_local_experts", most=MAX_EXPERTS),
         experts_per_token=_count(document, "num_experts_per_tok"),
         expert_ffn=width,
         router_bias=True,
@@ -203,7 +201,7 @@ def _llama4(name: str, document: Document) -> TransformerConfig:
         qk_norm=False,
         window=_count(document, "attention_chunk_size", 8192),
         window_every=4,  # no_rope_layer_interval of transformers' Llama4TextConfig
-        experts=_count(document, "num_local_experts"),
+        experts=_count(document, "num_local_experts", most=MAX_EXPERTS),
         experts_per_token=_count(document, "num_experts_per_tok"),
         expert_ffn=_count(document, "intermediate_size"),
         shared_experts=1,
@@ -271,7 +269,7 @@ def _deepseek(name: str, document: Document) -> TransformerConfig:
         qkv_bias=False,
         bias=False,
         qk_norm=False,
-        experts=_count(document, "n_routed_experts"),
+        experts=_count(document, "n_routed_experts", most=MAX_EXPERTS),
         experts_per_token=_count(document, "num_experts_per_tok"),
         expert_ffn=_count(document, "moe_intermediate_size"),
         shared_experts=_count(document, "n_shared_experts", 0, least=0),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 
+from simgpu.arguments import FLAG, TEXTS, check, plain
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
@@ -20,6 +21,7 @@ SCHEDULES = ("gpipe", "1f1b", "interleaved", "zb-h1")
 RECOMPUTE = ("none", "selective", "full")
 CONTEXT = ("ring", "all_gather")
 OFFLOAD = ("none", "optimizer")
+_PLAIN = (int, bool, str, tuple, type(None))
 _DEGREES = ("tp", "pp", "vp", "dp", "ep", "cp")
 
 
@@ -77,6 +79,12 @@ class Plan:
     order: tuple[str, ...] = ORDER
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():  # numbers of numpy are numbers too
+            if type(value) not in _PLAIN:
+                object.__setattr__(self, name, plain(value))
+        for key in ("sequence_parallel", "overlap_gradients", "overlap_weights", "async_tp"):
+            if type(flag := getattr(self, key)) is not bool:
+                check(FLAG, f"plan.{key}", flag)
         for key in (*_DEGREES, "shard", "micro_batch", "recompute_layers"):
             degree = getattr(self, key)
             if degree is None and key not in _DEGREES:
@@ -90,10 +98,12 @@ class Plan:
         )
         for key, names in (*known, *((("schedule", SCHEDULES),) if self.schedule is not None else ())):
             given = getattr(self, key)
-            if given not in names:
+            if not isinstance(given, str) or given not in names:
                 raise InputError(f"{shown(given)} is not known{nearest(given, names)}", key=f"plan.{key}")
-        if self.zero not in (0, 1, 2, 3):
+        if type(self.zero) is not int or self.zero not in (0, 1, 2, 3):
             raise InputError(f"{shown(self.zero)} is not a ZeRO stage; expected 0, 1, 2 or 3", key="plan.zero")
+        if self.order is not ORDER:
+            object.__setattr__(self, "order", tuple(check(TEXTS, "plan.order", self.order)))
         if sorted(self.order) != sorted(ORDER):
             problem = f"{shown(list(self.order))} does not hold each of {', '.join(ORDER)} once"
             raise InputError(problem, key="plan.order")
@@ -112,6 +122,17 @@ class Plan:
             raise InputError(problem, key="plan.shard")
         if self.shard is not None and (self.dp * self.cp) % self.shard:
             raise InputError(f"{self.shard} does not divide dp x cp = {self.dp * self.cp}", key="plan.shard")
+
+    @staticmethod
+    def of(given: Plan | Mapping[str, object]) -> Plan:
+        """A plan as it is, or from a mapping of its keys."""
+        if isinstance(given, Plan):
+            return given
+        known = [one.name for one in fields(Plan)]
+        for key in given:
+            if key not in known:
+                raise InputError(f"unknown key{nearest(key, known)}", key=f"plan.{str(key)[:80]}")
+        return Plan(**given)  # type: ignore[arg-type]
 
     @property
     def world(self) -> int:
@@ -212,6 +233,22 @@ def _within_layer(tp: int, sequence: bool, cp: int, context: str, ep: int, recom
     return Plan(
         tp=tp, sequence_parallel=sequence, cp=cp, context=context, ep=ep, recompute=recompute, async_tp=async_tp
     )
+
+
+MOST_RANKS = 131_072
+"""Ranks that are simulated at most: some ten seconds."""
+
+MOST_IN_GROUP = 8192
+"""Ranks that reduce gradients together at most: every one has its flows."""
+
+
+def check_simulated(plan: Plan) -> None:
+    """Raise `InputError` (key only) if a plan has more ranks than are simulated in some seconds."""
+    if plan.world > MOST_RANKS:
+        raise InputError(f"{plan.world:,} ranks are too many to simulate; expected at most {MOST_RANKS:,}", key="plan")
+    if plan.dp * plan.cp > MOST_IN_GROUP:
+        problem = f"{plan.dp * plan.cp:,} ranks (dp x cp) are too many in one collective"
+        raise InputError(f"{problem}; expected at most {MOST_IN_GROUP:,}", key="plan.dp")
 
 
 def check_fits_cluster(plan: Plan, cluster: Cluster) -> None:

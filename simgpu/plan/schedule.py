@@ -26,6 +26,9 @@ from typing import Literal, TypeAlias
 from simgpu.errors import InputError, nearest, shown
 from simgpu.plan.parallelism import SCHEDULES
 
+FEW_TASKS = 4096
+"""Passes forward of a step whose order is remembered."""
+
 Kind: TypeAlias = Literal["F", "B", "W"]
 
 
@@ -52,7 +55,7 @@ def tasks(schedule: str, stages: int, microbatches: int, chunks: int = 1) -> tup
     'FFBFBB'
     """
     check(schedule, stages, microbatches, chunks)
-    return _tasks(schedule, stages, microbatches, chunks)
+    return tuple(tuple(_stage(schedule, stage, stages, microbatches, chunks)) for stage in range(stages))
 
 
 def depends_on(task: Task, stages: int, chunks: int = 1) -> Task | None:
@@ -77,7 +80,8 @@ def order(schedule: str, stages: int, microbatches: int, chunks: int = 1) -> tup
     two) and communication nothing.
     """
     check(schedule, stages, microbatches, chunks)
-    return _order(schedule, stages, microbatches, chunks)
+    few = stages * microbatches * chunks <= FEW_TASKS
+    return (_order if few else _order.__wrapped__)(schedule, stages, microbatches, chunks)
 
 
 def in_flight(schedule: str, stages: int, microbatches: int, chunks: int, stage: int) -> int:
@@ -119,11 +123,6 @@ def check(schedule: str, stages: int, microbatches: int, chunks: int = 1) -> Non
         raise InputError(f"{problem}, such as {below} or {below + stages}", key="workload.batch")
 
 
-@lru_cache(maxsize=64)
-def _tasks(schedule: str, stages: int, microbatches: int, chunks: int) -> tuple[tuple[Task, ...], ...]:
-    return tuple(tuple(_stage(schedule, stage, stages, microbatches, chunks)) for stage in range(stages))
-
-
 def _stage(schedule: str, stage: int, stages: int, microbatches: int, chunks: int) -> list[Task]:
     """Tasks of one stage: a warm-up of forwards, one forward and one backward in turn, the backwards left."""
     total = microbatches * chunks
@@ -151,10 +150,10 @@ def _stage(schedule: str, stage: int, stages: int, microbatches: int, chunks: in
     return run
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=32)
 def _order(schedule: str, stages: int, microbatches: int, chunks: int) -> tuple[Task, ...]:
     """`order`, by a calendar of whole times: work in proportion to the tasks."""
-    lists = _tasks(schedule, stages, microbatches, chunks)
+    lists = tasks(schedule, stages, microbatches, chunks)
     parts = stages * chunks
     seconds = {"F": 1, "B": 1 if schedule == "zb-h1" else 2, "W": 1}
     # what is done, one row for each kind and part: row of kind k and part q is (k parts + q)

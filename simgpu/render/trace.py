@@ -65,7 +65,7 @@ def _opened(execution: Execution) -> list[Span]:
 def _inside(execution: Execution, span: Span, process: int) -> Iterator[dict[str, Any]]:
     """Kernels and collectives of the blocks of a pass, on tracks of their own, stretched as the pass is."""
     assert isinstance(span.label, Activity)
-    made = execution.blocks[span.label]
+    made, left = execution.blocks[span.label], MOST_INSIDE
     nominal = sum(block.seconds * times for block, times in made)
     factor = span.duration / nominal if nominal else 0.0
     known = len(execution.streams[0])
@@ -73,6 +73,9 @@ def _inside(execution: Execution, span: Span, process: int) -> Iterator[dict[str
     at = span.start
     for block, times in made:
         for _ in range(times):
+            left -= len(block.spans)
+            if left < 0:
+                break
             for stream, start, end, activity in block.spans:
                 tid = tracks.setdefault(stream, known + _INSIDE.index(stream))
                 yield _event(activity, process, tid, at + start * factor, (end - start) * factor)
@@ -85,6 +88,9 @@ def _inside(execution: Execution, span: Span, process: int) -> Iterator[dict[str
         )
         yield {"ph": "M", "name": "thread_name", "pid": process, "tid": tid, "args": {"name": title}}
 
+
+MOST_INSIDE = 50_000
+"""Kernels of a pass that are shown: a batch of prompts may run a layer millions of times."""
 
 _INSIDE = ("compute", "tp", "cp", "ep", "experts")
 """Streams inside blocks: kernels, and the groups that communicate there."""

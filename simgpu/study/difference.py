@@ -24,7 +24,7 @@ from simgpu.errors import InputError
 from simgpu.render.fields import STEP_PARTS
 from simgpu.result import Result
 from simgpu.scenario import Place, resolve_cluster
-from simgpu.study.answers import TIME_OF, checked_column, natural
+from simgpu.study.answers import TIME_OF, checked_column, natural, short
 from simgpu.study.changes import Between, Side, separable, side
 from simgpu.study.experiment import Given, find_experiment, load_experiment, run_case
 from simgpu.study.loading import Case
@@ -82,6 +82,8 @@ class Difference:
     exact: bool
     verdict: Verdict
     notes: Sequence[str]
+
+    __repr__ = short
 
     @property
     def values(self) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from simgpu.errors import InputError, nearest, shown
 from simgpu.reading import is_pipe
 from simgpu.result import Result
 from simgpu.scenario import effective, run_scenario
+from simgpu.study.answers import short
 from simgpu.study.fields import ExperimentFields
 from simgpu.study.known import Known
 from simgpu.study.loading import Case, load, parse_settings
@@ -63,6 +64,8 @@ class ExperimentResult:
     results: Sequence[Result]
     catalogue: Catalogue
     refused: Sequence[Refused] = ()
+
+    __repr__ = short
 
     @property
     def rows(self) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from simgpu.hardware.inherit import Given
 from simgpu.result import Result
 from simgpu.scenario import resolve_cluster
 from simgpu.simulation import default_clocks
+from simgpu.study.answers import short
 from simgpu.study.experiment import Experiment, Refused, run_case, run_each
 from simgpu.study.loading import Case
 from simgpu.timing.kernels import KernelModel
@@ -57,6 +58,8 @@ class Explanation:
     result: Result
     operators: Sequence[dict[str, Any]]
     constants: Sequence[dict[str, Any]]
+
+    __repr__ = short
 
 
 def explain(experiment: Experiment, catalogue: Catalogue) -> list[Explanation]:

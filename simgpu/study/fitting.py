@@ -16,6 +16,7 @@ from simgpu.plan.precision import PRECISIONS, is_gguf, precision_of
 from simgpu.plan.serving_fit import DEGREES, misfit_text, smallest
 from simgpu.plan.serving_memory import Served, cache_bytes, fullest, serving_memory
 from simgpu.render.notes import context_notes
+from simgpu.study.answers import short
 from simgpu.version import __version__
 from simgpu.workload.inference.deploying import chosen_precision, deploy
 from simgpu.workload.inference.jobs import Inference, RuntimeName
@@ -73,6 +74,8 @@ class Fitted:
 
     rows: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
+
+    __repr__ = short
 
     def document(self) -> dict[str, Any]:
         """What `simgpu fit --format json` prints."""

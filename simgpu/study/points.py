@@ -22,7 +22,7 @@ from simgpu.study.known import Known
 from simgpu.tree import indexed, labels_of, replaced, value_at
 
 MAX_SCENARIOS = 100_000
-MAX_LOOKS = 2_000_000
+MAX_LOOKS = 1_000_000
 """Combinations that are looked at, whole or in part, before conditions have left out the others."""
 
 

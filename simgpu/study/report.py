@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from simgpu.catalog import Catalogue
+from simgpu.errors import InputError
 from simgpu.render.files import written_whole
 from simgpu.render.notes import context_notes, fit_notes, memory_notes, settings_notes, walk_notes
 from simgpu.render.trace import trace_events, write_events
-from simgpu.result import COLUMNS
+from simgpu.result import COLUMNS, Result
 from simgpu.study.attribution import walks
 from simgpu.study.cells import print_csv
 from simgpu.study.experiment import ExperimentResult
@@ -19,6 +20,7 @@ from simgpu.study.figures import figures_of
 from simgpu.study.memory import misfits, print_tables, row_name
 from simgpu.study.parts import doubtful_figures, idle_gpus
 from simgpu.version import __version__
+from simgpu.workload.execution import PeriodicExecution
 from simgpu.workload.jobs import longest_sequence
 
 MAX_TRACE_EVENTS = 200_000
@@ -109,7 +111,7 @@ def write(
     with written_whole(folder / "rows.csv") as stream:
         print_csv(outcome.rows, stream)
     written += [("data", folder / "result.json"), ("data", folder / "rows.csv")]
-    left_out = write_trace(outcome, folder / "trace.json")
+    left_out = write_trace(outcome, folder / "trace.json", empty=True)
     written.append((f"trace ({left_out})" if left_out else "trace", folder / "trace.json"))
     if drawn:
         from simgpu.render.style import save
@@ -118,10 +120,12 @@ def write(
     return written
 
 
-def write_trace(outcome: ExperimentResult, file: Path) -> str:
+def write_trace(outcome: ExperimentResult, file: Path, empty: bool = False) -> str:
     """One trace with the timelines of the rows; each row is a group of processes. Returns what was left out, or ''.
 
     Of a row the first `MAX_TRACE_RANKS` ranks are written, and rows until the trace holds `MAX_TRACE_EVENTS` events.
+    A step of so many microbatches that it alone has more is left out. Unless `empty` is allowed, a trace that would
+    hold nothing is an `InputError`.
     """
     events: list[dict[str, Any]] = []
     process = 0
@@ -130,13 +134,29 @@ def write_trace(outcome: ExperimentResult, file: Path) -> str:
         if events and len(events) > MAX_TRACE_EVENTS:
             left_out.append(f"the first {number} of {len(outcome.results)} rows")
             break
+        count = result.execution.activities if isinstance(result.execution, PeriodicExecution) else 0
+        if count > MAX_TRACE_EVENTS:
+            name = row_name(outcome, number)
+            left_out.append(f"without {name}: {count:,} activities, a trace holds {MAX_TRACE_EVENTS:,}")
+            continue
         ranks = min(len(result.execution.streams), MAX_TRACE_RANKS)
         events += trace_events(result.execution, process, row_name(outcome, number) + ":", ranks)
         process += ranks
-    if any(len(result.execution.streams) > MAX_TRACE_RANKS for result in outcome.results):
-        left_out.append(f"the first {MAX_TRACE_RANKS} ranks of each row")
+    some = {
+        min(len(result.execution.streams), MAX_TRACE_RANKS) for result in outcome.results if _has_more_ranks(result)
+    }
+    if some:
+        left_out.append(f"the first {max(some)} ranks of each row")
+    if not events and not empty:
+        raise InputError(f"{', '.join(left_out)}; expected fewer microbatches", key="trace")
     write_events(events, file)
     return ", ".join(left_out)
+
+
+def _has_more_ranks(result: Result) -> bool:
+    """Whether a trace leaves out ranks: too many, or those that do what others do. In training one stands for all."""
+    ranks = len(result.execution.streams)
+    return ranks > MAX_TRACE_RANKS or (ranks < result.row["gpus"] and not result.execution.blocks)
 
 
 def _first_label(outcome: ExperimentResult) -> str | None:

@@ -12,6 +12,7 @@ from simgpu.errors import InputError, nearest, shown
 from simgpu.render.columns import columns_of
 from simgpu.render.files import written_whole
 from simgpu.study import conditions
+from simgpu.study.answers import short
 from simgpu.study.cells import print_csv
 from simgpu.study.report import print_json
 from simgpu.study.store import Kept, Store, store_file
@@ -41,6 +42,8 @@ class Results:
     """Rows of a store: labels, varied values, the columns of a result, and where each comes from."""
 
     rows: Sequence[dict[str, Any]]
+
+    __repr__ = short
 
     def to_pandas(self) -> Any:
         """A pandas DataFrame of the rows. Raises `InputError` where pandas is missing."""

@@ -25,7 +25,7 @@ from simgpu.columns import sign
 from simgpu.errors import InputError, shown
 from simgpu.result import Result
 from simgpu.scenario import resolve_cluster
-from simgpu.study.answers import TIME_OF, checked_column, cost_column, natural, priced, scaling
+from simgpu.study.answers import TIME_OF, checked_column, cost_column, natural, priced, scaling, short
 from simgpu.study.experiment import Experiment, run_case
 from simgpu.study.inputs import Input, inputs_of
 from simgpu.study.loading import Case
@@ -97,6 +97,8 @@ class Sensitivity:
     doubts: Mapping[str, float]
     doubt_of: str = ""
     price: float | None = None
+
+    __repr__ = short
 
     @cached_property
     def total(self) -> float:

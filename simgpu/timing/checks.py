@@ -19,7 +19,8 @@ WIDEST_HEAD = 1024
 
 def check_name(word: object, known: Iterable[str], key: str) -> None:
     """Raise `InputError` at `key` unless `word` is one of `known`."""
-    if word not in (names := list(known)):
+    names = list(known)
+    if not isinstance(word, str) or word not in names:
         raise InputError(f"unknown {key} {shown(word)}{nearest(word, names)}", key=key)
 
 

@@ -7,12 +7,13 @@ they do between the layers of a model; clocks are those of a sustained run unles
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.inherit import DEFAULT, Given
+from simgpu.memo import SHARED, Region
 from simgpu.model.operators import Attention, Embedding, ExpertLayer, GroupedMatmul, Kernel, Matmul, Pointwise
 from simgpu.model.serving import FEW_QUERIES
 from simgpu.timing.attention_libraries import NOT_LATENT
@@ -75,8 +76,15 @@ def vector_rows(vectors: int, stored: str) -> int:
     return vectors if stored else min(vectors, 1)
 
 
-_KNOWN: dict[tuple, dict[Kernel, KernelTime]] = {}
-"""Times found in this process, by the figures of the GPU."""
+KERNELS = 20_000
+"""Times that are remembered for the figures of a GPU: some 2 kB each."""
+
+FIGURES = 32
+"""Figures of GPUs whose times are remembered."""
+
+
+def _digest(figures: tuple) -> bytes:
+    return blake2b(repr(figures).encode(), digest_size=20).digest()
 
 
 def _seconds(times: KernelTimes) -> float:
@@ -93,14 +101,19 @@ class KernelModel:
         """`attention` names the library of attention kernels (default: what serving stacks choose on the GPU), `fp8`
         that of products in fp8, `experts` that of mixtures of experts. `products` and `streams` lengthen matrix
         products and kernels that stream, `pieces` attention over a part of its keys and queries. Products of up to
-        `vectors` rows are those of vectors (`vector_rows`, `simgpu.timing.gemv`)."""
+        `vectors` rows are those of vectors (`vector_rows`, `simgpu.timing.gemv`). Models that give equal times have
+        equal `identity`."""
         self.cluster, self.attention, self.fp8 = cluster, attention, fp8
         self.vectors, self.experts = vectors, experts
         self.products, self.streams, self.pieces = products, streams, pieces
         self.gpu = cluster.gpu
         self.constants = cluster.kernel
         self.timer = GPUTimer(cluster.gpu, cluster.kernel, sustained)
-        self._known = _KNOWN.setdefault(self._figures, {})
+        figures = self._figures
+        known = SHARED.region("kernels", FIGURES)
+        self.identity, self._known = known.known(
+            figures, lambda: (_digest(figures), Region[Kernel, KernelTime](KERNELS))
+        )
 
     @cached_property
     def _figures(self) -> tuple:
@@ -124,11 +137,6 @@ class KernelModel:
             peaks,
             constants,
         )
-
-    @property
-    def identity(self) -> Hashable:
-        """Equal for models that give equal times."""
-        return id(self._known)  # kept for ever by `_KNOWN`
 
     def peak(self, dtype: str, accumulate: str | None = None, tensor: bool = True, key: str = "dtype") -> float:
         """Dense datasheet peak, FLOP/s; see `simgpu.timing.base.TimerBase.peak`."""

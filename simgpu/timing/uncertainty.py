@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,7 @@ def spread(
     return Spread(low, high, np.asarray(np.interp(at, _CENTRES, [row.correlated for row in rows])))
 
 
-@cache
+@lru_cache(maxsize=4096)
 def residual(op: str, stratum: str, architecture: str, regime: str, library: str) -> Residual:
     """The row of the table that is nearest to what is asked.
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 from simgpu.engine import Phase, Simulator, Timeline
+from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.topology import Topology
 from simgpu.plan.parallelism import Plan
@@ -46,10 +47,96 @@ class Execution:
     blocks: Mapping[Activity, tuple[tuple[Any, int], ...]] = field(default_factory=dict)
     """Of an activity that stands for whole layers: the blocks it is made of, and how often."""
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self.streams)} ranks, {self.step:.6g} s)"
+
     @property
     def step(self) -> float:
         """Seconds from the first kernel to the end of the last activity."""
         return self.timeline.makespan
+
+
+class PeriodicExecution(Execution):
+    """A run whose middle repeats: two short runs that differ by one period, and how often the period comes.
+
+    Everything that adds up over a run (seconds, counts, FLOPs) grows by the same amount with every period, so it
+    follows from the two short runs (`grown`). What needs every activity, such as a trace, asks `timeline`: then the
+    whole run is simulated.
+    """
+
+    def __init__(self, few: Execution, more: Execution, periods: int, whole: Callable[[], Execution]) -> None:
+        """`more` is `few` with one period more; the run has `periods` more than `few`."""
+        own = {"few": few, "more": more, "periods": periods, "_whole": whole, "streams": few.streams}
+        self.__dict__.update(own)  # frozen like its parent
+
+    few: Execution
+    more: Execution
+    periods: int
+
+    def grown(self, few: float, more: float) -> float:
+        """A sum over the whole run from the same sums over `few` and `more`."""
+        return few + self.periods * (more - few)
+
+    @property
+    def step(self) -> float:
+        return self.grown(self.few.step, self.more.step)
+
+    @property
+    def activities(self) -> int:
+        """Activities of the whole run."""
+        return round(self.grown(len(self.few.timeline.end), len(self.more.timeline.end)))
+
+    @cached_property
+    def whole(self) -> Execution:
+        """The run with every period simulated. Raises `InputError` where they are too many."""
+        run: Callable[[], Execution] = self.__dict__["_whole"]
+        return run()
+
+    @property
+    def timeline(self) -> Timeline:
+        return self.whole.timeline
+
+    @property
+    def blocks(self) -> Mapping[Activity, tuple[tuple[Any, int], ...]]:
+        """Those of the whole run once it was simulated; before, those of its first periods, as later ones are."""
+        known: Execution = self.__dict__.get("whole", self.few)
+        return known.blocks
+
+
+MOST_ACTIVITIES = 200_000
+"""Activities of a run that are simulated one by one: ten to twenty seconds."""
+
+CLOSE = 4e-12
+"""Times that differ by less than this share of a run are equal: sums of thousands of times are not exact."""
+
+
+def repeats(few: Execution, more: Execution, couples: bool = True) -> bool:
+    """Whether two runs differ by one period of a run that goes on for ever.
+
+    The later half of every stream that has more to do in `more` must shift by one time; by the same for all streams
+    where everything waits for everything else again and again (`couples`).
+    """
+    import numpy as np
+
+    def ends(execution: Execution, numbers: Sequence[int]) -> Any:
+        return np.array([execution.timeline.end[number] for number in numbers])
+
+    close = CLOSE * more.step
+    shifts = []
+    for stream in range(len(few.timeline.streams)):
+        one, other = few.timeline.of(stream), more.timeline.of(stream)
+        if len(one) == len(other):
+            continue
+        half = -(len(one) // 2)
+        shift = ends(more, other[half:]) - ends(few, one[half:])
+        if np.ptp(shift) > close:
+            return False
+        shifts.append(float(shift[-1]))
+    return not couples or not shifts or max(shifts) - min(shifts) <= close
+
+
+MOST_REPEATS = 256
+"""Runs of a segment that are simulated one by one: more than any model has layers."""
 
 
 def execute(
@@ -63,11 +150,44 @@ def execute(
     """Run `program` on the first GPUs of `cluster`, rank r on GPU r.
 
     Every rank has a compute stream and one stream for each group it communicates in. A collective starts when
-    all its ranks have reached it, and the kernels after it wait for it.
+    all its ranks have reached it, and the kernels after it wait for it. Of very many replicas those of the first node
+    are run, of very many runs of a segment a few. Raises `InputError` (key only) for more than can be simulated.
     """
-    nodes = -(-plan.world // cluster.gpus_per_node)
-    topology = cluster.topology_of(nodes) if plan.world > 1 else None
-    return _Execution(program, plan, topology, kernels, algorithm, protocol).run()
+    plan = _first_replicas(program, plan, cluster)
+
+    def run(most: int) -> Execution:
+        each = sum(len(segment.steps) * min(segment.repeat, most) for segment in program.segments)
+        if plan.world * each > MOST_ACTIVITIES:
+            problem = f"{plan.world:,} ranks with {each:,} operators each are too many to simulate"
+            raise InputError(f"{problem}; expected at most {MOST_ACTIVITIES:,} together", key="plan")
+        some = tuple(replace(segment, repeat=min(segment.repeat, most)) for segment in program.segments)
+        nodes = -(-plan.world // cluster.gpus_per_node)
+        topology = cluster.topology_of(nodes) if plan.world > 1 else None
+        return _Execution(replace(program, segments=some), plan, topology, kernels, algorithm, protocol).run()
+
+    longest = max((segment.repeat for segment in program.segments), default=0)
+    if longest > MOST_REPEATS and len(program.segments) == 1:
+        few, more = run(SOME_REPEATS), run(SOME_REPEATS + 1)
+        if repeats(few, more):
+            return PeriodicExecution(few, more, longest - SOME_REPEATS, lambda: run(longest))
+    return run(longest)
+
+
+SOME_REPEATS = 16
+"""Runs of a segment that stand for very many."""
+
+
+def _first_replicas(program: Program, plan: Plan, cluster: Cluster) -> Plan:
+    """The plan with no more replicas than the first node holds, where the others do the same on nodes of their own."""
+    whole = cluster.gpus_per_node % plan.tp == 0 and plan.order[0] == "tp"
+    alone = {step.group for step, _ in program.collectives()} <= {"tp"}
+    if plan.world <= ALL_RANKS or plan.world != plan.tp * plan.dp or not whole or not alone:
+        return plan
+    return replace(plan, dp=min(plan.dp, cluster.gpus_per_node // plan.tp))
+
+
+ALL_RANKS = 64
+"""Ranks up to which each is run."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from simgpu.arguments import plain
 from simgpu.documents import dotted
 from simgpu.errors import InputError, shown
 from simgpu.units import EXAMPLES, parse_quantity, to_si
@@ -41,7 +42,7 @@ def positive(dimension: str) -> Any:
 
 def routing_name(given: object) -> str:
     """'balanced', 'random', or 'power_law_A' or 'popularity_A' with A from 0 to 10."""
-    text = str(given)[:100]
+    text = given[:100] if isinstance(given, str) else shown(given)
     if text in ("balanced", "random"):
         return text
     if not re.fullmatch(r"(power_law|popularity)_\d+(\.\d+)?", text):
@@ -65,6 +66,7 @@ class Strict(BaseModel):
 
         def __init__(self, /, **data: Any) -> None:
             """Made in Python; what is wrong is one line here too (files are read by `model_validate`)."""
+            data = plain(data)
             try:
                 super().__init__(**data)
             except ValidationError:

@@ -1,16 +1,19 @@
 """The jobs a scenario can ask for, and the graph of operators each one is."""
 
-from collections.abc import Iterator
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from simgpu.errors import InputError, shown
+from simgpu.arguments import plain
+from simgpu.documents import dotted
+from simgpu.errors import InputError, nearest, shown
 from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph, Segment
 from simgpu.model.operators import ACCUMULATE, Attention, Communicate, Dim, Matmul, Operator, Pointwise
 from simgpu.plan.numerics import DTYPES, PROJECTIONS, Numerics, adapter_targets
 from simgpu.plan.parallelism import Plan, check_fits_model, check_trains
+from simgpu.validation import validate
 from simgpu.workload.fields import Accumulate, Dtype, Passes, Routing, Size, Strict, positive
 from simgpu.workload.inference.jobs import Inference, MixedStep, Serving
 
@@ -322,3 +325,25 @@ def _checked(model: TransformerConfig | None, job: Prefill | Training, plan: Pla
         raise InputError(problem, key="workload.tokens")
     check_fits_model(plan, model, job.batch, job.tokens)
     return model
+
+
+JOBS = {
+    one.model_fields["kind"].default: one for one in (Prefill, Training, OperatorList, Inference, MixedStep, Serving)
+}
+"""Jobs by the word that `kind` says."""
+
+
+def job_of(given: Mapping[str, Any] | Workload) -> Workload:
+    """A job as it is, or from a mapping of its keys. Raises `InputError` (key only)."""
+    if not isinstance(given, Mapping):
+        return given
+    kind = given.get("kind")
+    if not isinstance(kind, str) or kind not in JOBS:
+        problem = f"{shown(kind)} is not known" if "kind" in given else "is missing"
+        raise InputError(f"{problem}{nearest(kind or '', JOBS)}", key="workload.kind")
+
+    def blame(path: tuple, problem: str) -> InputError:
+        return InputError(problem, key=dotted(("workload", *path)))
+
+    found: Any = validate(JOBS[kind], plain(dict(given)), blame)
+    return found

@@ -18,10 +18,12 @@ from functools import lru_cache, partial
 from hashlib import blake2b
 from itertools import repeat
 from math import inf
+from typing import NamedTuple
 
 from simgpu.engine import Phase, Simulator
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.topology import Topology
+from simgpu.memo import Region
 from simgpu.plan.parallelism import Plan
 from simgpu.timing.collectives import Chosen, model_of
 from simgpu.timing.collectives.ideal import CollectivePhase, Edge
@@ -35,8 +37,11 @@ Ranks = tuple[int, ...]
 Demand = tuple[str, str, int, float]
 """Kind of collective, group, stage and bytes; of activations to another stage ('send_recv', '', stage, bytes)."""
 
-REMEMBERED = 50_000
-"""Collectives inside blocks that are remembered for groups that lie alike."""
+REMEMBERED = 5000
+"""Collectives that are remembered for groups that lie alike, inside blocks and between them: some 2 kB each."""
+
+GROUPS = 256
+"""Groups that lie differently whose collectives are remembered for a cluster."""
 
 EXACT = 64
 """Ranks up to which folding is exact."""
@@ -68,6 +73,14 @@ class Transfer:
     call: Call
 
 
+class _Alike(NamedTuple):
+    """Groups that share links, a name for what lies like them, and times of collectives over them by kind and size."""
+
+    name: bytes
+    groups: list[Ranks]
+    known: Region[tuple[str, float], Call]
+
+
 class Links:
     """The links of a plan on a cluster."""
 
@@ -81,18 +94,18 @@ class Links:
         self.cluster, self.plan, self.kernels, self.folded = cluster, plan, kernels, folded
         self.algorithm, self.protocol = algorithm, protocol
         self.each = not folded  # each rank is simulated
-        self._inner: dict[str, tuple[list[Ranks], dict[tuple[str, float], Call]]] = {}
+        self._inner: dict[str, _Alike] = {}
         self._transfers: dict[tuple, list[Transfer]] = {}
         self._numbers: dict[object, int] = {}
         self._sim: Simulator | None = None
         self._stage_of = lru_cache(None)(lambda rank: plan.coordinates(rank)["pp"])
         self._colours: Colours | None = None
-        self._known: dict[bytes, list] = cluster.memo.setdefault(("classes", algorithm, protocol), {})
+        self._known = cluster.memo.region(f"classes {algorithm} {protocol}", REMEMBERED)  # of other plans too
         self._surroundings = Surroundings(cluster, plan, self._stage_of)
 
     def prepare(self, demands: Iterable[Demand]) -> None:
         """Find out which links and ranks are alike, given all that will be asked for between blocks."""
-        if self.each or self.plan.world > EXACT:
+        if self.each or self._colours is not None or self.plan.world > EXACT:
             return
         topology = self._whole
         patterns: dict[object, Pattern] = {}
@@ -180,28 +193,23 @@ class Links:
         for group in groups:
             if group not in self._inner:
                 self._inner[group] = self._shared(group)
-            found.append(id(self._inner[group][1]))  # kept by the cluster
+            found.append(self._inner[group].name)
         return tuple(found)
 
     def inner(self, kind: str, group: str, size: float) -> Call:
         """A collective over a group inside a block, all groups of the stage on the same nodes at once."""
         if group not in self._inner:
             self._inner[group] = self._shared(group)
-        groups, known = self._inner[group]
-        found = known.get((kind, size))
-        if found is None:
-            found = known[kind, size] = self._time(kind, groups, size)
-        return found
+        alike = self._inner[group]
+        return alike.known.known((kind, size), lambda: self._time(kind, alike.groups, size))
 
-    def _shared(self, group: str) -> tuple[list[Ranks], dict[tuple[str, float], Call]]:
+    def _shared(self, group: str) -> _Alike:
         """The groups around the first rank's, and what is known of collectives of groups that lie like them."""
         groups = self._groups(group, 0)
-        how = (self.algorithm, self.protocol, self.custom, self.custom_limits, self.kernels.identity)
-        memo = self.cluster.memo.setdefault("collectives", {})
-        known = memo.setdefault((*how, tuple(groups)), {})
-        if len(known) > REMEMBERED:
-            known.clear()
-        return groups, known
+        name = _digest(self.algorithm, self.protocol, self.custom, self.custom_limits, self.kernels.identity, groups)
+        memo = self.cluster.memo.region("collectives", GROUPS)
+        found: _Alike = memo.known(name, lambda: _Alike(name, groups, Region(REMEMBERED)))
+        return found
 
     def _time(self, kind: str, groups: list[Ranks], size: float) -> Call:
         if len(groups[0]) == 1 or size == 0:
@@ -350,8 +358,6 @@ class Links:
         key = _digest(kind, placed, chosen, self._surroundings.around(back, stages[0]))
         found = self._known.get(key)
         if found is None:
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
             every = [self._phases(topology, kind, group, size) for group in placed]
             found = self._known[key] = [
                 [(route, each / part, counts) for route, each, counts in flows]

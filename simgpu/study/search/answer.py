@@ -9,6 +9,7 @@ from typing import Any
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import KEYS
 from simgpu.render.columns import cell, title
+from simgpu.study.answers import short
 from simgpu.study.search.problem import LEVELS, Problem
 from simgpu.study.search.reasons import SAME, why
 from simgpu.study.search.searching import Searched, Simulated
@@ -51,6 +52,8 @@ class Answer:
     heading: str = ""
     axes: tuple[str, str] = ("", "")
     formats: Sequence[str] = ("png", "svg")  # of pictures
+
+    __repr__ = short
 
     def document(self) -> dict[str, Any]:
         """As JSON has it."""

@@ -13,6 +13,7 @@ from typing import Any
 from simgpu.catalog import Catalogue
 from simgpu.documents import Source
 from simgpu.errors import InputError, shown
+from simgpu.study.answers import short
 from simgpu.study.experiment import Experiment
 from simgpu.study.store import Kept, Store, store_file
 from simgpu.study.sweep.planning import Planned, plan
@@ -48,6 +49,8 @@ class Swept:
     left: int
     seconds: float
     interrupted: bool = False
+
+    __repr__ = short
 
     @property
     def rows(self) -> list[dict[str, Any]]:

@@ -12,14 +12,22 @@ from simgpu.timing.collectives.model import ALGORITHMS, PROTOCOLS, CollectiveMod
 from simgpu.timing.collectives.traffic import kind_of
 from simgpu.timing.parts import ArrayLike
 
-REMEMBERED = 100_000
+REMEMBERED = 20_000
 """Ranks of all collectives that are remembered for a topology: some kB each."""
+
+
+MOST_GPUS = 8192
+"""GPUs of one collective at most: every one has its flows, some milliseconds each."""
 
 
 def model_of(
     topology: Topology, kind: str, gpus: Sequence[int], library: str = "nccl", dtype: str = "bf16"
 ) -> CollectiveModel:
     """The model of a collective; equal ones are made once for a topology."""
+    if len(gpus) > MOST_GPUS:
+        raise InputError(
+            f"{len(gpus):,} GPUs are too many in one collective; expected at most {MOST_GPUS:,}", key="gpus"
+        )
     narrow = dtype if dtype in ("int8", "fp8", "fp4") else "wide"
     key = (kind, tuple(gpus), library, narrow)
     known: dict = topology.memory.setdefault("collectives", {})

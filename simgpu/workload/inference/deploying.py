@@ -139,9 +139,7 @@ def _drafter(target: Deployment, config: TransformerConfig, name: str | None, pa
         precision = _on_this_gpu(precision, target.kernels, target.runtime, target.cluster.gpu.name, key)
     plan = replace(target.plan, pp=1, dp=target.plan.dp, ep=min(target.plan.ep, config.experts))
     check_plan(plan, config, "workload.speculative.draft")
-    return replace(
-        target, config=config, plan=plan, precision=precision, offloaded=0.0, part=part, _steps={}, _blocks={}
-    )
+    return replace(target.fresh(), config=config, plan=plan, precision=precision, offloaded=0.0, part=part)
 
 
 def check_plan(plan: Plan, config: TransformerConfig, key: str = "") -> None:

@@ -14,6 +14,7 @@ from math import ceil
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.inherit import DEFAULT
+from simgpu.memo import Region
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import BYTES, Attention, Dim, Matmul, Operator, Pointwise
 from simgpu.model.serving import (
@@ -98,10 +99,10 @@ class StepTime:
         return max(self.each) + (self.send if len(self.stages) > 1 else 0.0)
 
 
-REMEMBERED = 5000
-"""Steps of a deployment that are remembered."""
+REMEMBERED = 500
+"""Steps of a deployment that are remembered, and blocks of them: some 20 kB each."""
 
-DEPLOYMENTS = 64
+DEPLOYMENTS = 32
 """Deployments on a cluster whose steps are remembered."""
 
 
@@ -125,8 +126,8 @@ class Deployment:
     limit: int = 0  # new tokens of a step at most; 0: as the runtime has it
     drafter: Served | None = None  # held beside the model, for which it guesses
     part: bool = False  # a layer of a model whose embedding and head it shares
-    _steps: dict[Groups, StepTime] = field(default_factory=dict, repr=False)
-    _blocks: dict[tuple, Block] = field(default_factory=dict, repr=False)
+    _steps: Region[Groups, StepTime] = field(default_factory=lambda: Region(REMEMBERED), repr=False)
+    _blocks: Region[tuple, Block] = field(default_factory=lambda: Region(REMEMBERED), repr=False)
 
     @cached_property
     def kernels(self) -> KernelModel:
@@ -184,9 +185,6 @@ class Deployment:
         known = tuple(group for group in groups if group.count)
         found = self._steps.get(known)
         if found is None:
-            if len(self._steps) >= REMEMBERED:
-                self._steps.clear()
-                self._blocks.clear()
             found = self._steps[known] = self._step(known)
         return found
 
@@ -194,16 +192,17 @@ class Deployment:
         """The same, with the steps that deployments like it on this cluster have worked out."""
         if self.drafter is not None:
             return self
-        known: dict = self.cluster.memo.setdefault("deployments", {})
+        known = self.cluster.memo.region("deployments", DEPLOYMENTS)
         key = (
             self.config, self.plan, repr(self.precision), id(self.runtime), self.dtype, self.kv_dtype, self.accumulate,
             self.routing, self.sustained, self.algorithm, self.protocol, self.offloaded, self.limit, self.part,
         )  # fmt: skip
-        if key not in known:
-            if len(known) >= DEPLOYMENTS:
-                del known[next(iter(known))]
-            known[key] = replace(self, _steps={}, _blocks={})
-        return known[key]
+        found: Deployment = known.known(key, self.fresh)
+        return found
+
+    def fresh(self) -> Deployment:
+        """The same, with nothing worked out."""
+        return replace(self, _steps=Region(REMEMBERED), _blocks=Region(REMEMBERED))
 
     def decode(self, batch: int, context: int) -> StepTime:
         """One new token for each of `batch` sequences that then hold `context` tokens."""

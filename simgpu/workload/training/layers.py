@@ -39,7 +39,7 @@ WEIGHT_GRADIENT = "_wgrad"
 SPLIT = "zb-h1"
 """The schedule that cuts backward in two."""
 
-REMEMBERED = 4096
+REMEMBERED = 1024
 """Units that are remembered for each cluster: some 30 kB each."""
 
 
@@ -92,13 +92,10 @@ class Layers:
         What another plan on this cluster has in common within a layer is known already.
         """
         key = (*self._identity, kind, recompute)
-        known: dict = self.kernels.cluster.memo.setdefault("layers", {})
-        found = known.get(key)
-        if found is None:
-            if len(known) >= REMEMBERED:
-                del known[next(iter(known))]
-            found = known[key] = self.framework, self._unit(kind, recompute)  # who has the framework's id lives on
-        return found[1]
+        known = self.kernels.cluster.memo.region("layers", REMEMBERED)
+        # who has the framework's id lives on
+        unit: Passes = known.known(key, lambda: (self.framework, self._unit(kind, recompute)))[1]
+        return unit
 
     @cached_property
     def _identity(self) -> tuple:

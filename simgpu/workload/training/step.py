@@ -13,6 +13,7 @@ FSDP 2; nothing where tensor groups fill the node and the others leave through t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from simgpu.engine import Phase, Simulator
@@ -22,6 +23,7 @@ from simgpu.timing.kernels import KernelModel
 from simgpu.workload.blocks import Block, Made, counted
 from simgpu.workload.execution import Activity, Execution
 from simgpu.workload.links import Demand, Links, Transfer
+from simgpu.workload.steady import folded
 from simgpu.workload.training.chunks import chunks_of, tied_table
 from simgpu.workload.training.job import Job
 from simgpu.workload.training.layers import SPLIT, Layers, Passes
@@ -35,8 +37,16 @@ Ids = Mapping[int, int]
 
 
 def run_step(job: Job, kernels: KernelModel, links: Links) -> Execution:
-    """Simulate one step of `job`."""
-    return _Step(job, kernels, links).run()
+    """Simulate one step of `job`: where links are folded, very many microbatches by a few of them."""
+    plan = job.plan
+    each = job.micro_batch * plan.dp
+
+    def run(microbatches: int) -> tuple[Execution, dict[Task, Ids]]:
+        step = _Step(replace(job, batch=microbatches * each), kernels, links)
+        return step.run(), step.ends
+
+    couples = plan.pp > 1 and plan.pipeline != "gpipe"
+    return folded(job.microbatches, plan.pp, plan.vp, couples, run, links.folded)
 
 
 class _Step:
