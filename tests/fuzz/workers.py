@@ -53,7 +53,11 @@ def work(pipe: Connection, seed: int, kinds: tuple[str, ...]) -> None:
         except EOFError:
             return
         given = draw(seed, number, kinds)
-        pipe.send((given.kind, run(given)))
+        try:
+            found = run(given)
+        except MemoryError:  # where what was held still left no room to say so
+            found = Outcome("too much memory", "MemoryError")
+        pipe.send((given.kind, found))
 
 
 def run(given: Input) -> Outcome:
