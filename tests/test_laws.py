@@ -6,14 +6,17 @@ datasheet allows, and equal ranks may trade places.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import isclose
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from scenarios import CATALOGUE, KINDS, Scene, laws, scenes
+from scenarios import CATALOGUE, KINDS, Scene, laws, scenes, small
 
+from simgpu import InputError, Plan, Training
 from simgpu.plan.parallelism import ORDER
 from simgpu.result import UNCERTAIN
 from simgpu.timing.collectives import collective_time
@@ -32,24 +35,12 @@ def times_of(scene: Scene, **factors: float) -> dict[str, float]:
     return {name: row[name] for name in (("ttft_s", "tpot_s") if scene.job.kind == "inference" else ("step_s",))}
 
 
-def test_the_scenes_are_of_all_kinds() -> None:
-    seen: dict[str, int] = {}
-    for kind in KINDS:
-
-        @laws(10)
-        @given(scenes(kind))
-        def count(scene: Scene) -> None:
-            seen[scene.job.kind] = seen.get(scene.job.kind, 0) + 1
-
-        count()
-    assert seen.keys() == set(KINDS)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_interval_holds_its_value_and_no_number_is_impossible(kind: str) -> None:
-    @laws(15)
+    @laws(12)
     @given(scenes(kind))
     def law(scene: Scene) -> None:
+        assert scene.job.kind == kind
         row = scene.run().row
         for name in UNCERTAIN:
             if f"{name}_p10" in row:
@@ -60,9 +51,9 @@ def test_an_interval_holds_its_value_and_no_number_is_impossible(kind: str) -> N
     law()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "serving"])
 def test_faster_memory_cores_and_launches_are_never_slower(kind: str) -> None:
-    @laws(12)
+    @laws(10)
     @given(scenes(kind, machines=ALONE), st.sampled_from(["hbm_bandwidth", "tensor_peak", "kernel_latency"]))
     def law(scene: Scene, name: str) -> None:
         faster = 0.5 if name == "kernel_latency" else 2.0
@@ -75,7 +66,7 @@ def test_faster_memory_cores_and_launches_are_never_slower(kind: str) -> None:
 
 
 def test_twice_the_batch_takes_longer_and_at_most_twice_as_long() -> None:
-    @laws(25)
+    @laws(12)
     @given(scenes("training"))
     def law(scene: Scene) -> None:
         once, twice = scene.run().step_s, scene.but(batch=2 * scene.job.batch).run().step_s
@@ -86,7 +77,7 @@ def test_twice_the_batch_takes_longer_and_at_most_twice_as_long() -> None:
 
 @pytest.mark.parametrize("kind", ["prefill", "inference"])
 def test_more_sequences_take_longer(kind: str) -> None:
-    @laws(15)
+    @laws(10)
     @given(scenes(kind, machines=ALONE))
     def law(scene: Scene) -> None:
         once, many = times_of(scene), times_of(scene.but(batch=4 * scene.job.batch))
@@ -99,7 +90,7 @@ def test_more_sequences_take_longer(kind: str) -> None:
 def test_no_step_multiplies_faster_than_the_peaks(kind: str) -> None:
     """FLOPs at the highest peak of the GPU: it holds whatever precision a kernel runs in."""
 
-    @laws(20)
+    @laws(10)
     @given(scenes(kind))
     def law(scene: Scene) -> None:
         cluster = scene.cluster()
@@ -113,7 +104,7 @@ def test_no_step_multiplies_faster_than_the_peaks(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["inference", "serving", "mixed"])
 def test_no_token_comes_before_the_dense_weights_are_read(kind: str) -> None:
-    @laws(20)
+    @laws(10)
     @given(scenes(kind))
     def law(scene: Scene) -> None:
         assert scene.model is not None
@@ -128,8 +119,83 @@ def test_no_token_comes_before_the_dense_weights_are_read(kind: str) -> None:
     law()
 
 
+CHANGES: dict[str, Callable[[Scene], Scene]] = {
+    "clip": lambda scene: scene.but(clip=not scene.job.clip),
+    "reduce": lambda scene: scene.but(reduce="fp16"),
+    "optimizer": lambda scene: scene.but(optimizer="momentum"),
+    "flash": lambda scene: scene.but(flash=False),
+    "dtype": lambda scene: replace(scene, how={**scene.how, "dtype": "fp16" if scene.how["dtype"] == "fp8" else "fp8"}),
+    "scaling": lambda scene: replace(scene, how={**scene.how, "dtype": "fp8"}).but(fp8_scaling="rowwise"),
+    "framework": lambda scene: replace(scene, how={**scene.how, "framework": "pytorch-eager"}),
+    "protocol": lambda scene: replace(scene, how={**scene.how, "protocol": "ideal"}),
+    "clocks": lambda scene: replace(scene, how={**scene.how, "clocks": "burst"}),
+    "async_tp": lambda scene: planned(scene, async_tp=True, sequence_parallel=True),
+    "sequence_parallel": lambda scene: planned(
+        scene, sequence_parallel=not scene.plan.sequence_parallel, async_tp=False
+    ),
+    "zero": lambda scene: planned(scene, zero=3 - scene.plan.zero),
+    "recompute": lambda scene: planned(scene, recompute="full" if scene.plan.recompute == "none" else "none"),
+}
+"""What two steps on one cluster may differ by."""
+
+
+def planned(scene: Scene, **changes: Any) -> Scene:
+    """The same scene with another plan."""
+    return replace(scene, plan=replace(scene.plan, **changes))
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_a_cluster_remembers_of_one_step_is_no_part_of_another(name: str) -> None:
+    """Two scenes that differ in one thing, one after the other on one cluster: the second as on a fresh one."""
+    seen = 0
+
+    @laws(4)
+    @given(scenes("training", machines=("dgx-h100",)))
+    def law(scene: Scene) -> None:
+        nonlocal seen
+        try:
+            other = CHANGES[name](scene)
+            fresh = other.run()
+        except InputError:
+            assume(False)
+            raise
+        shared = scene.cluster()
+        scene.run(shared)
+        assert other.run(shared).row == fresh.row
+        seen += fresh.row != scene.run().row
+
+    law()
+    assert seen, "no example felt the change"
+
+
+def test_collectives_are_remembered_with_the_links_of_their_ranks_and_the_algorithm() -> None:
+    """Tensor groups within a node, or over both nodes; rings where NCCL would reduce in the switch. All are equal
+    within a layer but for that."""
+    plan = Plan(tp=8, dp=2, micro_batch=1)
+    plain = Scene("dgx-h100-ib", Training(batch=2, tokens=1024), small("llama-3.1-8b"), plan, nodes=2)
+    shared = plain.cluster()
+    plain.run(shared)
+    for other in (planned(plain, order=("dp", "cp", "ep", "tp", "pp")), replace(plain, how={"algorithm": "ring"})):
+        assert other.run(shared).row == other.run().row
+        assert other.run().step_s != plain.run().step_s
+
+
+@pytest.mark.parametrize("plan", [Plan(tp=4), Plan(pp=2), Plan(dp=4), Plan(cp=2, dp=2), Plan(tp=2, pp=2, dp=2)])
+def test_what_runs_again_is_counted_for_all_ranks_and_days_are_tokens_over_rates(plan: Plan) -> None:
+    """FLOPs beyond those of the model are the same for any split, and for one rank that stands for all."""
+    job = Training(batch=8, tokens=512, train_tokens=1e9)
+    again = []
+    for split in (Plan(), plan):
+        whole = replace(split, recompute="full", micro_batch=1)
+        row = Scene("dgx-h100", job, small("llama-3.1-8b"), whole).run().row
+        again.append(row["flop"] * (row["hfu"] / row["mfu"] - 1))
+        assert isclose(row["training_days"] * 86_400, 1e9 / row["tokens_per_s"], rel_tol=SAME)
+        assert isclose(row["gpu_hours"], row["training_days"] * 24 * row["gpus"], rel_tol=SAME)
+    assert again[0] > 0 and isclose(*again, rel_tol=1e-9)
+
+
 def test_axes_of_one_rank_may_stand_anywhere_in_the_order() -> None:
-    @laws(20)
+    @laws(10)
     @given(scenes("training"), st.permutations(ORDER))
     def law(scene: Scene, order: tuple[str, ...]) -> None:
         plan = scene.plan
