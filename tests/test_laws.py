@@ -125,7 +125,6 @@ CHANGES: dict[str, Callable[[Scene], Scene]] = {
     "optimizer": lambda scene: scene.but(optimizer="momentum"),
     "flash": lambda scene: scene.but(flash=False),
     "dtype": lambda scene: replace(scene, how={**scene.how, "dtype": "fp16" if scene.how["dtype"] == "fp8" else "fp8"}),
-    "scaling": lambda scene: replace(scene, how={**scene.how, "dtype": "fp8"}).but(fp8_scaling="rowwise"),
     "framework": lambda scene: replace(scene, how={**scene.how, "framework": "pytorch-eager"}),
     "protocol": lambda scene: replace(scene, how={**scene.how, "protocol": "ideal"}),
     "clocks": lambda scene: replace(scene, how={**scene.how, "clocks": "burst"}),
@@ -166,6 +165,16 @@ def test_what_a_cluster_remembers_of_one_step_is_no_part_of_another(name: str) -
 
     law()
     assert seen, "no example felt the change"
+
+
+def test_products_in_fp8_are_remembered_with_how_they_are_scaled() -> None:
+    """Casts differ, kernels of products do not."""
+    job = Training(batch=2, tokens=1024, fp8_scaling="tensorwise")
+    plain = Scene("h100-sxm", job, small("llama-3.1-8b"), Plan(micro_batch=1), {"dtype": "fp8"})
+    shared, other = plain.cluster(), plain.but(fp8_scaling="delayed")
+    plain.run(shared)
+    assert other.run(shared).row == other.run().row
+    assert other.run().step_s != plain.run().step_s
 
 
 def test_collectives_are_remembered_with_the_links_of_their_ranks_and_the_algorithm() -> None:

@@ -178,8 +178,14 @@ def _condition(draw: random.Random) -> Drawn:
     for _ in range(draw.choice((1, 2, 2, 3, 5, 40))):
         text = f"{'not ' if draw.random() < 0.05 else ''}{text} {draw.choice(joins)} {draw.choice(atoms)}"
         text = f"({text})" if draw.random() < 0.3 else text
-    tree = {**examples.EXPERIMENTS[1], "vary": {"plan.tp": [1, 2], "workload.batch": [1, 2]}, "where": [text]}
+    tree = {**examples.EXPERIMENTS[1], "vary": _axes(draw), "where": [text]}
     return ["run", "e.yaml", "--no-plots", "--format", "json", "-q"], {"e.yaml": _yaml(tree)}, ""
+
+
+def _axes(draw: random.Random) -> dict[str, Any]:
+    """Axes of few values, however they are written; that more are refused is a matter of tests."""
+    batch = draw.choice(([1, 2], {"range": [1, 3], "step": 1}, {"range": [1, 3]}, {"log_range": [1, 4], "factor": 2}))
+    return {"plan.tp": [1, 2], "workload.batch": batch}
 
 
 def _hardware(draw: random.Random) -> Drawn:

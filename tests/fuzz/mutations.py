@@ -118,7 +118,9 @@ def _other_number(draw: random.Random, value: float) -> Any:
     """A number of the same type, some other size."""
     factor = draw.choice((0, -1, 2, 3, 10, 1000, 10**6, 10**12))
     if isinstance(value, int):
-        return draw.choice((value * factor, value + draw.choice((-1, 1)), value // max(abs(factor), 1), float(min(value, 2**99))))
+        return draw.choice(
+            (value * factor, value + draw.choice((-1, 1)), value // max(abs(factor), 1), float(min(value, 2**99)))
+        )
     return draw.choice((value * factor, value / (factor or 7), value + 1e-9, int(value) if abs(value) < 1e300 else 0))
 
 

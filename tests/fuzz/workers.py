@@ -13,8 +13,8 @@ from pathlib import Path
 from .inputs import Input, draw
 from .trial import Outcome, limit_memory, trial
 
-PATIENCE = 120.0
-"""Seconds by the clock after which an input's process is ended."""
+PATIENCE = 240.0
+"""Seconds by the clock after which an input's process is ended: for what waits; what works is judged by its time."""
 INPUTS = 500
 """Inputs of one process; then a fresh one goes on, so that no input meets what a thousand others left."""
 
