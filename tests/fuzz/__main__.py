@@ -30,24 +30,31 @@ def main() -> int:
     counts: Counter[tuple[str, str]] = Counter()
     seconds: Counter[str] = Counter()
     began, done, defects = time.monotonic(), 0, 0
-    for number, kind, found in run_all(iter(range(asked.count)), asked.seed, asked.jobs, kinds):
-        counts[kind, found.name] += 1
-        seconds[kind] += found.seconds
-        done += 1
-        if found.defect:
-            defects += 1
-            _keep(asked.out, number, draw(asked.seed, number, kinds), found, asked.seed, kinds)
-        if sys.stderr.isatty() or done % 500 == 0:
-            line = f"{done:,} of {asked.count:,} inputs, {defects} defects, {time.monotonic() - began:.0f} s"
-            print(
-                f"\r{line}" if sys.stderr.isatty() else line, end="" if sys.stderr.isatty() else "\n", file=sys.stderr
-            )
+    try:
+        for number, kind, found in run_all(iter(range(asked.count)), asked.seed, asked.jobs, kinds):
+            counts[kind, found.name] += 1
+            seconds[kind] += found.seconds
+            done += 1
+            if found.defect:
+                defects += 1
+                _keep(asked.out, number, draw(asked.seed, number, kinds), found, asked.seed, kinds)
+            _tell(f"{done:,} of {asked.count:,} inputs, {defects} defects, {time.monotonic() - began:.0f} s", done)
+    except KeyboardInterrupt:  # what is counted is shown
+        print("interrupted", file=sys.stderr)
     _print(counts, seconds, time.monotonic() - began)
     if defects:
         print(f"\n{defects} defects of {done:,}: {asked.out}")
     else:
         print(f"\n0 defects of {done:,}")
     return int(defects > 0)
+
+
+def _tell(line: str, done: int) -> None:
+    """How far it is: on a terminal one line that changes, elsewhere a line now and then."""
+    if sys.stderr.isatty():
+        print(f"\r{line}", end="", file=sys.stderr)
+    elif done % 500 == 0:
+        print(line, file=sys.stderr)
 
 
 def _arguments() -> argparse.Namespace:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -47,6 +48,7 @@ def work(pipe: Connection, seed: int, kinds: tuple[str, ...]) -> None:
     """Of a process: answer numbers with outcomes until the other side is gone."""
     quiet()
     limit_memory()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who counts
     while True:
         try:
             number = pipe.recv()
