@@ -16,7 +16,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scenarios import CATALOGUE, KINDS, Scene, laws, scenes, small
 
-from simgpu import InputError, Plan, Training
+from simgpu import Inference, InputError, OperatorList, Plan, Training
+from simgpu.analysis.training import anatomy, weighted
 from simgpu.plan.parallelism import ORDER
 from simgpu.result import UNCERTAIN
 from simgpu.timing.collectives import collective_time
@@ -167,6 +168,24 @@ def test_what_a_cluster_remembers_of_one_step_is_no_part_of_another(name: str) -
     assert seen, "no example felt the change"
 
 
+SERVED: dict[str, dict[str, Any]] = {
+    "runtime": {"runtime": "eager", "precision": None},
+    "custom all-reduces": {"runtime": "compiled", "precision": None},
+    "precision": {"runtime": "vllm", "precision": "int4"},
+    "cache": {"kv_cache": "fp8"},
+    "offload": {"offload": 0.5},
+}
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_what_a_cluster_remembers_of_one_deployment_is_no_part_of_another(name: str) -> None:
+    plain = Scene("dgx-h100", Inference(batch=4, prompt=128, output=9), small("llama-3.1-8b"), Plan(tp=4))
+    shared, other = plain.cluster(), plain.but(**SERVED[name])
+    plain.run(shared)
+    assert other.run(shared).row == other.run().row
+    assert other.run().tpot_s != plain.run().tpot_s
+
+
 def test_products_in_fp8_are_remembered_with_how_they_are_scaled() -> None:
     """Casts differ, kernels of products do not."""
     job = Training(batch=2, tokens=1024, fp8_scaling="tensorwise")
@@ -201,6 +220,23 @@ def test_what_runs_again_is_counted_for_all_ranks_and_days_are_tokens_over_rates
         assert isclose(row["training_days"] * 86_400, 1e9 / row["tokens_per_s"], rel_tol=SAME)
         assert isclose(row["gpu_hours"], row["training_days"] * 24 * row["gpus"], rel_tol=SAME)
     assert again[0] > 0 and isclose(*again, rel_tol=1e-9)
+
+
+def test_the_weights_of_an_interval_fill_the_step_but_for_its_host() -> None:
+    @laws(6)
+    @given(scenes("training"))
+    def law(scene: Scene) -> None:
+        found = anatomy(scene.run().execution)
+        assert isclose(sum(seconds for seconds, _ in weighted(found)) + found.host, found.step, rel_tol=SAME)
+
+    law()
+
+
+@pytest.mark.parametrize("repeat", [1, 3])
+def test_bytes_that_are_sent_count_once_for_each_time(repeat: int) -> None:
+    made = [{"op": "all_reduce", "bytes": 1e6}, {"op": "all_to_all", "bytes": 2e6}]
+    job = OperatorList(operators=made, repeat=repeat)  # type: ignore[arg-type]
+    assert Scene("dgx-h100", job, None, Plan(tp=4)).run().communication_bytes == repeat * 3e6
 
 
 def test_axes_of_one_rank_may_stand_anywhere_in_the_order() -> None:
