@@ -43,6 +43,15 @@ def test_it_is_what_brute_force_finds(model: str, experts: list[int]) -> None:
     assert set(mine) == found
 
 
+@pytest.mark.parametrize(("batch", "gpus", "replicas"), [(12, 8, {1, 2, 4}), (5, 10, {1, 5}), (9, 6, {3})])
+def test_replicas_divide_the_batch(batch: int, gpus: int, replicas: set[int]) -> None:
+    config, job = simgpu.load_model("gpt2-xl"), simgpu.Training(batch=batch, tokens=512)
+    mine = plans(Space(config, batch, 512, (gpus,), Plan(), {"tp": "all", "cp": "all", "dp": "all"}))
+    assert {plan.dp for plan in mine} == replicas
+    for plan in mine:
+        job.check(config, plan)
+
+
 def test_every_choice_is_gone_through() -> None:
     config, job = simgpu.load_model("mixtral-8x7b"), simgpu.Training(batch=8, tokens=1024)
     space = Space(config, 8, 1024, (4, 8), Plan(), dict.fromkeys(KEYS, "all"))
