@@ -1,18 +1,32 @@
 # Two commands do everything on a fresh machine with Python 3.11+:
 #   make demo    the main job: table, figure, trace
-#   make test    all checks
+#   make test    all checks (make quick: those of a minute; make test-slow: the long ones; make fuzz: 10,000 odd inputs)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+QUICK := tests/engine tests/hardware tests/model tests/plan tests/analysis tests/test_documents.py tests/test_conditions.py
+COUNT ?= 10000
+SEED ?= 0
 
-.PHONY: demo test bench bench-search lint format notebooks clean
+.PHONY: demo test quick test-slow fuzz bench bench-search lint format notebooks clean
 
 demo: $(STAMP)
 	$(BIN)/simgpu run experiments/tp2_scaling.yaml
 
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+# the folders that mirror the package: closed forms, laws, hardware, plans; no commands, no pictures
+quick: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n 2 -m "not slow" $(QUICK)
+
+test-slow: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n 2 -m slow
+
+# defects go to results/fuzz, each with the command that repeats it
+fuzz: $(VENV)/.installed-test
+	$(BIN)/python -m tests.fuzz --count $(COUNT) --seed $(SEED) --jobs 2
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .

@@ -28,7 +28,12 @@ def test_they_are_there():
     assert {"tour", "cluster_sizing", "interconnect_what_if", "reading_a_timeline"} <= {file.stem for file in FILES}
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+LONG = "cluster_sizing"  # its searches take as long as all the others: for `make test-slow`
+
+
+@pytest.mark.parametrize(
+    "file", [pytest.param(file, marks=[pytest.mark.slow] * (file.stem == LONG), id=file.stem) for file in FILES]
+)
 @pytest.mark.filterwarnings("ignore")
 def test_a_run_says_what_is_committed(file, tmp_path):
     committed, now = nbformat.read(file, as_version=4), execute.executed(file, tmp_path)

@@ -56,6 +56,17 @@ def found(text: str, folder: Path, **how: object) -> command.Answer:
     return command.search("e.yaml", (), Catalogue(), jobs=1, **how)  # type: ignore[arg-type]
 
 
+def test_a_search_that_finds_nothing_leaves_no_store(folder: Path) -> None:
+    """Nor a folder; a store that was there stays."""
+    (folder / "none.yaml").write_text(SMALL.replace("tp: [1, 2, 4], pp: [1, 2], dp: all", "tp: [4], pp: [1], dp: [1]"))
+    before = sorted(folder.rglob("*"))
+    assert run("none.yaml", "--jobs", "1").exit_code == 2
+    assert sorted(folder.rglob("*")) == before
+    Store(folder / "kept.sqlite").close()
+    assert run("none.yaml", "--jobs", "1", "--store", "kept.sqlite").exit_code == 2
+    assert (folder / "kept.sqlite").is_file()
+
+
 def test_the_command_prints_the_best_plans_and_writes_data_and_pictures(folder: Path) -> None:
     done = run("small.yaml", "--jobs", "1")
     assert done.exit_code == 0, done.output

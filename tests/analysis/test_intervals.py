@@ -52,6 +52,13 @@ def test_of_one_part_the_interval_is_its_own(seconds, doubt):
     assert (found.p10, found.p90) == pytest.approx((seconds * doubt.low, seconds * doubt.high), rel=1e-9)
 
 
+def test_a_ratio_is_highest_where_what_divides_is_lowest():
+    """1 / [0.9, 1.3]: the ends trade places, and each keeps its own width."""
+    certain, divisor = alone(1.0, 1.0, 1.0), alone(1.0, 0.9, 1.3)
+    found = range_of_ratio([certain], [divisor])
+    assert (found.p10, found.p90) == pytest.approx((1 / 1.3, 1.1))
+
+
 def test_what_is_common_adds_up_and_what_is_independent_adds_in_squares():
     together = range_of([alone(1.0, 0.9, 1.2, 1.0)] * 4)
     apart = range_of([alone(1.0, 0.9, 1.2, 0.0)] * 4)

@@ -43,6 +43,24 @@ def test_it_is_what_brute_force_finds(model: str, experts: list[int]) -> None:
     assert set(mine) == found
 
 
+@pytest.mark.parametrize(("batch", "gpus", "replicas"), [(12, 8, {1, 2, 4}), (5, 10, {1, 5}), (9, 6, {3})])
+def test_replicas_divide_the_batch(batch: int, gpus: int, replicas: set[int]) -> None:
+    config, job = simgpu.load_model("gpt2-xl"), simgpu.Training(batch=batch, tokens=512)
+    mine = plans(Space(config, batch, 512, (gpus,), Plan(), {"tp": "all", "cp": "all", "dp": "all"}))
+    assert {plan.dp for plan in mine} == replicas
+    for plan in mine:
+        job.check(config, plan)
+
+
+def test_layers_to_recompute_and_ranks_to_a_copy_are_all_but_all() -> None:
+    """All layers of a stage, and all ranks, are the plain choice."""
+    config, asked = simgpu.load_model("llama-3.2-1b"), {"recompute": ["full"], "recompute_layers": "all"}
+    mine = plans(Space(config, 8, 512, (2,), Plan(), {"pp": [2], "micro_batch": [1], **asked}))
+    assert {plan.recompute_layers for plan in mine} == {None, *range(1, 8)}
+    mine = plans(Space(config, 8, 512, (8,), Plan(), {"dp": [8], "zero": [1], "shard": "all"}))
+    assert {plan.shard for plan in mine} == {None, 2, 4}
+
+
 def test_every_choice_is_gone_through() -> None:
     config, job = simgpu.load_model("mixtral-8x7b"), simgpu.Training(batch=8, tokens=1024)
     space = Space(config, 8, 1024, (4, 8), Plan(), dict.fromkeys(KEYS, "all"))

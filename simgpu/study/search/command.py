@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -56,7 +57,7 @@ def search(
     before = signal.getsignal(signal.SIGINT)
     try:
         if isinstance(problem, Problem):
-            with Store(store_file(store)) as kept:
+            with _kept(store_file(store)) as kept:
                 keeper = Keeper(kept, catalogue, experiment.name, place)
                 return _training(problem, experiment, workers, tell, keeper)
         return _serving(problem, experiment, workers, tell)
@@ -69,6 +70,25 @@ def search(
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, before)
         workers.close()
+
+
+@contextmanager
+def _kept(file: Path) -> Iterator[Store]:
+    """The store of a search. One that was made for it and that nothing was written to goes away with its folders."""
+    made = [place for place in (file, *file.parents) if not place.exists()]
+    empty = False
+    try:
+        with Store(file) as store:
+            try:
+                yield store
+            finally:
+                empty = bool(made) and not store.scenario("")
+    finally:
+        if empty:
+            with suppress(OSError):  # another search may have come in between
+                file.unlink()
+                for folder in made[1:]:
+                    folder.rmdir()
 
 
 def _training(problem: Problem, experiment: Experiment, workers: Workers, tell: Tell, keeper: Keeper) -> Answer:
