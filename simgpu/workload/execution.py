@@ -98,7 +98,7 @@ class PeriodicExecution(Execution):
 
     @property
     def blocks(self) -> Mapping[Activity, tuple[tuple[Any, int], ...]]:
-        """Those of the whole run once it was simulated; before, those of its first periods, as later ones are."""
+        """Those of the whole run once it was simulated; before, of its first periods, which later ones are like."""
         known: Execution = self.__dict__.get("whole", self.few)
         return known.blocks
 
