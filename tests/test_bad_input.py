@@ -756,7 +756,6 @@ SPLITS: dict[str, tuple[dict[str, Any], str, str, str, tuple[str, ...]]] = {
     "no such split": ({}, "dp: 1", "dp: 1\n    tensor: 4", "plan.tensor", ("unknown key; expected one of tp, dp, ",)),
     "dtype of nothing trained": ({}, "dtype: bf16", "dtype: int8", "dtype", ("'int8' is not trained in", "bf16, fp16")),
     "tokens text": ({}, "tokens: 128", "tokens: 4k", "workload.tokens", ("'4k'", "integer")),
-    "too many tokens": ({}, "tokens: 128", "tokens: 4097", "workload.tokens", ("4097", "4096")),
     "sequence parallel": (
         {},
         "dp: 1",
