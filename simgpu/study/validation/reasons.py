@@ -245,6 +245,13 @@ REASONS = (
         where=lambda n: n["slow"] < 0.8 and n["tp_size"] == 1,
     ),
     Reason(
+        "22 s to the first token, then 5 ms for each: the engine held back most of the 512 clients, of which the table"
+        " says nothing",
+        "aic_e2e_inference",
+        library="vllm",
+        where=lambda n: n["concurrency"] >= 512 and (n["slow"] > 1.25 or n["slow"] < 0.1),
+    ),
+    Reason(
         "which requests arrive together, and whether the first ones count, is not in the table: TensorRT-LLM's first"
         " token takes from 0.2 to 2 s at loads that are alike",
         "aic_e2e_inference",
