@@ -78,7 +78,7 @@ def test_a_peak_that_is_set_on_a_capped_gpu_is_a_peak_without_the_cap_too():
     capped = CATALOGUE.spec("gpus", "h100-sxm@500W")
     key = "peak.bf16-fp32-tensor"
     before = next(one for one in capped.peak if one.key == key.removeprefix("peak."))
-    override = Override(f"gpu.{key}", 2 * before.si, "--set")
+    override = Override(f"gpu.{key}", f"{2 * before.si} SI", "--set")
     cluster = CATALOGUE.cluster("h100-sxm@500W", [override])
     after = next(one for one in cluster.gpu.peak if one.key == before.key)
     assert after.datasheet == pytest.approx(2 * before.datasheet) and before.datasheet == pytest.approx(989.4e12)
@@ -148,5 +148,4 @@ def test_products_in_int8_sum_in_int32():
     }
     assert 0.9 * steps["w8a16", 0] < steps["int8", 0] < 0.9 * steps["bf16", 0]
     assert steps["int8", 4096] < 0.8 * steps["bf16", 4096]
-    with pytest.raises(InputError, match="experts are multiplied in int8 is not known; expected fp8"):
-        simulate(cluster, MixedStep(decodes=1, precision="int8"), MIXTRAL)
+    assert simulate(cluster, MixedStep(decodes=1, precision="int8"), MIXTRAL).step_s > 0

@@ -67,7 +67,7 @@ def cluster(name, link="", factor=1.0, nodes=0):
     changed = {"cluster__nodes": nodes} if nodes else {}
     if link:
         changed[f"link__{link}__lane_bandwidth"] = plain.links[link].lane_bandwidth.si * factor
-    return simgpu.load_cluster(name, CATALOGUE, **changed)
+    return simgpu.load_cluster(name, CATALOGUE, **{key: f"{value!r} SI" for key, value in changed.items()})
 
 
 def links_of(name):

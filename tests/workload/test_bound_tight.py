@@ -39,7 +39,7 @@ class Light(KernelModel):
         self._known = {}
 
     def _time(self, op: Kernel) -> KernelTime:
-        light = self._light(op)
+        light = self._light(op)[0]
         return KernelTime(light, light, 0.0, 0.0, "compute", light=light)
 
 

@@ -1,5 +1,6 @@
 """Laws of a server at a steady load, over random models, GPUs, engines, precisions and lengths."""
 
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -7,10 +8,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from simgpu import Catalogue, Plan, Serving
-from simgpu.analysis.inference import flops_of
+from simgpu.analysis.inference import products_of
 from simgpu.model.serving import Group
 from simgpu.workload.inference.deploying import deploy
-from simgpu.workload.inference.generation import pipelined, prefill_runs
+from simgpu.workload.inference.generation import Run, pipelined, prefill_runs
 from simgpu.workload.inference.serving import LEAST, Load, batch_of, batch_sizes, serve
 
 CATALOGUE = Catalogue()
@@ -74,11 +75,13 @@ def test_a_server_stays_below_its_hardware_and_gains_by_clients(case):
     prefills = (n / pipelined(prefill_runs(one, n, load.prompt, load.cached), one.runtime.queue) for n in sizes)
     assert rates[-1] <= plan.dp * max(prefills) * (1 + 1e-9)
 
-    prompt = flops_of(one.step(Group(1, load.new, load.prompt)))
-    token = flops_of(one.decode(1, load.context))
+    prompt, token = (
+        products_of([Run(step, 1, step.seconds, 1.0)], replace(plan, dp=1)).flops
+        for step in (one.step(Group(1, load.new, load.prompt)), one.decode(1, load.context))
+    )
     narrow = one.precision.products if not one.precision.converted else None
     peak = one.kernels.peak(narrow or one.dtype)
-    assert rates[-1] * (prompt + (load.output - 1) * token) <= plan.dp * plan.pp * peak
+    assert rates[-1] * (prompt + (load.output - 1) * token) <= plan.dp * plan.pp * plan.tp * peak
 
     for done in found:
         assert done.load.concurrency == pytest.approx(done.requests_per_s * done.total)  # Little's law

@@ -73,7 +73,18 @@ PAIRS: dict[str, tuple[dict, object]] = {
 }  # fmt: skip
 """Of each field that decides the time of a step: a scenario where it does (what differs from `BASE`), another value."""
 
-NO_TIME = {"kind", "train_tokens", "sharded_copy", "cluster", "workload", "plan", "folded", "require_fit", "draft"}
+NO_TIME = {
+    "catalogue",
+    "kind",
+    "train_tokens",
+    "sharded_copy",
+    "cluster",
+    "workload",
+    "plan",
+    "folded",
+    "require_fit",
+    "draft",
+}
 """Fields that a step's time does not depend on, or that are others' to compare."""
 
 

@@ -172,13 +172,14 @@ def test_sharded_weights_travel_whole_and_stand_whole_in_pipelines(stage, style,
         run = stage.run("dgx-h100", plan, 8 * n, style=style, numerics=numerics)
         assert gathered(run, "shard") == pytest.approx(n * (2 * whole - head), rel=1e-9)
     kept = memory_of(config, plan, numerics, 8, 1024, framework=style).weights
-    assert kept == pytest.approx(whole / 8, rel=1e-9)
+    shards = 0 if style == "pytorch-eager" and finetune == "full" else 1  # PyTorch casts those of the master copy
+    assert kept == pytest.approx(shards * whole / 8, rel=1e-9)
     plan = Plan(pp=2, dp=4, zero=3, micro_batch=1)
     run = stage.run("dgx-h100", plan, 16, style=style, numerics=numerics)
     first = memory_of(config, replace(plan, zero=0), numerics, 16, 1024, framework=style).weights
     assert gathered(run, "shard") == pytest.approx(first, rel=1e-9)
     held = memory_of(config, plan, numerics, 16, 1024, framework=style).weights
-    assert held == pytest.approx(first * (1 + 1 / 4), rel=1e-9)
+    assert held == pytest.approx(first * (1 + shards / 4), rel=1e-9)
 
 
 @pytest.mark.parametrize("pp", [1, 2])

@@ -91,7 +91,7 @@ def _row(machine: Machine, case: Case) -> Mapping[str, Any]:
         except InputError as error:
             kept[key] = error
         else:
-            kept[key] = {name: row[name] for name in _ANSWERS}
+            kept[key] = {name: row[name] for name in _ANSWERS if name in row}
     found = kept[key]
     if isinstance(found, InputError):
         raise found

@@ -46,9 +46,6 @@ def deploy(
     if job.routing is not None and config.experts == 1:
         problem = f"{shown(job.routing)}: '{config.name}' has no experts; leave it out"
         raise InputError(problem, key="workload.routing")
-    if config.experts > 1 and precision.products == "int8" and not precision.converted:
-        problem = f"{shown(precision.name)}: how fast experts are multiplied in int8 is not known; expected fp8, w8a16"
-        raise InputError(f"{problem} or bf16", key="workload.precision" if job.precision else "dtype")
     if job.offload and cluster.gpu.vendor == "Apple":
         problem = f"{job.offload:g}: '{cluster.gpu.name}' has no memory apart from the host's; leave it out"
         raise InputError(problem, key="workload.offload")

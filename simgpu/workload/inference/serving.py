@@ -28,7 +28,7 @@ queue.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from math import ceil
 
@@ -179,6 +179,8 @@ def _between(below: Batch, above: Batch, size: float) -> Batch:
     """A batch of `size` requests: of `below` and `above` for as much of the time as makes that on average."""
     if above.size == size:
         return above
+    if size < 1:  # fewer clients than replicas: a request is alone wherever it runs
+        return replace(above, size=size)
     part = (size - below.size) / (above.size - below.size)
 
     def mixed(name: str) -> float:
