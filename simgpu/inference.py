@@ -21,6 +21,7 @@ from simgpu.plan.serving_memory import (
     PARTS,
     ServingMemory,
     cache_bytes,
+    cache_tokens,
     fullest,
     longest_context,
     most_sequences,
@@ -92,7 +93,7 @@ def _batch(deployment: Deployment, job: Inference, draft: TransformerConfig | No
         **_rates(deployment, tokens, job.batch * (job.prompt + job.output), done.total, done.tpot),
         **_bound(deployment, done),
         **_alone(deployment, job, done, execution),
-        **_held(deployment, memory, job.prompt + job.output),
+        **_held(deployment, memory, job.batch, job.prompt + job.output),
     }
     if speculation is not None:
         row["tokens_per_cycle"] = speculation.expected
@@ -153,11 +154,12 @@ def _mixed(deployment: Deployment, job: MixedStep, require_fit: bool) -> Inferre
     step = deployment.step(*groups)
     run = Run(step, 1, step.seconds, 1.0)
     tokens = job.context if job.decodes else job.past + job.prefill
-    memory = _memory(deployment, job.decodes + bool(job.prefill), tokens, require_fit)
+    sequences = job.decodes + bool(job.prefill)
+    memory = _memory(deployment, sequences, tokens, require_fit)
     row = {
         **_asked(deployment, prefill=job.prefill, past=job.past, decodes=job.decodes, context=job.context),
         **_times(step.seconds, [run], deployment),
-        **_held(deployment, memory, tokens),
+        **_held(deployment, memory, sequences, tokens),
     }
     row["total_tokens_per_s"] = (job.prefill * plan.dp + job.decodes) / step.seconds
     row |= _ends(deployment, row, [run])
@@ -191,7 +193,7 @@ def _served(deployment: Deployment, load: Load, require_fit: bool) -> Inferred:
         "saturated": done.saturated,
         **_rates(deployment, done.requests_per_s * load.output * done.total,
                  done.requests_per_s * (load.output + load.prompt) * done.total, done.total, done.tpot),
-        **_held(deployment, memory, load.prompt + load.output),
+        **_held(deployment, memory, batch, load.prompt + load.output),
     }  # fmt: skip
     row |= _ends(deployment, row, runs)
     return Inferred(timeline_of([], runs), memory, row)
@@ -273,10 +275,12 @@ def _memory(deployment: Deployment, batch: int, tokens: int, require_fit: bool) 
     return found
 
 
-def _held(deployment: Deployment, memory: Sequence[ServingMemory], tokens: int) -> dict[str, Any]:
+def _held(deployment: Deployment, memory: Sequence[ServingMemory], batch: int, tokens: int) -> dict[str, Any]:
     """Memory of the fullest rank, and what else would fit beside the weights."""
     worst, served, capacity = fullest(memory), deployment.served, _capacity(deployment)
     sequences = most_sequences(served, tokens, capacity)
+    engine = deployment.runtime.style == "fused"  # others take memory as a sequence grows
+    pool = {"cache_tokens": cache_tokens(served, batch, tokens, capacity)} if engine else {}
     return {
         "weights_bytes_per_gpu": worst.weights,
         "memory_capacity_bytes": capacity,
@@ -288,6 +292,7 @@ def _held(deployment: Deployment, memory: Sequence[ServingMemory], tokens: int) 
         "kv_bytes_per_token": sum(cache_bytes(served, tokens, s) for s in range(served.plan.pp))
         * _copies(served.plan)
         / tokens,
+        **pool,
         "most_sequences": sequences,
         "longest_context": longest_context(served, served.plan.dp, capacity),
         "smallest_gpus": smallest(replace(served, plan=Plan()), capacity, tokens).gpus or 0,
