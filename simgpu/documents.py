@@ -7,6 +7,7 @@ A file can be missing, binary, huge, broken, or made to explode when its aliases
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -21,7 +22,23 @@ MAX_BYTES = 1_000_000
 MAX_VALUES = 100_000
 MAX_DEPTH = 40
 
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_FLOAT = "tag:yaml.org,2002:float"
+_NUMBER = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$")
+"""Numbers with an exponent as YAML 1.2 has them (10.3.2, core schema). PyYAML, of YAML 1.1, asks for a dot and a sign,
+and takes 4e9 and 1.5e3 for text."""
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """PyYAML's safe loader, with the numbers of YAML 1.2."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, which puts text in quotes where `_Loader` would read a number."""
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(_FLOAT, _NUMBER, list("-+.0123456789"))
+
 _PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 _BAD_SCALAR = (yaml.YAMLError, ValueError, KeyError, IndexError, AttributeError, OverflowError)
 """What PyYAML raises for a scalar whose explicit tag does not fit it."""
@@ -89,7 +106,7 @@ def read_yaml(file: Source) -> Document:
 def as_text(data: Mapping[str, Any]) -> Text:
     """A mapping as the YAML that would say it; arrays of numpy become lists. Raises `InputError` for other objects."""
     plain = _plain(data, Text(""), ())
-    return Text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), numbered=False)
+    return Text(yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True), numbered=False)
 
 
 def _plain(value: Any, source: Text, path: tuple) -> Any:

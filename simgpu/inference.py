@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
+from simgpu.analysis.comparison import ratio_range, unsure
 from simgpu.analysis.inference import anatomy_of, floor_of, products_of
 from simgpu.analysis.uncertainty import Range, range_of
 from simgpu.errors import InputError, MisfitError
@@ -20,6 +21,7 @@ from simgpu.plan.serving_memory import (
     PARTS,
     ServingMemory,
     cache_bytes,
+    cache_tokens,
     fullest,
     longest_context,
     most_sequences,
@@ -82,7 +84,7 @@ def _batch(deployment: Deployment, job: Inference, draft: TransformerConfig | No
     row = {
         **_asked(deployment, batch=job.batch, prompt=job.prompt, output=job.output, cached=cached),
         **_times(done.total, [*done.prefill, *done.decode], deployment),
-        **_first_and_next(deployment, done.ttft, done.tpot),
+        **_per_token(done.ttft, done.tpot, done.total, job.output),
         "prefill_s": done.prefill_s,
         "decode_s": done.decode_s,
         "prefill_tokens_per_s": job.batch * (job.prompt - cached) / done.prefill_s,
@@ -90,8 +92,8 @@ def _batch(deployment: Deployment, job: Inference, draft: TransformerConfig | No
         "evaluated_steps": done.evaluations,
         **_rates(deployment, tokens, job.batch * (job.prompt + job.output), done.total, done.tpot),
         **_bound(deployment, done),
-        **_alone(deployment, job, done, speculation is not None),
-        **_held(deployment, memory, job.prompt + job.output),
+        **_alone(deployment, job, done, execution),
+        **_held(deployment, memory, job.batch, job.prompt + job.output),
     }
     if speculation is not None:
         row["tokens_per_cycle"] = speculation.expected
@@ -99,21 +101,45 @@ def _batch(deployment: Deployment, job: Inference, draft: TransformerConfig | No
     return Inferred(execution, memory, row)
 
 
-def _alone(deployment: Deployment, job: Inference, done: Generation, guessed: bool) -> dict[str, Any]:
-    """The same batch on one GPU, memory set aside, and what splitting it is worth. A draft is left out of both."""
-    if deployment.plan.world == 1:
-        return {"single_gpu_step_s": done.total, "ideal_step_s": done.total, "efficiency": 1.0, "speedup": 1.0}
-    if guessed:
+def _alone(deployment: Deployment, job: Inference, done: Generation, execution: Execution) -> dict[str, Any]:
+    """The same batch on one GPU, memory set aside, and what splitting it is worth, with their ends. A draft
+    is left out of both."""
+    gpus = deployment.plan.world
+    if gpus == 1:
+        ends = _ends(deployment, {"step_s": done.total}, [*done.prefill, *done.decode])
+        return _against_one(done.total, done.total, 1, ends, Range(1.0, 1.0))
+    if job.speculative is not None:
         return {}
     one = replace(deployment, plan=Plan(), drafter=None).fresh().knowing()
-    alone = generate(one, job.batch, job.prompt, job.output, int(job.prompt * job.prefix_hit), job.chunk).total
-    ideal = alone / deployment.plan.world
+    alone = generate(one, job.batch, job.prompt, job.output, int(job.prompt * job.prefix_hit), job.chunk)
+    ends = _ends(one, {"step_s": alone.total}, [*alone.prefill, *alone.decode])
+    errors = [
+        unsure(run, _named(of, seconds), "step_s", of.plan, of.cluster.kernel)
+        for run, of, seconds in (
+            (timeline_of(alone.prefill, alone.decode), one, alone.total),
+            (execution, deployment, done.total),
+        )
+    ]
+    return _against_one(alone.total, done.total, gpus, ends, ratio_range(errors[0], errors[1]))
+
+
+def _named(deployment: Deployment, seconds: float) -> dict[str, Any]:
+    """What a row says of a run whose errors are compared."""
     return {
-        "single_gpu_step_s": alone,
-        "ideal_step_s": ideal,
-        "efficiency": ideal / done.total,
-        "speedup": alone / done.total,
-    }
+        "workload": "inference", "gpu": deployment.cluster.gpu.name, "runtime": deployment.runtime.name,
+        "pp": deployment.plan.pp, "step_s": seconds,
+    }  # fmt: skip
+
+
+def _against_one(alone: float, total: float, gpus: int, ends: Mapping[str, float], ratio: Range) -> dict[str, float]:
+    """Columns that compare `total` with the seconds of one GPU; `ratio` are the ends of their ratio over its value."""
+    values = {"single_gpu_step_s": alone, "efficiency": alone / gpus / total, "speedup": alone / total}
+    found = values | {"ideal_step_s": alone / gpus}
+    for end in ("p10", "p90"):
+        found[f"single_gpu_step_s_{end}"] = ends[f"step_s_{end}"]
+        for name in ("efficiency", "speedup"):
+            found[f"{name}_{end}"] = values[name] * getattr(ratio, end)
+    return found
 
 
 # ---- one step ----------------------------------------------------------------------------------------
@@ -128,11 +154,12 @@ def _mixed(deployment: Deployment, job: MixedStep, require_fit: bool) -> Inferre
     step = deployment.step(*groups)
     run = Run(step, 1, step.seconds, 1.0)
     tokens = job.context if job.decodes else job.past + job.prefill
-    memory = _memory(deployment, job.decodes + bool(job.prefill), tokens, require_fit)
+    sequences = job.decodes + bool(job.prefill)
+    memory = _memory(deployment, sequences, tokens, require_fit)
     row = {
         **_asked(deployment, prefill=job.prefill, past=job.past, decodes=job.decodes, context=job.context),
         **_times(step.seconds, [run], deployment),
-        **_held(deployment, memory, tokens),
+        **_held(deployment, memory, sequences, tokens),
     }
     row["total_tokens_per_s"] = (job.prefill * plan.dp + job.decodes) / step.seconds
     row |= _ends(deployment, row, [run])
@@ -159,14 +186,14 @@ def _served(deployment: Deployment, load: Load, require_fit: bool) -> Inferred:
         **_asked(deployment, batch=batch, concurrency=load.concurrency, prompt=load.prompt, output=load.output,
                  cached=load.cached),
         **_times(done.total, runs, deployment, per=1.0 / max(load.output - 1, 1)),
-        **_first_and_next(deployment, done.ttft, done.tpot),
+        **_per_token(done.ttft, done.tpot, done.total, load.output),
         "requests_per_s": done.requests_per_s,
         "output_tokens_per_s": done.requests_per_s * load.output,
         "interference_s": done.interference_s,
         "saturated": done.saturated,
         **_rates(deployment, done.requests_per_s * load.output * done.total,
                  done.requests_per_s * (load.output + load.prompt) * done.total, done.total, done.tpot),
-        **_held(deployment, memory, load.prompt + load.output),
+        **_held(deployment, memory, batch, load.prompt + load.output),
     }  # fmt: skip
     row |= _ends(deployment, row, runs)
     return Inferred(timeline_of([], runs), memory, row)
@@ -211,8 +238,9 @@ def _times(total: float, runs: Sequence[Run], deployment: Deployment, per: float
     }
 
 
-def _first_and_next(deployment: Deployment, ttft: float, tpot: float) -> dict[str, float]:
-    return {"ttft_s": ttft, "tpot_s": tpot}
+def _per_token(ttft: float, tpot: float, total: float, output: int) -> dict[str, float]:
+    """Time to the first token, to each after it, and the whole over all tokens."""
+    return {"ttft_s": ttft, "tpot_s": tpot, "normalized_latency_s": total / output}
 
 
 def _rates(deployment: Deployment, output: float, total: float, seconds: float, tpot: float) -> dict[str, float]:
@@ -247,10 +275,12 @@ def _memory(deployment: Deployment, batch: int, tokens: int, require_fit: bool) 
     return found
 
 
-def _held(deployment: Deployment, memory: Sequence[ServingMemory], tokens: int) -> dict[str, Any]:
+def _held(deployment: Deployment, memory: Sequence[ServingMemory], batch: int, tokens: int) -> dict[str, Any]:
     """Memory of the fullest rank, and what else would fit beside the weights."""
     worst, served, capacity = fullest(memory), deployment.served, _capacity(deployment)
     sequences = most_sequences(served, tokens, capacity)
+    engine = deployment.runtime.style == "fused"  # others take memory as a sequence grows
+    pool = {"cache_tokens": cache_tokens(served, batch, tokens, capacity)} if engine else {}
     return {
         "weights_bytes_per_gpu": worst.weights,
         "memory_capacity_bytes": capacity,
@@ -262,6 +292,7 @@ def _held(deployment: Deployment, memory: Sequence[ServingMemory], tokens: int) 
         "kv_bytes_per_token": sum(cache_bytes(served, tokens, s) for s in range(served.plan.pp))
         * _copies(served.plan)
         / tokens,
+        **pool,
         "most_sequences": sequences,
         "longest_context": longest_context(served, served.plan.dp, capacity),
         "smallest_gpus": smallest(replace(served, plan=Plan()), capacity, tokens).gpus or 0,
@@ -297,28 +328,7 @@ def _ends(deployment: Deployment, row: dict[str, Any], runs: Iterable[Run]) -> d
         least, most = deployment.runtime.decode_ends if op == "decode" else (1.0, 1.0)
         found[f"{name}_p10"] = value * min(float(low), kernels.p10, least)
         found[f"{name}_p90"] = value * max(float(high), kernels.p90, most)
-    _rates_of(row, found)
     return found
-
-
-_INVERSE = {
-    "output_tokens_per_s_per_user": "tpot_s",
-    "output_tokens_per_s": "tpot_s",
-    "output_tokens_per_s_per_gpu": "step_s",
-    "total_tokens_per_s": "step_s",
-    "requests_per_s": "step_s",
-    "mfu": "step_s",
-    "flop_per_s_per_gpu": "step_s",
-    "prefill_tokens_per_s": "ttft_s",
-}
-
-
-def _rates_of(row: dict[str, Any], found: dict[str, float]) -> None:
-    """Ends of rates, from those of the times they hang on."""
-    for rate, time in _INVERSE.items():
-        if row.get(rate) and f"{time}_p10" in found:
-            found[f"{rate}_p10"] = row[rate] * row[time] / found[f"{time}_p90"]
-            found[f"{rate}_p90"] = row[rate] * row[time] / found[f"{time}_p10"]
 
 
 def _kernel_ends(runs: Iterable[Run]) -> Range:

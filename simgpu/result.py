@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, NoReturn
 
 from simgpu.analysis.critical import Link, critical_path
+from simgpu.columns import FOLLOWS
 from simgpu.engine import Timeline
 from simgpu.errors import ArgumentError, shown
 from simgpu.plan.memory import Memory
@@ -15,13 +16,11 @@ from simgpu.plan.serving_memory import ServingMemory
 from simgpu.units import format_seconds
 from simgpu.workload.execution import Execution
 
-UNCERTAIN = (
-    *("step_s", "compute_s", "communication_s", "exposed_communication_s", "single_gpu_step_s", "ideal_step_s"),
-    *("efficiency", "speedup", "tokens_per_s", "flop_per_s_per_gpu", "mfu"),
-    *("ttft_s", "tpot_s", "output_tokens_per_s", "output_tokens_per_s_per_user", "output_tokens_per_s_per_gpu"),
-    *("total_tokens_per_s", "prefill_tokens_per_s", "requests_per_s"),
+UNCERTAIN_TIMES = (
+    *("step_s", "compute_s", "communication_s", "exposed_communication_s", "single_gpu_step_s", "ttft_s", "tpot_s"),
+    *("efficiency", "speedup"),
 )
-"""Columns that have an interval: `NAME_p10` and `NAME_p90` beside them."""
+"""Columns whose interval is put together from those of kernels, collectives and whole runs."""
 
 COLUMNS: dict[str, str] = {
     "model": "model of the catalogue, or 'operators' for a list of operators",
@@ -87,7 +86,7 @@ COLUMNS |= {
     "training_days": "days for workload.train_tokens at this rate",
     "gpu_hours": "GPU-hours for them",
     "memory_bytes_per_gpu": "memory of the fullest rank at its peak",
-    "memory_fits": "whether that is no more than the memory of the GPU, in inference than the runtime's share of it",
+    "memory_fits": "whether that is no more than the memory of the GPU, in inference than the engine's share of it",
     "gradients_memory_bytes": "of it: gradients",
     "optimizer_memory_bytes": "of it: master weights and optimizer states",
     "activations_memory_bytes": "of it: activations of the microbatches in flight",
@@ -109,7 +108,8 @@ COLUMNS |= {
     "decodes": "of a mixed step: sequences that get a token",
     "context": "of a mixed step: tokens that each of them holds",
     "ttft_s": "time to first token: of the last prompt of a batch; of a server the mean, with queueing",
-    "tpot_s": "time per output token after the first: (end to end - TTFT) / (output - 1)",
+    "tpot_s": "time per output token after the first, as engines' benchmarks count: (end to end - TTFT) / (output - 1)",
+    "normalized_latency_s": "end to end / output, the first token counted in (the vLLM paper's normalized latency)",
     "prefill_s": "time of the prefill of all prompts",
     "decode_s": "time from the first token to the last",
     "interference_s": "of TPOT of a server: what prompts of others take",
@@ -129,10 +129,17 @@ COLUMNS |= {
     "graphs_memory_bytes": "of it: CUDA graphs",
     "host_memory_bytes": "weights of a rank in host memory",
     "kv_bytes_per_token": "bytes of the cache for a token of a sequence, on average over them, all ranks together",
+    "cache_tokens": "tokens that the cache of a replica holds, as engines print it ('GPU KV cache size')",
     "most_sequences": "sequences of prompt + output tokens that fit at once",
     "smallest_gpus": "GPUs that hold one such sequence, split by tensors (llama.cpp: by layers); 0: not even 32",
     "longest_context": "tokens of a lone sequence that fit, at most what its configuration says",
 }
+UNCERTAIN = (*UNCERTAIN_TIMES, *(name for name in FOLLOWS if name in COLUMNS))
+"""Columns that have an interval: `NAME_p10` and `NAME_p90` beside them."""
+
+PLAIN_COLUMNS = tuple(COLUMNS)
+"""All columns but the ends of intervals."""
+
 COLUMNS |= {
     f"{name}_{end}": f"{name}: {share} % of measurements would lie below, by residuals of such operators"
     for name in UNCERTAIN

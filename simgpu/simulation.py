@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from simgpu.analysis.breakdown import Breakdown, breakdown
@@ -10,13 +10,16 @@ from simgpu.analysis.uncertainty import Range, parts_of, range_of, range_of_rati
 from simgpu.analysis.utilisation import kernels_of, products
 from simgpu.arguments import FLAG, MAPPING, TEXT, instance, takes
 from simgpu.catalog import Catalogue
+from simgpu.columns import following_ends
 from simgpu.errors import InputError, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph
 from simgpu.model.operators import ACCUMULATE, BYTES
+from simgpu.plan.memory import Memory
 from simgpu.plan.parallelism import Plan, check_fits_cluster
 from simgpu.plan.program import Program, shard
+from simgpu.plan.serving_memory import ServingMemory
 from simgpu.result import Result
 from simgpu.timing.collectives import ALGORITHMS, PROTOCOLS
 from simgpu.timing.kernels import KernelModel
@@ -137,11 +140,11 @@ def simulate(
     row = {
         **_asked(model.name if model else graph.name, workload.kind, cluster, dtype, plan),
         **(times := _times(parts := breakdown(execution), single.step, plan.world)),
-        **(rates := _rates(graph, execution, plan.world)),
+        **_rates(graph, execution, plan.world),
         **_sizes(program, dtype, cluster),
-        **_intervals(execution, parts.rank, single, times | rates, plan.world),
+        **_intervals(execution, parts.rank, single, times, plan.world),
     }
-    return Result(row, execution)
+    return _result(row, execution)
 
 
 def default_clocks(workload: Workload) -> str:
@@ -158,7 +161,14 @@ def _infer(
     done = infer(cluster, workload, model, plan, dtype, accumulate, clocks, algorithm, protocol, require_fit, draft)
     assert model is not None
     row = {**_asked(model.name, workload.kind, cluster, dtype, plan), **done.row}
-    return Result(row, done.execution, memory=done.memory)
+    return _result(row, done.execution, done.memory)
+
+
+def _result(
+    row: dict[str, Any], execution: Execution, memory: Sequence[Memory] | Sequence[ServingMemory] = ()
+) -> Result:
+    """A result whose columns have intervals where the times that they follow from have them."""
+    return Result(row | following_ends(row), execution, memory=memory)
 
 
 def _asked(model: str, kind: str, cluster: Cluster, dtype: str, plan: Plan) -> dict[str, Any]:
@@ -195,7 +205,7 @@ def _train(
         "framework": framework,
         **done.row,
     }
-    return Result(row, done.execution, memory=done.memory)
+    return _result(row, done.execution, done.memory)
 
 
 def _check_plan(plan: Plan, kind: str) -> None:
@@ -233,18 +243,14 @@ def _intervals(execution: Execution, rank: int, single: Execution, row: dict[str
     one = range_of(whole)
     ratio = range_of_ratio(whole, step, other) if execution is not single else Range(1.0, 1.0)
     found = {
-        "step_s": (total := range_of(step, other)),
+        "step_s": range_of(step, other),
         "compute_s": range_of(kernels),
         "communication_s": range_of([(part.seconds, part.doubt) for part in calls]),
         "exposed_communication_s": range_of([(part.exposed, part.doubt) for part in calls]),
         "single_gpu_step_s": one,
-        "ideal_step_s": Range(one.p10 / gpus, one.p90 / gpus),
         "efficiency": Range(ratio.p10 / gpus, ratio.p90 / gpus),
         "speedup": ratio,
     }
-    for name in ("tokens_per_s", "flop_per_s_per_gpu", "mfu"):
-        if name in row:
-            found[name] = Range(row[name] * row["step_s"] / total.p90, row[name] * row["step_s"] / total.p10)
     return {f"{name}_{end}": getattr(of, end) for name, of in found.items() for end in ("p10", "p90")}
 
 

@@ -158,7 +158,7 @@ def _row(
         "memory_fits": worst.fits,
         **{f"{name}_memory_bytes": getattr(worst, name) for name in MEMORY},
     }
-    return {**times, **more, **sizes, **_intervals(execution, found, single, times, plan.world)}
+    return {**times, **more, **sizes, **_intervals(found, single, times, plan.world)}
 
 
 def _trained_part(graph: ModelGraph, finetune: str) -> ModelGraph:
@@ -173,11 +173,8 @@ MEMORY = ("gradients", "optimizer", "activations", "communication", "temporary",
 """Parts of the memory of the fullest rank, beside its weights."""
 
 
-def _intervals(
-    execution: Execution, found: Anatomy, single: Anatomy, times: dict[str, float], gpus: int
-) -> dict[str, float]:
+def _intervals(found: Anatomy, single: Anatomy, times: dict[str, float], gpus: int) -> dict[str, float]:
     """P10 and P90 of the uncertain columns."""
-    step, middle = interval(found), times["step_s"]
     kernels = [
         (p.seconds, p.doubt) for p in found.parts if p.activity.category == "compute" and p.activity.kind != "host"
     ]
@@ -186,19 +183,15 @@ def _intervals(
     one = range_of(whole)
     ratio = range_of_ratio(whole, shares(found), found.host) if gpus > 1 else Range(1.0, 1.0)
     ranges = {
-        "step_s": Range(min(step.p10, middle), max(step.p90, middle)),
+        "step_s": interval(found),
         "compute_s": range_of(kernels),
         "communication_s": range_of([(p.seconds, p.doubt) for p in calls]),
         "exposed_communication_s": range_of([(p.exposed, p.doubt) for p in calls]),
         "single_gpu_step_s": one,
-        "ideal_step_s": Range(one.p10 / gpus, one.p90 / gpus),
         "efficiency": Range(ratio.p10 / gpus, ratio.p90 / gpus),
         "speedup": ratio,
     }
-    total = ranges["step_s"]
-    for name in ("tokens_per_s", "flop_per_s_per_gpu", "mfu"):
-        ranges[name] = Range(times[name] * middle / total.p90, times[name] * middle / total.p10)
+    ends: dict[str, float] = {}
     for name, of in ranges.items():
-        value = times[name]
-        ranges[name] = Range(min(of.p10, value), max(of.p90, value))
-    return {f"{name}_{end}": getattr(of, end) for name, of in ranges.items() for end in ("p10", "p90")}
+        ends |= {f"{name}_p10": min(of.p10, times[name]), f"{name}_p90": max(of.p90, times[name])}
+    return ends

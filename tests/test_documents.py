@@ -12,7 +12,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
-from simgpu.documents import MAX_BYTES, MAX_DEPTH, MAX_VALUES, dotted, read_json, read_text, read_yaml
+from simgpu.documents import (
+    MAX_BYTES,
+    MAX_DEPTH,
+    MAX_VALUES,
+    Text,
+    as_text,
+    dotted,
+    parse_value,
+    read_json,
+    read_text,
+    read_yaml,
+)
 from simgpu.errors import InputError, nearest, shown
 from simgpu.validation import validate
 
@@ -61,8 +72,11 @@ def test_yaml_becomes_plain_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        *(("5", 5), ("5.5", 5.5), ("1e3", "1e3"), ("1.0e+3", 1000.0), ("true", True), ("null", None), ("~", None)),
+        *(("5", 5), ("5.5", 5.5), ("1e3", 1000.0), ("1.0e+3", 1000.0), ("true", True), ("null", None), ("~", None)),
         *(("'5'", "5"), ("1 GB", "1 GB"), ("[]", []), ("{}", {}), ("", None), ("!!str 5", "5"), ("!!float 5", 5.0)),
+        *(("4e9", 4e9), ("-4E-9", -4e-9), ("1.5e3", 1500.0), (".5e1", 5.0), ("4.e9", 4e9), ("!!str 4e9", "4e9")),
+        *(("'4e9'", "4e9"), ("4e9 B", "4e9 B"), ("1e", "1e"), ("e9", "e9"), ("1e+", "1e+"), ("1e5f", "1e5f")),
+        *(("1.2.3e4", "1.2.3e4"), ("4_0e9", "4_0e9"), ("4e9.5", "4e9.5"), ("7e1-2", "7e1-2")),
         *(("|\n  a\n  b\n", "a\nb\n"), ("0x10", 16), (".inf", float("inf")), ("é", "é"), ("no", False)),
     ],
 )
@@ -107,6 +121,22 @@ def test_json_and_yaml_come_back_as_they_were(tmp_path: Path, data: dict[str, An
     assert read_json(written(tmp_path, json.dumps(data), "f.json")).data == data
     assert read_yaml(written(tmp_path, yaml.safe_dump(data))).data == data
     assert read_yaml(written(tmp_path, yaml.safe_dump(data, default_flow_style=True))).data == data
+
+
+LIKE_NUMBERS = st.text("0123456789eE.+-_ x", max_size=8)
+
+
+@SAME_FOLDER
+@given(st.lists(LIKE_NUMBERS | SIMPLE, max_size=12))
+def test_text_that_looks_like_a_number_stays_text_in_what_a_program_holds(tmp_path: Path, values: list[Any]) -> None:
+    assert read_yaml(as_text({"values": values})).data == {"values": values}
+
+
+def test_a_label_and_a_figure_are_read_alike() -> None:
+    """'4e9' in a file, in a mapping's YAML and on the command line: a number each time."""
+    found = read_yaml(Text("label: 4e9\nfigure: 4.0e+9\n")).data
+    assert found["label"] == found["figure"] == parse_value("4e9", "--set", "label") == 4e9
+    assert read_yaml(as_text({"text": "4e9", "number": 4e9})).data == {"text": "4e9", "number": 4e9}
 
 
 # ---- lines ---------------------------------------------------------------------------------------------

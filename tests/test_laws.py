@@ -18,6 +18,7 @@ from scenarios import CATALOGUE, KINDS, Scene, laws, scenes, small
 
 from simgpu import Inference, InputError, OperatorList, Plan, Training
 from simgpu.analysis.training import anatomy, weighted
+from simgpu.columns import FOLLOWS, time_of
 from simgpu.plan.parallelism import ORDER
 from simgpu.result import UNCERTAIN
 from simgpu.timing.collectives import collective_time
@@ -47,6 +48,13 @@ def test_an_interval_holds_its_value_and_no_number_is_impossible(kind: str) -> N
             if f"{name}_p10" in row:
                 low, value, high = (row[key] for key in (f"{name}_p10", name, f"{name}_p90"))
                 assert 0 <= low <= value * (1 + SAME) and value <= high * (1 + SAME) < float("inf"), name
+        for name, (_, power) in FOLLOWS.items():
+            time = time_of(name, row)
+            if row.get(name) and f"{time}_p10" in row:
+                wide = [(row[f"{of}_p90"] / row[f"{of}_p10"]) for of in (name, time)]
+                assert isclose(*wide, rel_tol=1e-6), name
+                assert isclose(row[f"{name}_{'p10' if power > 0 else 'p90'}"] / row[name],
+                               (row[f"{time}_p10"] / row[time]) ** power, rel_tol=1e-6), name  # fmt: skip
         assert all(value >= 0 for value in row.values() if isinstance(value, (int, float)))
 
     law()

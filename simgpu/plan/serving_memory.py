@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from math import ceil
+from typing import Literal
 
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import BYTES, Communicate, ExpertLayer, GroupedMatmul, Kernel, Operator
@@ -26,6 +27,8 @@ from simgpu.plan.stages import spread_layers
 
 PARTS = ("weights", "kv_cache", "activations", "logits", "graphs", "reserve")
 """Parts of the memory, as columns name them."""
+
+ShareOf = Literal["total", "static", "free"]
 
 
 @dataclass(frozen=True)
@@ -68,14 +71,19 @@ class ServingMemory:
 
 @dataclass(frozen=True)
 class Reserve:
-    """What a runtime sets aside: share of the memory it uses, bytes of context and workspace, of graphs, of tokens."""
+    """What a runtime sets aside: share of the memory it uses, bytes of context and workspace, of graphs, of tokens.
 
-    utilization: float = 0.9
+    `share_of` says what the share is of: 'total', the GPU's memory, for everything; 'static', what the context leaves,
+    for weights and cache alone; 'free', what everything but the cache leaves, for the cache.
+    """
+
+    share: float = 0.9
     context: float = 1.2e9
     graphs: float = 0.0
     per_token: float = 0.0  # of a step, in place of what its layers need
     score: float = 0.0  # of a head, new token and key, where scores pass memory
     every_logit: bool = False  # logits of all tokens of a step, not of the last of each sequence
+    share_of: ShareOf = "total"
 
 
 @dataclass(frozen=True)
@@ -201,26 +209,33 @@ def memory_of_stage(
     wide = max(BYTES[served.dtype], 2.0)
     inner = max(config.ffn, config.experts_per_token * config.expert_width if config.experts > 1 else 0)
     activations = step / plan.cp * wide * (3 * config.hidden + 3 * inner / plan.tp)
-    if served.reserve.per_token:
-        activations = served.chunk * served.reserve.per_token
-    activations += served.reserve.score * ceil(config.heads / plan.tp) * step / plan.cp * tokens
-    rows = step if served.reserve.every_logit else min(local, step)
+    kept = served.reserve
     communicators = 0.0
     if plan.tp * plan.pp * plan.cp * plan.dp > 1:
         communicators = PAIR_BYTES if plan.tp * plan.cp <= 2 else COMMUNICATOR_BYTES
+    if kept.share_of == "static":  # whatever is not for weights and cache
+        activations = max((1 - kept.share) * (capacity - kept.context - communicators) - kept.graphs, 0.0)
+    elif kept.per_token:
+        activations = served.chunk * kept.per_token
+    activations += kept.score * ceil(config.heads / plan.tp) * step / plan.cp * tokens
+    rows = step if kept.every_logit else min(local, step)
     draft, guessed = _draft(served.beside, tokens) if served.beside is not None else (0.0, 0.0)
-    return ServingMemory(
+    held = ServingMemory(
         weights=layers * (1 - served.offloaded) + ends + draft,
         kv_cache=local * (cache_bytes(served, tokens, stage) + guessed),
         activations=activations,
         logits=last * rows * config.vocab * (4.0 + wide),
-        graphs=served.reserve.graphs,
-        reserve=served.reserve.context + communicators,
-        budget=served.reserve.utilization * capacity,
+        graphs=kept.graphs,
+        reserve=kept.context + communicators,
+        budget=capacity if kept.share_of == "static" else kept.share * capacity,
         capacity=capacity,
         host=layers * served.offloaded,
         stage=stage,
     )
+    if kept.share_of == "free":
+        rest = held.total - held.kv_cache
+        return replace(held, budget=min(rest + kept.share * (capacity - rest), capacity))
+    return held
 
 
 def _draft(draft: Served, tokens: int) -> tuple[float, float]:
@@ -242,6 +257,26 @@ def fullest(memory: Sequence[ServingMemory]) -> ServingMemory:
 def most_sequences(served: Served, tokens: int, capacity: float) -> int:
     """Sequences of `tokens` tokens each that fit at once, all replicas together; 0 where not one does."""
     return _largest(lambda batch: _fits(served, batch * served.plan.dp, tokens, capacity), 1 << 20) * served.plan.dp
+
+
+def cache_tokens(served: Served, batch: int, tokens: int, capacity: float) -> int:
+    """Tokens that the cache of a replica holds beside weights and all else, as engines print it at their start.
+
+    They measure themselves with the largest step; logits are of `batch` sequences of all replicas. Every layer counts
+    whole, as in vLLM's line: where some see a window alone, longer sequences fit (`most_sequences`). 0 for encoders.
+    """
+    found = []
+    for stage in range(served.plan.pp):
+        each = _bytes_per_token(served, stage)
+        held = memory_of_stage(served, batch, tokens, capacity, stage, new=served.chunk)
+        found.append((held.room + held.kv_cache) / each if each else 0.0)
+    return max(int(min(found)), 0)
+
+
+def _bytes_per_token(served: Served, stage: int) -> float:
+    """Bytes that a token adds to the cache of a rank while no layer's window is full."""
+    guessed = _draft(served.beside, 1)[1] if served.beside is not None else 0.0
+    return cache_bytes(served, 1, stage) + guessed
 
 
 def longest_context(served: Served, batch: int, capacity: float) -> int:

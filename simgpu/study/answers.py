@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from simgpu.columns import following_ends
 from simgpu.errors import InputError, nearest, shown
 
 COST = {"step": "usd_per_step", "tokens": "usd_per_million_output_tokens"}
@@ -47,26 +48,16 @@ def scaling(column: str) -> int | None:
     return -1 if column.endswith("_s") or column.startswith("usd_") else None
 
 
-TIME_OF = {
-    **dict.fromkeys(("tokens_per_s", "flop_per_s_per_gpu", "mfu", "tokens_per_s_per_gpu", "samples_per_s"), "step_s"),
-    **dict.fromkeys(("hfu", "mfu_full_attention", "training_days", "gpu_hours", "usd_per_step"), "step_s"),
-    **dict.fromkeys(("total_tokens_per_s", "output_tokens_per_s_per_gpu", "requests_per_s"), "step_s"),
-    **dict.fromkeys(("output_tokens_per_s_per_user", "output_tokens_per_s", "decode_s"), "tpot_s"),
-    "usd_per_million_output_tokens": "step_s",
-    "prefill_tokens_per_s": "ttft_s",
-    "prefill_s": "ttft_s",
-}
-"""The time that a column hangs on, and with whose uncertainty it is unsure."""
-
-
 def priced(row: Mapping[str, Any], price: float | None) -> Mapping[str, Any]:
     """`row` with what it costs at `price` USD per GPU-hour: a step, or a million output tokens."""
     if price is None:
         return row
     rate = row.get("output_tokens_per_s_per_gpu")
     if rate:
-        return {**row, COST["tokens"]: price / 3600 / rate * 1e6}
-    return {**row, COST["step"]: price / 3600 * row["gpus"] * row["step_s"]}
+        cost = {COST["tokens"]: price / 3600 / rate * 1e6}
+    else:
+        cost = {COST["step"]: price / 3600 * row["gpus"] * row["step_s"]}
+    return {**row, **cost, **following_ends({**row, **cost})}
 
 
 def cost_column(row: Mapping[str, Any]) -> str:

@@ -18,13 +18,13 @@ from simgpu.analysis.comparison import chance_above_one, ratio_range, unsure
 from simgpu.analysis.inference import COLUMNS as INFERENCE_PARTS
 from simgpu.analysis.uncertainty import Range, parts_of
 from simgpu.catalog import HARDWARE_ROOTS, Catalogue
-from simgpu.columns import sign
+from simgpu.columns import sign, time_of
 from simgpu.documents import Text
 from simgpu.errors import InputError
 from simgpu.render.fields import STEP_PARTS
 from simgpu.result import Result
 from simgpu.scenario import Place, resolve_cluster
-from simgpu.study.answers import TIME_OF, checked_column, natural, short
+from simgpu.study.answers import checked_column, natural, short
 from simgpu.study.changes import Between, Side, separable, side
 from simgpu.study.experiment import Given, find_experiment, load_experiment, run_case
 from simgpu.study.loading import Case
@@ -362,7 +362,7 @@ def _verdict(a: Side, b: Side, column: str, catalogue: Catalogue) -> Verdict:
     values = [row[column] for row in rows]
     up = sign(column) >= 0
     ratio = values[1] / values[0] if up else values[0] / values[1]
-    time = TIME_OF.get(column, column)
+    time = time_of(column, rows[0])
     if rows[0].get(f"{column}_p10") is None and rows[0].get(f"{time}_p10") is None:
         return Verdict(ratio, None, None, None, False)
     if time in ("step_s", "tpot_s", "ttft_s"):

@@ -131,6 +131,12 @@ def scenario_path(key: str) -> Key:
     return ("hardware", rest) if root == "hardware" and rest else tuple(key.split("."))
 
 
+def column_of(key: str) -> str:
+    """The column of a row that holds what a file says at a dotted key."""
+    path = scenario_path(key)
+    return path[-1] if path in _COLUMN_PATHS else written_key(path)
+
+
 def parse_settings(texts: Sequence[str]) -> list[Setting]:
     """'key=value' texts of the command line; values are read as YAML reads them. Raises `InputError`."""
     found = []

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from simgpu.catalog import Catalogue
+from simgpu.columns import following_ends
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.operators import BYTES
@@ -125,11 +126,17 @@ def predict(
     return [
         Row(
             size, count, name, redop, root, float(t), float(a), float(b), str(how), str(proto), int(channels),
-            time_s_p10=float(t * lo), time_s_p90=float(t * hi), algbw_p10=float(a / hi), algbw_p90=float(a / lo),
-            busbw_p10=float(b / hi), busbw_p90=float(b / lo), note=note,
+            **_ends(float(t), float(a), float(b), float(lo), float(hi)), note=note,
         )
         for size, count, t, a, b, lo, hi, how, proto, channels, note in zip(*numbers, *choices, notes, strict=True)
     ]  # fmt: skip
+
+
+def _ends(seconds: float, algbw: float, busbw: float, low: float, high: float) -> dict[str, Any]:
+    """P10 and P90 of a time, by factors, and of the bandwidths that follow from it."""
+    row = {"time_s": seconds, "time_s_p10": seconds * low, "time_s_p90": seconds * high}
+    ends = {name: row[name] for name in ("time_s_p10", "time_s_p90")}
+    return ends | following_ends(row | {"algbw": algbw, "busbw": busbw})
 
 
 def _interval(

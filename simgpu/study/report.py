@@ -19,6 +19,7 @@ from simgpu.study.experiment import ExperimentResult
 from simgpu.study.figures import figures_of
 from simgpu.study.memory import misfits, print_tables, row_name
 from simgpu.study.parts import doubtful_figures, idle_gpus
+from simgpu.study.shown import shown_columns
 from simgpu.version import __version__
 from simgpu.workload.execution import PeriodicExecution
 from simgpu.workload.jobs import longest_sequence
@@ -87,7 +88,8 @@ def print_report(outcome: ExperimentResult, document: Mapping[str, Any], out: IO
     """The table, the memory of every scenario if asked for, and the notes."""
     from simgpu.render.table import print_notes, print_table
 
-    print_table(outcome.rows, outcome.experiment.fields.table, document["title"], [], out)
+    rows = outcome.rows
+    print_table(rows, shown_columns(outcome.experiment.fields, rows), document["title"], [], out)
     if memory:
         print_tables(outcome, out)
     print_notes(document["notes"], out)

@@ -21,11 +21,11 @@ from typing import Any, NamedTuple
 from simgpu.analysis.choices import choices_of, switches
 from simgpu.analysis.comparison import contributions, unsure
 from simgpu.catalog import Catalogue
-from simgpu.columns import sign
+from simgpu.columns import sign, time_of
 from simgpu.errors import InputError, shown
 from simgpu.result import Result
 from simgpu.scenario import resolve_cluster
-from simgpu.study.answers import TIME_OF, checked_column, cost_column, natural, priced, scaling, short
+from simgpu.study.answers import checked_column, cost_column, natural, priced, scaling, short
 from simgpu.study.experiment import Experiment, run_case
 from simgpu.study.inputs import Input, inputs_of
 from simgpu.study.loading import Case
@@ -281,7 +281,7 @@ def _sensitivity(
     used = {one.name for one in runs.inputs}
     cluster = resolve_cluster(case.scenario, catalogue, case.origins)
     every = inputs_of(cluster, "", cluster.gpus_per_node + 1)
-    time = TIME_OF.get(column, column)
+    time = time_of(column, base)
     doubts, doubt_of = {}, ""
     if time in ("step_s", "tpot_s", "ttft_s") and f"{time}_p10" in base:
         about = case.scenario.model_dump_json(exclude={"hardware"})

@@ -13,6 +13,7 @@ from typing import Any
 
 from simgpu.errors import InputError, nearest
 from simgpu.plan.precision import PRECISIONS, is_gguf
+from simgpu.plan.serving_memory import Reserve, ShareOf
 
 SPLIT = "split over GPUs"
 """What the table of residuals calls runs of llama.cpp over several GPUs, whose prompts scatter more than others."""
@@ -54,9 +55,14 @@ class Runtime:
         Whether microbatches keep all stages of a pipeline busy in decode.
     queue
         Kernels of a prompt that a GPU takes in advance of the one thread that launches those of all GPUs; 0: all.
-    utilization, reserve, graph_bytes, token_bytes
-        Share of the GPU's memory that is used; bytes of it for context and workspace; for graphs; for each new token of
-        a step, where a runtime sets a flat sum aside instead of measuring what its layers need.
+    memory_share, share_of
+        Share of memory that is used unless a job says another, and what it is of
+        (`simgpu.plan.serving_memory.Reserve`): vLLM's gpu_memory_utilization is of the GPU's memory, TensorRT-LLM's
+        free_gpu_memory_fraction of what is free beside the cache, SGLang's mem-fraction-static of what weights and
+        cache may take; by default these get what the sums below leave.
+    reserve, graph_bytes, token_bytes
+        Bytes for context and workspace; for graphs; for each new token of a step, where a runtime sets a flat sum aside
+        instead of measuring what its layers need.
     repeats_heads
         Heads that share a KV head get a copy of it each before attention (repeat_kv, which scaled_dot_product_attention
         needs before PyTorch 2.5).
@@ -92,7 +98,8 @@ class Runtime:
     mixes: bool = True
     overlaps_stages: bool = True
     queue: float = 0.0
-    utilization: float = 0.9
+    memory_share: float = 0.9
+    share_of: ShareOf = "total"
     reserve: float = 1.2e9
     graph_bytes: float = 0.6e9
     token_bytes: float = 0.0
@@ -109,6 +116,20 @@ class Runtime:
     decode_ends: tuple[float, float] = (1.0, 1.0)
     streams: float = 1.0  # of memory-bound kernels over their counted traffic
     experts_fp8: str = ""  # library of experts in fp8
+
+    def set_aside(self, share: float | None, score: float, every_logit: bool) -> Reserve:
+        """What it keeps beside weights and cache, where a job says which `share` it takes (None: as the runtime)."""
+        graphs = self.graph_bytes if self.graphs else 0.0
+        of: ShareOf = "total" if share is None and self.token_bytes else self.share_of
+        return Reserve(
+            self.memory_share if share is None else share,
+            self.reserve,
+            graphs,
+            self.token_bytes,
+            score,
+            every_logit,
+            of,
+        )
 
     @property
     def narrower(self) -> tuple[str, ...]:
@@ -138,7 +159,7 @@ _PYTORCH: dict[str, Any] = {
     "chunks": ((0.0, 10**9),),
     "mixes": False,
     "overlaps_stages": False,
-    "utilization": 1.0,
+    "memory_share": 1.0,
     "reserve": 0.7e9,
     "graph_bytes": 0.0,
     "score_bytes": 8.0,
@@ -173,7 +194,9 @@ RUNTIMES: dict[str, Runtime] = {
             together=0.92,
             # server_args.py, _handle_gpu_memory_settings: chunks, and what is kept free beside weights and cache
             chunks=((0.0, 2048), (35.0, 4096), (60.0, 8192), (160.0, 16384)),
-            utilization=1.0,
+            # model_runner.py: weights and cache get mem_fraction_static; unsaid, all but the sums below
+            memory_share=1.0,
+            share_of="static",
             reserve=512 * MIB,
             graph_bytes=256 * 2 * MIB,
             token_bytes=1.5 * MIB,
@@ -187,6 +210,7 @@ RUNTIMES: dict[str, Runtime] = {
             f"NVIDIA/TensorRT-LLM (tensorrt_llm/_torch/pyexecutor); {_SERVED}",
             step_s=0.4e-3,
             sequence_s=17e-6,
+            share_of="free",  # _torch/pyexecutor/_util.py: free_gpu_memory_fraction of what a trial run leaves
             overlaps_host=True,  # py_executor.py, _executor_loop_overlap, the default without pipelines
             first_s=91e-3,
             together=0.134,
@@ -209,7 +233,7 @@ RUNTIMES: dict[str, Runtime] = {
             chunks=((0.0, 512),),
             overlaps_stages=False,
             queue=850,  # 1,024 launches (stackoverflow.com/q/53970187), a fifth of them cuBLAS helpers and copies
-            utilization=1.0,
+            memory_share=1.0,
             reserve=0.7e9,
             graph_bytes=0.0,
             score_bytes=4.0,

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+import simgpu
 from simgpu import Catalogue, InputError, Plan
 from simgpu.model.formats import FORMATS, format_of
 from simgpu.plan.precision import PRECISIONS, is_gguf, more_bits, precision_of
@@ -180,3 +181,68 @@ def test_groups_of_four_bit_weights_can_be_chosen():
 def test_half_of_the_layers_get_more_bits():
     assert sum(more_bits(layer, 32) for layer in range(32)) == 16  # llama-quant.cpp of a model of 32 layers
     assert replace(PRECISIONS["q4_k_m"], boosted={}).stored("v", more=True) == "q4_k"
+
+
+# ---- the share of memory that an engine takes, and the cache that it leaves ----------------------------------------
+
+EIGHT = "llama-3.1-8b"
+
+
+def row_of(engine, share=None, **more):
+    asked = {"kind": "inference", "batch": 8, "prompt": 512, "output": 64, "runtime": engine, **more}
+    if share is not None:
+        asked["memory_share"] = share
+    return simgpu.simulate("h100-sxm", asked, EIGHT).row
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
+def test_a_larger_share_of_memory_holds_more(engine):
+    rows = [row_of(engine, share) for share in (0.3, 0.6, 0.9)]
+    for column in ("cache_tokens", "most_sequences"):
+        found = [row[column] for row in rows]
+        assert found == sorted(set(found)), column
+    assert [row["step_s"] for row in rows] == [rows[0]["step_s"]] * 3
+    for row in rows:  # both say how much fits, and the logits of more sequences take a little
+        assert row["memory_fits"]
+        assert 0.97 * row["cache_tokens"] <= row["most_sequences"] * 576 <= row["cache_tokens"]
+
+
+def test_a_share_means_what_the_option_of_the_engine_means():
+    """Bytes of cache that a share adds: of the memory, of what the context leaves, of what all else leaves."""
+    capacity, token = 80 * GIB, row_of("vllm")["kv_bytes_per_token"]
+    more = {
+        engine: (row_of(engine, 0.8)["cache_tokens"] - row_of(engine, 0.7)["cache_tokens"]) * token
+        for engine in ("vllm", "sglang", "trtllm")
+    }
+    assert more["vllm"] == pytest.approx(0.1 * capacity, rel=1e-3)
+    assert more["sglang"] == pytest.approx(0.1 * (capacity - 512 * 2**20), rel=1e-3)
+    row = row_of("trtllm", 1.0)
+    assert more["trtllm"] == pytest.approx(0.1 * row["cache_tokens"] * token, rel=1e-3)
+    assert more["trtllm"] < 0.1 * (capacity - row["weights_bytes_per_gpu"])
+
+
+def test_the_share_of_a_runtime_is_the_default_of_the_key():
+    for engine in ("vllm", "trtllm"):
+        assert dict(row_of(engine)) == dict(row_of(engine, 0.9))
+    assert "cache_tokens" not in row_of("llama.cpp") and not row_of("llama.cpp", 0.1)["memory_fits"]
+
+
+def test_a_share_too_small_for_the_weights_leaves_no_cache():
+    for engine in ("vllm", "sglang"):
+        row = row_of(engine, 0.1)
+        assert (row["cache_tokens"], row["most_sequences"], row["memory_fits"]) == (0, 0, False)
+
+
+@pytest.mark.parametrize("share", [0, 1.01, -0.5, "much", float("nan")])
+def test_a_share_that_is_none_is_refused(share):
+    with pytest.raises(simgpu.InputError, match="memory_share"):
+        row_of("vllm", share)
+
+
+def test_the_cache_of_a_replica_is_that_of_its_fullest_stage_and_an_encoder_has_none():
+    asked = {"kind": "serving", "concurrency": 8, "prompt": 512, "output": 64}
+    one, two, tp = (simgpu.simulate("dgx-h100", asked, EIGHT, plan).row for plan in ({}, {"dp": 2}, {"tp": 2}))
+    assert two["cache_tokens"] == pytest.approx(one["cache_tokens"], rel=0.02)  # of each, beside its communicators
+    assert tp["cache_tokens"] > 2 * one["cache_tokens"]
+    asked = {"kind": "inference", "batch": 8, "prompt": 128, "output": 1}
+    assert simgpu.simulate("h100-sxm", asked, "bert-large").row["cache_tokens"] == 0

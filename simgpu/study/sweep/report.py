@@ -13,6 +13,7 @@ from simgpu.study import report
 from simgpu.study.cells import print_csv
 from simgpu.study.experiment import Experiment
 from simgpu.study.plot_checks import ColumnChecks
+from simgpu.study.shown import shown_columns
 from simgpu.study.sweep.command import Swept
 from simgpu.version import __version__
 
@@ -61,7 +62,7 @@ def _show_table(swept: Swept, out: IO[str]) -> None:
         which = f"{'shortest' if up else 'most'} {title(column)} of {len(swept.rows):,}{fit}"
         heading = f"{heading or swept.experiment.name}: {which}"
     if rows:
-        print_table(rows, swept.experiment.fields.table, heading, [], out)
+        print_table(rows, shown_columns(swept.experiment.fields, rows), heading, [], out)
     print_notes([*settings_notes(swept.experiment.settings), *notes(swept)], out)
 
 

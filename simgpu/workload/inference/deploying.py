@@ -53,7 +53,7 @@ def deploy(
     limit = (job.chunk or 0) if isinstance(job, Inference) else 0
     return Deployment(
         config, cluster, plan, precision, run, wide, job.kv_cache or "", sums, routing, clocks == "sustained",
-        algorithm, protocol, job.offload, limit,
+        algorithm, protocol, job.offload, limit, job.memory_share,
     ).knowing()  # fmt: skip
 
 

@@ -31,7 +31,7 @@ from simgpu.model.serving import (
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.precision import Precision, applied, is_boosted
 from simgpu.plan.program import Collective, Step, shard_operators
-from simgpu.plan.serving_memory import Reserve, Served, experts_of, serving_memory
+from simgpu.plan.serving_memory import Served, experts_of, serving_memory
 from simgpu.plan.stages import spread_layers
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.blocks import Block, Made, run_block
@@ -124,6 +124,7 @@ class Deployment:
     protocol: str = "auto"
     offloaded: float = 0.0
     limit: int = 0  # new tokens of a step at most; 0: as the runtime has it
+    memory_share: float | None = None  # that the engine takes; None: as the runtime has it
     drafter: Served | None = None  # held beside the model, for which it guesses
     part: bool = False  # a layer of a model whose embedding and head it shares
     _steps: Region[Groups, StepTime] = field(default_factory=lambda: Region(REMEMBERED), repr=False)
@@ -162,9 +163,8 @@ class Deployment:
     def served(self) -> Served:
         """What its memory hangs on."""
         run = self.runtime
-        graphs = run.graph_bytes if run.graphs else 0.0
         score = run.score_bytes if run.style == "ggml" or BYTES[self.dtype] > 2 else 0.0
-        reserve = Reserve(run.utilization, run.reserve, graphs, run.token_bytes, score, self._every_logit)
+        reserve = run.set_aside(self.memory_share, score, self._every_logit)
         return Served(
             self.config, self.plan, self.precision, self.dtype, self.kv_dtype, self.chunk, reserve, self.offloaded,
             run.style == "ggml", run.narrower, self.drafter, self.part,
@@ -195,7 +195,8 @@ class Deployment:
         known = self.cluster.memo.region("deployments", DEPLOYMENTS)
         key = (
             self.config, self.plan, repr(self.precision), id(self.runtime), self.dtype, self.kv_dtype, self.accumulate,
-            self.routing, self.sustained, self.algorithm, self.protocol, self.offloaded, self.limit, self.part,
+            self.routing, self.sustained, self.algorithm, self.protocol, self.offloaded, self.limit, self.memory_share,
+            self.part,
         )  # fmt: skip
         found: Deployment = known.known(key, self.fresh)
         return found

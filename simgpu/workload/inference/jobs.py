@@ -9,6 +9,7 @@ from simgpu.workload.fields import Routing, Size, Strict
 RuntimeName = Literal["vllm", "sglang", "trtllm", "llama.cpp", "eager", "compiled"]
 CacheType = Literal["fp32", "fp16", "bf16", "fp8", "int8"]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+WholeShare = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 PartialShare = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 
 
@@ -38,6 +39,10 @@ class _Deployed(Strict):
     """How tokens choose experts; default: popularity_1.2 for mixtures of experts."""
     offload: PartialShare = 0.0
     """Share of the layers' weights that stays in host memory and crosses the host link each step."""
+    memory_share: WholeShare | None = None
+    """Share of the memory that the engine may take, as its own option means it (`simgpu.workload.runtimes`): vLLM's
+    gpu_memory_utilization, SGLang's mem-fraction-static, TensorRT-LLM's free_gpu_memory_fraction; default: as the
+    runtime."""
 
 
 class Inference(_Deployed):
