@@ -264,3 +264,18 @@ def test_rules_of_the_job_leave_plans_out(folder: Path) -> None:
     free, none = found(text, folder), found(text.replace("tokens: 4096", "tokens: 4096, optimizer: none"), folder)
     assert none.counts["plans"] * 2 == free.counts["plans"]
     assert all(row["plan.offload"] == "none" for row in none.rows)
+
+
+def test_saturated_servers_come_after_those_that_are_not(folder: Path) -> None:
+    text = SERVING.replace("concurrency: [8, 32, 128]", "concurrency: [256]").replace(
+        "limits: {ttft_s: 2 s, tpot_s: 40 ms}", ""
+    )
+    text = text.replace("output_tokens_per_s_per_gpu", "output_tokens_per_s_per_user")
+    answer = found(text, folder)
+    for rows in (answer.rows, answer.front):
+        queues = [row["saturated"] for row in rows]
+        assert queues == sorted(queues)
+    assert answer.rows[-1]["saturated"] and not answer.rows[0]["saturated"]
+    assert "saturated" in answer.shown and any(note.startswith("saturated: ") for note in answer.notes)
+    alone = found(text + "  where: [gpus == 2]\n", folder)
+    assert all(row["saturated"] for row in alone.rows) and any("every answer is" in note for note in alone.notes)
