@@ -279,3 +279,38 @@ def test_saturated_servers_come_after_those_that_are_not(folder: Path) -> None:
     assert "saturated" in answer.shown and any(note.startswith("saturated: ") for note in answer.notes)
     alone = found(text + "  where: [gpus == 2]\n", folder)
     assert all(row["saturated"] for row in alone.rows) and any("every answer is" in note for note in alone.notes)
+
+
+def test_plans_of_a_search_can_be_explained_and_compared(folder: Path) -> None:
+    """FILE#RANK is the plan that a search found; --set changes that plan, and nothing is kept."""
+    before = sorted(folder.rglob("*"))
+    second = simgpu.explain("small.yaml#2")[0]
+    assert sorted(folder.rglob("*")) == before, "no store was made"
+    answer = simgpu.search("small.yaml", jobs=1, store="kept.sqlite")
+    assert second.result.row["step_s"] == answer.rows[1]["step_s"] and second.name == answer.rows[1]["plan"]
+    assert not second.notes
+    done = simgpu.diff("small.yaml#1", "small.yaml#2")
+    assert done.values == tuple(row["step_s"] for row in answer.rows[:2])
+    faster = simgpu.diff("small.yaml#1", "small.yaml#1", settings_b=["gpu.memory.bandwidth=10 TB/s"])
+    assert faster.values[0] == answer.rows[0]["step_s"] > faster.values[1]
+    assert faster.a.result.row["tp"] == faster.b.result.row["tp"]
+    (served,) = simgpu.run_experiment("serving.yaml#1").rows
+    best = simgpu.search("serving.yaml", jobs=1).rows[0]
+    assert {key: served[key] for key in ("tp", "pp", "concurrency", "ttft_s")} == {
+        key: best[key] for key in ("tp", "pp", "concurrency", "ttft_s")
+    }
+    for rank in ("0", "99"):
+        said = CliRunner().invoke(main, ["explain", f"small.yaml#{rank}"])
+        assert said.exit_code == 2 and said.stderr.startswith(
+            f"simgpu: small.yaml: plan {rank} is not there; the search"
+        )
+
+
+def test_explaining_a_search_says_that_its_start_does_not_fit(folder: Path) -> None:
+    said = CliRunner().invoke(main, ["explain", "small.yaml"]).stdout.splitlines()
+    assert said[0].startswith("Does not fit: needs ") and said[2].endswith("simgpu explain small.yaml#1")
+    assert said[3].startswith("dgx-h100: step")
+    fits = {"model": "llama-3.1-8b", "cluster": "dgx-h100", "workload": {"kind": "prefill", "tokens": 64}}
+    assert not simgpu.explain({"scenario": fits})[0].notes
+    large = {**fits, "model": "llama-3.1-405b"}
+    assert simgpu.explain({"scenario": large})[0].notes[0].startswith("The weights alone do not fit")

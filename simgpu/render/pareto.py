@@ -113,7 +113,15 @@ def _all(
             panel.plot([], [], **(line_look(s) | {"ls": "none", "ms": 9}), label=series_name(series, name))
     waiting = [(row[x] * x_scale, row[y] * y_scale) for row in shown if saturated(row) and not too_large(row)]
     if waiting:
-        hollow = {"marker": "o", "ls": "none", "color": "#7A7A7A", "mfc": "none", "ms": 7, "mew": 1.2, "zorder": 2}
+        hollow: dict[str, Any] = {
+            "marker": "o",
+            "ls": "none",
+            "color": "#7A7A7A",
+            "mfc": "none",
+            "ms": 7,
+            "mew": 1.2,
+            "zorder": 2,
+        }
         panel.plot(*zip(*waiting, strict=True), **hollow, label="saturated: requests queue")
     misfits = [(row[x] * x_scale, row[y] * y_scale) for row in shown if too_large(row)]
     if misfits:

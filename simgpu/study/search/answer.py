@@ -9,7 +9,9 @@ from typing import Any
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import KEYS
 from simgpu.render.columns import cell, title
+from simgpu.scenario import Scenario
 from simgpu.study.answers import short
+from simgpu.study.loading import Case
 from simgpu.study.search.problem import LEVELS, Problem
 from simgpu.study.search.reasons import SAME, why
 from simgpu.study.search.searching import Searched, Simulated
@@ -52,6 +54,8 @@ class Answer:
     heading: str = ""
     axes: tuple[str, str] = ("", "")
     formats: Sequence[str] = ("png", "svg")  # of pictures
+    scenarios: Sequence[Scenario] = ()  # of `rows`
+    cases: Sequence[Case] = ()  # of `rows`, with the places where their values were written
 
     __repr__ = short
 
@@ -112,6 +116,7 @@ def training_answer(name: str, heading: str, problem: Problem, found: Searched) 
     return Answer(
         name, heading, problem.objective, rows, front, [run.row for run in found.simulated], counts, found.seconds,
         exact, found.whole, shown, notes, **_training_words(problem, rows, front, found.whole),
+        scenarios=[problem.scenario_of(same[0].plan) for same in ties[: search.top]],
     )  # fmt: skip
 
 
@@ -240,6 +245,7 @@ def serving_answer(name: str, heading: str, problem: ServingProblem, found: Serv
         name, heading, objective, rows, front, found.every, counts, found.seconds, found.whole, found.whole, shown,
         notes, ["plan", "gpus", *_loads_of(problem), user, gpu, "ttft_s", "memory_bytes_per_gpu", *queue],
         "No plan is better in both: tokens/s of a user, tokens/s of a GPU", words, words, (user, gpu),
+        scenarios=found.scenarios[: problem.search.top],
     )  # fmt: skip
 
 
