@@ -73,7 +73,12 @@ def run(
     else:
         report.print_report(outcome, document, sys.stdout, memory)
     tell_written(written, quiet)
+    undrawn = [] if no_plots else list(outcome.undrawn.values())
+    for error in undrawn:
+        tell(f"simgpu: {error}")
     tell_refused(outcome.refused, len(outcome.results))
+    if undrawn:
+        sys.exit(2)
 
 
 @main.command()
