@@ -110,11 +110,11 @@ def time_collective(
 @takes(experiment=EXPERIMENT, settings=TEXT, catalogue=CATALOGUE)
 def explain(experiment: Given, *settings: str, catalogue: Catalogue | None = None) -> list[Explanation]:
     """Where the time of an experiment's scenarios goes, operator by operator, and which constants it hangs on."""
-    from simgpu.study import experiment as study
     from simgpu.study.explain import explain as explained
+    from simgpu.study.ranked import open_experiment
 
     known = catalogue or Catalogue()
-    return explained(study.load_experiment(study.find_experiment(_given(experiment), known), settings, known), known)
+    return explained(open_experiment(_given(experiment), settings, known), known)
 
 
 @takes(target=TEXT, data=PATH, regime=TEXT, catalogue=CATALOGUE)
@@ -193,15 +193,13 @@ def sensitivity(
     `simgpu.study.sensitivity`. Raises `InputError` for rows and columns that are not there.
     """
     from simgpu.study import sensitivity as study
-    from simgpu.study.experiment import find_experiment, load_experiment
+    from simgpu.study.ranked import open_experiment
 
     known = catalogue or Catalogue()
     values = (value,) if isinstance(value, str) else tuple(value)
     cases = [str(one) for one in ((case,) if isinstance(case, (str, int)) else case)]
     asked = study.Asked(values, study.parse_change(change), cases, price)
-    return study.sensitivities(
-        load_experiment(find_experiment(_given(experiment), known), settings, known), known, asked
-    )
+    return study.sensitivities(open_experiment(_given(experiment), settings, known), known, asked)
 
 
 @takes(
@@ -229,11 +227,10 @@ def diff(
 def run_experiment(experiment: Given, *settings: str, catalogue: Catalogue | None = None) -> ExperimentResult:
     """Run an experiment; `settings` are 'key=value' changes. `.rows` are dicts, `simgpu.figures` draws its plots."""
     from simgpu.study import experiment as study
+    from simgpu.study.ranked import open_experiment
 
     known = catalogue or Catalogue()
-    return study.run_experiment(
-        study.load_experiment(study.find_experiment(_given(experiment), known), settings, known), known
-    )
+    return study.run_experiment(open_experiment(_given(experiment), settings, known), known)
 
 
 @takes(

@@ -213,7 +213,7 @@ def test_json_has_the_rows_and_their_constants(elsewhere):
     answer = run("small.yaml", "--format", "json")
     assert answer.exit_code == 0, answer.output
     (scenario,) = json.loads(answer.stdout)["scenarios"]
-    assert set(scenario) == {"scenario", "row", "operators", "constants"}
+    assert set(scenario) == {"scenario", "row", "operators", "constants", "notes"}
     known, predicted, norm = (
         next(row for row in scenario["operators"] if row["operator"] == name) for name in ("known", "predicted", "norm")
     )
@@ -239,7 +239,7 @@ def test_the_table_shows_what_takes_longest_and_counts_the_rest(elsewhere):
 def test_a_table_of_nothing_to_hide_has_no_rest():
     one = explained("tp2_scaling")[0]
     out = io.StringIO()
-    print_explanations([(one.name, one.result.row, one.operators, one.constants)], 20, out)
+    print_explanations([(one.name, one.result.row, one.operators, one.constants, one.notes)], 20, out)
     assert " more " not in out.getvalue()
     assert "Constants used" not in out.getvalue(), "times were given"
 

@@ -60,6 +60,19 @@ def test_every_command_of_an_experiment_answers_for_the_rows_that_work(file, com
     assert said.stdout or command[0] == "trace"
 
 
+def test_a_broken_node_under_many_rows_is_told_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder, text in (("nodes", "name: broken\ntitle: a node\ngpu: h100-sxn\n"),):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "broken.yaml").write_text(text)
+    vary = "vary: {cluster: [dgx-h100, broken], workload.tokens: [64, 128, 256]}\n"
+    (tmp_path / "some.yaml").write_text(TEXT.split("cases:")[0] + vary)
+    said = run("--catalog", tmp_path, "run", "some.yaml", "--no-plots")
+    lines = [line for line in said.stdout.splitlines() if "cannot run" in line]
+    assert said.exit_code == 2 and len(lines) == 1 and lines[0].startswith("3 of rows 4 to 6 cannot run: ")
+    assert "broken.yaml" in lines[0]
+
+
 def test_from_python_the_rows_that_cannot_run_stand_apart():
     outcome = simgpu.run_experiment(TEXT_AS_MAPPING)
     assert [row["run"] for row in outcome.rows] == ["good", "other"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from click.testing import CliRunner, Result
 import simgpu
 from simgpu.catalog import Catalogue
 from simgpu.cli import main
+from simgpu.errors import InputError
 from simgpu.study.search import command
 from simgpu.study.search.reasons import parts_of, why
 from simgpu.study.store import Store
@@ -53,7 +55,7 @@ def run(*arguments: str) -> Result:
 
 def found(text: str, folder: Path, **how: object) -> command.Answer:
     (folder / "e.yaml").write_text(text)
-    return command.search("e.yaml", (), Catalogue(), jobs=1, **how)  # type: ignore[arg-type]
+    return command.search("e.yaml", (), Catalogue(), **{"jobs": 1, **how})  # type: ignore[arg-type]
 
 
 def test_a_search_that_finds_nothing_leaves_no_store(folder: Path) -> None:
@@ -94,6 +96,15 @@ def test_a_row_is_what_simulating_its_plan_gives(folder: Path) -> None:
 def test_two_processes_find_what_one_does(folder: Path) -> None:
     one, two = (simgpu.search("small.yaml", jobs=jobs, store=f"{jobs}.sqlite") for jobs in (1, 2))
     assert one.rows == two.rows and one.front == two.front
+
+
+def test_a_pool_that_is_closed_leaves_no_thread_behind(folder: Path) -> None:
+    """Which the end of Python would wake over a pipe that it has closed: `OSError: Bad file descriptor`."""
+    before = set(threading.enumerate())
+    for _ in range(2):
+        with pytest.raises(InputError, match="nothing of"):
+            found(SMALL.replace("llama-3.1-8b", "llama-3.1-405b"), folder, jobs=2)
+        assert set(threading.enumerate()) <= before
 
 
 def test_simulated_plans_are_kept_and_not_run_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +151,18 @@ def test_parts_explain_the_whole_difference(folder: Path) -> None:
         assert sum(parts_of(row).values()) == pytest.approx(row["step_s"], rel=1e-6)
     assert rows[0]["lost_by"] == "" and why(rows[0], rows[0]) == "the same time"
     assert rows[1]["lost_by"].startswith(f"+{100 * (rows[1]['step_s'] / rows[0]['step_s'] - 1):.1f} %: ")
+
+
+def test_sequence_parallelism_is_tried_unless_the_file_says_which(folder: Path) -> None:
+    free = SMALL.replace("  plan: {sequence_parallel: true}\n", "").replace("tp: [1, 2, 4]", "tp: [2]")
+    both = found(free, folder)
+    rows = {row["sequence_parallel"] for row in both.every}
+    for said in ("true", "false"):
+        one = found(free.replace("search:", f"  plan: {{sequence_parallel: {said}}}\nsearch:"), folder)
+        assert {row["sequence_parallel"] for row in one.every} == {said == "true"}
+        assert one.counts["plans"] * 2 == both.counts["plans"]
+        assert both.rows[0]["step_s"] <= one.rows[0]["step_s"]
+    assert rows == {True, False}
 
 
 def test_several_gpu_counts_are_compared_by_the_throughput_of_a_gpu(folder: Path) -> None:
@@ -264,3 +287,56 @@ def test_rules_of_the_job_leave_plans_out(folder: Path) -> None:
     free, none = found(text, folder), found(text.replace("tokens: 4096", "tokens: 4096, optimizer: none"), folder)
     assert none.counts["plans"] * 2 == free.counts["plans"]
     assert all(row["plan.offload"] == "none" for row in none.rows)
+
+
+def test_saturated_servers_come_after_those_that_are_not(folder: Path) -> None:
+    text = SERVING.replace("concurrency: [8, 32, 128]", "concurrency: [256]").replace(
+        "limits: {ttft_s: 2 s, tpot_s: 40 ms}", ""
+    )
+    text = text.replace("output_tokens_per_s_per_gpu", "output_tokens_per_s_per_user")
+    answer = found(text, folder)
+    for rows in (answer.rows, answer.front):
+        queues = [row["saturated"] for row in rows]
+        assert queues == sorted(queues)
+    assert answer.rows[-1]["saturated"] and not answer.rows[0]["saturated"]
+    assert "saturated" in answer.shown and any(note.startswith("saturated: ") for note in answer.notes)
+    alone = found(text + "  where: [gpus == 2]\n", folder)
+    assert all(row["saturated"] for row in alone.rows) and any("every answer is" in note for note in alone.notes)
+
+
+def test_plans_of_a_search_can_be_explained_and_compared(folder: Path) -> None:
+    """FILE#RANK is the plan that a search found; --set changes that plan, and nothing is kept."""
+    few = SMALL.replace("tp: [1, 2, 4], pp: [1, 2]", "tp: [1, 2]").replace("[0, 1, 2]", "[2]")
+    (folder / "small.yaml").write_text(few)
+    before = sorted(folder.rglob("*"))
+    second = simgpu.explain("small.yaml#2")[0]
+    assert sorted(folder.rglob("*")) == before, "no store was made"
+    answer = simgpu.search("small.yaml", jobs=1, store="kept.sqlite")
+    assert second.result.row["step_s"] == answer.rows[1]["step_s"] and second.name == answer.rows[1]["plan"]
+    assert not second.notes
+    done = simgpu.diff("small.yaml#1", "small.yaml#2")
+    assert done.values == tuple(row["step_s"] for row in answer.rows[:2])
+    faster = simgpu.diff("small.yaml#1", "small.yaml#1", settings_b=["gpu.memory.bandwidth=10 TB/s"])
+    assert faster.values[0] == answer.rows[0]["step_s"] > faster.values[1]
+    assert faster.a.result.row["tp"] == faster.b.result.row["tp"]
+    (folder / "serving.yaml").write_text(SERVING.replace("[8, 32, 128]", "[8]"))
+    (served,) = simgpu.run_experiment("serving.yaml#1").rows
+    best = simgpu.search("serving.yaml", jobs=1).rows[0]
+    assert {key: served[key] for key in ("tp", "pp", "concurrency", "ttft_s")} == {
+        key: best[key] for key in ("tp", "pp", "concurrency", "ttft_s")
+    }
+    for rank in ("0", "99"):
+        said = CliRunner().invoke(main, ["explain", f"small.yaml#{rank}"])
+        assert said.exit_code == 2 and said.stderr.startswith(
+            f"simgpu: small.yaml: plan {rank} is not there; the search"
+        )
+
+
+def test_explaining_a_search_says_that_its_start_does_not_fit(folder: Path) -> None:
+    said = CliRunner().invoke(main, ["explain", "small.yaml"]).stdout.splitlines()
+    assert said[0].startswith("Does not fit: needs ") and said[2].endswith("simgpu explain small.yaml#1")
+    assert said[3].startswith("dgx-h100: step")
+    fits = {"model": "llama-3.1-8b", "cluster": "dgx-h100", "workload": {"kind": "prefill", "tokens": 64}}
+    assert not simgpu.explain({"scenario": fits})[0].notes
+    large = {**fits, "model": "llama-3.1-405b"}
+    assert simgpu.explain({"scenario": large})[0].notes[0].startswith("The weights alone do not fit")

@@ -27,6 +27,7 @@ SPACES = {
     "mixtral over Ethernet, throughput of a GPU": (
         {
             "model": "mixtral-8x7b", "cluster": "dgx-h100-ethernet", "hardware": {"cluster.nodes": 2},
+            "plan": {"sequence_parallel": False},
             "workload": {"kind": "training", "batch": 16, "tokens": 2048},
         },
         {"tp": [2, 4, 8], "pp": "all", "dp": "all", "ep": "all", "micro_batch": [1, 2], "zero": "all",

@@ -38,9 +38,9 @@ def test_varied_keys_are_columns_in_si_units(experiment):
 
 def test_a_line_has_one_value_at_each_x(experiment):
     text = "vary: {workload.tokens: [64, 128], plan.tp: [1, 2]}\nplots:\n  - {kind: line, x: tp, y: [step_s]%s}\n"
-    with pytest.raises(InputError, match="several rows have tp = 1 on one line"):
-        run_experiment(experiment(text % ""))
-    assert run_experiment(experiment(text % ", series: workload.tokens"))
+    undrawn = run_experiment(experiment(text % "")).undrawn
+    assert "several rows have tp = 1 on one line" in str(undrawn[0])
+    assert not run_experiment(experiment(text % ", series: workload.tokens")).undrawn
 
 
 def test_setting_a_varied_key_takes_the_place_of_its_axis(experiment):

@@ -149,10 +149,11 @@ def open_catalogue(folders: Sequence[str]) -> Catalogue:
 def run_file(
     file: str, settings: Sequence[str], folders: Sequence[str], quiet: bool
 ) -> tuple[ExperimentResult, Catalogue]:
-    from simgpu.study.experiment import find_experiment, load_experiment, run_experiment
+    from simgpu.study.experiment import run_experiment
+    from simgpu.study.ranked import open_experiment
 
     catalogue = open_catalogue(folders)
-    experiment = load_experiment(find_experiment(file, catalogue), settings, catalogue)
+    experiment = open_experiment(file, settings, catalogue)
     show = not quiet and sys.stderr.isatty() and len(experiment.cases) > 1
     with click.progressbar(length=len(experiment.cases), label="simulating", file=sys.stderr, hidden=not show) as bar:
         outcome = run_experiment(experiment, catalogue, lambda done, total: bar.update(done - bar.pos))

@@ -73,7 +73,12 @@ def run(
     else:
         report.print_report(outcome, document, sys.stdout, memory)
     tell_written(written, quiet)
+    undrawn = [] if no_plots else list(outcome.undrawn.values())
+    for error in undrawn:
+        tell(f"simgpu: {error}")
     tell_refused(outcome.refused, len(outcome.results))
+    if undrawn:
+        sys.exit(2)
 
 
 @main.command()
@@ -128,14 +133,20 @@ def trace(folders: tuple[str, ...], file: str, settings: tuple[str, ...], output
 def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], style: str, top: int) -> None:
     """Where the time goes, operator by operator: bounds, fraction of the speed of light, constants, sources."""
     from simgpu.study import report
-    from simgpu.study.experiment import find_experiment, load_experiment
     from simgpu.study.explain import explain_each
+    from simgpu.study.ranked import open_experiment
 
     catalogue = open_catalogue(folders)
-    found, refused = explain_each(load_experiment(find_experiment(file, catalogue), settings, catalogue), catalogue)
+    found, refused = explain_each(open_experiment(file, settings, catalogue), catalogue)
     if style == "json":
         scenarios = [
-            {"scenario": one.name, "row": one.result.row, "operators": one.operators, "constants": one.constants}
+            {
+                "scenario": one.name,
+                "row": one.result.row,
+                "operators": one.operators,
+                "constants": one.constants,
+                "notes": one.notes,
+            }
             for one in found
         ]
         report.print_json({"scenarios": scenarios}, sys.stdout)
@@ -143,7 +154,7 @@ def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], styl
         return
     from simgpu.render.explain import print_explanations
 
-    shown = [(one.name, one.result.row, one.operators, one.constants) for one in found]
+    shown = [(one.name, one.result.row, one.operators, one.constants, one.notes) for one in found]
     print_explanations(shown, top, sys.stdout)
     tell_refused(refused, len(found))
 

@@ -19,7 +19,9 @@ from typing import Any
 
 import networkx as nx
 
+from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster, PortRate
+from simgpu.hardware.derive import is_slice
 from simgpu.hardware.spec import PCIeSwitch
 
 _SCOPES = ("none", "switch", "root", "node")
@@ -57,7 +59,8 @@ class Topology:
         Within a node: over the GPUs' own links where they are joined by them (directly or through the switch
         plane, never through a third GPU); else over PCIe, if the driver allows peer-to-peer and the platform
         supports it that far; else staged through the memory of the sender's socket. Between nodes: through the
-        NICs of both, directly from GPU memory where GPUDirect RDMA works, else staged at both ends.
+        NICs of both, directly from GPU memory where GPUDirect RDMA works, else staged at both ends. MIG slices of a
+        node reach each other on no way, so that asking for one raises `InputError`.
         """
         found = self._routes.get((source, target))
         if found is None:
@@ -84,6 +87,12 @@ class Topology:
         place = self.graph.nodes
         if place[a]["node"] != place[b]["node"]:
             return self._between_nodes(a, b), "network"
+        if is_slice(self.cluster.gpu):
+            # MIG user guide: "no GPU to GPU P2P (either PCIe or NVLink)", and NCCL takes one slice of a GPU at most
+            problem = (
+                f"MIG slices ('{self.cluster.gpu.name}') have no peer-to-peer, neither NVLink nor PCIe, so that no"
+            )
+            raise InputError(f"{problem} plan can communicate between them; expected one slice a replica", key="plan")
         if self.graph.has_edge(a, b):  # a bridge, or a link of a full mesh
             return [(a, b)], "gpu-link"
         switch = place[a].get("nvswitch")

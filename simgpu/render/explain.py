@@ -6,21 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from simgpu.render.columns import cell_of
-from simgpu.render.table import INTERVALS, grid
+from simgpu.render.table import INTERVALS, grid, print_notes
 from simgpu.units import format_seconds, format_si
 
 HEADS = ("operator", "segment", "kernels", "runs", "time", "share", "FLOP", "bytes", "FLOP/B", "bound", "of light")
 
 
-Scenario = tuple[str, Mapping[str, Any], Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]
-"""Name, row of results, operators with the slowest first, constants."""
+Scenario = tuple[str, Mapping[str, Any], Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]], Sequence[str]]
+"""Name, row of results, operators with the slowest first, constants, notes that stand above its table."""
 
 
 def print_explanations(scenarios: Sequence[Scenario], most: int, out: IO[str]) -> None:
     """The operators of every scenario, then what the columns mean and the constants behind all of them."""
-    for name, step, rows, _ in scenarios:
+    for name, step, rows, _, notes in scenarios:
+        print_notes(notes, out)
         _print_operators(f"{name}: step {cell_of('step_s', step)}", rows, most, out)
-    above = any((row["speed_of_light"] or 0) > 1.005 for _, _, rows, _ in scenarios for row in rows[:most])
+    above = any((row["speed_of_light"] or 0) > 1.005 for _, _, rows, _, _ in scenarios for row in rows[:most])
     print(f"of light: time at datasheet peak and bandwidth over time{ABOVE if above else ''}; {INTERVALS}", file=out)
     found = _grouped(scenarios)
     if found:
@@ -75,12 +76,12 @@ def _grouped(scenarios: Sequence[Scenario]) -> list[tuple[str, str, str, str, st
     """One row for all constants of a library that share level, source and scenarios, these named unless they are all
     that have constants."""
     where: dict[tuple[str, str, str, str], list[str]] = {}
-    for name, _, _, constants in scenarios:
+    for name, _, _, constants, _ in scenarios:
         for one in constants:
             library, _, constant = one["constant"].rpartition(".")
             text = f"{constant} {_value(one['value'], one['unit'])}".strip()
             where.setdefault((library, one["level"], str(one["source"]), text), []).append(name)
-    everywhere = [name for name, _, _, constants in scenarios if constants]
+    everywhere = [name for name, _, _, constants, _ in scenarios if constants]
     groups: dict[tuple[str, str, str, str], list[str]] = {}
     for (library, level, source, text), names in where.items():
         only = "" if names == everywhere else _few(names)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from simgpu.columns import better
 from simgpu.render.columns import axis, cell, title
-from simgpu.render.series import too_large, what_is_too_large
+from simgpu.render.series import saturated, too_large, what_is_too_large, worth_choosing
 from simgpu.render.style import INK, readable_on, style
 from simgpu.render.text import heading as headline
 from simgpu.render.text import legend_below, width_of, wrapped
@@ -64,7 +64,7 @@ def heatmap_figure(
     """Cells of `column` over two axes with a bar of colours: numbers ascend, the best cell that fits is framed.
 
     direction: 'lower' or 'higher' is better; None: as the column is, else nothing is framed. What does not fit the
-    memory is hatched, what has no number too, with a dash.
+    memory is hatched; where there is no row or no number, an empty cell has a dash. A saturated server is not the best.
     """
     from matplotlib.figure import Figure
 
@@ -89,8 +89,7 @@ def heatmap_figure(
                 row = cells.get((top, name), {})
                 value = _number(row, column)
                 if value is None:
-                    _hatched(panel, i, j)
-                    _written(panel, i, j, NOTHING, INK, True)
+                    _written(panel, i, j, NOTHING, INK, False)
                     continue
                 share = 0.0 if high == low else (value - low) / (high - low)
                 _cell(panel, i, j, share, cell(column, value), hatched=too_large(row))
@@ -100,7 +99,7 @@ def heatmap_figure(
         panel.set_xlabel(axis(across, [1.0])[0])
         panel.set_ylabel(axis(down, [1.0])[0])
         _bar_of_colours(figure, panel, column, low, high)
-        _legend(figure, cells, column, best is not None)
+        _legend(figure, cells, len(tops) * len(sides), column, best is not None)
         headline(figure, heading, _finding(cells, across, down, column, wanted, best))
     return figure
 
@@ -150,7 +149,7 @@ def _cell(panel: Axes, i: int, j: int, share: float, text: str, hatched: bool = 
     _written(panel, i, j, text, readable_on(colour), hatched, colour)
 
 
-def _hatched(panel: Axes, i: int, j: int, ink: str = "#8A8A8A") -> None:
+def _hatched(panel: Axes, i: int, j: int, ink: str) -> None:
     from matplotlib.patches import Rectangle
 
     look: dict[str, Any] = {"facecolor": "none", "edgecolor": ink, "hatch": "////", "linewidth": 0, "alpha": 0.6}
@@ -191,7 +190,7 @@ def _bar_of_colours(figure: Figure, panel: Axes, column: str, low: float, high: 
     bar.outline.set_visible(False)
 
 
-def _legend(figure: Figure, cells: Cells, column: str, best: bool) -> None:
+def _legend(figure: Figure, cells: Cells, places: int, column: str, best: bool) -> None:
     from matplotlib.patches import Patch
 
     handles = []
@@ -201,14 +200,18 @@ def _legend(figure: Figure, cells: Cells, column: str, best: bool) -> None:
     if any(too_large(row) for row in rows):
         words = what_is_too_large(rows)
         handles.append(Patch(facecolor="#E8E0B8", edgecolor="#8A8A8A", hatch="////", lw=0, label=words))
-    if any(_number(row, column) is None for row in rows):
-        handles.append(Patch(facecolor="white", edgecolor="#8A8A8A", hatch="////", lw=0, label=f"{NOTHING} no result"))
+    without = any(_number(row, column) is None for row in rows)
+    if without or len(rows) < places:
+        words = " or ".join(["no such row"] * (len(rows) < places) + ["no result"] * without)
+        handles.append(Patch(facecolor="white", edgecolor="#8A8A8A", lw=0.8, label=f"{NOTHING} {words}"))
     legend_below(figure, handles, [str(one.get_label()) for one in handles])
 
 
 def _best(cells: Cells, column: str, direction: str | None) -> tuple[Any, Any] | None:
-    """Where the best number of what fits stands."""
-    fit = {place: row for place, row in cells.items() if _number(row, column) is not None and not too_large(row)}
+    """Where the best number of what is worth choosing stands."""
+    known = {place: row for place, row in cells.items() if _number(row, column) is not None}
+    among = {id(row) for row in worth_choosing(list(known.values()))}
+    fit = {place: row for place, row in known.items() if id(row) in among}
     if not fit or direction is None:
         return None
     return (max if direction == "higher" else min)(fit, key=lambda place: fit[place][column])
@@ -224,4 +227,5 @@ def _finding(
         return f"{title(column)} from {cell(column, min(known))} to {cell(column, max(known))}"
     place = f"{title(across)} {cell(across, best[0])}, {title(down)} {cell(down, best[1])}"
     which = "highest" if direction == "higher" else "lowest"
-    return f"{which} {title(column)} that fits: {cell(column, cells[best][column])} at {place}"
+    queue = " (saturated: requests queue)" if saturated(cells[best]) else ""
+    return f"{which} {title(column)} that fits{queue}: {cell(column, cells[best][column])} at {place}"

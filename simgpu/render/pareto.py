@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 from simgpu.analysis.pareto import front, knee
 from simgpu.columns import better as known_direction
 from simgpu.render.columns import axis, cell, interval_of, title
-from simgpu.render.series import Rows, line_look, numbers_of, series_name, series_of, too_large, what_is_too_large
+from simgpu.render.series import (
+    Rows,
+    line_look,
+    numbers_of,
+    saturated,
+    series_name,
+    series_of,
+    too_large,
+    what_is_too_large,
+    worth_choosing,
+)
 from simgpu.render.style import INK, style
 from simgpu.render.text import along, heading, legend_below, name_points, short_number, thousands, wrapped
 
@@ -44,13 +54,14 @@ def pareto_figure(
     series
         Column that tells colours apart.
 
-    Rows that do not fit the memory are crosses and never on the front.
+    Rows that do not fit the memory are crosses and never on the front. Saturated servers are hollow, and on the front
+    only where all are saturated.
     """
     from matplotlib.figure import Figure
 
     wanted = directions(x, y, better)
     shown = numbers_of(rows, x, y)
-    fitting = [row for row in shown if not too_large(row)]
+    fitting = worth_choosing(shown)
     among = front(fitting, x, y, wanted)
     marked = rows[chosen] if chosen is not None else None
     if marked is None and (found := knee(fitting, x, y, wanted, among)) is not None:
@@ -93,13 +104,25 @@ def _all(
             points = [
                 (row[x] * x_scale, row[y] * y_scale)
                 for row in some
-                if (id(row) in on) == front_ones and not too_large(row)
+                if (id(row) in on) == front_ones and not too_large(row) and (front_ones or not saturated(row))
             ]
             if points:
                 look |= {"ms": 9, "zorder": 4} if front_ones else {"ms": 6, "alpha": 0.35, "zorder": 2, "mew": 0}
                 panel.plot(*zip(*points, strict=True), **(look if not front_ones else look | {"alpha": 1.0}))
         if name is not None:
             panel.plot([], [], **(line_look(s) | {"ls": "none", "ms": 9}), label=series_name(series, name))
+    waiting = [(row[x] * x_scale, row[y] * y_scale) for row in shown if saturated(row) and not too_large(row)]
+    if waiting:
+        hollow: dict[str, Any] = {
+            "marker": "o",
+            "ls": "none",
+            "color": "#7A7A7A",
+            "mfc": "none",
+            "ms": 7,
+            "mew": 1.2,
+            "zorder": 2,
+        }
+        panel.plot(*zip(*waiting, strict=True), **hollow, label="saturated: requests queue")
     misfits = [(row[x] * x_scale, row[y] * y_scale) for row in shown if too_large(row)]
     if misfits:
         look = {"marker": "x", "ls": "none", "color": "#9A9A9A", "ms": 7, "mew": 1.4, "zorder": 2}
@@ -154,8 +177,11 @@ def _heading(
     label: str | None,
     series: str | None,
 ) -> None:
-    beaten, unfit = len(fitting) - len(best), len(shown) - len(fitting)
+    unfit = sum(map(too_large, shown))
+    waiting, beaten = sum(map(saturated, shown)), len(fitting) - len(best)
     about = f"{len(best)} of {len(shown)} rows on the front, {beaten} beaten"
+    if waiting:
+        about += f", {waiting} saturated"
     if unfit:
         about += f", {unfit} {'does' if unfit == 1 else 'do'} not fit"
     finding = ""

@@ -51,6 +51,17 @@ def too_large(row: Row) -> bool:
     return row.get("memory_fits", row.get("weights_fit", True)) is False
 
 
+def saturated(row: Row) -> bool:
+    """Whether requests of a server queue for a place in its batch: more clients only wait longer."""
+    return row.get("saturated") is True
+
+
+def worth_choosing(rows: Rows) -> list[Row]:
+    """Rows that fit and are not saturated; where all that fit are saturated, those that fit."""
+    fitting = [row for row in rows if not too_large(row)]
+    return [row for row in fitting if not saturated(row)] or fitting
+
+
 def what_is_too_large(rows: Rows) -> str:
     """What the mark for such rows says."""
     return "does not fit" if any("memory_fits" in row for row in rows) else "weights do not fit"

@@ -26,9 +26,10 @@ from simgpu.result import Result
 from simgpu.scenario import Place, resolve_cluster
 from simgpu.study.answers import checked_column, natural, short
 from simgpu.study.changes import Between, Side, separable, side
-from simgpu.study.experiment import Given, find_experiment, load_experiment, run_case
+from simgpu.study.experiment import Given, run_case
 from simgpu.study.loading import Case
 from simgpu.study.named_inputs import figures_of, split, unmoved
+from simgpu.study.ranked import open_experiment
 from simgpu.study.selection import case_names, chosen, only, split_row
 from simgpu.study.sensitivity import Progress, case_inputs, dtype_of, with_hardware
 from simgpu.study.shapley import shares
@@ -174,10 +175,10 @@ def _case(given: Chosen, settings: Sequence[str], key: str, catalogue: Catalogue
         file, row = given, None
     else:
         file, row = split_row(str(given))
-    source = find_experiment(file, catalogue)
     settings, named = split(settings)
-    experiment = load_experiment(source, settings, catalogue)
-    how = f"say which: {file}:NUMBER or {file}:LABEL" if isinstance(source, Path) else "say which: (experiment, row)"
+    experiment = open_experiment(file, settings, catalogue)
+    named_file = isinstance(file, (str, Path))
+    how = f"say which: {file}:NUMBER or {file}:LABEL" if named_file else "say which: (experiment, row)"
     number = only(experiment, key, how) if row is None else chosen(experiment, str(row), key)
     name = case_names(experiment)[number]
     whole = f"{experiment.name}: {name}" if len(experiment.cases) > 1 else experiment.name

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from simgpu.study.answers import short
 from simgpu.study.fields import ExperimentFields
 from simgpu.study.known import Known
 from simgpu.study.loading import Case, load, parse_settings
-from simgpu.study.plot_checks import ColumnChecks
+from simgpu.study.plot_checks import ColumnChecks, check_said
 from simgpu.study.points import written_key
 from simgpu.tree import indexed, leaves, value_at
 
@@ -53,17 +53,31 @@ class Refused:
         return f"row {self.number}{f' ({self.name})' if self.name else ''} cannot run: {self.error}"
 
 
+def refused_notes(refused: Sequence[Refused]) -> list[str]:
+    """A line for each reason: a broken node that many rows stand on is told once."""
+    found: dict[str, list[Refused]] = {}
+    for one in refused:
+        found.setdefault(str(one.error), []).append(one)
+    notes = []
+    for reason, (first, *more) in found.items():
+        numbers = f"{first.number} to {more[-1].number}" if more else ""
+        notes.append(f"{len(more) + 1} of rows {numbers} cannot run: {reason}" if more else str(first))
+    return notes
+
+
 @dataclass(frozen=True)
 class ExperimentResult:
     """Results of the cases that can run, in order. `rows` are flat. `catalogue` is where their names were found.
 
-    `experiment` holds the cases of these rows alone; `refused` are the others.
+    `experiment` holds the cases of these rows alone; `refused` are the others. `undrawn` are plots that cannot be drawn
+    of these rows, by their number in the file from 0, with the reason.
     """
 
     experiment: Experiment
     results: Sequence[Result]
     catalogue: Catalogue
     refused: Sequence[Refused] = ()
+    undrawn: Mapping[int, InputError] = field(default_factory=dict)
 
     __repr__ = short
 
@@ -134,8 +148,11 @@ def run_experiment(
 ) -> ExperimentResult:
     """Simulate every case. `progress` is called with (done, total).
 
-    A case that cannot run does not silence the others: it is one of `refused`. Raises its `InputError` where none can.
+    A case that cannot run does not silence the others: it is one of `refused`. Raises its `InputError` where none can,
+    and before anything runs that of what table and plots ask for and no row could have.
     """
+    labels = {key for case in experiment.cases for key in (*case.labels, *map(written_key, case.varied))}
+    check_said(experiment.document, experiment.fields, labels)
 
     def run(number: int, case: Case) -> Result:
         if progress:
@@ -145,12 +162,11 @@ def run_experiment(
     results, ran, refused = run_each(experiment.cases, run)
     outcome = ExperimentResult(replace(experiment, cases=ran), results, catalogue, refused)
     try:
-        check_columns(outcome)
+        return replace(outcome, undrawn=ColumnChecks(outcome.experiment, outcome.rows).all())
     except InputError:
         if refused:  # what is asked of the rows may be of those that are not there
             raise refused[0].error from None
         raise
-    return outcome
 
 
 def run_each(cases: Sequence[Case], run: Callable[[int, Case], T]) -> tuple[list[T], list[Case], list[Refused]]:
@@ -174,8 +190,3 @@ def _words_of(case: Case) -> str:
     """Words that tell a case from the others: its labels and what the file varies."""
     varied = (f"{written_key(path)} {value_at(case.data, indexed(case.data, path))}" for path in case.varied)
     return ", ".join([*(str(value) for value in case.labels.values()), *varied])
-
-
-def check_columns(outcome: ExperimentResult) -> None:
-    """Raise `InputError` for columns that table, plots or comparison ask for and that the rows lack."""
-    ColumnChecks(outcome.experiment, outcome.rows).all()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import fsum
+from pathlib import Path
 from typing import Any
 
 from simgpu.analysis.breakdown import breakdown
@@ -13,12 +14,14 @@ from simgpu.analysis.training import anatomy
 from simgpu.analysis.uncertainty import Part, parts_of, range_of
 from simgpu.catalog import Catalogue
 from simgpu.hardware.inherit import Given
+from simgpu.render.notes import memory_notes
 from simgpu.result import Result
 from simgpu.scenario import resolve_cluster
 from simgpu.simulation import default_clocks
 from simgpu.study.answers import short
-from simgpu.study.experiment import Experiment, Refused, run_case, run_each
+from simgpu.study.experiment import Experiment, ExperimentResult, Refused, run_case, run_each
 from simgpu.study.loading import Case
+from simgpu.study.memory import misfits
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Activity
 from simgpu.workload.jobs import Inference, MixedStep, Serving
@@ -51,13 +54,15 @@ FIELDS = {
 class Explanation:
     """One scenario: operators, slowest first; constants used as (name, value, unit, level, source).
 
-    A collective uses those of NCCL's choice and of the time of what it chose; an ideal one none.
+    A collective uses those of NCCL's choice and of the time of what it chose; an ideal one none. `notes` say what the
+    times leave aside: a plan whose memory does not fit, a search that only starts from it.
     """
 
     name: str
     result: Result
     operators: Sequence[dict[str, Any]]
     constants: Sequence[dict[str, Any]]
+    notes: Sequence[str] = ()
 
     __repr__ = short
 
@@ -69,11 +74,27 @@ def explain(experiment: Experiment, catalogue: Catalogue) -> list[Explanation]:
 
 def explain_each(experiment: Experiment, catalogue: Catalogue) -> tuple[list[Explanation], list[Refused]]:
     """The scenarios of an experiment explained, and those that cannot run with their reasons."""
-    found, _, refused = run_each(experiment.cases, lambda _, case: _explain(case, catalogue))
+    found, _, refused = run_each(experiment.cases, lambda _, case: _explain(case, experiment, catalogue))
     return found, refused
 
 
-def _explain(case: Case, catalogue: Catalogue) -> Explanation:
+def _notes(case: Case, result: Result, experiment: Experiment, catalogue: Catalogue) -> list[str]:
+    """What to know before the times of a row are read."""
+    alone = ExperimentResult(replace(experiment, cases=[case]), [result], catalogue)
+    if result.memory:
+        found = [f"Does not fit: {text}" for _, text in misfits(alone, catalogue)]
+    else:
+        found = memory_notes(alone.rows, None)
+    if found:
+        found.append("Times below are those of the same work with memory enough.")
+    if experiment.fields.search is not None:
+        file = experiment.document.file
+        best = f"; its best plan: simgpu explain {file}#1" if isinstance(file, Path) else ""
+        found.append(f"This is where a search starts from, not its answer{best}")
+    return found
+
+
+def _explain(case: Case, experiment: Experiment, catalogue: Catalogue) -> Explanation:
     result = run_case(case, catalogue)
     execution, workload = result.execution, case.scenario.workload
     cluster = resolve_cluster(case.scenario, catalogue, case.origins)
@@ -99,7 +120,8 @@ def _explain(case: Case, catalogue: Catalogue) -> Explanation:
                 "source": one.source,
             }
     labels = ", ".join(str(value) for value in case.labels.values()) or case.scenario.cluster
-    return Explanation(labels, result, sorted(rows, key=lambda row: -row["time_s"]), list(used.values()))
+    ordered = sorted(rows, key=lambda row: -row["time_s"])
+    return Explanation(labels, result, ordered, list(used.values()), _notes(case, result, experiment, catalogue))
 
 
 def _constants(activity: Activity, kernels: KernelModel) -> dict[str, Given]:

@@ -19,9 +19,9 @@ Run = tuple[Any, Result]
 
 
 def figures_of(outcome: ExperimentResult) -> dict[str, Any]:
-    """The figures of an experiment, by the names of their files."""
-    plots = outcome.experiment.fields.plots
-    return {plot.name or f"plot{i + 1}": figure_of(outcome, plot) for i, plot in enumerate(plots)}
+    """The figures of an experiment, by the names of their files, without those that cannot be drawn."""
+    plots = [(i, plot) for i, plot in enumerate(outcome.experiment.fields.plots) if i not in outcome.undrawn]
+    return {plot.name or f"plot{i + 1}": figure_of(outcome, plot) for i, plot in plots}
 
 
 def figure_of(outcome: ExperimentResult, plot: PlotFields) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -43,6 +43,15 @@ class Case:
         for path, value in changes.items():
             data = replaced(data, path, _constant(value))
         return Case(self.labels, data, checked(_pruned(data), self.origins), self.origins)
+
+
+def rewritten(case: Case, changes: Iterable[tuple[Key, Any, Place]], labels: Mapping[str, Any] | None = None) -> Case:
+    """A case with other values, (path, value, place where it was said), and other labels. Raises `InputError`."""
+    data, origins = case.data, case.origins.copy()
+    for path, value, place in changes:
+        data = _put(data, path, value, place, origins)
+    known = case.labels if labels is None else labels
+    return Case(known, data, checked(data, origins), origins, case.varied)
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,21 @@
-"""What tables, plots and comparisons of an experiment file ask for must be in the rows: checked after the run."""
+"""What tables, plots and comparisons of an experiment file ask for must be in the rows.
+
+What needs no row is told before any runs, in one line. What only the rows tell of a plot (no numbers, two values on one
+line) is told after the run, and the other plots are drawn.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from simgpu.columns import better
-from simgpu.errors import nearest, shown
+from simgpu.documents import Document
+from simgpu.errors import InputError, nearest, shown
 from simgpu.render.columns import title
 from simgpu.render.fields import MAX_PANELS, PlotFields, rows_of
-from simgpu.study.fields import CompareFields
+from simgpu.result import COLUMNS
+from simgpu.study.fields import CompareFields, ExperimentFields
 from simgpu.study.points import written_key
 from simgpu.tree import leaves
 
@@ -20,9 +26,67 @@ Place = tuple[Any, ...]
 
 _SINGLE = ("topology", "timeline")
 """Kinds that draw one row."""
+_NAMED = ("x", "series", "label")
 _LABELLED = ("curve", "pareto", "parity")
 _ONLY = {"marks": ("bar",), "better": ("pareto", "heatmap"), "chosen": ("pareto",), "window": ("timeline",)}
 """Keys that only some kinds have."""
+
+
+def check_said(document: Document, fields: ExperimentFields, labels: Iterable[str]) -> None:
+    """Raise `InputError` for what table and plots ask for and no rows could have: needs no row.
+
+    `labels` are keys of rows beside their columns: labels of cases, what the file varies.
+    """
+    known = {*COLUMNS, *labels}
+    for i, column in enumerate(fields.table):
+        _known(document, column, known, ("table", i))
+    names: set[str] = set()
+    for n, plot in enumerate(fields.plots):
+        place: Place = ("plots", n)
+        if plot.name is not None and plot.name in names:
+            raise document.error(f"{shown(plot.name)} is the name of another plot", (*place, "name"))
+        names.add(plot.name or "")
+        asked: list[tuple[str, Place]] = [(column, ("y", i)) for i, column in enumerate(plot.y)]
+        asked += [(key, (what, key)) for what in ("where", "chosen") for key in getattr(plot, what)]
+        asked += [(label, ("marks", column)) for column, label in plot.marks.items()]
+        named = ("series", "label") if plot.kind in (*_SINGLE, "parity") or plot.x == "stage" else _NAMED
+        asked += [(getattr(plot, key), (key,)) for key in named if getattr(plot, key) is not None]
+        for column, below in asked:
+            _known(document, column, known, (*place, *below))
+        _check_keys(document, plot, place)
+
+
+def _known(document: Document, column: str, known: Collection[str], place: Place) -> None:
+    if column not in known:
+        raise document.error(f"no column {shown(column)} in the rows{nearest(column, known)}", place)
+
+
+def _check_keys(document: Document, plot: PlotFields, place: Place) -> None:
+    """Keys that a kind of plot has not, lacks, or that name something else than its columns."""
+    for key, kinds in _ONLY.items():
+        if getattr(plot, key) and plot.kind not in kinds:
+            problem = f"has no meaning for a plot of kind {plot.kind}; only {' and '.join(kinds)} plots have it"
+            raise document.error(problem, (*place, key))
+    if plot.series is not None and plot.kind in (*_SINGLE, "tornado"):
+        raise document.error(f"has no meaning for a plot of kind {plot.kind}", (*place, "series"))
+    if plot.series is None and plot.kind in ("matrix", "heatmap"):
+        raise document.error(f"is missing: what stands down the side of a {plot.kind}", (*place, "series"))
+    if plot.label is not None and plot.kind not in _LABELLED:
+        problem = f"{shown(plot.label)} has no meaning for a plot of kind {plot.kind}; labels are of "
+        raise document.error(problem + ", ".join(_LABELLED), (*place, "label"))
+    for column in plot.marks:
+        if column not in plot.y:
+            problem = f"{shown(column)} is not a column of y{nearest(column, plot.y)}"
+            raise document.error(problem, (*place, "marks", column))
+    columns = (plot.x, plot.y[0]) if plot.kind == "pareto" else tuple(plot.y)
+    for key in plot.better:
+        if key not in columns:
+            words = "is neither x nor y" if plot.kind == "pareto" else "is not the column of y"
+            raise document.error(f"{shown(key)} {words}{nearest(key, columns)}", (*place, "better", key))
+    for column in columns if plot.kind == "pareto" else ():
+        if column in COLUMNS and column not in plot.better and better(column) is None:
+            problem = f"nothing says whether more or less of {shown(column)} is better; expected better: "
+            raise document.error(problem + f"{{{column}: lower}} or higher", place)
 
 
 class ColumnChecks:
@@ -33,27 +97,24 @@ class ColumnChecks:
         self.every = self.rows = rows
         self.known = dict.fromkeys(key for row in rows for key in row)
 
-    def all(self) -> None:
+    def all(self) -> dict[int, InputError]:
+        """Plots that cannot be drawn of these rows, by number from 0. Raises for the table and the comparison."""
         for i, column in enumerate(self.fields.table):
             self._exists(column, ("table", i))
-        names: set[str] = set()
-        for n, plot in enumerate(self.fields.plots):
-            place: Place = ("plots", n)
-            if plot.name is not None and plot.name in names:
-                raise self.document.error(f"{shown(plot.name)} is the name of another plot", (*place, "name"))
-            names.add(plot.name or "")
-            self._plot(plot, place)
         if self.fields.compare:
             self._compare(self.fields.compare)
+        undrawn = {}
+        for n, plot in enumerate(self.fields.plots):
+            try:
+                self._plot(plot, ("plots", n))
+            except InputError as error:
+                undrawn[n] = error
+        return undrawn
 
     # ---- plots ---------------------------------------------------------------------------------------
 
     def _plot(self, plot: PlotFields, place: Place) -> None:
-        for key, kinds in _ONLY.items():
-            if getattr(plot, key) and plot.kind not in kinds:
-                only = " and ".join(kinds)
-                problem = f"has no meaning for a plot of kind {plot.kind}; only {only} plots have it"
-                raise self.document.error(problem, (*place, key))
+        self.rows = self.every
         for key in plot.where:
             self._exists(key, (*place, "where", key))
         self.rows = rows_of(self.every, plot)
@@ -63,14 +124,12 @@ class ColumnChecks:
         for i, column in enumerate(plot.y):
             self._numbers(column, (*place, "y", i))
         if plot.series is not None:
-            if plot.kind in (*_SINGLE, "tornado"):
-                raise self.document.error(f"has no meaning for a plot of kind {plot.kind}", (*place, "series"))
             self._exists(plot.series, (*place, "series"))
-        self._label(plot, place)
+        if plot.label is not None:
+            self._exists(plot.label, (*place, "label"))
         check = getattr(self, f"_{plot.kind}", None)
         if check is not None:
             check(plot, place)
-        self.rows = self.every
 
     def _bars_of(self, plot: PlotFields, place: Place) -> None:
         """What bars, panels and axes stand for: a column, the stages of the only row, or nothing."""
@@ -89,20 +148,8 @@ class ColumnChecks:
         if plot.kind in ("stack", "memory", "pipeline", "tornado"):
             self._single_valued(plot, (*place, "x"))
 
-    def _label(self, plot: PlotFields, place: Place) -> None:
-        if plot.label is None:
-            return
-        if plot.kind not in _LABELLED:
-            has = ", ".join(_LABELLED)
-            problem = f"{shown(plot.label)} has no meaning for a plot of kind {plot.kind}; labels are of {has}"
-            raise self.document.error(problem, (*place, "label"))
-        self._exists(plot.label, (*place, "label"))
-
     def _bar(self, plot: PlotFields, place: Place) -> None:
         for column, label in plot.marks.items():
-            if column not in plot.y:
-                problem = f"{shown(column)} is not a column of y{nearest(column, plot.y)}"
-                raise self.document.error(problem, (*place, "marks", column))
             self._numbers(label, (*place, "marks", column))
 
     def _line(self, plot: PlotFields, place: Place) -> None:
@@ -144,14 +191,6 @@ class ColumnChecks:
     def _pareto(self, plot: PlotFields, place: Place) -> None:
         self._numbers(plot.x, (*place, "x"))
         self._both(plot, place)
-        for key in plot.better:
-            if key not in (plot.x, plot.y[0]):
-                problem = f"{shown(key)} is neither x nor y{nearest(key, (plot.x, plot.y[0]))}"
-                raise self.document.error(problem, (*place, "better", key))
-        for column in (plot.x, plot.y[0]):
-            if column not in plot.better and better(column) is None:
-                problem = f"nothing says whether more or less of {shown(column)} is better; expected better: "
-                raise self.document.error(problem + f"{{{column}: lower}} or higher", place)
         for key in plot.chosen:
             self._exists(key, (*place, "chosen", key))
         found = [row for row in self.rows if all(row.get(key) == value for key, value in plot.chosen.items())]
@@ -166,16 +205,9 @@ class ColumnChecks:
             raise self.document.error(f"{title(plot.y[0])} is not above zero everywhere", (*place, "y", 0))
 
     def _matrix(self, plot: PlotFields, place: Place) -> None:
-        if plot.series is None:
-            raise self.document.error(f"is missing: what stands down the side of a {plot.kind}", (*place, "series"))
         self._single_valued(plot, (*place, "series"))
 
-    def _heatmap(self, plot: PlotFields, place: Place) -> None:
-        self._matrix(plot, place)
-        for key in plot.better:
-            if key != plot.y[0]:
-                problem = f"{shown(key)} is not the column of y{nearest(key, plot.y)}"
-                raise self.document.error(problem, (*place, "better", key))
+    _heatmap = _matrix
 
     def _roofline(self, plot: PlotFields, place: Place) -> None:
         self._few(plot, place)

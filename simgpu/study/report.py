@@ -15,7 +15,7 @@ from simgpu.render.trace import trace_events, write_events
 from simgpu.result import COLUMNS, Result
 from simgpu.study.attribution import walks
 from simgpu.study.cells import print_csv
-from simgpu.study.experiment import ExperimentResult
+from simgpu.study.experiment import ExperimentResult, refused_notes
 from simgpu.study.figures import figures_of
 from simgpu.study.memory import misfits, print_tables, row_name
 from simgpu.study.parts import doubtful_figures, idle_gpus
@@ -41,7 +41,8 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
     notes += fit_notes(misfits(outcome, catalogue))
     notes += doubtful_figures(outcome, catalogue)
     notes += idle_gpus(outcome)
-    notes += [str(one) for one in outcome.refused]
+    notes += refused_notes(outcome.refused)
+    notes += [f"plot {n + 1} cannot be drawn: {error}" for n, error in outcome.undrawn.items()]
     if fields.search is not None:
         notes.append(
             f"This is where a search starts from; its answer: simgpu search {outcome.experiment.document.file}"

@@ -12,7 +12,8 @@ from simgpu.render.fields import PlotFields, rows_of
 from simgpu.render.files import written_whole
 from simgpu.render.notes import settings_notes
 from simgpu.study.cells import print_csv
-from simgpu.study.experiment import Experiment, ExperimentResult, find_experiment, load_experiment
+from simgpu.study.experiment import Experiment, ExperimentResult
+from simgpu.study.ranked import open_experiment
 from simgpu.study.report import print_json
 from simgpu.study.sensitivity import Asked, Progress, Sensitivity, document, sensitivities
 
@@ -21,7 +22,7 @@ def run(
     file: str, settings: Sequence[str], catalogue: Catalogue, asked: Asked, progress: Progress | None = None
 ) -> tuple[Experiment, list[Sensitivity]]:
     """Load an experiment and find what its rows hang on. Raises `InputError`."""
-    experiment = load_experiment(find_experiment(file, catalogue), settings, catalogue)
+    experiment = open_experiment(file, settings, catalogue)
     return experiment, sensitivities(experiment, catalogue, asked, progress)
 
 

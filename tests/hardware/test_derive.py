@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simgpu import Catalogue
+from simgpu import Catalogue, simulate
 from simgpu.catalog import Override
 from simgpu.errors import InputError
 from simgpu.hardware.derive import bandwidth_share, clock_share, derive, is_slice, sliced, throttled
@@ -173,7 +173,20 @@ def test_a_node_takes_a_derived_gpu_and_a_slice_has_no_nvlink():
     assert capped.topology.route(0, 1).via == CATALOGUE.cluster("dgx-h100").topology.route(0, 1).via
     slices = CATALOGUE.cluster("dgx-h100", [Override("node.gpu", "h100-sxm@1g.10gb", "test")])
     assert slices.node.nvlink is None and slices.gpu.compute.sm_count.si == 16
-    assert {end for _, end in slices.topology.route(0, 1).edges if ".mem" in end}, "staged through host memory"
+
+
+@pytest.mark.parametrize("plan", [{"tp": 2}, {"pp": 2}, {"dp": 2}])
+def test_a_plan_that_communicates_between_slices_is_refused_in_one_line(plan):
+    """MIG has no peer-to-peer; replicas that never communicate may stand on slices."""
+    slices = CATALOGUE.cluster("dgx-h100", [Override("node.gpu", "h100-sxm@3g.40gb", "test")])
+    served = {"kind": "serving", "concurrency": 2, "prompt": 64, "output": 4}
+    jobs = [served, {"kind": "training", "batch": 2, "tokens": 128}]
+    for job in jobs[len(jobs) - 1 if "dp" in plan else 0 :]:
+        asked = plan | ({"micro_batch": 1} if job["kind"] == "training" and "pp" in plan else {})
+        with pytest.raises(InputError, match="no peer-to-peer") as told:
+            simulate(slices, job, "llama-3.2-1b", asked)
+        assert told.value.key == "plan"
+    assert simulate(slices, served, "llama-3.2-1b", {"dp": 2}).row["gpus"] == 2
 
 
 def test_an_override_is_of_the_derived_gpu():

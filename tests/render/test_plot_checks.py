@@ -3,6 +3,7 @@
 import pytest
 from click.testing import CliRunner
 
+import simgpu
 from simgpu.cli import main
 
 TEXT = """\
@@ -48,16 +49,55 @@ CASES = {
     "unknown kind": ("kind: piechart, x: tp", "plots.0.kind", "'piechart'"),
 }  # fmt: skip
 
+ONLY_ROWS_TELL = {
+    "several rows", "several rows of a timeline", "window after the step", "nothing that scales", "text that scales",
+    "two on one line", "not the number of GPUs", "nothing chosen", "two chosen", "parity without a figure",
+    "parity with text", "heatmap of equal rows", "no such rows",
+}  # fmt: skip
+"""The others are told before a row runs."""
+
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_cannot_be_drawn_is_said_in_one_line(name, tmp_path, monkeypatch):
     plot, key, words = CASES[name]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "e.yaml").write_text(TEXT.replace("PLOT", plot))
-    result = CliRunner().invoke(main, ["run", "e.yaml"])
+    result = CliRunner().invoke(main, ["run", "e.yaml", "--quiet"])
     assert result.exit_code == 2, result.output
     assert result.stderr.startswith(f"simgpu: e.yaml:9: {key}: ") and words in result.stderr, result.stderr
-    assert result.stderr.count("\n") == 1 and not (tmp_path / "results").exists()
+    assert result.stderr.count("\n") == 1
+    if name in ONLY_ROWS_TELL:
+        written = {file.name for file in (tmp_path / "results/e").iterdir()}
+        assert written == {"result.json", "rows.csv", "trace.json"} and "llama" in result.stdout
+    else:
+        assert not (tmp_path / "results").exists() and result.stdout == ""
+
+
+def test_what_cannot_be_drawn_is_told_before_a_row_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("simgpu.study.experiment.run_scenario", lambda *_: pytest.fail("ran a row"))
+    for plot in (
+        "kind: bar, x: setup, y: [step]",
+        "kind: bar, x: cluste, y: [step_s]",
+        "kind: heatmap, x: tp, y: [mfu]",
+    ):
+        (tmp_path / "e.yaml").write_text(TEXT.replace("PLOT", plot))
+        for command in ("run", "sweep"):
+            result = CliRunner().invoke(main, [command, "e.yaml"])
+            assert result.exit_code == 2 and result.stderr.startswith("simgpu: e.yaml:9: plots.0."), result.output
+
+
+def test_the_other_plots_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    three = TEXT.replace("{PLOT}", "{kind: bar, x: setup, y: [mfu], name: good}")
+    three += "  - {kind: line, x: setup, y: [mfu], name: odd}\n  - {kind: bar, x: setup, y: [step_s], name: fine}\n"
+    (tmp_path / "e.yaml").write_text(three)
+    for command in ("run", "sweep"):
+        result = CliRunner().invoke(main, [command, "e.yaml", "--out", command])
+        assert result.exit_code == 2 and "simgpu: e.yaml:10: plots.1.x: 'setup' is not a number" in result.stderr
+        assert {file.stem for file in (tmp_path / command).glob("*.png")} == {"good", "fine"}
+    outcome = simgpu.run_experiment("e.yaml")
+    assert set(simgpu.figures(outcome)) == {"good", "fine"} and list(outcome.undrawn) == [1]
 
 
 GOOD = "kind: topology, name: links, where: {tp: 2}"

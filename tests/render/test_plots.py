@@ -9,6 +9,7 @@ from simgpu.columns import better
 from simgpu.render.columns import axis, cell
 from simgpu.render.fields import PlotFields
 from simgpu.render.matrix import heatmap_figure
+from simgpu.render.pareto import pareto_figure
 from simgpu.render.parity import errors_in_words
 from simgpu.render.rows import figure_of_rows
 from simgpu.render.scaling import scaling_points
@@ -89,6 +90,23 @@ def test_the_best_cell_is_one_that_fits():
     ]
     title = heatmap_figure(rows, "mbs", "tp", "mfu", "").get_suptitle()
     assert title == "highest MFU that fits: 22.0 % at mbs 2, TP 2"
+
+
+def test_a_saturated_server_is_best_only_among_saturated_ones():
+    rows = [
+        {"tp": tp, "users": users, "rate": 1.0 * users * tp, "each": 1.0 / users, "saturated": users > tp}
+        for tp in (1, 2, 4)
+        for users in (2, 4, 8)
+    ]
+    better = {"rate": "higher", "each": "higher"}
+    assert heatmap_figure(rows, "users", "tp", "rate", "", "higher").get_suptitle().endswith("16 at users 4, TP 4")
+    title = pareto_figure(rows, "each", "rate", better=better).get_suptitle().replace("\n", " ")
+    assert "2 of 9 rows on the front, 1 beaten, 6 saturated" in title
+    title = pareto_figure(rows[:3], "each", "rate", better=better).get_suptitle()
+    assert "3 of 3 rows on the front, 0 beaten, 3 saturated" in title.replace("\n", " ")
+    assert "(saturated: requests queue)" in heatmap_figure(rows[:3], "users", "tp", "rate", "", "higher").get_suptitle()
+    figure = pareto_figure(rows, "each", "rate", better=better)
+    assert "saturated: requests queue" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_errors_are_named_with_median_and_mean():

@@ -91,7 +91,10 @@ def test_a_heatmap_says_where_there_is_no_result(readable):
     rows = rows_with(names(3, False), [1, 2])
     rows[0]["step_s"] = None
     plot = PlotFields(kind="heatmap", **ASKED["heatmap"])
-    assert "– no result" in readable(figure_of_rows(rows[:-1], plot))
+    figure = figure_of_rows(rows[:-1], plot)
+    assert "– no such row or no result" in readable(figure)
+    assert not any(patch.get_hatch() for patch in figure.axes[0].patches), "only what does not fit is hatched"
+    assert "– no result" in readable(figure_of_rows(rows, plot))
 
 
 @pytest.mark.parametrize("count", [1, 6, 30])

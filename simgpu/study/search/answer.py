@@ -9,7 +9,9 @@ from typing import Any
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import KEYS
 from simgpu.render.columns import cell, title
+from simgpu.scenario import Scenario
 from simgpu.study.answers import short
+from simgpu.study.loading import Case
 from simgpu.study.search.problem import LEVELS, Problem
 from simgpu.study.search.reasons import SAME, why
 from simgpu.study.search.searching import Searched, Simulated
@@ -52,6 +54,8 @@ class Answer:
     heading: str = ""
     axes: tuple[str, str] = ("", "")
     formats: Sequence[str] = ("png", "svg")  # of pictures
+    scenarios: Sequence[Scenario] = ()  # of `rows`
+    cases: Sequence[Case] = ()  # of `rows`, with the places where their values were written
 
     __repr__ = short
 
@@ -112,6 +116,7 @@ def training_answer(name: str, heading: str, problem: Problem, found: Searched) 
     return Answer(
         name, heading, problem.objective, rows, front, [run.row for run in found.simulated], counts, found.seconds,
         exact, found.whole, shown, notes, **_training_words(problem, rows, front, found.whole),
+        scenarios=[problem.scenario_of(same[0].plan) for same in ties[: search.top]],
     )  # fmt: skip
 
 
@@ -227,16 +232,20 @@ def serving_answer(name: str, heading: str, problem: ServingProblem, found: Serv
         notes.append(_nothing(found))
     shown = ["rank", "plan", "gpus", *_loads_of(problem), objective, "ttft_s", "tpot_s"]
     shown += [] if objective == "output_tokens_per_s_per_user" else ["output_tokens_per_s_per_user"]
-    shown += ["memory_bytes_per_gpu", "lost_by"]
+    queue = ["saturated"] if any(row.get("saturated") for row in found.every) else []
+    shown += ["memory_bytes_per_gpu", *queue, "lost_by"]
     front = _serving_front(found.every)
+    if queue:
+        notes.append(_saturated(rows))
     user, gpu = "output_tokens_per_s_per_user", "output_tokens_per_s_per_gpu"
     words = f"{problem.config.name} on {problem.cluster.gpu.name}"
     if rows:
         words += f": {rows[0]['plan']} is best, {rows[0][gpu]:,.0f} tokens/s/GPU at {rows[0][user]:,.0f} tokens/s/user"
     return Answer(
         name, heading, objective, rows, front, found.every, counts, found.seconds, found.whole, found.whole, shown,
-        notes, ["plan", "gpus", *_loads_of(problem), user, gpu, "ttft_s", "memory_bytes_per_gpu"],
+        notes, ["plan", "gpus", *_loads_of(problem), user, gpu, "ttft_s", "memory_bytes_per_gpu", *queue],
         "No plan is better in both: tokens/s of a user, tokens/s of a GPU", words, words, (user, gpu),
+        scenarios=found.scenarios[: problem.search.top],
     )  # fmt: skip
 
 
@@ -253,18 +262,26 @@ def _loads_of(problem: ServingProblem) -> list[str]:
 def _nothing(found: Served) -> str:
     if not found.every:
         return "nothing fits the memory"
-    nearest = min(found.every, key=lambda row: row["tpot_s"])
+    nearest = min(found.every, key=lambda row: (bool(row.get("saturated")), row["tpot_s"]))
     return (
         f"nothing keeps the limits; fastest for a user: {_serving_words(nearest)} with TTFT "
         f"{format_seconds(nearest['ttft_s'])} and TPOT {format_seconds(nearest['tpot_s'])}"
     )
 
 
+def _saturated(rows: Sequence[Mapping[str, Any]]) -> str:
+    told = "saturated: requests queue for a place in the batch, so that TTFT grows with every client"
+    if rows and rows[0].get("saturated"):
+        return f"{told}; every answer is: fewer clients, more GPUs or replicas would do"
+    return f"{told}; such answers come after those that are not"
+
+
 def _serving_front(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows that no other beats in both tokens/s of a user and tokens/s of a GPU."""
+    """Rows that no other beats in both tokens/s of a user and tokens/s of a GPU; saturated ones last, with more of the
+    latter than all others."""
     found: list[dict[str, Any]] = []
     user, gpu = "output_tokens_per_s_per_user", "output_tokens_per_s_per_gpu"
-    for row in sorted(rows, key=lambda row: (-row[user], -row[gpu])):
+    for row in sorted(rows, key=lambda row: (bool(row.get("saturated")), -row[user], -row[gpu])):
         if not found or row[gpu] > found[-1][gpu]:
             found.append({"plan": _serving_words(row), **row})
     return found

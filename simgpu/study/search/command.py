@@ -16,9 +16,10 @@ from simgpu.catalog import Catalogue
 from simgpu.documents import Document
 from simgpu.errors import InputError, shown
 from simgpu.render.files import written_whole
-from simgpu.scenario import Origins, Scenario
+from simgpu.scenario import Origins, Place, Scenario
 from simgpu.study.cells import print_csv
 from simgpu.study.experiment import Experiment, Given, find_experiment, load_experiment
+from simgpu.study.loading import Case, rewritten
 from simgpu.study.search.answer import Answer, serving_answer, training_answer, words_of
 from simgpu.study.search.keeping import Keeper
 from simgpu.study.search.problem import Problem
@@ -26,6 +27,7 @@ from simgpu.study.search.searching import Progress, Search
 from simgpu.study.search.serving import ServingProblem, search_serving
 from simgpu.study.search.workers import Asked, Workers, jobs_of
 from simgpu.study.store import Store, store_file
+from simgpu.tree import leaves
 from simgpu.workload.jobs import Inference, Serving, Training
 
 Tell = Callable[[Progress], None]
@@ -33,9 +35,10 @@ Tell = Callable[[Progress], None]
 
 def search(
     file: Given, settings: Sequence[str], catalogue: Catalogue, jobs: int | None = None, top: int | None = None,
-    store: Path | None = None, tell: Tell = lambda progress: None,
+    store: Path | None = None, tell: Tell = lambda progress: None, keep: bool = True,
 ) -> Answer:  # fmt: skip
-    """Find the best plans that a file asks for; training plans that were simulated are kept in `store`.
+    """Find the best plans that a file asks for; training plans that were simulated are kept in `store` unless `keep` is
+    false (what is there already is used all the same).
 
     Raises `InputError`. Ctrl-C ends it with what is known (`whole` of the answer is false).
     """
@@ -57,10 +60,12 @@ def search(
     before = signal.getsignal(signal.SIGINT)
     try:
         if isinstance(problem, Problem):
-            with _kept(store_file(store)) as kept:
-                keeper = Keeper(kept, catalogue, experiment.name, place)
-                return _training(problem, experiment, workers, tell, keeper)
-        return _serving(problem, experiment, workers, tell)
+            with _kept(store_file(store), keep) as kept:
+                keeper = Keeper(kept, catalogue, experiment.name, place, writes=keep)
+                answer = _training(problem, experiment, workers, tell, keeper)
+        else:
+            answer = _serving(problem, experiment, workers, tell)
+        return replace(answer, cases=_cases(answer, experiment))
     except InputError as error:
         raise _placed(error, experiment.document, origins) from None
     except BrokenExecutor:
@@ -72,9 +77,33 @@ def search(
         workers.close()
 
 
+def _cases(answer: Answer, experiment: Experiment) -> list[Case]:
+    """The scenarios of an answer's rows as cases: what the search chose was written by it."""
+    (start,) = experiment.cases
+    before = dict(leaves(start.scenario.model_dump()))
+    found = []
+    for row, scenario in zip(answer.rows, answer.scenarios, strict=True):
+        place = Place(f"search of {experiment.document.file}, plan {row['rank']}")
+        chosen = [
+            (path, value, place)
+            for path, value in leaves(scenario.model_dump())
+            if path[0] in ("plan", "workload") and before.get(path) != value
+        ]
+        found.append(rewritten(start, chosen, {"plan": row["plan"]}))
+    return found
+
+
 @contextmanager
-def _kept(file: Path) -> Iterator[Store]:
-    """The store of a search. One that was made for it and that nothing was written to goes away with its folders."""
+def _kept(file: Path, keep: bool) -> Iterator[Store | None]:
+    """The store of a search. One that was made for it and that nothing was written to goes away with its folders; with
+    nothing to `keep` none is made."""
+    if not keep:
+        if not file.exists():
+            yield None
+            return
+        with Store(file, create=False) as store:
+            yield store
+        return
     made = [place for place in (file, *file.parents) if not place.exists()]
     empty = False
     try:

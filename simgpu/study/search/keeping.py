@@ -19,12 +19,13 @@ from simgpu.version import __version__
 
 @dataclass
 class Keeper:
-    """Rows of scenarios, kept under what decides them. Without a store nothing is kept."""
+    """Rows of scenarios, kept under what decides them. Without a store, or where it `writes` nothing, none are kept."""
 
     store: Store | None
     catalogue: Catalogue
     experiment: str
     file: Source
+    writes: bool = True
     _known: dict[str, Identity] = field(default_factory=dict)
     found: int = 0  # that were there already
 
@@ -42,7 +43,7 @@ class Keeper:
 
     def keep(self, scenario: Scenario, row: Mapping[str, Any], seconds: float) -> None:
         """Write what a scenario came to."""
-        if self.store is None:
+        if self.store is None or not self.writes:
             return
         identity = self._identity(scenario)
         ended = now()
@@ -54,7 +55,7 @@ class Keeper:
 
     def members(self, scenarios: Sequence[tuple[Scenario, Mapping[str, Any]]], settings: Sequence[str]) -> None:
         """Remember which scenarios belong to the search, with labels."""
-        if self.store is None:
+        if self.store is None or not self.writes:
             return
         members = [(self._identity(scenario).key, labels) for scenario, labels in scenarios]
         text = digest_of(read_text(self.file))

@@ -73,7 +73,9 @@ class Problem:
         self._check()
         self.base = scenario.plan.plan()
         self.gpus = tuple(dict.fromkeys(search.gpus or (cluster.gpu_count,)))
-        choices = search.space or dict.fromkeys(USUAL, "all")
+        choices = dict(search.space) or dict.fromkeys(USUAL, ALL)
+        if "sequence_parallel" not in scenario.plan.model_fields_set:  # nobody said whether: both are tried
+            choices.setdefault("sequence_parallel", ALL)
         self.space = Space(model, self.job.batch, self.job.tokens, self.gpus, self.base, choices)
         self._kernels: dict[int, KernelModel] = {}
 

@@ -169,6 +169,7 @@ class Served:
     """What a search found: rows within limits, best of each plan first; all rows; how it was done."""
 
     rows: list[dict[str, Any]]
+    scenarios: list[Scenario]  # of these rows
     every: list[dict[str, Any]]
     plans: int
     misfits: int
@@ -199,14 +200,20 @@ def search_serving(
     rows = [(point, row) for point, row in found if isinstance(row, dict)]
     every = [{**row, **_loads(point)} for point, row in rows]
     within = [(point, row) for point, row in rows if _within(row, problem.search.limits)]
-    best: dict[tuple, dict[str, Any]] = {}
-    for point, row in sorted(within, key=lambda one: (-one[1][problem.objective], str(one[0].chosen))):
-        best.setdefault(point.plan_key, {**row, **_loads(point)})
+    best: dict[tuple, tuple[dict[str, Any], Scenario]] = {}
+    for point, row in sorted(within, key=lambda one: (_queues(one[1]), -one[1][problem.objective], str(one[0].chosen))):
+        best.setdefault(point.plan_key, ({**row, **_loads(point)}, point.scenario))
     reasons = Counter(row for _, row in found if isinstance(row, str))
     misfits = reasons.pop("", 0)
     refused = dict(reasons.most_common())
     taken = perf_counter() - start
-    return Served(list(best.values()), every, len(points), misfits, refused, len(rows) - len(within), taken, whole)
+    ranked, scenarios = [row for row, _ in best.values()], [scenario for _, scenario in best.values()]
+    return Served(ranked, scenarios, every, len(points), misfits, refused, len(rows) - len(within), taken, whole)
+
+
+def _queues(row: Mapping[str, Any]) -> bool:
+    """Whether the server is saturated: such rows come after those that are not."""
+    return bool(row.get("saturated"))
 
 
 def _loads(point: Point) -> dict[str, Any]:

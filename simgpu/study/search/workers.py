@@ -61,6 +61,8 @@ class Asked:
 
 
 WATCH_SECONDS = 1.0
+CLOSE_SECONDS = 10.0
+"""What a pool is given to end in; it takes milliseconds once its processes are gone."""
 
 _problem: Problem | ServingProblem | None = None
 
@@ -165,13 +167,17 @@ class Workers:
         return max(self._pool.submit(_peak).result() for _ in range(4 * self.jobs))
 
     def close(self) -> None:
-        """Stop without waiting for what is under way."""
+        """Stop without waiting for what is under way. The pool's own thread is waited for: at the end of Python it
+        would be woken over a pipe that it may just have closed (`OSError: Bad file descriptor`)."""
         if self._pool is None:
             return
         running = list((self._pool._processes or {}).values())
+        manager: threading.Thread | None = getattr(self._pool, "_executor_manager_thread", None)
         self._pool.shutdown(wait=False, cancel_futures=True)
         for process in running:
             process.terminate()
+        if manager is not None:
+            manager.join(CLOSE_SECONDS)
 
 
 def _done(work: Callable[[], Any]) -> Future[Any]:

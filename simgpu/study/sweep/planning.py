@@ -12,12 +12,12 @@ from typing import Any
 
 from simgpu.catalog import Catalogue
 from simgpu.documents import Source, read_text
-from simgpu.errors import InputError, nearest
-from simgpu.result import COLUMNS
+from simgpu.errors import InputError
 from simgpu.study.experiment import Experiment, told, varied_values
 from simgpu.study.identity import Identities, code_digest, digest_of
 from simgpu.study.known import Known
 from simgpu.study.loading import Loaded, parse_settings, read
+from simgpu.study.plot_checks import check_said
 from simgpu.study.points import Point
 from simgpu.study.store import Finished, now
 from simgpu.study.sweep.work import Task
@@ -85,7 +85,7 @@ def plan(file: Source, settings: Sequence[str], catalogue: Catalogue) -> Planned
     planned = Planned(
         experiment, file, text, list(settings), members, tasks, list(wrong.values()), identities.contents()
     )
-    _check_columns(planned)
+    check_said(loaded.document, loaded.fields, {key for _, labels in members for key in labels})
     return planned
 
 
@@ -111,16 +111,3 @@ def _plain(data: Any) -> Any:
         return [_plain(item) for item in data]
     finite = not isinstance(data, float) or data - data == 0
     return data if isinstance(data, (str, int, float, bool, type(None))) and finite else str(data)
-
-
-def _check_columns(planned: Planned) -> None:
-    """Columns that tables and plots ask for must be such as rows can have: told before anything runs."""
-    fields, document = planned.experiment.fields, planned.experiment.document
-    known = {*COLUMNS, "stage", *(key for _, labels in planned.members for key in labels)}
-    asked: list[tuple[str, tuple]] = [(column, ("table", n)) for n, column in enumerate(fields.table)]
-    for n, plot in enumerate(fields.plots):
-        asked += [(column, ("plots", n, "y", i)) for i, column in enumerate(plot.y)]
-        asked += [(getattr(plot, key), ("plots", n, key)) for key in ("x", "series") if getattr(plot, key)]
-    for column, place in asked:
-        if column not in known:
-            raise document.error(f"no column {column!r} in the rows{nearest(column, known)}", place)

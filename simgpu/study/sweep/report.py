@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+from simgpu.errors import InputError
 from simgpu.render.columns import title
 from simgpu.render.files import written_whole
 from simgpu.render.rows import ROW_KINDS
@@ -87,7 +89,7 @@ def notes(swept: Swept) -> list[str]:
 def write(swept: Swept, folder: Path, plots: bool = True) -> list[tuple[str, Path]]:
     """Write data (JSON, CSV) and plots (PNG and SVG) into `folder`; returns what was written.
 
-    Data is written first: a plot that cannot be drawn raises `InputError` and loses none of it.
+    Data is written first, then what can be drawn: a plot that cannot be drawn raises `InputError` and loses none of it.
     """
     with written_whole(folder / "result.json") as stream:
         report.print_json(document(swept), stream)
@@ -96,19 +98,21 @@ def write(swept: Swept, folder: Path, plots: bool = True) -> list[tuple[str, Pat
     written = [("data", folder / "result.json"), ("data", folder / "rows.csv")]
     if not swept.rows:
         return written
-    experiment = _drawable(swept)
+    experiment, undrawn = _drawable(swept)
     drawn = figures_of(swept) if plots else {}
     if drawn:
         from simgpu.render.style import save
     kinds = dict.fromkeys(experiment.fields.formats)
     for name, figure in drawn.items():
         written += [("plot", file) for file in save(figure, *(folder / f"{name}.{kind}" for kind in kinds))]
+    if undrawn and plots:
+        raise next(iter(undrawn.values()))
     return written
 
 
 def figures_of(swept: Swept) -> dict[str, Any]:
-    """The plots of the file that need rows alone, by the names of their files. Raises `InputError`."""
-    experiment = _drawable(swept)
+    """The plots of the file that need rows alone and can be drawn, by the names of their files."""
+    experiment, undrawn = _drawable(swept)
     if not swept.rows or not experiment.fields.plots:
         return {}
     from simgpu.render.rows import figure_of_rows
@@ -116,17 +120,17 @@ def figures_of(swept: Swept) -> dict[str, Any]:
     return {
         plot.name or f"plot{n}": figure_of_rows(swept.rows, plot, experiment.settings)
         for n, plot in enumerate(experiment.fields.plots, 1)
+        if n - 1 not in undrawn
     }
 
 
-def _drawable(swept: Swept) -> Experiment:
-    """The experiment with the plots that need rows alone. Raises `InputError` for columns that the rows lack."""
+def _drawable(swept: Swept) -> tuple[Experiment, Mapping[int, InputError]]:
+    """The experiment with the plots that need rows alone, and which of these cannot be drawn. Raises `InputError` for
+    columns of its table that the rows lack."""
     fields = swept.experiment.fields
     kept = [plot for plot in fields.plots if plot.kind in ROW_KINDS]
     found = replace(swept.experiment, fields=fields.model_copy(update={"plots": kept, "compare": None}))
-    if swept.rows:
-        ColumnChecks(found, swept.rows).all()
-    return found
+    return found, ColumnChecks(found, swept.rows).all() if swept.rows else {}
 
 
 def interrupted(swept: Swept) -> str:
