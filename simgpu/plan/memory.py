@@ -341,16 +341,17 @@ class _Run:
         buffers = {"context": self.microbatch.context(self.kinds[0])} if plan.cp > 1 else {}
         kept = keeps_gathered(plan)
         if (plan.zero == 3 or kept) and plan.shards > 1:
-            width = BYTES[self.numerics.weights]
-            two = min(2, len(layers)) * found.largest
+            ends = self.numerics.stored_bytes(found.ends, 0)
+            layer = self.numerics.stored_bytes(found.largest, found.largest_matrices)
+            two = min(2, len(layers)) * layer
             if not kept:  # the ends, the layer at work and the next
-                buffers["gathered weights"] = width * (found.ends + two)
+                buffers["gathered weights"] = ends + two
                 if keeps_fp8(self.numerics, stack):  # of the matrix at work
                     buffers["gathered fp8 weights"] = FP8_COPIES * BYTES["fp8"] * found.widest
             if (
                 stack.stream_pools
             ):  # what the last gather filled is freed after the next (FSDPParamGroup.wait_for_unshard)
-                buffers["gathering"] = width * max(found.ends + found.largest, two)
+                buffers["gathering"] = max(ends + layer, two)
         if plan.zero == 0 and plan.dp * plan.cp > 1 and stack.bucket_copy:
             trained = found.total if self.numerics.finetune == "full" else found.adapters
             buffers["buckets"] = trained * self.numerics.gradient_bytes

@@ -60,6 +60,11 @@ class Numerics:
         """Bytes per weight that is resident for the kernels, frozen or trained."""
         return NF4_BITS / 8 if self.finetune == "qlora" else BYTES[self.weights]
 
+    def stored_bytes(self, weights: float, matrices: float) -> float:
+        """Bytes of so many weights as they are stored and gathered. `matrices` of them are multiplied by: those alone
+        are packed by 4-bit fine-tuning."""
+        return BYTES[self.weights] * (weights - matrices) + self.weight_bytes * matrices
+
     @property
     def gradient_bytes(self) -> float:
         """Bytes per trained parameter."""
