@@ -326,7 +326,8 @@ class _Run:
             head = self.microbatch.head
             # backward follows each loss at once, but with GPipe; ZB-H1 keeps what weight gradients need
             waiting = self.flying - 1 if self.plan.pipeline in ("gpipe", "zb-h1") and self.plan.pp > 1 else 0
-            probabilities = BYTES["fp32"] * self.logits if self.plan.pipeline == "gpipe" else 0.0
+            whole_loss = self.plan.pipeline == "gpipe" and self.numerics.loss_chunks == 1
+            probabilities = BYTES["fp32"] * self.logits if whole_loss else 0.0  # chunks have run backward already
             total += head + waiting * (head + probabilities)
         return total
 
@@ -377,9 +378,27 @@ class _Run:
             working += found.widest * BYTES[numerics.weights]
         if not self.last:
             return working
-        kept = self.logits * self.microbatches * BYTES[numerics.weights]  # outputs of the last stage, merged at the end
-        extra = kept if self.stack.stage_buffers and plan.pp > 1 else 0.0
-        return max(working, self.logits * self.stack.logit_bytes) + extra
+        wide = max((layer.wide for layer, _ in layers), default=0.0)
+        return max(working, self._loss(found, wide)) + self._outputs(wide)
+
+    def _loss(self, found: Parameters, wide: float) -> float:
+        """Bytes at the peak of the loss of a microbatch. Where the head runs in chunks, each with its loss and backward,
+        the logits of one are alive, beside the gradients of the head's input and of its weights."""
+        plan, numerics = self.plan, self.numerics
+        logits = self.logits * self.stack.logit_bytes / numerics.loss_chunks
+        if numerics.loss_chunks == 1:
+            return logits
+        sharded = plan.zero >= 2 and plan.shards > 1 and not keeps_gathered(plan)  # else it stands in the gradients
+        weights = found.ends / 2 * BYTES[numerics.weights] if numerics.finetune == "full" and sharded else 0.0
+        return logits + wide + weights
+
+    def _outputs(self, wide: float) -> float:
+        """Outputs of the last stage of all microbatches, which are merged at the end of a step: logits, or the input of
+        a head that runs with the loss."""
+        if self.plan.pp == 1 or not self.stack.stage_buffers:
+            return 0.0
+        logits = self.logits * BYTES[self.numerics.weights]
+        return self.microbatches * (logits if self.numerics.loss_chunks == 1 else wide)
 
 
 def _communicators(plan: Plan) -> float:

@@ -31,7 +31,8 @@ class Numerics:
     the optimizer updates (None: the weights themselves); `gradients` what they are accumulated in; `reduce` what they
     travel in; `states` of the optimizer. `sharded_copy` tells whether ZeRO-3 keeps shards of the weights beside those
     of the master; without them these are cast on the way to the all-gather (None: as the framework does). `targets`
-    are names of matrices that adapters are put on; names that a model does not have match nothing.
+    are names of matrices that adapters are put on; names that a model does not have match nothing. `loss_chunks` are
+    the parts in which the head and the loss run forward and backward, one after another.
     """
 
     dtype: str = "bf16"
@@ -46,6 +47,7 @@ class Numerics:
     rank: int = 16
     targets: tuple[str, ...] = PROJECTIONS
     sharded_copy: bool | None = None
+    loss_chunks: int = 1
 
     def __post_init__(self) -> None:
         for key, known in (("optimizer", OPTIMIZERS), ("finetune", FINETUNE)):

@@ -59,6 +59,9 @@ class Training(Strict):
     """Clipping by the norm of all gradients."""
     flash: bool = True
     """Fused attention; false: scores go through memory."""
+    loss_chunks: Annotated[int, Field(strict=True, gt=0, le=65536)] = 1
+    """Parts of a microbatch's tokens whose head and loss run forward and backward one after another, so that the logits
+    of one part are in memory at a time (ChunkedCELoss of torchtitan, Liger)."""
     fp8_scaling: Literal["tensorwise", "rowwise", "delayed"] | None = None
     """Of products in fp8; default: as the framework does."""
     finetune: Literal["full", "lora", "qlora"] = "full"
@@ -105,6 +108,7 @@ class Training(Strict):
             self.rank,
             names,
             self.sharded_copy,
+            self.loss_chunks,
         )
 
     def check(self, model: TransformerConfig | None, plan: Plan) -> TransformerConfig:
@@ -116,6 +120,11 @@ class Training(Strict):
         if self.sharded_copy is not None and (plan.zero != 3 or self.finetune != "full"):
             problem = f"{str(self.sharded_copy).lower()} has a meaning only with plan.zero 3 and finetune full"
             raise InputError(problem, key="workload.sharded_copy")
+        if self.loss_chunks > self.tokens // plan.cp:
+            problem = (
+                f"{self.loss_chunks} parts are more than the {self.tokens // plan.cp} tokens of a sequence on a rank"
+            )
+            raise InputError(problem, key="workload.loss_chunks")
         if self.optimizer == "none" and plan.offload != "none":
             raise InputError(f"{shown(plan.offload)}: with optimizer none there are no states", key="plan.offload")
         if self.routing != "balanced" and config.experts == 1:

@@ -78,6 +78,7 @@ NO_TIME = {
     "kind",
     "train_tokens",
     "sharded_copy",
+    "loss_chunks",
     "cluster",
     "workload",
     "plan",
