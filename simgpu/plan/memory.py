@@ -251,6 +251,13 @@ class _Microbatch:
         parts = (op for op in self.operators("head") if op.name == "loss" and not isinstance(op, Communicate))
         return float(sum(getattr(op.split(self.plan.ways), "elements", 0) for op in parts))
 
+    def cache(self, kind: str) -> float:
+        """Keys and values of a layer, bytes."""
+        parts = (op.split(self.plan.ways) for op in self.operators(kind) if isinstance(op, Attention))
+        rows = ((part, part.head_dim + (part.v_head_dim or part.head_dim)) for part in parts)
+        width = BYTES["bf16" if self.numerics.dtype == "fp8" else self.numerics.dtype]
+        return sum(part.batch.size * part.keys * part.kv_heads.size * both * width for part, both in rows)
+
     def context(self, kind: str) -> float:
         """Keys and values of a ring, bytes: those at work and those that arrive, in backward with their gradients; or
         those of the whole sequence, and their gradients."""
@@ -320,6 +327,8 @@ class _Run:
     def activations(self, layers: Sequence[tuple[Saved, Saved]]) -> float:
         """Of layers, embedding and head."""
         total = self.of_layers(layers)
+        if self.numerics.use_cache and self.plan.recompute != "none":  # else it is kept for attention already
+            total += self.flying * sum(self.microbatch.cache(kind) for kind in self.kinds)
         if self.stage == 0:
             total += self.flying * self.microbatch.mask
         if self.last:
@@ -347,6 +356,10 @@ class _Run:
             two = min(2, len(layers)) * layer
             if not kept:  # the ends, the layer at work and the next
                 buffers["gathered weights"] = ends + two
+                if stack.live_weights:  # as many as may stay
+                    every = self.numerics.stored_bytes(found.total + found.adapters, found.matrices)
+                    share = min(stack.live_weights / (found.total + found.adapters), 1.0)
+                    buffers["gathered weights"] = max(every * share, layer)
                 if keeps_fp8(self.numerics, stack):  # of the matrix at work
                     buffers["gathered fp8 weights"] = FP8_COPIES * BYTES["fp8"] * found.widest
             if (
@@ -370,7 +383,10 @@ class _Run:
         """The larger of the loss and the backward pass of a layer."""
         plan, numerics = self.plan, self.numerics
         working = max((layer.working for layer, _ in layers), default=0.0)
-        if numerics.finetune == "full" and plan.zero >= 2 and plan.shards > 1:
+        sharded = numerics.finetune == "full" and plan.zero >= 2 and plan.shards > 1
+        if sharded and self.stack.reduce_bucket:
+            working += min(self.stack.reduce_bucket, found.total) * BYTES[numerics.reduce]
+        elif sharded:
             # gradients of a layer as they are made and as they are reduced; those of the head wait for the embedding's
             working += found.largest * (BYTES[numerics.weights] + BYTES[numerics.reduce])
             working += found.ends / 2 * BYTES[numerics.weights] if not keeps_gathered(plan) else 0.0
@@ -382,8 +398,8 @@ class _Run:
         return max(working, self._loss(found, wide)) + self._outputs(wide)
 
     def _loss(self, found: Parameters, wide: float) -> float:
-        """Bytes at the peak of the loss of a microbatch. Where the head runs in chunks, each with its loss and backward,
-        the logits of one are alive, beside the gradients of the head's input and of its weights."""
+        """Bytes at the peak of the loss of a microbatch. Where the head runs in chunks, each with its backward, the
+        logits of one are alive, beside the gradients of the head's input and of its weights."""
         plan, numerics = self.plan, self.numerics
         logits = self.logits * self.stack.logit_bytes / numerics.loss_chunks
         if numerics.loss_chunks == 1:

@@ -32,7 +32,8 @@ class Numerics:
     travel in; `states` of the optimizer. `sharded_copy` tells whether ZeRO-3 keeps shards of the weights beside those
     of the master; without them these are cast on the way to the all-gather (None: as the framework does). `targets`
     are names of matrices that adapters are put on; names that a model does not have match nothing. `loss_chunks` are
-    the parts in which the head and the loss run forward and backward, one after another.
+    the parts in which the head and the loss run forward and backward, one after another. `use_cache`: keys and values
+    of all layers stay to the end of a step.
     """
 
     dtype: str = "bf16"
@@ -48,6 +49,7 @@ class Numerics:
     targets: tuple[str, ...] = PROJECTIONS
     sharded_copy: bool | None = None
     loss_chunks: int = 1
+    use_cache: bool = False
 
     def __post_init__(self) -> None:
         for key, known in (("optimizer", OPTIMIZERS), ("finetune", FINETUNE)):

@@ -47,6 +47,7 @@ class Framework:
     fp8_scaling: str = "tensorwise"  # of products in fp8, unless the scenario says
     async_hidden: float = 0.3  # share of cut-up tensor-parallel collectives that hides beside products
     context_slowdown: float = 1.0  # of attention in pieces that context parallelism makes, over one kernel
+    gradients_as_weights: bool = False  # gradients are summed in the dtype of the weights, unless the scenario says
     attention: str = ""  # library of the attention kernels; the default of the GPU if empty
 
 
@@ -220,6 +221,36 @@ FRAMEWORKS: dict[str, Framework] = {
             step_s=8e-3,
             context_slowdown=1.3,
             saves_matmuls=True,
+            attention="sdpa",
+        ),
+        Framework(
+            "hf-trainer",
+            "Hugging Face models in eager PyTorch (Trainer, Accelerate), FSDP or DDP; autocast with `weights: fp32`",
+            "huggingface/transformers 5, models/llama/modeling_llama.py, loss/loss_utils.py; kernels of pytorch-eager",
+            _EAGER_FORWARD,
+            _EAGER_BACKWARD,
+            launch_s=13e-6,
+            step_s=8e-3,
+            streams=1.25,
+            optimizer_passes=2.0,
+            context_slowdown=1.3,
+            saves_matmuls=True,
+            attention="sdpa",
+        ),
+        Framework(
+            "deepspeed",
+            "DeepSpeed: ZeRO 1 to 3 and its pipeline (1F1B, outputs freed once sent) around eager PyTorch layers",
+            "deepspeedai/DeepSpeed, runtime/zero, runtime/pipe/engine.py, ops/adam; kernels of pytorch-eager",
+            _EAGER_FORWARD,
+            _EAGER_BACKWARD,
+            launch_s=13e-6,
+            step_s=8e-3,
+            streams=1.25,
+            early_stop=False,
+            gathers_each_microbatch=False,
+            bucket_bytes=1e9,
+            context_slowdown=1.3,
+            gradients_as_weights=True,
             attention="sdpa",
         ),
     )
