@@ -211,7 +211,7 @@ class _Layer:
     @property
     def autocast(self) -> bool:
         """Whether products of 16 bits cast fp32 weights and an fp32 residual stream."""
-        return self.stack.steps_in_fp32 and self.numerics.weights == "fp32" and self.unit < BYTES["fp32"]
+        return self.stack.steps_in_fp32 and self.numerics.casts_weights
 
     @property
     def stream_unit(self) -> float:

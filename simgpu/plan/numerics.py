@@ -64,6 +64,11 @@ class Numerics:
         """Bytes per weight that is resident for the kernels, frozen or trained."""
         return NF4_BITS / 8 if self.finetune == "qlora" else BYTES[self.weights]
 
+    @property
+    def casts_weights(self) -> bool:
+        """Whether weights are fp32 and products of fewer bytes, so that each product casts them."""
+        return self.weights == "fp32" and BYTES[self.dtype] < BYTES["fp32"]
+
     def stored_bytes(self, weights: float, matrices: float) -> float:
         """Bytes of so many weights as they are stored and gathered. `matrices` of them are multiplied by: those alone
         are packed by 4-bit fine-tuning."""
