@@ -84,7 +84,14 @@ class Scenario(BaseModel):
     protocol: Literal["auto", "ll", "ll128", "simple", "ideal"] = "auto"
     clocks: Literal["sustained", "burst"] | None = None
     framework: Literal[
-        "megatron", "megatron-2022", "megatron-2021", "pytorch-2023", "pytorch-eager", "pytorch-compiled"
+        "megatron",
+        "megatron-2022",
+        "megatron-2021",
+        "pytorch-2023",
+        "pytorch-eager",
+        "pytorch-compiled",
+        "hf-trainer",
+        "deepspeed",
     ] = "megatron"
     require_fit: bool = False
     hardware: dict[str, Any] = {}
@@ -239,7 +246,7 @@ def _training_inputs(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """What a training step is kept in, defaults filled in, and the constants of its framework with their source."""
     assert isinstance(scenario.workload, Training)
-    for key, value in vars(scenario.workload.numerics(scenario.dtype, model)).items():
+    for key, value in vars(scenario.workload.numerics(scenario.dtype, model, scenario.framework)).items():
         asked = found.get(f"workload.{key}", {})
         known = asked.get("value") is not None and asked["source"] != "default"
         source = asked["source"] if known else f"follows from dtype {scenario.dtype} and the workload"

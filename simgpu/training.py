@@ -59,7 +59,7 @@ def train(
     """Simulate one optimizer step. Raises `InputError` (key only) for what cannot be."""
     config = workload.check(model, plan)
     check_simulated(plan)
-    numerics = workload.numerics(dtype)
+    numerics = workload.numerics(dtype, framework=framework)
     stack = framework_named(framework)
     scaling = workload.fp8_scaling or stack.fp8_scaling
     kernels = kernels_of(stack, cluster, kernels.timer.sustained, scaling, plan.cp)

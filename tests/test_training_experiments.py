@@ -287,7 +287,10 @@ BAD = [
         "plan.pp: 5 stages do not divide 32 layers; near by would be 4",
     ),
     ("plan.pp=4 plan.vp=3 plan.tp=1 plan.micro_batch=1", "plan.pp: pp 4 x vp 3 = 12 chunks do not divide 32 layers"),
-    ("plan.pp=4 plan.tp=1 plan.micro_batch=8", "plan.micro_batch: 2 microbatches leave some of 4 stages without work"),
+    (
+        "plan.pp=4 plan.tp=1 plan.micro_batch=8 plan.schedule=zb-h1",
+        "plan.micro_batch: 2 microbatches are fewer than 4 stages; zb-h1 needs at least 4",
+    ),
     ("plan.pp=2 plan.vp=2 plan.micro_batch=1 workload.batch=6", "workload.batch: 3 microbatches cannot be interleaved"),
     ("plan.micro_batch=3", "plan.micro_batch: 3 does not divide the 16 sequences of a replica"),
     ("plan.dp=3", "plan.dp: 3 does not divide the batch of 32 sequences"),

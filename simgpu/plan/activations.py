@@ -70,6 +70,15 @@ class Stack:
         beside fp32 ones); else the master's alone, cast on the way to the all-gather (PyTorch FSDP, MixedPrecision).
     bucket_copy
         DDP's buckets hold gradients a second time (gradient_as_bucket_view is off by default).
+    steps_in_fp32
+        RMSNorm is written out: it keeps an fp32 copy of its input, what it multiplies by its weights, and a number for
+        each row; keys and values are not repeated. Where weights are fp32 and products are of 16 bits (torch.autocast),
+        the residual stream is fp32 too, every product casts its input and its weights anew, and keeps both.
+    reduce_bucket
+        Elements of the bucket that ZeRO-2 and 3 reduce gradients in (DeepSpeed, reduce_bucket_size); 0: by layers.
+    live_weights
+        With ZeRO-3, gathered weights that stay until so many are there (DeepSpeed, stage3_max_live_parameters); 0: the
+        ends, the layer at work and the next.
     """
 
     name: str
@@ -85,6 +94,9 @@ class Stack:
     stage_buffers: bool = False
     sharded_copy: bool = True
     bucket_copy: bool = False
+    steps_in_fp32: bool = False
+    reduce_bucket: float = 0.0
+    live_weights: float = 0.0
 
 
 # fp32 copy of the logits, the same less their maximum (exponentials in place), beside the 2-byte logits themselves
@@ -92,6 +104,9 @@ _MEGATRON_LOSS = 10.0
 # Cross entropy of bf16 logits in fp32 by PyTorch: log-softmax, gradient of its output, gradient of its input (4 each).
 # The first gradient lies where the logits and their fp32 copy (2 and 4) were; the 2 bytes left over hold no second one.
 _PYTORCH_LOSS = 14.0
+
+# The same with the logits and their fp32 copy alive to the end, which the output of the model refers to.
+_HF_LOSS = 16.0
 
 _EAGER = Stack(
     "pytorch-eager",
@@ -128,6 +143,23 @@ STACKS: dict[str, Stack] = {
             source="the same with torch.compile of each layer; the loss is not compiled",
             keeps_unneeded=False,
             fused=True,
+        ),
+        replace(
+            _EAGER,
+            name="hf-trainer",
+            source="huggingface/transformers 5, models/llama/modeling_llama.py, loss/loss_utils.py; FSDP or DDP",
+            logit_bytes=_HF_LOSS,
+            steps_in_fp32=True,
+        ),
+        Stack(
+            "deepspeed",
+            "deepspeedai/DeepSpeed, runtime/zero (stage_1_and_2.py, stage3.py), runtime/pipe/engine.py; layers in eager"
+            " PyTorch",
+            _PYTORCH_LOSS,
+            fused=False,
+            steps_in_fp32=True,
+            reduce_bucket=5e8,
+            live_weights=1e9,
         ),
     )
 }
@@ -177,6 +209,16 @@ class _Layer:
         return BYTES["bf16" if self.numerics.dtype == "fp8" else self.numerics.dtype]
 
     @property
+    def autocast(self) -> bool:
+        """Whether products of 16 bits cast fp32 weights and an fp32 residual stream."""
+        return self.stack.steps_in_fp32 and self.numerics.casts_weights
+
+    @property
+    def stream_unit(self) -> float:
+        """Bytes of an element of the residual stream."""
+        return BYTES["fp32"] if self.autocast else self.unit
+
+    @property
     def kept_unit(self) -> float:
         """Bytes of an element of what a matrix multiplication keeps."""
         return BYTES["fp8"] if self.stack.saves_fp8 and self.numerics.dtype == "fp8" else self.unit
@@ -192,7 +234,7 @@ def saved(operators: Sequence[Operator], plan: Plan, numerics: Numerics, stack: 
     kernels = tuple((op, op.split(plan.ways)) for op in operators if not isinstance(op, Communicate))
     layer = _Layer(kernels, plan, numerics, stack)
     norm = next(part for _, part in kernels if isinstance(part, Pointwise) and part.kind == "normalization")
-    wide = norm.elements * layer.unit
+    wide = norm.elements * layer.stream_unit
     entry = wide / layer.slices_rows
     tensors = list(_tensors(layer))
     whole = sum(size for _, size in tensors)
@@ -220,7 +262,7 @@ def _tensors(layer: _Layer) -> Iterator[tuple[bool, float]]:
             if layer.numerics.finetune == "full":
                 yield False, part.visits * part.k.size * layer.kept_unit
         elif isinstance(part, Attention):
-            yield False, _attention_bytes(part, layer.unit, layer.stack.fused)
+            yield False, _attention_bytes(part, layer.unit, layer.stack.fused or layer.stack.steps_in_fp32)
         elif isinstance(op, Pointwise) and isinstance(part, Pointwise):
             if part.kind == "normalization" and _width(op) == layer.width:
                 seen.clear()
@@ -257,6 +299,8 @@ def _of_matmul(
         return
     if _drops_out(op) and layer.stack.dropout:
         yield False, part.m.size * part.n_size / layer.slices_rows  # a byte for each element of the mask
+    if layer.autocast and op.weight:
+        yield False, part.weights * unit
     trained = numerics.finetune == "full" or op.name in numerics.targets
     if not trained or not (op.weight or op.name == "lm_head"):  # a tied head has its weights elsewhere
         return
@@ -264,6 +308,9 @@ def _of_matmul(
         yield False, part.m.size * numerics.rank * unit
     key = (op.m.size, op.k.size)
     whole_rows = op.k.axis not in TENSOR_AXES
+    if layer.autocast and whole_rows:  # behind a norm, whose fp32 result is cast for each product
+        yield False, len(_separate(part)) * part.batch * part.m.size * part.k.size * unit
+        return
     if isinstance(before, Attention) or (whole_rows and key in seen):
         return  # kept as the output of attention, or as the input of another multiplication
     seen.add(key)
@@ -285,8 +332,18 @@ def _of_pointwise(layer: _Layer, op: Pointwise, part: Pointwise) -> Iterator[tup
         extra = 1 if op.reads == 2 and not layer.stack.fused else 0
         yield False, (op.reads + extra) * size
         return
+    if part.kind == "normalization" and layer.stack.steps_in_fp32:
+        size = _of_norm(layer, op, part)
     sliced = any(dim.is_split(dict.fromkeys(TENSOR_AXES, layer.plan.tp)) for dim in op.width)
     yield False, size / (1 if sliced else layer.slices_rows)
+
+
+def _of_norm(layer: _Layer, op: Pointwise, part: Pointwise) -> float:
+    """Bytes that a norm keeps whose steps run in fp32. LayerNorm is one kernel, which keeps its input."""
+    entry = layer.stream_unit if _width(op) == layer.width else layer.unit
+    if op.weights > _width(op):  # it adds a bias too
+        return part.elements * entry
+    return part.elements * (BYTES["fp32"] + entry) + part.elements / _width(op) * BYTES["fp32"]
 
 
 def _listed(layer: _Layer, wide: float) -> float:

@@ -48,6 +48,8 @@ class _Asked:
                 return None
             if plan.pp > 1:
                 check(plan.pipeline, plan.pp, sequences // size, plan.vp)
+            if plan.pp > max(self.plan.pp, sequences // size):  # no advice that leaves stages without work
+                return None
             stages = memory_per_stage(
                 self.config, plan, self.numerics, self.batch, self.tokens, self.framework, self.capacity
             )

@@ -251,6 +251,13 @@ class _Microbatch:
         parts = (op for op in self.operators("head") if op.name == "loss" and not isinstance(op, Communicate))
         return float(sum(getattr(op.split(self.plan.ways), "elements", 0) for op in parts))
 
+    def cache(self, kind: str) -> float:
+        """Keys and values of a layer, bytes."""
+        parts = (op.split(self.plan.ways) for op in self.operators(kind) if isinstance(op, Attention))
+        rows = ((part, part.head_dim + (part.v_head_dim or part.head_dim)) for part in parts)
+        width = BYTES["bf16" if self.numerics.dtype == "fp8" else self.numerics.dtype]
+        return sum(part.batch.size * part.keys * part.kv_heads.size * both * width for part, both in rows)
+
     def context(self, kind: str) -> float:
         """Keys and values of a ring, bytes: those at work and those that arrive, in backward with their gradients; or
         those of the whole sequence, and their gradients."""
@@ -320,13 +327,16 @@ class _Run:
     def activations(self, layers: Sequence[tuple[Saved, Saved]]) -> float:
         """Of layers, embedding and head."""
         total = self.of_layers(layers)
+        if self.numerics.use_cache and self.plan.recompute != "none":  # else it is kept for attention already
+            total += self.flying * sum(self.microbatch.cache(kind) for kind in self.kinds)
         if self.stage == 0:
             total += self.flying * self.microbatch.mask
         if self.last:
             head = self.microbatch.head
             # backward follows each loss at once, but with GPipe; ZB-H1 keeps what weight gradients need
             waiting = self.flying - 1 if self.plan.pipeline in ("gpipe", "zb-h1") and self.plan.pp > 1 else 0
-            probabilities = BYTES["fp32"] * self.logits if self.plan.pipeline == "gpipe" else 0.0
+            whole_loss = self.plan.pipeline == "gpipe" and self.numerics.loss_chunks == 1
+            probabilities = BYTES["fp32"] * self.logits if whole_loss else 0.0  # chunks have run backward already
             total += head + waiting * (head + probabilities)
         return total
 
@@ -341,16 +351,21 @@ class _Run:
         buffers = {"context": self.microbatch.context(self.kinds[0])} if plan.cp > 1 else {}
         kept = keeps_gathered(plan)
         if (plan.zero == 3 or kept) and plan.shards > 1:
-            width = BYTES[self.numerics.weights]
-            two = min(2, len(layers)) * found.largest
+            ends = self.numerics.stored_bytes(found.ends, 0)
+            layer = self.numerics.stored_bytes(found.largest, found.largest_matrices)
+            two = min(2, len(layers)) * layer
             if not kept:  # the ends, the layer at work and the next
-                buffers["gathered weights"] = width * (found.ends + two)
+                buffers["gathered weights"] = ends + two
+                if stack.live_weights:  # as many as may stay
+                    every = self.numerics.stored_bytes(found.total + found.adapters, found.matrices)
+                    share = min(stack.live_weights / (found.total + found.adapters), 1.0)
+                    buffers["gathered weights"] = max(every * share, layer)
                 if keeps_fp8(self.numerics, stack):  # of the matrix at work
                     buffers["gathered fp8 weights"] = FP8_COPIES * BYTES["fp8"] * found.widest
             if (
                 stack.stream_pools
             ):  # what the last gather filled is freed after the next (FSDPParamGroup.wait_for_unshard)
-                buffers["gathering"] = width * max(found.ends + found.largest, two)
+                buffers["gathering"] = max(ends + layer, two)
         if plan.zero == 0 and plan.dp * plan.cp > 1 and stack.bucket_copy:
             trained = found.total if self.numerics.finetune == "full" else found.adapters
             buffers["buckets"] = trained * self.numerics.gradient_bytes
@@ -368,7 +383,10 @@ class _Run:
         """The larger of the loss and the backward pass of a layer."""
         plan, numerics = self.plan, self.numerics
         working = max((layer.working for layer, _ in layers), default=0.0)
-        if numerics.finetune == "full" and plan.zero >= 2 and plan.shards > 1:
+        sharded = numerics.finetune == "full" and plan.zero >= 2 and plan.shards > 1
+        if sharded and self.stack.reduce_bucket:
+            working += min(self.stack.reduce_bucket, found.total) * BYTES[numerics.reduce]
+        elif sharded:
             # gradients of a layer as they are made and as they are reduced; those of the head wait for the embedding's
             working += found.largest * (BYTES[numerics.weights] + BYTES[numerics.reduce])
             working += found.ends / 2 * BYTES[numerics.weights] if not keeps_gathered(plan) else 0.0
@@ -376,9 +394,27 @@ class _Run:
             working += found.widest * BYTES[numerics.weights]
         if not self.last:
             return working
-        kept = self.logits * self.microbatches * BYTES[numerics.weights]  # outputs of the last stage, merged at the end
-        extra = kept if self.stack.stage_buffers and plan.pp > 1 else 0.0
-        return max(working, self.logits * self.stack.logit_bytes) + extra
+        wide = max((layer.wide for layer, _ in layers), default=0.0)
+        return max(working, self._loss(found, wide)) + self._outputs(wide)
+
+    def _loss(self, found: Parameters, wide: float) -> float:
+        """Bytes at the peak of the loss of a microbatch. Where the head runs in chunks, each with its backward, the
+        logits of one are alive, beside the gradients of the head's input and of its weights."""
+        plan, numerics = self.plan, self.numerics
+        logits = self.logits * self.stack.logit_bytes / numerics.loss_chunks
+        if numerics.loss_chunks == 1:
+            return logits
+        sharded = plan.zero >= 2 and plan.shards > 1 and not keeps_gathered(plan)  # else it stands in the gradients
+        weights = found.ends / 2 * BYTES[numerics.weights] if numerics.finetune == "full" and sharded else 0.0
+        return logits + wide + weights
+
+    def _outputs(self, wide: float) -> float:
+        """Outputs of the last stage of all microbatches, which are merged at the end of a step: logits, or the input of
+        a head that runs with the loss."""
+        if self.plan.pp == 1 or not self.stack.stage_buffers:
+            return 0.0
+        logits = self.logits * BYTES[self.numerics.weights]
+        return self.microbatches * (logits if self.numerics.loss_chunks == 1 else wide)
 
 
 def _communicators(plan: Plan) -> float:

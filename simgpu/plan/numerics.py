@@ -31,7 +31,9 @@ class Numerics:
     the optimizer updates (None: the weights themselves); `gradients` what they are accumulated in; `reduce` what they
     travel in; `states` of the optimizer. `sharded_copy` tells whether ZeRO-3 keeps shards of the weights beside those
     of the master; without them these are cast on the way to the all-gather (None: as the framework does). `targets`
-    are names of matrices that adapters are put on; names that a model does not have match nothing.
+    are names of matrices that adapters are put on; names that a model does not have match nothing. `loss_chunks` are
+    the parts in which the head and the loss run forward and backward, one after another. `use_cache`: keys and values
+    of all layers stay to the end of a step.
     """
 
     dtype: str = "bf16"
@@ -46,6 +48,8 @@ class Numerics:
     rank: int = 16
     targets: tuple[str, ...] = PROJECTIONS
     sharded_copy: bool | None = None
+    loss_chunks: int = 1
+    use_cache: bool = False
 
     def __post_init__(self) -> None:
         for key, known in (("optimizer", OPTIMIZERS), ("finetune", FINETUNE)):
@@ -59,6 +63,16 @@ class Numerics:
     def weight_bytes(self) -> float:
         """Bytes per weight that is resident for the kernels, frozen or trained."""
         return NF4_BITS / 8 if self.finetune == "qlora" else BYTES[self.weights]
+
+    @property
+    def casts_weights(self) -> bool:
+        """Whether weights are fp32 and products of fewer bytes, so that each product casts them."""
+        return self.weights == "fp32" and BYTES[self.dtype] < BYTES["fp32"]
+
+    def stored_bytes(self, weights: float, matrices: float) -> float:
+        """Bytes of so many weights as they are stored and gathered. `matrices` of them are multiplied by: those alone
+        are packed by 4-bit fine-tuning."""
+        return BYTES[self.weights] * (weights - matrices) + self.weight_bytes * matrices
 
     @property
     def gradient_bytes(self) -> float:

@@ -8,13 +8,17 @@ Orders, each as its authors' code runs it:
 
 - gpipe: all forwards, then all backwards (Huang et al., GPipe, 2019; order of microbatches as in
   torch.distributed.pipelining.ScheduleGPipe).
-- 1f1b: `p - s - 1` forwards, then one forward and one backward in turn (PipeDream-Flush; Narayanan et al. 2021, and
-  Megatron-LM core/pipeline_parallel/schedules.py, forward_backward_pipelining_without_interleaving).
+- 1f1b: `min(p - s - 1, m)` forwards, then one forward and one backward in turn (PipeDream-Flush; Narayanan et al. 2021,
+  and Megatron-LM core/pipeline_parallel/schedules.py, forward_backward_pipelining_without_interleaving).
 - interleaved: microbatches in groups of `p`, each group through all chunks before the next; the warm-up is
   `2 (p - s - 1) + (v - 1) p` forwards (same file: get_pp_rank_microbatches, get_schedule_table).
 - zb-h1: 1F1B with backward cut in two, and the weight gradients of stage `s` delayed by `s` microbatches, so that every
   stage holds as many microbatches as the first does in 1F1B (Qi et al., Zero Bubble Pipeline Parallelism, 2023,
   arXiv 2401.10241, section 2.1; the delay as in torch.distributed.pipelining.ScheduleInterleavedZeroBubble).
+
+GPipe and 1F1B take any number of microbatches: fewer than stages leave stages idle, and the step says so as its bubble,
+(p - 1)/(m + p - 1). Interleaving needs a multiple of `p` (Megatron-LM refuses others, same file,
+forward_backward_pipelining_with_interleaving), and the delay of ZB-H1 at least `p`.
 """
 
 from __future__ import annotations
@@ -28,6 +32,9 @@ from simgpu.plan.parallelism import SCHEDULES
 
 FEW_TASKS = 4096
 """Passes forward of a step whose order is remembered."""
+
+ANY_NUMBER = ("1f1b", "gpipe")
+"""Schedules that run any number of microbatches, also fewer than there are stages."""
 
 Kind: TypeAlias = Literal["F", "B", "W"]
 
@@ -113,14 +120,16 @@ def check(schedule: str, stages: int, microbatches: int, chunks: int = 1) -> Non
         problem = f"{shown(schedule)} has no virtual stages, here {chunks}; expected interleaved"
         raise InputError(problem, key="plan.schedule")
     many = f"{microbatches} microbatch{'es' if microbatches > 1 else ''}"
-    if microbatches < stages:
-        leave = "leave" if microbatches > 1 else "leaves"
-        problem = f"{many} {leave} some of {stages} stages without work; expected at least {stages}"
-        raise InputError(problem, key="plan.micro_batch")
+    if microbatches < stages and schedule not in ANY_NUMBER:
+        is_fewer = "are fewer" if microbatches > 1 else "is fewer"
+        needs = f"{'a multiple of' if schedule == 'interleaved' else 'at least'} {stages}"
+        problem = f"{many} {is_fewer} than {stages} stages; {schedule} needs {needs}"
+        raise InputError(f"{problem}, {' and '.join(ANY_NUMBER)} take any number", key="plan.micro_batch")
     if schedule == "interleaved" and microbatches % stages:
         below = microbatches // stages * stages
-        problem = f"{many} cannot be interleaved over {stages} stages; expected a multiple of {stages}"
-        raise InputError(f"{problem}, such as {below} or {below + stages}", key="workload.batch")
+        problem = f"{many} cannot be interleaved over {stages} stages, Megatron-LM refuses them"
+        problem = f"{problem}; expected a multiple of {stages}, such as {below} or {below + stages}"
+        raise InputError(problem, key="workload.batch")
 
 
 def _stage(schedule: str, stage: int, stages: int, microbatches: int, chunks: int) -> list[Task]:
@@ -131,7 +140,7 @@ def _stage(schedule: str, stage: int, stages: int, microbatches: int, chunks: in
     elif schedule == "interleaved":
         warm_up = min(total, 2 * (stages - stage - 1) + (chunks - 1) * stages)
     else:
-        warm_up = stages - stage - 1
+        warm_up = min(total, stages - stage - 1)
     # microbatches in groups of as many as there are stages, where there is more than one chunk to take turns
     group = stages if schedule == "interleaved" else microbatches
     pairs = [

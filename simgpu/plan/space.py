@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from simgpu.errors import InputError, nearest, shown
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.parallelism import CONTEXT, OFFLOAD, RECOMPUTE, SCHEDULES, Plan, check_fits_model
+from simgpu.plan.schedule import check
 from simgpu.plan.stages import layer_ranges
 
 ALL = "all"
@@ -214,7 +215,11 @@ class Space:
     def _runs(at: Structure, vp: int, schedule: str | None, microbatches: int) -> bool:
         if at.pp == 1:
             return True
-        return microbatches >= at.pp and not (vp > 1 and microbatches % at.pp)
+        try:
+            check(Plan(pp=at.pp, vp=vp, schedule=schedule).pipeline, at.pp, microbatches, vp)
+        except InputError:
+            return False
+        return True
 
 
 def check_degrees(key: str, values: Sequence[Any] | str) -> None:

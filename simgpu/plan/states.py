@@ -16,7 +16,7 @@ from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import BYTES, Communicate, GroupedMatmul, Kernel, Matmul, Operator
 from simgpu.model.transformer import embedding_operators, head_operators, layer_operators
 from simgpu.plan.activations import Stack
-from simgpu.plan.numerics import NF4_BITS, Numerics
+from simgpu.plan.numerics import Numerics
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.stages import layer_ranges
 
@@ -26,8 +26,8 @@ class Parameters:
     """Numbers of parameters of one rank, split by tensor, pipeline and expert parallelism but not by ZeRO.
 
     `layers` of all layers without experts, `experts`, `ends`: embedding and head; `matrices`: those of `layers` and
-    `experts` in matrix multiplications; `adapters`: of LoRA; `largest`: of the largest layer, experts included;
-    `widest`: of the largest matrix.
+    `experts` in matrix multiplications; `adapters`: of LoRA; `largest`: of the largest layer, experts and adapters
+    included, `largest_matrices` of them in frozen or trained matrices; `widest`: of the largest matrix.
     """
 
     layers: float = 0.0
@@ -36,6 +36,7 @@ class Parameters:
     matrices: float = 0.0
     adapters: float = 0.0
     largest: float = 0.0
+    largest_matrices: float = 0.0
     widest: float = 0.0
 
     @property
@@ -89,13 +90,15 @@ def _parameters(
                 part.n_size * part.k.size for part in head if isinstance(part, Matmul) and part.name == "lm_head"
             )
     rows = [counted[kind] for kind in kinds]
+    largest = max(rows, key=lambda row: row.layers + row.experts, default=Parameters())
     return Parameters(
         layers=sum(row.layers for row in rows),
         experts=sum(row.experts for row in rows),
         ends=ends,
         matrices=sum(row.matrices for row in rows),
         adapters=sum(row.adapters for row in rows),
-        largest=max((row.layers + row.experts for row in rows), default=0.0),
+        largest=largest.layers + largest.experts + largest.adapters,
+        largest_matrices=largest.matrices,
         widest=max((row.widest for row in rows), default=0.0),
     )
 
@@ -124,9 +127,10 @@ def states_of(found: Parameters, plan: Plan, numerics: Numerics, stack: Stack) -
             weights += width * spread(dense, experts, 3)
     else:
         trained = (found.adapters, 0.0)
-        small = width - NF4_BITS / 8 if numerics.finetune == "qlora" else 0.0  # less for each packed weight
-        frozen = width * dense - small * (found.matrices - experts), (width - small) * experts
-        held = frozen[0] + width * found.adapters, frozen[1]
+        held = (
+            numerics.stored_bytes(dense + found.adapters, found.matrices - experts),
+            numerics.stored_bytes(experts, experts),
+        )
         weights = spread(*held, 3) + (sum(held) if gathered and plan.zero == 3 else 0.0)
     if keeps_fp8(numerics, stack):
         others = found.matrices - found.experts

@@ -120,7 +120,9 @@ def filled(scenario: Scenario, model: TransformerConfig | None) -> dict[str, Any
     if isinstance(job, Training):
         asked["plan"] |= _plan_filled(scenario)
         try:
-            asked["workload"] |= {k: v for k, v in vars(job.numerics(dtype, model)).items() if k != "dtype"}
+            asked["workload"] |= {
+                k: v for k, v in vars(job.numerics(dtype, model, scenario.framework)).items() if k != "dtype"
+            }
             asked["workload"]["master_weights"] = asked["workload"].pop("master") is not None
         except InputError:  # it will say so when it runs
             pass

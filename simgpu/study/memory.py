@@ -48,7 +48,7 @@ def misfits(outcome: ExperimentResult, catalogue: Catalogue) -> list[tuple[str, 
         helps = suggestions(
             catalogue.model(scenario.model),
             scenario.plan.plan(),
-            workload.numerics(scenario.dtype),
+            workload.numerics(scenario.dtype, framework=scenario.framework),
             workload.batch,
             workload.tokens,
             worst.capacity or 0.0,

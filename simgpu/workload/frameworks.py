@@ -21,8 +21,9 @@ Kernels = tuple[tuple[str, float, float], ...]
 class Framework:
     """How a stack runs a training step.
 
-    `forward` and `backward` map kinds of memory-bound operators to kernels. `launch_s` is the host's time per kernel:
-    a block takes no less than its kernels times this. `step_s` is host time once per step (optimizer loop, logging).
+    `forward` and `backward` map kinds of memory-bound operators to kernels; norms under autocast are kinds of their own
+    where a framework has it. `launch_s` is the host's time per kernel: a block takes no less than its kernels times
+    this. `step_s` is host time once per step (optimizer loop, logging).
     """
 
     name: str
@@ -47,6 +48,7 @@ class Framework:
     fp8_scaling: str = "tensorwise"  # of products in fp8, unless the scenario says
     async_hidden: float = 0.3  # share of cut-up tensor-parallel collectives that hides beside products
     context_slowdown: float = 1.0  # of attention in pieces that context parallelism makes, over one kernel
+    gradients_as_weights: bool = False  # gradients are summed in the dtype of the weights, unless the scenario says
     attention: str = ""  # library of the attention kernels; the default of the GPU if empty
 
 
@@ -129,6 +131,42 @@ _EAGER_BACKWARD: dict[str, Kernels] = {
         ("elementwise", 2, 1),
     ),
 }
+
+_HF_FORWARD: dict[str, Kernels] = {
+    **_EAGER_FORWARD,
+    # fp32 residual and 16-bit branch; square, mean, by the root, by the weights in fp32 (LlamaRMSNorm); a cast for each
+    # product behind it, three in attention and two in the feed-forward
+    "rms autocast": (
+        ("elementwise", 3, 2),
+        ("elementwise", 2, 2),
+        ("elementwise", 2, 0),
+        ("elementwise", 2, 2),
+        ("elementwise", 2, 2),
+        ("elementwise", 5, 2.5),
+    ),
+    "normalization autocast": (("elementwise", 3, 2), ("normalization", 2, 2), ("elementwise", 2, 1)),
+}
+_HF_BACKWARD: dict[str, Kernels] = {
+    **_EAGER_BACKWARD,
+    # gradients of the casts and their sum; by the weights, and those of the weights; by the root, and that of the root;
+    # of the square; sums with it and with the residual's; a cast for the branch
+    "rms autocast": (
+        ("elementwise", 2.5, 5),
+        ("elementwise", 6, 3),
+        ("elementwise", 2, 2),
+        ("elementwise", 4, 2),
+        ("elementwise", 2, 0),
+        ("elementwise", 2, 2),
+        ("elementwise", 4, 2),
+        ("elementwise", 2, 0),
+        ("elementwise", 2, 2),
+        ("elementwise", 4, 2),
+        ("elementwise", 4, 2),
+        ("elementwise", 2, 1),
+    ),
+    "normalization autocast": (("elementwise", 1, 2), ("elementwise", 4, 2), ("elementwise", 4, 0),
+                               ("elementwise", 4, 2), ("elementwise", 2, 1)),
+}  # fmt: skip
 
 _CORE_FORWARD = {**_ONE, "softmax": _MEGATRON_FORWARD["softmax"]}  # the loss over a split vocabulary is not fused
 _CORE_BACKWARD = {**_FUSED_BACKWARD, "softmax": _MEGATRON_BACKWARD["softmax"]}
@@ -220,6 +258,36 @@ FRAMEWORKS: dict[str, Framework] = {
             step_s=8e-3,
             context_slowdown=1.3,
             saves_matmuls=True,
+            attention="sdpa",
+        ),
+        Framework(
+            "hf-trainer",
+            "Hugging Face models in eager PyTorch (Trainer, Accelerate), FSDP or DDP; autocast with `weights: fp32`",
+            "huggingface/transformers 5, models/llama/modeling_llama.py, loss/loss_utils.py; kernels of pytorch-eager",
+            _HF_FORWARD,
+            _HF_BACKWARD,
+            launch_s=13e-6,
+            step_s=8e-3,
+            streams=1.25,
+            optimizer_passes=2.0,
+            context_slowdown=1.3,
+            saves_matmuls=True,
+            attention="sdpa",
+        ),
+        Framework(
+            "deepspeed",
+            "DeepSpeed: ZeRO 1 to 3 and its pipeline (1F1B, outputs freed once sent) around eager PyTorch layers",
+            "deepspeedai/DeepSpeed, runtime/zero, runtime/pipe/engine.py, ops/adam; kernels of pytorch-eager",
+            _HF_FORWARD,
+            _HF_BACKWARD,
+            launch_s=13e-6,
+            step_s=8e-3,
+            streams=1.25,
+            early_stop=False,
+            gathers_each_microbatch=False,
+            bucket_bytes=1e9,
+            context_slowdown=1.3,
+            gradients_as_weights=True,
             attention="sdpa",
         ),
     )

@@ -15,6 +15,7 @@ from simgpu.plan.numerics import DTYPES, PROJECTIONS, Numerics, adapter_targets
 from simgpu.plan.parallelism import Plan, check_fits_model, check_trains
 from simgpu.validation import validate
 from simgpu.workload.fields import Accumulate, Dtype, Passes, Routing, Size, Strict, positive
+from simgpu.workload.frameworks import framework as framework_named
 from simgpu.workload.inference.jobs import Inference, MixedStep, Serving
 
 __all__ = [
@@ -51,7 +52,7 @@ class Training(Strict):
     """With ZeRO-3, whether shards of the weights are kept beside those of the master weights; false: the master's
     alone, cast on the way to a gather (FSDP with mixed precision). Default: as the framework does."""
     gradients: Literal["fp32", "fp16", "bf16"] | None = None
-    """What gradients are summed in; default: fp32 with master weights, else as the weights."""
+    """What gradients are summed in; default: fp32 with master weights (not in DeepSpeed), else as the weights."""
     reduce: Literal["fp32", "fp16", "bf16"] | None = None
     """What gradients travel in; default: as they are summed."""
     states: Literal["fp32", "bf16"] = "fp32"
@@ -59,6 +60,12 @@ class Training(Strict):
     """Clipping by the norm of all gradients."""
     flash: bool = True
     """Fused attention; false: scores go through memory."""
+    loss_chunks: Annotated[int, Field(strict=True, gt=0, le=65536)] = 1
+    """Parts of a microbatch's tokens whose head and loss run forward and backward one after another, so that the logits
+    of one part are in memory at a time (ChunkedCELoss of torchtitan, Liger)."""
+    use_cache: bool = False
+    """Keys and values of all layers stay to the end of a step: `use_cache` of a Hugging Face model, which stays on
+    where recomputation is put around its layers from outside; `gradient_checkpointing_enable` turns it off."""
     fp8_scaling: Literal["tensorwise", "rowwise", "delayed"] | None = None
     """Of products in fp8; default: as the framework does."""
     finetune: Literal["full", "lora", "qlora"] = "full"
@@ -71,8 +78,8 @@ class Training(Strict):
     train_tokens: Annotated[float, Field(gt=0, le=1e18, allow_inf_nan=False)] | None = None
     """Tokens of a whole training run, for days and GPU-hours."""
 
-    def numerics(self, dtype: str, model: TransformerConfig | None = None) -> Numerics:
-        """What is kept in which dtype, defaults filled in; with `model`, targets are those that it has.
+    def numerics(self, dtype: str, model: TransformerConfig | None = None, framework: str = "megatron") -> Numerics:
+        """What is kept in which dtype, defaults filled in as the framework does; with `model`, targets that it has.
 
         Raises `InputError` (key only) where nothing is trained in `dtype`.
         """
@@ -87,7 +94,8 @@ class Training(Strict):
         half = dtype in ("bf16", "fp16", "fp8")
         weights = self.weights or ("bf16" if dtype == "fp8" else "fp32" if dtype == "tf32" else dtype)
         master = half if self.master_weights is None else self.master_weights
-        gradients = self.gradients or ("fp32" if master else weights)
+        as_weights = framework_named(framework).gradients_as_weights
+        gradients = self.gradients or ("fp32" if master and not as_weights else weights)
         separate = master and weights != "fp32"
         if self.sharded_copy is not None and not (separate and self.optimizer != "none"):
             problem = f"{str(self.sharded_copy).lower()} has no meaning without fp32 master weights beside {weights}"
@@ -105,6 +113,8 @@ class Training(Strict):
             self.rank,
             names,
             self.sharded_copy,
+            self.loss_chunks,
+            self.use_cache,
         )
 
     def check(self, model: TransformerConfig | None, plan: Plan) -> TransformerConfig:
@@ -116,6 +126,11 @@ class Training(Strict):
         if self.sharded_copy is not None and (plan.zero != 3 or self.finetune != "full"):
             problem = f"{str(self.sharded_copy).lower()} has a meaning only with plan.zero 3 and finetune full"
             raise InputError(problem, key="workload.sharded_copy")
+        if self.loss_chunks > self.tokens // plan.cp:
+            problem = (
+                f"{self.loss_chunks} parts are more than the {self.tokens // plan.cp} tokens of a sequence on a rank"
+            )
+            raise InputError(problem, key="workload.loss_chunks")
         if self.optimizer == "none" and plan.offload != "none":
             raise InputError(f"{shown(plan.offload)}: with optimizer none there are no states", key="plan.offload")
         if self.routing != "balanced" and config.experts == 1:

@@ -132,14 +132,14 @@ def test_the_first_stage_keeps_all_layers_and_interleaving_more():
         assert first == pytest.approx(one * factor)
 
 
-@given(st.sampled_from(schedule.SCHEDULES), st.integers(1, 6), st.integers(1, 4), st.integers(1, 3))
+@given(st.sampled_from(schedule.SCHEDULES), st.integers(1, 6), st.integers(1, 9), st.integers(1, 3))
 @settings(max_examples=60, deadline=None)
 def test_microbatches_in_flight_are_those_of_the_schedule(name, stages, groups, chunks):
     chunks = max(chunks, 2) if name == "interleaved" else 1
     if stages == 1:
         return
     plan = Plan(pp=stages, vp=chunks, schedule=name)
-    microbatches = stages * groups
+    microbatches = groups if name in schedule.ANY_NUMBER else stages * groups
     for stage in range(stages):
         counted = schedule.in_flight(name, stages, microbatches, chunks, stage)
         bound = in_flight(plan, microbatches, stage)
@@ -159,6 +159,43 @@ def test_the_last_stage_holds_one_loss_at_a_time_but_for_gpipe():
     assert beside_layers("1f1b") == beside_layers("interleaved", 2) == pytest.approx(head)
     assert beside_layers("zb-h1") == pytest.approx(4 * head)
     assert beside_layers("gpipe") == pytest.approx(m * head + (m - 1) * 4 * rows * LLAMA.vocab)
+
+
+@pytest.mark.parametrize(("framework", "per_logit"), [("pytorch-eager", 14), ("megatron", 10)])
+def test_a_loss_in_chunks_makes_the_logits_of_one(framework, per_logit):
+    """Beside them, the gradient of the head's input, and where gradients are sharded that of the head's weights."""
+    rows = 64 * 1024
+    logits, wide, head = rows * LLAMA.vocab, 2 * rows * LLAMA.hidden, 2 * LLAMA.vocab * LLAMA.hidden
+
+    def temporary(chunks, **plan):
+        numerics = Numerics(loss_chunks=chunks)
+        return memory_of(LLAMA, Plan(recompute="full", **plan), numerics, 64, 1024, framework=framework).temporary
+
+    assert temporary(1) == per_logit * logits
+    for chunks in (2, 3):
+        assert temporary(chunks) == pytest.approx(per_logit * logits / chunks + wide)
+    assert temporary(1024) == temporary(1) - per_logit * logits + temporary(512)  # backward of a layer is the larger
+    sharded = Numerics(loss_chunks=2)
+    plan = Plan(dp=2, zero=3, micro_batch=64)
+    found = memory_of(LLAMA, plan, sharded, 128, 1024, framework=framework).temporary
+    assert found == pytest.approx(per_logit * logits / 2 + wide + head)
+
+
+def test_a_pipeline_merges_outputs_before_a_head_in_chunks():
+    """torch.distributed.pipelining keeps the outputs of the last stage of every microbatch: logits of 2 bytes, or what
+    the head multiplies. Nothing of a loss that has run backward waits in GPipe."""
+    rows, m = 1024, 8
+
+    def last(chunks, framework, **plan):
+        run = Plan(pp=4, micro_batch=1, recompute="full", **plan)
+        return memory_of(LLAMA, run, Numerics(loss_chunks=chunks), m, rows, stage=3, framework=framework)
+
+    whole, parts = (last(chunks, "pytorch-eager").temporary for chunks in (1, 1024))
+    layer = memory_of(LLAMA, Plan(pp=4, micro_batch=1, recompute="full"), Numerics(), m, rows, 2).temporary
+    assert whole == pytest.approx(14 * rows * LLAMA.vocab + m * 2 * rows * LLAMA.vocab)
+    assert layer < parts - m * 2 * rows * LLAMA.hidden < whole / 4
+    whole, parts = (last(chunks, "megatron", schedule="gpipe").activations for chunks in (1, 2))
+    assert whole - parts == pytest.approx((m - 1) * 4 * rows * LLAMA.vocab)
 
 
 def test_recomputing_some_layers_lies_between_none_and_all():

@@ -30,7 +30,7 @@ def drawn(draw, stage, gpus):
     for name in ("overlap_weights", "overlap_gradients"):
         choices[name] = draw.random() < 0.7
     choices["sequence_parallel"] = choices["tp"] > 1 and draw.random() < 0.5
-    batch = choices["dp"] * choices["pp"] * draw.choice((1, 2))
+    batch = choices["dp"] * draw.choice((1, choices["pp"], 2 * choices["pp"]))
     try:
         plan = Plan(**choices)
         if not 1 < plan.world <= min(gpus, 64):

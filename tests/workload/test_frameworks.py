@@ -9,6 +9,7 @@ from simgpu import Catalogue, InputError, Plan, Training
 from simgpu.model.operators import Attention, Dim, Matmul, Pointwise
 from simgpu.model.transformer import backward, layer_operators
 from simgpu.plan.activations import STACKS
+from simgpu.plan.numerics import Numerics
 from simgpu.plan.program import Barrier, Collective, shard_operators
 from simgpu.scenario import Scenario
 from simgpu.workload.frameworks import FRAMEWORKS, framework
@@ -27,6 +28,32 @@ def passes(operators, *names):
 def test_memory_and_scenarios_know_the_same_frameworks():
     known = Scenario.model_fields["framework"].annotation
     assert set(FRAMEWORKS) == set(STACKS) == set(known.__args__)
+
+
+def test_autocast_reads_and_writes_the_residual_stream_in_fp32():
+    """In tensors of 16 bits: LlamaRMSNorm 3 + 2, 2 + 2, 2, 2 + 2, 2 + 2, and 2.5 casts of 2 + 1; LayerNorm 3 + 2, 2 + 2
+    and one cast."""
+    layer = layer_operators(LLAMA, "dense", 1, 2048, "bf16", "fp32")
+    both = ("attention_norm", "ffn_norm")
+    for name in ("hf-trainer", "deepspeed"):
+        rms, plain = (lower(layer, FRAMEWORKS[name], rms=rms, autocast=True) for rms in (True, False))
+        assert passes(rms, *both) == 2 * 26.5
+        assert passes(plain, *both) == 2 * 12
+        back = [lower(backward(layer), FRAMEWORKS[name], rms=True, autocast=cast) for cast in (True, False)]
+        assert passes(back[0], *both) > passes(back[1], *both)
+        assert sum(op.weights for op in rms) == sum(op.weights for op in layer)
+
+
+@pytest.mark.parametrize("recompute", ["none", "full"])
+def test_autocast_takes_longer_and_casts_each_weight(stage, recompute):
+    plan = Plan(dp=2, zero=3, recompute=recompute)
+    runs = {
+        weights: stage.run("dgx-h100", plan, 2, style="hf-trainer", numerics=Numerics(weights=weights, master=None))
+        for weights in ("bf16", "fp32")
+    }
+    assert runs["fp32"].step > runs["bf16"].step
+    eager = stage.run("dgx-h100", plan, 2, style="pytorch-eager", numerics=Numerics(master=None))
+    assert runs["bf16"].step == pytest.approx(eager.step)
 
 
 def test_an_unknown_framework_is_named_with_its_neighbour():

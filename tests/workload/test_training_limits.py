@@ -79,9 +79,11 @@ def test_a_degree_of_one_communicates_nothing(stage, axis):
 # ---- schedules ----------------------------------------------------------------------------------------
 
 BATCHES = [(2, 4), (4, 8), (8, 8), (4, 32)]
+FEWER = [(2, 1), (8, 1), (4, 3)]
+"""Fewer microbatches than stages."""
 
 
-@pytest.mark.parametrize(("stages", "batches"), BATCHES)
+@pytest.mark.parametrize(("stages", "batches"), BATCHES + FEWER)
 @pytest.mark.parametrize("schedule", ["gpipe", "1f1b"])
 def test_bubble_of_gpipe_and_1f1b(stage, equal, schedule, stages, batches):
     """Huang et al. 2019; Narayanan et al. 2021, section 2.2.1: idle p - 1 of m + p - 1 microbatches."""

@@ -107,7 +107,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         plan["ep"], job["routing"] = 1, "balanced"
     batch = plan["dp"] * draw(st.sampled_from([4, 8]))
     where = draw(st.sampled_from(CLUSTERS))
-    if plan["zero"] or plan["sequence_parallel"] or plan["context"] == "all_gather":
+    if plan["zero"] or tp > 1 or plan["context"] == "all_gather":
         how["algorithm"] = how["algorithm"].replace("tree", "auto")  # trees only add up
     try:
         found = Scenario(where, model, Training(batch=batch, **job), Plan(**plan), how)

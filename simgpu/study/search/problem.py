@@ -64,7 +64,7 @@ class Problem:
         self.scenario, self.search, self.cluster, self.config = scenario, search, cluster, model
         self.job: Training = scenario.workload
         self.conditions: Sequence[Condition] = ()
-        self.numerics = self.job.numerics(scenario.dtype)
+        self.numerics = self.job.numerics(scenario.dtype, framework=scenario.framework)
         self.stack = framework(scenario.framework)
         self.accumulate = scenario.accumulate or ACCUMULATE[scenario.dtype]
         self.scaling = self.job.fp8_scaling or self.stack.fp8_scaling

@@ -132,7 +132,7 @@ def _memory(machine: Machine, case: Case, part: str) -> Predicted:
     if part == "peak":
         row = _row(machine, case)
         return _memory_interval(row["memory_bytes_per_gpu"] - row["reserve_memory_bytes"])
-    numerics = job_of(case).numerics(case.dtype)
+    numerics = job_of(case).numerics(case.dtype, framework=case.framework)
     shape = (case.config, case.plan, numerics)
     if part == "states":
         each = numerics.weight_bytes + numerics.gradient_bytes + numerics.state_bytes
@@ -142,5 +142,11 @@ def _memory(machine: Machine, case: Case, part: str) -> Predicted:
 
 def _fullest(case: Case) -> float:
     """Bytes of the stage that needs most."""
-    shape = (case.config, case.plan, job_of(case).numerics(case.dtype), case.batch, case.tokens)
+    shape = (
+        case.config,
+        case.plan,
+        job_of(case).numerics(case.dtype, framework=case.framework),
+        case.batch,
+        case.tokens,
+    )
     return max(stage.total for stage in memory_per_stage(*shape, framework=case.framework))

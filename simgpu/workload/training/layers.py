@@ -118,7 +118,9 @@ class Layers:
         weights = float(sum(op.weights for op in held))
         experts = float(sum(op.weights for op in held if isinstance(op, GroupedMatmul)))
         copies = self._copies(weights)
-        first = self._steps((*copies, *forward))
+        casts = self._casts(kind, weights)
+        first = self._steps((*copies, *casts, *forward))
+        again = (*casts, *again) if again else ()
         repeated = self._steps((*copies, *again) if self.plan.zero == 3 else again)
         inputs = later = EMPTY
         if self.plan.pipeline == SPLIT:
@@ -219,6 +221,18 @@ class Layers:
             return ()
         return (Pointwise("weights_copied", "elementwise", Dim(int(weights)), (Dim(1),), self._wide, 1, 1),)
 
+    @property
+    def _autocast(self) -> bool:
+        """Whether the framework casts fp32 weights and an fp32 residual stream for each product (torch.autocast)."""
+        return self.numerics.casts_weights and "rms autocast" in self.framework.forward
+
+    def _casts(self, kind: str, weights: float) -> tuple[Operator, ...]:
+        """Weights that autocast brings to 16 bits, all but the embedding's."""
+        if not self._autocast or kind == "embedding":
+            return ()
+        wide = BYTES[self.numerics.weights] / BYTES[self._wide]
+        return (Pointwise("weights_cast", "elementwise", Dim(int(weights)), (Dim(1),), self._wide, wide, 1),)
+
     def _recomputed(self, kind: str, forward: Sequence[Operator]) -> tuple[Operator, ...]:
         """What backward runs again of a layer."""
         how = self.plan.recompute
@@ -269,7 +283,9 @@ class Layers:
         return self.plan.async_tp and self.plan.tp > 1
 
     def _steps(self, operators: Sequence[Operator], whole: bool = False) -> tuple[Step, ...]:
-        steps = shard_operators(lower(operators, self.framework, self.fp8, self.config.rms_norm), self.plan)
+        steps = shard_operators(
+            lower(operators, self.framework, self.fp8, self.config.rms_norm, self._autocast), self.plan
+        )
         if self.fp8 == "rowwise":  # rows are gathered before they are quantised
             steps = tuple(_in_16_bits(step) for step in steps)
         if self._cut and not whole:

@@ -13,15 +13,16 @@ _BACKWARD = "_backward"
 
 
 def lower(
-    operators: Iterable[Operator], framework: Framework, fp8: str | None = None, rms: bool = False
-) -> tuple[Operator, ...]:
+    operators: Iterable[Operator], framework: Framework, fp8: str | None = None, rms: bool = False,
+    autocast: bool = False,
+) -> tuple[Operator, ...]:  # fmt: skip
     """The kernels that `framework` runs for `operators`; `fp8` names the scaling of products in fp8, `rms` tells that
-    normalisation is RMSNorm."""
+    normalisation is RMSNorm, `autocast` that weights and residual stream are fp32."""
     found: list[Operator] = []
     for op in operators:
         match op:
             case Pointwise():
-                found += _pointwise(op, framework, rms)
+                found += _pointwise(op, framework, _norm_in(framework, rms, autocast))
             case Attention():
                 found += _attention(op, framework)
             case Matmul() if fp8 and op.dtype == "fp8":
@@ -31,9 +32,15 @@ def lower(
     return tuple(found)
 
 
-def _pointwise(op: Pointwise, framework: Framework, rms: bool) -> Iterator[Operator]:
+def _norm_in(framework: Framework, rms: bool, autocast: bool) -> str:
+    """The kind of normalisation that a framework has kernels for."""
+    kind = "rms" if rms and "rms" in framework.forward else "normalization"
+    return f"{kind} autocast" if autocast else kind
+
+
+def _pointwise(op: Pointwise, framework: Framework, norm: str) -> Iterator[Operator]:
     gradient = op.name.endswith(_BACKWARD)
-    kernels = _kernels(op, framework, gradient, rms)
+    kernels = _kernels(op, framework, gradient, norm)
     if kernels is None:
         yield op
         return
@@ -46,13 +53,13 @@ def _pointwise(op: Pointwise, framework: Framework, rms: bool) -> Iterator[Opera
         yield replace(op, name=name, kind=kept, reads=reads, writes=writes, flops_per_element=share, weights=weights)
 
 
-def _kernels(op: Pointwise, framework: Framework, gradient: bool, rms: bool) -> Kernels | None:
+def _kernels(op: Pointwise, framework: Framework, gradient: bool, norm: str) -> Kernels | None:
     known = framework.backward if gradient else framework.forward
     base = op.name.removesuffix(_BACKWARD)
     if op.kind == "normalization":
         if op.writes < 2:  # no residual comes along
             return (("elementwise", 3, 1),) if gradient else None
-        return known["rms" if rms and "rms" in known else "normalization"]
+        return known[norm]
     if base == "activation":
         gated = op.reads - (1 if gradient else 0) > 1
         return known["gated" if gated else "activation"]

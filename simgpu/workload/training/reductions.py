@@ -86,9 +86,9 @@ class Reductions:
     def gathers(self, units: Sequence[Passes]) -> Iterator[Call]:
         """Gather of the weights of some units: all where they are sharded, else those that were updated."""
         joined = Passes.joined(units, trained=not self.whole)
-        wide, small = BYTES[self.job.numerics.weights], self.job.numerics.weight_bytes
-        dense = (joined.weights - joined.expert_weights - joined.packed) * wide + joined.packed * small
-        experts = joined.expert_weights * (small if self.whole else wide)
+        stored, experts = self.job.numerics.stored_bytes, joined.expert_weights
+        dense = stored(joined.weights - experts, joined.packed)
+        experts = stored(experts, experts if self.whole else 0)
         found = (Call("all_gather", "shard", dense), Call("all_gather", "expert", experts))
         return (call for call in found if call.size)
 
