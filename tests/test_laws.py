@@ -52,7 +52,7 @@ def test_an_interval_holds_its_value_and_no_number_is_impossible(kind: str) -> N
     law()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "serving"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_faster_memory_cores_and_launches_are_never_slower(kind: str) -> None:
     @laws(10)
     @given(scenes(kind, machines=ALONE), st.sampled_from(["hbm_bandwidth", "tensor_peak", "kernel_latency"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -50,7 +49,11 @@ def check_library(library: str, constants: Calibration, kind: str, more: Iterabl
         check_name(library, dict.fromkeys((DEFAULT, *constants.libraries(kind), *more)), "library")
 
 
-def check_sizes(least: float = 1.0, most: float = math.inf, **sizes: ArrayLike | None) -> None:
+LARGEST = 1e18
+"""A size at most, unless said otherwise: no kernel counts further, and products of a few such sizes are finite."""
+
+
+def check_sizes(least: float = 1.0, most: float = LARGEST, **sizes: ArrayLike | None) -> None:
     """Numbers or arrays, by the name of their argument, from `least` to `most` and finite; None is not given."""
     for key, size in sizes.items():
         if size is None:
@@ -59,9 +62,11 @@ def check_sizes(least: float = 1.0, most: float = math.inf, **sizes: ArrayLike |
             array = np.asarray(size, dtype=float)
         except (TypeError, ValueError):
             raise InputError(f"{shown(size)}: expected numbers", key=key) from None
-        if array.size and not (array.min() >= least and array.max() <= most and array.max() < math.inf):
-            wrong = array[~((array >= least) & (array <= most) & np.isfinite(array))].flat[0]
-            upper = f" to {most:g}" if most < math.inf else " on"
+        except OverflowError:  # an integer beyond every float
+            raise InputError(f"{shown(size)}: expected finite numbers", key=key) from None
+        if array.size and not (array.min() >= least and array.max() <= most):
+            wrong = array[~((array >= least) & (array <= most))].flat[0]
+            upper = f" to {most:g}" if most < LARGEST or wrong > most else " on"
             raise InputError(f"{wrong:g}: expected finite numbers from {least:g}{upper}", key=key)
 
 

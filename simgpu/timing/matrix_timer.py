@@ -9,6 +9,7 @@ import numpy as np
 
 from simgpu.errors import InputError, shown
 from simgpu.hardware.inherit import DEFAULT
+from simgpu.model.config import MAX_EXPERTS
 from simgpu.model.formats import format_of
 from simgpu.model.operators import BYTES
 from simgpu.timing.base import TimerBase
@@ -124,7 +125,8 @@ class MatrixTimer(TimerBase):
         from simgpu.timing.moe import moe_time
         from simgpu.timing.routing import TILE_ROWS, rank_load
 
-        check_sizes(tokens=tokens, hidden=hidden, inner=inner, topk=topk, experts=experts, tp=tp, ep=ep)
+        check_sizes(tokens=tokens, hidden=hidden, inner=inner, topk=topk, tp=tp, ep=ep)
+        check_sizes(1, MAX_EXPERTS, experts=experts)
         check_dtypes(dtype=dtype)
         check_library(library, self.constants, "moe", EXPERT_LIBRARIES)
         _check_experts(topk, experts, ep)
