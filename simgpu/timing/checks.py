@@ -23,11 +23,11 @@ def check_name(word: object, known: Iterable[str], key: str) -> None:
         raise InputError(f"unknown {key} {shown(word)}{nearest(word, names)}", key=key)
 
 
-def check_dtypes(**dtypes: str | None) -> None:
-    """Data types by the name of their argument; None stands for that of another argument."""
-    for key, dtype in dtypes.items():
-        if dtype is not None:
-            check_name(dtype, BYTES, key)
+def check_dtypes(dtype: str, **others: str | None) -> None:
+    """A data type, and others by the name of their argument, where None stands for the same."""
+    for key, name in {"dtype": dtype, **others}.items():
+        if name is not None or key == "dtype":
+            check_name(name, BYTES, key)
 
 
 NARROW = [name for name, one in FORMATS.items() if one.bits < 16]

@@ -66,7 +66,7 @@ class MatrixTimer(TimerBase):
         from simgpu.timing.gemm import gemm_time
 
         check_sizes(m=m, n=n, k=k, batch=batch)
-        check_dtypes(dtype=dtype)
+        check_dtypes(dtype)
         check_library(library, self.constants, "gemm", (SIMT, WEIGHT_ONLY, ROW_WISE, GGML, *LIBRARIES.values()))
         if weights is not None:
             check_format(weights)
@@ -98,7 +98,7 @@ class MatrixTimer(TimerBase):
         from simgpu.timing.gemv import gemv_time
 
         check_sizes(m=m, n=n, k=k)
-        check_dtypes(dtype=dtype)
+        check_dtypes(dtype)
         if weights is not None:
             check_format(weights)
         figures = {**self.device, **self.constants.group("gemm", GGML)}
@@ -127,7 +127,7 @@ class MatrixTimer(TimerBase):
 
         check_sizes(tokens=tokens, hidden=hidden, inner=inner, topk=topk, tp=tp, ep=ep)
         check_sizes(1, MAX_EXPERTS, experts=experts)
-        check_dtypes(dtype=dtype)
+        check_dtypes(dtype)
         check_library(library, self.constants, "moe", EXPERT_LIBRARIES)
         _check_experts(topk, experts, ep)
         given = np.broadcast_arrays(tokens, topk, experts, ep, distribution)

@@ -27,6 +27,7 @@ def timer() -> Any:
     ("method", "good", "key", "value", "says"),
     [
         ("gemm", GEMM, "dtype", "bf61", "did you mean 'bf16'"),
+        ("gemm", GEMM, "dtype", None, "unknown dtype None"),
         ("gemm", GEMM, "weights", "bf16", "int4"),
         ("gemm", GEMM, "library", "weight-olny", "did you mean 'weight-only'"),
         ("gemm", GEMM, "m", -1, "-1"),
