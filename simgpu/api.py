@@ -103,7 +103,7 @@ def time_collective(
     cluster = load_cluster(cluster) if isinstance(cluster, str) else cluster
     check_sizes(0, sizes=sizes)
     check_sizes(1, cluster.gpu_count, gpus=gpus)
-    check_dtypes(dtype=how.get("dtype"))
+    check_dtypes(how.get("dtype", "bf16"))
     return collective_time(cluster, kind, range(gpus or cluster.gpus_per_node), sizes, **how)
 
 

@@ -242,6 +242,7 @@ SKIPPED = [
     ("t4,float16,64,64,64,-1e-5\n", r"latency_s: '-1e-5': expected a number above zero"),
     ("t4,float16,64,64,0,1e-5\n", r"k: '0': expected a number above zero"),
     ("t4,float16,64,many,64,1e-5\n", r"n: 'many': expected a number"),
+    ("t4,float16,1e300,64,64,1e-5\n", r"m: '1e300': expected at most 1e\+18"),
     ("t4,float16,64,64,64,nan\n", r"latency_s: 'nan': expected a finite number"),
     ("h100-sxn,float16,64,64,64,1e-5\n", r"gpu: unknown GPU 'h100-sxn'; did you mean 'h100-sxm'"),
     ("t4,float16,64,64\n", r"has 4 cells, expected 6"),

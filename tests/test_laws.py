@@ -16,7 +16,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scenarios import CATALOGUE, KINDS, Scene, laws, scenes, small
 
-from simgpu import Inference, InputError, OperatorList, Plan, Training
+from simgpu import Inference, InputError, OperatorList, Plan, Serving, Training
 from simgpu.analysis.training import anatomy, weighted
 from simgpu.columns import FOLLOWS, time_of
 from simgpu.plan.parallelism import ORDER
@@ -60,7 +60,7 @@ def test_an_interval_holds_its_value_and_no_number_is_impossible(kind: str) -> N
     law()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "serving"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_faster_memory_cores_and_launches_are_never_slower(kind: str) -> None:
     @laws(10)
     @given(scenes(kind, machines=ALONE), st.sampled_from(["hbm_bandwidth", "tensor_peak", "kernel_latency"]))
@@ -72,6 +72,13 @@ def test_faster_memory_cores_and_launches_are_never_slower(kind: str) -> None:
             assert seconds >= before[key] / 2 * (1 - SAME), key  # one input of several, twice as good
 
     law()
+
+
+def test_faster_memory_speeds_a_server_up_whose_prompts_fill_its_steps() -> None:
+    """64 clients with short outputs, to experts: 16 prompts share each step with 64 decodes."""
+    model = small("mixtral-8x7b")
+    scene = Scene("h100-sxm", Serving(concurrency=64, prompt=128, output=4), model, Plan())
+    assert times_of(scene, hbm_bandwidth=2.0)["request"] < times_of(scene)["request"]
 
 
 def test_twice_the_batch_takes_longer_and_at_most_twice_as_long() -> None:

@@ -119,6 +119,7 @@ def test_hardware_can_be_changed():
         (["dgx-h100", "-g", "0"], "0 GPUs have nobody to communicate with"),
         (["dgx-h100", "-g", "9" * 30], "has 8"),
         (["dgx-h100", "-g", "-" + "9" * 30], "nobody to communicate with"),
+        (["dgx-h100", "-g", "0", "-c", "all_gather"], "0 GPUs have nobody to communicate with"),
         (["dgx-h100", "-g", "1"], "nobody to communicate with"),
         (["dgx-h100", "-d", "flaot"], "did you mean 'float'"),
         (["dgx-a100", "--algorithm", "nvls"], "nvls"),
@@ -302,6 +303,17 @@ def test_a_log_of_another_number_of_gpus_is_known_by_its_rows(tmp_path):
     result = run("dgx-h100", "-g", "8", "--compare", log(tmp_path, text))
     assert result.exit_code == 2
     assert "all_reduce.log:7: " in result.stderr and "1.75 times in all_reduce over 8 GPUs; check the" in result.stderr
+
+
+@pytest.mark.parametrize("gpus", [None, 0])
+def test_a_log_of_fewer_than_two_gpus_is_refused(tmp_path, gpus):
+    text = "\n".join(line for line in UNNAMED.splitlines() if "Rank  1" not in line)
+    result = run("dgx-h100", "--compare", log(tmp_path, text), *(["-g", str(gpus)] if gpus is not None else []))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert (
+        result.stderr
+        == f"simgpu: gpus: {1 if gpus is None else gpus} GPUs have nobody to communicate with; expected 2 or more\n"
+    )
 
 
 def test_small_rows_say_nothing_about_the_collective(tmp_path):

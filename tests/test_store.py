@@ -256,6 +256,10 @@ NOT_WRITTEN_BY_SIMGPU = [
     *('{"\\ud800": 1}', b"\xff", b"abc"),
 ]
 """What a column of JSON could hold after an accident."""
+NOT_A_ROW = (
+    *('{"step_s": [1]}', '{"step_s": {"a": 1}}', '{"step_s": -1}'),
+    '{"step_s_p10": 2, "step_s": 1.5, "step_s_p90": 1}',
+)
 HELD = {"row": "scenarios", "asked": "scenarios", "parts": "scenarios", "labels": "members", "content": "parts"}
 
 
@@ -264,7 +268,7 @@ def test_what_simgpu_would_not_have_written_is_damage(swept, column):
     """Told in one line by whoever reads it."""
     key, table = simgpu.results().rows[0]["key"], HELD.get(column, "scenarios")
     values = {"seconds": [b"abc", float("inf")], "host": [b"abc"]}.get(column, NOT_WRITTEN_BY_SIMGPU)
-    values = [*values, '{"step_s": [1]}', '{"step_s": {"a": 1}}'] if column == "row" else values
+    values = [*values, *NOT_A_ROW] if column == "row" else values
     for n, value in enumerate(values):
         with closing(sqlite3.connect("mine.sqlite")) as db:
             db.execute(f"UPDATE {table} SET {column} = ?", (value,))

@@ -222,6 +222,7 @@ SKIPPED = [
     (HEAD + ROW + "soon\n", 2, "'soon': expected a number"),
     (HEAD + ROW + "nan\n", 2, "expected a finite number"),
     (HEAD + ROW + "\n", 2, "is empty, expected a number"),
+    (HEAD + "h100-sxm,bfloat16,1e300,4096,4096,1e-5\n", 2, "m: '1e300': expected at most 1e+18"),
     (HEAD + "h100-sxm,bfloat16,0,4096,4096,1e-5\n", 2, "m: '0': expected a number above zero"),
     (HEAD + "h100-sxn,bfloat16,64,4096,4096,1e-5\n", 2, "unknown GPU 'h100-sxn'; did you mean 'h100-sxm'?"),
     (HEAD + ROW + "1e-5\nh9000,bfloat16,64,4096,4096,1e-5\n", 3, "gpu: unknown GPU 'h9000'"),
@@ -244,6 +245,13 @@ def test_a_bad_row_is_listed_with_file_and_line_and_the_others_are_predicted(tmp
     assert bad["lines"][0] == line and any(group["gpu"] == "l40s" for group in document["groups"])
     assert bad["rows"] + sum(group["rows"] for group in document["groups"]) == (text + other).count("\n") - 1
     assert f"aic_gemm.csv:{line}:" in run("all", "--data", tmp_path, "-q").stdout.replace("\n", "")
+
+
+def test_an_operation_that_babelstream_lacks_is_no_copy(tmp_path):
+    text = "gpu,op,dtype,elements,latency_s\na100-sxm-40gb,{},float32,33554432,2e-4\n"
+    assert not found(tmp_path, published_stream=text.format("copy"))["not_predicted"]
+    (refused,) = found(tmp_path, published_stream=text.format("dot"))["not_predicted"]
+    assert refused["reason"] == "no operator of BabelStream; expected one of copy, mul, add, triad"
 
 
 def test_bad_rows_of_one_kind_stand_together(tmp_path):

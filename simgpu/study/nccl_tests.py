@@ -107,12 +107,11 @@ def predict(
     from simgpu.timing.collectives import collective_notes, collective_time
 
     collective = _collective(collective)
+    _check_gpus(gpus)
     known = _dtype(dtype)
     width = BYTES[known]
     parts = gpus if collective in ("all_gather", "reduce_scatter", "all_to_all") else 1
     counts = [int(size // (width * parts)) for size in wanted]
-    if gpus < 2:
-        raise InputError(f"{shown(gpus)} GPUs have nobody to communicate with; expected 2 or more", key="gpus")
     whole = [int(count * width * parts) for count in counts]
     times = collective_time(cluster, collective, gpus, whole, known, algorithm, protocol, library)
     redop = "sum" if collective in REDUCING else "none"
@@ -160,6 +159,11 @@ def _collective(name: str) -> str:
     if found is None:
         raise InputError(f"unknown '{name}'{nearest(name, KINDS)}", key="--collective")
     return found
+
+
+def _check_gpus(gpus: int) -> None:
+    if gpus < 2:
+        raise InputError(f"{shown(gpus)} GPUs have nobody to communicate with; expected 2 or more", key="gpus")
 
 
 def _dtype(name: str) -> str:
@@ -225,6 +229,7 @@ def compare(
 ) -> list[Compared]:
     """Each row of a log with its prediction."""
     collective = _collective(collective)
+    _check_gpus(gpus)
     check_kind(log, collective, gpus)
     rows = [row for row in log.rows if row.size]
     guesses: dict[tuple[str, int], Row] = {}

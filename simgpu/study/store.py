@@ -426,17 +426,22 @@ def _mapping(text: Any) -> Any:
     return data
 
 
-def _flat(text: Any) -> Any:
-    """A mapping to plain values."""
+def _results(text: Any) -> Any:
+    """A mapping to plain values, none below zero, with the ends of an interval in their order."""
     data = _mapping(text)
-    if any(isinstance(value, (dict, list)) for value in (data or {}).values()):
-        raise ValueError("no plain values")
+    for name, value in (data or {}).items():
+        if isinstance(value, (dict, list)):
+            raise ValueError("no plain value")
+        if isinstance(value, (int, float)):
+            most = data.get(f"{name[:-4]}_p90") if name.endswith("_p10") else None
+            if value < 0 or (isinstance(most, (int, float)) and most < value):
+                raise ValueError("no result of simgpu")
     return data
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("labels", "asked", "parts", "content"), _mapping),
     **dict.fromkeys(("position", "seconds", "points", "ok", "failed"), _number),
-    "row": _flat,
+    "row": _results,
 }
 """What columns hold that do not hold words."""

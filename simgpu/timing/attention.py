@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from simgpu.timing.attention_tiles import WIDTH, clocks_under_load, move, resident, score_clocks
-from simgpu.timing.parts import Array, ArrayLike, KernelTimes, in_chunks
+from simgpu.timing.parts import Array, ArrayLike, KernelTimes, in_chunks, smooth_maximum
 
 SPLITS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
 """Parts into which the keys of a block may be split where blocks are too few for the multiprocessors."""
@@ -192,8 +192,7 @@ def prefill_time(
         dram=memory_fraction * bandwidth, l2=l2, l2_bytes=l2_bytes * warm, resident_fraction=resident_fraction,
     )  # fmt: skip
     fixed = overhead + (kv_bytes < input_bytes) * cast_overhead + np.where(d != dv, uneven_overhead, 0)
-    p = overlap_exponent
-    seconds = fixed + (span**p + memory**p) ** (1 / p) + append
+    seconds = fixed + smooth_maximum((span, memory), overlap_exponent) + append
     compute = copies * shape.tiles * tile / sm_count
     return KernelTimes(seconds, compute, memory + append, fixed + span - np.minimum(compute, span))
 

@@ -9,7 +9,15 @@ import numpy as np
 from simgpu.hardware.inherit import DEFAULT
 from simgpu.model.operators import BYTES
 from simgpu.timing.attention_libraries import LIBRARIES
-from simgpu.timing.checks import WIDEST_HEAD, check_dtypes, check_heads, check_keys, check_library, check_sizes
+from simgpu.timing.checks import (
+    WIDEST_HEAD,
+    check_dtypes,
+    check_heads,
+    check_keys,
+    check_library,
+    check_name,
+    check_sizes,
+)
 from simgpu.timing.matrix_timer import MatrixTimer
 from simgpu.timing.parts import ArrayLike, KernelTimes
 
@@ -200,6 +208,7 @@ class AttentionTimer(MatrixTimer):
         `cache_bandwidth`, whatever the GPU: few threads wait for one row after another.
         """
         check_sizes(batch=batch, keys=keys, kv_heads=kv_heads, width=width)
+        check_name(kv_dtype, BYTES, "kv_dtype")
         figures = self.constants.group("attention", UNFUSED)
         cache = np.asarray(batch, float) * np.asarray(keys, float) * np.asarray(kv_heads, float)
         cache = cache * np.asarray(width, float) * BYTES[kv_dtype]
@@ -217,7 +226,7 @@ class AttentionTimer(MatrixTimer):
         self, dtype: str, kv_dtype: str | None, library: str, sustained: bool | None = None
     ) -> dict[str, Any]:
         """Figures of an attention kernel: of the device, of the dtypes, of the library."""
-        check_dtypes(dtype=dtype, kv_dtype=kv_dtype)
+        check_dtypes(dtype, kv_dtype=kv_dtype)
         check_library(library, self.constants, "attention", LIBRARIES)
         matrix = self.matrix_constants()
         clocks = {name: matrix[name] for name in ("clock_fraction", "throttle", "throttle_time")}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -24,11 +23,11 @@ def check_name(word: object, known: Iterable[str], key: str) -> None:
         raise InputError(f"unknown {key} {shown(word)}{nearest(word, names)}", key=key)
 
 
-def check_dtypes(**dtypes: str | None) -> None:
-    """Data types by the name of their argument; None stands for that of another argument."""
-    for key, dtype in dtypes.items():
-        if dtype is not None:
-            check_name(dtype, BYTES, key)
+def check_dtypes(dtype: str, **others: str | None) -> None:
+    """A data type, and others by the name of their argument, where None stands for the same."""
+    for key, name in {"dtype": dtype, **others}.items():
+        if name is not None or key == "dtype":
+            check_name(name, BYTES, key)
 
 
 NARROW = [name for name, one in FORMATS.items() if one.bits < 16]
@@ -50,7 +49,11 @@ def check_library(library: str, constants: Calibration, kind: str, more: Iterabl
         check_name(library, dict.fromkeys((DEFAULT, *constants.libraries(kind), *more)), "library")
 
 
-def check_sizes(least: float = 1.0, most: float = math.inf, **sizes: ArrayLike | None) -> None:
+LARGEST = 1e18
+"""A size at most, unless said otherwise: no kernel counts further, and products of a few such sizes are finite."""
+
+
+def check_sizes(least: float = 1.0, most: float = LARGEST, **sizes: ArrayLike | None) -> None:
     """Numbers or arrays, by the name of their argument, from `least` to `most` and finite; None is not given."""
     for key, size in sizes.items():
         if size is None:
@@ -59,9 +62,11 @@ def check_sizes(least: float = 1.0, most: float = math.inf, **sizes: ArrayLike |
             array = np.asarray(size, dtype=float)
         except (TypeError, ValueError):
             raise InputError(f"{shown(size)}: expected numbers", key=key) from None
-        if array.size and not (array.min() >= least and array.max() <= most and array.max() < math.inf):
-            wrong = array[~((array >= least) & (array <= most) & np.isfinite(array))].flat[0]
-            upper = f" to {most:g}" if most < math.inf else " on"
+        except OverflowError:  # an integer beyond every float
+            raise InputError(f"{shown(size)}: expected finite numbers", key=key) from None
+        if array.size and not (array.min() >= least and array.max() <= most):
+            wrong = array[~((array >= least) & (array <= most))].flat[0]
+            upper = f" to {most:g}" if most < LARGEST or wrong > most else " on"
             raise InputError(f"{wrong:g}: expected finite numbers from {least:g}{upper}", key=key)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from simgpu.errors import InputError, shown
 from simgpu.hardware.inherit import DEFAULT
+from simgpu.model.config import MAX_EXPERTS
 from simgpu.model.formats import format_of
 from simgpu.model.operators import BYTES
 from simgpu.timing.base import TimerBase
@@ -65,7 +66,7 @@ class MatrixTimer(TimerBase):
         from simgpu.timing.gemm import gemm_time
 
         check_sizes(m=m, n=n, k=k, batch=batch)
-        check_dtypes(dtype=dtype)
+        check_dtypes(dtype)
         check_library(library, self.constants, "gemm", (SIMT, WEIGHT_ONLY, ROW_WISE, GGML, *LIBRARIES.values()))
         if weights is not None:
             check_format(weights)
@@ -97,7 +98,7 @@ class MatrixTimer(TimerBase):
         from simgpu.timing.gemv import gemv_time
 
         check_sizes(m=m, n=n, k=k)
-        check_dtypes(dtype=dtype)
+        check_dtypes(dtype)
         if weights is not None:
             check_format(weights)
         figures = {**self.device, **self.constants.group("gemm", GGML)}
@@ -124,8 +125,9 @@ class MatrixTimer(TimerBase):
         from simgpu.timing.moe import moe_time
         from simgpu.timing.routing import TILE_ROWS, rank_load
 
-        check_sizes(tokens=tokens, hidden=hidden, inner=inner, topk=topk, experts=experts, tp=tp, ep=ep)
-        check_dtypes(dtype=dtype)
+        check_sizes(tokens=tokens, hidden=hidden, inner=inner, topk=topk, tp=tp, ep=ep)
+        check_sizes(1, MAX_EXPERTS, experts=experts)
+        check_dtypes(dtype)
         check_library(library, self.constants, "moe", EXPERT_LIBRARIES)
         _check_experts(topk, experts, ep)
         given = np.broadcast_arrays(tokens, topk, experts, ep, distribution)

@@ -39,6 +39,14 @@ class KernelTimes(NamedTuple):
         return np.asarray(["compute", "memory", "latency"])[which]
 
 
+def smooth_maximum(parts: tuple[Array, ...], p: Array | float) -> Array:
+    """(sum of x^p)^(1/p): the longest part where one is long, their sum for p = 1; scaled, as powers of very small and
+    very large times are no floats."""
+    stack = np.stack(parts)
+    longest = np.maximum(stack.max(axis=0), 1e-30)
+    return np.asarray(longest * ((stack / longest) ** p).sum(axis=0) ** (1 / p))
+
+
 def in_chunks(length: int, *names: str) -> Callable[[Callable[..., KernelTimes]], Callable[..., KernelTimes]]:
     """Make a model of 1-d arrays one of arrays of any shape: the arguments `names` broadcast against each other.
 

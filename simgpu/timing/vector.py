@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from simgpu.timing.parts import Array, ArrayLike, KernelTimes
+from simgpu.timing.parts import Array, ArrayLike, KernelTimes, smooth_maximum
 
 
 class StreamWork(NamedTuple):
@@ -152,7 +152,7 @@ def stream_time(
     issue = np.maximum(issue, flops / peak)
     fixed = kernels * launch_overhead + host_overhead
     busy = np.maximum(
-        _smooth_maximum((np.maximum(dram, l2), latency, issue), np.where(flat > 0, flat_overlap, overlap)), host_tail
+        smooth_maximum((np.maximum(dram, l2), latency, issue), np.where(flat > 0, flat_overlap, overlap)), host_tail
     )
     return KernelTimes(fixed + busy, issue, np.maximum(dram, l2), fixed + latency)
 
@@ -160,10 +160,3 @@ def stream_time(
 def hits(footprint: ArrayLike, capacity: float, sharpness: float) -> Array:
     """Part of reused bytes that a cache of `capacity` bytes still holds: 1 / (1 + (footprint / capacity)^sharpness)."""
     return np.asarray(1.0 / (1.0 + (np.asarray(footprint, float) / capacity) ** sharpness))
-
-
-def _smooth_maximum(parts: tuple[Array, ...], p: Array) -> Array:
-    """(sum of x^p)^(1/p): the longest part where one is long, their sum for p = 1; scaled against underflow."""
-    stack = np.stack(parts)
-    longest = np.maximum(stack.max(axis=0), 1e-30)
-    return np.asarray(longest * ((stack / longest) ** p).sum(axis=0) ** (1 / p))

@@ -7,7 +7,8 @@ draws that many inputs from a seed. Each begins as a valid example (an experimen
 numbers huge, tiny, negative, NaN; other types, other units, deep nesting, broken bytes. Worker processes run them
 through the command line (in the process) or the API, and `trial.judge` counts what came of each:
 
-- **answered**: exit code 0, and every number of the answer finite and possible;
+- **answered**: exit code 0, and every number of the answer finite and possible; or the same of some rows, and exit
+  code 2 with a line that says which others cannot run;
 - **refused**: exit code 2, one line that begins with `simgpu:` (or click's usage of the command), nothing on stdout,
   no file written; of the API an `InputError` of one line;
 - a **defect**: a traceback, another exit code, a message of several lines or of none, more than 20 s, more than 2 GB,

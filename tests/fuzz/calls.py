@@ -57,6 +57,12 @@ VALUES = (
         "Decimal(1)",
     ),
 )
+PLAUSIBLE = (
+    *("1", "2", "3", "4", "7", "8", "16", "64", "0.5", "0.9", "1000", "10**5", "np.int64(4)", "True", "False", "None"),
+    *("'fp8'", "'fp16'", "'int4'", "'full'", "'sgd'", "'ring'", "'simple'", "'gpipe'", "'zb-h1'", "'optimizer'"),
+    *("'sglang'", "'all_gather'"),
+)
+"""Values that some argument takes: calls with them come deeper than those with `VALUES`."""
 MODEL = "simgpu.load_model('llama-3.2-1b')"
 CLUSTER = "simgpu.load_cluster('dgx-h100')"
 EXPERIMENT = (
@@ -122,7 +128,7 @@ def _written(name: str, arguments: dict[str, str]) -> str:
 def _damaged(draw: random.Random, arguments: dict[str, str], times: int = 1) -> dict[str, str]:
     found = dict(arguments)
     for _ in range(times):
-        found[draw.choice(list(found))] = draw.choice(VALUES)
+        found[draw.choice(list(found))] = draw.choice(VALUES if draw.random() < 0.5 else PLAUSIBLE)
     return found
 
 

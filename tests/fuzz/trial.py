@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import resource
 import signal
 import traceback
@@ -141,12 +142,20 @@ def _commanded(arguments: tuple[str, ...]) -> Outcome:
         return _answer(arguments, result.stdout)
     if result.exit_code != 2:
         return Outcome("exit code", f"{result.exit_code}: {result.stderr}")
+    *told, last = result.stderr.splitlines(keepends=True) or [""]
+    if _SOME_LEFT_OUT.match(last):  # the other rows are answered; what was written is said before
+        problem = _message(last) or ("several lines" if told and "-q" in arguments else "")
+        return Outcome("message", f"{problem}: {result.stderr!r}") if problem else _answer(arguments, result.stdout)
     problem = _message(result.stderr)
     if problem:
         return Outcome("message", f"{problem}: {result.stderr!r}")
     if result.stdout:
         return Outcome("answer and error", f"{result.stdout[:300]!r}; {result.stderr}")
     return Outcome(REFUSED, result.stderr)
+
+
+_SOME_LEFT_OUT = re.compile(r"simgpu: [1-9][0-9]* of [0-9]+ rows left out; row [0-9]+ .*cannot run: .")
+"""The last line on stderr where some rows of an experiment are answered and others cannot run."""
 
 
 def _message(stderr: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ def timer() -> Any:
     ("method", "good", "key", "value", "says"),
     [
         ("gemm", GEMM, "dtype", "bf61", "did you mean 'bf16'"),
+        ("gemm", GEMM, "dtype", None, "unknown dtype None"),
         ("gemm", GEMM, "weights", "bf16", "int4"),
         ("gemm", GEMM, "library", "weight-olny", "did you mean 'weight-only'"),
         ("gemm", GEMM, "m", -1, "-1"),
@@ -33,6 +35,8 @@ def timer() -> Any:
         ("gemm", GEMM, "k", math.nan, "nan"),
         ("gemm", GEMM, "n", [64, math.inf], "inf"),
         ("gemm", GEMM, "batch", "many", "'many': expected numbers"),
+        ("gemm", GEMM, "batch", 10**400, "expected finite numbers"),
+        ("gemm", GEMM, "m", [8, 1e150], "1e+150: expected finite numbers from 1 to 1e+18"),
         ("attention_prefill", ATTENTION, "head_dim", 0, "from 1 to"),
         ("attention_prefill", ATTENTION, "head_dim", 99999, "99999"),
         ("attention_prefill", ATTENTION, "kv_heads", 5, "5 does not divide heads = 32"),
@@ -113,3 +117,28 @@ def test_listed_attention_that_cannot_be(entry: dict, tp: int, key: str) -> None
     with pytest.raises(simgpu.InputError) as caught:
         simgpu.simulate(simgpu.load_cluster("dgx-h100"), job, plan=simgpu.Plan(tp=tp))
     assert caught.value.key == key
+
+
+@pytest.mark.parametrize("gpu", ["h100-sxm", "l4"])
+def test_the_largest_sizes_are_finite_times_without_a_warning(gpu: str) -> None:
+    """Of every size alone and of all at once; what is refused is refused in one line."""
+    timer = simgpu.load_timer(gpu)
+    calls = {"gemm": GEMM, "attention_prefill": ATTENTION, "attention_backward": ATTENTION, "moe_layer": MOE,
+             "attention_decode": DECODE, "normalization": NORM, "softmax": NORM, "memory_copy": {"size": 1},
+             "elementwise": {"elements": 1}, "optimizer": {"parameters": 1}}  # fmt: skip
+    answered = 0
+    for name, good in calls.items():
+        for keys in [*([key] for key in good), list(good)]:
+            given = {**good, **{key: 1e18 for key in keys if key not in ("head_dim", "topk", "experts")}}
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                try:
+                    seconds = getattr(timer, name)(**given).seconds
+                except simgpu.InputError as error:
+                    assert "\n" not in str(error)
+                    continue
+            assert seconds > 0 and np.isfinite(seconds), (name, keys)
+            answered += 1
+    assert answered > 25
+    with pytest.raises(simgpu.InputError, match="experts"):
+        timer.moe_layer(**(MOE | {"experts": 1e12}))

@@ -24,6 +24,7 @@ import numpy as np
 from simgpu.errors import InputError, nearest, shown
 from simgpu.reading import read_bytes
 from simgpu.study.cells import text_of
+from simgpu.timing.checks import LARGEST
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Rows = np.ndarray[Any, np.dtype[np.intp]]
@@ -334,6 +335,7 @@ def _numbers(texts: Sequence[str], name: str, columns: Columns) -> tuple[Array, 
     tests = [
         (words, "expected a number"),
         (~np.isfinite(values), "expected a finite number"),
+        (values > LARGEST, f"expected at most {LARGEST:g}"),
         (values <= 0 if above_zero else values < 0, bound),
     ]
     if time and above_zero:

@@ -70,14 +70,20 @@ def single_precision(table: Table, rows: Rows, machine: Machine) -> Iterator[Par
         yield streamed(machine, at, op, dtype, call, ("op", "rows", "cols"))
 
 
+_READS = {"copy": 1.0, "mul": 1.0, "add": 2.0, "triad": 2.0}
+"""Vectors that an operator of BabelStream reads; each writes one."""
+
+
 def streams(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
     """Copy, mul, add and triad of BabelStream."""
     for (op, dtype), at in table.split(rows, "op", "dtype"):
         if dtype not in DTYPES:
             yield Unpredicted(op, at, f"no model of data type '{dtype}'")
             continue
-        size, width = table.number("elements", at), WIDTHS[DTYPES[dtype]]
-        reads = 2.0 if op in ("add", "triad") else 1.0
+        if op not in _READS:
+            yield Unpredicted(op, at, f"no operator of BabelStream; expected one of {', '.join(_READS)}")
+            continue
+        size, width, reads = table.number("elements", at), WIDTHS[DTYPES[dtype]], _READS[op]
         given = {"elements": size, "reads": reads, "writes": 1.0}
         call = StreamCall("elementwise", "elementwise", DEFAULT, given, (reads + 1) * width * size, size, DTYPES[dtype])
         yield streamed(machine, at, op, dtype, call, ("op", "elements"))
