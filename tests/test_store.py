@@ -220,11 +220,19 @@ def bad_damaged(file):
     file.write_bytes(raw)
 
 
+def bad_letters(file):
+    Store(file).close()
+    raw = file.read_bytes()
+    assert b"CREATE TABLE parts" in raw
+    file.write_bytes(raw.replace(b"CREATE TABLE parts", b"CREATE TABLE\xa0parts"))
+
+
 BAD = {
     bad_text: "is no store of simgpu (not an SQLite database)",
     bad_foreign: "is an SQLite database, but no store of simgpu",
     bad_newer: "is a store of a newer simgpu (version 2, this one reads 1); upgrade",
     bad_damaged: "is damaged; move it away",
+    bad_letters: "is damaged; move it away",
     Path.mkdir: "is a folder, expected a file for the store",
     os.mkfifo: "is a pipe, expected a file for the store",
 }

@@ -283,6 +283,8 @@ class Store:
             yield
         except sqlite3.Error as error:
             raise InputError(_problem(error), file=self.file) from None
+        except UnicodeDecodeError:  # SQLite quotes what it cannot read
+            raise InputError(_DAMAGED, file=self.file) from None
 
     def _checked(self, row: sqlite3.Row | Mapping[str, Any]) -> dict[str, Any]:
         """A row of the file with its JSON as data. Raises `InputError` for what simgpu would not have written."""

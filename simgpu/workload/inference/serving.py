@@ -237,7 +237,11 @@ def prompts_between(deployment: Deployment, load: Load, size: int, decode_s: flo
 
 
 def _mixed(deployment: Deployment, load: Load, size: int, alone: float) -> Passage:
-    """Prompts that share steps with decodes: as many in each as come in the time of a step, and as its tokens allow."""
+    """Prompts that share steps with decodes: as many in each as come in the time of a step, and as its tokens allow.
+
+    There are `size * chunks / joined` mixed steps and at least as many steps in all. So a request waits for a mean of
+    mixed and plain steps in which no weight is below zero: faster hardware, which shortens both, never slows it.
+    """
     output, limit = load.output, deployment.chunk
     chunks = ceil(load.new / limit)
     joined = max(min(ceil(size / output), limit // (load.new + output - 1)), 1)
