@@ -130,6 +130,13 @@ def test_ctrl_c_ends_with_what_is_known(folder: Path, monkeypatch: pytest.Monkey
     assert done.exit_code == 130 and "interrupted" in done.output
 
 
+def test_a_search_that_is_no_file_is_kept_only_where_a_store_is_named(folder: Path) -> None:
+    few = SMALL.replace("tp: [1, 2, 4], pp: [1, 2], dp: all", "tp: [8], pp: [1], dp: all")
+    before = sorted(folder.rglob("*"))
+    assert simgpu.search(few, jobs=1).rows and sorted(folder.rglob("*")) == before
+    assert simgpu.search(few, jobs=1, store="kept.sqlite").rows and (folder / "kept.sqlite").is_file()
+
+
 def test_a_tolerance_is_kept_and_said(folder: Path) -> None:
     exact, near = found(SMALL, folder), found(SMALL + "  tolerance: 30 %\n", folder, store=Path("near.sqlite"))
     assert near.counts["simulated"] < exact.counts["simulated"]
