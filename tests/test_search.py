@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -294,6 +295,21 @@ def test_rules_of_the_job_leave_plans_out(folder: Path) -> None:
     free, none = found(text, folder), found(text.replace("tokens: 4096", "tokens: 4096, optimizer: none"), folder)
     assert none.counts["plans"] * 2 == free.counts["plans"]
     assert all(row["plan.offload"] == "none" for row in none.rows)
+
+
+@pytest.mark.parametrize(
+    ("limits", "keeps"),
+    [
+        ("ttft_s_p90: 400 ms", lambda row: row["ttft_s_p90"] <= 0.4),
+        ("output_tokens_per_s_per_user: 30 tokens/s/user", lambda row: row["output_tokens_per_s_per_user"] >= 30),
+        ("output_tokens_per_s_per_user_p10: 30", lambda row: row["output_tokens_per_s_per_user_p10"] >= 30),
+    ],
+)
+def test_limits_are_in_the_readers_unit(folder: Path, limits: str, keeps: Callable[[dict], bool]) -> None:
+    answer = found(SERVING.replace("ttft_s: 2 s, tpot_s: 40 ms", limits), folder)
+    assert answer.rows and all(map(keeps, answer.rows)) and not all(map(keeps, answer.every))
+    assert answer.counts["over_limits"] == sum(not keeps(row) for row in answer.every)
+    assert (" of at least 30" in answer.notes[0]) or (" (P90) of at most 400 ms" in answer.notes[0])
 
 
 def test_saturated_servers_come_after_those_that_are_not(folder: Path) -> None:
