@@ -312,6 +312,21 @@ def test_limits_are_in_the_readers_unit(folder: Path, limits: str, keeps: Callab
     assert (" of at least 30" in answer.notes[0]) or (" (P90) of at most 400 ms" in answer.notes[0])
 
 
+def test_clusters_are_searched_one_by_one_and_ranked_together(folder: Path) -> None:
+    clusters = ["dgx-h100", "dgx-a100"]
+    text = SERVING.replace("  cluster: dgx-h100\n", "").replace("search:", f"vary: {{cluster: {clusters}}}\nsearch:", 1)
+    answer = found(text, folder)
+    alone = [found(SERVING.replace("dgx-h100", one), folder) for one in clusters]
+    rates = [row["output_tokens_per_s_per_gpu"] for row in answer.rows]
+    every = sorted((row["output_tokens_per_s_per_gpu"] for one in alone for row in one.rows), reverse=True)
+    assert rates == every[:10] and {row["cluster"] for row in answer.rows} == set(clusters)
+    assert answer.counts["plans"] == sum(one.counts["plans"] for one in alone) and "cluster" in answer.shown
+    assert [case.scenario.cluster for case in answer.cases] == [row["cluster"] for row in answer.rows]
+    broken = text.replace("dgx-a100", "dgx-a1000")
+    with pytest.raises(InputError, match="dgx-a1000"):
+        found(broken, folder, tell=lambda progress: pytest.fail("searched before all clusters were looked at"))
+
+
 def test_saturated_servers_come_after_those_that_are_not(folder: Path) -> None:
     text = SERVING.replace("concurrency: [8, 32, 128]", "concurrency: [256]").replace(
         "limits: {ttft_s: 2 s, tpot_s: 40 ms}", ""
