@@ -327,6 +327,22 @@ def test_clusters_are_searched_one_by_one_and_ranked_together(folder: Path) -> N
         found(broken, folder, tell=lambda progress: pytest.fail("searched before all clusters were looked at"))
 
 
+@pytest.mark.parametrize("dear", ["dgx-h100", "dgx-a100"])
+def test_a_price_ranks_by_what_tokens_cost(folder: Path, dear: str) -> None:
+    prices = {"dgx-h100": 2.0, "dgx-a100": 2.0} | {dear: 50.0}
+    text = SERVING.replace("  cluster: dgx-h100\n", "").replace("  objective: output_tokens_per_s_per_gpu\n", "")
+    text = text.replace("search:", f"vary: {{cluster: [dgx-h100, dgx-a100]}}\nsearch:\n  price: {prices}", 1)
+    answer = found(text, folder)
+    costs = [row["usd_per_million_output_tokens"] for row in answer.rows]
+    assert costs == sorted(costs) and answer.rows[0]["cluster"] != dear
+    for row, cost in zip(answer.rows, costs, strict=True):
+        price = prices[row["cluster"]]
+        assert cost == pytest.approx(price / 3600 / row["output_tokens_per_s_per_gpu"] * 1e6)
+    assert "usd_per_million_output_tokens" in answer.shown
+    with pytest.raises(InputError, match="no price of 'dgx-a100'"):
+        found(text.replace("'dgx-a100':", "'dgx-a10':"), folder)
+
+
 def test_saturated_servers_come_after_those_that_are_not(folder: Path) -> None:
     text = SERVING.replace("concurrency: [8, 32, 128]", "concurrency: [256]").replace(
         "limits: {ttft_s: 2 s, tpot_s: 40 ms}", ""

@@ -17,6 +17,7 @@ from simgpu.documents import Document, Source
 from simgpu.errors import InputError, shown
 from simgpu.render.files import written_whole
 from simgpu.scenario import Origins, Place
+from simgpu.study.answers import cost_column, priced
 from simgpu.study.cells import print_csv
 from simgpu.study.experiment import Experiment, Given, find_experiment, load_experiment
 from simgpu.study.loading import Case, rewritten
@@ -72,7 +73,9 @@ def search(
             break
     if not found:
         raise refused[0][1]
-    answer = together(found, fields.top)
+    some = next((row for one in found for row in one.every), None)
+    by_cost = fields.price is not None and fields.objective is None
+    answer = together(found, fields.top, cost_column(some) if by_cost and some else found[0].objective)
     return replace(answer, notes=[*answer.notes, *(f"{cluster}: {error.problem}" for cluster, error in refused)])
 
 
@@ -107,7 +110,8 @@ def _search(
                 answer = _training(problem, experiment, workers, tell, keeper)
         else:
             answer = _serving(problem, experiment, workers, tell)
-        return replace(answer, cases=_cases(answer, experiment))
+        price = problem.search.price_on(problem.scenario.cluster)
+        return with_price(replace(answer, cases=_cases(answer, experiment)), price)
     except InputError as error:
         raise _placed(error, experiment.document, experiment.cases[0].origins) from None
     except BrokenExecutor:
@@ -117,6 +121,18 @@ def _search(
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, before)
         workers.close()
+
+
+def with_price(answer: Answer, price: float | None) -> Answer:
+    """The same answer with what its plans cost at `price` USD per GPU-hour."""
+    if price is None or not answer.every:
+        return answer
+    rows, front, every = (
+        [dict(priced(row, price)) for row in some] for some in (answer.rows, answer.front, answer.every)
+    )
+    cost = cost_column(every[0])
+    shown, front_shown = ([*names[:2], cost, *names[2:]] for names in (list(answer.shown), list(answer.front_shown)))
+    return replace(answer, rows=rows, front=front, every=every, shown=shown, front_shown=front_shown)
 
 
 def _cases(answer: Answer, experiment: Experiment) -> list[Case]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from simgpu.errors import shown
+from simgpu.errors import InputError, nearest, shown
 from simgpu.units import parse_quantity, to_si
 
 
@@ -52,6 +52,9 @@ class SearchFields(BaseModel):
         Keys of the plan, each with its values or 'all'; of inference also keys of the workload, with lists.
     where
         Conditions that a plan must fulfil.
+    price
+        USD per GPU-hour, of all clusters or by cluster: adds what plans cost, by which they are ranked unless an
+        objective is given.
     memory
         The share of a GPU's memory that a plan may take.
     front
@@ -72,5 +75,12 @@ class SearchFields(BaseModel):
     where: Annotated[list[str], BeforeValidator(_as_list)] = []
     top: Annotated[int, Field(strict=True, gt=0, le=1000)] = 10
     tolerance: Annotated[float, Field(ge=0, lt=1), BeforeValidator(_fraction)] = 0.0
+    price: Annotated[float, Field(gt=0, allow_inf_nan=False)] | dict[str, Annotated[float, Field(gt=0)]] | None = None
     memory: Annotated[float, Field(gt=0, le=1), BeforeValidator(_fraction)] = 1.0
     front: bool = True
+
+    def price_on(self, cluster: str) -> float | None:
+        """USD per GPU-hour. Raises `InputError` where prices are given by cluster, without this one."""
+        if isinstance(self.price, dict) and cluster not in self.price:
+            raise InputError(f"has no price of '{cluster}'{nearest(cluster, self.price)}", key="search.price")
+        return self.price[cluster] if isinstance(self.price, dict) else self.price

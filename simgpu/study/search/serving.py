@@ -75,6 +75,7 @@ class ServingProblem:
         self.draft = draft
         self.conditions: tuple[Condition, ...] = ()
         self.objective = search.objective or OBJECTIVES[0]
+        search.price_on(scenario.cluster)
         if self.objective not in OBJECTIVES:
             raise InputError(
                 f"{shown(self.objective)} cannot be searched for{nearest(self.objective, OBJECTIVES)}",
@@ -91,7 +92,8 @@ class ServingProblem:
         if search.memory != 1:
             problem = "has no meaning for inference: the runtime says which share of the memory it takes"
             raise InputError(problem, key="search.memory")
-        every = [n for n in range(1, cluster.gpu_count + 1) if cluster.gpu_count % n == 0]
+        within = range(1, min(cluster.gpu_count, cluster.gpus_per_node) + 1)
+        every = sorted({*within, *(n for n in range(1, cluster.gpu_count + 1) if cluster.gpu_count % n == 0)})
         self.gpus = tuple(dict.fromkeys(search.gpus or every))
         for gpus in self.gpus:
             if gpus > cluster.gpu_count:
