@@ -266,13 +266,15 @@ def search(
 ) -> Answer:  # fmt: skip
     """Find the best plans that the `search:` section of an experiment asks for; see `simgpu search`.
 
-    `.rows` are the best, best first, `.front` the best for each budget, `.every` all that was simulated. Raises
+    `.rows` are the best, best first, `.front` the best for each budget, `.every` all that was simulated. Training plans
+    that were simulated are kept in the store, those of a mapping or a text only where `store` says so. Raises
     `InputError`.
     """
     from simgpu.study.search import command
 
-    kept = Path(store) if store is not None else None
-    return command.search(_given(experiment), settings, catalogue or Catalogue(), jobs, top, kept)
+    given, kept = _given(experiment), Path(store) if store is not None else None
+    keep = kept is not None or isinstance(given, (str, Path))
+    return command.search(given, settings, catalogue or Catalogue(), jobs, top, kept, keep=keep)
 
 
 @takes(store=PATH, experiment=TEXT, where=TEXT, status=TEXT, sort=TEXT, limit=WHOLE)

@@ -486,7 +486,7 @@ def test_show_gpu_has_units_sources_and_inherited_constants(tmp_path: Path) -> N
 
 def test_show_applies_settings() -> None:
     assert "1.5 TB/s" in simgpu("show", "h100-sxm", "--set", "gpu.memory.bandwidth=1.5 TB/s").stdout
-    assert "100 GB/s" in simgpu("show", "dgx-h100", "--set", "gpu.nvlink.bandwidth=121.359 GB/s", "--no-plots").stdout
+    assert "100 GB/s" in simgpu("show", "dgx-h100", "--set", "gpu.nvlink.bandwidth=121.359 GB/s").stdout
 
 
 def test_show_model_counts_its_parameters(tmp_path: Path) -> None:
@@ -502,12 +502,11 @@ def test_show_link_and_architecture() -> None:
 
 @pytest.mark.parametrize("name", ["dgx-h100", "rtx-3090-nvlink-8x", "dgx-h100-ib"])
 def test_show_draws_nodes_and_clusters(tmp_path: Path, name: str) -> None:
-    result = simgpu("show", name)
+    result = simgpu("show", name, "--out", f"{name}.png")
     assert "Edges, per direction" in result.stdout and "GB/s" in result.stdout
-    picture = tmp_path / "results" / "show" / f"{name}.png"
-    assert picture.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
-    assert f"results/show/{name}.png" in result.stderr
-    assert len(everything_below(tmp_path)) == 3
+    assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert f"{name}.png" in result.stderr
+    assert len(everything_below(tmp_path)) == 1
 
 
 def test_show_draws_where_it_is_told_to(tmp_path: Path) -> None:
@@ -516,9 +515,19 @@ def test_show_draws_where_it_is_told_to(tmp_path: Path) -> None:
     ElementTree.parse("box.svg")
 
 
-def test_show_without_plots_writes_nothing(tmp_path: Path) -> None:
-    assert "4 of 128 nodes" in simgpu("show", "dgx-h100-ib", "--no-plots", "--nodes", 4).stdout
+def test_show_writes_nothing_that_was_not_asked_for(tmp_path: Path) -> None:
+    assert "4 of 128 nodes" in simgpu("show", "dgx-h100-ib", "--nodes", 4).stdout
     assert everything_below(tmp_path) == []
+
+
+def test_help_cuts_no_sentence_and_has_an_example_of_every_command() -> None:
+    lines = simgpu("--help").stdout.splitlines()
+    commands = lines[lines.index("Commands:") + 1 :]
+    assert [line.split()[0] for line in commands] == sorted(main.commands)
+    assert all(line.endswith(".") and not line.endswith("...") and len(line) <= 80 for line in commands)
+    for name in main.commands:
+        *_, last = simgpu(name, "--help").stdout.splitlines()
+        assert last.startswith(f"  Example: simgpu {name} ") and len(last) <= 80, name
 
 
 # ---- where things are found --------------------------------------------------------------------------
@@ -546,7 +555,7 @@ def test_a_catalogue_of_the_users_own(own: Path, monkeypatch: pytest.MonkeyPatch
         names = [line.split()[0] for line in simgpu(*option, "list", kind).stdout.splitlines()]
         assert name in names and set(_names(kind)) < set(names)
     assert "a made-up datasheet" in simgpu(*option, "show", "tiny").stdout
-    assert "gpu0" in simgpu(*option, "show", "tiny-box", "--no-plots").stdout
+    assert "gpu0" in simgpu(*option, "show", "tiny-box").stdout
     assert "256" in simgpu(*option, "show", "tiny-llama").stdout
     experiment = own / "experiments" / "mine.yaml"
     assert json.loads(simgpu(*option, "run", experiment, "--format", "json", "--no-plots").stdout)["rows"] == [row]

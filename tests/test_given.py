@@ -79,8 +79,8 @@ def test_every_study_takes_them(file):
     assert [one.name for one in simgpu.explain(MAPPING)] == [one.name for one in simgpu.explain(TEXT)]
     asked = {"scenario": {**TRAINING, "plan": {}}, "search": {"gpus": 4, "space": {"tp": [1, 2], "dp": "all"}}}
     found = simgpu.search(asked, store=file.parent / "store.sqlite", jobs=1)
-    assert found.name == "experiment" and len(found.rows) == 2
-    assert len(simgpu.results(file.parent / "store.sqlite", experiment="experiment").rows) == 2
+    assert found.name == "experiment" and len(found.rows) == 3
+    assert len(simgpu.results(file.parent / "store.sqlite", experiment="experiment").rows) == 3
 
 
 def test_numbers_of_numpy_are_numbers():

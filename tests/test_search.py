@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,13 @@ def test_ctrl_c_ends_with_what_is_known(folder: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(command, "search", lambda *_: answer)
     done = run("small.yaml")
     assert done.exit_code == 130 and "interrupted" in done.output
+
+
+def test_a_search_that_is_no_file_is_kept_only_where_a_store_is_named(folder: Path) -> None:
+    few = SMALL.replace("tp: [1, 2, 4], pp: [1, 2], dp: all", "tp: [8], pp: [1], dp: all")
+    before = sorted(folder.rglob("*"))
+    assert simgpu.search(few, jobs=1).rows and sorted(folder.rglob("*")) == before
+    assert simgpu.search(few, jobs=1, store="kept.sqlite").rows and (folder / "kept.sqlite").is_file()
 
 
 def test_a_tolerance_is_kept_and_said(folder: Path) -> None:
@@ -287,6 +295,52 @@ def test_rules_of_the_job_leave_plans_out(folder: Path) -> None:
     free, none = found(text, folder), found(text.replace("tokens: 4096", "tokens: 4096, optimizer: none"), folder)
     assert none.counts["plans"] * 2 == free.counts["plans"]
     assert all(row["plan.offload"] == "none" for row in none.rows)
+
+
+@pytest.mark.parametrize(
+    ("limits", "keeps"),
+    [
+        ("ttft_s_p90: 400 ms", lambda row: row["ttft_s_p90"] <= 0.4),
+        ("output_tokens_per_s_per_user: 30 tokens/s/user", lambda row: row["output_tokens_per_s_per_user"] >= 30),
+        ("output_tokens_per_s_per_user_p10: 30", lambda row: row["output_tokens_per_s_per_user_p10"] >= 30),
+    ],
+)
+def test_limits_are_in_the_readers_unit(folder: Path, limits: str, keeps: Callable[[dict], bool]) -> None:
+    answer = found(SERVING.replace("ttft_s: 2 s, tpot_s: 40 ms", limits), folder)
+    assert answer.rows and all(map(keeps, answer.rows)) and not all(map(keeps, answer.every))
+    assert answer.counts["over_limits"] == sum(not keeps(row) for row in answer.every)
+    assert (" of at least 30" in answer.notes[0]) or (" (P90) of at most 400 ms" in answer.notes[0])
+
+
+def test_clusters_are_searched_one_by_one_and_ranked_together(folder: Path) -> None:
+    clusters = ["dgx-h100", "dgx-a100"]
+    text = SERVING.replace("  cluster: dgx-h100\n", "").replace("search:", f"vary: {{cluster: {clusters}}}\nsearch:", 1)
+    answer = found(text, folder)
+    alone = [found(SERVING.replace("dgx-h100", one), folder) for one in clusters]
+    rates = [row["output_tokens_per_s_per_gpu"] for row in answer.rows]
+    every = sorted((row["output_tokens_per_s_per_gpu"] for one in alone for row in one.rows), reverse=True)
+    assert rates == every[:10] and {row["cluster"] for row in answer.rows} == set(clusters)
+    assert answer.counts["plans"] == sum(one.counts["plans"] for one in alone) and "cluster" in answer.shown
+    assert [case.scenario.cluster for case in answer.cases] == [row["cluster"] for row in answer.rows]
+    broken = text.replace("dgx-a100", "dgx-a1000")
+    with pytest.raises(InputError, match="dgx-a1000"):
+        found(broken, folder, tell=lambda progress: pytest.fail("searched before all clusters were looked at"))
+
+
+@pytest.mark.parametrize("dear", ["dgx-h100", "dgx-a100"])
+def test_a_price_ranks_by_what_tokens_cost(folder: Path, dear: str) -> None:
+    prices = {"dgx-h100": 2.0, "dgx-a100": 2.0} | {dear: 50.0}
+    text = SERVING.replace("  cluster: dgx-h100\n", "").replace("  objective: output_tokens_per_s_per_gpu\n", "")
+    text = text.replace("search:", f"vary: {{cluster: [dgx-h100, dgx-a100]}}\nsearch:\n  price: {prices}", 1)
+    answer = found(text, folder)
+    costs = [row["usd_per_million_output_tokens"] for row in answer.rows]
+    assert costs == sorted(costs) and answer.rows[0]["cluster"] != dear
+    for row, cost in zip(answer.rows, costs, strict=True):
+        price = prices[row["cluster"]]
+        assert cost == pytest.approx(price / 3600 / row["output_tokens_per_s_per_gpu"] * 1e6)
+    assert "usd_per_million_output_tokens" in answer.shown
+    with pytest.raises(InputError, match="no price of 'dgx-a100'"):
+        found(text.replace("'dgx-a100':", "'dgx-a10':"), folder)
 
 
 def test_saturated_servers_come_after_those_that_are_not(folder: Path) -> None:

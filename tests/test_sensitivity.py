@@ -15,6 +15,7 @@ import simgpu
 from simgpu.catalog import Catalogue
 from simgpu.cli import main
 from simgpu.errors import InputError
+from simgpu.render.sensitivity import print_sensitivity
 from simgpu.scenario import resolve_cluster
 from simgpu.study.experiment import load_experiment, run_case
 from simgpu.study.inputs import inputs_of
@@ -235,9 +236,23 @@ scenario:
 
 def test_changes_are_read_as_people_write_them():
     assert parse_change("10%") == parse_change("10 %") == parse_change(0.1) == pytest.approx(0.1)
-    for wrong in ("x", "0%", "-5%", "80%", "nan", ""):
+    for wrong in ("x", "0%", "-5%", "901%", "nan", ""):
         with pytest.raises(InputError, match="--change"):
             parse_change(wrong)
+
+
+@pytest.mark.parametrize("change", [0.3, 0.5, 1.0, 3.0])
+def test_no_change_takes_all_of_an_input_away(change, tmp_path):
+    """The less side of half and more is the inverse; headings say what each side is, and nothing cannot be asked."""
+    text = "scenario: {model: llama-3.2-1b, cluster: h100-sxm, workload: {kind: prefill, tokens: 64}}"
+    (one,) = simgpu.sensitivity(written(tmp_path, text), change=change, catalogue=CATALOGUE)
+    rows = {row["input"]: row for row in one.rows}
+    less, more = (rows["hbm_bandwidth"][side] for side in ("less", "more"))
+    assert (less, more) == (pytest.approx(1 - change if change < 0.5 else 1 / (1 + change)), 1 + change)
+    assert one.total == pytest.approx(-1, abs=0.15)
+    out = io.StringIO()
+    print_sensitivity(one.document(), out)
+    assert f"{100 * (1 - less):.3g} % less" in out.getvalue() and f"{100 * change:g} % more" in out.getvalue()
 
 
 @pytest.mark.parametrize(

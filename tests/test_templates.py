@@ -18,7 +18,7 @@ def run(*arguments):
 def test_a_template_is_a_valid_part_under_the_name_of_its_file(tmp_path, kind):
     file = tmp_path / FOLDERS[kind]
     assert run("new", kind, "-o", file).exit_code == 0
-    shown = run("--catalog", tmp_path, "show", "own", "--no-plots")
+    shown = run("--catalog", tmp_path, "show", "own")
     assert shown.exit_code == 0, shown.output
     if kind == "model":
         assert Catalogue(tmp_path).model("own").parameters == 8_030_261_248

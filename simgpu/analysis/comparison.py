@@ -163,3 +163,14 @@ def chance_above_one(value: float, p10: float, p90: float) -> float:
     if away == 0 or width <= 0:
         return 0.5 if away == 0 else float(away > 0)
     return 0.5 * (1 + erf(_Z90 * away / width / sqrt(2)))
+
+
+def sides_of(change: float) -> tuple[float, float]:
+    """Factors of an input that is changed by the fraction `change` either way. From a half on, less is the inverse of
+    more: an input cannot lose all of itself.
+
+    >>> sides_of(0.1), sides_of(1.0)
+    ((0.9, 1.1), (0.5, 2.0))
+    """
+    more = 1 + change
+    return (1 - change if change < 0.5 else 1 / more), more

@@ -135,7 +135,8 @@ quiet_option = click.option("--quiet", "-q", is_flag=True, help="No messages on 
 def main(context: click.Context, folders: tuple[str, ...]) -> None:
     """How long does this model, split this way, take on this cluster? simgpu needs no GPU.
 
-    FILE is an experiment file, or the name of one that comes with simgpu (see: simgpu list experiments).
+    FILE is an experiment file, or the name of one that comes with simgpu (see: simgpu list experiments). FILE#2 is the
+    second best plan that the search of a file finds.
     """
     context.obj = folders
 

@@ -20,7 +20,10 @@ from simgpu.cli.base import (
 )
 
 
-@main.command()
+@main.command(
+    short_help="How many of which GPU hold a model.",
+    epilog="Example: simgpu fit llama-3.3-70b --gpu h100-sxm --context 32768",
+)
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option("--gpu", "gpus", multiple=True, metavar="NAME", help="Kind of GPU; repeatable.  [default: eight kinds]")
 @click.option(
@@ -55,7 +58,7 @@ def fit(
     tell_written((("written", path) for path in written), quiet)
 
 
-@main.command()
+@main.command(short_help="Predictions against measurements.", epilog="Example: simgpu validate kernels")
 @click.argument("what", type=click.Choice(["kernels", "collectives", "training", "inference", "all"]))
 @click.option(
     "--data",
@@ -103,7 +106,10 @@ def validate(
     tell_written((("written", path) for path in written), quiet)
 
 
-@main.command()
+@main.command(
+    short_help="Fit a GPU's constants to measured rows (CSV).",
+    epilog="Example: simgpu calibrate rows.csv --gpu h100-sxm -o own/",
+)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
 @click.option("--gpu", metavar="NAME", help="Whose constants to fit.  [default: the one GPU of the rows]")
 @click.option("--what", default="", metavar="KINDS", help="stream, l2, gemm, attention, moe, nccl.  [default: all]")
@@ -144,7 +150,10 @@ def calibrate(
         tell(f"written: {written}" if written else nothing)
 
 
-@main.command()
+@main.command(
+    short_help="Measure this machine's GPU for `simgpu calibrate`.",
+    epilog="Example: simgpu measure --quick -o rows.csv",
+)
 @out_option("FILE.csv", "Rows go there.", required=True)
 @click.option("--what", default="", metavar="KINDS", help="stream, l2, gemm, attention, nccl.  [default: all]")
 @click.option("--dtype", default="bfloat16", show_default=True, metavar="TYPES", help="Of products and attention.")
@@ -164,7 +173,11 @@ def measure(folders: tuple[str, ...], out: Path, quiet: bool, **asked: Any) -> N
     command.run(open_catalogue(folders), out, command.Asked(**asked), quiet, sys.stderr)
 
 
-@main.command("nccl-tests")
+@main.command(
+    "nccl-tests",
+    short_help="The table that nccl-tests would print, predicted.",
+    epilog="Example: simgpu nccl-tests dgx-h100 -c all_reduce -b 1M",
+)
 @click.argument("cluster")
 @click.option("--collective", "-c", default="all_reduce", show_default=True, help="all_reduce, all_gather, ...")
 @click.option("--gpus", "-g", type=int, metavar="N", help="GPUs that take part.  [default: those of one node]")

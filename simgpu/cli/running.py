@@ -25,7 +25,10 @@ from simgpu.cli.base import (
 )
 
 
-@main.command()
+@main.command(
+    short_help="Run an experiment: its table, plots, trace and data.",
+    epilog="Example: simgpu run llama70b_tp --set plan.tp=4",
+)
 @file_argument
 @set_option
 @click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
@@ -81,7 +84,9 @@ def run(
         sys.exit(2)
 
 
-@main.command()
+@main.command(
+    short_help="Every input of every scenario with its source (JSON).", epilog="Example: simgpu resolve llama70b_tp"
+)
 @file_argument
 @set_option
 @click.pass_obj
@@ -95,7 +100,10 @@ def resolve(folders: tuple[str, ...], file: str, settings: tuple[str, ...]) -> N
     tell_refused(outcome.refused, len(outcome.results))
 
 
-@main.command()
+@main.command(
+    short_help="Timelines of an experiment, for ui.perfetto.dev.",
+    epilog="Example: simgpu trace tp2_scaling -o trace.json",
+)
 @file_argument
 @set_option
 @click.option(
@@ -107,7 +115,7 @@ def resolve(folders: tuple[str, ...], file: str, settings: tuple[str, ...]) -> N
     metavar="FILE",
     default=Path("trace.json"),
     show_default=True,
-    help="Where the trace goes.",
+    help="Where the trace goes; a folder that is not there is made.",
 )
 @quiet_option
 @click.pass_obj
@@ -123,7 +131,10 @@ def trace(folders: tuple[str, ...], file: str, settings: tuple[str, ...], output
     tell_refused(outcome.refused, len(outcome.results))
 
 
-@main.command()
+@main.command(
+    short_help="Where the time goes, operator by operator.",
+    epilog="Example: simgpu explain gpt3_search#2 (the second best plan of a search)",
+)
 @file_argument
 @set_option
 @click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
@@ -159,7 +170,7 @@ def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], styl
     tell_refused(refused, len(found))
 
 
-@main.command("list")
+@main.command("list", short_help="What the catalogue holds.", epilog="Example: simgpu list gpus")
 @click.argument("kind", required=False, type=click.Choice(LISTED))
 @click.pass_obj
 @one_line_errors
@@ -177,7 +188,10 @@ def list_(folders: tuple[str, ...], kind: str | None) -> None:
             say(f"{'' if kind else '  '}{name:{width}}  {title}".rstrip())
 
 
-@main.command()
+@main.command(
+    short_help="A commented file for your own GPU, node, cluster or model.",
+    epilog="Example: simgpu new gpu -o gpus/mine.yaml",
+)
 @click.argument("kind", type=click.Choice(["gpu", "node", "cluster", "model"]))
 @click.option(
     "-o",
@@ -204,12 +218,14 @@ def new(folders: tuple[str, ...], kind: str, out: Path | None) -> None:
     tell(f"written: {out}")
 
 
-@main.command()
+@main.command(
+    short_help="A specification: every figure with unit and source.",
+    epilog="Example: simgpu show dgx-h100 --out dgx-h100.png",
+)
 @click.argument("name")
 @set_option
-@out_option("FILE", "Where the picture of a node or cluster goes.  [default: results/show/NAME.png]")
+@out_option("FILE", "Draw the graph of a node or cluster there (.png, .svg or .pdf).")
 @click.option("--nodes", type=click.IntRange(1, 64), default=2, show_default=True, help="Nodes of a cluster to draw.")
-@click.option("--no-plots", is_flag=True, help="Draw no picture.")
 @click.option("--constants", is_flag=True, help="Of a GPU: every constant of its kernels, with its whole source.")
 @click.pass_obj
 @one_line_errors
@@ -219,17 +235,14 @@ def show(
     settings: tuple[str, ...],
     out: Path | None,
     nodes: int,
-    no_plots: bool,
     constants: bool,
 ) -> None:
-    """A specification: every figure with unit and source; for a node or cluster also its graph as a picture."""
+    """A specification: every figure with unit and source; with --out also the graph of a node or cluster."""
     from simgpu.study import inventory
 
     catalogue = open_catalogue(folders)
     subject = inventory.find(catalogue, name, settings, nodes)
-    picture = None
-    if out is not None or (subject.cluster is not None and not no_plots):
-        picture = inventory.draw(subject, out or Path("results/show") / f"{name}.png")
+    picture = inventory.draw(subject, out) if out is not None else None
     inventory.show(catalogue, subject, sys.stdout, constants)
     if picture is not None:
         tell(f"picture: {picture}")

@@ -24,7 +24,10 @@ from simgpu.cli.base import (
 )
 
 
-@main.command()
+@main.command(
+    short_help="Run many scenarios over all cores, and keep their rows.",
+    epilog="Example: simgpu sweep plan_sweep --jobs 8",
+)
 @file_argument
 @set_option
 @store_option
@@ -76,7 +79,10 @@ def sweep(
     tell_written([("store", done.store), *written], quiet)
 
 
-@main.command()
+@main.command(
+    short_help="What sweeps have kept: rows, or all of one scenario.",
+    epilog="Example: simgpu results --where 'mfu > 0.4' --sort -mfu",
+)
 @click.argument("key", required=False)
 @store_option
 @click.option("--experiment", metavar="NAME", help="Only of this experiment, as its file last was.")
@@ -115,7 +121,9 @@ def results(key: str | None, store: Path | None, columns: str, style: str, expor
             tell(line)
 
 
-@main.command()
+@main.command(
+    short_help="Find the best plans, and why the others lose.", epilog="Example: simgpu search gpt3_search --top 5"
+)
 @file_argument
 @set_option
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: one for each core]")
@@ -161,7 +169,10 @@ def search(
         sys.exit(130)
 
 
-@main.command()
+@main.command(
+    short_help="What an answer hangs on, input by input.",
+    epilog="Example: simgpu sensitivity what_matters --case 1 --change 10%",
+)
 @file_argument
 @set_option
 @click.option("--value", "values", multiple=True, metavar="COLUMN", help="The answer; repeatable.  [default: by job]")
@@ -197,7 +208,10 @@ def sensitivity(
     tell_written(written, quiet)
 
 
-@main.command()
+@main.command(
+    short_help="Two scenarios: what differs, and what explains it.",
+    epilog='Example: simgpu diff gpt3_search#1 gpt3_search#1 --set-b "NIC bandwidth=2x"',
+)
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @set_option

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from simgpu.render.columns import cell, cell_of, title
 from simgpu.render.table import grid, print_notes
-from simgpu.render.tornado import SEEN, Tornado, TornadoBar
+from simgpu.render.tornado import SEEN, Tornado, TornadoBar, sides_in_words
 from simgpu.units import format_si
 
 Document = Mapping[str, Any]
@@ -81,7 +81,7 @@ def swing(row: Mapping[str, Any]) -> float:
 
 def print_sensitivity(one: Document, out: IO[str]) -> None:
     """A table of the inputs that move the answer, and notes."""
-    change = f"{100 * one['change']:g} %"
+    less, more = sides_in_words(one["change"])
     seen = [row for row in one["rows"] if swing(row) >= SEEN]
     lines = [
         [
@@ -95,7 +95,7 @@ def print_sensitivity(one: Document, out: IO[str]) -> None:
         for row in seen
     ]
     heading = f"{named(one)}: {answer(one)}"
-    columns = ["input", "is", f"{change} less", f"{change} more", "elasticity", "which means"]
+    columns = ["input", "is", less, more, "elasticity", "which means"]
     grid(heading, columns, lines, out, (1, 2, 3, 4))
     print_notes([*notes(one), ""], out)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from simgpu.analysis.comparison import sides_of
 from simgpu.render.style import COLOURS, INK, style
 
 if TYPE_CHECKING:
@@ -56,13 +57,19 @@ def tornado_figure(panels: Sequence[Tornado], change: float, heading: str = "") 
             _draw(panel, one, bars, several)
         for panel in list(axes)[len(panels) :]:
             panel.set_axis_off()
-        words = f"{100 * change:g} %"
         handles: list[Any] = [figure.axes[0].barh([0], [0], color=colour) for colour in (LESS, MORE)]
-        figure.legend(handles, [f"{words} less of it", f"{words} more of it"], loc="outside lower center", ncols=2)
+        words = [f"{side} of it" for side in sides_in_words(change)]
+        figure.legend(handles, words, loc="outside lower center", ncols=2)
         lines = [heading] if heading else []
         lines += [] if several else [panels[0].finding]
         figure.suptitle("\n".join(lines), fontsize=13, x=0.01, ha="left")
     return figure
+
+
+def sides_in_words(change: float) -> tuple[str, str]:
+    """What both sides of a change are: '10 % less' and '10 % more', '50 % less' and '100 % more'."""
+    less, more = sides_of(change)
+    return f"{100 * (1 - less):.3g} % less", f"{100 * (more - 1):.3g} % more"
 
 
 def _shown(bars: Sequence[TornadoBar], most: int) -> list[TornadoBar]:

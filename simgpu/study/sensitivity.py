@@ -19,7 +19,7 @@ from math import isfinite, log
 from typing import Any, NamedTuple
 
 from simgpu.analysis.choices import choices_of, switches
-from simgpu.analysis.comparison import contributions, unsure
+from simgpu.analysis.comparison import contributions, sides_of, unsure
 from simgpu.catalog import Catalogue
 from simgpu.columns import sign, time_of
 from simgpu.errors import InputError, shown
@@ -147,13 +147,13 @@ class Asked:
 
 
 def parse_change(text: str | float) -> float:
-    """'10%', '10 %' or 0.1 as a fraction, above 0 and at most 50 %. Raises `InputError`."""
+    """'10%', '10 %' or 0.1 as a fraction, above 0 and at most 900 % (ten times). Raises `InputError`."""
     try:
         value = float(str(text).removesuffix("%")) / (100 if str(text).endswith("%") else 1)
     except ValueError:
         raise InputError(f"{shown(text)} is not understood; expected a change such as 10%", key="--change") from None
-    if not 1e-4 <= value <= 0.5:
-        raise InputError(f"{shown(text)} is out of range; expected 0.01% to 50%", key="--change")
+    if not 1e-4 <= value <= 9:
+        raise InputError(f"{shown(text)} is out of range; expected 0.01% to 900%", key="--change")
     return value
 
 
@@ -250,7 +250,7 @@ class _Runs:
     def all(self) -> None:
         """Both sides of every input."""
         for one in self.inputs:
-            self.sides[one.name] = [self._side(one, factor) for factor in (1 - self.change, 1 + self.change)]
+            self.sides[one.name] = [self._side(one, factor) for factor in sides_of(self.change)]
 
     def _side(self, one: Input, factor: float) -> _Changed:
         exact, figures = one.scaled(factor)
@@ -361,11 +361,12 @@ def _reasons(sides: Sequence[_Changed], jumped: Sequence[bool], wrong: Sequence[
 
 def _of_price(column: str, value: float, price: float, change: float) -> dict[str, Any]:
     """The row of the price, to which cost is proportional by definition."""
+    less, more = sides_of(change)
     row = dict.fromkeys(COLUMNS)
     row |= {"column": column, "value": value, "input": "price", "title": "Price of a GPU-hour", "input_value": price}
-    row |= {"unit": "USD/h", "figures": "", "dimension": "other", "less": 1 - change, "more": 1 + change}
-    row |= {"value_less": value * (1 - change), "value_more": value * (1 + change), "elasticity": 1.0}
-    row |= {"elasticity_less": 1.0, "elasticity_more": 1.0, "better_side": "less", "gain": change}
+    row |= {"unit": "USD/h", "figures": "", "dimension": "other", "less": less, "more": more}
+    row |= {"value_less": value * less, "value_more": value * more, "elasticity": 1.0}
+    row |= {"elasticity_less": 1.0, "elasticity_more": 1.0, "better_side": "less", "gain": 1 - less}
     row |= {"smooth": True, "compound": False, "summed": False, "remark": ""}
     del row["scenario"]
     return row

@@ -130,8 +130,8 @@ def _options(draw: random.Random) -> Drawn:
             ["run", word or "x"],
             ["run", "e.yaml", "--no-plots", "--out", path],
             ["trace", "e.yaml", "-o", path],
-            ["show", word or "x", "--no-plots"],
-            ["show", "dgx-h100-ib", "--no-plots", "--set", f"cluster.nodes={number}"],
+            ["show", word or "x"],
+            ["show", "dgx-h100-ib", "--set", f"cluster.nodes={number}"],
             [
                 "fit",
                 draw.choice(("llama-3.2-1b", word or "x")),
@@ -200,7 +200,7 @@ def _hardware(draw: random.Random) -> Drawn:
     command = draw.choice(
         (
             *([["run", "e.yaml", "--no-plots", "--format", "json", "-q"]] * 3),
-            ["show", name, "--no-plots"],
+            ["show", name],
             ["nccl-tests", machine, "-b", "1M", "-e", "64M", "-f", "8"],
             ["list", kind if kind in ("gpus", "nodes", "clusters") else "gpus"],
         )
@@ -220,7 +220,7 @@ def _model(draw: random.Random) -> Drawn:
     command = draw.choice(
         (
             *([["run", "e.yaml", "--no-plots", "--format", "json", "-q"]] * 3),
-            ["show", "m", "--no-plots"],
+            ["show", "m"],
             ["fit", "m", "--gpu", "h100-sxm", "--format", "json"],
         )
     )

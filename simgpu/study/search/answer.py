@@ -15,7 +15,7 @@ from simgpu.study.loading import Case
 from simgpu.study.search.problem import LEVELS, Problem
 from simgpu.study.search.reasons import SAME, why
 from simgpu.study.search.searching import Searched, Simulated
-from simgpu.study.search.serving import Served, ServingProblem
+from simgpu.study.search.serving import Served, ServingProblem, at_least
 from simgpu.units import format_seconds
 
 GIB = 2.0**30
@@ -223,7 +223,10 @@ def serving_answer(name: str, heading: str, problem: ServingProblem, found: Serv
         f"{found.plans:,} plans under loads: {found.misfits:,} do not fit the memory, {refused:,} cannot be run, "
         f"{len(found.every):,} simulated, {found.over:,} of which miss a limit; {format_seconds(found.seconds)}"
     )
-    asked = [f"{title(column)} of at most {cell(column, most)}" for column, most in problem.search.limits.items()]
+    asked = [
+        f"{_end(column)} of at {'least' if at_least(column) else 'most'} {cell(_plain(column), limit)}"
+        for column, limit in problem.search.limits.items()
+    ]
     notes = [told + (f". Limits: {', '.join(asked)}" if asked else "")]
     notes += [f"cannot be run, {count:,} x: {reason}" for reason, count in list(found.refused.items())[:3]]
     if not found.whole:
@@ -247,6 +250,17 @@ def serving_answer(name: str, heading: str, problem: ServingProblem, found: Serv
         "No plan is better in both: tokens/s of a user, tokens/s of a GPU", words, words, (user, gpu),
         scenarios=found.scenarios[: problem.search.top],
     )  # fmt: skip
+
+
+def _plain(column: str) -> str:
+    """A column without the end of its interval."""
+    return column.removesuffix("_p10").removesuffix("_p90")
+
+
+def _end(column: str) -> str:
+    """'TTFT (P90)' of 'ttft_s_p90'."""
+    plain = _plain(column)
+    return title(plain) + (f" (P{column[-2:]})" if plain != column else "")
 
 
 def _serving_words(row: Mapping[str, Any]) -> str:

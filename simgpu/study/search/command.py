@@ -8,15 +8,16 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from simgpu.catalog import Catalogue
-from simgpu.documents import Document
+from simgpu.documents import Document, Source
 from simgpu.errors import InputError, shown
 from simgpu.render.files import written_whole
-from simgpu.scenario import Origins, Place, Scenario
+from simgpu.scenario import Origins, Place
+from simgpu.study.answers import cost_column, priced
 from simgpu.study.cells import print_csv
 from simgpu.study.experiment import Experiment, Given, find_experiment, load_experiment
 from simgpu.study.loading import Case, rewritten
@@ -25,6 +26,7 @@ from simgpu.study.search.keeping import Keeper
 from simgpu.study.search.problem import Problem
 from simgpu.study.search.searching import Progress, Search
 from simgpu.study.search.serving import ServingProblem, search_serving
+from simgpu.study.search.together import together
 from simgpu.study.search.workers import Asked, Workers, jobs_of
 from simgpu.study.store import Store, store_file
 from simgpu.tree import leaves
@@ -44,30 +46,74 @@ def search(
     """
     place = find_experiment(file, catalogue)
     experiment = load_experiment(place, settings, catalogue)
-    scenario, origins = _only(experiment)
+    _check(experiment)
     fields = experiment.fields.search
     assert fields is not None
     if top is not None:
         if not isinstance(top, int) or isinstance(top, bool) or not 1 <= top <= 1000:
             raise InputError(f"{shown(top)} is not a whole number from 1 to 1000", key="top")
         fields = fields.model_copy(update={"top": top})
-    asked = Asked(scenario, fields, tuple(str(folder) for folder in catalogue.folders[:-1]))
+    folders = tuple(str(folder) for folder in catalogue.folders[:-1])
+    planned = [(case, asked := Asked(case.scenario, fields, folders), _problem(asked, case, experiment))
+               for case in experiment.cases]  # fmt: skip
+    if len(planned) == 1:
+        where = Kept(place, experiment.name, store, keep)
+        return _search(experiment, *planned[0][1:], catalogue, jobs_of(jobs), where, tell)
+    found, refused = [], []
+    for case, asked, problem in planned:  # every cluster was looked at before the first search
+        cluster = case.scenario.cluster
+        where = Kept(place, f"{experiment.name} on {cluster}", store, keep)
+        try:
+            one = _search(replace(experiment, cases=[case]), asked, problem, catalogue, jobs_of(jobs), where, tell)
+        except InputError as error:  # nothing fits there: others may hold it
+            refused.append((cluster, error))
+            continue
+        found.append(replace(one, notes=[f"{cluster}: {note}" for note in one.notes]))
+        if not one.whole:
+            break
+    if not found:
+        raise refused[0][1]
+    some = next((row for one in found for row in one.every), None)
+    by_cost = fields.price is not None and fields.objective is None
+    answer = together(found, fields.top, cost_column(some) if by_cost and some else found[0].objective)
+    return replace(answer, notes=[*answer.notes, *(f"{cluster}: {error.problem}" for cluster, error in refused)])
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where plans that were simulated are kept: the file that asks, the name that they belong to, the store."""
+
+    file: Source
+    name: str
+    store: Path | None
+    keep: bool
+
+
+def _problem(asked: Asked, case: Case, experiment: Experiment) -> Problem | ServingProblem:
     try:
-        problem = asked.problem()
+        return asked.problem()
     except InputError as error:
-        raise _placed(error, experiment.document, origins) from None
-    workers = Workers(asked, problem, jobs_of(jobs))
+        raise _placed(error, experiment.document, case.origins) from None
+
+
+def _search(
+    experiment: Experiment, asked: Asked, problem: Problem | ServingProblem, catalogue: Catalogue, jobs: int,
+    where: Kept, tell: Tell,
+) -> Answer:  # fmt: skip
+    """The search that starts from the only case of an experiment."""
+    workers = Workers(asked, problem, jobs)
     before = signal.getsignal(signal.SIGINT)
     try:
         if isinstance(problem, Problem):
-            with _kept(store_file(store), keep) as kept:
-                keeper = Keeper(kept, catalogue, experiment.name, place, writes=keep)
+            with _kept(store_file(where.store), where.keep) as kept:
+                keeper = Keeper(kept, catalogue, where.name, where.file, writes=where.keep)
                 answer = _training(problem, experiment, workers, tell, keeper)
         else:
             answer = _serving(problem, experiment, workers, tell)
-        return replace(answer, cases=_cases(answer, experiment))
+        price = problem.search.price_on(problem.scenario.cluster)
+        return with_price(replace(answer, cases=_cases(answer, experiment)), price)
     except InputError as error:
-        raise _placed(error, experiment.document, origins) from None
+        raise _placed(error, experiment.document, experiment.cases[0].origins) from None
     except BrokenExecutor:
         died = "a worker process was killed (out of memory?); fewer may do: --jobs 1. What was simulated is kept"
         raise InputError(died, file=experiment.document.file) from None
@@ -75,6 +121,18 @@ def search(
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, before)
         workers.close()
+
+
+def with_price(answer: Answer, price: float | None) -> Answer:
+    """The same answer with what its plans cost at `price` USD per GPU-hour."""
+    if price is None or not answer.every:
+        return answer
+    rows, front, every = (
+        [dict(priced(row, price)) for row in some] for some in (answer.rows, answer.front, answer.every)
+    )
+    cost = cost_column(every[0])
+    shown, front_shown = ([*names[:2], cost, *names[2:]] for names in (list(answer.shown), list(answer.front_shown)))
+    return replace(answer, rows=rows, front=front, every=every, shown=shown, front_shown=front_shown)
 
 
 def _cases(answer: Answer, experiment: Experiment) -> list[Case]:
@@ -149,19 +207,18 @@ def _serving(problem: ServingProblem, experiment: Experiment, workers: Workers, 
     return replace(answer, formats=experiment.fields.formats)
 
 
-def _only(experiment: Experiment) -> tuple[Scenario, Origins]:
-    """The scenario of a file that asks for a search."""
+def _check(experiment: Experiment) -> None:
+    """Raise `InputError` unless a file asks for a search from one scenario, or from one that only clusters vary."""
     fields, document = experiment.fields, experiment.document
     if fields.search is None:
         raise document.error("holds no search; expected a section 'search:' that says what is searched", ())
-    if len(experiment.cases) != 1:
-        problem = f"{len(experiment.cases)} scenarios; a search starts from one"
-        raise document.error(problem, ("vary",) if fields.vary else ("cases",))
     case = experiment.cases[0]
+    if len({one.scenario.model_dump_json(exclude={"cluster"}) for one in experiment.cases}) > 1:
+        problem = f"{len(experiment.cases)} scenarios; a search starts from one, or from one on several clusters"
+        raise document.error(problem, ("vary",) if fields.vary else ("cases",))
     if not isinstance(case.scenario.workload, (Training, Inference, Serving)):
         problem = f"'{case.scenario.workload.kind}' has no plans to search; expected training, inference or serving"
         raise case.origins.error(problem, ("workload", "kind"))
-    return case.scenario, case.origins
 
 
 def _placed(error: InputError, document: Document, origins: Origins) -> InputError:
@@ -225,8 +282,10 @@ def figures_of(answer: Answer) -> dict[str, Any]:
         return {"front": pareto_figure(rows, x, y, chosen=chosen, heading=answer.front_heading)}
     found = {}
     if len(answer.front) > 1:  # the best of each budget: what else was simulated is no front
-        last = len(answer.front) - 1
-        found["front"] = pareto_figure(answer.front, x, y, chosen=last, heading=answer.front_heading)
+        several = len({row["cluster"] for row in answer.front}) > 1
+        last = answer.front.index(min(answer.front, key=lambda row: row[y])) if several else len(answer.front) - 1
+        series = "cluster" if several else None
+        found["front"] = pareto_figure(answer.front, x, y, chosen=last, heading=answer.front_heading, series=series)
     many = len({row["gpus"] for row in answer.rows}) > 1
     names = [f"{row['rank']}. {row['plan']}" + (f", {row['gpus']:,} GPUs" if many else "") for row in answer.rows]
     found["best"] = stack_figure(dict(zip(names, answer.rows, strict=True)), [], answer.heading)

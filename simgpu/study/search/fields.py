@@ -1,10 +1,11 @@
 """What the `search:` section of an experiment file can say."""
 
+import re
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from simgpu.errors import shown
+from simgpu.errors import InputError, nearest, shown
 from simgpu.units import parse_quantity, to_si
 
 
@@ -18,8 +19,15 @@ def _fraction(given: Any) -> Any:
     return given
 
 
-def _seconds(given: Any) -> Any:
-    return to_si(*parse_quantity(given), "s") if isinstance(given, str) else given
+_RATE = re.compile(r"([0-9.,_e+]+)\s*(tokens|requests)/s(/user|/gpu)?", re.IGNORECASE)
+
+
+def _limit(given: Any) -> Any:
+    """'2 s' in seconds; '30 tokens/s/user' as the number that the column of that rate has."""
+    if not isinstance(given, str):
+        return given
+    rate = _RATE.fullmatch(given.strip())
+    return float(rate[1].replace(",", "")) if rate else to_si(*parse_quantity(given), "s")
 
 
 def _values(given: Any) -> Any:
@@ -39,11 +47,14 @@ class SearchFields(BaseModel):
     objective
         A column: `step_s` or `tokens_per_s_per_gpu` of training; of inference one of the rates.
     limits
-        Columns and what they may be at most, such as `ttft_s: 2 s`.
+        Columns and what they may be at most, such as `ttft_s: 2 s` or `ttft_s_p90: 3 s`; of a rate at least.
     space
         Keys of the plan, each with its values or 'all'; of inference also keys of the workload, with lists.
     where
         Conditions that a plan must fulfil.
+    price
+        USD per GPU-hour, of all clusters or by cluster: adds what plans cost, by which they are ranked unless an
+        objective is given.
     memory
         The share of a GPU's memory that a plan may take.
     front
@@ -59,10 +70,17 @@ class SearchFields(BaseModel):
         BeforeValidator(_as_list),
     ] = None
     objective: str | None = None
-    limits: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_seconds)]] = {}
+    limits: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_limit)]] = {}
     space: dict[str, Values] = {}
     where: Annotated[list[str], BeforeValidator(_as_list)] = []
     top: Annotated[int, Field(strict=True, gt=0, le=1000)] = 10
     tolerance: Annotated[float, Field(ge=0, lt=1), BeforeValidator(_fraction)] = 0.0
+    price: Annotated[float, Field(gt=0, allow_inf_nan=False)] | dict[str, Annotated[float, Field(gt=0)]] | None = None
     memory: Annotated[float, Field(gt=0, le=1), BeforeValidator(_fraction)] = 1.0
     front: bool = True
+
+    def price_on(self, cluster: str) -> float | None:
+        """USD per GPU-hour. Raises `InputError` where prices are given by cluster, without this one."""
+        if isinstance(self.price, dict) and cluster not in self.price:
+            raise InputError(f"has no price of '{cluster}'{nearest(cluster, self.price)}", key="search.price")
+        return self.price[cluster] if isinstance(self.price, dict) else self.price

@@ -69,7 +69,8 @@ class Problem:
         self.accumulate = scenario.accumulate or ACCUMULATE[scenario.dtype]
         self.scaling = self.job.fp8_scaling or self.stack.fp8_scaling
         self.capacity = cluster.gpu.memory.capacity.si * search.memory
-        self.objective = search.objective or "step_s"
+        cheapest = search.price_on(scenario.cluster) is not None  # at one price most throughput of a GPU costs least
+        self.objective = search.objective or ("tokens_per_s_per_gpu" if cheapest else "step_s")
         self._check()
         self.base = scenario.plan.plan()
         self.gpus = tuple(dict.fromkeys(search.gpus or (cluster.gpu_count,)))

@@ -20,7 +20,7 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import ALL, check_degrees
-from simgpu.result import COLUMNS
+from simgpu.result import COLUMNS, UNCERTAIN
 from simgpu.scenario import PlanFields, Scenario
 from simgpu.study.conditions import Condition, all_hold
 from simgpu.study.search.fields import SearchFields
@@ -42,6 +42,12 @@ TIMES = {
     "inference": ("ttft_s", "tpot_s", "step_s", "prefill_s", "decode_s"),
 }
 """What limits can be set to: times to the first token and between tokens, end to end, and of a batch of its phases."""
+
+
+def limited(kind: str) -> list[str]:
+    """Columns that a limit can name: times and rates of a kind of job, and the end of their intervals that is worse."""
+    ends = [f"{time}_p90" for time in TIMES[kind] if time in UNCERTAIN]
+    return [*TIMES[kind], *ends, *OBJECTIVES, *(f"{rate}_p10" for rate in OBJECTIVES if rate in UNCERTAIN)]
 
 
 @dataclass(frozen=True)
@@ -69,22 +75,25 @@ class ServingProblem:
         self.draft = draft
         self.conditions: tuple[Condition, ...] = ()
         self.objective = search.objective or OBJECTIVES[0]
+        search.price_on(scenario.cluster)
         if self.objective not in OBJECTIVES:
             raise InputError(
                 f"{shown(self.objective)} cannot be searched for{nearest(self.objective, OBJECTIVES)}",
                 key="search.objective",
             )
         for column in search.limits:
-            times = TIMES[scenario.workload.kind]
-            if column not in times:
-                problem = f"{shown(column)} can have no limit here; expected one of {', '.join(times)}"
+            known = limited(scenario.workload.kind)
+            if column not in known:
+                problem = f"{shown(column)} can have no limit here{nearest(column, known)}; expected "
+                problem += f"one of {', '.join(known)}"
                 raise InputError(problem, key=f"search.limits.{column}")
         if search.tolerance:
             raise InputError("has no meaning for inference, where everything is simulated", key="search.tolerance")
         if search.memory != 1:
             problem = "has no meaning for inference: the runtime says which share of the memory it takes"
             raise InputError(problem, key="search.memory")
-        every = [n for n in range(1, cluster.gpu_count + 1) if cluster.gpu_count % n == 0]
+        within = range(1, min(cluster.gpu_count, cluster.gpus_per_node) + 1)
+        every = sorted({*within, *(n for n in range(1, cluster.gpu_count + 1) if cluster.gpu_count % n == 0)})
         self.gpus = tuple(dict.fromkeys(search.gpus or every))
         for gpus in self.gpus:
             if gpus > cluster.gpu_count:
@@ -223,4 +232,11 @@ def _loads(point: Point) -> dict[str, Any]:
 
 
 def _within(row: Mapping[str, Any], limits: Mapping[str, float]) -> bool:
-    return all(row[column] <= most for column, most in limits.items())
+    """Whether times are no longer and rates no lower than the limits say."""
+    found = ((row.get(column), limit, at_least(column)) for column, limit in limits.items())
+    return all(value is not None and (value >= limit if least else value <= limit) for value, limit, least in found)
+
+
+def at_least(column: str) -> bool:
+    """Whether a limit of a column is the least that it may be, as of rates."""
+    return column.removesuffix("_p10") in OBJECTIVES
