@@ -205,6 +205,15 @@ def test_memory_bars_of_gpus_that_differ_have_marks_of_their_own(ran):
     assert len(axes.lines) == len(bars)
 
 
+def undrawn(file):
+    """Why the only plot of a file cannot be drawn: refused before the rows run, or left out after it."""
+    try:
+        (error,) = run_experiment(load_experiment(file, (), CATALOGUE), CATALOGUE).undrawn.values()
+    except InputError as refused:
+        error = refused
+    return str(error)
+
+
 @pytest.mark.parametrize(
     ("plot", "words"),
     [
@@ -220,17 +229,14 @@ def test_memory_bars_of_gpus_that_differ_have_marks_of_their_own(ran):
 def test_bad_plots_are_one_line(tmp_path, plot, words):
     file = tmp_path / "e.yaml"
     file.write_text(f"{SMALL}vary: {{plan.dp: [1, 2]}}\nplots:\n  - {plot}\n")
-    with pytest.raises(InputError) as error:
-        run_experiment(load_experiment(file, (), CATALOGUE), CATALOGUE)
-    assert words in str(error.value)
-    assert "e.yaml:9: " in str(error.value)
+    error = undrawn(file)
+    assert words in error and "e.yaml:9: " in error
 
 
 def test_only_training_has_stages_to_draw(tmp_path):
     file = tmp_path / "e.yaml"
     file.write_text(SMALL.replace("kind: training", "kind: prefill") + "plots:\n  - {kind: pipeline, x: cluster}\n")
-    with pytest.raises(InputError, match="only training and inference have memory and stages"):
-        run_experiment(load_experiment(file, (), CATALOGUE), CATALOGUE)
+    assert "only training and inference have memory and stages" in undrawn(file)
 
 
 def test_stages_of_a_single_row_are_bars(small, tmp_path):

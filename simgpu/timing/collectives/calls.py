@@ -20,14 +20,17 @@ MOST_GPUS = 8192
 """GPUs of one collective at most: every one has its flows, some milliseconds each."""
 
 
+def check_ranks(count: int) -> None:
+    """Raise `InputError` where a collective has more ranks than are worked out."""
+    if count > MOST_GPUS:
+        raise InputError(f"{count:,} GPUs are too many in one collective; expected at most {MOST_GPUS:,}", key="gpus")
+
+
 def model_of(
     topology: Topology, kind: str, gpus: Sequence[int], library: str = "nccl", dtype: str = "bf16"
 ) -> CollectiveModel:
     """The model of a collective; equal ones are made once for a topology."""
-    if len(gpus) > MOST_GPUS:
-        raise InputError(
-            f"{len(gpus):,} GPUs are too many in one collective; expected at most {MOST_GPUS:,}", key="gpus"
-        )
+    check_ranks(len(gpus))
     narrow = dtype if dtype in ("int8", "fp8", "fp4") else "wide"
     key = (kind, tuple(gpus), library, narrow)
     known: dict = topology.memory.setdefault("collectives", {})
@@ -123,5 +126,6 @@ def _model(cluster: Cluster, kind: str, gpus: int | Sequence[int], library: str,
     if not chosen or max(chosen) >= cluster.gpu_count:
         count = gpus if isinstance(gpus, int) else len(chosen)
         raise InputError(f"{shown(count)} GPUs do not fit '{cluster.name}', which has {cluster.gpu_count}", key="gpus")
+    check_ranks(len(chosen))  # before a graph of them is built
     topology = cluster.topology_of(max(chosen) // cluster.gpus_per_node + 1)
     return model_of(topology, kind_of(kind) or kind, list(chosen), library, dtype)
