@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simgpu.arguments import FLAG, MAPPING, NUMBER, PATH, TEXT, TEXTS, WHOLE, Kind, instance, some, takes
-from simgpu.catalog import Catalogue, Override
+from simgpu.catalog import Catalogue
 from simgpu.documents import Text
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.spec import GPUSpec
 from simgpu.model.config import TransformerConfig
+from simgpu.overrides import Override
 from simgpu.result import Result
 
 if TYPE_CHECKING:

@@ -12,11 +12,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,7 +23,7 @@ from simgpu.arguments import PATH, TEXT, takes
 from simgpu.documents import Document, dotted, read_json, read_yaml
 from simgpu.errors import InputError, members, nearest
 from simgpu.hardware.cluster import Cluster
-from simgpu.hardware.derive import MARK, base_name, capped, derive, is_slice, rated
+from simgpu.hardware.derive import MARK, base_name, derive, is_slice
 from simgpu.hardware.figure import Quantity, figures
 from simgpu.hardware.inherit import SHARED, Calibration, Flat, flat, inherit
 from simgpu.hardware.peaks import complete
@@ -41,8 +40,7 @@ from simgpu.hardware.spec import (
 from simgpu.model.config import TransformerConfig
 from simgpu.model.derive import derive as derive_model
 from simgpu.model.families import parse_config
-from simgpu.tree import items_labelled, labels_of, replaced, value_at
-from simgpu.units import parse_quantity
+from simgpu.overrides import Override, blamer, by_root, of_derived_peak, overridden, settled
 from simgpu.validation import MISSING_TOO, Blame, validate
 
 KINDS: dict[str, type[CatalogueFile]] = {
@@ -56,29 +54,6 @@ KINDS: dict[str, type[CatalogueFile]] = {
 
 TEMPLATES = ("gpus", "nodes", "clusters")
 """Kinds of files that `simgpu new` writes a template of."""
-
-HARDWARE_ROOTS = ("gpu", "node", "cluster", "link")
-"""What a hardware parameter's key can begin with: 'gpu.memory.bandwidth', 'link.pcie-4.latency'."""
-
-
-@dataclass(frozen=True)
-class Override:
-    """A value set by hand in place of the catalogue's: `key` is e.g. 'gpu.memory.bandwidth'."""
-
-    key: str
-    value: Any
-    source: str  # '--set', or where in an experiment file it stands
-    file: str | None = None
-    line: int | None = None
-
-    @property
-    def path(self) -> list[str]:
-        """Where the parameter stands in its file."""
-        root, *parts = self.key.split(".")
-        return parts[1:] if root == "link" else parts
-
-    def error(self, problem: str) -> InputError:
-        return InputError(problem, file=self.file or self.source, line=self.line, key=self.key)
 
 
 class ModelSource(BaseModel):
@@ -185,11 +160,11 @@ class Catalogue:
         if isinstance(spec, GPUSpec) and name != spec.name:
             spec = self._derived(spec, name, asked)
             data = spec.model_dump(exclude_none=True) if overrides else data
-        elif isinstance(spec, GPUSpec) and any(_of_derived_peak(spec, data, override) for override in overrides):
+        elif isinstance(spec, GPUSpec) and any(of_derived_peak(spec, data, override) for override in overrides):
             data = spec.model_dump(exclude_none=True)
-        made = _overridden(KINDS[kind], spec, data, overrides)
+        made = overridden(KINDS[kind], spec, data, overrides)
         if overrides and isinstance(made, GPUSpec) and isinstance(spec, GPUSpec):
-            return _settled(self._completed(made), spec, overrides)
+            return settled(self._completed(made), spec, overrides)
         return made
 
     def _completed(self, gpu: GPUSpec) -> GPUSpec:
@@ -228,7 +203,7 @@ class Catalogue:
 
         `overrides` have keys that begin with `cluster.`, `node.`, `gpu.` or `link.NAME.`.
         """
-        of = _by_root(overrides)
+        of = by_root(overrides)
         if self.find("clusters", name):
             spec = self.spec("clusters", name, of.get("cluster", ()))
         elif self.find("nodes", name):
@@ -364,7 +339,7 @@ class Catalogue:
         """Errors about a value of `spec`: where it was overridden, else where its file says it."""
         for override in overrides:
             if override.path == [str(part) for part in path]:
-                return _blamer(override)
+                return blamer(override)
         kind = next(kind for kind, known in KINDS.items() if isinstance(spec, known))
         file = self.find(kind, spec.name)
         if file is None:  # a node that stands for a cluster of one
@@ -400,112 +375,6 @@ def _links_of(cluster: ClusterSpec, node: NodeSpec, gpu: GPUSpec) -> Iterator[tu
     for owner, root, path, port in ports:
         if port is not None:
             yield owner, root, (*path, "link"), port.link
-
-
-def _by_root(overrides: Sequence[Override]) -> dict[str, list[Override]]:
-    """Overrides by what they change: 'gpu', 'node', 'cluster' or 'link.NAME'."""
-    of: dict[str, list[Override]] = {}
-    for override in overrides:
-        root, _, rest = override.key.partition(".")
-        if root not in HARDWARE_ROOTS:
-            known = f" (expected one of {', '.join(sorted(HARDWARE_ROOTS))})"
-            raise override.error(f"'{root}' is not known{nearest(root, HARDWARE_ROOTS)}{known}")
-        if root == "link":
-            name, _, rest = rest.partition(".")
-            root = f"link.{name}"
-        if not rest or "" in rest.split("."):
-            raise override.error("expected the name of a parameter, such as 'gpu.memory.bandwidth'")
-        of.setdefault(root, []).append(override)
-    return of
-
-
-def _blamer(override: Override) -> Blame:
-    """Errors about what an override set; what is wrong beside it is named."""
-
-    def blame(path: tuple, problem: str) -> InputError:
-        own = [str(part) for part in path[: len(override.path)]] == override.path or len(path) < len(override.path)
-        return override.error(problem if own else f"{dotted(path)} {problem}")
-
-    return blame
-
-
-def _overridden(
-    kind: type[CatalogueFile], spec: CatalogueFile, data: Any, overrides: Sequence[Override]
-) -> CatalogueFile:
-    """`spec`, whose file holds `data`, with overrides applied one after another."""
-    if not overrides:
-        return spec
-    changed = data
-    for override in overrides:
-        changed = _with_override(changed, override)
-    try:
-        return validate(kind, changed, _blamer(overrides[-1]))
-    except InputError:  # whose fault is it? The first after which the file is no longer good
-        for override in overrides:
-            data = _with_override(data, override)
-            validate(kind, data, _blamer(override))
-        raise
-
-
-def _of_derived_peak(gpu: GPUSpec, data: Any, override: Override) -> bool:
-    """Whether an override names a peak that the file, which holds `data`, leaves to the rules of the architecture."""
-    if override.path[0] != "peak" or len(override.path) < 2 or items_labelled(data["peak"], override.path[1]):
-        return False
-    return bool(items_labelled([peak.model_dump() for peak in gpu.peak], override.path[1]))
-
-
-def _settled(gpu: GPUSpec, origin: GPUSpec, overrides: Sequence[Override]) -> GPUSpec:
-    """`gpu`, as `overrides` made it of `origin`, with the clocks that follow from its peaks and its power limit."""
-    try:
-        return capped(rated(gpu, origin), origin)
-    except InputError as refused:
-        by = [override for override in overrides if override.path[0] == "power"]
-        raise by[-1].error(refused.problem) if by else refused from None
-
-
-_FACTOR = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*x\s*")
-
-
-def factor_of(given: Any) -> float | None:
-    """The factor that '2x' multiplies a figure by; None where a value is no factor."""
-    found = _FACTOR.fullmatch(given) if isinstance(given, str) and len(given) <= 40 else None
-    return float(found[1]) if found else None
-
-
-def _with_override(data: Any, override: Override) -> Any:
-    """A copy of a file's data with one value replaced."""
-    path, given = override.path, override.value
-    factor = factor_of(given)
-    if path[0] in ("name", "title", "sources", "vendor"):
-        raise override.error("names things and cannot be set; expected a parameter, such as 'gpu.memory.bandwidth'")
-    parent = value_at(data, path[:-1])
-    if path[-1] in ("value", "unit") and isinstance(parent, dict) and "value" in parent:
-        changed = {**parent, path[-1]: given, "source": override.source}  # a part of a figure
-        return replaced(data, path[:-1], lambda old: changed)
-    figure: dict[str, Any] | None = {"value": given, "source": override.source} if isinstance(given, bool) else None
-    if figure is None:
-        try:
-            value, unit = parse_quantity(given)
-            figure = {"value": value, "unit": unit, "source": override.source}
-        except ValueError:
-            pass
-
-    def leaf(old: Any) -> Any:
-        if factor is not None:
-            if not isinstance(old, dict) or isinstance(old.get("value"), (bool, str, type(None))):
-                raise override.error(f"{given}: there is no figure to multiply; expected a value with its unit")
-            return old | {"value": old["value"] * factor, "source": f"{override.source}: {given}"}
-        if isinstance(old, dict) and "value" in old:
-            kept = {key: item for key, item in old.items() if key not in ("value", "unit", "source")}
-            return kept | (figure or {"value": given, "source": override.source})
-        return given if figure is None or old is not None else figure
-
-    try:
-        return replaced(data, path, leaf)
-    except KeyError as missing:
-        parent = value_at(data, path[: path.index(missing.args[0])])
-        hint = nearest(missing.args[0], labels_of(parent)) if isinstance(parent, list) else ""
-        raise override.error(f"nothing named '{missing.args[0]}' there{hint}") from None
 
 
 _ONE = Quantity(value=1, source="one node")

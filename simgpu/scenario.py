@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from simgpu.catalog import Catalogue, Override
+from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.figure import Figure, figures
 from simgpu.model.config import TransformerConfig
 from simgpu.model.derive import written
 from simgpu.model.operators import ACCUMULATE
+from simgpu.overrides import Override
 from simgpu.plan.parallelism import Plan
 from simgpu.result import Result
 from simgpu.simulation import default_clocks, simulate

@@ -18,9 +18,9 @@ from hypothesis import assume, settings
 from hypothesis import strategies as st
 
 from simgpu import Catalogue, Inference, InputError, MixedStep, OperatorList, Plan, Prefill, Result, Serving, Training
-from simgpu.catalog import Override
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
+from simgpu.overrides import Override
 from simgpu.simulation import simulate
 from simgpu.study.inputs import Input, inputs_of
 

@@ -143,7 +143,7 @@ def test_inputs_are_found_are_disjoint_and_can_be_set(name):
         one.name for one in inputs
     }
     assert any(one.name == "nic_bandwidth" for one in inputs) == (cluster.spec.fabric is not None)
-    from simgpu.catalog import Override
+    from simgpu.overrides import Override
 
     for one in inputs:
         if one.name == "power_limit":

@@ -104,7 +104,7 @@ def test_several_nodes_need_a_fabric_and_nics(tmp_path):
 
 
 def test_a_missing_neighbour_of_a_parameter_is_named():
-    from simgpu.catalog import Override
+    from simgpu.overrides import Override
 
     with pytest.raises(InputError, match=r"gpu\.nvlink\.lanes: nvlink\.link is missing"):
         Catalogue().cluster("l40s-pcie-8x", [Override("gpu.nvlink.lanes", 9, "--set")])
@@ -112,7 +112,7 @@ def test_a_missing_neighbour_of_a_parameter_is_named():
 
 @pytest.mark.parametrize("key", ["gpu.name", "gpu.sources.datasheet", "node.title"])
 def test_names_and_sources_are_no_parameters(key):
-    from simgpu.catalog import Override
+    from simgpu.overrides import Override
 
     with pytest.raises(InputError, match="cannot be set"):
         Catalogue().cluster("dgx-h100", [Override(key, "x", "--set")])

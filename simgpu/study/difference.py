@@ -17,10 +17,11 @@ from simgpu.analysis.breakdown import breakdown
 from simgpu.analysis.comparison import chance_above_one, ratio_range, unsure
 from simgpu.analysis.inference import COLUMNS as INFERENCE_PARTS
 from simgpu.analysis.uncertainty import Range, parts_of
-from simgpu.catalog import HARDWARE_ROOTS, Catalogue
+from simgpu.catalog import Catalogue
 from simgpu.columns import sign, time_of
 from simgpu.documents import Text
 from simgpu.errors import InputError
+from simgpu.overrides import HARDWARE_ROOTS
 from simgpu.render.fields import STEP_PARTS
 from simgpu.result import Result
 from simgpu.scenario import Place, resolve_cluster

@@ -12,10 +12,10 @@ from dataclasses import fields as fields_of
 from math import prod
 from typing import Any, get_args
 
-from simgpu.catalog import HARDWARE_ROOTS
 from simgpu.errors import InputError, nearest
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
+from simgpu.overrides import HARDWARE_ROOTS
 from simgpu.scenario import Key, PlanFields, Scenario
 from simgpu.study.known import Known
 from simgpu.tree import value_at

@@ -9,7 +9,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import IO, TYPE_CHECKING
 
-from simgpu.catalog import Catalogue, Override
+from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, members, nearest, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.derive import base_name, is_slice
@@ -17,6 +17,7 @@ from simgpu.hardware.figure import Figure, figures
 from simgpu.hardware.inherit import Calibration, Given
 from simgpu.hardware.plausible import doubts
 from simgpu.hardware.spec import CatalogueFile, ClusterSpec, GPUSpec, NodeSpec
+from simgpu.overrides import Override
 from simgpu.study.loading import parse_settings
 from simgpu.units import format_si
 

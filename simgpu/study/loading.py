@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from simgpu.catalog import HARDWARE_ROOTS, Catalogue
+from simgpu.catalog import Catalogue
 from simgpu.documents import Document, Source, parse_value, read_yaml
 from simgpu.errors import InputError, nearest, shown
+from simgpu.overrides import HARDWARE_ROOTS
 from simgpu.result import COLUMNS
 from simgpu.scenario import Key, Origins, Place, Scenario
 from simgpu.study.axes import Axis, axes_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from simgpu.catalog import factor_of
 from simgpu.errors import InputError, nearest, shown
+from simgpu.overrides import factor_of
 from simgpu.scenario import Scenario
 from simgpu.study.inputs import Input
 from simgpu.units import parse_quantity, to_si

@@ -73,7 +73,7 @@ def test_a_power_cap_lowers_the_rate_and_the_mfu_alike(job, change):
 
 
 def test_a_peak_that_is_set_on_a_capped_gpu_is_a_peak_without_the_cap_too():
-    from simgpu.catalog import Override
+    from simgpu.overrides import Override
 
     capped = CATALOGUE.spec("gpus", "h100-sxm@500W")
     key = "peak.bf16-fp32-tensor"

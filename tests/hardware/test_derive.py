@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simgpu import Catalogue, simulate
-from simgpu.catalog import Override
 from simgpu.errors import InputError
 from simgpu.hardware.derive import bandwidth_share, clock_share, derive, is_slice, sliced, throttled
 from simgpu.hardware.figure import figures
+from simgpu.overrides import Override
 
 CATALOGUE = Catalogue()
 SLICED = [name for name in CATALOGUE.names("gpus") if CATALOGUE.spec("gpus", name).mig_profiles]

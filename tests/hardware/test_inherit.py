@@ -4,9 +4,9 @@ import pytest
 import yaml
 
 from simgpu import Catalogue, InputError
-from simgpu.catalog import Override
 from simgpu.hardware.constants import KernelConstants
 from simgpu.hardware.inherit import CLASSES, DEFAULT, REGIMES, SHARED
+from simgpu.overrides import Override
 
 CATALOGUE = Catalogue()
 EVERY = CATALOGUE.names("gpus")

@@ -97,11 +97,11 @@ def test_derived_peaks_name_their_rule_and_can_be_set(tmp_path):
     gpu = catalogue.spec("gpus", "mine")
     derived = next(peak for peak in gpu.peak if peak.key == "fp16-fp32-tensor")
     assert "hopper" in gpu.sources[derived.source] and "bf16-fp32-tensor" in gpu.sources[derived.source]
-    asked = [simgpu.catalog.Override("gpu.peak.fp16-fp32-tensor", "500 TFLOPS", "--set")]
+    asked = [simgpu.overrides.Override("gpu.peak.fp16-fp32-tensor", "500 TFLOPS", "--set")]
     changed = {peak.key: peak.si for peak in catalogue.spec("gpus", "mine", asked).peak}
     assert changed["fp16-fp32-tensor"] == 500e12 and changed["bf16-fp32-tensor"] == 600e12
     with pytest.raises(InputError, match="nothing named 'fp4'"):
-        catalogue.spec("gpus", "mine", [simgpu.catalog.Override("gpu.peak.fp4", "5 TFLOPS", "--set")])
+        catalogue.spec("gpus", "mine", [simgpu.overrides.Override("gpu.peak.fp4", "5 TFLOPS", "--set")])
 
 
 def test_a_rule_names_peaks_that_can_be(tmp_path):

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simgpu import Catalogue
-from simgpu.catalog import Override
 from simgpu.model.formats import format_of
 from simgpu.model.operators import BYTES
+from simgpu.overrides import Override
 from simgpu.timing.gemm import CHUNK, SPLITS, TILES_M, TILES_N, gemm_time, memory_time
 from simgpu.timing.matrix_timer import quantise_time
 from simgpu.timing.parts import KernelTimes

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simgpu import Catalogue
-from simgpu.catalog import Override
+from simgpu.overrides import Override
 from simgpu.timing.gemm import gemm_time
 from simgpu.timing.moe import grouped_gemm_time, moe_time
 from simgpu.timing.routing import TILE_ROWS, rank_load, rank_loads

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simgpu import Catalogue
-from simgpu.catalog import Override
 from simgpu.errors import InputError
+from simgpu.overrides import Override
 from simgpu.timing.power import NOT_CORES, tensor_clock
 from simgpu.timing.timer import GPUTimer
 
