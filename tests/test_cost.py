@@ -5,9 +5,11 @@ import re
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 
 import simgpu
 from simgpu import InputError, Plan, Prefill, Training, simulate
+from simgpu.cli import main
 from simgpu.render.trace import trace_events
 from simgpu.workload import execution
 from simgpu.workload.execution import PeriodicExecution
@@ -120,3 +122,22 @@ def test_prefill_over_nodes_of_their_own_has_a_limit():
     cluster = simgpu.load_cluster("dgx-h100-ib", cluster__nodes=4000)
     with pytest.raises(InputError, match=r"^plan: 32,000 ranks with \d+ operators each are too many to simulate"):
         simulate(cluster, Prefill(batch=2000, tokens=256), MODEL, Plan(tp=16, dp=2000))
+
+
+def test_what_fit_is_asked_for_has_a_limit():
+    for asked in ({"users": 10**400}, {"context": 10**12}, {"users": 0}):
+        with pytest.raises(InputError, match=r"expected a whole number from 1 to 1,000,000,000"):
+            simgpu.fit("llama-3.2-1b", gpu="l4", precision="fp8", **asked)
+
+
+def test_a_step_whose_trace_would_be_too_long_keeps_its_data(tmp_path):
+    file = tmp_path / "long.yaml"
+    file.write_text(
+        "scenario: {model: llama-3.1-70b, cluster: dgx-h100-ib,"
+        " workload: {kind: training, batch: 64000, tokens: 8192},"
+        " plan: {tp: 8, pp: 2, dp: 4, micro_batch: 1, sequence_parallel: true, zero: 2}}\n"
+    )
+    said = CliRunner().invoke(main, ["run", str(file), "--no-plots", "--out", str(tmp_path / "out")])
+    assert said.exit_code == 0, said.output
+    assert "too many to be simulated one by one" in said.output
+    assert {one.name for one in (tmp_path / "out").iterdir()} == {"result.json", "rows.csv", "trace.json"}

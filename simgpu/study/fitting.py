@@ -82,6 +82,10 @@ class Fitted:
         return {"simgpu_version": __version__, "rows": list(self.rows), "notes": list(self.notes)}
 
 
+MOST = 10**9
+"""Largest number of users and of tokens that is asked for."""
+
+
 def fit(catalogue: Catalogue, models: Sequence[str], asked: Asked) -> Fitted:
     """What fits where. Raises `InputError` for names that are not known and contexts that a model cannot take."""
     if not models:
@@ -89,8 +93,8 @@ def fit(catalogue: Catalogue, models: Sequence[str], asked: Asked) -> Fitted:
     for name in asked.precisions:
         precision_of(name, "--precision")
     for key, value in (("--users", asked.users), ("--context", 1 if asked.context is None else asked.context)):
-        if value < 1:
-            raise InputError(f"{value}: expected 1 or more", key=key)
+        if not 1 <= value <= MOST:
+            raise InputError(f"{shown(value)}: expected a whole number from 1 to {MOST:,}", key=key)
     sizes = {name: _capacity(catalogue, name) for name in dict.fromkeys(asked.gpus or GPUS)}
     rows: list[dict[str, Any]] = []
     refused: dict[str, None] = {}

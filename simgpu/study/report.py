@@ -143,7 +143,11 @@ def write_trace(outcome: ExperimentResult, file: Path, empty: bool = False) -> s
             left_out.append(f"without {name}: {count:,} activities, a trace holds {MAX_TRACE_EVENTS:,}")
             continue
         ranks = min(len(result.execution.streams), MAX_TRACE_RANKS)
-        events += trace_events(result.execution, process, row_name(outcome, number) + ":", ranks)
+        try:
+            events += trace_events(result.execution, process, row_name(outcome, number) + ":", ranks)
+        except InputError as error:  # so many microbatches that they are not simulated one by one
+            left_out.append(f"without {row_name(outcome, number)}: {error.problem}")
+            continue
         process += ranks
     some = {
         min(len(result.execution.streams), MAX_TRACE_RANKS) for result in outcome.results if _has_more_ranks(result)
