@@ -125,8 +125,8 @@ def test_prefill_over_nodes_of_their_own_has_a_limit():
 
 
 def test_what_fit_is_asked_for_has_a_limit():
-    for asked in ({"users": 10**400}, {"context": 10**12}, {"users": 0}):
-        with pytest.raises(InputError, match=r"expected a whole number from 1 to 1,000,000,000"):
+    for asked in ({"users": 10**400}, {"context": 10**12}):
+        with pytest.raises(InputError, match=r"expected at most 1,000,000,000"):
             simgpu.fit("llama-3.2-1b", gpu="l4", precision="fp8", **asked)
 
 

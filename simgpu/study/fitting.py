@@ -94,7 +94,8 @@ def fit(catalogue: Catalogue, models: Sequence[str], asked: Asked) -> Fitted:
         precision_of(name, "--precision")
     for key, value in (("--users", asked.users), ("--context", 1 if asked.context is None else asked.context)):
         if not 1 <= value <= MOST:
-            raise InputError(f"{shown(value)}: expected a whole number from 1 to {MOST:,}", key=key)
+            expected = "1 or more" if value < 1 else f"at most {MOST:,}"
+            raise InputError(f"{shown(value)}: expected {expected}", key=key)
     sizes = {name: _capacity(catalogue, name) for name in dict.fromkeys(asked.gpus or GPUS)}
     rows: list[dict[str, Any]] = []
     refused: dict[str, None] = {}
