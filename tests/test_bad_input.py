@@ -710,7 +710,7 @@ CONFIGS: dict[str, tuple[str | bytes, str, tuple[str, ...]]] = {
         ("expected one of bert, deepseek_v2, deepseek_v3, gemma3",),
     ),
     "unknown type": (_config(model_type="t5x"), "model_type", ("'t5x'", "expected one of bert, ")),
-    "misspelt type": (_config(model_type="lama"), "model_type", ("'lama'", "did you mean 'llama'?")),
+    "misspelt type": (_config(model_type="lama"), "model_type", ("'lama'", "expected one of bert, deepseek_v2")),
     "type number": (_config(model_type=5), "model_type", ("5",)),
     "type list": (_config(model_type=["llama"]), "model_type", ("['llama']",)),
     "no hidden size": (_config(hidden_size=...), "hidden_size", ("is missing",)),

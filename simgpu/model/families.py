@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from simgpu.documents import Document
-from simgpu.errors import nearest, shown
+from simgpu.errors import shown
 from simgpu.model.config import MAX_EXPERTS, MAX_LAYERS, TransformerConfig
 from simgpu.model.understood import Seen
 
@@ -24,7 +24,8 @@ def parse_config(name: str, document: Document) -> TransformerConfig:
     """The shape that a `config.json` describes. Raises `InputError` for a missing or impossible value."""
     kind = document.data.get("model_type")
     if not isinstance(kind, str) or kind not in _KNOWN_TYPES:
-        raise document.error(f"{shown(kind)} is not supported{nearest(kind, _KNOWN_TYPES)}", ("model_type",))
+        known = ", ".join(sorted(_KNOWN_TYPES))  # a name that looks alike is another architecture
+        raise document.error(f"{shown(kind)} is not supported; expected one of {known}", ("model_type",))
     if kind in _NESTED:
         return parse_config(name, _text_part(document, kind))
     seen = Seen(document.data)
