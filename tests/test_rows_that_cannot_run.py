@@ -1,6 +1,7 @@
 """A row that cannot run is named with its reason; the others answer, and the exit code tells."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,19 @@ def test_gpus_that_a_plan_leaves_idle_because_it_does_not_say_dp_are_told(tmp_pa
     told = "dgx-h100: 2 of 8 GPUs are used; plan.dp is not given and so 1 (up to 4 fit)"
     assert told in notes({"tp": 2})
     assert "are used" not in notes({"tp": 2, "dp": 1}) and "are used" not in notes({"tp": 8})
+
+
+def test_a_pipeline_without_microbatches_says_why_it_waits(tmp_path):
+    def notes(plan):
+        scenario = {
+            "model": "llama-3.2-1b",
+            "cluster": "dgx-h100",
+            "workload": {"kind": "training", "batch": 8, "tokens": 512},
+            "plan": {"dp": 1, "pp": 4, **plan},
+        }
+        file = tmp_path / "lone.yaml"
+        file.write_text(yaml.safe_dump({"scenario": scenario}))
+        return run("run", file, "--no-plots", "--out", tmp_path / "out").output
+
+    assert re.search(r"1 microbatch for 4 stages, \d\d % bubble: plan.micro_batch is not given", notes({}))
+    assert "for 4 stages" not in notes({"micro_batch": 8}) and "for 4 stages" not in notes({"micro_batch": 1})

@@ -36,3 +36,19 @@ def idle_gpus(outcome: ExperimentResult) -> list[str]:
         f"{cluster}: {used:,} of {there:,} GPUs are used; plan.dp is not given and so 1 (up to {there // used:,} fit)"
         for cluster, used, there in found
     ]
+
+
+def lone_microbatches(outcome: ExperimentResult) -> list[str]:
+    """A note for pipelines that have fewer microbatches than stages because the plan does not say `micro_batch`."""
+    found = {}
+    for case, result in zip(outcome.experiment.cases, outcome.results, strict=True):
+        row = result.row
+        if case.scenario.workload.kind != "training" or "micro_batch" in case.scenario.plan.model_fields_set:
+            continue
+        if row["microbatches"] < row["pp"]:
+            found[row["microbatches"], row["pp"]] = row["bubble_fraction"]
+    return [
+        f"{many:,} microbatch{'es' if many > 1 else ''} for {stages} stages, {100 * bubble:.0f} % bubble:"
+        " plan.micro_batch is not given and so all sequences of a replica at once"
+        for (many, stages), bubble in found.items()
+    ]

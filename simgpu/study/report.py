@@ -18,7 +18,7 @@ from simgpu.study.cells import print_csv
 from simgpu.study.experiment import ExperimentResult, refused_notes
 from simgpu.study.figures import figures_of
 from simgpu.study.memory import misfits, print_tables, row_name
-from simgpu.study.parts import doubtful_figures, idle_gpus
+from simgpu.study.parts import doubtful_figures, idle_gpus, lone_microbatches
 from simgpu.study.shown import shown_columns
 from simgpu.version import __version__
 from simgpu.workload.execution import PeriodicExecution
@@ -41,6 +41,7 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
     notes += fit_notes(misfits(outcome, catalogue))
     notes += doubtful_figures(outcome, catalogue)
     notes += idle_gpus(outcome)
+    notes += lone_microbatches(outcome)
     notes += refused_notes(outcome.refused)
     notes += [f"plot {n + 1} cannot be drawn: {error}" for n, error in outcome.undrawn.items()]
     if fields.search is not None:
