@@ -212,7 +212,7 @@ _OF_HALF = {
     "fp8-fp32-tensor": 2.0,
     "int8-int32-tensor": 2.0,
 }
-"""Tensor peaks over the 16-bit one: half the width doubles the rate (NVIDIA's whitepapers from Ampere to Blackwell)."""
+"""Tensor peaks over the 16-bit one: half the width doubles the rate (datasheets in hardware/gpus)."""
 
 
 class PeakRule(Spec):

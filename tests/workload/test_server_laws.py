@@ -98,3 +98,13 @@ def test_a_request_takes_no_less_time_in_company(case):
     alone = batch_of(one, load, 1)
     for size in islice(batch_sizes(), 16):
         assert batch_of(one, load, size).total >= LEAST * alone.total
+
+
+def test_fewer_clients_than_replicas_are_each_alone():
+    """As where prefill and decode are apart, and a few clients meet many replicas of one of them."""
+    cluster, model, plan = CATALOGUE.cluster("dgx-h100"), CATALOGUE.model("llama-3.1-8b"), Plan(dp=8)
+    one = deploy(cluster, Serving(concurrency=8, prompt=256, output=32), model, plan, "bf16")
+    found = [serve(one, Load(clients, 256, 32)) for clients in (1, 2, 7, 8)]
+    for done in found:
+        assert (done.ttft, done.tpot) == (found[-1].ttft, found[-1].tpot)
+        assert done.requests_per_s == pytest.approx(done.load.concurrency / done.total)

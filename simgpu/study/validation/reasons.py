@@ -245,8 +245,8 @@ REASONS = (
         where=lambda n: n["slow"] < 0.8 and n["tp_size"] == 1,
     ),
     Reason(
-        "22 s to the first token, then 5 ms for each: the engine held back most of the 512 clients, of which the table"
-        " says nothing",
+        "22 s to the first token, then 5 ms for each: the engine probably held back most of the 512 clients, of which"
+        " the table says nothing",
         "aic_e2e_inference",
         library="vllm",
         where=lambda n: n["concurrency"] >= 512 and (n["slow"] > 1.25 or n["slow"] < 0.1),
