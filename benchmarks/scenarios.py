@@ -19,7 +19,7 @@ from rich.table import Table
 import simgpu
 from simgpu.plan.space import KEYS, USUAL
 from simgpu.scenario import Scenario
-from simgpu.study.search.fields import SearchFields
+from simgpu.study.experiment.search_fields import SearchFields
 from simgpu.study.search.searching import Progress, Search
 from simgpu.study.search.workers import Asked, Workers, jobs_of
 

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from simgpu.catalog import Catalogue
     from simgpu.errors import InputError, SimgpuError
     from simgpu.plan.parallelism import Plan
-    from simgpu.result import Result
-    from simgpu.simulation import simulate
+    from simgpu.simulation.call import simulate
+    from simgpu.simulation.result import Result
     from simgpu.workload.inference.jobs import Speculative
     from simgpu.workload.jobs import Inference, MixedStep, OperatorList, Prefill, Serving, Training
 
@@ -57,7 +57,7 @@ _HOME = {
     "OperatorList": "simgpu.workload.jobs",
     "Plan": "simgpu.plan.parallelism",
     "Prefill": "simgpu.workload.jobs",
-    "Result": "simgpu.result",
+    "Result": "simgpu.simulation.result",
     "Serving": "simgpu.workload.jobs",
     "SimgpuError": "simgpu.errors",
     "Speculative": "simgpu.workload.inference.jobs",
@@ -77,7 +77,7 @@ _HOME = {
     "save_trace": "simgpu.api",
     "search": "simgpu.api",
     "sensitivity": "simgpu.api",
-    "simulate": "simgpu.simulation",
+    "simulate": "simgpu.simulation.call",
     "sweep": "simgpu.api",
     "time_collective": "simgpu.api",
     "validate": "simgpu.api",

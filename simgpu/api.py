@@ -17,22 +17,22 @@ from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.spec import GPUSpec
 from simgpu.model.config import TransformerConfig
 from simgpu.overrides import Override
-from simgpu.result import Result
+from simgpu.simulation.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from simgpu.hardware.cluster import Cluster
-    from simgpu.study.calibration.run import Calibrated
-    from simgpu.study.difference import Chosen, Difference
-    from simgpu.study.experiment import ExperimentResult, Given
-    from simgpu.study.explain import Explanation
-    from simgpu.study.fitting import Fitted
-    from simgpu.study.pictures import Drawn
-    from simgpu.study.results import Results
+    from simgpu.lab.calibration.run import Calibrated
+    from simgpu.study.experiment.running import ExperimentResult, Given
+    from simgpu.study.report.capacity import Fitted
+    from simgpu.study.report.explain import Explanation
+    from simgpu.study.report.pictures import Drawn
     from simgpu.study.search.answer import Answer
-    from simgpu.study.sensitivity import Sensitivity
     from simgpu.study.sweep.command import Swept
+    from simgpu.study.sweep.results import Results
+    from simgpu.study.whatif.difference import Chosen, Difference
+    from simgpu.study.whatif.sensitivity import Sensitivity
     from simgpu.timing.collectives import CollectiveTimes
     from simgpu.timing.timer import GPUTimer
     from simgpu.workload.inference.jobs import RuntimeName
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 CATALOGUE = instance("a Catalogue", "simgpu.catalog.Catalogue")
 CLUSTER = TEXT | instance("a Cluster", "simgpu.hardware.cluster.Cluster")
-RESULT = instance("a Result", "simgpu.result.Result")
+RESULT = instance("a Result", "simgpu.simulation.result.Result")
 EXPERIMENT = PATH | MAPPING | instance("a Text", "simgpu.documents.Text")
 ROW = TEXT | WHOLE
 PAIR = Kind("a pair of an experiment and a row", lambda value: isinstance(value, tuple) and len(value) == 2
@@ -111,8 +111,8 @@ def time_collective(
 @takes(experiment=EXPERIMENT, settings=TEXT, catalogue=CATALOGUE)
 def explain(experiment: Given, *settings: str, catalogue: Catalogue | None = None) -> list[Explanation]:
     """Where the time of an experiment's scenarios goes, operator by operator, and which constants it hangs on."""
-    from simgpu.study.explain import explain as explained
-    from simgpu.study.ranked import open_experiment
+    from simgpu.study.report.explain import explain as explained
+    from simgpu.study.search.ranked import open_experiment
 
     known = catalogue or Catalogue()
     return explained(open_experiment(_given(experiment), settings, known), known)
@@ -126,14 +126,14 @@ def validate(
 
     `regime` 'family' passes over constants measured on a GPU itself, 'datasheet' over those of its family too.
     """
-    from simgpu.study.validation import command
+    from simgpu.lab.validation import command
 
     _check_regime(regime)
     return command.run(target, Path(data) if data is not None else None, catalogue or Catalogue(), regime).document
 
 
 def _check_regime(regime: str) -> None:
-    from simgpu.study.validation.batches import DATASHEET, FAMILY, FULL
+    from simgpu.lab.validation.batches import DATASHEET, FAMILY, FULL
 
     known = (FULL, FAMILY, DATASHEET)
     if regime not in known:
@@ -145,7 +145,7 @@ def calibrate(
     *files: str | Path, gpu: str | None = None, what: str = "", regime: str = "full", catalogue: Catalogue | None = None
 ) -> Calibrated:
     """A GPU's constants fitted to measured rows; see docs/calibration.md."""
-    from simgpu.study.calibration import command
+    from simgpu.lab.calibration import command
 
     _check_regime(regime)
     if not files:
@@ -169,10 +169,11 @@ def fit(
 ) -> Fitted:  # fmt: skip
     """What holds each model: GPUs of a kind, how many, with how much context for how many users; see `simgpu fit`.
 
-    Names stand in sequences, `("h100-sxm", "l4")`; `.rows` are dicts with the keys of `simgpu.study.fitting.COLUMNS`.
-    Raises `InputError` for unknown names and for contexts that a model cannot take.
+    Names stand in sequences, `("h100-sxm", "l4")`; `.rows` are dicts with the keys of
+    `simgpu.study.report.capacity.COLUMNS`. Raises `InputError` for unknown names and for contexts that a model cannot
+    take.
     """
-    from simgpu.study import fitting
+    from simgpu.study.report import capacity as fitting
 
     gpus, precisions = ((one,) if isinstance(one, str) else tuple(one) for one in (gpu, precision))
     asked = fitting.Asked(gpus, precisions, context, users, runtime, kv_cache)
@@ -191,10 +192,10 @@ def sensitivity(
 
     `value` names columns (default: the natural one of the job), `case` rows by number or label ("all" for all),
     `change` the relative change, `price` USD per GPU-hour. `.rows` are dicts with the keys of `COLUMNS` of
-    `simgpu.study.sensitivity`. Raises `InputError` for rows and columns that are not there.
+    `simgpu.study.whatif.sensitivity`. Raises `InputError` for rows and columns that are not there.
     """
-    from simgpu.study import sensitivity as study
-    from simgpu.study.ranked import open_experiment
+    from simgpu.study.search.ranked import open_experiment
+    from simgpu.study.whatif import sensitivity as study
 
     known = catalogue or Catalogue()
     values = (value,) if isinstance(value, str) else tuple(value)
@@ -217,7 +218,7 @@ def diff(
     `settings` are 'key=value' changes to both, `settings_a` and `settings_b` to one. `.inputs`, `.parts` and
     `.explained` are rows, `.verdict` says whether one is better beyond the error bars.
     """
-    from simgpu.study import difference as study
+    from simgpu.study.whatif import difference as study
 
     known = catalogue or Catalogue()
     a, b = ((_given(one[0]), one[1]) if isinstance(one, tuple) else _given(one) for one in (a, b))
@@ -227,8 +228,8 @@ def diff(
 @takes(experiment=EXPERIMENT, settings=TEXT, catalogue=CATALOGUE)
 def run_experiment(experiment: Given, *settings: str, catalogue: Catalogue | None = None) -> ExperimentResult:
     """Run an experiment; `settings` are 'key=value' changes. `.rows` are dicts, `simgpu.figures` draws its plots."""
-    from simgpu.study import experiment as study
-    from simgpu.study.ranked import open_experiment
+    from simgpu.study.experiment import running as study
+    from simgpu.study.search.ranked import open_experiment
 
     known = catalogue or Catalogue()
     return study.run_experiment(open_experiment(_given(experiment), settings, known), known)
@@ -248,7 +249,7 @@ def sweep(
     `.rows` are those that succeeded, `.failed` the others with their reasons, `.to_pandas()` is a DataFrame. Raises
     `InputError`, and `KeyboardInterrupt` after Ctrl-C: what was finished is kept, and the same call goes on.
     """
-    from simgpu.study.experiment import find_experiment
+    from simgpu.study.experiment.running import find_experiment
     from simgpu.study.sweep import command
 
     known = catalogue or Catalogue()
@@ -284,7 +285,7 @@ def results(
     sort: str | None = None, limit: int | None = None,
 ) -> Results:  # fmt: skip
     """What sweeps have kept: `simgpu.results(where="mfu > 0.4").to_pandas()`; see `simgpu results`."""
-    from simgpu.study import results as study
+    from simgpu.study.sweep import results as study
 
     return study.results(store, study.Asked(experiment, where, status, sort, limit))
 
@@ -296,7 +297,7 @@ def figures(found: Drawn) -> dict[str, Figure]:
     training `best`; of sensitivities `tornado` (of several `tornado-1` and so on); of `fit` the matrix `fit`; of a
     single simulation `timeline` and, where it has them, `memory`, `step` and `pipeline`.
     """
-    from simgpu.study.pictures import pictures
+    from simgpu.study.report.pictures import pictures
 
     return pictures(found)
 

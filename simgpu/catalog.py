@@ -41,7 +41,7 @@ from simgpu.model.config import TransformerConfig
 from simgpu.model.derive import derive as derive_model
 from simgpu.model.families import parse_config
 from simgpu.overrides import Override, blamer, by_root, of_derived_peak, overridden, settled
-from simgpu.validation import MISSING_TOO, Blame, validate
+from simgpu.schema_errors import MISSING_TOO, Blame, validate
 
 KINDS: dict[str, type[CatalogueFile]] = {
     "gpus": GPUSpec,

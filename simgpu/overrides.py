@@ -14,9 +14,9 @@ from simgpu.documents import dotted
 from simgpu.errors import InputError, nearest
 from simgpu.hardware.derive import capped, rated
 from simgpu.hardware.spec import CatalogueFile, GPUSpec
+from simgpu.schema_errors import Blame, validate
 from simgpu.tree import items_labelled, labels_of, replaced, value_at
 from simgpu.units import parse_quantity
-from simgpu.validation import Blame, validate
 
 HARDWARE_ROOTS = ("gpu", "node", "cluster", "link")
 """What a hardware parameter's key can begin with: 'gpu.memory.bandwidth', 'link.pcie-4.latency'."""

@@ -17,8 +17,8 @@ from simgpu.model.derive import written
 from simgpu.model.operators import ACCUMULATE
 from simgpu.overrides import Override
 from simgpu.plan.parallelism import Plan
-from simgpu.result import Result
-from simgpu.simulation import default_clocks, simulate
+from simgpu.simulation.call import default_clocks, simulate
+from simgpu.simulation.result import Result
 from simgpu.tree import indexed, leaves
 from simgpu.workload.frameworks import framework as framework_named
 from simgpu.workload.jobs import Accumulate, Dtype, Inference, MixedStep, Serving, Training, Workload

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from simgpu.study.validation.batches import Batch, Bench, Machine
-from simgpu.study.validation.gpus import resolve
-from simgpu.study.validation.sources import ADAPTERS, ALSO
-from simgpu.study.validation.tables import read_table
+from simgpu.lab.validation.batches import Batch, Bench, Machine
+from simgpu.lab.validation.gpus import resolve
+from simgpu.lab.validation.sources import ADAPTERS, ALSO
+from simgpu.lab.validation.tables import read_table
 
 TABLES = Path(__file__).parent / "data/tables"
 LEAST, MOST = 0.9, 1.1

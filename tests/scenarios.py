@@ -21,8 +21,8 @@ from simgpu import Catalogue, Inference, InputError, MixedStep, OperatorList, Pl
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.overrides import Override
-from simgpu.simulation import simulate
-from simgpu.study.inputs import Input, inputs_of
+from simgpu.simulation.call import simulate
+from simgpu.study.whatif.inputs import Input, inputs_of
 
 CATALOGUE = Catalogue()
 KINDS = ("prefill", "training", "operators", "inference", "mixed", "serving")
@@ -54,7 +54,7 @@ class Scene:
     nodes: int = 1
 
     def cluster(self, **factors: float) -> Cluster:
-        """A fresh cluster, with inputs of its hardware (`simgpu.study.inputs`) scaled by name."""
+        """A fresh cluster, with inputs of its hardware (`simgpu.study.whatif.inputs`) scaled by name."""
         values: dict[str, Any] = {"cluster.nodes": self.nodes} if self.machine.endswith("-ib") else {}
         if factors:
             known = self.inputs()

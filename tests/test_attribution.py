@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from simgpu import Catalogue, run_experiment
-from simgpu.study.attribution import walks
+from simgpu.study.report.attribution import walks
 
 ROOT = Path(__file__).parents[1]
 

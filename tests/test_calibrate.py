@@ -15,10 +15,10 @@ from click.testing import CliRunner
 
 from simgpu import Catalogue
 from simgpu.cli import main
-from simgpu.study.calibration import fitting
-from simgpu.study.calibration.run import calibrate
-from simgpu.study.calibration.trial import unit_of, with_values
-from simgpu.study.calibration.tunable import Tunable, tunables
+from simgpu.lab.calibration import fitting
+from simgpu.lab.calibration.run import calibrate
+from simgpu.lab.calibration.trial import unit_of, with_values
+from simgpu.lab.calibration.tunable import Tunable, tunables
 from simgpu.timing.timer import GPUTimer
 
 CATALOGUE = Catalogue()

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simgpu.study.cells import cell_of, print_csv, text_of
-from simgpu.study.validation.tables import Cells, read_cells
+from simgpu.lab.validation.tables import Cells, read_cells
+from simgpu.render.data import cell_of, print_csv, text_of
 
 FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "=cmd|' /C calc'!A0")
 TEXTS = st.text(st.sampled_from("=+-@'ab 1\t\n\r\",") | st.characters(exclude_categories=["Cs"]), max_size=6)

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from simgpu.cli import LISTED, main
-from simgpu.result import COLUMNS
+from simgpu.simulation.result import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
 TP2 = ROOT / "experiments" / "tp2_scaling.yaml"
@@ -677,6 +677,6 @@ def test_interrupting_ends_with_130(monkeypatch: pytest.MonkeyPatch, small: Path
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("simgpu.study.experiment.run_experiment", interrupted)
+    monkeypatch.setattr("simgpu.study.experiment.running.run_experiment", interrupted)
     result = CliRunner().invoke(main, ["run", str(small)])
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "simgpu: interrupted\n")

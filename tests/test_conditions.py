@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simgpu import Catalogue, InputError, load_cluster, run_experiment
-from simgpu.study import points
-from simgpu.study.axes import axes_of, values_of
-from simgpu.study.conditions import parse
-from simgpu.study.loading import load, parse_settings, read
+from simgpu.study.experiment import points
+from simgpu.study.experiment.axes import axes_of, values_of
+from simgpu.study.experiment.conditions import parse
+from simgpu.study.experiment.loading import load, parse_settings, read
 
 VALUES = {
     "tp": 4, "pp": 2, "dp": 8, "gpus": 64, "name": "a", "fits": True, "none": None, "share": 0.5,

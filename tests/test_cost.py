@@ -77,7 +77,7 @@ def test_a_million_sequences_are_a_count():
 
 
 def test_a_trace_of_a_step_that_is_too_long_is_left_out(tmp_path):
-    from simgpu.study import report
+    from simgpu.study.report import rows as report
 
     given = {"scenario": {"model": "gpt2", "cluster": "dgx-h100", "plan": {"pp": 2, "micro_batch": 1},
              "workload": {"kind": "training", "batch": MANY, "tokens": 64}}}  # fmt: skip

@@ -14,9 +14,9 @@ from simgpu.catalog import Catalogue
 from simgpu.cli import main
 from simgpu.errors import InputError
 from simgpu.render.difference import verdict_text
-from simgpu.study.experiment import load_experiment
-from simgpu.study.selection import case_names, split_row
-from simgpu.study.shapley import EXACT, needed, shares
+from simgpu.study.experiment.running import load_experiment
+from simgpu.study.experiment.selection import case_names, split_row
+from simgpu.study.whatif.shapley import EXACT, needed, shares
 from simgpu.timing.kernels import Doubt
 
 CATALOGUE = Catalogue()

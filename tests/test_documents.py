@@ -25,7 +25,7 @@ from simgpu.documents import (
     read_yaml,
 )
 from simgpu.errors import InputError, nearest, shown
-from simgpu.validation import validate
+from simgpu.schema_errors import validate
 
 NESTED = """\
 # a comment

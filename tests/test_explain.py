@@ -14,8 +14,8 @@ from simgpu.analysis.breakdown import breakdown
 from simgpu.cli import main
 from simgpu.hardware.inherit import REGIMES
 from simgpu.render.explain import print_explanations
-from simgpu.study.experiment import load_experiment
-from simgpu.study.explain import FIELDS, explain
+from simgpu.study.experiment.running import load_experiment
+from simgpu.study.report.explain import FIELDS, explain
 from simgpu.timing.collectives import collective_time
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"

@@ -9,11 +9,11 @@ from click.testing import CliRunner
 import simgpu
 from simgpu import Catalogue, Inference, InputError, MixedStep, Plan, Serving, simulate
 from simgpu.cli import main
-from simgpu.result import COLUMNS, UNCERTAIN
-from simgpu.study.experiment import load_experiment, run_experiment
-from simgpu.study.fitting import COLUMNS as FIT_COLUMNS
-from simgpu.study.memory import misfits
-from simgpu.study.report import build, write
+from simgpu.simulation.result import COLUMNS, UNCERTAIN
+from simgpu.study.experiment.running import load_experiment, run_experiment
+from simgpu.study.report.capacity import COLUMNS as FIT_COLUMNS
+from simgpu.study.report.memory import misfits
+from simgpu.study.report.rows import build, write
 
 ROOT = Path(__file__).parents[1]
 CATALOGUE = Catalogue()

@@ -9,12 +9,12 @@ from lab_samples import LEAST, MOST, TABLES, write, write_all
 
 from simgpu.catalog import Catalogue
 from simgpu.cli import main
-from simgpu.study.validation.page import page_text
-from simgpu.study.validation.report import document
-from simgpu.study.validation.residuals import gather, residual_rows
-from simgpu.study.validation.run import validate
-from simgpu.study.validation.sources import ADAPTERS, ALSO, PUBLISHED, TARGETS
-from simgpu.study.validation.training_report import step_rows
+from simgpu.lab.validation.page import page_text
+from simgpu.lab.validation.report import document
+from simgpu.lab.validation.residuals import gather, residual_rows
+from simgpu.lab.validation.run import validate
+from simgpu.lab.validation.sources import ADAPTERS, ALSO, PUBLISHED, TARGETS
+from simgpu.lab.validation.training_report import step_rows
 
 CATALOGUE = Catalogue()
 

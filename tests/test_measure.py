@@ -10,13 +10,13 @@ from click.testing import CliRunner
 
 from simgpu import Catalogue, InputError
 from simgpu.cli import main
-from simgpu.study.boxes import cluster_for
-from simgpu.study.calibration.kinds import READ_ROWS
-from simgpu.study.calibration.trial import with_values
-from simgpu.study.measurement import command, operations
-from simgpu.study.measurement.backend import Device, MeasurementError
-from simgpu.study.measurement.device import name_of
-from simgpu.study.measurement.table import COLUMNS, MeasuredFile
+from simgpu.lab.calibration.kinds import READ_ROWS
+from simgpu.lab.calibration.trial import with_values
+from simgpu.lab.machines import cluster_for
+from simgpu.lab.measurement import command, operations
+from simgpu.lab.measurement.backend import Device, MeasurementError
+from simgpu.lab.measurement.device import name_of
+from simgpu.lab.measurement.table import COLUMNS, MeasuredFile
 from simgpu.timing.collectives import collective_time
 from simgpu.timing.timer import GPUTimer
 

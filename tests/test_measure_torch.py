@@ -9,10 +9,10 @@ from fake_torch import COST, OutOfMemoryError, install
 
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
-from simgpu.study.measurement import command, ranks, torch_backend
-from simgpu.study.measurement.backend import MeasurementError, Operation
-from simgpu.study.measurement.operations import plan
-from simgpu.study.measurement.torch_backend import TorchBackend
+from simgpu.lab.measurement import command, ranks, torch_backend
+from simgpu.lab.measurement.backend import MeasurementError, Operation
+from simgpu.lab.measurement.operations import plan
+from simgpu.lab.measurement.torch_backend import TorchBackend
 
 CATALOGUE = Catalogue()
 

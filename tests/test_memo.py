@@ -44,8 +44,8 @@ def test_every_memory_of_a_cluster_has_a_bound(monkeypatch):
     monkeypatch.setattr(links, "GROUPS", 2)
     monkeypatch.setattr(deployment, "REMEMBERED", 3)
     monkeypatch.setattr(deployment, "DEPLOYMENTS", 2)
-    monkeypatch.setattr("simgpu.simulation.REMEMBERED", 2)
-    monkeypatch.setattr("simgpu.training.REMEMBERED", 2)
+    monkeypatch.setattr("simgpu.simulation.call.REMEMBERED", 2)
+    monkeypatch.setattr("simgpu.simulation.training.REMEMBERED", 2)
     monkeypatch.setattr("simgpu.hardware.cluster.TOPOLOGIES", 2)
     shared = CATALOGUE.cluster("dgx-h100-ib")
     cases = []

@@ -7,9 +7,9 @@ from click.testing import CliRunner
 
 from simgpu import Catalogue, InputError
 from simgpu.cli import main
-from simgpu.study import nccl_tests as study
-from simgpu.study.boxes import cluster_for
-from simgpu.study.nccl_logs import read_log
+from simgpu.lab import nccl_tests as study
+from simgpu.lab.machines import cluster_for
+from simgpu.lab.nccl_logs import read_log
 from simgpu.timing.collectives import KINDS, collective_time
 from simgpu.timing.kernels import KernelModel
 
@@ -254,7 +254,7 @@ def test_unreadable_logs_are_refused_with_file_and_line(tmp_path, old, new, line
 def test_a_log_has_a_limit(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"zero: is larger than 20,000,000 bytes, expected a log of nccl-tests"):
         read_log("/dev/zero")
-    monkeypatch.setattr("simgpu.study.nccl_logs.MAX_ROWS", 2)
+    monkeypatch.setattr("simgpu.lab.nccl_logs.MAX_ROWS", 2)
     with pytest.raises(InputError, match=r"all_reduce\.log:12: holds more than 2 rows"):
         read_log(log(tmp_path))
 

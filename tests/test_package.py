@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import simgpu
-from simgpu.result import COLUMNS, PLAIN_COLUMNS
+from simgpu.simulation.result import COLUMNS, PLAIN_COLUMNS
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"matplotlib", "scipy", "networkx", "numpy", "pydantic", "rich", "yaml"}
@@ -121,7 +121,7 @@ def test_every_key_of_plans_and_training_and_every_framework_is_documented():
 
 def test_the_experiment_of_the_docs_runs_as_copied(tmp_path):
     from simgpu.render.plots import rows_figure
-    from simgpu.study.attribution import walks
+    from simgpu.study.report.attribution import walks
 
     (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/experiments.md").read_text(), flags=re.S)
     file = tmp_path / "doc.yaml"

@@ -17,7 +17,7 @@ from simgpu.cli import main
 from simgpu.errors import InputError
 from simgpu.study.search import command
 from simgpu.study.search.reasons import parts_of, why
-from simgpu.study.store import Store
+from simgpu.study.sweep.store import Store
 
 SMALL = """
 title: Llama 3.1 8B on one node

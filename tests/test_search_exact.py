@@ -7,7 +7,7 @@ import heapq
 import pytest
 
 from simgpu.scenario import Scenario
-from simgpu.study.search.fields import SearchFields
+from simgpu.study.experiment.search_fields import SearchFields
 from simgpu.study.search.searching import Search
 from simgpu.study.search.workers import Asked, Workers, run_plan
 

@@ -17,9 +17,9 @@ from simgpu.cli import main
 from simgpu.errors import InputError
 from simgpu.render.sensitivity import print_sensitivity
 from simgpu.scenario import resolve_cluster
-from simgpu.study.experiment import load_experiment, run_case
-from simgpu.study.inputs import inputs_of
-from simgpu.study.sensitivity import COLUMNS, Asked, parse_change, sensitivities, with_hardware
+from simgpu.study.experiment.running import load_experiment, run_case
+from simgpu.study.whatif.inputs import inputs_of
+from simgpu.study.whatif.sensitivity import COLUMNS, Asked, parse_change, sensitivities, with_hardware
 
 CATALOGUE = Catalogue()
 

@@ -5,9 +5,9 @@ import io
 import pytest
 
 import simgpu
-from simgpu.study.fields import ExperimentFields
-from simgpu.study.report import build, print_report
-from simgpu.study.shown import shown_columns
+from simgpu.study.experiment.fields import ExperimentFields
+from simgpu.study.experiment.shown import shown_columns
+from simgpu.study.report.rows import build, print_report
 
 BASE = {
     "model": "llama-3.2-1b",

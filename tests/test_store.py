@@ -16,11 +16,11 @@ import simgpu
 from simgpu import Catalogue, InputError
 from simgpu.cli import main
 from simgpu.scenario import run_scenario
-from simgpu.study import identity, store
-from simgpu.study.identity import Identities
-from simgpu.study.known import Known
-from simgpu.study.loading import load
-from simgpu.study.store import Finished, Store
+from simgpu.study.experiment.known import Known
+from simgpu.study.experiment.loading import load
+from simgpu.study.sweep import identity, store
+from simgpu.study.sweep.identity import Identities
+from simgpu.study.sweep.store import Finished, Store
 
 # ---- keys --------------------------------------------------------------------------------------------
 

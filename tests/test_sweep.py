@@ -17,11 +17,11 @@ from click.testing import CliRunner
 import simgpu
 from simgpu import Catalogue, InputError
 from simgpu.cli import main
-from simgpu.study.store import Finished, Store
 from simgpu.study.sweep import command, running, work
 from simgpu.study.sweep.planning import plan
 from simgpu.study.sweep.processes import ProcessPool
 from simgpu.study.sweep.running import Runner
+from simgpu.study.sweep.store import Finished, Store
 
 BASE = """\
 experiment: mine

@@ -6,8 +6,8 @@ import tracemalloc
 import pytest
 
 from simgpu import InputError
-from simgpu.study.validation import tables
-from simgpu.study.validation.tables import Cells, Columns, read_cells, read_table
+from simgpu.lab.validation import tables
+from simgpu.lab.validation.tables import Cells, Columns, read_cells, read_table
 
 HEADER = b"gpu,m,latency_s\n"
 ROW = b"h100-sxm,4096,0.001\n"

@@ -5,7 +5,7 @@ from click.testing import CliRunner
 
 from simgpu.catalog import Catalogue
 from simgpu.cli import main
-from simgpu.study.templates import TEMPLATES
+from simgpu.study.experiment.templates import TEMPLATES
 
 FOLDERS = {"gpu": "gpus/own.yaml", "node": "nodes/own.yaml", "cluster": "clusters/own.yaml", "model": "models/own.json"}
 

@@ -16,8 +16,8 @@ from simgpu.render.fields import STEP_PARTS
 from simgpu.render.memory import memory_figure
 from simgpu.render.passes import panel_of
 from simgpu.render.stack import stack_figure
-from simgpu.study.experiment import load_experiment, run_experiment
-from simgpu.study.memory import misfits, stages
+from simgpu.study.experiment.running import load_experiment, run_experiment
+from simgpu.study.report.memory import misfits, stages
 from simgpu.timing import routing
 from simgpu.workload import fields
 from simgpu.workload.jobs import Training

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from simgpu.analysis.uncertainty import range_of
 from simgpu.catalog import Catalogue
-from simgpu.study.validation import residuals
-from simgpu.study.validation.run import library_of
+from simgpu.lab.validation import residuals
+from simgpu.lab.validation.run import library_of
 from simgpu.timing import uncertainty
 from simgpu.timing.kernels import Doubt
 from simgpu.timing.uncertainty import BOUNDS, STRATA, UNKNOWN, class_of, interval, residual, spread

@@ -16,15 +16,15 @@ from click.testing import CliRunner
 from simgpu.catalog import Catalogue
 from simgpu.cli import main
 from simgpu.errors import InputError
-from simgpu.study.validation import goals, page, reasons
-from simgpu.study.validation.attention import visible
-from simgpu.study.validation.batches import Batch
-from simgpu.study.validation.command import PUBLISHED
-from simgpu.study.validation.gpus import resolve
-from simgpu.study.validation.run import validate
-from simgpu.study.validation.score import scores, worst
-from simgpu.study.validation.sources import ADAPTERS, ELSEWHERE, TARGETS
-from simgpu.study.validation.tables import Columns, read_table
+from simgpu.lab.validation import goals, page, reasons
+from simgpu.lab.validation.attention import visible
+from simgpu.lab.validation.batches import Batch
+from simgpu.lab.validation.command import PUBLISHED
+from simgpu.lab.validation.gpus import resolve
+from simgpu.lab.validation.run import validate
+from simgpu.lab.validation.score import scores, worst
+from simgpu.lab.validation.sources import ADAPTERS, ELSEWHERE, TARGETS
+from simgpu.lab.validation.tables import Columns, read_table
 
 ROOT = Path(__file__).parents[1]
 FOLDER = Path(os.environ.get("SIMGPU_MEASUREMENTS", ROOT.parent / "shared/measurements"))

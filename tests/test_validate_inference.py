@@ -11,18 +11,18 @@ from click.testing import CliRunner
 
 from simgpu.catalog import Catalogue
 from simgpu.cli import main
+from simgpu.lab.validation import inference, inference_rows, page, reasons
+from simgpu.lab.validation.batches import Bench, Machine
+from simgpu.lab.validation.command import PUBLISHED
+from simgpu.lab.validation.goals import INFERENCE_GOALS
+from simgpu.lab.validation.inference_rows import DECODE, E2E, OPERATIONS, PREFILL, TPOT, TTFT
+from simgpu.lab.validation.run import validate
+from simgpu.lab.validation.score import OPERATOR, worst
+from simgpu.lab.validation.sources import ALSO, INFERENCE
+from simgpu.lab.validation.tables import read_table
+from simgpu.lab.validation.training_report import errors_of, step_rows
+from simgpu.lab.validation.training_rows import Reader
 from simgpu.plan.parallelism import Plan
-from simgpu.study.validation import inference, inference_rows, page, reasons
-from simgpu.study.validation.batches import Bench, Machine
-from simgpu.study.validation.command import PUBLISHED
-from simgpu.study.validation.goals import INFERENCE_GOALS
-from simgpu.study.validation.inference_rows import DECODE, E2E, OPERATIONS, PREFILL, TPOT, TTFT
-from simgpu.study.validation.run import validate
-from simgpu.study.validation.score import OPERATOR, worst
-from simgpu.study.validation.sources import ALSO, INFERENCE
-from simgpu.study.validation.tables import read_table
-from simgpu.study.validation.training_report import errors_of, step_rows
-from simgpu.study.validation.training_rows import Reader
 from simgpu.workload.runtimes import SPLIT
 
 ROOT = Path(__file__).parents[1]

@@ -15,17 +15,17 @@ from click.testing import CliRunner
 from simgpu.catalog import Catalogue
 from simgpu.cli import main
 from simgpu.errors import InputError
+from simgpu.lab.machines import training_cluster
+from simgpu.lab.validation import training_megatron, training_models, training_rows
+from simgpu.lab.validation.batches import Bench, Machine
+from simgpu.lab.validation.command import PUBLISHED
+from simgpu.lab.validation.goals import TRAINING_GOALS
+from simgpu.lab.validation.run import validate
+from simgpu.lab.validation.sources import ADAPTERS, TRAINING
+from simgpu.lab.validation.tables import read_table
+from simgpu.lab.validation.training import plan_text
+from simgpu.lab.validation.training_report import by_origin, farthest, step_rows
 from simgpu.plan.parallelism import Plan
-from simgpu.study.boxes import training_cluster
-from simgpu.study.validation import training_megatron, training_models, training_rows
-from simgpu.study.validation.batches import Bench, Machine
-from simgpu.study.validation.command import PUBLISHED
-from simgpu.study.validation.goals import TRAINING_GOALS
-from simgpu.study.validation.run import validate
-from simgpu.study.validation.sources import ADAPTERS, TRAINING
-from simgpu.study.validation.tables import read_table
-from simgpu.study.validation.training import plan_text
-from simgpu.study.validation.training_report import by_origin, farthest, step_rows
 
 ROOT = Path(__file__).parents[1]
 FOLDER = Path(os.environ.get("SIMGPU_MEASUREMENTS", ROOT.parent / "shared/measurements"))

@@ -20,7 +20,7 @@ from simgpu.version import __version__
 
 if TYPE_CHECKING:
     from simgpu.catalog import Catalogue
-    from simgpu.study.experiment import ExperimentResult, Refused
+    from simgpu.study.experiment.running import ExperimentResult, Refused
 
 LISTED = ("models", "gpus", "nodes", "clusters", "links", "architectures", "experiments")
 
@@ -150,8 +150,8 @@ def open_catalogue(folders: Sequence[str]) -> Catalogue:
 def run_file(
     file: str, settings: Sequence[str], folders: Sequence[str], quiet: bool
 ) -> tuple[ExperimentResult, Catalogue]:
-    from simgpu.study.experiment import run_experiment
-    from simgpu.study.ranked import open_experiment
+    from simgpu.study.experiment.running import run_experiment
+    from simgpu.study.search.ranked import open_experiment
 
     catalogue = open_catalogue(folders)
     experiment = open_experiment(file, settings, catalogue)

@@ -50,7 +50,7 @@ def fit(
     folders: tuple[str, ...], models: tuple[str, ...], style: str, out: Path | None, quiet: bool, **asked: Any
 ) -> None:
     """Does it fit: how many of which GPU hold MODEL, with how much context for how many users."""
-    from simgpu.study import fitting
+    from simgpu.study.report import capacity as fitting
 
     done = fitting.fit(open_catalogue(folders), models, fitting.Asked(**asked))
     written = fitting.write(done, out) if out is not None else []
@@ -98,7 +98,7 @@ def validate(
     quiet: bool,
 ) -> None:
     """Predictions against measurements: errors by file, GPU and operator, beside the plain datasheet roofline."""
-    from simgpu.study.validation import command
+    from simgpu.lab.validation import command
 
     outcome = command.run(what, data, open_catalogue(folders), regime)
     written = command.write(outcome, out, page, residuals)
@@ -136,7 +136,7 @@ def calibrate(
     quiet: bool,
 ) -> None:
     """Fit a GPU's constants to measured rows (CSV, see docs/calibration.md), and say what that brings."""
-    from simgpu.study.calibration import command
+    from simgpu.lab.calibration import command
 
     catalogue = open_catalogue(folders)
     progress = (lambda text: None) if quiet or not sys.stderr.isatty() else tell
@@ -168,7 +168,7 @@ def measure(folders: tuple[str, ...], out: Path, quiet: bool, **asked: Any) -> N
 
     Rows that FILE.csv has already are not measured again.
     """
-    from simgpu.study.measurement import command
+    from simgpu.lab.measurement import command
 
     command.run(open_catalogue(folders), out, command.Asked(**asked), quiet, sys.stderr)
 
@@ -195,6 +195,6 @@ def measure(folders: tuple[str, ...], out: Path, quiet: bool, **asked: Any) -> N
 @one_line_errors
 def nccl_tests(folders: tuple[str, ...], cluster: str, settings: tuple[str, ...], style: str, **asked: Any) -> None:
     """The table that nccl-tests would print on CLUSTER (a cluster or node), predicted; or a log against it."""
-    from simgpu.study import nccl_tests as study
+    from simgpu.lab import nccl_tests as study
 
     study.run(open_catalogue(folders), cluster, settings, study.Asked(**asked), style, sys.stdout)

@@ -59,8 +59,8 @@ def run(
     quiet: bool,
 ) -> None:
     """Run an experiment: its table, its plots, its trace, its data."""
-    from simgpu.study import report
-    from simgpu.study.cells import print_csv
+    from simgpu.render.data import print_csv
+    from simgpu.study.report import rows as report
 
     if formats and no_plots:
         raise click.UsageError("--plot-format has no meaning with --no-plots.")
@@ -93,7 +93,7 @@ def run(
 @one_line_errors
 def resolve(folders: tuple[str, ...], file: str, settings: tuple[str, ...]) -> None:
     """Print every input of every scenario with its source: defaults, overrides, catalogue figures (JSON)."""
-    from simgpu.study import report
+    from simgpu.study.report import rows as report
 
     outcome, _ = run_file(file, settings, folders, quiet=True)
     report.print_json({"experiment": outcome.experiment.name, "scenarios": report.scenarios(outcome)}, sys.stdout)
@@ -122,7 +122,7 @@ def resolve(folders: tuple[str, ...], file: str, settings: tuple[str, ...]) -> N
 @one_line_errors
 def trace(folders: tuple[str, ...], file: str, settings: tuple[str, ...], output: Path, quiet: bool) -> None:
     """Write the timelines of an experiment as a trace for the Perfetto UI (ui.perfetto.dev)."""
-    from simgpu.study import report
+    from simgpu.study.report import rows as report
 
     outcome, _ = run_file(file, settings, folders, quiet)
     left_out = report.write_trace(outcome, output)
@@ -143,9 +143,9 @@ def trace(folders: tuple[str, ...], file: str, settings: tuple[str, ...], output
 @one_line_errors
 def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], style: str, top: int) -> None:
     """Where the time goes, operator by operator: bounds, fraction of the speed of light, constants, sources."""
-    from simgpu.study import report
-    from simgpu.study.explain import explain_each
-    from simgpu.study.ranked import open_experiment
+    from simgpu.study.report import rows as report
+    from simgpu.study.report.explain import explain_each
+    from simgpu.study.search.ranked import open_experiment
 
     catalogue = open_catalogue(folders)
     found, refused = explain_each(open_experiment(file, settings, catalogue), catalogue)
@@ -176,7 +176,7 @@ def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], styl
 @one_line_errors
 def list_(folders: tuple[str, ...], kind: str | None) -> None:
     """What the catalogue holds."""
-    from simgpu.study.inventory import listing
+    from simgpu.study.report.catalogue import listing
 
     catalogue = open_catalogue(folders)
     found = [(one, listing(catalogue, one)) for one in ([kind] if kind else LISTED)]  # all read, or nothing printed
@@ -206,7 +206,7 @@ def new(folders: tuple[str, ...], kind: str, out: Path | None) -> None:
     """A commented file to start your own GPU, node, cluster or model from."""
     from simgpu.errors import InputError
     from simgpu.render.files import written_whole
-    from simgpu.study.templates import template
+    from simgpu.study.experiment.templates import template
 
     if out is None:
         click.echo(template(kind), nl=False)
@@ -238,7 +238,7 @@ def show(
     constants: bool,
 ) -> None:
     """A specification: every figure with unit and source; with --out also the graph of a node or cluster."""
-    from simgpu.study import inventory
+    from simgpu.study.report import catalogue as inventory
 
     catalogue = open_catalogue(folders)
     subject = inventory.find(catalogue, name, settings, nodes)

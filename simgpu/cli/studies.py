@@ -57,8 +57,9 @@ def sweep(
     Stopped or killed at any time, the same command goes on from what is finished.
     """
     from simgpu.render.progress import ProgressLine
-    from simgpu.study.experiment import find_experiment
-    from simgpu.study.sweep import command, report
+    from simgpu.study.experiment.running import find_experiment
+    from simgpu.study.report import sweeps as report
+    from simgpu.study.sweep import command
 
     catalogue = open_catalogue(folders)
     with ProgressLine(None if quiet else sys.stderr, "sweep") as line:
@@ -104,7 +105,7 @@ def sweep(
 @one_line_errors
 def results(key: str | None, store: Path | None, columns: str, style: str, export: Path | None, **asked: Any) -> None:
     """What sweeps have kept: rows, or with KEY (or its beginning) everything of one scenario."""
-    from simgpu.study import results as study
+    from simgpu.study.sweep import results as study
 
     if key is not None:
         study.show_scenario(study.scenario(store, key), sys.stdout)
@@ -197,8 +198,8 @@ def sensitivity(
     **asked: Any,
 ) -> None:
     """What an answer hangs on: every input of the hardware a little less and more, elasticities, a tornado plot."""
-    from simgpu.study import sensitivity_report as report
-    from simgpu.study.sensitivity import Asked, parse_change
+    from simgpu.study.report import sensitivity as report
+    from simgpu.study.whatif.sensitivity import Asked, parse_change
 
     wanted = Asked(change=parse_change(change), **asked)
     with progress_bar(quiet) as progress:
@@ -228,7 +229,8 @@ def diff(folders: tuple[str, ...], a: str, b: str, everything: bool, style: str,
 
     A and B are FILE, FILE:NUMBER (a row, from 1) or FILE:LABEL; both may be in one file.
     """
-    from simgpu.study import difference, report
+    from simgpu.study.report import rows as report
+    from simgpu.study.whatif import difference
 
     with progress_bar(quiet) as progress:
         done = difference.diff(a, b, open_catalogue(folders), progress=progress, **asked).document()

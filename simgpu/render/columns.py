@@ -217,7 +217,7 @@ def columns_of(rows: Sequence[Mapping[str, Any]], wanted: Sequence[str]) -> list
     """Columns to show: those asked for, else the labels and the most telling numbers that the rows have."""
     if wanted:
         return list(wanted)
-    from simgpu.result import COLUMNS
+    from simgpu.simulation.result import COLUMNS
 
     labels = [key for key in rows[0] if key not in COLUMNS] if rows else []
     kinds: dict[str, tuple[str, ...]] = {"runtime": INFERENCE_TABLE, "memory_fits": TRAINING_TABLE}

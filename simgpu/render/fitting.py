@@ -20,7 +20,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def print_fits(rows: Rows, notes: Sequence[str], out: IO[str]) -> None:
-    """Print rows of `simgpu.study.fitting.COLUMNS`, and the notes."""
+    """Print rows of `simgpu.study.report.capacity.COLUMNS`, and the notes."""
     cells = False
     for _, of_model in groupby(rows, key=lambda row: row["model"]):
         some = list(of_model)

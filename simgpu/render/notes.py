@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from simgpu.render.columns import cell, is_share
-from simgpu.result import Walk
+from simgpu.simulation.result import Walk
 
 
 def walk_notes(walks: Sequence[Walk], start: object, end: object) -> list[str]:

@@ -1,1 +1,1 @@
-"""What do many runs say? Experiments and the comparison of their rows."""
+"""What do many runs say? Experiments, sweeps, searches, what-if, and the reports on them."""

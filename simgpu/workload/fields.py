@@ -8,8 +8,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from simgpu.arguments import plain
 from simgpu.documents import dotted
 from simgpu.errors import InputError, shown
+from simgpu.schema_errors import validate
 from simgpu.units import EXAMPLES, parse_quantity, to_si
-from simgpu.validation import validate
 
 Dtype = Literal["fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4"]
 Accumulate = Literal["fp64", "fp32", "fp16", "int32"]

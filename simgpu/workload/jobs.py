@@ -13,7 +13,7 @@ from simgpu.model.graph import ModelGraph, Segment
 from simgpu.model.operators import ACCUMULATE, Attention, Communicate, Dim, Matmul, Operator, Pointwise
 from simgpu.plan.numerics import DTYPES, PROJECTIONS, Numerics, adapter_targets
 from simgpu.plan.parallelism import Plan, check_fits_model, check_trains
-from simgpu.validation import validate
+from simgpu.schema_errors import validate
 from simgpu.workload.fields import Accumulate, Dtype, Passes, Routing, Size, Strict, positive
 from simgpu.workload.frameworks import framework as framework_named
 from simgpu.workload.inference.jobs import Inference, MixedStep, Serving

@@ -12,7 +12,7 @@ from simgpu import Catalogue
 from simgpu.analysis.breakdown import breakdown
 from simgpu.analysis.uncertainty import Range, parts_of, range_of, range_of_ratio
 from simgpu.render.columns import cell_of, interval_of
-from simgpu.study.experiment import load_experiment, run_case
+from simgpu.study.experiment.running import load_experiment, run_case
 from simgpu.timing.kernels import NONE, Doubt
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=200)

@@ -186,11 +186,11 @@ def models() -> list[dict[str, Any]]:
 @cache
 def tables() -> list[tuple[str, str, list[list[str]]]]:
     """(target, name, rows) of a small table of every kind that is read; published ones hold true rows."""
-    from simgpu.study.validation.sources import ADAPTERS
+    from simgpu.lab.validation.sources import ADAPTERS
 
     found = []
     for name, adapter in ADAPTERS.items():
-        file = ROOT / "simgpu/study/validation/published" / f"{name}.csv"
+        file = ROOT / "simgpu/lab/validation/published" / f"{name}.csv"
         if file.is_file():
             rows = [line.split(",") for line in file.read_text().splitlines() if '"' not in line][:4]
         else:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from simgpu import Catalogue
 from simgpu.errors import InputError
+from simgpu.lab.validation.run import validate
+from simgpu.lab.validation.training_report import step_rows
 from simgpu.model.config import TransformerConfig
 from simgpu.plan import schedule
 from simgpu.plan.fit import fit_text, suggestions
@@ -19,8 +21,6 @@ from simgpu.plan.numerics import NF4_BITS, Numerics
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.states import parameters_of
 from simgpu.render.memory import memory_figure, print_memory
-from simgpu.study.validation.run import validate
-from simgpu.study.validation.training_report import step_rows
 
 FOLDER = Path(os.environ.get("SIMGPU_MEASUREMENTS", Path(__file__).parents[3] / "shared/measurements"))
 CATALOGUE = Catalogue()

@@ -8,7 +8,7 @@ import yaml
 
 import simgpu
 from simgpu.render.fields import Kind, PlotFields
-from simgpu.study.experiment import find_experiment, load_experiment
+from simgpu.study.experiment.running import find_experiment, load_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs/gallery.md").read_text()

@@ -75,7 +75,7 @@ def test_what_cannot_be_drawn_is_said_in_one_line(name, tmp_path, monkeypatch):
 
 def test_what_cannot_be_drawn_is_told_before_a_row_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("simgpu.study.experiment.run_scenario", lambda *_: pytest.fail("ran a row"))
+    monkeypatch.setattr("simgpu.study.experiment.running.run_scenario", lambda *_: pytest.fail("ran a row"))
     for plot in (
         "kind: bar, x: setup, y: [step]",
         "kind: bar, x: cluste, y: [step_s]",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
-from simgpu.study.validation import operators
+from simgpu.lab.validation import operators
 from simgpu.timing.convolution import convolution_gemm
 from simgpu.timing.timer import GPUTimer
 from simgpu.timing.vector import hits, stream_time

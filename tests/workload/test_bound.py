@@ -12,7 +12,7 @@ import simgpu
 from simgpu.errors import InputError
 from simgpu.plan.memory import fullest, memory_per_stage, peak
 from simgpu.plan.parallelism import Plan
-from simgpu.training import kernels_of
+from simgpu.simulation.training import kernels_of
 from simgpu.workload.frameworks import framework
 from simgpu.workload.links import Links
 from simgpu.workload.training.bound import Bounds

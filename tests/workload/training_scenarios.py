@@ -10,7 +10,7 @@ import simgpu
 from simgpu import Catalogue, InputError, Plan, Training, simulate
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
-from simgpu.result import Result
+from simgpu.simulation.result import Result
 from simgpu.workload.frameworks import FRAMEWORKS
 
 CATALOGUE = Catalogue()

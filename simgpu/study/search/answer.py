@@ -10,8 +10,8 @@ from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import KEYS
 from simgpu.render.columns import cell, title
 from simgpu.scenario import Scenario
-from simgpu.study.answers import short
-from simgpu.study.loading import Case
+from simgpu.study.experiment.answers import short
+from simgpu.study.experiment.loading import Case
 from simgpu.study.search.problem import LEVELS, Problem
 from simgpu.study.search.reasons import SAME, why
 from simgpu.study.search.searching import Searched, Simulated

@@ -15,12 +15,12 @@ from typing import IO, Any
 from simgpu.catalog import Catalogue
 from simgpu.documents import Document, Source
 from simgpu.errors import InputError, shown
+from simgpu.render.data import print_csv
 from simgpu.render.files import written_whole
 from simgpu.scenario import Origins, Place
-from simgpu.study.answers import cost_column, priced
-from simgpu.study.cells import print_csv
-from simgpu.study.experiment import Experiment, Given, find_experiment, load_experiment
-from simgpu.study.loading import Case, rewritten
+from simgpu.study.experiment.answers import cost_column, priced
+from simgpu.study.experiment.loading import Case, rewritten
+from simgpu.study.experiment.running import Experiment, Given, find_experiment, load_experiment
 from simgpu.study.search.answer import Answer, serving_answer, training_answer, words_of
 from simgpu.study.search.keeping import Keeper
 from simgpu.study.search.problem import Problem
@@ -28,7 +28,7 @@ from simgpu.study.search.searching import Progress, Search
 from simgpu.study.search.serving import ServingProblem, search_serving
 from simgpu.study.search.together import together
 from simgpu.study.search.workers import Asked, Workers, jobs_of
-from simgpu.study.store import Store, store_file
+from simgpu.study.sweep.store import Store, store_file
 from simgpu.tree import leaves
 from simgpu.workload.jobs import Inference, Serving, Training
 

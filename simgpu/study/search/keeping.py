@@ -11,9 +11,9 @@ from typing import Any
 from simgpu.catalog import Catalogue
 from simgpu.documents import Source, read_text
 from simgpu.scenario import Scenario
-from simgpu.study.identity import Identities, Identity, code_digest, digest_of
-from simgpu.study.known import Known
-from simgpu.study.store import Finished, Store, now
+from simgpu.study.experiment.known import Known
+from simgpu.study.sweep.identity import Identities, Identity, code_digest, digest_of
+from simgpu.study.sweep.store import Finished, Store, now
 from simgpu.version import __version__
 
 

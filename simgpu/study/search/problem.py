@@ -16,10 +16,10 @@ from simgpu.plan.memory import GIB, Memory, fullest
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import ALL, USUAL, Space, Structure
 from simgpu.scenario import PlanFields, Scenario
-from simgpu.study.conditions import Condition, all_hold
-from simgpu.study.search.fields import SearchFields
+from simgpu.simulation.training import kernels_of
+from simgpu.study.experiment.conditions import Condition, all_hold
+from simgpu.study.experiment.search_fields import SearchFields
 from simgpu.timing.kernels import KernelModel
-from simgpu.training import kernels_of
 from simgpu.workload.frameworks import framework
 from simgpu.workload.jobs import Training
 from simgpu.workload.training.bound import Bounds

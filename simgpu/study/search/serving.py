@@ -20,11 +20,11 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import ALL, check_degrees
-from simgpu.result import COLUMNS, UNCERTAIN
 from simgpu.scenario import PlanFields, Scenario
-from simgpu.study.conditions import Condition, all_hold
-from simgpu.study.search.fields import SearchFields
-from simgpu.validation import validate
+from simgpu.schema_errors import validate
+from simgpu.simulation.result import COLUMNS, UNCERTAIN
+from simgpu.study.experiment.conditions import Condition, all_hold
+from simgpu.study.experiment.search_fields import SearchFields
 from simgpu.workload.inference.deploying import check_plan
 
 DEGREES = ("tp", "pp", "dp", "ep")

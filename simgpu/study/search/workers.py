@@ -16,10 +16,10 @@ from simgpu.errors import InputError, MisfitError, shown
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import Structure
 from simgpu.scenario import Origins, Scenario, draft_of, resolve_cluster
-from simgpu.simulation import simulate
-from simgpu.study import conditions
+from simgpu.simulation.call import simulate
+from simgpu.study.experiment import conditions
+from simgpu.study.experiment.search_fields import SearchFields
 from simgpu.study.search.deciding import Limits, Part, Place, decide
-from simgpu.study.search.fields import SearchFields
 from simgpu.study.search.problem import Problem
 from simgpu.study.search.serving import ServingProblem
 from simgpu.study.sweep.processes import way_to_start

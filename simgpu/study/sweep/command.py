@@ -13,11 +13,11 @@ from typing import Any
 from simgpu.catalog import Catalogue
 from simgpu.documents import Source
 from simgpu.errors import InputError, shown
-from simgpu.study.answers import short
-from simgpu.study.experiment import Experiment
-from simgpu.study.store import Kept, Store, store_file
+from simgpu.study.experiment.answers import short
+from simgpu.study.experiment.running import Experiment
 from simgpu.study.sweep.planning import Planned, plan
 from simgpu.study.sweep.running import Pool, Progress, Runner
+from simgpu.study.sweep.store import Kept, Store, store_file
 from simgpu.study.sweep.work import Setup, Task
 
 
@@ -64,7 +64,7 @@ class Swept:
 
     def to_pandas(self) -> Any:
         """A DataFrame of `rows`."""
-        from simgpu.study.results import frame
+        from simgpu.study.sweep.results import frame
 
         return frame(self.rows)
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from simgpu.errors import InputError
-from simgpu.study.store import Finished
 from simgpu.study.sweep.processes import Answer
+from simgpu.study.sweep.store import Finished
 from simgpu.study.sweep.work import Setup, Task, run_tasks, versions
 
 CONNECT_SECONDS = 20

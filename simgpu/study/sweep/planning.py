@@ -13,13 +13,13 @@ from typing import Any
 from simgpu.catalog import Catalogue
 from simgpu.documents import Source, read_text
 from simgpu.errors import InputError
-from simgpu.study.experiment import Experiment, told, varied_values
-from simgpu.study.identity import Identities, code_digest, digest_of
-from simgpu.study.known import Known
-from simgpu.study.loading import Loaded, parse_settings, read
-from simgpu.study.plot_checks import check_said
-from simgpu.study.points import Point
-from simgpu.study.store import Finished, now
+from simgpu.study.experiment.known import Known
+from simgpu.study.experiment.loading import Loaded, parse_settings, read
+from simgpu.study.experiment.plot_checks import check_said
+from simgpu.study.experiment.points import Point
+from simgpu.study.experiment.running import Experiment, told, varied_values
+from simgpu.study.sweep.identity import Identities, code_digest, digest_of
+from simgpu.study.sweep.store import Finished, now
 from simgpu.study.sweep.work import Task
 from simgpu.version import __version__
 
@@ -97,7 +97,7 @@ def _wrong(point: Point, error: InputError) -> Finished:
 
 
 def _varied_words(loaded: Loaded, point: Point) -> dict[str, str]:
-    from simgpu.study.points import written_key
+    from simgpu.study.experiment.points import written_key
     from simgpu.tree import value_at
 
     return {written_key(path): _plain(value_at(point.data, path)) for path in loaded.varied}

@@ -18,7 +18,7 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from simgpu.study.store import Finished
+from simgpu.study.sweep.store import Finished
 from simgpu.study.sweep.work import Setup, Task, run_tasks
 
 Answer = tuple[Sequence[Task], Sequence[Finished] | None, str]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from simgpu.errors import InputError
-from simgpu.study.store import Finished, Store, now
 from simgpu.study.sweep.processes import Answer
+from simgpu.study.sweep.store import Finished, Store, now
 from simgpu.study.sweep.work import FOREIGN, Task
 
 GROUP_SECONDS = 0.25

@@ -13,9 +13,9 @@ from typing import Any
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.scenario import Origins, Scenario, run_scenario
-from simgpu.study.identity import Identities, code_digest
-from simgpu.study.known import Known
-from simgpu.study.store import Finished, now
+from simgpu.study.experiment.known import Known
+from simgpu.study.sweep.identity import Identities, code_digest
+from simgpu.study.sweep.store import Finished, now
 from simgpu.version import __version__
 
 FOREIGN = "foreign"

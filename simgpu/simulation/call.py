@@ -1,0 +1,289 @@
+"""The one call that answers: how long does this workload take, split this way, on this cluster?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from simgpu.analysis.breakdown import Breakdown, breakdown
+from simgpu.analysis.uncertainty import Range, parts_of, range_of, range_of_ratio
+from simgpu.analysis.utilisation import kernels_of, products
+from simgpu.arguments import FLAG, MAPPING, TEXT, instance, takes
+from simgpu.catalog import Catalogue
+from simgpu.columns import following_ends
+from simgpu.errors import InputError, shown
+from simgpu.hardware.cluster import Cluster
+from simgpu.model.config import TransformerConfig
+from simgpu.model.graph import ModelGraph
+from simgpu.model.operators import ACCUMULATE, BYTES
+from simgpu.plan.memory import Memory
+from simgpu.plan.parallelism import Plan, check_fits_cluster
+from simgpu.plan.program import Program, shard
+from simgpu.plan.serving_memory import ServingMemory
+from simgpu.simulation.result import Result
+from simgpu.timing.collectives import ALGORITHMS, PROTOCOLS
+from simgpu.timing.kernels import KernelModel
+from simgpu.workload.execution import Execution, execute
+from simgpu.workload.jobs import Inference, MixedStep, OperatorList, Prefill, Serving, Training, Workload, job_of
+
+CLOCKS = ("sustained", "burst")
+
+REMEMBERED = 32
+"""Runs on one GPU that are remembered for each cluster."""
+
+
+@takes(
+    cluster=TEXT | instance("a Cluster", "simgpu.hardware.cluster.Cluster"),
+    workload=MAPPING | instance("a job such as Prefill or Training", "simgpu.workload.fields.Strict"),
+    model=TEXT | instance("a model from load_model", "simgpu.model.config.TransformerConfig"),
+    plan=MAPPING | instance("a Plan", "simgpu.plan.parallelism.Plan"),
+    draft=TEXT | instance("a model from load_model", "simgpu.model.config.TransformerConfig"),
+    catalogue=instance("a Catalogue", "simgpu.catalog.Catalogue"),
+    **dict.fromkeys(("dtype", "accumulate", "algorithm", "protocol", "clocks", "framework"), TEXT),
+    **dict.fromkeys(("folded", "require_fit"), FLAG),
+)
+def simulate(
+    cluster: Cluster | str,
+    workload: Workload | Mapping[str, Any],
+    model: TransformerConfig | str | None = None,
+    plan: Plan | Mapping[str, Any] | None = None,
+    dtype: str = "bf16",
+    accumulate: str | None = None,
+    algorithm: str = "auto",
+    protocol: str = "auto",
+    clocks: str | None = None,
+    framework: str = "megatron",
+    folded: bool = True,
+    require_fit: bool = False,
+    draft: TransformerConfig | str | None = None,
+    catalogue: Catalogue | None = None,
+) -> Result:
+    """Simulate one step.
+
+    Parameters
+    ----------
+    cluster, model
+        Names, or what `load_cluster` and `load_model` make of them: that is quicker for several calls. A workload that
+        lists its operators needs no model.
+    workload
+        `Prefill`, `Training`, `Inference`, `MixedStep`, `Serving` or `OperatorList`, or a mapping with its `kind`.
+    plan
+        How it is split, as `Plan` or a mapping of its keys; one GPU by default.
+    dtype, accumulate
+        Of weights and activations, and what products are summed in (default: fp32, int32 for int8).
+    algorithm
+        Of collectives: 'auto' (what NCCL would choose), 'ring', 'tree', 'nvls', or 'direct'.
+    protocol
+        Of collectives: 'auto', 'll', 'll128', 'simple'; or 'ideal', which takes links at their plain rates and
+        latencies, as back-of-the-envelope sums have it.
+
+    framework
+        Of training: how a stack runs the same operators, see `simgpu.workload.frameworks`.
+    folded
+        Of training: one rank stands for all equal ones. False simulates each rank, for the same times.
+    require_fit
+        Of training and inference: a plan that does not fit the memory of the GPU is an error.
+    clocks
+        'sustained' (a long run, throttled by its power limit) or 'burst' (a few milliseconds, as benchmarks time).
+        Default: burst for inference, whose steps leave the power limit alone most of the time, else sustained.
+    draft
+        Of speculative decoding: the model that `workload.speculative.draft` names.
+    catalogue
+        Where names are found; default: that which comes with simgpu.
+
+    Returns
+    -------
+    Result
+        `row` holds the numbers named in `simgpu.simulation.result.COLUMNS`.
+
+    Raises
+    ------
+    InputError
+        When the plan does not fit the model or the cluster, or the GPU lacks the dtype.
+    """
+    if isinstance(cluster, str) or isinstance(model, str) or isinstance(draft, str):
+        known = catalogue or Catalogue()
+        cluster = known.cluster(cluster) if isinstance(cluster, str) else cluster
+        model, draft = (known.model(one) if isinstance(one, str) else one for one in (model, draft))
+    plan, workload = Plan.of(plan or {}), job_of(workload)
+    sums = accumulate or ACCUMULATE.get(dtype, "fp32")
+    if algorithm not in ALGORITHMS:
+        raise InputError(f"'{algorithm}' is not known; expected one of {', '.join(ALGORITHMS)}", key="algorithm")
+    if protocol not in PROTOCOLS:
+        raise InputError(f"'{protocol}' is not known; expected one of {', '.join(PROTOCOLS)}", key="protocol")
+    clocks = clocks or default_clocks(workload)
+    if clocks not in CLOCKS:
+        raise InputError(f"'{clocks}' is not known; expected one of {', '.join(CLOCKS)}", key="clocks")
+    check_fits_cluster(plan, cluster)
+    if isinstance(workload, (Inference, MixedStep, Serving)):
+        return _infer(
+            cluster, workload, model, plan, dtype, accumulate, clocks, algorithm, protocol, require_fit, draft
+        )
+    kernels = KernelModel(cluster, sustained=clocks == "sustained")
+    kernels.peak(dtype, sums)  # refuse a dtype the GPU lacks, even where nothing would use it
+
+    for key, own, own_sums in workload.own_dtypes() if isinstance(workload, OperatorList) else ():
+        kernels.peak(own, own_sums, key=key)
+
+    if isinstance(workload, Training):
+        return _train(
+            cluster, workload, model, plan, dtype, sums, kernels, framework, algorithm, protocol, folded, require_fit
+        )
+    _check_plan(plan, workload.kind)
+    assert isinstance(workload, (Prefill, OperatorList))
+    graph = workload.graph(model, plan, dtype, sums)
+    program = shard(graph, plan)
+    execution = execute(program, plan, cluster, kernels, algorithm, protocol)
+    single = _alone(cluster, workload, model, dtype, sums, kernels) if plan.world > 1 else execution
+    if execution.step == 0:
+        raise InputError("there is nothing to do: one GPU has nobody to communicate with", key="workload")
+    row = {
+        **_asked(model.name if model else graph.name, workload.kind, cluster, dtype, plan),
+        **(times := _times(parts := breakdown(execution), single.step, plan.world)),
+        **_rates(graph, execution, plan.world),
+        **_sizes(program, dtype, cluster),
+        **_intervals(execution, parts.rank, single, times, plan.world),
+    }
+    return _result(row, execution)
+
+
+def default_clocks(workload: Workload) -> str:
+    """Clocks of a job where nothing is said of them."""
+    return "burst" if isinstance(workload, (Inference, MixedStep, Serving)) else "sustained"
+
+
+def _infer(
+    cluster: Cluster, workload: Any, model: TransformerConfig | None, plan: Plan, dtype: str, accumulate: str | None,
+    clocks: str, algorithm: str, protocol: str, require_fit: bool, draft: TransformerConfig | None,
+) -> Result:  # fmt: skip
+    from simgpu.simulation.inference import infer
+
+    done = infer(cluster, workload, model, plan, dtype, accumulate, clocks, algorithm, protocol, require_fit, draft)
+    assert model is not None
+    row = {**_asked(model.name, workload.kind, cluster, dtype, plan), **done.row}
+    return _result(row, done.execution, done.memory)
+
+
+def _result(
+    row: dict[str, Any], execution: Execution, memory: Sequence[Memory] | Sequence[ServingMemory] = ()
+) -> Result:
+    """A result whose columns have intervals where the times that they follow from have them."""
+    return Result(row | following_ends(row), execution, memory=memory)
+
+
+def _asked(model: str, kind: str, cluster: Cluster, dtype: str, plan: Plan) -> dict[str, Any]:
+    """What was simulated."""
+    return {
+        "model": model,
+        "workload": kind,
+        "cluster": cluster.name,
+        "gpu": cluster.gpu.name,
+        "dtype": dtype,
+        "tp": plan.tp,
+        "dp": plan.dp,
+        "sequence_parallel": plan.sequence_parallel,
+        "gpus": plan.world,
+    }
+
+
+def _train(
+    cluster: Cluster, workload: Training, model: TransformerConfig | None, plan: Plan, dtype: str, accumulate: str,
+    kernels: KernelModel, framework: str, algorithm: str, protocol: str, folded: bool, require_fit: bool,
+) -> Result:  # fmt: skip
+    from simgpu.simulation.training import train
+
+    done = train(
+        cluster, workload, model, plan, dtype, accumulate, kernels, framework, algorithm, protocol, folded, require_fit
+    )
+    assert model is not None
+    row = {
+        **_asked(model.name, workload.kind, cluster, dtype, plan),
+        **{name: getattr(plan, name) for name in ("pp", "vp", "cp", "ep", "zero", "recompute")},
+        "schedule": plan.pipeline,
+        "micro_batch": plan.micro_batch or workload.batch // plan.dp,
+        "microbatches": workload.batch // plan.dp // (plan.micro_batch or workload.batch // plan.dp),
+        "framework": framework,
+        **done.row,
+    }
+    return _result(row, done.execution, done.memory)
+
+
+def _check_plan(plan: Plan, kind: str) -> None:
+    """Raise `InputError` for what only training can be split by."""
+    for name, plain in vars(Plan()).items():
+        if name not in ("tp", "dp", "sequence_parallel") and vars(plan).get(name, plain) != plain:
+            raise InputError(
+                f"{shown(vars(plan)[name])} has no meaning for {kind}; only training knows it", key=f"plan.{name}"
+            )
+
+
+def _alone(
+    cluster: Cluster, workload: Prefill | OperatorList, model: TransformerConfig | None, dtype: str, sums: str,
+    kernels: KernelModel,
+) -> Execution:  # fmt: skip
+    """The same work on one GPU: asked again for every plan, so that it is remembered for a cluster."""
+    key = (workload.model_dump_json(), model, dtype, sums, kernels.identity)
+
+    def run() -> Execution:
+        plan = Plan()
+        return execute(shard(workload.graph(model, plan, dtype, sums), plan), plan, cluster, kernels)
+
+    found: Execution = cluster.memo.region("alone", REMEMBERED).known(key, run)
+    return found
+
+
+def _intervals(execution: Execution, rank: int, single: Execution, row: dict[str, Any], gpus: int) -> dict[str, float]:
+    """P10 and P90 of the uncertain columns of a row."""
+    parts, alone = parts_of(execution, rank), parts_of(single, 0)
+    kernels = [(part.seconds, part.doubt) for part in parts if part.activity.category == "compute"]
+    calls = [part for part in parts if part.activity.category != "compute"]
+    step = kernels + [(part.exposed, part.doubt) for part in calls]
+    whole = [(part.exposed, part.doubt) for part in alone]
+    other = max(row["step_s"] - sum(seconds for seconds, _ in step), 0.0)
+    one = range_of(whole)
+    ratio = range_of_ratio(whole, step, other) if execution is not single else Range(1.0, 1.0)
+    found = {
+        "step_s": range_of(step, other),
+        "compute_s": range_of(kernels),
+        "communication_s": range_of([(part.seconds, part.doubt) for part in calls]),
+        "exposed_communication_s": range_of([(part.exposed, part.doubt) for part in calls]),
+        "single_gpu_step_s": one,
+        "efficiency": Range(ratio.p10 / gpus, ratio.p90 / gpus),
+        "speedup": ratio,
+    }
+    return {f"{name}_{end}": getattr(of, end) for name, of in found.items() for end in ("p10", "p90")}
+
+
+def _times(parts: Breakdown, alone: float, gpus: int) -> dict[str, Any]:
+    """Parts of the step, and how it compares with one GPU that takes `alone` seconds."""
+    ideal = alone / gpus
+    return {
+        "step_s": parts.step,
+        "compute_s": parts.compute,
+        "communication_s": parts.communication,
+        "exposed_communication_s": parts.exposed_communication,
+        "idle_s": parts.idle,
+        "single_gpu_step_s": alone,
+        "ideal_step_s": ideal,
+        "efficiency": ideal / parts.step,
+        "speedup": alone / parts.step,
+    }
+
+
+def _rates(graph: ModelGraph, execution: Execution, gpus: int) -> dict[str, Any]:
+    achieved, peak = graph.flops / execution.step / gpus, products(kernels_of(execution)).peak
+    tokens = {"tokens_per_s": graph.tokens / execution.step} if graph.tokens else {}
+    return {
+        **tokens, "flop": graph.flops, "flop_per_s_per_gpu": achieved, "mfu": achieved / peak if peak else 0.0,
+    }  # fmt: skip
+
+
+def _sizes(program: Program, dtype: str, cluster: Cluster) -> dict[str, Any]:
+    """Bytes one GPU communicates and holds."""
+    weights, capacity = program.weights * BYTES[dtype], cluster.gpu.memory.capacity.si
+    return {
+        "communication_bytes": sum(times * collective.size for collective, times in program.collectives()),
+        "weights_bytes_per_gpu": weights,
+        "memory_capacity_bytes": capacity,
+        "weights_fit": weights <= capacity,
+    }

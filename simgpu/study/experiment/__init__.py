@@ -1,0 +1,1 @@
+"""Experiment files: their fields, the cases they list or vary, conditions, and running them."""

@@ -1,0 +1,254 @@
+"""From the text of an experiment file to checked scenarios, each value with the place where it was written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from simgpu.catalog import Catalogue
+from simgpu.documents import Document, Source, parse_value, read_yaml
+from simgpu.errors import InputError, nearest, shown
+from simgpu.overrides import HARDWARE_ROOTS
+from simgpu.scenario import Key, Origins, Place, Scenario
+from simgpu.schema_errors import validate
+from simgpu.simulation.result import COLUMNS
+from simgpu.study.experiment.axes import Axis, axes_of
+from simgpu.study.experiment.fields import ExperimentFields
+from simgpu.study.experiment.known import Known
+from simgpu.study.experiment.points import Point, Track, Walk, put, written_key
+from simgpu.tree import indexed, leaves, replaced
+
+_COLUMN_PATHS = [
+    *(("plan", key) for key in ("tp", "dp", "sequence_parallel")),
+    *(("plan", key) for key in ("pp", "vp", "cp", "ep", "zero", "recompute", "schedule", "micro_batch")),
+    *((key,) for key in ("model", "cluster", "dtype", "framework")),
+]
+"""Scenario keys that a row has a column for (those that only training has: only rows of training)."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scenario of an experiment: the labels of its row, its data, and where each value was written."""
+
+    labels: Mapping[str, Any]
+    data: Mapping[str, Any]
+    scenario: Scenario
+    origins: Origins
+    varied: tuple[Key, ...] = ()  # what the file varies, as far as the row has no column for it
+
+    def changed(self, changes: Mapping[Key, Any]) -> Case:
+        """The same case with other values at some keys; None takes a value away."""
+        data: Any = self.data
+        for path, value in changes.items():
+            data = replaced(data, path, _constant(value))
+        return Case(self.labels, data, checked(_pruned(data), self.origins), self.origins)
+
+
+def rewritten(case: Case, changes: Iterable[tuple[Key, Any, Place]], labels: Mapping[str, Any] | None = None) -> Case:
+    """A case with other values, (path, value, place where it was said), and other labels. Raises `InputError`."""
+    data, origins = case.data, case.origins.copy()
+    for path, value, place in changes:
+        data = _put(data, path, value, place, origins)
+    known = case.labels if labels is None else labels
+    return Case(known, data, checked(data, origins), origins, case.varied)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A `key=value` of the command line."""
+
+    key: str
+    path: Key
+    value: Any
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An experiment file that was read; its points are made when they are asked for."""
+
+    document: Document
+    fields: ExperimentFields
+    starts: Sequence[Point]
+    walk: Walk
+    varied: tuple[Key, ...]  # what the file varies, as far as a row has no column for it
+
+    def points(self) -> Iterator[Point]:
+        """Points that the conditions leave, in the order of the rows. Raises `InputError`."""
+        return self.walk.points(self.starts)
+
+    def case(self, point: Point) -> Case:
+        """A point as a checked scenario. Raises `InputError`."""
+        return Case(point.labels, point.data, checked(point.data, point.origins), point.origins, self.varied)
+
+
+def load(
+    file: Source, settings: Sequence[Setting], catalogue: Catalogue
+) -> tuple[Document, ExperimentFields, list[Case]]:
+    """Read and check an experiment file. Raises `InputError`."""
+    loaded = read(file, settings, catalogue)
+    return loaded.document, loaded.fields, [loaded.case(point) for point in loaded.points()]
+
+
+def read(file: Source, settings: Sequence[Setting], catalogue: Catalogue) -> Loaded:
+    """Read an experiment file; conditions ask the catalogue of clusters and models. Raises `InputError`."""
+    document = read_yaml(file)
+    fields = validate(ExperimentFields, document.data, lambda path, problem: document.error(problem, path))
+    fixed = {setting.path for setting in settings}
+    axes = [
+        axis.without(lambda key: scenario_path(key) in fixed)
+        for axis in axes_of(fields.vary, fields.zip, lambda problem, place: document.error(problem, place))
+    ]
+    tracks = [_track(axis, document) for axis in axes if axis is not None]
+    varied = tuple(path for track in tracks for path in track.paths if path not in _COLUMN_PATHS)
+    if settings:  # they count last
+        places = tuple(Place("--set", key=setting.key) for setting in settings)
+        values = tuple(setting.value for setting in settings)
+        tracks.append(Track(tuple(setting.path for setting in settings), [values], places))
+    origins = Origins()
+    origins.put((), _place(document, ("scenario",)))
+    base = _merge({}, fields.scenario, ("scenario",), document, origins)
+    starts = [_start(base, origins, given, number, document) for number, given in enumerate(fields.cases or [{}])]
+    walk = Walk(document, tracks, fields.where, Known(catalogue))
+    return Loaded(document, fields, starts, walk, varied)
+
+
+def _start(base: Any, known: Origins, given: Mapping[str, Any], number: int, document: Document) -> Point:
+    """The base changed by one case."""
+    place, origins = ("cases", number), known.copy()
+    labels = _labels(given.get("labels", {}), document, (*place, "labels"))
+    changes = {key: value for key, value in given.items() if key != "labels"}
+    _check_roots(changes, document, place)
+    return Point(labels, _merge(base, changes, place, document, origins), origins)
+
+
+def _track(axis: Axis, document: Document) -> Track:
+    places = tuple(_place(document, place) for place in axis.places)
+    return Track(tuple(map(scenario_path, axis.keys)), axis.values, places)
+
+
+def checked(data: Mapping[str, Any], origins: Origins) -> Scenario:
+    """The scenario that nested data describes."""
+    return validate(Scenario, data, lambda path, problem: origins.error(problem, tuple(map(str, path))))
+
+
+def scenario_path(key: str) -> Key:
+    """The place of a dotted key in a scenario. Hardware parameters keep their key whole."""
+    root, _, rest = key.partition(".")
+    if root in HARDWARE_ROOTS and rest:
+        return ("hardware", key)
+    return ("hardware", rest) if root == "hardware" and rest else tuple(key.split("."))
+
+
+def column_of(key: str) -> str:
+    """The column of a row that holds what a file says at a dotted key."""
+    path = scenario_path(key)
+    return path[-1] if path in _COLUMN_PATHS else written_key(path)
+
+
+def parse_settings(texts: Sequence[str]) -> list[Setting]:
+    """'key=value' texts of the command line; values are read as YAML reads them. Raises `InputError`."""
+    found = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals or not key or not value.strip():
+            raise InputError(f"{shown(text)} is not understood; expected key=value, such as plan.tp=4", file="--set")
+        path = scenario_path(key)
+        if path[0] != "hardware" and "" in path:
+            hardware = path[0] in HARDWARE_ROOTS
+            problem = "expected the name of a parameter, such as 'gpu.memory.bandwidth'" if hardware else "unknown key"
+            raise InputError(problem, file="--set", key=key)
+        found.append(Setting(key, path, parse_value(value, "--set", key)))
+    return found
+
+
+def _merge(
+    base: Mapping[str, Any], given: Mapping[str, Any], place: tuple, document: Document, origins: Origins
+) -> Any:
+    """`base` with the values of `given`, a mapping that stands at `place` of the document."""
+    data: Any = dict(base)
+    if isinstance(given.get("workload"), dict) and "kind" in given["workload"]:
+        data.pop("workload", None)  # another kind of job: nothing of the old one applies
+    seen: set[Key] = set()
+    for path, value, where in _flat(given, place):
+        if path in seen:
+            raise document.error(f"{written_key(path)} is given twice", where)
+        seen.add(path)
+        data = _put(data, path, value, _place(document, where), origins)
+        if isinstance(value, list):
+            for i, item in enumerate(value):
+                origins.put((*path, str(i)), _place(document, (*where, i)))
+                for below, _ in leaves(item):
+                    origins.put((*path, str(i), *below), _place(document, (*where, i, *below)))
+    for path, where in _mappings(given, place):
+        if path not in seen:
+            origins.put(path, _place(document, where))
+            for below in [known for known in seen if known[: len(path)] == path]:
+                origins.again(below)
+    return data
+
+
+def _flat(given: Mapping[str, Any], place: tuple, prefix: str = "") -> list[tuple[Key, Any, tuple]]:
+    """(path, value, place in the document) of each value; nested mappings and dotted keys mean the same."""
+    found: list[tuple[Key, Any, tuple]] = []
+    for key, value in given.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            found += _flat(value, (*place, key), f"{name}.")
+        else:
+            found.append((scenario_path(name), value, (*place, key)))
+    return found
+
+
+def _mappings(given: Mapping[str, Any], place: tuple, prefix: str = "") -> list[tuple[Key, tuple]]:
+    """(path, place in the document) of the nested mappings themselves, outermost first."""
+    found: list[tuple[Key, tuple]] = []
+    for key, value in given.items():
+        if isinstance(value, dict) and value and f"{prefix}{key}".partition(".")[0] != "hardware":
+            found.append((tuple(f"{prefix}{key}".split(".")), (*place, key)))
+            found += _mappings(value, (*place, key), f"{prefix}{key}.")
+    return found
+
+
+def _put(data: Any, path: Key, value: Any, place: Place, origins: Origins) -> Any:
+    """`data` with another value at `path`, and its place remembered."""
+    changed = put(data, path, value, place)
+    origins.put(indexed(data, path), place)
+    return changed
+
+
+def _constant(value: Any) -> Callable[[Any], Any]:
+    return lambda old: value
+
+
+def _pruned(data: Any) -> Any:
+    """Without the values that are None: they were taken away."""
+    if isinstance(data, dict):
+        return {key: _pruned(value) for key, value in data.items() if value is not None}
+    return [_pruned(item) for item in data] if isinstance(data, list) else data
+
+
+def _place(document: Document, where: tuple) -> Place:
+    line = document.line_of(where)
+    return Place(f"{document.file}:{line}" if line else str(document.file), str(document.file), line)
+
+
+def _check_roots(given: Mapping[str, Any], document: Document, place: tuple) -> None:
+    """A case holds labels and scenario keys."""
+    known = [*Scenario.model_fields, *HARDWARE_ROOTS, "labels"]
+    for key in given:
+        if key.partition(".")[0] not in known:
+            raise document.error(f"unknown key{nearest(key, known)}", (*place, key))
+
+
+def _labels(given: Any, document: Document, place: tuple) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise document.error(f"{shown(given)} is not a mapping of names to values", place)
+    for key, value in given.items():
+        if not isinstance(value, (str, int, float, bool)) or (isinstance(value, float) and not isfinite(value)):
+            raise document.error(f"{shown(value)} is not a plain value", (*place, key))
+        if key in COLUMNS:
+            raise document.error(f"'{key}' is a column of every row; choose another label", (*place, key))
+    return dict(given)

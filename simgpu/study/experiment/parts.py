@@ -1,0 +1,54 @@
+"""What to know of the parts that an experiment runs on: figures that no known GPU comes near, GPUs left idle."""
+
+from __future__ import annotations
+
+from simgpu.catalog import Catalogue
+from simgpu.hardware.derive import is_slice
+from simgpu.hardware.plausible import doubts
+from simgpu.scenario import resolve_cluster
+from simgpu.study.experiment.running import ExperimentResult
+
+
+def doubtful_figures(outcome: ExperimentResult, catalogue: Catalogue) -> list[str]:
+    """A note for each figure of the GPUs at work that is far outside every known part, each once."""
+    found: dict[str, None] = {}
+    seen = set()
+    for case in outcome.experiment.cases:
+        asked = (case.scenario.cluster, repr(case.scenario.hardware))
+        if asked in seen:
+            continue
+        seen.add(asked)
+        gpu = resolve_cluster(case.scenario, catalogue, case.origins).gpu
+        found |= {f"check a figure of {gpu.name}: {doubt}": None for doubt in ([] if is_slice(gpu) else doubts(gpu))}
+    return list(found)
+
+
+def idle_gpus(outcome: ExperimentResult) -> list[str]:
+    """A note for each cluster that a training or serving plan leaves GPUs of idle because it does not say `dp`."""
+    found: dict[tuple[str, int, int], None] = {}
+    for case, result in zip(outcome.experiment.cases, outcome.results, strict=True):
+        if "dp" in case.scenario.plan.model_fields_set or case.scenario.workload.kind not in ("training", "serving"):
+            continue
+        used, there = result.row["gpus"], outcome.catalogue.cluster(case.scenario.cluster).gpu_count
+        if there >= 2 * used:
+            found[(case.scenario.cluster, used, there)] = None
+    return [
+        f"{cluster}: {used:,} of {there:,} GPUs are used; plan.dp is not given and so 1 (up to {there // used:,} fit)"
+        for cluster, used, there in found
+    ]
+
+
+def lone_microbatches(outcome: ExperimentResult) -> list[str]:
+    """A note for pipelines that have fewer microbatches than stages because the plan does not say `micro_batch`."""
+    found = {}
+    for case, result in zip(outcome.experiment.cases, outcome.results, strict=True):
+        row = result.row
+        if case.scenario.workload.kind != "training" or "micro_batch" in case.scenario.plan.model_fields_set:
+            continue
+        if row["microbatches"] < row["pp"]:
+            found[row["microbatches"], row["pp"]] = row["bubble_fraction"]
+    return [
+        f"{many:,} microbatch{'es' if many > 1 else ''} for {stages} stages, {100 * bubble:.0f} % bubble:"
+        " plan.micro_batch is not given and so all sequences of a replica at once"
+        for (many, stages), bubble in found.items()
+    ]

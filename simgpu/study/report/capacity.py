@@ -1,0 +1,253 @@
+"""What fits: models in precisions on kinds of GPU, how many of them, with how much context for how many users."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from simgpu.catalog import Catalogue
+from simgpu.errors import InputError, nearest, shown
+from simgpu.hardware.derive import base_name, is_slice
+from simgpu.model.config import TransformerConfig
+from simgpu.plan.parallelism import Plan
+from simgpu.plan.precision import PRECISIONS, is_gguf, precision_of
+from simgpu.plan.serving_fit import DEGREES, misfit_text, smallest
+from simgpu.plan.serving_memory import Served, cache_bytes, fullest, serving_memory
+from simgpu.render.notes import context_notes
+from simgpu.study.experiment.answers import short
+from simgpu.version import __version__
+from simgpu.workload.inference.deploying import chosen_precision, deploy
+from simgpu.workload.inference.jobs import Inference, RuntimeName
+from simgpu.workload.runtimes import runtime
+
+GPUS = ("l4", "rtx-4090", "l40s", "a100-sxm-80gb", "h100-sxm", "h200-sxm", "b200-sxm", "mi300x")
+"""Kinds of GPU that are tried where none is named: what clouds rent most, one of each size of memory."""
+
+NARROWING = ("bf16", "fp8", "int4", "q4_k_m")
+"""Precisions that are tried where none is named, beside that of the checkpoint."""
+
+CONTEXT = 8192
+"""Tokens of each user where none are named, or as many as the model can take."""
+
+COLUMNS = {
+    "model": "name in the catalogue",
+    "precision": "how weights are stored (docs/inference.md)",
+    "gpu": "name in the catalogue",
+    "gpu_memory_bytes": "of one GPU, as its datasheet gives it",
+    "converted": "whether the GPU lacks units for the precision and weights are converted on the way",
+    "runtime": "whose reserve is taken off",
+    "context": "tokens that each user's cache holds",
+    "users": "sequences at once that were asked for",
+    "fits_one": "whether one GPU holds all of it",
+    "needed_bytes": "on one GPU",
+    "usable_bytes": "what the runtime uses of its memory",
+    "short_by_bytes": "what one GPU lacks; 0: nothing",
+    "smallest_gpus": "GPUs that hold it, split by tensors (llama.cpp: by layers); 0: not 32",
+    "split": "how, as a plan says it",
+    "weights_bytes": "of the model, all GPUs together",
+    "weights_bytes_per_gpu": "of the fullest rank",
+    "kv_bytes_per_token": "of a token of one user, on average over the context",
+    "most_users": "users at that context that the smallest number of GPUs holds",
+    "longest_context": "tokens that each of the users can have there, at most those of the model",
+    "helps": "what would make it fit one GPU",
+}
+"""Keys of a row and what they mean. SI units stand in the names."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to fit. Empty: the choices of this module."""
+
+    gpus: Sequence[str] = ()
+    precisions: Sequence[str] = ()
+    context: int | None = None
+    users: int = 1
+    runtime: RuntimeName | None = None
+    kv_cache: str | None = None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Rows for every model, precision and GPU, as `COLUMNS` names them, and what was left out."""
+
+    rows: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...]
+
+    __repr__ = short
+
+    def document(self) -> dict[str, Any]:
+        """What `simgpu fit --format json` prints."""
+        return {"simgpu_version": __version__, "rows": list(self.rows), "notes": list(self.notes)}
+
+
+MOST = 10**9
+"""Largest number of users and of tokens that is asked for."""
+
+
+def fit(catalogue: Catalogue, models: Sequence[str], asked: Asked) -> Fitted:
+    """What fits where. Raises `InputError` for names that are not known and contexts that a model cannot take."""
+    if not models:
+        raise InputError("no model", key="MODEL")
+    for name in asked.precisions:
+        precision_of(name, "--precision")
+    for key, value in (("--users", asked.users), ("--context", 1 if asked.context is None else asked.context)):
+        if not 1 <= value <= MOST:
+            expected = "1 or more" if value < 1 else f"at most {MOST:,}"
+            raise InputError(f"{shown(value)}: expected {expected}", key=key)
+    sizes = {name: _capacity(catalogue, name) for name in dict.fromkeys(asked.gpus or GPUS)}
+    rows: list[dict[str, Any]] = []
+    refused: dict[str, None] = {}
+    for model in dict.fromkeys(models):
+        config = catalogue.model(model)
+        for precision in asked.precisions or _precisions(config, asked.runtime):
+            for gpu in sorted(sizes, key=lambda name: (sizes[name], name)) if not asked.gpus else sizes:
+                try:
+                    rows.append(_row(catalogue, config, model, precision, gpu, sizes, asked))
+                except InputError as error:
+                    if error.key != "workload.precision" or len(models) * len(sizes) == 1 or _never(asked, precision):
+                        raise _by_option(error) from None
+                    refused[error.problem] = None
+    if not rows:
+        raise InputError(f"nothing is left to fit: {next(iter(refused))}", key="--precision")
+    converted = [f"{row['precision']} on {row['gpu']}" for row in rows if row["converted"]]
+    notes = (
+        [f"no such units, weights are converted on the way: {'; '.join(dict.fromkeys(converted))}"] if converted else []
+    )
+    published = {name: catalogue.model(name).max_tokens for name in models}
+    notes += context_notes({n: (asked.context, most) for n, most in published.items() if (asked.context or 0) > most})
+    notes += [f"left out: {problem}" for problem in refused]
+    return Fitted(tuple(rows), tuple(notes))
+
+
+def _never(asked: Asked, precision: str) -> bool:
+    """Whether a runtime that was asked for has the precision on no GPU at all."""
+    if asked.runtime is None:
+        return False
+    try:
+        chosen_precision(precision, "bf16", runtime(asked.runtime))
+    except InputError:
+        return True
+    return False
+
+
+def _by_option(error: InputError) -> InputError:
+    """An error about a key of a file, as one about the option that stands for it."""
+    options = {"workload.precision": "--precision", "workload.prompt": "--context", "dtype": "--precision"}
+    return InputError(error.problem, file=error.file, line=error.line, key=options.get(error.key or "", error.key))
+
+
+def _precisions(config: TransformerConfig, asked: str | None) -> list[str]:
+    """What a runtime has of the usual precisions, that of the checkpoint first."""
+    names = [name for name in dict.fromkeys((config.published, *NARROWING)) if name in PRECISIONS]
+    if asked is None:
+        return names
+    if asked == "llama.cpp":
+        return ["fp16", *(name for name in PRECISIONS if is_gguf(PRECISIONS[name]))]
+    plain = runtime(asked).precisions == "plain"
+    return [name for name in names if not (PRECISIONS[name].weights if plain else is_gguf(PRECISIONS[name]))]
+
+
+def _capacity(catalogue: Catalogue, name: str) -> float:
+    known = catalogue.names("gpus")
+    if base_name(name) not in known:
+        raise InputError(f"unknown GPU {shown(name)}{nearest(name, known)}", key="--gpu")
+    return catalogue.cluster(name).gpu.memory.capacity.si
+
+
+def _reaches_no_other(catalogue: Catalogue, gpu: str) -> bool:
+    return is_slice(catalogue.cluster(gpu).gpu)
+
+
+def _row(
+    catalogue: Catalogue, config: TransformerConfig, model: str, precision: str, gpu: str,
+    sizes: Mapping[str, float], asked: Asked,
+) -> dict[str, Any]:  # fmt: skip
+    """One model in one precision on one kind of GPU."""
+    engine = asked.runtime or ("llama.cpp" if is_gguf(precision_of(precision)) else "vllm")
+    context = asked.context or min(CONTEXT, config.max_tokens)
+    if not config.takes(context):
+        problem = f"{context:,} tokens is more than the {config.max_tokens:,} learned positions of '{config.name}'"
+        raise InputError(problem, key="--context")
+    served = _served(catalogue, config, precision, gpu, engine, asked.kv_cache)
+    capacity = sizes[gpu]
+    one = fullest(serving_memory(served, asked.users, context, capacity))
+    most = (
+        1 if _reaches_no_other(catalogue, gpu) else DEGREES[-1]
+    )  # slices of a GPU reach no other (NVIDIA MIG user guide: no P2P, no NCCL)
+    found = smallest(served, capacity, context, asked.users, most)
+    split = fullest(serving_memory(found.served, asked.users, context, capacity))
+    others = [(name, size) for name, size in sizes.items() if size > capacity]
+    help_text = misfit_text(served, asked.users, context, capacity, 1, others, most)
+    return {
+        "model": model,
+        "precision": precision,
+        "gpu": gpu,
+        "gpu_memory_bytes": capacity,
+        "converted": served.precision.converted,
+        "runtime": engine,
+        "context": context,
+        "users": asked.users,
+        "fits_one": one.fits,
+        "needed_bytes": one.total,
+        "usable_bytes": one.budget,
+        "short_by_bytes": one.short_by,
+        "smallest_gpus": found.gpus or 0,
+        "split": found.split if found.gpus else "",
+        "weights_bytes": one.weights,
+        "weights_bytes_per_gpu": split.weights,
+        "kv_bytes_per_token": cache_bytes(served, context) / context,
+        "most_users": found.sequences,
+        "longest_context": found.longest,
+        "helps": "" if one.fits else help_text,
+    }
+
+
+def _served(
+    catalogue: Catalogue, config: TransformerConfig, precision: str, gpu: str, engine: str, kv_cache: str | None
+) -> Served:
+    """A deployment on one GPU, for what it sets aside beside weights and cache."""
+    plain = not precision_of(precision).weights
+    named = None if plain else precision
+    job = Inference(prompt=1, output=1, runtime=engine, precision=named, kv_cache=kv_cache)
+    problem = ""
+    for dtype in (precision,) if plain else ("bf16", "fp16", "fp32"):  # activations in what the GPU has
+        try:
+            return deploy(catalogue.cluster(gpu), job, config, Plan(), dtype).served
+        except InputError as error:
+            if error.key != "dtype":
+                raise
+            problem = problem or error.problem
+    raise InputError(problem, key="workload.precision")
+
+
+def show(done: Fitted, style: str, out: IO[str]) -> None:
+    """Print what fits as a table, or everything as JSON or CSV."""
+    from simgpu.render.data import print_csv
+    from simgpu.study.report.rows import print_json
+
+    if style == "json":
+        print_json(done.document(), out)
+    elif style == "csv":
+        print_csv(done.rows, out)
+    else:
+        from simgpu.render.fitting import print_fits
+
+        print_fits(done.rows, done.notes, out)
+
+
+def write(done: Fitted, folder: Path) -> list[Path]:
+    """Write data and picture into `folder`; returns what was written. The picture is drawn first."""
+    from simgpu.render.data import print_csv
+    from simgpu.render.files import written_whole
+    from simgpu.render.fitting import fit_figure
+    from simgpu.render.style import save
+    from simgpu.study.report.rows import print_json
+
+    drawn = fit_figure(done.rows)
+    with written_whole(folder / "fit.json") as stream:
+        print_json(done.document(), stream)
+    with written_whole(folder / "fit.csv") as stream:
+        print_csv(done.rows, stream)
+    return [folder / "fit.json", folder / "fit.csv", *save(drawn, folder / "fit.png", folder / "fit.svg")]

@@ -1,0 +1,221 @@
+"""What the catalogue holds, for people: lists, specifications with their sources, pictures of hardware."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import shorten
+from typing import IO, TYPE_CHECKING
+
+from simgpu.catalog import Catalogue
+from simgpu.errors import InputError, members, nearest, shown
+from simgpu.hardware.cluster import Cluster
+from simgpu.hardware.derive import base_name, is_slice
+from simgpu.hardware.figure import Figure, figures
+from simgpu.hardware.inherit import Calibration, Given
+from simgpu.hardware.plausible import doubts
+from simgpu.hardware.spec import CatalogueFile, ClusterSpec, GPUSpec, NodeSpec
+from simgpu.overrides import Override
+from simgpu.study.experiment.loading import parse_settings
+from simgpu.units import format_si
+
+if TYPE_CHECKING:
+    from simgpu.hardware.topology import Topology
+
+_SHOWN = ("gpus", "nodes", "clusters", "links", "architectures")
+
+
+def listing(catalogue: Catalogue, kind: str) -> list[tuple[str, str]]:
+    """(name, title) of everything of one kind."""
+    found = []
+    for name in catalogue.names(kind):
+        if kind == "models":
+            title = catalogue.model_source(name).title
+        else:
+            file = catalogue.find(kind, name)
+            title = str(catalogue.document(file).data.get("title", "")) if file else ""
+        found.append((name, title))
+    return found
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Something of the catalogue, with parameters changed: its specification (None for a model), and its cluster."""
+
+    name: str
+    kind: str
+    spec: CatalogueFile | None
+    cluster: Cluster | None
+    nodes: int  # how many nodes to show
+
+    @property
+    def topology(self) -> Topology:
+        assert self.cluster is not None
+        return self.cluster.topology_of(min(self.nodes, int(self.cluster.spec.nodes.si)))
+
+
+def find(catalogue: Catalogue, name: str, settings: Sequence[str] = (), nodes: int = 2) -> Subject:
+    """What `name` means, with hardware parameters set by `settings` ('key=value')."""
+    kind = _kind_of(catalogue, name)
+    overrides = _overrides(settings)
+    if kind in ("nodes", "clusters"):
+        cluster = catalogue.cluster(name, overrides)
+        return Subject(name, kind, cluster.spec if kind == "clusters" else cluster.node, cluster, nodes)
+    root = {"gpus": "gpu.", "links": f"link.{name}."}.get(kind)
+    for override in overrides:
+        if root is None or not override.key.startswith(root):
+            expected = f"expected a key that begins with {root}" if root else "it has no hardware parameters"
+            raise override.error(f"is not a parameter of '{name}'; {expected}")
+    spec = None if kind == "models" else catalogue.spec(kind, name, overrides)
+    return Subject(name, kind, spec, None, nodes)
+
+
+def show(catalogue: Catalogue, subject: Subject, out: IO[str], constants: bool = False) -> None:
+    """Print a specification: every figure with unit and source; the edges of a node or cluster.
+
+    Of a GPU also the constants of its kernels after inheritance: one line for each library and level, or with
+    `constants` one for each constant.
+    """
+    from simgpu.render.table import print_figures, print_notes
+
+    spec = subject.spec
+    if spec is None:
+        print_figures(*_model_entries(catalogue, subject.name), out)
+        return
+    entries = _entries(spec)
+    known = catalogue.kernel_constants(spec) if isinstance(spec, GPUSpec) else None
+    if known is not None:  # its constants follow, with those it inherits
+        entries = [entry for entry in entries if not entry[0].startswith("kernel.")]
+    print_figures(f"{spec.title}  ({catalogue.find(subject.kind, subject.name)})", entries, out)
+    if known is not None:
+        _print_constants(known, constants, out)
+    if isinstance(spec, GPUSpec) and not is_slice(spec):
+        print_notes([f"check a figure: {doubt}" for doubt in doubts(spec)], out)
+    if subject.cluster is not None:
+        from simgpu.render.topology import topology_tree
+
+        count = int(subject.cluster.spec.nodes.si)
+        heading = f"Edges, per direction ({subject.topology.nodes} of {count} nodes)"
+        print_notes([heading, *(f"  {line}" for line in topology_tree(subject.topology))], out)
+
+
+def _print_constants(known: Calibration, each: bool, out: IO[str]) -> None:
+    """Print the constants of a GPU and where they come from."""
+    from simgpu.render.table import grid, print_figures
+
+    heading = "Constants after inheritance"
+    if each:
+        rows = [
+            (f"kernel.{'.'.join(path)}", _value(one.figure), f"{one.level}: {one.source}")
+            for path, one in known.given.items()
+        ]
+        print_figures(heading, rows, out)
+        return
+    groups: dict[tuple[tuple[str, ...], str], dict[str, Given]] = {}
+    for path, one in known.given.items():
+        groups.setdefault((path[:-1], one.level), {})[path[-1]] = one
+    lines = [
+        (
+            ".".join(("kernel", *place)),
+            level,
+            ", ".join(f"{name} {_value(one.figure)}" for name, one in group.items()),
+            "; ".join(shorten(text, 80, placeholder=" ...") for text in {one.source: 0 for one in group.values()}),
+        )
+        for (place, level), group in sorted(groups.items(), key=lambda item: item[0][0])
+    ]
+    heading += " (each with its whole source: --constants)"
+    grid(heading, ("library", "from", "constants", "source"), lines, out)
+
+
+def draw(subject: Subject, file: Path) -> Path:
+    """Write the graph of a node or cluster as a picture. Raises `InputError` for anything else."""
+    from simgpu.render.style import save
+    from simgpu.render.topology import topology_figure
+
+    if subject.cluster is None:
+        raise InputError(f"'{subject.name}' has no graph to draw; only nodes and clusters have one", file=file)
+    count, drawn = int(subject.cluster.spec.nodes.si), subject.topology.nodes
+    heading = subject.cluster.spec.title if subject.kind == "clusters" else subject.cluster.node.title
+    heading += f"  ({drawn} of {count} nodes)" if count > drawn else ""
+    save(topology_figure(subject.topology, heading), file)
+    return file
+
+
+def _kind_of(catalogue: Catalogue, name: str) -> str:
+    for kind in ("clusters", "nodes", "gpus", "models", "links", "architectures"):
+        if catalogue.find(kind, name):
+            return kind
+    if os.path.exists(name):
+        return "models"
+    if catalogue.find("experiments", name):
+        raise InputError(f"'{name}' is an experiment; run it with: simgpu run {name}")
+    several = members(base_name(name), catalogue.names("gpus"))
+    known = [other for kind in (*_SHOWN, "models") for other in catalogue.names(kind)]
+    raise InputError(f"nothing in the catalogue is named {shown(name)}{several or nearest(base_name(name), known)}")
+
+
+def _entries(spec: CatalogueFile) -> list[tuple[str, str, str]]:
+    entries = [(key, str(value), "") for key, value in _texts(spec)]
+    for path, figure in figures(spec):
+        source = spec.sources.get(figure.source or "", figure.source or "")
+        entries.append((".".join(map(str, path)), _value(figure), source))
+    return entries
+
+
+def _texts(spec: CatalogueFile) -> list[tuple[str, object]]:
+    plain: list[tuple[str, object]] = [
+        (key, value) for key, value in dict(spec).items() if isinstance(value, str) and key not in ("name", "title")
+    ]
+    if isinstance(spec, NodeSpec):
+        plain += [("gpus", spec.gpu_count), ("nics", spec.nic_count), ("sockets", sum(s.count for s in spec.sockets))]
+        plain += [("cpu", spec.sockets[0].cpu)] if spec.sockets[0].cpu else []
+        plain += [("nvlink.topology", spec.nvlink.topology)] if spec.nvlink else []
+        plain += [("inter_socket.link", spec.inter_socket.link)] if spec.inter_socket else []
+        plain += (
+            [("nic.port.link", spec.nic.port.link), ("nic.host_link.link", spec.nic.host_link.link)] if spec.nic else []
+        )
+    if isinstance(spec, GPUSpec):
+        plain += [("memory.type", spec.memory.type), ("host_link.link", spec.host_link.link)]
+        plain += [("nvlink.link", spec.nvlink.link)] if spec.nvlink else []
+        for mig in spec.mig_profiles:
+            slices = (
+                f"{mig.compute_slices} compute and {mig.memory_slices} memory slices, at most {mig.instances} of them"
+            )
+            plain.append((f"mig_profiles.{mig.name}", slices))
+    if isinstance(spec, ClusterSpec) and spec.fabric:
+        plain += [("fabric.topology", spec.fabric.topology), ("fabric.link", spec.fabric.link)]
+    return plain
+
+
+def _value(figure: Figure) -> str:
+    if isinstance(figure.value, bool):
+        return "yes" if figure.value else "no"
+    if isinstance(figure.value, str):
+        return figure.value
+    if figure.unit == "B" and figure.value >= 2**20 and figure.value % 2**20 == 0:
+        gib = figure.value / 2**30
+        return f"{gib:g} GiB" if gib >= 1 else f"{figure.value / 2**20:g} MiB"
+    return format_si(figure.value, figure.unit)
+
+
+def _model_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str, str, str]]]:
+    config, described = catalogue.model(name), catalogue.model_source(name)
+    source = described.source or str(catalogue.find("models", name) or name)
+    entries = [(key, str(value), source) for key, value in vars(config).items() if key != "name"]
+    entries.append(("parameters", f"{config.parameters:,}", "computed from the above"))
+    if described.published_parameters and name == base_name(name):
+        published = f"{described.published_parameters:,.0f}"
+        entries.append(("published parameters", published, described.parameters_source))
+    return described.title or config.name, entries
+
+
+def _overrides(settings: Sequence[str]) -> list[Override]:
+    found = []
+    for setting in parse_settings(settings):
+        if setting.path[0] != "hardware" or len(setting.path) != 2:
+            problem = "is not a hardware parameter, such as gpu.memory.bandwidth"
+            raise InputError(problem, file="--set", key=setting.key)
+        found.append(Override(setting.path[1], setting.value, "--set"))
+    return found

@@ -1,0 +1,105 @@
+"""From what an experiment file asks to be drawn to figures: of its rows, or of the runs behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from simgpu.plan.memory import Memory
+from simgpu.plan.serving_memory import ServingMemory
+from simgpu.render.fields import PlotFields, rows_of
+from simgpu.simulation.result import Result
+
+if TYPE_CHECKING:
+    from simgpu.study.experiment.loading import Case
+    from simgpu.study.experiment.running import ExperimentResult
+
+Run = tuple[Any, Result]
+"""A case and what came of it."""
+
+
+def figures_of(outcome: ExperimentResult) -> dict[str, Any]:
+    """The figures of an experiment, by the names of their files, without those that cannot be drawn."""
+    plots = [(i, plot) for i, plot in enumerate(outcome.experiment.fields.plots) if i not in outcome.undrawn]
+    return {plot.name or f"plot{i + 1}": figure_of(outcome, plot) for i, plot in plots}
+
+
+def figure_of(outcome: ExperimentResult, plot: PlotFields) -> Any:
+    """One figure."""
+    from simgpu.render.plots import heading_of
+    from simgpu.render.rows import ROW_KINDS, figure_of_rows
+
+    settings = outcome.experiment.settings
+    if plot.kind in ROW_KINDS:
+        return figure_of_rows(outcome.rows, plot, settings)
+    rows = outcome.rows
+    wanted = {id(row) for row in rows_of(rows, plot)}
+    runs = [
+        (case, result)
+        for case, result, row in zip(outcome.experiment.cases, outcome.results, rows, strict=True)
+        if id(row) in wanted
+    ]
+    words = {"roofline": "Operators under the roof", "memory": "Memory", "timeline": "Timeline"}
+    heading = heading_of(plot, settings, words.get(plot.kind, ""))
+    if plot.kind == "topology":
+        return _topology(outcome, runs[0], heading)
+    if plot.kind == "tornado":
+        from simgpu.render.rows import bar_name
+        from simgpu.study.report.sensitivity import plotted
+
+        return plotted(outcome, plot, [bar_name(row, plot) for row in rows], outcome.catalogue, heading)
+    if plot.kind == "timeline":
+        from simgpu.render.timeline import timeline_figure
+
+        return timeline_figure(runs[0][1].execution, heading, plot.window)
+    return _several(plot, runs, heading)
+
+
+def _several(plot: PlotFields, runs: Sequence[Run], heading: str) -> Any:
+    """A figure with a bar or a panel for each run."""
+    from simgpu.render.rows import bar_name
+
+    named = [(bar_name(result.row, plot), result) for _, result in runs]
+    if plot.kind == "roofline":
+        from simgpu.render.roofline import roofline_figure
+        from simgpu.study.report.roofs import roofs_of
+
+        return roofline_figure([roofs_of(result, name) for name, result in named], heading)
+    held = [(name, result) for name, result in named if result.memory]
+    if plot.kind == "memory":
+        from simgpu.render.memory import memory_figure
+
+        if plot.x == "stage" and "stage" not in runs[0][1].row:
+            bars = {str(one.stage): one.as_dict() for one in runs[0][1].memory}
+            return memory_figure(bars, heading, "Pipeline stage")
+        return memory_figure({name: _fullest(result).as_dict() for name, result in held}, heading)
+    from simgpu.render.passes import panel_of
+    from simgpu.render.pipeline import pipeline_figure
+
+    training = [(name, result) for name, result in held if result.row["workload"] == "training"]
+    return pipeline_figure([panel_of(one.execution, one.row["pp"], name) for name, one in training], heading)
+
+
+def _topology(outcome: ExperimentResult, run: Run, heading: str) -> Any:
+    """The cluster of a run with the loads of its links."""
+    from simgpu.analysis.loads import link_loads
+    from simgpu.render.loads import loads_figure
+    from simgpu.render.topology import MAX_NODES
+    from simgpu.scenario import resolve_cluster
+
+    case: Case = run[0]
+    cluster = resolve_cluster(case.scenario, outcome.catalogue, case.origins)
+    loads = link_loads(run[1].execution, case.scenario.plan.plan(), cluster, MAX_NODES)
+    gpus, world = min(loads.nodes * cluster.gpus_per_node, cluster.gpu_count), run[1].row["gpus"]
+    part = f"  (drawn: {loads.nodes} of {-(-world // cluster.gpus_per_node)} nodes)" if world > gpus else ""
+    return loads_figure(loads, (heading or f"Links of {_named(run[1].row)}") + part)
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    return f"{row['cluster']} in {row['workload']} of {row['model']}"
+
+
+def _fullest(result: Result) -> Memory | ServingMemory:
+    """The stage that needs most."""
+    stages: list[Memory | ServingMemory] = list(result.memory)
+    return max(stages, key=lambda stage: stage.total)

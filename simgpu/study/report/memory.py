@@ -1,0 +1,107 @@
+"""What an experiment says of memory: which plans do not fit and what would help, and the stages of each row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
+
+from simgpu.catalog import Catalogue
+from simgpu.hardware.derive import is_slice
+from simgpu.plan.fit import fit_text, suggestions
+from simgpu.plan.memory import PARTS, Memory, peak
+from simgpu.plan.serving_fit import DEGREES, misfit_text
+from simgpu.plan.serving_memory import PARTS as SERVING_PARTS
+from simgpu.plan.serving_memory import ServingMemory
+from simgpu.render.columns import title
+from simgpu.scenario import resolve_cluster
+from simgpu.simulation.result import COLUMNS, Result
+from simgpu.study.experiment.loading import Case
+from simgpu.study.experiment.running import ExperimentResult
+from simgpu.workload.jobs import Inference, MixedStep, Serving, Training
+
+MOST_NAMES = 3
+"""Rows that a note names, of those that do not fit for the same reason."""
+
+
+def row_name(outcome: ExperimentResult, number: int) -> str:
+    """Words that tell a row from the others: its labels, what the file varies, and the degrees of its plan."""
+    row = outcome.rows[number]
+    words = [str(value) for key, value in row.items() if key not in COLUMNS and isinstance(value, str)]
+    words += [f"{title(key)} {value}" for key, value in row.items() if key.startswith(("workload.", "plan."))]
+    words += [str(row[key]) for key in ("model", "cluster") if key in outcome.experiment.fields.varied]
+    degrees = [f"{title(key)} {row[key]}" for key in ("tp", "cp", "pp", "dp", "ep") if row.get(key, 1) > 1]
+    return ", ".join([*words, " ".join(degrees) or "1 GPU"])
+
+
+def misfits(outcome: ExperimentResult, catalogue: Catalogue) -> list[tuple[str, str]]:
+    """(rows, by how much their plan is too large and what would make it fit), for each that does not fit."""
+    found: dict[str, list[str]] = {}
+    for number, (case, result) in enumerate(zip(outcome.experiment.cases, outcome.results, strict=True)):
+        scenario, workload = case.scenario, case.scenario.workload
+        if not result.memory or not scenario.model or result.row["memory_fits"]:
+            continue
+        cluster = catalogue.cluster(scenario.cluster)
+        if not isinstance(workload, Training):
+            found.setdefault(_unserved(case, result, catalogue), []).append(row_name(outcome, number))
+            continue
+        worst = peak([stage for stage in result.memory if isinstance(stage, Memory)])
+        helps = suggestions(
+            catalogue.model(scenario.model),
+            scenario.plan.plan(),
+            workload.numerics(scenario.dtype, framework=scenario.framework),
+            workload.batch,
+            workload.tokens,
+            worst.capacity or 0.0,
+            scenario.framework,
+            cluster.gpus_per_node,
+        )
+        found.setdefault(fit_text(worst, helps), []).append(row_name(outcome, number))
+    return [("; ".join(names[:MOST_NAMES]) + _others(names), text) for text, names in found.items()]
+
+
+def _unserved(case: Case, result: Result, catalogue: Catalogue) -> str:
+    """What a deployment needs that does not fit, and what would help."""
+    from simgpu.workload.inference.deploying import deploy
+
+    scenario, row = case.scenario, result.row
+    assert isinstance(scenario.workload, (Inference, MixedStep, Serving))
+    cluster, model = resolve_cluster(scenario, catalogue, case.origins), catalogue.model(str(scenario.model))
+    deployment = deploy(cluster, scenario.workload, model, scenario.plan.plan(), scenario.dtype)
+    tokens = row["prompt"] + row["output"] if "prompt" in row else max(row["past"] + row["prefill"], row["context"])
+    batch = row.get("batch") or max(row.get("decodes", 0), 1)
+    join = 1 if is_slice(cluster.gpu) else DEGREES[-1]  # slices reach no other GPU
+    return misfit_text(deployment.served, batch, tokens, row["memory_capacity_bytes"], cluster.gpu_count, join=join)
+
+
+def _others(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMES
+    return f"; {more} more" if more > 0 else ""
+
+
+def stages(memory: Sequence[Memory] | Sequence[ServingMemory]) -> dict[str, Mapping[str, Any]]:
+    """Memory of each pipeline stage by name; neighbours that are alike stand together."""
+    groups: list[list[Memory | ServingMemory]] = []
+    for one in memory:
+        parts = PARTS if isinstance(one, Memory) else SERVING_PARTS
+        alike = groups and all(abs(getattr(groups[-1][0], part) - getattr(one, part)) < 1.0 for part in parts)
+        if alike:
+            groups[-1].append(one)
+        else:
+            groups.append([one])
+    if len(groups) == 1:
+        return {"every GPU": groups[0][0].as_dict()}
+    return {_named(group): group[0].as_dict() for group in groups}
+
+
+def print_tables(outcome: ExperimentResult, out: IO[str]) -> None:
+    """A table of memory for each scenario that trains or serves."""
+    from simgpu.render.memory import print_memory
+
+    for number, result in enumerate(outcome.results):
+        if result.memory:
+            print_memory(stages(result.memory), f"Memory of {row_name(outcome, number)}", out)
+
+
+def _named(group: Sequence[Memory | ServingMemory]) -> str:
+    first, last = group[0].stage, group[-1].stage
+    return f"stage {first}" if first == last else f"stages {first}-{last}"

@@ -1,0 +1,75 @@
+"""The pictures that a command would write beside its answer, as figures for notebooks and slides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from simgpu.errors import InputError
+from simgpu.simulation.result import Result
+from simgpu.study.experiment.running import ExperimentResult
+from simgpu.study.report.capacity import Fitted
+from simgpu.study.search.answer import Answer
+from simgpu.study.sweep.command import Swept
+from simgpu.study.whatif.sensitivity import Sensitivity
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Drawn = Result | ExperimentResult | Swept | Answer | Sensitivity | Sequence[Sensitivity] | Fitted
+"""What has pictures."""
+
+
+def pictures(found: Drawn) -> dict[str, Figure]:
+    """Figures by the names of their files, see `simgpu.figures`. Raises `InputError`."""
+    if isinstance(found, Result):
+        return _of_result(found)
+    if isinstance(found, ExperimentResult):
+        from simgpu.study.report.figures import figures_of
+
+        return figures_of(found)
+    if isinstance(found, Swept):
+        from simgpu.study.report import sweeps as report
+
+        return report.figures_of(found)
+    if isinstance(found, Answer):
+        from simgpu.study.search import command
+
+        return command.figures_of(found)
+    if isinstance(found, Fitted):
+        from simgpu.render.fitting import fit_figure
+
+        return {"fit": fit_figure(found.rows)}
+    some = [found] if isinstance(found, Sensitivity) else found
+    if isinstance(some, Sequence) and some and all(isinstance(one, Sensitivity) for one in some):
+        from simgpu.study.report import sensitivity as sensitivity_report
+
+        return sensitivity_report.figures_of(some)
+    problem = "expected a result of simulate, run_experiment, sweep, search, sensitivity or fit"
+    raise InputError(f"a {type(found).__name__} has no figures; {problem}")
+
+
+def _of_result(found: Result) -> dict[str, Figure]:
+    """The timeline of a single simulation; of training and inference the memory of each stage; of training where the
+    step goes, and the pipeline if there is one."""
+    from simgpu.render.timeline import timeline_figure
+
+    row: dict[str, Any] = dict(found.row)
+    name = f"{row['model']} on {row['gpus']:,} x {row['gpu']}"
+    drawn = {"timeline": timeline_figure(found.execution, name)}
+    if found.memory:
+        from simgpu.render.memory import memory_figure
+
+        held = {str(one.stage): one.as_dict() for one in found.memory}
+        drawn["memory"] = memory_figure(held, name, "Pipeline stage")
+    if row["workload"] == "training":
+        from simgpu.render.stack import stack_figure
+
+        degrees = [f"{key.upper()}{row[key]}" for key in ("tp", "cp", "ep", "pp", "vp", "dp") if row[key] > 1]
+        drawn["step"] = stack_figure({" ".join(degrees) or "one GPU": row}, [], name)
+        if row["pp"] > 1:
+            from simgpu.render.passes import panel_of
+            from simgpu.render.pipeline import pipeline_figure
+
+            drawn["pipeline"] = pipeline_figure([panel_of(found.execution, row["pp"], name)])
+    return drawn

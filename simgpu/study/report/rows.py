@@ -1,0 +1,171 @@
+"""An experiment's answer: table, JSON document, CSV, and the files beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from simgpu.catalog import Catalogue
+from simgpu.errors import InputError
+from simgpu.render.data import print_csv
+from simgpu.render.files import written_whole
+from simgpu.render.notes import context_notes, fit_notes, memory_notes, settings_notes, walk_notes
+from simgpu.render.trace import trace_events, write_events
+from simgpu.simulation.result import COLUMNS, Result
+from simgpu.study.experiment.parts import doubtful_figures, idle_gpus, lone_microbatches
+from simgpu.study.experiment.running import ExperimentResult, refused_notes
+from simgpu.study.experiment.shown import shown_columns
+from simgpu.study.report.attribution import walks
+from simgpu.study.report.figures import figures_of
+from simgpu.study.report.memory import misfits, print_tables, row_name
+from simgpu.version import __version__
+from simgpu.workload.execution import PeriodicExecution
+from simgpu.workload.jobs import longest_sequence
+
+MAX_TRACE_EVENTS = 200_000
+MAX_TRACE_RANKS = 64
+
+
+def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
+    """The JSON document: experiment, rows, notes, memory of every pipeline stage of rows that train, and every input of
+    every scenario with its source."""
+    fields = outcome.experiment.fields
+    found = walks(outcome, catalogue)
+    compare = fields.compare
+    notes = walk_notes(found, compare.start, compare.end) if compare else []
+    notes += settings_notes(outcome.experiment.settings)
+    notes += memory_notes(outcome.rows, _first_label(outcome))
+    notes += context_notes(stretched(outcome, catalogue))
+    notes += fit_notes(misfits(outcome, catalogue))
+    notes += doubtful_figures(outcome, catalogue)
+    notes += idle_gpus(outcome)
+    notes += lone_microbatches(outcome)
+    notes += refused_notes(outcome.refused)
+    notes += [f"plot {n + 1} cannot be drawn: {error}" for n, error in outcome.undrawn.items()]
+    if fields.search is not None:
+        notes.append(
+            f"This is where a search starts from; its answer: simgpu search {outcome.experiment.document.file}"
+        )
+    return {
+        "experiment": outcome.experiment.name,
+        "title": fields.title,
+        "simgpu_version": __version__,
+        "rows": outcome.rows,
+        "notes": notes,
+        "refused": [{"row": one.number, "name": one.name, "reason": str(one.error)} for one in outcome.refused],
+        "memory": [[stage.as_dict() for stage in result.memory] for result in outcome.results],
+        "scenarios": scenarios(outcome),
+    }
+
+
+def stretched(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, tuple[int, int]]:
+    """Of models with sequences longer than their configuration says: tokens of the longest, and what it says."""
+    found: dict[str, tuple[int, int]] = {}
+    for case in outcome.experiment.cases:
+        name, tokens = case.scenario.model, longest_sequence(case.scenario.workload)
+        if name and tokens > max((published := catalogue.model(name).max_tokens), found.get(name, (0, 0))[0]):
+            found[name] = tokens, published
+    return found
+
+
+def scenarios(outcome: ExperimentResult) -> list[Mapping[str, Any]]:
+    """Every input of each row's scenario: {key: {value, unit, source}}, in the order of the rows."""
+    return [result.resolved for result in outcome.results]
+
+
+def print_json(document: Mapping[str, Any], out: IO[str]) -> None:
+    """One JSON document."""
+    long = [key for key in ("memory", "scenarios") if key in document]
+    short = {key: value for key, value in document.items() if key not in long}
+    text = json.dumps(short, indent=1, allow_nan=False)[:-2] if short else "{"
+    for n, key in enumerate(long):  # thousands of numbers: one line for each row, in the order of the rows
+        lines = ",\n  ".join(json.dumps(one, allow_nan=False) for one in document[key])
+        text += f'{"," if short or n else ""}\n "{key}": [\n  {lines}\n ]'
+    out.write(text + "\n}\n")
+
+
+def print_report(outcome: ExperimentResult, document: Mapping[str, Any], out: IO[str], memory: bool = False) -> None:
+    """The table, the memory of every scenario if asked for, and the notes."""
+    from simgpu.render.table import print_notes, print_table
+
+    rows = outcome.rows
+    print_table(rows, shown_columns(outcome.experiment.fields, rows), document["title"], [], out)
+    if memory:
+        print_tables(outcome, out)
+    print_notes(document["notes"], out)
+
+
+def write(
+    outcome: ExperimentResult, document: Mapping[str, Any], folder: Path, plots: bool = True,
+    formats: Sequence[str] = (),
+) -> list[tuple[str, Path]]:  # fmt: skip
+    """Write data (JSON, CSV), trace and plots into `folder`; returns what was written.
+
+    `formats` of the plots are png, svg, pdf; by default those that the experiment names.
+
+    Figures are built before anything is written, so that an error leaves no half of a result behind.
+    """
+    drawn = figures_of(outcome) if plots else {}
+    kinds = list(dict.fromkeys(formats or outcome.experiment.fields.formats))
+    written = []
+    with written_whole(folder / "result.json") as stream:
+        print_json(document, stream)
+    with written_whole(folder / "rows.csv") as stream:
+        print_csv(outcome.rows, stream)
+    written += [("data", folder / "result.json"), ("data", folder / "rows.csv")]
+    left_out = write_trace(outcome, folder / "trace.json", empty=True)
+    written.append((f"trace ({left_out})" if left_out else "trace", folder / "trace.json"))
+    if drawn:
+        from simgpu.render.style import save
+    for name, figure in drawn.items():
+        written += [("plot", file) for file in save(figure, *(folder / f"{name}.{kind}" for kind in kinds))]
+    return written
+
+
+def write_trace(outcome: ExperimentResult, file: Path, empty: bool = False) -> str:
+    """One trace with the timelines of the rows; each row is a group of processes. Returns what was left out, or ''.
+
+    Of a row the first `MAX_TRACE_RANKS` ranks are written, and rows until the trace holds `MAX_TRACE_EVENTS` events.
+    A step of so many microbatches that it alone has more is left out. Unless `empty` is allowed, a trace that would
+    hold nothing is an `InputError`.
+    """
+    events: list[dict[str, Any]] = []
+    process = 0
+    left_out = []
+    for number, result in enumerate(outcome.results):
+        if events and len(events) > MAX_TRACE_EVENTS:
+            left_out.append(f"the first {number} of {len(outcome.results)} rows")
+            break
+        count = result.execution.activities if isinstance(result.execution, PeriodicExecution) else 0
+        if count > MAX_TRACE_EVENTS:
+            name = row_name(outcome, number)
+            left_out.append(f"without {name}: {count:,} activities, a trace holds {MAX_TRACE_EVENTS:,}")
+            continue
+        ranks = min(len(result.execution.streams), MAX_TRACE_RANKS)
+        try:
+            events += trace_events(result.execution, process, row_name(outcome, number) + ":", ranks)
+        except InputError as error:  # so many microbatches that they are not simulated one by one
+            left_out.append(f"without {row_name(outcome, number)}: {error.problem}")
+            continue
+        process += ranks
+    some = {
+        min(len(result.execution.streams), MAX_TRACE_RANKS) for result in outcome.results if _has_more_ranks(result)
+    }
+    if some:
+        left_out.append(f"the first {max(some)} ranks of each row")
+    if not events and not empty:
+        raise InputError(f"{', '.join(left_out)}; expected fewer microbatches", key="trace")
+    write_events(events, file)
+    return ", ".join(left_out)
+
+
+def _has_more_ranks(result: Result) -> bool:
+    """Whether a trace leaves out ranks: too many, or those that do what others do. In training one stands for all."""
+    ranks = len(result.execution.streams)
+    return ranks > MAX_TRACE_RANKS or (ranks < result.row["gpus"] and not result.execution.blocks)
+
+
+def _first_label(outcome: ExperimentResult) -> str | None:
+    return next((key for row in outcome.rows for key in row if key not in COLUMNS), None)

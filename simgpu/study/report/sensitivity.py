@@ -1,0 +1,84 @@
+"""`simgpu sensitivity`: from a file to the sensitivities of its rows, on the screen and on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from simgpu.catalog import Catalogue
+from simgpu.render.data import print_csv
+from simgpu.render.fields import PlotFields, rows_of
+from simgpu.render.files import written_whole
+from simgpu.render.notes import settings_notes
+from simgpu.study.experiment.running import Experiment, ExperimentResult
+from simgpu.study.report.rows import print_json
+from simgpu.study.search.ranked import open_experiment
+from simgpu.study.whatif.sensitivity import Asked, Progress, Sensitivity, document, sensitivities
+
+
+def run(
+    file: str, settings: Sequence[str], catalogue: Catalogue, asked: Asked, progress: Progress | None = None
+) -> tuple[Experiment, list[Sensitivity]]:
+    """Load an experiment and find what its rows hang on. Raises `InputError`."""
+    experiment = open_experiment(file, settings, catalogue)
+    return experiment, sensitivities(experiment, catalogue, asked, progress)
+
+
+def show(experiment: Experiment, found: Sequence[Sensitivity], style: str, out: IO[str]) -> None:
+    """Print tables, or everything as JSON, or all rows as CSV."""
+    if style == "json":
+        print_json(document(experiment, found), out)
+    elif style == "csv":
+        print_csv([row for one in found for row in one.rows], out)
+    else:
+        from simgpu.render.sensitivity import print_sensitivity
+        from simgpu.render.table import print_notes
+
+        for one in found:
+            print_sensitivity(one.document(), out)
+        print_notes(settings_notes(experiment.settings), out)
+
+
+def write(
+    experiment: Experiment, found: Sequence[Sensitivity], folder: Path, plots: bool = True
+) -> list[tuple[str, Path]]:
+    """Write data and a tornado for each answer into `folder`; returns what was written. Figures are built first."""
+    figures = figures_of(found) if plots else {}
+    with written_whole(folder / "sensitivity.json") as stream:
+        print_json(document(experiment, found), stream)
+    with written_whole(folder / "sensitivity.csv") as stream:
+        print_csv([row for one in found for row in one.rows], stream)
+    written = [("data", folder / "sensitivity.json"), ("data", folder / "sensitivity.csv")]
+    if figures:
+        from simgpu.render.style import save
+    for name, figure in figures.items():
+        written += [("plot", file) for file in save(figure, folder / f"{name}.png", folder / f"{name}.svg")]
+    return written
+
+
+def figures_of(found: Sequence[Sensitivity]) -> dict[str, Any]:
+    """A tornado for each answer, by the names of their files."""
+    names = ["tornado"] if len(found) == 1 else [f"tornado-{n}" for n in range(1, len(found) + 1)]
+    return {name: figure_of([one]) for name, one in zip(names, found, strict=True)}
+
+
+def plotted(
+    outcome: ExperimentResult, plot: PlotFields, names: Sequence[str], catalogue: Catalogue, heading: str
+) -> Any:
+    """The tornado that a plot of an experiment file asks for: a panel for each of its rows, called by `names`."""
+    wanted = rows_of(outcome.rows, plot)
+    numbers = [n for n, row in enumerate(outcome.rows) if any(row == one for one in wanted)]
+    asked = Asked(values=plot.y, cases=[str(n + 1) for n in numbers])
+    found = sensitivities(outcome.experiment, catalogue, asked)
+    return figure_of([replace(one, name=names[n]) for n, one in zip(numbers, found, strict=True)], heading)
+
+
+def figure_of(found: Sequence[Sensitivity], heading: str = "") -> Any:
+    """A tornado figure with a panel for each answer."""
+    from simgpu.render.sensitivity import tornado_heading, tornado_of
+    from simgpu.render.tornado import tornado_figure
+
+    documents = [one.document() for one in found]
+    return tornado_figure([tornado_of(one) for one in documents], found[0].change, tornado_heading(documents, heading))

@@ -1,0 +1,204 @@
+"""What a scenario is, whatever words it was written in: a key for all that decides its result.
+
+The key is the SHA-256 of canonical JSON: the version of simgpu and a digest of the code that computes results, every
+field of the scenario with its default filled in, and digests of what it refers to (the shape of the model, every figure
+of cluster, node, GPU and links after overrides, inherited constants, constants of the framework or runtime). Titles,
+sources and places do not count, so two files that say the same in other words have the same key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from simgpu.errors import InputError
+from simgpu.hardware.cluster import Cluster
+from simgpu.hardware.figure import Figure
+from simgpu.hardware.inherit import Calibration
+from simgpu.model.config import TransformerConfig
+from simgpu.model.operators import ACCUMULATE
+from simgpu.scenario import Origins, Scenario
+from simgpu.simulation.call import default_clocks
+from simgpu.study.experiment.known import Known
+from simgpu.version import __version__
+from simgpu.workload.frameworks import framework
+from simgpu.workload.inference.deploying import ACTIVATIONS
+from simgpu.workload.inference.deployment import ROUTING
+from simgpu.workload.jobs import Inference, MixedStep, Serving, Training
+from simgpu.workload.runtimes import runtime
+
+_DECIDES = ("analysis", "engine", "hardware", "model", "plan", "timing", "workload")
+_DECIDES_TOO = ("catalog.py", "inference.py", "result.py", "scenario.py", "simulation.py", "training.py", "units.py")
+_WORDS = ("title", "source", "sources")
+"""Fields that name things and decide nothing."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The key of a scenario, the scenario with its defaults filled in, and digests of what it refers to by its part."""
+
+    key: str
+    asked: Mapping[str, Any]
+    parts: Mapping[str, str]
+
+
+class Identities:
+    """Identities of many scenarios over one catalogue; what they refer to is digested once."""
+
+    def __init__(self, known: Known) -> None:
+        self.known = known
+        self._contents: dict[str, str] = {}
+        self._told: set[str] = set()
+        self._digests: dict[int, tuple[Any, str]] = {}
+
+    def of(self, scenario: Scenario, origins: Origins | None = None) -> Identity:
+        """The identity of a scenario. Raises `InputError`, at its place, for names that the catalogue does not have."""
+        places = origins or Origins()
+        parts: dict[str, str] = {}
+        model = self._model(scenario.model, places, ("model",)) if scenario.model else None
+        if model is not None:
+            parts["model"] = self._digest(model, vars)
+        job = scenario.workload
+        if isinstance(job, Inference) and job.speculative is not None and job.speculative.draft != "mtp":
+            draft = self._model(job.speculative.draft, places, ("workload", "speculative", "draft"))
+            parts["draft"] = self._digest(draft, vars)
+        parts |= self._cluster(self.known.cluster(scenario.cluster, scenario.hardware, places))
+        if isinstance(job, Training):
+            parts["framework"] = self._digest(framework(scenario.framework), vars)
+        elif isinstance(job, (Inference, MixedStep, Serving)):
+            parts["runtime"] = self._digest(runtime(job.runtime), vars)
+        asked = filled(scenario, model)
+        whole = {"simgpu": __version__, "code": code_digest(), "scenario": asked, "parts": parts}
+        return Identity(digest_of(whole), asked, parts)
+
+    def _model(self, name: str, places: Origins, path: tuple[str, ...]) -> TransformerConfig:
+        try:
+            return self.known.model(name)
+        except InputError as error:
+            raise error if error.file else places.error(error.problem, path) from None
+
+    def _cluster(self, cluster: Cluster) -> dict[str, str]:
+        specs: dict[str, BaseModel] = {"cluster": cluster.spec, "node": cluster.node, "gpu": cluster.gpu}
+        specs |= {f"link.{name}": link for name, link in cluster.links.items()}
+        found = {name: self._digest(spec, _figures) for name, spec in specs.items()}
+        return {**found, "constants": self._digest(cluster.kernel, _constants)}
+
+    def _digest(self, thing: Any, plain: Callable[[Any], Any]) -> str:
+        """The digest of something; of the same object it is made once."""
+        known = self._digests.get(id(thing))
+        if known is None or known[0] is not thing:
+            digest = digest_of(plain(thing))
+            if len(self._digests) > 4096:  # they hold what they are of
+                self._digests.clear()
+            known = self._digests[id(thing)] = thing, digest
+            if digest not in self._told:
+                self._told.add(digest)
+                self._contents[digest] = _content(thing)
+        return known[1]
+
+    def contents(self) -> dict[str, str]:
+        """What stands behind the digests that are new since the last call, as JSON: figures with unit and source."""
+        found, self._contents = self._contents, {}
+        return found
+
+
+def filled(scenario: Scenario, model: TransformerConfig | None) -> dict[str, Any]:
+    """A scenario's own fields with what absent ones come to. What it refers to by name is left to digests."""
+    asked = scenario.model_dump(mode="json", exclude={"hardware", "model", "cluster"})
+    job, dtype = scenario.workload, scenario.dtype
+    asked["clocks"] = scenario.clocks or default_clocks(job)
+    serves = isinstance(job, (Inference, MixedStep, Serving))
+    if not serves or dtype in ACTIVATIONS:
+        asked["accumulate"] = scenario.accumulate or ACCUMULATE[dtype]
+    if isinstance(job, Training):
+        asked["plan"] |= _plan_filled(scenario)
+        try:
+            asked["workload"] |= {
+                k: v for k, v in vars(job.numerics(dtype, model, scenario.framework)).items() if k != "dtype"
+            }
+            asked["workload"]["master_weights"] = asked["workload"].pop("master") is not None
+        except InputError:  # it will say so when it runs
+            pass
+        if dtype == "fp8":
+            asked["workload"]["fp8_scaling"] = job.fp8_scaling or framework(scenario.framework).fp8_scaling
+    if isinstance(job, (Inference, MixedStep, Serving)):
+        if dtype in ACTIVATIONS:
+            asked["workload"]["precision"] = job.precision or dtype
+            if job.runtime != "llama.cpp":  # which may keep another type than it is asked for
+                asked["workload"]["kv_cache"] = job.kv_cache or dtype
+        if model is not None and model.experts > 1:
+            asked["workload"]["routing"] = job.routing or ROUTING
+    return asked
+
+
+def _plan_filled(scenario: Scenario) -> dict[str, Any]:
+    plan, batch = scenario.plan, scenario.workload.batch  # type: ignore[union-attr]
+    found: dict[str, Any] = {"schedule": plan.schedule or ("interleaved" if plan.vp > 1 else "1f1b")}
+    if batch % plan.dp == 0:
+        found["micro_batch"] = plan.micro_batch or batch // plan.dp
+    if plan.zero:
+        found["shard"] = plan.shard or plan.dp * plan.cp
+    return found
+
+
+def digest_of(data: Any) -> str:
+    """SHA-256 of data as canonical JSON: sorted keys, no blanks."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """Of the code that computes results: a checkout in which it was changed is another version."""
+    package = Path(__file__).resolve().parents[1]
+    files = [package / name for name in _DECIDES_TOO]
+    for room in _DECIDES:
+        files += [file for file in sorted((package / room).rglob("*")) if file.suffix in (".py", ".csv")]
+    found = hashlib.sha256()
+    for file in files:
+        found.update(str(file.relative_to(package)).encode())
+        found.update(file.read_bytes())
+    return found.hexdigest()[:16]
+
+
+def _figures(spec: Any) -> Any:
+    """A specification as plain data: figures as SI numbers, without what only names things."""
+    if isinstance(spec, Figure):
+        more = {
+            name: getattr(spec, name) for name in type(spec).model_fields if name not in ("value", "unit", "source")
+        }
+        return [spec.value, more] if more else spec.value
+    if isinstance(spec, BaseModel):
+        found = {name: _figures(getattr(spec, name)) for name in type(spec).model_fields if name not in _WORDS}
+        return {name: value for name, value in found.items() if value is not None}
+    if isinstance(spec, Mapping):
+        return {str(name): _figures(value) for name, value in spec.items()}
+    return [_figures(item) for item in spec] if isinstance(spec, (list, tuple)) else spec
+
+
+def _constants(kernel: Calibration) -> Any:
+    return {".".join(path): [one.figure.si, one.level, one.regime] for path, one in kernel.given.items()}
+
+
+def _content(thing: Any) -> str:
+    """What stands behind a digest, for people who look it up."""
+    if isinstance(thing, BaseModel):
+        return thing.model_dump_json(exclude_none=True)
+    if isinstance(thing, Calibration):
+        given = {
+            ".".join(path): {"value": one.figure.si, "unit": one.figure.unit, "level": one.level, "source": one.source}
+            for path, one in thing.given.items()
+        }
+        return json.dumps(given)
+    return json.dumps(vars(thing), default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else str(value)

@@ -1,0 +1,1 @@
+"""What does an answer hang on, and why do two answers differ?"""

@@ -1,0 +1,416 @@
+"""What an answer hangs on: every physical input a little less and a little more, and what becomes of the answer.
+
+Inputs are changed the way a user would change them (`hardware:` keys of a scenario), so that everything follows that
+follows from them: which algorithm a collective runs, which bound a kernel meets, what fits. The elasticity is
+
+    d ln(answer) / d ln(input)  ~  ln(answer(more) / answer(less)) / ln(more / less)
+
+A time is made of things that go at some rate and things that take some time. Scaling all rates up and all times down
+by 1 % makes it 1 % shorter, so that elasticities to rates less those to times add up to -1 (Euler's theorem on
+homogeneous functions); what is left of that hangs on constants that are no input, or bends within the change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import isfinite, log
+from typing import Any, NamedTuple
+
+from simgpu.analysis.choices import choices_of, switches
+from simgpu.analysis.comparison import contributions, sides_of, unsure
+from simgpu.catalog import Catalogue
+from simgpu.columns import sign, time_of
+from simgpu.errors import InputError, shown
+from simgpu.scenario import resolve_cluster
+from simgpu.simulation.result import Result
+from simgpu.study.experiment.answers import checked_column, cost_column, natural, priced, scaling, short
+from simgpu.study.experiment.loading import Case
+from simgpu.study.experiment.running import Experiment, run_case
+from simgpu.study.experiment.selection import case_names, chosen
+from simgpu.study.whatif.inputs import Input, inputs_of
+from simgpu.version import __version__
+
+COLUMNS = {
+    "scenario": "row of the experiment",
+    "column": "the answer: a column of results, or the cost (usd_per_step, usd_per_million_output_tokens)",
+    "value": "of the answer, unchanged",
+    "input": "what was changed",
+    "title": "the same for people",
+    "input_value": "of the input, unchanged; SI",
+    "unit": "of it",
+    "figures": "hardware keys that were scaled together, with blanks between",
+    "dimension": "rate, time or other: what scaling it does to a time",
+    "less": "factor on the input, downwards",
+    "more": "factor on the input, upwards",
+    "value_less": "the answer with less of the input; null where that cannot be simulated",
+    "value_more": "the answer with more of it",
+    "elasticity": "d ln(answer) / d ln(input), over both sides; null where NCCL switches on them",
+    "elasticity_less": "the same downwards alone",
+    "elasticity_more": "the same upwards alone",
+    "better_side": "more or less: which side of the input betters the answer; more, where none is better",
+    "gain": "relative gain on that side: of a time by how much it gets shorter; where none is better, its change",
+    "smooth": "whether both sides agree, as far as a sum of parts would",
+    "compound": "whether it holds figures of other inputs",
+    "summed": "whether it has a part in the sum of elasticities (others hold figures of those, or no rate or time)",
+    "remark": "what else changes with the input, or why it could not be changed",
+}
+"""Keys of a row of a sensitivity. SI units."""
+
+CHANGE = 0.1
+"""Relative change of each input, downwards and upwards."""
+
+UNSEEN = 5e-4
+"""Relative change of the answer below which an input has no effect that would be printed."""
+
+MOST_ROWS = 4
+"""Rows of an experiment up to which all are taken where none is named."""
+
+_BEND = 4 * 0.25 / 2
+"""Times ln(more / less): difference of elasticities to both sides that says a curve bends. A sum of two parts, one of
+which goes with the input, bends by at most a quarter of the distance between the middles of the sides."""
+
+_HELD = ("memory_fits", "weights_fit", "saturated", "most_sequences", "longest_context", "smallest_gpus")
+"""Columns that say what fits: they change in jumps."""
+
+Row = Mapping[str, Any]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """One answer of one scenario. `rows` have the keys of `COLUMNS`, the largest effect first.
+
+    `total` is the sum of elasticities to rates less those to times, `expected` what all of them together would make
+    (None where that is not known); `doubts` are shares of the answer's interval by class of error, or of what its
+    kernels alone would bring where `doubt_of` is 'runs': the interval of whole runs that were measured is wider.
+    """
+
+    name: str
+    column: str
+    value: float
+    change: float
+    base: Row
+    rows: Sequence[Row]
+    unused: Sequence[str]
+    doubts: Mapping[str, float]
+    doubt_of: str = ""
+    price: float | None = None
+
+    __repr__ = short
+
+    @cached_property
+    def total(self) -> float:
+        return sum(row["elasticity"] * (-1 if row["dimension"] == "time" else 1) for row in self.rows if row["summed"])
+
+    @property
+    def expected(self) -> int | None:
+        return scaling(self.column)
+
+    def _host_share(self) -> float | None:
+        """Share of the time in which GPUs wait for the host: constants of frameworks and runtimes are no input."""
+        time = self.base["tpot_s" if self.base["workload"] == "serving" else "step_s"]
+        return self.base["host_s"] / time if self.base.get("host_s") and time else None
+
+    def document(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        return {
+            "scenario": self.name,
+            **{key: self.base[key] for key in ("model", "cluster", "workload", "gpus")},
+            "column": self.column,
+            "better": sign(self.column),
+            "value": self.value,
+            "p10": self.base.get(f"{self.column}_p10"),
+            "p90": self.base.get(f"{self.column}_p90"),
+            "change": self.change,
+            "price_usd_per_gpu_hour": self.price,
+            "sum_of_elasticities": self.total if self.expected is not None else None,
+            "sum_expected": self.expected,
+            "interval_of": self.doubt_of,
+            "interval_shares": dict(self.doubts),
+            "not_varied": list(self.unused),
+            "host_share": self._host_share(),
+            "rows": list(self.rows),
+        }
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be found out. `values` are columns, by default the natural one of each kind of job; `price` in USD per
+    GPU-hour adds the cost."""
+
+    values: Sequence[str] = ()
+    change: float = CHANGE
+    cases: Sequence[str] = ()
+    price: float | None = None
+
+
+def parse_change(text: str | float) -> float:
+    """'10%', '10 %' or 0.1 as a fraction, above 0 and at most 900 % (ten times). Raises `InputError`."""
+    try:
+        value = float(str(text).removesuffix("%")) / (100 if str(text).endswith("%") else 1)
+    except ValueError:
+        raise InputError(f"{shown(text)} is not understood; expected a change such as 10%", key="--change") from None
+    if not 1e-4 <= value <= 9:
+        raise InputError(f"{shown(text)} is out of range; expected 0.01% to 900%", key="--change")
+    return value
+
+
+def sensitivities(
+    experiment: Experiment, catalogue: Catalogue, asked: Asked, progress: Progress | None = None
+) -> list[Sensitivity]:
+    """One for each row that is asked for and each answer. `progress` is called with (done, total) simulations.
+
+    Raises `InputError` for rows and columns that are not there.
+    """
+    if asked.price is not None and not (isfinite(asked.price) and asked.price > 0):
+        raise InputError(f"{asked.price:g} is out of range; expected USD above zero per GPU-hour", key="--price")
+    change, names = parse_change(asked.change), case_names(experiment)
+    cases = [(names[n], experiment.cases[n]) for n in _numbers(experiment, asked.cases)]
+    planned = [case_inputs(case, catalogue) for _, case in cases]
+    count, total = 0, sum(1 + 2 * len(inputs) for inputs in planned)
+
+    def step() -> None:
+        nonlocal count
+        count += 1
+        if progress:
+            progress(count, total)
+
+    found = []
+    for (name, case), inputs in zip(cases, planned, strict=True):
+        runs = _Runs(case, catalogue, inputs, change, step)
+        base = priced(runs.base.row, asked.price)
+        columns = list(dict.fromkeys(checked_column(column, base, "--value") for column in asked.values))
+        if not columns and asked.price is None:
+            columns = [natural(base)]
+        if asked.price is not None:
+            columns = list(dict.fromkeys([*columns, cost_column(base)]))
+        runs.all()
+        found += [_sensitivity(name, case, runs, column, asked.price, change, catalogue) for column in columns]
+    return found
+
+
+def _numbers(experiment: Experiment, asked: Sequence[str]) -> Sequence[int]:
+    """Positions of the rows: those asked for, or all where they are few."""
+    count = len(experiment.cases)
+    if "all" in asked or (not asked and count <= MOST_ROWS):
+        return range(count)
+    if not asked:
+        problem = f"'{experiment.name}' has {count} rows; say which: a number, a label, or all (repeatable)"
+        listed = "; ".join(f"{i} {name}" for i, name in enumerate(case_names(experiment)[:12], 1))
+        raise InputError(f"{problem} ({listed}{'; ...' if count > 12 else ''})", key="--case")
+    return list(dict.fromkeys(chosen(experiment, one, "--case") for one in asked))
+
+
+def dtype_of(case: Case) -> str:
+    """The type that most products of a scenario are made in, as far as its name says: its precision's, or its own."""
+    precision = getattr(case.scenario.workload, "precision", None) or ""
+    known = precision.partition("-")[0]
+    return known if known in ("fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4") else case.scenario.dtype
+
+
+def case_inputs(case: Case, catalogue: Catalogue) -> list[Input]:
+    """The physical inputs of the hardware that a case runs on."""
+    plan = case.scenario.plan
+    cluster = resolve_cluster(case.scenario, catalogue, case.origins)
+    return inputs_of(cluster, dtype_of(case), plan.tp * plan.pp * plan.dp * plan.cp)
+
+
+def with_hardware(case: Case, figures: Mapping[str, Any]) -> Case:
+    """`case` with hardware figures replaced; they count after all that it says of its hardware itself."""
+    kept = {key: value for key, value in case.scenario.hardware.items() if key not in figures}
+    return case.changed({("hardware",): {**kept, **figures}})
+
+
+class _Changed(NamedTuple):
+    """A run with an input changed by a factor: its row, or in place of it why there is none; and which collectives NCCL
+    runs in another way."""
+
+    factor: float
+    row: Row | str
+    switches: Sequence[str] = ()
+
+    def value(self, column: str) -> float | None:
+        return None if isinstance(self.row, str) else self.row.get(column)
+
+
+class _Runs:
+    """The simulations of a scenario: as it is, and with each input less and more."""
+
+    def __init__(
+        self, case: Case, catalogue: Catalogue, inputs: Sequence[Input], change: float, step: Callable[[], None]
+    ) -> None:
+        self.case, self.catalogue, self.inputs, self.change, self.step = case, catalogue, inputs, change, step
+        self.base: Result = run_case(case, catalogue)
+        self.choices = choices_of(self.base.execution)
+        step()
+        self.sides: dict[str, list[_Changed]] = {}
+
+    def all(self) -> None:
+        """Both sides of every input."""
+        for one in self.inputs:
+            self.sides[one.name] = [self._side(one, factor) for factor in sides_of(self.change)]
+
+    def _side(self, one: Input, factor: float) -> _Changed:
+        exact, figures = one.scaled(factor)
+        self.step()
+        if exact == 1.0:
+            return _Changed(exact, f"a count of {one.value:g} has no whole number that near")
+        try:
+            result = run_case(with_hardware(self.case, figures), self.catalogue)
+        except InputError as error:
+            return _Changed(exact, error.problem)
+        return _Changed(exact, result.row, switches(self.choices, choices_of(result.execution)))
+
+
+def _sensitivity(
+    name: str, case: Case, runs: _Runs, column: str, price: float | None, change: float, catalogue: Catalogue
+) -> Sensitivity:
+    base = priced(runs.base.row, price)
+    rows = []
+    for one in runs.inputs:
+        sides = [
+            side if isinstance(side.row, str) else side._replace(row=priced(side.row, price))
+            for side in runs.sides[one.name]
+        ]
+        rows.append({"scenario": name, **_measured(one, column, base, sides)})
+    if column.startswith("usd_") and price is not None:
+        rows.append({"scenario": name, **_of_price(column, base[column], price, change)})
+    rows.sort(key=lambda row: -_swing(row))
+    used = {one.name for one in runs.inputs}
+    cluster = resolve_cluster(case.scenario, catalogue, case.origins)
+    every = inputs_of(cluster, "", cluster.gpus_per_node + 1)
+    time = time_of(column, base)
+    doubts, doubt_of = {}, ""
+    if time in ("step_s", "tpot_s", "ttft_s") and f"{time}_p10" in base:
+        about = case.scenario.model_dump_json(exclude={"hardware"})
+        errors = unsure(runs.base.execution, base, time, about, cluster.kernel)
+        doubts, doubt_of = contributions(errors), "runs" if errors.runs_decide else "kernels"
+    unused = [one.title for one in every if one.name not in used]
+    return Sensitivity(name, column, base[column], change, base, rows, unused, doubts, doubt_of, price)
+
+
+def _measured(one: Input, column: str, base: Row, sides: Sequence[_Changed]) -> dict[str, Any]:
+    """The row of an input. A side on which NCCL chooses another way jumps: it counts for no elasticity, unless both
+    sides agree all the same."""
+    value = base[column]
+    ends = [side.value(column) for side in sides]
+    slopes = [
+        log(end / value) / log(side.factor) if end and side.factor != 1.0 else None
+        for end, side in zip(ends, sides, strict=True)
+    ]
+    less, more = sides[0].factor, sides[1].factor
+    known = [slope for slope in slopes if slope is not None]
+    wrong = [slope is not None and _against(one, column, slope) for slope in slopes]
+    agree = len(known) == 2 and abs(known[1] - known[0]) <= _BEND * log(more / less) and not any(wrong)
+    jumped = [bool(side.switches) and not agree for side in sides]
+    slopes = [None if jump else slope for slope, jump in zip(slopes, jumped, strict=True)]
+    both = [slope for slope in slopes if slope is not None]
+    if len(both) == 2:
+        assert ends[0] and ends[1]
+        elasticity: float | None = log(ends[1] / ends[0]) / log(more / less)
+    else:
+        elasticity = both[0] if both else None if any(jumped) else 0.0
+    smooth = agree or (not known and not any(jumped))
+    problems = [side.row for side in sides if isinstance(side.row, str)]
+    return {
+        "column": column,
+        "value": value,
+        "input": one.name,
+        "title": one.title,
+        "input_value": one.value,
+        "unit": one.unit,
+        "figures": " ".join(one.figures),
+        "dimension": one.dimension,
+        "less": less,
+        "more": more,
+        "value_less": ends[0],
+        "value_more": ends[1],
+        "elasticity": elasticity,
+        "elasticity_less": slopes[0],
+        "elasticity_more": slopes[1],
+        **_gain(column, value, [None if j and w else end for end, j, w in zip(ends, jumped, wrong, strict=True)]),
+        "smooth": smooth,
+        "compound": one.compound,
+        "summed": one.dimension != "other" and not one.compound and elasticity is not None,
+        "remark": "; ".join([*dict.fromkeys(problems), *_reasons(sides, jumped, wrong), *_jumps(base, sides)]),
+    }
+
+
+def _against(one: Input, column: str, slope: float) -> bool:
+    """Whether a faster thing makes the answer worse, or a slower one better."""
+    way = scaling(column)
+    if way is None or one.dimension == "other":
+        return False
+    return slope * (way if one.dimension == "rate" else -way) < -UNSEEN / CHANGE
+
+
+def _reasons(sides: Sequence[_Changed], jumped: Sequence[bool], wrong: Sequence[bool]) -> list[str]:
+    """Where NCCL takes another way, and what else goes against the rule that faster is better."""
+    found = []
+    for side, jump, bad in zip(sides, jumped, wrong, strict=True):
+        if jump:
+            more = f" and {len(side.switches) - 1} more" if len(side.switches) > 1 else ""
+            slower = ", against the rule" if bad else ""
+            found.append(f"NCCL switches at {side.factor:.3g} x{slower}: {side.switches[0]}{more}")
+        elif bad:
+            found.append("against the rule: a choice (tiles, kernels) switches")
+    return list(dict.fromkeys(found))
+
+
+def _of_price(column: str, value: float, price: float, change: float) -> dict[str, Any]:
+    """The row of the price, to which cost is proportional by definition."""
+    less, more = sides_of(change)
+    row = dict.fromkeys(COLUMNS)
+    row |= {"column": column, "value": value, "input": "price", "title": "Price of a GPU-hour", "input_value": price}
+    row |= {"unit": "USD/h", "figures": "", "dimension": "other", "less": less, "more": more}
+    row |= {"value_less": value * less, "value_more": value * more, "elasticity": 1.0}
+    row |= {"elasticity_less": 1.0, "elasticity_more": 1.0, "better_side": "less", "gain": 1 - less}
+    row |= {"smooth": True, "compound": False, "summed": False, "remark": ""}
+    del row["scenario"]
+    return row
+
+
+def _swing(row: Row) -> float:
+    ends = [row[key] for key in ("value_less", "value_more") if row[key] is not None]
+    return max((abs(end / row["value"] - 1) for end in ends), default=0.0)
+
+
+def _jumps(base: Row, sides: Sequence[_Changed]) -> list[str]:
+    """What fits with less and with more of an input, where that changes."""
+    found = []
+    for key in _HELD:
+        if key not in base:
+            continue
+        values = [base[key] if isinstance(side.row, str) else side.row.get(key) for side in sides]
+        if any(value != base[key] for value in values):
+            words = [_word(value) for value in (values[0], base[key], values[1])]
+            found.append(f"{key} {words[0]} / {words[1]} / {words[2]}")
+    return found
+
+
+def _word(value: Any) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else f"{value:,}"
+
+
+def _gain(column: str, value: float, ends: Sequence[float | None]) -> dict[str, Any]:
+    """Which side of an input betters the answer, and by how much."""
+    good = sign(column)
+    sides = [
+        (side, (end / value - 1) * (good or 1) + 0.0)  # no negative zero
+        for side, end in (("more", ends[1]), ("less", ends[0]))
+        if end is not None
+    ]
+    side, gain = (max(sides, key=lambda one: one[1]) if good else sides[0]) if sides else ("more", 0.0)
+    return {"better_side": side, "gain": gain}
+
+
+def document(experiment: Experiment, found: Sequence[Sensitivity]) -> dict[str, Any]:
+    """The JSON document."""
+    return {
+        "experiment": experiment.name,
+        "simgpu_version": __version__,
+        "settings": list(experiment.settings),
+        "sensitivities": [one.document() for one in found],
+    }
