@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
-from simgpu.hardware.topology import Topology
+from simgpu.hardware.topology import Topology, topology_of
 from simgpu.plan.parallelism import Plan
 from simgpu.timing.collectives.calls import model_of, traffic
 from simgpu.workload.classes import Surroundings
@@ -77,7 +77,7 @@ def link_loads(execution: Execution, plan: Plan, cluster: Cluster, nodes: int = 
     flows = [(call, times, groups) for call, times in calls.items() if (groups := list(_groups(plan, call, near)))]
     ranks = {rank for _, _, groups in flows for group in groups for rank in group}
     number = surroundings.numbered({*range(around), *(rank // cluster.gpus_per_node for rank in ranks)})
-    topology = cluster.topology_of(max(number.values()) + 1)
+    topology = topology_of(cluster, max(number.values()) + 1)
     place = {r: number[r // cluster.gpus_per_node] * cluster.gpus_per_node + r % cluster.gpus_per_node for r in ranks}
     total: dict[Edge, float] = {}
     for call, times, groups in flows:

@@ -5,19 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from simgpu.hardware.figure import Quantity
 from simgpu.hardware.inherit import Calibration
 from simgpu.hardware.spec import ClusterSpec, GPUSpec, LinkSpec, NodeSpec, Port
 from simgpu.memo import Memo
-
-if TYPE_CHECKING:
-    from simgpu.hardware.topology import Topology
-
-
-TOPOLOGIES = 16
-"""Graphs of so many nodes of a cluster that are remembered."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +60,6 @@ class Cluster:
         rate = raw * fraction.si * share
         planned = raw * link.planned_fraction.si * share if link.planned_fraction else rate
         return PortRate(rate, latency.si, port.link, planned)
-
-    @cached_property
-    def topology(self) -> Topology:
-        """The graph of the whole cluster."""
-        return self.topology_of(int(self.spec.nodes.si))
-
-    def topology_of(self, nodes: int) -> Topology:
-        """The graph of the first `nodes` nodes, with the leaf and spine switches that they need. Built once."""
-        from simgpu.hardware.topology import build_topology
-
-        built: Topology = self.memo.region("topologies", TOPOLOGIES).known(nodes, lambda: build_topology(self, nodes))
-        return built
 
     @cached_property
     def memo(self) -> Memo:

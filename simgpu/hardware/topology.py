@@ -24,6 +24,9 @@ from simgpu.hardware.cluster import Cluster, PortRate
 from simgpu.hardware.derive import is_slice
 from simgpu.hardware.spec import PCIeSwitch
 
+TOPOLOGIES = 16
+"""Graphs of so many nodes of a cluster that are remembered."""
+
 _SCOPES = ("none", "switch", "root", "node")
 
 
@@ -149,6 +152,15 @@ class Topology:
         node = self.cluster.node
         place = self.graph.nodes[gpu]
         return f"n{place['node']}.nic{place['index'] * node.nic_count // node.gpu_count}"
+
+
+def topology_of(cluster: Cluster, nodes: int | None = None) -> Topology:
+    """The graph of the first `nodes` nodes (default: all), with the leaf and spine switches that they need.
+
+    It is built once and remembered on the cluster.
+    """
+    count = int(cluster.spec.nodes.si) if nodes is None else nodes
+    return cluster.memo.region("topologies", TOPOLOGIES).known(count, lambda: build_topology(cluster, count))
 
 
 def build_topology(cluster: Cluster, nodes: int) -> Topology:

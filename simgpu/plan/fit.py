@@ -9,9 +9,10 @@ from typing import Any
 
 from simgpu.errors import InputError
 from simgpu.model.config import TransformerConfig
+from simgpu.plan.checks import check_fits_model
 from simgpu.plan.memory import GIB, Memory, memory_per_stage, peak
 from simgpu.plan.numerics import Numerics
-from simgpu.plan.parallelism import Plan, check_fits_model
+from simgpu.plan.parallelism import Plan
 from simgpu.plan.schedule import check
 
 _MOST_STAGES = 64

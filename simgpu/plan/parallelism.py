@@ -8,8 +8,6 @@ from functools import cached_property, lru_cache
 
 from simgpu.arguments import FLAG, TEXTS, check, plain
 from simgpu.errors import InputError, nearest, shown
-from simgpu.hardware.cluster import Cluster
-from simgpu.model.config import TransformerConfig
 
 TENSOR_AXES = ("heads", "ffn", "vocab")
 """Axes that tensor parallelism splits (Shoeybi et al., Megatron-LM, 2019, section 3)."""
@@ -233,86 +231,3 @@ def _within_layer(tp: int, sequence: bool, cp: int, context: str, ep: int, recom
     return Plan(
         tp=tp, sequence_parallel=sequence, cp=cp, context=context, ep=ep, recompute=recompute, async_tp=async_tp
     )
-
-
-MOST_RANKS = 131_072
-"""Ranks that are simulated at most: some ten seconds."""
-
-MOST_IN_GROUP = 8192
-"""Ranks that reduce gradients together at most: every one has its flows."""
-
-
-def check_simulated(plan: Plan) -> None:
-    """Raise `InputError` (key only) if a plan has more ranks than are simulated in some seconds."""
-    if plan.world > MOST_RANKS:
-        raise InputError(f"{plan.world:,} ranks are too many to simulate; expected at most {MOST_RANKS:,}", key="plan")
-    if plan.dp * plan.cp > MOST_IN_GROUP:
-        problem = f"{plan.dp * plan.cp:,} ranks (dp x cp) are too many in one collective"
-        raise InputError(f"{problem}; expected at most {MOST_IN_GROUP:,}", key="plan.dp")
-
-
-def check_fits_cluster(plan: Plan, cluster: Cluster) -> None:
-    """Raise `InputError` (key only) if the plan has more ranks than the cluster has GPUs."""
-    if plan.world > cluster.gpu_count:
-        names = [name for name in ("tp", "cp", "pp", "dp") if name in ("tp", "dp") or getattr(plan, name) > 1]
-        degrees = f"{' x '.join(f'{name} {getattr(plan, name)}' for name in names)} = {plan.world} ranks"
-        raise InputError(f"{degrees}, but '{cluster.name}' has {cluster.gpu_count} GPUs", key="plan")
-
-
-def check_fits_model(plan: Plan, config: TransformerConfig, batch: int, tokens: int) -> None:
-    """Raise `InputError` (key only) if the plan cannot split the model."""
-    tp = plan.tp
-    if config.heads % tp or not _splits_kv(config, tp):
-        good = ", ".join(str(n) for n in range(1, 129) if config.heads % n == 0 and _splits_kv(config, n))
-        heads = f"the {config.heads} attention heads"
-        if config.heads % tp == 0:
-            heads = f"the {config.kv_heads} key-value heads, nor is it a multiple of them,"
-        raise InputError(f"{tp} does not divide {heads} of '{config.name}'; expected one of {good}", key="plan.tp")
-    widths = {config.ffn} if config.experts == 1 or config.dense_layers else set()
-    widths |= {config.expert_width} if config.experts > 1 else set()
-    for width in widths:
-        if width % tp:
-            raise InputError(f"{tp} does not divide the feed-forward width {width}", key="plan.tp")
-    if batch % plan.dp:
-        raise InputError(f"{plan.dp} does not divide the batch of {batch} sequences", key="plan.dp")
-    if plan.sequence_parallel and tokens % tp:
-        raise InputError(f"sequence parallelism over {tp} ranks does not divide {tokens} tokens", key="workload.tokens")
-
-
-def check_trains(plan: Plan, config: TransformerConfig, batch: int, tokens: int) -> None:
-    """Raise `InputError` (key only) if a training step cannot be split this way."""
-    from simgpu.plan.schedule import check
-    from simgpu.plan.stages import layer_ranges
-
-    if (plan.dp * plan.cp) % plan.ep:
-        raise InputError(f"{plan.ep} does not divide dp x cp = {plan.dp * plan.cp}", key="plan.ep")
-    local = batch // plan.dp
-    micro = plan.micro_batch or local
-    if local % micro:
-        problem = f"{micro} does not divide the {local} sequences of a replica (batch {batch} / dp {plan.dp})"
-        raise InputError(problem, key="plan.micro_batch")
-    if plan.pp > 1:
-        check(plan.pipeline, plan.pp, local // micro, plan.vp)
-    held = max(sum(len(chunk) for chunk in stage) for stage in layer_ranges(config.layers, plan))
-    if plan.recompute_layers is not None and plan.recompute_layers > held:
-        problem = f"{plan.recompute_layers} is more than the {held} layers of a stage"
-        raise InputError(problem, key="plan.recompute_layers")
-    if plan.async_tp and plan.tp > 1 and not plan.sequence_parallel:
-        problem = "cuts up the gathers and scatters of sequence parallelism; expected plan.sequence_parallel true"
-        raise InputError(problem, key="plan.async_tp")
-    split = plan.cp * (2 if plan.cp > 1 else 1) * (plan.tp if plan.sequence_parallel else 1)
-    if plan.cp > 1 and tokens % split:
-        raise InputError(f"{plan.cp} ranks with two chunks each do not divide {tokens} tokens", key="plan.cp")
-    if plan.ep > 1 and config.experts == 1:
-        raise InputError(f"{plan.ep}: '{config.name}' has no experts; expected 1", key="plan.ep")
-    if plan.ep > config.experts:
-        raise InputError(f"{plan.ep} is more than the {config.experts} experts of '{config.name}'", key="plan.ep")
-    if config.experts % plan.ep:
-        raise InputError(f"{plan.ep} does not divide the {config.experts} experts of '{config.name}'", key="plan.ep")
-    if plan.recompute_layers is not None and plan.recompute != "full":
-        problem = f"{plan.recompute_layers} layers are recomputed only with plan.recompute full, not {plan.recompute}"
-        raise InputError(problem, key="plan.recompute_layers")
-
-
-def _splits_kv(config: TransformerConfig, tp: int) -> bool:
-    return config.kv_heads % tp == 0 or tp % config.kv_heads == 0

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from simgpu.errors import InputError, nearest, shown
 from simgpu.model.config import TransformerConfig
-from simgpu.plan.parallelism import CONTEXT, OFFLOAD, RECOMPUTE, SCHEDULES, Plan, check_fits_model
+from simgpu.plan.checks import check_fits_model
+from simgpu.plan.parallelism import CONTEXT, OFFLOAD, RECOMPUTE, SCHEDULES, Plan
 from simgpu.plan.schedule import check
 from simgpu.plan.stages import layer_ranges
 

@@ -16,8 +16,9 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph
 from simgpu.model.operators import ACCUMULATE, BYTES
+from simgpu.plan.checks import check_fits_cluster
 from simgpu.plan.memory import Memory
-from simgpu.plan.parallelism import Plan, check_fits_cluster
+from simgpu.plan.parallelism import Plan
 from simgpu.plan.program import Program, shard
 from simgpu.plan.serving_memory import ServingMemory
 from simgpu.simulation.result import Result

@@ -14,8 +14,9 @@ from simgpu.hardware.inherit import DEFAULT
 from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph
 from simgpu.model.transformer import is_weight_gradient
+from simgpu.plan.checks import check_simulated
 from simgpu.plan.memory import Memory, memory_per_stage, peak
-from simgpu.plan.parallelism import Plan, check_simulated
+from simgpu.plan.parallelism import Plan
 from simgpu.timing.kernels import NONE, KernelModel
 from simgpu.timing.matrix_timer import ROW_WISE
 from simgpu.workload.execution import Execution

@@ -10,7 +10,7 @@ from typing import Any
 from simgpu.engine import Phase, Simulator, Timeline
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
-from simgpu.hardware.topology import Topology
+from simgpu.hardware.topology import Topology, topology_of
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.program import Barrier, Collective, Program, ProgramSegment, Step
 from simgpu.timing.collectives import Chosen, collective_phases, model_of
@@ -162,7 +162,7 @@ def execute(
             raise InputError(f"{problem}; expected at most {MOST_ACTIVITIES:,} together", key="plan")
         some = tuple(replace(segment, repeat=min(segment.repeat, most)) for segment in program.segments)
         nodes = -(-plan.world // cluster.gpus_per_node)
-        topology = cluster.topology_of(nodes) if plan.world > 1 else None
+        topology = topology_of(cluster, nodes) if plan.world > 1 else None
         return _Execution(replace(program, segments=some), plan, topology, kernels, algorithm, protocol).run()
 
     longest = max((segment.repeat for segment in program.segments), default=0)

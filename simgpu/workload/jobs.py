@@ -11,8 +11,9 @@ from simgpu.errors import InputError, nearest, shown
 from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph, Segment
 from simgpu.model.operators import ACCUMULATE, Attention, Communicate, Dim, Matmul, Operator, Pointwise
+from simgpu.plan.checks import check_fits_model, check_trains
 from simgpu.plan.numerics import DTYPES, PROJECTIONS, Numerics, adapter_targets
-from simgpu.plan.parallelism import Plan, check_fits_model, check_trains
+from simgpu.plan.parallelism import Plan
 from simgpu.schema_errors import validate
 from simgpu.workload.fields import Accumulate, Dtype, Passes, Routing, Size, Strict, positive
 from simgpu.workload.frameworks import framework as framework_named

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from simgpu.engine import Phase, Simulator
 from simgpu.hardware.cluster import Cluster
-from simgpu.hardware.topology import Topology
+from simgpu.hardware.topology import Topology, topology_of
 from simgpu.memo import Region
 from simgpu.plan.parallelism import Plan
 from simgpu.timing.collectives import Chosen, model_of
@@ -179,11 +179,11 @@ class Links:
         per_node = self.cluster.gpus_per_node
         number = self._surroundings.numbered({rank // per_node for group in groups for rank in group})
         where = {r: number[r // per_node] * per_node + r % per_node for group in groups for r in group}
-        return self.cluster.topology_of(max(number.values()) + 1), where
+        return topology_of(self.cluster, max(number.values()) + 1), where
 
     @property
     def _whole(self) -> Topology:
-        return self.cluster.topology_of(-(-self.plan.world // self.cluster.gpus_per_node))
+        return topology_of(self.cluster, -(-self.plan.world // self.cluster.gpus_per_node))
 
     # ---- inside blocks -------------------------------------------------------------------------------
 

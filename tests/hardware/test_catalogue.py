@@ -7,6 +7,7 @@ import pytest
 from simgpu import Catalogue
 from simgpu.catalog import KINDS, built_in_folder
 from simgpu.hardware.figure import figures
+from simgpu.hardware.topology import topology_of
 
 CATALOGUE = Catalogue()
 
@@ -38,7 +39,7 @@ def test_nodes_have_the_gpus_their_names_say(name):
     cluster = CATALOGUE.cluster(name)
     wanted = {"gb200-nvl72": 72}.get(name, int(name.split("-")[-1][:-1]) if name.endswith("x") else 8)
     assert cluster.gpus_per_node == wanted
-    assert len(cluster.topology.gpus) == wanted
+    assert len(topology_of(cluster).gpus) == wanted
 
 
 @pytest.mark.parametrize("name", CATALOGUE.names("gpus"))
@@ -92,7 +93,7 @@ def test_the_builtin_folder_is_the_checkout_here():
 
 def test_clusters_join_their_nodes():
     for name in CATALOGUE.names("clusters"):
-        topology = CATALOGUE.cluster(name).topology_of(2)
+        topology = topology_of(CATALOGUE.cluster(name), 2)
         per_node = CATALOGUE.cluster(name).gpus_per_node
         for a, b in itertools.product((0, per_node - 1), (per_node, 2 * per_node - 1)):
             route = topology.route(a, b)

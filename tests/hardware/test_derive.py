@@ -8,6 +8,7 @@ from simgpu import Catalogue, simulate
 from simgpu.errors import InputError
 from simgpu.hardware.derive import bandwidth_share, clock_share, derive, is_slice, sliced, throttled
 from simgpu.hardware.figure import figures
+from simgpu.hardware.topology import topology_of
 from simgpu.overrides import Override
 
 CATALOGUE = Catalogue()
@@ -170,7 +171,7 @@ def test_every_figure_keeps_a_source_and_constants_are_the_parents(name):
 def test_a_node_takes_a_derived_gpu_and_a_slice_has_no_nvlink():
     capped = CATALOGUE.cluster("dgx-h100", [Override("node.gpu", "h100-sxm@500W", "test")])
     assert capped.gpu.power.tdp.si == 500
-    assert capped.topology.route(0, 1).via == CATALOGUE.cluster("dgx-h100").topology.route(0, 1).via
+    assert topology_of(capped).route(0, 1).via == topology_of(CATALOGUE.cluster("dgx-h100")).route(0, 1).via
     slices = CATALOGUE.cluster("dgx-h100", [Override("node.gpu", "h100-sxm@1g.10gb", "test")])
     assert slices.node.nvlink is None and slices.gpu.compute.sm_count.si == 16
 

@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 import simgpu
+from simgpu.hardware.topology import topology_of
 from simgpu.render.fields import Kind, PlotFields
 from simgpu.render.memory import memory_figure
 from simgpu.render.pareto import pareto_figure
@@ -127,7 +128,7 @@ def test_rooflines(readable):
 @pytest.mark.parametrize("cluster", ["dgx-h100-ib", "rtx-4090-8x-ethernet", "mi300x-8x", "gb200-nvl72", "l4"])
 def test_topologies(readable, cluster):
     made = simgpu.load_cluster(cluster)
-    readable(topology_figure(made.topology_of(min(2, int(made.spec.nodes.si))), LONG))
+    readable(topology_figure(topology_of(made, min(2, int(made.spec.nodes.si))), LONG))
 
 
 def test_a_pareto_front_names_the_chosen_row_first(readable):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import simgpu
 from simgpu.engine import Phase, Simulator
+from simgpu.hardware.topology import topology_of
 from simgpu.timing.collectives import (
     KINDS,
     CollectiveModel,
@@ -80,7 +81,7 @@ def links_of(name):
 
 def topology(name, gpus):
     found = cluster(name)
-    return found.topology_of(max(gpus) // found.gpus_per_node + 1)
+    return topology_of(found, max(gpus) // found.gpus_per_node + 1)
 
 
 # ---- bytes -------------------------------------------------------------------------------------------------
@@ -154,7 +155,7 @@ def test_a_faster_link_makes_no_algorithm_and_protocol_slower(where, kind, n, fa
 def test_between_nodes_nothing_beats_the_nics(name, kind, nodes):
     """What must leave a node, over all of its NICs; with two nodes and trees each NIC carries the payload once."""
     where = cluster(name)
-    hardware, per_node, n = where.topology_of(nodes), where.gpus_per_node, nodes * where.gpus_per_node
+    hardware, per_node, n = topology_of(where, nodes), where.gpus_per_node, nodes * where.gpus_per_node
     nic = hardware.graph.edges["n0.nic0", next(v for v in hardware.graph["n0.nic0"] if v.startswith("leaf"))]
     out = nic["bandwidth"] * where.node.nic_count
     leaving = bus_factor(kind, nodes) / (2 if kind == "all_reduce" else 1)
@@ -221,7 +222,7 @@ def loads(flows):
 )
 def test_what_enters_a_switch_leaves_it(where, kind, algorithm):
     name, nodes = where
-    hardware = cluster(name).topology_of(nodes)
+    hardware = topology_of(cluster(name), nodes)
     if kind in ("all_to_all", "send_recv"):
         algorithm = "direct"
     elif kind != "all_reduce" and algorithm == "tree":
@@ -241,7 +242,7 @@ def test_what_enters_a_switch_leaves_it(where, kind, algorithm):
 def test_all_to_all_loads_links_as_all_of_its_pairs_do(name, nodes):
     """Counted in a few flows for each GPU, it is what n (n - 1) of them are: on every link, and in time."""
     where = cluster(name)
-    hardware, n = where.topology_of(nodes), nodes * where.gpus_per_node
+    hardware, n = topology_of(where, nodes), nodes * where.gpus_per_node
     pairs = [(hardware.route(a, b), 1 / n) for a in range(n) for b in range(n) if a != b]
     expected = loads((route.edges, share) for route, share in pairs)
     assert loads(traffic(hardware, "all_to_all", range(n), "direct")) == pytest.approx(expected, rel=1e-9)
@@ -256,13 +257,13 @@ def test_the_flows_of_an_all_to_all_grow_with_gpus_not_with_pairs(name):
     where = cluster(name)
     for nodes in (1, 2, 4):
         n = nodes * where.gpus_per_node
-        assert len(model_of(where.topology_of(nodes), "all_to_all", range(n)).schedule("direct").flows) <= 6 * n
+        assert len(model_of(topology_of(where, nodes), "all_to_all", range(n)).schedule("direct").flows) <= 6 * n
 
 
 def test_an_all_to_all_over_thousands_of_gpus_has_an_answer():
     where = cluster("dgx-h100-ib", nodes=128)
     times = collective_time(where, "all_to_all", 1024, [1e6, 1e9])
-    nic = where.topology_of(128).graph.edges["n0.nic0", "leaf0"]["bandwidth"]
+    nic = topology_of(where, 128).graph.edges["n0.nic0", "leaf0"]["bandwidth"]
     assert times.busbw[1] == pytest.approx(nic * 1023 / 1016, rel=0.1)
 
 
@@ -336,7 +337,7 @@ def test_a_send_has_two_ends():
 def test_a_shift_of_buffers_takes_what_its_slowest_edge_takes(per_node):
     """`sendrecv_perf`: the edge that leaves a node carries the whole buffer over one NIC, for any number of GPUs."""
     where = cluster("dgx-h100-ib")
-    hardware = where.topology_of(10)
+    hardware = topology_of(where, 10)
     gpus = [8 * node + gpu for node in range(10) for gpu in range(per_node)]
     nic = hardware.graph.edges["n0.nic0", "leaf0"]["bandwidth"]
     busbw = float(collective_time(where, "sendrecv", gpus, 16 * 2.0**30).busbw)
@@ -350,7 +351,7 @@ def test_a_shift_of_buffers_takes_what_its_slowest_edge_takes(per_node):
 
 @pytest.mark.parametrize("nodes", [2, 3, 4])
 def test_rings_between_nodes_of_a_mesh_use_every_link_of_it_once(mesh, nodes):
-    hardware = mesh.topology_of(nodes)
+    hardware = topology_of(mesh, nodes)
     found = rings(hardware, range(8 * nodes))
     assert len(found) == 8
     steps = defaultdict(int)
@@ -378,7 +379,7 @@ def test_cpus_that_post_slowly_make_rings_between_nodes_look_longer():
     latency = {}
     for vendor in ("AMD EPYC 9654", "Intel Xeon"):
         where = simgpu.load_cluster("dgx-h100-ib", CATALOGUE, node__sockets__0__cpu=vendor)
-        model = model_of(where.topology_of(2), "all_reduce", range(16))
+        model = model_of(topology_of(where, 2), "all_reduce", range(16))
         latency[vendor] = float(tuner.estimate(model._communicator, "all_reduce", "ring", "ll", 8.0))
     assert latency["AMD EPYC 9654"] == pytest.approx(6.6 + 28 * 2 + 2 * 2.7, abs=0.01)
     assert latency["Intel Xeon"] == pytest.approx(6.6 + 28 * 1 + 2 * 2.7, abs=0.01)
@@ -397,7 +398,7 @@ def test_large_messages_hold_all_channels(name, channels):
 def test_the_first_slice_of_every_channel_is_on_top_with_simple(name):
     where = cluster(name)
     n, size, way = where.gpus_per_node, 2.0**33, ("ring", "simple")
-    model = CollectiveModel(where.topology_of(1), "all_gather", range(n))
+    model = CollectiveModel(topology_of(where, 1), "all_gather", range(n))
     c = model.constants
     whole = float(model.lead(way, size))
     model.constants = {**c, "fill": 0.0}
@@ -425,8 +426,8 @@ def test_the_bound_of_a_search_is_the_time_of_rings_that_fill_all_nics(kind, nod
     """Eight groups, one GPU of each node, on eight rails: each NIC carries what the bound says, no more and no less."""
     where, size = cluster("dgx-h100-ib"), 1e9
     ranks = [8 * node for node in range(nodes)]
-    (phase,) = ideal_phases(where.topology_of(nodes), kind, ranks, size, 0.0, "ring")
-    alone = makespan(where.topology_of(nodes), [Transport(e, s / 1e9, t) for e, s, t in phase.flows], {}) * 1e9
+    (phase,) = ideal_phases(topology_of(where, nodes), kind, ranks, size, 0.0, "ring")
+    alone = makespan(topology_of(where, nodes), [Transport(e, s / 1e9, t) for e, s, t in phase.flows], {}) * 1e9
     bound = Egress.of(where).seconds(kind, ranks, 8, size)
     assert bound == pytest.approx(alone, rel=1e-9)
     assert Egress.of(where).seconds(kind, ranks, 1, size) <= float(collective_time(where, kind, ranks, size).seconds)

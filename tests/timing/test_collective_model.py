@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import simgpu
 from simgpu.engine import Phase, Simulator
+from simgpu.hardware.topology import topology_of
 from simgpu.timing.collectives import (
     ALGORITHMS,
     KINDS,
@@ -37,7 +38,7 @@ def cluster(name, **parameters):
 def engine_time(where, *groups):
     """Ends of collectives that start together, each (kind, gpus, size, algorithm, protocol)."""
     nodes = max(max(group[1]) for group in groups) // where.gpus_per_node + 1
-    topology = where.topology_of(nodes)
+    topology = topology_of(where, nodes)
     sim, links = Simulator(), {}
     for number, (kind, gpus, size, algorithm, protocol) in enumerate(groups):
         phases = []
@@ -117,7 +118,7 @@ def test_more_bytes_take_no_less_time_with_one_algorithm_and_protocol(name, kind
 def test_no_ring_or_exchange_is_faster_than_the_port_of_a_gpu(name, kind):
     where = cluster(name)
     n = min(8, where.gpu_count)
-    graph = where.topology_of(1).graph
+    graph = topology_of(where, 1).graph
     for algorithm in ("ring", "direct", "auto"):
         try:
             times = collective_time(where, kind, n, SIZES, algorithm=algorithm, dtype="int8")
@@ -131,7 +132,7 @@ def test_no_ring_or_exchange_is_faster_than_the_port_of_a_gpu(name, kind):
 @pytest.mark.parametrize("n", [4, 8])
 def test_in_switch_reduction_carries_one_and_a_part_of_the_payload_in_each_direction(name, efficiency, n):
     where = cluster(name)
-    port = where.topology_of(1).graph.edges["n0.gpu0", "n0.nvswitch"]["bandwidth"]
+    port = topology_of(where, 1).graph.edges["n0.gpu0", "n0.nvswitch"]["bandwidth"]
     times = collective_time(where, "all_reduce", n, SIZES, algorithm="nvls")
     assert times.algbw.max() < efficiency * port / (1 + 1 / n)
     assert times.algbw.max() > 0.85 * efficiency * port / (1 + 1 / n)
@@ -172,7 +173,7 @@ def test_both_trees_reach_every_node_and_no_inner_node_is_inner_twice(n):
 
 def test_trees_move_the_payload_up_and_down():
     where = cluster("dgx-h100-ib")
-    plan = tree(where.topology_of(4), "all_reduce", list(range(32)))
+    plan = tree(topology_of(where, 4), "all_reduce", list(range(32)))
     received = sum(flow.share for flow in plan.flows)
     assert received == pytest.approx(2 * 31)  # every GPU but the root sends the payload once and receives it once
 
@@ -318,7 +319,7 @@ def test_bus_factors_are_those_of_nccl_tests():
 )
 def test_the_constants_named_are_those_that_the_time_hangs_on(name, kind, algorithm, protocol):
     """A constant that is not named can be anything; those of the protocol move the time at some size."""
-    topology = cluster(name).topology_of(1)
+    topology = topology_of(cluster(name), 1)
 
     def seconds(**changed):
         model = CollectiveModel(topology, kind, range(8))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import simgpu
 from simgpu.engine import Phase, Simulator
+from simgpu.hardware.topology import topology_of
 from simgpu.plan.program import Collective, Program, ProgramSegment
 from simgpu.timing.collectives import ideal_phases
 from simgpu.timing.kernels import KernelModel
@@ -26,7 +27,7 @@ CLUSTERS = CATALOGUE.names("clusters")
 
 @cache
 def topology(name, nodes=1, **parameters):
-    return simgpu.load_cluster(name, CATALOGUE, **parameters).topology_of(nodes)
+    return topology_of(simgpu.load_cluster(name, CATALOGUE, **parameters), nodes)
 
 
 def every_topology():
@@ -290,7 +291,7 @@ def test_a_ring_staged_through_host_memory_shares_it():
 def test_groups_of_a_plan_compete_when_they_run():
     """Data-parallel pairs (0, 2) and (1, 3) of tp 2 x dp 2 share the link between the sockets."""
     cluster = simgpu.load_cluster("l4-pcie-4x", CATALOGUE, node__inter_socket__lanes=1)
-    hardware, kernels = cluster.topology, KernelModel(cluster)
+    hardware, kernels = topology_of(cluster), KernelModel(cluster)
     reduce = Collective("gradients", "all_reduce", "dp", SIZE)
     program = Program((ProgramSegment("gradients", (reduce,)),), 0)
     execution = execute(program, simgpu.Plan(tp=2, dp=2), cluster, kernels, protocol="ideal")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from simgpu import InputError, Plan
-from simgpu.plan.parallelism import check_fits_model, check_trains
+from simgpu.plan.checks import check_fits_model, check_trains
 from simgpu.workload.folding import colours
 
 NODES = {"dgx-h100": None, "dgx-h100-ib": 8, "dgx-a100-ib": 8, "l40s-8x-ethernet": 8, "rtx-4090-8x-ethernet": 8,

@@ -16,9 +16,9 @@ from simgpu.lab.validation.inference_rows import DECODE, E2E, PREFILL, TPOT, TTF
 from simgpu.lab.validation.tables import Rows, Table
 from simgpu.lab.validation.training import plan_text
 from simgpu.lab.validation.training_rows import Reader
+from simgpu.plan.checks import check_serves
 from simgpu.plan.precision import precision_of
 from simgpu.plan.serving_memory import most_sequences, serving_memory
-from simgpu.workload.inference.deploying import check_plan
 from simgpu.workload.inference.deployment import Deployment, StepTime
 from simgpu.workload.inference.disaggregation import serve_apart
 from simgpu.workload.inference.generation import decode_runs, pipelined, prefill_runs
@@ -214,7 +214,7 @@ def deploy(machine: Machine, engine: Engine) -> Deployment:
     bench, gpus = machine.bench, engine.plan.world
     key = (machine.gpu.name, engine)
     if key not in bench.steps:
-        check_plan(engine.plan, engine.config)
+        check_serves(engine.plan, engine.config)
         name = machine.gpu.name
         per_node = gpus if one_node_holds(bench.catalogue, name, gpus) else min(engine.per_node, gpus)
         where = (bench.catalogue, name, gpus, per_node, engine.link, engine.network)

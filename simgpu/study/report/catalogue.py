@@ -17,6 +17,7 @@ from simgpu.hardware.figure import Figure, figures
 from simgpu.hardware.inherit import Calibration, Given
 from simgpu.hardware.plausible import doubts
 from simgpu.hardware.spec import CatalogueFile, ClusterSpec, GPUSpec, NodeSpec
+from simgpu.hardware.topology import topology_of
 from simgpu.overrides import Override
 from simgpu.study.experiment.loading import parse_settings
 from simgpu.units import format_si
@@ -53,7 +54,7 @@ class Subject:
     @property
     def topology(self) -> Topology:
         assert self.cluster is not None
-        return self.cluster.topology_of(min(self.nodes, int(self.cluster.spec.nodes.si)))
+        return topology_of(self.cluster, min(self.nodes, int(self.cluster.spec.nodes.si)))
 
 
 def find(catalogue: Catalogue, name: str, settings: Sequence[str] = (), nodes: int = 2) -> Subject:

@@ -18,6 +18,7 @@ from typing import Any
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
+from simgpu.plan.checks import check_serves
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import ALL, check_degrees
 from simgpu.scenario import PlanFields, Scenario
@@ -25,7 +26,6 @@ from simgpu.schema_errors import validate
 from simgpu.simulation.result import COLUMNS, UNCERTAIN
 from simgpu.study.experiment.conditions import Condition, all_hold
 from simgpu.study.experiment.search_fields import SearchFields
-from simgpu.workload.inference.deploying import check_plan
 
 DEGREES = ("tp", "pp", "dp", "ep")
 LOADS = ("concurrency", "batch")
@@ -141,7 +141,7 @@ class ServingProblem:
 
     def _splits(self, plan: Plan) -> bool:
         try:
-            check_plan(plan, self.config)
+            check_serves(plan, self.config)
         except InputError:
             return False
         return plan.pp <= self.config.layers

@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+import simgpu
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.figure import Figure
@@ -34,8 +35,8 @@ from simgpu.workload.inference.deployment import ROUTING
 from simgpu.workload.jobs import Inference, MixedStep, Serving, Training
 from simgpu.workload.runtimes import runtime
 
-_DECIDES = ("analysis", "engine", "hardware", "model", "plan", "timing", "workload")
-_DECIDES_TOO = ("catalog.py", "inference.py", "result.py", "scenario.py", "simulation.py", "training.py", "units.py")
+_DECIDES = ("analysis", "engine", "hardware", "model", "plan", "simulation", "timing", "workload")
+_DECIDES_TOO = ("catalog.py", "overrides.py", "scenario.py", "units.py")
 _WORDS = ("title", "source", "sources")
 """Fields that name things and decide nothing."""
 
@@ -157,7 +158,7 @@ def digest_of(data: Any) -> str:
 @lru_cache(maxsize=1)
 def code_digest() -> str:
     """Of the code that computes results: a checkout in which it was changed is another version."""
-    package = Path(__file__).resolve().parents[1]
+    package = Path(simgpu.__file__).resolve().parent
     files = [package / name for name in _DECIDES_TOO]
     for room in _DECIDES:
         files += [file for file in sorted((package / room).rglob("*")) if file.suffix in (".py", ".csv")]

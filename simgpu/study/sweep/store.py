@@ -1,9 +1,9 @@
 """Where results of many scenarios are kept: one SQLite file, written by any number of sweeps at once.
 
-A scenario is a row of `scenarios` under its key (`simgpu.study.sweep.identity`); it is written once, in one
-transaction with those that finished beside it, and what is written survives a killed process. A sweep is a row of `sweeps`; `members`
-say which scenarios are its points, in which order and under which labels, so a scenario can belong to many. `parts`
-hold what scenarios refer to (a GPU with all its figures), once for all that share it.
+A scenario is a row of `scenarios` under its key (`simgpu.study.sweep.identity`); it is written once, in one transaction
+with those that finished beside it, and what is written survives a killed process. A sweep is a row of `sweeps`;
+`members` say which scenarios are its points, in which order and under which labels, so a scenario can belong to many.
+`parts` hold what scenarios refer to (a GPU with all its figures), once for all that share it.
 """
 
 from __future__ import annotations

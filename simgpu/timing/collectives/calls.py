@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
-from simgpu.hardware.topology import Topology
+from simgpu.hardware.topology import Topology, topology_of
 from simgpu.timing.collectives.ideal import CollectivePhase, Edge, ideal_phases
 from simgpu.timing.collectives.model import ALGORITHMS, PROTOCOLS, CollectiveModel, CollectiveTimes
 from simgpu.timing.collectives.traffic import kind_of
@@ -127,5 +127,5 @@ def _model(cluster: Cluster, kind: str, gpus: int | Sequence[int], library: str,
         count = gpus if isinstance(gpus, int) else len(chosen)
         raise InputError(f"{shown(count)} GPUs do not fit '{cluster.name}', which has {cluster.gpu_count}", key="gpus")
     check_ranks(len(chosen))  # before a graph of them is built
-    topology = cluster.topology_of(max(chosen) // cluster.gpus_per_node + 1)
+    topology = topology_of(cluster, max(chosen) // cluster.gpus_per_node + 1)
     return model_of(topology, kind_of(kind) or kind, list(chosen), library, dtype)

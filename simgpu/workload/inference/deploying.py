@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from simgpu.errors import InputError, nearest, shown
+from simgpu.errors import InputError, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import ACCUMULATE
+from simgpu.plan.checks import check_serves
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.precision import PRECISIONS, Precision, is_gguf, precision_of
 from simgpu.timing.kernels import KernelModel
@@ -15,9 +16,6 @@ from simgpu.workload.inference.deployment import ROUTING, Deployment
 from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Speculative
 from simgpu.workload.inference.speculation import Speculation
 from simgpu.workload.runtimes import Runtime, runtime
-
-PLAN_KEYS = ("tp", "pp", "dp", "ep", "cp", "context", "order")
-"""What of a plan has a meaning for inference."""
 
 ACTIVATIONS = ("fp32", "fp16", "bf16")
 """Types of activations between products."""
@@ -31,7 +29,7 @@ def deploy(
 ) -> Deployment:  # fmt: skip
     """The deployment that a job asks for. Raises `InputError` (key only) for what cannot be."""
     config = _model(job, model)
-    check_plan(plan, config)
+    check_serves(plan, config)
     run = runtime(job.runtime)
     wide = dtype if dtype in ACTIVATIONS else "bf16"
     precision = chosen_precision(job.precision, dtype, run)
@@ -135,37 +133,8 @@ def _drafter(target: Deployment, config: TransformerConfig, name: str | None, pa
             raise InputError(error.problem, key=key) from None
         precision = _on_this_gpu(precision, target.kernels, target.runtime, target.cluster.gpu.name, key)
     plan = replace(target.plan, pp=1, dp=target.plan.dp, ep=min(target.plan.ep, config.experts))
-    check_plan(plan, config, "workload.speculative.draft")
+    check_serves(plan, config, "workload.speculative.draft")
     return replace(target.fresh(), config=config, plan=plan, precision=precision, offloaded=0.0, part=part)
-
-
-def check_plan(plan: Plan, config: TransformerConfig, key: str = "") -> None:
-    """Raise `InputError` (key only) where a plan cannot split the model for inference."""
-    plain = Plan()
-    for name in vars(plain):
-        if name not in PLAN_KEYS and getattr(plan, name) != getattr(plain, name):
-            problem = f"{shown(getattr(plan, name))} has no meaning for inference; only training knows it"
-            raise InputError(problem, key=f"plan.{name}")
-    tp, ep = plan.tp, plan.ep
-    if config.heads % tp or (config.kv_heads % tp and tp % config.kv_heads):
-        good = [n for n in range(1, 129) if not config.heads % n and not (config.kv_heads % n and n % config.kv_heads)]
-        problem = f"{tp} does not divide the {config.heads} attention heads of '{config.name}'"
-        raise InputError(f"{problem}; expected one of {_listed(good)}", key=key or "plan.tp")
-    dense = config.experts == 1 or config.dense_layers or config.moe_every > 1
-    if dense and config.ffn % tp:
-        raise InputError(f"{tp} does not divide the feed-forward width {config.ffn}", key=key or "plan.tp")
-    if ep > 1 and config.experts == 1:
-        raise InputError(f"{ep}: '{config.name}' has no experts; expected 1", key=key or "plan.ep")
-    if config.experts % ep:
-        problem = f"{ep} does not divide the {config.experts} experts of '{config.name}'"
-        raise InputError(problem, key=key or "plan.ep")
-    if (ep <= tp and tp % ep) or (ep > tp and (ep % tp or plan.dp % (ep // tp))):
-        problem = f"{ep} shares the experts neither within tp = {tp} ranks nor over whole replicas (dp = {plan.dp})"
-        raise InputError(problem, key=key or "plan.ep")
-    width = tp // ep if ep <= tp else 1
-    if config.experts > 1 and config.expert_width % width:
-        problem = f"{width} ranks (tp / ep) do not divide the width {config.expert_width} of an expert"
-        raise InputError(problem, key=key or "plan.tp")
 
 
 def _model(job: InferenceJob, model: TransformerConfig | None) -> TransformerConfig:
@@ -194,6 +163,3 @@ def _model(job: InferenceJob, model: TransformerConfig | None) -> TransformerCon
 
 def _listed(names: object) -> str:
     return ", ".join(map(str, names))  # type: ignore[call-overload]
-
-
-__all__ = ["MTP", "check_plan", "deploy", "nearest", "speculation_of"]

@@ -27,6 +27,7 @@ from itertools import accumulate
 from typing import Any
 
 from simgpu.hardware.cluster import Cluster
+from simgpu.hardware.topology import topology_of
 from simgpu.model.operators import BYTES
 from simgpu.plan.parallelism import ORDER, Plan
 from simgpu.plan.states import parameters_of
@@ -75,7 +76,7 @@ class Egress:
     @staticmethod
     def of(cluster: Cluster) -> Egress:
         nodes = min(2, int(cluster.spec.nodes.si))
-        graph = cluster.topology_of(nodes).graph
+        graph = topology_of(cluster, nodes).graph
         gpu = max(
             sum(edge["bandwidth"] for _, _, edge in graph.out_edges(name, data=True))
             for name, kind in graph.nodes(data="kind")

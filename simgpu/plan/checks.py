@@ -1,0 +1,121 @@
+"""Whether a plan fits a cluster, a model and a job; what does not is told with the key that says it."""
+
+from __future__ import annotations
+
+from simgpu.errors import InputError, shown
+from simgpu.hardware.cluster import Cluster
+from simgpu.model.config import TransformerConfig
+from simgpu.plan.parallelism import Plan
+from simgpu.plan.schedule import check
+from simgpu.plan.stages import layer_ranges
+
+PLAN_KEYS = ("tp", "pp", "dp", "ep", "cp", "context", "order")
+"""What of a plan has a meaning for inference."""
+
+MOST_RANKS = 131_072
+"""Ranks that are simulated at most: some ten seconds."""
+
+MOST_IN_GROUP = 8192
+"""Ranks that reduce gradients together at most: every one has its flows."""
+
+
+def check_simulated(plan: Plan) -> None:
+    """Raise `InputError` (key only) if a plan has more ranks than are simulated in some seconds."""
+    if plan.world > MOST_RANKS:
+        raise InputError(f"{plan.world:,} ranks are too many to simulate; expected at most {MOST_RANKS:,}", key="plan")
+    if plan.dp * plan.cp > MOST_IN_GROUP:
+        problem = f"{plan.dp * plan.cp:,} ranks (dp x cp) are too many in one collective"
+        raise InputError(f"{problem}; expected at most {MOST_IN_GROUP:,}", key="plan.dp")
+
+
+def check_fits_cluster(plan: Plan, cluster: Cluster) -> None:
+    """Raise `InputError` (key only) if the plan has more ranks than the cluster has GPUs."""
+    if plan.world > cluster.gpu_count:
+        names = [name for name in ("tp", "cp", "pp", "dp") if name in ("tp", "dp") or getattr(plan, name) > 1]
+        degrees = f"{' x '.join(f'{name} {getattr(plan, name)}' for name in names)} = {plan.world} ranks"
+        raise InputError(f"{degrees}, but '{cluster.name}' has {cluster.gpu_count} GPUs", key="plan")
+
+
+def check_fits_model(plan: Plan, config: TransformerConfig, batch: int, tokens: int) -> None:
+    """Raise `InputError` (key only) if the plan cannot split the model."""
+    tp = plan.tp
+    if config.heads % tp or not _splits_kv(config, tp):
+        good = ", ".join(str(n) for n in range(1, 129) if config.heads % n == 0 and _splits_kv(config, n))
+        heads = f"the {config.heads} attention heads"
+        if config.heads % tp == 0:
+            heads = f"the {config.kv_heads} key-value heads, nor is it a multiple of them,"
+        raise InputError(f"{tp} does not divide {heads} of '{config.name}'; expected one of {good}", key="plan.tp")
+    widths = {config.ffn} if config.experts == 1 or config.dense_layers else set()
+    widths |= {config.expert_width} if config.experts > 1 else set()
+    for width in widths:
+        if width % tp:
+            raise InputError(f"{tp} does not divide the feed-forward width {width}", key="plan.tp")
+    if batch % plan.dp:
+        raise InputError(f"{plan.dp} does not divide the batch of {batch} sequences", key="plan.dp")
+    if plan.sequence_parallel and tokens % tp:
+        raise InputError(f"sequence parallelism over {tp} ranks does not divide {tokens} tokens", key="workload.tokens")
+
+
+def check_trains(plan: Plan, config: TransformerConfig, batch: int, tokens: int) -> None:
+    """Raise `InputError` (key only) if a training step cannot be split this way."""
+    if (plan.dp * plan.cp) % plan.ep:
+        raise InputError(f"{plan.ep} does not divide dp x cp = {plan.dp * plan.cp}", key="plan.ep")
+    local = batch // plan.dp
+    micro = plan.micro_batch or local
+    if local % micro:
+        problem = f"{micro} does not divide the {local} sequences of a replica (batch {batch} / dp {plan.dp})"
+        raise InputError(problem, key="plan.micro_batch")
+    if plan.pp > 1:
+        check(plan.pipeline, plan.pp, local // micro, plan.vp)
+    held = max(sum(len(chunk) for chunk in stage) for stage in layer_ranges(config.layers, plan))
+    if plan.recompute_layers is not None and plan.recompute_layers > held:
+        problem = f"{plan.recompute_layers} is more than the {held} layers of a stage"
+        raise InputError(problem, key="plan.recompute_layers")
+    if plan.async_tp and plan.tp > 1 and not plan.sequence_parallel:
+        problem = "cuts up the gathers and scatters of sequence parallelism; expected plan.sequence_parallel true"
+        raise InputError(problem, key="plan.async_tp")
+    split = plan.cp * (2 if plan.cp > 1 else 1) * (plan.tp if plan.sequence_parallel else 1)
+    if plan.cp > 1 and tokens % split:
+        raise InputError(f"{plan.cp} ranks with two chunks each do not divide {tokens} tokens", key="plan.cp")
+    if plan.ep > 1 and config.experts == 1:
+        raise InputError(f"{plan.ep}: '{config.name}' has no experts; expected 1", key="plan.ep")
+    if plan.ep > config.experts:
+        raise InputError(f"{plan.ep} is more than the {config.experts} experts of '{config.name}'", key="plan.ep")
+    if config.experts % plan.ep:
+        raise InputError(f"{plan.ep} does not divide the {config.experts} experts of '{config.name}'", key="plan.ep")
+    if plan.recompute_layers is not None and plan.recompute != "full":
+        problem = f"{plan.recompute_layers} layers are recomputed only with plan.recompute full, not {plan.recompute}"
+        raise InputError(problem, key="plan.recompute_layers")
+
+
+def _splits_kv(config: TransformerConfig, tp: int) -> bool:
+    return config.kv_heads % tp == 0 or tp % config.kv_heads == 0
+
+
+def check_serves(plan: Plan, config: TransformerConfig, key: str = "") -> None:
+    """Raise `InputError` (key only) where a plan cannot split the model for inference."""
+    plain = Plan()
+    for name in vars(plain):
+        if name not in PLAN_KEYS and getattr(plan, name) != getattr(plain, name):
+            problem = f"{shown(getattr(plan, name))} has no meaning for inference; only training knows it"
+            raise InputError(problem, key=f"plan.{name}")
+    tp, ep = plan.tp, plan.ep
+    if config.heads % tp or (config.kv_heads % tp and tp % config.kv_heads):
+        good = [n for n in range(1, 129) if not config.heads % n and not (config.kv_heads % n and n % config.kv_heads)]
+        problem = f"{tp} does not divide the {config.heads} attention heads of '{config.name}'"
+        raise InputError(f"{problem}; expected one of {', '.join(map(str, good))}", key=key or "plan.tp")
+    dense = config.experts == 1 or config.dense_layers or config.moe_every > 1
+    if dense and config.ffn % tp:
+        raise InputError(f"{tp} does not divide the feed-forward width {config.ffn}", key=key or "plan.tp")
+    if ep > 1 and config.experts == 1:
+        raise InputError(f"{ep}: '{config.name}' has no experts; expected 1", key=key or "plan.ep")
+    if config.experts % ep:
+        problem = f"{ep} does not divide the {config.experts} experts of '{config.name}'"
+        raise InputError(problem, key=key or "plan.ep")
+    if (ep <= tp and tp % ep) or (ep > tp and (ep % tp or plan.dp % (ep // tp))):
+        problem = f"{ep} shares the experts neither within tp = {tp} ranks nor over whole replicas (dp = {plan.dp})"
+        raise InputError(problem, key=key or "plan.ep")
+    width = tp // ep if ep <= tp else 1
+    if config.experts > 1 and config.expert_width % width:
+        problem = f"{width} ranks (tp / ep) do not divide the width {config.expert_width} of an expert"
+        raise InputError(problem, key=key or "plan.tp")
