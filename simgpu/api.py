@@ -320,7 +320,7 @@ def plot_timeline(
     """
     if window is not None and not (len(window) == 2 and 0 <= window[0] < window[1] < float("inf")):
         raise InputError(f"{shown(list(window))} is not a start and a later end, in seconds", key="window")
-    from simgpu.render.style import save
+    from simgpu.render.files import save
     from simgpu.render.timeline import timeline_figure
 
     figure = timeline_figure(result.execution, title, window)

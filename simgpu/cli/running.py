@@ -23,6 +23,7 @@ from simgpu.cli.base import (
     tell_refused,
     tell_written,
 )
+from simgpu.render.data import print_json
 
 
 @main.command(
@@ -70,7 +71,7 @@ def run(
     folder = out or Path("results") / outcome.experiment.name
     written = report.write(outcome, document, folder, not no_plots, formats)
     if style == "json":
-        report.print_json(document, sys.stdout)
+        print_json(document, sys.stdout)
     elif style == "csv":
         print_csv(outcome.rows, sys.stdout)
     else:
@@ -96,7 +97,7 @@ def resolve(folders: tuple[str, ...], file: str, settings: tuple[str, ...]) -> N
     from simgpu.study.report import rows as report
 
     outcome, _ = run_file(file, settings, folders, quiet=True)
-    report.print_json({"experiment": outcome.experiment.name, "scenarios": report.scenarios(outcome)}, sys.stdout)
+    print_json({"experiment": outcome.experiment.name, "scenarios": report.scenarios(outcome)}, sys.stdout)
     tell_refused(outcome.refused, len(outcome.results))
 
 
@@ -143,7 +144,6 @@ def trace(folders: tuple[str, ...], file: str, settings: tuple[str, ...], output
 @one_line_errors
 def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], style: str, top: int) -> None:
     """Where the time goes, operator by operator: bounds, fraction of the speed of light, constants, sources."""
-    from simgpu.study.report import rows as report
     from simgpu.study.report.explain import explain_each
     from simgpu.study.search.ranked import open_experiment
 
@@ -160,7 +160,7 @@ def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], styl
             }
             for one in found
         ]
-        report.print_json({"scenarios": scenarios}, sys.stdout)
+        print_json({"scenarios": scenarios}, sys.stdout)
         tell_refused(refused, len(found))
         return
     from simgpu.render.explain import print_explanations

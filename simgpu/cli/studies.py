@@ -22,6 +22,7 @@ from simgpu.cli.base import (
     tell,
     tell_written,
 )
+from simgpu.render.data import print_json
 
 
 @main.command(
@@ -229,13 +230,12 @@ def diff(folders: tuple[str, ...], a: str, b: str, everything: bool, style: str,
 
     A and B are FILE, FILE:NUMBER (a row, from 1) or FILE:LABEL; both may be in one file.
     """
-    from simgpu.study.report import rows as report
     from simgpu.study.whatif import difference
 
     with progress_bar(quiet) as progress:
         done = difference.diff(a, b, open_catalogue(folders), progress=progress, **asked).document()
     if style == "json":
-        report.print_json(done, sys.stdout)
+        print_json(done, sys.stdout)
         return
     from simgpu.render.difference import print_difference
 

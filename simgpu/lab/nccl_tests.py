@@ -340,8 +340,8 @@ class Asked:
 
 def run(catalogue: Catalogue, name: str, settings: Sequence[str], asked: Asked, style: str, out: IO[str]) -> None:
     """Print the table of a cluster, or a log against it."""
+    from simgpu.render.data import print_json
     from simgpu.study.report.catalogue import find
-    from simgpu.study.report.rows import print_json
 
     collective = _collective(asked.collective)
     if not (catalogue.find("clusters", name) or catalogue.find("nodes", name)):

@@ -1,4 +1,4 @@
-"""Rows as CSV that a spreadsheet shows and does not run.
+"""Answers as data: a document as JSON, and rows as CSV that a spreadsheet shows and does not run.
 
 A spreadsheet takes text that begins with `=`, `+`, `-` or `@` for a formula, and runs it. Such text is written with an
 apostrophe before it, and so is text that begins with an apostrophe itself; reading takes one off again. Numbers stay
@@ -8,6 +8,7 @@ numbers. The rule is that of OWASP, "CSV Injection", https://owasp.org/www-commu
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
@@ -51,6 +52,17 @@ def print_csv(rows: Sequence[Mapping[str, Any]], out: IO[str], columns: Sequence
     writer = csv.writer(_Lines(out), lineterminator="\r\n")
     writer.writerow([shown(name) for name in names])
     writer.writerows([shown(row.get(name)) for name in names] for row in rows)
+
+
+def print_json(document: Mapping[str, Any], out: IO[str]) -> None:
+    """One JSON document."""
+    long = [key for key in ("memory", "scenarios") if key in document]
+    short = {key: value for key, value in document.items() if key not in long}
+    text = json.dumps(short, indent=1, allow_nan=False)[:-2] if short else "{"
+    for n, key in enumerate(long):  # thousands of numbers: one line for each row, in the order of the rows
+        lines = ",\n  ".join(json.dumps(one, allow_nan=False) for one in document[key])
+        text += f'{"," if short or n else ""}\n "{key}": [\n  {lines}\n ]'
+    out.write(text + "\n}\n")
 
 
 class _Lines:

@@ -11,10 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import EACCES, ELOOP, ENXIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from simgpu.errors import InputError
 from simgpu.reading import kind_of
+from simgpu.render.style import FORMATS, style
+from simgpu.terminal import plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 READER_SECONDS = 5.0
 """How long a pipe may have nobody who reads it."""
@@ -82,3 +87,22 @@ def _pour(content: memoryview, file: Path) -> None:
     os.set_blocking(handle, True)
     with os.fdopen(handle, "wb") as stream:
         stream.write(content)
+
+
+def save(figure: Figure, *files: Path) -> list[Path]:
+    """Write a figure to each file, in the format of its ending; a file is there whole or not at all."""
+    from simgpu.render.text import quiet
+
+    for file in files:
+        kind = file.suffix.lstrip(".").lower()
+        if kind not in FORMATS:
+            raise InputError(
+                f"'{file.suffix}' is not a picture simgpu can write; expected .png, .svg or .pdf", file=file
+            )
+        with written_whole(file, binary=True) as stream, style(), quiet():
+            metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+            picture = io.BytesIO()
+            figure.savefig(picture, format=kind, metadata=metadata)
+            whole = picture.getvalue()
+            stream.write(plain(whole.decode()).encode() if kind == "svg" else whole)  # XML has no control characters
+    return list(files)

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simgpu.errors import InputError
-from simgpu.terminal import plain
-
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 # Okabe and Ito, "Color Universal Design", 2008; the yellow is left out: too pale on white
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -59,23 +54,3 @@ def readable_on(fill: tuple[float, ...]) -> str:
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in fill[:3]]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "white" if luminance < 0.3 else INK
-
-
-def save(figure: Figure, *files: Path) -> list[Path]:
-    """Write a figure to each file, in the format of its ending; a file is there whole or not at all."""
-    from simgpu.render.files import written_whole
-    from simgpu.render.text import quiet
-
-    for file in files:
-        kind = file.suffix.lstrip(".").lower()
-        if kind not in FORMATS:
-            raise InputError(
-                f"'{file.suffix}' is not a picture simgpu can write; expected .png, .svg or .pdf", file=file
-            )
-        with written_whole(file, binary=True) as stream, style(), quiet():
-            metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-            picture = io.BytesIO()
-            figure.savefig(picture, format=kind, metadata=metadata)
-            whole = picture.getvalue()
-            stream.write(plain(whole.decode()).encode() if kind == "svg" else whole)  # XML has no control characters
-    return list(files)

@@ -79,7 +79,7 @@ def write(done: Validation, found: Mapping[str, Any], folder: Path, plots: bool 
     with written_whole(files[1]) as stream:
         print_csv(found["groups"], stream, ["source"])
     if figures:
-        from simgpu.render.style import save
+        from simgpu.render.files import save
     for name, figure in figures.items():
         files += save(figure, folder / f"{name}.png")
     return files

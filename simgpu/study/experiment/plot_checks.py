@@ -7,7 +7,7 @@ line) is told after the run, and the other plots are drawn.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simgpu.columns import better
 from simgpu.documents import Document
@@ -16,11 +16,9 @@ from simgpu.render.columns import title
 from simgpu.render.fields import MAX_PANELS, PlotFields, rows_of
 from simgpu.simulation.result import COLUMNS
 from simgpu.study.experiment.fields import CompareFields, ExperimentFields
+from simgpu.study.experiment.loading import Case
 from simgpu.study.experiment.points import written_key
 from simgpu.tree import leaves
-
-if TYPE_CHECKING:
-    from simgpu.study.experiment.running import Experiment
 
 Place = tuple[Any, ...]
 
@@ -92,8 +90,10 @@ def _check_keys(document: Document, plot: PlotFields, place: Place) -> None:
 class ColumnChecks:
     """Checks of an experiment's rows. Raises `InputError` at the line of what cannot be shown."""
 
-    def __init__(self, experiment: Experiment, rows: Sequence[Mapping[str, Any]]) -> None:
-        self.document, self.fields, self.cases = experiment.document, experiment.fields, experiment.cases
+    def __init__(
+        self, document: Document, fields: ExperimentFields, cases: Sequence[Case], rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        self.document, self.fields, self.cases = document, fields, cases
         self.every = self.rows = rows
         self.known = dict.fromkeys(key for row in rows for key in row)
 

@@ -40,6 +40,10 @@ class Experiment:
     cases: Sequence[Case]
     settings: Sequence[str] = ()  # 'key=value' changes to every scenario
 
+    def undrawn(self, rows: Sequence[Mapping[str, Any]]) -> dict[int, InputError]:
+        """Plots that these rows cannot draw, by number from 0, and why. Raises `InputError` for its table."""
+        return ColumnChecks(self.document, self.fields, self.cases, rows).all()
+
 
 @dataclass(frozen=True)
 class Refused:
@@ -162,7 +166,7 @@ def run_experiment(
     results, ran, refused = run_each(experiment.cases, run)
     outcome = ExperimentResult(replace(experiment, cases=ran), results, catalogue, refused)
     try:
-        return replace(outcome, undrawn=ColumnChecks(outcome.experiment, outcome.rows).all())
+        return replace(outcome, undrawn=outcome.experiment.undrawn(outcome.rows))
     except InputError:
         if refused:  # what is asked of the rows may be of those that are not there
             raise refused[0].error from None

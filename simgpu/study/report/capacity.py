@@ -224,8 +224,7 @@ def _served(
 
 def show(done: Fitted, style: str, out: IO[str]) -> None:
     """Print what fits as a table, or everything as JSON or CSV."""
-    from simgpu.render.data import print_csv
-    from simgpu.study.report.rows import print_json
+    from simgpu.render.data import print_csv, print_json
 
     if style == "json":
         print_json(done.document(), out)
@@ -239,11 +238,9 @@ def show(done: Fitted, style: str, out: IO[str]) -> None:
 
 def write(done: Fitted, folder: Path) -> list[Path]:
     """Write data and picture into `folder`; returns what was written. The picture is drawn first."""
-    from simgpu.render.data import print_csv
-    from simgpu.render.files import written_whole
+    from simgpu.render.data import print_csv, print_json
+    from simgpu.render.files import save, written_whole
     from simgpu.render.fitting import fit_figure
-    from simgpu.render.style import save
-    from simgpu.study.report.rows import print_json
 
     drawn = fit_figure(done.rows)
     with written_whole(folder / "fit.json") as stream:

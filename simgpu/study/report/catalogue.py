@@ -132,7 +132,7 @@ def _print_constants(known: Calibration, each: bool, out: IO[str]) -> None:
 
 def draw(subject: Subject, file: Path) -> Path:
     """Write the graph of a node or cluster as a picture. Raises `InputError` for anything else."""
-    from simgpu.render.style import save
+    from simgpu.render.files import save
     from simgpu.render.topology import topology_figure
 
     if subject.cluster is None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
-from simgpu.render.data import print_csv
+from simgpu.render.data import print_csv, print_json
 from simgpu.render.files import written_whole
 from simgpu.render.notes import context_notes, fit_notes, memory_notes, settings_notes, walk_notes
 from simgpu.render.trace import trace_events, write_events
@@ -75,17 +74,6 @@ def scenarios(outcome: ExperimentResult) -> list[Mapping[str, Any]]:
     return [result.resolved for result in outcome.results]
 
 
-def print_json(document: Mapping[str, Any], out: IO[str]) -> None:
-    """One JSON document."""
-    long = [key for key in ("memory", "scenarios") if key in document]
-    short = {key: value for key, value in document.items() if key not in long}
-    text = json.dumps(short, indent=1, allow_nan=False)[:-2] if short else "{"
-    for n, key in enumerate(long):  # thousands of numbers: one line for each row, in the order of the rows
-        lines = ",\n  ".join(json.dumps(one, allow_nan=False) for one in document[key])
-        text += f'{"," if short or n else ""}\n "{key}": [\n  {lines}\n ]'
-    out.write(text + "\n}\n")
-
-
 def print_report(outcome: ExperimentResult, document: Mapping[str, Any], out: IO[str], memory: bool = False) -> None:
     """The table, the memory of every scenario if asked for, and the notes."""
     from simgpu.render.table import print_notes, print_table
@@ -118,7 +106,7 @@ def write(
     left_out = write_trace(outcome, folder / "trace.json", empty=True)
     written.append((f"trace ({left_out})" if left_out else "trace", folder / "trace.json"))
     if drawn:
-        from simgpu.render.style import save
+        from simgpu.render.files import save
     for name, figure in drawn.items():
         written += [("plot", file) for file in save(figure, *(folder / f"{name}.{kind}" for kind in kinds))]
     return written

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from simgpu.catalog import Catalogue
-from simgpu.render.data import print_csv
+from simgpu.render.data import print_csv, print_json
 from simgpu.render.fields import PlotFields, rows_of
 from simgpu.render.files import written_whole
 from simgpu.render.notes import settings_notes
 from simgpu.study.experiment.running import Experiment, ExperimentResult
-from simgpu.study.report.rows import print_json
 from simgpu.study.search.ranked import open_experiment
 from simgpu.study.whatif.sensitivity import Asked, Progress, Sensitivity, document, sensitivities
 
@@ -52,7 +51,7 @@ def write(
         print_csv([row for one in found for row in one.rows], stream)
     written = [("data", folder / "sensitivity.json"), ("data", folder / "sensitivity.csv")]
     if figures:
-        from simgpu.render.style import save
+        from simgpu.render.files import save
     for name, figure in figures.items():
         written += [("plot", file) for file in save(figure, folder / f"{name}.png", folder / f"{name}.svg")]
     return written

@@ -9,13 +9,11 @@ from typing import IO, Any
 
 from simgpu.errors import InputError
 from simgpu.render.columns import title
-from simgpu.render.data import print_csv
+from simgpu.render.data import print_csv, print_json
 from simgpu.render.files import written_whole
 from simgpu.render.rows import ROW_KINDS
-from simgpu.study.experiment.plot_checks import ColumnChecks
 from simgpu.study.experiment.running import Experiment
 from simgpu.study.experiment.shown import shown_columns
-from simgpu.study.report import rows as report
 from simgpu.study.sweep.command import Swept
 from simgpu.version import __version__
 
@@ -42,7 +40,7 @@ def document(swept: Swept) -> dict[str, Any]:
 def show(swept: Swept, style: str, out: IO[str]) -> None:
     """Print the rows: all as JSON or CSV, the best as a table."""
     if style == "json":
-        report.print_json(document(swept), out)
+        print_json(document(swept), out)
     elif style == "csv":
         print_csv(swept.rows, out)
     else:
@@ -92,7 +90,7 @@ def write(swept: Swept, folder: Path, plots: bool = True) -> list[tuple[str, Pat
     Data is written first, then what can be drawn: a plot that cannot be drawn raises `InputError` and loses none of it.
     """
     with written_whole(folder / "result.json") as stream:
-        report.print_json(document(swept), stream)
+        print_json(document(swept), stream)
     with written_whole(folder / "rows.csv") as stream:
         print_csv(swept.rows, stream)
     written = [("data", folder / "result.json"), ("data", folder / "rows.csv")]
@@ -101,7 +99,7 @@ def write(swept: Swept, folder: Path, plots: bool = True) -> list[tuple[str, Pat
     experiment, undrawn = _drawable(swept)
     drawn = figures_of(swept) if plots else {}
     if drawn:
-        from simgpu.render.style import save
+        from simgpu.render.files import save
     kinds = dict.fromkeys(experiment.fields.formats)
     for name, figure in drawn.items():
         written += [("plot", file) for file in save(figure, *(folder / f"{name}.{kind}" for kind in kinds))]
@@ -130,7 +128,7 @@ def _drawable(swept: Swept) -> tuple[Experiment, Mapping[int, InputError]]:
     fields = swept.experiment.fields
     kept = [plot for plot in fields.plots if plot.kind in ROW_KINDS]
     found = replace(swept.experiment, fields=fields.model_copy(update={"plots": kept, "compare": None}))
-    return found, ColumnChecks(found, swept.rows).all() if swept.rows else {}
+    return found, found.undrawn(swept.rows) if swept.rows else {}
 
 
 def interrupted(swept: Swept) -> str:

@@ -260,7 +260,7 @@ def write(answer: Answer, folder: Path, plots: bool = True) -> list[tuple[str, P
         print_csv(answer.every, stream)
     written += [("data", folder / "search.json"), ("data", folder / "simulated.csv")]
     if figures:
-        from simgpu.render.style import save
+        from simgpu.render.files import save
 
         kinds = dict.fromkeys(answer.formats)
         for name, figure in figures.items():

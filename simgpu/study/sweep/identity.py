@@ -18,7 +18,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-import simgpu
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.figure import Figure
@@ -158,7 +157,7 @@ def digest_of(data: Any) -> str:
 @lru_cache(maxsize=1)
 def code_digest() -> str:
     """Of the code that computes results: a checkout in which it was changed is another version."""
-    package = Path(simgpu.__file__).resolve().parent
+    package = Path(__file__).resolve().parents[2]  # simgpu/
     files = [package / name for name in _DECIDES_TOO]
     for room in _DECIDES:
         files += [file for file in sorted((package / room).rglob("*")) if file.suffix in (".py", ".csv")]

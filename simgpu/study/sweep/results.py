@@ -10,11 +10,10 @@ from typing import IO, Any
 
 from simgpu.errors import InputError, nearest, shown
 from simgpu.render.columns import columns_of
-from simgpu.render.data import print_csv
+from simgpu.render.data import print_csv, print_json
 from simgpu.render.files import written_whole
 from simgpu.study.experiment import conditions
 from simgpu.study.experiment.answers import short
-from simgpu.study.report.rows import print_json
 from simgpu.study.sweep.store import Kept, Store, store_file
 
 PROVENANCE = ("experiment", "status", "reason", "key", "seconds", "host", "finished")
