@@ -2,9 +2,8 @@
 
     minimise  sum_i |r_i| / SCALE + sum_p ((x_p - x0_p) / spread_p)^2 / 2,    r = log(predicted / measured)
 
-over x, logarithms of constants, by Gauss-Newton steps on reweighted squares (|r| = r^2 / |r|) that are damped until
-they go down (Levenberg, 1944). Models have steps where the fastest tile changes, so derivatives are differences over
-a few percent.
+over x, logarithms of constants, by `scipy.optimize.least_squares` (trust region) on reweighted squares: |r| is
+r^2 / |r|. Models have steps where the fastest tile changes, so derivatives are differences over a few percent.
 """
 
 from __future__ import annotations
@@ -73,34 +72,42 @@ def fit(
     spreads: Array,
     chosen: Sequence[int],
     rounded: float = ROUNDED,
-    steps: int = 15,
+    steps: int = 20,
 ) -> Array:
-    """The point that minimises the objective, moving only the constants `chosen`; |r| is rounded off at `rounded`."""
+    """The point that minimises the objective, moving only the constants `chosen`; |r| is rounded off at `rounded`.
+
+    `steps` bounds the points that are tried.
+    """
     if not chosen:
         return start
-    x, damping = start.copy(), 1e-2
-    here = residuals(x)
-    value = objective(here, x, start, spreads, rounded)
-    for _ in range(steps):
-        slopes = derivatives(residuals, x, here, chosen)
-        weights = 1 / (SCALE * np.maximum(np.abs(here), rounded))
-        prior = 1 / spreads[chosen] ** 2
-        curvature = (slopes * weights[:, None]).T @ slopes + np.diag(prior)
-        gradient = slopes.T @ (weights * here) + prior * (x - start)[chosen]
-        before = value
-        while damping < 1e4:
-            change = np.linalg.solve(curvature + damping * np.diag(np.diag(curvature)), -gradient)
-            tried = x.copy()
-            tried[chosen] += np.clip(change, -0.7, 0.7)
-            there = residuals(tried)
-            found = objective(there, tried, start, spreads, rounded)
-            if found < value:
-                x, here, value, damping = tried, there, found, max(damping / 5, 1e-4)
-                break
-            damping *= 5
-        if before - value < 1e-4 * max(before, 1e-9):
-            break
-    return x
+    from scipy.optimize import least_squares  # type: ignore[import-untyped]
+
+    moved = list(chosen)
+    rows = len(residuals(start))
+
+    def point(values: Array) -> Array:
+        x = start.copy()
+        x[moved] = values
+        return x
+
+    def both(values: Array) -> Array:
+        """Residuals of the rows, then those of the priors."""
+        return np.concatenate([residuals(point(values)), (values - start[moved]) / spreads[moved]])
+
+    def slopes(values: Array) -> Array:
+        here = residuals(point(values))
+        return np.vstack([derivatives(residuals, point(values), here, moved), np.diag(1 / spreads[moved])])
+
+    def loss(squares: Array) -> Array:
+        """Twice the objective and its slope by r^2; no curvature, so that the squares are reweighted."""
+        found = np.stack([squares, np.ones_like(squares), np.zeros_like(squares)])
+        size = np.sqrt(squares[:rows])
+        found[0, :rows] = 2 / SCALE * np.where(size < rounded, size**2 / (2 * rounded), size - rounded / 2)
+        found[1, :rows] = 1 / (SCALE * np.maximum(size, rounded))
+        return found
+
+    best = least_squares(both, start[moved], slopes, loss=loss, x_scale=spreads[moved], max_nfev=steps, ftol=1e-4)
+    return point(best.x)
 
 
 def objective(residuals: Array, x: Array, start: Array, spreads: Array, rounded: float = ROUNDED) -> float:
