@@ -20,8 +20,9 @@ import simgpu
 from simgpu.plan.space import KEYS, USUAL
 from simgpu.scenario import Scenario
 from simgpu.study.experiment.search_fields import SearchFields
+from simgpu.study.pools.pool import Where, cores
 from simgpu.study.search.searching import Progress, Search
-from simgpu.study.search.workers import Asked, Workers, jobs_of
+from simgpu.study.search.workers import Asked, Workers
 
 CALCULON = "about 300 plans/s per core, 2 ms a plan, 7.5 million plans in 7 core-hours (GPT-3 175B, 4,096 A100)"
 WARM = 20
@@ -90,8 +91,8 @@ def search(console: Console, title: str, space: dict[str, Any], top: int, front:
     fields = {"space": space, "top": top, "front": front, "tolerance": tolerance}
     asked = Asked(Scenario.model_validate(GPT3), SearchFields.model_validate(fields), ())
     problem = asked.problem()
-    jobs = jobs_of(None)
-    workers = Workers(asked, problem, jobs)  # type: ignore[arg-type]
+    jobs = cores()
+    workers = Workers(asked, problem, Where(jobs))  # type: ignore[arg-type]
     shown = [time.monotonic()]
 
     def tell(progress: Progress) -> None:

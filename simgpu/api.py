@@ -250,21 +250,25 @@ def sweep(
     `InputError`, and `KeyboardInterrupt` after Ctrl-C: what was finished is kept, and the same call goes on.
     """
     from simgpu.study.experiment.running import find_experiment
+    from simgpu.study.pools.pool import Where
     from simgpu.study.sweep import command
 
     known = catalogue or Catalogue()
     kept = Path(store) if store is not None else None
-    asked = command.Asked(kept, jobs, limit, retry_failed, scheduler, dask_workers)
+    asked = command.Asked(kept, Where(jobs, scheduler, dask_workers), limit, retry_failed)
     done = command.run(find_experiment(_given(experiment), known), settings, known, asked)
     if done.interrupted:
         raise KeyboardInterrupt
     return done
 
 
-@takes(experiment=EXPERIMENT, settings=TEXT, jobs=WHOLE, top=WHOLE, store=PATH, catalogue=CATALOGUE)
+@takes(
+    experiment=EXPERIMENT, settings=TEXT, jobs=WHOLE, top=WHOLE, store=PATH, scheduler=TEXT, dask_workers=WHOLE,
+    catalogue=CATALOGUE,
+)  # fmt: skip
 def search(
     experiment: Given, *settings: str, jobs: int | None = None, top: int | None = None, store: str | Path | None = None,
-    catalogue: Catalogue | None = None,
+    scheduler: str | None = None, dask_workers: int | None = None, catalogue: Catalogue | None = None,
 ) -> Answer:  # fmt: skip
     """Find the best plans that the `search:` section of an experiment asks for; see `simgpu search`.
 
@@ -272,11 +276,13 @@ def search(
     that were simulated are kept in the store, those of a mapping or a text only where `store` says so. Raises
     `InputError`.
     """
+    from simgpu.study.pools.pool import Where
     from simgpu.study.search import command
 
     given, kept = _given(experiment), Path(store) if store is not None else None
     keep = kept is not None or isinstance(given, (str, Path))
-    return command.search(given, settings, catalogue or Catalogue(), jobs, top, kept, keep=keep)
+    work = Where(jobs, scheduler, dask_workers)
+    return command.search(given, settings, catalogue or Catalogue(), work, top, kept, keep=keep)
 
 
 @takes(store=PATH, experiment=TEXT, where=TEXT, status=TEXT, sort=TEXT, limit=WHOLE)

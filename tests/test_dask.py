@@ -1,4 +1,4 @@
-"""Sweeps on a Dask cluster: workers die and join, and the rows are those of one machine."""
+"""Sweeps and searches on a Dask cluster: workers die and join, and the rows are those of one machine."""
 
 import os
 import signal
@@ -11,7 +11,9 @@ import pytest
 
 import simgpu
 from simgpu import Catalogue, InputError
-from simgpu.study.sweep import command, dask_pool, work
+from simgpu.study.pools import dask_pool
+from simgpu.study.pools.pool import Where
+from simgpu.study.sweep import command
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of distributed about its own ways
 
@@ -37,10 +39,10 @@ def test_a_cluster_whose_worker_is_killed_gives_the_rows_of_one_machine(tmp_path
                 os.kill(killed[0], signal.SIGKILL)
                 cluster.scale(3)
 
-        asked = command.Asked(Path("dask.sqlite"), scheduler=cluster.scheduler_address)
+        asked = command.Asked(Path("dask.sqlite"), Where(scheduler=cluster.scheduler_address))
         done = command.run(Path("e.yaml"), (), Catalogue(), asked, kill)
 
-        monkeypatch.setattr(work, "__version__", "9.9")  # here, not on the workers
+        monkeypatch.setattr("simgpu.study.pools.versions.__version__", "9.9")  # here, not on the workers
         with pytest.raises(InputError, match=r"--scheduler: the worker at tcp://\S+ has simgpu .* here is 9\.9"):
             command.run(Path("e.yaml"), ("dtype=fp16",), Catalogue(), asked)
     assert killed
@@ -50,7 +52,7 @@ def test_a_cluster_whose_worker_is_killed_gives_the_rows_of_one_machine(tmp_path
     assert done.rows == serial.rows and len(done.rows) == 400
     assert [one.reason for one in done.failed] == [one.reason for one in serial.failed] and len(done.failed) == 200
     assert done.ran == 600
-    again = command.run(Path("e.yaml"), (), Catalogue(), command.Asked(Path("dask.sqlite"), dask_workers=1))
+    again = command.run(Path("e.yaml"), (), Catalogue(), command.Asked(Path("dask.sqlite"), Where(dask_workers=1)))
     assert (again.ran, again.rows) == (0, done.rows), "nothing is left to do, so no cluster is made"
 
 
@@ -91,6 +93,20 @@ def test_what_is_no_scheduler_is_one_line(answer, tmp_path, monkeypatch):
             simgpu.sweep("e.yaml", scheduler=address)
 
 
+def test_a_search_on_a_cluster_finds_what_one_process_finds(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = {
+        "scenario": {
+            "model": "llama-3.1-70b",
+            "cluster": "dgx-h100",
+            "workload": {"kind": "serving", "concurrency": 8, "prompt": 1024, "output": 128},
+        },
+        "search": {"space": {"tp": "all", "workload.concurrency": [8, 32]}},
+    }
+    alone, there = (simgpu.search(text, **where) for where in ({"jobs": 1}, {"dask_workers": 1}))
+    assert there.rows == alone.rows and there.every == alone.every
+
+
 def test_a_scheduler_that_goes_is_one_line_and_what_is_finished_is_kept(tmp_path, monkeypatch):
     from distributed import LocalCluster
 
@@ -105,7 +121,7 @@ def test_a_scheduler_that_goes_is_one_line_and_what_is_finished_is_kept(tmp_path
                 gone.append(progress.ran)
                 cluster.close()
 
-        asked = command.Asked(scheduler=cluster.scheduler_address)
+        asked = command.Asked(where=Where(scheduler=cluster.scheduler_address))
         with pytest.raises(InputError, match="--scheduler: the scheduler of the cluster has gone"):
             command.run(Path("e.yaml"), ("dtype=bf16",), Catalogue(), asked, go)
     assert 0 < len(simgpu.results().rows) < 200

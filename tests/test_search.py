@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,8 @@ import simgpu
 from simgpu.catalog import Catalogue
 from simgpu.cli import main
 from simgpu.errors import InputError
+from simgpu.study.pools import processes
+from simgpu.study.pools.pool import Where
 from simgpu.study.search import command
 from simgpu.study.search.reasons import parts_of, why
 from simgpu.study.sweep.store import Store
@@ -56,7 +60,7 @@ def run(*arguments: str) -> Result:
 
 def found(text: str, folder: Path, **how: object) -> command.Answer:
     (folder / "e.yaml").write_text(text)
-    return command.search("e.yaml", (), Catalogue(), **{"jobs": 1, **how})  # type: ignore[arg-type]
+    return command.search("e.yaml", (), Catalogue(), Where(how.pop("jobs", 1)), **how)  # type: ignore[arg-type]
 
 
 def test_a_search_that_finds_nothing_leaves_no_store(folder: Path) -> None:
@@ -278,16 +282,28 @@ def test_a_file_without_a_search_is_told_so(folder: Path) -> None:
     assert done.exit_code == 2 and done.output.count("\n") == 1
 
 
-def test_a_killed_worker_is_told_in_one_line_and_nothing_is_lost(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_worker_costs_nothing_but_time(folder: Path) -> None:
+    killed = []
+
     def stop(progress: command.Progress) -> None:
-        if progress.simulated == 2:
-            for process in multiprocessing.active_children():
+        if progress.simulated == 2 and not killed:
+            killed.extend(multiprocessing.active_children())
+            for process in killed:
                 process.kill()
 
-    with pytest.raises(simgpu.InputError, match="a worker process was killed"):
-        command.search("small.yaml", (), Catalogue(), jobs=2, tell=stop)
-    with Store(Path("results/store.sqlite"), create=False) as store:
-        assert store._db.execute("SELECT count(*) FROM scenarios").fetchone()[0] >= 2
+    alone = command.search("small.yaml", (), Catalogue(), Where(1), keep=False)
+    found = command.search("small.yaml", (), Catalogue(), Where(2), tell=stop, keep=False)
+    assert killed and found.rows == alone.rows
+
+
+def test_work_that_kills_every_worker_is_told_in_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr("simgpu.study.search.workers.run_plan", die)
+    monkeypatch.setattr(processes, "way_to_start", lambda _: multiprocessing.get_context("fork"))
+    with pytest.raises(simgpu.InputError, match="a worker was killed by signal 9 3 times"):
+        command.search("small.yaml", (), Catalogue(), Where(2), keep=False)
 
 
 def test_rules_of_the_job_leave_plans_out(folder: Path) -> None:

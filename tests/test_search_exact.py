@@ -8,6 +8,7 @@ import pytest
 
 from simgpu.scenario import Scenario
 from simgpu.study.experiment.search_fields import SearchFields
+from simgpu.study.pools.pool import Where
 from simgpu.study.search.searching import Search
 from simgpu.study.search.workers import Asked, Workers, run_plan
 
@@ -47,7 +48,7 @@ def test_nothing_is_missed(name: str) -> None:
     search = SearchFields.model_validate({"space": space, "top": 7, "gpus": gpus, "objective": objective})
     asked = Asked(Scenario.model_validate(data), search, ())
     problem = asked.problem()
-    found = Search(problem, Workers(asked, problem, 1), lambda progress: None).run()
+    found = Search(problem, Workers(asked, problem, Where(1)), lambda progress: None).run()
     costs, levels, plans = [], {}, 0
     for structures in problem.groups().values():
         for at in structures:

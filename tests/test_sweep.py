@@ -17,9 +17,10 @@ from click.testing import CliRunner
 import simgpu
 from simgpu import Catalogue, InputError
 from simgpu.cli import main
+from simgpu.study.pools.pool import Where
+from simgpu.study.pools.processes import ProcessPool
 from simgpu.study.sweep import command, running, work
 from simgpu.study.sweep.planning import plan
-from simgpu.study.sweep.processes import ProcessPool
 from simgpu.study.sweep.running import Runner
 from simgpu.study.sweep.store import Finished, Store
 
@@ -219,7 +220,7 @@ class DyingPool:
             self.left -= 1
             self.alone.append(len(tasks) == 1 and not self.groups)
             return [(tasks, None, "was killed by signal 9")]
-        return [(tasks, work.run_tasks(work.Setup(), tasks), "")]
+        return [(tasks, work.Setup().run(tasks), "")]
 
     def close(self):
         pass
@@ -252,7 +253,7 @@ def test_killed_workers_are_replaced():
             os.kill(victim.pid, signal.SIGKILL)
             killed.append(victim.pid)
 
-    done = command.run(Path("e.yaml"), (), Catalogue(), command.Asked(Path("s.sqlite"), jobs=2), kill)
+    done = command.run(Path("e.yaml"), (), Catalogue(), command.Asked(Path("s.sqlite"), Where(2)), kill)
     assert len(killed) == 3
     assert (len(done.rows), len(done.failed), done.ran) == (600, 0, 600)
 

@@ -119,6 +119,19 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Change a scenario field or hardware parameter in every scenario; repeatable.",
 )
+
+
+def pool_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where work runs: `--jobs` processes here, or a Dask cluster."""
+    for option in (
+        click.option("--dask-workers", type=int, metavar="N", help="Run on a Dask cluster of N workers here."),
+        click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster, such as tcp://host:8786."),
+        click.option("--jobs", "-j", type=int, metavar="N", help="Worker processes.  [default: all cores]"),
+    ):
+        command = option(command)
+    return command
+
+
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="No messages on stderr.")
 
 

@@ -15,6 +15,7 @@ from simgpu.cli.base import (
     main,
     one_line_errors,
     open_catalogue,
+    pool_options,
     progress_bar,
     quiet_option,
     set_option,
@@ -32,11 +33,9 @@ from simgpu.render.data import print_json
 @file_argument
 @set_option
 @store_option
-@click.option("--jobs", "-j", type=int, metavar="N", help="Worker processes.  [default: all cores]")
+@pool_options
 @click.option("--limit", type=int, metavar="N", help="Run at most so many scenarios now.")
 @click.option("--retry-failed", is_flag=True, help="Run those again that failed.")
-@click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster, such as tcp://host:8786.")
-@click.option("--dask-workers", type=int, metavar="N", help="Run on a Dask cluster of N workers on this machine.")
 @click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 @folder_option
 @click.option("--no-plots", is_flag=True, help="Draw no pictures.")
@@ -51,7 +50,10 @@ def sweep(
     out: Path | None,
     no_plots: bool,
     quiet: bool,
-    **asked: Any,
+    store: Path | None,
+    limit: int | None,
+    retry_failed: bool,
+    **where: Any,
 ) -> None:
     """Run the scenarios of an experiment that the store lacks, over all cores or a cluster, and keep them there.
 
@@ -59,6 +61,7 @@ def sweep(
     """
     from simgpu.render.progress import ProgressLine
     from simgpu.study.experiment.running import find_experiment
+    from simgpu.study.pools.pool import Where
     from simgpu.study.report import sweeps as report
     from simgpu.study.sweep import command
 
@@ -68,7 +71,7 @@ def sweep(
             find_experiment(file, catalogue),
             settings,
             catalogue,
-            command.Asked(**asked),
+            command.Asked(store, Where(**where), limit, retry_failed),
             lambda p: line.update(**vars(p)),
         )
     if done.interrupted:
@@ -128,7 +131,7 @@ def results(key: str | None, store: Path | None, columns: str, style: str, expor
 )
 @file_argument
 @set_option
-@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: one for each core]")
+@pool_options
 @click.option("--top", type=click.IntRange(1, 1000), metavar="N", help="Plans to list.  [default: as in the file]")
 @click.option(
     "--store",
@@ -146,21 +149,22 @@ def search(
     folders: tuple[str, ...],
     file: str,
     settings: tuple[str, ...],
-    jobs: int | None,
     top: int | None,
     store: Path | None,
     style: str,
     out: Path | None,
     no_plots: bool,
     quiet: bool,
+    **where: Any,
 ) -> None:
     """Find the best plans of a model on a cluster, why the others lose, and what less memory or fewer GPUs cost."""
     from simgpu.render.progress import SearchLine
+    from simgpu.study.pools.pool import Where
     from simgpu.study.search import command
 
     with SearchLine(None if quiet else sys.stderr) as line:
         answer = command.search(
-            file, settings, open_catalogue(folders), jobs, top, store, lambda p: line.update(**vars(p))
+            file, settings, open_catalogue(folders), Where(**where), top, store, lambda p: line.update(**vars(p))
         )
     if not answer.whole:  # another Ctrl-C shall not take away the answer to the first
         signal.signal(signal.SIGINT, signal.SIG_IGN)

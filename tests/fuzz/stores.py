@@ -26,11 +26,12 @@ def whole() -> bytes:
     """The bytes of a store of two scenarios; dates and hosts are always the same."""
     from simgpu.catalog import Catalogue
     from simgpu.documents import as_text
+    from simgpu.study.pools.pool import Where
     from simgpu.study.sweep import command
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "s.sqlite"
-        command.run(as_text(EXPERIMENT), (), Catalogue(), command.Asked(file, 1))
+        command.run(as_text(EXPERIMENT), (), Catalogue(), command.Asked(file, Where(1)))
         with sqlite3.connect(file) as db:
             db.execute("UPDATE scenarios SET host='h', seconds=1, started=?, finished=?", (_CLOCK, _CLOCK))
             db.execute("UPDATE sweeps SET began=?", (_CLOCK,))

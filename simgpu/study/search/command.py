@@ -6,7 +6,6 @@ import json
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,13 +20,14 @@ from simgpu.scenario import Origins, Place
 from simgpu.study.experiment.answers import cost_column, priced
 from simgpu.study.experiment.loading import Case, rewritten
 from simgpu.study.experiment.running import Experiment, Given, find_experiment, load_experiment
+from simgpu.study.pools.pool import HERE, Where
 from simgpu.study.search.answer import Answer, serving_answer, training_answer, words_of
 from simgpu.study.search.keeping import Keeper
 from simgpu.study.search.problem import Problem
 from simgpu.study.search.searching import Progress, Search
 from simgpu.study.search.serving import ServingProblem, search_serving
 from simgpu.study.search.together import together
-from simgpu.study.search.workers import Asked, Workers, jobs_of
+from simgpu.study.search.workers import Asked, Workers
 from simgpu.study.sweep.store import Store, store_file
 from simgpu.tree import leaves
 from simgpu.workload.jobs import Inference, Serving, Training
@@ -36,7 +36,7 @@ Tell = Callable[[Progress], None]
 
 
 def search(
-    file: Given, settings: Sequence[str], catalogue: Catalogue, jobs: int | None = None, top: int | None = None,
+    file: Given, settings: Sequence[str], catalogue: Catalogue, work: Where = HERE, top: int | None = None,
     store: Path | None = None, tell: Tell = lambda progress: None, keep: bool = True,
 ) -> Answer:  # fmt: skip
     """Find the best plans that a file asks for; training plans that were simulated are kept in `store` unless `keep` is
@@ -58,13 +58,13 @@ def search(
                for case in experiment.cases]  # fmt: skip
     if len(planned) == 1:
         where = Kept(place, experiment.name, store, keep)
-        return _search(experiment, *planned[0][1:], catalogue, jobs_of(jobs), where, tell)
+        return _search(experiment, *planned[0][1:], catalogue, work, where, tell)
     found, refused = [], []
     for case, asked, problem in planned:  # every cluster was looked at before the first search
         cluster = case.scenario.cluster
         where = Kept(place, f"{experiment.name} on {cluster}", store, keep)
         try:
-            one = _search(replace(experiment, cases=[case]), asked, problem, catalogue, jobs_of(jobs), where, tell)
+            one = _search(replace(experiment, cases=[case]), asked, problem, catalogue, work, where, tell)
         except InputError as error:  # nothing fits there: others may hold it
             refused.append((cluster, error))
             continue
@@ -97,11 +97,11 @@ def _problem(asked: Asked, case: Case, experiment: Experiment) -> Problem | Serv
 
 
 def _search(
-    experiment: Experiment, asked: Asked, problem: Problem | ServingProblem, catalogue: Catalogue, jobs: int,
+    experiment: Experiment, asked: Asked, problem: Problem | ServingProblem, catalogue: Catalogue, work: Where,
     where: Kept, tell: Tell,
 ) -> Answer:  # fmt: skip
     """The search that starts from the only case of an experiment."""
-    workers = Workers(asked, problem, jobs)
+    workers = Workers(asked, problem, work)
     before = signal.getsignal(signal.SIGINT)
     try:
         if isinstance(problem, Problem):
@@ -114,9 +114,6 @@ def _search(
         return with_price(replace(answer, cases=_cases(answer, experiment)), price)
     except InputError as error:
         raise _placed(error, experiment.document, experiment.cases[0].origins) from None
-    except BrokenExecutor:
-        died = "a worker process was killed (out of memory?); fewer may do: --jobs 1. What was simulated is kept"
-        raise InputError(died, file=experiment.document.file) from None
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, before)
@@ -197,7 +194,7 @@ def _serving(problem: ServingProblem, experiment: Experiment, workers: Workers, 
         progress.groups, progress.done, progress.simulated = of, done, done
         tell(progress)
 
-    found = search_serving(problem, workers.serve, workers.jobs, count)
+    found = search_serving(problem, workers, count)
     if not found.plans:
         raise experiment.document.error("no plan of the space splits the model over the GPUs", ("search",))
     if found.whole and not found.every and found.refused:

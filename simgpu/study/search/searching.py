@@ -12,7 +12,6 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from math import inf
 from time import perf_counter
@@ -23,7 +22,7 @@ from simgpu.study.search.deciding import FIRST, KEPT, Limits, Part, Place
 from simgpu.study.search.keeping import Keeper
 from simgpu.study.search.problem import Group, Leaf, Problem
 from simgpu.study.search.reasons import SAME
-from simgpu.study.search.workers import Workers
+from simgpu.study.search.workers import Ticket, Workers
 
 
 @dataclass
@@ -140,7 +139,7 @@ class Search:
     def _begin(self) -> None:
         """Every group once. Its best plans are simulated at once, so that the groups after it have less to look at."""
         keep = self.problem.search.top
-        pending: dict[Future[Part], Group] = {}
+        pending: dict[Ticket[Part], Group] = {}
         for group, structures in self.groups.items():
             pending[self.workers.decide(structures, self.known.limits(), keep, FIRST)] = group
             if len(pending) >= self.workers.jobs:
@@ -148,9 +147,9 @@ class Search:
         while pending:
             self._first_of(pending)
 
-    def _first_of(self, pending: dict[Future[Part], Group]) -> None:
+    def _first_of(self, pending: dict[Ticket[Part], Group]) -> None:
         """Take in the groups that are done first."""
-        for done in wait(pending, return_when=FIRST_COMPLETED).done:
+        for done in self.workers.first_of(pending):
             group, part = pending.pop(done), done.result()
             self.progress.done += 1
             self.progress.plans += part.plans
@@ -194,7 +193,7 @@ class Search:
     def _simulate(self, leaves: list[Leaf]) -> None:
         """Run plans by their bounds, as long as they may matter."""
         queue = deque(sorted(leaves, key=lambda leaf: leaf.place))
-        pending: dict[Future[dict[str, Any]], tuple[Leaf, float]] = {}
+        pending: dict[Ticket[dict[str, Any]], tuple[Leaf, float]] = {}
         while queue or pending:
             limits = self.known.limits()
             while queue and len(pending) < self.workers.jobs:
@@ -207,7 +206,7 @@ class Search:
                     limits = self.known.limits()
                 else:
                     pending[self.workers.run(leaf.plan)] = leaf, perf_counter()
-            for done in wait(pending, return_when=FIRST_COMPLETED).done:
+            for done in self.workers.first_of(pending):
                 leaf, began = pending.pop(done)
                 row = done.result()
                 if self.keeper:

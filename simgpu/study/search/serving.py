@@ -7,13 +7,12 @@ and cache do not fit are found out before anything is simulated.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
@@ -188,21 +187,34 @@ class Served:
     whole: bool = True
 
 
+class Serves(Protocol):
+    """What runs scenarios (`simgpu.study.search.workers.Workers`)."""
+
+    @property
+    def jobs(self) -> int:
+        """Work that is worth asking for at a time."""
+
+    def serve(self, scenario: Scenario) -> Any:
+        """Ask for the row of a scenario; `.result()` of what comes back is that row, or why there is none."""
+
+    def first_of(self, tickets: Collection[Any]) -> Sequence[Any]:
+        """Those of `tickets`, which `serve` gave, that are done; waits until one is."""
+
+
 def search_serving(
-    problem: ServingProblem, run: Callable[[Scenario], Future[Any]], jobs: int,
+    problem: ServingProblem, workers: Serves,
     tell: Callable[[int, int], None] = lambda done, of: None,
 ) -> Served:  # fmt: skip
-    """Simulate every point; `run` gives a row, or the text of why there is none ('' where it does not fit)."""
+    """Simulate every point; `workers` give a row, or the text of why there is none ('' where it does not fit)."""
     start, points = perf_counter(), list(problem.points())
     found: list[tuple[Point, Any]] = []
-    pending: dict[Future[Any], Point] = {}
+    pending: dict[Any, Point] = {}
     whole = True
     try:
         for n, point in enumerate(points):
-            pending[run(point.scenario)] = point
-            while len(pending) >= 4 * jobs or (pending and n == len(points) - 1):
-                ended = wait(pending, return_when=FIRST_COMPLETED).done
-                found += [(pending.pop(done), done.result()) for done in ended]
+            pending[workers.serve(point.scenario)] = point
+            while len(pending) >= 4 * workers.jobs or (pending and n == len(points) - 1):
+                found += [(pending.pop(done), done.result()) for done in workers.first_of(pending)]
                 tell(len(found), len(points))
     except KeyboardInterrupt:
         whole = False

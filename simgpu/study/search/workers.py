@@ -1,29 +1,33 @@
-"""Processes that decide groups and run plans; or the same in this process, for one job."""
+"""Work of a search, in a pool of workers or at once in this process: groups are decided, plans are run."""
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from simgpu.catalog import Catalogue
-from simgpu.errors import InputError, MisfitError, shown
+from simgpu.errors import InputError, MisfitError
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import Structure
 from simgpu.scenario import Origins, Scenario, draft_of, resolve_cluster
 from simgpu.simulation.call import simulate
 from simgpu.study.experiment import conditions
 from simgpu.study.experiment.search_fields import SearchFields
+from simgpu.study.pools.pool import Pool, Where
 from simgpu.study.search.deciding import Limits, Part, Place, decide
 from simgpu.study.search.problem import Problem
 from simgpu.study.search.serving import ServingProblem
-from simgpu.study.sweep.processes import way_to_start
 from simgpu.workload.jobs import Training
+
+T = TypeVar("T")
+
+MOMENT_SECONDS = 0.5
+"""Answers are waited for so long at a time, so that Ctrl-C is heard."""
+
+FEWER = "fewer may do: --jobs 1. What was simulated is kept"
 
 
 @dataclass(frozen=True)
@@ -60,43 +64,47 @@ class Asked:
             raise InputError(error.problem, key=f"search.where.{number}") from None
 
 
-WATCH_SECONDS = 1.0
-CLOSE_SECONDS = 10.0
-"""What a pool is given to end in; it takes milliseconds once its processes are gone."""
-
-_problem: Problem | ServingProblem | None = None
+_problems = threading.local()
 
 
-def _start(asked: Asked, parent: int) -> None:
-    global _problem
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells when to stop
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    _problem = asked.problem()
+@dataclass(frozen=True)
+class Call:
+    """Work on a problem: `decide`, `run`, `serve` or `peak`, with what it takes."""
+
+    what: str
+    given: tuple[Any, ...] = ()
+
+    def on(self, problem: Problem | ServingProblem) -> Any:
+        """The answer; raises what the work raises."""
+        return _WORK[self.what](problem, *self.given)
 
 
-def _end_with(parent: int) -> None:
-    """End when the parent has gone: a pool's workers would wait for ever for one that was killed."""
-    while True:
-        try:
-            os.kill(parent, 0)
-        except OSError:
-            os._exit(1)
-        time.sleep(WATCH_SECONDS)
+@dataclass(frozen=True)
+class Failed:
+    """What a call raised, on its way back from a worker."""
+
+    error: Exception
 
 
-def _decide(structures: Sequence[Structure], limits: Limits, keep: int, after: Place) -> Part:
-    assert isinstance(_problem, Problem)
-    return decide(_problem, structures, limits, keep, after)
+@dataclass(frozen=True)
+class Team:
+    """What a worker of a search is told: the problem, which it makes once."""
+
+    asked: Asked
+
+    def run(self, tasks: Sequence[Call]) -> list[Any]:
+        """Answers of calls, or what they raised."""
+        made = getattr(_problems, "made", None)
+        if made is None or made[0] != self.asked:
+            made = _problems.made = self.asked, self.asked.problem()
+        return [_answer(call, made[1]) for call in tasks]
 
 
-def _run(plan: Plan) -> dict[str, Any]:
-    assert isinstance(_problem, Problem)
-    return run_plan(_problem, plan)
-
-
-def _serve(scenario: Scenario) -> dict[str, Any] | str:
-    assert isinstance(_problem, ServingProblem)
-    return run_served(_problem, scenario)
+def _answer(call: Call, problem: Problem | ServingProblem) -> Any:
+    try:
+        return call.on(problem)
+    except Exception as error:
+        return Failed(error)
 
 
 def _peak() -> int:
@@ -129,70 +137,105 @@ def run_served(problem: ServingProblem, asked: Scenario) -> dict[str, Any] | str
         return "" if isinstance(error, MisfitError) else error.problem
 
 
+_WORK: dict[str, Callable[..., Any]] = {
+    "decide": lambda problem, *given: decide(problem, *given),
+    "run": lambda problem, plan: run_plan(problem, plan),
+    "serve": lambda problem, scenario: run_served(problem, scenario),
+    "peak": lambda problem: _peak(),
+}
+
+
+class Ticket(Generic[T]):
+    """Work that was asked for. `result` waits for it, and raises what it raised."""
+
+    def __init__(self, workers: Workers, call: Call) -> None:
+        self._workers, self.call = workers, call
+        self.done, self.lost = False, 0
+        self.answer: Any = None
+
+    def result(self) -> T:
+        """The answer."""
+        while not self.done:
+            self._workers.collect()
+        if isinstance(self.answer, Failed):
+            raise self.answer.error
+        found: T = self.answer
+        return found
+
+
 class Workers:
-    """Runs work in `jobs` processes; with one job in this process, at once."""
+    """Runs work in a pool of workers; with one process in this one, at once."""
 
-    def __init__(self, asked: Asked, problem: Problem | ServingProblem, jobs: int) -> None:
-        self.problem, self.jobs = problem, jobs
-        self._pool: ProcessPoolExecutor | None = None
-        if jobs > 1:
-            way = way_to_start([__name__])
-            self._pool = ProcessPoolExecutor(jobs, way, initializer=_start, initargs=(asked, os.getpid()))
+    def __init__(self, asked: Asked, problem: Problem | ServingProblem, where: Where) -> None:
+        self.problem = problem
+        self._pool: Pool | None = where.pool(Team(asked)) if where.on_dask or where.processes > 1 else None
+        self._waiting: deque[Ticket[Any]] = deque()
+        self._away: dict[int, Ticket[Any]] = {}
 
-    def decide(self, structures: Sequence[Structure], limits: Limits, keep: int, after: Place) -> Future[Part]:
-        if self._pool is not None:
-            return self._pool.submit(_decide, structures, limits, keep, after)
-        assert isinstance(self.problem, Problem)
-        problem = self.problem
-        return _done(lambda: decide(problem, structures, limits, keep, after))
+    @property
+    def jobs(self) -> int:
+        """Work that is worth asking for at a time."""
+        return self._pool.capacity if self._pool is not None else 1
 
-    def run(self, plan: Plan) -> Future[dict[str, Any]]:
-        if self._pool is not None:
-            return self._pool.submit(_run, plan)
-        assert isinstance(self.problem, Problem)
-        problem = self.problem
-        return _done(lambda: run_plan(problem, plan))
+    def decide(self, structures: Sequence[Structure], limits: Limits, keep: int, after: Place) -> Ticket[Part]:
+        """Plans of structures, see `simgpu.study.search.deciding.decide`."""
+        return self._ask(Call("decide", (structures, limits, keep, after)))
 
-    def serve(self, scenario: Scenario) -> Future[dict[str, Any] | str]:
-        if self._pool is not None:
-            return self._pool.submit(_serve, scenario)
-        assert isinstance(self.problem, ServingProblem)
-        problem = self.problem
-        return _done(lambda: run_served(problem, scenario))
+    def run(self, plan: Plan) -> Ticket[dict[str, Any]]:
+        """The row of a plan of training."""
+        return self._ask(Call("run", (plan,)))
+
+    def serve(self, scenario: Scenario) -> Ticket[dict[str, Any] | str]:
+        """The row of a scenario of serving, or why there is none."""
+        return self._ask(Call("serve", (scenario,)))
+
+    def first_of(self, tickets: Collection[Ticket[Any]]) -> list[Ticket[Any]]:
+        """Those that are done, of some; waits until one is. Empty for none."""
+        while tickets:
+            done = [ticket for ticket in tickets if ticket.done]
+            if done:
+                return done
+            self.collect()
+        return []
+
+    def collect(self) -> None:
+        """Hand out what waits, and take in what comes back within a moment."""
+        assert self._pool is not None
+        self._hand_out()
+        for tasks, answers, end in self._pool.answers(MOMENT_SECONDS):
+            ticket = self._away.pop(id(tasks[0]))
+            if answers is not None:
+                ticket.done, ticket.answer = True, answers[0]
+                continue
+            ticket.lost += 1
+            if ticket.lost >= self._pool.patience:
+                raise InputError(f"a worker {end} {ticket.lost} times (out of memory?); {FEWER}")
+            self._waiting.appendleft(ticket)
+        self._hand_out()
+
+    def _ask(self, call: Call) -> Ticket[Any]:
+        ticket: Ticket[Any] = Ticket(self, call)
+        if self._pool is None:
+            ticket.done, ticket.answer = True, _answer(call, self.problem)
+        else:
+            self._waiting.append(ticket)
+            self._hand_out()
+        return ticket
+
+    def _hand_out(self) -> None:
+        assert self._pool is not None
+        while self._waiting and self._pool.busy < self._pool.capacity:
+            ticket = self._waiting.popleft()
+            self._away[id(ticket.call)] = ticket
+            self._pool.submit([ticket.call])
 
     def peak_memory(self) -> int:
         """Bytes of the largest process that has worked, where the system tells."""
         if self._pool is None:
             return _peak()
-        return max(self._pool.submit(_peak).result() for _ in range(4 * self.jobs))
+        return max(ticket.result() for ticket in [self._ask(Call("peak")) for _ in range(4 * self.jobs)])
 
     def close(self) -> None:
-        """Stop without waiting for what is under way. The pool's own thread is waited for: at the end of Python it
-        would be woken over a pipe that it may just have closed (`OSError: Bad file descriptor`)."""
-        if self._pool is None:
-            return
-        running = list((self._pool._processes or {}).values())
-        manager: threading.Thread | None = getattr(self._pool, "_executor_manager_thread", None)
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for process in running:
-            process.terminate()
-        if manager is not None:
-            manager.join(CLOSE_SECONDS)
-
-
-def _done(work: Callable[[], Any]) -> Future[Any]:
-    found: Future[Any] = Future()
-    try:
-        found.set_result(work())
-    except Exception as error:
-        found.set_exception(error)
-    return found
-
-
-def jobs_of(asked: int | None) -> int:
-    """Processes to use: as asked, else one for each core that this process may use."""
-    if asked is not None:
-        if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1:
-            raise InputError(f"{shown(asked)} is not a positive whole number", key="jobs")
-        return asked
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        """Stop without waiting for what is under way."""
+        if self._pool is not None:
+            self._pool.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,25 +10,28 @@ from typing import Any
 
 from simgpu.catalog import Catalogue
 from simgpu.documents import Source
-from simgpu.errors import InputError, shown
+from simgpu.errors import InputError
 from simgpu.study.experiment.answers import short
 from simgpu.study.experiment.running import Experiment
+from simgpu.study.pools.pool import HERE, Where
 from simgpu.study.sweep.planning import Planned, plan
-from simgpu.study.sweep.running import Pool, Progress, Runner
+from simgpu.study.sweep.running import Progress, Runner
 from simgpu.study.sweep.store import Kept, Store, store_file
 from simgpu.study.sweep.work import Setup, Task
 
 
 @dataclass(frozen=True)
 class Asked:
-    """How to run a sweep. `limit` bounds the scenarios of this call; the last two name a Dask cluster."""
+    """How to run a sweep. `limit` bounds the scenarios of this call."""
 
     store: Path | None = None
-    jobs: int | None = None
+    where: Where = HERE
     limit: int | None = None
     retry_failed: bool = False
-    scheduler: str | None = None
-    dask_workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise InputError(f"{self.limit} is not a whole number above zero", key="--limit")
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,6 @@ def run(
     progress: Callable[[Progress], None] | None = None,
 ) -> Swept:  # fmt: skip
     """Run what an experiment file asks and the store does not have. Raises `InputError`."""
-    _check(asked)
     planned = plan(file, settings, catalogue)
     place = store_file(asked.store)
     with Store(place) as store:
@@ -115,46 +115,10 @@ def _run(
 ) -> Runner:  # fmt: skip
     mine = {task.key for task in todo}
     before = [status for key, status in done.items() if key not in mine]
-    pool = _pool(catalogue, asked, len(todo))
+    pool = asked.where.pool(Setup(tuple(str(folder.absolute()) for folder in catalogue.folders[:-1])), len(todo))
     try:
         runner = Runner(pool, store, planned.provenance, len(before), before.count("failed"), progress)
         runner.run(todo, asked.retry_failed)
     finally:
         pool.close()
     return runner
-
-
-def _pool(catalogue: Catalogue, asked: Asked, tasks: int) -> Pool:
-    setup = Setup(tuple(str(folder.absolute()) for folder in catalogue.folders[:-1]))
-    if asked.scheduler is not None or asked.dask_workers is not None:
-        from simgpu.study.sweep.dask_pool import DaskPool
-
-        return DaskPool(setup, asked.scheduler, asked.dask_workers or 0)
-    from simgpu.study.sweep.processes import ProcessPool
-
-    return ProcessPool(setup, min(asked.jobs or cores(), tasks))
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        return os.cpu_count() or 1
-
-
-def _check(asked: Asked) -> None:
-    given = {
-        "--jobs": asked.jobs is not None,
-        "--scheduler": asked.scheduler is not None,
-        "--dask-workers": asked.dask_workers is not None,
-    }
-    both = [name for name, there in given.items() if there]
-    if len(both) > 1:
-        raise InputError(f"{' and '.join(both)} exclude each other: they say where scenarios run", key=both[0])
-    if asked.scheduler is not None and not re.fullmatch(r"[a-z+]+://\S+:\d+", asked.scheduler):
-        problem = f"{shown(asked.scheduler)} is not the address of a scheduler, such as tcp://host:8786"
-        raise InputError(problem, key="--scheduler")
-    for name, number in (("--jobs", asked.jobs), ("--dask-workers", asked.dask_workers), ("--limit", asked.limit)):
-        if number is not None and number < 1:
-            raise InputError(f"{number} is not a whole number above zero", key=name)

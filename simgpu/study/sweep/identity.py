@@ -12,8 +12,6 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -27,6 +25,7 @@ from simgpu.model.operators import ACCUMULATE
 from simgpu.scenario import Origins, Scenario
 from simgpu.simulation.call import default_clocks
 from simgpu.study.experiment.known import Known
+from simgpu.study.pools.versions import code_digest
 from simgpu.version import __version__
 from simgpu.workload.frameworks import framework
 from simgpu.workload.inference.deploying import ACTIVATIONS
@@ -34,8 +33,6 @@ from simgpu.workload.inference.deployment import ROUTING
 from simgpu.workload.jobs import Inference, MixedStep, Serving, Training
 from simgpu.workload.runtimes import runtime
 
-_DECIDES = ("analysis", "engine", "hardware", "model", "plan", "simulation", "timing", "workload")
-_DECIDES_TOO = ("catalog.py", "overrides.py", "scenario.py", "units.py")
 _WORDS = ("title", "source", "sources")
 """Fields that name things and decide nothing."""
 
@@ -152,20 +149,6 @@ def digest_of(data: Any) -> str:
     """SHA-256 of data as canonical JSON: sorted keys, no blanks."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@lru_cache(maxsize=1)
-def code_digest() -> str:
-    """Of the code that computes results: a checkout in which it was changed is another version."""
-    package = Path(__file__).resolve().parents[2]  # simgpu/
-    files = [package / name for name in _DECIDES_TOO]
-    for room in _DECIDES:
-        files += [file for file in sorted((package / room).rglob("*")) if file.suffix in (".py", ".csv")]
-    found = hashlib.sha256()
-    for file in files:
-        found.update(str(file.relative_to(package)).encode())
-        found.update(file.read_bytes())
-    return found.hexdigest()[:16]
 
 
 def _figures(spec: Any) -> Any:

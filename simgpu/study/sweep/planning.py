@@ -18,7 +18,8 @@ from simgpu.study.experiment.loading import Loaded, parse_settings, read
 from simgpu.study.experiment.plot_checks import check_said
 from simgpu.study.experiment.points import Point
 from simgpu.study.experiment.running import Experiment, told, varied_values
-from simgpu.study.sweep.identity import Identities, code_digest, digest_of
+from simgpu.study.pools.versions import code_digest
+from simgpu.study.sweep.identity import Identities, digest_of
 from simgpu.study.sweep.store import Finished, now
 from simgpu.study.sweep.work import Task
 from simgpu.version import __version__

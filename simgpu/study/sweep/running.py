@@ -9,10 +9,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from simgpu.errors import InputError
-from simgpu.study.sweep.processes import Answer
+from simgpu.study.pools.pool import Pool
 from simgpu.study.sweep.store import Finished, Store, now
 from simgpu.study.sweep.work import FOREIGN, Task
 
@@ -22,24 +22,6 @@ GROUP_SECONDS = 0.25
 GROUP_MOST = 64
 PATIENT_SECONDS = 3.0
 """After Ctrl-C, how long scenarios in hand may take to finish."""
-
-
-class Pool(Protocol):
-    """Workers, here or elsewhere."""
-
-    patience: int
-
-    @property
-    def capacity(self) -> int: ...
-
-    @property
-    def busy(self) -> int: ...
-
-    def submit(self, tasks: Sequence[Task]) -> None: ...
-
-    def answers(self, seconds: float) -> list[Answer]: ...
-
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)

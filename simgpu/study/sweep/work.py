@@ -14,9 +14,8 @@ from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.scenario import Origins, Scenario, run_scenario
 from simgpu.study.experiment.known import Known
-from simgpu.study.sweep.identity import Identities, code_digest
+from simgpu.study.sweep.identity import Identities
 from simgpu.study.sweep.store import Finished, now
-from simgpu.version import __version__
 
 FOREIGN = "foreign"
 """Status of a scenario that is another one here: the worker's catalogue or simgpu differs. Nothing was run."""
@@ -36,6 +35,13 @@ class Setup:
     """What a worker needs to know: folders of specifications beside those that come with simgpu."""
 
     folders: tuple[str, ...] = ()
+
+    def run(self, tasks: Sequence[Task]) -> list[Finished]:
+        """Run tasks on this thread's bench."""
+        bench = getattr(_benches, "bench", None)
+        if bench is None or bench.setup != self:
+            bench = _benches.bench = Bench(self)
+        return [bench.run(task) for task in tasks]
 
 
 class Bench:
@@ -73,16 +79,3 @@ class Bench:
 
 
 _benches = threading.local()
-
-
-def run_tasks(setup: Setup, tasks: Sequence[Task]) -> list[Finished]:
-    """Run tasks on this thread's bench."""
-    bench = getattr(_benches, "bench", None)
-    if bench is None or bench.setup != setup:
-        bench = _benches.bench = Bench(setup)
-    return [bench.run(task) for task in tasks]
-
-
-def versions() -> tuple[str, str]:
-    """Version of simgpu, and of the code that computes results."""
-    return __version__, code_digest()

@@ -1,7 +1,7 @@
 """Worker processes of this machine, each with a pipe of its own.
 
 `concurrent.futures` would do, but a pool of it breaks as a whole when one process is killed, without saying what that
-process worked on; here it is known, so one scenario that eats all memory costs only itself.
+process worked on; here it is known, so one task that eats all memory costs only itself.
 """
 
 from __future__ import annotations
@@ -18,18 +18,14 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from simgpu.study.sweep.store import Finished
-from simgpu.study.sweep.work import Setup, Task, run_tasks
-
-Answer = tuple[Sequence[Task], Sequence[Finished] | None, str]
-"""Tasks that were handed out together, how they went (None: their worker died), and how it died."""
+from simgpu.study.pools.pool import Answer, Setup
 
 
 class ProcessPool:
     """`jobs` processes that run tasks. They end with this one, however it ends."""
 
     patience = 3
-    """Times that a scenario may lose its process before it counts as failed; the last time it runs alone."""
+    """Times that a task may lose its process before it counts as failed; the last time it runs alone."""
 
     def __init__(self, setup: Setup, jobs: int) -> None:
         self.setup = setup
@@ -45,7 +41,7 @@ class ProcessPool:
     def busy(self) -> int:
         return sum(worker.tasks is not None for worker in self._workers)
 
-    def submit(self, tasks: Sequence[Task]) -> None:
+    def submit(self, tasks: Sequence[Any]) -> None:
         """Hand tasks to an idle process."""
         idle = next(worker for worker in self._workers if worker.tasks is None)
         idle.give(tasks)
@@ -74,22 +70,22 @@ class _Worker:
 
     def __init__(self, context: BaseContext, setup: Setup) -> None:
         self.pipe, inside = context.Pipe()
-        self.tasks: Sequence[Task] | None = None
+        self.tasks: Sequence[Any] | None = None
         self.end = ""
         self._process: BaseProcess = context.Process(target=_work, args=(inside, setup), daemon=True)  # type: ignore[attr-defined]
         self._process.start()
         inside.close()
 
-    def give(self, tasks: Sequence[Task]) -> None:
+    def give(self, tasks: Sequence[Any]) -> None:
         self.tasks = tasks
         with contextlib.suppress(OSError):  # it is dead, as `take` will find
             self.pipe.send(tasks)
 
-    def take(self) -> Sequence[Finished] | None:
+    def take(self) -> Sequence[Any] | None:
         """The answer that waits; None where the process died instead."""
         self.tasks = None
         try:
-            found: Sequence[Finished] = self.pipe.recv()
+            found: Sequence[Any] = self.pipe.recv()
             return found
         except (EOFError, OSError):
             self._process.join(5)
@@ -126,7 +122,7 @@ def _work(pipe: Connection, setup: Setup) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, OSError):
         while True:
-            pipe.send(run_tasks(setup, pipe.recv()))
+            pipe.send(setup.run(pipe.recv()))
 
 
 def _end_with_parent() -> None:

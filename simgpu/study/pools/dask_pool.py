@@ -1,7 +1,7 @@
 """Workers of a Dask cluster: of this machine (`--dask-workers N`), or of many, reached at a scheduler's address.
 
-Dask gives tasks of a worker that died to another one; what comes back twice is written once, under its key. Only this
-process writes the store.
+Dask gives tasks of a worker that died to another one; what comes back twice is written once, under its key. Only the
+process of the command writes the store.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from simgpu.errors import InputError
-from simgpu.study.sweep.processes import Answer
-from simgpu.study.sweep.store import Finished
-from simgpu.study.sweep.work import Setup, Task, run_tasks, versions
+from simgpu.study.pools.pool import Answer, Setup
+from simgpu.study.pools.versions import versions
 
 CONNECT_SECONDS = 20
 CLOSE_SECONDS = 5
@@ -25,13 +24,13 @@ class DaskPool:
     """Workers of a cluster, which may come and go."""
 
     patience = 2
-    """Times that a scenario may be given up by Dask (after it killed several workers) before it counts as failed."""
+    """Times that a task may be given up by Dask (after it killed several workers) before it counts as failed."""
 
     def __init__(self, setup: Setup, scheduler: str | None = None, workers: int = 0) -> None:
         distributed = _distributed()
         self.setup = setup
         self._cluster = None
-        self._pending: dict[Any, Sequence[Task]] = {}
+        self._pending: dict[Any, Sequence[Any]] = {}
         self._capacity = 1
         for name in ("distributed", "distributed.client"):  # their news about lost workers are ours to tell
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -62,7 +61,7 @@ class DaskPool:
     def busy(self) -> int:
         return len(self._pending)
 
-    def submit(self, tasks: Sequence[Task]) -> None:
+    def submit(self, tasks: Sequence[Any]) -> None:
         """Hand tasks to the cluster."""
         with _still_there():
             future = self._client.submit(_run, self.setup, list(tasks), versions(), pure=False)
@@ -87,7 +86,7 @@ class DaskPool:
 
         tasks = self._pending.pop(future)
         try:
-            found: Sequence[Finished] = future.result()
+            found: Sequence[Any] = future.result()
             return tasks, found, ""
         except KilledWorker:
             return tasks, None, "died with several workers of the cluster"
@@ -161,11 +160,13 @@ def _unreachable(scheduler: str | None, reason: object) -> InputError:
     return InputError(f"{scheduler!r} cannot be reached ({first})", key="--scheduler")
 
 
-def _run(setup: Setup, tasks: Sequence[Task], wanted: tuple[str, str]) -> list[Finished]:
+def _run(setup: Setup, tasks: Sequence[Any], wanted: tuple[str, str]) -> Sequence[Any]:
     """On a worker, which may have come after the others were asked for their version."""
     if versions() != wanted:
-        raise InputError(f"a worker has simgpu {versions()}, the sweep {wanted}; install the same", key="--scheduler")
-    return run_tasks(setup, tasks)
+        raise InputError(
+            f"a worker has simgpu {versions()}, this command {wanted}; install the same", key="--scheduler"
+        )
+    return setup.run(tasks)
 
 
 def _distributed() -> Any:

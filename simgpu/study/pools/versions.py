@@ -1,0 +1,33 @@
+"""Which simgpu this is: its version, and a digest of the code that computes results."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+from simgpu.version import __version__
+
+PACKAGE = Path(__file__).resolve().parents[2]
+"""The folder simgpu/."""
+
+_DECIDES = ("analysis", "engine", "hardware", "model", "plan", "simulation", "timing", "workload")
+_DECIDES_TOO = ("catalog.py", "overrides.py", "scenario.py", "units.py")
+
+
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """Of the code that computes results: a checkout in which it was changed is another version."""
+    files = [PACKAGE / name for name in _DECIDES_TOO]
+    for room in _DECIDES:
+        files += [file for file in sorted((PACKAGE / room).rglob("*")) if file.suffix in (".py", ".csv")]
+    found = hashlib.sha256()
+    for file in files:
+        found.update(str(file.relative_to(PACKAGE)).encode())
+        found.update(file.read_bytes())
+    return found.hexdigest()[:16]
+
+
+def versions() -> tuple[str, str]:
+    """Version of simgpu, and of the code that computes results."""
+    return __version__, code_digest()
