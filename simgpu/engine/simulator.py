@@ -12,26 +12,12 @@ about GPUs.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from math import inf
 
-from simgpu.engine.drag import Drags
+from simgpu.engine.loop import Loop, Phase, Program
 from simgpu.engine.network import FluidNetwork
 from simgpu.engine.timeline import Timeline
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """A part of a transfer: after `latency` seconds all `flows` start together; it ends with the last of them.
-
-    A flow is `(route, size)`: the numbers of the links it crosses and its bytes. `(route, size, counts)` stands for
-    equal flows of `size` bytes each, `counts[i]` of them on link `route[i]`.
-    """
-
-    latency: float
-    flows: tuple[tuple[tuple[int, ...], float] | tuple[tuple[int, ...], float, tuple[float, ...]], ...] = ()
 
 
 class Simulator:
@@ -239,73 +225,9 @@ class Simulator:
 
         Ties are broken by the order of submission, so the same program always gives the same timeline.
         """
-        count, network = len(self._lead), self.network
-        start, end = [0.0] * count, [inf] * count
-        lead, transfers, waits = self._lead, self._phases, [1] * count
-        for i, others in self._waits_for.items():
-            waits[i] = others
-        follower, followers = self._follower, self._followers
-        reached: dict[int, int] = {}  # how many phases of a transfer have begun
-        moving: dict[int, int] = {}  # how many flows of its present phase are on their way
-        next_end, changed = inf, False  # of a flow; flows started or ended since the last solve
-        push, pop, replace = heapq.heappush, heapq.heappop, heapq.heapreplace
-        calendar = [(lead[i], i) for i, others in self._waits_for.items() if others == 0]
-        heapq.heapify(calendar)
-        drags = Drags(self._drags, self._streams_of, start, end, calendar)
-        special = transfers.keys() | drags.delays if drags.delays else transfers  # may not be over when they come up
-
-        while calendar or next_end < inf:
-            if calendar and calendar[0][0] <= next_end:
-                now, i = calendar[0]
-                if i not in special or (
-                    reached.get(i, 0) == len(transfers[i]) if i in transfers else drags.ends(i, now)
-                ):
-                    end[i] = now
-                    j = follower[i]
-                    if j >= 0 and waits[j] == 1:  # the frequent case: the next in the stream takes its place
-                        waits[j] = 0
-                        start[j] = now
-                        replace(calendar, (now + lead[j], j))
-                    else:
-                        pop(calendar)
-                        if j >= 0:
-                            waits[j] -= 1
-                    if i in followers:
-                        for j in followers[i]:
-                            waits[j] -= 1
-                            if waits[j] == 0:
-                                start[j] = now
-                                push(calendar, (now + lead[j], j))
-                elif i not in transfers:
-                    pop(calendar)  # of a dragged delay that has a later entry, or ended at an earlier one
-                else:
-                    at, phases = reached.get(i, 0), transfers[i]
-                    reached[i] = at + 1
-                    flows = phases[at].flows
-                    if flows:
-                        pop(calendar)
-                        moving[i] = len(flows)
-                        for flow in flows:
-                            network.launch(i, *flow)
-                        changed = True
-                    else:
-                        replace(calendar, (now + _latency(phases, at + 1), i))
-                        if i in self._drags and at in (0, len(phases) - 1):
-                            drags.turn(i, now)
-            else:
-                now = next_end
-                for i in network.finish(now):
-                    moving[i] -= 1
-                    if moving[i] == 0:
-                        push(calendar, (now + _latency(transfers[i], reached[i]), i))
-                changed = True
-            if changed and not (calendar and calendar[0][0] == now):
-                network.solve(now)
-                next_end = network.next_time
-                changed = False
-        return Timeline(self.streams, self._streams_of, self._labels, start, end)
-
-
-def _latency(phases: Sequence[Phase], reached: int) -> float:
-    """Latency of the phase that comes after `reached` of them; 0 after the last."""
-    return phases[reached].latency if reached < len(phases) else 0.0
+        program = Program(
+            self._lead, self._streams_of, self._follower, self._followers, self._waits_for, self._phases, self._drags
+        )
+        loop = Loop(program, self.network)
+        loop.run()
+        return Timeline(self.streams, self._streams_of, self._labels, loop.start, loop.end)
