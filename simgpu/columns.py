@@ -1,65 +1,130 @@
-"""What a column of results is, said once for tables, plots, what-if and searches: which way is better, and what it
-follows from."""
+"""Every column of a result, from one table (`columns.csv`): unit, title, direction, what it follows from, meaning.
+
+Results, tables, plots, what-if, sweeps, searches and docs/results.md read it. Names outside it (labels of a file, keys
+that vary) go by their endings, which are a contract: `_s` is seconds, `_bytes` bytes, `_usd` money.
+"""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 Direction = Literal["lower", "higher"]
 
-_LOWER = ("training_days", "gpu_hours", "bubble_fraction", "smallest_gpus", "gpus")
-_HIGHER = (
-    *("mfu", "hfu", "mfu_full_attention", "efficiency", "speedup", "overlap"),
-    *("most_sequences", "longest_context", "cache_tokens", "tokens_per_cycle"),
-)
-_RATES = ("_per_s", "_per_s_per_gpu", "_per_s_per_user")
+_OF_RESULTS = ("any", "training", "inference")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column.
+
+    name
+        Its key in a row, with the SI unit at its end.
+    jobs
+        Whose rows have it: 'any' job, 'training' (inference shares some: `pp`, parts of the time), 'inference';
+        'collective' (`nccl-tests`) and 'study' (costs, searches) are not in the rows of a simulation.
+    unit
+        As tables print it: s, GiB (bytes of memory), B, FLOP, FLOP/s, tokens/s, share (printed in percent), ...; ''
+        for names, yes or no, and plain counts.
+    title
+        Heading in tables and on axes.
+    better
+        'lower' for times, bytes and costs, 'higher' for rates, shares of the peak and what fits; '' where only the
+        reader knows.
+    follows
+        The time that it is something certain times ('step_s') or over ('1/step_s'): it is as unsure as that time.
+    measured
+        'yes' where it has an interval of its own, put together from those of kernels, collectives and whole runs.
+    meaning
+        In words.
+    """
+
+    name: str
+    jobs: str
+    unit: str
+    title: str
+    better: str
+    follows: str
+    measured: str
+    meaning: str
+
+
+def _read() -> dict[str, Column]:
+    with Path(__file__).with_name("columns.csv").open(encoding="utf-8", newline="") as stream:
+        return {row["name"]: Column(**row) for row in csv.DictReader(stream)}
+
+
+TABLE: Mapping[str, Column] = _read()
+"""All columns by name."""
+
+FOLLOWS: Mapping[str, tuple[str, int]] = {
+    one.name: (one.follows.removeprefix("1/"), -1 if one.follows.startswith("1/") else 1)
+    for one in TABLE.values()
+    if one.follows
+}
+"""Columns that are something certain over a time (-1) or times it (1). They are as unsure as that time."""
+
+PLAIN_COLUMNS = tuple(one.name for one in TABLE.values() if one.jobs in _OF_RESULTS)
+"""Columns of results, without the ends of intervals."""
+
+UNCERTAIN = tuple(name for name in PLAIN_COLUMNS if TABLE[name].measured or name in FOLLOWS)
+"""Columns that have an interval: `NAME_p10` and `NAME_p90` beside them."""
+
+COLUMNS: Mapping[str, str] = {name: TABLE[name].meaning for name in PLAIN_COLUMNS} | {
+    f"{name}_{end}": f"{name}: {share} % of measurements would lie below, by residuals of such operators"
+    for name in UNCERTAIN
+    for end, share in (("p10", 10), ("p90", 90))
+}
+"""Keys of a result row and what they mean. These names are a contract."""
+
+_OF_A_SERVER = {"output_tokens_per_s": "step_s", "flop_per_s_per_gpu": "tpot_s", "mfu": "tpot_s"}
+"""A server's output is that of its whole requests, and its FLOPs are those of a token."""
+
+
+def plain(column: str) -> str:
+    """A column without what is claimed of it and which end of its interval it is."""
+    return column.removeprefix("claimed_").removesuffix("_p10").removesuffix("_p90")
+
+
+def unit(column: str) -> str:
+    """Unit of a column as tables print it; '' for names and plain counts."""
+    name = plain(column)
+    if name in TABLE:
+        return TABLE[name].unit
+    if name.startswith("usd_") or name.endswith("_usd"):
+        return "USD"
+    if name.endswith("efficiency"):
+        return "share"
+    if "flop_per_s" in name:
+        return "FLOP/s"
+    if name.endswith("_per_s"):
+        return "1/s"
+    if name.endswith("_s"):
+        return "s"
+    if "bytes" in name:
+        return "GiB" if "memory" in name else "B"
+    return ""
 
 
 def better(column: str) -> Direction | None:
-    """'lower' for times, bytes and costs; 'higher' for rates, shares of the peak and what fits; None where only the
-    reader knows. What is claimed of a column, and the ends of its interval, go the way of the column."""
-    name = column.removeprefix("claimed_").removesuffix("_p10").removesuffix("_p90")
+    """Which way a column is better; what is claimed of it, and the ends of its interval, go the same way."""
+    name = plain(column)
+    if name in TABLE:
+        found = TABLE[name].better
+        return "lower" if found == "lower" else "higher" if found else None
     if name.startswith("usd_") or name.endswith("_usd"):  # first: 'usd_per_step' is no rate
         return "lower"
-    if name in _HIGHER or name.endswith(_RATES):
+    if name.endswith(("_per_s", "_per_s_per_gpu", "_per_s_per_user")):
         return "higher"
-    if name in _LOWER or name.endswith("_s") or ("bytes" in name and "capacity" not in name):
-        return "lower"
-    return None
+    return "lower" if name.endswith("_s") or ("bytes" in name and "capacity" not in name) else None
 
 
 def sign(column: str) -> int:
     """+1 where more is better, -1 where less is, 0 where it depends."""
     return {"higher": 1, "lower": -1, None: 0}[better(column)]
-
-
-_OVER = {
-    "step_s": (
-        *("tokens_per_s", "tokens_per_s_per_gpu", "samples_per_s", "requests_per_s", "total_tokens_per_s"),
-        *("output_tokens_per_s_per_gpu", "flop_per_s_per_gpu", "mfu", "hfu", "mfu_full_attention"),
-    ),
-    "tpot_s": ("output_tokens_per_s_per_user", "output_tokens_per_s"),
-    "ttft_s": ("prefill_tokens_per_s",),
-    "time_s": ("algbw", "busbw"),
-}
-_TIMES = {
-    "step_s": (
-        *("normalized_latency_s", "training_days", "gpu_hours", "usd_per_step"),
-        "usd_per_million_output_tokens",
-    ),
-    "single_gpu_step_s": ("ideal_step_s",),
-    "tpot_s": ("decode_s",),
-    "ttft_s": ("prefill_s",),
-}
-_OF_A_SERVER = {"output_tokens_per_s": "step_s", "flop_per_s_per_gpu": "tpot_s", "mfu": "tpot_s"}
-"""A server's output is that of its whole requests, and its FLOPs are those of a token."""
-
-FOLLOWS: Mapping[str, tuple[str, int]] = {
-    **{column: (time, -1) for time, columns in _OVER.items() for column in columns},
-    **{column: (time, 1) for time, columns in _TIMES.items() for column in columns},
-}
-"""Columns that are something certain over a time (-1) or times it (1). They are as unsure as that time."""
 
 
 def time_of(column: str, row: Mapping[str, Any]) -> str:
@@ -83,6 +148,3 @@ def following_ends(row: Mapping[str, Any]) -> dict[str, float]:
             ratio = row[f"{time}_{of}"] / row[time] if row[time] else 1.0
             found[f"{column}_{end}"] = value * ratio**power
     return found
-
-
-__all__ = ["FOLLOWS", "Direction", "better", "following_ends", "sign", "time_of"]

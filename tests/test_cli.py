@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from simgpu.cli import LISTED, main
-from simgpu.simulation.result import COLUMNS
+from simgpu.columns import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
 TP2 = ROOT / "experiments" / "tp2_scaling.yaml"

@@ -3,9 +3,8 @@
 import pytest
 
 from simgpu import simulate
-from simgpu.columns import FOLLOWS, better, following_ends, sign, time_of
+from simgpu.columns import COLUMNS, FOLLOWS, PLAIN_COLUMNS, UNCERTAIN, better, following_ends, sign, time_of
 from simgpu.render.pareto import directions
-from simgpu.simulation.result import COLUMNS, PLAIN_COLUMNS, UNCERTAIN
 from simgpu.study.experiment.answers import COST, priced
 from simgpu.study.search.problem import TRAINING_OBJECTIVES
 from simgpu.study.search.serving import OBJECTIVES, TIMES

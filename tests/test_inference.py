@@ -9,7 +9,7 @@ from click.testing import CliRunner
 import simgpu
 from simgpu import Catalogue, Inference, InputError, MixedStep, Plan, Serving, simulate
 from simgpu.cli import main
-from simgpu.simulation.result import COLUMNS, UNCERTAIN
+from simgpu.columns import COLUMNS, UNCERTAIN
 from simgpu.study.experiment.running import load_experiment, run_experiment
 from simgpu.study.report.capacity import COLUMNS as FIT_COLUMNS
 from simgpu.study.report.memory import misfits

@@ -18,9 +18,8 @@ from scenarios import CATALOGUE, KINDS, Scene, laws, scenes, small
 
 from simgpu import Inference, InputError, OperatorList, Plan, Serving, Training
 from simgpu.analysis.training import anatomy, weighted
-from simgpu.columns import FOLLOWS, time_of
+from simgpu.columns import FOLLOWS, UNCERTAIN, time_of
 from simgpu.plan.parallelism import ORDER
-from simgpu.simulation.result import UNCERTAIN
 from simgpu.timing.collectives import collective_time
 
 SAME = 1e-9

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import simgpu
-from simgpu.simulation.result import COLUMNS, PLAIN_COLUMNS
+from simgpu.columns import PLAIN_COLUMNS, TABLE
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"matplotlib", "scipy", "networkx", "numpy", "pydantic", "rich", "yaml"}
@@ -86,8 +86,8 @@ def test_the_table_of_the_readme_is_what_the_command_prints(capsys):
 
 def test_the_documented_columns_are_the_columns():
     text = (ROOT / "docs/results.md").read_text()
-    assert re.findall(r"^\| `([a-z0-9_]+)` \| (.+) \|$", text[text.index("| column") :], flags=re.M) == [
-        (name, COLUMNS[name]) for name in PLAIN_COLUMNS
+    assert re.findall(r"^\| `([a-z0-9_]+)` \| (.*) \| (.+) \|$", text[text.index("| column") :], flags=re.M) == [
+        (name, TABLE[name].unit, TABLE[name].meaning) for name in PLAIN_COLUMNS
     ]
 
 

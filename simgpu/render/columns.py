@@ -2,69 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from simgpu.columns import COLUMNS, TABLE, unit
 from simgpu.units import format_seconds, format_si
-
-TITLES = {
-    "step_s": "step",
-    "compute_s": "compute",
-    "communication_s": "communication",
-    "exposed_communication_s": "exposed communication",
-    "idle_s": "idle",
-    "single_gpu_step_s": "on one GPU",
-    "ideal_step_s": "ideal",
-    "mfu": "MFU",
-    "tokens_per_s": "tokens/s",
-    "flop_per_s_per_gpu": "per GPU",
-    "weights_bytes_per_gpu": "weights per GPU",
-    "weights_fit": "weights fit",
-    "sequence_parallel": "SP",
-    "tp": "TP",
-    "dp": "DP",
-    "pp": "PP",
-    "vp": "VP",
-    "cp": "CP",
-    "ep": "EP",
-    "zero": "ZeRO",
-    "hfu": "HFU",
-    "mfu_full_attention": "MFU, full attention",
-    "gpus": "GPUs",
-    "micro_batch": "microbatch",
-    "samples_per_s": "samples/s",
-    "tokens_per_s_per_gpu": "tokens/s/GPU",
-    "exposed_tp_s": "exposed TP",
-    "exposed_cp_s": "exposed CP",
-    "exposed_ep_s": "exposed EP",
-    "exposed_pp_s": "exposed PP",
-    "exposed_data_s": "exposed DP",
-    "bubble_fraction": "bubble",
-    "training_days": "days",
-    "gpu_hours": "GPU-hours",
-    "memory_bytes_per_gpu": "memory",
-    "memory_budget_bytes": "memory budget",
-    "memory_fits": "fits",
-    "ttft_s": "TTFT",
-    "tpot_s": "TPOT",
-    "output_tokens_per_s": "output tokens/s",
-    "output_tokens_per_s_per_user": "tokens/s/user",
-    "output_tokens_per_s_per_gpu": "tokens/s/GPU",
-    "prefill_tokens_per_s": "prompt tokens/s",
-    "total_tokens_per_s": "tokens/s, prompts too",
-    "speed_of_light_tokens_per_s_per_user": "bound of bandwidth and peak",
-    "requests_per_s": "requests/s",
-    "kv_bytes_per_token": "cache/token",
-    "kv_cache": "KV cache",
-    "kv_cache_memory_bytes": "KV cache",
-    "most_sequences": "most sequences",
-    "smallest_gpus": "fewest GPUs",
-    "usd_per_step": "USD a step",
-    "usd_per_million_output_tokens": "USD per million output tokens",
-}
-
-SHARES = ("mfu", "hfu", "mfu_full_attention", "bubble_fraction", "overlap")
-"""Columns that hold fractions, beside all kinds of efficiency."""
 
 TRAINING_TABLE = (
     *("model", "cluster", "gpus", "tp", "cp", "pp", "dp", "step_s", "compute_s", "exposed_communication_s"),
@@ -109,7 +51,7 @@ def title(column: str) -> str:
         return f"{title(column.removeprefix('claimed_'))}, claimed"
     if column.endswith("_usd"):
         return plain.removesuffix(" usd") + " (USD)"
-    return TITLES.get(column, plain)
+    return TABLE[column].title if column in TABLE else plain
 
 
 def cell(column: str, value: Any) -> str:
@@ -124,22 +66,11 @@ def cell(column: str, value: Any) -> str:
         return f"{100 * value:.1f} %"
     if "." in column and _figure_unit(column):
         return format_si(value, _figure_unit(column))
-    if column == "training_days":
-        return f"{value:,.0f} d" if value >= 100 else f"{value:.3g} d"
-    if column == "gpu_hours" or column.endswith("_usd"):
+    found = unit(column)
+    if column.endswith("_usd"):
         return f"{value:,.0f}"
-    if column.endswith(("_per_s", "tokens_per_s_per_gpu")):
-        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-    if column.endswith("_s"):
-        return format_seconds(value)
-    if "memory" in column and "bytes" in column:
-        return f"{value / 2**30:.1f} GiB"  # as vendors count it and as capacities are given
-    if "bytes" in column:
-        return format_si(value, "B")
-    if "flop_per_s" in column:
-        return format_si(value, "FLOP/s")
-    if column == "flop":
-        return format_si(value, "FLOP")
+    if found in _PRINTED:
+        return _PRINTED[found](value)
     return f"{value:,.4g}" if isinstance(value, float) else str(value)
 
 
@@ -177,7 +108,7 @@ def _figure_unit(column: str) -> str:
 
 def is_share(column: str) -> bool:
     """Whether a column holds fractions that are read as percent."""
-    return column.removeprefix("claimed_") in SHARES or column.endswith("efficiency")
+    return unit(column) == "share"
 
 
 def axis(column: str, values: Sequence[float]) -> tuple[str, float]:
@@ -188,37 +119,52 @@ def axis(column: str, values: Sequence[float]) -> tuple[str, float]:
         return f"{name} (%)", 100.0
     given = _figure_unit(column) if "." in column else ""
     if given in _SHOWN_IN:
-        unit, scale = _SHOWN_IN[given]
-        return f"{name} ({unit})", scale
-    if given == "s" or (column.endswith("_s") and not column.endswith("_per_s")):
+        shown, scale = _SHOWN_IN[given]
+        return f"{name} ({shown})", scale
+    found = given or unit(column)
+    if found == "s":
         largest = max(values, default=1.0)
-        unit, scale = next(
+        shown, scale = next(
             (u, s) for u, s in (("s", 1.0), ("ms", 1e3), ("us", 1e6), ("ns", 1e9)) if largest * s >= 1 or u == "ns"
         )
-        return f"{name} ({unit})", scale
-    if "memory" in column and "bytes" in column:
-        return f"{name} (GiB)", 2.0**-30  # as `cell` prints it
-    if "bytes" in column:
-        return f"{name} (GB)", 1e-9
-    if "flop_per_s" in column:
+        return f"{name} ({shown})", scale
+    if found in _ON_AXES:
+        shown, scale = _ON_AXES[found]
+        return f"{name} ({shown})", scale
+    if found == "FLOP/s":
         return "TFLOP/s per GPU", 1e-12
-    what = _COUNTED.get(column.removeprefix("workload."))
-    return (f"{name} ({what})" if what else name), 1.0
+    counted = unit(column.removeprefix("workload."))
+    return (f"{name} ({counted})" if counted in _COUNTED else name), 1.0
 
 
 _SHOWN_IN = {"B/s": ("GB/s", 1e-9), "B": ("GB", 1e-9), "Hz": ("GHz", 1e-9), "W": ("W", 1.0)}
 """Units of hardware figures on an axis."""
-_COUNTED = {"batch": "sequences", "micro_batch": "sequences", "concurrency": "clients", "prompt": "tokens"}
-_COUNTED |= {"output": "tokens", "context": "tokens", "training_days": "days", "longest_context": "tokens"}
-"""What a number without a unit in its name counts."""
+_ON_AXES = {"GiB": ("GiB", 2.0**-30), "B": ("GB", 1e-9)}
+_COUNTED = ("sequences", "clients", "tokens", "days")
+"""Units of counts, which stand beside the name on an axis."""
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+_PRINTED: dict[str, Callable[[float], str]] = {
+    "days": lambda value: f"{_rate(value)} d",
+    "GPU-hours": lambda value: f"{value:,.0f}",
+    **dict.fromkeys(("tokens/s", "tokens/s/GPU", "requests/s", "samples/s", "1/s"), _rate),
+    "s": format_seconds,
+    "GiB": lambda value: f"{value / 2**30:.1f} GiB",  # as vendors count it and as capacities are given
+    "B": lambda value: format_si(value, "B"),
+    "FLOP/s": lambda value: format_si(value, "FLOP/s"),
+    "FLOP": lambda value: format_si(value, "FLOP"),
+}
+"""How tables print what has a unit."""
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]], wanted: Sequence[str]) -> list[str]:
     """Columns to show: those asked for, else the labels and the most telling numbers that the rows have."""
     if wanted:
         return list(wanted)
-    from simgpu.simulation.result import COLUMNS
-
     labels = [key for key in rows[0] if key not in COLUMNS] if rows else []
     kinds: dict[str, tuple[str, ...]] = {"runtime": INFERENCE_TABLE, "memory_fits": TRAINING_TABLE}
     telling = next((table for key, table in kinds.items() if any(key in row for row in rows)), DEFAULT_TABLE)

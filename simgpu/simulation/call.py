@@ -95,7 +95,7 @@ def simulate(
     Returns
     -------
     Result
-        `row` holds the numbers named in `simgpu.simulation.result.COLUMNS`.
+        `row` holds the numbers named in `simgpu.columns.COLUMNS`.
 
     Raises
     ------

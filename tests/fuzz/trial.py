@@ -204,7 +204,7 @@ def _rows(document: Any) -> Iterator[dict[str, Any]]:
 
 def impossible(row: Any) -> str:
     """The first number of a row that cannot be, or ''."""
-    from simgpu.simulation.result import COLUMNS, UNCERTAIN
+    from simgpu.columns import COLUMNS, UNCERTAIN
 
     for name, value in row.items():
         if name in COLUMNS and isinstance(value, (int, float)) and not 0 <= value < float("inf"):

@@ -8,12 +8,12 @@ from math import isfinite
 from typing import Any
 
 from simgpu.catalog import Catalogue
+from simgpu.columns import COLUMNS
 from simgpu.documents import Document, Source, parse_value, read_yaml
 from simgpu.errors import InputError, nearest, shown
 from simgpu.overrides import HARDWARE_ROOTS
 from simgpu.scenario import Key, Origins, Place, Scenario
 from simgpu.schema_errors import validate
-from simgpu.simulation.result import COLUMNS
 from simgpu.study.experiment.axes import Axis, axes_of
 from simgpu.study.experiment.fields import ExperimentFields
 from simgpu.study.experiment.known import Known

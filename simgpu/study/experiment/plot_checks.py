@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from simgpu.columns import better
+from simgpu.columns import COLUMNS, better
 from simgpu.documents import Document
 from simgpu.errors import InputError, nearest, shown
 from simgpu.render.columns import title
 from simgpu.render.fields import MAX_PANELS, PlotFields, rows_of
-from simgpu.simulation.result import COLUMNS
 from simgpu.study.experiment.fields import CompareFields, ExperimentFields
 from simgpu.study.experiment.loading import Case
 from simgpu.study.experiment.points import written_key

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from simgpu.columns import better
+from simgpu.columns import COLUMNS, better
 from simgpu.render.columns import columns_of
-from simgpu.simulation.result import COLUMNS
 from simgpu.study.experiment.fields import ExperimentFields
 from simgpu.study.experiment.loading import column_of
 

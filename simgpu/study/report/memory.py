@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from simgpu.catalog import Catalogue
+from simgpu.columns import COLUMNS
 from simgpu.hardware.derive import is_slice
 from simgpu.plan.fit import fit_text, suggestions
 from simgpu.plan.memory import PARTS, Memory, peak
@@ -14,7 +15,7 @@ from simgpu.plan.serving_memory import PARTS as SERVING_PARTS
 from simgpu.plan.serving_memory import ServingMemory
 from simgpu.render.columns import title
 from simgpu.scenario import resolve_cluster
-from simgpu.simulation.result import COLUMNS, Result
+from simgpu.simulation.result import Result
 from simgpu.study.experiment.loading import Case
 from simgpu.study.experiment.running import ExperimentResult
 from simgpu.workload.jobs import Inference, MixedStep, Serving, Training

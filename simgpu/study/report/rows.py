@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from simgpu.catalog import Catalogue
+from simgpu.columns import COLUMNS
 from simgpu.errors import InputError
 from simgpu.render.data import print_csv, print_json
 from simgpu.render.files import written_whole
 from simgpu.render.notes import context_notes, fit_notes, memory_notes, settings_notes, walk_notes
 from simgpu.render.trace import trace_events, write_events
-from simgpu.simulation.result import COLUMNS, Result
+from simgpu.simulation.result import Result
 from simgpu.study.experiment.parts import doubtful_figures, idle_gpus, lone_microbatches
 from simgpu.study.experiment.running import ExperimentResult, refused_notes
 from simgpu.study.experiment.shown import shown_columns

@@ -14,6 +14,7 @@ from itertools import product
 from time import perf_counter
 from typing import Any, Protocol
 
+from simgpu.columns import COLUMNS, UNCERTAIN
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
@@ -22,7 +23,6 @@ from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import ALL, check_degrees
 from simgpu.scenario import PlanFields, Scenario
 from simgpu.schema_errors import validate
-from simgpu.simulation.result import COLUMNS, UNCERTAIN
 from simgpu.study.experiment.conditions import Condition, all_hold
 from simgpu.study.experiment.search_fields import SearchFields
 
