@@ -20,7 +20,7 @@ import simgpu
 from simgpu.plan.space import KEYS, USUAL
 from simgpu.scenario import Scenario
 from simgpu.study.experiment.search_fields import SearchFields
-from simgpu.study.pools.pool import Where, cores
+from simgpu.study.pools.where import Where, cores
 from simgpu.study.search.searching import Progress, Search
 from simgpu.study.search.workers import Asked, Workers
 

@@ -250,7 +250,7 @@ def sweep(
     `InputError`, and `KeyboardInterrupt` after Ctrl-C: what was finished is kept, and the same call goes on.
     """
     from simgpu.study.experiment.running import find_experiment
-    from simgpu.study.pools.pool import Where
+    from simgpu.study.pools.where import Where
     from simgpu.study.sweep import command
 
     known = catalogue or Catalogue()
@@ -276,7 +276,7 @@ def search(
     that were simulated are kept in the store, those of a mapping or a text only where `store` says so. Raises
     `InputError`.
     """
-    from simgpu.study.pools.pool import Where
+    from simgpu.study.pools.where import Where
     from simgpu.study.search import command
 
     given, kept = _given(experiment), Path(store) if store is not None else None

@@ -12,7 +12,7 @@ import pytest
 import simgpu
 from simgpu import Catalogue, InputError
 from simgpu.study.pools import dask_pool
-from simgpu.study.pools.pool import Where
+from simgpu.study.pools.where import Where
 from simgpu.study.sweep import command
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of distributed about its own ways

@@ -18,7 +18,7 @@ from simgpu.catalog import Catalogue
 from simgpu.cli import main
 from simgpu.errors import InputError
 from simgpu.study.pools import processes
-from simgpu.study.pools.pool import Where
+from simgpu.study.pools.where import Where
 from simgpu.study.search import command
 from simgpu.study.search.reasons import parts_of, why
 from simgpu.study.sweep.store import Store

@@ -8,7 +8,7 @@ import pytest
 
 from simgpu.scenario import Scenario
 from simgpu.study.experiment.search_fields import SearchFields
-from simgpu.study.pools.pool import Where
+from simgpu.study.pools.where import Where
 from simgpu.study.search.searching import Search
 from simgpu.study.search.workers import Asked, Workers, run_plan
 

@@ -17,8 +17,8 @@ from click.testing import CliRunner
 import simgpu
 from simgpu import Catalogue, InputError
 from simgpu.cli import main
-from simgpu.study.pools.pool import Where
 from simgpu.study.pools.processes import ProcessPool
+from simgpu.study.pools.where import Where
 from simgpu.study.sweep import command, running, work
 from simgpu.study.sweep.planning import plan
 from simgpu.study.sweep.running import Runner

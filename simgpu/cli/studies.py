@@ -61,7 +61,7 @@ def sweep(
     """
     from simgpu.render.progress import ProgressLine
     from simgpu.study.experiment.running import find_experiment
-    from simgpu.study.pools.pool import Where
+    from simgpu.study.pools.where import Where
     from simgpu.study.report import sweeps as report
     from simgpu.study.sweep import command
 
@@ -159,7 +159,7 @@ def search(
 ) -> None:
     """Find the best plans of a model on a cluster, why the others lose, and what less memory or fewer GPUs cost."""
     from simgpu.render.progress import SearchLine
-    from simgpu.study.pools.pool import Where
+    from simgpu.study.pools.where import Where
     from simgpu.study.search import command
 
     with SearchLine(None if quiet else sys.stderr) as line:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from simgpu.analysis.walk import Walk
 from simgpu.render.columns import cell, is_share
-from simgpu.simulation.result import Walk
 
 
 def walk_notes(walks: Sequence[Walk], start: object, end: object) -> list[str]:

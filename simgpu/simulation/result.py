@@ -9,9 +9,10 @@ from typing import Any, NoReturn
 
 from simgpu.analysis.critical import Link, critical_path
 from simgpu.engine import Timeline
-from simgpu.errors import ArgumentError, shown
+from simgpu.errors import ArgumentError, nearest, shown
 from simgpu.plan.memory import Memory
 from simgpu.plan.serving_memory import ServingMemory
+from simgpu.tabular import Tabular
 from simgpu.units import format_seconds
 from simgpu.workload.execution import Execution
 
@@ -29,7 +30,7 @@ class Row(dict[str, Any]):
 
 
 @dataclass(frozen=True, repr=False)
-class Result:
+class Result(Tabular):
     """One simulated scenario: the numbers (`row`), the timeline, and where every input came from (`resolved`).
 
     `row` is a dict that cannot be changed. Every key of it can be read as an attribute: `result.step_s`.
@@ -66,6 +67,22 @@ class Result:
         """Activities that the step waits for, from its start to its end: `start` and `seconds`, `activity.name`."""
         return critical_path(self.execution)
 
+    @property
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """The one row, as other answers have several."""
+        return [self.row]
+
+    def interval(self, column: str) -> tuple[float, float] | None:
+        """P10 and P90 of a column; None where it has no interval. Raises `ArgumentError` for what is no column."""
+        if column not in self.row:
+            raise ArgumentError(f"no column {shown(column)}{nearest(column, self.row)}", key="Result.interval")
+        low, high = (self.row.get(f"{column}_{end}") for end in ("p10", "p90"))
+        return None if low is None or high is None else (low, high)
+
+    def __dir__(self) -> list[str]:
+        """Attributes, and the columns of the row, for completion."""
+        return [*super().__dir__(), *self.row]
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
@@ -73,25 +90,3 @@ class Result:
             return self.row[name]
         except KeyError:
             raise AttributeError(f"a result has no '{name}'; it has {', '.join(self.row)}") from None
-
-
-@dataclass(frozen=True)
-class Move:
-    """One step of a walk: what was changed, the compared value before and after, and the step's row after."""
-
-    what: str
-    before: float
-    after: float
-    step_before: float
-    step_after: float
-
-
-@dataclass(frozen=True)
-class Walk:
-    """From one row to another. `match` holds the labels both share."""
-
-    match: Mapping[str, Any]
-    value: str
-    start: float
-    end: float
-    moves: Sequence[Move]

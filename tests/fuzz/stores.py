@@ -26,7 +26,7 @@ def whole() -> bytes:
     """The bytes of a store of two scenarios; dates and hosts are always the same."""
     from simgpu.catalog import Catalogue
     from simgpu.documents import as_text
-    from simgpu.study.pools.pool import Where
+    from simgpu.study.pools.where import Where
     from simgpu.study.sweep import command
 
     with tempfile.TemporaryDirectory() as folder:

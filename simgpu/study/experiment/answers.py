@@ -12,14 +12,6 @@ COST = {"step": "usd_per_step", "tokens": "usd_per_million_output_tokens"}
 """Columns that a price per GPU-hour adds to a row: of training, prefill and lists; of inference and servers."""
 
 
-def short(answer: object) -> str:
-    """What Python shows of an answer: its kind, name, and how many rows it has, not all that they hold."""
-    name = getattr(answer, "name", None) or getattr(getattr(answer, "experiment", None), "name", "")
-    sequences = ((key, getattr(answer, key, None)) for key in ("rows", "operators", "inputs"))
-    counts = [f"{len(found):,} {key}" for key, found in sequences if found is not None][:1]
-    return f"{type(answer).__name__}({', '.join([*([repr(name)] if name else []), *counts])})"
-
-
 def natural(row: Mapping[str, Any]) -> str:
     """The answer of a kind of job: time of the step; of a batch time per output token; of a server tokens/s/GPU."""
     if row["workload"] == "serving":

@@ -19,12 +19,12 @@ from simgpu.errors import InputError, nearest, shown
 from simgpu.reading import is_pipe
 from simgpu.scenario import effective, run_scenario
 from simgpu.simulation.result import Result
-from simgpu.study.experiment.answers import short
 from simgpu.study.experiment.fields import ExperimentFields
 from simgpu.study.experiment.known import Known
 from simgpu.study.experiment.loading import Case, load, parse_settings
 from simgpu.study.experiment.plot_checks import ColumnChecks, check_said
 from simgpu.study.experiment.points import written_key
+from simgpu.tabular import Tabular
 from simgpu.tree import indexed, leaves, value_at
 
 T = TypeVar("T")
@@ -69,8 +69,8 @@ def refused_notes(refused: Sequence[Refused]) -> list[str]:
     return notes
 
 
-@dataclass(frozen=True)
-class ExperimentResult:
+@dataclass(frozen=True, repr=False)
+class ExperimentResult(Tabular):
     """Results of the cases that can run, in order. `rows` are flat. `catalogue` is where their names were found.
 
     `experiment` holds the cases of these rows alone; `refused` are the others. `undrawn` are plots that cannot be drawn
@@ -82,8 +82,6 @@ class ExperimentResult:
     catalogue: Catalogue
     refused: Sequence[Refused] = ()
     undrawn: Mapping[int, InputError] = field(default_factory=dict)
-
-    __repr__ = short
 
     @property
     def rows(self) -> list[dict[str, Any]]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from simgpu.analysis.walk import Move, Walk
 from simgpu.catalog import Catalogue
 from simgpu.scenario import Key
-from simgpu.simulation.result import Move, Walk
 from simgpu.study.experiment.fields import CompareFields
 from simgpu.study.experiment.loading import Case
 from simgpu.study.experiment.points import written_key

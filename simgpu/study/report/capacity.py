@@ -16,7 +16,7 @@ from simgpu.plan.precision import PRECISIONS, is_gguf, precision_of
 from simgpu.plan.serving_fit import DEGREES, misfit_text, smallest
 from simgpu.plan.serving_memory import Served, cache_bytes, fullest, serving_memory
 from simgpu.render.notes import context_notes
-from simgpu.study.experiment.answers import short
+from simgpu.tabular import Tabular
 from simgpu.version import __version__
 from simgpu.workload.inference.deploying import chosen_precision, deploy
 from simgpu.workload.inference.jobs import Inference, RuntimeName
@@ -68,14 +68,12 @@ class Asked:
     kv_cache: str | None = None
 
 
-@dataclass(frozen=True)
-class Fitted:
+@dataclass(frozen=True, repr=False)
+class Fitted(Tabular):
     """Rows for every model, precision and GPU, as `COLUMNS` names them, and what was left out."""
 
     rows: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
-
-    __repr__ = short
 
     def document(self) -> dict[str, Any]:
         """What `simgpu fit --format json` prints."""

@@ -18,10 +18,10 @@ from simgpu.render.notes import memory_notes
 from simgpu.scenario import resolve_cluster
 from simgpu.simulation.call import default_clocks
 from simgpu.simulation.result import Result
-from simgpu.study.experiment.answers import short
 from simgpu.study.experiment.loading import Case
 from simgpu.study.experiment.running import Experiment, ExperimentResult, Refused, run_case, run_each
 from simgpu.study.report.memory import misfits
+from simgpu.tabular import Tabular
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Activity
 from simgpu.workload.jobs import Inference, MixedStep, Serving
@@ -50,8 +50,8 @@ FIELDS = {
 """Keys of a row of an explanation. SI units."""
 
 
-@dataclass(frozen=True)
-class Explanation:
+@dataclass(frozen=True, repr=False)
+class Explanation(Tabular):
     """One scenario: operators, slowest first; constants used as (name, value, unit, level, source).
 
     A collective uses those of NCCL's choice and of the time of what it chose; an ideal one none. `notes` say what the
@@ -64,7 +64,10 @@ class Explanation:
     constants: Sequence[dict[str, Any]]
     notes: Sequence[str] = ()
 
-    __repr__ = short
+    @property
+    def rows(self) -> Sequence[dict[str, Any]]:
+        """The operators."""
+        return self.operators
 
 
 def explain(experiment: Experiment, catalogue: Catalogue) -> list[Explanation]:

@@ -12,12 +12,19 @@ from simgpu.study.report.capacity import Fitted
 from simgpu.study.search.answer import Answer
 from simgpu.study.sweep.command import Swept
 from simgpu.study.whatif.sensitivity import Sensitivity
+from simgpu.tabular import Tabular
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Drawn = Result | ExperimentResult | Swept | Answer | Sensitivity | Sequence[Sensitivity] | Fitted
 """What has pictures."""
+
+
+def drawn(answer: Tabular) -> dict[str, Figure]:
+    """Figures of an answer; none of one that has no pictures."""
+    some = (Result, ExperimentResult, Swept, Answer, Sensitivity, Fitted)
+    return pictures(answer) if isinstance(answer, some) else {}
 
 
 def pictures(found: Drawn) -> dict[str, Figure]:

@@ -10,19 +10,19 @@ from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import KEYS
 from simgpu.render.columns import cell, title
 from simgpu.scenario import Scenario
-from simgpu.study.experiment.answers import short
 from simgpu.study.experiment.loading import Case
 from simgpu.study.search.problem import LEVELS, Problem
 from simgpu.study.search.reasons import SAME, why
 from simgpu.study.search.searching import Searched, Simulated
 from simgpu.study.search.serving import Served, ServingProblem, at_least
+from simgpu.tabular import Tabular
 from simgpu.units import format_seconds
 
 GIB = 2.0**30
 
 
-@dataclass(frozen=True)
-class Answer:
+@dataclass(frozen=True, repr=False)
+class Answer(Tabular):
     """What a search says.
 
     rows
@@ -56,8 +56,6 @@ class Answer:
     formats: Sequence[str] = ("png", "svg")  # of pictures
     scenarios: Sequence[Scenario] = ()  # of `rows`
     cases: Sequence[Case] = ()  # of `rows`, with the places where their values were written
-
-    __repr__ = short
 
     def document(self) -> dict[str, Any]:
         """As JSON has it."""

@@ -20,7 +20,7 @@ from simgpu.scenario import Origins, Place
 from simgpu.study.experiment.answers import cost_column, priced
 from simgpu.study.experiment.loading import Case, rewritten
 from simgpu.study.experiment.running import Experiment, Given, find_experiment, load_experiment
-from simgpu.study.pools.pool import HERE, Where
+from simgpu.study.pools.where import HERE, Where
 from simgpu.study.search.answer import Answer, serving_answer, training_answer, words_of
 from simgpu.study.search.keeping import Keeper
 from simgpu.study.search.problem import Problem

@@ -16,7 +16,8 @@ from simgpu.scenario import Origins, Scenario, draft_of, resolve_cluster
 from simgpu.simulation.call import simulate
 from simgpu.study.experiment import conditions
 from simgpu.study.experiment.search_fields import SearchFields
-from simgpu.study.pools.pool import Pool, Where
+from simgpu.study.pools.pool import Pool
+from simgpu.study.pools.where import Where
 from simgpu.study.search.deciding import Limits, Part, Place, decide
 from simgpu.study.search.problem import Problem
 from simgpu.study.search.serving import ServingProblem

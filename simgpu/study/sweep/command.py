@@ -11,13 +11,13 @@ from typing import Any
 from simgpu.catalog import Catalogue
 from simgpu.documents import Source
 from simgpu.errors import InputError
-from simgpu.study.experiment.answers import short
 from simgpu.study.experiment.running import Experiment
-from simgpu.study.pools.pool import HERE, Where
+from simgpu.study.pools.where import HERE, Where
 from simgpu.study.sweep.planning import Planned, plan
 from simgpu.study.sweep.running import Progress, Runner
 from simgpu.study.sweep.store import Kept, Store, store_file
 from simgpu.study.sweep.work import Setup, Task
+from simgpu.tabular import Tabular
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Asked:
             raise InputError(f"{self.limit} is not a whole number above zero", key="--limit")
 
 
-@dataclass(frozen=True)
-class Swept:
+@dataclass(frozen=True, repr=False)
+class Swept(Tabular):
     """A sweep after it ran: points in order of the rows, as far as they are finished.
 
     `before` of its scenarios were finished when it began, `ran` in this call, in `seconds`; `left` are still to do.
@@ -51,8 +51,6 @@ class Swept:
     seconds: float
     interrupted: bool = False
 
-    __repr__ = short
-
     @property
     def rows(self) -> list[dict[str, Any]]:
         """Rows of points that succeeded, as `simgpu run` has them."""
@@ -62,12 +60,6 @@ class Swept:
     def failed(self) -> list[Kept]:
         """Points that failed, each with its reason."""
         return [point for point in self.points if point.status == "failed"]
-
-    def to_pandas(self) -> Any:
-        """A DataFrame of `rows`."""
-        from simgpu.study.sweep.results import frame
-
-        return frame(self.rows)
 
     @property
     def reasons(self) -> list[tuple[str, int]]:

@@ -13,8 +13,8 @@ from simgpu.render.columns import columns_of
 from simgpu.render.data import print_csv, print_json
 from simgpu.render.files import written_whole
 from simgpu.study.experiment import conditions
-from simgpu.study.experiment.answers import short
 from simgpu.study.sweep.store import Kept, Store, store_file
+from simgpu.tabular import Tabular, frame
 
 PROVENANCE = ("experiment", "status", "reason", "key", "seconds", "host", "finished")
 """Columns that stand behind those of a result."""
@@ -36,17 +36,11 @@ class Asked:
     limit: int | None = None
 
 
-@dataclass(frozen=True)
-class Results:
+@dataclass(frozen=True, repr=False)
+class Results(Tabular):
     """Rows of a store: labels, varied values, the columns of a result, and where each comes from."""
 
     rows: Sequence[dict[str, Any]]
-
-    __repr__ = short
-
-    def to_pandas(self) -> Any:
-        """A pandas DataFrame of the rows. Raises `InputError` where pandas is missing."""
-        return frame(self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -87,15 +81,6 @@ def experiments(store: str | Path | None) -> list[str]:
             f"{row['experiment']}: {row['points']:,} scenarios, {row['ok']:,} ok, {row['failed']:,} failed"
             for row in opened.experiments()
         ]
-
-
-def frame(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """A pandas DataFrame. Raises `InputError` where pandas is missing."""
-    try:
-        import pandas  # type: ignore[import-untyped]
-    except ImportError:
-        raise InputError("needs pandas: pip install 'simgpu[tables]'") from None
-    return pandas.DataFrame.from_records([dict(row) for row in rows])
 
 
 def export(found: Results, file: Path, columns: Sequence[str] = ()) -> Path:

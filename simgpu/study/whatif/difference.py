@@ -25,7 +25,7 @@ from simgpu.overrides import HARDWARE_ROOTS
 from simgpu.render.fields import STEP_PARTS
 from simgpu.scenario import Place, resolve_cluster
 from simgpu.simulation.result import Result
-from simgpu.study.experiment.answers import checked_column, natural, short
+from simgpu.study.experiment.answers import checked_column, natural
 from simgpu.study.experiment.loading import Case
 from simgpu.study.experiment.running import Given, run_case
 from simgpu.study.experiment.selection import case_names, chosen, only, split_row
@@ -34,6 +34,7 @@ from simgpu.study.whatif.changes import Between, Side, separable, side
 from simgpu.study.whatif.named_inputs import figures_of, split, unmoved
 from simgpu.study.whatif.sensitivity import Progress, case_inputs, dtype_of, with_hardware
 from simgpu.study.whatif.shapley import shares
+from simgpu.tabular import Tabular
 from simgpu.version import __version__
 
 REPEATABLE = 0.01
@@ -69,8 +70,8 @@ class Verdict:
         return (self.p10 > 1 or self.p90 < 1) and abs(self.ratio - 1) > REPEATABLE
 
 
-@dataclass(frozen=True)
-class Difference:
+@dataclass(frozen=True, repr=False)
+class Difference(Tabular):
     """Scenario B against A. `inputs`, `parts` and `explained` are rows: what differs in the input, the parts of the
     time, and what each difference explains of that of `column`."""
 
@@ -85,7 +86,10 @@ class Difference:
     verdict: Verdict
     notes: Sequence[str]
 
-    __repr__ = short
+    @property
+    def rows(self) -> Sequence[Row]:
+        """What each difference explains."""
+        return self.explained
 
     @property
     def values(self) -> tuple[float, float]:

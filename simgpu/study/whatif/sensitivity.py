@@ -25,11 +25,12 @@ from simgpu.columns import sign, time_of
 from simgpu.errors import InputError, shown
 from simgpu.scenario import resolve_cluster
 from simgpu.simulation.result import Result
-from simgpu.study.experiment.answers import checked_column, cost_column, natural, priced, scaling, short
+from simgpu.study.experiment.answers import checked_column, cost_column, natural, priced, scaling
 from simgpu.study.experiment.loading import Case
 from simgpu.study.experiment.running import Experiment, run_case
 from simgpu.study.experiment.selection import case_names, chosen
 from simgpu.study.whatif.inputs import Input, inputs_of
+from simgpu.tabular import Tabular
 from simgpu.version import __version__
 
 COLUMNS = {
@@ -78,8 +79,8 @@ Row = Mapping[str, Any]
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class Sensitivity:
+@dataclass(frozen=True, repr=False)
+class Sensitivity(Tabular):
     """One answer of one scenario. `rows` have the keys of `COLUMNS`, the largest effect first.
 
     `total` is the sum of elasticities to rates less those to times, `expected` what all of them together would make
@@ -97,8 +98,6 @@ class Sensitivity:
     doubts: Mapping[str, float]
     doubt_of: str = ""
     price: float | None = None
-
-    __repr__ = short
 
     @cached_property
     def total(self) -> float:

@@ -1,0 +1,71 @@
+"""What every answer of simgpu has in common: rows, a DataFrame, a table in a notebook, figures, files.
+
+Figures are made above the answers (`simgpu.study.report.pictures`), which the package says to this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from simgpu.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Tabular:
+    """An answer with `rows`: one flat mapping for each thing that it says something of."""
+
+    draw: ClassVar[Callable[[Any], dict[str, Any]] | None] = None
+    """What makes figures of an answer; set by `simgpu`."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def rows(self) -> Sequence[Mapping[str, Any]]: ...
+
+    def __repr__(self) -> str:
+        """Its kind, its name, and how many rows it has, not all that they hold."""
+        name = getattr(self, "name", None) or getattr(getattr(self, "experiment", None), "name", "")
+        return f"{type(self).__name__}({', '.join([*([repr(name)] if name else []), f'{len(self.rows):,} rows'])})"
+
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame of the rows. Raises `InputError` where pandas is missing."""
+        return frame(self.rows)
+
+    def figures(self) -> dict[str, Figure]:
+        """Matplotlib figures of what a command would draw, by the names of their files; see `simgpu.figures`."""
+        return Tabular.draw(self) if Tabular.draw is not None else {}
+
+    def save(self, folder: str | Path, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
+        """Write the rows (`rows.csv`) and every figure into `folder`; returns what was written.
+
+        Figures are built first, so that an error leaves no half of an answer behind.
+        """
+        from simgpu.render.data import print_csv
+        from simgpu.render.files import save, written_whole
+
+        figures, place = self.figures(), Path(folder)
+        with written_whole(place / "rows.csv") as stream:
+            print_csv(self.rows, stream)
+        written = [place / "rows.csv"]
+        for name, figure in figures.items():
+            written += save(figure, *(place / f"{name}.{kind}" for kind in formats))
+        return written
+
+    def _repr_html_(self) -> str:
+        """The table as notebooks show it."""
+        from simgpu.render.html import table_html
+
+        return table_html(self.rows)
+
+
+def frame(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """A pandas DataFrame of rows. Raises `InputError` where pandas is missing."""
+    try:
+        import pandas  # type: ignore[import-untyped]
+    except ImportError:
+        raise InputError("needs pandas: pip install 'simgpu[tables]'", key="to_pandas") from None
+    return pandas.DataFrame(list(rows))
