@@ -19,7 +19,7 @@ ASKED = {
     "run_experiment": lambda: simgpu.run_experiment(TEXT),
     "sweep": lambda: simgpu.sweep(TEXT, store="s.sqlite", jobs=1),
     "explain": lambda: simgpu.explain(TEXT)[0],
-    "sensitivity": lambda: simgpu.sensitivity(TEXT, cases=["1"])[0],
+    "sensitivity": lambda: simgpu.sensitivity(TEXT, case="1")[0],
     "diff": lambda: simgpu.diff({**TEXT, "vary": {"plan.tp": [1]}}, {**TEXT, "vary": {"plan.tp": [2]}}),
     "fit": lambda: simgpu.fit("llama-3.2-1b", gpu="l4", precision="fp8"),
 }
