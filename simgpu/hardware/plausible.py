@@ -43,7 +43,7 @@ def checks(gpu: GPUSpec) -> list[Check]:
     of_half, of_vector = f"gpu.peak.{gpu.half_peak.key}", f"gpu.peak.{gpu.vector_peak.key}"
     return [
         Check("gpu.memory.bandwidth", memory.bandwidth.si, "B/s", 68.25e9, 8e12),
-        Check("gpu.memory.capacity", memory.capacity.si, "B", 8 * 2**30, 288 * 2**30),
+        Check("gpu.memory.capacity", memory.capacity.si, "B", 5461 * 2**20, 288 * 2**30),
         Check("gpu.memory.l2_cache", memory.l2_cache.si, "B", 2 * 2**20, 128 * 2**20),
         Check("gpu.compute.boost_clock", gpu.compute.boost_clock.si, "Hz", 1.063e9, 2.61e9),
         Check("gpu.power.tdp", gpu.power.tdp.si, "W", 15, 1400),

@@ -118,14 +118,16 @@ class Compute(Spec):
 
 class Memory(Spec):
     type: str
-    capacity: Bytes
+    capacity: Bytes  # what the GPU can hold: of a memory shared with a processor, the GPU's part
     bandwidth: Bandwidth
+    bus_width: Count | None = None  # bits, of all stacks or chips: with the bandwidth, what one pin carries
     l2_cache: Bytes
     ecc: Flag
 
 
 class Power(Spec):
-    tdp: PowerLimit
+    tdp: PowerLimit  # of this GPU alone, with its memory
+    module: PowerLimit | None = None  # of the module it shares with a processor or another GPU; nothing follows from it
     rated_peak: Rate | None = None  # `GPUSpec.half_peak` that the limit was made for, where a peak was changed
     rated_vector_peak: Rate | None = None  # the same of `GPUSpec.vector_peak`
 
