@@ -228,13 +228,22 @@ class PeakRule(Spec):
     ratio: Number
 
 
+class Most(Spec):
+    """What no GPU of an architecture passes, per multiprocessor: a greater figure is of something else."""
+
+    flop_per_clock: Number  # dense FLOP of 16-bit products in a clock
+    watts_per_ghz: Number  # of the power limit, over the clock of the tensor peaks
+
+
 class ArchitectureSpec(CatalogueFile):
     """A family of GPUs and what its members inherit: constants of kernels, from `parent` too, and rules of peaks.
 
-    Rules are those of the nearest architecture that has any: what a type runs at changes with every generation.
+    Rules are those of the nearest architecture that has any, and so is `most`: what a type runs at changes with every
+    generation.
     """
 
     parent: str | None = None
+    most: Most | None = None
     peak_rules: list[PeakRule] = []
     kernel: KernelConstants = KernelConstants()
 

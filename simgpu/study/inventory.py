@@ -92,7 +92,7 @@ def show(catalogue: Catalogue, subject: Subject, out: IO[str], constants: bool =
     if known is not None:
         _print_constants(known, constants, out)
     if isinstance(spec, GPUSpec) and not is_slice(spec):
-        print_notes([f"check a figure: {doubt}" for doubt in doubts(spec)], out)
+        print_notes([f"check a figure: {doubt}" for doubt in doubts(spec, catalogue.architectures(spec))], out)
     if subject.cluster is not None:
         from simgpu.render.topology import topology_tree
 

@@ -19,7 +19,8 @@ def doubtful_figures(outcome: ExperimentResult, catalogue: Catalogue) -> list[st
             continue
         seen.add(asked)
         gpu = resolve_cluster(case.scenario, catalogue, case.origins).gpu
-        found |= {f"check a figure of {gpu.name}: {doubt}": None for doubt in ([] if is_slice(gpu) else doubts(gpu))}
+        said = [] if is_slice(gpu) else doubts(gpu, catalogue.architectures(gpu))
+        found |= {f"check a figure of {gpu.name}: {doubt}": None for doubt in said}
     return list(found)
 
 
