@@ -17,7 +17,7 @@ FAR = 4.0
 """How far beyond every known part a figure may lie before it is doubted: two to three generations of GPUs."""
 
 RELATED = 1.4
-"""The same of what the GPUs of an architecture share: below the factor 2 of a peak with sparsity or of a module of two."""
+"""The same of what the GPUs of an architecture share, and of a pin: below the 2 of sparsity or of a module of two."""
 
 PIN_RATES = {
     "GDDR5": (5e9, 8e9),

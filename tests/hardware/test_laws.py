@@ -44,10 +44,6 @@ def pairs():
     return [pair for alike in chips.values() for pair in itertools.combinations(alike, 2)]
 
 
-def named(pair):
-    return " ".join(gpu.name for gpu in pair)
-
-
 # ---- peaks -----------------------------------------------------------------------------------------------
 
 
@@ -97,13 +93,12 @@ def test_capacity_is_whole_stacks_or_chips_in_binary_units(name):
     assert min(abs(each / size - 1) for size in sizes) < 0.001, each
 
 
-def test_memory_of_one_kind_and_width_is_as_fast_on_every_gpu_of_an_architecture():
-    """Vendors clock one kind within a quarter on cards of one chip: GDDR6 of GA102 at 12.5 to 16 Gb/s."""
-    for a, b in itertools.combinations(GPUS.values(), 2):
-        if a.architecture == b.architecture and a.memory.type == b.memory.type:
-            if a.memory.bus_width and b.memory.bus_width and a.memory.type.startswith("HBM"):
-                rates = [gpu.memory.bandwidth.si / gpu.memory.bus_width.si for gpu in (a, b)]
-                assert max(rates) <= 1.25 * min(rates), named((a, b))
+def test_stacks_of_one_kind_are_about_as_fast_on_every_gpu_of_an_architecture():
+    stacked = [gpu for gpu in GPUS.values() if gpu.memory.bus_width and gpu.memory.type.startswith("HBM")]
+    for a, b in itertools.combinations(stacked, 2):
+        if (a.architecture, a.memory.type) == (b.architecture, b.memory.type):
+            rates = [gpu.memory.bandwidth.si / gpu.memory.bus_width.si for gpu in (a, b)]
+            assert max(rates) <= 1.25 * min(rates), (a.name, b.name)
 
 
 # ---- power -----------------------------------------------------------------------------------------------
@@ -144,6 +139,24 @@ def test_the_same_chip_at_the_same_clocks_and_power_is_as_fast():
     alike = [gpu for gpu in found if chip(gpu) == chip(GPUS["h100-sxm"]) and gpu.compute.sm_count.si == 132]
     rates = [sustained(gpu) * gpu.half_peak.si for gpu in alike]
     assert max(rates) <= 1.02 * min(rates)
+
+
+@pytest.mark.parametrize("name", CATALOGUE.names("nodes"))
+def test_the_power_of_a_node_is_that_of_its_gpus_and_of_the_rest(name):
+    """What is not the GPUs' takes as much as they do at most, beside a host of 500 W: the rest is not the whole."""
+    node = CATALOGUE.spec("nodes", name)
+    if node.power:
+        gpus = node.gpu_count * GPUS[node.gpu].power.tdp.si
+        assert node.power.overhead.si <= 1.1 * gpus + 500
+
+
+@pytest.mark.parametrize("name", CATALOGUE.names("nodes"))
+def test_what_a_superchip_takes_beside_its_gpu_is_in_its_node(name):
+    """The limit of a GPU leaves out the processor of its module, which the overhead of the node has to hold."""
+    node = CATALOGUE.spec("nodes", name)
+    gpu = GPUS[node.gpu]
+    if node.power and gpu.power.module and gpu.host_link.link == "nvlink-c2c":
+        assert node.power.overhead.si >= node.gpu_count * (gpu.power.module.si - gpu.power.tdp.si)
 
 
 # ---- what is derived -------------------------------------------------------------------------------------
