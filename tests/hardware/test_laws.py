@@ -101,6 +101,25 @@ def test_stacks_of_one_kind_are_about_as_fast_on_every_gpu_of_an_architecture():
             assert max(rates) <= 1.25 * min(rates), (a.name, b.name)
 
 
+# ---- links -----------------------------------------------------------------------------------------------
+
+
+def test_links_of_one_chip_are_of_one_generation():
+    """A superchip reaches its processor another way."""
+    for pair in pairs():
+        for what in ("host_link", "nvlink"):
+            links = {port.link for gpu in pair if (port := getattr(gpu, what))}
+            assert len({link for link in links if CATALOGUE.spec("links", link).kind in ("pcie", "nvlink")}) <= 1, links
+
+
+def test_links_between_gpus_are_counted_in_one_direction():
+    """They carry at most a fifth of what the memory does; data sheets print both directions together."""
+    for name, gpu in GPUS.items():
+        if port := gpu.nvlink:
+            lanes = port.lanes.si * CATALOGUE.spec("links", port.link).lane_bandwidth.si
+            assert (port.bandwidth.si if port.bandwidth else lanes) <= 0.2 * gpu.memory.bandwidth.si, name
+
+
 # ---- power -----------------------------------------------------------------------------------------------
 
 
