@@ -9,6 +9,7 @@ import yaml
 
 import simgpu
 from simgpu import Catalogue, InputError
+from simgpu.hardware.figure import figures
 from simgpu.hardware.spec import PCIeSwitch
 from simgpu.timing.collectives import collective_time
 from simgpu.timing.collectives.mesh import mesh_rings, way
@@ -194,6 +195,17 @@ def wires(*wired):
 def test_a_mesh_that_cannot_be_is_refused_with_the_reason(tmp_path, nvlink, problem):
     with pytest.raises(InputError, match=problem):
         own_node(tmp_path, **nvlink).cluster("mine")
+
+
+@pytest.mark.parametrize("name", MESHES)
+def test_links_are_set_by_the_names_that_show_prints(name):
+    shown = [path for path, _ in figures(CATALOGUE.spec("nodes", name)) if path[:2] == ("nvlink", "links")]
+    assert len(shown) == len(CATALOGUE.spec("nodes", name).nvlink.links)
+    before = collective_time(CATALOGUE.cluster(name), "all_reduce", 2, [1e9]).busbw[0]
+    fewer = simgpu.load_cluster(name, **{f"node.{'.'.join(shown[0])}": 1})
+    assert fewer.node.nvlink.links[0].lanes.si == 1
+    after = collective_time(fewer, "all_reduce", 2, [1e9]).busbw[0]
+    assert (after < before) == (CATALOGUE.spec("nodes", name).nvlink.links[0].lanes.si > 1)
 
 
 # ---- one memory, one GPU a node ---------------------------------------------------------------------------
