@@ -253,7 +253,12 @@ class Catalogue:
         blame = self._blame(node, of.get("node", ()), ("nvlink",))
         if node.nvlink is not None and gpu.nvlink is None:
             raise blame((), f"'{gpu.name}' has no links of its own to wire")
-        joined = node.nvlink is not None and node.nvlink.topology != "bridge"
+        if node.nvlink is not None and gpu.nvlink is not None:
+            wired = [node.nvlink.lanes_of(i) for i in range(node.gpu_count)]
+            if max(wired) > gpu.nvlink.lanes.si:
+                problem = f"wires {max(wired):g} links to GPU {wired.index(max(wired))}"
+                raise blame(("links",), f"{problem}; '{gpu.name}' has {gpu.nvlink.lanes.si:g}")
+        joined = node.nvlink is not None and node.nvlink.topology in ("nvswitch", "full-mesh")
         if sum(socket.count for socket in node.sockets) > 1 and node.inter_socket is None and not joined:
             raise self._blame(node, (), ("sockets",))((), "several sockets need an inter_socket link between them")
 

@@ -180,7 +180,7 @@ def measure(folders: tuple[str, ...], out: Path, quiet: bool, **asked: Any) -> N
 )
 @click.argument("cluster")
 @click.option("--collective", "-c", default="all_reduce", show_default=True, help="all_reduce, all_gather, ...")
-@click.option("--gpus", "-g", type=int, metavar="N", help="GPUs that take part.  [default: those of one node]")
+@click.option("--gpus", "-g", type=int, metavar="N", help="GPUs that take part.  [default: of one node]")
 @click.option("--minbytes", "-b", default="8", show_default=True, metavar="SIZE", help="Smallest size; 1M is 2^20.")
 @click.option("--maxbytes", "-e", default="8G", show_default=True, metavar="SIZE", help="Largest size.")
 @click.option("--stepfactor", "-f", default=2.0, show_default=True, help="From one size to the next.")

@@ -268,17 +268,40 @@ class Socket(Spec):
     devices: Annotated[list[Literal["gpu", "nic"] | PCIeSwitch], Field(min_length=1)]
 
 
-class NVLinkTopology(Spec):
-    """How the GPUs' own links are wired: to a switch plane, in bridged pairs, or each to each."""
+class Wire(Spec):
+    """Links that lead from one GPU of a node straight to another."""
 
-    topology: Literal["nvswitch", "bridge", "full-mesh"]
+    gpus: tuple[int, int]
+    lanes: Count  # of the `nvlink` port of each
+
+    @property
+    def key(self) -> str:
+        return "{}-{}".format(*self.gpus)
+
+
+class NVLinkTopology(Spec):
+    """How the GPUs' own links are wired: to a switch plane, in bridged pairs, each to each, or as `links` lists."""
+
+    topology: Literal["nvswitch", "bridge", "full-mesh", "mesh"]
     pairs: list[tuple[int, int]] = []
+    links: list[Wire] = []
 
     @model_validator(mode="after")
-    def _pairs_with_bridges(self) -> Self:
+    def _as_the_topology_asks(self) -> Self:
         if (self.topology == "bridge") != bool(self.pairs):
             raise ValueError("pairs must be given for topology 'bridge', and only for it")
+        if (self.topology == "mesh") != bool(self.links):
+            raise ValueError("links must be given for topology 'mesh', and only for it")
+        seen: set[frozenset[int]] = set()
+        for wire in self.links:
+            if len(set(wire.gpus)) == 1 or frozenset(wire.gpus) in seen:
+                raise ValueError(f"links must name each two different GPUs once, not {wire.key}")
+            seen.add(frozenset(wire.gpus))
         return self
+
+    def lanes_of(self, gpu: int) -> float:
+        """How many of the links of a GPU are wired in a mesh."""
+        return sum(wire.lanes.si for wire in self.links if gpu in wire.gpus)
 
 
 class Scope(Figure):
@@ -342,6 +365,9 @@ class NodeSpec(CatalogueFile):
         joined = [gpu for pair in (self.nvlink.pairs if self.nvlink else ()) for gpu in pair]
         if joined and (min(joined) < 0 or max(joined) >= gpus or len(set(joined)) != len(joined)):
             raise ValueError(f"nvlink.pairs must name different GPUs from 0 to {gpus - 1}")
+        for wire in self.nvlink.links if self.nvlink else ():
+            if min(wire.gpus) < 0 or max(wire.gpus) >= gpus:
+                raise ValueError(f"nvlink.links must name GPUs from 0 to {gpus - 1}, not {wire.key}")
         return self
 
 

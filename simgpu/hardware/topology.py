@@ -224,6 +224,11 @@ def _own_links(cluster: Cluster, n: int) -> Iterator[tuple[str, str, PortRate]]:
     elif wiring.topology == "bridge":
         for i, j in wiring.pairs:
             yield f"n{n}.gpu{i}", f"n{n}.gpu{j}", cluster.port(gpu.nvlink)
+    elif wiring.topology == "mesh":
+        for wire in wiring.links:
+            i, j = wire.gpus
+            share = wire.lanes.si / gpu.nvlink.lanes.si
+            yield f"n{n}.gpu{i}", f"n{n}.gpu{j}", cluster.port(gpu.nvlink, share=share)
     else:
         for i in range(count):
             for j in range(i):
