@@ -60,6 +60,7 @@ TITLES = {
     "most_sequences": "most sequences",
     "smallest_gpus": "fewest GPUs",
     "usd_per_step": "USD a step",
+    "usd_per_run": "USD a run",
     "usd_per_million_output_tokens": "USD per million output tokens",
 }
 
@@ -126,7 +127,7 @@ def cell(column: str, value: Any) -> str:
         return format_si(value, _figure_unit(column))
     if column == "training_days":
         return f"{value:,.0f} d" if value >= 100 else f"{value:.3g} d"
-    if column == "gpu_hours" or column.endswith("_usd"):
+    if column in ("gpu_hours", "usd_per_run") or column.endswith("_usd"):
         return f"{value:,.0f}"
     if column.endswith(("_per_s", "tokens_per_s_per_gpu")):
         return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
