@@ -46,12 +46,13 @@ class Parameters:
 
 @dataclass(frozen=True)
 class States:
-    """Bytes of one rank; `host` is what offloading moved to its host's memory."""
+    """Bytes of one rank; `host` and `nvme` are what offloading moved to its host's memory and to the node's drives."""
 
     weights: float
     gradients: float
     optimizer: float
     host: float = 0.0
+    nvme: float = 0.0
 
 
 def kinds_of_stage(config: TransformerConfig, plan: Plan, stage: int) -> list[str]:
@@ -121,7 +122,7 @@ def states_of(found: Parameters, plan: Plan, numerics: Numerics, stack: Stack) -
         copied = stack.sharded_copy if numerics.sharded_copy is None else numerics.sharded_copy
         kept_as_master = not copied and numerics.state_bytes > 0 and numerics.master is not None
         weights = width * (dense + experts if gathered else spread(dense, experts, 3))
-        if kept_as_master and plan.zero == 3 and plan.shards > 1 and not gathered:
+        if kept_as_master and plan.zero == 3 and (plan.shards > 1 or plan.weights_away) and not gathered:
             weights = 0.0
         elif gathered and plan.zero == 3 and not kept_as_master:
             weights += width * spread(dense, experts, 3)
@@ -140,8 +141,35 @@ def states_of(found: Parameters, plan: Plan, numerics: Numerics, stack: Stack) -
     if gathered:
         gradients += BYTES[numerics.reduce] * sum(trained)
     optimizer = numerics.state_bytes * spread(*trained, 1)
-    away = plan.offload == "optimizer"
-    return States(weights, gradients, 0.0 if away else optimizer, optimizer if away else 0.0)
+    if plan.offload == "none":
+        return States(weights, gradients, optimizer)
+    if not gradients_away(plan, stack):
+        on_nvme = plan.states_on_nvme
+        return States(weights, gradients, 0.0, 0.0 if on_nvme else optimizer, optimizer if on_nvme else 0.0)
+    # gradients are summed on the host as they come, and copied to fp32 beside the states (DeepSpeed); on the drives
+    # the fp32 ones are, the others stay in host memory
+    shards_of = spread(*trained, 1)
+    summed, copied = numerics.gradient_bytes * shards_of, 0.0
+    if stack.host_gradients and numerics.gradient_bytes < 4:
+        copied = BYTES["fp32"] * shards_of
+    host, nvme = summed, 0.0
+    moved = weights if plan.weights_away else 0.0
+    if plan.states_on_nvme:
+        nvme += optimizer + copied
+    else:
+        host += optimizer + copied
+    if plan.weights_on_nvme:
+        nvme += moved
+    else:
+        host += moved
+    return States(weights - moved, 0.0, 0.0, host, nvme)
+
+
+def gradients_away(plan: Plan, stack: Stack) -> bool:
+    """Whether gradients go to host memory as backward makes them: where weights live there, and in DeepSpeed where
+    they are sharded (ZeRO-2 and 3; with ZeRO-1 they stay until the step). The others move them at the step."""
+    sharded = plan.offload == "optimizer" and plan.zero >= 2 and stack.host_gradients
+    return plan.weights_away or (sharded and not keeps_gathered(plan))
 
 
 FP8_COPIES = 2

@@ -81,7 +81,8 @@ def words_of(plan: Plan) -> str:
         layers = f" of {plan.recompute_layers} layers" if plan.recompute_layers else ""
         found.append(f"{plan.recompute} recomputation{layers}")
     found += [plan.schedule] if plan.schedule else []
-    found += ["offload"] if plan.offload != "none" else []
+    place = "" if plan.offload_to == "host" else f" to {'NVMe' if plan.offload_to == 'nvme' else 'host and NVMe'}"
+    found += [f"offload of {plan.offload}{place}"] if plan.offload != "none" else []
     found += ["async TP"] if plan.async_tp and plan.tp > 1 else []
     found += [
         f"no {key.replace('_', ' ')}" for key in ("overlap_gradients", "overlap_weights") if not getattr(plan, key)

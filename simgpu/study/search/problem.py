@@ -12,7 +12,7 @@ from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import ACCUMULATE
-from simgpu.plan.memory import GIB, Memory, fullest
+from simgpu.plan.memory import GIB, Memory, Room, fullest
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import ALL, USUAL, Space, Structure
 from simgpu.scenario import PlanFields, Scenario
@@ -74,6 +74,7 @@ class Problem:
         self.price = search.price_on(scenario.cluster)
         cheapest = self.price is not None  # at one price most throughput of a GPU costs least
         self.objective = search.objective or ("tokens_per_s_per_gpu" if cheapest else "step_s")
+        self.room = Room.of(cluster)
         self._check()
         self.limits = self._limits()
         self.base = scenario.plan.plan()
@@ -194,7 +195,14 @@ class Problem:
     def memory(self, plan: Plan) -> Memory:
         """Of the fullest stage."""
         return fullest(
-            self.config, plan, self.numerics, self.job.batch, self.job.tokens, self.scenario.framework, self.capacity
+            self.config,
+            plan,
+            self.numerics,
+            self.job.batch,
+            self.job.tokens,
+            self.scenario.framework,
+            self.capacity,
+            self.room,
         )
 
     def bounds(self) -> Bounds:
