@@ -141,28 +141,29 @@ def states_of(found: Parameters, plan: Plan, numerics: Numerics, stack: Stack) -
     if gathered:
         gradients += BYTES[numerics.reduce] * sum(trained)
     optimizer = numerics.state_bytes * spread(*trained, 1)
+    here = States(weights, gradients, optimizer)
     if plan.offload == "none":
-        return States(weights, gradients, optimizer)
-    if not gradients_away(plan, stack):
-        on_nvme = plan.states_on_nvme
-        return States(weights, gradients, 0.0, 0.0 if on_nvme else optimizer, optimizer if on_nvme else 0.0)
-    # gradients are summed on the host as they come, and copied to fp32 beside the states (DeepSpeed); on the drives
-    # the fp32 ones are, the others stay in host memory
-    shards_of = spread(*trained, 1)
-    summed, copied = numerics.gradient_bytes * shards_of, 0.0
-    if stack.host_gradients and numerics.gradient_bytes < 4:
-        copied = BYTES["fp32"] * shards_of
-    host, nvme = summed, 0.0
-    moved = weights if plan.weights_away else 0.0
-    if plan.states_on_nvme:
-        nvme += optimizer + copied
-    else:
-        host += optimizer + copied
-    if plan.weights_on_nvme:
-        nvme += moved
-    else:
-        host += moved
-    return States(weights - moved, 0.0, 0.0, host, nvme)
+        return here
+    # DeepSpeed sums gradients in their own dtype and copies them in fp32 to where the states are
+    sums = numerics.gradient_bytes * spread(*trained, 1)
+    copies_of = BYTES["fp32"] * spread(*trained, 1) if stack.host_gradients and numerics.gradient_bytes < 4 else 0.0
+    return _offloaded(here, plan, gradients_away(plan, stack), sums, copies_of)
+
+
+def _offloaded(here: States, plan: Plan, gradients: bool, sums: float, copied: float) -> States:
+    """What stays on the GPU, and where the rest goes; of gradients `sums` and `copied` bytes."""
+    states, kept, host = here.optimizer, here.gradients, 0.0
+    if gradients:
+        states, kept, host = states + copied, 0.0, sums
+    moved = here.weights if plan.weights_away else 0.0
+    places = ((plan.states_on_nvme, states), (plan.weights_on_nvme, moved))
+    return States(
+        here.weights - moved,
+        kept,
+        0.0,
+        host + sum(size for on_drives, size in places if not on_drives),
+        sum(size for on_drives, size in places if on_drives),
+    )
 
 
 def gradients_away(plan: Plan, stack: Stack) -> bool:

@@ -103,10 +103,10 @@ class _Step:
         for stage, chunks in enumerate(self.stages):
             for units in chunks:
                 for bucket in self.reductions.buckets(units):
-                    part = [units[i] for i in bucket]
-                    for call in self.reductions.of(part):
+                    held = [units[i] for i in bucket]
+                    for call in self.reductions.of(held):
                         yield call.kind, call.group, stage, call.size
-                    yield from self.offload.demands(stage, part)
+                    yield from self.offload.demands(stage, held)
                 for part in self.reductions.gathered_together(units) if self.plan.zero else ():
                     for call in self.reductions.gathers(part):
                         yield call.kind, call.group, stage, call.size
@@ -274,7 +274,7 @@ class _Step:
     def _gather(self, stage: int, units: Sequence[Passes], after: Sequence[Ids]) -> list[Ids]:
         """All-gather of the weights of units that its ranks hold shards of."""
         found: list[Ids] = []
-        after = [*after, *self._copy(stage, "weights in", self.offload.fetch(units), after)]
+        after = [*after, *self._copy(stage, "weights", self.offload.fetch(units), after)]
         if self.offload.weights and self.plan.shards == 1:
             return list(after)
         for call in self.reductions.gathers(units):
@@ -282,11 +282,12 @@ class _Step:
             found += self._transfer(stage, "grad", name, call.group, call.kind, call.size, after)
         return found
 
-    def _copy(self, stage: int, name: str, copies: Sequence[Copy], after: Sequence[Ids]) -> list[Ids]:
+    def _copy(self, stage: int, what: str, copies: Sequence[Copy], after: Sequence[Ids]) -> list[Ids]:
         """Copies of every rank to or from its host, or the drives of its node."""
         found: list[Ids] = []
         for copy in copies:
-            stream = "to host" if copy.kind in (TO_HOST, TO_NVME) else "from host"
+            out = copy.kind in (TO_HOST, TO_NVME)
+            stream, name = ("to host", f"{what} out") if out else ("from host", f"{what} in")
             found += self._transfer(stage, stream, name, OFFLOAD, copy.kind, copy.size, after)
         return found
 
@@ -302,7 +303,7 @@ class _Step:
             self.reduced[stage] += done
             if not self.plan.overlap_gradients:
                 self.awaited.setdefault(stage, []).extend(done)
-        self.reduced[stage] += self._copy(stage, "gradients out", self.offload.put(units, microbatch), done or after)
+        self.reduced[stage] += self._copy(stage, "gradients", self.offload.put(units, microbatch), done or after)
 
     def _computed(self, stage: int) -> list[Ids]:
         """What each rank of a stage computes last so far."""
