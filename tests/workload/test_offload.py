@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import simgpu
+from simgpu.cli import main
 from simgpu.engine import Simulator
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
@@ -178,6 +181,26 @@ def test_a_node_without_drives_refuses_them() -> None:
     plan = Plan(zero=3, offload="optimizer", offload_to="nvme")
     with pytest.raises(InputError, match="'l4-pcie-2x' says nothing of its drives; expected 'nvme' in its file"):
         ran(plan, 1, cluster=simgpu.load_cluster("l4-pcie-2x"))
+
+
+def test_a_file_says_it_and_the_table_tells_what_helps(tmp_path: Path) -> None:
+    file = tmp_path / "e.yaml"
+    file.write_text("""
+scenario:
+  model: {base: llama-3.1-405b, layers: 60}
+  cluster: dgx-a100
+  framework: deepspeed
+  workload: {kind: training, batch: 8, tokens: 512}
+  plan: {dp: 8, zero: 3, recompute: full, offload: parameters}
+table: [step_s, exposed_offload_s, host_memory_bytes_per_node, nvidia_smi_memory_bytes_per_gpu, memory_fits]
+""")
+    told = CliRunner().invoke(main, ["run", str(file), "--no-plots"])
+    assert told.exit_code == 0 and "to host memory, 232.8 GiB of which are there; fits with" in told.output
+    assert "offload_to: nvme" in told.output and "nvidia-smi" in told.output
+    kernels = CliRunner().invoke(main, ["explain", str(file)]).output
+    assert "copy engine" in kernels and "weights in" in kernels
+    wrong = CliRunner().invoke(main, ["run", str(file), "--set", "plan.zero=2"])
+    assert wrong.exit_code == 2 and "plan.offload: 'parameters' come layer by layer" in wrong.output
 
 
 def test_what_tools_print_of_memory() -> None:
