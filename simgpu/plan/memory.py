@@ -85,8 +85,10 @@ class Memory:
         Bytes in host memory, and on the drives of the node.
     capacity, host_capacity, nvme_capacity
         Of the GPU, and a rank's share of its node's memory and drives; None if not asked, or not known.
+    pools
+        Of `communication`, buffers of other streams that are free at the peak and that kernels cannot use.
     allocator
-        What PyTorch's allocator holds of the GPU over what is allocated.
+        What PyTorch's allocator holds of the GPU over all but the reserve.
     """
 
     weights: float
@@ -103,6 +105,7 @@ class Memory:
     host_capacity: float | None = None
     nvme_capacity: float | None = None
     allocator: float = 1.0
+    pools: float = 0.0
 
     @property
     def total(self) -> float:
@@ -110,15 +113,21 @@ class Memory:
 
     @property
     def allocated(self) -> float:
-        """Without what CUDA and NCCL take: torch.cuda.max_memory_allocated."""
-        return self.total - self.reserve
+        """Without what CUDA and NCCL take, and without buffers that only stay in the pools of other streams:
+        torch.cuda.max_memory_allocated."""
+        return self.total - self.reserve - self.pools
+
+    @property
+    def held(self) -> float:
+        """What PyTorch's allocator holds: torch.cuda.max_memory_reserved."""
+        return (self.total - self.reserve) * self.allocator
 
     @property
     def shown(self) -> float:
         """What nvidia-smi shows: what the allocator holds, with its gaps, and what CUDA and NCCL take. Before a GPU is
         full the allocator gives back what it does not use."""
-        held = self.allocated * self.allocator + self.reserve
-        return held if self.capacity is None else max(min(held, self.capacity), self.total)
+        shown = self.held + self.reserve
+        return shown if self.capacity is None else max(min(shown, self.capacity), self.total)
 
     @property
     def fits(self) -> bool:
@@ -162,12 +171,13 @@ def memory_of(
     found = parameters_of(config, plan, numerics, stage)
     states = states_of(found, plan, numerics, stack)
     layers = run.layers()
+    buffers = run.communication(layers, found)
     return Memory(
         weights=states.weights,
         gradients=states.gradients,
         optimizer=states.optimizer,
         activations=run.activations(layers),
-        communication=sum(run.communication(layers, found).values()),
+        communication=sum(buffers.values()),
         temporary=run.temporary(layers, found),
         reserve=CONTEXT_BYTES + _communicators(plan),
         stage=stage,
@@ -177,6 +187,7 @@ def memory_of(
         host_capacity=None if room is None else room.share(room.host, plan.world),
         nvme_capacity=None if room is None else room.share(room.nvme, plan.world),
         allocator=stack.reserved,
+        pools=buffers.get("gathering", 0.0),
     )
 
 
