@@ -45,7 +45,7 @@ _OVER = {
 }
 _TIMES = {
     "step_s": (
-        *("normalized_latency_s", "training_days", "gpu_hours", "usd_per_step"),
+        *("normalized_latency_s", "training_days", "gpu_hours", "usd_per_step", "usd_per_run"),
         "usd_per_million_output_tokens",
     ),
     "single_gpu_step_s": ("ideal_step_s",),

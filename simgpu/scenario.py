@@ -50,7 +50,8 @@ class PlanFields(BaseModel):
     overlap_gradients: bool = True
     overlap_weights: bool = True
     async_tp: bool = False
-    offload: Literal["none", "optimizer"] = "none"
+    offload: Literal["none", "optimizer", "parameters"] = "none"
+    offload_to: Literal["host", "nvme", "mixed"] = "host"
     order: tuple[Literal["tp", "cp", "ep", "dp", "pp"], ...] = ("tp", "cp", "ep", "dp", "pp")
 
     def plan(self) -> Plan:

@@ -265,6 +265,7 @@ class Socket(Spec):
     count: int = Field(default=1, gt=0, le=128, strict=True)
     cpu: str = ""
     memory_bandwidth: Bandwidth  # of its DRAM, reads and writes together
+    memory_capacity: Bytes | None = None  # of its DRAM
     devices: Annotated[list[Literal["gpu", "nic"] | PCIeSwitch], Field(min_length=1)]
 
 
@@ -323,6 +324,14 @@ class NIC(Spec):
     gpudirect_rdma: Flag
 
 
+class NVMe(Spec):
+    """Drives of a node for what is offloaded, all together."""
+
+    read: Bandwidth
+    write: Bandwidth
+    capacity: Bytes | None = None
+
+
 class NodePower(Spec):
     overhead: Watts  # everything but the GPUs
 
@@ -336,6 +345,7 @@ class NodeSpec(CatalogueFile):
     nvlink: NVLinkTopology | None = None
     peer_to_peer_scope: Scope  # how far PCIe peer-to-peer reaches on this platform
     nic: NIC | None = None
+    nvme: NVMe | None = None
     power: NodePower | None = None
     price: Price = Price()
 

@@ -69,6 +69,11 @@ class Topology:
             found = self._routes[source, target] = Route(tuple(edges), latency, via)
         return found
 
+    def to_host(self, gpu: int) -> tuple[tuple[str, str], ...]:
+        """The edges from a GPU to the memory of its socket; back they are the other way round."""
+        name = self.gpus[gpu]
+        return tuple(self._path(name, self.graph.nodes[name]["memory"]))
+
     def edges(self, edges: tuple[tuple[str, str], ...], via: str = "gpu-link") -> Route:
         """A way along given edges, such as from a GPU to its switch."""
         return Route(edges, sum(self.graph.edges[edge]["latency"] for edge in edges), via)

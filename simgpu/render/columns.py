@@ -39,6 +39,11 @@ TITLES = {
     "exposed_ep_s": "exposed EP",
     "exposed_pp_s": "exposed PP",
     "exposed_data_s": "exposed DP",
+    "exposed_offload_s": "exposed offload",
+    "allocated_memory_bytes_per_gpu": "allocated",
+    "nvidia_smi_memory_bytes_per_gpu": "nvidia-smi",
+    "host_memory_bytes_per_node": "host memory of a node",
+    "nvme_memory_bytes_per_node": "NVMe of a node",
     "bubble_fraction": "bubble",
     "training_days": "days",
     "gpu_hours": "GPU-hours",
@@ -60,6 +65,7 @@ TITLES = {
     "most_sequences": "most sequences",
     "smallest_gpus": "fewest GPUs",
     "usd_per_step": "USD a step",
+    "usd_per_run": "USD a run",
     "usd_per_million_output_tokens": "USD per million output tokens",
 }
 
@@ -126,7 +132,7 @@ def cell(column: str, value: Any) -> str:
         return format_si(value, _figure_unit(column))
     if column == "training_days":
         return f"{value:,.0f} d" if value >= 100 else f"{value:.3g} d"
-    if column == "gpu_hours" or column.endswith("_usd"):
+    if column in ("gpu_hours", "usd_per_run") or column.endswith("_usd"):
         return f"{value:,.0f}"
     if column.endswith(("_per_s", "tokens_per_s_per_gpu")):
         return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

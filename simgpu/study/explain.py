@@ -25,6 +25,7 @@ from simgpu.study.memory import misfits
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Activity
 from simgpu.workload.jobs import Inference, MixedStep, Serving
+from simgpu.workload.links import OFFLOAD
 
 FIELDS = {
     "operator": "what it is in the model",
@@ -162,7 +163,7 @@ def _row(part: Part, step: float, kernels: KernelModel) -> dict[str, Any]:
     activity, time, chosen = part.activity, part.activity.time, part.activity.chosen
     ends = range_of([(part.seconds, part.doubt)])
     flop, moved = activity.flops * part.runs, activity.bytes * part.runs
-    library = chosen.library if chosen else "nccl"
+    library = chosen.library if chosen else "copy engine" if activity.group == OFFLOAD else "nccl"
     regime = kernels.constants.regime("collective", library) if chosen and chosen.constants else ""
     return {
         "operator": activity.name,
