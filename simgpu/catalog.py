@@ -41,6 +41,7 @@ from simgpu.model.config import TransformerConfig
 from simgpu.model.derive import derive as derive_model
 from simgpu.model.families import parse_config
 from simgpu.overrides import Override, blamer, by_root, of_derived_peak, overridden, settled
+from simgpu.reading import built_in_folder
 from simgpu.validation import MISSING_TOO, Blame, validate
 
 KINDS: dict[str, type[CatalogueFile]] = {
@@ -351,13 +352,6 @@ class Catalogue:
             return lambda below, problem: InputError(problem)
         document = self.document(file)
         return lambda below, problem: document.error(problem, (*path, *below))
-
-
-def built_in_folder() -> Path:
-    """The catalogue that comes with simgpu: the checkout's own folders, or those in the installed package."""
-    package = Path(__file__).resolve().parent
-    installed = package / "_catalogue"
-    return installed if installed.is_dir() else package.parent
 
 
 def _links_of(cluster: ClusterSpec, node: NodeSpec, gpu: GPUSpec) -> Iterator[tuple[CatalogueFile, str, tuple, str]]:

@@ -103,6 +103,7 @@ COLUMNS |= {
 }
 COLUMNS |= {
     "runtime": "of inference: how an engine runs the operators",
+    "runtime_version": "of inference: the versions of the engine that its constants stand for",
     "precision": "how weights are stored and multiplied; 'weights converted' where the GPU lacks the type",
     "kv_cache": "data type of the cache",
     "batch": "sequences of the batch, all replicas together; of a server those in the batch, the others queue",

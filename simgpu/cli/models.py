@@ -37,8 +37,8 @@ from simgpu.cli.base import (
 @click.option("--users", type=int, default=1, show_default=True, help="Sequences at once.")
 @click.option(
     "--runtime",
-    type=click.Choice(["vllm", "sglang", "trtllm", "llama.cpp", "eager", "compiled"]),
-    help="Whose reserve is taken off.  [default: vllm; of GGUF types llama.cpp]",
+    metavar="NAME",
+    help="Whose reserve is taken off: vllm, vllm@0.14, ...  [default: vllm; of GGUF types llama.cpp]",
 )
 @click.option("--kv-cache", type=click.Choice(["fp32", "fp16", "bf16", "fp8", "int8"]), help="Type of the cache.")
 @click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)

@@ -22,6 +22,7 @@ from simgpu.study.answers import short
 from simgpu.study.experiment import Experiment, ExperimentResult, Refused, run_case, run_each
 from simgpu.study.loading import Case
 from simgpu.study.memory import misfits
+from simgpu.study.parts import versions_of_runtimes
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Activity
 from simgpu.workload.jobs import Inference, MixedStep, Serving
@@ -92,7 +93,7 @@ def _notes(case: Case, result: Result, experiment: Experiment, catalogue: Catalo
         file = experiment.document.file
         best = f"; its best plan: simgpu explain {file}#1" if isinstance(file, Path) else ""
         found.append(f"This is where a search starts from, not its answer{best}")
-    return found
+    return found + versions_of_runtimes(alone)
 
 
 def _explain(case: Case, experiment: Experiment, catalogue: Catalogue) -> Explanation:

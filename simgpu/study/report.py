@@ -18,7 +18,7 @@ from simgpu.study.cells import print_csv
 from simgpu.study.experiment import ExperimentResult, refused_notes
 from simgpu.study.figures import figures_of
 from simgpu.study.memory import misfits, print_tables, row_name
-from simgpu.study.parts import doubtful_figures, idle_gpus, lone_microbatches
+from simgpu.study.parts import doubtful_figures, idle_gpus, lone_microbatches, versions_of_runtimes
 from simgpu.study.shown import shown_columns
 from simgpu.version import __version__
 from simgpu.workload.execution import PeriodicExecution
@@ -42,6 +42,7 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
     notes += doubtful_figures(outcome, catalogue)
     notes += idle_gpus(outcome)
     notes += lone_microbatches(outcome)
+    notes += versions_of_runtimes(outcome)
     notes += refused_notes(outcome.refused)
     notes += [f"plot {n + 1} cannot be drawn: {error}" for n, error in outcome.undrawn.items()]
     if fields.search is not None:
