@@ -36,9 +36,14 @@ GPT3: dict[str, Any] = {
     "plan": {"sequence_parallel": True},
     "hardware": {"cluster.nodes": 512},
 }
-NODE = {"tp": [1, 2, 4, 8], "cp": [1], **{key: "all" for key in USUAL if key not in ("tp", "cp")}}
-ONE_COPY = {**{key: "all" for key in KEYS if key not in ("shard", "recompute_layers")}, "cp": [1]}
-EVERYTHING = {**{key: "all" for key in KEYS if key != "shard"}, "cp": [1, 2, 4]}
+STATES = {"offload": ["none", "optimizer"]}
+NODE = {"tp": [1, 2, 4, 8], "cp": [1], **{key: "all" for key in USUAL if key not in ("tp", "cp")}, **STATES}
+ONE_COPY = {
+    **{key: "all" for key in KEYS if key not in ("shard", "recompute_layers", "offload_to")},
+    "cp": [1],
+    **STATES,
+}
+EVERYTHING = {**{key: "all" for key in KEYS if key not in ("shard", "offload_to")}, "cp": [1, 2, 4], **STATES}
 
 
 def table(title: str, *columns: str) -> Table:

@@ -94,8 +94,9 @@ def load_timer(name: str, catalogue: Catalogue | None = None, sustained: bool = 
 def time_collective(
     cluster: Cluster | str, kind: str, sizes: Any, gpus: int | None = None, **how: Any
 ) -> CollectiveTimes:
-    """A collective over the first `gpus` (default: of one node) for arrays of sizes in bytes, as nccl-tests count them.
+    """A collective over the first `gpus` for arrays of sizes in bytes, as nccl-tests count them.
 
+    Without `gpus` it runs over one node, over all nodes where a node has one GPU.
     `how` may hold `dtype`, `algorithm`, `protocol` and `library`, see `simgpu.timing.collectives.collective_time`.
     """
     from simgpu.timing.checks import check_dtypes, check_sizes
@@ -105,7 +106,7 @@ def time_collective(
     check_sizes(0, sizes=sizes)
     check_sizes(1, cluster.gpu_count, gpus=gpus)
     check_dtypes(how.get("dtype", "bf16"))
-    return collective_time(cluster, kind, range(gpus or cluster.gpus_per_node), sizes, **how)
+    return collective_time(cluster, kind, range(gpus or cluster.usual_ranks), sizes, **how)
 
 
 @takes(experiment=EXPERIMENT, settings=TEXT, catalogue=CATALOGUE)

@@ -41,6 +41,7 @@ from simgpu.model.config import TransformerConfig
 from simgpu.model.derive import derive as derive_model
 from simgpu.model.families import parse_config
 from simgpu.overrides import Override, blamer, by_root, of_derived_peak, overridden, settled
+from simgpu.reading import built_in_folder
 from simgpu.schema_errors import MISSING_TOO, Blame, validate
 
 KINDS: dict[str, type[CatalogueFile]] = {
@@ -253,7 +254,12 @@ class Catalogue:
         blame = self._blame(node, of.get("node", ()), ("nvlink",))
         if node.nvlink is not None and gpu.nvlink is None:
             raise blame((), f"'{gpu.name}' has no links of its own to wire")
-        joined = node.nvlink is not None and node.nvlink.topology != "bridge"
+        if node.nvlink is not None and gpu.nvlink is not None:
+            wired = [node.nvlink.lanes_of(i) for i in range(node.gpu_count)]
+            if max(wired) > gpu.nvlink.lanes.si:
+                problem = f"wires {max(wired):g} links to GPU {wired.index(max(wired))}"
+                raise blame(("links",), f"{problem}; '{gpu.name}' has {gpu.nvlink.lanes.si:g}")
+        joined = node.nvlink is not None and node.nvlink.topology in ("nvswitch", "full-mesh")
         if sum(socket.count for socket in node.sockets) > 1 and node.inter_socket is None and not joined:
             raise self._blame(node, (), ("sockets",))((), "several sockets need an inter_socket link between them")
 
@@ -346,13 +352,6 @@ class Catalogue:
             return lambda below, problem: InputError(problem)
         document = self.document(file)
         return lambda below, problem: document.error(problem, (*path, *below))
-
-
-def built_in_folder() -> Path:
-    """The catalogue that comes with simgpu: the checkout's own folders, or those in the installed package."""
-    package = Path(__file__).resolve().parent
-    installed = package / "_catalogue"
-    return installed if installed.is_dir() else package.parent
 
 
 def _links_of(cluster: ClusterSpec, node: NodeSpec, gpu: GPUSpec) -> Iterator[tuple[CatalogueFile, str, tuple, str]]:

@@ -18,6 +18,13 @@ SILENT_SECONDS = 60.0
 _PIECE = 1 << 16
 
 
+def built_in_folder() -> Path:
+    """The catalogue that comes with simgpu: the checkout's own folders, or those in the installed package."""
+    package = Path(__file__).resolve().parent
+    installed = package / "_catalogue"
+    return installed if installed.is_dir() else package.parent
+
+
 def read_bytes(file: Path, most: int, expected: str = "a short text file") -> bytes:
     """The content of a file of at most `most` bytes; a pipe is read to its end. Raises `InputError`."""
     try:

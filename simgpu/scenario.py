@@ -22,6 +22,7 @@ from simgpu.simulation.result import Result
 from simgpu.tree import indexed, leaves
 from simgpu.workload.frameworks import framework as framework_named
 from simgpu.workload.jobs import Accumulate, Dtype, Inference, MixedStep, Serving, Training, Workload
+from simgpu.workload.runtimes import Runtime
 
 Key = tuple[str, ...]
 """Path of a value in a scenario. Hardware parameters have two parts: ('hardware', 'gpu.memory.bandwidth')."""
@@ -50,7 +51,8 @@ class PlanFields(BaseModel):
     overlap_gradients: bool = True
     overlap_weights: bool = True
     async_tp: bool = False
-    offload: Literal["none", "optimizer"] = "none"
+    offload: Literal["none", "optimizer", "parameters"] = "none"
+    offload_to: Literal["host", "nvme", "mixed"] = "host"
     order: tuple[Literal["tp", "cp", "ep", "dp", "pp"], ...] = ("tp", "cp", "ep", "dp", "pp")
 
     def plan(self) -> Plan:
@@ -280,10 +282,17 @@ def _inference_inputs(
     yield "serving.chunk", {"value": made.chunk, "source": f"{made.runtime.name} on {cluster.gpu.name}"}
     if made.config.experts > 1:
         yield "serving.routing", {"value": made.routing, "source": follows}
+    sources = made.runtime.sources
     for key, value in vars(made.runtime).items():
-        if key not in ("name", "source"):
+        if key not in ("name", "sources"):
             unit = {"unit": "s"} if key.endswith("_s") else {"unit": "B"} if key.endswith("_bytes") else {}
-            yield f"runtime.{key}", {"value": value, **unit, "source": made.runtime.source}
+            yield f"runtime.{key}", {"value": value, **unit, "source": sources.get(key, _given_by(made.runtime, key))}
+
+
+def _given_by(runtime: Runtime, key: str) -> str:
+    """Where something of a runtime comes from that its file names no source of."""
+    file = f"runtimes/{runtime.engine}@{runtime.since}.yaml"
+    return file if key in ("engine", "since", "title", "version", "released", "default", "measured") else "default"
 
 
 def effective(path: Key, value: Any, scenario: Scenario) -> dict[str, Any]:

@@ -36,14 +36,21 @@ def items_labelled(items: Sequence[Any], label: str) -> list[int]:
 
 def labels_of(items: Sequence[Any]) -> list[str]:
     """What the items of a list can be called."""
-    return [str(item.get("name") or item.get("dtype") or i) for i, item in enumerate(items) if isinstance(item, dict)]
+    named = [item.get("name") or item.get("dtype") or _ends(item) if isinstance(item, dict) else None for item in items]
+    return [str(name or i) for i, (name, item) in enumerate(zip(named, items, strict=True)) if isinstance(item, dict)]
+
+
+def _ends(item: dict[str, Any]) -> str | None:
+    """The two GPUs that a wire joins, such as '0-3'."""
+    gpus = item.get("gpus")
+    return "-".join(map(str, gpus)) if isinstance(gpus, (list, tuple)) else None
 
 
 def _matches(item: Any, label: str) -> bool:
     if not isinstance(item, dict):
         return False
     full = "-".join(str(item.get(key)) for key in ("dtype", "accumulate", "engine"))
-    return label in (item.get("name"), item.get("dtype")) or full == label or full.startswith(label + "-")
+    return label in (item.get("name"), item.get("dtype"), _ends(item)) or full == label or full.startswith(label + "-")
 
 
 def leaves(data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

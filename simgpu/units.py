@@ -90,7 +90,7 @@ def format_si(value: float, unit: str) -> str:
     """
     if unit == "s":
         return format_seconds(value)
-    if unit in ("B/s", "FLOP/s", "B", "Hz", "FLOP"):
+    if unit in ("B/s", "b/s", "FLOP/s", "B", "Hz", "FLOP"):
         for scale, prefix in _PREFIXES:
             if abs(value) >= scale:
                 return f"{value / scale:.4g} {'K' if prefix == 'k' and unit != 'Hz' else prefix}{unit}"

@@ -205,7 +205,7 @@ def test_a_row_cannot_be_changed():
 
 def test_what_is_shown_of_objects_is_one_short_line():
     result = simgpu.simulate(CLUSTER, simgpu.Training(batch=8, tokens=256), MODEL, simgpu.Plan(pp=2, micro_batch=1))
-    assert repr(result) == f"Result(training of llama-3.1-8b on 2 x h100-sxm: {result.step_s * 1e3:.4g} ms, 96 columns)"
+    assert repr(result) == f"Result(training of llama-3.1-8b on 2 x h100-sxm: {result.step_s * 1e3:.4g} ms, 99 columns)"
     for one in (result.execution, CLUSTER):
         assert len(repr(one)) < 100 and "\n" not in repr(one)
 

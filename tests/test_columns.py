@@ -6,8 +6,9 @@ from simgpu import simulate
 from simgpu.columns import COLUMNS, FOLLOWS, PLAIN_COLUMNS, UNCERTAIN, better, following_ends, sign, time_of
 from simgpu.render.pareto import directions
 from simgpu.study.experiment.answers import COST, priced
+from simgpu.study.search.limits import SERVING
 from simgpu.study.search.problem import TRAINING_OBJECTIVES
-from simgpu.study.search.serving import OBJECTIVES, TIMES
+from simgpu.study.search.serving import OBJECTIVES
 
 # Names, counts that were asked for, and what is neither good nor bad by itself. Every other column has a direction.
 NEITHER = {
@@ -42,7 +43,7 @@ def test_searches_look_in_the_direction_of_their_column():
     for column, says in TRAINING_OBJECTIVES.items():
         assert {"lower": "the less the better", "higher": "the more the better"}[better(column)] in says
     assert {better(column) for column in OBJECTIVES} == {"higher"}
-    assert {better(column) for times in TIMES.values() for column in times} == {"lower"}
+    assert {better(column) for times in SERVING.values() for column in times} == {"lower"}
 
 
 # ---- what follows from what -------------------------------------------------------------------------------------

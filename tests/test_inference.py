@@ -190,7 +190,7 @@ def test_explain_tells_prefill_from_decode_and_names_constants(chat):
 
 def test_resolve_shows_the_runtime_and_the_precision(chat):
     (found,) = json.loads(cli("resolve", chat, "--set", "workload.precision=fp8").stdout)["scenarios"]
-    assert found["runtime.step_s"]["unit"] == "s" and "vllm" in found["runtime.step_s"]["source"]
+    assert found["runtime.step_s"]["unit"] == "s" and "vLLM" in found["runtime.step_s"]["source"]
     assert found["precision.weights"]["value"] == "fp8" and found["clocks"]["value"] == "burst"
     assert found["serving.chunk"]["value"] == 8192
     assert all("value" in entry and entry["source"] for entry in found.values())
@@ -301,7 +301,7 @@ BAD = [
     ("workload.precision=fp9", "workload.precision: unknown precision 'fp9'; did you mean 'fp"),
     ("workload.precision=int4-g7", "workload.precision: 'int4-g7': groups have 8 to 4096 weights"),
     ("workload.precision=q4_k_m", "workload.precision: 'q4_k_m' is a GGUF type; expected workload.runtime llama.cpp"),
-    ("workload.runtime=vlm", "workload.runtime: 'vlm' is not known; did you mean 'vllm'?"),
+    ("workload.runtime=vlm", "workload.runtime: unknown runtime 'vlm'; did you mean 'vllm'?"),
     ("workload.runtime=eager workload.precision=int4", "workload.precision: 'int4': eager runs fp32, fp16 and bf16"),
     ("workload.runtime=trtllm workload.precision=fp8 cluster=dgx-a100", "has no fp8 units, and trtllm does not"),
     ("workload.kv_cache=int4", "workload.kv_cache: 'int4' is not known; did you mean 'int8'?"),

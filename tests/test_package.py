@@ -59,7 +59,7 @@ def test_an_installed_wheel_finds_its_catalogue_without_the_checkout(tmp_path):
     where, _, document = out.stdout.partition("\n")
     assert where.startswith(str(tmp_path))
     assert len(json.loads(document)["rows"]) == 8
-    shipped = {file.relative_to(ROOT) for folder in ("hardware", "models", "experiments")
+    shipped = {file.relative_to(ROOT) for folder in ("hardware", "models", "runtimes", "experiments")
                for file in (ROOT / folder).rglob("*") if file.suffix in (".yaml", ".json")}  # fmt: skip
     packed = {file.relative_to(tmp_path / "site/simgpu/_catalogue")
               for file in (tmp_path / "site/simgpu/_catalogue").rglob("*") if file.is_file()}  # fmt: skip
@@ -98,7 +98,7 @@ def test_every_key_of_plans_and_training_and_every_framework_is_documented():
     from simgpu.workload.frameworks import FRAMEWORKS
     from simgpu.workload.inference.jobs import Inference, MixedStep, Serving
     from simgpu.workload.jobs import Training
-    from simgpu.workload.runtimes import RUNTIMES
+    from simgpu.workload.runtime_files import engines
 
     text = (ROOT / "docs/experiments.md").read_text()
     sections = dict(part.split("\n", 1) for part in text.split("\n## ")[1:])
@@ -115,7 +115,7 @@ def test_every_key_of_plans_and_training_and_every_framework_is_documented():
     assert keys("Workloads") - kinds == set(Training.model_fields) - {"kind", "batch", "tokens"}
     inference = {key for job in (Inference, MixedStep, Serving) for key in job.model_fields}
     assert keys("Inference") == inference - {"kind"}
-    assert keys("Runtimes") == set(RUNTIMES)
+    assert keys("Runtimes") == set(engines())
     assert keys("Precisions") == set(PRECISIONS)
 
 

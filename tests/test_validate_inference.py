@@ -102,7 +102,7 @@ def test_a_row_of_llama_bench_is_one_sequence_behind_an_empty_cache(asked):
     assert (decode.op, decode.batch, decode.prompt, decode.output, decode.served) == (DECODE, 1, 0, 513, False)
     assert decode.measured == pytest.approx(512 / 100.0) and decode.dtype == "Q4_K_M"
     engine = decode.engine
-    assert (engine.config.name, engine.precision, engine.runtime) == ("llama-3-8b", "q4_k_m", "llama.cpp")
+    assert (engine.config.name, engine.precision, engine.runtime) == ("llama-3-8b", "q4_k_m", "llama.cpp@2024-05")
     assert engine.plan == Plan() and engine.caveat == ""
     assert (prefill.op, prefill.prompt, prefill.output, prefill.measured) == (PREFILL, 1024, 1, 10.24)
     engine = prefill.engine

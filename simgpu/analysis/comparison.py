@@ -18,9 +18,9 @@ from simgpu.analysis.training import STACK_HIGH, STACK_LOW, anatomy, weighted
 from simgpu.analysis.uncertainty import Part, Range, parts_of, variances
 from simgpu.hardware.inherit import Calibration
 from simgpu.timing.kernels import Doubt
-from simgpu.timing.uncertainty import spread
+from simgpu.timing.uncertainty import of_version, spread
 from simgpu.workload.execution import Execution
-from simgpu.workload.runtimes import SPLIT, runtime
+from simgpu.workload.runtimes import runtime
 
 STACK_CORRELATED = 0.5
 """Share of the variance of the stack around the kernels that runs of one framework on one GPU have in common.
@@ -102,12 +102,12 @@ def _run(row: Mapping[str, Any], time: str, total: float, about: Hashable, kerne
         return None
     engine = runtime(row["runtime"])
     served, alone = _MEASURED_AS[time]
-    library = f"{engine.name} {SPLIT}" if engine.style == "ggml" and row["pp"] > 1 else engine.name
-    found = spread(
-        served if engine.style == "fused" else alone, value, architecture=kernel.architecture,
-        regime=kernel.regime("gemm"), library=library,
-    )  # fmt: skip
+    op, library = served if engine.style == "fused" else alone, engine.library(row["pp"])
+    found = spread(op, value, architecture=kernel.architecture, regime=kernel.regime("gemm"), library=library)
     low, high, correlated = (float(one) for one in (found.low, found.high, found.correlated))
+    if not engine.measured:
+        low, high = of_version(op, low, high)
+        library = engine.name
     return Term(total, Doubt(f"run {time} {library} {row['gpu']}", low, high, correlated), ("run", time, about), "runs")
 
 

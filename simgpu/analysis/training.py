@@ -17,8 +17,9 @@ from simgpu.timing.kernels import Doubt
 from simgpu.workload.execution import Activity, Execution, PeriodicExecution
 
 RECOMPUTATION = "recomputation"
-GROUPS = ("tp", "cp", "ep", "pp", "data")
-"""Groups of communication as results name them; 'data' is what moves gradients and weights."""
+GROUPS = ("tp", "cp", "ep", "pp", "data", "offload")
+"""Groups of communication as results name them; 'data' is what moves gradients and weights,
+'offload' what a GPU exchanges with its host and its node's drives."""
 _DATA = ("grad", "shard", "replica", "expert", "embedding")
 DAY = 86_400.0
 
@@ -144,7 +145,7 @@ def _outer(execution: Execution, rank: int) -> dict[str, float]:
             times[_group_of(timeline.labels[i])].append((timeline.start[i], timeline.end[i]))  # type: ignore[arg-type]
     taken = union((timeline.start[i], timeline.end[i]) for i in timeline.of(streams["compute"]))
     found = dict.fromkeys(GROUPS, 0.0)
-    for group in ("data", "tp", "pp"):
+    for group in ("data", "tp", "pp", "offload"):
         moments = union(times[group])
         found[group] = outside(moments, taken)
         taken = union([*taken, *moments])

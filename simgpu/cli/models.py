@@ -37,8 +37,8 @@ from simgpu.cli.base import (
 @click.option("--users", type=int, default=1, show_default=True, help="Sequences at once.")
 @click.option(
     "--runtime",
-    type=click.Choice(["vllm", "sglang", "trtllm", "llama.cpp", "eager", "compiled"]),
-    help="Whose reserve is taken off.  [default: vllm; of GGUF types llama.cpp]",
+    metavar="NAME",
+    help="Whose reserve is taken off: vllm, vllm@0.14, ...  [default: vllm; of GGUF types llama.cpp]",
 )
 @click.option("--kv-cache", type=click.Choice(["fp32", "fp16", "bf16", "fp8", "int8"]), help="Type of the cache.")
 @click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
@@ -180,7 +180,7 @@ def measure(folders: tuple[str, ...], out: Path, quiet: bool, **asked: Any) -> N
 )
 @click.argument("cluster")
 @click.option("--collective", "-c", default="all_reduce", show_default=True, help="all_reduce, all_gather, ...")
-@click.option("--gpus", "-g", type=int, metavar="N", help="GPUs that take part.  [default: those of one node]")
+@click.option("--gpus", "-g", type=int, metavar="N", help="GPUs that take part.  [default: of one node]")
 @click.option("--minbytes", "-b", default="8", show_default=True, metavar="SIZE", help="Smallest size; 1M is 2^20.")
 @click.option("--maxbytes", "-e", default="8G", show_default=True, metavar="SIZE", help="Largest size.")
 @click.option("--stepfactor", "-f", default=2.0, show_default=True, help="From one size to the next.")

@@ -48,6 +48,11 @@ class Cluster:
         return self.node.gpu_count
 
     @property
+    def usual_ranks(self) -> int:
+        """GPUs that a collective runs over where nobody says: those of a node, or all where a node has one."""
+        return self.gpus_per_node if self.gpus_per_node > 1 else self.gpu_count
+
+    @property
     def gpu_count(self) -> int:
         return self.gpus_per_node * int(self.spec.nodes.si)
 

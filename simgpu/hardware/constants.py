@@ -42,6 +42,7 @@ class GemmConstants(Spec):
     quantise_overhead: Seconds | None = None  # fixed time of the kernel that quantises activations before
     vector_bytes_per_clock: Number | None = None  # of weights that a multiprocessor unpacks, few rows (gemv.py)
     vector_weights_per_clock: Number | None = None  # weights, of however many bytes, that it unpacks, few rows
+    integer_flops_per_clock: Number | None = None  # of a multiprocessor, weights in blocks by 8-bit integers, many rows
     vector_exponent: Number | None = None  # how sharply the slower of memory and unpacking decides, few rows
     inline_ecc_fraction: Fraction | None = None  # of the bandwidth, where ECC bits share GDDR memory with the data
 

@@ -204,6 +204,7 @@ def sliced(gpu: GPUSpec, profile: str) -> GPUSpec:
                 update={
                     "capacity": chosen.memory,
                     "bandwidth": part(gpu.memory.bandwidth, memory),
+                    "bus_width": gpu.memory.bus_width and part(gpu.memory.bus_width, memory),
                     "l2_cache": part(gpu.memory.l2_cache, memory),
                 }
             ),

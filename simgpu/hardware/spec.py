@@ -118,14 +118,16 @@ class Compute(Spec):
 
 class Memory(Spec):
     type: str
-    capacity: Bytes
+    capacity: Bytes  # what the GPU can hold: of a memory shared with a processor, the GPU's part
     bandwidth: Bandwidth
+    bus_width: Count | None = None  # bits, of all stacks or chips: with the bandwidth, what one pin carries
     l2_cache: Bytes
     ecc: Flag
 
 
 class Power(Spec):
-    tdp: PowerLimit
+    tdp: PowerLimit  # of this GPU alone, with its memory
+    module: PowerLimit | None = None  # of the module it shares with a processor or another GPU; nothing follows from it
     rated_peak: Rate | None = None  # `GPUSpec.half_peak` that the limit was made for, where a peak was changed
     rated_vector_peak: Rate | None = None  # the same of `GPUSpec.vector_peak`
 
@@ -226,13 +228,22 @@ class PeakRule(Spec):
     ratio: Number
 
 
+class Most(Spec):
+    """What no GPU of an architecture passes, per multiprocessor: a greater figure is of something else."""
+
+    flop_per_clock: Number  # dense FLOP of 16-bit products in a clock
+    watts_per_ghz: Number  # of the power limit, over the clock of the tensor peaks
+
+
 class ArchitectureSpec(CatalogueFile):
     """A family of GPUs and what its members inherit: constants of kernels, from `parent` too, and rules of peaks.
 
-    Rules are those of the nearest architecture that has any: what a type runs at changes with every generation.
+    Rules are those of the nearest architecture that has any, and so is `most`: what a type runs at changes with every
+    generation.
     """
 
     parent: str | None = None
+    most: Most | None = None
     peak_rules: list[PeakRule] = []
     kernel: KernelConstants = KernelConstants()
 
@@ -254,20 +265,44 @@ class Socket(Spec):
     count: int = Field(default=1, gt=0, le=128, strict=True)
     cpu: str = ""
     memory_bandwidth: Bandwidth  # of its DRAM, reads and writes together
+    memory_capacity: Bytes | None = None  # of its DRAM
     devices: Annotated[list[Literal["gpu", "nic"] | PCIeSwitch], Field(min_length=1)]
 
 
-class NVLinkTopology(Spec):
-    """How the GPUs' own links are wired: to a switch plane, in bridged pairs, or each to each."""
+class Wire(Spec):
+    """Links that lead from one GPU of a node straight to another."""
 
-    topology: Literal["nvswitch", "bridge", "full-mesh"]
+    gpus: tuple[int, int]
+    lanes: Count  # of the `nvlink` port of each
+
+    @property
+    def key(self) -> str:
+        return "{}-{}".format(*self.gpus)
+
+
+class NVLinkTopology(Spec):
+    """How the GPUs' own links are wired: to a switch plane, in bridged pairs, each to each, or as `links` lists."""
+
+    topology: Literal["nvswitch", "bridge", "full-mesh", "mesh"]
     pairs: list[tuple[int, int]] = []
+    links: list[Wire] = []
 
     @model_validator(mode="after")
-    def _pairs_with_bridges(self) -> Self:
+    def _as_the_topology_asks(self) -> Self:
         if (self.topology == "bridge") != bool(self.pairs):
             raise ValueError("pairs must be given for topology 'bridge', and only for it")
+        if (self.topology == "mesh") != bool(self.links):
+            raise ValueError("links must be given for topology 'mesh', and only for it")
+        seen: set[frozenset[int]] = set()
+        for wire in self.links:
+            if len(set(wire.gpus)) == 1 or frozenset(wire.gpus) in seen:
+                raise ValueError(f"links must name each two different GPUs once, not {wire.key}")
+            seen.add(frozenset(wire.gpus))
         return self
+
+    def lanes_of(self, gpu: int) -> float:
+        """How many of the links of a GPU are wired in a mesh."""
+        return sum(wire.lanes.si for wire in self.links if gpu in wire.gpus)
 
 
 class Scope(Figure):
@@ -289,6 +324,14 @@ class NIC(Spec):
     gpudirect_rdma: Flag
 
 
+class NVMe(Spec):
+    """Drives of a node for what is offloaded, all together."""
+
+    read: Bandwidth
+    write: Bandwidth
+    capacity: Bytes | None = None
+
+
 class NodePower(Spec):
     overhead: Watts  # everything but the GPUs
 
@@ -302,6 +345,7 @@ class NodeSpec(CatalogueFile):
     nvlink: NVLinkTopology | None = None
     peer_to_peer_scope: Scope  # how far PCIe peer-to-peer reaches on this platform
     nic: NIC | None = None
+    nvme: NVMe | None = None
     power: NodePower | None = None
     price: Price = Price()
 
@@ -331,6 +375,9 @@ class NodeSpec(CatalogueFile):
         joined = [gpu for pair in (self.nvlink.pairs if self.nvlink else ()) for gpu in pair]
         if joined and (min(joined) < 0 or max(joined) >= gpus or len(set(joined)) != len(joined)):
             raise ValueError(f"nvlink.pairs must name different GPUs from 0 to {gpus - 1}")
+        for wire in self.nvlink.links if self.nvlink else ():
+            if min(wire.gpus) < 0 or max(wire.gpus) >= gpus:
+                raise ValueError(f"nvlink.links must name GPUs from 0 to {gpus - 1}, not {wire.key}")
         return self
 
 

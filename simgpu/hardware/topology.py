@@ -72,6 +72,11 @@ class Topology:
             found = self._routes[source, target] = Route(tuple(edges), latency, via)
         return found
 
+    def to_host(self, gpu: int) -> tuple[tuple[str, str], ...]:
+        """The edges from a GPU to the memory of its socket; back they are the other way round."""
+        name = self.gpus[gpu]
+        return tuple(self._path(name, self.graph.nodes[name]["memory"]))
+
     def edges(self, edges: tuple[tuple[str, str], ...], via: str = "gpu-link") -> Route:
         """A way along given edges, such as from a GPU to its switch."""
         return Route(edges, sum(self.graph.edges[edge]["latency"] for edge in edges), via)
@@ -236,6 +241,11 @@ def _own_links(cluster: Cluster, n: int) -> Iterator[tuple[str, str, PortRate]]:
     elif wiring.topology == "bridge":
         for i, j in wiring.pairs:
             yield f"n{n}.gpu{i}", f"n{n}.gpu{j}", cluster.port(gpu.nvlink)
+    elif wiring.topology == "mesh":
+        for wire in wiring.links:
+            i, j = wire.gpus
+            share = wire.lanes.si / gpu.nvlink.lanes.si
+            yield f"n{n}.gpu{i}", f"n{n}.gpu{j}", cluster.port(gpu.nvlink, share=share)
     else:
         for i in range(count):
             for j in range(i):

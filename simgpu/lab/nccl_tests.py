@@ -352,7 +352,7 @@ def run(catalogue: Catalogue, name: str, settings: Sequence[str], asked: Asked, 
     log = read_log(asked.log) if asked.log else None
     gpus = asked.gpus
     if gpus is None:
-        gpus = log.ranks if log and log.ranks else cluster.gpus_per_node
+        gpus = log.ranks if log and log.ranks else cluster.usual_ranks
     how = asked.algorithm, asked.protocol, asked.library
     if log is not None:
         compared = compare(log, cluster, collective, gpus, *how)

@@ -76,6 +76,15 @@ class Stack:
         the residual stream is fp32 too, every product casts its input and its weights anew, and keeps both.
     reduce_bucket
         Elements of the bucket that ZeRO-2 and 3 reduce gradients in (DeepSpeed, reduce_bucket_size); 0: by layers.
+    host_gradients
+        With states in host memory, gradients that are sharded go there as backward makes them (DeepSpeed,
+        async_accumulate_grad_in_cpu_via_gpu of stage_1_and_2.py, partition_grads of stage3.py).
+    reserved
+        What PyTorch's allocator holds of the GPU over what is allocated at the peak. Measured with expandable segments
+        1.02 to 1.11, median 1.03 (nine pairs of the model cards of Megatron-Bridge), which torchtitan sets; without
+        them 1.05 to 1.5: torchtune, Megatron-LM, DeepSpeed and Hugging Face leave them off. 1.10 is in between. Stacks
+        that count pools of streams come out at what torchtitan reserves (47.4 of 47.65 GiB and 49.4 of 49.58 of pull
+        requests 808 and 996), so that 1.10/1.03 is left where segments do not expand.
     live_weights
         With ZeRO-3, gathered weights that stay until so many are there (DeepSpeed, stage3_max_live_parameters); 0: the
         ends, the layer at work and the next.
@@ -97,6 +106,8 @@ class Stack:
     steps_in_fp32: bool = False
     reduce_bucket: float = 0.0
     live_weights: float = 0.0
+    host_gradients: bool = False
+    reserved: float = 1.10
 
 
 # fp32 copy of the logits, the same less their maximum (exponentials in place), beside the 2-byte logits themselves
@@ -119,6 +130,7 @@ _EAGER = Stack(
     stage_buffers=True,
     sharded_copy=False,
     bucket_copy=True,
+    reserved=1.0,
 )
 
 STACKS: dict[str, Stack] = {
@@ -135,7 +147,10 @@ STACKS: dict[str, Stack] = {
         Stack("megatron-2021", "Narayanan et al. 2021; Megatron-LM v2.5", _MEGATRON_LOSS, dropout=True),
         _EAGER,
         replace(
-            _EAGER, name="pytorch-2023", source="pytorch/pytorch 2.1, torch/distributed/fsdp; mosaicml/llm-foundry"
+            _EAGER,
+            name="pytorch-2023",
+            source="pytorch/pytorch 2.1, torch/distributed/fsdp; mosaicml/llm-foundry",
+            reserved=1.07,
         ),
         replace(
             _EAGER,
@@ -150,6 +165,7 @@ STACKS: dict[str, Stack] = {
             source="huggingface/transformers 5, models/llama/modeling_llama.py, loss/loss_utils.py; FSDP or DDP",
             logit_bytes=_HF_LOSS,
             steps_in_fp32=True,
+            reserved=1.07,
         ),
         Stack(
             "deepspeed",
@@ -160,6 +176,7 @@ STACKS: dict[str, Stack] = {
             steps_in_fp32=True,
             reduce_bucket=5e8,
             live_weights=1e9,
+            host_gradients=True,
         ),
     )
 }

@@ -10,7 +10,7 @@ from typing import Any
 from simgpu.errors import InputError
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.checks import check_fits_model
-from simgpu.plan.memory import GIB, Memory, memory_per_stage, peak
+from simgpu.plan.memory import GIB, Memory, Room, memory_per_stage, peak
 from simgpu.plan.numerics import Numerics
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.schedule import check
@@ -38,6 +38,7 @@ class _Asked:
     tokens: int
     framework: str
     capacity: float
+    room: Room | None = None
 
     def need(self, plan: Plan) -> Memory | None:
         """The fullest stage of another plan; None if it cannot split the model or the batch."""
@@ -52,7 +53,7 @@ class _Asked:
             if plan.pp > max(self.plan.pp, sequences // size):  # no advice that leaves stages without work
                 return None
             stages = memory_per_stage(
-                self.config, plan, self.numerics, self.batch, self.tokens, self.framework, self.capacity
+                self.config, plan, self.numerics, self.batch, self.tokens, self.framework, self.capacity, self.room
             )
         except InputError:
             return None
@@ -68,13 +69,14 @@ def suggestions(
     capacity: float,
     framework: str = "megatron",
     gpus_per_node: int = 8,
+    room: Room | None = None,
 ) -> list[Suggestion]:
     """Single changes after which every stage fits in `capacity` bytes, the least costly of each kind, kinds by cost.
 
     Where no single change is enough, pairs of them are tried, and the first three that fit are returned. GPUs stay as
     many where data parallelism can give some up; else the words say how many are needed.
     """
-    asked = _Asked(config, plan, numerics, batch, tokens, framework, capacity)
+    asked = _Asked(config, plan, numerics, batch, tokens, framework, capacity, room)
     found: list[Suggestion] = []
     kinds: set[str] = set()
     changes = list(_changes(asked, gpus_per_node))
@@ -97,14 +99,26 @@ def fit_text(fullest: Memory, found: list[Suggestion]) -> str:
     """One line on a stage that does not fit, or does: what it needs, by how much that is too much, what would help."""
     capacity = fullest.capacity or 0.0
     need = f"needs {fullest.total / GIB:.1f} GiB of {capacity / GIB:.1f} GiB on stage {fullest.stage}"
+    if fullest.full and not fullest.short_by:
+        asked, there = (
+            (fullest.nvme, fullest.nvme_capacity) if fullest.full == "NVMe" else (fullest.host, fullest.host_capacity)
+        )
+        need = (
+            f"fits the GPU, but offloads {asked / GIB:.1f} GiB a GPU to {fullest.full}, {(there or 0.0) / GIB:.1f} GiB"
+        )
+        need += " of which are there"
+        return f"{need}; fits with {_listed(found)}" if found else need
     if fullest.fits:
         return need
     need += f" ({fullest.short_by / GIB:.1f} GiB too much)"
     if not found:
         return f"{need}; no one or two changes of the plan make it fit"
+    return f"{need}; fits with {_listed(found)}"
+
+
+def _listed(found: list[Suggestion]) -> str:
     words = [one.what for one in found]
-    listed = words[0] if len(words) == 1 else f"{', '.join(words[:-1])}, or {words[-1]}"
-    return f"{need}; fits with {listed}"
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])}, or {words[-1]}"
 
 
 def _tried(asked: _Asked, change: Mapping[str, Any]) -> Suggestion | None:
@@ -152,6 +166,11 @@ def _changes(asked: _Asked, gpus_per_node: int) -> Iterator[dict[str, Any]]:
             degree *= 2
     if plan.offload == "none" and asked.numerics.state_bytes:
         yield {"offload": "optimizer"}
+    if plan.zero == 3 and plan.pp == 1 and not plan.weights_away and asked.numerics.state_bytes:
+        yield {"offload": "parameters"}
+    drives = asked.room is not None and asked.room.nvme is not None
+    if drives and plan.offload != "none" and plan.offload_to != "nvme":
+        yield {"offload_to": "nvme"}
 
 
 def _on_same_gpus(asked: _Asked, change: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 
+from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import BYTES, Attention, Communicate, Operator
 from simgpu.model.transformer import embedding_operators, head_operators, layer_operators
@@ -26,6 +27,7 @@ from simgpu.plan.parallelism import Plan
 from simgpu.plan.states import (
     FP8_COPIES,
     Parameters,
+    gradients_away,
     keeps_fp8,
     keeps_gathered,
     kinds_of_stage,
@@ -48,6 +50,28 @@ PARTS = ("weights", "gradients", "optimizer", "activations", "communication", "t
 
 
 @dataclass(frozen=True)
+class Room:
+    """What a node has beside its GPUs, bytes: memory of its sockets and its drives; None: not known."""
+
+    ranks: int  # at most on a node
+    host: float | None = None
+    nvme: float | None = None
+
+    def share(self, size: float | None, world: int) -> float | None:
+        """Of each of the ranks on a node."""
+        return None if size is None else size / min(self.ranks, world)
+
+    @staticmethod
+    def of(cluster: Cluster) -> Room:
+        node = cluster.node
+        sizes = [(socket.memory_capacity, socket.count) for socket in node.sockets]
+        known = [size.si * count for size, count in sizes if size is not None]
+        drives = node.nvme.capacity if node.nvme is not None else None
+        host = sum(known) if len(known) == len(sizes) else None
+        return Room(cluster.gpus_per_node, host, drives.si if drives is not None else None)
+
+
+@dataclass(frozen=True)
 class Memory:
     """Bytes of one rank of a pipeline stage at its peak.
 
@@ -57,8 +81,14 @@ class Memory:
         Logits and loss, or what backward of a layer makes, recomputed tensors included: the larger.
     reserve
         CUDA context and NCCL, which a framework's own count of its memory leaves out.
-    host
-        Bytes in host memory. `capacity`: of the GPU, None if not asked.
+    host, nvme
+        Bytes in host memory, and on the drives of the node.
+    capacity, host_capacity, nvme_capacity
+        Of the GPU, and a rank's share of its node's memory and drives; None if not asked, or not known.
+    pools
+        Of `communication`, buffers of other streams that are free at the peak and that kernels cannot use.
+    allocator
+        What PyTorch's allocator holds of the GPU over all but the reserve.
     """
 
     weights: float
@@ -71,6 +101,11 @@ class Memory:
     stage: int = 0
     host: float = 0.0
     capacity: float | None = None
+    nvme: float = 0.0
+    host_capacity: float | None = None
+    nvme_capacity: float | None = None
+    allocator: float = 1.0
+    pools: float = 0.0
 
     @property
     def total(self) -> float:
@@ -78,16 +113,37 @@ class Memory:
 
     @property
     def allocated(self) -> float:
-        """Without what CUDA and NCCL take: what PyTorch reports as reserved."""
-        return self.total - self.reserve
+        """Without what CUDA and NCCL take, and without buffers that only stay in the pools of other streams:
+        torch.cuda.max_memory_allocated."""
+        return self.total - self.reserve - self.pools
+
+    @property
+    def held(self) -> float:
+        """What PyTorch's allocator holds: torch.cuda.max_memory_reserved."""
+        return (self.total - self.reserve) * self.allocator
+
+    @property
+    def shown(self) -> float:
+        """What nvidia-smi shows: what the allocator holds, with its gaps, and what CUDA and NCCL take. Before a GPU is
+        full the allocator gives back what it does not use."""
+        shown = self.held + self.reserve
+        return shown if self.capacity is None else max(min(shown, self.capacity), self.total)
 
     @property
     def fits(self) -> bool:
-        return self.short_by == 0
+        """On the GPU, in host memory and on the drives, as far as they are known."""
+        return self.short_by == 0 and not self.full
+
+    @property
+    def full(self) -> str:
+        """Which place off the GPU cannot hold what is offloaded to it: 'host memory', 'NVMe' or ''."""
+        if self.host_capacity is not None and self.host > self.host_capacity:
+            return "host memory"
+        return "NVMe" if self.nvme_capacity is not None and self.nvme > self.nvme_capacity else ""
 
     @property
     def short_by(self) -> float:
-        """Bytes over the capacity; 0 where it fits."""
+        """Bytes over the capacity of the GPU; 0 where it fits."""
         return 0.0 if self.capacity is None else max(self.total - self.capacity, 0.0)
 
     def as_dict(self) -> dict[str, float | int | None]:
@@ -104,27 +160,34 @@ def memory_of(
     stage: int = 0,
     framework: str = "megatron",
     capacity: float | None = None,
+    room: Room | None = None,
 ) -> Memory:
     """Memory of a rank of `stage` at its peak, training on `batch` sequences of `tokens` tokens in all.
 
-    framework: name of a stack (`simgpu.plan.activations.STACKS`). capacity: bytes of the GPU.
+    framework: name of a stack (`simgpu.plan.activations.STACKS`). capacity: bytes of the GPU. room: off it.
     """
     stack = stack_of(framework)
     run = _Run(config, plan, numerics, stack, batch, tokens, stage)
     found = parameters_of(config, plan, numerics, stage)
     states = states_of(found, plan, numerics, stack)
     layers = run.layers()
+    buffers = run.communication(layers, found)
     return Memory(
         weights=states.weights,
         gradients=states.gradients,
         optimizer=states.optimizer,
         activations=run.activations(layers),
-        communication=sum(run.communication(layers, found).values()),
+        communication=sum(buffers.values()),
         temporary=run.temporary(layers, found),
         reserve=CONTEXT_BYTES + _communicators(plan),
         stage=stage,
         host=states.host,
         capacity=capacity,
+        nvme=states.nvme,
+        host_capacity=None if room is None else room.share(room.host, plan.world),
+        nvme_capacity=None if room is None else room.share(room.nvme, plan.world),
+        allocator=stack.reserved,
+        pools=buffers.get("gathering", 0.0),
     )
 
 
@@ -136,16 +199,17 @@ def memory_per_stage(
     tokens: int,
     framework: str = "megatron",
     capacity: float | None = None,
+    room: Room | None = None,
 ) -> tuple[Memory, ...]:
     """Memory of a rank of every pipeline stage."""
     return tuple(
-        memory_of(config, plan, numerics, batch, tokens, stage, framework, capacity) for stage in range(plan.pp)
+        memory_of(config, plan, numerics, batch, tokens, stage, framework, capacity, room) for stage in range(plan.pp)
     )
 
 
 def peak(stages: Sequence[Memory]) -> Memory:
-    """The stage that needs most."""
-    return max(stages, key=lambda memory: memory.total)
+    """The stage that needs most; one whose host or drives are too small before those that fit."""
+    return max(stages, key=lambda memory: (bool(memory.full) and not memory.short_by, memory.total))
 
 
 def fullest(
@@ -156,6 +220,7 @@ def fullest(
     tokens: int,
     framework: str = "megatron",
     capacity: float | None = None,
+    room: Room | None = None,
 ) -> Memory:
     """`peak` of `memory_per_stage`, from the stages that it can be: of those that hold alike layers, and neither ends
     or the same, the first, since no later one has more microbatches in flight."""
@@ -163,7 +228,7 @@ def fullest(
     for stage in range(plan.pp):
         alike.setdefault((*kinds_of_stage(config, plan, stage), stage == 0, stage == plan.pp - 1), stage)
     return peak(
-        [memory_of(config, plan, numerics, batch, tokens, stage, framework, capacity) for stage in alike.values()]
+        [memory_of(config, plan, numerics, batch, tokens, stage, framework, capacity, room) for stage in alike.values()]
     )
 
 
@@ -350,7 +415,7 @@ class _Run:
         wide = max((layer.wide for layer, _ in layers), default=0.0)
         buffers = {"context": self.microbatch.context(self.kinds[0])} if plan.cp > 1 else {}
         kept = keeps_gathered(plan)
-        if (plan.zero == 3 or kept) and plan.shards > 1:
+        if (plan.zero == 3 or kept) and (plan.shards > 1 or plan.weights_away):
             ends = self.numerics.stored_bytes(found.ends, 0)
             layer = self.numerics.stored_bytes(found.largest, found.largest_matrices)
             two = min(2, len(layers)) * layer
@@ -383,7 +448,8 @@ class _Run:
         """The larger of the loss and the backward pass of a layer."""
         plan, numerics = self.plan, self.numerics
         working = max((layer.working for layer, _ in layers), default=0.0)
-        sharded = numerics.finetune == "full" and plan.zero >= 2 and plan.shards > 1
+        away = gradients_away(plan, self.stack)
+        sharded = numerics.finetune == "full" and plan.zero >= 2 and (plan.shards > 1 or away)
         if sharded and self.stack.reduce_bucket:
             working += min(self.stack.reduce_bucket, found.total) * BYTES[numerics.reduce]
         elif sharded:

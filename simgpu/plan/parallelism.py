@@ -18,7 +18,8 @@ ORDER = ("tp", "cp", "ep", "dp", "pp")
 SCHEDULES = ("gpipe", "1f1b", "interleaved", "zb-h1")
 RECOMPUTE = ("none", "selective", "full")
 CONTEXT = ("ring", "all_gather")
-OFFLOAD = ("none", "optimizer")
+OFFLOAD = ("none", "optimizer", "parameters")
+OFFLOAD_TO = ("host", "nvme", "mixed")
 _PLAIN = (int, bool, str, tuple, type(None))
 _DEGREES = ("tp", "pp", "vp", "dp", "ep", "cp")
 
@@ -50,8 +51,11 @@ class Plan:
         Whether gradient reductions run beside backward, weight all-gathers beside compute, and tensor-parallel
         collectives are cut up and run beside their matrix multiplications (those of sequence parallelism; without
         effect with tp 1).
-    offload
-        'optimizer': states and master weights live in host memory and cross PCIe each step.
+    offload, offload_to
+        'optimizer': states and master weights live in host memory, where the processor updates them (ZeRO-Offload).
+        'parameters': so do the sharded weights, which come layer by layer (ZeRO-3 with `offload_param`, FSDP's
+        `CPUOffload`). To memory of the 'host', to the drives of the node ('nvme', ZeRO-Infinity), or 'mixed': weights
+        in host memory, states on the drives.
     order
         Rank order, innermost first.
     """
@@ -74,6 +78,7 @@ class Plan:
     overlap_weights: bool = True
     async_tp: bool = False
     offload: str = "none"
+    offload_to: str = "host"
     order: tuple[str, ...] = ORDER
 
     def __post_init__(self) -> None:
@@ -93,6 +98,7 @@ class Plan:
             ("recompute", RECOMPUTE),
             ("context", CONTEXT),
             ("offload", OFFLOAD),
+            ("offload_to", OFFLOAD_TO),
         )
         for key, names in (*known, *((("schedule", SCHEDULES),) if self.schedule is not None else ())):
             given = getattr(self, key)
@@ -118,8 +124,28 @@ class Plan:
         if self.shard is not None and self.zero == 0:
             problem = f"{self.shard} ranks share nothing with plan.zero 0; expected plan.zero of 1, 2 or 3"
             raise InputError(problem, key="plan.shard")
+        if self.offload == "parameters" and (self.zero != 3 or self.pp > 1):
+            given = f"plan.zero {self.zero}" if self.zero != 3 else f"plan.pp {self.pp}"
+            problem = f"'parameters' come layer by layer, not with {given}; expected plan.zero 3 and plan.pp 1"
+            raise InputError(problem, key="plan.offload")
+        if self.offload == "optimizer" and self.offload_to == "mixed":
+            problem = "'mixed' puts weights elsewhere than states; expected host or nvme with plan.offload optimizer"
+            raise InputError(problem, key="plan.offload_to")
         if self.shard is not None and (self.dp * self.cp) % self.shard:
             raise InputError(f"{self.shard} does not divide dp x cp = {self.dp * self.cp}", key="plan.shard")
+
+    @property
+    def weights_away(self) -> bool:
+        """Whether weights live off the GPU."""
+        return self.offload == "parameters"
+
+    @property
+    def states_on_nvme(self) -> bool:
+        return self.offload != "none" and self.offload_to in ("nvme", "mixed")
+
+    @property
+    def weights_on_nvme(self) -> bool:
+        return self.weights_away and self.offload_to == "nvme"
 
     @staticmethod
     def of(given: Plan | Mapping[str, object]) -> Plan:

@@ -119,6 +119,9 @@ PRECISIONS: dict[str, Precision] = {
 }  # fmt: skip
 """Precisions by name. Any `int4-gN` has groups of N."""
 
+GGUF_MXFP4 = _gguf("mxfp4", "GGUF MXFP4: experts, all else in Q8_0", "q8_0", "q8_0", special={"experts": "mxfp4"})
+"""What `mxfp4` is in a GGUF file (LLAMA_FTYPE_MOSTLY_MXFP4_MOE)."""
+
 FEW_EXPERTS = 8
 """Experts of a layer with which llama.cpp keeps keys and values in 8 bits (Mixtral)."""
 
@@ -177,7 +180,9 @@ def _format(name: str, precision: Precision, config: TransformerConfig, more: bo
         return "q8_0"
     if name == "v" and found == "q4_k" and config.heads // config.kv_heads >= LARGE_GROUPS:
         return "q5_k"
-    if name == "experts":  # the second matrix has more bits where that of a dense layer has
+    if (
+        name == "experts" and "experts" not in precision.special
+    ):  # the second matrix has more bits where that of a dense layer has
         down = precision.stored("ffn_down", more)
         return found if down == found else "+".join([found] * (2 if config.gated else 1) + [down])
     return found
@@ -205,5 +210,6 @@ def is_gguf(precision: Precision) -> bool:
 
 
 __all__ = [
-    "PRECISIONS", "Precision", "applied", "bytes_of", "is_boosted", "is_gguf", "more_bits", "precision_of",
+    "GGUF_MXFP4", "PRECISIONS", "Precision", "applied", "bytes_of", "is_boosted", "is_gguf", "more_bits",
+    "precision_of",
 ]  # fmt: skip

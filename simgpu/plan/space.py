@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from simgpu.errors import InputError, nearest, shown
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.checks import check_fits_model
-from simgpu.plan.parallelism import CONTEXT, OFFLOAD, RECOMPUTE, SCHEDULES, Plan
+from simgpu.plan.parallelism import CONTEXT, OFFLOAD, OFFLOAD_TO, RECOMPUTE, SCHEDULES, Plan
 from simgpu.plan.schedule import check
 from simgpu.plan.stages import layer_ranges
 
@@ -33,6 +33,7 @@ _EVERY: dict[str, tuple[Any, ...]] = {
     "recompute": RECOMPUTE,
     "zero": (0, 1, 2, 3),
     "offload": OFFLOAD,
+    "offload_to": OFFLOAD_TO,
     "schedule": (None, *SCHEDULES),
     "context": CONTEXT,
     "async_tp": _FLAGS,
@@ -114,13 +115,15 @@ class Space:
                     continue
                 if not self._divides_tokens(at, sequence):
                     continue
-                for (recompute, layers), sharded, offload, context in product(
-                    self._recomputations(held), self._shardings(at, copies), self._values("offload"),
+                for (recompute, layers), sharded, away, context in product(
+                    self._recomputations(held), self._shardings(at, copies), self._offloads(),
                     self._flags("context", at.cp > 1),
                 ):  # fmt: skip
+                    if away["offload"] == "parameters" and (sharded["zero"] != 3 or at.pp > 1):
+                        continue
                     given: dict[str, Any] = {
                         **at._asdict(), **chunked, **sharded, "micro_batch": size, "sequence_parallel": sequence,
-                        "recompute": recompute, "recompute_layers": layers, "offload": offload, "context": context,
+                        "recompute": recompute, "recompute_layers": layers, **away, "context": context,
                         "order": self.base.order,
                     }  # fmt: skip
                     yield [Plan(**given, **unseen) for unseen in self._unseen(at, sequence, copies, sharded["zero"])]
@@ -174,6 +177,15 @@ class Space:
             if not zero:
                 shards = (None,)
             found += [{"zero": zero, "shard": shard} for shard in shards if shard is None or both % shard == 0]
+        return found
+
+    def _offloads(self) -> list[dict[str, str]]:
+        """What is offloaded, and where to."""
+        found: list[dict[str, str]] = []
+        for offload in self._values("offload"):
+            places = self._values("offload_to") if offload != "none" else ("host",)
+            places = tuple(place for place in places if (offload, place) != ("optimizer", "mixed"))
+            found += [{"offload": offload, "offload_to": place} for place in places]
         return found
 
     def _pipelines(self, at: Structure) -> list[tuple[int, str | None]]:

@@ -46,12 +46,13 @@ class Parameters:
 
 @dataclass(frozen=True)
 class States:
-    """Bytes of one rank; `host` is what offloading moved to its host's memory."""
+    """Bytes of one rank; `host` and `nvme` are what offloading moved to its host's memory and to the node's drives."""
 
     weights: float
     gradients: float
     optimizer: float
     host: float = 0.0
+    nvme: float = 0.0
 
 
 def kinds_of_stage(config: TransformerConfig, plan: Plan, stage: int) -> list[str]:
@@ -121,7 +122,7 @@ def states_of(found: Parameters, plan: Plan, numerics: Numerics, stack: Stack) -
         copied = stack.sharded_copy if numerics.sharded_copy is None else numerics.sharded_copy
         kept_as_master = not copied and numerics.state_bytes > 0 and numerics.master is not None
         weights = width * (dense + experts if gathered else spread(dense, experts, 3))
-        if kept_as_master and plan.zero == 3 and plan.shards > 1 and not gathered:
+        if kept_as_master and plan.zero == 3 and (plan.shards > 1 or plan.weights_away) and not gathered:
             weights = 0.0
         elif gathered and plan.zero == 3 and not kept_as_master:
             weights += width * spread(dense, experts, 3)
@@ -140,8 +141,36 @@ def states_of(found: Parameters, plan: Plan, numerics: Numerics, stack: Stack) -
     if gathered:
         gradients += BYTES[numerics.reduce] * sum(trained)
     optimizer = numerics.state_bytes * spread(*trained, 1)
-    away = plan.offload == "optimizer"
-    return States(weights, gradients, 0.0 if away else optimizer, optimizer if away else 0.0)
+    here = States(weights, gradients, optimizer)
+    if plan.offload == "none":
+        return here
+    # DeepSpeed sums gradients in their own dtype and copies them in fp32 to where the states are
+    sums = numerics.gradient_bytes * spread(*trained, 1)
+    copies_of = BYTES["fp32"] * spread(*trained, 1) if stack.host_gradients and numerics.gradient_bytes < 4 else 0.0
+    return _offloaded(here, plan, gradients_away(plan, stack), sums, copies_of)
+
+
+def _offloaded(here: States, plan: Plan, gradients: bool, sums: float, copied: float) -> States:
+    """What stays on the GPU, and where the rest goes; of gradients `sums` and `copied` bytes."""
+    states, kept, host = here.optimizer, here.gradients, 0.0
+    if gradients:
+        states, kept, host = states + copied, 0.0, sums
+    moved = here.weights if plan.weights_away else 0.0
+    places = ((plan.states_on_nvme, states), (plan.weights_on_nvme, moved))
+    return States(
+        here.weights - moved,
+        kept,
+        0.0,
+        host + sum(size for on_drives, size in places if not on_drives),
+        sum(size for on_drives, size in places if on_drives),
+    )
+
+
+def gradients_away(plan: Plan, stack: Stack) -> bool:
+    """Whether gradients go to host memory as backward makes them: where weights live there, and in DeepSpeed where
+    they are sharded (ZeRO-2 and 3; with ZeRO-1 they stay until the step). The others move them at the step."""
+    sharded = plan.offload == "optimizer" and plan.zero >= 2 and stack.host_gradients
+    return plan.weights_away or (sharded and not keeps_gathered(plan))
 
 
 FP8_COPIES = 2

@@ -49,7 +49,7 @@ def title(column: str) -> str:
     plain = column.removeprefix("workload.").replace(".", " ").removesuffix("_s").replace("_", " ")
     if column.startswith("claimed_"):
         return f"{title(column.removeprefix('claimed_'))}, claimed"
-    if column.endswith("_usd"):
+    if column == "usd_per_run" or column.endswith("_usd"):
         return plain.removesuffix(" usd") + " (USD)"
     return TABLE[column].title if column in TABLE else plain
 
@@ -67,7 +67,7 @@ def cell(column: str, value: Any) -> str:
     if "." in column and _figure_unit(column):
         return format_si(value, _figure_unit(column))
     found = unit(column)
-    if column.endswith("_usd"):
+    if column == "usd_per_run" or column.endswith("_usd"):
         return f"{value:,.0f}"
     if found in _PRINTED:
         return _PRINTED[found](value)

@@ -20,7 +20,15 @@ PlainName = Annotated[str, AfterValidator(_plain_name)]
 
 STEP_PARTS = (
     *("gemm_s", "attention_s", "experts_s", "memory_bound_s", "optimizer_s", "host_s"),
-    *("exposed_tp_s", "exposed_cp_s", "exposed_ep_s", "exposed_pp_s", "exposed_data_s", "bubble_s"),
+    *(
+        "exposed_tp_s",
+        "exposed_cp_s",
+        "exposed_ep_s",
+        "exposed_pp_s",
+        "exposed_data_s",
+        "exposed_offload_s",
+        "bubble_s",
+    ),
 )
 """Columns that make up a training step between them."""
 

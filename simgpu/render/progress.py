@@ -89,7 +89,9 @@ class SearchLine:
         if self._status is not None:
             self._status.stop()
 
-    def update(self, groups: int, done: int, plans: int, misfits: int, simulated: int, best: float, doing: str) -> None:
+    def update(
+        self, groups: int, done: int, plans: int, misfits: int, over: int, simulated: int, best: float, doing: str
+    ) -> None:
         """What `simgpu.study.search.searching.Progress` holds."""
         now = time.monotonic()
         if self.out is None or now - self._shown < (REFRESH_SECONDS if self._status is not None else LINE_SECONDS):

@@ -29,6 +29,7 @@ _LOOKS: dict[str, tuple[str, str]] = {
     "exposed_ep_s": ("#7A2E00", ""),
     "exposed_pp_s": (COLOURS[5], ""),
     "exposed_data_s": ("#F0B48F", ""),
+    "exposed_offload_s": ("#D8C08A", ""),
     "bubble_s": ("#FFFFFF", "////"),
 }
 _NAMES = {
@@ -43,6 +44,7 @@ _NAMES = {
     "exposed_ep_s": "exposed expert parallel",
     "exposed_pp_s": "exposed pipeline sends",
     "exposed_data_s": "exposed gradients, weights",
+    "exposed_offload_s": "exposed copies to host, NVMe",
     "bubble_s": "bubble",
 }
 SMALL = 0.003

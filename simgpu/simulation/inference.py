@@ -27,7 +27,7 @@ from simgpu.plan.serving_memory import (
     most_sequences,
     serving_memory,
 )
-from simgpu.timing.uncertainty import interval
+from simgpu.timing.uncertainty import interval, of_version
 from simgpu.workload.execution import Execution
 from simgpu.workload.inference.deploying import deploy, speculation_of
 from simgpu.workload.inference.deployment import Deployment
@@ -35,7 +35,6 @@ from simgpu.workload.inference.generation import Generation, Run, generate
 from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep
 from simgpu.workload.inference.serving import Load, serve
 from simgpu.workload.inference.timeline import timeline_of
-from simgpu.workload.runtimes import SPLIT
 
 
 @dataclass(frozen=True)
@@ -211,6 +210,7 @@ def _asked(deployment: Deployment, **load: int) -> dict[str, Any]:
         "cp": plan.cp,
         "ep": plan.ep,
         "runtime": deployment.runtime.name,
+        "runtime_version": deployment.runtime.version,
         "precision": deployment.precision.name + conversion,
         "kv_cache": deployment.kv_dtype or deployment.dtype,
         **load,
@@ -310,24 +310,26 @@ _MEASURED_AS = {"ttft_s": ("ttft", "prefill"), "tpot_s": ("tpot", "decode"), "st
 
 
 def _ends(deployment: Deployment, row: dict[str, Any], runs: Iterable[Run]) -> dict[str, float]:
-    """P10 and P90: what residuals of whole runs of this runtime say, or those of its kernels where they are wider."""
+    """P10 and P90: what residuals of whole runs of this runtime say, or those of its kernels where they are wider; and
+    wider than that where no runs of its version were measured."""
     kernels = _kernel_ends(runs)
     found: dict[str, float] = {}
-    library = deployment.runtime.name
-    if deployment.runtime.style == "ggml" and deployment.plan.pp > 1:
-        library = f"{library} {SPLIT}"
+    run = deployment.runtime
+    library = run.library(deployment.plan.pp)
     for name, (served, alone) in _MEASURED_AS.items():
         value = row.get(name)
         if not value:
             continue
-        op = alone if deployment.runtime.style != "fused" else served
+        op = alone if run.style != "fused" else served
         constants = deployment.cluster.kernel
         low, high = interval(
             op, value, architecture=constants.architecture, regime=constants.regime("gemm"), library=library
         )
-        least, most = deployment.runtime.decode_ends if op == "decode" else (1.0, 1.0)
-        found[f"{name}_p10"] = value * min(float(low), kernels.p10, least)
-        found[f"{name}_p90"] = value * max(float(high), kernels.p90, most)
+        least, most = run.decode_ends if op == "decode" else (1.0, 1.0)
+        ends = min(float(low), kernels.p10, least), max(float(high), kernels.p90, most)
+        if not run.measured:
+            ends = of_version(op, *ends)
+        found[f"{name}_p10"], found[f"{name}_p90"] = value * ends[0], value * ends[1]
     return found
 
 

@@ -15,7 +15,7 @@ from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph
 from simgpu.model.transformer import is_weight_gradient
 from simgpu.plan.checks import check_simulated
-from simgpu.plan.memory import Memory, memory_per_stage, peak
+from simgpu.plan.memory import Memory, Room, memory_per_stage, peak
 from simgpu.plan.parallelism import Plan
 from simgpu.timing.kernels import NONE, KernelModel
 from simgpu.timing.matrix_timer import ROW_WISE
@@ -23,7 +23,7 @@ from simgpu.workload.execution import Execution
 from simgpu.workload.frameworks import Framework
 from simgpu.workload.frameworks import framework as framework_named
 from simgpu.workload.jobs import Training
-from simgpu.workload.links import Links
+from simgpu.workload.links import OFFLOAD, Links
 from simgpu.workload.training.step import Job, run_step
 
 UNFOLDED_LIMIT = 4096
@@ -66,7 +66,14 @@ def train(
     kernels = kernels_of(stack, cluster, kernels.timer.sustained, scaling, plan.cp)
     memory = tuple(
         memory_per_stage(
-            config, plan, numerics, workload.batch, workload.tokens, framework, cluster.gpu.memory.capacity.si
+            config,
+            plan,
+            numerics,
+            workload.batch,
+            workload.tokens,
+            framework,
+            cluster.gpu.memory.capacity.si,
+            Room.of(cluster),
         )
     )
     if require_fit:
@@ -80,11 +87,12 @@ def train(
     execution = run_step(job, kernels, Links(cluster, plan, kernels, algorithm, protocol, folded))
     found = anatomy(execution)
     alone = Plan(
-        micro_batch=job.micro_batch, recompute=plan.recompute, offload=plan.offload,
+        micro_batch=job.micro_batch, recompute=plan.recompute, offload=plan.offload, offload_to=plan.offload_to,
+        zero=plan.zero if plan.offload != "none" else 0,
         recompute_layers=plan.recompute_layers and plan.recompute_layers * plan.pp,
     )  # fmt: skip
     single = found if plan.world == 1 else _alone(replace(job, plan=alone), kernels, algorithm, protocol)
-    row = _row(workload, config, plan, dtype, accumulate, execution, found, single, memory)
+    row = _row(workload, config, plan, dtype, accumulate, execution, found, single, memory, cluster.gpus_per_node)
     return Trained(execution, found, memory, row)
 
 
@@ -120,13 +128,15 @@ def _check_fit(
         from simgpu.plan.fit import fit_text, suggestions
 
         size, per_node = cluster.gpu.memory.capacity.si, cluster.gpus_per_node
-        found = suggestions(config, plan, numerics, workload.batch, workload.tokens, size, framework, per_node)
+        found = suggestions(
+            config, plan, numerics, workload.batch, workload.tokens, size, framework, per_node, Room.of(cluster)
+        )
         raise MisfitError(fit_text(worst, found), key="plan")
 
 
 def _row(
     workload: Training, config: TransformerConfig, plan: Plan, dtype: str, accumulate: str,
-    execution: Execution, found: Anatomy, single: Anatomy, memory: tuple[Memory, ...],
+    execution: Execution, found: Anatomy, single: Anatomy, memory: tuple[Memory, ...], per_node: int,
 ) -> dict[str, Any]:  # fmt: skip
     graph = _trained_part(workload.graph(config, Plan(), dtype, accumulate), workload.finetune)
     step, parts = execution.step, found.as_breakdown()
@@ -150,15 +160,23 @@ def _row(
     path = shares_of(execution)
     more["critical_compute_s"] = path["compute"] + path["optimizer"]
     more["critical_communication_s"] = path["communication"]
+    moved = [p for p in found.parts if p.activity.category != "compute"]
     sizes = {
-        "communication_bytes": sum(p.activity.bytes * p.runs for p in found.parts if p.activity.category != "compute"),
+        "communication_bytes": sum(p.activity.bytes * p.runs for p in moved if p.activity.group != OFFLOAD),
         "weights_bytes_per_gpu": worst.weights,
         "memory_capacity_bytes": worst.capacity,
         "weights_fit": worst.weights <= (worst.capacity or 0),
         "memory_bytes_per_gpu": worst.total,
         "memory_fits": worst.fits,
+        "allocated_memory_bytes_per_gpu": worst.allocated,
+        "nvidia_smi_memory_bytes_per_gpu": worst.shown,
         **{f"{name}_memory_bytes": getattr(worst, name) for name in MEMORY},
     }
+    if plan.offload != "none":
+        ranks = min(plan.world, per_node)
+        sizes["host_memory_bytes_per_node"] = ranks * max(stage.host for stage in memory)
+        sizes["nvme_memory_bytes_per_node"] = ranks * max(stage.nvme for stage in memory)
+        sizes["offload_bytes"] = sum(p.activity.bytes * p.runs for p in moved if p.activity.group == OFFLOAD)
     return {**times, **more, **sizes, **_intervals(found, single, times, plan.world)}
 
 

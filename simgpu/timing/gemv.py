@@ -1,4 +1,4 @@
-"""Products of a weight matrix with a few vectors, as llama.cpp runs them: every weight is read once, by rows."""
+"""Products of llama.cpp with weights in blocks, by a few vectors, for which every weight is read once, or by many."""
 
 from __future__ import annotations
 
@@ -38,3 +38,25 @@ def gemv_time(
     p = vector_exponent
     busy = (memory**p + fed**p) ** (1 / p)
     return KernelTimes(launch_overhead + busy, fed, memory, np.full_like(busy, launch_overhead))
+
+
+def mmq_time(
+    m: ArrayLike, n: ArrayLike, k: ArrayLike, *, weight_bytes: float, sm_count: float, clock: float, bandwidth: float,
+    memory_fraction: float, launch_overhead: float, integer_flops_per_clock: float, peak: float,
+    inline_ecc_fraction: float = 1.0, **_: float,
+) -> KernelTimes:  # fmt: skip
+    """Seconds of C[m, n] = A[m, k] B[k, n] for many rows m (ggml/src/ggml-cuda/mmq.cuh).
+
+        memory  = bytes / (memory_fraction bandwidth)
+        compute = 2 m n k / min(integer_flops_per_clock clock SMs, peak)
+        time    = launch_overhead + memory + compute
+
+    Blocks are unpacked to 8-bit integers on chip, multiplied by activations that a kernel before quantised, and every
+    32 products are scaled in fp32. Unpacking and scaling fill the multiprocessor, not its matrix units, so that the
+    rate goes with its clock. A tile loads weights before it multiplies by them: the two add up.
+    """
+    m, n, k = (np.asarray(x, float) for x in (m, n, k))
+    moved = n * k * weight_bytes + m * k * 1.125 + m * n * 4.0  # activations: 32 bytes and two scales of 16 bits
+    memory = moved / (memory_fraction * inline_ecc_fraction * bandwidth)
+    compute = 2 * m * n * k / min(integer_flops_per_clock * clock * sm_count, peak)
+    return KernelTimes(launch_overhead + memory + compute, compute, memory, np.full_like(compute, launch_overhead))

@@ -18,7 +18,7 @@ from simgpu.model.operators import Attention, Embedding, ExpertLayer, GroupedMat
 from simgpu.model.serving import FEW_QUERIES
 from simgpu.timing.attention_libraries import NOT_LATENT
 from simgpu.timing.attention_timer import UNFUSED
-from simgpu.timing.matrix_timer import GGML, WEIGHT_ONLY
+from simgpu.timing.matrix_timer import GGML, GGML_MMQ, WEIGHT_ONLY
 from simgpu.timing.parts import KernelTimes
 from simgpu.timing.routing import rank_load
 from simgpu.timing.timer import GPUTimer
@@ -97,14 +97,15 @@ class KernelModel:
     def __init__(
         self, cluster: Cluster, sustained: bool = True, attention: str = DEFAULT, fp8: str = DEFAULT,
         products: float = 1.0, streams: float = 1.0, pieces: float = 1.0, vectors: int = 0, experts: str = DEFAULT,
+        few_rows: str = GGML,
     ) -> None:  # fmt: skip
         """`attention` names the library of attention kernels (default: what serving stacks choose on the GPU), `fp8`
-        that of products in fp8, `experts` that of mixtures of experts. `products` and `streams` lengthen matrix
-        products and kernels that stream, `pieces` attention over a part of its keys and queries. Products of up to
-        `vectors` rows are those of vectors (`vector_rows`, `simgpu.timing.gemv`). Models that give equal times have
-        equal `identity`."""
+        that of products in fp8, `experts` that of mixtures of experts, `few_rows` that of products of a few rows.
+        `products` and `streams` lengthen matrix products and kernels that stream, `pieces` attention over a part of its
+        keys and queries. Products of up to `vectors` rows are those of vectors (`vector_rows`, `simgpu.timing.gemv`).
+        Models that give equal times have equal `identity`."""
         self.cluster, self.attention, self.fp8 = cluster, attention, fp8
-        self.vectors, self.experts = vectors, experts
+        self.vectors, self.experts, self.few_rows = vectors, experts, few_rows
         self.products, self.streams, self.pieces = products, streams, pieces
         self.gpu = cluster.gpu
         self.constants = cluster.kernel
@@ -132,6 +133,7 @@ class KernelModel:
             self.pieces,
             self.vectors,
             self.experts,
+            self.few_rows,
             self.constants.architecture,
             power,
             peaks,
@@ -252,7 +254,9 @@ class KernelModel:
         timer, m, n, k = self.timer, op.m.size, op.n_size, op.k.size
         vectors = self.vectors if op.products == 1 else 0
         if m <= vector_rows(vectors, op.stored):
-            return timer.gemv(m, n, k, op.dtype, op.stored or None), "gemm", GGML
+            return timer.gemv(m, n, k, op.dtype, op.stored or None, self.few_rows), "gemm", self.few_rows
+        if vectors and op.dtype == "int8" and op.stored:
+            return timer.quantised(m, n, k, op.stored), "gemm", GGML_MMQ
         library = timer.matrix_library(op.dtype, op.accumulate)
         if op.dtype == "fp8" and self.fp8 != DEFAULT:
             library = self.fp8
@@ -260,7 +264,7 @@ class KernelModel:
             library = WEIGHT_ONLY
         times = timer.gemm(m, n, k, op.products, op.dtype, op.accumulate, library, op.stored or None)
         if vectors:  # whoever multiplies by more vectors reads the matrix too
-            times = max(times, timer.gemv(1, n, k, op.dtype, op.stored or None), key=_seconds)
+            times = max(times, timer.gemv(1, n, k, op.dtype, op.stored or None, self.few_rows), key=_seconds)
         return times, "gemm", library
 
     def _lookup(self, op: Embedding) -> KernelTimes:

@@ -37,8 +37,11 @@ int8 and fp8 share their kernels and the quantisation of the activations before 
 csrc/quantization/cutlass_w8a8: one CUTLASS kernel for both types).
 """
 
-GGML = "ggml"
-"""Products of a few rows as llama.cpp runs them (`simgpu.timing.gemv`)."""
+GGML, GGML_GRAPHS = "ggml", "ggml-graphs"
+"""Products of a few rows as llama.cpp runs them (`simgpu.timing.gemv`): launched one by one, or replayed as a graph."""
+
+GGML_MMQ = "ggml-mmq"
+"""Products of many rows by weights that stay in blocks, as llama.cpp multiplies them in 8-bit integers."""
 
 
 class MatrixTimer(TimerBase):
@@ -67,7 +70,9 @@ class MatrixTimer(TimerBase):
 
         check_sizes(m=m, n=n, k=k, batch=batch)
         check_dtypes(dtype)
-        check_library(library, self.constants, "gemm", (SIMT, WEIGHT_ONLY, ROW_WISE, GGML, *LIBRARIES.values()))
+        check_library(
+            library, self.constants, "gemm", (SIMT, WEIGHT_ONLY, ROW_WISE, GGML, GGML_GRAPHS, *LIBRARIES.values())
+        )
         if weights is not None:
             check_format(weights)
         if library == DEFAULT:
@@ -92,8 +97,9 @@ class MatrixTimer(TimerBase):
         return times + quantise_time(m, k, batch, **figures)
 
     def gemv(
-        self, m: ArrayLike, n: ArrayLike, k: ArrayLike, dtype: str = "fp16", weights: str | None = None
-    ) -> KernelTimes:
+        self, m: ArrayLike, n: ArrayLike, k: ArrayLike, dtype: str = "fp16", weights: str | None = None,
+        library: str = GGML,
+    ) -> KernelTimes:  # fmt: skip
         """C[m, n] = A[m, k] B[k, n] for a few rows m, as llama.cpp multiplies: B as stored, A and C in fp32."""
         from simgpu.timing.gemv import gemv_time
 
@@ -101,11 +107,25 @@ class MatrixTimer(TimerBase):
         check_dtypes(dtype)
         if weights is not None:
             check_format(weights)
-        figures = {**self.device, **self.constants.group("gemm", GGML)}
-        if not (self.gpu.memory.ecc.value and self.gpu.memory.type.startswith("GDDR")):
-            figures["inline_ecc_fraction"] = 1.0
+        figures = self._ggml(library)
         stored = format_of(weights).bytes if weights else BYTES[dtype]
         return gemv_time(m, n, k, weight_bytes=stored, input_bytes=4.0, output_bytes=4.0, **figures)
+
+    def quantised(self, m: ArrayLike, n: ArrayLike, k: ArrayLike, weights: str) -> KernelTimes:
+        """C[m, n] = A[m, k] B[k, n] with B in blocks and A in 8-bit integers, as llama.cpp multiplies many rows."""
+        from simgpu.timing.gemv import mmq_time
+
+        check_sizes(m=m, n=n, k=k)
+        check_format(weights)
+        figures = self._ggml(GGML_MMQ)
+        return mmq_time(m, n, k, weight_bytes=format_of(weights).bytes, peak=self.peak("int8"), **figures)
+
+    def _ggml(self, library: str) -> dict[str, float]:
+        """Figures of a library of llama.cpp's products."""
+        figures = {**self.device, **self.constants.group("gemm", library)}
+        if not (self.gpu.memory.ecc.value and self.gpu.memory.type.startswith("GDDR")):
+            figures["inline_ecc_fraction"] = 1.0
+        return figures
 
     def expert_library(self, dtype: str) -> str:
         """The library that multiplies experts in a dtype."""

@@ -12,6 +12,7 @@ over the constants of the GPU, or of its whole architecture.
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -101,6 +102,22 @@ UNKNOWN = Residual(0, 0, 0.5, 1.0, 2.0, 0.4, 0.4)
 STRANGER = 1.5
 """By how much the interval of a whole run is stretched, in logarithms, on a GPU whose constants come from farther away
 than those of any GPU that such runs were measured on: an estimate, until runs on two architectures are known."""
+
+VERSION = {"decode": 0.119, "prefill": 0.114, "tpot": 0.119, "e2e": 0.119, "ttft": 0.36}
+"""Standard deviation of log(measured / predicted) that whole runs have in common where they are of another engine, or
+of another version of one, than those of the residuals: from medians of groups (publisher, GPU, engine, model) whose
+engine or version chose no constant, less what publisher and GPU explain. docs/inference.md says what lay between
+versions."""
+
+_T90 = 1.440
+"""90 % quantile of Student's t with six degrees of freedom: a handful of groups is behind each of these."""
+
+
+def of_version(op: str, low: float, high: float) -> tuple[float, float]:
+    """The interval [low, high] of whole runs, as factors of the time, of a version that no residuals are of."""
+    beside = _T90 * VERSION[op]
+    return math.exp(-math.hypot(math.log(low), beside)), math.exp(math.hypot(math.log(high), beside))
+
 
 Key = tuple[str, str, str, str, str]  # operator or class, library, architecture, regime, stratum
 

@@ -12,6 +12,7 @@ same node are not counted: they share no NVLink, but may share PCIe switches and
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -30,6 +31,7 @@ from simgpu.timing.collectives.ideal import CollectivePhase, Edge
 from simgpu.timing.collectives.traffic import PAIRWISE, SEND, bus_factor
 from simgpu.timing.kernels import NONE, Doubt, KernelModel
 from simgpu.workload.classes import Surroundings
+from simgpu.workload.copies import COPIES, copy_phase
 from simgpu.workload.folding import Colours, Pattern, colours
 
 Ranks = tuple[int, ...]
@@ -60,6 +62,9 @@ class Call:
     chosen: Chosen | None
     drag: float
 
+
+OFFLOAD = "offload"
+"""The group of copies between a GPU and its host or its node's drives: each GPU is one of its own."""
 
 FREE = Call(0.0, NONE, 0.0, None, 0.0)
 
@@ -115,7 +120,7 @@ class Links:
                 kind, groups = SEND, self._pairs(stage, group)
             else:
                 groups = self._of_stage(group, stage)
-            if len(groups[0]) == 1 or size == 0:
+            if (len(groups[0]) == 1 and kind not in COPIES) or size == 0:
                 continue
             for i, phase in enumerate(zip(*(self._phases(topology, kind, g, size) for g in groups), strict=True)):
                 key = (kind, group, stage, i, self._choices(topology, kind, groups, size))
@@ -142,6 +147,8 @@ class Links:
         return list(dict.fromkeys(self._group(kind, rank) for rank in self._members(stage)))
 
     def _group(self, kind: str, rank: int) -> Ranks:
+        if kind == OFFLOAD:  # each for itself
+            return (rank,)
         if kind == "embedding":  # the first stage and the last
             return self._peer(rank, 0), self._peer(rank, self.plan.pp - 1)
         return self.plan.group(kind, rank)
@@ -237,6 +244,9 @@ class Links:
         return self.protocol if kind not in PAIRWISE or self.protocol == "ideal" else "auto"
 
     def _phases(self, topology: Topology, kind: str, group: Ranks, size: float) -> list[CollectivePhase]:
+        if kind in COPIES:
+            ranks = min(self.plan.world, self.cluster.gpus_per_node)
+            return [copy_phase(topology, kind, group[0], size, ranks)]
         return model_of(topology, kind, group).phases(size, self._algorithm(kind), self._protocol(kind))
 
     def _algorithm(self, kind: str) -> str:
@@ -249,6 +259,8 @@ class Links:
         self, topology: Topology, kind: str, groups: Iterable[Ranks], size: float
     ) -> tuple[tuple[str, str], ...]:
         """Algorithm and protocol of each group: one that spans more nodes than the others may choose differently."""
+        if kind in COPIES:
+            return (("copy", str(min(self.plan.world, self.cluster.gpus_per_node))),)
         return tuple(self._chosen(topology, kind, group, size)[:2] for group in groups)
 
     def _call(
@@ -293,6 +305,19 @@ class Links:
             self._transfers[key] = found
         return found
 
+    def copy_rate(self, kind: str) -> float:
+        """Bytes/s of a copy when all ranks of a node copy at once: those that share least."""
+        per_node = self.cluster.gpus_per_node
+        topology = topology_of(self.cluster, 1)
+        ranks = min(self.plan.world, per_node)
+        ways = [copy_phase(topology, kind, gpu, 1.0, ranks) for gpu in range(ranks)]
+        crossed = Counter(edge for way in ways for flow in way.flows for edge in flow.edges)
+        rates = {edge: rate for way in ways for edge, rate in way.lanes.items()}
+        return min(
+            (rates[edge] if edge in rates else topology.graph.edges[edge]["bandwidth"]) / count
+            for edge, count in crossed.items()
+        )
+
     def _neighbours(self, stage: int) -> list[int]:
         """Ranks of a stage on the node of its first."""
         per_node = self.cluster.gpus_per_node
@@ -304,15 +329,18 @@ class Links:
         return self.plan.rank(**{**self.plan.coordinates(rank), "pp": stage})
 
     def _all(self, kind: str, groups: list[Ranks], size: float, stages: tuple[int, ...]) -> list[Transfer]:
-        if len(groups[0]) == 1 or size == 0:
+        if (len(groups[0]) == 1 and kind not in COPIES) or size == 0:
             return []
         if self.each or self._colours is not None:
             topology, where = self._whole, {r: r for group in groups for r in group}
         else:
             topology, where = self._place(groups)
         placed = [tuple(where[r] for r in group) for group in groups]
-        times = model_of(topology, kind, placed[0]).times(size, self._algorithm(kind), self._protocol(kind))
-        call = self._call(topology, kind, placed[0], size, float(times.seconds), int(times.channels))
+        if kind in COPIES:
+            call = FREE
+        else:
+            times = model_of(topology, kind, placed[0]).times(size, self._algorithm(kind), self._protocol(kind))
+            call = self._call(topology, kind, placed[0], size, float(times.seconds), int(times.channels))
         if self.each:
             plain = [tuple(self._plain(topology, self._phases(topology, kind, group, size))) for group in placed]
             return [Transfer(ranks, phases, call) for ranks, phases in zip(groups, plain, strict=True)]

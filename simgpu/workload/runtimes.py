@@ -3,17 +3,22 @@
 What can be counted is counted: kernels of an operator, the tensors they read and write, what is launched by the host
 and what replays as a graph. What cannot be counted is a constant with a source: the host's time for a step and a
 sequence, small kernels of a layer that no operator names. docs/inference.md says which were chosen on which rows.
+
+A version of an engine is a file of the catalogue (`runtimes/ENGINE@VERSION.yaml`, see `simgpu.workload.runtime_files`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
 
-from simgpu.errors import InputError, nearest
-from simgpu.plan.precision import PRECISIONS, is_gguf
+from simgpu.errors import InputError, nearest, shown
+from simgpu.plan.precision import GGUF_MXFP4, PRECISIONS, Precision, is_gguf
 from simgpu.plan.serving_memory import Reserve, ShareOf
+
+MARK = "@"
+"""Stands between an engine and its version."""
 
 SPLIT = "split over GPUs"
 """What the table of residuals calls runs of llama.cpp over several GPUs, whose prompts scatter more than others."""
@@ -66,8 +71,9 @@ class Runtime:
     repeats_heads
         Heads that share a KV head get a copy of it each before attention (repeat_kv, which scaled_dot_product_attention
         needs before PyTorch 2.5).
-    every_logit
+    every_logit, holds_logits
         Logits of all new tokens of a decoder, as a bare forward makes them; else those that choose the next token.
+        Whether there is room for all of them all the same.
     decode_ends
         P10 and P90 of measured over predicted time of decode, where residuals of other runtimes say nothing of it.
     score_bytes
@@ -76,12 +82,31 @@ class Runtime:
         Whether all-reduces are kernels of the engine, and over so many GPUs for how many bytes at most; else NCCL's.
     converts
         Whether narrow weights that the GPU cannot multiply are converted on the way (Marlin), or refused.
+    fused_attention, integer_products, fused_pointwise, counted_experts
+        Of llama.cpp: whether scores stay on chip; prompts multiply weights in blocks as they are stored, by activations
+        in 8 bits, instead of unpacking them for cuBLAS; a norm and its weights, and a gated activation, are a kernel
+        each instead of two; experts are a kernel for each operation, of one token three products of vectors.
+    block_formats
+        Formats in blocks that it has beside those of `simgpu.model.formats.GGUF`.
+    products
+        Library of the products of a few rows (`simgpu.timing.gemv`).
+    since, version, released, default, measured
+        The lowest version that it stands for; all of them, in words; when that came out; whether it stands for its
+        engine where no version is named; whether the residuals of whole runs are of it (else their interval is widened,
+        `simgpu.timing.uncertainty.of_version`).
+    sources
+        Where each of these comes from, in words.
     """
 
     name: str
+    engine: str
+    since: str
     title: str
     version: str
-    source: str
+    released: str = ""
+    default: bool = False
+    measured: bool = False
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
     style: str = "fused"
     step_s: float = 0.0
     sequence_s: float = 0.0
@@ -113,6 +138,13 @@ class Runtime:
     framework: str = ""  # of style 'eager': how PyTorch runs operators (`simgpu.workload.frameworks`)
     repeats_heads: bool = False
     every_logit: bool = False
+    holds_logits: bool = False
+    fused_attention: bool = False
+    integer_products: bool = False
+    fused_pointwise: bool = False
+    counted_experts: bool = False
+    block_formats: tuple[str, ...] = ()
+    products: str = "ggml"
     decode_ends: tuple[float, float] = (1.0, 1.0)
     streams: float = 1.0  # of memory-bound kernels over their counted traffic
     experts_fp8: str = ""  # library of experts in fp8
@@ -131,6 +163,14 @@ class Runtime:
             of,
         )
 
+    def library(self, stages: int) -> str:
+        """What the residuals of its whole runs are called: one name for all versions of an engine."""
+        return f"{self.engine} {SPLIT}" if self.style == "ggml" and stages > 1 else self.engine
+
+    def precision(self, precision: Precision) -> Precision:
+        """A precision as the files of this runtime have it."""
+        return GGUF_MXFP4 if precision.name == "mxfp4" and "mxfp4" in self.block_formats else precision
+
     @property
     def narrower(self) -> tuple[str, ...]:
         """Precisions that it has, and that are worth a try where one does not fit."""
@@ -143,129 +183,9 @@ class Runtime:
         return [tokens for least, tokens in self.chunks if capacity >= least * GIB][-1]
 
 
-_SERVED = (
-    "served rows of aic_e2e_inference (H100), one set of constants for all of its models; "
-    "memory beside weights and cache: estimate of this project where the engine's source names no sum"
-)
-
-FORWARD_S, GENERATE_S = 20e-6, 31e-6
-"""Host time of a counted kernel: in a bare forward (2 of Llama 3.2 1B on a B200), and in the decode loop of generate()
-(Qwen2.5 1.5B, 3B and 7B behind a prompt of 1 token, transformers 4.46 on one A100 host: 0.88 to 0.90 ms a layer
-whatever its width, over 29 counted kernels). Python runs more small operations than are counted; another CPU moves both
-in proportion."""
-
-_PYTORCH: dict[str, Any] = {
-    "style": "eager",
-    "chunks": ((0.0, 10**9),),
-    "mixes": False,
-    "overlaps_stages": False,
-    "memory_share": 1.0,
-    "reserve": 0.7e9,
-    "graph_bytes": 0.0,
-    "score_bytes": 8.0,
-    "custom_reduce": False,
-    "precisions": "plain",
-}
-
-RUNTIMES: dict[str, Runtime] = {
-    one.name: one
-    for one in (
-        Runtime(
-            "vllm",
-            "vLLM, V1 engine with CUDA graphs",
-            "0.12 to 0.18",
-            f"vllm-project/vllm (v1/core/sched, compilation); {_SERVED}",
-            step_s=0.6e-3,
-            sequence_s=40e-6,
-            layer_s=5e-6,
-            first_s=11e-3,
-            together=0.145,
-            chunks=((0.0, 2048), (70.0, 8192)),  # engine/arg_utils.py, default_max_num_batched_tokens
-            launch_s=4e-6,
-        ),
-        Runtime(
-            "sglang",
-            "SGLang with CUDA graphs and the radix cache",
-            "0.5",
-            f"sgl-project/sglang (srt/managers/scheduler.py); {_SERVED}",
-            step_s=0.4e-3,
-            sequence_s=17e-6,
-            layer_s=1e-6,
-            together=0.92,
-            # server_args.py, _handle_gpu_memory_settings: chunks, and what is kept free beside weights and cache
-            chunks=((0.0, 2048), (35.0, 4096), (60.0, 8192), (160.0, 16384)),
-            # model_runner.py: weights and cache get mem_fraction_static; unsaid, all but the sums below
-            memory_share=1.0,
-            share_of="static",
-            reserve=512 * MIB,
-            graph_bytes=256 * 2 * MIB,
-            token_bytes=1.5 * MIB,
-            launch_s=4e-6,
-            mixes=False,
-        ),
-        Runtime(
-            "trtllm",
-            "TensorRT-LLM, PyTorch backend with CUDA graphs",
-            "1.0",
-            f"NVIDIA/TensorRT-LLM (tensorrt_llm/_torch/pyexecutor); {_SERVED}",
-            step_s=0.4e-3,
-            sequence_s=17e-6,
-            share_of="free",  # _torch/pyexecutor/_util.py: free_gpu_memory_fraction of what a trial run leaves
-            overlaps_host=True,  # py_executor.py, _executor_loop_overlap, the default without pipelines
-            first_s=91e-3,
-            together=0.134,
-            launch_s=4e-6,
-            attention="trtllm",
-            # customAllReduceUtils.h, AllReduceBestStrategyTableSM90 (with the norm); of 4 GPUs its tables of kernel
-            # times show NCCL's from 2 MiB on
-            custom_limits=((2, 8 * MIB), (4, 1 * MIB), (8, 0.5 * MIB)),
-            converts=False,
-        ),
-        Runtime(
-            "llama.cpp",
-            "llama.cpp, one stream, layers split over GPUs",
-            "May 2024 (b2800 to b3000)",
-            "ggml-org/llama.cpp (ggml-cuda.cu); llamacpp_inference",
-            style="ggml",
-            gap_s=10e-6,
-            hop_s=187e-6,
-            graphs=False,
-            chunks=((0.0, 512),),
-            overlaps_stages=False,
-            queue=850,  # 1,024 launches (stackoverflow.com/q/53970187), a fifth of them cuBLAS helpers and copies
-            memory_share=1.0,
-            reserve=0.7e9,
-            graph_bytes=0.0,
-            score_bytes=4.0,
-            custom_reduce=False,
-            precisions="gguf",
-            attention="ggml",
-            vectors=8,
-        ),
-        Runtime(
-            "eager",
-            "Hugging Face transformers, eager PyTorch",
-            "PyTorch 2.1 and later, transformers 4.36 and later",
-            "huggingface/transformers (modeling_llama.py, modeling_qwen2.py, cache_utils.py, generation/utils.py)",
-            framework="pytorch-eager",
-            launch_s=GENERATE_S,
-            repeats_heads=True,
-            graphs=False,
-            decode_ends=(0.8, 1.7),  # Qwen2.5's 14 rows of one host lie at 0.94 to 1.46; other CPUs are not known
-            **_PYTORCH,
-        ),
-        Runtime(
-            "compiled",
-            "PyTorch under torch.compile, decode replayed as a CUDA graph over a static cache",
-            "PyTorch 2.1 and later, transformers 4.36 and later",
-            "pytorch/pytorch (torch/_inductor, cudagraph_trees); pytorch-labs/gpt-fast (generate.py, model.py)",
-            framework="pytorch-compiled",
-            launch_s=FORWARD_S,
-            decode_ends=(0.7, 1.25),  # gpt-fast's rows of Llama on 1 to 8 A100 lie at 0.73 to 0.89
-            **_PYTORCH,
-        ),
-    )
-}
+FORWARD_S = 20e-6
+"""Host time of a counted kernel in a bare forward (2 of Llama 3.2 1B on a B200). Python runs more small operations than
+are counted; another CPU moves it in proportion."""
 
 
 @cache
@@ -275,7 +195,13 @@ def bare_forward(name: str) -> Runtime:
 
 
 def runtime(name: str) -> Runtime:
-    """A runtime by name. Raises `InputError`."""
-    if name not in RUNTIMES:
-        raise InputError(f"unknown runtime '{name}'{nearest(name, RUNTIMES)}", key="runtime")
-    return RUNTIMES[name]
+    """A runtime by name: `vllm` is the version that stands for the engine, `vllm@0.14` the one that 0.14 falls to.
+
+    A version between two known ones has the constants of the lower. Raises `InputError`.
+    """
+    from simgpu.workload.runtime_files import engines, resolved, versions
+
+    engine, mark, wanted = name.partition(MARK)
+    if engine not in engines():
+        raise InputError(f"unknown runtime {shown(name)}{nearest(engine, engines())}", key="runtime")
+    return resolved(engine, wanted) if mark else next(one for one in versions(engine) if one.default)

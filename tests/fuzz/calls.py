@@ -85,7 +85,8 @@ PLAN = {
     "tp": "2", "dp": "1", "pp": "1", "vp": "1", "cp": "1", "ep": "1", "zero": "0", "micro_batch": "None",
     "schedule": "None",
     "sequence_parallel": "False", "recompute": "'none'", "recompute_layers": "None", "async_tp": "False",
-    "order": "('tp', 'cp', 'ep', 'dp', 'pp')", "offload": "'none'", "context": "'ring'", "shard": "None",
+    "order": "('tp', 'cp', 'ep', 'dp', 'pp')", "offload": "'none'", "offload_to": "'host'", "context": "'ring'",
+    "shard": "None",
 }  # fmt: skip
 HOW = {
     "dtype": "'bf16'", "accumulate": "None", "algorithm": "'auto'", "protocol": "'auto'", "clocks": "None",

@@ -102,12 +102,12 @@ def test_clusters_join_their_nodes():
 
 
 def test_a_rail_needs_no_spine_and_another_rail_does():
-    topology = CATALOGUE.cluster("dgx-h100-ib").topology_of(2)
+    topology = topology_of(CATALOGUE.cluster("dgx-h100-ib"), 2)
     assert not any("spine" in end for _, end in topology.route(0, 8).edges)
     assert any("spine" in end for _, end in topology.route(0, 9).edges)
 
 
 def test_plain_ethernet_stages_consumer_cards_through_host_memory_at_both_ends():
-    topology = CATALOGUE.cluster("rtx-4090-8x-ethernet").topology_of(2)
+    topology = topology_of(CATALOGUE.cluster("rtx-4090-8x-ethernet"), 2)
     route = topology.route(0, 8)
     assert {end for _, end in route.edges if ".mem" in end} == {"n0.mem0", "n1.mem0"}

@@ -24,6 +24,7 @@ GH100 = {
     "tf32-fp32-tensor": 2048, "fp16-fp32-tensor": 4096, "fp16-fp16-tensor": 4096, "bf16-fp32-tensor": 4096,
     "fp8-fp32-tensor": 8192, "fp8-fp16-tensor": 8192, "int8-int32-tensor": 8192,
 }  # fmt: skip
+H20 = {key: rate / 4 if "tensor" in key else rate for key, rate in GH100.items() if "fp64" not in key}
 GB100 = {
     "fp64-fp64-vector": 128, "fp64-fp64-tensor": 128, "fp32-fp32-vector": 256, "fp16-fp16-vector": 512,
     "tf32-fp32-tensor": 4096, "fp16-fp32-tensor": 8192, "fp16-fp16-tensor": 8192, "bf16-fp32-tensor": 8192,
@@ -60,12 +61,13 @@ CDNA1 |= {"fp64-fp64-vector": 64, "bf16-fp32-tensor": 512}
 throughput in the CUDA C++ Programming Guide,
 AMD's CDNA white papers. Of Blackwell Ultra: its data sheet over 148 and 152 SMs."""
 
-GEFORCE = {"tf32-fp32-tensor", "fp16-fp32-tensor", "bf16-fp32-tensor", "fp8-fp32-tensor"}
-"""What GeForce cards run at half the rate: tensor products with FP32 accumulation (all but FP4)."""
+HALVED = {"tf32-fp32-tensor", "fp16-fp32-tensor", "bf16-fp32-tensor", "fp8-fp32-tensor"}
+"""What GeForce cards and the A10G run at half the rate: tensor products with FP32 accumulation (all but FP4)."""
 
 CHIPS = {
-    "pascal": {"p100-pcie-16gb": GP100, "p4": GP10X, "gtx-1080-ti": GP10X},
+    "pascal": {"p100-pcie-16gb": GP100, "p100-sxm-16gb": GP100, "p4": GP10X, "gtx-1080-ti": GP10X},
     "volta": GV100, "turing": TU10X, "ampere": GA100, "ampere-ga10x": GA10X, "ada": AD10X, "hopper": GH100,
+    "hopper-h20": H20,
     "blackwell": GB100, "blackwell-ultra": GB110, "blackwell-gb20x": GB20X,
     "cdna": CDNA1, "cdna2": CDNA2, "cdna3": CDNA3, "cdna4": CDNA4,
 }  # fmt: skip
@@ -88,7 +90,8 @@ CHECKED = [name for name in CATALOGUE.names("gpus") if CATALOGUE.spec("gpus", na
 def rates_of(gpu):
     rates = CHIPS[gpu.architecture]
     rates = rates if "fp32-fp32-vector" in rates else rates[gpu.name]
-    return {key: rate / 2 if "GeForce" in gpu.title and key in GEFORCE else rate for key, rate in rates.items()}
+    halved = HALVED if "GeForce" in gpu.title or "A10G" in gpu.title else ()
+    return {key: rate / 2 if key in halved else rate for key, rate in rates.items()}
 
 
 @pytest.mark.parametrize("name", FIXED)

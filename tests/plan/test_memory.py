@@ -256,7 +256,7 @@ def test_an_eager_run_without_recomputation():
     memory = memory_of(
         CATALOGUE.model("llama-3-8b"), Plan(dp=8, zero=3), TORCHTITAN, 8, 8192, framework="pytorch-eager"
     )
-    assert memory.allocated / GIB == pytest.approx(77.29, rel=0.02)
+    assert memory.held / GIB == pytest.approx(77.29, rel=0.02)
 
 
 # ---- totals, fit, and what people see --------------------------------------------------------------------

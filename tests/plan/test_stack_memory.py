@@ -58,7 +58,7 @@ def test_a_cache_that_stays_is_kept_where_recomputation_would_drop_it():
 
 
 def peak(plan, batch, framework, **job):
-    """GiB that the allocator shows on the fullest stage."""
+    """GiB that PyTorch allocates on the fullest stage."""
     work = Training(batch=batch, tokens=4096, **job)
     numerics = work.numerics("fp16" if framework == "deepspeed" else "bf16", framework=framework)
     return max(one.allocated for one in memory_per_stage(LLAMA, plan, numerics, batch, 4096, framework)) / GIB

@@ -29,7 +29,8 @@ CHOICES = {
     "vp": [1, 1, 2, 3], "ep": [1, 1, 2, 8], "zero": [0, 1, 1, 2, 3], "micro_batch": [1, 1, 2, 4],
     "recompute": ["none", "selective", "full"], "sequence_parallel": [True, False],
     "overlap_gradients": [True, True, False], "overlap_weights": [True, True, False],
-    "offload": ["none", "none", "optimizer"], "async_tp": [False, False, True], "context": ["ring", "all_gather"],
+    "offload": ["none", "none", "optimizer", "parameters"], "async_tp": [False, False, True],
+    "context": ["ring", "all_gather"],
     "schedule": [None, None, "gpipe", "zb-h1"],
 }  # fmt: skip
 

@@ -19,7 +19,8 @@ from simgpu.workload.inference.generation import Run, decode_runs, generate, pip
 from simgpu.workload.inference.serving import Load, serve
 from simgpu.workload.inference.speculation import Speculation
 from simgpu.workload.links import Call, Links
-from simgpu.workload.runtimes import RUNTIMES, bare_forward, runtime
+from simgpu.workload.runtime_files import every
+from simgpu.workload.runtimes import bare_forward, runtime
 
 CATALOGUE = Catalogue()
 NODE = CATALOGUE.cluster("dgx-h100")
@@ -261,8 +262,8 @@ def test_fp8_on_a_gpu_without_it_converts_weights_or_is_refused():
 
 
 def test_runtimes_say_what_they_stand_for():
-    for name, one in RUNTIMES.items():
-        assert one.name == name and one.title and len(one.version) > 2 and len(one.source) > 20
+    for one in every():
+        assert one.title and len(one.version) > 2 and all(len(source) > 20 for source in one.sources.values())
 
 
 def test_host_time_and_launches_make_eager_slower_than_graphs():
@@ -382,7 +383,7 @@ def test_launches_that_wait_for_a_gpu_keep_the_others_waiting(count):
 
 def test_many_layers_to_a_gpu_take_turns_in_llama_cpp_and_few_overlap():
     def gain(model):
-        one = deployed(model, plan=Plan(pp=4), precision="q4_k_m", engine="llama.cpp", dtype="fp16")
+        one = deployed(model, plan=Plan(pp=4), precision="q4_k_m", engine="llama.cpp@2024-05", dtype="fp16")
         runs = prefill_runs(one, 1, 4096)
         return sum(run.seconds * run.count for run in runs) / pipelined(runs, one.runtime.queue)
 
@@ -426,7 +427,7 @@ def test_chunks_scores_and_logits_are_in_the_memory():
         return simulate(cluster, Inference(**{"prompt": 8000, "output": 2, **job}), model).row[part]
 
     assert held("activations_memory_bytes", chunk=512) < held("activations_memory_bytes", chunk=8000) / 8
-    scores = held("activations_memory_bytes", runtime="llama.cpp", precision="q4_k_m")
+    scores = held("activations_memory_bytes", runtime="llama.cpp@2024-05", precision="q4_k_m")
     assert 32 * 512 * 8000 * 4 < scores < 1.5 * 32 * 512 * 8000 * 4
     assert held("logits_memory_bytes", runtime="eager") == pytest.approx(128256 * 6, rel=0.01)  # generate() keeps one
     forward = deployed(cluster=NODE, engine="eager")

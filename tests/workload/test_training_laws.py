@@ -61,6 +61,7 @@ PAIRS: dict[str, tuple[dict, object]] = {
     "shard": ({"dp": 4, "zero": 3}, 2), "context": ({"cp": 2}, "all_gather"), "micro_batch": ({}, 2),
     "recompute": ({}, "full"), "recompute_layers": ({"recompute": "full"}, 1), "async_tp": ({}, True),
     "overlap_gradients": ({"zero": 3}, False), "overlap_weights": ({"zero": 3}, False), "offload": ({}, "optimizer"),
+    "offload_to": ({"offload": "optimizer"}, "nvme"),
     "order": ({"tp": 2, "dp": 8}, ("dp", "cp", "ep", "tp", "pp")),
     "batch": ({}, 16), "tokens": ({}, 1024), "optimizer": ({}, "sgd"), "master_weights": ({}, False),
     "weights": ({}, "fp32"), "gradients": ({}, "bf16"), "reduce": ({}, "bf16"), "states": ({}, "bf16"),

@@ -28,7 +28,8 @@ PLANS: dict[str, list[Any]] = {
     "shard": [None, None, 2], "context": ["ring", "all_gather"], "micro_batch": [None, 1, 2],
     "recompute": ["none", "selective", "full"], "recompute_layers": [None, None, 1],
     "overlap_gradients": [True, False], "overlap_weights": [True, False], "async_tp": [False, True],
-    "offload": ["none", "none", "optimizer"], "order": [Plan().order, ("tp", "dp", "cp", "ep", "pp")],
+    "offload": ["none", "none", "optimizer", "parameters"], "offload_to": ["host", "host", "nvme", "mixed"],
+    "order": [Plan().order, ("tp", "dp", "cp", "ep", "pp")],
 }  # fmt: skip
 """Values of each field of a plan."""
 JOBS: dict[str, list[Any]] = {
@@ -101,12 +102,20 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     plan["recompute_layers"] = plan["recompute_layers"] if plan["recompute"] == "full" else None
     plan["async_tp"] = plan["async_tp"] and (plan["sequence_parallel"] or tp == 1)
     plan["offload"] = plan["offload"] if job["optimizer"] != "none" else "none"
+    if plan["offload"] == "parameters" and (plan["zero"] < 3 or pp > 1):
+        plan["offload"] = "optimizer"
     job["flash"] = job["flash"] or cp > 1
     model = draw(st.sampled_from(sorted(MODELS)))
     if model != "experts":
         plan["ep"], job["routing"] = 1, "balanced"
     batch = plan["dp"] * draw(st.sampled_from([4, 8]))
     where = draw(st.sampled_from(CLUSTERS))
+    if (
+        where != CLUSTERS[0]
+        or plan["offload"] == "none"
+        or (plan["offload"], plan["offload_to"]) == ("optimizer", "mixed")
+    ):
+        plan["offload_to"] = "host"  # the others have no drives
     if plan["zero"] or tp > 1 or plan["context"] == "all_gather":
         how["algorithm"] = how["algorithm"].replace("tree", "auto")  # trees only add up
     try:

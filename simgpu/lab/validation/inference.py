@@ -87,7 +87,7 @@ def _parts(translate: Translate, table: Table, rows: Rows, machine: Machine) -> 
             refused.setdefault(("all", TOO_FAST, True, "", False), []).append(row)
             continue
         for i, (asked, one) in enumerate(zip(wanted, found, strict=True)):
-            key = (asked.op, asked.dtype, asked.engine.runtime, asked.engine.caveat, i > 0)
+            key = (asked.op, asked.dtype, runtime(asked.engine.runtime).engine, asked.engine.caveat, i > 0)
             scored.setdefault(key, []).append((row, asked, one))
     for (op, reason, left_out, column, misfit), at in refused.items():
         yield Unpredicted(op, np.asarray(at, np.intp), reason, left_out, key=column, misfit=misfit)
@@ -132,7 +132,7 @@ def _detail(table: Table, row: int, asked: Asked, found: Found) -> Detail:
     if asked.apart is not None:
         gpus += asked.apart.plan.world * asked.instances[0]
     version = reader.word("version")
-    name = f"{engine.runtime} {version}".strip()
+    name = f"{runtime(engine.runtime).engine} {version}".strip()
     return Detail(
         table.source, engine.config.name, gpus, " ".join(filter(None, words)), name, found.caveat or asked.caveat
     )

@@ -12,7 +12,7 @@ from simgpu.catalog import Catalogue
 from simgpu.lab.validation.training_rows import TIED, Reader, bidirectional, gpt, llama
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.parallelism import Plan
-from simgpu.workload.runtimes import SPLIT
+from simgpu.workload.runtimes import SPLIT, runtime
 
 DECODE, PREFILL, TTFT, TPOT, E2E = "decode", "prefill", "ttft", "tpot", "e2e"
 OPERATIONS = (DECODE, PREFILL, TTFT, TPOT, E2E)
@@ -36,7 +36,7 @@ class Engine:
     @property
     def caveat(self) -> str:
         """Runs whose errors are a class of their own."""
-        return SPLIT if self.runtime == "llama.cpp" and self.plan.pp > 1 else ""
+        return SPLIT if runtime(self.runtime).style == "ggml" and self.plan.pp > 1 else ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,10 @@ _LLAMA = {f"llama{n}-{size}": f"llama-{n}-{size}" for n, size in (("3", "8b"), (
           ("2", "70b"))}  # fmt: skip
 
 
+MAY_2024 = "llama.cpp@2024-05"
+"""The version that the table was measured with."""
+
+
 def llama_cpp(row: Reader, catalogue: Catalogue) -> Iterable[Asked | str]:
     """llama-bench: tg N is the decode of N tokens behind an empty cache, pp N a prompt of N tokens."""
     name, quant, phase = row.word("model"), row.word("quant"), row.word("phase")
@@ -77,7 +81,7 @@ def llama_cpp(row: Reader, catalogue: Catalogue) -> Iterable[Asked | str]:
     precision = {"F16": "fp16"}.get(quant, quant.lower())
     gpus, tokens = row.count("num_gpus"), row.count("num_tokens")
     config = catalogue.model(_LLAMA[name])
-    engine = Engine(config, Plan(pp=gpus), precision, "llama.cpp", "fp16", per_node=gpus, link="pcie")
+    engine = Engine(config, Plan(pp=gpus), precision, MAY_2024, "fp16", per_node=gpus, link="pcie")
     seconds = tokens / row.number("tokens_per_s")
     if phase not in (DECODE, PREFILL):
         return [f"no phase '{phase}'; expected decode or prefill"]

@@ -41,7 +41,8 @@ def scaling(column: str) -> int | None:
 
 
 def priced(row: Mapping[str, Any], price: float | None) -> Mapping[str, Any]:
-    """`row` with what it costs at `price` USD per GPU-hour: a step, or a million output tokens."""
+    """`row` with what it costs at `price` USD per GPU-hour: a step and a run of known length, or a million
+    output tokens."""
     if price is None:
         return row
     rate = row.get("output_tokens_per_s_per_gpu")
@@ -49,6 +50,8 @@ def priced(row: Mapping[str, Any], price: float | None) -> Mapping[str, Any]:
         cost = {COST["tokens"]: price / 3600 / rate * 1e6}
     else:
         cost = {COST["step"]: price / 3600 * row["gpus"] * row["step_s"]}
+        if "gpu_hours" in row:
+            cost["usd_per_run"] = price * row["gpu_hours"]
     return {**row, **cost, **following_ends({**row, **cost})}
 
 

@@ -1,4 +1,5 @@
-"""What to know of the parts that an experiment runs on: figures that no known GPU comes near, GPUs left idle."""
+"""What to know of the parts that an experiment runs on: figures that no known GPU comes near, GPUs left idle, versions
+of runtimes."""
 
 from __future__ import annotations
 
@@ -7,6 +8,9 @@ from simgpu.hardware.derive import is_slice
 from simgpu.hardware.plausible import doubts
 from simgpu.scenario import resolve_cluster
 from simgpu.study.experiment.running import ExperimentResult
+from simgpu.workload.inference.jobs import Inference, MixedStep, Serving
+from simgpu.workload.runtime_files import versions
+from simgpu.workload.runtimes import MARK, runtime
 
 
 def doubtful_figures(outcome: ExperimentResult, catalogue: Catalogue) -> list[str]:
@@ -19,7 +23,8 @@ def doubtful_figures(outcome: ExperimentResult, catalogue: Catalogue) -> list[st
             continue
         seen.add(asked)
         gpu = resolve_cluster(case.scenario, catalogue, case.origins).gpu
-        found |= {f"check a figure of {gpu.name}: {doubt}": None for doubt in ([] if is_slice(gpu) else doubts(gpu))}
+        said = [] if is_slice(gpu) else doubts(gpu, catalogue.architectures(gpu))
+        found |= {f"check a figure of {gpu.name}: {doubt}": None for doubt in said}
     return list(found)
 
 
@@ -52,3 +57,22 @@ def lone_microbatches(outcome: ExperimentResult) -> list[str]:
         " plan.micro_batch is not given and so all sequences of a replica at once"
         for (many, stages), bubble in found.items()
     ]
+
+
+def versions_of_runtimes(outcome: ExperimentResult) -> list[str]:
+    """A note for each runtime that was asked for by a version, or whose interval is not that of its version."""
+    jobs = [case.scenario.workload for case in outcome.experiment.cases]
+    asked = dict.fromkeys(job.runtime for job in jobs if isinstance(job, (Inference, MixedStep, Serving)))
+    return [note for name in asked if (note := version_note(name))]
+
+
+def version_note(name: str) -> str:
+    """What a runtime stands for, if it was asked for by a version or its interval is that of another; else nothing."""
+    made = runtime(name)
+    if made.measured and MARK not in name:
+        return ""
+    text = f"{name}: {made.title}; {made.version}"
+    if made.measured:
+        return text
+    near = ", ".join(one.since for one in versions(made.engine) if one.measured)
+    return f"{text}; its interval is that of {near}, widened by what lies between versions of an engine"

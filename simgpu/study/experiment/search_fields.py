@@ -1,12 +1,10 @@
 """What the `search:` section of an experiment file can say."""
 
-import re
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from simgpu.errors import InputError, nearest, shown
-from simgpu.units import parse_quantity, to_si
 
 
 def _as_list(given: Any) -> Any:
@@ -17,17 +15,6 @@ def _fraction(given: Any) -> Any:
     if isinstance(given, str) and given.strip().endswith("%"):
         return float(given.strip()[:-1]) / 100
     return given
-
-
-_RATE = re.compile(r"([0-9.,_e+]+)\s*(tokens|requests)/s(/user|/gpu)?", re.IGNORECASE)
-
-
-def _limit(given: Any) -> Any:
-    """'2 s' in seconds; '30 tokens/s/user' as the number that the column of that rate has."""
-    if not isinstance(given, str):
-        return given
-    rate = _RATE.fullmatch(given.strip())
-    return float(rate[1].replace(",", "")) if rate else to_si(*parse_quantity(given), "s")
 
 
 def _values(given: Any) -> Any:
@@ -47,7 +34,8 @@ class SearchFields(BaseModel):
     objective
         A column: `step_s` or `tokens_per_s_per_gpu` of training; of inference one of the rates.
     limits
-        Columns and what they may be at most, such as `ttft_s: 2 s` or `ttft_s_p90: 3 s`; of a rate at least.
+        Columns and what they may be at most, such as `ttft_s: 2 s` or `training_days_p90: 30 days`; of a rate at least
+        (`simgpu.study.search.limits`).
     space
         Keys of the plan, each with its values or 'all'; of inference also keys of the workload, with lists.
     where
@@ -70,7 +58,7 @@ class SearchFields(BaseModel):
         BeforeValidator(_as_list),
     ] = None
     objective: str | None = None
-    limits: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_limit)]] = {}
+    limits: dict[str, Any] = {}
     space: dict[str, Values] = {}
     where: Annotated[list[str], BeforeValidator(_as_list)] = []
     top: Annotated[int, Field(strict=True, gt=0, le=1000)] = 10

@@ -90,6 +90,11 @@ def fit(catalogue: Catalogue, models: Sequence[str], asked: Asked) -> Fitted:
         raise InputError("no model", key="MODEL")
     for name in asked.precisions:
         precision_of(name, "--precision")
+    if asked.runtime is not None:
+        try:
+            runtime(asked.runtime)
+        except InputError as error:
+            raise InputError(error.problem, key="--runtime") from None
     for key, value in (("--users", asked.users), ("--context", 1 if asked.context is None else asked.context)):
         if not 1 <= value <= MOST:
             expected = "1 or more" if value < 1 else f"at most {MOST:,}"
@@ -141,9 +146,11 @@ def _precisions(config: TransformerConfig, asked: str | None) -> list[str]:
     names = [name for name in dict.fromkeys((config.published, *NARROWING)) if name in PRECISIONS]
     if asked is None:
         return names
-    if asked == "llama.cpp":
-        return ["fp16", *(name for name in PRECISIONS if is_gguf(PRECISIONS[name]))]
-    plain = runtime(asked).precisions == "plain"
+    run = runtime(asked)
+    if run.precisions == "gguf":
+        own = [config.published] if config.published in run.block_formats else []
+        return [*own, "fp16", *(name for name in PRECISIONS if is_gguf(PRECISIONS[name]))]
+    plain = run.precisions == "plain"
     return [name for name in names if not (PRECISIONS[name].weights if plain else is_gguf(PRECISIONS[name]))]
 
 
@@ -184,7 +191,7 @@ def _row(
         "gpu": gpu,
         "gpu_memory_bytes": capacity,
         "converted": served.precision.converted,
-        "runtime": engine,
+        "runtime": runtime(engine).name,
         "context": context,
         "users": asked.users,
         "fits_one": one.fits,

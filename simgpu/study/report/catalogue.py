@@ -21,6 +21,8 @@ from simgpu.hardware.topology import topology_of
 from simgpu.overrides import Override
 from simgpu.study.experiment.loading import parse_settings
 from simgpu.units import format_si
+from simgpu.workload.runtime_files import BYTES, engines, every
+from simgpu.workload.runtimes import MARK, Runtime, runtime
 
 if TYPE_CHECKING:
     from simgpu.hardware.topology import Topology
@@ -30,6 +32,8 @@ _SHOWN = ("gpus", "nodes", "clusters", "links", "architectures")
 
 def listing(catalogue: Catalogue, kind: str) -> list[tuple[str, str]]:
     """(name, title) of everything of one kind."""
+    if kind == "runtimes":
+        return [(f"{one.engine}@{one.since}", _versions_of(one)) for one in every()]
     found = []
     for name in catalogue.names(kind):
         if kind == "models":
@@ -41,9 +45,16 @@ def listing(catalogue: Catalogue, kind: str) -> list[tuple[str, str]]:
     return found
 
 
+def _versions_of(one: Runtime) -> str:
+    """Title and versions of a runtime, and whether its engine alone means it, and whether runs of it were measured."""
+    said = [one.version, *([f"the default of {one.engine}"] if one.default else [])]
+    return f"{one.title}; {', '.join([*said, *([] if one.measured else ['interval widened'])])}"
+
+
 @dataclass(frozen=True)
 class Subject:
-    """Something of the catalogue, with parameters changed: its specification (None for a model), and its cluster."""
+    """Something of the catalogue, with parameters changed: its specification (None for a model or a runtime), and its
+    cluster."""
 
     name: str
     kind: str
@@ -69,7 +80,7 @@ def find(catalogue: Catalogue, name: str, settings: Sequence[str] = (), nodes: i
         if root is None or not override.key.startswith(root):
             expected = f"expected a key that begins with {root}" if root else "it has no hardware parameters"
             raise override.error(f"is not a parameter of '{name}'; {expected}")
-    spec = None if kind == "models" else catalogue.spec(kind, name, overrides)
+    spec = None if kind in ("models", "runtimes") else catalogue.spec(kind, name, overrides)
     return Subject(name, kind, spec, None, nodes)
 
 
@@ -83,7 +94,8 @@ def show(catalogue: Catalogue, subject: Subject, out: IO[str], constants: bool =
 
     spec = subject.spec
     if spec is None:
-        print_figures(*_model_entries(catalogue, subject.name), out)
+        entries_of = _runtime_entries if subject.kind == "runtimes" else _model_entries
+        print_figures(*entries_of(catalogue, subject.name), out)
         return
     entries = _entries(spec)
     known = catalogue.kernel_constants(spec) if isinstance(spec, GPUSpec) else None
@@ -93,7 +105,7 @@ def show(catalogue: Catalogue, subject: Subject, out: IO[str], constants: bool =
     if known is not None:
         _print_constants(known, constants, out)
     if isinstance(spec, GPUSpec) and not is_slice(spec):
-        print_notes([f"check a figure: {doubt}" for doubt in doubts(spec)], out)
+        print_notes([f"check a figure: {doubt}" for doubt in doubts(spec, catalogue.architectures(spec))], out)
     if subject.cluster is not None:
         from simgpu.render.topology import topology_tree
 
@@ -150,10 +162,12 @@ def _kind_of(catalogue: Catalogue, name: str) -> str:
             return kind
     if os.path.exists(name):
         return "models"
+    if name.partition(MARK)[0] in engines():
+        return "runtimes"
     if catalogue.find("experiments", name):
         raise InputError(f"'{name}' is an experiment; run it with: simgpu run {name}")
     several = members(base_name(name), catalogue.names("gpus"))
-    known = [other for kind in (*_SHOWN, "models") for other in catalogue.names(kind)]
+    known = [other for kind in (*_SHOWN, "models") for other in catalogue.names(kind)] + list(engines())
     raise InputError(f"nothing in the catalogue is named {shown(name)}{several or nearest(base_name(name), known)}")
 
 
@@ -210,6 +224,21 @@ def _model_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str
         published = f"{described.published_parameters:,.0f}"
         entries.append(("published parameters", published, described.parameters_source))
     return described.title or config.name, entries
+
+
+def _runtime_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str, str, str]]]:
+    """What a version of a runtime is, each figure with its source; what no file of it names is left out."""
+    made = runtime(name)
+    head = [("engine", made.engine), ("version", made.version), ("released", made.released)]
+    head += [("interval", "of this version" if made.measured else "of another version, widened")]
+    entries = [(key, value, "") for key, value in head if value]
+    for key, source in made.sources.items():
+        value = getattr(made, key)
+        unit = "s" if key.endswith("_s") else "B" if key in BYTES else ""
+        number = isinstance(value, float)
+        text = format_si(value, unit) if number else {True: "yes", False: "no"}.get(value, str(value))
+        entries.append((key, text, source))
+    return made.title, entries
 
 
 def _overrides(settings: Sequence[str]) -> list[Override]:

@@ -19,12 +19,14 @@ from simgpu.scenario import resolve_cluster
 from simgpu.simulation.call import default_clocks
 from simgpu.simulation.result import Result
 from simgpu.study.experiment.loading import Case
+from simgpu.study.experiment.parts import versions_of_runtimes
 from simgpu.study.experiment.running import Experiment, ExperimentResult, Refused, run_case, run_each
 from simgpu.study.report.memory import misfits
 from simgpu.tabular import Tabular
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Activity
 from simgpu.workload.jobs import Inference, MixedStep, Serving
+from simgpu.workload.links import OFFLOAD
 
 FIELDS = {
     "operator": "what it is in the model",
@@ -94,7 +96,7 @@ def _notes(case: Case, result: Result, experiment: Experiment, catalogue: Catalo
         file = experiment.document.file
         best = f"; its best plan: simgpu explain {file}#1" if isinstance(file, Path) else ""
         found.append(f"This is where a search starts from, not its answer{best}")
-    return found
+    return found + versions_of_runtimes(alone)
 
 
 def _explain(case: Case, experiment: Experiment, catalogue: Catalogue) -> Explanation:
@@ -165,7 +167,7 @@ def _row(part: Part, step: float, kernels: KernelModel) -> dict[str, Any]:
     activity, time, chosen = part.activity, part.activity.time, part.activity.chosen
     ends = range_of([(part.seconds, part.doubt)])
     flop, moved = activity.flops * part.runs, activity.bytes * part.runs
-    library = chosen.library if chosen else "nccl"
+    library = chosen.library if chosen else "copy engine" if activity.group == OFFLOAD else "nccl"
     regime = kernels.constants.regime("collective", library) if chosen and chosen.constants else ""
     return {
         "operator": activity.name,

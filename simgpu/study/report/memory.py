@@ -9,7 +9,7 @@ from simgpu.catalog import Catalogue
 from simgpu.columns import COLUMNS
 from simgpu.hardware.derive import is_slice
 from simgpu.plan.fit import fit_text, suggestions
-from simgpu.plan.memory import PARTS, Memory, peak
+from simgpu.plan.memory import PARTS, Memory, Room, peak
 from simgpu.plan.serving_fit import DEGREES, misfit_text
 from simgpu.plan.serving_memory import PARTS as SERVING_PARTS
 from simgpu.plan.serving_memory import ServingMemory
@@ -55,6 +55,7 @@ def misfits(outcome: ExperimentResult, catalogue: Catalogue) -> list[tuple[str, 
             worst.capacity or 0.0,
             scenario.framework,
             cluster.gpus_per_node,
+            Room.of(cluster),
         )
         found.setdefault(fit_text(worst, helps), []).append(row_name(outcome, number))
     return [("; ".join(names[:MOST_NAMES]) + _others(names), text) for text, names in found.items()]

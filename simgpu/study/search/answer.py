@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import KEYS
 from simgpu.render.columns import cell, title
 from simgpu.scenario import Scenario
+from simgpu.study.experiment.answers import priced
 from simgpu.study.experiment.loading import Case
+from simgpu.study.search.limits import at_least, plain
 from simgpu.study.search.problem import LEVELS, Problem
 from simgpu.study.search.reasons import SAME, why
 from simgpu.study.search.searching import Searched, Simulated
-from simgpu.study.search.serving import Served, ServingProblem, at_least
+from simgpu.study.search.serving import Served, ServingProblem
 from simgpu.tabular import Tabular
 from simgpu.units import format_seconds
 
@@ -78,7 +80,8 @@ def words_of(plan: Plan) -> str:
         layers = f" of {plan.recompute_layers} layers" if plan.recompute_layers else ""
         found.append(f"{plan.recompute} recomputation{layers}")
     found += [plan.schedule] if plan.schedule else []
-    found += ["offload"] if plan.offload != "none" else []
+    place = "" if plan.offload_to == "host" else f" to {'NVMe' if plan.offload_to == 'nvme' else 'host and NVMe'}"
+    found += [f"offload of {plan.offload}{place}"] if plan.offload != "none" else []
     found += ["async TP"] if plan.async_tp and plan.tp > 1 else []
     found += [
         f"no {key.replace('_', ' ')}" for key in ("overlap_gradients", "overlap_weights") if not getattr(plan, key)
@@ -89,7 +92,7 @@ def words_of(plan: Plan) -> str:
 def training_answer(name: str, heading: str, problem: Problem, found: Searched) -> Answer:
     """What a search for training plans says."""
     search = problem.search
-    ties = _ties(found.simulated)
+    ties = _ties(found.within)
     best = ties[0][0].row if ties else {}
     rows = []
     for rank, same in enumerate(ties[: search.top], 1):
@@ -103,14 +106,20 @@ def training_answer(name: str, heading: str, problem: Problem, found: Searched) 
     told = found.progress
     counts = {
         "plans": told.plans, "do_not_fit": told.misfits, "simulated": told.simulated,
-        "bound_decides": told.plans - told.misfits - told.simulated,
+        "bound_decides": told.plans - told.misfits - told.over - told.simulated,
     }  # fmt: skip
+    missed = len(found.simulated) - len(found.within)
+    if problem.limits.limits:
+        counts["over_limits"] = told.over + missed
     shown = ["rank", "plan", "step_s", "tokens_per_s_per_gpu", "mfu", "bubble_fraction", "memory_bytes_per_gpu"]
+    shown += [name for name in dict.fromkeys(map(plain, problem.limits.limits)) if name not in shown and rows]
     shown += ["lost_by"] + (["also"] if any(row["also"] for row in rows) else [])
     if len(problem.gpus) > 1:
         shown.insert(2, "gpus")
     exact = not search.tolerance and found.whole
-    notes = _training_notes(counts, found, search.tolerance)
+    notes = _training_notes(counts, found, search.tolerance, missed)
+    if problem.limits.limits:
+        notes[0] += f". Limits: {_limits_text(problem.limits.limits)}"
     return Answer(
         name, heading, problem.objective, rows, front, [run.row for run in found.simulated], counts, found.seconds,
         exact, found.whole, shown, notes, **_training_words(problem, rows, front, found.whole),
@@ -161,6 +170,17 @@ def _training_words(
     return words
 
 
+def nothing_within(answer: Answer, problem: Problem, found: Searched) -> Answer:
+    """An answer without rows, with what a search without limits found: the best plan, and how far it is from them."""
+    best = found.simulated[0]
+    row = priced(best.row, problem.price)
+    held = ", ".join(
+        f"{title(name)} {cell(name, row[name])}" for name in dict.fromkeys(map(plain, problem.limits.limits))
+    )
+    note = f"nothing keeps the limits; without them the best is {words_of(best.plan)} on {row['gpus']:,} GPUs: {held}"
+    return replace(answer, notes=[answer.notes[0], note])
+
+
 def _ties(runs: Iterable[Simulated]) -> list[list[Simulated]]:
     """Plans that take the same time together, least memory first."""
     found: list[list[Simulated]] = []
@@ -193,9 +213,13 @@ def _front_row(problem: Problem, run: Simulated) -> dict[str, Any]:
     return {"plan": words_of(run.plan), **level, **run.row}
 
 
-def _training_notes(counts: Mapping[str, int], found: Searched, tolerance: float) -> list[str]:
+def _training_notes(counts: Mapping[str, int], found: Searched, tolerance: float, missed: int) -> list[str]:
     fit = f"{counts['do_not_fit']:,} do not fit the memory"
-    ran = f"{counts['simulated']:,} simulated; {format_seconds(found.seconds)}"
+    ran = f"{counts['simulated']:,} simulated"
+    if "over_limits" in counts:
+        fit += f", {counts['over_limits'] - missed:,} miss a limit by their lower bounds"
+        ran += f", {missed:,} of which miss a limit"
+    ran += f"; {format_seconds(found.seconds)}"
     if not found.whole:
         told = f"{counts['plans']:,} plans so far: {fit}, {ran}"
         return [told, "interrupted: there may be better plans; the same command goes on from those that were simulated"]
@@ -221,11 +245,7 @@ def serving_answer(name: str, heading: str, problem: ServingProblem, found: Serv
         f"{found.plans:,} plans under loads: {found.misfits:,} do not fit the memory, {refused:,} cannot be run, "
         f"{len(found.every):,} simulated, {found.over:,} of which miss a limit; {format_seconds(found.seconds)}"
     )
-    asked = [
-        f"{_end(column)} of at {'least' if at_least(column) else 'most'} {cell(_plain(column), limit)}"
-        for column, limit in problem.search.limits.items()
-    ]
-    notes = [told + (f". Limits: {', '.join(asked)}" if asked else "")]
+    notes = [told + (f". Limits: {_limits_text(problem.limits)}" if problem.limits else "")]
     notes += [f"cannot be run, {count:,} x: {reason}" for reason, count in list(found.refused.items())[:3]]
     if not found.whole:
         notes.append("interrupted: there may be better plans among those that were not simulated")
@@ -250,15 +270,18 @@ def serving_answer(name: str, heading: str, problem: ServingProblem, found: Serv
     )  # fmt: skip
 
 
-def _plain(column: str) -> str:
-    """A column without the end of its interval."""
-    return column.removesuffix("_p10").removesuffix("_p90")
+def _limits_text(limits: Mapping[str, float]) -> str:
+    """'TTFT (P90) of at most 3 s'."""
+    return ", ".join(
+        f"{_end(column)} of at {'least' if at_least(column) else 'most'} {cell(plain(column), limit)}"
+        for column, limit in limits.items()
+    )
 
 
 def _end(column: str) -> str:
     """'TTFT (P90)' of 'ttft_s_p90'."""
-    plain = _plain(column)
-    return title(plain) + (f" (P{column[-2:]})" if plain != column else "")
+    name = plain(column)
+    return title(name) + (f" (P{column[-2:]})" if name != column else "")
 
 
 def _serving_words(row: Mapping[str, Any]) -> str:

@@ -21,10 +21,10 @@ from simgpu.study.experiment.answers import cost_column, priced
 from simgpu.study.experiment.loading import Case, rewritten
 from simgpu.study.experiment.running import Experiment, Given, find_experiment, load_experiment
 from simgpu.study.pools.where import HERE, Where
-from simgpu.study.search.answer import Answer, serving_answer, training_answer, words_of
+from simgpu.study.search.answer import Answer, nothing_within, serving_answer, training_answer, words_of
 from simgpu.study.search.keeping import Keeper
 from simgpu.study.search.problem import Problem
-from simgpu.study.search.searching import Progress, Search
+from simgpu.study.search.searching import Progress, Search, Searched
 from simgpu.study.search.serving import ServingProblem, search_serving
 from simgpu.study.search.together import together
 from simgpu.study.search.workers import Asked, Workers
@@ -107,7 +107,7 @@ def _search(
         if isinstance(problem, Problem):
             with _kept(store_file(where.store), where.keep) as kept:
                 keeper = Keeper(kept, catalogue, where.name, where.file, writes=where.keep)
-                answer = _training(problem, experiment, workers, tell, keeper)
+                answer = _training(problem, experiment, asked, workers, tell, keeper)
         else:
             answer = _serving(problem, experiment, workers, tell)
         price = problem.search.price_on(problem.scenario.cluster)
@@ -175,16 +175,34 @@ def _kept(file: Path, keep: bool) -> Iterator[Store | None]:
                     folder.rmdir()
 
 
-def _training(problem: Problem, experiment: Experiment, workers: Workers, tell: Tell, keeper: Keeper) -> Answer:
+def _training(
+    problem: Problem, experiment: Experiment, asked: Asked, workers: Workers, tell: Tell, keeper: Keeper
+) -> Answer:
     if not problem.groups():
         raise experiment.document.error(problem.nothing(), ("search",))
     found = Search(problem, workers, tell, keeper).run()
-    if found.whole and not found.simulated:
+    free = _without_limits(asked, workers.where, tell, keeper) if found.whole and not found.within else None
+    if free is not None and not free.simulated:
         raise experiment.document.error(problem.why_none(found.progress.plans), ("search",))
     named = [(problem.scenario_of(run.plan), {"plan": words_of(run.plan)}) for run in found.simulated]
     keeper.members(named, experiment.settings)
     answer = training_answer(experiment.name, experiment.fields.title, problem, found)
+    if free is not None and free.whole:
+        answer = nothing_within(answer, problem, free)
     return replace(answer, formats=experiment.fields.formats)
+
+
+def _without_limits(asked: Asked, work: Where, tell: Tell, keeper: Keeper) -> Searched:
+    """The best plan, limits aside."""
+    fields = asked.search.model_copy(update={"limits": {}, "top": 1, "front": False})
+    free = replace(asked, search=fields)
+    problem = free.problem()
+    assert isinstance(problem, Problem)
+    workers = Workers(free, problem, work)
+    try:
+        return Search(problem, workers, tell, keeper).run()
+    finally:
+        workers.close()
 
 
 def _serving(problem: ServingProblem, experiment: Experiment, workers: Workers, tell: Tell) -> Answer:

@@ -36,6 +36,7 @@ class Part:
 
     plans: int = 0
     misfits: int = 0
+    over: int = 0  # miss a limit by their lower bounds
     leaves: list[Leaf] = field(default_factory=list)
     cut: Place | None = None
 
@@ -91,13 +92,23 @@ def _leaves(problem: Problem, structures: Sequence[Structure], limits: Limits, p
                 part.misfits += len(family)
                 order += len(family)
                 continue
-            floor = problem.cost(family[0], bounds.floor(problem.step(family[0]), kernels))
+            most = problem.limits.most_seconds(family[0].world)
+            least = bounds.floor(problem.step(family[0]), kernels)
+            if least > most or memory.total > problem.limits.most_memory:
+                part.over += len(family)
+                order += len(family)
+                continue
+            floor = problem.cost(family[0], least)
             limit = limits.of(problem, Leaf(floor, order, memory.total, family[0]))
             if floor >= limit:
                 order += len(family)
                 continue
             for plan in family:
                 order += 1
-                bound = problem.cost(plan, bounds.seconds(problem.step(plan), kernels)) * (1 + problem.search.tolerance)
+                seconds = bounds.seconds(problem.step(plan), kernels)
+                if seconds > most:
+                    part.over += 1
+                    continue
+                bound = problem.cost(plan, seconds) * (1 + problem.search.tolerance)
                 if bound < limit:
                     yield Leaf(bound, order, memory.total, plan)

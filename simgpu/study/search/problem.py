@@ -12,13 +12,15 @@ from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import ACCUMULATE
-from simgpu.plan.memory import GIB, Memory, fullest
+from simgpu.plan.memory import GIB, Memory, Room, fullest
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import ALL, USUAL, Space, Structure
 from simgpu.scenario import PlanFields, Scenario
 from simgpu.simulation.training import kernels_of
+from simgpu.study.experiment.answers import priced
 from simgpu.study.experiment.conditions import Condition, all_hold
 from simgpu.study.experiment.search_fields import SearchFields
+from simgpu.study.search.limits import TRAINING, StepLimits, limits_of, plain, within
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.frameworks import framework
 from simgpu.workload.jobs import Training
@@ -69,9 +71,12 @@ class Problem:
         self.accumulate = scenario.accumulate or ACCUMULATE[scenario.dtype]
         self.scaling = self.job.fp8_scaling or self.stack.fp8_scaling
         self.capacity = cluster.gpu.memory.capacity.si * search.memory
-        cheapest = search.price_on(scenario.cluster) is not None  # at one price most throughput of a GPU costs least
+        self.price = search.price_on(scenario.cluster)
+        cheapest = self.price is not None  # at one price most throughput of a GPU costs least
         self.objective = search.objective or ("tokens_per_s_per_gpu" if cheapest else "step_s")
+        self.room = Room.of(cluster)
         self._check()
+        self.limits = self._limits()
         self.base = scenario.plan.plan()
         self.gpus = tuple(dict.fromkeys(search.gpus or (cluster.gpu_count,)))
         choices = dict(search.space) or dict.fromkeys(USUAL, ALL)
@@ -84,12 +89,20 @@ class Problem:
         if self.objective not in TRAINING_OBJECTIVES:
             hint = nearest(self.objective, TRAINING_OBJECTIVES)
             raise InputError(f"{shown(self.objective)} cannot be searched for{hint}", key="search.objective")
-        for column in self.search.limits:
-            raise InputError(f"{shown(column)}: training has no such limit; use where", key=f"search.limits.{column}")
         for gpus in self.search.gpus or ():
             if gpus > self.cluster.gpu_count:
                 problem = f"{gpus} GPUs, but '{self.cluster.name}' has {self.cluster.gpu_count}"
                 raise InputError(problem, key="search.gpus")
+
+    def _limits(self) -> StepLimits:
+        search, job = self.search, self.job
+        limits = limits_of(search.limits, TRAINING, self.price)
+        for column in limits:
+            if plain(column) in ("training_days", "gpu_hours", "usd_per_run") and job.train_tokens is None:
+                problem = f"{shown(search.limits[column])}: nothing says how long a run is"
+                problem += "; expected workload.train_tokens too"
+                raise InputError(problem, key=f"search.limits.{column}")
+        return StepLimits(limits, job.batch, job.batch * job.tokens, job.train_tokens, self.price)
 
     # ---- the space -----------------------------------------------------------------------------------
 
@@ -182,7 +195,14 @@ class Problem:
     def memory(self, plan: Plan) -> Memory:
         """Of the fullest stage."""
         return fullest(
-            self.config, plan, self.numerics, self.job.batch, self.job.tokens, self.scenario.framework, self.capacity
+            self.config,
+            plan,
+            self.numerics,
+            self.job.batch,
+            self.job.tokens,
+            self.scenario.framework,
+            self.capacity,
+            self.room,
         )
 
     def bounds(self) -> Bounds:
@@ -191,6 +211,10 @@ class Problem:
     def cost(self, plan: Plan, seconds: float) -> float:
         """What is made as small as can be: seconds of a step, or GPU-seconds where throughput of a GPU counts."""
         return seconds * plan.world if self.objective == "tokens_per_s_per_gpu" else seconds
+
+    def keeps(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row is within the limits."""
+        return within(priced(row, self.price), self.limits.limits)
 
     def level(self, plan: Plan, memory: float) -> int:
         """The smallest budget that a plan keeps; with several GPU counts: its count."""

@@ -33,6 +33,7 @@ class Progress:
     done: int = 0
     plans: int = 0
     misfits: int = 0
+    over: int = 0  # miss a limit by their lower bounds
     simulated: int = 0
     best: float = inf
     doing: str = "deciding"
@@ -47,6 +48,7 @@ class Simulated:
     level: int
     bound: float
     row: dict[str, Any]
+    within: bool = True  # the limits
 
 
 @dataclass
@@ -60,8 +62,13 @@ class Searched:
     deciding_s: float
     whole: bool = True
 
+    @property
+    def within(self) -> list[Simulated]:
+        """Those that keep the limits."""
+        return [run for run in self.simulated if run.within]
+
     def top(self, count: int) -> list[Simulated]:
-        return self.simulated[:count]
+        return self.within[:count]
 
 
 @dataclass
@@ -74,12 +81,17 @@ class _Known:
     def add(self, leaf: Leaf, row: dict[str, Any]) -> None:
         cost = self.problem.cost(leaf.plan, row["step_s"])
         level = self.problem.level(leaf.plan, leaf.memory)
-        self.runs[leaf.plan] = Simulated(leaf.plan, cost, level, leaf.bound, row)
+        self.runs[leaf.plan] = Simulated(leaf.plan, cost, level, leaf.bound, row, self.problem.keeps(row))
+
+    @property
+    def within(self) -> list[Simulated]:
+        """Plans that keep the limits: no others count."""
+        return [run for run in self.runs.values() if run.within]
 
     def limits(self) -> Limits:
         """From which costs on a plan matters no more."""
         top, last, count = inf, inf, 0
-        for cost in sorted(run.cost for run in self.runs.values()):
+        for cost in sorted(run.cost for run in self.within):
             if not count or cost > last * (1 + SAME):  # plans that take the same time share a place
                 last, count = cost, count + 1
             if count == self.problem.search.top:
@@ -89,7 +101,7 @@ class _Known:
 
     def _levels(self) -> tuple[float, ...]:
         best = [inf] * self.problem.levels
-        for run in self.runs.values():
+        for run in self.within:
             best[run.level] = min(best[run.level], run.cost)
         if self.problem.nested:
             for level in range(1, len(best)):
@@ -99,7 +111,7 @@ class _Known:
     def front(self) -> list[Simulated]:
         """The best of each level, without those that a smaller one has too."""
         found: list[Simulated] = []
-        for run in sorted(self.runs.values(), key=lambda run: (run.level, run.cost)):
+        for run in sorted(self.within, key=lambda run: (run.level, run.cost)):
             first = not found or found[-1].level != run.level
             if first and (not self.problem.nested or not found or run.cost < found[-1].cost):
                 found.append(run)
@@ -154,8 +166,9 @@ class Search:
             self.progress.done += 1
             self.progress.plans += part.plans
             self.progress.misfits += part.misfits
+            self.progress.over += part.over
             self._least[group] = part.leaves
-            few = len(self.known.runs) < self.problem.search.top
+            few = len(self.known.within) < self.problem.search.top
             self._simulate(part.leaves if few else self._best(part.leaves))
             self.tell(self.progress)
 

@@ -14,7 +14,7 @@ from itertools import product
 from time import perf_counter
 from typing import Any, Protocol
 
-from simgpu.columns import COLUMNS, UNCERTAIN
+from simgpu.columns import COLUMNS
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
@@ -23,8 +23,10 @@ from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import ALL, check_degrees
 from simgpu.scenario import PlanFields, Scenario
 from simgpu.schema_errors import validate
+from simgpu.study.experiment.answers import COST, priced
 from simgpu.study.experiment.conditions import Condition, all_hold
 from simgpu.study.experiment.search_fields import SearchFields
+from simgpu.study.search.limits import SERVING, limits_of, within
 
 DEGREES = ("tp", "pp", "dp", "ep")
 LOADS = ("concurrency", "batch")
@@ -34,19 +36,6 @@ OBJECTIVES = (
     "output_tokens_per_s_per_gpu", "output_tokens_per_s", "output_tokens_per_s_per_user", "requests_per_s",
     "total_tokens_per_s",
 )  # fmt: skip
-
-
-TIMES = {
-    "serving": ("ttft_s", "tpot_s", "step_s"),
-    "inference": ("ttft_s", "tpot_s", "step_s", "prefill_s", "decode_s"),
-}
-"""What limits can be set to: times to the first token and between tokens, end to end, and of a batch of its phases."""
-
-
-def limited(kind: str) -> list[str]:
-    """Columns that a limit can name: times and rates of a kind of job, and the end of their intervals that is worse."""
-    ends = [f"{time}_p90" for time in TIMES[kind] if time in UNCERTAIN]
-    return [*TIMES[kind], *ends, *OBJECTIVES, *(f"{rate}_p10" for rate in OBJECTIVES if rate in UNCERTAIN)]
 
 
 @dataclass(frozen=True)
@@ -74,18 +63,15 @@ class ServingProblem:
         self.draft = draft
         self.conditions: tuple[Condition, ...] = ()
         self.objective = search.objective or OBJECTIVES[0]
-        search.price_on(scenario.cluster)
         if self.objective not in OBJECTIVES:
             raise InputError(
                 f"{shown(self.objective)} cannot be searched for{nearest(self.objective, OBJECTIVES)}",
                 key="search.objective",
             )
-        for column in search.limits:
-            known = limited(scenario.workload.kind)
-            if column not in known:
-                problem = f"{shown(column)} can have no limit here{nearest(column, known)}; expected "
-                problem += f"one of {', '.join(known)}"
-                raise InputError(problem, key=f"search.limits.{column}")
+        costs = (COST["tokens"],)
+        self.price = search.price_on(scenario.cluster)
+        known = (*SERVING[scenario.workload.kind], *OBJECTIVES, *costs)
+        self.limits = limits_of(search.limits, known, self.price)
         if search.tolerance:
             raise InputError("has no meaning for inference, where everything is simulated", key="search.tolerance")
         if search.memory != 1:
@@ -220,16 +206,16 @@ def search_serving(
         whole = False
     rows = [(point, row) for point, row in found if isinstance(row, dict)]
     every = [{**row, **_loads(point)} for point, row in rows]
-    within = [(point, row) for point, row in rows if _within(row, problem.search.limits)]
+    kept = [(point, row) for point, row in rows if within(priced(row, problem.price), problem.limits)]
     best: dict[tuple, tuple[dict[str, Any], Scenario]] = {}
-    for point, row in sorted(within, key=lambda one: (_queues(one[1]), -one[1][problem.objective], str(one[0].chosen))):
+    for point, row in sorted(kept, key=lambda one: (_queues(one[1]), -one[1][problem.objective], str(one[0].chosen))):
         best.setdefault(point.plan_key, ({**row, **_loads(point)}, point.scenario))
     reasons = Counter(row for _, row in found if isinstance(row, str))
     misfits = reasons.pop("", 0)
     refused = dict(reasons.most_common())
     taken = perf_counter() - start
     ranked, scenarios = [row for row, _ in best.values()], [scenario for _, scenario in best.values()]
-    return Served(ranked, scenarios, every, len(points), misfits, refused, len(rows) - len(within), taken, whole)
+    return Served(ranked, scenarios, every, len(points), misfits, refused, len(rows) - len(kept), taken, whole)
 
 
 def _queues(row: Mapping[str, Any]) -> bool:
@@ -241,14 +227,3 @@ def _loads(point: Point) -> dict[str, Any]:
     """What the row has no column for."""
     plain = {key.removeprefix("workload."): value for key, value in point.chosen.items()}
     return {key: value for key, value in plain.items() if key not in COLUMNS}
-
-
-def _within(row: Mapping[str, Any], limits: Mapping[str, float]) -> bool:
-    """Whether times are no longer and rates no lower than the limits say."""
-    found = ((row.get(column), limit, at_least(column)) for column, limit in limits.items())
-    return all(value is not None and (value >= limit if least else value <= limit) for value, limit, least in found)
-
-
-def at_least(column: str) -> bool:
-    """Whether a limit of a column is the least that it may be, as of rates."""
-    return column.removesuffix("_p10") in OBJECTIVES

@@ -168,7 +168,7 @@ class Workers:
     """Runs work in a pool of workers; with one process in this one, at once."""
 
     def __init__(self, asked: Asked, problem: Problem | ServingProblem, where: Where) -> None:
-        self.problem = problem
+        self.problem, self.where = problem, where
         self._pool: Pool | None = where.pool(Team(asked)) if where.on_dask or where.processes > 1 else None
         self._waiting: deque[Ticket[Any]] = deque()
         self._away: dict[int, Ticket[Any]] = {}

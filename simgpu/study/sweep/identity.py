@@ -128,7 +128,7 @@ def filled(scenario: Scenario, model: TransformerConfig | None) -> dict[str, Any
     if isinstance(job, (Inference, MixedStep, Serving)):
         if dtype in ACTIVATIONS:
             asked["workload"]["precision"] = job.precision or dtype
-            if job.runtime != "llama.cpp":  # which may keep another type than it is asked for
+            if runtime(job.runtime).style != "ggml":  # which may keep another type than it is asked for
                 asked["workload"]["kv_cache"] = job.kv_cache or dtype
         if model is not None and model.experts > 1:
             asked["workload"]["routing"] = job.routing or ROUTING

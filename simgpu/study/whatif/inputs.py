@@ -101,6 +101,10 @@ def _host(cluster: Cluster) -> Iterator[Input]:
     )
     sockets = {f"node.sockets.{i}.memory_bandwidth": s.memory_bandwidth.si for i, s in enumerate(cluster.node.sockets)}
     yield Input("host_memory", "Host memory bandwidth", max(sockets.values()), "B/s", sockets, "rate")
+    nvme = cluster.node.nvme
+    if nvme is not None:
+        rates = {"node.nvme.read": nvme.read.si, "node.nvme.write": nvme.write.si}
+        yield Input("nvme", "NVMe bandwidth", nvme.read.si, "B/s", rates, "rate")
 
 
 def _links(cluster: Cluster) -> Iterator[Input]:

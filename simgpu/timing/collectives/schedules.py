@@ -17,6 +17,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from simgpu.hardware.topology import Route, Topology
+from simgpu.timing.collectives import mesh
 from simgpu.timing.collectives.traffic import SEND, bus_factor, passes, ring_steps
 
 ALGORITHMS = ("ring", "tree", "nvls", "direct")
@@ -57,23 +58,31 @@ def nodes_of(topology: Topology, gpus: Sequence[int]) -> list[list[int]]:
 
 
 def rings(topology: Topology, gpus: Sequence[int]) -> list[list[int]]:
-    """One ring within a node; across nodes one per NIC, so that every rail carries its share, as NCCL does.
+    """One ring within a node (in a mesh as many as use its links best); across nodes one per NIC, so that every rail
+    carries its share, as NCCL does.
 
     Ring r enters the first node at the first GPU of rail r and walks all of its GPUs; the next node is walked the
     other way round and so is entered on the rail where the first was left.
     """
     nodes = nodes_of(topology, gpus)
     rails = min(topology.cluster.node.nic_count, min(map(len, nodes)))
-    if len(nodes) == 1 or rails <= 1:
+    if len(nodes) == 1 and mesh.wired(topology):
+        return mesh.mesh_rings(topology, gpus)
+    if len(nodes) == 1 or (rails <= 1 and not mesh.wired(topology)):
         return [list(gpus)]
-    found = []
-    for r in range(rails):
-        ring: list[int] = []
-        for i, local in enumerate(nodes):
-            walk = _walk(topology, local, r, rails)
-            ring += walk if i % 2 == 0 else walk[::-1]
-        found.append(ring)
-    return found
+    rails = max(rails, 1)
+    walks = [_walks(topology, local, rails) for local in nodes]
+    return [
+        [gpu for i, walk in enumerate(walks) for gpu in (walk[r] if i % 2 == 0 else walk[r][::-1])]
+        for r in range(rails)
+    ]
+
+
+def _walks(topology: Topology, local: Sequence[int], rails: int) -> list[list[int]]:
+    """The GPUs of a node in the order of each ring or chain: one for every rail, which begins with its first GPU."""
+    if mesh.wired(topology):
+        return mesh.mesh_walks(topology, local, rails)
+    return [_walk(topology, local, r, rails) for r in range(rails)]
 
 
 def _walk(topology: Topology, local: Sequence[int], rail: int, rails: int) -> list[int]:
@@ -100,7 +109,7 @@ def ring(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:
     flows: list[Flow] = []
     for one in found:
         edges = pairwise([*one, one[0]] if closed else one)
-        flows += [Flow(topology.route(a, b), share / len(found)) for a, b in edges]
+        flows += [Flow(mesh.way(topology, a, b, gpus), share / len(found)) for a, b in edges]
     per_ring = len(flows) // len(found)
     hops = tuple((flow.route, ring_steps(kind, n) / per_ring) for flow in flows[:per_ring])
     return Schedule("ring", tuple(flows), hops, share, passes(kind, n))
@@ -109,7 +118,7 @@ def ring(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:
 def shift(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:
     """Each GPU sends its buffer to its successor at once, as `sendrecv_perf` does; a `send` is the first pair alone."""
     pairs = [(gpus[0], gpus[1])] if kind == SEND else list(zip(gpus, [*gpus[1:], gpus[0]], strict=True))
-    flows = tuple(Flow(topology.route(a, b), 1.0) for a, b in pairs)
+    flows = tuple(Flow(mesh.way(topology, a, b, gpus), 1.0) for a, b in pairs)
     slowest = max((flow.route for flow in flows), key=lambda route: route.latency)
     return Schedule("direct", flows, ((slowest, 1.0),), 1.0, 1.0)
 
@@ -171,7 +180,7 @@ def _within(topology: Topology, gpu: int, local: Sequence[int], ways: list[Route
         yield from _halves(topology, gpu, others[0], "nvswitch", len(others), ways)
         return
     for other in others:
-        route = topology.route(gpu, other)
+        route = mesh.way(topology, gpu, other, local)
         ways.append(route)
         yield route, 1.0
 
@@ -194,21 +203,30 @@ def tree(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:
     nodes = nodes_of(topology, gpus)
     rails = min(max(topology.cluster.node.nic_count, 1), min(map(len, nodes))) if len(nodes) > 1 else 1
     flows: list[tuple[Route, float]] = []
+    walks = [_chains(topology, local, rails, len(nodes)) for local in nodes]
     for r in range(rails):
-        chains = [_walk(topology, local, r, rails) if len(nodes) > 1 else list(local) for local in nodes]
+        chains = [walk[r] for walk in walks]
         pairs = [pair for chain in chains for pair in pairwise(chain) for _ in range(2)]
         for parents in double_tree(len(nodes)):
             pairs += [(chains[parent][0], chains[child][0]) for child, parent in parents.items()]
         for a, b in pairs:
-            flows += [(topology.route(a, b), 0.5 / rails), (topology.route(b, a), 0.5 / rails)]
-    hops = _down_and_up(topology, nodes)
+            flows += [(mesh.way(topology, *ends, gpus), 0.5 / rails) for ends in ((a, b), (b, a))]
+    hops = _down_and_up(topology, nodes, max((walk[0] for walk in walks), key=len))
     return Schedule("tree", _merged(flows), hops, 2.0, 2.0)
 
 
-def _down_and_up(topology: Topology, nodes: Sequence[Sequence[int]]) -> tuple[tuple[Route, float], ...]:
+def _chains(topology: Topology, local: Sequence[int], rails: int, nodes: int) -> list[list[int]]:
+    """The chains of the trees in one node: one for every rail, in a single node one."""
+    if nodes > 1:
+        return _walks(topology, local, rails)
+    return [mesh.mesh_rings(topology, local)[0] if mesh.wired(topology) else list(local)]
+
+
+def _down_and_up(
+    topology: Topology, nodes: Sequence[Sequence[int]], longest: Sequence[int]
+) -> tuple[tuple[Route, float], ...]:
     """The longest way through a tree, up and down: the chain of a node, and the depth of the tree of nodes."""
-    longest = max(nodes, key=len)
-    hops = [(topology.route(a, b), 2.0) for a, b in pairwise(longest)]
+    hops = [(mesh.way(topology, a, b, longest), 2.0) for a, b in pairwise(longest)]
     if len(nodes) > 1:
         hops.append((topology.route(nodes[0][0], nodes[1][0]), 2.0 * (len(nodes) - 1).bit_length()))
     return tuple(hops)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simgpu.hardware.topology import Topology
-from simgpu.timing.collectives import schedules
+from simgpu.timing.collectives import mesh, schedules
 from simgpu.timing.collectives.traffic import bus_factor, ring_steps
 from simgpu.timing.parts import Array
 
@@ -70,7 +70,7 @@ def communicator(topology: Topology, gpus: Sequence[int], constants: Mapping[str
     """What NCCL sees of some GPUs: the planned rate of the narrowest hop of its rings, inside and between nodes."""
     found = schedules.rings(topology, gpus)
     loads: Counter[tuple[str, str]] = Counter()  # how many rings share a link among GPUs
-    routes = [topology.route(a, b) for one in found for a, b in zip(one, [*one[1:], one[0]], strict=True)]
+    routes = [mesh.way(topology, a, b, gpus) for one in found for a, b in zip(one, [*one[1:], one[0]], strict=True)]
     for route in routes:
         if route.via == "gpu-link":
             loads.update(route.edges)

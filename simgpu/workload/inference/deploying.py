@@ -15,6 +15,7 @@ from simgpu.timing.kernels import KernelModel
 from simgpu.workload.inference.deployment import ROUTING, Deployment
 from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Speculative
 from simgpu.workload.inference.speculation import Speculation
+from simgpu.workload.runtime_files import versions
 from simgpu.workload.runtimes import Runtime, runtime
 
 ACTIVATIONS = ("fp32", "fp16", "bf16")
@@ -64,17 +65,25 @@ def chosen_precision(name: str | None, dtype: str, run: Runtime) -> Precision:
         raise InputError(problem, key="dtype")
     if name is None and dtype not in PRECISIONS:
         raise InputError(f"{shown(dtype)} is not served in; expected one of {_listed(PRECISIONS)}", key="dtype")
-    precision = precision_of(name or dtype)
+    precision = run.precision(precision_of(name or dtype))
     key = "workload.precision" if name is not None else "dtype"
     plain = not precision.weights
     if run.precisions == "gguf" and not (plain or is_gguf(precision)):
-        good = [one for one in PRECISIONS if is_gguf(PRECISIONS[one])]
-        raise InputError(f"{shown(precision.name)} is no GGUF type; {run.name} runs fp16 and {_listed(good)}", key=key)
+        raise InputError(_not_in_blocks(precision.name, run), key=key)
     if run.precisions == "plain" and not plain:
         raise InputError(f"{shown(precision.name)}: {run.name} runs fp32, fp16 and bf16 alone", key=key)
     if not run.precisions and is_gguf(precision):
         raise InputError(f"{shown(precision.name)} is a GGUF type; expected workload.runtime llama.cpp", key=key)
     return precision
+
+
+def _not_in_blocks(name: str, run: Runtime) -> str:
+    """Why a runtime of GGUF files does not have a precision: no version has, or this one has not yet."""
+    later = [one.name for one in versions(run.engine) if name in one.block_formats]
+    good = [one for one in PRECISIONS if is_gguf(run.precision(PRECISIONS[one]))]
+    if later:
+        return f"{shown(name)} is not in {run.name} ({run.version}); expected workload.runtime {later[0]} or later"
+    return f"{shown(name)} is no GGUF type; {run.name} runs fp16 and {_listed(good)}"
 
 
 def _on_this_gpu(precision: Precision, timer: KernelModel, run: Runtime, gpu: str, key: str) -> Precision:

@@ -34,8 +34,9 @@ from simgpu.plan.program import Collective, Step, shard_operators
 from simgpu.plan.serving_memory import Served, experts_of, serving_memory
 from simgpu.plan.stages import spread_layers
 from simgpu.timing.kernels import KernelModel
+from simgpu.timing.matrix_timer import GGML
 from simgpu.workload.blocks import Block, Made, run_block
-from simgpu.workload.inference.lowering import kernels_of
+from simgpu.workload.inference.lowering import INSIDE, INTEGERS, UNPACKED, kernels_of
 from simgpu.workload.links import Links
 from simgpu.workload.runtimes import Runtime
 
@@ -137,8 +138,13 @@ class Deployment:
         experts = "deepgemm" if precision.name == "fp8-block" else run.experts_fp8 or DEFAULT
         return KernelModel(
             self.cluster, self.sustained, run.attention or DEFAULT, precision.library or DEFAULT, streams=run.streams,
-            vectors=run.vectors, experts=experts,
+            vectors=run.vectors, experts=experts, few_rows=run.products if self._graphs else GGML,
         )  # fmt: skip
+
+    @property
+    def _graphs(self) -> bool:
+        """Whether decode replays as a CUDA graph, of which other vendors' GPUs have none."""
+        return self.runtime.graphs and self.cluster.gpu.vendor == "NVIDIA"
 
     @cached_property
     def links(self) -> Links:
@@ -164,7 +170,7 @@ class Deployment:
         """What its memory hangs on."""
         run = self.runtime
         score = run.score_bytes if run.style == "ggml" or BYTES[self.dtype] > 2 else 0.0
-        reserve = run.set_aside(self.memory_share, score, self._every_logit)
+        reserve = run.set_aside(self.memory_share, score, self._every_logit or run.holds_logits)
         return Served(
             self.config, self.plan, self.precision, self.dtype, self.kv_dtype, self.chunk, reserve, self.offloaded,
             run.style == "ggml", run.narrower, self.drafter, self.part,
@@ -273,8 +279,7 @@ class Deployment:
             operators = serving_layer(c, kind, groups, dtype, sums, self.kv_dtype, self.experts, self.routing)
         if self.runtime.style == "ggml":
             operators = tuple(separated(operators))
-        unpacks = self.cluster.gpu.vendor != "Apple"
-        found = kernels_of(applied(operators, self.precision, c, more), self.runtime, c, unpacks)
+        found = kernels_of(applied(operators, self.precision, c, more), self.runtime, c, self._products)
         if self.runtime.style != "ggml" or self._sums == ("fp16", "fp16"):
             return found
         kind, sums = self._sums
@@ -282,6 +287,17 @@ class Deployment:
             replace(op, dtype=kind, accumulate=sums) if isinstance(op, Matmul) and op.accumulate == "fp16" else op
             for op in found
         )
+
+    @cached_property
+    def _products(self) -> str:
+        """How llama.cpp multiplies many rows here: Metal converts weights and activations inside the product
+        (ggml-metal.metal, kernel_mul_mm); CUDA multiplies blocks as they are where the GPU has matrix units for 8-bit
+        integers (ggml-cuda/mmq.cu, ggml_cuda_should_use_mmq), and else unpacks weights before."""
+        gpu = self.cluster.gpu
+        if gpu.vendor == "Apple":
+            return INSIDE
+        units = any(peak.dtype == "int8" and peak.engine == "tensor" for peak in gpu.peak)
+        return INTEGERS if units and self.runtime.integer_products else UNPACKED
 
     @cached_property
     def _sums(self) -> tuple[str, str]:

@@ -2,11 +2,24 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from simgpu.errors import InputError
 from simgpu.workload.fields import Routing, Size, Strict
+from simgpu.workload.runtimes import runtime
 
-RuntimeName = Literal["vllm", "sglang", "trtllm", "llama.cpp", "eager", "compiled"]
+
+def _known(name: str) -> str:
+    """The name of a runtime, if there is one of that name and version."""
+    try:
+        runtime(name)
+    except InputError as error:
+        raise ValueError(error.problem) from None
+    return name
+
+
+RuntimeName = Annotated[str, AfterValidator(_known)]
+"""An engine, or one of its versions: `vllm`, `vllm@0.14`, `llama.cpp@b6327`, `llama.cpp@2024-05`."""
 CacheType = Literal["fp32", "fp16", "bf16", "fp8", "int8"]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 WholeShare = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
@@ -31,6 +44,7 @@ class _Deployed(Strict):
     """What all jobs of inference say of how a model is deployed."""
 
     runtime: RuntimeName = "vllm"
+    """An engine, and after an '@' its version; default: the version that stands for it (`simgpu list runtimes`)."""
     precision: str | None = None
     """How weights are stored and multiplied (`simgpu.plan.precision`); default: the scenario's dtype."""
     kv_cache: CacheType | None = None

@@ -1,8 +1,8 @@
 """From the operators of a step to the kernels of a runtime.
 
-Serving engines run one fused kernel for each operator. llama.cpp multiplies by query, key, value, gate and up apart,
-keeps activations in fp32, and materialises scores; prompts are multiplied by cuBLAS in fp16 after weights were
-unpacked. Eager PyTorch runs one kernel for each operation.
+Serving engines run one fused kernel for each operator. llama.cpp multiplies by query, key, value, gate and up apart
+and keeps activations in fp32; of 2024 it materialises scores, and prompts are multiplied by cuBLAS in fp16 after
+weights were unpacked. Eager PyTorch runs one kernel for each operation.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from dataclasses import replace
 
 from simgpu.model.config import TransformerConfig
 from simgpu.model.formats import format_of
-from simgpu.model.operators import BYTES, Attention, Dim, Matmul, Operator, Pointwise
+from simgpu.model.operators import BYTES, Attention, Dim, ExpertLayer, Matmul, Operator, Pointwise
 from simgpu.timing.kernels import vector_rows
 from simgpu.workload.frameworks import FRAMEWORKS
 from simgpu.workload.runtimes import Runtime
 from simgpu.workload.training.lowering import lower as lower_training
 
+INSIDE, INTEGERS, UNPACKED = "inside", "integers", "unpacked"
+"""How llama.cpp multiplies many rows by weights in blocks: it converts them inside the product, multiplies them as
+8-bit integers, or unpacks them first."""
+
 
 def kernels_of(
-    operators: Sequence[Operator], runtime: Runtime, config: TransformerConfig, unpacks: bool = True
+    operators: Sequence[Operator], runtime: Runtime, config: TransformerConfig, products: str = UNPACKED
 ) -> tuple[Operator, ...]:
-    """The kernels that `runtime` runs for operators whose formats are chosen.
-
-    `unpacks`: llama.cpp unpacks weights before it multiplies many rows, as its CUDA backend does; that of Metal
-    converts them, and activations, inside the product (ggml-metal.metal, kernel_mul_mm).
-    """
+    """The kernels that `runtime` runs for operators whose formats are chosen; `products` of many rows in llama.cpp."""
     if runtime.style == "ggml":
-        return tuple(kernel for op in operators for kernel in _ggml(op, runtime, unpacks))
+        return tuple(kernel for op in operators for kernel in _ggml(op, runtime, products))
     if runtime.style == "eager":
         return tuple(_eager(operators, config, runtime))
     return tuple(operators)
@@ -39,18 +39,24 @@ def kernels_of(
 WIDE = "fp32"
 """Activations of llama.cpp."""
 
+QUANTISED = 1.125 / 4
+"""Activations in blocks of 32 bytes with a scale and a sum of 16 bits each (block_q8_1), over those in fp32."""
 
-def _ggml(op: Operator, runtime: Runtime, unpacks: bool) -> Iterator[Operator]:
+
+def _ggml(op: Operator, runtime: Runtime, products: str) -> Iterator[Operator]:
     match op:
         case Matmul():
-            yield from _ggml_product(op, runtime, unpacks)
+            yield from _ggml_product(op, runtime, products)
         case Attention():
-            yield from _ggml_attention(op)
+            yield from _ggml_attention(op, runtime.fused_attention)
+        case ExpertLayer() if runtime.counted_experts:
+            yield from _ggml_experts(op, runtime, products)
         case Pointwise(kind="normalization") if op.writes > 1:  # addition, normalisation, product with its weights
             yield replace(op, name=f"{op.name}_add", kind="elementwise", dtype=WIDE, reads=2, writes=1, weights=0)
             yield replace(op, dtype=WIDE, reads=1, writes=1)
-            yield replace(op, name=f"{op.name}_scale", kind="elementwise", dtype=WIDE, reads=1, writes=1, weights=0)
-        case Pointwise(name="activation") if op.reads > 1:  # function, product
+            if not runtime.fused_pointwise:
+                yield replace(op, name=f"{op.name}_scale", kind="elementwise", dtype=WIDE, reads=1, writes=1, weights=0)
+        case Pointwise(name="activation") if op.reads > 1 and not runtime.fused_pointwise:  # function, product
             yield replace(op, dtype=WIDE, reads=1, writes=1)
             yield replace(op, name=f"{op.name}_product", dtype=WIDE, reads=2, writes=1)
         case Pointwise(kind="rope"):  # of queries, of keys
@@ -62,17 +68,22 @@ def _ggml(op: Operator, runtime: Runtime, unpacks: bool) -> Iterator[Operator]:
             yield op
 
 
-def _ggml_product(op: Matmul, runtime: Runtime, unpacks: bool) -> Iterator[Operator]:
-    """A few rows: weights as stored, by vectors, which are quantised first. Many: unpacked, then cuBLAS in fp16."""
+def _ggml_product(op: Matmul, runtime: Runtime, products: str) -> Iterator[Operator]:
+    """A few rows: weights as stored, by vectors, which are quantised first. Many: see `Deployment`."""
     rows = op.m.size
+    quantise = Pointwise(f"{op.name}_quantise", "elementwise", op.m, (op.k,), WIDE, 1, 0.28)
     if rows <= vector_rows(runtime.vectors, op.stored):
-        if op.stored and unpacks:
-            yield Pointwise(f"{op.name}_quantise", "elementwise", op.m, (op.k,), WIDE, 1, 0.28)
+        if op.stored and products != INSIDE:
+            yield quantise
         yield op
         return
     wide = (Dim(op.n_size, 1, op.n[0].axis),)
-    if not unpacks:
+    if products == INSIDE:
         yield replace(op, dtype="fp16", accumulate="fp32", stored="")
+        return
+    if op.stored and products == INTEGERS:
+        yield replace(quantise, writes=QUANTISED)
+        yield replace(op, dtype="int8", accumulate="int32")
         return
     if op.stored:
         read = format_of(op.stored).bytes / BYTES["fp16"]
@@ -82,12 +93,58 @@ def _ggml_product(op: Matmul, runtime: Runtime, unpacks: bool) -> Iterator[Opera
     yield Pointwise(f"{op.name}_widen", "elementwise", op.m, wide, "fp16", 1, 2)
 
 
-def _ggml_attention(op: Attention) -> Iterator[Operator]:
-    """Keys and values are copied into the cache; scores pass memory in fp32, softmax and all."""
+def _ggml_experts(op: ExpertLayer, runtime: Runtime, products: str) -> Iterator[Operator]:
+    """Experts as a graph of operations (llama-graph.cpp, build_moe_ffn): the best of the router's scores are sorted out
+    and weighed; activations are quantised before each product; products of the experts of one token are products of
+    vectors, of more the experts' own; results are weighed, and added up one expert after another."""
+    rows, visits = Dim(op.rows), Dim(op.rows * op.topk)
+    scores, chosen, wide, inner = (Dim(op.experts),), (Dim(op.topk),), (Dim(op.hidden),), (Dim(op.inner),)
+
+    def small(name: str, of: Dim, width: tuple[Dim, ...], reads: float = 1, writes: float = 1) -> Pointwise:
+        return Pointwise(f"experts_{name}", "elementwise", of, width, WIDE, reads, writes)
+
+    if op.bias:
+        yield small("router_bias", rows, scores)
+    yield small("sort", rows, scores)
+    for name in ("pick", "softmax"):
+        yield small(name, rows, chosen)
+    apart = op.ranks == 1 and op.rows == 1 and op.stored != ""
+    if products != INSIDE:
+        yield small("quantise", rows, wide, 1, QUANTISED)
+    if not apart:
+        yield op
+    for name in ("gate", "up") if op.gated else ("up",):
+        if apart:
+            yield _of_experts(op, name, op.inner, op.hidden)
+        if op.bias:
+            yield small(f"{name}_bias", visits, inner)
+    yield small("activation", visits, inner, 2 if op.gated else 1)
+    if products != INSIDE:
+        yield small("down_quantise", visits, inner, 1, QUANTISED)
+    if apart:
+        yield _of_experts(op, "down", op.hidden, op.inner)
+    if op.bias:
+        yield small("down_bias", visits, wide)
+    yield small("weigh", visits, wide)
+    for _ in range(op.topk - 1):
+        yield small("add", rows, wide, 2)
+
+
+def _of_experts(op: ExpertLayer, name: str, n: int, k: int) -> Matmul:
+    """One product of the experts that one token visits: their matrices below each other."""
+    return Matmul(f"experts_{name}", Dim(1), (Dim(n * op.topk),), Dim(k), op.dtype, op.accumulate, stored=op.stored)
+
+
+def _ggml_attention(op: Attention, fused: bool) -> Iterator[Operator]:
+    """Keys and values are copied into the cache; scores pass memory in fp32, softmax and all, unless one kernel keeps
+    them on chip."""
     rows = Dim(1, op.batch.size * op.queries)
     new = (Dim(op.kv_heads.size, op.head_dim),)
     yield Pointwise("keys_append", "elementwise", rows, new, WIDE, 1, 0.5)
     yield Pointwise("values_append", "elementwise", rows, new, WIDE, 1, 0.5)
+    if fused:
+        yield op
+        return
     if op.queries == 1:
         yield op
         yield Pointwise("attention_softmax", "elementwise", rows, (Dim(op.heads.size, op.keys),), WIDE, 1, 1)

@@ -133,7 +133,7 @@ class Bounds:
         hop = self._hop(job, layers, layer)
         sharing = (plan.zero, plan.shards, plan.dp, plan.cp, plan.ep)
         alone = (plan.tp, plan.pp, plan.vp, *sharing)
-        ends = self._once(("ends", alone, plan.offload), lambda: self._ends(job, kernels, layers))
+        ends = self._once(("ends", alone, plan.offload, plan.offload_to), lambda: self._ends(job, kernels, layers))
         overlap = (plan.overlap_gradients, plan.overlap_weights, m if _each(job) else 0)
         traffic = self._once(("traffic", alone, overlap, plan.order), lambda: self._traffic(job, layers))
         return _joined(plan, m, work, hop, traffic, ends) * (1 - ROUNDING)

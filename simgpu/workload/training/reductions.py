@@ -35,7 +35,7 @@ class Reductions:
     def __init__(self, job: Job, layers: Layers) -> None:
         self.job, self.plan, self.layers = job, job.plan, layers
         self._full = job.numerics.finetune == "full"
-        self.each = layers.gathered and job.plan.shards > 1
+        self.each = layers.gathered and (job.plan.shards > 1 or job.plan.weights_away)
         self.whole = self.each or job.plan.zero == 3
 
     def buckets(self, units: Sequence[Passes]) -> list[list[int]]:

@@ -21,12 +21,14 @@ from simgpu.model.operators import BYTES
 from simgpu.plan.schedule import Task, depends_on, order
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.blocks import Block, Made, counted
+from simgpu.workload.copies import TO_HOST, TO_NVME
 from simgpu.workload.execution import Activity, Execution
-from simgpu.workload.links import Demand, Links, Transfer
+from simgpu.workload.links import OFFLOAD, Demand, Links, Transfer
 from simgpu.workload.steady import folded
 from simgpu.workload.training.chunks import chunks_of, tied_table
 from simgpu.workload.training.job import Job
 from simgpu.workload.training.layers import SPLIT, Layers, Passes
+from simgpu.workload.training.offload import Copy, Offload
 from simgpu.workload.training.reductions import STREAM_OF, Reductions
 from simgpu.workload.training.update import norm_of, update_of
 
@@ -60,6 +62,7 @@ class _Step:
         links.use(self.sim)
         self.stages = chunks_of(job, self.layers)
         self.reductions = Reductions(job, self.layers)
+        self.offload = Offload(job, self.reductions)
         links.prepare(self._demands())
         self.ranks = [links.ranks(s) for s in range(self.plan.pp)]
         self.streams = {r: {} for ranks in self.ranks for r in ranks}  # type: dict[int, dict[str, int]]
@@ -100,8 +103,10 @@ class _Step:
         for stage, chunks in enumerate(self.stages):
             for units in chunks:
                 for bucket in self.reductions.buckets(units):
-                    for call in self.reductions.of([units[i] for i in bucket]):
+                    held = [units[i] for i in bucket]
+                    for call in self.reductions.of(held):
                         yield call.kind, call.group, stage, call.size
+                    yield from self.offload.demands(stage, held)
                 for part in self.reductions.gathered_together(units) if self.plan.zero else ():
                     for call in self.reductions.gathers(part):
                         yield call.kind, call.group, stage, call.size
@@ -200,12 +205,12 @@ class _Step:
         if not reduces or not self.plan.overlap_gradients:
             end = self._pass(task, _name(task.kind, task), kind, self._all_of(task, blocks[::-1]), after)
             if reduces:
-                self._reduce(task.stage, units, [end])
+                self._reduce(task.stage, units, [end], task.microbatch)
             return end
         for bucket in self.reductions.buckets(units):
             made = counted([blocks[i] for i in bucket])
             end = self._pass(task, f"{_name(task.kind, task)}.{bucket[-1]}", kind, made, after)
-            self._reduce(task.stage, [units[i] for i in bucket], [end])
+            self._reduce(task.stage, [units[i] for i in bucket], [end], task.microbatch)
             after = []
         return end
 
@@ -227,7 +232,7 @@ class _Step:
             wait = [*(after if not done else self.awaited.pop(task.stage, [])), *gathered.get(i, [])]
             done[i] = self._pass(task, f"{_name(task.kind, task)}.{i}", kind, self._one(blocks[i]), wait)
             if reduces:
-                self._reduce(task.stage, [units[i]], [done[i]])
+                self._reduce(task.stage, [units[i]], [done[i]], task.microbatch)
         return done[0]
 
     # ---- communication -------------------------------------------------------------------------------
@@ -235,6 +240,8 @@ class _Step:
     def _reduces(self, microbatch: int) -> bool:
         """Whether gradients travel after this microbatch: after the last, after each where they are sharded."""
         last = microbatch == self.job.microbatches - 1
+        if self.offload.gradients and (last or (self.plan.zero >= 2 and self.plan.pp == 1)):
+            return True
         return self.plan.dp * self.plan.cp > 1 and (last or (self.plan.zero >= 2 and self.plan.pp == 1))
 
     def _transfer(
@@ -267,13 +274,26 @@ class _Step:
     def _gather(self, stage: int, units: Sequence[Passes], after: Sequence[Ids]) -> list[Ids]:
         """All-gather of the weights of units that its ranks hold shards of."""
         found: list[Ids] = []
+        after = [*after, *self._copy(stage, "weights", self.offload.fetch(units), after)]
+        if self.offload.weights and self.plan.shards == 1:
+            return list(after)
         for call in self.reductions.gathers(units):
             name = "gather experts" if call.group == "expert" else "gather weights"
             found += self._transfer(stage, "grad", name, call.group, call.kind, call.size, after)
         return found
 
-    def _reduce(self, stage: int, units: Sequence[Passes], after: Sequence[Ids]) -> None:
-        """Reduction of gradients: all-reduce, or scattered to those who keep a part of them, in order."""
+    def _copy(self, stage: int, what: str, copies: Sequence[Copy], after: Sequence[Ids]) -> list[Ids]:
+        """Copies of every rank to or from its host, or the drives of its node."""
+        found: list[Ids] = []
+        for copy in copies:
+            out = copy.kind in (TO_HOST, TO_NVME)
+            stream, name = ("to host", f"{what} out") if out else ("from host", f"{what} in")
+            found += self._transfer(stage, stream, name, OFFLOAD, copy.kind, copy.size, after)
+        return found
+
+    def _reduce(self, stage: int, units: Sequence[Passes], after: Sequence[Ids], microbatch: int) -> None:
+        """Reduction of gradients: all-reduce, or scattered to those who keep a part of them, in order; then the copy of
+        that part to the host, where gradients live there."""
         done: list[Ids] = []
         for call in self.reductions.of(units):
             waits = [*after, *done] if call.group == "replica" else after
@@ -283,6 +303,7 @@ class _Step:
             self.reduced[stage] += done
             if not self.plan.overlap_gradients:
                 self.awaited.setdefault(stage, []).extend(done)
+        self.reduced[stage] += self._copy(stage, "gradients", self.offload.put(units, microbatch), done or after)
 
     def _computed(self, stage: int) -> list[Ids]:
         """What each rank of a stage computes last so far."""
@@ -410,7 +431,7 @@ def _joined(ids: Iterable[Ids]) -> dict[int, int]:
     return {rank: number for one in ids for rank, number in one.items()}
 
 
-STREAMS = ("compute", "grad", "replica", "send", "receive", "send back", "receive back")
+STREAMS = ("compute", "grad", "replica", "send", "receive", "send back", "receive back", "to host", "from host")
 
 
 def _name(kind: str, task: Task) -> str:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.operators import BYTES
+from simgpu.plan.activations import stack_of
 from simgpu.plan.numerics import OPTIMIZERS
-from simgpu.timing.kernels import Doubt, KernelModel
+from simgpu.plan.states import gradients_away
+from simgpu.timing.kernels import NONE, Doubt, KernelModel
 from simgpu.timing.uncertainty import spread
+from simgpu.workload.copies import FROM_HOST, TO_HOST, drives
 from simgpu.workload.execution import Activity
 from simgpu.workload.links import Links
 
 if TYPE_CHECKING:
     from simgpu.workload.training.job import Job
+
+
+HOST_DOUBT = Doubt("host", 1.0, 5.4, 1.0)
+"""An update in host memory over one at the rate of that memory, which processors seldom reach: that of Qwen 72B over
+four nodes of A100 takes 10 s (DeepSpeed issue 6834), where memory of 410 GB/s a node would allow 1.9."""
 
 
 def norm_of(job: Job, kernels: KernelModel, trained: float, experts: float) -> list[tuple[Activity, float]]:
@@ -37,7 +46,7 @@ def update_of(
     if numerics.optimizer == "none" or not mine:
         return []
     found: list[tuple[Activity, float]] = []
-    if job.clip:
+    if job.clip and not (plan.offload != "none" and gradients_away(plan, stack_of(job.framework.name))):
         width = numerics.gradients
         seconds = float(timer.elementwise(mine, 1, 1, dtype=width).seconds)  # scaled
         found.append((_activity(kernels, "clip gradients", "clip", seconds, 2 * mine * BYTES[width]), seconds))
@@ -51,10 +60,13 @@ def update_of(
         master=numerics.master,
     )
     seconds = float(step.seconds) * job.framework.optimizer_passes
-    if plan.offload == "optimizer":
-        seconds = _on_host(job, kernels, links, mine)
     moved = mine * (2 * numerics.state_bytes + numerics.gradient_bytes)
-    found.append((_activity(kernels, "optimizer", "optimizer", seconds, moved), seconds))
+    if plan.offload == "none":
+        found.append((_activity(kernels, "optimizer", "optimizer", seconds, moved), seconds))
+    else:
+        for name, seconds, doubt in _on_host(job, links, mine):
+            size = moved if name == "optimizer" else 0.0
+            found.append((replace(_activity(kernels, name, "optimizer", seconds, size), doubt=doubt), seconds))
     host = Activity("host", "compute", "host", "optimizer")
     return [*found, (host, job.framework.step_s)]
 
@@ -74,17 +86,45 @@ def _activity(kernels: KernelModel, name: str, kind: str, seconds: float, moved:
     return Activity(name, "compute", kind, "optimizer", 0.0, moved, "memory", doubt)
 
 
-def _on_host(job: Job, kernels: KernelModel, links: Links, mine: float) -> float:
-    """Gradients go to host memory, the processor updates states there, weights come back (ZeRO-Offload).
+def _on_host(job: Job, links: Links, mine: float) -> list[tuple[str, float, Doubt]]:
+    """Parts of an update in host memory (Ren et al., ZeRO-Offload, 2021), with what comes before and after it, seconds.
 
-    Ren et al. 2021: the update is bound by host memory, which reads and writes every state once; here the transfers
-    and the update overlap in pieces, so the slowest of them counts.
+    The update is bound by host memory, which reads and writes every state once. Gradients that are not there go down
+    and weights come back beside it, in pieces, so the slower counts (Megatron-Core, overlap_cpu_optimizer_d2h_h2d).
+    Where gradients went down as backward made them (DeepSpeed, FSDP), weights that live on the GPU come back after the
+    update. States on drives are read before and written after it, which DeepSpeed does not overlap by default
+    (pipeline_read and pipeline_write of offload_config.py).
     """
     cluster, numerics, plan = links.cluster, job.numerics, job.plan
-    port = cluster.port(cluster.gpu.host_link)
-    down, up = mine * numerics.gradient_bytes / port.bandwidth, mine * BYTES[numerics.weights] / port.bandwidth
-    passes = 2 * (1 + OPTIMIZERS[numerics.optimizer]) * 4.0 + numerics.gradient_bytes
-    return max(down + up, mine * passes / _host_share(cluster, min(plan.world, cluster.gpus_per_node)))
+    ranks = min(plan.world, cluster.gpus_per_node)
+    memory = _host_share(cluster, ranks)
+    states = (1 + OPTIMIZERS[numerics.optimizer]) * 4.0
+    up = 0.0 if plan.weights_away else mine * BYTES[numerics.weights] / links.copy_rate(FROM_HOST)
+    found: list[tuple[str, float, Doubt]] = []
+    if not gradients_away(plan, stack_of(job.framework.name)):
+        down = mine * numerics.gradient_bytes / links.copy_rate(TO_HOST)
+        update = job.framework.host_update * mine * (2 * states + numerics.gradient_bytes) / memory
+        slowest = HOST_DOUBT if update > down + up else NONE
+        found.append(("optimizer", max(down + up, update), slowest))
+    else:
+        passes = job.framework.host_update * (2 * states + 4.0)
+        passes += 8.0 if job.clip else 0.0  # gradients in fp32, read and written
+        if numerics.master is not None and numerics.weights != "fp32" and _copied(job):
+            passes += 4.0 + BYTES[numerics.weights]  # weights are made of the master's
+        found.append(("optimizer", mine * passes / memory, HOST_DOUBT))
+        found.append(("updated weights", up, NONE))
+    if plan.states_on_nvme:
+        read, write = (rate / ranks for rate in drives(cluster))
+        weights = BYTES[numerics.weights] if plan.weights_on_nvme and _copied(job) else 0.0
+        found.append(("states from drives", mine * (states + 4.0) / read, NONE))
+        found.append(("states to drives", mine * (states + weights) / write, NONE))
+    return [part for part in found if part[1]]
+
+
+def _copied(job: Job) -> bool:
+    """Whether shards of the weights lie beside those of their master."""
+    copied = job.numerics.sharded_copy
+    return stack_of(job.framework.name).sharded_copy if copied is None else copied
 
 
 def _host_share(cluster: Cluster, ranks: int) -> float:

@@ -1,0 +1,169 @@
+"""Limits of a search: columns of a row and what they may be at most or at least, in the unit that readers use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, isfinite
+from typing import Any
+
+from simgpu.columns import FOLLOWS, UNCERTAIN, better
+from simgpu.errors import InputError, nearest, shown
+from simgpu.units import parse_quantity, to_si
+
+TRAINING = (
+    *("step_s", "training_days", "gpu_hours", "usd_per_step", "usd_per_run", "samples_per_s", "tokens_per_s"),
+    *("tokens_per_s_per_gpu", "memory_bytes_per_gpu"),
+)
+"""What a limit of training can be set to: what follows from the time of a step, and memory."""
+
+SERVING = {
+    "serving": ("ttft_s", "tpot_s", "step_s"),
+    "inference": ("ttft_s", "tpot_s", "step_s", "prefill_s", "decode_s"),
+}
+"""Times that a limit of inference can be set to: to the first token, between tokens, end to end, and of its phases."""
+
+DAY = 86400.0
+_NUMBER = r"\$?\s*(?P<number>\d[\d,_]*\.?\d*(?:[eE][-+]?\d+)?)\s*(?P<scale>[kKM]?)\s*"
+_SCALES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6}
+_RATES = {
+    "samples_per_s": ("samples/s", "sequences/s", "images/s"),
+    "requests_per_s": ("requests/s",),
+    "_per_s_per_user": ("tokens/s/user", "tokens/s"),
+    "_per_s_per_gpu": ("tokens/s/gpu", "tokens/s"),
+    "tokens_per_s": ("tokens/s",),
+}
+"""Units of rates, by how the name of the column ends."""
+
+_PLAIN = {
+    "gpu_hours": (("gpu-hours", "gpu-hour", "gpu-h", "h"), "5000 GPU-hours"),
+    "usd": (("usd",), "20000 USD"),
+}
+
+
+def ends_of(column: str) -> list[str]:
+    """A column, and the end of its interval that is worse: P90 of times and costs, P10 of rates."""
+    certain = column not in UNCERTAIN and column not in FOLLOWS
+    worse = "p10" if better(column) == "higher" else "p90"
+    return [column] if certain else [column, f"{column}_{worse}"]
+
+
+def plain(column: str) -> str:
+    """A column without the end of its interval."""
+    return column.removesuffix("_p10").removesuffix("_p90")
+
+
+def at_least(column: str) -> bool:
+    """Whether a limit of a column is the least that it may be, as of rates."""
+    return better(column) == "higher"
+
+
+def limits_of(given: Mapping[str, Any], columns: Sequence[str], price: float | None) -> dict[str, float]:
+    """Limits as numbers of their columns. Raises `InputError` for columns that can have none of `columns`, for what has
+    another unit, and for costs without a price."""
+    known = [end for column in columns for end in ends_of(column)]
+    found: dict[str, float] = {}
+    for column, value in given.items():
+        key = f"search.limits.{column}"
+        if column not in known:
+            problem = f"{shown(column)} can have no limit here{nearest(column, known, most=0)}"
+            raise InputError(f"{problem}; expected one of {', '.join(known)}", key=key)
+        if plain(column).startswith("usd_") and price is None:
+            problem = f"{shown(value)}: nothing says what a GPU-hour costs; expected search.price too, in USD"
+            raise InputError(problem, key=key)
+        found[column] = _number(column, value, key)
+    return found
+
+
+def within(row: Mapping[str, Any], limits: Mapping[str, float]) -> bool:
+    """Whether times, costs and sizes are no more and rates no less than the limits say."""
+    found = ((row.get(column), limit, at_least(column)) for column, limit in limits.items())
+    return all(value is not None and (value >= limit if least else value <= limit) for value, limit, least in found)
+
+
+@dataclass(frozen=True)
+class StepLimits:
+    """Limits of training, and what makes seconds of a step of them: samples and tokens of a step and of a whole run."""
+
+    limits: Mapping[str, float]
+    samples: float
+    tokens: float
+    train_tokens: float | None
+    price: float | None
+
+    def most_seconds(self, gpus: int) -> float:
+        """A longer step on so many GPUs breaks a limit for certain: the worse end of an interval is no better."""
+        hour = 3600.0
+        steps = self.train_tokens / self.tokens if self.train_tokens else inf
+        most = {
+            "step_s": lambda limit: limit,
+            "training_days": lambda limit: limit * DAY / steps,
+            "gpu_hours": lambda limit: limit * hour / steps / gpus,
+            "usd_per_step": lambda limit: limit * hour / (self.price or 0.0) / gpus,
+            "usd_per_run": lambda limit: limit * hour / (self.price or 0.0) / steps / gpus,
+            "samples_per_s": lambda limit: self.samples / limit,
+            "tokens_per_s": lambda limit: self.tokens / limit,
+            "tokens_per_s_per_gpu": lambda limit: self.tokens / limit / gpus,
+        }
+        found = ((most.get(plain(column)), limit) for column, limit in self.limits.items())
+        return min((of(limit) for of, limit in found if of is not None), default=inf) * (1 + 1e-12)
+
+    @property
+    def most_memory(self) -> float:
+        """Bytes of a GPU."""
+        return self.limits.get("memory_bytes_per_gpu", inf)
+
+
+def _number(column: str, given: Any, key: str) -> float:
+    """'10 days' of `training_days` is 10; '2 s' of a time are seconds. A number is in the unit of the column."""
+    value, example = _parsed(plain(column), given)
+    if value is None or not isfinite(value) or value <= 0:
+        problem = f"{shown(given)} is no limit of '{plain(column)}'; expected a positive number, such as '{example}'"
+        raise InputError(problem, key=key)
+    return value
+
+
+def _parsed(column: str, given: Any) -> tuple[float | None, str]:
+    """The number of a column that is meant, None if nothing is, and an example."""
+    units, example = _units(column)
+    if isinstance(given, (int, float)) and not isinstance(given, bool):
+        return float(given), example
+    if not isinstance(given, str) or len(given) > 100:
+        return None, example
+    if units:
+        unit = re.fullmatch(_NUMBER + r"(?P<unit>[A-Za-z/-]*)", given.strip())
+        if unit is None or unit["unit"].lower() not in ("", *units):
+            return None, example
+        return float(unit["number"].replace(",", "").replace("_", "")) * _SCALES[unit["scale"]], example
+    try:
+        return _measured(column, given), example
+    except ValueError:
+        return None, example
+
+
+def _measured(column: str, given: str) -> float:
+    """A time in seconds or days, or a size in bytes."""
+    value, unit = parse_quantity(given)
+    if "bytes" in column:
+        return to_si(value, unit, "B")
+    days = column.endswith("_days")
+    if unit in ("d", "day", "days") or (not unit and days):
+        seconds = value * DAY
+    else:
+        seconds = value * 60.0 if unit == "min" else to_si(value, unit, "s")
+    return seconds / DAY if days else seconds
+
+
+def _units(column: str) -> tuple[tuple[str, ...], str]:
+    """Units of counts, costs and rates, in small letters; none of times and sizes. With an example."""
+    for end, units in _RATES.items():
+        if column.endswith(end):
+            return units, f"30 {units[0].replace('gpu', 'GPU')}"
+    if column.startswith("usd_"):
+        return _PLAIN["usd"]
+    if column in _PLAIN:
+        return _PLAIN[column]
+    if "bytes" in column:
+        return (), "70 GiB"
+    return (), "10 days" if column.endswith("_days") else "2 s"
