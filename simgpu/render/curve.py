@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from simgpu.render.columns import axis, cell, interval_of, title
+from simgpu.render.columns import axis, cell, drawn_interval, title
 from simgpu.render.series import (
     Rows,
     line_look,
@@ -81,7 +81,7 @@ def _bars(panel: Axes, rows: Rows, plot: PlotFields, x_scale: float, y_scale: fl
     for row in rows:
         x, y = row[plot.x], row[plot.y[0]]
         for of, side in ((plot.x, "x"), (plot.y[0], "y")):
-            ends = interval_of(of, row)
+            ends = drawn_interval(of, row)
             if ends is not None:
                 scale = x_scale if side == "x" else y_scale
                 away = {f"{side}err": [[(row[of] - ends[0]) * scale], [(ends[1] - row[of]) * scale]]}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from simgpu.analysis.pareto import front, knee
 from simgpu.columns import better as known_direction
-from simgpu.render.columns import axis, cell, interval_of, title
+from simgpu.render.columns import axis, cell, drawn_interval, title
 from simgpu.render.series import (
     Rows,
     line_look,
@@ -129,7 +129,7 @@ def _all(
         panel.plot(*zip(*misfits, strict=True), **look, label=what_is_too_large(shown))
     for row in best:
         for column, scale, side in ((x, x_scale, "x"), (y, y_scale, "y")):
-            ends = interval_of(column, row)
+            ends = drawn_interval(column, row)
             if ends is not None:
                 away: dict[str, Any] = {f"{side}err": [[abs(row[column] - end) * scale] for end in ends]}
                 look = {"color": INK, "lw": 1.0, "alpha": 0.45, "fmt": "none", "zorder": 3}
