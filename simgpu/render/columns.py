@@ -210,14 +210,14 @@ def axis(column: str, values: Sequence[float]) -> tuple[str, float]:
         return f"{name} (GB)", 1e-9
     if "flop_per_s" in column:
         return "TFLOP/s per GPU", 1e-12
-    what = _COUNTED.get(column.removeprefix("workload."))
+    what = COUNTED.get(column.removeprefix("workload."))
     return (f"{name} ({what})" if what else name), 1.0
 
 
 _SHOWN_IN = {"B/s": ("GB/s", 1e-9), "B": ("GB", 1e-9), "Hz": ("GHz", 1e-9), "W": ("W", 1.0)}
 """Units of hardware figures on an axis."""
-_COUNTED = {"batch": "sequences", "micro_batch": "sequences", "concurrency": "clients", "prompt": "tokens"}
-_COUNTED |= {"output": "tokens", "context": "tokens", "training_days": "days", "longest_context": "tokens"}
+COUNTED = {"batch": "sequences", "micro_batch": "sequences", "concurrency": "clients", "prompt": "tokens"}
+COUNTED |= {"output": "tokens", "context": "tokens", "training_days": "days", "longest_context": "tokens"}
 """What a number without a unit in its name counts."""
 
 

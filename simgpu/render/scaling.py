@@ -70,7 +70,9 @@ def _relative(row: Row, first: Row, x: str, column: str) -> Point:
     return Point(row[x], *_below_ideal(speedup, more), not too_large(row))
 
 
-def _below_ideal(speedup: Sequence[float], ideal: float) -> tuple[tuple[float, float, float], ...]:
+def _below_ideal(
+    speedup: Sequence[float], ideal: float
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Speed-up and efficiency with their ends; a value below the ideal has an end at the ideal at most."""
     middle, less, most = speedup
     most = min(most, max(ideal, middle))
