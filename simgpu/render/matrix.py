@@ -52,7 +52,8 @@ def matrix_figure(
     names, wide, side_names = _names(tops, sides, [cell(column, value) for value in known])
     with style():
         side = max(width_of(name, 12) for name in side_names) / 72
-        figure = Figure(figsize=(max(7.0, side + 0.5 + wide * len(tops)), 2.1 + HIGH_CELL * len(sides)))
+        high = max(HIGH_CELL, 0.21 * max(name.count("\n") + 1 for name in side_names))
+        figure = Figure(figsize=(max(7.0, side + 0.5 + wide * len(tops)), 2.7 + high * len(sides)))
         figure.set_layout_engine("constrained")
         panel = figure.subplots()
         for i, top in enumerate(tops):

@@ -113,6 +113,9 @@ def _largest_gap(rows: Rows, plot: PlotFields, column: str) -> str:
     if not pairs:
         return ""
     group = max(pairs, key=lambda key: abs(pairs[key][series[0]] - pairs[key][series[1]]))
+    one, other = (pairs[group][name] for name in series)
+    if abs(one - other) <= 5e-3 * max(abs(one), abs(other)):
+        return ""
     both = " against ".join(f"{cell(column, pairs[group][name])} ({series_name(plot.series, name)})" for name in series)
     return f"largest gap in {title(column)}: {series_name(plot.x, group)}, {both}"
 
