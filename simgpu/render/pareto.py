@@ -241,7 +241,7 @@ def _names(
             for end in drawn_interval(column, row) or ():
                 spots = [at[n] + (end * scale - at[n]) * part for part in (0.35, 0.7, 1.0)]
                 others += [(spot, at[1]) if n == 0 else (at[0], spot) for spot in spots]
-    words = [wrapped(text, 9.5, 150, 3) for *_, text in texts]
+    words = [wrapped(text, 9.5, 120, 3) for *_, text in texts]
     name_points(panel, [(px, py) for px, py, _ in texts], words, others, size=9.5, away=8)
 
 

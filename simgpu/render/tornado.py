@@ -76,7 +76,10 @@ def tornado_figure(panels: Sequence[Tornado], change: float, title: str = "") ->
             width = 72 * size[0] / columns
             _draw(part.subplots(), one, bars, several, width)
             if several:
-                words = (wrapped(text, 11, width - 16, 2) for text in (one.name, finding(one, bars, change)))
+                words = (
+                    wrapped(text.replace(" %", "\u00a0%"), 11, width - 16, 2)
+                    for text in (one.name, finding(one, bars, change))
+                )
                 part.suptitle("\n".join(words), fontsize=11, x=0.02, ha="left", color=INK)
         names = [f"{side} of it" for side in sides_in_words(change)]
         handles = [Patch(color=colour) for colour in (LESS, MORE)]
