@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from simgpu.analysis.loads import Edge, LinkLoads
-from simgpu.render.layout import canvas, draw_boxes, draw_cables
+from simgpu.render.graph import canvas, draw_boxes, draw_cables
 from simgpu.render.style import FAINT, style
 from simgpu.render.text import heading, legend_below
 from simgpu.render.topology import CAPTION, drawn_graph

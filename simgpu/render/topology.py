@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from simgpu.hardware.topology import Topology
-from simgpu.render.layout import canvas, draw_boxes, draw_cables
+from simgpu.render.graph import canvas, draw_boxes, draw_cables
 from simgpu.render.style import COLOURS, style
 from simgpu.render.text import heading as headline
 from simgpu.render.text import legend_below
