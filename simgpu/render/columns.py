@@ -173,6 +173,14 @@ def interval_of(column: str, row: Mapping[str, Any]) -> tuple[float, float] | No
     return (low, high) if value and high - low > 1e-6 * abs(value) else None
 
 
+def drawn_interval(column: str, row: Mapping[str, Any]) -> tuple[float, float] | None:
+    """`interval_of` as a plot shows it: a share that is below 100 % is not drawn above."""
+    ends = interval_of(column, row)
+    if ends is None or not is_share(column):
+        return ends
+    return min(ends[0], row[column]), min(ends[1], max(1.0, row[column]))
+
+
 def _figure_unit(column: str) -> str:
     """SI unit of a varied hardware parameter or operator field, by the end of its key; '' if it has none."""
     units = {"bandwidth": "B/s", "capacity": "B", "bytes": "B", "l2_cache": "B", "latency": "s", "time": "s"}
@@ -208,14 +216,14 @@ def axis(column: str, values: Sequence[float]) -> tuple[str, float]:
         return f"{name} (GB)", 1e-9
     if "flop_per_s" in column:
         return "TFLOP/s per GPU", 1e-12
-    what = _COUNTED.get(column.removeprefix("workload."))
+    what = COUNTED.get(column.removeprefix("workload."))
     return (f"{name} ({what})" if what else name), 1.0
 
 
 _SHOWN_IN = {"B/s": ("GB/s", 1e-9), "B": ("GB", 1e-9), "Hz": ("GHz", 1e-9), "W": ("W", 1.0)}
 """Units of hardware figures on an axis."""
-_COUNTED = {"batch": "sequences", "micro_batch": "sequences", "concurrency": "clients", "prompt": "tokens"}
-_COUNTED |= {"output": "tokens", "context": "tokens", "training_days": "days", "longest_context": "tokens"}
+COUNTED = {"batch": "sequences", "micro_batch": "sequences", "concurrency": "clients", "prompt": "tokens"}
+COUNTED |= {"output": "tokens", "context": "tokens", "training_days": "days", "longest_context": "tokens"}
 """What a number without a unit in its name counts."""
 
 

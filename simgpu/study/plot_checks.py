@@ -28,7 +28,13 @@ _SINGLE = ("topology", "timeline")
 """Kinds that draw one row."""
 _NAMED = ("x", "series", "label")
 _LABELLED = ("curve", "pareto", "parity")
-_ONLY = {"marks": ("bar",), "better": ("pareto", "heatmap"), "chosen": ("pareto",), "window": ("timeline",)}
+_ONLY = {
+    "marks": ("bar",),
+    "better": ("pareto", "heatmap"),
+    "chosen": ("pareto",),
+    "window": ("timeline",),
+    "ranks": ("timeline",),
+}
 """Keys that only some kinds have."""
 
 

@@ -25,6 +25,8 @@ CASES = {
     "window after the step": ("kind: timeline, where: {tp: 2}, window: [5, 6]", "plots.0.window", "begins after"),
     "window backwards": ("kind: timeline, where: {tp: 2}, window: [2, 1]", "plots.0.window", "a later end"),
     "window of another kind": ("kind: bar, x: setup, y: [step_s], window: [0, 1]", "plots.0.window", "only timeline"),
+    "ranks of another kind": ("kind: bar, x: setup, y: [step_s], ranks: 2", "plots.0.ranks", "only timeline"),
+    "no ranks": ("kind: timeline, where: {tp: 2}, ranks: 0", "plots.0.ranks", "0 is not a whole number from 1 to 16"),
     "nothing that scales": ("kind: scaling, x: tp, y: [tp]", "plots.0.y.0", "neither a time nor a rate"),
     "text that scales": ("kind: scaling, x: setup", "plots.0.x", "not a number"),
     "two on one line": ("kind: scaling, x: dp, y: [step_s]", "plots.0.x", "several rows have dp = 1"),

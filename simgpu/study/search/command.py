@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -15,13 +15,21 @@ from typing import IO, Any
 from simgpu.catalog import Catalogue
 from simgpu.documents import Document, Source
 from simgpu.errors import InputError, shown
+from simgpu.render.columns import COUNTED
 from simgpu.render.files import written_whole
 from simgpu.scenario import Origins, Place
 from simgpu.study.answers import cost_column, priced
 from simgpu.study.cells import print_csv
 from simgpu.study.experiment import Experiment, Given, find_experiment, load_experiment
 from simgpu.study.loading import Case, rewritten
-from simgpu.study.search.answer import Answer, nothing_within, serving_answer, training_answer, words_of
+from simgpu.study.search.answer import (
+    Answer,
+    nothing_within,
+    serving_answer,
+    serving_words,
+    training_answer,
+    words_of,
+)
 from simgpu.study.search.keeping import Keeper
 from simgpu.study.search.problem import Problem
 from simgpu.study.search.searching import Progress, Search, Searched
@@ -286,6 +294,12 @@ def write(answer: Answer, folder: Path, plots: bool = True) -> list[tuple[str, P
     return written
 
 
+def _load(row: Mapping[str, Any], answer: Answer) -> str:
+    """What load a plan of inference is under, where several were tried: ', 64 clients'."""
+    varied = [key for key in COUNTED if key in answer.shown and len({one.get(key) for one in answer.every}) > 1]
+    return "".join(f", {row[key]:,} {COUNTED[key]}" for key in varied)
+
+
 def figures_of(answer: Answer) -> dict[str, Any]:
     """The front with the best plan marked; of training also where the time of the best plans goes. None of no plan."""
     if not answer.rows:
@@ -294,16 +308,20 @@ def figures_of(answer: Answer) -> dict[str, Any]:
     from simgpu.render.stack import stack_figure
 
     x, y = answer.axes
-    if "bubble_s" not in answer.rows[0]:
-        rows, best = [dict(row) for row in answer.every], answer.rows[0]
-        chosen = next(i for i, row in enumerate(rows) if all(row.get(key) == best.get(key) for key in (x, y)))
-        return {"front": pareto_figure(rows, x, y, chosen=chosen, heading=answer.front_heading)}
+    training = "bubble_s" in answer.rows[0]
+    rows = (
+        answer.front if training else [{**row, "plan": serving_words(row) + _load(row, answer)} for row in answer.every]
+    )
+    series = "cluster" if len({row["cluster"] for row in rows}) > 1 else None
+    drawn: dict[str, Any] = {"heading": answer.front_heading, "series": series, "label": "plan"}
+    if not training:
+        best = answer.rows[0]
+        drawn["chosen"] = next(i for i, row in enumerate(answer.every) if all(row[key] == best[key] for key in row))
+        return {"front": pareto_figure(rows, x, y, **drawn)}
     found = {}
-    if len(answer.front) > 1:  # the best of each budget: what else was simulated is no front
-        several = len({row["cluster"] for row in answer.front}) > 1
-        last = answer.front.index(min(answer.front, key=lambda row: row[y])) if several else len(answer.front) - 1
-        series = "cluster" if several else None
-        found["front"] = pareto_figure(answer.front, x, y, chosen=last, heading=answer.front_heading, series=series)
+    if len(rows) > 1:  # the best of each budget: what else was simulated is no front
+        fastest = rows.index(min(rows, key=lambda row: row[y]))
+        found["front"] = pareto_figure(rows, x, y, chosen=fastest if series else len(rows) - 1, **drawn)
     many = len({row["gpus"] for row in answer.rows}) > 1
     names = [f"{row['rank']}. {row['plan']}" + (f", {row['gpus']:,} GPUs" if many else "") for row in answer.rows]
     found["best"] = stack_figure(dict(zip(names, answer.rows, strict=True)), [], answer.heading)

@@ -118,7 +118,9 @@ def figures_of(swept: Swept) -> dict[str, Any]:
     from simgpu.render.rows import figure_of_rows
 
     return {
-        plot.name or f"plot{n}": figure_of_rows(swept.rows, plot, experiment.settings)
+        plot.name or f"plot{n}": figure_of_rows(
+            swept.rows, plot, experiment.settings, experiment.fields.title or experiment.name
+        )
         for n, plot in enumerate(experiment.fields.plots, 1)
         if n - 1 not in undrawn
     }
