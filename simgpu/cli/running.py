@@ -176,6 +176,7 @@ def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], styl
 @one_line_errors
 def list_(folders: tuple[str, ...], kind: str | None) -> None:
     """What the catalogue holds."""
+    from simgpu.render.table import print_names
     from simgpu.study.inventory import listing
 
     catalogue = open_catalogue(folders)
@@ -183,9 +184,7 @@ def list_(folders: tuple[str, ...], kind: str | None) -> None:
     for one, entries in found:
         if not kind:
             say(f"{one}:")
-        width = max((len(name) for name, _ in entries), default=0)
-        for name, title in entries:
-            say(f"{'' if kind else '  '}{name:{width}}  {title}".rstrip())
+        print_names(entries, sys.stdout, "" if kind else "  ")
 
 
 @main.command(
