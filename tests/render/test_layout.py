@@ -72,7 +72,7 @@ def test_a_table_that_fits_stays_as_it_is(columns):
 
 
 def whole_at(width, rows, columns, monkeypatch):
-    """What a table of `width` lacks: words of its cells and headings that stand nowhere, and lines that are too long."""
+    """The text of a table of `width`, in which every word of its cells and headings stands and no line is too long."""
     monkeypatch.setenv("COLUMNS", str(width))
     out = io.StringIO()
     print_table(rows, columns, "", [], out)
@@ -135,6 +135,7 @@ def test_a_row_of_a_file_or_pipe_is_one_line(monkeypatch):
 def test_notes_are_broken_between_words(monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     out = io.StringIO()
-    print_notes(["a note of rather many words, which does not fit into a line of forty"], out)
+    note = "a note of rather many words, which does not fit into a line of forty"
+    print_notes([note], out)
     assert all(len(line) <= 40 for line in out.getvalue().split("\n"))
-    assert out.getvalue().split() == "a note of rather many words, which does not fit into a line of forty".split()
+    assert out.getvalue().split() == note.split()
