@@ -63,7 +63,7 @@ def run(
     from simgpu.study.cells import print_csv
 
     if formats and no_plots:
-        raise click.UsageError("--plot-format has no meaning with --no-plots.")
+        raise click.UsageError("--plot-format and --no-plots contradict each other.")
     settings = (*settings, "require_fit=true") if require_fit else settings
     outcome, catalogue = run_file(file, settings, folders, quiet)
     document = report.build(outcome, catalogue)

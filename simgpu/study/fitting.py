@@ -152,7 +152,8 @@ def _precisions(config: TransformerConfig, asked: str | None) -> list[str]:
 def _capacity(catalogue: Catalogue, name: str) -> float:
     known = catalogue.names("gpus")
     if base_name(name) not in known:
-        raise InputError(f"unknown GPU {shown(name)}{nearest(name, known)}", key="--gpu")
+        hint = nearest(name, known, where="simgpu list gpus names them")
+        raise InputError(f"unknown GPU {shown(name)}{hint}", key="--gpu")
     return catalogue.cluster(name).gpu.memory.capacity.si
 
 

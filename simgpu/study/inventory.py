@@ -153,7 +153,8 @@ def _kind_of(catalogue: Catalogue, name: str) -> str:
         raise InputError(f"'{name}' is an experiment; run it with: simgpu run {name}")
     several = members(base_name(name), catalogue.names("gpus"))
     known = [other for kind in (*_SHOWN, "models") for other in catalogue.names(kind)]
-    raise InputError(f"nothing in the catalogue is named {shown(name)}{several or nearest(base_name(name), known)}")
+    hint = several or nearest(base_name(name), known, where="simgpu list names all that is there")
+    raise InputError(f"nothing in the catalogue is named {shown(name)}{hint}")
 
 
 def _entries(spec: CatalogueFile) -> list[tuple[str, str, str]]:

@@ -378,7 +378,8 @@ def run(catalogue: Catalogue, name: str, settings: Sequence[str], asked: Asked, 
     collective = _collective(asked.collective)
     if not (catalogue.find("clusters", name) or catalogue.find("nodes", name)):
         known = catalogue.names("clusters") + catalogue.names("nodes")
-        raise InputError(f"unknown cluster or node '{name}'{nearest(name, known)}")
+        hint = nearest(name, known, where="simgpu list clusters and simgpu list nodes name them")
+        raise InputError(f"unknown cluster or node '{name}'{hint}")
     cluster = find(catalogue, name, settings).cluster
     assert cluster is not None
     log = read_log(asked.log) if asked.log else None

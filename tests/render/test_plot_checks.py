@@ -19,7 +19,7 @@ plots:
 """
 
 CASES = {
-    "x of a kind that has none": ("kind: topology, x: tp, where: {tp: 2}", "plots.0.x", "has no meaning"),
+    "x of a kind that has none": ("kind: topology, x: tp, where: {tp: 2}", "plots.0.x", "is not supported"),
     "several rows": ("kind: topology", "plots.0.kind", "2 rows; a plot of kind topology draws one"),
     "several rows of a timeline": ("kind: timeline", "plots.0.kind", "2 rows"),
     "window after the step": ("kind: timeline, where: {tp: 2}, window: [5, 6]", "plots.0.window", "begins after"),

@@ -94,7 +94,7 @@ def test_a_collective_of_what_cannot_be(given: dict, key: str) -> None:
     ("kind", "given", "message"),
     [
         ("Prefill", {"batch": 0, "tokens": 8}, "batch: 0: input should be greater than 0"),
-        ("Training", {"batch": 1}, "tokens: is missing"),
+        ("Training", {"batch": 1}, "tokens: this key is missing"),
         ("Prefill", {"tokns": 8}, "tokns: unknown key; did you mean 'tokens'?"),
         ("OperatorList", {"operators": [{"op": "matmul", "m": 0, "n": 1, "k": 1}]}, "operators.0.m: 0: input"),
     ],

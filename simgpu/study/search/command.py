@@ -211,7 +211,7 @@ def _check(experiment: Experiment) -> None:
     """Raise `InputError` unless a file asks for a search from one scenario, or from one that only clusters vary."""
     fields, document = experiment.fields, experiment.document
     if fields.search is None:
-        raise document.error("holds no search; expected a section 'search:' that says what is searched", ())
+        raise document.error("has no section 'search:', which says what to search (docs/search.md)", ())
     case = experiment.cases[0]
     if len({one.scenario.model_dump_json(exclude={"cluster"}) for one in experiment.cases}) > 1:
         problem = f"{len(experiment.cases)} scenarios; a search starts from one, or from one on several clusters"
