@@ -238,7 +238,7 @@ def show(done: Fitted, style: str, out: IO[str]) -> None:
         print_fits(done.rows, done.notes, out)
 
 
-def write(done: Fitted, folder: Path) -> list[Path]:
+def write(done: Fitted, folder: Path, plots: bool = True, formats: Sequence[str] = ()) -> list[Path]:
     """Write data and picture into `folder`; returns what was written. The picture is drawn first."""
     from simgpu.render.files import written_whole
     from simgpu.render.fitting import fit_figure
@@ -246,9 +246,10 @@ def write(done: Fitted, folder: Path) -> list[Path]:
     from simgpu.study.cells import print_csv
     from simgpu.study.report import print_json
 
-    drawn = fit_figure(done.rows)
+    drawn = fit_figure(done.rows) if plots else None
     with written_whole(folder / "fit.json") as stream:
         print_json(done.document(), stream)
     with written_whole(folder / "fit.csv") as stream:
         print_csv(done.rows, stream)
-    return [folder / "fit.json", folder / "fit.csv", *save(drawn, folder / "fit.png", folder / "fit.svg")]
+    pictures = [folder / f"fit.{kind}" for kind in dict.fromkeys(formats or ("png", "svg"))]
+    return [folder / "fit.json", folder / "fit.csv", *(save(drawn, *pictures) if drawn is not None else [])]

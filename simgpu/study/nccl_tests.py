@@ -7,7 +7,7 @@ of elements of the argument of the call, so a rank's part for all-gather, reduce
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -373,7 +373,6 @@ class Asked:
 def run(catalogue: Catalogue, name: str, settings: Sequence[str], asked: Asked, style: str, out: IO[str]) -> None:
     """Print the table of a cluster, or a log against it."""
     from simgpu.study.inventory import find
-    from simgpu.study.report import print_json
 
     collective = _collective(asked.collective)
     if not (catalogue.find("clusters", name) or catalogue.find("nodes", name)):
@@ -389,17 +388,28 @@ def run(catalogue: Catalogue, name: str, settings: Sequence[str], asked: Asked, 
     how = asked.algorithm, asked.protocol, asked.library
     if log is not None:
         compared = compare(log, cluster, collective, gpus, *how)
-        if style == "json":
-            print_json(document(compared), out)
+        if style != "table":
+            _print_data(document(compared), style, out)
         else:
             print_comparison(compared, gpus, collective, out)
         return
     wanted = sizes(asked.minbytes, asked.maxbytes, asked.stepfactor)
     rows = predict(cluster, collective, gpus, wanted, asked.dtype, *how)
-    if style == "json":
-        print_json(document(rows), out)
+    if style != "table":
+        _print_data(document(rows), style, out)
     else:
         print_table(rows, cluster, gpus, collective, asked.stepfactor, out)
+
+
+def _print_data(found: Mapping[str, Any], style: str, out: IO[str]) -> None:
+    """The rows for machines, as JSON or CSV."""
+    from simgpu.study.cells import print_csv
+    from simgpu.study.report import print_json
+
+    if style == "json":
+        print_json(found, out)
+    else:
+        print_csv(found["rows"], out)
 
 
 def _bytes(text: str, key: str) -> float:

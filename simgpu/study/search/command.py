@@ -250,8 +250,8 @@ def show(answer: Answer, style: str, out: IO[str]) -> None:
     print_notes(answer.notes, out)
 
 
-def write(answer: Answer, folder: Path, plots: bool = True) -> list[tuple[str, Path]]:
-    """Data and pictures; what was written."""
+def write(answer: Answer, folder: Path, plots: bool = True, formats: Sequence[str] = ()) -> list[tuple[str, Path]]:
+    """Data and pictures, in `formats` or those of the file; what was written."""
     figures = figures_of(answer) if plots else {}
     written = []
     with written_whole(folder / "search.json") as stream:
@@ -262,7 +262,7 @@ def write(answer: Answer, folder: Path, plots: bool = True) -> list[tuple[str, P
     if figures:
         from simgpu.render.style import save
 
-        kinds = dict.fromkeys(answer.formats)
+        kinds = dict.fromkeys(formats or answer.formats)
         for name, figure in figures.items():
             written += [("plot", file) for file in save(figure, *(folder / f"{name}.{kind}" for kind in kinds))]
     return written
