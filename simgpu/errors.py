@@ -65,7 +65,7 @@ def nearest(word: object, known: Iterable[str], most: int = 24, where: str = "")
         return f"; expected one of {', '.join(names)}"
     near = [name for name in close if _letters(name.lower()) == _letters(text)]
     if near:
-        return f"; names like it: {', '.join(near)}"
+        return f"; names like it: {', '.join(sorted(near))}"
     return f"; {where}" if where else ""
 
 

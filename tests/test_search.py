@@ -251,7 +251,7 @@ def test_mistakes_end_in_one_line(folder: Path, old: str, new: str, message: str
         ("[8, 32, 128]", "['a']", "e.yaml:9: search.space.workload.concurrency: "),
         ("tp: all", "tp: ['a']", "e.yaml:9: search.space.tp: 'a' is not a positive whole number"),
         ("tp: all", "tp: [null]", "e.yaml:9: search.space.tp: None is not a positive whole number"),
-        ("ttft_s: 2 s", "bubble_s: 2 s", "e.yaml:8: search.limits.bubble_s: 'bubble_s' cannot be limited in this search"),
+        ("ttft_s: 2 s", "bubble_s: 2 s", "e.yaml:8: search.limits.bubble_s: 'bubble_s' cannot be limited in this"),
         ("output: 128", "output: 128, precision: nope", "e.yaml:6: search: nothing of the space can be run ("),
     ],
 )  # fmt: skip

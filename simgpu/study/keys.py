@@ -30,8 +30,10 @@ def unknown_root(key: str, *more: str) -> str:
     roots = [*Scenario.model_fields, *HARDWARE_ROOTS, *more]
     if root in roots:
         return ""
-    close = difflib.get_close_matches(root.lower(), roots, n=1, cutoff=0.6)
-    meant = [close[0] + key[len(root) :]] if close and is_slip(root.lower(), close[0]) else _ends_with(key)
+    meant = [whole for whole in _whole_keys() if whole.endswith(f".{key}")]
+    if not meant:
+        close = difflib.get_close_matches(root.lower(), roots, n=1, cutoff=0.6)
+        meant = [close[0] + key[len(root) :]] if close and is_slip(root.lower(), close[0]) else _ends_nearly_with(key)
     if meant:
         some = " one of " + ", ".join(meant[:4]) if len(meant) > 1 else f" '{meant[0]}'"
         return f"unknown key; did you mean{some}?"
@@ -42,16 +44,14 @@ def unknown_root(key: str, *more: str) -> str:
     )
 
 
-def _ends_with(key: str) -> list[str]:
-    """Whole keys that end like `key`, or with a slip in it."""
+def _ends_nearly_with(key: str) -> list[str]:
+    """Whole keys that end like `key` but for a slip in it."""
     length = key.count(".") + 1
     tails: dict[str, list[str]] = {}
     for whole in _whole_keys():
         parts = whole.split(".")
         if len(parts) > length:
             tails.setdefault(".".join(parts[-length:]), []).append(whole)
-    if key in tails:
-        return tails[key]
     close = difflib.get_close_matches(key.lower(), tails, n=1, cutoff=0.8)
     return tails[close[0]] if close and is_slip(key.lower(), close[0]) else []
 
