@@ -40,7 +40,7 @@ from simgpu.cli.base import (
 @click.option(
     "--runtime",
     type=click.Choice(["vllm", "sglang", "trtllm", "llama.cpp", "eager", "compiled"]),
-    help="Whose reserve is taken off.  [default: vllm; of GGUF types llama.cpp]",
+    help="Runtime whose reserved memory is subtracted.  [default: vllm; of GGUF types llama.cpp]",
 )
 @click.option("--kv-cache", type=click.Choice(["fp32", "fp16", "bf16", "fp8", "int8"]), help="Type of the cache.")
 @format_option("table", "json", "csv")
@@ -170,7 +170,7 @@ def calibrate(
 @out_option("FILE.csv", "Rows go there.", required=True)
 @click.option("--what", default="", metavar="KINDS", help="stream, l2, gemm, attention, nccl.  [default: all]")
 @click.option("--dtype", default="bfloat16", show_default=True, metavar="TYPES", help="Of products and attention.")
-@click.option("--gpu", metavar="NAME", help="The catalogue's name of this GPU.  [default: told by the device]")
+@click.option("--gpu", metavar="NAME", help="The catalogue's name of this GPU.  [default: detected from the device]")
 @click.option("--quick", is_flag=True, help="The few rows that say most: about a minute.")
 @click.option("--sustained", is_flag=True, help="Time products in a long run, throttled, instead of in bursts.")
 @quiet_option

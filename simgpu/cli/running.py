@@ -35,8 +35,16 @@ from simgpu.cli.base import (
 @format_option("table", "json", "csv")
 @folder_option
 @plot_options("Draw no pictures; data and trace are written all the same.")
-@click.option("--memory", is_flag=True, help="Of training: a table of the memory of every scenario, by part and stage.")
-@click.option("--require-fit", is_flag=True, help="Of training: a plan that does not fit the GPU's memory is an error.")
+@click.option(
+    "--memory",
+    is_flag=True,
+    help="Of training and inference: a table of the memory of every scenario, by part and stage.",
+)
+@click.option(
+    "--require-fit",
+    is_flag=True,
+    help="Of training and inference: a plan that does not fit the GPU's memory is an error.",
+)
 @quiet_option
 @click.pass_obj
 @one_line_errors

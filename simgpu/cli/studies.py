@@ -89,7 +89,7 @@ def sweep(
 )
 @click.argument("key", required=False)
 @store_option
-@click.option("--experiment", metavar="NAME", help="Only of this experiment, as its file last was.")
+@click.option("--experiment", metavar="NAME", help="Only rows of the latest version of this experiment.")
 @click.option("--where", metavar="CONDITION", help="Only rows for which this holds: 'mfu > 0.4 and memory_fits'.")
 @click.option(
     "--status",

@@ -118,13 +118,13 @@ def parts_of(columns: Sequence[Column], width: int) -> list[list[Column]]:
     """`columns` as one table or several, each within `width` as far as its words are."""
     if total(columns) <= width:
         return [list(columns)]
-    prose = any(column.width > PROSE for column in columns)
+    prose = sum(column.width > PROSE for column in columns)
     narrow = narrowed(columns, width)
-    if narrow and _calm(columns, narrow, MOST_LINES + prose):
+    if narrow and _calm(columns, narrow, MOST_LINES + bool(prose)):
         return [narrow]
     rows = len(columns[0].cells)
     turned = turned_round(columns)
-    if prose and rows and not narrow and len(columns) > 2:  # sentences: a block for each row
+    if prose > 1 and rows and not narrow:  # mostly sentences: a block for each row
         return [_narrowest([turned[0], replace(row, right=False)], width) for row in turned[1:]]
     if 0 < rows <= FEW_ROWS and len(columns) > 2:
         found = narrowed(turned, width)
