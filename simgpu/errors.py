@@ -76,13 +76,13 @@ def is_slip(word: str, name: str) -> bool:
     >>> is_slip("bandwidht", "bandwidth"), is_slip("gpt_neox", "gpt_oss"), is_slip("fp6", "fp64")
     (True, False, False)
     """
-    digits = [letter for letter in word if letter.isdigit()]
-    if digits and digits != [letter for letter in name if letter.isdigit()]:
-        return False
+    digits, others = ([letter for letter in one if letter.isdigit()] for one in (word, name))
+    if digits and digits != others:
+        return sorted(digits) == sorted(others) and _edits(word, name) == 1  # two that changed places
     if len(word) > 2 and (name.startswith(word) or (len(name) > 3 and word.startswith(name))):
         return True
-    parts, others = (set(re.split(r"[-_. ]", one)) for one in (word, name))
-    if parts <= others or others <= parts:
+    mine, its = (set(re.split(r"[-_. ]", one)) for one in (word, name))
+    if mine <= its or its <= mine:
         return True
     letters = iter(name)
     if word[:1] == name[:1] and 10 * len(word) >= 6 * len(name) and all(letter in letters for letter in word):

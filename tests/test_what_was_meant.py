@@ -29,7 +29,7 @@ def test_a_slip_of_the_fingers_is_seen_through(key, data):
 @given(NAMES, NAMES)
 def test_a_name_with_other_numbers_is_another_thing(one, other):
     digits = [[letter for letter in name if letter.isdigit()] for name in (one, other)]
-    if digits[0] and digits[0] != digits[1]:
+    if digits[0] and sorted(digits[0]) != sorted(digits[1]):
         assert not is_slip(one, other)
 
 

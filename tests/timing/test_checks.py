@@ -44,7 +44,7 @@ def timer() -> Any:
         ("attention_prefill", ATTENTION, "keys", 64, "less than queries = 128"),
         ("attention_prefill", ATTENTION, "window", -1, "from 0 on"),
         ("attention_prefill", ATTENTION, "kv_dtype", "foo", "foo"),
-        ("attention_prefill", ATTENTION, "library", "fa9", "did you mean 'fa"),
+        ("attention_prefill", ATTENTION, "library", "fa9", "expected one of default, fa2, fa3"),
         ("attention_backward", ATTENTION, "queries", 0, "from 1 on"),
         ("attention_decode", DECODE, "keys", 0, "from 1 on"),
         ("attention_decode", DECODE, "dtype", "foo", "expected one of"),
