@@ -121,7 +121,7 @@ set_option = click.option(
 )
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No messages on stderr.")
 jobs_option = click.option(
-    "-j", "--jobs", type=click.IntRange(min=1), metavar="N", help="Worker processes.  [default: one for each core]"
+    "-j", "--jobs", type=int, metavar="N", help="Worker processes.  [default: one for each core]"
 )
 
 

@@ -35,7 +35,7 @@ from simgpu.cli.base import (
 @set_option
 @store_option
 @jobs_option
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run at most so many scenarios now.")
+@click.option("--limit", type=int, metavar="N", help="Run at most so many scenarios now.")
 @click.option("--retry-failed", is_flag=True, help="Run those again that failed.")
 @click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster, such as tcp://host:8786.")
 @click.option("--dask-workers", type=int, metavar="N", help="Run on a Dask cluster of N workers on this machine.")

@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any
 
 from simgpu.catalog import Catalogue
-from simgpu.documents import Document, Source, parse_value, read_yaml
+from simgpu.documents import Document, Source, dotted, parse_value, read_yaml
 from simgpu.errors import InputError, shown
 from simgpu.overrides import HARDWARE_ROOTS
 from simgpu.result import COLUMNS
@@ -245,7 +245,8 @@ def _check_roots(given: Iterable[str], document: Document, place: tuple, *more: 
     """Keys are those of a scenario, or one of `more`."""
     for key in given:
         if problem := unknown_root(key, *more):
-            raise document.error(problem, (*place, key))
+            whole = dotted((*place, key)) if place[0] == "cases" else key
+            raise InputError(problem, file=document.file, line=document.line_of((*place, key)), key=whole)
 
 
 def _labels(given: Any, document: Document, place: tuple) -> dict[str, Any]:
