@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 Direction = Literal["lower", "higher"]
 
+COLUMNS_PAGE = "docs/results.md names all columns"
+"""For a message about a column that no row has."""
+
 _LOWER = ("training_days", "gpu_hours", "bubble_fraction", "smallest_gpus", "gpus")
 _HIGHER = (
     *("mfu", "hfu", "mfu_full_attention", "efficiency", "speedup", "overlap"),

@@ -24,6 +24,7 @@ from simgpu.result import Result
 from simgpu.timing.collectives import ALGORITHMS, PROTOCOLS
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Execution, execute
+from simgpu.workload.inference.deploying import PLAN_KEYS
 from simgpu.workload.jobs import Inference, MixedStep, OperatorList, Prefill, Serving, Training, Workload, job_of
 
 CLOCKS = ("sustained", "burst")
@@ -212,9 +213,9 @@ def _check_plan(plan: Plan, kind: str) -> None:
     """Raise `InputError` for what only training can be split by."""
     for name, plain in vars(Plan()).items():
         if name not in ("tp", "dp", "sequence_parallel") and vars(plan).get(name, plain) != plain:
-            raise InputError(
-                f"{shown(vars(plan)[name])} has no meaning for {kind}; only training knows it", key=f"plan.{name}"
-            )
+            others = "training, inference, mixed and serving" if name in PLAN_KEYS else "training"
+            problem = f"{shown(vars(plan)[name])} is not supported for {kind}; expected {shown(plain)}"
+            raise InputError(f"{problem}, or a workload of kind {others}", key=f"plan.{name}")
 
 
 def _alone(

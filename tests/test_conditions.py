@@ -223,7 +223,7 @@ def test_zipped_and_ranged_keys_are_columns_and_move_together(tmp_path):
 @pytest.mark.parametrize(("text", "problem"), [
     ("where: [tpp == 4]\n", "e.yaml:6: where.0: unknown name 'tpp'; did you mean 'tp'"),
     ("where:\n  - tp > 0\n  - batch % (tp - 1) == 0\n", "e.yaml:8: where.1: 'batch % (tp - 1) == 0' divides by zero"),
-    ("where: [tp > 100]\n", "e.yaml:6: where: leaves nothing of 48 scenarios"),
+    ("where: [tp > 100]\n", "e.yaml:6: where: none of 48 scenarios satisfies the conditions"),
     ("where: [gpu.memory.bandwith > 1]\n", "did you mean 'gpu.memory.bandwidth'"),
     ("where: [recompute_layers > 1]\n", "where.0: 'recompute_layers' has no value here"),
     ("where: {tp: 1}\n", "e.yaml:6: where"),

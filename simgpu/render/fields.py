@@ -98,7 +98,7 @@ class PlotFields(BaseModel):
             otherwise = "to compare with one GPU" if kind == "scaling" else "for the answer of the job"
             raise ValueError(f"{len(y)} columns; a plot of kind {kind} has one, or none {otherwise}")
         if kind in _NO_COLUMN and y:
-            raise ValueError(f"has no meaning for a plot of kind {kind}; leave it out")
+            raise ValueError(f"is not supported for a plot of kind {kind}; leave it out")
         if kind == "stack" and len(set(y)) < len(y):
             raise ValueError("names a column twice; the bars would count it twice")
         return y
@@ -111,7 +111,7 @@ class PlotFields(BaseModel):
             return f"claimed_{y[0]}"
         if x or kind is None:
             if x and _DEFAULT_X.get(str(kind)) == "":
-                raise ValueError(f"has no meaning for a plot of kind {kind}; leave it out")
+                raise ValueError(f"is not supported for a plot of kind {kind}; leave it out")
             return x
         if kind not in _DEFAULT_X and kind != "parity":
             raise PydanticCustomError("missing", "Field required")

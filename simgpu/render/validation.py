@@ -91,18 +91,11 @@ def _lines(members: Sequence[Mapping[str, Any]], most: int = 3) -> str:
 
 def _print(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]], left: int, out: IO[str]) -> None:
     """A table whose first `left` columns and those of words stand left, numbers right."""
-    from rich import box
-    from rich.table import Table
+    from simgpu.render.table import grid
 
-    from simgpu.render.table import _console, words
-
-    table = Table(title=words(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for i, column in enumerate(columns):
-        right = i >= left and column not in ("constants", "what", "reason", "lines", "plan", "80 % interval")
-        table.add_column(words(column), justify="right" if right else "left", overflow="fold")
-    for row in cells:
-        table.add_row(*map(words, row))
-    _console(out).print(table)
+    words = ("constants", "what", "reason", "lines", "plan", "80 % interval")
+    numbers = [i for i, column in enumerate(columns) if i >= left and column not in words]
+    grid(title, columns, cells, out, right=numbers)
 
 
 def parity_figure(op: str, points: Points, scores: Mapping[str, Any]) -> Figure:

@@ -100,9 +100,11 @@ def find_experiment(given: Given, catalogue: Catalogue) -> Source:
     path = Path(name)
     if is_pipe(path):
         return Text(read_text(path), stem=path.stem)  # read once; much asks again what the text was
-    if os.path.exists(name) or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+    if os.path.isfile(name) or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         return path
     found = catalogue.find("experiments", name)
+    if found is None and os.path.exists(name):
+        return path
     if found is None:
         raise InputError(f"no such file or experiment {shown(name)}{nearest(name, catalogue.names('experiments'))}")
     return found

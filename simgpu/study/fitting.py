@@ -159,7 +159,8 @@ def _precisions(config: TransformerConfig, asked: str | None) -> list[str]:
 def _capacity(catalogue: Catalogue, name: str) -> float:
     known = catalogue.names("gpus")
     if base_name(name) not in known:
-        raise InputError(f"unknown GPU {shown(name)}{nearest(name, known)}", key="--gpu")
+        hint = nearest(name, known, where="simgpu list gpus names them")
+        raise InputError(f"unknown GPU {shown(name)}{hint}", key="--gpu")
     return catalogue.cluster(name).gpu.memory.capacity.si
 
 
@@ -244,7 +245,7 @@ def show(done: Fitted, style: str, out: IO[str]) -> None:
         print_fits(done.rows, done.notes, out)
 
 
-def write(done: Fitted, folder: Path) -> list[Path]:
+def write(done: Fitted, folder: Path, plots: bool = True, formats: Sequence[str] = ()) -> list[Path]:
     """Write data and picture into `folder`; returns what was written. The picture is drawn first."""
     from simgpu.render.files import written_whole
     from simgpu.render.fitting import fit_figure
@@ -252,9 +253,10 @@ def write(done: Fitted, folder: Path) -> list[Path]:
     from simgpu.study.cells import print_csv
     from simgpu.study.report import print_json
 
-    drawn = fit_figure(done.rows)
+    drawn = fit_figure(done.rows) if plots else None
     with written_whole(folder / "fit.json") as stream:
         print_json(done.document(), stream)
     with written_whole(folder / "fit.csv") as stream:
         print_csv(done.rows, stream)
-    return [folder / "fit.json", folder / "fit.csv", *save(drawn, folder / "fit.png", folder / "fit.svg")]
+    pictures = [folder / f"fit.{kind}" for kind in dict.fromkeys(formats or ("png", "svg"))]
+    return [folder / "fit.json", folder / "fit.csv", *(save(drawn, *pictures) if drawn is not None else [])]

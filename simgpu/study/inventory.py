@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, members, nearest, shown
@@ -48,6 +48,52 @@ def _versions_of(one: Runtime) -> str:
     """Title and versions of a runtime, and whether its engine alone means it, and whether runs of it were measured."""
     said = [one.version, *([f"the default of {one.engine}"] if one.default else [])]
     return f"{one.title}; {', '.join([*said, *([] if one.measured else ['interval widened'])])}"
+
+
+def print_listing(found: Mapping[str, Sequence[tuple[str, str]]], style: str, out: IO[str]) -> None:
+    """Print names and titles of some kinds of things."""
+    if style != "table":
+        rows = [
+            {"kind": kind, "name": name, "title": title} for kind, entries in found.items() for name, title in entries
+        ]
+        _print_rows({"listed": rows}, "listed", style, out)
+        return
+    from simgpu.render.table import print_names, print_notes
+
+    for kind, entries in found.items():
+        if len(found) > 1:
+            print_notes([f"{kind}:"], out)
+        print_names(entries, out, "  " if len(found) > 1 else "")
+
+
+def print_data(catalogue: Catalogue, subject: Subject, style: str, out: IO[str]) -> None:
+    """Print the figures of a specification for machines: value, unit and source of each."""
+    if subject.spec is None:
+        entries_of = _runtime_entries if subject.kind == "runtimes" else _model_entries
+        title, entries = entries_of(catalogue, subject.name)
+        rows: list[dict[str, Any]] = [
+            {"parameter": key, "value": value, "unit": "", "source": source} for key, value, source in entries
+        ]
+    else:
+        title = subject.spec.title
+        rows = [{"parameter": key, "value": value, "unit": "", "source": ""} for key, value in _texts(subject.spec)]
+        for path, figure in figures(subject.spec):
+            source = subject.spec.sources.get(figure.source or "", figure.source or "")
+            key = ".".join(map(str, path))
+            rows.append({"parameter": key, "value": figure.value, "unit": figure.unit, "source": source})
+    document = {"name": subject.name, "kind": subject.kind.removesuffix("s"), "title": title, "figures": rows}
+    _print_rows(document, "figures", style, out)
+
+
+def _print_rows(document: Mapping[str, Any], key: str, style: str, out: IO[str]) -> None:
+    """A document as JSON, or its rows at `key` as CSV."""
+    from simgpu.study.cells import print_csv
+    from simgpu.study.report import print_json
+
+    if style == "json":
+        print_json(document, out)
+    else:
+        print_csv(document[key], out)
 
 
 @dataclass(frozen=True)
@@ -167,7 +213,8 @@ def _kind_of(catalogue: Catalogue, name: str) -> str:
         raise InputError(f"'{name}' is an experiment; run it with: simgpu run {name}")
     several = members(base_name(name), catalogue.names("gpus"))
     known = [other for kind in (*_SHOWN, "models") for other in catalogue.names(kind)] + list(engines())
-    raise InputError(f"nothing in the catalogue is named {shown(name)}{several or nearest(base_name(name), known)}")
+    hint = several or nearest(base_name(name), known, where="simgpu list names all that is there")
+    raise InputError(f"nothing in the catalogue is named {shown(name)}{hint}")
 
 
 def _entries(spec: CatalogueFile) -> list[tuple[str, str, str]]:

@@ -8,13 +8,14 @@ from math import isfinite
 from typing import Any
 
 from simgpu.catalog import Catalogue
-from simgpu.documents import Document, Source, parse_value, read_yaml
-from simgpu.errors import InputError, nearest, shown
+from simgpu.documents import Document, Source, dotted, parse_value, read_yaml
+from simgpu.errors import InputError, shown
 from simgpu.overrides import HARDWARE_ROOTS
 from simgpu.result import COLUMNS
 from simgpu.scenario import Key, Origins, Place, Scenario
 from simgpu.study.axes import Axis, axes_of
 from simgpu.study.fields import ExperimentFields
+from simgpu.study.keys import unknown_root
 from simgpu.study.known import Known
 from simgpu.study.points import Point, Track, Walk, put, written_key
 from simgpu.tree import indexed, leaves, replaced
@@ -108,6 +109,7 @@ def read(file: Source, settings: Sequence[Setting], catalogue: Catalogue) -> Loa
         tracks.append(Track(tuple(setting.path for setting in settings), [values], places))
     origins = Origins()
     origins.put((), _place(document, ("scenario",)))
+    _check_roots(fields.scenario, document, ("scenario",))
     base = _merge({}, fields.scenario, ("scenario",), document, origins)
     starts = [_start(base, origins, given, number, document) for number, given in enumerate(fields.cases or [{}])]
     walk = Walk(document, tracks, fields.where, Known(catalogue))
@@ -119,11 +121,13 @@ def _start(base: Any, known: Origins, given: Mapping[str, Any], number: int, doc
     place, origins = ("cases", number), known.copy()
     labels = _labels(given.get("labels", {}), document, (*place, "labels"))
     changes = {key: value for key, value in given.items() if key != "labels"}
-    _check_roots(changes, document, place)
+    _check_roots(changes, document, place, "labels")
     return Point(labels, _merge(base, changes, place, document, origins), origins)
 
 
 def _track(axis: Axis, document: Document) -> Track:
+    for key, where in zip(axis.keys, axis.places, strict=True):
+        _check_roots((key,), document, where[:-1])
     places = tuple(_place(document, place) for place in axis.places)
     return Track(tuple(map(scenario_path, axis.keys)), axis.values, places)
 
@@ -159,6 +163,8 @@ def parse_settings(texts: Sequence[str]) -> list[Setting]:
         if path[0] != "hardware" and "" in path:
             hardware = path[0] in HARDWARE_ROOTS
             problem = "expected the name of a parameter, such as 'gpu.memory.bandwidth'" if hardware else "unknown key"
+            raise InputError(problem, file="--set", key=key)
+        if problem := unknown_root(key):
             raise InputError(problem, file="--set", key=key)
         found.append(Setting(key, path, parse_value(value, "--set", key)))
     return found
@@ -235,12 +241,12 @@ def _place(document: Document, where: tuple) -> Place:
     return Place(f"{document.file}:{line}" if line else str(document.file), str(document.file), line)
 
 
-def _check_roots(given: Mapping[str, Any], document: Document, place: tuple) -> None:
-    """A case holds labels and scenario keys."""
-    known = [*Scenario.model_fields, *HARDWARE_ROOTS, "labels"]
+def _check_roots(given: Iterable[str], document: Document, place: tuple, *more: str) -> None:
+    """Keys are those of a scenario, or one of `more`."""
     for key in given:
-        if key.partition(".")[0] not in known:
-            raise document.error(f"unknown key{nearest(key, known)}", (*place, key))
+        if problem := unknown_root(key, *more):
+            whole = dotted((*place, key)) if place[0] == "cases" else key
+            raise InputError(problem, file=document.file, line=document.line_of((*place, key)), key=whole)
 
 
 def _labels(given: Any, document: Document, place: tuple) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from simgpu.errors import InputError, nearest, shown
 from simgpu.render.files import written_whole
 from simgpu.study.calibration import fragment, kinds, report
 from simgpu.study.calibration.run import Calibrated, as_dict, calibrate
+from simgpu.study.cells import print_csv
 
 
 def run(
@@ -54,6 +55,9 @@ def show(done: Calibrated, style: str, out: IO[str], with_fragment: bool) -> Non
     """Print the outcome, and the fragment if it goes to no file."""
     if style == "json":
         out.write(json.dumps(as_dict(done), indent=1, allow_nan=False) + "\n")
+        return
+    if style == "csv":
+        print_csv(report.scores(done), out)
         return
     report.print_report(done, out)
     if not done.moved:

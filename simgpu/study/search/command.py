@@ -237,7 +237,7 @@ def _check(experiment: Experiment) -> None:
     """Raise `InputError` unless a file asks for a search from one scenario, or from one that only clusters vary."""
     fields, document = experiment.fields, experiment.document
     if fields.search is None:
-        raise document.error("holds no search; expected a section 'search:' that says what is searched", ())
+        raise document.error("has no section 'search:', which says what to search (docs/search.md)", ())
     case = experiment.cases[0]
     if len({one.scenario.model_dump_json(exclude={"cluster"}) for one in experiment.cases}) > 1:
         problem = f"{len(experiment.cases)} scenarios; a search starts from one, or from one on several clusters"
@@ -276,8 +276,8 @@ def show(answer: Answer, style: str, out: IO[str]) -> None:
     print_notes(answer.notes, out)
 
 
-def write(answer: Answer, folder: Path, plots: bool = True) -> list[tuple[str, Path]]:
-    """Data and pictures; what was written."""
+def write(answer: Answer, folder: Path, plots: bool = True, formats: Sequence[str] = ()) -> list[tuple[str, Path]]:
+    """Data and pictures, in `formats` or those of the file; what was written."""
     figures = figures_of(answer) if plots else {}
     written = []
     with written_whole(folder / "search.json") as stream:
@@ -288,7 +288,7 @@ def write(answer: Answer, folder: Path, plots: bool = True) -> list[tuple[str, P
     if figures:
         from simgpu.render.style import save
 
-        kinds = dict.fromkeys(answer.formats)
+        kinds = dict.fromkeys(formats or answer.formats)
         for name, figure in figures.items():
             written += [("plot", file) for file in save(figure, *(folder / f"{name}.{kind}" for kind in kinds))]
     return written

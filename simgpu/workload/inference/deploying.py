@@ -153,7 +153,7 @@ def check_plan(plan: Plan, config: TransformerConfig, key: str = "") -> None:
     plain = Plan()
     for name in vars(plain):
         if name not in PLAN_KEYS and getattr(plan, name) != getattr(plain, name):
-            problem = f"{shown(getattr(plan, name))} has no meaning for inference; only training knows it"
+            problem = f"{shown(getattr(plan, name))} is supported for training only; leave it out"
             raise InputError(problem, key=f"plan.{name}")
     tp, ep = plan.tp, plan.ep
     if config.heads % tp or (config.kv_heads % tp and tp % config.kv_heads):
@@ -180,7 +180,7 @@ def check_plan(plan: Plan, config: TransformerConfig, key: str = "") -> None:
 def _model(job: InferenceJob, model: TransformerConfig | None) -> TransformerConfig:
     """The model, if it can hold the tokens."""
     if model is None:
-        raise InputError(f"is missing; a workload of kind '{job.kind}' needs one", key="model")
+        raise InputError(f"this key is missing; a workload of kind '{job.kind}' needs one", key="model")
     if isinstance(job, MixedStep):
         if job.prefill + job.decodes == 0:
             raise InputError("0, and no decodes either; a step needs some tokens", key="workload.prefill")
