@@ -230,7 +230,7 @@ def test_serving_keeps_limits_and_is_exhaustive(folder: Path) -> None:
         ("llama-3.1-8b", "llama-3.1-405b", "plans fits: the smallest needs"),
         ("top: 3", "gpus: 16", "e.yaml:9: search.gpus: 16 GPUs, but 'dgx-h100' has 8"),
         ("top: 3", "where: [tp <= gpu_per_node]", "search.where.0: unknown name 'gpu_per_node'; did you mean"),
-        ("top: 3", "limits: {ttft_s: 1}", "search.limits.ttft_s: 'ttft_s' can have no limit here"),
+        ("top: 3", "limits: {ttft_s: 1}", "search.limits.ttft_s: 'ttft_s' cannot be limited in this search"),
         ("search:", "vary: {dtype: [bf16, fp8]}\nsearch:", "e.yaml:8: vary: 2 scenarios; a search starts from one"),
         ("kind: training, batch: 32", "kind: prefill, batch: 1", "workload.kind: 'prefill' has no plans to search"),
         ("model: llama-3.1-8b", "model: llama-3.1-9b", "e.yaml:4: model: unknown model 'llama-3.1-9b'"),
