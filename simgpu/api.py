@@ -317,20 +317,25 @@ def save_trace(result: Result, file: str | Path) -> Path:
     return write_trace(result.execution, Path(file))
 
 
-@takes(result=RESULT, file=PATH, title=TEXT, window=some(NUMBER, "a start and an end in seconds"))
+@takes(result=RESULT, file=PATH, title=TEXT, window=some(NUMBER, "a start and an end in seconds"), ranks=WHOLE)
 def plot_timeline(
-    result: Result, file: str | Path | None = None, title: str = "", window: tuple[float, float] | None = None
-) -> Figure:
+    result: Result, file: str | Path | None = None, title: str = "", window: tuple[float, float] | None = None,
+    ranks: int | None = None,
+) -> Figure:  # fmt: skip
     """A matplotlib figure of the timeline, one row for each stream; written to `file` if given.
 
-    `window` is a start and a later end in seconds, by default the whole step. Raises `InputError` for others.
+    `window` is a start and a later end in seconds, by default the whole step, or as much of its start as can be told
+    apart. `ranks` is how many of the first ranks are drawn, 16 at most; by default one, which ends last. Raises
+    `InputError` for others.
     """
     if window is not None and not (len(window) == 2 and 0 <= window[0] < window[1] < float("inf")):
         raise InputError(f"{shown(list(window))} is not a start and a later end, in seconds", key="window")
+    if ranks is not None and ranks < 1:
+        raise InputError(f"{ranks} is not a number of ranks, at least 1", key="ranks")
     from simgpu.render.files import save
     from simgpu.render.timeline import timeline_figure
 
-    figure = timeline_figure(result.execution, title, window)
+    figure = timeline_figure(result.execution, title, window, ranks, result.row)
     if file is not None:
         save(figure, Path(file))
     return figure

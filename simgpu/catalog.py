@@ -143,7 +143,8 @@ class Catalogue:
         if file is None:
             known = base_name(name) if kind == "gpus" else name
             several = members(known, self.names(kind)) if kind == "gpus" else ""
-            problem = f"unknown {kind[:-1]} '{known}'{several or nearest(known, self.names(kind))}"
+            hint = several or nearest(known, self.names(kind), where=f"simgpu list {kind} names them")
+            problem = f"unknown {kind[:-1]} '{known}'{hint}"
             raise asked((), problem) if asked else InputError(problem)
         document = self.document(file)
         if file not in self._specs:
@@ -215,7 +216,8 @@ class Catalogue:
             spec = ClusterSpec.model_validate({"name": name, "title": name, "node": name, "nodes": _ONE})
         else:
             known = self.names("clusters") + self.names("nodes") + self.names("gpus")
-            meant = members(name, self.names("gpus")) or nearest(name, known)
+            where = "simgpu list clusters, nodes and gpus name them"
+            meant = members(name, self.names("gpus")) or nearest(name, known, where=where)
             raise InputError(f"unknown cluster, node or GPU '{name}'{meant}")
         assert isinstance(spec, ClusterSpec)
         alone = spec.node == name and not self.find("nodes", name)
@@ -306,7 +308,8 @@ class Catalogue:
                     raise InputError(f"folder '{name}' holds no config.json")
                 if path.endswith(".json") or os.sep in path:
                     raise InputError(f"'{name}': no such file")
-                raise InputError(f"unknown model '{name}'{nearest(name, self.names('models'))}")
+                known = nearest(name, self.names("models"), where="simgpu list models names them")
+                raise InputError(f"unknown model '{name}'{known}")
             file = Path(path)
         title = file.stem if file.stem != "config" else file.resolve().parent.name
         return parse_config(title, self.document(file))

@@ -14,6 +14,9 @@ from typing import Any, Literal
 
 Direction = Literal["lower", "higher"]
 
+COLUMNS_PAGE = "docs/results.md names all columns"
+"""For a message about a column that no row has."""
+
 _OF_RESULTS = ("any", "training", "inference")
 
 

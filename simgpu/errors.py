@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Iterable
 
@@ -48,19 +49,64 @@ def shown(value: object) -> str:
         return f"a {type(value).__name__}"
 
 
-def nearest(word: object, known: Iterable[str], most: int = 24) -> str:
-    """`; did you mean 'x'?` for the known name nearest to `word`, else the names themselves if they are at `most` so
-    many."""
+def nearest(word: object, known: Iterable[str], most: int = 24, where: str = "") -> str:
+    """`; did you mean 'x'?` for the known name that `word` is a slip of, else the names themselves if they are at
+    `most` so many, else those that differ in numbers alone, else `where` the names are listed."""
     import difflib
 
     names = sorted(known)
-    text = word if isinstance(word, str) else shown(word)
-    close = difflib.get_close_matches(text[:80].lower(), [name.lower() for name in names], n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean '{next(name for name in names if name.lower() == close[0])}'?"
+    text = (word if isinstance(word, str) else shown(word))[:80].lower()
+    lowered = {name.lower(): name for name in reversed(names)}
+    close = [lowered[one] for one in difflib.get_close_matches(text, lowered, n=5, cutoff=0.6)]
+    meant = next((name for name in close if is_slip(text, name.lower())), None)
+    if meant is not None:
+        return f"; did you mean '{meant}'?"
     if names and len(names) <= most:
         return f"; expected one of {', '.join(names)}"
-    return ""
+    near = [name for name in close if _letters(name.lower()) == _letters(text)]
+    if near:
+        return f"; names like it: {', '.join(sorted(near))}"
+    return f"; {where}" if where else ""
+
+
+def is_slip(word: str, name: str) -> bool:
+    """Whether `word` is `name` with a slip of the fingers, shortened or with a word too many: not another thing whose
+    name is like it.
+
+    >>> is_slip("bandwidht", "bandwidth"), is_slip("gpt_neox", "gpt_oss"), is_slip("fp6", "fp64")
+    (True, False, False)
+    """
+    digits, others = ([letter for letter in one if letter.isdigit()] for one in (word, name))
+    if digits and digits != others:
+        return sorted(digits) == sorted(others) and _edits(word, name) == 1  # two that changed places
+    if len(word) > 2 and (name.startswith(word) or (len(name) > 3 and word.startswith(name))):
+        return True
+    mine, its = (set(re.split(r"[-_. ]", one)) for one in (word, name))
+    if mine <= its or its <= mine:
+        return True
+    letters = iter(name)
+    if word[:1] == name[:1] and 10 * len(word) >= 6 * len(name) and all(letter in letters for letter in word):
+        return True
+    return _edits(word, name) <= max(1, (len(name) + 2) // 4)
+
+
+def _letters(text: str) -> set[str]:
+    """The words of a name without its numbers."""
+    return set(re.findall(r"[a-z]+", text))
+
+
+def _edits(one: str, other: str) -> int:
+    """Letters to put in, take out, replace or swap with their neighbour."""
+    above: list[int] = []
+    line = list(range(len(other) + 1))
+    for i, letter in enumerate(one, 1):
+        before, above, line = above, line, [i]
+        for j, wanted in enumerate(other, 1):
+            cost = min(above[j] + 1, line[j - 1] + 1, above[j - 1] + (letter != wanted))
+            if i > 1 and j > 1 and (letter, one[i - 2]) == (other[j - 2], wanted):
+                cost = min(cost, before[j - 2] + 1)
+            line.append(cost)
+    return line[-1]
 
 
 def members(word: object, known: Iterable[str]) -> str:

@@ -48,8 +48,7 @@ def by_root(overrides: Sequence[Override]) -> dict[str, list[Override]]:
     for override in overrides:
         root, _, rest = override.key.partition(".")
         if root not in HARDWARE_ROOTS:
-            known = f" (expected one of {', '.join(sorted(HARDWARE_ROOTS))})"
-            raise override.error(f"'{root}' is not known{nearest(root, HARDWARE_ROOTS)}{known}")
+            raise override.error(f"'{root}' is not known{nearest(root, HARDWARE_ROOTS)}")
         if root == "link":
             name, _, rest = rest.partition(".")
             root = f"link.{name}"
@@ -64,7 +63,7 @@ def blamer(override: Override) -> Blame:
 
     def blame(path: tuple, problem: str) -> InputError:
         own = [str(part) for part in path[: len(override.path)]] == override.path or len(path) < len(override.path)
-        return override.error(problem if own else f"{dotted(path)} {problem}")
+        return override.error(problem if own else f"{dotted(path)}: {problem}")
 
     return blame
 
@@ -77,14 +76,25 @@ def overridden(
         return spec
     changed = data
     for override in overrides:
+        if factor_of(override.value) is not None and value_at(changed, override.path) is None:
+            _check_key(kind, changed, override)
         changed = _with_override(changed, override)
     try:
-        return validate(kind, changed, blamer(overrides[-1]))
+        return validate(kind, changed, blamer(overrides[-1]), _NAMES)
     except InputError:  # whose fault is it? The first after which the file is no longer good
         for override in overrides:
             data = _with_override(data, override)
-            validate(kind, data, blamer(override))
+            validate(kind, data, blamer(override), _NAMES)
         raise
+
+
+def _check_key(kind: type[CatalogueFile], data: Any, override: Override) -> None:
+    """Raise `InputError` for a key that no file of this kind has."""
+    try:
+        validate(kind, replaced(data, override.path, lambda old: override.value), blamer(override), _NAMES)
+    except (InputError, KeyError) as error:
+        if isinstance(error, InputError) and error.problem.startswith("unknown key"):
+            raise
 
 
 def of_derived_peak(gpu: GPUSpec, data: Any, override: Override) -> bool:
@@ -103,6 +113,8 @@ def settled(gpu: GPUSpec, origin: GPUSpec, overrides: Sequence[Override]) -> GPU
         raise by[-1].error(refused.problem) if by else refused from None
 
 
+_NAMES = ("name", "title", "sources", "vendor")
+"""Keys of a file that name things: nobody sets them by hand."""
 _FACTOR = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*x\s*")
 
 
@@ -116,7 +128,7 @@ def _with_override(data: Any, override: Override) -> Any:
     """A copy of a file's data with one value replaced."""
     path, given = override.path, override.value
     factor = factor_of(given)
-    if path[0] in ("name", "title", "sources", "vendor"):
+    if path[0] in _NAMES:
         raise override.error("names things and cannot be set; expected a parameter, such as 'gpu.memory.bandwidth'")
     parent = value_at(data, path[:-1])
     if path[-1] in ("value", "unit") and isinstance(parent, dict) and "value" in parent:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -25,8 +25,11 @@ LARGEST_RANGE = 10_000
 T = TypeVar("T", bound=BaseModel)
 
 
-def validate(kind: type[T], data: Mapping[str, Any], blame: Blame) -> T:
-    """`data` as a `kind`; raises the `InputError` that `blame` makes for the first thing that is wrong."""
+def validate(kind: type[T], data: Mapping[str, Any], blame: Blame, unsaid: Collection[str] = ()) -> T:
+    """`data` as a `kind`; raises the `InputError` that `blame` makes for the first thing that is wrong.
+
+    `unsaid` are keys that a message does not offer.
+    """
     try:
         return kind.model_validate(data)
     except ValidationError as found:
@@ -41,7 +44,7 @@ def validate(kind: type[T], data: Mapping[str, Any], blame: Blame) -> T:
     context = error.get("ctx", {})
     if error["type"].startswith("union_tag"):
         path = (*path, str(context["discriminator"]).strip("'"))
-    problem = _problem(kind, data, path, error)
+    problem = _problem(kind, data, path, error, unsaid)
     if error["type"] == "missing":
         problem += _also_missing(data, errors[errors.index(error) + 1 :])
     raise blame(path, problem)
@@ -61,12 +64,12 @@ def keys_at(kind: Any, path: tuple, data: Any = None) -> list[str]:
 
 
 def _models_at(kind: Any, data: Any, path: tuple) -> list[type[BaseModel]]:
-    options = _fitting(_models(kind), data)
+    options = _fitting(models_in(kind), data)
     for part in path:
         if isinstance(part, str):
             data = data.get(part) if isinstance(data, Mapping) else None
             fields = [model.model_fields[part] for model in options if part in model.model_fields]
-            options = [model for field in fields for model in _models(field.annotation)]
+            options = [model for field in fields for model in models_in(field.annotation)]
         else:  # items of a list: the list was already unwrapped
             data = data[part] if isinstance(data, Sequence) and part < len(data) else None
         options = _fitting(options, data)
@@ -85,13 +88,13 @@ def _fitting(models: list[type[BaseModel]], data: Any) -> list[type[BaseModel]]:
     return [model for model in models if fits(model)] or models
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
     """The pydantic models inside an annotation, whatever it is wrapped in."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if get_origin(annotation) is Annotated:
-        return _models(get_args(annotation)[0])
-    return [model for inner in get_args(annotation) for model in _models(inner)]
+        return models_in(get_args(annotation)[0])
+    return [model for inner in get_args(annotation) for model in models_in(inner)]
 
 
 def _path_in(data: Any, location: tuple) -> tuple:
@@ -115,17 +118,17 @@ def _path_in(data: Any, location: tuple) -> tuple:
     return tuple(path)
 
 
-def _problem(kind: type[BaseModel], data: Any, path: tuple, error: Any) -> str:
+def _problem(kind: type[BaseModel], data: Any, path: tuple, error: Any, unsaid: Collection[str]) -> str:
     given = error["input"]
     context = error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
-            known = keys_at(kind, path[:-1], data)
+            known = [key for key in keys_at(kind, path[:-1], data) if key not in unsaid]
             return f"unknown key{nearest(path[-1], known, FEW) or _listed(known)}"
         case "missing":
-            return "is missing"
+            return "this key is missing"
         case "union_tag_not_found":
-            return f"is missing; expected one of {', '.join(_tags(kind, data, path))}"
+            return f"this key is missing; expected one of {', '.join(_tags(kind, data, path))}"
         case "union_tag_invalid":
             return _unknown(context["tag"], _words(context["expected_tags"]))
         case "literal_error" | "enum":

@@ -285,7 +285,7 @@ def test_bad_tables_are_refused_with_file_and_line(tmp_path, text, problem):
 def test_other_mistakes(tmp_path):
     good = written(tmp_path, products(launch_overhead=5e-6))
     for arguments, problem in (
-        ([good, "--gpu", "t44"], "unknown gpu 't44'; did you mean 't4'"),
+        ([good, "--gpu", "t44"], "unknown gpu 't44'; names like it: t4"),
         ([good, "--gpu", "a40"], "holds no row that can be used for 'a40': 20 rows of another GPU, t4"),
         ([good, "--gpu", "h100-sxm@500W"], "constants belong to a whole GPU; expected 'h100-sxm'"),
         ([good, "--what", "gems"], "--what: unknown kind 'gems'; did you mean 'gemm'"),

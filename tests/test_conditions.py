@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simgpu import Catalogue, InputError, load_cluster, run_experiment
+from simgpu.settings import parse_settings
 from simgpu.study.experiment import points
 from simgpu.study.experiment.axes import axes_of, values_of
 from simgpu.study.experiment.conditions import parse
-from simgpu.study.experiment.loading import load, parse_settings, read
+from simgpu.study.experiment.loading import load, read
 
 VALUES = {
     "tp": 4, "pp": 2, "dp": 8, "gpus": 64, "name": "a", "fits": True, "none": None, "share": 0.5,
@@ -223,7 +224,7 @@ def test_zipped_and_ranged_keys_are_columns_and_move_together(tmp_path):
 @pytest.mark.parametrize(("text", "problem"), [
     ("where: [tpp == 4]\n", "e.yaml:6: where.0: unknown name 'tpp'; did you mean 'tp'"),
     ("where:\n  - tp > 0\n  - batch % (tp - 1) == 0\n", "e.yaml:8: where.1: 'batch % (tp - 1) == 0' divides by zero"),
-    ("where: [tp > 100]\n", "e.yaml:6: where: leaves nothing of 48 scenarios"),
+    ("where: [tp > 100]\n", "e.yaml:6: where: none of 48 scenarios satisfies the conditions"),
     ("where: [gpu.memory.bandwith > 1]\n", "did you mean 'gpu.memory.bandwidth'"),
     ("where: [recompute_layers > 1]\n", "where.0: 'recompute_layers' has no value here"),
     ("where: {tp: 1}\n", "e.yaml:6: where"),

@@ -371,7 +371,7 @@ def finding(data: Any) -> tuple[tuple[Any, ...], str]:
         ({"name": 5}, ("name",), "5: input should be a valid string"),
         ({"name": "x", "dtyp": "fp16"}, ("dtyp",), "unknown key; did you mean 'dtype'?"),
         ({"name": "x", "zzz": 1}, ("zzz",), "unknown key; expected one of dtype, many, name, one, table"),
-        ({"name": "x", "dtype": "fp17"}, ("dtype",), "'fp17' is not known; did you mean 'fp16'?"),
+        ({"name": "x", "dtype": "fp17"}, ("dtype",), "'fp17' is not known; expected one of bf16, fp16"),
         ({"name": "x", "dtype": "zzz"}, ("dtype",), "'zzz' is not known; expected one of bf16, fp16"),
         ({"name": "x", "one": 5}, ("one",), "5 is not a mapping of keys to values"),
         ({"name": "x", "one": {"kind": "inner", "size": 0}}, ("one", "size"), "0: input should be greater than 0"),

@@ -102,7 +102,7 @@ def test_hardware_can_be_changed():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["dgx-h10"], "did you mean 'dgx-h100'"),
+        (["dgx-h10"], "names like it: dgx-h100"),
         (["dgx-h100", "-c", "all_reduc"], "did you mean 'all_reduce'"),
         (["dgx-h100", "-b", "8x"], "expected one such as"),
         (["dgx-h100", "-b", "2G", "-e", "1M"], "-e: 2G to 1M is not a range of sizes"),

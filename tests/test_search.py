@@ -234,7 +234,7 @@ def test_serving_keeps_limits_and_is_exhaustive(folder: Path) -> None:
         ("llama-3.1-8b", "llama-3.1-405b", "plans fits: the smallest needs"),
         ("top: 3", "gpus: 16", "e.yaml:9: search.gpus: 16 GPUs, but 'dgx-h100' has 8"),
         ("top: 3", "where: [tp <= gpu_per_node]", "search.where.0: unknown name 'gpu_per_node'; did you mean"),
-        ("top: 3", "limits: {ttft_s: 1}", "search.limits.ttft_s: 'ttft_s' can have no limit here"),
+        ("top: 3", "limits: {ttft_s: 1}", "search.limits.ttft_s: 'ttft_s' cannot be limited in this search"),
         ("search:", "vary: {dtype: [bf16, fp8]}\nsearch:", "e.yaml:8: vary: 2 scenarios; a search starts from one"),
         ("kind: training, batch: 32", "kind: prefill, batch: 1", "workload.kind: 'prefill' has no plans to search"),
         ("model: llama-3.1-8b", "model: llama-3.1-9b", "e.yaml:4: model: unknown model 'llama-3.1-9b'"),
@@ -255,7 +255,7 @@ def test_mistakes_end_in_one_line(folder: Path, old: str, new: str, message: str
         ("[8, 32, 128]", "['a']", "e.yaml:9: search.space.workload.concurrency: "),
         ("tp: all", "tp: ['a']", "e.yaml:9: search.space.tp: 'a' is not a positive whole number"),
         ("tp: all", "tp: [null]", "e.yaml:9: search.space.tp: None is not a positive whole number"),
-        ("ttft_s: 2 s", "bubble_s: 2 s", "e.yaml:8: search.limits.bubble_s: 'bubble_s' can have no limit here"),
+        ("ttft_s: 2 s", "bubble_s: 2 s", "e.yaml:8: search.limits.bubble_s: 'bubble_s' cannot be limited in this"),
         ("output: 128", "output: 128, precision: nope", "e.yaml:6: search: nothing of the space can be run ("),
     ],
 )  # fmt: skip
@@ -276,7 +276,7 @@ def test_what_is_named_twice_counts_once(folder: Path) -> None:
 
 def test_a_file_without_a_search_is_told_so(folder: Path) -> None:
     done = run("pipeline_schedules")
-    assert done.exit_code == 2 and "holds no search" in done.output
+    assert done.exit_code == 2 and "has no section 'search:'" in done.output
     Path("no").write_text("")
     done = run("small.yaml", "--store", "no/store.sqlite")
     assert done.exit_code == 2 and done.output.count("\n") == 1

@@ -314,7 +314,7 @@ def test_an_experiment_file_can_ask_for_a_tornado(tmp_path):
         ("{kind: tornado, x: box, y: [step_s, mfu]}", "has one, or none for the answer of the job"),
         ("{kind: tornado, x: box, y: [step]}", "no column 'step'"),
         ("{kind: tornado, x: box, y: [idle_s]}", "not above zero in every row"),
-        ("{kind: tornado, x: box, series: box}", "has no meaning for a plot of kind tornado"),
+        ("{kind: tornado, x: box, series: box}", "is not supported for a plot of kind tornado"),
         ("{kind: tornado, x: dtype}", "several rows have dtype"),
     ],
 )

@@ -106,7 +106,7 @@ def test_several_nodes_need_a_fabric_and_nics(tmp_path):
 def test_a_missing_neighbour_of_a_parameter_is_named():
     from simgpu.overrides import Override
 
-    with pytest.raises(InputError, match=r"gpu\.nvlink\.lanes: nvlink\.link is missing"):
+    with pytest.raises(InputError, match=r"gpu\.nvlink\.lanes: nvlink\.link: this key is missing"):
         Catalogue().cluster("l40s-pcie-8x", [Override("gpu.nvlink.lanes", 9, "--set")])
 
 

@@ -187,7 +187,7 @@ def test_limit_runs_so_many_and_the_rest_later():
     (MIXED + "table: [step_ss]\n", "e.yaml:7: table.0: no column 'step_ss' in the rows; did you mean 'step_s'"),
     (MIXED + "plots: [{kind: bar, x: tp, y: [mfuu]}]\n", "plots.0.y.0: no column 'mfuu' in the rows"),
     (MIXED.replace("vary: {", "vary: {gpu.memory.bandwith: [1, 2], "), "e.yaml:6: gpu.memory.bandwith: unknown key"),
-    (MIXED + "where: [tp > 9]\n", "e.yaml:7: where: leaves nothing of 8 scenarios"),
+    (MIXED + "where: [tp > 9]\n", "e.yaml:7: where: none of 8 scenarios satisfies the conditions"),
 ])  # fmt: skip
 def test_what_is_wrong_with_every_point_is_one_line_before_anything_runs(text, problem):
     written(text)

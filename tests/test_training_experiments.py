@@ -217,7 +217,7 @@ def undrawn(file):
 @pytest.mark.parametrize(
     ("plot", "words"),
     [
-        ("{kind: pipeline, x: cluster, y: [step_s]}", "plots.0.y: has no meaning for a plot of kind pipeline"),
+        ("{kind: pipeline, x: cluster, y: [step_s]}", "plots.0.y: is not supported for a plot of kind pipeline"),
         ("{kind: stack, x: cluster, y: [gemm_s, gemm_s]}", "plots.0.y: names a column twice"),
         ("{kind: stack, x: dp, y: [gpu]}", "plots.0.y.0: 'gpu' is not a number"),
         ("{kind: line, x: tp}", "plots.0.y: 0 columns"),
@@ -337,8 +337,8 @@ BAD = [
         "model=mixtral-8x7b workload.finetune=lora workload.targets=[experts_up]",
         "workload.targets.0: 'experts_up' is not a matrix of 'mixtral-8x7b'",
     ),
-    ("workload.rank=8", "workload.rank: 8 has no meaning with finetune full; expected finetune lora or qlora"),
-    ("workload.targets=[qkv]", "workload.targets: ['qkv'] has no meaning with finetune full"),
+    ("workload.rank=8", "workload.rank: 8 is not supported with finetune full; expected finetune lora or qlora"),
+    ("workload.targets=[qkv]", "workload.targets: ['qkv'] is not supported with finetune full"),
     ("dtype=int8", "dtype: 'int8' is not trained in; expected one of fp32, tf32, bf16, fp16, fp8"),
     ("dtype=fp64", "dtype: 'fp64' is not trained in"),
     ("dtype=fp4 cluster=dgx-b200", "dtype: 'fp4' is not trained in"),
@@ -359,8 +359,11 @@ BAD = [
         "plan.recompute_layers: 17 is more than the 16 layers of a stage",
     ),
     ("plan.async_tp=true", "plan.async_tp: cuts up the gathers and scatters of sequence parallelism; expected plan."),
-    ("workload.kind=prefill plan.pp=2", "plan.pp: 2 has no meaning for prefill; only training knows it"),
-    ("workload.kind=prefill plan.recompute=full", "plan.recompute: 'full' has no meaning for prefill"),
+    (
+        "workload.kind=prefill plan.pp=2",
+        "plan.pp: 2 is not supported for prefill; expected 1, or a workload of kind training, inference,",
+    ),
+    ("workload.kind=prefill plan.recompute=full", "plan.recompute: 'full' is not supported for prefill"),
     ("workload.kind=prefill workload.optimizer=adam", "workload.optimizer: unknown key"),
 ]
 

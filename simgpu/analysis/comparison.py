@@ -20,7 +20,7 @@ from simgpu.hardware.inherit import Calibration
 from simgpu.timing.kernels import Doubt
 from simgpu.timing.uncertainty import of_version, spread
 from simgpu.workload.execution import Execution
-from simgpu.workload.runtimes import runtime
+from simgpu.workload.runtime_files import runtime
 
 STACK_CORRELATED = 0.5
 """Share of the variance of the stack around the kernels that runs of one framework on one GPU have in common.

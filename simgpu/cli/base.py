@@ -119,6 +119,7 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Change a scenario field or hardware parameter in every scenario; repeatable.",
 )
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No messages on stderr.")
 
 
 def pool_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,16 +127,17 @@ def pool_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--dask-workers", type=int, metavar="N", help="Run on a Dask cluster of N workers here."),
         click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster, such as tcp://host:8786."),
-        click.option("--jobs", "-j", type=int, metavar="N", help="Worker processes.  [default: all cores]"),
+        click.option("-j", "--jobs", type=int, metavar="N", help="Worker processes.  [default: one for each core]"),
     ):
         command = option(command)
     return command
 
 
-quiet_option = click.option("--quiet", "-q", is_flag=True, help="No messages on stderr.")
-
-
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: simgpu run tp2_scaling",
+)
 @click.version_option(__version__, prog_name="simgpu")
 @click.option(
     "--catalog",
@@ -207,6 +209,35 @@ store_option = click.option(
 def out_option(metavar: str, text: str, **more: Any) -> Callable[[Any], Any]:
     """`--out`, or `-o`: where a command writes."""
     return click.option("-o", "--out", type=click.Path(path_type=Path), metavar=metavar, help=text, **more)
+
+
+def format_option(*kinds: str) -> Callable[[Any], Any]:
+    """`--format`: how a command prints its answer; the first of `kinds` by default."""
+    return click.option(
+        "--format", "style", type=click.Choice(kinds), default=kinds[0], show_default=True, help="Of what is printed."
+    )
+
+
+def plot_options(no_plots: str = "Draw no pictures.") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """`--no-plots` and `--plot-format`: the command gets `plots`, whether to draw, and `formats`."""
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def run(*args: Any, no_plots: bool, formats: tuple[str, ...], **kwargs: Any) -> None:
+            if formats and no_plots:
+                raise click.UsageError("--plot-format and --no-plots contradict each other.")
+            command(*args, plots=not no_plots, formats=formats, **kwargs)
+
+        kinds = click.option(
+            "--plot-format",
+            "formats",
+            multiple=True,
+            type=click.Choice(["png", "svg", "pdf"]),
+            help="Of the pictures; repeatable.  [default: as the file says, else png and svg]",
+        )
+        return click.option("--no-plots", is_flag=True, help=no_plots)(kinds(run))
+
+    return add
 
 
 folder_option = out_option("DIR", "Where files go.  [default: results/<name>]")

@@ -9,10 +9,12 @@ from typing import Any
 import click
 
 from simgpu.cli.base import (
+    format_option,
     main,
     one_line_errors,
     open_catalogue,
     out_option,
+    plot_options,
     quiet_option,
     set_option,
     tell,
@@ -34,26 +36,34 @@ from simgpu.cli.base import (
     help="bf16, fp8, int8, int4, mxfp4, q4_k_m, ...; repeatable.  [default: the usual ones that the runtime has]",
 )
 @click.option("--context", type=int, metavar="TOKENS", help="Of each user.  [default: 8192, or all the model takes]")
-@click.option("--users", type=int, default=1, show_default=True, help="Sequences at once.")
+@click.option("--users", type=int, metavar="N", default=1, show_default=True, help="Sequences at once.")
 @click.option(
     "--runtime",
     metavar="NAME",
-    help="Whose reserve is taken off: vllm, vllm@0.14, ...  [default: vllm; of GGUF types llama.cpp]",
+    help="Runtime whose reserved memory is subtracted: vllm, vllm@0.14, ...  [default: vllm; of GGUF types llama.cpp]",
 )
 @click.option("--kv-cache", type=click.Choice(["fp32", "fp16", "bf16", "fp8", "int8"]), help="Type of the cache.")
-@click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
-@out_option("DIR", "Write data and picture there.")
+@format_option("table", "json", "csv")
+@out_option("DIR", "Write data and picture there.  [default: write nothing]")
+@plot_options()
 @quiet_option
 @click.pass_obj
 @one_line_errors
 def fit(
-    folders: tuple[str, ...], models: tuple[str, ...], style: str, out: Path | None, quiet: bool, **asked: Any
+    folders: tuple[str, ...],
+    models: tuple[str, ...],
+    style: str,
+    out: Path | None,
+    plots: bool,
+    formats: tuple[str, ...],
+    quiet: bool,
+    **asked: Any,
 ) -> None:
     """Does it fit: how many of which GPU hold MODEL, with how much context for how many users."""
     from simgpu.study.report import capacity as fitting
 
     done = fitting.fit(open_catalogue(folders), models, fitting.Asked(**asked))
-    written = fitting.write(done, out) if out is not None else []
+    written = fitting.write(done, out, plots, formats) if out is not None else []
     fitting.show(done, style, sys.stdout)
     tell_written((("written", path) for path in written), quiet)
 
@@ -66,8 +76,9 @@ def fit(
     metavar="DIR",
     help="Tables of measurements.  [default: $SIMGPU_MEASUREMENTS, else published figures that come with simgpu]",
 )
-@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@out_option("DIR", "Write data and plots there.")
+@format_option("table", "json", "csv")
+@out_option("DIR", "Write data and plots there.  [default: write nothing]")
+@plot_options()
 @click.option(
     "--regime",
     type=click.Choice(["full", "family", "datasheet"]),
@@ -92,6 +103,8 @@ def validate(
     data: Path | None,
     style: str,
     out: Path | None,
+    plots: bool,
+    formats: tuple[str, ...],
     regime: str,
     page: Path | None,
     residuals: Path | None,
@@ -101,7 +114,7 @@ def validate(
     from simgpu.lab.validation import command
 
     outcome = command.run(what, data, open_catalogue(folders), regime)
-    written = command.write(outcome, out, page, residuals)
+    written = command.write(outcome, out, page, residuals, plots, formats)
     command.show(outcome, style, sys.stdout)
     tell_written((("written", path) for path in written), quiet)
 
@@ -121,7 +134,7 @@ def validate(
     show_default=True,
     help="Where constants start: the GPU's own; its family's; those of any GPU.",
 )
-@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@format_option("table", "json", "csv")
 @quiet_option
 @click.pass_obj
 @one_line_errors
@@ -157,7 +170,7 @@ def calibrate(
 @out_option("FILE.csv", "Rows go there.", required=True)
 @click.option("--what", default="", metavar="KINDS", help="stream, l2, gemm, attention, nccl.  [default: all]")
 @click.option("--dtype", default="bfloat16", show_default=True, metavar="TYPES", help="Of products and attention.")
-@click.option("--gpu", metavar="NAME", help="The catalogue's name of this GPU.  [default: told by the device]")
+@click.option("--gpu", metavar="NAME", help="The catalogue's name of this GPU.  [default: detected from the device]")
 @click.option("--quick", is_flag=True, help="The few rows that say most: about a minute.")
 @click.option("--sustained", is_flag=True, help="Time products in a long run, throttled, instead of in bursts.")
 @quiet_option
@@ -189,7 +202,7 @@ def measure(folders: tuple[str, ...], out: Path, quiet: bool, **asked: Any) -> N
 @click.option("--protocol", default="auto", show_default=True, help="auto, ll, ll128, simple, ideal.")
 @click.option("--library", default="nccl", show_default=True, help="nccl, or custom: kernels of serving frameworks.")
 @click.option("--compare", "log", type=click.Path(path_type=Path), metavar="FILE", help="A log of nccl-tests.")
-@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@format_option("table", "json", "csv")
 @set_option
 @click.pass_obj
 @one_line_errors

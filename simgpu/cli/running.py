@@ -11,13 +11,14 @@ from simgpu.cli.base import (
     LISTED,
     file_argument,
     folder_option,
+    format_option,
     main,
     one_line_errors,
     open_catalogue,
     out_option,
+    plot_options,
     quiet_option,
     run_file,
-    say,
     set_option,
     tell,
     tell_refused,
@@ -32,18 +33,19 @@ from simgpu.render.data import print_json
 )
 @file_argument
 @set_option
-@click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@format_option("table", "json", "csv")
 @folder_option
-@click.option("--no-plots", is_flag=True, help="Draw no pictures; data and trace are written all the same.")
+@plot_options("Draw no pictures; data and trace are written all the same.")
 @click.option(
-    "--plot-format",
-    "formats",
-    multiple=True,
-    type=click.Choice(["png", "svg", "pdf"]),
-    help="Of the pictures; repeatable.  [default: as the file says, else png and svg]",
+    "--memory",
+    is_flag=True,
+    help="Of training and inference: a table of the memory of every scenario, by part and stage.",
 )
-@click.option("--memory", is_flag=True, help="Of training: a table of the memory of every scenario, by part and stage.")
-@click.option("--require-fit", is_flag=True, help="Of training: a plan that does not fit the GPU's memory is an error.")
+@click.option(
+    "--require-fit",
+    is_flag=True,
+    help="Of training and inference: a plan that does not fit the GPU's memory is an error.",
+)
 @quiet_option
 @click.pass_obj
 @one_line_errors
@@ -53,7 +55,7 @@ def run(
     settings: tuple[str, ...],
     style: str,
     out: Path | None,
-    no_plots: bool,
+    plots: bool,
     formats: tuple[str, ...],
     memory: bool,
     require_fit: bool,
@@ -63,13 +65,11 @@ def run(
     from simgpu.render.data import print_csv
     from simgpu.study.report import rows as report
 
-    if formats and no_plots:
-        raise click.UsageError("--plot-format has no meaning with --no-plots.")
     settings = (*settings, "require_fit=true") if require_fit else settings
     outcome, catalogue = run_file(file, settings, folders, quiet)
     document = report.build(outcome, catalogue)
     folder = out or Path("results") / outcome.experiment.name
-    written = report.write(outcome, document, folder, not no_plots, formats)
+    written = report.write(outcome, document, folder, plots, formats)
     if style == "json":
         print_json(document, sys.stdout)
     elif style == "csv":
@@ -77,7 +77,7 @@ def run(
     else:
         report.print_report(outcome, document, sys.stdout, memory)
     tell_written(written, quiet)
-    undrawn = [] if no_plots else list(outcome.undrawn.values())
+    undrawn = list(outcome.undrawn.values()) if plots else []
     for error in undrawn:
         tell(f"simgpu: {error}")
     tell_refused(outcome.refused, len(outcome.results))
@@ -85,19 +85,23 @@ def run(
         sys.exit(2)
 
 
-@main.command(
-    short_help="Every input of every scenario with its source (JSON).", epilog="Example: simgpu resolve llama70b_tp"
-)
+@main.command(short_help="Every input of every scenario with its source.", epilog="Example: simgpu resolve llama70b_tp")
 @file_argument
 @set_option
+@format_option("json", "csv")
+@quiet_option
 @click.pass_obj
 @one_line_errors
-def resolve(folders: tuple[str, ...], file: str, settings: tuple[str, ...]) -> None:
-    """Print every input of every scenario with its source: defaults, overrides, catalogue figures (JSON)."""
+def resolve(folders: tuple[str, ...], file: str, settings: tuple[str, ...], style: str, quiet: bool) -> None:
+    """Print every input of every scenario with its source: defaults, overrides, catalogue figures."""
+    from simgpu.render.data import print_csv
     from simgpu.study.report import rows as report
 
-    outcome, _ = run_file(file, settings, folders, quiet=True)
-    print_json({"experiment": outcome.experiment.name, "scenarios": report.scenarios(outcome)}, sys.stdout)
+    outcome, _ = run_file(file, settings, folders, quiet)
+    if style == "json":
+        print_json({"experiment": outcome.experiment.name, "scenarios": report.scenarios(outcome)}, sys.stdout)
+    else:
+        print_csv(report.inputs(outcome), sys.stdout)
     tell_refused(outcome.refused, len(outcome.results))
 
 
@@ -134,16 +138,19 @@ def trace(folders: tuple[str, ...], file: str, settings: tuple[str, ...], output
 
 @main.command(
     short_help="Where the time goes, operator by operator.",
-    epilog="Example: simgpu explain gpt3_search#2 (the second best plan of a search)",
+    epilog="Example: simgpu explain gpt3_search#2",
 )
 @file_argument
 @set_option
-@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Operators to show.")
+@format_option("table", "json", "csv")
+@click.option(
+    "--top", type=click.IntRange(min=1), metavar="N", default=20, show_default=True, help="Operators of a table."
+)
 @click.pass_obj
 @one_line_errors
 def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], style: str, top: int) -> None:
     """Where the time goes, operator by operator: bounds, fraction of the speed of light, constants, sources."""
+    from simgpu.render.data import print_csv
     from simgpu.study.report.explain import explain_each
     from simgpu.study.search.ranked import open_experiment
 
@@ -163,6 +170,10 @@ def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], styl
         print_json({"scenarios": scenarios}, sys.stdout)
         tell_refused(refused, len(found))
         return
+    if style == "csv":
+        print_csv([{"scenario": one.name, **row} for one in found for row in one.operators], sys.stdout)
+        tell_refused(refused, len(found))
+        return
     from simgpu.render.explain import print_explanations
 
     shown = [(one.name, one.result.row, one.operators, one.constants, one.notes) for one in found]
@@ -171,21 +182,20 @@ def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], styl
 
 
 @main.command("list", short_help="What the catalogue holds.", epilog="Example: simgpu list gpus")
-@click.argument("kind", required=False, type=click.Choice(LISTED))
+@click.argument("kind", required=False, metavar="[KIND]", type=click.Choice(LISTED))
+@format_option("table", "json", "csv")
 @click.pass_obj
 @one_line_errors
-def list_(folders: tuple[str, ...], kind: str | None) -> None:
-    """What the catalogue holds."""
-    from simgpu.study.report.catalogue import listing
+def list_(folders: tuple[str, ...], kind: str | None, style: str) -> None:
+    """What the catalogue holds.
+
+    KIND is models, gpus, nodes, clusters, links, architectures or experiments; without it all are listed.
+    """
+    from simgpu.study.report.catalogue import listing, print_listing
 
     catalogue = open_catalogue(folders)
-    found = [(one, listing(catalogue, one)) for one in ([kind] if kind else LISTED)]  # all read, or nothing printed
-    for one, entries in found:
-        if not kind:
-            say(f"{one}:")
-        width = max((len(name) for name, _ in entries), default=0)
-        for name, title in entries:
-            say(f"{'' if kind else '  '}{name:{width}}  {title}".rstrip())
+    found = {one: listing(catalogue, one) for one in ([kind] if kind else LISTED)}  # all read, or nothing printed
+    print_listing(found, style, sys.stdout)
 
 
 @main.command(
@@ -200,9 +210,10 @@ def list_(folders: tuple[str, ...], kind: str | None) -> None:
     metavar="FILE",
     help="A new file, whose name becomes the part's.  [default: print it]",
 )
+@quiet_option
 @click.pass_obj
 @one_line_errors
-def new(folders: tuple[str, ...], kind: str, out: Path | None) -> None:
+def new(folders: tuple[str, ...], kind: str, out: Path | None, quiet: bool) -> None:
     """A commented file to start your own GPU, node, cluster or model from."""
     from simgpu.errors import InputError
     from simgpu.render.files import written_whole
@@ -215,7 +226,7 @@ def new(folders: tuple[str, ...], kind: str, out: Path | None) -> None:
         raise InputError("exists already; name a new file", file=out)
     with written_whole(out) as stream:
         stream.write(template(kind, out.stem))
-    tell(f"written: {out}")
+    tell_written([("written", out)], quiet)
 
 
 @main.command(
@@ -225,8 +236,12 @@ def new(folders: tuple[str, ...], kind: str, out: Path | None) -> None:
 @click.argument("name")
 @set_option
 @out_option("FILE", "Draw the graph of a node or cluster there (.png, .svg or .pdf).")
-@click.option("--nodes", type=click.IntRange(1, 64), default=2, show_default=True, help="Nodes of a cluster to draw.")
+@format_option("table", "json", "csv")
+@click.option(
+    "--nodes", type=click.IntRange(1, 64), metavar="N", default=2, show_default=True, help="Nodes of a cluster to draw."
+)
 @click.option("--constants", is_flag=True, help="Of a GPU: every constant of its kernels, with its whole source.")
+@quiet_option
 @click.pass_obj
 @one_line_errors
 def show(
@@ -234,8 +249,10 @@ def show(
     name: str,
     settings: tuple[str, ...],
     out: Path | None,
+    style: str,
     nodes: int,
     constants: bool,
+    quiet: bool,
 ) -> None:
     """A specification: every figure with unit and source; with --out also the graph of a node or cluster."""
     from simgpu.study.report import catalogue as inventory
@@ -243,6 +260,9 @@ def show(
     catalogue = open_catalogue(folders)
     subject = inventory.find(catalogue, name, settings, nodes)
     picture = inventory.draw(subject, out) if out is not None else None
-    inventory.show(catalogue, subject, sys.stdout, constants)
+    if style == "table":
+        inventory.show(catalogue, subject, sys.stdout, constants)
+    else:
+        inventory.print_data(catalogue, subject, style, sys.stdout)
     if picture is not None:
-        tell(f"picture: {picture}")
+        tell_written([("picture", picture)], quiet)

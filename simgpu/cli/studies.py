@@ -12,9 +12,11 @@ import click
 from simgpu.cli.base import (
     file_argument,
     folder_option,
+    format_option,
     main,
     one_line_errors,
     open_catalogue,
+    plot_options,
     pool_options,
     progress_bar,
     quiet_option,
@@ -36,9 +38,9 @@ from simgpu.render.data import print_json
 @pool_options
 @click.option("--limit", type=int, metavar="N", help="Run at most so many scenarios now.")
 @click.option("--retry-failed", is_flag=True, help="Run those again that failed.")
-@click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@format_option("table", "json", "csv")
 @folder_option
-@click.option("--no-plots", is_flag=True, help="Draw no pictures.")
+@plot_options()
 @quiet_option
 @click.pass_obj
 @one_line_errors
@@ -48,7 +50,8 @@ def sweep(
     settings: tuple[str, ...],
     style: str,
     out: Path | None,
-    no_plots: bool,
+    plots: bool,
+    formats: tuple[str, ...],
     quiet: bool,
     store: Path | None,
     limit: int | None,
@@ -78,7 +81,7 @@ def sweep(
         tell(f"simgpu: {report.interrupted(done)}")
         sys.exit(130)
     try:
-        written = report.write(done, out or Path("results") / done.experiment.name, plots=not no_plots)
+        written = report.write(done, out or Path("results") / done.experiment.name, plots=plots, formats=formats)
     finally:  # a plot that cannot be drawn takes nothing else away
         report.show(done, style, sys.stdout)
     tell_written([("store", done.store), *written], quiet)
@@ -90,13 +93,19 @@ def sweep(
 )
 @click.argument("key", required=False)
 @store_option
-@click.option("--experiment", metavar="NAME", help="Only of this experiment, as its file last was.")
+@click.option("--experiment", metavar="NAME", help="Only rows of the latest version of this experiment.")
 @click.option("--where", metavar="CONDITION", help="Only rows for which this holds: 'mfu > 0.4 and memory_fits'.")
-@click.option("--status", type=click.Choice(["ok", "failed", "all"]), default="ok", show_default=True)
+@click.option(
+    "--status",
+    type=click.Choice(["ok", "failed", "all"]),
+    default="ok",
+    show_default=True,
+    help="Of which rows.",
+)
 @click.option("--columns", default="", metavar="A,B", help="What to show.  [default: labels and the most telling]")
 @click.option("--sort", metavar="COLUMN", help="In the order of a column; -COLUMN from the largest down.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="So many rows.  [default: 50 in a table]")
-@click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@format_option("table", "json", "csv")
 @click.option(
     "-o",
     "--export",
@@ -106,8 +115,11 @@ def sweep(
     metavar="FILE",
     help="Write FILE.csv, .parquet or .json.",
 )
+@quiet_option
 @one_line_errors
-def results(key: str | None, store: Path | None, columns: str, style: str, export: Path | None, **asked: Any) -> None:
+def results(
+    key: str | None, store: Path | None, columns: str, style: str, export: Path | None, quiet: bool, **asked: Any
+) -> None:
     """What sweeps have kept: rows, or with KEY (or its beginning) everything of one scenario."""
     from simgpu.study.sweep import results as study
 
@@ -118,10 +130,11 @@ def results(key: str | None, store: Path | None, columns: str, style: str, expor
     found = study.results(store, wanted)
     chosen = [column.strip() for column in columns.split(",") if column.strip()]
     if export is not None:
-        tell(f"written: {study.export(found, export, chosen)} ({len(found):,} rows)")
+        written = study.export(found, export, chosen)
+        tell_written([(f"written ({len(found):,} rows)", written)], quiet)
         return
     study.show(found, wanted, chosen, style, sys.stdout)
-    if style == "table":
+    if style == "table" and not quiet:
         for line in study.experiments(store):
             tell(line)
 
@@ -133,15 +146,10 @@ def results(key: str | None, store: Path | None, columns: str, style: str, expor
 @set_option
 @pool_options
 @click.option("--top", type=click.IntRange(1, 1000), metavar="N", help="Plans to list.  [default: as in the file]")
-@click.option(
-    "--store",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Where plans that were simulated are kept.  [default: $SIMGPU_STORE, else results/store.sqlite]",
-)
-@click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@store_option
+@format_option("table", "json", "csv")
 @folder_option
-@click.option("--no-plots", is_flag=True, help="Draw no pictures.")
+@plot_options()
 @quiet_option
 @click.pass_obj
 @one_line_errors
@@ -153,7 +161,8 @@ def search(
     store: Path | None,
     style: str,
     out: Path | None,
-    no_plots: bool,
+    plots: bool,
+    formats: tuple[str, ...],
     quiet: bool,
     **where: Any,
 ) -> None:
@@ -168,7 +177,7 @@ def search(
         )
     if not answer.whole:  # another Ctrl-C shall not take away the answer to the first
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    written = command.write(answer, out or Path("results") / answer.name, plots=not no_plots)
+    written = command.write(answer, out or Path("results") / answer.name, plots=plots, formats=formats)
     command.show(answer, style, sys.stdout)
     tell_written(written, quiet)
     if not answer.whole:
@@ -185,9 +194,9 @@ def search(
 @click.option("--case", "cases", multiple=True, metavar="ROW", help="A number, a label, or all; repeatable.")
 @click.option("--change", default="10%", show_default=True, metavar="SHARE", help="Of each input, less and more.")
 @click.option("--price", type=float, metavar="USD", help="Of a GPU-hour: adds the cost as an answer.")
-@click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@format_option("table", "json", "csv")
 @folder_option
-@click.option("--no-plots", is_flag=True, help="Draw no pictures.")
+@plot_options()
 @quiet_option
 @click.pass_obj
 @one_line_errors
@@ -198,7 +207,8 @@ def sensitivity(
     change: str,
     style: str,
     out: Path | None,
-    no_plots: bool,
+    plots: bool,
+    formats: tuple[str, ...],
     quiet: bool,
     **asked: Any,
 ) -> None:
@@ -209,7 +219,7 @@ def sensitivity(
     wanted = Asked(change=parse_change(change), **asked)
     with progress_bar(quiet) as progress:
         experiment, found = report.run(file, settings, open_catalogue(folders), wanted, progress)
-    written = report.write(experiment, found, out or Path("results") / experiment.name, plots=not no_plots)
+    written = report.write(experiment, found, out or Path("results") / experiment.name, plots=plots, formats=formats)
     report.show(experiment, found, style, sys.stdout)
     tell_written(written, quiet)
 
@@ -225,7 +235,7 @@ def sensitivity(
 @click.option("--set-b", "settings_b", multiple=True, metavar="KEY=VALUE", help="The same in B alone.")
 @click.option("--value", metavar="COLUMN", help="The answer that is compared.  [default: by job]")
 @click.option("--all", "everything", is_flag=True, help="Every figure that differs, not only those that were asked.")
-@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@format_option("table", "json", "csv")
 @quiet_option
 @click.pass_obj
 @one_line_errors
@@ -234,12 +244,16 @@ def diff(folders: tuple[str, ...], a: str, b: str, everything: bool, style: str,
 
     A and B are FILE, FILE:NUMBER (a row, from 1) or FILE:LABEL; both may be in one file.
     """
+    from simgpu.render.data import print_csv
     from simgpu.study.whatif import difference
 
     with progress_bar(quiet) as progress:
         done = difference.diff(a, b, open_catalogue(folders), progress=progress, **asked).document()
     if style == "json":
         print_json(done, sys.stdout)
+        return
+    if style == "csv":
+        print_csv(done["explained"], sys.stdout)
         return
     from simgpu.render.difference import print_difference
 

@@ -7,7 +7,7 @@ of elements of the argument of the call, so a rank's part for all-gather, reduce
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.lab.nccl_logs import DTYPES, Log, Measured, check_kind, read_log
 from simgpu.model.operators import BYTES
+from simgpu.settings import hardware_overrides
 from simgpu.terminal import plain
 from simgpu.timing.collectives.traffic import KINDS, REDUCING, ROOTED, bus_factor, kind_of
 
@@ -177,6 +178,10 @@ def _dtype(name: str) -> str:
 
 def print_table(rows: Sequence[Row], cluster: Cluster, gpus: int, collective: str, factor: float, out: IO[str]) -> None:
     """Lines as nccl-tests prints them, with what NCCL would choose in place of the in-place columns."""
+    from simgpu.render.layout import wrapped
+    from simgpu.render.table import width_of
+
+    width = width_of(out)
     program = {"all_to_all": "alltoall", "send_recv": "sendrecv"}.get(collective, collective)
     out.write(f"# Collective test starting: {program}_perf (predicted by simgpu)\n")
     least, most = (rows[i].size if rows else 0 for i in (0, -1))
@@ -190,23 +195,51 @@ def print_table(rows: Sequence[Row], cluster: Cluster, gpus: int, collective: st
     out.write("#\n#" + " " * 62 + "out-of-place\n")
     heads = ["size", "count", "type", "redop", "root", "time", "algbw", "busbw", "algo", "proto", "channels"]
     units = ["(B)", "(elements)", "", "", "", "(us)", "(GB/s)", "(GB/s)", "", "", ""]
-    widths = (12, 12, 8, 6, 6, 9, 7, 7, 7, 7, 9, 9, 9)
-    for words in ([*heads, "time p10", "time p90"], [*units, "(us)", "(us)"]):
-        line = "  ".join(f"{word:>{width}}" for word, width in zip(words, widths, strict=True))
-        out.write(("#" + line[1:]).rstrip() + "\n")
-    for row in rows:
-        values = (row.size, row.count, row.dtype, row.redop, row.root, _us(row.time_s), f"{row.algbw / 1e9:.2f}",
-                  f"{row.busbw / 1e9:.2f}", _WORDS.get(row.algorithm, row.algorithm),
-                  _WORDS.get(row.protocol, row.protocol.capitalize()), row.channels,
-                  _us(row.time_s_p10), _us(row.time_s_p90))  # fmt: skip
-        out.write("  ".join(f"{value:>{width}}" for value, width in zip(values, widths, strict=True)) + "\n")
+    lines = [[*heads, "time p10", "time p90"], [*units, "(us)", "(us)"]]
+    lines += [
+        [str(row.size), str(row.count), row.dtype, row.redop, str(row.root), _us(row.time_s), f"{row.algbw / 1e9:.2f}",
+         f"{row.busbw / 1e9:.2f}", _WORDS.get(row.algorithm, row.algorithm),
+         _WORDS.get(row.protocol, row.protocol.capitalize()), str(row.channels), _us(row.time_s_p10),
+         _us(row.time_s_p90)]
+        for row in rows
+    ]  # fmt: skip
+    shown, widths = _columns(lines, width)
+    for n, words in enumerate(lines):
+        line = "  ".join(f"{words[i]:>{width}}" for i, width in zip(shown, widths, strict=True))
+        out.write((("#" + line[1:]) if n < 2 else line).rstrip() + "\n")
+    if len(shown) < len(heads) + 2:
+        out.write(
+            f"# without {', '.join(lines[0][i] for i in _LEAST if i not in shown)}: --format json has all columns\n"
+        )
     if rows:
         out.write(f"# Avg bus bandwidth    : {sum(row.busbw for row in rows) / len(rows) / 1e9:.4f}\n#\n")
     noted = [row for row in rows if row.note]
-    for row in noted[:3]:
-        out.write(f"# {row.size} B: {row.note}\n")
+    notes = [f"{row.size} B: {row.note}" for row in noted[:3]]
     if len(noted) > 3:
-        out.write(f"# ... and the same at {len(noted) - 3} other sizes (--format json names them)\n")
+        notes.append(f"... and the same at {len(noted) - 3} other sizes (--format json names them)")
+    for note in notes:
+        for line in wrapped(note, width - 2) if width else [note]:
+            out.write(f"# {line}\n")
+
+
+_WIDTHS = (12, 12, 8, 6, 6, 9, 7, 7, 7, 7, 9, 9, 9)
+"""Of the columns, as nccl-tests sets them."""
+_LEAST = (4, 3, 1, 2)
+"""Columns that a narrow terminal goes without: root, redop, count, type."""
+
+
+def _columns(lines: Sequence[Sequence[str]], width: int | None) -> tuple[list[int], list[int]]:
+    """Which columns a terminal of `width` has room for, and how wide each is."""
+    shown = list(range(len(_WIDTHS)))
+    if width is None or sum(_WIDTHS) + 2 * (len(_WIDTHS) - 1) <= width:
+        return shown, list(_WIDTHS)
+    tight = [max(len(line[i]) for line in lines) for i in shown]
+    tight[0] += 1  # the mark of a comment
+    for gone in _LEAST:
+        if sum(tight[i] for i in shown) + 2 * (len(shown) - 1) <= width:
+            break
+        shown.remove(gone)
+    return shown, [tight[i] for i in shown]
 
 
 def _us(seconds: float) -> str:
@@ -340,15 +373,13 @@ class Asked:
 
 def run(catalogue: Catalogue, name: str, settings: Sequence[str], asked: Asked, style: str, out: IO[str]) -> None:
     """Print the table of a cluster, or a log against it."""
-    from simgpu.render.data import print_json
-    from simgpu.study.report.catalogue import find
 
     collective = _collective(asked.collective)
     if not (catalogue.find("clusters", name) or catalogue.find("nodes", name)):
         known = catalogue.names("clusters") + catalogue.names("nodes")
-        raise InputError(f"unknown cluster or node '{name}'{nearest(name, known)}")
-    cluster = find(catalogue, name, settings).cluster
-    assert cluster is not None
+        hint = nearest(name, known, where="simgpu list clusters and simgpu list nodes name them")
+        raise InputError(f"unknown cluster or node '{name}'{hint}")
+    cluster = catalogue.cluster(name, hardware_overrides(settings))
     log = read_log(asked.log) if asked.log else None
     gpus = asked.gpus
     if gpus is None:
@@ -356,17 +387,27 @@ def run(catalogue: Catalogue, name: str, settings: Sequence[str], asked: Asked, 
     how = asked.algorithm, asked.protocol, asked.library
     if log is not None:
         compared = compare(log, cluster, collective, gpus, *how)
-        if style == "json":
-            print_json(document(compared), out)
+        if style != "table":
+            _print_data(document(compared), style, out)
         else:
             print_comparison(compared, gpus, collective, out)
         return
     wanted = sizes(asked.minbytes, asked.maxbytes, asked.stepfactor)
     rows = predict(cluster, collective, gpus, wanted, asked.dtype, *how)
-    if style == "json":
-        print_json(document(rows), out)
+    if style != "table":
+        _print_data(document(rows), style, out)
     else:
         print_table(rows, cluster, gpus, collective, asked.stepfactor, out)
+
+
+def _print_data(found: Mapping[str, Any], style: str, out: IO[str]) -> None:
+    """The rows for machines, as JSON or CSV."""
+    from simgpu.render.data import print_csv, print_json
+
+    if style == "json":
+        print_json(found, out)
+    else:
+        print_csv(found["rows"], out)
 
 
 def _bytes(text: str, key: str) -> float:

@@ -394,7 +394,7 @@ def _count(document: Document, key: str, default: int | None = None, least: int 
     if value is None:
         value = default
     if value is None:
-        raise document.error("is missing", (key,))
+        raise document.error("this key is missing", (key,))
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         kind = "positive whole number" if least else "whole number"
         raise document.error(f"{shown(value)} is not a {kind} of at most {most:,}", (key,))

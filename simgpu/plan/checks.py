@@ -97,7 +97,7 @@ def check_serves(plan: Plan, config: TransformerConfig, key: str = "") -> None:
     plain = Plan()
     for name in vars(plain):
         if name not in PLAN_KEYS and getattr(plan, name) != getattr(plain, name):
-            problem = f"{shown(getattr(plan, name))} has no meaning for inference; only training knows it"
+            problem = f"{shown(getattr(plan, name))} is supported for training only; leave it out"
             raise InputError(problem, key=f"plan.{name}")
     tp, ep = plan.tp, plan.ep
     if config.heads % tp or (config.kv_heads % tp and tp % config.kv_heads):

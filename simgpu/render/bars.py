@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from simgpu.render.columns import axis, cell, interval_of, is_share, title
+from simgpu.render.columns import axis, cell, drawn_interval, is_share, title
 from simgpu.render.series import Row, Rows, bar_look, series_name, series_of, too_large, what_is_too_large
 from simgpu.render.style import INK
 from simgpu.render.text import thousands, width_of, wrapped
@@ -91,7 +91,7 @@ class Bars:
             named = title(self.plot.marks[column]) if i == 0 else None
             panel.plot(*((at, ends) if self.flat else (ends, at)), label=named, **look)
         reach = [row[column] for row in rows] + [value for _, value in marks]
-        reach += [end for row in rows for end in interval_of(column, row) or ()]
+        reach += [end for row in rows for end in drawn_interval(column, row) or ()]
         top, low = max(reach, default=1.0) * scale, min(0.0, *reach, 0.0) * scale
         high = 100.0 if is_share(column) and top <= (88 if self.flat else 97) else (top or 1.0) * 1.12
         if self.flat:
@@ -100,7 +100,7 @@ class Bars:
         size = NUMBER if self.count > 10 else 11.0
         room = self.room * 0.92 * FULL / self.most / (len(self.groups) + 0.2)
         widest = max((width_of(cell(column, bar.row[column]), size, "bold") for bar in bars), default=0.0)
-        fits = widest <= room * (0.76 if any(interval_of(column, bar.row) for bar in bars) else 0.9)
+        fits = widest <= room * (0.76 if any(drawn_interval(column, bar.row) for bar in bars) else 0.9)
         for bar in bars:
             near = [value * scale for (low_end, high_end), value in marks if low_end <= bar.at <= high_end]
             self._number(panel, bar, column, scale, near, high, size, fits)
@@ -142,7 +142,7 @@ class Bars:
             self._once(panel, name, bar_look(bar.series))
         draw = panel.barh if self.flat else panel.bar
         draw(bar.at, value, 0.92 * bar.width, **look)
-        ends = interval_of(column, bar.row)
+        ends = drawn_interval(column, bar.row)
         if ends is None:
             return
         away = [[abs(bar.row[column] - end) * scale] for end in ends]
@@ -174,6 +174,8 @@ class Bars:
             panel.set_ylim(low, high)
             panel.set_ylabel(label)
             panel.yaxis.set_major_formatter(FuncFormatter(thousands))
+        if all(isinstance(group, (int, float)) for group in self.groups):  # numbers say what they are
+            (panel.set_ylabel if self.flat else panel.set_xlabel)(axis(self.plot.x, [1.0])[0])
         panel.grid(axis="y" if self.flat else "x", visible=False)
         panel.tick_params(axis="y" if self.flat else "x", length=0)
 
@@ -184,7 +186,7 @@ class Bars:
         """The value: inside the bar where all are narrow enough and it is tall enough, else beyond its interval and its
         mark."""
         value, text = bar.row[column] * scale, cell(column, bar.row[column])
-        ends = interval_of(column, bar.row)
+        ends = drawn_interval(column, bar.row)
         end = max(value, ends[1] * scale if ends else value)
         look: dict[str, Any] = {"textcoords": "offset points", "fontsize": size, "zorder": 6, "color": INK}
         if self.flat:

@@ -98,6 +98,14 @@ def interval_of(column: str, row: Mapping[str, Any]) -> tuple[float, float] | No
     return (low, high) if value and high - low > 1e-6 * abs(value) else None
 
 
+def drawn_interval(column: str, row: Mapping[str, Any]) -> tuple[float, float] | None:
+    """`interval_of` as a plot shows it: a share that is below 100 % is not drawn above."""
+    ends = interval_of(column, row)
+    if ends is None or not is_share(column):
+        return ends
+    return min(ends[0], row[column]), min(ends[1], max(1.0, row[column]))
+
+
 def _figure_unit(column: str) -> str:
     """SI unit of a varied hardware parameter or operator field, by the end of its key; '' if it has none."""
     units = {"bandwidth": "B/s", "capacity": "B", "bytes": "B", "l2_cache": "B", "latency": "s", "time": "s"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from simgpu.render.columns import axis, cell, interval_of, title
+from simgpu.render.columns import axis, cell, drawn_interval, title
+from simgpu.render.pareto import beside_points, label_text
 from simgpu.render.series import (
     Rows,
     line_look,
@@ -47,7 +48,9 @@ def curve_figure(rows: Rows, plot: PlotFields, words: str) -> Figure:
             _bars(panel, some, plot, x_scale, y_scale, look["color"])
             lines.append(points)
         front = sorted((row[plot.x] * x_scale, row[column] * y_scale) for row in best)
-        panel.plot(*zip(*front, strict=True), color=INK, lw=7, alpha=0.13, zorder=1, label="best of all")
+        panel.plot(
+            *zip(*front, strict=True), color=INK, lw=7, alpha=0.13, zorder=1, label="front: no row is better in both"
+        )
         misfits = [(row[plot.x] * x_scale, row[column] * y_scale) for row in shown if too_large(row)]
         if misfits:
             cross: dict[str, Any] = {"ls": "", "marker": "x", "color": INK, "ms": 12, "mew": 1.6, "zorder": 5}
@@ -56,13 +59,15 @@ def curve_figure(rows: Rows, plot: PlotFields, words: str) -> Figure:
         panel.set_ylabel(y_label)
         panel.set_xlim(left=0)
         panel.set_ylim(bottom=0)
+        if plot.label is not None and (note := beside_points(plot.label, shown)):
+            panel.plot([], [], ls="none", label=note)
         for line in (panel.xaxis, panel.yaxis):
             line.set_major_formatter(FuncFormatter(thousands))
         legend_below(figure, *panel.get_legend_handles_labels())
         heading(figure, words, _finding(best, plot, column))
         if plot.label is not None:
             names = [
-                str(row.get(plot.label))
+                label_text(row.get(plot.label))
                 for name in series_of(shown, plot.series)
                 for row in members(shown, plot.series, name)
             ]
@@ -71,7 +76,7 @@ def curve_figure(rows: Rows, plot: PlotFields, words: str) -> Figure:
                 [point for line in lines for point in line],
                 names,
                 [p for line in lines for p in along(line)],
-                size=8,
+                size=9,
             )
     return figure
 
@@ -81,11 +86,11 @@ def _bars(panel: Axes, rows: Rows, plot: PlotFields, x_scale: float, y_scale: fl
     for row in rows:
         x, y = row[plot.x], row[plot.y[0]]
         for of, side in ((plot.x, "x"), (plot.y[0], "y")):
-            ends = interval_of(of, row)
+            ends = drawn_interval(of, row)
             if ends is not None:
                 scale = x_scale if side == "x" else y_scale
                 away = {f"{side}err": [[(row[of] - ends[0]) * scale], [(ends[1] - row[of]) * scale]]}
-                look: dict[str, Any] = {"color": colour, "alpha": 0.25, "lw": 1.0, "zorder": 2, **away}
+                look: dict[str, Any] = {"color": colour, "alpha": 0.35, "lw": 1.2, "zorder": 2, **away}
                 panel.errorbar(x * x_scale, y * y_scale, **look)
 
 
@@ -100,7 +105,7 @@ def _finding(best: Rows, plot: PlotFields, column: str) -> str:
     words = []
     for row in dict.fromkeys(map(id, ends)):
         one = next(end for end in ends if id(end) == row)
-        named = [str(one.get(plot.series))] if plot.series else []
+        named = [str(series_name(plot.series, one.get(plot.series)))] if plot.series else []
         named += [f"{title(plot.label)} {one.get(plot.label)}"] if plot.label else []
         what = f" ({', '.join(named)})" if named else ""
         both = ((name, cell(name, one[name])) for name in (column, plot.x))

@@ -22,7 +22,7 @@ def print_explanations(scenarios: Sequence[Scenario], most: int, out: IO[str]) -
         print_notes(notes, out)
         _print_operators(f"{name}: step {cell_of('step_s', step)}", rows, most, out)
     above = any((row["speed_of_light"] or 0) > 1.005 for _, _, rows, _, _ in scenarios for row in rows[:most])
-    print(f"of light: time at datasheet peak and bandwidth over time{ABOVE if above else ''}; {INTERVALS}", file=out)
+    print_notes([f"of light: time at datasheet peak and bandwidth over time{ABOVE if above else ''}; {INTERVALS}"], out)
     found = _grouped(scenarios)
     if found:
         partly = any(group[-1] for group in found)

@@ -55,7 +55,8 @@ class PlotFields(BaseModel):
     memory: bars made of the parts of a GPU's memory, for the fullest stage of each `x`, or with `x: stage` for every
     stage of the only row.
     pipeline: a timeline of the pipeline stages for each `x`.
-    timeline: the streams of the only row, or what of it lies in `window` (seconds).
+    timeline: the streams of the only row: of one rank, or of the first `ranks`; between the two times of `window`
+    (seconds), by default the whole step or as much of its start as can be told apart.
     curve: points of one number (`y`) over another (`x`), joined in the order of the rows, a line for each `series`;
     each says its `label`.
     pareto: the same two numbers of all rows, with the front that no row beats in both (`better` says which way where
@@ -81,6 +82,7 @@ class PlotFields(BaseModel):
     better: dict[str, Literal["lower", "higher"]] = {}  # column -> which way is better
     chosen: dict[str, str | int | float | bool] = {}  # the row that a pareto plot marks
     window: tuple[float, float] | None = None  # s, of a timeline
+    ranks: Annotated[int, Field(ge=1, le=16)] | None = None  # how many of a timeline
     title: str = ""
     name: PlainName | None = None
 
@@ -96,7 +98,7 @@ class PlotFields(BaseModel):
             otherwise = "to compare with one GPU" if kind == "scaling" else "for the answer of the job"
             raise ValueError(f"{len(y)} columns; a plot of kind {kind} has one, or none {otherwise}")
         if kind in _NO_COLUMN and y:
-            raise ValueError(f"has no meaning for a plot of kind {kind}; leave it out")
+            raise ValueError(f"is not supported for a plot of kind {kind}; leave it out")
         if kind == "stack" and len(set(y)) < len(y):
             raise ValueError("names a column twice; the bars would count it twice")
         return y
@@ -109,7 +111,7 @@ class PlotFields(BaseModel):
             return f"claimed_{y[0]}"
         if x or kind is None:
             if x and _DEFAULT_X.get(str(kind)) == "":
-                raise ValueError(f"has no meaning for a plot of kind {kind}; leave it out")
+                raise ValueError(f"is not supported for a plot of kind {kind}; leave it out")
             return x
         if kind not in _DEFAULT_X and kind != "parity":
             raise PydanticCustomError("missing", "Field required")

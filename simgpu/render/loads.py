@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from simgpu.analysis.loads import Edge, LinkLoads
+from simgpu.render.graph import canvas, draw_boxes, draw_cables
 from simgpu.render.style import FAINT, style
 from simgpu.render.text import heading, legend_below
-from simgpu.render.topology import bend, canvas, draw_boxes, drawn_graph
+from simgpu.render.topology import CAPTION, drawn_graph
 from simgpu.units import format_si
 
 if TYPE_CHECKING:
@@ -36,25 +37,25 @@ def loads_figure(loads: LinkLoads, words: str) -> Figure:
     shades, norm = LinearSegmentedColormap.from_list("load", _SCALE), Normalize(0, top)
     with style():
         figure, panel, places = canvas(graph)
-        for (a, b), share in sorted(busy.items(), key=lambda one: one[1]):
-            data = graph.edges[a, b]
-            round_others = bend(places, a, b, data["kind"])
-            bow = round_others * (1 if a < b else -1) + _BOW
-            arrow: dict[str, Any] = {"arrowstyle": "-", "shrinkA": 0, "shrinkB": 0}
-            arrow |= (
-                {"color": shades(norm(share)), "lw": 1.4 if round_others else 3.0}
-                if share > 0
-                else {"color": FAINT, "lw": 1.0}
-            )
-            arrow["connectionstyle"] = f"arc3,rad={bow}"
-            panel.annotate("", places[b], places[a], arrowprops=arrow, zorder=1 + share / 1000)
-        draw_boxes(panel, graph, places)
+        boxes = draw_boxes(panel, graph, places)
         bar = figure.colorbar(ScalarMappable(norm, shades), ax=panel, shrink=0.75, aspect=22, pad=0.01)
         bar.set_label("Bandwidth used over the step (%),\neach direction by itself")
         bar.outline.set_visible(False)
         _legend(figure, graph, busy)
         heading(figure, words, _finding(loads, busy))
+        looks: dict[Edge, dict[str, Any]] = {}
+        for edge, share in sorted(busy.items(), key=lambda one: one[1]):
+            wide = 1.4 if graph.edges[edge]["kind"] == "gpu-link" and _mesh(graph) else 3.0
+            looks[edge] = {"color": shades(norm(share)), "lw": wide} if share > 0 else {"color": FAINT, "lw": 1.0}
+            looks[edge]["zorder"] = 1 + share / 1000
+        draw_cables(panel, graph, places, boxes, looks, _BOW)
     return figure
+
+
+def _mesh(graph: nx.DiGraph) -> bool:
+    """Whether cables go from GPU to GPU, round those in between: many, side by side."""
+    kinds = graph.nodes(data="kind")
+    return any(kinds[a] == kinds[b] == "gpu" for a, b in graph.edges)
 
 
 def _legend(figure: Figure, graph: nx.DiGraph, busy: dict[Edge, float]) -> None:
@@ -65,7 +66,13 @@ def _legend(figure: Figure, graph: nx.DiGraph, busy: dict[Edge, float]) -> None:
     for edge in busy:
         kinds.setdefault(graph.edges[edge]["link"], []).append(edge)
     names = [f"{link}: {_summary(graph, edges, busy)}" for link, edges in kinds.items()]
-    legend_below(figure, [Line2D([], [], ls="none") for _ in names], names, size=10)
+    legend_below(
+        figure,
+        [Line2D([], [], ls="none") for _ in names],
+        names,
+        size=10,
+        caption=f"{CAPTION}, and the share of it that the step uses",
+    )
 
 
 def _summary(graph: nx.DiGraph, edges: list[Edge], busy: dict[Edge, float]) -> str:

@@ -11,10 +11,11 @@ from simgpu.render.columns import axis, cell, title
 from simgpu.render.series import saturated, too_large, what_is_too_large, worth_choosing
 from simgpu.render.style import INK, readable_on, style
 from simgpu.render.text import heading as headline
-from simgpu.render.text import legend_below, width_of, wrapped
+from simgpu.render.text import legend_below, thousands, width_of, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
 Cells = Mapping[tuple[Any, Any], Mapping[str, Any]]
@@ -24,6 +25,10 @@ SIZE = 11.0
 """Of text in cells, points."""
 LEAST_CELL, HIGH_CELL = 0.92, 0.36
 """Width at least and height of a cell, inches."""
+_SAYS_WHAT_FITS = ("smallest_gpus", "most_sequences", "longest_context")
+"""Columns that answer what fits where: their rows are of a GPU that need not."""
+WIDE = 20.0
+"""From this ratio of largest to smallest the colours of a heatmap are logarithmic."""
 _PALE, _DARK = 0.05, 0.75
 """Part of the scale of colours that is used: its first, and how much of it."""
 
@@ -31,30 +36,42 @@ _PALE, _DARK = 0.05, 0.75
 def matrix_figure(
     rows: Sequence[Mapping[str, Any]], across: str, down: str, column: str, heading: str, note: str = ""
 ) -> Figure:
-    """Cells of `column` with `across` and `down` as labels; darker is more (logarithmic), and a dash is none."""
+    """Cells of `column` with `across` and `down` as labels; darker is more (logarithmic), and a dash is none.
+
+    What does not fit the memory is hatched, unless the column itself says how much fits. Where labels are numbers, the
+    axis says of what.
+    """
     from matplotlib.figure import Figure
 
     tops = list(dict.fromkeys(row.get(across) for row in rows))
     sides = list(dict.fromkeys(row.get(down) for row in rows))
+    hatched = column not in _SAYS_WHAT_FITS
     cells = {(row.get(across), row.get(down)): row for row in rows}
     known = [value for row in rows if (value := _number(row, column)) is not None and value > 0]
     low, high = min(known, default=1), max(known, default=1)
     names, wide, side_names = _names(tops, sides, [cell(column, value) for value in known])
     with style():
         side = max(width_of(name, 12) for name in side_names) / 72
-        figure = Figure(figsize=(max(7.0, side + 0.5 + wide * len(tops)), 2.1 + HIGH_CELL * len(sides)))
+        high = max(HIGH_CELL, 0.21 * max(name.count("\n") + 1 for name in side_names))
+        figure = Figure(figsize=(max(7.0, side + 0.5 + wide * len(tops)), 2.7 + high * len(sides)))
         figure.set_layout_engine("constrained")
         panel = figure.subplots()
         for i, top in enumerate(tops):
             for j, name in enumerate(sides):
-                value = _number(cells.get((top, name), {}), column)
+                row = cells.get((top, name), {})
+                value = _number(row, column)
                 if value is None or value <= 0:
                     panel.text(i, j, NOTHING, ha="center", va="center", color=INK, fontsize=SIZE)
                     continue
                 share = 0.0 if high == low else log2(value / low) / log2(high / low)
-                _cell(panel, i, j, share, cell(column, value))
+                _cell(panel, i, j, share, cell(column, value), hatched and too_large(row))
         _frame(panel, names, side_names)
-        headline(figure, heading, note or _range(column, known, len(tops) * len(sides)))
+        if _numbers(tops):
+            panel.set_xlabel(axis(across, [1.0])[0])
+        if _numbers(sides):
+            panel.set_ylabel(axis(down, [1.0])[0])
+        _legend(figure, cells, len(tops) * len(sides), column, False, hatched, True)
+        headline(figure, heading, note or _range(column, known))
     return figure
 
 
@@ -69,13 +86,14 @@ def heatmap_figure(
     from matplotlib.figure import Figure
 
     tops, sides = (_ordered([row.get(name) for row in rows]) for name in (across, down))
-    if all(isinstance(side, (int, float)) for side in sides):
+    if _numbers(sides):
         sides = sides[::-1]  # numbers ascend from the corner
     cells = {(row.get(across), row.get(down)): row for row in rows}
     known = [value for row in rows if (value := _number(row, column)) is not None]
     wanted = direction or better(column)
     best = _best(cells, column, wanted)
     low, high = min(known, default=0.0), max(known, default=1.0)
+    shade = _shades(low, high)
     names, wide, side_names = _names(
         [cell(across, top) for top in tops], [cell(down, name) for name in sides], [cell(column, v) for v in known]
     )
@@ -91,25 +109,38 @@ def heatmap_figure(
                 if value is None:
                     _written(panel, i, j, NOTHING, INK, False)
                     continue
-                share = 0.0 if high == low else (value - low) / (high - low)
+                share = float(shade(value)) if high > low else 0.0
                 _cell(panel, i, j, share, cell(column, value), hatched=too_large(row))
         if best is not None:
             _framed(panel, tops.index(best[0]), sides.index(best[1]))
         _frame(panel, names, side_names)
         panel.set_xlabel(axis(across, [1.0])[0])
         panel.set_ylabel(axis(down, [1.0])[0])
-        _bar_of_colours(figure, panel, column, low, high)
+        _bar_of_colours(figure, panel, column, shade)
         _legend(figure, cells, len(tops) * len(sides), column, best is not None)
         headline(figure, heading, _finding(cells, across, down, column, wanted, best))
     return figure
 
 
-def _range(column: str, known: Sequence[float], cells: int) -> str:
-    """Least and most, and how many cells have nothing."""
+def _numbers(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, (int, float)) for value in values)
+
+
+def _shades(low: float, high: float) -> Normalize:
+    """From numbers to shares of the scale of colours."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    if low > 0 and high / low > WIDE:
+        return LogNorm(low, high)
+    return Normalize(low, high if high > low else low + 1)
+
+
+def _range(column: str, known: Sequence[float]) -> str:
+    """Least and most."""
     if not known:
         return f"{title(column)}: none anywhere"
     text = f"{title(column)} from {cell(column, min(known))} to {cell(column, max(known))}"
-    return text + (f"; none in {cells - len(known)} of {cells} cells ({NOTHING})" if len(known) < cells else "")
+    return text
 
 
 def _number(row: Mapping[str, Any], column: str) -> float | None:
@@ -178,31 +209,42 @@ def _frame(panel: Axes, names: Sequence[str], sides: Sequence[str]) -> None:
         spine.set_visible(False)
 
 
-def _bar_of_colours(figure: Figure, panel: Axes, column: str, low: float, high: float) -> None:
+def _bar_of_colours(figure: Figure, panel: Axes, column: str, shade: Normalize) -> None:
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import ListedColormap, Normalize
+    from matplotlib.colors import ListedColormap, LogNorm
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+    low, high = shade.vmin or 0.0, shade.vmax or 0.0
     label, scale = axis(column, [low, high])
     shades = ListedColormap([_colour(n / 255) for n in range(256)])
-    ends = (low * scale, high * scale) if high > low else (low * scale, low * scale + 1)
-    bar = figure.colorbar(ScalarMappable(Normalize(*ends), shades), ax=panel, pad=0.02, aspect=18)
+    bar = figure.colorbar(ScalarMappable(type(shade)(low * scale, high * scale), shades), ax=panel, pad=0.02, aspect=18)
+    if isinstance(shade, LogNorm):
+        bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        bar.ax.yaxis.set_minor_formatter(NullFormatter())
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(thousands))
     bar.set_label(label)
     bar.outline.set_visible(False)
 
 
-def _legend(figure: Figure, cells: Cells, places: int, column: str, best: bool) -> None:
+def _legend(
+    figure: Figure, cells: Cells, places: int, column: str, best: bool, hatched: bool = True, zero: bool = False
+) -> None:
     from matplotlib.patches import Patch
 
     handles = []
     if best:
         handles.append(Patch(facecolor="none", edgecolor="#D55E00", lw=3, label="best"))
     rows = list(cells.values())
-    if any(too_large(row) for row in rows):
+    if hatched and any(too_large(row) for row in rows):
         words = what_is_too_large(rows)
         handles.append(Patch(facecolor="#E8E0B8", edgecolor="#8A8A8A", hatch="////", lw=0, label=words))
-    without = any(_number(row, column) is None for row in rows)
-    if without or len(rows) < places:
-        words = " or ".join(["no such row"] * (len(rows) < places) + ["no result"] * without)
+    why = {
+        "no such row": len(rows) < places,
+        "no result": any(_number(row, column) is None for row in rows),
+        "none": zero and any(_number(row, column) == 0 for row in rows),
+    }
+    if any(why.values()):
+        words = " or ".join(word for word, there in why.items() if there)
         handles.append(Patch(facecolor="white", edgecolor="#8A8A8A", lw=0.8, label=f"{NOTHING} {words}"))
     legend_below(figure, handles, [str(one.get_label()) for one in handles])
 
@@ -228,4 +270,5 @@ def _finding(
     place = f"{title(across)} {cell(across, best[0])}, {title(down)} {cell(down, best[1])}"
     which = "highest" if direction == "higher" else "lowest"
     queue = " (saturated: requests queue)" if saturated(cells[best]) else ""
-    return f"{which} {title(column)} that fits{queue}: {cell(column, cells[best][column])} at {place}"
+    fits = " that fits" if any(too_large(row) for row in cells.values()) else ""
+    return f"{which} {title(column)}{fits}{queue}: {cell(column, cells[best][column])} at {place}"

@@ -67,7 +67,7 @@ def memory_figure(rows: Mapping[str, MemoryRow], heading: str, across: str = "")
     with style():
         upright = len(labels) <= 20 and max(map(len, labels), default=0) <= 12
         each = max([0.62, *((width_of(label, 12) + 12) / 72 for label in labels)])
-        size = (max(9.0, 1.2 + each * len(labels)), 5.6) if upright else (10.5, max(3.6, 2.1 + 0.42 * len(labels)))
+        size = (max(9.0, 1.2 + each * len(labels)), 5.6) if upright else (10.5, max(3.6, 2.2 + 0.43 * len(labels)))
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
         capacities = sorted({row["capacity"] / GIB for row in rows.values() if row.get("capacity")})

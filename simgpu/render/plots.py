@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from simgpu.render.bars import Bars
-from simgpu.render.columns import axis, cell, interval_of, is_share, title
+from simgpu.render.columns import axis, cell, drawn_interval, is_share, title
 from simgpu.render.series import (
     Row,
     Rows,
@@ -19,7 +19,7 @@ from simgpu.render.series import (
     too_large,
     what_is_too_large,
 )
-from simgpu.render.style import INK, style
+from simgpu.render.style import INK, SLIDE, style
 from simgpu.render.text import heading, legend_below, short_number, thousands, ticks_apart
 
 if TYPE_CHECKING:
@@ -32,20 +32,21 @@ TICK = 12.0
 """Size of numbers at axes, points."""
 
 
-def rows_figure(rows: Rows, plot: PlotFields, settings: Sequence[str] = ()) -> Figure:
-    """The bars or lines that a `plots` entry of an experiment file asks for; `settings` changed the rows by hand."""
+def rows_figure(rows: Rows, plot: PlotFields, words: str = "") -> Figure:
+    """The bars or lines that a `plots` entry of an experiment file asks for, under the title `words`."""
     from matplotlib.figure import Figure
 
-    panels = len(plot.y)
-    width = 10.5 if panels == 1 else 6.4 * panels + 1.0
+    across, down, width = sheet(len(plot.y))
     with style():
         figure = Figure(figsize=(width, 5.6), layout="constrained")
         known = {column: numbers_of(rows, column) for column in plot.y}
-        room = 72 * (width / panels - 1.1)
+        room = 72 * (width / across - 1.1)
         drawn = Bars(known, plot, room) if plot.kind == "bar" else None
-        if drawn is not None:
-            figure.set_figheight(drawn.height)
-        axes = figure.subplots(1, panels, squeeze=False, sharey=drawn is not None and drawn.flat)[0]
+        figure.set_figheight(down * (5.6 if drawn is None else drawn.height) - 0.9 * (down - 1))
+        axes = figure.subplots(down, across, squeeze=False, sharey="row" if drawn is not None and drawn.flat else False)
+        for empty in axes.flat[len(plot.y) :]:
+            empty.set_axis_off()
+        axes = axes.flat[: len(plot.y)]
         for panel, column in zip(axes, plot.y, strict=True):
             if drawn is not None:
                 drawn.draw(panel, column)
@@ -54,14 +55,23 @@ def rows_figure(rows: Rows, plot: PlotFields, settings: Sequence[str] = ()) -> F
         named = {name: one for panel in axes for one, name in zip(*panel.get_legend_handles_labels(), strict=True)}
         if len(named) > 1 or (named and plot.marks):
             legend_below(figure, list(named.values()), list(named))
-        about = heading_of(plot, settings, ", ".join(title(column) for column in plot.y))
-        heading(figure, about, _finding(rows, plot))
+        heading(figure, words, _finding(rows, plot))
     return figure
 
 
-def heading_of(plot: PlotFields, settings: Sequence[str], otherwise: str) -> str:
-    """Title of a plot, and what the command line changed."""
-    return (plot.title or otherwise) + (f"  [changed: {', '.join(settings)}]" if settings else "")
+def sheet(panels: int) -> tuple[int, int, float]:
+    """How many panels stand beside and below each other, and how wide the picture is, inches: a slide at most."""
+    across = min(panels, 2)
+    return across, -(-panels // across), 10.5 if across == 1 else SLIDE
+
+
+def heading_of(plot: PlotFields, settings: Sequence[str], what: str, subject: str = "") -> str:
+    """Title of a plot: the one that the file gives it, else what the experiment is about (`subject`) with what is drawn
+    of which rows; and what the command line changed."""
+    text = plot.title or ": ".join(part for part in (subject, what) if part)
+    if plot.where and not plot.title:
+        text += f" ({', '.join(str(series_name(key, value)) for key, value in plot.where.items())})"
+    return text[:1].upper() + text[1:] + (f"  [changed: {', '.join(settings)}]" if settings else "")
 
 
 def _finding(rows: Rows, plot: PlotFields) -> str:
@@ -82,7 +92,7 @@ def _range(rows: Rows, names: Sequence[str | None], column: str) -> str:
     """Lowest and highest row of a column."""
 
     def described(row: Row) -> str:
-        what = ", ".join(str(row.get(name)) for name in names if name)
+        what = ", ".join(str(series_name(name, row.get(name))) for name in names if name)
         return cell(column, row[column]) + (f" ({what})" if what else "")
 
     low, high = min(rows, key=lambda row: row[column]), max(rows, key=lambda row: row[column])
@@ -103,8 +113,11 @@ def _largest_gap(rows: Rows, plot: PlotFields, column: str) -> str:
     if not pairs:
         return ""
     group = max(pairs, key=lambda key: abs(pairs[key][series[0]] - pairs[key][series[1]]))
-    both = " against ".join(f"{cell(column, pairs[group][name])} ({name})" for name in series)
-    return f"largest gap in {title(column)}: {group}, {both}"
+    one, other = (pairs[group][name] for name in series)
+    if abs(one - other) <= 5e-3 * max(abs(one), abs(other)):
+        return ""
+    both = " against ".join(f"{cell(column, pairs[group][name])} ({series_name(plot.series, name)})" for name in series)
+    return f"largest gap in {title(column)}: {series_name(plot.x, group)}, {both}"
 
 
 def _coincide(points: Sequence[tuple[float, float]], other: Sequence[tuple[float, float]]) -> bool:
@@ -127,7 +140,7 @@ def _lines(panel: Axes, rows: Rows, plot: PlotFields, column: str, room: float) 
         look |= {"ls": (s, (2, 2.5)), "mfc": "none"} if hidden else {}
         size = 7 + 3 * sum(_coincide(points, other) for other in drawn)
         panel.plot(*zip(*points, strict=True), label=series_name(plot.series, name), ms=size, **look)
-        ranges = [(row[plot.x], *(interval_of(column, row) or (row[column],) * 2)) for row in some]
+        ranges = [(row[plot.x], *(drawn_interval(column, row) or (row[column],) * 2)) for row in some]
         if any(low < high for _, low, high in ranges):
             at, low, high = (list(values) for values in zip(*ranges, strict=True))
             band = ([y * scale for y in low], [y * scale for y in high])
@@ -161,7 +174,7 @@ def number_axis(panel: Axes, column: str, xs: Sequence[float], room: float) -> N
 
 def _value_axis(panel: Axes, rows: Rows, column: str, scale: float) -> None:
     """Shares to 100 %, wide ranges logarithmic, all else from nought."""
-    from matplotlib.ticker import FuncFormatter, LogLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     values = [row[column] for row in rows]
     if is_share(column):
@@ -170,6 +183,7 @@ def _value_axis(panel: Axes, rows: Rows, column: str, scale: float) -> None:
         panel.set_yscale("log")
         panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.yaxis.set_major_formatter(FuncFormatter(short_number))
+        panel.yaxis.set_minor_formatter(NullFormatter())
     else:
         panel.set_ylim(bottom=0)
         panel.yaxis.set_major_formatter(FuncFormatter(thousands))

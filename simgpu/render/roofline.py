@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import log10
 from typing import TYPE_CHECKING
 
+from simgpu.render.plots import sheet
 from simgpu.render.style import COLOURS, INK, MARKERS, style
 from simgpu.render.text import heading as headline
 from simgpu.render.text import legend_below, name_points, wrapped
@@ -48,8 +49,12 @@ def roofline_figure(panels: Sequence[Roofs], heading: str) -> Figure:
     from matplotlib.figure import Figure
 
     with style():
-        figure = Figure(figsize=(6.6 * len(panels) + 0.6, 6.0), layout="constrained")
-        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        across, down, width = sheet(len(panels))
+        figure = Figure(figsize=(width, 6.0 * down - 0.8 * (down - 1)), layout="constrained")
+        every = list(figure.subplots(down, across, sharey=True, squeeze=False).flat)
+        axes = every[: len(panels)]
+        for empty in every[len(panels) :]:
+            empty.set_axis_off()
         phases = list(dict.fromkeys(point.phase for panel in panels for point in panel.points))
         reached = [point.flop / point.seconds / 1e12 for panel in panels for point in _drawn(panel)[0]]
         top = max(panel.peak for panel in panels) / 1e12
@@ -57,7 +62,8 @@ def roofline_figure(panels: Sequence[Roofs], heading: str) -> Figure:
         axes[0].set_ylim(min([*reached, 0.1 * top]) / 2, 2.5 * top)
         for axis, panel in zip(axes, panels, strict=True):
             _panel(axis, panel, phases)
-        axes[0].set_ylabel("achieved TFLOP/s")
+        for axis in axes[::across]:
+            axis.set_ylabel("achieved TFLOP/s")
         handles, labels = [], []
         for axis in axes:
             for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
@@ -116,7 +122,7 @@ def _write_names(axis: Axes, panel: Roofs) -> None:
     roof = [ridge * 10 ** (n / 8) for n in range(-40, 25)]
     others = [(point.flop / point.bytes, point.flop / point.seconds / 1e12) for point in points]
     others += [(x, min(panel.peak, x * panel.bandwidth) / 1e12) for x in roof]
-    name_points(axis, [(x, y) for x, y, _ in named], [text for _, _, text in named], others, size=9, away=13)
+    name_points(axis, [(x, y) for x, y, _ in named], [text for _, _, text in named], others, size=10, away=13)
 
 
 def _names(longest: Sequence[Point]) -> list[tuple[float, float, str]]:

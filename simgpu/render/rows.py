@@ -19,13 +19,26 @@ if TYPE_CHECKING:
 Draw = Callable[[Rows, "PlotFields", str], "Figure"]
 
 
-def figure_of_rows(rows: Rows, plot: PlotFields, settings: Sequence[str] = ()) -> Figure:
-    """The picture of a plot whose kind is one of `ROW_KINDS`; `settings` changed the rows by hand."""
-    some = rows_of(rows, plot)
-    if plot.kind in ("bar", "line"):
-        return rows_figure(some, plot, settings)
-    draw, otherwise = _DRAW[plot.kind]
-    return draw(some, plot, heading_of(plot, settings, otherwise))
+def figure_of_rows(rows: Rows, plot: PlotFields, settings: Sequence[str] = (), subject: str = "") -> Figure:
+    """The picture of a plot whose kind is one of `ROW_KINDS`; `settings` changed the rows by hand, `subject` is what
+    they are about: the title of the experiment."""
+    return _DRAW[plot.kind](rows_of(rows, plot), plot, heading_of(plot, settings, _what(plot), subject))
+
+
+def _what(plot: PlotFields) -> str:
+    """What is drawn, for a plot to which the file gives no title."""
+    columns = [title(column) for column in plot.y]
+    if plot.kind in ("curve", "pareto"):
+        return f"{columns[0]} over {title(plot.x)}"
+    if plot.kind in ("matrix", "heatmap"):
+        return f"{columns[0]} by {title(plot.x)} and {title(plot.series or '')}"
+    if plot.kind == "scaling":
+        return f"{columns[0] if columns else 'speed-up and efficiency'} over {title(plot.x)}"
+    if plot.kind == "parity":
+        return f"{columns[0]}, predicted against published"
+    if plot.kind == "stack" and not columns:
+        return "parts of the step"
+    return " and ".join([", ".join(columns[:-1]), columns[-1]] if len(columns) > 1 else columns)
 
 
 def bar_name(row: Mapping[str, object], plot: PlotFields) -> str:
@@ -48,7 +61,6 @@ def _matrix(rows: Rows, plot: PlotFields, words: str) -> Figure:
 def _heatmap(rows: Rows, plot: PlotFields, words: str) -> Figure:
     from simgpu.render.matrix import heatmap_figure
 
-    words = words or f"{title(plot.y[0])} over {title(plot.x)} and {title(plot.series or '')}"
     return heatmap_figure(rows, plot.x, plot.series or "", plot.y[0], words, plot.better.get(plot.y[0]))
 
 
@@ -78,16 +90,18 @@ def _parity(rows: Rows, plot: PlotFields, words: str) -> Figure:
     return parity_figure(rows, plot.x, plot.y[0], plot.series, plot.label, words)
 
 
-_DRAW: dict[str, tuple[Draw, str]] = {
-    "curve": (_curve, "Rows"),
-    "matrix": (_matrix, ""),
-    "heatmap": (_heatmap, ""),
-    "stack": (_stack, "Step"),
-    "scaling": (_scaling, ""),
-    "pareto": (_pareto, ""),
-    "parity": (_parity, "Predicted against published"),
+_DRAW: dict[str, Draw] = {
+    "bar": rows_figure,
+    "line": rows_figure,
+    "curve": _curve,
+    "matrix": _matrix,
+    "heatmap": _heatmap,
+    "stack": _stack,
+    "scaling": _scaling,
+    "pareto": _pareto,
+    "parity": _parity,
 }
-"""What draws each kind, and its title where the file gives none."""
+"""What draws each kind."""
 
-ROW_KINDS = ("bar", "line", *_DRAW)
+ROW_KINDS = tuple(_DRAW)
 """Kinds of plots that need nothing but rows."""

@@ -42,7 +42,8 @@ def scaling_points(rows: Rows, x: str, column: str | None, series: str | None) -
         in proportion to x; a rate for each GPU (`..._per_gpu`) stays equal. None: `speedup` and `efficiency` of the
         rows, which are relative to one GPU.
 
-    P10 and P90 are those of the row; what it is compared with is taken as it is.
+    P10 and P90 are those of the row; what it is compared with is taken as it is, so that the first of a line has none.
+    An interval that begins below the ideal ends at the ideal.
     """
     found: dict[Any, list[Point]] = {}
     for name in series_of(rows, series):
@@ -54,11 +55,11 @@ def scaling_points(rows: Rows, x: str, column: str | None, series: str | None) -
 
 
 def _absolute(row: Row, x: str) -> Point:
-    return Point(row[x], _ends("speedup", row), _ends("efficiency", row), not too_large(row))
+    return Point(row[x], *_below_ideal(_ends("speedup", row), row[x]), not too_large(row))
 
 
 def _relative(row: Row, first: Row, x: str, column: str) -> Point:
-    value, low, high = _ends(column, row)
+    value, low, high = _ends(column, row) if row is not first else (row[column],) * 3
     more = row[x] / first[x]
     if better(column) == "lower":
         speedup = tuple(first[column] / one for one in (value, high, low))
@@ -66,8 +67,16 @@ def _relative(row: Row, first: Row, x: str, column: str) -> Point:
         speedup = tuple(one / first[column] * more for one in (value, low, high))
     else:
         speedup = tuple(one / first[column] for one in (value, low, high))
+    return Point(row[x], *_below_ideal(speedup, more), not too_large(row))
+
+
+def _below_ideal(
+    speedup: Sequence[float], ideal: float
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Speed-up and efficiency with their ends; a value below the ideal has an end at the ideal at most."""
     middle, less, most = speedup
-    return Point(row[x], (middle, less, most), (middle / more, less / more, most / more), not too_large(row))
+    most = min(most, max(ideal, middle))
+    return (middle, less, most), (middle / ideal, less / ideal, most / ideal)
 
 
 def _ends(column: str, row: Row) -> tuple[float, float, float]:

@@ -62,17 +62,6 @@ def percent(share: float, signed: bool = False) -> str:
     return f"{rounded:{'+' if signed and rounded else ''}.{digits}f} %"
 
 
-def finding(one: Document) -> str:
-    """What matters most, in a sentence; inputs that hold others stand back, and the price, to which all cost goes."""
-    shown = [row for row in one["rows"] if swing(row) >= SEEN and not row["compound"] and row["input"] != "price"]
-    if not shown:
-        return f"no input moves {title(one['column'])}"
-    first = shown[0]
-    name = first["title"].partition(" (")[0]
-    matters = "matter" if name.endswith(("latencies", "rates")) else "matters"
-    return f"{name} {matters} most: {sentence(first, one['better'])}"
-
-
 def swing(row: Mapping[str, Any]) -> float:
     """The larger relative change of the answer of both sides."""
     ends = [end for end in (row["value_less"], row["value_more"]) if end is not None]
@@ -163,16 +152,14 @@ def _remark(text: str) -> str:
 
 
 def tornado_of(one: Document) -> Tornado:
-    """Its bars; inputs that hold figures of others have none, since they would count twice."""
+    """Its bars. Inputs that hold figures of others, and the price to which all cost goes, stand aside."""
     bars = []
     for row in one["rows"]:
         ends = [row[f"value_{side}"] and row[f"value_{side}"] / row["value"] - 1 for side in ("less", "more")]
-        name, _, what = row["title"].partition(" (")
-        words = ", ".join(word for word in (what.rstrip(")"), _value(row)) if word)
-        if not row["compound"]:
-            bars.append(TornadoBar(f"{name} ({words})", *ends))
+        aside = "moves others with it" if row["compound"] else "the price of it all" if row["input"] == "price" else ""
+        bars.append(TornadoBar(row["title"], ends[0], ends[1], _value(row), aside))
     column = one["column"]
-    return Tornado(one["scenario"], f"{title(column)}, {cell(column, one['value'])} as it is", finding(one), bars)
+    return Tornado(one["scenario"], f"{title(column)}, {cell(column, one['value'])} as it is", title(column), bars)
 
 
 def tornado_heading(panels: Sequence[Document], heading: str) -> str:

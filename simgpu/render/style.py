@@ -14,6 +14,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 COMPUTE, COMMUNICATION = "#0072B2", "#D55E00"
 INK, FAINT = "#222222", "#D8D8D8"
+SLIDE = 13.3
+"""Width of a slide of 16 : 9, inches: what is drawn wider is read smaller."""
 FORMATS = ("png", "svg", "pdf")
 """Kinds of files that a picture can be written to."""
 
@@ -29,6 +31,8 @@ _STYLE: Any = {
     "axes.axisbelow": True,
     "grid.color": FAINT,
     "grid.linewidth": 0.8,
+    "figure.constrained_layout.w_pad": 0.09,  # inches: no letter touches the edge
+    "figure.constrained_layout.h_pad": 0.06,
     "legend.frameon": False,
     "legend.fontsize": 11,
     "lines.linewidth": 2.2,

@@ -80,8 +80,11 @@ def heading(figure: Figure, *lines: str) -> None:
         figure.suptitle(text, fontsize=HEADING, x=0.01, ha="left", color=INK)
 
 
-def legend_below(figure: Figure, handles: Sequence[Any], names: Sequence[str], size: float = LEGEND) -> None:
-    """A legend under all panels, in as few rows as the width allows; a picture with many rows of it grows."""
+def legend_below(
+    figure: Figure, handles: Sequence[Any], names: Sequence[str], size: float = LEGEND, caption: str = ""
+) -> None:
+    """A legend under all panels, in as few rows as the width allows; a picture with many rows of it grows. `caption`
+    says above it what its entries are."""
     if not names:
         return
     width = 72 * figure.get_figwidth() - 24
@@ -90,9 +93,11 @@ def legend_below(figure: Figure, handles: Sequence[Any], names: Sequence[str], s
     columns = max(1, min(len(shown), int(width // each)))
     rows = ceil(len(shown) / columns)
     columns = ceil(len(shown) / rows)
+    rows += bool(caption)
     if rows > 2:
         figure.set_figheight(figure.get_figheight() + (rows - 2) * size * 1.5 / 72)
-    figure.legend(handles, shown, loc="outside lower center", ncols=columns, fontsize=size)
+    look: dict[str, Any] = {"title": caption or None, "title_fontsize": size, "alignment": "left"}
+    figure.legend(handles, shown, loc="outside lower center", ncols=columns, fontsize=size, **look)
 
 
 def laid_out(figure: Figure) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from math import isclose
+from typing import TYPE_CHECKING, Any
 
-from simgpu.analysis.breakdown import breakdown
+from simgpu.analysis.breakdown import Breakdown, breakdown
 from simgpu.render.style import COLOURS, COMMUNICATION, COMPUTE, style
-from simgpu.render.text import heading, legend_below
+from simgpu.render.text import heading, legend_below, thousands
+from simgpu.units import format_seconds
 from simgpu.workload.execution import Activity, Execution
 
 if TYPE_CHECKING:
@@ -18,10 +20,13 @@ Bar = tuple[float, float, str]
 """Start and end, s, and what it is."""
 
 MAX_RANKS = 16
-FEW, MANY = 150, 3000
-"""Bars in a row that are told apart by their edges; from which on all that touch are one."""
+FEW, START, MANY = 150, 60, 3000
+"""Bars in a row that are told apart by their edges; how many are drawn of more, where no window is given; from which on
+all that touch are one."""
 TOUCH = 1 / 4000
 """Share of the picture's width below which a gap cannot be seen."""
+SEEN = 1 / 1200
+"""Least width of a bar: so that even the shortest is seen."""
 
 _LOOKS = {
     "gemm": (COLOURS[0], "matrix multiplications"),
@@ -38,40 +43,116 @@ _LOOKS = {
     "communication": (COMMUNICATION, "communication"),
 }
 """Colours and names of what spans are, in the order of the legend."""
+_PASSES = ("forward", "backward")
+_INSIDE = ("exposed_tp_s", "exposed_cp_s", "exposed_ep_s")
+"""Communication inside the layers of a pass."""
 
 
-def timeline_figure(execution: Execution, title: str = "", window: tuple[float, float] | None = None) -> Figure:
-    """Spans of the first ranks between the two times of `window` (s; default: the whole step)."""
+def timeline_figure(
+    execution: Execution, title: str = "", window: tuple[float, float] | None = None, ranks: int | None = None,
+    row: Mapping[str, Any] | None = None,
+) -> Figure:  # fmt: skip
+    """Spans of the first `ranks` ranks between the two times of `window`, s.
+
+    By default one rank, the one that ends last, and the whole step; of a step in which more than `FEW` spans follow
+    each other only the first `START`, which can be told apart. `row` is what came of the run: it knows what of a pass
+    are collectives inside its layers.
+    """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
+    from matplotlib.ticker import FuncFormatter
 
-    low, high = window or (0.0, execution.step)
-    ranks = execution.streams[:MAX_RANKS]
-    rows = {number: row for row, number in enumerate(n for streams in ranks for n in streams.values())}
-    names = [f"rank {r} {name}" for r, streams in enumerate(ranks) for name in streams]
-    bars: list[list[Bar]] = [[] for _ in rows]
-    for span in execution.timeline.spans(rows):
-        if span.end > low and span.start < high and span.end > span.start:
-            bars[rows[span.stream]].append((max(span.start, low), min(span.end, high), _class(span.label)))
-    used = [row for row, some in enumerate(bars) if some]  # streams that nothing runs on say nothing
+    parts = breakdown(execution)
+    every = _spans(execution)
+    shown = [parts.rank] if ranks is None else list(range(min(ranks, len(every), MAX_RANKS)))
+    low, high = window or (0.0, _end_of_start([spans for rank in shown for spans in every[rank].values()], parts.step))
+    bars = {
+        f"rank {rank} {name}": [
+            (max(start, low), min(end, high), kind) for start, end, kind in spans if low < end and start < high
+        ]
+        for rank in shown
+        for name, spans in every[rank].items()
+    }
+    bars = {name: some for name, some in bars.items() if some}  # streams that nothing runs on say nothing
     unit, scale = ("s", 1.0) if high >= 1 else ("ms", 1e3) if high >= 1e-3 else ("us", 1e6)
     with style():
-        figure = Figure(figsize=(11, 2.0 + 0.34 * max(len(used), 1)), layout="constrained")
+        figure = Figure(figsize=(11, 2.2 + 0.34 * max(len(bars), 2)), layout="constrained")
         panel = figure.add_subplot()
         there: dict[str, None] = {}
-        for at, row in enumerate(used):
-            there |= _draw(panel, at, bars[row], scale, (high - low) * TOUCH)
-        panel.set_yticks(range(len(used)), [names[row] for row in used])
-        panel.set_ylim(max(len(used), 1) - 0.4, -0.6)
+        for at, some in enumerate(bars.values()):
+            there |= _draw(panel, at, some, scale, high - low)
+        panel.set_yticks(range(len(bars)), list(bars))
+        panel.set_ylim(max(len(bars), 1) - 0.4, -0.6)
         panel.set_xlim(low * scale, high * scale)
+        panel.xaxis.set_major_formatter(FuncFormatter(thousands))
         panel.set_xlabel(f"Time ({unit})")
         panel.grid(axis="y", visible=False)
-        patches = [Patch(color=colour, label=name) for kind, (colour, name) in _LOOKS.items() if kind in there]
+        inside = sum((row or {}).get(name) or 0.0 for name in _INSIDE) > 0
+        names = {
+            kind: name + (" with its collectives" if inside and kind in _PASSES else "")
+            for kind, (_, name) in _LOOKS.items()
+        }
+        patches = [Patch(color=colour, label=names[kind]) for kind, (colour, _) in _LOOKS.items() if kind in there]
         legend_below(figure, patches, [str(one.get_label()) for one in patches])
-        hidden = len(execution.streams) - len(ranks)
-        about = (title or "Timeline") + (f"  (first {len(ranks)} of {len(execution.streams)} ranks)" if hidden else "")
-        heading(figure, about, _finding(execution, low, high))
+        shares = _shares(parts, row or {})
+        heading(figure, title or "Timeline", f"{shares}; {_drawn(every, shown, parts, low, high)}")
     return figure
+
+
+def _spans(execution: Execution) -> list[dict[str, list[Bar]]]:
+    """What each stream of each rank does, by its name."""
+    found: list[dict[str, list[Bar]]] = [{name: [] for name in streams} for streams in execution.streams]
+    where = {number: found[r][name] for r, streams in enumerate(execution.streams) for name, number in streams.items()}
+    for span in execution.timeline.spans(where):
+        if span.end > span.start:
+            where[span.stream].append((span.start, span.end, _class(span.label)))
+    return found
+
+
+def _end_of_start(streams: Sequence[Sequence[Bar]], step: float) -> float:
+    """Until when a step is drawn where nobody says it, s: to its end, or as long as its spans can be told apart."""
+    busiest = max(streams, key=len, default=())
+    return step if len(busiest) <= FEW else sorted(busiest)[START - 1][1]
+
+
+def _shares(parts: Breakdown, row: Mapping[str, Any]) -> str:
+    """How long the step takes and what of it waits for communication. Of training the row knows better: the collectives
+    of a layer are part of its pass."""
+    exposed = [row.get(name) for name in (*_INSIDE, "exposed_pp_s", "exposed_data_s")]
+    whole = parts.step or 1.0
+    text = f"step of {format_seconds(parts.step)}: "
+    if any(isinstance(one, float) for one in exposed):
+        waits, bubble = sum(one or 0.0 for one in exposed), row.get("bubble_s") or 0.0
+        text += f"{100 * (1 - (waits + bubble) / whole):.0f} % with kernels, "
+        text += f"{100 * waits / whole:.0f} % with communication alone"
+        return text + (f", {100 * bubble / whole:.0f} % bubble" if bubble > 0.005 * whole else "")
+    text += f"{100 * parts.compute / whole:.0f} % with kernels, "
+    return text + f"{100 * parts.exposed_communication / whole:.0f} % with communication alone"
+
+
+def _drawn(
+    every: Sequence[Mapping[str, Sequence[Bar]]], shown: Sequence[int], parts: Breakdown, low: float, high: float
+) -> str:
+    """Which ranks are drawn, whether the others do the same, and from when to when."""
+    count = len(every)
+    if len(shown) > 1:
+        text = f"drawn: {'all' if len(shown) == count else f'the first {len(shown)} of {count}'} ranks"
+    else:
+        alike = all(_alike(one, every[shown[0]]) for one in every)
+        others = ", which all do the same" if alike else ", the others differ"
+        text = f"drawn: rank {shown[0]}" + (f" of {count}{others}" if count > 1 else "")
+    whole = high - low >= 0.999 * parts.step
+    return text if whole else f"{text}; {format_seconds(low) if low else '0'} to {format_seconds(high)}"
+
+
+def _alike(one: Mapping[str, Sequence[Bar]], other: Mapping[str, Sequence[Bar]]) -> bool:
+    """Whether two ranks do the same at the same times."""
+    if one is other:
+        return True
+    if [len(bars) for bars in one.values()] != [len(bars) for bars in other.values()]:
+        return False
+    pairs = (pair for a, b in zip(one.values(), other.values(), strict=True) for pair in zip(a, b, strict=True))
+    return all(isclose(a[0], b[0], rel_tol=1e-6, abs_tol=1e-9) and isclose(a[1], b[1], rel_tol=1e-6) for a, b in pairs)
 
 
 def _class(label: object) -> str:
@@ -82,13 +163,13 @@ def _class(label: object) -> str:
     return next((name for name in (label.doubt.group, label.kind) if name in _LOOKS), "other")
 
 
-def _draw(panel: Axes, at: int, bars: Sequence[Bar], scale: float, touch: float) -> dict[str, None]:
-    """The bars of a row; of very many those that touch are one. Returns what is there."""
+def _draw(panel: Axes, at: int, bars: Sequence[Bar], scale: float, long: float) -> dict[str, None]:
+    """The bars of a row in a picture of `long` s; of very many those that touch are one. Returns what is there."""
     if len(bars) > MANY:
-        bars = _joined(bars, touch)
+        bars = _joined(bars, long * TOUCH)
     few = len(bars) <= FEW  # more would be nothing but white edges
     edge = {"edgecolors": "white", "linewidth": 0.3} if few else {"linewidth": 0, "antialiased": False}
-    places = [(start * scale, (end - start) * scale) for start, end, _ in bars]
+    places = [(start * scale, max(end - start, long * SEEN) * scale) for start, end, _ in bars]
     panel.broken_barh(places, (at - 0.38, 0.76), facecolors=[_LOOKS[kind][0] for _, _, kind in bars], **edge)
     return dict.fromkeys(kind for _, _, kind in bars)
 
@@ -103,15 +184,3 @@ def _joined(bars: Sequence[Bar], touch: float) -> list[Bar]:
         else:
             found.append((start, end, what))
     return found
-
-
-def _finding(execution: Execution, low: float, high: float) -> str:
-    """How long the step takes and what of it computes and waits for communication, on the rank that ends last."""
-    from simgpu.units import format_seconds
-
-    parts = breakdown(execution)
-    whole = parts.step or 1.0
-    text = f"step of {format_seconds(parts.step)}: {100 * parts.compute / whole:.0f} % with kernels, "
-    text += f"{100 * parts.exposed_communication / whole:.0f} % with communication alone (rank {parts.rank})"
-    shown = "" if high - low >= 0.999 * whole else f"; drawn: {format_seconds(low)} to {format_seconds(high)}"
-    return text + shown

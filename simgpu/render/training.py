@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 StepRow = Mapping[str, Any]
+RATIOS = (0.4, 1.8)
+"""Of predicted over measured, what is drawn; the rest stands at the edge, and the title counts it."""
 
 
 def quantity(value: float, row: StepRow) -> str:
@@ -106,18 +108,20 @@ def parity(rows: Sequence[StepRow], what: str = "Training steps", kind: str = "s
                 [(row["high"] - row["predicted"]) / row["measured"] for row in members],
             ]
             lower.errorbar(x, ratio, yerr=ends_of, fmt="none", ecolor=look["color"], elinewidth=0.8, alpha=faint)
-            lower.plot(x, ratio, **look)
+            lower.plot(x, [min(max(one, RATIOS[0]), RATIOS[1]) for one in ratio], **look)
         upper.set_xscale("log")
         upper.set_yscale("log")
         for axis in (upper.xaxis, upper.yaxis, lower.xaxis):
             axis.set_major_formatter(FuncFormatter(lambda seconds, _: format_seconds(seconds)))
             axis.set_minor_formatter(NullFormatter())
-        lower.set_ylim(0.4, 1.6)
+        lower.set_ylim(RATIOS[0] - 0.05, RATIOS[1] + 0.05)
         upper.set_ylabel(f"predicted {kind}")
         lower.set_ylabel("predicted / measured")
         lower.set_xlabel(f"measured {kind}")
         handles, names = upper.get_legend_handles_labels()
         legend_below(figure, handles, names, 9)
         title = f"{what}: {errors_in_words([row['error'] for row in shown])}"
-        heading(figure, title, "bars: predicted 80 % interval; dotted: 10 % off")
+        beyond = sum(not RATIOS[0] <= row["predicted"] / row["measured"] <= RATIOS[1] for row in shown)
+        at_edge = f"; {beyond} of {len(shown)} rows lie beyond and are drawn at the edge" if beyond else ""
+        heading(figure, title, f"bars: predicted 80 % interval; dotted: 10 % off{at_edge}")
     return figure

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from simgpu.render.parity import diagonal
-from simgpu.render.style import COLOURS, INK, MARKERS, style
+from simgpu.render.style import COLOURS, INK, MARKERS, SLIDE, style
 from simgpu.render.text import heading
 from simgpu.units import format_seconds
 
@@ -91,18 +91,11 @@ def _lines(members: Sequence[Mapping[str, Any]], most: int = 3) -> str:
 
 def _print(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]], left: int, out: IO[str]) -> None:
     """A table whose first `left` columns and those of words stand left, numbers right."""
-    from rich import box
-    from rich.table import Table
+    from simgpu.render.table import grid
 
-    from simgpu.render.table import _console, words
-
-    table = Table(title=words(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for i, column in enumerate(columns):
-        right = i >= left and column not in ("constants", "what", "reason", "lines", "plan", "80 % interval")
-        table.add_column(words(column), justify="right" if right else "left", overflow="fold")
-    for row in cells:
-        table.add_row(*map(words, row))
-    _console(out).print(table)
+    words = ("constants", "what", "reason", "lines", "plan", "80 % interval")
+    numbers = [i for i, column in enumerate(columns) if i >= left and column not in words]
+    grid(title, columns, cells, out, right=numbers)
 
 
 def parity_figure(op: str, points: Points, scores: Mapping[str, Any]) -> Figure:
@@ -172,7 +165,7 @@ def _panels(points: Points, width: float, height: float) -> tuple[Figure, list[A
 
     columns = min(len(points), 3)
     rows = -(-len(points) // columns)
-    size = (max(width * columns + 0.6, 8.6), height * rows + 1.3)
+    size = (min(max(width * columns + 0.6, 8.6), SLIDE), height * rows + 1.3)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     panels = list(grid.flat)
@@ -223,6 +216,8 @@ def _time_axis(axis: Any) -> None:
     """A logarithmic axis of time, with units at the ticks."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axis.set_major_locator(LogLocator(base=10, numticks=5))
+    low, high = axis.get_view_interval()
+    near = high < 30 * low  # powers of ten alone would be one tick or none
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if near else LogLocator(base=10, numticks=5))
     axis.set_major_formatter(FuncFormatter(lambda seconds, _: format_seconds(seconds)))
     axis.set_minor_formatter(NullFormatter())

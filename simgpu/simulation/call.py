@@ -16,7 +16,7 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph
 from simgpu.model.operators import ACCUMULATE, BYTES
-from simgpu.plan.checks import check_fits_cluster
+from simgpu.plan.checks import PLAN_KEYS, check_fits_cluster
 from simgpu.plan.memory import Memory
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.program import Program, shard
@@ -213,9 +213,9 @@ def _check_plan(plan: Plan, kind: str) -> None:
     """Raise `InputError` for what only training can be split by."""
     for name, plain in vars(Plan()).items():
         if name not in ("tp", "dp", "sequence_parallel") and vars(plan).get(name, plain) != plain:
-            raise InputError(
-                f"{shown(vars(plan)[name])} has no meaning for {kind}; only training knows it", key=f"plan.{name}"
-            )
+            others = "training, inference, mixed and serving" if name in PLAN_KEYS else "training"
+            problem = f"{shown(vars(plan)[name])} is not supported for {kind}; expected {shown(plain)}"
+            raise InputError(f"{problem}, or a workload of kind {others}", key=f"plan.{name}")
 
 
 def _alone(

@@ -99,7 +99,7 @@ class Training(Strict):
         gradients = self.gradients or ("fp32" if master and not as_weights else weights)
         separate = master and weights != "fp32"
         if self.sharded_copy is not None and not (separate and self.optimizer != "none"):
-            problem = f"{str(self.sharded_copy).lower()} has no meaning without fp32 master weights beside {weights}"
+            problem = f"{str(self.sharded_copy).lower()} needs fp32 master weights beside {weights}"
             raise InputError(problem, key="workload.sharded_copy")
         return Numerics(
             dtype,
@@ -150,7 +150,7 @@ class Training(Strict):
             }
             for key, value in given.items():
                 if value is not None:
-                    problem = f"{shown(value)} has no meaning with finetune full; expected finetune lora or qlora"
+                    problem = f"{shown(value)} is not supported with finetune full; expected finetune lora or qlora"
                     raise InputError(problem, key=f"workload.{key}")
             return
         known = adapter_targets(config)
@@ -298,13 +298,15 @@ class OperatorList(Strict):
 
     def graph(self, model: TransformerConfig | None, plan: Plan, dtype: str, accumulate: str) -> ModelGraph:
         if model is not None:
-            raise InputError(f"'{model.name}' has no meaning for a list of operators; leave it out", key="model")
+            raise InputError(f"'{model.name}' is not supported for a list of operators; leave it out", key="model")
         built: list[Operator] = []
         for i, entry in enumerate(self.operators):
             key = f"workload.operators.{i}"
             if not isinstance(entry, ListedCollective) and plan.tp > 1:
                 if entry.split is None:
-                    raise InputError(f"is missing: with tp {plan.tp}, say what is split (or none)", key=f"{key}.split")
+                    raise InputError(
+                        f"this key is missing: with tp {plan.tp}, say what is split (or none)", key=f"{key}.split"
+                    )
                 cut = entry.split_size()
                 if cut and cut[1] % plan.tp:
                     raise InputError(f"tp {plan.tp} does not divide {cut[0]} = {cut[1]}", key=f"{key}.{cut[0]}")
@@ -314,7 +316,7 @@ class OperatorList(Strict):
         if plan.dp > 1:
             raise InputError(f"{plan.dp}: a list of operators has no batch to split; expected 1", key="plan.dp")
         if plan.sequence_parallel:
-            raise InputError("has no meaning for a list of operators; expected false", key="plan.sequence_parallel")
+            raise InputError("is not supported for a list of operators; expected false", key="plan.sequence_parallel")
         return ModelGraph("operators", (Segment("operators", tuple(built), self.repeat),))
 
 
@@ -335,7 +337,7 @@ def longest_sequence(job: Workload) -> int:
 
 def _checked(model: TransformerConfig | None, job: Prefill | Training, plan: Plan) -> TransformerConfig:
     if model is None:
-        raise InputError(f"is missing; a workload of kind '{job.kind}' needs one", key="model")
+        raise InputError(f"this key is missing; a workload of kind '{job.kind}' needs one", key="model")
     if not model.takes(job.tokens):
         problem = f"{job.tokens:,} tokens are more than the {model.max_tokens:,} learned positions of '{model.name}'"
         raise InputError(problem, key="workload.tokens")
@@ -355,7 +357,7 @@ def job_of(given: Mapping[str, Any] | Workload) -> Workload:
         return given
     kind = given.get("kind")
     if not isinstance(kind, str) or kind not in JOBS:
-        problem = f"{shown(kind)} is not known" if "kind" in given else "is missing"
+        problem = f"{shown(kind)} is not known" if "kind" in given else "this key is missing"
         raise InputError(f"{problem}{nearest(kind or '', JOBS)}", key="workload.kind")
 
     def blame(path: tuple, problem: str) -> InputError:

@@ -10,10 +10,8 @@ A version of an engine is a file of the catalogue (`runtimes/ENGINE@VERSION.yaml
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, field
 
-from simgpu.errors import InputError, nearest, shown
 from simgpu.plan.precision import GGUF_MXFP4, PRECISIONS, Precision, is_gguf
 from simgpu.plan.serving_memory import Reserve, ShareOf
 
@@ -181,27 +179,3 @@ class Runtime:
     def chunk(self, capacity: float) -> int:
         """New tokens of a step at most, on a GPU of `capacity` bytes."""
         return [tokens for least, tokens in self.chunks if capacity >= least * GIB][-1]
-
-
-FORWARD_S = 20e-6
-"""Host time of a counted kernel in a bare forward (2 of Llama 3.2 1B on a B200). Python runs more small operations than
-are counted; another CPU moves it in proportion."""
-
-
-@cache
-def bare_forward(name: str) -> Runtime:
-    """A runtime of PyTorch that is asked for the logits of all tokens once, not to generate: what benchmarks time."""
-    return replace(runtime(name), every_logit=True, launch_s=FORWARD_S, graphs=False, repeats_heads=False)
-
-
-def runtime(name: str) -> Runtime:
-    """A runtime by name: `vllm` is the version that stands for the engine, `vllm@0.14` the one that 0.14 falls to.
-
-    A version between two known ones has the constants of the lower. Raises `InputError`.
-    """
-    from simgpu.workload.runtime_files import engines, resolved, versions
-
-    engine, mark, wanted = name.partition(MARK)
-    if engine not in engines():
-        raise InputError(f"unknown runtime {shown(name)}{nearest(engine, engines())}", key="runtime")
-    return resolved(engine, wanted) if mark else next(one for one in versions(engine) if one.default)

@@ -200,7 +200,7 @@ def test_an_override_is_of_the_derived_gpu():
 @pytest.mark.parametrize(
     ("name", "says"),
     {
-        "h100-sxm@1g.11gb": "no MIG profile '1g.11gb'; did you mean '1g.10gb'",
+        "h100-sxm@1g.11gb": "no MIG profile '1g.11gb'; expected one of 1g.10gb",
         "h100-sxm@": "no MIG profile ''; expected one of 1g.10gb",
         "h100-sxm@500": "no MIG profile '500'",
         "l4@1g.10gb": "cannot be sliced",

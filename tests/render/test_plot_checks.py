@@ -19,12 +19,14 @@ plots:
 """
 
 CASES = {
-    "x of a kind that has none": ("kind: topology, x: tp, where: {tp: 2}", "plots.0.x", "has no meaning"),
+    "x of a kind that has none": ("kind: topology, x: tp, where: {tp: 2}", "plots.0.x", "is not supported"),
     "several rows": ("kind: topology", "plots.0.kind", "2 rows; a plot of kind topology draws one"),
     "several rows of a timeline": ("kind: timeline", "plots.0.kind", "2 rows"),
     "window after the step": ("kind: timeline, where: {tp: 2}, window: [5, 6]", "plots.0.window", "begins after"),
     "window backwards": ("kind: timeline, where: {tp: 2}, window: [2, 1]", "plots.0.window", "a later end"),
     "window of another kind": ("kind: bar, x: setup, y: [step_s], window: [0, 1]", "plots.0.window", "only timeline"),
+    "ranks of another kind": ("kind: bar, x: setup, y: [step_s], ranks: 2", "plots.0.ranks", "only timeline"),
+    "no ranks": ("kind: timeline, where: {tp: 2}, ranks: 0", "plots.0.ranks", "0 is not a whole number from 1 to 16"),
     "nothing that scales": ("kind: scaling, x: tp, y: [tp]", "plots.0.y.0", "neither a time nor a rate"),
     "text that scales": ("kind: scaling, x: setup", "plots.0.x", "not a number"),
     "two on one line": ("kind: scaling, x: dp, y: [step_s]", "plots.0.x", "several rows have dp = 1"),
@@ -122,4 +124,7 @@ def test_an_unknown_format_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "e.yaml").write_text("formats: [jpg]\n" + TEXT.replace("PLOT", GOOD))
     result = CliRunner().invoke(main, ["run", "e.yaml"])
-    assert result.exit_code == 2 and "e.yaml:1: formats.0: 'jpg' is not known; did you mean 'png'?" in result.stderr
+    assert (
+        result.exit_code == 2
+        and "e.yaml:1: formats.0: 'jpg' is not known; expected one of pdf, png, svg" in result.stderr
+    )

@@ -44,7 +44,7 @@ def timer() -> Any:
         ("attention_prefill", ATTENTION, "keys", 64, "less than queries = 128"),
         ("attention_prefill", ATTENTION, "window", -1, "from 0 on"),
         ("attention_prefill", ATTENTION, "kv_dtype", "foo", "foo"),
-        ("attention_prefill", ATTENTION, "library", "fa9", "did you mean 'fa"),
+        ("attention_prefill", ATTENTION, "library", "fa9", "expected one of default, fa2, fa3"),
         ("attention_backward", ATTENTION, "queries", 0, "from 1 on"),
         ("attention_decode", DECODE, "keys", 0, "from 1 on"),
         ("attention_decode", DECODE, "dtype", "foo", "expected one of"),
@@ -94,7 +94,7 @@ def test_a_collective_of_what_cannot_be(given: dict, key: str) -> None:
     ("kind", "given", "message"),
     [
         ("Prefill", {"batch": 0, "tokens": 8}, "batch: 0: input should be greater than 0"),
-        ("Training", {"batch": 1}, "tokens: is missing"),
+        ("Training", {"batch": 1}, "tokens: this key is missing"),
         ("Prefill", {"tokns": 8}, "tokns: unknown key; did you mean 'tokens'?"),
         ("OperatorList", {"operators": [{"op": "matmul", "m": 0, "n": 1, "k": 1}]}, "operators.0.m: 0: input"),
     ],

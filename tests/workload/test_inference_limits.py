@@ -19,8 +19,7 @@ from simgpu.workload.inference.generation import Run, decode_runs, generate, pip
 from simgpu.workload.inference.serving import Load, serve
 from simgpu.workload.inference.speculation import Speculation
 from simgpu.workload.links import Call, Links
-from simgpu.workload.runtime_files import every
-from simgpu.workload.runtimes import bare_forward, runtime
+from simgpu.workload.runtime_files import bare_forward, every, runtime
 
 CATALOGUE = Catalogue()
 NODE = CATALOGUE.cluster("dgx-h100")

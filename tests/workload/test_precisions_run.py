@@ -8,7 +8,7 @@ from simgpu.errors import InputError
 from simgpu.hardware.spec import GPUSpec
 from simgpu.plan.precision import PRECISIONS, is_gguf
 from simgpu.workload.runtime_files import every
-from simgpu.workload.runtimes import runtime as runtime_named
+from simgpu.workload.runtime_files import runtime as runtime_named
 
 CATALOGUE = Catalogue()
 MODELS = {True: CATALOGUE.model("phi-mini-moe"), False: CATALOGUE.model("llama-3.2-1b")}

@@ -14,8 +14,7 @@ from simgpu.plan.parallelism import Plan
 from simgpu.timing.timer import GPUTimer
 from simgpu.timing.uncertainty import VERSION, of_version
 from simgpu.workload.inference.deploying import deploy
-from simgpu.workload.runtime_files import BYTES, engines, every, read, resolved, versions
-from simgpu.workload.runtimes import runtime
+from simgpu.workload.runtime_files import BYTES, engines, every, read, resolved, runtime, versions
 
 CATALOGUE = Catalogue()
 OLD = "llama.cpp@2024-05"

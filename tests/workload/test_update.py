@@ -24,7 +24,7 @@ from simgpu.workload.inference.generation import pipelined, prefill_runs
 from simgpu.workload.inference.serving import Load
 from simgpu.workload.inference.speculation import Speculation
 from simgpu.workload.links import Links
-from simgpu.workload.runtimes import runtime
+from simgpu.workload.runtime_files import runtime
 from simgpu.workload.training.chunks import tied_table
 from simgpu.workload.training.job import Job
 from simgpu.workload.training.update import norm_of, update_of

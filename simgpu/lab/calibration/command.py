@@ -12,6 +12,7 @@ from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, nearest, shown
 from simgpu.lab.calibration import fragment, kinds, report
 from simgpu.lab.calibration.run import Calibrated, as_dict, calibrate
+from simgpu.render.data import print_csv
 from simgpu.render.files import written_whole
 
 
@@ -54,6 +55,9 @@ def show(done: Calibrated, style: str, out: IO[str], with_fragment: bool) -> Non
     """Print the outcome, and the fragment if it goes to no file."""
     if style == "json":
         out.write(json.dumps(as_dict(done), indent=1, allow_nan=False) + "\n")
+        return
+    if style == "csv":
+        print_csv(report.scores(done), out)
         return
     report.print_report(done, out)
     if not done.moved:

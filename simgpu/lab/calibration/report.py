@@ -22,11 +22,16 @@ def print_report(done: Calibrated, out: IO[str]) -> None:
         not group.helped for group in done.groups
     )
     heading = f"Calibration of {done.gpu.name}: errors of rows held out, median / mean / P90 in %"
-    print_table([_scores(group) for group in done.groups], _COLUMNS, heading, notes, out)
+    print_table(scores(done), _COLUMNS, heading, notes, out)
     if done.moved:
         rows = [_constant(one) for one, _ in done.moved]
         print_table(rows, ("constant", "before", "after", "before from"), "Constants", [], out)
     print_notes([f"left out: {count:,} rows of {file}: {reason}" for file, count, reason in done.left_out], out)
+
+
+def scores(done: Calibrated) -> list[Mapping[str, Any]]:
+    """A row for each class of kernels: its rows, and its errors before and after."""
+    return [_scores(group) for group in done.groups]
 
 
 def _scores(group: Group) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -13,6 +14,7 @@ from simgpu.lab.validation import report
 from simgpu.lab.validation.run import Validation, validate
 from simgpu.lab.validation.sources import ADAPTERS, ELSEWHERE
 from simgpu.lab.validation.tables import tables_in
+from simgpu.render.data import print_csv
 
 PUBLISHED = Path(__file__).parent / "published"
 """Figures from papers and vendors' pages, each with its address, in the same schema."""
@@ -57,7 +59,10 @@ def _check_names(place: Path) -> None:
         raise InputError(problem, file=place, key="data")
 
 
-def write(outcome: Outcome, out: Path | None, page: Path | None, residuals: Path | None) -> list[Path]:
+def write(
+    outcome: Outcome, out: Path | None, page: Path | None, residuals: Path | None, plots: bool = True,
+    formats: Sequence[str] = (),
+) -> list[Path]:  # fmt: skip
     """Write what was asked for; returns the files."""
     texts: list[tuple[Path, str]] = []
     if page is not None:
@@ -77,7 +82,7 @@ def write(outcome: Outcome, out: Path | None, page: Path | None, residuals: Path
         from simgpu.lab.validation.residuals import residual_table
 
         texts.append((residuals, residual_table(outcome.done.target, outcome.done.folder, outcome.catalogue)))
-    written = report.write(outcome.done, outcome.document, out) if out is not None else []
+    written = report.write(outcome.done, outcome.document, out, plots, formats) if out is not None else []
     from simgpu.render.files import written_whole
 
     for file, text in texts:
@@ -91,5 +96,7 @@ def show(outcome: Outcome, style: str, out: IO[str]) -> None:
     """Print the document."""
     if style == "json":
         report.print_json(outcome.document, out)
+    elif style == "csv":
+        print_csv(outcome.document["groups"], out, ["source"])
     else:
         report.print_report(outcome.document, out)

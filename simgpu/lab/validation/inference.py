@@ -23,7 +23,7 @@ from simgpu.workload.inference.deployment import Deployment, StepTime
 from simgpu.workload.inference.disaggregation import serve_apart
 from simgpu.workload.inference.generation import decode_runs, pipelined, prefill_runs
 from simgpu.workload.inference.serving import Load, Serving, serve
-from simgpu.workload.runtimes import bare_forward, runtime
+from simgpu.workload.runtime_files import bare_forward, runtime
 
 IMPOSSIBLE = 0.9
 """Of the time that the datasheet's bandwidth and peak allow: what is measured below it is no such run."""

@@ -12,7 +12,8 @@ from simgpu.catalog import Catalogue
 from simgpu.lab.validation.training_rows import TIED, Reader, bidirectional, gpt, llama
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.parallelism import Plan
-from simgpu.workload.runtimes import SPLIT, runtime
+from simgpu.workload.runtime_files import runtime
+from simgpu.workload.runtimes import SPLIT
 
 DECODE, PREFILL, TTFT, TPOT, E2E = "decode", "prefill", "ttft", "tpot", "e2e"
 OPERATIONS = (DECODE, PREFILL, TTFT, TPOT, E2E)

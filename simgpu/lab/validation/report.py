@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -70,7 +70,9 @@ def print_report(found: Mapping[str, Any], out: IO[str]) -> None:
     print_notes([f"not read: {entry['file']} ({entry['reason']})" for entry in found["not_read"]], out)
 
 
-def write(done: Validation, found: Mapping[str, Any], folder: Path, plots: bool = True) -> list[Path]:
+def write(
+    done: Validation, found: Mapping[str, Any], folder: Path, plots: bool = True, formats: Sequence[str] = ()
+) -> list[Path]:
     """Write the document, its groups as CSV, and two plots of each operator. Figures are built before any file is."""
     figures = _figures(done) if plots else {}
     files = [folder / "validation.json", folder / "validation.csv"]
@@ -81,7 +83,7 @@ def write(done: Validation, found: Mapping[str, Any], folder: Path, plots: bool 
     if figures:
         from simgpu.render.files import save
     for name, figure in figures.items():
-        files += save(figure, folder / f"{name}.png")
+        files += save(figure, *(folder / f"{name}.{kind}" for kind in dict.fromkeys(formats or ("png",))))
     return files
 
 

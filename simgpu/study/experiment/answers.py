@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from simgpu.columns import following_ends
+from simgpu.columns import COLUMNS_PAGE, following_ends
 from simgpu.errors import InputError, nearest, shown
 
 COST = {"step": "usd_per_step", "tokens": "usd_per_million_output_tokens"}
@@ -23,7 +23,9 @@ def checked_column(column: str, row: Mapping[str, Any], key: str) -> str:
     """`column`, if the row has a number above zero there. Raises `InputError` at `key`."""
     numbers = [name for name, value in row.items() if isinstance(value, (int, float)) and not isinstance(value, bool)]
     if column not in row:
-        raise InputError(f"no column {shown(column)} in the rows{nearest(column, numbers)}", key=key)
+        raise InputError(
+            f"no column {shown(column)} in the rows{nearest(column, numbers, where=COLUMNS_PAGE)}", key=key
+        )
     value = row[column]
     if column not in numbers:
         raise InputError(f"'{column}' is not a number ({shown(value)})", key=key)

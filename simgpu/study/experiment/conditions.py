@@ -148,7 +148,8 @@ class _Reader:
             word = _WORDS[name]
             return lambda values: word
         if self.names is not None and name not in self.names:
-            raise InputError(f"unknown name '{name}'{nearest(name, self.names)}")
+            hint = nearest(name, self.names, where="docs/experiments.md and docs/results.md name them")
+            raise InputError(f"unknown name '{name}'{hint}")
         self.found.add(name)
 
         def look(values: Values) -> Any:

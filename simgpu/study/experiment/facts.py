@@ -160,5 +160,5 @@ class Facts(Mapping[str, Any]):
     def _figure(self, name: str) -> Any:
         found = self.known.figures(self._cluster())
         if name not in found:
-            raise InputError(f"unknown name '{name}'{nearest(name, found)}")
+            raise InputError(f"unknown name '{name}'{nearest(name, found, where='simgpu resolve names all figures')}")
         return found[name]

@@ -9,11 +9,11 @@ from typing import Any
 
 from simgpu.catalog import Catalogue
 from simgpu.columns import COLUMNS
-from simgpu.documents import Document, Source, parse_value, read_yaml
-from simgpu.errors import InputError, nearest, shown
-from simgpu.overrides import HARDWARE_ROOTS
+from simgpu.documents import Document, Source, dotted, read_yaml
+from simgpu.errors import InputError, shown
 from simgpu.scenario import Key, Origins, Place, Scenario
 from simgpu.schema_errors import validate
+from simgpu.settings import Setting, scenario_path, unknown_root
 from simgpu.study.experiment.axes import Axis, axes_of
 from simgpu.study.experiment.fields import ExperimentFields
 from simgpu.study.experiment.known import Known
@@ -53,15 +53,6 @@ def rewritten(case: Case, changes: Iterable[tuple[Key, Any, Place]], labels: Map
         data = _put(data, path, value, place, origins)
     known = case.labels if labels is None else labels
     return Case(known, data, checked(data, origins), origins, case.varied)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A `key=value` of the command line."""
-
-    key: str
-    path: Key
-    value: Any
 
 
 @dataclass(frozen=True)
@@ -108,6 +99,7 @@ def read(file: Source, settings: Sequence[Setting], catalogue: Catalogue) -> Loa
         tracks.append(Track(tuple(setting.path for setting in settings), [values], places))
     origins = Origins()
     origins.put((), _place(document, ("scenario",)))
+    _check_roots(fields.scenario, document, ("scenario",))
     base = _merge({}, fields.scenario, ("scenario",), document, origins)
     starts = [_start(base, origins, given, number, document) for number, given in enumerate(fields.cases or [{}])]
     walk = Walk(document, tracks, fields.where, Known(catalogue))
@@ -119,11 +111,13 @@ def _start(base: Any, known: Origins, given: Mapping[str, Any], number: int, doc
     place, origins = ("cases", number), known.copy()
     labels = _labels(given.get("labels", {}), document, (*place, "labels"))
     changes = {key: value for key, value in given.items() if key != "labels"}
-    _check_roots(changes, document, place)
+    _check_roots(changes, document, place, "labels")
     return Point(labels, _merge(base, changes, place, document, origins), origins)
 
 
 def _track(axis: Axis, document: Document) -> Track:
+    for key, where in zip(axis.keys, axis.places, strict=True):
+        _check_roots((key,), document, where[:-1])
     places = tuple(_place(document, place) for place in axis.places)
     return Track(tuple(map(scenario_path, axis.keys)), axis.values, places)
 
@@ -133,35 +127,10 @@ def checked(data: Mapping[str, Any], origins: Origins) -> Scenario:
     return validate(Scenario, data, lambda path, problem: origins.error(problem, tuple(map(str, path))))
 
 
-def scenario_path(key: str) -> Key:
-    """The place of a dotted key in a scenario. Hardware parameters keep their key whole."""
-    root, _, rest = key.partition(".")
-    if root in HARDWARE_ROOTS and rest:
-        return ("hardware", key)
-    return ("hardware", rest) if root == "hardware" and rest else tuple(key.split("."))
-
-
 def column_of(key: str) -> str:
     """The column of a row that holds what a file says at a dotted key."""
     path = scenario_path(key)
     return path[-1] if path in _COLUMN_PATHS else written_key(path)
-
-
-def parse_settings(texts: Sequence[str]) -> list[Setting]:
-    """'key=value' texts of the command line; values are read as YAML reads them. Raises `InputError`."""
-    found = []
-    for text in texts:
-        key, equals, value = text.partition("=")
-        key = key.strip()
-        if not equals or not key or not value.strip():
-            raise InputError(f"{shown(text)} is not understood; expected key=value, such as plan.tp=4", file="--set")
-        path = scenario_path(key)
-        if path[0] != "hardware" and "" in path:
-            hardware = path[0] in HARDWARE_ROOTS
-            problem = "expected the name of a parameter, such as 'gpu.memory.bandwidth'" if hardware else "unknown key"
-            raise InputError(problem, file="--set", key=key)
-        found.append(Setting(key, path, parse_value(value, "--set", key)))
-    return found
 
 
 def _merge(
@@ -235,12 +204,12 @@ def _place(document: Document, where: tuple) -> Place:
     return Place(f"{document.file}:{line}" if line else str(document.file), str(document.file), line)
 
 
-def _check_roots(given: Mapping[str, Any], document: Document, place: tuple) -> None:
-    """A case holds labels and scenario keys."""
-    known = [*Scenario.model_fields, *HARDWARE_ROOTS, "labels"]
+def _check_roots(given: Iterable[str], document: Document, place: tuple, *more: str) -> None:
+    """Keys are those of a scenario, or one of `more`."""
     for key in given:
-        if key.partition(".")[0] not in known:
-            raise document.error(f"unknown key{nearest(key, known)}", (*place, key))
+        if problem := unknown_root(key, *more):
+            whole = dotted((*place, key)) if place[0] == "cases" else key
+            raise InputError(problem, file=document.file, line=document.line_of((*place, key)), key=whole)
 
 
 def _labels(given: Any, document: Document, place: tuple) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from simgpu.hardware.plausible import doubts
 from simgpu.scenario import resolve_cluster
 from simgpu.study.experiment.running import ExperimentResult
 from simgpu.workload.inference.jobs import Inference, MixedStep, Serving
-from simgpu.workload.runtime_files import versions
-from simgpu.workload.runtimes import MARK, runtime
+from simgpu.workload.runtime_files import runtime, versions
+from simgpu.workload.runtimes import MARK
 
 
 def doubtful_figures(outcome: ExperimentResult, catalogue: Catalogue) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from simgpu.columns import COLUMNS, better
+from simgpu.columns import COLUMNS, COLUMNS_PAGE, better
 from simgpu.documents import Document
 from simgpu.errors import InputError, nearest, shown
 from simgpu.render.columns import title
@@ -25,7 +25,13 @@ _SINGLE = ("topology", "timeline")
 """Kinds that draw one row."""
 _NAMED = ("x", "series", "label")
 _LABELLED = ("curve", "pareto", "parity")
-_ONLY = {"marks": ("bar",), "better": ("pareto", "heatmap"), "chosen": ("pareto",), "window": ("timeline",)}
+_ONLY = {
+    "marks": ("bar",),
+    "better": ("pareto", "heatmap"),
+    "chosen": ("pareto",),
+    "window": ("timeline",),
+    "ranks": ("timeline",),
+}
 """Keys that only some kinds have."""
 
 
@@ -55,21 +61,23 @@ def check_said(document: Document, fields: ExperimentFields, labels: Iterable[st
 
 def _known(document: Document, column: str, known: Collection[str], place: Place) -> None:
     if column not in known:
-        raise document.error(f"no column {shown(column)} in the rows{nearest(column, known)}", place)
+        raise document.error(
+            f"no column {shown(column)} in the rows{nearest(column, known, where=COLUMNS_PAGE)}", place
+        )
 
 
 def _check_keys(document: Document, plot: PlotFields, place: Place) -> None:
     """Keys that a kind of plot has not, lacks, or that name something else than its columns."""
     for key, kinds in _ONLY.items():
         if getattr(plot, key) and plot.kind not in kinds:
-            problem = f"has no meaning for a plot of kind {plot.kind}; only {' and '.join(kinds)} plots have it"
+            problem = f"is not supported for a plot of kind {plot.kind}; only {' and '.join(kinds)} plots have it"
             raise document.error(problem, (*place, key))
     if plot.series is not None and plot.kind in (*_SINGLE, "tornado"):
-        raise document.error(f"has no meaning for a plot of kind {plot.kind}", (*place, "series"))
+        raise document.error(f"is not supported for a plot of kind {plot.kind}", (*place, "series"))
     if plot.series is None and plot.kind in ("matrix", "heatmap"):
-        raise document.error(f"is missing: what stands down the side of a {plot.kind}", (*place, "series"))
+        raise document.error(f"this key is missing: what stands down the side of a {plot.kind}", (*place, "series"))
     if plot.label is not None and plot.kind not in _LABELLED:
-        problem = f"{shown(plot.label)} has no meaning for a plot of kind {plot.kind}; labels are of "
+        problem = f"{shown(plot.label)} is not supported for a plot of kind {plot.kind}; labels are of "
         raise document.error(problem + ", ".join(_LABELLED), (*place, "label"))
     for column in plot.marks:
         if column not in plot.y:
@@ -287,7 +295,7 @@ class ColumnChecks:
 
     def _exists(self, column: str, place: Place, why: str = "") -> None:
         if column not in self.known:
-            hint = nearest(column, self.known)
+            hint = nearest(column, self.known, where=COLUMNS_PAGE)
             raise self.document.error(f"{why}no column {shown(column)} in the rows{hint}", place)
 
     def _numbers(self, column: str, place: Place, everywhere: bool = False) -> None:

@@ -66,7 +66,7 @@ class Walk:
                     raise self.document.error(problem, ("where",))
                 yield point
         if not left:
-            raise self.document.error(f"leaves nothing of {given:,} scenarios", ("where",))
+            raise self.document.error(f"none of {given:,} scenarios satisfies the conditions", ("where",))
 
     def _schedule(self, start: Point) -> list[list[tuple[int, Condition]]]:
         """Which conditions are asked after how many tracks."""

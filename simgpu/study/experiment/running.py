@@ -18,10 +18,11 @@ from simgpu.documents import Document, Source, Text, as_text, read_text
 from simgpu.errors import InputError, nearest, shown
 from simgpu.reading import is_pipe
 from simgpu.scenario import effective, run_scenario
+from simgpu.settings import parse_settings
 from simgpu.simulation.result import Result
 from simgpu.study.experiment.fields import ExperimentFields
 from simgpu.study.experiment.known import Known
-from simgpu.study.experiment.loading import Case, load, parse_settings
+from simgpu.study.experiment.loading import Case, load
 from simgpu.study.experiment.plot_checks import ColumnChecks, check_said
 from simgpu.study.experiment.points import written_key
 from simgpu.tabular import Tabular
@@ -102,9 +103,11 @@ def find_experiment(given: Given, catalogue: Catalogue) -> Source:
     path = Path(name)
     if is_pipe(path):
         return Text(read_text(path), stem=path.stem)  # read once; much asks again what the text was
-    if os.path.exists(name) or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+    if os.path.isfile(name) or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         return path
     found = catalogue.find("experiments", name)
+    if found is None and os.path.exists(name):
+        return path
     if found is None:
         raise InputError(f"no such file or experiment {shown(name)}{nearest(name, catalogue.names('experiments'))}")
     return found

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from simgpu.errors import InputError, nearest, shown
 from simgpu.render.columns import title
-from simgpu.study.experiment.loading import Case, scenario_path
+from simgpu.settings import scenario_path
+from simgpu.study.experiment.loading import Case
 from simgpu.study.experiment.running import Experiment
 from simgpu.tree import value_at
 

@@ -20,7 +20,7 @@ from simgpu.tabular import Tabular
 from simgpu.version import __version__
 from simgpu.workload.inference.deploying import chosen_precision, deploy
 from simgpu.workload.inference.jobs import Inference, RuntimeName
-from simgpu.workload.runtimes import runtime
+from simgpu.workload.runtime_files import runtime
 
 GPUS = ("l4", "rtx-4090", "l40s", "a100-sxm-80gb", "h100-sxm", "h200-sxm", "b200-sxm", "mi300x")
 """Kinds of GPU that are tried where none is named: what clouds rent most, one of each size of memory."""
@@ -157,7 +157,8 @@ def _precisions(config: TransformerConfig, asked: str | None) -> list[str]:
 def _capacity(catalogue: Catalogue, name: str) -> float:
     known = catalogue.names("gpus")
     if base_name(name) not in known:
-        raise InputError(f"unknown GPU {shown(name)}{nearest(name, known)}", key="--gpu")
+        hint = nearest(name, known, where="simgpu list gpus names them")
+        raise InputError(f"unknown GPU {shown(name)}{hint}", key="--gpu")
     return catalogue.cluster(name).gpu.memory.capacity.si
 
 
@@ -241,15 +242,16 @@ def show(done: Fitted, style: str, out: IO[str]) -> None:
         print_fits(done.rows, done.notes, out)
 
 
-def write(done: Fitted, folder: Path) -> list[Path]:
+def write(done: Fitted, folder: Path, plots: bool = True, formats: Sequence[str] = ()) -> list[Path]:
     """Write data and picture into `folder`; returns what was written. The picture is drawn first."""
     from simgpu.render.data import print_csv, print_json
     from simgpu.render.files import save, written_whole
     from simgpu.render.fitting import fit_figure
 
-    drawn = fit_figure(done.rows)
+    drawn = fit_figure(done.rows) if plots else None
     with written_whole(folder / "fit.json") as stream:
         print_json(done.document(), stream)
     with written_whole(folder / "fit.csv") as stream:
         print_csv(done.rows, stream)
-    return [folder / "fit.json", folder / "fit.csv", *save(drawn, folder / "fit.png", folder / "fit.svg")]
+    pictures = [folder / f"fit.{kind}" for kind in dict.fromkeys(formats or ("png", "svg"))]
+    return [folder / "fit.json", folder / "fit.csv", *(save(drawn, *pictures) if drawn is not None else [])]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, members, nearest, shown
@@ -18,11 +18,10 @@ from simgpu.hardware.inherit import Calibration, Given
 from simgpu.hardware.plausible import doubts
 from simgpu.hardware.spec import CatalogueFile, ClusterSpec, GPUSpec, NodeSpec
 from simgpu.hardware.topology import topology_of
-from simgpu.overrides import Override
-from simgpu.study.experiment.loading import parse_settings
+from simgpu.settings import hardware_overrides
 from simgpu.units import format_si
-from simgpu.workload.runtime_files import BYTES, engines, every
-from simgpu.workload.runtimes import MARK, Runtime, runtime
+from simgpu.workload.runtime_files import BYTES, engines, every, runtime
+from simgpu.workload.runtimes import MARK, Runtime
 
 if TYPE_CHECKING:
     from simgpu.hardware.topology import Topology
@@ -51,6 +50,51 @@ def _versions_of(one: Runtime) -> str:
     return f"{one.title}; {', '.join([*said, *([] if one.measured else ['interval widened'])])}"
 
 
+def print_listing(found: Mapping[str, Sequence[tuple[str, str]]], style: str, out: IO[str]) -> None:
+    """Print names and titles of some kinds of things."""
+    if style != "table":
+        rows = [
+            {"kind": kind, "name": name, "title": title} for kind, entries in found.items() for name, title in entries
+        ]
+        _print_rows({"listed": rows}, "listed", style, out)
+        return
+    from simgpu.render.table import print_names, print_notes
+
+    for kind, entries in found.items():
+        if len(found) > 1:
+            print_notes([f"{kind}:"], out)
+        print_names(entries, out, "  " if len(found) > 1 else "")
+
+
+def print_data(catalogue: Catalogue, subject: Subject, style: str, out: IO[str]) -> None:
+    """Print the figures of a specification for machines: value, unit and source of each."""
+    if subject.spec is None:
+        entries_of = _runtime_entries if subject.kind == "runtimes" else _model_entries
+        title, entries = entries_of(catalogue, subject.name)
+        rows: list[dict[str, Any]] = [
+            {"parameter": key, "value": value, "unit": "", "source": source} for key, value, source in entries
+        ]
+    else:
+        title = subject.spec.title
+        rows = [{"parameter": key, "value": value, "unit": "", "source": ""} for key, value in _texts(subject.spec)]
+        for path, figure in figures(subject.spec):
+            source = subject.spec.sources.get(figure.source or "", figure.source or "")
+            key = ".".join(map(str, path))
+            rows.append({"parameter": key, "value": figure.value, "unit": figure.unit, "source": source})
+    document = {"name": subject.name, "kind": subject.kind.removesuffix("s"), "title": title, "figures": rows}
+    _print_rows(document, "figures", style, out)
+
+
+def _print_rows(document: Mapping[str, Any], key: str, style: str, out: IO[str]) -> None:
+    """A document as JSON, or its rows at `key` as CSV."""
+    from simgpu.render.data import print_csv, print_json
+
+    if style == "json":
+        print_json(document, out)
+    else:
+        print_csv(document[key], out)
+
+
 @dataclass(frozen=True)
 class Subject:
     """Something of the catalogue, with parameters changed: its specification (None for a model or a runtime), and its
@@ -71,7 +115,7 @@ class Subject:
 def find(catalogue: Catalogue, name: str, settings: Sequence[str] = (), nodes: int = 2) -> Subject:
     """What `name` means, with hardware parameters set by `settings` ('key=value')."""
     kind = _kind_of(catalogue, name)
-    overrides = _overrides(settings)
+    overrides = hardware_overrides(settings)
     if kind in ("nodes", "clusters"):
         cluster = catalogue.cluster(name, overrides)
         return Subject(name, kind, cluster.spec if kind == "clusters" else cluster.node, cluster, nodes)
@@ -168,7 +212,8 @@ def _kind_of(catalogue: Catalogue, name: str) -> str:
         raise InputError(f"'{name}' is an experiment; run it with: simgpu run {name}")
     several = members(base_name(name), catalogue.names("gpus"))
     known = [other for kind in (*_SHOWN, "models") for other in catalogue.names(kind)] + list(engines())
-    raise InputError(f"nothing in the catalogue is named {shown(name)}{several or nearest(base_name(name), known)}")
+    hint = several or nearest(base_name(name), known, where="simgpu list names all that is there")
+    raise InputError(f"nothing in the catalogue is named {shown(name)}{hint}")
 
 
 def _entries(spec: CatalogueFile) -> list[tuple[str, str, str]]:
@@ -239,13 +284,3 @@ def _runtime_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[s
         text = format_si(value, unit) if number else {True: "yes", False: "no"}.get(value, str(value))
         entries.append((key, text, source))
     return made.title, entries
-
-
-def _overrides(settings: Sequence[str]) -> list[Override]:
-    found = []
-    for setting in parse_settings(settings):
-        if setting.path[0] != "hardware" or len(setting.path) != 2:
-            problem = "is not a hardware parameter, such as gpu.memory.bandwidth"
-            raise InputError(problem, file="--set", key=setting.key)
-        found.append(Override(setting.path[1], setting.value, "--set"))
-    return found

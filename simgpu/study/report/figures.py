@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from simgpu.plan.memory import Memory
@@ -12,7 +12,7 @@ from simgpu.simulation.result import Result
 
 if TYPE_CHECKING:
     from simgpu.study.experiment.loading import Case
-    from simgpu.study.experiment.running import ExperimentResult
+    from simgpu.study.experiment.running import Experiment, ExperimentResult
 
 Run = tuple[Any, Result]
 """A case and what came of it."""
@@ -31,7 +31,7 @@ def figure_of(outcome: ExperimentResult, plot: PlotFields) -> Any:
 
     settings = outcome.experiment.settings
     if plot.kind in ROW_KINDS:
-        return figure_of_rows(outcome.rows, plot, settings)
+        return figure_of_rows(outcome.rows, plot, settings, subject_of(outcome.experiment))
     rows = outcome.rows
     wanted = {id(row) for row in rows_of(rows, plot)}
     runs = [
@@ -39,8 +39,7 @@ def figure_of(outcome: ExperimentResult, plot: PlotFields) -> Any:
         for case, result, row in zip(outcome.experiment.cases, outcome.results, rows, strict=True)
         if id(row) in wanted
     ]
-    words = {"roofline": "Operators under the roof", "memory": "Memory", "timeline": "Timeline"}
-    heading = heading_of(plot, settings, words.get(plot.kind, ""))
+    heading = heading_of(plot, settings, _WORDS[plot.kind], subject_of(outcome.experiment))
     if plot.kind == "topology":
         return _topology(outcome, runs[0], heading)
     if plot.kind == "tornado":
@@ -51,8 +50,24 @@ def figure_of(outcome: ExperimentResult, plot: PlotFields) -> Any:
     if plot.kind == "timeline":
         from simgpu.render.timeline import timeline_figure
 
-        return timeline_figure(runs[0][1].execution, heading, plot.window)
+        return timeline_figure(runs[0][1].execution, heading, plot.window, plot.ranks, runs[0][1].row)
     return _several(plot, runs, heading)
+
+
+_WORDS = {
+    "roofline": "operators under the roof",
+    "memory": "memory of a GPU",
+    "pipeline": "",
+    "timeline": "timeline",
+    "topology": "load of the links",
+    "tornado": "which input of the hardware matters",
+}
+"""What each kind draws, for a plot to which the file gives no title."""
+
+
+def subject_of(experiment: Experiment) -> str:
+    """What the rows of an experiment are about: its title, else its name."""
+    return experiment.fields.title or experiment.name
 
 
 def _several(plot: PlotFields, runs: Sequence[Run], heading: str) -> Any:
@@ -92,11 +107,7 @@ def _topology(outcome: ExperimentResult, run: Run, heading: str) -> Any:
     loads = link_loads(run[1].execution, case.scenario.plan.plan(), cluster, MAX_NODES)
     gpus, world = min(loads.nodes * cluster.gpus_per_node, cluster.gpu_count), run[1].row["gpus"]
     part = f"  (drawn: {loads.nodes} of {-(-world // cluster.gpus_per_node)} nodes)" if world > gpus else ""
-    return loads_figure(loads, (heading or f"Links of {_named(run[1].row)}") + part)
-
-
-def _named(row: Mapping[str, Any]) -> str:
-    return f"{row['cluster']} in {row['workload']} of {row['model']}"
+    return loads_figure(loads, heading + part)
 
 
 def _fullest(result: Result) -> Memory | ServingMemory:

@@ -63,7 +63,7 @@ def _of_result(found: Result) -> dict[str, Figure]:
 
     row: dict[str, Any] = dict(found.row)
     name = f"{row['model']} on {row['gpus']:,} x {row['gpu']}"
-    drawn = {"timeline": timeline_figure(found.execution, name)}
+    drawn = {"timeline": timeline_figure(found.execution, name, row=row)}
     if found.memory:
         from simgpu.render.memory import memory_figure
 

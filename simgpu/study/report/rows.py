@@ -76,6 +76,15 @@ def scenarios(outcome: ExperimentResult) -> list[Mapping[str, Any]]:
     return [result.resolved for result in outcome.results]
 
 
+def inputs(outcome: ExperimentResult) -> list[dict[str, Any]]:
+    """Every input of each row's scenario, in a row of its own."""
+    return [
+        {"scenario": row_name(outcome, number), "key": key, "value": None, "unit": "", "source": "", **one}
+        for number, found in enumerate(scenarios(outcome))
+        for key, one in found.items()
+    ]
+
+
 def print_report(outcome: ExperimentResult, document: Mapping[str, Any], out: IO[str], memory: bool = False) -> None:
     """The table, the memory of every scenario if asked for, and the notes."""
     from simgpu.render.table import print_notes, print_table

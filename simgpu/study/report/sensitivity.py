@@ -41,9 +41,12 @@ def show(experiment: Experiment, found: Sequence[Sensitivity], style: str, out: 
 
 
 def write(
-    experiment: Experiment, found: Sequence[Sensitivity], folder: Path, plots: bool = True
+    experiment: Experiment, found: Sequence[Sensitivity], folder: Path, plots: bool = True, formats: Sequence[str] = ()
 ) -> list[tuple[str, Path]]:
-    """Write data and a tornado for each answer into `folder`; returns what was written. Figures are built first."""
+    """Write data and a tornado for each answer into `folder`; returns what was written. Figures are built first.
+
+    `formats` of the pictures are by default those of the file.
+    """
     figures = figures_of(found) if plots else {}
     with written_whole(folder / "sensitivity.json") as stream:
         print_json(document(experiment, found), stream)
@@ -52,8 +55,9 @@ def write(
     written = [("data", folder / "sensitivity.json"), ("data", folder / "sensitivity.csv")]
     if figures:
         from simgpu.render.files import save
+    kinds = dict.fromkeys(formats or experiment.fields.formats)
     for name, figure in figures.items():
-        written += [("plot", file) for file in save(figure, folder / f"{name}.png", folder / f"{name}.svg")]
+        written += [("plot", file) for file in save(figure, *(folder / f"{name}.{kind}" for kind in kinds))]
     return written
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -84,8 +84,8 @@ def notes(swept: Swept) -> list[str]:
     return found
 
 
-def write(swept: Swept, folder: Path, plots: bool = True) -> list[tuple[str, Path]]:
-    """Write data (JSON, CSV) and plots (PNG and SVG) into `folder`; returns what was written.
+def write(swept: Swept, folder: Path, plots: bool = True, formats: Sequence[str] = ()) -> list[tuple[str, Path]]:
+    """Write data (JSON, CSV) and plots into `folder`; returns what was written. `formats` are by default the file's.
 
     Data is written first, then what can be drawn: a plot that cannot be drawn raises `InputError` and loses none of it.
     """
@@ -100,7 +100,7 @@ def write(swept: Swept, folder: Path, plots: bool = True) -> list[tuple[str, Pat
     drawn = figures_of(swept) if plots else {}
     if drawn:
         from simgpu.render.files import save
-    kinds = dict.fromkeys(experiment.fields.formats)
+    kinds = dict.fromkeys(formats or experiment.fields.formats)
     for name, figure in drawn.items():
         written += [("plot", file) for file in save(figure, *(folder / f"{name}.{kind}" for kind in kinds))]
     if undrawn and plots:
@@ -116,7 +116,9 @@ def figures_of(swept: Swept) -> dict[str, Any]:
     from simgpu.render.rows import figure_of_rows
 
     return {
-        plot.name or f"plot{n}": figure_of_rows(swept.rows, plot, experiment.settings)
+        plot.name or f"plot{n}": figure_of_rows(
+            swept.rows, plot, experiment.settings, experiment.fields.title or experiment.name
+        )
         for n, plot in enumerate(experiment.fields.plots, 1)
         if n - 1 not in undrawn
     }

@@ -238,7 +238,7 @@ def serving_answer(name: str, heading: str, problem: ServingProblem, found: Serv
     rows = []
     for rank, row in enumerate(found.rows[: problem.search.top], 1):
         lost = why(row, best) if rank > 1 else ""
-        rows.append({"rank": rank, "plan": _serving_words(row), **row, "lost_by": lost})
+        rows.append({"rank": rank, "plan": serving_words(row), **row, "lost_by": lost})
     refused = sum(found.refused.values())
     counts = {"plans": found.plans, "do_not_fit": found.misfits, "refused": refused, "over_limits": found.over}
     told = (
@@ -284,7 +284,8 @@ def _end(column: str) -> str:
     return title(name) + (f" (P{column[-2:]})" if name != column else "")
 
 
-def _serving_words(row: Mapping[str, Any]) -> str:
+def serving_words(row: Mapping[str, Any]) -> str:
+    """A plan of inference in a few letters: '2 x TP4, fp8'."""
     found = [f"{key.upper()}{row[key]}" for key in ("tp", "pp", "ep") if row[key] > 1] or ["TP1"]
     copies = f"{row['dp']} x " if row["dp"] > 1 else ""
     return f"{copies}{' '.join(found)}, {row['precision']}"
@@ -299,7 +300,7 @@ def _nothing(found: Served) -> str:
         return "nothing fits the memory"
     nearest = min(found.every, key=lambda row: (bool(row.get("saturated")), row["tpot_s"]))
     return (
-        f"nothing keeps the limits; fastest for a user: {_serving_words(nearest)} with TTFT "
+        f"nothing keeps the limits; fastest for a user: {serving_words(nearest)} with TTFT "
         f"{format_seconds(nearest['ttft_s'])} and TPOT {format_seconds(nearest['tpot_s'])}"
     )
 
@@ -318,5 +319,5 @@ def _serving_front(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     user, gpu = "output_tokens_per_s_per_user", "output_tokens_per_s_per_gpu"
     for row in sorted(rows, key=lambda row: (bool(row.get("saturated")), -row[user], -row[gpu])):
         if not found or row[gpu] > found[-1][gpu]:
-            found.append({"plan": _serving_words(row), **row})
+            found.append({"plan": serving_words(row), **row})
     return found

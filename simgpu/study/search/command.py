@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from simgpu.catalog import Catalogue
+from simgpu.columns import unit
 from simgpu.documents import Document, Source
 from simgpu.errors import InputError, shown
 from simgpu.render.data import print_csv
@@ -21,7 +22,7 @@ from simgpu.study.experiment.answers import cost_column, priced
 from simgpu.study.experiment.loading import Case, rewritten
 from simgpu.study.experiment.running import Experiment, Given, find_experiment, load_experiment
 from simgpu.study.pools.where import HERE, Where
-from simgpu.study.search.answer import Answer, nothing_within, serving_answer, training_answer, words_of
+from simgpu.study.search.answer import Answer, nothing_within, serving_answer, serving_words, training_answer, words_of
 from simgpu.study.search.keeping import Keeper
 from simgpu.study.search.problem import Problem
 from simgpu.study.search.searching import Progress, Search, Searched
@@ -33,6 +34,9 @@ from simgpu.tree import leaves
 from simgpu.workload.jobs import Inference, Serving, Training
 
 Tell = Callable[[Progress], None]
+
+LOADS = ("batch", "micro_batch", "concurrency", "prompt", "output", "context")
+"""Counts that tell plans of one kind apart, beside their degrees."""
 
 
 def search(
@@ -226,7 +230,7 @@ def _check(experiment: Experiment) -> None:
     """Raise `InputError` unless a file asks for a search from one scenario, or from one that only clusters vary."""
     fields, document = experiment.fields, experiment.document
     if fields.search is None:
-        raise document.error("holds no search; expected a section 'search:' that says what is searched", ())
+        raise document.error("has no section 'search:', which says what to search (docs/search.md)", ())
     case = experiment.cases[0]
     if len({one.scenario.model_dump_json(exclude={"cluster"}) for one in experiment.cases}) > 1:
         problem = f"{len(experiment.cases)} scenarios; a search starts from one, or from one on several clusters"
@@ -265,8 +269,8 @@ def show(answer: Answer, style: str, out: IO[str]) -> None:
     print_notes(answer.notes, out)
 
 
-def write(answer: Answer, folder: Path, plots: bool = True) -> list[tuple[str, Path]]:
-    """Data and pictures; what was written."""
+def write(answer: Answer, folder: Path, plots: bool = True, formats: Sequence[str] = ()) -> list[tuple[str, Path]]:
+    """Data and pictures, in `formats` or those of the file; what was written."""
     figures = figures_of(answer) if plots else {}
     written = []
     with written_whole(folder / "search.json") as stream:
@@ -277,10 +281,16 @@ def write(answer: Answer, folder: Path, plots: bool = True) -> list[tuple[str, P
     if figures:
         from simgpu.render.files import save
 
-        kinds = dict.fromkeys(answer.formats)
+        kinds = dict.fromkeys(formats or answer.formats)
         for name, figure in figures.items():
             written += [("plot", file) for file in save(figure, *(folder / f"{name}.{kind}" for kind in kinds))]
     return written
+
+
+def _load(row: Mapping[str, Any], answer: Answer) -> str:
+    """What load a plan of inference is under, where several were tried: ', 64 clients'."""
+    varied = [key for key in LOADS if key in answer.shown and len({one.get(key) for one in answer.every}) > 1]
+    return "".join(f", {row[key]:,} {unit(key)}" for key in varied)
 
 
 def figures_of(answer: Answer) -> dict[str, Any]:
@@ -291,16 +301,20 @@ def figures_of(answer: Answer) -> dict[str, Any]:
     from simgpu.render.stack import stack_figure
 
     x, y = answer.axes
-    if "bubble_s" not in answer.rows[0]:
-        rows, best = [dict(row) for row in answer.every], answer.rows[0]
-        chosen = next(i for i, row in enumerate(rows) if all(row.get(key) == best.get(key) for key in (x, y)))
-        return {"front": pareto_figure(rows, x, y, chosen=chosen, heading=answer.front_heading)}
+    training = "bubble_s" in answer.rows[0]
+    rows = (
+        answer.front if training else [{**row, "plan": serving_words(row) + _load(row, answer)} for row in answer.every]
+    )
+    series = "cluster" if len({row["cluster"] for row in rows}) > 1 else None
+    drawn: dict[str, Any] = {"heading": answer.front_heading, "series": series, "label": "plan"}
+    if not training:
+        best = answer.rows[0]
+        drawn["chosen"] = next(i for i, row in enumerate(answer.every) if all(row[key] == best[key] for key in row))
+        return {"front": pareto_figure(rows, x, y, **drawn)}
     found = {}
-    if len(answer.front) > 1:  # the best of each budget: what else was simulated is no front
-        several = len({row["cluster"] for row in answer.front}) > 1
-        last = answer.front.index(min(answer.front, key=lambda row: row[y])) if several else len(answer.front) - 1
-        series = "cluster" if several else None
-        found["front"] = pareto_figure(answer.front, x, y, chosen=last, heading=answer.front_heading, series=series)
+    if len(rows) > 1:  # the best of each budget: what else was simulated is no front
+        fastest = rows.index(min(rows, key=lambda row: row[y]))
+        found["front"] = pareto_figure(rows, x, y, chosen=fastest if series else len(rows) - 1, **drawn)
     many = len({row["gpus"] for row in answer.rows}) > 1
     names = [f"{row['rank']}. {row['plan']}" + (f", {row['gpus']:,} GPUs" if many else "") for row in answer.rows]
     found["best"] = stack_figure(dict(zip(names, answer.rows, strict=True)), [], answer.heading)

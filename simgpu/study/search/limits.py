@@ -67,7 +67,7 @@ def limits_of(given: Mapping[str, Any], columns: Sequence[str], price: float | N
     for column, value in given.items():
         key = f"search.limits.{column}"
         if column not in known:
-            problem = f"{shown(column)} can have no limit here{nearest(column, known, most=0)}"
+            problem = f"{shown(column)} cannot be limited in this search{nearest(column, known, most=0)}"
             raise InputError(f"{problem}; expected one of {', '.join(known)}", key=key)
         if plain(column).startswith("usd_") and price is None:
             problem = f"{shown(value)}: nothing says what a GPU-hour costs; expected search.price too, in USD"

@@ -11,7 +11,8 @@ from pathlib import Path
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.scenario import Place
-from simgpu.study.experiment.loading import parse_settings, rewritten
+from simgpu.settings import parse_settings
+from simgpu.study.experiment.loading import rewritten
 from simgpu.study.experiment.running import Experiment, Given, find_experiment, load_experiment, told
 
 _RANKED = re.compile(r"(.+)#(\d+)")

@@ -73,9 +73,9 @@ class ServingProblem:
         known = (*SERVING[scenario.workload.kind], *OBJECTIVES, *costs)
         self.limits = limits_of(search.limits, known, self.price)
         if search.tolerance:
-            raise InputError("has no meaning for inference, where everything is simulated", key="search.tolerance")
+            raise InputError("is not supported for inference, where every plan is simulated", key="search.tolerance")
         if search.memory != 1:
-            problem = "has no meaning for inference: the runtime says which share of the memory it takes"
+            problem = "is not supported for inference: the runtime says which share of the memory it takes"
             raise InputError(problem, key="search.memory")
         within = range(1, min(cluster.gpu_count, cluster.gpus_per_node) + 1)
         every = sorted({*within, *(n for n in range(1, cluster.gpu_count + 1) if cluster.gpu_count % n == 0)})
@@ -95,7 +95,7 @@ class ServingProblem:
             if key in DEGREES:
                 check_degrees(key, values)
             elif isinstance(values, str):
-                raise InputError(f"'all' has no meaning for {key}; expected a list", key=place)
+                raise InputError(f"'all' is not supported for {key}; expected a list", key=place)
             for value in () if key in DEGREES else values:
                 data = {**job.model_dump(), key.removeprefix("workload."): value}
                 validate(type(job), data, partial(_at, place))

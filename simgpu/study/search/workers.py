@@ -44,7 +44,7 @@ class Asked:
         catalogue = Catalogue(*self.folders)
         cluster = resolve_cluster(self.scenario, catalogue, Origins())
         if self.scenario.model is None:
-            raise InputError("is missing; a search needs one", key="model")
+            raise InputError("this key is missing; a search needs one", key="model")
         try:
             model = catalogue.model(self.scenario.model)
         except InputError as error:

@@ -31,7 +31,7 @@ from simgpu.workload.frameworks import framework
 from simgpu.workload.inference.deploying import ACTIVATIONS
 from simgpu.workload.inference.deployment import ROUTING
 from simgpu.workload.jobs import Inference, MixedStep, Serving, Training
-from simgpu.workload.runtimes import runtime
+from simgpu.workload.runtime_files import runtime
 
 _WORDS = ("title", "source", "sources")
 """Fields that name things and decide nothing."""

@@ -13,8 +13,9 @@ from typing import Any
 from simgpu.catalog import Catalogue
 from simgpu.documents import Source, read_text
 from simgpu.errors import InputError
+from simgpu.settings import parse_settings
 from simgpu.study.experiment.known import Known
-from simgpu.study.experiment.loading import Loaded, parse_settings, read
+from simgpu.study.experiment.loading import Loaded, read
 from simgpu.study.experiment.plot_checks import check_said
 from simgpu.study.experiment.points import Point
 from simgpu.study.experiment.running import Experiment, told, varied_values

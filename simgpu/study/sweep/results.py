@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from simgpu.columns import COLUMNS_PAGE
 from simgpu.errors import InputError, nearest, shown
 from simgpu.render.columns import columns_of
 from simgpu.render.data import print_csv, print_json
@@ -183,7 +184,8 @@ def _known(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], option: st
     known = _columns(rows)
     for column in columns:
         if rows and column not in known:
-            raise InputError(f"no column {shown(column)} in the rows{nearest(column, known)}", key=option)
+            hint = nearest(column, known, where=COLUMNS_PAGE)
+            raise InputError(f"no column {shown(column)} in the rows{hint}", key=option)
 
 
 def _telling(rows: Sequence[Mapping[str, Any]]) -> list[str]:

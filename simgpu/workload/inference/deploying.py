@@ -15,8 +15,8 @@ from simgpu.timing.kernels import KernelModel
 from simgpu.workload.inference.deployment import ROUTING, Deployment
 from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Speculative
 from simgpu.workload.inference.speculation import Speculation
-from simgpu.workload.runtime_files import versions
-from simgpu.workload.runtimes import Runtime, runtime
+from simgpu.workload.runtime_files import runtime, versions
+from simgpu.workload.runtimes import Runtime
 
 ACTIVATIONS = ("fp32", "fp16", "bf16")
 """Types of activations between products."""
@@ -149,7 +149,7 @@ def _drafter(target: Deployment, config: TransformerConfig, name: str | None, pa
 def _model(job: InferenceJob, model: TransformerConfig | None) -> TransformerConfig:
     """The model, if it can hold the tokens."""
     if model is None:
-        raise InputError(f"is missing; a workload of kind '{job.kind}' needs one", key="model")
+        raise InputError(f"this key is missing; a workload of kind '{job.kind}' needs one", key="model")
     if isinstance(job, MixedStep):
         if job.prefill + job.decodes == 0:
             raise InputError("0, and no decodes either; a step needs some tokens", key="workload.prefill")

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field
 
 from simgpu.errors import InputError
 from simgpu.workload.fields import Routing, Size, Strict
-from simgpu.workload.runtimes import runtime
+from simgpu.workload.runtime_files import runtime
 
 
 def _known(name: str) -> str:
