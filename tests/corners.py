@@ -20,8 +20,10 @@ from simgpu import Catalogue, Inference, InputError, Plan, Prefill, Training
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.model.serving import Group
+from simgpu.overrides import Override
 from simgpu.plan.precision import PRECISIONS
 from simgpu.simulation import simulate
+from simgpu.study.inputs import inputs_of
 from simgpu.workload.frameworks import FRAMEWORKS
 from simgpu.workload.inference.deploying import deploy
 from simgpu.workload.inference.deployment import Deployment
@@ -197,6 +199,40 @@ def _larger_models(draw: Random, found: Deployment) -> Iterator[Pair]:
             pair = found.step(groups).seconds, more.step(groups).seconds
             yield Pair(f"{law}, {name}", *pair, _text(found, count=count, context=context))
 
+
+# ---- faster hardware ---------------------------------------------------------------------------------
+
+
+def quickened(draw: Random, corners: int) -> Iterator[Pair]:
+    """The same work on a GPU of which one thing is better, and as it is."""
+    for _ in range(corners):
+        served, learning = deployment(draw), trainee(draw)
+        at = {"batch": some_size(draw, 64), "prompt": some_size(draw, 3000), "output": 3 if served.config.causal else 1}
+        slow = generate(served, **at)
+        for one in _better(draw, served.cluster, served.dtype, served.plan.world):
+            fast = generate(replace(served, cluster=one[1]).fresh(), **at)
+            yield Pair(f"{one[0]}, first token", fast.ttft, slow.ttft, _text(served, **at))
+            yield Pair(f"{one[0]}, end to end", fast.total, slow.total, _text(served, **at))
+        step, gpus = learning.step(), Plan(**learning.plan).world
+        for name, cluster in _better(draw, learning.cluster, learning.how["dtype"], gpus):
+            slack = BESIDE if learning.plan["dp"] > 1 else SAME
+            yield Pair(f"{name}, training", replace(learning, cluster=cluster).step(), step, str(learning), slack)
+
+
+def _better(draw: Random, cluster: Cluster, dtype: str, gpus: int) -> Iterator[tuple[str, Cluster]]:
+    """The machine with inputs of its GPUs scaled, some at a time; links make NCCL choose anew."""
+    known = [one for one in inputs_of(cluster, dtype, gpus) if any(key.startswith("gpu.") for key in one.figures)]
+    for one in draw.sample([one for one in known if one.name in OF_THE_GPU], 2):
+        better = draw.choice([1.03, 1.5, 2.0])
+        _, values = one.scaled(1 / better if one.dimension == "time" else better)
+        overrides = [Override(key, value, "test") for key, value in values.items()]
+        yield f"{one.name} x {better:g}", CATALOGUE.cluster(cluster.name, overrides)
+
+
+OF_THE_GPU = (
+    *("hbm_bandwidth", "hbm_capacity", "l2_cache", "tensor_peak", "vector_peak", "sm_clock", "sm_count"),
+    *("power_limit", "kernel_latency"),
+)
 
 # ---- training ----------------------------------------------------------------------------------------
 

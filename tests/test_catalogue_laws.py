@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from corners import CATALOGUE, MODELS, Pair, falls, served, trained
+from corners import CATALOGUE, MODELS, Pair, falls, quickened, served, trained
 
 
 def test_falls_are_found() -> None:
@@ -21,6 +21,10 @@ def test_a_step_of_training_never_gets_shorter_with_more_of_anything() -> None:
     assert not falls(trained(Random(23), 8))
 
 
+def test_a_better_gpu_is_never_slower() -> None:
+    assert not falls(quickened(Random(23), 4))
+
+
 @pytest.mark.slow
 def test_no_step_of_inference_of_any_model_gets_shorter() -> None:
     assert not falls(served(Random(1), len(MODELS), tuple(MODELS)))
@@ -29,4 +33,4 @@ def test_no_step_of_inference_of_any_model_gets_shorter() -> None:
 @pytest.mark.slow
 def test_no_step_of_training_of_any_model_gets_shorter() -> None:
     decoders = tuple(name for name in MODELS if CATALOGUE.model(name).causal)
-    assert not falls(trained(Random(1), 2 * len(decoders), decoders))
+    assert not falls(trained(Random(1), len(decoders), decoders))
