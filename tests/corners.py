@@ -119,15 +119,13 @@ def deployment(draw: Random, model: str | None = None, engine: str | None = None
         return replace(found, runtime=replace(found.runtime, custom_reduce=False)).fresh()
 
 
-def served(draw: Random, corners: int, models: tuple[str | None, ...] = (None,)) -> Iterator[Pair]:
-    """Steps, batches and servers of deployments, each beside one with more to do."""
+def served(draw: Random, corners: int, models: tuple[str | None, ...] = (None,), parts: int = 4) -> Iterator[Pair]:
+    """Steps, batches, servers and larger models of deployments, each beside one with more to do; `parts` of these
+    four at a corner."""
     for i in range(corners):
         found = deployment(draw, models[i % len(models)])
-        yield from _steps(draw, found)
-        yield from _batches(draw, found)
-        if found.config.causal:
-            yield from _servers(draw, found)
-        yield from _larger_models(draw, found)
+        for part in draw.sample([_steps, _batches, _servers, _larger_models], parts):
+            yield from part(draw, found)
 
 
 def _text(found: Deployment, **sizes: int) -> str:
@@ -181,6 +179,8 @@ def _batches(draw: Random, found: Deployment) -> Iterator[Pair]:
 
 
 def _servers(draw: Random, found: Deployment) -> Iterator[Pair]:
+    if not found.config.causal:
+        return
     at = {"concurrency": some_size(draw, 100), "prompt": some_size(draw, 4000), "output": some_size(draw, 100)}
     once = serve(found, Load(**at))
     more = serve(found, Load(**at | {"concurrency": at["concurrency"] + 1}))
