@@ -27,7 +27,7 @@ def test_a_better_gpu_is_never_slower() -> None:
 
 @pytest.mark.slow
 def test_no_step_of_inference_of_any_model_gets_shorter() -> None:
-    assert not falls(served(Random(1), len(MODELS), tuple(MODELS), parts=1))
+    assert not falls(served(Random(1), len(MODELS), tuple(MODELS)))
 
 
 @pytest.mark.slow
