@@ -29,7 +29,7 @@ from simgpu.workload.inference.deploying import deploy
 from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.generation import generate
 from simgpu.workload.inference.serving import Load, serve
-from simgpu.workload.runtimes import RUNTIMES
+from simgpu.workload.runtime_files import every
 
 CATALOGUE = Catalogue()
 GPUS, NODES, CLUSTERS = (CATALOGUE.names(kind) for kind in ("gpus", "nodes", "clusters"))
@@ -43,6 +43,7 @@ REDEALT = 0.02
 """Where one expert more deals all tokens anew, by popularity: the busiest rank may be less busy."""
 EDGES = (1, 2, 4, 7, 8, 15, 16, 17, 32, 63, 64, 127, 128, 255, 256, 511, 512)
 """Sizes beside which kernels and engines change what they do."""
+RUNTIMES = {one.name: one for one in every()}
 FIXED = {"algorithm": "ring", "protocol": "simple"}
 """How collectives run: NCCL goes from one protocol to the next where its own estimates say so, engines from one kernel
 of theirs to the next at a number of bytes, and measured times fall there (docs/collectives.md). Within one way they
