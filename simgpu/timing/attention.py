@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,8 +30,11 @@ class Blocks(NamedTuple):
     spread: Array  # tiles that the longest block has more than the shortest, unrounded
     positions: Array  # tokens in a block (heads that share a KV head are packed together)
     before: Array  # keys before the first query
-    limit: Array  # keys that the last block walks over
+    keys: Array  # that there are
+    limit: Array  # keys that a block sees at most
+    outside: Array  # part of the keys before its window that a block walks over too
     step: Array  # keys of a tile
+    full: Array  # blocks that see `limit` keys
 
 
 def blocks(
@@ -43,23 +46,38 @@ def blocks(
     rows = np.minimum(tile_rows, SMALL_ROWS * np.ceil(per_head / SMALL_ROWS))
     count, positions = np.ceil(per_head / rows), rows / group
     before = np.maximum(keys - queries, 0) if causal else keys
-    whole = _walk(keys, before, positions, count, tile_keys, keys)
     windowed = (window > 0) & (window < keys)
     limit = np.where(windowed, np.minimum(keys, window + positions - 1), keys)
-    tiles = _walk(limit, before, positions, count, tile_keys, keys)
-    tiles = np.minimum(tiles + np.where(windowed, count / 2, 0), whole)
-    tiles = tiles + outside_window * (whole - tiles)
+    outside, step = np.full_like(limit, outside_window), np.full_like(limit, tile_keys)
+    tiles = _tiles(limit, before, keys, positions, count, step, outside)
     spread = np.maximum(limit - before - positions, 0) / tile_keys
-    limit = limit + outside_window * (keys - limit)
-    return Blocks(rows, count, tiles, spread, positions, before, limit, np.full_like(limit, tile_keys))
+    full = count - _ramp(limit, before, positions, count)
+    return Blocks(rows, count, tiles, spread, positions, before, keys, limit, outside, step, full)
 
 
-def _walk(limit: Array, before: Array, positions: Array, count: Array, tile_keys: float, keys: Array) -> Array:
-    """Tiles of all blocks: block i sees min(before + i positions, limit) keys."""
-    ramp = np.clip(np.floor((limit - before) / positions), 0, count)
-    seen = ramp * before + positions * ramp * (ramp + 1) / 2 + (count - ramp) * np.minimum(limit, keys)
-    ragged = np.maximum(0, 1 - positions / tile_keys) / 2  # diagonal tiles that are only partly below the diagonal
-    return np.asarray(np.maximum(seen / tile_keys + count * ragged, count))
+def _ramp(limit: Array, before: Array, positions: Array, count: Array) -> Array:
+    """Blocks that see fewer keys than `limit`, as they come early: block i sees min(before + i positions, limit)."""
+    return np.clip(np.floor((limit - before) / positions), 0, count)
+
+
+def _tiles(
+    limit: Array, before: Array, keys: Array, positions: Array, count: Array, step: Array, outside: Array
+) -> Array:  # fmt: skip
+    """Tiles of all blocks; a window that ends within a tile costs half of one more."""
+    whole = _walk(keys, before, positions, count, step)
+    cut = limit < keys
+    if not cut.any():
+        return whole
+    tiles = np.minimum(_walk(limit, before, positions, count, step) + np.where(cut, count / 2, 0), whole)
+    return np.asarray(tiles + outside * (whole - tiles))
+
+
+def _walk(limit: Array, before: Array, positions: Array, count: Array, step: Array) -> Array:
+    """Tiles of all blocks up to a `limit` of keys."""
+    ramp = _ramp(limit, before, positions, count)
+    seen = ramp * before + positions * ramp * (ramp + 1) / 2 + (count - ramp) * limit
+    ragged = np.maximum(0, 1 - positions / step) / 2  # diagonal tiles that are only partly below the diagonal
+    return np.asarray(np.maximum(seen / step + count * ragged, count))
 
 
 def makespan(
@@ -68,13 +86,15 @@ def makespan(
 ) -> Array:  # fmt: skip
     """Seconds until the last of `copies` x `shape` blocks is done; one costs its tiles x `tile` + `block` seconds.
 
-        max(k c_{(k-1) SMs + 1} for k = 1, 2, 3, 4, N / SMs;
+        max(k c_{(k-1) SMs + 1} for k = 1, 2, 3, 4, F / SMs, N / SMs;
             W / SMs + max(0, tail (c_1 - c_N) - sorted_work W / (batch SMs)))
 
-    c_j are the blocks' times in falling order: of the longest (k - 1) SMs + 1 blocks some multiprocessor gets k. W is
-    their sum. The second term is the end of the list: the last long block starts when the others are taken, and
-    `tail` of what it is longer than the shortest sticks out; a library that sorts the blocks of a sequence by length
-    (`sorted_work` 1) starts long ones first, so that only the last sequence's work is left to fill in.
+    c_j are the blocks' times in falling order: of the longest (k - 1) SMs + 1 blocks some multiprocessor gets k. F of
+    the N blocks see a whole window, W is the sum of all. The second term is the end of the list: the last long block
+    starts when the others are taken, and `tail` of what it is longer than the shortest sticks out; a library that sorts
+    the blocks of a sequence by length (`sorted_work` 1) starts long ones first, so that only the last sequence's work
+    is left to fill in. Keys before the first query make short blocks of a window longer, so that less sticks out; they
+    never make the list shorter.
     A block alone on a multiprocessor runs at `lone_block` of the rate that several reach together.
     """
     total = copies * shape.number * splits
@@ -82,14 +102,39 @@ def makespan(
     fullness = np.clip(total / sm_count - 1, 0, 1)
     spill = np.maximum(0, tail * (shape.spread / splits * tile + block) - sorted_work * work / batch)
     result = work + spill * fullness
-    for k in (1, 2, 3, 4, np.ceil(total / sm_count)):
+    several: list[Any] = [1, 2, 3, 4, np.ceil(total / sm_count)]
+    if (shape.limit < shape.keys).any():
+        several.append(np.maximum(np.ceil(copies * shape.full * splits / sm_count), 1))
+        ends: dict[str, Any] = {"batch": batch, "sm_count": sm_count, "tail": tail, "sorted_work": sorted_work}
+        result = np.maximum(result, _behind_a_cache(shape, copies, tile, block, splits, fullness, work, **ends))
+    for k in several:
         index = np.floor((k - 1) * sm_count / (copies * splits))
-        keys = np.minimum(shape.limit, shape.before + np.maximum(shape.number - index, 0) * shape.positions)
+        before = np.minimum(shape.before + np.maximum(shape.number - index, 0) * shape.positions, shape.keys)
+        keys = np.minimum(shape.limit, before)
+        keys = keys + shape.outside * (before - keys)
         tiles = np.maximum(np.ceil(keys / shape.step / splits), 1)
         alone = (k % 2) * (1 / lone_block - 1)
         least = (k + alone) * tiles * tile + k * block
         result = np.maximum(result, np.where((k - 1) * sm_count < total, least, 0))
     return np.asarray(result)
+
+
+def _behind_a_cache(
+    shape: Blocks, copies: Array, tile: Array, block: Array, splits: float, fullness: Array, work: Array, *,
+    batch: Array, sm_count: float, tail: float, sorted_work: float,
+) -> Array:  # fmt: skip
+    """The second term of `makespan` with as many keys before the first query, up to those that there are, as make it
+    longest: more of them add work to as many blocks as are shorter than the window, until so few of these are left that
+    what no longer sticks out outweighs it."""
+    filled = np.maximum(1 - fullness * sorted_work / batch, 1e-9)  # of a tile more, what the list gets longer
+    fewest = np.ceil(fullness * tail * sm_count / (filled * copies * splits))
+    before = np.clip(shape.limit - fewest * shape.positions, 0, shape.before)
+    keys = shape.keys - shape.before + before
+    tiles = _tiles(shape.limit, before, keys, shape.positions, shape.number, shape.step, shape.outside)
+    work = work + copies * (tiles - shape.tiles) * tile / sm_count
+    spread = np.maximum(shape.limit - before - shape.positions, 0) / shape.step
+    spill = np.maximum(0, tail * (spread / splits * tile + block) - sorted_work * work / batch)
+    return np.asarray(work + spill * fullness)
 
 
 @in_chunks(CHUNK, "batch", "queries", "keys", "heads", "kv_heads", "head_dim", "v_head_dim", "window")

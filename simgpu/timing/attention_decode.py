@@ -106,6 +106,7 @@ def decode_time(
     packed = q * group
     larger = np.where(packed <= WARP_GROUP, WARP_GROUP, 2 * WARP_GROUP)
     rows = np.where(packed <= decode_tile_rows, decode_tile_rows, np.minimum(larger, decode_largest_rows))
+    filled = b * kv * np.maximum(packed / rows, 1)
     copies = b * kv * np.ceil(packed / rows)
     burst, _slowdown = clocks_under_load(clock_fraction, throttle, clock_exponent)
     f = clock * burst
@@ -124,7 +125,7 @@ def decode_time(
     hit = resident(moved, l2_bytes * warm, resident_fraction)
     memory = move(moved, hit, decode_memory_fraction * bandwidth, l2)
     steps = np.where(small, k / STEP, np.ceil(k / STEP))  # without tensor cores there are no tiles to fill
-    stream = Stream(copies, steps, step, memory, wave, 8 * b * q * h * dv / l2)
+    stream = Stream(copies, filled, steps, step, memory, wave, 8 * b * q * h * dv / l2)
     figures = {"sm_count": sm_count, "p": decode_overlap_exponent, "split_latency": decode_split_latency}
     if planned_keys:
         busy, waves = _planned(stream, k, planned_keys, **figures)
@@ -143,6 +144,7 @@ class Stream(NamedTuple):
     """Blocks that read the cache, and what they cost."""
 
     copies: Array  # blocks before the cache is split
+    filled: Array  # the same, those whose rows are filled in part counted in part
     steps: Array  # of 64 keys
     step: Array  # s
     memory: Array  # s for all bytes
@@ -169,7 +171,8 @@ def _planned(stream: Stream, keys: Array, planned_keys: float, **figures: float)
 
     The plan itself rounds blocks to parts, so that a longer cache, or one sequence more, may run in fewer and longer
     parts and sooner be done. Which lengths that hits is chance; here parts are as long as they are on average, and a
-    cache that stays whole costs no more than the shortest that is cut.
+    cache that stays whole costs no more than the shortest that is cut. One query more may open a block that halves the
+    parts and with them what there is to combine; what is combined goes with the rows that are filled.
     """
     alone, waves = _cost(stream, 1.0, False, **figures)
     whole = keys <= UNSPLIT_BLOCKS * planned_keys
@@ -178,7 +181,8 @@ def _planned(stream: Stream, keys: Array, planned_keys: float, **figures: float)
     room = np.maximum(sms / stream.copies, 1)  # for parts, in one wave
     parts = np.minimum(np.floor(room), long / planned_keys)
     latency = np.ceil(stream.copies / sms) * stream.wave
-    combining = figures["split_latency"] + np.minimum(room, long / planned_keys) * stream.combine
+    combined = np.minimum(np.maximum(sms / stream.filled, 1), long / planned_keys)
+    combining = figures["split_latency"] + combined * stream.combine
     busy = np.ceil(stream.copies / sms) * long / STEP / parts * stream.step + latency
     cut = (busy**p + stream.memory**p) ** (1 / p) + combining
     alone_is_best = whole & (alone <= cut)

@@ -19,19 +19,19 @@ class ExpertTimer(MatrixTimer):
 
     def experts(
         self, tokens: int, topk: int, experts: int, ep: int, n: int, k: int, distribution: str = "balanced",
-        weight_gradient: bool = False, dtype: str = "bf16", sustained: bool | None = None,
+        weight_gradient: bool = False, dtype: str = "bf16", sustained: bool | None = None, whole: bool = True,
     ) -> KernelTimes:  # fmt: skip
         """One multiplication of all experts of the busiest of `ep` ranks: their tokens [v, k] by [k, n] each.
 
         `tokens` enter over all ranks and visit `topk` of `experts`; `distribution` as in
-        `simgpu.timing.routing.rank_loads`. `weight_gradient`: [k, v] by [v, n] instead, whose output is as large as
-        the weights and whose tiles are those of its rows k.
+        `simgpu.timing.routing.rank_loads`, `whole` as in `rank_load`. `weight_gradient`: [k, v] by [v, n] instead,
+        whose output is as large as the weights and whose tiles are those of its rows k.
         """
         from simgpu.timing.moe import grouped_gemm_time
         from simgpu.timing.routing import TILE_ROWS, rank_load
 
         try:
-            load = rank_load(tokens, topk, experts, ep, distribution)
+            load = rank_load(tokens, topk, experts, ep, distribution, whole)
         except ValueError:
             problem = f"{shown(distribution)} is not known; expected balanced, random, power_law_A or popularity_A"
             raise InputError(problem, key="distribution") from None

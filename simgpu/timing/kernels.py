@@ -253,18 +253,20 @@ class KernelModel:
     def _product(self, op: Matmul) -> tuple[KernelTimes, str, str]:
         timer, m, n, k = self.timer, op.m.size, op.n_size, op.k.size
         vectors = self.vectors if op.products == 1 else 0
-        if m <= vector_rows(vectors, op.stored):
+        few = vector_rows(vectors, op.stored)
+        if m <= few:
             return timer.gemv(m, n, k, op.dtype, op.stored or None, self.few_rows), "gemm", self.few_rows
         if vectors and op.dtype == "int8" and op.stored:
-            return timer.quantised(m, n, k, op.stored), "gemm", GGML_MMQ
-        library = timer.matrix_library(op.dtype, op.accumulate)
-        if op.dtype == "fp8" and self.fp8 != DEFAULT:
-            library = self.fp8
-        if op.stored:
-            library = WEIGHT_ONLY
-        times = timer.gemm(m, n, k, op.products, op.dtype, op.accumulate, library, op.stored or None)
-        if vectors:  # whoever multiplies by more vectors reads the matrix too
-            times = max(times, timer.gemv(1, n, k, op.dtype, op.stored or None, self.few_rows), key=_seconds)
+            library, times = GGML_MMQ, timer.quantised(m, n, k, op.stored)
+        else:
+            library = timer.matrix_library(op.dtype, op.accumulate)
+            if op.dtype == "fp8" and self.fp8 != DEFAULT:
+                library = self.fp8
+            if op.stored:
+                library = WEIGHT_ONLY
+            times = timer.gemm(m, n, k, op.products, op.dtype, op.accumulate, library, op.stored or None)
+        if few:  # whoever multiplies by more vectors does no less than for these
+            times = max(times, timer.gemv(few, n, k, op.dtype, op.stored or None, self.few_rows), key=_seconds)
         return times, "gemm", library
 
     def _lookup(self, op: Embedding) -> KernelTimes:
@@ -277,7 +279,7 @@ class KernelModel:
     def _grouped(self, op: GroupedMatmul) -> tuple[KernelTimes, str, str]:
         times = self.timer.experts(
             op.rows.size * op.ranks, op.topk, op.total, op.ranks, op.n_size, op.k.size, op.routing,
-            weight_gradient=op.weight_gradient, dtype=op.dtype,
+            weight_gradient=op.weight_gradient, dtype=op.dtype, whole=False,
         )  # fmt: skip
         return times, "moe", self.timer.expert_library(op.dtype)
 
@@ -285,7 +287,7 @@ class KernelModel:
         library = self.experts if op.dtype == "fp8" and self.experts != DEFAULT else self.timer.expert_library(op.dtype)
         times = self.timer.moe_layer(
             op.rows, op.hidden, op.inner, op.topk, op.experts, 1, op.ranks, op.gated, op.routing, op.dtype, library,
-            weights=op.stored or None,
+            weights=op.stored or None, whole=False,
         )  # fmt: skip
         return times, "moe", library
 
@@ -303,22 +305,38 @@ class KernelModel:
                 library=library, warm=False,
             )  # fmt: skip
             return times, "attention_decode", library
-        if op.queries <= FEW_QUERIES and op.keys > op.queries and op.passes == 1:
-            times = self.timer.attention_decode(
-                batch, op.keys, heads, kv_heads, dim, op.v_dim, op.window, dtype=op.dtype, kv_dtype=kv_dtype,
-                queries=op.queries, library=library, warm=False,
-            )  # fmt: skip
-            return times, "attention_decode", library
         if op.passes == 1:
-            times = self.timer.attention_prefill(
-                batch, op.queries, op.keys, heads, kv_heads, dim, op.v_dim, causal=op.causal, window=op.window,
-                dtype=op.dtype, kv_dtype=kv_dtype, library=library, warm=False,
-            )  # fmt: skip
-            return times, "attention_prefill", library
+            return self._forward(op, library)
         times = self.timer.attention_backward(
             batch, op.queries, op.keys, heads, kv_heads, dim, op.v_dim, causal=op.causal, window=op.window,
             dtype=op.dtype, library=library, warm=False,
         )  # fmt: skip
+        return times, "attention_prefill", library
+
+    def _forward(self, op: Attention, library: str) -> tuple[KernelTimes, str, str]:
+        """Kernels for prompts, and for a few queries over a cache.
+
+        Which of the two an engine runs changes at a number of queries, and no token more makes a step shorter: few
+        tokens without a cache run in the quicker one, and more queries over a cache take no less than those few.
+        """
+        heads, kv_heads, dim, kv_dtype = op.heads.size, op.kv_heads.size, op.head_dim, op.kv_dtype or None
+
+        def few(queries: int) -> KernelTimes:
+            return self.timer.attention_decode(
+                op.batch.size, op.keys, heads, kv_heads, dim, op.v_dim, op.window, dtype=op.dtype, kv_dtype=kv_dtype,
+                queries=queries, library=library, warm=False,
+            )  # fmt: skip
+
+        if op.queries <= FEW_QUERIES and op.keys > op.queries:
+            return few(op.queries), "attention_decode", library
+        times = self.timer.attention_prefill(
+            op.batch.size, op.queries, op.keys, heads, kv_heads, dim, op.v_dim, causal=op.causal, window=op.window,
+            dtype=op.dtype, kv_dtype=kv_dtype, library=library, warm=False,
+        )  # fmt: skip
+        if op.queries <= FEW_QUERIES:
+            times = min(times, few(op.queries), key=_seconds)
+        elif op.keys > op.queries:
+            times = max(times, few(FEW_QUERIES), key=_seconds)
         return times, "attention_prefill", library
 
     def _pointwise(self, op: Pointwise) -> tuple[KernelTimes, str, str]:

@@ -135,12 +135,13 @@ class MatrixTimer(TimerBase):
         self, tokens: ArrayLike, hidden: ArrayLike, inner: ArrayLike, topk: ArrayLike, experts: ArrayLike,
         tp: ArrayLike = 1, ep: ArrayLike = 1, gated: ArrayLike = True, distribution: ArrayLike = "random",
         dtype: str = "bf16", library: str = DEFAULT, rotation: float = math.inf, sustained: bool | None = None,
-        weights: str | None = None,
+        weights: str | None = None, whole: bool = True,
     ) -> KernelTimes:  # fmt: skip
         """The experts of a mixture-of-experts layer on the busiest rank, without all-to-all.
 
         `tokens` enter over the whole expert-parallel group of `ep` ranks; each expert of width `inner` is split over
-        `tp`. `distribution` as in `simgpu.timing.routing.rank_loads`, `weights` as in `gemm`.
+        `tp`. `distribution` and `whole` as in `simgpu.timing.routing.rank_loads` and `rank_load`, `weights` as in
+        `gemm`.
         """
         from simgpu.timing.moe import moe_time
         from simgpu.timing.routing import TILE_ROWS, rank_load
@@ -153,7 +154,7 @@ class MatrixTimer(TimerBase):
         given = np.broadcast_arrays(tokens, topk, experts, ep, distribution)
         flat = zip(*(array.reshape(-1).tolist() for array in given), strict=True)
         try:
-            loads = [rank_load(int(n), int(t), int(e), int(r), str(how)) for n, t, e, r, how in flat]
+            loads = [rank_load(int(n), int(t), int(e), int(r), str(how), whole) for n, t, e, r, how in flat]
         except ValueError:
             problem = f"{shown(distribution)} is not known; expected balanced, random, power_law_A or popularity_A"
             raise InputError(problem, key="distribution") from None

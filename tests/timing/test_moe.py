@@ -1,6 +1,7 @@
 """Experts: no token is lost, layers obey the laws of matrix multiplication, one expert is a plain product."""
 
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -309,3 +310,32 @@ def test_popularity_is_the_law_of_few_tokens_at_any_number_of_them():
     assert many / 10_000 == pytest.approx(rank_loads(1, 8, 256, 1, "popularity_1.2"))
     active = [rank_load(tokens, 8, 256, 1, "popularity_1.2").active for tokens in range(1, 200)]
     assert active == sorted(active)
+
+
+@pytest.mark.parametrize("how", [*DISTRIBUTIONS, "popularity_1.2"])
+def test_the_busiest_rank_has_a_token_and_more_tokens_never_less_work(how):
+    for topk, experts, ranks in ((1, 128, 8), (2, 8, 4), (1, 16, 8), (4, 128, 1), (6, 64, 2), (3, 8, 4), (8, 12, 4)):
+        loads = [np.array([*load.blocks, load.active, load.visits]) for load in loads_of(topk, experts, ranks, how)]
+        assert loads[0][-1] > 0
+        assert all((more >= less * (1 - 1e-9)).all() for less, more in pairwise(loads))
+
+
+def loads_of(topk, experts, ranks, how):
+    sizes = [*range(1, 70), *range(600, 660, 3), 1000, 1001, 4095, 4096, 4097]
+    return [rank_load(n, topk, experts, ranks, how) for n in sizes]
+
+
+@pytest.mark.parametrize(("topk", "experts"), [(3, 8), (8, 9), (2, 7), (5, 12)])
+def test_balanced_tokens_visit_as_many_experts_as_they_should_where_these_do_not_divide(topk, experts):
+    for tokens in (1, 5, 64, 1001):
+        loads = rank_loads(tokens, topk, experts, 1, "balanced")
+        assert loads.sum() == tokens * topk
+        assert loads.max() - loads.min() <= 1
+
+
+@pytest.mark.parametrize("how", ["balanced", "popularity_1.2"])
+def test_an_expert_more_never_takes_a_tile_where_loads_scatter(how):
+    for tokens, topk in ((7, 2), (264, 8), (1052, 2), (2740, 1), (4096, 4)):
+        loads = [rank_load(tokens, topk, experts, 1, how, whole=False) for experts in range(8, 40)]
+        for less, more in pairwise(loads):
+            assert all(b >= a * (1 - 1e-9) for a, b in zip(less.blocks, more.blocks, strict=True))

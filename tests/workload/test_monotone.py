@@ -1,5 +1,6 @@
 """More work never takes less time: kernels and steps of inference as context, batch and prompt grow."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -7,9 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simgpu import Catalogue, InputError, MixedStep, simulate
+from simgpu import Catalogue, Inference, InputError, MixedStep, Plan, simulate
+from simgpu.model.operators import Attention, Dim, Matmul
+from simgpu.timing.kernels import KernelModel
 from simgpu.timing.routing import rank_load
 from simgpu.timing.timer import GPUTimer
+from simgpu.workload.inference.deploying import deploy
+from simgpu.workload.inference.generation import pipelined, prefill_runs
 
 CATALOGUE = Catalogue()
 AROUND = [2**i + d for i in range(8, 18) for d in (-1, 0, 1)]
@@ -44,6 +49,69 @@ def test_decode_attention_never_gets_faster_with_context_or_batch(gpu, cache):
     for heads in (16, 128):
         assert rises(timer.attention_mla_decode(4, KEYS, heads, **some).seconds)
         assert rises(timer.attention_mla_decode(BATCHES, 600, heads, **some).seconds)
+
+
+PROMPTS = np.asarray([1, 63, 64, 127, 128, 500, 1023, 1024, 2688, 5888, 10880, 14464])
+
+
+@pytest.mark.parametrize("gpu", [*LIBRARIES, "rtx-4000-ada", "h100-nvl"])
+@pytest.mark.parametrize("window", [0, 128, 1024])
+def test_prefill_attention_never_gets_faster_with_prompt_batch_or_cache(gpu, window):
+    cluster = CATALOGUE.cluster(gpu)
+    timer = GPUTimer(cluster.gpu, cluster.kernel)
+    for library in (LIBRARIES.get(gpu, "trtllm"), "trtllm"):
+        some = {"window": window, "dtype": "fp16", "library": library, "warm": False}
+        for heads, kv_heads, width in HEADS:
+            for past in (0, 1, 100, 3000):
+
+                def at(batch, new, past, heads=heads, kv_heads=kv_heads, width=width, some=some):
+                    return timer.attention_prefill(batch, new, new + past, heads, kv_heads, width, **some).seconds
+
+                one = at(3, PROMPTS, past)
+                assert (at(3, PROMPTS + 1, past) >= one * ROUNDING).all()
+                assert (at(4, PROMPTS, past) >= one * ROUNDING).all()
+                assert (at(3, PROMPTS, past + 1) >= one * ROUNDING).all()
+                assert rises(at(BATCHES, 2688, past))
+
+
+@pytest.mark.parametrize("gpu", ["a100-sxm-80gb", "h100-sxm", "rtx-4090", "b200-sxm", "mi300x"])
+def test_attention_never_gets_faster_where_its_kernel_changes(gpu):
+    """Decodes and prompts have kernels of their own; a few queries over a cache run in those for decodes."""
+    kernels = KernelModel(CATALOGUE.cluster(gpu), sustained=False)
+    for batch, past, window in ((1, 0, 0), (1, 1, 0), (1, 30_000, 0), (40, 700, 0), (3, 4000, 128)):
+        queries = [attention(batch, n, n + past, window) for n in range(1, 40)]
+        assert rises(np.asarray([kernels.time(op).seconds for op in queries])), (batch, past)
+        for n in (1, 7, 16, 17, 200):
+            keys = [attention(batch, n, n + past + more, window) for more in range(4)]
+            assert rises(np.asarray([kernels.time(op).seconds for op in keys])), (batch, past, n)
+
+
+def attention(batch, queries, keys, window):
+    return Attention("attention", Dim(batch), queries, keys, Dim(32), Dim(8), 128, "fp16", True, window=window)
+
+
+@pytest.mark.parametrize("gpu", ["a100-sxm-80gb", "l4", "rtx-3090", "h100-sxm", "apple-m2-ultra-76c"])
+@pytest.mark.parametrize("stored", ["", "q4_k", "q8_0"])
+def test_a_product_never_gets_faster_where_its_kernel_changes(gpu, stored):
+    kernels = KernelModel(CATALOGUE.cluster(gpu), sustained=False, vectors=8)
+    for n, k in ((4096, 4096), (1024, 8192), (32_000, 2048)):
+        made = [Matmul("product", Dim(m), (Dim(n),), Dim(k), "fp16", "fp16", stored=stored) for m in range(1, 80)]
+        assert rises(np.asarray([kernels.time(op).seconds for op in made]))
+
+
+@pytest.mark.parametrize("stages", [2, 4])
+def test_prompts_are_spread_evenly_over_the_microbatches_of_a_pipeline(stages):
+    job = Inference(batch=1, prompt=8, output=2, precision="bf16")
+    model = replace(CATALOGUE.model("llama-3.2-1b"), layers=4)
+    found = deploy(CATALOGUE.cluster("dgx-h100"), job, model, Plan(pp=stages), "bf16")
+    times = []
+    for batch in range(1, 30):
+        runs = prefill_runs(found, batch, 16)
+        counts = [run.step.groups[0].count for run in runs for _ in range(int(run.count))]
+        assert sum(counts) == batch and len(counts) == min(stages, batch)
+        assert max(counts) - min(counts) <= 1
+        times.append(pipelined(runs))
+    assert rises(np.asarray(times))
 
 
 @pytest.mark.parametrize(("topk", "experts"), [(2, 8), (8, 128), (6, 64), (8, 256), (1, 16)])

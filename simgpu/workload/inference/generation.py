@@ -105,11 +105,12 @@ def prefill_runs(
     limit = chunk or deployment.chunk
     new = prompt - cached
     if new <= limit:
-        together = max(min(limit // new, batch), 1)
-        if deployment.plan.pp > 1:  # a step for each stage, where there are prompts enough
-            together = min(together, ceil(batch / deployment.plan.pp))
-        full, rest = divmod(batch, together)
-        sizes = [(together, full), (rest, 1)]
+        most, stages = max(limit // new, 1), min(deployment.plan.pp, batch)
+        if ceil(batch / stages) <= most:  # a step for each stage, where there are prompts enough
+            each, more = divmod(batch, stages)
+            sizes = [(each + 1, more), (each, stages - more)]
+        else:
+            sizes = [(most, batch // most), (batch % most, 1)]
         found = []
         for count, times in sizes:
             if count and times:
