@@ -22,8 +22,8 @@ from simgpu.model.config import TransformerConfig
 from simgpu.model.serving import Group
 from simgpu.overrides import Override
 from simgpu.plan.precision import PRECISIONS
-from simgpu.simulation import simulate
-from simgpu.study.inputs import inputs_of
+from simgpu.simulation.call import simulate
+from simgpu.study.whatif.inputs import inputs_of
 from simgpu.workload.frameworks import FRAMEWORKS
 from simgpu.workload.inference.deploying import deploy
 from simgpu.workload.inference.deployment import Deployment
