@@ -17,11 +17,12 @@ from simgpu.model.derive import written
 from simgpu.model.operators import ACCUMULATE
 from simgpu.overrides import Override
 from simgpu.plan.parallelism import Plan
-from simgpu.simulation.call import default_clocks, simulate
+from simgpu.simulation.call import simulate
 from simgpu.simulation.result import Result
 from simgpu.tree import indexed, leaves
 from simgpu.workload.frameworks import framework as framework_named
 from simgpu.workload.jobs import Accumulate, Dtype, Inference, MixedStep, Serving, Training, Workload
+from simgpu.workload.options import RunOptions, default_clocks
 from simgpu.workload.runtimes import Runtime
 
 Key = tuple[str, ...]
@@ -99,6 +100,13 @@ class Scenario(BaseModel):
     require_fit: bool = False
     hardware: dict[str, Any] = {}
 
+    def options(self, **changed: Any) -> RunOptions:
+        """How it is run, with single options `changed`."""
+        said = {
+            name: getattr(self, name) for name in RunOptions.__dataclass_fields__ if name in type(self).model_fields
+        }
+        return RunOptions(**{**said, **changed})
+
 
 @dataclass(frozen=True)
 class Place:
@@ -172,19 +180,9 @@ def run_scenario(
     cluster = resolved or resolve_cluster(scenario, catalogue, where)
     try:
         result = simulate(
-            cluster,
-            scenario.workload,
-            model,
-            scenario.plan.plan(),
-            scenario.dtype,
-            scenario.accumulate,
-            scenario.algorithm,
-            scenario.protocol,
-            scenario.clocks,
-            scenario.framework,
-            require_fit=scenario.require_fit,
+            cluster, scenario.workload, model, scenario.plan.plan(), scenario.options(),
             draft=draft_of(scenario, catalogue),
-        )
+        )  # fmt: skip
     except InputError as error:
         raise where.error(error.problem, tuple((error.key or "").split("."))) from None
     return replace(result, inputs=lambda: resolve(scenario, cluster, catalogue, where))
@@ -271,7 +269,7 @@ def _inference_inputs(
     job = scenario.workload
     assert isinstance(job, (Inference, MixedStep, Serving))
     model = catalogue.model(scenario.model) if scenario.model else None
-    made = deploy(cluster, job, model, scenario.plan.plan(), scenario.dtype, scenario.accumulate)
+    made = deploy(cluster, job, model, scenario.plan.plan(), scenario.options())
     for key, value in vars(made.precision).items():
         if key not in ("name", "source"):
             plain = dict(value) if isinstance(value, Mapping) else value

@@ -29,6 +29,7 @@ from simgpu.workload.inference.deploying import deploy
 from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.generation import generate
 from simgpu.workload.inference.serving import Load, serve
+from simgpu.workload.options import RunOptions
 from simgpu.workload.runtime_files import every
 
 CATALOGUE = Catalogue()
@@ -116,7 +117,7 @@ def deployment(draw: Random, model: str | None = None, engine: str | None = None
             routing=draw.choice([None, None, "balanced", "random", "power_law_1.2"]) if config.experts > 1 else None,
         )  # fmt: skip
         try:
-            found = deploy(cluster, job, config, Plan(**split), draw.choice(["bf16", "fp16"]), **FIXED)
+            found = deploy(cluster, job, config, Plan(**split), RunOptions(draw.choice(["bf16", "fp16"]), **FIXED))
         except InputError:
             continue
         return replace(found, runtime=replace(found.runtime, custom_reduce=False)).fresh()

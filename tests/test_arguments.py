@@ -14,6 +14,7 @@ from simgpu import InputError, SimgpuError
 from simgpu.arguments import NUMBER, TEXT, check, plain, takes
 from simgpu.engine import Phase, Simulator
 from simgpu.errors import ArgumentError
+from simgpu.workload.options import RunOptions
 
 CLUSTER, MODEL = simgpu.load_cluster("dgx-h100"), simgpu.load_model("llama-3.1-8b")
 EXPERIMENT = {
@@ -72,7 +73,9 @@ def calls():
             continue
         target = getattr(simgpu, name)
         fields = getattr(target, "model_fields", None)
-        names = fields if fields is not None else inspect.signature(target).parameters
+        names = list(fields if fields is not None else inspect.signature(target).parameters)
+        if "settings" in names and name == "simulate":
+            names = [*(one for one in names if one != "settings"), *RunOptions.__dataclass_fields__]
         yield from ((name, parameter) for parameter in names)
 
 
@@ -82,7 +85,7 @@ def test_a_wrong_argument_is_one_line(name, parameter, tmp_path, monkeypatch):
     monkeypatch.setenv("SIMGPU_STORE", str(tmp_path / "store.sqlite"))
     target = getattr(simgpu, name)
     star = None
-    if not hasattr(target, "model_fields"):
+    if not hasattr(target, "model_fields") and parameter in inspect.signature(target).parameters:
         star = inspect.signature(target).parameters[parameter].kind.name == "VAR_POSITIONAL"
     for wrong in WRONG:
         given = {**GIVEN.get(name, {})}
@@ -109,6 +112,10 @@ def test_the_line_names_argument_value_and_what_was_expected():
     assert isinstance(caught.value, InputError)
     with pytest.raises(InputError, match=r"^plan\.ttp: unknown key; did you mean 'tp'\?$"):
         simgpu.simulate("dgx-h100", simgpu.Prefill(tokens=8), "llama-3.1-8b", {"ttp": 2})
+    with pytest.raises(InputError, match=r"^options\.dtyp: unknown key; did you mean 'dtype'\?$"):
+        simgpu.simulate("dgx-h100", simgpu.Prefill(tokens=8), "llama-3.1-8b", options={"dtyp": "fp8"})
+    with pytest.raises(TypeError, match="unexpected keyword argument 'dtyp'; did you mean 'dtype'"):
+        simgpu.simulate("dgx-h100", simgpu.Prefill(tokens=8), "llama-3.1-8b", dtyp="fp8")
     with pytest.raises(InputError, match=r"^workload\.kind: 'trainin' is not known; did you mean 'training'\?$"):
         simgpu.simulate("dgx-h100", {"kind": "trainin"}, "llama-3.1-8b")
 

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from simgpu.analysis.breakdown import Breakdown, breakdown
 from simgpu.analysis.uncertainty import Range, parts_of, range_of, range_of_ratio
 from simgpu.analysis.utilisation import kernels_of, products
-from simgpu.arguments import FLAG, MAPPING, TEXT, instance, takes
+from simgpu.arguments import MAPPING, TEXT, instance, takes
 from simgpu.catalog import Catalogue
 from simgpu.columns import following_ends
 from simgpu.errors import InputError, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph
-from simgpu.model.operators import ACCUMULATE, BYTES
+from simgpu.model.operators import BYTES
 from simgpu.plan.checks import PLAN_KEYS, check_fits_cluster
 from simgpu.plan.memory import Memory
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.program import Program, shard
 from simgpu.plan.serving_memory import ServingMemory
 from simgpu.simulation.result import Result
-from simgpu.timing.collectives import ALGORITHMS, PROTOCOLS
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Execution, execute
 from simgpu.workload.jobs import Inference, MixedStep, OperatorList, Prefill, Serving, Training, Workload, job_of
-
-CLOCKS = ("sustained", "burst")
+from simgpu.workload.options import RunOptions, Settings
 
 REMEMBERED = 32
 """Runs on one GPU that are remembered for each cluster."""
@@ -38,26 +36,20 @@ REMEMBERED = 32
     workload=MAPPING | instance("a job such as Prefill or Training", "simgpu.workload.fields.Strict"),
     model=TEXT | instance("a model from load_model", "simgpu.model.config.TransformerConfig"),
     plan=MAPPING | instance("a Plan", "simgpu.plan.parallelism.Plan"),
+    options=MAPPING | instance("a RunOptions", "simgpu.workload.options.RunOptions"),
     draft=TEXT | instance("a model from load_model", "simgpu.model.config.TransformerConfig"),
     catalogue=instance("a Catalogue", "simgpu.catalog.Catalogue"),
-    **dict.fromkeys(("dtype", "accumulate", "algorithm", "protocol", "clocks", "framework"), TEXT),
-    **dict.fromkeys(("folded", "require_fit"), FLAG),
 )
 def simulate(
     cluster: Cluster | str,
     workload: Workload | Mapping[str, Any],
     model: TransformerConfig | str | None = None,
     plan: Plan | Mapping[str, Any] | None = None,
-    dtype: str = "bf16",
-    accumulate: str | None = None,
-    algorithm: str = "auto",
-    protocol: str = "auto",
-    clocks: str | None = None,
-    framework: str = "megatron",
-    folded: bool = True,
-    require_fit: bool = False,
+    options: RunOptions | Mapping[str, Any] | None = None,
+    *,
     draft: TransformerConfig | str | None = None,
     catalogue: Catalogue | None = None,
+    **settings: Unpack[Settings],
 ) -> Result:
     """Simulate one step.
 
@@ -70,23 +62,9 @@ def simulate(
         `Prefill`, `Training`, `Inference`, `MixedStep`, `Serving` or `OperatorList`, or a mapping with its `kind`.
     plan
         How it is split, as `Plan` or a mapping of its keys; one GPU by default.
-    dtype, accumulate
-        Of weights and activations, and what products are summed in (default: fp32, int32 for int8).
-    algorithm
-        Of collectives: 'auto' (what NCCL would choose), 'ring', 'tree', 'nvls', or 'direct'.
-    protocol
-        Of collectives: 'auto', 'll', 'll128', 'simple'; or 'ideal', which takes links at their plain rates and
-        latencies, as back-of-the-envelope sums have it.
-
-    framework
-        Of training: how a stack runs the same operators, see `simgpu.workload.frameworks`.
-    folded
-        Of training: one rank stands for all equal ones. False simulates each rank, for the same times.
-    require_fit
-        Of training and inference: a plan that does not fit the memory of the GPU is an error.
-    clocks
-        'sustained' (a long run, throttled by its power limit) or 'burst' (a few milliseconds, as benchmarks time).
-        Default: burst for inference, whose steps leave the power limit alone most of the time, else sustained.
+    options, settings
+        How it is run: a `RunOptions`, a mapping of its keys, or these as keyword arguments (`dtype="fp8"`,
+        `framework="deepspeed"`, `require_fit=True`), which replace single ones.
     draft
         Of speculative decoding: the model that `workload.speculative.draft` names.
     catalogue
@@ -107,34 +85,24 @@ def simulate(
         cluster = known.cluster(cluster) if isinstance(cluster, str) else cluster
         model, draft = (known.model(one) if isinstance(one, str) else one for one in (model, draft))
     plan, workload = Plan.of(plan or {}), job_of(workload)
-    sums = accumulate or ACCUMULATE.get(dtype, "fp32")
-    if algorithm not in ALGORITHMS:
-        raise InputError(f"'{algorithm}' is not known; expected one of {', '.join(ALGORITHMS)}", key="algorithm")
-    if protocol not in PROTOCOLS:
-        raise InputError(f"'{protocol}' is not known; expected one of {', '.join(PROTOCOLS)}", key="protocol")
-    clocks = clocks or default_clocks(workload)
-    if clocks not in CLOCKS:
-        raise InputError(f"'{clocks}' is not known; expected one of {', '.join(CLOCKS)}", key="clocks")
+    how = RunOptions.of(options, settings)
     check_fits_cluster(plan, cluster)
     if isinstance(workload, (Inference, MixedStep, Serving)):
-        return _infer(
-            cluster, workload, model, plan, dtype, accumulate, clocks, algorithm, protocol, require_fit, draft
-        )
-    kernels = KernelModel(cluster, sustained=clocks == "sustained")
+        return _infer(cluster, workload, model, plan, how, draft)
+    dtype, sums = how.dtype, how.sums
+    kernels = KernelModel(cluster, sustained=how.sustained(workload))
     kernels.peak(dtype, sums)  # refuse a dtype the GPU lacks, even where nothing would use it
 
     for key, own, own_sums in workload.own_dtypes() if isinstance(workload, OperatorList) else ():
         kernels.peak(own, own_sums, key=key)
 
     if isinstance(workload, Training):
-        return _train(
-            cluster, workload, model, plan, dtype, sums, kernels, framework, algorithm, protocol, folded, require_fit
-        )
+        return _train(cluster, workload, model, plan, how)
     _check_plan(plan, workload.kind)
     assert isinstance(workload, (Prefill, OperatorList))
     graph = workload.graph(model, plan, dtype, sums)
     program = shard(graph, plan)
-    execution = execute(program, plan, cluster, kernels, algorithm, protocol)
+    execution = execute(program, plan, cluster, kernels, how.algorithm, how.protocol)
     single = _alone(cluster, workload, model, dtype, sums, kernels) if plan.world > 1 else execution
     if execution.step == 0:
         raise InputError("there is nothing to do: one GPU has nobody to communicate with", key="workload")
@@ -148,20 +116,15 @@ def simulate(
     return _result(row, execution)
 
 
-def default_clocks(workload: Workload) -> str:
-    """Clocks of a job where nothing is said of them."""
-    return "burst" if isinstance(workload, (Inference, MixedStep, Serving)) else "sustained"
-
-
 def _infer(
-    cluster: Cluster, workload: Any, model: TransformerConfig | None, plan: Plan, dtype: str, accumulate: str | None,
-    clocks: str, algorithm: str, protocol: str, require_fit: bool, draft: TransformerConfig | None,
+    cluster: Cluster, workload: Any, model: TransformerConfig | None, plan: Plan, how: RunOptions,
+    draft: TransformerConfig | None,
 ) -> Result:  # fmt: skip
     from simgpu.simulation.inference import infer
 
-    done = infer(cluster, workload, model, plan, dtype, accumulate, clocks, algorithm, protocol, require_fit, draft)
+    done = infer(cluster, workload, model, plan, how, draft)
     assert model is not None
-    row = {**_asked(model.name, workload.kind, cluster, dtype, plan), **done.row}
+    row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
     return _result(row, done.execution, done.memory)
 
 
@@ -188,22 +151,19 @@ def _asked(model: str, kind: str, cluster: Cluster, dtype: str, plan: Plan) -> d
 
 
 def _train(
-    cluster: Cluster, workload: Training, model: TransformerConfig | None, plan: Plan, dtype: str, accumulate: str,
-    kernels: KernelModel, framework: str, algorithm: str, protocol: str, folded: bool, require_fit: bool,
-) -> Result:  # fmt: skip
+    cluster: Cluster, workload: Training, model: TransformerConfig | None, plan: Plan, how: RunOptions
+) -> Result:
     from simgpu.simulation.training import train
 
-    done = train(
-        cluster, workload, model, plan, dtype, accumulate, kernels, framework, algorithm, protocol, folded, require_fit
-    )
+    done = train(cluster, workload, model, plan, how)
     assert model is not None
     row = {
-        **_asked(model.name, workload.kind, cluster, dtype, plan),
+        **_asked(model.name, workload.kind, cluster, how.dtype, plan),
         **{name: getattr(plan, name) for name in ("pp", "vp", "cp", "ep", "zero", "recompute")},
         "schedule": plan.pipeline,
         "micro_batch": plan.micro_batch or workload.batch // plan.dp,
         "microbatches": workload.batch // plan.dp // (plan.micro_batch or workload.batch // plan.dp),
-        "framework": framework,
+        "framework": how.framework,
         **done.row,
     }
     return _result(row, done.execution, done.memory)

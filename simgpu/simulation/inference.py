@@ -35,6 +35,7 @@ from simgpu.workload.inference.generation import Generation, Run, generate
 from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep
 from simgpu.workload.inference.serving import Load, serve
 from simgpu.workload.inference.timeline import timeline_of
+from simgpu.workload.options import RunOptions
 
 
 @dataclass(frozen=True)
@@ -47,19 +48,17 @@ class Inferred:
 
 
 def infer(
-    cluster: Cluster, job: InferenceJob, model: TransformerConfig | None, plan: Plan, dtype: str,
-    accumulate: str | None, clocks: str, algorithm: str = "auto", protocol: str = "auto", require_fit: bool = False,
+    cluster: Cluster, job: InferenceJob, model: TransformerConfig | None, plan: Plan, how: RunOptions,
     draft: TransformerConfig | None = None,
 ) -> Inferred:  # fmt: skip
     """Simulate a job of inference. Raises `InputError` (key only) for what cannot be."""
-    deployment = deploy(cluster, job, model, plan, dtype, accumulate, clocks, algorithm, protocol)
+    deployment = deploy(cluster, job, model, plan, how)
     if isinstance(job, MixedStep):
-        return _mixed(deployment, job, require_fit)
+        return _mixed(deployment, job, how.require_fit)
     if isinstance(job, Inference):
-        return _batch(deployment, job, draft, require_fit)
-    return _served(
-        deployment, Load(job.concurrency, job.prompt, job.output, int(job.prompt * job.prefix_hit)), require_fit
-    )
+        return _batch(deployment, job, draft, how.require_fit)
+    load = Load(job.concurrency, job.prompt, job.output, int(job.prompt * job.prefix_hit))
+    return _served(deployment, load, how.require_fit)
 
 
 # ---- one batch ---------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from simgpu.workload.frameworks import Framework
 from simgpu.workload.frameworks import framework as framework_named
 from simgpu.workload.jobs import Training
 from simgpu.workload.links import OFFLOAD, Links
+from simgpu.workload.options import RunOptions
 from simgpu.workload.training.step import Job, run_step
 
 UNFOLDED_LIMIT = 4096
@@ -44,26 +45,16 @@ class Trained:
 
 
 def train(
-    cluster: Cluster,
-    workload: Training,
-    model: TransformerConfig | None,
-    plan: Plan,
-    dtype: str,
-    accumulate: str,
-    kernels: KernelModel,
-    framework: str,
-    algorithm: str = "auto",
-    protocol: str = "auto",
-    folded: bool = True,
-    require_fit: bool = False,
+    cluster: Cluster, workload: Training, model: TransformerConfig | None, plan: Plan, how: RunOptions
 ) -> Trained:
     """Simulate one optimizer step. Raises `InputError` (key only) for what cannot be."""
     config = workload.check(model, plan)
     check_simulated(plan)
+    dtype, framework = how.dtype, how.framework
     numerics = workload.numerics(dtype, framework=framework)
     stack = framework_named(framework)
     scaling = workload.fp8_scaling or stack.fp8_scaling
-    kernels = kernels_of(stack, cluster, kernels.timer.sustained, scaling, plan.cp)
+    kernels = kernels_of(stack, cluster, how.sustained(workload), scaling, plan.cp)
     memory = tuple(
         memory_per_stage(
             config,
@@ -76,36 +67,36 @@ def train(
             Room.of(cluster),
         )
     )
-    if require_fit:
+    if how.require_fit:
         _check_fit(config, plan, workload, numerics, framework, memory, cluster)
-    if not folded and plan.world > UNFOLDED_LIMIT:
+    if not how.folded and plan.world > UNFOLDED_LIMIT:
         raise InputError(f"{plan.world} ranks are too many to be simulated one by one", key="plan")
     fp8 = scaling if dtype == "fp8" else None
     job = Job(
-        config, plan, numerics, stack, workload.batch, workload.tokens, accumulate, workload.routing, fp8, workload.clip
+        config, plan, numerics, stack, workload.batch, workload.tokens, how.sums, workload.routing, fp8, workload.clip
     )
-    execution = run_step(job, kernels, Links(cluster, plan, kernels, algorithm, protocol, folded))
+    execution = run_step(job, kernels, Links(cluster, plan, kernels, how.algorithm, how.protocol, how.folded))
     found = anatomy(execution)
     alone = Plan(
         micro_batch=job.micro_batch, recompute=plan.recompute, offload=plan.offload, offload_to=plan.offload_to,
         zero=plan.zero if plan.offload != "none" else 0,
         recompute_layers=plan.recompute_layers and plan.recompute_layers * plan.pp,
     )  # fmt: skip
-    single = found if plan.world == 1 else _alone(replace(job, plan=alone), kernels, algorithm, protocol)
-    row = _row(workload, config, plan, dtype, accumulate, execution, found, single, memory, cluster.gpus_per_node)
+    single = found if plan.world == 1 else _alone(replace(job, plan=alone), kernels, how)
+    row = _row(workload, config, plan, dtype, how.sums, execution, found, single, memory, cluster.gpus_per_node)
     return Trained(execution, found, memory, row)
 
 
-def _alone(job: Job, kernels: KernelModel, algorithm: str, protocol: str) -> Anatomy:
+def _alone(job: Job, kernels: KernelModel, how: RunOptions) -> Anatomy:
     """The step on one GPU, taken apart: the same for many plans, so that it is remembered for a cluster."""
     known = kernels.cluster.memo.region("single", REMEMBERED)
     key = (
         job.config, job.plan, job.numerics, id(job.framework), job.batch, job.tokens, job.accumulate, job.routing,
-        job.fp8, job.clip, kernels.identity, algorithm, protocol,
+        job.fp8, job.clip, kernels.identity, how.algorithm, how.protocol,
     )  # fmt: skip
 
     def run() -> tuple[Framework, Anatomy]:  # who has the framework's id lives on
-        links = Links(kernels.cluster, job.plan, kernels, algorithm, protocol)
+        links = Links(kernels.cluster, job.plan, kernels, how.algorithm, how.protocol)
         return job.framework, anatomy(run_step(job, kernels, links))
 
     found: Anatomy = known.known(key, run)[1]

@@ -14,6 +14,7 @@ from simgpu.plan.parallelism import Plan
 from simgpu.timing.timer import GPUTimer
 from simgpu.timing.uncertainty import VERSION, of_version
 from simgpu.workload.inference.deploying import deploy
+from simgpu.workload.options import RunOptions
 from simgpu.workload.runtime_files import BYTES, engines, every, read, resolved, runtime, versions
 
 CATALOGUE = Catalogue()
@@ -154,7 +155,7 @@ def test_a_newer_build_decodes_no_slower_and_a_sequence_more_costs_time(gpu):
         seconds = {}
         for one in versions("llama.cpp"):
             job = simgpu.Inference(prompt=1, output=2, precision="q4_0", runtime=one.name)
-            made = deploy(CATALOGUE.cluster(gpu), job, CATALOGUE.model(model), Plan(), "fp16")
+            made = deploy(CATALOGUE.cluster(gpu), job, CATALOGUE.model(model), Plan(), RunOptions("fp16"))
             times = [made.decode(batch, 1024).seconds for batch in (1, 2, 3)]
             assert times == sorted(times)
             seconds[one.since] = times[0]

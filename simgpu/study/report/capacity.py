@@ -20,6 +20,7 @@ from simgpu.tabular import Tabular
 from simgpu.version import __version__
 from simgpu.workload.inference.deploying import chosen_precision, deploy
 from simgpu.workload.inference.jobs import Inference, RuntimeName
+from simgpu.workload.options import RunOptions
 from simgpu.workload.runtime_files import runtime
 
 GPUS = ("l4", "rtx-4090", "l40s", "a100-sxm-80gb", "h100-sxm", "h200-sxm", "b200-sxm", "mi300x")
@@ -220,7 +221,7 @@ def _served(
     problem = ""
     for dtype in (precision,) if plain else ("bf16", "fp16", "fp32"):  # activations in what the GPU has
         try:
-            return deploy(catalogue.cluster(gpu), job, config, Plan(), dtype).served
+            return deploy(catalogue.cluster(gpu), job, config, Plan(), RunOptions(dtype)).served
         except InputError as error:
             if error.key != "dtype":
                 raise

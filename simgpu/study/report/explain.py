@@ -16,7 +16,6 @@ from simgpu.catalog import Catalogue
 from simgpu.hardware.inherit import Given
 from simgpu.render.notes import memory_notes
 from simgpu.scenario import resolve_cluster
-from simgpu.simulation.call import default_clocks
 from simgpu.simulation.result import Result
 from simgpu.study.experiment.loading import Case
 from simgpu.study.experiment.parts import versions_of_runtimes
@@ -27,6 +26,7 @@ from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Activity
 from simgpu.workload.jobs import Inference, MixedStep, Serving
 from simgpu.workload.links import OFFLOAD
+from simgpu.workload.options import default_clocks
 
 FIELDS = {
     "operator": "what it is in the model",

@@ -117,23 +117,15 @@ def _peak() -> int:
 def run_plan(problem: Problem, plan: Plan) -> dict[str, Any]:
     """The row of a plan, simulated in full. Raises `InputError` for what cannot be simulated."""
     asked = problem.scenario
-    return dict(
-        simulate(
-            problem.cluster, asked.workload, problem.config, plan, asked.dtype, asked.accumulate, asked.algorithm,
-            asked.protocol, asked.clocks, asked.framework,
-        ).row
-    )  # fmt: skip
+    return dict(simulate(problem.cluster, asked.workload, problem.config, plan, asked.options(require_fit=False)).row)
 
 
 def run_served(problem: ServingProblem, asked: Scenario) -> dict[str, Any] | str:
     """The row of a scenario; '' where it does not fit the memory; in words why it cannot be."""
+    how = asked.options(require_fit=True)
     try:
-        return dict(
-            simulate(
-                problem.cluster, asked.workload, problem.config, asked.plan.plan(), asked.dtype, asked.accumulate,
-                asked.algorithm, asked.protocol, asked.clocks, asked.framework, require_fit=True, draft=problem.draft,
-            ).row
-        )  # fmt: skip
+        found = simulate(problem.cluster, asked.workload, problem.config, asked.plan.plan(), how, draft=problem.draft)
+        return dict(found.row)
     except InputError as error:
         return "" if isinstance(error, MisfitError) else error.problem
 

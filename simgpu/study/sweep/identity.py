@@ -23,7 +23,6 @@ from simgpu.hardware.inherit import Calibration
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import ACCUMULATE
 from simgpu.scenario import Origins, Scenario
-from simgpu.simulation.call import default_clocks
 from simgpu.study.experiment.known import Known
 from simgpu.study.pools.versions import code_digest
 from simgpu.version import __version__
@@ -31,6 +30,7 @@ from simgpu.workload.frameworks import framework
 from simgpu.workload.inference.deploying import ACTIVATIONS
 from simgpu.workload.inference.deployment import ROUTING
 from simgpu.workload.jobs import Inference, MixedStep, Serving, Training
+from simgpu.workload.options import default_clocks
 from simgpu.workload.runtime_files import runtime
 
 _WORDS = ("title", "source", "sources")

@@ -15,6 +15,7 @@ from simgpu.timing.kernels import KernelModel
 from simgpu.workload.inference.deployment import ROUTING, Deployment
 from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Speculative
 from simgpu.workload.inference.speculation import Speculation
+from simgpu.workload.options import PLAIN, RunOptions
 from simgpu.workload.runtime_files import runtime, versions
 from simgpu.workload.runtimes import Runtime
 
@@ -25,19 +26,18 @@ MTP = "mtp"
 
 
 def deploy(
-    cluster: Cluster, job: InferenceJob, model: TransformerConfig | None, plan: Plan, dtype: str,
-    accumulate: str | None = None, clocks: str = "burst", algorithm: str = "auto", protocol: str = "auto",
-) -> Deployment:  # fmt: skip
+    cluster: Cluster, job: InferenceJob, model: TransformerConfig | None, plan: Plan, how: RunOptions = PLAIN
+) -> Deployment:
     """The deployment that a job asks for. Raises `InputError` (key only) for what cannot be."""
     config = _model(job, model)
     check_serves(plan, config)
-    run = runtime(job.runtime)
+    run, dtype = runtime(job.runtime), how.dtype
     wide = dtype if dtype in ACTIVATIONS else "bf16"
     precision = chosen_precision(job.precision, dtype, run)
     if is_gguf(precision) and wide == "bf16":  # llama.cpp keeps activations in fp32 and multiplies in fp16
         wide = "fp16"
-    sums = accumulate or ACCUMULATE[wide]
-    timer = KernelModel(cluster, sustained=clocks == "sustained")
+    sums = how.accumulate or ACCUMULATE[wide]
+    timer = KernelModel(cluster, sustained=how.sustained(job))
     timer.peak(wide, sums)
     precision = _on_this_gpu(
         precision, timer, run, cluster.gpu.name, "workload.precision" if job.precision else "dtype"
@@ -51,8 +51,8 @@ def deploy(
     routing = job.routing or ROUTING
     limit = (job.chunk or 0) if isinstance(job, Inference) else 0
     return Deployment(
-        config, cluster, plan, precision, run, wide, job.kv_cache or "", sums, routing, clocks == "sustained",
-        algorithm, protocol, job.offload, limit, job.memory_share,
+        config, cluster, plan, precision, run, wide, job.kv_cache or "", sums, routing, how.sustained(job),
+        how.algorithm, how.protocol, job.offload, limit, job.memory_share,
     ).knowing()  # fmt: skip
 
 

@@ -1,0 +1,114 @@
+"""How a job is run, whatever the job is: number formats, collectives, clocks, the training stack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, TypedDict
+
+from simgpu.arguments import FLAG, TEXT, check
+from simgpu.errors import InputError, nearest
+from simgpu.model.operators import ACCUMULATE
+from simgpu.timing.collectives import ALGORITHMS, PROTOCOLS
+
+CLOCKS = ("sustained", "burst")
+
+BURST = ("inference", "mixed", "serving")
+"""Kinds of jobs whose steps leave the power limit alone most of the time."""
+
+
+class Job(Protocol):
+    """A job, as far as its options go."""
+
+    @property
+    def kind(self) -> str:
+        """Such as 'training'."""
+
+
+class Settings(TypedDict, total=False):
+    """The options of `RunOptions` as keyword arguments."""
+
+    dtype: str
+    accumulate: str | None
+    algorithm: str
+    protocol: str
+    clocks: str | None
+    framework: str
+    folded: bool
+    require_fit: bool
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a job is run. Raises `InputError` (key only) for values that are not known.
+
+    dtype, accumulate
+        Number format of weights and activations, and what products are summed in (default: fp32, int32 for int8).
+    algorithm
+        How collectives run: 'auto' (what NCCL would choose), 'ring', 'tree', 'nvls', or 'direct'.
+    protocol
+        Protocol of collectives: 'auto', 'll', 'll128', 'simple'; or 'ideal', which takes links at their plain rates and
+        latencies, as back-of-the-envelope sums have it.
+    clocks
+        'sustained' (a long run, throttled by its power limit) or 'burst' (a few milliseconds, as benchmarks time).
+        Default: burst for inference, whose steps leave the power limit alone most of the time, else sustained.
+    framework
+        For training: how a stack runs the same operators, see `simgpu.workload.frameworks`.
+    folded
+        For training: one rank stands for all equal ones. False simulates each rank, for the same times.
+    require_fit
+        For training and inference: a plan that does not fit the memory of the GPU is an error.
+    """
+
+    dtype: str = "bf16"
+    accumulate: str | None = None
+    algorithm: str = "auto"
+    protocol: str = "auto"
+    clocks: str | None = None
+    framework: str = "megatron"
+    folded: bool = True
+    require_fit: bool = False
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if value is not None or one.default is not None:
+                object.__setattr__(self, one.name, check(FLAG if one.type == "bool" else TEXT, one.name, value))
+        for key, known in (("algorithm", ALGORITHMS), ("protocol", PROTOCOLS), ("clocks", CLOCKS)):
+            value = getattr(self, key)
+            if value is not None and value not in known:
+                raise InputError(f"'{value}' is not known; expected one of {', '.join(known)}", key=key)
+
+    @classmethod
+    def of(cls, given: RunOptions | Mapping[str, Any] | None, settings: Mapping[str, Any]) -> RunOptions:
+        """Options as given, with single ones replaced by `settings`.
+
+        Raises `InputError` for keys that are none, `TypeError` for keyword arguments that are none.
+        """
+        named = {one.name for one in fields(cls)}
+        start = {one: getattr(given, one) for one in named} if isinstance(given, RunOptions) else dict(given or {})
+        for name in start:
+            if name not in named:
+                raise InputError(f"unknown key{nearest(str(name), named)}", key=f"options.{name}")
+        for name in settings:
+            if name not in named:
+                raise TypeError(f"simulate() got an unexpected keyword argument '{name}'{nearest(name, named)}")
+        return cls(**{**start, **settings})
+
+    @property
+    def sums(self) -> str:
+        """What products are summed in."""
+        return self.accumulate or ACCUMULATE.get(self.dtype, "fp32")
+
+    def sustained(self, job: Job) -> bool:
+        """Whether a job runs at the clocks of a long run."""
+        return (self.clocks or default_clocks(job)) == "sustained"
+
+
+PLAIN = RunOptions()
+"""Nothing said."""
+
+
+def default_clocks(job: Job) -> str:
+    """Clocks of a job where nothing is said of them."""
+    return "burst" if job.kind in BURST else "sustained"
