@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         sensitivity,
         sweep,
         time_collective,
+        topology_of,
         validate,
     )
     from simgpu.catalog import Catalogue
@@ -90,6 +91,7 @@ _HOME = {
     "simulate": "simgpu.simulation.call",
     "sweep": "simgpu.api",
     "time_collective": "simgpu.api",
+    "topology_of": "simgpu.api",
     "validate": "simgpu.api",
 }
 
@@ -125,6 +127,7 @@ __all__ = [
     "simulate",
     "sweep",
     "time_collective",
+    "topology_of",
     "validate",
 ]
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from simgpu.hardware.cluster import Cluster
+    from simgpu.hardware.topology import Topology
     from simgpu.lab.calibration.run import Calibrated
     from simgpu.study.experiment.running import ExperimentResult, Given
     from simgpu.study.report.capacity import Fitted
@@ -88,6 +89,22 @@ def load_timer(name: str, catalogue: Catalogue | None = None, sustained: bool = 
     known = catalogue or Catalogue()
     spec = load_gpu(name, known)
     return GPUTimer(spec, known.kernel_constants(spec), sustained)
+
+
+@takes(cluster=CLUSTER, nodes=WHOLE)
+def topology_of(cluster: Cluster | str, nodes: int | None = None) -> Topology:
+    """The graph of a cluster's first `nodes` nodes (default: all): a networkx graph, and the routes that data takes.
+
+    >>> import simgpu
+    >>> simgpu.topology_of("dgx-h100").route(0, 1).via
+    'gpu-link'
+    """
+    from simgpu.hardware.topology import topology_of as built
+    from simgpu.timing.checks import check_sizes
+
+    cluster = load_cluster(cluster) if isinstance(cluster, str) else cluster
+    check_sizes(1, int(cluster.spec.nodes.si), nodes=nodes)
+    return built(cluster, nodes)
 
 
 @takes(cluster=CLUSTER, kind=TEXT, gpus=WHOLE)

@@ -61,6 +61,7 @@ GIVEN = {
     "diff": {"a": EXPERIMENT, "b": EXPERIMENT},
     "load_model": {"name": "llama-3.1-8b"},
     "simulate": {"cluster": CLUSTER, "workload": simgpu.Prefill(tokens=8), "model": MODEL},
+    "topology_of": {"cluster": CLUSTER},
     "time_collective": {"cluster": CLUSTER, "kind": "all_reduce", "sizes": 8},
 }
 """What a call needs beside the wrong argument. Others get the wrong one alone."""

@@ -51,7 +51,7 @@ def joined(node, a, b):
 @pytest.mark.parametrize("name", SEVERAL)
 def test_gpus_reach_each_other_as_the_file_states(name):
     cluster = CATALOGUE.cluster(name)
-    topology, node, place = cluster.topology, cluster.node, places(cluster.node)
+    topology, node, place = topology_of(cluster), cluster.node, places(cluster.node)
     assert len(place) == len(topology.gpus)
     allowed = FAR[node.peer_to_peer_scope.value] if cluster.gpu.host_link.peer_to_peer.value else 0
     for a, b in itertools.permutations(range(min(len(place), 8)), 2):
@@ -68,7 +68,7 @@ def test_gpus_reach_each_other_as_the_file_states(name):
 def test_an_all_reduce_is_slower_than_the_links_of_a_gpu(name):
     """Each GPU sends 2 (n - 1) / n of the payload, or half of that where the switch sums."""
     cluster = CATALOGUE.cluster(name)
-    graph, gpu = cluster.topology.graph, cluster.topology.gpus[0]
+    graph, gpu = topology_of(cluster).graph, topology_of(cluster).gpus[0]
     leaving = sum(edge["bandwidth"] for edge in graph[gpu].values())
     found = collective_time(cluster, "all_reduce", cluster.gpus_per_node, [2**30])
     most = leaving * (2 if found.algorithm[0] == "nvls" else 1)
@@ -104,7 +104,7 @@ def lanes_of(cluster):
 @pytest.mark.parametrize("name", MESHES)
 def test_rings_of_a_mesh_take_each_link_once_at_most(name):
     cluster = CATALOGUE.cluster(name)
-    lanes, topology = lanes_of(cluster), cluster.topology
+    lanes, topology = lanes_of(cluster), topology_of(cluster)
     for n in range(3, cluster.gpus_per_node + 1):
         for group in itertools.combinations(range(cluster.gpus_per_node), n):
             found = mesh_rings(topology, group)
@@ -143,7 +143,7 @@ def test_a_hybrid_cube_mesh_is_that_of_the_dgx_1():
     for gpu in range(8):
         assert sorted(lanes[gpu, other] for other in range(8) if other != gpu) == [0, 0, 0, 1, 1, 2, 2]
         assert {gpu // 4 == other // 4 for other in range(8) if lanes[gpu, other]} == {True, False}
-    found = mesh_rings(cluster.topology, range(8))
+    found = mesh_rings(topology_of(cluster), range(8))
     assert Counter(step for ring in found for step in itertools.pairwise([*ring, ring[0]])) == lanes
     busbw = collective_time(cluster, "all_reduce", 8, [4e9], algorithm="ring").busbw[0]
     assert 0.9 * 120e9 < busbw < 120e9, "six rings of 20 GB/s"
@@ -152,7 +152,7 @@ def test_a_hybrid_cube_mesh_is_that_of_the_dgx_1():
 
 
 def test_gpus_without_a_link_go_through_one_of_the_same_group():
-    topology = CATALOGUE.cluster("dgx-1-v100").topology
+    topology = topology_of(CATALOGUE.cluster("dgx-1-v100"))
     for a, b in itertools.permutations(range(8), 2):
         route = way(topology, a, b, range(8))
         assert route.via == "gpu-link" and len(route.edges) <= 2
