@@ -31,7 +31,7 @@ def print_fits(rows: Rows, notes: Sequence[str], out: IO[str]) -> None:
             cells = True
     first = rows[0]
     who = f"each of {first['users']:,} users" if first["users"] > 1 else "one user"
-    legend = f"cells: fewest GPUs that hold it for {who} (users at that context that they hold at most); none: not 32"
+    legend = f'Each cell: fewest GPUs needed for {who} (most users those GPUs can hold). "none": more than 32.'
     print_notes([*([legend] if cells else []), *notes], out)
 
 
@@ -90,4 +90,4 @@ def fit_figure(rows: Rows) -> Figure:
     tokens = f"{contexts[0]:,}" if len(contexts) == 1 else f"{contexts[0]:,} to {contexts[-1]:,}"
     what = "a model" if several else rows[0]["model"]
     heading = f"GPUs that hold {what} for {_users(rows[0])} at {tokens} tokens"
-    return matrix_figure(named, "gpu", "what", "smallest_gpus", heading, "fewest GPUs of a kind; a dash: not even 32")
+    return matrix_figure(named, "gpu", "what", "smallest_gpus", heading, "fewest GPUs of a kind; a dash: more than 32")

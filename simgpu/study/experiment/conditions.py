@@ -140,7 +140,7 @@ class _Reader:
                 return self._compare(node)
             case ast.Call():
                 return self._call(node)
-        raise InputError(f"'{_source(node)}' cannot stand in a condition; expected names, numbers and operators")
+        raise InputError(f"'{_source(node)}' is not allowed in a condition; expected names, numbers and operators")
 
     def _name(self, node: ast.Name | ast.Attribute) -> _Node:
         name = self._dotted(node)
@@ -169,7 +169,7 @@ class _Reader:
         if isinstance(node.op, ast.Not):
             return lambda values: not _truth(inside(values), source)
         if isinstance(node.op, ast.Invert):
-            raise InputError("'~' cannot stand in a condition; expected 'not'")
+            raise InputError("'~' is not allowed in a condition; expected 'not'")
         sign = -1 if isinstance(node.op, ast.USub) else 1
         return lambda values: sign * _number(inside(values), source)
 
@@ -231,7 +231,7 @@ def _comparison(kind: ast.cmpop, a: str, b: str) -> Callable[[Any, Any], bool]:
 
         return among
     if type(kind) not in _COMPARISONS:
-        raise InputError("'is' cannot stand in a condition; expected '=='")
+        raise InputError("'is' is not allowed in a condition; expected '=='")
     sign, test = _COMPARISONS[type(kind)]
     if sign in ("==", "!="):
         return lambda left, right: _alike(left, right) == (sign == "==")

@@ -48,7 +48,7 @@ def chosen(experiment: Experiment, asked: str, key: str) -> int:
             return found[0]
         if found:
             some = ", ".join(f"{i + 1}" for i in found[:LISTED]) + (" ..." if len(found) > LISTED else "")
-            raise InputError(f"{shown(text)} is said of rows {some}; expected one{_listed(names)}", key=key)
+            raise InputError(f"{shown(text)} matches rows {some}; expected one{_listed(names)}", key=key)
     raise InputError(f"no row is called {shown(text)}{nearest(text, names, 0)}{_listed(names)}", key=key)
 
 

@@ -73,7 +73,7 @@ def changes_between(a: Side, b: Side) -> list[Change]:
         both = [name for name in _TRANSPLANTED if name in a.inputs and name in b.inputs]
         moved = [name for name in both if _differ(a.inputs[name].value, b.inputs[name].value)]
         found += [Change(a.inputs[name].title.partition(" (")[0], inputs=(name,)) for name in moved]
-        found.append(Change("rest of the hardware", rest=True))
+        found.append(Change("all other hardware", rest=True))
     else:
         found += _by_input(hardware, [*a.inputs.values(), *b.inputs.values()])
     if plan:

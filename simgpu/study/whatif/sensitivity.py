@@ -345,16 +345,19 @@ def _against(one: Input, column: str, slope: float) -> bool:
     return slope * (way if one.dimension == "rate" else -way) < -UNSEEN / CHANGE
 
 
+_AGAINST = "and the effect is the opposite of what one expects"
+
+
 def _reasons(sides: Sequence[_Changed], jumped: Sequence[bool], wrong: Sequence[bool]) -> list[str]:
-    """Where NCCL takes another way, and what else goes against the rule that faster is better."""
+    """Where NCCL chooses differently, and where faster hardware gives a worse answer."""
     found = []
     for side, jump, bad in zip(sides, jumped, wrong, strict=True):
         if jump:
             more = f" and {len(side.switches) - 1} more" if len(side.switches) > 1 else ""
-            slower = ", against the rule" if bad else ""
-            found.append(f"NCCL switches at {side.factor:.3g} x{slower}: {side.switches[0]}{more}")
+            against = f", {_AGAINST}" if bad else ""
+            found.append(f"at {side.factor:.3g} x NCCL chooses differently{against}: {side.switches[0]}{more}")
         elif bad:
-            found.append("against the rule: a choice (tiles, kernels) switches")
+            found.append(f"another choice of tiles or kernels, {_AGAINST}")
     return list(dict.fromkeys(found))
 
 
