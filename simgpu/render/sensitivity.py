@@ -139,7 +139,7 @@ def _sum(one: Document) -> str:
     host = one["host_share"]
     why = f" (the CPU delays the GPUs {percent(host)} of the time)" if host else ""
     return (
-        f"Check: the listed inputs together explain {percent(total / expected)} of {title(one['column'])}. The rest is "
+        f"Check: the listed inputs together explain {percent(total / expected)} of the result. The rest is "
         f"non-linear response and constants that were not varied{why}."
     )
 
