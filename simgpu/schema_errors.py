@@ -77,7 +77,7 @@ def _models_at(kind: Any, data: Any, path: tuple) -> list[type[BaseModel]]:
 
 
 def _fitting(models: list[type[BaseModel]], data: Any) -> list[type[BaseModel]]:
-    """Those of `models` whose fixed fields (`op: matmul`) do not contradict `data`."""
+    """The members of `models` whose fixed fields (`op: matmul`) do not contradict `data`."""
 
     def fits(model: type[BaseModel]) -> bool:
         fixed = {

@@ -123,7 +123,7 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="No messages on 
 
 
 def pool_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Where work runs: `--jobs` processes here, or a Dask cluster."""
+    """Add options that say where work runs: `--jobs` processes here, or a Dask cluster."""
     for option in (
         click.option("--dask-workers", type=int, metavar="N", help="Run on a Dask cluster of N workers here."),
         click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster, such as tcp://host:8786."),

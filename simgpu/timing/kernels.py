@@ -152,7 +152,7 @@ class KernelModel:
         return found
 
     def doubt_of_collective(self, kind: str, seconds: float, library: str = "nccl") -> Doubt:
-        """How sure the time of a collective of about `seconds` is."""
+        """The interval of a collective's time of about `seconds`."""
         regime = self.constants.regime("collective", library)
         found = spread(kind, seconds, architecture=self.constants.architecture, regime=regime, library=library)
         return Doubt("collective", float(found.low), float(found.high), float(found.correlated))

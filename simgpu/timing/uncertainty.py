@@ -157,7 +157,7 @@ def spread(
     regime: str = "datasheet",
     library: str = DEFAULT,
 ) -> Spread:
-    """As `interval`, with the share of the variance that goes together within a class."""
+    """Like `interval`, with the share of the variance that is common within a class."""
     rows = [residual(op, stratum, architecture, regime, library) for stratum in STRATA]
     at = np.log(np.maximum(np.asarray(seconds, float), 1e-9))
     low, high = (

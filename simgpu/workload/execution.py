@@ -21,7 +21,7 @@ from simgpu.timing.kernels import NONE, Doubt, KernelModel, KernelTime
 
 @dataclass(frozen=True)
 class Activity:
-    """What a span of the timeline is: the label that the engine carries along."""
+    """The label of a span of the timeline, which the engine carries along."""
 
     name: str
     category: str  # compute or communication
@@ -98,7 +98,7 @@ class PeriodicExecution(Execution):
 
     @property
     def blocks(self) -> Mapping[Activity, tuple[tuple[Any, int], ...]]:
-        """Those of the whole run once it was simulated; before, of its first periods, which later ones are like."""
+        """Blocks of the whole run once it was simulated; before that, of its first periods, which later ones repeat."""
         known: Execution = self.__dict__.get("whole", self.few)
         return known.blocks
 
@@ -111,7 +111,7 @@ CLOSE = 4e-12
 
 
 def repeats(few: Execution, more: Execution, couples: bool = True) -> bool:
-    """Whether two runs differ by one period of a run that goes on for ever.
+    """True if two runs differ by one period of a run that goes on for ever.
 
     The later half of every stream that has more to do in `more` must shift by one time; by the same for all streams
     where everything waits for everything else again and again (`couples`).

@@ -28,7 +28,7 @@ so each is believed as far as the usual error and the prior say."""
 
 
 def supported(rows: int) -> int:
-    """How many constants so many rows can carry: one each up to three rows, then one for every three."""
+    """The number of constants that so many rows can determine: one each up to three rows, then one for every three."""
     return rows if rows <= 3 else max(3, rows // 3)
 
 
@@ -111,7 +111,7 @@ def fit(
 
 
 def objective(residuals: Array, x: Array, start: Array, spreads: Array, rounded: float = ROUNDED) -> float:
-    """What `fit` minimises."""
+    """The objective that `fit` minimises."""
     size = np.abs(residuals)
     smooth = np.where(size < rounded, size**2 / (2 * rounded) + rounded / 2, size)
     return float(smooth.sum() / SCALE + (((x - start) / spreads) ** 2).sum() / 2)

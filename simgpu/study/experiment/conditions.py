@@ -58,7 +58,7 @@ class Condition:
     _compute: _Node
 
     def value(self, values: Values) -> Any:
-        """What the expression comes to, with `values` for its names. Raises `InputError` (no place)."""
+        """Evaluate the expression with `values` for its names. Raises `InputError` (no place)."""
         try:
             return self._compute(values)
         except ZeroDivisionError:
@@ -67,7 +67,7 @@ class Condition:
             raise InputError(f"{shown(self.text)} has no finite value where {self._told(values)}") from None
 
     def holds(self, values: Values) -> bool:
-        """Whether the condition is true. Raises `InputError` (no place) where it is neither true nor false."""
+        """Evaluate the condition. Raises `InputError` (no place) where it is neither true nor false."""
         found = self.value(values)
         if not isinstance(found, bool):
             problem = f"{shown(self.text)} is {shown(found)}, neither true nor false; expected a condition"
@@ -306,7 +306,7 @@ def _source(node: ast.AST) -> str:
 
 
 def all_hold(conditions: Sequence[Condition], values: Values, key: str) -> bool:
-    """Whether all conditions are true; an error of one is at `key.NUMBER`."""
+    """True if all conditions are true; an error of one is at `key.NUMBER`."""
     for number, condition in enumerate(conditions):
         try:
             if not condition.holds(values):

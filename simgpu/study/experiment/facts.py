@@ -52,7 +52,7 @@ def names(labels: Iterable[str]) -> set[str]:
 
 
 def is_hardware(name: str) -> bool:
-    """Whether a name is that of a hardware parameter."""
+    """True if a name is that of a hardware parameter."""
     return "." in name and name.partition(".")[0] in HARDWARE_ROOTS
 
 

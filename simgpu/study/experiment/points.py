@@ -52,7 +52,7 @@ class Walk:
         self._looks = 0
 
     def points(self, starts: Sequence[Point]) -> Iterator[Point]:
-        """In the order of the rows: the last track moves fastest. Raises `InputError` for too many, and for none."""
+        """Points in the order of the rows: the last track moves fastest. Raises `InputError` for too many or none."""
         given = prod(len(track.values) for track in self.tracks) * len(starts)
         if not self.where and given > MAX_SCENARIOS:
             raise self.document.error(f"{given:,} scenarios, expected at most {MAX_SCENARIOS:,}", ("vary",))

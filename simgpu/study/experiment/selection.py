@@ -17,7 +17,7 @@ LISTED = 12
 
 
 def case_names(experiment: Experiment) -> list[str]:
-    """What each row is called: its labels that are words, and what the file varies: 'NVSwitch, slow, tokens 1024'."""
+    """The name of each row: its labels that are words, and what the file varies: 'NVSwitch, slow, tokens 1024'."""
     return [_name(case, experiment) for case in experiment.cases]
 
 

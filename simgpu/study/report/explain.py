@@ -1,4 +1,4 @@
-"""Where the time of a scenario goes, operator by operator, and which constants it hangs on."""
+"""Where the time of a scenario goes, operator by operator, and which constants it depends on."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ GIB = 2.0**30
 
 @dataclass(frozen=True, repr=False)
 class Answer(Tabular):
-    """What a search says.
+    """The answer of a search.
 
     rows
         The best plans, best first: the columns of a row, `rank`, `plan` in words, `lost_by` (against the first) and
@@ -60,7 +60,7 @@ class Answer(Tabular):
     cases: Sequence[Case] = ()  # of `rows`, with the places where their values were written
 
     def document(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The JSON document."""
         return {
             "search": self.name, "title": self.title, "objective": self.objective, "counts": dict(self.counts),
             "seconds": self.seconds, "exact": self.exact, "complete": self.whole, "notes": list(self.notes),
@@ -90,7 +90,7 @@ def words_of(plan: Plan) -> str:
 
 
 def training_answer(name: str, heading: str, problem: Problem, found: Searched) -> Answer:
-    """What a search for training plans says."""
+    """The answer of a search for training plans."""
     search = problem.search
     ties = _ties(found.within)
     best = ties[0][0].row if ties else {}
@@ -239,7 +239,7 @@ def _training_notes(counts: Mapping[str, int], found: Searched, tolerance: float
 
 
 def serving_answer(name: str, heading: str, problem: ServingProblem, found: Served) -> Answer:
-    """What a search for plans of inference says."""
+    """The answer of a search for plans of inference."""
     objective = problem.objective
     best = found.rows[0] if found.rows else {}
     rows = []

@@ -82,7 +82,7 @@ class Kept:
 
     @property
     def whole_row(self) -> dict[str, Any]:
-        """As `simgpu run` has it."""
+        """The row as `simgpu run` prints it."""
         return {**self.labels, **self.row}
 
 
@@ -255,7 +255,7 @@ class Store:
             return [self._checked(one) for one in self._db.execute(asked, (key,))]
 
     def contents(self, digests: Iterable[str]) -> dict[str, Any]:
-        """What stands behind digests."""
+        """The contents behind digests."""
         with self._plainly():
             asked = "SELECT content FROM parts WHERE digest = ?"
             found = {digest: self._db.execute(asked, (digest,)).fetchone() for digest in digests}

@@ -88,7 +88,7 @@ class Difference(Tabular):
 
     @property
     def rows(self) -> Sequence[Row]:
-        """What each difference explains."""
+        """Rows that say what each difference explains."""
         return self.explained
 
     @property

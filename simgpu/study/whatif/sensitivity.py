@@ -1,13 +1,13 @@
-"""What an answer hangs on: every physical input a little less and a little more, and what becomes of the answer.
+"""What a result depends on: every physical input is varied a little down and up, and the scenario simulated again.
 
 Inputs are changed the way a user would change them (`hardware:` keys of a scenario), so that everything follows that
 follows from them: which algorithm a collective runs, which bound a kernel meets, what fits. The elasticity is
 
     d ln(answer) / d ln(input)  ~  ln(answer(more) / answer(less)) / ln(more / less)
 
-A time is made of things that go at some rate and things that take some time. Scaling all rates up and all times down
-by 1 % makes it 1 % shorter, so that elasticities to rates less those to times add up to -1 (Euler's theorem on
-homogeneous functions); what is left of that hangs on constants that are no input, or bends within the change.
+If all rates rise and all latencies fall by 1 %, a time gets 1 % shorter. So the elasticities of a time to rates, minus
+those to latencies, sum to -1 (Euler's theorem on homogeneous functions); the rest comes from constants that are not
+varied, or from non-linear response.
 """
 
 from __future__ import annotations
@@ -136,8 +136,8 @@ class Sensitivity(Tabular):
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be found out. `values` are columns, by default the natural one of each kind of job; `price` in USD per
-    GPU-hour adds the cost."""
+    """The question of a sensitivity analysis. `values` are columns, by default the natural one of each kind of job;
+    `price` in USD per GPU-hour adds the cost."""
 
     values: Sequence[str] = ()
     change: float = CHANGE

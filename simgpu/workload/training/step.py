@@ -120,7 +120,7 @@ class _Step:
 
     @property
     def _tied_bytes(self) -> float:
-        """Of gradients of a tied embedding that two stages hold."""
+        """Bytes of gradients of a tied embedding that two stages hold."""
         full = self.job.numerics.finetune == "full"
         return tied_table(self.job) * BYTES[self.job.numerics.gradients] if full else 0.0
 
