@@ -17,7 +17,7 @@ from simgpu.render.difference import verdict_text
 from simgpu.study.experiment.running import load_experiment
 from simgpu.study.experiment.selection import case_names, split_row
 from simgpu.study.whatif.shapley import EXACT, needed, shares
-from simgpu.timing.kernels import Doubt
+from simgpu.timing.kernels import Uncertainty
 
 CATALOGUE = Catalogue()
 
@@ -229,7 +229,7 @@ def test_an_interaction_is_shared_by_those_who_make_it():
 
 
 def term(seconds, key="k", group="gemm", high=1.2, low=0.9, correlated=0.5):
-    return Term(seconds, Doubt(group, low, high, correlated), key, group)
+    return Term(seconds, Uncertainty(group, low, high, correlated), key, group)
 
 
 def test_equal_errors_cancel_and_strange_ones_do_not():
