@@ -35,7 +35,7 @@ from simgpu.plan.serving_memory import Served, experts_of, serving_memory
 from simgpu.plan.stages import spread_layers
 from simgpu.timing.kernels import KernelModel
 from simgpu.timing.matrix_timer import GGML
-from simgpu.workload.blocks import Block, Made, run_block
+from simgpu.workload.blocks import Block, BlockCounts, run_block
 from simgpu.workload.inference.lowering import INSIDE, INTEGERS, UNPACKED, kernels_of
 from simgpu.workload.links import Links
 from simgpu.workload.runtimes import Runtime
@@ -57,7 +57,7 @@ class StepTime:
     """
 
     groups: Groups
-    stages: tuple[Made, ...]
+    stages: tuple[BlockCounts, ...]
     send: float
     host: float
     copies: tuple[float, ...] = ()
