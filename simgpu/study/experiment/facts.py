@@ -74,7 +74,7 @@ def depends_on(name: str, labels: Iterable[str]) -> list[Key]:
     return [("workload", "kind"), (name,)] if name in SCENARIO else [("model",)]
 
 
-class Facts(Mapping[str, Any]):
+class PointValues(Mapping[str, Any]):
     """The values of names at one point, looked up as they are asked for."""
 
     def __init__(self, data: Mapping[str, Any], labels: Mapping[str, Any], known: Known) -> None:
