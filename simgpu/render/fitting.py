@@ -12,7 +12,7 @@ from simgpu.render.table import grid, print_notes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FEW = 8
+MOST_LISTED = 8
 """Rows of a model up to which every figure of each is printed."""
 
 GIB = 2.0**30
@@ -24,7 +24,7 @@ def print_fits(rows: Rows, notes: Sequence[str], out: IO[str]) -> None:
     cells = False
     for _, of_model in groupby(rows, key=lambda row: row["model"]):
         some = list(of_model)
-        if len(some) <= FEW:
+        if len(some) <= MOST_LISTED:
             _print_figures(some, out)
         else:
             _print_matrix(some, out)

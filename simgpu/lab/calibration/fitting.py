@@ -22,7 +22,7 @@ SCALE = 0.1
 NARROWED = 0.8
 """A constant is fitted if rows narrow it to this part of its prior width, given those before it."""
 _STEP = 0.03
-ROUNDED, ROUNDED_FEW = 0.02, 0.1
+ROUNDED, ROUNDED_SMALL_SAMPLE = 0.02, 0.1
 """|r| is rounded off (its square) below this. With a few rows one of them must not decide alone: models are not exact,
 so each is believed as far as the usual error and the prior say."""
 

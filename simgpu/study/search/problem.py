@@ -34,7 +34,7 @@ TRAINING_OBJECTIVES = {
 LEVELS = 10
 """Budgets of memory, in equal parts of a GPU's, for each of which the best plan is found."""
 
-MOST_LOOKED_AT = 100_000
+MOST_CHECKED = 100_000
 """Plans that are looked at for the smallest, where none fits."""
 
 Group = tuple[int, int, int, int]
@@ -136,7 +136,7 @@ class Problem:
                 return f"no plan of the space can be run; {error.key}: {error.problem}"
             return f"the conditions leave nothing: {' and '.join(self.search.where)}"
         every = (some[0] for at in structures for some in self.space.families(at))
-        least = min((self.memory(plan) for plan in islice(every, MOST_LOOKED_AT)), key=lambda memory: memory.total)
+        least = min((self.memory(plan) for plan in islice(every, MOST_CHECKED)), key=lambda memory: memory.total)
         held, room = least.total / GIB, self.capacity / GIB
         return (
             f"nothing of {plans:,} plans fits: the smallest needs {held:.1f} GiB of {room:.1f} GiB on its fullest stage"
