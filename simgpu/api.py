@@ -50,19 +50,19 @@ NAMES = TEXT | TEXTS
 
 
 def _given(experiment: Given) -> Given:
-    """A text of several lines is what a file would say."""
+    """Read a text of several lines as the contents of a file, anything else as its name."""
     return Text(experiment) if isinstance(experiment, str) and "\n" in experiment else experiment
 
 
 @takes(name=TEXT, catalogue=CATALOGUE)
 def load_model(name: str, catalogue: Catalogue | None = None) -> TransformerConfig:
-    """A model of the catalogue, or the `config.json` at a path."""
+    """Load a model: a name in the catalogue, or the path of a `config.json`."""
     return (catalogue or Catalogue()).model(name)
 
 
 @takes(name=TEXT, catalogue=CATALOGUE)
 def load_cluster(name: str, catalogue: Catalogue | None = None, **parameters: Any) -> Cluster:
-    """A cluster or node of the catalogue.
+    """Load a cluster or node of the catalogue.
 
     `parameters` replace figures of it, with double underscores for dots: `gpu__memory__bandwidth="3 TB/s"`.
     """
@@ -72,7 +72,7 @@ def load_cluster(name: str, catalogue: Catalogue | None = None, **parameters: An
 
 @takes(name=TEXT, catalogue=CATALOGUE)
 def load_gpu(name: str, catalogue: Catalogue | None = None) -> GPUSpec:
-    """A GPU of the catalogue."""
+    """Load a GPU of the catalogue."""
     spec = (catalogue or Catalogue()).spec("gpus", name)
     assert isinstance(spec, GPUSpec)
     return spec
@@ -80,7 +80,7 @@ def load_gpu(name: str, catalogue: Catalogue | None = None) -> GPUSpec:
 
 @takes(name=TEXT, catalogue=CATALOGUE, sustained=FLAG)
 def load_timer(name: str, catalogue: Catalogue | None = None, sustained: bool = False) -> GPUTimer:
-    """Kernel times of a GPU of the catalogue, over arrays of shapes: `load_timer("h100-sxm").gemm(8192, 8192, 8192)`.
+    """Load the kernel timer of a GPU, which takes arrays of shapes: `load_timer("h100-sxm").gemm(8192, 8192, 8192)`.
 
     `sustained` times a long run, throttled by its power limit, instead of a short burst.
     """
@@ -111,7 +111,7 @@ def topology_of(cluster: Cluster | str, nodes: int | None = None) -> Topology:
 def time_collective(
     cluster: Cluster | str, kind: str, sizes: Any, gpus: int | None = None, **how: Any
 ) -> CollectiveTimes:
-    """A collective over the first `gpus` for arrays of sizes in bytes, as nccl-tests count them.
+    """Predict a collective over the first `gpus` GPUs for an array of sizes in bytes, as nccl-tests count them.
 
     Without `gpus` it runs over one node, over all nodes where a node has one GPU.
     `how` may hold `dtype`, `algorithm`, `protocol` and `library`, see `simgpu.timing.collectives.collective_time`.
@@ -128,7 +128,7 @@ def time_collective(
 
 @takes(experiment=EXPERIMENT, settings=TEXT, catalogue=CATALOGUE)
 def explain(experiment: Given, *settings: str, catalogue: Catalogue | None = None) -> list[Explanation]:
-    """Where the time of an experiment's scenarios goes, operator by operator, and which constants it hangs on."""
+    """Explain where the time of an experiment's scenarios goes, operator by operator, and from which constants."""
     from simgpu.study.report.explain import explain as explained
     from simgpu.study.search.ranked import open_experiment
 
@@ -140,7 +140,7 @@ def explain(experiment: Given, *settings: str, catalogue: Catalogue | None = Non
 def validate(
     target: str = "all", data: str | Path | None = None, regime: str = "full", catalogue: Catalogue | None = None
 ) -> dict[str, Any]:
-    """Predictions against the tables of `data` (default: published figures): the document of `simgpu validate`.
+    """Compare predictions with the tables of `data` (default: published figures): the document of `simgpu validate`.
 
     `regime` 'family' passes over constants measured on a GPU itself, 'datasheet' over those of its family too.
     """
@@ -162,7 +162,7 @@ def _check_regime(regime: str) -> None:
 def calibrate(
     *files: str | Path, gpu: str | None = None, what: str = "", regime: str = "full", catalogue: Catalogue | None = None
 ) -> Calibrated:
-    """A GPU's constants fitted to measured rows; see docs/calibration.md."""
+    """Fit a GPU's constants to measured rows; see docs/calibration.md."""
     from simgpu.lab.calibration import command
 
     _check_regime(regime)
@@ -185,7 +185,7 @@ def fit(
     *models: str, gpu: Sequence[str] = (), precision: Sequence[str] = (), context: int | None = None, users: int = 1,
     runtime: RuntimeName | None = None, kv_cache: str | None = None, catalogue: Catalogue | None = None,
 ) -> Fitted:  # fmt: skip
-    """What holds each model: GPUs of a kind, how many, with how much context for how many users; see `simgpu fit`.
+    """Find how many GPUs of each kind a model needs, with how much context for how many users; see `simgpu fit`.
 
     Names stand in sequences, `("h100-sxm", "l4")`; `.rows` are dicts with the keys of
     `simgpu.study.report.capacity.COLUMNS`. Raises `InputError` for unknown names and for contexts that a model cannot
@@ -206,7 +206,7 @@ def sensitivity(
     experiment: Given, *settings: str, value: str | Sequence[str] = (), case: str | int | Sequence[str | int] = (),
     change: float | str = 0.1, price: float | None = None, catalogue: Catalogue | None = None,
 ) -> list[Sensitivity]:  # fmt: skip
-    """What the answers of an experiment's rows hang on: every input of the hardware a little less and more.
+    """Find what the results of an experiment's rows depend on, by varying each input of the hardware down and up.
 
     `value` names columns (default: the natural one of the job), `case` rows by number or label ("all" for all),
     `change` the relative change, `price` USD per GPU-hour. `.rows` are dicts with the keys of `COLUMNS` of
@@ -230,7 +230,7 @@ def diff(
     a: Chosen, b: Chosen, *settings: str, settings_a: Sequence[str] = (), settings_b: Sequence[str] = (),
     value: str | None = None, catalogue: Catalogue | None = None,
 ) -> Difference:  # fmt: skip
-    """Two scenarios side by side; see `simgpu diff`.
+    """Compare two scenarios; see `simgpu diff`.
 
     Each is an experiment with one row, 'FILE:ROW' with its number or label, or both as a pair: (experiment, row).
     `settings` are 'key=value' changes to both, `settings_a` and `settings_b` to one. `.inputs`, `.parts` and
@@ -262,7 +262,7 @@ def sweep(
     limit: int | None = None, retry_failed: bool = False, scheduler: str | None = None,
     dask_workers: int | None = None, catalogue: Catalogue | None = None,
 ) -> Swept:  # fmt: skip
-    """Run the scenarios of an experiment that the store lacks and keep them there; see `simgpu sweep`.
+    """Run the scenarios of an experiment that the store lacks and store their rows; see `simgpu sweep`.
 
     `.rows` are those that succeeded, `.failed` the others with their reasons, `.to_pandas()` is a DataFrame. Raises
     `InputError`, and `KeyboardInterrupt` after Ctrl-C: what was finished is kept, and the same call goes on.
@@ -308,14 +308,14 @@ def results(
     store: str | Path | None = None, experiment: str | None = None, where: str | None = None, status: str = "ok",
     sort: str | None = None, limit: int | None = None,
 ) -> Results:  # fmt: skip
-    """What sweeps have kept: `simgpu.results(where="mfu > 0.4").to_pandas()`; see `simgpu results`."""
+    """Load the rows that sweeps stored: `simgpu.results(where="mfu > 0.4").to_pandas()`; see `simgpu results`."""
     from simgpu.study.sweep import results as study
 
     return study.results(store, study.Asked(experiment, where, status, sort, limit))
 
 
 def figures(found: Drawn) -> dict[str, Figure]:
-    """Matplotlib figures of what a command would draw, by name; in a notebook the last line of a cell shows one.
+    """Draw the matplotlib figures of a result, by name; in a notebook the last line of a cell shows one.
 
     Of an experiment the plots that it asks for, of a sweep those that need rows alone; of a search `front`, and of
     training `best`; of sensitivities `tornado` (of several `tornado-1` and so on); of `fit` the matrix `fit`; of a
@@ -339,7 +339,7 @@ def plot_timeline(
     result: Result, file: str | Path | None = None, title: str = "", window: tuple[float, float] | None = None,
     ranks: int | None = None,
 ) -> Figure:  # fmt: skip
-    """A matplotlib figure of the timeline, one row for each stream; written to `file` if given.
+    """Draw the timeline as a matplotlib figure, one row for each stream; written to `file` if given.
 
     `window` is a start and a later end in seconds, by default the whole step, or as much of its start as can be told
     apart. `ranks` is how many of the first ranks are drawn, 16 at most; by default one, which ends last. Raises

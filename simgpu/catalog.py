@@ -58,7 +58,7 @@ TEMPLATES = ("gpus", "nodes", "clusters")
 
 
 class ModelSource(BaseModel):
-    """Where a model's `config.json` was read, and the parameter count published for it."""
+    """The place where a model's `config.json` was read, and the parameter count published for it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
     title: str = ""

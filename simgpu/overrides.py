@@ -34,7 +34,7 @@ class Override:
 
     @property
     def path(self) -> list[str]:
-        """Where the parameter stands in its file."""
+        """The path of the parameter in its file."""
         root, *parts = self.key.split(".")
         return parts[1:] if root == "link" else parts
 

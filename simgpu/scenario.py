@@ -110,7 +110,7 @@ class Scenario(BaseModel):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value was written: `source` for people; file and line; `key` as the user spelt it, if not as usual."""
+    """The place of a value: `source` for people; file and line; `key` as the user spelt it, if not as usual."""
 
     source: str
     file: str | None = None
@@ -119,7 +119,7 @@ class Place:
 
 
 class Origins:
-    """Where each value of a scenario was written."""
+    """The places where each value of a scenario was written."""
 
     def __init__(self) -> None:
         self._places: dict[Key, Place] = {}
@@ -134,7 +134,7 @@ class Origins:
         self.put(path, self._places[path])
 
     def source(self, path: Key) -> str:
-        """Where the value at `path` comes from, for people."""
+        """The source of the value at `path`, for people."""
         place = self._nearest(path)[1]
         return place.source if place else "default"
 
@@ -288,7 +288,7 @@ def _inference_inputs(
 
 
 def _given_by(runtime: Runtime, key: str) -> str:
-    """Where something of a runtime comes from that its file names no source of."""
+    """The source of a runtime's value for which its file names none."""
     file = f"runtimes/{runtime.engine}@{runtime.since}.yaml"
     return file if key in ("engine", "since", "title", "version", "released", "default", "measured") else "default"
 

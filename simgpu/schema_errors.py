@@ -16,7 +16,7 @@ Blame = Callable[[tuple, str], InputError]
 MISSING_TOO = "missing too"
 """Before the other keys that a file lacks."""
 
-FEW = 12
+MOST_LISTED = 12
 """Names that are all told in alphabetical order; of more, in the order of their file."""
 
 LARGEST_RANGE = 10_000
@@ -77,7 +77,7 @@ def _models_at(kind: Any, data: Any, path: tuple) -> list[type[BaseModel]]:
 
 
 def _fitting(models: list[type[BaseModel]], data: Any) -> list[type[BaseModel]]:
-    """Those of `models` whose fixed fields (`op: matmul`) do not contradict `data`."""
+    """The members of `models` whose fixed fields (`op: matmul`) do not contradict `data`."""
 
     def fits(model: type[BaseModel]) -> bool:
         fixed = {
@@ -124,7 +124,7 @@ def _problem(kind: type[BaseModel], data: Any, path: tuple, error: Any, unsaid: 
     match error["type"]:
         case "extra_forbidden":
             known = [key for key in keys_at(kind, path[:-1], data) if key not in unsaid]
-            return f"unknown key{nearest(path[-1], known, FEW) or _listed(known)}"
+            return f"unknown key{nearest(path[-1], known, MOST_LISTED) or _listed(known)}"
         case "missing":
             return "this key is missing"
         case "union_tag_not_found":
@@ -145,7 +145,7 @@ def _problem(kind: type[BaseModel], data: Any, path: tuple, error: Any, unsaid: 
 
 
 def _unknown(given: Any, known: list[str]) -> str:
-    return f"{shown(given)} is not known{nearest(given, known, FEW) or _listed(known)}"
+    return f"{shown(given)} is not known{nearest(given, known, MOST_LISTED) or _listed(known)}"
 
 
 def _listed(known: Sequence[str]) -> str:

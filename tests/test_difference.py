@@ -17,7 +17,7 @@ from simgpu.render.difference import verdict_text
 from simgpu.study.experiment.running import load_experiment
 from simgpu.study.experiment.selection import case_names, split_row
 from simgpu.study.whatif.shapley import EXACT, needed, shares
-from simgpu.timing.kernels import Doubt
+from simgpu.timing.kernels import Uncertainty
 
 CATALOGUE = Catalogue()
 
@@ -56,7 +56,7 @@ def test_a_scenario_does_not_differ_from_itself(training):
     assert all(row["difference_s"] == 0 for row in found.parts)
     assert (found.verdict.ratio, found.verdict.p10, found.verdict.p90) == (1, 1, 1)
     assert found.verdict.chance == 0.5 and not found.verdict.sure
-    assert "cannot be told apart" in verdict_text(found.document())
+    assert verdict_text(found.document()).startswith("No difference: ")
 
 
 @pytest.mark.parametrize("row", ["recomputed", "other split", "older"])
@@ -86,7 +86,7 @@ def test_swapping_the_two_swaps_every_sign_and_the_ratio(training):
 def test_other_hardware_is_taken_apart_into_physical_inputs(training):
     found = compared(f"{training}:2", f"{training}:4")  # the same but for the cluster
     named = {one["what"]: one["explains"] for one in found.explained}
-    assert {"Tensor peak", "HBM bandwidth", "NVLink bandwidth", "rest of the hardware"} <= set(named)
+    assert {"Tensor peak", "HBM bandwidth", "NVLink bandwidth", "all other hardware"} <= set(named)
     assert named["Tensor peak"] > named["HBM bandwidth"] > 0
     shown = {row["title"]: (row["a"], row["b"]) for row in found.inputs if row["asked"]}
     assert shown["HBM bandwidth"] == (3.35e12, 2.039e12)
@@ -125,7 +125,7 @@ cases:
   - {labels: {box: eight GPUs}, cluster: dgx-h100, plan.tp: 8}
 """)
     found = compared(f"{file}:1", f"{file}:2")
-    assert [one["what"] for one in found.explained] == ["rest of the hardware + TP"]
+    assert [one["what"] for one in found.explained] == ["all other hardware + TP"]
     assert found.column == "tpot_s" and found.verdict.ratio > 1.3
     assert "A runs on 1 GPU, B on 8." in found.notes
 
@@ -147,7 +147,7 @@ def test_a_column_without_error_bars(training):
 def test_a_difference_that_nobody_could_measure_is_none(training):
     found = compared(f"{training}:1", f"{training}:1", settings_b=["gpu.memory.bandwidth=3.36 TB/s"])
     assert found.verdict.p10 > 1 and not found.verdict.sure
-    assert "less than runs of one job differ by" in verdict_text(found.document())
+    assert "below run-to-run noise" in verdict_text(found.document())
 
 
 @pytest.mark.parametrize("file", ["latency_throughput:1", "llama70b_tp:3", "tp2_scaling:2", "mig_7x:1"])
@@ -164,7 +164,7 @@ def test_every_kind_of_job_has_parts_that_add_up(file):
     [
         ("tp2_scaling", "tp2_scaling:1", {}, "A: 'tp2_scaling' has 8 rows; say which"),
         ("tp2_scaling:1", "tp2_scaling:9", {}, "B: row 9 is not there; expected 1 to 8"),
-        ("tp2_scaling:published", "tp2_scaling:1", {}, "A: 'published' is said of rows 1, 3, 5, 7"),
+        ("tp2_scaling:published", "tp2_scaling:1", {}, "A: 'published' matches rows 1, 3, 5, 7"),
         ("tp2_scaling:1", "gpt3_plans:1", {}, "A is operators and B is training"),
         ("tp2_scaling:1", "tp2_scaling:2", {"value": "stp_s"}, "did you mean 'step_s'"),
         ("tp2_scaling:1", "tp2_scaling:2", {"settings_b": ["gpu.memry=3"]}, "--set-b: gpu.memry"),
@@ -229,7 +229,7 @@ def test_an_interaction_is_shared_by_those_who_make_it():
 
 
 def term(seconds, key="k", group="gemm", high=1.2, low=0.9, correlated=0.5):
-    return Term(seconds, Doubt(group, low, high, correlated), key, group)
+    return Term(seconds, Uncertainty(group, low, high, correlated), key, group)
 
 
 def test_equal_errors_cancel_and_strange_ones_do_not():

@@ -185,12 +185,12 @@ def test_what_scenarios_share_is_printed_once(elsewhere):
     path.write_text(path.read_text() + "vary: {cluster: [dgx-h100, dgx-a100]}\n")
     answer = run(path)
     assert answer.exit_code == 0, answer.output
-    assert answer.stdout.count("of light: ") == answer.stdout.count("Constants used") == 1
+    assert answer.stdout.count("% of ideal: ") == answer.stdout.count("Constants used") == 1
     assert answer.stdout.count("inline_ecc_fraction") == 1, "the same for both"
     assert answer.stdout.count("planned_ll_bandwidth") == 2, "one for each architecture"
     assert "only in" in answer.stdout
     assert "only in" not in run(written("dgx-h100")).stdout
-    assert "nccl ring ll, 24 channels, inherited" in answer.stdout or "nccl ring simple, 24" in answer.stdout
+    assert "nccl ring ll, 24 channels, architecture" in answer.stdout or "nccl ring simple, 24" in answer.stdout
 
 
 def test_narrow_types_are_explained_with_their_own_library():
@@ -231,7 +231,7 @@ def test_the_table_shows_what_takes_longest_and_counts_the_rest(elsewhere):
     answer = run(EXPERIMENTS / "llama70b_tp.yaml", "--set", "plan.tp=4", "--top", "2")
     assert answer.exit_code == 0, answer.output
     first = answer.stdout.split("Constants used")[0]
-    assert "operator" in first and "of light" in first and "80 % interval" in first
+    assert "operator" in first and "% of ideal" in first and "80 % interval" in first
     assert "H100 SXM" in first and " more " in first
     assert "hopper" in answer.stdout and "generic" in answer.stdout and "aiconfigurator" in answer.stdout
 

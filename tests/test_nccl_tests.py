@@ -116,11 +116,11 @@ def test_hardware_can_be_changed():
         (["dgx-h100", "-b", "1048576²"], "expected one such as"),
         (["dgx-h100", "-b", "9" * 5000], "-b: '999"),
         (["dgx-h100", "-g", "9"], "has 8"),
-        (["dgx-h100", "-g", "0"], "0 GPUs have nobody to communicate with"),
+        (["dgx-h100", "-g", "0"], "0 GPUs cannot communicate"),
         (["dgx-h100", "-g", "9" * 30], "has 8"),
-        (["dgx-h100", "-g", "-" + "9" * 30], "nobody to communicate with"),
-        (["dgx-h100", "-g", "0", "-c", "all_gather"], "0 GPUs have nobody to communicate with"),
-        (["dgx-h100", "-g", "1"], "nobody to communicate with"),
+        (["dgx-h100", "-g", "-" + "9" * 30], "cannot communicate"),
+        (["dgx-h100", "-g", "0", "-c", "all_gather"], "0 GPUs cannot communicate"),
+        (["dgx-h100", "-g", "1"], "cannot communicate"),
         (["dgx-h100", "-d", "flaot"], "did you mean 'float'"),
         (["dgx-a100", "--algorithm", "nvls"], "nvls"),
         (["dgx-a100", "--protocol", "ll64"], "ll"),
@@ -310,10 +310,7 @@ def test_a_log_of_fewer_than_two_gpus_is_refused(tmp_path, gpus):
     text = "\n".join(line for line in UNNAMED.splitlines() if "Rank  1" not in line)
     result = run("dgx-h100", "--compare", log(tmp_path, text), *(["-g", str(gpus)] if gpus is not None else []))
     assert (result.exit_code, result.stdout) == (2, "")
-    assert (
-        result.stderr
-        == f"simgpu: gpus: {1 if gpus is None else gpus} GPUs have nobody to communicate with; expected 2 or more\n"
-    )
+    assert result.stderr == f"simgpu: gpus: {1 if gpus is None else gpus} GPUs cannot communicate; expected 2 or more\n"
 
 
 def test_small_rows_say_nothing_about_the_collective(tmp_path):

@@ -77,7 +77,7 @@ def test_a_search_that_finds_nothing_leaves_no_store(folder: Path) -> None:
 def test_the_command_prints_the_best_plans_and_writes_data_and_pictures(folder: Path) -> None:
     done = run("small.yaml", "--jobs", "1")
     assert done.exit_code == 0, done.output
-    for words in ("lost by", "budget", "exact: no other plan", "do not fit the memory", "TP"):
+    for words in ("slower than best by", "budget", "Proven: no other plan", "do not fit in memory", "TP"):
         assert words in done.output
     files = {file.name for file in (folder / "results/small").iterdir()}
     assert files == {"search.json", "simulated.csv", "front.png", "front.svg", "best.png", "best.svg"}
@@ -129,10 +129,10 @@ def test_ctrl_c_ends_with_what_is_known(folder: Path, monkeypatch: pytest.Monkey
             raise KeyboardInterrupt
 
     answer = found(SMALL, folder, tell=stop)
-    assert not answer.whole and not answer.exact and len(answer.every) == 4 and "interrupted" in answer.notes[1]
+    assert not answer.whole and not answer.exact and len(answer.every) == 4 and "Interrupted" in answer.notes[1]
     monkeypatch.setattr(command, "search", lambda *_: answer)
     done = run("small.yaml")
-    assert done.exit_code == 130 and "interrupted" in done.output
+    assert done.exit_code == 130 and "Interrupted" in done.output
 
 
 def test_a_search_that_is_no_file_is_kept_only_where_a_store_is_named(folder: Path) -> None:
@@ -212,7 +212,7 @@ def test_serving_keeps_limits_and_is_exhaustive(folder: Path) -> None:
     users = [row["output_tokens_per_s_per_user"] for row in answer.front]
     assert users == sorted(users, reverse=True)
     none = found(SERVING.replace("40 ms", "1 ms"), folder)
-    assert not none.rows and "nothing keeps the limits; fastest for a user" in none.notes[1]
+    assert not none.rows and "no plan meets the limits; fastest for a user" in none.notes[1]
     assert run("e.yaml", "--jobs", "1").exit_code == 0
 
 
@@ -409,4 +409,4 @@ def test_explaining_a_search_says_that_its_start_does_not_fit(folder: Path) -> N
     fits = {"model": "llama-3.1-8b", "cluster": "dgx-h100", "workload": {"kind": "prefill", "tokens": 64}}
     assert not simgpu.explain({"scenario": fits})[0].notes
     large = {**fits, "model": "llama-3.1-405b"}
-    assert simgpu.explain({"scenario": large})[0].notes[0].startswith("The weights alone do not fit")
+    assert simgpu.explain({"scenario": large})[0].notes[0].startswith("The weights do not fit in GPU memory")

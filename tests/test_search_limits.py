@@ -76,7 +76,7 @@ def test_limits_that_nothing_keeps_name_the_best_without_them(tmp_path: Path, ev
     answer = searched(tmp_path, "training_days: 0.5 days, usd_per_run: 100 USD")
     best = min(every, key=lambda row: row["step_s"])
     assert not answer.rows and not answer.every and answer.counts["over_limits"] > 0
-    assert answer.notes[1].startswith("nothing keeps the limits; without them the best is DP8")
+    assert answer.notes[1].startswith("no plan meets the limits; without them the best is DP8")
     assert f"days {best['training_days']:.3g} d" in answer.notes[1] and "USD a run" in answer.notes[1]
 
 

@@ -66,9 +66,9 @@ def test_where_nccl_switches_there_is_a_jump_and_no_elasticity(tmp_path, size, s
     row = of(found)["nvlink_bandwidth"]
     jump = row[f"value_{side}"] / row["value"]
     assert jump == pytest.approx(1 / 1.38 if side == "less" else 1.38, rel=0.02)
-    assert "NCCL switches" in row["remark"]
+    assert "NCCL chooses differently" in row["remark"]
     assert "ring/ll" in row["remark"]
-    assert "against the rule" in row["remark"]
+    assert "opposite of what one expects" in row["remark"]
     assert row[f"elasticity_{side}"] is None
     assert row["elasticity"] == row[f"elasticity_{kept}"]
     assert -1 <= row["elasticity"] <= 0
@@ -260,7 +260,7 @@ def test_no_change_takes_all_of_an_input_away(change, tmp_path):
     [
         ({"cases": ["12"]}, "row 12 is not there; expected 1 to 9"),
         ({"cases": ["nope"]}, "no row is called 'nope'"),
-        ({"cases": ["TP8"]}, "said of rows 1, 2, 3, 4, 5; expected one"),
+        ({"cases": ["TP8"]}, "matches rows 1, 2, 3, 4, 5; expected one"),
         ({}, "9 rows; say which"),
         ({"cases": ["1"], "values": ["stp_s"]}, "did you mean 'step_s'"),
         ({"cases": ["1"], "values": ["schedule"]}, "'schedule' is not a number"),
@@ -281,7 +281,7 @@ def test_the_command_prints_tables_data_and_a_tornado(tmp_path, monkeypatch):
     done = CliRunner().invoke(main, ["sensitivity", str(file)])
     assert done.exit_code == 0, done.output
     assert "10 % more tensor peak buys" in done.stdout
-    assert "Elasticities to rates less those to times" in done.stdout
+    assert "Check: the listed inputs together explain" in done.stdout
     folder = tmp_path / "results/what"
     names = {"sensitivity.json", "sensitivity.csv", "tornado.png", "tornado.svg"}
     assert {one.name for one in folder.iterdir()} == names

@@ -228,8 +228,8 @@ def bad_letters(file):
 
 
 BAD = {
-    bad_text: "is no store of simgpu (not an SQLite database)",
-    bad_foreign: "is an SQLite database, but no store of simgpu",
+    bad_text: "is not a simgpu results store (not an SQLite database)",
+    bad_foreign: "is an SQLite database, but not a simgpu results store",
     bad_newer: "is a store of a newer simgpu (version 2, this one reads 1); upgrade",
     bad_damaged: "is damaged; move it away",
     bad_letters: "is damaged; move it away",

@@ -15,7 +15,7 @@ from simgpu.catalog import Catalogue
 from simgpu.lab.validation import residuals
 from simgpu.lab.validation.run import library_of
 from simgpu.timing import uncertainty
-from simgpu.timing.kernels import Doubt
+from simgpu.timing.kernels import Uncertainty
 from simgpu.timing.uncertainty import BOUNDS, STRATA, UNKNOWN, class_of, interval, residual, spread
 
 FOLDER = Path(os.environ.get("SIMGPU_MEASUREMENTS", Path(__file__).parents[2] / "shared/measurements"))
@@ -133,7 +133,7 @@ def test_widening_stretches_both_ends(table):
 def combine(classes, seconds, low, high, correlated):
     """P10 and P90 of a sum of parts."""
     columns = zip(classes, seconds, low, high, correlated, strict=True)
-    found = range_of([(time, Doubt(name, down, up, share)) for name, time, down, up, share in columns])
+    found = range_of([(time, Uncertainty(name, down, up, share)) for name, time, down, up, share in columns])
     return found.p10, found.p90
 
 

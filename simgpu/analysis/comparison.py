@@ -1,8 +1,8 @@
 """How sure a comparison of two runs is, and what makes a run unsure.
 
 Two runs share errors: a kernel of one shape on one GPU is off by the same factor in both, and what is systematic in a
-class of kernels (`Doubt.correlated`) is the same for both on the same GPU with the same library. So relative weights
-of equal errors are subtracted before they are squared; what remains is what differs.
+class of kernels (`Uncertainty.correlated`) is the same for both on the same GPU with the same library. So relative
+weights of equal errors are subtracted before they are squared; what remains is what differs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from simgpu.analysis.inference import phases
 from simgpu.analysis.training import STACK_HIGH, STACK_LOW, anatomy, weighted
 from simgpu.analysis.uncertainty import Part, Range, parts_of, variances
 from simgpu.hardware.inherit import Calibration
-from simgpu.timing.kernels import Doubt
+from simgpu.timing.kernels import Uncertainty
 from simgpu.timing.uncertainty import of_version, spread
 from simgpu.workload.execution import Execution
 from simgpu.workload.runtime_files import runtime
@@ -38,7 +38,7 @@ class Term:
     class in plain words; `doubt.group` also names the GPU and library, outside of which nothing is shared."""
 
     seconds: float
-    doubt: Doubt
+    doubt: Uncertainty
     key: Hashable
     of: str
 
@@ -68,7 +68,7 @@ def unsure(execution: Execution, row: Mapping[str, Any], time: str, about: Hasha
     if row["workload"] == "training":
         found = anatomy(execution)
         terms = [_term(part, seconds, gpu) for seconds, part in weighted(found)]
-        doubt = Doubt(f"stack {row['framework']} {gpu}", STACK_LOW, STACK_HIGH, STACK_CORRELATED)
+        doubt = Uncertainty(f"stack {row['framework']} {gpu}", STACK_LOW, STACK_HIGH, STACK_CORRELATED)
         return Unsure(found.step, terms, Term(found.step - found.host, doubt, ("stack", about), "stack"))
     if "runtime" not in row:
         parts = parts_of(execution, breakdown(execution).rank)
@@ -108,7 +108,9 @@ def _run(row: Mapping[str, Any], time: str, total: float, about: Hashable, kerne
     if not engine.measured:
         low, high = of_version(op, low, high)
         library = engine.name
-    return Term(total, Doubt(f"run {time} {library} {row['gpu']}", low, high, correlated), ("run", time, about), "runs")
+    return Term(
+        total, Uncertainty(f"run {time} {library} {row['gpu']}", low, high, correlated), ("run", time, about), "runs"
+    )
 
 
 def _square(terms: Iterable[Term]) -> float:
@@ -146,7 +148,7 @@ def ratio_range(above: Unsure, below: Unsure) -> Range:
 
 
 def _ends(above: Unsure, below: Unsure, up: Iterable[Term], down: Iterable[Term]) -> Range:
-    merged: dict[Hashable, tuple[float, Doubt]] = {}
+    merged: dict[Hashable, tuple[float, Uncertainty]] = {}
     for terms, total, sign in ((up, above.total, 1), (down, below.total, -1)):
         for term in terms:
             weight, doubt = merged.get(term.key, (0.0, term.doubt))

@@ -13,7 +13,7 @@ from simgpu.analysis.utilisation import kernels_of, products
 from simgpu.engine.timeline import length, outside, union
 from simgpu.model.graph import ModelGraph
 from simgpu.model.operators import Attention
-from simgpu.timing.kernels import Doubt
+from simgpu.timing.kernels import Uncertainty
 from simgpu.workload.execution import Activity, Execution, PeriodicExecution
 
 RECOMPUTATION = "recomputation"
@@ -205,7 +205,7 @@ STACK_LOW, STACK_HIGH = 0.95, 1.12
 of kernels do not hold, the stack around them. It counts once for a step, beside what its kernels are unsure of."""
 
 
-def shares(found: Anatomy) -> list[tuple[float, Doubt]]:
+def shares(found: Anatomy) -> list[tuple[float, Uncertainty]]:
     """Seconds and doubt of the parts of a step; with its host, which is certain, they are all of it."""
     return [(seconds, part.doubt) for seconds, part in weighted(found)]
 

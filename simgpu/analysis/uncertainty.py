@@ -19,7 +19,7 @@ from math import sqrt
 from typing import Any
 
 from simgpu.engine.timeline import outside, union
-from simgpu.timing.kernels import Doubt
+from simgpu.timing.kernels import Uncertainty
 from simgpu.workload.execution import Activity, Execution, PeriodicExecution
 
 
@@ -33,7 +33,7 @@ class Part:
     exposed: float  # during which the compute stream does nothing else
 
     @property
-    def doubt(self) -> Doubt:
+    def doubt(self) -> Uncertainty:
         return self.activity.doubt
 
 
@@ -117,7 +117,7 @@ def _by_blocks(execution: Execution, stretched: Mapping[Activity, Sequence[float
     return {block: (n, total) for block, n, total in found.values()}
 
 
-Weighted = Sequence[tuple[float, Doubt]]
+Weighted = Sequence[tuple[float, Uncertainty]]
 """Seconds, and how sure they are."""
 
 
@@ -138,12 +138,12 @@ def range_of_ratio(above: Weighted, below: Weighted, certain: float = 0.0) -> Ra
     return Range(top / bottom / (1 + down), top / bottom * (1 + up))
 
 
-def _width(parts: Iterable[tuple[float, Doubt]], upper: bool) -> float:
+def _width(parts: Iterable[tuple[float, Uncertainty]], upper: bool) -> float:
     """Distance to an end of the interval of a signed sum; what lowers a negative part raises the sum."""
     return sqrt(sum(variances(parts, upper).values()))
 
 
-def variances(parts: Iterable[tuple[float, Doubt]], upper: bool) -> dict[str, float]:
+def variances(parts: Iterable[tuple[float, Uncertainty]], upper: bool) -> dict[str, float]:
     """What each class adds to the square of the distance to an end of the interval of a signed sum.
 
     What is common to a class moves all its parts up or all down, whichever brings the sum further.

@@ -20,7 +20,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Walk:
-    """From one row to another. `match` holds the labels both share."""
+    """The steps from one row to another, and what each moves. `match` holds the labels that both share."""
 
     match: Mapping[str, Any]
     value: str

@@ -123,7 +123,7 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="No messages on 
 
 
 def pool_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Where work runs: `--jobs` processes here, or a Dask cluster."""
+    """Add options that say where work runs: `--jobs` processes here, or a Dask cluster."""
     for option in (
         click.option("--dask-workers", type=int, metavar="N", help="Run on a Dask cluster of N workers here."),
         click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster, such as tcp://host:8786."),
@@ -144,7 +144,7 @@ def pool_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "folders",
     multiple=True,
     metavar="DIR",
-    help="A folder of your own specifications; repeatable. Also: SIMGPU_CATALOG.",
+    help="Folder of your own models and hardware; repeatable. Also: SIMGPU_CATALOG.",
 )
 @click.pass_context
 def main(context: click.Context, folders: tuple[str, ...]) -> None:
@@ -202,7 +202,7 @@ store_option = click.option(
     "--store",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Where results are kept.  [default: $SIMGPU_STORE, else results/store.sqlite]",
+    help="File where results are stored.  [default: $SIMGPU_STORE, else results/store.sqlite]",
 )
 
 
@@ -214,7 +214,12 @@ def out_option(metavar: str, text: str, **more: Any) -> Callable[[Any], Any]:
 def format_option(*kinds: str) -> Callable[[Any], Any]:
     """`--format`: how a command prints its answer; the first of `kinds` by default."""
     return click.option(
-        "--format", "style", type=click.Choice(kinds), default=kinds[0], show_default=True, help="Of what is printed."
+        "--format",
+        "style",
+        type=click.Choice(kinds),
+        default=kinds[0],
+        show_default=True,
+        help="Format of what is printed.",
     )
 
 
@@ -233,7 +238,7 @@ def plot_options(no_plots: str = "Draw no pictures.") -> Callable[[Callable[...,
             "formats",
             multiple=True,
             type=click.Choice(["png", "svg", "pdf"]),
-            help="Of the pictures; repeatable.  [default: as the file says, else png and svg]",
+            help="Format of the pictures; repeatable.  [default: as the file says, else png and svg]",
         )
         return click.option("--no-plots", is_flag=True, help=no_plots)(kinds(run))
 

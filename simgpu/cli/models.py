@@ -23,7 +23,7 @@ from simgpu.cli.base import (
 
 
 @main.command(
-    short_help="How many of which GPU hold a model.",
+    short_help="Print how many GPUs of each kind a model needs.",
     epilog="Example: simgpu fit llama-3.3-70b --gpu h100-sxm --context 32768",
 )
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
@@ -35,14 +35,18 @@ from simgpu.cli.base import (
     metavar="NAME",
     help="bf16, fp8, int8, int4, mxfp4, q4_k_m, ...; repeatable.  [default: the usual ones that the runtime has]",
 )
-@click.option("--context", type=int, metavar="TOKENS", help="Of each user.  [default: 8192, or all the model takes]")
-@click.option("--users", type=int, metavar="N", default=1, show_default=True, help="Sequences at once.")
+@click.option(
+    "--context", type=int, metavar="TOKENS", help="Context of each user.  [default: 8192, or the longest of the model]"
+)
+@click.option("--users", type=int, metavar="N", default=1, show_default=True, help="Users served at once.")
 @click.option(
     "--runtime",
     metavar="NAME",
-    help="Runtime whose reserved memory is subtracted: vllm, vllm@0.14, ...  [default: vllm; of GGUF types llama.cpp]",
+    help="Runtime whose reserved memory is subtracted: vllm, vllm@0.14, ...  [default: vllm; llama.cpp for GGUF types]",
 )
-@click.option("--kv-cache", type=click.Choice(["fp32", "fp16", "bf16", "fp8", "int8"]), help="Type of the cache.")
+@click.option(
+    "--kv-cache", type=click.Choice(["fp32", "fp16", "bf16", "fp8", "int8"]), help="Data type of the KV cache."
+)
 @format_option("table", "json", "csv")
 @out_option("DIR", "Write data and picture there.  [default: write nothing]")
 @plot_options()
@@ -59,7 +63,7 @@ def fit(
     quiet: bool,
     **asked: Any,
 ) -> None:
-    """Does it fit: how many of which GPU hold MODEL, with how much context for how many users."""
+    """Print how many GPUs of each kind MODEL needs, with how much context for how many users."""
     from simgpu.study.report import capacity as fitting
 
     done = fitting.fit(open_catalogue(folders), models, fitting.Asked(**asked))
@@ -68,13 +72,13 @@ def fit(
     tell_written((("written", path) for path in written), quiet)
 
 
-@main.command(short_help="Predictions against measurements.", epilog="Example: simgpu validate kernels")
+@main.command(short_help="Compare predictions with measurements.", epilog="Example: simgpu validate kernels")
 @click.argument("what", type=click.Choice(["kernels", "collectives", "training", "inference", "all"]))
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Tables of measurements.  [default: $SIMGPU_MEASUREMENTS, else published figures that come with simgpu]",
+    help="Folder of measured tables.  [default: $SIMGPU_MEASUREMENTS, else published figures that come with simgpu]",
 )
 @format_option("table", "json", "csv")
 @out_option("DIR", "Write data and plots there.  [default: write nothing]")
@@ -84,15 +88,17 @@ def fit(
     type=click.Choice(["full", "family", "datasheet"]),
     default="full",
     show_default=True,
-    help="Which constants: all; without the GPU's own; without those of its architecture either.",
+    help="Constants to use: all; without those measured on the GPU; without those of its architecture either.",
 )
-@click.option("--page", type=click.Path(path_type=Path), metavar="FILE", help="Write the page of goals and results.")
+@click.option(
+    "--page", type=click.Path(path_type=Path), metavar="FILE", help="Write a page of goals and results (Markdown)."
+)
 @click.option(
     "--write-residuals",
     "residuals",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write the error bars' table.",
+    help="Write the table that intervals are computed from.",
 )
 @quiet_option
 @click.pass_obj
@@ -110,7 +116,7 @@ def validate(
     residuals: Path | None,
     quiet: bool,
 ) -> None:
-    """Predictions against measurements: errors by file, GPU and operator, beside the plain datasheet roofline."""
+    """Compare predictions with measurements: errors by file, GPU and operator, beside the plain datasheet roofline."""
     from simgpu.lab.validation import command
 
     outcome = command.run(what, data, open_catalogue(folders), regime)
@@ -124,7 +130,7 @@ def validate(
     epilog="Example: simgpu calibrate rows.csv --gpu h100-sxm -o own/",
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
-@click.option("--gpu", metavar="NAME", help="Whose constants to fit.  [default: the one GPU of the rows]")
+@click.option("--gpu", metavar="NAME", help="GPU whose constants to fit.  [default: the one GPU of the rows]")
 @click.option("--what", default="", metavar="KINDS", help="stream, l2, gemm, attention, moe, nccl.  [default: all]")
 @out_option("PATH", "A .yaml file for the fragment; or a folder that gets the GPU's whole file, for --catalog.")
 @click.option(
@@ -132,7 +138,7 @@ def validate(
     type=click.Choice(["full", "family", "datasheet"]),
     default="full",
     show_default=True,
-    help="Where constants start: the GPU's own; its family's; those of any GPU.",
+    help="Constants to start from: those of the GPU; of its architecture; generic ones.",
 )
 @format_option("table", "json", "csv")
 @quiet_option
@@ -148,7 +154,7 @@ def calibrate(
     style: str,
     quiet: bool,
 ) -> None:
-    """Fit a GPU's constants to measured rows (CSV, see docs/calibration.md), and say what that brings."""
+    """Fit a GPU's constants to measured rows (CSV, see docs/calibration.md), and print by how much the errors fall."""
     from simgpu.lab.calibration import command
 
     catalogue = open_catalogue(folders)
@@ -169,10 +175,12 @@ def calibrate(
 )
 @out_option("FILE.csv", "Rows go there.", required=True)
 @click.option("--what", default="", metavar="KINDS", help="stream, l2, gemm, attention, nccl.  [default: all]")
-@click.option("--dtype", default="bfloat16", show_default=True, metavar="TYPES", help="Of products and attention.")
+@click.option(
+    "--dtype", default="bfloat16", show_default=True, metavar="TYPES", help="Data types of GEMMs and attention."
+)
 @click.option("--gpu", metavar="NAME", help="The catalogue's name of this GPU.  [default: detected from the device]")
-@click.option("--quick", is_flag=True, help="The few rows that say most: about a minute.")
-@click.option("--sustained", is_flag=True, help="Time products in a long run, throttled, instead of in bursts.")
+@click.option("--quick", is_flag=True, help="Measure only the few most informative rows: about a minute.")
+@click.option("--sustained", is_flag=True, help="Time GEMMs in a long, throttled run instead of in bursts.")
 @quiet_option
 @click.pass_obj
 @one_line_errors
@@ -188,26 +196,32 @@ def measure(folders: tuple[str, ...], out: Path, quiet: bool, **asked: Any) -> N
 
 @main.command(
     "nccl-tests",
-    short_help="The table that nccl-tests would print, predicted.",
+    short_help="Predict the table that nccl-tests would print.",
     epilog="Example: simgpu nccl-tests dgx-h100 -c all_reduce -b 1M",
 )
 @click.argument("cluster")
 @click.option("--collective", "-c", default="all_reduce", show_default=True, help="all_reduce, all_gather, ...")
-@click.option("--gpus", "-g", type=int, metavar="N", help="GPUs that take part.  [default: of one node]")
+@click.option("--gpus", "-g", type=int, metavar="N", help="Number of GPUs.  [default: those of one node]")
 @click.option("--minbytes", "-b", default="8", show_default=True, metavar="SIZE", help="Smallest size; 1M is 2^20.")
 @click.option("--maxbytes", "-e", default="8G", show_default=True, metavar="SIZE", help="Largest size.")
-@click.option("--stepfactor", "-f", default=2.0, show_default=True, help="From one size to the next.")
-@click.option("--dtype", "-d", default="float", show_default=True, help="As nccl-tests or simgpu call it.")
-@click.option("--algorithm", default="auto", show_default=True, help="auto, ring, tree, nvls, direct.")
-@click.option("--protocol", default="auto", show_default=True, help="auto, ll, ll128, simple, ideal.")
-@click.option("--library", default="nccl", show_default=True, help="nccl, or custom: kernels of serving frameworks.")
-@click.option("--compare", "log", type=click.Path(path_type=Path), metavar="FILE", help="A log of nccl-tests.")
+@click.option("--stepfactor", "-f", default=2.0, show_default=True, help="Factor from one size to the next.")
+@click.option("--dtype", "-d", default="float", show_default=True, help="Data type, as nccl-tests or simgpu call it.")
+@click.option("--algorithm", default="auto", show_default=True, help="Algorithm: auto, ring, tree, nvls, direct.")
+@click.option("--protocol", default="auto", show_default=True, help="Protocol: auto, ll, ll128, simple, ideal.")
+@click.option("--library", default="nccl", show_default=True, help="nccl, or custom (kernels of serving frameworks).")
+@click.option(
+    "--compare",
+    "log",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A log of nccl-tests to compare with the prediction.",
+)
 @format_option("table", "json", "csv")
 @set_option
 @click.pass_obj
 @one_line_errors
 def nccl_tests(folders: tuple[str, ...], cluster: str, settings: tuple[str, ...], style: str, **asked: Any) -> None:
-    """The table that nccl-tests would print on CLUSTER (a cluster or node), predicted; or a log against it."""
+    """Predict the table that nccl-tests would print on CLUSTER (a cluster or node), or compare a log with it."""
     from simgpu.lab import nccl_tests as study
 
     study.run(open_catalogue(folders), cluster, settings, study.Asked(**asked), style, sys.stdout)

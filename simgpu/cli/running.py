@@ -39,12 +39,12 @@ from simgpu.render.data import print_json
 @click.option(
     "--memory",
     is_flag=True,
-    help="Of training and inference: a table of the memory of every scenario, by part and stage.",
+    help="Print the memory of every scenario, by part and stage (training and inference only).",
 )
 @click.option(
     "--require-fit",
     is_flag=True,
-    help="Of training and inference: a plan that does not fit the GPU's memory is an error.",
+    help="Treat a plan that does not fit in GPU memory as an error (training and inference only).",
 )
 @quiet_option
 @click.pass_obj
@@ -61,7 +61,7 @@ def run(
     require_fit: bool,
     quiet: bool,
 ) -> None:
-    """Run an experiment: its table, its plots, its trace, its data."""
+    """Run an experiment: print its table, write its plots, trace and data."""
     from simgpu.render.data import print_csv
     from simgpu.study.report import rows as report
 
@@ -85,7 +85,9 @@ def run(
         sys.exit(2)
 
 
-@main.command(short_help="Every input of every scenario with its source.", epilog="Example: simgpu resolve llama70b_tp")
+@main.command(
+    short_help="Print every input of every scenario with its source.", epilog="Example: simgpu resolve llama70b_tp"
+)
 @file_argument
 @set_option
 @format_option("json", "csv")
@@ -106,7 +108,7 @@ def resolve(folders: tuple[str, ...], file: str, settings: tuple[str, ...], styl
 
 
 @main.command(
-    short_help="Timelines of an experiment, for ui.perfetto.dev.",
+    short_help="Write the timelines of an experiment, for ui.perfetto.dev.",
     epilog="Example: simgpu trace tp2_scaling -o trace.json",
 )
 @file_argument
@@ -120,7 +122,7 @@ def resolve(folders: tuple[str, ...], file: str, settings: tuple[str, ...], styl
     metavar="FILE",
     default=Path("trace.json"),
     show_default=True,
-    help="Where the trace goes; a folder that is not there is made.",
+    help="File to write; missing folders are created.",
 )
 @quiet_option
 @click.pass_obj
@@ -137,19 +139,19 @@ def trace(folders: tuple[str, ...], file: str, settings: tuple[str, ...], output
 
 
 @main.command(
-    short_help="Where the time goes, operator by operator.",
+    short_help="Print where the time goes, operator by operator.",
     epilog="Example: simgpu explain gpt3_search#2",
 )
 @file_argument
 @set_option
 @format_option("table", "json", "csv")
 @click.option(
-    "--top", type=click.IntRange(min=1), metavar="N", default=20, show_default=True, help="Operators of a table."
+    "--top", type=click.IntRange(min=1), metavar="N", default=20, show_default=True, help="Operators in each table."
 )
 @click.pass_obj
 @one_line_errors
 def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], style: str, top: int) -> None:
-    """Where the time goes, operator by operator: bounds, fraction of the speed of light, constants, sources."""
+    """Print where the time goes, operator by operator: what limits each, % of ideal, constants and their sources."""
     from simgpu.render.data import print_csv
     from simgpu.study.report.explain import explain_each
     from simgpu.study.search.ranked import open_experiment
@@ -181,13 +183,13 @@ def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], styl
     tell_refused(refused, len(found))
 
 
-@main.command("list", short_help="What the catalogue holds.", epilog="Example: simgpu list gpus")
+@main.command("list", short_help="List what the catalogue holds.", epilog="Example: simgpu list gpus")
 @click.argument("kind", required=False, metavar="[KIND]", type=click.Choice(LISTED))
 @format_option("table", "json", "csv")
 @click.pass_obj
 @one_line_errors
 def list_(folders: tuple[str, ...], kind: str | None, style: str) -> None:
-    """What the catalogue holds.
+    """List what the catalogue holds.
 
     KIND is models, gpus, nodes, clusters, links, architectures or experiments; without it all are listed.
     """
@@ -199,7 +201,7 @@ def list_(folders: tuple[str, ...], kind: str | None, style: str) -> None:
 
 
 @main.command(
-    short_help="A commented file for your own GPU, node, cluster or model.",
+    short_help="Write a commented file for your own GPU, node, cluster or model.",
     epilog="Example: simgpu new gpu -o gpus/mine.yaml",
 )
 @click.argument("kind", type=click.Choice(["gpu", "node", "cluster", "model"]))
@@ -208,13 +210,13 @@ def list_(folders: tuple[str, ...], kind: str | None, style: str) -> None:
     "--out",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="A new file, whose name becomes the part's.  [default: print it]",
+    help="New file; its name becomes the name in the catalogue.  [default: print it]",
 )
 @quiet_option
 @click.pass_obj
 @one_line_errors
 def new(folders: tuple[str, ...], kind: str, out: Path | None, quiet: bool) -> None:
-    """A commented file to start your own GPU, node, cluster or model from."""
+    """Write a commented file to start your own GPU, node, cluster or model from."""
     from simgpu.errors import InputError
     from simgpu.render.files import written_whole
     from simgpu.study.experiment.templates import template
@@ -230,7 +232,7 @@ def new(folders: tuple[str, ...], kind: str, out: Path | None, quiet: bool) -> N
 
 
 @main.command(
-    short_help="A specification: every figure with unit and source.",
+    short_help="Print a specification: every figure with unit and source.",
     epilog="Example: simgpu show dgx-h100 --out dgx-h100.png",
 )
 @click.argument("name")
@@ -240,7 +242,7 @@ def new(folders: tuple[str, ...], kind: str, out: Path | None, quiet: bool) -> N
 @click.option(
     "--nodes", type=click.IntRange(1, 64), metavar="N", default=2, show_default=True, help="Nodes of a cluster to draw."
 )
-@click.option("--constants", is_flag=True, help="Of a GPU: every constant of its kernels, with its whole source.")
+@click.option("--constants", is_flag=True, help="Print every kernel constant of a GPU with its full source.")
 @quiet_option
 @click.pass_obj
 @one_line_errors
@@ -254,7 +256,7 @@ def show(
     constants: bool,
     quiet: bool,
 ) -> None:
-    """A specification: every figure with unit and source; with --out also the graph of a node or cluster."""
+    """Print a specification: every figure with unit and source. --out draws the graph of a node or cluster."""
     from simgpu.study.report import catalogue as inventory
 
     catalogue = open_catalogue(folders)

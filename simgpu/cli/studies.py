@@ -36,8 +36,8 @@ from simgpu.render.data import print_json
 @set_option
 @store_option
 @pool_options
-@click.option("--limit", type=int, metavar="N", help="Run at most so many scenarios now.")
-@click.option("--retry-failed", is_flag=True, help="Run those again that failed.")
+@click.option("--limit", type=int, metavar="N", help="Run at most N scenarios now.")
+@click.option("--retry-failed", is_flag=True, help="Run failed scenarios again.")
 @format_option("table", "json", "csv")
 @folder_option
 @plot_options()
@@ -58,7 +58,7 @@ def sweep(
     retry_failed: bool,
     **where: Any,
 ) -> None:
-    """Run the scenarios of an experiment that the store lacks, over all cores or a cluster, and keep them there.
+    """Run the scenarios of an experiment that the store lacks, on all cores or a cluster, and store their rows.
 
     Stopped or killed at any time, the same command goes on from what is finished.
     """
@@ -88,23 +88,23 @@ def sweep(
 
 
 @main.command(
-    short_help="What sweeps have kept: rows, or all of one scenario.",
+    short_help="List the rows that sweeps stored, or all of one scenario.",
     epilog="Example: simgpu results --where 'mfu > 0.4' --sort -mfu",
 )
 @click.argument("key", required=False)
 @store_option
 @click.option("--experiment", metavar="NAME", help="Only rows of the latest version of this experiment.")
-@click.option("--where", metavar="CONDITION", help="Only rows for which this holds: 'mfu > 0.4 and memory_fits'.")
+@click.option("--where", metavar="CONDITION", help="Only rows that satisfy this: 'mfu > 0.4 and memory_fits'.")
 @click.option(
     "--status",
     type=click.Choice(["ok", "failed", "all"]),
     default="ok",
     show_default=True,
-    help="Of which rows.",
+    help="Rows to list.",
 )
-@click.option("--columns", default="", metavar="A,B", help="What to show.  [default: labels and the most telling]")
-@click.option("--sort", metavar="COLUMN", help="In the order of a column; -COLUMN from the largest down.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="So many rows.  [default: 50 in a table]")
+@click.option("--columns", default="", metavar="A,B", help="Columns to show.  [default: labels and the main results]")
+@click.option("--sort", metavar="COLUMN", help="Sort by a column; -COLUMN sorts in descending order.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N rows.  [default: 50 in a table]")
 @format_option("table", "json", "csv")
 @click.option(
     "-o",
@@ -120,7 +120,7 @@ def sweep(
 def results(
     key: str | None, store: Path | None, columns: str, style: str, export: Path | None, quiet: bool, **asked: Any
 ) -> None:
-    """What sweeps have kept: rows, or with KEY (or its beginning) everything of one scenario."""
+    """List the rows that sweeps stored; with KEY (or its beginning), print everything about one scenario."""
     from simgpu.study.sweep import results as study
 
     if key is not None:
@@ -140,7 +140,7 @@ def results(
 
 
 @main.command(
-    short_help="Find the best plans, and why the others lose.", epilog="Example: simgpu search gpt3_search --top 5"
+    short_help="Find the best plans, and why others are slower.", epilog="Example: simgpu search gpt3_search --top 5"
 )
 @file_argument
 @set_option
@@ -166,7 +166,7 @@ def search(
     quiet: bool,
     **where: Any,
 ) -> None:
-    """Find the best plans of a model on a cluster, why the others lose, and what less memory or fewer GPUs cost."""
+    """Find the best plans for a model on a cluster, why others are slower, and what less memory or fewer GPUs cost."""
     from simgpu.render.progress import SearchLine
     from simgpu.study.pools.where import Where
     from simgpu.study.search import command
@@ -185,15 +185,23 @@ def search(
 
 
 @main.command(
-    short_help="What an answer hangs on, input by input.",
+    short_help="What a result depends on, input by input.",
     epilog="Example: simgpu sensitivity what_matters --case 1 --change 10%",
 )
 @file_argument
 @set_option
-@click.option("--value", "values", multiple=True, metavar="COLUMN", help="The answer; repeatable.  [default: by job]")
-@click.option("--case", "cases", multiple=True, metavar="ROW", help="A number, a label, or all; repeatable.")
-@click.option("--change", default="10%", show_default=True, metavar="SHARE", help="Of each input, less and more.")
-@click.option("--price", type=float, metavar="USD", help="Of a GPU-hour: adds the cost as an answer.")
+@click.option(
+    "--value",
+    "values",
+    multiple=True,
+    metavar="COLUMN",
+    help="Result to analyse; repeatable.  [default: by kind of job]",
+)
+@click.option(
+    "--case", "cases", multiple=True, metavar="ROW", help="Row to analyse: a number, a label, or all; repeatable."
+)
+@click.option("--change", default="10%", show_default=True, metavar="SHARE", help="Change of each input, down and up.")
+@click.option("--price", type=float, metavar="USD", help="Price of a GPU-hour: adds cost as a result.")
 @format_option("table", "json", "csv")
 @folder_option
 @plot_options()
@@ -212,7 +220,7 @@ def sensitivity(
     quiet: bool,
     **asked: Any,
 ) -> None:
-    """What an answer hangs on: every input of the hardware a little less and more, elasticities, a tornado plot."""
+    """Print what a result depends on: vary each input of the hardware down and up; elasticities, a tornado plot."""
     from simgpu.study.report import sensitivity as report
     from simgpu.study.whatif.sensitivity import Asked, parse_change
 
@@ -225,22 +233,24 @@ def sensitivity(
 
 
 @main.command(
-    short_help="Two scenarios: what differs, and what explains it.",
+    short_help="Compare two scenarios: what differs, and why.",
     epilog='Example: simgpu diff gpt3_search#1 gpt3_search#1 --set-b "NIC bandwidth=2x"',
 )
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @set_option
-@click.option("--set-a", "settings_a", multiple=True, metavar="KEY=VALUE", help="The same in A alone.")
-@click.option("--set-b", "settings_b", multiple=True, metavar="KEY=VALUE", help="The same in B alone.")
-@click.option("--value", metavar="COLUMN", help="The answer that is compared.  [default: by job]")
-@click.option("--all", "everything", is_flag=True, help="Every figure that differs, not only those that were asked.")
+@click.option("--set-a", "settings_a", multiple=True, metavar="KEY=VALUE", help="The same, in A only.")
+@click.option("--set-b", "settings_b", multiple=True, metavar="KEY=VALUE", help="The same, in B only.")
+@click.option("--value", metavar="COLUMN", help="Result to compare.  [default: by kind of job]")
+@click.option(
+    "--all", "everything", is_flag=True, help="Show every figure that differs, not only those given in the files."
+)
 @format_option("table", "json", "csv")
 @quiet_option
 @click.pass_obj
 @one_line_errors
 def diff(folders: tuple[str, ...], a: str, b: str, everything: bool, style: str, quiet: bool, **asked: Any) -> None:
-    """Two scenarios: what differs in input and in time, what explains it, whether it is beyond the error bars.
+    """Compare two scenarios: which inputs and times differ, what explains it, whether it is beyond the error bars.
 
     A and B are FILE, FILE:NUMBER (a row, from 1) or FILE:LABEL; both may be in one file.
     """

@@ -94,7 +94,7 @@ class Drags:
         self.delays = {activity for activity, held in enumerate(streams_of) if held in alone} if alone else set()
 
     def turn(self, transfer: int, now: float) -> None:
-        """From now on `transfer` drags its streams or, when called again, drags them no more."""
+        """Start or, when called again, stop the drag of `transfer` on its streams."""
         for number, fraction in self._drags[transfer].items():
             stream = self._streams[number]
             if stream.fractions.pop(transfer, None) is None:

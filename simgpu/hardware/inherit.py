@@ -52,7 +52,7 @@ class Calibration:
         return found
 
     def origins(self, kind: str, library: str = DEFAULT) -> dict[str, Given]:
-        """As `group`, with where each constant comes from."""
+        """Like `group`, with the source of each constant."""
         found = {path[0]: one for path, one in self.given.items() if len(path) == 1}
         for place in dict.fromkeys((DEFAULT, library)):
             found |= {path[2]: one for path, one in self.given.items() if path[:2] == (kind, place)}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from simgpu.hardware.spec import ArchitectureSpec, GPUSpec, Most
 from simgpu.units import format_si
 
-FAR = 4.0
+SUSPECT_FACTOR = 4.0
 """How far beyond every known part a figure may lie before it is doubted: two to three generations of GPUs."""
 
 RELATED = 1.4
@@ -45,7 +45,7 @@ class Check:
     least: float
     most: float
     means: str = ""  # of a quotient: what it is
-    far: float = FAR
+    far: float = SUSPECT_FACTOR
     whose: str = "known parts have"
     asks: str = ""  # what the figure may be of instead
 

@@ -124,7 +124,7 @@ def _module(gpu: GPUSpec) -> bool:
 
 
 def one_node_holds(catalogue: Catalogue, gpu: str, gpus: int) -> bool:
-    """Whether the catalogue has a node with so many GPUs of a kind, as GB200 NVL72."""
+    """True if the catalogue has a node with this many GPUs of a kind, as GB200 NVL72."""
     return _known(catalogue, gpu, gpus, "") is not None
 
 

@@ -164,7 +164,7 @@ def _collective(name: str) -> str:
 
 def _check_gpus(gpus: int) -> None:
     if gpus < 2:
-        raise InputError(f"{shown(gpus)} GPUs have nobody to communicate with; expected 2 or more", key="gpus")
+        raise InputError(f"{shown(gpus)} GPUs cannot communicate; expected 2 or more", key="gpus")
 
 
 def _dtype(name: str) -> str:

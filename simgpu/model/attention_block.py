@@ -10,7 +10,7 @@ def attention_operators(
     config: TransformerConfig, batch: int, tokens: int, dtype: str, accumulate: str, flash: bool = True,
     window: int = 0,
 ) -> tuple[Kernel, ...]:  # fmt: skip
-    """From normalised rows to the output projection. `flash`: fused attention, else scores go through memory."""
+    """Operators from normalised rows to the output projection. `flash`: fused, else scores go through memory."""
     rows, values = Dim(batch, tokens, "batch"), Dim(config.heads, config.value_dim, "heads")
     return (
         *projections(config, rows, dtype, accumulate),

@@ -113,11 +113,11 @@ class TransformerConfig:
 
     @property
     def active_parameters(self) -> int:
-        """Of `parameters`, those that one token meets: of the experts only those it visits."""
+        """The number of parameters that one token uses: only the experts that it visits."""
         return self._parameters(self.experts_per_token)
 
     def _parameters(self, experts: int) -> int:
-        """With `experts` of each mixture counted."""
+        """The number of parameters with `experts` of each mixture counted."""
         norms = (4 if self.sandwich_norms else 2) * self._norm
         layers = 0
         for kind, count in self.layer_kinds():

@@ -9,7 +9,7 @@ from simgpu.model.operators import BYTES, Communicate, Dim, GroupedMatmul, Kerne
 def dense_operators(
     config: TransformerConfig, rows: Dim, width: int, dtype: str, accumulate: str, name: str = "ffn"
 ) -> tuple[Kernel, ...]:
-    """Up (and gate), activation, down, `width` wide."""
+    """Operators of a dense feed-forward block `width` wide: up (and gate), activation, down."""
     c, hidden, inner = config, Dim(config.hidden), Dim(width, 1, "ffn")
     up = Dim(width, 2, "ffn") if c.gated else inner
     activation = "activation" if name == "ffn" else f"{name}_activation"

@@ -62,7 +62,7 @@ def _of_matmul(op: Matmul) -> tuple[Matmul, ...]:
 
 
 def _of_grouped(op: GroupedMatmul) -> tuple[GroupedMatmul, ...]:
-    """Of the inputs, contracting over the outputs; of the weights, contracting over the visits of each expert."""
+    """Gradients of the inputs, summed over outputs, and of the weights, summed over the visits of each expert."""
     plain = replace(op, weight=False, bias=False)
     return (
         replace(plain, name=f"{op.name}_dgrad", n=(op.k,), k=_joined(op.n)),

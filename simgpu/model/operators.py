@@ -96,12 +96,12 @@ class Matmul:
 
     @property
     def output_bytes(self) -> float:
-        """Of C, 2 bytes an element where its operands are narrower."""
+        """Bytes of the result C: 2 per element where its operands are narrower."""
         return self.products * self.m.size * self.n_size * max(BYTES[self.dtype], 2.0)
 
     @property
     def input_bytes(self) -> float:
-        """Of A."""
+        """Bytes of the operand A."""
         return self.products * self.m.size * self.k.size * BYTES[self.dtype]
 
     def split(self, ways: Mapping[str, int]) -> Matmul:
@@ -292,7 +292,7 @@ class GroupedMatmul:
 
     @property
     def ranks(self) -> int:
-        """That share the experts."""
+        """Number of ranks that share the experts."""
         return self.total // self.experts.size
 
     @property
@@ -326,12 +326,12 @@ class GroupedMatmul:
 
     @property
     def output_bytes(self) -> float:
-        """Of C, all visits."""
+        """Bytes of the result C, over all visits."""
         return self.visits * self.n_size * BYTES[self.dtype]
 
     @property
     def input_bytes(self) -> float:
-        """Of A, all visits."""
+        """Bytes of the operand A, over all visits."""
         return self.visits * self.k.size * BYTES[self.dtype]
 
     def split(self, ways: Mapping[str, int]) -> GroupedMatmul:

@@ -51,14 +51,14 @@ PARTS = ("weights", "gradients", "optimizer", "activations", "communication", "t
 
 @dataclass(frozen=True)
 class Room:
-    """What a node has beside its GPUs, bytes: memory of its sockets and its drives; None: not known."""
+    """Bytes that a node has beside its GPUs: memory of its sockets and its drives; None: not known."""
 
     ranks: int  # at most on a node
     host: float | None = None
     nvme: float | None = None
 
     def share(self, size: float | None, world: int) -> float | None:
-        """Of each of the ranks on a node."""
+        """The share of each rank on a node."""
         return None if size is None else size / min(self.ranks, world)
 
     @staticmethod
@@ -119,12 +119,12 @@ class Memory:
 
     @property
     def held(self) -> float:
-        """What PyTorch's allocator holds: torch.cuda.max_memory_reserved."""
+        """Bytes that PyTorch's allocator holds (torch.cuda.max_memory_reserved)."""
         return (self.total - self.reserve) * self.allocator
 
     @property
     def shown(self) -> float:
-        """What nvidia-smi shows: what the allocator holds, with its gaps, and what CUDA and NCCL take. Before a GPU is
+        """Bytes that nvidia-smi shows: what the allocator holds, with its gaps, plus CUDA and NCCL. Before a GPU is
         full the allocator gives back what it does not use."""
         shown = self.held + self.reserve
         return shown if self.capacity is None else max(min(shown, self.capacity), self.total)
@@ -136,7 +136,7 @@ class Memory:
 
     @property
     def full(self) -> str:
-        """Which place off the GPU cannot hold what is offloaded to it: 'host memory', 'NVMe' or ''."""
+        """The place off the GPU that cannot hold what is offloaded to it: 'host memory', 'NVMe' or ''."""
         if self.host_capacity is not None and self.host > self.host_capacity:
             return "host memory"
         return "NVMe" if self.nvme_capacity is not None and self.nvme > self.nvme_capacity else ""
@@ -278,7 +278,7 @@ class _Microbatch:
     tokens: int
 
     def operators(self, kind: str) -> tuple[Operator, ...]:
-        """Of a layer, the embedding or the head."""
+        """The operators of a layer, of the embedding or of the head."""
         dtype, size = self.numerics.dtype, (self.sequences, self.tokens)
         if kind == "embedding":
             return embedding_operators(self.config, *size, dtype)
@@ -287,7 +287,7 @@ class _Microbatch:
         return layer_operators(self.config, kind, *size, dtype, "fp32", flash=self.numerics.flash)
 
     def layer(self, kind: str) -> tuple[Saved, Saved]:
-        """What a kind of layer keeps, with the plan's recomputation and without."""
+        """Tensors that a kind of layer keeps, with the plan's recomputation and without."""
         if kind not in self._layers:
             operators, plain = self.operators(kind), replace(self.plan, recompute="none")
             self._layers[kind] = (
@@ -346,12 +346,12 @@ class _Run:
 
     @property
     def sequences(self) -> int:
-        """Of one microbatch on one rank."""
+        """Sequences of one microbatch on one rank."""
         return self.plan.micro_batch or max(self.batch // self.plan.dp, 1)
 
     @property
     def rank_tokens(self) -> int:
-        """Of one sequence on one rank."""
+        """Tokens of one sequence on one rank."""
         return -(-self.tokens // self.plan.cp)
 
     @property
@@ -360,7 +360,7 @@ class _Run:
 
     @cached_property
     def kinds(self) -> list[str]:
-        """Of the stage's layers."""
+        """The kinds of the stage's layers."""
         return kinds_of_stage(self.config, self.plan, self.stage)
 
     @property
@@ -374,23 +374,23 @@ class _Run:
 
     @cached_property
     def microbatch(self) -> _Microbatch:
-        """What one microbatch needs on this rank, whatever the stage."""
+        """Memory of one microbatch on this rank, whatever the stage."""
         size = (self.sequences, self.rank_tokens)
         return _microbatch(self.config, self.plan.within_layer(), self.numerics, self.stack.name, *size)
 
     def layers(self) -> list[tuple[Saved, Saved]]:
-        """What each layer of the stage keeps, with the plan's recomputation and without."""
+        """Tensors that each layer of the stage keeps, with the plan's recomputation and without."""
         return [self.microbatch.layer(kind) for kind in self.kinds]
 
     def of_layers(self, layers: Sequence[tuple[Saved, Saved]]) -> float:
-        """Of all microbatches in flight. `recompute_layers` layers are recomputed in full, the others not at all."""
+        """Bytes kept for all microbatches in flight. `recompute_layers` layers are recomputed in full, others not."""
         again = len(layers)
         if self.plan.recompute == "full" and self.plan.recompute_layers is not None:
             again = min(self.plan.recompute_layers, again)
         return self.flying * sum(layer[0 if i < again else 1].stored for i, layer in enumerate(layers))
 
     def activations(self, layers: Sequence[tuple[Saved, Saved]]) -> float:
-        """Of layers, embedding and head."""
+        """Bytes of activations of layers, embedding and head."""
         total = self.of_layers(layers)
         if self.numerics.use_cache and self.plan.recompute != "none":  # else it is kept for attention already
             total += self.flying * sum(self.microbatch.cache(kind) for kind in self.kinds)

@@ -66,7 +66,7 @@ class Numerics:
 
     @property
     def casts_weights(self) -> bool:
-        """Whether weights are fp32 and products of fewer bytes, so that each product casts them."""
+        """True if weights are fp32 and GEMMs run in a narrower type, so that each GEMM casts them."""
         return self.weights == "fp32" and BYTES[self.dtype] < BYTES["fp32"]
 
     def stored_bytes(self, weights: float, matrices: float) -> float:

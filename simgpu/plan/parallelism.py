@@ -136,7 +136,7 @@ class Plan:
 
     @property
     def weights_away(self) -> bool:
-        """Whether weights live off the GPU."""
+        """True if weights live off the GPU."""
         return self.offload == "parameters"
 
     @property
@@ -185,7 +185,7 @@ class Plan:
 
     @property
     def ways(self) -> dict[str, int]:
-        """In how many parts each named axis is split."""
+        """The number of parts that each named axis is split into."""
         return {
             **dict.fromkeys(TENSOR_AXES, self.tp),
             "batch": self.dp,

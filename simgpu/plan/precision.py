@@ -32,7 +32,7 @@ WIDE_MATRICES = ("router", "q_absorb", "v_absorb")
 
 @dataclass(frozen=True)
 class Precision:
-    """How the weights of a model are kept and multiplied.
+    """The types that the weights of a model are stored and multiplied in.
 
     weights
         Format of the matrices of layers (`simgpu.model.formats`); empty: the type of the activations.
@@ -67,7 +67,7 @@ class Precision:
 
     @property
     def weight_only(self) -> bool:
-        """Whether narrow weights are converted to the type of the activations."""
+        """True if narrow weights are converted to the type of the activations."""
         return bool(self.weights) and not self.products
 
     def stored(self, name: str, more: bool = False) -> str:
@@ -143,12 +143,12 @@ def precision_of(name: str, key: str = "workload.precision") -> Precision:
 
 
 def more_bits(layer: int, layers: int) -> bool:
-    """Whether llama.cpp gives a layer's values and second feed-forward matrix more bits (use_more_bits)."""
+    """True if llama.cpp gives a layer's values and second feed-forward matrix more bits (use_more_bits)."""
     return layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
 
 
 def is_boosted(precision: Precision, layer: int, layers: int) -> bool:
-    """Whether a layer has the formats of `boosted`."""
+    """True if a layer has the formats of `boosted`."""
     return bool(precision.boosted) and more_bits(layer, layers)
 
 
@@ -205,7 +205,7 @@ def bytes_of(op: Kernel, precision: Precision, config: TransformerConfig, dtype:
 
 @lru_cache(maxsize=256)
 def is_gguf(precision: Precision) -> bool:
-    """Whether a precision is one of llama.cpp's block formats."""
+    """True if a precision is one of llama.cpp's block formats."""
     return precision.weights in GGUF
 
 

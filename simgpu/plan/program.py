@@ -56,7 +56,7 @@ class ProgramSegment:
 
 @dataclass(frozen=True)
 class Program:
-    """What each rank runs. `weights` is the number of parameters a rank holds."""
+    """The operators that each rank runs. `weights` is the number of parameters a rank holds."""
 
     segments: tuple[ProgramSegment, ...]
     weights: int

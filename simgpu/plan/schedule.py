@@ -1,4 +1,4 @@
-"""In which order a pipeline stage runs the forward and backward passes of its microbatches.
+"""Pipeline schedules: the order in which a stage runs the forward and backward passes of its microbatches.
 
 A step is `m` microbatches through `p` stages; with virtual stages each stage holds `v` chunks of layers, and chunk `c`
 of stage `s` is number `c p + s` of the `p v` parts of the model. A `Task` is one pass of one microbatch through one

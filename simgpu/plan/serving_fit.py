@@ -78,7 +78,7 @@ def helps(
     served: Served, batch: int, tokens: int, capacity: float, most: int, gpus: Sequence[tuple[str, float]] = (),
     join: int = DEGREES[-1],
 ) -> str:  # fmt: skip
-    """What would make it fit, single changes."""
+    """Single changes that would make it fit."""
     found = []
     local = -(-batch // served.plan.dp)
     wider = smallest(replace(served, plan=replace(served.plan, dp=1)), capacity, tokens, local, join)

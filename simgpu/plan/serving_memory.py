@@ -71,7 +71,7 @@ class ServingMemory:
 
 @dataclass(frozen=True)
 class Reserve:
-    """What a runtime sets aside: share of the memory it uses, bytes of context and workspace, of graphs, of tokens.
+    """Memory that a runtime sets aside: share of memory used, bytes of context and workspace, of graphs, of tokens.
 
     `share_of` says what the share is of: 'total', the GPU's memory, for everything; 'static', what the context leaves,
     for weights and cache alone; 'free', what everything but the cache leaves, for the cache.
@@ -88,8 +88,8 @@ class Reserve:
 
 @dataclass(frozen=True)
 class Served:
-    """What is served: a model in a precision, split by a plan. `chunk` new tokens of a step at most; `offloaded` is the
-    share of the layers' weights that stays in host memory. `by_layers`: layers are spread over GPUs, as llama.cpp does,
+    """The model that is served, in a precision, split by a plan. `chunk` new tokens of a step at most; `offloaded` is
+    the share of the layers' weights that stays in host memory. `by_layers`: layers spread over GPUs, as in llama.cpp,
     not split. `narrower` are precisions that the runtime has beside. `beside` is a draft that guesses for the model,
     `part` one that shares its embedding and head."""
 
@@ -108,7 +108,7 @@ class Served:
 
 
 def experts_of(config: TransformerConfig, plan: Plan) -> ExpertSplit:
-    """How experts are shared: over ranks of a tensor-parallel group by number and by width, then over replicas."""
+    """The ways that experts are shared: over a tensor-parallel group by number and by width, then over replicas."""
     if config.experts == 1:
         return ExpertSplit()
     if plan.ep <= plan.tp:

@@ -57,7 +57,7 @@ class Bars:
 
     @property
     def height(self) -> float:
-        """Of the picture, inches."""
+        """The height of the picture, in inches."""
         if not self.flat:
             return 5.6
         each = max(0.24 * self.most + 0.12, 0.21 * max(name.count("\n") + 1 for name in self.names or [""]) + 0.1)

@@ -51,6 +51,8 @@ def title(column: str) -> str:
         return f"{title(column.removeprefix('claimed_'))}, claimed"
     if column == "usd_per_run" or column.endswith("_usd"):
         return plain.removesuffix(" usd") + " (USD)"
+    if column == "lost_by":
+        return "slower than best by"
     return TABLE[column].title if column in TABLE else plain
 
 

@@ -26,7 +26,7 @@ def verdict_text(one: Document) -> str:
     found, column = one["verdict"], one["column"]
     ratio, low, high = found["ratio"], found["p10"], found["p90"]
     if abs(ratio - 1) < 1e-9 and (low is None or high - low < 1e-9):
-        return f"A and B cannot be told apart: {title(column)} {cell(column, one['value_a'])} in both"
+        return f"No difference: {title(column)} {cell(column, one['value_a'])} in both"
     winner = "B" if ratio >= 1 else "A"
     if ratio < 1:
         ratio, low, high = 1 / ratio, high and 1 / high, low and 1 / low
@@ -42,8 +42,8 @@ def verdict_text(one: Document) -> str:
     if found["sure"]:
         return f"{text}: beyond the error bars"
     small = ratio - 1 <= one["repeatable"]
-    why = f", less than runs of one job differ by ({100 * one['repeatable']:g} %)" if small else ""
-    return f"A and B cannot be told apart: {text}{why}"
+    why = f", a difference below run-to-run noise ({100 * one['repeatable']:g} %)" if small else ""
+    return f"No clear winner: {text}{why}"
 
 
 def print_difference(one: Document, everything: bool, out: IO[str]) -> None:
@@ -52,7 +52,7 @@ def print_difference(one: Document, everything: bool, out: IO[str]) -> None:
     _print_parts(one, out)
     _print_explained(one, out)
     bars = one["verdict"]["p10"] is not None and one["verdict"]["p90"] > one["verdict"]["p10"]
-    shared = "errors that both have in common cancel" if one["verdict"]["shared"] else "errors taken as independent"
+    shared = "errors common to both cancel" if one["verdict"]["shared"] else "errors taken as independent"
     ends = [f"{name.upper()[-1]} {_answer(one, name)}" for name in ("value_a", "value_b")]
     print_notes([f"{title(one['column'])}: {ends[0]}, {ends[1]}", *one["notes"]], out)
     print_notes([verdict_text(one) + (f"; {shared}" if bars else "")], out)
@@ -69,13 +69,19 @@ def _print_inputs(one: Document, everything: bool, out: IO[str]) -> None:
     heading = f"A is {one['a']}; B is {one['b']}"
     if not rows:
         print_notes(
-            [heading, "Nothing differs in what was asked." if not hidden else f"{hidden} figures differ (--all)"], out
+            [
+                heading,
+                "The two scenarios ask for the same." if not hidden else f"{hidden} figures differ (--all shows them)",
+            ],
+            out,
         )
         return
     lines = [[row["title"], _value(row, "a"), _value(row, "b"), _sources(row)] for row in rows]
     grid(heading, ["input", "A", "B", "source"], lines, out)
     if hidden:
-        print_notes([f"... and {hidden} figures that follow from these, or of the hardware in detail (--all)", ""], out)
+        print_notes(
+            [f"... and {hidden} more that follow from these, or details of the hardware (--all shows them)", ""], out
+        )
 
 
 def _value(row: Mapping[str, Any], side: str) -> str:
@@ -130,9 +136,11 @@ def _print_explained(one: Document, out: IO[str]) -> None:
         grid(heading, ["difference", "explains", "of it", "alone"], lines, out, (1, 2, 3))
     orders = "all orders" if one["explained_over_all_orders"] else "one order and its reverse"
     left = whole - sum(row["alone"] for row in rows)
-    notes = [f"Averaged over {orders} of making the changes; alone: that change made first, by itself."]
+    notes = [
+        f"explains: average effect over {orders} of making the changes (Shapley); alone: effect if only this is changed"
+    ]
     if len(rows) > 1:
-        notes.append(f"Changes alone leave {_moved(one, left)} to their interaction.")
+        notes.append(f"The effects alone do not add up: {_moved(one, left)} comes from changes acting together.")
     still = [row["what"] for row in rows if row not in shown]
     notes += [f"Below 0.05 %: {', '.join(still)}"] if still else []
     print_notes([*notes, ""], out)

@@ -9,8 +9,13 @@ from simgpu.render.columns import cell_of
 from simgpu.render.table import INTERVALS, grid, print_notes
 from simgpu.units import format_seconds, format_si
 
-HEADS = ("operator", "segment", "kernels", "runs", "time", "share", "FLOP", "bytes", "FLOP/B", "bound", "of light")
+HEADS = ("operator", "segment", "kernels", "runs", "time", "share", "FLOP", "bytes", "FLOP/B", "bound", "% of ideal")
 
+_REGIMES = {"calibrated": "measured", "inherited": "architecture", "datasheet": "generic"}
+REGIMES = (
+    "kernels, last word: where the constants come from. measured: on this GPU; architecture: on other GPUs of its "
+    "architecture; generic: no measurement of a similar GPU"
+)
 
 Scenario = tuple[str, Mapping[str, Any], Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]], Sequence[str]]
 """Name, row of results, operators with the slowest first, constants, notes that stand above its table."""
@@ -22,7 +27,14 @@ def print_explanations(scenarios: Sequence[Scenario], most: int, out: IO[str]) -
         print_notes(notes, out)
         _print_operators(f"{name}: step {cell_of('step_s', step)}", rows, most, out)
     above = any((row["speed_of_light"] or 0) > 1.005 for _, _, rows, _, _ in scenarios for row in rows[:most])
-    print_notes([f"of light: time at datasheet peak and bandwidth over time{ABOVE if above else ''}; {INTERVALS}"], out)
+    print_notes(
+        [
+            f"% of ideal: ideal time (datasheet peak and bandwidth) / predicted time{ABOVE if above else ''}",
+            REGIMES,
+            INTERVALS,
+        ],
+        out,
+    )
     found = _grouped(scenarios)
     if found:
         partly = any(group[-1] for group in found)
@@ -57,7 +69,7 @@ def _print_operators(heading: str, rows: Sequence[Mapping[str, Any]], most: int,
 
 
 def _kernels(row: Mapping[str, Any]) -> str:
-    """What an operator is timed as: 'fa3, calibrated'; 'nccl nvls simple, 16 channels, inherited'."""
+    """What an operator is timed as: 'fa3, measured'; 'nccl nvls simple, 16 channels, architecture'."""
     words = [row["library"]]
     if row["protocol"] == "ideal":
         words.append("ideal links")
@@ -66,7 +78,7 @@ def _kernels(row: Mapping[str, Any]) -> str:
     elif row["protocol"]:
         number = row["channels"]
         words = [" ".join((*words, row["algorithm"], row["protocol"])), f"{number} channel{'s' if number > 1 else ''}"]
-    return ", ".join(word for word in (*words, row["regime"]) if word)
+    return ", ".join(word for word in (*words, _REGIMES.get(row["regime"], row["regime"])) if word)
 
 
 ABOVE = " (above 100 %: operands that the kernel before has left in L2)"

@@ -12,7 +12,7 @@ from simgpu.render.table import grid, print_notes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FEW = 8
+MOST_LISTED = 8
 """Rows of a model up to which every figure of each is printed."""
 
 GIB = 2.0**30
@@ -24,14 +24,14 @@ def print_fits(rows: Rows, notes: Sequence[str], out: IO[str]) -> None:
     cells = False
     for _, of_model in groupby(rows, key=lambda row: row["model"]):
         some = list(of_model)
-        if len(some) <= FEW:
+        if len(some) <= MOST_LISTED:
             _print_figures(some, out)
         else:
             _print_matrix(some, out)
             cells = True
     first = rows[0]
     who = f"each of {first['users']:,} users" if first["users"] > 1 else "one user"
-    legend = f"cells: fewest GPUs that hold it for {who} (users at that context that they hold at most); none: not 32"
+    legend = f'Each cell: fewest GPUs needed for {who} (most users those GPUs can hold). "none": more than 32.'
     print_notes([*([legend] if cells else []), *notes], out)
 
 
@@ -90,4 +90,4 @@ def fit_figure(rows: Rows) -> Figure:
     tokens = f"{contexts[0]:,}" if len(contexts) == 1 else f"{contexts[0]:,} to {contexts[-1]:,}"
     what = "a model" if several else rows[0]["model"]
     heading = f"GPUs that hold {what} for {_users(rows[0])} at {tokens} tokens"
-    return matrix_figure(named, "gpu", "what", "smallest_gpus", heading, "fewest GPUs of a kind; a dash: not even 32")
+    return matrix_figure(named, "gpu", "what", "smallest_gpus", heading, "fewest GPUs of a kind; a dash: more than 32")

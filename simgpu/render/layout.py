@@ -185,12 +185,12 @@ def _lines(column: Column) -> list[int]:
 
 
 def _heights(columns: Sequence[Column]) -> list[list[int]]:
-    """Of each column the lines of each row, the heading first."""
+    """The number of lines of each row in each column, the heading first."""
     return [_lines(column) for column in columns]
 
 
 def _grown(columns: Sequence[Column], at: int, narrower: Column, heights: Sequence[Sequence[int]]) -> int:
-    """By how many lines a table grows when one column is replaced."""
+    """The number of lines by which a table grows when one column is replaced."""
     lines = _lines(narrower)
     grown = 0
     for row, mine in enumerate(lines):

@@ -59,7 +59,7 @@ def _mesh(graph: nx.DiGraph) -> bool:
 
 
 def _legend(figure: Figure, graph: nx.DiGraph, busy: dict[Edge, float]) -> None:
-    """Of each kind of link the rates, and the loads of those that carry anything."""
+    """A legend with the rates of each kind of link, and the loads of those that carry anything."""
     from matplotlib.lines import Line2D
 
     kinds: dict[str, list[Edge]] = {}

@@ -127,7 +127,7 @@ def _numbers(values: Sequence[Any]) -> bool:
 
 
 def _shades(low: float, high: float) -> Normalize:
-    """From numbers to shares of the scale of colours."""
+    """The position of each number on the colour scale, from 0 to 1."""
     from matplotlib.colors import LogNorm, Normalize
 
     if low > 0 and high / low > WIDE:
@@ -250,7 +250,7 @@ def _legend(
 
 
 def _best(cells: Cells, column: str, direction: str | None) -> tuple[Any, Any] | None:
-    """Where the best number of what is worth choosing stands."""
+    """The position of the best number among the cells worth choosing."""
     known = {place: row for place, row in cells.items() if _number(row, column) is not None}
     among = {id(row) for row in worth_choosing(list(known.values()))}
     fit = {place: row for place, row in known.items() if id(row) in among}

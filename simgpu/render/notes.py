@@ -37,7 +37,7 @@ def memory_notes(rows: Sequence[Mapping[str, Any]], label: str | None) -> list[s
     for row in bad:
         where.setdefault(str(row.get(label or "cluster")), []).append(str(row["tp"]))
     listed = "; ".join(f"{name}: TP {', '.join(degrees)}" for name, degrees in where.items())
-    return [f"The weights alone do not fit ({listed}). Those times say only what the links would allow."]
+    return [f"The weights do not fit in GPU memory ({listed}). Their times are hypothetical."]
 
 
 def context_notes(found: Mapping[str, tuple[int | None, int]]) -> list[str]:

@@ -102,7 +102,7 @@ def _range(rows: Rows, names: Sequence[str | None], column: str) -> str:
 
 
 def _largest_gap(rows: Rows, plot: PlotFields, column: str) -> str:
-    """Where two series differ most; '' unless there are two."""
+    """Text that names where two series differ most; '' unless there are two."""
     series = series_of(rows, plot.series)
     if plot.series is None or len(series) != 2:
         return ""

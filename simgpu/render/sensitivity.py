@@ -113,14 +113,15 @@ def notes(one: Document) -> list[str]:
     bent = [row["title"] for row in rows if not row["smooth"] and row["elasticity"] is not None and swing(row) >= SEEN]
     if bent:
         found.append(
-            f"* {', '.join(bent)}: less and more do not agree (a limit, a whole number, a choice); see both sides"
+            f"* {', '.join(bent)}: less and more differ in effect "
+            "(for example where a limit binds on one side only). Read both columns."
         )
     found += [f"{row['title']}: {_remark(row['remark'])}" for row in rows if row["remark"]]
     still = [row["title"] for row in rows if swing(row) < SEEN]
     if still:
         found.append(f"Below {100 * SEEN:g} %: {', '.join(still)}")
     if one["not_varied"]:
-        found.append(f"Out of reach of the GPUs at work: {', '.join(one['not_varied'])}")
+        found.append(f"Not varied, because this job does not use them: {', '.join(one['not_varied'])}")
     if one["interval_shares"]:
         parts = ", ".join(
             f"{CLASSES.get(name, name)} {100 * share:.0f} %"
@@ -135,12 +136,11 @@ def notes(one: Document) -> list[str]:
 
 def _sum(one: Document) -> str:
     total, expected = one["sum_of_elasticities"], one["sum_expected"]
-    left = expected - total
     host = one["host_share"]
-    why = f" (the host holds the GPUs up for {percent(host)} of the time)" if host else ""
+    why = f" (the CPU delays the GPUs {percent(host)} of the time)" if host else ""
     return (
-        f"Elasticities to rates less those to times: {total:+.3f} of {expected:+d}; left {left:+.3f}, in bends and in "
-        f"constants that are no input{why}"
+        f"Check: the listed inputs together explain {percent(total / expected)} of the result. The rest is "
+        f"non-linear response and constants that were not varied{why}."
     )
 
 

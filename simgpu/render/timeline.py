@@ -20,7 +20,7 @@ Bar = tuple[float, float, str]
 """Start and end, s, and what it is."""
 
 MAX_RANKS = 16
-FEW, START, MANY = 150, 60, 3000
+MOST_EDGED, START, MANY = 150, 60, 3000
 """Bars in a row that are told apart by their edges; how many are drawn of more, where no window is given; from which on
 all that touch are one."""
 TOUCH = 1 / 4000
@@ -54,7 +54,7 @@ def timeline_figure(
 ) -> Figure:  # fmt: skip
     """Spans of the first `ranks` ranks between the two times of `window`, s.
 
-    By default one rank, the one that ends last, and the whole step; of a step in which more than `FEW` spans follow
+    By default one rank, the one that ends last, and the whole step; if more than `MOST_EDGED` spans of it follow
     each other only the first `START`, which can be told apart. `row` is what came of the run: it knows what of a pass
     are collectives inside its layers.
     """
@@ -112,7 +112,7 @@ def _spans(execution: Execution) -> list[dict[str, list[Bar]]]:
 def _end_of_start(streams: Sequence[Sequence[Bar]], step: float) -> float:
     """Until when a step is drawn where nobody says it, s: to its end, or as long as its spans can be told apart."""
     busiest = max(streams, key=len, default=())
-    return step if len(busiest) <= FEW else sorted(busiest)[START - 1][1]
+    return step if len(busiest) <= MOST_EDGED else sorted(busiest)[START - 1][1]
 
 
 def _shares(parts: Breakdown, row: Mapping[str, Any]) -> str:
@@ -167,7 +167,7 @@ def _draw(panel: Axes, at: int, bars: Sequence[Bar], scale: float, long: float) 
     """The bars of a row in a picture of `long` s; of very many those that touch are one. Returns what is there."""
     if len(bars) > MANY:
         bars = _joined(bars, long * TOUCH)
-    few = len(bars) <= FEW  # more would be nothing but white edges
+    few = len(bars) <= MOST_EDGED  # more would be nothing but white edges
     edge = {"edgecolors": "white", "linewidth": 0.3} if few else {"linewidth": 0, "antialiased": False}
     places = [(start * scale, max(end - start, long * SEEN) * scale) for start, end, _ in bars]
     panel.broken_barh(places, (at - 0.38, 0.76), facecolors=[_LOOKS[kind][0] for _, _, kind in bars], **edge)

@@ -110,7 +110,7 @@ def sides_in_words(change: float) -> tuple[str, str]:
 
 
 def _shown(bars: Sequence[TornadoBar], most: int) -> list[TornadoBar]:
-    """Those that can be seen, the widest first, those aside last."""
+    """The bars that are wide enough to be seen, the widest first, unranked ones last."""
     seen = sorted((bar for bar in bars if bar.swing >= SEEN), key=lambda bar: (bool(bar.aside), -bar.swing))
     aside = [bar for bar in seen if bar.aside]
     return [*seen[: min(len(seen) - len(aside), most - len(aside))], *aside]

@@ -25,7 +25,7 @@ class TimerBase:
         return {(peak.dtype, peak.accumulate, peak.engine): peak for peak in self.gpu.peak}
 
     def engine(self, dtype: str, accumulate: str | None = None) -> str:
-        """Where the GPU multiplies matrices of a dtype: tensor, vector, or '' if it cannot."""
+        """The unit that multiplies matrices of a dtype: tensor, vector, or '' if the GPU cannot."""
         sums = accumulate or ACCUMULATE[dtype]
         return next((e for e in ("tensor", "vector") if (dtype, sums, e) in self._peaks), "")
 

@@ -27,7 +27,7 @@ from simgpu.timing.vector_work import SELECTED_AT_ONCE
 
 
 @dataclass(frozen=True)
-class Doubt:
+class Uncertainty:
     """Factors from a time to its P10 and P90, and the share of that variance which a class has in common."""
 
     group: str  # class whose errors go together: gemm, attention, vector, collective
@@ -45,7 +45,7 @@ STAND_INS = (
 )
 """Constants of matrix multiplications, and those that are only asked where they are not given."""
 
-NONE = Doubt("given")
+NONE = Uncertainty("given")
 """Of a time that a user measured: taken as it is."""
 
 
@@ -61,7 +61,7 @@ class KernelTime:
     memory: float
     latency: float
     bound: str
-    doubt: Doubt = NONE
+    doubt: Uncertainty = NONE
     operator: str = ""  # what it is validated as: gemm, attention_prefill ...
     library: str = DEFAULT
     regime: str = ""  # where its constants come from: calibrated, inherited, datasheet
@@ -151,11 +151,11 @@ class KernelModel:
             found = self._known[op] = self._time(op)
         return found
 
-    def doubt_of_collective(self, kind: str, seconds: float, library: str = "nccl") -> Doubt:
-        """How sure the time of a collective of about `seconds` is."""
+    def doubt_of_collective(self, kind: str, seconds: float, library: str = "nccl") -> Uncertainty:
+        """The interval of a collective's time of about `seconds`."""
         regime = self.constants.regime("collective", library)
         found = spread(kind, seconds, architecture=self.constants.architecture, regime=regime, library=library)
-        return Doubt("collective", float(found.low), float(found.high), float(found.correlated))
+        return Uncertainty("collective", float(found.low), float(found.high), float(found.correlated))
 
     def used(self, time: KernelTime) -> dict[str, Given]:
         """Constants that a time was made with, with where each comes from."""
@@ -183,7 +183,7 @@ class KernelModel:
         group = class_of(operator)
         regime = self.constants.regime(group, library)
         found = spread(operator, seconds, architecture=self.constants.architecture, regime=regime, library=library)
-        doubt = Doubt(group, float(found.low), float(found.high), float(found.correlated))
+        doubt = Uncertainty(group, float(found.low), float(found.high), float(found.correlated))
         compute, memory, latency = (float(part[0]) for part in parts[1:])
         bound = str(parts.bound()[0])
         light, floor = self._light(op)

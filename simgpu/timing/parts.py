@@ -34,7 +34,7 @@ class KernelTimes(NamedTuple):
         return KernelTimes(*(a + b for a, b in zip(self, other, strict=True)))
 
     def bound(self) -> Array:
-        """What decides, as words: compute, memory or latency."""
+        """The limiting part, in words: compute, memory or latency."""
         which = np.argmax(np.stack([self.compute, self.memory, self.latency]), axis=0)
         return np.asarray(["compute", "memory", "latency"])[which]
 

@@ -119,7 +119,7 @@ def _drawn(experts: int, exponent: float, least: float, most: float) -> Array:
 
 @lru_cache(maxsize=1024)
 def _chances(topk: int, experts: int, exponent: float) -> tuple[float, ...]:
-    """Of each expert to be visited by a token, as popular as the law has it; `topk` in sum, none above 1."""
+    """The chance of each expert to be visited by a token, as popular as the law has it; `topk` in sum, none above 1."""
     raw = _drawn(experts, exponent, *RANGE)
     sure = np.zeros(experts, bool)  # that every token visits
     while True:
@@ -175,7 +175,7 @@ def _orders(experts: int) -> Array:
 
 
 class RankLoad(NamedTuple):
-    """What matters of the loads of a rank's experts."""
+    """The loads of a rank's experts, as far as they decide its time."""
 
     blocks: tuple[float, ...]  # tiles of rows, for each height in TILE_ROWS
     active: float  # experts with at least one token

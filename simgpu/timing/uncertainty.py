@@ -99,7 +99,7 @@ class Residual:
 UNKNOWN = Residual(0, 0, 0.5, 1.0, 2.0, 0.4, 0.4)
 """Of a class that nobody measured: a factor of two either way."""
 
-STRANGER = 1.5
+UNSEEN_ARCHITECTURE = 1.5
 """By how much the interval of a whole run is stretched, in logarithms, on a GPU whose constants come from farther away
 than those of any GPU that such runs were measured on: an estimate, until runs on two architectures are known."""
 
@@ -157,7 +157,7 @@ def spread(
     regime: str = "datasheet",
     library: str = DEFAULT,
 ) -> Spread:
-    """As `interval`, with the share of the variance that goes together within a class."""
+    """Like `interval`, with the share of the variance that is common within a class."""
     rows = [residual(op, stratum, architecture, regime, library) for stratum in STRATA]
     at = np.log(np.maximum(np.asarray(seconds, float), 1e-9))
     low, high = (
@@ -187,7 +187,7 @@ def residual(op: str, stratum: str, architecture: str, regime: str, library: str
         for length in (stratum, ANY):
             found = table.get((name, lib, arch, level, length))
             if found is not None and run and REGIMES.index(level) < at:
-                return replace(found, widening=found.widening * STRANGER)
+                return replace(found, widening=found.widening * UNSEEN_ARCHITECTURE)
             if found is not None:
                 return found
     return UNKNOWN

@@ -13,7 +13,7 @@ from simgpu.timing.parts import Array, ArrayLike, KernelTimes, smooth_maximum
 
 
 class StreamWork(NamedTuple):
-    """What one operator asks of a GPU; arrays broadcast against each other.
+    """The work of one operator: FLOPs, bytes, launches; arrays broadcast against each other.
 
     A block of `threads` threads makes `steps` dependent trips to memory, one after the other: a row of a
     normalisation is one block, and two passes over a row of eight loads a thread are sixteen trips. `read` and

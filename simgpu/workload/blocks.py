@@ -53,11 +53,11 @@ class Block:
 
 EMPTY = Block("nothing", 0.0, 0, ())
 
-Made = tuple[tuple[Block, int], ...]
+BlockCounts = tuple[tuple[Block, int], ...]
 """Blocks that an activity stands for, and how often."""
 
 
-def counted(blocks: Iterable[Block]) -> Made:
+def counted(blocks: Iterable[Block]) -> BlockCounts:
     """Equal neighbours together."""
     found: list[tuple[Block, int]] = []
     for block in blocks:

@@ -17,7 +17,7 @@ Stages = tuple[int, ...]
 
 
 class Surroundings:
-    """Where the ranks of a plan are: nodes and leaf switches, and the stages that use them."""
+    """The places of a plan's ranks: nodes and leaf switches, and the stages that use them."""
 
     def __init__(self, cluster: Cluster, plan: Plan, stage_of: Callable[[int], int]) -> None:
         self.plan, self._stage_of = plan, stage_of

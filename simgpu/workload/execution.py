@@ -16,12 +16,12 @@ from simgpu.plan.program import Barrier, Collective, Program, ProgramSegment, St
 from simgpu.timing.collectives import Chosen, collective_phases, model_of
 from simgpu.timing.collectives.ideal import Edge
 from simgpu.timing.collectives.traffic import bus_factor
-from simgpu.timing.kernels import NONE, Doubt, KernelModel, KernelTime
+from simgpu.timing.kernels import NONE, KernelModel, KernelTime, Uncertainty
 
 
 @dataclass(frozen=True)
 class Activity:
-    """What a span of the timeline is: the label that the engine carries along."""
+    """The label of a span of the timeline, which the engine carries along."""
 
     name: str
     category: str  # compute or communication
@@ -30,7 +30,7 @@ class Activity:
     flops: float = 0.0
     bytes: float = 0.0  # moved through memory by a kernel; payload of a collective
     bound: str = ""
-    doubt: Doubt = NONE
+    doubt: Uncertainty = NONE
     time: KernelTime | None = None  # of a kernel: what it was timed as
     light: float = 0.0  # s at the speed of light: datasheet peak and bandwidth; rate of the first route
     chosen: Chosen | None = None  # of a collective over several GPUs: how it runs
@@ -98,7 +98,7 @@ class PeriodicExecution(Execution):
 
     @property
     def blocks(self) -> Mapping[Activity, tuple[tuple[Any, int], ...]]:
-        """Those of the whole run once it was simulated; before, of its first periods, which later ones are like."""
+        """Blocks of the whole run once it was simulated; before that, of its first periods, which later ones repeat."""
         known: Execution = self.__dict__.get("whole", self.few)
         return known.blocks
 
@@ -111,7 +111,7 @@ CLOSE = 4e-12
 
 
 def repeats(few: Execution, more: Execution, couples: bool = True) -> bool:
-    """Whether two runs differ by one period of a run that goes on for ever.
+    """True if two runs differ by one period of a run that goes on for ever.
 
     The later half of every stream that has more to do in `more` must shift by one time; by the same for all streams
     where everything waits for everything else again and again (`couples`).
@@ -224,7 +224,7 @@ class _Execution:
         self.streams = [{name: self.sim.add_stream(f"rank {r}/{name}") for name in names} for r in range(plan.world)]
         self._link_numbers: dict[Edge, int] = {}
         self._phases: dict[tuple, list[Phase]] = {}
-        self._doubts: dict[tuple, tuple[Doubt, None, float, Chosen | None]] = {}
+        self._doubts: dict[tuple, tuple[Uncertainty, None, float, Chosen | None]] = {}
 
     def run(self) -> Execution:
         # the collective that each rank's next kernel waits for
@@ -289,7 +289,7 @@ class _Execution:
             ]
         return phases
 
-    def _sure(self, step: Collective, ranks: tuple[int, ...]) -> tuple[Doubt, None, float, Chosen | None]:
+    def _sure(self, step: Collective, ranks: tuple[int, ...]) -> tuple[Uncertainty, None, float, Chosen | None]:
         """What the label of a collective says of its time: how sure it is (an ideal one is what it is), no kernel, its
         time at the speed of light, how it runs."""
         if len(ranks) == 1:

@@ -80,7 +80,7 @@ class Training(Strict):
     """Tokens of a whole training run, for days and GPU-hours."""
 
     def numerics(self, dtype: str, model: TransformerConfig | None = None, framework: str = "megatron") -> Numerics:
-        """What is kept in which dtype, defaults filled in as the framework does; with `model`, targets that it has.
+        """The dtypes of a training step, defaults filled in as the framework does; with `model`, targets that it has.
 
         Raises `InputError` (key only) where nothing is trained in `dtype`.
         """
@@ -179,7 +179,7 @@ class _Listed(Strict):
     time: Annotated[float, positive("s")] | None = None
 
     def split_size(self) -> tuple[str, int] | None:
-        """What is cut and how long it is."""
+        """The axis that is split and its length."""
         return None if self.split in (None, "none") else (str(self.split), int(getattr(self, str(self.split))))
 
 

@@ -29,7 +29,7 @@ from simgpu.plan.parallelism import Plan
 from simgpu.timing.collectives import Chosen, model_of
 from simgpu.timing.collectives.ideal import CollectivePhase, Edge
 from simgpu.timing.collectives.traffic import PAIRWISE, SEND, bus_factor
-from simgpu.timing.kernels import NONE, Doubt, KernelModel
+from simgpu.timing.kernels import NONE, KernelModel, Uncertainty
 from simgpu.workload.classes import Surroundings
 from simgpu.workload.copies import COPIES, copy_phase
 from simgpu.workload.folding import Colours, Pattern, colours
@@ -57,7 +57,7 @@ class Call:
     """
 
     seconds: float
-    doubt: Doubt
+    doubt: Uncertainty
     light: float
     chosen: Chosen | None
     drag: float

@@ -76,7 +76,7 @@ def runtime(name: str) -> Runtime:
 
 
 def every() -> Iterator[Runtime]:
-    """All versions of all engines."""
+    """All known versions of all engines."""
     for engine in engines():
         yield from versions(engine)
 
@@ -185,6 +185,6 @@ def _value(name: str, given: Any, unit: str) -> Any:
 
 
 def _quantity(given: Any, unit: str, dimension: str) -> float:
-    """In SI units, as the literal in them would read: 40 us are 40e-6 s to the last digit."""
+    """A quantity in SI units, as the literal in them would read: 40 us are 40e-6 s to the last digit."""
     value, own = parse_quantity(given)
     return float(Decimal(repr(value)) * Decimal(repr(to_si(1.0, own or unit, dimension))))

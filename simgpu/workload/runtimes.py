@@ -26,7 +26,7 @@ GIB, MIB = 2.0**30, 2.0**20
 
 @dataclass(frozen=True)
 class Runtime:
-    """How an engine runs a step.
+    """The constants of an engine: how it runs a step.
 
     style
         'fused' (kernels of serving engines), 'ggml' (llama.cpp) or 'eager' (one kernel for each operation of PyTorch).
@@ -148,7 +148,7 @@ class Runtime:
     experts_fp8: str = ""  # library of experts in fp8
 
     def set_aside(self, share: float | None, score: float, every_logit: bool) -> Reserve:
-        """What it keeps beside weights and cache, where a job says which `share` it takes (None: as the runtime)."""
+        """Memory kept beside weights and cache, where a job says which `share` it takes (None: as the runtime)."""
         graphs = self.graph_bytes if self.graphs else 0.0
         of: ShareOf = "total" if share is None and self.token_bytes else self.share_of
         return Reserve(
@@ -162,7 +162,7 @@ class Runtime:
         )
 
     def library(self, stages: int) -> str:
-        """What the residuals of its whole runs are called: one name for all versions of an engine."""
+        """The name of its residuals of whole runs: one for all versions of an engine."""
         return f"{self.engine} {SPLIT}" if self.style == "ggml" and stages > 1 else self.engine
 
     def precision(self, precision: Precision) -> Precision:

@@ -13,7 +13,7 @@ from simgpu.analysis.breakdown import breakdown
 from simgpu.analysis.uncertainty import Range, parts_of, range_of, range_of_ratio
 from simgpu.render.columns import cell_of, interval_of
 from simgpu.study.experiment.running import load_experiment, run_case
-from simgpu.timing.kernels import NONE, Doubt
+from simgpu.timing.kernels import NONE, Uncertainty
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=200)
 
@@ -21,14 +21,14 @@ CATALOGUE = Catalogue()
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 doubts = st.builds(
-    Doubt, st.sampled_from(["gemm", "attention", "vector", "collective"]), st.floats(0.2, 1.0), st.floats(1.0, 3.0),
-    st.floats(0.0, 1.0),
+    Uncertainty, st.sampled_from(["gemm", "attention", "vector", "collective"]), st.floats(0.2, 1.0),
+    st.floats(1.0, 3.0), st.floats(0.0, 1.0),
 )  # fmt: skip
 parts = st.lists(st.tuples(st.floats(1e-7, 1.0), doubts), min_size=1, max_size=8)
 
 
 def alone(seconds, low, high, correlated=0.0, group="gemm"):
-    return (seconds, Doubt(group, low, high, correlated))
+    return (seconds, Uncertainty(group, low, high, correlated))
 
 
 # ---- sums --------------------------------------------------------------------------------------------------

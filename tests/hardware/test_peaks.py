@@ -9,7 +9,7 @@ import simgpu
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.peaks import complete
-from simgpu.hardware.plausible import FAR, checks, doubts
+from simgpu.hardware.plausible import SUSPECT_FACTOR, checks, doubts
 
 CATALOGUE = Catalogue()
 GPUS = {name: CATALOGUE.spec("gpus", name) for name in CATALOGUE.names("gpus")}
@@ -119,7 +119,7 @@ def test_no_part_of_the_catalogue_is_doubted_and_the_ranges_are_its_own():
     found = {}
     for gpu in GPUS.values():
         assert doubts(gpu, CATALOGUE.architectures(gpu)) == [], gpu.name
-        for at, check in enumerate(check for check in checks(gpu) if check.far == FAR):
+        for at, check in enumerate(check for check in checks(gpu) if check.far == SUSPECT_FACTOR):
             found.setdefault(at, []).append(check)
     for of in found.values():
         assert min(check.value for check in of) == pytest.approx(of[0].least, rel=0.01), of[0].key
@@ -147,9 +147,9 @@ def test_a_slip_of_a_unit_is_doubted(tmp_path, changes, key):
 
 def test_the_bounds_are_far():
     check = checks(GPUS["h100-sxm"])[0]
-    assert FAR > 1 and check.doubt == ""
-    assert type(check)("k", check.most * FAR * 1.01, "B/s", check.least, check.most).doubt.startswith("k = ")
-    assert type(check)("k", check.most * FAR * 0.99, "B/s", check.least, check.most).doubt == ""
+    assert SUSPECT_FACTOR > 1 and check.doubt == ""
+    assert type(check)("k", check.most * SUSPECT_FACTOR * 1.01, "B/s", check.least, check.most).doubt.startswith("k = ")
+    assert type(check)("k", check.most * SUSPECT_FACTOR * 0.99, "B/s", check.least, check.most).doubt == ""
 
 
 def test_a_figure_asks_for_its_unit_and_a_doubt_stands_below_the_table(tmp_path):

@@ -19,7 +19,7 @@ from simgpu.render.pareto import pareto_figure
 from simgpu.render.rows import figure_of_rows
 from simgpu.render.scaling import scaling_points
 from simgpu.render.style import SLIDE
-from simgpu.render.timeline import FEW, START, timeline_figure
+from simgpu.render.timeline import MOST_EDGED, START, timeline_figure
 from simgpu.render.topology import topology_figure
 from simgpu.render.tornado import MOST, Tornado, TornadoBar, tornado_figure
 from simgpu.study.report.figures import figures_of
@@ -100,7 +100,7 @@ def test_equal_ranks_are_drawn_once_and_as_much_of_them_as_can_be_told_apart(pre
     assert rows_of(figure) == ["rank 0 compute", "rank 0 tp"]
     (panel,) = figure.axes
     bars = sum(len(one.get_paths()) for one in panel.collections)
-    assert START <= bars <= 2 * START + 2 and FEW > START
+    assert START <= bars <= 2 * START + 2 and MOST_EDGED > START
     title = figure.get_suptitle().replace("\n", " ")
     assert "drawn: rank 0 of 8, which all do the same; 0 to " in title
     assert "rank 7 compute" in rows_of(timeline_figure(prefill.execution, ranks=8))

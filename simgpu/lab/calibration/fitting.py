@@ -22,13 +22,13 @@ SCALE = 0.1
 NARROWED = 0.8
 """A constant is fitted if rows narrow it to this part of its prior width, given those before it."""
 _STEP = 0.03
-ROUNDED, ROUNDED_FEW = 0.02, 0.1
+ROUNDED, ROUNDED_SMALL_SAMPLE = 0.02, 0.1
 """|r| is rounded off (its square) below this. With a few rows one of them must not decide alone: models are not exact,
 so each is believed as far as the usual error and the prior say."""
 
 
 def supported(rows: int) -> int:
-    """How many constants so many rows can carry: one each up to three rows, then one for every three."""
+    """The number of constants that so many rows can determine: one each up to three rows, then one for every three."""
     return rows if rows <= 3 else max(3, rows // 3)
 
 
@@ -111,7 +111,7 @@ def fit(
 
 
 def objective(residuals: Array, x: Array, start: Array, spreads: Array, rounded: float = ROUNDED) -> float:
-    """What `fit` minimises."""
+    """The objective that `fit` minimises."""
     size = np.abs(residuals)
     smooth = np.where(size < rounded, size**2 / (2 * rounded) + rounded / 2, size)
     return float(smooth.sum() / SCALE + (((x - start) / spreads) ** 2).sum() / 2)

@@ -27,7 +27,7 @@ Kernel = dict[str, Any]
 
 
 def constants_of(done: Calibrated, date: str) -> tuple[dict[str, str], Kernel]:
-    """What goes under `sources` and under `kernel`."""
+    """The contents of `sources` and of `kernel` in a GPU's file."""
     sources: dict[str, str] = {}
     kernel: Kernel = {}
     for one, group in done.moved:
@@ -50,7 +50,7 @@ def _source_key(group: Group) -> str:
 
 
 def _source(done: Calibrated, group: Group, date: str, fitted: bool) -> str:
-    """Where a constant comes from: files, date, rows, and what it brought."""
+    """The source of a constant in words: files, date, rows, and by how much it lowers errors."""
     files = ", ".join(file.name for file in done.files)
     if not fitted:
         moved = f"by the same factor as memory_fraction of {group.kind}"
@@ -156,5 +156,5 @@ def _quoted(text: str) -> str:
 
 
 def is_folder(out: Path) -> bool:
-    """Whether `--out` means a folder for a whole file, rather than a fragment."""
+    """True if `--out` is a folder for a whole file, not a file for a fragment."""
     return out.suffix not in (".yaml", ".yml") and (out.is_dir() or not out.exists())

@@ -23,7 +23,7 @@ from simgpu.hardware.inherit import DEFAULT, Calibration
 from simgpu.hardware.spec import GPUSpec
 from simgpu.lab.calibration import kinds
 from simgpu.lab.calibration.checks import check
-from simgpu.lab.calibration.fitting import ROUNDED, ROUNDED_FEW, choose, derivatives, fit, supported
+from simgpu.lab.calibration.fitting import ROUNDED, ROUNDED_SMALL_SAMPLE, choose, derivatives, fit, supported
 from simgpu.lab.calibration.trial import (
     Path3,
     Piece,
@@ -40,14 +40,14 @@ from simgpu.lab.validation.gpus import resolve
 from simgpu.lab.validation.run import parts_of
 from simgpu.lab.validation.tables import Array, Rows, Skipped, Table
 
-FEW = 12
+SMALL_SAMPLE = 12
 """Fewer rows of a class than this are all fitted; none can be held back."""
 MOST_FITTED = 600
 """Rows of a class that are fitted at most; a few constants need no more."""
 MOST_SCORED = 20_000
-HELPS = 0.99
+IMPROVEMENT = 0.99
 """Constants are written if they bring the mean |log error| of the rows that count below this part of what it was."""
-FAR = 3.0
+SUSPECT_FACTOR = 3.0
 """Rows further than this factor from what was expected, in the median, are doubted."""
 _ORDER = ("vector", "gemm", "attention", "moe", "collective")
 _DIGITS = 4
@@ -132,7 +132,7 @@ class Calibrated:
         found = []
         for group in self.groups:
             factor = max(group.slower, 1 / group.slower)
-            if factor > FAR:
+            if factor > SUSPECT_FACTOR:
                 way = "longer" if group.slower > 1 else "shorter"
                 where = group.kind + ("" if group.library == DEFAULT else f" {group.library}")
                 found.append(
@@ -320,7 +320,7 @@ def _group(done: Calibrated, key: tuple[str, str], parts: list[tuple[Piece, Batc
     kind, library = key
     pieces = _merged([piece for piece, _ in parts])
     every = np.concatenate([piece.keys for piece in pieces])
-    few = len(every) < FEW
+    few = len(every) < SMALL_SAMPLE
     fitted = [piece.part(_first(piece.keys, every, few)) for piece in pieces]
     held = fitted if few else [piece.part(piece.keys % 2 == 1) for piece in pieces]
     gpu = done.gpu
@@ -336,7 +336,7 @@ def _group(done: Calibrated, key: tuple[str, str], parts: list[tuple[Piece, Batc
     ]
     errors = [Errors.of(ratio, np.ones_like(ratio)) for ratio in ratios]
     logs = [np.abs(np.log(ratio)).mean() for ratio in ratios]
-    helped = bool(constants) and bool(logs[1] < HELPS * logs[0])
+    helped = bool(constants) and bool(logs[1] < IMPROVEMENT * logs[0])
     if helped:
         done.constants = after
         if kind == "vector" and library == DEFAULT:
@@ -400,7 +400,7 @@ def _fitted(pieces: Sequence[Piece], gpu: GPUSpec, trial: Trial, kind: str, libr
         return np.asarray(np.log(np.concatenate([predict(piece, gpu, bench) for piece in pieces])) - measured)
 
     chosen = choose(derivatives(residuals, start, residuals(start)), spreads, supported(len(measured)))
-    best = fit(residuals, start, spreads, chosen, ROUNDED_FEW if len(measured) < FEW else ROUNDED)
+    best = fit(residuals, start, spreads, chosen, ROUNDED_SMALL_SAMPLE if len(measured) < SMALL_SAMPLE else ROUNDED)
     given = trial.calibration.origins(kind, library)
     return [
         Constant(

@@ -11,7 +11,7 @@ from simgpu.errors import SimgpuError
 
 @dataclass(frozen=True)
 class Device:
-    """What a machine says of its GPUs, all of one kind. Sizes in bytes."""
+    """The GPUs of a machine, all of one kind, as it reports them. Sizes in bytes."""
 
     name: str  # as the driver says it: 'NVIDIA L40S'
     sm_count: int
@@ -23,14 +23,14 @@ class Device:
 
 @dataclass(frozen=True)
 class Operation:
-    """One row to be: its kind, and the columns that say what is timed."""
+    """One row to measure: its kind, and the columns that define what is timed."""
 
     what: str
     columns: Mapping[str, str | int]
 
     @property
     def key(self) -> tuple[tuple[str, str], ...]:
-        """What tells it from other operations, as text."""
+        """The text that identifies this operation among others."""
         return (("what", self.what), *sorted((name, str(value)) for name, value in self.columns.items()))
 
     def number(self, name: str, missing: int = 1) -> int:
@@ -55,7 +55,7 @@ class Backend(Protocol):
     """A machine that can be measured."""
 
     def device(self) -> Device:
-        """What it is."""
+        """The GPUs of this machine."""
 
     def run(self, operation: Operation) -> float:
         """Seconds of one execution, after warm-up; each call is a sample of its own. Raises `MeasurementError`."""

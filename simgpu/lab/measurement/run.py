@@ -16,7 +16,7 @@ NOISY = 0.2
 
 @dataclass
 class Outcome:
-    """What happened to the operations."""
+    """The counts of operations by outcome."""
 
     measured: int = 0
     known: int = 0  # already in the file

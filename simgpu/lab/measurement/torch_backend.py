@@ -157,7 +157,7 @@ class TorchBackend:
 
 
 def calls_of(torch: Any, operation: Operation, device: str) -> list[Call]:
-    """What to execute, in turn: a call for each copy of the operands."""
+    """The calls to execute in turn: one for each copy of the operands."""
     if operation.what in ("stream", "l2"):
         return [_stream(torch, operation, device)]
     if operation.what == "gemm":

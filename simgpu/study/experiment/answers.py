@@ -35,7 +35,7 @@ def checked_column(column: str, row: Mapping[str, Any], key: str) -> str:
 
 
 def scaling(column: str) -> int | None:
-    """What becomes of a column when everything goes x times as fast: a time divides by x (-1), a rate goes with it (1),
+    """The power of x by which a column changes when everything runs x times as fast: -1 for a time, 1 for a rate,
     None where that is not known."""
     if column.endswith(("_per_s", "_per_s_per_gpu", "_per_s_per_user")):
         return 1

@@ -138,7 +138,7 @@ class _Range:
         return [self.first, *inner, self.last]
 
     def _stepped(self) -> list[float]:
-        """From the first value on by a step or factor, as long as the last is not passed."""
+        """Values from the first on, by a step or factor, up to the last."""
         key = "factor" if self.logarithmic else "step"
         place = (*self.place, key)
         by = self._number(self.given[key], place)[0] if self.logarithmic else self._in_unit(self.given[key], place)

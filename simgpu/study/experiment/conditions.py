@@ -58,7 +58,7 @@ class Condition:
     _compute: _Node
 
     def value(self, values: Values) -> Any:
-        """What the expression comes to, with `values` for its names. Raises `InputError` (no place)."""
+        """Evaluate the expression with `values` for its names. Raises `InputError` (no place)."""
         try:
             return self._compute(values)
         except ZeroDivisionError:
@@ -67,7 +67,7 @@ class Condition:
             raise InputError(f"{shown(self.text)} has no finite value where {self._told(values)}") from None
 
     def holds(self, values: Values) -> bool:
-        """Whether the condition is true. Raises `InputError` (no place) where it is neither true nor false."""
+        """Evaluate the condition. Raises `InputError` (no place) where it is neither true nor false."""
         found = self.value(values)
         if not isinstance(found, bool):
             problem = f"{shown(self.text)} is {shown(found)}, neither true nor false; expected a condition"
@@ -140,7 +140,7 @@ class _Reader:
                 return self._compare(node)
             case ast.Call():
                 return self._call(node)
-        raise InputError(f"'{_source(node)}' cannot stand in a condition; expected names, numbers and operators")
+        raise InputError(f"'{_source(node)}' is not allowed in a condition; expected names, numbers and operators")
 
     def _name(self, node: ast.Name | ast.Attribute) -> _Node:
         name = self._dotted(node)
@@ -169,7 +169,7 @@ class _Reader:
         if isinstance(node.op, ast.Not):
             return lambda values: not _truth(inside(values), source)
         if isinstance(node.op, ast.Invert):
-            raise InputError("'~' cannot stand in a condition; expected 'not'")
+            raise InputError("'~' is not allowed in a condition; expected 'not'")
         sign = -1 if isinstance(node.op, ast.USub) else 1
         return lambda values: sign * _number(inside(values), source)
 
@@ -231,7 +231,7 @@ def _comparison(kind: ast.cmpop, a: str, b: str) -> Callable[[Any, Any], bool]:
 
         return among
     if type(kind) not in _COMPARISONS:
-        raise InputError("'is' cannot stand in a condition; expected '=='")
+        raise InputError("'is' is not allowed in a condition; expected '=='")
     sign, test = _COMPARISONS[type(kind)]
     if sign in ("==", "!="):
         return lambda left, right: _alike(left, right) == (sign == "==")
@@ -306,7 +306,7 @@ def _source(node: ast.AST) -> str:
 
 
 def all_hold(conditions: Sequence[Condition], values: Values, key: str) -> bool:
-    """Whether all conditions are true; an error of one is at `key.NUMBER`."""
+    """True if all conditions are true; an error of one is at `key.NUMBER`."""
     for number, condition in enumerate(conditions):
         try:
             if not condition.holds(values):

@@ -52,7 +52,7 @@ def names(labels: Iterable[str]) -> set[str]:
 
 
 def is_hardware(name: str) -> bool:
-    """Whether a name is that of a hardware parameter."""
+    """True if a name is that of a hardware parameter."""
     return "." in name and name.partition(".")[0] in HARDWARE_ROOTS
 
 
@@ -74,7 +74,7 @@ def depends_on(name: str, labels: Iterable[str]) -> list[Key]:
     return [("workload", "kind"), (name,)] if name in SCENARIO else [("model",)]
 
 
-class Facts(Mapping[str, Any]):
+class PointValues(Mapping[str, Any]):
     """The values of names at one point, looked up as they are asked for."""
 
     def __init__(self, data: Mapping[str, Any], labels: Mapping[str, Any], known: Known) -> None:

@@ -19,7 +19,7 @@ MOST_CLUSTERS = 256
 
 
 class Known:
-    """What a catalogue makes of names."""
+    """The models, clusters and GPUs that names of a catalogue mean."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue

@@ -17,7 +17,7 @@ from simgpu.errors import InputError, nearest
 from simgpu.scenario import Key, Origins, Place
 from simgpu.study.experiment import conditions, facts
 from simgpu.study.experiment.conditions import Condition
-from simgpu.study.experiment.facts import Facts, UnknownError
+from simgpu.study.experiment.facts import PointValues, UnknownError
 from simgpu.study.experiment.known import Known
 from simgpu.tree import indexed, labels_of, replaced, value_at
 
@@ -52,7 +52,7 @@ class Walk:
         self._looks = 0
 
     def points(self, starts: Sequence[Point]) -> Iterator[Point]:
-        """In the order of the rows: the last track moves fastest. Raises `InputError` for too many, and for none."""
+        """Points in the order of the rows: the last track moves fastest. Raises `InputError` for too many or none."""
         given = prod(len(track.values) for track in self.tracks) * len(starts)
         if not self.where and given > MAX_SCENARIOS:
             raise self.document.error(f"{given:,} scenarios, expected at most {MAX_SCENARIOS:,}", ("vary",))
@@ -109,7 +109,7 @@ class Walk:
             yield from self._below(start, changed, depth + 1, (*chosen, values), due)
 
     def _hold(self, asked: Sequence[tuple[int, Condition]], data: Any, start: Point) -> bool:
-        found = Facts(data, start.labels, self.known)
+        found = PointValues(data, start.labels, self.known)
         for n, condition in asked:
             try:
                 if not condition.holds(found):

@@ -94,7 +94,7 @@ Given = str | Path | Mapping[str, Any] | Text
 
 
 def find_experiment(given: Given, catalogue: Catalogue) -> Source:
-    """What is meant: a path, an experiment of the catalogue, or one that is given itself. Raises `InputError`."""
+    """Find an experiment: a path, a name in the catalogue, or one that is given itself. Raises `InputError`."""
     if isinstance(given, Text):
         return given
     if isinstance(given, Mapping):
@@ -123,7 +123,7 @@ def load_experiment(file: Source, settings: Sequence[str], catalogue: Catalogue)
 
 
 def told(settings: Sequence[str]) -> list[str]:
-    """Those 'key=value' changes that change a row."""
+    """The 'key=value' changes that change a row."""
     return [setting for setting in settings if not setting.startswith("require_fit=")]
 
 
@@ -134,7 +134,7 @@ def run_case(case: Case, catalogue: Catalogue) -> Result:
 
 
 def varied_values(case: Case, known: Known) -> dict[str, Any]:
-    """What the file varies, by key: in SI units, defaults filled in; what is no plain value in words."""
+    """Values that the file varies, by key: in SI units, defaults filled in; anything but a plain value as words."""
     if not case.varied:
         return {}
     asked = case.scenario.model_dump(exclude={"hardware"})
@@ -175,7 +175,7 @@ def run_experiment(
 
 
 def run_each(cases: Sequence[Case], run: Callable[[int, Case], T]) -> tuple[list[T], list[Case], list[Refused]]:
-    """What `run` makes of (number, case), the cases that could be run, and the others.
+    """Call `run` on each (number, case); return its results, the cases that could be run, and the others.
 
     Raises the `InputError` of the first where none could.
     """

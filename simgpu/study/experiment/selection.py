@@ -17,7 +17,7 @@ LISTED = 12
 
 
 def case_names(experiment: Experiment) -> list[str]:
-    """What each row is called: its labels that are words, and what the file varies: 'NVSwitch, slow, tokens 1024'."""
+    """The name of each row: its labels that are words, and what the file varies: 'NVSwitch, slow, tokens 1024'."""
     return [_name(case, experiment) for case in experiment.cases]
 
 
@@ -48,7 +48,7 @@ def chosen(experiment: Experiment, asked: str, key: str) -> int:
             return found[0]
         if found:
             some = ", ".join(f"{i + 1}" for i in found[:LISTED]) + (" ..." if len(found) > LISTED else "")
-            raise InputError(f"{shown(text)} is said of rows {some}; expected one{_listed(names)}", key=key)
+            raise InputError(f"{shown(text)} matches rows {some}; expected one{_listed(names)}", key=key)
     raise InputError(f"no row is called {shown(text)}{nearest(text, names, 0)}{_listed(names)}", key=key)
 
 

@@ -68,7 +68,7 @@ class DaskPool:
         self._pending[future] = tasks
 
     def answers(self, seconds: float) -> list[Answer]:
-        """What was finished, waiting for `seconds` at most."""
+        """Answers that are finished, after waiting for at most `seconds`."""
         distributed = _distributed()
         with _still_there():
             self._capacity = max(2 * sum(self._client.nthreads().values()), 1)

@@ -1,4 +1,4 @@
-"""What a pool of workers is, and what a worker is told."""
+"""A pool of workers, and the setup that each worker gets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 
 class Setup(Protocol):
-    """What a worker is told when it begins. It is sent to other processes and machines."""
+    """The setup that a worker gets when it starts. It is sent to other processes and machines."""
 
     def run(self, tasks: Sequence[Any]) -> Sequence[Any]:
         """Do tasks in a worker, with what it keeps warm from one call to the next; an answer for each."""
@@ -35,7 +35,7 @@ class Pool(Protocol):
         """Hand out a group of tasks, while `busy` is below `capacity`."""
 
     def answers(self, seconds: float) -> list[Answer]:
-        """What was finished, waiting for `seconds` at most."""
+        """Answers that are finished, after waiting for at most `seconds`."""
 
     def close(self) -> None:
         """End; what is under way is lost."""

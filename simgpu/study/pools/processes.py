@@ -47,7 +47,7 @@ class ProcessPool:
         idle.give(tasks)
 
     def answers(self, seconds: float) -> list[Answer]:
-        """What was finished, waiting for `seconds` at most."""
+        """Answers that are finished, after waiting for at most `seconds`."""
         working = {worker.pipe: worker for worker in self._workers if worker.tasks is not None}
         found = []
         for pipe in wait(list(working), seconds):
@@ -104,7 +104,7 @@ class _Worker:
 
 
 def way_to_start(preload: list[str]) -> Any:
-    """How processes are started: by forking, which is quick and asks nothing of the main module, where that is safe
+    """The way to start processes: by forking, which is quick and asks nothing of the main module, where that is safe
     (Linux, no other threads); else from a process that does nothing else but to load `preload`."""
     methods = multiprocessing.get_all_start_methods()
     if sys.platform == "linux" and threading.active_count() == 1:

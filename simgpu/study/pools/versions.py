@@ -17,7 +17,7 @@ _DECIDES_TOO = ("catalog.py", "overrides.py", "scenario.py", "units.py")
 
 @lru_cache(maxsize=1)
 def code_digest() -> str:
-    """Of the code that computes results: a checkout in which it was changed is another version."""
+    """A digest of the code that computes results: a checkout in which it was changed is another version."""
     files = [PACKAGE / name for name in _DECIDES_TOO]
     for room in _DECIDES:
         files += [file for file in sorted((PACKAGE / room).rglob("*")) if file.suffix in (".py", ".csv")]

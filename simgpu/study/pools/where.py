@@ -12,8 +12,8 @@ from simgpu.study.pools.pool import Pool, Setup
 
 @dataclass(frozen=True)
 class Where:
-    """Where work runs: in `jobs` processes of this machine (None: one for each core), on a Dask cluster at the address
-    `scheduler`, or on one of `dask_workers` processes that is made for it. Raises `InputError` for two at once."""
+    """The place where work runs: `jobs` processes of this machine (None: one for each core), a Dask cluster at the
+    address `scheduler`, or a new one of `dask_workers` processes. Raises `InputError` for two at once."""
 
     jobs: int | None = None
     scheduler: str | None = None
@@ -33,7 +33,7 @@ class Where:
 
     @property
     def on_dask(self) -> bool:
-        """Whether a Dask cluster runs it."""
+        """True if a Dask cluster runs it."""
         return self.scheduler is not None or self.dask_workers is not None
 
     @property

@@ -59,7 +59,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to fit. Empty: the choices of this module."""
+    """The question of `simgpu fit`: models, GPUs, precisions, users. Empty: the choices of this module."""
 
     gpus: Sequence[str] = ()
     precisions: Sequence[str] = ()
@@ -77,7 +77,7 @@ class Fitted(Tabular):
     notes: tuple[str, ...]
 
     def document(self) -> dict[str, Any]:
-        """What `simgpu fit --format json` prints."""
+        """The document that `simgpu fit --format json` prints."""
         return {"simgpu_version": __version__, "rows": list(self.rows), "notes": list(self.notes)}
 
 
@@ -86,7 +86,9 @@ MOST = 10**9
 
 
 def fit(catalogue: Catalogue, models: Sequence[str], asked: Asked) -> Fitted:
-    """What fits where. Raises `InputError` for names that are not known and contexts that a model cannot take."""
+    """Find the fewest GPUs of each kind that hold each model.
+
+    Raises `InputError` for names that are not known and contexts that a model cannot take."""
     if not models:
         raise InputError("no model", key="MODEL")
     for name in asked.precisions:

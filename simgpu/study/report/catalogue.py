@@ -113,7 +113,7 @@ class Subject:
 
 
 def find(catalogue: Catalogue, name: str, settings: Sequence[str] = (), nodes: int = 2) -> Subject:
-    """What `name` means, with hardware parameters set by `settings` ('key=value')."""
+    """Find what `name` means, with hardware parameters set by `settings` ('key=value')."""
     kind = _kind_of(catalogue, name)
     overrides = hardware_overrides(settings)
     if kind in ("nodes", "clusters"):

@@ -1,4 +1,4 @@
-"""Where the time of a scenario goes, operator by operator, and which constants it hangs on."""
+"""Where the time of a scenario goes, operator by operator, and which constants it depends on."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ FIELDS = {
     "bytes": "through memory (payload of a collective), all runs",
     "intensity": "flop / bytes",
     "bound": "what decides: compute, memory, latency, network, measured (given by the user)",
-    "speed_of_light": "time at datasheet peak and bandwidth / time; null where the user gave the time",
-    "regime": "where its constants come from: calibrated, inherited, datasheet; empty where it has none",
+    "speed_of_light": "ideal time (datasheet peak and bandwidth) / predicted time; null where the user gave the time",
+    "regime": "where its constants come from: calibrated (measured on this GPU), inherited (from its "
+    "architecture), datasheet (generic); empty where it has none",
 }
 """Keys of a row of an explanation. SI units."""
 

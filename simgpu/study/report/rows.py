@@ -62,7 +62,7 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
 
 
 def stretched(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, tuple[int, int]]:
-    """Of models with sequences longer than their configuration says: tokens of the longest, and what it says."""
+    """Models with sequences longer than their configuration allows: tokens of the longest, and the limit."""
     found: dict[str, tuple[int, int]] = {}
     for case in outcome.experiment.cases:
         name, tokens = case.scenario.model, longest_sequence(case.scenario.workload)

@@ -20,7 +20,7 @@ from simgpu.study.whatif.sensitivity import Asked, Progress, Sensitivity, docume
 def run(
     file: str, settings: Sequence[str], catalogue: Catalogue, asked: Asked, progress: Progress | None = None
 ) -> tuple[Experiment, list[Sensitivity]]:
-    """Load an experiment and find what its rows hang on. Raises `InputError`."""
+    """Load an experiment and find what the results of its rows depend on. Raises `InputError`."""
     experiment = open_experiment(file, settings, catalogue)
     return experiment, sensitivities(experiment, catalogue, asked, progress)
 

@@ -67,7 +67,7 @@ def _show_table(swept: Swept, out: IO[str]) -> None:
 
 
 def notes(swept: Swept) -> list[str]:
-    """What stands below the table: counts, time, why points failed, what is left out."""
+    """Notes below the table: counts, time, why points failed, what is left out."""
     ok, failed = len(swept.rows), len(swept.failed)
     rate = f", {swept.ran / swept.seconds:,.3g} a second" if swept.ran and swept.seconds else ""
     found = [f"{swept.total:,} points: {ok:,} ok, {failed:,} failed, {swept.total - ok - failed:,} left to do."]
@@ -134,7 +134,7 @@ def _drawable(swept: Swept) -> tuple[Experiment, Mapping[int, InputError]]:
 
 
 def interrupted(swept: Swept) -> str:
-    """What to say after Ctrl-C."""
+    """The message after Ctrl-C."""
     done = len({point.key for point in swept.points})
     text = f"interrupted: {done:,} scenarios are finished and kept in {swept.store}, {swept.left:,} are left"
     return f"{text}; the same command goes on from there"

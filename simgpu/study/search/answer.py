@@ -25,7 +25,7 @@ GIB = 2.0**30
 
 @dataclass(frozen=True, repr=False)
 class Answer(Tabular):
-    """What a search says.
+    """The answer of a search.
 
     rows
         The best plans, best first: the columns of a row, `rank`, `plan` in words, `lost_by` (against the first) and
@@ -60,7 +60,7 @@ class Answer(Tabular):
     cases: Sequence[Case] = ()  # of `rows`, with the places where their values were written
 
     def document(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The JSON document."""
         return {
             "search": self.name, "title": self.title, "objective": self.objective, "counts": dict(self.counts),
             "seconds": self.seconds, "exact": self.exact, "complete": self.whole, "notes": list(self.notes),
@@ -90,7 +90,7 @@ def words_of(plan: Plan) -> str:
 
 
 def training_answer(name: str, heading: str, problem: Problem, found: Searched) -> Answer:
-    """What a search for training plans says."""
+    """The answer of a search for training plans."""
     search = problem.search
     ties = _ties(found.within)
     best = ties[0][0].row if ties else {}
@@ -177,7 +177,7 @@ def nothing_within(answer: Answer, problem: Problem, found: Searched) -> Answer:
     held = ", ".join(
         f"{title(name)} {cell(name, row[name])}" for name in dict.fromkeys(map(plain, problem.limits.limits))
     )
-    note = f"nothing keeps the limits; without them the best is {words_of(best.plan)} on {row['gpus']:,} GPUs: {held}"
+    note = f"no plan meets the limits; without them the best is {words_of(best.plan)} on {row['gpus']:,} GPUs: {held}"
     return replace(answer, notes=[answer.notes[0], note])
 
 
@@ -214,25 +214,32 @@ def _front_row(problem: Problem, run: Simulated) -> dict[str, Any]:
 
 
 def _training_notes(counts: Mapping[str, int], found: Searched, tolerance: float, missed: int) -> list[str]:
-    fit = f"{counts['do_not_fit']:,} do not fit the memory"
-    ran = f"{counts['simulated']:,} simulated"
+    fit = f"{counts['do_not_fit']:,} do not fit in memory"
+    ran = f"{counts['simulated']:,} were simulated"
     if "over_limits" in counts:
-        fit += f", {counts['over_limits'] - missed:,} miss a limit by their lower bounds"
+        fit += f", {counts['over_limits'] - missed:,} provably miss a limit"
         ran += f", {missed:,} of which miss a limit"
     ran += f"; {format_seconds(found.seconds)}"
     if not found.whole:
-        told = f"{counts['plans']:,} plans so far: {fit}, {ran}"
-        return [told, "interrupted: there may be better plans; the same command goes on from those that were simulated"]
-    decided = f"{counts['bound_decides']:,} cannot be better by their lower bounds"
-    told = f"{counts['plans']:,} plans: {fit}, {decided}, {ran}"
+        told = f"Of {counts['plans']:,} plans so far, {fit}, {ran}"
+        return [
+            told,
+            "Interrupted: there may be better plans. The same command continues from those that were simulated.",
+        ]
+    by = f" by more than {100 * tolerance:g} %" if tolerance else ""
+    decided = f"{counts['bound_decides']:,} are provably not better{by} than the plans listed"
+    told = f"Of {counts['plans']:,} plans, {fit}, {decided}, {ran}"
     if tolerance:
         most = f"{100 * tolerance:g} %"
-        return [told, f"a plan that was not simulated is at most {most} better than the last of the list"]
-    return [told, "exact: no other plan of the space can be better than the last of the list"]
+        return [
+            told,
+            f"Stopped early: a plan that was not simulated is at most {most} better than the last of the list.",
+        ]
+    return [told, "Proven: no other plan in the search space is better than the last of the list."]
 
 
 def serving_answer(name: str, heading: str, problem: ServingProblem, found: Served) -> Answer:
-    """What a search for plans of inference says."""
+    """The answer of a search for plans of inference."""
     objective = problem.objective
     best = found.rows[0] if found.rows else {}
     rows = []
@@ -242,13 +249,14 @@ def serving_answer(name: str, heading: str, problem: ServingProblem, found: Serv
     refused = sum(found.refused.values())
     counts = {"plans": found.plans, "do_not_fit": found.misfits, "refused": refused, "over_limits": found.over}
     told = (
-        f"{found.plans:,} plans under loads: {found.misfits:,} do not fit the memory, {refused:,} cannot be run, "
-        f"{len(found.every):,} simulated, {found.over:,} of which miss a limit; {format_seconds(found.seconds)}"
+        f"Of {found.plans:,} combinations of plan and load, {found.misfits:,} do not fit in memory, "
+        f"{refused:,} cannot be run, {len(found.every):,} were simulated, {found.over:,} of which miss a limit; "
+        f"{format_seconds(found.seconds)}"
     )
     notes = [told + (f". Limits: {_limits_text(problem.limits)}" if problem.limits else "")]
     notes += [f"cannot be run, {count:,} x: {reason}" for reason, count in list(found.refused.items())[:3]]
     if not found.whole:
-        notes.append("interrupted: there may be better plans among those that were not simulated")
+        notes.append("Interrupted: there may be better plans among those that were not simulated.")
     if not rows:
         notes.append(_nothing(found))
     shown = ["rank", "plan", "gpus", *_loads_of(problem), objective, "ttft_s", "tpot_s"]
@@ -265,7 +273,7 @@ def serving_answer(name: str, heading: str, problem: ServingProblem, found: Serv
     return Answer(
         name, heading, objective, rows, front, found.every, counts, found.seconds, found.whole, found.whole, shown,
         notes, ["plan", "gpus", *_loads_of(problem), user, gpu, "ttft_s", "memory_bytes_per_gpu", *queue],
-        "No plan is better in both: tokens/s of a user, tokens/s of a GPU", words, words, (user, gpu),
+        "Best trade-offs between speed per user and throughput per GPU (Pareto front)", words, words, (user, gpu),
         scenarios=found.scenarios[: problem.search.top],
     )  # fmt: skip
 
@@ -297,10 +305,10 @@ def _loads_of(problem: ServingProblem) -> list[str]:
 
 def _nothing(found: Served) -> str:
     if not found.every:
-        return "nothing fits the memory"
+        return "no plan fits in memory"
     nearest = min(found.every, key=lambda row: (bool(row.get("saturated")), row["tpot_s"]))
     return (
-        f"nothing keeps the limits; fastest for a user: {serving_words(nearest)} with TTFT "
+        f"no plan meets the limits; fastest for a user: {serving_words(nearest)} with TTFT "
         f"{format_seconds(nearest['ttft_s'])} and TPOT {format_seconds(nearest['tpot_s'])}"
     )
 

@@ -85,7 +85,7 @@ def search(
 
 @dataclass(frozen=True)
 class Kept:
-    """Where plans that were simulated are kept: the file that asks, the name that they belong to, the store."""
+    """The place where simulated plans are stored: the experiment's file, its name, the store."""
 
     file: Source
     name: str

@@ -34,7 +34,7 @@ class Keeper:
         self._parts: dict[str, str] = {}
 
     def row(self, scenario: Scenario) -> dict[str, Any] | None:
-        """What is known of a scenario."""
+        """The stored row of a scenario."""
         if self.store is None:
             return None
         row = self.store.row(self._identity(scenario).key)

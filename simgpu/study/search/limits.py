@@ -55,7 +55,7 @@ def plain(column: str) -> str:
 
 
 def at_least(column: str) -> bool:
-    """Whether a limit of a column is the least that it may be, as of rates."""
+    """True if a limit of a column is a lower limit, as for rates."""
     return better(column) == "higher"
 
 
@@ -77,7 +77,7 @@ def limits_of(given: Mapping[str, Any], columns: Sequence[str], price: float | N
 
 
 def within(row: Mapping[str, Any], limits: Mapping[str, float]) -> bool:
-    """Whether times, costs and sizes are no more and rates no less than the limits say."""
+    """True if times, costs and sizes are no more, and rates no less, than the limits."""
     found = ((row.get(column), limit, at_least(column)) for column, limit in limits.items())
     return all(value is not None and (value >= limit if least else value <= limit) for value, limit, least in found)
 

@@ -34,7 +34,7 @@ TRAINING_OBJECTIVES = {
 LEVELS = 10
 """Budgets of memory, in equal parts of a GPU's, for each of which the best plan is found."""
 
-MOST_LOOKED_AT = 100_000
+MOST_CHECKED = 100_000
 """Plans that are looked at for the smallest, where none fits."""
 
 Group = tuple[int, int, int, int]
@@ -114,7 +114,7 @@ class Problem:
         return dict(sorted(found.items(), key=lambda item: (item[0][2], abs(item[0][1] - 8), item[0])))
 
     def nothing(self) -> str:
-        """Why no structure is left."""
+        """Text that says why no structure is left."""
         for key in ("tp", "pp", "cp", "ep", "dp"):
             asked = self.search.space.get(key)
             if asked is not None and asked != ALL:
@@ -124,7 +124,7 @@ class Problem:
         return f"no plan of the space uses {self._counts} GPUs, divides the batch of {self.job.batch} and the model"
 
     def why_none(self, plans: int) -> str:
-        """Why not one plan could be simulated: the job, the conditions, or memory and by how much."""
+        """Text that says why not one plan could be simulated: the job, the conditions, or memory and by how much."""
         structures = [at for group in self.groups().values() for at in group]
         one = next((some[0] for at in structures for some in self.space.families(at)), None)
         if one is None:
@@ -136,7 +136,7 @@ class Problem:
                 return f"no plan of the space can be run; {error.key}: {error.problem}"
             return f"the conditions leave nothing: {' and '.join(self.search.where)}"
         every = (some[0] for at in structures for some in self.space.families(at))
-        least = min((self.memory(plan) for plan in islice(every, MOST_LOOKED_AT)), key=lambda memory: memory.total)
+        least = min((self.memory(plan) for plan in islice(every, MOST_CHECKED)), key=lambda memory: memory.total)
         held, room = least.total / GIB, self.capacity / GIB
         return (
             f"nothing of {plans:,} plans fits: the smallest needs {held:.1f} GiB of {room:.1f} GiB on its fullest stage"
@@ -147,11 +147,11 @@ class Problem:
         return " or ".join(f"{gpus:,}" for gpus in self.gpus)
 
     def holds(self, plan: Plan) -> bool:
-        """Whether the conditions allow a plan."""
+        """True if the conditions allow a plan."""
         return not self.conditions or all_hold(self.conditions, self.names(plan), "search.where")
 
     def names(self, plan: Plan) -> Mapping[str, Any]:
-        """What conditions can ask of a plan."""
+        """The names that conditions may use."""
         filled = {
             "schedule": plan.pipeline, "shard": plan.shards, "gpus": plan.world, "world": plan.world,
             "recompute_layers": (plan.recompute_layers or self.config.layers) if plan.recompute == "full" else 0,
@@ -185,7 +185,7 @@ class Problem:
         )  # fmt: skip
 
     def allows(self, plan: Plan) -> bool:
-        """Whether the job can be split this way: rules of the job beside those of the space."""
+        """True if the job can be split this way, by rules of the job beside those of the space."""
         try:
             self.job.check(self.config, plan)
         except InputError:
@@ -193,7 +193,7 @@ class Problem:
         return True
 
     def memory(self, plan: Plan) -> Memory:
-        """Of the fullest stage."""
+        """Memory of the stage that needs most."""
         return fullest(
             self.config,
             plan,
@@ -209,11 +209,11 @@ class Problem:
         return Bounds(self.cluster, self.scenario.algorithm, self.scenario.protocol)
 
     def cost(self, plan: Plan, seconds: float) -> float:
-        """What is made as small as can be: seconds of a step, or GPU-seconds where throughput of a GPU counts."""
+        """The value to minimise: seconds of a step, or GPU-seconds where throughput of a GPU counts."""
         return seconds * plan.world if self.objective == "tokens_per_s_per_gpu" else seconds
 
     def keeps(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row is within the limits."""
+        """True if a row is within the limits."""
         return within(priced(row, self.price), self.limits.limits)
 
     def level(self, plan: Plan, memory: float) -> int:

@@ -31,7 +31,7 @@ def parts_of(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def why(row: Mapping[str, Any], best: Mapping[str, Any]) -> str:
-    """In words: how much worse, and the parts that make it so, largest first, with those that speak for it."""
+    """Say in words how much slower a plan is, and which parts make it so, largest first, and which are faster."""
     mine, theirs = parts_of(row), parts_of(best)
     scale = row["gpus"] / best["gpus"] if row["workload"] == "training" else 1.0
     more = {name: mine[name] * scale - theirs.get(name, 0.0) for name in mine}

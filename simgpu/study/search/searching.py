@@ -27,7 +27,7 @@ from simgpu.study.search.workers import Ticket, Workers
 
 @dataclass
 class Progress:
-    """How far a search is."""
+    """The progress of a search."""
 
     groups: int
     done: int = 0
@@ -64,7 +64,7 @@ class Searched:
 
     @property
     def within(self) -> list[Simulated]:
-        """Those that keep the limits."""
+        """The simulated plans that meet the limits."""
         return [run for run in self.simulated if run.within]
 
     def top(self, count: int) -> list[Simulated]:
@@ -89,7 +89,7 @@ class _Known:
         return [run for run in self.runs.values() if run.within]
 
     def limits(self) -> Limits:
-        """From which costs on a plan matters no more."""
+        """The costs from which on a plan no longer matters."""
         top, last, count = inf, inf, 0
         for cost in sorted(run.cost for run in self.within):
             if not count or cost > last * (1 + SAME):  # plans that take the same time share a place

@@ -184,7 +184,7 @@ class Serves(Protocol):
         """Ask for the row of a scenario; `.result()` of what comes back is that row, or why there is none."""
 
     def first_of(self, tickets: Collection[Any]) -> Sequence[Any]:
-        """Those of `tickets`, which `serve` gave, that are done; waits until one is."""
+        """The `tickets` from `serve` that are done; waits until one is."""
 
 
 def search_serving(

@@ -33,7 +33,7 @@ FEWER = "fewer may do: --jobs 1. What was simulated is kept"
 
 @dataclass(frozen=True)
 class Asked:
-    """All that a worker needs to make the problem anew."""
+    """The inputs from which a worker builds the problem again."""
 
     scenario: Scenario
     search: SearchFields
@@ -82,14 +82,14 @@ class Call:
 
 @dataclass(frozen=True)
 class Failed:
-    """What a call raised, on its way back from a worker."""
+    """The exception of a call, on its way back from a worker."""
 
     error: Exception
 
 
 @dataclass(frozen=True)
 class Team:
-    """What a worker of a search is told: the problem, which it makes once."""
+    """The setup of a search's worker: the problem, which it builds once."""
 
     asked: Asked
 
@@ -183,7 +183,7 @@ class Workers:
         return self._ask(Call("serve", (scenario,)))
 
     def first_of(self, tickets: Collection[Ticket[Any]]) -> list[Ticket[Any]]:
-        """Those that are done, of some; waits until one is. Empty for none."""
+        """The tasks among some that are done; waits until one is. Empty for none."""
         while tickets:
             done = [ticket for ticket in tickets if ticket.done]
             if done:

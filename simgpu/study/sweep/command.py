@@ -22,7 +22,7 @@ from simgpu.tabular import Tabular
 
 @dataclass(frozen=True)
 class Asked:
-    """How to run a sweep. `limit` bounds the scenarios of this call."""
+    """The options of a sweep. `limit` bounds the scenarios of this call."""
 
     store: Path | None = None
     where: Where = HERE
@@ -63,7 +63,7 @@ class Swept(Tabular):
 
     @property
     def reasons(self) -> list[tuple[str, int]]:
-        """Why points failed, the commonest reason first."""
+        """The reasons why points failed, the commonest first."""
         return Counter(point.reason or "" for point in self.failed).most_common()
 
 

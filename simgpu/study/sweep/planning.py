@@ -45,7 +45,7 @@ class Planned:
 
     @property
     def provenance(self) -> dict[str, str]:
-        """Where results of this sweep come from."""
+        """The origin of this sweep's results."""
         return {
             "experiment": self.experiment.name,
             "file": str(self.file.absolute() if isinstance(self.file, Path) else self.file),

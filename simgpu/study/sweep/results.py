@@ -28,7 +28,7 @@ ENDINGS = (".csv", ".parquet", ".json")
 
 @dataclass(frozen=True)
 class Asked:
-    """Which results: of an experiment, with a status ('ok', 'failed', 'all'), for which a condition holds, in order."""
+    """Results asked for: of an experiment, with a status ('ok', 'failed', 'all'), that meet a condition, in order."""
 
     experiment: str | None = None
     where: str | None = None
@@ -164,7 +164,7 @@ def _filtered(rows: Sequence[dict[str, Any]], where: str) -> list[dict[str, Any]
 
 
 def _sorted(rows: Sequence[dict[str, Any]], sort: str) -> list[dict[str, Any]]:
-    """By a column, with '-' before it from the largest down; rows that lack it come last."""
+    """Sort rows by a column ('-COLUMN' descending); rows that lack it come last."""
     column, down = sort.removeprefix("-"), sort.startswith("-")
     _known(rows, [column], "--sort")
     have = [row for row in rows if row.get(column) is not None]

@@ -26,7 +26,7 @@ PATIENT_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a sweep is: scenarios finished of all, how many of them failed, how many ran here, in how long."""
+    """The progress of a sweep: scenarios finished of all, how many of them failed, how many ran here, in how long."""
 
     done: int
     total: int

@@ -82,7 +82,7 @@ class Kept:
 
     @property
     def whole_row(self) -> dict[str, Any]:
-        """As `simgpu run` has it."""
+        """The row as `simgpu run` prints it."""
         return {**self.labels, **self.row}
 
 
@@ -131,13 +131,13 @@ class Store:
             tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             application, version = (self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in _MARKS)
         if application != APPLICATION and (tables or application):
-            raise InputError("is an SQLite database, but no store of simgpu; name another file", file=self.file)
+            raise InputError("is an SQLite database, but not a simgpu results store; name another file", file=self.file)
         if version > VERSION:
             problem = f"is a store of a newer simgpu (version {version}, this one reads {VERSION})"
             raise InputError(f"{problem}; upgrade simgpu or name another file", file=self.file)
         if not create:
             if not tables:
-                raise InputError("is empty, no store of simgpu", file=self.file)
+                raise InputError("is empty, not a simgpu results store", file=self.file)
             return
         with self._plainly():
             self._switch_to_wal()
@@ -255,7 +255,7 @@ class Store:
             return [self._checked(one) for one in self._db.execute(asked, (key,))]
 
     def contents(self, digests: Iterable[str]) -> dict[str, Any]:
-        """What stands behind digests."""
+        """The contents behind digests."""
         with self._plainly():
             asked = "SELECT content FROM parts WHERE digest = ?"
             found = {digest: self._db.execute(asked, (digest,)).fetchone() for digest in digests}
@@ -351,7 +351,7 @@ def _check_header(file: Path, create: bool) -> None:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"cannot be read as a store ({reason})", file=file) from None
     if start and start != b"SQLite format 3\x00":
-        raise InputError("is no store of simgpu (not an SQLite database); name another file", file=file)
+        raise InputError("is not a simgpu results store (not an SQLite database); name another file", file=file)
 
 
 def _make_folder(file: Path) -> None:
@@ -379,7 +379,7 @@ def _problem(error: sqlite3.Error) -> str:
     if "locked" in text or "busy" in text:
         return f"is locked by another program ({text})"
     if isinstance(error, sqlite3.OperationalError) and "no such" in text:
-        return f"is no store of this version ({text})"
+        return f"is a results store of another version ({text})"
     return _DAMAGED if type(error) is sqlite3.DatabaseError else f"cannot be used as a store ({text})"
 
 

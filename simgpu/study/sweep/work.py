@@ -32,7 +32,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Setup:
-    """What a worker needs to know: folders of specifications beside those that come with simgpu."""
+    """The setup of a worker: folders of specifications beside those that come with simgpu."""
 
     folders: tuple[str, ...] = ()
 

@@ -1,1 +1,1 @@
-"""What does an answer hang on, and why do two answers differ?"""
+"""What does a result depend on, and why do two results differ?"""

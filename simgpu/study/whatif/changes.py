@@ -66,14 +66,14 @@ def side(name: str, case: Case, catalogue: Catalogue, dtype: str) -> Side:
 
 
 def changes_between(a: Side, b: Side) -> list[Change]:
-    """What has to change for A to become B, hardware first, in an order that does not depend on which is which."""
+    """The changes that turn A into B, hardware first, in an order that does not depend on which is which."""
     plan, others, hardware = _differing(a.case, b.case)
     found = []
     if a.case.scenario.cluster != b.case.scenario.cluster or a.result.row["gpu"] != b.result.row["gpu"]:
         both = [name for name in _TRANSPLANTED if name in a.inputs and name in b.inputs]
         moved = [name for name in both if _differ(a.inputs[name].value, b.inputs[name].value)]
         found += [Change(a.inputs[name].title.partition(" (")[0], inputs=(name,)) for name in moved]
-        found.append(Change("rest of the hardware", rest=True))
+        found.append(Change("all other hardware", rest=True))
     else:
         found += _by_input(hardware, [*a.inputs.values(), *b.inputs.values()])
     if plan:
@@ -140,7 +140,7 @@ class Between:
         return self.runs[made]
 
     def works(self, made: frozenset[int]) -> bool:
-        """Whether the scenario after some changes can be simulated."""
+        """True if the scenario after some changes can be simulated."""
         try:
             self.row(made)
         except InputError:

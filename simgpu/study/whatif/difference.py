@@ -88,7 +88,7 @@ class Difference(Tabular):
 
     @property
     def rows(self) -> Sequence[Row]:
-        """What each difference explains."""
+        """Rows that say what each difference explains."""
         return self.explained
 
     @property
@@ -284,7 +284,7 @@ def _inputs(a: Side, b: Side) -> list[Row]:
         values = [one.value if one else None for one in pair]
         if not constants and _differs(*values):
             sources = [of.get(next(iter(one.figures)), {}) if one else {} for of, one in zip(known, pair, strict=True)]
-            title = first.title.replace(" (with its peaks)", "").replace(" (peaks kept)", "")
+            title = first.title.replace(" (peak FLOP/s grows too)", "").replace(" (peak FLOP/s unchanged)", "")
             row = _row(name, title, values[0], values[1], first.unit, sources[0], sources[1])
             found.append({**row, "asked": True})
     return [*found, *hidden]

@@ -78,9 +78,11 @@ def _gpu(cluster: Cluster, dtype: str) -> Iterator[Input]:
         yield Input("tensor_peak", title, tensor[named], "FLOP/s", tensor, "rate")
     yield Input("vector_peak", "Vector peak (fp32)", gpu.vector_peak.si, "FLOP/s", vector, "rate")
     clocks = of("compute.boost_clock", "compute.max_clock", "compute.rated_clock")
-    yield Input("sm_clock", "SM clock (peaks kept)", gpu.compute.boost_clock.si, "Hz", clocks, "rate")
+    yield Input("sm_clock", "SM clock (peak FLOP/s unchanged)", gpu.compute.boost_clock.si, "Hz", clocks, "rate")
     sms = {**of("compute.sm_count"), **tensor, **vector}
-    yield Input("sm_count", "SM count (with its peaks)", gpu.compute.sm_count.si, "", sms, compound=True, whole=True)
+    yield Input(
+        "sm_count", "SM count (peak FLOP/s grows too)", gpu.compute.sm_count.si, "", sms, compound=True, whole=True
+    )
     yield Input("power_limit", "Power limit", gpu.power.tdp.si, "W", of("power.tdp"))
     kernels = ("gemm", "attention", "vector", "moe", "launch_overhead")
     constants = _constants(cluster, "s", kernels)

@@ -1,13 +1,13 @@
-"""What an answer hangs on: every physical input a little less and a little more, and what becomes of the answer.
+"""What a result depends on: every physical input is varied a little down and up, and the scenario simulated again.
 
 Inputs are changed the way a user would change them (`hardware:` keys of a scenario), so that everything follows that
 follows from them: which algorithm a collective runs, which bound a kernel meets, what fits. The elasticity is
 
     d ln(answer) / d ln(input)  ~  ln(answer(more) / answer(less)) / ln(more / less)
 
-A time is made of things that go at some rate and things that take some time. Scaling all rates up and all times down
-by 1 % makes it 1 % shorter, so that elasticities to rates less those to times add up to -1 (Euler's theorem on
-homogeneous functions); what is left of that hangs on constants that are no input, or bends within the change.
+If all rates rise and all latencies fall by 1 %, a time gets 1 % shorter. So the elasticities of a time to rates, minus
+those to latencies, sum to -1 (Euler's theorem on homogeneous functions); the rest comes from constants that are not
+varied, or from non-linear response.
 """
 
 from __future__ import annotations
@@ -136,8 +136,8 @@ class Sensitivity(Tabular):
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be found out. `values` are columns, by default the natural one of each kind of job; `price` in USD per
-    GPU-hour adds the cost."""
+    """The question of a sensitivity analysis. `values` are columns, by default the natural one of each kind of job;
+    `price` in USD per GPU-hour adds the cost."""
 
     values: Sequence[str] = ()
     change: float = CHANGE
@@ -345,16 +345,19 @@ def _against(one: Input, column: str, slope: float) -> bool:
     return slope * (way if one.dimension == "rate" else -way) < -UNSEEN / CHANGE
 
 
+_AGAINST = "and the effect is the opposite of what one expects"
+
+
 def _reasons(sides: Sequence[_Changed], jumped: Sequence[bool], wrong: Sequence[bool]) -> list[str]:
-    """Where NCCL takes another way, and what else goes against the rule that faster is better."""
+    """Where NCCL chooses differently, and where faster hardware gives a worse answer."""
     found = []
     for side, jump, bad in zip(sides, jumped, wrong, strict=True):
         if jump:
             more = f" and {len(side.switches) - 1} more" if len(side.switches) > 1 else ""
-            slower = ", against the rule" if bad else ""
-            found.append(f"NCCL switches at {side.factor:.3g} x{slower}: {side.switches[0]}{more}")
+            against = f", {_AGAINST}" if bad else ""
+            found.append(f"at {side.factor:.3g} x NCCL chooses differently{against}: {side.switches[0]}{more}")
         elif bad:
-            found.append("against the rule: a choice (tiles, kernels) switches")
+            found.append(f"another choice of tiles or kernels, {_AGAINST}")
     return list(dict.fromkeys(found))
 
 

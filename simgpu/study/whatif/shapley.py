@@ -21,7 +21,7 @@ Value = Callable[[frozenset[int]], float]
 
 @dataclass(frozen=True)
 class Shares:
-    """What each change explains, and what it does alone, as the first. `exact`: averaged over all orders."""
+    """The effect that each change explains, and its effect alone, made first. `exact`: averaged over all orders."""
 
     explains: Sequence[float]
     alone: Sequence[float]

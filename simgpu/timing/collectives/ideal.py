@@ -37,7 +37,7 @@ class Transport(NamedTuple):
     times: float = 1.0
 
     def numbered(self, number: Callable[[Edge], int]) -> tuple[tuple[int, ...], float, tuple[float, ...]]:
-        """For the engine, with its numbers of links."""
+        """The flows for the engine, by its numbers of links."""
         return tuple(map(number, self.edges)), self.size, (self.times,) * len(self.edges)
 
 

@@ -22,7 +22,7 @@ Lanes = dict[tuple[int, int], int]
 
 
 def wired(topology: Topology) -> bool:
-    """Whether the GPUs of a node are joined pair by pair as the node's file lists."""
+    """True if the GPUs of a node are joined pair by pair as the node's file lists."""
     wiring = topology.cluster.node.nvlink
     return wiring is not None and wiring.topology == "mesh"
 
@@ -135,7 +135,7 @@ def _walks(lanes: Lanes, first: int, local: Sequence[int]) -> Iterator[list[int]
 
 
 def _packed(cycles: list[list[int]], lanes: Lanes, local: Sequence[int]) -> list[list[int]]:
-    """As many of the cycles as the links can carry, some more than once."""
+    """Select as many of the cycles as the links can carry, some more than once."""
     if not cycles:
         return []
     steps = [[_pair(a, b) for a, b in pairwise([*cycle, cycle[0]])] for cycle in cycles]

@@ -84,7 +84,7 @@ class CollectiveTimes(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """How a library runs one collective, and the names of the constants that this and its time hang on."""
+    """The way a library runs one collective, and the names of the constants that choice and time depend on."""
 
     algorithm: str
     protocol: str
@@ -180,7 +180,7 @@ class CollectiveModel:
         return choices, index
 
     def chosen(self, size: float, algorithm: str = "auto", protocol: str = "auto") -> Chosen:
-        """What is taken for `size` bytes. Ideal links know neither channels nor constants."""
+        """The algorithm and protocol for `size` bytes. Ideal links know neither channels nor constants."""
         if protocol == "ideal":
             return Chosen(algorithm, protocol, 0, ())
         choice = self._pick(size, algorithm, protocol)
@@ -196,7 +196,7 @@ class CollectiveModel:
         return self._picked[key]
 
     def used(self, choice: Choice) -> tuple[str, ...]:
-        """Constants that the choice of the library and the time of what it chose hang on."""
+        """Constants that the library's choice, and the time of that choice, depend on."""
         if choice[1] == "custom":
             return _TIMED[choice[0]]
         plan = self.schedule(choice[0])
@@ -262,7 +262,7 @@ class CollectiveModel:
         return _WIRE.get(protocol, 1.0) / reached
 
     def _host_fraction(self, route: Route) -> float:
-        """Of the payload rate of PCIe: writing to a peer, or through a buffer in host memory."""
+        """The reached fraction of PCIe's payload rate: writing to a peer, or through a buffer in host memory."""
         worst = 1.0
         for edge in route.edges:
             link = self.topology.cluster.links.get(self.topology.graph.edges[edge]["link"])
@@ -447,7 +447,7 @@ class CollectiveModel:
         return CollectiveTimes(seconds, names, protocols, channels, rate, rate * bus_factor(self.kind, self.n))
 
     def phases(self, size: float, algorithm: str = "auto", protocol: str = "auto") -> list[CollectivePhase]:
-        """What the engine runs."""
+        """The phases that the engine runs."""
         if self.n == 1 or size == 0:
             return []
         if protocol == "ideal":

@@ -294,12 +294,12 @@ def _meshed(topology: Topology) -> bool:
 
 
 def all_joined(topology: Topology, gpus: Sequence[int]) -> bool:
-    """Whether every two of the GPUs have a link of their own."""
+    """True if every two of the GPUs have a link of their own."""
     return _meshed(topology) and len(nodes_of(topology, gpus)) == 1
 
 
 def has_switch(topology: Topology, gpus: Sequence[int]) -> bool:
-    """Whether the GPUs of each node hang on an NVSwitch, more than one in every node."""
+    """True if every node has more than one of the GPUs, all connected to an NVSwitch."""
     wiring = topology.cluster.node.nvlink
     local = nodes_of(topology, gpus)
     return wiring is not None and wiring.topology == "nvswitch" and min(map(len, local)) > 1

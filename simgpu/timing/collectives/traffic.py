@@ -33,7 +33,7 @@ def bus_factor(kind: str, n: int) -> float:
 
 
 def ring_steps(kind: str, n: int) -> int:
-    """How many hops the data makes one after another in a ring of n."""
+    """The number of hops that the data makes one after another in a ring of n."""
     return 2 * (n - 1) if kind == "all_reduce" else 1 if kind in PAIRWISE else n - 1
 
 

@@ -50,7 +50,7 @@ _NVLS_SPEEDS = (90.0, 80.0, 70.0, 60.0, 50.0, 45.0, 40.0, 30.0, 24.0, 20.0, 15.0
 
 @dataclass(frozen=True)
 class Communicator:
-    """What the estimates depend on. Bandwidths in GB/s, per direction and GPU, all channels together."""
+    """The inputs of NCCL's estimates. Bandwidths in GB/s, per direction and GPU, all channels together."""
 
     ranks: int
     nodes: int

@@ -35,7 +35,7 @@ from simgpu.plan.serving_memory import Served, experts_of, serving_memory
 from simgpu.plan.stages import spread_layers
 from simgpu.timing.kernels import KernelModel
 from simgpu.timing.matrix_timer import GGML
-from simgpu.workload.blocks import Block, Made, run_block
+from simgpu.workload.blocks import Block, BlockCounts, run_block
 from simgpu.workload.inference.lowering import INSIDE, INTEGERS, UNPACKED, kernels_of
 from simgpu.workload.links import Links
 from simgpu.workload.runtimes import Runtime
@@ -57,7 +57,7 @@ class StepTime:
     """
 
     groups: Groups
-    stages: tuple[Made, ...]
+    stages: tuple[BlockCounts, ...]
     send: float
     host: float
     copies: tuple[float, ...] = ()
@@ -71,7 +71,7 @@ class StepTime:
 
     @property
     def seconds(self) -> float:
-        """From its start to its last token, through all stages."""
+        """Seconds from its start to its last token, through all stages."""
         return sum(self.each) + self.send * (len(self.stages) - 1) + self.host
 
     @property
@@ -157,7 +157,7 @@ class Deployment:
 
     @cached_property
     def experts(self) -> ExpertSplit:
-        """How the experts are shared: over ranks of a tensor-parallel group, then over replicas too."""
+        """The ways that experts are shared: over ranks of a tensor-parallel group, then over replicas too."""
         return experts_of(self.config, self.plan)
 
     @cached_property
@@ -167,7 +167,7 @@ class Deployment:
 
     @cached_property
     def served(self) -> Served:
-        """What its memory hangs on."""
+        """The inputs that its memory depends on."""
         run = self.runtime
         score = run.score_bytes if run.style == "ggml" or BYTES[self.dtype] > 2 else 0.0
         reserve = run.set_aside(self.memory_share, score, self._every_logit or run.holds_logits)
@@ -187,7 +187,7 @@ class Deployment:
         return self.limit or self.runtime.chunk(self.cluster.gpu.memory.capacity.si)
 
     def step(self, *groups: Group) -> StepTime:
-        """What a step with these groups of sequences takes."""
+        """The time of a step with these groups of sequences."""
         known = tuple(group for group in groups if group.count)
         found = self._steps.get(known)
         if found is None:

@@ -40,7 +40,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Generation:
-    """What a batch takes, s."""
+    """The times of a batch, s."""
 
     prefill: tuple[Run, ...]
     prefill_s: float
@@ -51,12 +51,12 @@ class Generation:
 
     @property
     def ttft(self) -> float:
-        """From the start to the first token of the last prompt."""
+        """Seconds from the start to the first token of the last prompt."""
         return self.prefill_s
 
     @cached_property
     def decode_s(self) -> float:
-        """From the first token to the last."""
+        """Seconds from the first token to the last."""
         return sum(run.seconds * run.count for run in self.decode)
 
     @property
@@ -202,7 +202,7 @@ class _Queue:
         return self.free, max(host, self._progress(self.launched - self.size))
 
     def _progress(self, launch: float) -> float:
-        """When so many launches are done."""
+        """The time at which this many launches are done, s."""
         if not self.size or launch <= 0:
             return 0.0
         for first, count, start, end in self.done:

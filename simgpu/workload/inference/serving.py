@@ -64,7 +64,7 @@ Shares = tuple[tuple[StepTime, float], ...]
 
 @dataclass(frozen=True)
 class Batch:
-    """What a replica does with `size` requests in its batch; times in s."""
+    """The behaviour of a replica with `size` requests in its batch; times in s."""
 
     size: float
     ttft: float
@@ -76,7 +76,7 @@ class Batch:
 
     @property
     def total(self) -> float:
-        """From the time that a request joins the batch to its last token."""
+        """Seconds from the time that a request joins the batch to its last token."""
         return self.ttft + self.tpot * (self.output - 1)
 
     @property
@@ -97,7 +97,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Serving:
-    """What a server does under a load; times in s, rates of output tokens, all replicas together."""
+    """The behaviour of a server under a load; times in s, rates of output tokens, all replicas together."""
 
     load: Load
     batch: float  # requests in the batch of a replica
@@ -111,12 +111,12 @@ class Serving:
 
     @property
     def total(self) -> float:
-        """From the arrival of a request to its last token."""
+        """Seconds from the arrival of a request to its last token."""
         return self.ttft + self.tpot * (self.load.output - 1)
 
     @property
     def saturated(self) -> bool:
-        """Whether requests queue for a place in the batch."""
+        """True if requests queue for a place in the batch."""
         return self.waiting > 0.02 * self.batch
 
 
@@ -133,7 +133,7 @@ def serve(deployment: Deployment, load: Load) -> Serving:
 
 
 def best_batch(deployment: Deployment, load: Load, most: float) -> Batch:
-    """What a batch of `most` requests does: no less than a smaller one."""
+    """The batch of `most` requests, or a smaller one where that is no slower."""
     sizes = [*takewhile(lambda size: size < most, batch_sizes())]
     above = next(size for size in batch_sizes() if size >= most)
     one = batch_of(deployment, load, 1)
@@ -211,7 +211,7 @@ def room_for(deployment: Deployment, load: Load) -> float:
 
 @dataclass(frozen=True)
 class Passage:
-    """How the prompts of a batch pass between its decodes.
+    """The way prompts of a batch are prefilled between its decodes.
 
     A prompt adds `added` seconds; all of them are spread over `steps` steps of decodes. A request's decodes meet
     `share` of those of others. The GPUs are `busy` for so many seconds with the prompts and outputs of the batch.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from simgpu.engine import Simulator
-from simgpu.workload.blocks import Made
+from simgpu.workload.blocks import BlockCounts
 from simgpu.workload.execution import Activity, Execution
 from simgpu.workload.inference.generation import Run
 
@@ -26,7 +26,7 @@ class _Timeline:
         self.sim = Simulator()
         self.stages = len(runs[0].step.stages)
         self.streams = [{"compute": self.sim.add_stream(f"rank {s}/compute")} for s in range(self.stages)]
-        self.blocks: dict[Activity, Made] = {}
+        self.blocks: dict[Activity, BlockCounts] = {}
         self.last: int | None = None  # what the next run waits for
 
     def run(self, prefill: Sequence[Run], decode: Sequence[Run]) -> Execution:

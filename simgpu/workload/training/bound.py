@@ -120,7 +120,7 @@ class Bounds:
         self._egress = Egress.of(self.cluster)
 
     def seconds(self, job: Job, kernels: KernelModel) -> float:
-        """What `run_step` of this job takes at least, s."""
+        """A lower bound of the seconds that `run_step` of this job returns."""
         plan, m = job.plan, job.microbatches
         layer = (
             plan.within_layer(), self._place(plan), plan.zero == 3, _each(job), plan.shards > 1,
@@ -290,7 +290,7 @@ Unit = tuple[str, bool]
 
 
 def _counts(job: Job) -> list[tuple[Counter[Unit], Counter[Unit]]]:
-    """Of each stage, the units of its first chunk and of all of it, counted."""
+    """For each stage, the counted units of its first chunk and of all its chunks."""
     stages = units_of(job.config, job.plan)
     return [(Counter(stage[0]), Counter(unit for chunk in stage for unit in chunk)) for stage in stages]
 

@@ -14,7 +14,7 @@ from simgpu.workload.training.layers import Layers, Passes
 
 
 def units_of(config: TransformerConfig, plan: Plan) -> Iterator[list[list[tuple[str, bool]]]]:
-    """Of every stage the chunks, of each chunk its units in order: kind, and whether the plan's recomputation is for
+    """Yield the chunks of every stage; a chunk lists its units in order: kind, and whether the plan recomputes
     it."""
     kinds, ranges = kinds_of_layers(config), layer_ranges(config.layers, plan)
     for s in range(plan.pp):

@@ -31,5 +31,5 @@ class Job:
 
     @property
     def microbatches(self) -> int:
-        """Of one replica."""
+        """The number of microbatches of one replica in a step."""
         return self.batch // self.plan.dp // self.micro_batch

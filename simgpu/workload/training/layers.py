@@ -311,7 +311,7 @@ class Layers:
 
     @cached_property
     def gathered(self) -> bool:
-        """Whether sharded weights are gathered for each microbatch, and gradients scattered.
+        """True if sharded weights are gathered, and gradients scattered, for each microbatch.
 
         With ZeRO-3 in any framework, with ZeRO-2 where it is done alike (FSDP). Stages of a pipeline gather once.
         """

@@ -92,7 +92,7 @@ class Offload:
         return max(self.plan.dp * self.plan.cp // self.plan.ep, 1)
 
     def demands(self, stage: int, units: Sequence[Passes]) -> list[Demand]:
-        """All copies that these units may ask for."""
+        """The copies that these units may ask for."""
         microbatches = {0, 1, self.job.microbatches - 1} & set(range(self.job.microbatches))
         found = [*self.fetch(units), *(copy for n in sorted(microbatches) for copy in self.put(units, n))]
         return [(copy.kind, OFFLOAD, stage, copy.size) for copy in found]

@@ -24,7 +24,7 @@ class Call(NamedTuple):
 
 
 class Reductions:
-    """What moves of the units of a stage.
+    """The gradients and weights of a stage's units that move between ranks.
 
     each
         Whether weights are gathered unit by unit for each microbatch, and gradients scattered after each.

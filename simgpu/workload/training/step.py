@@ -20,7 +20,7 @@ from simgpu.engine import Phase, Simulator
 from simgpu.model.operators import BYTES
 from simgpu.plan.schedule import Task, depends_on, order
 from simgpu.timing.kernels import KernelModel
-from simgpu.workload.blocks import Block, Made, counted
+from simgpu.workload.blocks import Block, BlockCounts, counted
 from simgpu.workload.copies import TO_HOST, TO_NVME
 from simgpu.workload.execution import Activity, Execution
 from simgpu.workload.links import OFFLOAD, Demand, Links, Transfer
@@ -70,11 +70,11 @@ class _Step:
             for name in STREAMS:
                 streams[name] = self.sim.add_stream(f"rank {r}/{name}")
         self.joint = self.sim.add_stream("all ranks")
-        self.blocks: dict[Activity, Made] = {}
-        self._sums: dict[int, tuple[Made, float, float]] = {}  # of blocks: seconds and FLOPs
-        self._whole: dict[tuple[str, int, int], Made] = {}  # the blocks of a chunk
+        self.blocks: dict[Activity, BlockCounts] = {}
+        self._sums: dict[int, tuple[BlockCounts, float, float]] = {}  # of blocks: seconds and FLOPs
+        self._whole: dict[tuple[str, int, int], BlockCounts] = {}  # the blocks of a chunk
         self._labels: dict[tuple[int, str], Activity] = {}
-        self._alone: dict[int, Made] = {}
+        self._alone: dict[int, BlockCounts] = {}
         self._kept: list[Transfer] = []  # those that have labels, by their identity
         self.ends: dict[Task, Ids] = {}  # the last activity of a task
         self.sent: dict[Task, dict[int, int]] = {}  # what brings a task its input
@@ -120,7 +120,7 @@ class _Step:
 
     @property
     def _tied_bytes(self) -> float:
-        """Of gradients of a tied embedding that two stages hold."""
+        """Bytes of gradients of a tied embedding that two stages hold."""
         full = self.job.numerics.finetune == "full"
         return tied_table(self.job) * BYTES[self.job.numerics.gradients] if full else 0.0
 
@@ -137,7 +137,7 @@ class _Step:
                 found.append(self.ends[source])
         return found
 
-    def _pass(self, task: Task, name: str, kind: str, made: Made, after: Iterable[Ids]) -> Ids:
+    def _pass(self, task: Task, name: str, kind: str, made: BlockCounts, after: Iterable[Ids]) -> Ids:
         """Blocks one after another, on every rank of the stage."""
         found = self._sums.get(id(made))
         if found is None:
@@ -148,10 +148,10 @@ class _Step:
         self.blocks.setdefault(label, made)
         return self._delay(task.stage, seconds, label, after)
 
-    def _one(self, block: Block) -> Made:
+    def _one(self, block: Block) -> BlockCounts:
         return self._alone.setdefault(id(block), ((block, 1),))
 
-    def _all_of(self, task: Task, blocks: Sequence[Block]) -> Made:
+    def _all_of(self, task: Task, blocks: Sequence[Block]) -> BlockCounts:
         key = (task.kind, task.stage, task.chunk)
         if key not in self._whole:
             self._whole[key] = counted(blocks)

@@ -10,7 +10,7 @@ from simgpu.model.operators import BYTES
 from simgpu.plan.activations import stack_of
 from simgpu.plan.numerics import OPTIMIZERS
 from simgpu.plan.states import gradients_away
-from simgpu.timing.kernels import NONE, Doubt, KernelModel
+from simgpu.timing.kernels import NONE, KernelModel, Uncertainty
 from simgpu.timing.uncertainty import spread
 from simgpu.workload.copies import FROM_HOST, TO_HOST, drives
 from simgpu.workload.execution import Activity
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from simgpu.workload.training.job import Job
 
 
-HOST_DOUBT = Doubt("host", 1.0, 5.4, 1.0)
+HOST_UNCERTAINTY = Uncertainty("host", 1.0, 5.4, 1.0)
 """An update in host memory over one at the rate of that memory, which processors seldom reach: that of Qwen 72B over
 four nodes of A100 takes 10 s (DeepSpeed issue 6834), where memory of 410 GB/s a node would allow 1.9."""
 
@@ -82,11 +82,11 @@ def _mine(job: Job, trained: float, experts: float) -> float:
 def _activity(kernels: KernelModel, name: str, kind: str, seconds: float, moved: float) -> Activity:
     architecture, regime = kernels.constants.architecture, kernels.constants.regime("vector", "default")
     got = spread("elementwise", max(seconds, 1e-6), architecture=architecture, regime=regime, library="default")
-    doubt = Doubt("vector", float(got.low), float(got.high), float(got.correlated))
+    doubt = Uncertainty("vector", float(got.low), float(got.high), float(got.correlated))
     return Activity(name, "compute", kind, "optimizer", 0.0, moved, "memory", doubt)
 
 
-def _on_host(job: Job, links: Links, mine: float) -> list[tuple[str, float, Doubt]]:
+def _on_host(job: Job, links: Links, mine: float) -> list[tuple[str, float, Uncertainty]]:
     """Parts of an update in host memory (Ren et al., ZeRO-Offload, 2021), with what comes before and after it, seconds.
 
     The update is bound by host memory, which reads and writes every state once. Gradients that are not there go down
@@ -100,18 +100,18 @@ def _on_host(job: Job, links: Links, mine: float) -> list[tuple[str, float, Doub
     memory = _host_share(cluster, ranks)
     states = (1 + OPTIMIZERS[numerics.optimizer]) * 4.0
     up = 0.0 if plan.weights_away else mine * BYTES[numerics.weights] / links.copy_rate(FROM_HOST)
-    found: list[tuple[str, float, Doubt]] = []
+    found: list[tuple[str, float, Uncertainty]] = []
     if not gradients_away(plan, stack_of(job.framework.name)):
         down = mine * numerics.gradient_bytes / links.copy_rate(TO_HOST)
         update = job.framework.host_update * mine * (2 * states + numerics.gradient_bytes) / memory
-        slowest = HOST_DOUBT if update > down + up else NONE
+        slowest = HOST_UNCERTAINTY if update > down + up else NONE
         found.append(("optimizer", max(down + up, update), slowest))
     else:
         passes = job.framework.host_update * (2 * states + 4.0)
         passes += 8.0 if job.clip else 0.0  # gradients in fp32, read and written
         if numerics.master is not None and numerics.weights != "fp32" and _copied(job):
             passes += 4.0 + BYTES[numerics.weights]  # weights are made of the master's
-        found.append(("optimizer", mine * passes / memory, HOST_DOUBT))
+        found.append(("optimizer", mine * passes / memory, HOST_UNCERTAINTY))
         found.append(("updated weights", up, NONE))
     if plan.states_on_nvme:
         read, write = (rate / ranks for rate in drives(cluster))
