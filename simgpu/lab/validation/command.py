@@ -12,7 +12,7 @@ from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, nearest, shown
 from simgpu.lab.validation import report
 from simgpu.lab.validation.run import Validation, validate
-from simgpu.lab.validation.sources import ADAPTERS, ELSEWHERE
+from simgpu.lab.validation.sources import NOT_PREDICTED, known
 from simgpu.lab.validation.tables import tables_in
 from simgpu.render.data import print_csv
 
@@ -52,9 +52,9 @@ def _check_names(place: Path) -> None:
     """Raise `InputError` where a folder has files but none with the name of a table."""
     found = tables_in(place)
     others = sorted(file.name for file in place.iterdir() if file.is_file())
-    if others and not any(name in ADAPTERS or name in ELSEWHERE for name in found):
-        near = nearest(others[0].partition(".")[0], ADAPTERS)
-        some = ", ".join(f"{name}.csv" for name in list(ADAPTERS)[:4])
+    if others and not any(name in known() or name in NOT_PREDICTED for name in found):
+        near = nearest(others[0].partition(".")[0], known())
+        some = ", ".join(f"{name}.csv" for name in list(known())[:4])
         problem = f"holds no table: {shown(others[0])} is not the name of one{near}; expected names such as {some}"
         raise InputError(problem, file=place, key="data")
 

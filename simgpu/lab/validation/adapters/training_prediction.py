@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.lab.machines import training_cluster
+from simgpu.lab.validation.adapters.training_steps import Case, MeasuredStep
 from simgpu.lab.validation.batches import Machine
-from simgpu.lab.validation.training_rows import Case, Wanted
 from simgpu.plan.memory import layer_activations, memory_per_stage
 from simgpu.plan.states import parameters_of
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Predicted:
+class PredictedStep:
     """Seconds or bytes, and the ends of the 80 % interval; `needed` bytes where a GPU is said not to have as many."""
 
     value: float
@@ -29,31 +29,31 @@ class Predicted:
     needed: float = 0.0
 
 
-def predict(machine: Machine, wanted: Wanted) -> Predicted:
+def predict(machine: Machine, step: MeasuredStep) -> PredictedStep:
     """The median of a row's cases, or the fastest; the interval covers theirs.
 
     Of several cases, those that no plan allows or that do not fit the memory are passed over. Raises `InputError` where
     none can be simulated.
     """
-    if wanted.part == "relative":
-        one, whole = (_memory(machine, case, "activations").value for case in wanted.cases)
+    if step.part == "relative":
+        one, whole = (_memory(machine, case, "activations").value for case in step.cases)
         return _memory_interval(one / whole)
-    quantity = _step if wanted.quantity == "step_time" else _memory
-    cases = wanted.cases
+    quantity = _step if step.quantity == "step_time" else _memory
+    cases = step.cases
     if len(cases) > 1:
         cases = tuple(case for case in cases if _fits(machine, case)) or cases
     found, refused = [], None
     for case in cases:
         try:
-            found.append(quantity(machine, case, wanted.part))
+            found.append(quantity(machine, case, step.part))
         except InputError as error:
             refused = refused or error
     if not found:
         assert refused is not None
         raise refused
-    value = (min if wanted.tuned else median)(one.value for one in found)
+    value = (min if step.tuned else median)(one.value for one in found)
     needed = min(one.needed for one in found)  # zero if any of them fits
-    return Predicted(value, min(one.low for one in found), max(one.high for one in found), needed)
+    return PredictedStep(value, min(one.low for one in found), max(one.high for one in found), needed)
 
 
 def _fits(machine: Machine, case: Case) -> bool:
@@ -74,11 +74,11 @@ def cluster_of(machine: Machine, case: Case) -> Cluster:
     return bench.clusters[key]
 
 
-def _step(machine: Machine, case: Case, _: str) -> Predicted:
+def _step(machine: Machine, case: Case, _: str) -> PredictedStep:
     row = _row(machine, case)
     needed = 0.0 if row.get("memory_fits", True) else float(row["memory_bytes_per_gpu"])
     value, low, high = (float(row[name]) for name in ("step_s", "step_s_p10", "step_s_p90"))
-    return Predicted(value, low, high, needed)
+    return PredictedStep(value, low, high, needed)
 
 
 def _row(machine: Machine, case: Case) -> Mapping[str, Any]:
@@ -122,11 +122,11 @@ MEMORY_LOW, MEMORY_HIGH = 0.95, 1.08
 below. Until residuals say more."""
 
 
-def _memory_interval(value: float) -> Predicted:
-    return Predicted(value, value * MEMORY_LOW, value * MEMORY_HIGH)
+def _memory_interval(value: float) -> PredictedStep:
+    return PredictedStep(value, value * MEMORY_LOW, value * MEMORY_HIGH)
 
 
-def _memory(machine: Machine, case: Case, part: str) -> Predicted:
+def _memory(machine: Machine, case: Case, part: str) -> PredictedStep:
     """Bytes of a GPU: `peak` of the fullest stage, as PyTorch counts it, which leaves out what CUDA and NCCL take;
     states and activations of a stage without embedding and head, as Korthikanti et al. 2022 count them."""
     if part == "peak":

@@ -1,4 +1,4 @@
-"""Adapters of tables of attention: prefill, decode, and batches that mix them."""
+"""What tables of attention share: prefill and decode in a named library."""
 
 from __future__ import annotations
 
@@ -9,10 +9,27 @@ from typing import Any
 import numpy as np
 
 from simgpu.hardware.inherit import DEFAULT
-from simgpu.lab.validation.batches import DTYPES, WIDTHS, Batch, Machine, Part, Unpredicted, roofline, unpredictable
-from simgpu.lab.validation.gemm import timed
-from simgpu.lab.validation.tables import Array, Rows, Table
+from simgpu.lab.validation.batches import (
+    DTYPES,
+    WIDTHS,
+    Batch,
+    Machine,
+    Part,
+    Unpredicted,
+    roofline,
+    timed,
+    unpredictable,
+)
+from simgpu.lab.validation.tables import Array, Columns, Rows, Table
 from simgpu.timing.attention_libraries import library_of
+
+COLUMNS = Columns(
+    positive=("batch_size", "q_len", "num_heads", "num_kv_heads", "head_dim", "v_head_dim", "latency_s"),
+    numbers=("past_kv_len", "window_size"),
+    words=("gpu", "attn_dtype", "kv_cache_dtype", "kernel_source"),
+    optional=("framework", "version", "suspicious"),
+)
+"""Columns of a layer's attention."""
 
 SHAPE = ("batch_size", "q_len", "past_kv_len", "num_heads", "num_kv_heads", "head_dim", "window_size", "kernel_source")
 SPLIT = ("attn_dtype", "kv_cache_dtype", "kernel_source", "framework")
@@ -35,10 +52,10 @@ def _tables(table: Table, rows: Rows, machine: Machine, op: str, call: Callable[
         if refused or kv_dtype not in DTYPES:
             yield refused or Unpredicted(op, at, f"no model of data type '{kv_dtype}'")
             continue
-        yield call(table, at, machine, dtype, kv_dtype, _library(machine, framework, source))
+        yield call(table, at, machine, dtype, kv_dtype, library_for(machine, framework, source))
 
 
-def _library(machine: Machine, framework: str, source: str) -> str:
+def library_for(machine: Machine, framework: str, source: str) -> str:
     """The library of constants that a table's framework and kernel mean; the default's where it is not known."""
     return library_of(framework, source, machine.architecture) or DEFAULT
 
@@ -96,35 +113,3 @@ def visible(queries: Array, keys: Array, window: Array | float = 0.0) -> Array:
     before = keys - queries
     ramp = np.clip(limit - before, 0, queries)  # queries that see all keys up to their own
     return ramp * before + ramp * (ramp + 1) / 2 + (queries - ramp) * limit
-
-
-def mixed(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
-    """Steps of a server: a prefill chunk, decodes, or both in one kernel."""
-    for (dtype,), at in table.split(rows, "dtype"):
-        q, decodes = table.number("prefill_q_len", at), table.number("num_decode_seqs", at)
-        for op, which in (
-            ("attention_prefill", (q > 0) & (decodes == 0)),
-            ("attention_decode", (q == 0) & (decodes > 0)),
-            ("attention_mixed", (q > 0) & (decodes > 0)),
-        ):
-            if which.any():
-                yield _step(table, at[which], machine, op, dtype)
-
-
-def _step(table: Table, at: Rows, machine: Machine, op: str, dtype: str) -> Part:
-    refused = unpredictable(machine, op, at, dtype, "attention_mixed")
-    if refused:
-        return refused
-    columns = ("prefill_q_len", "prefill_past_kv_len", "num_decode_seqs", "decode_kv_len")
-    q, past, decodes, kv_len = (table.number(name, at) for name in columns)
-    heads, kv, dim = (table.number(name, at) for name in ("num_heads", "num_kv_heads", "head_dim"))
-    name, library = DTYPES[dtype], _library(machine, "vllm", "")
-    width = WIDTHS[name]
-    flops = 4 * heads * dim * (visible(q, past + q) + decodes * kv_len)
-    moved = width * dim * (2 * heads * (q + decodes) + 2 * kv * (past + q + decodes * kv_len))
-    call = partial(
-        timed, machine.timer.attention_mixed, 0.0, q, past + q, decodes, kv_len, heads, kv, dim,
-        dtype=name, library=library,
-    )  # fmt: skip
-    baseline = partial(roofline, flops, moved, machine.peak(name), machine.bandwidth)
-    return Batch(op, dtype, at, call, baseline, "attention", library, ("model", "tp_size", *columns))

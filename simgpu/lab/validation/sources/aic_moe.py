@@ -1,4 +1,10 @@
-"""Adapter of tables of mixture-of-experts layers."""
+"""Mixture-of-experts layers of AIConfigurator: the experts of one rank on A100, H100 and L40S.
+
+How it was measured: TensorRT-LLM's collector: top-k, permutation, two grouped matrix multiplications with the
+activation between them, and back. CUTLASS, or the kernel that `kernel_source` names, in a CUDA graph.
+
+Traps: no all-to-all. Routing by a power law is drawn once for a row and replayed once.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +14,18 @@ from functools import partial
 import numpy as np
 
 from simgpu.hardware.inherit import DEFAULT
-from simgpu.lab.validation.batches import DTYPES, WIDTHS, Batch, Machine, Part, roofline, unpredictable
-from simgpu.lab.validation.gemm import timed
-from simgpu.lab.validation.tables import Rows, Table
+from simgpu.lab.validation.batches import DTYPES, WIDTHS, Adapter, Batch, Machine, Part, roofline, timed, unpredictable
+from simgpu.lab.validation.source import Reason, Source
+from simgpu.lab.validation.tables import Columns, Rows, Table
 
 LIBRARIES = {"fp8_block": "deepgemm", "nvfp4": "cutlass-fp4"}
 SHAPE = ("num_tokens", "hidden_size", "expert_inter_size", "topk", "num_experts", "moe_tp_size", "moe_ep_size")
+
+COLUMNS = Columns(
+    positive=(*SHAPE, "latency_s"),
+    words=("gpu", "dtype", "gated", "distribution"),
+    optional=("suspicious", "kernel_source"),
+)
 
 
 def layers(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
@@ -37,3 +49,25 @@ def _layer(table: Table, at: Rows, machine: Machine, dtype: str, gated: bool, di
     )  # fmt: skip
     baseline = partial(roofline, flops, moved, machine.peak(name), machine.bandwidth)
     return Batch("moe", dtype, at, call, baseline, "moe", library, (*SHAPE, "gated", "distribution", "kernel_source"))
+
+
+SOURCE = Source(
+    "https://github.com/ai-dynamo/aiconfigurator at 095f58a51c4c, Apache-2.0: "
+    "systems/data/<system>/moe/trtllm/{1.0.0,1.3.0rc20}/moe_perf.parquet",
+    [Adapter("kernels", COLUMNS, layers)],
+    reasons=(
+        Reason(
+            "few tokens, and a routing drawn once: on the busiest rank it may touch every expert that they can reach",
+            where=lambda n: n["num_tokens"] <= 16 and n["moe_ep_size"] > 1,
+        ),
+        Reason(
+            "the autotuner of TensorRT-LLM took a poor kernel: the same layer at a neighbouring number of tokens, or"
+            " with half the ranks, is several times faster",
+            where=lambda n: n["slow"] < 1,
+        ),
+        Reason(
+            "one expert a token at a time: which of them the single drawn routing takes decides the time",
+            where=lambda n: n["topk"] <= 2 or n["num_tokens"] <= 16,
+        ),
+    ),
+)

@@ -1,4 +1,4 @@
-"""Adapters of tables of collectives. `simgpu.lab.machines` says which cluster a row ran on."""
+"""What tables of collectives share. `simgpu.lab.machines` says which cluster a row ran on."""
 
 from __future__ import annotations
 
@@ -12,69 +12,36 @@ from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.spec import Port
 from simgpu.lab.machines import cluster_for
-from simgpu.lab.validation.batches import DTYPES, Batch, Machine, Part, Unpredicted
-from simgpu.lab.validation.gemm import timed
-from simgpu.lab.validation.tables import Array, Rows, Table
+from simgpu.lab.validation.batches import DTYPES, Batch, Machine, Part, Unpredicted, timed
+from simgpu.lab.validation.tables import Array, Columns, Rows, Table
 from simgpu.timing.collectives import KINDS, bus_factor, collective_time
 
 NAMES = {"alltoall": "all_to_all", "allreduce": "all_reduce", "allgather": "all_gather"}
 """Other names of collectives in tables."""
 
-
 MOST_IN_A_NODE = 1024
 """No node has more GPUs (the largest, NVL72, has 72)."""
+
+UNSTATED = "on an unstated network"
+
+
+def columns(link: str = "", *words: str, optional: tuple[str, ...] = (), nodes: bool = True) -> Columns:
+    """Columns of a table of collectives; `link` names the one that says what joins the GPUs of a node."""
+    return Columns(
+        positive=("num_gpus", "message_bytes", "latency_s", *(("num_nodes",) if nodes else ())),
+        words=("gpu", "collective", *words),
+        optional=("suspicious", "dtype", *optional),
+        renamed={"link": link, "network": "inter_node_link"},
+    )
 
 
 def nccl_tests(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
     """Sizes and times as nccl-tests prints them."""
-    yield from _collectives(table, rows, machine)
+    yield from collectives(table, rows, machine)
 
 
-def served(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
-    """All-reduce as inference servers run it: kernels of their own for small messages, NCCL for large ones."""
-    graph = table.word("cuda_graph", rows) == "True"
-    if not graph.all():
-        reason = "eager: each includes a copy of the input and its launches"
-        yield Unpredicted("all_reduce", rows[~graph], reason, left_out=True)
-    yield from _collectives(table, rows[graph], machine, "custom")
-
-
-UNSTATED = "on an unstated network"
-EAGER = "timed eagerly"
-IMPOSSIBLE = "the larger ones are faster than the full rate of the link: not times of transfers"
-
-
-def profiled(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
-    """Durations of NCCL kernels by a profiler, eager calls one after another.
-
-    They hold the wait for the launches of the other ranks, 30 to 60 us, which is not predicted. Durations shorter than
-    the transfer at the full rate of the link cannot be those of transfers; they are left out, and with them all of
-    the same two GPUs where the link is known.
-    """
-    for part in _collectives(table, rows, machine):
-        if isinstance(part, Batch):
-            part = replace(part, caveat=part.caveat or EAGER)
-        if not isinstance(part, Batch) or part.op != "send_recv":
-            yield part
-            continue
-        possible = table.number("latency_s", part.rows) >= part.roofline()
-        if part.caveat == EAGER and not possible.all():  # the link is known: then none of them is a transfer
-            possible[:] = False
-        yield from _divided(part, possible, IMPOSSIBLE)
-
-
-def _divided(part: Batch, kept: np.ndarray, reason: str) -> Iterator[Part]:
-    """The rows of a batch that are kept, and the others left out."""
-    if kept.all():
-        yield part
-        return
-    yield Unpredicted(part.op, part.rows[~kept], reason, left_out=True)
-    if kept.any():
-        predict, baseline = part.predict, part.roofline
-        yield replace(part, rows=part.rows[kept], predict=lambda: predict()[kept], roofline=lambda: baseline()[kept])
-
-
-def _collectives(table: Table, rows: Rows, machine: Machine, library: str = "nccl") -> Iterator[Part]:
+def collectives(table: Table, rows: Rows, machine: Machine, library: str = "nccl") -> Iterator[Part]:
+    """Rows by link, collective, data type and size of the group; `library` names the kernels that ran."""
     for (link, network, kind, dtype), at in table.split(rows, "link", "network", "collective", "dtype"):
         op = NAMES.get(kind, kind)
         if op not in KINDS:

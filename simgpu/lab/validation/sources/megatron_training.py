@@ -1,4 +1,14 @@
-"""Rows about Megatron-LM as cases: papers, its README and its examples; memory of Korthikanti et al. 2022."""
+"""Training steps of Megatron-LM: papers, its README and its examples. `source` names the page of a row.
+
+    narayanan2021-table1, -table2   Narayanan et al. 2021 (SC21), A100: weak scaling, and ZeRO-3 beside it
+    korthikanti2022                 Korthikanti et al. 2022, table 5: recomputation and sequence parallelism
+    mt-nlg                          Smith et al. 2022: MT-NLG 530B, DeepSpeed's pipeline around Megatron's layers
+    megatron-readme-h100            README of Megatron-LM: weak and strong scaling on H100
+    megatron-examples               examples/llama: Llama 3 in fp8 on H100
+
+Traps: the README's strong scaling is read off a plot, to 1.5 %. Where microbatch and virtual stages are not stated, the
+published scripts say them, or several are covered.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +16,19 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from simgpu.lab.validation.training_rows import SHAPE, Case, Reader, Wanted, degrees, gpt, llama
-from simgpu.model.config import TransformerConfig
+from simgpu.lab.validation.adapters import training
+from simgpu.lab.validation.adapters.models import gpt, llama
+from simgpu.lab.validation.adapters.reader import Reader, degrees
+from simgpu.lab.validation.adapters.training_steps import DEGREES, GRADES, SHAPE, Case, MeasuredStep, Numerics, columns
+from simgpu.lab.validation.source import Reason, Source
 from simgpu.plan.parallelism import Plan
+
+COLUMNS = columns(
+    (*SHAPE, "hidden_size", "vocab_size"),
+    ("source", "model", "dtype"),
+    (*GRADES, "sharding"),
+    *(*DEGREES, "num_gpus", "global_batch_size", "num_kv_heads", "step_time_s", "model_flops_per_s_per_gpu"),
+)
 
 SC21 = {
     # hidden size: sequences of a microbatch, layers of a virtual stage (0: not interleaved)
@@ -28,10 +48,10 @@ pipeline use torch's DDP (buckets reduced during backward), the others Megatron'
 
 SELENE = "InfiniBand HDR 25 GB/s per GPU"
 _EOS = "InfiniBand NDR 50 GB/s per GPU"
-_HALF = (("gradients", "fp32"), ("reduce", "fp32"), ("flash", False))
+HALF: Numerics = (("gradients", "fp32"), ("reduce", "fp32"), ("flash", False))
 
 
-def megatron(row: Reader) -> Iterable[Wanted | str]:
+def step(row: Reader) -> Iterable[MeasuredStep | str]:
     """Papers and pages about Megatron-LM, by the first word of `source`."""
     source = row.word("source")
     for start, translate in (
@@ -65,14 +85,14 @@ def _megatron(row: Reader, plan: Plan, framework: str, network: str, numerics: A
     )
 
 
-def _stated(row: Reader, *cases: Case, caveat: str = "") -> list[Wanted | str]:
+def _stated(row: Reader, *cases: Case, caveat: str = "") -> list[MeasuredStep | str]:
     """A wanted step whose time the table states."""
     if not row.has("step_time_s"):
         return ["neither a time nor what it could be computed from"]
-    return [Wanted(cases, row.number("step_time_s"), caveat=caveat, dtype=row.word("dtype"))]
+    return [MeasuredStep(cases, row.number("step_time_s"), caveat=caveat, dtype=row.word("dtype"))]
 
 
-def _sc21(row: Reader) -> Iterable[Wanted | str]:
+def _sc21(row: Reader) -> Iterable[MeasuredStep | str]:
     hidden, split = row.count("hidden_size"), degrees(row)
     if hidden not in SC21:
         return [f"the published scripts have no model of hidden size {hidden}"]
@@ -90,7 +110,7 @@ def _sc21(row: Reader) -> Iterable[Wanted | str]:
     return _stated(row, _megatron(row, plan, "megatron-2021", SELENE, numerics))
 
 
-def _sc21_other(row: Reader) -> Iterable[Wanted | str]:
+def _sc21_other(row: Reader) -> Iterable[MeasuredStep | str]:
     """Table 2: ZeRO-3 by DeepSpeed, and Megatron's plan of the same model."""
     split, micro = degrees(row), row.count("micro_batch_size")
     if row.word("sharding") == "zero3":
@@ -106,7 +126,7 @@ def _sc21_other(row: Reader) -> Iterable[Wanted | str]:
     return _stated(row, *cases, caveat="virtual stages not stated: 1, 2 and 4 are covered")
 
 
-def _korthikanti(row: Reader) -> Iterable[Wanted | str]:
+def _korthikanti(row: Reader) -> Iterable[MeasuredStep | str]:
     plan = Plan(
         **degrees(row),
         vp=row.count("virtual_pp", 1),
@@ -115,19 +135,19 @@ def _korthikanti(row: Reader) -> Iterable[Wanted | str]:
         sequence_parallel=row.flag("sequence_parallel"),
         overlap_gradients=False,
     )
-    return _stated(row, _megatron(row, plan, "megatron-2022", SELENE, _HALF))
+    return _stated(row, _megatron(row, plan, "megatron-2022", SELENE, HALF))
 
 
-def _mt_nlg(row: Reader) -> Iterable[Wanted | str]:
+def _mt_nlg(row: Reader) -> Iterable[MeasuredStep | str]:
     """Smith et al. 2022, section 2.4: DeepSpeed's pipeline (1F1B) of Megatron's layers."""
     plan = Plan(**degrees(row), micro_batch=row.count("micro_batch_size"), recompute="full", overlap_gradients=False)
-    return _stated(row, _megatron(row, plan, "megatron-2021", SELENE, _HALF))
+    return _stated(row, _megatron(row, plan, "megatron-2021", SELENE, HALF))
 
 
 _README = (("gradients", "fp32"), ("reduce", "fp32"))
 
 
-def _readme(row: Reader) -> Iterable[Wanted | str]:
+def _readme(row: Reader) -> Iterable[MeasuredStep | str]:
     """README of Megatron-LM: H100, gradients, weights, TP and PP communication overlapped; embeddings not tied
     (the sizes of the models say so). Microbatch and virtual stages are not stated."""
     split, layers = degrees(row), row.count("num_layers")
@@ -154,14 +174,15 @@ def _readme(row: Reader) -> Iterable[Wanted | str]:
             cases.append(_megatron(row, plan, "megatron", _EOS, _README, tied=False))
     caveat = "microbatch and virtual stages not stated" + (", nor TP and PP" if unsplit else "")
     measured = row.number("step_time_s", _seconds(row, gpus))
-    return [Wanted(tuple(cases), measured, caveat=caveat, dtype=row.word("dtype"), tuned=True)]
+    return [MeasuredStep(tuple(cases), measured, caveat=caveat, dtype=row.word("dtype"), tuned=True)]
 
 
 def _seconds(row: Reader, gpus: int) -> float:
     """Time of a step from Megatron's model FLOP/s: 72 B s l h^2 (1 + s/6h + V/12lh), without recomputation, the whole
     matrix of attention counted (Narayanan et al. 2021, equation 3, with 72 in place of 96)."""
     rate = row.number("model_flops_per_s_per_gpu")
-    b, s, layers, h, v = (row.number(n) for n in ("global_batch_size", *(SHAPE[i] for i in (5, 0, 1, 4))))
+    names = ("global_batch_size", "seq_len", "num_layers", "hidden_size", "vocab_size")
+    b, s, layers, h, v = (row.number(name) for name in names)
     return 72 * b * s * layers * h**2 * (1 + s / (6 * h) + v / (12 * layers * h)) / (rate * gpus)
 
 
@@ -180,7 +201,7 @@ def _virtual(stage: int, pp: int) -> list[int]:
     return list(dict.fromkeys((most, middle, 1)))
 
 
-def _examples(row: Reader) -> Iterable[Wanted | str]:
+def _examples(row: Reader) -> Iterable[MeasuredStep | str]:
     """examples/llama of Megatron-LM, train_llama3_8b_h100_fp8.sh: weights gathered in fp8 (--fp8-param-gather),
     gradients reduced in bf16 (--grad-reduce-in-bf16), distributed optimizer, both overlapped."""
     split = degrees(row)
@@ -198,49 +219,25 @@ def _examples(row: Reader) -> Iterable[Wanted | str]:
     return _stated(row, case, caveat="flags of the larger models not stated; those of the 8B script are taken")
 
 
-def memory_of_megatron(row: Reader) -> Iterable[Wanted | str]:
-    """Korthikanti et al. 2022, figures 1 and 7: bytes of one GPU, fp16."""
-    plan = Plan(
-        **degrees(row),
-        vp=row.count("virtual_pp", 1),
-        micro_batch=row.count("micro_batch_size"),
-        recompute=row.word("activation_recompute"),
-        sequence_parallel=row.flag("sequence_parallel"),
-    )
-    gpus = plan.world
-    config = replace(_config_without_vocabulary(row), tied_embeddings=True)
-    case = Case(
-        config, gpus, min(8, gpus), plan, row.count("global_batch_size"), row.count("seq_len"), "fp16",
-        "megatron-2022", _HALF, network=SELENE,
-    )  # fmt: skip
-    found = []
-    for column, part in (("param_and_optimizer_bytes", "states"), ("activation_bytes", "activations")):
-        if row.has(column):
-            found.append(Wanted((case,), row.number(column), "memory", part, dtype="float16"))
-    if row.has("relative_activation_memory"):
-        whole = case.with_plan(recompute="none", sequence_parallel=False)
-        measured = row.number("relative_activation_memory")
-        found.append(Wanted((case, whole), measured, "memory", "relative", dtype="float16"))
-    return found or ["no bytes stated"]
-
-
-def _config_without_vocabulary(row: Reader) -> TransformerConfig:
-    hidden, heads = row.count("hidden_size"), row.count("num_heads")
-    return TransformerConfig(
-        name=row.word("model"),
-        layers=row.count("num_layers"),
-        hidden=hidden,
-        heads=heads,
-        kv_heads=heads,
-        head_dim=hidden // heads,
-        ffn=row.count("ffn_size"),
-        gated=False,
-        vocab=row.count("vocab_size", 51200),  # of these models in the same paper
-        max_tokens=row.count("seq_len"),
-        tied_embeddings=True,
-        rms_norm=False,
-        rope=False,
-        qkv_bias=True,
-        bias=True,
-        qk_norm=False,
-    )
+SOURCE = Source(
+    "https://arxiv.org/abs/2104.04473, https://arxiv.org/abs/2205.05198, https://arxiv.org/abs/2201.11990; "
+    "https://github.com/NVIDIA/Megatron-LM at d98e8a64d: README.md, examples; retyped with "
+    "https://github.com/calculon-ai/calculon at caa4b11f8 and https://github.com/cli99/llm-analysis at d841e40ae",
+    [training.adapter(COLUMNS, step)],
+    reasons=(
+        Reason(
+            "ZeRO-3 of 2021: a step takes 66.8 s on 768 GPUs and on 1,536 alike, so it waits for weights, which come at"
+            " a tenth of the adapters' rate",
+            where=lambda n: n["slow"] < 0.8 and n["num_gpus"] in (384, 768, 1536),
+        ),
+        Reason(
+            "DeepSpeed's pipeline around Megatron's layers: a fifth slower than Megatron's own of this model,"
+            " unexplained",
+            where=lambda n: n["slow"] < 0.9 and n["num_gpus"] in (2240, 2800, 3360),
+        ),
+        Reason(
+            "the smallest model, timed with data loading and logging: its kernels take a fifth less with any settings",
+            where=lambda n: n["slow"] < 0.85 and n["num_gpus"] == 48,
+        ),
+    ),
+)
