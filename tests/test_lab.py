@@ -10,13 +10,13 @@ from lab_samples import LEAST, MOST, TABLES, write, write_all
 from simgpu.catalog import Catalogue
 from simgpu.cli import main
 from simgpu.lab.validation.command import PUBLISHED
-from simgpu.lab.validation.page import page_text
+from simgpu.lab.validation.pages.operators import page_text
 from simgpu.lab.validation.report import document
 from simgpu.lab.validation.residuals import gather, residual_rows
 from simgpu.lab.validation.run import validate
 from simgpu.lab.validation.source import TARGETS
 from simgpu.lab.validation.sources import known
-from simgpu.lab.validation.training_report import step_rows
+from simgpu.lab.validation.steps import step_rows
 
 CATALOGUE = Catalogue()
 

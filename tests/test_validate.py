@@ -16,11 +16,13 @@ from click.testing import CliRunner
 from simgpu.catalog import Catalogue
 from simgpu.cli import main
 from simgpu.errors import InputError
-from simgpu.lab.validation import goals, page, reasons
+from simgpu.lab.validation import reasons
 from simgpu.lab.validation.adapters.attention import visible
 from simgpu.lab.validation.batches import Batch
 from simgpu.lab.validation.command import PUBLISHED
 from simgpu.lab.validation.gpus import resolve
+from simgpu.lab.validation.pages import goals
+from simgpu.lab.validation.pages import operators as page
 from simgpu.lab.validation.run import validate
 from simgpu.lab.validation.score import scores, worst
 from simgpu.lab.validation.source import TARGETS, Reason

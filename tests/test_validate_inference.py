@@ -11,19 +11,20 @@ from click.testing import CliRunner
 
 from simgpu.catalog import Catalogue
 from simgpu.cli import main
-from simgpu.lab.validation import page, reasons
+from simgpu.lab.validation import reasons
 from simgpu.lab.validation.adapters.inference import TOO_FAST
 from simgpu.lab.validation.adapters.inference_prediction import predict
 from simgpu.lab.validation.adapters.inference_runs import DECODE, E2E, OPERATIONS, PREFILL, TPOT, TTFT
 from simgpu.lab.validation.adapters.reader import Reader
 from simgpu.lab.validation.batches import Bench, Machine
 from simgpu.lab.validation.command import PUBLISHED
-from simgpu.lab.validation.goals import INFERENCE_GOALS
+from simgpu.lab.validation.pages.goals import INFERENCE_GOALS
+from simgpu.lab.validation.pages.operators import FACTOR
 from simgpu.lab.validation.run import validate
 from simgpu.lab.validation.score import OPERATOR, worst
 from simgpu.lab.validation.sources import aic_e2e_inference, known, llamacpp_inference, neusight_e2e
+from simgpu.lab.validation.steps import errors_of, step_rows
 from simgpu.lab.validation.tables import read_table
-from simgpu.lab.validation.training_report import errors_of, step_rows
 from simgpu.plan.parallelism import Plan
 from simgpu.workload.runtimes import SPLIT
 
@@ -458,7 +459,7 @@ def test_runs_of_the_folder_are_no_farther_off_than_they_were(whole):
 
 @measured
 def test_runs_far_off_are_explained_by_name(whole):
-    rows = worst(whole, None, page.FACTOR)
+    rows = worst(whole, None, FACTOR)
     assert rows
     unexplained = [row for row in rows if not reasons.reason(row)]
     assert not unexplained, unexplained[:5]

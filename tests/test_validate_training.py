@@ -21,7 +21,7 @@ from simgpu.lab.validation.adapters.models import plan_text
 from simgpu.lab.validation.adapters.reader import Reader
 from simgpu.lab.validation.batches import Bench, Machine
 from simgpu.lab.validation.command import PUBLISHED
-from simgpu.lab.validation.goals import TRAINING_GOALS
+from simgpu.lab.validation.pages.goals import TRAINING_GOALS
 from simgpu.lab.validation.run import validate
 from simgpu.lab.validation.sources import (
     known,
@@ -31,8 +31,8 @@ from simgpu.lab.validation.sources import (
     megatron_training,
     torchtitan_training,
 )
+from simgpu.lab.validation.steps import by_origin, farthest, step_rows
 from simgpu.lab.validation.tables import read_table
-from simgpu.lab.validation.training_report import by_origin, farthest, step_rows
 from simgpu.plan.parallelism import Plan
 
 ROOT = Path(__file__).parents[1]

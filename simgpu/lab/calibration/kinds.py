@@ -28,9 +28,10 @@ from simgpu.lab.validation.batches import (
     timed,
     unpredictable,
 )
+from simgpu.lab.validation.cells import ENDINGS, Cells, Skipped, read_cells
 from simgpu.lab.validation.sources import aic_custom_allreduce, aic_moe, known
 from simgpu.lab.validation.sources.aic_gemm import COPIES
-from simgpu.lab.validation.tables import ENDINGS, Cells, Columns, Rows, Skipped, Table, read_cells, table_of
+from simgpu.lab.validation.tables import Columns, Rows, Table, table_of
 
 KINDS = ("stream", "l2", "gemm", "attention", "moe", "nccl")
 """Words of the column `what` and of `--what`."""

@@ -67,15 +67,15 @@ def write(
     texts: list[tuple[Path, str]] = []
     if page is not None:
         if outcome.done.target == "training":
-            from simgpu.lab.validation.training_page import page_text as training_text
+            from simgpu.lab.validation.pages.training import page_text as training_text
 
             texts.append((page, training_text(outcome.done)))
         elif outcome.done.target == "inference":
-            from simgpu.lab.validation.inference_page import page_text as inference_text
+            from simgpu.lab.validation.pages.inference import page_text as inference_text
 
             texts.append((page, inference_text(outcome.done)))
         else:
-            from simgpu.lab.validation.page import page_text
+            from simgpu.lab.validation.pages.operators import page_text
 
             texts.append((page, page_text(outcome.done, outcome.catalogue)))
     if residuals is not None:

@@ -14,9 +14,10 @@ from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.spec import GPUSpec
 from simgpu.lab.validation.batches import FULL, Adapter, Batch, Bench, Machine, Part, Unpredicted
+from simgpu.lab.validation.cells import Skipped
 from simgpu.lab.validation.gpus import resolve
 from simgpu.lab.validation.sources import NOT_PREDICTED, known
-from simgpu.lab.validation.tables import Array, Rows, Skipped, Table, others_in, read_table, tables_in
+from simgpu.lab.validation.tables import Array, Rows, Table, others_in, read_table, tables_in
 from simgpu.timing.uncertainty import interval
 
 NAMED = 10

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from simgpu.lab.validation.goals import INFERENCE_GOALS
+from simgpu.lab.validation.pages.goals import INFERENCE_GOALS
+from simgpu.lab.validation.pages.training import page_of
 from simgpu.lab.validation.run import Validation
 from simgpu.lab.validation.score import OPERATOR, groups
-from simgpu.lab.validation.training_page import page_of
-from simgpu.lab.validation.training_report import errors_of, step_rows
+from simgpu.lab.validation.steps import errors_of, step_rows
 from simgpu.render.validation import percent
 
 HEAD = """\

@@ -169,7 +169,7 @@ class StepGoal:
     without: str = ""  # words at the beginning of a GPU's name that is not meant
 
     def takes(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row of `training_report.step_rows` is meant."""
+        """Whether a row of `simgpu.lab.validation.steps.step_rows` is meant."""
         return (
             str(row["origin"]).startswith(self.origins)
             and row["part"] == self.part

@@ -9,7 +9,7 @@ import numpy as np
 
 from simgpu.catalog import Catalogue
 from simgpu.lab.validation.batches import DATASHEET, FAMILY, FULL
-from simgpu.lab.validation.goals import GOALS, Errors, Goal
+from simgpu.lab.validation.pages.goals import GOALS, Errors, Goal
 from simgpu.lab.validation.reasons import reason
 from simgpu.lab.validation.run import Listed, Scored, Validation, validate
 from simgpu.lab.validation.score import Row, groups, scores, worst

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from simgpu.lab.validation.goals import TRAINING_GOALS, StepGoal
-from simgpu.lab.validation.page import sections
+from simgpu.lab.validation.pages.goals import TRAINING_GOALS, StepGoal
+from simgpu.lab.validation.pages.operators import sections
 from simgpu.lab.validation.run import Validation
-from simgpu.lab.validation.training_report import by_origin, errors_of, farthest, step_rows
+from simgpu.lab.validation.steps import by_origin, errors_of, farthest, step_rows
 from simgpu.render.training import quantity
 from simgpu.render.validation import percent
 
