@@ -13,7 +13,7 @@ import numpy as np
 
 from simgpu.lab.validation.batches import Batch, Bench, Machine
 from simgpu.lab.validation.gpus import resolve
-from simgpu.lab.validation.sources import ADAPTERS, ALSO
+from simgpu.lab.validation.sources import known
 from simgpu.lab.validation.tables import read_table
 
 TABLES = Path(__file__).parent / "data/tables"
@@ -66,7 +66,7 @@ def write_all(folder, catalogue):
 def _predicted(source, file, bench):
     """Predictions of each row by quantity and part."""
     found = {}
-    for adapter in (ADAPTERS[source], *([ALSO[source]] if source in ALSO else [])):
+    for adapter in known()[source].adapters:
         table = read_table(source, file, adapter.columns)
         for (name,), rows in table.split(np.arange(len(table)), "gpu"):
             gpu = resolve(name, bench.catalogue.names("gpus"))

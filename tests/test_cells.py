@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simgpu.lab.validation.tables import Cells, read_cells
+from simgpu.lab.validation.cells import Cells, read_cells
 from simgpu.render.data import cell_of, print_csv, text_of
 
 FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "=cmd|' /C calc'!A0")

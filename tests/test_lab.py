@@ -9,12 +9,14 @@ from lab_samples import LEAST, MOST, TABLES, write, write_all
 
 from simgpu.catalog import Catalogue
 from simgpu.cli import main
-from simgpu.lab.validation.page import page_text
+from simgpu.lab.validation.command import PUBLISHED
+from simgpu.lab.validation.pages.operators import page_text
 from simgpu.lab.validation.report import document
 from simgpu.lab.validation.residuals import gather, residual_rows
 from simgpu.lab.validation.run import validate
-from simgpu.lab.validation.sources import ADAPTERS, ALSO, PUBLISHED, TARGETS
-from simgpu.lab.validation.training_report import step_rows
+from simgpu.lab.validation.source import TARGETS
+from simgpu.lab.validation.sources import known
+from simgpu.lab.validation.steps import step_rows
 
 CATALOGUE = Catalogue()
 
@@ -43,7 +45,8 @@ def rows_by_table(done):
 
 
 def test_every_table_has_a_sample(samples):
-    assert set(samples[1]) == set(ADAPTERS) - set(PUBLISHED) >= set(ALSO)
+    published = {file.stem for file in PUBLISHED.glob("*.csv")}
+    assert published < set(known()) and set(samples[1]) == set(known()) - published
 
 
 def test_every_row_is_scored_or_listed_once(samples, done):
@@ -81,7 +84,7 @@ ODD = (
 @pytest.mark.parametrize("source", sorted(file.stem for file in TABLES.glob("*.csv")))
 def test_one_bad_cell_spoils_its_row_alone(samples, tmp_path, source):
     rng = random.Random(source)
-    needed = [name for name in ADAPTERS[source].columns.positive if name in samples[1][source][0]]
+    needed = [name for name in known()[source].adapters[0].columns.positive if name in samples[1][source][0]]
     for i in range(8):
         good, bad = rng.choice(samples[1][source]), dict(rng.choice(samples[1][source]))
         name = rng.choice(needed if i % 2 else list(bad))

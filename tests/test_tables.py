@@ -6,8 +6,9 @@ import tracemalloc
 import pytest
 
 from simgpu import InputError
-from simgpu.lab.validation import tables
-from simgpu.lab.validation.tables import Cells, Columns, read_cells, read_table
+from simgpu.lab.validation import cells, tables
+from simgpu.lab.validation.cells import Cells, read_cells
+from simgpu.lab.validation.tables import Columns, read_table
 
 HEADER = b"gpu,m,latency_s\n"
 ROW = b"h100-sxm,4096,0.001\n"
@@ -23,7 +24,7 @@ def packed(tmp_path, content):
 @pytest.fixture
 def small_limits(monkeypatch):
     for name, limit in (("MAX_BYTES", 100_000), ("MAX_ROWS", 100), ("MAX_COLUMNS", 50), ("MAX_LETTERS", 1_000)):
-        monkeypatch.setattr(tables, name, limit)
+        monkeypatch.setattr(tables if name == "MAX_LETTERS" else cells, name, limit)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_a_table_within_the_limits_is_read(tmp_path, small_limits):
 def test_no_more_is_unpacked_than_the_limit(tmp_path, monkeypatch):
     """100 MB of one letter pack into 100 kB."""
     file = packed(tmp_path, b"a" * 50_000_000)
-    monkeypatch.setattr(tables, "MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(cells, "MAX_BYTES", 1_000_000)
     tracemalloc.start()
     with pytest.raises(InputError, match="unpacks to more than 1,000,000 bytes"):
         read_cells(file)

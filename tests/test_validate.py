@@ -16,14 +16,17 @@ from click.testing import CliRunner
 from simgpu.catalog import Catalogue
 from simgpu.cli import main
 from simgpu.errors import InputError
-from simgpu.lab.validation import goals, page, reasons
-from simgpu.lab.validation.attention import visible
+from simgpu.lab.validation import reasons
+from simgpu.lab.validation.adapters.attention import visible
 from simgpu.lab.validation.batches import Batch
 from simgpu.lab.validation.command import PUBLISHED
 from simgpu.lab.validation.gpus import resolve
+from simgpu.lab.validation.pages import goals
+from simgpu.lab.validation.pages import operators as page
 from simgpu.lab.validation.run import validate
 from simgpu.lab.validation.score import scores, worst
-from simgpu.lab.validation.sources import ADAPTERS, ELSEWHERE, TARGETS
+from simgpu.lab.validation.source import TARGETS, Reason
+from simgpu.lab.validation.sources import NOT_PREDICTED, known
 from simgpu.lab.validation.tables import Columns, read_table
 
 ROOT = Path(__file__).parents[1]
@@ -339,9 +342,9 @@ def test_without_a_folder_published_figures_are_used(monkeypatch):
             assert all(row["citation"].startswith("https://") for row in csv.DictReader(stream)), file
 
 
-def test_no_source_is_both_predicted_and_elsewhere():
-    assert not set(ADAPTERS) & set(ELSEWHERE)
-    assert {adapter.target for adapter in ADAPTERS.values()} == set(TARGETS)
+def test_no_source_is_both_predicted_and_not():
+    assert not set(known()) & set(NOT_PREDICTED)
+    assert {adapter.target for source in known().values() for adapter in source.adapters} == set(TARGETS)
     (argument,) = (parameter for parameter in main.commands["validate"].params if parameter.name == "what")
     assert set(argument.type.choices) == {*TARGETS, "all"}
 
@@ -355,12 +358,12 @@ def test_worst_rows_are_ordered_and_can_be_limited_by_factor(tmp_path):
 
 
 def test_reasons_apply_to_what_they_name():
-    row = SimpleNamespace(op="gemm", gpu="l40s", source="s", library="default", what="m=1 n=32 link=two words",
-                          predicted_s=1.0, measured_s=4.0)  # fmt: skip
-    assert reasons.Reason("why", "s", "gemm", where=lambda n: n["n"] == 32 and n["slow"] == 0.25).explains(row)
-    assert not reasons.Reason("why", "s", where=lambda n: n["m"] > 1).explains(row)
-    assert not reasons.Reason("why", "s", gpu="h100-sxm").explains(row)
-    assert not reasons.Reason("why", "s", library="triton").explains(row)
+    numbers = reasons.numbers(SimpleNamespace(what="m=1 n=32 link=two words", predicted_s=1.0, measured_s=4.0))
+    row = ("gemm", "l40s", "default", numbers)
+    assert Reason("why", "gemm", where=lambda n: n["n"] == 32 and n["slow"] == 0.25).explains(*row)
+    assert not Reason("why", where=lambda n: n["m"] > 1 or n["k"] < 1).explains(*row)
+    assert not Reason("why", gpu="h100-sxm").explains(*row)
+    assert not Reason("why", library="triton").explains(*row)
 
 
 def test_the_page_can_be_made_from_any_folder(tmp_path):

@@ -11,21 +11,25 @@ from click.testing import CliRunner
 
 from simgpu.catalog import Catalogue
 from simgpu.cli import main
-from simgpu.lab.validation import inference, inference_rows, page, reasons
+from simgpu.lab.validation import reasons
+from simgpu.lab.validation.adapters.inference import TOO_FAST
+from simgpu.lab.validation.adapters.inference_prediction import predict
+from simgpu.lab.validation.adapters.inference_runs import DECODE, E2E, OPERATIONS, PREFILL, TPOT, TTFT
+from simgpu.lab.validation.adapters.reader import Reader
 from simgpu.lab.validation.batches import Bench, Machine
 from simgpu.lab.validation.command import PUBLISHED
-from simgpu.lab.validation.goals import INFERENCE_GOALS
-from simgpu.lab.validation.inference_rows import DECODE, E2E, OPERATIONS, PREFILL, TPOT, TTFT
+from simgpu.lab.validation.pages.goals import INFERENCE_GOALS
+from simgpu.lab.validation.pages.operators import FACTOR
 from simgpu.lab.validation.run import validate
 from simgpu.lab.validation.score import OPERATOR, worst
-from simgpu.lab.validation.sources import ALSO, INFERENCE
+from simgpu.lab.validation.sources import aic_e2e_inference, known, llamacpp_inference, neusight_e2e
+from simgpu.lab.validation.steps import errors_of, step_rows
 from simgpu.lab.validation.tables import read_table
-from simgpu.lab.validation.training_report import errors_of, step_rows
-from simgpu.lab.validation.training_rows import Reader
 from simgpu.plan.parallelism import Plan
 from simgpu.workload.runtimes import SPLIT
 
 ROOT = Path(__file__).parents[1]
+PUBLISHED_TABLES = {file.stem for file in PUBLISHED.glob("*.csv")}
 FOLDER = Path(os.environ.get("SIMGPU_MEASUREMENTS", ROOT.parent / "shared/measurements"))
 measured = pytest.mark.skipif(not (FOLDER / "llamacpp_inference.csv").is_file(), reason=f"no measurements in {FOLDER}")
 
@@ -51,6 +55,11 @@ LAYER = {
     "gpu": "rtx-4090", "model": "Llama-3.1-8B", "tp_size": 1, "layer": "act_fn", "num_tokens": 64, "gemm_n": "",
     "gemm_k": "", "latency_s": 5e-6, "method": "vllm", "dtype": "bfloat16",
 }  # fmt: skip
+TRANSLATE = {
+    "llamacpp_inference": llamacpp_inference.run,
+    "aic_e2e_inference": aic_e2e_inference.run,
+    "neusight_e2e": neusight_e2e.forward,
+}
 CEILINGS = {  # of the median and the mean, percent; a little above what was reached when this was written
     "llama.cpp decode": (2.5, 4.0),
     "llama.cpp prefill": (11.0, 18.0),
@@ -85,9 +94,8 @@ def asked(tmp_path):
 
     def read(source, *rows):
         file = folder(tmp_path, **{source: rows}) / f"{source}.csv"
-        table = read_table(source, file, (INFERENCE | ALSO)[source].columns)
-        name = {"llamacpp_inference": "llama_cpp", "aic_e2e_inference": "load_test"}.get(source, "neusight")
-        translate = getattr(inference_rows, name)
+        table = read_table(source, file, known()[source].adapter("inference").columns)
+        translate = TRANSLATE[source]
         return [list(translate(Reader(table, row), Catalogue())) for row in range(len(table))]
 
     return read
@@ -192,7 +200,7 @@ def machine_of(gpu):
 
 def test_a_request_takes_its_first_token_and_then_the_others(asked):
     (row,) = asked("aic_e2e_inference", SERVED)
-    ttft, tpot, whole = (inference.predict(machine_of("h100-sxm"), one) for one in row)
+    ttft, tpot, whole = (predict(machine_of("h100-sxm"), one) for one in row)
     assert whole.seconds == pytest.approx(ttft.seconds + 99 * tpot.seconds)
     assert all(0 < one.light < one.seconds for one in (ttft, tpot, whole))
 
@@ -200,11 +208,11 @@ def test_a_request_takes_its_first_token_and_then_the_others(asked):
 @pytest.mark.parametrize(("share", "kept"), [(0.85, False), (0.95, True)])
 def test_runs_measured_faster_than_the_datasheet_allows_are_left_out(asked, tmp_path, share, kept):
     ((one,),) = asked("llamacpp_inference", LLAMA)
-    rate = 512 / (share * inference.predict(machine_of("rtx-4090"), one).light)
+    rate = 512 / (share * predict(machine_of("rtx-4090"), one).light)
     document = found(folder(tmp_path, llamacpp_inference=[LLAMA | {"tokens_per_s": rate}, LLAMA]))
     assert sum(group["rows"] for group in document["groups"]) == 1 + kept
     left_out = [(entry["rows"], entry["reason"]) for entry in document["left_out"]]
-    assert left_out == ([] if kept else [(1, inference.TOO_FAST)])
+    assert left_out == ([] if kept else [(1, TOO_FAST)])
 
 
 def test_rows_without_a_prediction_are_counted_once_with_the_reason(tmp_path):
@@ -381,7 +389,7 @@ def test_widths_that_hold_the_same_ranks_twice_are_those_ranks(asked):
     assert [row[0].engine.plan for row in rows] == list(widths.values())
     slots = [row[0].engine.config.experts for row in rows]
     assert slots == [256] * 5 + [288]  # a multiple of 36: 32 experts are held twice
-    assert inference.predict(machine_of("gb200"), rows[-1][1]).seconds > 0  # 36 of the 72 behind one NVSwitch
+    assert predict(machine_of("gb200"), rows[-1][1]).seconds > 0  # 36 of the 72 behind one NVSwitch
 
 
 @pytest.mark.parametrize(
@@ -425,7 +433,7 @@ def whole():
 @measured
 def test_every_row_of_the_folder_is_accounted_for(whole):
     sources = {part.source for part in whole.scored}
-    assert sources == {*INFERENCE, *ALSO}
+    assert sources == {name for name, source in known().items() if source.adapter("inference")} - PUBLISHED_TABLES
     for source in sources:
         file = next(iter(FOLDER.glob(f"{source}.csv*")))
         with gzip.open(file, "rt") if file.suffix == ".gz" else file.open() as stream:
@@ -451,7 +459,7 @@ def test_runs_of_the_folder_are_no_farther_off_than_they_were(whole):
 
 @measured
 def test_runs_far_off_are_explained_by_name(whole):
-    rows = worst(whole, None, page.FACTOR)
+    rows = worst(whole, None, FACTOR)
     assert rows
     unexplained = [row for row in rows if not reasons.reason(row)]
     assert not unexplained, unexplained[:5]

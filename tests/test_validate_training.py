@@ -16,15 +16,23 @@ from simgpu.catalog import Catalogue
 from simgpu.cli import main
 from simgpu.errors import InputError
 from simgpu.lab.machines import training_cluster
-from simgpu.lab.validation import training_megatron, training_models, training_rows
+from simgpu.lab.validation.adapters import training_prediction
+from simgpu.lab.validation.adapters.models import plan_text
+from simgpu.lab.validation.adapters.reader import Reader
 from simgpu.lab.validation.batches import Bench, Machine
 from simgpu.lab.validation.command import PUBLISHED
-from simgpu.lab.validation.goals import TRAINING_GOALS
+from simgpu.lab.validation.pages.goals import TRAINING_GOALS
 from simgpu.lab.validation.run import validate
-from simgpu.lab.validation.sources import ADAPTERS, TRAINING
+from simgpu.lab.validation.sources import (
+    known,
+    lambda_training,
+    llmfoundry_training,
+    megatron_memory,
+    megatron_training,
+    torchtitan_training,
+)
+from simgpu.lab.validation.steps import by_origin, farthest, step_rows
 from simgpu.lab.validation.tables import read_table
-from simgpu.lab.validation.training import plan_text
-from simgpu.lab.validation.training_report import by_origin, farthest, step_rows
 from simgpu.plan.parallelism import Plan
 
 ROOT = Path(__file__).parents[1]
@@ -69,8 +77,8 @@ def wanted(tmp_path):
     def read(source, translate, *rows):
         file = tmp_path / f"{source}.csv"
         file.write_text(text_of(*rows))
-        table = read_table(source, file, ADAPTERS[source].columns)
-        return [list(translate(training_rows.Reader(table, row))) for row in range(len(table))]
+        table = read_table(source, file, known()[source].adapters[0].columns)
+        return [list(translate(Reader(table, row))) for row in range(len(table))]
 
     return read
 
@@ -79,13 +87,13 @@ def stub(monkeypatch, factor=2.0):
     """Steps by 6 N tokens: what is tested here is everything around the simulation."""
 
     def simulated(machine, case):
-        training_models.cluster_of(machine, case)
+        training_prediction.cluster_of(machine, case)
         flops = 6 * case.config.parameters * case.batch * case.tokens
         step = factor * flops / (machine.peak(case.dtype) * case.gpus)
         memory = {"memory_bytes_per_gpu": 41e9, "reserve_memory_bytes": 1e9}
         return {"step_s": step, "step_s_p10": 0.9 * step, "step_s_p90": 1.1 * step, **memory}
 
-    monkeypatch.setattr(training_models, "_simulated", simulated)
+    monkeypatch.setattr(training_prediction, "_simulated", simulated)
 
 
 def run(*options):
@@ -98,7 +106,7 @@ def run(*options):
 def test_a_mosaic_row_is_fsdp_over_all_gpus(wanted):
     half = MPT | {"fsdp_mixed_precision": "PURE", "sharding_strategy": "SHARD_GRAD_OP", "activation_checkpointing": ""}
     offloaded = MPT | {"activation_cpu_offload": "True"}
-    plain, pure, refused = wanted("llmfoundry_training", training_rows.foundry, MPT,
+    plain, pure, refused = wanted("llmfoundry_training", llmfoundry_training.step, MPT,
                                   half | {"activation_checkpointing": "False"}, offloaded)  # fmt: skip
     (case,) = plain[0].cases
     assert case.plan == Plan(dp=16, zero=3, micro_batch=10, recompute="full")
@@ -111,7 +119,7 @@ def test_a_mosaic_row_is_fsdp_over_all_gpus(wanted):
 
 
 def test_an_unstated_network_is_two_cases(wanted):
-    ((one,),) = wanted("llmfoundry_training", training_rows.foundry, MPT | {"interconnect": "not stated in source"})
+    ((one,),) = wanted("llmfoundry_training", llmfoundry_training.step, MPT | {"interconnect": "not stated in source"})
     assert [case.network.split()[1] for case in one.cases] == ["50", "25"] and "not stated" in one.caveat
 
 
@@ -122,9 +130,7 @@ def test_megatron_rows_follow_their_source(wanted):
         "global_batch_size": 1792, "sequence_parallel": "", "activation_recompute": "full",
     }  # fmt: skip
     unknown = MEGATRON | {"source": "llama1-paper", "tp_size": "", "num_gpus": ""}
-    (korthikanti,), (weak,), refused = wanted(
-        "megatron_training", training_megatron.megatron, MEGATRON, narayanan, unknown
-    )
+    (korthikanti,), (weak,), refused = wanted("megatron_training", megatron_training.step, MEGATRON, narayanan, unknown)
     plan = korthikanti.cases[0].plan
     assert (plan.tp, plan.pp, plan.vp, plan.recompute, plan.sequence_parallel) == (8, 8, 3, "selective", True)
     assert korthikanti.cases[0].framework == "megatron-2022" and not dict(korthikanti.cases[0].numerics)["flash"]
@@ -140,7 +146,7 @@ def test_strong_scaling_has_seconds_from_its_flops(wanted):
         "global_batch_size": 1152, "dtype": "bfloat16", "step_time_s": "", "model_flops_per_s_per_gpu": 432.8e12,
     }  # fmt: skip
     odd = row | {"num_gpus": 100}
-    (strong,), refused = wanted("megatron_training", training_megatron.megatron, row, odd)
+    (strong,), refused = wanted("megatron_training", megatron_training.step, row, odd)
     assert strong.measured == pytest.approx(5.259, rel=1e-3)  # the row of the weak scaling with the same rate
     assert {(case.plan.tp, case.plan.pp, case.plan.dp) for case in strong.cases} == {(8, 6, 48)}
     assert {case.plan.micro_batch for case in strong.cases} == {1, 2} and strong.cases[0].plan.vp > 1
@@ -149,7 +155,7 @@ def test_strong_scaling_has_seconds_from_its_flops(wanted):
 
 
 def test_torchtitan_has_as_many_microbatches_as_stages_and_a_peak(wanted):
-    ((step, peak),) = wanted("torchtitan_training", training_rows.torchtitan, TITAN)
+    ((step, peak),) = wanted("torchtitan_training", torchtitan_training.step, TITAN)
     case = step.cases[0]
     assert (case.plan.dp, case.plan.cp, case.plan.vp, case.plan.micro_batch) == (4, 2, 2, 1)
     assert case.plan.context == "all_gather" and case.plan.async_tp and case.plan.zero == 2
@@ -192,30 +198,32 @@ def test_memory_is_that_of_the_published_formulas(wanted):
         "activation_recompute": "selective", "sequence_parallel": "True", "param_and_optimizer_bytes": 48922361856,
         "activation_bytes": "", "relative_activation_memory": 0.16,
     }  # fmt: skip
-    ((states, relative),) = wanted("megatron_memory", training_megatron.memory_of_megatron, row)
+    ((states, relative),) = wanted("megatron_memory", megatron_memory.memory, row)
     machine = Machine("a100-sxm-80gb", Catalogue().spec("gpus", "a100-sxm-80gb"), Bench(Catalogue()))
-    assert training_models.predict(machine, states).value == pytest.approx(states.measured, rel=0.01)
+    assert training_prediction.predict(machine, states).value == pytest.approx(states.measured, rel=0.01)
     # 34/t over 10 + 24/t + 5 a s/(h t), all in s b h (Korthikanti et al. 2022, table 2)
     formula = (34 / 8) / (10 + 24 / 8 + 5 * 64 * 2048 / (6144 * 8))
-    assert training_models.predict(machine, relative).value == pytest.approx(formula, rel=0.01)
+    assert training_prediction.predict(machine, relative).value == pytest.approx(formula, rel=0.01)
 
 
 def test_the_interval_covers_all_cases(wanted, monkeypatch):
     stub(monkeypatch)
-    ((one,),) = wanted("llmfoundry_training", training_rows.foundry, MPT)
+    ((one,),) = wanted("llmfoundry_training", llmfoundry_training.step, MPT)
     case = one.cases[0]
     double = replace(one, cases=(case, replace(case, batch=2 * case.batch), replace(case, batch=4 * case.batch)))
     machine = Machine("a100-sxm-80gb", Catalogue().spec("gpus", "a100-sxm-80gb"), Bench(Catalogue()))
-    single, several = training_models.predict(machine, one), training_models.predict(machine, double)
+    single, several = training_prediction.predict(machine, one), training_prediction.predict(machine, double)
     assert several.value == pytest.approx(2 * single.value)
     assert several.low == pytest.approx(single.low) and several.high == pytest.approx(4 * single.high)
 
 
 def test_a_row_that_nothing_allows_is_listed_with_the_reason(wanted, tmp_path):
-    ((one,),) = wanted("llmfoundry_training", training_rows.foundry, MPT | {"num_gpus": 24, "global_batch_size": 100})
+    ((one,),) = wanted(
+        "llmfoundry_training", llmfoundry_training.step, MPT | {"num_gpus": 24, "global_batch_size": 100}
+    )
     machine = Machine("a100-sxm-80gb", Catalogue().spec("gpus", "a100-sxm-80gb"), Bench(Catalogue()))
     with pytest.raises(InputError, match="does not divide"):
-        training_models.predict(machine, one)
+        training_prediction.predict(machine, one)
     done = validate("training", tmp_path, Catalogue())
     assert "does not divide" in done.not_predicted[0].reason
 
@@ -294,9 +302,9 @@ def test_fp32_of_frameworks_is_tf32_where_the_gpu_multiplies_it(tmp_path, gpu, d
     row = {"gpu": gpu, "num_gpus": 1, "task": "bert_base_squad", "precision": "fp32", "throughput_items_per_s": 100,
            "global_batch": 8}  # fmt: skip
     (tmp_path / "lambda_training.csv").write_text(text_of(row))
-    table = read_table("lambda_training", tmp_path / "lambda_training.csv", ADAPTERS["lambda_training"].columns)
+    table = read_table("lambda_training", tmp_path / "lambda_training.csv", lambda_training.COLUMNS)
     machine = Machine(gpu, Catalogue().spec("gpus", gpu), Bench(Catalogue()))
-    (one,) = training_rows.lambda_labs(training_rows.Reader(table, 0, machine))
+    (one,) = lambda_training.step(Reader(table, 0, machine))
     assert one.cases[0].dtype == dtype
 
 
@@ -316,7 +324,6 @@ def test_published_steps_are_within_bounds():
 
 def test_every_training_goal_has_a_title_and_a_bound():
     assert all(goal.title and any(bound for bound in goal.errors) for goal in TRAINING_GOALS)
-    assert {adapter.target for adapter in TRAINING.values()} == {"training"}
 
 
 @measured
@@ -336,9 +343,9 @@ def test_every_row_of_the_folder_is_accounted_for(monkeypatch):
 
 def test_peaks_are_those_that_a_user_is_told(wanted):
     """Memory of a row is that of `simulate`, less what CUDA and NCCL take, which PyTorch does not count."""
-    ((_, peak),) = wanted("torchtitan_training", training_rows.torchtitan, TITAN)
+    ((_, peak),) = wanted("torchtitan_training", torchtitan_training.step, TITAN)
     machine = Machine("h100-sxm", Catalogue().spec("gpus", "h100-sxm"), Bench(Catalogue()))
     (case,) = peak.cases
-    told = training_models._simulated(machine, case)
-    found = training_models.predict(machine, peak).value
+    told = training_prediction._simulated(machine, case)
+    found = training_prediction.predict(machine, peak).value
     assert found == told["memory_bytes_per_gpu"] - told["reserve_memory_bytes"]

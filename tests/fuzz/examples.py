@@ -186,10 +186,11 @@ def models() -> list[dict[str, Any]]:
 @cache
 def tables() -> list[tuple[str, str, list[list[str]]]]:
     """(target, name, rows) of a small table of every kind that is read; published ones hold true rows."""
-    from simgpu.lab.validation.sources import ADAPTERS
+    from simgpu.lab.validation.sources import known
 
     found = []
-    for name, adapter in ADAPTERS.items():
+    for name, source in known().items():
+        adapter = source.adapters[0]
         file = ROOT / "simgpu/lab/validation/published" / f"{name}.csv"
         if file.is_file():
             rows = [line.split(",") for line in file.read_text().splitlines() if '"' not in line][:4]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from simgpu import Catalogue
 from simgpu.errors import InputError
 from simgpu.lab.validation.run import validate
-from simgpu.lab.validation.training_report import step_rows
+from simgpu.lab.validation.steps import step_rows
 from simgpu.model.config import TransformerConfig
 from simgpu.plan import schedule
 from simgpu.plan.fit import fit_text, suggestions

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
-from simgpu.lab.validation import operators
+from simgpu.lab.validation.sources import neusight_vector_fp32, vidur_ops
 from simgpu.timing.convolution import convolution_gemm
 from simgpu.timing.timer import GPUTimer
 from simgpu.timing.vector import hits, stream_time
@@ -277,7 +277,7 @@ def test_errors_against_neusight(gpu, median, mean):
     errors = []
     for op in {row["op"] for row in rows}:
         of = [row for row in rows if row["op"] == op]
-        call = operators.neusight(op, *(np.array([float(row[key]) for row in of]) for key in ("rows", "cols")))
+        call = neusight_vector_fp32.stream(op, *(np.array([float(row[key]) for row in of]) for key in ("rows", "cols")))
         predicted = getattr(timer(gpu), call.method)(**call.arguments, dtype=call.dtype, library=call.library).seconds
         errors.append(np.abs(predicted / [float(row["latency_s"]) for row in of] - 1))
         assert predicted.min() > 0
@@ -293,7 +293,7 @@ def test_errors_against_vidur(gpu, median, mean):
     errors = []
     for kind, model in {(row["kind"], row["model"]) for row in rows}:
         of = [row for row in rows if (row["kind"], row["model"]) == (kind, model)]
-        call = operators.vidur(kind, model, {name: np.array([float(row[name]) for row in of]) for name in names})
+        call = vidur_ops.stream(kind, model, {name: np.array([float(row[name]) for row in of]) for name in names})
         predicted = getattr(timer(gpu), call.method)(**call.arguments, dtype=call.dtype, library=call.library).seconds
         ratio = predicted / [float(row["latency_s"]) for row in of]
         assert ratio.min() > 1 / 3

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.inherit import DEFAULT
-from simgpu.lab.validation import attention, network
+from simgpu.lab.validation.adapters import attention, collectives
+from simgpu.lab.validation.adapters.gemm import LIBRARIES
 from simgpu.lab.validation.batches import (
     DTYPES,
     WIDTHS,
@@ -24,11 +25,13 @@ from simgpu.lab.validation.batches import (
     Part,
     Unpredicted,
     roofline,
+    timed,
     unpredictable,
 )
-from simgpu.lab.validation.gemm import COPIES, LIBRARIES, timed
-from simgpu.lab.validation.sources import ADAPTERS
-from simgpu.lab.validation.tables import ENDINGS, Cells, Columns, Rows, Skipped, Table, read_cells, table_of
+from simgpu.lab.validation.cells import ENDINGS, Cells, Skipped, read_cells
+from simgpu.lab.validation.sources import aic_custom_allreduce, aic_moe, known
+from simgpu.lab.validation.sources.aic_gemm import COPIES
+from simgpu.lab.validation.tables import Columns, Rows, Table, table_of
 
 KINDS = ("stream", "l2", "gemm", "attention", "moe", "nccl")
 """Words of the column `what` and of `--what`."""
@@ -110,13 +113,13 @@ def _served(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
     """Collectives as nccl-tests times them, or the kernels of serving frameworks."""
     custom = table.word("cuda_graph", rows) != ""
     if not custom.all():
-        yield from network.nccl_tests(table, rows[~custom], machine)
+        yield from collectives.nccl_tests(table, rows[~custom], machine)
     if custom.any():
-        yield from network.served(table, rows[custom], machine)
+        yield from aic_custom_allreduce.served(table, rows[custom], machine)
 
 
 _STREAM = Adapter("kernels", Columns(("bytes", "latency_s"), words=("gpu", "op"), optional=("suspicious",)), streams)
-_COLLECTIVES = ADAPTERS["aic_custom_allreduce"].columns
+_COLLECTIVES = aic_custom_allreduce.COLUMNS
 _READ: dict[str, Adapter] = {
     "stream": _STREAM,
     "l2": _STREAM,
@@ -129,8 +132,8 @@ _READ: dict[str, Adapter] = {
         ),
         products,
     ),
-    "attention": replace(ADAPTERS["aic_context_attention"], parts=attentions),
-    "moe": ADAPTERS["aic_moe"],
+    "attention": Adapter("kernels", attention.COLUMNS, attentions),
+    "moe": Adapter("kernels", aic_moe.COLUMNS, aic_moe.layers),
     "nccl": Adapter(
         "collectives",
         replace(
@@ -159,8 +162,9 @@ def read(file: Path, wanted: Collection[str] = KINDS) -> tuple[list[tuple[Table,
     cells = read_cells(file)
     if not cells.rows and not cells.skipped:
         raise InputError("holds no rows below its header", file=file, line=1)
-    if source in ADAPTERS and ADAPTERS[source].target in ("kernels", "collectives"):
-        return [(table_of(source, file, cells, ADAPTERS[source].columns), ADAPTERS[source])], [], 0
+    published = known()[source].adapters[0] if source in known() else None
+    if published is not None and published.target in ("kernels", "collectives"):
+        return [(table_of(source, file, cells, published.columns), published)], [], 0
     tables, unwanted = [], 0
     by_kind, skipped = _by_kind(file, cells)
     for kind, rows in by_kind.items():

@@ -36,9 +36,10 @@ from simgpu.lab.calibration.trial import (
 )
 from simgpu.lab.calibration.tunable import tunables
 from simgpu.lab.validation.batches import FULL, Adapter, Batch, Bench, Machine
+from simgpu.lab.validation.cells import Skipped
 from simgpu.lab.validation.gpus import resolve
 from simgpu.lab.validation.run import parts_of
-from simgpu.lab.validation.tables import Array, Rows, Skipped, Table
+from simgpu.lab.validation.tables import Array, Rows, Table
 
 SMALL_SAMPLE = 12
 """Fewer rows of a class than this are all fitted; none can be held back."""

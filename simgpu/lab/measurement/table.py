@@ -10,7 +10,7 @@ from pathlib import Path
 
 from simgpu.errors import InputError
 from simgpu.lab.measurement.backend import Operation
-from simgpu.lab.validation.tables import MAX_BYTES, read_cells
+from simgpu.lab.validation.cells import MAX_BYTES, read_cells
 from simgpu.reading import kind_of, read_bytes
 from simgpu.render.data import cell_of
 

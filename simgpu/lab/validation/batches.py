@@ -166,7 +166,7 @@ Adapt = Callable[[Table, Rows, Machine], Iterable[Part]]
 
 @dataclass(frozen=True)
 class Adapter:
-    """How one kind of table is read and predicted; `target` is the word after `simgpu validate` that reads it."""
+    """How one table is read and predicted; `target` is the word after `simgpu validate` that reads it."""
 
     target: str
     columns: Columns
@@ -190,3 +190,8 @@ def unpredictable(machine: Machine, op: str, rows: Rows, dtype: str, model: str)
 def roofline(flops: Array, moved: Array, peak: float, bandwidth: float) -> Array:
     """max(FLOPs / peak, bytes / bandwidth), s: the plain datasheet roofline, no constants."""
     return np.maximum(flops / peak, moved / bandwidth)
+
+
+def timed(model: Any, overhead: float | Array, *args: Any, **named: Any) -> Array:
+    """Seconds of a model, with what the way of measuring adds."""
+    return np.asarray(model(*args, **named).seconds, float) + overhead

@@ -12,7 +12,7 @@ from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, nearest, shown
 from simgpu.lab.validation import report
 from simgpu.lab.validation.run import Validation, validate
-from simgpu.lab.validation.sources import ADAPTERS, ELSEWHERE
+from simgpu.lab.validation.sources import NOT_PREDICTED, known
 from simgpu.lab.validation.tables import tables_in
 from simgpu.render.data import print_csv
 
@@ -52,9 +52,9 @@ def _check_names(place: Path) -> None:
     """Raise `InputError` where a folder has files but none with the name of a table."""
     found = tables_in(place)
     others = sorted(file.name for file in place.iterdir() if file.is_file())
-    if others and not any(name in ADAPTERS or name in ELSEWHERE for name in found):
-        near = nearest(others[0].partition(".")[0], ADAPTERS)
-        some = ", ".join(f"{name}.csv" for name in list(ADAPTERS)[:4])
+    if others and not any(name in known() or name in NOT_PREDICTED for name in found):
+        near = nearest(others[0].partition(".")[0], known())
+        some = ", ".join(f"{name}.csv" for name in list(known())[:4])
         problem = f"holds no table: {shown(others[0])} is not the name of one{near}; expected names such as {some}"
         raise InputError(problem, file=place, key="data")
 
@@ -67,15 +67,15 @@ def write(
     texts: list[tuple[Path, str]] = []
     if page is not None:
         if outcome.done.target == "training":
-            from simgpu.lab.validation.training_page import page_text as training_text
+            from simgpu.lab.validation.pages.training import page_text as training_text
 
             texts.append((page, training_text(outcome.done)))
         elif outcome.done.target == "inference":
-            from simgpu.lab.validation.inference_page import page_text as inference_text
+            from simgpu.lab.validation.pages.inference import page_text as inference_text
 
             texts.append((page, inference_text(outcome.done)))
         else:
-            from simgpu.lab.validation.page import page_text
+            from simgpu.lab.validation.pages.operators import page_text
 
             texts.append((page, page_text(outcome.done, outcome.catalogue)))
     if residuals is not None:

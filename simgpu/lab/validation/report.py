@@ -10,10 +10,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from simgpu.lab.validation.inference_rows import OPERATIONS as RUNS
+from simgpu.lab.validation.adapters.inference_runs import OPERATIONS as RUNS
 from simgpu.lab.validation.run import Scored, Validation
 from simgpu.lab.validation.score import groups, scores, worst
-from simgpu.lab.validation.training_report import by_origin, farthest, step_rows
+from simgpu.lab.validation.steps import by_origin, farthest, step_rows
 from simgpu.render.data import print_csv
 from simgpu.render.files import written_whole
 from simgpu.version import __version__

@@ -14,9 +14,10 @@ from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.spec import GPUSpec
 from simgpu.lab.validation.batches import FULL, Adapter, Batch, Bench, Machine, Part, Unpredicted
+from simgpu.lab.validation.cells import Skipped
 from simgpu.lab.validation.gpus import resolve
-from simgpu.lab.validation.sources import ADAPTERS, ALSO, ELSEWHERE, TRAINING
-from simgpu.lab.validation.tables import Array, Rows, Skipped, Table, others_in, read_table, tables_in
+from simgpu.lab.validation.sources import NOT_PREDICTED, known
+from simgpu.lab.validation.tables import Array, Rows, Table, others_in, read_table, tables_in
 from simgpu.timing.uncertainty import interval
 
 NAMED = 10
@@ -90,18 +91,21 @@ def validate(
     """
     done = Validation(target, folder, regime)
     bench = Bench(catalogue, regime)
-    for source, file in tables_in(folder).items():
-        adapter = (ALSO if target == "inference" and source in ALSO else ADAPTERS).get(source)
-        if adapter is None:
-            done.not_read.append((file.name, ELSEWHERE.get(source, "unknown file")))
-        elif adapter.target == without:
-            done.not_read.append((file.name, f"'validate {adapter.target}' is left out"))
-        elif target not in ("all", adapter.target):
-            done.not_read.append((file.name, f"belongs to 'validate {adapter.target}'"))
+    for name, file in tables_in(folder).items():
+        source = known().get(name)
+        if source is None:
+            done.not_read.append((file.name, NOT_PREDICTED.get(name, "unknown file")))
+            continue
+        adapter = source.adapter(target)
+        own = (adapter or source.adapters[0]).target
+        if own == without:
+            done.not_read.append((file.name, f"'validate {own}' is left out"))
+        elif adapter is None:
+            done.not_read.append((file.name, f"belongs to 'validate {own}'"))
         else:
-            _table(done, read_table(source, file, adapter.columns), adapter, bench)
-            if target == "all" and source in TRAINING and source in ALSO:
-                _other_kind(done, read_table(source, file, adapter.columns), ALSO[source], bench)
+            _table(done, read_table(name, file, adapter.columns), adapter, bench)
+            for other in source.adapters[1:] if target == "all" else ():
+                _other_kind(done, read_table(name, file, other.columns), other, bench)
     done.not_read += others_in(folder)
     if not done.scored and not done.not_predicted and not done.left_out and without is None:
         raise InputError(f"holds no table for 'validate {target}'", file=folder, key="data")

@@ -1,0 +1,70 @@
+"""What tables of matrix multiplications share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+
+from simgpu.hardware.inherit import DEFAULT
+from simgpu.lab.validation.batches import DTYPES, WIDTHS, Batch, Machine, Part, roofline, timed, unpredictable
+from simgpu.lab.validation.tables import Array, Rows, Table
+from simgpu.timing.matrix_timer import quantise_time
+
+LIBRARIES = {"fp8": "fp8-scaled-mm", "fp8_block": "fp8-block", "nvfp4": "nvfp4", "float32": "simt"}
+"""Which library the tables of served models mean with a data type."""
+
+
+def products(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
+    """Matrix multiplications alone, of any type: narrow operands are given, not quantised on the way."""
+    names = ["dtype", *(["kernel_source"] if "kernel_source" in table.words else [])]
+    for (dtype, *source), at in table.split(rows, *names):
+        refused = unpredictable(machine, "gemm", at, dtype, "gemm")
+        if refused:
+            yield refused
+            continue
+        m, n, k = (table.number(name, at) for name in "mnk")
+        block = source == ["deep_gemm"]
+        library = "fp8-block" if block else machine.timer.matrix_library(DTYPES.get(dtype, dtype))
+        constants = machine.timer.matrix_constants(library)
+        saved: Array | float = 0.0
+        if "quantise_bytes" in constants:
+            saved = -quantise_time(m, k, **{**machine.timer.device, **constants}).seconds
+        yield matmul(machine, at, dtype, m, n, k, library=library, overhead=saved)
+
+
+def matmul(
+    machine: Machine,
+    rows: Rows,
+    dtype: str,
+    m: Array,
+    n: Array,
+    k: Array,
+    batch: Array | float = 1.0,
+    library: str = DEFAULT,
+    overhead: Array | float = 0.0,
+    shape: tuple[str, ...] = ("m", "n", "k"),
+    rotation: float = np.inf,
+) -> Part:
+    """A batch of matrix multiplications; `overhead` is what the way of measuring adds to each, s.
+
+    `rotation` is how many such operands are used in turn (inf: always cold ones).
+    """
+    refused = unpredictable(machine, "gemm", rows, dtype, "gemm")
+    if refused:
+        return refused
+    name = DTYPES[dtype]
+    width = WIDTHS[name]
+    flops = 2 * batch * m * n * k
+    moved = batch * ((m * k + k * n) * width + m * n * max(width, 2.0))
+    return Batch(
+        "gemm",
+        dtype,
+        rows,
+        partial(timed, machine.timer.gemm, overhead, m, n, k, batch, dtype=name, library=library, rotation=rotation),
+        partial(roofline, flops, moved, machine.peak(name), machine.bandwidth),
+        "gemm",
+        library,
+        shape,
+    )

@@ -1,0 +1,117 @@
+"""Predicts whole inference runs: deploys the model, simulates its step, batch or load, and the same at the speed of
+light."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from simgpu.analysis.inference import light_of
+from simgpu.errors import InputError, MisfitError
+from simgpu.lab.machines import cluster_for, one_node_holds, training_cluster
+from simgpu.lab.validation.adapters.inference_runs import DECODE, E2E, PREFILL, TPOT, TTFT, Engine, MeasuredRun
+from simgpu.lab.validation.batches import Machine
+from simgpu.plan.checks import check_serves
+from simgpu.plan.precision import precision_of
+from simgpu.plan.serving_memory import most_sequences, serving_memory
+from simgpu.workload.inference.deployment import Deployment, StepTime
+from simgpu.workload.inference.disaggregation import serve_apart
+from simgpu.workload.inference.generation import decode_runs, pipelined, prefill_runs
+from simgpu.workload.inference.serving import Load, Serving, serve
+from simgpu.workload.runtime_files import bare_forward, runtime
+
+
+@dataclass(frozen=True)
+class PredictedRun:
+    """A prediction, s, and the same at the speed of light."""
+
+    seconds: float
+    light: float
+    caveat: str = ""
+
+
+def predict(machine: Machine, run: MeasuredRun) -> PredictedRun:
+    """Seconds of a quantity. Raises `InputError` for what cannot be deployed."""
+    kept = machine.bench.steps
+    key = (machine.gpu.name, "inference", replace(run, op="", measured=0.0))
+    if key not in kept:
+        try:
+            kept[key] = _whole(machine, run)
+        except InputError as error:
+            kept[key] = error
+    found = kept[key]
+    if isinstance(found, InputError):
+        raise found
+    return found[run.op]
+
+
+def _whole(machine: Machine, run: MeasuredRun) -> dict[str, PredictedRun]:
+    """All quantities of a run."""
+    deployment = deploy(machine, run.engine)
+    if run.served:
+        return _served(machine, deployment, run)
+    held = max(serving_memory(deployment.served, 1, 2, 0.0), key=lambda one: one.weights).weights
+    if held > machine.gpu.memory.capacity.si:
+        raise MisfitError(f"{held / 1e9:.0f} GB of weights do not fit a GPU", key="plan")
+    if run.op == PREFILL:
+        runs = prefill_runs(deployment, run.batch, run.prompt)
+        light = sum(light_of(part.step) * part.count for part in runs)
+        return {PREFILL: PredictedRun(pipelined(runs, deployment.runtime.queue), light)}
+    decode = decode_runs(deployment, run.batch, run.prompt, run.output)
+    light = sum(light_of(part.step) * part.count for part in decode)
+    return {DECODE: PredictedRun(sum(part.seconds * part.count for part in decode), light)}
+
+
+def _served(machine: Machine, deployment: Deployment, run: MeasuredRun) -> dict[str, PredictedRun]:
+    """A load test: steady state in closed form."""
+    load = Load(run.batch, run.prompt, run.output)
+    room = most_sequences(deployment.served, run.prompt + run.output, machine.gpu.memory.capacity.si)
+    if room == 0:
+        raise MisfitError("weights and the cache of one request do not fit", key="plan")
+    if run.apart is None:
+        done = serve(deployment, load)
+    else:
+        done = serve_apart(deploy(machine, run.apart), deployment, load, *run.instances)
+    light = _light_of_load(done, deployment, run)
+    caveat = "saturated: requests queue for room in the cache" if done.saturated else ""
+    whole = done.ttft + done.tpot * (run.output - 1)
+    prompt = light_of(_prompt(deployment, run))
+    return {
+        TTFT: PredictedRun(done.ttft, prompt, caveat),
+        TPOT: PredictedRun(done.tpot, light, caveat),
+        E2E: PredictedRun(whole, prompt + light * (run.output - 1), caveat),
+    }
+
+
+def _prompt(deployment: Deployment, run: MeasuredRun) -> StepTime:
+    runs = prefill_runs(deployment, 1, run.prompt)
+    return max((part.step for part in runs), key=light_of)
+
+
+def _light_of_load(done: Serving, deployment: Deployment, run: MeasuredRun) -> float:
+    """TPOT at the speed of light: reads and multiplications of a decode step, and of the prompts that come between."""
+    found = sum(light_of(step) * share for step, share in done.decode)
+    if run.apart is None and deployment.runtime.mixes:
+        alone = light_of(_prompt(deployment, run))
+        weights = light_of(deployment.decode(1, 2))
+        found += (done.batch - 1) * max(alone - weights, 0.0) / run.output
+    return found
+
+
+def deploy(machine: Machine, engine: Engine) -> Deployment:
+    """The deployment of a row, on the machine with the constants that the regime of the validation allows."""
+    bench, gpus = machine.bench, engine.plan.world
+    key = (machine.gpu.name, engine)
+    if key not in bench.steps:
+        check_serves(engine.plan, engine.config)
+        name = machine.gpu.name
+        per_node = gpus if one_node_holds(bench.catalogue, name, gpus) else min(engine.per_node, gpus)
+        where = (bench.catalogue, name, gpus, per_node, engine.link, engine.network)
+        cluster = cluster_for(*where[:5]) if gpus <= per_node else training_cluster(*where)
+        cluster = replace(cluster, kernel=bench.constants(cluster.gpu))
+        served = runtime(engine.runtime)
+        if served.style == "eager":  # all such rows are forwards
+            served = bare_forward(served.name)
+        bench.steps[key] = Deployment(
+            engine.config, cluster, engine.plan, precision_of(engine.precision), served, engine.dtype, engine.kv_dtype
+        )
+    return bench.steps[key]

@@ -1,0 +1,64 @@
+"""What a row of a table of whole inference runs says: a model, a precision, a plan, a runtime, a load, and a time.
+
+Nothing here is fitted. What a table spells out differently from simgpu, its own module translates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from simgpu.catalog import Catalogue
+from simgpu.lab.validation.adapters.reader import Reader
+from simgpu.model.config import TransformerConfig
+from simgpu.plan.parallelism import Plan
+from simgpu.workload.runtime_files import runtime
+from simgpu.workload.runtimes import SPLIT
+
+DECODE, PREFILL, TTFT, TPOT, E2E = "decode", "prefill", "ttft", "tpot", "e2e"
+OPERATIONS = (DECODE, PREFILL, TTFT, TPOT, E2E)
+"""What is measured of whole runs."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A deployment of a row: names of the catalogue and of runtimes."""
+
+    config: TransformerConfig
+    plan: Plan
+    precision: str
+    runtime: str
+    dtype: str
+    kv_dtype: str = ""
+    per_node: int = 8
+    link: str = ""
+    network: str = ""
+
+    @property
+    def caveat(self) -> str:
+        """Runs whose errors are a class of their own."""
+        return SPLIT if runtime(self.runtime).style == "ggml" and self.plan.pp > 1 else ""
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """A quantity of a row: `op`, what was measured (s), the load: `batch` sequences of `prompt` and `output` tokens.
+
+    `served` is a load test at a fixed concurrency, `apart` one whose prefill runs on other GPUs; else one batch.
+    """
+
+    op: str
+    engine: Engine
+    measured: float
+    batch: int
+    prompt: int
+    output: int
+    served: bool = False
+    apart: Engine | None = None
+    instances: tuple[int, int] = (1, 1)  # engines of prefill and of decode, where they are apart
+    dtype: str = ""  # as the table spells it
+    caveat: str = ""
+
+
+Translate = Callable[[Reader, Catalogue], "Iterable[MeasuredRun | str]"]
+"""What a row says: quantities to predict, or in words why there is no prediction."""

@@ -1,0 +1,56 @@
+"""Reads one row of a table of whole steps or runs, cell by cell."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from simgpu.errors import InputError, nearest, shown
+from simgpu.lab.validation.batches import DTYPES, Machine
+from simgpu.lab.validation.tables import Table
+
+
+class Reader:
+    """Cells of one row, and what its machine can do."""
+
+    def __init__(self, table: Table, row: int, machine: Machine | None = None) -> None:
+        self._table, self._row, self._machine = table, row, machine
+
+    def multiplies(self, dtype: str) -> bool:
+        """Whether the GPU has matrix units for a data type."""
+        try:
+            return self._machine is not None and self._machine.peak(dtype) > 0
+        except InputError:
+            return False
+
+    def number(self, name: str, default: float | None = None) -> float:
+        """A number; `default` where the cell is empty or the column is missing."""
+        value = float(self._table.numbers[name][self._row]) if name in self._table.numbers else math.nan
+        return value if not math.isnan(value) or default is None else default
+
+    def count(self, name: str, default: int | None = None) -> int:
+        value = self.number(name, default)
+        if not math.isfinite(value) or value != int(value):
+            raise self._table.error(self._row, "expected a whole number", name)
+        return int(value)
+
+    def has(self, name: str) -> bool:
+        return name in self._table.numbers and not math.isnan(self._table.numbers[name][self._row])
+
+    def word(self, name: str) -> str:
+        return str(self._table.words[name][self._row]) if name in self._table.words else ""
+
+    def dtype(self, name: str = "dtype") -> str:
+        """A data type as models name it."""
+        given = self.word(name)
+        if given not in DTYPES:
+            raise self._table.error(self._row, f"no model of data type {shown(given)}{nearest(given, DTYPES)}", name)
+        return DTYPES[given]
+
+    def flag(self, name: str) -> bool:
+        return self.word(name) == "True"
+
+
+def degrees(row: Reader) -> dict[str, Any]:
+    """Degrees of parallelism by column; one where nothing is said."""
+    return {name: row.count(f"{name}_size", 1) for name in ("tp", "pp", "dp", "cp")}
