@@ -46,7 +46,7 @@ def test_every_memory_of_a_cluster_has_a_bound(monkeypatch):
     monkeypatch.setattr(deployment, "DEPLOYMENTS", 2)
     monkeypatch.setattr("simgpu.simulation.call.REMEMBERED", 2)
     monkeypatch.setattr("simgpu.simulation.training.REMEMBERED", 2)
-    monkeypatch.setattr("simgpu.hardware.cluster.TOPOLOGIES", 2)
+    monkeypatch.setattr("simgpu.hardware.topology.TOPOLOGIES", 2)
     shared = CATALOGUE.cluster("dgx-h100-ib")
     cases = []
     for tokens in (128, 256, 384):

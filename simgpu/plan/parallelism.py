@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property, lru_cache
+from functools import cached_property
+from operator import attrgetter
 
 from simgpu.arguments import FLAG, TEXTS, check, plain
 from simgpu.errors import InputError, nearest, shown
+from simgpu.memo import fields_of, remembered
 
 TENSOR_AXES = ("heads", "ffn", "vocab")
 """Axes that tensor parallelism splits (Shoeybi et al., Megatron-LM, 2019, section 3)."""
@@ -179,9 +181,7 @@ class Plan:
     def within_layer(self) -> Plan:
         """The plan as far as the kernels of one layer on one rank, and what they keep, depend on it: plans that share
         this share them."""
-        return _within_layer(
-            self.tp, self.sequence_parallel, self.cp, self.context, self.ep, self.recompute, self.async_tp
-        )
+        return _within_layer(_inside(self))
 
     @property
     def ways(self) -> dict[str, int]:
@@ -201,6 +201,15 @@ class Plan:
             size = getattr(self, name)
             found[name], rank = rank % size, rank // size
         return found
+
+    def stage(self, rank: int) -> int:
+        """The pipeline stage of a rank."""
+        return rank // self._stride % self.pp
+
+    @cached_property
+    def _stride(self) -> int:
+        """Ranks from one to its like on the next stage."""
+        return self.rank(pp=1) if self.pp > 1 else 1
 
     def rank(self, **place: int) -> int:
         """The rank at a place."""
@@ -252,8 +261,16 @@ class Plan:
         return tuple(name for name in self.order if name != "ep")
 
 
-@lru_cache(maxsize=4096)
-def _within_layer(tp: int, sequence: bool, cp: int, context: str, ep: int, recompute: str, async_tp: bool) -> Plan:
-    return Plan(
-        tp=tp, sequence_parallel=sequence, cp=cp, context=context, ep=ep, recompute=recompute, async_tp=async_tp
-    )
+OUTSIDE_LAYERS = (
+    *("dp", "pp", "vp", "schedule", "zero", "shard", "micro_batch", "recompute_layers", "overlap_gradients"),
+    *("overlap_weights", "offload", "offload_to", "order"),
+)
+"""Fields of a plan that the kernels of one layer on one rank, and what they keep, do not depend on."""
+
+_INSIDE = fields_of(Plan, OUTSIDE_LAYERS)
+_inside = attrgetter(*_INSIDE)
+
+
+@remembered(4096)
+def _within_layer(seen: tuple) -> Plan:
+    return Plan(**dict(zip(_INSIDE, seen, strict=True)))

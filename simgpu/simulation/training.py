@@ -11,6 +11,7 @@ from simgpu.analysis.uncertainty import Range, range_of, range_of_ratio
 from simgpu.errors import InputError, MisfitError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.inherit import DEFAULT
+from simgpu.memo import content, key_of
 from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph
 from simgpu.model.transformer import is_weight_gradient
@@ -99,16 +100,12 @@ def train(
 def _alone(job: Job, kernels: KernelModel, algorithm: str, protocol: str) -> Anatomy:
     """The step on one GPU, taken apart: the same for many plans, so that it is remembered for a cluster."""
     known = kernels.cluster.memo.region("single", REMEMBERED)
-    key = (
-        job.config, job.plan, job.numerics, id(job.framework), job.batch, job.tokens, job.accumulate, job.routing,
-        job.fp8, job.clip, kernels.identity, algorithm, protocol,
-    )  # fmt: skip
+    key = (*key_of(job, framework=content(job.framework)), kernels.identity, algorithm, protocol)
 
-    def run() -> tuple[Framework, Anatomy]:  # who has the framework's id lives on
-        links = Links(kernels.cluster, job.plan, kernels, algorithm, protocol)
-        return job.framework, anatomy(run_step(job, kernels, links))
+    def run() -> Anatomy:
+        return anatomy(run_step(job, kernels, Links(kernels.cluster, job.plan, kernels, algorithm, protocol)))
 
-    found: Anatomy = known.known(key, run)[1]
+    found: Anatomy = known.known(key, run)
     return found
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 
+from simgpu.memo import remembered
 from simgpu.timing.parts import Array
 
 DRAWS = 4
@@ -103,7 +103,7 @@ def _drawn(experts: int, exponent: float, least: float, most: float) -> Array:
     return np.asarray(least * np.exp(u * span if power == 0 else np.log1p(u * math.expm1(power * span)) / power))
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024)
 def _chances(topk: int, experts: int, exponent: float) -> tuple[float, ...]:
     """Of each expert to be visited by a token, as popular as the law has it; `topk` in sum, none above 1."""
     raw = _drawn(experts, exponent, *RANGE)
@@ -153,7 +153,7 @@ def _seated(loads: Array, tokens: int) -> Array:
     return seated
 
 
-@lru_cache
+@remembered(128)
 def _orders(experts: int) -> Array:
     """`DRAWS` orders of the experts, always the same."""
     random = np.random.default_rng(20)
@@ -172,7 +172,7 @@ TILE_ROWS = (16, 32, 64, 128)
 """Heights of tiles that grouped multiplications choose from."""
 
 
-@lru_cache(maxsize=100_000)
+@remembered(100_000)
 def rank_load(tokens: int, topk: int, experts: int, ranks: int, distribution: str = "random") -> RankLoad:
     """`rank_loads` in the numbers that a grouped multiplication needs, averaged over draws.
 

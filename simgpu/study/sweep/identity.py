@@ -20,6 +20,7 @@ from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.figure import Figure
 from simgpu.hardware.inherit import Calibration
+from simgpu.memo import WORDS, Region
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import ACCUMULATE
 from simgpu.scenario import Origins, Scenario
@@ -33,8 +34,8 @@ from simgpu.workload.inference.deployment import ROUTING
 from simgpu.workload.jobs import Inference, MixedStep, Serving, Training
 from simgpu.workload.runtime_files import runtime
 
-_WORDS = ("title", "source", "sources")
-"""Fields that name things and decide nothing."""
+DIGESTS = 4096
+"""Things whose digests are remembered."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Identities:
         self.known = known
         self._contents: dict[str, str] = {}
         self._told: set[str] = set()
-        self._digests: dict[int, tuple[Any, str]] = {}
+        self._digests: Region[int, tuple[Any, str]] = Region(DIGESTS)  # they hold what they are of
 
     def of(self, scenario: Scenario, origins: Origins | None = None) -> Identity:
         """The identity of a scenario. Raises `InputError`, at its place, for names that the catalogue does not have."""
@@ -92,8 +93,6 @@ class Identities:
         known = self._digests.get(id(thing))
         if known is None or known[0] is not thing:
             digest = digest_of(plain(thing))
-            if len(self._digests) > 4096:  # they hold what they are of
-                self._digests.clear()
             known = self._digests[id(thing)] = thing, digest
             if digest not in self._told:
                 self._told.add(digest)
@@ -159,7 +158,7 @@ def _figures(spec: Any) -> Any:
         }
         return [spec.value, more] if more else spec.value
     if isinstance(spec, BaseModel):
-        found = {name: _figures(getattr(spec, name)) for name in type(spec).model_fields if name not in _WORDS}
+        found = {name: _figures(getattr(spec, name)) for name in type(spec).model_fields if name not in WORDS}
         return {name: value for name, value in found.items() if value is not None}
     if isinstance(spec, Mapping):
         return {str(name): _figures(value) for name, value in spec.items()}
