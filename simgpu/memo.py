@@ -197,7 +197,7 @@ def _plain(value: Any, without: tuple[str, ...]) -> Any:
     elif hasattr(type(value), "model_fields"):
         names = list(type(value).model_fields)
     else:
-        raise TypeError(f"a {type(value).__name__} cannot be part of a key")
+        raise TypeError(f"values of type {type(value).__name__} cannot be part of a key")
     return (
         type(value).__qualname__,
         *((name, _plain(getattr(value, name), without)) for name in names if name not in without),
