@@ -11,7 +11,7 @@ what may be forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Set
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -162,10 +162,28 @@ def key_of(thing: Any, without: tuple[str, ...] = (), **instead: Hashable) -> tu
 @remembered(256)
 def fields_of(kind: Any, without: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Names of the fields of a dataclass that count in comparisons, but for those in `without`, which must be some."""
-    known = [one.name for one in fields(kind) if one.compare]
+    known = _counting(kind)
     if unknown := [name for name in without if name not in known]:
         raise NameError(f"{kind.__name__} has no field {', '.join(unknown)}")
     return tuple(name for name in known if name not in without)
+
+
+def _counting(kind: Any) -> tuple[str, ...]:
+    """Names of the fields of a dataclass that count in comparisons, or of a pydantic model."""
+    if is_dataclass(kind):
+        return tuple(one.name for one in fields(kind) if one.compare)
+    if hasattr(kind, "model_fields"):
+        return tuple(kind.model_fields)
+    raise TypeError(f"values of type {kind.__name__} cannot be part of a key")
+
+
+@remembered(256)
+def _held(kind: Any, without: tuple[str, ...]) -> tuple[str, ...]:
+    """`_counting`, but for those in `without`, of which it need not have any."""
+    return tuple(name for name in _counting(kind) if name not in without)
+
+
+_contents: Region[tuple[int, tuple[str, ...]], tuple[Any, bytes]] = SHARED.region("contents", CONTENTS)
 
 
 def content(thing: Any, without: tuple[str, ...] = WORDS) -> bytes:
@@ -173,32 +191,36 @@ def content(thing: Any, without: tuple[str, ...] = WORDS) -> bytes:
 
     Things that are equal but for their words have one digest. It is made once for an object, which must not change.
     """
-    region = SHARED.region("contents", CONTENTS)
-    found = region.get((id(thing), without))
+    found = _contents.get((id(thing), without))
     if found is None or found[0] is not thing:
         text = repr(_plain(thing, without))
-        found = region[id(thing), without] = thing, blake2b(text.encode(), digest_size=20).digest()
-    digest: bytes = found[1]
-    return digest
+        found = _contents[id(thing), without] = thing, blake2b(text.encode(), digest_size=20).digest()
+    return found[1]
+
+
+@remembered(256)
+def _collection(kind: Any) -> Any:
+    """`Mapping` or `Set`, if values of a type are one."""
+    return next((one for one in (Mapping, Set) if issubclass(kind, one)), None)
+
+
+_SIMPLE = frozenset((type(None), bool, int, float, str, bytes))
 
 
 def _plain(value: Any, without: tuple[str, ...]) -> Any:
     """Numbers, text and tuples of them that are equal where `value` is."""
-    if value is None or isinstance(value, (bool, int, float, str, bytes)):
+    kind = type(value)
+    if kind in _SIMPLE:
         return value
-    if isinstance(value, Mapping):
-        return sorted((repr(_plain(name, without)), _plain(one, without)) for name, one in value.items())
-    if isinstance(value, (list, tuple)):
-        return tuple(_plain(one, without) for one in value)
-    if isinstance(value, (set, frozenset)):
-        return sorted(repr(_plain(one, without)) for one in value)
-    if is_dataclass(value):
-        names = [one.name for one in fields(value) if one.compare]
-    elif hasattr(type(value), "model_fields"):
-        names = list(type(value).model_fields)
-    else:
-        raise TypeError(f"values of type {type(value).__name__} cannot be part of a key")
-    return (
-        type(value).__qualname__,
-        *((name, _plain(getattr(value, name), without)) for name in names if name not in without),
-    )
+    if kind is tuple or kind is list:
+        return tuple([_plain(one, without) for one in value])
+    if (many := _collection(kind)) is Mapping:
+        return sorted([(repr(_plain(name, without)), _plain(one, without)) for name, one in value.items()], key=_first)
+    if many is Set:
+        return sorted([repr(_plain(one, without)) for one in value])
+    names = _held(kind, without)
+    return (kind.__qualname__, names, [_plain(getattr(value, name), without) for name in names])
+
+
+def _first(pair: tuple[str, Any]) -> str:
+    return pair[0]
