@@ -15,12 +15,12 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.figure import Figure, figures
 from simgpu.model.config import TransformerConfig
 from simgpu.model.derive import written
-from simgpu.model.operators import ACCUMULATE
 from simgpu.overrides import Override
 from simgpu.plan.parallelism import KEYS, Plan
-from simgpu.simulation.call import default_clocks, simulate
+from simgpu.simulation.call import simulate
 from simgpu.simulation.result import Result
 from simgpu.tree import indexed, leaves
+from simgpu.workload.defaults import absent
 from simgpu.workload.frameworks import framework as framework_named
 from simgpu.workload.jobs import Accumulate, Dtype, Inference, MixedStep, Serving, Training, Workload
 from simgpu.workload.runtimes import Runtime
@@ -299,12 +299,8 @@ def _given_by(runtime: Runtime, key: str) -> str:
 
 def effective(path: Key, value: Any, scenario: Scenario) -> dict[str, Any]:
     """What a scenario value comes to: defaults that depend on others filled in, units named."""
-    if value is None and path[-1] == "accumulate":
-        value = ACCUMULATE[scenario.dtype]
-    if value is None and path == ("clocks",):
-        value = default_clocks(scenario.workload)
-    if value is None and path[-1] == "dtype":
-        value = scenario.dtype
+    if value is None:
+        value = absent(path, scenario.workload.kind, scenario.dtype)
     unit = {"time": "s", "bytes": "B"}.get(path[-1]) if len(path) > 1 else None
     return {"value": value, **({"unit": unit} if unit and value is not None else {})}
 

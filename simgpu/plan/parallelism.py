@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from operator import attrgetter
@@ -29,16 +29,35 @@ MOST_DEGREE = 1_000_000
 _PLAIN = (int, bool, str, tuple, type(None))
 
 
+def schedule_of(vp: int) -> str:
+    """The schedule where none is given."""
+    return "interleaved" if vp > 1 else "1f1b"
+
+
+def shard_of(dp: int, cp: int) -> int:
+    """Ranks that hold one sharded copy where nothing is said of them: all that hold copies."""
+    return dp * cp
+
+
+def micro_batch_of(batch: int, dp: int) -> int:
+    """Sequences of a microbatch where nothing is said of them: all of a replica."""
+    return batch // dp
+
+
 @dataclass(frozen=True)
 class Key:
     """What a key of a plan takes, and what it means: one of `values`, else a whole number from `least` to `most`, or
-    true or false where that is the default. `absent` says what None comes to."""
+    true or false where that is the default. `absent` says what None comes to, and `rule` works it out of the values
+    named in `of`: those of the plan, and the `batch` of the job.
+    """
 
     about: str
     values: tuple[str, ...] = ()
     least: int = 1
     most: int = MOST_DEGREE
     absent: str = ""
+    rule: Callable[..., Any] | None = None
+    of: tuple[str, ...] = ()
 
 
 def _key(default: Any, about: str, **more: Any) -> Any:
@@ -71,6 +90,8 @@ class Plan:
         "gpipe, 1f1b, interleaved, zb-h1; without effect with `pp: 1`",
         values=SCHEDULES,
         absent="1f1b, with vp interleaved",
+        rule=schedule_of,
+        of=("vp",),
     )
     zero: int = _key(
         0,
@@ -80,7 +101,11 @@ class Plan:
         most=3,
     )
     shard: int | None = _key(
-        None, "ranks that hold one sharded copy between them (fewer: HSDP)", absent="all of dp x cp"
+        None,
+        "ranks that hold one sharded copy between them (fewer: HSDP)",
+        absent="all of dp x cp",
+        rule=shard_of,
+        of=("dp", "cp"),
     )
     context: str = _key(
         "ring",
@@ -92,6 +117,8 @@ class Plan:
         "sequences of one microbatch; fewer microbatches than stages leave stages idle (1f1b, gpipe), zb-h1 needs at "
         "least as many, interleaved a multiple",
         absent="all of a replica",
+        rule=micro_batch_of,
+        of=("batch", "dp"),
     )
     recompute: str = _key(
         "none",
@@ -201,12 +228,20 @@ class Plan:
     @property
     def pipeline(self) -> str:
         """The schedule: as given, else interleaved where there are virtual stages, else 1F1B."""
-        return self.schedule or ("interleaved" if self.vp > 1 else "1f1b")
+        return self.schedule or schedule_of(self.vp)
 
     @property
     def shards(self) -> int:
         """Ranks that hold one sharded copy of weights, gradients or states between them."""
-        return self.shard or self.dp * self.cp
+        return self.shard or shard_of(self.dp, self.cp)
+
+    def filled(self, batch: int) -> dict[str, Any]:
+        """What every key comes to whose rule says it, for a job of `batch` sequences."""
+        return {key: self._absent(key, batch) if getattr(self, key) is None else getattr(self, key) for key in RULES}
+
+    def _absent(self, key: str, batch: int = 0) -> Any:
+        rule, of = RULES[key]
+        return rule(*(batch if name == "batch" else getattr(self, name) for name in of))
 
     def __getstate__(self) -> dict[str, object]:
         """Without what was worked out of it."""
@@ -297,6 +332,9 @@ class Plan:
 
 KEYS: dict[str, Key] = {one.name: one.metadata["key"] for one in fields(Plan)}
 """Every key of a plan."""
+
+RULES = {name: (key.rule, key.of) for name, key in KEYS.items() if key.rule is not None}
+"""What absent keys come to, with the names of what they follow from."""
 
 Plan.__doc__ = f"{(Plan.__doc__ or '').rstrip()}\n\n    Parameters\n    ----------\n" + "\n".join(
     f"    {name}\n        {key.about}" for name, key in KEYS.items()

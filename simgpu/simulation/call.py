@@ -24,6 +24,7 @@ from simgpu.plan.serving_memory import ServingMemory
 from simgpu.simulation.result import Result
 from simgpu.timing.collectives import ALGORITHMS, PROTOCOLS
 from simgpu.timing.kernels import KernelModel
+from simgpu.workload.defaults import clocks_of
 from simgpu.workload.execution import Execution, execute
 from simgpu.workload.jobs import Inference, MixedStep, OperatorList, Prefill, Serving, Training, Workload, job_of
 
@@ -112,7 +113,7 @@ def simulate(
         raise InputError(f"'{algorithm}' is not known; expected one of {', '.join(ALGORITHMS)}", key="algorithm")
     if protocol not in PROTOCOLS:
         raise InputError(f"'{protocol}' is not known; expected one of {', '.join(PROTOCOLS)}", key="protocol")
-    clocks = clocks or default_clocks(workload)
+    clocks = clocks or clocks_of(workload.kind)
     if clocks not in CLOCKS:
         raise InputError(f"'{clocks}' is not known; expected one of {', '.join(CLOCKS)}", key="clocks")
     check_fits_cluster(plan, cluster)
@@ -146,11 +147,6 @@ def simulate(
         **_intervals(execution, parts.rank, single, times, plan.world),
     }
     return _result(row, execution)
-
-
-def default_clocks(workload: Workload) -> str:
-    """Clocks of a job where nothing is said of them."""
-    return "burst" if isinstance(workload, (Inference, MixedStep, Serving)) else "sustained"
 
 
 def _infer(

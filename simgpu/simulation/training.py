@@ -63,7 +63,7 @@ def train(
     check_simulated(plan)
     numerics = workload.numerics(dtype, framework=framework)
     stack = framework_named(framework)
-    scaling = workload.fp8_scaling or stack.fp8_scaling
+    scaling = workload.scaling(stack.fp8_scaling)
     kernels = kernels_of(stack, cluster, kernels.timer.sustained, scaling, plan.cp)
     memory = tuple(
         memory_per_stage(

@@ -16,7 +16,6 @@ from simgpu.catalog import Catalogue
 from simgpu.hardware.inherit import Given
 from simgpu.render.notes import memory_notes
 from simgpu.scenario import resolve_cluster
-from simgpu.simulation.call import default_clocks
 from simgpu.simulation.result import Result
 from simgpu.study.experiment.loading import Case
 from simgpu.study.experiment.parts import versions_of_runtimes
@@ -24,6 +23,7 @@ from simgpu.study.experiment.running import Experiment, ExperimentResult, Refuse
 from simgpu.study.report.memory import misfits
 from simgpu.tabular import Tabular
 from simgpu.timing.kernels import KernelModel
+from simgpu.workload.defaults import clocks_of
 from simgpu.workload.execution import Activity
 from simgpu.workload.jobs import Inference, MixedStep, Serving
 from simgpu.workload.links import OFFLOAD
@@ -103,7 +103,7 @@ def _explain(case: Case, experiment: Experiment, catalogue: Catalogue) -> Explan
     result = run_case(case, catalogue)
     execution, workload = result.execution, case.scenario.workload
     cluster = resolve_cluster(case.scenario, catalogue, case.origins)
-    clocks = case.scenario.clocks or default_clocks(workload)
+    clocks = case.scenario.clocks or clocks_of(workload.kind)
     kernels = KernelModel(cluster, sustained=clocks == "sustained")
     if isinstance(workload, (Inference, MixedStep, Serving)):
         found = phases(execution)
