@@ -37,6 +37,7 @@ from simgpu.hardware.spec import (
     PCIeSwitch,
     Port,
 )
+from simgpu.memo import Region
 from simgpu.model.config import TransformerConfig
 from simgpu.model.derive import derive as derive_model
 from simgpu.model.families import parse_config
@@ -52,6 +53,9 @@ KINDS: dict[str, type[CatalogueFile]] = {
     "architectures": ArchitectureSpec,
 }
 
+
+DERIVED = 1024
+"""GPUs that are remembered with what was made of them."""
 
 TEMPLATES = ("gpus", "nodes", "clusters")
 """Kinds of files that `simgpu new` writes a template of."""
@@ -94,9 +98,10 @@ class Catalogue:
         self._index: dict[str, dict[str, Path]] = {}
         self._documents: dict[Path, Document] = {}
         self._specs: dict[Path, CatalogueFile] = {}
-        self._walked: dict[str, tuple[GPUSpec | ArchitectureSpec, Flat]] = {}
-        self._calibrations: dict[tuple[str, tuple[str, ...]], tuple[GPUSpec, Calibration]] = {}
-        self._made: dict[str, GPUSpec] = {}
+        # of GPUs that are derived by name there are as many as users write
+        self._walked: Region[str, tuple[GPUSpec | ArchitectureSpec, Flat]] = Region(DERIVED)
+        self._calibrations: Region[tuple[str, tuple[str, ...]], tuple[GPUSpec, Calibration]] = Region(DERIVED)
+        self._made: Region[str, GPUSpec] = Region(DERIVED)
 
     # ---- finding -------------------------------------------------------------------------------------
 

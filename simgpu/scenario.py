@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from dataclasses import Field as DataclassField
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, shown
@@ -14,49 +15,50 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.figure import Figure, figures
 from simgpu.model.config import TransformerConfig
 from simgpu.model.derive import written
-from simgpu.model.operators import ACCUMULATE
 from simgpu.overrides import Override
-from simgpu.plan.parallelism import Plan
+from simgpu.plan.parallelism import KEYS, Plan
 from simgpu.simulation.call import simulate
 from simgpu.simulation.result import Result
 from simgpu.tree import indexed, leaves
+from simgpu.workload.defaults import absent
 from simgpu.workload.frameworks import framework as framework_named
 from simgpu.workload.jobs import Accumulate, Dtype, Inference, MixedStep, Serving, Training, Workload
-from simgpu.workload.options import RunOptions, default_clocks
+from simgpu.workload.options import RunOptions
 from simgpu.workload.runtimes import Runtime
 
 Key = tuple[str, ...]
 """Path of a value in a scenario. Hardware parameters have two parts: ('hardware', 'gpu.memory.bandwidth')."""
 
-Degree = Annotated[int, Field(strict=True, gt=0, le=1_000_000)]
+
+def _type_of(one: DataclassField[Any]) -> Any:
+    """What a file may give for a key of a plan."""
+    key = KEYS[one.name]
+    named: Any = Literal.__getitem__(key.values) if key.values else None
+    if isinstance(one.default, bool):
+        return bool
+    if isinstance(one.default, tuple):
+        return tuple.__class_getitem__((named, ...))
+    given = named or Annotated[int, Field(strict=True, gt=key.least - 1, le=key.most)]
+    return given | None if one.default is None else given
 
 
-class PlanFields(BaseModel):
-    """How a step is split, as an experiment file gives it; see `simgpu.Plan`. All but tp and dp are of training."""
+_PLAN: Any = create_model("_PLAN", **{one.name: (_type_of(one), one.default) for one in fields(Plan)})  # type: ignore[call-overload]
+
+
+class PlanFields(_PLAN):
+    """How a step is split, as an experiment file gives it: the keys, limits and defaults of `simgpu.Plan`.
+
+    All but tp and dp are of training.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-    tp: Degree = 1
-    dp: Degree = 1
-    sequence_parallel: bool = False
-    pp: Degree = 1
-    vp: Degree = 1
-    cp: Degree = 1
-    ep: Degree = 1
-    schedule: Literal["gpipe", "1f1b", "interleaved", "zb-h1"] | None = None
-    zero: Annotated[int, Field(strict=True, ge=0, le=3)] = 0
-    shard: Degree | None = None
-    context: Literal["ring", "all_gather"] = "ring"
-    micro_batch: Degree | None = None
-    recompute: Literal["none", "selective", "full"] = "none"
-    recompute_layers: Degree | None = None
-    overlap_gradients: bool = True
-    overlap_weights: bool = True
-    async_tp: bool = False
-    offload: Literal["none", "optimizer", "parameters"] = "none"
-    offload_to: Literal["host", "nvme", "mixed"] = "host"
-    order: tuple[Literal["tp", "cp", "ep", "dp", "pp"], ...] = ("tp", "cp", "ep", "dp", "pp")
+
+    if TYPE_CHECKING:  # fields are those of `Plan`, made above
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def plan(self) -> Plan:
+        """The plan itself. Raises `InputError` for keys that contradict each other."""
         return Plan(**self.model_dump())
 
 
@@ -295,12 +297,8 @@ def _given_by(runtime: Runtime, key: str) -> str:
 
 def effective(path: Key, value: Any, scenario: Scenario) -> dict[str, Any]:
     """What a scenario value comes to: defaults that depend on others filled in, units named."""
-    if value is None and path[-1] == "accumulate":
-        value = ACCUMULATE[scenario.dtype]
-    if value is None and path == ("clocks",):
-        value = default_clocks(scenario.workload)
-    if value is None and path[-1] == "dtype":
-        value = scenario.dtype
+    if value is None:
+        value = absent(path, scenario.workload.kind, scenario.dtype)
     unit = {"time": "s", "bytes": "B"}.get(path[-1]) if len(path) > 1 else None
     return {"value": value, **({"unit": unit} if unit and value is not None else {})}
 

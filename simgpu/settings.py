@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,6 +13,7 @@ from simgpu.documents import parse_value
 from simgpu.errors import InputError, is_slip, shown
 from simgpu.hardware.figure import Figure
 from simgpu.hardware.spec import ClusterSpec, GPUSpec, LinkSpec, NodeSpec
+from simgpu.memo import remembered
 from simgpu.overrides import HARDWARE_ROOTS, Override
 from simgpu.scenario import Key, PlanFields, Scenario
 from simgpu.schema_errors import models_in
@@ -106,7 +106,7 @@ def _ends_nearly_with(key: str) -> list[str]:
     return tails[close[0]] if close and is_slip(key.lower(), close[0]) else []
 
 
-@cache
+@remembered(1)
 def _whole_keys() -> tuple[str, ...]:
     """Every key of a plan and of the workloads, and the hardware parameters that are no items of lists."""
     found = {f"plan.{key}": None for key in PlanFields.model_fields}

@@ -1,16 +1,29 @@
 """What was worked out is remembered within bounds, and never under the name of something else."""
 
-from dataclasses import replace
+import ast
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, make_dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import simgpu
-from simgpu.memo import SHARED, Memo, Region
+from simgpu.memo import SHARED, WORDS, Memo, Region, content, fields_of, key_of
+from simgpu.plan.numerics import Numerics
+from simgpu.plan.parallelism import OUTSIDE_LAYERS, Plan
+from simgpu.plan.precision import PRECISIONS
 from simgpu.timing import kernels as kernel_times
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload import links
+from simgpu.workload.frameworks import framework
 from simgpu.workload.inference import deployment
+from simgpu.workload.inference.deployment import Deployment
+from simgpu.workload.runtime_files import runtime
 from simgpu.workload.training import layers
+from simgpu.workload.training.job import Job
+from simgpu.workload.training.layers import Layers
 
 CATALOGUE = simgpu.Catalogue()
 MODEL = replace(CATALOGUE.model("llama-3.1-8b"), layers=2, name="small")
@@ -37,6 +50,130 @@ def test_regions_are_by_name():
     assert memo.counts() == {"a": 0, "b": 0}
 
 
+def test_a_region_may_be_bounded_by_size():
+    region = Region(10, len)
+    for n in range(8):
+        region[n] = "x" * n
+        assert region.held == sum(map(len, region.values())) <= 10
+    assert list(region) == [7]
+    region[8] = "y" * 30
+    assert list(region) == [8] and region.held == 30, "the newest stays, however large"
+    region[8] = "y"
+    assert region.held == 1
+    region.clear()
+    assert region.held == 0 and not region
+
+
+def test_answers_of_functions_are_counted_and_forgotten_with_the_rest():
+    memo, calls = Memo(), []
+
+    @memo.answers(2)
+    def square(n: int) -> int:
+        calls.append(n)
+        return n * n
+
+    assert [square(n) for n in (2, 3, 2, 4, 4)] == [4, 9, 4, 16, 16] and calls == [2, 3, 4]
+    (name,) = memo.counts()
+    assert memo.counts()[name] == memo.bounds()[name] == 2
+    memo.clear()
+    assert memo.counts()[name] == 0 and square(4) == 16 and calls == [2, 3, 4, 4]
+
+
+def test_nothing_of_the_package_remembers_beside_the_regions():
+    """Functions of `functools` that remember are used in `memo.py` alone, where each has a bound and can be cleared."""
+    package = Path(simgpu.__file__).parent
+    for file in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = {one.name for one in node.names} if isinstance(node, ast.ImportFrom) else set()
+            assert not names & {"lru_cache", "cache"} or file.name == "memo.py", file
+    assert all(isinstance(most, int) and most > 0 for most in SHARED.bounds().values())
+
+
+# ---- keys --------------------------------------------------------------------------------------------
+
+
+def another(value: Any) -> Any:
+    """A value of the same kind."""
+    match value:
+        case bool():
+            return not value
+        case int() | float():
+            return value + 1
+        case str():
+            return value + "x"
+        case Mapping():
+            return {**value, "another": ()}
+        case tuple():
+            return (*value, "another")
+    return "another"
+
+
+def changed(thing: Any, field: str) -> Any:
+    """A copy with another value of a field, unchecked."""
+    found = copy.copy(thing)
+    object.__setattr__(found, field, another(getattr(thing, field)))
+    return found
+
+
+THINGS = {
+    "framework": framework("megatron"),
+    "runtime": runtime("vllm"),
+    "gguf": PRECISIONS["q4_k_m"],
+    "precision": PRECISIONS["fp8"],
+    "numerics": Numerics(),
+}
+
+
+@pytest.mark.parametrize(("thing", "field"), [(name, one.name) for name, of in THINGS.items() for one in fields(of)])
+def test_every_field_is_part_of_the_content_but_for_words(thing, field):
+    of = THINGS[thing]
+    assert (content(changed(of, field)) == content(of)) == (field in WORDS)
+    assert content(copy.copy(of)) == content(of), "equal things have equal contents"
+
+
+@pytest.mark.parametrize("kind", [Plan, Numerics, Job, Layers, Deployment, KernelModel])
+def test_a_new_field_is_part_of_the_key(kind):
+    """As if somebody added one: nobody has to remember to write it into a key."""
+    more = make_dataclass("More", [("brand_new", int, 0)], bases=(kind,), frozen=kind.__dataclass_params__.frozen)
+    known = fields_of(kind)
+    assert fields_of(more) == (*known, "brand_new")
+    one, two = (object.__new__(more) for _ in range(2))
+    for thing, value in ((one, 1), (two, 2)):
+        for name in known:
+            object.__setattr__(thing, name, None)
+        object.__setattr__(thing, "brand_new", value)
+    assert key_of(one) != key_of(two)
+
+
+def test_what_does_not_matter_is_named_by_fields_that_there_are():
+    assert set(fields_of(Plan, OUTSIDE_LAYERS)) | set(OUTSIDE_LAYERS) == {one.name for one in fields(Plan)}
+    with pytest.raises(NameError, match="Plan has no field pipelines"):
+        fields_of(Plan, ("pipelines",))
+
+
+@pytest.mark.parametrize("field", [one.name for one in fields(Plan)])
+def test_a_plan_within_a_layer_holds_every_field_but_those_that_are_named(field):
+    base = Plan(tp=2, cp=2, pp=2, vp=2, dp=4, ep=2, zero=3, micro_batch=1)
+    values = {
+        "order": ("dp", "cp", "ep", "tp", "pp"), "schedule": "interleaved", "shard": 2, "context": "all_gather",
+        "recompute": "full", "recompute_layers": 1, "offload": "optimizer", "offload_to": "nvme", "zero": 2,
+    }  # fmt: skip
+    given = values.get(field, getattr(base, field))
+    if field not in values:
+        given = not given if isinstance(given, bool) else given * 2
+    other = replace(base, **{field: given})
+    assert (other.within_layer() == base.within_layer()) == (field in OUTSIDE_LAYERS)
+
+
+def test_what_cannot_be_part_of_a_key_is_refused():
+    @dataclass
+    class Odd:
+        thing: object
+
+    with pytest.raises(TypeError, match="values of type object cannot be part of a key"):
+        content(Odd(object()))
+
+
 def test_every_memory_of_a_cluster_has_a_bound(monkeypatch):
     """Many different jobs on one cluster leave no more than the bounds, and change no answer."""
     monkeypatch.setattr(layers, "REMEMBERED", 6)
@@ -46,7 +183,7 @@ def test_every_memory_of_a_cluster_has_a_bound(monkeypatch):
     monkeypatch.setattr(deployment, "DEPLOYMENTS", 2)
     monkeypatch.setattr("simgpu.simulation.call.REMEMBERED", 2)
     monkeypatch.setattr("simgpu.simulation.training.REMEMBERED", 2)
-    monkeypatch.setattr("simgpu.hardware.cluster.TOPOLOGIES", 2)
+    monkeypatch.setattr("simgpu.hardware.topology.TOPOLOGIES", 2)
     shared = CATALOGUE.cluster("dgx-h100-ib")
     cases = []
     for tokens in (128, 256, 384):

@@ -91,6 +91,18 @@ def test_the_documented_columns_are_the_columns():
     ]
 
 
+def test_the_documented_keys_of_a_plan_are_those_of_plan():
+    from simgpu.plan.parallelism import KEYS, Plan
+
+    def said(name):
+        value, absent = getattr(Plan, name), KEYS[name].absent
+        return absent if value is None else ", ".join(value) if isinstance(value, tuple) else str(value).lower()
+
+    text = (ROOT / "docs/experiments.md").read_text().split("\n## Plans")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `([a-z_]+)` \| (.*?) \| (.*?)(?:; \[[^]]*\]\([^)]*\))? \|$", text, flags=re.M)
+    assert sorted(rows) == sorted((name, said(name), key.about) for name, key in KEYS.items())
+
+
 def test_every_key_of_plans_and_training_and_every_framework_is_documented():
     from simgpu.plan.precision import PRECISIONS
     from simgpu.render.fields import PlotFields

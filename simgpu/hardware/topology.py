@@ -13,9 +13,8 @@ through it is written once and read once.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import networkx as nx
 
@@ -23,9 +22,13 @@ from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster, PortRate
 from simgpu.hardware.derive import is_slice
 from simgpu.hardware.spec import PCIeSwitch
+from simgpu.memo import Memo, Region
 
 TOPOLOGIES = 16
 """Graphs of so many nodes of a cluster that are remembered."""
+
+ROUTES = 2**18
+"""Routes of a graph that are remembered, and ways through its PCIe: some hundred bytes each."""
 
 _SCOPES = ("none", "switch", "root", "node")
 
@@ -48,10 +51,10 @@ class Topology:
         self.graph = graph
         self.gpus = [name for name, kind in graph.nodes(data="kind") if kind == "gpu"]
         """GPU vertices in order: all of node 0, then all of node 1, ..."""
-        self.memory: dict[Hashable, Any] = {}
-        """What others worked out of this graph and want to find again."""
-        self._routes: dict[tuple[int, int], Route] = {}
-        self._paths: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        self.memo = Memo()
+        """What was worked out of this graph and may be asked again."""
+        self._routes: Region[tuple[int, int], Route] = self.memo.region("routes", ROUTES)
+        self._paths: Region[tuple[str, str], list[tuple[str, str]]] = self.memo.region("paths", ROUTES)
         self._pcie = nx.subgraph_view(
             graph, filter_edge=lambda a, b: graph.edges[a, b]["kind"] in ("pcie", "host", "inter-socket")
         )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import groupby
 
 from simgpu.errors import InputError
+from simgpu.memo import remembered
 
 MAX_LAYERS, MAX_EXPERTS = 10_000, 10_000
 """Most layers of a model, and experts of a layer: tens of times what is published."""
@@ -167,7 +167,7 @@ def is_local(kind: str) -> bool:
     return kind.endswith(" local")
 
 
-@lru_cache(maxsize=256)
+@remembered(256)
 def _layer_kinds(config: TransformerConfig) -> tuple[tuple[str, int], ...]:
     kinds = (config._kind(layer) for layer in range(config.layers))
     return tuple((kind, len(list(members))) for kind, members in groupby(kinds))

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from simgpu.hardware.cluster import Cluster
+from simgpu.memo import remembered
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import BYTES, Attention, Communicate, Operator
 from simgpu.model.transformer import embedding_operators, head_operators, layer_operators
@@ -258,7 +259,7 @@ def in_flight(plan: Plan, microbatches: int, stage: int) -> int:
     return min(microbatches, plan.pp - stage)
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def _microbatch(
     config: TransformerConfig, plan: Plan, numerics: Numerics, framework: str, sequences: int, tokens: int
 ) -> _Microbatch:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from operator import attrgetter
+from typing import Any
 
 from simgpu.arguments import FLAG, TEXTS, check, plain
 from simgpu.errors import InputError, nearest, shown
+from simgpu.memo import fields_of, remembered
 
 TENSOR_AXES = ("heads", "ffn", "vocab")
 """Axes that tensor parallelism splits (Shoeybi et al., Megatron-LM, 2019, section 3)."""
@@ -20,8 +23,45 @@ RECOMPUTE = ("none", "selective", "full")
 CONTEXT = ("ring", "all_gather")
 OFFLOAD = ("none", "optimizer", "parameters")
 OFFLOAD_TO = ("host", "nvme", "mixed")
+MOST_DEGREE = 1_000_000
+"""Ranks of an axis that a plan may say at most: a greater number is a slip."""
+
 _PLAIN = (int, bool, str, tuple, type(None))
-_DEGREES = ("tp", "pp", "vp", "dp", "ep", "cp")
+
+
+def schedule_of(vp: int) -> str:
+    """The schedule where none is given."""
+    return "interleaved" if vp > 1 else "1f1b"
+
+
+def shard_of(dp: int, cp: int) -> int:
+    """Ranks that hold one sharded copy where nothing is said of them: all that hold copies."""
+    return dp * cp
+
+
+def micro_batch_of(batch: int, dp: int) -> int:
+    """Sequences of a microbatch where nothing is said of them: all of a replica."""
+    return batch // dp
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a key of a plan takes, and what it means: one of `values`, else a whole number from `least` to `most`, or
+    true or false where that is the default. `absent` says what None comes to, and `rule` works it out of the values
+    named in `of`: those of the plan, and the `batch` of the job.
+    """
+
+    about: str
+    values: tuple[str, ...] = ()
+    least: int = 1
+    most: int = MOST_DEGREE
+    absent: str = ""
+    rule: Callable[..., Any] | None = None
+    of: tuple[str, ...] = ()
+
+
+def _key(default: Any, about: str, **more: Any) -> Any:
+    return field(default=default, metadata={"key": Key(about, **more)})
 
 
 @dataclass(frozen=True)
@@ -29,79 +69,103 @@ class Plan:
     """How a step is split. World = tp x cp x pp x dp; ep is carved out of dp x cp (Megatron-LM), in inference out of
     tp x dp (serving engines).
 
-    Parameters
-    ----------
-    tp, sequence_parallel
-        Tensor parallelism; sequence parallelism beside it (Korthikanti et al. 2022).
-    pp, vp, schedule
-        Pipeline stages, virtual stages (chunks of layers) per rank, and 'gpipe', '1f1b', 'interleaved' or 'zb-h1'.
-    dp, zero, shard
-        Data-parallel replicas; ZeRO stage 0 (plain DDP) to 3 (FSDP); ranks that hold one sharded copy between them
-        (None: all of dp x cp; fewer is HSDP, and copies are all-reduced).
-    cp, context
-        Context parallelism: 'ring' attention, or 'all_gather' of keys and values.
-    ep
-        Expert parallelism.
-    micro_batch
-        Sequences of one microbatch on one rank; None: all sequences of the rank at once.
-    recompute, recompute_layers
-        Activations recomputed in backward: 'none', 'selective' (attention only), 'full' (of `recompute_layers` layers
-        of each stage, None: all).
-    overlap_gradients, overlap_weights, async_tp
-        Whether gradient reductions run beside backward, weight all-gathers beside compute, and tensor-parallel
-        collectives are cut up and run beside their matrix multiplications (those of sequence parallelism; without
-        effect with tp 1).
-    offload, offload_to
-        'optimizer': states and master weights live in host memory, where the processor updates them (ZeRO-Offload).
-        'parameters': so do the sharded weights, which come layer by layer (ZeRO-3 with `offload_param`, FSDP's
-        `CPUOffload`). To memory of the 'host', to the drives of the node ('nvme', ZeRO-Infinity), or 'mixed': weights
-        in host memory, states on the drives.
-    order
-        Rank order, innermost first.
+    This is the one definition of the keys of a plan: experiment files, searches and docs/experiments.md follow it.
     """
 
-    tp: int = 1
-    dp: int = 1
-    sequence_parallel: bool = False
-    pp: int = 1
-    vp: int = 1
-    cp: int = 1
-    ep: int = 1
-    schedule: str | None = None
-    zero: int = 0
-    shard: int | None = None
-    context: str = "ring"
-    micro_batch: int | None = None
-    recompute: str = "none"
-    recompute_layers: int | None = None
-    overlap_gradients: bool = True
-    overlap_weights: bool = True
-    async_tp: bool = False
-    offload: str = "none"
-    offload_to: str = "host"
-    order: tuple[str, ...] = ORDER
+    tp: int = _key(1, "tensor parallelism: heads, feed-forward width, vocabulary")
+    dp: int = _key(1, "data-parallel replicas; the batch is divided among them")
+    sequence_parallel: bool = _key(
+        False, "what works on whole rows is split along the sequence (Korthikanti et al. 2022)"
+    )
+    pp: int = _key(
+        1,
+        "pipeline stages; layers must divide evenly, or with embedding and head counted as layers (one fewer on the "
+        "first or last stage)",
+    )
+    vp: int = _key(1, "virtual stages: chunks of layers on each stage")
+    cp: int = _key(1, "context parallelism: each sequence is split, in two chunks a rank")
+    ep: int = _key(1, "expert parallelism, carved out of dp x cp")
+    schedule: str | None = _key(
+        None,
+        "gpipe, 1f1b, interleaved, zb-h1; without effect with `pp: 1`",
+        values=SCHEDULES,
+        absent="1f1b, with vp interleaved",
+        rule=schedule_of,
+        of=("vp",),
+    )
+    zero: int = _key(
+        0,
+        "0: whole copies, gradients all-reduced (DDP); 1: optimizer states sharded; 2: gradients too; 3: weights too "
+        "(FSDP)",
+        least=0,
+        most=3,
+    )
+    shard: int | None = _key(
+        None,
+        "ranks that hold one sharded copy between them (fewer: HSDP)",
+        absent="all of dp x cp",
+        rule=shard_of,
+        of=("dp", "cp"),
+    )
+    context: str = _key(
+        "ring",
+        "how: ring (keys and values go round), all_gather (of keys and values); without effect with `cp: 1`",
+        values=CONTEXT,
+    )
+    micro_batch: int | None = _key(
+        None,
+        "sequences of one microbatch; fewer microbatches than stages leave stages idle (1f1b, gpipe), zb-h1 needs at "
+        "least as many, interleaved a multiple",
+        absent="all of a replica",
+        rule=micro_batch_of,
+        of=("batch", "dp"),
+    )
+    recompute: str = _key(
+        "none",
+        "activations computed again in backward: none, full, or selective: attention, which saves memory with "
+        "`flash: false` only; in PyTorch frameworks every second product instead",
+        values=RECOMPUTE,
+    )
+    recompute_layers: int | None = _key(
+        None, "of each stage, with full; at most as many as the stage has", absent="all"
+    )
+    overlap_gradients: bool = _key(True, "reductions run beside backward")
+    overlap_weights: bool = _key(True, "gathering of sharded weights runs beside compute")
+    async_tp: bool = _key(
+        False,
+        "gathers and scatters of sequence parallelism, which it needs, cut up and run beside their matrix "
+        "multiplications; without effect with `tp: 1`",
+    )
+    offload: str = _key(
+        "none",
+        "optimizer: states live off the GPU and are updated by the processor; parameters: sharded "
+        "weights and gradients too (`zero: 3`, no pipeline)",
+        values=OFFLOAD,
+    )
+    offload_to: str = _key(
+        "host",
+        "where: host (its memory), nvme (drives of the node), mixed (weights in host memory, states on drives)",
+        values=OFFLOAD_TO,
+    )
+    order: tuple[str, ...] = _key(ORDER, "rank order, innermost first: which group sits in a node", values=ORDER)
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():  # numbers of numpy are numbers too
             if type(value) not in _PLAIN:
                 object.__setattr__(self, name, plain(value))
-        for key in ("sequence_parallel", "overlap_gradients", "overlap_weights", "async_tp"):
+        for key in _FLAGS:
             if type(flag := getattr(self, key)) is not bool:
                 check(FLAG, f"plan.{key}", flag)
-        for key in (*_DEGREES, "shard", "micro_batch", "recompute_layers"):
+        for key, optional in _DEGREES:
             degree = getattr(self, key)
-            if degree is None and key not in _DEGREES:
+            if degree is None and optional:
                 continue
             if not isinstance(degree, int) or isinstance(degree, bool) or degree < 1:
                 raise InputError(f"{shown(degree)} is not a positive whole number", key=f"plan.{key}")
-        known: tuple[tuple[str, Sequence[str]], ...] = (
-            ("recompute", RECOMPUTE),
-            ("context", CONTEXT),
-            ("offload", OFFLOAD),
-            ("offload_to", OFFLOAD_TO),
-        )
-        for key, names in (*known, *((("schedule", SCHEDULES),) if self.schedule is not None else ())):
+        for key, names, optional in _NAMED:
             given = getattr(self, key)
+            if given is None and optional:
+                continue
             if not isinstance(given, str) or given not in names:
                 raise InputError(f"{shown(given)} is not known{nearest(given, names)}", key=f"plan.{key}")
         if type(self.zero) is not int or self.zero not in (0, 1, 2, 3):
@@ -152,10 +216,9 @@ class Plan:
         """A plan as it is, or from a mapping of its keys."""
         if isinstance(given, Plan):
             return given
-        known = [one.name for one in fields(Plan)]
         for key in given:
-            if key not in known:
-                raise InputError(f"unknown key{nearest(key, known)}", key=f"plan.{str(key)[:80]}")
+            if key not in KEYS:
+                raise InputError(f"unknown key{nearest(key, KEYS)}", key=f"plan.{str(key)[:80]}")
         return Plan(**given)  # type: ignore[arg-type]
 
     @property
@@ -165,12 +228,20 @@ class Plan:
     @property
     def pipeline(self) -> str:
         """The schedule: as given, else interleaved where there are virtual stages, else 1F1B."""
-        return self.schedule or ("interleaved" if self.vp > 1 else "1f1b")
+        return self.schedule or schedule_of(self.vp)
 
     @property
     def shards(self) -> int:
         """Ranks that hold one sharded copy of weights, gradients or states between them."""
-        return self.shard or self.dp * self.cp
+        return self.shard or shard_of(self.dp, self.cp)
+
+    def filled(self, batch: int) -> dict[str, Any]:
+        """What every key comes to whose rule says it, for a job of `batch` sequences."""
+        return {key: self._absent(key, batch) if getattr(self, key) is None else getattr(self, key) for key in RULES}
+
+    def _absent(self, key: str, batch: int = 0) -> Any:
+        rule, of = RULES[key]
+        return rule(*(batch if name == "batch" else getattr(self, name) for name in of))
 
     def __getstate__(self) -> dict[str, object]:
         """Without what was worked out of it."""
@@ -179,9 +250,7 @@ class Plan:
     def within_layer(self) -> Plan:
         """The plan as far as the kernels of one layer on one rank, and what they keep, depend on it: plans that share
         this share them."""
-        return _within_layer(
-            self.tp, self.sequence_parallel, self.cp, self.context, self.ep, self.recompute, self.async_tp
-        )
+        return _within_layer(_inside(self))
 
     @property
     def ways(self) -> dict[str, int]:
@@ -201,6 +270,15 @@ class Plan:
             size = getattr(self, name)
             found[name], rank = rank % size, rank // size
         return found
+
+    def stage(self, rank: int) -> int:
+        """The pipeline stage of a rank."""
+        return rank // self._stride % self.pp
+
+    @cached_property
+    def _stride(self) -> int:
+        """Ranks from one to its like on the next stage."""
+        return self.rank(pp=1) if self.pp > 1 else 1
 
     def rank(self, **place: int) -> int:
         """The rank at a place."""
@@ -252,8 +330,47 @@ class Plan:
         return tuple(name for name in self.order if name != "ep")
 
 
-@lru_cache(maxsize=4096)
-def _within_layer(tp: int, sequence: bool, cp: int, context: str, ep: int, recompute: str, async_tp: bool) -> Plan:
-    return Plan(
-        tp=tp, sequence_parallel=sequence, cp=cp, context=context, ep=ep, recompute=recompute, async_tp=async_tp
-    )
+KEYS: dict[str, Key] = {one.name: one.metadata["key"] for one in fields(Plan)}
+"""Every key of a plan."""
+
+RULES = {name: (key.rule, key.of) for name, key in KEYS.items() if key.rule is not None}
+"""What absent keys come to, with the names of what they follow from."""
+
+Plan.__doc__ = f"{(Plan.__doc__ or '').rstrip()}\n\n    Parameters\n    ----------\n" + "\n".join(
+    f"    {name}\n        {key.about}" for name, key in KEYS.items()
+)
+
+
+_FLAGS = tuple(one.name for one in fields(Plan) if isinstance(one.default, bool))
+_NAMED = tuple(
+    (name, key.values, getattr(Plan, name) is None) for name, key in KEYS.items() if key.values and name != "order"
+)
+_DEGREES = tuple(
+    (name, getattr(Plan, name) is None)
+    for name, key in KEYS.items()
+    if not key.values and key.least == 1 and name not in _FLAGS
+)
+
+
+def every_value(key: str) -> tuple[Any, ...]:
+    """All values of a key that takes few of them, the default first where that is true, false or None."""
+    of, default = KEYS[key], getattr(Plan, key)
+    if isinstance(default, bool):
+        return (default, not default)
+    known: tuple[Any, ...] = of.values or tuple(range(of.least, of.most + 1))
+    return (None, *known) if default is None else known
+
+
+OUTSIDE_LAYERS = (
+    *("dp", "pp", "vp", "schedule", "zero", "shard", "micro_batch", "recompute_layers", "overlap_gradients"),
+    *("overlap_weights", "offload", "offload_to", "order"),
+)
+"""Fields of a plan that the kernels of one layer on one rank, and what they keep, do not depend on."""
+
+_INSIDE = fields_of(Plan, OUTSIDE_LAYERS)
+_inside = attrgetter(*_INSIDE)
+
+
+@remembered(4096)
+def _within_layer(seen: tuple) -> Plan:
+    return Plan(**dict(zip(_INSIDE, seen, strict=True)))

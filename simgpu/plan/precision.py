@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 from simgpu.errors import InputError, nearest, shown
+from simgpu.memo import remembered
 from simgpu.model.config import TransformerConfig
 from simgpu.model.formats import GGUF, format_of, int4
 from simgpu.model.operators import (
@@ -203,7 +203,7 @@ def bytes_of(op: Kernel, precision: Precision, config: TransformerConfig, dtype:
     return op.weights * precision.norms if isinstance(op, (Pointwise, Attention)) else 0.0
 
 
-@lru_cache(maxsize=256)
+@remembered(256)
 def is_gguf(precision: Precision) -> bool:
     """True if a precision is one of llama.cpp's block formats."""
     return precision.weights in GGUF

@@ -24,10 +24,10 @@ forward_backward_pipelining_with_interleaving), and the delay of ZB-H1 at least 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from simgpu.errors import InputError, nearest, shown
+from simgpu.memo import remembered
 from simgpu.plan.parallelism import SCHEDULES
 
 FEW_TASKS = 4096
@@ -88,7 +88,7 @@ def order(schedule: str, stages: int, microbatches: int, chunks: int = 1) -> tup
     """
     check(schedule, stages, microbatches, chunks)
     few = stages * microbatches * chunks <= FEW_TASKS
-    return (_order if few else _order.__wrapped__)(schedule, stages, microbatches, chunks)
+    return (_known_order if few else _order)(schedule, stages, microbatches, chunks)
 
 
 def in_flight(schedule: str, stages: int, microbatches: int, chunks: int, stage: int) -> int:
@@ -159,7 +159,6 @@ def _stage(schedule: str, stage: int, stages: int, microbatches: int, chunks: in
     return run
 
 
-@lru_cache(maxsize=32)
 def _order(schedule: str, stages: int, microbatches: int, chunks: int) -> tuple[Task, ...]:
     """`order`, by a calendar of whole times: work in proportion to the tasks."""
     lists = tasks(schedule, stages, microbatches, chunks)
@@ -194,6 +193,9 @@ def _order(schedule: str, stages: int, microbatches: int, chunks: int) -> tuple[
         now += 1
         if now == len(calendar):
             return tuple(found)
+
+
+_known_order = remembered(32)(_order)
 
 
 def _row_before(kind: Kind, part: int, parts: int) -> int:

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 from math import ceil
 from typing import Literal
 
+from simgpu.memo import remembered
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import BYTES, Communicate, ExpertLayer, GroupedMatmul, Kernel, Operator
 from simgpu.model.serving import ExpertSplit, Group, separated, serving_embedding, serving_head, serving_layer
@@ -116,14 +116,14 @@ def experts_of(config: TransformerConfig, plan: Plan) -> ExpertSplit:
     return ExpertSplit(plan.ep, 1, plan.ep // plan.tp)
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def stage_weights(config: TransformerConfig, plan: Plan, precision: Precision, dtype: str, stage: int = 0) -> float:
     """Bytes of the weights of a rank of a stage, in their stored formats."""
     layers, ends = _weights(config, plan, precision, dtype, stage)
     return layers + ends
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def _weights(
     config: TransformerConfig, plan: Plan, precision: Precision, dtype: str, stage: int
 ) -> tuple[float, float]:
@@ -180,7 +180,7 @@ def cache_bytes(served: Served, tokens: int, stage: int = 0) -> float:
     return float(kept * elements_per_token(config, plan.tp)) * width / plan.cp
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024)
 def _windows(config: TransformerConfig, stages: int, stage: int) -> tuple[tuple[int, int], ...]:
     """Windows of the layers of a stage (0: none), and how many have each."""
     kinds = [kind for kind, count in config.layer_kinds() for _ in range(count)]

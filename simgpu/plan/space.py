@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from simgpu.errors import InputError, nearest, shown
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.checks import check_fits_model
-from simgpu.plan.parallelism import CONTEXT, OFFLOAD, OFFLOAD_TO, RECOMPUTE, SCHEDULES, Plan
+from simgpu.plan.parallelism import Plan, every_value
 from simgpu.plan.schedule import check
 from simgpu.plan.stages import layer_ranges
 
@@ -27,19 +27,11 @@ DEGREES = ("tp", "pp", "dp", "cp", "ep")
 UNSEEN = ("overlap_gradients", "overlap_weights", "async_tp")
 """Choices that memory does not depend on."""
 
-_FLAGS = (False, True)
-_EVERY: dict[str, tuple[Any, ...]] = {
-    "sequence_parallel": _FLAGS,
-    "recompute": RECOMPUTE,
-    "zero": (0, 1, 2, 3),
-    "offload": OFFLOAD,
-    "offload_to": OFFLOAD_TO,
-    "schedule": (None, *SCHEDULES),
-    "context": CONTEXT,
-    "async_tp": _FLAGS,
-    "overlap_gradients": (True, False),
-    "overlap_weights": (True, False),
-}
+_NAMED = (
+    *("sequence_parallel", "recompute", "zero", "offload", "offload_to", "schedule", "context", "async_tp"),
+    *("overlap_gradients", "overlap_weights"),
+)
+_EVERY: dict[str, tuple[Any, ...]] = {key: every_value(key) for key in _NAMED}
 """All values of the choices that are no numbers."""
 
 KEYS = (*DEGREES, "vp", "micro_batch", "recompute_layers", "shard", *_EVERY)

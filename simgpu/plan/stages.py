@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from simgpu.errors import InputError
+from simgpu.memo import remembered
 from simgpu.plan.parallelism import Plan
 
 
@@ -18,7 +17,7 @@ def layer_ranges(layers: int, plan: Plan) -> tuple[tuple[range, ...], ...]:
     return _layer_ranges(layers, plan.pp, plan.vp)
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024)
 def _layer_ranges(layers: int, pp: int, vp: int) -> tuple[tuple[range, ...], ...]:
     parts = pp * vp
     for first, last in ((0, 0), (1, 1), (0, 1), (1, 0)):

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TypeGuard
 
+from simgpu.memo import remembered
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import BYTES, Communicate, GroupedMatmul, Kernel, Matmul, Operator
 from simgpu.model.transformer import embedding_operators, head_operators, layer_operators
@@ -61,7 +61,7 @@ def kinds_of_stage(config: TransformerConfig, plan: Plan, stage: int) -> list[st
     return [kinds[i] for chunk in layer_ranges(config.layers, plan)[stage] for i in chunk]
 
 
-@lru_cache(maxsize=256)
+@remembered(256)
 def kinds_of_layers(config: TransformerConfig) -> tuple[str, ...]:
     """The kind of every layer, in order of depth."""
     return tuple(kind for kind, count in config.layer_kinds() for _ in range(count))
@@ -73,7 +73,7 @@ def parameters_of(config: TransformerConfig, plan: Plan, numerics: Numerics, sta
     return _parameters(config, plan.tp, plan.ep, numerics, kinds, stage == 0, stage == plan.pp - 1, plan.pp > 1)
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def _parameters(
     config: TransformerConfig, tp: int, ep: int, numerics: Numerics, kinds: tuple[str, ...], first: bool, last: bool,
     piped: bool,

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from rich.cells import cell_len
+
+from simgpu.memo import remembered
 
 GAP = 3
 """Blanks between two columns."""
@@ -63,7 +64,7 @@ def _interval(cell: str) -> bool:
     return cell.count(" (") == 1 and cell.endswith(")") and cell[:1] in "+-0123456789"
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def words_of(text: str) -> tuple[str, ...]:
     """What of a line stays together: a word; a number with its unit. An address may go on after a slash.
 
@@ -87,7 +88,7 @@ def _pieces(word: str) -> list[str]:
     return [piece for one in folders for piece in (re.findall(r"[^-_]*[-_]|[^-_]+", one) if len(one) > 20 else [one])]
 
 
-@lru_cache(maxsize=16384)
+@remembered(16384)
 def wrapped(text: str, width: int) -> tuple[str, ...]:
     """The lines of `text`, each at most `width` wide where its words are; no word is broken."""
     lines: list[str] = []

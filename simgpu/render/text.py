@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from itertools import pairwise
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from simgpu.memo import remembered
 from simgpu.render.style import INK
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-@lru_cache(8192)
+@remembered(8192)
 def width_of(text: str, size: float, weight: str = "normal") -> float:
     """Width of the longest line of `text`, points."""
     from matplotlib.font_manager import FontProperties

@@ -11,6 +11,7 @@ from simgpu.analysis.uncertainty import Range, range_of, range_of_ratio
 from simgpu.errors import InputError, MisfitError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.inherit import DEFAULT
+from simgpu.memo import content, key_of
 from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph
 from simgpu.model.transformer import is_weight_gradient
@@ -53,7 +54,7 @@ def train(
     dtype, framework = how.dtype, how.framework
     numerics = workload.numerics(dtype, framework=framework)
     stack = framework_named(framework)
-    scaling = workload.fp8_scaling or stack.fp8_scaling
+    scaling = workload.scaling(stack.fp8_scaling)
     kernels = kernels_of(stack, cluster, how.sustained(workload), scaling, plan.cp)
     memory = tuple(
         memory_per_stage(
@@ -90,16 +91,13 @@ def train(
 def _alone(job: Job, kernels: KernelModel, how: RunOptions) -> Anatomy:
     """The step on one GPU, taken apart: the same for many plans, so that it is remembered for a cluster."""
     known = kernels.cluster.memo.region("single", REMEMBERED)
-    key = (
-        job.config, job.plan, job.numerics, id(job.framework), job.batch, job.tokens, job.accumulate, job.routing,
-        job.fp8, job.clip, kernels.identity, how.algorithm, how.protocol,
-    )  # fmt: skip
+    key = (*key_of(job, framework=content(job.framework)), kernels.identity, how.algorithm, how.protocol)
 
-    def run() -> tuple[Framework, Anatomy]:  # who has the framework's id lives on
+    def run() -> Anatomy:
         links = Links(kernels.cluster, job.plan, kernels, how.algorithm, how.protocol)
-        return job.framework, anatomy(run_step(job, kernels, links))
+        return anatomy(run_step(job, kernels, links))
 
-    found: Anatomy = known.known(key, run)[1]
+    found: Anatomy = known.known(key, run)
     return found
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
+from simgpu.memo import remembered
 from simgpu.timing.parts import Array, ArrayLike, KernelTimes, in_chunks
 
 TILES_M = (16, 32, 64, 128, 256)
@@ -20,7 +20,7 @@ CHUNK = 256
 """Shapes priced at a time, so that the table of tiles stays in the processor's cache."""
 
 
-@lru_cache
+@remembered(128)
 def tiles(smallest_columns: float, largest_tile: float, largest_split: float) -> tuple[Array, Array, Array]:
     """(TM, TN, s) of every candidate, three arrays of one length."""
     columns, splits = [b for b in TILES_N if b >= smallest_columns], [s for s in SPLITS if s <= largest_split]

@@ -8,12 +8,11 @@ they do between the layers of a model; clocks are those of a sustained run unles
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from hashlib import blake2b
 
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.inherit import DEFAULT, Given
-from simgpu.memo import SHARED, Region
+from simgpu.memo import SHARED, WORDS, Region, content, key_of
 from simgpu.model.operators import Attention, Embedding, ExpertLayer, GroupedMatmul, Kernel, Matmul, Pointwise
 from simgpu.model.serving import FEW_QUERIES
 from simgpu.timing.attention_libraries import NOT_LATENT
@@ -83,62 +82,57 @@ FIGURES = 32
 """Figures of GPUs whose times are remembered."""
 
 
-def _digest(figures: tuple) -> bytes:
-    return blake2b(repr(figures).encode(), digest_size=20).digest()
+NO_TIME = (*WORDS, "name", "nvlink", "host_link", "price", "mig_profiles", "kernel")
+"""Fields of a GPU's specification that kernels do not depend on; its constants are taken as they were inherited."""
+
+NO_CONSTANT = (*WORDS, "gpu", "level")
+"""Fields of inherited constants that say whose they are."""
+
+
+def _gpu_of(cluster: Cluster) -> bytes:
+    """A digest of every figure of a cluster's GPU, and of its constants, that a time can depend on."""
+    made: bytes = cluster.memo.region("gpu", 1).known(
+        "digest", lambda: content(cluster.gpu, NO_TIME) + content(cluster.kernel, NO_CONSTANT)
+    )
+    return made
 
 
 def _seconds(times: KernelTimes) -> float:
     return float(times.seconds.reshape(-1)[0])
 
 
+def _times_of(key: tuple) -> tuple[bytes, Region[Kernel, KernelTime]]:
+    """A name for kernels of a key, and room for their times."""
+    return blake2b(repr(key).encode(), digest_size=20).digest(), Region(KERNELS)
+
+
+@dataclass(eq=False)
 class KernelModel:
-    """Times kernels on the GPU of a cluster."""
+    """Times kernels on the GPU of a cluster.
 
-    def __init__(
-        self, cluster: Cluster, sustained: bool = True, attention: str = DEFAULT, fp8: str = DEFAULT,
-        products: float = 1.0, streams: float = 1.0, pieces: float = 1.0, vectors: int = 0, experts: str = DEFAULT,
-        few_rows: str = GGML,
-    ) -> None:  # fmt: skip
-        """`attention` names the library of attention kernels (default: what serving stacks choose on the GPU), `fp8`
-        that of products in fp8, `experts` that of mixtures of experts, `few_rows` that of products of a few rows.
-        `products` and `streams` lengthen matrix products and kernels that stream, `pieces` attention over a part of its
-        keys and queries. Products of up to `vectors` rows are those of vectors (`vector_rows`, `simgpu.timing.gemv`).
-        Models that give equal times have equal `identity`."""
-        self.cluster, self.attention, self.fp8 = cluster, attention, fp8
-        self.vectors, self.experts, self.few_rows = vectors, experts, few_rows
-        self.products, self.streams, self.pieces = products, streams, pieces
-        self.gpu = cluster.gpu
-        self.constants = cluster.kernel
-        self.timer = GPUTimer(cluster.gpu, cluster.kernel, sustained)
-        figures = self._figures
-        known = SHARED.region("kernels", FIGURES)
-        self.identity, self._known = known.known(
-            figures, lambda: (_digest(figures), Region[Kernel, KernelTime](KERNELS))
-        )
+    `attention` names the library of attention kernels (default: what serving stacks choose on the GPU), `fp8` that of
+    products in fp8, `experts` that of mixtures of experts, `few_rows` that of products of a few rows. `products` and
+    `streams` lengthen matrix products and kernels that stream, `pieces` attention over a part of its keys and queries.
+    Products of up to `vectors` rows are those of vectors (`vector_rows`, `simgpu.timing.gemv`). Models that give equal
+    times have equal `identity`.
+    """
 
-    @cached_property
-    def _figures(self) -> tuple:
-        """Everything that a time depends on."""
-        constants = tuple((path, one.figure.si, one.regime) for path, one in self.constants.given.items())
-        peaks = tuple((peak.key, peak.si, peak.datasheet) for peak in self.gpu.peak)
-        rated = (self.gpu.compute.rated_clock, self.gpu.power.rated_peak, self.gpu.power.rated_vector_peak)
-        power = (self.gpu.power.tdp.si, *(figure and figure.si for figure in rated))
-        return (
-            *self.timer.device.items(),
-            self.timer.sustained,
-            self.attention,
-            self.fp8,
-            self.products,
-            self.streams,
-            self.pieces,
-            self.vectors,
-            self.experts,
-            self.few_rows,
-            self.constants.architecture,
-            power,
-            peaks,
-            constants,
-        )
+    cluster: Cluster
+    sustained: bool = True
+    attention: str = DEFAULT
+    fp8: str = DEFAULT
+    products: float = 1.0
+    streams: float = 1.0
+    pieces: float = 1.0
+    vectors: int = 0
+    experts: str = DEFAULT
+    few_rows: str = GGML
+
+    def __post_init__(self) -> None:
+        self.gpu, self.constants = self.cluster.gpu, self.cluster.kernel
+        self.timer = GPUTimer(self.gpu, self.constants, self.sustained)
+        key = key_of(self, cluster=_gpu_of(self.cluster))
+        self.identity, self._known = SHARED.region("kernels", FIGURES).known(key, lambda: _times_of(key))
 
     def peak(self, dtype: str, accumulate: str | None = None, tensor: bool = True, key: str = "dtype") -> float:
         """Dense datasheet peak, FLOP/s; see `simgpu.timing.base.TimerBase.peak`."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from simgpu.memo import remembered
 from simgpu.timing.parts import Array
 
 DRAWS = 4
@@ -117,7 +117,7 @@ def _drawn(experts: int, exponent: float, least: float, most: float) -> Array:
     return np.asarray(least * np.exp(u * span if power == 0 else np.log1p(u * math.expm1(power * span)) / power))
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024)
 def _chances(topk: int, experts: int, exponent: float) -> tuple[float, ...]:
     """The chance of each expert to be visited by a token, as popular as the law has it; `topk` in sum, none above 1."""
     raw = _drawn(experts, exponent, *RANGE)
@@ -167,7 +167,7 @@ def _seated(loads: Array, tokens: int) -> Array:
     return seated
 
 
-@lru_cache
+@remembered(128)
 def _orders(experts: int) -> Array:
     """`DRAWS` orders of the experts, always the same."""
     random = np.random.default_rng(20)
@@ -190,7 +190,7 @@ TILE_ROWS = (16, 32, 64, 128)
 """Heights of tiles that grouped multiplications choose from."""
 
 
-@lru_cache(maxsize=100_000)
+@remembered(100_000)
 def rank_load(
     tokens: int, topk: int, experts: int, ranks: int, distribution: str = "random", whole: bool = True
 ) -> RankLoad:  # fmt: skip
@@ -217,7 +217,7 @@ def _trend(tokens: int, topk: int, experts: int, ranks: int, distribution: str, 
     return RankLoad(tuple(blocks), active, visits)
 
 
-@lru_cache(maxsize=10_000)
+@remembered(10_000)
 def _flat_load(*given: Any) -> tuple[float, ...]:
     load = _load(*given)
     return (*load.blocks, load.active, load.visits)

@@ -14,13 +14,13 @@ from __future__ import annotations
 import csv
 import math
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from simgpu.hardware.inherit import DEFAULT, REGIMES
+from simgpu.memo import remembered
 from simgpu.timing.parts import Array, ArrayLike
 
 TABLE = Path(__file__).with_name("residuals.csv")
@@ -166,7 +166,7 @@ def spread(
     return Spread(low, high, np.asarray(np.interp(at, _CENTRES, [row.correlated for row in rows])))
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def residual(op: str, stratum: str, architecture: str, regime: str, library: str) -> Residual:
     """The row of the table that is nearest to what is asked.
 
@@ -193,7 +193,7 @@ def residual(op: str, stratum: str, architecture: str, regime: str, library: str
     return UNKNOWN
 
 
-@cache
+@remembered(1)
 def _table() -> dict[Key, Residual]:
     if not TABLE.is_file():
         return {}

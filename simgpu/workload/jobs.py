@@ -118,6 +118,10 @@ class Training(Strict):
             self.use_cache,
         )
 
+    def scaling(self, usual: str) -> str:
+        """How products in fp8 are scaled, where the framework does it as `usual`."""
+        return self.fp8_scaling or usual
+
     def check(self, model: TransformerConfig | None, plan: Plan) -> TransformerConfig:
         """The model, once it is known that the plan can split this step. Raises `InputError` (key only)."""
         config = _checked(model, self, plan)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from hashlib import blake2b
 from itertools import repeat
 from math import inf
@@ -103,9 +103,9 @@ class Links:
         self._transfers: dict[tuple, list[Transfer]] = {}
         self._numbers: dict[object, int] = {}
         self._sim: Simulator | None = None
-        self._stage_of = lru_cache(None)(lambda rank: plan.coordinates(rank)["pp"])
+        self._stage_of = plan.stage
         self._colours: Colours | None = None
-        self._known = cluster.memo.region(f"classes {algorithm} {protocol}", REMEMBERED)  # of other plans too
+        self._known = cluster.memo.region("classes", REMEMBERED)  # of other plans too
         self._surroundings = Surroundings(cluster, plan, self._stage_of)
 
     def prepare(self, demands: Iterable[Demand]) -> None:
@@ -383,7 +383,7 @@ class Links:
         part = 1.0 if self.protocol == "ideal" else size
         chosen = size if self.protocol == "ideal" else self._choices(topology, kind, placed, size)
         # thousands of ranks: a digest of what they are, not they themselves, is remembered
-        key = _digest(kind, placed, chosen, self._surroundings.around(back, stages[0]))
+        key = _digest(self.algorithm, self.protocol, kind, placed, chosen, self._surroundings.around(back, stages[0]))
         found = self._known.get(key)
         if found is None:
             every = [self._phases(topology, kind, group, size) for group in placed]

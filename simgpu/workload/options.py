@@ -13,8 +13,8 @@ from simgpu.timing.collectives import ALGORITHMS, PROTOCOLS
 
 CLOCKS = ("sustained", "burst")
 
-BURST = ("inference", "mixed", "serving")
-"""Kinds of jobs whose steps leave the power limit alone most of the time."""
+SERVED = ("inference", "mixed", "serving")
+"""Kinds of jobs that an engine of inference runs."""
 
 
 class Job(Protocol):
@@ -102,13 +102,13 @@ class RunOptions:
 
     def sustained(self, job: Job) -> bool:
         """Whether a job runs at the clocks of a long run."""
-        return (self.clocks or default_clocks(job)) == "sustained"
+        return (self.clocks or clocks_of(job.kind)) == "sustained"
 
 
 PLAIN = RunOptions()
 """Nothing said."""
 
 
-def default_clocks(job: Job) -> str:
-    """Clocks of a job where nothing is said of them."""
-    return "burst" if job.kind in BURST else "sustained"
+def clocks_of(kind: str | None) -> str:
+    """Clocks of a kind of job where nothing is said of them: steps of inference leave the power limit alone."""
+    return "burst" if kind in SERVED else "sustained"

@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from decimal import Decimal
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from simgpu.documents import Document, read_yaml
 from simgpu.errors import InputError, nearest, shown
+from simgpu.memo import remembered
 from simgpu.reading import built_in_folder
 from simgpu.units import EXAMPLES, parse_quantity, to_si
 from simgpu.workload.runtimes import GIB, MARK, Runtime
@@ -35,18 +35,18 @@ _BUILD, _DOTTED, _DATE = r"b\d{1,9}", r"\d{1,4}(\.\d{1,6}){0,3}(\.?(post|rc)\d{1
 """Versions: builds of llama.cpp, numbers with dots, days and months."""
 
 
-@cache
+@remembered(1)
 def _files() -> tuple[Path, ...]:
     return tuple(sorted((built_in_folder() / FOLDER).glob(f"*{MARK}*.yaml")))
 
 
-@cache
+@remembered(1)
 def engines() -> tuple[str, ...]:
     """Names of engines, sorted."""
     return tuple(sorted({file.stem.partition(MARK)[0] for file in _files()}))
 
 
-@cache
+@remembered(32)
 def versions(engine: str) -> tuple[Runtime, ...]:
     """The known versions of an engine, oldest first."""
     found = [read(file) for file in _files() if file.stem.partition(MARK)[0] == engine]
@@ -58,7 +58,7 @@ FORWARD_S = 20e-6
 are counted; another CPU moves it in proportion."""
 
 
-@cache
+@remembered(64)
 def bare_forward(name: str) -> Runtime:
     """A runtime of PyTorch that is asked for the logits of all tokens once, not to generate: what benchmarks time."""
     return replace(runtime(name), every_logit=True, launch_s=FORWARD_S, graphs=False, repeats_heads=False)
@@ -115,7 +115,7 @@ def _parts(version: str) -> tuple[int, ...]:
 # ---- files -------------------------------------------------------------------------------------------
 
 
-@cache
+@remembered(256)
 def read(file: Path) -> Runtime:
     """The runtime in a file. Raises `InputError`."""
     document = read_yaml(file)

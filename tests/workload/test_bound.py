@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from dataclasses import fields, replace
 from statistics import median
 
 import pytest
+from training_scenarios import BASE, PAIRS, Scenario, cluster
 
 import simgpu
 from simgpu.errors import InputError
+from simgpu.hardware.cluster import Cluster
 from simgpu.plan.memory import fullest, memory_per_stage, peak
 from simgpu.plan.parallelism import Plan
 from simgpu.simulation.training import kernels_of
+from simgpu.timing.kernels import KernelModel
 from simgpu.workload.frameworks import framework
 from simgpu.workload.links import Links
 from simgpu.workload.training.bound import Bounds
@@ -116,6 +119,31 @@ def test_known_parts_do_not_leak_from_one_plan_to_another() -> None:
         own = kernels_of(how, fresh, True, "tensorwise", plan.cp)
         assert shared.seconds(job, kernels) == pytest.approx(Bounds(fresh).seconds(job, own), rel=1e-12), plan
         seen += 1
+
+
+@pytest.mark.parametrize("field", sorted({one.name for one in fields(Plan)} | {"batch", "tokens", "clip", "reduce"}))
+def test_two_steps_that_differ_in_a_field_share_no_bound(field: str) -> None:
+    """Fields of a plan, all of them; of the rest of a job, which makes another job, some."""
+    given, value = PAIRS[field]
+    first = BASE
+    for key, changed in given.items():
+        first = first.but(key, changed)
+    both = (first, first.but(field, value))
+    box, found = cluster(first.cluster), []
+    for order in (both, both[::-1]):
+        shared = Bounds(box)
+        found.append([shared.seconds(*_bounded(scenario, box)) for scenario in order])
+    fresh = [Bounds(box).seconds(*_bounded(scenario, box)) for scenario in both]
+    assert found[0] == found[1][::-1] == fresh
+
+
+def _bounded(scenario: Scenario, box: Cluster) -> tuple[Job, KernelModel]:
+    """What a bound is asked of."""
+    job, how, plan = scenario.job, framework("megatron"), scenario.plan
+    work = Job(
+        scenario.config, plan, job.numerics("bf16"), how, job.batch, job.tokens, "fp32", job.routing, None, job.clip
+    )
+    return work, kernels_of(how, box, True, "tensorwise", plan.cp)
 
 
 @pytest.mark.parametrize("model", ["gpt3-175b", "mixtral-8x7b", "deepseek-v3", "gemma-3-27b"])

@@ -5,9 +5,9 @@ from inspect import signature
 
 import pytest
 from hypothesis import given, settings
-from training_scenarios import CATALOGUE, CLUSTERS, MODELS, Scenario, cluster, scenarios
+from training_scenarios import BASE, CATALOGUE, CLUSTERS, MODELS, PAIRS, Scenario, cluster, scenarios
 
-from simgpu import InputError, Plan, Training, simulate
+from simgpu import InputError, Plan, Training, memo, simulate
 from simgpu.analysis.training import GROUPS
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.operators import BYTES
@@ -50,30 +50,6 @@ def outcome(scenario: Scenario, on: Cluster) -> tuple:
     return found.row, [(span.start, span.end) for span in found.timeline.spans()]
 
 
-BASE = Scenario(
-    "dgx-h100-ib", "dense", Training(batch=8, tokens=4096),
-    Plan(tp=2, dp=2, sequence_parallel=True, zero=1, micro_batch=1), {},
-)  # fmt: skip
-
-PAIRS: dict[str, tuple[dict, object]] = {
-    "tp": ({}, 4), "dp": ({}, 4), "sequence_parallel": ({}, False), "pp": ({}, 2), "cp": ({}, 2), "zero": ({}, 3),
-    "vp": ({"pp": 2}, 2), "schedule": ({"pp": 2}, "zb-h1"), "ep": ({"model": "experts"}, 2),
-    "shard": ({"dp": 4, "zero": 3}, 2), "context": ({"cp": 2}, "all_gather"), "micro_batch": ({}, 2),
-    "recompute": ({}, "full"), "recompute_layers": ({"recompute": "full"}, 1), "async_tp": ({}, True),
-    "overlap_gradients": ({"zero": 3}, False), "overlap_weights": ({"zero": 3}, False), "offload": ({}, "optimizer"),
-    "offload_to": ({"offload": "optimizer"}, "nvme"),
-    "order": ({"tp": 2, "dp": 8}, ("dp", "cp", "ep", "tp", "pp")),
-    "batch": ({}, 16), "tokens": ({}, 1024), "optimizer": ({}, "sgd"), "master_weights": ({}, False),
-    "weights": ({}, "fp32"), "gradients": ({}, "bf16"), "reduce": ({}, "bf16"), "states": ({}, "bf16"),
-    "clip": ({}, False), "flash": ({}, False), "fp8_scaling": ({"dtype": "fp8"}, "tensorwise"),
-    "finetune": ({}, "lora"), "rank": ({"finetune": "lora"}, 64), "targets": ({"finetune": "lora"}, ("ffn_up",)),
-    "routing": ({"model": "experts"}, "power_law_1.2"),
-    "dtype": ({}, "fp8"), "accumulate": ({"cluster": "rtx-4090-8x-ethernet", "dtype": "fp16"}, "fp16"),
-    "algorithm": ({"tp": 8, "sequence_parallel": False}, "ring"), "protocol": ({}, "simple"), "clocks": ({}, "burst"),
-    "framework": ({}, "pytorch-compiled"), "model": ({}, "experts"),
-}  # fmt: skip
-"""Of each field that decides the time of a step: a scenario where it does (what differs from `BASE`), another value."""
-
 NO_TIME = {
     "catalogue",
     "kind",
@@ -97,7 +73,7 @@ def test_every_field_that_decides_the_time_of_a_step_is_compared() -> None:
 
 
 @pytest.mark.parametrize("field", PAIRS)
-def test_a_used_cluster_gives_what_a_fresh_one_gives(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_used_cluster_gives_what_a_fresh_one_gives(field: str) -> None:
     """Two scenarios that differ in one field, in both orders: what one leaves behind does not change the other."""
     given, value = PAIRS[field]
     first = BASE
@@ -106,7 +82,7 @@ def test_a_used_cluster_gives_what_a_fresh_one_gives(field: str, monkeypatch: py
     second = first.but(field, value)
     found = []
     for order in ((first, second), (second, first)):
-        monkeypatch.setattr("simgpu.timing.kernels._KNOWN", {}, raising=False)
+        memo.SHARED.clear()
         on = as_fresh(SHARED[first.cluster])
         found.append([outcome(scenario, on) for scenario in order])
     assert found[0] == found[1][::-1]

@@ -86,6 +86,31 @@ class Scenario:
         return replace(self, job=Training(**(self.job.model_dump() | {field: value})))
 
 
+BASE = Scenario(
+    "dgx-h100-ib", "dense", Training(batch=8, tokens=4096),
+    Plan(tp=2, dp=2, sequence_parallel=True, zero=1, micro_batch=1), {},
+)  # fmt: skip
+
+PAIRS: dict[str, tuple[dict, object]] = {
+    "tp": ({}, 4), "dp": ({}, 4), "sequence_parallel": ({}, False), "pp": ({}, 2), "cp": ({}, 2), "zero": ({}, 3),
+    "vp": ({"pp": 2}, 2), "schedule": ({"pp": 2}, "zb-h1"), "ep": ({"model": "experts"}, 2),
+    "shard": ({"dp": 4, "zero": 3}, 2), "context": ({"cp": 2}, "all_gather"), "micro_batch": ({}, 2),
+    "recompute": ({}, "full"), "recompute_layers": ({"recompute": "full"}, 1), "async_tp": ({}, True),
+    "overlap_gradients": ({"zero": 3}, False), "overlap_weights": ({"zero": 3}, False), "offload": ({}, "optimizer"),
+    "offload_to": ({"offload": "optimizer"}, "nvme"),
+    "order": ({"tp": 2, "dp": 8}, ("dp", "cp", "ep", "tp", "pp")),
+    "batch": ({}, 16), "tokens": ({}, 1024), "optimizer": ({}, "sgd"), "master_weights": ({}, False),
+    "weights": ({}, "fp32"), "gradients": ({}, "bf16"), "reduce": ({}, "bf16"), "states": ({}, "bf16"),
+    "clip": ({}, False), "flash": ({}, False), "fp8_scaling": ({"dtype": "fp8"}, "tensorwise"),
+    "finetune": ({}, "lora"), "rank": ({"finetune": "lora"}, 64), "targets": ({"finetune": "lora"}, ("ffn_up",)),
+    "routing": ({"model": "experts"}, "power_law_1.2"),
+    "dtype": ({}, "fp8"), "accumulate": ({"cluster": "rtx-4090-8x-ethernet", "dtype": "fp16"}, "fp16"),
+    "algorithm": ({"tp": 8, "sequence_parallel": False}, "ring"), "protocol": ({}, "simple"), "clocks": ({}, "burst"),
+    "framework": ({}, "pytorch-compiled"), "model": ({}, "experts"),
+}  # fmt: skip
+"""Of each field that decides the time of a step: a scenario where it does (what differs from `BASE`), another value."""
+
+
 @st.composite
 def scenarios(draw: st.DrawFn) -> Scenario:
     """A scenario that can run."""

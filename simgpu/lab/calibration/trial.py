@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from simgpu.hardware.inherit import DEFAULT, Calibration, Given
 from simgpu.hardware.spec import GPUSpec
 from simgpu.lab.validation.batches import DTYPES, Adapter, Batch, Bench, Machine
 from simgpu.lab.validation.tables import Array, Rows, Table
+from simgpu.memo import remembered
 from simgpu.model.operators import BYTES
 
 Path3 = tuple[str, str, str]
@@ -103,7 +103,7 @@ def with_values(calibration: Calibration, values: Mapping[Path3, float]) -> Cali
     return Calibration(given, calibration.gpu, calibration.architecture)
 
 
-@cache
+@remembered(1024)
 def unit_of(path: Path3) -> str:
     """SI unit of a constant, by the schema; '' for a plain number."""
     one = {path[0]: {path[1]: {path[2]: {"value": 1, "unit": "SI"}}}}

@@ -16,10 +16,12 @@ from simgpu.errors import InputError, nearest
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.overrides import HARDWARE_ROOTS
+from simgpu.plan.parallelism import RULES
 from simgpu.scenario import Key, PlanFields, Scenario
 from simgpu.study.experiment.known import Known
 from simgpu.tree import value_at
 from simgpu.workload.jobs import Workload
+from simgpu.workload.options import clocks_of
 
 SCENARIO = ("model", "cluster", "dtype", "accumulate", "algorithm", "protocol", "clocks", "framework", "require_fit")
 CLUSTER: dict[str, Callable[[Cluster], Any]] = {
@@ -64,9 +66,8 @@ def depends_on(name: str, labels: Iterable[str]) -> list[Key]:
         return [("cluster",), ("hardware",)]
     where, _, key = name.rpartition(".")
     if where == "plan" or (not where and key in _PLAN_KEYS):
-        more: dict[str, list[Key]] = {"schedule": [("plan", "vp")]}
-        more["micro_batch"] = more["shard"] = [("plan", "dp"), ("plan", "cp"), ("workload",)]
-        return [("plan", key), *more.get(key, [])]
+        _, of = RULES.get(key, (None, ()))
+        return [("plan", key), *(("workload",) if name == "batch" else ("plan", name) for name in of)]
     if name == "world":
         return [("plan", degree) for degree in WORLD]
     if where == "workload" or name == "workload" or key in _JOB_KEYS:
@@ -108,16 +109,11 @@ class PointValues(Mapping[str, Any]):
         value = value_at(self.data, ("plan", key))
         if value is None:
             value = PlanFields.model_fields[key].default
-        if value is None and key == "schedule":
-            return "interleaved" if self._plan("vp") != 1 else "1f1b"
-        dp = self._count("plan", "dp") if value is None and key in ("micro_batch", "shard") else None
-        if dp and key == "micro_batch":
-            batch = self._count("workload", "batch")
-            return batch and batch // dp
-        if dp and key == "shard":
-            cp = self._count("plan", "cp")
-            return cp and dp * cp
-        return value
+        if value is not None or key not in RULES:
+            return value
+        rule, of = RULES[key]
+        known = [self._count("workload" if name == "batch" else "plan", name) for name in of]
+        return None if None in known else rule(*known)
 
     def _count(self, where: str, key: str) -> int | None:
         """A whole number above zero, else None: what the point holds will be told of when it is checked."""
@@ -137,8 +133,7 @@ class PointValues(Mapping[str, Any]):
         if value is None and not Scenario.model_fields[name].is_required():
             value = Scenario.model_fields[name].default
         if value is None and name == "clocks":
-            inference = self._job("kind") in ("inference", "mixed", "serving")
-            return "burst" if inference else "sustained"
+            return clocks_of(self._job("kind"))
         return value
 
     def _model(self, name: str) -> Any:

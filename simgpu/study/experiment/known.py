@@ -11,8 +11,12 @@ from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.figure import figures
+from simgpu.memo import Region
 from simgpu.model.config import TransformerConfig
 from simgpu.scenario import Origins
+
+MOST_MODELS = 1024
+"""Models that are kept, derived ones among them."""
 
 MOST_CLUSTERS = 256
 """Clusters that are kept; a sweep over a hardware parameter has one for each of its values."""
@@ -23,15 +27,13 @@ class Known:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
-        self._models: dict[str, TransformerConfig] = {}
+        self._models: Region[str, TransformerConfig] = Region(MOST_MODELS)
         self._clusters: OrderedDict[str, Cluster] = OrderedDict()
         self._figures: OrderedDict[int, tuple[Cluster, dict[str, Any]]] = OrderedDict()
 
     def model(self, name: str) -> TransformerConfig:
         """A model by name. Raises `InputError`."""
-        if name not in self._models:
-            self._models[name] = self.catalogue.model(name)
-        return self._models[name]
+        return self._models.known(name, lambda: self.catalogue.model(name))
 
     def cluster(self, name: str, hardware: Mapping[str, Any], origins: Origins | None = None) -> Cluster:
         """A cluster with its parameters set by hand; errors name the place of each where `origins` knows it."""

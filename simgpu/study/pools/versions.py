@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
 from pathlib import Path
 
+from simgpu.memo import remembered
 from simgpu.version import __version__
 
 PACKAGE = Path(__file__).resolve().parents[2]
@@ -15,7 +15,7 @@ _DECIDES = ("analysis", "engine", "hardware", "model", "plan", "simulation", "ti
 _DECIDES_TOO = ("catalog.py", "overrides.py", "scenario.py", "units.py")
 
 
-@lru_cache(maxsize=1)
+@remembered(1)
 def code_digest() -> str:
     """A digest of the code that computes results: a checkout in which it was changed is another version."""
     files = [PACKAGE / name for name in _DECIDES_TOO]

@@ -26,7 +26,7 @@ from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Activity
 from simgpu.workload.jobs import Inference, MixedStep, Serving
 from simgpu.workload.links import OFFLOAD
-from simgpu.workload.options import default_clocks
+from simgpu.workload.options import clocks_of
 
 FIELDS = {
     "operator": "what it is in the model",
@@ -104,7 +104,7 @@ def _explain(case: Case, experiment: Experiment, catalogue: Catalogue) -> Explan
     result = run_case(case, catalogue)
     execution, workload = result.execution, case.scenario.workload
     cluster = resolve_cluster(case.scenario, catalogue, case.origins)
-    clocks = case.scenario.clocks or default_clocks(workload)
+    clocks = case.scenario.clocks or clocks_of(workload.kind)
     kernels = KernelModel(cluster, sustained=clocks == "sustained")
     if isinstance(workload, (Inference, MixedStep, Serving)):
         found = phases(execution)

@@ -69,7 +69,7 @@ class Problem:
         self.numerics = self.job.numerics(scenario.dtype, framework=scenario.framework)
         self.stack = framework(scenario.framework)
         self.accumulate = scenario.accumulate or ACCUMULATE[scenario.dtype]
-        self.scaling = self.job.fp8_scaling or self.stack.fp8_scaling
+        self.scaling = self.job.scaling(self.stack.fp8_scaling)
         self.capacity = cluster.gpu.memory.capacity.si * search.memory
         self.price = search.price_on(scenario.cluster)
         cheapest = self.price is not None  # at one price most throughput of a GPU costs least
@@ -152,12 +152,9 @@ class Problem:
 
     def names(self, plan: Plan) -> Mapping[str, Any]:
         """The names that conditions may use."""
-        filled = {
-            "schedule": plan.pipeline, "shard": plan.shards, "gpus": plan.world, "world": plan.world,
-            "recompute_layers": (plan.recompute_layers or self.config.layers) if plan.recompute == "full" else 0,
-            "micro_batch": plan.micro_batch or self.job.batch // plan.dp,
-        }  # fmt: skip
-        return {**self._fixed, **vars(plan), **filled}
+        again = (plan.recompute_layers or self.config.layers) if plan.recompute == "full" else 0
+        sizes = {"gpus": plan.world, "world": plan.world, "recompute_layers": again}
+        return {**self._fixed, **vars(plan), **plan.filled(self.job.batch), **sizes}
 
     def known_names(self) -> list[str]:
         """Names that conditions may use."""

@@ -20,21 +20,19 @@ from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.figure import Figure
 from simgpu.hardware.inherit import Calibration
+from simgpu.memo import WORDS, Region
 from simgpu.model.config import TransformerConfig
-from simgpu.model.operators import ACCUMULATE
 from simgpu.scenario import Origins, Scenario
 from simgpu.study.experiment.known import Known
 from simgpu.study.pools.versions import code_digest
 from simgpu.version import __version__
+from simgpu.workload.defaults import filled
 from simgpu.workload.frameworks import framework
-from simgpu.workload.inference.deploying import ACTIVATIONS
-from simgpu.workload.inference.deployment import ROUTING
 from simgpu.workload.jobs import Inference, MixedStep, Serving, Training
-from simgpu.workload.options import default_clocks
 from simgpu.workload.runtime_files import runtime
 
-_WORDS = ("title", "source", "sources")
-"""Fields that name things and decide nothing."""
+DIGESTS = 4096
+"""Things whose digests are remembered."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Identities:
         self.known = known
         self._contents: dict[str, str] = {}
         self._told: set[str] = set()
-        self._digests: dict[int, tuple[Any, str]] = {}
+        self._digests: Region[int, tuple[Any, str]] = Region(DIGESTS)  # they hold what they are of
 
     def of(self, scenario: Scenario, origins: Origins | None = None) -> Identity:
         """The identity of a scenario. Raises `InputError`, at its place, for names that the catalogue does not have."""
@@ -71,7 +69,7 @@ class Identities:
             parts["framework"] = self._digest(framework(scenario.framework), vars)
         elif isinstance(job, (Inference, MixedStep, Serving)):
             parts["runtime"] = self._digest(runtime(job.runtime), vars)
-        asked = filled(scenario, model)
+        asked = asked_of(scenario, model)
         whole = {"simgpu": __version__, "code": code_digest(), "scenario": asked, "parts": parts}
         return Identity(digest_of(whole), asked, parts)
 
@@ -92,8 +90,6 @@ class Identities:
         known = self._digests.get(id(thing))
         if known is None or known[0] is not thing:
             digest = digest_of(plain(thing))
-            if len(self._digests) > 4096:  # they hold what they are of
-                self._digests.clear()
             known = self._digests[id(thing)] = thing, digest
             if digest not in self._told:
                 self._told.add(digest)
@@ -106,43 +102,19 @@ class Identities:
         return found
 
 
-def filled(scenario: Scenario, model: TransformerConfig | None) -> dict[str, Any]:
+def asked_of(scenario: Scenario, model: TransformerConfig | None) -> dict[str, Any]:
     """A scenario's own fields with what absent ones come to. What it refers to by name is left to digests."""
     asked = scenario.model_dump(mode="json", exclude={"hardware", "model", "cluster"})
-    job, dtype = scenario.workload, scenario.dtype
-    asked["clocks"] = scenario.clocks or default_clocks(job)
-    serves = isinstance(job, (Inference, MixedStep, Serving))
-    if not serves or dtype in ACTIVATIONS:
-        asked["accumulate"] = scenario.accumulate or ACCUMULATE[dtype]
-    if isinstance(job, Training):
-        asked["plan"] |= _plan_filled(scenario)
-        try:
-            asked["workload"] |= {
-                k: v for k, v in vars(job.numerics(dtype, model, scenario.framework)).items() if k != "dtype"
-            }
-            asked["workload"]["master_weights"] = asked["workload"].pop("master") is not None
-        except InputError:  # it will say so when it runs
-            pass
-        if dtype == "fp8":
-            asked["workload"]["fp8_scaling"] = job.fp8_scaling or framework(scenario.framework).fp8_scaling
-    if isinstance(job, (Inference, MixedStep, Serving)):
-        if dtype in ACTIVATIONS:
-            asked["workload"]["precision"] = job.precision or dtype
-            if runtime(job.runtime).style != "ggml":  # which may keep another type than it is asked for
-                asked["workload"]["kv_cache"] = job.kv_cache or dtype
-        if model is not None and model.experts > 1:
-            asked["workload"]["routing"] = job.routing or ROUTING
+    try:
+        plan = scenario.plan.plan()
+    except InputError:  # it will be told where it runs
+        plan = None
+    known = filled(
+        scenario.workload, plan, scenario.dtype, scenario.framework, model, scenario.clocks, scenario.accumulate
+    )
+    for path, value in known.items():
+        (asked[path[0]] if len(path) > 1 else asked)[path[-1]] = value
     return asked
-
-
-def _plan_filled(scenario: Scenario) -> dict[str, Any]:
-    plan, batch = scenario.plan, scenario.workload.batch  # type: ignore[union-attr]
-    found: dict[str, Any] = {"schedule": plan.schedule or ("interleaved" if plan.vp > 1 else "1f1b")}
-    if batch % plan.dp == 0:
-        found["micro_batch"] = plan.micro_batch or batch // plan.dp
-    if plan.zero:
-        found["shard"] = plan.shard or plan.dp * plan.cp
-    return found
 
 
 def digest_of(data: Any) -> str:
@@ -159,7 +131,7 @@ def _figures(spec: Any) -> Any:
         }
         return [spec.value, more] if more else spec.value
     if isinstance(spec, BaseModel):
-        found = {name: _figures(getattr(spec, name)) for name in type(spec).model_fields if name not in _WORDS}
+        found = {name: _figures(getattr(spec, name)) for name in type(spec).model_fields if name not in WORDS}
         return {name: value for name, value in found.items() if value is not None}
     if isinstance(spec, Mapping):
         return {str(name): _figures(value) for name, value in spec.items()}

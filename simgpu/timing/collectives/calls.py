@@ -33,15 +33,13 @@ def model_of(
     check_ranks(len(gpus))
     narrow = dtype if dtype in ("int8", "fp8", "fp4") else "wide"
     key = (kind, tuple(gpus), library, narrow)
-    known: dict = topology.memory.setdefault("collectives", {})
-    found = known.get(key)
-    if found is None:
-        found = known[key] = CollectiveModel(topology, kind, gpus, library, dtype)
-        held = topology.memory["ranks"] = topology.memory.get("ranks", 0) + len(gpus)
-        while held > REMEMBERED and len(known) > 1:
-            oldest = next(iter(known))
-            held = topology.memory["ranks"] = held - known.pop(oldest).n
+    known = topology.memo.region("collectives", REMEMBERED, _ranks_of)
+    found: CollectiveModel = known.known(key, lambda: CollectiveModel(topology, kind, gpus, library, dtype))
     return found
+
+
+def _ranks_of(model: CollectiveModel) -> int:
+    return model.n
 
 
 def collective_phases(

@@ -17,6 +17,9 @@ from simgpu.hardware.topology import Route, Topology
 EXACT = 4
 """So many cycles at most are packed by trying all ways; more are taken one by one, the least loaded first."""
 
+WALKS = 256
+"""Sets of GPUs of a node whose walks are remembered for a topology."""
+
 Lanes = dict[tuple[int, int], int]
 """Links of each pair of GPUs, the smaller first."""
 
@@ -62,7 +65,7 @@ def mesh_walks(topology: Topology, local: Sequence[int], rails: int) -> list[lis
     per_node = topology.cluster.gpus_per_node
     first = local[0] - local[0] % per_node
     own = tuple(gpu - first for gpu in local)
-    known: dict[tuple[tuple[int, ...], int], list[list[int]]] = topology.memory.setdefault("mesh walks", {})
+    known = topology.memo.region("mesh walks", WALKS)
     if (own, rails) not in known:
         starts = [r * len(own) // rails for r in range(rails)]
         lanes = _lanes(topology, own)

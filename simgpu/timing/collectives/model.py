@@ -31,6 +31,7 @@ import numpy as np
 
 from simgpu.errors import InputError, nearest
 from simgpu.hardware.topology import Route, Topology
+from simgpu.memo import Region
 from simgpu.timing.collectives import schedules, tuner
 from simgpu.timing.collectives.alone import UNIT, makespan
 from simgpu.timing.collectives.ideal import CollectivePhase, Edge, Transport, ideal_phases
@@ -41,6 +42,9 @@ from simgpu.timing.parts import Array, ArrayLike
 ALGORITHMS = ("auto", *schedules.ALGORITHMS)
 PROTOCOLS = ("auto", *tuner.PROTOCOLS, "ideal")
 LIBRARIES = ("nccl", "custom")
+SIZES = 4096
+"""Sizes for which the choice of a collective is remembered."""
+
 _WIRE = {"ll": 2.0, "ll128": 128 / 120, "simple": 1.0}
 """Bytes on the wire per byte of data."""
 _LL_PASS_BYTES = 512 * 8
@@ -111,7 +115,7 @@ class CollectiveModel:
         self._schedules: dict[str, Schedule] = {}
         self._unit: dict[Choice, float] = {}
         self._flows: dict[Choice, tuple[list[Transport], dict[Edge, float]]] = {}
-        self._picked: dict[tuple[float, str, str], Choice] = {}
+        self._picked: Region[tuple[float, str, str], Choice] = Region(SIZES)
 
     # ---- what is possible, what is chosen ------------------------------------------------------------
 

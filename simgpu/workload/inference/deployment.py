@@ -14,7 +14,7 @@ from math import ceil
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.inherit import DEFAULT
-from simgpu.memo import Region
+from simgpu.memo import Region, content, key_of
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import BYTES, Attention, Dim, Matmul, Operator, Pointwise
 from simgpu.model.serving import (
@@ -128,8 +128,8 @@ class Deployment:
     memory_share: float | None = None  # that the engine takes; None: as the runtime has it
     drafter: Served | None = None  # held beside the model, for which it guesses
     part: bool = False  # a layer of a model whose embedding and head it shares
-    _steps: Region[Groups, StepTime] = field(default_factory=lambda: Region(REMEMBERED), repr=False)
-    _blocks: Region[tuple, Block] = field(default_factory=lambda: Region(REMEMBERED), repr=False)
+    _steps: Region[Groups, StepTime] = field(default_factory=lambda: Region(REMEMBERED), repr=False, compare=False)
+    _blocks: Region[tuple, Block] = field(default_factory=lambda: Region(REMEMBERED), repr=False, compare=False)
 
     @cached_property
     def kernels(self) -> KernelModel:
@@ -199,11 +199,8 @@ class Deployment:
         if self.drafter is not None:
             return self
         known = self.cluster.memo.region("deployments", DEPLOYMENTS)
-        key = (
-            self.config, self.plan, repr(self.precision), id(self.runtime), self.dtype, self.kv_dtype, self.accumulate,
-            self.routing, self.sustained, self.algorithm, self.protocol, self.offloaded, self.limit, self.memory_share,
-            self.part,
-        )  # fmt: skip
+        precision, runtime = content(self.precision), content(self.runtime)
+        key = key_of(self, ("cluster", "drafter"), precision=precision, runtime=runtime)
         found: Deployment = known.known(key, self.fresh)
         return found
 

@@ -28,6 +28,7 @@ from typing import Any
 
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.topology import topology_of
+from simgpu.memo import Region, key_of
 from simgpu.model.operators import BYTES
 from simgpu.plan.parallelism import ORDER, Plan
 from simgpu.plan.states import parameters_of
@@ -38,6 +39,9 @@ from simgpu.workload.training.job import Job
 from simgpu.workload.training.layers import SPLIT, Layers, Passes
 from simgpu.workload.training.reductions import STREAM_OF, Call, Reductions
 from simgpu.workload.training.update import norm_of, update_of
+
+REMEMBERED = 200_000
+"""Parts of bounds that are remembered for a job."""
 
 ROUNDING = 1e-12
 """Sums are taken in another order than in the simulation."""
@@ -114,7 +118,8 @@ class Bounds:
     algorithm: str = "auto"
     protocol: str = "auto"
     _egress: Egress = field(init=False)
-    _known: dict[Hashable, Any] = field(init=False, default_factory=dict)
+    _job: tuple = field(init=False, default=())
+    _known: Region[Hashable, Any] = field(init=False, default_factory=lambda: Region(REMEMBERED))
 
     def __post_init__(self) -> None:
         self._egress = Egress.of(self.cluster)
@@ -122,6 +127,9 @@ class Bounds:
     def seconds(self, job: Job, kernels: KernelModel) -> float:
         """A lower bound of the seconds that `run_step` of this job returns."""
         plan, m = job.plan, job.microbatches
+        if (rest := key_of(job, ("plan",))) != self._job:  # of another job nothing is known
+            self._known.clear()
+            self._job = rest
         layer = (
             plan.within_layer(), self._place(plan), plan.zero == 3, _each(job), plan.shards > 1,
             plan.pipeline == SPLIT, job.micro_batch,
@@ -159,12 +167,7 @@ class Bounds:
         return job.microbatches * passes * weights * max(2 * rows / peak, read)
 
     def _once(self, key: Hashable, make: Any) -> Any:
-        found = self._known.get(key)
-        if found is None:
-            if len(self._known) >= 200_000:
-                self._known.clear()
-            found = self._known[key] = make()
-        return found
+        return self._known.known(key, make)
 
     # ---- parts ---------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from simgpu.memo import content, key_of
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import (
     BYTES,
@@ -93,22 +94,24 @@ class Layers:
         """
         key = (*self._identity, kind, recompute)
         known = self.kernels.cluster.memo.region("layers", REMEMBERED)
-        # who has the framework's id lives on
-        unit: Passes = known.known(key, lambda: (self.framework, self._unit(kind, recompute)))[1]
+        unit: Passes = known.known(key, lambda: self._unit(kind, recompute))
         return unit
 
     @cached_property
     def _identity(self) -> tuple:
-        """All that a unit depends on, beside the cluster."""
+        """All that a unit depends on, beside the cluster: of the plan and its links, what a layer sees of them."""
         plan = self.plan
         groups = [name for name in ("tp", "cp", "ep") if getattr(plan, name) > 1]
         copied = bool(self._copies(1.0))
         cast = self.gathered and not self.framework.fused_wgrad
         sharded = copied, copied and plan.zero == 3, cast, plan.pipeline == SPLIT
-        return (
-            self.config, plan.within_layer(), sharded, self.numerics, id(self.framework), self.kernels.identity,
-            self.links.identity(groups), self.micro_batch, self.tokens, self.accumulate, self.routing, self.fp8,
-        )  # fmt: skip
+        return key_of(
+            self,
+            plan=(plan.within_layer(), *sharded),
+            framework=content(self.framework),
+            kernels=self.kernels.identity,
+            links=self.links.identity(groups),
+        )
 
     def _unit(self, kind: str, recompute: bool) -> Passes:
         forward = self._operators(kind)

@@ -1,0 +1,75 @@
+"""What absent values of a scenario come to: each rule once, for whoever simulates, shows, compares or keeps results.
+
+Those of a plan are rules of its keys (`simgpu.plan.parallelism.Key.rule`), dtypes of training `Training.numerics`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simgpu.errors import InputError
+from simgpu.model.config import TransformerConfig
+from simgpu.model.operators import ACCUMULATE
+from simgpu.plan.parallelism import Plan
+from simgpu.workload.frameworks import framework as framework_named
+from simgpu.workload.jobs import Inference, MixedStep, Serving, Training, Workload
+from simgpu.workload.options import clocks_of
+
+Path = tuple[str, ...]
+"""Place of a value in a scenario: ('plan', 'micro_batch')."""
+
+
+def absent(path: Path, kind: str, dtype: str) -> Any:
+    """What the value at `path` comes to by the kind of job and the dtype alone; None where they do not decide it."""
+    if path == ("clocks",):
+        return clocks_of(kind)
+    return {"accumulate": ACCUMULATE[dtype], "dtype": dtype}.get(path[-1])
+
+
+def filled(
+    job: Workload, plan: Plan | None, dtype: str, framework: str, model: TransformerConfig | None,
+    clocks: str | None = None, accumulate: str | None = None,
+) -> dict[Path, Any]:  # fmt: skip
+    """What every value of a scenario comes to that may be absent and has an effect, by its place; given ones stand.
+
+    `plan` is None where its keys contradict each other.
+    """
+    found: dict[Path, Any] = {("clocks",): clocks or clocks_of(job.kind)}
+    if isinstance(job, (Inference, MixedStep, Serving)):
+        return found | _served(job, dtype, model, accumulate)
+    found["accumulate",] = accumulate or ACCUMULATE[dtype]
+    if isinstance(job, Training) and plan is not None:
+        found |= {("plan", key): value for key, value in plan.filled(job.batch).items()}
+    if isinstance(job, Training):
+        found |= _trained(job, dtype, framework, model)
+    return found
+
+
+def _trained(job: Training, dtype: str, framework: str, model: TransformerConfig | None) -> dict[Path, Any]:
+    try:
+        kept = dict(vars(job.numerics(dtype, model, framework)))
+    except InputError:  # it will be told where it runs
+        return {}
+    kept["master_weights"] = kept.pop("master") is not None
+    del kept["dtype"]
+    if dtype == "fp8":
+        kept["fp8_scaling"] = job.scaling(framework_named(framework).fp8_scaling)
+    return {("workload", key): value for key, value in kept.items()}
+
+
+def _served(
+    job: Inference | MixedStep | Serving, dtype: str, model: TransformerConfig | None, accumulate: str | None
+) -> dict[Path, Any]:  # fmt: skip
+    from simgpu.workload.inference.deploying import ACTIVATIONS
+    from simgpu.workload.inference.deployment import ROUTING
+    from simgpu.workload.runtime_files import runtime
+
+    found: dict[Path, Any] = {}
+    if dtype in ACTIVATIONS:
+        found["accumulate",] = accumulate or ACCUMULATE[dtype]
+        found["workload", "precision"] = job.precision or dtype
+        if runtime(job.runtime).style != "ggml":  # which may keep another type than it is asked for
+            found["workload", "kv_cache"] = job.kv_cache or dtype
+    if model is not None and model.experts > 1:
+        found["workload", "routing"] = job.routing or ROUTING
+    return found
