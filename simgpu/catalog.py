@@ -2,8 +2,8 @@
 
 Folders are searched in this order: those given by hand (`--catalog DIR`, `Catalogue(DIR)`), those in the
 environment variable `SIMGPU_CATALOG` (separated like PATH), the catalogue that comes with simgpu. Each holds
-`gpus/`, `nodes/`, `clusters/`, `links/`, `architectures/` (directly or under `hardware/`), `models/` and
-`experiments/`. Names are file names without their ending; what stands after an '@' in the name of a GPU derives
+`gpus/`, `nodes/`, `clusters/`, `links/`, `architectures/` (directly or under `hardware/`), `models/`, `frameworks/`
+and `experiments/`. Names are file names without their ending; what stands after an '@' in the name of a GPU derives
 another from it (`h100-sxm@1g.10gb`, `h100-sxm@500W`; see `simgpu.hardware.derive`).
 """
 
@@ -43,6 +43,8 @@ from simgpu.model.families import parse_config
 from simgpu.overrides import Override, blamer, by_root, of_derived_peak, overridden, settled
 from simgpu.reading import built_in_folder
 from simgpu.schema_errors import MISSING_TOO, Blame, validate
+from simgpu.workload.framework_files import Frameworks, built_in
+from simgpu.workload.frameworks import Framework
 
 KINDS: dict[str, type[CatalogueFile]] = {
     "gpus": GPUSpec,
@@ -83,8 +85,12 @@ class Catalogue:
         for folder in extra:
             if not os.path.isdir(folder):
                 raise InputError("no such folder", file=folder, key="catalog")
-            if not any(os.path.isdir(folder / kind) for kind in (*KINDS, "hardware", "models", "experiments")):
-                raise InputError("holds no gpus, nodes, clusters, models or experiments", file=folder, key="catalog")
+            if not any(
+                os.path.isdir(folder / kind) for kind in (*KINDS, "hardware", "models", "experiments", "frameworks")
+            ):
+                raise InputError(
+                    "holds no gpus, nodes, clusters, models, frameworks or experiments", file=folder, key="catalog"
+                )
         for entry in os.environ.get("SIMGPU_CATALOG", "").split(os.pathsep):
             if entry:
                 if not os.path.isdir(entry):
@@ -292,6 +298,16 @@ class Catalogue:
         if known is None or known[0] is not level:
             known = self._walked[level.name] = (level, flat(level.kernel))
         return known[1]
+
+    @takes(name=TEXT)
+    def framework(self, name: str) -> Framework:
+        """A training framework by name; what it is based on is looked for in the same folders. Raises `InputError`."""
+        return self._frameworks.of(name)
+
+    @cached_property
+    def _frameworks(self) -> Frameworks:
+        files, shipped = self._files("frameworks"), built_in()
+        return shipped if files == shipped.files else Frameworks(files)
 
     @takes(name=TEXT)
     def model(self, name: str) -> TransformerConfig:

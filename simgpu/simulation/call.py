@@ -25,6 +25,7 @@ from simgpu.simulation.result import Result
 from simgpu.timing.collectives import ALGORITHMS, PROTOCOLS
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Execution, execute
+from simgpu.workload.frameworks import Framework
 from simgpu.workload.jobs import Inference, MixedStep, OperatorList, Prefill, Serving, Training, Workload, job_of
 
 CLOCKS = ("sustained", "burst")
@@ -40,7 +41,8 @@ REMEMBERED = 32
     plan=MAPPING | instance("a Plan", "simgpu.plan.parallelism.Plan"),
     draft=TEXT | instance("a model from load_model", "simgpu.model.config.TransformerConfig"),
     catalogue=instance("a Catalogue", "simgpu.catalog.Catalogue"),
-    **dict.fromkeys(("dtype", "accumulate", "algorithm", "protocol", "clocks", "framework"), TEXT),
+    **dict.fromkeys(("dtype", "accumulate", "algorithm", "protocol", "clocks"), TEXT),
+    framework=TEXT | instance("a framework of a Catalogue", "simgpu.workload.frameworks.Framework"),
     **dict.fromkeys(("folded", "require_fit"), FLAG),
 )
 def simulate(
@@ -53,7 +55,7 @@ def simulate(
     algorithm: str = "auto",
     protocol: str = "auto",
     clocks: str | None = None,
-    framework: str = "megatron",
+    framework: Framework | str = "megatron",
     folded: bool = True,
     require_fit: bool = False,
     draft: TransformerConfig | str | None = None,
@@ -79,7 +81,8 @@ def simulate(
         latencies, as back-of-the-envelope sums have it.
 
     framework
-        Of training: how a stack runs the same operators, see `simgpu.workload.frameworks`.
+        Of training: how a stack runs the same operators, by name (`simgpu list frameworks`) or from
+        `Catalogue.framework`.
     folded
         Of training: one rank stands for all equal ones. False simulates each rank, for the same times.
     require_fit
@@ -127,6 +130,8 @@ def simulate(
         kernels.peak(own, own_sums, key=key)
 
     if isinstance(workload, Training):
+        if isinstance(framework, str):
+            framework = (catalogue or Catalogue()).framework(framework)
         return _train(
             cluster, workload, model, plan, dtype, sums, kernels, framework, algorithm, protocol, folded, require_fit
         )
@@ -189,7 +194,7 @@ def _asked(model: str, kind: str, cluster: Cluster, dtype: str, plan: Plan) -> d
 
 def _train(
     cluster: Cluster, workload: Training, model: TransformerConfig | None, plan: Plan, dtype: str, accumulate: str,
-    kernels: KernelModel, framework: str, algorithm: str, protocol: str, folded: bool, require_fit: bool,
+    kernels: KernelModel, framework: Framework, algorithm: str, protocol: str, folded: bool, require_fit: bool,
 ) -> Result:  # fmt: skip
     from simgpu.simulation.training import train
 
@@ -203,7 +208,7 @@ def _train(
         "schedule": plan.pipeline,
         "micro_batch": plan.micro_batch or workload.batch // plan.dp,
         "microbatches": workload.batch // plan.dp // (plan.micro_batch or workload.batch // plan.dp),
-        "framework": framework,
+        "framework": framework.name,
         **done.row,
     }
     return _result(row, done.execution, done.memory)

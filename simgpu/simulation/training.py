@@ -21,7 +21,6 @@ from simgpu.timing.kernels import NONE, KernelModel
 from simgpu.timing.matrix_timer import ROW_WISE
 from simgpu.workload.execution import Execution
 from simgpu.workload.frameworks import Framework
-from simgpu.workload.frameworks import framework as framework_named
 from simgpu.workload.jobs import Training
 from simgpu.workload.links import OFFLOAD, Links
 from simgpu.workload.training.step import Job, run_step
@@ -51,7 +50,7 @@ def train(
     dtype: str,
     accumulate: str,
     kernels: KernelModel,
-    framework: str,
+    framework: Framework,
     algorithm: str = "auto",
     protocol: str = "auto",
     folded: bool = True,
@@ -61,17 +60,16 @@ def train(
     config = workload.check(model, plan)
     check_simulated(plan)
     numerics = workload.numerics(dtype, framework=framework)
-    stack = framework_named(framework)
-    scaling = workload.fp8_scaling or stack.fp8_scaling
-    kernels = kernels_of(stack, cluster, kernels.timer.sustained, scaling, plan.cp)
+    scaling = workload.fp8_scaling or framework.fp8_scaling
+    kernels = kernels_of(framework, cluster, kernels.timer.sustained, scaling, plan.cp)
     memory = tuple(
         memory_per_stage(
             config,
             plan,
             numerics,
+            framework.memory,
             workload.batch,
             workload.tokens,
-            framework,
             cluster.gpu.memory.capacity.si,
             Room.of(cluster),
         )
@@ -82,7 +80,16 @@ def train(
         raise InputError(f"{plan.world} ranks are too many to be simulated one by one", key="plan")
     fp8 = scaling if dtype == "fp8" else None
     job = Job(
-        config, plan, numerics, stack, workload.batch, workload.tokens, accumulate, workload.routing, fp8, workload.clip
+        config,
+        plan,
+        numerics,
+        framework,
+        workload.batch,
+        workload.tokens,
+        accumulate,
+        workload.routing,
+        fp8,
+        workload.clip,
     )
     execution = run_step(job, kernels, Links(cluster, plan, kernels, algorithm, protocol, folded))
     found = anatomy(execution)
@@ -120,7 +127,7 @@ def kernels_of(stack: Framework, cluster: Cluster, sustained: bool, fp8_scaling:
 
 
 def _check_fit(
-    config: TransformerConfig, plan: Plan, workload: Training, numerics: Any, framework: str,
+    config: TransformerConfig, plan: Plan, workload: Training, numerics: Any, framework: Framework,
     memory: tuple[Memory, ...], cluster: Cluster,
 ) -> None:  # fmt: skip
     worst = peak(memory)
@@ -129,7 +136,7 @@ def _check_fit(
 
         size, per_node = cluster.gpu.memory.capacity.si, cluster.gpus_per_node
         found = suggestions(
-            config, plan, numerics, workload.batch, workload.tokens, size, framework, per_node, Room.of(cluster)
+            config, plan, numerics, framework.memory, workload.batch, workload.tokens, size, per_node, Room.of(cluster)
         )
         raise MisfitError(fit_text(worst, found), key="plan")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import fields, replace
-from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ from typing import Any
 from simgpu.documents import Document, read_yaml
 from simgpu.errors import InputError, nearest, shown
 from simgpu.reading import built_in_folder
-from simgpu.units import EXAMPLES, parse_quantity, to_si
 from simgpu.workload.runtimes import GIB, MARK, Runtime
+from simgpu.workload.sourced import figure, number, quantity
 
 FOLDER = "runtimes"
 
@@ -149,17 +148,9 @@ def _given(document: Document) -> dict[str, Any]:
 
 def _figure(document: Document, name: str, given: dict[str, Any]) -> tuple[Any, str]:
     """Value and source of a figure."""
-    one = given[name]
-    if not isinstance(one, dict) or "value" not in one or set(one) - {"value", "unit", "source"}:
-        raise document.error(f"{shown(one)}: expected value, unit and source", (name,))
-    sources = given.get("sources", {})
-    if one.get("source") not in sources:
-        problem = (
-            f"source {shown(one.get('source'))} is not among the file's sources{nearest(one.get('source'), sources)}"
-        )
-        raise document.error(problem, (name,))
+    value, unit, source = figure(document, given[name], (name,))
     try:
-        return _value(name, one["value"], one.get("unit", "")), str(sources[one["source"]])
+        return _value(name, value, unit), source
     except (ValueError, TypeError) as error:
         raise document.error(str(error), (name,)) from None
 
@@ -167,9 +158,9 @@ def _figure(document: Document, name: str, given: dict[str, Any]) -> tuple[Any, 
 def _value(name: str, given: Any, unit: str) -> Any:
     """A figure as the field has it: numbers in SI units, memory of `chunks` in GiB."""
     if name == "chunks":
-        return tuple((_quantity(least, "", "B") / GIB, int(tokens)) for least, tokens in given)
+        return tuple((quantity(least, "", "B") / GIB, int(tokens)) for least, tokens in given)
     if name == "custom_limits":
-        return tuple((int(gpus), _quantity(most, "", "B")) for gpus, most in given)
+        return tuple((int(gpus), quantity(most, "", "B")) for gpus, most in given)
     if isinstance(given, list):
         return tuple(given)
     if isinstance(given, (bool, str)):
@@ -178,13 +169,5 @@ def _value(name: str, given: Any, unit: str) -> Any:
             raise ValueError(f"{shown(given)} is not a {kind}")
         return given
     dimension = "s" if name.endswith("_s") else "B" if name in BYTES else ""
-    if dimension and not unit:
-        raise ValueError(f"{given} has no unit; expected one, such as '{EXAMPLES[dimension]}'")
-    value = _quantity(given, unit, dimension)
+    value = number(given, unit, dimension)
     return int(value) if _FIGURES[name].type == "int" else value
-
-
-def _quantity(given: Any, unit: str, dimension: str) -> float:
-    """In SI units, as the literal in them would read: 40 us are 40e-6 s to the last digit."""
-    value, own = parse_quantity(given)
-    return float(Decimal(repr(value)) * Decimal(repr(to_si(1.0, own or unit, dimension))))

@@ -46,14 +46,15 @@ def misfits(outcome: ExperimentResult, catalogue: Catalogue) -> list[tuple[str, 
             found.setdefault(_unserved(case, result, catalogue), []).append(row_name(outcome, number))
             continue
         worst = peak([stage for stage in result.memory if isinstance(stage, Memory)])
+        framework = catalogue.framework(scenario.framework)
         helps = suggestions(
             catalogue.model(scenario.model),
             scenario.plan.plan(),
-            workload.numerics(scenario.dtype, framework=scenario.framework),
+            workload.numerics(scenario.dtype, framework=framework),
+            framework.memory,
             workload.batch,
             workload.tokens,
             worst.capacity or 0.0,
-            scenario.framework,
             cluster.gpus_per_node,
             Room.of(cluster),
         )

@@ -12,7 +12,7 @@ from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, MisfitError
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import Structure
-from simgpu.scenario import Origins, Scenario, draft_of, resolve_cluster
+from simgpu.scenario import Origins, Scenario, draft_of, framework_of, resolve_cluster
 from simgpu.simulation.call import simulate
 from simgpu.study.experiment import conditions
 from simgpu.study.experiment.search_fields import SearchFields
@@ -51,7 +51,8 @@ class Asked:
             raise error if error.file else InputError(error.problem, key="model") from None
         made: Problem | ServingProblem
         if isinstance(self.scenario.workload, Training):
-            made = Problem(self.scenario, self.search, cluster, model)
+            framework = framework_of(self.scenario, catalogue, Origins())
+            made = Problem(self.scenario, self.search, cluster, model, framework)
         else:
             made = ServingProblem(self.scenario, self.search, cluster, model, draft_of(self.scenario, catalogue))
         made.conditions = tuple(self._condition(n, text, made) for n, text in enumerate(self.search.where))
@@ -120,7 +121,7 @@ def run_plan(problem: Problem, plan: Plan) -> dict[str, Any]:
     return dict(
         simulate(
             problem.cluster, asked.workload, problem.config, plan, asked.dtype, asked.accumulate, asked.algorithm,
-            asked.protocol, asked.clocks, asked.framework,
+            asked.protocol, asked.clocks, problem.stack,
         ).row
     )  # fmt: skip
 
@@ -131,7 +132,7 @@ def run_served(problem: ServingProblem, asked: Scenario) -> dict[str, Any] | str
         return dict(
             simulate(
                 problem.cluster, asked.workload, problem.config, asked.plan.plan(), asked.dtype, asked.accumulate,
-                asked.algorithm, asked.protocol, asked.clocks, asked.framework, require_fit=True, draft=problem.draft,
+                asked.algorithm, asked.protocol, asked.clocks, require_fit=True, draft=problem.draft,
             ).row
         )  # fmt: skip
     except InputError as error:

@@ -22,12 +22,13 @@ from simgpu.hardware.figure import Figure
 from simgpu.hardware.inherit import Calibration
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import ACCUMULATE
-from simgpu.scenario import Origins, Scenario
+from simgpu.scenario import Origins, Scenario, framework_of
 from simgpu.simulation.call import default_clocks
 from simgpu.study.experiment.known import Known
 from simgpu.study.pools.versions import code_digest
 from simgpu.version import __version__
-from simgpu.workload.frameworks import framework
+from simgpu.workload.framework_files import framework as built_in
+from simgpu.workload.frameworks import Framework
 from simgpu.workload.inference.deploying import ACTIVATIONS
 from simgpu.workload.inference.deployment import ROUTING
 from simgpu.workload.jobs import Inference, MixedStep, Serving, Training
@@ -62,16 +63,20 @@ class Identities:
         model = self._model(scenario.model, places, ("model",)) if scenario.model else None
         if model is not None:
             parts["model"] = self._digest(model, vars)
-        job = scenario.workload
+        job, stack = scenario.workload, None
         if isinstance(job, Inference) and job.speculative is not None and job.speculative.draft != "mtp":
             draft = self._model(job.speculative.draft, places, ("workload", "speculative", "draft"))
             parts["draft"] = self._digest(draft, vars)
         parts |= self._cluster(self.known.cluster(scenario.cluster, scenario.hardware, places))
         if isinstance(job, Training):
-            parts["framework"] = self._digest(framework(scenario.framework), vars)
+            stack = framework_of(scenario, self.known.catalogue, places)
+            parts["framework"] = self._digest(stack, Framework.facts)
         elif isinstance(job, (Inference, MixedStep, Serving)):
-            parts["runtime"] = self._digest(runtime(job.runtime), vars)
-        asked = filled(scenario, model)
+            engine = runtime(job.runtime)
+            parts["runtime"] = self._digest(engine, vars)
+            if engine.framework:
+                parts["framework"] = self._digest(built_in(engine.framework), Framework.facts)
+        asked = filled(scenario, model, stack)
         whole = {"simgpu": __version__, "code": code_digest(), "scenario": asked, "parts": parts}
         return Identity(digest_of(whole), asked, parts)
 
@@ -106,8 +111,11 @@ class Identities:
         return found
 
 
-def filled(scenario: Scenario, model: TransformerConfig | None) -> dict[str, Any]:
-    """A scenario's own fields with what absent ones come to. What it refers to by name is left to digests."""
+def filled(scenario: Scenario, model: TransformerConfig | None, framework: Framework | None) -> dict[str, Any]:
+    """A scenario's own fields with what absent ones come to. What it refers to by name is left to digests.
+
+    `framework` is that of a training step; None for other jobs.
+    """
     asked = scenario.model_dump(mode="json", exclude={"hardware", "model", "cluster"})
     job, dtype = scenario.workload, scenario.dtype
     asked["clocks"] = scenario.clocks or default_clocks(job)
@@ -117,14 +125,12 @@ def filled(scenario: Scenario, model: TransformerConfig | None) -> dict[str, Any
     if isinstance(job, Training):
         asked["plan"] |= _plan_filled(scenario)
         try:
-            asked["workload"] |= {
-                k: v for k, v in vars(job.numerics(dtype, model, scenario.framework)).items() if k != "dtype"
-            }
+            asked["workload"] |= {k: v for k, v in vars(job.numerics(dtype, model, framework)).items() if k != "dtype"}
             asked["workload"]["master_weights"] = asked["workload"].pop("master") is not None
         except InputError:  # it will say so when it runs
             pass
-        if dtype == "fp8":
-            asked["workload"]["fp8_scaling"] = job.fp8_scaling or framework(scenario.framework).fp8_scaling
+        if dtype == "fp8" and framework is not None:
+            asked["workload"]["fp8_scaling"] = job.fp8_scaling or framework.fp8_scaling
     if isinstance(job, (Inference, MixedStep, Serving)):
         if dtype in ACTIVATIONS:
             asked["workload"]["precision"] = job.precision or dtype
