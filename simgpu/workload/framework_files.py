@@ -195,7 +195,7 @@ def _value(name: str, kind: str, given: Any, unit: str) -> Any:
             raise ValueError(f"{shown(given)} is not known{nearest(str(given), WORDS[name])}")
         return given
     if isinstance(given, bool):
-        raise ValueError(f"{shown(given)} is not a number")
+        raise ValueError(f"{str(given).lower()} is not a number")
     value = number(given, unit, dimension(name))
     least, most = RANGES.get(name, _ANY)
     if not isfinite(value) or not least <= value <= most:
