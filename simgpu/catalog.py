@@ -2,9 +2,9 @@
 
 Folders are searched in this order: those given by hand (`--catalog DIR`, `Catalogue(DIR)`), those in the
 environment variable `SIMGPU_CATALOG` (separated like PATH), the catalogue that comes with simgpu. Each holds
-`gpus/`, `nodes/`, `clusters/`, `links/`, `architectures/` (directly or under `hardware/`), `models/`, `frameworks/`
-and `experiments/`. Names are file names without their ending; what stands after an '@' in the name of a GPU derives
-another from it (`h100-sxm@1g.10gb`, `h100-sxm@500W`; see `simgpu.hardware.derive`).
+`gpus/`, `nodes/`, `clusters/`, `links/`, `architectures/` (directly or under `hardware/`), `models/`, `frameworks/`,
+`runtimes/` and `experiments/`. Names are file names without their ending; what stands after an '@' in the name of a
+GPU derives another from it (`h100-sxm@1g.10gb`, `h100-sxm@500W`; see `simgpu.hardware.derive`).
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ from simgpu.reading import built_in_folder
 from simgpu.schema_errors import MISSING_TOO, Blame, validate
 from simgpu.workload.framework_files import Frameworks, built_in
 from simgpu.workload.frameworks import Framework
+from simgpu.workload.runtime_files import Runtimes, shipped
+from simgpu.workload.runtimes import Runtime
 
 KINDS: dict[str, type[CatalogueFile]] = {
     "gpus": GPUSpec,
@@ -86,10 +88,13 @@ class Catalogue:
             if not os.path.isdir(folder):
                 raise InputError("no such folder", file=folder, key="catalog")
             if not any(
-                os.path.isdir(folder / kind) for kind in (*KINDS, "hardware", "models", "experiments", "frameworks")
+                os.path.isdir(folder / kind)
+                for kind in (*KINDS, "hardware", "models", "experiments", "frameworks", "runtimes")
             ):
                 raise InputError(
-                    "holds no gpus, nodes, clusters, models, frameworks or experiments", file=folder, key="catalog"
+                    "holds no gpus, nodes, clusters, models, frameworks, runtimes or experiments",
+                    file=folder,
+                    key="catalog",
                 )
         for entry in os.environ.get("SIMGPU_CATALOG", "").split(os.pathsep):
             if entry:
@@ -308,6 +313,19 @@ class Catalogue:
     def _frameworks(self) -> Frameworks:
         files, shipped = self._files("frameworks"), built_in()
         return shipped if files == shipped.files else Frameworks(files)
+
+    @takes(name=TEXT)
+    def runtime(self, name: str) -> Runtime:
+        """A runtime by name, `vllm` or `vllm@0.14`; what it is based on is looked for in the same folders. Raises
+        `InputError`."""
+        return self.runtimes.of(name)
+
+    @cached_property
+    def runtimes(self) -> Runtimes:
+        """All runtimes, by engine and version."""
+        files, known = self._files("runtimes"), shipped()
+        same = files == known.files and self._frameworks is built_in()
+        return known if same else Runtimes(files, self._frameworks)
 
     @takes(name=TEXT)
     def model(self, name: str) -> TransformerConfig:

@@ -17,7 +17,7 @@ from simgpu.model.derive import written
 from simgpu.model.operators import ACCUMULATE
 from simgpu.overrides import Override
 from simgpu.plan.parallelism import Plan
-from simgpu.simulation.call import default_clocks, simulate
+from simgpu.simulation.call import default_clocks, runtime_of, simulate
 from simgpu.simulation.result import Result
 from simgpu.tree import indexed, leaves
 from simgpu.workload.framework_files import dimension
@@ -176,6 +176,7 @@ def run_scenario(
             scenario.clocks,
             framework,
             require_fit=scenario.require_fit,
+            catalogue=catalogue,
             draft=draft_of(scenario, catalogue),
         )
     except InputError as error:
@@ -189,6 +190,16 @@ def framework_of(scenario: Scenario, catalogue: Catalogue, origins: Origins) -> 
         return catalogue.framework(scenario.framework)
     except InputError as error:
         raise error if error.file else origins.error(error.problem, ("framework",)) from None
+
+
+def check_names(scenario: Scenario, catalogue: Catalogue, origins: Origins) -> None:
+    """Raise `InputError`, at its place, for a framework or runtime that the catalogue does not have."""
+    framework_of(scenario, catalogue, origins)
+    if isinstance(scenario.workload, (Inference, MixedStep, Serving)):
+        try:
+            runtime_of(scenario.workload, catalogue)
+        except InputError as error:
+            raise error if error.file else origins.error(error.problem, ("workload", "runtime")) from None
 
 
 def draft_of(scenario: Scenario, catalogue: Catalogue) -> TransformerConfig | None:
@@ -270,7 +281,8 @@ def _inference_inputs(
     job = scenario.workload
     assert isinstance(job, (Inference, MixedStep, Serving))
     model = catalogue.model(scenario.model) if scenario.model else None
-    made = deploy(cluster, job, model, scenario.plan.plan(), scenario.dtype, scenario.accumulate)
+    run = runtime_of(job, catalogue)
+    made = deploy(cluster, job, model, scenario.plan.plan(), scenario.dtype, run, scenario.accumulate)
     for key, value in vars(made.precision).items():
         if key not in ("name", "source"):
             plain = dict(value) if isinstance(value, Mapping) else value
@@ -283,7 +295,7 @@ def _inference_inputs(
         yield "serving.routing", {"value": made.routing, "source": follows}
     sources = made.runtime.sources
     for key, value in vars(made.runtime).items():
-        if key not in ("name", "sources"):
+        if key not in ("name", "sources", "stack"):
             unit = {"unit": "s"} if key.endswith("_s") else {"unit": "B"} if key.endswith("_bytes") else {}
             yield f"runtime.{key}", {"value": value, **unit, "source": sources.get(key, _given_by(made.runtime, key))}
 

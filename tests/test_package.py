@@ -98,7 +98,7 @@ def test_every_key_of_plans_and_training_and_every_framework_is_documented():
     from simgpu.workload.framework_files import built_in
     from simgpu.workload.inference.jobs import Inference, MixedStep, Serving
     from simgpu.workload.jobs import Training
-    from simgpu.workload.runtime_files import engines
+    from simgpu.workload.runtime_files import shipped
 
     text = (ROOT / "docs/experiments.md").read_text()
     sections = dict(part.split("\n", 1) for part in text.split("\n## ")[1:])
@@ -114,7 +114,7 @@ def test_every_key_of_plans_and_training_and_every_framework_is_documented():
     assert keys("Workloads") - kinds == set(Training.model_fields) - {"kind", "batch", "tokens"}
     inference = {key for job in (Inference, MixedStep, Serving) for key in job.model_fields}
     assert keys("Inference") == inference - {"kind"}
-    assert keys("Runtimes") == set(engines())
+    assert keys("Runtimes") == set(shipped().engines)
     assert keys("Precisions") == set(PRECISIONS)
 
 

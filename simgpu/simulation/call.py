@@ -26,7 +26,9 @@ from simgpu.timing.collectives import ALGORITHMS, PROTOCOLS
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Execution, execute
 from simgpu.workload.frameworks import Framework
+from simgpu.workload.inference.jobs import InferenceJob
 from simgpu.workload.jobs import Inference, MixedStep, OperatorList, Prefill, Serving, Training, Workload, job_of
+from simgpu.workload.runtimes import Runtime
 
 CLOCKS = ("sustained", "burst")
 
@@ -120,8 +122,9 @@ def simulate(
         raise InputError(f"'{clocks}' is not known; expected one of {', '.join(CLOCKS)}", key="clocks")
     check_fits_cluster(plan, cluster)
     if isinstance(workload, (Inference, MixedStep, Serving)):
+        run = runtime_of(workload, catalogue or Catalogue())
         return _infer(
-            cluster, workload, model, plan, dtype, accumulate, clocks, algorithm, protocol, require_fit, draft
+            cluster, workload, model, plan, dtype, run, accumulate, clocks, algorithm, protocol, require_fit, draft
         )
     kernels = KernelModel(cluster, sustained=clocks == "sustained")
     kernels.peak(dtype, sums)  # refuse a dtype the GPU lacks, even where nothing would use it
@@ -158,13 +161,24 @@ def default_clocks(workload: Workload) -> str:
     return "burst" if isinstance(workload, (Inference, MixedStep, Serving)) else "sustained"
 
 
+def runtime_of(job: InferenceJob, catalogue: Catalogue) -> Runtime:
+    """The runtime of a job. Raises `InputError`, of the key where a job says it."""
+    try:
+        return catalogue.runtime(job.runtime)
+    except InputError as error:
+        raise error if error.file else InputError(error.problem, key="workload.runtime") from None
+
+
 def _infer(
-    cluster: Cluster, workload: Any, model: TransformerConfig | None, plan: Plan, dtype: str, accumulate: str | None,
-    clocks: str, algorithm: str, protocol: str, require_fit: bool, draft: TransformerConfig | None,
+    cluster: Cluster, workload: Any, model: TransformerConfig | None, plan: Plan, dtype: str, run: Runtime,
+    accumulate: str | None, clocks: str, algorithm: str, protocol: str, require_fit: bool,
+    draft: TransformerConfig | None,
 ) -> Result:  # fmt: skip
     from simgpu.simulation.inference import infer
 
-    done = infer(cluster, workload, model, plan, dtype, accumulate, clocks, algorithm, protocol, require_fit, draft)
+    done = infer(
+        cluster, workload, model, plan, dtype, run, accumulate, clocks, algorithm, protocol, require_fit, draft
+    )
     assert model is not None
     row = {**_asked(model.name, workload.kind, cluster, dtype, plan), **done.row}
     return _result(row, done.execution, done.memory)

@@ -35,6 +35,7 @@ from simgpu.workload.inference.generation import Generation, Run, generate
 from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep
 from simgpu.workload.inference.serving import Load, serve
 from simgpu.workload.inference.timeline import timeline_of
+from simgpu.workload.runtimes import Runtime
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ class Inferred:
 
 def infer(
     cluster: Cluster, job: InferenceJob, model: TransformerConfig | None, plan: Plan, dtype: str,
-    accumulate: str | None, clocks: str, algorithm: str = "auto", protocol: str = "auto", require_fit: bool = False,
-    draft: TransformerConfig | None = None,
+    run: Runtime, accumulate: str | None, clocks: str, algorithm: str = "auto", protocol: str = "auto",
+    require_fit: bool = False, draft: TransformerConfig | None = None,
 ) -> Inferred:  # fmt: skip
     """Simulate a job of inference. Raises `InputError` (key only) for what cannot be."""
-    deployment = deploy(cluster, job, model, plan, dtype, accumulate, clocks, algorithm, protocol)
+    deployment = deploy(cluster, job, model, plan, dtype, run, accumulate, clocks, algorithm, protocol)
     if isinstance(job, MixedStep):
         return _mixed(deployment, job, require_fit)
     if isinstance(job, Inference):

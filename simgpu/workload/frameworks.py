@@ -128,6 +128,9 @@ class Framework:
     attention: str
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
+    def __hash__(self) -> int:
+        return hash(self.name)
+
     def facts(self) -> dict[str, object]:
         """All that decides a result, as plain data by the keys that `sources` has."""
         found: dict[str, object] = {}

@@ -7,7 +7,7 @@ that of the version it is based on (`base`). Times and sizes have a unit. Adding
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,8 @@ from typing import Any
 from simgpu.documents import Document, read_yaml
 from simgpu.errors import InputError, nearest, shown
 from simgpu.reading import built_in_folder
+from simgpu.workload.framework_files import Frameworks, built_in
+from simgpu.workload.frameworks import Framework
 from simgpu.workload.runtimes import GIB, MARK, Runtime
 from simgpu.workload.sourced import figure, number, quantity
 
@@ -26,7 +28,7 @@ _FLAGS = ("default", "measured")
 _HEAD = (*_WORDS, *_FLAGS, "base", "sources")
 """Keys of a file that are not figures."""
 
-_FIGURES = {one.name: one for one in fields(Runtime) if one.name not in (*_HEAD, "engine", "since")}
+_FIGURES = {one.name: one for one in fields(Runtime) if one.name not in (*_HEAD, "engine", "since", "stack")}
 BYTES = ("reserve", "graph_bytes", "token_bytes", "score_bytes")
 """Fields that are sizes of memory."""
 
@@ -34,27 +36,133 @@ _BUILD, _DOTTED, _DATE = r"b\d{1,9}", r"\d{1,4}(\.\d{1,6}){0,3}(\.?(post|rc)\d{1
 """Versions: builds of llama.cpp, numbers with dots, days and months."""
 
 
-@cache
-def _files() -> tuple[Path, ...]:
-    return tuple(sorted((built_in_folder() / FOLDER).glob(f"*{MARK}*.yaml")))
-
-
-@cache
-def engines() -> tuple[str, ...]:
-    """Names of engines, sorted."""
-    return tuple(sorted({file.stem.partition(MARK)[0] for file in _files()}))
-
-
-@cache
-def versions(engine: str) -> tuple[Runtime, ...]:
-    """The known versions of an engine, oldest first."""
-    found = [read(file) for file in _files() if file.stem.partition(MARK)[0] == engine]
-    return tuple(sorted(found, key=lambda one: _parts(one.since)))
-
-
 FORWARD_S = 20e-6
 """Host time of a counted kernel in a bare forward (2 of Llama 3.2 1B on a B200). Python runs more small operations than
 are counted; another CPU moves it in proportion."""
+
+
+class Runtimes:
+    """The runtimes of some files, by engine and version; each file is read once.
+
+    `frameworks` are those that PyTorch's runtimes name.
+    """
+
+    def __init__(self, files: Mapping[str, Path], frameworks: Frameworks) -> None:
+        for stem, file in files.items():
+            if not all(stem.partition(MARK)):
+                raise InputError(f"is not the name of a runtime; expected ENGINE{MARK}VERSION.yaml", file=file)
+        self.files, self.frameworks = dict(files), frameworks
+        self._made: dict[str, Runtime] = {}
+        self._versions: dict[str, tuple[Runtime, ...]] = {}
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """Names of engines, sorted."""
+        return tuple(sorted({stem.partition(MARK)[0] for stem in self.files}))
+
+    def versions(self, engine: str) -> tuple[Runtime, ...]:
+        """The known versions of an engine, oldest first. Raises `InputError` where two stand for the engine."""
+        if engine not in self._versions:
+            found = [self.read(stem) for stem in self.files if stem.partition(MARK)[0] == engine]
+            default = [one for one in found if one.default]
+            if len(default) > 1:
+                problem = f"is the default of {engine}, and so is {engine}{MARK}{default[1].since}"
+                raise InputError(problem, file=self.files[f"{engine}{MARK}{default[0].since}"], key="default")
+            self._versions[engine] = tuple(sorted(found, key=lambda one: _parts(one.since)))
+        return self._versions[engine]
+
+    def of(self, name: str) -> Runtime:
+        """A runtime by name: `vllm` is the version that stands for the engine (the latest, where none does), and
+        `vllm@0.14` the one that 0.14 falls to.
+
+        A version between two known ones has the constants of the lower. Raises `InputError`.
+        """
+        engine, mark, wanted = name.partition(MARK)
+        if engine not in self.engines:
+            raise InputError(f"unknown runtime {shown(name)}{nearest(engine, self.engines)}", key="runtime")
+        if mark:
+            return self.resolved(engine, wanted)
+        known = self.versions(engine)
+        return next((one for one in known if one.default), known[-1])
+
+    def every(self) -> Iterator[Runtime]:
+        """All versions of all engines."""
+        for engine in self.engines:
+            yield from self.versions(engine)
+
+    def resolved(self, engine: str, wanted: str) -> Runtime:
+        """What a version of an engine (0.14.1, b6400, 2025-09) falls to: itself, or the nearest lower one."""
+        known = self.versions(engine)
+        listed = ", ".join(one.since for one in known)
+        dates = all(one.released for one in known)
+        dated = re.fullmatch(_DATE, wanted) is not None
+        builds = re.fullmatch(_BUILD, known[0].since) is not None
+        if not (dates if dated else re.fullmatch(_BUILD if builds else _DOTTED, wanted)):
+            example = f" (or a month, such as {known[-1].released[:7]})" if dates else ""
+            problem = f"{shown(wanted)} is no version of {engine}; expected one such as {listed}{example}"
+            raise InputError(problem, key="runtime")
+        lower = [
+            one for one in known if (_day(one.released) <= _day(wanted, "31") if dated else not _after(one, wanted))
+        ]
+        if not lower:
+            raise InputError(f"{shown(wanted)} is older than all known versions of {engine}: {listed}", key="runtime")
+        return lower[-1]
+
+    def read(self, stem: str, above: tuple[str, ...] = ()) -> Runtime:
+        """The runtime in the file of a name. `above` are the files that are based on it. Raises `InputError`."""
+        if stem not in self._made:
+            self._made[stem] = self._read(stem, above)
+        return self._made[stem]
+
+    def _read(self, stem: str, above: tuple[str, ...]) -> Runtime:
+        document = read_yaml(self.files[stem])
+        given = _given(document)
+        engine, _, since = stem.partition(MARK)
+        if given.get("name") != stem:
+            raise document.error(f"{shown(given.get('name'))} is not the name of the file, '{stem}'", ("name",))
+        for key in ("title", "version"):
+            if not isinstance(given.get(key), str):
+                raise document.error(f"expected text, such as '{'vLLM' if key == 'title' else '0.12 to 0.13'}'", (key,))
+        head = {key: given[key] for key in ("title", "version", "released", *_FLAGS) if key in given}
+        base = None
+        if "base" in given:
+            name = given["base"]
+            if name == stem or name in above:
+                raise document.error(f"{shown(name)} inherits from itself", ("base",))
+            if name not in self.files:
+                raise document.error(f"unknown runtime {shown(name)}{nearest(str(name), self.files)}", ("base",))
+            base = self.read(name, (*above, stem))
+        found: dict[str, Any] = {name: getattr(base, name) for name in _FIGURES} if base else {}
+        sources = dict(base.sources) if base is not None else {}
+        for name in _FIGURES:
+            if name in given:
+                found[name], sources[name] = _figure(document, name, given)
+        found["stack"] = self._stack(document, found.get("framework", ""))
+        name = engine if head.get("default") else stem
+        return Runtime(name=name, engine=engine, since=since, sources=sources, **head, **found)
+
+    def _stack(self, document: Document, name: str) -> Framework | None:
+        """The framework that a runtime names."""
+        if name and name not in self.frameworks.files:
+            raise document.error(
+                f"unknown framework {shown(name)}{nearest(name, self.frameworks.files)}", ("framework",)
+            )
+        return self.frameworks.of(name) if name else None
+
+
+# ---- what comes with simgpu --------------------------------------------------------------------------
+
+
+@cache
+def shipped() -> Runtimes:
+    """The runtimes that come with simgpu."""
+    folder = built_in_folder() / FOLDER
+    return Runtimes({file.stem: file for file in sorted(folder.glob("*.yaml"))}, built_in())
+
+
+def runtime(name: str) -> Runtime:
+    """A runtime that comes with simgpu, by name. Raises `InputError`."""
+    return shipped().of(name)
 
 
 @cache
@@ -63,38 +171,7 @@ def bare_forward(name: str) -> Runtime:
     return replace(runtime(name), every_logit=True, launch_s=FORWARD_S, graphs=False, repeats_heads=False)
 
 
-def runtime(name: str) -> Runtime:
-    """A runtime by name: `vllm` is the version that stands for the engine, `vllm@0.14` the one that 0.14 falls to.
-
-    A version between two known ones has the constants of the lower. Raises `InputError`.
-    """
-    engine, mark, wanted = name.partition(MARK)
-    if engine not in engines():
-        raise InputError(f"unknown runtime {shown(name)}{nearest(engine, engines())}", key="runtime")
-    return resolved(engine, wanted) if mark else next(one for one in versions(engine) if one.default)
-
-
-def every() -> Iterator[Runtime]:
-    """All versions of all engines."""
-    for engine in engines():
-        yield from versions(engine)
-
-
-def resolved(engine: str, wanted: str) -> Runtime:
-    """What the version `wanted` of an engine (0.14.1, b6400, 2025-09) falls to: itself, or the nearest lower one."""
-    known = versions(engine)
-    listed = ", ".join(one.since for one in known)
-    dates = all(one.released for one in known)
-    dated = re.fullmatch(_DATE, wanted) is not None
-    builds = re.fullmatch(_BUILD, known[0].since) is not None
-    if not (dates if dated else re.fullmatch(_BUILD if builds else _DOTTED, wanted)):
-        example = f" (or a month, such as {known[-1].released[:7]})" if dates else ""
-        problem = f"{shown(wanted)} is no version of {engine}; expected one such as {listed}{example}"
-        raise InputError(problem, key="runtime")
-    lower = [one for one in known if (_day(one.released) <= _day(wanted, "31") if dated else not _after(one, wanted))]
-    if not lower:
-        raise InputError(f"{shown(wanted)} is older than all known versions of {engine}: {listed}", key="runtime")
-    return lower[-1]
+# ---- versions ----------------------------------------------------------------------------------------
 
 
 def _day(date: str, day: str = "01") -> str:
@@ -112,30 +189,6 @@ def _parts(version: str) -> tuple[int, ...]:
 
 
 # ---- files -------------------------------------------------------------------------------------------
-
-
-@cache
-def read(file: Path) -> Runtime:
-    """The runtime in a file. Raises `InputError`."""
-    document = read_yaml(file)
-    given = _given(document)
-    sources: dict[str, str] = {}
-    engine, _, since = file.stem.partition(MARK)
-    if given.get("name") != file.stem:
-        raise document.error(f"{shown(given.get('name'))} is not the name of the file, '{file.stem}'", ("name",))
-    for key in ("title", "version"):
-        if not isinstance(given.get(key), str):
-            raise document.error(f"expected text, such as '{'vLLM' if key == 'title' else '0.12 to 0.13'}'", (key,))
-    head = {key: given[key] for key in ("title", "version", "released", *_FLAGS) if key in given}
-    base = read(file.with_name(f"{given['base']}.yaml")) if "base" in given else None
-    found: dict[str, Any] = {name: getattr(base, name) for name in _FIGURES} if base else {}
-    if base is not None:
-        sources |= base.sources
-    for name in _FIGURES:
-        if name in given:
-            found[name], sources[name] = _figure(document, name, given)
-    name = engine if head.get("default") else file.stem
-    return Runtime(name=name, engine=engine, since=since, sources=sources, **head, **found)
 
 
 def _given(document: Document) -> dict[str, Any]:

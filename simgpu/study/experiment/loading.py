@@ -11,7 +11,7 @@ from simgpu.catalog import Catalogue
 from simgpu.columns import COLUMNS
 from simgpu.documents import Document, Source, dotted, read_yaml
 from simgpu.errors import InputError, shown
-from simgpu.scenario import Key, Origins, Place, Scenario, framework_of
+from simgpu.scenario import Key, Origins, Place, Scenario, check_names
 from simgpu.schema_errors import validate
 from simgpu.settings import Setting, scenario_path, unknown_root
 from simgpu.study.experiment.axes import Axis, axes_of
@@ -70,9 +70,9 @@ class Loaded:
         return self.walk.points(self.starts)
 
     def case(self, point: Point) -> Case:
-        """A point as a checked scenario, whose framework the catalogue has. Raises `InputError`."""
+        """A point as a checked scenario, whose framework and runtime the catalogue has. Raises `InputError`."""
         scenario = checked(point.data, point.origins)
-        framework_of(scenario, self.walk.known.catalogue, point.origins)
+        check_names(scenario, self.walk.known.catalogue, point.origins)
         return Case(point.labels, point.data, scenario, point.origins, self.varied)
 
 

@@ -21,7 +21,7 @@ from simgpu.hardware.topology import topology_of
 from simgpu.settings import hardware_overrides
 from simgpu.units import format_si
 from simgpu.workload.framework_files import dimension
-from simgpu.workload.runtime_files import BYTES, engines, every, runtime
+from simgpu.workload.runtime_files import BYTES
 from simgpu.workload.runtimes import MARK, Runtime
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _SHOWN = ("gpus", "nodes", "clusters", "links", "architectures")
 def listing(catalogue: Catalogue, kind: str) -> list[tuple[str, str]]:
     """(name, title) of everything of one kind."""
     if kind == "runtimes":
-        return [(f"{one.engine}@{one.since}", _versions_of(one)) for one in every()]
+        return [(f"{one.engine}@{one.since}", _versions_of(one)) for one in catalogue.runtimes.every()]
     found = []
     for name in catalogue.names(kind):
         if kind == "models":
@@ -207,12 +207,14 @@ def _kind_of(catalogue: Catalogue, name: str) -> str:
             return kind
     if os.path.exists(name):
         return "models"
-    if name.partition(MARK)[0] in engines():
+    if name.partition(MARK)[0] in catalogue.runtimes.engines:
         return "runtimes"
     if catalogue.find("experiments", name):
         raise InputError(f"'{name}' is an experiment; run it with: simgpu run {name}")
     several = members(base_name(name), catalogue.names("gpus"))
-    known = [other for kind in (*_SHOWN, "models", "frameworks") for other in catalogue.names(kind)] + list(engines())
+    known = [other for kind in (*_SHOWN, "models", "frameworks") for other in catalogue.names(kind)] + list(
+        catalogue.runtimes.engines
+    )
     hint = several or nearest(base_name(name), known, where="simgpu list names all that is there")
     raise InputError(f"nothing in the catalogue is named {shown(name)}{hint}")
 
@@ -274,7 +276,7 @@ def _model_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str
 
 def _runtime_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str, str, str]]]:
     """What a version of a runtime is, each figure with its source; what no file of it names is left out."""
-    made = runtime(name)
+    made = catalogue.runtime(name)
     head = [("engine", made.engine), ("version", made.version), ("released", made.released)]
     head += [("interval", "of this version" if made.measured else "of another version, widened")]
     entries = [(key, value, "") for key, value in head if value]

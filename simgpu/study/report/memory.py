@@ -69,7 +69,8 @@ def _unserved(case: Case, result: Result, catalogue: Catalogue) -> str:
     scenario, row = case.scenario, result.row
     assert isinstance(scenario.workload, (Inference, MixedStep, Serving))
     cluster, model = resolve_cluster(scenario, catalogue, case.origins), catalogue.model(str(scenario.model))
-    deployment = deploy(cluster, scenario.workload, model, scenario.plan.plan(), scenario.dtype)
+    run = catalogue.runtime(scenario.workload.runtime)
+    deployment = deploy(cluster, scenario.workload, model, scenario.plan.plan(), scenario.dtype, run)
     tokens = row["prompt"] + row["output"] if "prompt" in row else max(row["past"] + row["prefill"], row["context"])
     batch = row.get("batch") or max(row.get("decodes", 0), 1)
     join = 1 if is_slice(cluster.gpu) else DEGREES[-1]  # slices reach no other GPU

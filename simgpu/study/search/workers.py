@@ -54,7 +54,8 @@ class Asked:
             framework = framework_of(self.scenario, catalogue, Origins())
             made = Problem(self.scenario, self.search, cluster, model, framework)
         else:
-            made = ServingProblem(self.scenario, self.search, cluster, model, draft_of(self.scenario, catalogue))
+            draft = draft_of(self.scenario, catalogue)
+            made = ServingProblem(self.scenario, self.search, cluster, model, catalogue, draft)
         made.conditions = tuple(self._condition(n, text, made) for n, text in enumerate(self.search.where))
         return made
 
@@ -132,7 +133,8 @@ def run_served(problem: ServingProblem, asked: Scenario) -> dict[str, Any] | str
         return dict(
             simulate(
                 problem.cluster, asked.workload, problem.config, asked.plan.plan(), asked.dtype, asked.accumulate,
-                asked.algorithm, asked.protocol, asked.clocks, require_fit=True, draft=problem.draft,
+                asked.algorithm, asked.protocol, asked.clocks, require_fit=True,
+                catalogue=problem.catalogue, draft=problem.draft,
             ).row
         )  # fmt: skip
     except InputError as error:

@@ -22,17 +22,16 @@ from simgpu.hardware.figure import Figure
 from simgpu.hardware.inherit import Calibration
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import ACCUMULATE
-from simgpu.scenario import Origins, Scenario, framework_of
+from simgpu.scenario import Origins, Scenario, check_names, framework_of
 from simgpu.simulation.call import default_clocks
 from simgpu.study.experiment.known import Known
 from simgpu.study.pools.versions import code_digest
 from simgpu.version import __version__
-from simgpu.workload.framework_files import framework as built_in
 from simgpu.workload.frameworks import Framework
 from simgpu.workload.inference.deploying import ACTIVATIONS
 from simgpu.workload.inference.deployment import ROUTING
 from simgpu.workload.jobs import Inference, MixedStep, Serving, Training
-from simgpu.workload.runtime_files import runtime
+from simgpu.workload.runtimes import Runtime
 
 _WORDS = ("title", "source", "sources")
 """Fields that name things and decide nothing."""
@@ -63,7 +62,7 @@ class Identities:
         model = self._model(scenario.model, places, ("model",)) if scenario.model else None
         if model is not None:
             parts["model"] = self._digest(model, vars)
-        job, stack = scenario.workload, None
+        job, stack, run = scenario.workload, None, None
         if isinstance(job, Inference) and job.speculative is not None and job.speculative.draft != "mtp":
             draft = self._model(job.speculative.draft, places, ("workload", "speculative", "draft"))
             parts["draft"] = self._digest(draft, vars)
@@ -72,11 +71,12 @@ class Identities:
             stack = framework_of(scenario, self.known.catalogue, places)
             parts["framework"] = self._digest(stack, Framework.facts)
         elif isinstance(job, (Inference, MixedStep, Serving)):
-            engine = runtime(job.runtime)
-            parts["runtime"] = self._digest(engine, vars)
-            if engine.framework:
-                parts["framework"] = self._digest(built_in(engine.framework), Framework.facts)
-        asked = filled(scenario, model, stack)
+            check_names(scenario, self.known.catalogue, places)
+            run = self.known.catalogue.runtime(job.runtime)
+            parts["runtime"] = self._digest(run, _of_runtime)
+            if run.stack is not None:
+                parts["framework"] = self._digest(run.stack, Framework.facts)
+        asked = filled(scenario, model, stack, run)
         whole = {"simgpu": __version__, "code": code_digest(), "scenario": asked, "parts": parts}
         return Identity(digest_of(whole), asked, parts)
 
@@ -111,10 +111,12 @@ class Identities:
         return found
 
 
-def filled(scenario: Scenario, model: TransformerConfig | None, framework: Framework | None) -> dict[str, Any]:
+def filled(
+    scenario: Scenario, model: TransformerConfig | None, framework: Framework | None, run: Runtime | None
+) -> dict[str, Any]:
     """A scenario's own fields with what absent ones come to. What it refers to by name is left to digests.
 
-    `framework` is that of a training step; None for other jobs.
+    `framework` is that of a training step, `run` the runtime of inference; None for other jobs.
     """
     asked = scenario.model_dump(mode="json", exclude={"hardware", "model", "cluster"})
     job, dtype = scenario.workload, scenario.dtype
@@ -134,7 +136,7 @@ def filled(scenario: Scenario, model: TransformerConfig | None, framework: Frame
     if isinstance(job, (Inference, MixedStep, Serving)):
         if dtype in ACTIVATIONS:
             asked["workload"]["precision"] = job.precision or dtype
-            if runtime(job.runtime).style != "ggml":  # which may keep another type than it is asked for
+            if run is not None and run.style != "ggml":  # which may keep another type than it is asked for
                 asked["workload"]["kv_cache"] = job.kv_cache or dtype
         if model is not None and model.experts > 1:
             asked["workload"]["routing"] = job.routing or ROUTING
@@ -172,6 +174,11 @@ def _figures(spec: Any) -> Any:
     return [_figures(item) for item in spec] if isinstance(spec, (list, tuple)) else spec
 
 
+def _of_runtime(run: Runtime) -> Any:
+    """A runtime without what only names things; its framework has a digest of its own."""
+    return {name: value for name, value in vars(run).items() if name not in (*_WORDS, "stack")}
+
+
 def _constants(kernel: Calibration) -> Any:
     return {".".join(path): [one.figure.si, one.level, one.regime] for path, one in kernel.given.items()}
 
@@ -186,7 +193,9 @@ def _content(thing: Any) -> str:
             for path, one in thing.given.items()
         }
         return json.dumps(given)
-    return json.dumps(vars(thing), default=_plain)
+    if isinstance(thing, Framework):
+        return json.dumps({key: {"value": value, "source": thing.sources[key]} for key, value in thing.facts().items()})
+    return json.dumps({key: value for key, value in vars(thing).items() if key != "stack"}, default=_plain)
 
 
 def _plain(value: Any) -> Any:

@@ -14,7 +14,6 @@ from simgpu.model.config import TransformerConfig
 from simgpu.model.formats import format_of
 from simgpu.model.operators import BYTES, Attention, Dim, ExpertLayer, Matmul, Operator, Pointwise
 from simgpu.timing.kernels import vector_rows
-from simgpu.workload.framework_files import framework
 from simgpu.workload.runtimes import Runtime
 from simgpu.workload.training.lowering import lower as lower_training
 
@@ -174,7 +173,8 @@ ACTIVATION_KERNELS = {
 
 
 def _eager(operators: Sequence[Operator], config: TransformerConfig, runtime: Runtime) -> Iterator[Operator]:
-    stack = framework(runtime.framework)
+    stack = runtime.stack
+    assert stack is not None, "a runtime of PyTorch names its framework"
     fused = stack.memory.fused
     for op in operators:
         if isinstance(op, Attention):
