@@ -69,7 +69,7 @@ def test_commands_read_the_folder_of_the_user(tmp_path: Path) -> None:
     (scenario,) = json.loads(cli("resolve", file))["scenarios"]
     assert scenario["runtime.step_s"] == {"value": 5e-3, "unit": "s", "source": "a load test of this test"}
     assert "mine" in cli("fit", "llama-3.2-1b", "--gpu", "l4", "--runtime", "mine", "--format", "csv")
-    assert "step_s" in cli("diff", file, file, "--set-b", "workload.runtime=vllm")
+    assert "workload.runtime mine vllm" in cli("diff", file, file, "--set-b", "workload.runtime=vllm")
     for words in (["run", str(file), "-q", "--no-plots"], ["fit", "llama-3.2-1b", "--runtime", "mine"]):
         refused = CliRunner().invoke(main, words)
         assert refused.exit_code == 2 and "runtime: unknown runtime 'mine'" in refused.stderr
