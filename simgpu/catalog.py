@@ -12,10 +12,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -43,10 +43,12 @@ from simgpu.model.families import parse_config
 from simgpu.overrides import Override, blamer, by_root, of_derived_peak, overridden, settled
 from simgpu.reading import built_in_folder
 from simgpu.schema_errors import MISSING_TOO, Blame, validate
-from simgpu.workload.framework_files import Frameworks, built_in
-from simgpu.workload.frameworks import Framework
-from simgpu.workload.runtime_files import Runtimes, shipped
-from simgpu.workload.runtimes import Runtime
+
+if TYPE_CHECKING:  # they need numpy
+    from simgpu.workload.framework_files import Frameworks
+    from simgpu.workload.frameworks import Framework
+    from simgpu.workload.runtime_files import Runtimes
+    from simgpu.workload.runtimes import Runtime
 
 KINDS: dict[str, type[CatalogueFile]] = {
     "gpus": GPUSpec,
@@ -311,6 +313,8 @@ class Catalogue:
 
     @cached_property
     def _frameworks(self) -> Frameworks:
+        from simgpu.workload.framework_files import Frameworks, built_in
+
         files, shipped = self._files("frameworks"), built_in()
         return shipped if files == shipped.files else Frameworks(files)
 
@@ -323,6 +327,9 @@ class Catalogue:
     @cached_property
     def runtimes(self) -> Runtimes:
         """All runtimes, by engine and version."""
+        from simgpu.workload.framework_files import built_in
+        from simgpu.workload.runtime_files import Runtimes, shipped
+
         files, known = self._files("runtimes"), shipped()
         same = files == known.files and self._frameworks is built_in()
         return known if same else Runtimes(files, self._frameworks)
@@ -389,6 +396,16 @@ class Catalogue:
             return lambda below, problem: InputError(problem)
         document = self.document(file)
         return lambda below, problem: document.error(problem, (*path, *below))
+
+
+def usual_catalogue() -> Catalogue:
+    """The catalogue where none is given: that of the environment, or that which comes with simgpu, made once."""
+    return Catalogue() if os.environ.get("SIMGPU_CATALOG") else _shipped_catalogue()
+
+
+@cache
+def _shipped_catalogue() -> Catalogue:
+    return Catalogue()
 
 
 def _links_of(cluster: ClusterSpec, node: NodeSpec, gpu: GPUSpec) -> Iterator[tuple[CatalogueFile, str, tuple, str]]:

@@ -9,7 +9,7 @@ from simgpu.analysis.breakdown import Breakdown, breakdown
 from simgpu.analysis.uncertainty import Range, parts_of, range_of, range_of_ratio
 from simgpu.analysis.utilisation import kernels_of, products
 from simgpu.arguments import FLAG, MAPPING, TEXT, instance, takes
-from simgpu.catalog import Catalogue
+from simgpu.catalog import Catalogue, usual_catalogue
 from simgpu.columns import following_ends
 from simgpu.errors import InputError, shown
 from simgpu.hardware.cluster import Cluster
@@ -122,7 +122,7 @@ def simulate(
         raise InputError(f"'{clocks}' is not known; expected one of {', '.join(CLOCKS)}", key="clocks")
     check_fits_cluster(plan, cluster)
     if isinstance(workload, (Inference, MixedStep, Serving)):
-        run = runtime_of(workload, catalogue or Catalogue())
+        run = runtime_of(workload, catalogue or usual_catalogue())
         return _infer(
             cluster, workload, model, plan, dtype, run, accumulate, clocks, algorithm, protocol, require_fit, draft
         )
@@ -134,7 +134,7 @@ def simulate(
 
     if isinstance(workload, Training):
         if isinstance(framework, str):
-            framework = (catalogue or Catalogue()).framework(framework)
+            framework = (catalogue or usual_catalogue()).framework(framework)
         return _train(
             cluster, workload, model, plan, dtype, sums, kernels, framework, algorithm, protocol, folded, require_fit
         )

@@ -122,6 +122,17 @@ def test_a_catalogue_does_not_leak_into_another(tmp_path: Path) -> None:
     assert len({row["memory_bytes_per_gpu"] for row in fresh.values()}) == 4
 
 
+def test_a_call_without_a_catalogue_reads_that_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, cluster = step(None, "megatron"), simgpu.load_cluster("dgx-h100")
+    monkeypatch.setenv("SIMGPU_CATALOG", str(folder(tmp_path)))
+    assert step(None, "mine", cluster)["step_s"] > plain["step_s"] == step(None, "megatron", cluster)["step_s"]
+    monkeypatch.delenv("SIMGPU_CATALOG")
+    with pytest.raises(InputError, match="unknown framework 'mine'"):
+        step(None, "mine", cluster)
+
+
 def test_a_base_is_that_of_the_folder(tmp_path: Path) -> None:
     changed = Path(built_in_folder(), "frameworks", "pytorch-eager.yaml").read_text()
     at = folder(tmp_path, changed.replace("launch_s: {value: 13,", "launch_s: {value: 99,"), "pytorch-eager")
