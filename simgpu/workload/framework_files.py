@@ -93,9 +93,9 @@ class Frameworks:
         found: Parts = {}
         if "base" in given:
             base = given["base"]
-            if base == name or base in above:
+            if base == name or (isinstance(base, str) and base in above):
                 raise document.error(f"{shown(base)} inherits from itself", ("base",))
-            if base not in self.files:
+            if not isinstance(base, str) or base not in self.files:
                 raise document.error(f"unknown framework {shown(base)}{nearest(str(base), self.files)}", ("base",))
             found = self._parts(base, read_yaml(self.files[base]), (*above, name))
         for table in TABLES:

@@ -7,15 +7,17 @@ that of the version it is based on (`base`). Times and sizes have a unit. Adding
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from simgpu.documents import Document, read_yaml
 from simgpu.errors import InputError, nearest, shown
+from simgpu.plan.serving_memory import ShareOf
 from simgpu.reading import built_in_folder
+from simgpu.timing.attention_libraries import LIBRARIES
 from simgpu.workload.framework_files import Frameworks, built_in
 from simgpu.workload.frameworks import Framework
 from simgpu.workload.runtimes import GIB, MARK, Runtime
@@ -31,6 +33,20 @@ _HEAD = (*_WORDS, *_FLAGS, "base", "sources")
 _FIGURES = {one.name: one for one in fields(Runtime) if one.name not in (*_HEAD, "engine", "since", "stack")}
 BYTES = ("reserve", "graph_bytes", "token_bytes", "score_bytes")
 """Fields that are sizes of memory."""
+
+WORDS: Mapping[str, tuple[str, ...]] = {
+    "style": ("fused", "ggml", "eager"),
+    "share_of": get_args(ShareOf),
+    "precisions": ("", "gguf", "plain"),
+    "attention": ("", *LIBRARIES),
+}
+"""Fields that are one of some words."""
+
+SHARES = ("memory_share", "together")
+"""Fields from 0 to 1."""
+
+MOST = 1e15
+"""Of any number."""
 
 _BUILD, _DOTTED, _DATE = r"b\d{1,9}", r"\d{1,4}(\.\d{1,6}){0,3}(\.?(post|rc)\d{1,4}){0,2}", r"20\d\d-\d\d(-\d\d)?"
 """Versions: builds of llama.cpp, numbers with dots, days and months."""
@@ -123,13 +139,18 @@ class Runtimes:
         for key in ("title", "version"):
             if not isinstance(given.get(key), str):
                 raise document.error(f"expected text, such as '{'vLLM' if key == 'title' else '0.12 to 0.13'}'", (key,))
+        for key in _FLAGS:
+            if not isinstance(given.get(key, False), bool):
+                raise document.error(f"{shown(given[key])} is not true or false", (key,))
+        if "released" in given and not re.fullmatch(_DATE, str(given["released"])):
+            raise document.error(f"{shown(given['released'])} is no day or month, such as 2025-08", ("released",))
         head = {key: given[key] for key in ("title", "version", "released", *_FLAGS) if key in given}
         base = None
         if "base" in given:
             name = given["base"]
-            if name == stem or name in above:
+            if name == stem or (isinstance(name, str) and name in above):
                 raise document.error(f"{shown(name)} inherits from itself", ("base",))
-            if name not in self.files:
+            if not isinstance(name, str) or name not in self.files:
                 raise document.error(f"unknown runtime {shown(name)}{nearest(str(name), self.files)}", ("base",))
             base = self.read(name, (*above, stem))
         found: dict[str, Any] = {name: getattr(base, name) for name in _FIGURES} if base else {}
@@ -137,12 +158,14 @@ class Runtimes:
         for name in _FIGURES:
             if name in given:
                 found[name], sources[name] = _figure(document, name, given)
-        found["stack"] = self._stack(document, found.get("framework", ""))
+        found["stack"] = self._stack(document, found.get("framework", ""), found.get("style", ""))
         name = engine if head.get("default") else stem
         return Runtime(name=name, engine=engine, since=since, sources=sources, **head, **found)
 
-    def _stack(self, document: Document, name: str) -> Framework | None:
+    def _stack(self, document: Document, name: str, style: str) -> Framework | None:
         """The framework that a runtime names."""
+        if not name and style == "eager":
+            raise document.error("is missing; a runtime of style eager names one", ("framework",))
         if name and name not in self.frameworks.files:
             raise document.error(
                 f"unknown framework {shown(name)}{nearest(name, self.frameworks.files)}", ("framework",)
@@ -209,18 +232,69 @@ def _figure(document: Document, name: str, given: dict[str, Any]) -> tuple[Any, 
 
 
 def _value(name: str, given: Any, unit: str) -> Any:
-    """A figure as the field has it: numbers in SI units, memory of `chunks` in GiB."""
-    if name == "chunks":
-        return tuple((quantity(least, "", "B") / GIB, int(tokens)) for least, tokens in given)
-    if name == "custom_limits":
-        return tuple((int(gpus), quantity(most, "", "B")) for gpus, most in given)
-    if isinstance(given, list):
-        return tuple(given)
-    if isinstance(given, (bool, str)):
-        kind = str(_FIGURES[name].type)
-        if kind not in (("bool",) if isinstance(given, bool) else ("str", "ShareOf")):
+    """A figure as the field has it: numbers in SI units, memory of `chunks` in GiB. Raises `ValueError`."""
+    kind = str(_FIGURES[name].type)
+    if name in _LISTS:
+        return _LISTS[name](given)
+    if kind == "bool" or isinstance(given, bool):
+        if kind != "bool" or not isinstance(given, bool):
             raise ValueError(f"{shown(given)} is not a {kind}")
         return given
-    dimension = "s" if name.endswith("_s") else "B" if name in BYTES else ""
-    value = number(given, unit, dimension)
-    return int(value) if _FIGURES[name].type == "int" else value
+    if kind in ("str", "ShareOf"):
+        known = WORDS.get(name)
+        if not isinstance(given, str) or (known is not None and given not in known):
+            raise ValueError(f"{shown(given)} is not known{nearest(str(given), known or ())}")
+        return given
+    if not isinstance(given, (int, float, str)):
+        raise ValueError(f"{shown(given)} is not a {'whole number' if kind == 'int' else 'number'}")
+    value = number(given, unit, "s" if name.endswith("_s") else "B" if name in BYTES else "")
+    most = 1.0 if name in SHARES else MOST
+    if not 0 <= value <= most or (kind == "int" and value != int(value)):
+        raise ValueError(
+            f"{shown(given)} is out of range; expected {'a whole number, ' * (kind == 'int')}0 to {most:g}"
+        )
+    return int(value) if kind == "int" else value
+
+
+def _pairs(given: Any, expected: str) -> list[tuple[Any, Any]]:
+    """A list of pairs, as a file has it."""
+    if not isinstance(given, list) or not all(isinstance(one, list) and len(one) == 2 for one in given):
+        raise ValueError(f"{shown(given)}: expected pairs of {expected}")
+    return [(first, second) for first, second in given]
+
+
+def _whole(given: Any) -> int:
+    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= MOST:
+        raise ValueError(f"{shown(given)} is not a whole number of 1 or more")
+    return given
+
+
+def _chunks(given: Any) -> tuple[tuple[float, int], ...]:
+    pairs = _pairs(given, "memory and tokens, such as [[0 GiB, 2048], [70 GiB, 8192]]")
+    found = tuple((quantity(least, "", "B") / GIB, _whole(tokens)) for least, tokens in pairs)
+    if not found or found[0][0] != 0 or list(found) != sorted(found):
+        raise ValueError(f"{shown(given)}: expected memory that grows, from 0 GiB on")
+    return found
+
+
+def _limits(given: Any) -> tuple[tuple[int, float], ...]:
+    return tuple((_whole(gpus), quantity(most, "", "B")) for gpus, most in _pairs(given, "GPUs and bytes"))
+
+
+def _ends(given: Any) -> tuple[float, float]:
+    good = isinstance(given, list) and len(given) == 2 and all(type(one) in (int, float) for one in given)
+    if not good or not 0 < given[0] <= 1 <= given[1] <= 100:
+        raise ValueError(f"{shown(given)}: expected P10 and P90 of measured over predicted, such as [0.8, 1.7]")
+    return given[0], given[1]
+
+
+def _formats(given: Any) -> tuple[str, ...]:
+    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+        raise ValueError(f"{shown(given)}: expected names of formats, such as [mxfp4]")
+    return tuple(given)
+
+
+_LISTS: Mapping[str, Callable[[Any], Any]] = {
+    "chunks": _chunks, "custom_limits": _limits, "decode_ends": _ends, "block_formats": _formats
+}  # fmt: skip
+"""Readers of figures that are lists."""

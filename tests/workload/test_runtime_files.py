@@ -117,6 +117,14 @@ def test_the_key_of_a_store_follows_the_content_of_the_file(tmp_path: Path) -> N
 FAULTS = [
     ("base: vllm@0.20", "base: vllm@0.21", "4: base: unknown runtime 'vllm@0.21'; did you mean 'vllm@0."),
     ("base: vllm@0.20", "base: mine@1.0", "4: base: 'mine@1.0' inherits from itself"),
+    ("base: vllm@0.20", "base: [1]", "4: base: unknown runtime"),
+    ("base: vllm@0.20", "default: 3", "4: default: 3 is not true or false"),
+    ("step_s: {value: 5, unit: ms", "style: {value: eager", "1: framework: is missing; a runtime of style eager names"),
+    ("step_s: {value: 5, unit: ms", "style: {value: lazy", "7: style: 'lazy' is not known; expected one of"),
+    ("step_s: {value: 5, unit: ms", "step_s: {value: -5, unit: ms", "7: step_s: -5 is out of range"),
+    ("step_s: {value: 5, unit: ms", "memory_share: {value: 2", "7: memory_share: 2 is out of range; expected 0 to 1"),
+    ("step_s: {value: 5, unit: ms", "vectors: {value: 2.5", "7: vectors: 2.5 is out of range; expected a whole number"),
+    ("step_s: {value: 5, unit: ms", "chunks: {value: [[1 GiB, 9]]", "7: chunks: [['1 GiB', 9]]: expected memory that"),
     ("step_s: {value: 5, unit: ms", "framework: {value: pytorch-eagr", "7: framework: unknown framework"),
 ]  # fmt: skip
 
