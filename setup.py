@@ -1,4 +1,4 @@
-"""Puts the catalogue (hardware/, models/, runtimes/, experiments/) into the built package as simgpu/_catalogue.
+"""Puts the catalogue (hardware/, models/, runtimes/, ...) into the built package as simgpu/_catalogue.
 
 Everything else stands in setup.cfg.
 """
@@ -16,7 +16,7 @@ class BuildWithCatalogue(build_py):
         super().run()
         if self.editable_mode:
             return
-        for folder in ("hardware", "models", "runtimes", "experiments"):
+        for folder in ("hardware", "models", "runtimes", "frameworks", "experiments"):
             for file in sorted(Path(folder).rglob("*")):
                 if file.suffix in (".yaml", ".json"):
                     target = Path(self.build_lib, "simgpu", "_catalogue", file)

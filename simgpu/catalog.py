@@ -2,9 +2,9 @@
 
 Folders are searched in this order: those given by hand (`--catalog DIR`, `Catalogue(DIR)`), those in the
 environment variable `SIMGPU_CATALOG` (separated like PATH), the catalogue that comes with simgpu. Each holds
-`gpus/`, `nodes/`, `clusters/`, `links/`, `architectures/` (directly or under `hardware/`), `models/` and
-`experiments/`. Names are file names without their ending; what stands after an '@' in the name of a GPU derives
-another from it (`h100-sxm@1g.10gb`, `h100-sxm@500W`; see `simgpu.hardware.derive`).
+`gpus/`, `nodes/`, `clusters/`, `links/`, `architectures/` (directly or under `hardware/`), `models/`, `frameworks/`,
+`runtimes/` and `experiments/`. Names are file names without their ending; what stands after an '@' in the name of a
+GPU derives another from it (`h100-sxm@1g.10gb`, `h100-sxm@500W`; see `simgpu.hardware.derive`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -44,6 +44,12 @@ from simgpu.model.families import parse_config
 from simgpu.overrides import Override, blamer, by_root, of_derived_peak, overridden, settled
 from simgpu.reading import built_in_folder
 from simgpu.schema_errors import MISSING_TOO, Blame, validate
+
+if TYPE_CHECKING:  # they need numpy
+    from simgpu.workload.framework_files import Frameworks
+    from simgpu.workload.frameworks import Framework
+    from simgpu.workload.runtime_files import Runtimes
+    from simgpu.workload.runtimes import Runtime
 
 KINDS: dict[str, type[CatalogueFile]] = {
     "gpus": GPUSpec,
@@ -87,8 +93,15 @@ class Catalogue:
         for folder in extra:
             if not os.path.isdir(folder):
                 raise InputError("no such folder", file=folder, key="catalog")
-            if not any(os.path.isdir(folder / kind) for kind in (*KINDS, "hardware", "models", "experiments")):
-                raise InputError("holds no gpus, nodes, clusters, models or experiments", file=folder, key="catalog")
+            if not any(
+                os.path.isdir(folder / kind)
+                for kind in (*KINDS, "hardware", "models", "experiments", "frameworks", "runtimes")
+            ):
+                raise InputError(
+                    "holds no gpus, nodes, clusters, models, frameworks, runtimes or experiments",
+                    file=folder,
+                    key="catalog",
+                )
         for entry in os.environ.get("SIMGPU_CATALOG", "").split(os.pathsep):
             if entry:
                 if not os.path.isdir(entry):
@@ -299,6 +312,34 @@ class Catalogue:
         return known[1]
 
     @takes(name=TEXT)
+    def framework(self, name: str) -> Framework:
+        """A training framework by name; what it is based on is looked for in the same folders. Raises `InputError`."""
+        return self._frameworks.of(name)
+
+    @cached_property
+    def _frameworks(self) -> Frameworks:
+        from simgpu.workload.framework_files import Frameworks, built_in
+
+        files, shipped = self._files("frameworks"), built_in()
+        return shipped if files == shipped.files else Frameworks(files)
+
+    @takes(name=TEXT)
+    def runtime(self, name: str) -> Runtime:
+        """A runtime by name, `vllm` or `vllm@0.14`; what it is based on is looked for in the same folders. Raises
+        `InputError`."""
+        return self.runtimes.of(name)
+
+    @cached_property
+    def runtimes(self) -> Runtimes:
+        """All runtimes, by engine and version."""
+        from simgpu.workload.framework_files import built_in
+        from simgpu.workload.runtime_files import Runtimes, shipped
+
+        files, known = self._files("runtimes"), shipped()
+        same = files == known.files and self._frameworks is built_in()
+        return known if same else Runtimes(files, self._frameworks)
+
+    @takes(name=TEXT)
     def model(self, name: str) -> TransformerConfig:
         """A model by name, by its id on Hugging Face, or by the path of a Hugging Face `config.json` (or of the folder
         that holds it); what stands after an '@' changes its shape (`llama-3.1-8b@layers=12`)."""
@@ -360,6 +401,16 @@ class Catalogue:
             return lambda below, problem: InputError(problem)
         document = self.document(file)
         return lambda below, problem: document.error(problem, (*path, *below))
+
+
+def usual_catalogue() -> Catalogue:
+    """The catalogue where none is given: that of the environment, or that which comes with simgpu, made once."""
+    return Catalogue() if os.environ.get("SIMGPU_CATALOG") else _shipped_catalogue()
+
+
+@cache
+def _shipped_catalogue() -> Catalogue:
+    return Catalogue()
 
 
 def _links_of(cluster: ClusterSpec, node: NodeSpec, gpu: GPUSpec) -> Iterator[tuple[CatalogueFile, str, tuple, str]]:

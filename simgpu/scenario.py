@@ -17,11 +17,12 @@ from simgpu.model.config import TransformerConfig
 from simgpu.model.derive import written
 from simgpu.overrides import Override
 from simgpu.plan.parallelism import KEYS, Plan
-from simgpu.simulation.call import simulate
+from simgpu.simulation.call import runtime_of, simulate
 from simgpu.simulation.result import Result
 from simgpu.tree import indexed, leaves
 from simgpu.workload.defaults import absent
-from simgpu.workload.frameworks import framework as framework_named
+from simgpu.workload.framework_files import dimension
+from simgpu.workload.frameworks import Framework
 from simgpu.workload.jobs import Accumulate, Dtype, Inference, MixedStep, Serving, Training, Workload
 from simgpu.workload.options import RunOptions
 from simgpu.workload.runtimes import Runtime
@@ -89,16 +90,7 @@ class Scenario(BaseModel):
     algorithm: Literal["auto", "ring", "tree", "nvls", "direct"] = "auto"
     protocol: Literal["auto", "ll", "ll128", "simple", "ideal"] = "auto"
     clocks: Literal["sustained", "burst"] | None = None
-    framework: Literal[
-        "megatron",
-        "megatron-2022",
-        "megatron-2021",
-        "pytorch-2023",
-        "pytorch-eager",
-        "pytorch-compiled",
-        "hf-trainer",
-        "deepspeed",
-    ] = "megatron"
+    framework: Annotated[str, Field(min_length=1)] = "megatron"
     require_fit: bool = False
     hardware: dict[str, Any] = {}
 
@@ -179,15 +171,35 @@ def run_scenario(
         model = catalogue.model(scenario.model) if scenario.model else None
     except InputError as error:
         raise error if error.file else where.error(error.problem, ("model",)) from None
+    framework = framework_of(scenario, catalogue, where)
     cluster = resolved or resolve_cluster(scenario, catalogue, where)
     try:
         result = simulate(
-            cluster, scenario.workload, model, scenario.plan.plan(), scenario.options(),
+            cluster, scenario.workload, model, scenario.plan.plan(), scenario.options(framework=framework),
+            catalogue=catalogue,
             draft=draft_of(scenario, catalogue),
         )  # fmt: skip
     except InputError as error:
         raise where.error(error.problem, tuple((error.key or "").split("."))) from None
     return replace(result, inputs=lambda: resolve(scenario, cluster, catalogue, where))
+
+
+def framework_of(scenario: Scenario, catalogue: Catalogue, origins: Origins) -> Framework:
+    """The framework of a scenario. Raises `InputError` at its place."""
+    try:
+        return catalogue.framework(scenario.framework)
+    except InputError as error:
+        raise error if error.file else origins.error(error.problem, ("framework",)) from None
+
+
+def check_names(scenario: Scenario, catalogue: Catalogue, origins: Origins) -> None:
+    """Raise `InputError`, at its place, for a framework or runtime that the catalogue does not have."""
+    framework_of(scenario, catalogue, origins)
+    if isinstance(scenario.workload, (Inference, MixedStep, Serving)):
+        try:
+            runtime_of(scenario.workload, catalogue)
+        except InputError as error:
+            raise error if error.file else origins.error(error.problem, ("workload", "runtime")) from None
 
 
 def draft_of(scenario: Scenario, catalogue: Catalogue) -> TransformerConfig | None:
@@ -224,7 +236,7 @@ def resolve(
     if isinstance(scenario.workload, Training):
         model = catalogue.model(scenario.model) if scenario.model else None
         try:
-            found |= dict(_training_inputs(scenario, model, found))
+            found |= dict(_training_inputs(scenario, model, catalogue.framework(scenario.framework), found))
         except InputError as error:
             raise origins.error(error.problem, tuple((error.key or "").split("."))) from None
     if isinstance(scenario.workload, (Inference, MixedStep, Serving)):
@@ -245,21 +257,19 @@ def resolve(
 
 
 def _training_inputs(
-    scenario: Scenario, model: TransformerConfig | None, found: Mapping[str, Mapping[str, Any]]
+    scenario: Scenario, model: TransformerConfig | None, framework: Framework, found: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """What a training step is kept in, defaults filled in, and the constants of its framework with their source."""
     assert isinstance(scenario.workload, Training)
-    for key, value in vars(scenario.workload.numerics(scenario.dtype, model, scenario.framework)).items():
+    for key, value in vars(scenario.workload.numerics(scenario.dtype, model, framework)).items():
         asked = found.get(f"workload.{key}", {})
         known = asked.get("value") is not None and asked["source"] != "default"
         source = asked["source"] if known else f"follows from dtype {scenario.dtype} and the workload"
         yield f"numerics.{key}", {"value": value, "source": source}
-    stack = framework_named(scenario.framework)
-    for key, value in vars(stack).items():
-        if key not in ("name", "source"):
-            shown = {name: list(kernels) for name, kernels in value.items()} if isinstance(value, Mapping) else value
-            unit = {"unit": "s"} if key.endswith("_s") else {"unit": "B"} if key.endswith("_bytes") else {}
-            yield f"framework.{key}", {"value": shown, **unit, "source": stack.source}
+    yield "framework.title", {"value": framework.title, "source": f"frameworks/{framework.name}.yaml"}
+    for key, value in framework.facts().items():
+        unit = {"unit": dimension(key)} if dimension(key) else {}
+        yield f"framework.{key}", {"value": value, **unit, "source": framework.sources[key]}
 
 
 def _inference_inputs(
@@ -271,7 +281,8 @@ def _inference_inputs(
     job = scenario.workload
     assert isinstance(job, (Inference, MixedStep, Serving))
     model = catalogue.model(scenario.model) if scenario.model else None
-    made = deploy(cluster, job, model, scenario.plan.plan(), scenario.options())
+    run = runtime_of(job, catalogue)
+    made = deploy(cluster, job, model, scenario.plan.plan(), run, scenario.options())
     for key, value in vars(made.precision).items():
         if key not in ("name", "source"):
             plain = dict(value) if isinstance(value, Mapping) else value
@@ -284,7 +295,7 @@ def _inference_inputs(
         yield "serving.routing", {"value": made.routing, "source": follows}
     sources = made.runtime.sources
     for key, value in vars(made.runtime).items():
-        if key not in ("name", "sources"):
+        if key not in ("name", "sources", "stack"):
             unit = {"unit": "s"} if key.endswith("_s") else {"unit": "B"} if key.endswith("_bytes") else {}
             yield f"runtime.{key}", {"value": value, **unit, "source": sources.get(key, _given_by(made.runtime, key))}
 

@@ -444,6 +444,7 @@ def test_resolve_prints_the_scenarios_of_run(tmp_path: Path, settings: tuple[str
 FOLDERS = {
     "models": ROOT / "models",
     "runtimes": ROOT / "runtimes",
+    "frameworks": ROOT / "frameworks",
     "gpus": ROOT / "hardware/gpus",
     "nodes": ROOT / "hardware/nodes",
     "clusters": ROOT / "hardware/clusters",

@@ -59,7 +59,7 @@ def test_an_installed_wheel_finds_its_catalogue_without_the_checkout(tmp_path):
     where, _, document = out.stdout.partition("\n")
     assert where.startswith(str(tmp_path))
     assert len(json.loads(document)["rows"]) == 8
-    shipped = {file.relative_to(ROOT) for folder in ("hardware", "models", "runtimes", "experiments")
+    shipped = {file.relative_to(ROOT) for folder in ("hardware", "models", "runtimes", "frameworks", "experiments")
                for file in (ROOT / folder).rglob("*") if file.suffix in (".yaml", ".json")}  # fmt: skip
     packed = {file.relative_to(tmp_path / "site/simgpu/_catalogue")
               for file in (tmp_path / "site/simgpu/_catalogue").rglob("*") if file.is_file()}  # fmt: skip
@@ -106,11 +106,11 @@ def test_the_documented_keys_of_a_plan_are_those_of_plan():
 def test_every_key_of_plans_and_training_and_every_framework_is_documented():
     from simgpu.plan.precision import PRECISIONS
     from simgpu.render.fields import PlotFields
-    from simgpu.scenario import PlanFields, Scenario
-    from simgpu.workload.frameworks import FRAMEWORKS
+    from simgpu.scenario import PlanFields
+    from simgpu.workload.framework_files import built_in
     from simgpu.workload.inference.jobs import Inference, MixedStep, Serving
     from simgpu.workload.jobs import Training
-    from simgpu.workload.runtime_files import engines
+    from simgpu.workload.runtime_files import shipped
 
     text = (ROOT / "docs/experiments.md").read_text()
     sections = dict(part.split("\n", 1) for part in text.split("\n## ")[1:])
@@ -120,14 +120,13 @@ def test_every_key_of_plans_and_training_and_every_framework_is_documented():
         return {key for cell in cells for key in re.findall(r"`([^`]+)`", cell)}
 
     assert keys("Plans") == set(PlanFields.model_fields)
-    assert keys("Frameworks") == set(FRAMEWORKS)
-    assert set(Scenario.model_fields["framework"].annotation.__args__) == set(FRAMEWORKS)
+    assert keys("Frameworks") == set(built_in().names)
     assert keys("Plots") == set(PlotFields.model_fields["kind"].annotation.__args__)
     kinds = {"prefill", "training", "operators", "inference", "mixed", "serving"}
     assert keys("Workloads") - kinds == set(Training.model_fields) - {"kind", "batch", "tokens"}
     inference = {key for job in (Inference, MixedStep, Serving) for key in job.model_fields}
     assert keys("Inference") == inference - {"kind"}
-    assert keys("Runtimes") == set(engines())
+    assert keys("Runtimes") == set(shipped().engines)
     assert keys("Precisions") == set(PRECISIONS)
 
 

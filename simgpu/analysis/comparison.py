@@ -16,11 +16,13 @@ from simgpu.analysis.breakdown import breakdown
 from simgpu.analysis.inference import phases
 from simgpu.analysis.training import STACK_HIGH, STACK_LOW, anatomy, weighted
 from simgpu.analysis.uncertainty import Part, Range, parts_of, variances
+from simgpu.errors import InputError
 from simgpu.hardware.inherit import Calibration
 from simgpu.timing.kernels import Uncertainty
 from simgpu.timing.uncertainty import of_version, spread
 from simgpu.workload.execution import Execution
 from simgpu.workload.runtime_files import runtime
+from simgpu.workload.runtimes import Runtime
 
 STACK_CORRELATED = 0.5
 """Share of the variance of the stack around the kernels that runs of one framework on one GPU have in common.
@@ -100,17 +102,29 @@ def _run(row: Mapping[str, Any], time: str, total: float, about: Hashable, kerne
     value = row.get(time)
     if not value:
         return None
-    engine = runtime(row["runtime"])
     served, alone = _MEASURED_AS[time]
-    op, library = served if engine.style == "fused" else alone, engine.library(row["pp"])
+    engine = _shipped(row["runtime"])
+    if engine is None:  # of a folder of the user: no runs of it stand behind the residuals
+        op, library, measured = served, row["runtime"], False
+    else:
+        op, library = served if engine.style == "fused" else alone, engine.library(row["pp"])
+        measured = engine.measured
     found = spread(op, value, architecture=kernel.architecture, regime=kernel.regime("gemm"), library=library)
     low, high, correlated = (float(one) for one in (found.low, found.high, found.correlated))
-    if not engine.measured:
+    if not measured:
         low, high = of_version(op, low, high)
-        library = engine.name
+        library = row["runtime"] if engine is None else engine.name
     return Term(
         total, Uncertainty(f"run {time} {library} {row['gpu']}", low, high, correlated), ("run", time, about), "runs"
     )
+
+
+def _shipped(name: str) -> Runtime | None:
+    """The runtime of that name, if it comes with simgpu."""
+    try:
+        return runtime(name)
+    except InputError:
+        return None
 
 
 def _square(terms: Iterable[Term]) -> float:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from simgpu.catalog import Catalogue
     from simgpu.study.experiment.running import ExperimentResult, Refused
 
-LISTED = ("models", "gpus", "nodes", "clusters", "links", "architectures", "runtimes", "experiments")
+LISTED = ("models", "gpus", "nodes", "clusters", "links", "architectures", "runtimes", "frameworks", "experiments")
 
 
 def say(text: str) -> None:

@@ -17,9 +17,8 @@ Transformer Models, 2022, equations 2 and 4). Statistics of normalisations (8 by
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from simgpu.errors import InputError, nearest
 from simgpu.model.operators import (
     BYTES,
     Attention,
@@ -40,7 +39,7 @@ _NOT_SAVED = ("rope", "embedding")
 
 @dataclass(frozen=True)
 class Stack:
-    """What a training framework keeps in memory, read from its source.
+    """What a training framework keeps in memory: the section `memory` of its file (`frameworks/NAME.yaml`).
 
     logit_bytes
         At the peak of the loss, per logit of a microbatch on a rank.
@@ -90,104 +89,22 @@ class Stack:
         ends, the layer at work and the next.
     """
 
-    name: str
-    source: str
     logit_bytes: float
-    dropout: bool = False
-    saves_matmuls: bool = False
-    keeps_unneeded: bool = False
-    fused: bool = True
-    regathers: bool = False
-    saves_fp8: bool = False
-    stream_pools: bool = False
-    stage_buffers: bool = False
-    sharded_copy: bool = True
-    bucket_copy: bool = False
-    steps_in_fp32: bool = False
-    reduce_bucket: float = 0.0
-    live_weights: float = 0.0
-    host_gradients: bool = False
-    reserved: float = 1.10
-
-
-# fp32 copy of the logits, the same less their maximum (exponentials in place), beside the 2-byte logits themselves
-_MEGATRON_LOSS = 10.0
-# Cross entropy of bf16 logits in fp32 by PyTorch: log-softmax, gradient of its output, gradient of its input (4 each).
-# The first gradient lies where the logits and their fp32 copy (2 and 4) were; the 2 bytes left over hold no second one.
-_PYTORCH_LOSS = 14.0
-
-# The same with the logits and their fp32 copy alive to the end, which the output of the model refers to.
-_HF_LOSS = 16.0
-
-_EAGER = Stack(
-    "pytorch-eager",
-    "pytorch/torchtitan and pytorch/pytorch torch/distributed/fsdp/_fully_shard, end of 2024",
-    _PYTORCH_LOSS,
-    saves_matmuls=True,
-    keeps_unneeded=True,
-    fused=False,
-    stream_pools=True,
-    stage_buffers=True,
-    sharded_copy=False,
-    bucket_copy=True,
-    reserved=1.0,
-)
-
-STACKS: dict[str, Stack] = {
-    one.name: one
-    for one in (
-        Stack(
-            "megatron",
-            "NVIDIA/Megatron-LM, megatron/core: tensor_parallel/layers.py, tensor_parallel/cross_entropy.py",
-            _MEGATRON_LOSS,
-            regathers=True,
-            saves_fp8=True,
-        ),
-        Stack("megatron-2022", "Korthikanti et al. 2022, section 4", _MEGATRON_LOSS, dropout=True, regathers=True),
-        Stack("megatron-2021", "Narayanan et al. 2021; Megatron-LM v2.5", _MEGATRON_LOSS, dropout=True),
-        _EAGER,
-        replace(
-            _EAGER,
-            name="pytorch-2023",
-            source="pytorch/pytorch 2.1, torch/distributed/fsdp; mosaicml/llm-foundry",
-            reserved=1.07,
-        ),
-        replace(
-            _EAGER,
-            name="pytorch-compiled",
-            source="the same with torch.compile of each layer; the loss is not compiled",
-            keeps_unneeded=False,
-            fused=True,
-        ),
-        replace(
-            _EAGER,
-            name="hf-trainer",
-            source="huggingface/transformers 5, models/llama/modeling_llama.py, loss/loss_utils.py; FSDP or DDP",
-            logit_bytes=_HF_LOSS,
-            steps_in_fp32=True,
-            reserved=1.07,
-        ),
-        Stack(
-            "deepspeed",
-            "deepspeedai/DeepSpeed, runtime/zero (stage_1_and_2.py, stage3.py), runtime/pipe/engine.py; layers in eager"
-            " PyTorch",
-            _PYTORCH_LOSS,
-            fused=False,
-            steps_in_fp32=True,
-            reduce_bucket=5e8,
-            live_weights=1e9,
-            host_gradients=True,
-        ),
-    )
-}
-"""By the name of the framework (`simgpu.workload.frameworks`)."""
-
-
-def stack_of(name: str) -> Stack:
-    """The stack of a framework. Raises `InputError`."""
-    if name not in STACKS:
-        raise InputError(f"unknown framework '{name}'{nearest(name, STACKS)}", key="framework")
-    return STACKS[name]
+    dropout: bool
+    saves_matmuls: bool
+    keeps_unneeded: bool
+    fused: bool
+    regathers: bool
+    saves_fp8: bool
+    stream_pools: bool
+    stage_buffers: bool
+    sharded_copy: bool
+    bucket_copy: bool
+    steps_in_fp32: bool
+    reduce_bucket: float
+    live_weights: float
+    host_gradients: bool
+    reserved: float
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from simgpu.errors import InputError
 from simgpu.model.config import TransformerConfig
+from simgpu.plan.activations import Stack
 from simgpu.plan.checks import check_fits_model
 from simgpu.plan.memory import GIB, Memory, Room, memory_per_stage, peak
 from simgpu.plan.numerics import Numerics
@@ -34,9 +35,9 @@ class _Asked:
     config: TransformerConfig
     plan: Plan
     numerics: Numerics
+    stack: Stack
     batch: int
     tokens: int
-    framework: str
     capacity: float
     room: Room | None = None
 
@@ -53,7 +54,7 @@ class _Asked:
             if plan.pp > max(self.plan.pp, sequences // size):  # no advice that leaves stages without work
                 return None
             stages = memory_per_stage(
-                self.config, plan, self.numerics, self.batch, self.tokens, self.framework, self.capacity, self.room
+                self.config, plan, self.numerics, self.stack, self.batch, self.tokens, self.capacity, self.room
             )
         except InputError:
             return None
@@ -64,10 +65,10 @@ def suggestions(
     config: TransformerConfig,
     plan: Plan,
     numerics: Numerics,
+    stack: Stack,
     batch: int,
     tokens: int,
     capacity: float,
-    framework: str = "megatron",
     gpus_per_node: int = 8,
     room: Room | None = None,
 ) -> list[Suggestion]:
@@ -76,7 +77,7 @@ def suggestions(
     Where no single change is enough, pairs of them are tried, and the first three that fit are returned. GPUs stay as
     many where data parallelism can give some up; else the words say how many are needed.
     """
-    asked = _Asked(config, plan, numerics, batch, tokens, framework, capacity, room)
+    asked = _Asked(config, plan, numerics, stack, batch, tokens, capacity, room)
     found: list[Suggestion] = []
     kinds: set[str] = set()
     changes = list(_changes(asked, gpus_per_node))

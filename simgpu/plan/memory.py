@@ -22,7 +22,7 @@ from simgpu.memo import remembered
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import BYTES, Attention, Communicate, Operator
 from simgpu.model.transformer import embedding_operators, head_operators, layer_operators
-from simgpu.plan.activations import Saved, Stack, embedding_mask, saved, saved_by_head, stack_of
+from simgpu.plan.activations import Saved, Stack, embedding_mask, saved, saved_by_head
 from simgpu.plan.numerics import Numerics
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.states import (
@@ -156,18 +156,17 @@ def memory_of(
     config: TransformerConfig,
     plan: Plan,
     numerics: Numerics,
+    stack: Stack,
     batch: int,
     tokens: int,
     stage: int = 0,
-    framework: str = "megatron",
     capacity: float | None = None,
     room: Room | None = None,
 ) -> Memory:
     """Memory of a rank of `stage` at its peak, training on `batch` sequences of `tokens` tokens in all.
 
-    framework: name of a stack (`simgpu.plan.activations.STACKS`). capacity: bytes of the GPU. room: off it.
+    stack: what the framework keeps. capacity: bytes of the GPU. room: off it.
     """
-    stack = stack_of(framework)
     run = _Run(config, plan, numerics, stack, batch, tokens, stage)
     found = parameters_of(config, plan, numerics, stage)
     states = states_of(found, plan, numerics, stack)
@@ -196,15 +195,15 @@ def memory_per_stage(
     config: TransformerConfig,
     plan: Plan,
     numerics: Numerics,
+    stack: Stack,
     batch: int,
     tokens: int,
-    framework: str = "megatron",
     capacity: float | None = None,
     room: Room | None = None,
 ) -> tuple[Memory, ...]:
     """Memory of a rank of every pipeline stage."""
     return tuple(
-        memory_of(config, plan, numerics, batch, tokens, stage, framework, capacity, room) for stage in range(plan.pp)
+        memory_of(config, plan, numerics, stack, batch, tokens, stage, capacity, room) for stage in range(plan.pp)
     )
 
 
@@ -217,9 +216,9 @@ def fullest(
     config: TransformerConfig,
     plan: Plan,
     numerics: Numerics,
+    stack: Stack,
     batch: int,
     tokens: int,
-    framework: str = "megatron",
     capacity: float | None = None,
     room: Room | None = None,
 ) -> Memory:
@@ -229,7 +228,7 @@ def fullest(
     for stage in range(plan.pp):
         alike.setdefault((*kinds_of_stage(config, plan, stage), stage == 0, stage == plan.pp - 1), stage)
     return peak(
-        [memory_of(config, plan, numerics, batch, tokens, stage, framework, capacity, room) for stage in alike.values()]
+        [memory_of(config, plan, numerics, stack, batch, tokens, stage, capacity, room) for stage in alike.values()]
     )
 
 
@@ -237,13 +236,13 @@ def layer_activations(
     config: TransformerConfig,
     plan: Plan,
     numerics: Numerics,
+    stack: Stack,
     batch: int,
     tokens: int,
     stage: int = 0,
-    framework: str = "megatron",
 ) -> float:
     """Activations of the layers of a stage alone, without embedding and head, of all microbatches in flight, bytes."""
-    run = _Run(config, plan, numerics, stack_of(framework), batch, tokens, stage)
+    run = _Run(config, plan, numerics, stack, batch, tokens, stage)
     return run.of_layers(run.layers())
 
 
@@ -261,9 +260,9 @@ def in_flight(plan: Plan, microbatches: int, stage: int) -> int:
 
 @remembered(4096)
 def _microbatch(
-    config: TransformerConfig, plan: Plan, numerics: Numerics, framework: str, sequences: int, tokens: int
+    config: TransformerConfig, plan: Plan, numerics: Numerics, stack: Stack, sequences: int, tokens: int
 ) -> _Microbatch:
-    return _Microbatch(config, plan, numerics, stack_of(framework), sequences, tokens)
+    return _Microbatch(config, plan, numerics, stack, sequences, tokens)
 
 
 @dataclass(frozen=True)
@@ -377,7 +376,7 @@ class _Run:
     def microbatch(self) -> _Microbatch:
         """Memory of one microbatch on this rank, whatever the stage."""
         size = (self.sequences, self.rank_tokens)
-        return _microbatch(self.config, self.plan.within_layer(), self.numerics, self.stack.name, *size)
+        return _microbatch(self.config, self.plan.within_layer(), self.numerics, self.stack, *size)
 
     def layers(self) -> list[tuple[Saved, Saved]]:
         """Tensors that each layer of the stage keeps, with the plan's recomputation and without."""

@@ -9,7 +9,7 @@ from simgpu.analysis.breakdown import Breakdown, breakdown
 from simgpu.analysis.uncertainty import Range, parts_of, range_of, range_of_ratio
 from simgpu.analysis.utilisation import kernels_of, products
 from simgpu.arguments import MAPPING, TEXT, instance, takes
-from simgpu.catalog import Catalogue
+from simgpu.catalog import Catalogue, usual_catalogue
 from simgpu.columns import following_ends
 from simgpu.errors import InputError, shown
 from simgpu.hardware.cluster import Cluster
@@ -24,8 +24,11 @@ from simgpu.plan.serving_memory import ServingMemory
 from simgpu.simulation.result import Result
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Execution, execute
+from simgpu.workload.frameworks import Framework
+from simgpu.workload.inference.jobs import InferenceJob
 from simgpu.workload.jobs import Inference, MixedStep, OperatorList, Prefill, Serving, Training, Workload, job_of
 from simgpu.workload.options import RunOptions, Settings
+from simgpu.workload.runtimes import Runtime
 
 REMEMBERED = 32
 """Runs on one GPU that are remembered for each cluster."""
@@ -88,7 +91,8 @@ def simulate(
     how = RunOptions.of(options, settings)
     check_fits_cluster(plan, cluster)
     if isinstance(workload, (Inference, MixedStep, Serving)):
-        return _infer(cluster, workload, model, plan, how, draft)
+        run = runtime_of(workload, catalogue or usual_catalogue())
+        return _infer(cluster, workload, model, plan, how, run, draft)
     dtype, sums = how.dtype, how.sums
     kernels = KernelModel(cluster, sustained=how.sustained(workload))
     kernels.peak(dtype, sums)  # refuse a dtype the GPU lacks, even where nothing would use it
@@ -97,7 +101,10 @@ def simulate(
         kernels.peak(own, own_sums, key=key)
 
     if isinstance(workload, Training):
-        return _train(cluster, workload, model, plan, how)
+        stack = how.framework
+        if isinstance(stack, str):
+            stack = (catalogue or usual_catalogue()).framework(stack)
+        return _train(cluster, workload, model, plan, how, stack)
     _check_plan(plan, workload.kind)
     assert isinstance(workload, (Prefill, OperatorList))
     graph = workload.graph(model, plan, dtype, sums)
@@ -116,13 +123,21 @@ def simulate(
     return _result(row, execution)
 
 
+def runtime_of(job: InferenceJob, catalogue: Catalogue) -> Runtime:
+    """The runtime of a job. Raises `InputError`, of the key where a job says it."""
+    try:
+        return catalogue.runtime(job.runtime)
+    except InputError as error:
+        raise error if error.file else InputError(error.problem, key="workload.runtime") from None
+
+
 def _infer(
-    cluster: Cluster, workload: Any, model: TransformerConfig | None, plan: Plan, how: RunOptions,
+    cluster: Cluster, workload: Any, model: TransformerConfig | None, plan: Plan, how: RunOptions, run: Runtime,
     draft: TransformerConfig | None,
 ) -> Result:  # fmt: skip
     from simgpu.simulation.inference import infer
 
-    done = infer(cluster, workload, model, plan, how, draft)
+    done = infer(cluster, workload, model, plan, how, run, draft)
     assert model is not None
     row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
     return _result(row, done.execution, done.memory)
@@ -151,11 +166,12 @@ def _asked(model: str, kind: str, cluster: Cluster, dtype: str, plan: Plan) -> d
 
 
 def _train(
-    cluster: Cluster, workload: Training, model: TransformerConfig | None, plan: Plan, how: RunOptions
-) -> Result:
+    cluster: Cluster, workload: Training, model: TransformerConfig | None, plan: Plan, how: RunOptions,
+    framework: Framework,
+) -> Result:  # fmt: skip
     from simgpu.simulation.training import train
 
-    done = train(cluster, workload, model, plan, how)
+    done = train(cluster, workload, model, plan, how, framework)
     assert model is not None
     row = {
         **_asked(model.name, workload.kind, cluster, how.dtype, plan),
@@ -163,7 +179,7 @@ def _train(
         "schedule": plan.pipeline,
         "micro_batch": plan.micro_batch or workload.batch // plan.dp,
         "microbatches": workload.batch // plan.dp // (plan.micro_batch or workload.batch // plan.dp),
-        "framework": how.framework,
+        "framework": framework.name,
         **done.row,
     }
     return _result(row, done.execution, done.memory)

@@ -36,6 +36,7 @@ from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep
 from simgpu.workload.inference.serving import Load, serve
 from simgpu.workload.inference.timeline import timeline_of
 from simgpu.workload.options import RunOptions
+from simgpu.workload.runtimes import Runtime
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ class Inferred:
 
 
 def infer(
-    cluster: Cluster, job: InferenceJob, model: TransformerConfig | None, plan: Plan, how: RunOptions,
+    cluster: Cluster, job: InferenceJob, model: TransformerConfig | None, plan: Plan, how: RunOptions, run: Runtime,
     draft: TransformerConfig | None = None,
 ) -> Inferred:  # fmt: skip
-    """Simulate a job of inference. Raises `InputError` (key only) for what cannot be."""
-    deployment = deploy(cluster, job, model, plan, how)
+    """Simulate a job of inference in the runtime `run`. Raises `InputError` (key only) for what cannot be."""
+    deployment = deploy(cluster, job, model, plan, run, how)
     if isinstance(job, MixedStep):
         return _mixed(deployment, job, how.require_fit)
     if isinstance(job, Inference):

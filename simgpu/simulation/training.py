@@ -22,7 +22,6 @@ from simgpu.timing.kernels import NONE, KernelModel
 from simgpu.timing.matrix_timer import ROW_WISE
 from simgpu.workload.execution import Execution
 from simgpu.workload.frameworks import Framework
-from simgpu.workload.frameworks import framework as framework_named
 from simgpu.workload.jobs import Training
 from simgpu.workload.links import OFFLOAD, Links
 from simgpu.workload.options import RunOptions
@@ -46,24 +45,24 @@ class Trained:
 
 
 def train(
-    cluster: Cluster, workload: Training, model: TransformerConfig | None, plan: Plan, how: RunOptions
-) -> Trained:
+    cluster: Cluster, workload: Training, model: TransformerConfig | None, plan: Plan, how: RunOptions,
+    framework: Framework,
+) -> Trained:  # fmt: skip
     """Simulate one optimizer step. Raises `InputError` (key only) for what cannot be."""
     config = workload.check(model, plan)
     check_simulated(plan)
-    dtype, framework = how.dtype, how.framework
+    dtype = how.dtype
     numerics = workload.numerics(dtype, framework=framework)
-    stack = framework_named(framework)
-    scaling = workload.scaling(stack.fp8_scaling)
-    kernels = kernels_of(stack, cluster, how.sustained(workload), scaling, plan.cp)
+    scaling = workload.scaling(framework.fp8_scaling)
+    kernels = kernels_of(framework, cluster, how.sustained(workload), scaling, plan.cp)
     memory = tuple(
         memory_per_stage(
             config,
             plan,
             numerics,
+            framework.memory,
             workload.batch,
             workload.tokens,
-            framework,
             cluster.gpu.memory.capacity.si,
             Room.of(cluster),
         )
@@ -74,7 +73,16 @@ def train(
         raise InputError(f"{plan.world} ranks are too many to be simulated one by one", key="plan")
     fp8 = scaling if dtype == "fp8" else None
     job = Job(
-        config, plan, numerics, stack, workload.batch, workload.tokens, how.sums, workload.routing, fp8, workload.clip
+        config,
+        plan,
+        numerics,
+        framework,
+        workload.batch,
+        workload.tokens,
+        how.sums,
+        workload.routing,
+        fp8,
+        workload.clip,
     )
     execution = run_step(job, kernels, Links(cluster, plan, kernels, how.algorithm, how.protocol, how.folded))
     found = anatomy(execution)
@@ -109,7 +117,7 @@ def kernels_of(stack: Framework, cluster: Cluster, sustained: bool, fp8_scaling:
 
 
 def _check_fit(
-    config: TransformerConfig, plan: Plan, workload: Training, numerics: Any, framework: str,
+    config: TransformerConfig, plan: Plan, workload: Training, numerics: Any, framework: Framework,
     memory: tuple[Memory, ...], cluster: Cluster,
 ) -> None:  # fmt: skip
     worst = peak(memory)
@@ -118,7 +126,7 @@ def _check_fit(
 
         size, per_node = cluster.gpu.memory.capacity.si, cluster.gpus_per_node
         found = suggestions(
-            config, plan, numerics, workload.batch, workload.tokens, size, framework, per_node, Room.of(cluster)
+            config, plan, numerics, framework.memory, workload.batch, workload.tokens, size, per_node, Room.of(cluster)
         )
         raise MisfitError(fit_text(worst, found), key="plan")
 

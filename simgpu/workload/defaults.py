@@ -11,9 +11,10 @@ from simgpu.errors import InputError
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import ACCUMULATE
 from simgpu.plan.parallelism import Plan
-from simgpu.workload.frameworks import framework as framework_named
+from simgpu.workload.frameworks import Framework
 from simgpu.workload.jobs import Inference, MixedStep, Serving, Training, Workload
 from simgpu.workload.options import clocks_of
+from simgpu.workload.runtimes import Runtime
 
 Path = tuple[str, ...]
 """Place of a value in a scenario: ('plan', 'micro_batch')."""
@@ -27,16 +28,18 @@ def absent(path: Path, kind: str, dtype: str) -> Any:
 
 
 def filled(
-    job: Workload, plan: Plan | None, dtype: str, framework: str, model: TransformerConfig | None,
+    job: Workload, plan: Plan | None, dtype: str, framework: Framework | None, run: Runtime | None,
+    model: TransformerConfig | None,
     clocks: str | None = None, accumulate: str | None = None,
 ) -> dict[Path, Any]:  # fmt: skip
     """What every value of a scenario comes to that may be absent and has an effect, by its place; given ones stand.
 
-    `plan` is None where its keys contradict each other.
+    `plan` is None where its keys contradict each other; `framework` is that of a training step, `run` the runtime of
+    inference.
     """
     found: dict[Path, Any] = {("clocks",): clocks or clocks_of(job.kind)}
     if isinstance(job, (Inference, MixedStep, Serving)):
-        return found | _served(job, dtype, model, accumulate)
+        return found | _served(job, run, dtype, model, accumulate)
     found["accumulate",] = accumulate or ACCUMULATE[dtype]
     if isinstance(job, Training) and plan is not None:
         found |= {("plan", key): value for key, value in plan.filled(job.batch).items()}
@@ -45,30 +48,32 @@ def filled(
     return found
 
 
-def _trained(job: Training, dtype: str, framework: str, model: TransformerConfig | None) -> dict[Path, Any]:
+def _trained(
+    job: Training, dtype: str, framework: Framework | None, model: TransformerConfig | None
+) -> dict[Path, Any]:
     try:
         kept = dict(vars(job.numerics(dtype, model, framework)))
     except InputError:  # it will be told where it runs
         return {}
     kept["master_weights"] = kept.pop("master") is not None
     del kept["dtype"]
-    if dtype == "fp8":
-        kept["fp8_scaling"] = job.scaling(framework_named(framework).fp8_scaling)
+    if dtype == "fp8" and framework is not None:
+        kept["fp8_scaling"] = job.scaling(framework.fp8_scaling)
     return {("workload", key): value for key, value in kept.items()}
 
 
 def _served(
-    job: Inference | MixedStep | Serving, dtype: str, model: TransformerConfig | None, accumulate: str | None
+    job: Inference | MixedStep | Serving, run: Runtime | None, dtype: str, model: TransformerConfig | None,
+    accumulate: str | None,
 ) -> dict[Path, Any]:  # fmt: skip
     from simgpu.workload.inference.deploying import ACTIVATIONS
     from simgpu.workload.inference.deployment import ROUTING
-    from simgpu.workload.runtime_files import runtime
 
     found: dict[Path, Any] = {}
     if dtype in ACTIVATIONS:
         found["accumulate",] = accumulate or ACCUMULATE[dtype]
         found["workload", "precision"] = job.precision or dtype
-        if runtime(job.runtime).style != "ggml":  # which may keep another type than it is asked for
+        if run is not None and run.style != "ggml":  # which may keep another type than it is asked for
             found["workload", "kv_cache"] = job.kv_cache or dtype
     if model is not None and model.experts > 1:
         found["workload", "routing"] = job.routing or ROUTING

@@ -16,7 +16,7 @@ from simgpu.plan.numerics import DTYPES, PROJECTIONS, Numerics, adapter_targets
 from simgpu.plan.parallelism import Plan
 from simgpu.schema_errors import validate
 from simgpu.workload.fields import Accumulate, Dtype, Passes, Routing, Size, Strict, positive
-from simgpu.workload.frameworks import framework as framework_named
+from simgpu.workload.frameworks import Framework
 from simgpu.workload.inference.jobs import Inference, MixedStep, Serving
 
 __all__ = [
@@ -79,7 +79,9 @@ class Training(Strict):
     train_tokens: Annotated[float, Field(gt=0, le=1e18, allow_inf_nan=False)] | None = None
     """Tokens of a whole training run, for days and GPU-hours."""
 
-    def numerics(self, dtype: str, model: TransformerConfig | None = None, framework: str = "megatron") -> Numerics:
+    def numerics(
+        self, dtype: str, model: TransformerConfig | None = None, framework: Framework | None = None
+    ) -> Numerics:
         """The dtypes of a training step, defaults filled in as the framework does; with `model`, targets that it has.
 
         Raises `InputError` (key only) where nothing is trained in `dtype`.
@@ -95,7 +97,7 @@ class Training(Strict):
         half = dtype in ("bf16", "fp16", "fp8")
         weights = self.weights or ("bf16" if dtype == "fp8" else "fp32" if dtype == "tf32" else dtype)
         master = half if self.master_weights is None else self.master_weights
-        as_weights = framework_named(framework).gradients_as_weights
+        as_weights = framework is not None and framework.gradients_as_weights
         gradients = self.gradients or ("fp32" if master and not as_weights else weights)
         separate = master and weights != "fp32"
         if self.sharded_copy is not None and not (separate and self.optimizer != "none"):

@@ -6,10 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, TypedDict
 
-from simgpu.arguments import FLAG, TEXT, check
+from simgpu.arguments import FLAG, TEXT, check, instance
 from simgpu.errors import InputError, nearest
 from simgpu.model.operators import ACCUMULATE
 from simgpu.timing.collectives import ALGORITHMS, PROTOCOLS
+from simgpu.workload.frameworks import Framework
+
+_KINDS = {
+    "framework": TEXT | instance("a framework of a Catalogue", "simgpu.workload.frameworks.Framework"),
+    "folded": FLAG,
+    "require_fit": FLAG,
+}
+"""What options are that are no text."""
 
 CLOCKS = ("sustained", "burst")
 
@@ -33,7 +41,7 @@ class Settings(TypedDict, total=False):
     algorithm: str
     protocol: str
     clocks: str | None
-    framework: str
+    framework: str | Framework
     folded: bool
     require_fit: bool
 
@@ -53,7 +61,8 @@ class RunOptions:
         'sustained' (a long run, throttled by its power limit) or 'burst' (a few milliseconds, as benchmarks time).
         Default: burst for inference, whose steps leave the power limit alone most of the time, else sustained.
     framework
-        For training: how a stack runs the same operators, see `simgpu.workload.frameworks`.
+        For training: how a stack runs the same operators, by name (`simgpu list frameworks`) or from
+        `Catalogue.framework`.
     folded
         For training: one rank stands for all equal ones. False simulates each rank, for the same times.
     require_fit
@@ -65,7 +74,7 @@ class RunOptions:
     algorithm: str = "auto"
     protocol: str = "auto"
     clocks: str | None = None
-    framework: str = "megatron"
+    framework: str | Framework = "megatron"
     folded: bool = True
     require_fit: bool = False
 
@@ -73,7 +82,7 @@ class RunOptions:
         for one in fields(self):
             value = getattr(self, one.name)
             if value is not None or one.default is not None:
-                object.__setattr__(self, one.name, check(FLAG if one.type == "bool" else TEXT, one.name, value))
+                object.__setattr__(self, one.name, check(_KINDS.get(one.name, TEXT), one.name, value))
         for key, known in (("algorithm", ALGORITHMS), ("protocol", PROTOCOLS), ("clocks", CLOCKS)):
             value = getattr(self, key)
             if value is not None and value not in known:

@@ -7,18 +7,21 @@ that of the version it is based on (`base`). Times and sizes have a unit. Adding
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
-from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from simgpu.documents import Document, read_yaml
 from simgpu.errors import InputError, nearest, shown
 from simgpu.memo import remembered
+from simgpu.plan.serving_memory import ShareOf
 from simgpu.reading import built_in_folder
-from simgpu.units import EXAMPLES, parse_quantity, to_si
+from simgpu.timing.attention_libraries import LIBRARIES
+from simgpu.workload.framework_files import Frameworks, built_in
+from simgpu.workload.frameworks import Framework
 from simgpu.workload.runtimes import GIB, MARK, Runtime
+from simgpu.workload.sourced import figure, number, quantity
 
 FOLDER = "runtimes"
 
@@ -27,35 +30,162 @@ _FLAGS = ("default", "measured")
 _HEAD = (*_WORDS, *_FLAGS, "base", "sources")
 """Keys of a file that are not figures."""
 
-_FIGURES = {one.name: one for one in fields(Runtime) if one.name not in (*_HEAD, "engine", "since")}
+_FIGURES = {one.name: one for one in fields(Runtime) if one.name not in (*_HEAD, "engine", "since", "stack")}
 BYTES = ("reserve", "graph_bytes", "token_bytes", "score_bytes")
 """Fields that are sizes of memory."""
+
+WORDS: Mapping[str, tuple[str, ...]] = {
+    "style": ("fused", "ggml", "eager"),
+    "share_of": get_args(ShareOf),
+    "precisions": ("", "gguf", "plain"),
+    "attention": ("", *LIBRARIES),
+}
+"""Fields that are one of some words."""
+
+SHARES = ("memory_share", "together")
+"""Fields from 0 to 1."""
+
+MOST = 1e15
+"""Of any number."""
 
 _BUILD, _DOTTED, _DATE = r"b\d{1,9}", r"\d{1,4}(\.\d{1,6}){0,3}(\.?(post|rc)\d{1,4}){0,2}", r"20\d\d-\d\d(-\d\d)?"
 """Versions: builds of llama.cpp, numbers with dots, days and months."""
 
 
-@remembered(1)
-def _files() -> tuple[Path, ...]:
-    return tuple(sorted((built_in_folder() / FOLDER).glob(f"*{MARK}*.yaml")))
-
-
-@remembered(1)
-def engines() -> tuple[str, ...]:
-    """Names of engines, sorted."""
-    return tuple(sorted({file.stem.partition(MARK)[0] for file in _files()}))
-
-
-@remembered(32)
-def versions(engine: str) -> tuple[Runtime, ...]:
-    """The known versions of an engine, oldest first."""
-    found = [read(file) for file in _files() if file.stem.partition(MARK)[0] == engine]
-    return tuple(sorted(found, key=lambda one: _parts(one.since)))
-
-
 FORWARD_S = 20e-6
 """Host time of a counted kernel in a bare forward (2 of Llama 3.2 1B on a B200). Python runs more small operations than
 are counted; another CPU moves it in proportion."""
+
+
+class Runtimes:
+    """The runtimes of some files, by engine and version; each file is read once.
+
+    `frameworks` are those that PyTorch's runtimes name.
+    """
+
+    def __init__(self, files: Mapping[str, Path], frameworks: Frameworks) -> None:
+        for stem, file in files.items():
+            if not all(stem.partition(MARK)):
+                raise InputError(f"is not the name of a runtime; expected ENGINE{MARK}VERSION.yaml", file=file)
+        self.files, self.frameworks = dict(files), frameworks
+        self._made: dict[str, Runtime] = {}
+        self._versions: dict[str, tuple[Runtime, ...]] = {}
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """Names of engines, sorted."""
+        return tuple(sorted({stem.partition(MARK)[0] for stem in self.files}))
+
+    def versions(self, engine: str) -> tuple[Runtime, ...]:
+        """The known versions of an engine, oldest first. Raises `InputError` where two stand for the engine."""
+        if engine not in self._versions:
+            found = [self.read(stem) for stem in self.files if stem.partition(MARK)[0] == engine]
+            default = [one for one in found if one.default]
+            if len(default) > 1:
+                problem = f"is the default of {engine}, and so is {engine}{MARK}{default[1].since}"
+                raise InputError(problem, file=self.files[f"{engine}{MARK}{default[0].since}"], key="default")
+            self._versions[engine] = tuple(sorted(found, key=lambda one: _parts(one.since)))
+        return self._versions[engine]
+
+    def of(self, name: str) -> Runtime:
+        """A runtime by name: `vllm` is the version that stands for the engine (the latest, where none does), and
+        `vllm@0.14` the one that 0.14 falls to.
+
+        A version between two known ones has the constants of the lower. Raises `InputError`.
+        """
+        engine, mark, wanted = name.partition(MARK)
+        if engine not in self.engines:
+            raise InputError(f"unknown runtime {shown(name)}{nearest(engine, self.engines)}", key="runtime")
+        if mark:
+            return self.resolved(engine, wanted)
+        known = self.versions(engine)
+        return next((one for one in known if one.default), known[-1])
+
+    def every(self) -> Iterator[Runtime]:
+        """All versions of all engines."""
+        for engine in self.engines:
+            yield from self.versions(engine)
+
+    def resolved(self, engine: str, wanted: str) -> Runtime:
+        """What a version of an engine (0.14.1, b6400, 2025-09) falls to: itself, or the nearest lower one."""
+        known = self.versions(engine)
+        listed = ", ".join(one.since for one in known)
+        dates = all(one.released for one in known)
+        dated = re.fullmatch(_DATE, wanted) is not None
+        builds = re.fullmatch(_BUILD, known[0].since) is not None
+        if not (dates if dated else re.fullmatch(_BUILD if builds else _DOTTED, wanted)):
+            example = f" (or a month, such as {known[-1].released[:7]})" if dates else ""
+            problem = f"{shown(wanted)} is no version of {engine}; expected one such as {listed}{example}"
+            raise InputError(problem, key="runtime")
+        lower = [
+            one for one in known if (_day(one.released) <= _day(wanted, "31") if dated else not _after(one, wanted))
+        ]
+        if not lower:
+            raise InputError(f"{shown(wanted)} is older than all known versions of {engine}: {listed}", key="runtime")
+        return lower[-1]
+
+    def read(self, stem: str, above: tuple[str, ...] = ()) -> Runtime:
+        """The runtime in the file of a name. `above` are the files that are based on it. Raises `InputError`."""
+        if stem not in self._made:
+            self._made[stem] = self._read(stem, above)
+        return self._made[stem]
+
+    def _read(self, stem: str, above: tuple[str, ...]) -> Runtime:
+        document = read_yaml(self.files[stem])
+        given = _given(document)
+        engine, _, since = stem.partition(MARK)
+        if given.get("name") != stem:
+            raise document.error(f"{shown(given.get('name'))} is not the name of the file, '{stem}'", ("name",))
+        for key in ("title", "version"):
+            if not isinstance(given.get(key), str):
+                raise document.error(f"expected text, such as '{'vLLM' if key == 'title' else '0.12 to 0.13'}'", (key,))
+        for key in _FLAGS:
+            if not isinstance(given.get(key, False), bool):
+                raise document.error(f"{shown(given[key])} is not true or false", (key,))
+        if "released" in given and not re.fullmatch(_DATE, str(given["released"])):
+            raise document.error(f"{shown(given['released'])} is no day or month, such as 2025-08", ("released",))
+        head = {key: given[key] for key in ("title", "version", "released", *_FLAGS) if key in given}
+        base = None
+        if "base" in given:
+            name = given["base"]
+            if name == stem or (isinstance(name, str) and name in above):
+                raise document.error(f"{shown(name)} inherits from itself", ("base",))
+            if not isinstance(name, str) or name not in self.files:
+                raise document.error(f"unknown runtime {shown(name)}{nearest(str(name), self.files)}", ("base",))
+            base = self.read(name, (*above, stem))
+        found: dict[str, Any] = {name: getattr(base, name) for name in _FIGURES} if base else {}
+        sources = dict(base.sources) if base is not None else {}
+        for name in _FIGURES:
+            if name in given:
+                found[name], sources[name] = _figure(document, name, given)
+        found["stack"] = self._stack(document, found.get("framework", ""), found.get("style", ""))
+        name = engine if head.get("default") else stem
+        return Runtime(name=name, engine=engine, since=since, sources=sources, **head, **found)
+
+    def _stack(self, document: Document, name: str, style: str) -> Framework | None:
+        """The framework that a runtime names."""
+        if not name and style == "eager":
+            raise document.error("is missing; a runtime of style eager names one", ("framework",))
+        if name and name not in self.frameworks.files:
+            raise document.error(
+                f"unknown framework {shown(name)}{nearest(name, self.frameworks.files)}", ("framework",)
+            )
+        return self.frameworks.of(name) if name else None
+
+
+# ---- what comes with simgpu --------------------------------------------------------------------------
+
+
+@remembered(1)
+def shipped() -> Runtimes:
+    """The runtimes that come with simgpu."""
+    folder = built_in_folder() / FOLDER
+    return Runtimes({file.stem: file for file in sorted(folder.glob("*.yaml"))}, built_in())
+
+
+def runtime(name: str) -> Runtime:
+    """A runtime that comes with simgpu, by name. Raises `InputError`."""
+    return shipped().of(name)
 
 
 @remembered(64)
@@ -64,38 +194,7 @@ def bare_forward(name: str) -> Runtime:
     return replace(runtime(name), every_logit=True, launch_s=FORWARD_S, graphs=False, repeats_heads=False)
 
 
-def runtime(name: str) -> Runtime:
-    """A runtime by name: `vllm` is the version that stands for the engine, `vllm@0.14` the one that 0.14 falls to.
-
-    A version between two known ones has the constants of the lower. Raises `InputError`.
-    """
-    engine, mark, wanted = name.partition(MARK)
-    if engine not in engines():
-        raise InputError(f"unknown runtime {shown(name)}{nearest(engine, engines())}", key="runtime")
-    return resolved(engine, wanted) if mark else next(one for one in versions(engine) if one.default)
-
-
-def every() -> Iterator[Runtime]:
-    """All known versions of all engines."""
-    for engine in engines():
-        yield from versions(engine)
-
-
-def resolved(engine: str, wanted: str) -> Runtime:
-    """What the version `wanted` of an engine (0.14.1, b6400, 2025-09) falls to: itself, or the nearest lower one."""
-    known = versions(engine)
-    listed = ", ".join(one.since for one in known)
-    dates = all(one.released for one in known)
-    dated = re.fullmatch(_DATE, wanted) is not None
-    builds = re.fullmatch(_BUILD, known[0].since) is not None
-    if not (dates if dated else re.fullmatch(_BUILD if builds else _DOTTED, wanted)):
-        example = f" (or a month, such as {known[-1].released[:7]})" if dates else ""
-        problem = f"{shown(wanted)} is no version of {engine}; expected one such as {listed}{example}"
-        raise InputError(problem, key="runtime")
-    lower = [one for one in known if (_day(one.released) <= _day(wanted, "31") if dated else not _after(one, wanted))]
-    if not lower:
-        raise InputError(f"{shown(wanted)} is older than all known versions of {engine}: {listed}", key="runtime")
-    return lower[-1]
+# ---- versions ----------------------------------------------------------------------------------------
 
 
 def _day(date: str, day: str = "01") -> str:
@@ -115,30 +214,6 @@ def _parts(version: str) -> tuple[int, ...]:
 # ---- files -------------------------------------------------------------------------------------------
 
 
-@remembered(256)
-def read(file: Path) -> Runtime:
-    """The runtime in a file. Raises `InputError`."""
-    document = read_yaml(file)
-    given = _given(document)
-    sources: dict[str, str] = {}
-    engine, _, since = file.stem.partition(MARK)
-    if given.get("name") != file.stem:
-        raise document.error(f"{shown(given.get('name'))} is not the name of the file, '{file.stem}'", ("name",))
-    for key in ("title", "version"):
-        if not isinstance(given.get(key), str):
-            raise document.error(f"expected text, such as '{'vLLM' if key == 'title' else '0.12 to 0.13'}'", (key,))
-    head = {key: given[key] for key in ("title", "version", "released", *_FLAGS) if key in given}
-    base = read(file.with_name(f"{given['base']}.yaml")) if "base" in given else None
-    found: dict[str, Any] = {name: getattr(base, name) for name in _FIGURES} if base else {}
-    if base is not None:
-        sources |= base.sources
-    for name in _FIGURES:
-        if name in given:
-            found[name], sources[name] = _figure(document, name, given)
-    name = engine if head.get("default") else file.stem
-    return Runtime(name=name, engine=engine, since=since, sources=sources, **head, **found)
-
-
 def _given(document: Document) -> dict[str, Any]:
     """The mapping of a file, all keys of which are known."""
     for key in document.data:
@@ -149,42 +224,77 @@ def _given(document: Document) -> dict[str, Any]:
 
 def _figure(document: Document, name: str, given: dict[str, Any]) -> tuple[Any, str]:
     """Value and source of a figure."""
-    one = given[name]
-    if not isinstance(one, dict) or "value" not in one or set(one) - {"value", "unit", "source"}:
-        raise document.error(f"{shown(one)}: expected value, unit and source", (name,))
-    sources = given.get("sources", {})
-    if one.get("source") not in sources:
-        problem = (
-            f"source {shown(one.get('source'))} is not among the file's sources{nearest(one.get('source'), sources)}"
-        )
-        raise document.error(problem, (name,))
+    value, unit, source = figure(document, given[name], (name,))
     try:
-        return _value(name, one["value"], one.get("unit", "")), str(sources[one["source"]])
+        return _value(name, value, unit), source
     except (ValueError, TypeError) as error:
         raise document.error(str(error), (name,)) from None
 
 
 def _value(name: str, given: Any, unit: str) -> Any:
-    """A figure as the field has it: numbers in SI units, memory of `chunks` in GiB."""
-    if name == "chunks":
-        return tuple((_quantity(least, "", "B") / GIB, int(tokens)) for least, tokens in given)
-    if name == "custom_limits":
-        return tuple((int(gpus), _quantity(most, "", "B")) for gpus, most in given)
-    if isinstance(given, list):
-        return tuple(given)
-    if isinstance(given, (bool, str)):
-        kind = str(_FIGURES[name].type)
-        if kind not in (("bool",) if isinstance(given, bool) else ("str", "ShareOf")):
+    """A figure as the field has it: numbers in SI units, memory of `chunks` in GiB. Raises `ValueError`."""
+    kind = str(_FIGURES[name].type)
+    if name in _LISTS:
+        return _LISTS[name](given)
+    if kind == "bool" or isinstance(given, bool):
+        if kind != "bool" or not isinstance(given, bool):
             raise ValueError(f"{shown(given)} is not a {kind}")
         return given
-    dimension = "s" if name.endswith("_s") else "B" if name in BYTES else ""
-    if dimension and not unit:
-        raise ValueError(f"{given} has no unit; expected one, such as '{EXAMPLES[dimension]}'")
-    value = _quantity(given, unit, dimension)
-    return int(value) if _FIGURES[name].type == "int" else value
+    if kind in ("str", "ShareOf"):
+        known = WORDS.get(name)
+        if not isinstance(given, str) or (known is not None and given not in known):
+            raise ValueError(f"{shown(given)} is not known{nearest(str(given), known or ())}")
+        return given
+    if not isinstance(given, (int, float, str)):
+        raise ValueError(f"{shown(given)} is not a {'whole number' if kind == 'int' else 'number'}")
+    value = number(given, unit, "s" if name.endswith("_s") else "B" if name in BYTES else "")
+    most = 1.0 if name in SHARES else MOST
+    if not 0 <= value <= most or (kind == "int" and value != int(value)):
+        raise ValueError(
+            f"{shown(given)} is out of range; expected {'a whole number, ' * (kind == 'int')}0 to {most:g}"
+        )
+    return int(value) if kind == "int" else value
 
 
-def _quantity(given: Any, unit: str, dimension: str) -> float:
-    """A quantity in SI units, as the literal in them would read: 40 us are 40e-6 s to the last digit."""
-    value, own = parse_quantity(given)
-    return float(Decimal(repr(value)) * Decimal(repr(to_si(1.0, own or unit, dimension))))
+def _pairs(given: Any, expected: str) -> list[tuple[Any, Any]]:
+    """A list of pairs, as a file has it."""
+    if not isinstance(given, list) or not all(isinstance(one, list) and len(one) == 2 for one in given):
+        raise ValueError(f"{shown(given)}: expected pairs of {expected}")
+    return [(first, second) for first, second in given]
+
+
+def _whole(given: Any) -> int:
+    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= MOST:
+        raise ValueError(f"{shown(given)} is not a whole number of 1 or more")
+    return given
+
+
+def _chunks(given: Any) -> tuple[tuple[float, int], ...]:
+    pairs = _pairs(given, "memory and tokens, such as [[0 GiB, 2048], [70 GiB, 8192]]")
+    found = tuple((quantity(least, "", "B") / GIB, _whole(tokens)) for least, tokens in pairs)
+    if not found or found[0][0] != 0 or list(found) != sorted(found):
+        raise ValueError(f"{shown(given)}: expected memory that grows, from 0 GiB on")
+    return found
+
+
+def _limits(given: Any) -> tuple[tuple[int, float], ...]:
+    return tuple((_whole(gpus), quantity(most, "", "B")) for gpus, most in _pairs(given, "GPUs and bytes"))
+
+
+def _ends(given: Any) -> tuple[float, float]:
+    good = isinstance(given, list) and len(given) == 2 and all(type(one) in (int, float) for one in given)
+    if not good or not 0 < given[0] <= 1 <= given[1] <= 100:
+        raise ValueError(f"{shown(given)}: expected P10 and P90 of measured over predicted, such as [0.8, 1.7]")
+    return given[0], given[1]
+
+
+def _formats(given: Any) -> tuple[str, ...]:
+    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+        raise ValueError(f"{shown(given)}: expected names of formats, such as [mxfp4]")
+    return tuple(given)
+
+
+_LISTS: Mapping[str, Callable[[Any], Any]] = {
+    "chunks": _chunks, "custom_limits": _limits, "decode_ends": _ends, "block_formats": _formats
+}  # fmt: skip
+"""Readers of figures that are lists."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from simgpu.plan.precision import GGUF_MXFP4, PRECISIONS, Precision, is_gguf
 from simgpu.plan.serving_memory import Reserve, ShareOf
+from simgpu.workload.frameworks import Framework
 
 MARK = "@"
 """Stands between an engine and its version."""
@@ -134,6 +135,7 @@ class Runtime:
     precisions: str = ""  # 'gguf': only those of llama.cpp; 'plain': only unquantised ones; empty: all but GGUF
     vectors: int = 0  # rows up to which products are those of vectors
     framework: str = ""  # of style 'eager': how PyTorch runs operators (`simgpu.workload.frameworks`)
+    stack: Framework | None = None  # that framework, of the same catalogue
     repeats_heads: bool = False
     every_logit: bool = False
     holds_logits: bool = False

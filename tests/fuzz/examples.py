@@ -178,6 +178,14 @@ def specification(kind: str, name: str) -> str:
 
 
 @cache
+def software() -> list[tuple[str, str, str]]:
+    """(kind, name, text) of every framework and runtime that comes with simgpu."""
+    kinds = ("frameworks", "runtimes")
+    files = [(kind, file) for kind in kinds for file in sorted((ROOT / kind).glob("*.yaml"))]
+    return [(kind, file.stem, file.read_text()) for kind, file in files]
+
+
+@cache
 def models() -> list[dict[str, Any]]:
     """Every `config.json` that comes with simgpu."""
     return [json.loads(file.read_text()) for file in sorted((ROOT / "models").glob("*.json"))]

@@ -208,6 +208,25 @@ def _hardware(draw: random.Random) -> Drawn:
     return ["--catalog", "cat", *command], {f"cat/{kind}/{name}.yaml": raw, "e.yaml": _yaml(tree)}, ""
 
 
+def _software(draw: random.Random) -> Drawn:
+    """A framework or a runtime, damaged, and something that it runs."""
+    kind, name, text = draw.choice(examples.software())
+    raw = damaged_text(draw, text) if draw.random() < 0.2 else _yaml(damaged(draw, yaml.safe_load(text)))
+    scenario: dict[str, Any] = {"cluster": "dgx-h100", "model": "llama-3.2-1b", "plan": {"tp": draw.choice((1, 2))}}
+    if kind == "frameworks":
+        size = {"kind": "training", "batch": 2, "tokens": 128}
+        scenario |= {"framework": name, "workload": size | draw.choice(({}, {"weights": "fp32"}, {"flash": False}))}
+    else:
+        precision = {"precision": "q4_0"} if name.startswith("llama.cpp") else {}
+        size = {"prompt": 64, "output": 4, "runtime": name}
+        kinds = ({"kind": "inference", "batch": 2}, {"kind": "serving", "concurrency": 2})
+        scenario |= {"workload": {**draw.choice(kinds), **size, **precision}}
+    run = ["run", "e.yaml", "--no-plots", "--format", "json", "-q"]
+    command = draw.choice((run, run, run, ["show", name], ["list", kind], ["resolve", "e.yaml"]))
+    tree = {"experiment": "drawn", "scenario": scenario}
+    return ["--catalog", "cat", *command], {f"cat/{kind}/{name}.yaml": raw, "e.yaml": _yaml(tree)}, ""
+
+
 def _model(draw: random.Random) -> Drawn:
     config = draw.choice(examples.models())
     raw = damaged_text(draw, json.dumps(config, indent=1)) if draw.random() < 0.2 else _json(damaged(draw, config))
@@ -291,6 +310,7 @@ KINDS: dict[str, tuple[int, Callable[[random.Random], Drawn]]] = {
     "options": (6, _options),
     "condition": (4, _condition),
     "hardware": (16, _hardware),
+    "software": (6, _software),
     "config.json": (12, _model),
     "nccl-tests": (6, _collectives),
     "validation table": (6, _validation),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory_by_name import layer_activations, memory_of, memory_per_stage, suggestions
 
 from simgpu import Catalogue
 from simgpu.errors import InputError
@@ -15,8 +16,8 @@ from simgpu.lab.validation.run import validate
 from simgpu.lab.validation.steps import step_rows
 from simgpu.model.config import TransformerConfig
 from simgpu.plan import schedule
-from simgpu.plan.fit import fit_text, suggestions
-from simgpu.plan.memory import GIB, PARTS, in_flight, layer_activations, memory_of, memory_per_stage, peak
+from simgpu.plan.fit import fit_text
+from simgpu.plan.memory import GIB, PARTS, in_flight, peak
 from simgpu.plan.numerics import NF4_BITS, Numerics
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.states import parameters_of

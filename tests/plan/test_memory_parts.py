@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from memory_by_name import memory_of
 
 from simgpu.model.config import TransformerConfig
-from simgpu.plan.memory import COMMUNICATOR_BYTES, CONTEXT_BYTES, PAIR_BYTES, Memory, memory_of
+from simgpu.plan.memory import COMMUNICATOR_BYTES, CONTEXT_BYTES, PAIR_BYTES, Memory
 from simgpu.plan.numerics import Numerics
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.states import parameters_of

@@ -5,7 +5,7 @@ import pytest
 from simgpu import Catalogue, InputError, OperatorList, Plan, Prefill, Training, simulate
 from simgpu.model.transformer import prefill_graph, training_graph
 from simgpu.plan.program import Collective, shard
-from simgpu.workload.frameworks import framework
+from simgpu.workload.framework_files import framework
 
 CATALOGUE = Catalogue()
 MODEL = CATALOGUE.model("llama-2-70b")

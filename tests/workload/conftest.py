@@ -11,7 +11,7 @@ from simgpu.model.config import TransformerConfig
 from simgpu.plan.numerics import Numerics
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Activity, Execution
-from simgpu.workload.frameworks import framework
+from simgpu.workload.framework_files import framework
 from simgpu.workload.links import Links
 from simgpu.workload.training.step import Job, run_step
 

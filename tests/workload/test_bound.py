@@ -7,16 +7,17 @@ from dataclasses import fields, replace
 from statistics import median
 
 import pytest
+from memory_by_name import fullest, memory_per_stage
 from training_scenarios import BASE, PAIRS, Scenario, cluster
 
 import simgpu
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
-from simgpu.plan.memory import fullest, memory_per_stage, peak
+from simgpu.plan.memory import peak
 from simgpu.plan.parallelism import Plan
 from simgpu.simulation.training import kernels_of
 from simgpu.timing.kernels import KernelModel
-from simgpu.workload.frameworks import framework
+from simgpu.workload.framework_files import framework
 from simgpu.workload.links import Links
 from simgpu.workload.training.bound import Bounds
 from simgpu.workload.training.step import Job, run_step
@@ -160,6 +161,6 @@ def test_the_fullest_stage_is_found_without_the_others(model: str) -> None:
                 asked.check(config, plan)
             except InputError:
                 continue
-        given = (config, plan, asked.numerics("bf16"), 256, 2048, "megatron", 80e9)
+        given = (config, plan, asked.numerics("bf16"), 256, 2048, 80e9)
         assert fullest(*given).total == peak(memory_per_stage(*given)).total, plan
         seen += 1

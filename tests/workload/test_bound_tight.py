@@ -18,7 +18,7 @@ from simgpu.model.operators import Kernel
 from simgpu.plan.parallelism import Plan
 from simgpu.timing.collectives import collective_time
 from simgpu.timing.kernels import KernelModel, KernelTime
-from simgpu.workload.frameworks import framework
+from simgpu.workload.framework_files import framework
 from simgpu.workload.links import Links
 from simgpu.workload.training.bound import Bounds, Egress
 from simgpu.workload.training.job import Job

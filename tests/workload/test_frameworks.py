@@ -8,11 +8,9 @@ import simgpu
 from simgpu import Catalogue, InputError, Plan, Training
 from simgpu.model.operators import Attention, Dim, Matmul, Pointwise
 from simgpu.model.transformer import backward, layer_operators
-from simgpu.plan.activations import STACKS
 from simgpu.plan.numerics import Numerics
 from simgpu.plan.program import Barrier, Collective, shard_operators
-from simgpu.scenario import Scenario
-from simgpu.workload.frameworks import FRAMEWORKS, framework
+from simgpu.workload.framework_files import framework
 from simgpu.workload.training.lowering import asynchronous, lower, overlapped
 
 CATALOGUE = Catalogue()
@@ -25,21 +23,16 @@ def passes(operators, *names):
     return sum(op.reads + op.writes for op in operators if isinstance(op, Pointwise) and op.name.startswith(names))
 
 
-def test_memory_and_scenarios_know_the_same_frameworks():
-    known = Scenario.model_fields["framework"].annotation
-    assert set(FRAMEWORKS) == set(STACKS) == set(known.__args__)
-
-
 def test_autocast_reads_and_writes_the_residual_stream_in_fp32():
     """In tensors of 16 bits: LlamaRMSNorm 3 + 2, 2 + 2, 2, 2 + 2, 2 + 2, and 2.5 casts of 2 + 1; LayerNorm 3 + 2, 2 + 2
     and one cast."""
     layer = layer_operators(LLAMA, "dense", 1, 2048, "bf16", "fp32")
     both = ("attention_norm", "ffn_norm")
     for name in ("hf-trainer", "deepspeed"):
-        rms, plain = (lower(layer, FRAMEWORKS[name], rms=rms, autocast=True) for rms in (True, False))
+        rms, plain = (lower(layer, framework(name), rms=rms, autocast=True) for rms in (True, False))
         assert passes(rms, *both) == 2 * 26.5
         assert passes(plain, *both) == 2 * 12
-        back = [lower(backward(layer), FRAMEWORKS[name], rms=True, autocast=cast) for cast in (True, False)]
+        back = [lower(backward(layer), framework(name), rms=True, autocast=cast) for cast in (True, False)]
         assert passes(back[0], *both) > passes(back[1], *both)
         assert sum(op.weights for op in rms) == sum(op.weights for op in layer)
 
@@ -64,7 +57,7 @@ def test_an_unknown_framework_is_named_with_its_neighbour():
 def test_megatron_of_2021_moves_what_korthikanti_counts():
     """22 m h bytes forward, 46 backward around a layer, 4 m f and 8 m f of the activation (fp16, no split)."""
     layer = layer_operators(GPT, "dense", 1, 2048, "fp16", "fp32", flash=False)
-    forward, gradients = lower(layer, FRAMEWORKS["megatron-2021"]), lower(backward(layer), FRAMEWORKS["megatron-2021"])
+    forward, gradients = lower(layer, framework("megatron-2021")), lower(backward(layer), framework("megatron-2021"))
     assert 2 * passes(forward, "attention_norm", "ffn_norm") == pytest.approx(22, abs=0.5)
     assert 2 * passes(gradients, "attention_norm", "ffn_norm") == pytest.approx(46, rel=0.15)
     assert 2 * passes(forward, "activation") == 4
@@ -75,8 +68,8 @@ def test_megatron_of_2021_moves_what_korthikanti_counts():
 
 def test_eager_moves_more_than_compiled_and_rms_norm_most():
     layer = layer_operators(LLAMA, "dense", 1, 2048, "bf16", "fp32")
-    eager, compiled = (lower(layer, FRAMEWORKS[name], rms=True) for name in ("pytorch-eager", "pytorch-compiled"))
-    plain = lower(layer, FRAMEWORKS["pytorch-eager"])
+    eager, compiled = (lower(layer, framework(name), rms=True) for name in ("pytorch-eager", "pytorch-compiled"))
+    plain = lower(layer, framework("pytorch-eager"))
     assert passes(eager, "attention_norm") > passes(plain, "attention_norm") > passes(compiled, "attention_norm")
     for lowered in (eager, compiled):
         assert sum(op.flops for op in lowered if isinstance(op, (Matmul, Attention))) == pytest.approx(
@@ -139,5 +132,5 @@ def test_full_recomputation_repeats_the_layer_up_to_what_is_saved_last():
 
 def test_an_operator_without_a_framework_kernel_stays_as_it_is():
     odd = Pointwise("routing", "softmax", Dim(4, 8, "batch"), (Dim(16),), "bf16", 1, 1)
-    assert lower((odd,), FRAMEWORKS["pytorch-eager"]) == (odd,)
-    assert lower((replace(odd, name="loss"),), FRAMEWORKS["pytorch-eager"]) != (odd,)
+    assert lower((odd,), framework("pytorch-eager")) == (odd,)
+    assert lower((replace(odd, name="loss"),), framework("pytorch-eager")) != (odd,)

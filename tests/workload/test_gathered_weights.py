@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from memory_by_name import memory_of
 
 from simgpu import Plan
-from simgpu.plan.memory import memory_of
 from simgpu.plan.numerics import NF4_BITS, Numerics
 from simgpu.plan.states import parameters_of
 

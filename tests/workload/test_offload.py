@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from memory_by_name import memory_of
 
 import simgpu
 from simgpu.cli import main
 from simgpu.engine import Simulator
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
-from simgpu.plan.activations import stack_of
-from simgpu.plan.memory import Room, memory_of
+from simgpu.plan.memory import Room
 from simgpu.plan.parallelism import Plan
 from simgpu.simulation.training import kernels_of
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.copies import COPIES, FROM_HOST, FROM_NVME, TO_HOST, TO_NVME
-from simgpu.workload.frameworks import framework
+from simgpu.workload.framework_files import framework
 from simgpu.workload.links import OFFLOAD, Links
 from simgpu.workload.training.bound import Bounds
 from simgpu.workload.training.job import Job
@@ -105,7 +105,7 @@ def test_one_rank_stands_for_all_and_bounds_stay_below(plan: Plan) -> None:
     )
     assert one.step_s == pytest.approx(each.step_s, rel=1e-9)
     stack = framework("deepspeed")
-    work = Job(MODEL, plan, job.numerics("bf16", framework="deepspeed"), stack, 16, 512, "fp32")
+    work = Job(MODEL, plan, job.numerics("bf16", framework=stack), stack, 16, 512, "fp32")
     assert Bounds(CLUSTER).seconds(work, kernels_of(stack, CLUSTER, True, stack.fp8_scaling)) <= one.step_s
 
 
@@ -132,7 +132,7 @@ def test_parts_of_a_step_with_copies_add_up() -> None:
 
 @pytest.mark.parametrize("stack", ["deepspeed", "pytorch-eager", "megatron"])
 def test_what_leaves_the_gpu_lies_beside_it(stack: str) -> None:
-    numerics = simgpu.Training(batch=8, tokens=512).numerics("bf16", framework=stack)
+    numerics = simgpu.Training(batch=8, tokens=512).numerics("bf16", framework=framework(stack))
 
     def memory(**more: Any) -> Any:
         return memory_of(MODEL, Plan(dp=8, zero=3, micro_batch=1, **more), numerics, 8, 512, framework=stack)
@@ -142,7 +142,7 @@ def test_what_leaves_the_gpu_lies_beside_it(stack: str) -> None:
     for place, (host, nvme) in {"host": (1, 0), "mixed": (0, 0), "nvme": (0, 1)}.items():
         away = memory(offload="parameters", offload_to=place)
         assert away.weights == away.gradients == away.optimizer == 0
-        copied = 4.0 if stack_of(stack).host_gradients and numerics.gradient_bytes < 4 else 0.0
+        copied = 4.0 if framework(stack).memory.host_gradients and numerics.gradient_bytes < 4 else 0.0
         share = PARAMETERS / 8
         assert away.host + away.nvme == pytest.approx(here.weights + here.optimizer + here.gradients + copied * share)
         assert (away.nvme == 0) == (place == "host") and away.total < here.total
@@ -210,8 +210,10 @@ def test_what_tools_print_of_memory() -> None:
         allocated, reserve = row["allocated_memory_bytes_per_gpu"], row["reserve_memory_bytes"]
         needed, shown = row["memory_bytes_per_gpu"], row["nvidia_smi_memory_bytes_per_gpu"]
         pools = needed - allocated - reserve
-        assert 0 <= pools <= row["communication_memory_bytes"] and (pools > 0) == stack_of(stack).stream_pools
-        assert shown == pytest.approx((needed - reserve) * stack_of(stack).reserved + reserve) and shown >= needed
+        assert 0 <= pools <= row["communication_memory_bytes"] and (pools > 0) == framework(stack).memory.stream_pools
+        assert (
+            shown == pytest.approx((needed - reserve) * framework(stack).memory.reserved + reserve) and shown >= needed
+        )
     full = memory_of(MODEL, Plan(), simgpu.Training(batch=8, tokens=512).numerics("bf16"), 8, 512, capacity=50e9)
     near = replace(full, capacity=full.total * 1.01)
     assert near.shown == pytest.approx(near.capacity) and replace(full, capacity=full.total / 2).shown == full.total

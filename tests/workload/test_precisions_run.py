@@ -7,8 +7,8 @@ from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.spec import GPUSpec
 from simgpu.plan.precision import PRECISIONS, is_gguf
-from simgpu.workload.runtime_files import every
 from simgpu.workload.runtime_files import runtime as runtime_named
+from simgpu.workload.runtime_files import shipped
 
 CATALOGUE = Catalogue()
 MODELS = {True: CATALOGUE.model("phi-mini-moe"), False: CATALOGUE.model("llama-3.2-1b")}
@@ -38,7 +38,7 @@ def step(gpu: str, precision: str, runtime: str) -> float:
 @pytest.mark.parametrize("gpu", one_of_each_architecture(), ids=lambda gpu: gpu.name)
 def test_what_a_runtime_lists_runs_where_the_units_are(gpu):
     for name, stored in PRECISIONS.items():
-        for run in (*(one for one in every() if one.default), runtime_named("llama.cpp@2024-05")):
+        for run in (*(one for one in shipped().every() if one.default), runtime_named("llama.cpp@2024-05")):
             runtime = run.name
             precision = run.precision(stored)
             listed = {

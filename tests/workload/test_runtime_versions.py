@@ -13,9 +13,10 @@ from simgpu.errors import InputError
 from simgpu.plan.parallelism import Plan
 from simgpu.timing.timer import GPUTimer
 from simgpu.timing.uncertainty import VERSION, of_version
+from simgpu.workload.framework_files import built_in
 from simgpu.workload.inference.deploying import deploy
 from simgpu.workload.options import RunOptions
-from simgpu.workload.runtime_files import BYTES, engines, every, read, resolved, runtime, versions
+from simgpu.workload.runtime_files import BYTES, Runtimes, runtime, shipped
 
 CATALOGUE = Catalogue()
 OLD = "llama.cpp@2024-05"
@@ -62,11 +63,11 @@ def test_what_is_no_version_is_refused_with_those_that_are(name, problem):
 
 
 def test_every_engine_has_one_default_and_versions_in_order():
-    for engine in engines():
-        known = versions(engine)
+    for engine in shipped().engines:
+        known = shipped().versions(engine)
         assert sum(one.default for one in known) == 1 and any(one.measured for one in known)
-        assert [resolved(engine, one.since) for one in known] == list(known)
-    names = [one.name for one in every()]
+        assert [shipped().resolved(engine, one.since) for one in known] == list(known)
+    names = [one.name for one in shipped().every()]
     assert len(set(names)) == len(names)
 
 
@@ -74,7 +75,7 @@ def test_every_engine_has_one_default_and_versions_in_order():
 
 
 def test_every_figure_has_a_source():
-    for one in every():
+    for one in shipped().every():
         differing = [key for key in vars(one) if key in one.sources]
         assert differing and all(len(one.sources[key]) > 20 for key in differing)
         assert {key for key in vars(one) if key.endswith("_s") and getattr(one, key)} <= set(one.sources)
@@ -104,11 +105,13 @@ def test_figures_are_what_their_literals_say_to_the_last_digit():
 def test_adding_a_version_is_adding_a_file_and_faults_are_named(tmp_path, line, problem):
     file = tmp_path / "mine@1.0.yaml"
     file.write_text(f"name: mine@1.0\ntitle: Mine\nversion: '1.0'\nsources:\n  here: this test\n{line}\n")
+    files = Runtimes({"mine@1.0": file}, built_in())
     if not problem:
-        assert read(file).step_s == 1e-3 and read(file).name == "mine@1.0" and not read(file).measured
+        made = files.of("mine")
+        assert made.step_s == 1e-3 and made.name == "mine@1.0" and not made.measured
         return
     with pytest.raises(InputError) as refused:
-        read(file)
+        files.of("mine")
     assert str(refused.value).startswith(f"{file}:6: {problem}")
 
 
@@ -153,9 +156,9 @@ def test_mxfp4_is_a_type_of_files_from_august_2025_on():
 def test_a_newer_build_decodes_no_slower_and_a_sequence_more_costs_time(gpu):
     for model in ("llama-3.2-1b", "qwen3-30b-a3b"):
         seconds = {}
-        for one in versions("llama.cpp"):
+        for one in shipped().versions("llama.cpp"):
             job = simgpu.Inference(prompt=1, output=2, precision="q4_0", runtime=one.name)
-            made = deploy(CATALOGUE.cluster(gpu), job, CATALOGUE.model(model), Plan(), RunOptions("fp16"))
+            made = deploy(CATALOGUE.cluster(gpu), job, CATALOGUE.model(model), Plan(), one, RunOptions("fp16"))
             times = [made.decode(batch, 1024).seconds for batch in (1, 2, 3)]
             assert times == sorted(times)
             seconds[one.since] = times[0]
@@ -191,7 +194,7 @@ def test_an_interval_outside_the_measured_version_is_wider_by_what_lies_between_
 
 def test_vllm_by_version_differs_in_its_host_and_its_share_of_memory():
     rows = {one.since: row_of("h100-sxm", "llama-3.1-8b", prompt=512, output=64, runtime=f"vllm@{one.since}")
-            for one in versions("vllm")}  # fmt: skip
+            for one in shipped().versions("vllm")}  # fmt: skip
     tpot = {since: row["tpot_s"] for since, row in rows.items()}
     assert tpot["0.4"] > tpot["0.6"] > tpot["0.8"] == tpot["0.12"] == tpot["0.20"]
     assert tpot["0.6"] - tpot["0.8"] == pytest.approx(1.4e-3)

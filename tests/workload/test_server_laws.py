@@ -50,7 +50,8 @@ def job_of(case):
 
 def deployed(case):
     (model, gpu, _, _, plan), *_ = case
-    return deploy(CATALOGUE.cluster(gpu), job_of(case), CATALOGUE.model(model), plan)
+    job = job_of(case)
+    return deploy(CATALOGUE.cluster(gpu), job, CATALOGUE.model(model), plan, CATALOGUE.runtime(job.runtime))
 
 
 def load_of(case, clients):
@@ -103,7 +104,7 @@ def test_a_request_takes_no_less_time_in_company(case):
 def test_fewer_clients_than_replicas_are_each_alone():
     """As where prefill and decode are apart, and a few clients meet many replicas of one of them."""
     cluster, model, plan = CATALOGUE.cluster("dgx-h100"), CATALOGUE.model("llama-3.1-8b"), Plan(dp=8)
-    one = deploy(cluster, Serving(concurrency=8, prompt=256, output=32), model, plan)
+    one = deploy(cluster, Serving(concurrency=8, prompt=256, output=32), model, plan, CATALOGUE.runtime("vllm"))
     found = [serve(one, Load(clients, 256, 32)) for clients in (1, 2, 7, 8)]
     for done in found:
         assert (done.ttft, done.tpot) == (found[-1].ttft, found[-1].tpot)

@@ -5,16 +5,17 @@ from inspect import signature
 
 import pytest
 from hypothesis import given, settings
+from memory_by_name import memory_of
 from training_scenarios import BASE, CATALOGUE, CLUSTERS, MODELS, PAIRS, Scenario, cluster, scenarios
 
 from simgpu import InputError, Plan, Training, memo, simulate
 from simgpu.analysis.training import GROUPS
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.operators import BYTES
-from simgpu.plan.activations import STACKS
-from simgpu.plan.memory import memory_of
 from simgpu.plan.numerics import DTYPES, FINETUNE
 from simgpu.plan.states import parameters_of
+from simgpu.workload.framework_files import built_in
+from simgpu.workload.framework_files import framework as framework_named
 
 repeatable = settings(derandomize=True, deadline=None, database=None)
 SHARED = {name: cluster(name) for name in (*CLUSTERS, "rtx-4090-8x-ethernet")}
@@ -119,7 +120,7 @@ def test_a_used_cluster_beyond_what_is_folded_exactly(first: Scenario, field: st
 # ---- what a rank holds -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("stack", built_in().names)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("finetune", FINETUNE)
 @pytest.mark.parametrize("model", ["llama-3-70b", "mixtral-8x7b"])
@@ -153,14 +154,14 @@ def held(framework: str, **job: object) -> dict:
     return dict(found.row)
 
 
-@pytest.mark.parametrize("framework", STACKS)
+@pytest.mark.parametrize("framework", built_in().names)
 def test_a_user_says_what_is_kept_sharded(framework: str) -> None:
     """FSDP casts the shards of the master weights; others keep shards of 2 bytes a weight beside them."""
     kept, cast, plain = (held(framework, sharded_copy=copy) for copy in (True, False, None))
     assert kept["weights_bytes_per_gpu"] == pytest.approx(2 * MODELS["dense"].parameters / 8)
     assert cast["weights_bytes_per_gpu"] == 0 and cast["optimizer_memory_bytes"] == kept["optimizer_memory_bytes"]
     assert kept["step_s"] == cast["step_s"]
-    assert plain == (kept if STACKS[framework].sharded_copy else cast)
+    assert plain == (kept if framework_named(framework).memory.sharded_copy else cast)
 
 
 @pytest.mark.parametrize(

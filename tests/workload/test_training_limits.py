@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from memory_by_name import memory_of
 
 from simgpu import Catalogue, Plan, Training, simulate
-from simgpu.plan.memory import memory_of
 from simgpu.plan.numerics import Numerics
 from simgpu.plan.states import parameters_of
 from simgpu.timing.collectives.traffic import bus_factor

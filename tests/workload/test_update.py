@@ -16,7 +16,7 @@ from simgpu.plan.precision import precision_of
 from simgpu.plan.serving_memory import cache_bytes
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Activity
-from simgpu.workload.frameworks import framework
+from simgpu.workload.framework_files import framework
 from simgpu.workload.inference import disaggregation
 from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.disaggregation import TRANSFER_FRACTION, serve_apart

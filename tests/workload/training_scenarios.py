@@ -11,7 +11,7 @@ from simgpu import Catalogue, InputError, Plan, Training, simulate
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.simulation.result import Result
-from simgpu.workload.frameworks import FRAMEWORKS
+from simgpu.workload.framework_files import built_in
 
 CATALOGUE = Catalogue()
 SMALL = {"layers": 4, "hidden": 1024, "heads": 16, "kv_heads": 8, "head_dim": 64, "ffn": 2048, "vocab": 32000}
@@ -40,7 +40,7 @@ JOBS: dict[str, list[Any]] = {
 }  # fmt: skip
 """Values of each field of a training job, but for the batch and what goes with a value of another field."""
 HOW: dict[str, list[Any]] = {
-    "dtype": ["bf16", "bf16", "fp16", "fp8", "tf32", "fp32"], "framework": list(FRAMEWORKS),
+    "dtype": ["bf16", "bf16", "fp16", "fp8", "tf32", "fp32"], "framework": list(built_in().names),
     "algorithm": ["auto", "auto", "ring", "tree"], "protocol": ["auto", "auto", "ideal", "simple"],
     "clocks": [None, "burst"],
 }  # fmt: skip

@@ -11,7 +11,7 @@ from simgpu.catalog import Catalogue
 from simgpu.columns import COLUMNS
 from simgpu.documents import Document, Source, dotted, read_yaml
 from simgpu.errors import InputError, shown
-from simgpu.scenario import Key, Origins, Place, Scenario
+from simgpu.scenario import Key, Origins, Place, Scenario, check_names
 from simgpu.schema_errors import validate
 from simgpu.settings import Setting, scenario_path, unknown_root
 from simgpu.study.experiment.axes import Axis, axes_of
@@ -70,8 +70,10 @@ class Loaded:
         return self.walk.points(self.starts)
 
     def case(self, point: Point) -> Case:
-        """A point as a checked scenario. Raises `InputError`."""
-        return Case(point.labels, point.data, checked(point.data, point.origins), point.origins, self.varied)
+        """A point as a checked scenario, whose framework and runtime the catalogue has. Raises `InputError`."""
+        scenario = checked(point.data, point.origins)
+        check_names(scenario, self.walk.known.catalogue, point.origins)
+        return Case(point.labels, point.data, scenario, point.origins, self.varied)
 
 
 def load(

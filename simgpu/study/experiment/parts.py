@@ -9,7 +9,6 @@ from simgpu.hardware.plausible import doubts
 from simgpu.scenario import resolve_cluster
 from simgpu.study.experiment.running import ExperimentResult
 from simgpu.workload.inference.jobs import Inference, MixedStep, Serving
-from simgpu.workload.runtime_files import runtime, versions
 from simgpu.workload.runtimes import MARK
 
 
@@ -63,16 +62,16 @@ def versions_of_runtimes(outcome: ExperimentResult) -> list[str]:
     """A note for each runtime that was asked for by a version, or whose interval is not that of its version."""
     jobs = [case.scenario.workload for case in outcome.experiment.cases]
     asked = dict.fromkeys(job.runtime for job in jobs if isinstance(job, (Inference, MixedStep, Serving)))
-    return [note for name in asked if (note := version_note(name))]
+    return [note for name in asked if (note := version_note(name, outcome.catalogue))]
 
 
-def version_note(name: str) -> str:
+def version_note(name: str, catalogue: Catalogue) -> str:
     """What a runtime stands for, if it was asked for by a version or its interval is that of another; else nothing."""
-    made = runtime(name)
+    made = catalogue.runtime(name)
     if made.measured and MARK not in name:
         return ""
     text = f"{name}: {made.title}; {made.version}"
     if made.measured:
         return text
-    near = ", ".join(one.since for one in versions(made.engine) if one.measured)
+    near = ", ".join(one.since for one in catalogue.runtimes.versions(made.engine) if one.measured)
     return f"{text}; its interval is that of {near}, widened by what lies between versions of an engine"

@@ -21,7 +21,7 @@ from simgpu.version import __version__
 from simgpu.workload.inference.deploying import chosen_precision, deploy
 from simgpu.workload.inference.jobs import Inference, RuntimeName
 from simgpu.workload.options import RunOptions
-from simgpu.workload.runtime_files import runtime
+from simgpu.workload.runtimes import Runtime
 
 GPUS = ("l4", "rtx-4090", "l40s", "a100-sxm-80gb", "h100-sxm", "h200-sxm", "b200-sxm", "mi300x")
 """Kinds of GPU that are tried where none is named: what clouds rent most, one of each size of memory."""
@@ -95,7 +95,7 @@ def fit(catalogue: Catalogue, models: Sequence[str], asked: Asked) -> Fitted:
         precision_of(name, "--precision")
     if asked.runtime is not None:
         try:
-            runtime(asked.runtime)
+            catalogue.runtime(asked.runtime)
         except InputError as error:
             raise InputError(error.problem, key="--runtime") from None
     for key, value in (("--users", asked.users), ("--context", 1 if asked.context is None else asked.context)):
@@ -107,12 +107,18 @@ def fit(catalogue: Catalogue, models: Sequence[str], asked: Asked) -> Fitted:
     refused: dict[str, None] = {}
     for model in dict.fromkeys(models):
         config = catalogue.model(model)
-        for precision in asked.precisions or _precisions(config, asked.runtime):
+        for precision in asked.precisions or _precisions(
+            config, catalogue.runtime(asked.runtime) if asked.runtime else None
+        ):
             for gpu in sorted(sizes, key=lambda name: (sizes[name], name)) if not asked.gpus else sizes:
                 try:
                     rows.append(_row(catalogue, config, model, precision, gpu, sizes, asked))
                 except InputError as error:
-                    if error.key != "workload.precision" or len(models) * len(sizes) == 1 or _never(asked, precision):
+                    if (
+                        error.key != "workload.precision"
+                        or len(models) * len(sizes) == 1
+                        or _never(catalogue, asked, precision)
+                    ):
                         raise _by_option(error) from None
                     refused[error.problem] = None
     if not rows:
@@ -127,12 +133,12 @@ def fit(catalogue: Catalogue, models: Sequence[str], asked: Asked) -> Fitted:
     return Fitted(tuple(rows), tuple(notes))
 
 
-def _never(asked: Asked, precision: str) -> bool:
+def _never(catalogue: Catalogue, asked: Asked, precision: str) -> bool:
     """Whether a runtime that was asked for has the precision on no GPU at all."""
     if asked.runtime is None:
         return False
     try:
-        chosen_precision(precision, "bf16", runtime(asked.runtime))
+        chosen_precision(precision, "bf16", catalogue.runtime(asked.runtime))
     except InputError:
         return True
     return False
@@ -144,12 +150,11 @@ def _by_option(error: InputError) -> InputError:
     return InputError(error.problem, file=error.file, line=error.line, key=options.get(error.key or "", error.key))
 
 
-def _precisions(config: TransformerConfig, asked: str | None) -> list[str]:
+def _precisions(config: TransformerConfig, run: Runtime | None) -> list[str]:
     """What a runtime has of the usual precisions, that of the checkpoint first."""
     names = [name for name in dict.fromkeys((config.published, *NARROWING)) if name in PRECISIONS]
-    if asked is None:
+    if run is None:
         return names
-    run = runtime(asked)
     if run.precisions == "gguf":
         own = [config.published] if config.published in run.block_formats else []
         return [*own, "fp16", *(name for name in PRECISIONS if is_gguf(PRECISIONS[name]))]
@@ -195,7 +200,7 @@ def _row(
         "gpu": gpu,
         "gpu_memory_bytes": capacity,
         "converted": served.precision.converted,
-        "runtime": runtime(engine).name,
+        "runtime": catalogue.runtime(engine).name,
         "context": context,
         "users": asked.users,
         "fits_one": one.fits,
@@ -223,7 +228,8 @@ def _served(
     problem = ""
     for dtype in (precision,) if plain else ("bf16", "fp16", "fp32"):  # activations in what the GPU has
         try:
-            return deploy(catalogue.cluster(gpu), job, config, Plan(), RunOptions(dtype)).served
+            run = catalogue.runtime(engine)
+            return deploy(catalogue.cluster(gpu), job, config, Plan(), run, RunOptions(dtype)).served
         except InputError as error:
             if error.key != "dtype":
                 raise

@@ -20,7 +20,8 @@ from simgpu.hardware.spec import CatalogueFile, ClusterSpec, GPUSpec, NodeSpec
 from simgpu.hardware.topology import topology_of
 from simgpu.settings import hardware_overrides
 from simgpu.units import format_si
-from simgpu.workload.runtime_files import BYTES, engines, every, runtime
+from simgpu.workload.framework_files import dimension
+from simgpu.workload.runtime_files import BYTES
 from simgpu.workload.runtimes import MARK, Runtime
 
 if TYPE_CHECKING:
@@ -32,11 +33,13 @@ _SHOWN = ("gpus", "nodes", "clusters", "links", "architectures")
 def listing(catalogue: Catalogue, kind: str) -> list[tuple[str, str]]:
     """(name, title) of everything of one kind."""
     if kind == "runtimes":
-        return [(f"{one.engine}@{one.since}", _versions_of(one)) for one in every()]
+        return [(f"{one.engine}@{one.since}", _versions_of(one)) for one in catalogue.runtimes.every()]
     found = []
     for name in catalogue.names(kind):
         if kind == "models":
             title = catalogue.model_source(name).title
+        elif kind == "frameworks":
+            title = catalogue.framework(name).title
         else:
             file = catalogue.find(kind, name)
             title = str(catalogue.document(file).data.get("title", "")) if file else ""
@@ -69,8 +72,7 @@ def print_listing(found: Mapping[str, Sequence[tuple[str, str]]], style: str, ou
 def print_data(catalogue: Catalogue, subject: Subject, style: str, out: IO[str]) -> None:
     """Print the figures of a specification for machines: value, unit and source of each."""
     if subject.spec is None:
-        entries_of = _runtime_entries if subject.kind == "runtimes" else _model_entries
-        title, entries = entries_of(catalogue, subject.name)
+        title, entries = _ENTRIES[subject.kind](catalogue, subject.name)
         rows: list[dict[str, Any]] = [
             {"parameter": key, "value": value, "unit": "", "source": source} for key, value, source in entries
         ]
@@ -97,8 +99,8 @@ def _print_rows(document: Mapping[str, Any], key: str, style: str, out: IO[str])
 
 @dataclass(frozen=True)
 class Subject:
-    """Something of the catalogue, with parameters changed: its specification (None for a model or a runtime), and its
-    cluster."""
+    """Something of the catalogue, with parameters changed: its specification (None for a model, a runtime or a
+    framework), and its cluster."""
 
     name: str
     kind: str
@@ -124,7 +126,7 @@ def find(catalogue: Catalogue, name: str, settings: Sequence[str] = (), nodes: i
         if root is None or not override.key.startswith(root):
             expected = f"expected a key that begins with {root}" if root else "it has no hardware parameters"
             raise override.error(f"is not a parameter of '{name}'; {expected}")
-    spec = None if kind in ("models", "runtimes") else catalogue.spec(kind, name, overrides)
+    spec = None if kind in _ENTRIES else catalogue.spec(kind, name, overrides)
     return Subject(name, kind, spec, None, nodes)
 
 
@@ -138,8 +140,7 @@ def show(catalogue: Catalogue, subject: Subject, out: IO[str], constants: bool =
 
     spec = subject.spec
     if spec is None:
-        entries_of = _runtime_entries if subject.kind == "runtimes" else _model_entries
-        print_figures(*entries_of(catalogue, subject.name), out)
+        print_figures(*_ENTRIES[subject.kind](catalogue, subject.name), out)
         return
     entries = _entries(spec)
     known = catalogue.kernel_constants(spec) if isinstance(spec, GPUSpec) else None
@@ -201,17 +202,19 @@ def draw(subject: Subject, file: Path) -> Path:
 
 
 def _kind_of(catalogue: Catalogue, name: str) -> str:
-    for kind in ("clusters", "nodes", "gpus", "models", "links", "architectures"):
+    for kind in ("clusters", "nodes", "gpus", "models", "links", "architectures", "frameworks"):
         if catalogue.find(kind, name):
             return kind
     if os.path.exists(name):
         return "models"
-    if name.partition(MARK)[0] in engines():
+    if name.partition(MARK)[0] in catalogue.runtimes.engines:
         return "runtimes"
     if catalogue.find("experiments", name):
         raise InputError(f"'{name}' is an experiment; run it with: simgpu run {name}")
     several = members(base_name(name), catalogue.names("gpus"))
-    known = [other for kind in (*_SHOWN, "models") for other in catalogue.names(kind)] + list(engines())
+    known = [other for kind in (*_SHOWN, "models", "frameworks") for other in catalogue.names(kind)] + list(
+        catalogue.runtimes.engines
+    )
     hint = several or nearest(base_name(name), known, where="simgpu list names all that is there")
     raise InputError(f"nothing in the catalogue is named {shown(name)}{hint}")
 
@@ -273,7 +276,7 @@ def _model_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str
 
 def _runtime_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str, str, str]]]:
     """What a version of a runtime is, each figure with its source; what no file of it names is left out."""
-    made = runtime(name)
+    made = catalogue.runtime(name)
     head = [("engine", made.engine), ("version", made.version), ("released", made.released)]
     head += [("interval", "of this version" if made.measured else "of another version, widened")]
     entries = [(key, value, "") for key, value in head if value]
@@ -284,3 +287,27 @@ def _runtime_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[s
         text = format_si(value, unit) if number else {True: "yes", False: "no"}.get(value, str(value))
         entries.append((key, text, source))
     return made.title, entries
+
+
+def _framework_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str, str, str]]]:
+    """What a framework is: constants, what stays in memory, then all kernels of operators, each with its source."""
+    made = catalogue.framework(name)
+    constants: list[tuple[str, str, str]] = []
+    memory: list[tuple[str, str, str]] = []
+    kernels: list[tuple[str, str, str]] = []
+    for key, value in made.facts().items():
+        table, _, operator = key.partition(".")
+        if table in ("forward", "backward"):
+            for number, one in enumerate(getattr(made, table)[operator], 1):
+                text = f"{one.kind}, {one.reads:g} read, {one.writes:g} written"
+                what = f"{one.does}; " if one.does else ""
+                kernels.append((f"{key}.{number}", text, what + made.sources[key]))
+        else:
+            text = ("yes" if value else "no") if isinstance(value, bool) else str(value)
+            text = format_si(value, dimension(key)) if isinstance(value, float) else text
+            (memory if table == "memory" else constants).append((key, text, made.sources[key]))
+    return made.title, [*constants, *memory, *kernels]
+
+
+_ENTRIES = {"models": _model_entries, "runtimes": _runtime_entries, "frameworks": _framework_entries}
+"""Title and parameters of what is no specification of hardware, by its kind."""

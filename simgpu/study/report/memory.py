@@ -46,14 +46,15 @@ def misfits(outcome: ExperimentResult, catalogue: Catalogue) -> list[tuple[str, 
             found.setdefault(_unserved(case, result, catalogue), []).append(row_name(outcome, number))
             continue
         worst = peak([stage for stage in result.memory if isinstance(stage, Memory)])
+        framework = catalogue.framework(scenario.framework)
         helps = suggestions(
             catalogue.model(scenario.model),
             scenario.plan.plan(),
-            workload.numerics(scenario.dtype, framework=scenario.framework),
+            workload.numerics(scenario.dtype, framework=framework),
+            framework.memory,
             workload.batch,
             workload.tokens,
             worst.capacity or 0.0,
-            scenario.framework,
             cluster.gpus_per_node,
             Room.of(cluster),
         )
@@ -68,7 +69,8 @@ def _unserved(case: Case, result: Result, catalogue: Catalogue) -> str:
     scenario, row = case.scenario, result.row
     assert isinstance(scenario.workload, (Inference, MixedStep, Serving))
     cluster, model = resolve_cluster(scenario, catalogue, case.origins), catalogue.model(str(scenario.model))
-    deployment = deploy(cluster, scenario.workload, model, scenario.plan.plan(), scenario.options())
+    run = catalogue.runtime(scenario.workload.runtime)
+    deployment = deploy(cluster, scenario.workload, model, scenario.plan.plan(), run, scenario.options())
     tokens = row["prompt"] + row["output"] if "prompt" in row else max(row["past"] + row["prefill"], row["context"])
     batch = row.get("batch") or max(row.get("decodes", 0), 1)
     join = 1 if is_slice(cluster.gpu) else DEGREES[-1]  # slices reach no other GPU

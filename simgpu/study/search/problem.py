@@ -22,7 +22,7 @@ from simgpu.study.experiment.conditions import Condition, all_hold
 from simgpu.study.experiment.search_fields import SearchFields
 from simgpu.study.search.limits import TRAINING, StepLimits, limits_of, plain, within
 from simgpu.timing.kernels import KernelModel
-from simgpu.workload.frameworks import framework
+from simgpu.workload.frameworks import Framework
 from simgpu.workload.jobs import Training
 from simgpu.workload.training.bound import Bounds
 from simgpu.workload.training.job import Job
@@ -59,15 +59,16 @@ class Problem:
     """A search for training plans."""
 
     def __init__(
-        self, scenario: Scenario, search: SearchFields, cluster: Cluster, model: TransformerConfig
+        self, scenario: Scenario, search: SearchFields, cluster: Cluster, model: TransformerConfig,
+        framework: Framework,
     ) -> None:  # fmt: skip
         """Raises `InputError` (key only) for what cannot be searched."""
         assert isinstance(scenario.workload, Training)
         self.scenario, self.search, self.cluster, self.config = scenario, search, cluster, model
         self.job: Training = scenario.workload
         self.conditions: Sequence[Condition] = ()
-        self.numerics = self.job.numerics(scenario.dtype, framework=scenario.framework)
-        self.stack = framework(scenario.framework)
+        self.numerics = self.job.numerics(scenario.dtype, framework=framework)
+        self.stack = framework
         self.accumulate = scenario.accumulate or ACCUMULATE[scenario.dtype]
         self.scaling = self.job.scaling(self.stack.fp8_scaling)
         self.capacity = cluster.gpu.memory.capacity.si * search.memory
@@ -195,9 +196,9 @@ class Problem:
             self.config,
             plan,
             self.numerics,
+            self.stack.memory,
             self.job.batch,
             self.job.tokens,
-            self.scenario.framework,
             self.capacity,
             self.room,
         )

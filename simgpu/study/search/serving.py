@@ -14,6 +14,7 @@ from itertools import product
 from time import perf_counter
 from typing import Any, Protocol
 
+from simgpu.catalog import Catalogue
 from simgpu.columns import COLUMNS
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
@@ -56,11 +57,11 @@ class ServingProblem:
 
     def __init__(
         self, scenario: Scenario, search: SearchFields, cluster: Cluster, model: TransformerConfig,
-        draft: TransformerConfig | None = None,
+        catalogue: Catalogue, draft: TransformerConfig | None = None,
     ) -> None:  # fmt: skip
         """Raises `InputError` (key only) for what cannot be searched."""
         self.scenario, self.search, self.cluster, self.config = scenario, search, cluster, model
-        self.draft = draft
+        self.catalogue, self.draft = catalogue, draft
         self.conditions: tuple[Condition, ...] = ()
         self.objective = search.objective or OBJECTIVES[0]
         if self.objective not in OBJECTIVES:

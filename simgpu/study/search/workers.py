@@ -12,7 +12,7 @@ from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, MisfitError
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import Structure
-from simgpu.scenario import Origins, Scenario, draft_of, resolve_cluster
+from simgpu.scenario import Origins, Scenario, draft_of, framework_of, resolve_cluster
 from simgpu.simulation.call import simulate
 from simgpu.study.experiment import conditions
 from simgpu.study.experiment.search_fields import SearchFields
@@ -51,9 +51,11 @@ class Asked:
             raise error if error.file else InputError(error.problem, key="model") from None
         made: Problem | ServingProblem
         if isinstance(self.scenario.workload, Training):
-            made = Problem(self.scenario, self.search, cluster, model)
+            framework = framework_of(self.scenario, catalogue, Origins())
+            made = Problem(self.scenario, self.search, cluster, model, framework)
         else:
-            made = ServingProblem(self.scenario, self.search, cluster, model, draft_of(self.scenario, catalogue))
+            draft = draft_of(self.scenario, catalogue)
+            made = ServingProblem(self.scenario, self.search, cluster, model, catalogue, draft)
         made.conditions = tuple(self._condition(n, text, made) for n, text in enumerate(self.search.where))
         return made
 
@@ -117,14 +119,18 @@ def _peak() -> int:
 def run_plan(problem: Problem, plan: Plan) -> dict[str, Any]:
     """The row of a plan, simulated in full. Raises `InputError` for what cannot be simulated."""
     asked = problem.scenario
-    return dict(simulate(problem.cluster, asked.workload, problem.config, plan, asked.options(require_fit=False)).row)
+    how = asked.options(framework=problem.stack, require_fit=False)
+    return dict(simulate(problem.cluster, asked.workload, problem.config, plan, how).row)
 
 
 def run_served(problem: ServingProblem, asked: Scenario) -> dict[str, Any] | str:
     """The row of a scenario; '' where it does not fit the memory; in words why it cannot be."""
     how = asked.options(require_fit=True)
     try:
-        found = simulate(problem.cluster, asked.workload, problem.config, asked.plan.plan(), how, draft=problem.draft)
+        found = simulate(
+            problem.cluster, asked.workload, problem.config, asked.plan.plan(), how,
+            catalogue=problem.catalogue, draft=problem.draft,
+        )  # fmt: skip
         return dict(found.row)
     except InputError as error:
         return "" if isinstance(error, MisfitError) else error.problem

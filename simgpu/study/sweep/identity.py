@@ -22,14 +22,14 @@ from simgpu.hardware.figure import Figure
 from simgpu.hardware.inherit import Calibration
 from simgpu.memo import WORDS, Region
 from simgpu.model.config import TransformerConfig
-from simgpu.scenario import Origins, Scenario
+from simgpu.scenario import Origins, Scenario, check_names, framework_of
 from simgpu.study.experiment.known import Known
 from simgpu.study.pools.versions import code_digest
 from simgpu.version import __version__
 from simgpu.workload.defaults import filled
-from simgpu.workload.frameworks import framework
+from simgpu.workload.frameworks import Framework
 from simgpu.workload.jobs import Inference, MixedStep, Serving, Training
-from simgpu.workload.runtime_files import runtime
+from simgpu.workload.runtimes import Runtime
 
 DIGESTS = 4096
 """Things whose digests are remembered."""
@@ -60,16 +60,21 @@ class Identities:
         model = self._model(scenario.model, places, ("model",)) if scenario.model else None
         if model is not None:
             parts["model"] = self._digest(model, vars)
-        job = scenario.workload
+        job, stack, run = scenario.workload, None, None
         if isinstance(job, Inference) and job.speculative is not None and job.speculative.draft != "mtp":
             draft = self._model(job.speculative.draft, places, ("workload", "speculative", "draft"))
             parts["draft"] = self._digest(draft, vars)
         parts |= self._cluster(self.known.cluster(scenario.cluster, scenario.hardware, places))
         if isinstance(job, Training):
-            parts["framework"] = self._digest(framework(scenario.framework), vars)
+            stack = framework_of(scenario, self.known.catalogue, places)
+            parts["framework"] = self._digest(stack, Framework.facts)
         elif isinstance(job, (Inference, MixedStep, Serving)):
-            parts["runtime"] = self._digest(runtime(job.runtime), vars)
-        asked = asked_of(scenario, model)
+            check_names(scenario, self.known.catalogue, places)
+            run = self.known.catalogue.runtime(job.runtime)
+            parts["runtime"] = self._digest(run, _of_runtime)
+            if run.stack is not None:
+                parts["framework"] = self._digest(run.stack, Framework.facts)
+        asked = asked_of(scenario, model, stack, run)
         whole = {"simgpu": __version__, "code": code_digest(), "scenario": asked, "parts": parts}
         return Identity(digest_of(whole), asked, parts)
 
@@ -102,16 +107,19 @@ class Identities:
         return found
 
 
-def asked_of(scenario: Scenario, model: TransformerConfig | None) -> dict[str, Any]:
-    """A scenario's own fields with what absent ones come to. What it refers to by name is left to digests."""
+def asked_of(
+    scenario: Scenario, model: TransformerConfig | None, framework: Framework | None, run: Runtime | None
+) -> dict[str, Any]:
+    """A scenario's own fields with what absent ones come to. What it refers to by name is left to digests.
+
+    `framework` is that of a training step, `run` the runtime of inference; None for other jobs.
+    """
     asked = scenario.model_dump(mode="json", exclude={"hardware", "model", "cluster"})
     try:
         plan = scenario.plan.plan()
     except InputError:  # it will be told where it runs
         plan = None
-    known = filled(
-        scenario.workload, plan, scenario.dtype, scenario.framework, model, scenario.clocks, scenario.accumulate
-    )
+    known = filled(scenario.workload, plan, scenario.dtype, framework, run, model, scenario.clocks, scenario.accumulate)
     for path, value in known.items():
         (asked[path[0]] if len(path) > 1 else asked)[path[-1]] = value
     return asked
@@ -138,6 +146,11 @@ def _figures(spec: Any) -> Any:
     return [_figures(item) for item in spec] if isinstance(spec, (list, tuple)) else spec
 
 
+def _of_runtime(run: Runtime) -> Any:
+    """A runtime without what only names things; its framework has a digest of its own."""
+    return {name: value for name, value in vars(run).items() if name not in (*WORDS, "stack")}
+
+
 def _constants(kernel: Calibration) -> Any:
     return {".".join(path): [one.figure.si, one.level, one.regime] for path, one in kernel.given.items()}
 
@@ -152,7 +165,9 @@ def _content(thing: Any) -> str:
             for path, one in thing.given.items()
         }
         return json.dumps(given)
-    return json.dumps(vars(thing), default=_plain)
+    if isinstance(thing, Framework):
+        return json.dumps({key: {"value": value, "source": thing.sources[key]} for key, value in thing.facts().items()})
+    return json.dumps({key: value for key, value in vars(thing).items() if key != "stack"}, default=_plain)
 
 
 def _plain(value: Any) -> Any:

@@ -16,7 +16,7 @@ from simgpu.workload.inference.deployment import ROUTING, Deployment
 from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Speculative
 from simgpu.workload.inference.speculation import Speculation
 from simgpu.workload.options import PLAIN, RunOptions
-from simgpu.workload.runtime_files import runtime, versions
+from simgpu.workload.runtime_files import shipped
 from simgpu.workload.runtimes import Runtime
 
 ACTIVATIONS = ("fp32", "fp16", "bf16")
@@ -26,12 +26,13 @@ MTP = "mtp"
 
 
 def deploy(
-    cluster: Cluster, job: InferenceJob, model: TransformerConfig | None, plan: Plan, how: RunOptions = PLAIN
-) -> Deployment:
-    """The deployment that a job asks for. Raises `InputError` (key only) for what cannot be."""
+    cluster: Cluster, job: InferenceJob, model: TransformerConfig | None, plan: Plan, run: Runtime,
+    how: RunOptions = PLAIN,
+) -> Deployment:  # fmt: skip
+    """The deployment that a job asks for; `run` is its runtime. Raises `InputError` (key only) for what cannot be."""
     config = _model(job, model)
     check_serves(plan, config)
-    run, dtype = runtime(job.runtime), how.dtype
+    dtype = how.dtype
     wide = dtype if dtype in ACTIVATIONS else "bf16"
     precision = chosen_precision(job.precision, dtype, run)
     if is_gguf(precision) and wide == "bf16":  # llama.cpp keeps activations in fp32 and multiplies in fp16
@@ -79,7 +80,9 @@ def chosen_precision(name: str | None, dtype: str, run: Runtime) -> Precision:
 
 def _not_in_blocks(name: str, run: Runtime) -> str:
     """Why a runtime of GGUF files does not have a precision: no version has, or this one has not yet."""
-    later = [one.name for one in versions(run.engine) if name in one.block_formats]
+    known = shipped()
+    versions = known.versions(run.engine) if run.engine in known.engines else ()
+    later = [one.name for one in versions if name in one.block_formats]
     good = [one for one in PRECISIONS if is_gguf(run.precision(PRECISIONS[one]))]
     if later:
         return f"{shown(name)} is not in {run.name} ({run.version}); expected workload.runtime {later[0]} or later"

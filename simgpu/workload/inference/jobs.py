@@ -2,24 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from simgpu.errors import InputError
 from simgpu.workload.fields import Routing, Size, Strict
-from simgpu.workload.runtime_files import runtime
 
-
-def _known(name: str) -> str:
-    """The name of a runtime, if there is one of that name and version."""
-    try:
-        runtime(name)
-    except InputError as error:
-        raise ValueError(error.problem) from None
-    return name
-
-
-RuntimeName = Annotated[str, AfterValidator(_known)]
-"""An engine, or one of its versions: `vllm`, `vllm@0.14`, `llama.cpp@b6327`, `llama.cpp@2024-05`."""
+RuntimeName = Annotated[str, Field(min_length=1)]
+"""An engine, or one of its versions, of the catalogue that a job runs with: `vllm`, `vllm@0.14`, `llama.cpp@b6327`,
+`llama.cpp@2024-05`."""
 CacheType = Literal["fp32", "fp16", "bf16", "fp8", "int8"]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 WholeShare = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]

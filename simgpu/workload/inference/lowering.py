@@ -14,7 +14,6 @@ from simgpu.model.config import TransformerConfig
 from simgpu.model.formats import format_of
 from simgpu.model.operators import BYTES, Attention, Dim, ExpertLayer, Matmul, Operator, Pointwise
 from simgpu.timing.kernels import vector_rows
-from simgpu.workload.frameworks import FRAMEWORKS
 from simgpu.workload.runtimes import Runtime
 from simgpu.workload.training.lowering import lower as lower_training
 
@@ -174,8 +173,9 @@ ACTIVATION_KERNELS = {
 
 
 def _eager(operators: Sequence[Operator], config: TransformerConfig, runtime: Runtime) -> Iterator[Operator]:
-    stack = FRAMEWORKS[runtime.framework]
-    fused = runtime.framework == "pytorch-compiled"
+    stack = runtime.stack
+    assert stack is not None, "a runtime of PyTorch names its framework"
+    fused = stack.memory.fused
     for op in operators:
         if isinstance(op, Attention):
             yield from _eager_attention(op, fused, runtime.repeats_heads)

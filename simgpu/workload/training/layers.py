@@ -227,7 +227,7 @@ class Layers:
     @property
     def _autocast(self) -> bool:
         """Whether the framework casts fp32 weights and an fp32 residual stream for each product (torch.autocast)."""
-        return self.numerics.casts_weights and "rms autocast" in self.framework.forward
+        return self.numerics.casts_weights and "rms_autocast" in self.framework.forward
 
     def _casts(self, kind: str, weights: float) -> tuple[Operator, ...]:
         """Weights that autocast brings to 16 bits, all but the embedding's."""
@@ -246,7 +246,7 @@ class Layers:
             if self.framework.early_stop:
                 stop = _last_needed(forward)
             return tuple(forward[:stop])
-        if self.framework.saves_matmuls:
+        if self.framework.memory.saves_matmuls:
             return tuple(self._every_second(forward[:-1]))
         inner = {"attention", "scores", "attention_softmax", "values"}
         return tuple(op for op in forward if op.name in inner)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from simgpu.model.operators import Attention, Dim, Matmul, Operator, Pointwise
 from simgpu.plan.program import Barrier, Collective, Step
-from simgpu.workload.frameworks import Framework, Kernels
+from simgpu.workload.frameworks import Framework, Kernels, Traffic
 
 _BACKWARD = "_backward"
 
@@ -35,7 +35,7 @@ def lower(
 def _norm_in(framework: Framework, rms: bool, autocast: bool) -> str:
     """The kind of normalisation that a framework has kernels for."""
     kind = "rms" if rms and "rms" in framework.forward else "normalization"
-    return f"{kind} autocast" if autocast else kind
+    return f"{kind}_autocast" if autocast else kind
 
 
 def _pointwise(op: Pointwise, framework: Framework, norm: str) -> Iterator[Operator]:
@@ -44,13 +44,15 @@ def _pointwise(op: Pointwise, framework: Framework, norm: str) -> Iterator[Opera
     if kernels is None:
         yield op
         return
-    for i, (kind, reads, writes) in enumerate(kernels):
+    for i, one in enumerate(kernels):
         name = op.name if i == 0 else f"{op.name}_{i + 1}"
         share = op.flops_per_element / len(kernels)
         weights = op.weights if i == 0 else 0
         # the collective over a split vocabulary goes with the first kernel
-        kept = op.kind if i == 0 and op.kind == "softmax" else kind
-        yield replace(op, name=name, kind=kept, reads=reads, writes=writes, flops_per_element=share, weights=weights)
+        kept = op.kind if i == 0 and op.kind == "softmax" else one.kind
+        yield replace(
+            op, name=name, kind=kept, reads=one.reads, writes=one.writes, flops_per_element=share, weights=weights
+        )
 
 
 def _kernels(op: Pointwise, framework: Framework, gradient: bool, norm: str) -> Kernels | None:
@@ -58,7 +60,7 @@ def _kernels(op: Pointwise, framework: Framework, gradient: bool, norm: str) -> 
     base = op.name.removesuffix(_BACKWARD)
     if op.kind == "normalization":
         if op.writes < 2:  # no residual comes along
-            return (("elementwise", 3, 1),) if gradient else None
+            return (Traffic("elementwise", 3, 1),) if gradient else None
         return known[norm]
     if base == "activation":
         gated = op.reads - (1 if gradient else 0) > 1
@@ -79,8 +81,8 @@ def _attention(op: Attention, framework: Framework) -> Iterator[Operator]:
         Dim(op.kv_heads.units, op.head_dim + op.v_dim, op.heads.axis),
     )
     moves = [
-        Pointwise(f"{op.name}_layout", kind, rows, width, op.dtype, reads, writes)
-        for kind, reads, writes in known.get("heads", ())
+        Pointwise(f"{op.name}_layout", one.kind, rows, width, op.dtype, one.reads, one.writes)
+        for one in known.get("heads", ())
     ]
     yield from moves if op.passes == 1 else ()
     yield op

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from simgpu.model.operators import BYTES
-from simgpu.plan.activations import stack_of
 from simgpu.plan.states import gradients_away
 from simgpu.workload.copies import FROM_HOST, FROM_NVME, TO_HOST, drives
 from simgpu.workload.links import OFFLOAD, Demand
@@ -43,7 +42,7 @@ class Offload:
     def __init__(self, job: Job, reductions: Reductions) -> None:
         """Raises `InputError` (key only) where drives are asked for that the node does not have."""
         self.job, self.plan, self.reductions = job, job.plan, reductions
-        self.stack = stack_of(job.framework.name)
+        self.stack = job.framework.memory
         self.weights = job.plan.weights_away
         full = job.numerics.optimizer != "none"
         self.gradients = job.plan.offload != "none" and full and gradients_away(job.plan, self.stack)

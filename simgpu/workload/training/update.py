@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.operators import BYTES
-from simgpu.plan.activations import stack_of
 from simgpu.plan.numerics import OPTIMIZERS
 from simgpu.plan.states import gradients_away
 from simgpu.timing.kernels import NONE, KernelModel, Uncertainty
@@ -46,7 +45,7 @@ def update_of(
     if numerics.optimizer == "none" or not mine:
         return []
     found: list[tuple[Activity, float]] = []
-    if job.clip and not (plan.offload != "none" and gradients_away(plan, stack_of(job.framework.name))):
+    if job.clip and not (plan.offload != "none" and gradients_away(plan, job.framework.memory)):
         width = numerics.gradients
         seconds = float(timer.elementwise(mine, 1, 1, dtype=width).seconds)  # scaled
         found.append((_activity(kernels, "clip gradients", "clip", seconds, 2 * mine * BYTES[width]), seconds))
@@ -101,7 +100,7 @@ def _on_host(job: Job, links: Links, mine: float) -> list[tuple[str, float, Unce
     states = (1 + OPTIMIZERS[numerics.optimizer]) * 4.0
     up = 0.0 if plan.weights_away else mine * BYTES[numerics.weights] / links.copy_rate(FROM_HOST)
     found: list[tuple[str, float, Uncertainty]] = []
-    if not gradients_away(plan, stack_of(job.framework.name)):
+    if not gradients_away(plan, job.framework.memory):
         down = mine * numerics.gradient_bytes / links.copy_rate(TO_HOST)
         update = job.framework.host_update * mine * (2 * states + numerics.gradient_bytes) / memory
         slowest = HOST_UNCERTAINTY if update > down + up else NONE
@@ -124,7 +123,7 @@ def _on_host(job: Job, links: Links, mine: float) -> list[tuple[str, float, Unce
 def _copied(job: Job) -> bool:
     """Whether shards of the weights lie beside those of their master."""
     copied = job.numerics.sharded_copy
-    return stack_of(job.framework.name).sharded_copy if copied is None else copied
+    return job.framework.memory.sharded_copy if copied is None else copied
 
 
 def _host_share(cluster: Cluster, ranks: int) -> float:

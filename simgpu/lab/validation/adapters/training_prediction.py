@@ -14,6 +14,7 @@ from simgpu.lab.validation.adapters.training_steps import Case, MeasuredStep
 from simgpu.lab.validation.batches import Machine
 from simgpu.plan.memory import layer_activations, memory_per_stage
 from simgpu.plan.states import parameters_of
+from simgpu.workload.framework_files import framework
 
 if TYPE_CHECKING:
     from simgpu.workload.jobs import Training
@@ -105,7 +106,9 @@ def _simulated(machine: Machine, case: Case) -> Mapping[str, Any]:
     from simgpu.simulation.call import simulate
 
     cluster = cluster_of(machine, case)
-    return simulate(cluster, job_of(case), case.config, case.plan, dtype=case.dtype, framework=case.framework).row
+    return simulate(
+        cluster, job_of(case), case.config, case.plan, dtype=case.dtype, framework=framework(case.framework)
+    ).row
 
 
 def job_of(case: Case) -> Training:
@@ -132,21 +135,18 @@ def _memory(machine: Machine, case: Case, part: str) -> PredictedStep:
     if part == "peak":
         row = _row(machine, case)
         return _memory_interval(row["memory_bytes_per_gpu"] - row["reserve_memory_bytes"])
-    numerics = job_of(case).numerics(case.dtype, framework=case.framework)
+    stack = framework(case.framework)
+    numerics = job_of(case).numerics(case.dtype, framework=stack)
     shape = (case.config, case.plan, numerics)
     if part == "states":
         each = numerics.weight_bytes + numerics.gradient_bytes + numerics.state_bytes
         return _memory_interval(each * parameters_of(*shape).layers)
-    return _memory_interval(layer_activations(*shape, case.batch, case.tokens, framework=case.framework))
+    return _memory_interval(layer_activations(*shape, stack.memory, case.batch, case.tokens))
 
 
 def _fullest(case: Case) -> float:
     """Bytes of the stage that needs most."""
-    shape = (
-        case.config,
-        case.plan,
-        job_of(case).numerics(case.dtype, framework=case.framework),
-        case.batch,
-        case.tokens,
-    )
-    return max(stage.total for stage in memory_per_stage(*shape, framework=case.framework))
+    stack = framework(case.framework)
+    numerics = job_of(case).numerics(case.dtype, framework=stack)
+    shape = (case.config, case.plan, numerics, stack.memory, case.batch, case.tokens)
+    return max(stage.total for stage in memory_per_stage(*shape))
