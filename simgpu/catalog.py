@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -390,7 +390,7 @@ class Catalogue:
         given = document.data.get(name, {})
         return validate(ModelSource, given, lambda path, problem: document.error(problem, (name, *path)))
 
-    def _blame(self, spec: CatalogueFile, overrides: Sequence[Override], path: tuple) -> Blame:
+    def _blame(self, spec: CatalogueFile, overrides: Sequence[Override], path: tuple[Any, ...]) -> Blame:
         """Errors about a value of `spec`: where it was overridden, else where its file says it."""
         for override in overrides:
             if override.path == [str(part) for part in path]:
@@ -413,9 +413,11 @@ def _shipped_catalogue() -> Catalogue:
     return Catalogue()
 
 
-def _links_of(cluster: ClusterSpec, node: NodeSpec, gpu: GPUSpec) -> Iterator[tuple[CatalogueFile, str, tuple, str]]:
+def _links_of(
+    cluster: ClusterSpec, node: NodeSpec, gpu: GPUSpec
+) -> Iterator[tuple[CatalogueFile, str, tuple[Any, ...], str]]:
     """Every kind of link that is referred to: by which file, its root in overrides, at which path."""
-    ports: list[tuple[CatalogueFile, str, tuple, Port | None]] = [
+    ports: list[tuple[CatalogueFile, str, tuple[Any, ...], Port | None]] = [
         (gpu, "gpu", ("nvlink",), gpu.nvlink),
         (gpu, "gpu", ("host_link",), gpu.host_link),
         (node, "node", ("inter_socket",), node.inter_socket),

@@ -70,12 +70,12 @@ class Document:
     enclosing key that the file has.
     """
 
-    def __init__(self, file: object, data: Any, lines: dict[tuple, int]) -> None:
+    def __init__(self, file: object, data: Any, lines: dict[tuple[Any, ...], int]) -> None:
         self.file = file
         self.data = data
         self._lines = lines
 
-    def line_of(self, path: tuple) -> int | None:
+    def line_of(self, path: tuple[Any, ...]) -> int | None:
         while path and path not in self._lines:
             path = path[:-1]
         return self._lines.get(path)
@@ -84,12 +84,12 @@ class Document:
         """Other data of the same file, with the lines that are known of its keys."""
         return Document(self.file, data, self._lines)
 
-    def error(self, problem: str, path: tuple = ()) -> InputError:
+    def error(self, problem: str, path: tuple[Any, ...] = ()) -> InputError:
         """An error at `path` of this document."""
         return InputError(problem, file=self.file, line=self.line_of(path), key=dotted(path))
 
 
-def dotted(path: tuple) -> str:
+def dotted(path: tuple[Any, ...]) -> str:
     """`cases.2.plan.tp` for ('cases', 2, 'plan', 'tp')."""
     return ".".join(str(part) for part in path)
 
@@ -109,7 +109,7 @@ def as_text(data: Mapping[str, Any]) -> Text:
     return Text(yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True), numbered=False)
 
 
-def _plain(value: Any, source: Text, path: tuple) -> Any:
+def _plain(value: Any, source: Text, path: tuple[Any, ...]) -> Any:
     if len(path) > MAX_DEPTH:
         raise InputError(f"is nested more than {MAX_DEPTH} levels deep", file=source, key=dotted(path[:3]) + " ...")
     if isinstance(value, Mapping):
@@ -141,7 +141,7 @@ def parse_value(text: str, source: str, key: str) -> Any:
 def read_json(file: Path) -> Document:
     """The object in a JSON file. Raises `InputError`."""
     text = read_text(file)
-    lines: dict[tuple, int] = {}
+    lines: dict[tuple[Any, ...], int] = {}
     for number, line in enumerate(text.splitlines(), 1):
         key = line.strip().partition('":')[0]
         if key.startswith('"'):
@@ -243,13 +243,13 @@ class _Builder:
 
     def __init__(self, file: object) -> None:
         self.file = file
-        self.lines: dict[tuple, int] = {}
+        self.lines: dict[tuple[Any, ...], int] = {}
         self._scalars = _Loader("")
 
     def document(self, root: yaml.Node) -> Document:
         return Document(self.file, self._build(root, ()), self.lines)
 
-    def _build(self, node: yaml.Node, path: tuple) -> Any:
+    def _build(self, node: yaml.Node, path: tuple[Any, ...]) -> Any:
         self.lines.setdefault(path, _line(node))
         if isinstance(node, yaml.ScalarNode):
             try:
@@ -276,7 +276,7 @@ class _Builder:
             mapping[key] = self._build(value_node, (*path, key))
         return mapping
 
-    def _error(self, problem: str, path: tuple, node: yaml.Node) -> InputError:
+    def _error(self, problem: str, path: tuple[Any, ...], node: yaml.Node) -> InputError:
         return InputError(problem, file=self.file, line=_line(node), key=dotted(path))
 
 

@@ -61,7 +61,7 @@ def by_root(overrides: Sequence[Override]) -> dict[str, list[Override]]:
 def blamer(override: Override) -> Blame:
     """Errors about what an override set; what is wrong beside it is named."""
 
-    def blame(path: tuple, problem: str) -> InputError:
+    def blame(path: tuple[Any, ...], problem: str) -> InputError:
         own = [str(part) for part in path[: len(override.path)]] == override.path or len(path) < len(override.path)
         return override.error(problem if own else f"{dotted(path)}: {problem}")
 

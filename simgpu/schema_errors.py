@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from simgpu.errors import InputError, nearest, shown
 
-Blame = Callable[[tuple, str], InputError]
+Blame = Callable[[tuple[Any, ...], str], InputError]
 """Makes the error for a problem at a path: it knows in which file and line the value at that path was written."""
 
 MISSING_TOO = "missing too"
@@ -58,12 +58,12 @@ def _also_missing(data: Any, errors: Sequence[Any]) -> str:
     return f"; {MISSING_TOO}: {', '.join(dict.fromkeys('.'.join(map(str, path)) for path in paths))}"
 
 
-def keys_at(kind: Any, path: tuple, data: Any = None) -> list[str]:
+def keys_at(kind: Any, path: tuple[Any, ...], data: Any = None) -> list[str]:
     """Names of the keys that a mapping at `path` can have; `data` decides between alternatives."""
     return [name for model in _models_at(kind, data, path) for name in model.model_fields]
 
 
-def _models_at(kind: Any, data: Any, path: tuple) -> list[type[BaseModel]]:
+def _models_at(kind: Any, data: Any, path: tuple[Any, ...]) -> list[type[BaseModel]]:
     options = _fitting(models_in(kind), data)
     for part in path:
         if isinstance(part, str):
@@ -97,7 +97,7 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for inner in get_args(annotation) for model in models_in(inner)]
 
 
-def _path_in(data: Any, location: tuple) -> tuple:
+def _path_in(data: Any, location: tuple[Any, ...]) -> tuple[Any, ...]:
     """The path of `location` in the data itself: pydantic also names the alternatives of a union it tried."""
     path: list[Any] = []
     entered = True  # just come into `data`: the tag of a union stands here, before the keys
@@ -118,7 +118,7 @@ def _path_in(data: Any, location: tuple) -> tuple:
     return tuple(path)
 
 
-def _problem(kind: type[BaseModel], data: Any, path: tuple, error: Any, unsaid: Collection[str]) -> str:
+def _problem(kind: type[BaseModel], data: Any, path: tuple[Any, ...], error: Any, unsaid: Collection[str]) -> str:
     given = error["input"]
     context = error.get("ctx", {})
     match error["type"]:
@@ -152,7 +152,7 @@ def _listed(known: Sequence[str]) -> str:
     return f"; expected one of {', '.join(known)}" if known else ""
 
 
-def _range(kind: type[BaseModel], data: Any, path: tuple) -> str:
+def _range(kind: type[BaseModel], data: Any, path: tuple[Any, ...]) -> str:
     """What numbers the field at `path` takes ('a whole number from 0 to 3'), if that is a single short range."""
     if not path or not isinstance(path[-1], str):
         return ""
@@ -184,7 +184,7 @@ def _words(expected: str) -> list[str]:
     return [word.strip("' ") for word in expected.replace(" or ", ", ").split(",")]
 
 
-def _tags(kind: type[BaseModel], data: Any, path: tuple) -> list[str]:
+def _tags(kind: type[BaseModel], data: Any, path: tuple[Any, ...]) -> list[str]:
     """What the discriminator at `path` can be."""
     fields = [
         model.model_fields[path[-1]] for model in _models_at(kind, data, path[:-1]) if path[-1] in model.model_fields

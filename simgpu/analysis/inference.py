@@ -105,12 +105,13 @@ def floor_of(run: Run) -> float:
     """Seconds that no machine with such a datasheet stays below for a step of a run, a draft's included: weights and
     caches pass the memory, products run at their peaks, and what fits L2 stays there."""
     steps = [(run.step, 1.0), *([(run.extra, _guesses(run))] if run.extra else ())]
-    return sum(
+    seconds: float = sum(
         factor * times * activity.time.floor
         for step, factor in steps
         for activity, times in _kernels(step)
         if activity.time is not None
     )
+    return seconds
 
 
 def _kernels(step: StepTime) -> Iterator[tuple[Activity, float]]:

@@ -60,7 +60,7 @@ class LinkLoads:
 
     def busy(self, edge: Edge) -> float:
         """Bytes over what the link could carry in the step, 0 to 1."""
-        return self.bytes.get(edge, 0.0) / (self.step * self.topology.graph.edges[edge]["bandwidth"])
+        return float(self.bytes.get(edge, 0.0) / (self.step * self.topology.graph.edges[edge]["bandwidth"]))
 
 
 def link_loads(execution: Execution, plan: Plan, cluster: Cluster, nodes: int = 2) -> LinkLoads:

@@ -364,7 +364,9 @@ def _max_min_rates(
         for link, flows in crossed:
             on_link[link].append((bundle, flows))
     # (level, 0, link) for a link's fair share, (level, 1, order, bundle) for a cap
-    heap: list[tuple] = [(residual[link] / sum(n for _, n in on), 0, link) for link, on in on_link.items() if on]
+    heap: list[tuple[Any, ...]] = [
+        (residual[link] / sum(n for _, n in on), 0, link) for link, on in on_link.items() if on
+    ]
     heap += [(bundle.cap, 1, bundle.order, bundle) for bundle in free if bundle.cap < inf]
     heapq.heapify(heap)
     rates: list[tuple[Bundle, float]] = []

@@ -88,7 +88,7 @@ def clock_share(cap: float) -> float:
 
     ((cap - idle) / (1 - idle)) ** exponent, all powers over the TDP; see `CLOCK_EXPONENT` for source and error.
     """
-    return min(1.0, ((cap - IDLE_SHARE) / (1.0 - IDLE_SHARE)) ** CLOCK_EXPONENT)
+    return float(min(1.0, ((cap - IDLE_SHARE) / (1.0 - IDLE_SHARE)) ** CLOCK_EXPONENT))
 
 
 def bandwidth_share(cap: float) -> float:

@@ -107,18 +107,18 @@ Count = Annotated[Quantity, in_unit(""), AfterValidator(_whole)]
 Flag = Switch
 
 
-def figures(spec: BaseModel, labels: bool = True, path: tuple = ()) -> list[tuple[tuple, Figure]]:
+def figures(spec: BaseModel, labels: bool = True, path: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], Figure]]:
     """Every figure of a specification with its path, in the order of the file.
 
     Items of lists are named by their label (the dtype of a peak, the name of a profile) if `labels`, else by position.
     """
-    found: list[tuple[tuple, Figure]] = []
+    found: list[tuple[tuple[Any, ...], Figure]] = []
     for name in type(spec).model_fields:
         found += _figures_in(getattr(spec, name), labels, (*path, name))
     return found
 
 
-def _figures_in(value: Any, labels: bool, path: tuple) -> list[tuple[tuple, Figure]]:
+def _figures_in(value: Any, labels: bool, path: tuple[Any, ...]) -> list[tuple[tuple[Any, ...], Figure]]:
     if isinstance(value, Figure):
         return [(path, value)]
     if isinstance(value, BaseModel):

@@ -45,11 +45,11 @@ class Route:
 class Topology:
     """The graph of a cluster (or of its first nodes) and the routing rules of its hardware."""
 
-    def __init__(self, cluster: Cluster, nodes: int, graph: nx.DiGraph) -> None:
+    def __init__(self, cluster: Cluster, nodes: int, graph: nx.DiGraph[str]) -> None:
         self.cluster = cluster
         self.nodes = nodes
         self.graph = graph
-        self.gpus = [name for name, kind in graph.nodes(data="kind") if kind == "gpu"]
+        self.gpus = [name for name in graph if graph.nodes[name]["kind"] == "gpu"]
         """GPU vertices in order: all of node 0, then all of node 1, ..."""
         self.memo = Memo()
         """What was worked out of this graph and may be asked again."""
@@ -90,7 +90,7 @@ class Topology:
 
     def bandwidth(self, route: Route) -> float:
         """Bytes/s of the narrowest edge."""
-        return min(self.graph.edges[edge]["bandwidth"] for edge in route.edges)
+        return float(min(self.graph.edges[edge]["bandwidth"] for edge in route.edges))
 
     # ---- the rules -----------------------------------------------------------------------------------
 
@@ -126,7 +126,7 @@ class Topology:
             return False
         roots = sum(self.graph.nodes[vertex]["kind"] == "root" for vertex in path)
         reach = _SCOPES.index(self.cluster.node.peer_to_peer_scope.value)
-        return reach >= 1 + roots
+        return bool(reach >= 1 + roots)
 
     def _staged(self, a: str, b: str) -> list[tuple[str, str]]:
         memory = self.graph.nodes[a]["memory"]
@@ -153,7 +153,7 @@ class Topology:
         return from_gpu + list(nx.utils.pairwise([out, *middle, into])) + to_gpu
 
     def _leaf_of(self, nic: str) -> str:
-        return next(v for v in self.graph[nic] if v.startswith("leaf"))
+        return str(next(v for v in self.graph[nic] if v.startswith("leaf")))
 
     def _nic_of(self, gpu: str) -> str:
         """The rail of a GPU: NICs are dealt to the GPUs of a node in order, evenly."""
@@ -168,12 +168,13 @@ def topology_of(cluster: Cluster, nodes: int | None = None) -> Topology:
     It is built once and remembered on the cluster.
     """
     count = int(cluster.spec.nodes.si) if nodes is None else nodes
-    return cluster.memo.region("topologies", TOPOLOGIES).known(count, lambda: build_topology(cluster, count))
+    made: Topology = cluster.memo.region("topologies", TOPOLOGIES).known(count, lambda: build_topology(cluster, count))
+    return made
 
 
 def build_topology(cluster: Cluster, nodes: int) -> Topology:
     """The graph of `nodes` nodes of a cluster and of the switches between them."""
-    graph: nx.DiGraph = nx.DiGraph()
+    graph: nx.DiGraph[str] = nx.DiGraph()
     for n in range(nodes):
         _add_node(graph, cluster, n)
     if nodes > 1:
@@ -181,7 +182,7 @@ def build_topology(cluster: Cluster, nodes: int) -> Topology:
     return Topology(cluster, nodes, graph)
 
 
-def _add_node(graph: nx.DiGraph, cluster: Cluster, n: int) -> None:
+def _add_node(graph: nx.DiGraph[str], cluster: Cluster, n: int) -> None:
     node, gpu = cluster.node, cluster.gpu
     gpu_port, switches, sockets = cluster.port(gpu.host_link), 0, 0
     nic_port = cluster.port(node.nic.host_link) if node.nic else None
@@ -255,7 +256,7 @@ def _own_links(cluster: Cluster, n: int) -> Iterator[tuple[str, str, PortRate]]:
                 yield f"n{n}.gpu{i}", f"n{n}.gpu{j}", cluster.port(gpu.nvlink, share=1 / (count - 1))
 
 
-def _add_fabric(graph: nx.DiGraph, cluster: Cluster, nodes: int) -> None:
+def _add_fabric(graph: nx.DiGraph[str], cluster: Cluster, nodes: int) -> None:
     """Leaf switches, and the spine where there is more than one leaf."""
     fabric, nic = cluster.spec.fabric, cluster.node.nic
     assert fabric is not None and nic is not None
@@ -279,7 +280,7 @@ def _add_fabric(graph: nx.DiGraph, cluster: Cluster, nodes: int) -> None:
             _join(graph, leaf, "spine", up, "network")
 
 
-def _join(graph: nx.DiGraph, a: str, b: str, port: PortRate, kind: str) -> None:
+def _join(graph: nx.DiGraph[str], a: str, b: str, port: PortRate, kind: str) -> None:
     """Two directed edges, one each way."""
     for edge in ((a, b), (b, a)):
         graph.add_edge(

@@ -419,4 +419,4 @@ def _bytes(text: str, key: str) -> float:
         raise InputError(f"{shown(text)} is not a size; expected one such as 8, 64K, 1M or 8G", key=key) from None
     if not 1 <= size < 1e18:
         raise InputError(f"{shown(text)} is out of range; expected 1 byte or more, such as 8, 64K, 1M or 8G", key=key)
-    return size
+    return float(size)

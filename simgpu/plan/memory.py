@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 from simgpu.hardware.cluster import Cluster
 from simgpu.memo import remembered
@@ -110,7 +111,7 @@ class Memory:
 
     @property
     def total(self) -> float:
-        return sum(getattr(self, part) for part in PARTS)
+        return float(sum(getattr(self, part) for part in PARTS))
 
     @property
     def allocated(self) -> float:
@@ -224,7 +225,7 @@ def fullest(
 ) -> Memory:
     """`peak` of `memory_per_stage`, from the stages that it can be: of those that hold alike layers, and neither ends
     or the same, the first, since no later one has more microbatches in flight."""
-    alike: dict[tuple, int] = {}
+    alike: dict[tuple[Any, ...], int] = {}
     for stage in range(plan.pp):
         alike.setdefault((*kinds_of_stage(config, plan, stage), stage == 0, stage == plan.pp - 1), stage)
     return peak(

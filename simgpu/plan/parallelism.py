@@ -372,5 +372,5 @@ _inside = attrgetter(*_INSIDE)
 
 
 @remembered(4096)
-def _within_layer(seen: tuple) -> Plan:
+def _within_layer(seen: tuple[Any, ...]) -> Plan:
     return Plan(**dict(zip(_INSIDE, seen, strict=True)))

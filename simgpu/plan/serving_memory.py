@@ -48,7 +48,7 @@ class ServingMemory:
 
     @property
     def total(self) -> float:
-        return sum(getattr(self, part) for part in PARTS)
+        return float(sum(getattr(self, part) for part in PARTS))
 
     @property
     def room(self) -> float:

@@ -51,7 +51,7 @@ _CLEAR = 2.0
 """Between a cable and a box that it does not end at, pixels."""
 
 
-def canvas(graph: nx.DiGraph) -> tuple[Figure, Axes, Places]:
+def canvas(graph: nx.DiGraph[str]) -> tuple[Figure, Axes, Places]:
     """An empty picture of the size of the graph, as wide as a slide at most, and the places of the vertices."""
     from matplotlib.figure import Figure
 
@@ -68,7 +68,7 @@ def canvas(graph: nx.DiGraph) -> tuple[Figure, Axes, Places]:
     return figure, panel, places
 
 
-def draw_boxes(panel: Axes, graph: nx.DiGraph, places: Places) -> dict[str, Text]:
+def draw_boxes(panel: Axes, graph: nx.DiGraph[str], places: Places) -> dict[str, Text]:
     """The vertices, by kind; those of several nodes with the name of their node."""
     nodes = {place["node"] for _, place in graph.nodes(data=True) if "node" in place}
     found = {}
@@ -82,8 +82,8 @@ def draw_boxes(panel: Axes, graph: nx.DiGraph, places: Places) -> dict[str, Text
 
 
 def draw_cables(
-    panel: Axes, graph: nx.DiGraph, places: Places, boxes: Mapping[str, Text], looks: Mapping[Cable, Mapping[str, Any]],
-    apart: float = 0.0,
+    panel: Axes, graph: nx.DiGraph[str], places: Places, boxes: Mapping[str, Text],
+    looks: Mapping[Cable, Mapping[str, Any]], apart: float = 0.0,
 ) -> None:  # fmt: skip
     """Lines between boxes, each with its look, past all other boxes. The picture must have its legend and its title.
 
@@ -141,7 +141,7 @@ def _round(places: Places, a: str, b: str, kind: str) -> float:
     return min(0.35, 1.3 / abs(xa - xb)) if kind == "gpu-link" and ya == yb and abs(xa - xb) > 1.01 else 0.0
 
 
-def _places(graph: nx.DiGraph) -> dict[str, tuple[float, float]]:
+def _places(graph: nx.DiGraph[str]) -> dict[str, tuple[float, float]]:
     """GPUs side by side in their order, the devices of a node centred over what they hold, its NICs above all of them,
     the network on top."""
     across: dict[str, float] = {}
@@ -157,7 +157,7 @@ def _places(graph: nx.DiGraph) -> dict[str, tuple[float, float]]:
     return {name: (across[name], _HEIGHT[graph.nodes[name]["kind"]]) for name in graph.nodes}
 
 
-def _place_node(graph: nx.DiGraph, inside: Sequence[str], first: float, across: dict[str, float]) -> None:
+def _place_node(graph: nx.DiGraph[str], inside: Sequence[str], first: float, across: dict[str, float]) -> None:
     """Places along the picture of the devices of one node, which begins at `first`."""
     for i, name in enumerate(_of(graph, inside, "gpu")):
         across[name] = first + i
@@ -177,11 +177,11 @@ def _place_node(graph: nx.DiGraph, inside: Sequence[str], first: float, across: 
         across[memory] = across[root] - left
 
 
-def _of(graph: nx.DiGraph, names: Iterable[str], kind: str) -> list[str]:
+def _of(graph: nx.DiGraph[str], names: Iterable[str], kind: str) -> list[str]:
     return [name for name in names if graph.nodes[name]["kind"] == kind]
 
 
-def _centred(graph: nx.DiGraph, names: Sequence[str], kind: str, across: dict[str, float]) -> None:
+def _centred(graph: nx.DiGraph[str], names: Sequence[str], kind: str, across: dict[str, float]) -> None:
     """Each over the middle of what hangs below it; one with nothing below it right of all others."""
     for name in names:
         below = [across[other] for other in graph.successors(name) if graph.nodes[other]["kind"] in _BELOW[kind]]

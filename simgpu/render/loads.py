@@ -52,13 +52,13 @@ def loads_figure(loads: LinkLoads, words: str) -> Figure:
     return figure
 
 
-def _mesh(graph: nx.DiGraph) -> bool:
+def _mesh(graph: nx.DiGraph[str]) -> bool:
     """Whether cables go from GPU to GPU, round those in between: many, side by side."""
     kinds = graph.nodes(data="kind")
     return any(kinds[a] == kinds[b] == "gpu" for a, b in graph.edges)
 
 
-def _legend(figure: Figure, graph: nx.DiGraph, busy: dict[Edge, float]) -> None:
+def _legend(figure: Figure, graph: nx.DiGraph[str], busy: dict[Edge, float]) -> None:
     """A legend with the rates of each kind of link, and the loads of those that carry anything."""
     from matplotlib.lines import Line2D
 
@@ -75,7 +75,7 @@ def _legend(figure: Figure, graph: nx.DiGraph, busy: dict[Edge, float]) -> None:
     )
 
 
-def _summary(graph: nx.DiGraph, edges: list[Edge], busy: dict[Edge, float]) -> str:
+def _summary(graph: nx.DiGraph[str], edges: list[Edge], busy: dict[Edge, float]) -> str:
     rates = sorted({graph.edges[edge]["bandwidth"] for edge in edges})
     text = f"{', '.join(f'{rate / 1e9:.4g}' for rate in rates)} GB/s, "
     loads = sorted(busy[edge] for edge in edges if busy[edge] > 0)

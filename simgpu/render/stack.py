@@ -135,7 +135,7 @@ def _write_shares(panel: Axes, rows: Mapping[str, Mapping[str, Any]], wanted: Se
 
 def _is_step(row: Mapping[str, Any], total: float) -> bool:
     """Whether the columns are all of the step."""
-    return abs(total - row.get("step_s", 0.0)) <= 5e-3 * total
+    return bool(abs(total - row.get("step_s", 0.0)) <= 5e-3 * total)
 
 
 def _at_the_end(row: Mapping[str, Any], wanted: Sequence[str], total: float, whole: bool) -> str:

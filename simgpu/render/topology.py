@@ -54,7 +54,7 @@ def topology_figure(topology: Topology, heading: str) -> Figure:
     return figure
 
 
-def drawn_graph(topology: Topology, heading: str) -> tuple[nx.DiGraph, str]:
+def drawn_graph(topology: Topology, heading: str) -> tuple[nx.DiGraph[str], str]:
     """What of the graph a picture can hold: the first nodes, and the first sockets of each with what hangs below."""
     graph = topology.graph
     roots = [v for v in graph if graph.nodes[v]["kind"] == "root" and graph.nodes[v]["node"] == 0]
@@ -74,7 +74,7 @@ def drawn_graph(topology: Topology, heading: str) -> tuple[nx.DiGraph, str]:
     drawn = graph.__class__()
     drawn.add_nodes_from((v, place) for v, place in graph.nodes(data=True) if v in devices or v in shared)
     drawn.add_edges_from((a, b, data) for a, b, data in graph.edges(data=True) if a in drawn and b in drawn)
-    gpus = sum(kind == "gpu" for _, kind in drawn.nodes(data="kind"))
+    gpus = sum(drawn.nodes[name]["kind"] == "gpu" for name in drawn)
     return drawn, f"{heading}  (drawn: {gpus} of {len(topology.gpus)} GPUs)"
 
 
@@ -97,5 +97,5 @@ def _shortened(names: Iterable[str]) -> str:
     return ", ".join(listed) if len(listed) <= 8 else f"{listed[0]} ... {listed[-1]} ({len(listed)})"
 
 
-def _natural(name: str) -> tuple:
+def _natural(name: str) -> tuple[Any, ...]:
     return tuple(int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any
 
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.inherit import DEFAULT, Given
@@ -101,7 +102,7 @@ def _seconds(times: KernelTimes) -> float:
     return float(times.seconds.reshape(-1)[0])
 
 
-def _times_of(key: tuple) -> tuple[bytes, Region[Kernel, KernelTime]]:
+def _times_of(key: tuple[Any, ...]) -> tuple[bytes, Region[Kernel, KernelTime]]:
     """A name for kernels of a key, and room for their times."""
     return blake2b(repr(key).encode(), digest_size=20).digest(), Region(KERNELS)
 
@@ -143,7 +144,8 @@ class KernelModel:
         found = self._known.get(op)
         if found is None:
             found = self._known[op] = self._time(op)
-        return found
+        typed: KernelTime = found
+        return typed
 
     def doubt_of_collective(self, kind: str, seconds: float, library: str = "nccl") -> Uncertainty:
         """The interval of a collective's time of about `seconds`."""

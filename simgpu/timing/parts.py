@@ -36,7 +36,8 @@ class KernelTimes(NamedTuple):
     def bound(self) -> Array:
         """The limiting part, in words: compute, memory or latency."""
         which = np.argmax(np.stack([self.compute, self.memory, self.latency]), axis=0)
-        return np.asarray(["compute", "memory", "latency"])[which]
+        made: Array = np.asarray(["compute", "memory", "latency"])[which]
+        return made
 
 
 def smooth_maximum(parts: tuple[Array, ...], p: Array | float) -> Array:

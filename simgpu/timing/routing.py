@@ -91,7 +91,8 @@ def _random(tokens: int, topk: int, experts: int, ranks: int) -> Array:
         found = np.asarray(np.sort(np.round(loads))[::-1], dtype=float)
         if mean > COUNTED * 1.25:
             return found
-        return np.maximum(found, _random(int(COUNTED / chance), topk, experts, ranks))
+        made: Array = np.maximum(found, _random(int(COUNTED / chance), topk, experts, ranks))
+        return made
     counts = np.arange(min(tokens, 80) + 1, dtype=float)
     odds = chance / (1 - min(chance, 0.999))
     steps = np.log(np.maximum(tokens - counts[:-1], 1) / counts[1:] * odds)

@@ -82,12 +82,12 @@ class Residual:
     @property
     def low(self) -> float:
         """Lower end of the interval over the predicted time; never above it."""
-        return min(self.p10**self.widening, 1.0)
+        return float(min(self.p10**self.widening, 1.0))
 
     @property
     def high(self) -> float:
         """Upper end of the interval over the predicted time; never below it."""
-        return max(self.p90**self.widening, 1.0)
+        return float(max(self.p90**self.widening, 1.0))
 
     @property
     def correlated(self) -> float:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.topology import Topology
 from simgpu.plan.parallelism import Plan
 from simgpu.timing.collectives.ideal import CollectivePhase, Edge
 
-Class = tuple
+Class = tuple[Any, ...]
 """(stages that use a link, counted from the first of the transfer; what it is ...; bytes/s)."""
 
 Stages = tuple[int, ...]
@@ -47,7 +48,7 @@ class Surroundings:
             self._on[key] = tuple(sorted({self._stage_of(rank) for rank in here}))
         return self._on[key]
 
-    def around(self, rank_of: Mapping[int, int], stage: int) -> tuple:
+    def around(self, rank_of: Mapping[int, int], stage: int) -> tuple[Any, ...]:
         """All that classes of links depend on, for ranks by their GPU, with stages counted from `stage`."""
         nodes: dict[int, int] = {}
         for gpu, rank in rank_of.items():

@@ -223,8 +223,8 @@ class _Execution:
         names = ["compute", *groups]
         self.streams = [{name: self.sim.add_stream(f"rank {r}/{name}") for name in names} for r in range(plan.world)]
         self._link_numbers: dict[Edge, int] = {}
-        self._phases: dict[tuple, list[Phase]] = {}
-        self._doubts: dict[tuple, tuple[Uncertainty, None, float, Chosen | None]] = {}
+        self._phases: dict[tuple[Any, ...], list[Phase]] = {}
+        self._doubts: dict[tuple[Any, ...], tuple[Uncertainty, None, float, Chosen | None]] = {}
 
     def run(self) -> Execution:
         # the collective that each rank's next kernel waits for

@@ -167,7 +167,7 @@ def _kernels(document: Document, entry: Any, path: tuple[str, str]) -> tuple[Ker
     return tuple(_kernel(document, one, (*path, "kernels", i)) for i, one in enumerate(entry["kernels"])), source
 
 
-def _kernel(document: Document, one: Any, path: tuple) -> Traffic:
+def _kernel(document: Document, one: Any, path: tuple[Any, ...]) -> Traffic:
     """One kernel of a list."""
     if not isinstance(one, dict) or not {"kind", "reads", "writes"} <= set(one):
         raise document.error(f"{shown(one)}: expected kind, reads and writes", path)

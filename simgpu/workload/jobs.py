@@ -366,8 +366,9 @@ def job_of(given: Mapping[str, Any] | Workload) -> Workload:
         problem = f"{shown(kind)} is not known" if "kind" in given else "this key is missing"
         raise InputError(f"{problem}{nearest(kind or '', JOBS)}", key="workload.kind")
 
-    def blame(path: tuple, problem: str) -> InputError:
+    def blame(path: tuple[Any, ...], problem: str) -> InputError:
         return InputError(problem, key=dotted(("workload", *path)))
 
     found: Any = validate(JOBS[kind], plain(dict(given)), blame)
-    return found
+    typed: Prefill | Training | OperatorList | Inference | MixedStep | Serving = found
+    return typed

@@ -19,7 +19,7 @@ from functools import partial
 from hashlib import blake2b
 from itertools import repeat
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from simgpu.engine import Phase, Simulator
 from simgpu.hardware.cluster import Cluster
@@ -100,7 +100,7 @@ class Links:
         self.algorithm, self.protocol = algorithm, protocol
         self.each = not folded  # each rank is simulated
         self._inner: dict[str, _Alike] = {}
-        self._transfers: dict[tuple, list[Transfer]] = {}
+        self._transfers: dict[tuple[Any, ...], list[Transfer]] = {}
         self._numbers: dict[object, int] = {}
         self._sim: Simulator | None = None
         self._stage_of = plan.stage
@@ -194,7 +194,7 @@ class Links:
 
     # ---- inside blocks -------------------------------------------------------------------------------
 
-    def identity(self, groups: Iterable[str]) -> tuple:
+    def identity(self, groups: Iterable[str]) -> tuple[Any, ...]:
         """Equal for links of one cluster on which collectives of these groups take the same time inside blocks."""
         found = []
         for group in groups:

@@ -219,7 +219,8 @@ def _given(document: Document) -> dict[str, Any]:
     for key in document.data:
         if key not in _HEAD and key not in _FIGURES:
             raise document.error(f"unknown key{nearest(key, (*_HEAD, *_FIGURES))}", (key,))
-    return document.data
+    made: dict[str, Any] = document.data
+    return made
 
 
 def _figure(document: Document, name: str, given: dict[str, Any]) -> tuple[Any, str]:

@@ -11,7 +11,7 @@ from simgpu.errors import nearest, shown
 from simgpu.units import EXAMPLES, parse_quantity, to_si
 
 
-def source_of(document: Document, given: Any, path: tuple) -> str:
+def source_of(document: Document, given: Any, path: tuple[Any, ...]) -> str:
     """The source, in words, that something at `path` of a file names. Raises `InputError` where the file lists none."""
     sources = document.data.get("sources", {})
     known: Mapping[str, Any] = sources if isinstance(sources, Mapping) else {}
@@ -21,7 +21,7 @@ def source_of(document: Document, given: Any, path: tuple) -> str:
     return str(known[given])
 
 
-def figure(document: Document, given: Any, path: tuple) -> tuple[Any, str, str]:
+def figure(document: Document, given: Any, path: tuple[Any, ...]) -> tuple[Any, str, str]:
     """Value, unit and source, in words, of a figure at `path` of a file. Raises `InputError`."""
     if not isinstance(given, dict) or "value" not in given or set(given) - {"value", "unit", "source"}:
         raise document.error(f"{shown(given)}: expected value, unit and source", path)

@@ -119,7 +119,7 @@ def _spliced(text: str, sources: Mapping[str, str], kernel: Kernel) -> str:
 def _check(text: str, gpu: GPUSpec) -> None:
     """The file must be one that the catalogue takes."""
 
-    def refuse(path: tuple, problem: str) -> InputError:
+    def refuse(path: tuple[Any, ...], problem: str) -> InputError:
         return InputError(f"the fitted constants do not fit the schema: {'.'.join(map(str, path))} {problem}")
 
     validate(GPUSpec, yaml.safe_load(text), refuse)

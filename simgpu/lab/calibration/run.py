@@ -381,7 +381,10 @@ def _first(keys: np.ndarray, every: np.ndarray, few: bool) -> np.ndarray:
     if few:
         return np.ones(len(keys), bool)
     even = np.sort(every[every % 2 == 0])
-    return (keys % 2 == 0) & (keys <= even[min(len(even), MOST_FITTED) - 1]) if len(even) else keys % 2 == 0
+    made: np.ndarray[Any, Any] = (
+        (keys % 2 == 0) & (keys <= even[min(len(even), MOST_FITTED) - 1]) if len(even) else keys % 2 == 0
+    )
+    return made
 
 
 def _fitted(pieces: Sequence[Piece], gpu: GPUSpec, trial: Trial, kind: str, library: str) -> list[Constant]:

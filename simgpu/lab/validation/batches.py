@@ -46,8 +46,8 @@ class Bench:
 
     catalogue: Catalogue
     regime: str = FULL
-    clusters: dict[tuple, Cluster] = field(default_factory=dict, compare=False)
-    steps: dict[tuple, Any] = field(default_factory=dict, compare=False)  # what was simulated already
+    clusters: dict[tuple[Any, ...], Cluster] = field(default_factory=dict, compare=False)
+    steps: dict[tuple[Any, ...], Any] = field(default_factory=dict, compare=False)  # what was simulated already
 
     def constants(self, gpu: GPUSpec) -> Calibration:
         """The constants that the regime allows."""

@@ -10,6 +10,7 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,7 @@ def gather(target: str, folder: Path, catalogue: Catalogue) -> Gathered:
 
 def _different(parts: Gathered) -> Gathered:
     """Without those that a second regime predicted just as the first."""
-    seen: set[tuple] = set()
+    seen: set[tuple[Any, ...]] = set()
     found = []
     for part, how in parts:
         key = (*_key(part), part.regime)
@@ -76,7 +77,7 @@ def _different(parts: Gathered) -> Gathered:
     return found
 
 
-def _key(part: Scored) -> tuple:
+def _key(part: Scored) -> tuple[Any, ...]:
     return (part.source, part.gpu, part.batch.op, part.batch.dtype, part.batch.library, int(part.batch.rows[0]))
 
 
@@ -84,9 +85,9 @@ class _Pool:
     """Residuals log(measured / predicted) of groups that share a key."""
 
     def __init__(self) -> None:
-        self.groups: dict[tuple, list[Array]] = {}
+        self.groups: dict[tuple[Any, ...], list[Array]] = {}
 
-    def add(self, group: tuple, residuals: Array) -> None:
+    def add(self, group: tuple[Any, ...], residuals: Array) -> None:
         self.groups.setdefault(group, []).append(residuals)
 
     def row(self, unseen: bool) -> dict[str, str] | None:
@@ -206,7 +207,7 @@ def _halfway(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 
 def _end(row: dict[str, str], name: str) -> float:
     """A quantile of a row, stretched as it is used."""
-    return float(row[name]) ** float(row["widening"])
+    return float(float(row[name]) ** float(row["widening"]))
 
 
 def residual_table(target: str, folder: Path, catalogue: Catalogue) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,8 @@ class Scored:
         """Which rows test the intervals, not make them: half of them, by a hash of the GPU and the row's own cells."""
         table, cells = self.table, [*self.table.numbers, "gpu", "dtype", "op", "layer", "collective"]
         sums = [zlib.crc32(table.described(int(row), cells).encode()) for row in self.batch.rows]
-        return (np.asarray(sums, np.int64) >> 7) % 2 == 1
+        made: np.ndarray[Any, Any] = (np.asarray(sums, np.int64) >> 7) % 2 == 1
+        return made
 
 
 @dataclass(frozen=True)

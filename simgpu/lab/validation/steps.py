@@ -17,7 +17,7 @@ _SAME = ("source", "gpu", "op", "dtype", "part", "model", "gpus", "plan", "origi
 
 def step_rows(done: Validation) -> list[dict[str, Any]]:
     """Rows of whole steps. Repeats of one measurement are one row: their median, and how many there are."""
-    together: dict[tuple, list[dict[str, Any]]] = {}
+    together: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for part in done.scored:
         for row in _rows(part) if part.batch.details else ():
             key = tuple(row[name] for name in _SAME)

@@ -33,7 +33,7 @@ class Axis:
 
     keys: tuple[str, ...]
     values: Sequence[tuple[Any, ...]]
-    places: tuple[tuple, ...]
+    places: tuple[tuple[Any, ...], ...]
 
     def __len__(self) -> int:
         return len(self.values)
@@ -47,15 +47,15 @@ class Axis:
         return Axis(tuple(self.keys[n] for n in left), values, tuple(self.places[n] for n in left)) if left else None
 
 
-Blame = Callable[[str, tuple], InputError]
+Blame = Callable[[str, tuple[Any, ...]], InputError]
 
 
 def axes_of(vary: Mapping[str, Any], zipped: Sequence[Mapping[str, Any]], blame: Blame) -> list[Axis]:
     """The axes in the order in which rows follow each other: the last one moves fastest. Raises what `blame` makes."""
     found = []
-    seen: dict[str, tuple] = {}
+    seen: dict[str, tuple[Any, ...]] = {}
     for key, given in vary.items():
-        place: tuple = ("vary", key)
+        place: tuple[Any, ...] = ("vary", key)
         seen[key] = place
         found.append(Axis((key,), [(value,) for value in values_of(given, place, blame)], (place,)))
     for n, group in enumerate(zipped):
@@ -77,7 +77,7 @@ def axes_of(vary: Mapping[str, Any], zipped: Sequence[Mapping[str, Any]], blame:
     return found
 
 
-def values_of(given: Any, place: tuple, blame: Blame) -> list[Any]:
+def values_of(given: Any, place: tuple[Any, ...], blame: Blame) -> list[Any]:
     """The values of one key."""
     if isinstance(given, list):
         if not given:
@@ -104,7 +104,9 @@ def values_of(given: Any, place: tuple, blame: Blame) -> list[Any]:
 class _Range:
     """Values between two ends, in the unit of the first."""
 
-    def __init__(self, kind: str, ends: list[Any], given: Mapping[str, Any], place: tuple, blame: Blame) -> None:
+    def __init__(
+        self, kind: str, ends: list[Any], given: Mapping[str, Any], place: tuple[Any, ...], blame: Blame
+    ) -> None:
         self.place, self.blame, self.given = place, blame, given
         self.logarithmic = kind == "log_range"
         self.whole = all(isinstance(end, int) and not isinstance(end, bool) for end in ends)
@@ -164,7 +166,7 @@ class _Range:
         plain = float(f"{number:.12g}")
         return f"{plain:.12g} {self.unit}" if self.unit else plain
 
-    def _number(self, value: Any, place: tuple) -> tuple[float, str]:
+    def _number(self, value: Any, place: tuple[Any, ...]) -> tuple[float, str]:
         try:
             number, unit = parse_quantity(value)
         except ValueError:
@@ -173,7 +175,7 @@ class _Range:
             raise self.blame(f"{shown(value)} is not a finite number", place)
         return number, unit
 
-    def _in_unit(self, value: Any, place: tuple) -> float:
+    def _in_unit(self, value: Any, place: tuple[Any, ...]) -> float:
         """A number in the unit of the first end."""
         number, unit = self._number(value, place)
         if unit == self.unit:

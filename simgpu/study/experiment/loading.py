@@ -136,7 +136,7 @@ def column_of(key: str) -> str:
 
 
 def _merge(
-    base: Mapping[str, Any], given: Mapping[str, Any], place: tuple, document: Document, origins: Origins
+    base: Mapping[str, Any], given: Mapping[str, Any], place: tuple[Any, ...], document: Document, origins: Origins
 ) -> Any:
     """`base` with the values of `given`, a mapping that stands at `place` of the document."""
     data: Any = dict(base)
@@ -161,9 +161,9 @@ def _merge(
     return data
 
 
-def _flat(given: Mapping[str, Any], place: tuple, prefix: str = "") -> list[tuple[Key, Any, tuple]]:
+def _flat(given: Mapping[str, Any], place: tuple[Any, ...], prefix: str = "") -> list[tuple[Key, Any, tuple[Any, ...]]]:
     """(path, value, place in the document) of each value; nested mappings and dotted keys mean the same."""
-    found: list[tuple[Key, Any, tuple]] = []
+    found: list[tuple[Key, Any, tuple[Any, ...]]] = []
     for key, value in given.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict) and value:
@@ -173,9 +173,9 @@ def _flat(given: Mapping[str, Any], place: tuple, prefix: str = "") -> list[tupl
     return found
 
 
-def _mappings(given: Mapping[str, Any], place: tuple, prefix: str = "") -> list[tuple[Key, tuple]]:
+def _mappings(given: Mapping[str, Any], place: tuple[Any, ...], prefix: str = "") -> list[tuple[Key, tuple[Any, ...]]]:
     """(path, place in the document) of the nested mappings themselves, outermost first."""
-    found: list[tuple[Key, tuple]] = []
+    found: list[tuple[Key, tuple[Any, ...]]] = []
     for key, value in given.items():
         if isinstance(value, dict) and value and f"{prefix}{key}".partition(".")[0] != "hardware":
             found.append((tuple(f"{prefix}{key}".split(".")), (*place, key)))
@@ -201,12 +201,12 @@ def _pruned(data: Any) -> Any:
     return [_pruned(item) for item in data] if isinstance(data, list) else data
 
 
-def _place(document: Document, where: tuple) -> Place:
+def _place(document: Document, where: tuple[Any, ...]) -> Place:
     line = document.line_of(where)
     return Place(f"{document.file}:{line}" if line else str(document.file), str(document.file), line)
 
 
-def _check_roots(given: Iterable[str], document: Document, place: tuple, *more: str) -> None:
+def _check_roots(given: Iterable[str], document: Document, place: tuple[Any, ...], *more: str) -> None:
     """Keys are those of a scenario, or one of `more`."""
     for key in given:
         if problem := unknown_root(key, *more):
@@ -214,7 +214,7 @@ def _check_roots(given: Iterable[str], document: Document, place: tuple, *more: 
             raise InputError(problem, file=document.file, line=document.line_of((*place, key)), key=whole)
 
 
-def _labels(given: Any, document: Document, place: tuple) -> dict[str, Any]:
+def _labels(given: Any, document: Document, place: tuple[Any, ...]) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise document.error(f"{shown(given)} is not a mapping of names to values", place)
     for key, value in given.items():

@@ -90,7 +90,12 @@ class Walk:
             raise self.document.error(error.problem, ("where", number)) from None
 
     def _below(
-        self, start: Point, data: Any, depth: int, chosen: tuple, due: Sequence[Sequence[tuple[int, Condition]]]
+        self,
+        start: Point,
+        data: Any,
+        depth: int,
+        chosen: tuple[Any, ...],
+        due: Sequence[Sequence[tuple[int, Condition]]],
     ) -> Iterator[Point]:
         if due[depth] and not self._hold(due[depth], data, start):
             return
@@ -120,7 +125,7 @@ class Walk:
                 raise self.document.error(error.problem, ("where", n)) from None
         return True
 
-    def _origins(self, start: Point, data: Any, chosen: tuple) -> Origins:
+    def _origins(self, start: Point, data: Any, chosen: tuple[Any, ...]) -> Origins:
         origins = start.origins.copy()
         for track, _ in zip(self.tracks, chosen, strict=True):
             for path, place in zip(track.paths, track.places, strict=True):

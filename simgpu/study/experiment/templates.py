@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from simgpu.catalog import built_in_folder
+from simgpu.reading import built_in_folder
 
 TEMPLATES = {
     "gpu": "hardware/templates/gpu.yaml",

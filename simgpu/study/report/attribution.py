@@ -24,7 +24,7 @@ def walks(outcome: ExperimentResult, catalogue: Catalogue) -> list[Walk]:
     compare = outcome.experiment.fields.compare
     if compare is None:
         return []
-    ends: dict[tuple, int] = {}
+    ends: dict[tuple[Any, ...], int] = {}
     for number, row in enumerate(outcome.rows):
         if row.get(compare.between) == compare.end:
             ends.setdefault(_match(row, compare), number)
@@ -36,7 +36,7 @@ def walks(outcome: ExperimentResult, catalogue: Catalogue) -> list[Walk]:
     return [_walk(start, end, outcome, compare, catalogue) for start, end in pairs]
 
 
-def _match(row: Mapping[str, Any], compare: CompareFields) -> tuple:
+def _match(row: Mapping[str, Any], compare: CompareFields) -> tuple[Any, ...]:
     return tuple(row.get(key) for key in compare.match)
 
 

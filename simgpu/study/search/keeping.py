@@ -12,7 +12,8 @@ from simgpu.catalog import Catalogue
 from simgpu.documents import Source, read_text
 from simgpu.scenario import Scenario
 from simgpu.study.experiment.known import Known
-from simgpu.study.sweep.identity import Identities, Identity, code_digest, digest_of
+from simgpu.study.pools.versions import code_digest
+from simgpu.study.sweep.identity import Identities, Identity, digest_of
 from simgpu.study.sweep.store import Finished, Store, now
 from simgpu.version import __version__
 

@@ -47,7 +47,7 @@ class Point:
     chosen: Mapping[str, Any]
 
     @property
-    def plan_key(self) -> tuple:
+    def plan_key(self) -> tuple[Any, ...]:
         """Without the load."""
         return tuple((key, value) for key, value in self.chosen.items() if key.removeprefix("workload.") not in LOADS)
 
@@ -154,7 +154,7 @@ class ServingProblem:
         return self.scenario.model_copy(update={"plan": plan, "workload": workload, "require_fit": True})
 
 
-def _at(place: str, path: tuple, problem: str) -> InputError:
+def _at(place: str, path: tuple[Any, ...], problem: str) -> InputError:
     """A mistake in a value of the space."""
     return InputError(problem, key=place)
 
@@ -208,7 +208,7 @@ def search_serving(
     rows = [(point, row) for point, row in found if isinstance(row, dict)]
     every = [{**row, **_loads(point)} for point, row in rows]
     kept = [(point, row) for point, row in rows if within(priced(row, problem.price), problem.limits)]
-    best: dict[tuple, tuple[dict[str, Any], Scenario]] = {}
+    best: dict[tuple[Any, ...], tuple[dict[str, Any], Scenario]] = {}
     for point, row in sorted(kept, key=lambda one: (_queues(one[1]), -one[1][problem.objective], str(one[0].chosen))):
         best.setdefault(point.plan_key, ({**row, **_loads(point)}, point.scenario))
     reasons = Counter(row for _, row in found if isinstance(row, str))

@@ -232,7 +232,7 @@ class Workers:
         """Bytes of the largest process that has worked, where the system tells."""
         if self._pool is None:
             return _peak()
-        return max(ticket.result() for ticket in [self._ask(Call("peak")) for _ in range(4 * self.jobs)])
+        return int(max(ticket.result() for ticket in [self._ask(Call("peak")) for _ in range(4 * self.jobs)]))
 
     def close(self) -> None:
         """Stop without waiting for what is under way."""

@@ -16,7 +16,8 @@ from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.scenario import Key, resolve_cluster
 from simgpu.simulation.result import Result
-from simgpu.study.experiment.loading import Case, written_key
+from simgpu.study.experiment.loading import Case
+from simgpu.study.experiment.points import written_key
 from simgpu.study.experiment.running import run_case
 from simgpu.study.whatif.inputs import Input, inputs_of
 from simgpu.study.whatif.sensitivity import Progress, with_hardware

@@ -297,7 +297,7 @@ def _row(key: str, title: str, a: Any, b: Any, unit: str, one: Row, other: Row) 
 
 def _differs(a: Any, b: Any) -> bool:
     numbers = all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in (a, b))
-    return abs(a - b) > SAME * max(abs(a), abs(b)) if numbers else a != b
+    return bool(abs(a - b) > SAME * max(abs(a), abs(b)) if numbers else a != b)
 
 
 # ---- parts of the time -------------------------------------------------------------------------------

@@ -101,7 +101,9 @@ class Sensitivity(Tabular):
 
     @cached_property
     def total(self) -> float:
-        return sum(row["elasticity"] * (-1 if row["dimension"] == "time" else 1) for row in self.rows if row["summed"])
+        return float(
+            sum(row["elasticity"] * (-1 if row["dimension"] == "time" else 1) for row in self.rows if row["summed"])
+        )
 
     @property
     def expected(self) -> int | None:

@@ -159,7 +159,9 @@ def _packed(cycles: list[list[int]], lanes: Lanes, local: Sequence[int]) -> list
         chosen.append(i)
 
 
-def _fitted(steps: list[list[tuple[int, int]]], left: Counter, wanted: int, start: int) -> list[int] | None:
+def _fitted(
+    steps: list[list[tuple[int, int]]], left: Counter[tuple[int, int]], wanted: int, start: int
+) -> list[int] | None:
     """Positions of `wanted` cycles that fit into the links left, from `start` on; None where there are none."""
     if wanted == 0:
         return []

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -346,7 +346,8 @@ class CollectiveModel:
             full_pass = c["ll_spread"] + c["ll_pass"] * plan.work * n
             one_pass = full_pass * np.minimum(1.0, size / (_LL_PASS_BYTES * n))
             p = c["ll_blend"]
-            return fixed + (one_pass**p + rate_bound**p) ** (1 / p) - rate_bound
+            made: Array = fixed + (one_pass**p + rate_bound**p) ** (1 / p) - rate_bound
+            return made
         if protocol == "ll128":
             return np.full(size.shape, fixed + c["ll128_latency"])
         fill = self._fill(choice, 2 * size / n, c["fill"], c["slice_bytes"])
@@ -400,7 +401,8 @@ class CollectiveModel:
             return np.full(size.shape, _CUSTOM_BLOCKS)
         most = min(self._communicator.channels, 16) if choice[0] == "nvls" else self._communicator.channels
         least = {"ll": _LL_PASS_BYTES * self.n, "ll128": 640 * 8 * self.n}.get(choice[1], 512 * 64)
-        return np.clip(np.floor(size / least), 1, most).astype(int)
+        made: np.ndarray[Any, Any] = np.clip(np.floor(size / least), 1, most).astype(int)
+        return made
 
     def times(self, size: ArrayLike, algorithm: str = "auto", protocol: str = "auto") -> CollectiveTimes:
         """Seconds over sizes, with the links to itself."""

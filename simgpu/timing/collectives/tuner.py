@@ -150,7 +150,8 @@ def _tree(comm: Communicator, kind: str, p: int, size: Array) -> Array:
         bus = min(bus * (7 / 9 if comm.nodes == 1 else 120 / 128), comm.channels * comm.ll128_per_channel)
     place = np.clip(np.log2(np.maximum(size / 64, 1)).astype(int), 0, 22)
     bandwidth = bus / 2 * np.asarray(_TREE_CORRECTION[p])[place]
-    return _BASE["tree"][p] + 2 * ((local - 1) * inside + depth * between) + size / (1e3 * bandwidth)
+    made: Array = _BASE["tree"][p] + 2 * ((local - 1) * inside + depth * between) + size / (1e3 * bandwidth)
+    return made
 
 
 def _nvls(comm: Communicator, kind: str, protocol: str, size: Array) -> Array:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil
+from typing import Any
 
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
@@ -129,7 +130,9 @@ class Deployment:
     drafter: Served | None = None  # held beside the model, for which it guesses
     part: bool = False  # a layer of a model whose embedding and head it shares
     _steps: Region[Groups, StepTime] = field(default_factory=lambda: Region(REMEMBERED), repr=False, compare=False)
-    _blocks: Region[tuple, Block] = field(default_factory=lambda: Region(REMEMBERED), repr=False, compare=False)
+    _blocks: Region[tuple[Any, ...], Block] = field(
+        default_factory=lambda: Region(REMEMBERED), repr=False, compare=False
+    )
 
     @cached_property
     def kernels(self) -> KernelModel:

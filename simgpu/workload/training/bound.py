@@ -83,8 +83,8 @@ class Egress:
         graph = topology_of(cluster, nodes).graph
         gpu = max(
             sum(edge["bandwidth"] for _, _, edge in graph.out_edges(name, data=True))
-            for name, kind in graph.nodes(data="kind")
-            if kind == "gpu"
+            for name in graph
+            if graph.nodes[name]["kind"] == "gpu"
         )
         out = sum(
             edge["bandwidth"]
@@ -118,7 +118,7 @@ class Bounds:
     algorithm: str = "auto"
     protocol: str = "auto"
     _egress: Egress = field(init=False)
-    _job: tuple = field(init=False, default=())
+    _job: tuple[Any, ...] = field(init=False, default=())
     _known: Region[Hashable, Any] = field(init=False, default_factory=lambda: Region(REMEMBERED))
 
     def __post_init__(self) -> None:
@@ -171,7 +171,7 @@ class Bounds:
 
     # ---- parts ---------------------------------------------------------------------------------------
 
-    def _place(self, plan: Plan) -> tuple:
+    def _place(self, plan: Plan) -> tuple[Any, ...]:
         """Plans of which this is equal have the same groups around the first rank's, inside a layer."""
         if plan.order != ORDER:
             return plan.tp, plan.cp, plan.ep, plan.dp, plan.pp, plan.order
@@ -235,7 +235,7 @@ class Bounds:
     def _traffic(self, job: Job, layers: Layers) -> _Traffic:
         m = job.microbatches
         moves = Reductions(job, layers)
-        kept: dict[tuple, tuple[float, float, float, float]] = {}
+        kept: dict[tuple[Any, ...], tuple[float, float, float, float]] = {}
         rows = []
         for stage in chunks_of(job, layers):
             same = tuple(tuple(map(id, units)) for units in stage)

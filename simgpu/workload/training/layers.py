@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from simgpu.memo import content, key_of
 from simgpu.model.config import TransformerConfig
@@ -98,7 +99,7 @@ class Layers:
         return unit
 
     @cached_property
-    def _identity(self) -> tuple:
+    def _identity(self) -> tuple[Any, ...]:
         """All that a unit depends on, beside the cluster: of the plan and its links, what a layer sees of them."""
         plan = self.plan
         groups = [name for name in ("tp", "cp", "ep") if getattr(plan, name) > 1]

@@ -41,7 +41,8 @@ def predict(machine: Machine, run: MeasuredRun) -> PredictedRun:
     found = kept[key]
     if isinstance(found, InputError):
         raise found
-    return found[run.op]
+    made: PredictedRun = found[run.op]
+    return made
 
 
 def _whole(machine: Machine, run: MeasuredRun) -> dict[str, PredictedRun]:
@@ -114,4 +115,5 @@ def deploy(machine: Machine, engine: Engine) -> Deployment:
         bench.steps[key] = Deployment(
             engine.config, cluster, engine.plan, precision_of(engine.precision), served, engine.dtype, engine.kv_dtype
         )
-    return bench.steps[key]
+    made: Deployment = bench.steps[key]
+    return made

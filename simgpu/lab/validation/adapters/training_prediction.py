@@ -96,7 +96,8 @@ def _row(machine: Machine, case: Case) -> Mapping[str, Any]:
     found = kept[key]
     if isinstance(found, InputError):
         raise found
-    return found
+    typed: Mapping[str, Any] = found
+    return typed
 
 
 _ANSWERS = ("step_s", "step_s_p10", "step_s_p90", "memory_bytes_per_gpu", "reserve_memory_bytes", "memory_fits")

@@ -163,7 +163,7 @@ def _repeats_of_gemm(done: Validation) -> Iterator[tuple[str, str, Array]]:
 
 def _repeats_of_collectives(done: Validation) -> Iterator[tuple[str, str, Array]]:
     """The same bytes as float16 and as int8."""
-    seen: dict[str, dict[tuple, dict[str, float]]] = {}
+    seen: dict[str, dict[tuple[Any, ...], dict[str, float]]] = {}
     for part in done.scored:
         if part.source == "aic_nccl":
             rows = part.batch.rows
