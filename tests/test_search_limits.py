@@ -106,7 +106,7 @@ search:
         ("top: 3", "limits: {samples_per_s: 3 s}", "such as '30 samples/s'"),
         ("top: 3", "limits: {tokens_per_s: 30 tokens/s/GPU}", "such as '30 tokens/s'"),
         ("top: 3", "limits: {gpu_hours: 0}", "0 is no limit of 'gpu_hours'; expected a positive number, such as"),
-        ("top: 3", "limits: {step_s_p10: 3 s}", "cannot be limited in this search; did you mean 'step_s_p90'?"),
+        ("top: 3", "limits: {step_s_p10: 3 s}", "cannot be limited in this search; names like it: step_s_p90"),
         ("  price: 2.5", "  limits: {usd_per_run: 100 USD}", "what a GPU-hour costs; expected search.price"),
         (", train_tokens: 10e9}\n", "}\n", "2 days': nothing says how long a run is; expected workload.train_tokens"),
     ],

@@ -49,7 +49,7 @@ def title(column: str) -> str:
     plain = column.removeprefix("workload.").replace(".", " ").removesuffix("_s").replace("_", " ")
     if column.startswith("claimed_"):
         return f"{title(column.removeprefix('claimed_'))}, claimed"
-    if column == "usd_per_run" or column.endswith("_usd"):
+    if column.endswith("_usd"):
         return plain.removesuffix(" usd") + " (USD)"
     if column == "lost_by":
         return "slower than best by"

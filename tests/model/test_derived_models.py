@@ -1,8 +1,6 @@
 """Models derived from models, and keys of a config.json that nobody reads."""
 
 import json
-import re
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +8,6 @@ import simgpu
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.model.derive import written
-from simgpu.model.families import _KNOWN_TYPES
 
 CATALOGUE = Catalogue()
 BASE = "llama-3.1-8b"
@@ -125,9 +122,3 @@ def test_windows_in_some_layers_of_qwen2_are_refused(tmp_path):
         CATALOGUE.model(
             config(tmp_path, "qwen2.5-7b", use_sliding_window=True, sliding_window=4096, max_window_layers=21)
         )
-
-
-def test_the_readme_lists_the_model_types_that_are_read():
-    text = (Path(__file__).parents[2] / "README.md").read_text()
-    listed = text[text.index("Values of `model_type` that are read:") :].partition(".\n")[0]
-    assert set(re.findall(r"`(\w+)`", listed)) - {"model_type"} == set(_KNOWN_TYPES)
