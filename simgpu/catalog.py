@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,7 +37,7 @@ from simgpu.hardware.spec import (
     PCIeSwitch,
     Port,
 )
-from simgpu.memo import Region
+from simgpu.memo import Region, remembered
 from simgpu.model.config import TransformerConfig
 from simgpu.model.derive import derive as derive_model
 from simgpu.model.families import parse_config
@@ -408,7 +408,7 @@ def usual_catalogue() -> Catalogue:
     return Catalogue() if os.environ.get("SIMGPU_CATALOG") else _shipped_catalogue()
 
 
-@cache
+@remembered(1)
 def _shipped_catalogue() -> Catalogue:
     return Catalogue()
 

@@ -24,13 +24,13 @@ from simgpu.overrides import Override
 from simgpu.plan.precision import PRECISIONS
 from simgpu.simulation.call import simulate
 from simgpu.study.whatif.inputs import inputs_of
-from simgpu.workload.frameworks import FRAMEWORKS
+from simgpu.workload.framework_files import built_in
 from simgpu.workload.inference.deploying import deploy
 from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.generation import generate
 from simgpu.workload.inference.serving import Load, serve
 from simgpu.workload.options import RunOptions
-from simgpu.workload.runtime_files import every
+from simgpu.workload.runtime_files import shipped
 
 CATALOGUE = Catalogue()
 GPUS, NODES, CLUSTERS = (CATALOGUE.names(kind) for kind in ("gpus", "nodes", "clusters"))
@@ -44,7 +44,7 @@ REDEALT = 0.02
 """Where one expert more deals all tokens anew, by popularity: the busiest rank may be less busy."""
 EDGES = (1, 2, 4, 7, 8, 15, 16, 17, 32, 63, 64, 127, 128, 255, 256, 511, 512)
 """Sizes beside which kernels and engines change what they do."""
-RUNTIMES = {one.name: one for one in every()}
+RUNTIMES = {one.name: one for one in shipped().every()}
 FIXED = {"algorithm": "ring", "protocol": "simple"}
 """How collectives run: NCCL goes from one protocol to the next where its own estimates say so, engines from one kernel
 of theirs to the next at a number of bytes, and measured times fall there (docs/collectives.md). Within one way they
@@ -117,7 +117,8 @@ def deployment(draw: Random, model: str | None = None, engine: str | None = None
             routing=draw.choice([None, None, "balanced", "random", "power_law_1.2"]) if config.experts > 1 else None,
         )  # fmt: skip
         try:
-            found = deploy(cluster, job, config, Plan(**split), RunOptions(draw.choice(["bf16", "fp16"]), **FIXED))
+            run, how = CATALOGUE.runtime(job.runtime), RunOptions(draw.choice(["bf16", "fp16"]), **FIXED)
+            found = deploy(cluster, job, config, Plan(**split), run, how)
         except InputError:
             continue
         return replace(found, runtime=replace(found.runtime, custom_reduce=False)).fresh()
@@ -293,7 +294,7 @@ def trainee(draw: Random, model: str | None = None) -> Trainee:
         plan["ep"] = draw.choice([1, plan["dp"]]) if config.experts > 1 else 1
         plan |= {"micro_batch": draw.choice([1, 2, 5]), "zero": draw.choice([0, 1, 2, 3])}
         plan["recompute"] = draw.choice(["none", "selective", "full"])
-        how = {"dtype": draw.choice(["bf16", "fp16", "fp8"]), "framework": draw.choice(list(FRAMEWORKS))}
+        how = {"dtype": draw.choice(["bf16", "fp16", "fp8"]), "framework": draw.choice(list(built_in().names))}
         flash = draw.choice([True, True, False])
         found = Trainee(cluster, config, plan, how, draw.choice([1, 3]), some_size(draw, 3000), flash)
         try:

@@ -7,13 +7,13 @@ import pytest
 import simgpu
 from simgpu.plan.parallelism import KEYS, RULES
 from simgpu.scenario import Origins, Scenario, resolve, resolve_cluster, run_scenario
-from simgpu.study.experiment.facts import Facts
+from simgpu.study.experiment.facts import PointValues
 from simgpu.study.experiment.known import Known
 from simgpu.study.experiment.search_fields import SearchFields
 from simgpu.study.search.problem import Problem
 from simgpu.study.sweep.identity import Identities
-from simgpu.workload.defaults import SERVED
 from simgpu.workload.jobs import JOBS
+from simgpu.workload.options import SERVED
 
 CATALOGUE = simgpu.Catalogue()
 KNOWN = Known(CATALOGUE)
@@ -28,8 +28,8 @@ def scenario(**changes: Any) -> dict[str, Any]:
     return {"model": "llama-3.2-1b", "cluster": "dgx-h100", "workload": WORKLOAD, **changes}
 
 
-def facts(data: dict[str, Any]) -> Facts:
-    return Facts(data, {}, KNOWN)
+def facts(data: dict[str, Any]) -> PointValues:
+    return PointValues(data, {}, KNOWN)
 
 
 def test_what_none_comes_to_is_said_in_words_and_by_a_rule() -> None:
@@ -44,7 +44,9 @@ def test_conditions_searches_stores_and_results_agree_on_a_plan(plan: dict[str, 
     asked = Scenario.model_validate(data)
     cluster, model = CATALOGUE.cluster("dgx-h100"), CATALOGUE.model("llama-3.2-1b")
     row = run_scenario(asked, CATALOGUE).row
-    names = Problem(asked, SearchFields(), cluster, model).names(asked.plan.plan())
+    names = Problem(asked, SearchFields(), cluster, model, CATALOGUE.framework(asked.framework)).names(
+        asked.plan.plan()
+    )
     stored = Identities(KNOWN).of(asked).asked["plan"]
     said = asked.plan.plan().filled(8)
     assert list(said) == list(RULES)

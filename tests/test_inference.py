@@ -210,7 +210,7 @@ def test_fit_prints_the_matrix_of_a_model():
     result = cli("fit", "llama-3.3-70b")
     assert result.exit_code == 0, result.output
     assert "llama-3.3-70b for one user at 8,192 tokens" in result.stdout
-    for word in ("bf16", "fp8", "int4", "q4_k_m", "h100-sxm", "smallest alone", "fewest GPUs that hold it"):
+    for word in ("bf16", "fp8", "int4", "q4_k_m", "h100-sxm", "smallest alone", "fewest GPUs needed"):
         assert word in result.stdout
 
 

@@ -17,7 +17,7 @@ from simgpu.plan.precision import PRECISIONS
 from simgpu.timing import kernels as kernel_times
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload import links
-from simgpu.workload.frameworks import framework
+from simgpu.workload.framework_files import framework
 from simgpu.workload.inference import deployment
 from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.runtime_files import runtime

@@ -340,7 +340,7 @@ def test_exports_hold_what_the_store_holds(swept):
     rows = simgpu.results().rows
     for name in ("x.csv", "x.json", "x.parquet"):
         result = CliRunner().invoke(main, ["results", "--export", name])
-        assert result.exit_code == 0 and f"written: {name} (6 rows)" in result.stderr
+        assert result.exit_code == 0 and f"written (6 rows): {name}" in result.stderr
     assert json.loads(Path("x.json").read_text()) == rows
     for frame in (pandas.read_parquet("x.parquet"), pandas.read_csv("x.csv")):
         assert list(frame.columns) == list(rows[0])

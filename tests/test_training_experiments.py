@@ -281,7 +281,7 @@ def test_resolve_shows_what_is_kept_and_the_constants_of_the_framework(small):
     assert found["numerics.master"]["value"] == "fp32"
     assert found["numerics.reduce"] == {"value": "bf16", "source": "--set"}
     assert found["framework.launch_s"]["unit"] == "s"
-    assert "Megatron" in found["framework.launch_s"]["source"]
+    assert "B200" in found["framework.launch_s"]["source"]
     assert all("value" in entry and entry["source"] for entry in found.values())
 
 
@@ -316,7 +316,7 @@ BAD = [
     ("plan.recompute=ful", "plan.recompute: 'ful' is not known; did you mean 'full'?"),
     ("plan.context=al_gather", "plan.context: 'al_gather' is not known; did you mean 'all_gather'?"),
     ("plan.zerro=1", "plan.zerro: unknown key; did you mean 'zero'?"),
-    ("framework=megatronn", "framework: 'megatronn' is not known; did you mean 'megatron'?"),
+    ("framework=megatronn", "framework: unknown framework 'megatronn'; did you mean 'megatron'?"),
     ("workload.optimizer=adamw", "workload.optimizer: 'adamw' is not known; did you mean 'adam'?"),
     ("workload.finetune=qlor", "workload.finetune: 'qlor' is not known; did you mean 'qlora'?"),
     ("plan.order=[tp,dp]", "plan.order: ['tp', 'dp'] does not hold each of tp, cp, ep, dp, pp once"),

@@ -109,7 +109,8 @@ class Plan:
     )
     context: str = _key(
         "ring",
-        "how: ring (keys and values go round), all_gather (of keys and values); without effect with `cp: 1`",
+        "method of context parallelism: ring (keys and values go round), all_gather (of keys and values); without "
+        "effect with `cp: 1`",
         values=CONTEXT,
     )
     micro_batch: int | None = _key(
@@ -127,7 +128,7 @@ class Plan:
         values=RECOMPUTE,
     )
     recompute_layers: int | None = _key(
-        None, "of each stage, with full; at most as many as the stage has", absent="all"
+        None, "layers of each stage that are recomputed, with full; at most as many as the stage has", absent="all"
     )
     overlap_gradients: bool = _key(True, "reductions run beside backward")
     overlap_weights: bool = _key(True, "gathering of sharded weights runs beside compute")
@@ -144,7 +145,8 @@ class Plan:
     )
     offload_to: str = _key(
         "host",
-        "where: host (its memory), nvme (drives of the node), mixed (weights in host memory, states on drives)",
+        "place of offloaded tensors: host (its memory), nvme (drives of the node), mixed (weights in host memory, "
+        "states on drives)",
         values=OFFLOAD_TO,
     )
     order: tuple[str, ...] = _key(ORDER, "rank order, innermost first: which group sits in a node", values=ORDER)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from functools import cache
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from simgpu.documents import Document, read_yaml
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.inherit import DEFAULT
+from simgpu.memo import remembered
 from simgpu.plan.activations import Stack
 from simgpu.reading import built_in_folder
 from simgpu.timing.attention_libraries import LIBRARIES
@@ -112,7 +112,7 @@ class Frameworks:
         return found
 
 
-@cache
+@remembered(1)
 def built_in() -> Frameworks:
     """The frameworks that come with simgpu."""
     return Frameworks({file.stem: file for file in sorted((built_in_folder() / FOLDER).glob("*.yaml"))})

@@ -270,7 +270,7 @@ def test_an_all_to_all_over_thousands_of_gpus_has_an_answer():
 @pytest.mark.parametrize("kind", ["all_to_all", "send_recv", SEND])
 def test_pairs_pay_once_for_each_peer(kind):
     n = 2 if kind == SEND else 8
-    hardware = cluster("dgx-h100").topology_of(1)
+    hardware = topology_of(cluster("dgx-h100"), 1)
 
     def seconds(**more):
         model = CollectiveModel(hardware, kind, range(n))
@@ -295,7 +295,7 @@ def test_a_send_loads_the_links_of_one_direction_alone(name, pair, protocol):
 
 
 def test_sends_in_opposite_directions_do_not_slow_each_other_down():
-    hardware = cluster("dgx-h100-ib").topology_of(2)
+    hardware = topology_of(cluster("dgx-h100-ib"), 2)
     sim, links = Simulator(), {}
 
     def number(edge):

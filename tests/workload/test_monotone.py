@@ -103,7 +103,7 @@ def test_a_product_never_gets_faster_where_its_kernel_changes(gpu, stored):
 def test_prompts_are_spread_evenly_over_the_microbatches_of_a_pipeline(stages):
     job = Inference(batch=1, prompt=8, output=2, precision="bf16")
     model = replace(CATALOGUE.model("llama-3.2-1b"), layers=4)
-    found = deploy(CATALOGUE.cluster("dgx-h100"), job, model, Plan(pp=stages))
+    found = deploy(CATALOGUE.cluster("dgx-h100"), job, model, Plan(pp=stages), CATALOGUE.runtime(job.runtime))
     times = []
     for batch in range(1, 30):
         runs = prefill_runs(found, batch, 16)

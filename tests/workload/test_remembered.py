@@ -12,6 +12,7 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.plan.checks import PLAN_KEYS
 from simgpu.workload.inference.jobs import Speculative
 from simgpu.workload.jobs import JOBS
+from simgpu.workload.options import RunOptions
 
 SHARED = {name: cluster(name) for name in ("dgx-h100-ib", "rtx-4090-8x-ethernet")}
 
@@ -79,7 +80,8 @@ def test_every_field_of_every_job_is_compared() -> None:
         assert set(values) == set(JOBS[kind].model_fields) - {"kind"}, kind
     keys = {*PLAN_KEYS, "sequence_parallel"}
     assert set(PLANS) == {f"plan.{key}" for key in keys} and keys <= {one.name for one in fields(Plan)}
-    assert set(HOW) | ELSEWHERE == set(signature(simulate).parameters)
+    said = {*signature(simulate).parameters, *RunOptions.__dataclass_fields__} - {"options", "settings"}
+    assert set(HOW) | ELSEWHERE == said
 
 
 def pairs() -> list[Any]:

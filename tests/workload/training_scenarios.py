@@ -103,7 +103,7 @@ PAIRS: dict[str, tuple[dict, object]] = {
     "weights": ({}, "fp32"), "gradients": ({}, "bf16"), "reduce": ({}, "bf16"), "states": ({}, "bf16"),
     "clip": ({}, False), "flash": ({}, False), "fp8_scaling": ({"dtype": "fp8"}, "tensorwise"),
     "finetune": ({}, "lora"), "rank": ({"finetune": "lora"}, 64), "targets": ({"finetune": "lora"}, ("ffn_up",)),
-    "routing": ({"model": "experts"}, "power_law_1.2"),
+    "routing": ({"model": "experts", "ep": 2}, "power_law_1.2"),
     "dtype": ({}, "fp8"), "accumulate": ({"cluster": "rtx-4090-8x-ethernet", "dtype": "fp16"}, "fp16"),
     "algorithm": ({"tp": 8, "sequence_parallel": False}, "ring"), "protocol": ({}, "simple"), "clocks": ({}, "burst"),
     "framework": ({}, "pytorch-compiled"), "model": ({}, "experts"),

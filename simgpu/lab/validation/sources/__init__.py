@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Mapping
-from functools import cache
 from importlib import import_module
 
 from simgpu.lab.validation.source import Source
+from simgpu.memo import remembered
 
 NOT_PREDICTED = {
     "llmservingsim_requests": "a server under a load of its own, request by request",
@@ -23,7 +23,7 @@ NOT_PREDICTED = {
 """Published tables that hold no measurement of what simgpu predicts, and what they hold instead."""
 
 
-@cache
+@remembered(1)
 def known() -> Mapping[str, Source]:
     """Every table that simgpu reads, by its name, in alphabetical order."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
