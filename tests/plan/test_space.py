@@ -62,15 +62,15 @@ def test_layers_to_recompute_and_ranks_to_a_copy_are_all_but_all() -> None:
 
 
 def test_every_choice_is_gone_through() -> None:
-    config, job = simgpu.load_model("mixtral-8x7b"), simgpu.Training(batch=8, tokens=1024)
-    space = Space(config, 8, 1024, (4, 8), Plan(), dict.fromkeys(KEYS, "all"))
+    config, job = simgpu.load_model("mixtral-8x7b"), simgpu.Training(batch=4, tokens=1024)
+    space = Space(config, 4, 1024, (2, 4), Plan(), dict.fromkeys(KEYS, "all"))
     mine = plans(space)
     assert len(mine) == len(set(mine)) > 10_000
     for key in KEYS:
         assert len({getattr(plan, key) for plan in mine}) > 1, key
     for plan in mine[::97]:
         job.check(config, plan)
-    assert {plan.world for plan in mine} == {4, 8}
+    assert {plan.world for plan in mine} == {2, 4}
 
 
 def test_what_is_not_named_is_as_the_base_says() -> None:
