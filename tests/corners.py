@@ -40,8 +40,6 @@ SAME = 1e-9
 BESIDE = 1e-4
 """Where transfers run beside kernels: a kernel that ends later moves a transfer to where fewer others share its links.
 Lists of tasks have such anomalies (R. Graham, "Bounds on Multiprocessing Timing Anomalies", 1969)."""
-REDEALT = 0.02
-"""Where one expert more deals all tokens anew, by popularity: the busiest rank may be less busy."""
 EDGES = (1, 2, 4, 7, 8, 15, 16, 17, 32, 63, 64, 127, 128, 255, 256, 511, 512)
 """Sizes beside which kernels and engines change what they do."""
 RUNTIMES = {one.name: one for one in shipped().every()}
@@ -195,14 +193,13 @@ def _servers(draw: Random, found: Deployment) -> Iterator[Pair]:
 def _larger_models(draw: Random, found: Deployment) -> Iterator[Pair]:
     config, count, context = found.config, some_size(draw, 100), some_size(draw, 3000) + 1
     larger = {"layers": replace(config, layers=config.layers + found.plan.pp)}
-    if config.experts > 1 and not found.routing.startswith(("random", "power_law")):  # of draws, which differ
+    if config.experts > 1 and found.routing == "balanced":  # else all tokens are dealt anew (docs/inference.md)
         larger["experts"] = replace(config, experts=config.experts + found.plan.ep)
     for name, other in larger.items():
         more = replace(found, config=other).fresh()
         for law, groups in (("decode", Group(count, 1, context)), ("prompt", Group(1, context, context))):
             pair = found.step(groups).seconds, more.step(groups).seconds
-            slack = REDEALT if name == "experts" and found.routing != "balanced" else SAME
-            yield Pair(f"{law}, {name}", *pair, _text(found, count=count, context=context), slack)
+            yield Pair(f"{law}, {name}", *pair, _text(found, count=count, context=context))
 
 
 # ---- faster hardware ---------------------------------------------------------------------------------

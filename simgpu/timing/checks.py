@@ -35,7 +35,11 @@ NARROW = [name for name, one in FORMATS.items() if one.bits < 16]
 
 
 def check_format(name: str, key: str = "weights") -> None:
-    """Raise `InputError` at `key` unless `name` is a way to store weights."""
+    """Raise `InputError` at `key` unless `name` is a way to store weights, or several, as in 'q4_k+q4_k+q6_k'."""
+    if "+" in name:
+        for part in name.split("+"):
+            check_format(part, key)
+        return
     group = name.removeprefix("int4-g")
     if name in BYTES and BYTES[name] >= 2:
         raise InputError(f"{shown(name)} is no narrow format; expected one of {', '.join(NARROW)}", key=key)

@@ -57,6 +57,17 @@ def test_what_a_runtime_lists_runs_where_the_units_are(gpu):
                 assert listed and units and seconds > 0, (gpu.name, name, runtime)
 
 
+@pytest.mark.parametrize("version", [one.name for one in shipped().versions("llama.cpp")])
+def test_every_file_type_holds_experts_in_every_version(version):
+    """Mixed types store the matrices of an expert differently."""
+    times = {}
+    for name, stored in PRECISIONS.items():
+        if is_gguf(runtime_named(version).precision(stored)):
+            job = simgpu.Inference(batch=1, prompt=64, output=2, precision=name, runtime=version)
+            times[name] = simgpu.simulate(CATALOGUE.cluster("h100-sxm"), job, MODELS[True], dtype="fp16").tpot_s
+    assert len(times) >= 7 and times["q2_k"] < times["q4_k_m"] < times["q8_0"]
+
+
 def test_int8_lies_between_its_neighbours():
     """W8A8 moves the weights of W8A16 and quantises activations too; its products are twice as fast as in bf16."""
     for gpu in ("h100-sxm", "a100-sxm-80gb", "l4"):
