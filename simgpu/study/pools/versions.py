@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[2]
 """The folder simgpu/."""
 
 _DECIDES = ("analysis", "engine", "hardware", "model", "plan", "simulation", "timing", "workload")
-_DECIDES_TOO = ("catalog.py", "overrides.py", "scenario.py", "units.py")
+_DECIDES_TOO = ("catalog.py", "columns.csv", "columns.py", "memo.py", "overrides.py", "scenario.py", "units.py")
 
 
 @remembered(1)
