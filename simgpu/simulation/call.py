@@ -112,7 +112,8 @@ def simulate(
     execution = execute(program, plan, cluster, kernels, how.algorithm, how.protocol)
     single = _alone(cluster, workload, model, dtype, sums, kernels) if plan.world > 1 else execution
     if execution.step == 0:
-        raise InputError("there is nothing to do: one GPU has nobody to communicate with", key="workload")
+        problem = "nothing to simulate: one GPU has no communication; at least 2 GPUs are needed"
+        raise InputError(problem, key="workload")
     row = {
         **_asked(model.name if model else graph.name, workload.kind, cluster, dtype, plan),
         **(times := _times(parts := breakdown(execution), single.step, plan.world)),
