@@ -8,7 +8,7 @@ import simgpu
 from simgpu.plan.parallelism import KEYS, RULES
 from simgpu.scenario import Origins, Scenario, resolve, resolve_cluster, run_scenario
 from simgpu.study.experiment.facts import PointValues
-from simgpu.study.experiment.known import Known
+from simgpu.study.experiment.resolver import Resolver
 from simgpu.study.experiment.search_fields import SearchFields
 from simgpu.study.search.problem import Problem
 from simgpu.study.sweep.identity import Identities
@@ -16,7 +16,7 @@ from simgpu.workload.jobs import JOBS
 from simgpu.workload.options import SERVED
 
 CATALOGUE = simgpu.Catalogue()
-KNOWN = Known(CATALOGUE)
+KNOWN = Resolver(CATALOGUE)
 PLANS: list[dict[str, Any]] = [
     {"dp": 4}, {"dp": 2, "cp": 2}, {"pp": 2, "dp": 2, "micro_batch": 1}, {"pp": 2, "vp": 2, "micro_batch": 1},
     {"dp": 4, "zero": 3, "shard": 2}, {"pp": 2, "schedule": "gpipe", "micro_batch": 2},

@@ -162,8 +162,10 @@ def test_every_row_has_its_interval(kind):
 
 def test_the_interval_of_nccl_tests_is_that_of_a_simulation():
     row = study.predict(CATALOGUE.cluster("dgx-h100"), "all_gather", 8, [2**26])[0]
-    doubt = KernelModel(CATALOGUE.cluster("dgx-h100")).doubt_of_collective("all_gather", row.time_s)
-    assert (row.time_s_p10, row.time_s_p90) == pytest.approx((row.time_s * doubt.low, row.time_s * doubt.high))
+    uncertainty = KernelModel(CATALOGUE.cluster("dgx-h100")).collective_uncertainty("all_gather", row.time_s)
+    assert (row.time_s_p10, row.time_s_p90) == pytest.approx(
+        (row.time_s * uncertainty.low, row.time_s * uncertainty.high)
+    )
 
 
 def test_ideal_links_are_what_they_are():

@@ -16,8 +16,8 @@ import simgpu
 from simgpu import Catalogue, InputError
 from simgpu.cli import main
 from simgpu.scenario import run_scenario
-from simgpu.study.experiment.known import Known
 from simgpu.study.experiment.loading import load
+from simgpu.study.experiment.resolver import Resolver
 from simgpu.study.sweep import identity, store
 from simgpu.study.sweep.identity import Identities
 from simgpu.study.sweep.store import Finished, Store
@@ -26,7 +26,7 @@ from simgpu.study.sweep.store import Finished, Store
 
 
 def keys_of(tmp_path, *texts, catalogue=None):
-    identities = Identities(Known(catalogue or Catalogue()))
+    identities = Identities(Resolver(catalogue or Catalogue()))
     found = []
     for text in texts:
         (tmp_path / "e.yaml").write_text(text)

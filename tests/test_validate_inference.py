@@ -202,13 +202,13 @@ def test_a_request_takes_its_first_token_and_then_the_others(asked):
     (row,) = asked("aic_e2e_inference", SERVED)
     ttft, tpot, whole = (predict(machine_of("h100-sxm"), one) for one in row)
     assert whole.seconds == pytest.approx(ttft.seconds + 99 * tpot.seconds)
-    assert all(0 < one.light < one.seconds for one in (ttft, tpot, whole))
+    assert all(0 < one.sol_s < one.seconds for one in (ttft, tpot, whole))
 
 
 @pytest.mark.parametrize(("share", "kept"), [(0.85, False), (0.95, True)])
 def test_runs_measured_faster_than_the_datasheet_allows_are_left_out(asked, tmp_path, share, kept):
     ((one,),) = asked("llamacpp_inference", LLAMA)
-    rate = 512 / (share * predict(machine_of("rtx-4090"), one).light)
+    rate = 512 / (share * predict(machine_of("rtx-4090"), one).sol_s)
     document = found(folder(tmp_path, llamacpp_inference=[LLAMA | {"tokens_per_s": rate}, LLAMA]))
     assert sum(group["rows"] for group in document["groups"]) == 1 + kept
     left_out = [(entry["rows"], entry["reason"]) for entry in document["left_out"]]

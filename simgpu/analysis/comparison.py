@@ -37,10 +37,10 @@ _Z90 = 1.2815515655446004  # 90 % quantile of the normal distribution
 @dataclass(frozen=True)
 class Term:
     """Seconds of a run with one error: `key` says which, so that the same error is known in another run. `of` is its
-    class in plain words; `doubt.group` also names the GPU and library, outside of which nothing is shared."""
+    class in plain words; `uncertainty.group` also names the GPU and library, outside of which nothing is shared."""
 
     seconds: float
-    doubt: Uncertainty
+    uncertainty: Uncertainty
     key: Hashable
     of: str
 
@@ -70,8 +70,8 @@ def unsure(execution: Execution, row: Mapping[str, Any], time: str, about: Hasha
     if row["workload"] == "training":
         found = anatomy(execution)
         terms = [_term(part, seconds, gpu) for seconds, part in weighted(found)]
-        doubt = Uncertainty(f"stack {row['framework']} {gpu}", STACK_LOW, STACK_HIGH, STACK_CORRELATED)
-        return Unsure(found.step, terms, Term(found.step - found.host, doubt, ("stack", about), "stack"))
+        uncertainty = Uncertainty(f"stack {row['framework']} {gpu}", STACK_LOW, STACK_HIGH, STACK_CORRELATED)
+        return Unsure(found.step, terms, Term(found.step - found.host, uncertainty, ("stack", about), "stack"))
     if "runtime" not in row:
         parts = parts_of(execution, breakdown(execution).rank)
         own = [(p, p.seconds if p.activity.category == "compute" else p.exposed) for p in parts]
@@ -91,7 +91,12 @@ def _term(part: Part, seconds: float, gpu: str) -> Term:
     library = one.chosen.library if one.chosen else one.time.library if one.time else ""
     chosen = (one.chosen.algorithm, one.chosen.protocol) if one.chosen else ()
     key = (gpu, one.kind, library, one.flops, one.bytes, one.group, chosen)
-    return Term(seconds, replace(part.doubt, group=f"{part.doubt.group} {library} {gpu}"), key, part.doubt.group)
+    return Term(
+        seconds,
+        replace(part.uncertainty, group=f"{part.uncertainty.group} {library} {gpu}"),
+        key,
+        part.uncertainty.group,
+    )
 
 
 _MEASURED_AS = {"ttft_s": ("ttft", "prefill"), "tpot_s": ("tpot", "decode"), "step_s": ("e2e", "decode")}
@@ -129,7 +134,7 @@ def _shipped(name: str) -> Runtime | None:
 
 def _square(terms: Iterable[Term]) -> float:
     """Squared widths of both ends, together."""
-    plain = [(term.seconds, term.doubt) for term in terms]
+    plain = [(term.seconds, term.uncertainty) for term in terms]
     return sum(sum(variances(plain, upper).values()) for upper in (False, True))
 
 
@@ -139,8 +144,8 @@ def contributions(of: Unsure) -> dict[str, float]:
     Where the error of the whole does not add to that of the kernels, these are the shares of the kernels' alone."""
     terms = [*of.kernels, *([of.whole] if of.whole and of.adds else [])]
     found: dict[str, float] = {}
-    plain = [(term.seconds, term.doubt) for term in terms]
-    words = {term.doubt.group: term.of for term in terms}
+    plain = [(term.seconds, term.uncertainty) for term in terms]
+    words = {term.uncertainty.group: term.of for term in terms}
     for upper in (False, True):
         for group, variance in variances(plain, upper).items():
             found[words[group]] = found.get(words[group], 0.0) + variance
@@ -165,8 +170,8 @@ def _ends(above: Unsure, below: Unsure, up: Iterable[Term], down: Iterable[Term]
     merged: dict[Hashable, tuple[float, Uncertainty]] = {}
     for terms, total, sign in ((up, above.total, 1), (down, below.total, -1)):
         for term in terms:
-            weight, doubt = merged.get(term.key, (0.0, term.doubt))
-            wider = max(doubt, term.doubt, key=lambda one: one.high / one.low)
+            weight, uncertainty = merged.get(term.key, (0.0, term.uncertainty))
+            wider = max(uncertainty, term.uncertainty, key=lambda one: one.high / one.low)
             merged[term.key] = weight + sign * term.seconds / total, wider
     up_width, down_width = (sqrt(sum(variances(merged.values(), upper).values())) for upper in (True, False))
     return Range(1 / (1 + down_width), 1 + up_width)

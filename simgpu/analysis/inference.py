@@ -43,7 +43,7 @@ def _guesses(run: Run) -> float:
 def _column(part: BlockPart) -> str:
     if part.activity.category != "compute":
         return GROUPS.get(part.activity.group, "exposed_tp_s")
-    return CLASSES.get(part.activity.doubt.group, "memory_bound_s")
+    return CLASSES.get(part.activity.uncertainty.group, "memory_bound_s")
 
 
 def products_of(runs: Sequence[Run], plan: Plan) -> Products:
@@ -96,9 +96,9 @@ def _add(
         sums[i] += value
 
 
-def light_of(step: StepTime) -> float:
+def speed_of_light(step: StepTime) -> float:
     """Seconds of the kernels of a step at datasheet peaks and bandwidth, nothing between them."""
-    return sum(activity.light * times for activity, times in _kernels(step))
+    return sum(activity.sol_s * times for activity, times in _kernels(step))
 
 
 def floor_of(run: Run) -> float:

@@ -94,7 +94,7 @@ def _anatomy(execution: Execution, rank: int) -> Anatomy:
             if one.kind == "host":
                 host += part.seconds
                 continue
-            group = "optimizer" if one.segment == "optimizer" else part.doubt.group
+            group = "optimizer" if one.segment == "optimizer" else part.uncertainty.group
             classes[group] = classes.get(group, 0.0) + part.seconds
         else:
             name = _group_of(one)
@@ -206,8 +206,8 @@ of kernels do not hold, the stack around them. It counts once for a step, beside
 
 
 def shares(found: Anatomy) -> list[tuple[float, Uncertainty]]:
-    """Seconds and doubt of the parts of a step; with its host, which is certain, they are all of it."""
-    return [(seconds, part.doubt) for seconds, part in weighted(found)]
+    """Seconds and uncertainty of the parts of a step; with its host, which is certain, they are all of it."""
+    return [(seconds, part.uncertainty) for seconds, part in weighted(found)]
 
 
 def weighted(found: Anatomy) -> list[tuple[float, Part]]:

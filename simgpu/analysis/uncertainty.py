@@ -33,8 +33,8 @@ class Part:
     exposed: float  # during which the compute stream does nothing else
 
     @property
-    def doubt(self) -> Uncertainty:
-        return self.activity.doubt
+    def uncertainty(self) -> Uncertainty:
+        return self.activity.uncertainty
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ Weighted = Sequence[tuple[float, Uncertainty]]
 def range_of(parts: Weighted, certain: float = 0.0) -> Range:
     """P10 and P90 of a sum of parts, s, and of `certain` seconds beside them."""
     total = sum(seconds for seconds, _ in parts) + certain
-    low, high = (_width(((seconds, doubt) for seconds, doubt in parts), upper) for upper in (False, True))
+    low, high = (_width(((seconds, uncertainty) for seconds, uncertainty in parts), upper) for upper in (False, True))
     return Range(max(total - low, 0.0), total + high)
 
 
@@ -133,7 +133,9 @@ def range_of_ratio(above: Weighted, below: Weighted, certain: float = 0.0) -> Ra
     top, bottom = sum(s for s, _ in above), sum(s for s, _ in below) + certain
     if top == 0 or bottom == 0:
         return Range(0.0, 0.0)
-    shares = [(s / top, doubt) for s, doubt in above] + [(-s / bottom, doubt) for s, doubt in below]
+    shares = [(s / top, uncertainty) for s, uncertainty in above] + [
+        (-s / bottom, uncertainty) for s, uncertainty in below
+    ]
     up, down = (_width(shares, upper) for upper in (True, False))
     return Range(top / bottom / (1 + down), top / bottom * (1 + up))
 
@@ -151,11 +153,11 @@ def variances(parts: Iterable[tuple[float, Uncertainty]], upper: bool) -> dict[s
     up: dict[str, float] = {}  # what all parts of a class at their P90, or at their P10, add to the sum
     down: dict[str, float] = {}
     independent: dict[str, float] = {}
-    for seconds, doubt in parts:
-        above, below, group = seconds * (doubt.high - 1), seconds * (doubt.low - 1), doubt.group
-        up[group] = up.get(group, 0.0) + above * sqrt(doubt.correlated)
-        down[group] = down.get(group, 0.0) + below * sqrt(doubt.correlated)
-        alone = (above if upper == (seconds >= 0) else below) ** 2 * (1 - doubt.correlated)
+    for seconds, uncertainty in parts:
+        above, below, group = seconds * (uncertainty.high - 1), seconds * (uncertainty.low - 1), uncertainty.group
+        up[group] = up.get(group, 0.0) + above * sqrt(uncertainty.correlated)
+        down[group] = down.get(group, 0.0) + below * sqrt(uncertainty.correlated)
+        alone = (above if upper == (seconds >= 0) else below) ** 2 * (1 - uncertainty.correlated)
         independent[group] = independent.get(group, 0.0) + alone
     sign = 1 if upper else -1
     return {group: max(sign * up[group], sign * down[group], 0.0) ** 2 + independent[group] for group in up}

@@ -90,7 +90,7 @@ class Reserve:
 class Served:
     """The model that is served, in a precision, split by a plan. `chunk` new tokens of a step at most; `offloaded` is
     the share of the layers' weights that stays in host memory. `by_layers`: layers spread over GPUs, as in llama.cpp,
-    not split. `narrower` are precisions that the runtime has beside. `beside` is a draft that guesses for the model,
+    not split. `narrower` are precisions that the runtime has beside. `draft` is a model that guesses for the model,
     `part` one that shares its embedding and head."""
 
     config: TransformerConfig
@@ -103,7 +103,7 @@ class Served:
     offloaded: float = 0.0
     by_layers: bool = False
     narrower: tuple[str, ...] = ("fp8", "int4")
-    beside: Served | None = None
+    draft: Served | None = None
     part: bool = False
 
 
@@ -219,7 +219,7 @@ def memory_of_stage(
         activations = served.chunk * kept.per_token
     activations += kept.score * ceil(config.heads / plan.tp) * step / plan.cp * tokens
     rows = step if kept.every_logit else min(local, step)
-    draft, guessed = _draft(served.beside, tokens) if served.beside is not None else (0.0, 0.0)
+    draft, guessed = _draft(served.draft, tokens) if served.draft is not None else (0.0, 0.0)
     held = ServingMemory(
         weights=layers * (1 - served.offloaded) + ends + draft,
         kv_cache=local * (cache_bytes(served, tokens, stage) + guessed),
@@ -275,7 +275,7 @@ def cache_tokens(served: Served, batch: int, tokens: int, capacity: float) -> in
 
 def _bytes_per_token(served: Served, stage: int) -> float:
     """Bytes that a token adds to the cache of a rank while no layer's window is full."""
-    guessed = _draft(served.beside, 1)[1] if served.beside is not None else 0.0
+    guessed = _draft(served.draft, 1)[1] if served.draft is not None else 0.0
     return cache_bytes(served, 1, stage) + guessed
 
 

@@ -160,7 +160,7 @@ def _class(label: object) -> str:
         return "other"
     if label.category == "communication":
         return "communication"
-    return next((name for name in (label.doubt.group, label.kind) if name in _LOOKS), "other")
+    return next((name for name in (label.uncertainty.group, label.kind) if name in _LOOKS), "other")
 
 
 def _draw(panel: Axes, at: int, bars: Sequence[Bar], scale: float, long: float) -> dict[str, None]:

@@ -213,18 +213,18 @@ def _alone(
 def _intervals(execution: Execution, rank: int, single: Execution, row: dict[str, Any], gpus: int) -> dict[str, float]:
     """P10 and P90 of the uncertain columns of a row."""
     parts, alone = parts_of(execution, rank), parts_of(single, 0)
-    kernels = [(part.seconds, part.doubt) for part in parts if part.activity.category == "compute"]
+    kernels = [(part.seconds, part.uncertainty) for part in parts if part.activity.category == "compute"]
     calls = [part for part in parts if part.activity.category != "compute"]
-    step = kernels + [(part.exposed, part.doubt) for part in calls]
-    whole = [(part.exposed, part.doubt) for part in alone]
+    step = kernels + [(part.exposed, part.uncertainty) for part in calls]
+    whole = [(part.exposed, part.uncertainty) for part in alone]
     other = max(row["step_s"] - sum(seconds for seconds, _ in step), 0.0)
     one = range_of(whole)
     ratio = range_of_ratio(whole, step, other) if execution is not single else Range(1.0, 1.0)
     found = {
         "step_s": range_of(step, other),
         "compute_s": range_of(kernels),
-        "communication_s": range_of([(part.seconds, part.doubt) for part in calls]),
-        "exposed_communication_s": range_of([(part.exposed, part.doubt) for part in calls]),
+        "communication_s": range_of([(part.seconds, part.uncertainty) for part in calls]),
+        "exposed_communication_s": range_of([(part.exposed, part.uncertainty) for part in calls]),
         "single_gpu_step_s": one,
         "efficiency": Range(ratio.p10 / gpus, ratio.p90 / gpus),
         "speedup": ratio,

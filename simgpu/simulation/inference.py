@@ -109,7 +109,7 @@ def _alone(deployment: Deployment, job: Inference, done: Generation, execution: 
         return _against_one(done.total, done.total, 1, ends, Range(1.0, 1.0))
     if job.speculative is not None:
         return {}
-    one = replace(deployment, plan=Plan(), drafter=None).fresh().knowing()
+    one = replace(deployment, plan=Plan(), drafter=None).fresh().shared()
     alone = generate(one, job.batch, job.prompt, job.output, int(job.prompt * job.prefix_hit), job.chunk)
     ends = _ends(one, {"step_s": alone.total}, [*alone.prefill, *alone.decode])
     errors = [
@@ -340,7 +340,9 @@ def _kernel_ends(runs: Iterable[Run]) -> Range:
         certain += run.step.host * run.count
         for made in run.step.stages:
             parts += [
-                (part.exposed * times * run.count, part.activity.doubt) for block, times in made for part in block.parts
+                (part.exposed * times * run.count, part.activity.uncertainty)
+                for block, times in made
+                for part in block.parts
             ]
     total = sum(seconds for seconds, _ in parts) + certain
     if not total:

@@ -112,8 +112,10 @@ def _alone(job: Job, kernels: KernelModel, how: RunOptions) -> Anatomy:
 def kernels_of(stack: Framework, cluster: Cluster, sustained: bool, fp8_scaling: str, cp: int = 1) -> KernelModel:
     """The kernels that a framework runs."""
     rowwise = ROW_WISE if fp8_scaling == "rowwise" else DEFAULT
-    pieces = stack.context_slowdown if cp > 1 else 1.0
-    return KernelModel(cluster, sustained, stack.attention or DEFAULT, rowwise, stack.products, stack.streams, pieces)
+    return KernelModel(
+        cluster, sustained, stack.attention or DEFAULT, rowwise, stack.matmul_slowdown, stack.stream_slowdown,
+        context_slowdown=stack.context_slowdown if cp > 1 else 1.0,
+    )  # fmt: skip
 
 
 def _check_fit(
@@ -192,7 +194,9 @@ MEMORY = ("gradients", "optimizer", "activations", "communication", "temporary",
 def _intervals(found: Anatomy, single: Anatomy, times: dict[str, float], gpus: int) -> dict[str, float]:
     """P10 and P90 of the uncertain columns."""
     kernels = [
-        (p.seconds, p.doubt) for p in found.parts if p.activity.category == "compute" and p.activity.kind != "host"
+        (p.seconds, p.uncertainty)
+        for p in found.parts
+        if p.activity.category == "compute" and p.activity.kind != "host"
     ]
     calls = [p for p in found.parts if p.activity.category != "compute"]
     whole = [*shares(single), (single.host, NONE)]
@@ -201,8 +205,8 @@ def _intervals(found: Anatomy, single: Anatomy, times: dict[str, float], gpus: i
     ranges = {
         "step_s": interval(found),
         "compute_s": range_of(kernels),
-        "communication_s": range_of([(p.seconds, p.doubt) for p in calls]),
-        "exposed_communication_s": range_of([(p.exposed, p.doubt) for p in calls]),
+        "communication_s": range_of([(p.seconds, p.uncertainty) for p in calls]),
+        "exposed_communication_s": range_of([(p.exposed, p.uncertainty) for p in calls]),
         "single_gpu_step_s": one,
         "efficiency": Range(ratio.p10 / gpus, ratio.p90 / gpus),
         "speedup": ratio,

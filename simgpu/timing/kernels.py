@@ -61,12 +61,12 @@ class KernelTime:
     memory: float
     latency: float
     bound: str
-    doubt: Uncertainty = NONE
+    uncertainty: Uncertainty = NONE
     operator: str = ""  # what it is validated as: gemm, attention_prefill ...
     library: str = DEFAULT
     regime: str = ""  # where its constants come from: calibrated, inherited, datasheet
-    light: float = 0.0  # s at the speed of light: the slower of datasheet peak and datasheet bandwidth
-    floor: float = 0.0  # s that no kernel can go below: `light`, but what fits L2 need not pass the memory
+    sol_s: float = 0.0  # s at the speed of light: the slower of datasheet peak and datasheet bandwidth
+    floor: float = 0.0  # s that no kernel can go below: `sol_s`, but what fits L2 need not pass the memory
     peak: float = 0.0  # FLOP/s of the datasheet for the type that matrices are multiplied in; 0: none are
 
 
@@ -112,8 +112,8 @@ class KernelModel:
     """Times kernels on the GPU of a cluster.
 
     `attention` names the library of attention kernels (default: what serving stacks choose on the GPU), `fp8` that of
-    products in fp8, `experts` that of mixtures of experts, `few_rows` that of products of a few rows. `products` and
-    `streams` lengthen matrix products and kernels that stream, `pieces` attention over a part of its keys and queries.
+    products in fp8, `experts` that of mixtures of experts, `few_rows` that of products of a few rows. Slowdowns are
+    factors on times: of matrix products, of kernels that stream, of attention over a part of its keys and queries.
     Products of up to `vectors` rows are those of vectors (`vector_rows`, `simgpu.timing.gemv`). Models that give equal
     times have equal `identity`.
     """
@@ -122,9 +122,9 @@ class KernelModel:
     sustained: bool = True
     attention: str = DEFAULT
     fp8: str = DEFAULT
-    products: float = 1.0
-    streams: float = 1.0
-    pieces: float = 1.0
+    matmul_slowdown: float = 1.0
+    stream_slowdown: float = 1.0
+    context_slowdown: float = 1.0
     vectors: int = 0
     experts: str = DEFAULT
     few_rows: str = GGML
@@ -147,7 +147,7 @@ class KernelModel:
         typed: KernelTime = found
         return typed
 
-    def doubt_of_collective(self, kind: str, seconds: float, library: str = "nccl") -> Uncertainty:
+    def collective_uncertainty(self, kind: str, seconds: float, library: str = "nccl") -> Uncertainty:
         """The interval of a collective's time of about `seconds`."""
         regime = self.constants.regime("collective", library)
         found = spread(kind, seconds, architecture=self.constants.architecture, regime=regime, library=library)
@@ -179,22 +179,22 @@ class KernelModel:
         group = class_of(operator)
         regime = self.constants.regime(group, library)
         found = spread(operator, seconds, architecture=self.constants.architecture, regime=regime, library=library)
-        doubt = Uncertainty(group, float(found.low), float(found.high), float(found.correlated))
+        uncertainty = Uncertainty(group, float(found.low), float(found.high), float(found.correlated))
         compute, memory, latency = (float(part[0]) for part in parts[1:])
         bound = str(parts.bound()[0])
-        light, floor = self._light(op)
-        more = light, floor, self._datasheet_peak(op)
-        return KernelTime(seconds, compute, memory, latency, bound, doubt, operator, library, regime, *more)
+        sol_s, floor = self._speed_of_light(op)
+        more = sol_s, floor, self._datasheet_peak(op)
+        return KernelTime(seconds, compute, memory, latency, bound, uncertainty, operator, library, regime, *more)
 
     def _factor(self, op: Kernel) -> float:
         """What a framework makes of the time of a kernel."""
         match op:
             case Matmul():
-                return self.products
+                return self.matmul_slowdown
             case Pointwise():
-                return self.streams
+                return self.stream_slowdown
             case Attention():
-                return self.pieces
+                return self.context_slowdown
             case _:
                 return 1.0
 
@@ -208,7 +208,7 @@ class KernelModel:
             case _:
                 return 0.0
 
-    def _light(self, op: Kernel) -> tuple[float, float]:
+    def _speed_of_light(self, op: Kernel) -> tuple[float, float]:
         """Seconds at the speed of light, and those that no kernel can go below.
 
         Weights and caches come from memory, whoever ran before; the tensors of a kernel that streams may have been left
@@ -227,8 +227,8 @@ class KernelModel:
         elif isinstance(op, GroupedMatmul):
             load = rank_load(op.rows.size * op.ranks, op.topk, op.total, op.ranks, op.routing)
             flops, moved = op.work(load.active, load.visits)
-        light = max(flops / peak, moved / bandwidth)
-        return light, light
+        sol_s = max(flops / peak, moved / bandwidth)
+        return sol_s, sol_s
 
     def _model(self, op: Kernel) -> tuple[KernelTimes, str, str]:
         """Times of an operator, its name in validation, the library it was timed in."""

@@ -104,9 +104,9 @@ def run_block(
                 step.flops,
                 step.bytes,
                 time.bound,
-                time.doubt,
+                time.uncertainty,
                 time,
-                time.light,
+                time.sol_s,
             )
             sim.delay(streams["compute"], time.seconds, waits, label)
             waits, count, flops = [], count + 1, flops + step.flops
@@ -120,7 +120,7 @@ def _collective(
         streams[step.group] = sim.add_stream(step.group)
     call = links.inner(step.kind, step.group, step.size)
     label = Activity(
-        step.name, "communication", step.kind, name, 0.0, step.size, "network", call.doubt, None, call.light,
+        step.name, "communication", step.kind, name, 0.0, step.size, "network", call.uncertainty, None, call.sol_s,
         call.chosen, step.group,
     )  # fmt: skip
     after = list(waits)

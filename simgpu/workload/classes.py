@@ -86,7 +86,7 @@ class Surroundings:
                 for edge in edges:
                     one = classes.get(edge)
                     if one is None:
-                        found, *rest = self._class(topology, edge, phase.lanes, here, nodes, leaves)
+                        found, *rest = self._class(topology, edge, phase.channels, here, nodes, leaves)
                         one = classes[edge] = (self._less(found, stage), *rest)
                         members[one] += 1
                     route.append(one)
@@ -98,13 +98,13 @@ class Surroundings:
         return result
 
     def _class(
-        self, topology: Topology, edge: Edge, lanes: Mapping[Edge, float], here: Mapping[str, int],
+        self, topology: Topology, edge: Edge, channels: Mapping[Edge, float], here: Mapping[str, int],
         nodes: Mapping[int, int], leaves: Mapping[int, int],
     ) -> Class:  # fmt: skip
         """The class of a link; its last entry is the capacity."""
         place = topology.graph.nodes
-        if edge in lanes:
-            return (self._stage_of(here[edge[0]]),), "lane", edge[2], lanes[edge]
+        if edge in channels:
+            return (self._stage_of(here[edge[0]]),), "lane", edge[2], channels[edge]
         capacity = topology.graph.edges[edge]["bandwidth"]
         a, b = edge
         kinds = (place[a]["kind"], place[b]["kind"])

@@ -34,10 +34,10 @@ def copy_phase(topology: Topology, kind: str, gpu: int, size: float, ranks: int)
     if kind in (FROM_HOST, FROM_NVME):
         edges = [(b, a) for a, b in reversed(edges)]
     latency = sum(topology.graph.edges[edge]["latency"] for edge in edges)
-    lanes: dict[Edge, float] = {}
+    channels: dict[Edge, float] = {}
     if kind in (TO_NVME, FROM_NVME):
         read, write = drives(topology.cluster)
         lane = (name, "nvme", "read" if kind == FROM_NVME else "write")
-        lanes[lane] = (read if kind == FROM_NVME else write) / ranks
+        channels[lane] = (read if kind == FROM_NVME else write) / ranks
         edges.append(lane)
-    return CollectivePhase(latency, (Transport(tuple(edges), size),), lanes)
+    return CollectivePhase(latency, (Transport(tuple(edges), size),), channels)

@@ -30,9 +30,9 @@ class Activity:
     flops: float = 0.0
     bytes: float = 0.0  # moved through memory by a kernel; payload of a collective
     bound: str = ""
-    doubt: Uncertainty = NONE
+    uncertainty: Uncertainty = NONE
     time: KernelTime | None = None  # of a kernel: what it was timed as
-    light: float = 0.0  # s at the speed of light: datasheet peak and bandwidth; rate of the first route
+    sol_s: float = 0.0  # s at the speed of light: datasheet peak and bandwidth; rate of the first route
     chosen: Chosen | None = None  # of a collective over several GPUs: how it runs
     group: str = ""  # of a collective: over which ranks (tp, cp, ep, shard, replica, grad, pp)
     task: tuple[int, int] | None = None  # of a pass of a microbatch through a chunk: microbatch and chunk
@@ -224,7 +224,7 @@ class _Execution:
         self.streams = [{name: self.sim.add_stream(f"rank {r}/{name}") for name in names} for r in range(plan.world)]
         self._link_numbers: dict[Edge, int] = {}
         self._phases: dict[tuple[Any, ...], list[Phase]] = {}
-        self._doubts: dict[tuple[Any, ...], tuple[Uncertainty, None, float, Chosen | None]] = {}
+        self._uncertainties: dict[tuple[Any, ...], tuple[Uncertainty, None, float, Chosen | None]] = {}
 
     def run(self) -> Execution:
         # the collective that each rank's next kernel waits for
@@ -263,7 +263,18 @@ class _Execution:
             assert not isinstance(op, (Collective, Barrier))
             time = self.kernels.time(op)
             seconds.append(time.seconds)
-            label = (op.name, "compute", op.kind, segment, op.flops, op.bytes, time.bound, time.doubt, time, time.light)
+            label = (
+                op.name,
+                "compute",
+                op.kind,
+                segment,
+                op.flops,
+                op.bytes,
+                time.bound,
+                time.uncertainty,
+                time,
+                time.sol_s,
+            )
             labels.append(Activity(*label))
         return _Kernels(seconds, labels)
 
@@ -284,7 +295,7 @@ class _Execution:
         if phases is None:
             planned = collective_phases(self.topology, step.kind, ranks, step.size, self.algorithm, self.protocol)
             phases = self._phases[key] = [
-                Phase(p.latency, tuple(flow.numbered(partial(self._link, lanes=p.lanes)) for flow in p.flows))
+                Phase(p.latency, tuple(flow.numbered(partial(self._link, channels=p.channels)) for flow in p.flows))
                 for p in planned
             ]
         return phases
@@ -295,20 +306,20 @@ class _Execution:
         if len(ranks) == 1:
             return NONE, None, 0.0, None
         key = (step.kind, step.size, ranks)
-        found = self._doubts.get(key)
+        found = self._uncertainties.get(key)
         if found is None:
             assert self.topology is not None
             rate = self.topology.bandwidth(self.topology.route(ranks[0], ranks[1]))
-            light = bus_factor(step.kind, len(ranks)) * step.size / rate
-            doubt = NONE if self.protocol == "ideal" else self.kernels.doubt_of_collective(step.kind, light)
+            sol_s = bus_factor(step.kind, len(ranks)) * step.size / rate
+            uncertainty = NONE if self.protocol == "ideal" else self.kernels.collective_uncertainty(step.kind, sol_s)
             chosen = model_of(self.topology, step.kind, ranks).chosen(step.size, self.algorithm, self.protocol)
-            found = self._doubts[key] = (doubt, None, light, chosen)
+            found = self._uncertainties[key] = (uncertainty, None, sol_s, chosen)
         return found
 
-    def _link(self, edge: Edge, lanes: Mapping[Edge, float]) -> int:
+    def _link(self, edge: Edge, channels: Mapping[Edge, float]) -> int:
         number = self._link_numbers.get(edge)
         if number is None:
             assert self.topology is not None
-            capacity = lanes[edge] if edge in lanes else self.topology.graph.edges[edge]["bandwidth"]
+            capacity = channels[edge] if edge in channels else self.topology.graph.edges[edge]["bandwidth"]
             number = self._link_numbers[edge] = self.sim.add_link(capacity)
         return number

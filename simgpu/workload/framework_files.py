@@ -44,7 +44,9 @@ WORDS: Mapping[str, tuple[str, ...]] = {
 
 _ANY, _TIMES = (0.0, inf), (1e-3, 1e3)
 RANGES: Mapping[str, tuple[float, float]] = {
-    **dict.fromkeys(("products", "streams", "context_slowdown", "host_update", "optimizer_passes"), _TIMES),
+    **dict.fromkeys(
+        ("matmul_slowdown", "stream_slowdown", "context_slowdown", "host_update", "optimizer_passes"), _TIMES
+    ),
     "async_hidden": (0.0, 1.0),
     "bucket_bytes": (1.0, inf),
     "reserved": (1.0, 10.0),

@@ -84,9 +84,9 @@ class Framework:
         Gradients that travel together, where they are not taken layer by layer.
     flat_parameters
         FSDP of PyTorch before 2.4: gradients are joined, cast, divided, then reduced.
-    products
+    matmul_slowdown
         Times of matrix multiplications over those of the present library.
-    streams
+    stream_slowdown
         Times of memory-bound kernels over those of their counted traffic.
     fp8_scaling
         Of products in fp8, unless the scenario says: tensorwise, rowwise or delayed.
@@ -118,8 +118,8 @@ class Framework:
     optimizer_passes: float
     bucket_bytes: float
     flat_parameters: bool
-    products: float
-    streams: float
+    matmul_slowdown: float
+    stream_slowdown: float
     fp8_scaling: str
     async_hidden: float
     context_slowdown: float

@@ -53,12 +53,12 @@ EXACT = 64
 class Call:
     """A collective: seconds with its links to itself and its like, how sure that is, what it takes from compute.
 
-    `light` is its time at the rate of the first route, s; `drag` the share of multiprocessors its channels hold.
+    `sol_s` is its time at the rate of the first route, s; `drag` the share of multiprocessors its channels hold.
     """
 
     seconds: float
-    doubt: Uncertainty
-    light: float
+    uncertainty: Uncertainty
+    sol_s: float
     chosen: Chosen | None
     drag: float
 
@@ -129,7 +129,7 @@ class Links:
                 patterns[key] = [list(self._keyed(topology, one)) for one in phase]
                 for one in phase:
                     for flow in one.flows:
-                        capacity.update(self._key(topology, edge, one.lanes) for edge in flow.edges)
+                        capacity.update(self._key(topology, edge, one.channels) for edge in flow.edges)
         self._colours = colours(list(patterns.values()), capacity)
         self.each = not self._colours.alike
 
@@ -268,12 +268,14 @@ class Links:
         chosen: Chosen | None = None,
     ) -> Call:  # fmt: skip
         rate = topology.bandwidth(topology.route(group[0], group[1]))
-        light = bus_factor(kind, len(group)) * size / rate
+        sol_s = bus_factor(kind, len(group)) * size / rate
         chosen = chosen or self._chosen(topology, kind, group, size)
         measured = "send_recv" if kind == SEND else kind
-        doubt = NONE if self.protocol == "ideal" else self.kernels.doubt_of_collective(measured, light, chosen.library)
+        uncertainty = (
+            NONE if self.protocol == "ideal" else self.kernels.collective_uncertainty(measured, sol_s, chosen.library)
+        )
         drag = channels / self.cluster.gpu.compute.sm_count.si
-        return Call(seconds, doubt, light, chosen, min(drag, 0.5))
+        return Call(seconds, uncertainty, sol_s, chosen, min(drag, 0.5))
 
     # ---- between blocks ------------------------------------------------------------------------------
 
@@ -312,7 +314,7 @@ class Links:
         ranks = min(self.plan.world, per_node)
         ways = [copy_phase(topology, kind, gpu, 1.0, ranks) for gpu in range(ranks)]
         crossed = Counter(edge for way in ways for flow in way.flows for edge in flow.edges)
-        rates = {edge: rate for way in ways for edge, rate in way.lanes.items()}
+        rates = {edge: rate for way in ways for edge, rate in way.channels.items()}
         return min(
             (rates[edge] if edge in rates else topology.graph.edges[edge]["bandwidth"]) / count
             for edge, count in crossed.items()
@@ -352,18 +354,18 @@ class Links:
 
     def _plain(self, topology: Topology, phases: Sequence[CollectivePhase]) -> Iterator[Phase]:
         for phase in phases:
-            number = partial(self._numbered, topology, phase.lanes)
+            number = partial(self._numbered, topology, phase.channels)
             yield Phase(phase.latency, tuple(flow.numbered(number) for flow in phase.flows))
 
-    def _numbered(self, topology: Topology, lanes: Mapping[Edge, float], edge: Edge) -> int:
-        return self._number(*self._key(topology, edge, lanes))
+    def _numbered(self, topology: Topology, channels: Mapping[Edge, float], edge: Edge) -> int:
+        return self._number(*self._key(topology, edge, channels))
 
     def _coloured(self, topology: Topology, kind: str, placed: Sequence[Ranks], size: float) -> Iterator[Phase]:
         """Equal collectives as one, on colours of links."""
         assert self._colours is not None
         for phase in zip(*(self._phases(topology, kind, group, size) for group in placed), strict=True):
             capacity = dict(
-                self._key(topology, e, one.lanes) for one in phase for flow in one.flows for e in flow.edges
+                self._key(topology, e, one.channels) for one in phase for flow in one.flows for e in flow.edges
             )
             rate = {self._colours.of[key]: value for key, value in capacity.items()}
             flows = self._colours.folded(way for one in phase for way in self._keyed(topology, one))
@@ -403,13 +405,13 @@ class Links:
 
     def _keyed(self, topology: Topology, phase: CollectivePhase) -> Iterator[tuple[tuple[object, ...], float]]:
         for edges, size, count in phase.flows:
-            way = tuple(self._key(topology, edge, phase.lanes)[0] for edge in edges), size
+            way = tuple(self._key(topology, edge, phase.channels)[0] for edge in edges), size
             yield from repeat(way, round(count))
 
-    def _key(self, topology: Topology, edge: Edge, lanes: Mapping[Edge, float]) -> tuple[object, float]:
+    def _key(self, topology: Topology, edge: Edge, channels: Mapping[Edge, float]) -> tuple[object, float]:
         """A link by name, and its capacity, bytes/s. Lanes of the same GPU differ from one kind to another."""
-        if edge in lanes:
-            return (edge, lanes[edge]), lanes[edge]
+        if edge in channels:
+            return (edge, channels[edge]), channels[edge]
         return edge, topology.graph.edges[edge]["bandwidth"]
 
     def _number(self, key: object, capacity: float) -> int:
@@ -429,12 +431,17 @@ def _together(topology: Topology, all_phases: Sequence[Sequence[CollectivePhase]
     sim = Simulator()
     numbers: dict[Edge, int] = {}
 
-    def link(edge: Edge, lanes: Mapping[Edge, float]) -> int:
+    def link(edge: Edge, channels: Mapping[Edge, float]) -> int:
         if edge not in numbers:
-            numbers[edge] = sim.add_link(lanes[edge] if edge in lanes else topology.graph.edges[edge]["bandwidth"])
+            numbers[edge] = sim.add_link(
+                channels[edge] if edge in channels else topology.graph.edges[edge]["bandwidth"]
+            )
         return numbers[edge]
 
     for i, phases in enumerate(all_phases):
-        run = [Phase(p.latency, tuple(flow.numbered(partial(link, lanes=p.lanes)) for flow in p.flows)) for p in phases]
+        run = [
+            Phase(p.latency, tuple(flow.numbered(partial(link, channels=p.channels)) for flow in p.flows))
+            for p in phases
+        ]
         sim.transfer([sim.add_stream(str(i))], run)
     return sim.run().makespan

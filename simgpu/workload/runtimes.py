@@ -87,7 +87,7 @@ class Runtime:
         each instead of two; experts are a kernel for each operation, of one token three products of vectors.
     block_formats
         Formats in blocks that it has beside those of `simgpu.model.formats.GGUF`.
-    products
+    few_rows
         Library of the products of a few rows (`simgpu.timing.gemv`).
     since, version, released, default, measured
         The lowest version that it stands for; all of them, in words; when that came out; whether it stands for its
@@ -144,9 +144,9 @@ class Runtime:
     fused_pointwise: bool = False
     counted_experts: bool = False
     block_formats: tuple[str, ...] = ()
-    products: str = "ggml"
+    few_rows: str = "ggml"
     decode_ends: tuple[float, float] = (1.0, 1.0)
-    streams: float = 1.0  # of memory-bound kernels over their counted traffic
+    stream_slowdown: float = 1.0  # of memory-bound kernels over their counted traffic
     experts_fp8: str = ""  # library of experts in fp8
 
     def set_aside(self, share: float | None, score: float, every_logit: bool) -> Reserve:

@@ -149,7 +149,7 @@ def test_every_row_holds_its_points_and_every_interval_is_of_a_column(run):
     busy = row["compute_s"] + row["exposed_communication_s"] + row["idle_s"]
     assert busy == pytest.approx(row["step_s"], rel=1e-9)
     assert row["idle_s"] == pytest.approx(row.get("host_s", 0.0) + row.get("bubble_s", 0.0), abs=1e-6 * row["step_s"])
-    sure = all(part.doubt == NONE for part in parts)
+    sure = all(part.uncertainty == NONE for part in parts)
     assert (row["step_s_p90"] - row["step_s_p10"] > 0.01 * row["step_s"]) != sure
 
 
@@ -168,7 +168,7 @@ def test_equal_kernels_are_one_part_with_all_their_runs():
     (part,) = parts_of(result.execution, 0)
     assert (part.runs, part.seconds) == (7, pytest.approx(result.step_s, rel=1e-12))
     relative = result.row["step_s_p90"] / result.step_s
-    assert relative == pytest.approx(part.doubt.high, rel=1e-9), "the same shape is off the same way each time"
+    assert relative == pytest.approx(part.uncertainty.high, rel=1e-9), "the same shape is off the same way each time"
 
 
 # ---- cells -------------------------------------------------------------------------------------------------

@@ -187,8 +187,8 @@ def test_experts_never_beat_the_datasheet(name):
             time = kernels.time(op)
             assert time.operator == "moe"
             assert op.flops / kernels.peak("bf16") <= time.seconds < 3 * op.flops / kernels.peak("bf16")
-            assert time.light <= time.seconds
-            assert time.doubt.low <= 1 <= time.doubt.high
+            assert time.sol_s <= time.seconds
+            assert time.uncertainty.low <= 1 <= time.uncertainty.high
 
 
 # ---- latent attention ----------------------------------------------------------------------------------------

@@ -21,7 +21,8 @@ KERNELS = (
     Pointwise("stream", "elementwise", Dim(4096), (Dim(8192),), "bf16", 2, 1),
 )
 OPTIONS = {
-    "sustained": False, "attention": "flashinfer", "fp8": "rowwise", "products": 1.5, "streams": 1.5, "pieces": 1.5,
+    "sustained": False, "attention": "flashinfer", "fp8": "rowwise", "matmul_slowdown": 1.5,
+    "stream_slowdown": 1.5, "context_slowdown": 1.5,
     "vectors": 8, "experts": "deepgemm", "few_rows": "llamafile",
 }  # fmt: skip
 

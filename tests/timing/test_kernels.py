@@ -97,8 +97,8 @@ def test_bounds_are_what_they_should_be(name):
         return
     assert bounds == ["compute", "memory", "latency"]
     large, thin = (kernels.time(matmul(m, 16384, 16384)) for m in (16384, 1))
-    assert 0.1 < large.light / large.seconds <= 1
-    assert 0.6 < thin.light / thin.seconds <= 1
+    assert 0.1 < large.sol_s / large.seconds <= 1
+    assert 0.6 < thin.sol_s / thin.seconds <= 1
 
 
 OPERATORS = [
@@ -123,10 +123,10 @@ def test_every_operator_has_a_model_an_interval_and_constants_with_sources(op, o
     time = kernels.time(op)
     assert (time.operator, time.library) == (operator, library)
     assert time.regime in REGIMES
-    assert 0 < time.doubt.low <= 1 <= time.doubt.high < 10
-    assert time.doubt.high > time.doubt.low
-    assert 0 <= time.doubt.correlated <= 1
-    assert time.doubt.group == class_of(operator)
+    assert 0 < time.uncertainty.low <= 1 <= time.uncertainty.high < 10
+    assert time.uncertainty.high > time.uncertainty.low
+    assert 0 <= time.uncertainty.correlated <= 1
+    assert time.uncertainty.group == class_of(operator)
     used = kernels.used(time)
     assert {"memory_fraction"} <= set(used)
     assert all(one.level in ("h100-sxm", "hopper", "generic") and len(one.source) > 10 for one in used.values())
@@ -142,7 +142,7 @@ def test_attention_shares_the_clocks_of_matrix_multiplication():
 def test_a_gpu_that_nobody_measured_is_less_sure():
     own, family = (model(name).time(matmul(4096, 4096, 4096)) for name in ("dgx-h100", "dgx-b200"))
     assert (own.regime, family.regime) == ("calibrated", "inherited")
-    assert own.doubt.high - own.doubt.low < family.doubt.high - family.doubt.low
+    assert own.uncertainty.high - own.uncertainty.low < family.uncertainty.high - family.uncertainty.low
 
 
 def test_steps_are_sustained_unless_a_burst_is_asked_for():
@@ -153,9 +153,9 @@ def test_steps_are_sustained_unless_a_burst_is_asked_for():
 
 
 def test_collectives_have_intervals_too():
-    doubt = model("dgx-h100").doubt_of_collective("all_reduce", 1e-4)
-    assert doubt.group == "collective"
-    assert doubt.low <= 1 <= doubt.high
+    uncertainty = model("dgx-h100").collective_uncertainty("all_reduce", 1e-4)
+    assert uncertainty.group == "collective"
+    assert uncertainty.low <= 1 <= uncertainty.high
 
 
 def test_equal_operators_take_equal_times_and_different_ones_are_not_mixed_up():
@@ -226,7 +226,7 @@ def test_tensor_cores_come_before_vector_units():
 def test_a_given_time_is_taken_as_it_is(name, seconds, m):
     time = model(name).time(matmul(m, 4096, 4096, time_s=seconds))
     assert time.seconds == seconds
-    assert (time.bound, time.doubt, time.operator) == ("measured", NONE, "")
+    assert (time.bound, time.uncertainty, time.operator) == ("measured", NONE, "")
     assert (NONE.low, NONE.high) == (1, 1)
     assert model(name).used(time) == {}
 

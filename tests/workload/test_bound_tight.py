@@ -39,8 +39,8 @@ class Light(KernelModel):
         self._known = {}
 
     def _time(self, op: Kernel) -> KernelTime:
-        light = self._light(op)[0]
-        return KernelTime(light, light, 0.0, 0.0, "compute", light=light)
+        light = self._speed_of_light(op)[0]
+        return KernelTime(light, light, 0.0, 0.0, "compute", sol_s=light)
 
 
 def floor_and_step(model: TransformerConfig, plan: Plan, batch: int = 8, **asked: object) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from simgpu import Catalogue, InputError, Plan, Training
 from simgpu.cli import main
 from simgpu.reading import built_in_folder
 from simgpu.scenario import Scenario
-from simgpu.study.experiment.known import Known
+from simgpu.study.experiment.resolver import Resolver
 from simgpu.study.sweep.identity import Identities
 from simgpu.workload.framework_files import RANGES, SECTIONS, WORDS, Frameworks, built_in, framework
 from simgpu.workload.frameworks import ALWAYS, KINDS, OPERATORS
@@ -33,7 +33,7 @@ forward:
       - {kind: elementwise, reads: 2, writes: 1, does: product}
 step:
   launch_s: {value: 7, unit: us, source: bench}
-  streams: {value: 2, source: bench}
+  stream_slowdown: {value: 2, source: bench}
 memory:
   logit_bytes: {value: 40, unit: B, source: code}
 """
@@ -143,7 +143,7 @@ def test_a_base_is_that_of_the_folder(tmp_path: Path) -> None:
 def test_the_key_of_a_store_follows_the_content_of_the_file(tmp_path: Path) -> None:
     def key(at: Path, name: str = "mine") -> str:
         scenario = Scenario(model="gpt2", cluster="l4", workload=Training(**JOB), framework=name)
-        return Identities(Known(Catalogue(at))).of(scenario).key
+        return Identities(Resolver(Catalogue(at))).of(scenario).key
 
     plain = key(folder(tmp_path / "a"))
     assert plain == key(folder(tmp_path / "b", MINE.replace("A trainer", "One").replace("bench:", "bench: not")))
@@ -201,16 +201,16 @@ FAULTS = [
     ("unit: us, ", "", "14: step.launch_s: 7 has no unit; expected one, such as"),
     ("unit: us", "unit: GB", "14: step.launch_s: unit 'GB' does not fit"),
     ("{value: 7, unit: us, source: bench}", "7 us", "14: step.launch_s: '7 us': expected value, unit and source"),
-    ("value: 2, source", "value: 0, source", "15: step.streams: 0 is out of range; expected 0.001 to 1000"),
-    ("value: 2, source", "value: true, source", "15: step.streams: true is not a number"),
+    ("value: 2, source", "value: 0, source", "15: step.stream_slowdown: 0 is out of range; expected 0.001 to 1000"),
+    ("value: 2, source", "value: true, source", "15: step.stream_slowdown: true is not a number"),
     ("source: code\n    kernels", "source: cod\n    kernels", "9: forward.gated.source: source 'cod' is not among"),
     ("reads: 2", "read: 2", "12: forward.gated.kernels.1: "),
     ("kind: elementwise, reads: 2", "kind: elemntwise, reads: 2", "12: forward.gated.kernels.1.kind: 'elemntwise' is"),
     ("reads: 2", "reads: -2", "12: forward.gated.kernels.1.reads: -2: expected how many tensors"),
     ("base: megatron\n", "", "1: forward.normalization is missing, and no base that gives it; missing too: forward.a"),
     ("forward:", "forward:\n  rms_autocast: {source: code, kernels: [{kind: scores, reads: 1, writes: 1}]}\n", "1: ba"),
-    ("streams: {value: 2", "attention: {value: fa4", "15: step.attention: 'fa4' is not known"),
-    ("streams: {value: 2", "overlaps_tp: {value: maybe", "15: step.overlaps_tp: 'maybe' is not true or false"),
+    ("stream_slowdown: {value: 2", "attention: {value: fa4", "15: step.attention: 'fa4' is not known"),
+    ("stream_slowdown: {value: 2", "overlaps_tp: {value: maybe", "15: step.overlaps_tp: 'maybe' is not true or false"),
 ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from simgpu import Catalogue, Inference, InputError
 from simgpu.cli import main
 from simgpu.reading import built_in_folder
 from simgpu.scenario import Scenario
-from simgpu.study.experiment.known import Known
+from simgpu.study.experiment.resolver import Resolver
 from simgpu.study.sweep.identity import Identities
 
 NEXT = """\
@@ -99,7 +99,7 @@ def test_pytorch_runs_the_framework_of_the_same_folder(tmp_path: Path) -> None:
     for catalogue in (Catalogue(tmp_path), Catalogue()):
         job = {**JOB, "batch": 512, "runtime": "eager"}
         rows.append(simgpu.simulate("h100-sxm", job, "llama-3.2-1b", catalogue=catalogue).row)
-        keys.add(Identities(Known(catalogue)).of(scenario).key)
+        keys.add(Identities(Resolver(catalogue)).of(scenario).key)
     assert rows[0]["ttft_s"] > rows[1]["ttft_s"] and len(keys) == 2
 
 
@@ -107,7 +107,7 @@ def test_the_key_of_a_store_follows_the_content_of_the_file(tmp_path: Path) -> N
     scenario = Scenario(model="gpt2", cluster="l4", workload=Inference(prompt=64, output=8, runtime="mine"))
 
     def key(n: int, text: str) -> str:
-        return Identities(Known(Catalogue(folder(tmp_path / f"{n}", a=text)))).of(scenario).key
+        return Identities(Resolver(Catalogue(folder(tmp_path / f"{n}", a=text)))).of(scenario).key
 
     plain = key(0, OWN)
     assert plain == key(1, OWN.replace("An engine", "The engine").replace("a load test", "one load test"))

@@ -69,7 +69,7 @@ def test_a_degree_of_one_communicates_nothing(stage, axis):
     """Alone, each parallelism uses its own groups and no others; and none where all degrees are one."""
     model = stage.moe if axis == "ep" else stage.dense
     split = stage.run("dgx-h100", PLANS[axis], 4, model=model)
-    used = {one.group for one, _ in all_parts(split) if one.category == "communication" and one.light > 0}
+    used = {one.group for one, _ in all_parts(split) if one.category == "communication" and one.sol_s > 0}
     expected = GROUPS[axis] - ({"expert"} if axis == "ep" else set())  # two ranks share all experts: one holds each
     assert used == expected
     alone = stage.run("dgx-h100", Plan(), 4, model=model)

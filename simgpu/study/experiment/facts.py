@@ -18,7 +18,7 @@ from simgpu.model.config import TransformerConfig
 from simgpu.overrides import HARDWARE_ROOTS
 from simgpu.plan.parallelism import RULES
 from simgpu.scenario import Key, PlanFields, Scenario
-from simgpu.study.experiment.known import Known
+from simgpu.study.experiment.resolver import Resolver
 from simgpu.tree import value_at
 from simgpu.workload.jobs import Workload
 from simgpu.workload.options import clocks_of
@@ -78,8 +78,8 @@ def depends_on(name: str, labels: Iterable[str]) -> list[Key]:
 class PointValues(Mapping[str, Any]):
     """The values of names at one point, looked up as they are asked for."""
 
-    def __init__(self, data: Mapping[str, Any], labels: Mapping[str, Any], known: Known) -> None:
-        self.data, self.labels, self.known = data, labels, known
+    def __init__(self, data: Mapping[str, Any], labels: Mapping[str, Any], resolver: Resolver) -> None:
+        self.data, self.labels, self.resolver = data, labels, resolver
 
     def __getitem__(self, name: str) -> Any:
         if name in self.labels:
@@ -141,19 +141,19 @@ class PointValues(Mapping[str, Any]):
         if asked is None:
             return None
         try:
-            return getattr(self.known.model(str(asked)), name)
+            return getattr(self.resolver.model(str(asked)), name)
         except InputError:
             raise UnknownError from None
 
     def _cluster(self) -> Cluster:
         hardware = value_at(self.data, ("hardware",))
         try:
-            return self.known.cluster(str(value_at(self.data, ("cluster",))), hardware or {})
+            return self.resolver.cluster(str(value_at(self.data, ("cluster",))), hardware or {})
         except (InputError, AttributeError):
             raise UnknownError from None
 
     def _figure(self, name: str) -> Any:
-        found = self.known.figures(self._cluster())
+        found = self.resolver.figures(self._cluster())
         if name not in found:
             raise InputError(f"unknown name '{name}'{nearest(name, found, where='simgpu resolve names all figures')}")
         return found[name]

@@ -16,8 +16,8 @@ from simgpu.schema_errors import validate
 from simgpu.settings import Setting, scenario_path, unknown_root
 from simgpu.study.experiment.axes import Axis, axes_of
 from simgpu.study.experiment.fields import ExperimentFields
-from simgpu.study.experiment.known import Known
 from simgpu.study.experiment.points import Point, Track, Walk, put, written_key
+from simgpu.study.experiment.resolver import Resolver
 from simgpu.tree import indexed, leaves, replaced
 
 _COLUMN_PATHS = [
@@ -72,7 +72,7 @@ class Loaded:
     def case(self, point: Point) -> Case:
         """A point as a checked scenario, whose framework and runtime the catalogue has. Raises `InputError`."""
         scenario = checked(point.data, point.origins)
-        check_names(scenario, self.walk.known.catalogue, point.origins)
+        check_names(scenario, self.walk.resolver.catalogue, point.origins)
         return Case(point.labels, point.data, scenario, point.origins, self.varied)
 
 
@@ -104,7 +104,7 @@ def read(file: Source, settings: Sequence[Setting], catalogue: Catalogue) -> Loa
     _check_roots(fields.scenario, document, ("scenario",))
     base = _merge({}, fields.scenario, ("scenario",), document, origins)
     starts = [_start(base, origins, given, number, document) for number, given in enumerate(fields.cases or [{}])]
-    walk = Walk(document, tracks, fields.where, Known(catalogue))
+    walk = Walk(document, tracks, fields.where, Resolver(catalogue))
     return Loaded(document, fields, starts, walk, varied)
 
 

@@ -18,7 +18,7 @@ from simgpu.scenario import Key, Origins, Place
 from simgpu.study.experiment import conditions, facts
 from simgpu.study.experiment.conditions import Condition
 from simgpu.study.experiment.facts import PointValues, UnknownError
-from simgpu.study.experiment.known import Known
+from simgpu.study.experiment.resolver import Resolver
 from simgpu.tree import indexed, labels_of, replaced, value_at
 
 MAX_SCENARIOS = 100_000
@@ -47,8 +47,8 @@ class Point:
 class Walk:
     """The points that are left of some starts (one for each case)."""
 
-    def __init__(self, document: Document, tracks: Sequence[Track], where: Sequence[str], known: Known) -> None:
-        self.document, self.tracks, self.where, self.known = document, tracks, where, known
+    def __init__(self, document: Document, tracks: Sequence[Track], where: Sequence[str], resolver: Resolver) -> None:
+        self.document, self.tracks, self.where, self.resolver = document, tracks, where, resolver
         self._looks = 0
 
     def points(self, starts: Sequence[Point]) -> Iterator[Point]:
@@ -114,7 +114,7 @@ class Walk:
             yield from self._below(start, changed, depth + 1, (*chosen, values), due)
 
     def _hold(self, asked: Sequence[tuple[int, Condition]], data: Any, start: Point) -> bool:
-        found = PointValues(data, start.labels, self.known)
+        found = PointValues(data, start.labels, self.resolver)
         for n, condition in asked:
             try:
                 if not condition.holds(found):

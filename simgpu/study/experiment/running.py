@@ -21,10 +21,10 @@ from simgpu.scenario import effective, run_scenario
 from simgpu.settings import parse_settings
 from simgpu.simulation.result import Result
 from simgpu.study.experiment.fields import ExperimentFields
-from simgpu.study.experiment.known import Known
 from simgpu.study.experiment.loading import Case, load
 from simgpu.study.experiment.plot_checks import ColumnChecks, check_said
 from simgpu.study.experiment.points import written_key
+from simgpu.study.experiment.resolver import Resolver
 from simgpu.tabular import Tabular
 from simgpu.tree import indexed, leaves, value_at
 
@@ -130,17 +130,17 @@ def told(settings: Sequence[str]) -> list[str]:
 def run_case(case: Case, catalogue: Catalogue) -> Result:
     """Simulate one case. Its labels stand first in the row, then what the file varies, in SI units."""
     result = run_scenario(case.scenario, catalogue, case.origins)
-    return replace(result, row={**case.labels, **varied_values(case, Known(catalogue)), **result.row})
+    return replace(result, row={**case.labels, **varied_values(case, Resolver(catalogue)), **result.row})
 
 
-def varied_values(case: Case, known: Known) -> dict[str, Any]:
+def varied_values(case: Case, resolver: Resolver) -> dict[str, Any]:
     """Values that the file varies, by key: in SI units, defaults filled in; anything but a plain value as words."""
     if not case.varied:
         return {}
     asked = case.scenario.model_dump(exclude={"hardware"})
     values = {".".join(path): effective(path, value, case.scenario)["value"] for path, value in leaves(asked)}
     if any(path[0] == "hardware" for path in case.varied):
-        values |= known.figures(known.cluster(case.scenario.cluster, case.scenario.hardware, case.origins))
+        values |= resolver.figures(resolver.cluster(case.scenario.cluster, case.scenario.hardware, case.origins))
     found = {}
     for path in case.varied:
         key, place = written_key(path), ".".join(indexed(case.data, path))

@@ -134,7 +134,7 @@ def _constants(activity: Activity, kernels: KernelModel) -> dict[str, Given]:
     """Constants behind the time of a kernel or collective: 'gemm.default.k_step_clocks', 'collective.nccl.fill'."""
     time = activity.time
     if time is not None:
-        return {f"{time.doubt.group}.{time.library}.{name}": one for name, one in kernels.used(time).items()}
+        return {f"{time.uncertainty.group}.{time.library}.{name}": one for name, one in kernels.used(time).items()}
     library = activity.chosen.library if activity.chosen else "nccl"
     known = kernels.constants.origins("collective", library)
     names = activity.chosen.constants if activity.chosen else ()
@@ -144,9 +144,9 @@ def _constants(activity: Activity, kernels: KernelModel) -> dict[str, Given]:
 def _merged(phase: str, segment: str, parts: Sequence[Part], step: float, kernels: KernelModel) -> dict[str, Any]:
     """One row for an operator of a phase of inference, whose shapes differ from step to step as the cache grows."""
     rows = [_row(part, step, kernels) for part in parts]
-    ends = range_of([(part.seconds, part.doubt) for part in parts])
+    ends = range_of([(part.seconds, part.uncertainty) for part in parts])
     sums = {name: fsum(row[name] for row in rows) for name in ("time_s", "share", "flop", "bytes")}
-    light = _light(parts)
+    sol_s = _speed_of_light(parts)
     return {
         **max(rows, key=lambda row: row["time_s"]),
         "operator": parts[0].activity.name.replace("attention_decode", "attention"),
@@ -156,17 +156,17 @@ def _merged(phase: str, segment: str, parts: Sequence[Part], step: float, kernel
         "time_s_p10": ends.p10,
         "time_s_p90": ends.p90,
         "intensity": sums["flop"] / sums["bytes"] if sums["bytes"] else 0.0,
-        "speed_of_light": light / sums["time_s"] if light and sums["time_s"] else None,
+        "speed_of_light": sol_s / sums["time_s"] if sol_s and sums["time_s"] else None,
     }
 
 
-def _light(parts: Iterable[Part]) -> float:
-    return fsum(part.activity.light * part.runs for part in parts)
+def _speed_of_light(parts: Iterable[Part]) -> float:
+    return fsum(part.activity.sol_s * part.runs for part in parts)
 
 
 def _row(part: Part, step: float, kernels: KernelModel) -> dict[str, Any]:
     activity, time, chosen = part.activity, part.activity.time, part.activity.chosen
-    ends = range_of([(part.seconds, part.doubt)])
+    ends = range_of([(part.seconds, part.uncertainty)])
     flop, moved = activity.flops * part.runs, activity.bytes * part.runs
     library = chosen.library if chosen else "copy engine" if activity.group == OFFLOAD else "nccl"
     regime = kernels.constants.regime("collective", library) if chosen and chosen.constants else ""
@@ -188,6 +188,6 @@ def _row(part: Part, step: float, kernels: KernelModel) -> dict[str, Any]:
         "bytes": moved,
         "intensity": flop / moved if moved else 0.0,
         "bound": activity.bound,
-        "speed_of_light": activity.light * part.runs / part.seconds if activity.light and part.seconds else None,
+        "speed_of_light": activity.sol_s * part.runs / part.seconds if activity.sol_s and part.seconds else None,
         "regime": time.regime if time else regime,
     }

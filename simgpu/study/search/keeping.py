@@ -11,7 +11,7 @@ from typing import Any
 from simgpu.catalog import Catalogue
 from simgpu.documents import Source, read_text
 from simgpu.scenario import Scenario
-from simgpu.study.experiment.known import Known
+from simgpu.study.experiment.resolver import Resolver
 from simgpu.study.pools.versions import code_digest
 from simgpu.study.sweep.identity import Identities, Identity, digest_of
 from simgpu.study.sweep.store import Finished, Store, now
@@ -31,7 +31,7 @@ class Keeper:
     found: int = 0  # that were there already
 
     def __post_init__(self) -> None:
-        self._identities = Identities(Known(self.catalogue))
+        self._identities = Identities(Resolver(self.catalogue))
         self._parts: dict[str, str] = {}
 
     def row(self, scenario: Scenario) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ from simgpu.hardware.inherit import Calibration
 from simgpu.memo import WORDS, Region
 from simgpu.model.config import TransformerConfig
 from simgpu.scenario import Origins, Scenario, check_names, framework_of
-from simgpu.study.experiment.known import Known
+from simgpu.study.experiment.resolver import Resolver
 from simgpu.study.pools.versions import code_digest
 from simgpu.version import __version__
 from simgpu.workload.defaults import filled
@@ -47,8 +47,8 @@ class Identity:
 class Identities:
     """Identities of many scenarios over one catalogue; what they refer to is digested once."""
 
-    def __init__(self, known: Known) -> None:
-        self.known = known
+    def __init__(self, resolver: Resolver) -> None:
+        self.resolver = resolver
         self._contents: dict[str, str] = {}
         self._told: set[str] = set()
         self._digests: Region[int, tuple[Any, str]] = Region(DIGESTS)  # they hold what they are of
@@ -64,13 +64,13 @@ class Identities:
         if isinstance(job, Inference) and job.speculative is not None and job.speculative.draft != "mtp":
             draft = self._model(job.speculative.draft, places, ("workload", "speculative", "draft"))
             parts["draft"] = self._digest(draft, vars)
-        parts |= self._cluster(self.known.cluster(scenario.cluster, scenario.hardware, places))
+        parts |= self._cluster(self.resolver.cluster(scenario.cluster, scenario.hardware, places))
         if isinstance(job, Training):
-            stack = framework_of(scenario, self.known.catalogue, places)
+            stack = framework_of(scenario, self.resolver.catalogue, places)
             parts["framework"] = self._digest(stack, Framework.facts)
         elif isinstance(job, (Inference, MixedStep, Serving)):
-            check_names(scenario, self.known.catalogue, places)
-            run = self.known.catalogue.runtime(job.runtime)
+            check_names(scenario, self.resolver.catalogue, places)
+            run = self.resolver.catalogue.runtime(job.runtime)
             parts["runtime"] = self._digest(run, _of_runtime)
             if run.stack is not None:
                 parts["framework"] = self._digest(run.stack, Framework.facts)
@@ -80,7 +80,7 @@ class Identities:
 
     def _model(self, name: str, places: Origins, path: tuple[str, ...]) -> TransformerConfig:
         try:
-            return self.known.model(name)
+            return self.resolver.model(name)
         except InputError as error:
             raise error if error.file else places.error(error.problem, path) from None
 

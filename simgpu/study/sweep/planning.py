@@ -14,10 +14,10 @@ from simgpu.catalog import Catalogue
 from simgpu.documents import Source, read_text
 from simgpu.errors import InputError
 from simgpu.settings import parse_settings
-from simgpu.study.experiment.known import Known
 from simgpu.study.experiment.loading import Loaded, read
 from simgpu.study.experiment.plot_checks import check_said
 from simgpu.study.experiment.points import Point
+from simgpu.study.experiment.resolver import Resolver
 from simgpu.study.experiment.running import Experiment, told, varied_values
 from simgpu.study.pools.versions import code_digest
 from simgpu.study.sweep.identity import Identities, digest_of
@@ -61,8 +61,8 @@ def plan(file: Source, settings: Sequence[str], catalogue: Catalogue) -> Planned
     `InputError`.
     """
     loaded = read(file, parse_settings(settings), catalogue)
-    known = Known(catalogue)
-    identities = Identities(known)
+    resolver = Resolver(catalogue)
+    identities = Identities(resolver)
     members: list[tuple[str, Mapping[str, Any]]] = []
     tasks: dict[str, Task] = {}
     wrong: dict[str, Finished] = {}
@@ -71,7 +71,7 @@ def plan(file: Source, settings: Sequence[str], catalogue: Catalogue) -> Planned
         try:
             case = loaded.case(point)
             identity = identities.of(case.scenario, case.origins)
-            members.append((identity.key, {**case.labels, **varied_values(case, known)}))
+            members.append((identity.key, {**case.labels, **varied_values(case, resolver)}))
             tasks.setdefault(identity.key, Task(identity.key, case.scenario, case.origins))
         except InputError as error:
             if error.problem.startswith("unknown key"):

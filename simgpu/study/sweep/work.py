@@ -13,7 +13,7 @@ from typing import Any
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.scenario import Origins, Scenario, run_scenario
-from simgpu.study.experiment.known import Known
+from simgpu.study.experiment.resolver import Resolver
 from simgpu.study.sweep.identity import Identities
 from simgpu.study.sweep.store import Finished, now
 
@@ -49,8 +49,8 @@ class Bench:
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        self.known = Known(Catalogue(*setup.folders))
-        self.identities = Identities(self.known)
+        self.resolver = Resolver(Catalogue(*setup.folders))
+        self.identities = Identities(self.resolver)
 
     def run(self, task: Task) -> Finished:
         """Simulate a scenario; whatever goes wrong is told in its result."""
@@ -64,8 +64,8 @@ class Bench:
             names = task.scenario.model_dump(mode="json", include={"model", "cluster", "hardware"})
             asked, parts = {**names, **identity.asked}, identity.parts
             if identity.key == task.key:
-                cluster = self.known.cluster(task.scenario.cluster, task.scenario.hardware)
-                row = dict(run_scenario(task.scenario, self.known.catalogue, task.origins, cluster).row)
+                cluster = self.resolver.cluster(task.scenario.cluster, task.scenario.hardware)
+                row = dict(run_scenario(task.scenario, self.resolver.catalogue, task.origins, cluster).row)
             else:
                 status = FOREIGN
         except InputError as error:

@@ -336,7 +336,7 @@ def _time_parts(result: Result, time: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for part in parts_of(result.execution, breakdown(result.execution).rank):
         kernel = part.activity.category == "compute"
-        name = _NAMES.get(part.doubt.group, "memory_bound_s") if kernel else "exposed_communication_s"
+        name = _NAMES.get(part.uncertainty.group, "memory_bound_s") if kernel else "exposed_communication_s"
         found[name] = found.get(name, 0.0) + (part.seconds if kernel else part.exposed)
     return found
 

@@ -12,14 +12,14 @@ UNIT = 1e9
 """Payload of which the flows are timed."""
 
 
-def makespan(topology: Topology, flows: Sequence[Transport], lanes: dict[Edge, float]) -> float:
+def makespan(topology: Topology, flows: Sequence[Transport], channels: dict[Edge, float]) -> float:
     """Seconds per byte of payload of flows that start together and have the links to themselves."""
     sim = Simulator()
     links: dict[Edge, int] = {}
 
     def number(edge: Edge) -> int:
         if edge not in links:
-            links[edge] = sim.add_link(lanes[edge] if edge in lanes else topology.graph.edges[edge]["bandwidth"])
+            links[edge] = sim.add_link(channels[edge] if edge in channels else topology.graph.edges[edge]["bandwidth"])
         return links[edge]
 
     numbered = [Transport(edges, share * UNIT, count).numbered(number) for edges, share, count in flows]

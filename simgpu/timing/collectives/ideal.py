@@ -45,13 +45,13 @@ class Transport(NamedTuple):
 class CollectivePhase:
     """Flows that start together after `latency` seconds.
 
-    Edges are those of the topology graph, and of `lanes`: what the channels of a GPU can pass on, bytes/s, which is
+    Edges are those of the topology graph, and of `channels`: what the channels of a GPU can pass on, bytes/s, which is
     a link that only this collective uses.
     """
 
     latency: float
     flows: tuple[Transport, ...]
-    lanes: Mapping[Edge, float] = field(default_factory=dict)
+    channels: Mapping[Edge, float] = field(default_factory=dict)
 
 
 def ideal_phases(

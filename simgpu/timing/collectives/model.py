@@ -108,7 +108,7 @@ class CollectiveModel:
         if library not in LIBRARIES:
             raise InputError(f"unknown library '{library}'{nearest(library, LIBRARIES)}", key="library")
         self.topology, self.kind, self.gpus = topology, kind, list(gpus)
-        self.members = tuple(self.gpus)  # in the names of its lanes: those of other collectives are others
+        self.members = tuple(self.gpus)  # in the names of its channels: those of other collectives are others
         self.library, self.dtype = library, dtype
         self.n = len(self.gpus)
         self.constants = topology.cluster.kernel.group("collective", library)
@@ -275,12 +275,12 @@ class CollectiveModel:
         return worst
 
     def flows(self, choice: Choice) -> tuple[list[Transport], dict[Edge, float]]:
-        """All flows with wire bytes per byte of payload, and the lanes they pass."""
+        """All flows with wire bytes per byte of payload, and the channels they pass."""
         if choice in self._flows:
             return self._flows[choice]
         plan = self.schedule(choice[0])
         lane = self._lane(choice)
-        lanes: dict[Edge, float] = {}
+        channels: dict[Edge, float] = {}
         found: list[Transport] = []
         sent: dict[str, float] = {}
         wires: dict[str, float] = {}  # by `via`, where links do not matter
@@ -299,9 +299,9 @@ class CollectiveModel:
             found.append(Transport(edges, bytes_on_wire, count))
         if lane is not None:
             # the channels work through `work` bytes of data while `sent` bytes go out
-            lanes = {(gpu, "channels", choice, self.members): lane * out / plan.work for gpu, out in sent.items()}
-        self._flows[choice] = found, lanes
-        return found, lanes
+            channels = {(gpu, "channels", choice, self.members): lane * out / plan.work for gpu, out in sent.items()}
+        self._flows[choice] = found, channels
+        return found, channels
 
     def _lane(self, choice: Choice) -> float | None:
         """Bytes/s of data that all channels of a GPU work through; None where links are the limit."""
@@ -316,8 +316,8 @@ class CollectiveModel:
         """K: seconds per byte of payload that the flows take with the links to themselves."""
         found = self._unit.get(choice)
         if found is None:
-            flows, lanes = self.flows(choice)
-            found = self._unit[choice] = makespan(self.topology, flows, lanes)
+            flows, channels = self.flows(choice)
+            found = self._unit[choice] = makespan(self.topology, flows, channels)
         return found
 
     # ---- time ----------------------------------------------------------------------------------------
@@ -460,6 +460,6 @@ class CollectiveModel:
             launch = self.topology.cluster.kernel.launch_overhead.si
             return ideal_phases(self.topology, self.kind, self.gpus, size, launch, algorithm)
         choice = self._pick(size, algorithm, protocol)
-        flows, lanes = self.flows(choice)
+        flows, channels = self.flows(choice)
         latency = float(self.lead(choice, size))
-        return [CollectivePhase(latency, tuple(Transport(e, share * size, n) for e, share, n in flows), lanes)]
+        return [CollectivePhase(latency, tuple(Transport(e, share * size, n) for e, share, n in flows), channels)]

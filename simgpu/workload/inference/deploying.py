@@ -54,7 +54,7 @@ def deploy(
     return Deployment(
         config, cluster, plan, precision, run, wide, job.kv_cache or "", sums, routing, how.sustained(job),
         how.algorithm, how.protocol, job.offload, limit, job.memory_share,
-    ).knowing()  # fmt: skip
+    ).shared()  # fmt: skip
 
 
 def chosen_precision(name: str | None, dtype: str, run: Runtime) -> Precision:

@@ -140,8 +140,9 @@ class Deployment:
         run, precision = self.runtime, self.precision
         experts = "deepgemm" if precision.name == "fp8-block" else run.experts_fp8 or DEFAULT
         return KernelModel(
-            self.cluster, self.sustained, run.attention or DEFAULT, precision.library or DEFAULT, streams=run.streams,
-            vectors=run.vectors, experts=experts, few_rows=run.products if self._graphs else GGML,
+            self.cluster, self.sustained, run.attention or DEFAULT, precision.library or DEFAULT,
+            stream_slowdown=run.stream_slowdown, vectors=run.vectors, experts=experts,
+            few_rows=run.few_rows if self._graphs else GGML,
         )  # fmt: skip
 
     @property
@@ -197,7 +198,7 @@ class Deployment:
             found = self._steps[known] = self._step(known)
         return found
 
-    def knowing(self) -> Deployment:
+    def shared(self) -> Deployment:
         """The same, with the steps that deployments like it on this cluster have worked out."""
         if self.drafter is not None:
             return self

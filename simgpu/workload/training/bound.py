@@ -191,13 +191,13 @@ class Bounds:
         counts = self._once(("counts", cut), lambda: _counts(job))
         units = {one: layers.unit(*one) for one in dict.fromkeys(one for _, whole in counts for one in whole)}
         forward = {one: unit.forward.seconds for one, unit in units.items()}
-        backward = {one: (unit.inputs if split else unit.backward).seconds for one, unit in units.items()}
-        later = {one: unit.later.seconds if split else 0.0 for one, unit in units.items()}
-        whole = {one: forward[one] + backward[one] + later[one] for one in units}
+        backward = {one: (unit.input_grad if split else unit.backward).seconds for one, unit in units.items()}
+        weight_grad = {one: unit.weight_grad.seconds if split else 0.0 for one, unit in units.items()}
+        whole = {one: forward[one] + backward[one] + weight_grad[one] for one in units}
         before = (0.0, *accumulate(_sum(forward, chunk) for chunk, _ in counts))
         behind = (0.0, *accumulate(_sum(backward, chunk) for chunk, _ in counts))
         stages = {0, *{str(held): s for s, held in enumerate(counts)}.values()}
-        last = later if split else backward
+        last = weight_grad if split else backward
         return _Work(
             stages=tuple(sorted(stages)),
             before=tuple(before[s] for s in sorted(stages)),

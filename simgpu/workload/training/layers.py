@@ -49,15 +49,16 @@ REMEMBERED = 1024
 class Passes:
     """The blocks of one unit (a layer, the embedding, the head). `weights` are parameters that a rank holds of it.
 
-    `backward` holds recomputation, input and weight gradients; `inputs` and `later` are backward without the weight
-    gradients, and those alone, where a schedule cuts it in two. `trained` are the parameters with gradients.
+    `backward` holds recomputation, input and weight gradients; `input_grad` is backward without the weight
+    gradients and `weight_grad` those alone, where a schedule cuts it in two. `trained` are the
+    parameters with gradients.
     """
 
     name: str
     forward: Block
     backward: Block
-    inputs: Block
-    later: Block
+    input_grad: Block
+    weight_grad: Block
     weights: float
     trained: float
     expert_weights: float = 0.0  # of `weights`: those of experts, which other ranks share
@@ -126,17 +127,19 @@ class Layers:
         first = self._steps((*copies, *casts, *forward))
         again = (*casts, *again) if again else ()
         repeated = self._steps((*copies, *again) if self.plan.zero == 3 else again)
-        inputs = later = EMPTY
+        input_grad = weight_grad = EMPTY
         if self.plan.pipeline == SPLIT:
-            inputs = self._backward(kind, repeated, tuple(op for op in gradients if not _of_weights(op)))
-            later = self._run(f"{kind} weight gradients", self._steps(tuple(op for op in gradients if _of_weights(op))))
+            input_grad = self._backward(kind, repeated, tuple(op for op in gradients if not _of_weights(op)))
+            weight_grad = self._run(
+                f"{kind} weight gradients", self._steps(tuple(op for op in gradients if _of_weights(op)))
+            )
         trained = self._trained(kind, weights)
         return Passes(
             kind,
             self._run(f"{kind} forward", first),
             self._backward(kind, repeated, gradients),
-            inputs,
-            later,
+            input_grad,
+            weight_grad,
             weights,
             trained,
             experts,

@@ -195,9 +195,9 @@ class _Step:
         units, after = self.stages[task.stage][task.chunk], self._inputs(task)
         split = self.plan.pipeline == SPLIT
         if task.kind == "W":
-            blocks = [unit.later for unit in units]
+            blocks = [unit.weight_grad for unit in units]
         else:
-            blocks = [unit.inputs if split else unit.backward for unit in units]
+            blocks = [unit.input_grad if split else unit.backward for unit in units]
         kind = "weight gradients" if task.kind == "W" else "backward"
         reduces = task.kind == ("W" if split else "B") and self._reduces(task.microbatch)
         if self.reductions.each:
@@ -264,8 +264,8 @@ class _Step:
         label = self._labels.get((id(transfer), name))
         if label is None:
             label = self._labels[id(transfer), name] = Activity(
-                name, "communication", kind, group, 0.0, size, "network", call.doubt, None, call.light, call.chosen,
-                group=group,
+                name, "communication", kind, group, 0.0, size, "network", call.uncertainty, None, call.sol_s,
+                call.chosen, group=group,
             )  # fmt: skip
             self._kept.append(transfer)
         drag = {self.streams[r]["compute"]: call.drag for r in drags} if call.drag else None

@@ -63,9 +63,11 @@ def update_of(
     if plan.offload == "none":
         found.append((_activity(kernels, "optimizer", "optimizer", seconds, moved), seconds))
     else:
-        for name, seconds, doubt in _on_host(job, links, mine):
+        for name, seconds, uncertainty in _on_host(job, links, mine):
             size = moved if name == "optimizer" else 0.0
-            found.append((replace(_activity(kernels, name, "optimizer", seconds, size), doubt=doubt), seconds))
+            found.append(
+                (replace(_activity(kernels, name, "optimizer", seconds, size), uncertainty=uncertainty), seconds)
+            )
     host = Activity("host", "compute", "host", "optimizer")
     return [*found, (host, job.framework.step_s)]
 
@@ -81,8 +83,8 @@ def _mine(job: Job, trained: float, experts: float) -> float:
 def _activity(kernels: KernelModel, name: str, kind: str, seconds: float, moved: float) -> Activity:
     architecture, regime = kernels.constants.architecture, kernels.constants.regime("vector", "default")
     got = spread("elementwise", max(seconds, 1e-6), architecture=architecture, regime=regime, library="default")
-    doubt = Uncertainty("vector", float(got.low), float(got.high), float(got.correlated))
-    return Activity(name, "compute", kind, "optimizer", 0.0, moved, "memory", doubt)
+    uncertainty = Uncertainty("vector", float(got.low), float(got.high), float(got.correlated))
+    return Activity(name, "compute", kind, "optimizer", 0.0, moved, "memory", uncertainty)
 
 
 def _on_host(job: Job, links: Links, mine: float) -> list[tuple[str, float, Uncertainty]]:

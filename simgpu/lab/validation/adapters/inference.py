@@ -70,7 +70,7 @@ def _parts(translate: Translate, table: Table, rows: Rows, machine: Machine) -> 
 
 def _impossible(run: MeasuredRun, found: PredictedRun) -> bool:
     """Whether a run was measured faster than the datasheet allows."""
-    return run.op in (TPOT, E2E, DECODE) and run.measured < IMPOSSIBLE * found.light
+    return run.op in (TPOT, E2E, DECODE) and run.measured < IMPOSSIBLE * found.sol_s
 
 
 def _batch(
@@ -78,13 +78,13 @@ def _batch(
     entries: list[tuple[int, MeasuredRun, PredictedRun]],
 ) -> Batch:  # fmt: skip
     values = np.asarray([found.seconds for _, _, found in entries])
-    light = np.asarray([found.light for _, _, found in entries])
+    sol_s = np.asarray([found.sol_s for _, _, found in entries])
     return Batch(
         op,
         dtype,
         np.asarray([row for row, _, _ in entries], np.intp),
         lambda: values,
-        lambda: light,
+        lambda: sol_s,
         "gemm",
         library,
         SHAPE,

@@ -1,11 +1,11 @@
 """Predicts whole inference runs: deploys the model, simulates its step, batch or load, and the same at the speed of
-light."""
+sol_s."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from simgpu.analysis.inference import light_of
+from simgpu.analysis.inference import speed_of_light
 from simgpu.errors import InputError, MisfitError
 from simgpu.lab.machines import cluster_for, one_node_holds, training_cluster
 from simgpu.lab.validation.adapters.inference_runs import DECODE, E2E, PREFILL, TPOT, TTFT, Engine, MeasuredRun
@@ -25,7 +25,7 @@ class PredictedRun:
     """A prediction, s, and the same at the speed of light."""
 
     seconds: float
-    light: float
+    sol_s: float
     caveat: str = ""
 
 
@@ -55,11 +55,11 @@ def _whole(machine: Machine, run: MeasuredRun) -> dict[str, PredictedRun]:
         raise MisfitError(f"{held / 1e9:.0f} GB of weights do not fit a GPU", key="plan")
     if run.op == PREFILL:
         runs = prefill_runs(deployment, run.batch, run.prompt)
-        light = sum(light_of(part.step) * part.count for part in runs)
-        return {PREFILL: PredictedRun(pipelined(runs, deployment.runtime.queue), light)}
+        sol_s = sum(speed_of_light(part.step) * part.count for part in runs)
+        return {PREFILL: PredictedRun(pipelined(runs, deployment.runtime.queue), sol_s)}
     decode = decode_runs(deployment, run.batch, run.prompt, run.output)
-    light = sum(light_of(part.step) * part.count for part in decode)
-    return {DECODE: PredictedRun(sum(part.seconds * part.count for part in decode), light)}
+    sol_s = sum(speed_of_light(part.step) * part.count for part in decode)
+    return {DECODE: PredictedRun(sum(part.seconds * part.count for part in decode), sol_s)}
 
 
 def _served(machine: Machine, deployment: Deployment, run: MeasuredRun) -> dict[str, PredictedRun]:
@@ -72,28 +72,28 @@ def _served(machine: Machine, deployment: Deployment, run: MeasuredRun) -> dict[
         done = serve(deployment, load)
     else:
         done = serve_apart(deploy(machine, run.apart), deployment, load, *run.instances)
-    light = _light_of_load(done, deployment, run)
+    sol_s = _speed_of_light_of_load(done, deployment, run)
     caveat = "saturated: requests queue for room in the cache" if done.saturated else ""
     whole = done.ttft + done.tpot * (run.output - 1)
-    prompt = light_of(_prompt(deployment, run))
+    prompt = speed_of_light(_prompt(deployment, run))
     return {
         TTFT: PredictedRun(done.ttft, prompt, caveat),
-        TPOT: PredictedRun(done.tpot, light, caveat),
-        E2E: PredictedRun(whole, prompt + light * (run.output - 1), caveat),
+        TPOT: PredictedRun(done.tpot, sol_s, caveat),
+        E2E: PredictedRun(whole, prompt + sol_s * (run.output - 1), caveat),
     }
 
 
 def _prompt(deployment: Deployment, run: MeasuredRun) -> StepTime:
     runs = prefill_runs(deployment, 1, run.prompt)
-    return max((part.step for part in runs), key=light_of)
+    return max((part.step for part in runs), key=speed_of_light)
 
 
-def _light_of_load(done: Serving, deployment: Deployment, run: MeasuredRun) -> float:
+def _speed_of_light_of_load(done: Serving, deployment: Deployment, run: MeasuredRun) -> float:
     """TPOT at the speed of light: reads and multiplications of a decode step, and of the prompts that come between."""
-    found = sum(light_of(step) * share for step, share in done.decode)
+    found = sum(speed_of_light(step) * share for step, share in done.decode)
     if run.apart is None and deployment.runtime.mixes:
-        alone = light_of(_prompt(deployment, run))
-        weights = light_of(deployment.decode(1, 2))
+        alone = speed_of_light(_prompt(deployment, run))
+        weights = speed_of_light(deployment.decode(1, 2))
         found += (done.batch - 1) * max(alone - weights, 0.0) / run.output
     return found
 

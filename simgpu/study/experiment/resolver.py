@@ -22,7 +22,7 @@ MOST_CLUSTERS = 256
 """Clusters that are kept; a sweep over a hardware parameter has one for each of its values."""
 
 
-class Known:
+class Resolver:
     """The models, clusters and GPUs that names of a catalogue mean."""
 
     def __init__(self, catalogue: Catalogue) -> None:
