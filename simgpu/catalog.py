@@ -27,6 +27,7 @@ from simgpu.hardware.derive import MARK, base_name, derive, is_slice
 from simgpu.hardware.figure import Quantity, figures
 from simgpu.hardware.inherit import SHARED, Calibration, Flat, flat, inherit
 from simgpu.hardware.peaks import complete
+from simgpu.hardware.power import tensor_demand
 from simgpu.hardware.spec import (
     ArchitectureSpec,
     CatalogueFile,
@@ -184,7 +185,7 @@ class Catalogue:
             data = spec.model_dump(exclude_none=True)
         made = overridden(KINDS[kind], spec, data, overrides)
         if overrides and isinstance(made, GPUSpec) and isinstance(spec, GPUSpec):
-            return settled(self._completed(made), spec, overrides)
+            return settled(self._completed(made), spec, overrides, self.demand(spec))
         return made
 
     def _completed(self, gpu: GPUSpec) -> GPUSpec:
@@ -212,10 +213,15 @@ class Catalogue:
         """The slice, or the capped or limited GPU, that `name` makes of `gpu`. Made once."""
         if name not in self._made:
             try:
-                self._made[name] = derive(gpu, name.split(MARK)[1:])
+                self._made[name] = derive(gpu, name.split(MARK)[1:], self.demand(gpu))
             except InputError as refused:
                 raise asked((), refused.problem) if asked else refused from None
         return self._made[name]
+
+    def demand(self, gpu: GPUSpec) -> float:
+        """Power that busy tensor cores of a GPU would draw at its highest clock, over its power limit."""
+        known = self.kernel_constants(gpu).group("gemm")
+        return tensor_demand(gpu, known["energy_per_flop"], known["compute_fraction"])
 
     @takes(name=TEXT)
     def cluster(self, name: str, overrides: Sequence[Override] = ()) -> Cluster:

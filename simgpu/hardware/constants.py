@@ -25,9 +25,11 @@ class GemmFigures(Spec):
     launch_overhead: Seconds | None = None  # fixed time of a kernel, back to back in a stream or graph
     clock_fraction: Number | None = None  # clock under tensor load over the boost clock, in a short burst
     throttle: Ratio | None = None  # by how much a sustained run lengthens the clock period further
-    steady_slowdown: Ratio | None = None  # clock of short kernels over that of a run of hours under the same limit
+    training_slowdown: Ratio | None = (
+        None  # clock of products in a loop over that inside training steps, under one power limit
+    )
     throttle_time: Seconds | None = None  # kernel time at which half of the throttling is reached in a burst
-    energy_per_flop: EnergyPerFlop | None = None  # of 16-bit tensor work at the boost clock
+    energy_per_flop: EnergyPerFlop | None = None  # of 16-bit tensor work at the highest clock
     burst_exponent: Ratio | None = None  # clock in a burst = (clock sustained) ** this, as fractions of boost
     l2_bytes_per_clock: Number | None = None  # that L2 delivers to one multiprocessor
     l2_bytes_per_flop: Number | None = None  # the same per 16-bit tensor FLOP, where an architecture does not give it

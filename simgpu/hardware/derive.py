@@ -13,6 +13,7 @@ from typing import Any
 
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.figure import Quantity, Switch
+from simgpu.hardware.power import USUAL_DEMAND, clock_under
 from simgpu.hardware.spec import GPUSpec, MigProfile, Peak, Power, Price
 from simgpu.units import format_si, parse_quantity, to_si
 
@@ -21,17 +22,6 @@ MARK = "@"
 
 IDLE_SHARE = 0.1
 """Power of an idle GPU over its TDP: about 70 of 700 W on an H100 SXM, 50 of 400 W on an A100 SXM (nvidia-smi)."""
-
-CLOCK_EXPONENT = 0.5
-"""Sustained clock ~ (power above idle) ** 0.5 under full load.
-
-Dynamic power is f V^2. Where V follows f the exponent is 1/3, where V has reached its floor it is 1; measured curves
-lie between. Tensor-core burns on RTX PRO 6000 cards (16 cards, sweep of the power limit, published with the rtx6kpro
-notes, 2026): 0.39 on the Server Edition (300 to 500 W, 124 to 158 TFLOPS), 0.54 on the Max-Q (250 to 325 W, clock),
-0.73 on the Workstation Edition (300 to 600 W, 90 to 164 TFLOPS). Loads that do not fill the chip lose less: four RTX
-3090 at 280 of 350 W keep 95 % of ResNet-50 training (pugetsystems.com, 2020), 0.2. Range of all: 0.2 to 1, so a
-derived clock at half the power is good to about +-20 %.
-"""
 
 MEMORY_SHARE = 0.55
 """Share of the TDP above which a cap leaves memory-bound kernels alone; below it they lose in proportion.
@@ -55,7 +45,7 @@ def base_name(name: str) -> str:
     return name.partition(MARK)[0]
 
 
-def derive(gpu: GPUSpec, changes: Sequence[str]) -> GPUSpec:
+def derive(gpu: GPUSpec, changes: Sequence[str], demand: float = USUAL_DEMAND) -> GPUSpec:
     """`gpu` with what stands after its name: `derive(h100, ["500W", "1g.10gb"])`.
 
     The result is named in one order, cap, limit, slice, however it was asked for. Raises `InputError`.
@@ -73,7 +63,7 @@ def derive(gpu: GPUSpec, changes: Sequence[str]) -> GPUSpec:
             hertz = to_si(*parse_quantity(change), "Hz")
         else:
             profile = change
-    made = throttled(gpu, watts, hertz)
+    made = throttled(gpu, watts, hertz, demand)
     return made if profile is None else sliced(made, profile)
 
 
@@ -83,12 +73,12 @@ _WORDS = {"cap": "power caps", "limit": "clock limits", "slice": "slices"}
 # ---- power caps and clock limits ---------------------------------------------------------------------
 
 
-def clock_share(cap: float) -> float:
+def clock_share(cap: float, demand: float = USUAL_DEMAND) -> float:
     """Sustained clock of power-bound work under a cap of `cap` x TDP, over the clock without: at most 1.
 
-    ((cap - idle) / (1 - idle)) ** exponent, all powers over the TDP; see `CLOCK_EXPONENT` for source and error.
+    `demand` is the power that busy tensor cores would draw at the highest clock, over the TDP (`clock_under`).
     """
-    return float(min(1.0, ((cap - IDLE_SHARE) / (1.0 - IDLE_SHARE)) ** CLOCK_EXPONENT))
+    return clock_under(cap, demand) / clock_under(1.0, demand)
 
 
 def bandwidth_share(cap: float) -> float:
@@ -96,7 +86,9 @@ def bandwidth_share(cap: float) -> float:
     return min(1.0, (cap - IDLE_SHARE) / (MEMORY_SHARE - IDLE_SHARE))
 
 
-def throttled(gpu: GPUSpec, watts: float | None = None, hertz: float | None = None) -> GPUSpec:
+def throttled(
+    gpu: GPUSpec, watts: float | None = None, hertz: float | None = None, demand: float = USUAL_DEMAND
+) -> GPUSpec:
     """`gpu` with its power capped at `watts` and its clock limited to `hertz` (`nvidia-smi -pl` and `-lgc`).
 
     The boost clock and all peaks become what power-bound work sustains: they stand for long kernels. The highest
@@ -107,9 +99,9 @@ def throttled(gpu: GPUSpec, watts: float | None = None, hertz: float | None = No
     if watts is not None:
         tdp = gpu.power.tdp.si
         _check_range(gpu, watts, LOWEST_CAP * tdp, tdp, "W", "power cap")
-        share, stream = clock_share(watts / tdp), bandwidth_share(watts / tdp)
+        share, stream = clock_share(watts / tdp, demand), bandwidth_share(watts / tdp)
         says = f"power cap of {watts:g} of {tdp:g} W on {gpu.name}: clock x {share:.3f}, bandwidth x {stream:.3f}"
-        says += f" ((power above idle) ** {CLOCK_EXPONENT:g}, good to about +-20 % at half the power)"
+        says += " (power goes with clock x voltage squared, good to about +-10 % at half the power)"
         added.append((f"{watts:.10g}W", says))
     boost = gpu.compute.boost_clock.si
     top = gpu.compute.max_clock.si if gpu.compute.max_clock else boost
@@ -139,7 +131,9 @@ def throttled(gpu: GPUSpec, watts: float | None = None, hertz: float | None = No
         compute["max_clock"] = gpu.compute.boost_clock.model_copy(update={"value": limit, "source": source})
     if gpu.compute.base_clock:
         compute["base_clock"] = scaled(gpu.compute.base_clock, min(1.0, limit / gpu.compute.base_clock.si))
-    power = gpu.power.tdp if watts is None else scaled(gpu.power.tdp, watts / gpu.power.tdp.si)
+    power = gpu.power
+    if watts is not None and watts < gpu.power.tdp.si:
+        power = Power(tdp=scaled(gpu.power.tdp, watts / gpu.power.tdp.si), rated_tdp=gpu.power.tdp)
     return gpu.model_copy(
         update={
             "name": gpu.name + source,
@@ -148,7 +142,7 @@ def throttled(gpu: GPUSpec, watts: float | None = None, hertz: float | None = No
             "compute": gpu.compute.model_copy(update=compute),
             "peak": [slower(peak) for peak in gpu.peak],
             "memory": gpu.memory.model_copy(update={"bandwidth": scaled(gpu.memory.bandwidth, stream)}),
-            "power": Power(tdp=power),
+            "power": power,
         }
     )
 
@@ -210,7 +204,11 @@ def sliced(gpu: GPUSpec, profile: str) -> GPUSpec:
             ),
             "nvlink": None,
             "host_link": gpu.host_link.model_copy(update={"peer_to_peer": Switch(value=False, source=source)}),
-            "power": Power(tdp=part(gpu.power.tdp, power), **{key: part(of, power) for key, of in _rated(gpu).items()}),
+            "power": Power(
+                tdp=part(gpu.power.tdp, power),
+                rated_tdp=gpu.power.rated_tdp and part(gpu.power.rated_tdp, power),
+                **{key: part(of, power) for key, of in _rated(gpu).items()},
+            ),
             "price": Price(**price),
             "mig_profiles": [],
         }
@@ -218,11 +216,16 @@ def sliced(gpu: GPUSpec, profile: str) -> GPUSpec:
 
 
 def _rated(gpu: GPUSpec) -> dict[str, Quantity]:
-    """Peaks that the power limit of `gpu` was made for, FLOP/s, as `Power` has them."""
+    """Peaks that the power limit of `gpu` was made for, FLOP/s, as `Power` has them: without a cap's effect."""
     return {
-        "rated_peak": gpu.power.rated_peak or _plain(gpu.half_peak),
-        "rated_vector_peak": gpu.power.rated_vector_peak or _plain(gpu.vector_peak),
+        "rated_peak": gpu.power.rated_peak or _whole(gpu.half_peak),
+        "rated_vector_peak": gpu.power.rated_vector_peak or _whole(gpu.vector_peak),
     }
+
+
+def _whole(peak: Peak) -> Quantity:
+    """A peak without a power cap or a clock limit, as a figure of its own."""
+    return Quantity(value=peak.datasheet, unit="FLOP/s", source=peak.source)
 
 
 def _plain(peak: Peak) -> Quantity:
@@ -252,7 +255,7 @@ def _in_proportion(peak: Peak, before: float) -> Peak:
     return peak.model_copy(update={"rated": whole})
 
 
-def capped(gpu: GPUSpec, origin: GPUSpec) -> GPUSpec:
+def capped(gpu: GPUSpec, origin: GPUSpec, demand: float = USUAL_DEMAND) -> GPUSpec:
     """`gpu`, whose figures were set by hand, with the clocks of a power cap where its limit is below `origin`'s.
 
     Clocks that were measured under the limit of `origin` would not know of another. Raises `InputError`.
@@ -265,8 +268,8 @@ def capped(gpu: GPUSpec, origin: GPUSpec) -> GPUSpec:
             f"'{origin.name}' is derived already; say the cap in its name, '{base_name(origin.name)}@...W'"
         )
     whole = gpu.power.model_copy(update={"tdp": origin.power.tdp})
-    made = throttled(gpu.model_copy(update={"power": whole}), watts)
-    return made.model_copy(update={"power": gpu.power})
+    made = throttled(gpu.model_copy(update={"power": whole}), watts, demand=demand)
+    return made.model_copy(update={"power": gpu.power.model_copy(update={"rated_tdp": origin.power.tdp})})
 
 
 _FORMS = "a power cap is written 500W, a clock limit 1410MHz"

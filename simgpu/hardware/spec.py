@@ -102,6 +102,11 @@ class Peak(Quantity):
         """The peak that the vendor states, FLOP/s: what utilisation is a share of, whatever the clock."""
         return self.si if self.rated is None else self.rated.si
 
+    def over(self, ratio: float) -> "Peak":
+        """This peak divided by `ratio`, with and without a power cap."""
+        whole = self.rated and self.rated.model_copy(update={"value": self.rated.value / ratio})
+        return self.model_copy(update={"value": self.value / ratio, "rated": whole})
+
     @property
     def key(self) -> str:
         return f"{self.dtype}-{self.accumulate}-{self.engine}"
@@ -128,6 +133,7 @@ class Memory(Spec):
 class Power(Spec):
     tdp: PowerLimit  # of this GPU alone, with its memory
     module: PowerLimit | None = None  # of the module it shares with a processor or another GPU; nothing follows from it
+    rated_tdp: PowerLimit | None = None  # of a GPU under a power cap: the limit without it
     rated_peak: Rate | None = None  # `GPUSpec.half_peak` that the limit was made for, where a peak was changed
     rated_vector_peak: Rate | None = None  # the same of `GPUSpec.vector_peak`
 
@@ -187,7 +193,7 @@ class GPUSpec(CatalogueFile):
         for key, ratio in _OF_HALF.items():
             if key in known:
                 found = known[key]
-                return found if ratio == 1 else found.model_copy(update={"value": found.si / ratio})
+                return found if ratio == 1 else found.over(ratio)
         return next(known[key] for key in ("fp16-fp32-vector", "fp32-fp32-vector") if key in known)
 
     @property

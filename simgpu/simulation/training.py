@@ -114,7 +114,7 @@ def kernels_of(stack: Framework, cluster: Cluster, sustained: bool, fp8_scaling:
     rowwise = ROW_WISE if fp8_scaling == "rowwise" else DEFAULT
     return KernelModel(
         cluster, sustained, stack.attention or DEFAULT, rowwise, stack.matmul_slowdown, stack.stream_slowdown,
-        context_slowdown=stack.context_slowdown if cp > 1 else 1.0,
+        context_slowdown=stack.context_slowdown if cp > 1 else 1.0, training=True,
     )  # fmt: skip
 
 

@@ -59,7 +59,7 @@ class PowerConstants:
     compute_fraction: float
     energy_per_flop: float  # J/FLOP
     burst_exponent: float
-    steady_slowdown: float
+    training_slowdown: float
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from simgpu.hardware.inherit import DEFAULT, Calibration, filled
+from simgpu.hardware.power import clock_under, highest_clock, tensor_demand
 from simgpu.hardware.spec import GPUSpec
 from simgpu.memo import Region
 from simgpu.timing.constants import GemmConstants, PowerConstants, QuantiseConstants
 from simgpu.timing.device import Device
-from simgpu.timing.power import TensorClock, tensor_clock
+from simgpu.timing.power import TensorClock, clock_shape
 
 SIMT = "simt"
 """Matrix multiplications on the vector units."""
@@ -54,12 +55,12 @@ class GemmLibrary:
 class GemmLibraries:
     """The libraries of one GPU. Clocks that nobody measured follow from its power limit.
 
-    `sustained` is a long run, of hours: the clock of short kernels in it is lower than in a benchmark under the same
-    power limit.
+    `training` are products inside training steps, whose clock is lower than in a loop under the same power limit: their
+    operands are cold, and links, memory and seven other GPUs draw power and heat beside them.
     """
 
-    def __init__(self, gpu: GPUSpec, calibration: Calibration, device: Device, sustained: bool) -> None:
-        self.gpu, self.calibration, self.device, self.sustained = gpu, calibration, device, sustained
+    def __init__(self, gpu: GPUSpec, calibration: Calibration, device: Device, training: bool = False) -> None:
+        self.gpu, self.calibration, self.device, self.training = gpu, calibration, device, training
         self._values: Region[str, dict[str, float]] = Region(MOST)
         self._libraries: Region[str, GemmLibrary] = Region(MOST)
 
@@ -99,9 +100,9 @@ class GemmLibraries:
         power = self.calibration.read(PowerConstants, library)
         clock_fraction, throttle = self._clock(power, library)
         found = {"clock_fraction": clock_fraction, "throttle": throttle, **found}
-        del found["steady_slowdown"]
-        if self.sustained and library == DEFAULT:  # others' clocks under load are in their throttle
-            found["clock_fraction"] /= power.steady_slowdown
+        del found["training_slowdown"]
+        if self.training and library == DEFAULT:  # others' clocks under load are in their throttle
+            found["clock_fraction"] /= power.training_slowdown
         if library not in (DEFAULT, SIMT):
             found["sustained_throttle"] = self.values()["throttle"]
         if "l2_bytes_per_clock" not in found:
@@ -110,9 +111,20 @@ class GemmLibraries:
         return found
 
     def _clock(self, constants: PowerConstants, library: str) -> tuple[float, float]:
-        """(clock_fraction, throttle) from the power limit."""
-        clocks, power = self.gpu.compute, self.gpu.power
-        tensor, vector = power.rated_peak or self.gpu.half_peak, power.rated_vector_peak or self.gpu.vector_peak
-        peak = (vector if library == SIMT else tensor).si
-        energy = constants.energy_per_flop * clocks.boost_clock.si / (clocks.rated_clock or clocks.boost_clock).si
-        return tensor_clock(power.tdp.si, peak, constants.compute_fraction, energy, constants.burst_exponent)
+        """(clock_fraction, throttle) from the power limit.
+
+        Products on the vector units draw by their own energy and peak, which holds at the highest clock. Cards that run
+        above the clock of their datasheet reach its peak, no more: utilisation is a share of that.
+        """
+        compute, power = self.gpu.compute, self.gpu.power
+        top, rated = highest_clock(self.gpu), power.rated_tdp or power.tdp
+        if library == SIMT:
+            peak = power.rated_vector_peak.si if power.rated_vector_peak else self.gpu.vector_peak.datasheet
+            demand = constants.energy_per_flop * constants.compute_fraction * peak / rated.si
+            of_peak = top * self.gpu.vector_peak.si / self.gpu.vector_peak.datasheet
+        else:
+            demand = tensor_demand(self.gpu, constants.energy_per_flop, constants.compute_fraction)
+            of_peak = compute.boost_clock.si
+        clock = min(clock_under(power.tdp.si / rated.si, demand) * top, (compute.max_clock or compute.boost_clock).si)
+        sustained = min(clock / of_peak, 1 / constants.compute_fraction)
+        return clock_shape(sustained, constants.burst_exponent)

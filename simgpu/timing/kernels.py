@@ -39,8 +39,11 @@ class Uncertainty:
     correlated: float = 0.0
 
 
+POWER = ("energy_per_flop", "burst_exponent")
+"""What clocks under load follow from where nobody measured them."""
+
 STAND_INS = (
-    (("clock_fraction", "throttle"), ("energy_per_flop", "burst_exponent")),
+    (("clock_fraction", "throttle"), POWER),
     (("l2_bytes_per_clock",), ("l2_bytes_per_flop",)),
 )
 """Constants of matrix multiplications, and those that are only asked where they are not given."""
@@ -98,6 +101,14 @@ def _gpu_of(cluster: Cluster) -> bytes:
     return made
 
 
+def _without_stand_ins(constants: dict[str, Given]) -> dict[str, Given]:
+    """Constants less those that were only asked because others were not given."""
+    for given, instead in STAND_INS:
+        if all(name in constants for name in given):
+            constants = {name: one for name, one in constants.items() if name not in instead}
+    return constants
+
+
 def _seconds(times: KernelTimes) -> float:
     return float(times.seconds.reshape(-1)[0])
 
@@ -114,6 +125,7 @@ class KernelModel:
     `attention` names the library of attention kernels (default: what serving stacks choose on the GPU), `fp8` that of
     products in fp8, `experts` that of mixtures of experts, `few_rows` that of products of a few rows. Slowdowns are
     factors on times: of matrix products, of kernels that stream, of attention over a part of its keys and queries.
+    In `training` steps, sustained ones, clocks are lower than in a loop of one kernel (`simgpu.timing.gemm_libraries`).
     Products of up to `vectors` rows are those of vectors (`vector_rows`, `simgpu.timing.gemv`). Models that give equal
     times have equal `identity`.
     """
@@ -128,10 +140,11 @@ class KernelModel:
     vectors: int = 0
     experts: str = DEFAULT
     few_rows: str = GGML
+    training: bool = False
 
     def __post_init__(self) -> None:
         self.gpu, self.constants = self.cluster.gpu, self.cluster.kernel
-        self.timer = GPUTimer(self.gpu, self.constants, self.sustained)
+        self.timer = GPUTimer(self.gpu, self.constants, self.sustained, self.training and self.sustained)
         key = key_of(self, cluster=_gpu_of(self.cluster))
         self.identity, self._known = SHARED.region("kernels", FIGURES).known(key, lambda: _times_of(key))
 
@@ -158,13 +171,10 @@ class KernelModel:
         if not time.operator:
             return {}
         group = class_of(time.operator)
-        found = self.constants.origins(group, time.library)
-        for given, instead in STAND_INS:
-            if all(name in found for name in given):
-                found = {name: one for name, one in found.items() if name not in instead}
+        found = _without_stand_ins(self.constants.origins(group, time.library))
         if group == "attention":  # its clock follows from that of matrix multiplications
-            clocks = self.constants.origins("gemm")
-            found |= {name: clocks[name] for name in CLOCKS if name in clocks}
+            clocks = _without_stand_ins(self.constants.origins("gemm"))
+            found |= {name: clocks[name] for name in (*CLOCKS, *POWER) if name in clocks}
         return found
 
     def _time(self, op: Kernel) -> KernelTime:

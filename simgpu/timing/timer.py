@@ -28,6 +28,7 @@ class GPUTimer:
     gpu : the GPU of the catalogue
     constants : what is known of its kernels, inherited from its architecture where not given
     sustained : whether kernels are part of a long run, throttled in full, or of a short burst as benchmarks time them
+    training : whether they run inside training steps, where clocks are lower than in a loop of one kernel
 
     Examples
     --------
@@ -39,10 +40,10 @@ class GPUTimer:
     np.True_
     """
 
-    def __init__(self, gpu: GPUSpec, constants: Calibration, sustained: bool = False) -> None:
+    def __init__(self, gpu: GPUSpec, constants: Calibration, sustained: bool = False, training: bool = False) -> None:
         self.gpu, self.constants, self.sustained = gpu, constants, sustained
         self.device = device_of(gpu)
-        libraries = GemmLibraries(gpu, constants, self.device, sustained)
+        libraries = GemmLibraries(gpu, constants, self.device, training)
         self.matrix = MatrixTimer(self.device, constants, libraries, sustained)
         self.attention = AttentionTimer(self.device, constants, libraries, sustained)
         self.experts = ExpertTimer(self.device, constants, libraries, sustained)

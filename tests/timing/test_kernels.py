@@ -135,8 +135,8 @@ def test_every_operator_has_a_model_an_interval_and_constants_with_sources(op, o
 def test_attention_shares_the_clocks_of_matrix_multiplication():
     kernels = model("dgx-h100")
     used = kernels.used(kernels.time(Attention("a", Dim(2), 512, 512, Dim(32), Dim(8), 128, "bf16")))
-    assert used["throttle"].level == "h100-sxm"
-    assert used["throttle"].figure.si == kernels.constants.group("gemm")["throttle"]
+    assert used["energy_per_flop"].level == "h100-sxm"
+    assert used["energy_per_flop"].figure.si == kernels.constants.group("gemm")["energy_per_flop"]
 
 
 def test_a_gpu_that_nobody_measured_is_less_sure():
