@@ -9,8 +9,8 @@ VOLTAGE_SHARE = 0.4
 
 Chosen together with `OTHER_SHARE` for all GPUs at once, on the rates that A100, H100, L40S, B200 and RTX PRO 6000
 sustain at their rated power and on some with a lower limit (B200 at 750 W, GB300 at 500 W; facebookexperimental/triton
-pull requests 854, 2023, 3648; huggingface/gpu-fryer; Azure AI benchmarking guide; stas00/ml-engineering). With 0, 0.2 or
-0.6 rates of other boards come out 1 to 5 points worse.
+pull requests 854, 2023, 3648; huggingface/gpu-fryer; Azure AI benchmarking guide; stas00/ml-engineering). With 0, 0.2
+or 0.6 rates of other boards come out 1 to 5 points worse.
 """
 
 OTHER_SHARE = 0.2
@@ -18,8 +18,8 @@ OTHER_SHARE = 0.2
 under a lower limit. See `VOLTAGE_SHARE`."""
 
 USUAL_DEMAND = 1.5
-"""Power of busy tensor cores at the highest clock over the rated power, where nobody gives the energy of a FLOP: between
-an A100 (0.9) and an H100 (1.2) or L40S (2)."""
+"""Power of busy tensor cores at the highest clock over the rated power, where nobody gives the energy of a FLOP:
+between an A100 (0.9) and an H100 (1.2) or L40S (2)."""
 
 
 def clock_under(limit: float, demand: float) -> float:
