@@ -150,10 +150,8 @@ def _gemm_time(
     hertz = clock.under_load(device.clock, ideal, sustained)
     feed = constants.l2_bytes_per_clock * hertz  # B/s of one multiprocessor
     rate = constants.compute_fraction * operands.peak / device.sm_count * hertz / device.clock  # FLOP/s of one
-    read, output = (
-        batch * (m * k * operands.input_bytes + n * k * operands.weight_bytes),
-        batch * m * n * operands.output_bytes,
-    )
+    read = batch * (m * k * operands.input_bytes + n * k * operands.weight_bytes)
+    output = batch * m * n * operands.output_bytes
     memory = memory_time(read + output, rotation * read + output, hertz, device, constants)
     shape = _Shape(*(np.asarray(x, dtype=float)[:, None] for x in (m, n, k, batch, hertz, feed, rate, memory)))
     tile = tiles(constants.smallest_columns, constants.largest_tile, constants.largest_split)
