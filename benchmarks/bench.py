@@ -25,6 +25,7 @@ from simgpu import Catalogue
 from simgpu.engine import Phase, Simulator
 from simgpu.hardware.spec import GPUSpec
 from simgpu.hardware.topology import build_topology
+from simgpu.timing.attention_work import AttentionWork
 from simgpu.timing.collectives import ideal_phases
 from simgpu.timing.timer import GPUTimer
 
@@ -145,9 +146,9 @@ def kernels(console: Console) -> None:
         "matrix multiplications, one call": (MATRICES, lambda: timer.gemm(m, n, k)),
         "attention (prefill), one call": (
             MATRICES // 10,
-            lambda: timer.attention_prefill(1, m[::10], keys[::10], 32, 8, 128),
+            lambda: timer.attention.prefill(AttentionWork(1, m[::10], keys[::10], 32, 8, 128)),
         ),
-        "RMSNorm, one call": (MATRICES, lambda: timer.normalization(m, n)),
+        "RMSNorm, one call": (MATRICES, lambda: timer.vector.normalization(m, n)),
         "matrix multiplications, one by one": (1000, lambda: [timer.gemm(*one) for one in zip(m[:1000], n, k)]),  # noqa: B905
     }
     for what, (count, work) in works.items():

@@ -17,6 +17,7 @@ from simgpu.lab.measurement import command, operations
 from simgpu.lab.measurement.backend import Device, MeasurementError
 from simgpu.lab.measurement.device import name_of
 from simgpu.lab.measurement.table import COLUMNS, MeasuredFile
+from simgpu.timing.attention_work import AttentionWork
 from simgpu.timing.collectives import collective_time
 from simgpu.timing.timer import GPUTimer
 
@@ -65,8 +66,8 @@ class Fake:
         if operation.what in ("stream", "l2"):
             size = number("bytes")
             if operation.word("op") == "copy":
-                return self.timer.memory_copy(size).seconds
-            return self.timer.reduction(READ_ROWS, size / 4 / READ_ROWS, dtype="fp32").seconds
+                return self.timer.vector.memory_copy(size).seconds
+            return self.timer.vector.reduction(READ_ROWS, size / 4 / READ_ROWS, dtype="fp32").seconds
         if operation.what == "gemm":
             return self.timer.gemm(
                 number("m"), number("n"), number("k"), rotation=number("rotation"),
@@ -76,8 +77,12 @@ class Fake:
             shape = (number("num_heads"), number("num_kv_heads"), number("head_dim"))
             keys = number("q_len") + number("past_kv_len", 0)
             if number("q_len") == 1:
-                return self.timer.attention_decode(number("batch_size"), keys, *shape, library="fa2").seconds
-            return self.timer.attention_prefill(number("batch_size"), keys, keys, *shape, library="fa2").seconds
+                return self.timer.attention.decode(
+                    AttentionWork(number("batch_size"), 1, keys, *shape), library="fa2"
+                ).seconds
+            return self.timer.attention.prefill(
+                AttentionWork(number("batch_size"), keys, keys, *shape), library="fa2"
+            ).seconds
         cluster = cluster_for(CATALOGUE, self.gpu, number("num_gpus"))
         kind = {"alltoall": "all_to_all"}.get(operation.word("collective"), operation.word("collective"))
         ranks = list(range(number("num_gpus")))

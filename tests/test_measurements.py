@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from simgpu import Catalogue, OperatorList, Plan, simulate
+from simgpu.timing.expert_timer import ExpertLayerWork
 from simgpu.timing.timer import GPUTimer
 
 FOLDER = Path(os.environ.get("SIMGPU_MEASUREMENTS", Path(__file__).parents[2] / "shared/measurements"))
@@ -93,7 +94,7 @@ def test_expert_layers(name, bound):
     names = ("num_tokens", "hidden_size", "expert_inter_size", "topk", "num_experts", "moe_tp_size", "moe_ep_size")
     *shape, measured = columns(rows, *names, "latency_s")
     distribution = np.asarray([row["distribution"] for row in rows])
-    seconds = timer(name).moe_layer(*shape, distribution=distribution, rotation=1).seconds
+    seconds = timer(name).experts.layer(ExpertLayerWork(*shape, distribution=distribution), rotation=1).seconds
     assert 100 * np.abs(seconds / measured - 1).mean() < bound
 
 

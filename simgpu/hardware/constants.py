@@ -3,6 +3,9 @@
 They are given under `kernel` in the files of GPUs and architectures and inherit GPU <- architecture <- its parent.
 Constants that belong to a library of kernels stand under its name: `attention: {fa3: {...}}`; what a library does
 not give, `default` of the same class gives. Every constant has a unit and a source, as every figure.
+
+These classes are what a file may hold. What a kernel model reads of it, as plain numbers in SI units, are the classes
+of `simgpu.timing.constants`: their fields have the names given here, and a name that only one side has is an error.
 """
 
 from pydantic import Field
@@ -10,7 +13,7 @@ from pydantic import Field
 from simgpu.hardware.figure import Bandwidth, Bytes, Count, EnergyPerFlop, Fraction, Number, Ratio, Seconds, Spec
 
 
-class GemmConstants(Spec):
+class GemmFigures(Spec):
     """Tiled matrix multiplication, see `simgpu.timing.gemm.gemm_time`.
 
     Where neither a GPU nor its architecture gives `clock_fraction`, it and `throttle` follow from the power limit
@@ -47,7 +50,7 @@ class GemmConstants(Spec):
     inline_ecc_fraction: Fraction | None = None  # of the bandwidth, where ECC bits share GDDR memory with the data
 
 
-class AttentionConstants(Spec):
+class AttentionFigures(Spec):
     """Fused attention, see `simgpu.timing.attention.prefill_time` and `simgpu.timing.attention_decode.decode_time`."""
 
     compute_fraction: Fraction | None = None  # of the dense peak, inside a tile, 2-byte inputs, besides the softmax
@@ -93,7 +96,7 @@ class AttentionConstants(Spec):
     cache_bandwidth: Bandwidth | None = None  # at which kernels that are not fused work through a cache, at any GPU
 
 
-class VectorConstants(Spec):
+class StreamFigures(Spec):
     """Normalisation, softmax, elementwise and other memory-bound kernels, see `simgpu.timing.vector`."""
 
     memory_fraction: Fraction | None = None  # of the memory bandwidth, large streams
@@ -127,7 +130,7 @@ class VectorConstants(Spec):
     copy_overhead: Seconds | None = None  # of a copy between host and GPU
 
 
-class MoeConstants(Spec):
+class ExpertFigures(Spec):
     """Grouped matrix multiplications of experts, see `simgpu.timing.moe`; what is not given is as in `gemm`."""
 
     compute_fraction: Fraction | None = None  # of the dense peak at the clock under load, inside a full tile
@@ -138,9 +141,7 @@ class MoeConstants(Spec):
     resident_bytes_per_clock: Number | None = None  # per multiprocessor, from L2 when weights are resident
     fixed_time: Seconds | None = None  # of the chain of small kernels: routing, permutation, activation
     visit_time: Seconds | None = None  # of routing, for each (token, expert) pair of all ranks
-    token_passes: Number | None = (
-        None  # over the rows of all tokens that enter, whether this rank has their expert or not
-    )
+    token_passes: Number | None = None  # over the rows of all tokens that enter, whoever has their experts
     permute_passes: Number | None = None  # over the tokens' rows, to bring them to the experts and back
 
 
@@ -198,20 +199,20 @@ class KernelConstants(Spec):
     compute_fraction: Fraction | None = None  # of the dense peak, large matrix multiplications
     memory_fraction: Fraction | None = None  # of the memory bandwidth, large streams
     launch_overhead: Seconds | None = None  # fixed time of a kernel, back to back in a stream or graph
-    gemm: dict[str, GemmConstants] = Field(default={})
-    attention: dict[str, AttentionConstants] = Field(default={})
-    vector: dict[str, VectorConstants] = Field(default={})
-    moe: dict[str, MoeConstants] = Field(default={})
+    gemm: dict[str, GemmFigures] = Field(default={})
+    attention: dict[str, AttentionFigures] = Field(default={})
+    vector: dict[str, StreamFigures] = Field(default={})
+    moe: dict[str, ExpertFigures] = Field(default={})
     collective: dict[str, CollectiveConstants] = Field(default={})
 
 
 __all__ = [
-    "AttentionConstants",
+    "AttentionFigures",
     "Bytes",
     "CollectiveConstants",
-    "GemmConstants",
+    "ExpertFigures",
+    "GemmFigures",
     "KernelConstants",
-    "MoeConstants",
     "Number",
-    "VectorConstants",
+    "StreamFigures",
 ]

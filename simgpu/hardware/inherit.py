@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, ClassVar, Protocol, TypeVar
 
+from simgpu.errors import InputError
 from simgpu.hardware.constants import KernelConstants
 from simgpu.hardware.figure import Quantity
 
@@ -15,6 +16,29 @@ DEFAULT = "default"
 CLASSES = ("gemm", "attention", "vector", "moe", "collective")
 SHARED = ("compute_fraction", "memory_fraction", "launch_overhead")
 """Constants that stand above the classes, and that a class uses where it has none of its own."""
+
+
+class ReadConstants(Protocol):
+    """A dataclass of the constants that one kernel model reads, of a class of operators (`simgpu.timing.constants`)."""
+
+    operators: ClassVar[str]
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+C = TypeVar("C", bound=ReadConstants)
+
+
+def filled(kind: type[C], values: Mapping[str, float], whose: str) -> C:
+    """The dataclass `kind` with its fields from `values` (SI units); a field without a default must be among them.
+
+    Raises `InputError` with the names that are missing; `whose` says of which GPU and library.
+    """
+    names = fields(kind)
+    missing = [one.name for one in names if one.default is MISSING and one.name not in values]
+    if missing:
+        lacks = f"{whose} lacks {', '.join(missing)}; expected a value, of the GPU or of an architecture"
+        raise InputError(lacks, key=f"kernel.{kind.operators}")
+    return kind(**{one.name: values[one.name] for one in names if one.name in values})
 
 
 @dataclass(frozen=True)
@@ -35,6 +59,7 @@ class Calibration:
     gpu: str = ""
     architecture: str = ""
     _groups: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict, repr=False, compare=False)
+    _read: dict[tuple[type, str], Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __getattr__(self, name: str) -> Quantity:
         """A constant that stands above the classes, as a figure."""
@@ -49,6 +74,14 @@ class Calibration:
         if found is None:
             found = {name: one.figure.si for name, one in self.origins(kind, library).items()}
             self._groups[kind, library] = found
+        return found
+
+    def read(self, kind: type[C], library: str = DEFAULT) -> C:
+        """The constants that one kernel model reads of a library. Raises `InputError` where one is missing."""
+        found: C | None = self._read.get((kind, library))
+        if found is None:
+            whose = f"'{self.gpu}', library '{library}',"
+            found = self._read[kind, library] = filled(kind, self.group(kind.operators, library), whose)
         return found
 
     def origins(self, kind: str, library: str = DEFAULT) -> dict[str, Given]:

@@ -18,8 +18,8 @@ from simgpu.model.transformer import is_weight_gradient
 from simgpu.plan.checks import check_simulated
 from simgpu.plan.memory import Memory, Room, memory_per_stage, peak
 from simgpu.plan.parallelism import Plan
+from simgpu.timing.gemm_libraries import ROW_WISE
 from simgpu.timing.kernels import NONE, KernelModel
-from simgpu.timing.matrix_timer import ROW_WISE
 from simgpu.workload.execution import Execution
 from simgpu.workload.frameworks import Framework
 from simgpu.workload.jobs import Training

@@ -6,8 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from simgpu.timing.attention_tiles import WIDTH, clocks_under_load, move, resident, score_clocks
-from simgpu.timing.parts import Array, ArrayLike, KernelTimes, in_chunks, smooth_maximum
+from simgpu.timing.attention_tiles import WIDTH, AttentionOperands, clocks_under_load, move, resident, score_clocks
+from simgpu.timing.attention_work import AttentionWork
+from simgpu.timing.constants import PrefillConstants
+from simgpu.timing.device import Device
+from simgpu.timing.parts import Array, KernelTimes, in_chunks, smooth_maximum
+from simgpu.timing.power import TensorClock
 
 SPLITS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
 """Parts into which the keys of a block may be split where blocks are too few for the multiprocessors."""
@@ -37,20 +41,20 @@ class Blocks(NamedTuple):
     full: Array  # blocks that see `limit` keys
 
 
-def blocks(
-    queries: Array, keys: Array, group: Array, window: Array, *, causal: bool, tile_rows: Array, tile_keys: float,
-    outside_window: float,
-) -> Blocks:  # fmt: skip
-    """Count the tiles. A library that does not skip tiles outside a window pays `outside_window` of them."""
+def blocks(work: AttentionWork, group: Array, causal: bool, constants: PrefillConstants) -> Blocks:
+    """Count the tiles; `group` heads share a block. A library that does not skip tiles outside a window pays for
+    `outside_window` of them."""
+    queries, keys, window = (np.asarray(x, float) for x in (work.queries, work.keys, work.window))
     per_head = queries * group
+    tile_rows = np.where(np.asarray(work.head_dim) > 128, constants.wide_tile_rows, constants.tile_rows)
     rows = np.minimum(tile_rows, SMALL_ROWS * np.ceil(per_head / SMALL_ROWS))
     count, positions = np.ceil(per_head / rows), rows / group
     before = np.maximum(keys - queries, 0) if causal else keys
     windowed = (window > 0) & (window < keys)
     limit = np.where(windowed, np.minimum(keys, window + positions - 1), keys)
-    outside, step = np.full_like(limit, outside_window), np.full_like(limit, tile_keys)
+    outside, step = np.full_like(limit, constants.outside_window), np.full_like(limit, constants.tile_keys)
     tiles = _tiles(limit, before, keys, positions, count, step, outside)
-    spread = np.maximum(limit - before - positions, 0) / tile_keys
+    spread = np.maximum(limit - before - positions, 0) / constants.tile_keys
     full = count - _ramp(limit, before, positions, count)
     return Blocks(rows, count, tiles, spread, positions, before, keys, limit, outside, step, full)
 
@@ -62,7 +66,7 @@ def _ramp(limit: Array, before: Array, positions: Array, count: Array) -> Array:
 
 def _tiles(
     limit: Array, before: Array, keys: Array, positions: Array, count: Array, step: Array, outside: Array
-) -> Array:  # fmt: skip
+) -> Array:
     """Tiles of all blocks; a window that ends within a tile costs half of one more."""
     whole = _walk(keys, before, positions, count, step)
     cut = limit < keys
@@ -80,10 +84,17 @@ def _walk(limit: Array, before: Array, positions: Array, count: Array, step: Arr
     return np.asarray(np.maximum(seen / step + count * ragged, count))
 
 
-def makespan(
-    shape: Blocks, copies: Array, tile: Array, block: Array, splits: float, *, batch: Array, sm_count: float,
-    tail: float, sorted_work: float, lone_block: float,
-) -> Array:  # fmt: skip
+class BlockCost(NamedTuple):
+    """How many blocks there are, and what one costs; 1-d arrays over shapes."""
+
+    batch: Array  # sequences
+    copies: Array  # of the blocks of one sequence and KV head
+    tile: Array  # s for a tile of keys
+    block: Array  # s to start and finish a block
+    combine: Array  # s to write and read the partial outputs of one part of the keys
+
+
+def makespan(shape: Blocks, cost: BlockCost, splits: float, sm_count: float, constants: PrefillConstants) -> Array:
     """Seconds until the last of `copies` x `shape` blocks is done; one costs its tiles x `tile` + `block` seconds.
 
         max(k c_{(k-1) SMs + 1} for k = 1, 2, 3, 4, F / SMs, N / SMs;
@@ -97,98 +108,67 @@ def makespan(
     never make the list shorter.
     A block alone on a multiprocessor runs at `lone_block` of the rate that several reach together.
     """
+    batch, copies, tile, block, _ = cost
     total = copies * shape.number * splits
     work = copies * (shape.tiles * tile + shape.number * splits * block) / sm_count
     fullness = np.clip(total / sm_count - 1, 0, 1)
-    spill = np.maximum(0, tail * (shape.spread / splits * tile + block) - sorted_work * work / batch)
+    longer = constants.tail * (shape.spread / splits * tile + block)
+    spill = np.maximum(0, longer - constants.sorted_work * work / batch)
     result = work + spill * fullness
     several: list[Any] = [1, 2, 3, 4, np.ceil(total / sm_count)]
     if (shape.limit < shape.keys).any():
         several.append(np.maximum(np.ceil(copies * shape.full * splits / sm_count), 1))
-        ends: dict[str, Any] = {"batch": batch, "sm_count": sm_count, "tail": tail, "sorted_work": sorted_work}
-        result = np.maximum(result, _behind_a_cache(shape, copies, tile, block, splits, fullness, work, **ends))
+        result = np.maximum(result, _behind_a_cache(shape, cost, splits, fullness, work, sm_count, constants))
     for k in several:
         index = np.floor((k - 1) * sm_count / (copies * splits))
         before = np.minimum(shape.before + np.maximum(shape.number - index, 0) * shape.positions, shape.keys)
         keys = np.minimum(shape.limit, before)
         keys = keys + shape.outside * (before - keys)
         tiles = np.maximum(np.ceil(keys / shape.step / splits), 1)
-        alone = (k % 2) * (1 / lone_block - 1)
+        alone = (k % 2) * (1 / constants.lone_block - 1)
         least = (k + alone) * tiles * tile + k * block
         result = np.maximum(result, np.where((k - 1) * sm_count < total, least, 0))
     return np.asarray(result)
 
 
 def _behind_a_cache(
-    shape: Blocks, copies: Array, tile: Array, block: Array, splits: float, fullness: Array, work: Array, *,
-    batch: Array, sm_count: float, tail: float, sorted_work: float,
-) -> Array:  # fmt: skip
+    shape: Blocks,
+    cost: BlockCost,
+    splits: float,
+    fullness: Array,
+    work: Array,
+    sm_count: float,
+    constants: PrefillConstants,
+) -> Array:
     """The second term of `makespan` with as many keys before the first query, up to those that there are, as make it
     longest: more of them add work to as many blocks as are shorter than the window, until so few of these are left that
     what no longer sticks out outweighs it."""
-    filled = np.maximum(1 - fullness * sorted_work / batch, 1e-9)  # of a tile more, what the list gets longer
-    fewest = np.ceil(fullness * tail * sm_count / (filled * copies * splits))
+    batch, copies, tile, block, _ = cost
+    filled = np.maximum(1 - fullness * constants.sorted_work / batch, 1e-9)  # of a tile more, what the list gets longer
+    fewest = np.ceil(fullness * constants.tail * sm_count / (filled * copies * splits))
     before = np.clip(shape.limit - fewest * shape.positions, 0, shape.before)
     keys = shape.keys - shape.before + before
     tiles = _tiles(shape.limit, before, keys, shape.positions, shape.number, shape.step, shape.outside)
     work = work + copies * (tiles - shape.tiles) * tile / sm_count
     spread = np.maximum(shape.limit - before - shape.positions, 0) / shape.step
-    spill = np.maximum(0, tail * (spread / splits * tile + block) - sorted_work * work / batch)
+    longer = constants.tail * (spread / splits * tile + block)
+    spill = np.maximum(0, longer - constants.sorted_work * work / batch)
     return np.asarray(work + spill * fullness)
 
 
-@in_chunks(CHUNK, "batch", "queries", "keys", "heads", "kv_heads", "head_dim", "v_head_dim", "window")
 def prefill_time(
-    batch: ArrayLike,
-    queries: ArrayLike,
-    keys: ArrayLike,
-    heads: ArrayLike,
-    kv_heads: ArrayLike,
-    head_dim: ArrayLike,
-    v_head_dim: ArrayLike,
-    window: ArrayLike = 0.0,
+    work: AttentionWork,
+    operands: AttentionOperands,
+    device: Device,
+    constants: PrefillConstants,
+    clock: TensorClock,
     *,
-    causal: bool,
-    input_bytes: float,
-    kv_bytes: float,
+    causal: bool = True,
     backward: bool = False,
     warm: bool = True,
     sustained: bool = False,
-    peak: float,
-    sm_count: float,
-    clock: float,
-    bandwidth: float,
-    l2_bytes: float,
-    compute_fraction: float,
-    narrow_fraction: float,
-    wide_fraction: float,
-    backward_fraction: float,
-    softmax_clocks: float,
-    memory_fraction: float,
-    clock_fraction: float,
-    throttle: float,
-    throttle_time: float,
-    clock_exponent: float,
-    resident_fraction: float,
-    resident_bytes_per_clock: float,
-    tile_rows: float,
-    wide_tile_rows: float,
-    tile_keys: float,
-    packed: float,
-    block_latency: float,
-    largest_split: float,
-    split_latency: float,
-    tail: float,
-    sorted_work: float,
-    lone_block: float,
-    outside_window: float,
-    overlap_exponent: float,
-    overhead: float,
-    cast_overhead: float,
-    uneven_overhead: float,
-    **_: float,
 ) -> KernelTimes:
-    """Seconds of fused attention of `queries` new tokens per sequence over `keys` (new and cached ones).
+    """Seconds of fused attention of new tokens over keys (new and cached ones).
 
         tile   = rows tile_keys score_clocks / f        f: clock under load (`attention_tiles`)
         span   = min over splits of the keys of `makespan` of all blocks
@@ -200,78 +180,98 @@ def prefill_time(
 
     Parameters
     ----------
-    batch, queries, keys, heads, kv_heads, head_dim, v_head_dim, window : array_like, broadcast against each other;
-        window 0 sees all keys; causal queries are the last of the keys (chunked prefill: keys > queries)
-    input_bytes, kv_bytes : bytes per element of queries in the products, and of the cache
+    work : shapes, every width given (`AttentionWork.checked`)
+    operands : bytes of an element and the peak for its type, FLOP/s
+    device : datasheet of the GPU: clock in Hz, bandwidth in B/s, L2 in B
+    constants : of the library, see `simgpu.hardware.constants.AttentionFigures`; times in s
+    clock : of large matrix products, which attention's follows from
+    causal : a query sees the keys up to its own
     backward : the backward pass of training instead: 2.5 times the FLOPs at `backward_fraction` of the forward rate,
         twice the bytes, no cache
     warm : operands that fit L2 are found there, as they are right after the kernel that wrote them
     sustained : a long run of such kernels, throttled in full; else throttling sets in over `throttle_time`
-    peak, bandwidth : FLOP/s (dense, of the input type) and B/s of the datasheet
-    the rest : see `simgpu.hardware.constants.AttentionConstants`, times in s
+
+    Notes
+    -----
+    Blocks and tiles: T. Dao, "FlashAttention-2", arXiv:2307.08691; J. Shah et al., "FlashAttention-3",
+    arXiv:2407.08608; Z. Ye et al., "FlashInfer", arXiv:2501.01005. List scheduling of blocks: R. Graham, "Bounds on
+    Multiprocessing Timing Anomalies", 1969.
     """
-    b, q, k, h, kv, d, dv, w = (
-        np.asarray(x, float) for x in (batch, queries, keys, heads, kv_heads, head_dim, v_head_dim, window)
-    )
-    group = h / kv if packed else np.ones_like(h)
+
+    def times(piece: AttentionWork) -> KernelTimes:
+        return _prefill_time(piece, operands, device, constants, clock, causal, backward, warm, sustained)
+
+    return in_chunks(CHUNK, work, times)
+
+
+def _prefill_time(
+    work: AttentionWork,
+    operands: AttentionOperands,
+    device: Device,
+    constants: PrefillConstants,
+    clock: TensorClock,
+    causal: bool,
+    backward: bool,
+    warm: bool,
+    sustained: bool,
+) -> KernelTimes:
+    """`prefill_time` of 1-d arrays."""
+    b, q, h, d, dv = (np.asarray(x) for x in (work.batch, work.queries, work.heads, work.head_dim, work.v_head_dim))
+    group = h / work.kv_heads if constants.packed else np.ones_like(h)
     copies = b * h / group
-    burst, slowdown = clocks_under_load(clock_fraction, throttle, clock_exponent)
-    rows = np.where(d > 128, wide_tile_rows, tile_rows)
-    shape = blocks(q, k, group, w, causal=causal, tile_rows=rows, tile_keys=tile_keys, outside_window=outside_window)
-    clocks = score_clocks(
-        d, dv, input_bytes=input_bytes, peak_per_clock=peak / sm_count / clock, softmax_clocks=softmax_clocks,
-        compute_fraction=compute_fraction, narrow_fraction=narrow_fraction, wide_fraction=wide_fraction,
-    )  # fmt: skip
-    tile = shape.rows * tile_keys * clocks / (clock * burst)
+    burst, slowdown = clocks_under_load(clock, constants.clock_exponent)
+    shape = blocks(work, group, causal, constants)
+    clocks = score_clocks(d, dv, operands, device, constants)
+    tile = shape.rows * constants.tile_keys * clocks / (device.clock * burst)
     if backward:
-        tile = tile * (BACKWARD_FLOPS / backward_fraction)
-    block = block_latency * (1 - WIDTH_SHARE + WIDTH_SHARE * (d + dv) / WIDTH)
-    l2 = resident_bytes_per_clock * sm_count * clock
-    span = _fastest(
-        shape, copies, tile, block, split_latency, 8 * b * q * h * dv / l2,
-        most=largest_split, batch=b, sm_count=sm_count, tail=tail, sorted_work=sorted_work, lone_block=lone_block,
-    )  # fmt: skip
-    span = span * (1 + slowdown * (1.0 if sustained else span / (span + throttle_time)))
-    memory, append = _memory(
-        b, q, k, h, kv, d, dv, kv_bytes=kv_bytes, input_bytes=input_bytes, backward=backward,
-        dram=memory_fraction * bandwidth, l2=l2, l2_bytes=l2_bytes * warm, resident_fraction=resident_fraction,
-    )  # fmt: skip
-    fixed = overhead + (kv_bytes < input_bytes) * cast_overhead + np.where(d != dv, uneven_overhead, 0)
-    seconds = fixed + smooth_maximum((span, memory), overlap_exponent) + append
-    compute = copies * shape.tiles * tile / sm_count
+        tile = tile * (BACKWARD_FLOPS / constants.backward_fraction)
+    block = constants.block_latency * (1 - WIDTH_SHARE + WIDTH_SHARE * (d + dv) / WIDTH)
+    l2 = constants.resident_bytes_per_clock * device.sm_count * device.clock
+    cost = BlockCost(b, copies, tile, block, 8 * b * q * h * dv / l2)
+    span = _fastest(shape, cost, device.sm_count, constants)
+    span = span * (1 + slowdown * (1.0 if sustained else span / (span + clock.throttle_time)))
+    memory, append = _memory(work, operands, device, constants, backward, warm)
+    launches = constants.overhead + operands.narrow_cache * constants.cast_overhead
+    fixed = launches + np.where(d != dv, constants.uneven_overhead, 0)
+    seconds = fixed + smooth_maximum((span, memory), constants.overlap_exponent) + append
+    compute = copies * shape.tiles * tile / device.sm_count
     return KernelTimes(seconds, compute, memory + append, fixed + span - np.minimum(compute, span))
 
 
-def _fastest(
-    shape: Blocks, copies: Array, tile: Array, block: Array, split_latency: float, combine: Array, *,
-    most: float, sm_count: float, **figures: Array | float,
-) -> Array:  # fmt: skip
+def _fastest(shape: Blocks, cost: BlockCost, sm_count: float, constants: PrefillConstants) -> Array:
     """`makespan` without splitting the keys, or with the best split where blocks leave multiprocessors idle."""
-    best = makespan(shape, copies, tile, block, 1, sm_count=sm_count, **figures)  # type: ignore[arg-type]
+    best = makespan(shape, cost, 1, sm_count, constants)
     for splits in SPLITS:
-        few = np.flatnonzero(copies * shape.number * splits <= sm_count)
-        if splits > most or not few.size:
+        few = np.flatnonzero(cost.copies * shape.number * splits <= sm_count)
+        if splits > constants.largest_split or not few.size:
             break
-        part = Blocks(*(x[few] for x in shape))
-        some = {name: np.asarray(value)[few] if np.ndim(value) else value for name, value in figures.items()}
-        span = makespan(part, copies[few], tile[few], block[few], splits, sm_count=sm_count, **some)  # type: ignore[arg-type]
-        best[few] = np.minimum(best[few], span + split_latency + splits * combine[few])
+        part, some = Blocks(*(x[few] for x in shape)), BlockCost(*(x[few] for x in cost))
+        span = makespan(part, some, splits, sm_count, constants)
+        best[few] = np.minimum(best[few], span + constants.split_latency + splits * some.combine)
     return best
 
 
 def _memory(
-    b: Array, q: Array, k: Array, h: Array, kv: Array, d: Array, dv: Array, *, kv_bytes: float, input_bytes: float,
-    backward: bool, dram: float, l2: float, l2_bytes: float, resident_fraction: float,
-) -> tuple[Array, Array]:  # fmt: skip
+    work: AttentionWork,
+    operands: AttentionOperands,
+    device: Device,
+    constants: PrefillConstants,
+    backward: bool,
+    warm: bool,
+) -> tuple[Array, Array]:
     """Seconds to move (queries and output, keys and values; the new keys and values into the cache)."""
+    b, q, k, h, kv, d, dv = (np.asarray(x) for x in work[:7])
+    dram, kv_bytes = constants.memory_fraction * device.bandwidth, operands.kv_bytes
+    l2 = constants.resident_bytes_per_clock * device.sm_count * device.clock
+    l2_bytes = device.l2_bytes * warm
     queries, fresh = 2 * b * q * h * (d + dv), b * q * kv * (d + dv)
     cache = b * k * kv * (d + dv) * kv_bytes
-    hit = resident(queries + 2 * fresh + cache, l2_bytes, resident_fraction)
-    just_written = resident(cache, l2_bytes, resident_fraction)
+    hit = resident(queries + 2 * fresh + cache, l2_bytes, constants.resident_fraction)
+    just_written = resident(cache, l2_bytes, constants.resident_fraction)
     memory = move(queries, hit, dram, l2) + move(cache, just_written, dram, l2)
     if backward:
         return 2 * memory, np.zeros_like(memory)
     # a narrow cache costs a kernel that converts and one that copies; heads of two widths are padded and cut again
-    moved = fresh * (2 + 3 * kv_bytes if kv_bytes < input_bytes else 2 * kv_bytes)
+    moved = fresh * (2 + 3 * kv_bytes if operands.narrow_cache else 2 * kv_bytes)
     uneven = np.where(d != dv, 2 * b * q * (h * dv + kv * (d + dv)), 0)
     return memory, move(moved + uneven, hit, dram, l2)

@@ -1,148 +1,132 @@
-"""Methods of `simgpu.timing.timer.GPUTimer` for attention."""
+"""Times attention of one GPU."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from simgpu.hardware.inherit import DEFAULT
+from simgpu.hardware.inherit import DEFAULT, Calibration
 from simgpu.model.operators import BYTES
-from simgpu.timing.attention_libraries import LIBRARIES
-from simgpu.timing.checks import (
-    WIDEST_HEAD,
-    check_dtypes,
-    check_heads,
-    check_keys,
-    check_library,
-    check_name,
-    check_sizes,
-)
-from simgpu.timing.matrix_timer import MatrixTimer
+from simgpu.timing.attention import prefill_time
+from simgpu.timing.attention_decode import decode_time
+from simgpu.timing.attention_libraries import LIBRARIES, default_library
+from simgpu.timing.attention_tiles import AttentionOperands
+from simgpu.timing.attention_unfused import unfused_time
+from simgpu.timing.attention_work import AttentionWork, LatentWork, MixedWork
+from simgpu.timing.checks import check_dtypes, check_keys, check_library, check_name, check_sizes
+from simgpu.timing.constants import DecodeConstants, PrefillConstants, UnfusedConstants
+from simgpu.timing.device import Device
+from simgpu.timing.gemm_libraries import GemmLibraries
 from simgpu.timing.parts import ArrayLike, KernelTimes
+from simgpu.timing.power import TensorClock
 
 UNFUSED = "ggml"
 """Attention of llama.cpp without a fused kernel."""
 
 
-class AttentionTimer(MatrixTimer):
-    """Fused attention. All sizes broadcast.
+class AttentionTimer:
+    """Fused attention. All sizes of a work broadcast.
 
     `library` names kernels (`simgpu.timing.attention_libraries`); default: those that stacks choose on the GPU.
     `kv_dtype` is what the cache holds where that is not `dtype`. `warm` operands that fit L2 are read from there, as
     in the benchmarks the constants were fitted to; the cache of a model whose layers take turns is not (False).
+    `sustained` is a long run, throttled in full; None: as the timer.
     """
 
-    def attention_prefill(
+    def __init__(self, device: Device, calibration: Calibration, libraries: GemmLibraries, sustained: bool) -> None:
+        self.device, self.calibration, self.libraries, self.sustained = device, calibration, libraries, sustained
+
+    def prefill(
         self,
-        batch: ArrayLike,
-        queries: ArrayLike,
-        keys: ArrayLike,
-        heads: ArrayLike,
-        kv_heads: ArrayLike,
-        head_dim: ArrayLike,
-        v_head_dim: ArrayLike | None = None,
+        work: AttentionWork,
+        *,
         causal: bool = True,
-        window: ArrayLike = 0,
         dtype: str = "bf16",
         kv_dtype: str | None = None,
         library: str = DEFAULT,
         warm: bool = True,
         sustained: bool | None = None,
     ) -> KernelTimes:
-        """`queries` new tokens per sequence over `keys` (new and cached ones), and their append to the cache.
-
-        A prefill chunk has more keys than queries. `window` 0 sees all keys.
-        """
-        from simgpu.timing.attention import prefill_time
-
-        _check(batch, queries, keys, heads, kv_heads, head_dim, v_head_dim, window, causal)
-        v_dim = head_dim if v_head_dim is None else v_head_dim
-        figures = self._attention(dtype, kv_dtype, library, sustained=sustained)
+        """New tokens over keys (new and cached ones), and their append to the cache."""
+        checked = work.checked(causal)
         return prefill_time(
-            batch, queries, keys, heads, kv_heads, head_dim, v_dim, window, causal=causal, warm=warm, **figures
+            checked,
+            self.operands(dtype, kv_dtype),
+            self.device,
+            self.calibration.read(PrefillConstants, self._known(library)),
+            self._clock(),
+            causal=causal,
+            warm=warm,
+            sustained=self.sustained if sustained is None else sustained,
         )
 
-    def attention_backward(
+    def backward(
         self,
-        batch: ArrayLike,
-        queries: ArrayLike,
-        keys: ArrayLike,
-        heads: ArrayLike,
-        kv_heads: ArrayLike,
-        head_dim: ArrayLike,
-        v_head_dim: ArrayLike | None = None,
+        work: AttentionWork,
+        *,
         causal: bool = True,
-        window: ArrayLike = 0,
         dtype: str = "bf16",
         library: str = DEFAULT,
         warm: bool = True,
         sustained: bool | None = None,
     ) -> KernelTimes:
-        """The backward pass of `attention_prefill` in training: gradients of queries, keys and values."""
-        from simgpu.timing.attention import prefill_time
-
-        _check(batch, queries, keys, heads, kv_heads, head_dim, v_head_dim, window, causal)
-        v_dim = head_dim if v_head_dim is None else v_head_dim
-        figures = self._attention(dtype, None, library, sustained=sustained)
+        """The backward pass of `prefill` in training: gradients of queries, keys and values."""
+        checked = work.checked(causal)
         return prefill_time(
-            batch, queries, keys, heads, kv_heads, head_dim, v_dim, window,
-            causal=causal, warm=warm, backward=True, **figures,
-        )  # fmt: skip
+            checked,
+            self.operands(dtype),
+            self.device,
+            self.calibration.read(PrefillConstants, self._known(library)),
+            self._clock(),
+            causal=causal,
+            backward=True,
+            warm=warm,
+            sustained=self.sustained if sustained is None else sustained,
+        )
 
-    def attention_decode(
+    def decode(
         self,
-        batch: ArrayLike,
-        keys: ArrayLike,
-        heads: ArrayLike,
-        kv_heads: ArrayLike,
-        head_dim: ArrayLike,
-        v_head_dim: ArrayLike | None = None,
-        window: ArrayLike = 0,
-        dtype: str = "bf16",
-        kv_dtype: str | None = None,
-        queries: ArrayLike = 1,
-        library: str = DEFAULT,
-        warm: bool = True,
-    ) -> KernelTimes:
-        """`queries` (1, or a few speculated) tokens per sequence over a cache that then holds `keys` tokens."""
-        from simgpu.timing.attention_decode import decode_time
-
-        _check(batch, queries, keys, heads, kv_heads, head_dim, v_head_dim, window)
-        v_dim = head_dim if v_head_dim is None else v_head_dim
-        figures = self._attention(dtype, kv_dtype, library)
-        return decode_time(batch, keys, heads, kv_heads, head_dim, v_dim, queries, window, warm=warm, **figures)
-
-    def attention_mixed(
-        self,
-        queries: ArrayLike,
-        keys: ArrayLike,
-        decodes: ArrayLike,
-        decode_keys: ArrayLike,
-        heads: ArrayLike,
-        kv_heads: ArrayLike,
-        head_dim: ArrayLike,
-        v_head_dim: ArrayLike | None = None,
+        work: AttentionWork,
+        *,
         dtype: str = "bf16",
         kv_dtype: str | None = None,
         library: str = DEFAULT,
         warm: bool = True,
     ) -> KernelTimes:
-        """One kernel for a prefill chunk (`queries` over `keys`) and `decodes` sequences of `decode_keys` tokens.
+        """One query (or a few speculated ones) per sequence over a cache that then holds all keys."""
+        checked = work.checked()
+        return decode_time(
+            checked,
+            self.operands(dtype, kv_dtype),
+            self.device,
+            self.calibration.read(DecodeConstants, self._known(library)),
+            self._clock(),
+            warm=warm,
+        )
+
+    def mixed(
+        self,
+        work: MixedWork,
+        *,
+        dtype: str = "bf16",
+        kv_dtype: str | None = None,
+        library: str = DEFAULT,
+        warm: bool = True,
+    ) -> KernelTimes:
+        """One kernel for a chunk of a prompt and for sequences that decode.
 
         Its blocks are those of a prefill for both, since one kernel has one size of tiles; the parts follow each other
         on the multiprocessors and what a launch costs is paid once. Where there is nothing to prefill it is a decode.
         """
-        check_sizes(0, queries=queries, keys=keys, decodes=decodes, decode_keys=decode_keys)
-        check_keys(keys, queries)
-        q, n = np.broadcast_arrays(np.asarray(queries, float), np.asarray(decodes, float))
-        shape: dict[str, Any] = {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "v_head_dim": v_head_dim}
-        common: dict[str, Any] = {"dtype": dtype, "kv_dtype": kv_dtype, "library": library, "warm": warm}
-        one, many = np.maximum(q, 1), np.maximum(n, 1)
-        chunk = self.attention_prefill(1, one, np.maximum(keys, one), **shape, **common)
-        rows = self.attention_prefill(many, 1, np.maximum(decode_keys, 1), **shape, **common)
-        alone = self.attention_decode(many, np.maximum(decode_keys, 1), **shape, **common)
-        overhead = self._attention(dtype, kv_dtype, library)["overhead"]
+        check_sizes(0, queries=work.queries, keys=work.keys, decodes=work.decodes, decode_keys=work.decode_keys)
+        check_keys(work.keys, work.queries)
+        q, n = np.broadcast_arrays(np.asarray(work.queries, float), np.asarray(work.decodes, float))
+        heads, one, many = work[4:], np.maximum(q, 1), np.maximum(n, 1)
+        prompt = AttentionWork(1, one, np.maximum(work.keys, one), *heads)
+        each = AttentionWork(many, 1, np.maximum(work.decode_keys, 1), *heads)
+        chunk = self.prefill(prompt, dtype=dtype, kv_dtype=kv_dtype, library=library, warm=warm)
+        rows = self.prefill(each, dtype=dtype, kv_dtype=kv_dtype, library=library, warm=warm)
+        alone = self.decode(each, dtype=dtype, kv_dtype=kv_dtype, library=library, warm=warm)
+        overhead = self.calibration.read(PrefillConstants, self.library(library)).overhead
         both, shared = (q > 0) & (n > 0), np.asarray([overhead, 0.0, 0.0, overhead])
         choices = [
             np.where(both, c + r - s, np.where(q > 0, c, np.where(n > 0, a, 0.0)))
@@ -150,106 +134,69 @@ class AttentionTimer(MatrixTimer):
         ]
         return KernelTimes(*choices)
 
-    def attention_mla_prefill(
+    def latent_prefill(
         self,
-        batch: ArrayLike,
-        queries: ArrayLike,
-        keys: ArrayLike,
-        heads: ArrayLike,
-        nope_dim: ArrayLike = 128,
-        rope_dim: ArrayLike = 64,
-        v_head_dim: ArrayLike = 128,
+        work: LatentWork,
+        *,
         causal: bool = True,
         dtype: str = "bf16",
         kv_dtype: str | None = None,
         library: str = DEFAULT,
         warm: bool = True,
     ) -> KernelTimes:
-        """Latent attention (DeepSeek-V2, arXiv:2405.04434) of a prefill: keys and values expanded to every head.
+        """Latent attention of a prefill: keys and values expanded to every head.
 
         The products that expand the latent are matrix multiplications of their own, not counted here.
         """
-        check_sizes(0, nope_dim=nope_dim, rope_dim=rope_dim)
-        wide = np.asarray(nope_dim, float) + np.asarray(rope_dim, float)
-        return self.attention_prefill(
-            batch, queries, keys, heads, heads, wide, v_head_dim, causal,
-            dtype=dtype, kv_dtype=kv_dtype, library=library, warm=warm,
-        )  # fmt: skip
+        expanded = work.expanded()
+        return self.prefill(expanded, causal=causal, dtype=dtype, kv_dtype=kv_dtype, library=library, warm=warm)
 
-    def attention_mla_decode(
+    def latent_decode(
         self,
-        batch: ArrayLike,
-        keys: ArrayLike,
-        heads: ArrayLike,
-        latent_dim: ArrayLike = 512,
-        rope_dim: ArrayLike = 64,
-        queries: ArrayLike = 1,
+        work: LatentWork,
+        *,
         dtype: str = "bf16",
         kv_dtype: str | None = None,
         library: str = DEFAULT,
         warm: bool = True,
     ) -> KernelTimes:
         """Latent attention of a decode step, absorbed: all heads share one key of latent + rope, its value inside."""
-        from simgpu.timing.attention_decode import decode_time
+        absorbed = work.absorbed()
+        return decode_time(
+            absorbed,
+            self.operands(dtype, kv_dtype),
+            self.device,
+            self.calibration.read(DecodeConstants, self._known(library)),
+            self._clock(),
+            warm=warm,
+        )
 
-        check_sizes(0, rope_dim=rope_dim)
-        check_sizes(latent_dim=latent_dim)
-        wide = np.asarray(latent_dim, float) + np.asarray(rope_dim, float)
-        _check(batch, queries, keys, heads, 1.0, wide, None, 0)
-        figures = self._attention(dtype, kv_dtype, library)
-        return decode_time(batch, keys, heads, 1.0, wide, latent_dim, queries, 0.0, wide, warm=warm, **figures)
-
-    def attention_unfused(
+    def unfused(
         self, batch: ArrayLike, keys: ArrayLike, kv_heads: ArrayLike, width: ArrayLike, kv_dtype: str = "fp16"
     ) -> KernelTimes:
         """Scores of one query and their product with the values as two kernels of llama.cpp, softmax not counted.
 
-        `width` elements of key and value in each KV head. They work through the cache no faster than
-        `cache_bandwidth`, whatever the GPU: few threads wait for one row after another.
+        `width` elements of key and value in each KV head.
         """
         check_sizes(batch=batch, keys=keys, kv_heads=kv_heads, width=width)
         check_name(kv_dtype, BYTES, "kv_dtype")
-        figures = self.constants.group("attention", UNFUSED)
         cache = np.asarray(batch, float) * np.asarray(keys, float) * np.asarray(kv_heads, float)
         cache = cache * np.asarray(width, float) * BYTES[kv_dtype]
-        memory = cache / (figures["decode_memory_fraction"] * self.device["bandwidth"])
-        latency = 2 * figures["launch_overhead"] + cache / figures["cache_bandwidth"]
-        return KernelTimes(memory + latency, np.zeros_like(memory), memory, np.asarray(latency))
+        return unfused_time(cache, self.device, self.calibration.read(UnfusedConstants, UNFUSED))
 
-    def attention_library(self, library: str = DEFAULT) -> str:
+    def library(self, library: str = DEFAULT) -> str:
         """The library that a name stands for on this GPU."""
-        from simgpu.timing.attention_libraries import default_library
+        return default_library(self.calibration.architecture) if library == DEFAULT else library
 
-        return default_library(self.constants.architecture) if library == DEFAULT else library
-
-    def _attention(
-        self, dtype: str, kv_dtype: str | None, library: str, sustained: bool | None = None
-    ) -> dict[str, Any]:
-        """Figures of an attention kernel: of the device, of the dtypes, of the library."""
+    def operands(self, dtype: str, kv_dtype: str | None = None) -> AttentionOperands:
+        """Bytes of data types and the peak of the products. Raises `InputError` for types that the GPU has not."""
         check_dtypes(dtype, kv_dtype=kv_dtype)
-        check_library(library, self.constants, "attention", LIBRARIES)
-        matrix = self.matrix_constants()
-        clocks = {name: matrix[name] for name in ("clock_fraction", "throttle", "throttle_time")}
-        shape = {"input_bytes": BYTES[dtype], "kv_bytes": BYTES[kv_dtype or dtype], "peak": self.peak(dtype)}
-        figures: dict[str, Any] = {**self.constants.group("attention", self.attention_library(library)), **self.device}
-        return {**figures, **clocks, **shape, "sustained": self.sustained if sustained is None else sustained}
+        return AttentionOperands(BYTES[dtype], BYTES[kv_dtype or dtype], self.device.peak(dtype))
 
+    def _known(self, library: str) -> str:
+        check_library(library, self.calibration, "attention", LIBRARIES)
+        return self.library(library)
 
-def _check(
-    batch: ArrayLike,
-    queries: ArrayLike,
-    keys: ArrayLike,
-    heads: ArrayLike,
-    kv_heads: ArrayLike,
-    head_dim: ArrayLike,
-    v_head_dim: ArrayLike | None,
-    window: ArrayLike,
-    causal: bool = True,
-) -> None:
-    """Raise `InputError` for a shape that no attention has."""
-    check_sizes(batch=batch, queries=queries, keys=keys, heads=heads, kv_heads=kv_heads)
-    check_sizes(1, WIDEST_HEAD, head_dim=head_dim, v_head_dim=v_head_dim)
-    check_sizes(0, window=window)
-    check_heads(heads, kv_heads)
-    if causal:
-        check_keys(keys, queries)
+    def _clock(self) -> TensorClock:
+        """Of large matrix products, which attention's follows from."""
+        return self.libraries.of().clock

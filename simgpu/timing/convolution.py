@@ -19,11 +19,22 @@ class ConvolutionGemm(NamedTuple):
     fresh: Array  # of the bytes that the products would read and write, those that memory really moves
 
 
-def convolution_gemm(
-    images: ArrayLike, channels: ArrayLike, height: ArrayLike, width: ArrayLike, filters: ArrayLike,
-    kernel: tuple[int, int] = (3, 3), stride: tuple[int, int] = (1, 1), padding: tuple[int, int] = (0, 0),
-    dilation: tuple[int, int] = (1, 1), groups: ArrayLike = 1,
-) -> ConvolutionGemm:  # fmt: skip
+class ConvolutionWork(NamedTuple):
+    """A two-dimensional convolution; sizes broadcast against each other, the rest is (height, width) of all of them."""
+
+    images: ArrayLike
+    channels: ArrayLike
+    height: ArrayLike
+    width: ArrayLike
+    filters: ArrayLike
+    groups: ArrayLike = 1
+    kernel: tuple[int, int] = (3, 3)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+
+
+def convolution_gemm(work: ConvolutionWork) -> ConvolutionGemm:
     """Sizes of the implicit GEMM of a two-dimensional convolution (forward).
 
         out = floor((in + 2 padding - dilation (kernel - 1) - 1) / stride) + 1      each way
@@ -33,11 +44,11 @@ def convolution_gemm(
     memory after that (S. Chetlur et al., "cuDNN: Efficient Primitives for Deep Learning", 2014). `fresh` is
     (input + weights + output) / (A + B + C), in elements.
     """
-    given = (images, channels, height, width, filters, groups)
-    images, channels, height, width, filters, groups = np.broadcast_arrays(*(np.asarray(x, float) for x in given))
+    sizes, kernel = work[:6], work.kernel
+    images, channels, height, width, filters, groups = np.broadcast_arrays(*(np.asarray(x, float) for x in sizes))
     out_h, out_w = (
         np.floor((size + 2 * pad - dil * (k - 1) - 1) / step) + 1
-        for size, k, step, pad, dil in zip((height, width), kernel, stride, padding, dilation, strict=True)
+        for size, k, step, pad, dil in zip((height, width), *work[6:], strict=True)
     )
     m, n = images * out_h * out_w, filters / groups
     k = channels / groups * kernel[0] * kernel[1]

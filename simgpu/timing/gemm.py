@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from simgpu.memo import remembered
+from simgpu.timing.constants import ExpertConstants, GemmConstants
+from simgpu.timing.device import Device
 from simgpu.timing.parts import Array, ArrayLike, KernelTimes, in_chunks
+from simgpu.timing.power import TensorClock
 
 TILES_M = (16, 32, 64, 128, 256)
 TILES_N = (32, 64, 128, 256)
@@ -16,8 +20,9 @@ K_STEP = 128
 """Bytes of a row of A that a tile works through at a time: a line of shared memory."""
 K_GRAIN = 64
 """Bytes to which k is padded: whole instructions."""
-CHUNK = 256
-"""Shapes priced at a time, so that the table of tiles stays in the processor's cache."""
+CHUNK = 32
+"""Shapes priced at a time: their table of tiles is some 50 kB, which stays in the processor's cache, and which the
+allocator keeps instead of giving it back to the system after every step."""
 
 
 @remembered(128)
@@ -29,63 +34,62 @@ def tiles(smallest_columns: float, largest_tile: float, largest_split: float) ->
     return tm, tn, split
 
 
+class GemmWork(NamedTuple):
+    """C[m, n] = A[m, k] B[k, n], `batch` times in one kernel: whole numbers, broadcast against each other."""
+
+    m: ArrayLike
+    n: ArrayLike
+    k: ArrayLike
+    batch: ArrayLike = 1.0
+
+
+@dataclass(frozen=True)
+class Operands:
+    """What a product multiplies: bytes of an element, and the peak for its types.
+
+    Parameters
+    ----------
+    input_bytes : B per element of A, in which it is multiplied
+    output_bytes : B per element of C
+    weight_bytes : B per element of B as stored, which may be fewer bits than it is multiplied in
+    peak : FLOP/s, dense, at the boost clock
+    """
+
+    input_bytes: float
+    output_bytes: float
+    weight_bytes: float
+    peak: float
+
+
 def memory_time(
-    moved: Array, working_set: Array, clock: Array | float, *, sm_count: float, bandwidth: float, l2_bytes: float,
-    memory_fraction: float, resident_fraction: float, resident_bytes_per_clock: float,
-) -> Array:  # fmt: skip
-    """Seconds to move `moved` bytes: from L2 where `working_set` bytes fit it, else from DRAM.
+    moved: Array, working_set: Array, clock: Array | float, device: Device, constants: GemmConstants | ExpertConstants
+) -> Array:
+    """Seconds to move `moved` bytes: from L2 where `working_set` bytes fit it, else from DRAM; `clock` in Hz.
 
     The change between the two is steep, as measured: half of it within 6 % of the capacity.
     """
-    dram = memory_fraction * bandwidth
-    l2 = np.maximum(resident_bytes_per_clock * clock * sm_count, dram)
+    dram = constants.memory_fraction * device.bandwidth
+    l2 = np.maximum(constants.resident_bytes_per_clock * clock * device.sm_count, dram)
     with np.errstate(over="ignore"):
-        resident = 1 / (1 + (working_set / (resident_fraction * l2_bytes)) ** 12)
+        resident = 1 / (1 + (working_set / (constants.resident_fraction * device.l2_bytes)) ** 12)
     return moved * ((1 - resident) / dram + resident / l2)
 
 
-@in_chunks(CHUNK, "m", "n", "k", "batch")
 def gemm_time(
-    m: ArrayLike,
-    n: ArrayLike,
-    k: ArrayLike,
+    work: GemmWork,
+    operands: Operands,
+    device: Device,
+    constants: GemmConstants,
+    clock: TensorClock,
     *,
-    batch: ArrayLike = 1.0,
-    input_bytes: float,
-    output_bytes: float,
-    weight_bytes: float | None = None,
     rotation: float = np.inf,
     sustained: bool = False,
-    peak: float,
-    sm_count: float,
-    clock: float,
-    bandwidth: float,
-    l2_bytes: float,
-    compute_fraction: float,
-    memory_fraction: float,
-    launch_overhead: float,
-    clock_fraction: float,
-    throttle: float,
-    throttle_time: float,
-    l2_bytes_per_clock: float,
-    k_step_clocks: float,
-    wave_latency: float,
-    split_latency: float,
-    resident_fraction: float,
-    resident_bytes_per_clock: float,
-    sustained_throttle: float = np.inf,
-    tile_latency: float = 0,
-    rows_covered: float = 0,
-    smallest_columns: float = 32,
-    largest_tile: float = 256 * 128,
-    largest_split: float = 32,
-    **_: float,
 ) -> KernelTimes:
     """Seconds of C[m, n] = A[m, k] B[k, n], `batch` times in one kernel, for arrays of shapes.
 
     A library picks the fastest tile (TM, TN) and split s of k for a shape; so does this model:
 
-        f    = clock clock_fraction / (1 + throttle T / (T + throttle_time)),   T = 2 m n k batch / peak
+        f    = clock under load after T = 2 m n k batch / peak      (`simgpu.timing.power.TensorClock`)
         step = max(2 TM TN c / (compute_fraction peak f / clock / SMs),         multiply
                    (min(TM, m) + min(TN, n)) c e / (l2_bytes_per_clock f),      feed from L2
                    k_step_clocks / f)                                           dependent instructions
@@ -101,27 +105,17 @@ def gemm_time(
 
     Parameters
     ----------
-    m, n, k, batch : array_like of whole numbers, broadcast against each other
-    input_bytes, output_bytes : bytes per element of A (and of B, unless `weight_bytes` is given) and of C
-    weight_bytes : bytes per element of B as stored, for weights of fewer bits than they are multiplied in
+    work, operands : the shapes, and bytes and peak of what is multiplied
+    device : datasheet of the GPU: clock in Hz (boost), bandwidth in B/s, L2 in B
+    constants : of the library. `l2_bytes_per_clock`: B that L2 delivers to one multiprocessor in a clock;
+        `k_step_clocks`: clocks of one dependent step of 128 bytes along k; `tile_latency`: s to start the first and
+        finish the last tile of 128 x 128, smaller ones in proportion; `rows_covered`: a library that picks its tile by
+        m alone takes TM >= min(m, this), 0: whichever is fastest; `smallest_columns`, `largest_tile`, `largest_split`:
+        smallest TN, largest TM TN, most parts of k that the library has; others in s, or fractions
+    clock : how the clock falls under load
     rotation : how many such multiplications (each with its own operands) pass before operands are used again;
         inf: they come from DRAM (a model's weights), 1: the same again and again
-    sustained : True for a long run of such kernels, throttled from the first; False for a short burst, where
-        throttling sets in over `throttle_time`
-    peak : FLOP/s, dense, at the boost clock
-    clock : Hz, boost
-    bandwidth : B/s of DRAM
-    clock_fraction : clock under tensor load over the boost clock, short bursts (power limit)
-    throttle : how much longer the clock period gets in a long kernel
-    sustained_throttle : the part of it that every kernel of a sustained run has: what the power limit takes. The
-        rest, of libraries whose large shapes are slow, sets in with the length of a kernel
-    l2_bytes_per_clock : bytes per clock that L2 delivers to one multiprocessor
-    k_step_clocks : clocks of one dependent step of 128 bytes along k
-    tile_latency : s to start the first and finish the last tile of 128 x 128; smaller ones in proportion
-    rows_covered : a library that picks its tile by m alone takes TM >= min(m, this); 0: whichever is fastest
-    smallest_columns, largest_tile, largest_split : what the library offers: smallest TN, largest TM TN (fp32 sums of
-        256 x 128 fill half of the registers), most parts it splits k into (1: no split)
-    others : s, fractions
+    sustained : a long run of such kernels instead of a short burst
 
     Returns
     -------
@@ -134,32 +128,44 @@ def gemm_time(
     documentation, "Efficient GEMM in CUDA". Throttling: power follows what is multiplied and how long.
     The cube norm between compute and memory is empirical, between overlap (infinity) and none (1).
     """
-    weight_bytes = input_bytes if weight_bytes is None else weight_bytes
-    flops = 2 * m * n * k * batch
-    ideal = flops / peak
-    slower = throttle * ideal / (ideal + throttle_time)
-    if sustained:
-        slower = np.maximum(slower, min(throttle, sustained_throttle))
-    hertz = clock * clock_fraction / (1 + slower)
-    feed = l2_bytes_per_clock * hertz  # B/s of one multiprocessor
-    rate = compute_fraction * peak / sm_count * hertz / clock  # FLOP/s of one multiprocessor
-    operands, output = batch * (m * k * input_bytes + n * k * weight_bytes), batch * m * n * output_bytes
-    memory = memory_time(
-        operands + output, rotation * operands + output, hertz, sm_count=sm_count, bandwidth=bandwidth,
-        l2_bytes=l2_bytes, memory_fraction=memory_fraction, resident_fraction=resident_fraction,
-        resident_bytes_per_clock=resident_bytes_per_clock,
-    )  # fmt: skip
+
+    def times(piece: GemmWork) -> KernelTimes:
+        return _gemm_time(piece, operands, device, constants, clock, rotation, sustained)
+
+    return in_chunks(CHUNK, work, times)
+
+
+def _gemm_time(
+    work: GemmWork,
+    operands: Operands,
+    device: Device,
+    constants: GemmConstants,
+    clock: TensorClock,
+    rotation: float,
+    sustained: bool,
+) -> KernelTimes:
+    """`gemm_time` of 1-d arrays."""
+    m, n, k, batch = work
+    ideal = 2 * m * n * k * batch / operands.peak
+    hertz = clock.under_load(device.clock, ideal, sustained)
+    feed = constants.l2_bytes_per_clock * hertz  # B/s of one multiprocessor
+    rate = constants.compute_fraction * operands.peak / device.sm_count * hertz / device.clock  # FLOP/s of one
+    read = batch * (m * k * operands.input_bytes + n * k * operands.weight_bytes)
+    output = batch * m * n * operands.output_bytes
+    memory = memory_time(read + output, rotation * read + output, hertz, device, constants)
     shape = _Shape(*(np.asarray(x, dtype=float)[:, None] for x in (m, n, k, batch, hertz, feed, rate, memory)))
-    tile = tiles(smallest_columns, largest_tile, largest_split)
-    busy, waves, finish = _tile_times(shape, *tile, input_bytes, weight_bytes, output_bytes, sm_count, k_step_clocks)
+    tile = tiles(constants.smallest_columns, constants.largest_tile, constants.largest_split)
+    busy, waves, finish = _tile_times(shape, tile, operands, device.sm_count, constants.k_step_clocks)
     tm, tn, split = tile
-    total = np.cbrt(busy * busy * busy + shape.memory**3) + waves * wave_latency + tile_latency / 128**2 * tm * tn
-    total += (split > 1) * (split_latency + finish)
-    total[tm < np.minimum(shape.m, rows_covered)] = np.inf
+    total = np.cbrt(busy * busy * busy + shape.memory**3) + waves * constants.wave_latency
+    total += constants.tile_latency / 128**2 * tm * tn
+    total += (split > 1) * (constants.split_latency + finish)
+    total[tm < np.minimum(shape.m, constants.rows_covered)] = np.inf
     best = np.argmin(total, axis=1)
     here = np.arange(len(best))
-    seconds = launch_overhead + total[here, best]
-    return KernelTimes(seconds, busy[here, best], memory, launch_overhead + waves[here, best] * wave_latency)
+    fixed = constants.launch_overhead
+    latency = fixed + waves[here, best] * constants.wave_latency
+    return KernelTimes(fixed + total[here, best], busy[here, best], memory, latency)
 
 
 class _Shape(NamedTuple):
@@ -176,16 +182,17 @@ class _Shape(NamedTuple):
 
 
 def _tile_times(
-    shape: _Shape, tm: Array, tn: Array, split: Array, input_bytes: float, weight_bytes: float, output_bytes: float,
-    sm_count: float, k_step_clocks: float,
-) -> tuple[Array, Array, Array]:  # fmt: skip
+    shape: _Shape, tile: tuple[Array, Array, Array], operands: Operands, sm_count: float, k_step_clocks: float
+) -> tuple[Array, Array, Array]:
     """Seconds that each candidate keeps a multiprocessor busy, its waves, and seconds to add up a split of k."""
+    tm, tn, split = tile
     rows, columns = np.minimum(tm, shape.m), np.minimum(tn, shape.n)
-    width, grain = K_STEP / input_bytes, K_GRAIN / input_bytes  # elements of k in a step, in an instruction
+    width, grain = K_STEP / operands.input_bytes, K_GRAIN / operands.input_bytes  # elements of k, see the constants
     step = 2 * width * tm * tn / shape.rate
-    np.maximum(step, width * (rows * input_bytes + columns * weight_bytes) / shape.feed, out=step)
+    fed = width * (rows * operands.input_bytes + columns * operands.weight_bytes) / shape.feed
+    np.maximum(step, fed, out=step)
     np.maximum(step, k_step_clocks / shape.hertz, out=step)
     depth = np.where(split == 1, np.ceil(shape.k / grain) * (grain / width), np.ceil(shape.k / split / width))
     waves = np.ceil(np.ceil(shape.m / tm) * np.ceil(shape.n / tn) * split * shape.batch / sm_count)
-    busy = waves * (depth * step + 1.5 * output_bytes * rows * columns / shape.feed)
+    busy = waves * (depth * step + 1.5 * operands.output_bytes * rows * columns / shape.feed)
     return busy, waves, 4 * split * shape.m * shape.n * shape.batch / (sm_count * shape.feed)

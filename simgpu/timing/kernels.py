@@ -18,7 +18,10 @@ from simgpu.model.operators import Attention, Embedding, ExpertLayer, GroupedMat
 from simgpu.model.serving import FEW_QUERIES
 from simgpu.timing.attention_libraries import NOT_LATENT
 from simgpu.timing.attention_timer import UNFUSED
-from simgpu.timing.matrix_timer import GGML, GGML_MMQ, WEIGHT_ONLY
+from simgpu.timing.attention_work import AttentionWork, LatentWork
+from simgpu.timing.constants import CLOCKS
+from simgpu.timing.expert_timer import ExpertLayerWork, GroupedWork
+from simgpu.timing.gemm_libraries import GGML, GGML_MMQ, WEIGHT_ONLY
 from simgpu.timing.parts import KernelTimes
 from simgpu.timing.routing import rank_load
 from simgpu.timing.timer import GPUTimer
@@ -35,9 +38,6 @@ class Uncertainty:
     high: float = 1.0
     correlated: float = 0.0
 
-
-CLOCKS = ("clock_fraction", "throttle", "throttle_time")
-"""Constants of matrix multiplications that attention shares: how far its clock falls under load."""
 
 STAND_INS = (
     (("clock_fraction", "throttle"), ("energy_per_flop", "burst_exponent")),
@@ -136,7 +136,7 @@ class KernelModel:
         self.identity, self._known = SHARED.region("kernels", FIGURES).known(key, lambda: _times_of(key))
 
     def peak(self, dtype: str, accumulate: str | None = None, tensor: bool = True, key: str = "dtype") -> float:
-        """Dense datasheet peak, FLOP/s; see `simgpu.timing.base.TimerBase.peak`."""
+        """Dense datasheet peak, FLOP/s; see `simgpu.timing.device.Device.peak`."""
         return self.timer.peak(dtype, accumulate, tensor, key)
 
     def time(self, op: Kernel) -> KernelTime:
@@ -162,7 +162,7 @@ class KernelModel:
         for given, instead in STAND_INS:
             if all(name in found for name in given):
                 found = {name: one for name, one in found.items() if name not in instead}
-        if group == "attention":
+        if group == "attention":  # its clock follows from that of matrix multiplications
             clocks = self.constants.origins("gemm")
             found |= {name: clocks[name] for name in CLOCKS if name in clocks}
         return found
@@ -202,9 +202,9 @@ class KernelModel:
         """Peak of the type that a kernel multiplies matrices in, FLOP/s; 0 where it multiplies none."""
         match op:
             case Matmul() | GroupedMatmul() | Attention():
-                return self.timer.datasheet_peak(op.dtype, op.accumulate)
+                return self.timer.device.datasheet_peak(op.dtype, op.accumulate)
             case ExpertLayer():
-                return self.timer.datasheet_peak(op.dtype)
+                return self.timer.device.datasheet_peak(op.dtype)
             case _:
                 return 0.0
 
@@ -217,7 +217,7 @@ class KernelModel:
         bandwidth = self.gpu.memory.bandwidth.si
         peak = self._datasheet_peak(op)
         if not peak:
-            arithmetic = op.flops / self.timer.datasheet_peak("fp32", "fp32", tensor=False)
+            arithmetic = op.flops / self.timer.device.datasheet_peak("fp32", "fp32", tensor=False)
             beyond = max(op.bytes - self.gpu.memory.l2_cache.si, 0.0)
             return max(arithmetic, op.bytes / bandwidth), beyond / bandwidth
         flops, moved = op.flops, op.bytes
@@ -247,88 +247,95 @@ class KernelModel:
                 return self._pointwise(op)
 
     def _product(self, op: Matmul) -> tuple[KernelTimes, str, str]:
-        timer, m, n, k = self.timer, op.m.size, op.n_size, op.k.size
+        matrix, m, n, k = self.timer.matrix, op.m.size, op.n_size, op.k.size
         vectors = self.vectors if op.products == 1 else 0
         few = vector_rows(vectors, op.stored)
         if m <= few:
-            return timer.gemv(m, n, k, op.dtype, op.stored or None, self.few_rows), "gemm", self.few_rows
+            return matrix.gemv(m, n, k, op.dtype, op.stored or None, self.few_rows), "gemm", self.few_rows
         if vectors and op.dtype == "int8" and op.stored:
-            library, times = GGML_MMQ, timer.quantised(m, n, k, op.stored)
+            library, times = GGML_MMQ, matrix.mmq(m, n, k, op.stored)
         else:
-            library = timer.matrix_library(op.dtype, op.accumulate)
+            library = matrix.libraries.chosen(op.dtype, op.accumulate)
             if op.dtype == "fp8" and self.fp8 != DEFAULT:
                 library = self.fp8
             if op.stored:
                 library = WEIGHT_ONLY
-            times = timer.gemm(m, n, k, op.products, op.dtype, op.accumulate, library, op.stored or None)
+            times = matrix.gemm(m, n, k, op.products, op.dtype, op.accumulate, library, op.stored or None)
         if few:  # whoever multiplies by more vectors does no less than for these
-            times = max(times, timer.gemv(few, n, k, op.dtype, op.stored or None, self.few_rows), key=_seconds)
+            times = max(times, matrix.gemv(few, n, k, op.dtype, op.stored or None, self.few_rows), key=_seconds)
         return times, "gemm", library
 
     def _lookup(self, op: Embedding) -> KernelTimes:
         """Rows of a table. PyTorch takes up to 16 of them one after another, which is slower than 17 at once; a step
         of a model does not get shorter by a token more."""
-        rows = op.rows.size
-        few, many = (self.timer.embedding(n, op.width, op.dtype) for n in (rows, max(rows, SELECTED_AT_ONCE + 1)))
+        rows, vector = op.rows.size, self.timer.vector
+        few, many = (vector.embedding(n, op.width, op.dtype) for n in (rows, max(rows, SELECTED_AT_ONCE + 1)))
         return min(few, many, key=_seconds)
 
     def _grouped(self, op: GroupedMatmul) -> tuple[KernelTimes, str, str]:
-        times = self.timer.experts(
-            op.rows.size * op.ranks, op.topk, op.total, op.ranks, op.n_size, op.k.size, op.routing,
-            weight_gradient=op.weight_gradient, dtype=op.dtype, whole=False,
-        )  # fmt: skip
-        return times, "moe", self.timer.expert_library(op.dtype)
+        work = GroupedWork(
+            tokens=op.rows.size * op.ranks,
+            topk=op.topk,
+            experts=op.total,
+            ep=op.ranks,
+            n=op.n_size,
+            k=op.k.size,
+            distribution=op.routing,
+            weight_gradient=op.weight_gradient,
+            whole=False,
+        )
+        return self.timer.experts.product(work, op.dtype), "moe", self.timer.experts.library(op.dtype)
 
     def _experts(self, op: ExpertLayer) -> tuple[KernelTimes, str, str]:
-        library = self.experts if op.dtype == "fp8" and self.experts != DEFAULT else self.timer.expert_library(op.dtype)
-        times = self.timer.moe_layer(
-            op.rows, op.hidden, op.inner, op.topk, op.experts, 1, op.ranks, op.gated, op.routing, op.dtype, library,
-            weights=op.stored or None, whole=False,
-        )  # fmt: skip
-        return times, "moe", library
+        named = op.dtype == "fp8" and self.experts != DEFAULT
+        library = self.experts if named else self.timer.experts.library(op.dtype)
+        work = ExpertLayerWork(
+            tokens=op.rows,
+            hidden=op.hidden,
+            inner=op.inner,
+            topk=op.topk,
+            experts=op.experts,
+            ep=op.ranks,
+            gated=op.gated,
+            distribution=op.routing,
+            whole=False,
+        )
+        return self.timer.experts.layer(work, op.dtype, library, weights=op.stored or None), "moe", library
 
     def _attention(self, op: Attention) -> tuple[KernelTimes, str, str]:
-        library = self.timer.attention_library(self.attention)
+        timer = self.timer.attention
+        library = timer.library(self.attention)
         batch, heads, kv_heads, dim = op.batch.size, op.heads.size, op.kv_heads.size, op.head_dim
         kv_dtype = op.kv_dtype or None
         if library == UNFUSED and op.queries == 1:
-            times = self.timer.attention_unfused(batch, op.keys, kv_heads, dim + op.v_dim, kv_dtype or op.dtype)
+            times = timer.unfused(batch, op.keys, kv_heads, dim + op.v_dim, kv_dtype or op.dtype)
             return times, "attention_decode", library
         if op.cache_width:
-            library = self.timer.attention_library(DEFAULT if library in NOT_LATENT else library)
-            times = self.timer.attention_mla_decode(
-                batch, op.keys, heads, op.v_dim, dim - op.v_dim, op.queries, dtype=op.dtype, kv_dtype=kv_dtype,
-                library=library, warm=False,
-            )  # fmt: skip
+            library = timer.library(DEFAULT if library in NOT_LATENT else library)
+            latent = LatentWork(batch, op.queries, op.keys, heads, rope_dim=dim - op.v_dim, latent_dim=op.v_dim)
+            times = timer.latent_decode(latent, dtype=op.dtype, kv_dtype=kv_dtype, library=library, warm=False)
             return times, "attention_decode", library
+        work = AttentionWork(batch, op.queries, op.keys, heads, kv_heads, dim, op.v_dim, op.window)
         if op.passes == 1:
-            return self._forward(op, library)
-        times = self.timer.attention_backward(
-            batch, op.queries, op.keys, heads, kv_heads, dim, op.v_dim, causal=op.causal, window=op.window,
-            dtype=op.dtype, library=library, warm=False,
-        )  # fmt: skip
+            return self._forward(op, work, library)
+        times = timer.backward(work, causal=op.causal, dtype=op.dtype, library=library, warm=False)
         return times, "attention_prefill", library
 
-    def _forward(self, op: Attention, library: str) -> tuple[KernelTimes, str, str]:
+    def _forward(self, op: Attention, work: AttentionWork, library: str) -> tuple[KernelTimes, str, str]:
         """Kernels for prompts, and for a few queries over a cache.
 
         Which of the two an engine runs changes at a number of queries, and no token more makes a step shorter: few
         tokens without a cache run in the quicker one, and more queries over a cache take no less than those few.
         """
-        heads, kv_heads, dim, kv_dtype = op.heads.size, op.kv_heads.size, op.head_dim, op.kv_dtype or None
+        timer, kv_dtype = self.timer.attention, op.kv_dtype or None
 
         def few(queries: int) -> KernelTimes:
-            return self.timer.attention_decode(
-                op.batch.size, op.keys, heads, kv_heads, dim, op.v_dim, op.window, dtype=op.dtype, kv_dtype=kv_dtype,
-                queries=queries, library=library, warm=False,
-            )  # fmt: skip
+            some = work._replace(queries=queries)
+            return timer.decode(some, dtype=op.dtype, kv_dtype=kv_dtype, library=library, warm=False)
 
         if op.queries <= FEW_QUERIES and op.keys > op.queries:
             return few(op.queries), "attention_decode", library
-        times = self.timer.attention_prefill(
-            op.batch.size, op.queries, op.keys, heads, kv_heads, dim, op.v_dim, causal=op.causal, window=op.window,
-            dtype=op.dtype, kv_dtype=kv_dtype, library=library, warm=False,
-        )  # fmt: skip
+        times = timer.prefill(work, causal=op.causal, dtype=op.dtype, kv_dtype=kv_dtype, library=library, warm=False)
         if op.queries <= FEW_QUERIES:
             times = min(times, few(op.queries), key=_seconds)
         elif op.keys > op.queries:
@@ -336,7 +343,7 @@ class KernelModel:
         return times, "attention_prefill", library
 
     def _pointwise(self, op: Pointwise) -> tuple[KernelTimes, str, str]:
-        timer, rows = self.timer, op.rows.size
+        timer, rows = self.timer.vector, op.rows.size
         cols = op.elements / rows
         forward = op.reads <= op.writes  # what computes a gradient reads more than it writes
         if op.kind == "normalization" and forward:

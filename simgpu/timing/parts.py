@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
-from inspect import Parameter, signature
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -48,35 +46,20 @@ def smooth_maximum(parts: tuple[Array, ...], p: Array | float) -> Array:
     return np.asarray(longest * ((stack / longest) ** p).sum(axis=0) ** (1 / p))
 
 
-def in_chunks(length: int, *names: str) -> Callable[[Callable[..., KernelTimes]], Callable[..., KernelTimes]]:
-    """Make a model of 1-d arrays one of arrays of any shape: the arguments `names` broadcast against each other.
+W = TypeVar("W", bound=NamedTuple)
 
-    The model sees `length` shapes at a time, so that its tables of candidates stay in the processor's cache.
-    Names that are not given have the model's defaults.
+
+def in_chunks(length: int, work: W, model: Callable[[W], KernelTimes]) -> KernelTimes:
+    """Times of `work`, a tuple of numbers and arrays of any shape, which broadcast against each other.
+
+    `model` sees 1-d arrays of at most `length` elements, so that its tables of candidates stay in the processor's
+    cache.
     """
-
-    def decorate(model: Callable[..., KernelTimes]) -> Callable[..., KernelTimes]:
-        known = signature(model).parameters
-        defaults = {name: known[name].default for name in names if known[name].default is not Parameter.empty}
-
-        @wraps(model)
-        def over_chunks(*positional: ArrayLike, **keywords: Any) -> KernelTimes:
-            given = (
-                defaults
-                | dict(zip(names, positional, strict=False))
-                | {q: keywords.pop(q) for q in names if q in keywords}
-            )
-            arrays = np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in given.values()))
-            flat = dict(zip(given, (array.reshape(-1) for array in arrays), strict=True))
-            size, shape = arrays[0].size, arrays[0].shape
-            pieces = [
-                model(**{name: array[i : i + length] for name, array in flat.items()}, **keywords)
-                for i in range(0, max(size, 1), length)
-            ]
-            if len(pieces) == 1:
-                return KernelTimes(*(part.reshape(shape) for part in pieces[0]))
-            return KernelTimes(*(np.concatenate(part).reshape(shape) for part in zip(*pieces, strict=True)))
-
-        return over_chunks
-
-    return decorate
+    arrays = np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in work))
+    shape, size = arrays[0].shape, arrays[0].size
+    flat = [array.reshape(-1) for array in arrays]
+    made: Callable[..., W] = type(work)
+    if size <= length:
+        return KernelTimes(*(part.reshape(shape) for part in model(made(*flat))))
+    pieces = [model(made(*(array[i : i + length] for array in flat))) for i in range(0, size, length)]
+    return KernelTimes(*(np.concatenate(part).reshape(shape) for part in zip(*pieces, strict=True)))

@@ -194,7 +194,7 @@ TILE_ROWS = (16, 32, 64, 128)
 @remembered(100_000)
 def rank_load(
     tokens: int, topk: int, experts: int, ranks: int, distribution: str = "random", whole: bool = True
-) -> RankLoad:  # fmt: skip
+) -> RankLoad:
     """`rank_loads` in the numbers that a grouped multiplication needs, averaged over draws.
 
     Where loads are means, an expert has a token as often as one of the `tokens` visits it. `whole`: every load fills

@@ -5,10 +5,12 @@ What an operator does is a `StreamWork` (`simgpu.timing.vector_work`); how long 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from simgpu.timing.constants import StreamConstants
+from simgpu.timing.device import Device
 from simgpu.timing.parts import Array, ArrayLike, KernelTimes, smooth_maximum
 
 
@@ -37,47 +39,7 @@ class StreamWork(NamedTuple):
     flat: ArrayLike = 0.0  # 1: no block waits for others or passes again, 0: rows with barriers
 
 
-def stream_time(
-    *,
-    blocks: ArrayLike,
-    threads: ArrayLike,
-    steps: ArrayLike,
-    read: ArrayLike,
-    written: ArrayLike,
-    reread: ArrayLike = 0.0,
-    row_bytes: ArrayLike = 0.0,
-    instructions: ArrayLike = 0.0,
-    flops: ArrayLike = 0.0,
-    special: ArrayLike = 0.0,
-    chain: ArrayLike = 0.0,
-    kernels: ArrayLike = 1.0,
-    in_place: ArrayLike = 0.0,
-    flat: ArrayLike = 0.0,
-    warm: float = 1.0,
-    sm_count: float,
-    clock: float,
-    bandwidth: float,
-    l2_bytes: float,
-    peak: float,
-    memory_fraction: float,
-    launch_overhead: float,
-    host_overhead: float,
-    host_tail: float,
-    memory_latency: float,
-    l2_latency_fraction: float,
-    threads_per_sm: float,
-    lanes_per_sm: float,
-    special_per_sm: float,
-    l2_bytes_per_clock: float,
-    sm_bytes_per_clock: float,
-    l2_memory_ratio: float,
-    l2_fraction: float,
-    l2_sharpness: float,
-    reread_sharpness: float,
-    overlap: float,
-    flat_overlap: float,
-    **_: Any,
-) -> KernelTimes:
+def stream_time(work: StreamWork, device: Device, constants: StreamConstants, warm: float = 1.0) -> KernelTimes:
     """Seconds of streaming kernels.
 
         at_once = SMs floor(threads_per_sm / threads)                        blocks that run at a time
@@ -100,60 +62,33 @@ def stream_time(
     reuse of more than fits evicts everything. `host_tail` is what the host still does after the launch when it times
     a kernel by its own clock, and hides a short kernel.
 
-    Units: s, B, B/s, Hz, FLOP/s; what is per SM or per clock is per SM and clock: `l2_bytes_per_clock` with all SMs at
-    work, `sm_bytes_per_clock` the port of one, `lanes_per_sm` and `special_per_sm` results of its units. `warm` is 1
-    where inputs or outputs were just used by the kernel before, 0 where something flushed L2 in between.
+    Parameters
+    ----------
+    work : of the operators; arrays broadcast against each other
+    device : datasheet of the GPU: clock in Hz, bandwidth in B/s, L2 in B, peak of the vector units in FLOP/s
+    constants : of the library; times in s, what is per SM or per clock is per SM and clock. `l2_bytes_per_clock` with
+        all SMs at work, `sm_bytes_per_clock` the port of one, `lanes_per_sm` and `special_per_sm` results of its units
+    warm : 1 where inputs or outputs were just used by the kernel before, 0 where something flushed L2 in between
     """
-    given = (
-        blocks,
-        threads,
-        steps,
-        read,
-        written,
-        reread,
-        row_bytes,
-        instructions,
-        flops,
-        special,
-        chain,
-        kernels,
-        in_place,
-        flat,
-    )
-    arrays = np.broadcast_arrays(*(np.asarray(one, float) for one in given))
-    (
-        blocks,
-        threads,
-        steps,
-        read,
-        written,
-        reread,
-        row_bytes,
-        instructions,
-        flops,
-        special,
-        chain,
-        kernels,
-        in_place,
-        flat,
-    ) = arrays
-    capacity = l2_fraction * l2_bytes
-    at_once = sm_count * np.maximum(np.floor(threads_per_sm / threads), 1.0)
-    footprint = np.where(in_place > 0, np.maximum(read, written), read + written) / kernels
-    hit = warm * hits(footprint, capacity, l2_sharpness)
-    rehit = hits(np.minimum(blocks, at_once) * row_bytes, capacity, reread_sharpness)
-    dram = ((read + written) * (1 - hit) + reread * (1 - rehit)) / (memory_fraction * bandwidth)
-    l2_rate = max(l2_bytes_per_clock * sm_count * clock, l2_memory_ratio * bandwidth)
-    l2 = (read + written) / np.minimum(l2_rate, sm_bytes_per_clock * clock * np.clip(blocks, 1.0, sm_count))
-    far = read * (1 - hit) / np.maximum(read + reread, 1e-30)
-    trip = memory_latency * (l2_latency_fraction * (1 - far) + far) + chain / clock
-    latency = np.ceil(blocks / at_once) * steps * trip
-    issue = (instructions / lanes_per_sm + special / special_per_sm) / (clock * sm_count)
-    issue = np.maximum(issue, flops / peak)
-    fixed = kernels * launch_overhead + host_overhead
-    busy = np.maximum(
-        smooth_maximum((np.maximum(dram, l2), latency, issue), np.where(flat > 0, flat_overlap, overlap)), host_tail
-    )
+    w, c = StreamWork(*np.broadcast_arrays(*(np.asarray(one, float) for one in work))), constants
+    sms, clock, bandwidth = device.sm_count, device.clock, device.bandwidth
+    memory_fraction = c.memory_fraction * (c.inline_ecc_fraction if device.inline_ecc else 1.0)
+    capacity, moved = c.l2_fraction * device.l2_bytes, w.read + w.written
+    at_once = sms * np.maximum(np.floor(c.threads_per_sm / w.threads), 1.0)
+    footprint = np.where(w.in_place > 0, np.maximum(w.read, w.written), moved) / w.kernels
+    hit = warm * hits(footprint, capacity, c.l2_sharpness)
+    rehit = hits(np.minimum(w.blocks, at_once) * w.row_bytes, capacity, c.reread_sharpness)
+    dram = (moved * (1 - hit) + w.reread * (1 - rehit)) / (memory_fraction * bandwidth)
+    l2_rate = max(c.l2_bytes_per_clock * sms * clock, c.l2_memory_ratio * bandwidth)
+    l2 = moved / np.minimum(l2_rate, c.sm_bytes_per_clock * clock * np.clip(w.blocks, 1.0, sms))
+    far = w.read * (1 - hit) / np.maximum(w.read + w.reread, 1e-30)
+    trip = c.memory_latency * (c.l2_latency_fraction * (1 - far) + far) + w.chain / clock
+    latency = np.ceil(w.blocks / at_once) * w.steps * trip
+    issue = (w.instructions / c.lanes_per_sm + w.special / c.special_per_sm) / (clock * sms)
+    issue = np.maximum(issue, w.flops / device.vector_peak)
+    fixed = w.kernels * c.launch_overhead + c.host_overhead
+    exponent = np.where(w.flat > 0, c.flat_overlap, c.overlap)
+    busy = np.maximum(smooth_maximum((np.maximum(dram, l2), latency, issue), exponent), c.host_tail)
     return KernelTimes(fixed + busy, issue, np.maximum(dram, l2), fixed + latency)
 
 

@@ -98,7 +98,7 @@ OTHERS: tuple[tuple[str, dict[str, str]], ...] = (
     ("simgpu.load_cluster", {"name": "'dgx-h100'", "gpu__memory__bandwidth": "'3 TB/s'"}),
     ("simgpu.load_cluster", {"name": "'dgx-h100-ib'", "cluster__nodes": "2"}),
     ("simgpu.load_timer('l4').gemm", {"m": "64", "n": "64", "k": "64", "batch": "1", "dtype": "'fp16'"}),
-    ("simgpu.load_timer('l4').memory_copy", {"nbytes": "1e6"}),
+    ("simgpu.load_timer('l4').vector.memory_copy", {"nbytes": "1e6"}),
     ("simgpu.time_collective", {"cluster": CLUSTER, "kind": "'all_reduce'", "sizes": "[1024, 2**20]", "gpus": "8",
                                 "dtype": "'bf16'", "algorithm": "'auto'", "protocol": "'auto'"}),
     ("simgpu.run_experiment", {"experiment": EXPERIMENT}),

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import os
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from simgpu.errors import InputError
 from simgpu.timing.attention import BACKWARD_FLOPS, prefill_time
 from simgpu.timing.attention_decode import decode_time
 from simgpu.timing.attention_libraries import BEST, LIBRARIES, default_library, library_of
+from simgpu.timing.attention_work import AttentionWork, LatentWork, MixedWork
+from simgpu.timing.constants import DecodeConstants, PrefillConstants
 from simgpu.timing.timer import GPUTimer
 
 FOLDER = Path(os.environ.get("SIMGPU_MEASUREMENTS", Path(__file__).parents[3] / "shared/measurements"))
@@ -45,9 +48,10 @@ shapes = st.tuples(
 def test_never_faster_than_the_peak(shape):
     """Causal work 2 (d + dv) per visible pair, at the datasheet peak."""
     batch, q, past, (heads, kv), d, gpu = shape
-    seconds = timer(gpu).attention_prefill(batch, q, q + past, heads, kv, d).seconds
+    seconds = timer(gpu).attention.prefill(AttentionWork(batch, q, q + past, heads, kv, d)).seconds
     pairs = batch * heads * (q * past + q * (q + 1) / 2)
-    assert seconds >= pairs * 4 * d / timer(gpu).peak("bf16") / max(1, timer(gpu).matrix_constants()["clock_fraction"])
+    clock = timer(gpu).matrix.libraries.of().clock
+    assert seconds >= pairs * 4 * d / timer(gpu).peak("bf16") / max(1, clock.clock_fraction)
 
 
 @settings(max_examples=80, deadline=None)
@@ -57,12 +61,15 @@ def test_never_faster_than_memory(shape):
     batch, q, past, (heads, kv), d, gpu = shape
     t = timer(gpu)
     cache_bytes = batch * (q + past) * kv * 2 * d * 2
-    bandwidth, l2 = t.device["bandwidth"], t.device["l2_bytes"]
-    prefill = t.attention_prefill(batch, q, q + past, heads, kv, d, warm=False).seconds
+    bandwidth, l2 = t.device.bandwidth, t.device.l2_bytes
+    prefill = t.attention.prefill(AttentionWork(batch, q, q + past, heads, kv, d), warm=False).seconds
     assert prefill >= (cache_bytes + batch * q * heads * 4 * d) / bandwidth
-    assert t.attention_decode(batch, q + past, heads, kv, d, warm=False).seconds >= cache_bytes / bandwidth
+    assert (
+        t.attention.decode(AttentionWork(batch, 1, q + past, heads, kv, d), warm=False).seconds
+        >= cache_bytes / bandwidth
+    )
     if cache_bytes > L2_RULE * l2:
-        assert t.attention_decode(batch, q + past, heads, kv, d).seconds >= cache_bytes / bandwidth
+        assert t.attention.decode(AttentionWork(batch, 1, q + past, heads, kv, d)).seconds >= cache_bytes / bandwidth
 
 
 @pytest.mark.parametrize("gpu", GPUS)
@@ -72,7 +79,7 @@ def test_prefill_is_monotone(gpu, library):
 
     def rises(**axis):
         base = {"batch": 3, "queries": 700, "keys": 3000, "heads": 32, "kv_heads": 8, "head_dim": 128}
-        seconds = t.attention_prefill(**{**base, **axis}, library=library).seconds
+        seconds = t.attention.prefill(AttentionWork(**{**base, **axis}), library=library).seconds
         assert np.all(np.diff(seconds) >= -1e-3 * seconds[1:]), axis
 
     rises(batch=np.arange(1, 100))
@@ -88,8 +95,8 @@ def test_decode_is_monotone(gpu):
     t = timer(gpu)
 
     def rises(**axis):
-        base = {"batch": 8, "keys": 3000, "heads": 32, "kv_heads": 8, "head_dim": 128}
-        seconds = t.attention_decode(**{**base, **axis}, library="trtllm-mha").seconds
+        base = {"batch": 8, "queries": 1, "keys": 3000, "heads": 32, "kv_heads": 8, "head_dim": 128}
+        seconds = t.attention.decode(AttentionWork(**{**base, **axis}), library="trtllm-mha").seconds
         assert np.all(np.diff(seconds) >= -1e-3 * seconds[1:]), axis
 
     rises(keys=np.arange(1, 9000, 37))
@@ -105,8 +112,8 @@ def test_windows_never_slow_down(shape, window):
     batch, q, past, (heads, kv), d, gpu = shape
     t = timer(gpu)
     for call in (
-        lambda w: t.attention_prefill(batch, q, q + past, heads, kv, d, window=w),
-        lambda w: t.attention_decode(batch, q + past, heads, kv, d, window=w, library="trtllm-mha"),
+        lambda w: t.attention.prefill(AttentionWork(batch, q, q + past, heads, kv, d, window=w)),
+        lambda w: t.attention.decode(AttentionWork(batch, 1, q + past, heads, kv, d, window=w), library="trtllm-mha"),
     ):
         assert call(window).seconds <= call(0).seconds * (1 + 1e-9)
         assert call(q + past).seconds == pytest.approx(call(0).seconds)
@@ -119,8 +126,8 @@ def test_shared_heads_are_never_slower(shape):
     batch, q, past, _, d, gpu = shape
     t, kv = timer(gpu), np.asarray([1, 2, 4, 8, 16, 32])
     q = max(q, 128)
-    prefill = t.attention_prefill(batch, q, q + past, 32, kv, d).seconds
-    decode = t.attention_decode(batch, q + past, 32, kv, d, library="trtllm-mha").seconds
+    prefill = t.attention.prefill(AttentionWork(batch, q, q + past, 32, kv, d)).seconds
+    decode = t.attention.decode(AttentionWork(batch, 1, q + past, 32, kv, d), library="trtllm-mha").seconds
     for seconds in (prefill, decode):
         assert np.all(seconds[:-1] <= seconds[1:] * 1.01)
 
@@ -129,28 +136,31 @@ def test_shared_heads_are_never_slower(shape):
 @given(shapes)
 def test_half_a_peak_never_speeds_up(shape):
     batch, q, past, (heads, kv), d, gpu = shape
-    figures = timer(gpu)._attention("bf16", None, "default")
-    slower = {**figures, "peak": figures["peak"] / 2}
-    assert (
-        prefill_time(batch, q, q + past, heads, kv, d, d, causal=True, **slower).seconds
-        >= prefill_time(batch, q, q + past, heads, kv, d, d, causal=True, **figures).seconds
-    )
-    assert (
-        decode_time(batch, q + past, heads, kv, d, d, **slower).seconds
-        >= decode_time(batch, q + past, heads, kv, d, d, **figures).seconds
-    )
+    t, work = timer(gpu), AttentionWork(batch, q, q + past, heads, kv, d, d)
+    operands, library = t.attention.operands("bf16"), t.attention.library()
+    slower, clock = replace(operands, peak=operands.peak / 2), t.matrix.libraries.of().clock
+    for call, kind, some in (
+        (prefill_time, PrefillConstants, work),
+        (decode_time, DecodeConstants, work._replace(queries=1)),
+    ):
+        half, whole = (
+            call(some, one, t.device, t.constants.read(kind, library), clock).seconds for one in (slower, operands)
+        )
+        assert half >= whole
 
 
 def test_arrays_equal_single_calls():
     t, rng = timer("h100-sxm"), np.random.default_rng(1)
     batch, q, k = rng.integers(1, 64, 50), rng.integers(1, 4000, 50), rng.integers(4000, 9000, 50)
-    many = t.attention_prefill(batch, q, k, 32, 8, 128)
-    decode = t.attention_decode(batch, k, 32, 8, 128)
+    many = t.attention.prefill(AttentionWork(batch, q, k, 32, 8, 128))
+    decode = t.attention.decode(AttentionWork(batch, 1, k, 32, 8, 128))
     for i in range(50):
-        one = t.attention_prefill(batch[i], q[i], k[i], 32, 8, 128)
+        one = t.attention.prefill(AttentionWork(batch[i], q[i], k[i], 32, 8, 128))
         assert [float(x) for x in one] == pytest.approx([x[i] for x in many])
-        assert t.attention_decode(batch[i], k[i], 32, 8, 128).seconds == pytest.approx(decode.seconds[i])
-    grid = t.attention_prefill(batch[:, None], q[None, :5], 9000, 32, 8, 128)
+        assert t.attention.decode(AttentionWork(batch[i], 1, k[i], 32, 8, 128)).seconds == pytest.approx(
+            decode.seconds[i]
+        )
+    grid = t.attention.prefill(AttentionWork(batch[:, None], q[None, :5], 9000, 32, 8, 128))
     assert grid.seconds.shape == (50, 5)
 
 
@@ -158,54 +168,60 @@ def test_chunks_cost_little_more_than_one_prefill():
     """A prompt in chunks of 2048: the same causal work, besides what each chunk costs to start."""
     t = timer("h100-sxm")
     ends = np.arange(2048, 32769, 2048)
-    chunks = t.attention_prefill(1, 2048, ends, 32, 8, 128, sustained=True).seconds
-    whole = t.attention_prefill(1, 32768, 32768, 32, 8, 128, sustained=True).seconds
+    chunks = t.attention.prefill(AttentionWork(1, 2048, ends, 32, 8, 128), sustained=True).seconds
+    whole = t.attention.prefill(AttentionWork(1, 32768, 32768, 32, 8, 128), sustained=True).seconds
     assert whole < chunks.sum() < 1.35 * whole
 
 
 def test_causal_is_half_of_full():
     t = timer("a100-sxm-80gb")
-    causal, full = (t.attention_prefill(4, 16384, 16384, 32, 8, 128, causal=c).seconds for c in (True, False))
+    causal, full = (
+        t.attention.prefill(AttentionWork(4, 16384, 16384, 32, 8, 128), causal=c).seconds for c in (True, False)
+    )
     assert full / causal == pytest.approx(2, rel=0.06)
 
 
 def test_backward_is_slower_than_its_flops_say():
     t = timer("h100-sxm")
-    forward = t.attention_prefill(4, 8192, 8192, 32, 32, 128).seconds
-    backward = t.attention_backward(4, 8192, 8192, 32, 32, 128).seconds
+    forward = t.attention.prefill(AttentionWork(4, 8192, 8192, 32, 32, 128)).seconds
+    backward = t.attention.backward(AttentionWork(4, 8192, 8192, 32, 32, 128)).seconds
     assert BACKWARD_FLOPS < backward / forward < 1.4 * BACKWARD_FLOPS
 
 
 def test_latent_attention():
     t = timer("h100-sxm")
-    few, many = (t.attention_mla_decode(64, 8192, heads) for heads in (16, 128))
-    assert few.seconds >= 64 * 8192 * 576 * 2 / t.device["bandwidth"]  # one cache for all heads, keys only
+    few, many = (t.attention.latent_decode(LatentWork(64, 1, 8192, heads)) for heads in (16, 128))
+    assert few.seconds >= 64 * 8192 * 576 * 2 / t.device.bandwidth  # one cache for all heads, keys only
     assert few.seconds <= many.seconds
     assert many.seconds >= 64 * 8192 * 128 * 2 * (576 + 512) / t.peak("bf16")
-    expanded = t.attention_mla_prefill(1, 4096, 4096, 128).seconds
-    assert expanded == t.attention_prefill(1, 4096, 4096, 128, 128, 192, 128).seconds
+    expanded = t.attention.latent_prefill(LatentWork(1, 4096, 4096, 128)).seconds
+    assert expanded == t.attention.prefill(AttentionWork(1, 4096, 4096, 128, 128, 192, 128)).seconds
 
 
 def test_mixed_batches():
     t = timer("rtx-4090")
-    prefill = t.attention_mixed(512, 2048, 0, 0, 32, 8, 128).seconds
-    assert prefill == t.attention_prefill(1, 512, 2048, 32, 8, 128).seconds
-    decode = t.attention_mixed(0, 0, 32, 1024, 32, 8, 128).seconds
-    assert decode == t.attention_decode(32, 1024, 32, 8, 128).seconds
-    assert t.attention_mixed(512, 2048, 32, 1024, 32, 8, 128).seconds > prefill
+    prefill = t.attention.mixed(MixedWork(512, 2048, 0, 0, 32, 8, 128)).seconds
+    assert prefill == t.attention.prefill(AttentionWork(1, 512, 2048, 32, 8, 128)).seconds
+    decode = t.attention.mixed(MixedWork(0, 0, 32, 1024, 32, 8, 128)).seconds
+    assert decode == t.attention.decode(AttentionWork(32, 1, 1024, 32, 8, 128)).seconds
+    assert t.attention.mixed(MixedWork(512, 2048, 32, 1024, 32, 8, 128)).seconds > prefill
 
 
 def test_narrow_caches():
     t = timer("h100-sxm")
-    wide, narrow = (t.attention_decode(64, 16384, 32, 8, 128, kv_dtype=kind).seconds for kind in ("bf16", "fp8"))
+    wide, narrow = (
+        t.attention.decode(AttentionWork(64, 1, 16384, 32, 8, 128), kv_dtype=kind).seconds for kind in ("bf16", "fp8")
+    )
     assert wide / 2 < narrow < wide
     with pytest.raises(InputError, match="no fp8 peak"):
-        timer("a100-sxm-80gb").attention_prefill(1, 512, 512, 32, 8, 128, dtype="fp8")
+        timer("a100-sxm-80gb").attention.prefill(AttentionWork(1, 512, 512, 32, 8, 128), dtype="fp8")
 
 
 def test_a_sustained_run_is_slower():
     t = timer("l40s")
-    burst, run = (t.attention_prefill(1, 2048, 2048, 32, 8, 128, sustained=s).seconds for s in (False, True))
+    burst, run = (
+        t.attention.prefill(AttentionWork(1, 2048, 2048, 32, 8, 128), sustained=s).seconds for s in (False, True)
+    )
     assert burst < run
 
 
@@ -249,9 +265,9 @@ def test_measurements(kind, gpu, kernel):
     t = timer(gpu)
     library = library_of("sglang", kernel, t.constants.architecture)
     if kind == "context":
-        predicted = t.attention_prefill(b, q, q + past, h, kv, d, library=library).seconds
+        predicted = t.attention.prefill(AttentionWork(b, q, q + past, h, kv, d), library=library).seconds
     else:
-        predicted = t.attention_decode(b, past + 1, h, kv, d, library=library).seconds
+        predicted = t.attention.decode(AttentionWork(b, 1, past + 1, h, kv, d), library=library).seconds
     error = 100 * np.abs(predicted / measured - 1)
     assert len(rows) > 500
     assert (np.median(error), np.mean(error)) <= GOALS[kind, gpu, kernel]

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import fields
 from functools import cache
 from itertools import combinations
 
@@ -14,9 +15,12 @@ from simgpu import Catalogue
 from simgpu.model.formats import format_of
 from simgpu.model.operators import BYTES
 from simgpu.overrides import Override
-from simgpu.timing.gemm import CHUNK, SPLITS, TILES_M, TILES_N, gemm_time, memory_time
-from simgpu.timing.matrix_timer import quantise_time
+from simgpu.timing.constants import GemmConstants, QuantiseConstants
+from simgpu.timing.device import Device
+from simgpu.timing.gemm import CHUNK, SPLITS, TILES_M, TILES_N, GemmWork, Operands, gemm_time, memory_time
 from simgpu.timing.parts import KernelTimes
+from simgpu.timing.power import TensorClock
+from simgpu.timing.quantise import quantise_time
 from simgpu.timing.timer import GPUTimer
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=100)
@@ -37,6 +41,15 @@ FIGURES = {
 }  # fmt: skip
 
 
+def parts_of(figures):
+    """Datasheet, constants and clock of a GPU that has `figures`."""
+    some = {"vector_peak": 1e12, **figures}
+    return [
+        kind(**{one.name: some[one.name] for one in fields(kind) if one.name in some})
+        for kind in (Device, GemmConstants, TensorClock)
+    ]
+
+
 @cache
 def timer(name, sustained=False):
     spec = CATALOGUE.spec("gpus", name)
@@ -44,7 +57,7 @@ def timer(name, sustained=False):
 
 
 def dtypes(name):
-    return [dtype for dtype in BYTES if timer(name).engine(dtype)]
+    return [dtype for dtype in BYTES if timer(name).device.engine(dtype)]
 
 
 def shapes(count, most=16384, seed=0):
@@ -97,25 +110,23 @@ def by_the_docstring(m, n, k, batch, e, o, sustained, rotation, f, largest_tile=
     st.sampled_from([1.0, 6.0, 1e6]), st.sampled_from([0, 128]), st.sampled_from([256 * 128, 128 * 128]),
 )  # fmt: skip
 def test_the_docstring_says_what_is_computed(m, n, k, batch, e, sustained, rotation, rows_covered, largest_tile):
-    found = gemm_time(
-        m, n, k, batch=batch, input_bytes=e, output_bytes=max(e, 2), sustained=sustained, rotation=rotation,
-        rows_covered=rows_covered, largest_tile=largest_tile, **FIGURES,
-    )  # fmt: skip
+    operands = Operands(e, max(e, 2), e, FIGURES["peak"])
+    gpu = parts_of(FIGURES | {"rows_covered": rows_covered, "largest_tile": largest_tile})
+    found = gemm_time(GemmWork(m, n, k, batch), operands, *gpu, rotation=rotation, sustained=sustained)
     wanted = by_the_docstring(m, n, k, batch, e, max(e, 2), sustained, rotation, FIGURES, largest_tile, rows_covered)
     assert float(found.seconds) == pytest.approx(wanted, rel=1e-9)
 
 
 def test_memory_is_dram_where_operands_do_not_fit_and_l2_where_they_do():
-    figures = {
-        "sm_count": 100.0, "bandwidth": 1e12, "l2_bytes": 40e6, "memory_fraction": 0.8, "resident_fraction": 0.9,
-        "resident_bytes_per_clock": 20.0,
-    }  # fmt: skip
+    gpu = parts_of(
+        FIGURES | {"sm_count": 100.0, "bandwidth": 1e12, "l2_bytes": 40e6, "resident_bytes_per_clock": 20.0}
+    )[:2]
     sets = np.asarray([1.0, 0.5 * 36e6, 36e6, 2 * 36e6, np.inf])
     cold, warm = 1e6 / 0.8e12, 1e6 / 2e12
-    seconds = memory_time(np.full(5, 1e6), sets, 1e9, **figures)
+    seconds = memory_time(np.full(5, 1e6), sets, 1e9, *gpu)
     assert seconds[[0, 2, 4]] == pytest.approx([warm, (cold + warm) / 2, cold], rel=1e-12)
     assert seconds[[1, 3]] == pytest.approx([warm, cold], rel=1e-3)
-    slow_l2 = memory_time(np.asarray(1e6), np.asarray(1.0), 1e8, **figures)
+    slow_l2 = memory_time(np.asarray(1e6), np.asarray(1.0), 1e8, *gpu)
     assert slow_l2 == pytest.approx(cold), "L2 is never slower than DRAM"
 
 
@@ -164,30 +175,30 @@ def test_never_faster_than_the_peak_or_cold_memory(name):
             warm = model.gemm(m, n, k, batch, dtype, sustained=sustained, rotation=1).seconds
             assert np.all(warm >= flops / model.peak(dtype)), dtype
             assert np.all(cold >= flops / model.peak(dtype)), dtype
-            assert np.all(cold >= moved / model.device["bandwidth"]), dtype
+            assert np.all(cold >= moved / model.device.bandwidth), dtype
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_large_products_reach_most_of_the_peak_and_thin_ones_most_of_the_memory(name):
     """Of the clock that the power limit leaves."""
     model = timer(name)
-    constants = model.matrix_constants()
-    dtype = "fp16" if model.engine("fp16") == "tensor" else "fp32"
+    constants = model.matrix.libraries.values()
+    dtype = "fp16" if model.device.engine("fp16") == "tensor" else "fp32"
     if dtype == "fp32":
-        constants = model.matrix_constants("simt")
+        constants = model.matrix.libraries.values("simt")
     large, thin = model.gemm(16384, 16384, 16384, dtype=dtype), model.gemm(1, 16384, 16384, dtype=dtype)
     clock = constants["clock_fraction"] / (1 + constants["throttle"])
     best = 2 * 16384.0**3 / (model.peak(dtype) * constants["compute_fraction"] * clock)
     assert 0.95 * best <= large.seconds <= 1.45 * best
     assert large.bound() == "compute"
-    stream = BYTES[dtype] * 16384.0**2 / model.device["bandwidth"]
+    stream = BYTES[dtype] * 16384.0**2 / model.device.bandwidth
     assert stream <= thin.seconds <= 2 * stream / constants["memory_fraction"]
 
 
 @pytest.mark.parametrize("name", GPUS)
 def test_a_tiny_product_is_a_launch_and_a_few_microseconds(name):
     tiny = timer(name).gemm(1, 1, 1, dtype="fp16")
-    assert timer(name).matrix_constants()["launch_overhead"] < tiny.seconds < 20e-6
+    assert timer(name).matrix.libraries.values()["launch_overhead"] < tiny.seconds < 20e-6
     assert tiny.bound() == "latency"
 
 
@@ -252,12 +263,14 @@ MORE = ("k_step_clocks", "wave_latency", "split_latency", "launch_overhead", "th
 @pytest.mark.parametrize("name", GPUS)
 def test_half_of_a_figure_never_speeds_up(name, figure):
     m, n, k = shapes(150, seed=7)
-    figures = {"tile_latency": 0.0, "largest_tile": 256 * 128, "largest_split": 32}
-    figures |= {**timer(name).device, **timer(name).matrix_constants(), "peak": timer(name).peak("fp16")}
+    used = timer(name).matrix.libraries.of()
+    figures = vars(timer(name).device) | vars(used.constants) | vars(used.clock) | {"peak": timer(name).peak("fp16")}
     changed = figures | {figure: figures[figure] * (0.5 if figure in LESS else 2.0)}
     for rotation in (1.0, math.inf):
-        known = {"input_bytes": 2.0, "output_bytes": 2.0, "rotation": rotation}
-        whole, half = (gemm_time(m, n, k, **known, **these).seconds for these in (figures, changed))
+        whole, half = (
+            gemm_time(GemmWork(m, n, k), Operands(2, 2, 2, these["peak"]), *parts_of(these), rotation=rotation).seconds
+            for these in (figures, changed)
+        )
         assert np.all(half >= whole * CLOSE)
 
 
@@ -324,8 +337,8 @@ def test_a_run_costs_the_clock_that_the_power_limit_takes_and_no_more():
     """Throttling beyond that is of libraries whose large shapes are slow: it does not touch the small ones. Hours cost
     16-bit products a little more."""
     run, burst = timer("h100-sxm", True), timer("h100-sxm")
-    held, steady = run.matrix_constants()["throttle"], run.constants.group("gemm")["steady_slowdown"]
-    assert run.matrix_constants("fp8-scaled-mm")["throttle"] > 3 * held
+    held, steady = run.matrix.libraries.values()["throttle"], run.constants.group("gemm")["steady_slowdown"]
+    assert run.matrix.libraries.values("fp8-scaled-mm")["throttle"] > 3 * held
     for dtype in ("bf16", "fp8"):
         for size in (1024, 4096, 16384):
             seconds = [float(one.gemm(size, size, size, dtype=dtype).seconds) for one in (burst, run)]
@@ -349,10 +362,10 @@ def test_large_products_of_narrower_types_are_never_slower(name, sustained):
                 assert np.all(seconds[wide] >= seconds[narrow] * CLOSE), (narrow, wide)
 
 
-@pytest.mark.parametrize("name", [one for one in EVERY if timer(one).engine("fp16", "fp16")])
+@pytest.mark.parametrize("name", [one for one in EVERY if timer(one).device.engine("fp16", "fp16")])
 def test_sums_in_half_precision_are_never_slower(name):
     m, n, k = shapes(200, seed=12)
-    if timer(name).engine("fp16", "fp16") == timer(name).engine("fp16") == "tensor":
+    if timer(name).device.engine("fp16", "fp16") == timer(name).device.engine("fp16") == "tensor":
         wide, narrow = (timer(name).gemm(m, n, k, dtype="fp16", accumulate=sums).seconds for sums in ("fp32", "fp16"))
         assert np.all(narrow <= wide / CLOSE)
 
@@ -366,7 +379,7 @@ def test_narrow_weights_speed_up_few_rows_and_are_still_read(name, weights):
     narrow, plain = (model.gemm(m, n, k, dtype="fp16", weights=which).seconds for which in (weights, None))
     assert np.all(narrow <= 1.05 * plain)
     assert np.all(narrow[:, n * k > 2**25] < plain[:, n * k > 2**25])
-    assert np.all(narrow >= n * k * format_of(weights).bytes / model.device["bandwidth"])
+    assert np.all(narrow >= n * k * format_of(weights).bytes / model.device.bandwidth)
     many = model.gemm(8192, n, k, dtype="fp16", weights=weights).seconds
     assert np.all(many >= 2 * 8192 * n * k / model.peak("fp16")), "multiplied in the type of the activations"
 
@@ -378,18 +391,24 @@ def test_narrow_weights_save_what_is_not_read():
 
 
 def test_quantising_activations_is_a_kernel_of_its_own():
-    figures = {"quantise_bytes": 3.0, "quantise_overhead": 2e-6, "bandwidth": 1e12, "memory_fraction": 0.5}
-    times = quantise_time([10, 1000], 4000, 2, **figures)
+    device = parts_of(FIGURES | {"bandwidth": 1e12})[0]
+    times = quantise_time(GemmWork([10, 1000], 1, 4000, 2), device, QuantiseConstants(3.0, 2e-6, memory_fraction=0.5))
     assert times.seconds == pytest.approx([2e-6 + 2 * 10 * 4000 * 3 / 0.5e12, 2e-6 + 2 * 1000 * 4000 * 3 / 0.5e12])
     model = timer("h100-sxm")
-    constants = {**model.device, **model.matrix_constants("fp8-scaled-mm")}
-    alone = gemm_time(512, 4096, 4096, input_bytes=1, output_bytes=2, peak=model.peak("fp8"), **constants)
+    used, work = model.matrix.libraries.of("fp8-scaled-mm"), GemmWork(512, 4096, 4096)
+    alone = gemm_time(work, Operands(1, 2, 1, model.peak("fp8")), model.device, used.constants, used.clock)
     both = model.gemm(512, 4096, 4096, dtype="fp8")
-    assert both.seconds == pytest.approx(alone.seconds + quantise_time(512, 4096, **constants).seconds, rel=1e-12)
+    assert both.seconds == pytest.approx(
+        alone.seconds + quantise_time(work, model.device, used.quantise).seconds, rel=1e-12
+    )
 
 
 def test_what_a_gpu_has_no_tensor_cores_for_runs_in_the_library_of_the_vector_units():
     model = timer("h100-sxm")
-    assert [model.matrix_library(dtype) for dtype in ("fp32", "tf32", "fp8")] == ["simt", "default", "fp8-scaled-mm"]
-    assert model.matrix_library("bf16", weights="int4") == "weight-only"
-    assert model.matrix_constants("simt")["throttle"] == 0
+    assert [model.matrix.libraries.chosen(dtype) for dtype in ("fp32", "tf32", "fp8")] == [
+        "simt",
+        "default",
+        "fp8-scaled-mm",
+    ]
+    assert model.matrix.libraries.chosen("bf16", weights="int4") == "weight-only"
+    assert model.matrix.libraries.values("simt")["throttle"] == 0

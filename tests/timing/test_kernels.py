@@ -42,13 +42,13 @@ def matmul(m, n, k, dtype="fp16", **more):
 )
 def test_a_matmul_never_beats_the_datasheet_of_its_gpu(name, m, n, k, batch, dtype):
     kernels = model(name)
-    if dtype == "bf16" and not kernels.timer.engine("bf16"):
+    if dtype == "bf16" and not kernels.timer.device.engine("bf16"):
         dtype = "fp16"  # before Ampere
     time = kernels.time(matmul(m, n, k, dtype, batch=batch))
     element = 4 if dtype == "fp32" else 2
     assert time.seconds >= 2 * batch * m * n * k / kernels.peak(dtype)
     assert time.seconds >= element * batch * (m * k + k * n + m * n) / kernels.gpu.memory.bandwidth.si
-    assert time.seconds >= kernels.timer.matrix_constants()["launch_overhead"]
+    assert time.seconds >= kernels.timer.matrix.libraries.values()["launch_overhead"]
 
 
 @repeatable
@@ -92,7 +92,7 @@ def test_attention_never_beats_the_datasheet(name, batch, tokens, heads, causal)
 def test_bounds_are_what_they_should_be(name):
     kernels = model(name)
     bounds = [kernels.time(op).bound for op in (matmul(8192, 8192, 8192), matmul(1, 8192, 8192), matmul(8, 8, 8))]
-    if kernels.timer.engine("fp16") == "vector":  # tiles of shader products are as high for one row as for many
+    if kernels.timer.device.engine("fp16") == "vector":  # tiles of shader products are as high for one row as for many
         assert bounds[::2] == ["compute", "latency"]
         return
     assert bounds == ["compute", "memory", "latency"]

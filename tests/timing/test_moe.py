@@ -1,5 +1,6 @@
 """Experts: no token is lost, layers obey the laws of matrix multiplication, one expert is a plain product."""
 
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
@@ -10,8 +11,12 @@ from hypothesis import strategies as st
 
 from simgpu import Catalogue
 from simgpu.overrides import Override
-from simgpu.timing.gemm import gemm_time
-from simgpu.timing.moe import grouped_gemm_time, moe_time
+from simgpu.timing.constants import ExpertConstants, GemmConstants
+from simgpu.timing.device import Device
+from simgpu.timing.expert_timer import ExpertLayerWork
+from simgpu.timing.gemm import GemmWork, Operands, gemm_time
+from simgpu.timing.moe import ExpertLoad, LayerWork, grouped_gemm_time, moe_time
+from simgpu.timing.power import TensorClock
 from simgpu.timing.routing import TILE_ROWS, rank_load, rank_loads
 from simgpu.timing.timer import GPUTimer
 
@@ -32,8 +37,13 @@ def timer(name, sustained=False):
     return GPUTimer(spec, CATALOGUE.kernel_constants(spec), sustained)
 
 
+def time(model, *sizes, dtype="bf16", rotation=np.inf, **named):
+    """Times of an expert layer."""
+    return model.experts.layer(ExpertLayerWork(*sizes, **named), dtype, rotation=rotation)
+
+
 def dtype_of(name):
-    return "bf16" if timer(name).engine("bf16") else "fp16"
+    return "bf16" if timer(name).device.engine("bf16") else "fp16"
 
 
 # ---- tokens of experts -------------------------------------------------------------------------------------
@@ -151,11 +161,11 @@ def test_a_layer_never_beats_the_peak_or_the_weights_it_reads(name, model):
     size = 3 * model["hidden"] * model["inner"]
     for distribution in DISTRIBUTIONS:
         loads = [rank_load(int(n), model["topk"], model["experts"], 1, distribution) for n in tokens]
-        times = timer(name).moe_layer(tokens, **model, distribution=distribution, dtype=dtype_of(name))
+        times = time(timer(name), tokens, **model, distribution=distribution, dtype=dtype_of(name))
         visits, active = (np.asarray([getattr(load, part) for load in loads]) for part in ("visits", "active"))
         assert np.all(times.seconds >= 2 * visits * size / timer(name).peak(dtype_of(name)))
-        assert np.all(times.seconds >= active * size * 2 / timer(name).device["bandwidth"])
-        warm = timer(name).moe_layer(tokens, **model, distribution=distribution, dtype=dtype_of(name), rotation=1)
+        assert np.all(times.seconds >= active * size * 2 / timer(name).device.bandwidth)
+        warm = time(timer(name), tokens, **model, distribution=distribution, dtype=dtype_of(name), rotation=1)
         assert np.all(warm.seconds <= times.seconds / CLOSE)
 
 
@@ -166,7 +176,8 @@ def test_more_tokens_wider_layers_and_more_experts_of_a_token_never_take_less(na
         for distribution in ("balanced", "random"):
 
             def layer(more=1.0, distribution=distribution, model=model, **other):
-                return timer(name).moe_layer(
+                return time(
+                    timer(name),
                     tokens * more, **model | other, distribution=distribution, dtype=dtype_of(name)
                 ).seconds  # fmt: skip
 
@@ -183,18 +194,18 @@ def test_more_tokens_wider_layers_and_more_experts_of_a_token_never_take_less(na
 def test_parts_of_a_layer_take_no_longer_than_the_layer(name):
     tokens = np.asarray([16, 256, 4096, 16384])
     for model in (MIXTRAL, FINE):
-        whole = timer(name).moe_layer(tokens, **model, dtype=dtype_of(name)).seconds
+        whole = time(timer(name), tokens, **model, dtype=dtype_of(name)).seconds
         for parts in ({"tp": 2}, {"tp": 8}, {"ep": 2}, {"ep": 8}, {"tp": 2, "ep": 4}):
-            part = timer(name).moe_layer(tokens, **model, **parts, dtype=dtype_of(name)).seconds
+            part = time(timer(name), tokens, **model, **parts, dtype=dtype_of(name)).seconds
             assert np.all(part <= whole * 1.001), parts
-        plain = timer(name).moe_layer(tokens, **model, gated=False, dtype=dtype_of(name)).seconds
+        plain = time(timer(name), tokens, **model, gated=False, dtype=dtype_of(name)).seconds
         assert np.all(plain <= whole / CLOSE)
 
 
 @pytest.mark.parametrize("name", GPUS)
 def test_uneven_routing_costs_the_busiest_rank(name):
     times = [
-        float(timer(name).moe_layer(8192, **FINE, ep=8, distribution=how, dtype=dtype_of(name)).seconds)
+        float(time(timer(name), 8192, **FINE, ep=8, distribution=how, dtype=dtype_of(name)).seconds)
         for how in ("balanced", "power_law_1.01", "power_law_1.2")
     ]
     assert times == sorted(times)
@@ -204,10 +215,10 @@ def test_uneven_routing_costs_the_busiest_rank(name):
 @pytest.mark.parametrize("name", GPUS)
 def test_sustained_layers_are_never_faster_and_fp8_is_faster_where_there_is_much_to_do(name):
     tokens = np.asarray([16, 1024, 16384])
-    burst, run = (timer(name, how).moe_layer(tokens, **MIXTRAL, dtype=dtype_of(name)).seconds for how in (False, True))
+    burst, run = (time(timer(name, how), tokens, **MIXTRAL, dtype=dtype_of(name)).seconds for how in (False, True))
     assert np.all(run >= burst * CLOSE)
-    if timer(name).engine("fp8"):
-        assert np.all(timer(name).moe_layer(tokens, **MIXTRAL, dtype="fp8").seconds[-1] < burst[-1])
+    if timer(name).device.engine("fp8"):
+        assert np.all(time(timer(name), tokens, **MIXTRAL, dtype="fp8").seconds[-1] < burst[-1])
 
 
 @pytest.mark.parametrize("name", GPUS)
@@ -215,7 +226,7 @@ def test_one_expert_that_all_tokens_visit_is_two_plain_products(name):
     """And the chain of small kernels around them; grouped kernels reach less of the peak."""
     hidden, inner, dtype = 4096, 1536, dtype_of(name)
     for tokens in (256, 2048, 16384):
-        layer = timer(name).moe_layer(tokens, hidden, inner, 1, 1, dtype=dtype).seconds
+        layer = time(timer(name), tokens, hidden, inner, 1, 1, dtype=dtype).seconds
         plain = sum(
             timer(name).gemm(tokens, n, k, dtype=dtype).seconds for n, k in ((2 * inner, hidden), (hidden, inner))
         )
@@ -225,42 +236,41 @@ def test_one_expert_that_all_tokens_visit_is_two_plain_products(name):
 def test_arrays_broadcast_and_are_the_layers_one_by_one():
     model = timer("h100-sxm")
     tokens, names = np.asarray([[1.0], [300.0], [8192.0]]), np.asarray(["balanced", "random", "power_law_1.2"])
-    times = model.moe_layer(tokens, 4096, 1536, 8, [128], ep=[4], distribution=names)
+    times = time(model, tokens, 4096, 1536, 8, [128], ep=[4], distribution=names)
     assert times.seconds.shape == (3, 3)
     for i, n in enumerate((1, 300, 8192)):
         for j, name in enumerate(names):
-            one = model.moe_layer(n, 4096, 1536, 8, 128, ep=4, distribution=str(name))
+            one = time(model, n, 4096, 1536, 8, 128, ep=4, distribution=str(name))
             assert [float(part[i, j]) for part in times] == pytest.approx([float(part) for part in one], rel=1e-12)
 
 
 # ---- the functions -----------------------------------------------------------------------------------------
 
-FIGURES = {
-    "sm_count": 100.0, "bandwidth": 2e12, "l2_bytes": 40e6, "compute_fraction": 0.9, "memory_fraction": 0.8,
-    "l2_bytes_per_clock": 64.0, "k_step_clocks": 200.0, "wave_latency": 4e-7, "resident_fraction": 0.9,
-    "resident_bytes_per_clock": 12.0,
+DEVICE = Device(sm_count=100.0, clock=1.5e9, bandwidth=2e12, l2_bytes=40e6, vector_peak=1e13)
+TILES = {
+    "compute_fraction": 0.9, "memory_fraction": 0.8, "launch_overhead": 0.0, "l2_bytes_per_clock": 64.0,
+    "k_step_clocks": 200.0, "wave_latency": 4e-7, "resident_fraction": 0.9, "resident_bytes_per_clock": 12.0,
 }  # fmt: skip
+EXPERTS = ExpertConstants(**TILES, fixed_time=2e-5, visit_time=1e-11, permute_passes=3.0)
 
 
 def test_one_large_group_is_a_plain_product_without_its_launch():
     """Where both choose a tile of 128 x 256 and nothing is ragged."""
     m, n, k = 128 * 20, 256 * 10, 4096
-    blocks = [m / rows for rows in TILE_ROWS]
-    grouped = grouped_gemm_time(
-        blocks, 1, m, n, k, input_bytes=2, resident_bytes=np.inf, clock=1.5e9, peak_per_clock=2e5, **FIGURES
-    )
-    plain = gemm_time(
-        m, n, k, input_bytes=2, output_bytes=2, peak=2e5 * 1.5e9, clock=1.5e9, clock_fraction=1, throttle=0,
-        throttle_time=1, launch_overhead=0, split_latency=1, largest_split=1, **FIGURES,
-    )  # fmt: skip
-    assert float(grouped.seconds) == pytest.approx(float(plain.seconds), rel=1e-9)
-    assert grouped.memory == pytest.approx(plain.memory, rel=1e-12)
+    load, operands = ExpertLoad([m / rows for rows in TILE_ROWS], 1, m), Operands(2, 2, 2, peak=3e14)
+    grouped = grouped_gemm_time(load, n, k, operands, DEVICE, EXPERTS, hertz=DEVICE.clock)
+    plain = GemmConstants(**TILES, split_latency=1, largest_split=1)
+    product = gemm_time(GemmWork(m, n, k), operands, DEVICE, plain, TensorClock(1, 0, 1))
+    assert float(grouped.seconds) == pytest.approx(float(product.seconds), rel=1e-9)
+    assert grouped.memory == pytest.approx(product.memory, rel=1e-12)
 
 
-LAYER = FIGURES | {
-    "peak": 3e14, "clock": 1.5e9, "clock_fraction": 0.95, "throttle": 0.1, "throttle_time": 8e-4, "fixed_time": 2e-5,
-    "visit_time": 1e-11, "permute_passes": 3.0,
-}  # fmt: skip
+LAYER = (
+    Operands(input_bytes=2, output_bytes=2, weight_bytes=2, peak=3e14),
+    DEVICE,
+    EXPERTS,
+    TensorClock(0.95, 0.1, 8e-4),
+)
 
 
 @pytest.mark.parametrize(
@@ -276,13 +286,12 @@ def test_less_of_a_gpu_never_speeds_a_layer_up(figure, factor):
     tokens = [1, 40, 700, 9000]
     for rotation in (1.0, np.inf):
         loads = [rank_load(n, 8, 64, 2, "random") for n in tokens]
-        given = {
-            "visits": [one.visits for one in loads], "active": [one.active for one in loads],
-            "blocks": [one.blocks for one in loads], "hidden": 4096, "inner": 1536, "gated": True, "input_bytes": 2,
-            "rotation": rotation,
-        }  # fmt: skip
-        whole = moe_time(tokens, **given, **LAYER).seconds
-        less = moe_time(tokens, **given, **LAYER | {figure: LAYER[figure] * factor}).seconds
+        load = ExpertLoad(*(np.asarray([getattr(one, part) for one in loads]) for part in ExpertLoad._fields))
+        work = LayerWork(tokens, load, hidden=4096, inner=1536, gated=True, routed=load.visits)
+        less = [
+            replace(part, **{figure: vars(part)[figure] * factor}) if figure in vars(part) else part for part in LAYER
+        ]
+        whole, less = (moe_time(work, *parts, rotation=rotation).seconds for parts in (LAYER, less))
         assert np.all(less >= whole * CLOSE)
 
 
@@ -297,8 +306,8 @@ def test_a_gpu_with_half_the_peak_or_bandwidth_is_never_faster(name):
         less = CATALOGUE.spec("gpus", name, [Override(key, f"{value!r} SI", "halved") for key, value in halves.items()])
         half = GPUTimer(less, CATALOGUE.kernel_constants(less))
         for model in (MIXTRAL, FINE):
-            whole = timer(name).moe_layer(tokens, **model, dtype=dtype_of(name)).seconds
-            assert np.all(half.moe_layer(tokens, **model, dtype=dtype_of(name)).seconds >= whole * CLOSE)
+            whole = time(timer(name), tokens, **model, dtype=dtype_of(name)).seconds
+            assert np.all(time(half, tokens, **model, dtype=dtype_of(name)).seconds >= whole * CLOSE)
 
 
 def test_popularity_is_the_law_of_few_tokens_at_any_number_of_them():

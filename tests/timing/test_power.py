@@ -64,7 +64,7 @@ def test_more_power_never_lowers_a_clock_and_a_faster_chip_never_gets_slower(tdp
 @pytest.mark.parametrize("name", CATALOGUE.names("gpus"))
 def test_every_gpu_without_measured_clocks_gets_sane_ones(name):
     """An L4 at 72 W is the slowest under load, as measured: nvidia-smi shows it near 900 of 2040 MHz."""
-    constants = timer(name).matrix_constants()
+    constants = timer(name).matrix.libraries.values()
     sustained = constants["clock_fraction"] / (1 + constants["throttle"])
     assert 0.3 < sustained <= constants["clock_fraction"] <= 1
 
@@ -72,14 +72,16 @@ def test_every_gpu_without_measured_clocks_gets_sane_ones(name):
 @pytest.mark.parametrize("name", MEASURED)
 def test_clocks_from_the_power_limit_are_near_those_that_were_measured(name):
     own = CATALOGUE.spec("gpus", name)
-    measured = GPUTimer(own, CATALOGUE.kernel_constants(own)).matrix_constants()
-    predicted = timer(name).matrix_constants()
+    measured = GPUTimer(own, CATALOGUE.kernel_constants(own)).matrix.libraries.values()
+    predicted = timer(name).matrix.libraries.values()
     clocks = [one["clock_fraction"] / (1 + one["throttle"]) for one in (measured, predicted)]
     assert clocks[1] == pytest.approx(clocks[0], rel=0.17)
 
 
 def test_measured_clocks_come_before_those_of_the_power_limit():
-    own = GPUTimer(spec := CATALOGUE.spec("gpus", "h100-sxm"), CATALOGUE.kernel_constants(spec)).matrix_constants()
+    own = GPUTimer(
+        spec := CATALOGUE.spec("gpus", "h100-sxm"), CATALOGUE.kernel_constants(spec)
+    ).matrix.libraries.values()
     assert (own["clock_fraction"], own["throttle"]) == (1.0, spec.kernel.gemm["default"].throttle.si)
 
 
@@ -110,11 +112,13 @@ def test_a_power_limit_that_cannot_be_set_is_refused_where_it_was_set(name, give
 def test_clocks_of_vector_units_follow_from_their_own_peak_and_energy():
     """Those of tensor cores, measured or not, say nothing of them; nor does a tensor peak that is set by hand."""
     l4, l40s, changed = timer("l4"), timer("l40s"), timer("l4", gpu__peak__fp16_fp32_tensor="60 TFLOPS")
-    vector = l4.matrix_constants("simt")
+    vector = l4.matrix.libraries.values("simt")
     known = {name: vector[name] for name in ("compute_fraction", "energy_per_flop", "burst_exponent")}
-    assert vector["energy_per_flop"] > 2 * l4.matrix_constants()["energy_per_flop"]
+    assert vector["energy_per_flop"] > 2 * l4.matrix.libraries.values()["energy_per_flop"]
     assert (vector["clock_fraction"], vector["throttle"]) == tensor_clock(72, l4.gpu.vector_peak.si, **known)
-    assert changed.matrix_constants("simt")["clock_fraction"] == vector["clock_fraction"]
+    assert changed.matrix.libraries.values("simt")["clock_fraction"] == vector["clock_fraction"]
     own = CATALOGUE.spec("gpus", "l40s")
-    measured = GPUTimer(own, CATALOGUE.kernel_constants(own)).matrix_constants("simt")
-    assert measured["clock_fraction"] == l40s.matrix_constants("simt")["clock_fraction"] > vector["clock_fraction"]
+    measured = GPUTimer(own, CATALOGUE.kernel_constants(own)).matrix.libraries.values("simt")
+    assert (
+        measured["clock_fraction"] == l40s.matrix.libraries.values("simt")["clock_fraction"] > vector["clock_fraction"]
+    )

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import os
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from hypothesis import strategies as st
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.lab.validation.sources import neusight_vector_fp32, vidur_ops
-from simgpu.timing.convolution import convolution_gemm
+from simgpu.timing.constants import LaunchConstants, StreamConstants
+from simgpu.timing.convolution import ConvolutionWork, convolution_gemm
 from simgpu.timing.timer import GPUTimer
 from simgpu.timing.vector import hits, stream_time
 from simgpu.timing.vector_work import (
+    ParameterBytes,
     embedding_work,
     normalization_work,
     optimizer_work,
@@ -40,26 +43,26 @@ def calls(t: GPUTimer, rows, cols):
     """Every operator on [rows, cols], with the bytes that it must move at least."""
     size = np.asarray(rows, float) * np.asarray(cols, float)
     return {
-        "normalization": (t.normalization(rows, cols), 4 * size),
-        "layer norm": (t.normalization(rows, cols, layer=True, library="torch"), 4 * size),
-        "residual": (t.normalization(rows, cols, residual=True), 8 * size),
-        "unfused norm": (t.normalization(rows, cols, fused=False, library="torch"), 4 * size),
-        "softmax": (t.softmax(rows, cols), 4 * size),
-        "softmax fp32": (t.softmax(rows, cols, dtype="fp32", library="torch"), 8 * size),
-        "elementwise": (t.elementwise(size, reads=2), 6 * size),
-        "activation": (t.activation(rows, cols), 6 * size),
-        "unfused activation": (t.activation(rows, cols, fused=False), 6 * size),
-        "gelu": (t.activation(rows, cols, gated=False, function="gelu"), 4 * size),
-        "rope": (t.rope(rows, np.maximum(np.asarray(cols) / 128, 1), 1, 128), 4 * size),
-        "unfused rope": (t.rope(rows, np.maximum(np.asarray(cols) / 128, 1), 1, 128, fused=False), 4 * size),
-        "embedding": (t.embedding(rows, cols), 4 * size),
-        "quantise": (t.quantise(rows, cols), 3 * size),
-        "quantise groups": (t.quantise(rows, cols, group=128), 3 * size),
-        "sampling": (t.sampling(rows, cols), 2 * size),
-        "sorting": (t.sampling(rows, cols, sort=True), 2 * size),
-        "optimizer": (t.optimizer(size), 4 * size),
-        "reduction": (t.reduction(rows, cols), 2 * size),
-        "copy": (t.memory_copy(size), 2 * size),
+        "normalization": (t.vector.normalization(rows, cols), 4 * size),
+        "layer norm": (t.vector.normalization(rows, cols, layer=True, library="torch"), 4 * size),
+        "residual": (t.vector.normalization(rows, cols, residual=True), 8 * size),
+        "unfused norm": (t.vector.normalization(rows, cols, fused=False, library="torch"), 4 * size),
+        "softmax": (t.vector.softmax(rows, cols), 4 * size),
+        "softmax fp32": (t.vector.softmax(rows, cols, dtype="fp32", library="torch"), 8 * size),
+        "elementwise": (t.vector.elementwise(size, reads=2), 6 * size),
+        "activation": (t.vector.activation(rows, cols), 6 * size),
+        "unfused activation": (t.vector.activation(rows, cols, fused=False), 6 * size),
+        "gelu": (t.vector.activation(rows, cols, gated=False, function="gelu"), 4 * size),
+        "rope": (t.vector.rope(rows, np.maximum(np.asarray(cols) / 128, 1), 1, 128), 4 * size),
+        "unfused rope": (t.vector.rope(rows, np.maximum(np.asarray(cols) / 128, 1), 1, 128, fused=False), 4 * size),
+        "embedding": (t.vector.embedding(rows, cols), 4 * size),
+        "quantise": (t.vector.quantise(rows, cols), 3 * size),
+        "quantise groups": (t.vector.quantise(rows, cols, group=128), 3 * size),
+        "sampling": (t.vector.sampling(rows, cols), 2 * size),
+        "sorting": (t.vector.sampling(rows, cols, sort=True), 2 * size),
+        "optimizer": (t.vector.optimizer(size), 4 * size),
+        "reduction": (t.vector.reduction(rows, cols), 2 * size),
+        "copy": (t.vector.memory_copy(size), 2 * size),
     }
 
 
@@ -67,7 +70,7 @@ def calls(t: GPUTimer, rows, cols):
 def test_never_faster_than_memory_when_larger_than_l2(gpu):
     t = timer(gpu)
     for name, (times, moved) in calls(t, 2.0**19, 8192.0).items():
-        assert times.seconds > moved / t.device["bandwidth"], name
+        assert times.seconds > moved / t.device.bandwidth, name
         assert np.isfinite(times.seconds), name
 
 
@@ -97,7 +100,7 @@ def test_doubling_cols_never_takes_less(gpu):
         assert np.all(np.diff(times.seconds) >= -1e-15), name
 
 
-@pytest.mark.parametrize("figure", ["bandwidth", "clock", "peak", "l2_bytes"])
+@pytest.mark.parametrize("figure", ["bandwidth", "clock", "vector_peak", "l2_bytes"])
 @given(
     rows=st.integers(1, 2**20),
     cols=st.integers(1, 2**16),
@@ -108,22 +111,22 @@ def test_doubling_cols_never_takes_less(gpu):
 def test_half_of_a_figure_never_speeds_up(figure, rows, cols, gpu, layer):
     """SMs are not among them: with fewer rows in flight more of them stay in L2 between passes."""
     t = timer(gpu)
-    constants = t.constants.group("vector", "torch")
-    figures = {**t.device, "peak": t.peak("fp32", "fp32", tensor=False), **constants}
+    launch, constants = (t.constants.read(kind, "torch") for kind in (LaunchConstants, StreamConstants))
+    slower = replace(t.device, **{figure: getattr(t.device, figure) / 2})
     for work in (
-        normalization_work(rows, cols, width=2.0, layer=layer, residual=False, **constants),
-        softmax_work(rows, cols, width=4.0, written_width=4.0, **constants),
-        embedding_work(rows, cols, width=2.0, **constants),
+        normalization_work(rows, cols, 2.0, layer=layer, residual=False, launch=launch),
+        softmax_work(rows, cols, 4.0, 4.0, launch),
+        embedding_work(rows, cols, 2.0, launch),
     ):
-        whole = stream_time(**work._asdict(), **figures).seconds
-        half = stream_time(**work._asdict(), **(figures | {figure: figures[figure] / 2})).seconds
+        whole, half = (stream_time(work, device, constants).seconds for device in (t.device, slower))
         assert half >= whole * (1 - 1e-12)
 
 
 @pytest.mark.parametrize("gpu", GPUS)
 def test_narrower_types_never_take_longer(gpu):
     t, rows, cols = timer(gpu), 2.0 ** np.arange(0, 18), 4096.0
-    for method in (t.normalization, t.softmax, t.activation, t.embedding, t.reduction):
+    v = t.vector
+    for method in (v.normalization, v.softmax, v.activation, v.embedding, v.reduction):
         wide, narrow = (method(rows, cols, dtype=dtype).seconds for dtype in ("fp32", "bf16"))
         assert np.all(narrow <= wide * 1.0001), method.__name__
 
@@ -140,17 +143,17 @@ def test_arrays_equal_scalars():
 
 def test_fusing_pays():
     t, rows = timer("a100-sxm-80gb"), 2.0 ** np.arange(0, 16)
-    fused = t.normalization(rows, 8192.0, library="torch").seconds
-    assert np.all(t.normalization(rows, 8192.0, fused=False, library="torch").seconds > 2 * fused)
-    assert np.all(t.activation(rows, 8192.0, fused=False).seconds > t.activation(rows, 8192.0).seconds)
-    assert np.all(t.rope(rows, 64, 8, 128, fused=False).seconds > t.rope(rows, 64, 8, 128).seconds)
-    apart = t.elementwise(rows * 8192.0, reads=2).seconds + t.normalization(rows, 8192.0).seconds
-    assert np.all(t.normalization(rows, 8192.0, residual=True).seconds < apart)
+    fused = t.vector.normalization(rows, 8192.0, library="torch").seconds
+    assert np.all(t.vector.normalization(rows, 8192.0, fused=False, library="torch").seconds > 2 * fused)
+    assert np.all(t.vector.activation(rows, 8192.0, fused=False).seconds > t.vector.activation(rows, 8192.0).seconds)
+    assert np.all(t.vector.rope(rows, 64, 8, 128, fused=False).seconds > t.vector.rope(rows, 64, 8, 128).seconds)
+    apart = t.vector.elementwise(rows * 8192.0, reads=2).seconds + t.vector.normalization(rows, 8192.0).seconds
+    assert np.all(t.vector.normalization(rows, 8192.0, residual=True).seconds < apart)
 
 
 def test_small_tensors_run_at_the_speed_of_l2():
     t = timer("h100-sxm")
-    small, large = (t.elementwise(size / 6, reads=2) for size in (16e6, 4e9))
+    small, large = (t.vector.elementwise(size / 6, reads=2) for size in (16e6, 4e9))
     launch = t.constants.group("vector")["launch_overhead"]
     assert 16e6 / (small.seconds - launch) > 1.05 * 4e9 / large.seconds
     flushed = stream_rate(t, 16e6, warm=0.0)
@@ -160,15 +163,15 @@ def test_small_tensors_run_at_the_speed_of_l2():
 def stream_rate(t: GPUTimer, size: float, warm: float) -> float:
     from simgpu.timing.copies import copy_work
 
-    constants = t.constants.group("vector")
-    times = stream_time(**copy_work(size, **constants)._asdict(), **t.device, peak=1e14, **(constants | {"warm": warm}))
+    launch, constants = t.constants.read(LaunchConstants), t.constants.read(StreamConstants)
+    times = stream_time(copy_work(size, launch), t.device, constants, warm)
     return size / float(times.seconds)
 
 
 def test_rows_beyond_a_wave_cost_another():
     """One block of 1024 threads for each row: an A100 holds 216 of them (early vLLM, LayerNorm of 8192)."""
     t = timer("a100-sxm-80gb")
-    one, full, over = t.normalization([1, 216, 217], 8192, dtype="fp16", library="vllm-2023").seconds
+    one, full, over = t.vector.normalization([1, 216, 217], 8192, dtype="fp16", library="vllm-2023").seconds
     assert full < 1.35 * one
     assert over > 1.4 * full
 
@@ -176,7 +179,7 @@ def test_rows_beyond_a_wave_cost_another():
 def test_rows_of_a_softmax_that_outgrow_l2_are_read_again():
     t = timer("v100-sxm-32gb")
     size = 2.0**30
-    short, medium, long = t.softmax(
+    short, medium, long = t.vector.softmax(
         size / np.array([1024, 2048, 16384]), [1024, 2048, 16384], "fp32", None, "torch"
     ).seconds
     assert short < medium < long
@@ -187,21 +190,21 @@ def test_rows_of_a_softmax_that_outgrow_l2_are_read_again():
 def test_large_streams_fill_the_memory(gpu):
     """What PyTorch and BabelStream show on healthy GPUs: 70 to 95 % of the datasheet's bandwidth."""
     t = timer(gpu)
-    assert 0.7 < 4e9 / t.device["bandwidth"] / float(t.memory_copy(2e9).seconds) < 0.96
+    assert 0.7 < 4e9 / t.device.bandwidth / float(t.vector.memory_copy(2e9).seconds) < 0.96
 
 
 def test_gddr_pays_for_ecc():
     a40, a6000 = (
-        timer(name).elementwise(1e9).seconds * timer(name).device["bandwidth"] for name in ("a40", "rtx-a6000")
+        timer(name).vector.elementwise(1e9).seconds * timer(name).device.bandwidth for name in ("a40", "rtx-a6000")
     )
     assert a40 / a6000 == pytest.approx(1 / 0.9, rel=0.02)
 
 
 def test_optimizer_moves_the_bytes_of_its_states():
-    shape = {"vector_bytes": 16.0, "load_instructions": 5.0}
-    adam = optimizer_work(1000, kind="adam", weight_bytes=2, gradient_bytes=4, state_bytes=4, master_bytes=4, **shape)
+    launch = timer("h100-sxm").constants.read(LaunchConstants)
+    adam = optimizer_work(1000, "adam", ParameterBytes(weights=2, gradients=4, states=4, master=4), launch)
     assert (adam.read / 1000, adam.written / 1000) == (16, 14)
-    sgd = optimizer_work(1000, kind="sgd", weight_bytes=4, gradient_bytes=4, state_bytes=4, master_bytes=0, **shape)
+    sgd = optimizer_work(1000, "sgd", ParameterBytes(weights=4, gradients=4, states=4, master=0), launch)
     assert (sgd.read / 1000, sgd.written / 1000) == (8, 4)
 
 
@@ -218,36 +221,36 @@ def test_hits_are_a_fraction(footprint, capacity, sharpness):
 def test_host_copies():
     t = timer("h100-sxm")
     sizes = np.array([1.0, 1e6, 1e9])
-    pinned = t.host_copy(sizes, 63e9).seconds
+    pinned = t.vector.host_copy(sizes, 63e9).seconds
     assert np.all(np.diff(pinned) > 0)
     assert pinned[2] == pytest.approx(1e9 / 55.4e9, rel=0.02)  # nvbandwidth of an H200 in ml-engineering
-    assert np.all(t.host_copy(sizes, 63e9, pinned=False).seconds[1:] > 1.5 * pinned[1:] - 10e-6)
-    assert t.host_copy(1e9, 63e9, host_bandwidth=20e9).seconds > 1e9 / 20e9
+    assert np.all(t.vector.host_copy(sizes, 63e9, pinned=False).seconds[1:] > 1.5 * pinned[1:] - 10e-6)
+    assert t.vector.host_copy(1e9, 63e9, host_bandwidth=20e9).seconds > 1e9 / 20e9
 
 
 def test_convolution_is_a_matrix_product():
-    shape = convolution_gemm(32, 64, 56, 56, 128, (3, 3), (2, 2), (1, 1))
+    shape = convolution_gemm(ConvolutionWork(32, 64, 56, 56, 128, stride=(2, 2), padding=(1, 1)))
     assert (shape.m, shape.n, shape.k) == (32 * 28 * 28, 128, 64 * 9)
     assert shape.fresh < 1
-    point = convolution_gemm(8, 256, 14, 14, 512, (1, 1))
+    point = convolution_gemm(ConvolutionWork(8, 256, 14, 14, 512, kernel=(1, 1)))
     assert point.fresh == pytest.approx(1.0)
     t = timer("a100-sxm-80gb")
-    conv = t.convolution(8, 256, 14, 14, 512, (1, 1)).seconds
+    conv = t.matrix.convolution(ConvolutionWork(8, 256, 14, 14, 512, kernel=(1, 1))).seconds
     assert conv == pytest.approx(float(t.gemm(8 * 14 * 14, 512, 256).seconds), rel=1e-9)
-    whole = t.convolution(64, 256, 56, 56, 256, (3, 3), padding=(1, 1))
+    whole = t.matrix.convolution(ConvolutionWork(64, 256, 56, 56, 256, padding=(1, 1)))
     assert whole.seconds >= 2 * 64 * 56 * 56 * 256 * 256 * 9 / t.peak("bf16")
-    groups = t.convolution(8, 256, 14, 14, 256, (3, 3), padding=(1, 1), groups=np.array([1, 256]))
+    groups = t.matrix.convolution(ConvolutionWork(8, 256, 14, 14, 256, np.array([1, 256]), padding=(1, 1)))
     assert groups.seconds.shape == (2,)
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda t: t.softmax(1, 1, dtype="bf61"), "bf16"),
-        (lambda t: t.softmax(1, 1, library="troch"), "torch"),
-        (lambda t: t.elementwise(1, function="gleu"), "gelu"),
-        (lambda t: t.activation(1, 1, function="slu"), "silu"),
-        (lambda t: t.optimizer(1, kind="adm"), "adam"),
+        (lambda t: t.vector.softmax(1, 1, dtype="bf61"), "bf16"),
+        (lambda t: t.vector.softmax(1, 1, library="troch"), "torch"),
+        (lambda t: t.vector.elementwise(1, function="gleu"), "gelu"),
+        (lambda t: t.vector.activation(1, 1, function="slu"), "silu"),
+        (lambda t: t.vector.optimizer(1, kind="adm"), "adam"),
     ],
 )
 def test_unknown_words_are_refused_with_the_nearest(call, words):
@@ -278,7 +281,8 @@ def test_errors_against_neusight(gpu, median, mean):
     for op in {row["op"] for row in rows}:
         of = [row for row in rows if row["op"] == op]
         call = neusight_vector_fp32.stream(op, *(np.array([float(row[key]) for row in of]) for key in ("rows", "cols")))
-        predicted = getattr(timer(gpu), call.method)(**call.arguments, dtype=call.dtype, library=call.library).seconds
+        operator = getattr(timer(gpu).vector, call.method)
+        predicted = operator(**call.arguments, dtype=call.dtype, library=call.library).seconds
         errors.append(np.abs(predicted / [float(row["latency_s"]) for row in of] - 1))
         assert predicted.min() > 0
     errors = np.concatenate(errors)
@@ -294,7 +298,8 @@ def test_errors_against_vidur(gpu, median, mean):
     for kind, model in {(row["kind"], row["model"]) for row in rows}:
         of = [row for row in rows if (row["kind"], row["model"]) == (kind, model)]
         call = vidur_ops.stream(kind, model, {name: np.array([float(row[name]) for row in of]) for name in names})
-        predicted = getattr(timer(gpu), call.method)(**call.arguments, dtype=call.dtype, library=call.library).seconds
+        operator = getattr(timer(gpu).vector, call.method)
+        predicted = operator(**call.arguments, dtype=call.dtype, library=call.library).seconds
         ratio = predicted / [float(row["latency_s"]) for row in of]
         assert ratio.min() > 1 / 3
         assert ratio.max() < 3

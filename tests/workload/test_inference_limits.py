@@ -12,6 +12,7 @@ from simgpu import Catalogue, Inference, InputError, MixedStep, Plan, Serving, l
 from simgpu.model.serving import Group
 from simgpu.plan.precision import precision_of
 from simgpu.plan.serving_memory import serving_memory
+from simgpu.timing.attention_work import AttentionWork
 from simgpu.timing.kernels import NONE
 from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.disaggregation import serve_apart
@@ -491,9 +492,8 @@ def test_tensorrt_llm_reads_a_narrow_cache_near_the_bandwidth():
     moved = 2 * batch * keys * kv_heads * width
 
     def seconds(kv):
-        times = timer.attention_decode(
-            batch, keys, 32, kv_heads, width, kv_dtype=kv, library="trtllm", warm=False
-        )  # fmt: skip
+        work = AttentionWork(batch, 1, keys, 32, kv_heads, width)
+        times = timer.attention.decode(work, kv_dtype=kv, library="trtllm", warm=False)
         return float(times.seconds)
 
     narrow, wide = seconds("fp8"), seconds("bf16")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from simgpu import Catalogue, Inference, InputError, MixedStep, Plan, simulate
 from simgpu.model.operators import Attention, Dim, Matmul
+from simgpu.timing.attention_work import AttentionWork, LatentWork
 from simgpu.timing.kernels import KernelModel
 from simgpu.timing.routing import rank_load
 from simgpu.timing.timer import GPUTimer
@@ -43,12 +44,14 @@ def test_decode_attention_never_gets_faster_with_context_or_batch(gpu, cache):
     some = {"dtype": "fp16", "kv_dtype": cache, "library": LIBRARIES[gpu], "warm": False}
     for heads, kv_heads, width in HEADS:
         for other in (1, 5, 16, 64):
-            assert rises(timer.attention_decode(other, KEYS, heads, kv_heads, width, **some).seconds)
+            assert rises(timer.attention.decode(AttentionWork(other, 1, KEYS, heads, kv_heads, width), **some).seconds)
             context = {1: 2, 5: 448, 16: 600, 64: 9000}[other]
-            assert rises(timer.attention_decode(BATCHES, context, heads, kv_heads, width, **some).seconds)
+            assert rises(
+                timer.attention.decode(AttentionWork(BATCHES, 1, context, heads, kv_heads, width), **some).seconds
+            )
     for heads in (16, 128):
-        assert rises(timer.attention_mla_decode(4, KEYS, heads, **some).seconds)
-        assert rises(timer.attention_mla_decode(BATCHES, 600, heads, **some).seconds)
+        assert rises(timer.attention.latent_decode(LatentWork(4, 1, KEYS, heads), **some).seconds)
+        assert rises(timer.attention.latent_decode(LatentWork(BATCHES, 1, 600, heads), **some).seconds)
 
 
 PROMPTS = np.asarray([1, 63, 64, 127, 128, 500, 1023, 1024, 2688, 5888, 10880, 14464])
@@ -60,12 +63,15 @@ def test_prefill_attention_never_gets_faster_with_prompt_batch_or_cache(gpu, win
     cluster = CATALOGUE.cluster(gpu)
     timer = GPUTimer(cluster.gpu, cluster.kernel)
     for library in (LIBRARIES.get(gpu, "trtllm"), "trtllm"):
-        some = {"window": window, "dtype": "fp16", "library": library, "warm": False}
+        some = {"dtype": "fp16", "library": library, "warm": False}
         for heads, kv_heads, width in HEADS:
             for past in (0, 1, 100, 3000):
 
                 def at(batch, new, past, heads=heads, kv_heads=kv_heads, width=width, some=some):
-                    return timer.attention_prefill(batch, new, new + past, heads, kv_heads, width, **some).seconds
+                    return timer.attention.prefill(
+                        AttentionWork(batch, new, new + past, heads, kv_heads, width, window=window),
+                        **some,
+                    ).seconds
 
                 one = at(3, PROMPTS, past)
                 assert (at(3, PROMPTS + 1, past) >= one * ROUNDING).all()

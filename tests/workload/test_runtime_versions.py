@@ -171,11 +171,11 @@ def test_products_in_integers_grow_with_rows_and_pass_neither_peak_nor_bandwidth
         cluster = CATALOGUE.cluster(gpu)
         timer = GPUTimer(cluster.gpu, cluster.kernel)
         rows = np.asarray([9, 16, 64, 512, 4096])
-        found = timer.quantised(rows, 14_336, 4096, "q4_0")
+        found = timer.matrix.mmq(rows, 14_336, 4096, "q4_0")
         assert (np.diff(found.seconds) > 0).all()
         assert (2 * rows * 14_336 * 4096 / found.seconds < timer.peak("int8")).all()
         assert (14_336 * 4096 * 0.5625 / found.seconds < cluster.gpu.memory.bandwidth.si).all()
-        assert found.seconds[0] > timer.gemv(8, 14_336, 4096, weights="q4_0").memory
+        assert found.seconds[0] > timer.matrix.gemv(8, 14_336, 4096, weights="q4_0").memory
 
 
 # ---- intervals ---------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ class _Cached(Machine):
     @property
     def bandwidth(self) -> float:
         device = self.timer.device
-        return max(device["bandwidth"], PORT * device["sm_count"] * device["clock"])
+        return max(device.bandwidth, PORT * device.sm_count * device.clock)
 
 
 def check(table: Table, adapter: Adapter, batch: Batch, machine: Machine) -> tuple[Rows, dict[str, int]]:

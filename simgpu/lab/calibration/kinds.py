@@ -54,7 +54,7 @@ READ_ROWS = 1024.0
 def products(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
     """C[m, n] = A[m, k] B[n, k]^T, with what the rows say of batch, rotation of operands and regime."""
     for (dtype, batch, turns, regime), at in table.split(rows, "dtype", "batch", "rotation", "regime"):
-        refused = unpredictable(machine, "gemm", at, dtype, "gemm")
+        refused = unpredictable(machine, "gemm", at, dtype)
         if refused:
             yield refused
             continue
@@ -89,9 +89,9 @@ def streams(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
     for (op,), at in table.split(rows, "op"):
         size = table.number("bytes", at)
         if op == COPY:
-            call = partial(timed, machine.timer.memory_copy, 0.0, size)
+            call = partial(timed, machine.timer.vector.memory_copy, 0.0, size)
         elif op == READ:
-            call = partial(timed, machine.timer.reduction, 0.0, READ_ROWS, size / 4 / READ_ROWS, dtype="fp32")
+            call = partial(timed, machine.timer.vector.reduction, 0.0, READ_ROWS, size / 4 / READ_ROWS, dtype="fp32")
         else:
             yield Unpredicted("stream", at, f"unknown operation {shown(op)}{nearest(op, (COPY, READ))}", key="op")
             continue

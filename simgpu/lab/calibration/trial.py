@@ -73,9 +73,9 @@ def library_behind(batch: Batch, machine: Machine) -> str:
         return batch.library
     dtype = DTYPES.get(batch.dtype, "bf16")
     if batch.kind == "gemm":
-        return machine.timer.matrix_library(dtype)
+        return machine.timer.matrix.libraries.chosen(dtype)
     if batch.kind == "attention":
-        return machine.timer.attention_library()
+        return machine.timer.attention.library()
     return f"cutlass-{dtype}" if batch.kind == "moe" and BYTES[dtype] < 2 else DEFAULT
 
 
@@ -84,7 +84,7 @@ def values_of(calibration: Calibration, gpu: GPUSpec, kind: str, library: str) -
     if kind == "gemm":
         from simgpu.timing.timer import GPUTimer
 
-        return GPUTimer(gpu, calibration).matrix_constants(library)
+        return GPUTimer(gpu, calibration).matrix.libraries.values(library)
     return calibration.group(kind, library)
 
 

@@ -91,11 +91,6 @@ class Machine:
         """Datasheet peak of a data type as models name it, FLOP/s. Raises `InputError` where there is none."""
         return self.timer.peak(dtype)
 
-    def model(self, name: str) -> Callable[..., Any] | None:
-        """A model of the timer; None while there is none."""
-        found = getattr(self.timer, name, None)
-        return found if callable(found) else None
-
 
 @dataclass(frozen=True)
 class Detail:
@@ -174,10 +169,8 @@ class Adapter:
     measured: str = "latency_s"
 
 
-def unpredictable(machine: Machine, op: str, rows: Rows, dtype: str, model: str) -> Unpredicted | None:
+def unpredictable(machine: Machine, op: str, rows: Rows, dtype: str) -> Unpredicted | None:
     """Why rows of a data type cannot be predicted on this GPU, or None where they can."""
-    if machine.model(model) is None:
-        return Unpredicted(op, rows, f"no model of {op} yet")
     if dtype not in DTYPES:
         return Unpredicted(op, rows, f"no model of data type '{dtype}'")
     try:

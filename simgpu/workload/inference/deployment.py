@@ -34,8 +34,8 @@ from simgpu.plan.precision import Precision, applied, is_boosted
 from simgpu.plan.program import Collective, Step, shard_operators
 from simgpu.plan.serving_memory import Served, experts_of, serving_memory
 from simgpu.plan.stages import spread_layers
+from simgpu.timing.gemm_libraries import GGML
 from simgpu.timing.kernels import KernelModel
-from simgpu.timing.matrix_timer import GGML
 from simgpu.workload.blocks import Block, BlockCounts, run_block
 from simgpu.workload.inference.lowering import INSIDE, INTEGERS, UNPACKED, kernels_of
 from simgpu.workload.links import Links
@@ -252,7 +252,7 @@ class Deployment:
         memory = sum(socket.memory_bandwidth.si * socket.count for socket in node.sockets)
         shared = memory / min(self.plan.world, self.cluster.gpus_per_node)
         kept = [memory.host for memory in serving_memory(self.served, 1, 2, 0.0)]
-        copies = self.kernels.timer.host_copy(kept, link_bandwidth=rate, host_bandwidth=shared)
+        copies = self.kernels.timer.vector.host_copy(kept, link_bandwidth=rate, host_bandwidth=shared)
         return tuple(map(float, copies.seconds))
 
     @cached_property

@@ -29,7 +29,7 @@ def norm_of(job: Job, kernels: KernelModel, trained: float, experts: float) -> l
     mine, width = _mine(job, trained, experts), job.numerics.gradients
     if not job.clip or not mine or job.numerics.optimizer == "none":
         return []
-    seconds = float(kernels.timer.elementwise(mine, 1, 0, dtype=width).seconds)
+    seconds = float(kernels.timer.vector.elementwise(mine, 1, 0, dtype=width).seconds)
     return [(_activity(kernels, "gradient norm", "clip", seconds, mine * BYTES[width]), seconds)]
 
 
@@ -40,7 +40,7 @@ def update_of(
 
     `trained` parameters with gradients that a rank holds (of them `experts` in experts), before sharding.
     """
-    plan, numerics, timer = job.plan, job.numerics, kernels.timer
+    plan, numerics, timer = job.plan, job.numerics, kernels.timer.vector
     mine = _mine(job, trained, experts)
     if numerics.optimizer == "none" or not mine:
         return []

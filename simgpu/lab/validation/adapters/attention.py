@@ -22,6 +22,7 @@ from simgpu.lab.validation.batches import (
 )
 from simgpu.lab.validation.tables import Array, Columns, Rows, Table
 from simgpu.timing.attention_libraries import library_of
+from simgpu.timing.attention_work import AttentionWork
 
 COLUMNS = Columns(
     positive=("batch_size", "q_len", "num_heads", "num_kv_heads", "head_dim", "v_head_dim", "latency_s"),
@@ -48,7 +49,7 @@ def decode(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
 def _tables(table: Table, rows: Rows, machine: Machine, op: str, call: Callable[..., Part]) -> Iterator[Part]:
     names = [*SPLIT, *(["causal"] if "causal" in table.words else [])]
     for (dtype, kv_dtype, source, framework, *_), at in table.split(rows, *names):
-        refused = unpredictable(machine, op, at, dtype, op)
+        refused = unpredictable(machine, op, at, dtype)
         if refused or kv_dtype not in DTYPES:
             yield refused or Unpredicted(op, at, f"no model of data type '{kv_dtype}'")
             continue
@@ -65,12 +66,12 @@ def _prefill(table: Table, at: Rows, machine: Machine, dtype: str, kv_dtype: str
     keys = past + q
     width, kv_width = WIDTHS[DTYPES[dtype]], WIDTHS[DTYPES[kv_dtype]]
     moved = batch * (q * heads * (dim + v_dim) * width + keys * kv * (dim + v_dim) * kv_width)
-    shape = {"queries": q, "keys": keys, "heads": heads, "kv_heads": kv, "head_dim": dim, "v_head_dim": v_dim}
+    work = AttentionWork(batch, q, keys, heads, kv, dim, v_dim, window)
     causal = table.words.get("causal")
     full = causal is not None and causal[at[0]] == "False"
     pairs = q * keys if full else visible(q, keys, window)
     flops = 2 * batch * heads * pairs * (dim + v_dim)
-    call = partial(timed, machine.timer.attention_prefill, 0.0, batch, causal=not full, window=window, **shape)
+    call = partial(timed, machine.timer.attention.prefill, 0.0, work, causal=not full)
     return _batch("attention_prefill", machine, at, dtype, kv_dtype, library, call, flops, moved)
 
 
@@ -81,8 +82,8 @@ def _decode(table: Table, at: Rows, machine: Machine, dtype: str, kv_dtype: str,
     width, kv_width = WIDTHS[DTYPES[dtype]], WIDTHS[DTYPES[kv_dtype]]
     flops = 2 * batch * heads * seen * (dim + v_dim)
     moved = batch * (heads * (dim + v_dim) * width + seen * kv * (dim + v_dim) * kv_width)
-    shape = {"keys": keys, "heads": heads, "kv_heads": kv, "head_dim": dim, "v_head_dim": v_dim}
-    call = partial(timed, machine.timer.attention_decode, 0.0, batch, window=window, **shape)
+    work = AttentionWork(batch, 1, keys, heads, kv, dim, v_dim, window)
+    call = partial(timed, machine.timer.attention.decode, 0.0, work)
     return _batch("attention_decode", machine, at, dtype, kv_dtype, library, call, flops, moved)
 
 

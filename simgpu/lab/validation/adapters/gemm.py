@@ -10,7 +10,8 @@ import numpy as np
 from simgpu.hardware.inherit import DEFAULT
 from simgpu.lab.validation.batches import DTYPES, WIDTHS, Batch, Machine, Part, roofline, timed, unpredictable
 from simgpu.lab.validation.tables import Array, Rows, Table
-from simgpu.timing.matrix_timer import quantise_time
+from simgpu.timing.gemm import GemmWork
+from simgpu.timing.quantise import quantise_time
 
 LIBRARIES = {"fp8": "fp8-scaled-mm", "fp8_block": "fp8-block", "nvfp4": "nvfp4", "float32": "simt"}
 """Which library the tables of served models mean with a data type."""
@@ -19,18 +20,19 @@ LIBRARIES = {"fp8": "fp8-scaled-mm", "fp8_block": "fp8-block", "nvfp4": "nvfp4",
 def products(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
     """Matrix multiplications alone, of any type: narrow operands are given, not quantised on the way."""
     names = ["dtype", *(["kernel_source"] if "kernel_source" in table.words else [])]
+    libraries = machine.timer.matrix.libraries
     for (dtype, *source), at in table.split(rows, *names):
-        refused = unpredictable(machine, "gemm", at, dtype, "gemm")
+        refused = unpredictable(machine, "gemm", at, dtype)
         if refused:
             yield refused
             continue
         m, n, k = (table.number(name, at) for name in "mnk")
         block = source == ["deep_gemm"]
-        library = "fp8-block" if block else machine.timer.matrix_library(DTYPES.get(dtype, dtype))
-        constants = machine.timer.matrix_constants(library)
+        library = "fp8-block" if block else libraries.chosen(DTYPES.get(dtype, dtype))
+        quantise = libraries.of(library).quantise
         saved: Array | float = 0.0
-        if "quantise_bytes" in constants:
-            saved = -quantise_time(m, k, **{**machine.timer.device, **constants}).seconds
+        if quantise is not None:
+            saved = -quantise_time(GemmWork(m, n, k), machine.timer.device, quantise).seconds
         yield matmul(machine, at, dtype, m, n, k, library=library, overhead=saved)
 
 
@@ -51,7 +53,7 @@ def matmul(
 
     `rotation` is how many such operands are used in turn (inf: always cold ones).
     """
-    refused = unpredictable(machine, "gemm", rows, dtype, "gemm")
+    refused = unpredictable(machine, "gemm", rows, dtype)
     if refused:
         return refused
     name = DTYPES[dtype]

@@ -1,6 +1,7 @@
 """What tables of streaming operators share: normalisation, softmax, elementwise, activation, RoPE, embedding ...
 
-A source says which method of `simgpu.timing.timer.GPUTimer`, with which arguments and which library, stands for a row.
+A source says which method of `simgpu.timing.vector_timer.VectorTimer`, with which arguments and which library, stands
+for a row.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from simgpu.lab.validation.tables import Array, Rows
 
 @dataclass(frozen=True)
 class StreamCall:
-    """`method` of a `GPUTimer` called with `arguments` (and dtype, library) gives the times of the rows.
+    """`method` of a `VectorTimer` called with `arguments` (and dtype, library) gives the times of the rows.
 
     `op` is the operator as validation spells it. `moved` and `flops` are the least bytes and FLOPs of the operator, for
     the plain roofline.
@@ -37,9 +38,7 @@ def streamed(
     """Rows that one streaming model predicts."""
     if call is None:
         return Unpredicted(name, rows, f"no model of {name}")
-    model = machine.model(call.method)
-    if model is None:
-        return Unpredicted(call.op, rows, f"no model of {call.op} yet")
+    model = getattr(machine.timer.vector, call.method)
     predict = partial(timed, model, 0.0, **call.arguments, dtype=call.dtype, library=call.library)
     peak = machine.timer.peak("fp32", tensor=False)  # what streaming kernels compute in
     baseline = partial(roofline, call.flops, call.moved, peak, machine.bandwidth)

@@ -17,6 +17,7 @@ from simgpu.hardware.inherit import DEFAULT
 from simgpu.lab.validation.batches import DTYPES, WIDTHS, Adapter, Batch, Machine, Part, roofline, timed, unpredictable
 from simgpu.lab.validation.source import Reason, Source
 from simgpu.lab.validation.tables import Columns, Rows, Table
+from simgpu.timing.expert_timer import ExpertLayerWork
 
 LIBRARIES = {"fp8_block": "deepgemm", "nvfp4": "cutlass-fp4"}
 SHAPE = ("num_tokens", "hidden_size", "expert_inter_size", "topk", "num_experts", "moe_tp_size", "moe_ep_size")
@@ -31,7 +32,7 @@ COLUMNS = Columns(
 def layers(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
     """The expert layer of one rank: routing, two grouped matrix multiplications, activation; no all-to-all."""
     for (dtype, gated, distribution), at in table.split(rows, "dtype", "gated", "distribution"):
-        refused = unpredictable(machine, "moe", at, dtype, "moe_layer")
+        refused = unpredictable(machine, "moe", at, dtype)
         yield refused or _layer(table, at, machine, dtype, gated == "True", distribution)
 
 
@@ -44,9 +45,14 @@ def _layer(table: Table, at: Rows, machine: Machine, dtype: str, gated: bool, di
     used = np.minimum(experts / ep, np.maximum(tokens * topk / ep, 1.0))  # experts that any token goes to, at most
     moved = used * products * hidden * inter / tp * WIDTHS[name] + 2 * tokens * topk / ep * hidden * 2.0
     call = partial(
-        timed, machine.timer.moe_layer, 0.0, tokens, hidden, inter, topk, experts, tp, ep,
-        gated=gated, distribution=distribution, dtype=name, library=library, rotation=1.0,
-    )  # fmt: skip
+        timed,
+        machine.timer.experts.layer,
+        0.0,
+        ExpertLayerWork(tokens, hidden, inter, topk, experts, tp, ep, gated, distribution),
+        dtype=name,
+        library=library,
+        rotation=1.0,
+    )
     baseline = partial(roofline, flops, moved, machine.peak(name), machine.bandwidth)
     return Batch("moe", dtype, at, call, baseline, "moe", library, (*SHAPE, "gated", "distribution", "kernel_source"))
 

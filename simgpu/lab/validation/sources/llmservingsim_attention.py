@@ -14,6 +14,7 @@ from simgpu.lab.validation.adapters.attention import library_for, visible
 from simgpu.lab.validation.batches import DTYPES, WIDTHS, Adapter, Batch, Machine, Part, roofline, timed, unpredictable
 from simgpu.lab.validation.source import Reason, Source
 from simgpu.lab.validation.tables import Columns, Rows, Table
+from simgpu.timing.attention_work import MixedWork
 
 _STEP = ("prefill_q_len", "prefill_past_kv_len", "num_decode_seqs", "decode_kv_len")
 
@@ -39,7 +40,7 @@ def mixed(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
 
 
 def _step(table: Table, at: Rows, machine: Machine, op: str, dtype: str) -> Part:
-    refused = unpredictable(machine, op, at, dtype, "attention_mixed")
+    refused = unpredictable(machine, op, at, dtype)
     if refused:
         return refused
     q, past, decodes, kv_len = (table.number(name, at) for name in _STEP)
@@ -49,9 +50,13 @@ def _step(table: Table, at: Rows, machine: Machine, op: str, dtype: str) -> Part
     flops = 4 * heads * dim * (visible(q, past + q) + decodes * kv_len)
     moved = width * dim * (2 * heads * (q + decodes) + 2 * kv * (past + q + decodes * kv_len))
     call = partial(
-        timed, machine.timer.attention_mixed, 0.0, q, past + q, decodes, kv_len, heads, kv, dim,
-        dtype=name, library=kernels,
-    )  # fmt: skip
+        timed,
+        machine.timer.attention.mixed,
+        0.0,
+        MixedWork(q, past + q, decodes, kv_len, heads, kv, dim),
+        dtype=name,
+        library=kernels,
+    )
     baseline = partial(roofline, flops, moved, machine.peak(name), machine.bandwidth)
     return Batch(op, dtype, at, call, baseline, "attention", kernels, ("model", "tp_size", *_STEP))
 
