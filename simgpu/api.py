@@ -82,7 +82,9 @@ def load_gpu(name: str, catalogue: Catalogue | None = None) -> GPUSpec:
 def load_timer(name: str, catalogue: Catalogue | None = None, sustained: bool = False) -> GPUTimer:
     """Load the kernel timer of a GPU, which takes arrays of shapes: `load_timer("h100-sxm").gemm(8192, 8192, 8192)`.
 
-    `sustained` times a long run, throttled by its power limit, instead of a short burst.
+    Kernels of other classes are those of its parts `matrix`, `attention`, `experts` and `vector`, such as
+    `load_timer("h100-sxm").vector.softmax(4096, 8192)`. `sustained` times a long run, throttled by its power limit,
+    instead of a short burst.
     """
     from simgpu.timing.timer import GPUTimer
 

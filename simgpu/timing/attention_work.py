@@ -28,7 +28,10 @@ class AttentionWork(NamedTuple):
     cache_width: ArrayLike = 0.0  # elements stored per token and KV head; 0: a key and a value
 
     def checked(self, causal: bool = True) -> AttentionWork:
-        """The same with every width given. Raises `InputError` for a shape that no attention has."""
+        """The same with every width given, as the kernel models take it.
+
+        Raises `InputError` for a shape that no attention has.
+        """
         check_sizes(batch=self.batch, queries=self.queries, keys=self.keys, heads=self.heads, kv_heads=self.kv_heads)
         check_sizes(1, WIDEST_HEAD, head_dim=self.head_dim, v_head_dim=self.v_head_dim)
         check_sizes(0, window=self.window)

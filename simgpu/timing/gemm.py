@@ -20,8 +20,9 @@ K_STEP = 128
 """Bytes of a row of A that a tile works through at a time: a line of shared memory."""
 K_GRAIN = 64
 """Bytes to which k is padded: whole instructions."""
-CHUNK = 256
-"""Shapes priced at a time, so that the table of tiles stays in the processor's cache."""
+CHUNK = 32
+"""Shapes priced at a time: their table of tiles is some 50 kB, which stays in the processor's cache, and which the
+allocator keeps instead of giving it back to the system after every step."""
 
 
 @remembered(128)
@@ -149,10 +150,8 @@ def _gemm_time(
     hertz = clock.under_load(device.clock, ideal, sustained)
     feed = constants.l2_bytes_per_clock * hertz  # B/s of one multiprocessor
     rate = constants.compute_fraction * operands.peak / device.sm_count * hertz / device.clock  # FLOP/s of one
-    read, output = (
-        batch * (m * k * operands.input_bytes + n * k * operands.weight_bytes),
-        batch * m * n * operands.output_bytes,
-    )
+    read = batch * (m * k * operands.input_bytes + n * k * operands.weight_bytes)
+    output = batch * m * n * operands.output_bytes
     memory = memory_time(read + output, rotation * read + output, hertz, device, constants)
     shape = _Shape(*(np.asarray(x, dtype=float)[:, None] for x in (m, n, k, batch, hertz, feed, rate, memory)))
     tile = tiles(constants.smallest_columns, constants.largest_tile, constants.largest_split)

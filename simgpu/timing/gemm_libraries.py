@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from simgpu.hardware.inherit import DEFAULT, Calibration, filled
@@ -41,6 +42,7 @@ MOST = 64
 """Libraries whose constants are remembered for a GPU."""
 
 MEASURED_CLOCKS = ("clock_fraction", "throttle")
+"""Constants of the clock under load that follow from the power limit where a GPU does not give them."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,15 @@ class GemmLibraries:
             values["clock_fraction"],
             values["throttle"],
             values["throttle_time"],
-            *([values["sustained_throttle"]] if "sustained_throttle" in values else []),
+            values.get("sustained_throttle", math.inf),
         )
         return GemmLibrary(filled(GemmConstants, values, whose), clock, quantise)
 
     def _derived(self, library: str) -> dict[str, float]:
-        """Clocks measured under tensor load say nothing of the vector units (`simt`)."""
+        """Constants as files give them, with the clock and the rate of L2 that follow where they give none.
+
+        Clocks measured under tensor load say nothing of the vector units (`simt`).
+        """
         found = dict(self.calibration.group("gemm", library))
         if library == SIMT:
             own = {path[2] for path in self.calibration.given if path[:2] == ("gemm", SIMT)}

@@ -281,9 +281,8 @@ def test_errors_against_neusight(gpu, median, mean):
     for op in {row["op"] for row in rows}:
         of = [row for row in rows if row["op"] == op]
         call = neusight_vector_fp32.stream(op, *(np.array([float(row[key]) for row in of]) for key in ("rows", "cols")))
-        predicted = getattr(timer(gpu).vector, call.method)(
-            **call.arguments, dtype=call.dtype, library=call.library
-        ).seconds
+        operator = getattr(timer(gpu).vector, call.method)
+        predicted = operator(**call.arguments, dtype=call.dtype, library=call.library).seconds
         errors.append(np.abs(predicted / [float(row["latency_s"]) for row in of] - 1))
         assert predicted.min() > 0
     errors = np.concatenate(errors)
@@ -299,9 +298,8 @@ def test_errors_against_vidur(gpu, median, mean):
     for kind, model in {(row["kind"], row["model"]) for row in rows}:
         of = [row for row in rows if (row["kind"], row["model"]) == (kind, model)]
         call = vidur_ops.stream(kind, model, {name: np.array([float(row[name]) for row in of]) for name in names})
-        predicted = getattr(timer(gpu).vector, call.method)(
-            **call.arguments, dtype=call.dtype, library=call.library
-        ).seconds
+        operator = getattr(timer(gpu).vector, call.method)
+        predicted = operator(**call.arguments, dtype=call.dtype, library=call.library).seconds
         ratio = predicted / [float(row["latency_s"]) for row in of]
         assert ratio.min() > 1 / 3
         assert ratio.max() < 3
