@@ -99,7 +99,7 @@ def topology_of(cluster: Cluster | str, nodes: int | None = None) -> Topology:
     >>> simgpu.topology_of("dgx-h100").route(0, 1).via
     'gpu-link'
     """
-    from simgpu.hardware.topology import topology_of as built
+    from simgpu.hardware.machine import topology_of as built
     from simgpu.timing.checks import check_sizes
 
     cluster = load_cluster(cluster) if isinstance(cluster, str) else cluster

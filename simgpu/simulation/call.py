@@ -12,6 +12,7 @@ from simgpu.arguments import MAPPING, TEXT, instance, takes
 from simgpu.catalog import Catalogue, usual_catalogue
 from simgpu.errors import InputError, shown
 from simgpu.hardware.cluster import Cluster
+from simgpu.hardware.machine import machine_of
 from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph
 from simgpu.model.operators import BYTES
@@ -243,7 +244,7 @@ def _alone(
         plan = Plan()
         return execute(shard(workload.graph(model, plan, dtype, sums), plan), plan, cluster, kernels)
 
-    found: Execution = cluster.memo.region("alone", REMEMBERED).known(key, run)
+    found: Execution = machine_of(cluster).memo.region("alone", REMEMBERED).known(key, run)
     return found
 
 

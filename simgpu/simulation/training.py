@@ -11,6 +11,7 @@ from simgpu.analysis.uncertainty import Range, range_of, range_of_ratio
 from simgpu.errors import InputError, MisfitError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.inherit import DEFAULT
+from simgpu.hardware.machine import machine_of
 from simgpu.memo import content, key_of
 from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph
@@ -98,7 +99,7 @@ def train(
 
 def _alone(job: Job, kernels: KernelModel, how: RunOptions) -> Anatomy:
     """The step on one GPU, taken apart: the same for many plans, so that it is remembered for a cluster."""
-    known = kernels.cluster.memo.region("single", REMEMBERED)
+    known = machine_of(kernels.cluster).memo.region("single", REMEMBERED)
     key = (*key_of(job, framework=content(job.framework)), kernels.identity, how.algorithm, how.protocol)
 
     def run() -> Anatomy:

@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 
 from simgpu.engine import Phase, Simulator
 from simgpu.hardware.cluster import Cluster
-from simgpu.hardware.topology import Topology, topology_of
+from simgpu.hardware.machine import machine_of
+from simgpu.hardware.topology import Topology
 from simgpu.memo import Region
 from simgpu.plan.parallelism import Plan
 from simgpu.timing.collectives import Chosen, model_of
@@ -97,6 +98,7 @@ class Links:
         many GPUs for messages of so many bytes at most (`custom_limits`)."""
         self.custom, self.custom_limits = custom, custom_limits
         self.cluster, self.plan, self.kernels, self.folded = cluster, plan, kernels, folded
+        self.machine = machine_of(cluster)
         self.algorithm, self.protocol = algorithm, protocol
         self.each = not folded  # each rank is simulated
         self._inner: dict[str, _Alike] = {}
@@ -105,7 +107,7 @@ class Links:
         self._sim: Simulator | None = None
         self._stage_of = plan.stage
         self._colours: Colours | None = None
-        self._known = cluster.memo.region("classes", REMEMBERED)  # of other plans too
+        self._known = self.machine.memo.region("classes", REMEMBERED)  # of other plans too
         self._surroundings = Surroundings(cluster, plan, self._stage_of)
 
     def prepare(self, demands: Iterable[Demand]) -> None:
@@ -186,11 +188,11 @@ class Links:
         per_node = self.cluster.gpus_per_node
         number = self._surroundings.numbered({rank // per_node for group in groups for rank in group})
         where = {r: number[r // per_node] * per_node + r % per_node for group in groups for r in group}
-        return topology_of(self.cluster, max(number.values()) + 1), where
+        return self.machine.topology(max(number.values()) + 1), where
 
     @property
     def _whole(self) -> Topology:
-        return topology_of(self.cluster, -(-self.plan.world // self.cluster.gpus_per_node))
+        return self.machine.topology(-(-self.plan.world // self.cluster.gpus_per_node))
 
     # ---- inside blocks -------------------------------------------------------------------------------
 
@@ -214,7 +216,7 @@ class Links:
         """The groups around the first rank's, and what is known of collectives of groups that lie like them."""
         groups = self._groups(group, 0)
         name = _digest(self.algorithm, self.protocol, self.custom, self.custom_limits, self.kernels.identity, groups)
-        memo = self.cluster.memo.region("collectives", GROUPS)
+        memo = self.machine.memo.region("collectives", GROUPS)
         found: _Alike = memo.known(name, lambda: _Alike(name, groups, Region(REMEMBERED)))
         return found
 
@@ -310,7 +312,7 @@ class Links:
     def copy_rate(self, kind: str) -> float:
         """Bytes/s of a copy when all ranks of a node copy at once: those that share least."""
         per_node = self.cluster.gpus_per_node
-        topology = topology_of(self.cluster, 1)
+        topology = self.machine.topology(1)
         ranks = min(self.plan.world, per_node)
         ways = [copy_phase(topology, kind, gpu, 1.0, ranks) for gpu in range(ranks)]
         crossed = Counter(edge for way in ways for flow in way.flows for edge in flow.edges)

@@ -27,7 +27,7 @@ from itertools import accumulate
 from typing import Any
 
 from simgpu.hardware.cluster import Cluster
-from simgpu.hardware.topology import topology_of
+from simgpu.hardware.machine import topology_of
 from simgpu.memo import Region, key_of
 from simgpu.model.operators import BYTES
 from simgpu.plan.parallelism import ORDER, Plan
