@@ -217,18 +217,20 @@ def fit(
 
 @takes(
     experiment=EXPERIMENT, settings=TEXT, value=NAMES, case=ROW | some(ROW, "a sequence of rows"), change=NUMBER | TEXT,
-    price=NUMBER, catalogue=CATALOGUE,
+    price=NUMBER, jobs=WHOLE, catalogue=CATALOGUE,
 )  # fmt: skip
 def sensitivity(
     experiment: Given, *settings: str, value: str | Sequence[str] = (), case: str | int | Sequence[str | int] = (),
-    change: float | str = 0.1, price: float | None = None, catalogue: Catalogue | None = None,
+    change: float | str = 0.1, price: float | None = None, jobs: int | None = None, catalogue: Catalogue | None = None,
 ) -> list[Sensitivity]:  # fmt: skip
     """Find what the results of an experiment's rows depend on, by varying each input of the hardware down and up.
 
     `value` names columns (default: the natural one of the job), `case` rows by number or label ("all" for all),
-    `change` the relative change, `price` USD per GPU-hour. `.rows` are dicts with the keys of `COLUMNS` of
+    `change` the relative change, `price` USD per GPU-hour. It runs in `jobs` processes, by default one for each core
+    where it takes longer than a moment; the answers are the same. `.rows` are dicts with the keys of `COLUMNS` of
     `simgpu.study.whatif.sensitivity`. Raises `InputError` for rows and columns that are not there.
     """
+    from simgpu.study.pools.where import Where
     from simgpu.study.search.ranked import open_experiment
     from simgpu.study.whatif import sensitivity as study
 
@@ -236,7 +238,8 @@ def sensitivity(
     values = (value,) if isinstance(value, str) else tuple(value)
     cases = [str(one) for one in ((case,) if isinstance(case, (str, int)) else case)]
     asked = study.Asked(values, study.parse_change(change), cases, price)
-    return study.sensitivities(open_experiment(_given(experiment), settings, known), known, asked)
+    chosen = open_experiment(_given(experiment), settings, known)
+    return study.sensitivities(chosen, known, asked, where=Where(jobs))
 
 
 @takes(

@@ -202,6 +202,7 @@ def search(
 )
 @click.option("--change", default="10%", show_default=True, metavar="SHARE", help="Change of each input, down and up.")
 @click.option("--price", type=float, metavar="USD", help="Price of a GPU-hour: adds cost as a result.")
+@pool_options
 @format_option("table", "json", "csv")
 @folder_option
 @plot_options()
@@ -221,12 +222,14 @@ def sensitivity(
     **asked: Any,
 ) -> None:
     """Print what a result depends on: vary each input of the hardware down and up; elasticities, a tornado plot."""
+    from simgpu.study.pools.where import Where
     from simgpu.study.report import sensitivity as report
     from simgpu.study.whatif.sensitivity import Asked, parse_change
 
+    where = Where(**{name: asked.pop(name) for name in ("jobs", "scheduler", "dask_workers")})
     wanted = Asked(change=parse_change(change), **asked)
     with progress_bar(quiet) as progress:
-        experiment, found = report.run(file, settings, open_catalogue(folders), wanted, progress)
+        experiment, found = report.run(file, settings, open_catalogue(folders), wanted, progress, where)
     written = report.write(experiment, found, out or Path("results") / experiment.name, plots=plots, formats=formats)
     report.show(experiment, found, style, sys.stdout)
     tell_written(written, quiet)
