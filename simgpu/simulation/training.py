@@ -93,7 +93,7 @@ def train(
         recompute_layers=plan.recompute_layers and plan.recompute_layers * plan.pp,
     )  # fmt: skip
     single = found if plan.world == 1 else _alone(replace(job, plan=alone), kernels, how)
-    row = _row(workload, config, plan, dtype, how.sums, execution, found, single, memory, cluster.gpus_per_node)
+    row = _row(workload, job, execution, found, single, memory, cluster.gpus_per_node)
     return Trained(execution, found, memory, row)
 
 
@@ -135,10 +135,11 @@ def _check_fit(
 
 
 def _row(
-    workload: Training, config: TransformerConfig, plan: Plan, dtype: str, accumulate: str,
-    execution: Execution, found: Anatomy, single: Anatomy, memory: tuple[Memory, ...], per_node: int,
+    workload: Training, job: Job, execution: Execution, found: Anatomy, single: Anatomy, memory: tuple[Memory, ...],
+    per_node: int,
 ) -> dict[str, Any]:  # fmt: skip
-    graph = _trained_part(workload.graph(config, Plan(), dtype, accumulate), workload.finetune)
+    plan = job.plan
+    graph = _trained_part(workload.graph(job.config, Plan(), job.numerics.dtype, job.accumulate), workload.finetune)
     step, parts = execution.step, found.as_breakdown()
     worst = peak(memory)
     times = {
