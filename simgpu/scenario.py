@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import Field as DataclassField
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
@@ -181,7 +181,7 @@ def run_scenario(
         )  # fmt: skip
     except InputError as error:
         raise where.error(error.problem, tuple((error.key or "").split("."))) from None
-    return replace(result, inputs=lambda: resolve(scenario, cluster, catalogue, where))
+    return result.told(inputs=lambda: resolve(scenario, cluster, catalogue, where))
 
 
 def framework_of(scenario: Scenario, catalogue: Catalogue, origins: Origins) -> Framework:

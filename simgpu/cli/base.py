@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from errno import EBADF
 from functools import wraps
 from io import TextIOWrapper
@@ -246,3 +247,34 @@ def plot_options(no_plots: str = "Draw no pictures.") -> Callable[[Callable[...,
 
 
 folder_option = out_option("DIR", "Where files go.  [default: results/<name>]")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How an answer is shown: the format of what is printed, the folder of files (None: results/NAME), whether pictures
+    are drawn and in which formats, and whether nothing is told on stderr."""
+
+    style: str
+    out: Path | None
+    plots: bool
+    formats: tuple[str, ...]
+    quiet: bool
+
+    def folder(self, name: str) -> Path:
+        """Where the files of an answer of a name go."""
+        return self.out or Path("results") / name
+
+
+def answer_options(*kinds: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """`--format` of `kinds`, `--out`, those of pictures and `--quiet`: the command gets them as `shown`."""
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def run(
+            *args: Any, style: str, out: Path | None, plots: bool, formats: tuple[str, ...], quiet: bool, **kwargs: Any
+        ) -> None:
+            command(*args, shown=Shown(style, out, plots, formats, quiet), **kwargs)
+
+        return format_option(*kinds)(folder_option(plot_options()(quiet_option(run))))  # type: ignore[no-any-return]
+
+    return add

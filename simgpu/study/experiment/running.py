@@ -130,7 +130,7 @@ def told(settings: Sequence[str]) -> list[str]:
 def run_case(case: Case, catalogue: Catalogue) -> Result:
     """Simulate one case. Its labels stand first in the row, then what the file varies, in SI units."""
     result = run_scenario(case.scenario, catalogue, case.origins)
-    return replace(result, row={**case.labels, **varied_values(case, Resolver(catalogue)), **result.row})
+    return result.told(labels={**case.labels, **varied_values(case, Resolver(catalogue))})
 
 
 def varied_values(case: Case, resolver: Resolver) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.derive import base_name, is_slice
 from simgpu.hardware.figure import Figure, figures
 from simgpu.hardware.inherit import Calibration, Given
+from simgpu.hardware.machine import topology_of
 from simgpu.hardware.plausible import doubts
 from simgpu.hardware.spec import CatalogueFile, ClusterSpec, GPUSpec, NodeSpec
-from simgpu.hardware.topology import topology_of
 from simgpu.settings import hardware_overrides
 from simgpu.units import format_si
 from simgpu.workload.framework_files import dimension

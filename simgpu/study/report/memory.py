@@ -82,7 +82,7 @@ def _others(names: Sequence[str]) -> str:
     return f"; {more} more" if more > 0 else ""
 
 
-def stages(memory: Sequence[Memory] | Sequence[ServingMemory]) -> dict[str, Mapping[str, Any]]:
+def stages(memory: Sequence[Memory | ServingMemory]) -> dict[str, Mapping[str, Any]]:
     """Memory of each pipeline stage by name; neighbours that are alike stand together."""
     groups: list[list[Memory | ServingMemory]] = []
     for one in memory:

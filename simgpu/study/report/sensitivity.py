@@ -13,16 +13,22 @@ from simgpu.render.fields import PlotFields, rows_of
 from simgpu.render.files import written_whole
 from simgpu.render.notes import settings_notes
 from simgpu.study.experiment.running import Experiment, ExperimentResult
+from simgpu.study.pools.where import Where
 from simgpu.study.search.ranked import open_experiment
-from simgpu.study.whatif.sensitivity import Asked, Progress, Sensitivity, document, sensitivities
+from simgpu.study.whatif.sensitivity import ALONE, Asked, Progress, Sensitivity, document, sensitivities
 
 
 def run(
-    file: str, settings: Sequence[str], catalogue: Catalogue, asked: Asked, progress: Progress | None = None
+    file: str,
+    settings: Sequence[str],
+    catalogue: Catalogue,
+    asked: Asked,
+    progress: Progress | None = None,
+    where: Where = ALONE,
 ) -> tuple[Experiment, list[Sensitivity]]:
     """Load an experiment and find what the results of its rows depend on. Raises `InputError`."""
     experiment = open_experiment(file, settings, catalogue)
-    return experiment, sensitivities(experiment, catalogue, asked, progress)
+    return experiment, sensitivities(experiment, catalogue, asked, progress, where)
 
 
 def show(experiment: Experiment, found: Sequence[Sensitivity], style: str, out: IO[str]) -> None:

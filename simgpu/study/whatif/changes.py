@@ -20,7 +20,8 @@ from simgpu.study.experiment.loading import Case
 from simgpu.study.experiment.points import written_key
 from simgpu.study.experiment.running import run_case
 from simgpu.study.whatif.inputs import Input, inputs_of
-from simgpu.study.whatif.sensitivity import Progress, with_hardware
+from simgpu.study.whatif.runs import with_hardware
+from simgpu.study.whatif.sensitivity import Progress
 from simgpu.study.whatif.shapley import needed
 from simgpu.tree import leaves, value_at
 

@@ -32,7 +32,8 @@ from simgpu.study.experiment.selection import case_names, chosen, only, split_ro
 from simgpu.study.search.ranked import open_experiment
 from simgpu.study.whatif.changes import Between, Side, separable, side
 from simgpu.study.whatif.named_inputs import figures_of, split, unmoved
-from simgpu.study.whatif.sensitivity import Progress, case_inputs, dtype_of, with_hardware
+from simgpu.study.whatif.runs import with_hardware
+from simgpu.study.whatif.sensitivity import Progress, case_inputs, dtype_of
 from simgpu.study.whatif.shapley import shares
 from simgpu.tabular import Tabular
 from simgpu.version import __version__

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from simgpu.hardware.machine import machine_of
 from simgpu.memo import content, key_of
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import (
@@ -95,7 +96,7 @@ class Layers:
         What another plan on this cluster has in common within a layer is known already.
         """
         key = (*self._identity, kind, recompute)
-        known = self.kernels.cluster.memo.region("layers", REMEMBERED)
+        known = machine_of(self.kernels.cluster).memo.region("layers", REMEMBERED)
         unit: Passes = known.known(key, lambda: self._unit(kind, recompute))
         return unit
 
