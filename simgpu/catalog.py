@@ -265,7 +265,7 @@ class Catalogue:
         return Cluster(spec, node, gpu, links, self.kernel_constants(gpu))
 
     def _check_wiring(self, spec: ClusterSpec, node: NodeSpec, gpu: GPUSpec, of: dict[str, list[Override]]) -> None:
-        """What the files of a cluster must give each other, so that every pair of GPUs has a route."""
+        """Check that the files of a cluster fit together, so that every pair of GPUs has a route."""
         if spec.nodes.si > 1 and spec.fabric is None:
             raise self._blame(spec, of.get("cluster", ()), ("nodes",))((), "several nodes need a fabric between them")
         if spec.fabric is not None and node.nic_count == 0:
@@ -313,7 +313,7 @@ class Catalogue:
 
     @takes(name=TEXT)
     def framework(self, name: str) -> Framework:
-        """A training framework by name; what it is based on is looked for in the same folders. Raises `InputError`."""
+        """A training framework by name; its base is looked for in the same folders. Raises `InputError`."""
         return self._frameworks.of(name)
 
     @cached_property
@@ -325,8 +325,10 @@ class Catalogue:
 
     @takes(name=TEXT)
     def runtime(self, name: str) -> Runtime:
-        """A runtime by name, `vllm` or `vllm@0.14`; what it is based on is looked for in the same folders. Raises
-        `InputError`."""
+        """A runtime by name, `vllm` or `vllm@0.14`; its base is looked for in the same folders.
+
+        Raises `InputError`.
+        """
         return self.runtimes.of(name)
 
     @cached_property
@@ -341,8 +343,10 @@ class Catalogue:
 
     @takes(name=TEXT)
     def model(self, name: str) -> TransformerConfig:
-        """A model by name, by its id on Hugging Face, or by the path of a Hugging Face `config.json` (or of the folder
-        that holds it); what stands after an '@' changes its shape (`llama-3.1-8b@layers=12`)."""
+        """A model by name, by its id on Hugging Face, or by the path of its `config.json` or that file's folder.
+
+        A suffix after '@' changes the shape (`llama-3.1-8b@layers=12`).
+        """
         if MARK in name and not os.path.exists(name):
             base, _, changes = name.partition(MARK)
             return derive_model(self.model(base), changes)
@@ -381,7 +385,7 @@ class Catalogue:
         return {one.lower(): name for name in self.names("models") for one in self.model_source(name).huggingface}
 
     def model_source(self, name: str) -> ModelSource:
-        """What `models/SOURCES.yaml` beside a model says of it."""
+        """The entry of a model in `models/SOURCES.yaml`."""
         file = self.find("models", name)
         sources = file.parent / "SOURCES.yaml" if file else None
         if sources is None or not sources.is_file():
@@ -398,13 +402,13 @@ class Catalogue:
         kind = next(kind for kind, known in KINDS.items() if isinstance(spec, known))
         file = self.find(kind, spec.name)
         if file is None:  # a node that stands for a cluster of one
-            return lambda below, problem: InputError(problem)
+            return lambda _, problem: InputError(problem)
         document = self.document(file)
         return lambda below, problem: document.error(problem, (*path, *below))
 
 
 def usual_catalogue() -> Catalogue:
-    """The catalogue where none is given: that of the environment, or that which comes with simgpu, made once."""
+    """The default catalogue: that of the environment, or that which comes with simgpu, made once."""
     return Catalogue() if os.environ.get("SIMGPU_CATALOG") else _shipped_catalogue()
 
 

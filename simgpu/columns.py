@@ -88,7 +88,7 @@ _OF_A_SERVER = {"output_tokens_per_s": "step_s", "flop_per_s_per_gpu": "tpot_s",
 
 
 def plain(column: str) -> str:
-    """A column without what is claimed of it and which end of its interval it is."""
+    """The column without the prefix of a claim and the suffix of an interval's end."""
     return column.removeprefix("claimed_").removesuffix("_p10").removesuffix("_p90")
 
 
@@ -113,7 +113,7 @@ def unit(column: str) -> str:
 
 
 def better(column: str) -> Direction | None:
-    """Which way a column is better; what is claimed of it, and the ends of its interval, go the same way."""
+    """The direction in which a column is better; claimed columns and ends of intervals go the same way."""
     name = plain(column)
     if name in TABLE:
         found = TABLE[name].better

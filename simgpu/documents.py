@@ -76,6 +76,7 @@ class Document:
         self._lines = lines
 
     def line_of(self, path: tuple[Any, ...]) -> int | None:
+        """The line of the key at `path`, or of the nearest enclosing key that the file has."""
         while path and path not in self._lines:
             path = path[:-1]
         return self._lines.get(path)

@@ -33,7 +33,7 @@ class ArgumentError(InputError, TypeError):
 
 
 class MisfitError(InputError):
-    """What was asked for does not fit into the memory of the GPU."""
+    """The job does not fit into the memory of the GPU."""
 
 
 def shown(value: object) -> str:
@@ -50,8 +50,11 @@ def shown(value: object) -> str:
 
 
 def nearest(word: object, known: Iterable[str], most: int = 24, where: str = "") -> str:
-    """`; did you mean 'x'?` for the known name that `word` is a slip of, else the names themselves if they are at
-    `most` so many, else those that differ in numbers alone, else `where` the names are listed."""
+    """The end of a message that helps with an unknown name: `; did you mean 'x'?`.
+
+    It names the known name that `word` is a slip of, else the names themselves if they are at `most` so many, else
+    those that differ in numbers alone, else `where` the names are listed.
+    """
     import difflib
 
     names = sorted(known)
@@ -70,8 +73,9 @@ def nearest(word: object, known: Iterable[str], most: int = 24, where: str = "")
 
 
 def is_slip(word: str, name: str) -> bool:
-    """Whether `word` is `name` with a slip of the fingers, shortened or with a word too many: not another thing whose
-    name is like it.
+    """True if `word` is `name` with a slip of the fingers, shortened or with a word too many.
+
+    It is false for another thing whose name is like it.
 
     >>> is_slip("bandwidht", "bandwidth"), is_slip("gpt_neox", "gpt_oss"), is_slip("fp6", "fp64")
     (True, False, False)
@@ -96,7 +100,7 @@ def _letters(text: str) -> set[str]:
 
 
 def _edits(one: str, other: str) -> int:
-    """Letters to put in, take out, replace or swap with their neighbour."""
+    """The number of letters to put in, take out, replace or swap with their neighbour."""
     above: list[int] = []
     line = list(range(len(other) + 1))
     for i, letter in enumerate(one, 1):

@@ -153,7 +153,7 @@ def _listed(known: Sequence[str]) -> str:
 
 
 def _range(kind: type[BaseModel], data: Any, path: tuple[Any, ...]) -> str:
-    """What numbers the field at `path` takes ('a whole number from 0 to 3'), if that is a single short range."""
+    """The range of numbers that the field at `path` takes ('a whole number from 0 to 3'), if it is a short one."""
     if not path or not isinstance(path[-1], str):
         return ""
     models = _models_at(kind, data, path[:-1])
@@ -185,7 +185,7 @@ def _words(expected: str) -> list[str]:
 
 
 def _tags(kind: type[BaseModel], data: Any, path: tuple[Any, ...]) -> list[str]:
-    """What the discriminator at `path` can be."""
+    """Values that the discriminator at `path` can have."""
     fields = [
         model.model_fields[path[-1]] for model in _models_at(kind, data, path[:-1]) if path[-1] in model.model_fields
     ]

@@ -1,4 +1,4 @@
-"""What is set from the command line: `key=value`, keys as people write them, and what somebody meant by another."""
+"""Settings of the command line: `key=value`, keys as people write them, and the key that a misspelt one means."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def hardware_overrides(settings: Sequence[str]) -> list[Override]:
 
 
 def unknown_root(key: str, *more: str) -> str:
-    """What is wrong with a key that begins with nothing that a scenario has, and what may be meant; '' for others.
+    """The error for a key whose first word no scenario has, with the key that may be meant; '' for known keys.
 
     `more` are words that may stand here beside the keys of a scenario.
     """
@@ -108,7 +108,7 @@ def _ends_nearly_with(key: str) -> list[str]:
 
 @remembered(1)
 def _whole_keys() -> tuple[str, ...]:
-    """Every key of a plan and of the workloads, and the hardware parameters that are no items of lists."""
+    """Every key of a plan and of the workloads, and the hardware parameters that are not items of lists."""
     found = {f"plan.{key}": None for key in PlanFields.model_fields}
     found |= {f"workload.{key}": None for job in JOBS.values() for key in job.model_fields}
     for root, spec in _SPECS.items():

@@ -35,7 +35,7 @@ def items_labelled(items: Sequence[Any], label: str) -> list[int]:
 
 
 def labels_of(items: Sequence[Any]) -> list[str]:
-    """What the items of a list can be called."""
+    """Labels by which the items of a list can be addressed."""
     named = [item.get("name") or item.get("dtype") or _ends(item) if isinstance(item, dict) else None for item in items]
     return [str(name or i) for i, (name, item) in enumerate(zip(named, items, strict=True)) if isinstance(item, dict)]
 

@@ -1259,7 +1259,8 @@ def test_fuzz_an_experiment_with_one_thing_changed(
     """A good experiment in which one value is replaced, or one key gets another name."""
     name, place = where
     if not rename or not isinstance(place[-1], str) or not isinstance(value, str):
-        return run_text(_changed(name, place, value))
+        run_text(_changed(name, place, value))
+        return
     data = json.loads(json.dumps(VALID[name]))
     holder = data
     for part in place[:-1]:

@@ -1,4 +1,4 @@
-"""Commands of what models need and how good predictions are: fit, validate, calibrate, measure, nccl-tests."""
+"""Commands about memory and about how good predictions are: fit, validate, calibrate, measure, nccl-tests."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def calibrate(
     from simgpu.lab.calibration import command
 
     catalogue = open_catalogue(folders)
-    progress = (lambda text: None) if quiet or not sys.stderr.isatty() else tell
+    progress = (lambda _: None) if quiet or not sys.stderr.isatty() else tell
     done = command.run(files, catalogue, gpu, what, regime, progress)
     written = command.write(done, catalogue, out) if out is not None else None
     command.show(done, style, sys.stdout, with_fragment=out is None)

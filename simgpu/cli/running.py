@@ -214,9 +214,8 @@ def list_(folders: tuple[str, ...], kind: str | None, style: str) -> None:
     help="New file; its name becomes the name in the catalogue.  [default: print it]",
 )
 @quiet_option
-@click.pass_obj
 @one_line_errors
-def new(folders: tuple[str, ...], kind: str, out: Path | None, quiet: bool) -> None:
+def new(kind: str, out: Path | None, quiet: bool) -> None:
     """Write a commented file to start your own GPU, node, cluster or model from."""
     from simgpu.errors import InputError
     from simgpu.render.files import written_whole

@@ -95,7 +95,7 @@ class Loop:
                 next_flow, changed = network.next_time, False
 
     def _release(self, waiting: Sequence[int], now: float) -> None:
-        """One activity that these wait for is over: those that wait for no other start."""
+        """Start those of `waiting` that wait for nothing else, now that one activity they waited for is over."""
         for j in waiting:
             self.waits[j] -= 1
             if self.waits[j] == 0:
@@ -103,7 +103,7 @@ class Loop:
                 heappush(self.calendar, (now + self.program.lead[j], j))
 
     def _is_over(self, i: int, now: float) -> bool:
-        """Whether a transfer has gone through its phases, or a delay that was dragged ends now."""
+        """True if a transfer has gone through its phases, or a slowed delay ends now."""
         phases = self.program.phases.get(i)
         return self.drags.ends(i, now) if phases is None else self._reached.get(i, 0) == len(phases)
 
@@ -128,7 +128,7 @@ class Loop:
         return False
 
     def _land(self, now: float) -> None:
-        """Flows end: a transfer whose last flow has ended waits for its next phase."""
+        """End the flows that are done: a transfer whose last flow has ended waits for its next phase."""
         for i in self.network.finish(now):
             self._moving[i] -= 1
             if self._moving[i] == 0:

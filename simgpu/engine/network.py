@@ -40,7 +40,7 @@ _RELATIVE_SLACK = 1e-12
 
 
 class Flow:
-    """Bytes on their way along a route of links. Made by `FluidNetwork.start`."""
+    """Bytes on their way along a route of links, as `FluidNetwork.start` makes them."""
 
     __slots__ = ("bundle", "counts", "key", "order", "remaining", "route", "size", "target")
 
@@ -74,9 +74,11 @@ class Bundle:
         self.version = 0
 
     def served(self, now: float) -> float:
+        """Bytes that each flow of the bundle has received until `now`."""
         return self.service + self.rate * (now - self.since)
 
     def settle(self, now: float) -> None:
+        """Bring the cumulated service up to `now`, before the rate changes."""
         self.service = self.served(now)
         self.since = now
 
@@ -177,7 +179,7 @@ class FluidNetwork:
         self._refresh_next_time()
 
     def _rates_of(self, bundles: Sequence[Bundle], links: Sequence[int]) -> list[tuple[Bundle, float]]:
-        """Max-min rates of a component. The same flows on the same links come again and again, so they are known."""
+        """Max-min rates of a component; remembered, since the same flows on the same links come again and again."""
         if len(bundles) > _FEW:
             return _max_min_rates(bundles, links, self.capacity)
         key = tuple([(bundle.number, bundle.flows) for bundle in bundles])
@@ -239,8 +241,10 @@ class FluidNetwork:
             self._set_rate(bundle, cap, now, always=bundle.ends[0][2] is flow)
 
     def _constraints(self, flow: Flow) -> tuple[tuple[int, ...], Counts, float, int]:
-        """What bounds the rate of `flow` now: shared links in order, its counts on them, its narrowest private link,
-        and the number of these."""
+        """The limits on the rate of `flow` now.
+
+        They are its shared links in order, its counts on them, its narrowest private link, and the number of these.
+        """
         shared = self._bundles_on
         state = (flow.route, flow.counts, tuple([shared[link] is not None for link in flow.route]))
         found = self._constrained.get(state)

@@ -84,7 +84,7 @@ _WORDS = {"cap": "power caps", "limit": "clock limits", "slice": "slices"}
 
 
 def clock_share(cap: float) -> float:
-    """Sustained clock of power-bound work under a cap of `cap` x TDP, over the clock without: at most 1.
+    """The share of the sustained clock that power-bound work keeps under a cap of `cap` x TDP: at most 1.
 
     ((cap - idle) / (1 - idle)) ** exponent, all powers over the TDP; see `CLOCK_EXPONENT` for source and error.
     """
@@ -92,7 +92,7 @@ def clock_share(cap: float) -> float:
 
 
 def bandwidth_share(cap: float) -> float:
-    """Memory bandwidth under a cap of `cap` x TDP, over that without: 1 down to `MEMORY_SHARE`, then linear."""
+    """The share of memory bandwidth that a cap of `cap` x TDP leaves: 1 down to `MEMORY_SHARE`, then linear."""
     return min(1.0, (cap - IDLE_SHARE) / (MEMORY_SHARE - IDLE_SHARE))
 
 
@@ -218,7 +218,7 @@ def sliced(gpu: GPUSpec, profile: str) -> GPUSpec:
 
 
 def _rated(gpu: GPUSpec) -> dict[str, Quantity]:
-    """Peaks that the power limit of `gpu` was made for, FLOP/s, as `Power` has them."""
+    """Peaks that the power limit of `gpu` was made for, FLOP/s, in the form of `Power`."""
     return {
         "rated_peak": gpu.power.rated_peak or _plain(gpu.half_peak),
         "rated_vector_peak": gpu.power.rated_vector_peak or _plain(gpu.vector_peak),
@@ -226,7 +226,7 @@ def _rated(gpu: GPUSpec) -> dict[str, Quantity]:
 
 
 def _plain(peak: Peak) -> Quantity:
-    """A peak as a figure of its own."""
+    """A peak as a plain figure."""
     return Quantity(value=peak.si, unit="FLOP/s", source=peak.source)
 
 
@@ -245,7 +245,7 @@ def rated(gpu: GPUSpec, origin: GPUSpec) -> GPUSpec:
 
 
 def _in_proportion(peak: Peak, before: float) -> Peak:
-    """A peak that was set by hand where a cap had made it `before`: without the cap it would be larger as before."""
+    """A hand-set peak in the proportion that a power cap left of `before`: without the cap it would be larger again."""
     if peak.rated is None or peak.si == before:
         return peak
     whole = peak.rated.model_copy(update={"value": peak.rated.value * peak.si / before, "source": peak.source})
@@ -255,7 +255,7 @@ def _in_proportion(peak: Peak, before: float) -> Peak:
 def capped(gpu: GPUSpec, origin: GPUSpec) -> GPUSpec:
     """`gpu`, whose figures were set by hand, with the clocks of a power cap where its limit is below `origin`'s.
 
-    Clocks that were measured under the limit of `origin` would not know of another. Raises `InputError`.
+    Clocks measured under the limit of `origin` do not hold under another. Raises `InputError`.
     """
     watts = gpu.power.tdp.si
     if watts >= origin.power.tdp.si:
@@ -273,7 +273,7 @@ _FORMS = "a power cap is written 500W, a clock limit 1410MHz"
 
 
 def is_slice(gpu: GPUSpec) -> bool:
-    """Whether the GPU is a part of one, which has no links of its own."""
+    """True if the GPU is a slice of one (MIG), which has no links of its own."""
     return any(not (_POWER.fullmatch(part) or _CLOCK.fullmatch(part)) for part in gpu.name.split(MARK)[1:])
 
 

@@ -58,7 +58,7 @@ class Row:
     note: str = ""  # where NCCL chooses what is not the fastest way
 
     def holds(self, seconds: float | None) -> bool | None:
-        """Whether a measured time lies in the interval; None without a time, or without an interval (ideal links)."""
+        """True if a measured time lies in the interval; None without a time, or without an interval (ideal links)."""
         if seconds is None or self.time_s_p90 <= self.time_s_p10:
             return None
         return self.time_s_p10 <= seconds <= self.time_s_p90
@@ -168,7 +168,7 @@ def _check_gpus(gpus: int) -> None:
 
 
 def _dtype(name: str) -> str:
-    """simgpu's dtype by either name."""
+    """The dtype of simgpu, by either name."""
     if name in _NAMES:
         return name
     if name not in DTYPES:
@@ -177,7 +177,7 @@ def _dtype(name: str) -> str:
 
 
 def print_table(rows: Sequence[Row], cluster: Cluster, gpus: int, collective: str, factor: float, out: IO[str]) -> None:
-    """Lines as nccl-tests prints them, with what NCCL would choose in place of the in-place columns."""
+    """Print lines as nccl-tests does, with the choice of NCCL in place of the in-place columns."""
     from simgpu.render.layout import wrapped
     from simgpu.render.table import width_of
 
@@ -229,7 +229,7 @@ _LEAST = (4, 3, 1, 2)
 
 
 def _columns(lines: Sequence[Sequence[str]], width: int | None) -> tuple[list[int], list[int]]:
-    """Which columns a terminal of `width` has room for, and how wide each is."""
+    """Columns that a terminal of `width` has room for, and the width of each."""
     shown = list(range(len(_WIDTHS)))
     if width is None or sum(_WIDTHS) + 2 * (len(_WIDTHS) - 1) <= width:
         return shown, list(_WIDTHS)
@@ -299,7 +299,7 @@ def summary(rows: Sequence[Compared]) -> dict[str, dict[str, float]]:
 
 
 def _inside(rows: Sequence[Compared], what: str) -> dict[str, int]:
-    """How many measured times lie in the interval of their prediction, where there is one."""
+    """The number of measured times in the interval of their prediction, where there is one."""
     known = [held for row in rows if (held := row.predicted.holds(getattr(row.measured, what))) is not None]
     return {"in_interval": sum(known)} if known else {}
 
@@ -334,7 +334,7 @@ def print_comparison(rows: Sequence[Compared], n: int, collective: str, out: IO[
 
 
 def document(rows: Sequence[Row] | Sequence[Compared]) -> dict[str, Any]:
-    """The same for machines: seconds and bytes/s."""
+    """The rows for machines: seconds and bytes/s."""
     compared = [row for row in rows if isinstance(row, Compared)]
     if not compared:
         return {"rows": [asdict(row) for row in rows]}
@@ -373,7 +373,6 @@ class Asked:
 
 def run(catalogue: Catalogue, name: str, settings: Sequence[str], asked: Asked, style: str, out: IO[str]) -> None:
     """Print the table of a cluster, or a log against it."""
-
     collective = _collective(asked.collective)
     if not (catalogue.find("clusters", name) or catalogue.find("nodes", name)):
         known = catalogue.names("clusters") + catalogue.names("nodes")

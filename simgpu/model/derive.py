@@ -72,7 +72,7 @@ def _value(key: str, text: str) -> Any:
 
 
 def _check(config: TransformerConfig) -> None:
-    """Raise `InputError` unless the shape can be."""
+    """Raise `InputError` for a shape that cannot exist."""
     for key in ("layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab", "max_tokens", "experts"):
         if getattr(config, key) < 1:
             raise InputError(f"{key} = 0 is not a positive whole number")

@@ -26,7 +26,7 @@ def backward(operators: tuple[Operator, ...]) -> tuple[Operator, ...]:
 
 
 def is_weight_gradient(op: Operator) -> bool:
-    """Whether `op` computes the gradient of weights, which frozen weights do without and pipelines may put off."""
+    """True if `op` computes the gradient of weights, which frozen weights do without and pipelines may put off."""
     return op.name.endswith(WEIGHT_GRADIENT)
 
 

@@ -31,6 +31,7 @@ class Dim:
 
     @property
     def size(self) -> int:
+        """Elements along the dimension."""
         return self.units * self.width
 
     def split(self, ways: Mapping[str, int]) -> Dim:
@@ -39,6 +40,7 @@ class Dim:
         return self if n == 1 else Dim(-(-self.units // n), self.width, self.axis)
 
     def is_split(self, ways: Mapping[str, int]) -> bool:
+        """True if a split in `ways` cuts this dimension."""
         return ways.get(self.axis, 1) > 1
 
 
@@ -68,6 +70,7 @@ class Matmul:
 
     @property
     def n_size(self) -> int:
+        """Columns of the result: the sum of its outputs."""
         return sum(dim.size for dim in self.n)
 
     @property
@@ -105,15 +108,16 @@ class Matmul:
         return self.products * self.m.size * self.k.size * BYTES[self.dtype]
 
     def split(self, ways: Mapping[str, int]) -> Matmul:
+        """The multiplication that one rank does when each axis is split in `ways`."""
         n, over = (tuple(dim.split(ways) for dim in dims) for dims in (self.n, self.over))
         return _timed(self, replace(self, m=self.m.split(ways), n=n, k=self.k.split(ways), over=over))
 
     def sums_over(self, ways: Mapping[str, int]) -> bool:
-        """Whether a split leaves each rank with a partial sum of the output."""
+        """True if a split leaves each rank with a partial sum of the output."""
         return self.k.is_split(ways)
 
     def slices_output(self, ways: Mapping[str, int]) -> bool:
-        """Whether a split leaves each rank with a slice of the output's columns."""
+        """True if a split leaves each rank with a slice of the output's columns."""
         return any(dim.is_split(ways) for dim in self.n)
 
 
@@ -164,7 +168,7 @@ class Attention:
 
     @property
     def model_flops(self) -> float:
-        """Without recomputation: 1 pass forward, 2 backward."""
+        """FLOPs without recomputation: 1 pass forward, 2 backward."""
         return self.flops / self.passes * min(self.passes, 2.0)
 
     @property
@@ -188,6 +192,7 @@ class Attention:
         return self.batch.size * (self.queries * self.heads.size * wide * BYTES[self.dtype] + cache) * self.passes
 
     def split(self, ways: Mapping[str, int]) -> Attention:
+        """The attention of one rank: its query heads, and the KV heads that they use."""
         batch, heads, kv_heads = (dim.split(ways) for dim in (self.batch, self.heads, self.kv_heads))
         return _timed(self, replace(self, batch=batch, heads=heads, kv_heads=kv_heads))
 
@@ -213,17 +218,21 @@ class Pointwise:
 
     @property
     def elements(self) -> int:
+        """Elements of the tensor [rows, width]."""
         return self.rows.size * sum(dim.size for dim in self.width)
 
     @property
     def flops(self) -> float:
+        """A rough count of FLOPs, for the record."""
         return self.flops_per_element * self.elements
 
     @property
     def bytes(self) -> float:
+        """Bytes that all passes over the tensor read and write."""
         return (self.reads + self.writes) * self.elements * BYTES[self.dtype]
 
     def split(self, ways: Mapping[str, int]) -> Pointwise:
+        """The part of one rank when each axis is split in `ways`."""
         width = tuple(dim.split(ways) for dim in self.width)
         return _timed(self, replace(self, rows=self.rows.split(ways), width=width))
 
@@ -250,16 +259,20 @@ class Embedding:
 
     @property
     def weights(self) -> int:
+        """Parameters of the table."""
         return (self.vocab.size + self.positions) * self.width
 
     @property
     def output_bytes(self) -> float:
+        """Bytes of the rows that come out."""
         return self.rows.size * self.width * BYTES[self.dtype]
 
     def split(self, ways: Mapping[str, int]) -> Embedding:
+        """The lookup of one rank, in its part of the table."""
         return _timed(self, replace(self, rows=self.rows.split(ways), vocab=self.vocab.split(ways)))
 
     def sums_over(self, ways: Mapping[str, int]) -> bool:
+        """True if a split leaves partial sums: it cuts the vocabulary."""
         return self.vocab.is_split(ways)
 
 
@@ -302,6 +315,7 @@ class GroupedMatmul:
 
     @property
     def n_size(self) -> int:
+        """Columns of the result: the sum of its outputs."""
         return sum(dim.size for dim in self.n)
 
     @property
@@ -335,16 +349,17 @@ class GroupedMatmul:
         return self.visits * self.k.size * BYTES[self.dtype]
 
     def split(self, ways: Mapping[str, int]) -> GroupedMatmul:
+        """The part of one rank: its experts, and its slice of their widths."""
         n = tuple(dim.split(ways) for dim in self.n)
         rows, experts, k = self.rows.split(ways), self.experts.split(ways), self.k.split(ways)
         return _timed(self, replace(self, rows=rows, experts=experts, n=n, k=k))
 
     def sums_over(self, ways: Mapping[str, int]) -> bool:
-        """Whether a split leaves each rank with a partial sum of the output."""
+        """True if a split leaves each rank with a partial sum of the output."""
         return self.k.is_split(ways) and not self.weight_gradient
 
     def slices_output(self, ways: Mapping[str, int]) -> bool:
-        """Whether a split leaves each rank with a slice of the output's columns."""
+        """True if a split leaves each rank with a slice of the output's columns."""
         return any(dim.is_split(ways) for dim in self.n)
 
 
@@ -374,7 +389,7 @@ class ExpertLayer:
 
     @property
     def accumulate(self) -> str:
-        """What its products are summed in."""
+        """The dtype that products are summed in."""
         return ACCUMULATE[self.dtype]
 
     @property
@@ -395,6 +410,7 @@ class ExpertLayer:
 
     @property
     def flops(self) -> float:
+        """FLOPs of the average rank."""
         return self.work(self.touched, self.visits)[0]
 
     @property
@@ -415,8 +431,8 @@ class ExpertLayer:
         biases = (self.matrices - 1) * self.inner + self.hidden if self.bias else 0
         return self.experts // self.ranks * (each + biases)
 
-    def split(self, ways: Mapping[str, int]) -> ExpertLayer:
-        """Itself: it is made for one rank."""
+    def split(self, ways: Mapping[str, int]) -> ExpertLayer:  # noqa: ARG002 - every operator's signature
+        """The operator itself: it is made for one rank."""
         return self
 
 
@@ -437,6 +453,7 @@ class Communicate:
     weights: ClassVar[int] = 0
 
     def split(self, ways: Mapping[str, int]) -> Communicate:
+        """The collective itself: its payload counts what one rank holds."""
         return self if self.rows is None else self._of(self.rows.split(ways))
 
     def _of(self, rows: Dim) -> Communicate:

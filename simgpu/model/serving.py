@@ -70,7 +70,7 @@ def separated(operators: Iterable[Operator]) -> Iterator[Operator]:
 
 
 def is_decode(groups: Iterable[Group]) -> bool:
-    """Whether a step has no prompts: each of its sequences gets a token, or verifies a few."""
+    """True if a step has no prompts: each of its sequences gets a token, or verifies a few."""
     return all(group.queries <= FEW_QUERIES for group in groups)
 
 
@@ -107,7 +107,7 @@ def serving_layer(
 
 
 def serving_embedding(config: TransformerConfig, groups: Sequence[Group], dtype: str) -> tuple[Operator, ...]:
-    """What stands before the first layer."""
+    """Operators before the first layer."""
     return embedding_operators(config, 1, tokens_of(groups), dtype)
 
 
@@ -131,8 +131,11 @@ def _rows(tokens: int) -> Dim:
 
 
 def _projected(config: TransformerConfig, groups: Sequence[Group], dtype: str, accumulate: str) -> tuple[Operator, ...]:
-    """Queries, keys and values of all new tokens. Latent attention expands keys and values of prompts alone, which
-    then include those of their cached tokens; decodes multiply their queries into the latent space instead."""
+    """Queries, keys and values of all new tokens.
+
+    Latent attention expands keys and values of prompts alone, which then include those of their cached tokens; decodes
+    multiply their queries into the latent space instead.
+    """
     c = config
     if not c.kv_rank:
         return projections(c, _rows(tokens_of(groups)), dtype, accumulate)
@@ -185,8 +188,11 @@ def _attention(
 def _experts(
     config: TransformerConfig, rows: Dim, dtype: str, accumulate: str, split: ExpertSplit, routing: str
 ) -> tuple[Operator, ...]:
-    """Router, experts, shared experts. Ranks that hold all tokens add up their experts' parts by an all-reduce, which
-    a shared expert's sum goes into; replicas exchange tokens by all-to-all, at the width of the activations."""
+    """Router, experts, shared experts.
+
+    Ranks that hold all tokens add up their experts' parts by an all-reduce, which a shared expert's sum goes into;
+    replicas exchange tokens by all-to-all, at the width of the activations.
+    """
     c, hidden, tokens = config, Dim(config.hidden), rows.size
     everywhere = tokens * split.replicas
     layer = ExpertLayer(

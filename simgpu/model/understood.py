@@ -1,4 +1,4 @@
-"""Keys of a `config.json` that name a shape, and whether the reader of its family looked at them.
+"""Keys of a `config.json` that name a shape, and a check that the reader of its family looked at them.
 
 A key that a family does not know is not dropped in silence if its name says that it changes what is computed: the count
 of parameters would be wrong without a word.
@@ -60,6 +60,7 @@ class Seen(dict[str, Any]):
         self.asked: set[str] = set()
 
     def get(self, key: str, default: Any = None) -> Any:
+        """The value of `key`, else `default`; remembers that it was read."""
         self.asked.add(key)
         return super().get(key, default)
 
@@ -72,7 +73,7 @@ class Seen(dict[str, Any]):
         return super().__contains__(key)
 
     def overlooked(self) -> Iterator[str]:
-        """Keys that name a shape, say something, and were not asked for."""
+        """Keys that name a shape, hold something, and were never read."""
         for key, value in self.items():
             if key in self.asked or key in HARMLESS or not _OF_A_SHAPE.search(key):
                 continue
@@ -81,7 +82,7 @@ class Seen(dict[str, Any]):
 
 
 def _says_nothing(value: Any) -> bool:
-    """Whether a value is that of a part that is not there: null, false, zero, one, empty, words, fractions."""
+    """True if a value is that of an absent part: null, false, zero, one, empty, words, fractions."""
     if isinstance(value, (str, float)) or value is None or value is False:
         return True
     if isinstance(value, int) and not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Whether a plan fits a cluster, a model and a job; what does not is told with the key that says it."""
+"""Checks that a plan fits a cluster, a model and a job; an error names the key to change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What would make a plan fit into the memory of a GPU: one change at a time, the least costly first."""
+"""Changes that make a plan fit the memory of a GPU: one at a time, the least costly first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_STAGES = 64
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A change that makes a plan fit: `what`, as in an experiment file; the plan; bytes of its fullest stage."""
+    """A change that makes a plan fit: its words, as in an experiment file; the plan; bytes of the fullest stage."""
 
     what: str
     plan: Plan
@@ -30,7 +30,7 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A step, and the memory there is for it."""
+    """A training step, and the memory that it may use."""
 
     config: TransformerConfig
     plan: Plan
@@ -72,7 +72,7 @@ def suggestions(
     gpus_per_node: int = 8,
     room: Room | None = None,
 ) -> list[Suggestion]:
-    """Single changes after which every stage fits in `capacity` bytes, the least costly of each kind, kinds by cost.
+    """Single changes after which every stage fits in `capacity` bytes: the least costly of each kind, ordered by cost.
 
     Where no single change is enough, pairs of them are tried, and the first three that fit are returned. GPUs stay as
     many where data parallelism can give some up; else the words say how many are needed.
@@ -97,7 +97,7 @@ def suggestions(
 
 
 def fit_text(fullest: Memory, found: list[Suggestion]) -> str:
-    """One line on a stage that does not fit, or does: what it needs, by how much that is too much, what would help."""
+    """One line on a stage: what it needs, by how much that is too much if it does not fit, and what would help."""
     capacity = fullest.capacity or 0.0
     need = f"needs {fullest.total / GIB:.1f} GiB of {capacity / GIB:.1f} GiB on stage {fullest.stage}"
     if fullest.full and not fullest.short_by:
@@ -140,24 +140,15 @@ def _word(value: object) -> str:
 
 
 def _changes(asked: _Asked, gpus_per_node: int) -> Iterator[dict[str, Any]]:
-    """Changes by what they cost in time, from nothing to much."""
+    """Changes in the order of what they cost in time, from nothing to much."""
     plan = asked.plan
     if plan.tp > 1 and not plan.sequence_parallel:
         yield {"sequence_parallel": True}
-    replicated = plan.dp * plan.cp > 1
-    for zero in (1, 2):
-        if replicated and zero > plan.zero and not (zero == 2 and plan.pp > 1):
-            yield {"zero": zero}
+    yield from ({"zero": zero} for zero in _zero_stages(plan) if zero < 3)
     if plan.recompute == "none":
         yield {"recompute": "selective"}
-    sequences = plan.micro_batch or max(asked.batch // plan.dp, 1)
-    size = sequences // 2
-    while size >= 1:
-        if sequences % size == 0:
-            yield {"micro_batch": size}
-        size //= 2
-    if replicated and plan.zero < 3 and plan.pp == 1:
-        yield {"zero": 3}
+    yield from ({"micro_batch": size} for size in _smaller_microbatches(plan, asked.batch))
+    yield from ({"zero": zero} for zero in _zero_stages(plan) if zero == 3)
     if plan.recompute != "full" or plan.recompute_layers is not None:
         yield {"recompute": "full"}
     for key, most in (("tp", gpus_per_node), ("pp", _MOST_STAGES)):
@@ -165,17 +156,39 @@ def _changes(asked: _Asked, gpus_per_node: int) -> Iterator[dict[str, Any]]:
         while degree <= most:
             yield {key: degree}
             degree *= 2
-    if plan.offload == "none" and asked.numerics.state_bytes:
+    yield from _offloads(asked)
+
+
+def _zero_stages(plan: Plan) -> Iterator[int]:
+    """ZeRO stages above that of the plan which it can take: pipelines keep whole gradients and weights."""
+    if plan.dp * plan.cp > 1:
+        yield from (zero for zero in (1, 2, 3) if zero > plan.zero and (zero == 1 or plan.pp == 1))
+
+
+def _smaller_microbatches(plan: Plan, batch: int) -> Iterator[int]:
+    """Sizes of a microbatch below that of the plan which divide it, by halves."""
+    sequences = plan.micro_batch or max(batch // plan.dp, 1)
+    size = sequences // 2
+    while size >= 1:
+        if sequences % size == 0:
+            yield size
+        size //= 2
+
+
+def _offloads(step: _Asked) -> Iterator[dict[str, Any]]:
+    """Changes that move optimizer states, then weights, off the GPU; to drives where the node has them."""
+    plan = step.plan
+    if plan.offload == "none" and step.numerics.state_bytes:
         yield {"offload": "optimizer"}
-    if plan.zero == 3 and plan.pp == 1 and not plan.weights_away and asked.numerics.state_bytes:
+    if plan.zero == 3 and plan.pp == 1 and not plan.weights_away and step.numerics.state_bytes:
         yield {"offload": "parameters"}
-    drives = asked.room is not None and asked.room.nvme is not None
+    drives = step.room is not None and step.room.nvme is not None
     if drives and plan.offload != "none" and plan.offload_to != "nvme":
         yield {"offload_to": "nvme"}
 
 
 def _on_same_gpus(asked: _Asked, change: Mapping[str, Any]) -> dict[str, Any]:
-    """The change, with as much less data parallelism as it needs more GPUs, and microbatches of the same size."""
+    """The change with as much less data parallelism as it needs more GPUs, and microbatches of the same size."""
     plan, full = asked.plan, dict(change)
     if full.get("recompute") == "full":
         full["recompute_layers"] = None

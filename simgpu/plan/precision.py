@@ -1,4 +1,4 @@
-"""Precisions of inference: what weights are stored in, what products are made in, and which tensors stay wide.
+"""Precisions of inference: the formats of weights, the types of products, and the tensors that stay wide.
 
 A precision names the format of the matrices in the layers, those that differ, and the type that activations are
 brought to for the products (none: weights are converted to the type of the activations, 'weight-only'). Embeddings,

@@ -92,11 +92,11 @@ def order(schedule: str, stages: int, microbatches: int, chunks: int = 1) -> tup
 
 
 def in_flight(schedule: str, stages: int, microbatches: int, chunks: int, stage: int) -> int:
-    """Most (chunk, microbatch) pairs whose activations `stage` holds at one time.
+    """The largest number of (chunk, microbatch) pairs whose activations `stage` holds at one time.
 
-    Held from forward to the end of backward; with zb-h1 to the end of the weight gradients. Backward of inputs alone
-    frees part of them (attention, norms: what no matrix multiplication multiplies by), so that there this is the upper
-    bound.
+    Activations are held from forward to the end of backward; with zb-h1 to the end of the weight gradients. The input
+    gradient frees part of them (attention, norms: what no matrix multiplication multiplies by), so that there this is
+    the upper bound.
     """
     held = peak = 0
     release = "W" if schedule == "zb-h1" else "B"
@@ -160,7 +160,7 @@ def _stage(schedule: str, stage: int, stages: int, microbatches: int, chunks: in
 
 
 def _order(schedule: str, stages: int, microbatches: int, chunks: int) -> tuple[Task, ...]:
-    """`order`, by a calendar of whole times: work in proportion to the tasks."""
+    """The tasks of `order`, by a calendar of whole times: work in proportion to the tasks."""
     lists = tasks(schedule, stages, microbatches, chunks)
     parts = stages * chunks
     seconds = {"F": 1, "B": 1 if schedule == "zb-h1" else 2, "W": 1}
@@ -199,7 +199,7 @@ _known_order = remembered(32)(_order)
 
 
 def _row_before(kind: Kind, part: int, parts: int) -> int:
-    """`depends_on` for rows of `_order`; -1 for none."""
+    """The row that `depends_on` means, in rows of `_order`; -1 for none."""
     if kind == "F":
         return part - 1
     if kind == "W":

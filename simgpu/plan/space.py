@@ -40,7 +40,7 @@ USUAL = ("tp", "pp", "vp", "dp", "ep", "cp", "micro_batch", "recompute", "zero",
 
 
 class Structure(NamedTuple):
-    """Degrees of parallelism of some plans."""
+    """Degrees of parallelism that several plans share."""
 
     tp: int
     pp: int
@@ -50,6 +50,7 @@ class Structure(NamedTuple):
 
     @property
     def gpus(self) -> int:
+        """GPUs that the degrees make together."""
         return self.tp * self.pp * self.dp * self.cp
 
 
@@ -94,7 +95,7 @@ class Space:
                             yield Structure(tp, pp, dp, cp, ep)
 
     def families(self, at: Structure) -> Iterator[list[Plan]]:
-        """Plans of a structure; those that memory cannot tell apart stand together."""
+        """Plans of a structure; plans that need equal memory stand together."""
         local = self.batch // at.dp
         sizes = self._numbers("micro_batch", [n for n in range(1, local + 1) if local % n == 0], local)
         sequences = self._flags("sequence_parallel", at.tp > 1)
@@ -123,14 +124,14 @@ class Space:
     # ---- values --------------------------------------------------------------------------------------
 
     def _asked(self, key: str, every: Iterable[Any], otherwise: Iterable[Any]) -> tuple[Any, ...]:
-        """The values of a choice: `every` of 'all', `otherwise` where nothing is said of it."""
+        """The values of a choice: `every` for 'all', `otherwise` where the space does not name it."""
         asked = self.choices.get(key)
         if asked is None:
             return tuple(otherwise)
         return tuple(every) if asked == ALL else tuple(dict.fromkeys(asked))
 
     def _values(self, key: str) -> tuple[Any, ...]:
-        """Values of a choice that is no number, in order."""
+        """Values, in order, of a choice that is not a number."""
         return self._asked(key, _EVERY[key], (getattr(self.base, key),))
 
     def _flags(self, key: str, matters: bool) -> tuple[Any, ...]:
@@ -161,7 +162,7 @@ class Space:
         return found
 
     def _shardings(self, at: Structure, copies: bool) -> list[dict[str, Any]]:
-        """ZeRO stages, with how many ranks hold one copy."""
+        """ZeRO stages, with the number of ranks that hold one copy."""
         found: list[dict[str, Any]] = []
         for zero in self._flags("zero", copies):
             both = at.dp * at.cp
@@ -172,7 +173,7 @@ class Space:
         return found
 
     def _offloads(self) -> list[dict[str, str]]:
-        """What is offloaded, and where to."""
+        """Pairs of what is offloaded, and where to."""
         found: list[dict[str, str]] = []
         for offload in self._values("offload"):
             places = self._values("offload_to") if offload != "none" else ("host",)
@@ -228,7 +229,7 @@ class Space:
 
 
 def check_degrees(key: str, values: Sequence[Any] | str) -> None:
-    """Raise `InputError` for what is no whole number above zero (of `recompute_layers` and `shard`: or null)."""
+    """Raise `InputError` for values that are not whole numbers above zero (`recompute_layers`, `shard`: or null)."""
     place = f"search.space.{key}"
     if values == ALL:
         return

@@ -119,8 +119,7 @@ class Bars:
         return found
 
     def _marks(self, rows: Rows, column: str) -> list[tuple[tuple[float, float], float]]:
-        """Ends and height of what marks the bars of a group: one line where all have the same figure, else one for
-        each."""
+        """Ends and height of the marks of a group's bars: one line where all have the same figure, else one each."""
         mark = self.plot.marks.get(column)
         found: list[tuple[tuple[float, float], float]] = []
         for g, group in enumerate(self.groups):
@@ -183,8 +182,11 @@ class Bars:
         self, panel: Axes, bar: _Bar, column: str, scale: float, marks: Sequence[float], high: float, size: float,
         fits: bool,
     ) -> None:  # fmt: skip
-        """The value: inside the bar where all are narrow enough and it is tall enough, else beyond its interval and its
-        mark."""
+        """Write the value of a bar.
+
+        It stands inside the bar where all are narrow enough and the bar is tall enough, else beyond its interval and
+        its mark.
+        """
         value, text = bar.row[column] * scale, cell(column, bar.row[column])
         ends = drawn_interval(column, bar.row)
         end = max(value, ends[1] * scale if ends else value)

@@ -1,4 +1,4 @@
-"""How the columns of a row are named and printed for people."""
+"""Names and values of columns as people read them."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def cell_of(column: str, row: Mapping[str, Any]) -> str:
 
 
 def interval_of(column: str, row: Mapping[str, Any]) -> tuple[float, float] | None:
-    """P10 and P90 of a value of a row; None where it has none, or is as sure as what was given."""
+    """P10 and P90 of a value of a row; None where it has none, or is as sure as the input."""
     value, low, high = (row.get(name) for name in (column, f"{column}_p10", f"{column}_p90"))
     if not all(isinstance(number, (int, float)) for number in (value, low, high)):
         return None
@@ -101,7 +101,7 @@ def interval_of(column: str, row: Mapping[str, Any]) -> tuple[float, float] | No
 
 
 def drawn_interval(column: str, row: Mapping[str, Any]) -> tuple[float, float] | None:
-    """`interval_of` as a plot shows it: a share that is below 100 % is not drawn above."""
+    """The interval of `interval_of` as a plot shows it: a share that is below 100 % is not drawn above."""
     ends = interval_of(column, row)
     if ends is None or not is_share(column):
         return ends
@@ -117,7 +117,7 @@ def _figure_unit(column: str) -> str:
 
 
 def is_share(column: str) -> bool:
-    """Whether a column holds fractions that are read as percent."""
+    """True if a column holds fractions that are read as percent."""
     return unit(column) == "share"
 
 

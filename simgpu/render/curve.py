@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def curve_figure(rows: Rows, plot: PlotFields, words: str) -> Figure:
-    """Points (x, y) of rows with both above zero, joined within a series; those on no other's lower left are marked."""
+    """Points (x, y) of rows with both above zero, joined within a series; the upper-right frontier is marked."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
 
@@ -82,7 +82,7 @@ def curve_figure(rows: Rows, plot: PlotFields, words: str) -> Figure:
 
 
 def _bars(panel: Axes, rows: Rows, plot: PlotFields, x_scale: float, y_scale: float, colour: str) -> None:
-    """Intervals of both numbers, faint."""
+    """Draw intervals of both numbers, faint."""
     for row in rows:
         x, y = row[plot.x], row[plot.y[0]]
         for of, side in ((plot.x, "x"), (plot.y[0], "y")):
@@ -100,7 +100,7 @@ def _frontier(rows: Rows, x: str, y: str) -> list[Mapping[str, Any]]:
 
 
 def _finding(best: Rows, plot: PlotFields, column: str) -> str:
-    """The two ends of the frontier."""
+    """A sentence on the two ends of the frontier."""
     ends = max(best, key=lambda row: row[column]), max(best, key=lambda row: row[plot.x])
     words = []
     for row in dict.fromkeys(map(id, ends)):

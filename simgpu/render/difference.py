@@ -1,4 +1,4 @@
-"""What people see of two scenarios side by side. Functions take the document of `simgpu diff --format json`."""
+"""Output of a comparison of two scenarios. Functions take the document of `simgpu diff --format json`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PARTS = {
 
 
 def verdict_text(one: Document) -> str:
-    """'B is 1.23x faster (80 %: 1.10 to 1.35): beyond the error bars'."""
+    """The verdict in words: 'B is 1.23x faster (80 %: 1.10 to 1.35): beyond the error bars'."""
     found, column = one["verdict"], one["column"]
     ratio, low, high = found["ratio"], found["p10"], found["p90"]
     if abs(ratio - 1) < 1e-9 and (low is None or high - low < 1e-9):
@@ -47,7 +47,7 @@ def verdict_text(one: Document) -> str:
 
 
 def print_difference(one: Document, everything: bool, out: IO[str]) -> None:
-    """Tables of inputs, parts of the time and what explains the difference; the verdict."""
+    """Print the tables of inputs, parts of the time and what explains the difference; then the verdict."""
     _print_inputs(one, everything, out)
     _print_parts(one, out)
     _print_explained(one, out)

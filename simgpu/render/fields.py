@@ -1,4 +1,4 @@
-"""What an experiment file can ask to be drawn."""
+"""Fields of a plot in an experiment file."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal

@@ -1,4 +1,4 @@
-"""Where the devices of a hardware graph stand in its picture, and how cables go round those that they do not end at."""
+"""Places of devices in the picture of a hardware graph, and ways for cables around boxes that they do not end at."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def canvas(graph: nx.DiGraph[str]) -> tuple[Figure, Axes, Places]:
 
 
 def draw_boxes(panel: Axes, graph: nx.DiGraph[str], places: Places) -> dict[str, Text]:
-    """The vertices, by kind; those of several nodes with the name of their node."""
+    """Draw the vertices, by kind; those of several nodes with the name of their node."""
     nodes = {place["node"] for _, place in graph.nodes(data=True) if "node" in place}
     found = {}
     for name, (x, y) in places.items():
@@ -85,9 +85,10 @@ def draw_cables(
     panel: Axes, graph: nx.DiGraph[str], places: Places, boxes: Mapping[str, Text],
     looks: Mapping[Cable, Mapping[str, Any]], apart: float = 0.0,
 ) -> None:  # fmt: skip
-    """Lines between boxes, each with its look, past all other boxes. The picture must have its legend and its title.
+    """Draw lines between boxes, each with its look, past all other boxes.
 
-    apart: how far the two directions of a cable bow away from each other; 0 where `looks` has one of them.
+    The picture must have its legend and its title. apart: how far the two directions of a cable bow away from each
+    other; 0 where `looks` has one of them.
     """
     from matplotlib.patches import FancyArrowPatch
 
@@ -136,14 +137,16 @@ def _crosses(line: Any, box: Any) -> bool:
 
 
 def _round(places: Places, a: str, b: str, kind: str) -> float:
-    """How far a cable between two GPUs goes round those in between; 0 for all others."""
+    """The distance by which a cable between two GPUs goes round those in between; 0 for all others."""
     (xa, ya), (xb, yb) = places[a], places[b]
     return min(0.35, 1.3 / abs(xa - xb)) if kind == "gpu-link" and ya == yb and abs(xa - xb) > 1.01 else 0.0
 
 
 def _places(graph: nx.DiGraph[str]) -> dict[str, tuple[float, float]]:
-    """GPUs side by side in their order, the devices of a node centred over what they hold, its NICs above all of them,
-    the network on top."""
+    """Places of all vertices: GPUs side by side in order, devices of a node centred over what they hold.
+
+    NICs of a node stand above all of them, the network on top.
+    """
     across: dict[str, float] = {}
     first = 0.0
     for node in dict.fromkeys(place["node"] for _, place in graph.nodes(data=True) if "node" in place):
@@ -182,7 +185,7 @@ def _of(graph: nx.DiGraph[str], names: Iterable[str], kind: str) -> list[str]:
 
 
 def _centred(graph: nx.DiGraph[str], names: Sequence[str], kind: str, across: dict[str, float]) -> None:
-    """Each over the middle of what hangs below it; one with nothing below it right of all others."""
+    """Places of devices, each over the middle of those below it; one with nothing below stands right of all others."""
     for name in names:
         below = [across[other] for other in graph.successors(name) if graph.nodes[other]["kind"] in _BELOW[kind]]
         across[name] = sum(below) / len(below) if below else max(across.values(), default=-1.0) + 1.0

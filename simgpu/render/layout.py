@@ -1,4 +1,4 @@
-"""How a table fits the width of a terminal: whole words always, no column lost.
+"""Layout of a table in the width of a terminal: whole words always, no column lost.
 
 A table that is too wide gets headings of several lines, then cells of several lines (broken at blanks, never between a
 number and its unit). Where that is not enough, a table of few rows is turned on its side, one row a column, and another
@@ -46,7 +46,7 @@ class Column:
         return max((cell_len(line) for text in (self.heading, *self.cells) for line in text.split("\n")), default=0)
 
     def within(self, width: int, cells_too: bool = True) -> Column:
-        """The same with lines broken at blanks to at most `width`, or to its longest word; else the heading alone.
+        """The column with lines broken at blanks to at most `width`, or to its longest word; else the heading alone.
 
         Of numbers with an interval all have it on the next line, or none.
         """
@@ -60,13 +60,13 @@ class Column:
 
 
 def _interval(cell: str) -> bool:
-    """Whether a cell is a number with its interval behind it: '1.38 ms (1.31-1.57)'."""
+    """True if a cell is a number with its interval behind it: '1.38 ms (1.31-1.57)'."""
     return cell.count(" (") == 1 and cell.endswith(")") and cell[:1] in "+-0123456789"
 
 
 @remembered(4096)
 def words_of(text: str) -> tuple[str, ...]:
-    """What of a line stays together: a word; a number with its unit. An address may go on after a slash.
+    """Parts of a line that stay together: a word; a number with its unit. An address may go on after a slash.
 
     >>> words_of("1.38 ms (1.31-1.57)")
     ('1.38 ms', '(1.31-1.57)')
@@ -81,7 +81,7 @@ def words_of(text: str) -> tuple[str, ...]:
 
 
 def _pieces(word: str) -> list[str]:
-    """A word as it is; an address or a path after its slashes and hyphens, as it fits no terminal otherwise."""
+    """Parts of a word between which a line may break: after slashes and hyphens of an address or a path, else none."""
     if len(word) <= ADDRESS or "/" not in word:
         return [word]
     folders = re.findall(r"[^/]*/+|[^/]+", word)
@@ -135,10 +135,10 @@ def parts_of(columns: Sequence[Column], width: int) -> list[list[Column]]:
 
 
 def narrowed(columns: Sequence[Column], width: int, cells_too: bool = True) -> list[Column] | None:
-    """`columns` with lines of headings, and of cells too, broken so that they are within `width`, in as few lines as
-    possible; None where they cannot.
+    """`columns` with lines broken so that they are within `width`, in as few lines as possible; None where they cannot.
 
-    One column after another gets narrower by a word: the one that makes the table grow least.
+    Headings are broken first, cells too if `cells_too`. One column after another gets narrower by a word: the one that
+    makes the table grow least.
     """
     known = list(columns)
     sample = [replace(column, cells=column.cells[:_SAMPLE]) for column in known]
@@ -172,7 +172,7 @@ def turned_round(columns: Sequence[Column]) -> list[Column]:
 
 
 def _calm(before: Sequence[Column], after: Sequence[Column], most: int = MOST_LINES) -> bool:
-    """Whether no heading and no cell has many lines, but for prose."""
+    """True if no heading and no cell has many lines, but for prose."""
     for wide, narrow in zip(before, after, strict=True):
         if narrow.heading.count("\n") >= MOST_HEAD_LINES:
             return False

@@ -53,7 +53,7 @@ def loads_figure(loads: LinkLoads, words: str) -> Figure:
 
 
 def _mesh(graph: nx.DiGraph[str]) -> bool:
-    """Whether cables go from GPU to GPU, round those in between: many, side by side."""
+    """True if cables go from GPU to GPU, round those in between: many, side by side."""
     kinds = graph.nodes(data="kind")
     return any(kinds[a] == kinds[b] == "gpu" for a, b in graph.edges)
 
@@ -86,7 +86,7 @@ def _summary(graph: nx.DiGraph[str], edges: list[Edge], busy: dict[Edge, float])
 
 
 def _finding(loads: LinkLoads, busy: dict[Edge, float]) -> str:
-    """The busiest link and what it carries."""
+    """A sentence on the busiest link and what it carries."""
     if not busy or not max(busy.values()):
         return "nothing crosses a link: one GPU, or groups of one"
     a, b = max(busy, key=lambda edge: busy[edge])

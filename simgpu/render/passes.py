@@ -31,7 +31,7 @@ def panel_of(execution: Execution, stages: int, title: str) -> Panel:
 
 
 def _joined(boxes: list[Box]) -> list[Box]:
-    """Parts of one pass (its layers one by one) that follow each other without a gap as one box."""
+    """Boxes in which parts of one pass (its layers one by one) that follow each other without a gap are one."""
     found: list[Box] = []
     last: dict[str, int] = {}  # where the last box of compute, and of communication, stands
     for box in boxes:

@@ -126,7 +126,7 @@ def _write_names(axis: Axes, panel: Roofs) -> None:
 
 
 def _names(longest: Sequence[Point]) -> list[tuple[float, float, str]]:
-    """Where names stand: those of operators close to each other together, at the one that takes longest."""
+    """Names with their places: operators close to each other share one, at the operator that takes longest."""
     found: list[tuple[float, float, list[str]]] = []
     for point in longest:
         x, y = point.flop / point.bytes, point.flop / point.seconds / 1e12
@@ -145,7 +145,7 @@ def _apart(one: float, other: float) -> float:
 
 
 def _finding(panels: Sequence[Roofs]) -> str:
-    """Which share of the time is left of the ridge."""
+    """A sentence on the share of the time that is spent left of the ridge."""
     words = []
     for panel in panels:
         ridge = panel.peak / panel.bandwidth

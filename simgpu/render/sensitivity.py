@@ -1,4 +1,4 @@
-"""What people see of a sensitivity: a table of inputs, the notes below it, its tornado.
+"""Output of a sensitivity: a table of inputs, the notes below it, its tornado.
 
 Functions take documents of sensitivities, as `simgpu sensitivity --format json` prints them.
 """
@@ -27,14 +27,14 @@ CLASSES = {
 
 
 def answer(one: Document) -> str:
-    """'step 5.966 s (5.6-6.82)'."""
+    """The answer in words: 'step 5.966 s (5.6-6.82)'."""
     column = one["column"]
     row = {column: one["value"], f"{column}_p10": one["p10"], f"{column}_p90": one["p90"]}
     return f"{title(column)} {cell_of(column, row)}"
 
 
 def named(one: Document) -> str:
-    """The row, after the model and the cluster where it does not say them itself."""
+    """The name of the row, after the model and the cluster where it does not say them itself."""
     row, gpus = one["scenario"], one["gpus"]
     if one["model"] == "operators":
         return str(row)
@@ -45,7 +45,7 @@ def named(one: Document) -> str:
 
 
 def sentence(row: Mapping[str, Any], better: int) -> str:
-    """'10 % more NIC bandwidth buys 1.3 %', of the side that betters the answer."""
+    """A sentence on the side of an input that betters the answer: '10 % more NIC bandwidth buys 1.3 %'."""
     side, gain = row["better_side"], row["gain"]
     name = row["title"].partition(" (")[0]
     name = name if not name[1:].partition(" ")[0].islower() else name[0].lower() + name[1:]
@@ -69,7 +69,7 @@ def swing(row: Mapping[str, Any]) -> float:
 
 
 def print_sensitivity(one: Document, out: IO[str]) -> None:
-    """A table of the inputs that move the answer, and notes."""
+    """Print a table of the inputs that move the answer, and notes."""
     less, more = sides_in_words(one["change"])
     seen = [row for row in one["rows"] if swing(row) >= SEEN]
     lines = [
@@ -107,7 +107,7 @@ def _changed(row: Mapping[str, Any], side: str) -> str:
 
 
 def notes(one: Document) -> list[str]:
-    """What stands below the table: the sum, what has no effect, what bends, what else changes, the error bars."""
+    """Notes below the table: the sum, inputs without effect, non-linear ones, side effects, the error bars."""
     rows = one["rows"]
     found = [_sum(one)] if one["sum_expected"] is not None else []
     bent = [row["title"] for row in rows if not row["smooth"] and row["elasticity"] is not None and swing(row) >= SEEN]
@@ -152,7 +152,10 @@ def _remark(text: str) -> str:
 
 
 def tornado_of(one: Document) -> Tornado:
-    """Its bars. Inputs that hold figures of others, and the price to which all cost goes, stand aside."""
+    """The tornado of an answer.
+
+    Inputs that hold figures of others, and the price to which all cost goes, stand aside.
+    """
     bars = []
     for row in one["rows"]:
         ends = [row[f"value_{side}"] and row[f"value_{side}"] / row["value"] - 1 for side in ("less", "more")]
@@ -163,7 +166,7 @@ def tornado_of(one: Document) -> Tornado:
 
 
 def tornado_heading(panels: Sequence[Document], heading: str) -> str:
-    """The title of a tornado figure: what was asked for, or the row and its answer."""
+    """The title of a tornado figure: the given one, or the row and its answer."""
     if heading or len(panels) > 1:
         return heading
     return f"{named(panels[0])}: {answer(panels[0])}"

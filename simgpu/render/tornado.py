@@ -1,4 +1,4 @@
-"""Tornado plots: what an answer does when each input is a little less and a little more, the widest bar on top."""
+"""Tornado plots: the change of an answer when each input is lower and higher, the widest bar on top."""
 
 from __future__ import annotations
 
@@ -44,12 +44,13 @@ class TornadoBar:
 
     @property
     def swing(self) -> float:
+        """The larger of both changes, without sign."""
         return max(abs(end) for end in (self.less or 0.0, self.more or 0.0))
 
 
 @dataclass(frozen=True)
 class Tornado:
-    """One answer: `base` says what it is ('step 5.97 s'), `answer` its name in the finding."""
+    """An answer and its bars: `base` says what it is ('step 5.97 s'), `answer` its name in the finding."""
 
     name: str
     base: str
@@ -91,7 +92,7 @@ def tornado_figure(panels: Sequence[Tornado], change: float, title: str = "") ->
 
 
 def finding(one: Tornado, bars: Sequence[TornadoBar], change: float) -> str:
-    """What the widest bar shows, in its own numbers: true of a time and of a rate."""
+    """A sentence on the widest bar, in its own numbers: true of a time and of a rate."""
     widest = next((bar for bar in bars if not bar.aside), None)
     if widest is None:
         return f"no input moves {one.answer}"
@@ -104,7 +105,7 @@ def finding(one: Tornado, bars: Sequence[TornadoBar], change: float) -> str:
 
 
 def sides_in_words(change: float) -> tuple[str, str]:
-    """What both sides of a change are: '10 % less' and '10 % more', '50 % less' and '100 % more'."""
+    """Both sides of a change in words: '10 % less' and '10 % more', '50 % less' and '100 % more'."""
     less, more = sides_of(change)
     return f"{100 * (1 - less):.3g} % less", f"{100 * (more - 1):.3g} % more"
 
@@ -117,7 +118,7 @@ def _shown(bars: Sequence[TornadoBar], most: int) -> list[TornadoBar]:
 
 
 def _left_out(one: Tornado, bars: Sequence[TornadoBar]) -> str:
-    """Which bars had no room, and how wide they are at most; '' if none."""
+    """A sentence on the bars that had no room, and how wide they are at most; '' if none."""
     out = [bar for bar in one.bars if bar.swing >= SEEN and bar not in bars]
     if not out:
         return ""
@@ -178,14 +179,14 @@ def _same_side(bar: TornadoBar) -> bool:
 
 
 def _label(bar: TornadoBar, several: bool) -> str:
-    """'Tensor peak (bf16, 989.4 TFLOP/s)', on a sheet 'Tensor peak (bf16)'."""
+    """The name of a bar: 'Tensor peak (bf16, 989.4 TFLOP/s)', on a sheet 'Tensor peak (bf16)'."""
     if several or not bar.figure:
         return bar.label
     return f"{bar.label[:-1]}, {bar.figure})" if bar.label.endswith(")") else f"{bar.label} ({bar.figure})"
 
 
 def _ends(bar: TornadoBar, same_side: bool) -> list[tuple[float, str]]:
-    """Where the numbers of a bar stand: outside of it, both at one end where both sides go the same way."""
+    """Places of a bar's numbers: outside of it, both at one end where both sides go the same way."""
     ends = [end for end in (bar.less, bar.more) if end is not None and abs(end) >= SEEN / 2]
     if same_side and len(ends) == 2:
         return [(max(ends, key=abs), " / ".join(_percent(end) for end in ends))]

@@ -30,7 +30,7 @@ class BlockPart:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Seconds of a block, what they are made of, and when each part runs (stream, start, end, label)."""
+    """Seconds of a block, the parts that they are made of, and when each part runs (stream, start, end, label)."""
 
     name: str
     seconds: float
@@ -58,7 +58,7 @@ BlockCounts = tuple[tuple[Block, int], ...]
 
 
 def counted(blocks: Iterable[Block]) -> BlockCounts:
-    """Equal neighbours together."""
+    """Runs of equal neighbours, each with its count."""
     found: list[tuple[Block, int]] = []
     for block in blocks:
         if found and found[-1][0] is block:

@@ -1,4 +1,4 @@
-"""Which links of a large cluster are taken for alike when one rank stands for all of its stage."""
+"""Classes of links of a large cluster that count as alike when one rank stands for all of its stage."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Surroundings:
         return self._on[key]
 
     def around(self, rank_of: Mapping[int, int], stage: int) -> tuple[Any, ...]:
-        """All that classes of links depend on, for ranks by their GPU, with stages counted from `stage`."""
+        """Everything that classes of links depend on, for ranks by their GPU, with stages counted from `stage`."""
         nodes: dict[int, int] = {}
         for gpu, rank in rank_of.items():
             nodes.setdefault(gpu // self.per_node, rank)

@@ -1,4 +1,4 @@
-"""What absent values of a scenario come to: each rule once, for whoever simulates, shows, compares or keeps results.
+"""Defaults of a scenario: the rule for each absent value, once, for all who simulate, show, compare or keep results.
 
 Those of a plan are rules of its keys (`simgpu.plan.parallelism.Key.rule`), dtypes of training `Training.numerics`.
 """
@@ -21,7 +21,7 @@ Path = tuple[str, ...]
 
 
 def absent(path: Path, kind: str, dtype: str) -> Any:
-    """What the value at `path` comes to by the kind of job and the dtype alone; None where they do not decide it."""
+    """The default of the value at `path` that the kind of job and the dtype decide; None where they do not."""
     if path == ("clocks",):
         return clocks_of(kind)
     return {"accumulate": ACCUMULATE[dtype], "dtype": dtype}.get(path[-1])
@@ -32,7 +32,7 @@ def filled(
     model: TransformerConfig | None,
     clocks: str | None = None, accumulate: str | None = None,
 ) -> dict[Path, Any]:  # fmt: skip
-    """What every value of a scenario comes to that may be absent and has an effect, by its place; given ones stand.
+    """The value of every field of a scenario that may be absent and has an effect, by its place; given values stand.
 
     `plan` is None where its keys contradict each other; `framework` is that of a training step, `run` the runtime of
     inference.

@@ -58,14 +58,14 @@ MOST_EXPONENT = 10
 
 
 class Strict(BaseModel):
-    """Unknown keys are errors, values do not change."""
+    """The base of fields: unknown keys are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     if not TYPE_CHECKING:  # type checkers see the fields
 
         def __init__(self, /, **data: Any) -> None:
-            """Made in Python; what is wrong is one line here too (files are read by `model_validate`)."""
+            """Check values given in Python; an error is one line here too (files are read by `model_validate`)."""
             data = plain(data)
             try:
                 super().__init__(**data)

@@ -1,4 +1,4 @@
-"""One rank for many: which links and which flows of equal collectives are alike, exactly.
+"""One rank for many: the links and the flows of equal collectives that are alike, exactly.
 
 Ranks of a pipeline stage run the same program. One of them can stand for all if the network treats all alike, which
 is a question about the graph of flows and links. **Colour refinement** answers it: links begin with a colour for each

@@ -1,4 +1,4 @@
-"""Frameworks: what a training stack does with the same operators. Kernels per operator, launches, overlap, memory.
+"""Frameworks: how a training stack runs the same operators. Kernels per operator, launches, overlap, memory.
 
 A framework does not change what is computed; it changes how many kernels the memory-bound operators take and how
 often each reads and writes its tensors, whether gradients are summed inside the multiplication that makes them, which
@@ -43,7 +43,7 @@ softmax
 
 @dataclass(frozen=True)
 class Traffic:
-    """One kernel of an operator: tensors read and written, each of the operator's rows and width.
+    """A kernel of an operator: tensors read and written, each of the operator's rows and width.
 
     `kind` is one of `KINDS`; `does` says in words what it is for.
     """
@@ -132,7 +132,7 @@ class Framework:
         return hash(self.name)
 
     def facts(self) -> dict[str, object]:
-        """All that decides a result, as plain data by the keys that `sources` has."""
+        """All values that decide a result, as plain data by the keys that `sources` has."""
         found: dict[str, object] = {}
         for key, value in vars(self).items():
             if key in ("forward", "backward"):

@@ -88,10 +88,10 @@ class Runtimes:
         return self._versions[engine]
 
     def of(self, name: str) -> Runtime:
-        """A runtime by name: `vllm` is the version that stands for the engine (the latest, where none does), and
-        `vllm@0.14` the one that 0.14 falls to.
+        """The runtime of a name. Raises `InputError`.
 
-        A version between two known ones has the constants of the lower. Raises `InputError`.
+        `vllm` is the version that stands for the engine (the latest, where none does), and `vllm@0.14` the version that
+        0.14 falls to. A version between two known ones has the constants of the lower.
         """
         engine, mark, wanted = name.partition(MARK)
         if engine not in self.engines:
@@ -107,7 +107,7 @@ class Runtimes:
             yield from self.versions(engine)
 
     def resolved(self, engine: str, wanted: str) -> Runtime:
-        """What a version of an engine (0.14.1, b6400, 2025-09) falls to: itself, or the nearest lower one."""
+        """The version that a requested one (0.14.1, b6400, 2025-09) falls to: itself, or the nearest lower version."""
         known = self.versions(engine)
         listed = ", ".join(one.since for one in known)
         dates = all(one.released for one in known)
@@ -190,7 +190,7 @@ def runtime(name: str) -> Runtime:
 
 @remembered(64)
 def bare_forward(name: str) -> Runtime:
-    """A runtime of PyTorch that is asked for the logits of all tokens once, not to generate: what benchmarks time."""
+    """A runtime of PyTorch that computes the logits of all tokens once and does not generate, as benchmarks time it."""
     return replace(runtime(name), every_logit=True, launch_s=FORWARD_S, graphs=False, repeats_heads=False)
 
 
@@ -198,7 +198,7 @@ def bare_forward(name: str) -> Runtime:
 
 
 def _day(date: str, day: str = "01") -> str:
-    """A day, or one of a month: its first or its last."""
+    """A date; of a month its first or its last day."""
     return date if date.count("-") == 2 else f"{date}-{day}"
 
 
@@ -207,7 +207,7 @@ def _after(one: Runtime, wanted: str) -> bool:
 
 
 def _parts(version: str) -> tuple[int, ...]:
-    """Numbers of a version; what comes before a release counts as that."""
+    """Numbers of a version; a pre-release or post-release counts as its release."""
     return tuple(int(part) for part in re.findall(r"\d+", re.split("rc|post", version)[0]))
 
 
@@ -233,7 +233,7 @@ def _figure(document: Document, name: str, given: dict[str, Any]) -> tuple[Any, 
 
 
 def _value(name: str, given: Any, unit: str) -> Any:
-    """A figure as the field has it: numbers in SI units, memory of `chunks` in GiB. Raises `ValueError`."""
+    """A figure in the form of its field: numbers in SI units, memory of `chunks` in GiB. Raises `ValueError`."""
     kind = str(_FIGURES[name].type)
     if name in _LISTS:
         return _LISTS[name](given)
@@ -258,7 +258,7 @@ def _value(name: str, given: Any, unit: str) -> Any:
 
 
 def _pairs(given: Any, expected: str) -> list[tuple[Any, Any]]:
-    """A list of pairs, as a file has it."""
+    """A list of pairs, as a file writes it."""
     if not isinstance(given, list) or not all(isinstance(one, list) and len(one) == 2 for one in given):
         raise ValueError(f"{shown(given)}: expected pairs of {expected}")
     return [(first, second) for first, second in given]

@@ -39,12 +39,11 @@ def folded(
     microbatches: int, stages: int, chunks: int, couples: bool,
     run: Callable[[int], tuple[Execution, dict[Task, Mapping[int, int]]]], folds: bool = True,
 ) -> Execution:  # fmt: skip
-    """A step of `microbatches`, from `run`, which simulates one of so many and tells the last activity of each pass.
+    """A step of `microbatches`, from `run`, which simulates so many and returns the last activity of each pass.
 
     `couples`: whether every stage waits for every other again and again. `folds` false: all are simulated.
     Raises `InputError` (key only) where so many do not repeat and are too many to be simulated one by one.
     """
-
     groups = stages if chunks > 1 else 1  # interleaved schedules take microbatches in groups of so many
     few, each = 8 * stages, 2.0 * stages * chunks  # activities of a microbatch, at least
 

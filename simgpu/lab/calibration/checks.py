@@ -1,4 +1,4 @@
-"""Rows that cannot be what their columns say: faster than the GPU, or in another unit."""
+"""Checks that reject impossible rows: faster than the GPU, or in another unit."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ class _Cached(Machine):
 
     @property
     def bandwidth(self) -> float:
+        """Bandwidth of DRAM, as high as that of L2 could be, bytes/s."""
         device = self.timer.device
         return max(device["bandwidth"], PORT * device["sm_count"] * device["clock"])
 
 
 def check(table: Table, adapter: Adapter, batch: Batch, machine: Machine) -> tuple[Rows, dict[str, int]]:
-    """The rows of a batch that can be true and that the model gives a time for; of the others how many, by reason."""
+    """Rows of a batch that can be true and that the model gives a time for; the number of others by reason."""
     measured = table.number(adapter.measured, batch.rows)
     predicted = np.broadcast_to(np.asarray(batch.predict(), float), measured.shape)
     slowest = np.fmax(predicted, np.asarray(batch.roofline(), float))

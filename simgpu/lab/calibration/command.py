@@ -1,4 +1,4 @@
-"""What `simgpu calibrate` does: read, fit, write, print."""
+"""The steps of `simgpu calibrate`: read, fit, write, print."""
 
 from __future__ import annotations
 

@@ -88,12 +88,12 @@ def whole_file(done: Calibrated, catalogue: Catalogue, date: str) -> str:
         same = False
     if not same:  # written in a style that lines cannot be put into
         text = yaml.safe_dump(expected, sort_keys=False, allow_unicode=True, width=10_000)
-    _check(text, done.gpu)
+    _check(text)
     return text
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> Kernel:
-    """`old` with what `new` gives, at every level down to a figure."""
+    """The mapping `old` with the values of `new`, at every level down to a figure."""
     found = dict(old)
     for key, value in new.items():
         deeper = isinstance(value, dict) and "value" not in value
@@ -116,8 +116,8 @@ def _spliced(text: str, sources: Mapping[str, str], kernel: Kernel) -> str:
     return "".join(found) + ("" if done else "sources:\n" + _sources(sources)) + "kernel:\n" + _kernel(kernel)
 
 
-def _check(text: str, gpu: GPUSpec) -> None:
-    """The file must be one that the catalogue takes."""
+def _check(text: str) -> None:
+    """Raise unless the catalogue would take the file."""
 
     def refuse(path: tuple[Any, ...], problem: str) -> InputError:
         return InputError(f"the fitted constants do not fit the schema: {'.'.join(map(str, path))} {problem}")

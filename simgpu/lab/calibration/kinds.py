@@ -1,4 +1,4 @@
-"""What a row of a table measures, and which model predicts it.
+"""Kinds of rows of a table, and the model that predicts each.
 
 A table may hold one kind of row or, with a column `what`, several; without it the columns decide. Tables of the
 shared folder are known by their names and read as `simgpu validate` reads them.
@@ -151,10 +151,9 @@ _WHAT = "what"
 
 
 def read(file: Path, wanted: Collection[str] = KINDS) -> tuple[list[tuple[Table, Adapter]], list[Skipped], int]:
-    """The rows of a file, by kind, with the adapter of each; those of no kind; and how many are of kinds that nobody
-    wanted.
+    """The rows of a file, by kind, with the adapter of each; those of no kind; the number of rows of other kinds.
 
-    Raises `InputError` for a file that is no such table.
+    Raises `InputError` for a file that is not such a table.
     """
     source = next((file.name.removesuffix(ending) for ending in reversed(ENDINGS) if file.name.endswith(ending)), None)
     if source is None:

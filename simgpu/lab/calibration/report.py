@@ -1,4 +1,4 @@
-"""What a calibration did, for people."""
+"""Output of a calibration, for people."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Fits a GPU's constants, one class after another, and says on rows held back what that brought.
+"""Fit of a GPU's constants, one class after another, with scores on rows held back.
 
-The classes come in the order in which they lean on each other: streams say what DRAM and L2 give, matrix products
-what the clock under load is, attention and experts use both.
+The classes come in the order in which they lean on each other: streams say what DRAM and L2 give, matrix products what
+the clock under load is, attention and experts use both.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ their own say more: they describe the same hardware."""
 
 @dataclass(frozen=True)
 class Errors:
-    """|predicted / measured - 1| of some rows, as fractions."""
+    """Absolute relative errors |predicted / measured - 1| of some rows, as fractions."""
 
     median_ape: float
     mape: float
@@ -69,6 +69,7 @@ class Errors:
 
     @staticmethod
     def of(predicted: Array, measured: Array) -> Errors:
+        """The errors of predictions against measurements, in any unit."""
         off = np.abs(predicted / measured - 1)
         return Errors(float(np.median(off)), float(np.mean(off)), float(np.quantile(off, 0.9)))
 
@@ -86,7 +87,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Group:
-    """What calibration did for one class in one library. Errors are those of held-out rows if there are any."""
+    """The calibration of one class in one library. Errors are those of held-out rows if there are any."""
 
     kind: str
     library: str
@@ -108,7 +109,7 @@ LeftOut = tuple[str, int, str]
 
 @dataclass
 class Calibrated:
-    """The outcome: groups, what was left out, and the constants to write."""
+    """The outcome: groups, rows that were left out, and the constants to write."""
 
     gpu: GPUSpec
     files: list[Path]
@@ -152,7 +153,7 @@ def calibrate(
     name: str | None = None,
     what: Collection[str] = kinds.KINDS,
     regime: str = FULL,
-    progress: Progress = lambda text: None,
+    progress: Progress = lambda _: None,
 ) -> Calibrated:
     """Fit the constants of a GPU (`name`; else the one GPU of the files) to the rows of `files`.
 
@@ -226,8 +227,10 @@ def _gpu(
 
 
 def _named(tables: Sequence[tuple[Table, Adapter]], catalogue: Catalogue) -> tuple[dict[str, tuple[str, Table]], str]:
-    """The GPUs of tables by their name in the catalogue (else in the table): how it is spelt, and where first. And what
-    is wrong with the first name that nobody knows."""
+    """The GPUs of tables by their name in the catalogue (else in the table): how it is spelt, and where first.
+
+    The second value is the error of the first name that nobody knows.
+    """
     found: dict[str, tuple[str, Table]] = {}
     unknown = ""
     for table, _ in tables:
@@ -341,7 +344,7 @@ def _group(done: Calibrated, key: tuple[str, str], parts: list[tuple[Piece, Batc
     if helped:
         done.constants = after
         if kind == "vector" and library == DEFAULT:
-            carried = _carried(constants, after, trial.calibration)
+            carried = _carried(constants, trial.calibration)
             done.constants = with_values(after, {one.path: one.after for one in carried})
             constants += carried
     return Group(
@@ -377,7 +380,10 @@ def _merged(pieces: Sequence[Piece]) -> list[Piece]:
 
 
 def _first(keys: np.ndarray, every: np.ndarray, few: bool) -> np.ndarray:
-    """Which rows are fitted: all of a few, else the even ones, the lowest keys of them if there are many."""
+    """A mask of the rows that are fitted.
+
+    It takes all of a few, else the even ones, the lowest keys of them if there are many.
+    """
     if few:
         return np.ones(len(keys), bool)
     even = np.sort(every[every % 2 == 0])
@@ -418,7 +424,7 @@ def _fitted(pieces: Sequence[Piece], gpu: GPUSpec, trial: Trial, kind: str, libr
     ]
 
 
-def _carried(constants: Sequence[Constant], after: Calibration, before: Calibration) -> list[Constant]:
+def _carried(constants: Sequence[Constant], before: Calibration) -> list[Constant]:
     """Constants of other classes that move by the same factor, unless the GPU has figures of its own for them."""
     found = []
     for one in constants:

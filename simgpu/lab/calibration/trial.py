@@ -29,7 +29,8 @@ class Trial(Bench):
 
     calibration: Calibration = field(default_factory=lambda: Calibration({}))
 
-    def constants(self, gpu: GPUSpec) -> Calibration:
+    def constants(self, gpu: GPUSpec) -> Calibration:  # noqa: ARG002 - the bench's signature
+        """The constants to try, for every GPU."""
         return self.calibration
 
     def with_constants(self, calibration: Calibration) -> Trial:
@@ -53,6 +54,7 @@ class Piece:
 
     @property
     def measured(self) -> Array:
+        """Measured seconds of the rows."""
         return self.table.number(self.adapter.measured, self.rows)
 
 
@@ -89,7 +91,7 @@ def values_of(calibration: Calibration, gpu: GPUSpec, kind: str, library: str) -
 
 
 def home_of(kind: str, library: str) -> str:
-    """Under which library a constant is written: its own; for NCCL the default's, where its model looks."""
+    """The library under which a constant is written: its own; for NCCL the default's, where its model looks."""
     return DEFAULT if kind == "collective" and library == "nccl" else library
 
 

@@ -1,4 +1,4 @@
-"""What `simgpu measure` does: find the GPU, plan, measure, say what happened."""
+"""The steps of `simgpu measure`: find the GPU, plan, measure, print what happened."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def run(
 def _progress(stack: ExitStack, operations: list[Operation], name: str, messages: IO[str], quiet: bool) -> Progress:
     """A bar on a terminal; nothing elsewhere."""
     if quiet or not messages.isatty():
-        return lambda done, operation: None
+        return lambda _done, _operation: None
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars

@@ -1,4 +1,4 @@
-"""Which GPU of the catalogue a device is: by the words of its name, its multiprocessors and its memory."""
+"""The GPU of the catalogue that a device is: by the words of its name, its multiprocessors and its memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MEMORY = 0.15
 
 
 def name_of(device: Device, catalogue: Catalogue, asked: str | None = None) -> str:
-    """The catalogue's name of a device, or the one asked for. Raises `InputError`."""
+    """The catalogue's name of a device, or the given one. Raises `InputError`."""
     names = catalogue.names("gpus")
     if asked is not None:
         if asked not in names:
@@ -46,7 +46,10 @@ def _form(name: str) -> set[str]:
 
 
 def _forms(text: str) -> set[str]:
-    """Forms that a device's name says: 'NVIDIA A100-SXM4-80GB', 'NVIDIA H100 PCIe'; HBM3 alone means a module."""
+    """Form factors that a device's name states; HBM3 alone means a module.
+
+    Examples: 'NVIDIA A100-SXM4-80GB', 'NVIDIA H100 PCIe'.
+    """
     low = text.lower()
     found = {form for form in FORMS if form in low}
     return found or ({"sxm"} if "hbm" in low else set())

@@ -1,6 +1,6 @@
-"""What to measure on a device: shapes that spread over the regimes of the models, most telling first.
+"""Operations to measure on a device: shapes that spread over the regimes of the models, most telling first.
 
-The first rows of each kind are the microbenchmarks that a stranger needs most: DRAM, L2, one big product.
+The first rows of each kind are the microbenchmarks that an unknown GPU needs most: DRAM, L2, one big product.
 """
 
 from __future__ import annotations

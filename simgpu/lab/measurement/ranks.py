@@ -83,7 +83,7 @@ def _free_port() -> int:
 
 
 def _rank(rank: int, count: int, transport: str, address: str, pipe: Any) -> None:
-    """Join the others, then run what comes through the pipe until nothing does."""
+    """Join the others, then run the calls that come through the pipe until none does."""
     torch, distributed = import_module("torch"), import_module("torch.distributed")
     device = "cpu"
     if transport == "nccl":

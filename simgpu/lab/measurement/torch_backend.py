@@ -31,7 +31,7 @@ WARM_UP = 3
 
 
 def torch_with_gpu() -> Any:
-    """The module, where there is a GPU that it can use. Raises `InputError` with what to do."""
+    """The module `torch`, on a machine with a GPU that it can use. Raises `InputError` with what to do."""
     try:
         torch = import_module("torch")
     except ImportError:
@@ -56,6 +56,7 @@ class TorchBackend:
         self._ranks: Ranks | None = None
 
     def device(self) -> Device:
+        """The GPUs of this machine."""
         torch = self.torch
         found = torch.cuda.get_device_properties(0)
         tool = f"torch {torch.__version__}, CUDA {torch.version.cuda or torch.version.hip}"
@@ -69,6 +70,7 @@ class TorchBackend:
         )
 
     def run(self, operation: Operation) -> float:
+        """Seconds of one execution, after warm-up, as one sample. Raises `MeasurementError`."""
         if operation.what == "nccl":
             return self._collective(operation)
         if self._ready is None or self._ready[0] != operation:
@@ -80,6 +82,7 @@ class TorchBackend:
         return self._timed(replay, self._replays) / executions
 
     def close(self) -> None:
+        """Give back the memory of the last operations."""
         self._ready = None
         if self._ranks is not None:
             self._ranks.close()
@@ -179,7 +182,7 @@ def _stream(torch: Any, operation: Operation, device: str) -> Call:
 
 
 def _product(torch: Any, operation: Operation, device: str) -> Call:
-    """x[m, k] W[n, k]^T of normal random numbers: what is multiplied decides on the power it takes."""
+    """A product x[m, k] W[n, k]^T of normal random numbers: the data decides on the power that it takes."""
     dtype = operation.word("dtype")
     torch.backends.cuda.matmul.allow_tf32 = dtype == "tfloat32"
     kind = torch.float32 if dtype in ("tfloat32", "float32") else getattr(torch, dtype)

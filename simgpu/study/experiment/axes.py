@@ -116,6 +116,7 @@ class _Range:
             raise blame(f"{shown(ends)}: a log range needs ends above zero", (*place, kind))
 
     def values(self) -> list[Any]:
+        """All values of the range, in order."""
         numbers = self._counted() if "points" in self.given else self._stepped()
         if not self.logarithmic and any(abs(number - round(number)) > 1e-9 for number in numbers):
             self.whole = False
@@ -126,7 +127,7 @@ class _Range:
         return found
 
     def _counted(self) -> list[float]:
-        """So many values, both ends among them."""
+        """A given number of values, both ends among them."""
         points = self.given["points"]
         if not isinstance(points, int) or isinstance(points, bool) or not 2 <= points <= MAX_VALUES:
             problem = f"{shown(points)} is not a whole number from 2 to {MAX_VALUES:,}"
@@ -160,7 +161,7 @@ class _Range:
         return [self.first * by**i if self.logarithmic else self.first + i * by for i in steps]
 
     def _written(self, number: float) -> Any:
-        """A value as a file would have it: whole, or with twelve digits, with its unit."""
+        """A value as a file would write it: whole, or with twelve digits, with its unit."""
         if self.whole:
             return round(number)
         plain = float(f"{number:.12g}")

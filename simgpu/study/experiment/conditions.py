@@ -51,7 +51,7 @@ _Node = Callable[[Values], Any]
 
 @dataclass(frozen=True)
 class Condition:
-    """An expression that was read and checked. `names` are those it uses."""
+    """A parsed and checked expression. `names` are those it uses."""
 
     text: str
     names: frozenset[str]
@@ -116,15 +116,16 @@ def _tree(text: object) -> tuple[ast.Expression, dict[str, str]]:
 
 
 class _Reader:
-    """Turns a syntax tree into functions of the values; all that is not allowed is refused here."""
+    """A compiler of a syntax tree into functions of the values; all that is not allowed is refused here."""
 
     def __init__(self, names: Collection[str] | None, quoted: Mapping[str, str], found: set[str]) -> None:
         self.names, self.quoted, self.found = names, quoted, found
 
     def node(self, node: ast.expr) -> _Node:
+        """The function of the values that a node of the tree stands for."""
         match node:
             case ast.Constant(value=bool() | int() | float() | str() as value):
-                return lambda values: value
+                return lambda _: value
             case ast.Name() | ast.Attribute():
                 return self._name(node)
             case ast.List(elts=items) | ast.Tuple(elts=items):
@@ -146,7 +147,7 @@ class _Reader:
         name = self._dotted(node)
         if name in _WORDS:
             word = _WORDS[name]
-            return lambda values: word
+            return lambda _: word
         if self.names is not None and name not in self.names:
             hint = nearest(name, self.names, where="docs/experiments.md and docs/results.md name them")
             raise InputError(f"unknown name '{name}'{hint}")
@@ -290,7 +291,7 @@ def _truth(value: Any, source: str) -> bool:
 
 
 def _power(base: Any, exponent: Any) -> Any:
-    """`base ** exponent`, kept to the range of floats."""
+    """The power `base ** exponent`, kept to the range of floats."""
     if isinstance(base, int) and isinstance(exponent, int) and exponent >= 0 and abs(base) > 1:
         if exponent * math.log2(abs(base)) > 1000:
             raise OverflowError

@@ -1,4 +1,4 @@
-"""From the text of an experiment file to checked scenarios, each value with the place where it was written."""
+"""Checked scenarios from the text of an experiment file, each value with the place where it was written."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Case:
 
 
 def rewritten(case: Case, changes: Iterable[tuple[Key, Any, Place]], labels: Mapping[str, Any] | None = None) -> Case:
-    """A case with other values, (path, value, place where it was said), and other labels. Raises `InputError`."""
+    """A case with other values, (path, value, place where it was written), and other labels. Raises `InputError`."""
     data, origins = case.data, case.origins.copy()
     for path, value, place in changes:
         data = _put(data, path, value, place, origins)
@@ -130,7 +130,7 @@ def checked(data: Mapping[str, Any], origins: Origins) -> Scenario:
 
 
 def column_of(key: str) -> str:
-    """The column of a row that holds what a file says at a dotted key."""
+    """The column of a row for a dotted key of a file."""
     path = scenario_path(key)
     return path[-1] if path in _COLUMN_PATHS else written_key(path)
 
@@ -184,18 +184,18 @@ def _mappings(given: Mapping[str, Any], place: tuple[Any, ...], prefix: str = ""
 
 
 def _put(data: Any, path: Key, value: Any, place: Place, origins: Origins) -> Any:
-    """`data` with another value at `path`, and its place remembered."""
+    """A copy of `data` with another value at `path`, whose place is remembered in `origins`."""
     changed = put(data, path, value, place)
     origins.put(indexed(data, path), place)
     return changed
 
 
 def _constant(value: Any) -> Callable[[Any], Any]:
-    return lambda old: value
+    return lambda _: value
 
 
 def _pruned(data: Any) -> Any:
-    """Without the values that are None: they were taken away."""
+    """The data without the values that are None: they were taken away."""
     if isinstance(data, dict):
         return {key: _pruned(value) for key, value in data.items() if value is not None}
     return [_pruned(item) for item in data] if isinstance(data, list) else data
@@ -207,7 +207,7 @@ def _place(document: Document, where: tuple[Any, ...]) -> Place:
 
 
 def _check_roots(given: Iterable[str], document: Document, place: tuple[Any, ...], *more: str) -> None:
-    """Keys are those of a scenario, or one of `more`."""
+    """Raise `InputError` for keys that are neither those of a scenario nor one of `more`."""
     for key in given:
         if problem := unknown_root(key, *more):
             whole = dotted((*place, key)) if place[0] == "cases" else key

@@ -1,5 +1,7 @@
-"""What to know of the parts that an experiment runs on: figures that no known GPU comes near, GPUs left idle, versions
-of runtimes."""
+"""Notes on the parts that an experiment runs on.
+
+They are on figures that no known GPU comes near, GPUs left idle, and versions of runtimes.
+"""
 
 from __future__ import annotations
 
@@ -59,14 +61,14 @@ def lone_microbatches(outcome: ExperimentResult) -> list[str]:
 
 
 def versions_of_runtimes(outcome: ExperimentResult) -> list[str]:
-    """A note for each runtime that was asked for by a version, or whose interval is not that of its version."""
+    """A note for each runtime whose version was named, or whose interval is not that of its version."""
     jobs = [case.scenario.workload for case in outcome.experiment.cases]
     asked = dict.fromkeys(job.runtime for job in jobs if isinstance(job, (Inference, MixedStep, Serving)))
     return [note for name in asked if (note := version_note(name, outcome.catalogue))]
 
 
 def version_note(name: str, catalogue: Catalogue) -> str:
-    """What a runtime stands for, if it was asked for by a version or its interval is that of another; else nothing."""
+    """A note on a runtime whose version was named or whose interval is that of another version; None for others."""
     made = catalogue.runtime(name)
     if made.measured and MARK not in name:
         return ""

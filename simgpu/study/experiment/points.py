@@ -1,8 +1,8 @@
 """The points of an experiment: every combination of its axes for every case, without those its conditions leave out.
 
-Combinations are walked axis by axis, and a condition is asked as soon as nothing that is still to come can change it.
-So `tp * pp <= gpus` cuts a branch before the other axes multiply it, and a file may multiply to more than could be
-looked at one by one.
+Combinations are walked axis by axis, and a condition is asked as soon as no later axis can change it. So `tp * pp <=
+gpus` cuts a branch before the other axes multiply it, and a file may multiply to more than could be looked at one by
+one.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Point:
 
 
 class Walk:
-    """The points that are left of some starts (one for each case)."""
+    """The points that the conditions leave of some starts (one for each case)."""
 
     def __init__(self, document: Document, tracks: Sequence[Track], where: Sequence[str], resolver: Resolver) -> None:
         self.document, self.tracks, self.where, self.resolver = document, tracks, where, resolver
@@ -69,7 +69,7 @@ class Walk:
             raise self.document.error(f"none of {given:,} scenarios satisfies the conditions", ("where",))
 
     def _schedule(self, start: Point) -> list[list[tuple[int, Condition]]]:
-        """Which conditions are asked after how many tracks."""
+        """Conditions by the number of tracks after which they are asked."""
         due: list[list[tuple[int, Condition]]] = [[] for _ in range(len(self.tracks) + 1)]
         for n, text in enumerate(self.where):
             condition = self._parsed(n, text, start)
@@ -134,9 +134,9 @@ class Walk:
 
 
 def put(data: Any, path: Key, value: Any, place: Place) -> Any:
-    """`data` with another value at `path`. Raises `InputError` at `place` where the path leads nowhere."""
+    """A copy of `data` with another value at `path`. Raises `InputError` at `place` where the path leads nowhere."""
     try:
-        return replaced(data, path, lambda old: value)
+        return replaced(data, path, lambda _: value)
     except KeyError as missing:
         at = path.index(missing.args[0])
         parent = value_at(data, path[:at])
@@ -147,10 +147,10 @@ def put(data: Any, path: Key, value: Any, place: Place) -> Any:
 
 
 def written_key(path: Key) -> str:
-    """A path as people write it."""
+    """A path as people write it: 'plan.tp'."""
     return path[1] if path[0] == "hardware" and len(path) > 1 else ".".join(path)
 
 
 def _overlap(a: Key, b: Key) -> bool:
-    """Whether one of two paths leads through the other."""
+    """True if one of two paths leads through the other."""
     return all(one == other for one, other in zip(a, b, strict=False))

@@ -42,13 +42,13 @@ class Experiment:
     settings: Sequence[str] = ()  # 'key=value' changes to every scenario
 
     def undrawn(self, rows: Sequence[Mapping[str, Any]]) -> dict[int, InputError]:
-        """Plots that these rows cannot draw, by number from 0, and why. Raises `InputError` for its table."""
+        """Plots that these rows cannot draw, by number from 0, with reasons. Raises `InputError` for its table."""
         return ColumnChecks(self.document, self.fields, self.cases, rows).all()
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A row that cannot run: its number from 1, words that tell it from the others, and why."""
+    """A row that cannot run: its number from 1, words that tell it from the others, and the reason."""
 
     number: int
     name: str
@@ -59,7 +59,7 @@ class Refused:
 
 
 def refused_notes(refused: Sequence[Refused]) -> list[str]:
-    """A line for each reason: a broken node that many rows stand on is told once."""
+    """A line for each reason: a broken node that many rows stand on is reported once."""
     found: dict[str, list[Refused]] = {}
     for one in refused:
         found.setdefault(str(one.error), []).append(one)
@@ -86,6 +86,7 @@ class ExperimentResult(Tabular):
 
     @property
     def rows(self) -> list[dict[str, Any]]:
+        """A flat row for each case that ran."""
         return [dict(result.row) for result in self.results]
 
 
@@ -94,7 +95,7 @@ Given = str | Path | Mapping[str, Any] | Text
 
 
 def find_experiment(given: Given, catalogue: Catalogue) -> Source:
-    """Find an experiment: a path, a name in the catalogue, or one that is given itself. Raises `InputError`."""
+    """Find an experiment: a path, a name in the catalogue, or the experiment itself. Raises `InputError`."""
     if isinstance(given, Text):
         return given
     if isinstance(given, Mapping):
@@ -116,14 +117,14 @@ def find_experiment(given: Given, catalogue: Catalogue) -> Source:
 def load_experiment(file: Source, settings: Sequence[str], catalogue: Catalogue) -> Experiment:
     """Read and check an experiment file; `settings` are 'key=value' changes to every scenario. Runs nothing.
 
-    Conditions ask `catalogue` of clusters and models: the one that the scenarios run with, so it has no default.
+    Conditions look up clusters and models in `catalogue`: the one that the scenarios run with, so it has no default.
     """
     document, fields, cases = load(file, parse_settings(settings), catalogue)
     return Experiment(fields.experiment or file.stem, document, fields, cases, told(settings))
 
 
 def told(settings: Sequence[str]) -> list[str]:
-    """The 'key=value' changes that change a row."""
+    """The 'key=value' settings that change a row."""
     return [setting for setting in settings if not setting.startswith("require_fit=")]
 
 
@@ -154,7 +155,7 @@ def run_experiment(
     """Simulate every case. `progress` is called with (done, total).
 
     A case that cannot run does not silence the others: it is one of `refused`. Raises its `InputError` where none can,
-    and before anything runs that of what table and plots ask for and no row could have.
+    and before anything runs that of columns of table and plots that no row could have.
     """
     labels = {key for case in experiment.cases for key in (*case.labels, *map(written_key, case.varied))}
     check_said(experiment.document, experiment.fields, labels)

@@ -1,4 +1,4 @@
-"""Which row of an experiment is meant: its number, a label, or its name."""
+"""Selection of a row of an experiment: by its number, a label, or its name."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ def _name(case: Case, experiment: Experiment) -> str:
 
 
 def chosen(experiment: Experiment, asked: str, key: str) -> int:
-    """Position of the row that `asked` means: a number from 1, its name, one of its labels, or a part of its name that
-    no other has. Raises `InputError` at `key`, with the rows there are."""
+    """Position of the row that `asked` means. Raises `InputError` at `key`, with the rows there are.
+
+    `asked` is a number from 1, a name, a label, or a part of a name that no other row has.
+    """
     names = case_names(experiment)
     text = asked.strip()
     if text.isdecimal():
@@ -61,7 +63,7 @@ def only(experiment: Experiment, key: str, how: str) -> int:
 
 
 def split_row(text: str) -> tuple[str, str | None]:
-    """'FILE:ROW' in its parts; a file whose name has a colon is taken whole where it is there."""
+    """The parts of 'FILE:ROW'; a file whose name has a colon is taken whole where it exists."""
     if os.path.exists(text) or ":" not in text:
         return text, None
     file, _, row = text.partition(":")

@@ -1,9 +1,10 @@
-"""What fits: models in precisions on kinds of GPU, how many of them, with how much context for how many users."""
+"""Capacity: models in precisions on kinds of GPU, how many GPUs, with how much context for how many users."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import IO, Any
 
@@ -88,9 +89,33 @@ MOST = 10**9
 def fit(catalogue: Catalogue, models: Sequence[str], asked: Asked) -> Fitted:
     """Find the fewest GPUs of each kind that hold each model.
 
-    Raises `InputError` for names that are not known and contexts that a model cannot take."""
+    Raises `InputError` for names that are not known and contexts that a model cannot take.
+    """
     if not models:
         raise InputError("no model", key="MODEL")
+    _check(catalogue, asked)
+    sizes = {name: _capacity(catalogue, name) for name in dict.fromkeys(asked.gpus or GPUS)}
+    gpus = sizes if asked.gpus else sorted(sizes, key=lambda name: (sizes[name], name))
+    runtime = catalogue.runtime(asked.runtime) if asked.runtime else None
+    single = len(models) * len(sizes) == 1
+    rows: list[dict[str, Any]] = []
+    refused: dict[str, None] = {}
+    for model in dict.fromkeys(models):
+        config = catalogue.model(model)
+        for precision, gpu in product(asked.precisions or _precisions(config, runtime), gpus):
+            try:
+                rows.append(_row(catalogue, config, model, precision, gpu, sizes, asked))
+            except InputError as error:
+                if error.key != "workload.precision" or single or _never(catalogue, asked, precision):
+                    raise _by_option(error) from None
+                refused[error.problem] = None
+    if not rows:
+        raise InputError(f"nothing is left to fit: {next(iter(refused))}", key="--precision")
+    return Fitted(tuple(rows), tuple(_notes(catalogue, models, asked, rows, refused)))
+
+
+def _check(catalogue: Catalogue, asked: Asked) -> None:
+    """Raise `InputError` for an option that is not known or out of range."""
     for name in asked.precisions:
         precision_of(name, "--precision")
     if asked.runtime is not None:
@@ -102,39 +127,26 @@ def fit(catalogue: Catalogue, models: Sequence[str], asked: Asked) -> Fitted:
         if not 1 <= value <= MOST:
             expected = "1 or more" if value < 1 else f"at most {MOST:,}"
             raise InputError(f"{shown(value)}: expected {expected}", key=key)
-    sizes = {name: _capacity(catalogue, name) for name in dict.fromkeys(asked.gpus or GPUS)}
-    rows: list[dict[str, Any]] = []
-    refused: dict[str, None] = {}
-    for model in dict.fromkeys(models):
-        config = catalogue.model(model)
-        for precision in asked.precisions or _precisions(
-            config, catalogue.runtime(asked.runtime) if asked.runtime else None
-        ):
-            for gpu in sorted(sizes, key=lambda name: (sizes[name], name)) if not asked.gpus else sizes:
-                try:
-                    rows.append(_row(catalogue, config, model, precision, gpu, sizes, asked))
-                except InputError as error:
-                    if (
-                        error.key != "workload.precision"
-                        or len(models) * len(sizes) == 1
-                        or _never(catalogue, asked, precision)
-                    ):
-                        raise _by_option(error) from None
-                    refused[error.problem] = None
-    if not rows:
-        raise InputError(f"nothing is left to fit: {next(iter(refused))}", key="--precision")
+
+
+def _notes(
+    catalogue: Catalogue,
+    models: Sequence[str],
+    asked: Asked,
+    rows: Sequence[Mapping[str, Any]],
+    refused: Iterable[str],
+) -> Iterator[str]:
+    """Notes below the table: converted weights, contexts that are too long, precisions that were left out."""
     converted = [f"{row['precision']} on {row['gpu']}" for row in rows if row["converted"]]
-    notes = (
-        [f"no such units, weights are converted on the way: {'; '.join(dict.fromkeys(converted))}"] if converted else []
-    )
+    if converted:
+        yield f"no such units, weights are converted on the way: {'; '.join(dict.fromkeys(converted))}"
     published = {name: catalogue.model(name).max_tokens for name in models}
-    notes += context_notes({n: (asked.context, most) for n, most in published.items() if (asked.context or 0) > most})
-    notes += [f"left out: {problem}" for problem in refused]
-    return Fitted(tuple(rows), tuple(notes))
+    yield from context_notes({n: (asked.context, most) for n, most in published.items() if (asked.context or 0) > most})
+    yield from (f"left out: {problem}" for problem in refused)
 
 
 def _never(catalogue: Catalogue, asked: Asked, precision: str) -> bool:
-    """Whether a runtime that was asked for has the precision on no GPU at all."""
+    """True if a runtime that was named has the precision on no GPU at all."""
     if asked.runtime is None:
         return False
     try:
@@ -145,13 +157,13 @@ def _never(catalogue: Catalogue, asked: Asked, precision: str) -> bool:
 
 
 def _by_option(error: InputError) -> InputError:
-    """An error about a key of a file, as one about the option that stands for it."""
+    """The error about a key of a file, as one about the option that stands for it."""
     options = {"workload.precision": "--precision", "workload.prompt": "--context", "dtype": "--precision"}
     return InputError(error.problem, file=error.file, line=error.line, key=options.get(error.key or "", error.key))
 
 
 def _precisions(config: TransformerConfig, run: Runtime | None) -> list[str]:
-    """What a runtime has of the usual precisions, that of the checkpoint first."""
+    """The usual precisions that a runtime has, that of the checkpoint first."""
     names = [name for name in dict.fromkeys((config.published, *NARROWING)) if name in PRECISIONS]
     if run is None:
         return names
@@ -178,7 +190,7 @@ def _row(
     catalogue: Catalogue, config: TransformerConfig, model: str, precision: str, gpu: str,
     sizes: Mapping[str, float], asked: Asked,
 ) -> dict[str, Any]:  # fmt: skip
-    """One model in one precision on one kind of GPU."""
+    """The row of one model in one precision on one kind of GPU."""
     engine = asked.runtime or ("llama.cpp" if is_gguf(precision_of(precision)) else "vllm")
     context = asked.context or min(CONTEXT, config.max_tokens)
     if not config.takes(context):
@@ -221,7 +233,7 @@ def _row(
 def _served(
     catalogue: Catalogue, config: TransformerConfig, precision: str, gpu: str, engine: str, kv_cache: str | None
 ) -> Served:
-    """A deployment on one GPU, for what it sets aside beside weights and cache."""
+    """A deployment on one GPU, for the memory that it sets aside beside weights and cache."""
     plain = not precision_of(precision).weights
     named = None if plain else precision
     job = Inference(prompt=1, output=1, runtime=engine, precision=named, kv_cache=kv_cache)
@@ -252,7 +264,7 @@ def show(done: Fitted, style: str, out: IO[str]) -> None:
 
 
 def write(done: Fitted, folder: Path, plots: bool = True, formats: Sequence[str] = ()) -> list[Path]:
-    """Write data and picture into `folder`; returns what was written. The picture is drawn first."""
+    """Write data and picture into `folder`; returns the files. The picture is drawn first."""
     from simgpu.render.data import print_csv, print_json
     from simgpu.render.files import save, written_whole
     from simgpu.render.fitting import fit_figure

@@ -1,4 +1,4 @@
-"""What the catalogue holds, for people: lists, specifications with their sources, pictures of hardware."""
+"""The catalogue for people: lists, specifications with their sources, pictures of hardware."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SHOWN = ("gpus", "nodes", "clusters", "links", "architectures")
 
 
 def listing(catalogue: Catalogue, kind: str) -> list[tuple[str, str]]:
-    """(name, title) of everything of one kind."""
+    """(name, title) of all entries of one kind."""
     if kind == "runtimes":
         return [(f"{one.engine}@{one.since}", _versions_of(one)) for one in catalogue.runtimes.every()]
     found = []
@@ -48,7 +48,7 @@ def listing(catalogue: Catalogue, kind: str) -> list[tuple[str, str]]:
 
 
 def _versions_of(one: Runtime) -> str:
-    """Title and versions of a runtime, and whether its engine alone means it, and whether runs of it were measured."""
+    """Columns on a runtime: title, versions, whether the engine's bare name means it, whether runs were measured."""
     said = [one.version, *([f"the default of {one.engine}"] if one.default else [])]
     return f"{one.title}; {', '.join([*said, *([] if one.measured else ['interval widened'])])}"
 
@@ -99,8 +99,10 @@ def _print_rows(document: Mapping[str, Any], key: str, style: str, out: IO[str])
 
 @dataclass(frozen=True)
 class Subject:
-    """Something of the catalogue, with parameters changed: its specification (None for a model, a runtime or a
-    framework), and its cluster."""
+    """An entry of the catalogue, with parameters changed.
+
+    It has a specification (None for a model, a runtime or a framework), and its cluster.
+    """
 
     name: str
     kind: str
@@ -110,12 +112,13 @@ class Subject:
 
     @property
     def topology(self) -> Topology:
+        """The hardware graph of the cluster."""
         assert self.cluster is not None
         return topology_of(self.cluster, min(self.nodes, int(self.cluster.spec.nodes.si)))
 
 
 def find(catalogue: Catalogue, name: str, settings: Sequence[str] = (), nodes: int = 2) -> Subject:
-    """Find what `name` means, with hardware parameters set by `settings` ('key=value')."""
+    """Find the entry of a name, with hardware parameters set by `settings` ('key=value')."""
     kind = _kind_of(catalogue, name)
     overrides = hardware_overrides(settings)
     if kind in ("nodes", "clusters"):
@@ -275,7 +278,7 @@ def _model_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str
 
 
 def _runtime_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str, str, str]]]:
-    """What a version of a runtime is, each figure with its source; what no file of it names is left out."""
+    """Figures of a runtime's version, each with its source; those that no file of it names are left out."""
     made = catalogue.runtime(name)
     head = [("engine", made.engine), ("version", made.version), ("released", made.released)]
     head += [("interval", "of this version" if made.measured else "of another version, widened")]
@@ -290,7 +293,7 @@ def _runtime_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[s
 
 
 def _framework_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str, str, str]]]:
-    """What a framework is: constants, what stays in memory, then all kernels of operators, each with its source."""
+    """Figures of a framework: constants, what stays in memory, then all kernels of operators, each with its source."""
     made = catalogue.framework(name)
     constants: list[tuple[str, str, str]] = []
     memory: list[tuple[str, str, str]] = []

@@ -1,4 +1,4 @@
-"""Where the time of a scenario goes, operator by operator, and which constants it depends on."""
+"""Explanations: where the time of a scenario goes, operator by operator, and on which constants it depends."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Explanation(Tabular):
 
     @property
     def rows(self) -> Sequence[dict[str, Any]]:
-        """The operators."""
+        """The operators, a row for each."""
         return self.operators
 
 
@@ -85,7 +85,7 @@ def explain_each(experiment: Experiment, catalogue: Catalogue) -> tuple[list[Exp
 
 
 def _notes(case: Case, result: Result, experiment: Experiment, catalogue: Catalogue) -> list[str]:
-    """What to know before the times of a row are read."""
+    """Notes to know before the times of a row are read."""
     alone = ExperimentResult(replace(experiment, cases=[case]), [result], catalogue)
     if result.memory:
         found = [f"Does not fit: {text}" for _, text in misfits(alone, catalogue)]

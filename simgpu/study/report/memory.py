@@ -1,4 +1,4 @@
-"""What an experiment says of memory: which plans do not fit and what would help, and the stages of each row."""
+"""Memory of an experiment: plans that do not fit with what would help, and the stages of each row."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def misfits(outcome: ExperimentResult, catalogue: Catalogue) -> list[tuple[str, 
 
 
 def _unserved(case: Case, result: Result, catalogue: Catalogue) -> str:
-    """What a deployment needs that does not fit, and what would help."""
+    """The excess memory of a deployment that does not fit, and what would help."""
     from simgpu.workload.inference.deploying import deploy
 
     scenario, row = case.scenario, result.row

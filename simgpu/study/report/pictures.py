@@ -57,8 +57,11 @@ def pictures(found: Drawn) -> dict[str, Figure]:
 
 
 def _of_result(found: Result) -> dict[str, Figure]:
-    """The timeline of a single simulation; of training and inference the memory of each stage; of training where the
-    step goes, and the pipeline if there is one."""
+    """The pictures of a single simulation.
+
+    They are its timeline; of training and inference the memory of each stage; of training where the step goes, and the
+    pipeline if there is one.
+    """
     from simgpu.render.timeline import timeline_figure
 
     row: dict[str, Any] = dict(found.row)

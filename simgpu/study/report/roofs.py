@@ -1,4 +1,4 @@
-"""From a finished run to its operators under the roofs of the GPU."""
+"""Operators of a finished run under the roofs of the GPU."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from simgpu.workload.execution import Activity
 
 
 def roofs_of(result: Result, title: str) -> Roofs:
-    """Operators by name and phase, under the datasheet peak of the fastest type that products run in (of the vector
-    units where there are none) and the bandwidth."""
+    """Operators by name and phase, under the peak and bandwidth of the datasheet.
+
+    The peak is that of the fastest type that products run in (of the vector units where there are none).
+    """
     found: dict[tuple[str, str], list[float]] = {}
     peak = 0.0
     for phase, activity, runs, seconds in _parts(result):
@@ -31,7 +33,7 @@ def roofs_of(result: Result, title: str) -> Roofs:
 
 
 def _parts(result: Result) -> Iterator[tuple[str, Activity, float, float]]:
-    """(phase, operator, runs, seconds) of what ran on one rank of each stage."""
+    """(phase, operator, runs, seconds) of all activities on one rank of each stage."""
     blocks = result.execution.blocks
     if not blocks:
         for one in parts_of(result.execution, 0):

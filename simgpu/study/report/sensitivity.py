@@ -20,7 +20,7 @@ from simgpu.study.whatif.sensitivity import Asked, Progress, Sensitivity, docume
 def run(
     file: str, settings: Sequence[str], catalogue: Catalogue, asked: Asked, progress: Progress | None = None
 ) -> tuple[Experiment, list[Sensitivity]]:
-    """Load an experiment and find what the results of its rows depend on. Raises `InputError`."""
+    """Load an experiment and find the inputs that its rows depend on. Raises `InputError`."""
     experiment = open_experiment(file, settings, catalogue)
     return experiment, sensitivities(experiment, catalogue, asked, progress)
 
@@ -43,7 +43,7 @@ def show(experiment: Experiment, found: Sequence[Sensitivity], style: str, out: 
 def write(
     experiment: Experiment, found: Sequence[Sensitivity], folder: Path, plots: bool = True, formats: Sequence[str] = ()
 ) -> list[tuple[str, Path]]:
-    """Write data and a tornado for each answer into `folder`; returns what was written. Figures are built first.
+    """Write data and a tornado for each answer into `folder`; returns the files. Figures are built first.
 
     `formats` of the pictures are by default those of the file.
     """

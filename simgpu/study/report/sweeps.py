@@ -1,4 +1,4 @@
-"""What a sweep shows and writes when it is done: the best rows, what failed and why, data and plots."""
+"""Output of a finished sweep: the best rows, failures with their reasons, data and plots."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ def notes(swept: Swept) -> list[str]:
 
 
 def write(swept: Swept, folder: Path, plots: bool = True, formats: Sequence[str] = ()) -> list[tuple[str, Path]]:
-    """Write data (JSON, CSV) and plots into `folder`; returns what was written. `formats` are by default the file's.
+    """Write data (JSON, CSV) and plots into `folder`; returns the files. `formats` are by default the file's.
 
-    Data is written first, then what can be drawn: a plot that cannot be drawn raises `InputError` and loses none of it.
+    Data is written first, then the plots that can be drawn: one that cannot raises `InputError` and loses none of it.
     """
     with written_whole(folder / "result.json") as stream:
         print_json(document(swept), stream)
@@ -125,8 +125,10 @@ def figures_of(swept: Swept) -> dict[str, Any]:
 
 
 def _drawable(swept: Swept) -> tuple[Experiment, Mapping[int, InputError]]:
-    """The experiment with the plots that need rows alone, and which of these cannot be drawn. Raises `InputError` for
-    columns of its table that the rows lack."""
+    """The experiment with the plots that need rows alone, and which of these cannot be drawn.
+
+    Raises `InputError` for columns of its table that the rows lack.
+    """
     fields = swept.experiment.fields
     kept = [plot for plot in fields.plots if plot.kind in ROW_KINDS]
     found = replace(swept.experiment, fields=fields.model_copy(update={"plots": kept, "compare": None}))

@@ -171,7 +171,7 @@ def _training_words(
 
 
 def nothing_within(answer: Answer, problem: Problem, found: Searched) -> Answer:
-    """An answer without rows, with what a search without limits found: the best plan, and how far it is from them."""
+    """An answer without rows, with the best plan of a search without limits, and how far that is from the limits."""
     best = found.simulated[0]
     row = priced(best.row, problem.price)
     held = ", ".join(
@@ -182,7 +182,7 @@ def nothing_within(answer: Answer, problem: Problem, found: Searched) -> Answer:
 
 
 def _ties(runs: Iterable[Simulated]) -> list[list[Simulated]]:
-    """Plans that take the same time together, least memory first."""
+    """Groups of plans that take the same time, least memory first."""
     found: list[list[Simulated]] = []
     for run in runs:
         if found and abs(run.cost - found[-1][0].cost) <= SAME * run.cost:
@@ -279,7 +279,7 @@ def serving_answer(name: str, heading: str, problem: ServingProblem, found: Serv
 
 
 def _limits_text(limits: Mapping[str, float]) -> str:
-    """'TTFT (P90) of at most 3 s'."""
+    """Limits in words: 'TTFT (P90) of at most 3 s'."""
     return ", ".join(
         f"{_end(column)} of at {'least' if at_least(column) else 'most'} {cell(plain(column), limit)}"
         for column, limit in limits.items()
@@ -287,7 +287,7 @@ def _limits_text(limits: Mapping[str, float]) -> str:
 
 
 def _end(column: str) -> str:
-    """'TTFT (P90)' of 'ttft_s_p90'."""
+    """The name of a column with its interval's end: 'TTFT (P90)' of 'ttft_s_p90'."""
     name = plain(column)
     return title(name) + (f" (P{column[-2:]})" if name != column else "")
 
@@ -321,8 +321,10 @@ def _saturated(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _serving_front(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows that no other beats in both tokens/s of a user and tokens/s of a GPU; saturated ones last, with more of the
-    latter than all others."""
+    """The Pareto front of tokens/s of a user and tokens/s of a GPU.
+
+    Saturated rows come last, with more of the latter than all others.
+    """
     found: list[dict[str, Any]] = []
     user, gpu = "output_tokens_per_s_per_user", "output_tokens_per_s_per_gpu"
     for row in sorted(rows, key=lambda row: (bool(row.get("saturated")), -row[user], -row[gpu])):

@@ -41,11 +41,11 @@ LOADS = ("batch", "micro_batch", "concurrency", "prompt", "output", "context")
 
 def search(
     file: Given, settings: Sequence[str], catalogue: Catalogue, work: Where = HERE, top: int | None = None,
-    store: Path | None = None, tell: Tell = lambda progress: None, keep: bool = True,
+    store: Path | None = None, tell: Tell = lambda _: None, keep: bool = True,
 ) -> Answer:  # fmt: skip
-    """Find the best plans that a file asks for; training plans that were simulated are kept in `store` unless `keep` is
-    false (what is there already is used all the same).
+    """Find the best plans that a file asks for.
 
+    Training plans that were simulated are kept in `store` unless `keep` is false (stored ones are used all the same).
     Raises `InputError`. Ctrl-C ends it with what is known (`whole` of the answer is false).
     """
     place = find_experiment(file, catalogue)
@@ -104,7 +104,7 @@ def _search(
     experiment: Experiment, asked: Asked, problem: Problem | ServingProblem, catalogue: Catalogue, work: Where,
     where: Kept, tell: Tell,
 ) -> Answer:  # fmt: skip
-    """The search that starts from the only case of an experiment."""
+    """Run the search that starts from the only case of an experiment."""
     workers = Workers(asked, problem, work)
     before = signal.getsignal(signal.SIGINT)
     try:
@@ -125,7 +125,7 @@ def _search(
 
 
 def with_price(answer: Answer, price: float | None) -> Answer:
-    """The same answer with what its plans cost at `price` USD per GPU-hour."""
+    """The same answer with the costs of its plans at `price` USD per GPU-hour."""
     if price is None or not answer.every:
         return answer
     rows, front, every = (
@@ -137,7 +137,7 @@ def with_price(answer: Answer, price: float | None) -> Answer:
 
 
 def _cases(answer: Answer, experiment: Experiment) -> list[Case]:
-    """The scenarios of an answer's rows as cases: what the search chose was written by it."""
+    """The scenarios of an answer's rows as cases; values that the search chose have it as their origin."""
     (start,) = experiment.cases
     before = dict(leaves(start.scenario.model_dump()))
     found = []
@@ -154,8 +154,10 @@ def _cases(answer: Answer, experiment: Experiment) -> list[Case]:
 
 @contextmanager
 def _kept(file: Path, keep: bool) -> Iterator[Store | None]:
-    """The store of a search. One that was made for it and that nothing was written to goes away with its folders; with
-    nothing to `keep` none is made."""
+    """The store of a search; one that stays empty is removed with its folders.
+
+    With nothing to `keep` none is made.
+    """
     if not keep:
         if not file.exists():
             yield None
@@ -197,7 +199,7 @@ def _training(
 
 
 def _without_limits(asked: Asked, work: Where, tell: Tell, keeper: Keeper) -> Searched:
-    """The best plan, limits aside."""
+    """The best plan without regard to limits."""
     fields = asked.search.model_copy(update={"limits": {}, "top": 1, "front": False})
     free = replace(asked, search=fields)
     problem = free.problem()
@@ -241,7 +243,7 @@ def _check(experiment: Experiment) -> None:
 
 
 def _placed(error: InputError, document: Document, origins: Origins) -> InputError:
-    """An error of the search where the file says it; of the scenario where that value was written."""
+    """The error of a search at its place in the file; an error of the scenario where that value was written."""
     if error.file or not error.key:
         return error
     path = tuple(int(part) if part.isdigit() else part for part in error.key.split("."))
@@ -253,7 +255,7 @@ def _placed(error: InputError, document: Document, origins: Origins) -> InputErr
 
 
 def show(answer: Answer, style: str, out: IO[str]) -> None:
-    """The best plans, the front and how they were found; or all of it as JSON, or the rows as CSV."""
+    """Print the best plans, the front and how they were found; or all of it as JSON, or the rows as CSV."""
     if style == "json":
         out.write(json.dumps(answer.document(), indent=1, allow_nan=False) + "\n")
         return
@@ -270,7 +272,7 @@ def show(answer: Answer, style: str, out: IO[str]) -> None:
 
 
 def write(answer: Answer, folder: Path, plots: bool = True, formats: Sequence[str] = ()) -> list[tuple[str, Path]]:
-    """Data and pictures, in `formats` or those of the file; what was written."""
+    """Write data and pictures, in `formats` or those of the file; returns the files."""
     figures = figures_of(answer) if plots else {}
     written = []
     with written_whole(folder / "search.json") as stream:
@@ -288,13 +290,16 @@ def write(answer: Answer, folder: Path, plots: bool = True, formats: Sequence[st
 
 
 def _load(row: Mapping[str, Any], answer: Answer) -> str:
-    """What load a plan of inference is under, where several were tried: ', 64 clients'."""
+    """The load of a plan of inference, where several were tried: ', 64 clients'."""
     varied = [key for key in LOADS if key in answer.shown and len({one.get(key) for one in answer.every}) > 1]
     return "".join(f", {row[key]:,} {unit(key)}" for key in varied)
 
 
 def figures_of(answer: Answer) -> dict[str, Any]:
-    """The front with the best plan marked; of training also where the time of the best plans goes. None of no plan."""
+    """Figures of an answer: the front with the best plan marked; of training also the parts of the best steps.
+
+    An answer without plans has none.
+    """
     if not answer.rows:
         return {}
     from simgpu.render.pareto import pareto_figure

@@ -1,4 +1,4 @@
-"""What a worker does with a group of structures: goes through all of its plans, and keeps those that may matter."""
+"""Decision on a group of structures, in a worker: goes through all of its plans, and keeps those that may matter."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ class Limits:
     levels: tuple[float, ...] = ()
 
     def of(self, problem: Problem, leaf: Leaf) -> float:
+        """The limit that a leaf must stay below: that of the list, or of its level."""
         return max(self.top, self.levels[problem.level(leaf.plan, leaf.memory)]) if self.levels else self.top
 
 
 @dataclass
 class Part:
-    """What a group holds. `cut`: where the leaves end that were handed over; None where there are no others."""
+    """The answer on a group. `cut`: where the leaves end that were handed over; None where there are no others."""
 
     plans: int = 0
     misfits: int = 0
@@ -44,8 +45,10 @@ class Part:
 def decide(
     problem: Problem, structures: Sequence[Structure], limits: Limits, keep: int = KEPT, after: Place = FIRST
 ) -> Part:
-    """Go through the plans of some structures; hand over the `keep` best by their bounds that come after a place and
-    may matter, and of each level the best."""
+    """Go through the plans of some structures; return those that may matter.
+
+    They are the `keep` best by their bounds that come after a place, and of each level the best.
+    """
     part = Part()
     kept: list[Leaf] = []
     best: dict[int, Leaf] = {}
@@ -74,7 +77,7 @@ def _smallest(leaves: list[Leaf], count: int, cut: Place) -> tuple[list[Leaf], P
 
 
 def _leaves(problem: Problem, structures: Sequence[Structure], limits: Limits, part: Part) -> Iterator[Leaf]:
-    """Plans that fit and whose bound is below what counts."""
+    """Plans that fit and whose bound is below the limits."""
     bounds = problem.bounds()
     order = 0
     for at in structures:

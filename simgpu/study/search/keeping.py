@@ -1,4 +1,4 @@
-"""Plans that a search simulated are scenarios of the store: interrupted searches go on from them, and so do sweeps."""
+"""Storage of a search: simulated plans are scenarios of the store, which later searches and sweeps reuse."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Keeper:
         return row
 
     def keep(self, scenario: Scenario, row: Mapping[str, Any], seconds: float) -> None:
-        """Write what a scenario came to."""
+        """Write the row of a scenario."""
         if self.store is None or not self.writes:
             return
         identity = self._identity(scenario)

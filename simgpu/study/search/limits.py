@@ -1,4 +1,4 @@
-"""Limits of a search: columns of a row and what they may be at most or at least, in the unit that readers use."""
+"""Limits of a search: columns of a row with their upper or lower limits, in the unit that readers use."""
 
 from __future__ import annotations
 
@@ -60,8 +60,10 @@ def at_least(column: str) -> bool:
 
 
 def limits_of(given: Mapping[str, Any], columns: Sequence[str], price: float | None) -> dict[str, float]:
-    """Limits as numbers of their columns. Raises `InputError` for columns that can have none of `columns`, for what has
-    another unit, and for costs without a price."""
+    """Limits as numbers of their columns.
+
+    Raises `InputError` for columns outside `columns`, for another unit, and for costs without a price.
+    """
     known = [end for column in columns for end in ends_of(column)]
     found: dict[str, float] = {}
     for column, value in given.items():
@@ -84,7 +86,10 @@ def within(row: Mapping[str, Any], limits: Mapping[str, float]) -> bool:
 
 @dataclass(frozen=True)
 class StepLimits:
-    """Limits of training, and what makes seconds of a step of them: samples and tokens of a step and of a whole run."""
+    """Limits of training, and the numbers that turn them into seconds of a step.
+
+    These are samples and tokens of a step and of a whole run.
+    """
 
     limits: Mapping[str, float]
     samples: float
@@ -93,7 +98,7 @@ class StepLimits:
     price: float | None
 
     def most_seconds(self, gpus: int) -> float:
-        """A longer step on so many GPUs breaks a limit for certain: the worse end of an interval is no better."""
+        """The longest step on `gpus` GPUs that may keep the limits: the worse end of an interval is no better."""
         hour = 3600.0
         steps = self.train_tokens / self.tokens if self.train_tokens else inf
         most = {
@@ -111,7 +116,7 @@ class StepLimits:
 
     @property
     def most_memory(self) -> float:
-        """Bytes of a GPU."""
+        """Bytes of a GPU that a plan may take."""
         return self.limits.get("memory_bytes_per_gpu", inf)
 
 
@@ -125,7 +130,7 @@ def _number(column: str, given: Any, key: str) -> float:
 
 
 def _parsed(column: str, given: Any) -> tuple[float | None, str]:
-    """The number of a column that is meant, None if nothing is, and an example."""
+    """The number of a column that a text means, None if it means none, and an example."""
     units, example = _units(column)
     if isinstance(given, (int, float)) and not isinstance(given, bool):
         return float(given), example

@@ -1,4 +1,4 @@
-"""Why a plan lost to the best: which part of the time is longer."""
+"""Reasons why a plan lost to the best: the parts of the time that are longer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SERVING_TITLES = {"idle_s": "prompts of others"}
 
 
 def parts_of(row: Mapping[str, Any]) -> dict[str, float]:
-    """Seconds of a training step by part, or GPU-seconds that one output token costs, by part."""
+    """Seconds of a training step by part, or GPU-seconds of one output token, by part."""
     if row["workload"] == "training":
         return {name: row.get(name, 0.0) for name in STEP_PARTS}
     share = row["gpus"] / row["batch"]
@@ -31,7 +31,7 @@ def parts_of(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def why(row: Mapping[str, Any], best: Mapping[str, Any]) -> str:
-    """Say in words how much slower a plan is, and which parts make it so, largest first, and which are faster."""
+    """Words on how much slower a plan is: the parts that make it so, largest first, and those that are faster."""
     mine, theirs = parts_of(row), parts_of(best)
     scale = row["gpus"] / best["gpus"] if row["workload"] == "training" else 1.0
     more = {name: mine[name] * scale - theirs.get(name, 0.0) for name in mine}

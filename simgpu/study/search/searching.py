@@ -68,6 +68,7 @@ class Searched:
         return [run for run in self.simulated if run.within]
 
     def top(self, count: int) -> list[Simulated]:
+        """The `count` cheapest of the plans within the limits."""
         return self.within[:count]
 
 
@@ -79,6 +80,7 @@ class _Known:
     runs: dict[Plan, Simulated] = field(default_factory=dict)
 
     def add(self, leaf: Leaf, row: dict[str, Any]) -> None:
+        """Add the row of a simulated plan."""
         cost = self.problem.cost(leaf.plan, row["step_s"])
         level = self.problem.level(leaf.plan, leaf.memory)
         self.runs[leaf.plan] = Simulated(leaf.plan, cost, level, leaf.bound, row, self.problem.keeps(row))
@@ -149,7 +151,7 @@ class Search:
     # ---- the two rounds ------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """Every group once. Its best plans are simulated at once, so that the groups after it have less to look at."""
+        """Decide every group once. Its best plans are simulated at once, so that later groups have less to look at."""
         keep = self.problem.search.top
         pending: dict[Ticket[Part], Group] = {}
         for group, structures in self.groups.items():
@@ -182,7 +184,7 @@ class Search:
         return list(found.values())
 
     def _finish(self) -> None:
-        """Groups that may hold more are gone through again, with the limits that are known by now."""
+        """Go again through groups that may hold more, with the limits that are known by now."""
         self.progress.doing = "simulating"
         self._simulate([leaf for leaves in self._least.values() for leaf in leaves])
         after: dict[Group, Place] = dict.fromkeys(self.groups, FIRST)

@@ -12,8 +12,11 @@ from simgpu.study.search.reasons import why
 
 
 def together(answers: Sequence[Answer], top: int, objective: str) -> Answer:
-    """One answer of several: the `top` plans of all clusters that are best in the column `objective`, the front of
-    each, what each search says."""
+    """One answer of several.
+
+    It holds the `top` plans of all clusters that are best in the column `objective`, the front of each, and the text of
+    each search.
+    """
     first = answers[0]
     found = [(row, case) for one in answers for row, case in zip(one.rows, one.cases, strict=True)]
     found.sort(key=lambda pair: (bool(pair[0].get("saturated")), -sign(objective) * pair[0][objective]))

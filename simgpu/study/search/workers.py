@@ -40,7 +40,7 @@ class Asked:
     folders: tuple[str, ...]
 
     def problem(self) -> Problem | ServingProblem:
-        """Raises `InputError` (key only, 'search.' before what the section says)."""
+        """Build the problem. Raises `InputError` (key only, 'search.' before keys of the section)."""
         catalogue = Catalogue(*self.folders)
         cluster = resolve_cluster(self.scenario, catalogue, Origins())
         if self.scenario.model is None:
@@ -78,7 +78,7 @@ class Call:
     given: tuple[Any, ...] = ()
 
     def on(self, problem: Problem | ServingProblem) -> Any:
-        """The answer; raises what the work raises."""
+        """Do the work on a problem and return its answer; raises what the work raises."""
         return _WORK[self.what](problem, *self.given)
 
 
@@ -96,7 +96,7 @@ class Team:
     asked: Asked
 
     def run(self, tasks: Sequence[Call]) -> list[Any]:
-        """Answers of calls, or what they raised."""
+        """Do calls; returns their answers, or their exceptions."""
         made = getattr(_problems, "made", None)
         if made is None or made[0] != self.asked:
             made = _problems.made = self.asked, self.asked.problem()
@@ -124,7 +124,7 @@ def run_plan(problem: Problem, plan: Plan) -> dict[str, Any]:
 
 
 def run_served(problem: ServingProblem, asked: Scenario) -> dict[str, Any] | str:
-    """The row of a scenario; '' where it does not fit the memory; in words why it cannot be."""
+    """The row of a scenario; '' where it does not fit the memory; a reason in words where it cannot run."""
     how = asked.options(require_fit=True)
     try:
         found = simulate(
@@ -140,12 +140,12 @@ _WORK: dict[str, Callable[..., Any]] = {
     "decide": lambda problem, *given: decide(problem, *given),
     "run": lambda problem, plan: run_plan(problem, plan),
     "serve": lambda problem, scenario: run_served(problem, scenario),
-    "peak": lambda problem: _peak(),
+    "peak": lambda _: _peak(),
 }
 
 
 class Ticket(Generic[T]):
-    """Work that was asked for. `result` waits for it, and raises what it raised."""
+    """Work that was handed out. `result` waits for it, and raises what it raised."""
 
     def __init__(self, workers: Workers, call: Call) -> None:
         self._workers, self.call = workers, call
@@ -153,7 +153,7 @@ class Ticket(Generic[T]):
         self.answer: Any = None
 
     def result(self) -> T:
-        """The answer."""
+        """The answer of the work."""
         while not self.done:
             self._workers.collect()
         if isinstance(self.answer, Failed):
@@ -173,19 +173,19 @@ class Workers:
 
     @property
     def jobs(self) -> int:
-        """Work that is worth asking for at a time."""
+        """The number of tasks to hand out at a time."""
         return self._pool.capacity if self._pool is not None else 1
 
     def decide(self, structures: Sequence[Structure], limits: Limits, keep: int, after: Place) -> Ticket[Part]:
-        """Plans of structures, see `simgpu.study.search.deciding.decide`."""
+        """Hand out structures: their plans, see `simgpu.study.search.deciding.decide`."""
         return self._ask(Call("decide", (structures, limits, keep, after)))
 
     def run(self, plan: Plan) -> Ticket[dict[str, Any]]:
-        """The row of a plan of training."""
+        """Hand out a plan of training: its row."""
         return self._ask(Call("run", (plan,)))
 
     def serve(self, scenario: Scenario) -> Ticket[dict[str, Any] | str]:
-        """The row of a scenario of serving, or why there is none."""
+        """Hand out a scenario of serving: its row, or why there is none."""
         return self._ask(Call("serve", (scenario,)))
 
     def first_of(self, tickets: Collection[Ticket[Any]]) -> list[Ticket[Any]]:
@@ -198,7 +198,7 @@ class Workers:
         return []
 
     def collect(self) -> None:
-        """Hand out what waits, and take in what comes back within a moment."""
+        """Hand out waiting work, and take in answers that come back within a moment."""
         assert self._pool is not None
         self._hand_out()
         for tasks, answers, end in self._pool.answers(MOMENT_SECONDS):

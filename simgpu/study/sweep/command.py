@@ -53,7 +53,7 @@ class Swept(Tabular):
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """Rows of points that succeeded, as `simgpu run` has them."""
+        """Rows of points that succeeded, in the form of `simgpu run`."""
         return [point.whole_row for point in self.points if point.status == "ok"]
 
     @property
@@ -71,7 +71,7 @@ def run(
     file: Source, settings: Sequence[str], catalogue: Catalogue, asked: Asked,
     progress: Callable[[Progress], None] | None = None,
 ) -> Swept:  # fmt: skip
-    """Run what an experiment file asks and the store does not have. Raises `InputError`."""
+    """Run the points of an experiment file that the store does not have. Raises `InputError`."""
     planned = plan(file, settings, catalogue)
     place = store_file(asked.store)
     with Store(place) as store:

@@ -1,4 +1,4 @@
-"""What a scenario is, whatever words it was written in: a key for all that decides its result.
+"""The identity of a scenario, whatever words it was written in: a key for all that decides its result.
 
 The key is the SHA-256 of canonical JSON: the version of simgpu and a digest of the code that computes results, every
 field of the scenario with its default filled in, and digests of what it refers to (the shape of the model, every figure
@@ -102,7 +102,7 @@ class Identities:
         return known[1]
 
     def contents(self) -> dict[str, str]:
-        """What stands behind the digests that are new since the last call, as JSON: figures with unit and source."""
+        """Contents behind the digests that are new since the last call, as JSON: figures with unit and source."""
         found, self._contents = self._contents, {}
         return found
 
@@ -110,7 +110,7 @@ class Identities:
 def asked_of(
     scenario: Scenario, model: TransformerConfig | None, framework: Framework | None, run: Runtime | None
 ) -> dict[str, Any]:
-    """A scenario's own fields with what absent ones come to. What it refers to by name is left to digests.
+    """The scenario's own fields with defaults filled in. Whatever it refers to by name is left to digests.
 
     `framework` is that of a training step, `run` the runtime of inference; None for other jobs.
     """
@@ -132,7 +132,7 @@ def digest_of(data: Any) -> str:
 
 
 def _figures(spec: Any) -> Any:
-    """A specification as plain data: figures as SI numbers, without what only names things."""
+    """A specification as plain data: figures as SI numbers, without names and sources."""
     if isinstance(spec, Figure):
         more = {
             name: getattr(spec, name) for name in type(spec).model_fields if name not in ("value", "unit", "source")
@@ -147,7 +147,7 @@ def _figures(spec: Any) -> Any:
 
 
 def _of_runtime(run: Runtime) -> Any:
-    """A runtime without what only names things; its framework has a digest of its own."""
+    """A runtime without names and sources; its framework has a digest of its own."""
     return {name: value for name, value in vars(run).items() if name not in (*WORDS, "stack")}
 
 
@@ -156,7 +156,7 @@ def _constants(kernel: Calibration) -> Any:
 
 
 def _content(thing: Any) -> str:
-    """What stands behind a digest, for people who look it up."""
+    """The content behind a digest, for people who look it up."""
     if isinstance(thing, BaseModel):
         return thing.model_dump_json(exclude_none=True)
     if isinstance(thing, Calibration):

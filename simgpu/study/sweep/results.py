@@ -1,4 +1,4 @@
-"""`simgpu results`: what a store holds, filtered, sorted, exported."""
+"""`simgpu results`: rows of a store, filtered, sorted, exported."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ENDINGS = (".csv", ".parquet", ".json")
 
 @dataclass(frozen=True)
 class Asked:
-    """Results asked for: of an experiment, with a status ('ok', 'failed', 'all'), that meet a condition, in order."""
+    """A query of results: of an experiment, with a status ('ok', 'failed', 'all'), that meet a condition, in order."""
 
     experiment: str | None = None
     where: str | None = None
@@ -98,7 +98,7 @@ def export(found: Results, file: Path, columns: Sequence[str] = ()) -> Path:
 
 
 def write(rows: Sequence[Mapping[str, Any]], style: str, out: IO[str]) -> None:
-    """Rows as 'csv', or as 'json': one document, a row on each line."""
+    """Print rows as 'csv', or as 'json': one document, a row on each line."""
     if style == "csv":
         print_csv(rows, out)
     else:
@@ -200,7 +200,7 @@ def _telling(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _write_parquet(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Parquet by way of pandas; a column that mixes kinds of values becomes text."""
+    """Write Parquet by way of pandas; a column that mixes kinds of values becomes text."""
     table = frame(rows)
     try:
         import pyarrow  # type: ignore[import-untyped]  # noqa: F401

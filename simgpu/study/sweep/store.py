@@ -1,4 +1,4 @@
-"""Where results of many scenarios are kept: one SQLite file, written by any number of sweeps at once.
+"""The store of many results: one SQLite file, written by any number of sweeps at once.
 
 A scenario is a row of `scenarios` under its key (`simgpu.study.sweep.identity`); it is written once, in one transaction
 with those that finished beside it, and what is written survives a killed process. A sweep is a row of `sweeps`;
@@ -151,7 +151,7 @@ class Store:
                     self._db.execute(f"PRAGMA user_version = {VERSION}")
 
     def _switch_to_wal(self) -> None:
-        """Write-ahead logging; SQLite does not wait by itself where several switch at once."""
+        """Switch to write-ahead logging; SQLite does not wait by itself where several switch at once."""
         until = time.monotonic() + BUSY_SECONDS
         while self._db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             try:
@@ -168,7 +168,7 @@ class Store:
         self, experiment: str, file: str, text: str, settings: Sequence[str],
         members: Iterable[tuple[str, Mapping[str, Any]]], parts: Mapping[str, str],
     ) -> int:  # fmt: skip
-        """Remember what a sweep's points are: (key, labels) in order. Returns its number; the same again has the same.
+        """Remember a sweep's points: (key, labels) in order. Returns its number; the same again has the same.
 
         `text` is a digest of the file; sweeps of one file with other `settings` stand beside each other.
         """
@@ -265,7 +265,7 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """All that is written inside, or nothing of it."""
+        """A context in which all that is written takes effect, or nothing of it."""
         with self._plainly():
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -278,7 +278,7 @@ class Store:
 
     @contextmanager
     def _plainly(self) -> Iterator[None]:
-        """Errors of SQLite in one line."""
+        """A context in which errors of SQLite become one line."""
         try:
             yield
         except sqlite3.Error as error:
@@ -368,7 +368,7 @@ def _escaped(file: Path) -> str:
 
 
 def _problem(error: sqlite3.Error) -> str:
-    """What an error of SQLite means for the user."""
+    """The meaning of an error of SQLite, in words for the user."""
     text = str(error)
     if "full" in text:
         return (
@@ -391,14 +391,14 @@ def _json(data: Any) -> str | None:
 
 
 def _word(value: Any) -> Any:
-    """Text, or nothing."""
+    """The value, which must be text or None. Raises `ValueError`."""
     if value is not None and not isinstance(value, str):
         raise ValueError("no text")
     return value
 
 
 def _finite(value: Any) -> Any:
-    """Numbers that JSON and tables can hold, in data of any depth."""
+    """The data, in which all numbers must be finite at any depth, as JSON and tables need. Raises `ValueError`."""
     if isinstance(value, dict):
         for one in value.values():
             _finite(one)
@@ -417,7 +417,7 @@ def _number(value: Any) -> Any:
 
 
 def _mapping(text: Any) -> Any:
-    """A mapping in JSON, or nothing."""
+    """The mapping in a JSON text; None for no text. Raises `ValueError` for anything else."""
     if text is None:
         return None
     data = _finite(json.loads(_word(text)))
@@ -429,7 +429,7 @@ def _mapping(text: Any) -> Any:
 
 
 def _results(text: Any) -> Any:
-    """A mapping to plain values, none below zero, with the ends of an interval in their order."""
+    """The mapping to plain values in a JSON text, none below zero, ends of intervals in order. Raises `ValueError`."""
     data = _mapping(text)
     for name, value in (data or {}).items():
         if isinstance(value, (dict, list)):

@@ -1,4 +1,4 @@
-"""What a worker does: run scenarios one after another with a warm catalogue, and say how each went."""
+"""Work in a worker: run scenarios one after another with a warm catalogue, and report each."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Setup:
 
 
 class Bench:
-    """A catalogue with what was made of it, for one thread of one process."""
+    """A catalogue with the objects made from it, for one thread of one process."""
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
@@ -53,7 +53,7 @@ class Bench:
         self.identities = Identities(self.resolver)
 
     def run(self, task: Task) -> Finished:
-        """Simulate a scenario; whatever goes wrong is told in its result."""
+        """Simulate a scenario; an error becomes part of its result."""
         started, clock = now(), time.perf_counter()
         asked: Any = {}
         parts: Any = {}

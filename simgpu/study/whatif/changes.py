@@ -1,4 +1,4 @@
-"""What differs between two scenarios, as changes that can be made one at a time.
+"""Differences between two scenarios, as changes that can be made one at a time.
 
 Hardware that differs by a name (another cluster, another GPU) is taken apart into the physical inputs that both have:
 bandwidths, peaks and latencies of the one are brought to those of the other by scaling, as `simgpu sensitivity` does;
@@ -34,8 +34,11 @@ _TRANSPLANTED = (
 
 @dataclass(frozen=True)
 class Change:
-    """Something that differs. `paths` are keys of the scenario; `inputs` names of physical inputs; `rest` stands for
-    the cluster with all that no input covers."""
+    """A difference of two scenarios.
+
+    `paths` are keys of the scenario; `inputs` names of physical inputs; `rest` stands for the cluster with all that no
+    input covers.
+    """
 
     what: str
     paths: tuple[Key, ...] = ()
@@ -43,7 +46,7 @@ class Change:
     rest: bool = False
 
     def joined(self, other: Change) -> Change:
-        """Both at once."""
+        """Both changes as one."""
         what = f"{self.what} + {other.what}"
         return Change(what, self.paths + other.paths, self.inputs + other.inputs, self.rest or other.rest)
 
@@ -113,7 +116,7 @@ def _by_input(hardware: Sequence[Key], inputs: Iterable[Input]) -> list[Change]:
 
 
 def _group(path: Key) -> str:
-    """Keys that mean something together only: the items of a list of operators, a mapping below a key."""
+    """The prefix that groups keys which mean something together only: items of a list, a mapping below a key."""
     return ".".join(path[:2]) if path[0] in ("workload", "plan") else path[0]
 
 
@@ -123,7 +126,7 @@ def _differ(one: float, other: float) -> bool:
 
 @dataclass
 class Between:
-    """Scenarios between A and B, simulated when they are asked for, each once."""
+    """Scenarios between A and B, simulated when they are needed, each once."""
 
     a: Side
     b: Side

@@ -1,4 +1,4 @@
-"""Two scenarios side by side: what differs in what was asked and in the time, what explains it, and whether it is sure.
+"""Two scenarios side by side: differences in inputs and time, their explanation, and the confidence in them.
 
 Each scenario is a row of an experiment file. The difference of the answer is shared out over what differs in the input
 (`simgpu.study.whatif.shapley`), and the ratio of the two answers gets an interval in which errors that both have in
@@ -53,8 +53,11 @@ Chosen = Given | tuple[Given, str | int]
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether one is better. `ratio` is by how much B is better than A (a time of A over that of B), with P10 and P90;
-    None where the column has no interval. `chance` is the probability that B is the better one."""
+    """The verdict on which of two scenarios is better.
+
+    `ratio` is by how much B is better than A (a time of A over that of B), with P10 and P90; None where the column has
+    no interval. `chance` is the probability that B is the better one.
+    """
 
     ratio: float
     p10: float | None
@@ -64,7 +67,7 @@ class Verdict:
 
     @property
     def sure(self) -> bool:
-        """Whether the interval leaves out that they are equal, and the difference can be measured at all."""
+        """True if the interval leaves out that they are equal, and the difference can be measured at all."""
         if self.p10 is None or self.p90 is None:
             return abs(self.ratio - 1) > SAME
         return (self.p10 > 1 or self.p90 < 1) and abs(self.ratio - 1) > REPEATABLE
@@ -72,8 +75,11 @@ class Verdict:
 
 @dataclass(frozen=True, repr=False)
 class Difference(Tabular):
-    """Scenario B against A. `inputs`, `parts` and `explained` are rows: what differs in the input, the parts of the
-    time, and what each difference explains of that of `column`."""
+    """Scenario B against A.
+
+    `inputs`, `parts` and `explained` are rows: differences in the input, the parts of the time, and the share of each
+    difference in that of `column`.
+    """
 
     a: Side
     b: Side
@@ -88,7 +94,7 @@ class Difference(Tabular):
 
     @property
     def rows(self) -> Sequence[Row]:
-        """Rows that say what each difference explains."""
+        """Rows that say how much each difference explains."""
         return self.explained
 
     @property
@@ -161,7 +167,7 @@ def diff(
 
 @contextmanager
 def _blamed(settings: Sequence[str], option: str) -> Iterator[None]:
-    """Errors about a setting of one side name its option."""
+    """A context in which errors about a setting of one side name its option."""
     try:
         yield
     except InputError as error:
@@ -197,7 +203,7 @@ def _case(given: Chosen, settings: Sequence[str], key: str, catalogue: Catalogue
 
 
 def _fair(a: Row, b: Row) -> str:
-    """The natural answer; where the two do not do the same work in a step, how much they do in a second on a GPU."""
+    """The natural answer; where the two do not do the same work in a step, work done per second and GPU."""
     column = natural(a)
     work = [_work(row) for row in (a, b)]
     if column == "step_s" and work[0] and work[1] and abs(work[0] / work[1] - 1) > SAME:
@@ -206,7 +212,7 @@ def _fair(a: Row, b: Row) -> str:
 
 
 def _work(row: Row) -> float | None:
-    """Tokens of a step; None where that is not what is asked."""
+    """Tokens of a step; None for jobs without."""
     return row["tokens_per_s"] * row["step_s"] if "tokens_per_s" in row else None
 
 
@@ -225,7 +231,7 @@ def _notes(a: Row, b: Row) -> list[str]:
 
 
 def _nothing_moved(a: Side, b: Side, column: str, catalogue: Catalogue) -> list[str]:
-    """Why other hardware figures change nothing: what else of the same input limits, else what limits instead."""
+    """A sentence on why other hardware figures change nothing: what limits instead, first within the same input."""
     figures = [side.case.scenario.hardware for side in (a, b)]
     changed = [key for key in {**figures[0], **figures[1]} if figures[0].get(key) != figures[1].get(key)]
     if not changed:
@@ -257,7 +263,7 @@ _FOLLOWS = ("framework.", "runtime.", "precision.", "numerics.", "serving.", "mo
 
 
 def _inputs(a: Side, b: Side) -> list[Row]:
-    """What differs: keys of the scenario, physical inputs, and everything else (`asked` false)."""
+    """Differences in keys of the scenario, in physical inputs, and in everything else (`asked` false)."""
     known = a.result.resolved, b.result.resolved
     found: list[Row] = []
     hidden: list[Row] = []
@@ -348,7 +354,7 @@ _NAMES = {"gemm": "gemm_s", "attention": "attention_s", "moe": "experts_s", "giv
 
 
 def _explained(between: Between, column: str) -> tuple[list[Row], bool]:
-    """What each change explains of the difference of the column, the most first."""
+    """The share of each change in the difference of the column, the largest first."""
     changes = between.changes
     if not changes:
         return [], True
@@ -363,7 +369,7 @@ def _explained(between: Between, column: str) -> tuple[list[Row], bool]:
 
 
 def _verdict(a: Side, b: Side, column: str, catalogue: Catalogue) -> Verdict:
-    """How much better B is, and how sure that is."""
+    """By how much B is better, and how sure that is."""
     rows = a.result.row, b.result.row
     values = [row[column] for row in rows]
     up = sign(column) >= 0
@@ -386,7 +392,7 @@ def _verdict(a: Side, b: Side, column: str, catalogue: Catalogue) -> Verdict:
 
 
 def _independent(rows: Sequence[Row], column: str, up: bool) -> Range:
-    """P10 and P90 over the ratio, of two answers whose errors are taken to have nothing in common."""
+    """P10 and P90 over the ratio, of two answers whose errors are taken as independent."""
     above, below = (rows[1], rows[0]) if up else (rows[0], rows[1])
     low = [above[f"{column}_p10"] / above[column] - 1, 1 - below[f"{column}_p90"] / below[column]]
     high = [above[f"{column}_p90"] / above[column] - 1, 1 - below[f"{column}_p10"] / below[column]]

@@ -22,7 +22,10 @@ Dimension = Literal["rate", "time", "other"]
 
 @dataclass(frozen=True)
 class Input:
-    """One physical input. `figures` are its hardware keys with their values, SI; `value` is what people call it."""
+    """One physical input.
+
+    `figures` are its hardware keys with their values, SI; `value` is the figure that people know.
+    """
 
     name: str
     title: str
@@ -34,8 +37,10 @@ class Input:
     whole: bool = False  # a count: it is scaled to the nearest whole number
 
     def scaled(self, factor: float) -> tuple[float, dict[str, str]]:
-        """The factor that `value` can be scaled by (a count stays whole), and all figures scaled by it, as overrides
-        write them."""
+        """The factor that `value` can be scaled by (a count stays whole), and all figures scaled by it.
+
+        Figures are in the form of overrides.
+        """
         exact = max(round(self.value * factor), 1) / self.value if self.whole else factor
         scaled = {key: value * exact for key, value in self.figures.items()}
         whole = {key: float(round(value)) for key, value in scaled.items() if key.endswith("sm_count")}

@@ -25,7 +25,7 @@ def split(settings: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def figures_of(named: Mapping[str, str], inputs: Sequence[Input]) -> dict[str, str]:
-    """Hardware keys with what `named` makes of them; a value is a factor ('2x') or a quantity ('50 GB/s').
+    """New values of hardware keys that `named` changes; a change is a factor ('2x') or a quantity ('50 GB/s').
 
     Raises `InputError` at '--set'.
     """
@@ -59,9 +59,9 @@ def _plain(title: str) -> str:
 
 
 def unmoved(keys: Iterable[str], inputs: Iterable[Input]) -> list[str]:
-    """Why a change of hardware `keys` may move nothing: each is one of several figures of an input.
+    """Reasons why a change of hardware `keys` may move nothing: each is one of several figures of an input.
 
-    A sentence for each key that leaves the rest of its input where it was.
+    There is a sentence for each key that leaves the rest of its input where it was.
     """
     changed = set(keys)
     found = []

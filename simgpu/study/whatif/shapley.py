@@ -1,4 +1,4 @@
-"""How much each of several changes explains, so that the order in which they are made does not decide.
+"""Shares of several changes in a difference, so that the order in which they are made does not decide.
 
 A change that is made first may do something else than the same change made last. With few changes every order is
 averaged (Shapley's value: the mean of what a change adds over all orders); with many, one order and its reverse, which
@@ -29,7 +29,7 @@ class Shares:
 
 
 def shares(count: int, value: Value) -> Shares:
-    """Shares of value(all) - value(none) of `count` changes."""
+    """Shares of the changes in value(all) - value(none); there are `count` changes."""
     none = frozenset[int]()
     exact = count <= EXACT
     found = [_over_all(one, count, value) for one in range(count)] if exact else _both_ways(count, value)
@@ -47,7 +47,10 @@ def needed(count: int) -> list[frozenset[int]]:
 
 
 def _over_all(one: int, count: int, value: Value) -> float:
-    """sum over sets S without the change of (value(S + change) - value(S)) / (count * C(count - 1, |S|))."""
+    """The average effect of a change over all orders (Shapley's value).
+
+    It is the sum over sets S without the change of (value(S + change) - value(S)) / (count * C(count - 1, |S|)).
+    """
     others = [other for other in range(count) if other != one]
     total = 0.0
     for size in range(count):

@@ -16,8 +16,11 @@ def lower(
     operators: Iterable[Operator], framework: Framework, fp8: str | None = None, rms: bool = False,
     autocast: bool = False,
 ) -> tuple[Operator, ...]:  # fmt: skip
-    """The kernels that `framework` runs for `operators`; `fp8` names the scaling of products in fp8, `rms` tells that
-    normalisation is RMSNorm, `autocast` that weights and residual stream are fp32."""
+    """The kernels that `framework` runs for `operators`.
+
+    `fp8` names the scaling of products in fp8, `rms` tells that normalisation is RMSNorm, `autocast` that weights and
+    residual stream are fp32.
+    """
     found: list[Operator] = []
     for op in operators:
         match op:

@@ -98,7 +98,7 @@ class _Step:
         return Execution(self.sim.run(), [self.streams[rank] for rank in shown], self.blocks)
 
     def _demands(self) -> Iterator[Demand]:
-        """All that will cross links between blocks."""
+        """All collectives and copies that will cross links between blocks."""
         size, _ = self._activations
         for stage, chunks in enumerate(self.stages):
             for units in chunks:
@@ -127,7 +127,7 @@ class _Step:
     # ---- compute -------------------------------------------------------------------------------------
 
     def _inputs(self, task: Task) -> list[Ids]:
-        """What a task waits for: activations or gradients of a neighbour; reductions that nothing runs beside."""
+        """Activities that a task waits for: a neighbour's activations or gradients; reductions that nothing hides."""
         found = self.awaited.pop(task.stage, [])
         if task in self.sent:
             found.append(self.sent[task])
@@ -238,7 +238,7 @@ class _Step:
     # ---- communication -------------------------------------------------------------------------------
 
     def _reduces(self, microbatch: int) -> bool:
-        """Whether gradients travel after this microbatch: after the last, after each where they are sharded."""
+        """True if gradients travel after this microbatch: after the last, after each where they are sharded."""
         last = microbatch == self.job.microbatches - 1
         if self.offload.gradients and (last or (self.plan.zero >= 2 and self.plan.pp == 1)):
             return True
@@ -292,8 +292,10 @@ class _Step:
         return found
 
     def _reduce(self, stage: int, units: Sequence[Passes], after: Sequence[Ids], microbatch: int) -> None:
-        """Reduction of gradients: all-reduce, or scattered to those who keep a part of them, in order; then the copy of
-        that part to the host, where gradients live there."""
+        """Reduction of gradients: all-reduce, or scattered to those who keep a part of them, in order.
+
+        Where gradients live on the host, the copy of that part to the host follows.
+        """
         done: list[Ids] = []
         for call in self.reductions.of(units):
             waits = [*after, *done] if call.group == "replica" else after
@@ -306,13 +308,16 @@ class _Step:
         self.reduced[stage] += self._copy(stage, "gradients", self.offload.put(units, microbatch), done or after)
 
     def _computed(self, stage: int) -> list[Ids]:
-        """What each rank of a stage computes last so far."""
+        """The activity that each rank of a stage computes last so far."""
         found = {r: n for r in self.ranks[stage] if (n := self.sim.last_in(self.streams[r]["compute"])) is not None}
         return [found] if found else []
 
     def _weights_before(self, stage: int) -> dict[int, list[tuple[Sequence[Passes], list[Ids]]]]:
-        """Weights gathered at the start of a step, bucket by bucket beside forward or all before it: those that sharded
-        optimizers updated (in the steady state this is the end of the step before); with ZeRO-3 in pipelines all."""
+        """Weights gathered at the start of a step, bucket by bucket beside forward or all before it.
+
+        They are those that sharded optimizers updated (in the steady state this is the end of the step before); with
+        ZeRO-3 in pipelines all.
+        """
         if self.plan.zero == 0 or self.reductions.each or self.plan.shards == 1:
             return {}
         found: dict[int, list[tuple[Sequence[Passes], list[Ids]]]] = {}
@@ -324,8 +329,10 @@ class _Step:
         return found
 
     def _tie_embeddings(self) -> None:
-        """The first and the last stage add up their gradients of a tied embedding (Megatron-LM,
-        core/distributed/finalize_model_grads.py)."""
+        """Add up the gradients of a tied embedding on the first and the last stage.
+
+        Megatron-LM, core/distributed/finalize_model_grads.py.
+        """
         size, last = self._tied_bytes, self.plan.pp - 1
         if not size:
             return
@@ -340,8 +347,10 @@ class _Step:
                 self.reduced[stage].append({rank: number})
 
     def _sum_norms(self, stage: int) -> None:
-        """Gradients of what sequence parallelism leaves unsplit (norms, routers), added up over the tensor group, all
-        layers together (the same file, _allreduce_layernorm_grads)."""
+        """Add up, over the tensor group, gradients that sequence parallelism leaves unsplit (norms, routers).
+
+        All layers go together (Megatron-LM, the same file, _allreduce_layernorm_grads).
+        """
         size = self.reductions.unsplit_bytes(self.stages[stage])
         if not size:
             return
@@ -419,7 +428,7 @@ class _Step:
                 waits = [self._delay(stage, seconds, label, waits)]
 
     def _meet(self, after: Sequence[Sequence[Ids]]) -> int:
-        """All ranks add up the squares of their norms: 4 bytes over the slowest of the groups that they form."""
+        """The exchange in which all ranks add up the squares of their norms: 4 bytes over the slowest group."""
         seconds = self.links.inner("all_reduce", "tp" if self.plan.tp > 1 else "grad", 4.0).seconds
         waits = dict.fromkeys(n for stage in after for ids in stage for n in ids.values())
         label = Activity("norm of gradients", "communication", "all_reduce", "grad", 0.0, 4.0, "network", group="grad")

@@ -88,7 +88,7 @@ def _activity(kernels: KernelModel, name: str, kind: str, seconds: float, moved:
 
 
 def _on_host(job: Job, links: Links, mine: float) -> list[tuple[str, float, Uncertainty]]:
-    """Parts of an update in host memory (Ren et al., ZeRO-Offload, 2021), with what comes before and after it, seconds.
+    """Parts of an update in host memory (Ren et al., ZeRO-Offload, 2021), and its copies before and after, seconds.
 
     The update is bound by host memory, which reads and writes every state once. Gradients that are not there go down
     and weights come back beside it, in pieces, so the slower counts (Megatron-Core, overlap_cpu_optimizer_d2h_h2d).
@@ -123,14 +123,16 @@ def _on_host(job: Job, links: Links, mine: float) -> list[tuple[str, float, Unce
 
 
 def _copied(job: Job) -> bool:
-    """Whether shards of the weights lie beside those of their master."""
+    """True if shards of the weights lie beside those of their master."""
     copied = job.numerics.sharded_copy
     return job.framework.memory.sharded_copy if copied is None else copied
 
 
 def _host_share(cluster: Cluster, ranks: int) -> float:
-    """Bandwidth of host memory for each of the `ranks` on the first GPUs of a node, bytes/s: that of all sockets, or
-    of those that hold these GPUs where no link joins sockets."""
+    """Bandwidth of host memory for each of the `ranks` on the first GPUs of a node, bytes/s.
+
+    It is that of all sockets, or of those that hold these GPUs where no link joins sockets.
+    """
     total, before = 0.0, 0
     for socket in cluster.node.sockets:
         gpus = sum(
