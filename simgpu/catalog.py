@@ -131,15 +131,15 @@ class Catalogue:
     def _files(self, kind: str) -> dict[str, Path]:
         """File by name; folders are looked into once."""
         if kind not in self._index:
-            found: dict[str, Path] = {}
+            files: dict[str, Path] = {}
             endings = (".json",) if kind == "models" else (".yaml", ".yml")
             for folder in self.folders:
                 for place in (folder / kind, folder / "hardware" / kind):
                     if place.is_dir():
                         for file in sorted(place.iterdir()):
                             if file.suffix in endings and file.is_file():
-                                found.setdefault(file.stem, file)
-            self._index[kind] = found
+                                files.setdefault(file.stem, file)
+            self._index[kind] = files
         return self._index[kind]
 
     # ---- loading -------------------------------------------------------------------------------------
@@ -151,11 +151,11 @@ class Catalogue:
         return self._documents[file]
 
     def spec(
-        self, kind: str, name: str, overrides: Sequence[Override] = (), asked: Blame | None = None
+        self, kind: str, name: str, overrides: Sequence[Override] = (), blame: Blame | None = None
     ) -> CatalogueFile:
         """The checked specification of that name, with `overrides` applied.
 
-        `asked` makes the error for an unknown name, where a file or a user asked for it.
+        `blame` makes the error for an unknown name, where a file or a user asked for it.
         """
         file = self.find(kind, name)
         if file is None:
@@ -163,7 +163,7 @@ class Catalogue:
             several = members(known, self.names(kind)) if kind == "gpus" else ""
             hint = several or nearest(known, self.names(kind), where=f"simgpu list {kind} names them")
             problem = f"unknown {kind[:-1]} '{known}'{hint}"
-            raise asked((), problem) if asked else InputError(problem)
+            raise blame((), problem) if blame else InputError(problem)
         document = self.document(file)
         if file not in self._specs:
             hint = f" ('simgpu new {kind[:-1]}' writes a file with all of them, commented)" if kind in TEMPLATES else ""
@@ -178,14 +178,14 @@ class Catalogue:
             self._specs[file] = self._completed(spec) if isinstance(spec, GPUSpec) else spec
         spec, data = self._specs[file], document.data
         if isinstance(spec, GPUSpec) and name != spec.name:
-            spec = self._derived(spec, name, asked)
+            spec = self._derived(spec, name, blame)
             data = spec.model_dump(exclude_none=True) if overrides else data
         elif isinstance(spec, GPUSpec) and any(of_derived_peak(spec, data, override) for override in overrides):
             data = spec.model_dump(exclude_none=True)
-        made = overridden(KINDS[kind], spec, data, overrides)
-        if overrides and isinstance(made, GPUSpec) and isinstance(spec, GPUSpec):
-            return settled(self._completed(made), spec, overrides)
-        return made
+        changed = overridden(KINDS[kind], spec, data, overrides)
+        if overrides and isinstance(changed, GPUSpec) and isinstance(spec, GPUSpec):
+            return settled(self._completed(changed), spec, overrides)
+        return changed
 
     def _completed(self, gpu: GPUSpec) -> GPUSpec:
         """`gpu` with the peaks that the rules of its architecture give."""
@@ -202,19 +202,19 @@ class Catalogue:
             blame = self._blame(level, (), ("architecture" if isinstance(level, GPUSpec) else "parent",))
             if above in seen:
                 raise blame((), f"'{above}' inherits from itself")
-            family = self.spec("architectures", above, asked=blame)
+            family = self.spec("architectures", above, blame=blame)
             assert isinstance(family, ArchitectureSpec)
             seen.append(above)
             yield family
             level = family
 
-    def _derived(self, gpu: GPUSpec, name: str, asked: Blame | None) -> GPUSpec:
+    def _derived(self, gpu: GPUSpec, name: str, blame: Blame | None) -> GPUSpec:
         """The slice, or the capped or limited GPU, that `name` makes of `gpu`. Made once."""
         if name not in self._made:
             try:
                 self._made[name] = derive(gpu, name.split(MARK)[1:])
             except InputError as refused:
-                raise asked((), refused.problem) if asked else refused from None
+                raise blame((), refused.problem) if blame else refused from None
         return self._made[name]
 
     @takes(name=TEXT)

@@ -149,12 +149,12 @@ def read_json(file: Path) -> Document:
             lines.setdefault((key[1:],), number)
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        data: dict[str, Any] = {}
         for key, value in pairs:
-            if key in found:
+            if key in data:
                 raise InputError("is given twice", file=file, line=lines.get((key,)), key=key)
-            found[key] = value
-        return found
+            data[key] = value
+        return data
 
     try:
         data = json.loads(text, object_pairs_hook=unique)
@@ -226,17 +226,17 @@ class _Measure:
     def of(self, node: yaml.Node, depth: int) -> tuple[int, int]:
         """(values, levels) of `node`, which stands `depth` levels deep."""
         if id(node) in self._known:
-            found = self._known[id(node)]
-            if found is None:
+            measured = self._known[id(node)]
+            if measured is None:
                 raise InputError("an alias contains itself", file=self.file, line=_line(node))
         else:
             self._known[id(node)] = None
             below = [self.of(item, depth + 1) for item in _items(node)] if depth <= MAX_DEPTH else []
-            found = 1 + sum(size for size, _ in below), 1 + max((height for _, height in below), default=0)
-            self._known[id(node)] = found
-        if depth + found[1] > MAX_DEPTH + 1:
+            measured = 1 + sum(size for size, _ in below), 1 + max((height for _, height in below), default=0)
+            self._known[id(node)] = measured
+        if depth + measured[1] > MAX_DEPTH + 1:
             raise InputError(f"is nested more than {MAX_DEPTH} levels deep", file=self.file, line=_line(node))
-        return found
+        return measured
 
 
 class _Builder:

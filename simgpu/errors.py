@@ -99,15 +99,15 @@ def _letters(text: str) -> set[str]:
     return set(re.findall(r"[a-z]+", text))
 
 
-def _edits(one: str, other: str) -> int:
+def _edits(word: str, other: str) -> int:
     """The number of letters to put in, take out, replace or swap with their neighbour."""
     above: list[int] = []
     line = list(range(len(other) + 1))
-    for i, letter in enumerate(one, 1):
+    for i, letter in enumerate(word, 1):
         before, above, line = above, line, [i]
         for j, wanted in enumerate(other, 1):
             cost = min(above[j] + 1, line[j - 1] + 1, above[j - 1] + (letter != wanted))
-            if i > 1 and j > 1 and (letter, one[i - 2]) == (other[j - 2], wanted):
+            if i > 1 and j > 1 and (letter, word[i - 2]) == (other[j - 2], wanted):
                 cost = min(cost, before[j - 2] + 1)
             line.append(cost)
     return line[-1]

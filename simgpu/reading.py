@@ -68,23 +68,23 @@ def _pipe(file: Path, most: int) -> bytes:
     """
     pipe = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        found = bytearray()
+        content = bytearray()
         began, patience = time.monotonic(), UNOPENED_SECONDS
-        while len(found) < most:
+        while len(content) < most:
             try:
-                piece = os.read(pipe, min(_PIECE, most - len(found)))
-                if not piece and found:
+                piece = os.read(pipe, min(_PIECE, most - len(content)))
+                if not piece and content:
                     break
             except BlockingIOError:
                 piece, patience = b"", SILENT_SECONDS
             if piece:
-                found += piece
+                content += piece
                 began = time.monotonic()
             elif time.monotonic() - began > patience:
                 raise InputError(f"is a pipe into which nobody wrote anything for {patience:g} s", file=file)
             else:
                 select.select([pipe], [], [], 0.05)
                 time.sleep(0.01)  # a pipe whose writer has gone without a word counts as ready
-        return bytes(found)
+        return bytes(content)
     finally:
         os.close(pipe)

@@ -38,8 +38,8 @@ def validate(kind: type[T], data: Mapping[str, Any], blame: Blame, unsaid: Colle
         raise blame((), "is nested too deeply") from None
     error = errors[0]
     if error["type"] == "missing":  # a misspelt key beside it says more
-        beside = [e for e in errors if e["type"] == "extra_forbidden" and e["loc"][:-1] == error["loc"][:-1]]
-        error = beside[0] if beside else error
+        unknown = [e for e in errors if e["type"] == "extra_forbidden" and e["loc"][:-1] == error["loc"][:-1]]
+        error = unknown[0] if unknown else error
     path = _path_in(data, error["loc"])
     context = error.get("ctx", {})
     if error["type"].startswith("union_tag"):
@@ -157,8 +157,8 @@ def _range(kind: type[BaseModel], data: Any, path: tuple[Any, ...]) -> str:
     if not path or not isinstance(path[-1], str):
         return ""
     models = _models_at(kind, data, path[:-1])
-    found = {_limits(model.model_fields[path[-1]]) for model in models if path[-1] in model.model_fields}
-    return found.pop() if len(found) == 1 else ""
+    ranges = {_limits(model.model_fields[path[-1]]) for model in models if path[-1] in model.model_fields}
+    return ranges.pop() if len(ranges) == 1 else ""
 
 
 def _limits(field: FieldInfo) -> str:

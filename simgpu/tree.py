@@ -68,7 +68,7 @@ def leaves(data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, .
 
 def indexed(data: Any, path: Sequence[str]) -> tuple[str, ...]:
     """`path` with the labels of list items replaced by positions, as far as it leads; the first where several match."""
-    found: list[str] = []
+    positions: list[str] = []
     for part in path:
         if isinstance(data, (list, tuple)):
             chosen = items_labelled(data, part)
@@ -76,8 +76,8 @@ def indexed(data: Any, path: Sequence[str]) -> tuple[str, ...]:
             data = data[chosen[0]] if chosen else None
         else:
             data = data.get(part) if isinstance(data, Mapping) else None
-        found.append(part)
-    return tuple(found)
+        positions.append(part)
+    return tuple(positions)
 
 
 def value_at(data: Any, path: Sequence[str]) -> Any:

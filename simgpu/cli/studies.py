@@ -74,7 +74,7 @@ def sweep(
             find_experiment(file, catalogue),
             settings,
             catalogue,
-            command.Asked(store, Where(**where), limit, retry_failed),
+            command.SweepOptions(store, Where(**where), limit, retry_failed),
             lambda p: line.update(**vars(p)),
         )
     if done.interrupted:
@@ -126,7 +126,7 @@ def results(
     if key is not None:
         study.show_scenario(study.scenario(store, key), sys.stdout)
         return
-    wanted = study.Asked(**asked)
+    wanted = study.ResultsQuery(**asked)
     found = study.results(store, wanted)
     chosen = [column.strip() for column in columns.split(",") if column.strip()]
     if export is not None:

@@ -183,14 +183,14 @@ class FluidNetwork:
         if len(bundles) > _FEW:
             return _max_min_rates(bundles, links, self.capacity)
         key = tuple([(bundle.number, bundle.flows) for bundle in bundles])
-        found = self._solved.get(key)
-        if found is None:
+        solution = self._solved.get(key)
+        if solution is None:
             place = {bundle: i for i, bundle in enumerate(bundles)}
             rates = _max_min_rates(bundles, links, self.capacity)
             if len(self._solved) >= REMEMBERED:
                 self._solved.clear()
-            found = self._solved[key] = [(place[bundle], rate) for bundle, rate in rates]
-        return [(bundles[i], rate) for i, rate in found]
+            solution = self._solved[key] = [(place[bundle], rate) for bundle, rate in rates]
+        return [(bundles[i], rate) for i, rate in solution]
 
     def finish(self, now: float) -> list[Any]:
         """End the flows that end at `now` (= `next_time`) and return their keys in order of their start."""
@@ -247,14 +247,14 @@ class FluidNetwork:
         """
         shared = self._bundles_on
         state = (flow.route, flow.counts, tuple([shared[link] is not None for link in flow.route]))
-        found = self._constrained.get(state)
-        if found is None:
+        limits = self._constrained.get(state)
+        if limits is None:
             if len(self._constrained) >= REMEMBERED:
                 self._constrained.clear()
             core, counts, cap = self._bounds(flow)
             number = self._numbers.setdefault((core, counts, cap), len(self._numbers))
-            found = self._constrained[state] = core, counts, cap, number
-        return found
+            limits = self._constrained[state] = core, counts, cap, number
+        return limits
 
     def _bounds(self, flow: Flow) -> tuple[tuple[int, ...], Counts, float]:
         shared, capacity = self._bundles_on, self.capacity

@@ -113,10 +113,10 @@ def figures(spec: BaseModel, labels: bool = True, path: tuple[Any, ...] = ()) ->
 
     Items of lists are named by their label (the dtype of a peak, the name of a profile) if `labels`, else by position.
     """
-    found: list[tuple[tuple[Any, ...], Figure]] = []
+    listed: list[tuple[tuple[Any, ...], Figure]] = []
     for name in type(spec).model_fields:
-        found += _figures_in(getattr(spec, name), labels, (*path, name))
-    return found
+        listed += _figures_in(getattr(spec, name), labels, (*path, name))
+    return listed
 
 
 def _figures_in(value: Any, labels: bool, path: tuple[Any, ...]) -> list[tuple[tuple[Any, ...], Figure]]:

@@ -196,8 +196,8 @@ class GPUSpec(CatalogueFile):
         known = {peak.key: peak for peak in self.peak}
         for key, ratio in _OF_HALF.items():
             if key in known:
-                found = known[key]
-                return found if ratio == 1 else found.model_copy(update={"value": found.si / ratio})
+                wider = known[key]
+                return wider if ratio == 1 else wider.model_copy(update={"value": wider.si / ratio})
         return next(known[key] for key in ("fp16-fp32-vector", "fp32-fp32-vector") if key in known)
 
     @property

@@ -46,9 +46,9 @@ def cluster_for(
     assert isinstance(spec, GPUSpec)
     wiring = _wiring(spec, link.lower())
     if gpus == per_node:
-        found = _known(catalogue, gpu, per_node, wiring)
-        if found is not None:
-            return catalogue.cluster(found)
+        known = _known(catalogue, gpu, per_node, wiring)
+        if known is not None:
+            return catalogue.cluster(known)
     return _assembled(catalogue, spec, gpus // per_node, _node(spec, per_node, wiring, network.lower()))
 
 
@@ -132,14 +132,14 @@ def one_node_holds(catalogue: Catalogue, gpu: str, gpus: int) -> bool:
 
 def _known(catalogue: Catalogue, gpu: str, per_node: int, wiring: str) -> str | None:
     """The smallest node of the catalogue that has the GPUs and the wiring."""
-    found = []
+    nodes = []
     for name in catalogue.names("nodes"):
         node = catalogue.spec("nodes", name)
         assert isinstance(node, NodeSpec)
         has = node.nvlink.topology if node.nvlink else "pcie"
         if node.gpu == gpu and node.gpu_count >= per_node and wiring in ("", has):
-            found.append((node.gpu_count, name))
-    return min(found)[1] if found else None
+            nodes.append((node.gpu_count, name))
+    return min(nodes)[1] if nodes else None
 
 
 def _count(value: float) -> dict[str, Any]:

@@ -87,11 +87,11 @@ def sizes(minbytes: str, maxbytes: str, factor: float) -> list[int]:
     if math.log(most / least) > MAX_SIZES * math.log(factor):
         problem = f"{factor:.10g} makes more than {MAX_SIZES:,} sizes from {minbytes} to {maxbytes}"
         raise InputError(f"{problem}; expected larger steps", key="-f")
-    found, size = [], least
+    listed, size = [], least
     while size <= most * (1 + 1e-12):
-        found.append(int(size))
+        listed.append(int(size))
         size *= factor
-    return found
+    return listed
 
 
 def predict(
@@ -150,8 +150,8 @@ def _interval(
     if protocol == "ideal":
         return np.ones(times.seconds.shape), np.ones(times.seconds.shape)
     regime, architecture = cluster.kernel.regime("collective", library), cluster.kernel.architecture
-    found = spread(collective, times.seconds, architecture=architecture, regime=regime, library=library)
-    return found.low, found.high
+    factors = spread(collective, times.seconds, architecture=architecture, regime=regime, library=library)
+    return factors.low, factors.high
 
 
 def _collective(name: str) -> str:
@@ -270,24 +270,24 @@ def compare(
         wanted = list(dict.fromkeys(row.size for row in rows if row.dtype == dtype))
         predicted = predict(cluster, collective, gpus, wanted, dtype, algorithm, protocol, library)
         guesses |= {(dtype, size): guess for size, guess in zip(wanted, predicted, strict=True)}
-    found: list[Compared] = []
+    compared: list[Compared] = []
     for row in rows:
         guess = guesses[row.dtype, row.size]
         inside = guess.time_s / row.in_place - 1 if row.in_place is not None else None
-        found.append(Compared(row, guess, guess.time_s / row.out_of_place - 1, inside))
-    return found
+        compared.append(Compared(row, guess, guess.time_s / row.out_of_place - 1, inside))
+    return compared
 
 
 def summary(rows: Sequence[Compared]) -> dict[str, dict[str, float]]:
     """Median, mean and P90 of |error|, the mean error and how many lie in the interval, out-of-place and in-place."""
     import numpy as np
 
-    found = {}
+    scores = {}
     for what in ("out_of_place", "in_place"):
         errors = np.asarray([error for row in rows if (error := getattr(row, what)) is not None])
         if errors.size:
             size = np.abs(errors)
-            found[what] = {
+            scores[what] = {
                 "rows": int(errors.size),
                 "median_ape": float(np.median(size)),
                 "mape": float(size.mean()),
@@ -295,7 +295,7 @@ def summary(rows: Sequence[Compared]) -> dict[str, dict[str, float]]:
                 "bias": float(errors.mean()),
                 **_inside(rows, what),
             }
-    return found
+    return scores
 
 
 def _inside(rows: Sequence[Compared], what: str) -> dict[str, int]:
@@ -356,7 +356,7 @@ def _flat(rows: Sequence[Compared]) -> Iterator[dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Asked:
+class NcclTestsOptions:
     """Options of `simgpu nccl-tests`."""
 
     collective: str = "all_reduce"
@@ -371,19 +371,21 @@ class Asked:
     log: Path | None = None
 
 
-def run(catalogue: Catalogue, name: str, settings: Sequence[str], asked: Asked, style: str, out: IO[str]) -> None:
+def run(
+    catalogue: Catalogue, name: str, settings: Sequence[str], options: NcclTestsOptions, style: str, out: IO[str]
+) -> None:
     """Print the table of a cluster, or a log against it."""
-    collective = _collective(asked.collective)
+    collective = _collective(options.collective)
     if not (catalogue.find("clusters", name) or catalogue.find("nodes", name)):
         known = catalogue.names("clusters") + catalogue.names("nodes")
         hint = nearest(name, known, where="simgpu list clusters and simgpu list nodes name them")
         raise InputError(f"unknown cluster or node '{name}'{hint}")
     cluster = catalogue.cluster(name, hardware_overrides(settings))
-    log = read_log(asked.log) if asked.log else None
-    gpus = asked.gpus
+    log = read_log(options.log) if options.log else None
+    gpus = options.gpus
     if gpus is None:
         gpus = log.ranks if log and log.ranks else cluster.usual_ranks
-    how = asked.algorithm, asked.protocol, asked.library
+    how = options.algorithm, options.protocol, options.library
     if log is not None:
         compared = compare(log, cluster, collective, gpus, *how)
         if style != "table":
@@ -391,22 +393,22 @@ def run(catalogue: Catalogue, name: str, settings: Sequence[str], asked: Asked, 
         else:
             print_comparison(compared, gpus, collective, out)
         return
-    wanted = sizes(asked.minbytes, asked.maxbytes, asked.stepfactor)
-    rows = predict(cluster, collective, gpus, wanted, asked.dtype, *how)
+    wanted = sizes(options.minbytes, options.maxbytes, options.stepfactor)
+    rows = predict(cluster, collective, gpus, wanted, options.dtype, *how)
     if style != "table":
         _print_data(document(rows), style, out)
     else:
-        print_table(rows, cluster, gpus, collective, asked.stepfactor, out)
+        print_table(rows, cluster, gpus, collective, options.stepfactor, out)
 
 
-def _print_data(found: Mapping[str, Any], style: str, out: IO[str]) -> None:
+def _print_data(document: Mapping[str, Any], style: str, out: IO[str]) -> None:
     """The rows for machines, as JSON or CSV."""
     from simgpu.render.data import print_csv, print_json
 
     if style == "json":
-        print_json(found, out)
+        print_json(document, out)
     else:
-        print_csv(found["rows"], out)
+        print_csv(document["rows"], out)
 
 
 def _bytes(text: str, key: str) -> float:

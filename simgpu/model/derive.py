@@ -53,9 +53,9 @@ def derive(config: TransformerConfig, changes: str) -> TransformerConfig:
         given["head_dim"] = hidden // heads
     if "heads" in given and "kv_heads" not in given and config.kv_heads == config.heads:
         given["kv_heads"] = given["heads"]
-    made = replace(config, name=f"{config.name}{MARK}{changes}", **given)
-    _check(made)
-    return made
+    derived = replace(config, name=f"{config.name}{MARK}{changes}", **given)
+    _check(derived)
+    return derived
 
 
 def _value(key: str, text: str) -> Any:

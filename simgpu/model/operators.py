@@ -476,21 +476,21 @@ def split_rows(op: _O, ways: int) -> _O:
     def part(dim: Dim) -> Dim:
         return replace(dim, width=-(-dim.width // ways)) if dim.axis == "batch" else dim
 
-    found: Operator
+    part_of_op: Operator
     match op:
         case Matmul():
-            found = _timed(op, replace(op, m=part(op.m), n=tuple(part(dim) for dim in op.n), k=part(op.k)))
+            part_of_op = _timed(op, replace(op, m=part(op.m), n=tuple(part(dim) for dim in op.n), k=part(op.k)))
         case GroupedMatmul():
-            found = _timed(op, replace(op, rows=part(op.rows)))
+            part_of_op = _timed(op, replace(op, rows=part(op.rows)))
         case Pointwise():
-            found = _timed(op, replace(op, rows=part(op.rows)))
+            part_of_op = _timed(op, replace(op, rows=part(op.rows)))
         case Embedding():
-            found = _timed(op, replace(op, rows=part(op.rows)))
+            part_of_op = _timed(op, replace(op, rows=part(op.rows)))
         case Communicate() if op.rows is not None:
-            found = op._of(part(op.rows))
+            part_of_op = op._of(part(op.rows))
         case _:
-            found = op
-    return cast(_O, found)
+            part_of_op = op
+    return cast(_O, part_of_op)
 
 
 def _timed(whole: _K, part: _K) -> _K:

@@ -141,17 +141,17 @@ def _projected(config: TransformerConfig, groups: Sequence[Group], dtype: str, a
         return projections(c, _rows(tokens_of(groups)), dtype, accumulate)
     wide = sum(group.count * group.keys for group in groups if not _absorbed(c, group))
     few = sum(group.tokens for group in groups if _absorbed(c, group))
-    found: list[Operator] = []
+    operators: list[Operator] = []
     for op in projections(c, _rows(tokens_of(groups)), dtype, accumulate):
         if not isinstance(op, Matmul) or op.name != "kv_up":
-            found.append(op)
+            operators.append(op)
             continue
         if wide:
-            found.append(Matmul("kv_up", _rows(wide), op.n, op.k, dtype, accumulate))
+            operators.append(Matmul("kv_up", _rows(wide), op.n, op.k, dtype, accumulate))
         if few:
             over, latent = (Dim(c.heads, 1, "heads"),), (Dim(c.kv_rank),)
-            found.append(Matmul("q_absorb", _rows(few), latent, Dim(c.qk_nope_dim), dtype, accumulate, over=over))
-    return tuple(found)
+            operators.append(Matmul("q_absorb", _rows(few), latent, Dim(c.qk_nope_dim), dtype, accumulate, over=over))
+    return tuple(operators)
 
 
 def _expanded(config: TransformerConfig, groups: Sequence[Group], dtype: str, accumulate: str) -> tuple[Operator, ...]:
@@ -199,18 +199,20 @@ def _experts(
         "experts", everywhere, c.experts_per_token, c.experts, split.ranks, c.hidden,
         -(-c.expert_width // split.width), c.gated, dtype, routing, bias=c.bias,
     )  # fmt: skip
-    found: list[Operator] = [Matmul("router", rows, (Dim(c.experts),), hidden, dtype, accumulate, bias=c.router_bias)]
+    operators: list[Operator] = [
+        Matmul("router", rows, (Dim(c.experts),), hidden, dtype, accumulate, bias=c.router_bias)
+    ]
     if split.replicas > 1:
         visits = 2.0 * tokens * min(c.experts_per_token, split.ranks) * c.hidden
-        found += [
+        operators += [
             Communicate("dispatch", "all_to_all", visits, "experts"),
             layer,
             Communicate("combine", "all_to_all", visits, "experts"),
         ]
     else:
-        found.append(layer)
+        operators.append(layer)
     if c.shared_experts:
-        found += dense_operators(c, rows, c.shared_experts * c.expert_width, dtype, accumulate, "shared")
+        operators += dense_operators(c, rows, c.shared_experts * c.expert_width, dtype, accumulate, "shared")
     elif split.replicas == 1:
-        found.append(Communicate("experts_sum", "all_reduce", 2.0 * tokens * c.hidden, "tp", rows))
-    return tuple(found)
+        operators.append(Communicate("experts_sum", "all_reduce", 2.0 * tokens * c.hidden, "tp", rows))
+    return tuple(operators)

@@ -29,7 +29,7 @@ class Suggestion:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _TrainingStep:
     """A training step, and the memory that it may use."""
 
     config: TransformerConfig
@@ -77,60 +77,60 @@ def suggestions(
     Where no single change is enough, pairs of them are tried, and the first three that fit are returned. GPUs stay as
     many where data parallelism can give some up; else the words say how many are needed.
     """
-    asked = _Asked(config, plan, numerics, stack, batch, tokens, capacity, room)
-    found: list[Suggestion] = []
+    step = _TrainingStep(config, plan, numerics, stack, batch, tokens, capacity, room)
+    fitting: list[Suggestion] = []
     kinds: set[str] = set()
-    changes = list(_changes(asked, gpus_per_node))
+    changes = list(_changes(step, gpus_per_node))
     for change in changes:
         kind = next(iter(change))
-        if kind not in kinds and (one := _tried(asked, change)):
+        if kind not in kinds and (suggestion := _tried(step, change)):
             kinds.add(kind)
-            found.append(one)
-    if found:
-        return found
+            fitting.append(suggestion)
+    if fitting:
+        return fitting
     for first, second in combinations(changes, 2):
-        if next(iter(first)) != next(iter(second)) and (one := _tried(asked, {**first, **second})):
-            found.append(one)
-            if len(found) == 3:
+        if next(iter(first)) != next(iter(second)) and (suggestion := _tried(step, {**first, **second})):
+            fitting.append(suggestion)
+            if len(fitting) == 3:
                 break
-    return found
+    return fitting
 
 
-def fit_text(fullest: Memory, found: list[Suggestion]) -> str:
+def fit_text(fullest: Memory, helps: list[Suggestion]) -> str:
     """One line on a stage: what it needs, by how much that is too much if it does not fit, and what would help."""
     capacity = fullest.capacity or 0.0
     need = f"needs {fullest.total / GIB:.1f} GiB of {capacity / GIB:.1f} GiB on stage {fullest.stage}"
     if fullest.full and not fullest.short_by:
-        asked, there = (
+        needed, there = (
             (fullest.nvme, fullest.nvme_capacity) if fullest.full == "NVMe" else (fullest.host, fullest.host_capacity)
         )
         need = (
-            f"fits the GPU, but offloads {asked / GIB:.1f} GiB a GPU to {fullest.full}, {(there or 0.0) / GIB:.1f} GiB"
+            f"fits the GPU, but offloads {needed / GIB:.1f} GiB a GPU to {fullest.full}, {(there or 0.0) / GIB:.1f} GiB"
         )
         need += " of which are there"
-        return f"{need}; fits with {_listed(found)}" if found else need
+        return f"{need}; fits with {_listed(helps)}" if helps else need
     if fullest.fits:
         return need
     need += f" ({fullest.short_by / GIB:.1f} GiB too much)"
-    if not found:
+    if not helps:
         return f"{need}; no one or two changes of the plan make it fit"
-    return f"{need}; fits with {_listed(found)}"
+    return f"{need}; fits with {_listed(helps)}"
 
 
-def _listed(found: list[Suggestion]) -> str:
-    words = [one.what for one in found]
+def _listed(helps: list[Suggestion]) -> str:
+    words = [one.what for one in helps]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])}, or {words[-1]}"
 
 
-def _tried(asked: _Asked, change: Mapping[str, Any]) -> Suggestion | None:
+def _tried(step: _TrainingStep, change: Mapping[str, Any]) -> Suggestion | None:
     try:
-        plan = replace(asked.plan, **_on_same_gpus(asked, change))
+        plan = replace(step.plan, **_on_same_gpus(step, change))
     except InputError:
         return None
-    need = asked.need(plan)
+    need = step.need(plan)
     if need is None or not need.fits:
         return None
-    more = f" on {plan.world} GPUs" if plan.world > asked.plan.world else ""
+    more = f" on {plan.world} GPUs" if plan.world > step.plan.world else ""
     words = " and ".join(f"{key}: {_word(value)}" for key, value in change.items())
     return Suggestion(words + more, plan, need.total)
 
@@ -139,15 +139,15 @@ def _word(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _changes(asked: _Asked, gpus_per_node: int) -> Iterator[dict[str, Any]]:
+def _changes(step: _TrainingStep, gpus_per_node: int) -> Iterator[dict[str, Any]]:
     """Changes in the order of what they cost in time, from nothing to much."""
-    plan = asked.plan
+    plan = step.plan
     if plan.tp > 1 and not plan.sequence_parallel:
         yield {"sequence_parallel": True}
     yield from ({"zero": zero} for zero in _zero_stages(plan) if zero < 3)
     if plan.recompute == "none":
         yield {"recompute": "selective"}
-    yield from ({"micro_batch": size} for size in _smaller_microbatches(plan, asked.batch))
+    yield from ({"micro_batch": size} for size in _smaller_microbatches(plan, step.batch))
     yield from ({"zero": zero} for zero in _zero_stages(plan) if zero == 3)
     if plan.recompute != "full" or plan.recompute_layers is not None:
         yield {"recompute": "full"}
@@ -156,7 +156,7 @@ def _changes(asked: _Asked, gpus_per_node: int) -> Iterator[dict[str, Any]]:
         while degree <= most:
             yield {key: degree}
             degree *= 2
-    yield from _offloads(asked)
+    yield from _offloads(step)
 
 
 def _zero_stages(plan: Plan) -> Iterator[int]:
@@ -175,7 +175,7 @@ def _smaller_microbatches(plan: Plan, batch: int) -> Iterator[int]:
         size //= 2
 
 
-def _offloads(step: _Asked) -> Iterator[dict[str, Any]]:
+def _offloads(step: _TrainingStep) -> Iterator[dict[str, Any]]:
     """Changes that move optimizer states, then weights, off the GPU; to drives where the node has them."""
     plan = step.plan
     if plan.offload == "none" and step.numerics.state_bytes:
@@ -187,19 +187,19 @@ def _offloads(step: _Asked) -> Iterator[dict[str, Any]]:
         yield {"offload_to": "nvme"}
 
 
-def _on_same_gpus(asked: _Asked, change: Mapping[str, Any]) -> dict[str, Any]:
+def _on_same_gpus(step: _TrainingStep, change: Mapping[str, Any]) -> dict[str, Any]:
     """The change with as much less data parallelism as it needs more GPUs, and microbatches of the same size."""
-    plan, full = asked.plan, dict(change)
+    plan, full = step.plan, dict(change)
     if full.get("recompute") == "full":
         full["recompute_layers"] = None
     factor = full.get("tp", plan.tp) * full.get("pp", plan.pp) // (plan.tp * plan.pp)
     if factor > 1:
-        full.setdefault("micro_batch", plan.micro_batch or max(asked.batch // plan.dp, 1))
+        full.setdefault("micro_batch", plan.micro_batch or max(step.batch // plan.dp, 1))
         if plan.dp % factor == 0 and (plan.dp // factor * plan.cp) % plan.ep == 0:
             full["dp"] = plan.dp // factor
             shards = min(plan.shards, full["dp"] * plan.cp)
             full["shard"] = shards if plan.shard is not None else None
         if full.get("pp", plan.pp) > 1 and plan.pp == 1:  # as many microbatches as stages at least
-            sequences = asked.batch // full.get("dp", plan.dp)
+            sequences = step.batch // full.get("dp", plan.dp)
             full["micro_batch"] = max(min(full["micro_batch"], sequences // full["pp"]), 1)
     return full

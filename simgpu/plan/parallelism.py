@@ -279,11 +279,11 @@ class Plan:
 
     def coordinates(self, rank: int) -> dict[str, int]:
         """Place of a rank along tp, cp, dp and pp."""
-        found = {}
+        places = {}
         for name in self._axes:
             size = getattr(self, name)
-            found[name], rank = rank % size, rank // size
-        return found
+            places[name], rank = rank % size, rank // size
+        return places
 
     def stage(self, rank: int) -> int:
         """The pipeline stage of a rank."""
@@ -309,10 +309,10 @@ class Plan:
         'ep': the ranks that share the experts; 'expert': those that hold the same experts. 'experts': in inference, the
         ranks of tp x dp that share the experts.
         """
-        found = self._groups.get((kind, rank))
-        if found is None:
-            found = self._groups[kind, rank] = self._group(kind, rank)
-        return found
+        ranks = self._groups.get((kind, rank))
+        if ranks is None:
+            ranks = self._groups[kind, rank] = self._group(kind, rank)
+        return ranks
 
     @cached_property
     def _groups(self) -> dict[tuple[str, int], tuple[int, ...]]:

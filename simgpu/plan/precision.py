@@ -76,8 +76,8 @@ class Precision:
             return ""
         if name == "lm_head":
             return self.head
-        found = self.boosted.get(name) if more else None
-        return found or self.special.get(name) or self.weights
+        boosted = self.boosted.get(name) if more else None
+        return boosted or self.special.get(name) or self.weights
 
 
 def _gguf(name: str, title: str, weights: str, head: str, **more: object) -> Precision:
@@ -173,19 +173,19 @@ def _applied(op: Operator, precision: Precision, config: TransformerConfig, more
 
 
 def _format(name: str, precision: Precision, config: TransformerConfig, more: bool) -> str:
-    found = precision.stored(name, more)
+    stored = precision.stored(name, more)
     if not is_gguf(precision):
-        return found
+        return stored
     if name in ("k", "v") and config.experts == FEW_EXPERTS:
         return "q8_0"
-    if name == "v" and found == "q4_k" and config.heads // config.kv_heads >= LARGE_GROUPS:
+    if name == "v" and stored == "q4_k" and config.heads // config.kv_heads >= LARGE_GROUPS:
         return "q5_k"
     if (
         name == "experts" and "experts" not in precision.special
     ):  # the second matrix has more bits where that of a dense layer has
         down = precision.stored("ffn_down", more)
-        return found if down == found else "+".join([found] * (2 if config.gated else 1) + [down])
-    return found
+        return stored if down == stored else "+".join([stored] * (2 if config.gated else 1) + [down])
+    return stored
 
 
 def bytes_of(op: Kernel, precision: Precision, config: TransformerConfig, dtype: str, more: bool = False) -> float:

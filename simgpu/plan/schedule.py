@@ -169,7 +169,7 @@ def _order(schedule: str, stages: int, microbatches: int, chunks: int) -> tuple[
     done = [bytearray(microbatches) for _ in range(3 * parts)]
     reached, busy = [0] * stages, [False] * stages
     calendar: list[list[tuple[int, int, int]]] = [[]]  # (stage, row, microbatch) that end at each time
-    found: list[Task] = []
+    ordered: list[Task] = []
     now = 0
     while True:
         for stage, row, microbatch in calendar[now]:
@@ -184,7 +184,7 @@ def _order(schedule: str, stages: int, microbatches: int, chunks: int) -> tuple[
             needs = _row_before(task.kind, part, parts)
             if needs >= 0 and not done[needs][task.microbatch]:
                 continue
-            found.append(task)
+            ordered.append(task)
             reached[stage] += 1
             busy[stage] = True
             end = now + seconds[task.kind]
@@ -192,7 +192,7 @@ def _order(schedule: str, stages: int, microbatches: int, chunks: int) -> tuple[
             calendar[end].append((stage, row, task.microbatch))
         now += 1
         if now == len(calendar):
-            return tuple(found)
+            return tuple(ordered)
 
 
 _known_order = remembered(32)(_order)

@@ -58,10 +58,10 @@ def splits(config: TransformerConfig, most: int = DEGREES[-1], by_layers: bool =
 def smallest(served: Served, capacity: float, tokens: int, sequences: int = 1, most: int = DEGREES[-1]) -> Fit:
     """The smallest split with which `sequences` of `tokens` tokens each fit."""
     for plan in splits(served.config, most, served.by_layers):
-        one = replace(served, plan=plan)
-        if all(memory.fits for memory in serving_memory(one, sequences, tokens, capacity)):
-            held = most_sequences(one, tokens, capacity), longest_context(one, sequences, capacity)
-            return Fit(one, capacity, plan.world, *held)
+        split = replace(served, plan=plan)
+        if all(memory.fits for memory in serving_memory(split, sequences, tokens, capacity)):
+            held = most_sequences(split, tokens, capacity), longest_context(split, sequences, capacity)
+            return Fit(split, capacity, plan.world, *held)
     return Fit(served, capacity, None)
 
 
@@ -88,38 +88,40 @@ def helps(
     join: int = DEGREES[-1],
 ) -> str:  # fmt: skip
     """Single changes that would make it fit, in words."""
-    found = []
+    suggestions = []
     local = -(-batch // served.plan.dp)
     wider = smallest(replace(served, plan=replace(served.plan, dp=1)), capacity, tokens, local, join)
     if wider.gpus is not None and wider.gpus > served.plan.tp * served.plan.pp:
-        found.append(wider.split + (f" on {wider.gpus} such GPUs" if wider.gpus > most else ""))
+        suggestions.append(wider.split + (f" on {wider.gpus} such GPUs" if wider.gpus > most else ""))
     for name in _narrower(served):
         if _fits(replace(served, precision=precision_of(name)), batch, tokens, capacity):
-            found.append(f"precision: {name}")
+            suggestions.append(f"precision: {name}")
             break
     if not served.kv_dtype and _fits(replace(served, kv_dtype="fp8"), batch, tokens, capacity):
-        found.append("kv_cache: fp8")
+        suggestions.append("kv_cache: fp8")
     fewer = most_sequences(served, tokens, capacity)
     if 0 < fewer < batch:
-        found.append(f"{fewer} sequence{'s' if fewer > 1 else ''}")
+        suggestions.append(f"{fewer} sequence{'s' if fewer > 1 else ''}")
     shorter = longest_context(served, batch, capacity)
     if 0 < shorter < tokens:
-        found.append(f"{shorter:,} tokens each")
+        suggestions.append(f"{shorter:,} tokens each")
     larger = [name for name, size in sorted(gpus, key=lambda one: one[1]) if _fits(served, batch, tokens, size)]
     if larger:
-        found.append(f"a GPU such as {larger[0]}")
-    if not found:
+        suggestions.append(f"a GPU such as {larger[0]}")
+    if not suggestions:
         return _both(served, batch, tokens, capacity, join)
-    return "fits with " + (found[0] if len(found) == 1 else f"{', '.join(found[:-1])}, or {found[-1]}")
+    return "fits with " + (
+        suggestions[0] if len(suggestions) == 1 else f"{', '.join(suggestions[:-1])}, or {suggestions[-1]}"
+    )
 
 
 def _both(served: Served, batch: int, tokens: int, capacity: float, join: int) -> str:
     """The change that helps where no single one does: narrow weights on the fewest GPUs."""
     for name in _narrower(served):
         narrow = replace(served, precision=precision_of(name), plan=replace(served.plan, dp=1))
-        found = smallest(narrow, capacity, tokens, -(-batch // served.plan.dp), join)
-        if found.gpus is not None:
-            where = f" and {found.split} on {found.gpus} such GPUs" if found.gpus > 1 else ""
+        fit = smallest(narrow, capacity, tokens, -(-batch // served.plan.dp), join)
+        if fit.gpus is not None:
+            where = f" and {fit.split} on {fit.gpus} such GPUs" if fit.gpus > 1 else ""
             return f"fits with precision: {name}{where}"
     return f"not even {join} such GPUs hold it" if join > 1 else "nothing of this kind holds it"
 

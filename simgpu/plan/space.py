@@ -152,40 +152,40 @@ class Space:
         return [dict(zip(UNSEEN, flags, strict=True)) for flags in found]
 
     def _recomputations(self, held: int) -> list[tuple[str, int | None]]:
-        found: list[tuple[str, int | None]] = []
+        choices: list[tuple[str, int | None]] = []
         for recompute in self._values("recompute"):
             if recompute != "full":
-                found.append((recompute, None))
+                choices.append((recompute, None))
                 continue
             layers = self._asked("recompute_layers", (None, *range(1, held)), (self.base.recompute_layers,))
-            found += [(recompute, n) for n in layers if n is None or n <= held]
-        return found
+            choices += [(recompute, n) for n in layers if n is None or n <= held]
+        return choices
 
     def _shardings(self, at: Structure, copies: bool) -> list[dict[str, Any]]:
         """ZeRO stages, with the number of ranks that hold one copy."""
-        found: list[dict[str, Any]] = []
+        shardings: list[dict[str, Any]] = []
         for zero in self._flags("zero", copies):
             both = at.dp * at.cp
             shards = self._asked("shard", (None, *range(2, both)), (self.base.shard,))
             if not zero:
                 shards = (None,)
-            found += [{"zero": zero, "shard": shard} for shard in shards if shard is None or both % shard == 0]
-        return found
+            shardings += [{"zero": zero, "shard": shard} for shard in shards if shard is None or both % shard == 0]
+        return shardings
 
     def _offloads(self) -> list[dict[str, str]]:
         """Pairs of what is offloaded, and where to."""
-        found: list[dict[str, str]] = []
+        offloads: list[dict[str, str]] = []
         for offload in self._values("offload"):
             places = self._values("offload_to") if offload != "none" else ("host",)
             places = tuple(place for place in places if (offload, place) != ("optimizer", "mixed"))
-            found += [{"offload": offload, "offload_to": place} for place in places]
-        return found
+            offloads += [{"offload": offload, "offload_to": place} for place in places]
+        return offloads
 
     def _pipelines(self, at: Structure) -> list[tuple[int, str | None]]:
         """Virtual stages and schedules; a schedule that is the default of its virtual stages has no other name."""
         if at.pp == 1:
             return [(1, None)]
-        found = []
+        pipelines = []
         deepest = self.config.layers // at.pp + 1
         for vp in self._numbers("vp", range(1, deepest + 1), 1):
             if not self._holds(at.pp, vp):
@@ -194,8 +194,8 @@ class Space:
             named = dict.fromkeys(None if one == default else one for one in self._values("schedule"))
             if vp > 1:
                 named = dict.fromkeys(one for one in named if one is None)
-            found += [(vp, one) for one in named if one != "interleaved"]
-        return found
+            pipelines += [(vp, one) for one in named if one != "interleaved"]
+        return pipelines
 
     # ---- what divides --------------------------------------------------------------------------------
 
@@ -250,8 +250,8 @@ def _check_names(key: str, values: Sequence[Any] | str) -> None:
         raise InputError(f"{shown(values)} is not 'all' or a list of values", key=place)
     for value in values:
         if not any(type(value) is type(one) and value == one for one in known):
-            told = ", ".join("null" if one is None else str(one).lower() for one in known)
-            raise InputError(f"{shown(value)} is not known; expected some of {told}", key=place)
+            expected = ", ".join("null" if one is None else str(one).lower() for one in known)
+            raise InputError(f"{shown(value)} is not known; expected some of {expected}", key=place)
 
 
 def _ranges(config: TransformerConfig, pp: int, vp: int) -> Any:

@@ -32,8 +32,8 @@ def _layer_ranges(layers: int, pp: int, vp: int) -> tuple[tuple[range, ...], ...
     if size < 1:
         raise InputError(f"{parts} chunks are more than {layers} layers", key="plan.pp")
     starts = [max(i * size - first, 0) for i in range(parts)] + [layers]
-    found = [range(starts[i], min(starts[i + 1], layers)) for i in range(parts)]
-    return tuple(tuple(found[chunk * pp + stage] for chunk in range(vp)) for stage in range(pp))
+    ranges = [range(starts[i], min(starts[i + 1], layers)) for i in range(parts)]
+    return tuple(tuple(ranges[chunk * pp + stage] for chunk in range(vp)) for stage in range(pp))
 
 
 def spread_layers(layers: int, stages: int) -> tuple[range, ...]:

@@ -68,11 +68,11 @@ def cell(column: str, value: Any) -> str:
         return f"{100 * value:.1f} %"
     if "." in column and _figure_unit(column):
         return format_si(value, _figure_unit(column))
-    found = unit(column)
+    unit_of_column = unit(column)
     if column == "usd_per_run" or column.endswith("_usd"):
         return f"{value:,.0f}"
-    if found in _PRINTED:
-        return _PRINTED[found](value)
+    if unit_of_column in _PRINTED:
+        return _PRINTED[unit_of_column](value)
     return f"{value:,.4g}" if isinstance(value, float) else str(value)
 
 
@@ -131,17 +131,17 @@ def axis(column: str, values: Sequence[float]) -> tuple[str, float]:
     if given in _SHOWN_IN:
         shown, scale = _SHOWN_IN[given]
         return f"{name} ({shown})", scale
-    found = given or unit(column)
-    if found == "s":
+    si_unit = given or unit(column)
+    if si_unit == "s":
         largest = max(values, default=1.0)
         shown, scale = next(
             (u, s) for u, s in (("s", 1.0), ("ms", 1e3), ("us", 1e6), ("ns", 1e9)) if largest * s >= 1 or u == "ns"
         )
         return f"{name} ({shown})", scale
-    if found in _ON_AXES:
-        shown, scale = _ON_AXES[found]
+    if si_unit in _ON_AXES:
+        shown, scale = _ON_AXES[si_unit]
         return f"{name} ({shown})", scale
-    if found == "FLOP/s":
+    if si_unit == "FLOP/s":
         return "TFLOP/s per GPU", 1e-12
     counted = unit(column.removeprefix("workload."))
     return (f"{name} ({counted})" if counted in _COUNTED else name), 1.0

@@ -104,10 +104,10 @@ def _finding(best: Rows, plot: PlotFields, column: str) -> str:
     ends = max(best, key=lambda row: row[column]), max(best, key=lambda row: row[plot.x])
     words = []
     for row in dict.fromkeys(map(id, ends)):
-        one = next(end for end in ends if id(end) == row)
-        named = [str(series_name(plot.series, one.get(plot.series)))] if plot.series else []
-        named += [f"{title(plot.label)} {one.get(plot.label)}"] if plot.label else []
+        best_end = next(end for end in ends if id(end) == row)
+        named = [str(series_name(plot.series, best_end.get(plot.series)))] if plot.series else []
+        named += [f"{title(plot.label)} {best_end.get(plot.label)}"] if plot.label else []
         what = f" ({', '.join(named)})" if named else ""
-        both = ((name, cell(name, one[name])) for name in (column, plot.x))
+        both = ((name, cell(name, best_end[name])) for name in (column, plot.x))
         words.append(" at ".join(f"{text} {title(name)}" for name, text in both) + what)
     return f"from {words[0]} to {words[1]}" if len(words) > 1 else f"best of all: {words[0]}"

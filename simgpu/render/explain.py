@@ -35,11 +35,11 @@ def print_explanations(scenarios: Sequence[Scenario], most: int, out: IO[str]) -
         ],
         out,
     )
-    found = _grouped(scenarios)
-    if found:
-        partly = any(group[-1] for group in found)
+    constants = _grouped(scenarios)
+    if constants:
+        partly = any(group[-1] for group in constants)
         heads = ("kernels", "from", "constants", "source", "only in")
-        cells = found if partly else [group[:-1] for group in found]
+        cells = constants if partly else [group[:-1] for group in constants]
         grid("Constants used, by where they come from", heads if partly else heads[:-1], cells, out)
 
 

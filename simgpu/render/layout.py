@@ -71,13 +71,13 @@ def words_of(text: str) -> tuple[str, ...]:
     >>> words_of("1.38 ms (1.31-1.57)")
     ('1.38 ms', '(1.31-1.57)')
     """
-    found: list[str] = []
+    words: list[str] = []
     for word in text.split():
-        if found and _NUMBER.fullmatch(found[-1]) and not word.startswith("("):
-            found[-1] += " " + word
+        if words and _NUMBER.fullmatch(words[-1]) and not word.startswith("("):
+            words[-1] += " " + word
         else:
-            found.append(word)
-    return tuple(found)
+            words.append(word)
+    return tuple(words)
 
 
 def _pieces(word: str) -> list[str]:
@@ -128,9 +128,9 @@ def parts_of(columns: Sequence[Column], width: int) -> list[list[Column]]:
     if prose > 1 and rows and not narrow:  # mostly sentences: a block for each row
         return [_narrowest([turned[0], replace(row, right=False)], width) for row in turned[1:]]
     if 0 < rows <= FEW_ROWS and len(columns) > 2:
-        found = narrowed(turned, width)
-        if found and _calm(turned, found):
-            return [found]
+        sideways = narrowed(turned, width)
+        if sideways and _calm(turned, sideways):
+            return [sideways]
     return _in_parts(columns, width)
 
 
@@ -159,8 +159,8 @@ def narrowed(columns: Sequence[Column], width: int, cells_too: bool = True) -> l
         if best is None:
             return None
         now[best[1]] = best[2]
-    found = [column.within(one.width, cells_too) for column, one in zip(known, now, strict=True)]
-    return found if total(found) <= width else None
+    fitted = [column.within(one.width, cells_too) for column, one in zip(known, now, strict=True)]
+    return fitted if total(fitted) <= width else None
 
 
 def turned_round(columns: Sequence[Column]) -> list[Column]:

@@ -36,14 +36,14 @@ def print_memory(rows: Mapping[str, MemoryRow], heading: str, out: IO[str], note
     from simgpu.render.table import grid, print_notes
 
     capacity = any(row.get("capacity") for row in rows.values())
-    beside = [name for name in ("host", "nvme") if any(row.get(name) for row in rows.values())]
+    other_memories = [name for name in ("host", "nvme") if any(row.get(name) for row in rows.values())]
     parts = [part for part in PARTS if any(part in row for row in rows.values())]
     columns = [
         "GiB",
         *(part.replace("_", " ") for part in parts),
         "total",
         *(("free",) if capacity else ()),
-        *("NVMe" if name == "nvme" else name for name in beside),
+        *("NVMe" if name == "nvme" else name for name in other_memories),
     ]
     cells = []
     for label, row in rows.items():
@@ -51,7 +51,7 @@ def print_memory(rows: Mapping[str, MemoryRow], heading: str, out: IO[str], note
         if capacity:
             usable = row.get("budget") or row.get("capacity")
             line.append(_gib(usable - row["total"]) if usable else "")
-        line += [_gib(row.get(name) or 0.0) for name in beside]
+        line += [_gib(row.get(name) or 0.0) for name in other_memories]
         cells.append(line)
     grid(heading, columns, cells, out, right=range(1, len(columns)))
     print_notes(notes, out)

@@ -40,18 +40,18 @@ def memory_notes(rows: Sequence[Mapping[str, Any]], label: str | None) -> list[s
     return [f"The weights do not fit in GPU memory ({listed}). Their times are hypothetical."]
 
 
-def context_notes(found: Mapping[str, tuple[int | None, int]]) -> list[str]:
+def context_notes(lengths: Mapping[str, tuple[int | None, int]]) -> list[str]:
     """A line for each model whose sequences are longer than it was published for: (their tokens, those)."""
     return [
         f"{model}: {tokens:,} tokens are more than the {published:,} of its configuration. Its positions go on beyond, "
         "so that times and memory hold; how well it answers is not simulated."
-        for model, (tokens, published) in found.items()
+        for model, (tokens, published) in lengths.items()
     ]
 
 
-def fit_notes(found: Sequence[tuple[str, str]]) -> list[str]:
+def fit_notes(misfits: Sequence[tuple[str, str]]) -> list[str]:
     """A line for each plan that does not fit: (names of its rows, by how much and what would help)."""
-    return [f"{name}: {text}" for name, text in found]
+    return [f"{name}: {text}" for name, text in misfits]
 
 
 def _change(column: str, difference: float) -> str:

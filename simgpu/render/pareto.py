@@ -72,8 +72,8 @@ def pareto_figure(
     fitting = worth_choosing(shown)
     among = front(fitting, x, y, wanted)
     marked = rows[chosen] if chosen is not None else None
-    if marked is None and (found := knee(fitting, x, y, wanted, among)) is not None:
-        marked = fitting[found]
+    if marked is None and (at_knee := knee(fitting, x, y, wanted, among)) is not None:
+        marked = fitting[at_knee]
     best = [fitting[i] for i in among]
     own = {name: _own_front(members(fitting, series, name), x, y, wanted) for name in series_of(shown, series)}
     led = [row for some in own.values() for row in some]

@@ -141,13 +141,15 @@ def _number(axis: Axes, panel: Panel, scale: float, per_second: float, largest: 
         for box in boxes:
             if box.microbatch is not None:
                 kinds[box.kind].append((row, box))
-    for kind, found in kinds.items():
-        needed = [_ems(box) for _, box in found]
-        room = [((box.end - box.start) * per_second - 1.5) / ems for (_, box), ems in zip(found, needed, strict=True)]
+    for kind, numbered in kinds.items():
+        needed = [_ems(box) for _, box in numbered]
+        room = [
+            ((box.end - box.start) * per_second - 1.5) / ems for (_, box), ems in zip(numbered, needed, strict=True)
+        ]
         fits = [size for size in NUMBER_SIZES if size <= largest and sum(r >= size for r in room) >= FIT * len(room)]
-        if not fits or len(found) > MAX_NUMBERS:
+        if not fits or len(numbered) > MAX_NUMBERS:
             continue
-        for (row, box), size in zip(found, room, strict=True):
+        for (row, box), size in zip(numbered, room, strict=True):
             if size >= fits[0]:
                 text = axis.text(
                     (box.start + box.end) / 2 * scale,

@@ -27,11 +27,11 @@ def print_table(
 ) -> None:
     """Print `rows` with the columns that are `wanted`, and the notes below."""
     columns = columns_of(rows, wanted)
-    found = []
+    texts = []
     for column in columns:
         numbers = all(isinstance(row.get(column), (int, float, type(None))) for row in rows)
-        found.append(_column(title(column), [cell_of(column, row) for row in rows], numbers))
-    _print(heading, found, out)
+        texts.append(_column(title(column), [cell_of(column, row) for row in rows], numbers))
+    _print(heading, texts, out)
     if any(interval_of(column, row) for column in columns for row in rows):
         print_notes([INTERVALS], out)
     print_notes(notes, out)
@@ -59,8 +59,8 @@ def grid(
 ) -> None:
     """Print a table of words; the columns at `right` are numbers, those at `dim` stand back."""
     numbers = set(right)
-    found = [_column(name, [row[i] for row in rows], i in numbers) for i, name in enumerate(columns)]
-    _print(heading, found, out, [columns[i] for i in dim])
+    texts = [_column(name, [row[i] for row in rows], i in numbers) for i, name in enumerate(columns)]
+    _print(heading, texts, out, [columns[i] for i in dim])
 
 
 def print_names(entries: Sequence[tuple[str, str]], out: IO[str], indent: str = "") -> None:
@@ -106,12 +106,12 @@ def _print(heading: str, columns: Sequence[Column], out: IO[str], dim: Sequence[
 
 def _on_paper(columns: Sequence[Column]) -> list[Column]:
     """`columns` for a file or a pipe: every row on one line, but for sentences."""
-    found = list(columns)
-    for i in sorted(range(len(found)), key=lambda n: -found[n].width):
-        over = total(found) - PAPER
-        if over > 0 and found[i].width > PROSE:
-            found[i] = found[i].within(max(PROSE, found[i].width - over))
-    return found
+    paper = list(columns)
+    for i in sorted(range(len(paper)), key=lambda n: -paper[n].width):
+        over = total(paper) - PAPER
+        if over > 0 and paper[i].width > PROSE:
+            paper[i] = paper[i].within(max(PROSE, paper[i].width - over))
+    return paper
 
 
 def _say(console: Console, text: str, width: int | None, style: str | None = None) -> None:

@@ -133,7 +133,7 @@ def name_points(
         lines = name.count("\n") + 1
         wide, high = width_of(name, size) * scale + 2, size * 1.25 * lines * scale
         for far in (1.0, 2.6):
-            found = next(
+            free = next(
                 (
                     place
                     for place in _AROUND
@@ -141,17 +141,17 @@ def name_points(
                 ),
                 None,
             )
-            if found is not None:
+            if free is not None:
                 break
         else:
             missing += 1
             continue
         taken.append(box)
         where: dict[str, Any] = {
-            "ha": ("right", "center", "left")[found[0] + 1],
-            "va": ("top", "center", "bottom")[found[1] + 1],
+            "ha": ("right", "center", "left")[free[0] + 1],
+            "va": ("top", "center", "bottom")[free[1] + 1],
         }
-        offset = (found[0] * far * away, found[1] * far * away)
+        offset = (free[0] * far * away, free[1] * far * away)
         spot = tuple(panel.transData.inverted().transform((x, y)))
         look |= {"textcoords": "offset points", "fontsize": size, "color": INK, "zorder": 6}
         panel.annotate(name, spot, offset, **where, **look)

@@ -101,12 +101,12 @@ def timeline_figure(
 
 def _spans(execution: Execution) -> list[dict[str, list[Bar]]]:
     """Spans of each stream of each rank, by its name."""
-    found: list[dict[str, list[Bar]]] = [{name: [] for name in streams} for streams in execution.streams]
-    where = {number: found[r][name] for r, streams in enumerate(execution.streams) for name, number in streams.items()}
+    spans: list[dict[str, list[Bar]]] = [{name: [] for name in streams} for streams in execution.streams]
+    where = {number: spans[r][name] for r, streams in enumerate(execution.streams) for name, number in streams.items()}
     for span in execution.timeline.spans(where):
         if span.end > span.start:
             where[span.stream].append((span.start, span.end, _class(span.label)))
-    return found
+    return spans
 
 
 def _end_of_start(streams: Sequence[Sequence[Bar]], step: float) -> float:
@@ -147,13 +147,13 @@ def _drawn(
     return text if whole else f"{text}; {format_seconds(low) if low else '0'} to {format_seconds(high)}"
 
 
-def _alike(one: Mapping[str, Sequence[Bar]], other: Mapping[str, Sequence[Bar]]) -> bool:
+def _alike(streams: Mapping[str, Sequence[Bar]], others: Mapping[str, Sequence[Bar]]) -> bool:
     """True if two ranks do the same at the same times."""
-    if one is other:
+    if streams is others:
         return True
-    if [len(bars) for bars in one.values()] != [len(bars) for bars in other.values()]:
+    if [len(bars) for bars in streams.values()] != [len(bars) for bars in others.values()]:
         return False
-    pairs = (pair for a, b in zip(one.values(), other.values(), strict=True) for pair in zip(a, b, strict=True))
+    pairs = (pair for a, b in zip(streams.values(), others.values(), strict=True) for pair in zip(a, b, strict=True))
     return all(isclose(a[0], b[0], rel_tol=1e-6, abs_tol=1e-9) and isclose(a[1], b[1], rel_tol=1e-6) for a, b in pairs)
 
 
@@ -178,11 +178,11 @@ def _draw(panel: Axes, at: int, bars: Sequence[Bar], scale: float, long: float) 
 
 def _joined(bars: Sequence[Bar], touch: float) -> list[Bar]:
     """Bars that follow each other within `touch` s as one: compute, or communication."""
-    found: list[Bar] = []
+    joined: list[Bar] = []
     for start, end, kind in sorted(bars):
         what = kind if kind == "communication" else "compute"
-        if found and found[-1][2] == what and start - found[-1][1] <= touch:
-            found[-1] = (found[-1][0], max(end, found[-1][1]), what)
+        if joined and joined[-1][2] == what and start - joined[-1][1] <= touch:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]), what)
         else:
-            found.append((start, end, what))
-    return found
+            joined.append((start, end, what))
+    return joined

@@ -64,7 +64,7 @@ def tornado_figure(panels: Sequence[Tornado], change: float, title: str = "") ->
     from matplotlib.patches import Patch
 
     several = len(panels) > 1
-    shown = [_shown(one.bars, MOST_OF_SHEET if several else MOST) for one in panels]
+    shown = [_shown(tornado.bars, MOST_OF_SHEET if several else MOST) for tornado in panels]
     columns = 2 if several else 1
     heights = [max(len(bars) for bars in shown[n : n + columns]) + 2.2 for n in range(0, len(shown), columns)]
     with style():
@@ -73,13 +73,13 @@ def tornado_figure(panels: Sequence[Tornado], change: float, title: str = "") ->
         parts = (
             figure.subfigures(len(heights), columns, squeeze=False, height_ratios=heights).flat if several else [figure]
         )
-        for part, one, bars in zip(parts, panels, shown, strict=False):
+        for part, tornado, bars in zip(parts, panels, shown, strict=False):
             width = 72 * size[0] / columns
-            _draw(part.subplots(), one, bars, several, width)
+            _draw(part.subplots(), tornado, bars, several, width)
             if several:
                 words = (
                     wrapped(text.replace(" %", "\u00a0%"), 11, width - 16, 2)
-                    for text in (one.name, finding(one, bars, change))
+                    for text in (tornado.name, finding(tornado, bars, change))
                 )
                 part.suptitle("\n".join(words), fontsize=11, x=0.02, ha="left", color=INK)
         names = [f"{side} of it" for side in sides_in_words(change)]
@@ -91,16 +91,16 @@ def tornado_figure(panels: Sequence[Tornado], change: float, title: str = "") ->
     return figure
 
 
-def finding(one: Tornado, bars: Sequence[TornadoBar], change: float) -> str:
+def finding(tornado: Tornado, bars: Sequence[TornadoBar], change: float) -> str:
     """A sentence on the widest bar, in its own numbers: true of a time and of a rate."""
     widest = next((bar for bar in bars if not bar.aside), None)
     if widest is None:
-        return f"no input moves {one.answer}"
+        return f"no input moves {tornado.answer}"
     name = widest.label.partition(" (")[0]
     matters = "matter" if name.endswith(("latencies", "rates")) else "matters"
     ends = zip((widest.less, widest.more), sides_in_words(change), strict=True)
     known = [(_percent(end), side) for end, side in ends if end is not None]
-    words = [f"{one.answer} {known[0][0]} with {known[0][1]}", *(f"{end} with {side}" for end, side in known[1:])]
+    words = [f"{tornado.answer} {known[0][0]} with {known[0][1]}", *(f"{end} with {side}" for end, side in known[1:])]
     return f"{name} {matters} most: {', '.join(words)}"
 
 
@@ -117,15 +117,15 @@ def _shown(bars: Sequence[TornadoBar], most: int) -> list[TornadoBar]:
     return [*seen[: min(len(seen) - len(aside), most - len(aside))], *aside]
 
 
-def _left_out(one: Tornado, bars: Sequence[TornadoBar]) -> str:
+def _left_out(tornado: Tornado, bars: Sequence[TornadoBar]) -> str:
     """A sentence on the bars that had no room, and how wide they are at most; '' if none."""
-    out = [bar for bar in one.bars if bar.swing >= SEEN and bar not in bars]
+    out = [bar for bar in tornado.bars if bar.swing >= SEEN and bar not in bars]
     if not out:
         return ""
     return f"not drawn: {', '.join(bar.label for bar in out)} ({_percent(max(bar.swing for bar in out))[1:]} at most)"
 
 
-def _draw(panel: Axes, one: Tornado, bars: Sequence[TornadoBar], several: bool, width: float) -> None:
+def _draw(panel: Axes, tornado: Tornado, bars: Sequence[TornadoBar], several: bool, width: float) -> None:
     """The bars of a panel, with labels and numbers, in `width` points."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -157,8 +157,8 @@ def _draw(panel: Axes, one: Tornado, bars: Sequence[TornadoBar], several: bool, 
     panel.tick_params(axis="y", length=0)
     panel.xaxis.set_major_locator(MaxNLocator(5 if several else 8))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:+g} %" if x else "0"))
-    out = _left_out(one, bars)
-    panel.set_xlabel(f"Change of {one.base}" + (f"\n{wrapped(out, 12, room, 3)}" if out else ""))
+    out = _left_out(tornado, bars)
+    panel.set_xlabel(f"Change of {tornado.base}" + (f"\n{wrapped(out, 12, room, 3)}" if out else ""))
     if not bars:
         panel.set_xticks([0])
         panel.text(0, 0, "no input moves it", ha="center", va="center", fontsize=11, color=INK)

@@ -47,13 +47,13 @@ def print_rows(rows: Sequence[StepRow], out: IO[str]) -> None:
     _print("Predicted and measured, row by row", columns, cells, 3, out)
 
 
-def print_origins(found: Sequence[Mapping[str, Any]], out: IO[str]) -> None:
+def print_origins(origins: Sequence[Mapping[str, Any]], out: IO[str]) -> None:
     """Print errors by paper or page."""
     cells = [
         [entry["origin"], entry["gpu"], entry["op"], str(entry["rows"])]
         + [percent(entry[name], signed=name == "bias") for name in ("median_ape", "mape", "p90_ape", "max_ape")]
         + [percent(entry["bias"], signed=True), percent(entry["coverage80"])]
-        for entry in found
+        for entry in origins
     ]
     names = ["origin", "gpu", "what", "rows", "median %", "mean %", "P90 %", "largest %", "bias %", "cover %"]
     _print("Whole steps by origin", names, cells, 3, out)

@@ -204,14 +204,14 @@ def _binned(x: Any, y: Any, bins: int = 12) -> tuple[list[float], ...]:
     size = np.log10(x)
     edges = np.linspace(size.min(), size.max() + 1e-9, bins + 1)
     where = np.digitize(size, edges) - 1
-    found: tuple[list[float], ...] = ([], [], [], [])
+    binned: tuple[list[float], ...] = ([], [], [], [])
     for b in range(bins):
         members = y[where == b]
         if len(members) >= min(5, len(y)):
             values = (10 ** ((edges[b] + edges[b + 1]) / 2), *np.quantile(members, [0.5, 0.1, 0.9]))
-            for column, value in zip(found, values, strict=True):
+            for column, value in zip(binned, values, strict=True):
                 column.append(float(value))
-    return found
+    return binned
 
 
 def _time_axis(axis: Any) -> None:

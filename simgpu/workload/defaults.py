@@ -37,15 +37,15 @@ def filled(
     `plan` is None where its keys contradict each other; `framework` is that of a training step, `run` the runtime of
     inference.
     """
-    found: dict[Path, Any] = {("clocks",): clocks or clocks_of(job.kind)}
+    values: dict[Path, Any] = {("clocks",): clocks or clocks_of(job.kind)}
     if isinstance(job, (Inference, MixedStep, Serving)):
-        return found | _served(job, run, dtype, model, accumulate)
-    found["accumulate",] = accumulate or ACCUMULATE[dtype]
+        return values | _served(job, run, dtype, model, accumulate)
+    values["accumulate",] = accumulate or ACCUMULATE[dtype]
     if isinstance(job, Training) and plan is not None:
-        found |= {("plan", key): value for key, value in plan.filled(job.batch).items()}
+        values |= {("plan", key): value for key, value in plan.filled(job.batch).items()}
     if isinstance(job, Training):
-        found |= _trained(job, dtype, framework, model)
-    return found
+        values |= _trained(job, dtype, framework, model)
+    return values
 
 
 def _trained(
@@ -69,12 +69,12 @@ def _served(
     from simgpu.workload.inference.deploying import ACTIVATIONS
     from simgpu.workload.inference.deployment import ROUTING
 
-    found: dict[Path, Any] = {}
+    values: dict[Path, Any] = {}
     if dtype in ACTIVATIONS:
-        found["accumulate",] = accumulate or ACCUMULATE[dtype]
-        found["workload", "precision"] = job.precision or dtype
+        values["accumulate",] = accumulate or ACCUMULATE[dtype]
+        values["workload", "precision"] = job.precision or dtype
         if run is not None and run.style != "ggml":  # which may keep another type than it is asked for
-            found["workload", "kv_cache"] = job.kv_cache or dtype
+            values["workload", "kv_cache"] = job.kv_cache or dtype
     if model is not None and model.experts > 1:
-        found["workload", "routing"] = job.routing or ROUTING
-    return found
+        values["workload", "routing"] = job.routing or ROUTING
+    return values

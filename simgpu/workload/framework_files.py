@@ -152,13 +152,12 @@ def _framework(document: Document, parts: Parts) -> Framework:
         base = "" if "base" in document.data else ", and no base that gives it"
         raise document.error(f"{missing[0]} is missing{base}{more}")
     tables = {table: {key: value for (of, key), (value, _) in parts.items() if of == table} for table in TABLES}
-    made = {section: {key: parts[section, key][0] for key in known} for section, known in SECTIONS.items()}
+    constants = {section: {key: parts[section, key][0] for key in known} for section, known in SECTIONS.items()}
     sources = {key if section == "step" else f"{section}.{key}": told for (section, key), (_, told) in parts.items()}
-    data = document.data
+    head, stack = document.data, Stack(**constants["memory"])
     return Framework(
-        data["name"], data["title"], tables["forward"], tables["backward"], Stack(**made["memory"]), **made["step"],
-        sources=sources,
-    )  # fmt: skip
+        head["name"], head["title"], tables["forward"], tables["backward"], stack, **constants["step"], sources=sources
+    )
 
 
 def _section(document: Document, name: str, known: Any) -> Mapping[str, Any]:
@@ -182,21 +181,23 @@ def _kernels(document: Document, entry: Any, path: tuple[str, str]) -> tuple[Ker
     return tuple(_kernel(document, one, (*path, "kernels", i)) for i, one in enumerate(entry["kernels"])), source
 
 
-def _kernel(document: Document, one: Any, path: tuple[Any, ...]) -> Traffic:
+def _kernel(document: Document, entry: Any, path: tuple[Any, ...]) -> Traffic:
     """One kernel of a list."""
-    if not isinstance(one, dict) or not {"kind", "reads", "writes"} <= set(one):
-        raise document.error(f"{shown(one)}: expected kind, reads and writes", path)
-    for key in one:
+    if not isinstance(entry, dict) or not {"kind", "reads", "writes"} <= set(entry):
+        raise document.error(f"{shown(entry)}: expected kind, reads and writes", path)
+    for key in entry:
         if key not in ("kind", "reads", "writes", "does"):
             raise document.error(f"unknown key{nearest(key, ('kind', 'reads', 'writes', 'does'))}", (*path, key))
-    if one["kind"] not in KINDS:
-        raise document.error(f"{shown(one['kind'])} is not known{nearest(str(one['kind']), KINDS)}", (*path, "kind"))
+    if entry["kind"] not in KINDS:
+        raise document.error(
+            f"{shown(entry['kind'])} is not known{nearest(str(entry['kind']), KINDS)}", (*path, "kind")
+        )
     for key in ("reads", "writes"):
-        many = one[key]
+        many = entry[key]
         if isinstance(many, bool) or not isinstance(many, (int, float)) or not 0 <= many <= MOST_PASSES:
             problem = f"{shown(many)}: expected how many tensors of the operator, 0 to {MOST_PASSES}"
             raise document.error(problem, (*path, key))
-    return Traffic(one["kind"], one["reads"], one["writes"], str(one.get("does", "")))
+    return Traffic(entry["kind"], entry["reads"], entry["writes"], str(entry.get("does", "")))
 
 
 def _value(name: str, kind: str, given: Any, unit: str) -> Any:

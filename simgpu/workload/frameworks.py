@@ -133,13 +133,13 @@ class Framework:
 
     def facts(self) -> dict[str, object]:
         """All values that decide a result, as plain data by the keys that `sources` has."""
-        found: dict[str, object] = {}
+        values: dict[str, object] = {}
         for key, value in vars(self).items():
             if key in ("forward", "backward"):
                 for operator, kernels in value.items():
-                    found[f"{key}.{operator}"] = [[one.kind, one.reads, one.writes] for one in kernels]
+                    values[f"{key}.{operator}"] = [[one.kind, one.reads, one.writes] for one in kernels]
             elif key == "memory":
-                found |= {f"memory.{name}": fact for name, fact in vars(value).items()}
+                values |= {f"memory.{name}": fact for name, fact in vars(value).items()}
             elif key not in ("name", "title", "sources"):
-                found[key] = value
-        return found
+                values[key] = value
+        return values

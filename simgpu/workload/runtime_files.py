@@ -79,12 +79,12 @@ class Runtimes:
     def versions(self, engine: str) -> tuple[Runtime, ...]:
         """The known versions of an engine, oldest first. Raises `InputError` where two stand for the engine."""
         if engine not in self._versions:
-            found = [self.read(stem) for stem in self.files if stem.partition(MARK)[0] == engine]
-            default = [one for one in found if one.default]
+            known = [self.read(stem) for stem in self.files if stem.partition(MARK)[0] == engine]
+            default = [one for one in known if one.default]
             if len(default) > 1:
                 problem = f"is the default of {engine}, and so is {engine}{MARK}{default[1].since}"
                 raise InputError(problem, file=self.files[f"{engine}{MARK}{default[0].since}"], key="default")
-            self._versions[engine] = tuple(sorted(found, key=lambda one: _parts(one.since)))
+            self._versions[engine] = tuple(sorted(known, key=lambda one: _parts(one.since)))
         return self._versions[engine]
 
     def of(self, name: str) -> Runtime:
@@ -153,14 +153,14 @@ class Runtimes:
             if not isinstance(name, str) or name not in self.files:
                 raise document.error(f"unknown runtime {shown(name)}{nearest(str(name), self.files)}", ("base",))
             base = self.read(name, (*above, stem))
-        found: dict[str, Any] = {name: getattr(base, name) for name in _FIGURES} if base else {}
+        figures: dict[str, Any] = {name: getattr(base, name) for name in _FIGURES} if base else {}
         sources = dict(base.sources) if base is not None else {}
         for name in _FIGURES:
             if name in given:
-                found[name], sources[name] = _figure(document, name, given)
-        found["stack"] = self._stack(document, found.get("framework", ""), found.get("style", ""))
+                figures[name], sources[name] = _figure(document, name, given)
+        figures["stack"] = self._stack(document, figures.get("framework", ""), figures.get("style", ""))
         name = engine if head.get("default") else stem
-        return Runtime(name=name, engine=engine, since=since, sources=sources, **head, **found)
+        return Runtime(name=name, engine=engine, since=since, sources=sources, **head, **figures)
 
     def _stack(self, document: Document, name: str, style: str) -> Framework | None:
         """The framework that a runtime names."""
@@ -202,8 +202,8 @@ def _day(date: str, day: str = "01") -> str:
     return date if date.count("-") == 2 else f"{date}-{day}"
 
 
-def _after(one: Runtime, wanted: str) -> bool:
-    return _parts(one.since) > _parts(wanted)
+def _after(run: Runtime, wanted: str) -> bool:
+    return _parts(run.since) > _parts(wanted)
 
 
 def _parts(version: str) -> tuple[int, ...]:
@@ -219,40 +219,40 @@ def _given(document: Document) -> dict[str, Any]:
     for key in document.data:
         if key not in _HEAD and key not in _FIGURES:
             raise document.error(f"unknown key{nearest(key, (*_HEAD, *_FIGURES))}", (key,))
-    made: dict[str, Any] = document.data
-    return made
+    data: dict[str, Any] = document.data
+    return data
 
 
-def _figure(document: Document, name: str, given: dict[str, Any]) -> tuple[Any, str]:
+def _figure(document: Document, name: str, entry: dict[str, Any]) -> tuple[Any, str]:
     """Value and source of a figure."""
-    value, unit, source = figure(document, given[name], (name,))
+    value, unit, source = figure(document, entry[name], (name,))
     try:
         return _value(name, value, unit), source
     except (ValueError, TypeError) as error:
         raise document.error(str(error), (name,)) from None
 
 
-def _value(name: str, given: Any, unit: str) -> Any:
+def _value(name: str, written: Any, unit: str) -> Any:
     """A figure in the form of its field: numbers in SI units, memory of `chunks` in GiB. Raises `ValueError`."""
     kind = str(_FIGURES[name].type)
     if name in _LISTS:
-        return _LISTS[name](given)
-    if kind == "bool" or isinstance(given, bool):
-        if kind != "bool" or not isinstance(given, bool):
-            raise ValueError(f"{shown(given)} is not a {kind}")
-        return given
+        return _LISTS[name](written)
+    if kind == "bool" or isinstance(written, bool):
+        if kind != "bool" or not isinstance(written, bool):
+            raise ValueError(f"{shown(written)} is not a {kind}")
+        return written
     if kind in ("str", "ShareOf"):
         known = WORDS.get(name)
-        if not isinstance(given, str) or (known is not None and given not in known):
-            raise ValueError(f"{shown(given)} is not known{nearest(str(given), known or ())}")
-        return given
-    if not isinstance(given, (int, float, str)):
-        raise ValueError(f"{shown(given)} is not a {'whole number' if kind == 'int' else 'number'}")
-    value = number(given, unit, "s" if name.endswith("_s") else "B" if name in BYTES else "")
+        if not isinstance(written, str) or (known is not None and written not in known):
+            raise ValueError(f"{shown(written)} is not known{nearest(str(written), known or ())}")
+        return written
+    if not isinstance(written, (int, float, str)):
+        raise ValueError(f"{shown(written)} is not a {'whole number' if kind == 'int' else 'number'}")
+    value = number(written, unit, "s" if name.endswith("_s") else "B" if name in BYTES else "")
     most = 1.0 if name in SHARES else MOST
     if not 0 <= value <= most or (kind == "int" and value != int(value)):
         raise ValueError(
-            f"{shown(given)} is out of range; expected {'a whole number, ' * (kind == 'int')}0 to {most:g}"
+            f"{shown(written)} is out of range; expected {'a whole number, ' * (kind == 'int')}0 to {most:g}"
         )
     return int(value) if kind == "int" else value
 

@@ -71,12 +71,12 @@ def folded(
 def _ends_of(execution: Execution, ends: Mapping[Task, Mapping[int, int]], count: int) -> Ends:
     import numpy as np
 
-    found: dict[tuple[str, int, int, int], np.ndarray] = {}
+    last_ends: dict[tuple[str, int, int, int], np.ndarray] = {}
     for task, ids in ends.items():
         for rank, number in ids.items():
-            row = found.setdefault((task.kind, task.stage, task.chunk, rank), np.zeros(count))
+            row = last_ends.setdefault((task.kind, task.stage, task.chunk, rank), np.zeros(count))
             row[task.microbatch] = execution.timeline.end[number]
-    return found
+    return last_ends
 
 
 def _period(ends: Ends, count: int, groups: int, longest: int) -> int | None:

@@ -102,11 +102,11 @@ def fit(
 
     def loss(squares: Array) -> Array:
         """Twice the objective and its slope by r^2; no curvature, so that the squares are reweighted."""
-        found = np.stack([squares, np.ones_like(squares), np.zeros_like(squares)])
+        losses = np.stack([squares, np.ones_like(squares), np.zeros_like(squares)])
         size = np.sqrt(squares[:rows])
-        found[0, :rows] = 2 / SCALE * np.where(size < rounded, size**2 / (2 * rounded), size - rounded / 2)
-        found[1, :rows] = 1 / (SCALE * np.maximum(size, rounded))
-        return found
+        losses[0, :rows] = 2 / SCALE * np.where(size < rounded, size**2 / (2 * rounded), size - rounded / 2)
+        losses[1, :rows] = 1 / (SCALE * np.maximum(size, rounded))
+        return losses
 
     best = least_squares(both, start[moved], slopes, loss=loss, x_scale=spreads[moved], max_nfev=steps, ftol=1e-4)
     return point(best.x)

@@ -30,13 +30,13 @@ def constants_of(done: Calibrated, date: str) -> tuple[dict[str, str], Kernel]:
     """The contents of `sources` and of `kernel` in a GPU's file."""
     sources: dict[str, str] = {}
     kernel: Kernel = {}
-    for one, group in done.moved:
-        kind, library, name = one.path
-        key = "calibrated_streams" if not one.fitted else _source_key(group)
-        sources[key] = _source(done, group, date, one.fitted)
-        unit = unit_of(one.path)
+    for constant, group in done.moved:
+        kind, library, name = constant.path
+        key = "calibrated_streams" if not constant.fitted else _source_key(group)
+        sources[key] = _source(done, group, date, constant.fitted)
+        unit = unit_of(constant.path)
         word, scale = _UNITS.get(unit, ("", 1.0))
-        figure: dict[str, Any] = {"value": float(f"{one.after / scale:.4g}")}
+        figure: dict[str, Any] = {"value": float(f"{constant.after / scale:.4g}")}
         kernel.setdefault(kind, {}).setdefault(library, {})[name] = (
             figure | ({"unit": word} if word else {}) | {"source": key}
         )
@@ -94,26 +94,26 @@ def whole_file(done: Calibrated, catalogue: Catalogue, date: str) -> str:
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> Kernel:
     """The mapping `old` with the values of `new`, at every level down to a figure."""
-    found = dict(old)
+    merged = dict(old)
     for key, value in new.items():
         deeper = isinstance(value, dict) and "value" not in value
-        found[key] = _merged(found.get(key) or {}, value) if deeper else value
-    return found
+        merged[key] = _merged(merged.get(key) or {}, value) if deeper else value
+    return merged
 
 
 def _spliced(text: str, sources: Mapping[str, str], kernel: Kernel) -> str:
     """`text` with the sources behind its own, and with another `kernel` block."""
     blocks = re.split(r"(?m)^(?=\S)", text if text.endswith("\n") else text + "\n")
-    found, done = [], False
+    lines, done = [], False
     for block in blocks:
         if block.startswith("kernel:"):
             continue
-        found.append(block)
+        lines.append(block)
         if block.rstrip() != "sources:" and block.startswith("sources:"):
             kept = [line for line in block.splitlines(keepends=True) if line.split(":")[0].strip() not in sources]
-            found[-1] = "".join(kept) + _sources(sources)
+            lines[-1] = "".join(kept) + _sources(sources)
             done = True
-    return "".join(found) + ("" if done else "sources:\n" + _sources(sources)) + "kernel:\n" + _kernel(kernel)
+    return "".join(lines) + ("" if done else "sources:\n" + _sources(sources)) + "kernel:\n" + _kernel(kernel)
 
 
 def _check(text: str) -> None:

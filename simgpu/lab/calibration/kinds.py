@@ -183,16 +183,16 @@ def _by_kind(file: Path, cells: Cells) -> tuple[dict[str, list[int]], list[Skipp
     if _WHAT not in cells.header:
         return {_kind_of(cells.header, file): list(range(len(cells.rows)))}, []
     place = cells.header.index(_WHAT)
-    found: dict[str, list[int]] = {}
+    positions: dict[str, list[int]] = {}
     skipped = []
     for i, row in enumerate(cells.rows):
         kind = row[place]
         if kind in KINDS:
-            found.setdefault(kind, []).append(i)
+            positions.setdefault(kind, []).append(i)
         else:
             problem = f"unknown kind of row {shown(kind)}{nearest(kind, KINDS)}"
             skipped.append(Skipped(cells.lines[i], _WHAT, problem, "a kind of row"))
-    return found, skipped
+    return positions, skipped
 
 
 def _kind_of(header: Collection[str], file: Path) -> str:

@@ -50,13 +50,13 @@ def _errors(errors: Errors) -> str:
     return " / ".join(f"{100 * value:.1f}" for value in (errors.median_ape, errors.mape, errors.p90_ape))
 
 
-def _constant(one: Constant) -> Mapping[str, Any]:
-    unit = unit_of(one.path)
+def _constant(constant: Constant) -> Mapping[str, Any]:
+    unit = unit_of(constant.path)
     return {
-        "constant": ".".join(one.path),
-        "before": _figure(one.before, unit),
-        "after": _figure(one.after, unit),
-        "before from": one.level + ("" if one.fitted else " (moved with the streams)"),
+        "constant": ".".join(constant.path),
+        "before": _figure(constant.before, unit),
+        "after": _figure(constant.after, unit),
+        "before from": constant.level + ("" if constant.fitted else " (moved with the streams)"),
     }
 
 

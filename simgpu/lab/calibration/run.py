@@ -121,27 +121,27 @@ class Calibrated:
     @property
     def moved(self) -> list[tuple[Constant, Group]]:
         """Every constant to be written, from where it was at first, with the group that moved it last."""
-        found: dict[Path3, tuple[Constant, Group]] = {}
+        constants: dict[Path3, tuple[Constant, Group]] = {}
         for group in self.groups:
             for one in group.constants:
-                first = found[one.path][0] if one.path in found else one
-                found[one.path] = (replace(one, before=first.before, level=first.level), group)
-        return list(found.values())
+                first = constants[one.path][0] if one.path in constants else one
+                constants[one.path] = (replace(one, before=first.before, level=first.level), group)
+        return list(constants.values())
 
     @property
     def doubts(self) -> list[str]:
         """Groups whose rows are far from what was expected of the GPU, in words."""
-        found = []
+        sentences = []
         for group in self.groups:
             factor = max(group.slower, 1 / group.slower)
             if factor > SUSPECT_FACTOR:
                 way = "longer" if group.slower > 1 else "shorter"
                 where = group.kind + ("" if group.library == DEFAULT else f" {group.library}")
-                found.append(
+                sentences.append(
                     f"{where}: times are {factor:.1f} times {way} than expected of {self.gpu.name} in the median;"
                     " are they seconds, and of this GPU?"
                 )
-        return found
+        return sentences
 
 
 Progress = Callable[[str], None]
@@ -159,10 +159,10 @@ def calibrate(
 
     `regime` says where the constants start: the GPU's own (full), its family's, any GPU's (datasheet).
     """
-    found = [(file, *kinds.read(file, what)) for file in files]
-    tables = [pair for _, pairs, _, _ in found for pair in pairs]
-    unwanted = [(str(file), rows) for file, _, _, rows in found]
-    skipped = [(file, row) for file, _, rows, _ in found for row in rows]
+    read = [(file, *kinds.read(file, what)) for file in files]
+    tables = [pair for _, pairs, _, _ in read for pair in pairs]
+    unwanted = [(str(file), rows) for file, _, _, rows in read]
+    skipped = [(file, row) for file, _, rows, _ in read for row in rows]
     skipped += [(table.file, row) for table, _ in tables for row in table.skipped]
     if not tables:
         first = f"; line {skipped[0][1].line}: {skipped[0][1].problem}" if skipped else ""
@@ -231,15 +231,15 @@ def _named(tables: Sequence[tuple[Table, Adapter]], catalogue: Catalogue) -> tup
 
     The second value is the error of the first name that nobody knows.
     """
-    found: dict[str, tuple[str, Table]] = {}
+    names: dict[str, tuple[str, Table]] = {}
     unknown = ""
     for table, _ in tables:
-        for (one,), rows in table.split(np.arange(len(table), dtype=np.intp), "gpu"):
+        for (name,), rows in table.split(np.arange(len(table), dtype=np.intp), "gpu"):
             try:
-                found.setdefault(resolve(one, catalogue.names("gpus")) or one, (one, table))
+                names.setdefault(resolve(name, catalogue.names("gpus")) or name, (name, table))
             except InputError as error:
                 unknown = unknown or f"line {int(table.lines[rows[0]])}: gpu: {error.problem}"
-    return found, unknown
+    return names, unknown
 
 
 def _rows_of_gpu(done: Calibrated, table: Table, name: str, catalogue: Catalogue) -> Rows:
@@ -249,12 +249,12 @@ def _rows_of_gpu(done: Calibrated, table: Table, name: str, catalogue: Catalogue
     others: Counter[str] = Counter()
     for (given,), rows in table.split(np.arange(len(table), dtype=np.intp), "gpu"):
         try:
-            found = name if given == name else resolve(given, names)
+            named = name if given == name else resolve(given, names)
         except InputError as error:
             reason = f"line {int(table.lines[rows[0]])}: gpu: {error.problem}"
             done.left_out.append((str(table.file), len(rows), reason))
             continue
-        if found == name:
+        if named == name:
             kept.append(rows)
         else:
             others[given] += len(rows)
@@ -387,10 +387,10 @@ def _first(keys: np.ndarray, every: np.ndarray, few: bool) -> np.ndarray:
     if few:
         return np.ones(len(keys), bool)
     even = np.sort(every[every % 2 == 0])
-    made: np.ndarray[Any, Any] = (
+    mask: np.ndarray[Any, Any] = (
         (keys % 2 == 0) & (keys <= even[min(len(even), MOST_FITTED) - 1]) if len(even) else keys % 2 == 0
     )
-    return made
+    return mask
 
 
 def _fitted(pieces: Sequence[Piece], gpu: GPUSpec, trial: Trial, kind: str, library: str) -> list[Constant]:
@@ -426,18 +426,18 @@ def _fitted(pieces: Sequence[Piece], gpu: GPUSpec, trial: Trial, kind: str, libr
 
 def _carried(constants: Sequence[Constant], before: Calibration) -> list[Constant]:
     """Constants of other classes that move by the same factor, unless the GPU has figures of its own for them."""
-    found = []
-    for one in constants:
-        for kind, name in CARRIED.get(one.path[2], ()):
+    carried = []
+    for constant in constants:
+        for kind, name in CARRIED.get(constant.path[2], ()):
             for path, given in before.given.items():
                 inherited = given.level != before.gpu
                 if inherited and path in ((name,), *((kind, lib, name) for lib in before.libraries(kind))):
                     home = (kind, DEFAULT, name) if len(path) == 1 else (path[0], path[1], path[2])
                     if len(path) == 1 and home in before.given:
                         continue
-                    value = min(_rounded(given.figure.si * one.after / one.before), 1.0)
-                    found.append(Constant(home, given.figure.si, value, given.level, fitted=False))
-    return found
+                    value = min(_rounded(given.figure.si * constant.after / constant.before), 1.0)
+                    carried.append(Constant(home, given.figure.si, value, given.level, fitted=False))
+    return carried
 
 
 def _rounded(value: float) -> float:

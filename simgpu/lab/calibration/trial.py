@@ -60,13 +60,13 @@ class Piece:
 
 def predict(piece: Piece, gpu: GPUSpec, bench: Bench) -> Array:
     """Seconds of the rows of a piece; NaN where the model gives none."""
-    found = np.full(len(piece.rows), np.nan)
+    predicted = np.full(len(piece.rows), np.nan)
     order = np.argsort(piece.rows, kind="stable")
     for part in piece.adapter.parts(piece.table, piece.rows, Machine(gpu.name, gpu, bench)):
         if isinstance(part, Batch) and len(part.rows):
             seconds = np.broadcast_to(np.asarray(part.predict(), float), part.rows.shape)
-            found[order[np.searchsorted(piece.rows, part.rows, sorter=order)]] = seconds
-    return found
+            predicted[order[np.searchsorted(piece.rows, part.rows, sorter=order)]] = seconds
+    return predicted
 
 
 def library_behind(batch: Batch, machine: Machine) -> str:

@@ -58,13 +58,13 @@ class TorchBackend:
     def device(self) -> Device:
         """The GPUs of this machine."""
         torch = self.torch
-        found = torch.cuda.get_device_properties(0)
+        properties = torch.cuda.get_device_properties(0)
         tool = f"torch {torch.__version__}, CUDA {torch.version.cuda or torch.version.hip}"
         return Device(
-            name=str(found.name),
-            sm_count=int(found.multi_processor_count),
-            memory_bytes=int(found.total_memory),
-            l2_bytes=int(getattr(found, "L2_cache_size", 0) or 50 * 2**20),
+            name=str(properties.name),
+            sm_count=int(properties.multi_processor_count),
+            memory_bytes=int(properties.total_memory),
+            l2_bytes=int(getattr(properties, "L2_cache_size", 0) or 50 * 2**20),
             count=int(torch.cuda.device_count()),
             tool=tool,
         )

@@ -52,12 +52,12 @@ Blame = Callable[[str, tuple[Any, ...]], InputError]
 
 def axes_of(vary: Mapping[str, Any], zipped: Sequence[Mapping[str, Any]], blame: Blame) -> list[Axis]:
     """The axes in the order in which rows follow each other: the last one moves fastest. Raises what `blame` makes."""
-    found = []
+    axes = []
     seen: dict[str, tuple[Any, ...]] = {}
     for key, given in vary.items():
         place: tuple[Any, ...] = ("vary", key)
         seen[key] = place
-        found.append(Axis((key,), [(value,) for value in values_of(given, place, blame)], (place,)))
+        axes.append(Axis((key,), [(value,) for value in values_of(given, place, blame)], (place,)))
     for n, group in enumerate(zipped):
         columns: dict[str, Sequence[Any]] = {}
         for key, given in group.items():
@@ -73,8 +73,8 @@ def axes_of(vary: Mapping[str, Any], zipped: Sequence[Mapping[str, Any]], blame:
         if not columns:
             raise blame("names no keys; expected keys that move together, each with its values", ("zip", n))
         places = tuple(("zip", n, key) for key in columns)
-        found.append(Axis(tuple(columns), list(zip(*columns.values(), strict=True)), places))
-    return found
+        axes.append(Axis(tuple(columns), list(zip(*columns.values(), strict=True)), places))
+    return axes
 
 
 def values_of(given: Any, place: tuple[Any, ...], blame: Blame) -> list[Any]:
@@ -120,11 +120,11 @@ class _Range:
         numbers = self._counted() if "points" in self.given else self._stepped()
         if not self.logarithmic and any(abs(number - round(number)) > 1e-9 for number in numbers):
             self.whole = False
-        found = [self._written(number) for number in numbers]
-        if len(set(found)) < len(found):
-            problem = f"gives {len(set(found))} different whole numbers, not {len(found)}"
+        values = [self._written(number) for number in numbers]
+        if len(set(values)) < len(values):
+            problem = f"gives {len(set(values))} different whole numbers, not {len(values)}"
             raise self.blame(f"{problem}; write an end with a point (1.0) for values between them", self.place)
-        return found
+        return values
 
     def _counted(self) -> list[float]:
         """A given number of values, both ends among them."""

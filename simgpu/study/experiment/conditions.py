@@ -68,11 +68,11 @@ class Condition:
 
     def holds(self, values: Values) -> bool:
         """Evaluate the condition. Raises `InputError` (no place) where it is neither true nor false."""
-        found = self.value(values)
-        if not isinstance(found, bool):
-            problem = f"{shown(self.text)} is {shown(found)}, neither true nor false; expected a condition"
+        value = self.value(values)
+        if not isinstance(value, bool):
+            problem = f"{shown(self.text)} is {shown(value)}, neither true nor false; expected a condition"
             raise InputError(f"{problem}, such as 'tp <= 8'")
-        return found
+        return value
 
     def _told(self, values: Values) -> str:
         return ", ".join(f"{name} = {shown(values.get(name))}" for name in sorted(self.names)) or "nothing varies"
@@ -81,12 +81,12 @@ class Condition:
 def parse(text: object, names: Collection[str] | None) -> Condition:
     """Read an expression that may use `names` (None: any). Raises `InputError` (no place)."""
     tree, quoted = _tree(text)
-    found: set[str] = set()
+    used: set[str] = set()
     try:
-        compute = _Reader(names, quoted, found).node(tree.body)
+        compute = _Reader(names, quoted, used).node(tree.body)
     except RecursionError:
         raise InputError(f"{shown(text)} is nested too deeply") from None
-    return Condition(str(text), frozenset(found), compute)
+    return Condition(str(text), frozenset(used), compute)
 
 
 def _tree(text: object) -> tuple[ast.Expression, dict[str, str]]:
@@ -118,8 +118,8 @@ def _tree(text: object) -> tuple[ast.Expression, dict[str, str]]:
 class _Reader:
     """A compiler of a syntax tree into functions of the values; all that is not allowed is refused here."""
 
-    def __init__(self, names: Collection[str] | None, quoted: Mapping[str, str], found: set[str]) -> None:
-        self.names, self.quoted, self.found = names, quoted, found
+    def __init__(self, names: Collection[str] | None, quoted: Mapping[str, str], used: set[str]) -> None:
+        self.names, self.quoted, self.found = names, quoted, used
 
     def node(self, node: ast.expr) -> _Node:
         """The function of the values that a node of the tree stands for."""
@@ -296,10 +296,10 @@ def _power(base: Any, exponent: Any) -> Any:
         if exponent * math.log2(abs(base)) > 1000:
             raise OverflowError
         return base**exponent
-    found = float(base) ** exponent
-    if isinstance(found, complex):
+    power = float(base) ** exponent
+    if isinstance(power, complex):
         raise ValueError
-    return found
+    return power
 
 
 def _source(node: ast.AST) -> str:

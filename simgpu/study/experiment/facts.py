@@ -137,11 +137,11 @@ class PointValues(Mapping[str, Any]):
         return value
 
     def _model(self, name: str) -> Any:
-        asked = value_at(self.data, ("model",))
-        if asked is None:
+        model_name = value_at(self.data, ("model",))
+        if model_name is None:
             return None
         try:
-            return getattr(self.resolver.model(str(asked)), name)
+            return getattr(self.resolver.model(str(model_name)), name)
         except InputError:
             raise UnknownError from None
 

@@ -161,26 +161,30 @@ def _merge(
     return data
 
 
-def _flat(given: Mapping[str, Any], place: tuple[Any, ...], prefix: str = "") -> list[tuple[Key, Any, tuple[Any, ...]]]:
+def _flat(
+    mapping: Mapping[str, Any], place: tuple[Any, ...], prefix: str = ""
+) -> list[tuple[Key, Any, tuple[Any, ...]]]:
     """(path, value, place in the document) of each value; nested mappings and dotted keys mean the same."""
-    found: list[tuple[Key, Any, tuple[Any, ...]]] = []
-    for key, value in given.items():
+    values: list[tuple[Key, Any, tuple[Any, ...]]] = []
+    for key, value in mapping.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict) and value:
-            found += _flat(value, (*place, key), f"{name}.")
+            values += _flat(value, (*place, key), f"{name}.")
         else:
-            found.append((scenario_path(name), value, (*place, key)))
-    return found
+            values.append((scenario_path(name), value, (*place, key)))
+    return values
 
 
-def _mappings(given: Mapping[str, Any], place: tuple[Any, ...], prefix: str = "") -> list[tuple[Key, tuple[Any, ...]]]:
+def _mappings(
+    mapping: Mapping[str, Any], place: tuple[Any, ...], prefix: str = ""
+) -> list[tuple[Key, tuple[Any, ...]]]:
     """(path, place in the document) of the nested mappings themselves, outermost first."""
-    found: list[tuple[Key, tuple[Any, ...]]] = []
-    for key, value in given.items():
+    mappings: list[tuple[Key, tuple[Any, ...]]] = []
+    for key, value in mapping.items():
         if isinstance(value, dict) and value and f"{prefix}{key}".partition(".")[0] != "hardware":
-            found.append((tuple(f"{prefix}{key}".split(".")), (*place, key)))
-            found += _mappings(value, (*place, key), f"{prefix}{key}.")
-    return found
+            mappings.append((tuple(f"{prefix}{key}".split(".")), (*place, key)))
+            mappings += _mappings(value, (*place, key), f"{prefix}{key}.")
+    return mappings
 
 
 def _put(data: Any, path: Key, value: Any, place: Place, origins: Origins) -> Any:
@@ -206,9 +210,9 @@ def _place(document: Document, where: tuple[Any, ...]) -> Place:
     return Place(f"{document.file}:{line}" if line else str(document.file), str(document.file), line)
 
 
-def _check_roots(given: Iterable[str], document: Document, place: tuple[Any, ...], *more: str) -> None:
+def _check_roots(keys: Iterable[str], document: Document, place: tuple[Any, ...], *more: str) -> None:
     """Raise `InputError` for keys that are neither those of a scenario nor one of `more`."""
-    for key in given:
+    for key in keys:
         if problem := unknown_root(key, *more):
             whole = dotted((*place, key)) if place[0] == "cases" else key
             raise InputError(problem, file=document.file, line=document.line_of((*place, key)), key=whole)

@@ -49,12 +49,12 @@ def check_said(document: Document, fields: ExperimentFields, labels: Iterable[st
         if plot.name is not None and plot.name in names:
             raise document.error(f"{shown(plot.name)} is the name of another plot", (*place, "name"))
         names.add(plot.name or "")
-        asked: list[tuple[str, Place]] = [(column, ("y", i)) for i, column in enumerate(plot.y)]
-        asked += [(key, (what, key)) for what in ("where", "chosen") for key in getattr(plot, what)]
-        asked += [(label, ("marks", column)) for column, label in plot.marks.items()]
+        needed: list[tuple[str, Place]] = [(column, ("y", i)) for i, column in enumerate(plot.y)]
+        needed += [(key, (what, key)) for what in ("where", "chosen") for key in getattr(plot, what)]
+        needed += [(label, ("marks", column)) for column, label in plot.marks.items()]
         named = ("series", "label") if plot.kind in (*_SINGLE, "parity") or plot.x == "stage" else _NAMED
-        asked += [(getattr(plot, key), (key,)) for key in named if getattr(plot, key) is not None]
-        for column, below in asked:
+        needed += [(getattr(plot, key), (key,)) for key in named if getattr(plot, key) is not None]
+        for column, below in needed:
             _known(document, column, known, (*place, *below))
         _check_keys(document, plot, place)
 
@@ -200,9 +200,9 @@ class ColumnChecks:
         self._both(plot, place)
         for key in plot.chosen:
             self._exists(key, (*place, "chosen", key))
-        found = [row for row in self.rows if all(row.get(key) == value for key, value in plot.chosen.items())]
-        if plot.chosen and len(found) != 1:
-            raise self.document.error(f"{len(found) or 'no'} rows have {shown(plot.chosen)}", (*place, "chosen"))
+        matching = [row for row in self.rows if all(row.get(key) == value for key, value in plot.chosen.items())]
+        if plot.chosen and len(matching) != 1:
+            raise self.document.error(f"{len(matching) or 'no'} rows have {shown(plot.chosen)}", (*place, "chosen"))
 
     def _parity(self, plot: PlotFields, place: Place) -> None:
         self._numbers(plot.x, (*place, "x" if self._says_x(place) else "kind"))
@@ -268,8 +268,8 @@ class ColumnChecks:
         for row in self.rows:
             point = (row.get(plot.series) if plot.series else None, row.get(plot.x))
             if point in seen:
-                one = "on one line" if plot.kind in ("line", "scaling") else "here"
-                problem = f"several rows have {plot.x} = {shown(point[1])} {one}; expected a label that differs"
+                where = "on one line" if plot.kind in ("line", "scaling") else "here"
+                problem = f"several rows have {plot.x} = {shown(point[1])} {where}; expected a label that differs"
                 raise self.document.error(problem, place)
             seen.add(point)
 
@@ -280,9 +280,9 @@ class ColumnChecks:
             self._exists(label, ("compare", "match", i))
         for end in ("start", "end"):
             wanted = getattr(compare, end)
-            found = [row.get(compare.between) for row in self.rows]
-            if wanted not in found:
-                hint = nearest(wanted, {str(value) for value in found})
+            names = [row.get(compare.between) for row in self.rows]
+            if wanted not in names:
+                hint = nearest(wanted, {str(value) for value in names})
                 problem = f"no row has {shown(wanted)} as its {compare.between}{hint}"
                 raise self.document.error(problem, ("compare", end))
         keys = {written_key(path) for case in self.cases for path, _ in leaves(case.data)}

@@ -113,11 +113,11 @@ class Walk:
                 changed = put(changed, path, value, place)
             yield from self._below(start, changed, depth + 1, (*chosen, values), due)
 
-    def _hold(self, asked: Sequence[tuple[int, Condition]], data: Any, start: Point) -> bool:
-        found = PointValues(data, start.labels, self.resolver)
-        for n, condition in asked:
+    def _hold(self, conditions: Sequence[tuple[int, Condition]], data: Any, start: Point) -> bool:
+        names = PointValues(data, start.labels, self.resolver)
+        for n, condition in conditions:
             try:
-                if not condition.holds(found):
+                if not condition.holds(names):
                     return False
             except UnknownError:
                 continue

@@ -60,11 +60,11 @@ class Refused:
 
 def refused_notes(refused: Sequence[Refused]) -> list[str]:
     """A line for each reason: a broken node that many rows stand on is reported once."""
-    found: dict[str, list[Refused]] = {}
+    reasons: dict[str, list[Refused]] = {}
     for one in refused:
-        found.setdefault(str(one.error), []).append(one)
+        reasons.setdefault(str(one.error), []).append(one)
     notes = []
-    for reason, (first, *more) in found.items():
+    for reason, (first, *more) in reasons.items():
         numbers = f"{first.number} to {more[-1].number}" if more else ""
         notes.append(f"{len(more) + 1} of rows {numbers} cannot run: {reason}" if more else str(first))
     return notes
@@ -106,12 +106,12 @@ def find_experiment(given: Given, catalogue: Catalogue) -> Source:
         return Text(read_text(path), stem=path.stem)  # read once; much asks again what the text was
     if os.path.isfile(name) or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         return path
-    found = catalogue.find("experiments", name)
-    if found is None and os.path.exists(name):
+    file = catalogue.find("experiments", name)
+    if file is None and os.path.exists(name):
         return path
-    if found is None:
+    if file is None:
         raise InputError(f"no such file or experiment {shown(name)}{nearest(name, catalogue.names('experiments'))}")
-    return found
+    return file
 
 
 def load_experiment(file: Source, settings: Sequence[str], catalogue: Catalogue) -> Experiment:
@@ -138,15 +138,15 @@ def varied_values(case: Case, resolver: Resolver) -> dict[str, Any]:
     """Values that the file varies, by key: in SI units, defaults filled in; anything but a plain value as words."""
     if not case.varied:
         return {}
-    asked = case.scenario.model_dump(exclude={"hardware"})
-    values = {".".join(path): effective(path, value, case.scenario)["value"] for path, value in leaves(asked)}
+    data = case.scenario.model_dump(exclude={"hardware"})
+    values = {".".join(path): effective(path, value, case.scenario)["value"] for path, value in leaves(data)}
     if any(path[0] == "hardware" for path in case.varied):
         values |= resolver.figures(resolver.cluster(case.scenario.cluster, case.scenario.hardware, case.origins))
-    found = {}
+    varied = {}
     for path in case.varied:
         key, place = written_key(path), ".".join(indexed(case.data, path))
-        found[key] = values[key] if key in values else values.get(place, str(value_at(case.data, path)))
-    return found
+        varied[key] = values[key] if key in values else values.get(place, str(value_at(case.data, path)))
+    return varied
 
 
 def run_experiment(
@@ -180,16 +180,16 @@ def run_each(cases: Sequence[Case], run: Callable[[int, Case], T]) -> tuple[list
 
     Raises the `InputError` of the first where none could.
     """
-    made, ran, refused = [], [], []
+    results, ran, refused = [], [], []
     for number, case in enumerate(cases, 1):
         try:
-            made.append(run(number, case))
+            results.append(run(number, case))
             ran.append(case)
         except InputError as error:
             refused.append(Refused(number, _words_of(case), error))
-    if refused and not made:
+    if refused and not results:
         raise refused[0].error
-    return made, ran, refused
+    return results, ran, refused
 
 
 def _words_of(case: Case) -> str:

@@ -25,8 +25,8 @@ def shown_columns(fields: ExperimentFields, rows: Rows) -> list[str]:
     known = [name for name in shown if _is_setting(name, rows)]
     front: list[str] = []
     for column in [*labels, *map(column_of, varied)]:
-        told = [*known, *front]
-        if not _has(column, shown) and _kinds([*told, column], rows) > _kinds(told, rows):
+        together = [*known, *front]
+        if not _has(column, shown) and _kinds([*together, column], rows) > _kinds(together, rows):
             front.append(column)
     return [*front, *shown]
 

@@ -87,8 +87,8 @@ class DaskPool:
 
         tasks = self._pending.pop(future)
         try:
-            found: Sequence[Any] = future.result()
-            return tasks, found, ""
+            answers: Sequence[Any] = future.result()
+            return tasks, answers, ""
         except KilledWorker:
             return tasks, None, "died with several workers of the cluster"
         finally:
@@ -102,10 +102,10 @@ class DaskPool:
         except ImportError as error:
             self.close()
             raise InputError(f"workers cannot import simgpu ({error}); install it there", key="--scheduler") from None
-        for address, found in theirs.items():
-            if found != versions():
+        for address, there in theirs.items():
+            if there != versions():
                 self.close()
-                mine, other = (f"{version} (code {code})" for version, code in (versions(), found))
+                mine, other = (f"{version} (code {code})" for version, code in (versions(), there))
                 raise InputError(f"the worker at {address} has simgpu {other}, here is {mine}", key="--scheduler")
 
     def close(self) -> None:
@@ -147,12 +147,12 @@ def _greet(address: str) -> None:
         return await asyncio.wait_for(ask(), CONNECT_SECONDS)
 
     try:
-        found = asyncio.run(ask_in_time())
+        name = asyncio.run(ask_in_time())
     except TimeoutError:
         raise _unreachable(address, f"no answer for {CONNECT_SECONDS:g} s") from None
     except (Exception, MemoryError) as error:  # whatever a stranger's bytes make of the reader
         raise _unreachable(address, error) from None
-    if not isinstance(found, dict) or found.get("type") != "Scheduler":
+    if not isinstance(name, dict) or name.get("type") != "Scheduler":
         raise _unreachable(address, "it is no scheduler of Dask")
 
 

@@ -50,15 +50,15 @@ class ProcessPool:
     def answers(self, seconds: float) -> list[Answer]:
         """Answers that are finished, after waiting for at most `seconds`."""
         working = {worker.pipe: worker for worker in self._workers if worker.tasks is not None}
-        found = []
+        answers = []
         for pipe in wait(list(working), seconds):
             worker = working[pipe]  # type: ignore[index]
             tasks, done = worker.tasks, worker.take()
             assert tasks is not None
             if done is None:
                 self._workers[self._workers.index(worker)] = _Worker(self._context, self.setup)
-            found.append((tasks, done, worker.end))
-        return found
+            answers.append((tasks, done, worker.end))
+        return answers
 
     def close(self) -> None:
         """End all processes; their work is lost."""
@@ -87,8 +87,8 @@ class _Worker:
         """The answer of the process; None where it died instead."""
         self.tasks = None
         try:
-            found: Sequence[Any] = self.pipe.recv()
-            return found
+            answers: Sequence[Any] = self.pipe.recv()
+            return answers
         except (EOFError, OSError):
             self._process.join(5)
             code = self._process.exitcode

@@ -21,11 +21,11 @@ def code_digest() -> str:
     files = [PACKAGE / name for name in _DECIDES_TOO]
     for room in _DECIDES:
         files += [file for file in sorted((PACKAGE / room).rglob("*")) if file.suffix in (".py", ".csv")]
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in files:
-        found.update(str(file.relative_to(PACKAGE)).encode())
-        found.update(file.read_bytes())
-    return found.hexdigest()[:16]
+        digest.update(str(file.relative_to(PACKAGE)).encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def versions() -> tuple[str, str]:

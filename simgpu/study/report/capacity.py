@@ -59,7 +59,7 @@ COLUMNS = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class CapacityQuery:
     """The question of `simgpu fit`: models, GPUs, precisions, users. Empty: the choices of this module."""
 
     gpus: Sequence[str] = ()
@@ -86,44 +86,44 @@ MOST = 10**9
 """Largest number of users and of tokens that is asked for."""
 
 
-def fit(catalogue: Catalogue, models: Sequence[str], asked: Asked) -> Fitted:
+def fit(catalogue: Catalogue, models: Sequence[str], query: CapacityQuery) -> Fitted:
     """Find the fewest GPUs of each kind that hold each model.
 
     Raises `InputError` for names that are not known and contexts that a model cannot take.
     """
     if not models:
         raise InputError("no model", key="MODEL")
-    _check(catalogue, asked)
-    sizes = {name: _capacity(catalogue, name) for name in dict.fromkeys(asked.gpus or GPUS)}
-    gpus = sizes if asked.gpus else sorted(sizes, key=lambda name: (sizes[name], name))
-    runtime = catalogue.runtime(asked.runtime) if asked.runtime else None
+    _check(catalogue, query)
+    sizes = {name: _capacity(catalogue, name) for name in dict.fromkeys(query.gpus or GPUS)}
+    gpus = sizes if query.gpus else sorted(sizes, key=lambda name: (sizes[name], name))
+    runtime = catalogue.runtime(query.runtime) if query.runtime else None
     single = len(models) * len(sizes) == 1
     rows: list[dict[str, Any]] = []
     refused: dict[str, None] = {}
     for model in dict.fromkeys(models):
         config = catalogue.model(model)
-        for precision, gpu in product(asked.precisions or _precisions(config, runtime), gpus):
+        for precision, gpu in product(query.precisions or _precisions(config, runtime), gpus):
             try:
-                rows.append(_row(catalogue, config, model, precision, gpu, sizes, asked))
+                rows.append(_row(catalogue, config, model, precision, gpu, sizes, query))
             except InputError as error:
-                if error.key != "workload.precision" or single or _never(catalogue, asked, precision):
+                if error.key != "workload.precision" or single or _never(catalogue, query, precision):
                     raise _by_option(error) from None
                 refused[error.problem] = None
     if not rows:
         raise InputError(f"nothing is left to fit: {next(iter(refused))}", key="--precision")
-    return Fitted(tuple(rows), tuple(_notes(catalogue, models, asked, rows, refused)))
+    return Fitted(tuple(rows), tuple(_notes(catalogue, models, query, rows, refused)))
 
 
-def _check(catalogue: Catalogue, asked: Asked) -> None:
+def _check(catalogue: Catalogue, query: CapacityQuery) -> None:
     """Raise `InputError` for an option that is not known or out of range."""
-    for name in asked.precisions:
+    for name in query.precisions:
         precision_of(name, "--precision")
-    if asked.runtime is not None:
+    if query.runtime is not None:
         try:
-            catalogue.runtime(asked.runtime)
+            catalogue.runtime(query.runtime)
         except InputError as error:
             raise InputError(error.problem, key="--runtime") from None
-    for key, value in (("--users", asked.users), ("--context", 1 if asked.context is None else asked.context)):
+    for key, value in (("--users", query.users), ("--context", 1 if query.context is None else query.context)):
         if not 1 <= value <= MOST:
             expected = "1 or more" if value < 1 else f"at most {MOST:,}"
             raise InputError(f"{shown(value)}: expected {expected}", key=key)
@@ -132,7 +132,7 @@ def _check(catalogue: Catalogue, asked: Asked) -> None:
 def _notes(
     catalogue: Catalogue,
     models: Sequence[str],
-    asked: Asked,
+    query: CapacityQuery,
     rows: Sequence[Mapping[str, Any]],
     refused: Iterable[str],
 ) -> Iterator[str]:
@@ -141,16 +141,16 @@ def _notes(
     if converted:
         yield f"no such units, weights are converted on the way: {'; '.join(dict.fromkeys(converted))}"
     published = {name: catalogue.model(name).max_tokens for name in models}
-    yield from context_notes({n: (asked.context, most) for n, most in published.items() if (asked.context or 0) > most})
+    yield from context_notes({n: (query.context, most) for n, most in published.items() if (query.context or 0) > most})
     yield from (f"left out: {problem}" for problem in refused)
 
 
-def _never(catalogue: Catalogue, asked: Asked, precision: str) -> bool:
+def _never(catalogue: Catalogue, query: CapacityQuery, precision: str) -> bool:
     """True if a runtime that was named has the precision on no GPU at all."""
-    if asked.runtime is None:
+    if query.runtime is None:
         return False
     try:
-        chosen_precision(precision, "bf16", catalogue.runtime(asked.runtime))
+        chosen_precision(precision, "bf16", catalogue.runtime(query.runtime))
     except InputError:
         return True
     return False
@@ -188,24 +188,24 @@ def _reaches_no_other(catalogue: Catalogue, gpu: str) -> bool:
 
 def _row(
     catalogue: Catalogue, config: TransformerConfig, model: str, precision: str, gpu: str,
-    sizes: Mapping[str, float], asked: Asked,
+    sizes: Mapping[str, float], query: CapacityQuery,
 ) -> dict[str, Any]:  # fmt: skip
     """The row of one model in one precision on one kind of GPU."""
-    engine = asked.runtime or ("llama.cpp" if is_gguf(precision_of(precision)) else "vllm")
-    context = asked.context or min(CONTEXT, config.max_tokens)
+    engine = query.runtime or ("llama.cpp" if is_gguf(precision_of(precision)) else "vllm")
+    context = query.context or min(CONTEXT, config.max_tokens)
     if not config.takes(context):
         problem = f"{context:,} tokens is more than the {config.max_tokens:,} learned positions of '{config.name}'"
         raise InputError(problem, key="--context")
-    served = _served(catalogue, config, precision, gpu, engine, asked.kv_cache)
+    served = _served(catalogue, config, precision, gpu, engine, query.kv_cache)
     capacity = sizes[gpu]
-    one = fullest(serving_memory(served, asked.users, context, capacity))
+    on_one_gpu = fullest(serving_memory(served, query.users, context, capacity))
     most = (
         1 if _reaches_no_other(catalogue, gpu) else DEGREES[-1]
     )  # slices of a GPU reach no other (NVIDIA MIG user guide: no P2P, no NCCL)
-    found = smallest(served, capacity, context, asked.users, most)
-    split = fullest(serving_memory(found.served, asked.users, context, capacity))
+    smallest_fit = smallest(served, capacity, context, query.users, most)
+    split = fullest(serving_memory(smallest_fit.served, query.users, context, capacity))
     others = [(name, size) for name, size in sizes.items() if size > capacity]
-    help_text = misfit_text(served, asked.users, context, capacity, 1, others, most)
+    help_text = misfit_text(served, query.users, context, capacity, 1, others, most)
     return {
         "model": model,
         "precision": precision,
@@ -214,19 +214,19 @@ def _row(
         "converted": served.precision.converted,
         "runtime": catalogue.runtime(engine).name,
         "context": context,
-        "users": asked.users,
-        "fits_one": one.fits,
-        "needed_bytes": one.total,
-        "usable_bytes": one.budget,
-        "short_by_bytes": one.short_by,
-        "smallest_gpus": found.gpus or 0,
-        "split": found.split if found.gpus else "",
-        "weights_bytes": one.weights,
+        "users": query.users,
+        "fits_one": on_one_gpu.fits,
+        "needed_bytes": on_one_gpu.total,
+        "usable_bytes": on_one_gpu.budget,
+        "short_by_bytes": on_one_gpu.short_by,
+        "smallest_gpus": smallest_fit.gpus or 0,
+        "split": smallest_fit.split if smallest_fit.gpus else "",
+        "weights_bytes": on_one_gpu.weights,
         "weights_bytes_per_gpu": split.weights,
         "kv_bytes_per_token": cache_bytes(served, context) / context,
-        "most_users": found.sequences,
-        "longest_context": found.longest,
-        "helps": "" if one.fits else help_text,
+        "most_users": smallest_fit.sequences,
+        "longest_context": smallest_fit.longest,
+        "helps": "" if on_one_gpu.fits else help_text,
     }
 
 

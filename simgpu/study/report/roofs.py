@@ -16,17 +16,17 @@ def roofs_of(result: Result, title: str) -> Roofs:
 
     The peak is that of the fastest type that products run in (of the vector units where there are none).
     """
-    found: dict[tuple[str, str], list[float]] = {}
+    operators: dict[tuple[str, str], list[float]] = {}
     peak = 0.0
     for phase, activity, runs, seconds in _parts(result):
         if activity.category != "compute" or not activity.flops:
             continue
         peak = max(peak, activity.time.peak if activity.time else 0.0)
         name = "attention" if activity.name.startswith("attention_decode") else activity.name
-        sums = found.setdefault((name, phase), [0.0, 0.0, 0.0])
+        sums = operators.setdefault((name, phase), [0.0, 0.0, 0.0])
         for i, value in enumerate((activity.flops * runs, activity.bytes * runs, seconds)):
             sums[i] += value
-    points = [Point(name, flop, moved, seconds, phase) for (name, phase), (flop, moved, seconds) in found.items()]
+    points = [Point(name, flop, moved, seconds, phase) for (name, phase), (flop, moved, seconds) in operators.items()]
     bandwidth, vector = (result.resolved[f"gpu.{key}"] for key in ("memory.bandwidth", "peak.fp32-fp32-vector"))
     peak = peak or to_si(vector["value"], vector["unit"], "FLOP/s")
     return Roofs(title, peak, to_si(bandwidth["value"], bandwidth["unit"], "B/s"), points)

@@ -35,9 +35,9 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
     scenario with its source.
     """
     fields = outcome.experiment.fields
-    found = walks(outcome, catalogue)
+    differences = walks(outcome, catalogue)
     compare = fields.compare
-    notes = walk_notes(found, compare.start, compare.end) if compare else []
+    notes = walk_notes(differences, compare.start, compare.end) if compare else []
     notes += settings_notes(outcome.experiment.settings)
     notes += memory_notes(outcome.rows, _first_label(outcome))
     notes += context_notes(stretched(outcome, catalogue))
@@ -66,12 +66,12 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
 
 def stretched(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, tuple[int, int]]:
     """Models with sequences longer than their configuration allows: tokens of the longest, and the limit."""
-    found: dict[str, tuple[int, int]] = {}
+    longest: dict[str, tuple[int, int]] = {}
     for case in outcome.experiment.cases:
         name, tokens = case.scenario.model, longest_sequence(case.scenario.workload)
-        if name and tokens > max((published := catalogue.model(name).max_tokens), found.get(name, (0, 0))[0]):
-            found[name] = tokens, published
-    return found
+        if name and tokens > max((published := catalogue.model(name).max_tokens), longest.get(name, (0, 0))[0]):
+            longest[name] = tokens, published
+    return longest
 
 
 def scenarios(outcome: ExperimentResult) -> list[Mapping[str, Any]]:

@@ -28,7 +28,7 @@ from simgpu.study.search.problem import Problem
 from simgpu.study.search.searching import Progress, Search, Searched
 from simgpu.study.search.serving import ServingProblem, search_serving
 from simgpu.study.search.together import together
-from simgpu.study.search.workers import Asked, Workers
+from simgpu.study.search.workers import SearchInputs, Workers
 from simgpu.study.sweep.store import Store, store_file
 from simgpu.tree import leaves
 from simgpu.workload.jobs import Inference, Serving, Training
@@ -58,33 +58,33 @@ def search(
             raise InputError(f"{shown(top)} is not a whole number from 1 to 1000", key="top")
         fields = fields.model_copy(update={"top": top})
     folders = tuple(str(folder) for folder in catalogue.folders[:-1])
-    planned = [(case, asked := Asked(case.scenario, fields, folders), _problem(asked, case, experiment))
+    planned = [(case, inputs := SearchInputs(case.scenario, fields, folders), _problem(inputs, case, experiment))
                for case in experiment.cases]  # fmt: skip
     if len(planned) == 1:
-        where = Kept(place, experiment.name, store, keep)
+        where = StorePlace(place, experiment.name, store, keep)
         return _search(experiment, *planned[0][1:], catalogue, work, where, tell)
-    found, refused = [], []
-    for case, asked, problem in planned:  # every cluster was looked at before the first search
+    answers, refused = [], []
+    for case, inputs, problem in planned:  # every cluster was looked at before the first search
         cluster = case.scenario.cluster
-        where = Kept(place, f"{experiment.name} on {cluster}", store, keep)
+        where = StorePlace(place, f"{experiment.name} on {cluster}", store, keep)
         try:
-            one = _search(replace(experiment, cases=[case]), asked, problem, catalogue, work, where, tell)
+            ranked = _search(replace(experiment, cases=[case]), inputs, problem, catalogue, work, where, tell)
         except InputError as error:  # nothing fits there: others may hold it
             refused.append((cluster, error))
             continue
-        found.append(replace(one, notes=[f"{cluster}: {note}" for note in one.notes]))
-        if not one.whole:
+        answers.append(replace(ranked, notes=[f"{cluster}: {note}" for note in ranked.notes]))
+        if not ranked.whole:
             break
-    if not found:
+    if not answers:
         raise refused[0][1]
-    some = next((row for one in found for row in one.every), None)
+    some = next((row for ranked in answers for row in ranked.every), None)
     by_cost = fields.price is not None and fields.objective is None
-    answer = together(found, fields.top, cost_column(some) if by_cost and some else found[0].objective)
+    answer = together(answers, fields.top, cost_column(some) if by_cost and some else answers[0].objective)
     return replace(answer, notes=[*answer.notes, *(f"{cluster}: {error.problem}" for cluster, error in refused)])
 
 
 @dataclass(frozen=True)
-class Kept:
+class StorePlace:
     """The place where simulated plans are stored: the experiment's file, its name, the store."""
 
     file: Source
@@ -93,25 +93,25 @@ class Kept:
     keep: bool
 
 
-def _problem(asked: Asked, case: Case, experiment: Experiment) -> Problem | ServingProblem:
+def _problem(inputs: SearchInputs, case: Case, experiment: Experiment) -> Problem | ServingProblem:
     try:
-        return asked.problem()
+        return inputs.problem()
     except InputError as error:
         raise _placed(error, experiment.document, case.origins) from None
 
 
 def _search(
-    experiment: Experiment, asked: Asked, problem: Problem | ServingProblem, catalogue: Catalogue, work: Where,
-    where: Kept, tell: Tell,
+    experiment: Experiment, inputs: SearchInputs, problem: Problem | ServingProblem, catalogue: Catalogue, work: Where,
+    where: StorePlace, tell: Tell,
 ) -> Answer:  # fmt: skip
     """Run the search that starts from the only case of an experiment."""
-    workers = Workers(asked, problem, work)
+    workers = Workers(inputs, problem, work)
     before = signal.getsignal(signal.SIGINT)
     try:
         if isinstance(problem, Problem):
             with _kept(store_file(where.store), where.keep) as kept:
                 keeper = Keeper(kept, catalogue, where.name, where.file, writes=where.keep)
-                answer = _training(problem, experiment, asked, workers, tell, keeper)
+                answer = _training(problem, experiment, inputs, workers, tell, keeper)
         else:
             answer = _serving(problem, experiment, workers, tell)
         price = problem.search.price_on(problem.scenario.cluster)
@@ -140,7 +140,7 @@ def _cases(answer: Answer, experiment: Experiment) -> list[Case]:
     """The scenarios of an answer's rows as cases; values that the search chose have it as their origin."""
     (start,) = experiment.cases
     before = dict(leaves(start.scenario.model_dump()))
-    found = []
+    cases = []
     for row, scenario in zip(answer.rows, answer.scenarios, strict=True):
         place = Place(f"search of {experiment.document.file}, plan {row['rank']}")
         chosen = [
@@ -148,8 +148,8 @@ def _cases(answer: Answer, experiment: Experiment) -> list[Case]:
             for path, value in leaves(scenario.model_dump())
             if path[0] in ("plan", "workload") and before.get(path) != value
         ]
-        found.append(rewritten(start, chosen, {"plan": row["plan"]}))
-    return found
+        cases.append(rewritten(start, chosen, {"plan": row["plan"]}))
+    return cases
 
 
 @contextmanager
@@ -165,43 +165,43 @@ def _kept(file: Path, keep: bool) -> Iterator[Store | None]:
         with Store(file, create=False) as store:
             yield store
         return
-    made = [place for place in (file, *file.parents) if not place.exists()]
+    missing = [place for place in (file, *file.parents) if not place.exists()]
     empty = False
     try:
         with Store(file) as store:
             try:
                 yield store
             finally:
-                empty = bool(made) and not store.scenario("")
+                empty = bool(missing) and not store.scenario("")
     finally:
         if empty:
             with suppress(OSError):  # another search may have come in between
                 file.unlink()
-                for folder in made[1:]:
+                for folder in missing[1:]:
                     folder.rmdir()
 
 
 def _training(
-    problem: Problem, experiment: Experiment, asked: Asked, workers: Workers, tell: Tell, keeper: Keeper
+    problem: Problem, experiment: Experiment, inputs: SearchInputs, workers: Workers, tell: Tell, keeper: Keeper
 ) -> Answer:
     if not problem.groups():
         raise experiment.document.error(problem.nothing(), ("search",))
-    found = Search(problem, workers, tell, keeper).run()
-    free = _without_limits(asked, workers.where, tell, keeper) if found.whole and not found.within else None
+    searched = Search(problem, workers, tell, keeper).run()
+    free = _without_limits(inputs, workers.where, tell, keeper) if searched.whole and not searched.within else None
     if free is not None and not free.simulated:
-        raise experiment.document.error(problem.why_none(found.progress.plans), ("search",))
-    named = [(problem.scenario_of(run.plan), {"plan": words_of(run.plan)}) for run in found.simulated]
+        raise experiment.document.error(problem.why_none(searched.progress.plans), ("search",))
+    named = [(problem.scenario_of(run.plan), {"plan": words_of(run.plan)}) for run in searched.simulated]
     keeper.members(named, experiment.settings)
-    answer = training_answer(experiment.name, experiment.fields.title, problem, found)
+    answer = training_answer(experiment.name, experiment.fields.title, problem, searched)
     if free is not None and free.whole:
         answer = nothing_within(answer, problem, free)
     return replace(answer, formats=experiment.fields.formats)
 
 
-def _without_limits(asked: Asked, work: Where, tell: Tell, keeper: Keeper) -> Searched:
+def _without_limits(inputs: SearchInputs, work: Where, tell: Tell, keeper: Keeper) -> Searched:
     """The best plan without regard to limits."""
-    fields = asked.search.model_copy(update={"limits": {}, "top": 1, "front": False})
-    free = replace(asked, search=fields)
+    fields = inputs.search.model_copy(update={"limits": {}, "top": 1, "front": False})
+    free = replace(inputs, search=fields)
     problem = free.problem()
     assert isinstance(problem, Problem)
     workers = Workers(free, problem, work)
@@ -218,13 +218,13 @@ def _serving(problem: ServingProblem, experiment: Experiment, workers: Workers, 
         progress.groups, progress.done, progress.simulated = of, done, done
         tell(progress)
 
-    found = search_serving(problem, workers, count)
-    if not found.plans:
+    served = search_serving(problem, workers, count)
+    if not served.plans:
         raise experiment.document.error("no plan of the space splits the model over the GPUs", ("search",))
-    if found.whole and not found.every and found.refused:
-        reason, times = next(iter(found.refused.items()))
+    if served.whole and not served.every and served.refused:
+        reason, times = next(iter(served.refused.items()))
         raise experiment.document.error(f"nothing of the space can be run ({times:,} x: {reason})", ("search",))
-    answer = serving_answer(experiment.name, experiment.fields.title, problem, found)
+    answer = serving_answer(experiment.name, experiment.fields.title, problem, served)
     return replace(answer, formats=experiment.fields.formats)
 
 
@@ -316,11 +316,11 @@ def figures_of(answer: Answer) -> dict[str, Any]:
         best = answer.rows[0]
         drawn["chosen"] = next(i for i, row in enumerate(answer.every) if all(row[key] == best[key] for key in row))
         return {"front": pareto_figure(rows, x, y, **drawn)}
-    found = {}
+    figures = {}
     if len(rows) > 1:  # the best of each budget: what else was simulated is no front
         fastest = rows.index(min(rows, key=lambda row: row[y]))
-        found["front"] = pareto_figure(rows, x, y, chosen=fastest if series else len(rows) - 1, **drawn)
+        figures["front"] = pareto_figure(rows, x, y, chosen=fastest if series else len(rows) - 1, **drawn)
     many = len({row["gpus"] for row in answer.rows}) > 1
     names = [f"{row['rank']}. {row['plan']}" + (f", {row['gpus']:,} GPUs" if many else "") for row in answer.rows]
-    found["best"] = stack_figure(dict(zip(names, answer.rows, strict=True)), [], answer.heading)
-    return found
+    figures["best"] = stack_figure(dict(zip(names, answer.rows, strict=True)), [], answer.heading)
+    return figures

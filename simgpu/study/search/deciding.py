@@ -32,7 +32,7 @@ class Limits:
 
 
 @dataclass
-class Part:
+class GroupDecision:
     """The answer on a group. `cut`: where the leaves end that were handed over; None where there are no others."""
 
     plans: int = 0
@@ -44,12 +44,12 @@ class Part:
 
 def decide(
     problem: Problem, structures: Sequence[Structure], limits: Limits, keep: int = KEPT, after: Place = FIRST
-) -> Part:
+) -> GroupDecision:
     """Go through the plans of some structures; return those that may matter.
 
     They are the `keep` best by their bounds that come after a place, and of each level the best.
     """
-    part = Part()
+    part = GroupDecision()
     kept: list[Leaf] = []
     best: dict[int, Leaf] = {}
     cut: Place = (inf, 0)
@@ -76,7 +76,7 @@ def _smallest(leaves: list[Leaf], count: int, cut: Place) -> tuple[list[Leaf], P
     return found[:-1], min(cut, found[-1].place)
 
 
-def _leaves(problem: Problem, structures: Sequence[Structure], limits: Limits, part: Part) -> Iterator[Leaf]:
+def _leaves(problem: Problem, structures: Sequence[Structure], limits: Limits, part: GroupDecision) -> Iterator[Leaf]:
     """Plans that fit and whose bound is below the limits."""
     bounds = problem.bounds()
     order = 0

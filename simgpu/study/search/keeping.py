@@ -48,11 +48,11 @@ class Keeper:
             return
         identity = self._identity(scenario)
         ended = now()
-        one = Finished(
+        finished = Finished(
             identity.key, "ok", row, None, identity.asked, identity.parts, ended, ended, seconds,
             socket.gethostname(), platform.python_version(),
         )  # fmt: skip
-        self.store.keep([one], self._provenance)
+        self.store.keep([finished], self._provenance)
 
     def members(self, scenarios: Sequence[tuple[Scenario, Mapping[str, Any]]], settings: Sequence[str]) -> None:
         """Remember which scenarios belong to the search, with labels."""

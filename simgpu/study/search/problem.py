@@ -118,8 +118,8 @@ class Problem:
     def nothing(self) -> str:
         """Text that says why no structure is left."""
         for key in ("tp", "pp", "cp", "ep", "dp"):
-            asked = self.search.space.get(key)
-            if asked is not None and asked != ALL:
+            wanted = self.search.space.get(key)
+            if wanted is not None and wanted != ALL:
                 freed = {**self.space.choices, key: ALL}
                 if next(replace(self.space, choices=freed).structures(), None) is not None:
                     return f"no plan of the space uses {self._counts} GPUs; with other values of {key} some would"
@@ -128,12 +128,12 @@ class Problem:
     def why_none(self, plans: int) -> str:
         """Text that says why not one plan could be simulated: the job, the conditions, or memory and by how much."""
         structures = [at for group in self.groups().values() for at in group]
-        one = next((some[0] for at in structures for some in self.space.families(at)), None)
-        if one is None:
+        first_plan = next((some[0] for at in structures for some in self.space.families(at)), None)
+        if first_plan is None:
             return f"no plan of the space divides the batch of {self.job.batch} and the layers of '{self.config.name}'"
         if not plans:
             try:
-                self.job.check(self.config, one)
+                self.job.check(self.config, first_plan)
             except InputError as error:
                 return f"no plan of the space can be run; {error.key}: {error.problem}"
             return f"the conditions leave nothing: {' and '.join(self.search.where)}"

@@ -24,10 +24,10 @@ def parts_of(row: Mapping[str, Any]) -> dict[str, float]:
     if row["workload"] == "training":
         return {name: row.get(name, 0.0) for name in STEP_PARTS}
     share = row["gpus"] / row["batch"]
-    found = {name: row.get(name, 0.0) * share for name in _SERVING_PARTS}
+    seconds = {name: row.get(name, 0.0) * share for name in _SERVING_PARTS}
     whole = 1.0 / row["output_tokens_per_s_per_gpu"] if row.get("output_tokens_per_s_per_gpu") else 0.0
-    found["first tokens and queue"] = whole - sum(found.values())
-    return found
+    seconds["first tokens and queue"] = whole - sum(seconds.values())
+    return seconds
 
 
 def why(row: Mapping[str, Any], best: Mapping[str, Any]) -> str:
@@ -39,15 +39,15 @@ def why(row: Mapping[str, Any], best: Mapping[str, Any]) -> str:
     if abs(total) <= SAME * sum(theirs.values()):
         return "the same time"
     against = sorted((name for name in more if more[name] > 0), key=lambda name: -more[name])
-    told: list[str] = []
+    words: list[str] = []
     left = sum(more[name] for name in against)
     for name in against[:3]:
-        if told and more[name] < 0.1 * left:
+        if words and more[name] < 0.1 * left:
             break
-        told.append(f"{_title(name)} {_signed(more[name])}")
+        words.append(f"{_title(name)} {_signed(more[name])}")
     gains = sorted((name for name in more if more[name] < -0.1 * left), key=lambda name: more[name])
-    told += [f"but {_title(name)} {_signed(more[name])}" for name in gains[:1]]
-    return f"{100 * total / sum(theirs.values()):+.1f} %: {', '.join(told)}"
+    words += [f"but {_title(name)} {_signed(more[name])}" for name in gains[:1]]
+    return f"{100 * total / sum(theirs.values()):+.1f} %: {', '.join(words)}"
 
 
 def _title(name: str) -> str:

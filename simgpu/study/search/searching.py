@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any
 
 from simgpu.plan.parallelism import Plan
-from simgpu.study.search.deciding import FIRST, KEPT, Limits, Part, Place
+from simgpu.study.search.deciding import FIRST, KEPT, GroupDecision, Limits, Place
 from simgpu.study.search.keeping import Keeper
 from simgpu.study.search.problem import Group, Leaf, Problem
 from simgpu.study.search.reasons import SAME
@@ -73,7 +73,7 @@ class Searched:
 
 
 @dataclass
-class _Known:
+class _SimulatedPlans:
     """Everything simulated so far, and what limits follow."""
 
     problem: Problem
@@ -112,12 +112,12 @@ class _Known:
 
     def front(self) -> list[Simulated]:
         """The best of each level, without those that a smaller one has too."""
-        found: list[Simulated] = []
+        front: list[Simulated] = []
         for run in sorted(self.within, key=lambda run: (run.level, run.cost)):
-            first = not found or found[-1].level != run.level
-            if first and (not self.problem.nested or not found or run.cost < found[-1].cost):
-                found.append(run)
-        return found
+            first = not front or front[-1].level != run.level
+            if first and (not self.problem.nested or not front or run.cost < front[-1].cost):
+                front.append(run)
+        return front
 
 
 class Search:
@@ -128,7 +128,7 @@ class Search:
     ) -> None:
         self.problem, self.workers, self.tell, self.keeper = problem, workers, tell, keeper
         self.groups = problem.groups()
-        self.known = _Known(problem)
+        self.known = _SimulatedPlans(problem)
         self.progress = Progress(len(self.groups))
         self._least: dict[Group, list[Leaf]] = {}
 
@@ -153,7 +153,7 @@ class Search:
     def _begin(self) -> None:
         """Decide every group once. Its best plans are simulated at once, so that later groups have less to look at."""
         keep = self.problem.search.top
-        pending: dict[Ticket[Part], Group] = {}
+        pending: dict[Ticket[GroupDecision], Group] = {}
         for group, structures in self.groups.items():
             pending[self.workers.decide(structures, self.known.limits(), keep, FIRST)] = group
             if len(pending) >= self.workers.jobs:
@@ -161,7 +161,7 @@ class Search:
         while pending:
             self._first_of(pending)
 
-    def _first_of(self, pending: dict[Ticket[Part], Group]) -> None:
+    def _first_of(self, pending: dict[Ticket[GroupDecision], Group]) -> None:
         """Take in the groups that are done first."""
         for done in self.workers.first_of(pending):
             group, part = pending.pop(done), done.result()
@@ -178,10 +178,10 @@ class Search:
         """The best of all and of each level."""
         if not self.problem.search.front:
             return leaves[:1]
-        found: dict[int, Leaf] = {}
+        best: dict[int, Leaf] = {}
         for leaf in leaves:
-            found.setdefault(self.problem.level(leaf.plan, leaf.memory), leaf)
-        return list(found.values())
+            best.setdefault(self.problem.level(leaf.plan, leaf.memory), leaf)
+        return list(best.values())
 
     def _finish(self) -> None:
         """Go again through groups that may hold more, with the limits that are known by now."""
@@ -191,9 +191,9 @@ class Search:
         while after:
             limits = self.known.limits()
             open_ = {g: place for g, place in after.items() if self._may_matter(g, place, limits)}
-            found = {self.workers.decide(self.groups[g], limits, KEPT, place): g for g, place in open_.items()}
+            pending = {self.workers.decide(self.groups[g], limits, KEPT, place): g for g, place in open_.items()}
             after, leaves = {}, []
-            for done, g in found.items():
+            for done, g in pending.items():
                 part = done.result()
                 leaves += part.leaves
                 if part.cut is not None:

@@ -120,10 +120,10 @@ class ServingProblem:
     def _values(self, key: str, gpus: int) -> list[int]:
         every = [n for n in range(1, gpus + 1) if gpus % n == 0]
         free = not self.search.space or (key == "dp" and self.search.gpus)  # copies of an engine fill what is asked for
-        asked = self.search.space.get(key, ALL if free else None)
-        if asked is None:
+        wanted = self.search.space.get(key, ALL if free else None)
+        if wanted is None:
             return [getattr(self.scenario.plan, key)]
-        return every if isinstance(asked, str) else list(asked)
+        return every if isinstance(wanted, str) else list(wanted)
 
     def _splits(self, plan: Plan) -> bool:
         try:
@@ -194,24 +194,24 @@ def search_serving(
 ) -> Served:  # fmt: skip
     """Simulate every point; `workers` give a row, or the reason why there is none ('' where it does not fit)."""
     start, points = perf_counter(), list(problem.points())
-    found: list[tuple[Point, Any]] = []
+    results: list[tuple[Point, Any]] = []
     pending: dict[Any, Point] = {}
     whole = True
     try:
         for n, point in enumerate(points):
             pending[workers.serve(point.scenario)] = point
             while len(pending) >= 4 * workers.jobs or (pending and n == len(points) - 1):
-                found += [(pending.pop(done), done.result()) for done in workers.first_of(pending)]
-                tell(len(found), len(points))
+                results += [(pending.pop(done), done.result()) for done in workers.first_of(pending)]
+                tell(len(results), len(points))
     except KeyboardInterrupt:
         whole = False
-    rows = [(point, row) for point, row in found if isinstance(row, dict)]
+    rows = [(point, row) for point, row in results if isinstance(row, dict)]
     every = [{**row, **_loads(point)} for point, row in rows]
     kept = [(point, row) for point, row in rows if within(priced(row, problem.price), problem.limits)]
     best: dict[tuple[Any, ...], tuple[dict[str, Any], Scenario]] = {}
     for point, row in sorted(kept, key=lambda one: (_queues(one[1]), -one[1][problem.objective], str(one[0].chosen))):
         best.setdefault(point.plan_key, ({**row, **_loads(point)}, point.scenario))
-    reasons = Counter(row for _, row in found if isinstance(row, str))
+    reasons = Counter(row for _, row in results if isinstance(row, str))
     misfits = reasons.pop("", 0)
     refused = dict(reasons.most_common())
     taken = perf_counter() - start

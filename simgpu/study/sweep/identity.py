@@ -74,9 +74,9 @@ class Identities:
             parts["runtime"] = self._digest(run, _of_runtime)
             if run.stack is not None:
                 parts["framework"] = self._digest(run.stack, Framework.facts)
-        asked = asked_of(scenario, model, stack, run)
-        whole = {"simgpu": __version__, "code": code_digest(), "scenario": asked, "parts": parts}
-        return Identity(digest_of(whole), asked, parts)
+        inputs = asked_of(scenario, model, stack, run)
+        whole = {"simgpu": __version__, "code": code_digest(), "scenario": inputs, "parts": parts}
+        return Identity(digest_of(whole), inputs, parts)
 
     def _model(self, name: str, places: Origins, path: tuple[str, ...]) -> TransformerConfig:
         try:
@@ -114,15 +114,15 @@ def asked_of(
 
     `framework` is that of a training step, `run` the runtime of inference; None for other jobs.
     """
-    asked = scenario.model_dump(mode="json", exclude={"hardware", "model", "cluster"})
+    inputs = scenario.model_dump(mode="json", exclude={"hardware", "model", "cluster"})
     try:
         plan = scenario.plan.plan()
     except InputError:  # it will be told where it runs
         plan = None
     known = filled(scenario.workload, plan, scenario.dtype, framework, run, model, scenario.clocks, scenario.accumulate)
     for path, value in known.items():
-        (asked[path[0]] if len(path) > 1 else asked)[path[-1]] = value
-    return asked
+        (inputs[path[0]] if len(path) > 1 else inputs)[path[-1]] = value
+    return inputs
 
 
 def digest_of(data: Any) -> str:
@@ -139,8 +139,8 @@ def _figures(spec: Any) -> Any:
         }
         return [spec.value, more] if more else spec.value
     if isinstance(spec, BaseModel):
-        found = {name: _figures(getattr(spec, name)) for name in type(spec).model_fields if name not in WORDS}
-        return {name: value for name, value in found.items() if value is not None}
+        values = {name: _figures(getattr(spec, name)) for name in type(spec).model_fields if name not in WORDS}
+        return {name: value for name, value in values.items() if value is not None}
     if isinstance(spec, Mapping):
         return {str(name): _figures(value) for name, value in spec.items()}
     return [_figures(item) for item in spec] if isinstance(spec, (list, tuple)) else spec

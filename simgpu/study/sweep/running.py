@@ -155,17 +155,15 @@ def _failed(task: Task, reason: str) -> Finished:
     import platform
     import socket
 
-    asked: dict[str, Any] = task.scenario.model_dump(mode="json")
+    inputs: dict[str, Any] = task.scenario.model_dump(mode="json")
     time, host, python = now(), socket.gethostname(), platform.python_version()
-    return Finished(task.key, "failed", None, reason, asked, {}, time, time, 0.0, host, python)
+    return Finished(task.key, "failed", None, reason, inputs, {}, time, time, 0.0, host, python)
 
 
-def _foreign(one: Finished) -> str:
-    why = f" ({one.reason})" if one.reason else ""
-    problem = (
-        f"a worker on {one.host} makes another scenario of the same words{why}: its catalogue or its simgpu differs"
-    )
-    return f"{problem} from this one's, or files changed while the sweep ran; what is finished is kept"
+def _foreign(finished: Finished) -> str:
+    why = f" ({finished.reason})" if finished.reason else ""
+    problem = f"a worker on {finished.host} makes another scenario of the same words{why}: its catalogue or its simgpu"
+    return f"{problem} differs from this one's, or files changed while the sweep ran; what is finished is kept"
 
 
 @contextmanager

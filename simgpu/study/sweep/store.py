@@ -66,7 +66,7 @@ class Finished:
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredPoint:
     """A finished point of a sweep. `labels` and varied values stand before the results in its row."""
 
     experiment: str
@@ -118,11 +118,11 @@ class Store:
             return sqlite3.connect(self.file, timeout=BUSY_SECONDS, isolation_level=None)
         place = f"file:{_escaped(self.file)}"
         try:
-            found = sqlite3.connect(f"{place}?mode=ro", timeout=BUSY_SECONDS, isolation_level=None, uri=True)
-            found.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            database = sqlite3.connect(f"{place}?mode=ro", timeout=BUSY_SECONDS, isolation_level=None, uri=True)
+            database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.OperationalError:  # a folder in which nothing can be written: nobody writes the file either
-            found = sqlite3.connect(f"{place}?immutable=1", timeout=BUSY_SECONDS, isolation_level=None, uri=True)
-        return found
+            database = sqlite3.connect(f"{place}?immutable=1", timeout=BUSY_SECONDS, isolation_level=None, uri=True)
+        return database
 
     def _open(self, create: bool) -> None:
         """Make the tables of an empty file; refuse one that is not a store, or a newer one."""
@@ -172,16 +172,16 @@ class Store:
 
         `text` is a digest of the file; sweeps of one file with other `settings` stand beside each other.
         """
-        told, began = json.dumps(list(settings)), now()
+        written, began = json.dumps(list(settings)), now()
         rows = [(n, key, _json(labels)) for n, (key, labels) in enumerate(members)]
         with self._transaction():
             self._db.execute(
                 "INSERT INTO sweeps (experiment, file, text, settings, began) VALUES (?, ?, ?, ?, ?) "
                 "ON CONFLICT DO UPDATE SET file = excluded.file, began = excluded.began",
-                (experiment, file, text, told, began),
+                (experiment, file, text, written, began),
             )
-            asked = "SELECT id FROM sweeps WHERE experiment = ? AND text = ? AND settings = ?"
-            number = int(self._db.execute(asked, (experiment, text, told)).fetchone()[0])
+            query = "SELECT id FROM sweeps WHERE experiment = ? AND text = ? AND settings = ?"
+            number = int(self._db.execute(query, (experiment, text, written)).fetchone()[0])
             self._db.execute("DELETE FROM members WHERE sweep = ?", (number,))
             self._db.executemany(f"INSERT INTO members VALUES ({number}, ?, ?, ?)", rows)
             self._db.executemany("INSERT OR IGNORE INTO parts VALUES (?, ?)", parts.items())
@@ -209,13 +209,13 @@ class Store:
     def statuses(self, keys: Iterable[str]) -> dict[str, str]:
         """'ok' or 'failed' for those of `keys` that are there."""
         wanted = list(keys)
-        found: dict[str, str] = {}
+        statuses: dict[str, str] = {}
         with self._plainly():
             for start in range(0, len(wanted), 500):
                 some = wanted[start : start + 500]
                 marks = ", ".join("?" * len(some))
-                found |= dict(self._db.execute(f"SELECT key, status FROM scenarios WHERE key IN ({marks})", some))
-        return found
+                statuses |= dict(self._db.execute(f"SELECT key, status FROM scenarios WHERE key IN ({marks})", some))
+        return statuses
 
     def row(self, key: str) -> dict[str, Any] | None:
         """The physical results of a scenario that succeeded, without labels; None if it is not there."""
@@ -228,7 +228,7 @@ class Store:
         with self._plainly():
             return [self._checked(one) for one in self._db.execute(_EXPERIMENTS)]
 
-    def members(self, sweep: int | None = None, experiment: str | None = None) -> Iterator[Kept]:
+    def members(self, sweep: int | None = None, experiment: str | None = None) -> Iterator[StoredPoint]:
         """Finished points: of one sweep, or of an experiment (as its file last was), or all."""
         condition, values = "1", ()  # type: tuple[str, tuple[Any, ...]]
         if sweep is not None:
@@ -238,7 +238,7 @@ class Store:
         with self._plainly():
             for one in self._db.execute(f"{_MEMBERS} WHERE {condition} ORDER BY sweeps.id, position", values):
                 known = self._checked(one)
-                yield Kept(**{**known, "row": known["row"] or {}})
+                yield StoredPoint(**{**known, "row": known["row"] or {}})
 
     def scenario(self, key: str) -> list[dict[str, Any]]:
         """Scenarios whose key begins with `key`, at most two."""
@@ -249,10 +249,10 @@ class Store:
     def labels(self, key: str) -> list[dict[str, Any]]:
         """(experiment, position, labels) of every sweep that has the scenario."""
         with self._plainly():
-            asked = (
+            query = (
                 "SELECT experiment, position, labels FROM members JOIN sweeps ON id = sweep WHERE key = ? ORDER BY id"
             )
-            return [self._checked(one) for one in self._db.execute(asked, (key,))]
+            return [self._checked(one) for one in self._db.execute(query, (key,))]
 
     def contents(self, digests: Iterable[str]) -> dict[str, Any]:
         """The contents behind digests."""
@@ -331,9 +331,9 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def store_file(given: str | Path | None) -> Path:
+def store_file(file: str | Path | None) -> Path:
     """The file of the store: as given, else $SIMGPU_STORE, else results/store.sqlite."""
-    return Path(given or os.environ.get("SIMGPU_STORE") or DEFAULT)
+    return Path(file or os.environ.get("SIMGPU_STORE") or DEFAULT)
 
 
 def _check_header(file: Path, create: bool) -> None:

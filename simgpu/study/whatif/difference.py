@@ -147,22 +147,24 @@ def diff(
         raise InputError(problem, key="workload.kind")
     dtype = dtype_of(case_a)
     with _blamed(settings_a, "--set-a"):
-        one = side(name_a, case_a, catalogue, dtype)
+        side_a = side(name_a, case_a, catalogue, dtype)
     with _blamed(settings_b, "--set-b"):
-        other = side(name_b, case_b, catalogue, dtype)
-    row_a, row_b = one.result.row, other.result.row
+        side_b = side(name_b, case_b, catalogue, dtype)
+    row_a, row_b = side_a.result.row, side_b.result.row
     column = value or _fair(row_a, row_b)
     for row in (row_a, row_b):
         checked_column(column, row, "--value")
-    between = separable(one, other, catalogue, progress)
+    between = separable(side_a, side_b, catalogue, progress)
     explained, exact = _explained(between, column)
     time = "tpot_s" if kinds[0] == "serving" else "step_s"
-    verdict = _verdict(one, other, column, catalogue)
+    verdict = _verdict(side_a, side_b, column, catalogue)
     notes = _notes(row_a, row_b)
     if abs(verdict.ratio - 1) <= SAME:
-        notes += _nothing_moved(one, other, column, catalogue)
-    inputs = _inputs(one, other)
-    return Difference(one, other, column, inputs, time, _parts(one, other, time), explained, exact, verdict, notes)
+        notes += _nothing_moved(side_a, side_b, column, catalogue)
+    inputs = _inputs(side_a, side_b)
+    return Difference(
+        side_a, side_b, column, inputs, time, _parts(side_a, side_b, time), explained, exact, verdict, notes
+    )
 
 
 @contextmanager
@@ -217,17 +219,17 @@ def _work(row: Row) -> float | None:
 
 
 def _notes(a: Row, b: Row) -> list[str]:
-    found = []
+    notes = []
     work, gpus = [_work(row) for row in (a, b)], [row["gpus"] for row in (a, b)]
     if work[0] and work[1] and abs(work[0] / work[1] - 1) > SAME:
-        found.append(f"A step of A is {work[0]:,.0f} tokens, one of B {work[1]:,.0f}.")
+        notes.append(f"A step of A is {work[0]:,.0f} tokens, one of B {work[1]:,.0f}.")
     if gpus[0] != gpus[1]:
-        found.append(f"A runs on {gpus[0]:,} GPU{'s' if gpus[0] > 1 else ''}, B on {gpus[1]:,}.")
+        notes.append(f"A runs on {gpus[0]:,} GPU{'s' if gpus[0] > 1 else ''}, B on {gpus[1]:,}.")
     misfits = [n for n, row in (("A", a), ("B", b)) if row.get("memory_fits", row.get("weights_fit", True)) is False]
     if misfits:
         who = "Neither A nor B fits" if len(misfits) == 2 else f"{misfits[0]} does not fit"
-        found.append(f"{who} the memory of its GPUs; the time is what they would do with more.")
-    return found
+        notes.append(f"{who} the memory of its GPUs; the time is what they would do with more.")
+    return notes
 
 
 def _nothing_moved(a: Side, b: Side, column: str, catalogue: Catalogue) -> list[str]:
@@ -236,19 +238,19 @@ def _nothing_moved(a: Side, b: Side, column: str, catalogue: Catalogue) -> list[
     changed = [key for key in {**figures[0], **figures[1]} if figures[0].get(key) != figures[1].get(key)]
     if not changed:
         return []
-    found = unmoved(changed, b.inputs.values())
-    if found:
-        return found
+    reasons = unmoved(changed, b.inputs.values())
+    if reasons:
+        return reasons
     gains = {}
-    for one in b.inputs.values():
-        factor = 1.1 if one.dimension == "rate" else 1 / 1.1
-        if one.dimension == "other" or one.compound:
+    for limiting in b.inputs.values():
+        factor = 1.1 if limiting.dimension == "rate" else 1 / 1.1
+        if limiting.dimension == "other" or limiting.compound:
             continue
         try:
-            row = run_case(with_hardware(b.case, one.scaled(factor)[1]), catalogue).row
+            row = run_case(with_hardware(b.case, limiting.scaled(factor)[1]), catalogue).row
         except InputError:
             continue
-        gains[one.title.partition(" (")[0]] = abs(row[column] / b.result.row[column] - 1)
+        gains[limiting.title.partition(" (")[0]] = abs(row[column] / b.result.row[column] - 1)
     best = sorted(gains, key=lambda title: -gains[title])[:2]
     limits = [
         f"{title} (a tenth better moves it by {100 * gains[title]:.2g} %)" for title in best if gains[title] > SAME
@@ -263,41 +265,43 @@ _FOLLOWS = ("framework.", "runtime.", "precision.", "numerics.", "serving.", "mo
 
 
 def _inputs(a: Side, b: Side) -> list[Row]:
-    """Differences in keys of the scenario, in physical inputs, and in everything else (`asked` false)."""
+    """Differences in keys of the scenario, in physical inputs, and in everything else (`chosen` false)."""
     known = a.result.resolved, b.result.resolved
-    found: list[Row] = []
+    rows: list[Row] = []
     hidden: list[Row] = []
-    by_hand = {key for one in (a, b) for key in one.case.scenario.hardware}
-    by_hand -= {key for side in (a, b) for one in side.inputs.values() for key in one.figures if not one.compound}
+    by_hand = {key for of_a in (a, b) for key in of_a.case.scenario.hardware}
+    by_hand -= {key for side in (a, b) for of_a in side.inputs.values() for key in of_a.figures if not of_a.compound}
     for key in dict.fromkeys([*known[0], *known[1]]):
-        one, other = (of.get(key, {}) for of in known)
-        if not _differs(one.get("value"), other.get("value")):
+        of_a, of_b = (of.get(key, {}) for of in known)
+        if not _differs(of_a.get("value"), of_b.get("value")):
             continue
         follows = key.startswith(_FOLLOWS) or (key.partition(".")[0] in HARDWARE_ROOTS and key != "cluster")
         row = _row(
-            key, key, one.get("value"), other.get("value"), one.get("unit") or other.get("unit") or "", one, other
+            key, key, of_a.get("value"), of_b.get("value"), of_a.get("unit") or of_b.get("unit") or "", of_a, of_b
         )
-        asked = not follows or key in by_hand
-        (found if asked else hidden).append({**row, "asked": asked})
-    gpus = [one.result.row["gpu"] for one in (a, b)]
+        chosen = not follows or key in by_hand
+        (rows if chosen else hidden).append({**row, "asked": chosen})
+    gpus = [of_a.result.row["gpu"] for of_a in (a, b)]
     if gpus[0] != gpus[1]:
-        found.append({**_row("gpu", "GPU", gpus[0], gpus[1], "", {}, {}), "asked": True})
+        rows.append({**_row("gpu", "GPU", gpus[0], gpus[1], "", {}, {}), "asked": True})
     for name in dict.fromkeys([*a.inputs, *b.inputs]):
-        pair = [one.inputs.get(name) for one in (a, b)]
+        pair = [of_a.inputs.get(name) for of_a in (a, b)]
         first = pair[0] or pair[1]
         assert first is not None
         constants = all(key.startswith("gpu.kernel.") for key in first.figures)
-        values = [one.value if one else None for one in pair]
+        values = [of_a.value if of_a else None for of_a in pair]
         if not constants and _differs(*values):
-            sources = [of.get(next(iter(one.figures)), {}) if one else {} for of, one in zip(known, pair, strict=True)]
+            sources = [
+                of.get(next(iter(of_a.figures)), {}) if of_a else {} for of, of_a in zip(known, pair, strict=True)
+            ]
             title = first.title.replace(" (peak FLOP/s grows too)", "").replace(" (peak FLOP/s unchanged)", "")
             row = _row(name, title, values[0], values[1], first.unit, sources[0], sources[1])
-            found.append({**row, "asked": True})
-    return [*found, *hidden]
+            rows.append({**row, "asked": True})
+    return [*rows, *hidden]
 
 
-def _row(key: str, title: str, a: Any, b: Any, unit: str, one: Row, other: Row) -> dict[str, Any]:
-    sources = {"source_a": one.get("source", ""), "source_b": other.get("source", "")}
+def _row(key: str, title: str, a: Any, b: Any, unit: str, of_a: Row, of_b: Row) -> dict[str, Any]:
+    sources = {"source_a": of_a.get("source", ""), "source_b": of_b.get("source", "")}
     return {"key": key, "title": title, "a": a, "b": b, "unit": unit, **sources}
 
 
@@ -311,15 +315,15 @@ def _differs(a: Any, b: Any) -> bool:
 
 def _parts(a: Side, b: Side, time: str) -> list[Row]:
     """Parts of the time of both, their difference, and its share of the whole difference; they add up."""
-    found = [_time_parts(one.result, time) for one in (a, b)]
-    totals = [one.result.row[time] for one in (a, b)]
+    parts = [_time_parts(of_a.result, time) for of_a in (a, b)]
+    totals = [of_a.result.row[time] for of_a in (a, b)]
     whole = totals[1] - totals[0]
     rows = []
-    for name in dict.fromkeys([*found[0], *found[1]]):
-        one, other = (of.get(name, 0.0) for of in found)
-        if max(one, other) > SAME * max(totals):
-            rows.append(_part(name, one, other, whole))
-    rest = [total - sum(of.values()) for total, of in zip(totals, found, strict=True)]
+    for name in dict.fromkeys([*parts[0], *parts[1]]):
+        of_a, of_b = (of.get(name, 0.0) for of in parts)
+        if max(of_a, of_b) > SAME * max(totals):
+            rows.append(_part(name, of_a, of_b, whole))
+    rest = [total - sum(of.values()) for total, of in zip(totals, parts, strict=True)]
     if max(map(abs, rest)) > 1e-5 * max(totals):
         rows.append(_part("rest_s", rest[0], rest[1], whole))
     return [*rows, _part(time, totals[0], totals[1], whole)]
@@ -339,12 +343,12 @@ def _time_parts(result: Result, time: str) -> dict[str, float]:
     if "runtime" in row:
         more = ("interference_s",) if time == "tpot_s" else ()
         return {name: row[name] for name in (*INFERENCE_PARTS, *more) if name in row}
-    found: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     for part in parts_of(result.execution, breakdown(result.execution).rank):
         kernel = part.activity.category == "compute"
         name = _NAMES.get(part.uncertainty.group, "memory_bound_s") if kernel else "exposed_communication_s"
-        found[name] = found.get(name, 0.0) + (part.seconds if kernel else part.exposed)
-    return found
+        seconds[name] = seconds.get(name, 0.0) + (part.seconds if kernel else part.exposed)
+    return seconds
 
 
 _NAMES = {"gemm": "gemm_s", "attention": "attention_s", "moe": "experts_s", "given": "given_s"}

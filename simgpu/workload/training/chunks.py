@@ -35,13 +35,13 @@ def units_of(config: TransformerConfig, plan: Plan) -> Iterator[list[list[tuple[
 
 def chunks_of(job: Job, layers: Layers) -> list[list[list[Passes]]]:
     """The units of each chunk of each stage; equal ones are the same object."""
-    made: dict[tuple[str, bool], Passes] = {}
+    units: dict[tuple[str, bool], Passes] = {}
 
     def unit(kind: str, again: bool) -> Passes:
-        if (kind, again) not in made:
+        if (kind, again) not in units:
             one = layers.unit(kind, again)
-            made[kind, again] = _tied(job, one) if kind == "head" else one
-        return made[kind, again]
+            units[kind, again] = _tied(job, one) if kind == "head" else one
+        return units[kind, again]
 
     return [[[unit(*one) for one in chunk] for chunk in stage] for stage in units_of(job.config, job.plan)]
 

@@ -176,27 +176,27 @@ class Layers:
         """
         if self.numerics.finetune == "full":
             return tuple(operators)
-        found: list[Operator] = []
+        adapted: list[Operator] = []
         for op in operators:
             if isinstance(op, Matmul) and op.weight and self.numerics.finetune == "qlora":
                 read = self.numerics.weight_bytes / BYTES[op.dtype]
                 shape = (op.n[0] if len(op.n) == 1 else Dim(op.n_size, 1, op.n[0].axis),)
-                found.append(Pointwise(f"{op.name}_unpack", "elementwise", op.k, shape, op.dtype, read, 1))
-            found.append(op)
+                adapted.append(Pointwise(f"{op.name}_unpack", "elementwise", op.k, shape, op.dtype, read, 1))
+            adapted.append(op)
             if isinstance(op, Matmul) and op.name in self.numerics.targets:
                 rank = (Dim(self.numerics.rank),)
-                found.append(replace(op, name=f"{op.name}_lora_a", n=rank, bias=False))
-                found.append(replace(op, name=f"{op.name}_lora_b", k=rank[0], bias=False))
-        return tuple(found)
+                adapted.append(replace(op, name=f"{op.name}_lora_a", n=rank, bias=False))
+                adapted.append(replace(op, name=f"{op.name}_lora_b", k=rank[0], bias=False))
+        return tuple(adapted)
 
     def _gradients(self, kind: str, forward: Sequence[Operator]) -> tuple[Operator, ...]:
-        found = backward(tuple(forward))
+        gradients = backward(tuple(forward))
         if self.numerics.finetune != "full":
-            found = tuple(op for op in found if not _of_weights(op) or "_lora_" in op.name)
+            gradients = tuple(op for op in gradients if not _of_weights(op) or "_lora_" in op.name)
             if kind == "embedding":
                 return ()
         result: list[Operator] = []
-        for op in found:
+        for op in gradients:
             result.append(op)
             if isinstance(op, (Matmul, GroupedMatmul)) and _of_weights(op):
                 result += self._accumulation(op)
@@ -287,8 +287,8 @@ class Layers:
         ways = [self._steps(gradients)]
         if self.framework.overlaps_tp and self._cut:
             ways.append(self._steps(gradients, whole=True))
-        beside = [overlapped(way) if self.framework.overlaps_tp and self.plan.tp > 1 else way for way in ways]
-        blocks = [self._run(f"{kind} backward", (*repeated, *way), len(repeated)) for way in beside]
+        overlapping = [overlapped(way) if self.framework.overlaps_tp and self.plan.tp > 1 else way for way in ways]
+        blocks = [self._run(f"{kind} backward", (*repeated, *way), len(repeated)) for way in overlapping]
         return min(blocks, key=lambda block: block.seconds)
 
     @property

@@ -78,13 +78,13 @@ class Reductions:
         experts = sum(unit.expert_weights for unit in units) if self._full else 0.0
         shared = (sum(unit.trained for unit in units) - experts) * width
         if plan.zero == 0:
-            found = [Call("all_reduce", "grad", shared), Call("all_reduce", "expert", experts * width)]
+            calls = [Call("all_reduce", "grad", shared), Call("all_reduce", "expert", experts * width)]
         else:
-            found = [Call("reduce_scatter", "shard", shared)]
+            calls = [Call("reduce_scatter", "shard", shared)]
             if plan.shards < plan.dp * plan.cp:
-                found.append(Call("all_reduce", "replica", shared / plan.shards))
-            found.append(Call("reduce_scatter", "expert", experts * width))
-        return (call for call in found if call.size)
+                calls.append(Call("all_reduce", "replica", shared / plan.shards))
+            calls.append(Call("reduce_scatter", "expert", experts * width))
+        return (call for call in calls if call.size)
 
     def gathers(self, units: Sequence[Passes]) -> Iterator[Call]:
         """Gathers of the weights of some units: all where they are sharded, else those that were updated."""
@@ -92,8 +92,8 @@ class Reductions:
         stored, experts = self.job.numerics.stored_bytes, joined.expert_weights
         dense = stored(joined.weights - experts, joined.packed)
         experts = stored(experts, experts if self.whole else 0)
-        found = (Call("all_gather", "shard", dense), Call("all_gather", "expert", experts))
-        return (call for call in found if call.size)
+        calls = (Call("all_gather", "shard", dense), Call("all_gather", "expert", experts))
+        return (call for call in calls if call.size)
 
     def unsplit_bytes(self, chunks: Sequence[Sequence[Passes]]) -> float:
         """Bytes of gradients of which every rank of a tensor group has a part.

@@ -128,24 +128,24 @@ class _Step:
 
     def _inputs(self, task: Task) -> list[Ids]:
         """Activities that a task waits for: a neighbour's activations or gradients; reductions that nothing hides."""
-        found = self.awaited.pop(task.stage, [])
+        activities = self.awaited.pop(task.stage, [])
         if task in self.sent:
-            found.append(self.sent[task])
+            activities.append(self.sent[task])
         else:
             source = depends_on(task, self.plan.pp, self.plan.vp)
             if source is not None:
-                found.append(self.ends[source])
-        return found
+                activities.append(self.ends[source])
+        return activities
 
-    def _pass(self, task: Task, name: str, kind: str, made: BlockCounts, after: Iterable[Ids]) -> Ids:
+    def _pass(self, task: Task, name: str, kind: str, blocks: BlockCounts, after: Iterable[Ids]) -> Ids:
         """Blocks one after another, on every rank of the stage."""
-        found = self._sums.get(id(made))
-        if found is None:
-            seconds = sum(block.seconds * times for block, times in made)
-            found = self._sums[id(made)] = (made, seconds, sum(block.flops * times for block, times in made))
-        _, seconds, flops = found
+        known = self._sums.get(id(blocks))
+        if known is None:
+            seconds = sum(block.seconds * times for block, times in blocks)
+            known = self._sums[id(blocks)] = (blocks, seconds, sum(block.flops * times for block, times in blocks))
+        _, seconds, flops = known
         label = Activity(name, "compute", kind, kind, flops, task=(task.microbatch, task.chunk))
-        self.blocks.setdefault(label, made)
+        self.blocks.setdefault(label, blocks)
         return self._delay(task.stage, seconds, label, after)
 
     def _one(self, block: Block) -> BlockCounts:
@@ -178,8 +178,8 @@ class _Step:
             return self._pass(task, name, "forward", self._all_of(task, [unit.forward for unit in units]), after)
         end: Ids = {}
         for i, (part, weights) in enumerate(ready):
-            made = counted([unit.forward for unit in part])
-            end = self._pass(task, f"{name}.{i}", "forward", made, [*(after if i == 0 else ()), *weights])
+            blocks = counted([unit.forward for unit in part])
+            end = self._pass(task, f"{name}.{i}", "forward", blocks, [*(after if i == 0 else ()), *weights])
         return end
 
     def _forward_sharded(self, task: Task, units: Sequence[Passes], after: list[Ids]) -> Ids:
@@ -208,8 +208,8 @@ class _Step:
                 self._reduce(task.stage, units, [end], task.microbatch)
             return end
         for bucket in self.reductions.buckets(units):
-            made = counted([blocks[i] for i in bucket])
-            end = self._pass(task, f"{_name(task.kind, task)}.{bucket[-1]}", kind, made, after)
+            counted_blocks = counted([blocks[i] for i in bucket])
+            end = self._pass(task, f"{_name(task.kind, task)}.{bucket[-1]}", kind, counted_blocks, after)
             self._reduce(task.stage, [units[i] for i in bucket], [end], task.microbatch)
             after = []
         return end
@@ -273,23 +273,23 @@ class _Step:
 
     def _gather(self, stage: int, units: Sequence[Passes], after: Sequence[Ids]) -> list[Ids]:
         """All-gather of the weights of units that its ranks hold shards of."""
-        found: list[Ids] = []
+        waits: list[Ids] = []
         after = [*after, *self._copy(stage, "weights", self.offload.fetch(units), after)]
         if self.offload.weights and self.plan.shards == 1:
             return list(after)
         for call in self.reductions.gathers(units):
             name = "gather experts" if call.group == "expert" else "gather weights"
-            found += self._transfer(stage, "grad", name, call.group, call.kind, call.size, after)
-        return found
+            waits += self._transfer(stage, "grad", name, call.group, call.kind, call.size, after)
+        return waits
 
     def _copy(self, stage: int, what: str, copies: Sequence[Copy], after: Sequence[Ids]) -> list[Ids]:
         """Copies of every rank to or from its host, or the drives of its node."""
-        found: list[Ids] = []
+        waits: list[Ids] = []
         for copy in copies:
             out = copy.kind in (TO_HOST, TO_NVME)
             stream, name = ("to host", f"{what} out") if out else ("from host", f"{what} in")
-            found += self._transfer(stage, stream, name, OFFLOAD, copy.kind, copy.size, after)
-        return found
+            waits += self._transfer(stage, stream, name, OFFLOAD, copy.kind, copy.size, after)
+        return waits
 
     def _reduce(self, stage: int, units: Sequence[Passes], after: Sequence[Ids], microbatch: int) -> None:
         """Reduction of gradients: all-reduce, or scattered to those who keep a part of them, in order.
@@ -320,13 +320,13 @@ class _Step:
         """
         if self.plan.zero == 0 or self.reductions.each or self.plan.shards == 1:
             return {}
-        found: dict[int, list[tuple[Sequence[Passes], list[Ids]]]] = {}
+        gathered: dict[int, list[tuple[Sequence[Passes], list[Ids]]]] = {}
         for c, units in enumerate(self.stages[stage]):
-            found[c] = [(part, self._gather(stage, part, [])) for part in self.reductions.gathered_together(units)]
+            gathered[c] = [(part, self._gather(stage, part, [])) for part in self.reductions.gathered_together(units)]
         if not self.plan.overlap_weights:
-            everything = [ids for parts in found.values() for _, weights in parts for ids in weights]
+            everything = [ids for parts in gathered.values() for _, weights in parts for ids in weights]
             return {c: [(units, everything)] for c, units in enumerate(self.stages[stage])}
-        return found
+        return gathered
 
     def _tie_embeddings(self) -> None:
         """Add up the gradients of a tied embedding on the first and the last stage.
