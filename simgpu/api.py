@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from simgpu.hardware.cluster import Cluster
     from simgpu.hardware.topology import Topology
-    from simgpu.lab.calibration.run import Calibrated
+    from simgpu.lab.calibration.outcome import Calibrated
     from simgpu.study.experiment.running import ExperimentResult, Given
     from simgpu.study.report.capacity import Fitted
     from simgpu.study.report.explain import Explanation

@@ -10,22 +10,19 @@ GPU derives another from it (`h100-sxm@1g.10gb`, `h100-sxm@500W`; see `simgpu.ha
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import TYPE_CHECKING, Any
 
 from simgpu.arguments import PATH, TEXT, takes
-from simgpu.documents import Document, dotted, read_json, read_yaml
+from simgpu.documents import Document, read_json, read_yaml
 from simgpu.errors import InputError, members, nearest
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.derive import MARK, base_name, derive, is_slice
-from simgpu.hardware.figure import Quantity, figures
 from simgpu.hardware.inherit import SHARED, Calibration, Flat, flat, inherit
+from simgpu.hardware.parts import ONE_NODE, check_sources, host_of, links_of
 from simgpu.hardware.peaks import complete
 from simgpu.hardware.spec import (
     ArchitectureSpec,
@@ -34,13 +31,12 @@ from simgpu.hardware.spec import (
     GPUSpec,
     LinkSpec,
     NodeSpec,
-    PCIeSwitch,
-    Port,
 )
 from simgpu.memo import Region, remembered
 from simgpu.model.config import TransformerConfig
 from simgpu.model.derive import derive as derive_model
 from simgpu.model.families import parse_config
+from simgpu.model.published import ModelSource, without_format
 from simgpu.overrides import Override, blamer, by_root, of_derived_peak, overridden, settled
 from simgpu.reading import built_in_folder
 from simgpu.schema_errors import MISSING_TOO, Blame, validate
@@ -65,23 +61,6 @@ DERIVED = 1024
 
 TEMPLATES = ("gpus", "nodes", "clusters")
 """Kinds of files that `simgpu new` writes a template of."""
-
-
-class ModelSource(BaseModel):
-    """The place where a model's `config.json` was read, and the parameter count published for it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-    title: str = ""
-    source: str = ""
-    published_parameters: Annotated[float, Field(gt=0, le=1e18)] | None = None
-    huggingface: list[str] = []
-    parameters_source: str = ""
-
-
-_FORMAT = re.compile(
-    r"-(quantized\.)?((nv|mx)?fp[468]|mxint8|int[48]|w\d+a\d+|awq|gptq|nf4|bnb)(?![a-z0-9])([-_.].*)?$"
-)
-"""The name of a format behind the id of a model: '-NVFP4-v2', '-FP8-dynamic', '-AWQ-INT4', '-quantized.w8a8'."""
 
 
 class Catalogue:
@@ -133,12 +112,10 @@ class Catalogue:
         if kind not in self._index:
             files: dict[str, Path] = {}
             endings = (".json",) if kind == "models" else (".yaml", ".yml")
-            for folder in self.folders:
-                for place in (folder / kind, folder / "hardware" / kind):
-                    if place.is_dir():
-                        for file in sorted(place.iterdir()):
-                            if file.suffix in endings and file.is_file():
-                                files.setdefault(file.stem, file)
+            places = [place for folder in self.folders for place in (folder / kind, folder / "hardware" / kind)]
+            for file in chain.from_iterable(sorted(place.iterdir()) for place in places if place.is_dir()):
+                if file.suffix in endings and file.is_file():
+                    files.setdefault(file.stem, file)
             self._index[kind] = files
         return self._index[kind]
 
@@ -174,7 +151,7 @@ class Catalogue:
             )
             if spec.name != file.stem:
                 raise document.error(f"'{spec.name}' is not the name of the file, '{file.stem}'", ("name",))
-            _check_sources(spec, document)
+            check_sources(spec, document)
             self._specs[file] = self._completed(spec) if isinstance(spec, GPUSpec) else spec
         spec, data = self._specs[file], document.data
         if isinstance(spec, GPUSpec) and name != spec.name:
@@ -229,9 +206,9 @@ class Catalogue:
         elif self.find("nodes", name):
             for override in of.get("cluster", ()):
                 raise override.error(f"'{name}' is a single node; name a cluster to use several")
-            spec = ClusterSpec.model_validate({"name": name, "title": name, "node": name, "nodes": _ONE})
+            spec = ClusterSpec.model_validate({"name": name, "title": name, "node": name, "nodes": ONE_NODE})
         elif self.find("gpus", name.split(MARK)[0]):
-            spec = ClusterSpec.model_validate({"name": name, "title": name, "node": name, "nodes": _ONE})
+            spec = ClusterSpec.model_validate({"name": name, "title": name, "node": name, "nodes": ONE_NODE})
         else:
             known = self.names("clusters") + self.names("nodes") + self.names("gpus")
             where = "simgpu list clusters, nodes and gpus name them"
@@ -242,7 +219,7 @@ class Catalogue:
         if alone and (wrong := [*of.get("cluster", ()), *of.get("node", ())]):
             raise wrong[0].error(f"'{name}' is a single GPU; name a node to change its host")
         if alone:
-            node = _host_of(name)
+            node = host_of(name)
         else:
             blame = self._blame(spec, of.get("cluster", ()), ("node",))
             node = self.spec("nodes", spec.node, of.get("node", ()), blame)  # type: ignore[assignment]
@@ -253,7 +230,7 @@ class Catalogue:
             node = node.model_copy(update={"nvlink": None})
         self._check_wiring(spec, node, gpu, of)
         links: dict[str, LinkSpec] = {}
-        for owner, root, path, link in _links_of(spec, node, gpu):
+        for owner, root, path, link in links_of(spec, node, gpu):
             if link not in links:
                 blame = self._blame(owner, of.get(root, ()), path)
                 loaded = self.spec("links", link, of.get(f"link.{link}", ()), blame)
@@ -373,7 +350,7 @@ class Catalogue:
         known, owned = self._published, name.lower()
         if owned in known:
             return known[owned]
-        plain = _FORMAT.sub("", owned)
+        plain = without_format(owned)
         if plain == owned:
             return None
         bare = {one.rpartition("/")[2]: model for one, model in known.items()}
@@ -415,56 +392,3 @@ def usual_catalogue() -> Catalogue:
 @remembered(1)
 def _shipped_catalogue() -> Catalogue:
     return Catalogue()
-
-
-def _links_of(
-    cluster: ClusterSpec, node: NodeSpec, gpu: GPUSpec
-) -> Iterator[tuple[CatalogueFile, str, tuple[Any, ...], str]]:
-    """Every kind of link that is referred to: by which file, its root in overrides, at which path."""
-    ports: list[tuple[CatalogueFile, str, tuple[Any, ...], Port | None]] = [
-        (gpu, "gpu", ("nvlink",), gpu.nvlink),
-        (gpu, "gpu", ("host_link",), gpu.host_link),
-        (node, "node", ("inter_socket",), node.inter_socket),
-        (cluster, "cluster", ("fabric",), cluster.fabric),
-    ]
-    if node.nic:
-        ports += [
-            (node, "node", ("nic", "port"), node.nic.port),
-            (node, "node", ("nic", "host_link"), node.nic.host_link),
-        ]
-    for s, socket in enumerate(node.sockets):
-        for d, entry in enumerate(socket.devices):
-            if isinstance(entry, PCIeSwitch):
-                ports.append((node, "node", ("sockets", s, "devices", d, "switch"), entry.switch))
-    for owner, root, path, port in ports:
-        if port is not None:
-            yield owner, root, (*path, "link"), port.link
-
-
-_ONE = Quantity(value=1, source="one node")
-
-HOST = "a host of this project: one socket with eight channels of DDR5-4800"
-
-
-def _host_of(gpu: str) -> NodeSpec:
-    """A host with one GPU."""
-    node = {
-        "name": gpu,
-        "title": f"1 x {gpu}",
-        "gpu": gpu,
-        "sources": {"host": HOST},
-        "sockets": [{"memory_bandwidth": {"value": 307.2, "unit": "GB/s", "source": "host"}, "devices": ["gpu"]}],
-        "peer_to_peer_scope": {"value": "switch", "source": "host"},
-    }
-    return NodeSpec.model_validate(node)
-
-
-def _check_sources(spec: CatalogueFile, document: Document) -> None:
-    """Every figure must name a source that the file lists: no number without provenance enters the catalogue."""
-    for path, figure in figures(spec, labels=False):
-        if figure.source is None:
-            raise InputError("has no source", file=document.file, line=document.line_of(path), key=dotted(path))
-        if figure.source not in spec.sources:
-            hint = nearest(figure.source, spec.sources)
-            problem = f"source '{figure.source}' is not among the file's sources{hint}"
-            raise InputError(problem, file=document.file, line=document.line_of(path), key=dotted(path))

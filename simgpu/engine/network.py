@@ -22,7 +22,7 @@ Ten equal flows that each have a private link and meet on a backbone are one flo
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from typing import Any
 
@@ -362,36 +362,26 @@ def _max_min_rates(
     """
     free: dict[Bundle, None] = dict.fromkeys(bundles)
     residual = {link: capacity[link] for link in links}
-    on_link: dict[int, list[tuple[Bundle, float]]] = {link: [] for link in residual}
     loads = {bundle: _loads(bundle) for bundle in free}
-    for bundle, crossed in loads.items():
-        for link, flows in crossed:
-            on_link[link].append((bundle, flows))
+    on_link = _by_link(loads, residual)
     # (level, 0, link) for a link's fair share, (level, 1, order, bundle) for a cap
-    heap: list[tuple[Any, ...]] = [
-        (residual[link] / sum(n for _, n in on), 0, link) for link, on in on_link.items() if on
-    ]
+    heap: list[tuple[Any, ...]] = [(residual[link] / sum(on.values()), 0, link) for link, on in on_link.items() if on]
     heap += [(bundle.cap, 1, bundle.order, bundle) for bundle in free if bundle.cap < inf]
     heapq.heapify(heap)
     rates: list[tuple[Bundle, float]] = []
     level = 0.0
     while free:
         entry = heapq.heappop(heap)
+        stopping = [bundle for bundle in (on_link[entry[2]] if entry[1] == 0 else entry[3:]) if bundle in free]
+        if not stopping:
+            continue
         if entry[1] == 0:
             link = entry[2]
-            moving = [(bundle, n) for bundle, n in on_link[link] if bundle in free]
-            if not moving:
-                continue
             # summed anew: what a huge count leaves when it is subtracted could be less than a small one
-            share = max(residual[link] / sum(n for _, n in moving), level)
+            share = max(residual[link] / sum(on_link[link][bundle] for bundle in stopping), level)
             if share > entry[0]:
                 heapq.heappush(heap, (share, 0, link))
                 continue
-            stopping = [bundle for bundle, _ in moving]
-        elif entry[3] in free:
-            stopping = [entry[3]]
-        else:
-            continue
         level = max(entry[0], level)
         for bundle in stopping:
             del free[bundle]
@@ -399,6 +389,17 @@ def _max_min_rates(
             for link, flows in loads[bundle]:
                 residual[link] -= level * flows
     return rates
+
+
+def _by_link(
+    loads: Mapping[Bundle, Iterable[tuple[int, float]]], links: Iterable[int]
+) -> dict[int, dict[Bundle, float]]:
+    """The bundles on each link, with the number of their flows there."""
+    on_link: dict[int, dict[Bundle, float]] = {link: {} for link in links}
+    for bundle, crossed in loads.items():
+        for link, flows in crossed:
+            on_link[link][bundle] = flows
+    return on_link
 
 
 def _counts(counts: Sequence[float] | None) -> Counts:

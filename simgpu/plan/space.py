@@ -82,17 +82,20 @@ class Space:
         for gpus in self.gpus:
             divisors = [n for n in range(1, gpus + 1) if gpus % n == 0]
             for tp, cp in product(self._degrees("tp", divisors), self._degrees("cp", divisors)):
-                if gpus % (tp * cp) or not self._splits(tp, cp):
-                    continue
-                for pp in self._degrees("pp", divisors):
-                    dp = gpus // (tp * cp * pp)
-                    if dp * tp * cp * pp != gpus or self.batch % dp or not self._holds(pp, 1):
-                        continue
-                    if dp not in self._degrees("dp", divisors):
-                        continue
-                    for ep in self._degrees("ep", range(1, self.config.experts + 1)):
-                        if self.config.experts % ep == 0 and (dp * cp) % ep == 0:
-                            yield Structure(tp, pp, dp, cp, ep)
+                if gpus % (tp * cp) == 0 and self._splits(tp, cp):
+                    yield from self._pipelined(gpus, tp, cp, divisors)
+
+    def _pipelined(self, gpus: int, tp: int, cp: int, divisors: Sequence[int]) -> Iterator[Structure]:
+        """Structures with these degrees of tensor and context parallelism."""
+        for pp in self._degrees("pp", divisors):
+            dp = gpus // (tp * cp * pp)
+            if dp * tp * cp * pp != gpus or self.batch % dp or not self._holds(pp, 1):
+                continue
+            if dp not in self._degrees("dp", divisors):
+                continue
+            for ep in self._degrees("ep", range(1, self.config.experts + 1)):
+                if self.config.experts % ep == 0 and (dp * cp) % ep == 0:
+                    yield Structure(tp, pp, dp, cp, ep)
 
     def families(self, at: Structure) -> Iterator[list[Plan]]:
         """Plans of a structure; plans that need equal memory stand together."""

@@ -14,7 +14,7 @@ from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.inherit import DEFAULT
 from simgpu.hardware.spec import GPUSpec
-from simgpu.lab.calibration.run import Calibrated, Group
+from simgpu.lab.calibration.outcome import Calibrated, Group
 from simgpu.lab.calibration.trial import unit_of
 from simgpu.schema_errors import validate
 from simgpu.terminal import plain

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from simgpu.hardware.inherit import DEFAULT
-from simgpu.lab.calibration.run import Calibrated, Constant, Errors, Group
+from simgpu.lab.calibration.outcome import Calibrated, Constant, Errors, Group
 from simgpu.lab.calibration.trial import unit_of
 from simgpu.render.table import print_notes, print_table
 from simgpu.units import format_si

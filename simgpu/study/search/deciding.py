@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
+from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import Structure
 from simgpu.study.search.problem import Leaf, Problem
 
@@ -82,36 +83,36 @@ def _leaves(problem: Problem, structures: Sequence[Structure], limits: Limits, p
     order = 0
     for at in structures:
         kernels = problem.kernels(at.cp)
-        for family in problem.space.families(at):
-            if problem.conditions:
-                family = [plan for plan in family if problem.holds(plan)]
-                if not family:
-                    continue
-            if not problem.allows(family[0]):
-                continue
+        for family in _families(problem, at):
             part.plans += len(family)
-            memory = problem.memory(family[0])
+            first, before = family[0], order
+            order += len(family)
+            memory = problem.memory(first)
             if not memory.fits:
                 part.misfits += len(family)
-                order += len(family)
                 continue
-            most = problem.limits.most_seconds(family[0].world)
-            least = bounds.floor(problem.step(family[0]), kernels)
+            most = problem.limits.most_seconds(first.world)
+            least = bounds.floor(problem.step(first), kernels)
             if least > most or memory.total > problem.limits.most_memory:
                 part.over += len(family)
-                order += len(family)
                 continue
-            floor = problem.cost(family[0], least)
-            limit = limits.of(problem, Leaf(floor, order, memory.total, family[0]))
+            floor = problem.cost(first, least)
+            limit = limits.of(problem, Leaf(floor, before, memory.total, first))
             if floor >= limit:
-                order += len(family)
                 continue
-            for plan in family:
-                order += 1
+            for number, plan in enumerate(family, before + 1):
                 seconds = bounds.seconds(problem.step(plan), kernels)
                 if seconds > most:
                     part.over += 1
                     continue
                 bound = problem.cost(plan, seconds) * (1 + problem.search.tolerance)
                 if bound < limit:
-                    yield Leaf(bound, order, memory.total, plan)
+                    yield Leaf(bound, number, memory.total, plan)
+
+
+def _families(problem: Problem, at: Structure) -> Iterator[list[Plan]]:
+    """Plans of a structure that the conditions and the job allow; those that need equal memory stand together."""
+    for family in problem.space.families(at):
+        allowed = [plan for plan in family if problem.holds(plan)] if problem.conditions else family
+        if allowed and problem.allows(allowed[0]):
+            yield allowed

@@ -265,39 +265,45 @@ _FOLLOWS = ("framework.", "runtime.", "precision.", "numerics.", "serving.", "mo
 
 
 def _inputs(a: Side, b: Side) -> list[Row]:
-    """Differences in keys of the scenario, in physical inputs, and in everything else (`chosen` false)."""
-    known = a.result.resolved, b.result.resolved
-    rows: list[Row] = []
-    hidden: list[Row] = []
-    by_hand = {key for of_a in (a, b) for key in of_a.case.scenario.hardware}
-    by_hand -= {key for side in (a, b) for of_a in side.inputs.values() for key in of_a.figures if not of_a.compound}
-    for key in dict.fromkeys([*known[0], *known[1]]):
-        of_a, of_b = (of.get(key, {}) for of in known)
-        if not _differs(of_a.get("value"), of_b.get("value")):
-            continue
-        follows = key.startswith(_FOLLOWS) or (key.partition(".")[0] in HARDWARE_ROOTS and key != "cluster")
-        row = _row(
-            key, key, of_a.get("value"), of_b.get("value"), of_a.get("unit") or of_b.get("unit") or "", of_a, of_b
-        )
-        chosen = not follows or key in by_hand
-        (rows if chosen else hidden).append({**row, "asked": chosen})
-    gpus = [of_a.result.row["gpu"] for of_a in (a, b)]
-    if gpus[0] != gpus[1]:
-        rows.append({**_row("gpu", "GPU", gpus[0], gpus[1], "", {}, {}), "asked": True})
+    """Differences in keys of the scenario, in physical inputs, and in everything else (`asked` false)."""
+    keys = list(_differing_keys(a, b))
+    gpu_a, gpu_b = (side.result.row["gpu"] for side in (a, b))
+    gpus = [_row("gpu", "GPU", gpu_a, gpu_b, "", {}, {})] if gpu_a != gpu_b else []
+    return [
+        *({**row, "asked": True} for row, chosen in keys if chosen),
+        *({**row, "asked": True} for row in (*gpus, *_differing_inputs(a, b))),
+        *({**row, "asked": False} for row, chosen in keys if not chosen),
+    ]
+
+
+def _differing_keys(a: Side, b: Side) -> Iterator[tuple[Row, bool]]:
+    """A row for each key whose values differ, and whether the files or settings chose it: it follows from no other."""
+    resolved_a, resolved_b = a.result.resolved, b.result.resolved
+    by_hand = {key for side in (a, b) for key in side.case.scenario.hardware}
+    by_hand -= {key for side in (a, b) for part in side.inputs.values() for key in part.figures if not part.compound}
+    for key in dict.fromkeys([*resolved_a, *resolved_b]):
+        of_a, of_b = resolved_a.get(key, {}), resolved_b.get(key, {})
+        value_a, value_b = of_a.get("value"), of_b.get("value")
+        if _differs(value_a, value_b):
+            follows = key.startswith(_FOLLOWS) or (key.partition(".")[0] in HARDWARE_ROOTS and key != "cluster")
+            unit = of_a.get("unit") or of_b.get("unit") or ""
+            yield _row(key, key, value_a, value_b, unit, of_a, of_b), not follows or key in by_hand
+
+
+def _differing_inputs(a: Side, b: Side) -> Iterator[Row]:
+    """A row for each physical input whose values differ, but for constants of kernels."""
     for name in dict.fromkeys([*a.inputs, *b.inputs]):
-        pair = [of_a.inputs.get(name) for of_a in (a, b)]
-        first = pair[0] or pair[1]
+        part_a, part_b = a.inputs.get(name), b.inputs.get(name)
+        first = part_a or part_b
         assert first is not None
-        constants = all(key.startswith("gpu.kernel.") for key in first.figures)
-        values = [of_a.value if of_a else None for of_a in pair]
-        if not constants and _differs(*values):
-            sources = [
-                of.get(next(iter(of_a.figures)), {}) if of_a else {} for of, of_a in zip(known, pair, strict=True)
-            ]
+        value_a, value_b = (part.value if part else None for part in (part_a, part_b))
+        if _differs(value_a, value_b) and not all(key.startswith("gpu.kernel.") for key in first.figures):
+            of_a, of_b = (
+                side.result.resolved.get(next(iter(part.figures)), {}) if part else {}
+                for side, part in ((a, part_a), (b, part_b))
+            )
             title = first.title.replace(" (peak FLOP/s grows too)", "").replace(" (peak FLOP/s unchanged)", "")
-            row = _row(name, title, values[0], values[1], first.unit, sources[0], sources[1])
-            rows.append({**row, "asked": True})
-    return [*rows, *hidden]
+            yield _row(name, title, value_a, value_b, first.unit, of_a, of_b)
 
 
 def _row(key: str, title: str, a: Any, b: Any, unit: str, of_a: Row, of_b: Row) -> dict[str, Any]:
