@@ -41,7 +41,7 @@ for _kind in (_Loader, _Dumper):
 
 _PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 _BAD_SCALAR = (yaml.YAMLError, ValueError, KeyError, IndexError, AttributeError, OverflowError)
-"""What PyYAML raises for a scalar whose explicit tag does not fit it."""
+"""Errors that PyYAML raises for a scalar whose explicit tag does not fit it."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Text:
 
 
 Source = Path | Text
-"""Where YAML is read from."""
+"""A source of YAML: a path, or text that a program holds."""
 
 
 class Document:

@@ -19,7 +19,7 @@ from simgpu.tree import items_labelled, labels_of, replaced, value_at
 from simgpu.units import parse_quantity
 
 HARDWARE_ROOTS = ("gpu", "node", "cluster", "link")
-"""What a hardware parameter's key can begin with: 'gpu.memory.bandwidth', 'link.pcie-4.latency'."""
+"""First words of the key of a hardware parameter: 'gpu.memory.bandwidth', 'link.pcie-4.latency'."""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from pathlib import Path
 from simgpu.errors import InputError
 
 UNOPENED_SECONDS = 5.0
-"""How long a pipe may have nobody who writes to it."""
+"""Seconds that a pipe may be without a writer."""
 SILENT_SECONDS = 60.0
-"""How long the one who writes to a pipe may write nothing."""
+"""Seconds that the writer of a pipe may write nothing."""
 
 _PIECE = 1 << 16
 

@@ -175,12 +175,12 @@ def search(
         answer = command.search(
             file, settings, open_catalogue(folders), Where(**where), top, store, lambda p: line.update(**vars(p))
         )
-    if not answer.whole:  # another Ctrl-C shall not take away the answer to the first
+    if not answer.complete:  # another Ctrl-C shall not take away the answer to the first
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     written = command.write(answer, out or Path("results") / answer.name, plots=plots, formats=formats)
     command.show(answer, style, sys.stdout)
     tell_written(written, quiet)
-    if not answer.whole:
+    if not answer.complete:
         sys.exit(130)
 
 

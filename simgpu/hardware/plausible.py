@@ -14,7 +14,7 @@ from simgpu.hardware.spec import ArchitectureSpec, GPUSpec, Most
 from simgpu.units import format_si
 
 SUSPECT_FACTOR = 4.0
-"""How far beyond every known part a figure may lie before it is doubted: two to three generations of GPUs."""
+"""Factor beyond every known part from which a figure is questioned: two to three generations of GPUs."""
 
 RELATED = 1.4
 """The same of what the GPUs of an architecture share, and of a pin: below the 2 of sparsity or of a module of two."""

@@ -32,12 +32,12 @@ DTYPES = {
 
 MAX_BYTES = 20_000_000
 MAX_DIGITS = 18
-"""Of a size: an exabyte."""
+"""The most digits of a size: an exabyte."""
 MAX_ROWS = 10_000
-"""Of a log; nccl-tests print some 30 rows for each call."""
+"""The most rows of a log; nccl-tests print some 30 rows for each call."""
 
 SUMS = ("sum", "prod", "max", "min", "avg", "mulsum")
-"""What nccl-tests print as redop of a collective that reduces."""
+"""Values of redop that nccl-tests print for collectives that reduce."""
 
 
 @dataclass(frozen=True)

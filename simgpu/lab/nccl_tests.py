@@ -223,7 +223,7 @@ def print_table(rows: Sequence[Row], cluster: Cluster, gpus: int, collective: st
 
 
 _WIDTHS = (12, 12, 8, 6, 6, 9, 7, 7, 7, 7, 9, 9, 9)
-"""Of the columns, as nccl-tests sets them."""
+"""Widths of the columns, as nccl-tests sets them."""
 _LEAST = (4, 3, 1, 2)
 """Columns that a narrow terminal goes without: root, redop, count, type."""
 

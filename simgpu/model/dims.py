@@ -10,7 +10,7 @@ BYTES = {"fp64": 8.0, "fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8":
 """Bytes of one element in memory, by dtype (tf32 is stored as fp32)."""
 
 ACCUMULATE = dict.fromkeys(BYTES, "fp32") | {"fp64": "fp64", "int8": "int32"}
-"""What products of a dtype are summed in unless something else is asked for."""
+"""The default dtype in which products of a dtype are summed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,29 +53,29 @@ HARMLESS = frozenset(
 
 
 class Seen(dict[str, Any]):
-    """Data of a file that remembers which keys were asked for."""
+    """Data of a file that remembers which keys were read."""
 
     def __init__(self, data: dict[str, Any]) -> None:
         super().__init__(data)
-        self.asked: set[str] = set()
+        self.read_keys: set[str] = set()
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of `key`, else `default`; remembers that it was read."""
-        self.asked.add(key)
+        self.read_keys.add(key)
         return super().get(key, default)
 
     def __getitem__(self, key: str) -> Any:
-        self.asked.add(key)
+        self.read_keys.add(key)
         return super().__getitem__(key)
 
     def __contains__(self, key: object) -> bool:
-        self.asked.add(str(key))
+        self.read_keys.add(str(key))
         return super().__contains__(key)
 
     def overlooked(self) -> Iterator[str]:
         """Keys that name a shape, hold something, and were never read."""
         for key, value in self.items():
-            if key in self.asked or key in HARMLESS or not _OF_A_SHAPE.search(key):
+            if key in self.read_keys or key in HARMLESS or not _OF_A_SHAPE.search(key):
                 continue
             if not _says_nothing(value):
                 yield key

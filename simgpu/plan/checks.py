@@ -10,7 +10,7 @@ from simgpu.plan.schedule import check
 from simgpu.plan.stages import layer_ranges
 
 PLAN_KEYS = ("tp", "pp", "dp", "ep", "cp", "context", "order")
-"""What of a plan has a meaning for inference."""
+"""Keys of a plan that inference supports."""
 
 MOST_RANKS = 131_072
 """Ranks that are simulated at most: some ten seconds."""

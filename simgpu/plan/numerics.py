@@ -13,7 +13,7 @@ OPTIMIZERS: dict[str, int] = {"adam": 2, "momentum": 1, "sgd": 0, "none": 0}
 
 FINETUNE = ("full", "lora", "qlora")
 DTYPES = ("fp32", "tf32", "bf16", "fp16", "fp8")
-"""What a training step can multiply matrices in."""
+"""Dtypes in which a training step can multiply matrices."""
 
 PROJECTIONS = ("qkv", "q", "q_down", "q_up", "kv_down", "kv_up", "attention_out")
 """Matrices of attention, direct and latent: those that have adapters unless others are named. No layer has all."""

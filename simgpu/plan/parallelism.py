@@ -349,7 +349,7 @@ KEYS: dict[str, Key] = {one.name: one.metadata["key"] for one in fields(Plan)}
 """Every key of a plan."""
 
 RULES = {name: (key.rule, key.of) for name, key in KEYS.items() if key.rule is not None}
-"""What absent keys come to, with the names of what they follow from."""
+"""Rules for the defaults of absent keys, with the names of the values that each rule takes."""
 
 Plan.__doc__ = f"{(Plan.__doc__ or '').rstrip()}\n\n    Parameters\n    ----------\n" + "\n".join(
     f"    {name}\n        {key.about}" for name, key in KEYS.items()

@@ -120,7 +120,7 @@ PRECISIONS: dict[str, Precision] = {
 """Precisions by name. Any `int4-gN` has groups of N."""
 
 GGUF_MXFP4 = _gguf("mxfp4", "GGUF MXFP4: experts, all else in Q8_0", "q8_0", "q8_0", special={"experts": "mxfp4"})
-"""What `mxfp4` is in a GGUF file (LLAMA_FTYPE_MOSTLY_MXFP4_MOE)."""
+"""The precision `mxfp4` in a GGUF file (LLAMA_FTYPE_MOSTLY_MXFP4_MOE)."""
 
 FEW_EXPERTS = 8
 """Experts of a layer with which llama.cpp keeps keys and values in 8 bits (Mixtral)."""

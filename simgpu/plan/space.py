@@ -22,7 +22,7 @@ from simgpu.plan.stages import layer_ranges
 ALL = "all"
 
 DEGREES = ("tp", "pp", "dp", "cp", "ep")
-"""What a structure fixes."""
+"""Degrees of parallelism that a structure fixes."""
 
 UNSEEN = ("overlap_gradients", "overlap_weights", "async_tp")
 """Choices that memory does not depend on."""
@@ -36,7 +36,7 @@ _EVERY: dict[str, tuple[Any, ...]] = {key: every_value(key) for key in _NAMED}
 
 KEYS = (*DEGREES, "vp", "micro_batch", "recompute_layers", "shard", *_EVERY)
 USUAL = ("tp", "pp", "vp", "dp", "ep", "cp", "micro_batch", "recompute", "zero", "offload")
-"""What a search goes through where nothing is said."""
+"""Keys that a search varies by default."""
 
 
 class Structure(NamedTuple):

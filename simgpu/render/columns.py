@@ -168,7 +168,7 @@ _PRINTED: dict[str, Callable[[float], str]] = {
     "FLOP/s": lambda value: format_si(value, "FLOP/s"),
     "FLOP": lambda value: format_si(value, "FLOP"),
 }
-"""How tables print what has a unit."""
+"""Functions that print values of a unit in tables."""
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]], wanted: Sequence[str]) -> list[str]:

@@ -44,9 +44,9 @@ _BELOW = {
     "leaf": ("nic",),
     "spine": ("leaf",),
 }
-"""What a device stands over the middle of."""
+"""Kinds of devices over whose middle a kind of device stands."""
 _BENDS = (0.0, *(sign * 0.06 * step for step in range(1, 13) for sign in (1, -1)))
-"""How much further a cable is bent until it crosses no box, the least first."""
+"""Further bends that are tried until a cable crosses no box, the least first."""
 _CLEAR = 2.0
 """Between a cable and a box that it does not end at, pixels."""
 

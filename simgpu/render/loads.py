@@ -21,7 +21,7 @@ _SCALE = ("#E9E2D0", "#E69F00", "#D55E00", "#5A1500")
 _TOPS = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0)
 """Ends of the scale of colours, percent."""
 _BOW = 0.05
-"""How far the two directions of a cable bow away from each other."""
+"""Distance by which the two directions of a cable bow away from each other."""
 
 
 def loads_figure(loads: LinkLoads, words: str) -> Figure:

@@ -22,7 +22,7 @@ Cells = Mapping[tuple[Any, Any], Mapping[str, Any]]
 
 NOTHING = "–"
 SIZE = 11.0
-"""Of text in cells, points."""
+"""Size of text in cells, points."""
 LEAST_CELL, HIGH_CELL = 0.92, 0.36
 """Width at least and height of a cell, inches."""
 _SAYS_WHAT_FITS = ("smallest_gpus", "most_sequences", "longest_context")

@@ -28,7 +28,7 @@ GIB = 2.0**30
 SIDE = 240.0
 """Width of names beside lying bars, points."""
 MOST_CAPACITIES = 2.2
-"""How far bars are drawn, in capacities of the largest GPU."""
+"""Length up to which bars are drawn, in capacities of the largest GPU."""
 
 
 def print_memory(rows: Mapping[str, MemoryRow], heading: str, out: IO[str], notes: Sequence[str] = ()) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BANDS = (0.2, 0.1)
-"""How far off the bands reach, widest first."""
+"""Relative errors at the edges of the bands, widest first."""
 _SHADES = ("#EFEFEF", "#DCDCDC")
 
 

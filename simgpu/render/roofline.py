@@ -41,7 +41,7 @@ class Roofs:
 NAMED = 6
 """Operators of a panel that are named: those that take longest."""
 LEAST = 0.004
-"""Of the time of a panel, that an operator must have to be drawn."""
+"""Share of the time of a panel from which an operator is drawn."""
 
 
 def roofline_figure(panels: Sequence[Roofs], heading: str) -> Figure:

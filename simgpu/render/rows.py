@@ -105,7 +105,7 @@ _DRAW: dict[str, Draw] = {
     "pareto": _pareto,
     "parity": _parity,
 }
-"""What draws each kind."""
+"""The function that draws each kind."""
 
 ROW_KINDS = tuple(_DRAW)
 """Kinds of plots that need nothing but rows."""

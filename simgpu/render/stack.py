@@ -54,7 +54,7 @@ SMALL = 0.003
 SIDE = 240.0
 """Width of names beside bars, points."""
 WIDTH = 11.0
-"""Of the picture, inches."""
+"""Width of the picture, inches."""
 
 
 def stack_figure(rows: Mapping[str, Mapping[str, Any]], columns: Sequence[str], heading: str) -> Figure:

@@ -111,7 +111,7 @@ def laid_out(figure: Figure) -> None:
 
 
 _AROUND = ((1, 1), (-1, 1), (1, -1), (-1, -1), (0, 1), (0, -1), (1, 0), (-1, 0))
-"""Where a name may stand: right above its point first."""
+"""Places of a name beside its point: right above it first."""
 
 
 def name_points(

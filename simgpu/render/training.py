@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 StepRow = Mapping[str, Any]
 RATIOS = (0.4, 1.8)
-"""Of predicted over measured, what is drawn; the rest stands at the edge, and the title counts it."""
+"""Range of predicted over measured times that is drawn; others stand at the edge, and the title counts them."""
 
 
 def quantity(value: float, row: StepRow) -> str:

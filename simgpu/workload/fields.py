@@ -54,7 +54,7 @@ def routing_name(given: object) -> str:
 
 
 MOST_EXPONENT = 10
-"""As in `simgpu.timing.routing`, which brings numpy."""
+"""The largest exponent of a power law, equal to that of `simgpu.timing.routing` (whose import would load numpy)."""
 
 
 class Strict(BaseModel):
@@ -76,4 +76,4 @@ class Strict(BaseModel):
 
 
 Routing = Annotated[str, BeforeValidator(routing_name)]
-"""How tokens choose experts."""
+"""The way in which tokens choose experts."""

@@ -131,7 +131,7 @@ class Framework:
     def __hash__(self) -> int:
         return hash(self.name)
 
-    def facts(self) -> dict[str, object]:
+    def values(self) -> dict[str, object]:
         """All values that decide a result, as plain data by the keys that `sources` has."""
         values: dict[str, object] = {}
         for key, value in vars(self).items():

@@ -46,7 +46,7 @@ SHARES = ("memory_share", "together")
 """Fields from 0 to 1."""
 
 MOST = 1e15
-"""Of any number."""
+"""The largest number in a file."""
 
 _BUILD, _DOTTED, _DATE = r"b\d{1,9}", r"\d{1,4}(\.\d{1,6}){0,3}(\.?(post|rc)\d{1,4}){0,2}", r"20\d\d-\d\d(-\d\d)?"
 """Versions: builds of llama.cpp, numbers with dots, days and months."""

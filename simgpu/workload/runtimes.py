@@ -20,7 +20,7 @@ MARK = "@"
 """Stands between an engine and its version."""
 
 SPLIT = "split over GPUs"
-"""What the table of residuals calls runs of llama.cpp over several GPUs, whose prompts scatter more than others."""
+"""The name in the table of residuals for runs of llama.cpp over several GPUs, whose prompts scatter more."""
 
 GIB, MIB = 2.0**30, 2.0**20
 

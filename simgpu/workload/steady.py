@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from simgpu.plan.schedule import Task
 
     Ends = Mapping[tuple[str, int, int, int], "np.ndarray"]
-    """When each pass ended, s: by kind, stage, chunk and rank, one entry for each microbatch."""
+    """End of each pass, s: by kind, stage, chunk and rank, one entry for each microbatch."""
 
 FEWEST = 64
 """Microbatches up to which a step is simulated as it is."""

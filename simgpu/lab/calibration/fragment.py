@@ -21,7 +21,7 @@ from simgpu.terminal import plain
 from simgpu.version import __version__
 
 _UNITS = {"s": ("us", 1e-6), "B/s": ("GB/s", 1e9), "B": ("KiB", 1024.0), "J/FLOP": ("pJ/FLOP", 1e-12)}
-"""In which unit a constant is written."""
+"""Units in which constants are written."""
 
 Kernel = dict[str, Any]
 

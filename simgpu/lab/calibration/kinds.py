@@ -41,7 +41,7 @@ CLASSES["nccl"] = "collective"
 """Class of constants that a kind of row says something about."""
 
 SUSTAINED = "sustained"
-"""In the column `regime`: timed in a run long enough to be throttled in full. Anything else: a burst."""
+"""Value of the column `regime` for a time from a run long enough to be throttled in full; others are bursts."""
 
 COPY, READ = "copy", "read"
 READ_ROWS = 1024.0

@@ -38,7 +38,7 @@ _DIGITS = 4
 CARRIED = {
     "memory_fraction": (("gemm", "memory_fraction"), ("attention", "memory_fraction"), ("moe", "memory_fraction")),
 }
-"""What streams say of a constant, and the constants of other classes that are moved by the same factor, until rows of
+"""A constant that streams determine, and those of other classes that are moved by the same factor, until rows of
 their own say more: they describe the same hardware."""
 
 Progress = Callable[[str], None]

@@ -25,7 +25,7 @@ SAMPLE_S = 4e-3
 PAUSE_S = 0.03
 """Rest before each burst, so that one does not throttle the next."""
 SUSTAIN_S = 3.0
-"""How long a sustained run goes before it is timed."""
+"""Seconds that a sustained run goes on before it is timed."""
 INSTALL = "pip install 'simgpu[measure]'"
 WARM_UP = 3
 

@@ -22,7 +22,7 @@ from simgpu.errors import InputError, nearest, shown
 from simgpu.units import UNITS, parse_quantity
 
 MAX_VALUES = 100_000
-"""Of one axis."""
+"""The largest number of values of one axis."""
 
 FORMS = "a list, or {range: [1, 8], step: 1} or {log_range: [1, 64], factor: 2} (or points: N for either)"
 

@@ -119,7 +119,7 @@ class _Reader:
     """A compiler of a syntax tree into functions of the values; all that is not allowed is refused here."""
 
     def __init__(self, names: Collection[str] | None, quoted: Mapping[str, str], used: set[str]) -> None:
-        self.names, self.quoted, self.found = names, quoted, used
+        self.names, self.quoted, self.used = names, quoted, used
 
     def node(self, node: ast.expr) -> _Node:
         """The function of the values that a node of the tree stands for."""
@@ -151,7 +151,7 @@ class _Reader:
         if self.names is not None and name not in self.names:
             hint = nearest(name, self.names, where="docs/experiments.md and docs/results.md name them")
             raise InputError(f"unknown name '{name}'{hint}")
-        self.found.add(name)
+        self.used.add(name)
 
         def look(values: Values) -> Any:
             return values[name]

@@ -52,7 +52,7 @@ class ExperimentFields(_Strict):
     vary: dict[str, Any] = {}  # of each key a list, or a range; see `simgpu.study.experiment.axes`
     zip: list[dict[str, Any]] = []  # keys that move together
     where: Annotated[list[str], BeforeValidator(lambda given: [given] if isinstance(given, str) else given)] = []
-    """Conditions that a scenario must fulfil, see `simgpu.study.experiment.conditions` and `facts`."""
+    """Conditions that a scenario must fulfil, see `simgpu.study.experiment.conditions` and `names`."""
     table: list[str] = []
     plots: list[PlotFields] = []
     formats: Annotated[list[Literal["png", "svg", "pdf"]], Field(min_length=1)] = ["png", "svg"]  # of the plots

@@ -15,9 +15,10 @@ from typing import Any
 from simgpu.documents import Document
 from simgpu.errors import InputError, nearest
 from simgpu.scenario import Key, Origins, Place
-from simgpu.study.experiment import conditions, facts
+from simgpu.study.experiment import conditions
 from simgpu.study.experiment.conditions import Condition
-from simgpu.study.experiment.facts import PointValues, UnknownError
+from simgpu.study.experiment.names import PointValues, UnknownError, depends_on, is_hardware
+from simgpu.study.experiment.names import names as condition_names
 from simgpu.study.experiment.resolver import Resolver
 from simgpu.tree import indexed, labels_of, replaced, value_at
 
@@ -73,7 +74,7 @@ class Walk:
         due: list[list[tuple[int, Condition]]] = [[] for _ in range(len(self.tracks) + 1)]
         for n, text in enumerate(self.where):
             condition = self._parsed(n, text, start)
-            decided = [key for name in condition.names for key in facts.depends_on(name, start.labels)]
+            decided = [key for name in condition.names for key in depends_on(name, start.labels)]
             after = [
                 depth
                 for depth, track in enumerate(self.tracks, 1)
@@ -85,7 +86,7 @@ class Walk:
     def _parsed(self, number: int, text: str, start: Point) -> Condition:
         try:
             asked = conditions.parse(text, None).names
-            return conditions.parse(text, facts.names(start.labels) | set(filter(facts.is_hardware, asked)))
+            return conditions.parse(text, condition_names(start.labels) | set(filter(is_hardware, asked)))
         except InputError as error:
             raise self.document.error(error.problem, ("where", number)) from None
 

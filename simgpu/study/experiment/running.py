@@ -91,7 +91,7 @@ class ExperimentResult(Tabular):
 
 
 Given = str | Path | Mapping[str, Any] | Text
-"""How an experiment is named: a file, one of the catalogue, or what a file would say, as a mapping or as text."""
+"""Ways to name an experiment: a file, a name in the catalogue, or the content of a file as a mapping or as text."""
 
 
 def find_experiment(given: Given, catalogue: Catalogue) -> Source:

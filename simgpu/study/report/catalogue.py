@@ -298,7 +298,7 @@ def _framework_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple
     constants: list[tuple[str, str, str]] = []
     memory: list[tuple[str, str, str]] = []
     kernels: list[tuple[str, str, str]] = []
-    for key, value in stack.facts().items():
+    for key, value in stack.values().items():
         table, _, operator = key.partition(".")
         if table in ("forward", "backward"):
             for number, one in enumerate(getattr(stack, table)[operator], 1):

@@ -62,7 +62,7 @@ _WORDS = {
     "topology": "load of the links",
     "tornado": "which input of the hardware matters",
 }
-"""What each kind draws, for a plot to which the file gives no title."""
+"""The subject of each kind of plot, for a title where the file gives none."""
 
 
 def subject_of(experiment: Experiment) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Drawn = Result | ExperimentResult | Swept | Answer | Sensitivity | Sequence[Sensitivity] | Fitted
-"""What has pictures."""
+"""Answers that have pictures."""
 
 
 def drawn(answer: Tabular) -> dict[str, Figure]:

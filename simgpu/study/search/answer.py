@@ -47,7 +47,7 @@ class Answer(Tabular):
     counts: Mapping[str, int]
     seconds: float
     exact: bool
-    whole: bool
+    complete: bool
     shown: Sequence[str]
     notes: Sequence[str] = field(default_factory=list)
     front_shown: Sequence[str] = ()
@@ -63,7 +63,7 @@ class Answer(Tabular):
         """The JSON document."""
         return {
             "search": self.name, "title": self.title, "objective": self.objective, "counts": dict(self.counts),
-            "seconds": self.seconds, "exact": self.exact, "complete": self.whole, "notes": list(self.notes),
+            "seconds": self.seconds, "exact": self.exact, "complete": self.complete, "notes": list(self.notes),
             "rows": list(self.rows), "front": list(self.front),
         }  # fmt: skip
 
@@ -116,14 +116,14 @@ def training_answer(name: str, heading: str, problem: Problem, searched: Searche
     shown += ["lost_by"] + (["also"] if any(row["also"] for row in rows) else [])
     if len(problem.gpus) > 1:
         shown.insert(2, "gpus")
-    exact = not search.tolerance and searched.whole
+    exact = not search.tolerance and searched.complete
     notes = _training_notes(counts, searched, search.tolerance, missed)
     if problem.limits.limits:
         notes[0] += f". Limits: {_limits_text(problem.limits.limits)}"
     every = [run.row for run in searched.simulated]
     return Answer(
         name, heading, problem.objective, rows, front, every, counts, searched.seconds,
-        exact, searched.whole, shown, notes, **_training_words(problem, rows, front, searched.whole),
+        exact, searched.complete, shown, notes, **_training_words(problem, rows, front, searched.complete),
         scenarios=[problem.scenario_of(same[0].plan) for same in ties[: search.top]],
     )  # fmt: skip
 
@@ -221,7 +221,7 @@ def _training_notes(counts: Mapping[str, int], searched: Searched, tolerance: fl
         fit += f", {counts['over_limits'] - missed:,} provably miss a limit"
         ran += f", {missed:,} of which miss a limit"
     ran += f"; {format_seconds(searched.seconds)}"
-    if not searched.whole:
+    if not searched.complete:
         summary = f"Of {counts['plans']:,} plans so far, {fit}, {ran}"
         return [
             summary,
@@ -256,7 +256,7 @@ def serving_answer(name: str, heading: str, problem: ServingProblem, served: Ser
     )
     notes = [summary + (f". Limits: {_limits_text(problem.limits)}" if problem.limits else "")]
     notes += [f"cannot be run, {count:,} x: {reason}" for reason, count in list(served.refused.items())[:3]]
-    if not served.whole:
+    if not served.complete:
         notes.append("Interrupted: there may be better plans among those that were not simulated.")
     if not rows:
         notes.append(_nothing(served))
@@ -271,8 +271,9 @@ def serving_answer(name: str, heading: str, problem: ServingProblem, served: Ser
     words = f"{problem.config.name} on {problem.cluster.gpu.name}"
     if rows:
         words += f": {rows[0]['plan']} is best, {rows[0][gpu]:,.0f} tokens/s/GPU at {rows[0][user]:,.0f} tokens/s/user"
+    complete = served.complete
     return Answer(
-        name, heading, objective, rows, front, served.every, counts, served.seconds, served.whole, served.whole, shown,
+        name, heading, objective, rows, front, served.every, counts, served.seconds, complete, complete, shown,
         notes, ["plan", "gpus", *_loads_of(problem), user, gpu, "ttft_s", "memory_bytes_per_gpu", *queue],
         "Best trade-offs between speed per user and throughput per GPU (Pareto front)", words, words, (user, gpu),
         scenarios=served.scenarios[: problem.search.top],

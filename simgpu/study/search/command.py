@@ -46,7 +46,7 @@ def search(
     """Find the best plans that a file asks for.
 
     Training plans that were simulated are kept in `store` unless `keep` is false (stored ones are used all the same).
-    Raises `InputError`. Ctrl-C ends it with what is known (`whole` of the answer is false).
+    Raises `InputError`. Ctrl-C ends it with what is known (`complete` of the answer is false).
     """
     place = find_experiment(file, catalogue)
     experiment = load_experiment(place, settings, catalogue)
@@ -73,7 +73,7 @@ def search(
             refused.append((cluster, error))
             continue
         answers.append(replace(ranked, notes=[f"{cluster}: {note}" for note in ranked.notes]))
-        if not ranked.whole:
+        if not ranked.complete:
             break
     if not answers:
         raise refused[0][1]
@@ -187,13 +187,13 @@ def _training(
     if not problem.groups():
         raise experiment.document.error(problem.nothing(), ("search",))
     searched = Search(problem, workers, tell, keeper).run()
-    free = _without_limits(inputs, workers.where, tell, keeper) if searched.whole and not searched.within else None
+    free = _without_limits(inputs, workers.where, tell, keeper) if searched.complete and not searched.within else None
     if free is not None and not free.simulated:
         raise experiment.document.error(problem.why_none(searched.progress.plans), ("search",))
     named = [(problem.scenario_of(run.plan), {"plan": words_of(run.plan)}) for run in searched.simulated]
     keeper.members(named, experiment.settings)
     answer = training_answer(experiment.name, experiment.fields.title, problem, searched)
-    if free is not None and free.whole:
+    if free is not None and free.complete:
         answer = nothing_within(answer, problem, free)
     return replace(answer, formats=experiment.fields.formats)
 
@@ -221,7 +221,7 @@ def _serving(problem: ServingProblem, experiment: Experiment, workers: Workers, 
     served = search_serving(problem, workers, count)
     if not served.plans:
         raise experiment.document.error("no plan of the space splits the model over the GPUs", ("search",))
-    if served.whole and not served.every and served.refused:
+    if served.complete and not served.every and served.refused:
         reason, times = next(iter(served.refused.items()))
         raise experiment.document.error(f"nothing of the space can be run ({times:,} x: {reason})", ("search",))
     answer = serving_answer(experiment.name, experiment.fields.title, problem, served)

@@ -15,7 +15,7 @@ KEPT = 1000
 """Plans of a group that are handed over at a time, so that memory stays flat."""
 
 Place = tuple[float, int]
-"""Of a plan in its group: its bound, then its number."""
+"""Place of a plan in its group: its bound, then its number."""
 
 FIRST: Place = (-inf, -1)
 

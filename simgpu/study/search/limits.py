@@ -16,7 +16,7 @@ TRAINING = (
     *("step_s", "training_days", "gpu_hours", "usd_per_step", "usd_per_run", "samples_per_s", "tokens_per_s"),
     *("tokens_per_s_per_gpu", "memory_bytes_per_gpu"),
 )
-"""What a limit of training can be set to: what follows from the time of a step, and memory."""
+"""Columns that can have a limit in training: those that follow from the time of a step, and memory."""
 
 SERVING = {
     "serving": ("ttft_s", "tpot_s", "step_s"),

@@ -53,14 +53,14 @@ class Simulated:
 
 @dataclass
 class Searched:
-    """What a search found: plans that were simulated, cheapest first; which of them are the front; how it was done."""
+    """The outcome of a search: simulated plans, cheapest first; which of them are the front; how it was done."""
 
     simulated: list[Simulated]
     front: list[Simulated]
     progress: Progress
     seconds: float
     deciding_s: float
-    whole: bool = True
+    complete: bool = True
 
     @property
     def within(self) -> list[Simulated]:
@@ -133,7 +133,7 @@ class Search:
         self._least: dict[Group, list[Leaf]] = {}
 
     def run(self) -> Searched:
-        """Search to the end; Ctrl-C ends it with what is known (`whole` is false)."""
+        """Search to the end; Ctrl-C ends it with what is known (`complete` is false)."""
         start, decided, whole = perf_counter(), 0.0, True
         try:
             self._begin()

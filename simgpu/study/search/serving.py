@@ -171,7 +171,7 @@ class Served:
     refused: dict[str, int]  # why some cannot be run, and how many
     over: int  # simulated, but beyond a limit
     seconds: float
-    whole: bool = True
+    complete: bool = True
 
 
 class Serves(Protocol):

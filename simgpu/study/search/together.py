@@ -35,7 +35,7 @@ def together(answers: Sequence[Answer], top: int, objective: str) -> Answer:
         first, rows=rows, cases=[case for _, case in ranked], scenarios=[case.scenario for _, case in ranked],
         front=[row for one in answers for row in one.front], every=[row for one in answers for row in one.every],
         counts=counts, seconds=sum(one.seconds for one in answers), exact=all(one.exact for one in answers),
-        whole=all(one.whole for one in answers), shown=shown, front_shown=front_shown[1:],
+        complete=all(one.complete for one in answers), shown=shown, front_shown=front_shown[1:],
         front_title=f"{first.front_title}, on each cluster", heading=words, front_heading=words,
         notes=[note for one in answers for note in one.notes],
     )  # fmt: skip

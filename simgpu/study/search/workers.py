@@ -75,11 +75,11 @@ class Call:
     """Work on a problem: `decide`, `run`, `serve` or `peak`, with what it takes."""
 
     what: str
-    given: tuple[Any, ...] = ()
+    arguments: tuple[Any, ...] = ()
 
     def on(self, problem: Problem | ServingProblem) -> Any:
         """Do the work on a problem and return its answer; raises what the work raises."""
-        return _WORK[self.what](problem, *self.given)
+        return _WORK[self.what](problem, *self.arguments)
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Identities:
     def __init__(self, resolver: Resolver) -> None:
         self.resolver = resolver
         self._contents: dict[str, str] = {}
-        self._told: set[str] = set()
+        self._shown: set[str] = set()
         self._digests: Region[int, tuple[Any, str]] = Region(DIGESTS)  # they hold what they are of
 
     def of(self, scenario: Scenario, origins: Origins | None = None) -> Identity:
@@ -67,13 +67,13 @@ class Identities:
         parts |= self._cluster(self.resolver.cluster(scenario.cluster, scenario.hardware, places))
         if isinstance(job, Training):
             stack = framework_of(scenario, self.resolver.catalogue, places)
-            parts["framework"] = self._digest(stack, Framework.facts)
+            parts["framework"] = self._digest(stack, Framework.values)
         elif isinstance(job, (Inference, MixedStep, Serving)):
             check_names(scenario, self.resolver.catalogue, places)
             run = self.resolver.catalogue.runtime(job.runtime)
             parts["runtime"] = self._digest(run, _of_runtime)
             if run.stack is not None:
-                parts["framework"] = self._digest(run.stack, Framework.facts)
+                parts["framework"] = self._digest(run.stack, Framework.values)
         inputs = asked_of(scenario, model, stack, run)
         whole = {"simgpu": __version__, "code": code_digest(), "scenario": inputs, "parts": parts}
         return Identity(digest_of(whole), inputs, parts)
@@ -96,8 +96,8 @@ class Identities:
         if known is None or known[0] is not thing:
             digest = digest_of(plain(thing))
             known = self._digests[id(thing)] = thing, digest
-            if digest not in self._told:
-                self._told.add(digest)
+            if digest not in self._shown:
+                self._shown.add(digest)
                 self._contents[digest] = _content(thing)
         return known[1]
 
@@ -166,7 +166,9 @@ def _content(thing: Any) -> str:
         }
         return json.dumps(given)
     if isinstance(thing, Framework):
-        return json.dumps({key: {"value": value, "source": thing.sources[key]} for key, value in thing.facts().items()})
+        return json.dumps(
+            {key: {"value": value, "source": thing.sources[key]} for key, value in thing.values().items()}
+        )
     return json.dumps({key: value for key, value in vars(thing).items() if key != "stack"}, default=_plain)
 
 

@@ -446,4 +446,4 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("position", "seconds", "points", "ok", "failed"), _number),
     "row": _results,
 }
-"""What columns hold that do not hold words."""
+"""Checks of columns that hold something other than words."""

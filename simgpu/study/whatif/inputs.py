@@ -17,7 +17,7 @@ from simgpu.hardware.figure import figures
 from simgpu.hardware.spec import PCIeSwitch, Port
 
 Dimension = Literal["rate", "time", "other"]
-"""What scaling an input does to time: a rate goes with 1/s, a time with s; of others dimensions say nothing."""
+"""The effect of scaling an input on time: a rate goes with 1/s, a time with s; of others dimensions say nothing."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ CLUSTER: dict[str, Callable[[Cluster], Any]] = {
     "nodes": lambda cluster: int(cluster.spec.nodes.si),
     "gpu": lambda cluster: cluster.gpu.name,
 }
-"""Of the cluster as the catalogue has it: `gpus` counts all of its GPUs."""
+"""Names of the cluster as the catalogue has it: `gpus` counts all of its GPUs."""
 
 WORLD = ("tp", "cp", "pp", "dp")
 _JOBS: dict[str, Any] = {
