@@ -26,6 +26,7 @@ from simgpu.workload.execution import Activity, Execution
 from simgpu.workload.links import OFFLOAD, Demand, Links, Transfer
 from simgpu.workload.steady import folded
 from simgpu.workload.training.chunks import chunks_of, tied_table
+from simgpu.workload.training.demands import demands
 from simgpu.workload.training.job import Job
 from simgpu.workload.training.layers import SPLIT, Layers, Passes
 from simgpu.workload.training.offload import Copy, Offload
@@ -98,33 +99,9 @@ class _Step:
         return Execution(self.sim.run(), [self.streams[rank] for rank in shown], self.blocks)
 
     def _demands(self) -> Iterator[Demand]:
-        """All collectives and copies that will cross links between blocks."""
+        """All collectives and copies that will cross links between blocks; worked out only if links ask for them."""
         size, _ = self._activations
-        for stage, chunks in enumerate(self.stages):
-            for units in chunks:
-                yield from self._demands_of(stage, units)
-            yield from self._sends(stage, size)
-        if tied := self._tied_bytes:
-            yield "all_reduce", "embedding", 0, tied
-
-    def _demands_of(self, stage: int, units: Sequence[Passes]) -> Iterator[Demand]:
-        """Reductions, copies and gathers of the units of a chunk."""
-        for bucket in self.reductions.buckets(units):
-            held = [units[i] for i in bucket]
-            for call in self.reductions.of(held):
-                yield call.kind, call.group, stage, call.size
-            yield from self.offload.demands(stage, held)
-        for part in self.reductions.gathered_together(units) if self.plan.zero else ():
-            for call in self.reductions.gathers(part):
-                yield call.kind, call.group, stage, call.size
-
-    def _sends(self, stage: int, size: float) -> Iterator[Demand]:
-        """Transfers of activations of `size` bytes to the next stage, and of gradients back."""
-        if self.plan.pp > 1:
-            if stage < self.plan.pp - 1 or self.plan.vp > 1:
-                yield "send_recv", "next", stage, size
-            if stage > 0 or self.plan.vp > 1:
-                yield "send_recv", "back", stage, size
+        yield from demands(self.job, self.stages, self.reductions, self.offload, size, self._tied_bytes)
 
     @property
     def _tied_bytes(self) -> float:
