@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from simgpu.hardware.cluster import Cluster
     from simgpu.hardware.topology import Topology
-    from simgpu.lab.calibration.run import Calibrated
+    from simgpu.lab.calibration.outcome import Calibrated
     from simgpu.study.experiment.running import ExperimentResult, Given
     from simgpu.study.report.capacity import Fitted
     from simgpu.study.report.explain import Explanation
@@ -213,7 +213,7 @@ def fit(
     from simgpu.study.report import capacity as fitting
 
     gpus, precisions = ((one,) if isinstance(one, str) else tuple(one) for one in (gpu, precision))
-    asked = fitting.Asked(gpus, precisions, context, users, runtime, kv_cache)
+    asked = fitting.CapacityQuery(gpus, precisions, context, users, runtime, kv_cache)
     return fitting.fit(catalogue or Catalogue(), models, asked)
 
 
@@ -295,7 +295,7 @@ def sweep(
 
     known = catalogue or Catalogue()
     kept = Path(store) if store is not None else None
-    asked = command.Asked(kept, Where(jobs, scheduler, dask_workers), limit, retry_failed)
+    asked = command.SweepOptions(kept, Where(jobs, scheduler, dask_workers), limit, retry_failed)
     done = command.run(find_experiment(_given(experiment), known), settings, known, asked)
     if done.interrupted:
         raise KeyboardInterrupt
@@ -333,7 +333,7 @@ def results(
     """Load the rows that sweeps stored: `simgpu.results(where="mfu > 0.4").to_pandas()`; see `simgpu results`."""
     from simgpu.study.sweep import results as study
 
-    return study.results(store, study.Asked(experiment, where, status, sort, limit))
+    return study.results(store, study.ResultsQuery(experiment, where, status, sort, limit))
 
 
 def figures(found: Drawn) -> dict[str, Figure]:

@@ -267,7 +267,7 @@ def _training_inputs(
         source = asked["source"] if known else f"follows from dtype {scenario.dtype} and the workload"
         yield f"numerics.{key}", {"value": value, "source": source}
     yield "framework.title", {"value": framework.title, "source": f"frameworks/{framework.name}.yaml"}
-    for key, value in framework.facts().items():
+    for key, value in framework.values().items():
         unit = {"unit": dimension(key)} if dimension(key) else {}
         yield f"framework.{key}", {"value": value, **unit, "source": framework.sources[key]}
 

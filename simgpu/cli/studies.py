@@ -67,7 +67,7 @@ def sweep(
             find_experiment(file, catalogue),
             settings,
             catalogue,
-            command.Asked(store, Where(**where), limit, retry_failed),
+            command.SweepOptions(store, Where(**where), limit, retry_failed),
             lambda p: line.update(**vars(p)),
         )
     if done.interrupted:
@@ -119,7 +119,7 @@ def results(
     if key is not None:
         study.show_scenario(study.scenario(store, key), sys.stdout)
         return
-    wanted = study.Asked(**asked)
+    wanted = study.ResultsQuery(**asked)
     found = study.results(store, wanted)
     chosen = [column.strip() for column in columns.split(",") if column.strip()]
     if export is not None:
@@ -161,12 +161,12 @@ def search(
         answer = command.search(
             file, settings, open_catalogue(folders), Where(**where), top, store, lambda p: line.update(**vars(p))
         )
-    if not answer.whole:  # another Ctrl-C shall not take away the answer to the first
+    if not answer.complete:  # another Ctrl-C shall not take away the answer to the first
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     written = command.write(answer, shown.folder(answer.name), plots=shown.plots, formats=shown.formats)
     command.show(answer, shown.style, sys.stdout)
     tell_written(written, shown.quiet)
-    if not answer.whole:
+    if not answer.complete:
         sys.exit(130)
 
 

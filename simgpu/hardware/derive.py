@@ -73,8 +73,8 @@ def derive(gpu: GPUSpec, changes: Sequence[str]) -> GPUSpec:
             hertz = to_si(*parse_quantity(change), "Hz")
         else:
             profile = change
-    made = throttled(gpu, watts, hertz)
-    return made if profile is None else sliced(made, profile)
+    derived = throttled(gpu, watts, hertz)
+    return derived if profile is None else sliced(derived, profile)
 
 
 _WORDS = {"cap": "power caps", "limit": "clock limits", "slice": "slices"}
@@ -84,7 +84,7 @@ _WORDS = {"cap": "power caps", "limit": "clock limits", "slice": "slices"}
 
 
 def clock_share(cap: float) -> float:
-    """Sustained clock of power-bound work under a cap of `cap` x TDP, over the clock without: at most 1.
+    """The share of the sustained clock that power-bound work keeps under a cap of `cap` x TDP: at most 1.
 
     ((cap - idle) / (1 - idle)) ** exponent, all powers over the TDP; see `CLOCK_EXPONENT` for source and error.
     """
@@ -92,7 +92,7 @@ def clock_share(cap: float) -> float:
 
 
 def bandwidth_share(cap: float) -> float:
-    """Memory bandwidth under a cap of `cap` x TDP, over that without: 1 down to `MEMORY_SHARE`, then linear."""
+    """The share of memory bandwidth that a cap of `cap` x TDP leaves: 1 down to `MEMORY_SHARE`, then linear."""
     return min(1.0, (cap - IDLE_SHARE) / (MEMORY_SHARE - IDLE_SHARE))
 
 
@@ -108,9 +108,9 @@ def throttled(gpu: GPUSpec, watts: float | None = None, hertz: float | None = No
         tdp = gpu.power.tdp.si
         _check_range(gpu, watts, LOWEST_CAP * tdp, tdp, "W", "power cap")
         share, stream = clock_share(watts / tdp), bandwidth_share(watts / tdp)
-        says = f"power cap of {watts:g} of {tdp:g} W on {gpu.name}: clock x {share:.3f}, bandwidth x {stream:.3f}"
-        says += f" ((power above idle) ** {CLOCK_EXPONENT:g}, good to about +-20 % at half the power)"
-        added.append((f"{watts:.10g}W", says))
+        reason = f"power cap of {watts:g} of {tdp:g} W on {gpu.name}: clock x {share:.3f}, bandwidth x {stream:.3f}"
+        reason += f" ((power above idle) ** {CLOCK_EXPONENT:g}, good to about +-20 % at half the power)"
+        added.append((f"{watts:.10g}W", reason))
     boost = gpu.compute.boost_clock.si
     top = gpu.compute.max_clock.si if gpu.compute.max_clock else boost
     limit = top
@@ -153,10 +153,10 @@ def throttled(gpu: GPUSpec, watts: float | None = None, hertz: float | None = No
     )
 
 
-def _check_range(gpu: GPUSpec, given: float, least: float, most: float, unit: str, what: str) -> None:
-    if not least <= given <= most * (1 + 1e-9):
+def _check_range(gpu: GPUSpec, value: float, least: float, most: float, unit: str, what: str) -> None:
+    if not least <= value <= most * (1 + 1e-9):
         expected = f"expected {format_si(least, unit)} to {format_si(most, unit)}"
-        raise InputError(f"a {what} of {format_si(given, unit)} is out of range for '{gpu.name}'; {expected}")
+        raise InputError(f"a {what} of {format_si(value, unit)} is out of range for '{gpu.name}'; {expected}")
 
 
 # ---- MIG slices --------------------------------------------------------------------------------------
@@ -188,14 +188,14 @@ def sliced(gpu: GPUSpec, profile: str) -> GPUSpec:
         made = part(peak, compute)
         return made if peak.rated is None else made.model_copy(update={"rated": part(peak.rated, compute)})
 
-    says = f"MIG slice {chosen.name} of {gpu.name}: {count} of {gpu.compute.sm_count.si:g} SMs"
-    says += f", {memory:g} of memory bandwidth and L2, {power:.3g} of power and price"
+    reason = f"MIG slice {chosen.name} of {gpu.name}: {count} of {gpu.compute.sm_count.si:g} SMs"
+    reason += f", {memory:g} of memory bandwidth and L2, {power:.3g} of power and price"
     price = {key: part(figure, power) for key, figure in dict(gpu.price).items() if figure is not None}
     return gpu.model_copy(
         update={
             "name": gpu.name + source,
             "title": f"{gpu.title}, MIG slice {chosen.name}",
-            "sources": gpu.sources | {source: says},
+            "sources": gpu.sources | {source: reason},
             "compute": gpu.compute.model_copy(
                 update={"sm_count": chosen.sm_count or part(gpu.compute.sm_count, compute)}
             ),
@@ -218,7 +218,7 @@ def sliced(gpu: GPUSpec, profile: str) -> GPUSpec:
 
 
 def _rated(gpu: GPUSpec) -> dict[str, Quantity]:
-    """Peaks that the power limit of `gpu` was made for, FLOP/s, as `Power` has them."""
+    """Peaks that the power limit of `gpu` was made for, FLOP/s, in the form of `Power`."""
     return {
         "rated_peak": gpu.power.rated_peak or _plain(gpu.half_peak),
         "rated_vector_peak": gpu.power.rated_vector_peak or _plain(gpu.vector_peak),
@@ -226,7 +226,7 @@ def _rated(gpu: GPUSpec) -> dict[str, Quantity]:
 
 
 def _plain(peak: Peak) -> Quantity:
-    """A peak as a figure of its own."""
+    """A peak as a plain figure."""
     return Quantity(value=peak.si, unit="FLOP/s", source=peak.source)
 
 
@@ -245,7 +245,7 @@ def rated(gpu: GPUSpec, origin: GPUSpec) -> GPUSpec:
 
 
 def _in_proportion(peak: Peak, before: float) -> Peak:
-    """A peak that was set by hand where a cap had made it `before`: without the cap it would be larger as before."""
+    """A hand-set peak in the proportion that a power cap left of `before`: without the cap it would be larger again."""
     if peak.rated is None or peak.si == before:
         return peak
     whole = peak.rated.model_copy(update={"value": peak.rated.value * peak.si / before, "source": peak.source})
@@ -255,7 +255,7 @@ def _in_proportion(peak: Peak, before: float) -> Peak:
 def capped(gpu: GPUSpec, origin: GPUSpec) -> GPUSpec:
     """`gpu`, whose figures were set by hand, with the clocks of a power cap where its limit is below `origin`'s.
 
-    Clocks that were measured under the limit of `origin` would not know of another. Raises `InputError`.
+    Clocks measured under the limit of `origin` do not hold under another. Raises `InputError`.
     """
     watts = gpu.power.tdp.si
     if watts >= origin.power.tdp.si:
@@ -265,15 +265,15 @@ def capped(gpu: GPUSpec, origin: GPUSpec) -> GPUSpec:
             f"'{origin.name}' is derived already; say the cap in its name, '{base_name(origin.name)}@...W'"
         )
     whole = gpu.power.model_copy(update={"tdp": origin.power.tdp})
-    made = throttled(gpu.model_copy(update={"power": whole}), watts)
-    return made.model_copy(update={"power": gpu.power})
+    limited = throttled(gpu.model_copy(update={"power": whole}), watts)
+    return limited.model_copy(update={"power": gpu.power})
 
 
 _FORMS = "a power cap is written 500W, a clock limit 1410MHz"
 
 
 def is_slice(gpu: GPUSpec) -> bool:
-    """Whether the GPU is a part of one, which has no links of its own."""
+    """True if the GPU is a slice of one (MIG), which has no links of its own."""
     return any(not (_POWER.fullmatch(part) or _CLOCK.fullmatch(part)) for part in gpu.name.split(MARK)[1:])
 
 

@@ -26,14 +26,17 @@ QUICK_SECONDS = 2.0
 
 
 class Changed(NamedTuple):
-    """A run with an input changed by a factor: its row, or in place of it why there is none; and which collectives NCCL
-    runs in another way."""
+    """A run with an input changed by a factor.
+
+    `row` is its row, or why there is none; `switches` are the collectives that NCCL runs in another way.
+    """
 
     factor: float
     row: Row | str
     switches: Sequence[str] = ()
 
     def value(self, column: str) -> float | None:
+        """The changed run's figure in a column; None where there is none."""
         return None if isinstance(self.row, str) else self.row.get(column)
 
 
