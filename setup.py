@@ -13,6 +13,7 @@ class BuildWithCatalogue(build_py):
     """Copies the catalogue's data files; an editable install reads them where they are."""
 
     def run(self) -> None:
+        """Build the modules, then copy the catalogue unless the install is editable."""
         super().run()
         if self.editable_mode:
             return

@@ -22,7 +22,7 @@ from simgpu.scenario import Scenario
 from simgpu.study.experiment.search_fields import SearchFields
 from simgpu.study.pools.where import Where, cores
 from simgpu.study.search.searching import Progress, Search
-from simgpu.study.search.workers import Asked, Workers
+from simgpu.study.search.workers import SearchInputs, Workers
 
 CALCULON = "about 300 plans/s per core, 2 ms a plan, 7.5 million plans in 7 core-hours (GPT-3 175B, 4,096 A100)"
 WARM = 20
@@ -94,7 +94,7 @@ def single(console: Console) -> None:
 def search(console: Console, title: str, space: dict[str, Any], top: int, front: bool, tolerance: float = 0.0) -> None:
     """A search in as many processes as there are cores."""
     fields = {"space": space, "top": top, "front": front, "tolerance": tolerance}
-    asked = Asked(Scenario.model_validate(GPT3), SearchFields.model_validate(fields), ())
+    asked = SearchInputs(Scenario.model_validate(GPT3), SearchFields.model_validate(fields), ())
     problem = asked.problem()
     jobs = cores()
     workers = Workers(asked, problem, Where(jobs))  # type: ignore[arg-type]

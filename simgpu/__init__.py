@@ -47,7 +47,10 @@ if TYPE_CHECKING:
     from simgpu.errors import InputError, SimgpuError
     from simgpu.plan.parallelism import Plan
     from simgpu.simulation.call import simulate
-    from simgpu.simulation.result import Result
+    from simgpu.simulation.inference_result import BatchResult, InferenceResult, MixedStepResult, ServingResult
+    from simgpu.simulation.memory_use import MemoryUse
+    from simgpu.simulation.result import Interval, Result
+    from simgpu.simulation.step_result import StepResult, TrainingResult
     from simgpu.workload.inference.jobs import Speculative
     from simgpu.workload.jobs import Inference, MixedStep, OperatorList, Prefill, Serving, Training
 
@@ -61,18 +64,26 @@ def _draw(answer: Any) -> dict[str, Any]:
 Tabular.draw = staticmethod(_draw)  # what draws answers lies above them
 
 _HOME = {
+    "BatchResult": "simgpu.simulation.inference_result",
     "Catalogue": "simgpu.catalog",
     "Inference": "simgpu.workload.jobs",
+    "InferenceResult": "simgpu.simulation.inference_result",
     "InputError": "simgpu.errors",
+    "Interval": "simgpu.simulation.result",
+    "MemoryUse": "simgpu.simulation.memory_use",
     "MixedStep": "simgpu.workload.jobs",
+    "MixedStepResult": "simgpu.simulation.inference_result",
     "OperatorList": "simgpu.workload.jobs",
     "Plan": "simgpu.plan.parallelism",
     "Prefill": "simgpu.workload.jobs",
     "Result": "simgpu.simulation.result",
     "Serving": "simgpu.workload.jobs",
+    "ServingResult": "simgpu.simulation.inference_result",
     "SimgpuError": "simgpu.errors",
     "Speculative": "simgpu.workload.inference.jobs",
+    "StepResult": "simgpu.simulation.step_result",
     "Training": "simgpu.workload.jobs",
+    "TrainingResult": "simgpu.simulation.step_result",
     "calibrate": "simgpu.api",
     "diff": "simgpu.api",
     "explain": "simgpu.api",
@@ -96,18 +107,26 @@ _HOME = {
 }
 
 __all__ = [
+    "BatchResult",
     "Catalogue",
     "Inference",
+    "InferenceResult",
     "InputError",
+    "Interval",
+    "MemoryUse",
     "MixedStep",
+    "MixedStepResult",
     "OperatorList",
     "Plan",
     "Prefill",
     "Result",
     "Serving",
+    "ServingResult",
     "SimgpuError",
     "Speculative",
+    "StepResult",
     "Training",
+    "TrainingResult",
     "__version__",
     "calibrate",
     "diff",

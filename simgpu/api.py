@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from simgpu.arguments import FLAG, MAPPING, NUMBER, PATH, TEXT, TEXTS, WHOLE, Kind, instance, some, takes
 from simgpu.catalog import Catalogue
 from simgpu.documents import Text
-from simgpu.errors import InputError, nearest, shown
+from simgpu.errors import ArgumentError, InputError, nearest, shown
 from simgpu.hardware.spec import GPUSpec
 from simgpu.model.config import TransformerConfig
 from simgpu.overrides import Override
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from simgpu.hardware.cluster import Cluster
     from simgpu.hardware.topology import Topology
-    from simgpu.lab.calibration.run import Calibrated
+    from simgpu.lab.calibration.outcome import Calibrated
     from simgpu.study.experiment.running import ExperimentResult, Given
     from simgpu.study.report.capacity import Fitted
     from simgpu.study.report.explain import Explanation
@@ -47,6 +47,7 @@ ROW = TEXT | WHOLE
 PAIR = Kind("a pair of an experiment and a row", lambda value: isinstance(value, tuple) and len(value) == 2
             and EXPERIMENT.holds(value[0]) and ROW.holds(value[1]))  # fmt: skip
 NAMES = TEXT | TEXTS
+COLLECTIVE_OPTIONS = ("dtype", "algorithm", "protocol", "library")
 
 
 def _given(experiment: Given) -> Given:
@@ -93,25 +94,30 @@ def load_timer(name: str, catalogue: Catalogue | None = None, sustained: bool = 
     return GPUTimer(spec, known.kernel_constants(spec), sustained)
 
 
-@takes(cluster=CLUSTER, nodes=WHOLE)
-def topology_of(cluster: Cluster | str, nodes: int | None = None) -> Topology:
+@takes(cluster=CLUSTER, nodes=WHOLE, catalogue=CATALOGUE)
+def topology_of(cluster: Cluster | str, nodes: int | None = None, catalogue: Catalogue | None = None) -> Topology:
     """The graph of a cluster's first `nodes` nodes (default: all): a networkx graph, and the routes that data takes.
 
     >>> import simgpu
     >>> simgpu.topology_of("dgx-h100").route(0, 1).via
     'gpu-link'
     """
-    from simgpu.hardware.topology import topology_of as built
+    from simgpu.hardware.machine import topology_of as built
     from simgpu.timing.checks import check_sizes
 
-    cluster = load_cluster(cluster) if isinstance(cluster, str) else cluster
+    cluster = load_cluster(cluster, catalogue) if isinstance(cluster, str) else cluster
     check_sizes(1, int(cluster.spec.nodes.si), nodes=nodes)
     return built(cluster, nodes)
 
 
-@takes(cluster=CLUSTER, kind=TEXT, gpus=WHOLE)
+@takes(cluster=CLUSTER, kind=TEXT, gpus=WHOLE, catalogue=CATALOGUE)
 def time_collective(
-    cluster: Cluster | str, kind: str, sizes: Any, gpus: int | None = None, **how: Any
+    cluster: Cluster | str,
+    kind: str,
+    sizes: Any,
+    gpus: int | None = None,
+    catalogue: Catalogue | None = None,
+    **how: Any,
 ) -> CollectiveTimes:
     """Predict a collective over the first `gpus` GPUs for an array of sizes in bytes, as nccl-tests count them.
 
@@ -121,7 +127,10 @@ def time_collective(
     from simgpu.timing.checks import check_dtypes, check_sizes
     from simgpu.timing.collectives import collective_time
 
-    cluster = load_cluster(cluster) if isinstance(cluster, str) else cluster
+    if (wrong := next((name for name in how if name not in COLLECTIVE_OPTIONS), None)) is not None:
+        meant = nearest(wrong, COLLECTIVE_OPTIONS)
+        raise ArgumentError(f"time_collective() got an unexpected keyword argument '{wrong}'{meant}")
+    cluster = load_cluster(cluster, catalogue) if isinstance(cluster, str) else cluster
     check_sizes(0, sizes=sizes)
     check_sizes(1, cluster.gpu_count, gpus=gpus)
     check_dtypes(how.get("dtype", "bf16"))
@@ -148,6 +157,7 @@ def validate(
     """
     from simgpu.lab.validation import command
 
+    _check_known("target", target, ("kernels", "collectives", "training", "inference", "all"))
     _check_regime(regime)
     return command.run(target, Path(data) if data is not None else None, catalogue or Catalogue(), regime).document
 
@@ -155,9 +165,13 @@ def validate(
 def _check_regime(regime: str) -> None:
     from simgpu.lab.validation.batches import DATASHEET, FAMILY, FULL
 
-    known = (FULL, FAMILY, DATASHEET)
-    if regime not in known:
-        raise InputError(f"{shown(regime)} is not known{nearest(regime, known)}", key="regime")
+    _check_known("regime", regime, (FULL, FAMILY, DATASHEET))
+
+
+def _check_known(key: str, given: str, known: Sequence[str]) -> None:
+    """Raise `InputError` for a name that is none of those that are known."""
+    if given not in known:
+        raise InputError(f"{shown(given)} is not known{nearest(given, known)}", key=key)
 
 
 @takes(files=PATH, gpu=TEXT, what=TEXT, regime=TEXT, catalogue=CATALOGUE)
@@ -170,7 +184,10 @@ def calibrate(
     _check_regime(regime)
     if not files:
         raise InputError("there is no file of measured rows; expected at least one", key="files")
-    return command.run([Path(file) for file in files], catalogue or Catalogue(), gpu, what, regime, lambda _: None)
+    known = catalogue or Catalogue()
+    if gpu is not None:
+        load_gpu(gpu, known)
+    return command.run([Path(file) for file in files], known, gpu, what, regime, lambda _: None)
 
 
 @takes(
@@ -196,24 +213,26 @@ def fit(
     from simgpu.study.report import capacity as fitting
 
     gpus, precisions = ((one,) if isinstance(one, str) else tuple(one) for one in (gpu, precision))
-    asked = fitting.Asked(gpus, precisions, context, users, runtime, kv_cache)
+    asked = fitting.CapacityQuery(gpus, precisions, context, users, runtime, kv_cache)
     return fitting.fit(catalogue or Catalogue(), models, asked)
 
 
 @takes(
     experiment=EXPERIMENT, settings=TEXT, value=NAMES, case=ROW | some(ROW, "a sequence of rows"), change=NUMBER | TEXT,
-    price=NUMBER, catalogue=CATALOGUE,
+    price=NUMBER, jobs=WHOLE, catalogue=CATALOGUE,
 )  # fmt: skip
 def sensitivity(
     experiment: Given, *settings: str, value: str | Sequence[str] = (), case: str | int | Sequence[str | int] = (),
-    change: float | str = 0.1, price: float | None = None, catalogue: Catalogue | None = None,
+    change: float | str = 0.1, price: float | None = None, jobs: int | None = None, catalogue: Catalogue | None = None,
 ) -> list[Sensitivity]:  # fmt: skip
     """Find what the results of an experiment's rows depend on, by varying each input of the hardware down and up.
 
     `value` names columns (default: the natural one of the job), `case` rows by number or label ("all" for all),
-    `change` the relative change, `price` USD per GPU-hour. `.rows` are dicts with the keys of `COLUMNS` of
+    `change` the relative change, `price` USD per GPU-hour. It runs in `jobs` processes, by default one for each core
+    where it takes longer than a moment; the answers are the same. `.rows` are dicts with the keys of `COLUMNS` of
     `simgpu.study.whatif.sensitivity`. Raises `InputError` for rows and columns that are not there.
     """
+    from simgpu.study.pools.where import Where
     from simgpu.study.search.ranked import open_experiment
     from simgpu.study.whatif import sensitivity as study
 
@@ -221,7 +240,8 @@ def sensitivity(
     values = (value,) if isinstance(value, str) else tuple(value)
     cases = [str(one) for one in ((case,) if isinstance(case, (str, int)) else case)]
     asked = study.Asked(values, study.parse_change(change), cases, price)
-    return study.sensitivities(open_experiment(_given(experiment), settings, known), known, asked)
+    chosen = open_experiment(_given(experiment), settings, known)
+    return study.sensitivities(chosen, known, asked, where=Where(jobs))
 
 
 @takes(
@@ -275,7 +295,7 @@ def sweep(
 
     known = catalogue or Catalogue()
     kept = Path(store) if store is not None else None
-    asked = command.Asked(kept, Where(jobs, scheduler, dask_workers), limit, retry_failed)
+    asked = command.SweepOptions(kept, Where(jobs, scheduler, dask_workers), limit, retry_failed)
     done = command.run(find_experiment(_given(experiment), known), settings, known, asked)
     if done.interrupted:
         raise KeyboardInterrupt
@@ -313,7 +333,7 @@ def results(
     """Load the rows that sweeps stored: `simgpu.results(where="mfu > 0.4").to_pandas()`; see `simgpu results`."""
     from simgpu.study.sweep import results as study
 
-    return study.results(store, study.Asked(experiment, where, status, sort, limit))
+    return study.results(store, study.ResultsQuery(experiment, where, status, sort, limit))
 
 
 def figures(found: Drawn) -> dict[str, Figure]:

@@ -1,6 +1,6 @@
-"""What calls in Python take. An argument of the wrong type is one line: its name, what it is, what was expected.
+"""Checks of the arguments of calls in Python: an error is one line with name, value and what was expected.
 
-A call says so above its definition, by the names of its parameters:
+A call declares them above its definition, by the names of its parameters:
 
     @takes(name=TEXT, catalogue=instance("a Catalogue", "simgpu.catalog.Catalogue"))
     def load_model(name, catalogue=None): ...
@@ -77,7 +77,7 @@ WHOLE = Kind("a whole number", lambda value: isinstance(value, Integral) and not
 NUMBER = Kind("a number", lambda value: isinstance(value, Real) and not isinstance(value, bool))
 MAPPING = Kind("a mapping", lambda value: isinstance(value, Mapping))
 TEXTS = some(TEXT, "a sequence of text")
-ANYTHING = Kind("anything", lambda value: True)
+ANYTHING = Kind("anything", lambda _: True)
 
 
 def check(kind: Kind, name: str, value: Any) -> Any:

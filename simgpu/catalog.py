@@ -10,22 +10,19 @@ GPU derives another from it (`h100-sxm@1g.10gb`, `h100-sxm@500W`; see `simgpu.ha
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import TYPE_CHECKING, Any
 
 from simgpu.arguments import PATH, TEXT, takes
-from simgpu.documents import Document, dotted, read_json, read_yaml
+from simgpu.documents import Document, read_json, read_yaml
 from simgpu.errors import InputError, members, nearest
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.derive import MARK, base_name, derive, is_slice
-from simgpu.hardware.figure import Quantity, figures
 from simgpu.hardware.inherit import SHARED, Calibration, Flat, flat, inherit
+from simgpu.hardware.parts import ONE_NODE, check_sources, host_of, links_of
 from simgpu.hardware.peaks import complete
 from simgpu.hardware.power import tensor_demand
 from simgpu.hardware.spec import (
@@ -35,13 +32,12 @@ from simgpu.hardware.spec import (
     GPUSpec,
     LinkSpec,
     NodeSpec,
-    PCIeSwitch,
-    Port,
 )
 from simgpu.memo import Region, remembered
 from simgpu.model.config import TransformerConfig
 from simgpu.model.derive import derive as derive_model
 from simgpu.model.families import parse_config
+from simgpu.model.published import ModelSource, without_format
 from simgpu.overrides import Override, blamer, by_root, of_derived_peak, overridden, settled
 from simgpu.reading import built_in_folder
 from simgpu.schema_errors import MISSING_TOO, Blame, validate
@@ -66,23 +62,6 @@ DERIVED = 1024
 
 TEMPLATES = ("gpus", "nodes", "clusters")
 """Kinds of files that `simgpu new` writes a template of."""
-
-
-class ModelSource(BaseModel):
-    """The place where a model's `config.json` was read, and the parameter count published for it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-    title: str = ""
-    source: str = ""
-    published_parameters: Annotated[float, Field(gt=0, le=1e18)] | None = None
-    huggingface: list[str] = []
-    parameters_source: str = ""
-
-
-_FORMAT = re.compile(
-    r"-(quantized\.)?((nv|mx)?fp[468]|mxint8|int[48]|w\d+a\d+|awq|gptq|nf4|bnb)(?![a-z0-9])([-_.].*)?$"
-)
-"""The name of a format behind the id of a model: '-NVFP4-v2', '-FP8-dynamic', '-AWQ-INT4', '-quantized.w8a8'."""
 
 
 class Catalogue:
@@ -132,15 +111,13 @@ class Catalogue:
     def _files(self, kind: str) -> dict[str, Path]:
         """File by name; folders are looked into once."""
         if kind not in self._index:
-            found: dict[str, Path] = {}
+            files: dict[str, Path] = {}
             endings = (".json",) if kind == "models" else (".yaml", ".yml")
-            for folder in self.folders:
-                for place in (folder / kind, folder / "hardware" / kind):
-                    if place.is_dir():
-                        for file in sorted(place.iterdir()):
-                            if file.suffix in endings and file.is_file():
-                                found.setdefault(file.stem, file)
-            self._index[kind] = found
+            places = [place for folder in self.folders for place in (folder / kind, folder / "hardware" / kind)]
+            for file in chain.from_iterable(sorted(place.iterdir()) for place in places if place.is_dir()):
+                if file.suffix in endings and file.is_file():
+                    files.setdefault(file.stem, file)
+            self._index[kind] = files
         return self._index[kind]
 
     # ---- loading -------------------------------------------------------------------------------------
@@ -152,11 +129,11 @@ class Catalogue:
         return self._documents[file]
 
     def spec(
-        self, kind: str, name: str, overrides: Sequence[Override] = (), asked: Blame | None = None
+        self, kind: str, name: str, overrides: Sequence[Override] = (), blame: Blame | None = None
     ) -> CatalogueFile:
         """The checked specification of that name, with `overrides` applied.
 
-        `asked` makes the error for an unknown name, where a file or a user asked for it.
+        `blame` makes the error for an unknown name, where a file or a user asked for it.
         """
         file = self.find(kind, name)
         if file is None:
@@ -164,7 +141,7 @@ class Catalogue:
             several = members(known, self.names(kind)) if kind == "gpus" else ""
             hint = several or nearest(known, self.names(kind), where=f"simgpu list {kind} names them")
             problem = f"unknown {kind[:-1]} '{known}'{hint}"
-            raise asked((), problem) if asked else InputError(problem)
+            raise blame((), problem) if blame else InputError(problem)
         document = self.document(file)
         if file not in self._specs:
             hint = f" ('simgpu new {kind[:-1]}' writes a file with all of them, commented)" if kind in TEMPLATES else ""
@@ -175,11 +152,11 @@ class Catalogue:
             )
             if spec.name != file.stem:
                 raise document.error(f"'{spec.name}' is not the name of the file, '{file.stem}'", ("name",))
-            _check_sources(spec, document)
+            check_sources(spec, document)
             self._specs[file] = self._completed(spec) if isinstance(spec, GPUSpec) else spec
         spec, data = self._specs[file], document.data
         if isinstance(spec, GPUSpec) and name != spec.name:
-            spec = self._derived(spec, name, asked)
+            spec = self._derived(spec, name, blame)
             data = spec.model_dump(exclude_none=True) if overrides else data
         elif isinstance(spec, GPUSpec) and any(of_derived_peak(spec, data, override) for override in overrides):
             data = spec.model_dump(exclude_none=True)
@@ -203,19 +180,19 @@ class Catalogue:
             blame = self._blame(level, (), ("architecture" if isinstance(level, GPUSpec) else "parent",))
             if above in seen:
                 raise blame((), f"'{above}' inherits from itself")
-            family = self.spec("architectures", above, asked=blame)
+            family = self.spec("architectures", above, blame=blame)
             assert isinstance(family, ArchitectureSpec)
             seen.append(above)
             yield family
             level = family
 
-    def _derived(self, gpu: GPUSpec, name: str, asked: Blame | None) -> GPUSpec:
+    def _derived(self, gpu: GPUSpec, name: str, blame: Blame | None) -> GPUSpec:
         """The slice, or the capped or limited GPU, that `name` makes of `gpu`. Made once."""
         if name not in self._made:
             try:
                 self._made[name] = derive(gpu, name.split(MARK)[1:], self.demand(gpu))
             except InputError as refused:
-                raise asked((), refused.problem) if asked else refused from None
+                raise blame((), refused.problem) if blame else refused from None
         return self._made[name]
 
     def demand(self, gpu: GPUSpec) -> float:
@@ -235,9 +212,9 @@ class Catalogue:
         elif self.find("nodes", name):
             for override in of.get("cluster", ()):
                 raise override.error(f"'{name}' is a single node; name a cluster to use several")
-            spec = ClusterSpec.model_validate({"name": name, "title": name, "node": name, "nodes": _ONE})
+            spec = ClusterSpec.model_validate({"name": name, "title": name, "node": name, "nodes": ONE_NODE})
         elif self.find("gpus", name.split(MARK)[0]):
-            spec = ClusterSpec.model_validate({"name": name, "title": name, "node": name, "nodes": _ONE})
+            spec = ClusterSpec.model_validate({"name": name, "title": name, "node": name, "nodes": ONE_NODE})
         else:
             known = self.names("clusters") + self.names("nodes") + self.names("gpus")
             where = "simgpu list clusters, nodes and gpus name them"
@@ -248,7 +225,7 @@ class Catalogue:
         if alone and (wrong := [*of.get("cluster", ()), *of.get("node", ())]):
             raise wrong[0].error(f"'{name}' is a single GPU; name a node to change its host")
         if alone:
-            node = _host_of(name)
+            node = host_of(name)
         else:
             blame = self._blame(spec, of.get("cluster", ()), ("node",))
             node = self.spec("nodes", spec.node, of.get("node", ()), blame)  # type: ignore[assignment]
@@ -259,7 +236,7 @@ class Catalogue:
             node = node.model_copy(update={"nvlink": None})
         self._check_wiring(spec, node, gpu, of)
         links: dict[str, LinkSpec] = {}
-        for owner, root, path, link in _links_of(spec, node, gpu):
+        for owner, root, path, link in links_of(spec, node, gpu):
             if link not in links:
                 blame = self._blame(owner, of.get(root, ()), path)
                 loaded = self.spec("links", link, of.get(f"link.{link}", ()), blame)
@@ -271,7 +248,7 @@ class Catalogue:
         return Cluster(spec, node, gpu, links, self.kernel_constants(gpu))
 
     def _check_wiring(self, spec: ClusterSpec, node: NodeSpec, gpu: GPUSpec, of: dict[str, list[Override]]) -> None:
-        """What the files of a cluster must give each other, so that every pair of GPUs has a route."""
+        """Check that the files of a cluster fit together, so that every pair of GPUs has a route."""
         if spec.nodes.si > 1 and spec.fabric is None:
             raise self._blame(spec, of.get("cluster", ()), ("nodes",))((), "several nodes need a fabric between them")
         if spec.fabric is not None and node.nic_count == 0:
@@ -319,7 +296,7 @@ class Catalogue:
 
     @takes(name=TEXT)
     def framework(self, name: str) -> Framework:
-        """A training framework by name; what it is based on is looked for in the same folders. Raises `InputError`."""
+        """A training framework by name; its base is looked for in the same folders. Raises `InputError`."""
         return self._frameworks.of(name)
 
     @cached_property
@@ -331,8 +308,10 @@ class Catalogue:
 
     @takes(name=TEXT)
     def runtime(self, name: str) -> Runtime:
-        """A runtime by name, `vllm` or `vllm@0.14`; what it is based on is looked for in the same folders. Raises
-        `InputError`."""
+        """A runtime by name, `vllm` or `vllm@0.14`; its base is looked for in the same folders.
+
+        Raises `InputError`.
+        """
         return self.runtimes.of(name)
 
     @cached_property
@@ -347,8 +326,10 @@ class Catalogue:
 
     @takes(name=TEXT)
     def model(self, name: str) -> TransformerConfig:
-        """A model by name, by its id on Hugging Face, or by the path of a Hugging Face `config.json` (or of the folder
-        that holds it); what stands after an '@' changes its shape (`llama-3.1-8b@layers=12`)."""
+        """A model by name, by its id on Hugging Face, or by the path of its `config.json` or that file's folder.
+
+        A suffix after '@' changes the shape (`llama-3.1-8b@layers=12`).
+        """
         if MARK in name and not os.path.exists(name):
             base, _, changes = name.partition(MARK)
             return derive_model(self.model(base), changes)
@@ -375,7 +356,7 @@ class Catalogue:
         known, owned = self._published, name.lower()
         if owned in known:
             return known[owned]
-        plain = _FORMAT.sub("", owned)
+        plain = without_format(owned)
         if plain == owned:
             return None
         bare = {one.rpartition("/")[2]: model for one, model in known.items()}
@@ -387,7 +368,7 @@ class Catalogue:
         return {one.lower(): name for name in self.names("models") for one in self.model_source(name).huggingface}
 
     def model_source(self, name: str) -> ModelSource:
-        """What `models/SOURCES.yaml` beside a model says of it."""
+        """The entry of a model in `models/SOURCES.yaml`."""
         file = self.find("models", name)
         sources = file.parent / "SOURCES.yaml" if file else None
         if sources is None or not sources.is_file():
@@ -404,69 +385,16 @@ class Catalogue:
         kind = next(kind for kind, known in KINDS.items() if isinstance(spec, known))
         file = self.find(kind, spec.name)
         if file is None:  # a node that stands for a cluster of one
-            return lambda below, problem: InputError(problem)
+            return lambda _, problem: InputError(problem)
         document = self.document(file)
         return lambda below, problem: document.error(problem, (*path, *below))
 
 
 def usual_catalogue() -> Catalogue:
-    """The catalogue where none is given: that of the environment, or that which comes with simgpu, made once."""
+    """The default catalogue: that of the environment, or that which comes with simgpu, made once."""
     return Catalogue() if os.environ.get("SIMGPU_CATALOG") else _shipped_catalogue()
 
 
 @remembered(1)
 def _shipped_catalogue() -> Catalogue:
     return Catalogue()
-
-
-def _links_of(
-    cluster: ClusterSpec, node: NodeSpec, gpu: GPUSpec
-) -> Iterator[tuple[CatalogueFile, str, tuple[Any, ...], str]]:
-    """Every kind of link that is referred to: by which file, its root in overrides, at which path."""
-    ports: list[tuple[CatalogueFile, str, tuple[Any, ...], Port | None]] = [
-        (gpu, "gpu", ("nvlink",), gpu.nvlink),
-        (gpu, "gpu", ("host_link",), gpu.host_link),
-        (node, "node", ("inter_socket",), node.inter_socket),
-        (cluster, "cluster", ("fabric",), cluster.fabric),
-    ]
-    if node.nic:
-        ports += [
-            (node, "node", ("nic", "port"), node.nic.port),
-            (node, "node", ("nic", "host_link"), node.nic.host_link),
-        ]
-    for s, socket in enumerate(node.sockets):
-        for d, entry in enumerate(socket.devices):
-            if isinstance(entry, PCIeSwitch):
-                ports.append((node, "node", ("sockets", s, "devices", d, "switch"), entry.switch))
-    for owner, root, path, port in ports:
-        if port is not None:
-            yield owner, root, (*path, "link"), port.link
-
-
-_ONE = Quantity(value=1, source="one node")
-
-HOST = "a host of this project: one socket with eight channels of DDR5-4800"
-
-
-def _host_of(gpu: str) -> NodeSpec:
-    """A host with one GPU."""
-    node = {
-        "name": gpu,
-        "title": f"1 x {gpu}",
-        "gpu": gpu,
-        "sources": {"host": HOST},
-        "sockets": [{"memory_bandwidth": {"value": 307.2, "unit": "GB/s", "source": "host"}, "devices": ["gpu"]}],
-        "peer_to_peer_scope": {"value": "switch", "source": "host"},
-    }
-    return NodeSpec.model_validate(node)
-
-
-def _check_sources(spec: CatalogueFile, document: Document) -> None:
-    """Every figure must name a source that the file lists: no number without provenance enters the catalogue."""
-    for path, figure in figures(spec, labels=False):
-        if figure.source is None:
-            raise InputError("has no source", file=document.file, line=document.line_of(path), key=dotted(path))
-        if figure.source not in spec.sources:
-            hint = nearest(figure.source, spec.sources)
-            problem = f"source '{figure.source}' is not among the file's sources{hint}"
-            raise InputError(problem, file=document.file, line=document.line_of(path), key=dotted(path))

@@ -88,7 +88,7 @@ _OF_A_SERVER = {"output_tokens_per_s": "step_s", "flop_per_s_per_gpu": "tpot_s",
 
 
 def plain(column: str) -> str:
-    """A column without what is claimed of it and which end of its interval it is."""
+    """The column without the prefix of a claim and the suffix of an interval's end."""
     return column.removeprefix("claimed_").removesuffix("_p10").removesuffix("_p90")
 
 
@@ -113,11 +113,11 @@ def unit(column: str) -> str:
 
 
 def better(column: str) -> Direction | None:
-    """Which way a column is better; what is claimed of it, and the ends of its interval, go the same way."""
+    """The direction in which a column is better; claimed columns and ends of intervals go the same way."""
     name = plain(column)
     if name in TABLE:
-        found = TABLE[name].better
-        return "lower" if found == "lower" else "higher" if found else None
+        direction = TABLE[name].better
+        return "lower" if direction == "lower" else "higher" if direction else None
     if name.startswith("usd_") or name.endswith("_usd"):  # first: 'usd_per_step' is no rate
         return "lower"
     if name.endswith(("_per_s", "_per_s_per_gpu", "_per_s_per_user")):
@@ -142,12 +142,12 @@ def following_ends(row: Mapping[str, Any]) -> dict[str, float]:
 
     A rate is at its P10 where its time is at its P90.
     """
-    found: dict[str, float] = {}
+    ends: dict[str, float] = {}
     for column, (_, power) in FOLLOWS.items():
         value, time = row.get(column), time_of(column, row)
         if value is None or f"{time}_p10" not in row:
             continue
         for end, of in zip(("p10", "p90"), ("p10", "p90")[::power], strict=True):
             ratio = row[f"{time}_{of}"] / row[time] if row[time] else 1.0
-            found[f"{column}_{end}"] = value * ratio**power
-    return found
+            ends[f"{column}_{end}"] = value * ratio**power
+    return ends

@@ -41,7 +41,7 @@ for _kind in (_Loader, _Dumper):
 
 _PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 _BAD_SCALAR = (yaml.YAMLError, ValueError, KeyError, IndexError, AttributeError, OverflowError)
-"""What PyYAML raises for a scalar whose explicit tag does not fit it."""
+"""Errors that PyYAML raises for a scalar whose explicit tag does not fit it."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Text:
 
 
 Source = Path | Text
-"""Where YAML is read from."""
+"""A source of YAML: a path, or text that a program holds."""
 
 
 class Document:
@@ -76,6 +76,7 @@ class Document:
         self._lines = lines
 
     def line_of(self, path: tuple[Any, ...]) -> int | None:
+        """The line of the key at `path`, or of the nearest enclosing key that the file has."""
         while path and path not in self._lines:
             path = path[:-1]
         return self._lines.get(path)
@@ -148,12 +149,12 @@ def read_json(file: Path) -> Document:
             lines.setdefault((key[1:],), number)
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        data: dict[str, Any] = {}
         for key, value in pairs:
-            if key in found:
+            if key in data:
                 raise InputError("is given twice", file=file, line=lines.get((key,)), key=key)
-            found[key] = value
-        return found
+            data[key] = value
+        return data
 
     try:
         data = json.loads(text, object_pairs_hook=unique)
@@ -225,17 +226,17 @@ class _Measure:
     def of(self, node: yaml.Node, depth: int) -> tuple[int, int]:
         """(values, levels) of `node`, which stands `depth` levels deep."""
         if id(node) in self._known:
-            found = self._known[id(node)]
-            if found is None:
+            measured = self._known[id(node)]
+            if measured is None:
                 raise InputError("an alias contains itself", file=self.file, line=_line(node))
         else:
             self._known[id(node)] = None
             below = [self.of(item, depth + 1) for item in _items(node)] if depth <= MAX_DEPTH else []
-            found = 1 + sum(size for size, _ in below), 1 + max((height for _, height in below), default=0)
-            self._known[id(node)] = found
-        if depth + found[1] > MAX_DEPTH + 1:
+            measured = 1 + sum(size for size, _ in below), 1 + max((height for _, height in below), default=0)
+            self._known[id(node)] = measured
+        if depth + measured[1] > MAX_DEPTH + 1:
             raise InputError(f"is nested more than {MAX_DEPTH} levels deep", file=self.file, line=_line(node))
-        return found
+        return measured
 
 
 class _Builder:

@@ -33,7 +33,7 @@ class ArgumentError(InputError, TypeError):
 
 
 class MisfitError(InputError):
-    """What was asked for does not fit into the memory of the GPU."""
+    """The job does not fit into the memory of the GPU."""
 
 
 def shown(value: object) -> str:
@@ -50,8 +50,11 @@ def shown(value: object) -> str:
 
 
 def nearest(word: object, known: Iterable[str], most: int = 24, where: str = "") -> str:
-    """`; did you mean 'x'?` for the known name that `word` is a slip of, else the names themselves if they are at
-    `most` so many, else those that differ in numbers alone, else `where` the names are listed."""
+    """The end of a message that helps with an unknown name: `; did you mean 'x'?`.
+
+    It names the known name that `word` is a slip of, else the names themselves if they are at `most` so many, else
+    those that differ in numbers alone, else `where` the names are listed.
+    """
     import difflib
 
     names = sorted(known)
@@ -70,8 +73,9 @@ def nearest(word: object, known: Iterable[str], most: int = 24, where: str = "")
 
 
 def is_slip(word: str, name: str) -> bool:
-    """Whether `word` is `name` with a slip of the fingers, shortened or with a word too many: not another thing whose
-    name is like it.
+    """True if `word` is `name` with a slip of the fingers, shortened or with a word too many.
+
+    It is false for another thing whose name is like it.
 
     >>> is_slip("bandwidht", "bandwidth"), is_slip("gpt_neox", "gpt_oss"), is_slip("fp6", "fp64")
     (True, False, False)
@@ -95,15 +99,15 @@ def _letters(text: str) -> set[str]:
     return set(re.findall(r"[a-z]+", text))
 
 
-def _edits(one: str, other: str) -> int:
-    """Letters to put in, take out, replace or swap with their neighbour."""
+def _edits(word: str, other: str) -> int:
+    """The number of letters to put in, take out, replace or swap with their neighbour."""
     above: list[int] = []
     line = list(range(len(other) + 1))
-    for i, letter in enumerate(one, 1):
+    for i, letter in enumerate(word, 1):
         before, above, line = above, line, [i]
         for j, wanted in enumerate(other, 1):
             cost = min(above[j] + 1, line[j - 1] + 1, above[j - 1] + (letter != wanted))
-            if i > 1 and j > 1 and (letter, one[i - 2]) == (other[j - 2], wanted):
+            if i > 1 and j > 1 and (letter, word[i - 2]) == (other[j - 2], wanted):
                 cost = min(cost, before[j - 2] + 1)
             line.append(cost)
     return line[-1]

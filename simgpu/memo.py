@@ -1,8 +1,8 @@
 """The one memory of what was worked out and may be asked again: regions by name, each with a bound, and their keys.
 
-A region is a dict that holds at most so many entries; a further one takes the place of the oldest. A cluster has a
-memory of its own, forgotten with it (`simgpu.hardware.cluster.Cluster.memo`); what does not depend on a cluster is in
-`SHARED`, answers of functions (`remembered`) among it.
+A region is a dict that holds at most so many entries; a further one takes the place of the oldest. A machine
+(`simgpu.hardware.machine`: a cluster at work) has a memory of its own, forgotten with it; machines themselves and what
+does not depend on one are in `SHARED`, answers of functions (`remembered`) among it.
 
 Keys follow from dataclasses, so that a new field cannot be forgotten: `key_of` holds every field but those that its
 caller names, `content` is a digest of everything that a nested thing holds but for `WORDS`. A key is never `id()` of
@@ -132,7 +132,7 @@ class Memo:
 
 
 SHARED = Memo()
-"""What does not depend on a cluster."""
+"""Machines, and what does not depend on one."""
 
 remembered = SHARED.answers
 """Remember the last answers of a function, `@remembered(256)`."""

@@ -19,7 +19,7 @@ from simgpu.tree import items_labelled, labels_of, replaced, value_at
 from simgpu.units import parse_quantity
 
 HARDWARE_ROOTS = ("gpu", "node", "cluster", "link")
-"""What a hardware parameter's key can begin with: 'gpu.memory.bandwidth', 'link.pcie-4.latency'."""
+"""First words of the key of a hardware parameter: 'gpu.memory.bandwidth', 'link.pcie-4.latency'."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Override:
         return parts[1:] if root == "link" else parts
 
     def error(self, problem: str) -> InputError:
+        """An `InputError` that names the place where the override was written."""
         return InputError(problem, file=self.file or self.source, line=self.line, key=self.key)
 
 
@@ -59,7 +60,7 @@ def by_root(overrides: Sequence[Override]) -> dict[str, list[Override]]:
 
 
 def blamer(override: Override) -> Blame:
-    """Errors about what an override set; what is wrong beside it is named."""
+    """A function that makes errors about the value that an override set; another faulty value is named itself."""
 
     def blame(path: tuple[Any, ...], problem: str) -> InputError:
         own = [str(part) for part in path[: len(override.path)]] == override.path or len(path) < len(override.path)
@@ -91,14 +92,14 @@ def overridden(
 def _check_key(kind: type[CatalogueFile], data: Any, override: Override) -> None:
     """Raise `InputError` for a key that no file of this kind has."""
     try:
-        validate(kind, replaced(data, override.path, lambda old: override.value), blamer(override), _NAMES)
+        validate(kind, replaced(data, override.path, lambda _: override.value), blamer(override), _NAMES)
     except (InputError, KeyError) as error:
         if isinstance(error, InputError) and error.problem.startswith("unknown key"):
             raise
 
 
 def of_derived_peak(gpu: GPUSpec, data: Any, override: Override) -> bool:
-    """Whether an override names a peak that the file, which holds `data`, leaves to the rules of the architecture."""
+    """True if an override names a peak that the file, which holds `data`, leaves to the rules of the architecture."""
     if override.path[0] != "peak" or len(override.path) < 2 or items_labelled(data["peak"], override.path[1]):
         return False
     return bool(items_labelled([peak.model_dump() for peak in gpu.peak], override.path[1]))
@@ -133,7 +134,7 @@ def _with_override(data: Any, override: Override) -> Any:
     parent = value_at(data, path[:-1])
     if path[-1] in ("value", "unit") and isinstance(parent, dict) and "value" in parent:
         changed = {**parent, path[-1]: given, "source": override.source}  # a part of a figure
-        return replaced(data, path[:-1], lambda old: changed)
+        return replaced(data, path[:-1], lambda _: changed)
     figure: dict[str, Any] | None = {"value": given, "source": override.source} if isinstance(given, bool) else None
     if figure is None:
         try:

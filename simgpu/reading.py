@@ -11,9 +11,9 @@ from pathlib import Path
 from simgpu.errors import InputError
 
 UNOPENED_SECONDS = 5.0
-"""How long a pipe may have nobody who writes to it."""
+"""Seconds that a pipe may be without a writer."""
 SILENT_SECONDS = 60.0
-"""How long the one who writes to a pipe may write nothing."""
+"""Seconds that the writer of a pipe may write nothing."""
 
 _PIECE = 1 << 16
 
@@ -43,7 +43,7 @@ def read_bytes(file: Path, most: int, expected: str = "a short text file") -> by
 
 
 def is_pipe(file: Path) -> bool:
-    """Whether what a file names is a pipe, such as bash's `<(command)`: it can be read once."""
+    """True if a file name means a pipe, such as bash's `<(command)`: it can be read once."""
     try:
         return stat.S_ISFIFO(file.stat().st_mode)
     except (OSError, ValueError):
@@ -51,7 +51,7 @@ def is_pipe(file: Path) -> bool:
 
 
 def kind_of(mode: int) -> str:
-    """What a file is, in words: 'a file', 'a folder', 'a pipe', 'a device', 'a disk' or 'a socket'."""
+    """The kind of a file in words: 'a file', 'a folder', 'a pipe', 'a device', 'a disk' or 'a socket'."""
     kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a disk"}
     return {**kinds, stat.S_IFSOCK: "a socket"}.get(stat.S_IFMT(mode), "a file")
 
@@ -62,26 +62,29 @@ def _file(file: Path, most: int) -> bytes:
 
 
 def _pipe(file: Path, most: int) -> bytes:
-    """Opened without waiting for a writer; no bytes without one, `BlockingIOError` with one who is not ready."""
+    """Open a pipe without waiting for a writer.
+
+    It yields no bytes without a writer, and raises `BlockingIOError` for one that is not ready.
+    """
     pipe = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        found = bytearray()
+        content = bytearray()
         began, patience = time.monotonic(), UNOPENED_SECONDS
-        while len(found) < most:
+        while len(content) < most:
             try:
-                piece = os.read(pipe, min(_PIECE, most - len(found)))
-                if not piece and found:
+                piece = os.read(pipe, min(_PIECE, most - len(content)))
+                if not piece and content:
                     break
             except BlockingIOError:
                 piece, patience = b"", SILENT_SECONDS
             if piece:
-                found += piece
+                content += piece
                 began = time.monotonic()
             elif time.monotonic() - began > patience:
                 raise InputError(f"is a pipe into which nobody wrote anything for {patience:g} s", file=file)
             else:
                 select.select([pipe], [], [], 0.05)
                 time.sleep(0.01)  # a pipe whose writer has gone without a word counts as ready
-        return bytes(found)
+        return bytes(content)
     finally:
         os.close(pipe)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import Field as DataclassField
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
@@ -181,7 +181,7 @@ def run_scenario(
         )  # fmt: skip
     except InputError as error:
         raise where.error(error.problem, tuple((error.key or "").split("."))) from None
-    return replace(result, inputs=lambda: resolve(scenario, cluster, catalogue, where))
+    return result.told(inputs=lambda: resolve(scenario, cluster, catalogue, where))
 
 
 def framework_of(scenario: Scenario, catalogue: Catalogue, origins: Origins) -> Framework:
@@ -267,7 +267,7 @@ def _training_inputs(
         source = asked["source"] if known else f"follows from dtype {scenario.dtype} and the workload"
         yield f"numerics.{key}", {"value": value, "source": source}
     yield "framework.title", {"value": framework.title, "source": f"frameworks/{framework.name}.yaml"}
-    for key, value in framework.facts().items():
+    for key, value in framework.values().items():
         unit = {"unit": dimension(key)} if dimension(key) else {}
         yield f"framework.{key}", {"value": value, **unit, "source": framework.sources[key]}
 

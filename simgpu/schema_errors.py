@@ -38,8 +38,8 @@ def validate(kind: type[T], data: Mapping[str, Any], blame: Blame, unsaid: Colle
         raise blame((), "is nested too deeply") from None
     error = errors[0]
     if error["type"] == "missing":  # a misspelt key beside it says more
-        beside = [e for e in errors if e["type"] == "extra_forbidden" and e["loc"][:-1] == error["loc"][:-1]]
-        error = beside[0] if beside else error
+        unknown = [e for e in errors if e["type"] == "extra_forbidden" and e["loc"][:-1] == error["loc"][:-1]]
+        error = unknown[0] if unknown else error
     path = _path_in(data, error["loc"])
     context = error.get("ctx", {})
     if error["type"].startswith("union_tag"):
@@ -153,12 +153,12 @@ def _listed(known: Sequence[str]) -> str:
 
 
 def _range(kind: type[BaseModel], data: Any, path: tuple[Any, ...]) -> str:
-    """What numbers the field at `path` takes ('a whole number from 0 to 3'), if that is a single short range."""
+    """The range of numbers that the field at `path` takes ('a whole number from 0 to 3'), if it is a short one."""
     if not path or not isinstance(path[-1], str):
         return ""
     models = _models_at(kind, data, path[:-1])
-    found = {_limits(model.model_fields[path[-1]]) for model in models if path[-1] in model.model_fields}
-    return found.pop() if len(found) == 1 else ""
+    ranges = {_limits(model.model_fields[path[-1]]) for model in models if path[-1] in model.model_fields}
+    return ranges.pop() if len(ranges) == 1 else ""
 
 
 def _limits(field: FieldInfo) -> str:
@@ -185,7 +185,7 @@ def _words(expected: str) -> list[str]:
 
 
 def _tags(kind: type[BaseModel], data: Any, path: tuple[Any, ...]) -> list[str]:
-    """What the discriminator at `path` can be."""
+    """Values that the discriminator at `path` can have."""
     fields = [
         model.model_fields[path[-1]] for model in _models_at(kind, data, path[:-1]) if path[-1] in model.model_fields
     ]

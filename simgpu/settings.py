@@ -1,4 +1,4 @@
-"""What is set from the command line: `key=value`, keys as people write them, and what somebody meant by another."""
+"""Settings of the command line: `key=value`, keys as people write them, and the key that a misspelt one means."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def scenario_path(key: str) -> Key:
 
 def parse_settings(texts: Sequence[str]) -> list[Setting]:
     """'key=value' texts of the command line; values are read as YAML reads them. Raises `InputError`."""
-    found = []
+    settings = []
     for text in texts:
         key, equals, value = text.partition("=")
         key = key.strip()
@@ -56,23 +56,23 @@ def parse_settings(texts: Sequence[str]) -> list[Setting]:
             raise InputError(problem, file="--set", key=key)
         if problem := unknown_root(key):
             raise InputError(problem, file="--set", key=key)
-        found.append(Setting(key, path, parse_value(value, "--set", key)))
-    return found
+        settings.append(Setting(key, path, parse_value(value, "--set", key)))
+    return settings
 
 
 def hardware_overrides(settings: Sequence[str]) -> list[Override]:
     """'key=value' texts of which each sets a hardware parameter. Raises `InputError`."""
-    found = []
+    overrides = []
     for setting in parse_settings(settings):
         if setting.path[0] != "hardware" or len(setting.path) != 2:
             problem = "is not a hardware parameter, such as gpu.memory.bandwidth"
             raise InputError(problem, file="--set", key=setting.key)
-        found.append(Override(setting.path[1], setting.value, "--set"))
-    return found
+        overrides.append(Override(setting.path[1], setting.value, "--set"))
+    return overrides
 
 
 def unknown_root(key: str, *more: str) -> str:
-    """What is wrong with a key that begins with nothing that a scenario has, and what may be meant; '' for others.
+    """The error for a key whose first word no scenario has, with the key that may be meant; '' for known keys.
 
     `more` are words that may stand here beside the keys of a scenario.
     """
@@ -108,20 +108,20 @@ def _ends_nearly_with(key: str) -> list[str]:
 
 @remembered(1)
 def _whole_keys() -> tuple[str, ...]:
-    """Every key of a plan and of the workloads, and the hardware parameters that are no items of lists."""
-    found = {f"plan.{key}": None for key in PlanFields.model_fields}
-    found |= {f"workload.{key}": None for job in JOBS.values() for key in job.model_fields}
+    """Every key of a plan and of the workloads, and the hardware parameters that are not items of lists."""
+    keys = {f"plan.{key}": None for key in PlanFields.model_fields}
+    keys |= {f"workload.{key}": None for job in JOBS.values() for key in job.model_fields}
     for root, spec in _SPECS.items():
-        found |= dict.fromkeys(_figures(spec, root))
-    return tuple(found)
+        keys |= dict.fromkeys(_figures(spec, root))
+    return tuple(keys)
 
 
 def _figures(kind: type[BaseModel], root: str, depth: int = 4) -> list[str]:
-    found: list[str] = []
+    keys: list[str] = []
     for name, field in kind.model_fields.items():
         inner: list[Any] = models_in(field.annotation)
         if any(issubclass(one, Figure) for one in inner):
-            found.append(f"{root}.{name}")
+            keys.append(f"{root}.{name}")
         elif depth and "list" not in str(field.annotation):
-            found += [key for one in inner for key in _figures(one, f"{root}.{name}", depth - 1)]
-    return found
+            keys += [key for one in inner for key in _figures(one, f"{root}.{name}", depth - 1)]
+    return keys

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from simgpu.errors import InputError
+from simgpu.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,6 +30,13 @@ class Tabular:
         """Its kind, its name, and how many rows it has, not all that they hold."""
         name = getattr(self, "name", None) or getattr(getattr(self, "experiment", None), "name", "")
         return f"{type(self).__name__}({', '.join([*([repr(name)] if name else []), f'{len(self.rows):,} rows'])})"
+
+    if not TYPE_CHECKING:  # a type checker shall find a name that is not there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Raise `AttributeError` that says the nearest name."""
+            known = () if name.startswith("_") else [one for one in dir(self) if not one.startswith("_")]
+            raise AttributeError(f"{type(self).__name__} has no '{name}'{nearest(name, known, most=0)}")
 
     def to_pandas(self) -> Any:
         """A pandas DataFrame of the rows. Raises `InputError` where pandas is missing."""

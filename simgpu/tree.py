@@ -35,7 +35,7 @@ def items_labelled(items: Sequence[Any], label: str) -> list[int]:
 
 
 def labels_of(items: Sequence[Any]) -> list[str]:
-    """What the items of a list can be called."""
+    """Labels by which the items of a list can be addressed."""
     named = [item.get("name") or item.get("dtype") or _ends(item) if isinstance(item, dict) else None for item in items]
     return [str(name or i) for i, (name, item) in enumerate(zip(named, items, strict=True)) if isinstance(item, dict)]
 
@@ -68,7 +68,7 @@ def leaves(data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, .
 
 def indexed(data: Any, path: Sequence[str]) -> tuple[str, ...]:
     """`path` with the labels of list items replaced by positions, as far as it leads; the first where several match."""
-    found: list[str] = []
+    positions: list[str] = []
     for part in path:
         if isinstance(data, (list, tuple)):
             chosen = items_labelled(data, part)
@@ -76,8 +76,8 @@ def indexed(data: Any, path: Sequence[str]) -> tuple[str, ...]:
             data = data[chosen[0]] if chosen else None
         else:
             data = data.get(part) if isinstance(data, Mapping) else None
-        found.append(part)
-    return tuple(found)
+        positions.append(part)
+    return tuple(positions)
 
 
 def value_at(data: Any, path: Sequence[str]) -> Any:

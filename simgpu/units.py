@@ -72,11 +72,11 @@ def to_si(value: float, unit: str, dimension: str) -> float:
     """`value` in the SI unit `dimension`; no unit, or the unit 'SI', means it is that already. Raises `ValueError`."""
     if unit in ("", "SI"):
         return value
-    found = UNITS.get(unit)
-    if found is None or found[0] != dimension:
+    known = UNITS.get(unit)
+    if known is None or known[0] != dimension:
         wanted = f"a unit of {dimension}" if dimension else "no unit"
         raise ValueError(f"unit '{unit}' does not fit; expected {wanted}, such as '{EXAMPLES[dimension]}'")
-    return value * found[1]
+    return value * known[1]
 
 
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
+from itertools import count
 from typing import Any
 
 from hypothesis import assume, settings
@@ -40,6 +41,15 @@ MODELS = {
 def laws(examples: int) -> settings:
     """The same examples each time, and no limit by the clock."""
     return settings(derandomize=True, deadline=None, max_examples=examples, database=None)
+
+
+_numbers = count()
+
+
+def fresh(cluster: Cluster) -> Cluster:
+    """A cluster of the same figures on which nothing was worked out: its title makes it a machine of its own."""
+    title = f"{cluster.spec.title}, fresh {next(_numbers)}"
+    return replace(cluster, spec=cluster.spec.model_copy(update={"title": title}))
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ WRONG = (
     ),
     *({"a": 1}, {}, (1, 2, 3), lambda: 1, int, np.array([1, 2])),
 )
-NO_CALLS = {"InputError", "SimgpuError", "__version__"}
+NO_CALLS = {"InputError", "Interval", "MemoryUse", "SimgpuError", "__version__"}
+NO_CALLS |= {name for name in simgpu.__all__ if name.endswith("Result")}  # what simulate makes
 GIVEN = {
     **{name: {"experiment": EXPERIMENT} for name in ("explain", "run_experiment")},
     **{name: {"name": "h100-sxm"} for name in ("load_cluster", "load_gpu", "load_timer")},
@@ -55,7 +56,6 @@ GIVEN = {
     **{name: {"tokens": 8} for name in ("Prefill", "Training")},
     "MixedStep": {"prefill": 8},
     "OperatorList": {"operators": [{"op": "matmul", "m": 8, "n": 8, "k": 8}]},
-    "Result": {"row": {}, "execution": None},
     "Serving": {"concurrency": 1, "prompt": 8, "output": 2},
     "Speculative": {"draft": "mtp", "acceptance": 0.5},
     "diff": {"a": EXPERIMENT, "b": EXPERIMENT},
@@ -213,7 +213,11 @@ def test_a_row_cannot_be_changed():
 
 def test_what_is_shown_of_objects_is_one_short_line():
     result = simgpu.simulate(CLUSTER, simgpu.Training(batch=8, tokens=256), MODEL, simgpu.Plan(pp=2, micro_batch=1))
-    assert repr(result) == f"Result(training of llama-3.1-8b on 2 x h100-sxm: {result.step_s * 1e3:.4g} ms, 99 columns)"
+    mfu, held = f"{100 * result.mfu:.1f} %", result.memory.words()
+    assert repr(result) == (
+        f"TrainingResult(training of llama-3.1-8b on 2 x h100-sxm: step {result.step_s * 1e3:.4g} ms, "
+        f"{result.tokens_per_s:,.0f} tokens/s, MFU {mfu}, {held})"
+    )
     for one in (result.execution, CLUSTER):
         assert len(repr(one)) < 100 and "\n" not in repr(one)
 

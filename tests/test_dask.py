@@ -39,7 +39,7 @@ def test_a_cluster_whose_worker_is_killed_gives_the_rows_of_one_machine(tmp_path
                 os.kill(killed[0], signal.SIGKILL)
                 cluster.scale(3)
 
-        asked = command.Asked(Path("dask.sqlite"), Where(scheduler=cluster.scheduler_address))
+        asked = command.SweepOptions(Path("dask.sqlite"), Where(scheduler=cluster.scheduler_address))
         done = command.run(Path("e.yaml"), (), Catalogue(), asked, kill)
 
         monkeypatch.setattr("simgpu.study.pools.versions.__version__", "9.9")  # here, not on the workers
@@ -52,7 +52,9 @@ def test_a_cluster_whose_worker_is_killed_gives_the_rows_of_one_machine(tmp_path
     assert done.rows == serial.rows and len(done.rows) == 400
     assert [one.reason for one in done.failed] == [one.reason for one in serial.failed] and len(done.failed) == 200
     assert done.ran == 600
-    again = command.run(Path("e.yaml"), (), Catalogue(), command.Asked(Path("dask.sqlite"), Where(dask_workers=1)))
+    again = command.run(
+        Path("e.yaml"), (), Catalogue(), command.SweepOptions(Path("dask.sqlite"), Where(dask_workers=1))
+    )
     assert (again.ran, again.rows) == (0, done.rows), "nothing is left to do, so no cluster is made"
 
 
@@ -121,7 +123,7 @@ def test_a_scheduler_that_goes_is_one_line_and_what_is_finished_is_kept(tmp_path
                 gone.append(progress.ran)
                 cluster.close()
 
-        asked = command.Asked(where=Where(scheduler=cluster.scheduler_address))
+        asked = command.SweepOptions(where=Where(scheduler=cluster.scheduler_address))
         with pytest.raises(InputError, match="--scheduler: the scheduler of the cluster has gone"):
             command.run(Path("e.yaml"), ("dtype=bf16",), Catalogue(), asked, go)
     assert 0 < len(simgpu.results().rows) < 200

@@ -7,7 +7,7 @@ import pytest
 import simgpu
 from simgpu.plan.parallelism import KEYS, RULES
 from simgpu.scenario import Origins, Scenario, resolve, resolve_cluster, run_scenario
-from simgpu.study.experiment.facts import PointValues
+from simgpu.study.experiment.names import PointValues
 from simgpu.study.experiment.resolver import Resolver
 from simgpu.study.experiment.search_fields import SearchFields
 from simgpu.study.search.problem import Problem

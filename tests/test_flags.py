@@ -12,7 +12,7 @@ TABLE = {  # what beside its own flags a command has
     "run": "set format out plots quiet",
     "sweep": "set format out plots quiet jobs store",
     "search": "set format out plots quiet jobs store",
-    "sensitivity": "set format out plots quiet",
+    "sensitivity": "set format out plots quiet jobs",
     "diff": "set format quiet",
     "results": "format out quiet store",
     "fit": "format out plots quiet",

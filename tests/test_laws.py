@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from scenarios import CATALOGUE, KINDS, Scene, laws, scenes, small
+from scenarios import CATALOGUE, KINDS, Scene, fresh, laws, scenes, small
 
 from simgpu import Inference, InputError, OperatorList, Plan, Serving, Training
 from simgpu.analysis.training import anatomy, weighted
@@ -169,14 +169,14 @@ def test_what_a_cluster_remembers_of_one_step_is_no_part_of_another(name: str) -
         nonlocal seen
         try:
             other = CHANGES[name](scene)
-            fresh = other.run()
+            alone = other.run(fresh(other.cluster()))
         except InputError:
             assume(False)
             raise
-        shared = scene.cluster()
+        shared = fresh(scene.cluster())
         scene.run(shared)
-        assert other.run(shared).row == fresh.row
-        seen += fresh.row != scene.run().row
+        assert other.run(shared).row == alone.row
+        seen += alone.row != scene.run().row
 
     law()
     assert seen, "no example felt the change"

@@ -90,7 +90,7 @@ class Fake:
 
 
 def measure(out, backend, **asked):
-    return command.run(CATALOGUE, out, command.Asked(**asked), True, sys.stderr, backend)
+    return command.run(CATALOGUE, out, command.MeasureOptions(**asked), True, sys.stderr, backend)
 
 
 def rows_of(file):

@@ -26,7 +26,7 @@ def machine(monkeypatch):
 
 def test_rows_have_the_time_of_one_execution(machine, tmp_path):
     out, messages = tmp_path / "rows.csv", io.StringIO()
-    outcome = command.run(CATALOGUE, out, command.Asked(quick=True), False, messages)
+    outcome = command.run(CATALOGUE, out, command.MeasureOptions(quick=True), False, messages)
     with out.open() as stream:
         rows = list(csv.DictReader(stream))
     assert outcome.measured == len(rows) > 10 and not outcome.failed
@@ -38,7 +38,7 @@ def test_rows_have_the_time_of_one_execution(machine, tmp_path):
     assert f"measured: {len(rows)} rows: {out}" in messages.getvalue()
     assert f"next: simgpu calibrate {out} --gpu l40s" in messages.getvalue()
     again = io.StringIO()
-    command.run(CATALOGUE, out, command.Asked(quick=True), False, again)
+    command.run(CATALOGUE, out, command.MeasureOptions(quick=True), False, again)
     assert f"measured: 0 rows, {len(rows)} were there" in again.getvalue()
 
 
@@ -54,7 +54,7 @@ def test_sustained_products_are_timed_after_a_run(machine):
 def test_what_fails_is_told_and_the_others_go_on(machine, tmp_path):
     machine.fails = {"attention": OutOfMemoryError("too much"), "sum": RuntimeError("no kernel\nfor this")}
     messages = io.StringIO()
-    outcome = command.run(CATALOGUE, tmp_path / "rows.csv", command.Asked(quick=True), False, messages)
+    outcome = command.run(CATALOGUE, tmp_path / "rows.csv", command.MeasureOptions(quick=True), False, messages)
     assert outcome.measured and {reason for _, reason in outcome.failed} == {"out of GPU memory", "no kernel"}
     assert "not measured: stream op=read" in messages.getvalue()
 

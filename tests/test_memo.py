@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import simgpu
+from simgpu.hardware.machine import MACHINES, machine_of
 from simgpu.memo import SHARED, WORDS, Memo, Region, content, fields_of, key_of
 from simgpu.plan.numerics import Numerics
 from simgpu.plan.parallelism import OUTSIDE_LAYERS, Plan
@@ -20,8 +21,9 @@ from simgpu.workload import links
 from simgpu.workload.framework_files import framework
 from simgpu.workload.inference import deployment
 from simgpu.workload.inference.deployment import Deployment
+from simgpu.workload.links import Links
 from simgpu.workload.runtime_files import runtime
-from simgpu.workload.training import layers
+from simgpu.workload.training import bound, layers
 from simgpu.workload.training.job import Job
 from simgpu.workload.training.layers import Layers
 
@@ -131,7 +133,7 @@ def test_every_field_is_part_of_the_content_but_for_words(thing, field):
     assert content(copy.copy(of)) == content(of), "equal things have equal contents"
 
 
-@pytest.mark.parametrize("kind", [Plan, Numerics, Job, Layers, Deployment, KernelModel])
+@pytest.mark.parametrize("kind", [Plan, Numerics, Job, Layers, Deployment, KernelModel, Links])
 def test_a_new_field_is_part_of_the_key(kind):
     """As if somebody added one: nobody has to remember to write it into a key."""
     more = make_dataclass("More", [("brand_new", int, 0)], bases=(kind,), frozen=kind.__dataclass_params__.frozen)
@@ -176,6 +178,7 @@ def test_what_cannot_be_part_of_a_key_is_refused():
 
 def test_every_memory_of_a_cluster_has_a_bound(monkeypatch):
     """Many different jobs on one cluster leave no more than the bounds, and change no answer."""
+    SHARED.clear()
     monkeypatch.setattr(layers, "REMEMBERED", 6)
     monkeypatch.setattr(links, "REMEMBERED", 4)
     monkeypatch.setattr(links, "GROUPS", 2)
@@ -183,7 +186,7 @@ def test_every_memory_of_a_cluster_has_a_bound(monkeypatch):
     monkeypatch.setattr(deployment, "DEPLOYMENTS", 2)
     monkeypatch.setattr("simgpu.simulation.call.REMEMBERED", 2)
     monkeypatch.setattr("simgpu.simulation.training.REMEMBERED", 2)
-    monkeypatch.setattr("simgpu.hardware.topology.TOPOLOGIES", 2)
+    monkeypatch.setattr("simgpu.hardware.machine.TOPOLOGIES", 2)
     shared = CATALOGUE.cluster("dgx-h100-ib")
     cases = []
     for tokens in (128, 256, 384):
@@ -193,12 +196,13 @@ def test_every_memory_of_a_cluster_has_a_bound(monkeypatch):
         cases.append((simgpu.Prefill(tokens=tokens), simgpu.Plan(tp=2)))
         cases += [(simgpu.Inference(batch=4, prompt=tokens, output=8), simgpu.Plan(tp=tp)) for tp in (1, 2, 4)]
     first = [simgpu.simulate(shared, job, MODEL, plan).step_s for job, plan in cases]
-    for name, region in shared.memo._regions.items():
+    for name, region in machine_of(shared).memo._regions.items():
         assert len(region) <= region.most <= 6, name
     again = [simgpu.simulate(shared, job, MODEL, plan).step_s for job, plan in reversed(cases)]
     assert again[::-1] == first
-    fresh = [simgpu.simulate(CATALOGUE.cluster("dgx-h100-ib"), job, MODEL, plan).step_s for job, plan in cases[::5]]
-    assert fresh == first[::5]
+    for (job, plan), step in list(zip(cases, first, strict=True))[::5]:
+        SHARED.clear()
+        assert simgpu.simulate(CATALOGUE.cluster("dgx-h100-ib"), job, MODEL, plan).step_s == step
 
 
 def test_times_of_kernels_have_a_bound(monkeypatch):
@@ -219,3 +223,84 @@ def test_figures_of_gpus_have_a_bound():
     assert SHARED.counts()["kernels"] <= kernel_times.FIGURES
     same = [KernelModel(CATALOGUE.cluster("h100-sxm")).identity for _ in range(2)]
     assert same[0] == same[1] not in names
+
+
+def test_equal_clusters_are_one_machine_and_machines_have_a_bound():
+    SHARED.clear()
+    first = machine_of(CATALOGUE.cluster("dgx-h100"))
+    assert machine_of(simgpu.load_cluster("dgx-h100")) is first
+    for n in range(MACHINES + 5):
+        other = machine_of(
+            simgpu.load_cluster("dgx-h100", gpu__memory__bandwidth=f"{3 + n / 1000} TB/s", catalogue=CATALOGUE)
+        )
+        assert other is not first
+        if n % 3 == 0:
+            assert machine_of(CATALOGUE.cluster("dgx-h100")) is first, "what is asked for is not the oldest"
+    assert SHARED.counts()["machines"] == MACHINES
+
+
+@pytest.mark.parametrize("field", [one.name for one in fields(CATALOGUE.cluster("dgx-h100-ib"))])
+def test_every_field_of_a_cluster_makes_another_machine(field):
+    cluster = CATALOGUE.cluster("dgx-h100-ib")
+    value = getattr(cluster, field)
+    if field == "links":
+        other = {**value, "more": next(iter(value.values()))}
+    elif field == "kernel":
+        other = replace(value, architecture="another")
+    else:
+        other = value.model_copy(update={"title": "another"})
+    assert machine_of(replace(cluster, **{field: other})) is not machine_of(cluster)
+
+
+def test_a_cluster_is_a_pure_specification():
+    cluster, other = CATALOGUE.cluster("dgx-h100"), simgpu.load_cluster("dgx-h100")
+    simgpu.simulate(cluster, simgpu.Prefill(tokens=64), MODEL, {"tp": 2})
+    assert set(vars(cluster)) == {one.name for one in fields(cluster)}
+    assert cluster == other and hash(cluster) == hash(other) and len({cluster, other}) == 1
+
+
+LINKS = {
+    "cluster": CATALOGUE.cluster("dgx-a100"), "plan": Plan(tp=4), "kernels": "fewer", "algorithm": "ring",
+    "protocol": "simple", "folded": False, "custom": True, "custom_limits": ((2, 1e6),),
+}  # fmt: skip
+"""Another value of each field of `Links`."""
+
+
+@pytest.mark.parametrize("field", [one.name for one in fields(Links)])
+def test_what_a_collective_is_remembered_by_holds_every_field_but_those_that_are_named(field):
+    cluster = CATALOGUE.cluster("dgx-h100")
+    base = Links(cluster, Plan(tp=2), KernelModel(cluster), "auto", "auto")
+    value = KernelModel(cluster, sustained=False) if field == "kernels" else LINKS[field]
+    other = replace(base, **{field: value})
+    same = base.identity(["tp"]) == other.identity(["tp"])
+    # of another plan the groups differ here; of another cluster the machine is another
+    assert same == (field in links.OUTSIDE_BLOCKS and field != "plan")
+    flows = [key_of(one, links.NO_FLOWS) for one in (base, other)]
+    assert (flows[0] == flows[1]) == (field in links.NO_FLOWS)
+
+
+PLANS = {
+    "order": ("dp", "cp", "ep", "tp", "pp"), "schedule": "gpipe", "shard": 2, "context": "all_gather",
+    "recompute": "selective", "recompute_layers": 1, "offload": "optimizer", "offload_to": "nvme", "zero": 2,
+    "micro_batch": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["cut", "ends", "traffic", "groups"])
+@pytest.mark.parametrize("field", [one.name for one in fields(Plan)])
+def test_a_bound_is_remembered_by_every_field_of_a_plan_but_those_that_are_named(field, key):
+    make, without = {
+        "cut": (bound._cut, bound.NO_CUT), "ends": (bound._ends_of, bound.NO_ENDS),
+        "traffic": (lambda plan: bound._traffic_of(plan, 64 // plan.micro_batch, True), bound.NO_TRAFFIC),
+        "groups": (bound._groups_of, bound.NO_GROUPS),
+    }[key]  # fmt: skip
+    base = Plan(tp=2, cp=2, pp=2, vp=2, dp=4, ep=2, zero=3, micro_batch=1, recompute="full", recompute_layers=2)
+    value = PLANS.get(field, getattr(base, field))
+    if field not in PLANS:
+        value = not value if isinstance(value, bool) else value * 2
+    other = copy.copy(base)  # unchecked: some values contradict others
+    vars(other).pop("_groups", None)
+    object.__setattr__(other, field, value)
+    changed = make(base) != make(other)
+    follows = {"recompute": {"cut"}}  # which layers count follows from it
+    assert changed == (field not in without or key in follows.get(field, ()))

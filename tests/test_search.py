@@ -129,7 +129,7 @@ def test_ctrl_c_ends_with_what_is_known(folder: Path, monkeypatch: pytest.Monkey
             raise KeyboardInterrupt
 
     answer = found(SMALL, folder, tell=stop)
-    assert not answer.whole and not answer.exact and len(answer.every) == 4 and "Interrupted" in answer.notes[1]
+    assert not answer.complete and not answer.exact and len(answer.every) == 4 and "Interrupted" in answer.notes[1]
     monkeypatch.setattr(command, "search", lambda *_: answer)
     done = run("small.yaml")
     assert done.exit_code == 130 and "Interrupted" in done.output

@@ -10,7 +10,7 @@ from simgpu.scenario import Scenario
 from simgpu.study.experiment.search_fields import SearchFields
 from simgpu.study.pools.where import Where
 from simgpu.study.search.searching import Search
-from simgpu.study.search.workers import Asked, Workers, run_plan
+from simgpu.study.search.workers import SearchInputs, Workers, run_plan
 
 EVERY = ("tp", "pp", "vp", "dp", "cp", "micro_batch", "recompute", "zero", "sequence_parallel", "schedule")
 SPACES = {
@@ -46,7 +46,7 @@ def test_nothing_is_missed(name: str) -> None:
     data, space, gpus = SPACES[name]
     objective = "tokens_per_s_per_gpu" if gpus else "step_s"
     search = SearchFields.model_validate({"space": space, "top": 7, "gpus": gpus, "objective": objective})
-    asked = Asked(Scenario.model_validate(data), search, ())
+    asked = SearchInputs(Scenario.model_validate(data), search, ())
     problem = asked.problem()
     found = Search(problem, Workers(asked, problem, Where(1)), lambda progress: None).run()
     costs, levels, plans = [], {}, 0

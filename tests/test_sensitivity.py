@@ -19,7 +19,8 @@ from simgpu.render.sensitivity import print_sensitivity
 from simgpu.scenario import resolve_cluster
 from simgpu.study.experiment.running import load_experiment, run_case
 from simgpu.study.whatif.inputs import inputs_of
-from simgpu.study.whatif.sensitivity import COLUMNS, Asked, parse_change, sensitivities, with_hardware
+from simgpu.study.whatif.runs import with_hardware
+from simgpu.study.whatif.sensitivity import COLUMNS, Asked, parse_change, sensitivities
 
 CATALOGUE = Catalogue()
 

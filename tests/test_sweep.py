@@ -253,7 +253,7 @@ def test_killed_workers_are_replaced():
             os.kill(victim.pid, signal.SIGKILL)
             killed.append(victim.pid)
 
-    done = command.run(Path("e.yaml"), (), Catalogue(), command.Asked(Path("s.sqlite"), Where(2)), kill)
+    done = command.run(Path("e.yaml"), (), Catalogue(), command.SweepOptions(Path("s.sqlite"), Where(2)), kill)
     assert len(killed) == 3
     assert (len(done.rows), len(done.failed), done.ran) == (600, 0, 600)
 

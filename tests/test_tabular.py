@@ -41,7 +41,9 @@ def test_columns_of_a_result_complete_and_have_their_interval() -> None:
     result = ASKED["simulate"]()
     assert {"step_s", "mfu", "rows", "to_pandas"} <= set(dir(result))
     low, high = result.interval("step_s")
-    assert low < result.step_s < high and result.interval("tp") is None
+    assert low < result.step_s < high and result.interval("step_s").value == result.step_s
+    with pytest.raises(simgpu.SimgpuError, match="'tp' has no interval; expected one of step_s, "):
+        result.interval("tp")
     with pytest.raises(simgpu.SimgpuError, match="did you mean 'step_s'"):
         result.interval("stepp_s")
 

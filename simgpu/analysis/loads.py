@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
-from simgpu.hardware.topology import Topology, topology_of
+from simgpu.hardware.machine import topology_of
+from simgpu.hardware.topology import Topology
 from simgpu.plan.parallelism import Plan
 from simgpu.timing.collectives.calls import model_of, traffic
 from simgpu.workload.classes import Surroundings

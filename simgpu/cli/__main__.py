@@ -1,4 +1,4 @@
-"""`python -m simgpu.cli`."""
+"""Entry point of `python -m simgpu.cli`."""
 
 from simgpu.cli import main
 

@@ -1,4 +1,4 @@
-"""What all commands share: the group, options, errors in one line, progress."""
+"""Parts that all commands share: the group, options, errors in one line, progress."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from errno import EBADF
 from functools import wraps
 from io import TextIOWrapper
@@ -26,23 +27,26 @@ LISTED = ("models", "gpus", "nodes", "clusters", "links", "architectures", "runt
 
 
 def say(text: str) -> None:
-    """A line of the answer."""
+    """Print a line of the answer."""
     click.echo(plain(text))
 
 
 def tell(text: str) -> None:
-    """A line of news, on stderr."""
+    """Print a line of news, on stderr."""
     terminal.tell(text, sys.stderr)
 
 
 def tell_written(written: Iterable[tuple[str, Path]], quiet: bool) -> None:
-    """What was written, by its kind."""
+    """Print the files that were written, by their kind."""
     for what, path in () if quiet else written:
         tell(f"{what + ':':8} {path}")
 
 
 def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Errors a user can cause end in one line and exit code 2; Ctrl-C in 130; a closed pipe quietly."""
+    """Wrap a command so that users' errors end in one line and exit code 2.
+
+    Ctrl-C ends in 130, a closed pipe quietly.
+    """
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -88,8 +92,11 @@ def _drop_stdout() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Give the numbers of closed streams (`>&-`) away: the next file that is opened would take them, and get what is
-    printed. What is printed to a closed stdout is an error; news for a closed stderr go nowhere."""
+    """Reserve the numbers of closed streams (`>&-`), so that the next file that is opened does not take them.
+
+    That file would get what is printed. What is printed to a closed stdout is an error; news for a closed stderr go
+    nowhere.
+    """
     for number in range(3):
         try:
             os.fstat(number)
@@ -101,9 +108,10 @@ def _open_closed_streams() -> None:
 
 
 class Commands(click.Group):
-    """All commands; streams are in order before any of them or their help is asked."""
+    """The group of all commands; streams are in order before any of them or their help runs."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line, after closed streams were set right."""
         _open_closed_streams()
         try:
             return super().main(*args, **kwargs)
@@ -157,6 +165,7 @@ def main(context: click.Context, folders: tuple[str, ...]) -> None:
 
 
 def open_catalogue(folders: Sequence[str]) -> Catalogue:
+    """The catalogue over the folders of `--catalog`."""
     from simgpu.catalog import Catalogue
 
     return Catalogue(*folders)
@@ -165,6 +174,7 @@ def open_catalogue(folders: Sequence[str]) -> Catalogue:
 def run_file(
     file: str, settings: Sequence[str], folders: Sequence[str], quiet: bool
 ) -> tuple[ExperimentResult, Catalogue]:
+    """Load and simulate an experiment, with a progress bar unless `quiet`."""
     from simgpu.study.experiment.running import run_experiment
     from simgpu.study.search.ranked import open_experiment
 
@@ -172,7 +182,7 @@ def run_file(
     experiment = open_experiment(file, settings, catalogue)
     show = not quiet and sys.stderr.isatty() and len(experiment.cases) > 1
     with click.progressbar(length=len(experiment.cases), label="simulating", file=sys.stderr, hidden=not show) as bar:
-        outcome = run_experiment(experiment, catalogue, lambda done, total: bar.update(done - bar.pos))
+        outcome = run_experiment(experiment, catalogue, lambda done, _: bar.update(done - bar.pos))
     return outcome, catalogue
 
 
@@ -186,7 +196,7 @@ def tell_refused(refused: Sequence[Refused], rows: int) -> None:
 
 @contextmanager
 def progress_bar(quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Takes (done, total) of simulations; a bar on a terminal, nothing elsewhere."""
+    """A function for (done, total) of simulations, which draws a bar on a terminal, nothing elsewhere."""
     with click.progressbar(
         length=1, label="simulating", file=sys.stderr, hidden=quiet or not sys.stderr.isatty()
     ) as bar:
@@ -207,12 +217,12 @@ store_option = click.option(
 
 
 def out_option(metavar: str, text: str, **more: Any) -> Callable[[Any], Any]:
-    """`--out`, or `-o`: where a command writes."""
+    """The option `--out`, or `-o`: where a command writes."""
     return click.option("-o", "--out", type=click.Path(path_type=Path), metavar=metavar, help=text, **more)
 
 
 def format_option(*kinds: str) -> Callable[[Any], Any]:
-    """`--format`: how a command prints its answer; the first of `kinds` by default."""
+    """The option `--format`: how a command prints its answer; the first of `kinds` by default."""
     return click.option(
         "--format",
         "style",
@@ -224,7 +234,7 @@ def format_option(*kinds: str) -> Callable[[Any], Any]:
 
 
 def plot_options(no_plots: str = "Draw no pictures.") -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """`--no-plots` and `--plot-format`: the command gets `plots`, whether to draw, and `formats`."""
+    """The options `--no-plots` and `--plot-format`: the command gets `plots`, whether to draw, and `formats`."""
 
     def add(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
@@ -246,3 +256,37 @@ def plot_options(no_plots: str = "Draw no pictures.") -> Callable[[Callable[...,
 
 
 folder_option = out_option("DIR", "Where files go.  [default: results/<name>]")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How an answer is shown.
+
+    `style` is the format of what is printed, `out` the folder of files (None: results/NAME), `plots` and `formats` say
+    whether pictures are drawn and in which formats; `quiet` tells nothing on stderr.
+    """
+
+    style: str
+    out: Path | None
+    plots: bool
+    formats: tuple[str, ...]
+    quiet: bool
+
+    def folder(self, name: str) -> Path:
+        """Where the files of an answer of a name go."""
+        return self.out or Path("results") / name
+
+
+def answer_options(*kinds: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """`--format` of `kinds`, `--out`, those of pictures and `--quiet`: the command gets them as `shown`."""
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def run(
+            *args: Any, style: str, out: Path | None, plots: bool, formats: tuple[str, ...], quiet: bool, **kwargs: Any
+        ) -> None:
+            command(*args, shown=Shown(style, out, plots, formats, quiet), **kwargs)
+
+        return format_option(*kinds)(folder_option(plot_options()(quiet_option(run))))  # type: ignore[no-any-return]
+
+    return add

@@ -1,4 +1,4 @@
-"""Commands of what models need and how good predictions are: fit, validate, calibrate, measure, nccl-tests."""
+"""Commands about memory and about how good predictions are: fit, validate, calibrate, measure, nccl-tests."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def fit(
     plots: bool,
     formats: tuple[str, ...],
     quiet: bool,
-    **asked: Any,
+    **options: Any,
 ) -> None:
     """Print how many GPUs of each kind MODEL needs, with how much context for how many users."""
     from simgpu.study.report import capacity as fitting
 
-    done = fitting.fit(open_catalogue(folders), models, fitting.Asked(**asked))
+    done = fitting.fit(open_catalogue(folders), models, fitting.CapacityQuery(**options))
     written = fitting.write(done, out, plots, formats) if out is not None else []
     fitting.show(done, style, sys.stdout)
     tell_written((("written", path) for path in written), quiet)
@@ -158,7 +158,7 @@ def calibrate(
     from simgpu.lab.calibration import command
 
     catalogue = open_catalogue(folders)
-    progress = (lambda text: None) if quiet or not sys.stderr.isatty() else tell
+    progress = (lambda _: None) if quiet or not sys.stderr.isatty() else tell
     done = command.run(files, catalogue, gpu, what, regime, progress)
     written = command.write(done, catalogue, out) if out is not None else None
     command.show(done, style, sys.stdout, with_fragment=out is None)
@@ -184,14 +184,14 @@ def calibrate(
 @quiet_option
 @click.pass_obj
 @one_line_errors
-def measure(folders: tuple[str, ...], out: Path, quiet: bool, **asked: Any) -> None:
+def measure(folders: tuple[str, ...], out: Path, quiet: bool, **options: Any) -> None:
     """Measure this machine's GPU for `simgpu calibrate`. Needs PyTorch (pip install 'simgpu[measure]') and CUDA.
 
     Rows that FILE.csv has already are not measured again.
     """
     from simgpu.lab.measurement import command
 
-    command.run(open_catalogue(folders), out, command.Asked(**asked), quiet, sys.stderr)
+    command.run(open_catalogue(folders), out, command.MeasureOptions(**options), quiet, sys.stderr)
 
 
 @main.command(
@@ -220,8 +220,8 @@ def measure(folders: tuple[str, ...], out: Path, quiet: bool, **asked: Any) -> N
 @set_option
 @click.pass_obj
 @one_line_errors
-def nccl_tests(folders: tuple[str, ...], cluster: str, settings: tuple[str, ...], style: str, **asked: Any) -> None:
+def nccl_tests(folders: tuple[str, ...], cluster: str, settings: tuple[str, ...], style: str, **options: Any) -> None:
     """Predict the table that nccl-tests would print on CLUSTER (a cluster or node), or compare a log with it."""
     from simgpu.lab import nccl_tests as study
 
-    study.run(open_catalogue(folders), cluster, settings, study.Asked(**asked), style, sys.stdout)
+    study.run(open_catalogue(folders), cluster, settings, study.NcclTestsOptions(**options), style, sys.stdout)

@@ -157,7 +157,7 @@ def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], styl
     from simgpu.study.search.ranked import open_experiment
 
     catalogue = open_catalogue(folders)
-    found, refused = explain_each(open_experiment(file, settings, catalogue), catalogue)
+    explanations, refused = explain_each(open_experiment(file, settings, catalogue), catalogue)
     if style == "json":
         scenarios = [
             {
@@ -167,20 +167,20 @@ def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], styl
                 "constants": one.constants,
                 "notes": one.notes,
             }
-            for one in found
+            for one in explanations
         ]
         print_json({"scenarios": scenarios}, sys.stdout)
-        tell_refused(refused, len(found))
+        tell_refused(refused, len(explanations))
         return
     if style == "csv":
-        print_csv([{"scenario": one.name, **row} for one in found for row in one.operators], sys.stdout)
-        tell_refused(refused, len(found))
+        print_csv([{"scenario": one.name, **row} for one in explanations for row in one.operators], sys.stdout)
+        tell_refused(refused, len(explanations))
         return
     from simgpu.render.explain import print_explanations
 
-    shown = [(one.name, one.result.row, one.operators, one.constants, one.notes) for one in found]
+    shown = [(one.name, one.result.row, one.operators, one.constants, one.notes) for one in explanations]
     print_explanations(shown, top, sys.stdout)
-    tell_refused(refused, len(found))
+    tell_refused(refused, len(explanations))
 
 
 @main.command("list", short_help="List what the catalogue holds.", epilog="Example: simgpu list gpus")
@@ -197,8 +197,8 @@ def list_(folders: tuple[str, ...], kind: str | None, style: str) -> None:
     from simgpu.study.report.catalogue import listing, print_listing
 
     catalogue = open_catalogue(folders)
-    found = {one: listing(catalogue, one) for one in ([kind] if kind else LISTED)}  # all read, or nothing printed
-    print_listing(found, style, sys.stdout)
+    entries = {one: listing(catalogue, one) for one in ([kind] if kind else LISTED)}  # all read, or nothing printed
+    print_listing(entries, style, sys.stdout)
 
 
 @main.command(
@@ -214,9 +214,8 @@ def list_(folders: tuple[str, ...], kind: str | None, style: str) -> None:
     help="New file; its name becomes the name in the catalogue.  [default: print it]",
 )
 @quiet_option
-@click.pass_obj
 @one_line_errors
-def new(folders: tuple[str, ...], kind: str, out: Path | None, quiet: bool) -> None:
+def new(kind: str, out: Path | None, quiet: bool) -> None:
     """Write a commented file to start your own GPU, node, cluster or model from."""
     from simgpu.errors import InputError
     from simgpu.render.files import written_whole

@@ -10,13 +10,13 @@ from typing import Any
 import click
 
 from simgpu.cli.base import (
+    Shown,
+    answer_options,
     file_argument,
-    folder_option,
     format_option,
     main,
     one_line_errors,
     open_catalogue,
-    plot_options,
     pool_options,
     progress_bar,
     quiet_option,
@@ -38,21 +38,14 @@ from simgpu.render.data import print_json
 @pool_options
 @click.option("--limit", type=int, metavar="N", help="Run at most N scenarios now.")
 @click.option("--retry-failed", is_flag=True, help="Run failed scenarios again.")
-@format_option("table", "json", "csv")
-@folder_option
-@plot_options()
-@quiet_option
+@answer_options("table", "json", "csv")
 @click.pass_obj
 @one_line_errors
 def sweep(
     folders: tuple[str, ...],
     file: str,
     settings: tuple[str, ...],
-    style: str,
-    out: Path | None,
-    plots: bool,
-    formats: tuple[str, ...],
-    quiet: bool,
+    shown: Shown,
     store: Path | None,
     limit: int | None,
     retry_failed: bool,
@@ -69,22 +62,22 @@ def sweep(
     from simgpu.study.sweep import command
 
     catalogue = open_catalogue(folders)
-    with ProgressLine(None if quiet else sys.stderr, "sweep") as line:
+    with ProgressLine(None if shown.quiet else sys.stderr, "sweep") as line:
         done = command.run(
             find_experiment(file, catalogue),
             settings,
             catalogue,
-            command.Asked(store, Where(**where), limit, retry_failed),
+            command.SweepOptions(store, Where(**where), limit, retry_failed),
             lambda p: line.update(**vars(p)),
         )
     if done.interrupted:
         tell(f"simgpu: {report.interrupted(done)}")
         sys.exit(130)
     try:
-        written = report.write(done, out or Path("results") / done.experiment.name, plots=plots, formats=formats)
+        written = report.write(done, shown.folder(done.experiment.name), plots=shown.plots, formats=shown.formats)
     finally:  # a plot that cannot be drawn takes nothing else away
-        report.show(done, style, sys.stdout)
-    tell_written([("store", done.store), *written], quiet)
+        report.show(done, shown.style, sys.stdout)
+    tell_written([("store", done.store), *written], shown.quiet)
 
 
 @main.command(
@@ -126,7 +119,7 @@ def results(
     if key is not None:
         study.show_scenario(study.scenario(store, key), sys.stdout)
         return
-    wanted = study.Asked(**asked)
+    wanted = study.ResultsQuery(**asked)
     found = study.results(store, wanted)
     chosen = [column.strip() for column in columns.split(",") if column.strip()]
     if export is not None:
@@ -147,23 +140,16 @@ def results(
 @pool_options
 @click.option("--top", type=click.IntRange(1, 1000), metavar="N", help="Plans to list.  [default: as in the file]")
 @store_option
-@format_option("table", "json", "csv")
-@folder_option
-@plot_options()
-@quiet_option
+@answer_options("table", "json", "csv")
 @click.pass_obj
 @one_line_errors
 def search(
     folders: tuple[str, ...],
     file: str,
     settings: tuple[str, ...],
+    shown: Shown,
     top: int | None,
     store: Path | None,
-    style: str,
-    out: Path | None,
-    plots: bool,
-    formats: tuple[str, ...],
-    quiet: bool,
     **where: Any,
 ) -> None:
     """Find the best plans for a model on a cluster, why others are slower, and what less memory or fewer GPUs cost."""
@@ -171,16 +157,16 @@ def search(
     from simgpu.study.pools.where import Where
     from simgpu.study.search import command
 
-    with SearchLine(None if quiet else sys.stderr) as line:
+    with SearchLine(None if shown.quiet else sys.stderr) as line:
         answer = command.search(
             file, settings, open_catalogue(folders), Where(**where), top, store, lambda p: line.update(**vars(p))
         )
-    if not answer.whole:  # another Ctrl-C shall not take away the answer to the first
+    if not answer.complete:  # another Ctrl-C shall not take away the answer to the first
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    written = command.write(answer, out or Path("results") / answer.name, plots=plots, formats=formats)
-    command.show(answer, style, sys.stdout)
-    tell_written(written, quiet)
-    if not answer.whole:
+    written = command.write(answer, shown.folder(answer.name), plots=shown.plots, formats=shown.formats)
+    command.show(answer, shown.style, sys.stdout)
+    tell_written(written, shown.quiet)
+    if not answer.complete:
         sys.exit(130)
 
 
@@ -202,34 +188,30 @@ def search(
 )
 @click.option("--change", default="10%", show_default=True, metavar="SHARE", help="Change of each input, down and up.")
 @click.option("--price", type=float, metavar="USD", help="Price of a GPU-hour: adds cost as a result.")
-@format_option("table", "json", "csv")
-@folder_option
-@plot_options()
-@quiet_option
+@pool_options
+@answer_options("table", "json", "csv")
 @click.pass_obj
 @one_line_errors
 def sensitivity(
     folders: tuple[str, ...],
     file: str,
     settings: tuple[str, ...],
+    shown: Shown,
     change: str,
-    style: str,
-    out: Path | None,
-    plots: bool,
-    formats: tuple[str, ...],
-    quiet: bool,
     **asked: Any,
 ) -> None:
     """Print what a result depends on: vary each input of the hardware down and up; elasticities, a tornado plot."""
+    from simgpu.study.pools.where import Where
     from simgpu.study.report import sensitivity as report
     from simgpu.study.whatif.sensitivity import Asked, parse_change
 
+    where = Where(**{name: asked.pop(name) for name in ("jobs", "scheduler", "dask_workers")})
     wanted = Asked(change=parse_change(change), **asked)
-    with progress_bar(quiet) as progress:
-        experiment, found = report.run(file, settings, open_catalogue(folders), wanted, progress)
-    written = report.write(experiment, found, out or Path("results") / experiment.name, plots=plots, formats=formats)
-    report.show(experiment, found, style, sys.stdout)
-    tell_written(written, quiet)
+    with progress_bar(shown.quiet) as progress:
+        experiment, found = report.run(file, settings, open_catalogue(folders), wanted, progress, where)
+    written = report.write(experiment, found, shown.folder(experiment.name), plots=shown.plots, formats=shown.formats)
+    report.show(experiment, found, shown.style, sys.stdout)
+    tell_written(written, shown.quiet)
 
 
 @main.command(

@@ -41,7 +41,7 @@ class DraggedStream:
         self._since, self._lost, self._speed = [0.0], [0.0], [1.0]
 
     def lost(self, time: float) -> float:
-        """Seconds of work at full speed that were not done until `time`."""
+        """Seconds of work, at full speed, that drags have cost the stream until `time`."""
         k = bisect_right(self._since, time) - 1
         return self._lost[k] + (1.0 - self._speed[k]) * (time - self._since[k])
 
@@ -69,7 +69,7 @@ class DraggedStream:
 
 
 class Drags:
-    """All that is dragged in a run, and the entries of its delays in the calendar.
+    """All streams that are slowed down in a run, and the entries of their delays in the calendar.
 
     `drags[transfer]` are the fractions by stream. The others are what the run works with: `calendar` is its heap of
     (time, activity), `start` and `end` are filled as it goes, `end` being infinite until then.
@@ -103,7 +103,7 @@ class Drags:
                 heapq.heappush(self._calendar, (stream.due, stream.delay))
 
     def ends(self, delay: int, now: float) -> bool:
-        """Whether one of `delays`, an entry of which came up, ends `now`.
+        """True if one of `delays`, an entry of which came up, ends `now`.
 
         If not, it ended before (an entry may be out of date), or its next entry is in the calendar.
         """

@@ -63,10 +63,9 @@ class Loop:
 
     def run(self) -> None:
         """Run to the end. Ties go by the order of submission."""
-        program, network, calendar = self.program, self.network, self.calendar
-        lead, follower, followers = program.lead, program.follower, program.followers
-        start, end, waits = self.start, self.end, self.waits
-        special = program.phases.keys() | self.drags.delays if self.drags.delays else program.phases
+        network, calendar = self.network, self.calendar
+        phases = self.program.phases
+        special = phases.keys() | self.drags.delays if self.drags.delays else phases
         next_flow, changed = inf, False  # the next end of a flow; whether flows came or went since the last solve
         while calendar or next_flow < inf:
             if not calendar or calendar[0][0] > next_flow:
@@ -78,24 +77,28 @@ class Loop:
                 if i in special and not self._is_over(i, now):
                     changed = self._advance(i, now) or changed
                 else:
-                    end[i] = now
-                    j = follower[i]
-                    if j >= 0 and waits[j] == 1:  # the frequent case: the next in the stream takes its place
-                        waits[j] = 0
-                        start[j] = now
-                        heapreplace(calendar, (now + lead[j], j))
-                    else:
-                        heappop(calendar)
-                        if j >= 0:
-                            waits[j] -= 1
-                    if i in followers:
-                        self._release(followers[i], now)
+                    self._end(i, now)
             if changed and not (calendar and calendar[0][0] == now):
                 network.solve(now)
                 next_flow, changed = network.next_time, False
 
+    def _end(self, i: int, now: float) -> None:
+        """End the activity whose entry is the first of the calendar, and start those that waited for it alone."""
+        self.end[i] = now
+        j = self.program.follower[i]
+        if j >= 0 and self.waits[j] == 1:  # the frequent case: the next in the stream takes its place
+            self.waits[j] = 0
+            self.start[j] = now
+            heapreplace(self.calendar, (now + self.program.lead[j], j))
+        else:
+            heappop(self.calendar)
+            if j >= 0:
+                self.waits[j] -= 1
+        if i in self.program.followers:
+            self._release(self.program.followers[i], now)
+
     def _release(self, waiting: Sequence[int], now: float) -> None:
-        """One activity that these wait for is over: those that wait for no other start."""
+        """Start those of `waiting` that wait for nothing else, now that one activity they waited for is over."""
         for j in waiting:
             self.waits[j] -= 1
             if self.waits[j] == 0:
@@ -103,7 +106,7 @@ class Loop:
                 heappush(self.calendar, (now + self.program.lead[j], j))
 
     def _is_over(self, i: int, now: float) -> bool:
-        """Whether a transfer has gone through its phases, or a delay that was dragged ends now."""
+        """True if a transfer has gone through its phases, or a slowed delay ends now."""
         phases = self.program.phases.get(i)
         return self.drags.ends(i, now) if phases is None else self._reached.get(i, 0) == len(phases)
 
@@ -128,7 +131,7 @@ class Loop:
         return False
 
     def _land(self, now: float) -> None:
-        """Flows end: a transfer whose last flow has ended waits for its next phase."""
+        """End the flows that are done: a transfer whose last flow has ended waits for its next phase."""
         for i in self.network.finish(now):
             self._moving[i] -= 1
             if self._moving[i] == 0:

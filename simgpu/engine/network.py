@@ -22,7 +22,7 @@ Ten equal flows that each have a private link and meet on a backbone are one flo
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from typing import Any
 
@@ -40,7 +40,7 @@ _RELATIVE_SLACK = 1e-12
 
 
 class Flow:
-    """Bytes on their way along a route of links. Made by `FluidNetwork.start`."""
+    """Bytes on their way along a route of links, as `FluidNetwork.start` makes them."""
 
     __slots__ = ("bundle", "counts", "key", "order", "remaining", "route", "size", "target")
 
@@ -74,9 +74,11 @@ class Bundle:
         self.version = 0
 
     def served(self, now: float) -> float:
+        """Bytes that each flow of the bundle has received until `now`."""
         return self.service + self.rate * (now - self.since)
 
     def settle(self, now: float) -> None:
+        """Bring the cumulated service up to `now`, before the rate changes."""
         self.service = self.served(now)
         self.since = now
 
@@ -177,18 +179,18 @@ class FluidNetwork:
         self._refresh_next_time()
 
     def _rates_of(self, bundles: Sequence[Bundle], links: Sequence[int]) -> list[tuple[Bundle, float]]:
-        """Max-min rates of a component. The same flows on the same links come again and again, so they are known."""
+        """Max-min rates of a component; remembered, since the same flows on the same links come again and again."""
         if len(bundles) > _FEW:
             return _max_min_rates(bundles, links, self.capacity)
         key = tuple([(bundle.number, bundle.flows) for bundle in bundles])
-        found = self._solved.get(key)
-        if found is None:
+        solution = self._solved.get(key)
+        if solution is None:
             place = {bundle: i for i, bundle in enumerate(bundles)}
             rates = _max_min_rates(bundles, links, self.capacity)
             if len(self._solved) >= REMEMBERED:
                 self._solved.clear()
-            found = self._solved[key] = [(place[bundle], rate) for bundle, rate in rates]
-        return [(bundles[i], rate) for i, rate in found]
+            solution = self._solved[key] = [(place[bundle], rate) for bundle, rate in rates]
+        return [(bundles[i], rate) for i, rate in solution]
 
     def finish(self, now: float) -> list[Any]:
         """End the flows that end at `now` (= `next_time`) and return their keys in order of their start."""
@@ -239,18 +241,20 @@ class FluidNetwork:
             self._set_rate(bundle, cap, now, always=bundle.ends[0][2] is flow)
 
     def _constraints(self, flow: Flow) -> tuple[tuple[int, ...], Counts, float, int]:
-        """What bounds the rate of `flow` now: shared links in order, its counts on them, its narrowest private link,
-        and the number of these."""
+        """The limits on the rate of `flow` now.
+
+        They are its shared links in order, its counts on them, its narrowest private link, and the number of these.
+        """
         shared = self._bundles_on
         state = (flow.route, flow.counts, tuple([shared[link] is not None for link in flow.route]))
-        found = self._constrained.get(state)
-        if found is None:
+        limits = self._constrained.get(state)
+        if limits is None:
             if len(self._constrained) >= REMEMBERED:
                 self._constrained.clear()
             core, counts, cap = self._bounds(flow)
             number = self._numbers.setdefault((core, counts, cap), len(self._numbers))
-            found = self._constrained[state] = core, counts, cap, number
-        return found
+            limits = self._constrained[state] = core, counts, cap, number
+        return limits
 
     def _bounds(self, flow: Flow) -> tuple[tuple[int, ...], Counts, float]:
         shared, capacity = self._bundles_on, self.capacity
@@ -358,36 +362,26 @@ def _max_min_rates(
     """
     free: dict[Bundle, None] = dict.fromkeys(bundles)
     residual = {link: capacity[link] for link in links}
-    on_link: dict[int, list[tuple[Bundle, float]]] = {link: [] for link in residual}
     loads = {bundle: _loads(bundle) for bundle in free}
-    for bundle, crossed in loads.items():
-        for link, flows in crossed:
-            on_link[link].append((bundle, flows))
+    on_link = _by_link(loads, residual)
     # (level, 0, link) for a link's fair share, (level, 1, order, bundle) for a cap
-    heap: list[tuple[Any, ...]] = [
-        (residual[link] / sum(n for _, n in on), 0, link) for link, on in on_link.items() if on
-    ]
+    heap: list[tuple[Any, ...]] = [(residual[link] / sum(on.values()), 0, link) for link, on in on_link.items() if on]
     heap += [(bundle.cap, 1, bundle.order, bundle) for bundle in free if bundle.cap < inf]
     heapq.heapify(heap)
     rates: list[tuple[Bundle, float]] = []
     level = 0.0
     while free:
         entry = heapq.heappop(heap)
+        stopping = [bundle for bundle in (on_link[entry[2]] if entry[1] == 0 else entry[3:]) if bundle in free]
+        if not stopping:
+            continue
         if entry[1] == 0:
             link = entry[2]
-            moving = [(bundle, n) for bundle, n in on_link[link] if bundle in free]
-            if not moving:
-                continue
             # summed anew: what a huge count leaves when it is subtracted could be less than a small one
-            share = max(residual[link] / sum(n for _, n in moving), level)
+            share = max(residual[link] / sum(on_link[link][bundle] for bundle in stopping), level)
             if share > entry[0]:
                 heapq.heappush(heap, (share, 0, link))
                 continue
-            stopping = [bundle for bundle, _ in moving]
-        elif entry[3] in free:
-            stopping = [entry[3]]
-        else:
-            continue
         level = max(entry[0], level)
         for bundle in stopping:
             del free[bundle]
@@ -395,6 +389,17 @@ def _max_min_rates(
             for link, flows in loads[bundle]:
                 residual[link] -= level * flows
     return rates
+
+
+def _by_link(
+    loads: Mapping[Bundle, Iterable[tuple[int, float]]], links: Iterable[int]
+) -> dict[int, dict[Bundle, float]]:
+    """The bundles on each link, with the number of their flows there."""
+    on_link: dict[int, dict[Bundle, float]] = {link: {} for link in links}
+    for bundle, crossed in loads.items():
+        for link, flows in crossed:
+            on_link[link][bundle] = flows
+    return on_link
 
 
 def _counts(counts: Sequence[float] | None) -> Counts:

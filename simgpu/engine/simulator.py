@@ -99,7 +99,7 @@ class Simulator:
     ) -> int:
         """Submit delays that follow one another on `stream`; `after` holds back the first. Returns the last's number.
 
-        The same as calling `delay` for each, at a fraction of the cost.
+        This does the same as calling `delay` for each, at a fraction of the cost.
         """
         if not 0 <= stream < len(self._alone):
             raise self._unknown(stream)

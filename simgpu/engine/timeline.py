@@ -1,4 +1,4 @@
-"""What a simulation leaves behind: when each activity started and ended, and on which streams."""
+"""The outcome of a simulation: when each activity started and ended, and on which streams."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class Span:
 
     @property
     def duration(self) -> float:
+        """Seconds from start to end."""
         return self.end - self.start
 
 

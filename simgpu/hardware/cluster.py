@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from functools import cached_property
+from dataclasses import dataclass
 
 from simgpu.hardware.figure import Quantity
 from simgpu.hardware.inherit import Calibration
 from simgpu.hardware.spec import ClusterSpec, GPUSpec, LinkSpec, NodeSpec, Port
-from simgpu.memo import Memo
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,10 @@ class PortRate:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Specifications that belong together. `kernel` holds the constants after inheritance."""
+    """Specifications that belong together, and nothing that was worked out of them (`simgpu.hardware.machine`).
+
+    `kernel` holds the constants after inheritance.
+    """
 
     spec: ClusterSpec
     node: NodeSpec
@@ -32,9 +33,9 @@ class Cluster:
     links: Mapping[str, LinkSpec]
     kernel: Calibration
 
-    def __getstate__(self) -> dict[str, object]:
-        """Without what was worked out of it."""
-        return {one.name: getattr(self, one.name) for one in fields(self)}
+    def __hash__(self) -> int:
+        """Equal for equal clusters; which of those of a name it is, only a comparison tells."""
+        return hash((self.spec.name, self.gpu.name))
 
     def __repr__(self) -> str:
         return f"Cluster({self.name!r}, {self.gpu_count:,} x {self.gpu.name})"
@@ -65,8 +66,3 @@ class Cluster:
         rate = raw * fraction.si * share
         planned = raw * link.planned_fraction.si * share if link.planned_fraction else rate
         return PortRate(rate, latency.si, port.link, planned)
-
-    @cached_property
-    def memo(self) -> Memo:
-        """What was worked out on this cluster; forgotten with it."""
-        return Memo()

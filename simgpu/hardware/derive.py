@@ -82,7 +82,7 @@ def clock_share(cap: float, demand: float = USUAL_DEMAND) -> float:
 
 
 def bandwidth_share(cap: float) -> float:
-    """Memory bandwidth under a cap of `cap` x TDP, over that without: 1 down to `MEMORY_SHARE`, then linear."""
+    """The share of memory bandwidth that a cap of `cap` x TDP leaves: 1 down to `MEMORY_SHARE`, then linear."""
     return min(1.0, (cap - IDLE_SHARE) / (MEMORY_SHARE - IDLE_SHARE))
 
 
@@ -100,9 +100,9 @@ def throttled(
         tdp = gpu.power.tdp.si
         _check_range(gpu, watts, LOWEST_CAP * tdp, tdp, "W", "power cap")
         share, stream = clock_share(watts / tdp, demand), bandwidth_share(watts / tdp)
-        says = f"power cap of {watts:g} of {tdp:g} W on {gpu.name}: clock x {share:.3f}, bandwidth x {stream:.3f}"
-        says += " (power goes with clock x voltage squared, good to about +-10 % at half the power)"
-        added.append((f"{watts:.10g}W", says))
+        reason = f"power cap of {watts:g} of {tdp:g} W on {gpu.name}: clock x {share:.3f}, bandwidth x {stream:.3f}"
+        reason += " (power goes with clock x voltage squared, good to about +-10 % at half the power)"
+        added.append((f"{watts:.10g}W", reason))
     boost = gpu.compute.boost_clock.si
     top = gpu.compute.max_clock.si if gpu.compute.max_clock else boost
     limit = top
@@ -147,10 +147,10 @@ def throttled(
     )
 
 
-def _check_range(gpu: GPUSpec, given: float, least: float, most: float, unit: str, what: str) -> None:
-    if not least <= given <= most * (1 + 1e-9):
+def _check_range(gpu: GPUSpec, value: float, least: float, most: float, unit: str, what: str) -> None:
+    if not least <= value <= most * (1 + 1e-9):
         expected = f"expected {format_si(least, unit)} to {format_si(most, unit)}"
-        raise InputError(f"a {what} of {format_si(given, unit)} is out of range for '{gpu.name}'; {expected}")
+        raise InputError(f"a {what} of {format_si(value, unit)} is out of range for '{gpu.name}'; {expected}")
 
 
 # ---- MIG slices --------------------------------------------------------------------------------------
@@ -182,14 +182,14 @@ def sliced(gpu: GPUSpec, profile: str) -> GPUSpec:
         made = part(peak, compute)
         return made if peak.rated is None else made.model_copy(update={"rated": part(peak.rated, compute)})
 
-    says = f"MIG slice {chosen.name} of {gpu.name}: {count} of {gpu.compute.sm_count.si:g} SMs"
-    says += f", {memory:g} of memory bandwidth and L2, {power:.3g} of power and price"
+    reason = f"MIG slice {chosen.name} of {gpu.name}: {count} of {gpu.compute.sm_count.si:g} SMs"
+    reason += f", {memory:g} of memory bandwidth and L2, {power:.3g} of power and price"
     price = {key: part(figure, power) for key, figure in dict(gpu.price).items() if figure is not None}
     return gpu.model_copy(
         update={
             "name": gpu.name + source,
             "title": f"{gpu.title}, MIG slice {chosen.name}",
-            "sources": gpu.sources | {source: says},
+            "sources": gpu.sources | {source: reason},
             "compute": gpu.compute.model_copy(
                 update={"sm_count": chosen.sm_count or part(gpu.compute.sm_count, compute)}
             ),
@@ -229,7 +229,7 @@ def _whole(peak: Peak) -> Quantity:
 
 
 def _plain(peak: Peak) -> Quantity:
-    """A peak as a figure of its own."""
+    """A peak as a plain figure."""
     return Quantity(value=peak.si, unit="FLOP/s", source=peak.source)
 
 
@@ -248,7 +248,7 @@ def rated(gpu: GPUSpec, origin: GPUSpec) -> GPUSpec:
 
 
 def _in_proportion(peak: Peak, before: float) -> Peak:
-    """A peak that was set by hand where a cap had made it `before`: without the cap it would be larger as before."""
+    """A hand-set peak in the proportion that a power cap left of `before`: without the cap it would be larger again."""
     if peak.rated is None or peak.si == before:
         return peak
     whole = peak.rated.model_copy(update={"value": peak.rated.value * peak.si / before, "source": peak.source})
@@ -258,7 +258,7 @@ def _in_proportion(peak: Peak, before: float) -> Peak:
 def capped(gpu: GPUSpec, origin: GPUSpec, demand: float = USUAL_DEMAND) -> GPUSpec:
     """`gpu`, whose figures were set by hand, with the clocks of a power cap where its limit is below `origin`'s.
 
-    Clocks that were measured under the limit of `origin` would not know of another. Raises `InputError`.
+    Clocks measured under the limit of `origin` do not hold under another. Raises `InputError`.
     """
     watts = gpu.power.tdp.si
     if watts >= origin.power.tdp.si:
@@ -276,7 +276,7 @@ _FORMS = "a power cap is written 500W, a clock limit 1410MHz"
 
 
 def is_slice(gpu: GPUSpec) -> bool:
-    """Whether the GPU is a part of one, which has no links of its own."""
+    """True if the GPU is a slice of one (MIG), which has no links of its own."""
     return any(not (_POWER.fullmatch(part) or _CLOCK.fullmatch(part)) for part in gpu.name.split(MARK)[1:])
 
 

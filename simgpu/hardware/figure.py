@@ -30,7 +30,7 @@ class Figure(Spec):
     @model_validator(mode="before")
     @classmethod
     def _from_scalar(cls, given: Any) -> Any:
-        """Accept a string such as '3.35 TB/s', as overrides have it; 'SI' stands for the SI unit."""
+        """Accept a string such as '3.35 TB/s', in the form of overrides; 'SI' stands for the SI unit."""
         if isinstance(given, (bool, int, float)):
             return {"value": given}
         if isinstance(given, str):
@@ -58,11 +58,12 @@ class Quantity(Figure):
 
     @property
     def si(self) -> float:
+        """The value in SI units."""
         return self.value
 
 
 class Switch(Figure):
-    """True or false."""
+    """A figure that is true or false."""
 
     value: bool
 
@@ -112,10 +113,10 @@ def figures(spec: BaseModel, labels: bool = True, path: tuple[Any, ...] = ()) ->
 
     Items of lists are named by their label (the dtype of a peak, the name of a profile) if `labels`, else by position.
     """
-    found: list[tuple[tuple[Any, ...], Figure]] = []
+    listed: list[tuple[tuple[Any, ...], Figure]] = []
     for name in type(spec).model_fields:
-        found += _figures_in(getattr(spec, name), labels, (*path, name))
-    return found
+        listed += _figures_in(getattr(spec, name), labels, (*path, name))
+    return listed
 
 
 def _figures_in(value: Any, labels: bool, path: tuple[Any, ...]) -> list[tuple[tuple[Any, ...], Figure]]:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from simgpu.errors import InputError
 from simgpu.hardware.constants import KernelConstants
 from simgpu.hardware.figure import Quantity
+from simgpu.memo import WORDS
 
 DEFAULT = "default"
 """The library whose constants stand in for what another library of the same class does not give."""
@@ -16,6 +17,10 @@ DEFAULT = "default"
 CLASSES = ("gemm", "attention", "vector", "moe", "collective")
 SHARED = ("compute_fraction", "memory_fraction", "launch_overhead")
 """Constants that stand above the classes, and that a class uses where it has none of its own."""
+
+
+WHOSE = (*WORDS, "gpu", "level")
+"""Fields of inherited constants that say whose they are, and decide no time."""
 
 
 class ReadConstants(Protocol):

@@ -14,7 +14,7 @@ from simgpu.hardware.spec import ArchitectureSpec, GPUSpec, Most
 from simgpu.units import format_si
 
 SUSPECT_FACTOR = 4.0
-"""How far beyond every known part a figure may lie before it is doubted: two to three generations of GPUs."""
+"""Factor beyond every known part from which a figure is questioned: two to three generations of GPUs."""
 
 RELATED = 1.4
 """The same of what the GPUs of an architecture share, and of a pin: below the 2 of sparsity or of a module of two."""
@@ -61,7 +61,7 @@ class Check:
 
 
 def most_of(architectures: Iterable[ArchitectureSpec]) -> tuple[str, Most | None]:
-    """The nearest architecture that says what none of its GPUs passes, by name; of a GPU, its parent and so on."""
+    """The bounds of the first of `architectures` that states any, with its name; ('', None) if none does."""
     return next(((level.name, level.most) for level in architectures if level.most), ("", None))
 
 
@@ -88,7 +88,7 @@ def checks(gpu: GPUSpec, architectures: Iterable[ArchitectureSpec] = ()) -> list
 
 
 def _of_relatives(gpu: GPUSpec, name: str, most: Most | None) -> list[Check]:
-    """Checks of what the GPUs of an architecture share; a clock limit leaves both figures those of the whole GPU."""
+    """Checks of the figures that GPUs of an architecture share; a clock limit leaves them those of the whole GPU."""
     if most is None:
         return []
     clock = (gpu.compute.rated_clock or gpu.compute.boost_clock).si
@@ -108,7 +108,7 @@ def _of_relatives(gpu: GPUSpec, name: str, most: Most | None) -> list[Check]:
 
 
 def _of_memory(gpu: GPUSpec) -> list[Check]:
-    """What one pin of the memory carries, where the width of its bus is given."""
+    """A check of the rate of one memory pin, where the width of the bus is given."""
     memory = gpu.memory
     kind = "LPDDR" if memory.type.startswith("LPDDR") else memory.type
     if memory.bus_width is None or kind not in PIN_RATES:

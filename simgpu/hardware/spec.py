@@ -46,7 +46,7 @@ PeakKey = Annotated[str, AfterValidator(_peak_key)]
 
 
 class CatalogueFile(Spec):
-    """What every catalogue file has: its name (= the file's), a title, and the sources its figures point to."""
+    """The base of every catalogue file: its name (= the file's), a title, and the sources its figures point to."""
 
     name: str
     title: str
@@ -81,7 +81,7 @@ class Port(Spec):
 
 
 class HostPort(Port):
-    """How a GPU reaches its host, and whether the driver lets it reach other GPUs that way."""
+    """The link of a GPU to its host, and whether the driver lets it reach other GPUs that way."""
 
     peer_to_peer: Flag
 
@@ -99,7 +99,7 @@ class Peak(Quantity):
 
     @property
     def datasheet(self) -> float:
-        """The peak that the vendor states, FLOP/s: what utilisation is a share of, whatever the clock."""
+        """The peak that the vendor states, FLOP/s: the base of utilisation, whatever the clock."""
         return self.si if self.rated is None else self.rated.si
 
     def over(self, ratio: float) -> "Peak":
@@ -109,10 +109,13 @@ class Peak(Quantity):
 
     @property
     def key(self) -> str:
+        """Dtype, accumulate dtype and engine in one name: 'bf16-fp32-tensor'."""
         return f"{self.dtype}-{self.accumulate}-{self.engine}"
 
 
 class Compute(Spec):
+    """Multiprocessors, clocks and dense peaks of a GPU."""
+
     sm_count: Count  # streaming multiprocessors, or compute units
     boost_clock: Frequency  # the clock of the tensor peaks (of the FP32 peak where there are none)
     max_clock: Frequency | None = None  # the highest the driver allows, where that is another: lighter kernels reach it
@@ -122,6 +125,8 @@ class Compute(Spec):
 
 
 class Memory(Spec):
+    """Device memory of a GPU: size, bandwidth and L2."""
+
     type: str
     capacity: Bytes  # what the GPU can hold: of a memory shared with a processor, the GPU's part
     bandwidth: Bandwidth
@@ -131,6 +136,8 @@ class Memory(Spec):
 
 
 class Power(Spec):
+    """Power limits of a GPU, and the clocks that follow from them."""
+
     tdp: PowerLimit  # of this GPU alone, with its memory
     module: PowerLimit | None = None  # of the module it shares with a processor or another GPU; nothing follows from it
     rated_tdp: PowerLimit | None = None  # of a GPU under a power cap: the limit without it
@@ -139,6 +146,8 @@ class Power(Spec):
 
 
 class Price(Spec):
+    """What a GPU costs to buy or to rent, where a source says."""
+
     purchase: Dollars | None = None
     cloud: DollarsPerHour | None = None
 
@@ -165,6 +174,7 @@ class MigProfile(Spec):
 
     @property
     def key(self) -> str:
+        """The name of the profile."""
         return self.name
 
 
@@ -192,13 +202,12 @@ class GPUSpec(CatalogueFile):
         known = {peak.key: peak for peak in self.peak}
         for key, ratio in _OF_HALF.items():
             if key in known:
-                found = known[key]
-                return found if ratio == 1 else found.over(ratio)
+                return known[key].over(ratio)
         return next(known[key] for key in ("fp16-fp32-vector", "fp32-fp32-vector") if key in known)
 
     @property
     def vector_peak(self) -> Peak:
-        """fp32 on the vector units."""
+        """The fp32 peak of the vector units."""
         return next(peak for peak in self.peak if peak.key == "fp32-fp32-vector")
 
     @model_validator(mode="after")
@@ -235,7 +244,7 @@ class PeakRule(Spec):
 
 
 class Most(Spec):
-    """What no GPU of an architecture passes, per multiprocessor: a greater figure is of something else."""
+    """Upper bounds per multiprocessor that no GPU of an architecture passes: a greater figure is of something else."""
 
     flop_per_clock: Number  # dense FLOP of 16-bit products in a clock
     watts_per_ghz: Number  # of the power limit, over the clock of the tensor peaks
@@ -258,7 +267,7 @@ class ArchitectureSpec(CatalogueFile):
 
 
 class PCIeSwitch(Spec):
-    """A PCIe switch below a root complex (its port upwards) and what hangs below it."""
+    """A PCIe switch below a root complex (its port upwards) and the devices below it."""
 
     switch: Port
     count: int = Field(default=1, gt=0, le=64, strict=True)
@@ -283,6 +292,7 @@ class Wire(Spec):
 
     @property
     def key(self) -> str:
+        """The two GPUs, such as '0-3'."""
         return "{}-{}".format(*self.gpus)
 
 
@@ -307,12 +317,12 @@ class NVLinkTopology(Spec):
         return self
 
     def lanes_of(self, gpu: int) -> float:
-        """How many of the links of a GPU are wired in a mesh."""
+        """The number of links of a GPU that are wired in a mesh."""
         return sum(wire.lanes.si for wire in self.links if gpu in wire.gpus)
 
 
 class Scope(Figure):
-    """How far something reaches: within a PCIe switch, a root complex (socket), the node, or not at all."""
+    """The reach of a feature: within a PCIe switch, a root complex (socket), the node, or not at all."""
 
     value: Literal["switch", "root", "node", "none"]
 
@@ -331,7 +341,7 @@ class NIC(Spec):
 
 
 class NVMe(Spec):
-    """Drives of a node for what is offloaded, all together."""
+    """All drives of a node together, as offloading uses them."""
 
     read: Bandwidth
     write: Bandwidth
@@ -339,6 +349,8 @@ class NVMe(Spec):
 
 
 class NodePower(Spec):
+    """Power that a node draws beside its GPUs."""
+
     overhead: Watts  # everything but the GPUs
 
 
@@ -357,10 +369,12 @@ class NodeSpec(CatalogueFile):
 
     @property
     def gpu_count(self) -> int:
+        """GPUs of the node."""
         return self._count("gpu")
 
     @property
     def nic_count(self) -> int:
+        """Network adapters of the node."""
         return self._count("nic")
 
     def _count(self, device: str) -> int:

@@ -24,9 +24,6 @@ from simgpu.hardware.derive import is_slice
 from simgpu.hardware.spec import PCIeSwitch
 from simgpu.memo import Memo, Region
 
-TOPOLOGIES = 16
-"""Graphs of so many nodes of a cluster that are remembered."""
-
 ROUTES = 2**18
 """Routes of a graph that are remembered, and ways through its PCIe: some hundred bytes each."""
 
@@ -160,16 +157,6 @@ class Topology:
         node = self.cluster.node
         place = self.graph.nodes[gpu]
         return f"n{place['node']}.nic{place['index'] * node.nic_count // node.gpu_count}"
-
-
-def topology_of(cluster: Cluster, nodes: int | None = None) -> Topology:
-    """The graph of the first `nodes` nodes (default: all), with the leaf and spine switches that they need.
-
-    It is built once and remembered on the cluster.
-    """
-    count = int(cluster.spec.nodes.si) if nodes is None else nodes
-    made: Topology = cluster.memo.region("topologies", TOPOLOGIES).known(count, lambda: build_topology(cluster, count))
-    return made
 
 
 def build_topology(cluster: Cluster, nodes: int) -> Topology:

@@ -1,1 +1,1 @@
-"""What do measurements say? Tables of them against predictions, constants fitted to them, and measuring itself."""
+"""The lab: tables of measurements against predictions, constants fitted to them, and measuring itself."""

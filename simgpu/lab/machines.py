@@ -1,8 +1,8 @@
-"""Which cluster a measured row means: a table names a GPU, how many, and at most a few words about the links.
+"""The cluster that a measured row means: a table names a GPU, how many, and at most a few words about the links.
 
-The rule is the same for every GPU. A node of the catalogue with that GPU, that wiring and room for the GPUs is
-taken, the smallest; where there is none, a plain box is put together around the GPU's datasheet: NVSwitch, bridges
-or full mesh as the words say, else a PCIe box with up to four GPUs on the root ports of a socket.
+The rule is the same for every GPU. A node of the catalogue with that GPU, that wiring and room for the GPUs is taken,
+the smallest; where there is none, a plain box is put together around the GPU's datasheet: NVSwitch, bridges or full
+mesh as the words say, else a PCIe box with up to four GPUs on the root ports of a socket.
 """
 
 from __future__ import annotations
@@ -46,17 +46,19 @@ def cluster_for(
     assert isinstance(spec, GPUSpec)
     wiring = _wiring(spec, link.lower())
     if gpus == per_node:
-        found = _known(catalogue, gpu, per_node, wiring)
-        if found is not None:
-            return catalogue.cluster(found)
-    return _assembled(catalogue, spec, gpus // per_node, _node(catalogue, spec, per_node, wiring, network.lower()))
+        known = _known(catalogue, gpu, per_node, wiring)
+        if known is not None:
+            return catalogue.cluster(known)
+    return _assembled(catalogue, spec, gpus // per_node, _node(spec, per_node, wiring, network.lower()))
 
 
 def training_cluster(
     catalogue: Catalogue, gpu: str, gpus: int, gpus_per_node: int, link: str = "", network: str = ""
 ) -> Cluster:
-    """The cluster of a training run, in nodes as its GPUs are sold: boards of modules as in the catalogue's node with
-    such modules, with one adapter of the stated rate for each GPU; a plain box for anything else.
+    """The cluster of a training run, in nodes as its GPUs are sold.
+
+    GPUs on modules stand on boards as in the catalogue's node with such modules, with one adapter of the stated rate
+    for each GPU; other GPUs in a plain box.
 
     `network` names the rate: 'InfiniBand HDR 25 GB/s per GPU', 'RoCE 50 GB/s per GPU'.
     """
@@ -92,7 +94,7 @@ def _board(catalogue: Catalogue, gpu: GPUSpec, per_node: int) -> NodeSpec | None
 
 
 def _sockets_of(gpu: GPUSpec) -> tuple[object, ...]:
-    """What a board must offer a GPU: its architecture and links."""
+    """The properties of a GPU that its board must match: architecture and links."""
     links = (gpu.nvlink.link, gpu.nvlink.lanes.si) if gpu.nvlink is not None else ()
     return gpu.architecture, gpu.host_link.link, *links
 
@@ -104,7 +106,7 @@ def _network_link(words: str, rate: float) -> str:
 
 
 def _wiring(gpu: GPUSpec, words: str) -> str:
-    """nvswitch, bridge, full-mesh, pcie; or '' where nothing says."""
+    """The wiring in words: nvswitch, bridge, full-mesh, pcie; or '' where nothing says."""
     if "nvswitch" in words or "nvl72" in words:
         return "nvswitch"
     if "bridge" in words or "pair" in words:
@@ -119,7 +121,7 @@ def _wiring(gpu: GPUSpec, words: str) -> str:
 
 
 def _module(gpu: GPUSpec) -> bool:
-    """Whether the GPU sits on a module with NVLink in the board, by its title: not a card."""
+    """True if the GPU sits on a module with NVLink in the board, by its title: not a card."""
     return re.search(r"\b(SXM\d?|NVL\d+|GB\d+|HGX)\b", gpu.title) is not None and "NVL 94" not in gpu.title
 
 
@@ -130,23 +132,23 @@ def one_node_holds(catalogue: Catalogue, gpu: str, gpus: int) -> bool:
 
 def _known(catalogue: Catalogue, gpu: str, per_node: int, wiring: str) -> str | None:
     """The smallest node of the catalogue that has the GPUs and the wiring."""
-    found = []
+    nodes = []
     for name in catalogue.names("nodes"):
         node = catalogue.spec("nodes", name)
         assert isinstance(node, NodeSpec)
         has = node.nvlink.topology if node.nvlink else "pcie"
         if node.gpu == gpu and node.gpu_count >= per_node and wiring in ("", has):
-            found.append((node.gpu_count, name))
-    return min(found)[1] if found else None
+            nodes.append((node.gpu_count, name))
+    return min(nodes)[1] if nodes else None
 
 
 def _count(value: float) -> dict[str, Any]:
     return {"value": value, "source": "box"}
 
 
-def _node(catalogue: Catalogue, gpu: GPUSpec, per_node: int, wiring: str, network: str) -> NodeSpec:
+def _node(gpu: GPUSpec, per_node: int, wiring: str, network: str) -> NodeSpec:
     """A box around the GPU: up to four GPUs and their adapters on the root ports of a socket."""
-    nics, nic = _adapters(catalogue, per_node, wiring, network)
+    nics, nic = _adapters(per_node, wiring, network)
     sockets = -(-per_node // 4)
     devices: list[list[str]] = [["gpu"] * len(range(i, per_node, sockets)) for i in range(sockets)]
     for i in range(nics):
@@ -173,11 +175,11 @@ def _node(catalogue: Catalogue, gpu: GPUSpec, per_node: int, wiring: str, networ
     return NodeSpec.model_validate(node)
 
 
-def _adapters(catalogue: Catalogue, per_node: int, wiring: str, network: str) -> tuple[int, dict[str, Any]]:
-    """How many network adapters, and which: one for each GPU where a rate per GPU is given.
+def _adapters(per_node: int, wiring: str, network: str) -> tuple[int, dict[str, Any]]:
+    """The number of network adapters, and their link: one for each GPU where a rate per GPU is given.
 
-    Where nothing is said, Ethernet without RDMA: up to four ports of 100 Gb/s for GPUs on modules, of which TCP sockets
-    reach half (microsoft/vidur @7d4751336: 5.9 GB/s between two A100 SXM), one of 25 Gb/s for a box of cards.
+    Without words on the network: Ethernet without RDMA, up to four ports of 100 Gb/s for GPUs on modules, of which TCP
+    sockets reach half (microsoft/vidur @7d4751336: 5.9 GB/s between two A100 SXM), one of 25 Gb/s for a box of cards.
     """
     stated = re.search(r"([\d.]+) ?gb/s per gpu", network)
     host = {"link": "pcie-5", "lanes": _count(16)}
@@ -193,7 +195,7 @@ def _adapters(catalogue: Catalogue, per_node: int, wiring: str, network: str) ->
 
 
 def _assembled(catalogue: Catalogue, gpu: GPUSpec, nodes: int, node: NodeSpec) -> Cluster:
-    """The cluster of such nodes behind one switch."""
+    """The cluster of `nodes` such nodes behind one switch."""
     assert node.nic is not None
     spec: dict[str, Any] = {
         "name": node.name if nodes == 1 else f"{nodes} x {node.name}",

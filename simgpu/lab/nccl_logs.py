@@ -1,4 +1,4 @@
-"""Logs of nccl-tests: rows of sizes and times, and what the comments say of the run."""
+"""Logs of nccl-tests: rows of sizes and times, and facts about the run from the comments."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ DTYPES = {
 
 MAX_BYTES = 20_000_000
 MAX_DIGITS = 18
-"""Of a size: an exabyte."""
+"""The most digits of a size: an exabyte."""
 MAX_ROWS = 10_000
-"""Of a log; nccl-tests print some 30 rows for each call."""
+"""The most rows of a log; nccl-tests print some 30 rows for each call."""
 
 SUMS = ("sum", "prod", "max", "min", "avg", "mulsum")
-"""What nccl-tests print as redop of a collective that reduces."""
+"""Values of redop that nccl-tests print for collectives that reduce."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def read_log(file: str | Path) -> Log:
 
 
 def misfit(row: Measured, kind: str, n: int) -> str | None:
-    """What shows that a row is not of `kind` over `n` GPUs: its redop, its root or its busbw; None where it may be."""
+    """The sign that a row is not of `kind` over `n` GPUs: its redop, its root or its busbw; None where it may be."""
     adds = True if row.redop in SUMS else False if row.redop == "none" else None
     if adds is not None and adds != (kind in REDUCING):
         return f"redop '{row.redop}' does not go with {kind}"
@@ -120,7 +120,7 @@ def check_kind(log: Log, kind: str, n: int) -> None:
 
 
 def _check_units(line: str, path: Path, number: int) -> None:
-    """A header with other units than us and GB/s means that nothing below can be trusted."""
+    """Refuse a header with other units than us and GB/s: nothing below could be trusted."""
     units = re.findall(r"\(([A-Za-z/]+)\)", line)
     if "B" in units or "elements" in units:
         wrong = [unit for unit in units if unit not in ("B", "elements", "us", "GB/s")]
@@ -151,7 +151,7 @@ def _row(words: Sequence[str], path: Path, number: int) -> Measured:
 
 
 def _bus(block: Sequence[str]) -> float | None:
-    """busbw over algbw, where two decimals say it to 1 %."""
+    """The ratio of busbw over algbw, where two decimals determine it to 1 %."""
     algbw, busbw = float(block[1]), float(block[2])
     return busbw / algbw if min(algbw, busbw) >= 1 else None
 

@@ -58,7 +58,7 @@ class Row:
     note: str = ""  # where NCCL chooses what is not the fastest way
 
     def holds(self, seconds: float | None) -> bool | None:
-        """Whether a measured time lies in the interval; None without a time, or without an interval (ideal links)."""
+        """True if a measured time lies in the interval; None without a time, or without an interval (ideal links)."""
         if seconds is None or self.time_s_p90 <= self.time_s_p10:
             return None
         return self.time_s_p10 <= seconds <= self.time_s_p90
@@ -87,11 +87,11 @@ def sizes(minbytes: str, maxbytes: str, factor: float) -> list[int]:
     if math.log(most / least) > MAX_SIZES * math.log(factor):
         problem = f"{factor:.10g} makes more than {MAX_SIZES:,} sizes from {minbytes} to {maxbytes}"
         raise InputError(f"{problem}; expected larger steps", key="-f")
-    found, size = [], least
+    listed, size = [], least
     while size <= most * (1 + 1e-12):
-        found.append(int(size))
+        listed.append(int(size))
         size *= factor
-    return found
+    return listed
 
 
 def predict(
@@ -150,8 +150,8 @@ def _interval(
     if protocol == "ideal":
         return np.ones(times.seconds.shape), np.ones(times.seconds.shape)
     regime, architecture = cluster.kernel.regime("collective", library), cluster.kernel.architecture
-    found = spread(collective, times.seconds, architecture=architecture, regime=regime, library=library)
-    return found.low, found.high
+    factors = spread(collective, times.seconds, architecture=architecture, regime=regime, library=library)
+    return factors.low, factors.high
 
 
 def _collective(name: str) -> str:
@@ -168,7 +168,7 @@ def _check_gpus(gpus: int) -> None:
 
 
 def _dtype(name: str) -> str:
-    """simgpu's dtype by either name."""
+    """The dtype of simgpu, by either name."""
     if name in _NAMES:
         return name
     if name not in DTYPES:
@@ -177,7 +177,7 @@ def _dtype(name: str) -> str:
 
 
 def print_table(rows: Sequence[Row], cluster: Cluster, gpus: int, collective: str, factor: float, out: IO[str]) -> None:
-    """Lines as nccl-tests prints them, with what NCCL would choose in place of the in-place columns."""
+    """Print lines as nccl-tests does, with the choice of NCCL in place of the in-place columns."""
     from simgpu.render.layout import wrapped
     from simgpu.render.table import width_of
 
@@ -223,13 +223,13 @@ def print_table(rows: Sequence[Row], cluster: Cluster, gpus: int, collective: st
 
 
 _WIDTHS = (12, 12, 8, 6, 6, 9, 7, 7, 7, 7, 9, 9, 9)
-"""Of the columns, as nccl-tests sets them."""
+"""Widths of the columns, as nccl-tests sets them."""
 _LEAST = (4, 3, 1, 2)
 """Columns that a narrow terminal goes without: root, redop, count, type."""
 
 
 def _columns(lines: Sequence[Sequence[str]], width: int | None) -> tuple[list[int], list[int]]:
-    """Which columns a terminal of `width` has room for, and how wide each is."""
+    """Columns that a terminal of `width` has room for, and the width of each."""
     shown = list(range(len(_WIDTHS)))
     if width is None or sum(_WIDTHS) + 2 * (len(_WIDTHS) - 1) <= width:
         return shown, list(_WIDTHS)
@@ -270,24 +270,24 @@ def compare(
         wanted = list(dict.fromkeys(row.size for row in rows if row.dtype == dtype))
         predicted = predict(cluster, collective, gpus, wanted, dtype, algorithm, protocol, library)
         guesses |= {(dtype, size): guess for size, guess in zip(wanted, predicted, strict=True)}
-    found: list[Compared] = []
+    compared: list[Compared] = []
     for row in rows:
         guess = guesses[row.dtype, row.size]
         inside = guess.time_s / row.in_place - 1 if row.in_place is not None else None
-        found.append(Compared(row, guess, guess.time_s / row.out_of_place - 1, inside))
-    return found
+        compared.append(Compared(row, guess, guess.time_s / row.out_of_place - 1, inside))
+    return compared
 
 
 def summary(rows: Sequence[Compared]) -> dict[str, dict[str, float]]:
     """Median, mean and P90 of |error|, the mean error and how many lie in the interval, out-of-place and in-place."""
     import numpy as np
 
-    found = {}
+    scores = {}
     for what in ("out_of_place", "in_place"):
         errors = np.asarray([error for row in rows if (error := getattr(row, what)) is not None])
         if errors.size:
             size = np.abs(errors)
-            found[what] = {
+            scores[what] = {
                 "rows": int(errors.size),
                 "median_ape": float(np.median(size)),
                 "mape": float(size.mean()),
@@ -295,11 +295,11 @@ def summary(rows: Sequence[Compared]) -> dict[str, dict[str, float]]:
                 "bias": float(errors.mean()),
                 **_inside(rows, what),
             }
-    return found
+    return scores
 
 
 def _inside(rows: Sequence[Compared], what: str) -> dict[str, int]:
-    """How many measured times lie in the interval of their prediction, where there is one."""
+    """The number of measured times in the interval of their prediction, where there is one."""
     known = [held for row in rows if (held := row.predicted.holds(getattr(row.measured, what))) is not None]
     return {"in_interval": sum(known)} if known else {}
 
@@ -334,7 +334,7 @@ def print_comparison(rows: Sequence[Compared], n: int, collective: str, out: IO[
 
 
 def document(rows: Sequence[Row] | Sequence[Compared]) -> dict[str, Any]:
-    """The same for machines: seconds and bytes/s."""
+    """The rows for machines: seconds and bytes/s."""
     compared = [row for row in rows if isinstance(row, Compared)]
     if not compared:
         return {"rows": [asdict(row) for row in rows]}
@@ -356,7 +356,7 @@ def _flat(rows: Sequence[Compared]) -> Iterator[dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Asked:
+class NcclTestsOptions:
     """Options of `simgpu nccl-tests`."""
 
     collective: str = "all_reduce"
@@ -371,20 +371,21 @@ class Asked:
     log: Path | None = None
 
 
-def run(catalogue: Catalogue, name: str, settings: Sequence[str], asked: Asked, style: str, out: IO[str]) -> None:
+def run(
+    catalogue: Catalogue, name: str, settings: Sequence[str], options: NcclTestsOptions, style: str, out: IO[str]
+) -> None:
     """Print the table of a cluster, or a log against it."""
-
-    collective = _collective(asked.collective)
+    collective = _collective(options.collective)
     if not (catalogue.find("clusters", name) or catalogue.find("nodes", name)):
         known = catalogue.names("clusters") + catalogue.names("nodes")
         hint = nearest(name, known, where="simgpu list clusters and simgpu list nodes name them")
         raise InputError(f"unknown cluster or node '{name}'{hint}")
     cluster = catalogue.cluster(name, hardware_overrides(settings))
-    log = read_log(asked.log) if asked.log else None
-    gpus = asked.gpus
+    log = read_log(options.log) if options.log else None
+    gpus = options.gpus
     if gpus is None:
         gpus = log.ranks if log and log.ranks else cluster.usual_ranks
-    how = asked.algorithm, asked.protocol, asked.library
+    how = options.algorithm, options.protocol, options.library
     if log is not None:
         compared = compare(log, cluster, collective, gpus, *how)
         if style != "table":
@@ -392,22 +393,22 @@ def run(catalogue: Catalogue, name: str, settings: Sequence[str], asked: Asked, 
         else:
             print_comparison(compared, gpus, collective, out)
         return
-    wanted = sizes(asked.minbytes, asked.maxbytes, asked.stepfactor)
-    rows = predict(cluster, collective, gpus, wanted, asked.dtype, *how)
+    wanted = sizes(options.minbytes, options.maxbytes, options.stepfactor)
+    rows = predict(cluster, collective, gpus, wanted, options.dtype, *how)
     if style != "table":
         _print_data(document(rows), style, out)
     else:
-        print_table(rows, cluster, gpus, collective, asked.stepfactor, out)
+        print_table(rows, cluster, gpus, collective, options.stepfactor, out)
 
 
-def _print_data(found: Mapping[str, Any], style: str, out: IO[str]) -> None:
+def _print_data(document: Mapping[str, Any], style: str, out: IO[str]) -> None:
     """The rows for machines, as JSON or CSV."""
     from simgpu.render.data import print_csv, print_json
 
     if style == "json":
-        print_json(found, out)
+        print_json(document, out)
     else:
-        print_csv(found["rows"], out)
+        print_csv(document["rows"], out)
 
 
 def _bytes(text: str, key: str) -> float:

@@ -20,7 +20,7 @@ def attention_operators(
 
 
 def projections(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -> tuple[Kernel, ...]:
-    """What makes queries, keys and values of normalised rows."""
+    """Operators that make queries, keys and values of normalised rows."""
     return (_latent if config.kv_rank else _direct)(config, rows, dtype, accumulate)
 
 

@@ -86,8 +86,10 @@ class TransformerConfig:
         return 0 if self.rope else self.max_tokens
 
     def takes(self, tokens: int) -> bool:
-        """Whether a sequence of so many tokens can be computed at all: a table of learned positions ends, rotary
-        positions and biases by distance (ALiBi) go on."""
+        """True if the model can compute a sequence of `tokens` tokens.
+
+        A table of learned positions ends; rotary positions and biases by distance (ALiBi) go on.
+        """
         return tokens <= self.max_tokens or self.position_rows == 0
 
     def layer_kinds(self) -> tuple[tuple[str, int], ...]:
@@ -158,12 +160,12 @@ class TransformerConfig:
 
 
 def is_moe(kind: str) -> bool:
-    """Whether a kind of layer is a mixture of experts."""
+    """True if a kind of layer is a mixture of experts."""
     return kind.startswith("moe")
 
 
 def is_local(kind: str) -> bool:
-    """Whether a kind of layer has a window where others have none."""
+    """True if a kind of layer has a window where others have none."""
     return kind.endswith(" local")
 
 

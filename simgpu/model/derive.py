@@ -53,9 +53,9 @@ def derive(config: TransformerConfig, changes: str) -> TransformerConfig:
         given["head_dim"] = hidden // heads
     if "heads" in given and "kv_heads" not in given and config.kv_heads == config.heads:
         given["kv_heads"] = given["heads"]
-    made = replace(config, name=f"{config.name}{MARK}{changes}", **given)
-    _check(made)
-    return made
+    derived = replace(config, name=f"{config.name}{MARK}{changes}", **given)
+    _check(derived)
+    return derived
 
 
 def _value(key: str, text: str) -> Any:
@@ -72,7 +72,7 @@ def _value(key: str, text: str) -> Any:
 
 
 def _check(config: TransformerConfig) -> None:
-    """Raise `InputError` unless the shape can be."""
+    """Raise `InputError` for a shape that cannot exist."""
     for key in ("layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab", "max_tokens", "experts"):
         if getattr(config, key) < 1:
             raise InputError(f"{key} = 0 is not a positive whole number")

@@ -46,7 +46,7 @@ def parse_config(name: str, document: Document) -> TransformerConfig:
 
 
 def _text_part(document: Document, kind: str) -> Document:
-    """The text model of one that sees pictures too."""
+    """The section of a `config.json` that describes the text model, where the model also sees pictures."""
     text = document.data.get("text_config")
     if not isinstance(text, dict):
         raise document.error(f"{shown(text)} is not a mapping", ("text_config",))
@@ -141,7 +141,7 @@ def _gemma(name: str, document: Document) -> TransformerConfig:
 
 
 def _published(document: Document) -> str:
-    """How the checkpoint is quantised, as its file says; empty: it is not."""
+    """The quantisation that the checkpoint's file states; empty: none."""
     stored = document.data.get("quantization_config")
     return str(stored.get("quant_method", "")) if isinstance(stored, dict) else ""
 
@@ -179,8 +179,10 @@ def _gpt_oss(name: str, document: Document) -> TransformerConfig:
 
 
 def _llama4(name: str, document: Document) -> TransformerConfig:
-    """Llama 4: three of four layers see chunks of `attention_chunk_size` tokens, here taken as windows; a shared expert
-    beside the routed ones; norms of queries and keys without weights."""
+    """Llama 4: windows in three of four layers, a shared expert beside the routed ones, norms without weights.
+
+    The chunks of `attention_chunk_size` tokens are taken as windows. Norms of queries and keys have no weights.
+    """
     heads = _count(document, "num_attention_heads")
     _flag(document, "use_qk_norm", False)  # without weights
     return TransformerConfig(
@@ -211,7 +213,7 @@ def _llama4(name: str, document: Document) -> TransformerConfig:
 
 
 def _pattern(document: Document, default: int) -> int:
-    """Every how many-th layer sees all keys, from `layer_types` where a file lists them."""
+    """The period of the layers that see all keys, from `layer_types` where a file lists them."""
     types = document.data.get("layer_types")
     if types is None:
         return default

@@ -17,7 +17,7 @@ from simgpu.model.operators import (
 )
 
 WEIGHT_GRADIENT = "_wgrad"
-"""How the names of operators end that compute the gradient of weights: nothing in the backward pass waits for them."""
+"""Endings of the names of operators that compute weight gradients: nothing in the backward pass waits for them."""
 
 
 def backward(operators: tuple[Operator, ...]) -> tuple[Operator, ...]:
@@ -26,7 +26,7 @@ def backward(operators: tuple[Operator, ...]) -> tuple[Operator, ...]:
 
 
 def is_weight_gradient(op: Operator) -> bool:
-    """Whether `op` computes the gradient of weights, which frozen weights do without and pipelines may put off."""
+    """True if `op` computes the gradient of weights, which frozen weights do without and pipelines may put off."""
     return op.name.endswith(WEIGHT_GRADIENT)
 
 

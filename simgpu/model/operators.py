@@ -12,34 +12,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar, cast
 
+from simgpu.model.dims import ACCUMULATE, BYTES, Dim, timed
+from simgpu.model.expert_operators import ExpertLayer, GroupedMatmul
 from simgpu.model.formats import format_of
 
-BYTES = {"fp64": 8.0, "fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5}
-"""Bytes of one element in memory, by dtype (tf32 is stored as fp32)."""
-
-ACCUMULATE = dict.fromkeys(BYTES, "fp32") | {"fp64": "fp64", "int8": "int32"}
-"""What products of a dtype are summed in unless something else is asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Dim:
-    """`units` equal parts of `width` elements along a named axis; an unnamed axis is never split."""
-
-    units: int
-    width: int = 1
-    axis: str = ""
-
-    @property
-    def size(self) -> int:
-        return self.units * self.width
-
-    def split(self, ways: Mapping[str, int]) -> Dim:
-        """The part of one rank when each axis is split in `ways`; fewer units than ranks are replicated."""
-        n = ways.get(self.axis, 1)
-        return self if n == 1 else Dim(-(-self.units // n), self.width, self.axis)
-
-    def is_split(self, ways: Mapping[str, int]) -> bool:
-        return ways.get(self.axis, 1) > 1
+__all__ = [
+    "ACCUMULATE",
+    "BYTES",
+    "Attention",
+    "Communicate",
+    "Dim",
+    "Embedding",
+    "ExpertLayer",
+    "GroupedMatmul",
+    "Kernel",
+    "Matmul",
+    "Operator",
+    "Pointwise",
+    "split_rows",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +59,7 @@ class Matmul:
 
     @property
     def n_size(self) -> int:
+        """Columns of the result: the sum of its outputs."""
         return sum(dim.size for dim in self.n)
 
     @property
@@ -105,15 +97,16 @@ class Matmul:
         return self.products * self.m.size * self.k.size * BYTES[self.dtype]
 
     def split(self, ways: Mapping[str, int]) -> Matmul:
+        """The multiplication that one rank does when each axis is split in `ways`."""
         n, over = (tuple(dim.split(ways) for dim in dims) for dims in (self.n, self.over))
-        return _timed(self, replace(self, m=self.m.split(ways), n=n, k=self.k.split(ways), over=over))
+        return timed(self, replace(self, m=self.m.split(ways), n=n, k=self.k.split(ways), over=over))
 
     def sums_over(self, ways: Mapping[str, int]) -> bool:
-        """Whether a split leaves each rank with a partial sum of the output."""
+        """True if a split leaves each rank with a partial sum of the output."""
         return self.k.is_split(ways)
 
     def slices_output(self, ways: Mapping[str, int]) -> bool:
-        """Whether a split leaves each rank with a slice of the output's columns."""
+        """True if a split leaves each rank with a slice of the output's columns."""
         return any(dim.is_split(ways) for dim in self.n)
 
 
@@ -164,7 +157,7 @@ class Attention:
 
     @property
     def model_flops(self) -> float:
-        """Without recomputation: 1 pass forward, 2 backward."""
+        """FLOPs without recomputation: 1 pass forward, 2 backward."""
         return self.flops / self.passes * min(self.passes, 2.0)
 
     @property
@@ -188,8 +181,9 @@ class Attention:
         return self.batch.size * (self.queries * self.heads.size * wide * BYTES[self.dtype] + cache) * self.passes
 
     def split(self, ways: Mapping[str, int]) -> Attention:
+        """The attention of one rank: its query heads, and the KV heads that they use."""
         batch, heads, kv_heads = (dim.split(ways) for dim in (self.batch, self.heads, self.kv_heads))
-        return _timed(self, replace(self, batch=batch, heads=heads, kv_heads=kv_heads))
+        return timed(self, replace(self, batch=batch, heads=heads, kv_heads=kv_heads))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,19 +207,23 @@ class Pointwise:
 
     @property
     def elements(self) -> int:
+        """Elements of the tensor [rows, width]."""
         return self.rows.size * sum(dim.size for dim in self.width)
 
     @property
     def flops(self) -> float:
+        """A rough count of FLOPs, for the record."""
         return self.flops_per_element * self.elements
 
     @property
     def bytes(self) -> float:
+        """Bytes that all passes over the tensor read and write."""
         return (self.reads + self.writes) * self.elements * BYTES[self.dtype]
 
     def split(self, ways: Mapping[str, int]) -> Pointwise:
+        """The part of one rank when each axis is split in `ways`."""
         width = tuple(dim.split(ways) for dim in self.width)
-        return _timed(self, replace(self, rows=self.rows.split(ways), width=width))
+        return timed(self, replace(self, rows=self.rows.split(ways), width=width))
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,174 +248,21 @@ class Embedding:
 
     @property
     def weights(self) -> int:
+        """Parameters of the table."""
         return (self.vocab.size + self.positions) * self.width
 
     @property
     def output_bytes(self) -> float:
+        """Bytes of the rows that come out."""
         return self.rows.size * self.width * BYTES[self.dtype]
 
     def split(self, ways: Mapping[str, int]) -> Embedding:
-        return _timed(self, replace(self, rows=self.rows.split(ways), vocab=self.vocab.split(ways)))
+        """The lookup of one rank, in its part of the table."""
+        return timed(self, replace(self, rows=self.rows.split(ways), vocab=self.vocab.split(ways)))
 
     def sums_over(self, ways: Mapping[str, int]) -> bool:
+        """True if a split leaves partial sums: it cuts the vocabulary."""
         return self.vocab.is_split(ways)
-
-
-@dataclass(frozen=True, slots=True)
-class GroupedMatmul:
-    """The same layer of every expert: C_e[v, n] = A_e[v, k] B_e[k, n], where expert e gets v of the visits.
-
-    Each of `rows` visits `topk` of the layer's `total` experts; `experts` are those whose weights are here, `total`
-    over `experts` ranks share them. After dispatch a rank multiplies `topk` visits for each row it sent, on average;
-    `routing` names how unevenly (`simgpu.timing.routing`). FLOPs and bytes are those of the average rank.
-
-    `weight` tells that B holds parameters (not so of gradients). `weight_gradient`: dB_e[k, n] = A_e^T dC_e instead.
-    """
-
-    kind: ClassVar[str] = "grouped_matmul"
-    name: str
-    rows: Dim
-    topk: int
-    experts: Dim
-    total: int
-    n: tuple[Dim, ...]
-    k: Dim
-    dtype: str
-    accumulate: str = "fp32"
-    routing: str = "balanced"
-    weight: bool = True
-    weight_gradient: bool = False
-    time_s: float | None = None
-    bias: bool = False
-
-    @property
-    def ranks(self) -> int:
-        """Number of ranks that share the experts."""
-        return self.total // self.experts.size
-
-    @property
-    def visits(self) -> int:
-        """(row, expert) pairs of the average rank."""
-        return self.rows.size * self.topk
-
-    @property
-    def n_size(self) -> int:
-        return sum(dim.size for dim in self.n)
-
-    @property
-    def flops(self) -> float:
-        """2 n k for each visit."""
-        return self.work(0, self.visits)[0]
-
-    @property
-    def bytes(self) -> float:
-        """Weights of experts with a visit once, rows of all visits in and out."""
-        return self.work(min(self.experts.size, self.visits), self.visits)[1]
-
-    def work(self, touched: float, visits: float) -> tuple[float, float]:
-        """(FLOPs, bytes) where `visits` go to so many different experts of a rank."""
-        n, k = self.n_size, self.k.size
-        return 2.0 * visits * n * k, (touched * n * k + visits * (n + k)) * BYTES[self.dtype]
-
-    @property
-    def weights(self) -> int:
-        """Parameters it holds."""
-        return self.experts.size * self.n_size * (self.k.size + self.bias) if self.weight else 0
-
-    @property
-    def output_bytes(self) -> float:
-        """Bytes of the result C, over all visits."""
-        return self.visits * self.n_size * BYTES[self.dtype]
-
-    @property
-    def input_bytes(self) -> float:
-        """Bytes of the operand A, over all visits."""
-        return self.visits * self.k.size * BYTES[self.dtype]
-
-    def split(self, ways: Mapping[str, int]) -> GroupedMatmul:
-        n = tuple(dim.split(ways) for dim in self.n)
-        rows, experts, k = self.rows.split(ways), self.experts.split(ways), self.k.split(ways)
-        return _timed(self, replace(self, rows=rows, experts=experts, n=n, k=k))
-
-    def sums_over(self, ways: Mapping[str, int]) -> bool:
-        """Whether a split leaves each rank with a partial sum of the output."""
-        return self.k.is_split(ways) and not self.weight_gradient
-
-    def slices_output(self, ways: Mapping[str, int]) -> bool:
-        """Whether a split leaves each rank with a slice of the output's columns."""
-        return any(dim.is_split(ways) for dim in self.n)
-
-
-@dataclass(frozen=True, slots=True)
-class ExpertLayer:
-    """The experts of a layer as inference engines run them: fused kernels permute, multiply twice, weigh and add up.
-
-    `rows` enter over all ranks that share the experts; `ranks` share them by number (expert parallelism), and each is
-    split by width along `inner`. FLOPs and bytes are those of the average rank; `routing` as in
-    `simgpu.timing.routing`. `stored` as in `Matmul`.
-    """
-
-    kind: ClassVar[str] = "experts"
-    name: str
-    rows: int
-    topk: int
-    experts: int
-    ranks: int
-    hidden: int
-    inner: int  # width of an expert on this rank
-    gated: bool
-    dtype: str
-    routing: str = "random"
-    stored: str = ""
-    bias: bool = False
-    time_s: float | None = None
-
-    @property
-    def accumulate(self) -> str:
-        """What its products are summed in."""
-        return ACCUMULATE[self.dtype]
-
-    @property
-    def matrices(self) -> int:
-        """Matrices of an expert."""
-        return 3 if self.gated else 2
-
-    @property
-    def visits(self) -> float:
-        """(row, expert) pairs of the average rank."""
-        return self.rows * self.topk / self.ranks
-
-    @property
-    def touched(self) -> float:
-        """Experts of a rank that at least one row visits, on average, if rows choose evenly and independently."""
-        here = self.experts / self.ranks
-        return here * (1 - (1 - self.topk / self.experts) ** self.rows)
-
-    @property
-    def flops(self) -> float:
-        return self.work(self.touched, self.visits)[0]
-
-    @property
-    def bytes(self) -> float:
-        """Weights of the experts that are visited, rows of the visits in and out."""
-        return self.work(self.touched, self.visits)[1]
-
-    def work(self, touched: float, visits: float) -> tuple[float, float]:
-        """(FLOPs, bytes) where `visits` go to so many different experts of a rank."""
-        each = self.matrices * self.hidden * self.inner
-        kept = format_of(self.stored).bytes if self.stored else BYTES[self.dtype]
-        return 2.0 * visits * each, touched * each * kept + 2.0 * visits * self.hidden * max(BYTES[self.dtype], 2.0)
-
-    @property
-    def weights(self) -> int:
-        """Parameters it holds."""
-        each = self.matrices * self.hidden * self.inner
-        biases = (self.matrices - 1) * self.inner + self.hidden if self.bias else 0
-        return self.experts // self.ranks * (each + biases)
-
-    def split(self, ways: Mapping[str, int]) -> ExpertLayer:
-        """Itself: it is made for one rank."""
-        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,6 +282,7 @@ class Communicate:
     weights: ClassVar[int] = 0
 
     def split(self, ways: Mapping[str, int]) -> Communicate:
+        """The collective itself: its payload counts what one rank holds."""
         return self if self.rows is None else self._of(self.rows.split(ways))
 
     def _of(self, rows: Dim) -> Communicate:
@@ -450,7 +296,6 @@ Kernel = Matmul | GroupedMatmul | Attention | Pointwise | Embedding | ExpertLaye
 Operator = Kernel | Communicate
 
 _O = TypeVar("_O", bound=Operator)
-_K = TypeVar("_K", Matmul, GroupedMatmul, Attention, Pointwise, Embedding)
 
 
 def split_rows(op: _O, ways: int) -> _O:
@@ -459,26 +304,18 @@ def split_rows(op: _O, ways: int) -> _O:
     def part(dim: Dim) -> Dim:
         return replace(dim, width=-(-dim.width // ways)) if dim.axis == "batch" else dim
 
-    found: Operator
+    part_of_op: Operator
     match op:
         case Matmul():
-            found = _timed(op, replace(op, m=part(op.m), n=tuple(part(dim) for dim in op.n), k=part(op.k)))
+            part_of_op = timed(op, replace(op, m=part(op.m), n=tuple(part(dim) for dim in op.n), k=part(op.k)))
         case GroupedMatmul():
-            found = _timed(op, replace(op, rows=part(op.rows)))
+            part_of_op = timed(op, replace(op, rows=part(op.rows)))
         case Pointwise():
-            found = _timed(op, replace(op, rows=part(op.rows)))
+            part_of_op = timed(op, replace(op, rows=part(op.rows)))
         case Embedding():
-            found = _timed(op, replace(op, rows=part(op.rows)))
+            part_of_op = timed(op, replace(op, rows=part(op.rows)))
         case Communicate() if op.rows is not None:
-            found = op._of(part(op.rows))
+            part_of_op = op._of(part(op.rows))
         case _:
-            found = op
-    return cast(_O, found)
-
-
-def _timed(whole: _K, part: _K) -> _K:
-    """`part` with its share of a measured time of `whole`: by FLOPs, by bytes where there are none."""
-    if whole.time_s is None:
-        return part
-    share = part.flops / whole.flops if whole.flops else part.bytes / whole.bytes
-    return replace(part, time_s=whole.time_s * share)
+            part_of_op = op
+    return cast(_O, part_of_op)

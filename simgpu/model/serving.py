@@ -70,7 +70,7 @@ def separated(operators: Iterable[Operator]) -> Iterator[Operator]:
 
 
 def is_decode(groups: Iterable[Group]) -> bool:
-    """Whether a step has no prompts: each of its sequences gets a token, or verifies a few."""
+    """True if a step has no prompts: each of its sequences gets a token, or verifies a few."""
     return all(group.queries <= FEW_QUERIES for group in groups)
 
 
@@ -107,7 +107,7 @@ def serving_layer(
 
 
 def serving_embedding(config: TransformerConfig, groups: Sequence[Group], dtype: str) -> tuple[Operator, ...]:
-    """What stands before the first layer."""
+    """Operators before the first layer."""
     return embedding_operators(config, 1, tokens_of(groups), dtype)
 
 
@@ -131,24 +131,27 @@ def _rows(tokens: int) -> Dim:
 
 
 def _projected(config: TransformerConfig, groups: Sequence[Group], dtype: str, accumulate: str) -> tuple[Operator, ...]:
-    """Queries, keys and values of all new tokens. Latent attention expands keys and values of prompts alone, which
-    then include those of their cached tokens; decodes multiply their queries into the latent space instead."""
+    """Queries, keys and values of all new tokens.
+
+    Latent attention expands keys and values of prompts alone, which then include those of their cached tokens; decodes
+    multiply their queries into the latent space instead.
+    """
     c = config
     if not c.kv_rank:
         return projections(c, _rows(tokens_of(groups)), dtype, accumulate)
     wide = sum(group.count * group.keys for group in groups if not _absorbed(c, group))
     few = sum(group.tokens for group in groups if _absorbed(c, group))
-    found: list[Operator] = []
+    operators: list[Operator] = []
     for op in projections(c, _rows(tokens_of(groups)), dtype, accumulate):
         if not isinstance(op, Matmul) or op.name != "kv_up":
-            found.append(op)
+            operators.append(op)
             continue
         if wide:
-            found.append(Matmul("kv_up", _rows(wide), op.n, op.k, dtype, accumulate))
+            operators.append(Matmul("kv_up", _rows(wide), op.n, op.k, dtype, accumulate))
         if few:
             over, latent = (Dim(c.heads, 1, "heads"),), (Dim(c.kv_rank),)
-            found.append(Matmul("q_absorb", _rows(few), latent, Dim(c.qk_nope_dim), dtype, accumulate, over=over))
-    return tuple(found)
+            operators.append(Matmul("q_absorb", _rows(few), latent, Dim(c.qk_nope_dim), dtype, accumulate, over=over))
+    return tuple(operators)
 
 
 def _expanded(config: TransformerConfig, groups: Sequence[Group], dtype: str, accumulate: str) -> tuple[Operator, ...]:
@@ -185,26 +188,31 @@ def _attention(
 def _experts(
     config: TransformerConfig, rows: Dim, dtype: str, accumulate: str, split: ExpertSplit, routing: str
 ) -> tuple[Operator, ...]:
-    """Router, experts, shared experts. Ranks that hold all tokens add up their experts' parts by an all-reduce, which
-    a shared expert's sum goes into; replicas exchange tokens by all-to-all, at the width of the activations."""
+    """Router, experts, shared experts.
+
+    Ranks that hold all tokens add up their experts' parts by an all-reduce, which a shared expert's sum goes into;
+    replicas exchange tokens by all-to-all, at the width of the activations.
+    """
     c, hidden, tokens = config, Dim(config.hidden), rows.size
     everywhere = tokens * split.replicas
     layer = ExpertLayer(
         "experts", everywhere, c.experts_per_token, c.experts, split.ranks, c.hidden,
         -(-c.expert_width // split.width), c.gated, dtype, routing, bias=c.bias,
     )  # fmt: skip
-    found: list[Operator] = [Matmul("router", rows, (Dim(c.experts),), hidden, dtype, accumulate, bias=c.router_bias)]
+    operators: list[Operator] = [
+        Matmul("router", rows, (Dim(c.experts),), hidden, dtype, accumulate, bias=c.router_bias)
+    ]
     if split.replicas > 1:
         visits = 2.0 * tokens * min(c.experts_per_token, split.ranks) * c.hidden
-        found += [
+        operators += [
             Communicate("dispatch", "all_to_all", visits, "experts"),
             layer,
             Communicate("combine", "all_to_all", visits, "experts"),
         ]
     else:
-        found.append(layer)
+        operators.append(layer)
     if c.shared_experts:
-        found += dense_operators(c, rows, c.shared_experts * c.expert_width, dtype, accumulate, "shared")
+        operators += dense_operators(c, rows, c.shared_experts * c.expert_width, dtype, accumulate, "shared")
     elif split.replicas == 1:
-        found.append(Communicate("experts_sum", "all_reduce", 2.0 * tokens * c.hidden, "tp", rows))
-    return tuple(found)
+        operators.append(Communicate("experts_sum", "all_reduce", 2.0 * tokens * c.hidden, "tp", rows))
+    return tuple(operators)

@@ -39,7 +39,7 @@ def prefill_graph(
 ) -> ModelGraph:
     """Prefill of `batch` prompts of `tokens` tokens: all layers, then the logits of each prompt's last token.
 
-    A model that sees both ways makes those of every token.
+    A model that sees both ways makes the logits of every token.
     """
     rows = Dim(batch, 1, "batch") if config.causal else _rows(batch, tokens)
     return ModelGraph(
@@ -92,7 +92,7 @@ def layer_operators(
 
 
 def embedding_operators(config: TransformerConfig, batch: int, tokens: int, dtype: str) -> tuple[Operator, ...]:
-    """What stands before the first layer."""
+    """Operators before the first layer."""
     rows, vocab = _rows(batch, tokens), Dim(config.vocab, 1, "vocab")
     table = Embedding("embedding", rows, vocab, config.hidden, dtype, config.position_rows + config.token_types)
     if not config.post_norm:
@@ -103,7 +103,7 @@ def embedding_operators(config: TransformerConfig, batch: int, tokens: int, dtyp
 def head_operators(
     config: TransformerConfig, batch: int, tokens: int, dtype: str, accumulate: str
 ) -> tuple[Operator, ...]:
-    """What stands behind the last layer in training: norm, logits of every token, loss."""
+    """Operators after the last layer in training: norm, logits of every token, loss."""
     rows = _rows(batch, tokens)
     loss = Pointwise("loss", "softmax", rows, (Dim(config.vocab, 1, "vocab"),), dtype, 1, 1, 5)
     return (*_logits(config, batch, rows, dtype, accumulate), loss)

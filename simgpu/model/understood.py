@@ -1,4 +1,4 @@
-"""Keys of a `config.json` that name a shape, and whether the reader of its family looked at them.
+"""Keys of a `config.json` that name a shape, and a check that the reader of its family looked at them.
 
 A key that a family does not know is not dropped in silence if its name says that it changes what is computed: the count
 of parameters would be wrong without a word.
@@ -53,35 +53,36 @@ HARMLESS = frozenset(
 
 
 class Seen(dict[str, Any]):
-    """Data of a file that remembers which keys were asked for."""
+    """Data of a file that remembers which keys were read."""
 
     def __init__(self, data: dict[str, Any]) -> None:
         super().__init__(data)
-        self.asked: set[str] = set()
+        self.read_keys: set[str] = set()
 
     def get(self, key: str, default: Any = None) -> Any:
-        self.asked.add(key)
+        """The value of `key`, else `default`; remembers that it was read."""
+        self.read_keys.add(key)
         return super().get(key, default)
 
     def __getitem__(self, key: str) -> Any:
-        self.asked.add(key)
+        self.read_keys.add(key)
         return super().__getitem__(key)
 
     def __contains__(self, key: object) -> bool:
-        self.asked.add(str(key))
+        self.read_keys.add(str(key))
         return super().__contains__(key)
 
     def overlooked(self) -> Iterator[str]:
-        """Keys that name a shape, say something, and were not asked for."""
+        """Keys that name a shape, hold something, and were never read."""
         for key, value in self.items():
-            if key in self.asked or key in HARMLESS or not _OF_A_SHAPE.search(key):
+            if key in self.read_keys or key in HARMLESS or not _OF_A_SHAPE.search(key):
                 continue
             if not _says_nothing(value):
                 yield key
 
 
 def _says_nothing(value: Any) -> bool:
-    """Whether a value is that of a part that is not there: null, false, zero, one, empty, words, fractions."""
+    """True if a value is that of an absent part: null, false, zero, one, empty, words, fractions."""
     if isinstance(value, (str, float)) or value is None or value is False:
         return True
     if isinstance(value, int) and not isinstance(value, bool):

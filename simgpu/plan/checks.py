@@ -1,4 +1,4 @@
-"""Whether a plan fits a cluster, a model and a job; what does not is told with the key that says it."""
+"""Checks that a plan fits a cluster, a model and a job; an error names the key to change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from simgpu.plan.schedule import check
 from simgpu.plan.stages import layer_ranges
 
 PLAN_KEYS = ("tp", "pp", "dp", "ep", "cp", "context", "order")
-"""What of a plan has a meaning for inference."""
+"""Keys of a plan that inference supports."""
 
 MOST_RANKS = 131_072
 """Ranks that are simulated at most: some ten seconds."""

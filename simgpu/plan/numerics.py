@@ -1,4 +1,4 @@
-"""What is kept and in which dtype: weights, gradients, optimizer states, and which parameters are trained."""
+"""Dtypes and states of training: weights, gradients, optimizer states, and which parameters are trained."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OPTIMIZERS: dict[str, int] = {"adam": 2, "momentum": 1, "sgd": 0, "none": 0}
 
 FINETUNE = ("full", "lora", "qlora")
 DTYPES = ("fp32", "tf32", "bf16", "fp16", "fp8")
-"""What a training step can multiply matrices in."""
+"""Dtypes in which a training step can multiply matrices."""
 
 PROJECTIONS = ("qkv", "q", "q_down", "q_up", "kv_down", "kv_up", "attention_out")
 """Matrices of attention, direct and latent: those that have adapters unless others are named. No layer has all."""
@@ -70,8 +70,10 @@ class Numerics:
         return self.weights == "fp32" and BYTES[self.dtype] < BYTES["fp32"]
 
     def stored_bytes(self, weights: float, matrices: float) -> float:
-        """Bytes of so many weights as they are stored and gathered. `matrices` of them are multiplied by: those alone
-        are packed by 4-bit fine-tuning."""
+        """Bytes of `weights` parameters as they are stored and gathered.
+
+        `matrices` of them are matrices of products: 4-bit fine-tuning packs those alone.
+        """
         return BYTES[self.weights] * (weights - matrices) + self.weight_bytes * matrices
 
     @property

@@ -1,4 +1,4 @@
-"""How a step is split over GPUs, and which splits a model and a cluster allow."""
+"""Degrees and choices of a plan: how a step is split over GPUs, and which splits a model and a cluster allow."""
 
 from __future__ import annotations
 
@@ -35,20 +35,22 @@ def schedule_of(vp: int) -> str:
 
 
 def shard_of(dp: int, cp: int) -> int:
-    """Ranks that hold one sharded copy where nothing is said of them: all that hold copies."""
+    """The default number of ranks that hold one sharded copy: all that hold copies."""
     return dp * cp
 
 
 def micro_batch_of(batch: int, dp: int) -> int:
-    """Sequences of a microbatch where nothing is said of them: all of a replica."""
+    """The default number of sequences in a microbatch: all of a replica."""
     return batch // dp
 
 
 @dataclass(frozen=True)
 class Key:
-    """What a key of a plan takes, and what it means: one of `values`, else a whole number from `least` to `most`, or
-    true or false where that is the default. `absent` says what None comes to, and `rule` works it out of the values
-    named in `of`: those of the plan, and the `batch` of the job.
+    """A key of a plan: the values that it takes, and its meaning.
+
+    A value is one of `values`, else a whole number from `least` to `most`, or true or false where that is the default.
+    `absent` says what None comes to, and `rule` works it out from the values named in `of`: those of the plan, and the
+    `batch` of the job.
     """
 
     about: str
@@ -66,8 +68,9 @@ def _key(default: Any, about: str, **more: Any) -> Any:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a step is split. World = tp x cp x pp x dp; ep is carved out of dp x cp (Megatron-LM), in inference out of
-    tp x dp (serving engines).
+    """The split of a step over GPUs. World = tp x cp x pp x dp.
+
+    The degree ep is carved out of dp x cp (Megatron-LM), in inference out of tp x dp (serving engines).
 
     This is the one definition of the keys of a plan: experiment files, searches and docs/experiments.md follow it.
     """
@@ -155,6 +158,18 @@ class Plan:
         for name, value in vars(self).items():  # numbers of numpy are numbers too
             if type(value) not in _PLAIN:
                 object.__setattr__(self, name, plain(value))
+        self._check_types()
+        if type(self.zero) is not int or self.zero not in (0, 1, 2, 3):
+            raise InputError(f"{shown(self.zero)} is not a ZeRO stage; expected 0, 1, 2 or 3", key="plan.zero")
+        if self.order is not ORDER:
+            object.__setattr__(self, "order", tuple(check(TEXTS, "plan.order", self.order)))
+        if sorted(self.order) != sorted(ORDER):
+            problem = f"{shown(list(self.order))} does not hold each of {', '.join(ORDER)} once"
+            raise InputError(problem, key="plan.order")
+        self._check_degrees()
+
+    def _check_types(self) -> None:
+        """Raise `InputError` for flags, degrees and names that have another type or are not known."""
         for key in _FLAGS:
             if type(flag := getattr(self, key)) is not bool:
                 check(FLAG, f"plan.{key}", flag)
@@ -165,19 +180,11 @@ class Plan:
             if not isinstance(degree, int) or isinstance(degree, bool) or degree < 1:
                 raise InputError(f"{shown(degree)} is not a positive whole number", key=f"plan.{key}")
         for key, names, optional in _NAMED:
-            given = getattr(self, key)
-            if given is None and optional:
+            name = getattr(self, key)
+            if name is None and optional:
                 continue
-            if not isinstance(given, str) or given not in names:
-                raise InputError(f"{shown(given)} is not known{nearest(given, names)}", key=f"plan.{key}")
-        if type(self.zero) is not int or self.zero not in (0, 1, 2, 3):
-            raise InputError(f"{shown(self.zero)} is not a ZeRO stage; expected 0, 1, 2 or 3", key="plan.zero")
-        if self.order is not ORDER:
-            object.__setattr__(self, "order", tuple(check(TEXTS, "plan.order", self.order)))
-        if sorted(self.order) != sorted(ORDER):
-            problem = f"{shown(list(self.order))} does not hold each of {', '.join(ORDER)} once"
-            raise InputError(problem, key="plan.order")
-        self._check_degrees()
+            if not isinstance(name, str) or name not in names:
+                raise InputError(f"{shown(name)} is not known{nearest(name, names)}", key=f"plan.{key}")
 
     def _check_degrees(self) -> None:
         if self.schedule == "interleaved" and self.vp == 1 and self.pp > 1:
@@ -207,15 +214,17 @@ class Plan:
 
     @property
     def states_on_nvme(self) -> bool:
+        """True if optimizer states live on drives."""
         return self.offload != "none" and self.offload_to in ("nvme", "mixed")
 
     @property
     def weights_on_nvme(self) -> bool:
+        """True if weights live on drives."""
         return self.weights_away and self.offload_to == "nvme"
 
     @staticmethod
     def of(given: Plan | Mapping[str, object]) -> Plan:
-        """A plan as it is, or from a mapping of its keys."""
+        """The plan itself, or a plan made from a mapping of its keys."""
         if isinstance(given, Plan):
             return given
         for key in given:
@@ -225,6 +234,7 @@ class Plan:
 
     @property
     def world(self) -> int:
+        """Ranks of the plan: tp x cp x pp x dp."""
         return self.tp * self.cp * self.pp * self.dp
 
     @property
@@ -238,7 +248,7 @@ class Plan:
         return self.shard or shard_of(self.dp, self.cp)
 
     def filled(self, batch: int) -> dict[str, Any]:
-        """What every key comes to whose rule says it, for a job of `batch` sequences."""
+        """The value of every key that has a rule, for a job of `batch` sequences: defaults worked out."""
         return {key: self._absent(key, batch) if getattr(self, key) is None else getattr(self, key) for key in RULES}
 
     def _absent(self, key: str, batch: int = 0) -> Any:
@@ -246,12 +256,14 @@ class Plan:
         return rule(*(batch if name == "batch" else getattr(self, name) for name in of))
 
     def __getstate__(self) -> dict[str, object]:
-        """Without what was worked out of it."""
+        """The state to pickle, without cached values."""
         return {one.name: getattr(self, one.name) for one in fields(self)}
 
     def within_layer(self) -> Plan:
-        """The plan as far as the kernels of one layer on one rank, and what they keep, depend on it: plans that share
-        this share them."""
+        """The part of the plan that decides the kernels of one layer on one rank, and what they keep.
+
+        Plans with an equal part share these kernels.
+        """
         return _within_layer(_inside(self))
 
     @property
@@ -267,11 +279,11 @@ class Plan:
 
     def coordinates(self, rank: int) -> dict[str, int]:
         """Place of a rank along tp, cp, dp and pp."""
-        found = {}
+        places = {}
         for name in self._axes:
             size = getattr(self, name)
-            found[name], rank = rank % size, rank // size
-        return found
+            places[name], rank = rank % size, rank // size
+        return places
 
     def stage(self, rank: int) -> int:
         """The pipeline stage of a rank."""
@@ -279,7 +291,7 @@ class Plan:
 
     @cached_property
     def _stride(self) -> int:
-        """Ranks from one to its like on the next stage."""
+        """The distance in ranks from one rank to its like on the next stage."""
         return self.rank(pp=1) if self.pp > 1 else 1
 
     def rank(self, **place: int) -> int:
@@ -292,14 +304,15 @@ class Plan:
     def group(self, kind: str, rank: int) -> tuple[int, ...]:
         """Ranks of a group of `rank`, in order.
 
-        'tp', 'cp', 'dp', 'pp': along that axis. 'grad': along dp and cp, which reduce gradients together. 'shard':
-        those of it that hold one sharded copy; 'replica': those that hold the same shard. 'ep': those that share the
-        experts; 'expert': those that hold the same experts. 'experts': in inference, those of tp x dp that do.
+        'tp', 'cp', 'dp', 'pp': the ranks along that axis. 'grad': the ranks along dp and cp, which reduce gradients
+        together. 'shard': the ranks of 'grad' that hold one sharded copy; 'replica': those that hold the same shard.
+        'ep': the ranks that share the experts; 'expert': those that hold the same experts. 'experts': in inference, the
+        ranks of tp x dp that share the experts.
         """
-        found = self._groups.get((kind, rank))
-        if found is None:
-            found = self._groups[kind, rank] = self._group(kind, rank)
-        return found
+        ranks = self._groups.get((kind, rank))
+        if ranks is None:
+            ranks = self._groups[kind, rank] = self._group(kind, rank)
+        return ranks
 
     @cached_property
     def _groups(self) -> dict[tuple[str, int], tuple[int, ...]]:
@@ -336,7 +349,7 @@ KEYS: dict[str, Key] = {one.name: one.metadata["key"] for one in fields(Plan)}
 """Every key of a plan."""
 
 RULES = {name: (key.rule, key.of) for name, key in KEYS.items() if key.rule is not None}
-"""What absent keys come to, with the names of what they follow from."""
+"""Rules for the defaults of absent keys, with the names of the values that each rule takes."""
 
 Plan.__doc__ = f"{(Plan.__doc__ or '').rstrip()}\n\n    Parameters\n    ----------\n" + "\n".join(
     f"    {name}\n        {key.about}" for name, key in KEYS.items()

@@ -1,4 +1,4 @@
-"""Precisions of inference: what weights are stored in, what products are made in, and which tensors stay wide.
+"""Precisions of inference: the formats of weights, the types of products, and the tensors that stay wide.
 
 A precision names the format of the matrices in the layers, those that differ, and the type that activations are
 brought to for the products (none: weights are converted to the type of the activations, 'weight-only'). Embeddings,
@@ -76,8 +76,8 @@ class Precision:
             return ""
         if name == "lm_head":
             return self.head
-        found = self.boosted.get(name) if more else None
-        return found or self.special.get(name) or self.weights
+        boosted = self.boosted.get(name) if more else None
+        return boosted or self.special.get(name) or self.weights
 
 
 def _gguf(name: str, title: str, weights: str, head: str, **more: object) -> Precision:
@@ -120,7 +120,7 @@ PRECISIONS: dict[str, Precision] = {
 """Precisions by name. Any `int4-gN` has groups of N."""
 
 GGUF_MXFP4 = _gguf("mxfp4", "GGUF MXFP4: experts, all else in Q8_0", "q8_0", "q8_0", special={"experts": "mxfp4"})
-"""What `mxfp4` is in a GGUF file (LLAMA_FTYPE_MOSTLY_MXFP4_MOE)."""
+"""The precision `mxfp4` in a GGUF file (LLAMA_FTYPE_MOSTLY_MXFP4_MOE)."""
 
 FEW_EXPERTS = 8
 """Experts of a layer with which llama.cpp keeps keys and values in 8 bits (Mixtral)."""
@@ -173,19 +173,19 @@ def _applied(op: Operator, precision: Precision, config: TransformerConfig, more
 
 
 def _format(name: str, precision: Precision, config: TransformerConfig, more: bool) -> str:
-    found = precision.stored(name, more)
+    stored = precision.stored(name, more)
     if not is_gguf(precision):
-        return found
+        return stored
     if name in ("k", "v") and config.experts == FEW_EXPERTS:
         return "q8_0"
-    if name == "v" and found == "q4_k" and config.heads // config.kv_heads >= LARGE_GROUPS:
+    if name == "v" and stored == "q4_k" and config.heads // config.kv_heads >= LARGE_GROUPS:
         return "q5_k"
     if (
         name == "experts" and "experts" not in precision.special
     ):  # the second matrix has more bits where that of a dense layer has
         down = precision.stored("ffn_down", more)
-        return found if down == found else "+".join([found] * (2 if config.gated else 1) + [down])
-    return found
+        return stored if down == stored else "+".join([stored] * (2 if config.gated else 1) + [down])
+    return stored
 
 
 def bytes_of(op: Kernel, precision: Precision, config: TransformerConfig, dtype: str, more: bool = False) -> float:

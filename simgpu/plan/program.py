@@ -1,4 +1,4 @@
-"""The sharded program: what one rank runs, kernels and collectives in order. All ranks run the same."""
+"""The sharded program: the kernels and collectives that one rank runs, in order. All ranks run the same."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from simgpu.plan.parallelism import TENSOR_AXES, Plan
 class Collective:
     """A collective over the rank's group `group` (see `Plan.group`); `size` in bytes as nccl-tests count it.
 
-    One in the `background` runs beside the kernels that follow, up to the next `Barrier` of its group.
+    A collective in the `background` runs beside the kernels that follow, up to the next `Barrier` of its group.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Collective:
 
 @dataclass(frozen=True, slots=True)
 class Barrier:
-    """Kernels wait here for what runs in the background of a group."""
+    """A point where kernels wait for the collectives of a group that run in the background."""
 
     group: str
 
@@ -101,8 +101,10 @@ def shard(graph: ModelGraph, plan: Plan, gradients: str | None = None) -> Progra
 
 
 def _split(op: Operator, plan: Plan) -> Iterator[Step]:
-    """The steps of one rank for one operator. Operators of a free list are split along their own axis ('tp'):
-    they bring their own collectives and get none here."""
+    """The steps of one rank for one operator.
+
+    Operators of a free list are split along their own axis ('tp'): they bring their own collectives and get none here.
+    """
     if isinstance(op, Communicate):
         yield from _communicate(op, plan)
         return

@@ -92,11 +92,11 @@ def order(schedule: str, stages: int, microbatches: int, chunks: int = 1) -> tup
 
 
 def in_flight(schedule: str, stages: int, microbatches: int, chunks: int, stage: int) -> int:
-    """Most (chunk, microbatch) pairs whose activations `stage` holds at one time.
+    """The largest number of (chunk, microbatch) pairs whose activations `stage` holds at one time.
 
-    Held from forward to the end of backward; with zb-h1 to the end of the weight gradients. Backward of inputs alone
-    frees part of them (attention, norms: what no matrix multiplication multiplies by), so that there this is the upper
-    bound.
+    Activations are held from forward to the end of backward; with zb-h1 to the end of the weight gradients. The input
+    gradient frees part of them (attention, norms: what no matrix multiplication multiplies by), so that there this is
+    the upper bound.
     """
     held = peak = 0
     release = "W" if schedule == "zb-h1" else "B"
@@ -160,7 +160,7 @@ def _stage(schedule: str, stage: int, stages: int, microbatches: int, chunks: in
 
 
 def _order(schedule: str, stages: int, microbatches: int, chunks: int) -> tuple[Task, ...]:
-    """`order`, by a calendar of whole times: work in proportion to the tasks."""
+    """The tasks of `order`, by a calendar of whole times: work in proportion to the tasks."""
     lists = tasks(schedule, stages, microbatches, chunks)
     parts = stages * chunks
     seconds = {"F": 1, "B": 1 if schedule == "zb-h1" else 2, "W": 1}
@@ -169,7 +169,7 @@ def _order(schedule: str, stages: int, microbatches: int, chunks: int) -> tuple[
     done = [bytearray(microbatches) for _ in range(3 * parts)]
     reached, busy = [0] * stages, [False] * stages
     calendar: list[list[tuple[int, int, int]]] = [[]]  # (stage, row, microbatch) that end at each time
-    found: list[Task] = []
+    ordered: list[Task] = []
     now = 0
     while True:
         for stage, row, microbatch in calendar[now]:
@@ -184,7 +184,7 @@ def _order(schedule: str, stages: int, microbatches: int, chunks: int) -> tuple[
             needs = _row_before(task.kind, part, parts)
             if needs >= 0 and not done[needs][task.microbatch]:
                 continue
-            found.append(task)
+            ordered.append(task)
             reached[stage] += 1
             busy[stage] = True
             end = now + seconds[task.kind]
@@ -192,14 +192,14 @@ def _order(schedule: str, stages: int, microbatches: int, chunks: int) -> tuple[
             calendar[end].append((stage, row, task.microbatch))
         now += 1
         if now == len(calendar):
-            return tuple(found)
+            return tuple(ordered)
 
 
 _known_order = remembered(32)(_order)
 
 
 def _row_before(kind: Kind, part: int, parts: int) -> int:
-    """`depends_on` for rows of `_order`; -1 for none."""
+    """The row that `depends_on` means, in rows of `_order`; -1 for none."""
     if kind == "F":
         return part - 1
     if kind == "W":

@@ -1,4 +1,4 @@
-"""Does it fit: by how much not, and the smallest change or split that does."""
+"""By how much a deployment does not fit the memory, and the smallest change or split that does."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ DEGREES = (1, 2, 4, 8, 16, 32)
 
 @dataclass(frozen=True)
 class Fit:
-    """What of a model fits GPUs of `capacity` bytes: the fewest of them (None: none that was tried) with the plan that
-    splits it over them, the sequences at a context that they hold, and the longest context of those asked for."""
+    """How much of a model fits GPUs of `capacity` bytes.
+
+    `gpus` is the fewest GPUs that hold it (None: no number that was tried does), with the plan that splits it over
+    them, the sequences that they hold at a context, and the longest context of those asked for.
+    """
 
     served: Served
     capacity: float
@@ -27,14 +30,17 @@ class Fit:
 
     @property
     def split(self) -> str:
-        """What the plan of a configuration file would say: 'tp: 4'; of llama.cpp, which splits by layers, 'pp: 4'."""
+        """The plan as a configuration file would write it: 'tp: 4'; for llama.cpp, which splits by layers, 'pp: 4'."""
         plan = self.served.plan
         return f"pp: {plan.pp}" if plan.pp > 1 else f"tp: {plan.tp}"
 
 
 def splits(config: TransformerConfig, most: int = DEGREES[-1], by_layers: bool = False) -> Iterator[Plan]:
-    """Plans that divide the model over at most so many GPUs, smallest first: tensor-parallel ones, in which experts are
-    split by width, or by number where a width does not divide; or layers spread over GPUs, as llama.cpp does."""
+    """Plans that divide the model over at most `most` GPUs, smallest first.
+
+    They are tensor-parallel ones, in which experts are split by width, or by number where a width does not divide; or
+    layers spread over GPUs, as llama.cpp does.
+    """
     if by_layers:
         yield from (Plan(pp=pp) for pp in range(1, min(most, config.layers) + 1))
         return
@@ -52,10 +58,10 @@ def splits(config: TransformerConfig, most: int = DEGREES[-1], by_layers: bool =
 def smallest(served: Served, capacity: float, tokens: int, sequences: int = 1, most: int = DEGREES[-1]) -> Fit:
     """The smallest split with which `sequences` of `tokens` tokens each fit."""
     for plan in splits(served.config, most, served.by_layers):
-        one = replace(served, plan=plan)
-        if all(memory.fits for memory in serving_memory(one, sequences, tokens, capacity)):
-            held = most_sequences(one, tokens, capacity), longest_context(one, sequences, capacity)
-            return Fit(one, capacity, plan.world, *held)
+        split = replace(served, plan=plan)
+        if all(memory.fits for memory in serving_memory(split, sequences, tokens, capacity)):
+            held = most_sequences(split, tokens, capacity), longest_context(split, sequences, capacity)
+            return Fit(split, capacity, plan.world, *held)
     return Fit(served, capacity, None)
 
 
@@ -63,8 +69,11 @@ def misfit_text(
     served: Served, batch: int, tokens: int, capacity: float, most: int, gpus: Sequence[tuple[str, float]] = (),
     join: int = DEGREES[-1],
 ) -> str:  # fmt: skip
-    """One line: what a plan needs, by how much that is too much, and what would help. `gpus` are others by name and
-    capacity, `most` as many of this one as there are, `join` as many as can work together."""
+    """One line: the memory that a plan needs, by how much that is too much, and what would help.
+
+    `gpus` are others by name and capacity, `most` the number of GPUs of this kind, `join` the number that can work
+    together.
+    """
     worst = fullest(serving_memory(served, batch, tokens, capacity))
     need = f"needs {worst.total / GIB:.1f} GiB of {worst.budget / GIB:.1f} GiB"
     if worst.fits:
@@ -78,39 +87,41 @@ def helps(
     served: Served, batch: int, tokens: int, capacity: float, most: int, gpus: Sequence[tuple[str, float]] = (),
     join: int = DEGREES[-1],
 ) -> str:  # fmt: skip
-    """Single changes that would make it fit."""
-    found = []
+    """Single changes that would make it fit, in words."""
+    suggestions = []
     local = -(-batch // served.plan.dp)
     wider = smallest(replace(served, plan=replace(served.plan, dp=1)), capacity, tokens, local, join)
     if wider.gpus is not None and wider.gpus > served.plan.tp * served.plan.pp:
-        found.append(wider.split + (f" on {wider.gpus} such GPUs" if wider.gpus > most else ""))
+        suggestions.append(wider.split + (f" on {wider.gpus} such GPUs" if wider.gpus > most else ""))
     for name in _narrower(served):
         if _fits(replace(served, precision=precision_of(name)), batch, tokens, capacity):
-            found.append(f"precision: {name}")
+            suggestions.append(f"precision: {name}")
             break
     if not served.kv_dtype and _fits(replace(served, kv_dtype="fp8"), batch, tokens, capacity):
-        found.append("kv_cache: fp8")
+        suggestions.append("kv_cache: fp8")
     fewer = most_sequences(served, tokens, capacity)
     if 0 < fewer < batch:
-        found.append(f"{fewer} sequence{'s' if fewer > 1 else ''}")
+        suggestions.append(f"{fewer} sequence{'s' if fewer > 1 else ''}")
     shorter = longest_context(served, batch, capacity)
     if 0 < shorter < tokens:
-        found.append(f"{shorter:,} tokens each")
+        suggestions.append(f"{shorter:,} tokens each")
     larger = [name for name, size in sorted(gpus, key=lambda one: one[1]) if _fits(served, batch, tokens, size)]
     if larger:
-        found.append(f"a GPU such as {larger[0]}")
-    if not found:
+        suggestions.append(f"a GPU such as {larger[0]}")
+    if not suggestions:
         return _both(served, batch, tokens, capacity, join)
-    return "fits with " + (found[0] if len(found) == 1 else f"{', '.join(found[:-1])}, or {found[-1]}")
+    return "fits with " + (
+        suggestions[0] if len(suggestions) == 1 else f"{', '.join(suggestions[:-1])}, or {suggestions[-1]}"
+    )
 
 
 def _both(served: Served, batch: int, tokens: int, capacity: float, join: int) -> str:
-    """What helps where no single change does: narrow weights on the fewest GPUs."""
+    """The change that helps where no single one does: narrow weights on the fewest GPUs."""
     for name in _narrower(served):
         narrow = replace(served, precision=precision_of(name), plan=replace(served.plan, dp=1))
-        found = smallest(narrow, capacity, tokens, -(-batch // served.plan.dp), join)
-        if found.gpus is not None:
-            where = f" and {found.split} on {found.gpus} such GPUs" if found.gpus > 1 else ""
+        fit = smallest(narrow, capacity, tokens, -(-batch // served.plan.dp), join)
+        if fit.gpus is not None:
+            where = f" and {fit.split} on {fit.gpus} such GPUs" if fit.gpus > 1 else ""
             return f"fits with precision: {name}{where}"
     return f"not even {join} such GPUs hold it" if join > 1 else "nothing of this kind holds it"
 

@@ -22,7 +22,7 @@ from simgpu.plan.stages import layer_ranges
 ALL = "all"
 
 DEGREES = ("tp", "pp", "dp", "cp", "ep")
-"""What a structure fixes."""
+"""Degrees of parallelism that a structure fixes."""
 
 UNSEEN = ("overlap_gradients", "overlap_weights", "async_tp")
 """Choices that memory does not depend on."""
@@ -36,11 +36,11 @@ _EVERY: dict[str, tuple[Any, ...]] = {key: every_value(key) for key in _NAMED}
 
 KEYS = (*DEGREES, "vp", "micro_batch", "recompute_layers", "shard", *_EVERY)
 USUAL = ("tp", "pp", "vp", "dp", "ep", "cp", "micro_batch", "recompute", "zero", "offload")
-"""What a search goes through where nothing is said."""
+"""Keys that a search varies by default."""
 
 
 class Structure(NamedTuple):
-    """Degrees of parallelism of some plans."""
+    """Degrees of parallelism that several plans share."""
 
     tp: int
     pp: int
@@ -50,6 +50,7 @@ class Structure(NamedTuple):
 
     @property
     def gpus(self) -> int:
+        """GPUs that the degrees make together."""
         return self.tp * self.pp * self.dp * self.cp
 
 
@@ -81,20 +82,23 @@ class Space:
         for gpus in self.gpus:
             divisors = [n for n in range(1, gpus + 1) if gpus % n == 0]
             for tp, cp in product(self._degrees("tp", divisors), self._degrees("cp", divisors)):
-                if gpus % (tp * cp) or not self._splits(tp, cp):
-                    continue
-                for pp in self._degrees("pp", divisors):
-                    dp = gpus // (tp * cp * pp)
-                    if dp * tp * cp * pp != gpus or self.batch % dp or not self._holds(pp, 1):
-                        continue
-                    if dp not in self._degrees("dp", divisors):
-                        continue
-                    for ep in self._degrees("ep", range(1, self.config.experts + 1)):
-                        if self.config.experts % ep == 0 and (dp * cp) % ep == 0:
-                            yield Structure(tp, pp, dp, cp, ep)
+                if gpus % (tp * cp) == 0 and self._splits(tp, cp):
+                    yield from self._pipelined(gpus, tp, cp, divisors)
+
+    def _pipelined(self, gpus: int, tp: int, cp: int, divisors: Sequence[int]) -> Iterator[Structure]:
+        """Structures with these degrees of tensor and context parallelism."""
+        for pp in self._degrees("pp", divisors):
+            dp = gpus // (tp * cp * pp)
+            if dp * tp * cp * pp != gpus or self.batch % dp or not self._holds(pp, 1):
+                continue
+            if dp not in self._degrees("dp", divisors):
+                continue
+            for ep in self._degrees("ep", range(1, self.config.experts + 1)):
+                if self.config.experts % ep == 0 and (dp * cp) % ep == 0:
+                    yield Structure(tp, pp, dp, cp, ep)
 
     def families(self, at: Structure) -> Iterator[list[Plan]]:
-        """Plans of a structure; those that memory cannot tell apart stand together."""
+        """Plans of a structure; plans that need equal memory stand together."""
         local = self.batch // at.dp
         sizes = self._numbers("micro_batch", [n for n in range(1, local + 1) if local % n == 0], local)
         sequences = self._flags("sequence_parallel", at.tp > 1)
@@ -123,14 +127,14 @@ class Space:
     # ---- values --------------------------------------------------------------------------------------
 
     def _asked(self, key: str, every: Iterable[Any], otherwise: Iterable[Any]) -> tuple[Any, ...]:
-        """The values of a choice: `every` of 'all', `otherwise` where nothing is said of it."""
+        """The values of a choice: `every` for 'all', `otherwise` where the space does not name it."""
         asked = self.choices.get(key)
         if asked is None:
             return tuple(otherwise)
         return tuple(every) if asked == ALL else tuple(dict.fromkeys(asked))
 
     def _values(self, key: str) -> tuple[Any, ...]:
-        """Values of a choice that is no number, in order."""
+        """Values, in order, of a choice that is not a number."""
         return self._asked(key, _EVERY[key], (getattr(self.base, key),))
 
     def _flags(self, key: str, matters: bool) -> tuple[Any, ...]:
@@ -151,40 +155,40 @@ class Space:
         return [dict(zip(UNSEEN, flags, strict=True)) for flags in found]
 
     def _recomputations(self, held: int) -> list[tuple[str, int | None]]:
-        found: list[tuple[str, int | None]] = []
+        choices: list[tuple[str, int | None]] = []
         for recompute in self._values("recompute"):
             if recompute != "full":
-                found.append((recompute, None))
+                choices.append((recompute, None))
                 continue
             layers = self._asked("recompute_layers", (None, *range(1, held)), (self.base.recompute_layers,))
-            found += [(recompute, n) for n in layers if n is None or n <= held]
-        return found
+            choices += [(recompute, n) for n in layers if n is None or n <= held]
+        return choices
 
     def _shardings(self, at: Structure, copies: bool) -> list[dict[str, Any]]:
-        """ZeRO stages, with how many ranks hold one copy."""
-        found: list[dict[str, Any]] = []
+        """ZeRO stages, with the number of ranks that hold one copy."""
+        shardings: list[dict[str, Any]] = []
         for zero in self._flags("zero", copies):
             both = at.dp * at.cp
             shards = self._asked("shard", (None, *range(2, both)), (self.base.shard,))
             if not zero:
                 shards = (None,)
-            found += [{"zero": zero, "shard": shard} for shard in shards if shard is None or both % shard == 0]
-        return found
+            shardings += [{"zero": zero, "shard": shard} for shard in shards if shard is None or both % shard == 0]
+        return shardings
 
     def _offloads(self) -> list[dict[str, str]]:
-        """What is offloaded, and where to."""
-        found: list[dict[str, str]] = []
+        """Pairs of what is offloaded, and where to."""
+        offloads: list[dict[str, str]] = []
         for offload in self._values("offload"):
             places = self._values("offload_to") if offload != "none" else ("host",)
             places = tuple(place for place in places if (offload, place) != ("optimizer", "mixed"))
-            found += [{"offload": offload, "offload_to": place} for place in places]
-        return found
+            offloads += [{"offload": offload, "offload_to": place} for place in places]
+        return offloads
 
     def _pipelines(self, at: Structure) -> list[tuple[int, str | None]]:
         """Virtual stages and schedules; a schedule that is the default of its virtual stages has no other name."""
         if at.pp == 1:
             return [(1, None)]
-        found = []
+        pipelines = []
         deepest = self.config.layers // at.pp + 1
         for vp in self._numbers("vp", range(1, deepest + 1), 1):
             if not self._holds(at.pp, vp):
@@ -193,8 +197,8 @@ class Space:
             named = dict.fromkeys(None if one == default else one for one in self._values("schedule"))
             if vp > 1:
                 named = dict.fromkeys(one for one in named if one is None)
-            found += [(vp, one) for one in named if one != "interleaved"]
-        return found
+            pipelines += [(vp, one) for one in named if one != "interleaved"]
+        return pipelines
 
     # ---- what divides --------------------------------------------------------------------------------
 
@@ -228,7 +232,7 @@ class Space:
 
 
 def check_degrees(key: str, values: Sequence[Any] | str) -> None:
-    """Raise `InputError` for what is no whole number above zero (of `recompute_layers` and `shard`: or null)."""
+    """Raise `InputError` for values that are not whole numbers above zero (`recompute_layers`, `shard`: or null)."""
     place = f"search.space.{key}"
     if values == ALL:
         return
@@ -249,8 +253,8 @@ def _check_names(key: str, values: Sequence[Any] | str) -> None:
         raise InputError(f"{shown(values)} is not 'all' or a list of values", key=place)
     for value in values:
         if not any(type(value) is type(one) and value == one for one in known):
-            told = ", ".join("null" if one is None else str(one).lower() for one in known)
-            raise InputError(f"{shown(value)} is not known; expected some of {told}", key=place)
+            expected = ", ".join("null" if one is None else str(one).lower() for one in known)
+            raise InputError(f"{shown(value)} is not known; expected some of {expected}", key=place)
 
 
 def _ranges(config: TransformerConfig, pp: int, vp: int) -> Any:

@@ -1,4 +1,4 @@
-"""Which layers each pipeline stage runs."""
+"""The layers that each pipeline stage runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def layer_ranges(layers: int, plan: Plan) -> tuple[tuple[range, ...], ...]:
 
     Layers go round the stages, chunk by chunk (Narayanan et al. 2021, section 2.2). Where they do not divide evenly but
     would with the embedding or the head, or both, counted as a layer, the first or last chunk has one fewer (Llama 3.1
-    405B, Meta 2024, section 3.3.2). Raises `InputError` where nothing of this divides.
+    405B, Meta 2024, section 3.3.2). Raises `InputError` where no such split divides.
     """
     return _layer_ranges(layers, plan.pp, plan.vp)
 
@@ -32,13 +32,16 @@ def _layer_ranges(layers: int, pp: int, vp: int) -> tuple[tuple[range, ...], ...
     if size < 1:
         raise InputError(f"{parts} chunks are more than {layers} layers", key="plan.pp")
     starts = [max(i * size - first, 0) for i in range(parts)] + [layers]
-    found = [range(starts[i], min(starts[i + 1], layers)) for i in range(parts)]
-    return tuple(tuple(found[chunk * pp + stage] for chunk in range(vp)) for stage in range(pp))
+    ranges = [range(starts[i], min(starts[i + 1], layers)) for i in range(parts)]
+    return tuple(tuple(ranges[chunk * pp + stage] for chunk in range(vp)) for stage in range(pp))
 
 
 def spread_layers(layers: int, stages: int) -> tuple[range, ...]:
-    """Layers of each stage where they need not divide evenly: the later stages but the last have one more, since the
-    last has the head (vLLM, distributed/utils.py, get_pp_indices). Raises `InputError` for more stages than layers."""
+    """Layers of each stage where they need not divide evenly.
+
+    The later stages but the last have one more, since the last has the head (vLLM, distributed/utils.py,
+    get_pp_indices). Raises `InputError` for more stages than layers.
+    """
     if stages > layers:
         raise InputError(f"{stages} stages are more than {layers} layers", key="plan.pp")
     sizes = [layers // stages] * stages

@@ -1,1 +1,1 @@
-"""What people look at: tables, plots, traces, pictures of hardware."""
+"""Output that people look at: tables, plots, traces, pictures of hardware."""

@@ -109,28 +109,27 @@ class Bars:
         return max((width_of(cell(column, row[column]), NUMBER) + 8 for row in rows), default=0.0)
 
     def _bars(self, rows: Rows) -> list[_Bar]:
-        found = []
+        bars = []
         for g, group in enumerate(self.groups):
             some = [row for row in rows if row.get(self.plot.x) == group]
             of = [self.series.index(row.get(self.plot.series) if self.plot.series else None) for row in some]
             width = FULL / self.most
             for i, (s, row) in enumerate(sorted(zip(of, some, strict=True), key=lambda one: one[0])):
-                found.append(_Bar(g + (i - (len(some) - 1) / 2) * width, width, row, s))
-        return found
+                bars.append(_Bar(g + (i - (len(some) - 1) / 2) * width, width, row, s))
+        return bars
 
     def _marks(self, rows: Rows, column: str) -> list[tuple[tuple[float, float], float]]:
-        """Ends and height of what marks the bars of a group: one line where all have the same figure, else one for
-        each."""
+        """Ends and height of the marks of a group's bars: one line where all have the same figure, else one each."""
         mark = self.plot.marks.get(column)
-        found: list[tuple[tuple[float, float], float]] = []
+        marks: list[tuple[tuple[float, float], float]] = []
         for g, group in enumerate(self.groups):
             bars = [bar for bar in self._bars(rows) if bar.row.get(self.plot.x) == group]
             marked = [(bar, bar.row[mark]) for bar in bars if mark and bar.row.get(mark) is not None]
             if len({value for _, value in marked}) == 1:
-                found.append(((g - 0.45, g + 0.45), marked[0][1]))
+                marks.append(((g - 0.45, g + 0.45), marked[0][1]))
             else:
-                found += [((bar.at - 0.46 * bar.width, bar.at + 0.46 * bar.width), value) for bar, value in marked]
-        return found
+                marks += [((bar.at - 0.46 * bar.width, bar.at + 0.46 * bar.width), value) for bar, value in marked]
+        return marks
 
     def _bar(self, panel: Axes, bar: _Bar, column: str, scale: float) -> None:
         value, look = bar.row[column] * scale, bar_look(bar.series)
@@ -183,8 +182,11 @@ class Bars:
         self, panel: Axes, bar: _Bar, column: str, scale: float, marks: Sequence[float], high: float, size: float,
         fits: bool,
     ) -> None:  # fmt: skip
-        """The value: inside the bar where all are narrow enough and it is tall enough, else beyond its interval and its
-        mark."""
+        """Write the value of a bar.
+
+        It stands inside the bar where all are narrow enough and the bar is tall enough, else beyond its interval and
+        its mark.
+        """
         value, text = bar.row[column] * scale, cell(column, bar.row[column])
         ends = drawn_interval(column, bar.row)
         end = max(value, ends[1] * scale if ends else value)

@@ -1,4 +1,4 @@
-"""How the columns of a row are named and printed for people."""
+"""Names and values of columns as people read them."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ def cell(column: str, value: Any) -> str:
         return f"{100 * value:.1f} %"
     if "." in column and _figure_unit(column):
         return format_si(value, _figure_unit(column))
-    found = unit(column)
+    unit_of_column = unit(column)
     if column == "usd_per_run" or column.endswith("_usd"):
         return f"{value:,.0f}"
-    if found in _PRINTED:
-        return _PRINTED[found](value)
+    if unit_of_column in _PRINTED:
+        return _PRINTED[unit_of_column](value)
     return f"{value:,.4g}" if isinstance(value, float) else str(value)
 
 
@@ -92,7 +92,7 @@ def cell_of(column: str, row: Mapping[str, Any]) -> str:
 
 
 def interval_of(column: str, row: Mapping[str, Any]) -> tuple[float, float] | None:
-    """P10 and P90 of a value of a row; None where it has none, or is as sure as what was given."""
+    """P10 and P90 of a value of a row; None where it has none, or is as sure as the input."""
     value, low, high = (row.get(name) for name in (column, f"{column}_p10", f"{column}_p90"))
     if not all(isinstance(number, (int, float)) for number in (value, low, high)):
         return None
@@ -101,7 +101,7 @@ def interval_of(column: str, row: Mapping[str, Any]) -> tuple[float, float] | No
 
 
 def drawn_interval(column: str, row: Mapping[str, Any]) -> tuple[float, float] | None:
-    """`interval_of` as a plot shows it: a share that is below 100 % is not drawn above."""
+    """The interval of `interval_of` as a plot shows it: a share that is below 100 % is not drawn above."""
     ends = interval_of(column, row)
     if ends is None or not is_share(column):
         return ends
@@ -117,7 +117,7 @@ def _figure_unit(column: str) -> str:
 
 
 def is_share(column: str) -> bool:
-    """Whether a column holds fractions that are read as percent."""
+    """True if a column holds fractions that are read as percent."""
     return unit(column) == "share"
 
 
@@ -131,17 +131,17 @@ def axis(column: str, values: Sequence[float]) -> tuple[str, float]:
     if given in _SHOWN_IN:
         shown, scale = _SHOWN_IN[given]
         return f"{name} ({shown})", scale
-    found = given or unit(column)
-    if found == "s":
+    si_unit = given or unit(column)
+    if si_unit == "s":
         largest = max(values, default=1.0)
         shown, scale = next(
             (u, s) for u, s in (("s", 1.0), ("ms", 1e3), ("us", 1e6), ("ns", 1e9)) if largest * s >= 1 or u == "ns"
         )
         return f"{name} ({shown})", scale
-    if found in _ON_AXES:
-        shown, scale = _ON_AXES[found]
+    if si_unit in _ON_AXES:
+        shown, scale = _ON_AXES[si_unit]
         return f"{name} ({shown})", scale
-    if found == "FLOP/s":
+    if si_unit == "FLOP/s":
         return "TFLOP/s per GPU", 1e-12
     counted = unit(column.removeprefix("workload."))
     return (f"{name} ({counted})" if counted in _COUNTED else name), 1.0
@@ -168,7 +168,7 @@ _PRINTED: dict[str, Callable[[float], str]] = {
     "FLOP/s": lambda value: format_si(value, "FLOP/s"),
     "FLOP": lambda value: format_si(value, "FLOP"),
 }
-"""How tables print what has a unit."""
+"""Functions that print values of a unit in tables."""
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]], wanted: Sequence[str]) -> list[str]:

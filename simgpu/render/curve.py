@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def curve_figure(rows: Rows, plot: PlotFields, words: str) -> Figure:
-    """Points (x, y) of rows with both above zero, joined within a series; those on no other's lower left are marked."""
+    """Points (x, y) of rows with both above zero, joined within a series; the upper-right frontier is marked."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
 
@@ -82,7 +82,7 @@ def curve_figure(rows: Rows, plot: PlotFields, words: str) -> Figure:
 
 
 def _bars(panel: Axes, rows: Rows, plot: PlotFields, x_scale: float, y_scale: float, colour: str) -> None:
-    """Intervals of both numbers, faint."""
+    """Draw intervals of both numbers, faint."""
     for row in rows:
         x, y = row[plot.x], row[plot.y[0]]
         for of, side in ((plot.x, "x"), (plot.y[0], "y")):
@@ -100,14 +100,14 @@ def _frontier(rows: Rows, x: str, y: str) -> list[Mapping[str, Any]]:
 
 
 def _finding(best: Rows, plot: PlotFields, column: str) -> str:
-    """The two ends of the frontier."""
+    """A sentence on the two ends of the frontier."""
     ends = max(best, key=lambda row: row[column]), max(best, key=lambda row: row[plot.x])
     words = []
     for row in dict.fromkeys(map(id, ends)):
-        one = next(end for end in ends if id(end) == row)
-        named = [str(series_name(plot.series, one.get(plot.series)))] if plot.series else []
-        named += [f"{title(plot.label)} {one.get(plot.label)}"] if plot.label else []
+        best_end = next(end for end in ends if id(end) == row)
+        named = [str(series_name(plot.series, best_end.get(plot.series)))] if plot.series else []
+        named += [f"{title(plot.label)} {best_end.get(plot.label)}"] if plot.label else []
         what = f" ({', '.join(named)})" if named else ""
-        both = ((name, cell(name, one[name])) for name in (column, plot.x))
+        both = ((name, cell(name, best_end[name])) for name in (column, plot.x))
         words.append(" at ".join(f"{text} {title(name)}" for name, text in both) + what)
     return f"from {words[0]} to {words[1]}" if len(words) > 1 else f"best of all: {words[0]}"

@@ -16,7 +16,7 @@ from simgpu.terminal import plain
 
 MARK = "'"
 _MARKED = (*"=+-@\t\r\n", *"\uff1d\uff0b\uff0d\uff20", MARK)
-"""What a cell of text may not begin with; the last but one are wide forms that Excel takes for the same."""
+"""Characters that a cell of text may not begin with; the last but one are wide forms that Excel treats alike."""
 
 
 def cell_of(value: Any) -> Any:

@@ -35,11 +35,11 @@ def print_explanations(scenarios: Sequence[Scenario], most: int, out: IO[str]) -
         ],
         out,
     )
-    found = _grouped(scenarios)
-    if found:
-        partly = any(group[-1] for group in found)
+    constants = _grouped(scenarios)
+    if constants:
+        partly = any(group[-1] for group in constants)
         heads = ("kernels", "from", "constants", "source", "only in")
-        cells = found if partly else [group[:-1] for group in found]
+        cells = constants if partly else [group[:-1] for group in constants]
         grid("Constants used, by where they come from", heads if partly else heads[:-1], cells, out)
 
 
@@ -69,7 +69,7 @@ def _print_operators(heading: str, rows: Sequence[Mapping[str, Any]], most: int,
 
 
 def _kernels(row: Mapping[str, Any]) -> str:
-    """What an operator is timed as: 'fa3, measured'; 'nccl nvls simple, 16 channels, architecture'."""
+    """The model that times an operator: 'fa3, measured'; 'nccl nvls simple, 16 channels, architecture'."""
     words = [row["library"]]
     if row["protocol"] == "ideal":
         words.append("ideal links")
@@ -85,8 +85,10 @@ ABOVE = " (above 100 %: operands that the kernel before has left in L2)"
 
 
 def _grouped(scenarios: Sequence[Scenario]) -> list[tuple[str, str, str, str, str]]:
-    """One row for all constants of a library that share level, source and scenarios, these named unless they are all
-    that have constants."""
+    """One row for all constants of a library that share level, source and scenarios.
+
+    Scenarios are named unless they are all that have constants.
+    """
     where: dict[tuple[str, str, str, str], list[str]] = {}
     for name, _, _, constants, _ in scenarios:
         for one in constants:
@@ -110,6 +112,6 @@ def _value(value: float, unit: str) -> str:
 
 
 def _few(names: Sequence[str]) -> str:
-    """Some names, and how many more there are."""
+    """Some names, and the number of the others."""
     most = 4
     return "; ".join(names[:most]) + (f"; {len(names) - most} more" if len(names) > most else "")

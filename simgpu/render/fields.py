@@ -1,4 +1,4 @@
-"""What an experiment file can ask to be drawn."""
+"""Fields of a plot in an experiment file."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -42,7 +42,7 @@ Kind = Literal[
 _ONE_COLUMN = ("curve", "heatmap", "matrix", "pareto", "parity")
 _NO_COLUMN = ("memory", "pipeline", "roofline", "timeline", "topology")
 _DEFAULT_X = {"scaling": "gpus", "timeline": "", "topology": ""}
-"""What x is where it may be left out; of parity it follows from y."""
+"""Defaults of x for kinds of plots that may leave it out; for parity it follows from y."""
 
 
 class PlotFields(BaseModel):

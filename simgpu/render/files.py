@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 READER_SECONDS = 5.0
-"""How long a pipe may have nobody who reads it."""
+"""Seconds that a pipe may be without a reader."""
 
 
 @contextmanager

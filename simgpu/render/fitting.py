@@ -1,4 +1,4 @@
-"""What fits: a table of precisions by GPUs, every figure where rows are few, and the matrix as a picture."""
+"""Output of `simgpu fit`: a table of precisions by GPUs, every figure where rows are few, and the matrix."""
 
 from __future__ import annotations
 

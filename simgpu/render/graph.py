@@ -1,4 +1,4 @@
-"""Where the devices of a hardware graph stand in its picture, and how cables go round those that they do not end at."""
+"""Places of devices in the picture of a hardware graph, and ways for cables around boxes that they do not end at."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ _BELOW = {
     "leaf": ("nic",),
     "spine": ("leaf",),
 }
-"""What a device stands over the middle of."""
+"""Kinds of devices over whose middle a kind of device stands."""
 _BENDS = (0.0, *(sign * 0.06 * step for step in range(1, 13) for sign in (1, -1)))
-"""How much further a cable is bent until it crosses no box, the least first."""
+"""Further bends that are tried until a cable crosses no box, the least first."""
 _CLEAR = 2.0
 """Between a cable and a box that it does not end at, pixels."""
 
@@ -69,25 +69,26 @@ def canvas(graph: nx.DiGraph[str]) -> tuple[Figure, Axes, Places]:
 
 
 def draw_boxes(panel: Axes, graph: nx.DiGraph[str], places: Places) -> dict[str, Text]:
-    """The vertices, by kind; those of several nodes with the name of their node."""
+    """Draw the vertices, by kind; those of several nodes with the name of their node."""
     nodes = {place["node"] for _, place in graph.nodes(data=True) if "node" in place}
-    found = {}
+    boxes = {}
     for name, (x, y) in places.items():
         kind = graph.nodes[name]["kind"]
         box = {"boxstyle": "round,pad=0.25", "facecolor": _FILL[kind], "edgecolor": INK, "linewidth": 0.8}
         look: dict[str, Any] = {"color": "white" if kind in ("spine", "leaf", "gpu") else INK, "bbox": box}
         label = name if len(nodes) > 1 else name.split(".")[-1]
-        found[name] = panel.text(x, y, label, ha="center", va="center", fontsize=9, zorder=3, **look)
-    return found
+        boxes[name] = panel.text(x, y, label, ha="center", va="center", fontsize=9, zorder=3, **look)
+    return boxes
 
 
 def draw_cables(
     panel: Axes, graph: nx.DiGraph[str], places: Places, boxes: Mapping[str, Text],
     looks: Mapping[Cable, Mapping[str, Any]], apart: float = 0.0,
 ) -> None:  # fmt: skip
-    """Lines between boxes, each with its look, past all other boxes. The picture must have its legend and its title.
+    """Draw lines between boxes, each with its look, past all other boxes.
 
-    apart: how far the two directions of a cable bow away from each other; 0 where `looks` has one of them.
+    The picture must have its legend and its title. apart: how far the two directions of a cable bow away from each
+    other; 0 where `looks` has one of them.
     """
     from matplotlib.patches import FancyArrowPatch
 
@@ -96,12 +97,12 @@ def draw_cables(
     spots = {name: panel.transData.transform(place) for name, place in places.items()}
     bends: dict[Cable, float] = {}
     for (a, b), look in looks.items():
-        one, other = min(a, b), max(a, b)
-        if (one, other) not in bends:
-            start = _round(places, one, other, graph.edges[a, b]["kind"])
+        low, high = min(a, b), max(a, b)
+        if (low, high) not in bends:
+            start = _round(places, low, high, graph.edges[a, b]["kind"])
             others = [frame for name, frame in frames.items() if name not in (a, b)]
-            bends[one, other] = _free_bend(spots[one], spots[other], others, start, apart)
-        bend = bends[one, other] * (1 if a == one else -1) + apart
+            bends[low, high] = _free_bend(spots[low], spots[high], others, start, apart)
+        bend = bends[low, high] * (1 if a == low else -1) + apart
         line = FancyArrowPatch(
             places[a], places[b], arrowstyle="-", shrinkA=0, shrinkB=0, connectionstyle=f"arc3,rad={bend}", **look
         )
@@ -109,24 +110,24 @@ def draw_cables(
         panel.add_patch(line)
 
 
-def _free_bend(one: Any, other: Any, boxes: Sequence[Any], start: float, apart: float) -> float:
+def _free_bend(begin: Any, end: Any, boxes: Sequence[Any], start: float, apart: float) -> float:
     """The bend nearest to `start` with which a cable crosses none of `boxes`; `start` where none is."""
     away = 1 if start >= 0 else -1
     for more in _BENDS:
-        lines = [_line(one, other, start + away * more + side) for side in dict.fromkeys((apart, -apart))]
+        lines = [_line(begin, end, start + away * more + side) for side in dict.fromkeys((apart, -apart))]
         if not any(_crosses(line, box) for line in lines for box in boxes):
             return start + away * more
     return start
 
 
-def _line(one: Any, other: Any, bend: float) -> Any:
+def _line(begin: Any, end: Any, bend: float) -> Any:
     """Points along a cable, as matplotlib's `arc3` draws it."""
     import numpy as np
 
-    (xa, ya), (xb, yb) = one, other
+    (xa, ya), (xb, yb) = begin, end
     middle = np.array([(xa + xb) / 2 + bend * (yb - ya), (ya + yb) / 2 - bend * (xb - xa)])
     t = np.linspace(0, 1, 65)[:, None]
-    return (1 - t) ** 2 * np.array(one) + 2 * t * (1 - t) * middle + t**2 * np.array(other)
+    return (1 - t) ** 2 * np.array(begin) + 2 * t * (1 - t) * middle + t**2 * np.array(end)
 
 
 def _crosses(line: Any, box: Any) -> bool:
@@ -136,14 +137,16 @@ def _crosses(line: Any, box: Any) -> bool:
 
 
 def _round(places: Places, a: str, b: str, kind: str) -> float:
-    """How far a cable between two GPUs goes round those in between; 0 for all others."""
+    """The distance by which a cable between two GPUs goes round those in between; 0 for all others."""
     (xa, ya), (xb, yb) = places[a], places[b]
     return min(0.35, 1.3 / abs(xa - xb)) if kind == "gpu-link" and ya == yb and abs(xa - xb) > 1.01 else 0.0
 
 
 def _places(graph: nx.DiGraph[str]) -> dict[str, tuple[float, float]]:
-    """GPUs side by side in their order, the devices of a node centred over what they hold, its NICs above all of them,
-    the network on top."""
+    """Places of all vertices: GPUs side by side in order, devices of a node centred over what they hold.
+
+    NICs of a node stand above all of them, the network on top.
+    """
     across: dict[str, float] = {}
     first = 0.0
     for node in dict.fromkeys(place["node"] for _, place in graph.nodes(data=True) if "node" in place):
@@ -163,15 +166,15 @@ def _place_node(graph: nx.DiGraph[str], inside: Sequence[str], first: float, acr
         across[name] = first + i
     for kind in ("pcie-switch", "root", "nvswitch"):
         _centred(graph, _of(graph, inside, kind), kind, across)
-    beside: dict[str, list[str]] = {}
+    siblings: dict[str, list[str]] = {}
     for nic in _of(graph, inside, "nic"):
         holder = next(name for name in graph.successors(nic) if graph.nodes[name]["kind"] in ("pcie-switch", "root"))
-        beside.setdefault(holder, []).append(nic)
+        siblings.setdefault(holder, []).append(nic)
     edge = float("-inf")
-    for holder, nics in sorted(beside.items(), key=lambda one: across[one[0]]):
+    for holder, nics in sorted(siblings.items(), key=lambda one: across[one[0]]):
         for i, nic in enumerate(nics):
             across[nic] = edge = max(across[holder] + i - (len(nics) - 1) / 2, edge + 1.0)
-    left = 0.95 if any(graph.nodes[holder]["kind"] == "root" for holder in beside) else 0.0
+    left = 0.95 if any(graph.nodes[holder]["kind"] == "root" for holder in siblings) else 0.0
     for memory in _of(graph, inside, "memory"):  # above its root, unless cables of NICs go up there
         (root,) = _of(graph, graph.successors(memory), "root")
         across[memory] = across[root] - left
@@ -182,7 +185,7 @@ def _of(graph: nx.DiGraph[str], names: Iterable[str], kind: str) -> list[str]:
 
 
 def _centred(graph: nx.DiGraph[str], names: Sequence[str], kind: str, across: dict[str, float]) -> None:
-    """Each over the middle of what hangs below it; one with nothing below it right of all others."""
+    """Places of devices, each over the middle of those below it; one with nothing below stands right of all others."""
     for name in names:
         below = [across[other] for other in graph.successors(name) if graph.nodes[other]["kind"] in _BELOW[kind]]
         across[name] = sum(below) / len(below) if below else max(across.values(), default=-1.0) + 1.0

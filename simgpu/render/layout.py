@@ -1,4 +1,4 @@
-"""How a table fits the width of a terminal: whole words always, no column lost.
+"""Layout of a table in the width of a terminal: whole words always, no column lost.
 
 A table that is too wide gets headings of several lines, then cells of several lines (broken at blanks, never between a
 number and its unit). Where that is not enough, a table of few rows is turned on its side, one row a column, and another
@@ -46,7 +46,7 @@ class Column:
         return max((cell_len(line) for text in (self.heading, *self.cells) for line in text.split("\n")), default=0)
 
     def within(self, width: int, cells_too: bool = True) -> Column:
-        """The same with lines broken at blanks to at most `width`, or to its longest word; else the heading alone.
+        """The column with lines broken at blanks to at most `width`, or to its longest word; else the heading alone.
 
         Of numbers with an interval all have it on the next line, or none.
         """
@@ -60,28 +60,28 @@ class Column:
 
 
 def _interval(cell: str) -> bool:
-    """Whether a cell is a number with its interval behind it: '1.38 ms (1.31-1.57)'."""
+    """True if a cell is a number with its interval behind it: '1.38 ms (1.31-1.57)'."""
     return cell.count(" (") == 1 and cell.endswith(")") and cell[:1] in "+-0123456789"
 
 
 @remembered(4096)
 def words_of(text: str) -> tuple[str, ...]:
-    """What of a line stays together: a word; a number with its unit. An address may go on after a slash.
+    """Parts of a line that stay together: a word; a number with its unit. An address may go on after a slash.
 
     >>> words_of("1.38 ms (1.31-1.57)")
     ('1.38 ms', '(1.31-1.57)')
     """
-    found: list[str] = []
+    words: list[str] = []
     for word in text.split():
-        if found and _NUMBER.fullmatch(found[-1]) and not word.startswith("("):
-            found[-1] += " " + word
+        if words and _NUMBER.fullmatch(words[-1]) and not word.startswith("("):
+            words[-1] += " " + word
         else:
-            found.append(word)
-    return tuple(found)
+            words.append(word)
+    return tuple(words)
 
 
 def _pieces(word: str) -> list[str]:
-    """A word as it is; an address or a path after its slashes and hyphens, as it fits no terminal otherwise."""
+    """Parts of a word between which a line may break: after slashes and hyphens of an address or a path, else none."""
     if len(word) <= ADDRESS or "/" not in word:
         return [word]
     folders = re.findall(r"[^/]*/+|[^/]+", word)
@@ -128,17 +128,17 @@ def parts_of(columns: Sequence[Column], width: int) -> list[list[Column]]:
     if prose > 1 and rows and not narrow:  # mostly sentences: a block for each row
         return [_narrowest([turned[0], replace(row, right=False)], width) for row in turned[1:]]
     if 0 < rows <= FEW_ROWS and len(columns) > 2:
-        found = narrowed(turned, width)
-        if found and _calm(turned, found):
-            return [found]
+        sideways = narrowed(turned, width)
+        if sideways and _calm(turned, sideways):
+            return [sideways]
     return _in_parts(columns, width)
 
 
 def narrowed(columns: Sequence[Column], width: int, cells_too: bool = True) -> list[Column] | None:
-    """`columns` with lines of headings, and of cells too, broken so that they are within `width`, in as few lines as
-    possible; None where they cannot.
+    """`columns` with lines broken so that they are within `width`, in as few lines as possible; None where they cannot.
 
-    One column after another gets narrower by a word: the one that makes the table grow least.
+    Headings are broken first, cells too if `cells_too`. One column after another gets narrower by a word: the one that
+    makes the table grow least.
     """
     known = list(columns)
     sample = [replace(column, cells=column.cells[:_SAMPLE]) for column in known]
@@ -159,8 +159,8 @@ def narrowed(columns: Sequence[Column], width: int, cells_too: bool = True) -> l
         if best is None:
             return None
         now[best[1]] = best[2]
-    found = [column.within(one.width, cells_too) for column, one in zip(known, now, strict=True)]
-    return found if total(found) <= width else None
+    fitted = [column.within(one.width, cells_too) for column, one in zip(known, now, strict=True)]
+    return fitted if total(fitted) <= width else None
 
 
 def turned_round(columns: Sequence[Column]) -> list[Column]:
@@ -172,7 +172,7 @@ def turned_round(columns: Sequence[Column]) -> list[Column]:
 
 
 def _calm(before: Sequence[Column], after: Sequence[Column], most: int = MOST_LINES) -> bool:
-    """Whether no heading and no cell has many lines, but for prose."""
+    """True if no heading and no cell has many lines, but for prose."""
     for wide, narrow in zip(before, after, strict=True):
         if narrow.heading.count("\n") >= MOST_HEAD_LINES:
             return False

@@ -21,7 +21,7 @@ _SCALE = ("#E9E2D0", "#E69F00", "#D55E00", "#5A1500")
 _TOPS = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0)
 """Ends of the scale of colours, percent."""
 _BOW = 0.05
-"""How far the two directions of a cable bow away from each other."""
+"""Distance by which the two directions of a cable bow away from each other."""
 
 
 def loads_figure(loads: LinkLoads, words: str) -> Figure:
@@ -53,7 +53,7 @@ def loads_figure(loads: LinkLoads, words: str) -> Figure:
 
 
 def _mesh(graph: nx.DiGraph[str]) -> bool:
-    """Whether cables go from GPU to GPU, round those in between: many, side by side."""
+    """True if cables go from GPU to GPU, round those in between: many, side by side."""
     kinds = graph.nodes(data="kind")
     return any(kinds[a] == kinds[b] == "gpu" for a, b in graph.edges)
 
@@ -86,7 +86,7 @@ def _summary(graph: nx.DiGraph[str], edges: list[Edge], busy: dict[Edge, float])
 
 
 def _finding(loads: LinkLoads, busy: dict[Edge, float]) -> str:
-    """The busiest link and what it carries."""
+    """A sentence on the busiest link and what it carries."""
     if not busy or not max(busy.values()):
         return "nothing crosses a link: one GPU, or groups of one"
     a, b = max(busy, key=lambda edge: busy[edge])

@@ -22,7 +22,7 @@ Cells = Mapping[tuple[Any, Any], Mapping[str, Any]]
 
 NOTHING = "–"
 SIZE = 11.0
-"""Of text in cells, points."""
+"""Size of text in cells, points."""
 LEAST_CELL, HIGH_CELL = 0.92, 0.36
 """Width at least and height of a cell, inches."""
 _SAYS_WHAT_FITS = ("smallest_gpus", "most_sequences", "longest_context")
@@ -38,8 +38,8 @@ def matrix_figure(
 ) -> Figure:
     """Cells of `column` with `across` and `down` as labels; darker is more (logarithmic), and a dash is none.
 
-    What does not fit the memory is hatched, unless the column itself says how much fits. Where labels are numbers, the
-    axis says of what.
+    Cells that do not fit the memory are hatched, unless the column itself says how much fits. Where labels are numbers,
+    the axis says of what.
     """
     from matplotlib.figure import Figure
 
@@ -80,8 +80,9 @@ def heatmap_figure(
 ) -> Figure:
     """Cells of `column` over two axes with a bar of colours: numbers ascend, the best cell that fits is framed.
 
-    direction: 'lower' or 'higher' is better; None: as the column is, else nothing is framed. What does not fit the
-    memory is hatched; where there is no row or no number, an empty cell has a dash. A saturated server is not the best.
+    direction: 'lower' or 'higher' is better; None: as the column is, else nothing is framed. Cells that do not fit the
+    memory are hatched; where there is no row or no number, an empty cell has a dash. A saturated server is not the
+    best.
     """
     from matplotlib.figure import Figure
 
@@ -136,11 +137,10 @@ def _shades(low: float, high: float) -> Normalize:
 
 
 def _range(column: str, known: Sequence[float]) -> str:
-    """Least and most."""
+    """Least and greatest of the known values."""
     if not known:
         return f"{title(column)}: none anywhere"
-    text = f"{title(column)} from {cell(column, min(known))} to {cell(column, max(known))}"
-    return text
+    return f"{title(column)} from {cell(column, min(known))} to {cell(column, max(known))}"
 
 
 def _number(row: Mapping[str, Any], column: str) -> float | None:

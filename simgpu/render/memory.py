@@ -1,4 +1,4 @@
-"""What people see of memory: a table of stages and parts, and bars with the capacity as a line."""
+"""Output on memory: a table of stages and parts, and bars with the capacity as a line."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ GIB = 2.0**30
 SIDE = 240.0
 """Width of names beside lying bars, points."""
 MOST_CAPACITIES = 2.2
-"""How far bars are drawn, in capacities of the largest GPU."""
+"""Length up to which bars are drawn, in capacities of the largest GPU."""
 
 
 def print_memory(rows: Mapping[str, MemoryRow], heading: str, out: IO[str], notes: Sequence[str] = ()) -> None:
-    """A line for each stage or scenario, by its label; GiB of each part, of all, and what is left."""
+    """Print a line for each stage or scenario, by its label; GiB of each part, of all, and what is left."""
     from simgpu.render.table import grid, print_notes
 
     capacity = any(row.get("capacity") for row in rows.values())
-    beside = [name for name in ("host", "nvme") if any(row.get(name) for row in rows.values())]
+    other_memories = [name for name in ("host", "nvme") if any(row.get(name) for row in rows.values())]
     parts = [part for part in PARTS if any(part in row for row in rows.values())]
     columns = [
         "GiB",
         *(part.replace("_", " ") for part in parts),
         "total",
         *(("free",) if capacity else ()),
-        *("NVMe" if name == "nvme" else name for name in beside),
+        *("NVMe" if name == "nvme" else name for name in other_memories),
     ]
     cells = []
     for label, row in rows.items():
@@ -51,7 +51,7 @@ def print_memory(rows: Mapping[str, MemoryRow], heading: str, out: IO[str], note
         if capacity:
             usable = row.get("budget") or row.get("capacity")
             line.append(_gib(usable - row["total"]) if usable else "")
-        line += [_gib(row.get(name) or 0.0) for name in beside]
+        line += [_gib(row.get(name) or 0.0) for name in other_memories]
         cells.append(line)
     grid(heading, columns, cells, out, right=range(1, len(columns)))
     print_notes(notes, out)
@@ -60,7 +60,8 @@ def print_memory(rows: Mapping[str, MemoryRow], heading: str, out: IO[str], note
 def memory_figure(rows: Mapping[str, MemoryRow], heading: str, across: str = "") -> Figure:
     """Stacked bars of each part, a bar for each stage or scenario, with the capacity of the GPU as a line.
 
-    across: what the bars differ by, for the axis."""
+    across: the quantity by which the bars differ, for the axis.
+    """
     from matplotlib.figure import Figure
 
     labels = list(rows)
@@ -97,7 +98,7 @@ def memory_figure(rows: Mapping[str, MemoryRow], heading: str, across: str = "")
 
 
 def _bars(axes: Axes, rows: Mapping[str, MemoryRow], upright: bool, far: float) -> None:
-    """Parts on top of each other, the total at the end of each bar or, where it ends beyond `far`, at that edge."""
+    """Draw parts on top of each other, the total at the end of each bar, or at the edge where it ends beyond `far`."""
     places = range(len(rows))
     base = [0.0] * len(rows)
     for part in PARTS:
@@ -130,15 +131,14 @@ def _bars(axes: Axes, rows: Mapping[str, MemoryRow], upright: bool, far: float) 
 
 
 def _end_of(total: float, capacity: float, far: float) -> float:
-    """Where the number of a bar stands: at its end, behind a capacity that it would touch, before the edge of the
-    picture."""
+    """The place of a bar's number: at its end, behind a capacity that it would touch, before the picture's edge."""
     if total > far:
         return 0.92 * far
     return capacity if 0 <= capacity - total < 0.055 * far else total
 
 
 def _finding(rows: Mapping[str, MemoryRow]) -> str:
-    """What does not fit, or what is nearest to its limit; and what takes most there."""
+    """A sentence on what does not fit, or is nearest to its limit, and on the largest part there."""
     known = {name: row for name, row in rows.items() if row.get("capacity")}
     if not known:
         return ""

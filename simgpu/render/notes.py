@@ -1,4 +1,4 @@
-"""What stands below a table: why rows differ, and what to keep in mind."""
+"""Notes below a table: why rows differ, and what to keep in mind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from simgpu.render.columns import cell, is_share
 
 
 def walk_notes(walks: Sequence[Walk], start: object, end: object) -> list[str]:
-    """A block for each walk: which assumption moved the value by how much, in the order in which they were changed."""
+    """A block for each walk: by how much each assumption moved the value, in the order in which they were changed."""
     notes: list[str] = []
     for walk in walks:
         name = ", ".join(str(value) for value in walk.match.values())
@@ -22,14 +22,14 @@ def walk_notes(walks: Sequence[Walk], start: object, end: object) -> list[str]:
 
 
 def settings_notes(settings: Sequence[str]) -> list[str]:
-    """What the command line changed: titles and labels of the file may no longer fit."""
+    """Notes on settings of the command line: titles and labels of the file may no longer fit."""
     return (
         [f"Changed in every row by --set: {', '.join(settings)}. Titles and labels are the file's."] if settings else []
     )
 
 
 def memory_notes(rows: Sequence[Mapping[str, Any]], label: str | None) -> list[str]:
-    """Which rows hold weights that do not fit. Of training rows the whole memory is known, see `fit_notes`."""
+    """Notes on rows whose weights do not fit. Of training rows the whole memory is known, see `fit_notes`."""
     bad = [row for row in rows if row.get("weights_fit") is False and "memory_fits" not in row]
     if not bad:
         return []
@@ -40,18 +40,18 @@ def memory_notes(rows: Sequence[Mapping[str, Any]], label: str | None) -> list[s
     return [f"The weights do not fit in GPU memory ({listed}). Their times are hypothetical."]
 
 
-def context_notes(found: Mapping[str, tuple[int | None, int]]) -> list[str]:
+def context_notes(lengths: Mapping[str, tuple[int | None, int]]) -> list[str]:
     """A line for each model whose sequences are longer than it was published for: (their tokens, those)."""
     return [
         f"{model}: {tokens:,} tokens are more than the {published:,} of its configuration. Its positions go on beyond, "
         "so that times and memory hold; how well it answers is not simulated."
-        for model, (tokens, published) in found.items()
+        for model, (tokens, published) in lengths.items()
     ]
 
 
-def fit_notes(found: Sequence[tuple[str, str]]) -> list[str]:
+def fit_notes(misfits: Sequence[tuple[str, str]]) -> list[str]:
     """A line for each plan that does not fit: (names of its rows, by how much and what would help)."""
-    return [f"{name}: {text}" for name, text in found]
+    return [f"{name}: {text}" for name, text in misfits]
 
 
 def _change(column: str, difference: float) -> str:

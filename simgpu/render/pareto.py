@@ -1,4 +1,4 @@
-"""Two numbers that pull in different directions: all rows, the front that none beats, and the row that is chosen."""
+"""Trade-offs between two numbers: all rows, the Pareto front, and the row that is chosen."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ WIDE = 12.0
 
 
 def directions(x: str, y: str, better: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Which way is better of both columns: as `better` says, else as the column is, else higher."""
+    """The direction that is better of both columns: as `better` says, else as the column is, else higher."""
     return {name: (better or {}).get(name) or known_direction(name) or "higher" for name in (x, y)}
 
 
@@ -72,8 +72,8 @@ def pareto_figure(
     fitting = worth_choosing(shown)
     among = front(fitting, x, y, wanted)
     marked = rows[chosen] if chosen is not None else None
-    if marked is None and (found := knee(fitting, x, y, wanted, among)) is not None:
-        marked = fitting[found]
+    if marked is None and (at_knee := knee(fitting, x, y, wanted, among)) is not None:
+        marked = fitting[at_knee]
     best = [fitting[i] for i in among]
     own = {name: _own_front(members(fitting, series, name), x, y, wanted) for name in series_of(shown, series)}
     led = [row for some in own.values() for row in some]
@@ -114,7 +114,7 @@ def _own_front(rows: Rows, x: str, y: str, wanted: Mapping[str, str]) -> list[Ro
 
 
 def beside_points(label: str, rows: Rows) -> str:
-    """What numbers beside points are, for the legend; '' of words, which say it themselves."""
+    """The legend's words for numbers beside points; '' for labels that are words themselves."""
     numbers = any(isinstance(row.get(label), (int, float)) for row in rows)
     name = axis(label, [1.0])[0]
     return f"numbers at points: {name[0].lower()}{name[1:]}" if numbers else ""
@@ -124,8 +124,10 @@ def _all(
     panel: Axes, shown: Rows, best: Rows, own: Mapping[Any, Rows], scales: Scales, series: str | None,
     x_better: str,
 ) -> None:  # fmt: skip
-    """Every row: in full colour with its intervals if no other of its series beats it, else faint; crossed if it does
-    not fit."""
+    """Draw every row: in full colour with its intervals if no other of its series beats it, else faint.
+
+    A row that does not fit is crossed.
+    """
     (x, x_scale), (y, y_scale) = scales
     on = {id(row) for row in best}
     for s, (name, leading) in enumerate(own.items()):
@@ -159,7 +161,7 @@ def _all(
 
 
 def _bars(panel: Axes, rows: Rows, scales: Scales, colour: str) -> None:
-    """Intervals of both numbers, with ends that are seen where a front runs along them."""
+    """Draw intervals of both numbers, with ends that are seen where a front runs along them."""
     (x, x_scale), (y, y_scale) = scales
     for row in rows:
         for side, (column, scale) in zip("xy", scales, strict=True):
@@ -178,7 +180,7 @@ def _bars(panel: Axes, rows: Rows, scales: Scales, colour: str) -> None:
 
 
 def _stairs(points: Sequence[tuple[float, float]], x_better: str) -> list[tuple[float, float]]:
-    """The edge of what is reached: between two rows of the front there is nothing but what one of them beats."""
+    """The edge of the reached area: between two rows of the front, any other point is beaten by one of them."""
     steps: list[tuple[float, float]] = []
     for n, (px, py) in enumerate(points):
         if n:
@@ -207,7 +209,7 @@ def _scaled(panel: Axes, side: str, values: Sequence[float]) -> None:
 
 
 def _finding(marked: Row | None, x: str, y: str, label: str | None, series: str | None) -> str:
-    """What the marked row is."""
+    """A sentence on the marked row."""
     if marked is None:
         return ""
     words = [series_name(column, marked.get(column)) for column in (series, label) if column]
@@ -216,7 +218,7 @@ def _finding(marked: Row | None, x: str, y: str, label: str | None, series: str 
 
 
 def _said(column: str, row: Row) -> str:
-    """'step 16.6 s', '141 tokens/s/GPU'."""
+    """A value with the name of its column: 'step 16.6 s', '141 tokens/s/GPU'."""
     name, text = title(column), cell(column, row[column])
     return f"{text} {name}" if "/s" in name else f"{name} {text}"
 
@@ -225,8 +227,10 @@ def _names(
     panel: Axes, led: Rows, marked: Any, edges: Sequence[tuple[float, float]], shown: Rows,
     scales: Scales, label: str | None,
 ) -> None:  # fmt: skip
-    """Names of the rows of fronts, the marked one first, equal ones at one place once; those that find no place beside
-    points, fronts and intervals are left out."""
+    """Write names of the rows of fronts, the marked one first, equal ones at one place once.
+
+    Names that find no place beside points, fronts and intervals are left out.
+    """
     if label is None:
         return
     (x, x_scale), (y, y_scale) = scales

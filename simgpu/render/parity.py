@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BANDS = (0.2, 0.1)
-"""How far off the bands reach, widest first."""
+"""Relative errors at the edges of the bands, widest first."""
 _SHADES = ("#EFEFEF", "#DCDCDC")
 
 
 def diagonal(panel: Axes, ends: Sequence[float], factors: Sequence[float] = ()) -> None:
-    """Where predicted and measured are equal, from end to end, and dotted where they are apart by `factors`; both axes
-    get these ends."""
+    """Draw the line where predicted and measured are equal, and dotted lines where they differ by `factors`.
+
+    Lines go from end to end of `ends`; both axes get these ends.
+    """
     panel.plot(ends, ends, color=INK, lw=1.4)
     for factor in factors:
         panel.plot(ends, [factor * end for end in ends], color=INK, lw=1.0, ls=":")
@@ -121,7 +123,7 @@ def _axes(panel: Axes, measured: str, predicted: str, unit: str, ends: Sequence[
 def _named(
     panel: Axes, rows: Rows, points: Sequence[tuple[float, float]], errors: Sequence[float], label: str | None
 ) -> None:
-    """Names of the rows farthest off first; of many only those outside the wider band."""
+    """Name the rows farthest off first; of many only those outside the wider band."""
     if label is None:
         return
     order = sorted(range(len(rows)), key=lambda i: -abs(errors[i]))

@@ -31,21 +31,21 @@ def panel_of(execution: Execution, stages: int, title: str) -> Panel:
 
 
 def _joined(boxes: list[Box]) -> list[Box]:
-    """Parts of one pass (its layers one by one) that follow each other without a gap as one box."""
-    found: list[Box] = []
+    """Boxes in which parts of one pass (its layers one by one) that follow each other without a gap are one."""
+    joined: list[Box] = []
     last: dict[str, int] = {}  # where the last box of compute, and of communication, stands
     for box in boxes:
         lane = "communication" if box.kind == "communication" else "compute"
-        before = found[last[lane]] if lane in last else None
+        before = joined[last[lane]] if lane in last else None
         same = before is not None and (box.kind, box.microbatch, box.chunk) == (
             before.kind, before.microbatch, before.chunk,
         )  # fmt: skip
         if before is not None and same and box.start <= before.end + 1e-9:
-            found[last[lane]] = Box(before.start, max(before.end, box.end), *_what(box))
+            joined[last[lane]] = Box(before.start, max(before.end, box.end), *_what(box))
         else:
-            last[lane] = len(found)
-            found.append(box)
-    return found
+            last[lane] = len(joined)
+            joined.append(box)
+    return joined
 
 
 def _what(box: Box) -> tuple[str, int | None, int]:

@@ -40,7 +40,7 @@ _PASSES = ("F", "B", "W")
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """What a stage does between two times, s: 'F', 'B', 'W', 'communication' or 'optimizer'.
+    """An activity of a stage between two times, s: 'F', 'B', 'W', 'communication' or 'optimizer'.
 
     Communication is drawn behind the passes, so that only what they do not hide is seen.
     """
@@ -106,7 +106,7 @@ def pipeline_figure(panels: Sequence[Panel], title: str = "") -> Figure:
 
 
 def _finding(panels: Sequence[Panel], unit: str, scale: float) -> str:
-    """The shortest and the longest of several runs."""
+    """A sentence on the shortest and the longest of several runs."""
     if len(panels) < 2:
         return ""
     short, long = (pick(panels, key=lambda panel: panel.step) for pick in (min, max))
@@ -117,7 +117,7 @@ def _finding(panels: Sequence[Panel], unit: str, scale: float) -> str:
 
 
 def _draw(axis: Axes, panel: Panel, scale: float, per_second: float) -> None:
-    """Boxes and the end of the step."""
+    """Draw boxes and the end of the step."""
     chunks = _chunks(panel)
     bars: dict[tuple[str, int, int], list[tuple[float, float]]] = defaultdict(list)
     step = panel.step * scale
@@ -134,20 +134,22 @@ def _draw(axis: Axes, panel: Panel, scale: float, per_second: float) -> None:
 
 
 def _number(axis: Axes, panel: Panel, scale: float, per_second: float, largest: float) -> None:
-    """Numbers of the microbatches, for each kind of pass of which they fit the boxes."""
+    """Write the numbers of microbatches, for each kind of pass of which they fit the boxes."""
     chunks = _chunks(panel)
     kinds: dict[str, list[tuple[int, Box]]] = defaultdict(list)
     for row, boxes in enumerate(panel.stages):
         for box in boxes:
             if box.microbatch is not None:
                 kinds[box.kind].append((row, box))
-    for kind, found in kinds.items():
-        needed = [_ems(box) for _, box in found]
-        room = [((box.end - box.start) * per_second - 1.5) / ems for (_, box), ems in zip(found, needed, strict=True)]
+    for kind, numbered in kinds.items():
+        needed = [_ems(box) for _, box in numbered]
+        room = [
+            ((box.end - box.start) * per_second - 1.5) / ems for (_, box), ems in zip(numbered, needed, strict=True)
+        ]
         fits = [size for size in NUMBER_SIZES if size <= largest and sum(r >= size for r in room) >= FIT * len(room)]
-        if not fits or len(found) > MAX_NUMBERS:
+        if not fits or len(numbered) > MAX_NUMBERS:
             continue
-        for (row, box), size in zip(found, room, strict=True):
+        for (row, box), size in zip(numbered, room, strict=True):
             if size >= fits[0]:
                 text = axis.text(
                     (box.start + box.end) / 2 * scale,
@@ -163,7 +165,7 @@ def _number(axis: Axes, panel: Panel, scale: float, per_second: float, largest: 
 
 
 def _name_rows(axis: Axes, stages: int, row: float) -> None:
-    """Names of the stages beside the rows, `row` inches high: every one, or as many as can be read."""
+    """Write the names of stages beside the rows, `row` inches high: every one, or as many as can be read."""
     size = min(12.0, max(9.0, row * 72 * 0.75))
     shown = range(0, stages, ceil(size * 1.3 / (row * 72)))
     axis.set_yticks(shown, [f"stage {stage}" for stage in shown])
@@ -174,7 +176,7 @@ def _name_rows(axis: Axes, stages: int, row: float) -> None:
 
 
 def _say_sooner(axis: Axes, panel: Panel, end: float, scale: float) -> None:
-    """How much of the longest step is saved, where there is room for it."""
+    """Write how much of the longest step is saved, where there is room for it."""
     saved = 1 - panel.step / end
     if saved < 0.09:
         return
@@ -209,7 +211,7 @@ def _unit(seconds: float) -> tuple[str, float]:
 
 
 def _figure(value: float) -> str:
-    """Three digits, but all of those before the point."""
+    """Three digits of a number, but all of those before the point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 

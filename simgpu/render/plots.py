@@ -60,14 +60,16 @@ def rows_figure(rows: Rows, plot: PlotFields, words: str = "") -> Figure:
 
 
 def sheet(panels: int) -> tuple[int, int, float]:
-    """How many panels stand beside and below each other, and how wide the picture is, inches: a slide at most."""
+    """The number of panels beside and below each other, and the width of the picture, inches: a slide at most."""
     across = min(panels, 2)
     return across, -(-panels // across), 10.5 if across == 1 else SLIDE
 
 
 def heading_of(plot: PlotFields, settings: Sequence[str], what: str, subject: str = "") -> str:
-    """Title of a plot: the one that the file gives it, else what the experiment is about (`subject`) with what is drawn
-    of which rows; and what the command line changed."""
+    """Title of a plot: the one that the file gives it, else `subject`, the columns and the rows that are drawn.
+
+    `subject` is what the experiment is about. Settings of the command line are added.
+    """
     text = plot.title or ": ".join(part for part in (subject, what) if part)
     if plot.where and not plot.title:
         text += f" ({', '.join(str(series_name(key, value)) for key, value in plot.where.items())})"
@@ -75,7 +77,7 @@ def heading_of(plot: PlotFields, settings: Sequence[str], what: str, subject: st
 
 
 def _finding(rows: Rows, plot: PlotFields) -> str:
-    """What the picture shows, from the numbers of the last column themselves, of rows that fit where some do."""
+    """A sentence on what the picture shows, from the last column's numbers in rows that fit, where some do."""
     column = plot.y[-1]
     known = that_fit(numbers_of(rows, column))
     if not known:
@@ -121,7 +123,7 @@ def _largest_gap(rows: Rows, plot: PlotFields, column: str) -> str:
 
 
 def _coincide(points: Sequence[tuple[float, float]], other: Sequence[tuple[float, float]]) -> bool:
-    """Whether two lines lie on each other in at least half of their points (within 2 % of the tallest)."""
+    """True if two lines lie on each other in at least half of their points (within 2 % of the tallest)."""
     tall = max([y for _, y in [*points, *other]] + [1e-300])
     known = dict(other)
     close = [abs(y - known[x]) <= 0.02 * tall for x, y in points if x in known]
@@ -156,7 +158,7 @@ def _lines(panel: Axes, rows: Rows, plot: PlotFields, column: str, room: float) 
 
 
 def number_axis(panel: Axes, column: str, xs: Sequence[float], room: float) -> None:
-    """The axis across for numbers that were simulated: a tick at each, logarithmic over two octaves and more."""
+    """Set the horizontal axis for simulated numbers: a tick at each, logarithmic over two octaves and more."""
     from math import log2
 
     name, scale = axis(column, xs)
@@ -173,7 +175,7 @@ def number_axis(panel: Axes, column: str, xs: Sequence[float], room: float) -> N
 
 
 def _value_axis(panel: Axes, rows: Rows, column: str, scale: float) -> None:
-    """Shares to 100 %, wide ranges logarithmic, all else from nought."""
+    """Set the scale of the value axis: shares to 100 %, wide ranges logarithmic, all else from nought."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     values = [row[column] for row in rows]

@@ -1,4 +1,4 @@
-"""How far a long run is: a bar in a terminal, a plain line now and then elsewhere."""
+"""Progress of a long run: a bar in a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LINE_SECONDS = 10.0
 
 
 class ProgressLine:
-    """Shows done of total, rate, what failed, and the time that is left, to `out` (None: nowhere)."""
+    """Shows done of total, rate, failures, and the time that is left, to `out` (None: nowhere)."""
 
     def __init__(self, out: IO[str] | None, what: str) -> None:
         self.out, self.what = out, what
@@ -49,7 +49,7 @@ class ProgressLine:
             self._bar.stop()
 
     def update(self, done: int, total: int, failed: int, ran: int, seconds: float) -> None:
-        """`ran` of the `done` took `seconds`; the others were there before."""
+        """Show new counts: `ran` of the `done` took `seconds`; the others were there before."""
         rate = ran / seconds if seconds > 0 else 0.0
         now = time.monotonic()
         if self._bar is not None:
@@ -70,7 +70,10 @@ class ProgressLine:
 
 
 class SearchLine:
-    """Shows how far a search is, in one line that a terminal rewrites, else now and then, to `out` (None: nowhere)."""
+    """Shows how far a search is, to `out` (None: nowhere).
+
+    It is one line that a terminal rewrites, elsewhere a line now and then.
+    """
 
     def __init__(self, out: IO[str] | None) -> None:
         self.out = out
@@ -90,9 +93,17 @@ class SearchLine:
             self._status.stop()
 
     def update(
-        self, groups: int, done: int, plans: int, misfits: int, over: int, simulated: int, best: float, doing: str
+        self,
+        groups: int,
+        done: int,
+        plans: int,
+        misfits: int,  # noqa: ARG002 - called with every count of `Progress`
+        over: int,  # noqa: ARG002
+        simulated: int,
+        best: float,
+        doing: str,
     ) -> None:
-        """What `simgpu.study.search.searching.Progress` holds."""
+        """Show new counts; the parameters are fields of `simgpu.study.search.searching.Progress`."""
         now = time.monotonic()
         if self.out is None or now - self._shown < (REFRESH_SECONDS if self._status is not None else LINE_SECONDS):
             return

@@ -41,7 +41,7 @@ class Roofs:
 NAMED = 6
 """Operators of a panel that are named: those that take longest."""
 LEAST = 0.004
-"""Of the time of a panel, that an operator must have to be drawn."""
+"""Share of the time of a panel from which an operator is drawn."""
 
 
 def roofline_figure(panels: Sequence[Roofs], heading: str) -> Figure:
@@ -126,26 +126,26 @@ def _write_names(axis: Axes, panel: Roofs) -> None:
 
 
 def _names(longest: Sequence[Point]) -> list[tuple[float, float, str]]:
-    """Where names stand: those of operators close to each other together, at the one that takes longest."""
-    found: list[tuple[float, float, list[str]]] = []
+    """Names with their places: operators close to each other share one, at the operator that takes longest."""
+    groups: list[tuple[float, float, list[str]]] = []
     for point in longest:
         x, y = point.flop / point.bytes, point.flop / point.seconds / 1e12
         name = point.name.replace("_", " ")
-        near = next((one for one in found if _apart(one[0], x) < 0.4 and _apart(one[1], y) < 0.5), None)
+        near = next((one for one in groups if _apart(one[0], x) < 0.4 and _apart(one[1], y) < 0.5), None)
         if near is None:
-            found.append((x, y, [name]))
+            groups.append((x, y, [name]))
         elif name not in near[2]:
             near[2].append(name)
-    return [(x, y, "\n".join(names)) for x, y, names in found]
+    return [(x, y, "\n".join(names)) for x, y, names in groups]
 
 
-def _apart(one: float, other: float) -> float:
+def _apart(point: float, other: float) -> float:
     """Distance on a logarithmic axis, in decades."""
-    return abs(log10(one / other))
+    return abs(log10(point / other))
 
 
 def _finding(panels: Sequence[Roofs]) -> str:
-    """Which share of the time is left of the ridge."""
+    """A sentence on the share of the time that is spent left of the ridge."""
     words = []
     for panel in panels:
         ridge = panel.peak / panel.bandwidth

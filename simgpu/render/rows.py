@@ -1,5 +1,7 @@
-"""Pictures that need nothing but rows: what a `plots` entry asks for, of an experiment or of any table with its
-columns."""
+"""Pictures that need nothing but rows.
+
+They are what a `plots` entry asks for, of an experiment or of any table with its columns.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,15 @@ Draw = Callable[[Rows, "PlotFields", str], "Figure"]
 
 
 def figure_of_rows(rows: Rows, plot: PlotFields, settings: Sequence[str] = (), subject: str = "") -> Figure:
-    """The picture of a plot whose kind is one of `ROW_KINDS`; `settings` changed the rows by hand, `subject` is what
-    they are about: the title of the experiment."""
+    """The picture of a plot whose kind is one of `ROW_KINDS`.
+
+    `settings` changed the rows by hand, `subject` is what they are about: the title of the experiment.
+    """
     return _DRAW[plot.kind](rows_of(rows, plot), plot, heading_of(plot, settings, _what(plot), subject))
 
 
 def _what(plot: PlotFields) -> str:
-    """What is drawn, for a plot to which the file gives no title."""
+    """Words for the columns that are drawn, for a plot to which the file gives no title."""
     columns = [title(column) for column in plot.y]
     if plot.kind in ("curve", "pareto"):
         return f"{columns[0]} over {title(plot.x)}"
@@ -42,7 +46,7 @@ def _what(plot: PlotFields) -> str:
 
 
 def bar_name(row: Mapping[str, object], plot: PlotFields) -> str:
-    """What a bar or panel is called: its value of x, and of the series."""
+    """The name of a bar or panel: its value of x, and of the series."""
     return ", ".join(str(row.get(key)) for key in (plot.x, plot.series) if key)
 
 
@@ -101,7 +105,7 @@ _DRAW: dict[str, Draw] = {
     "pareto": _pareto,
     "parity": _parity,
 }
-"""What draws each kind."""
+"""The function that draws each kind."""
 
 ROW_KINDS = tuple(_DRAW)
 """Kinds of plots that need nothing but rows."""

@@ -38,20 +38,20 @@ def scaling_points(rows: Rows, x: str, column: str | None, series: str | None) -
     """Points of each line, by the value of `series`.
 
     column
-        What is compared with the row of the smallest `x` of its line: a time (less is better) or a rate. The ideal is
-        in proportion to x; a rate for each GPU (`..._per_gpu`) stays equal. None: `speedup` and `efficiency` of the
-        rows, which are relative to one GPU.
+        The column that is compared with the row of the smallest `x` of its line: a time (less is better) or a rate. The
+        ideal is in proportion to x; a rate for each GPU (`..._per_gpu`) stays equal. None: `speedup` and `efficiency`
+        of the rows, which are relative to one GPU.
 
-    P10 and P90 are those of the row; what it is compared with is taken as it is, so that the first of a line has none.
-    An interval that begins below the ideal ends at the ideal.
+    P10 and P90 are those of the row; the row that it is compared with is taken as it is, so that the first of a line
+    has none. An interval that begins below the ideal ends at the ideal.
     """
-    found: dict[Any, list[Point]] = {}
+    lines: dict[Any, list[Point]] = {}
     for name in series_of(rows, series):
         some = numbers_of(members(rows, series, name), x, column or "efficiency", *([] if column else ["speedup"]))
         some = sorted(some, key=lambda row: row[x])
         if some:
-            found[name] = [_absolute(row, x) if column is None else _relative(row, some[0], x, column) for row in some]
-    return found
+            lines[name] = [_absolute(row, x) if column is None else _relative(row, some[0], x, column) for row in some]
+    return lines
 
 
 def _absolute(row: Row, x: str) -> Point:
@@ -127,21 +127,21 @@ def _line(
 
 
 def _misfits(left: Axes, right: Axes, rows: Rows, lines: Mapping[Any, Sequence[Point]]) -> None:
-    """Crosses on what does not fit the memory."""
-    found = [
+    """Draw crosses on rows that do not fit the memory."""
+    crosses = [
         (point, APART ** (s - (len(lines) - 1) / 2))
         for s, points in enumerate(lines.values())
         for point in points
         if not point.fits
     ]
-    if found:
+    if crosses:
         look: dict[str, Any] = {"ls": "", "marker": "x", "color": INK, "ms": 12, "mew": 1.6, "zorder": 5}
-        left.plot([p.x for p, _ in found], [p.speedup[0] for p, _ in found], **look, label=too_large_words(rows))
-        right.plot([p.x * shift for p, shift in found], [100 * p.efficiency[0] for p, _ in found], **look)
+        left.plot([p.x for p, _ in crosses], [p.speedup[0] for p, _ in crosses], **look, label=too_large_words(rows))
+        right.plot([p.x * shift for p, shift in crosses], [100 * p.efficiency[0] for p, _ in crosses], **look)
 
 
 def _speed_axis(panel: Axes, lines: Mapping[Any, Sequence[Point]], from_one: bool) -> None:
-    """Log-log, with the ideal from the smallest x to the largest."""
+    """Set log-log axes and draw the ideal from the smallest x to the largest."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     firsts = {points[0].x for points in lines.values()}
@@ -159,7 +159,7 @@ def _speed_axis(panel: Axes, lines: Mapping[Any, Sequence[Point]], from_one: boo
 
 
 def _finding(lines: Mapping[Any, Sequence[Point]], x: str, series: str | None) -> str:
-    """Efficiency at the largest x, of the best and the worst line, among what fits where something does."""
+    """A sentence on the efficiency at the largest x, of the best and the worst line among rows that fit (if any do)."""
     every = [(point, name) for name, points in lines.items() for point in points]
     some = [one for one in every if one[0].fits] or every
     furthest = max(point.x for point, _ in some)

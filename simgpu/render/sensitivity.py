@@ -1,4 +1,4 @@
-"""What people see of a sensitivity: a table of inputs, the notes below it, its tornado.
+"""Output of a sensitivity: a table of inputs, the notes below it, its tornado.
 
 Functions take documents of sensitivities, as `simgpu sensitivity --format json` prints them.
 """
@@ -26,26 +26,26 @@ CLASSES = {
 """Classes of errors in words."""
 
 
-def answer(one: Document) -> str:
-    """'step 5.966 s (5.6-6.82)'."""
-    column = one["column"]
-    row = {column: one["value"], f"{column}_p10": one["p10"], f"{column}_p90": one["p90"]}
+def answer(document: Document) -> str:
+    """The answer in words: 'step 5.966 s (5.6-6.82)'."""
+    column = document["column"]
+    row = {column: document["value"], f"{column}_p10": document["p10"], f"{column}_p90": document["p90"]}
     return f"{title(column)} {cell_of(column, row)}"
 
 
-def named(one: Document) -> str:
-    """The row, after the model and the cluster where it does not say them itself."""
-    row, gpus = one["scenario"], one["gpus"]
-    if one["model"] == "operators":
+def named(document: Document) -> str:
+    """The name of the row, after the model and the cluster where it does not say them itself."""
+    row, gpus = document["scenario"], document["gpus"]
+    if document["model"] == "operators":
         return str(row)
-    words = [] if one["model"] in row else [one["model"]]
-    known = one["cluster"] in row or "GPU" in row
-    words += [] if known else [f"on {gpus:,} GPU{'s' if gpus > 1 else ''} of {one['cluster']}"]
+    words = [] if document["model"] in row else [document["model"]]
+    known = document["cluster"] in row or "GPU" in row
+    words += [] if known else [f"on {gpus:,} GPU{'s' if gpus > 1 else ''} of {document['cluster']}"]
     return ", ".join([" ".join(words), row] if words else [row])
 
 
 def sentence(row: Mapping[str, Any], better: int) -> str:
-    """'10 % more NIC bandwidth buys 1.3 %', of the side that betters the answer."""
+    """A sentence on the side of an input that betters the answer: '10 % more NIC bandwidth buys 1.3 %'."""
     side, gain = row["better_side"], row["gain"]
     name = row["title"].partition(" (")[0]
     name = name if not name[1:].partition(" ")[0].islower() else name[0].lower() + name[1:]
@@ -68,10 +68,10 @@ def swing(row: Mapping[str, Any]) -> float:
     return max((abs(end / row["value"] - 1) for end in ends), default=0.0)
 
 
-def print_sensitivity(one: Document, out: IO[str]) -> None:
-    """A table of the inputs that move the answer, and notes."""
-    less, more = sides_in_words(one["change"])
-    seen = [row for row in one["rows"] if swing(row) >= SEEN]
+def print_sensitivity(document: Document, out: IO[str]) -> None:
+    """Print a table of the inputs that move the answer, and notes."""
+    less, more = sides_in_words(document["change"])
+    seen = [row for row in document["rows"] if swing(row) >= SEEN]
     lines = [
         [
             row["title"],
@@ -79,14 +79,14 @@ def print_sensitivity(one: Document, out: IO[str]) -> None:
             _changed(row, "less"),
             _changed(row, "more"),
             _elasticity(row),
-            sentence(row, one["better"]),
+            sentence(row, document["better"]),
         ]
         for row in seen
     ]
-    heading = f"{named(one)}: {answer(one)}"
+    heading = f"{named(document)}: {answer(document)}"
     columns = ["input", "is", less, more, "elasticity", "which means"]
     grid(heading, columns, lines, out, (1, 2, 3, 4))
-    print_notes([*notes(one), ""], out)
+    print_notes([*notes(document), ""], out)
 
 
 def _value(row: Mapping[str, Any]) -> str:
@@ -106,37 +106,37 @@ def _changed(row: Mapping[str, Any], side: str) -> str:
     return "cannot be" if end is None else percent(end / row["value"] - 1, signed=True)
 
 
-def notes(one: Document) -> list[str]:
-    """What stands below the table: the sum, what has no effect, what bends, what else changes, the error bars."""
-    rows = one["rows"]
-    found = [_sum(one)] if one["sum_expected"] is not None else []
+def notes(document: Document) -> list[str]:
+    """Notes below the table: the sum, inputs without effect, non-linear ones, side effects, the error bars."""
+    rows = document["rows"]
+    lines = [_sum(document)] if document["sum_expected"] is not None else []
     bent = [row["title"] for row in rows if not row["smooth"] and row["elasticity"] is not None and swing(row) >= SEEN]
     if bent:
-        found.append(
+        lines.append(
             f"* {', '.join(bent)}: less and more differ in effect "
             "(for example where a limit binds on one side only). Read both columns."
         )
-    found += [f"{row['title']}: {_remark(row['remark'])}" for row in rows if row["remark"]]
+    lines += [f"{row['title']}: {_remark(row['remark'])}" for row in rows if row["remark"]]
     still = [row["title"] for row in rows if swing(row) < SEEN]
     if still:
-        found.append(f"Below {100 * SEEN:g} %: {', '.join(still)}")
-    if one["not_varied"]:
-        found.append(f"Not varied, because this job does not use them: {', '.join(one['not_varied'])}")
-    if one["interval_shares"]:
+        lines.append(f"Below {100 * SEEN:g} %: {', '.join(still)}")
+    if document["not_varied"]:
+        lines.append(f"Not varied, because this job does not use them: {', '.join(document['not_varied'])}")
+    if document["interval_shares"]:
         parts = ", ".join(
             f"{CLASSES.get(name, name)} {100 * share:.0f} %"
-            for name, share in one["interval_shares"].items()
+            for name, share in document["interval_shares"].items()
             if share >= 0.005
         )
         runs = "The interval is that of whole runs, which is wider than what their kernels bring. Shares of those"
         own = "What the interval comes from (shares of its squared width)"
-        found.append(f"{runs if one['interval_of'] == 'runs' else own}: {parts}")
-    return found
+        lines.append(f"{runs if document['interval_of'] == 'runs' else own}: {parts}")
+    return lines
 
 
-def _sum(one: Document) -> str:
-    total, expected = one["sum_of_elasticities"], one["sum_expected"]
-    host = one["host_share"]
+def _sum(document: Document) -> str:
+    total, expected = document["sum_of_elasticities"], document["sum_expected"]
+    host = document["host_share"]
     why = f" (the CPU delays the GPUs {percent(host)} of the time)" if host else ""
     return (
         f"Check: the listed inputs together explain {percent(total / expected)} of the result. The rest is "
@@ -151,19 +151,24 @@ def _remark(text: str) -> str:
     return text
 
 
-def tornado_of(one: Document) -> Tornado:
-    """Its bars. Inputs that hold figures of others, and the price to which all cost goes, stand aside."""
+def tornado_of(document: Document) -> Tornado:
+    """The tornado of an answer.
+
+    Inputs that hold figures of others, and the price to which all cost goes, stand aside.
+    """
     bars = []
-    for row in one["rows"]:
+    for row in document["rows"]:
         ends = [row[f"value_{side}"] and row[f"value_{side}"] / row["value"] - 1 for side in ("less", "more")]
         aside = "moves others with it" if row["compound"] else "the price of it all" if row["input"] == "price" else ""
         bars.append(TornadoBar(row["title"], ends[0], ends[1], _value(row), aside))
-    column = one["column"]
-    return Tornado(one["scenario"], f"{title(column)}, {cell(column, one['value'])} as it is", title(column), bars)
+    column = document["column"]
+    return Tornado(
+        document["scenario"], f"{title(column)}, {cell(column, document['value'])} as it is", title(column), bars
+    )
 
 
 def tornado_heading(panels: Sequence[Document], heading: str) -> str:
-    """The title of a tornado figure: what was asked for, or the row and its answer."""
+    """The title of a tornado figure: the given one, or the row and its answer."""
     if heading or len(panels) > 1:
         return heading
     return f"{named(panels[0])}: {answer(panels[0])}"

@@ -47,12 +47,12 @@ def bar_look(s: int) -> dict[str, Any]:
 
 
 def too_large(row: Row) -> bool:
-    """Whether the memory of a row does not fit; of prefill the weights alone are known."""
+    """True if the memory of a row does not fit; of prefill the weights alone are known."""
     return row.get("memory_fits", row.get("weights_fit", True)) is False
 
 
 def saturated(row: Row) -> bool:
-    """Whether requests of a server queue for a place in its batch: more clients only wait longer."""
+    """True if requests of a server queue for a place in its batch: more clients only wait longer."""
     return row.get("saturated") is True
 
 
@@ -63,12 +63,12 @@ def worth_choosing(rows: Rows) -> list[Row]:
 
 
 def what_is_too_large(rows: Rows) -> str:
-    """What the mark for such rows says."""
+    """The legend's text for rows that do not fit."""
     return "does not fit" if any("memory_fits" in row for row in rows) else "weights do not fit"
 
 
 def that_fit(rows: Rows) -> list[Row]:
-    """Rows whose memory fits, or all where none does: what a title speaks of."""
+    """Rows whose memory fits, or all where none does: the rows that a title speaks of."""
     return [row for row in rows if not too_large(row)] or list(rows)
 
 

@@ -1,4 +1,4 @@
-"""Where a step goes: a bar for each row, made of the columns that add up to it."""
+"""Parts of a step: a bar for each row, made of the columns that add up to it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ SMALL = 0.003
 SIDE = 240.0
 """Width of names beside bars, points."""
 WIDTH = 11.0
-"""Of the picture, inches."""
+"""Width of the picture, inches."""
 
 
 def stack_figure(rows: Mapping[str, Mapping[str, Any]], columns: Sequence[str], heading: str) -> Figure:
@@ -103,7 +103,7 @@ def stack_figure(rows: Mapping[str, Mapping[str, Any]], columns: Sequence[str], 
 
 
 def _write_sums(panel: Axes, texts: Sequence[str], places: Sequence[float]) -> None:
-    """Texts behind bars that end at `places`, with room for the widest of them."""
+    """Write texts behind bars that end at `places`, with room for the widest of them."""
     laid_out(panel.figure)  # type: ignore[arg-type]
     room = panel.get_window_extent().width * 72 / panel.figure.dpi
     far = max(at / (1 - (width_of(text, 11) + 14) / room) for at, text in zip(places, texts, strict=True))
@@ -115,7 +115,7 @@ def _write_sums(panel: Axes, texts: Sequence[str], places: Sequence[float]) -> N
 
 
 def _write_shares(panel: Axes, rows: Mapping[str, Mapping[str, Any]], wanted: Sequence[str], scale: float) -> None:
-    """The share of each part in it, where it is wide enough."""
+    """Write the share of each part in it, where it is wide enough."""
     from matplotlib.colors import to_rgb
 
     points = panel.get_window_extent().width * 72 / panel.figure.dpi / panel.get_xlim()[1]
@@ -134,12 +134,12 @@ def _write_shares(panel: Axes, rows: Mapping[str, Mapping[str, Any]], wanted: Se
 
 
 def _is_step(row: Mapping[str, Any], total: float) -> bool:
-    """Whether the columns are all of the step."""
+    """True if the columns are all of the step."""
     return bool(abs(total - row.get("step_s", 0.0)) <= 5e-3 * total)
 
 
 def _at_the_end(row: Mapping[str, Any], wanted: Sequence[str], total: float, whole: bool) -> str:
-    """The sum, for a whole step the utilisation, and whether it does not fit."""
+    """The text behind a bar: the sum, for a whole step the utilisation, and whether it does not fit."""
     text = cell(wanted[0] if wanted else "step_s", total)
     mfu = row.get("mfu")
     text += f", MFU {100 * mfu:.0f} %" if mfu is not None and whole else ""
@@ -147,7 +147,7 @@ def _at_the_end(row: Mapping[str, Any], wanted: Sequence[str], total: float, who
 
 
 def _finding(rows: Mapping[str, Mapping[str, Any]], wanted: Sequence[str], sums: Mapping[str, float]) -> str:
-    """The shortest of those that fit, and what takes most of it."""
+    """A sentence on the shortest of the bars that fit, and on its largest part."""
     fitting = [name for name in rows if not too_large(rows[name])] or list(rows)
     if not fitting or not wanted:
         return ""
@@ -161,7 +161,7 @@ def _finding(rows: Mapping[str, Mapping[str, Any]], wanted: Sequence[str], sums:
 def _part(
     panel: Axes, rows: Mapping[str, Mapping[str, Any]], wanted: Sequence[str], column: str, n: int, scale: float
 ) -> None:
-    """One column on top of those before it."""
+    """Draw one column on top of those before it."""
     colour, hatch = _LOOKS.get(column, (COLOURS[n % len(COLOURS)], ""))
     values = [(row.get(column) or 0.0) * scale for row in rows.values()]
     left = [sum(row.get(c) or 0.0 for c in wanted[: wanted.index(column)]) * scale for row in rows.values()]

@@ -46,7 +46,7 @@ _STYLE: Any = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The project's look while a figure is built or written."""
+    """A context with the project's look, in which a figure is built or written."""
     import matplotlib
 
     with matplotlib.rc_context(_STYLE):

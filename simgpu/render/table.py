@@ -27,18 +27,18 @@ def print_table(
 ) -> None:
     """Print `rows` with the columns that are `wanted`, and the notes below."""
     columns = columns_of(rows, wanted)
-    found = []
+    texts = []
     for column in columns:
         numbers = all(isinstance(row.get(column), (int, float, type(None))) for row in rows)
-        found.append(_column(title(column), [cell_of(column, row) for row in rows], numbers))
-    _print(heading, found, out)
+        texts.append(_column(title(column), [cell_of(column, row) for row in rows], numbers))
+    _print(heading, texts, out)
     if any(interval_of(column, row) for column in columns for row in rows):
         print_notes([INTERVALS], out)
     print_notes(notes, out)
 
 
 def print_notes(notes: Sequence[str], out: IO[str]) -> None:
-    """What stands below a table."""
+    """Print notes below a table."""
     console, width = _console(out)
     for note in notes:
         _say(console, plain(note), width)
@@ -59,12 +59,12 @@ def grid(
 ) -> None:
     """Print a table of words; the columns at `right` are numbers, those at `dim` stand back."""
     numbers = set(right)
-    found = [_column(name, [row[i] for row in rows], i in numbers) for i, name in enumerate(columns)]
-    _print(heading, found, out, [columns[i] for i in dim])
+    texts = [_column(name, [row[i] for row in rows], i in numbers) for i, name in enumerate(columns)]
+    _print(heading, texts, out, [columns[i] for i in dim])
 
 
 def print_names(entries: Sequence[tuple[str, str]], out: IO[str], indent: str = "") -> None:
-    """Names in one column, and behind each what it is."""
+    """Print names in one column, and behind each its meaning."""
     console, width = _console(out)
     names = max((len(name) for name, _ in entries), default=0)
     for name, what in entries:
@@ -75,7 +75,7 @@ def print_names(entries: Sequence[tuple[str, str]], out: IO[str], indent: str = 
 
 
 def width_of(out: IO[str]) -> int | None:
-    """Letters in a line of a terminal, or that COLUMNS asks for; None where `out` has no width."""
+    """Letters in a line of a terminal, or the value of COLUMNS; None where `out` has no width."""
     return _console(out)[1]
 
 
@@ -89,7 +89,7 @@ def _one_line(text: str) -> str:
 
 
 def _print(heading: str, columns: Sequence[Column], out: IO[str], dim: Sequence[str] = ()) -> None:
-    """A title and a table below it, in as many parts as the width needs."""
+    """Print a title and a table below it, in as many parts as the width needs."""
     console, width = _console(out)
     if heading:
         _say(console, plain(heading), width, "bold")
@@ -106,16 +106,16 @@ def _print(heading: str, columns: Sequence[Column], out: IO[str], dim: Sequence[
 
 def _on_paper(columns: Sequence[Column]) -> list[Column]:
     """`columns` for a file or a pipe: every row on one line, but for sentences."""
-    found = list(columns)
-    for i in sorted(range(len(found)), key=lambda n: -found[n].width):
-        over = total(found) - PAPER
-        if over > 0 and found[i].width > PROSE:
-            found[i] = found[i].within(max(PROSE, found[i].width - over))
-    return found
+    paper = list(columns)
+    for i in sorted(range(len(paper)), key=lambda n: -paper[n].width):
+        over = total(paper) - PAPER
+        if over > 0 and paper[i].width > PROSE:
+            paper[i] = paper[i].within(max(PROSE, paper[i].width - over))
+    return paper
 
 
 def _say(console: Console, text: str, width: int | None, style: str | None = None) -> None:
-    """A line of text, broken between words where it is wider than a terminal."""
+    """Print a line of text, broken between words where it is wider than a terminal."""
     for line in wrapped(text, width) if width else text.split("\n"):
         console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
 
@@ -128,12 +128,12 @@ class _PlainConsole(Console):
 
 
 def _wide(out: IO[str], width: int) -> Console:
-    """A console in which what is `width` wide fits; how it fits a terminal was decided before."""
+    """A console in which a text `width` wide fits; its layout for a terminal was decided before."""
     return _PlainConsole(file=out, width=width)
 
 
 def _console(out: IO[str]) -> tuple[Console, int | None]:
-    """A console, and the width that tables have to keep: that of a terminal, what COLUMNS says, else none."""
+    """A console, and the width that tables have to keep: that of a terminal, the value of COLUMNS, else none."""
     console = _PlainConsole(file=out)
     if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
         return console, max(20, console.width)

@@ -25,7 +25,7 @@ _SPREAD = 22
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the warnings about letters that the typeface lacks: they are drawn as boxes; nobody can act on it."""
+    """A context without warnings about letters that the typeface lacks: nobody can act on them; boxes are drawn."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         yield
@@ -46,8 +46,10 @@ def width_of(text: str, size: float, weight: str = "normal") -> float:
 
 
 def wrapped(text: str, size: float, width: float, most: int | None = None) -> str:
-    """`text` in lines of at most `width` points, broken at blanks and hyphens, else inside words; of more than `most`
-    lines the rest becomes an ellipsis."""
+    """`text` in lines of at most `width` points, broken at blanks and hyphens, else inside words.
+
+    Lines after the first `most` become an ellipsis.
+    """
     lines: list[str] = []
     for paragraph in text.split("\n"):
         rest = paragraph
@@ -64,7 +66,7 @@ def wrapped(text: str, size: float, width: float, most: int | None = None) -> st
 
 
 def _fitting(text: str, size: float, width: float) -> int:
-    """How many letters of `text` fit, at least one."""
+    """The number of letters of `text` that fit `width`, at least one."""
     low, high = 1, len(text)
     while low < high:
         middle = (low + high + 1) // 2
@@ -73,7 +75,7 @@ def _fitting(text: str, size: float, width: float) -> int:
 
 
 def heading(figure: Figure, *lines: str) -> None:
-    """Title of a picture: what it is about, then what it shows; long lines go on in the next."""
+    """Write the title of a picture: what it is about, then what it shows; long lines go on in the next."""
     width = 72 * figure.get_figwidth() * 0.975
     text = "\n".join(wrapped(line, HEADING, width, 4) for line in lines if line)
     if text:
@@ -83,8 +85,10 @@ def heading(figure: Figure, *lines: str) -> None:
 def legend_below(
     figure: Figure, handles: Sequence[Any], names: Sequence[str], size: float = LEGEND, caption: str = ""
 ) -> None:
-    """A legend under all panels, in as few rows as the width allows; a picture with many rows of it grows. `caption`
-    says above it what its entries are."""
+    """Put a legend under all panels, in as few rows as the width allows.
+
+    A picture with many rows of it grows. `caption` above it says what its entries are.
+    """
     if not names:
         return
     width = 72 * figure.get_figwidth() - 24
@@ -107,17 +111,17 @@ def laid_out(figure: Figure) -> None:
 
 
 _AROUND = ((1, 1), (-1, 1), (1, -1), (-1, -1), (0, 1), (0, -1), (1, 0), (-1, 0))
-"""Where a name may stand: right above its point first."""
+"""Places of a name beside its point: right above it first."""
 
 
 def name_points(
     panel: Axes, points: Sequence[tuple[float, float]], names: Sequence[str],
     others: Sequence[tuple[float, float]] = (), size: float = 9.0, away: float = 5.0, **look: Any,
 ) -> int:  # fmt: skip
-    """Write `names` beside `points`, in their order, each where it covers no other, no point and none of `others`
-    (places in units of the axes). Returns how many found no place and were left out.
+    """Write `names` beside `points`, in order, each where it covers nothing; return how many were left out.
 
-    `away`: from the point, in points of type. The picture must have its final size.
+    A name covers no other name, no point and none of `others` (places in units of the axes). `away` is its distance
+    from the point, in points of type. The picture must have its final size.
     """
     laid_out(panel.figure)  # type: ignore[arg-type]
     scale = panel.figure.dpi / 72
@@ -129,7 +133,7 @@ def name_points(
         lines = name.count("\n") + 1
         wide, high = width_of(name, size) * scale + 2, size * 1.25 * lines * scale
         for far in (1.0, 2.6):
-            found = next(
+            free = next(
                 (
                     place
                     for place in _AROUND
@@ -137,17 +141,17 @@ def name_points(
                 ),
                 None,
             )
-            if found is not None:
+            if free is not None:
                 break
         else:
             missing += 1
             continue
         taken.append(box)
         where: dict[str, Any] = {
-            "ha": ("right", "center", "left")[found[0] + 1],
-            "va": ("top", "center", "bottom")[found[1] + 1],
+            "ha": ("right", "center", "left")[free[0] + 1],
+            "va": ("top", "center", "bottom")[free[1] + 1],
         }
-        offset = (found[0] * far * away, found[1] * far * away)
+        offset = (free[0] * far * away, free[1] * far * away)
         spot = tuple(panel.transData.inverted().transform((x, y)))
         look |= {"textcoords": "offset points", "fontsize": size, "color": INK, "zorder": 6}
         panel.annotate(name, spot, offset, **where, **look)
@@ -197,8 +201,10 @@ def short_number(value: float, _: object = None) -> str:
 
 
 def ticks_apart(places: Sequence[float], names: Sequence[str], size: float, points: float) -> list[int]:
-    """Which of `places` (shares of an axis `points` long, ascending) can have their names without touching; the last
-    always has."""
+    """True for each of `places` whose name can stand without touching another; the last always can.
+
+    Places are shares of an axis `points` long, ascending.
+    """
     kept: list[int] = []
     edge = float("inf")
     for i in reversed(range(len(places))):

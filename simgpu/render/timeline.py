@@ -54,8 +54,8 @@ def timeline_figure(
 ) -> Figure:  # fmt: skip
     """Spans of the first `ranks` ranks between the two times of `window`, s.
 
-    By default one rank, the one that ends last, and the whole step; if more than `MOST_EDGED` spans of it follow
-    each other only the first `START`, which can be told apart. `row` is what came of the run: it knows what of a pass
+    By default one rank, the one that ends last, and the whole step; if more than `MOST_EDGED` spans of it follow each
+    other only the first `START`, which can be told apart. `row` is the row of the run: it knows which part of a pass
     are collectives inside its layers.
     """
     from matplotlib.figure import Figure
@@ -100,24 +100,26 @@ def timeline_figure(
 
 
 def _spans(execution: Execution) -> list[dict[str, list[Bar]]]:
-    """What each stream of each rank does, by its name."""
-    found: list[dict[str, list[Bar]]] = [{name: [] for name in streams} for streams in execution.streams]
-    where = {number: found[r][name] for r, streams in enumerate(execution.streams) for name, number in streams.items()}
+    """Spans of each stream of each rank, by its name."""
+    spans: list[dict[str, list[Bar]]] = [{name: [] for name in streams} for streams in execution.streams]
+    where = {number: spans[r][name] for r, streams in enumerate(execution.streams) for name, number in streams.items()}
     for span in execution.timeline.spans(where):
         if span.end > span.start:
             where[span.stream].append((span.start, span.end, _class(span.label)))
-    return found
+    return spans
 
 
 def _end_of_start(streams: Sequence[Sequence[Bar]], step: float) -> float:
-    """Until when a step is drawn where nobody says it, s: to its end, or as long as its spans can be told apart."""
+    """The default end of the window, s: the step's end, or as long as its spans can be told apart."""
     busiest = max(streams, key=len, default=())
     return step if len(busiest) <= MOST_EDGED else sorted(busiest)[START - 1][1]
 
 
 def _shares(parts: Breakdown, row: Mapping[str, Any]) -> str:
-    """How long the step takes and what of it waits for communication. Of training the row knows better: the collectives
-    of a layer are part of its pass."""
+    """Duration of the step and the part of it that waits for communication.
+
+    Of training the row knows better: the collectives of a layer are part of its pass.
+    """
     exposed = [row.get(name) for name in (*_INSIDE, "exposed_pp_s", "exposed_data_s")]
     whole = parts.step or 1.0
     text = f"step of {format_seconds(parts.step)}: "
@@ -133,7 +135,7 @@ def _shares(parts: Breakdown, row: Mapping[str, Any]) -> str:
 def _drawn(
     every: Sequence[Mapping[str, Sequence[Bar]]], shown: Sequence[int], parts: Breakdown, low: float, high: float
 ) -> str:
-    """Which ranks are drawn, whether the others do the same, and from when to when."""
+    """Ranks that are drawn, whether the others do the same, and the ends of the window."""
     count = len(every)
     if len(shown) > 1:
         text = f"drawn: {'all' if len(shown) == count else f'the first {len(shown)} of {count}'} ranks"
@@ -145,13 +147,13 @@ def _drawn(
     return text if whole else f"{text}; {format_seconds(low) if low else '0'} to {format_seconds(high)}"
 
 
-def _alike(one: Mapping[str, Sequence[Bar]], other: Mapping[str, Sequence[Bar]]) -> bool:
-    """Whether two ranks do the same at the same times."""
-    if one is other:
+def _alike(streams: Mapping[str, Sequence[Bar]], others: Mapping[str, Sequence[Bar]]) -> bool:
+    """True if two ranks do the same at the same times."""
+    if streams is others:
         return True
-    if [len(bars) for bars in one.values()] != [len(bars) for bars in other.values()]:
+    if [len(bars) for bars in streams.values()] != [len(bars) for bars in others.values()]:
         return False
-    pairs = (pair for a, b in zip(one.values(), other.values(), strict=True) for pair in zip(a, b, strict=True))
+    pairs = (pair for a, b in zip(streams.values(), others.values(), strict=True) for pair in zip(a, b, strict=True))
     return all(isclose(a[0], b[0], rel_tol=1e-6, abs_tol=1e-9) and isclose(a[1], b[1], rel_tol=1e-6) for a, b in pairs)
 
 
@@ -164,7 +166,7 @@ def _class(label: object) -> str:
 
 
 def _draw(panel: Axes, at: int, bars: Sequence[Bar], scale: float, long: float) -> dict[str, None]:
-    """The bars of a row in a picture of `long` s; of very many those that touch are one. Returns what is there."""
+    """Draw the bars of a row in a picture of `long` s; very many that touch become one. Returns their kinds."""
     if len(bars) > MANY:
         bars = _joined(bars, long * TOUCH)
     few = len(bars) <= MOST_EDGED  # more would be nothing but white edges
@@ -176,11 +178,11 @@ def _draw(panel: Axes, at: int, bars: Sequence[Bar], scale: float, long: float) 
 
 def _joined(bars: Sequence[Bar], touch: float) -> list[Bar]:
     """Bars that follow each other within `touch` s as one: compute, or communication."""
-    found: list[Bar] = []
+    joined: list[Bar] = []
     for start, end, kind in sorted(bars):
         what = kind if kind == "communication" else "compute"
-        if found and found[-1][2] == what and start - found[-1][1] <= touch:
-            found[-1] = (found[-1][0], max(end, found[-1][1]), what)
+        if joined and joined[-1][2] == what and start - joined[-1][1] <= touch:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]), what)
         else:
-            found.append((start, end, what))
-    return found
+            joined.append((start, end, what))
+    return joined

@@ -55,7 +55,7 @@ def topology_figure(topology: Topology, heading: str) -> Figure:
 
 
 def drawn_graph(topology: Topology, heading: str) -> tuple[nx.DiGraph[str], str]:
-    """What of the graph a picture can hold: the first nodes, and the first sockets of each with what hangs below."""
+    """The part of the graph that a picture can hold: the first nodes, the first sockets of each, their devices."""
     graph = topology.graph
     roots = [v for v in graph if graph.nodes[v]["kind"] == "root" and graph.nodes[v]["node"] == 0]
     if topology.nodes <= MAX_NODES and len(roots) <= MAX_SOCKETS:
@@ -79,7 +79,7 @@ def drawn_graph(topology: Topology, heading: str) -> tuple[nx.DiGraph[str], str]
 
 
 def topology_tree(topology: Topology) -> list[str]:
-    """Each vertex with what it reaches, and at what rate: one line each, for the terminal."""
+    """The graph as text for the terminal: a line for each vertex, with those it reaches, and at what rate."""
     graph = topology.graph
     lines = []
     for name in sorted(graph.nodes, key=lambda v: (_LAYERS.index(graph.nodes[v]["kind"]), _natural(v))):

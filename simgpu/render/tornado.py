@@ -1,4 +1,4 @@
-"""Tornado plots: what an answer does when each input is a little less and a little more, the widest bar on top."""
+"""Tornado plots: the change of an answer when each input is lower and higher, the widest bar on top."""
 
 from __future__ import annotations
 
@@ -44,12 +44,13 @@ class TornadoBar:
 
     @property
     def swing(self) -> float:
+        """The larger of both changes, without sign."""
         return max(abs(end) for end in (self.less or 0.0, self.more or 0.0))
 
 
 @dataclass(frozen=True)
 class Tornado:
-    """One answer: `base` says what it is ('step 5.97 s'), `answer` its name in the finding."""
+    """An answer and its bars: `base` says what it is ('step 5.97 s'), `answer` its name in the finding."""
 
     name: str
     base: str
@@ -63,7 +64,7 @@ def tornado_figure(panels: Sequence[Tornado], change: float, title: str = "") ->
     from matplotlib.patches import Patch
 
     several = len(panels) > 1
-    shown = [_shown(one.bars, MOST_OF_SHEET if several else MOST) for one in panels]
+    shown = [_shown(tornado.bars, MOST_OF_SHEET if several else MOST) for tornado in panels]
     columns = 2 if several else 1
     heights = [max(len(bars) for bars in shown[n : n + columns]) + 2.2 for n in range(0, len(shown), columns)]
     with style():
@@ -72,13 +73,13 @@ def tornado_figure(panels: Sequence[Tornado], change: float, title: str = "") ->
         parts = (
             figure.subfigures(len(heights), columns, squeeze=False, height_ratios=heights).flat if several else [figure]
         )
-        for part, one, bars in zip(parts, panels, shown, strict=False):
+        for part, tornado, bars in zip(parts, panels, shown, strict=False):
             width = 72 * size[0] / columns
-            _draw(part.subplots(), one, bars, several, width)
+            _draw(part.subplots(), tornado, bars, several, width)
             if several:
                 words = (
                     wrapped(text.replace(" %", "\u00a0%"), 11, width - 16, 2)
-                    for text in (one.name, finding(one, bars, change))
+                    for text in (tornado.name, finding(tornado, bars, change))
                 )
                 part.suptitle("\n".join(words), fontsize=11, x=0.02, ha="left", color=INK)
         names = [f"{side} of it" for side in sides_in_words(change)]
@@ -90,21 +91,21 @@ def tornado_figure(panels: Sequence[Tornado], change: float, title: str = "") ->
     return figure
 
 
-def finding(one: Tornado, bars: Sequence[TornadoBar], change: float) -> str:
-    """What the widest bar shows, in its own numbers: true of a time and of a rate."""
+def finding(tornado: Tornado, bars: Sequence[TornadoBar], change: float) -> str:
+    """A sentence on the widest bar, in its own numbers: true of a time and of a rate."""
     widest = next((bar for bar in bars if not bar.aside), None)
     if widest is None:
-        return f"no input moves {one.answer}"
+        return f"no input moves {tornado.answer}"
     name = widest.label.partition(" (")[0]
     matters = "matter" if name.endswith(("latencies", "rates")) else "matters"
     ends = zip((widest.less, widest.more), sides_in_words(change), strict=True)
     known = [(_percent(end), side) for end, side in ends if end is not None]
-    words = [f"{one.answer} {known[0][0]} with {known[0][1]}", *(f"{end} with {side}" for end, side in known[1:])]
+    words = [f"{tornado.answer} {known[0][0]} with {known[0][1]}", *(f"{end} with {side}" for end, side in known[1:])]
     return f"{name} {matters} most: {', '.join(words)}"
 
 
 def sides_in_words(change: float) -> tuple[str, str]:
-    """What both sides of a change are: '10 % less' and '10 % more', '50 % less' and '100 % more'."""
+    """Both sides of a change in words: '10 % less' and '10 % more', '50 % less' and '100 % more'."""
     less, more = sides_of(change)
     return f"{100 * (1 - less):.3g} % less", f"{100 * (more - 1):.3g} % more"
 
@@ -116,15 +117,15 @@ def _shown(bars: Sequence[TornadoBar], most: int) -> list[TornadoBar]:
     return [*seen[: min(len(seen) - len(aside), most - len(aside))], *aside]
 
 
-def _left_out(one: Tornado, bars: Sequence[TornadoBar]) -> str:
-    """Which bars had no room, and how wide they are at most; '' if none."""
-    out = [bar for bar in one.bars if bar.swing >= SEEN and bar not in bars]
+def _left_out(tornado: Tornado, bars: Sequence[TornadoBar]) -> str:
+    """A sentence on the bars that had no room, and how wide they are at most; '' if none."""
+    out = [bar for bar in tornado.bars if bar.swing >= SEEN and bar not in bars]
     if not out:
         return ""
     return f"not drawn: {', '.join(bar.label for bar in out)} ({_percent(max(bar.swing for bar in out))[1:]} at most)"
 
 
-def _draw(panel: Axes, one: Tornado, bars: Sequence[TornadoBar], several: bool, width: float) -> None:
+def _draw(panel: Axes, tornado: Tornado, bars: Sequence[TornadoBar], several: bool, width: float) -> None:
     """The bars of a panel, with labels and numbers, in `width` points."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -156,8 +157,8 @@ def _draw(panel: Axes, one: Tornado, bars: Sequence[TornadoBar], several: bool, 
     panel.tick_params(axis="y", length=0)
     panel.xaxis.set_major_locator(MaxNLocator(5 if several else 8))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:+g} %" if x else "0"))
-    out = _left_out(one, bars)
-    panel.set_xlabel(f"Change of {one.base}" + (f"\n{wrapped(out, 12, room, 3)}" if out else ""))
+    out = _left_out(tornado, bars)
+    panel.set_xlabel(f"Change of {tornado.base}" + (f"\n{wrapped(out, 12, room, 3)}" if out else ""))
     if not bars:
         panel.set_xticks([0])
         panel.text(0, 0, "no input moves it", ha="center", va="center", fontsize=11, color=INK)
@@ -178,14 +179,14 @@ def _same_side(bar: TornadoBar) -> bool:
 
 
 def _label(bar: TornadoBar, several: bool) -> str:
-    """'Tensor peak (bf16, 989.4 TFLOP/s)', on a sheet 'Tensor peak (bf16)'."""
+    """The name of a bar: 'Tensor peak (bf16, 989.4 TFLOP/s)', on a sheet 'Tensor peak (bf16)'."""
     if several or not bar.figure:
         return bar.label
     return f"{bar.label[:-1]}, {bar.figure})" if bar.label.endswith(")") else f"{bar.label} ({bar.figure})"
 
 
 def _ends(bar: TornadoBar, same_side: bool) -> list[tuple[float, str]]:
-    """Where the numbers of a bar stand: outside of it, both at one end where both sides go the same way."""
+    """Places of a bar's numbers: outside of it, both at one end where both sides go the same way."""
     ends = [end for end in (bar.less, bar.more) if end is not None and abs(end) >= SEEN / 2]
     if same_side and len(ends) == 2:
         return [(max(ends, key=abs), " / ".join(_percent(end) for end in ends))]

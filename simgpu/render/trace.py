@@ -52,26 +52,26 @@ def _opened(execution: Execution) -> list[Span]:
     if not execution.blocks:
         return []
     first: dict[tuple[str, int], int] = {}
-    found = []
+    passes = []
     for span in execution.timeline.spans([execution.streams[0]["compute"]]):
         activity = span.label
         if isinstance(activity, Activity) and activity.task is not None and activity in execution.blocks:
             microbatch, chunk = activity.task
             if first.setdefault((activity.kind, chunk), microbatch) == microbatch:
-                found.append(span)
-    return found
+                passes.append(span)
+    return passes
 
 
 def _inside(execution: Execution, span: Span, process: int) -> Iterator[dict[str, Any]]:
     """Kernels and collectives of the blocks of a pass, on tracks of their own, stretched as the pass is."""
     assert isinstance(span.label, Activity)
-    made, left = execution.blocks[span.label], MOST_INSIDE
-    nominal = sum(block.seconds * times for block, times in made)
+    blocks, left = execution.blocks[span.label], MOST_INSIDE
+    nominal = sum(block.seconds * times for block, times in blocks)
     factor = span.duration / nominal if nominal else 0.0
     known = len(execution.streams[0])
     tracks: dict[str, int] = {}
     at = span.start
-    for block, times in made:
+    for block, times in blocks:
         for _ in range(times):
             left -= len(block.spans)
             if left < 0:

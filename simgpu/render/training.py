@@ -1,4 +1,4 @@
-"""What people see of predicted training steps: every row beside its measurement, sources, the worst, and a plot."""
+"""Output on predicted training steps: every row beside its measurement, sources, the worst, and a plot."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 StepRow = Mapping[str, Any]
 RATIOS = (0.4, 1.8)
-"""Of predicted over measured, what is drawn; the rest stands at the edge, and the title counts it."""
+"""Range of predicted over measured times that is drawn; others stand at the edge, and the title counts them."""
 
 
 def quantity(value: float, row: StepRow) -> str:
-    """Seconds, gigabytes, or percent of an activation memory."""
+    """A value in words: seconds, gigabytes, or percent of an activation memory."""
     if row["op"] != "memory":
         return format_seconds(value)
     return f"{100 * value:.0f} %" if row["part"] == "relative" else f"{value / 1e9:.2f} GB"
 
 
 def print_rows(rows: Sequence[StepRow], out: IO[str]) -> None:
-    """Every row: predicted and measured side by side."""
+    """Print every row: predicted and measured side by side."""
     cells = [
         [
             f"{row['source']}:{row['line']}",
@@ -47,20 +47,20 @@ def print_rows(rows: Sequence[StepRow], out: IO[str]) -> None:
     _print("Predicted and measured, row by row", columns, cells, 3, out)
 
 
-def print_origins(found: Sequence[Mapping[str, Any]], out: IO[str]) -> None:
-    """Errors by paper or page."""
+def print_origins(origins: Sequence[Mapping[str, Any]], out: IO[str]) -> None:
+    """Print errors by paper or page."""
     cells = [
         [entry["origin"], entry["gpu"], entry["op"], str(entry["rows"])]
         + [percent(entry[name], signed=name == "bias") for name in ("median_ape", "mape", "p90_ape", "max_ape")]
         + [percent(entry["bias"], signed=True), percent(entry["coverage80"])]
-        for entry in found
+        for entry in origins
     ]
     names = ["origin", "gpu", "what", "rows", "median %", "mean %", "P90 %", "largest %", "bias %", "cover %"]
     _print("Whole steps by origin", names, cells, 3, out)
 
 
 def print_farthest(rows: Sequence[StepRow], out: IO[str]) -> None:
-    """The rows that are off most, and why."""
+    """Print the rows that are off most, and why."""
     cells = [
         [
             f"{row['source']}:{row['line']}",
@@ -75,7 +75,7 @@ def print_farthest(rows: Sequence[StepRow], out: IO[str]) -> None:
 
 
 def parity(rows: Sequence[StepRow], what: str = "Training steps", kind: str = "step") -> Figure:
-    """Predicted against measured times, and their ratio, by origin; `what` they are, and what one of them is."""
+    """Predicted against measured times, and their ratio, by origin; `what` names the times, `kind` one of them."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, NullFormatter
 

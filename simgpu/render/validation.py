@@ -1,4 +1,4 @@
-"""What people see of a validation: its table, and plots of parity and of error by size."""
+"""Output of a validation: its table, and plots of parity and of error by size."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def percent(value: float | None, signed: bool = False) -> str:
 
 
 def print_scores(groups: Groups, title: str, out: IO[str]) -> None:
-    """The scores of each group; errors in percent, the median error of the plain roofline beside them."""
+    """Print the scores of each group; errors in percent, the median error of the plain roofline beside them."""
     words = ("source", "gpu", "op", "dtype")
     cells = [
         [*(str(group[word]) for word in words), str(group["rows"])]
@@ -47,7 +47,7 @@ def print_scores(groups: Groups, title: str, out: IO[str]) -> None:
 
 
 def print_worst(rows: Sequence[Mapping[str, Any]], out: IO[str]) -> None:
-    """The rows that are off most."""
+    """Print the rows that are off most."""
     cells = [
         [
             f"{row['source']}:{row['line']}",
@@ -62,8 +62,10 @@ def print_worst(rows: Sequence[Mapping[str, Any]], out: IO[str]) -> None:
 
 
 def print_listed(title: str, rows: Sequence[Mapping[str, Any]], out: IO[str]) -> None:
-    """Rows that were not scored or are doubted: where, how many, why, on which lines of the file at first. Operators of
-    one reason share a line."""
+    """Print rows that were not scored or are doubted: where, how many, why, on which lines of the file at first.
+
+    Operators that share a reason share a line.
+    """
     merged: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
         merged.setdefault((row["source"], row["gpu"], row["reason"]), []).append(row)
@@ -83,14 +85,14 @@ def print_listed(title: str, rows: Sequence[Mapping[str, Any]], out: IO[str]) ->
 
 
 def _lines(members: Sequence[Mapping[str, Any]], most: int = 3) -> str:
-    """The first lines of some rows: '2, 5, 9 ...'."""
+    """The first line numbers of some rows: '2, 5, 9 ...'."""
     lines = sorted(line for row in members for line in row["lines"])
     more = " ..." if sum(row["rows"] for row in members) > most else ""
     return ", ".join(str(line) for line in lines[:most]) + more
 
 
 def _print(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]], left: int, out: IO[str]) -> None:
-    """A table whose first `left` columns and those of words stand left, numbers right."""
+    """Print a table whose first `left` columns and those of words stand left, numbers right."""
     from simgpu.render.table import grid
 
     words = ("constants", "what", "reason", "lines", "plan", "80 % interval")
@@ -152,7 +154,7 @@ def error_figure(op: str, points: Points, scores: Mapping[str, Any]) -> Figure:
 
 
 def _finding(op: str, scores: Mapping[str, Any]) -> str:
-    """What the picture shows."""
+    """A sentence on what the picture shows."""
     words = {"gemm": "Matrix multiplication", "moe": "Mixture-of-experts layer"}
     name = words.get(op, op.replace("_", " ").capitalize())
     off = f"median error {percent(scores['median_ape'])} % (plain roofline {percent(scores['sol_median_ape'])} %)"
@@ -202,14 +204,14 @@ def _binned(x: Any, y: Any, bins: int = 12) -> tuple[list[float], ...]:
     size = np.log10(x)
     edges = np.linspace(size.min(), size.max() + 1e-9, bins + 1)
     where = np.digitize(size, edges) - 1
-    found: tuple[list[float], ...] = ([], [], [], [])
+    binned: tuple[list[float], ...] = ([], [], [], [])
     for b in range(bins):
         members = y[where == b]
         if len(members) >= min(5, len(y)):
             values = (10 ** ((edges[b] + edges[b + 1]) / 2), *np.quantile(members, [0.5, 0.1, 0.9]))
-            for column, value in zip(found, values, strict=True):
+            for column, value in zip(binned, values, strict=True):
                 column.append(float(value))
-    return found
+    return binned
 
 
 def _time_axis(axis: Any) -> None:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Unpack
+from collections.abc import Mapping
+from typing import Any, Unpack, overload
 
 from simgpu.analysis.breakdown import Breakdown, breakdown
 from simgpu.analysis.uncertainty import Range, parts_of, range_of, range_of_ratio
 from simgpu.analysis.utilisation import kernels_of, products
 from simgpu.arguments import MAPPING, TEXT, instance, takes
 from simgpu.catalog import Catalogue, usual_catalogue
-from simgpu.columns import following_ends
 from simgpu.errors import InputError, shown
 from simgpu.hardware.cluster import Cluster
+from simgpu.hardware.machine import machine_of
 from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph
 from simgpu.model.operators import BYTES
 from simgpu.plan.checks import PLAN_KEYS, check_fits_cluster
-from simgpu.plan.memory import Memory
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.program import Program, shard
-from simgpu.plan.serving_memory import ServingMemory
+from simgpu.simulation.inference_result import BatchResult, InferenceResult, MixedStepResult, ServingResult
+from simgpu.simulation.memory_use import MemoryUse
 from simgpu.simulation.result import Result
+from simgpu.simulation.step_result import StepResult, TrainingResult
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Execution, execute
 from simgpu.workload.frameworks import Framework
@@ -33,7 +34,46 @@ from simgpu.workload.runtimes import Runtime
 REMEMBERED = 32
 """Runs on one GPU that are remembered for each cluster."""
 
+Model = TransformerConfig | str | None
+"""A model from `load_model`, or its name."""
 
+Split = Plan | Mapping[str, Any] | None
+"""A plan, or its keys."""
+
+How = RunOptions | Mapping[str, Any] | None
+"""Options, or their keys."""
+
+
+@overload
+def simulate(
+    cluster: Cluster | str, workload: Prefill | OperatorList, model: Model = None, plan: Split = None,
+    options: How = None, *, draft: Model = None, catalogue: Catalogue | None = None, **settings: Unpack[Settings],
+) -> StepResult: ...  # fmt: skip
+@overload
+def simulate(
+    cluster: Cluster | str, workload: Training, model: Model = None, plan: Split = None,
+    options: How = None, *, draft: Model = None, catalogue: Catalogue | None = None, **settings: Unpack[Settings],
+) -> TrainingResult: ...  # fmt: skip
+@overload
+def simulate(
+    cluster: Cluster | str, workload: Inference, model: Model = None, plan: Split = None,
+    options: How = None, *, draft: Model = None, catalogue: Catalogue | None = None, **settings: Unpack[Settings],
+) -> BatchResult: ...  # fmt: skip
+@overload
+def simulate(
+    cluster: Cluster | str, workload: MixedStep, model: Model = None, plan: Split = None,
+    options: How = None, *, draft: Model = None, catalogue: Catalogue | None = None, **settings: Unpack[Settings],
+) -> MixedStepResult: ...  # fmt: skip
+@overload
+def simulate(
+    cluster: Cluster | str, workload: Serving, model: Model = None, plan: Split = None,
+    options: How = None, *, draft: Model = None, catalogue: Catalogue | None = None, **settings: Unpack[Settings],
+) -> ServingResult: ...  # fmt: skip
+@overload
+def simulate(
+    cluster: Cluster | str, workload: Workload | Mapping[str, Any], model: Model = None, plan: Split = None,
+    options: How = None, *, draft: Model = None, catalogue: Catalogue | None = None, **settings: Unpack[Settings],
+) -> Result: ...  # fmt: skip
 @takes(
     cluster=TEXT | instance("a Cluster", "simgpu.hardware.cluster.Cluster"),
     workload=MAPPING | instance("a job such as Prefill or Training", "simgpu.workload.fields.Strict"),
@@ -46,11 +86,11 @@ REMEMBERED = 32
 def simulate(
     cluster: Cluster | str,
     workload: Workload | Mapping[str, Any],
-    model: TransformerConfig | str | None = None,
-    plan: Plan | Mapping[str, Any] | None = None,
-    options: RunOptions | Mapping[str, Any] | None = None,
+    model: Model = None,
+    plan: Split = None,
+    options: How = None,
     *,
-    draft: TransformerConfig | str | None = None,
+    draft: Model = None,
     catalogue: Catalogue | None = None,
     **settings: Unpack[Settings],
 ) -> Result:
@@ -76,7 +116,8 @@ def simulate(
     Returns
     -------
     Result
-        `row` holds the numbers named in `simgpu.columns.COLUMNS`.
+        Of the class of the job: `StepResult`, `TrainingResult`, `BatchResult`, `MixedStepResult`, `ServingResult`. Its
+        figures are attributes, in SI units; `row` holds them by column.
 
     Raises
     ------
@@ -121,7 +162,8 @@ def simulate(
         **_sizes(program, dtype, cluster),
         **_intervals(execution, parts.rank, single, times, plan.world),
     }
-    return _result(row, execution)
+    weights = MemoryUse.of_weights(row["weights_bytes_per_gpu"], row["memory_capacity_bytes"])
+    return StepResult.of(row, execution, weights)
 
 
 def runtime_of(job: InferenceJob, catalogue: Catalogue) -> Runtime:
@@ -135,20 +177,16 @@ def runtime_of(job: InferenceJob, catalogue: Catalogue) -> Runtime:
 def _infer(
     cluster: Cluster, workload: Any, model: TransformerConfig | None, plan: Plan, how: RunOptions, run: Runtime,
     draft: TransformerConfig | None,
-) -> Result:  # fmt: skip
+) -> InferenceResult:  # fmt: skip
     from simgpu.simulation.inference import infer
 
     done = infer(cluster, workload, model, plan, how, run, draft)
     assert model is not None
     row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
-    return _result(row, done.execution, done.memory)
-
-
-def _result(
-    row: dict[str, Any], execution: Execution, memory: Sequence[Memory] | Sequence[ServingMemory] = ()
-) -> Result:
-    """A result whose columns have intervals where the times that they follow from have them."""
-    return Result(row | following_ends(row), execution, memory=memory)
+    kinds: dict[str, type[InferenceResult]] = {
+        "inference": BatchResult, "mixed": MixedStepResult, "serving": ServingResult,
+    }  # fmt: skip
+    return kinds[workload.kind].of(row, done.execution, MemoryUse.of_inference(done.memory))
 
 
 def _asked(model: str, kind: str, cluster: Cluster, dtype: str, plan: Plan) -> dict[str, Any]:
@@ -169,7 +207,7 @@ def _asked(model: str, kind: str, cluster: Cluster, dtype: str, plan: Plan) -> d
 def _train(
     cluster: Cluster, workload: Training, model: TransformerConfig | None, plan: Plan, how: RunOptions,
     framework: Framework,
-) -> Result:  # fmt: skip
+) -> TrainingResult:  # fmt: skip
     from simgpu.simulation.training import train
 
     done = train(cluster, workload, model, plan, how, framework)
@@ -183,7 +221,7 @@ def _train(
         "framework": framework.name,
         **done.row,
     }
-    return _result(row, done.execution, done.memory)
+    return TrainingResult.of(row, done.execution, MemoryUse.of_training(done.memory))
 
 
 def _check_plan(plan: Plan, kind: str) -> None:
@@ -206,7 +244,7 @@ def _alone(
         plan = Plan()
         return execute(shard(workload.graph(model, plan, dtype, sums), plan), plan, cluster, kernels)
 
-    found: Execution = cluster.memo.region("alone", REMEMBERED).known(key, run)
+    found: Execution = machine_of(cluster).memo.region("alone", REMEMBERED).known(key, run)
     return found
 
 

@@ -1,20 +1,26 @@
-"""What comes back from a simulation."""
+"""What comes back from a simulation: every column of its row is an attribute, with its type and its unit.
+
+Which job has which columns: `simgpu.simulation.result` those of every job, `step_result` one call of a model and a
+training step, `inference_result` batches, single steps and servers. Names, units and meanings are those of
+`columns.csv`; a test holds the two equal.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from simgpu.analysis.critical import Link, critical_path
+from simgpu.columns import TABLE, following_ends
 from simgpu.engine import Timeline
 from simgpu.errors import ArgumentError, nearest, shown
-from simgpu.plan.memory import Memory
-from simgpu.plan.serving_memory import ServingMemory
+from simgpu.simulation.memory_use import MemoryUse
 from simgpu.tabular import Tabular
-from simgpu.units import format_seconds
 from simgpu.workload.execution import Execution
+
+Inputs = Callable[[], Mapping[str, Mapping[str, Any]]]
 
 
 class Row(dict[str, Any]):
@@ -29,29 +35,123 @@ class Row(dict[str, Any]):
         return type(self), (dict(self),)
 
 
-@dataclass(frozen=True, repr=False)
-class Result(Tabular):
-    """One simulated scenario: the numbers (`row`), the timeline, and where every input came from (`resolved`).
+@dataclass(frozen=True)
+class Interval:
+    """A value and its P10 and P90: 80 % of measurements would lie between them. It unpacks to its ends.
 
-    `row` is a dict that cannot be changed. Every key of it can be read as an attribute: `result.step_s`.
+    >>> low, high = Interval(0.2, 0.18, 0.25)
+    >>> low, high
+    (0.18, 0.25)
     """
 
-    row: Mapping[str, Any]
-    execution: Execution
-    inputs: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
-    memory: Sequence[Memory] | Sequence[ServingMemory] = ()
-    """Of training and inference: the memory of a rank of each pipeline stage."""
+    value: float
+    p10: float
+    p90: float
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.row, Mapping):
-            raise ArgumentError(f"{shown(self.row)} is not a mapping of columns", key="Result.row")
-        object.__setattr__(self, "row", Row(self.row))
+    def __iter__(self) -> Iterator[float]:
+        return iter((self.p10, self.p90))
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Result(Tabular):
+    """One simulated scenario: its figures, SI units, the timeline, and where every input came from (`resolved`).
+
+    `row` holds the same figures by column, for tables. Of `simulate` comes the class of its job: `StepResult`,
+    `TrainingResult`, `BatchResult`, `MixedStepResult` or `ServingResult`.
+    """
+
+    HEADLINE: ClassVar[tuple[str, ...]] = ("step_s", "mfu")
+    """The columns that its `repr` shows."""
+
+    execution: Execution
+    """The run: its activities and streams."""
+    memory: MemoryUse
+    """Memory of the rank that needs most, by part, and of each pipeline stage."""
+    inputs: Inputs = dict
+    """What makes `resolved`."""
+    order: tuple[str, ...] = ()
+    """The columns that it has, in the order in which tables print them."""
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    """Of a row of an experiment: its labels and what the file varies, which stand first in the row."""
+
+    model: str
+    """Model of the catalogue, or 'operators' for a list of operators."""
+    workload: str
+    """Kind of job: prefill, training, inference, mixed, serving, operators."""
+    cluster: str
+    """Cluster or node."""
+    gpu: str
+    """GPU of the cluster."""
+    dtype: str
+    """Data type of weights and activations."""
+    tp: int
+    """Tensor-parallel ranks."""
+    dp: int
+    """Data-parallel ranks."""
+    sequence_parallel: bool
+    """Sequence parallelism beside tensor parallelism."""
+    gpus: int
+    """GPUs used, tp x cp x pp x dp."""
+    step_s: float
+    """Time of the step (s)."""
+    step_s_p10: float
+    step_s_p90: float
+    compute_s: float
+    """Time the compute stream of the last rank to finish is busy (s)."""
+    exposed_communication_s: float
+    """The part of it during which no kernel runs (s)."""
+    idle_s: float
+    """Time with neither (s)."""
+    flop: float
+    """FLOPs of the step, all GPUs (matrix multiplications 2mnk, attention by the causal half) (FLOP)."""
+    flop_per_s_per_gpu: float
+    """Flop / step_s / gpus (FLOP/s)."""
+    mfu: float
+    """Time of the flop at the dense datasheet peaks of the types they are multiplied in, over gpus x step_s (share)."""
+    weights_bytes_per_gpu: float
+    """Bytes of the weights a GPU holds (B)."""
+    memory_capacity_bytes: float
+    """Memory of the GPU (B)."""
+    weights_fit: bool
+    """Whether the weights alone fit into it."""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], execution: Execution, memory: MemoryUse) -> Self:
+        """A result from its columns; those that follow from a time get the interval of that time."""
+        whole = {**row, **following_ends(row)}
+        made = object.__new__(cls)  # ten times as fast as the setters of a frozen dataclass, of which it has a hundred
+        vars(made).update(whole, execution=execution, memory=memory, order=tuple(whole), inputs=dict, labels={})
+        return made
+
+    def told(self, inputs: Inputs | None = None, labels: Mapping[str, Any] | None = None) -> Self:
+        """The same with what makes `resolved`, or with labels."""
+        made = object.__new__(type(self))
+        kept = {name: value for name, value in vars(self).items() if name not in ("row", "resolved")}
+        vars(made).update(kept, inputs=inputs or self.inputs, labels=self.labels if labels is None else labels)
+        return made
+
+    @cached_property
+    def row(self) -> Row:
+        """Its labels, and every figure by its column."""
+        return Row({**self.labels, **{name: getattr(self, name) for name in self.order}})
+
+    @property
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """The one row, as other answers have several."""
+        return [self.row]
 
     def __repr__(self) -> str:
-        job = " of ".join(str(self.row[name]) for name in ("workload", "model") if name in self.row)
-        where = f" on {self.row['gpus']} x {self.row['gpu']}" if {"gpus", "gpu"} <= self.row.keys() else ""
-        step = f": {format_seconds(self.row['step_s'])}" if "step_s" in self.row else ""
-        return f"Result({job}{where}{step}, {len(self.row)} columns)"
+        """What was simulated, and the main figures, in a line."""
+        from simgpu.render.columns import cell
+
+        figures = []
+        for name in self.HEADLINE:
+            if (value := getattr(self, name)) is not None:
+                said, unit = cell(name, value), TABLE[name].unit
+                figures.append(f"{said} {unit}" if unit.endswith("/s") else f"{TABLE[name].title} {said}")
+        job = self.model if self.workload == self.model else f"{self.workload} of {self.model}"
+        held = [self.memory.words()] if self.memory else []
+        return f"{type(self).__name__}({job} on {self.gpus:,} x {self.gpu}: {', '.join([*figures, *held])})"
 
     @cached_property
     def resolved(self) -> Mapping[str, Mapping[str, Any]]:
@@ -60,6 +160,7 @@ class Result(Tabular):
 
     @property
     def timeline(self) -> Timeline:
+        """Start and end of every activity, s, on each stream."""
         return self.execution.timeline
 
     @cached_property
@@ -67,26 +168,29 @@ class Result(Tabular):
         """Activities that the step waits for, from its start to its end: `start` and `seconds`, `activity.name`."""
         return critical_path(self.execution)
 
-    @property
-    def rows(self) -> Sequence[Mapping[str, Any]]:
-        """The one row, as other answers have several."""
-        return [self.row]
-
-    def interval(self, column: str) -> tuple[float, float] | None:
-        """P10 and P90 of a column; None where it has no interval. Raises `ArgumentError` for what is no column."""
+    def interval(self, column: str) -> Interval:
+        """A column with its P10 and P90. Raises `ArgumentError` for what is no column, or has no interval."""
         if column not in self.row:
             raise ArgumentError(f"no column {shown(column)}{nearest(column, self.row)}", key="Result.interval")
-        low, high = (self.row.get(f"{column}_{end}") for end in ("p10", "p90"))
-        return None if low is None or high is None else (low, high)
+        found = self.intervals.get(column)
+        if found is None:
+            known = ", ".join(self.intervals)
+            raise ArgumentError(f"'{column}' has no interval; expected one of {known}", key="Result.interval")
+        return found
 
-    def __dir__(self) -> list[str]:
-        """Attributes, and the columns of the row, for completion."""
-        return [*super().__dir__(), *self.row]
+    @cached_property
+    def intervals(self) -> Mapping[str, Interval]:
+        """The columns that have an interval, by name."""
+        row = self.row
+        return {
+            name: Interval(value, row[f"{name}_p10"], row[f"{name}_p90"])
+            for name, value in row.items()
+            if f"{name}_p10" in row and f"{name}_p90" in row
+        }
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        try:
-            return self.row[name]
-        except KeyError:
-            raise AttributeError(f"a result has no '{name}'; it has {', '.join(self.row)}") from None
+    if not TYPE_CHECKING:  # a type checker shall find a name that is not there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name in TABLE:
+                raise AttributeError(f"{type(self).__name__} has no '{name}': it is a column of other jobs")
+            super().__getattr__(name)

@@ -11,6 +11,7 @@ from simgpu.analysis.uncertainty import Range, range_of, range_of_ratio
 from simgpu.errors import InputError, MisfitError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.inherit import DEFAULT
+from simgpu.hardware.machine import machine_of
 from simgpu.memo import content, key_of
 from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph
@@ -92,13 +93,13 @@ def train(
         recompute_layers=plan.recompute_layers and plan.recompute_layers * plan.pp,
     )  # fmt: skip
     single = found if plan.world == 1 else _alone(replace(job, plan=alone), kernels, how)
-    row = _row(workload, config, plan, dtype, how.sums, execution, found, single, memory, cluster.gpus_per_node)
+    row = _row(workload, job, execution, found, single, memory, cluster.gpus_per_node)
     return Trained(execution, found, memory, row)
 
 
 def _alone(job: Job, kernels: KernelModel, how: RunOptions) -> Anatomy:
     """The step on one GPU, taken apart: the same for many plans, so that it is remembered for a cluster."""
-    known = kernels.cluster.memo.region("single", REMEMBERED)
+    known = machine_of(kernels.cluster).memo.region("single", REMEMBERED)
     key = (*key_of(job, framework=content(job.framework)), kernels.identity, how.algorithm, how.protocol)
 
     def run() -> Anatomy:
@@ -134,10 +135,11 @@ def _check_fit(
 
 
 def _row(
-    workload: Training, config: TransformerConfig, plan: Plan, dtype: str, accumulate: str,
-    execution: Execution, found: Anatomy, single: Anatomy, memory: tuple[Memory, ...], per_node: int,
+    workload: Training, job: Job, execution: Execution, found: Anatomy, single: Anatomy, memory: tuple[Memory, ...],
+    per_node: int,
 ) -> dict[str, Any]:  # fmt: skip
-    graph = _trained_part(workload.graph(config, Plan(), dtype, accumulate), workload.finetune)
+    plan = job.plan
+    graph = _trained_part(workload.graph(job.config, Plan(), job.numerics.dtype, job.accumulate), workload.finetune)
     step, parts = execution.step, found.as_breakdown()
     worst = peak(memory)
     times = {

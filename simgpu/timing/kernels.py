@@ -12,7 +12,8 @@ from hashlib import blake2b
 from typing import Any
 
 from simgpu.hardware.cluster import Cluster
-from simgpu.hardware.inherit import DEFAULT, Given
+from simgpu.hardware.inherit import DEFAULT, WHOSE, Given
+from simgpu.hardware.machine import machine_of
 from simgpu.memo import SHARED, WORDS, Region, content, key_of
 from simgpu.model.operators import Attention, Embedding, ExpertLayer, GroupedMatmul, Kernel, Matmul, Pointwise
 from simgpu.model.serving import FEW_QUERIES
@@ -89,15 +90,11 @@ FIGURES = 32
 NO_TIME = (*WORDS, "name", "nvlink", "host_link", "price", "mig_profiles", "kernel")
 """Fields of a GPU's specification that kernels do not depend on; its constants are taken as they were inherited."""
 
-NO_CONSTANT = (*WORDS, "gpu", "level")
-"""Fields of inherited constants that say whose they are."""
-
 
 def _gpu_of(cluster: Cluster) -> bytes:
     """A digest of every figure of a cluster's GPU, and of its constants, that a time can depend on."""
-    made: bytes = cluster.memo.region("gpu", 1).known(
-        "digest", lambda: content(cluster.gpu, NO_TIME) + content(cluster.kernel, NO_CONSTANT)
-    )
+    known = machine_of(cluster).memo.region("gpu", 1)
+    made: bytes = known.known("digest", lambda: content(cluster.gpu, NO_TIME) + content(cluster.kernel, WHOSE))
     return made
 
 

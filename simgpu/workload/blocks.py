@@ -30,7 +30,7 @@ class BlockPart:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Seconds of a block, what they are made of, and when each part runs (stream, start, end, label)."""
+    """Seconds of a block, the parts that they are made of, and when each part runs (stream, start, end, label)."""
 
     name: str
     seconds: float
@@ -58,14 +58,14 @@ BlockCounts = tuple[tuple[Block, int], ...]
 
 
 def counted(blocks: Iterable[Block]) -> BlockCounts:
-    """Equal neighbours together."""
-    found: list[tuple[Block, int]] = []
+    """Runs of equal neighbours, each with its count."""
+    runs: list[tuple[Block, int]] = []
     for block in blocks:
-        if found and found[-1][0] is block:
-            found[-1] = (block, found[-1][1] + 1)
+        if runs and runs[-1][0] is block:
+            runs[-1] = (block, runs[-1][1] + 1)
         else:
-            found.append((block, 1))
-    return tuple(found)
+            runs.append((block, 1))
+    return tuple(runs)
 
 
 RECOMPUTATION = "recomputation"
@@ -136,16 +136,16 @@ def _finished(name: str, sim: Simulator, streams: dict[str, int], count: int, fl
     names = {number: stream for stream, number in streams.items()}
     spans = list(timeline.spans())
     busy = union((span.start, span.end) for span in spans if span.stream == streams["compute"])
-    found: dict[Activity, list[float]] = {}
+    times: dict[Activity, list[float]] = {}
     shown = []
     for span in spans:
         activity = span.label
         assert isinstance(activity, Activity)
         compute = activity.category == "compute"
         bare = span.duration if compute else outside([(span.start, span.end)], busy) if span.duration else 0.0
-        sums = found.setdefault(activity, [0, 0.0, 0.0])
+        sums = times.setdefault(activity, [0, 0.0, 0.0])
         for i, value in enumerate((1, span.duration, bare)):
             sums[i] += value
         shown.append((names[span.stream], span.start, span.end, activity))
-    parts = tuple(BlockPart(activity, int(n), seconds, bare) for activity, (n, seconds, bare) in found.items())
+    parts = tuple(BlockPart(activity, int(n), seconds, bare) for activity, (n, seconds, bare) in times.items())
     return Block(name, max(timeline.makespan, count * launch), count, parts, tuple(shown), flops)

@@ -1,4 +1,4 @@
-"""Which links of a large cluster are taken for alike when one rank stands for all of its stage."""
+"""Classes of links of a large cluster that count as alike when one rank stands for all of its stage."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Surroundings:
         """A small number for each node, such that those on one leaf switch, and no others, are on one."""
         leaves: dict[int, int] = {}
         taken: Counter[int] = Counter()
-        found = {}
+        numbers = {}
         for node in sorted(nodes):
             leaf = leaves.setdefault(node // self.per_leaf, len(leaves))
-            found[node] = leaf * self.per_leaf + taken[leaf]
+            numbers[node] = leaf * self.per_leaf + taken[leaf]
             taken[leaf] += 1
-        return found
+        return numbers
 
     def stages(self, first: int, ranks: int) -> Stages:
         """All stages that have ranks among `ranks` of them from `first` on."""
@@ -49,7 +49,7 @@ class Surroundings:
         return self._on[key]
 
     def around(self, rank_of: Mapping[int, int], stage: int) -> tuple[Any, ...]:
-        """All that classes of links depend on, for ranks by their GPU, with stages counted from `stage`."""
+        """Everything that classes of links depend on, for ranks by their GPU, with stages counted from `stage`."""
         nodes: dict[int, int] = {}
         for gpu, rank in rank_of.items():
             nodes.setdefault(gpu // self.per_node, rank)
@@ -84,17 +84,19 @@ class Surroundings:
             for edges, size, number in phase.flows:
                 route = []
                 for edge in edges:
-                    one = classes.get(edge)
-                    if one is None:
-                        found, *rest = self._class(topology, edge, phase.channels, here, nodes, leaves)
-                        one = classes[edge] = (self._less(found, stage), *rest)
-                        members[one] += 1
-                    route.append(one)
+                    link_class = classes.get(edge)
+                    if link_class is None:
+                        stages, *rest = self._class(topology, edge, phase.channels, here, nodes, leaves)
+                        link_class = classes[edge] = (self._less(stages, stage), *rest)
+                        members[link_class] += 1
+                    route.append(link_class)
                 routes[tuple(route), size] += number
         result = []
         for (crossed, size), count in routes.items():
             times = Counter(crossed)  # a route may cross several links of a class: one of each of two nodes
-            result.append((tuple(times), size, tuple(n * count / members[one] for one, n in times.items())))
+            result.append(
+                (tuple(times), size, tuple(n * count / members[link_class] for link_class, n in times.items()))
+            )
         return result
 
     def _class(

@@ -1,4 +1,4 @@
-"""Copies between a GPU and what its node has beside GPUs, host memory and drives, as flows on the hardware graph.
+"""Copies between a GPU and the host memory or drives of its node, as flows on the hardware graph.
 
 A copy goes from a GPU through PCIe switches and the root complex to the memory of its socket (or over NVLink-C2C, where
 that is the GPU's link to its host), so that GPUs behind one switch share its uplink, and those of a socket its memory.
@@ -19,7 +19,10 @@ COPIES = (TO_HOST, FROM_HOST, TO_NVME, FROM_NVME)
 
 
 def drives(cluster: Cluster) -> tuple[float, float]:
-    """What the drives of a node read and write together, bytes/s. Raises `InputError` (key only) without any."""
+    """Rates at which the drives of a node read and write together, bytes/s.
+
+    Raises `InputError` (key only) where the node has no drives.
+    """
     nvme = cluster.node.nvme
     if nvme is None:
         problem = f"the node '{cluster.node.name}' says nothing of its drives; expected 'nvme' in its file, with read"

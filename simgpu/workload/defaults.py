@@ -1,4 +1,4 @@
-"""What absent values of a scenario come to: each rule once, for whoever simulates, shows, compares or keeps results.
+"""Defaults of a scenario: the rule for each absent value, once, for all who simulate, show, compare or keep results.
 
 Those of a plan are rules of its keys (`simgpu.plan.parallelism.Key.rule`), dtypes of training `Training.numerics`.
 """
@@ -21,7 +21,7 @@ Path = tuple[str, ...]
 
 
 def absent(path: Path, kind: str, dtype: str) -> Any:
-    """What the value at `path` comes to by the kind of job and the dtype alone; None where they do not decide it."""
+    """The default of the value at `path` that the kind of job and the dtype decide; None where they do not."""
     if path == ("clocks",):
         return clocks_of(kind)
     return {"accumulate": ACCUMULATE[dtype], "dtype": dtype}.get(path[-1])
@@ -32,20 +32,20 @@ def filled(
     model: TransformerConfig | None,
     clocks: str | None = None, accumulate: str | None = None,
 ) -> dict[Path, Any]:  # fmt: skip
-    """What every value of a scenario comes to that may be absent and has an effect, by its place; given ones stand.
+    """The value of every field of a scenario that may be absent and has an effect, by its place; given values stand.
 
     `plan` is None where its keys contradict each other; `framework` is that of a training step, `run` the runtime of
     inference.
     """
-    found: dict[Path, Any] = {("clocks",): clocks or clocks_of(job.kind)}
+    values: dict[Path, Any] = {("clocks",): clocks or clocks_of(job.kind)}
     if isinstance(job, (Inference, MixedStep, Serving)):
-        return found | _served(job, run, dtype, model, accumulate)
-    found["accumulate",] = accumulate or ACCUMULATE[dtype]
+        return values | _served(job, run, dtype, model, accumulate)
+    values["accumulate",] = accumulate or ACCUMULATE[dtype]
     if isinstance(job, Training) and plan is not None:
-        found |= {("plan", key): value for key, value in plan.filled(job.batch).items()}
+        values |= {("plan", key): value for key, value in plan.filled(job.batch).items()}
     if isinstance(job, Training):
-        found |= _trained(job, dtype, framework, model)
-    return found
+        values |= _trained(job, dtype, framework, model)
+    return values
 
 
 def _trained(
@@ -69,12 +69,12 @@ def _served(
     from simgpu.workload.inference.deploying import ACTIVATIONS
     from simgpu.workload.inference.deployment import ROUTING
 
-    found: dict[Path, Any] = {}
+    values: dict[Path, Any] = {}
     if dtype in ACTIVATIONS:
-        found["accumulate",] = accumulate or ACCUMULATE[dtype]
-        found["workload", "precision"] = job.precision or dtype
+        values["accumulate",] = accumulate or ACCUMULATE[dtype]
+        values["workload", "precision"] = job.precision or dtype
         if run is not None and run.style != "ggml":  # which may keep another type than it is asked for
-            found["workload", "kv_cache"] = job.kv_cache or dtype
+            values["workload", "kv_cache"] = job.kv_cache or dtype
     if model is not None and model.experts > 1:
-        found["workload", "routing"] = job.routing or ROUTING
-    return found
+        values["workload", "routing"] = job.routing or ROUTING
+    return values

@@ -10,7 +10,8 @@ from typing import Any
 from simgpu.engine import Phase, Simulator, Timeline
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
-from simgpu.hardware.topology import Topology, topology_of
+from simgpu.hardware.machine import topology_of
+from simgpu.hardware.topology import Topology
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.program import Barrier, Collective, Program, ProgramSegment, Step
 from simgpu.timing.collectives import Chosen, collective_phases, model_of

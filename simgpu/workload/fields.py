@@ -54,18 +54,18 @@ def routing_name(given: object) -> str:
 
 
 MOST_EXPONENT = 10
-"""As in `simgpu.timing.routing`, which brings numpy."""
+"""The largest exponent of a power law, equal to that of `simgpu.timing.routing` (whose import would load numpy)."""
 
 
 class Strict(BaseModel):
-    """Unknown keys are errors, values do not change."""
+    """The base of fields: unknown keys are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     if not TYPE_CHECKING:  # type checkers see the fields
 
         def __init__(self, /, **data: Any) -> None:
-            """Made in Python; what is wrong is one line here too (files are read by `model_validate`)."""
+            """Check values given in Python; an error is one line here too (files are read by `model_validate`)."""
             data = plain(data)
             try:
                 super().__init__(**data)
@@ -76,4 +76,4 @@ class Strict(BaseModel):
 
 
 Routing = Annotated[str, BeforeValidator(routing_name)]
-"""How tokens choose experts."""
+"""The way in which tokens choose experts."""

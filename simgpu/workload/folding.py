@@ -1,4 +1,4 @@
-"""One rank for many: which links and which flows of equal collectives are alike, exactly.
+"""One rank for many: the links and the flows of equal collectives that are alike, exactly.
 
 Ranks of a pipeline stage run the same program. One of them can stand for all if the network treats all alike, which
 is a question about the graph of flows and links. **Colour refinement** answers it: links begin with a colour for each
@@ -35,11 +35,11 @@ class Colours:
 
     def folded(self, flows: Iterable[Way]) -> list[tuple[tuple[int, ...], float, tuple[float, ...]]]:
         """Flows `(colours, bytes, counts)` that stand for all of `flows`, which must be of whole patterns."""
-        found: Counter[tuple[tuple[int, ...], float]] = Counter()
+        folded_flows: Counter[tuple[tuple[int, ...], float]] = Counter()
         for links, size in flows:
-            found[tuple(self.of[link] for link in links), size] += 1
+            folded_flows[tuple(self.of[link] for link in links), size] += 1
         result = []
-        for (route, size), number in found.items():
+        for (route, size), number in folded_flows.items():
             crossed = Counter(route)
             counts = tuple(number * times / self.links[colour] for colour, times in crossed.items())
             result.append((tuple(crossed), size, counts))

@@ -70,7 +70,7 @@ class Frameworks:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of all of them, sorted."""
+        """Names of all frameworks, sorted."""
         return tuple(sorted(self.files))
 
     def of(self, name: str) -> Framework:
@@ -83,35 +83,20 @@ class Frameworks:
         return self._made[name]
 
     def _parts(self, name: str, document: Document, above: tuple[str, ...]) -> Parts:
-        """What a file says, over what its base says. `above` are the files that are based on it."""
-        given = document.data
-        for key in given:
-            if key not in (*_HEAD, *TABLES, *SECTIONS):
-                raise document.error(f"unknown key{nearest(key, (*_HEAD, *TABLES, *SECTIONS))}", (key,))
-        if given.get("name") != name:
-            raise document.error(f"{shown(given.get('name'))} is not the name of the file, '{name}'", ("name",))
-        if not isinstance(given.get("title"), str) or not given["title"].strip():
-            raise document.error("expected text, such as 'PyTorch with torch.compile'", ("title",))
-        found: Parts = {}
-        if "base" in given:
-            base = given["base"]
-            if base == name or (isinstance(base, str) and base in above):
-                raise document.error(f"{shown(base)} inherits from itself", ("base",))
-            if not isinstance(base, str) or base not in self.files:
-                raise document.error(f"unknown framework {shown(base)}{nearest(str(base), self.files)}", ("base",))
-            found = self._parts(base, read_yaml(self.files[base]), (*above, name))
-        for table in TABLES:
-            for operator, entry in _section(document, table, OPERATORS).items():
-                path = (table, operator)
-                found[path] = _kernels(document, entry, path)
-        for section, known in SECTIONS.items():
-            for key, entry in _section(document, section, known).items():
-                value, unit, source = figure(document, entry, (section, key))
-                try:
-                    found[section, key] = _value(key, known[key], value, unit), source
-                except (ValueError, TypeError) as error:
-                    raise document.error(str(error), (section, key)) from None
-        return found
+        """The sections of a file, merged over those of its base. `above` are the files that are based on it."""
+        _check_head(document, name)
+        return self._base_parts(name, document, above) | _own_parts(document)
+
+    def _base_parts(self, name: str, document: Document, above: tuple[str, ...]) -> Parts:
+        """The sections of the base of a file; none where it names no base."""
+        if "base" not in document.data:
+            return {}
+        base = document.data["base"]
+        if base == name or (isinstance(base, str) and base in above):
+            raise document.error(f"{shown(base)} inherits from itself", ("base",))
+        if not isinstance(base, str) or base not in self.files:
+            raise document.error(f"unknown framework {shown(base)}{nearest(str(base), self.files)}", ("base",))
+        return self._parts(base, read_yaml(self.files[base]), (*above, name))
 
 
 @remembered(1)
@@ -125,8 +110,36 @@ def framework(name: str) -> Framework:
     return built_in().of(name)
 
 
+def _check_head(document: Document, name: str) -> None:
+    """Raise `InputError` for an unknown key, another name than that of the file, or a missing title."""
+    head = document.data
+    for key in head:
+        if key not in (*_HEAD, *TABLES, *SECTIONS):
+            raise document.error(f"unknown key{nearest(key, (*_HEAD, *TABLES, *SECTIONS))}", (key,))
+    if head.get("name") != name:
+        raise document.error(f"{shown(head.get('name'))} is not the name of the file, '{name}'", ("name",))
+    if not isinstance(head.get("title"), str) or not head["title"].strip():
+        raise document.error("expected text, such as 'PyTorch with torch.compile'", ("title",))
+
+
+def _own_parts(document: Document) -> Parts:
+    """The sections that a file itself has: kernels of operators, then constants."""
+    parts: Parts = {}
+    for table in TABLES:
+        for operator, entry in _section(document, table, OPERATORS).items():
+            parts[table, operator] = _kernels(document, entry, (table, operator))
+    for section, known in SECTIONS.items():
+        for key, entry in _section(document, section, known).items():
+            value, unit, source = figure(document, entry, (section, key))
+            try:
+                parts[section, key] = _value(key, known[key], value, unit), source
+            except (ValueError, TypeError) as error:
+                raise document.error(str(error), (section, key)) from None
+    return parts
+
+
 def _framework(document: Document, parts: Parts) -> Framework:
-    """What the parts make. Raises `InputError` where something is missing."""
+    """The framework that merged sections make. Raises `InputError` where something is missing."""
     needed = [(table, operator) for table in TABLES for operator in ALWAYS]
     needed += [(section, key) for section, known in SECTIONS.items() for key in known]
     norms = [operator for operator in OPERATORS if operator.startswith(("rms", "normalization"))]
@@ -139,13 +152,12 @@ def _framework(document: Document, parts: Parts) -> Framework:
         base = "" if "base" in document.data else ", and no base that gives it"
         raise document.error(f"{missing[0]} is missing{base}{more}")
     tables = {table: {key: value for (of, key), (value, _) in parts.items() if of == table} for table in TABLES}
-    made = {section: {key: parts[section, key][0] for key in known} for section, known in SECTIONS.items()}
+    constants = {section: {key: parts[section, key][0] for key in known} for section, known in SECTIONS.items()}
     sources = {key if section == "step" else f"{section}.{key}": told for (section, key), (_, told) in parts.items()}
-    data = document.data
+    head, stack = document.data, Stack(**constants["memory"])
     return Framework(
-        data["name"], data["title"], tables["forward"], tables["backward"], Stack(**made["memory"]), **made["step"],
-        sources=sources,
-    )  # fmt: skip
+        head["name"], head["title"], tables["forward"], tables["backward"], stack, **constants["step"], sources=sources
+    )
 
 
 def _section(document: Document, name: str, known: Any) -> Mapping[str, Any]:
@@ -169,25 +181,27 @@ def _kernels(document: Document, entry: Any, path: tuple[str, str]) -> tuple[Ker
     return tuple(_kernel(document, one, (*path, "kernels", i)) for i, one in enumerate(entry["kernels"])), source
 
 
-def _kernel(document: Document, one: Any, path: tuple[Any, ...]) -> Traffic:
+def _kernel(document: Document, entry: Any, path: tuple[Any, ...]) -> Traffic:
     """One kernel of a list."""
-    if not isinstance(one, dict) or not {"kind", "reads", "writes"} <= set(one):
-        raise document.error(f"{shown(one)}: expected kind, reads and writes", path)
-    for key in one:
+    if not isinstance(entry, dict) or not {"kind", "reads", "writes"} <= set(entry):
+        raise document.error(f"{shown(entry)}: expected kind, reads and writes", path)
+    for key in entry:
         if key not in ("kind", "reads", "writes", "does"):
             raise document.error(f"unknown key{nearest(key, ('kind', 'reads', 'writes', 'does'))}", (*path, key))
-    if one["kind"] not in KINDS:
-        raise document.error(f"{shown(one['kind'])} is not known{nearest(str(one['kind']), KINDS)}", (*path, "kind"))
+    if entry["kind"] not in KINDS:
+        raise document.error(
+            f"{shown(entry['kind'])} is not known{nearest(str(entry['kind']), KINDS)}", (*path, "kind")
+        )
     for key in ("reads", "writes"):
-        many = one[key]
+        many = entry[key]
         if isinstance(many, bool) or not isinstance(many, (int, float)) or not 0 <= many <= MOST_PASSES:
             problem = f"{shown(many)}: expected how many tensors of the operator, 0 to {MOST_PASSES}"
             raise document.error(problem, (*path, key))
-    return Traffic(one["kind"], one["reads"], one["writes"], str(one.get("does", "")))
+    return Traffic(entry["kind"], entry["reads"], entry["writes"], str(entry.get("does", "")))
 
 
 def _value(name: str, kind: str, given: Any, unit: str) -> Any:
-    """A constant as its field has it: numbers in SI units. Raises `ValueError`."""
+    """A constant in the form of its field: numbers in SI units. Raises `ValueError`."""
     if kind == "bool":
         if not isinstance(given, bool):
             raise ValueError(f"{shown(given)} is not true or false")

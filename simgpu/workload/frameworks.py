@@ -1,4 +1,4 @@
-"""Frameworks: what a training stack does with the same operators. Kernels per operator, launches, overlap, memory.
+"""Frameworks: how a training stack runs the same operators. Kernels per operator, launches, overlap, memory.
 
 A framework does not change what is computed; it changes how many kernels the memory-bound operators take and how
 often each reads and writes its tensors, whether gradients are summed inside the multiplication that makes them, which
@@ -43,7 +43,7 @@ softmax
 
 @dataclass(frozen=True)
 class Traffic:
-    """One kernel of an operator: tensors read and written, each of the operator's rows and width.
+    """A kernel of an operator: tensors read and written, each of the operator's rows and width.
 
     `kind` is one of `KINDS`; `does` says in words what it is for.
     """
@@ -131,15 +131,15 @@ class Framework:
     def __hash__(self) -> int:
         return hash(self.name)
 
-    def facts(self) -> dict[str, object]:
-        """All that decides a result, as plain data by the keys that `sources` has."""
-        found: dict[str, object] = {}
+    def values(self) -> dict[str, object]:
+        """All values that decide a result, as plain data by the keys that `sources` has."""
+        values: dict[str, object] = {}
         for key, value in vars(self).items():
             if key in ("forward", "backward"):
                 for operator, kernels in value.items():
-                    found[f"{key}.{operator}"] = [[one.kind, one.reads, one.writes] for one in kernels]
+                    values[f"{key}.{operator}"] = [[one.kind, one.reads, one.writes] for one in kernels]
             elif key == "memory":
-                found |= {f"memory.{name}": fact for name, fact in vars(value).items()}
+                values |= {f"memory.{name}": fact for name, fact in vars(value).items()}
             elif key not in ("name", "title", "sources"):
-                found[key] = value
-        return found
+                values[key] = value
+        return values

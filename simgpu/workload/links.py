@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 
 from simgpu.engine import Phase, Simulator
 from simgpu.hardware.cluster import Cluster
-from simgpu.hardware.topology import Topology, topology_of
-from simgpu.memo import Region
+from simgpu.hardware.machine import machine_of
+from simgpu.hardware.topology import Topology
+from simgpu.memo import Region, key_of
 from simgpu.plan.parallelism import Plan
 from simgpu.timing.collectives import Chosen, model_of
 from simgpu.timing.collectives.ideal import CollectivePhase, Edge
@@ -33,6 +34,7 @@ from simgpu.timing.kernels import NONE, KernelModel, Uncertainty
 from simgpu.workload.classes import Surroundings
 from simgpu.workload.copies import COPIES, copy_phase
 from simgpu.workload.folding import Colours, Pattern, colours
+from simgpu.workload.sharing import together
 
 Ranks = tuple[int, ...]
 
@@ -86,26 +88,42 @@ class _Alike(NamedTuple):
     known: Region[tuple[str, float], Call]
 
 
-class Links:
-    """The links of a plan on a cluster."""
+OUTSIDE_BLOCKS = ("cluster", "plan", "folded")
+"""Fields of `Links` that the time of a collective inside a block does not depend on: the machine of its cluster has the
+memory, groups of ranks stand for the plan, and folding is of what lies between blocks."""
 
-    def __init__(
-        self, cluster: Cluster, plan: Plan, kernels: KernelModel, algorithm: str, protocol: str, folded: bool = True,
-        custom: bool = False, custom_limits: tuple[tuple[int, float], ...] = (),
-    ) -> None:  # fmt: skip
-        """`custom`: all-reduces inside blocks are those of serving engines, where their GPUs reach each other, over so
-        many GPUs for messages of so many bytes at most (`custom_limits`)."""
-        self.custom, self.custom_limits = custom, custom_limits
-        self.cluster, self.plan, self.kernels, self.folded = cluster, plan, kernels, folded
-        self.algorithm, self.protocol = algorithm, protocol
-        self.each = not folded  # each rank is simulated
+NO_FLOWS = (*OUTSIDE_BLOCKS, "kernels", "custom", "custom_limits")
+"""Fields that the flows of collectives between blocks, which are NCCL's, do not depend on."""
+
+
+@dataclass(eq=False)
+class Links:
+    """The links of a plan on a cluster.
+
+    `custom`: all-reduces inside blocks are those of serving engines, where their GPUs reach each other, over so many
+    GPUs for messages of so many bytes at most (`custom_limits`).
+    """
+
+    cluster: Cluster
+    plan: Plan
+    kernels: KernelModel
+    algorithm: str
+    protocol: str
+    folded: bool = True
+    custom: bool = False
+    custom_limits: tuple[tuple[int, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        cluster, plan = self.cluster, self.plan
+        self.machine = machine_of(cluster)
+        self.each = not self.folded  # each rank is simulated
         self._inner: dict[str, _Alike] = {}
         self._transfers: dict[tuple[Any, ...], list[Transfer]] = {}
         self._numbers: dict[object, int] = {}
         self._sim: Simulator | None = None
         self._stage_of = plan.stage
         self._colours: Colours | None = None
-        self._known = cluster.memo.region("classes", REMEMBERED)  # of other plans too
+        self._known = self.machine.memo.region("classes", REMEMBERED)  # of other plans too
         self._surroundings = Surroundings(cluster, plan, self._stage_of)
 
     def prepare(self, demands: Iterable[Demand]) -> None:
@@ -186,11 +204,11 @@ class Links:
         per_node = self.cluster.gpus_per_node
         number = self._surroundings.numbered({rank // per_node for group in groups for rank in group})
         where = {r: number[r // per_node] * per_node + r % per_node for group in groups for r in group}
-        return topology_of(self.cluster, max(number.values()) + 1), where
+        return self.machine.topology(max(number.values()) + 1), where
 
     @property
     def _whole(self) -> Topology:
-        return topology_of(self.cluster, -(-self.plan.world // self.cluster.gpus_per_node))
+        return self.machine.topology(-(-self.plan.world // self.cluster.gpus_per_node))
 
     # ---- inside blocks -------------------------------------------------------------------------------
 
@@ -213,8 +231,8 @@ class Links:
     def _shared(self, group: str) -> _Alike:
         """The groups around the first rank's, and what is known of collectives of groups that lie like them."""
         groups = self._groups(group, 0)
-        name = _digest(self.algorithm, self.protocol, self.custom, self.custom_limits, self.kernels.identity, groups)
-        memo = self.cluster.memo.region("collectives", GROUPS)
+        name = _digest(key_of(self, OUTSIDE_BLOCKS, kernels=self.kernels.identity), groups)
+        memo = self.machine.memo.region("collectives", GROUPS)
         found: _Alike = memo.known(name, lambda: _Alike(name, groups, Region(REMEMBERED)))
         return found
 
@@ -233,9 +251,9 @@ class Links:
         seconds = float(times.seconds)
         if len(groups) > 1:
             phases = [self._phases(topology, kind, g, size) for g in placed]
-            shared = _together(topology, phases)
+            shared = together(topology, phases)
             if library == "custom":  # it is not NCCL's, but shares the same links: longer by as much
-                shared *= seconds / _together(topology, phases[:1])
+                shared *= seconds / together(topology, phases[:1])
             seconds = max(seconds, shared)
         chosen = model.chosen(size, self._algorithm(kind), self._protocol(kind))
         return self._call(topology, kind, placed[0], size, seconds, int(times.channels), chosen)
@@ -310,7 +328,7 @@ class Links:
     def copy_rate(self, kind: str) -> float:
         """Bytes/s of a copy when all ranks of a node copy at once: those that share least."""
         per_node = self.cluster.gpus_per_node
-        topology = topology_of(self.cluster, 1)
+        topology = self.machine.topology(1)
         ranks = min(self.plan.world, per_node)
         ways = [copy_phase(topology, kind, gpu, 1.0, ranks) for gpu in range(ranks)]
         crossed = Counter(edge for way in ways for flow in way.flows for edge in flow.edges)
@@ -385,7 +403,7 @@ class Links:
         part = 1.0 if self.protocol == "ideal" else size
         chosen = size if self.protocol == "ideal" else self._choices(topology, kind, placed, size)
         # thousands of ranks: a digest of what they are, not they themselves, is remembered
-        key = _digest(self.algorithm, self.protocol, kind, placed, chosen, self._surroundings.around(back, stages[0]))
+        key = _digest(key_of(self, NO_FLOWS), kind, placed, chosen, self._surroundings.around(back, stages[0]))
         found = self._known.get(key)
         if found is None:
             every = [self._phases(topology, kind, group, size) for group in placed]
@@ -424,24 +442,3 @@ class Links:
 
 def _digest(*parts: object) -> bytes:
     return blake2b(repr(parts).encode(), digest_size=20).digest()
-
-
-def _together(topology: Topology, all_phases: Sequence[Sequence[CollectivePhase]]) -> float:
-    """Seconds until equal collectives that start together are all done."""
-    sim = Simulator()
-    numbers: dict[Edge, int] = {}
-
-    def link(edge: Edge, channels: Mapping[Edge, float]) -> int:
-        if edge not in numbers:
-            numbers[edge] = sim.add_link(
-                channels[edge] if edge in channels else topology.graph.edges[edge]["bandwidth"]
-            )
-        return numbers[edge]
-
-    for i, phases in enumerate(all_phases):
-        run = [
-            Phase(p.latency, tuple(flow.numbered(partial(link, channels=p.channels)) for flow in p.flows))
-            for p in phases
-        ]
-        sim.transfer([sim.add_stream(str(i))], run)
-    return sim.run().makespan

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol, TypedDict, get_args
 
 from simgpu.arguments import FLAG, TEXT, check, instance
-from simgpu.errors import InputError, nearest
+from simgpu.errors import ArgumentError, InputError, nearest, shown
 from simgpu.model.operators import ACCUMULATE
 from simgpu.timing.collectives import ALGORITHMS, PROTOCOLS
+from simgpu.workload.fields import Accumulate
 from simgpu.workload.frameworks import Framework
 
 _KINDS = {
@@ -20,6 +21,11 @@ _KINDS = {
 """What options are that are no text."""
 
 CLOCKS = ("sustained", "burst")
+
+_KNOWN: Mapping[str, Sequence[str]] = {
+    "accumulate": get_args(Accumulate), "algorithm": ALGORITHMS, "protocol": PROTOCOLS, "clocks": CLOCKS,
+}  # fmt: skip
+"""What options that are text may be; the dtypes of a GPU are its own."""
 
 SERVED = ("inference", "mixed", "serving")
 """Kinds of jobs that an engine of inference runs."""
@@ -83,16 +89,16 @@ class RunOptions:
             value = getattr(self, one.name)
             if value is not None or one.default is not None:
                 object.__setattr__(self, one.name, check(_KINDS.get(one.name, TEXT), one.name, value))
-        for key, known in (("algorithm", ALGORITHMS), ("protocol", PROTOCOLS), ("clocks", CLOCKS)):
+        for key, known in _KNOWN.items():
             value = getattr(self, key)
             if value is not None and value not in known:
-                raise InputError(f"'{value}' is not known; expected one of {', '.join(known)}", key=key)
+                raise InputError(f"{shown(value)} is not known{nearest(value, known)}", key=key)
 
     @classmethod
     def of(cls, given: RunOptions | Mapping[str, Any] | None, settings: Mapping[str, Any]) -> RunOptions:
         """Options as given, with single ones replaced by `settings`.
 
-        Raises `InputError` for keys that are none, `TypeError` for keyword arguments that are none.
+        Raises `InputError` for keys that are none, `ArgumentError` (a `TypeError` too) for keyword arguments.
         """
         named = {one.name for one in fields(cls)}
         start = {one: getattr(given, one) for one in named} if isinstance(given, RunOptions) else dict(given or {})
@@ -101,7 +107,7 @@ class RunOptions:
                 raise InputError(f"unknown key{nearest(str(name), named)}", key=f"options.{name}")
         for name in settings:
             if name not in named:
-                raise TypeError(f"simulate() got an unexpected keyword argument '{name}'{nearest(name, named)}")
+                raise ArgumentError(f"simulate() got an unexpected keyword argument '{name}'{nearest(name, named)}")
         return cls(**{**start, **settings})
 
     @property

@@ -46,7 +46,7 @@ SHARES = ("memory_share", "together")
 """Fields from 0 to 1."""
 
 MOST = 1e15
-"""Of any number."""
+"""The largest number in a file."""
 
 _BUILD, _DOTTED, _DATE = r"b\d{1,9}", r"\d{1,4}(\.\d{1,6}){0,3}(\.?(post|rc)\d{1,4}){0,2}", r"20\d\d-\d\d(-\d\d)?"
 """Versions: builds of llama.cpp, numbers with dots, days and months."""
@@ -79,19 +79,19 @@ class Runtimes:
     def versions(self, engine: str) -> tuple[Runtime, ...]:
         """The known versions of an engine, oldest first. Raises `InputError` where two stand for the engine."""
         if engine not in self._versions:
-            found = [self.read(stem) for stem in self.files if stem.partition(MARK)[0] == engine]
-            default = [one for one in found if one.default]
+            known = [self.read(stem) for stem in self.files if stem.partition(MARK)[0] == engine]
+            default = [one for one in known if one.default]
             if len(default) > 1:
                 problem = f"is the default of {engine}, and so is {engine}{MARK}{default[1].since}"
                 raise InputError(problem, file=self.files[f"{engine}{MARK}{default[0].since}"], key="default")
-            self._versions[engine] = tuple(sorted(found, key=lambda one: _parts(one.since)))
+            self._versions[engine] = tuple(sorted(known, key=lambda one: _parts(one.since)))
         return self._versions[engine]
 
     def of(self, name: str) -> Runtime:
-        """A runtime by name: `vllm` is the version that stands for the engine (the latest, where none does), and
-        `vllm@0.14` the one that 0.14 falls to.
+        """The runtime of a name. Raises `InputError`.
 
-        A version between two known ones has the constants of the lower. Raises `InputError`.
+        `vllm` is the version that stands for the engine (the latest, where none does), and `vllm@0.14` the version that
+        0.14 falls to. A version between two known ones has the constants of the lower.
         """
         engine, mark, wanted = name.partition(MARK)
         if engine not in self.engines:
@@ -107,7 +107,7 @@ class Runtimes:
             yield from self.versions(engine)
 
     def resolved(self, engine: str, wanted: str) -> Runtime:
-        """What a version of an engine (0.14.1, b6400, 2025-09) falls to: itself, or the nearest lower one."""
+        """The version that a requested one (0.14.1, b6400, 2025-09) falls to: itself, or the nearest lower version."""
         known = self.versions(engine)
         listed = ", ".join(one.since for one in known)
         dates = all(one.released for one in known)
@@ -153,14 +153,14 @@ class Runtimes:
             if not isinstance(name, str) or name not in self.files:
                 raise document.error(f"unknown runtime {shown(name)}{nearest(str(name), self.files)}", ("base",))
             base = self.read(name, (*above, stem))
-        found: dict[str, Any] = {name: getattr(base, name) for name in _FIGURES} if base else {}
+        figures: dict[str, Any] = {name: getattr(base, name) for name in _FIGURES} if base else {}
         sources = dict(base.sources) if base is not None else {}
         for name in _FIGURES:
             if name in given:
-                found[name], sources[name] = _figure(document, name, given)
-        found["stack"] = self._stack(document, found.get("framework", ""), found.get("style", ""))
+                figures[name], sources[name] = _figure(document, name, given)
+        figures["stack"] = self._stack(document, figures.get("framework", ""), figures.get("style", ""))
         name = engine if head.get("default") else stem
-        return Runtime(name=name, engine=engine, since=since, sources=sources, **head, **found)
+        return Runtime(name=name, engine=engine, since=since, sources=sources, **head, **figures)
 
     def _stack(self, document: Document, name: str, style: str) -> Framework | None:
         """The framework that a runtime names."""
@@ -190,7 +190,7 @@ def runtime(name: str) -> Runtime:
 
 @remembered(64)
 def bare_forward(name: str) -> Runtime:
-    """A runtime of PyTorch that is asked for the logits of all tokens once, not to generate: what benchmarks time."""
+    """A runtime of PyTorch that computes the logits of all tokens once and does not generate, as benchmarks time it."""
     return replace(runtime(name), every_logit=True, launch_s=FORWARD_S, graphs=False, repeats_heads=False)
 
 
@@ -198,16 +198,16 @@ def bare_forward(name: str) -> Runtime:
 
 
 def _day(date: str, day: str = "01") -> str:
-    """A day, or one of a month: its first or its last."""
+    """A date; of a month its first or its last day."""
     return date if date.count("-") == 2 else f"{date}-{day}"
 
 
-def _after(one: Runtime, wanted: str) -> bool:
-    return _parts(one.since) > _parts(wanted)
+def _after(run: Runtime, wanted: str) -> bool:
+    return _parts(run.since) > _parts(wanted)
 
 
 def _parts(version: str) -> tuple[int, ...]:
-    """Numbers of a version; what comes before a release counts as that."""
+    """Numbers of a version; a pre-release or post-release counts as its release."""
     return tuple(int(part) for part in re.findall(r"\d+", re.split("rc|post", version)[0]))
 
 
@@ -219,46 +219,46 @@ def _given(document: Document) -> dict[str, Any]:
     for key in document.data:
         if key not in _HEAD and key not in _FIGURES:
             raise document.error(f"unknown key{nearest(key, (*_HEAD, *_FIGURES))}", (key,))
-    made: dict[str, Any] = document.data
-    return made
+    data: dict[str, Any] = document.data
+    return data
 
 
-def _figure(document: Document, name: str, given: dict[str, Any]) -> tuple[Any, str]:
+def _figure(document: Document, name: str, entry: dict[str, Any]) -> tuple[Any, str]:
     """Value and source of a figure."""
-    value, unit, source = figure(document, given[name], (name,))
+    value, unit, source = figure(document, entry[name], (name,))
     try:
         return _value(name, value, unit), source
     except (ValueError, TypeError) as error:
         raise document.error(str(error), (name,)) from None
 
 
-def _value(name: str, given: Any, unit: str) -> Any:
-    """A figure as the field has it: numbers in SI units, memory of `chunks` in GiB. Raises `ValueError`."""
+def _value(name: str, written: Any, unit: str) -> Any:
+    """A figure in the form of its field: numbers in SI units, memory of `chunks` in GiB. Raises `ValueError`."""
     kind = str(_FIGURES[name].type)
     if name in _LISTS:
-        return _LISTS[name](given)
-    if kind == "bool" or isinstance(given, bool):
-        if kind != "bool" or not isinstance(given, bool):
-            raise ValueError(f"{shown(given)} is not a {kind}")
-        return given
+        return _LISTS[name](written)
+    if kind == "bool" or isinstance(written, bool):
+        if kind != "bool" or not isinstance(written, bool):
+            raise ValueError(f"{shown(written)} is not a {kind}")
+        return written
     if kind in ("str", "ShareOf"):
         known = WORDS.get(name)
-        if not isinstance(given, str) or (known is not None and given not in known):
-            raise ValueError(f"{shown(given)} is not known{nearest(str(given), known or ())}")
-        return given
-    if not isinstance(given, (int, float, str)):
-        raise ValueError(f"{shown(given)} is not a {'whole number' if kind == 'int' else 'number'}")
-    value = number(given, unit, "s" if name.endswith("_s") else "B" if name in BYTES else "")
+        if not isinstance(written, str) or (known is not None and written not in known):
+            raise ValueError(f"{shown(written)} is not known{nearest(str(written), known or ())}")
+        return written
+    if not isinstance(written, (int, float, str)):
+        raise ValueError(f"{shown(written)} is not a {'whole number' if kind == 'int' else 'number'}")
+    value = number(written, unit, "s" if name.endswith("_s") else "B" if name in BYTES else "")
     most = 1.0 if name in SHARES else MOST
     if not 0 <= value <= most or (kind == "int" and value != int(value)):
         raise ValueError(
-            f"{shown(given)} is out of range; expected {'a whole number, ' * (kind == 'int')}0 to {most:g}"
+            f"{shown(written)} is out of range; expected {'a whole number, ' * (kind == 'int')}0 to {most:g}"
         )
     return int(value) if kind == "int" else value
 
 
 def _pairs(given: Any, expected: str) -> list[tuple[Any, Any]]:
-    """A list of pairs, as a file has it."""
+    """A list of pairs, as a file writes it."""
     if not isinstance(given, list) or not all(isinstance(one, list) and len(one) == 2 for one in given):
         raise ValueError(f"{shown(given)}: expected pairs of {expected}")
     return [(first, second) for first, second in given]

@@ -20,7 +20,7 @@ MARK = "@"
 """Stands between an engine and its version."""
 
 SPLIT = "split over GPUs"
-"""What the table of residuals calls runs of llama.cpp over several GPUs, whose prompts scatter more than others."""
+"""The name in the table of residuals for runs of llama.cpp over several GPUs, whose prompts scatter more."""
 
 GIB, MIB = 2.0**30, 2.0**20
 
@@ -164,20 +164,20 @@ class Runtime:
         )
 
     def library(self, stages: int) -> str:
-        """The name of its residuals of whole runs: one for all versions of an engine."""
+        """The name under which residuals of whole runs are kept: one for all versions of an engine."""
         return f"{self.engine} {SPLIT}" if self.style == "ggml" and stages > 1 else self.engine
 
     def precision(self, precision: Precision) -> Precision:
-        """A precision as the files of this runtime have it."""
+        """A precision in the form that files of this runtime have."""
         return GGUF_MXFP4 if precision.name == "mxfp4" and "mxfp4" in self.block_formats else precision
 
     @property
     def narrower(self) -> tuple[str, ...]:
-        """Precisions that it has, and that are worth a try where one does not fit."""
+        """Precisions that the runtime has and that are worth a try where a wider one does not fit."""
         if self.precisions == "gguf":
             return tuple(name for name, one in PRECISIONS.items() if is_gguf(one))
         return () if self.precisions == "plain" else ("fp8", "int4")
 
     def chunk(self, capacity: float) -> int:
-        """New tokens of a step at most, on a GPU of `capacity` bytes."""
+        """The largest number of new tokens in a step, on a GPU of `capacity` bytes."""
         return [tokens for least, tokens in self.chunks if capacity >= least * GIB][-1]

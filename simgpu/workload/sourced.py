@@ -1,4 +1,4 @@
-"""Figures of a file: value, unit and source, the source one that the file lists."""
+"""Figures of a file: value, unit and source, where the file lists that source."""
 
 from __future__ import annotations
 
@@ -36,6 +36,6 @@ def number(given: Any, unit: str, dimension: str) -> float:
 
 
 def quantity(given: Any, unit: str, dimension: str) -> float:
-    """In SI units, as the literal in them would read: 40 us are 40e-6 s to the last digit."""
+    """A value in SI units, as its literal in them would read: 40 us are 40e-6 s to the last digit."""
     value, own = parse_quantity(given)
     return float(Decimal(repr(value)) * Decimal(repr(to_si(1.0, own or unit, dimension))))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from simgpu.plan.schedule import Task
 
     Ends = Mapping[tuple[str, int, int, int], "np.ndarray"]
-    """When each pass ended, s: by kind, stage, chunk and rank, one entry for each microbatch."""
+    """End of each pass, s: by kind, stage, chunk and rank, one entry for each microbatch."""
 
 FEWEST = 64
 """Microbatches up to which a step is simulated as it is."""
@@ -39,12 +39,11 @@ def folded(
     microbatches: int, stages: int, chunks: int, couples: bool,
     run: Callable[[int], tuple[Execution, dict[Task, Mapping[int, int]]]], folds: bool = True,
 ) -> Execution:  # fmt: skip
-    """A step of `microbatches`, from `run`, which simulates one of so many and tells the last activity of each pass.
+    """A step of `microbatches`, from `run`, which simulates so many and returns the last activity of each pass.
 
     `couples`: whether every stage waits for every other again and again. `folds` false: all are simulated.
     Raises `InputError` (key only) where so many do not repeat and are too many to be simulated one by one.
     """
-
     groups = stages if chunks > 1 else 1  # interleaved schedules take microbatches in groups of so many
     few, each = 8 * stages, 2.0 * stages * chunks  # activities of a microbatch, at least
 
@@ -72,12 +71,12 @@ def folded(
 def _ends_of(execution: Execution, ends: Mapping[Task, Mapping[int, int]], count: int) -> Ends:
     import numpy as np
 
-    found: dict[tuple[str, int, int, int], np.ndarray] = {}
+    last_ends: dict[tuple[str, int, int, int], np.ndarray] = {}
     for task, ids in ends.items():
         for rank, number in ids.items():
-            row = found.setdefault((task.kind, task.stage, task.chunk, rank), np.zeros(count))
+            row = last_ends.setdefault((task.kind, task.stage, task.chunk, rank), np.zeros(count))
             row[task.microbatch] = execution.timeline.end[number]
-    return found
+    return last_ends
 
 
 def _period(ends: Ends, count: int, groups: int, longest: int) -> int | None:

@@ -1,158 +1,23 @@
 """Laws of the fluid network: conservation, max-min fairness, exact contention, and the end times of brute force."""
 
-from dataclasses import dataclass
-from fractions import Fraction
 from math import inf
 
 import pytest
+from fluid_cases import (
+    Case,
+    assert_max_min,
+    brute_force_ends,
+    cases,
+    ends_of,
+    fine_grained,
+    history,
+    lexicographic_max_min,
+    repeatable,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import linprog
 
 from simgpu.engine.network import FluidNetwork
-
-repeatable = settings(derandomize=True, deadline=None, max_examples=150)
-
-
-@dataclass(frozen=True)
-class Case:
-    """Capacities of the links, and flows (arrival, route, size) in order of arrival."""
-
-    capacities: tuple
-    flows: tuple
-
-
-whole_sizes, whole_arrivals = st.integers(1, 60), st.integers(0, 12)
-
-
-@st.composite
-def cases(draw, most_flows=8, sizes=whole_sizes, arrivals=whole_arrivals):
-    """Few links, and for half of the flows a new one, private until a later flow crosses it; integers make ties."""
-    capacities = draw(st.lists(st.integers(1, 12), min_size=1, max_size=5))
-    times = sorted(draw(st.lists(arrivals, min_size=1, max_size=most_flows)))
-    flows = []
-    for time in times:
-        known = st.integers(0, len(capacities) - 1)
-        crossed = draw(st.lists(known, unique=True, max_size=min(len(capacities), 4)))
-        if not crossed or draw(st.booleans()):
-            capacities.append(draw(st.integers(1, 12)))
-            crossed.insert(draw(st.integers(0, len(crossed))), len(capacities) - 1)
-        flows.append((time, tuple(crossed), draw(sizes)))
-    return Case(tuple(capacities), tuple(flows))
-
-
-fine_grained = {
-    "sizes": st.floats(1e-3, 1e3, allow_nan=False),
-    "arrivals": st.floats(0, 20, allow_nan=False),
-}
-
-
-def network_of(case):
-    network = FluidNetwork()
-    for number, capacity in enumerate(case.capacities):
-        assert network.add_link(capacity) == number
-    return network
-
-
-def history(case):
-    """Run a case on FluidNetwork. Yields (now, rates by flow, flows that ended now) after every event."""
-    network = network_of(case)
-    waiting = list(enumerate(case.flows))
-    while waiting or network.next_time < inf:
-        now = min(network.next_time, waiting[0][1][0] if waiting else inf)
-        done = network.finish(now) if network.next_time == now else []
-        while waiting and waiting[0][1][0] == now:
-            key, (_, route, size) = waiting.pop(0)
-            network.start(key, route, size)
-        network.solve(now)
-        yield now, network.rates(), done
-
-
-def ends_of(case):
-    return {key: now for now, _, done in history(case) for key in done}
-
-
-def progressive_filling(capacities, routes):
-    """Max-min rates from the definition: raise all rates together, freeze whoever crosses a full link. Exact."""
-    rates, frozen = dict.fromkeys(routes, Fraction(0)), set()
-    free_capacity = [Fraction(capacity) for capacity in capacities]
-    while len(frozen) < len(routes):
-        users = {
-            link: sum(key not in frozen and link in route for key, route in routes.items())
-            for link in range(len(capacities))
-        }
-        step = min(free_capacity[link] / n for link, n in users.items() if n)
-        for key, route in routes.items():
-            if key not in frozen:
-                rates[key] += step
-                for link in route:
-                    free_capacity[link] -= step
-        frozen |= {key for key, route in routes.items() if any(free_capacity[link] == 0 for link in route)}
-    return rates
-
-
-def brute_force_ends(case):
-    """End of each flow when every rate is worked out from scratch at every event, in exact arithmetic."""
-    now, left, ends = Fraction(0), {}, {}
-    waiting = list(enumerate(case.flows))
-    while waiting or left:
-        rates = progressive_filling(case.capacities, {key: case.flows[key][1] for key in left})
-        next_end = min((now + left[key] / rates[key] for key in left), default=None)
-        next_arrival = Fraction(waiting[0][1][0]) if waiting else None
-        then = min(time for time in (next_end, next_arrival) if time is not None)
-        left = {key: size - rates[key] * (then - now) for key, size in left.items()}
-        now = then
-        for key in [key for key, size in left.items() if size == 0]:
-            ends[key] = now
-            del left[key]
-        while waiting and waiting[0][1][0] == now:
-            key, (_, _, size) = waiting.pop(0)
-            left[key] = Fraction(size)
-    return ends
-
-
-def lexicographic_max_min(capacities, routes):
-    """Max-min rates by linear programs: maximise the least rate, fix the flows that cannot exceed it, repeat."""
-    keys = list(routes)
-    uses = [[float(link in routes[key]) for key in keys] for link in range(len(capacities))]
-    fixed = {}
-    while len(fixed) < len(keys):
-        # variables: one rate for each flow, and the level t; t <= rate of every flow that is not fixed
-        level_rows = [[-float(other == key) for other in keys] + [1.0] for key in keys if key not in fixed]
-        best = linprog(
-            [0.0] * len(keys) + [-1.0],
-            A_ub=[[*row, 0.0] for row in uses] + level_rows,
-            b_ub=[*capacities, *[0.0] * len(level_rows)],
-            bounds=[(fixed[key], fixed[key]) if key in fixed else (0, None) for key in keys] + [(0, None)],
-        )
-        assert best.status == 0
-        level = best.x[-1]
-        floor = [(fixed[key], fixed[key]) if key in fixed else (level * (1 - 1e-9), None) for key in keys]
-        stuck = {}
-        for i, key in enumerate(keys):
-            if key not in fixed:
-                alone = linprog([-float(i == j) for j in range(len(keys))], A_ub=uses, b_ub=capacities, bounds=floor)
-                assert alone.status == 0
-                if alone.x[i] <= level * (1 + 1e-7):
-                    stuck[key] = level
-        assert stuck, "the least rate must be bottlenecked somewhere"
-        fixed.update(stuck)
-    return fixed
-
-
-def assert_max_min(capacities, routes, rates):
-    """Bertsekas and Gallager: fair exactly when each flow crosses a full link on which no flow is faster."""
-    assert rates.keys() == routes.keys()
-    load = [sum(rates[key] for key, route in routes.items() if link in route) for link in range(len(capacities))]
-    for link, capacity in enumerate(capacities):
-        assert load[link] <= capacity * (1 + 1e-9)
-    for key, route in routes.items():
-        assert any(
-            load[link] >= capacities[link] * (1 - 1e-9)
-            and rates[key] >= max(rates[other] for other, crossed in routes.items() if link in crossed) * (1 - 1e-9)
-            for link in route
-        ), f"flow {key} has no bottleneck"
-
 
 # ---- conservation ------------------------------------------------------------------------------------------
 
@@ -398,139 +263,6 @@ def test_starts_of_an_instant_may_be_told_before_its_ends():
     assert network.next_time == 2.0
     assert network.finish(2.0) == ["second"]
     assert network.next_time == inf
-
-
-# ---- flows that stand for several equal ones ---------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Copies:
-    """`count` equal copies of some links and flows that meet on common links, where other flows pass too."""
-
-    count: int
-    common: tuple  # capacities; their numbers are 0, 1, ...
-    own: tuple  # capacities of the links that each copy has; their numbers follow those of the common ones
-    flows: tuple  # (arrival, route, size) of each copy
-    others: tuple  # (arrival, route over common links, size)
-
-
-@st.composite
-def copies(draw, sizes=whole_sizes, arrivals=whole_arrivals):
-    capacities = st.lists(st.integers(1, 12), min_size=1, max_size=3).map(tuple)
-    common, own = draw(capacities), draw(capacities)
-
-    def flows(links, least):
-        routes = st.lists(st.integers(0, links - 1), min_size=1, unique=True, max_size=4).map(tuple)
-        return tuple(draw(st.lists(st.tuples(arrivals, routes, sizes), min_size=least, max_size=3)))
-
-    return Copies(draw(st.integers(2, 7)), common, own, flows(len(common) + len(own), 1), flows(len(common), 0))
-
-
-def run_to_the_end(capacities, flows):
-    """Ends by key of flows (arrival, key, route, size, counts)."""
-    network, ends = FluidNetwork(), {}
-    for capacity in capacities:
-        network.add_link(capacity)
-    waiting = sorted(flows, key=lambda flow: flow[0])
-    while waiting or network.next_time < inf:
-        now = min(network.next_time, waiting[0][0] if waiting else inf)
-        ends.update(dict.fromkeys(network.finish(now), now))
-        while waiting and waiting[0][0] == now:
-            network.start(*waiting.pop(0)[1:])
-        network.solve(now)
-    return ends
-
-
-def folded(case):
-    """One flow for all copies: on a common link it counts for each of them, on its own links for itself."""
-    flows = []
-    for i, (arrival, route, size) in enumerate(case.flows):
-        counts = tuple(case.count if link < len(case.common) else 1 for link in route)
-        flows.append((arrival, ("copy", i), route, size, counts))
-    flows += [(arrival, ("other", i), route, size, None) for i, (arrival, route, size) in enumerate(case.others)]
-    return run_to_the_end((*case.common, *case.own), flows)
-
-
-def unfolded(case):
-    """Ends of all the copies, each with links of its own."""
-    flows = []
-    for i, (arrival, route, size) in enumerate(case.flows):
-        for copy in range(case.count):
-            crossed = tuple(link + copy * len(case.own) if link >= len(case.common) else link for link in route)
-            flows.append((arrival, ("copy", i, copy), crossed, size, None))
-    flows += [(arrival, ("other", i), route, size, None) for i, (arrival, route, size) in enumerate(case.others)]
-    return run_to_the_end((*case.common, *case.own * case.count), flows)
-
-
-@settings(repeatable, max_examples=400)
-@given(st.one_of(copies(), copies(**fine_grained)))
-def test_one_flow_with_counts_ends_when_the_flows_behind_it_would(case):
-    ends = folded(case)
-    for key, end in unfolded(case).items():
-        assert ends[key[:2]] == pytest.approx(end, rel=1e-12)
-
-
-@repeatable
-@given(st.integers(2, 10_000), st.floats(1, 1e9), st.floats(1e-3, 1e12))
-def test_a_flow_with_a_count_on_one_link_takes_as_many_times_as_long(count, size, capacity):
-    ends = run_to_the_end([capacity], [(0.0, "all", (0,), size, (count,))])
-    assert ends["all"] == pytest.approx(count * size / capacity, rel=1e-12)
-
-
-def test_a_flow_with_a_count_beside_a_flow_without():
-    """Three flows of 20 bytes behind one, and one of 30, over 4 bytes/s: all have 1; the one is left with all of it."""
-    network = FluidNetwork()
-    link = network.add_link(4.0)
-    network.start("three", (link,), 20.0, (3,))
-    network.start("one", (link,), 30.0)
-    network.solve(0.0)
-    assert network.rates() == {"three": 1.0, "one": 1.0}
-    assert network.finish(network.next_time) == ["three"]
-    network.solve(20.0)
-    assert network.rates() == {"one": 4.0}
-    assert network.next_time == 22.5
-
-
-def test_counts_differ_between_the_links_of_a_route():
-    """Alone the backbone gives 12/8 and the own link 2; with 4 others on the backbone each has a twelfth of it."""
-    network = FluidNetwork()
-    own, backbone = network.add_link(2.0), network.add_link(12.0)
-    network.start("eight", (own, backbone), 6.0, (1, 8))
-    network.solve(0.0)
-    assert network.rates() == {"eight": 1.5}
-    network.start("four", (backbone,), 6.0, (4,))
-    network.solve(0.0)
-    assert network.rates() == {"eight": 1.0, "four": 1.0}
-
-
-@repeatable
-@given(cases(most_flows=6), st.lists(st.sampled_from([0.1, 0.3, 1.0, 2.5, 7.0]), min_size=20, max_size=20))
-def test_a_link_of_so_many_times_the_capacity_and_so_many_times_the_flows_is_the_same_link(case, factors):
-    """Counts need not be whole: only load over capacity matters."""
-    factors = factors[: len(case.capacities)]
-    scaled = [capacity * factor for capacity, factor in zip(case.capacities, factors, strict=True)]
-    flows = [
-        (arrival, key, route, size, tuple(factors[link] for link in route))
-        for key, (arrival, route, size) in enumerate(case.flows)
-    ]
-    assert run_to_the_end(scaled, flows) == pytest.approx(ends_of(case), rel=1e-12)
-
-
-def test_a_small_count_is_not_lost_beside_a_huge_one():
-    """1e17 + 0.25 is 1e17 in floating point; when the huge flow is stopped by its own link, the small one is left."""
-    network = FluidNetwork()
-    own, backbone = network.add_link(0.5), network.add_link(1e17)
-    network.start("huge", (own, backbone), 1.0, (1, 1e17))
-    network.start("small", (backbone,), 1.0, (0.25,))
-    network.solve(0.0)
-    assert network.rates() == pytest.approx({"huge": 0.5, "small": 2e17}, rel=1e-12)
-
-
-@repeatable
-@given(cases(most_flows=10))
-def test_counts_of_one_change_nothing_to_the_bit(case):
-    flows = [(arrival, key, route, size, (1.0,) * len(route)) for key, (arrival, route, size) in enumerate(case.flows)]
-    assert run_to_the_end(case.capacities, flows) == ends_of(case)
 
 
 # ---- errors ------------------------------------------------------------------------------------------------

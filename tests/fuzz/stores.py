@@ -31,7 +31,7 @@ def whole() -> bytes:
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "s.sqlite"
-        command.run(as_text(EXPERIMENT), (), Catalogue(), command.Asked(file, Where(1)))
+        command.run(as_text(EXPERIMENT), (), Catalogue(), command.SweepOptions(file, Where(1)))
         with sqlite3.connect(file) as db:
             db.execute("UPDATE scenarios SET host='h', seconds=1, started=?, finished=?", (_CLOCK, _CLOCK))
             db.execute("UPDATE sweeps SET began=?", (_CLOCK,))

@@ -10,8 +10,8 @@ import yaml
 import simgpu
 from simgpu import Catalogue, InputError
 from simgpu.hardware.figure import figures
+from simgpu.hardware.machine import topology_of
 from simgpu.hardware.spec import PCIeSwitch
-from simgpu.hardware.topology import topology_of
 from simgpu.timing.collectives import collective_time
 from simgpu.timing.collectives.mesh import mesh_rings, way
 from simgpu.timing.collectives.schedules import nodes_of, rings

@@ -7,7 +7,7 @@ import pytest
 from simgpu import Catalogue
 from simgpu.catalog import KINDS, built_in_folder
 from simgpu.hardware.figure import figures
-from simgpu.hardware.topology import topology_of
+from simgpu.hardware.machine import topology_of
 
 CATALOGUE = Catalogue()
 

@@ -8,7 +8,7 @@ from simgpu import Catalogue, simulate
 from simgpu.errors import InputError
 from simgpu.hardware.derive import bandwidth_share, clock_share, derive, is_slice, sliced, throttled
 from simgpu.hardware.figure import figures
-from simgpu.hardware.topology import topology_of
+from simgpu.hardware.machine import topology_of
 from simgpu.overrides import Override
 
 CATALOGUE = Catalogue()

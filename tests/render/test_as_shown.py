@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import simgpu
-from simgpu.hardware.topology import topology_of
+from simgpu.hardware.machine import topology_of
 from simgpu.render.columns import drawn_interval
 from simgpu.render.fields import PlotFields
 from simgpu.render.loads import loads_figure

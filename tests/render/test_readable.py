@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 import simgpu
-from simgpu.hardware.topology import topology_of
+from simgpu.hardware.machine import topology_of
 from simgpu.render.fields import Kind, PlotFields
 from simgpu.render.memory import memory_figure
 from simgpu.render.pareto import pareto_figure

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import simgpu
 from simgpu.engine import Phase, Simulator
-from simgpu.hardware.topology import topology_of
+from simgpu.hardware.machine import topology_of
 from simgpu.timing.collectives import (
     KINDS,
     CollectiveModel,

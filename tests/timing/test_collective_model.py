@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import simgpu
 from simgpu.engine import Phase, Simulator
-from simgpu.hardware.topology import topology_of
+from simgpu.hardware.machine import topology_of
 from simgpu.timing.collectives import (
     ALGORITHMS,
     KINDS,
@@ -46,9 +46,8 @@ def engine_time(where, *groups):
             for flow in phase.flows:
                 for edge in flow.edges:
                     if edge not in links:
-                        rate = (
-                            phase.channels[edge] if edge in phase.channels else topology.graph.edges[edge]["bandwidth"]
-                        )
+                        own = edge in phase.channels
+                        rate = phase.channels[edge] if own else topology.graph.edges[edge]["bandwidth"]
                         links[edge] = sim.add_link(rate)
             flows = tuple(flow.numbered(links.__getitem__) for flow in phase.flows)
             phases.append(Phase(phase.latency, flows))

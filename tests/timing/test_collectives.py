@@ -1,69 +1,28 @@
-"""Collectives: closed forms where nothing is shared, contention where links are, and the routes they run over."""
+"""Collectives: closed forms where nothing is shared, and rings over several nodes."""
 
 from collections import defaultdict
 from functools import cache
-from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from collective_runs import (
+    CATALOGUE,
+    CLUSTERS,
+    LAUNCH,
+    NODES,
+    SIZE,
+    alpha_and_bandwidth,
+    repeatable,
+    ring,
+    run_together,
+    seconds,
+    topology,
+)
+from hypothesis import given
 from hypothesis import strategies as st
 
 import simgpu
-from simgpu.engine import Phase, Simulator
-from simgpu.hardware.topology import topology_of
-from simgpu.plan.program import Collective, Program, ProgramSegment
 from simgpu.timing.collectives import ideal_phases
 from simgpu.timing.kernels import KernelModel
-from simgpu.workload.execution import execute
-
-repeatable = settings(derandomize=True, deadline=None, max_examples=150)
-
-LAUNCH = 7e-6
-SIZE = 256e6
-CATALOGUE = simgpu.Catalogue()
-NODES = CATALOGUE.names("nodes")
-CLUSTERS = CATALOGUE.names("clusters")
-
-
-@cache
-def topology(name, nodes=1, **parameters):
-    return topology_of(simgpu.load_cluster(name, CATALOGUE, **parameters), nodes)
-
-
-def every_topology():
-    """All nodes of the catalogue, and two nodes of each cluster."""
-    return [
-        pytest.param(topology(name, nodes), id=name) for nodes, names in ((1, NODES), (2, CLUSTERS)) for name in names
-    ]
-
-
-def run_together(hardware, *collectives):
-    """Ends of collectives (lists of phases) that start together, each in a stream of its own."""
-    sim = Simulator()
-    links = {edge: sim.add_link(hardware.graph.edges[edge]["bandwidth"]) for edge in hardware.graph.edges}
-    for number, phases in enumerate(collectives):
-        in_numbers = [
-            Phase(phase.latency, tuple(flow.numbered(links.__getitem__) for flow in phase.flows)) for phase in phases
-        ]
-        sim.transfer([sim.add_stream(f"collective {number}")], in_numbers)
-    return sim.run().end
-
-
-def seconds(hardware, kind, gpus, size=SIZE, launch=LAUNCH, algorithm="auto"):
-    return run_together(hardware, ideal_phases(hardware, kind, gpus, size, launch, algorithm))[0]
-
-
-def ring(hardware, gpus, size=SIZE):
-    """An all-reduce without a launch."""
-    return ideal_phases(hardware, "all_reduce", gpus, size, 0.0, "ring")
-
-
-def alpha_and_bandwidth(hardware, gpus):
-    """Slowest latency and narrowest link of the ways between neighbours, read off the graph."""
-    edges = [hardware.route(a, b).edges for a, b in pairwise([*gpus, gpus[0]])]
-    alpha = max(sum(hardware.graph.edges[edge]["latency"] for edge in way) for way in edges)
-    return alpha, min(hardware.graph.edges[edge]["bandwidth"] for way in edges for edge in way)
-
 
 # ---- closed forms ------------------------------------------------------------------------------------------
 
@@ -223,84 +182,6 @@ def test_more_bytes_never_take_less_time(name, kind, n, size, factor):
     assert large <= factor * small * (1 + 1e-12)
 
 
-# ---- contention --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("hardware", "gpus", "shared"),
-    [
-        pytest.param(
-            topology("l4-pcie-4x", node__inter_socket__lanes=1),
-            [(0, 2), (1, 3)],
-            ("n0.root0", "n0.root1"),
-            id="sockets",
-        ),
-        pytest.param(
-            topology("l40s-pcie-8x", node__sockets__0__devices__0__switch__lanes=4),
-            [(0, 2), (1, 3)],
-            ("n0.pcie0", "n0.root0"),
-            id="switch-uplink",
-        ),
-        pytest.param(topology("rtx-4090-8x-ethernet", 2), [(0, 8), (1, 9)], ("n0.nic0", "leaf0"), id="nic"),
-        pytest.param(topology("dgx-h100"), [(0, 1), (0, 1)], ("n0.gpu0", "n0.nvswitch"), id="same-port"),
-        pytest.param(
-            topology("rtx-4090-8x-ethernet", 2), [(0, 8), (1, 9), (2, 10)], ("n0.nic0", "leaf0"), id="nic-thrice"
-        ),
-    ],
-)
-def test_rings_over_one_narrow_link_run_at_a_half_or_a_third_of_their_speed(hardware, gpus, shared):
-    bandwidth = hardware.graph.edges[shared]["bandwidth"]
-    for pair in gpus:
-        assert hardware.bandwidth(hardware.route(*pair)) == bandwidth
-        assert shared in hardware.route(*pair).edges
-    latency = max(phase.latency for pair in gpus for phase in ring(hardware, pair))
-    alone = [run_together(hardware, ring(hardware, pair))[0] - latency for pair in gpus]
-    together = [end - latency for end in run_together(hardware, *(ring(hardware, pair) for pair in gpus))]
-    assert alone == pytest.approx([SIZE / bandwidth] * len(gpus), rel=1e-9)
-    assert together == pytest.approx([len(gpus) * seconds for seconds in alone], rel=1e-9)
-
-
-def test_rings_that_share_a_link_wide_enough_for_both_do_not_slow_each_other_down():
-    """Two GPUs at 27.1 GB/s fit through the 55.1 GB/s between the sockets; four do not."""
-    node = topology("l4-pcie-8x")
-    wide = node.graph.edges["n0.root0", "n0.root1"]["bandwidth"]
-    narrow = node.graph.edges["n0.gpu0", "n0.root0"]["bandwidth"]
-    assert 2 * narrow < wide < 4 * narrow
-    rings = [ring(node, (gpu, gpu + 4)) for gpu in range(4)]
-    latency = rings[0][0].latency
-    assert run_together(node, *rings[:2]) == pytest.approx([latency + SIZE / narrow] * 2, rel=1e-9)
-    assert run_together(node, *rings) == pytest.approx([latency + SIZE / (wide / 4)] * 4, rel=1e-9)
-
-
-def test_rings_on_separate_gpus_behind_a_switch_do_not_slow_each_other_down():
-    node = topology("dgx-h100")
-    alone = run_together(node, ring(node, range(4)))[0]
-    assert run_together(node, ring(node, range(4)), ring(node, range(4, 8))) == [alone, alone]
-
-
-def test_a_ring_staged_through_host_memory_shares_it():
-    """Four GPUs of a socket send at once; half of its DRAM bandwidth over four is less than their PCIe ports."""
-    node = topology("l4-pcie-8x")
-    alpha, port = alpha_and_bandwidth(node, range(8))
-    dram = node.graph.edges["n0.root0", "n0.mem0"]["bandwidth"]
-    assert dram / 4 < port
-    expected = LAUNCH + 14 * alpha + 14 / 8 * SIZE / (dram / 4)
-    assert seconds(node, "all_reduce", range(8)) == pytest.approx(expected, rel=1e-9)
-
-
-def test_groups_of_a_plan_compete_when_they_run():
-    """Data-parallel pairs (0, 2) and (1, 3) of tp 2 x dp 2 share the link between the sockets."""
-    cluster = simgpu.load_cluster("l4-pcie-4x", CATALOGUE, node__inter_socket__lanes=1)
-    hardware, kernels = topology_of(cluster), KernelModel(cluster)
-    reduce = Collective("gradients", "all_reduce", "dp", SIZE)
-    program = Program((ProgramSegment("gradients", (reduce,)),), 0)
-    execution = execute(program, simgpu.Plan(tp=2, dp=2), cluster, kernels, protocol="ideal")
-    launch = kernels.constants.launch_overhead.si
-    alpha, bandwidth = alpha_and_bandwidth(hardware, (0, 2))
-    assert bandwidth == hardware.graph.edges["n0.root0", "n0.root1"]["bandwidth"]
-    assert execution.step == pytest.approx(launch + 2 * alpha + 2 * SIZE / bandwidth, rel=1e-9)
-
-
 # ---- several nodes -----------------------------------------------------------------------------------------
 
 
@@ -358,91 +239,6 @@ def test_each_ring_over_two_nodes_visits_every_gpu_once(name):
             at = follows[at]
         assert at == cluster.gpus[0]
         assert sorted(visited) == sorted(cluster.gpus)
-
-
-# ---- routes ------------------------------------------------------------------------------------------------
-
-
-def pairs(hardware):
-    n = len(hardware.gpus)
-    return [(a, b) for a in range(n) for b in range(n) if a != b]
-
-
-@pytest.mark.parametrize("hardware", every_topology())
-def test_the_edges_of_every_route_exist_join_up_and_use_no_third_gpu(hardware):
-    graph = hardware.graph
-    for a, b in pairs(hardware):
-        route = hardware.route(a, b)
-        assert (route.edges[0][0], route.edges[-1][1]) == (hardware.gpus[a], hardware.gpus[b])
-        assert all(first[1] == second[0] for first, second in pairwise(route.edges))
-        assert all(graph.has_edge(*edge) for edge in route.edges)
-        assert len(set(route.edges)) == len(route.edges)  # the engine refuses a route that uses a link twice
-        between = [edge[1] for edge in route.edges[:-1]]
-        assert all(graph.nodes[vertex]["kind"] != "gpu" for vertex in between)
-        assert route.latency == pytest.approx(sum(graph.edges[edge]["latency"] for edge in route.edges), rel=1e-12)
-
-
-@pytest.mark.parametrize("hardware", every_topology())
-def test_a_pair_of_a_node_goes_through_host_memory_exactly_when_it_lacks_links_and_peer_to_peer(hardware):
-    graph = hardware.graph
-    driver = hardware.cluster.gpu.host_link.peer_to_peer.value
-    reach = ("none", "switch", "root", "node").index(hardware.cluster.node.peer_to_peer_scope.value)
-    for a, b in pairs(hardware):
-        source, target = (graph.nodes[hardware.gpus[gpu]] for gpu in (a, b))
-        if source["node"] != target["node"]:
-            continue
-        route = hardware.route(a, b)
-        kinds = [graph.edges[edge]["kind"] for edge in route.edges]
-        through_memory = any(graph.nodes[vertex]["kind"] == "memory" for edge in route.edges for vertex in edge)
-        if "gpu-link" in kinds:
-            assert set(kinds) == {"gpu-link"}
-            assert route.via == "gpu-link"
-            continue
-        assert not graph.has_edge(hardware.gpus[a], hardware.gpus[b])
-        assert "nvswitch" not in source
-        (above_source,) = (v for v in graph[hardware.gpus[a]] if graph.nodes[v]["kind"] in ("pcie-switch", "root"))
-        one_switch = (
-            graph.has_edge(above_source, hardware.gpus[b]) and graph.nodes[above_source]["kind"] == "pcie-switch"
-        )
-        distance = 1 if one_switch else 2 if source["memory"] == target["memory"] else 3
-        assert through_memory == (not driver or distance > reach)
-        assert through_memory == (route.via == "host")
-        if source["memory"] != target["memory"]:
-            assert kinds.count("inter-socket") == 1
-        else:
-            assert "inter-socket" not in kinds
-
-
-@pytest.mark.parametrize("hardware", [pytest.param(topology(name, 2), id=name) for name in CLUSTERS])
-def test_a_pair_of_two_nodes_goes_through_the_nics_of_both_and_staged_where_there_is_no_rdma(hardware):
-    cluster, graph = hardware.cluster, hardware.graph
-    direct = cluster.node.nic.gpudirect_rdma.value and cluster.gpu.host_link.peer_to_peer.value
-    for a, b in pairs(hardware):
-        source, target = (graph.nodes[hardware.gpus[gpu]] for gpu in (a, b))
-        if source["node"] == target["node"]:
-            continue
-        route = hardware.route(a, b)
-        vertices = [route.edges[0][0], *(edge[1] for edge in route.edges)]
-        nics = [graph.nodes[vertex]["node"] for vertex in vertices if graph.nodes[vertex]["kind"] == "nic"]
-        assert nics == [source["node"], target["node"]]
-        staged = [vertex for vertex in vertices if graph.nodes[vertex]["kind"] == "memory"]
-        assert staged == ([] if direct else [source["memory"], target["memory"]])
-        assert route.via == "network"
-
-
-def test_peer_to_peer_between_sockets_skips_the_memory_when_the_platform_allows_it():
-    staged = topology("l4-pcie-4x").route(0, 2)
-    direct = topology("l4-pcie-4x", node__peer_to_peer_scope="node").route(0, 2)
-    assert ("n0.root0", "n0.mem0") in staged.edges
-    assert direct.edges == (("n0.gpu0", "n0.root0"), ("n0.root0", "n0.root1"), ("n0.root1", "n0.gpu2"))
-    assert (staged.via, direct.via) == ("host", "pcie")
-
-
-def test_a_driver_without_peer_to_peer_stages_even_below_one_switch():
-    direct = topology("l40s-pcie-8x").route(0, 1)
-    staged = topology("l40s-pcie-8x", gpu__host_link__peer_to_peer=False).route(0, 1)
-    assert direct.edges == (("n0.gpu0", "n0.pcie0"), ("n0.pcie0", "n0.gpu1"))
-    assert ("n0.root0", "n0.mem0") in staged.edges
 
 
 # ---- through the front door --------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from statistics import median
 
 import pytest
 from memory_by_name import fullest, memory_per_stage
+from scenarios import fresh
 from training_scenarios import BASE, PAIRS, Scenario, cluster
 
 import simgpu
@@ -116,9 +117,9 @@ def test_known_parts_do_not_leak_from_one_plan_to_another() -> None:
             continue
         job = Job(config, plan, asked.numerics("bf16"), how, 64, 2048, "fp32")
         kernels = kernels_of(how, box, True, "tensorwise", plan.cp)
-        fresh = simgpu.load_cluster("dgx-h100-ib", cluster__nodes=4)
-        own = kernels_of(how, fresh, True, "tensorwise", plan.cp)
-        assert shared.seconds(job, kernels) == pytest.approx(Bounds(fresh).seconds(job, own), rel=1e-12), plan
+        alone = fresh(box)
+        own = kernels_of(how, alone, True, "tensorwise", plan.cp)
+        assert shared.seconds(job, kernels) == pytest.approx(Bounds(alone).seconds(job, own), rel=1e-12), plan
         seen += 1
 
 
@@ -134,8 +135,9 @@ def test_two_steps_that_differ_in_a_field_share_no_bound(field: str) -> None:
     for order in (both, both[::-1]):
         shared = Bounds(box)
         found.append([shared.seconds(*_bounded(scenario, box)) for scenario in order])
-    fresh = [Bounds(box).seconds(*_bounded(scenario, box)) for scenario in both]
-    assert found[0] == found[1][::-1] == fresh
+    boxes = [fresh(box) for _ in both]
+    alone = [Bounds(one).seconds(*_bounded(scenario, one)) for scenario, one in zip(both, boxes, strict=True)]
+    assert found[0] == found[1][::-1] == alone
 
 
 def _bounded(scenario: Scenario, box: Cluster) -> tuple[Job, KernelModel]:

@@ -169,7 +169,7 @@ def test_every_step_of_a_copied_folder_is_that_of_the_built_in(tmp_path: Path) -
 @pytest.mark.parametrize("name", built_in().names)
 def test_every_fact_has_a_source(name: str) -> None:
     made = framework(name)
-    assert set(made.facts()) == set(made.sources)
+    assert set(made.values()) == set(made.sources)
     assert all(len(source) > 20 for source in made.sources.values())
     for table in (made.forward, made.backward):
         assert set(ALWAYS) <= set(table) <= set(OPERATORS)

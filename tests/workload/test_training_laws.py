@@ -6,6 +6,7 @@ from inspect import signature
 import pytest
 from hypothesis import given, settings
 from memory_by_name import memory_of
+from scenarios import fresh
 from training_scenarios import BASE, CATALOGUE, CLUSTERS, MODELS, PAIRS, Scenario, cluster, scenarios
 
 from simgpu import InputError, Plan, Training, memo, simulate
@@ -39,11 +40,6 @@ def test_parts_add_up_to_the_step_and_values_lie_in_their_intervals(scenario: Sc
 
 
 # ---- what a cluster remembers ------------------------------------------------------------------------
-
-
-def as_fresh(one: Cluster) -> Cluster:
-    """The cluster, with nothing remembered."""
-    return replace(one)
 
 
 def outcome(scenario: Scenario, on: Cluster) -> tuple:
@@ -86,7 +82,7 @@ def test_a_used_cluster_gives_what_a_fresh_one_gives(field: str) -> None:
     found = []
     for order in ((first, second), (second, first)):
         memo.SHARED.clear()
-        on = as_fresh(SHARED[first.cluster])
+        on = fresh(SHARED[first.cluster])
         found.append([outcome(scenario, on) for scenario in order])
     assert found[0] == found[1][::-1]
     assert found[0][0][0]["step_s"] != found[0][1][0]["step_s"], "the field decides nothing here"
@@ -96,7 +92,7 @@ def test_a_used_cluster_gives_what_a_fresh_one_gives(field: str) -> None:
 @given(scenarios())
 def test_a_cluster_that_ran_many_steps_gives_what_a_fresh_one_gives(scenario: Scenario) -> None:
     used = outcome(scenario, SHARED[scenario.cluster])
-    assert used == outcome(scenario, as_fresh(SHARED[scenario.cluster]))
+    assert used == outcome(scenario, fresh(SHARED[scenario.cluster]))
 
 
 LARGE = replace(
@@ -116,7 +112,7 @@ LARGE = replace(
 def test_a_used_cluster_beyond_what_is_folded_exactly(first: Scenario, field: str, value: object) -> None:
     second, on = first.but(field, value), cluster("gb200-nvl72-ib")
     first.run(on)
-    assert outcome(second, on) == outcome(second, as_fresh(on))
+    assert outcome(second, on) == outcome(second, fresh(on))
 
 
 # ---- what a rank holds -------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""A GPU's constants from measured rows: what `simgpu calibrate` reads, fits, scores and writes.
+"""A GPU's constants from measured rows: reading, fitting, scores and files of `simgpu calibrate`.
 
-`kinds` tells what a row measures and which model predicts it (the adapters of `simgpu.lab.validation`), `tunable`
-which constants may move and how far, `fitting` moves them, `run` does it class by class with half of the rows held
-back, `fragment` writes YAML, `report` says what happened.
+`kinds` maps a row to the model that predicts it (the adapters of `simgpu.lab.validation`), `tunable` says which
+constants may move and how far, `fitting` moves them, `rows` says which rows count, `run` fits class by class with half
+of them held back, `outcome` holds the result, `fragment` writes YAML, `report` prints.
 """

@@ -1,4 +1,4 @@
-"""Rows that cannot be what their columns say: faster than the GPU, or in another unit."""
+"""Checks that reject impossible rows: faster than the GPU, or in another unit."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ class _Cached(Machine):
 
     @property
     def bandwidth(self) -> float:
+        """Bandwidth of DRAM, as high as that of L2 could be, bytes/s."""
         device = self.timer.device
         return max(device.bandwidth, PORT * device.sm_count * device.clock)
 
 
 def check(table: Table, adapter: Adapter, batch: Batch, machine: Machine) -> tuple[Rows, dict[str, int]]:
-    """The rows of a batch that can be true and that the model gives a time for; of the others how many, by reason."""
+    """Rows of a batch that can be true and that the model gives a time for; the number of others by reason."""
     measured = table.number(adapter.measured, batch.rows)
     predicted = np.broadcast_to(np.asarray(batch.predict(), float), measured.shape)
     slowest = np.fmax(predicted, np.asarray(batch.roofline(), float))
     fastest = fastest_times(table, adapter, batch, machine) / ABOVE_PEAK
     good = np.isfinite(predicted) & (predicted > 0)
-    found = {"the model gives no time": int((~good).sum())}
+    counts = {"the model gives no time": int((~good).sum())}
 
-    def refuse(wrong: np.ndarray, said: str) -> None:
+    def refuse(wrong: np.ndarray, reason: str) -> None:
         if wrong.any():
             row = int(np.argmax(wrong))
             place = f"line {int(table.lines[batch.rows[row]])}: {adapter.measured}: "
             times = ABOVE_PEAK * fastest[row] / measured[row]
-            text = said.format(measured[row], times, machine.name) + "; expected seconds, is this another unit?"
-            found[place + text] = int(wrong.sum())
+            text = reason.format(measured[row], times, machine.name) + "; expected seconds, is this another unit?"
+            counts[place + text] = int(wrong.sum())
 
     fast = good & (measured < fastest)
     refuse(fast, "{0:,.3g} s is {1:,.0f} times faster than peak and caches of '{2}' allow")
@@ -53,14 +54,14 @@ def check(table: Table, adapter: Adapter, batch: Batch, machine: Machine) -> tup
             way = f"{typical:,.0f} times slower" if typical > 1 else f"{1 / typical:,.0f} times faster"
             refuse(good, f"times are {way} than expected in the median")
             good[:] = False
-    return batch.rows[good], {reason: count for reason, count in found.items() if count}
+    return batch.rows[good], {reason: count for reason, count in counts.items() if count}
 
 
 def fastest_times(table: Table, adapter: Adapter, batch: Batch, machine: Machine) -> np.ndarray:
     """Seconds that no row can beat, at the rates of the datasheet and of L2."""
     cached = _Cached(machine.name, machine.gpu, machine.bench)
-    found = np.zeros(len(batch.rows))
+    seconds = np.zeros(len(batch.rows))
     for part in parts_of(table, adapter, cached, batch.rows):
         if isinstance(part, Batch):
-            found[np.searchsorted(batch.rows, part.rows)] = np.broadcast_to(part.roofline(), part.rows.shape)
-    return found
+            seconds[np.searchsorted(batch.rows, part.rows)] = np.broadcast_to(part.roofline(), part.rows.shape)
+    return seconds

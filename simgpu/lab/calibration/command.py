@@ -1,4 +1,4 @@
-"""What `simgpu calibrate` does: read, fit, write, print."""
+"""The steps of `simgpu calibrate`: read, fit, write, print."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import IO
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, nearest, shown
 from simgpu.lab.calibration import fragment, kinds, report
-from simgpu.lab.calibration.run import Calibrated, as_dict, calibrate
+from simgpu.lab.calibration.outcome import Calibrated, as_dict
+from simgpu.lab.calibration.run import calibrate
 from simgpu.render.data import print_csv
 from simgpu.render.files import written_whole
 

@@ -35,9 +35,8 @@ def supported(rows: int) -> int:
 def choose(slopes: Array, spreads: Array, most: int) -> list[int]:
     """Positions of the constants, in order of importance, that the rows say something about.
 
-    `slopes[i, p]` is d r_i / d x_p. What a constant does that those taken before it could do as well does not count: a
-    constant is taken if the rest of its slopes narrows it (normal errors of `SCALE`) to less than `NARROWED` of its
-    prior width.
+    `slopes[i, p]` is d r_i / d x_p. An effect that constants taken before could have as well does not count: a constant
+    is taken if the rest of its slopes narrows it (normal errors of `SCALE`) to less than `NARROWED` of its prior width.
     """
     taken: list[int] = []
     for p in range(slopes.shape[1]):
@@ -52,7 +51,10 @@ def choose(slopes: Array, spreads: Array, most: int) -> list[int]:
 
 
 def derivatives(residuals: Residuals, start: Array, at: Array, which: Sequence[int] | None = None) -> Array:
-    """d residuals / d x of the constants `which` (all), shape (rows, constants); `at` are the residuals at `start`."""
+    """Derivatives of the residuals by x, for the constants `which` (all), shape (rows, constants).
+
+    `at` are the residuals at `start`.
+    """
     columns = []
     for p in range(len(start)) if which is None else which:
         moved = start.copy()
@@ -100,11 +102,11 @@ def fit(
 
     def loss(squares: Array) -> Array:
         """Twice the objective and its slope by r^2; no curvature, so that the squares are reweighted."""
-        found = np.stack([squares, np.ones_like(squares), np.zeros_like(squares)])
+        losses = np.stack([squares, np.ones_like(squares), np.zeros_like(squares)])
         size = np.sqrt(squares[:rows])
-        found[0, :rows] = 2 / SCALE * np.where(size < rounded, size**2 / (2 * rounded), size - rounded / 2)
-        found[1, :rows] = 1 / (SCALE * np.maximum(size, rounded))
-        return found
+        losses[0, :rows] = 2 / SCALE * np.where(size < rounded, size**2 / (2 * rounded), size - rounded / 2)
+        losses[1, :rows] = 1 / (SCALE * np.maximum(size, rounded))
+        return losses
 
     best = least_squares(both, start[moved], slopes, loss=loss, x_scale=spreads[moved], max_nfev=steps, ftol=1e-4)
     return point(best.x)

@@ -14,14 +14,14 @@ from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.inherit import DEFAULT
 from simgpu.hardware.spec import GPUSpec
-from simgpu.lab.calibration.run import Calibrated, Group
+from simgpu.lab.calibration.outcome import Calibrated, Group
 from simgpu.lab.calibration.trial import unit_of
 from simgpu.schema_errors import validate
 from simgpu.terminal import plain
 from simgpu.version import __version__
 
 _UNITS = {"s": ("us", 1e-6), "B/s": ("GB/s", 1e9), "B": ("KiB", 1024.0), "J/FLOP": ("pJ/FLOP", 1e-12)}
-"""In which unit a constant is written."""
+"""Units in which constants are written."""
 
 Kernel = dict[str, Any]
 
@@ -30,13 +30,13 @@ def constants_of(done: Calibrated, date: str) -> tuple[dict[str, str], Kernel]:
     """The contents of `sources` and of `kernel` in a GPU's file."""
     sources: dict[str, str] = {}
     kernel: Kernel = {}
-    for one, group in done.moved:
-        kind, library, name = one.path
-        key = "calibrated_streams" if not one.fitted else _source_key(group)
-        sources[key] = _source(done, group, date, one.fitted)
-        unit = unit_of(one.path)
+    for constant, group in done.moved:
+        kind, library, name = constant.path
+        key = "calibrated_streams" if not constant.fitted else _source_key(group)
+        sources[key] = _source(done, group, date, constant.fitted)
+        unit = unit_of(constant.path)
         word, scale = _UNITS.get(unit, ("", 1.0))
-        figure: dict[str, Any] = {"value": float(f"{one.after / scale:.4g}")}
+        figure: dict[str, Any] = {"value": float(f"{constant.after / scale:.4g}")}
         kernel.setdefault(kind, {}).setdefault(library, {})[name] = (
             figure | ({"unit": word} if word else {}) | {"source": key}
         )
@@ -88,36 +88,36 @@ def whole_file(done: Calibrated, catalogue: Catalogue, date: str) -> str:
         same = False
     if not same:  # written in a style that lines cannot be put into
         text = yaml.safe_dump(expected, sort_keys=False, allow_unicode=True, width=10_000)
-    _check(text, done.gpu)
+    _check(text)
     return text
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> Kernel:
-    """`old` with what `new` gives, at every level down to a figure."""
-    found = dict(old)
+    """The mapping `old` with the values of `new`, at every level down to a figure."""
+    merged = dict(old)
     for key, value in new.items():
         deeper = isinstance(value, dict) and "value" not in value
-        found[key] = _merged(found.get(key) or {}, value) if deeper else value
-    return found
+        merged[key] = _merged(merged.get(key) or {}, value) if deeper else value
+    return merged
 
 
 def _spliced(text: str, sources: Mapping[str, str], kernel: Kernel) -> str:
     """`text` with the sources behind its own, and with another `kernel` block."""
     blocks = re.split(r"(?m)^(?=\S)", text if text.endswith("\n") else text + "\n")
-    found, done = [], False
+    lines, done = [], False
     for block in blocks:
         if block.startswith("kernel:"):
             continue
-        found.append(block)
+        lines.append(block)
         if block.rstrip() != "sources:" and block.startswith("sources:"):
             kept = [line for line in block.splitlines(keepends=True) if line.split(":")[0].strip() not in sources]
-            found[-1] = "".join(kept) + _sources(sources)
+            lines[-1] = "".join(kept) + _sources(sources)
             done = True
-    return "".join(found) + ("" if done else "sources:\n" + _sources(sources)) + "kernel:\n" + _kernel(kernel)
+    return "".join(lines) + ("" if done else "sources:\n" + _sources(sources)) + "kernel:\n" + _kernel(kernel)
 
 
-def _check(text: str, gpu: GPUSpec) -> None:
-    """The file must be one that the catalogue takes."""
+def _check(text: str) -> None:
+    """Raise unless the catalogue would take the file."""
 
     def refuse(path: tuple[Any, ...], problem: str) -> InputError:
         return InputError(f"the fitted constants do not fit the schema: {'.'.join(map(str, path))} {problem}")

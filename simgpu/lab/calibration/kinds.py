@@ -1,4 +1,4 @@
-"""What a row of a table measures, and which model predicts it.
+"""Kinds of rows of a table, and the model that predicts each.
 
 A table may hold one kind of row or, with a column `what`, several; without it the columns decide. Tables of the
 shared folder are known by their names and read as `simgpu validate` reads them.
@@ -41,7 +41,7 @@ CLASSES["nccl"] = "collective"
 """Class of constants that a kind of row says something about."""
 
 SUSTAINED = "sustained"
-"""In the column `regime`: timed in a run long enough to be throttled in full. Anything else: a burst."""
+"""Value of the column `regime` for a time from a run long enough to be throttled in full; others are bursts."""
 
 COPY, READ = "copy", "read"
 READ_ROWS = 1024.0
@@ -151,10 +151,9 @@ _WHAT = "what"
 
 
 def read(file: Path, wanted: Collection[str] = KINDS) -> tuple[list[tuple[Table, Adapter]], list[Skipped], int]:
-    """The rows of a file, by kind, with the adapter of each; those of no kind; and how many are of kinds that nobody
-    wanted.
+    """The rows of a file, by kind, with the adapter of each; those of no kind; the number of rows of other kinds.
 
-    Raises `InputError` for a file that is no such table.
+    Raises `InputError` for a file that is not such a table.
     """
     source = next((file.name.removesuffix(ending) for ending in reversed(ENDINGS) if file.name.endswith(ending)), None)
     if source is None:
@@ -184,16 +183,16 @@ def _by_kind(file: Path, cells: Cells) -> tuple[dict[str, list[int]], list[Skipp
     if _WHAT not in cells.header:
         return {_kind_of(cells.header, file): list(range(len(cells.rows)))}, []
     place = cells.header.index(_WHAT)
-    found: dict[str, list[int]] = {}
+    positions: dict[str, list[int]] = {}
     skipped = []
     for i, row in enumerate(cells.rows):
         kind = row[place]
         if kind in KINDS:
-            found.setdefault(kind, []).append(i)
+            positions.setdefault(kind, []).append(i)
         else:
             problem = f"unknown kind of row {shown(kind)}{nearest(kind, KINDS)}"
             skipped.append(Skipped(cells.lines[i], _WHAT, problem, "a kind of row"))
-    return found, skipped
+    return positions, skipped
 
 
 def _kind_of(header: Collection[str], file: Path) -> str:

@@ -1,4 +1,4 @@
-"""What a calibration did, for people."""
+"""Output of a calibration, for people."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from simgpu.hardware.inherit import DEFAULT
-from simgpu.lab.calibration.run import Calibrated, Constant, Errors, Group
+from simgpu.lab.calibration.outcome import Calibrated, Constant, Errors, Group
 from simgpu.lab.calibration.trial import unit_of
 from simgpu.render.table import print_notes, print_table
 from simgpu.units import format_si
@@ -50,13 +50,13 @@ def _errors(errors: Errors) -> str:
     return " / ".join(f"{100 * value:.1f}" for value in (errors.median_ape, errors.mape, errors.p90_ape))
 
 
-def _constant(one: Constant) -> Mapping[str, Any]:
-    unit = unit_of(one.path)
+def _constant(constant: Constant) -> Mapping[str, Any]:
+    unit = unit_of(constant.path)
     return {
-        "constant": ".".join(one.path),
-        "before": _figure(one.before, unit),
-        "after": _figure(one.after, unit),
-        "before from": one.level + ("" if one.fitted else " (moved with the streams)"),
+        "constant": ".".join(constant.path),
+        "before": _figure(constant.before, unit),
+        "after": _figure(constant.after, unit),
+        "before from": constant.level + ("" if constant.fitted else " (moved with the streams)"),
     }
 
 

@@ -29,7 +29,8 @@ class Trial(Bench):
 
     calibration: Calibration = field(default_factory=lambda: Calibration({}))
 
-    def constants(self, gpu: GPUSpec) -> Calibration:
+    def constants(self, gpu: GPUSpec) -> Calibration:  # noqa: ARG002 - the bench's signature
+        """The constants to try, for every GPU."""
         return self.calibration
 
     def with_constants(self, calibration: Calibration) -> Trial:
@@ -53,18 +54,19 @@ class Piece:
 
     @property
     def measured(self) -> Array:
+        """Measured seconds of the rows."""
         return self.table.number(self.adapter.measured, self.rows)
 
 
 def predict(piece: Piece, gpu: GPUSpec, bench: Bench) -> Array:
     """Seconds of the rows of a piece; NaN where the model gives none."""
-    found = np.full(len(piece.rows), np.nan)
+    predicted = np.full(len(piece.rows), np.nan)
     order = np.argsort(piece.rows, kind="stable")
     for part in piece.adapter.parts(piece.table, piece.rows, Machine(gpu.name, gpu, bench)):
         if isinstance(part, Batch) and len(part.rows):
             seconds = np.broadcast_to(np.asarray(part.predict(), float), part.rows.shape)
-            found[order[np.searchsorted(piece.rows, part.rows, sorter=order)]] = seconds
-    return found
+            predicted[order[np.searchsorted(piece.rows, part.rows, sorter=order)]] = seconds
+    return predicted
 
 
 def library_behind(batch: Batch, machine: Machine) -> str:
@@ -89,7 +91,7 @@ def values_of(calibration: Calibration, gpu: GPUSpec, kind: str, library: str) -
 
 
 def home_of(kind: str, library: str) -> str:
-    """Under which library a constant is written: its own; for NCCL the default's, where its model looks."""
+    """The library under which a constant is written: its own; for NCCL the default's, where its model looks."""
     return DEFAULT if kind == "collective" and library == "nccl" else library
 
 

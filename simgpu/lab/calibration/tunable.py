@@ -1,7 +1,7 @@
-"""Which constants rows may move: by class, the most telling first, and how far each usually strays.
+"""Constants that rows may move: by class, the most telling first, and how far each usually strays.
 
 `spread` is the standard deviation of the logarithm of a constant between GPUs of one family, rounded generously: the
-prior of the fit. What the data say nothing about stays where it was.
+prior of the fit. Constants that the data say nothing about stay where they were.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ class Tunable:
     least: float = 0.0
 
     def encode(self, value: float) -> float:
+        """The logarithm of (value + floor)."""
         return math.log(max(value + self.floor, 1e-30))
 
     def decode(self, position: float) -> float:
+        """The value at a logarithm."""
         return min(max(math.exp(min(position, 60.0)) - self.floor, self.least), self.most)
 
 

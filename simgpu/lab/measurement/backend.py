@@ -1,4 +1,4 @@
-"""What measuring needs of a machine. PyTorch's is in `torch_backend`; tests have one of their own."""
+"""The interface of measuring to a machine. PyTorch's is in `torch_backend`; tests have one of their own."""
 
 from __future__ import annotations
 
@@ -34,9 +34,11 @@ class Operation:
         return (("what", self.what), *sorted((name, str(value)) for name, value in self.columns.items()))
 
     def number(self, name: str, missing: int = 1) -> int:
+        """The whole number in a column, else `missing`."""
         return int(self.columns.get(name, missing))
 
     def word(self, name: str) -> str:
+        """The text of a column."""
         return str(self.columns.get(name, ""))
 
     def __str__(self) -> str:

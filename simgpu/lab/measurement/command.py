@@ -1,4 +1,4 @@
-"""What `simgpu measure` does: find the GPU, plan, measure, say what happened."""
+"""The steps of `simgpu measure`: find the GPU, plan, measure, print what happened."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from simgpu.terminal import plain, tell
 
 
 @dataclass(frozen=True)
-class Asked:
+class MeasureOptions:
     """The options of the command."""
 
     what: str = ""
@@ -30,10 +30,15 @@ class Asked:
 
 
 def run(
-    catalogue: Catalogue, out: Path, asked: Asked, quiet: bool, messages: IO[str], backend: Backend | None = None
+    catalogue: Catalogue,
+    out: Path,
+    options: MeasureOptions,
+    quiet: bool,
+    messages: IO[str],
+    backend: Backend | None = None,
 ) -> Outcome:
     """Measure into `out`. Ctrl-C leaves a good file."""
-    what, dtypes = kinds_of(asked.what, KINDS), dtypes_of(asked.dtype)
+    what, dtypes = kinds_of(options.what, KINDS), dtypes_of(options.dtype)
     if not out.name.endswith(".csv"):
         raise InputError("expected a file named .csv", file=out, key="--out")
     if backend is None:
@@ -42,8 +47,8 @@ def run(
         backend = TorchBackend()
     try:
         device = backend.device()
-        name = name_of(device, catalogue, asked.gpu)
-        operations = plan(device, what, dtypes, asked.quick, asked.sustained)
+        name = name_of(device, catalogue, options.gpu)
+        operations = plan(device, what, dtypes, options.quick, options.sustained)
         if not operations:
             raise InputError(f"nothing to measure: {', '.join(what)} on {device.count} GPU", key="--what")
         file = MeasuredFile(out, name)
@@ -63,7 +68,7 @@ def run(
 def _progress(stack: ExitStack, operations: list[Operation], name: str, messages: IO[str], quiet: bool) -> Progress:
     """A bar on a terminal; nothing elsewhere."""
     if quiet or not messages.isatty():
-        return lambda done, operation: None
+        return lambda _done, _operation: None
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars

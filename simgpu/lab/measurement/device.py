@@ -1,4 +1,4 @@
-"""Which GPU of the catalogue a device is: by the words of its name, its multiprocessors and its memory."""
+"""The GPU of the catalogue that a device is: by the words of its name, its multiprocessors and its memory."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ _MEMORY = 0.15
 """Memory may differ by this part: drivers keep some, ECC takes some, and vendors mean GB or GiB."""
 
 
-def name_of(device: Device, catalogue: Catalogue, asked: str | None = None) -> str:
-    """The catalogue's name of a device, or the one asked for. Raises `InputError`."""
+def name_of(device: Device, catalogue: Catalogue, wanted: str | None = None) -> str:
+    """The catalogue's name of a device, or the given one. Raises `InputError`."""
     names = catalogue.names("gpus")
-    if asked is not None:
-        if asked not in names:
-            raise InputError(f"unknown gpu '{asked}'{nearest(asked, names)}", key="--gpu")
-        return asked
+    if wanted is not None:
+        if wanted not in names:
+            raise InputError(f"unknown gpu '{wanted}'{nearest(wanted, names)}", key="--gpu")
+        return wanted
     words = set(re.findall(r"[a-z0-9]+", device.name.lower()))
-    found = [name for name in names if _model(name) <= words and _fits(catalogue, name, device)]
-    most = max((len(_model(name)) for name in found), default=0)
-    found = [name for name in found if len(_model(name)) == most]
-    if len(found) > 1:
-        formed = [name for name in found if _form(name) & _forms(device.name)]
-        found = formed or [name for name in found if not _form(name)] or found
-    if len(found) != 1:
-        which = f"is {' or '.join(found)}" if found else "is not in the catalogue"
+    matching = [name for name in names if _model(name) <= words and _fits(catalogue, name, device)]
+    most = max((len(_model(name)) for name in matching), default=0)
+    matching = [name for name in matching if len(_model(name)) == most]
+    if len(matching) > 1:
+        formed = [name for name in matching if _form(name) & _forms(device.name)]
+        matching = formed or [name for name in matching if not _form(name)] or matching
+    if len(matching) != 1:
+        which = f"is {' or '.join(matching)}" if matching else "is not in the catalogue"
         problem = f"'{device.name}' ({device.sm_count} multiprocessors) {which}; say which with --gpu NAME"
-        raise InputError(f"{problem}, or add its datasheet to a folder for --catalog" if not found else problem)
-    return found[0]
+        raise InputError(f"{problem}, or add its datasheet to a folder for --catalog" if not matching else problem)
+    return matching[0]
 
 
 def _model(name: str) -> set[str]:
@@ -46,10 +46,13 @@ def _form(name: str) -> set[str]:
 
 
 def _forms(text: str) -> set[str]:
-    """Forms that a device's name says: 'NVIDIA A100-SXM4-80GB', 'NVIDIA H100 PCIe'; HBM3 alone means a module."""
+    """Form factors that a device's name states; HBM3 alone means a module.
+
+    Examples: 'NVIDIA A100-SXM4-80GB', 'NVIDIA H100 PCIe'.
+    """
     low = text.lower()
-    found = {form for form in FORMS if form in low}
-    return found or ({"sxm"} if "hbm" in low else set())
+    forms = {form for form in FORMS if form in low}
+    return forms or ({"sxm"} if "hbm" in low else set())
 
 
 def _fits(catalogue: Catalogue, name: str, device: Device) -> bool:

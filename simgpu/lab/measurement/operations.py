@@ -1,6 +1,6 @@
-"""What to measure on a device: shapes that spread over the regimes of the models, most telling first.
+"""Operations to measure on a device: shapes that spread over the regimes of the models, most telling first.
 
-The first rows of each kind are the microbenchmarks that a stranger needs most: DRAM, L2, one big product.
+The first rows of each kind are the microbenchmarks that an unknown GPU needs most: DRAM, L2, one big product.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ def plan(
     device: Device, what: Sequence[str], dtypes: Sequence[str], quick: bool = False, sustained: bool = False
 ) -> list[Operation]:
     """The operations to measure, in the order in which they are worth most."""
-    found: list[Operation] = []
+    operations: list[Operation] = []
     for kind in what:
         if kind in ("stream", "l2"):
-            found += _streams(device, kind, quick)
+            operations += _streams(device, kind, quick)
         if kind == "nccl":
-            found += _collectives(device, quick)
+            operations += _collectives(device, quick)
         for dtype in dtypes:
             if kind in ("stream", "l2", "gemm"):
-                found += _products(device, kind, dtype, quick, sustained)
+                operations += _products(device, kind, dtype, quick, sustained)
             if kind == "attention" and DTYPES[dtype] == 2:
-                found += _attention(dtype, quick)
-    return list({operation.key: operation for operation in found}.values())
+                operations += _attention(dtype, quick)
+    return list({operation.key: operation for operation in operations}.values())
 
 
 def dtypes_of(text: str) -> list[str]:
     """Data types named with commas between."""
-    found = []
+    dtypes = []
     for word in filter(None, (part.strip() for part in text.split(","))):
         name = SHORT.get(word, word)
         if name not in DTYPES:
             raise InputError(f"{shown(word)} cannot be measured{nearest(word, DTYPES)}", key="--dtype")
-        found.append(name)
-    if not found:
+        dtypes.append(name)
+    if not dtypes:
         raise InputError(f"expected one of {', '.join(DTYPES)}", key="--dtype")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(dtypes))
 
 
 # ---- streams -------------------------------------------------------------------------------------------

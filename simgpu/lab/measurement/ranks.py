@@ -83,7 +83,7 @@ def _free_port() -> int:
 
 
 def _rank(rank: int, count: int, transport: str, address: str, pipe: Any) -> None:
-    """Join the others, then run what comes through the pipe until nothing does."""
+    """Join the others, then run the calls that come through the pipe until none does."""
     torch, distributed = import_module("torch"), import_module("torch.distributed")
     device = "cpu"
     if transport == "nccl":
@@ -91,9 +91,9 @@ def _rank(rank: int, count: int, transport: str, address: str, pipe: Any) -> Non
         device = f"cuda:{rank}"
     with suppress(KeyboardInterrupt):
         distributed.init_process_group(transport, init_method=address, rank=rank, world_size=count)
-        while (asked := _next(pipe)) is not None:
+        while (call := _next(pipe)) is not None:
             try:
-                pipe.send(_timed(torch, distributed, device, count, *asked))
+                pipe.send(_timed(torch, distributed, device, count, *call))
             except RuntimeError as error:
                 pipe.send(str(error).strip().splitlines()[0])
         distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Measures what a file lacks: the median of some samples of every operation, a row at a time."""
+"""Measuring of the rows that a file lacks: the median of some samples of every operation, a row at a time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def measure(
     backend: Backend,
     file: MeasuredFile,
     device: Device,
-    progress: Progress = lambda done, operation: None,
+    progress: Progress = lambda _done, _operation: None,
     repeats: int = REPEATS,
 ) -> Outcome:
     """Measure the operations that `file` lacks and append them. An interruption leaves what was done."""
@@ -65,7 +65,7 @@ def measure(
 
 
 def check(samples: Sequence[float]) -> None:
-    """Times must be above zero and finite: a clock that failed is no measurement."""
+    """Raise unless times are above zero and finite: a clock that failed is no measurement."""
     for sample in samples:
         if not 0 < sample < float("inf"):
             raise MeasurementError(f"the clock gave {sample} s")

@@ -42,7 +42,7 @@ class MeasuredFile:
             raise InputError(f"cannot be written ({error.strerror or error})", file=file) from None
 
     def _open(self) -> None:
-        """Learn which rows are there."""
+        """Read which rows are there."""
         raw = read_bytes(self.file, MAX_BYTES, "a table")
         whole = raw.rfind(b"\n") + 1
         if not whole:

@@ -25,13 +25,13 @@ SAMPLE_S = 4e-3
 PAUSE_S = 0.03
 """Rest before each burst, so that one does not throttle the next."""
 SUSTAIN_S = 3.0
-"""How long a sustained run goes before it is timed."""
+"""Seconds that a sustained run goes on before it is timed."""
 INSTALL = "pip install 'simgpu[measure]'"
 WARM_UP = 3
 
 
 def torch_with_gpu() -> Any:
-    """The module, where there is a GPU that it can use. Raises `InputError` with what to do."""
+    """The module `torch`, on a machine with a GPU that it can use. Raises `InputError` with what to do."""
     try:
         torch = import_module("torch")
     except ImportError:
@@ -56,19 +56,21 @@ class TorchBackend:
         self._ranks: Ranks | None = None
 
     def device(self) -> Device:
+        """The GPUs of this machine."""
         torch = self.torch
-        found = torch.cuda.get_device_properties(0)
+        properties = torch.cuda.get_device_properties(0)
         tool = f"torch {torch.__version__}, CUDA {torch.version.cuda or torch.version.hip}"
         return Device(
-            name=str(found.name),
-            sm_count=int(found.multi_processor_count),
-            memory_bytes=int(found.total_memory),
-            l2_bytes=int(getattr(found, "L2_cache_size", 0) or 50 * 2**20),
+            name=str(properties.name),
+            sm_count=int(properties.multi_processor_count),
+            memory_bytes=int(properties.total_memory),
+            l2_bytes=int(getattr(properties, "L2_cache_size", 0) or 50 * 2**20),
             count=int(torch.cuda.device_count()),
             tool=tool,
         )
 
     def run(self, operation: Operation) -> float:
+        """Seconds of one execution, after warm-up, as one sample. Raises `MeasurementError`."""
         if operation.what == "nccl":
             return self._collective(operation)
         if self._ready is None or self._ready[0] != operation:
@@ -80,6 +82,7 @@ class TorchBackend:
         return self._timed(replay, self._replays) / executions
 
     def close(self) -> None:
+        """Give back the memory of the last operations."""
         self._ready = None
         if self._ranks is not None:
             self._ranks.close()
@@ -179,7 +182,7 @@ def _stream(torch: Any, operation: Operation, device: str) -> Call:
 
 
 def _product(torch: Any, operation: Operation, device: str) -> Call:
-    """x[m, k] W[n, k]^T of normal random numbers: what is multiplied decides on the power it takes."""
+    """A product x[m, k] W[n, k]^T of normal random numbers: the data decides on the power that it takes."""
     dtype = operation.word("dtype")
     torch.backends.cuda.matmul.allow_tf32 = dtype == "tfloat32"
     kind = torch.float32 if dtype in ("tfloat32", "float32") else getattr(torch, dtype)

@@ -1,4 +1,4 @@
-"""The number that a scenario is asked for: which column, what it costs."""
+"""The number that a scenario is asked for: which column, and its cost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def natural(row: Mapping[str, Any]) -> str:
 
 
 def checked_column(column: str, row: Mapping[str, Any], key: str) -> str:
-    """`column`, if the row has a number above zero there. Raises `InputError` at `key`."""
+    """The name `column`, if the row has a number above zero there. Raises `InputError` at `key`."""
     numbers = [name for name, value in row.items() if isinstance(value, (int, float)) and not isinstance(value, bool)]
     if column not in row:
         raise InputError(
@@ -35,16 +35,20 @@ def checked_column(column: str, row: Mapping[str, Any], key: str) -> str:
 
 
 def scaling(column: str) -> int | None:
-    """The power of x by which a column changes when everything runs x times as fast: -1 for a time, 1 for a rate,
-    None where that is not known."""
+    """The power of x by which a column changes when everything runs x times as fast.
+
+    It is -1 for a time, 1 for a rate, None where it is not known.
+    """
     if column.endswith(("_per_s", "_per_s_per_gpu", "_per_s_per_user")):
         return 1
     return -1 if column.endswith("_s") or column.startswith("usd_") else None
 
 
 def priced(row: Mapping[str, Any], price: float | None) -> Mapping[str, Any]:
-    """`row` with what it costs at `price` USD per GPU-hour: a step and a run of known length, or a million
-    output tokens."""
+    """The row with its costs at `price` USD per GPU-hour.
+
+    Costs are of a step and of a run of known length, or of a million output tokens.
+    """
     if price is None:
         return row
     rate = row.get("output_tokens_per_s_per_gpu")

@@ -22,7 +22,7 @@ from simgpu.errors import InputError, nearest, shown
 from simgpu.units import UNITS, parse_quantity
 
 MAX_VALUES = 100_000
-"""Of one axis."""
+"""The largest number of values of one axis."""
 
 FORMS = "a list, or {range: [1, 8], step: 1} or {log_range: [1, 64], factor: 2} (or points: N for either)"
 
@@ -52,12 +52,12 @@ Blame = Callable[[str, tuple[Any, ...]], InputError]
 
 def axes_of(vary: Mapping[str, Any], zipped: Sequence[Mapping[str, Any]], blame: Blame) -> list[Axis]:
     """The axes in the order in which rows follow each other: the last one moves fastest. Raises what `blame` makes."""
-    found = []
+    axes = []
     seen: dict[str, tuple[Any, ...]] = {}
     for key, given in vary.items():
         place: tuple[Any, ...] = ("vary", key)
         seen[key] = place
-        found.append(Axis((key,), [(value,) for value in values_of(given, place, blame)], (place,)))
+        axes.append(Axis((key,), [(value,) for value in values_of(given, place, blame)], (place,)))
     for n, group in enumerate(zipped):
         columns: dict[str, Sequence[Any]] = {}
         for key, given in group.items():
@@ -73,8 +73,8 @@ def axes_of(vary: Mapping[str, Any], zipped: Sequence[Mapping[str, Any]], blame:
         if not columns:
             raise blame("names no keys; expected keys that move together, each with its values", ("zip", n))
         places = tuple(("zip", n, key) for key in columns)
-        found.append(Axis(tuple(columns), list(zip(*columns.values(), strict=True)), places))
-    return found
+        axes.append(Axis(tuple(columns), list(zip(*columns.values(), strict=True)), places))
+    return axes
 
 
 def values_of(given: Any, place: tuple[Any, ...], blame: Blame) -> list[Any]:
@@ -116,17 +116,18 @@ class _Range:
             raise blame(f"{shown(ends)}: a log range needs ends above zero", (*place, kind))
 
     def values(self) -> list[Any]:
+        """All values of the range, in order."""
         numbers = self._counted() if "points" in self.given else self._stepped()
         if not self.logarithmic and any(abs(number - round(number)) > 1e-9 for number in numbers):
             self.whole = False
-        found = [self._written(number) for number in numbers]
-        if len(set(found)) < len(found):
-            problem = f"gives {len(set(found))} different whole numbers, not {len(found)}"
+        values = [self._written(number) for number in numbers]
+        if len(set(values)) < len(values):
+            problem = f"gives {len(set(values))} different whole numbers, not {len(values)}"
             raise self.blame(f"{problem}; write an end with a point (1.0) for values between them", self.place)
-        return found
+        return values
 
     def _counted(self) -> list[float]:
-        """So many values, both ends among them."""
+        """A given number of values, both ends among them."""
         points = self.given["points"]
         if not isinstance(points, int) or isinstance(points, bool) or not 2 <= points <= MAX_VALUES:
             problem = f"{shown(points)} is not a whole number from 2 to {MAX_VALUES:,}"
@@ -160,7 +161,7 @@ class _Range:
         return [self.first * by**i if self.logarithmic else self.first + i * by for i in steps]
 
     def _written(self, number: float) -> Any:
-        """A value as a file would have it: whole, or with twelve digits, with its unit."""
+        """A value as a file would write it: whole, or with twelve digits, with its unit."""
         if self.whole:
             return round(number)
         plain = float(f"{number:.12g}")

@@ -51,7 +51,7 @@ _Node = Callable[[Values], Any]
 
 @dataclass(frozen=True)
 class Condition:
-    """An expression that was read and checked. `names` are those it uses."""
+    """A parsed and checked expression. `names` are those it uses."""
 
     text: str
     names: frozenset[str]
@@ -68,11 +68,11 @@ class Condition:
 
     def holds(self, values: Values) -> bool:
         """Evaluate the condition. Raises `InputError` (no place) where it is neither true nor false."""
-        found = self.value(values)
-        if not isinstance(found, bool):
-            problem = f"{shown(self.text)} is {shown(found)}, neither true nor false; expected a condition"
+        value = self.value(values)
+        if not isinstance(value, bool):
+            problem = f"{shown(self.text)} is {shown(value)}, neither true nor false; expected a condition"
             raise InputError(f"{problem}, such as 'tp <= 8'")
-        return found
+        return value
 
     def _told(self, values: Values) -> str:
         return ", ".join(f"{name} = {shown(values.get(name))}" for name in sorted(self.names)) or "nothing varies"
@@ -81,12 +81,12 @@ class Condition:
 def parse(text: object, names: Collection[str] | None) -> Condition:
     """Read an expression that may use `names` (None: any). Raises `InputError` (no place)."""
     tree, quoted = _tree(text)
-    found: set[str] = set()
+    used: set[str] = set()
     try:
-        compute = _Reader(names, quoted, found).node(tree.body)
+        compute = _Reader(names, quoted, used).node(tree.body)
     except RecursionError:
         raise InputError(f"{shown(text)} is nested too deeply") from None
-    return Condition(str(text), frozenset(found), compute)
+    return Condition(str(text), frozenset(used), compute)
 
 
 def _tree(text: object) -> tuple[ast.Expression, dict[str, str]]:
@@ -116,15 +116,16 @@ def _tree(text: object) -> tuple[ast.Expression, dict[str, str]]:
 
 
 class _Reader:
-    """Turns a syntax tree into functions of the values; all that is not allowed is refused here."""
+    """A compiler of a syntax tree into functions of the values; all that is not allowed is refused here."""
 
-    def __init__(self, names: Collection[str] | None, quoted: Mapping[str, str], found: set[str]) -> None:
-        self.names, self.quoted, self.found = names, quoted, found
+    def __init__(self, names: Collection[str] | None, quoted: Mapping[str, str], used: set[str]) -> None:
+        self.names, self.quoted, self.used = names, quoted, used
 
     def node(self, node: ast.expr) -> _Node:
+        """The function of the values that a node of the tree stands for."""
         match node:
             case ast.Constant(value=bool() | int() | float() | str() as value):
-                return lambda values: value
+                return lambda _: value
             case ast.Name() | ast.Attribute():
                 return self._name(node)
             case ast.List(elts=items) | ast.Tuple(elts=items):
@@ -146,11 +147,11 @@ class _Reader:
         name = self._dotted(node)
         if name in _WORDS:
             word = _WORDS[name]
-            return lambda values: word
+            return lambda _: word
         if self.names is not None and name not in self.names:
             hint = nearest(name, self.names, where="docs/experiments.md and docs/results.md name them")
             raise InputError(f"unknown name '{name}'{hint}")
-        self.found.add(name)
+        self.used.add(name)
 
         def look(values: Values) -> Any:
             return values[name]
@@ -290,15 +291,15 @@ def _truth(value: Any, source: str) -> bool:
 
 
 def _power(base: Any, exponent: Any) -> Any:
-    """`base ** exponent`, kept to the range of floats."""
+    """The power `base ** exponent`, kept to the range of floats."""
     if isinstance(base, int) and isinstance(exponent, int) and exponent >= 0 and abs(base) > 1:
         if exponent * math.log2(abs(base)) > 1000:
             raise OverflowError
         return base**exponent
-    found = float(base) ** exponent
-    if isinstance(found, complex):
+    power = float(base) ** exponent
+    if isinstance(power, complex):
         raise ValueError
-    return found
+    return power
 
 
 def _source(node: ast.AST) -> str:

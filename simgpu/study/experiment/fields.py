@@ -1,4 +1,4 @@
-"""What an experiment file can say, and the checks that need nothing but the file."""
+"""Fields of an experiment file, and the checks that need nothing but the file."""
 
 from math import isfinite
 from typing import Annotated, Any, Literal
@@ -24,14 +24,14 @@ class _Strict(BaseModel):
 
 
 class CompareStep(_Strict):
-    """Keys that are changed together, and what to call that."""
+    """Keys that are changed together, and a name for that."""
 
     what: str
     keys: Annotated[list[str], Field(min_length=1)]
 
 
 class CompareFields(_Strict):
-    """Walk from one row to another, one assumption at a time, and say what each moves."""
+    """A walk from one row to another, one assumption at a time, that says what each moves."""
 
     value: str
     between: str  # the label or column in which the two rows differ
@@ -42,7 +42,7 @@ class CompareFields(_Strict):
 
 
 class ExperimentFields(_Strict):
-    """Everything an experiment file can say. `scenario` and `cases` hold scenario keys."""
+    """All fields of an experiment file. `scenario` and `cases` hold scenario keys."""
 
     experiment: PlainName | None = None
     title: str = ""
@@ -52,7 +52,7 @@ class ExperimentFields(_Strict):
     vary: dict[str, Any] = {}  # of each key a list, or a range; see `simgpu.study.experiment.axes`
     zip: list[dict[str, Any]] = []  # keys that move together
     where: Annotated[list[str], BeforeValidator(lambda given: [given] if isinstance(given, str) else given)] = []
-    """Conditions that a scenario must fulfil, see `simgpu.study.experiment.conditions` and `facts`."""
+    """Conditions that a scenario must fulfil, see `simgpu.study.experiment.conditions` and `names`."""
     table: list[str] = []
     plots: list[PlotFields] = []
     formats: Annotated[list[Literal["png", "svg", "pdf"]], Field(min_length=1)] = ["png", "svg"]  # of the plots

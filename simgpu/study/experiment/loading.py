@@ -1,4 +1,4 @@
-"""From the text of an experiment file to checked scenarios, each value with the place where it was written."""
+"""Checked scenarios from the text of an experiment file, each value with the place where it was written."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Case:
 
 
 def rewritten(case: Case, changes: Iterable[tuple[Key, Any, Place]], labels: Mapping[str, Any] | None = None) -> Case:
-    """A case with other values, (path, value, place where it was said), and other labels. Raises `InputError`."""
+    """A case with other values, (path, value, place where it was written), and other labels. Raises `InputError`."""
     data, origins = case.data, case.origins.copy()
     for path, value, place in changes:
         data = _put(data, path, value, place, origins)
@@ -130,7 +130,7 @@ def checked(data: Mapping[str, Any], origins: Origins) -> Scenario:
 
 
 def column_of(key: str) -> str:
-    """The column of a row that holds what a file says at a dotted key."""
+    """The column of a row for a dotted key of a file."""
     path = scenario_path(key)
     return path[-1] if path in _COLUMN_PATHS else written_key(path)
 
@@ -161,41 +161,45 @@ def _merge(
     return data
 
 
-def _flat(given: Mapping[str, Any], place: tuple[Any, ...], prefix: str = "") -> list[tuple[Key, Any, tuple[Any, ...]]]:
+def _flat(
+    mapping: Mapping[str, Any], place: tuple[Any, ...], prefix: str = ""
+) -> list[tuple[Key, Any, tuple[Any, ...]]]:
     """(path, value, place in the document) of each value; nested mappings and dotted keys mean the same."""
-    found: list[tuple[Key, Any, tuple[Any, ...]]] = []
-    for key, value in given.items():
+    values: list[tuple[Key, Any, tuple[Any, ...]]] = []
+    for key, value in mapping.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict) and value:
-            found += _flat(value, (*place, key), f"{name}.")
+            values += _flat(value, (*place, key), f"{name}.")
         else:
-            found.append((scenario_path(name), value, (*place, key)))
-    return found
+            values.append((scenario_path(name), value, (*place, key)))
+    return values
 
 
-def _mappings(given: Mapping[str, Any], place: tuple[Any, ...], prefix: str = "") -> list[tuple[Key, tuple[Any, ...]]]:
+def _mappings(
+    mapping: Mapping[str, Any], place: tuple[Any, ...], prefix: str = ""
+) -> list[tuple[Key, tuple[Any, ...]]]:
     """(path, place in the document) of the nested mappings themselves, outermost first."""
-    found: list[tuple[Key, tuple[Any, ...]]] = []
-    for key, value in given.items():
+    mappings: list[tuple[Key, tuple[Any, ...]]] = []
+    for key, value in mapping.items():
         if isinstance(value, dict) and value and f"{prefix}{key}".partition(".")[0] != "hardware":
-            found.append((tuple(f"{prefix}{key}".split(".")), (*place, key)))
-            found += _mappings(value, (*place, key), f"{prefix}{key}.")
-    return found
+            mappings.append((tuple(f"{prefix}{key}".split(".")), (*place, key)))
+            mappings += _mappings(value, (*place, key), f"{prefix}{key}.")
+    return mappings
 
 
 def _put(data: Any, path: Key, value: Any, place: Place, origins: Origins) -> Any:
-    """`data` with another value at `path`, and its place remembered."""
+    """A copy of `data` with another value at `path`, whose place is remembered in `origins`."""
     changed = put(data, path, value, place)
     origins.put(indexed(data, path), place)
     return changed
 
 
 def _constant(value: Any) -> Callable[[Any], Any]:
-    return lambda old: value
+    return lambda _: value
 
 
 def _pruned(data: Any) -> Any:
-    """Without the values that are None: they were taken away."""
+    """The data without the values that are None: they were taken away."""
     if isinstance(data, dict):
         return {key: _pruned(value) for key, value in data.items() if value is not None}
     return [_pruned(item) for item in data] if isinstance(data, list) else data
@@ -206,9 +210,9 @@ def _place(document: Document, where: tuple[Any, ...]) -> Place:
     return Place(f"{document.file}:{line}" if line else str(document.file), str(document.file), line)
 
 
-def _check_roots(given: Iterable[str], document: Document, place: tuple[Any, ...], *more: str) -> None:
-    """Keys are those of a scenario, or one of `more`."""
-    for key in given:
+def _check_roots(keys: Iterable[str], document: Document, place: tuple[Any, ...], *more: str) -> None:
+    """Raise `InputError` for keys that are neither those of a scenario nor one of `more`."""
+    for key in keys:
         if problem := unknown_root(key, *more):
             whole = dotted((*place, key)) if place[0] == "cases" else key
             raise InputError(problem, file=document.file, line=document.line_of((*place, key)), key=whole)

@@ -1,5 +1,7 @@
-"""What to know of the parts that an experiment runs on: figures that no known GPU comes near, GPUs left idle, versions
-of runtimes."""
+"""Notes on the parts that an experiment runs on.
+
+They are on figures that no known GPU comes near, GPUs left idle, and versions of runtimes.
+"""
 
 from __future__ import annotations
 
@@ -14,64 +16,64 @@ from simgpu.workload.runtimes import MARK
 
 def doubtful_figures(outcome: ExperimentResult, catalogue: Catalogue) -> list[str]:
     """A note for each figure of the GPUs at work that is far outside every known part, each once."""
-    found: dict[str, None] = {}
+    notes: dict[str, None] = {}
     seen = set()
     for case in outcome.experiment.cases:
-        asked = (case.scenario.cluster, repr(case.scenario.hardware))
-        if asked in seen:
+        hardware = (case.scenario.cluster, repr(case.scenario.hardware))
+        if hardware in seen:
             continue
-        seen.add(asked)
+        seen.add(hardware)
         gpu = resolve_cluster(case.scenario, catalogue, case.origins).gpu
-        said = [] if is_slice(gpu) else doubts(gpu, catalogue.architectures(gpu))
-        found |= {f"check a figure of {gpu.name}: {doubt}": None for doubt in said}
-    return list(found)
+        problems = [] if is_slice(gpu) else doubts(gpu, catalogue.architectures(gpu))
+        notes |= {f"check a figure of {gpu.name}: {doubt}": None for doubt in problems}
+    return list(notes)
 
 
 def idle_gpus(outcome: ExperimentResult) -> list[str]:
     """A note for each cluster that a training or serving plan leaves GPUs of idle because it does not say `dp`."""
-    found: dict[tuple[str, int, int], None] = {}
+    clusters: dict[tuple[str, int, int], None] = {}
     for case, result in zip(outcome.experiment.cases, outcome.results, strict=True):
         if "dp" in case.scenario.plan.model_fields_set or case.scenario.workload.kind not in ("training", "serving"):
             continue
         used, there = result.row["gpus"], outcome.catalogue.cluster(case.scenario.cluster).gpu_count
         if there >= 2 * used:
-            found[(case.scenario.cluster, used, there)] = None
+            clusters[(case.scenario.cluster, used, there)] = None
     return [
         f"{cluster}: {used:,} of {there:,} GPUs are used; plan.dp is not given and so 1 (up to {there // used:,} fit)"
-        for cluster, used, there in found
+        for cluster, used, there in clusters
     ]
 
 
 def lone_microbatches(outcome: ExperimentResult) -> list[str]:
     """A note for pipelines that have fewer microbatches than stages because the plan does not say `micro_batch`."""
-    found = {}
+    notes = {}
     for case, result in zip(outcome.experiment.cases, outcome.results, strict=True):
         row = result.row
         if case.scenario.workload.kind != "training" or "micro_batch" in case.scenario.plan.model_fields_set:
             continue
         if row["microbatches"] < row["pp"]:
-            found[row["microbatches"], row["pp"]] = row["bubble_fraction"]
+            notes[row["microbatches"], row["pp"]] = row["bubble_fraction"]
     return [
         f"{many:,} microbatch{'es' if many > 1 else ''} for {stages} stages, {100 * bubble:.0f} % bubble:"
         " plan.micro_batch is not given and so all sequences of a replica at once"
-        for (many, stages), bubble in found.items()
+        for (many, stages), bubble in notes.items()
     ]
 
 
 def versions_of_runtimes(outcome: ExperimentResult) -> list[str]:
-    """A note for each runtime that was asked for by a version, or whose interval is not that of its version."""
+    """A note for each runtime whose version was named, or whose interval is not that of its version."""
     jobs = [case.scenario.workload for case in outcome.experiment.cases]
     asked = dict.fromkeys(job.runtime for job in jobs if isinstance(job, (Inference, MixedStep, Serving)))
     return [note for name in asked if (note := version_note(name, outcome.catalogue))]
 
 
 def version_note(name: str, catalogue: Catalogue) -> str:
-    """What a runtime stands for, if it was asked for by a version or its interval is that of another; else nothing."""
-    made = catalogue.runtime(name)
-    if made.measured and MARK not in name:
+    """A note on a runtime whose version was named or whose interval is that of another version; None for others."""
+    run = catalogue.runtime(name)
+    if run.measured and MARK not in name:
         return ""
-    text = f"{name}: {made.title}; {made.version}"
-    if made.measured:
+    text = f"{name}: {run.title}; {run.version}"
+    if run.measured:
         return text
-    near = ", ".join(one.since for one in catalogue.runtimes.versions(made.engine) if one.measured)
+    near = ", ".join(one.since for one in catalogue.runtimes.versions(run.engine) if one.measured)
     return f"{text}; its interval is that of {near}, widened by what lies between versions of an engine"

@@ -1,7 +1,7 @@
-"""What tables, plots and comparisons of an experiment file ask for must be in the rows.
+"""Checks that the columns of tables, plots and comparisons of an experiment file are in its rows.
 
-What needs no row is told before any runs, in one line. What only the rows tell of a plot (no numbers, two values on one
-line) is told after the run, and the other plots are drawn.
+A fault that needs no row is reported before any runs, in one line. Faults that only the rows show (no numbers, two
+values on one line) are reported after the run, and the other plots are drawn.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _ONLY = {
 
 
 def check_said(document: Document, fields: ExperimentFields, labels: Iterable[str]) -> None:
-    """Raise `InputError` for what table and plots ask for and no rows could have: needs no row.
+    """Raise `InputError` for columns of table and plots that no rows could have. Needs no row.
 
-    `labels` are keys of rows beside their columns: labels of cases, what the file varies.
+    `labels` are keys of rows beside their columns: labels of cases, varied keys.
     """
     known = {*COLUMNS, *labels}
     for i, column in enumerate(fields.table):
@@ -49,12 +49,12 @@ def check_said(document: Document, fields: ExperimentFields, labels: Iterable[st
         if plot.name is not None and plot.name in names:
             raise document.error(f"{shown(plot.name)} is the name of another plot", (*place, "name"))
         names.add(plot.name or "")
-        asked: list[tuple[str, Place]] = [(column, ("y", i)) for i, column in enumerate(plot.y)]
-        asked += [(key, (what, key)) for what in ("where", "chosen") for key in getattr(plot, what)]
-        asked += [(label, ("marks", column)) for column, label in plot.marks.items()]
+        needed: list[tuple[str, Place]] = [(column, ("y", i)) for i, column in enumerate(plot.y)]
+        needed += [(key, (what, key)) for what in ("where", "chosen") for key in getattr(plot, what)]
+        needed += [(label, ("marks", column)) for column, label in plot.marks.items()]
         named = ("series", "label") if plot.kind in (*_SINGLE, "parity") or plot.x == "stage" else _NAMED
-        asked += [(getattr(plot, key), (key,)) for key in named if getattr(plot, key) is not None]
-        for column, below in asked:
+        needed += [(getattr(plot, key), (key,)) for key in named if getattr(plot, key) is not None]
+        for column, below in needed:
             _known(document, column, known, (*place, *below))
         _check_keys(document, plot, place)
 
@@ -67,7 +67,7 @@ def _known(document: Document, column: str, known: Collection[str], place: Place
 
 
 def _check_keys(document: Document, plot: PlotFields, place: Place) -> None:
-    """Keys that a kind of plot has not, lacks, or that name something else than its columns."""
+    """Raise for keys that a kind of plot does not take, lacks, or that name something else than its columns."""
     for key, kinds in _ONLY.items():
         if getattr(plot, key) and plot.kind not in kinds:
             problem = f"is not supported for a plot of kind {plot.kind}; only {' and '.join(kinds)} plots have it"
@@ -139,7 +139,7 @@ class ColumnChecks:
             check(plot, place)
 
     def _bars_of(self, plot: PlotFields, place: Place) -> None:
-        """What bars, panels and axes stand for: a column, the stages of the only row, or nothing."""
+        """Check what bars, panels and axes stand for: a column, the stages of the only row, or nothing."""
         if plot.kind in ("memory", "pipeline"):
             self._exists("memory_fits", (*place, "kind"), "only training and inference have memory and stages; ")
         if plot.kind == "pipeline" and not any(row["workload"] == "training" for row in self.rows):
@@ -164,7 +164,7 @@ class ColumnChecks:
         self._single_valued(plot, (*place, "series"))
 
     def _scaling(self, plot: PlotFields, place: Place) -> None:
-        """Numbers above zero; against one GPU x must be how many there are."""
+        """Check that numbers are above zero; against one GPU x must be how many there are."""
         self._numbers(plot.x, (*place, "x"), everywhere=True)
         self._single_valued(plot, (*place, "series" if plot.series else "x"))
         if not plot.y:
@@ -200,9 +200,9 @@ class ColumnChecks:
         self._both(plot, place)
         for key in plot.chosen:
             self._exists(key, (*place, "chosen", key))
-        found = [row for row in self.rows if all(row.get(key) == value for key, value in plot.chosen.items())]
-        if plot.chosen and len(found) != 1:
-            raise self.document.error(f"{len(found) or 'no'} rows have {shown(plot.chosen)}", (*place, "chosen"))
+        matching = [row for row in self.rows if all(row.get(key) == value for key, value in plot.chosen.items())]
+        if plot.chosen and len(matching) != 1:
+            raise self.document.error(f"{len(matching) or 'no'} rows have {shown(plot.chosen)}", (*place, "chosen"))
 
     def _parity(self, plot: PlotFields, place: Place) -> None:
         self._numbers(plot.x, (*place, "x" if self._says_x(place) else "kind"))
@@ -222,7 +222,7 @@ class ColumnChecks:
             raise self.document.error("only prefill and inference have a roofline", (*place, "kind"))
 
     def _few(self, plot: PlotFields, place: Place) -> None:
-        """A panel for each row, and room for them."""
+        """Check that panels, one for each row, have room."""
         if len(self.rows) > MAX_PANELS:
             problem = f"{len(self.rows)} rows; a plot of kind {plot.kind} has at most {MAX_PANELS} panels"
             raise self.document.error(problem, (*place, "kind"))
@@ -245,14 +245,14 @@ class ColumnChecks:
     # ---- what they share -----------------------------------------------------------------------------
 
     def _says_x(self, place: Place) -> bool:
-        """Whether the file itself gives x: else the plot is blamed."""
+        """True if the file itself gives x: else the plot is blamed."""
         value: Any = self.document.data
         for part in place:
             value = value[part]
         return "x" in value
 
     def _both(self, plot: PlotFields, place: Place) -> None:
-        """Some row has numbers in x and y."""
+        """Check that some row has numbers in x and y."""
         if not any(row.get(plot.x) is not None and row.get(plot.y[0]) is not None for row in self.rows):
             raise self.document.error(f"no row has both {plot.x} and {plot.y[0]}", (*place, "y"))
 
@@ -263,13 +263,13 @@ class ColumnChecks:
                 raise self.document.error(f"{shown(column)} is not above zero everywhere ({shown(value)})", place)
 
     def _single_valued(self, plot: PlotFields, place: Place) -> None:
-        """A line has one value at each x."""
+        """Check that a line has one value at each x."""
         seen = set()
         for row in self.rows:
             point = (row.get(plot.series) if plot.series else None, row.get(plot.x))
             if point in seen:
-                one = "on one line" if plot.kind in ("line", "scaling") else "here"
-                problem = f"several rows have {plot.x} = {shown(point[1])} {one}; expected a label that differs"
+                where = "on one line" if plot.kind in ("line", "scaling") else "here"
+                problem = f"several rows have {plot.x} = {shown(point[1])} {where}; expected a label that differs"
                 raise self.document.error(problem, place)
             seen.add(point)
 
@@ -280,9 +280,9 @@ class ColumnChecks:
             self._exists(label, ("compare", "match", i))
         for end in ("start", "end"):
             wanted = getattr(compare, end)
-            found = [row.get(compare.between) for row in self.rows]
-            if wanted not in found:
-                hint = nearest(wanted, {str(value) for value in found})
+            names = [row.get(compare.between) for row in self.rows]
+            if wanted not in names:
+                hint = nearest(wanted, {str(value) for value in names})
                 problem = f"no row has {shown(wanted)} as its {compare.between}{hint}"
                 raise self.document.error(problem, ("compare", end))
         keys = {written_key(path) for case in self.cases for path, _ in leaves(case.data)}
@@ -299,7 +299,7 @@ class ColumnChecks:
             raise self.document.error(f"{why}no column {shown(column)} in the rows{hint}", place)
 
     def _numbers(self, column: str, place: Place, everywhere: bool = False) -> None:
-        """The column exists and holds numbers (in every row, if it must)."""
+        """Check that the column exists and holds numbers (in every row, if it must)."""
         self._exists(column, place)
         for row in self.rows:
             value = row.get(column)

@@ -1,8 +1,8 @@
 """The points of an experiment: every combination of its axes for every case, without those its conditions leave out.
 
-Combinations are walked axis by axis, and a condition is asked as soon as nothing that is still to come can change it.
-So `tp * pp <= gpus` cuts a branch before the other axes multiply it, and a file may multiply to more than could be
-looked at one by one.
+Combinations are walked axis by axis, and a condition is asked as soon as no later axis can change it. So `tp * pp <=
+gpus` cuts a branch before the other axes multiply it, and a file may multiply to more than could be looked at one by
+one.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 from simgpu.documents import Document
 from simgpu.errors import InputError, nearest
 from simgpu.scenario import Key, Origins, Place
-from simgpu.study.experiment import conditions, facts
+from simgpu.study.experiment import conditions
 from simgpu.study.experiment.conditions import Condition
-from simgpu.study.experiment.facts import PointValues, UnknownError
+from simgpu.study.experiment.names import PointValues, UnknownError, depends_on, is_hardware
+from simgpu.study.experiment.names import names as condition_names
 from simgpu.study.experiment.resolver import Resolver
 from simgpu.tree import indexed, labels_of, replaced, value_at
 
@@ -45,7 +46,7 @@ class Point:
 
 
 class Walk:
-    """The points that are left of some starts (one for each case)."""
+    """The points that the conditions leave of some starts (one for each case)."""
 
     def __init__(self, document: Document, tracks: Sequence[Track], where: Sequence[str], resolver: Resolver) -> None:
         self.document, self.tracks, self.where, self.resolver = document, tracks, where, resolver
@@ -69,11 +70,11 @@ class Walk:
             raise self.document.error(f"none of {given:,} scenarios satisfies the conditions", ("where",))
 
     def _schedule(self, start: Point) -> list[list[tuple[int, Condition]]]:
-        """Which conditions are asked after how many tracks."""
+        """Conditions by the number of tracks after which they are asked."""
         due: list[list[tuple[int, Condition]]] = [[] for _ in range(len(self.tracks) + 1)]
         for n, text in enumerate(self.where):
             condition = self._parsed(n, text, start)
-            decided = [key for name in condition.names for key in facts.depends_on(name, start.labels)]
+            decided = [key for name in condition.names for key in depends_on(name, start.labels)]
             after = [
                 depth
                 for depth, track in enumerate(self.tracks, 1)
@@ -85,7 +86,7 @@ class Walk:
     def _parsed(self, number: int, text: str, start: Point) -> Condition:
         try:
             asked = conditions.parse(text, None).names
-            return conditions.parse(text, facts.names(start.labels) | set(filter(facts.is_hardware, asked)))
+            return conditions.parse(text, condition_names(start.labels) | set(filter(is_hardware, asked)))
         except InputError as error:
             raise self.document.error(error.problem, ("where", number)) from None
 
@@ -113,11 +114,11 @@ class Walk:
                 changed = put(changed, path, value, place)
             yield from self._below(start, changed, depth + 1, (*chosen, values), due)
 
-    def _hold(self, asked: Sequence[tuple[int, Condition]], data: Any, start: Point) -> bool:
-        found = PointValues(data, start.labels, self.resolver)
-        for n, condition in asked:
+    def _hold(self, conditions: Sequence[tuple[int, Condition]], data: Any, start: Point) -> bool:
+        names = PointValues(data, start.labels, self.resolver)
+        for n, condition in conditions:
             try:
-                if not condition.holds(found):
+                if not condition.holds(names):
                     return False
             except UnknownError:
                 continue
@@ -134,9 +135,9 @@ class Walk:
 
 
 def put(data: Any, path: Key, value: Any, place: Place) -> Any:
-    """`data` with another value at `path`. Raises `InputError` at `place` where the path leads nowhere."""
+    """A copy of `data` with another value at `path`. Raises `InputError` at `place` where the path leads nowhere."""
     try:
-        return replaced(data, path, lambda old: value)
+        return replaced(data, path, lambda _: value)
     except KeyError as missing:
         at = path.index(missing.args[0])
         parent = value_at(data, path[:at])
@@ -147,10 +148,10 @@ def put(data: Any, path: Key, value: Any, place: Place) -> Any:
 
 
 def written_key(path: Key) -> str:
-    """A path as people write it."""
+    """A path as people write it: 'plan.tp'."""
     return path[1] if path[0] == "hardware" and len(path) > 1 else ".".join(path)
 
 
 def _overlap(a: Key, b: Key) -> bool:
-    """Whether one of two paths leads through the other."""
+    """True if one of two paths leads through the other."""
     return all(one == other for one, other in zip(a, b, strict=False))

@@ -38,35 +38,35 @@ class Resolver:
     def cluster(self, name: str, hardware: Mapping[str, Any], origins: Origins | None = None) -> Cluster:
         """A cluster with its parameters set by hand; errors name the place of each where `origins` knows it."""
         key = json.dumps([name, list(hardware.items())], default=repr)
-        found = self._clusters.get(key)
-        if found is None:
+        cluster = self._clusters.get(key)
+        if cluster is None:
             places = origins or Origins()
             overrides = [places.override(key, value) for key, value in hardware.items()]
             try:
-                found = self.catalogue.cluster(name, overrides)
+                cluster = self.catalogue.cluster(name, overrides)
             except InputError as error:
                 raise error if error.file else places.error(error.problem, ("cluster",)) from None
-            self._clusters[key] = found
+            self._clusters[key] = cluster
             if len(self._clusters) > MOST_CLUSTERS:
                 self._clusters.popitem(last=False)
         else:
             self._clusters.move_to_end(key)
-        return found
+        return cluster
 
     def figures(self, cluster: Cluster) -> Mapping[str, Any]:
         """Every figure of a cluster in SI units by the key that sets it: 'gpu.memory.bandwidth'."""
         known = self._figures.get(id(cluster))
         if known is not None and known[0] is cluster:
             return known[1]
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         specs: dict[str, Any] = {"cluster": cluster.spec, "node": cluster.node, "gpu": cluster.gpu}
         specs |= {f"link.{name}": link for name, link in cluster.links.items()}
         for root, spec in specs.items():
             for path, figure in figures(spec):
-                found[".".join((root, *map(str, path)))] = figure.value
+                values[".".join((root, *map(str, path)))] = figure.value
         for path, one in cluster.kernel.given.items():
-            found["gpu.kernel." + ".".join(path)] = one.figure.value
-        self._figures[id(cluster)] = cluster, found
+            values["gpu.kernel." + ".".join(path)] = one.figure.value
+        self._figures[id(cluster)] = cluster, values
         if len(self._figures) > MOST_CLUSTERS:
             self._figures.popitem(last=False)
-        return found
+        return values

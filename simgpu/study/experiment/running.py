@@ -42,13 +42,13 @@ class Experiment:
     settings: Sequence[str] = ()  # 'key=value' changes to every scenario
 
     def undrawn(self, rows: Sequence[Mapping[str, Any]]) -> dict[int, InputError]:
-        """Plots that these rows cannot draw, by number from 0, and why. Raises `InputError` for its table."""
+        """Plots that these rows cannot draw, by number from 0, with reasons. Raises `InputError` for its table."""
         return ColumnChecks(self.document, self.fields, self.cases, rows).all()
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A row that cannot run: its number from 1, words that tell it from the others, and why."""
+    """A row that cannot run: its number from 1, words that tell it from the others, and the reason."""
 
     number: int
     name: str
@@ -59,12 +59,12 @@ class Refused:
 
 
 def refused_notes(refused: Sequence[Refused]) -> list[str]:
-    """A line for each reason: a broken node that many rows stand on is told once."""
-    found: dict[str, list[Refused]] = {}
+    """A line for each reason: a broken node that many rows stand on is reported once."""
+    reasons: dict[str, list[Refused]] = {}
     for one in refused:
-        found.setdefault(str(one.error), []).append(one)
+        reasons.setdefault(str(one.error), []).append(one)
     notes = []
-    for reason, (first, *more) in found.items():
+    for reason, (first, *more) in reasons.items():
         numbers = f"{first.number} to {more[-1].number}" if more else ""
         notes.append(f"{len(more) + 1} of rows {numbers} cannot run: {reason}" if more else str(first))
     return notes
@@ -86,15 +86,16 @@ class ExperimentResult(Tabular):
 
     @property
     def rows(self) -> list[dict[str, Any]]:
+        """A flat row for each case that ran."""
         return [dict(result.row) for result in self.results]
 
 
 Given = str | Path | Mapping[str, Any] | Text
-"""How an experiment is named: a file, one of the catalogue, or what a file would say, as a mapping or as text."""
+"""Ways to name an experiment: a file, a name in the catalogue, or the content of a file as a mapping or as text."""
 
 
 def find_experiment(given: Given, catalogue: Catalogue) -> Source:
-    """Find an experiment: a path, a name in the catalogue, or one that is given itself. Raises `InputError`."""
+    """Find an experiment: a path, a name in the catalogue, or the experiment itself. Raises `InputError`."""
     if isinstance(given, Text):
         return given
     if isinstance(given, Mapping):
@@ -105,47 +106,47 @@ def find_experiment(given: Given, catalogue: Catalogue) -> Source:
         return Text(read_text(path), stem=path.stem)  # read once; much asks again what the text was
     if os.path.isfile(name) or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         return path
-    found = catalogue.find("experiments", name)
-    if found is None and os.path.exists(name):
+    file = catalogue.find("experiments", name)
+    if file is None and os.path.exists(name):
         return path
-    if found is None:
+    if file is None:
         raise InputError(f"no such file or experiment {shown(name)}{nearest(name, catalogue.names('experiments'))}")
-    return found
+    return file
 
 
 def load_experiment(file: Source, settings: Sequence[str], catalogue: Catalogue) -> Experiment:
     """Read and check an experiment file; `settings` are 'key=value' changes to every scenario. Runs nothing.
 
-    Conditions ask `catalogue` of clusters and models: the one that the scenarios run with, so it has no default.
+    Conditions look up clusters and models in `catalogue`: the one that the scenarios run with, so it has no default.
     """
     document, fields, cases = load(file, parse_settings(settings), catalogue)
     return Experiment(fields.experiment or file.stem, document, fields, cases, told(settings))
 
 
 def told(settings: Sequence[str]) -> list[str]:
-    """The 'key=value' changes that change a row."""
+    """The 'key=value' settings that change a row."""
     return [setting for setting in settings if not setting.startswith("require_fit=")]
 
 
 def run_case(case: Case, catalogue: Catalogue) -> Result:
     """Simulate one case. Its labels stand first in the row, then what the file varies, in SI units."""
     result = run_scenario(case.scenario, catalogue, case.origins)
-    return replace(result, row={**case.labels, **varied_values(case, Resolver(catalogue)), **result.row})
+    return result.told(labels={**case.labels, **varied_values(case, Resolver(catalogue))})
 
 
 def varied_values(case: Case, resolver: Resolver) -> dict[str, Any]:
     """Values that the file varies, by key: in SI units, defaults filled in; anything but a plain value as words."""
     if not case.varied:
         return {}
-    asked = case.scenario.model_dump(exclude={"hardware"})
-    values = {".".join(path): effective(path, value, case.scenario)["value"] for path, value in leaves(asked)}
+    data = case.scenario.model_dump(exclude={"hardware"})
+    values = {".".join(path): effective(path, value, case.scenario)["value"] for path, value in leaves(data)}
     if any(path[0] == "hardware" for path in case.varied):
         values |= resolver.figures(resolver.cluster(case.scenario.cluster, case.scenario.hardware, case.origins))
-    found = {}
+    varied = {}
     for path in case.varied:
         key, place = written_key(path), ".".join(indexed(case.data, path))
-        found[key] = values[key] if key in values else values.get(place, str(value_at(case.data, path)))
-    return found
+        varied[key] = values[key] if key in values else values.get(place, str(value_at(case.data, path)))
+    return varied
 
 
 def run_experiment(
@@ -154,7 +155,7 @@ def run_experiment(
     """Simulate every case. `progress` is called with (done, total).
 
     A case that cannot run does not silence the others: it is one of `refused`. Raises its `InputError` where none can,
-    and before anything runs that of what table and plots ask for and no row could have.
+    and before anything runs that of columns of table and plots that no row could have.
     """
     labels = {key for case in experiment.cases for key in (*case.labels, *map(written_key, case.varied))}
     check_said(experiment.document, experiment.fields, labels)
@@ -179,16 +180,16 @@ def run_each(cases: Sequence[Case], run: Callable[[int, Case], T]) -> tuple[list
 
     Raises the `InputError` of the first where none could.
     """
-    made, ran, refused = [], [], []
+    results, ran, refused = [], [], []
     for number, case in enumerate(cases, 1):
         try:
-            made.append(run(number, case))
+            results.append(run(number, case))
             ran.append(case)
         except InputError as error:
             refused.append(Refused(number, _words_of(case), error))
-    if refused and not made:
+    if refused and not results:
         raise refused[0].error
-    return made, ran, refused
+    return results, ran, refused
 
 
 def _words_of(case: Case) -> str:

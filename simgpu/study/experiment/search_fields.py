@@ -1,4 +1,4 @@
-"""What the `search:` section of an experiment file can say."""
+"""Fields of the `search:` section of an experiment file."""
 
 from typing import Annotated, Any
 
@@ -27,7 +27,7 @@ Values = Annotated[Any, BeforeValidator(_values)]
 
 
 class SearchFields(BaseModel):
-    """The plans of one scenario that are searched, and for what.
+    """The space of plans of one scenario, and the objective.
 
     gpus
         GPU counts to use (default: all of the cluster).

@@ -1,4 +1,4 @@
-"""Which row of an experiment is meant: its number, a label, or its name."""
+"""Selection of a row of an experiment: by its number, a label, or its name."""
 
 from __future__ import annotations
 
@@ -30,24 +30,26 @@ def _name(case: Case, experiment: Experiment) -> str:
     return ", ".join(words) or case.scenario.cluster
 
 
-def chosen(experiment: Experiment, asked: str, key: str) -> int:
-    """Position of the row that `asked` means: a number from 1, its name, one of its labels, or a part of its name that
-    no other has. Raises `InputError` at `key`, with the rows there are."""
+def chosen(experiment: Experiment, row: str, key: str) -> int:
+    """Position of the row that `row` means. Raises `InputError` at `key`, with the rows there are.
+
+    `row` is a number from 1, a name, a label, or a part of a name that no other row has.
+    """
     names = case_names(experiment)
-    text = asked.strip()
+    text = row.strip()
     if text.isdecimal():
         if not 1 <= int(text) <= len(names):
             raise InputError(f"row {text} is not there; expected 1 to {len(names)}{_listed(names)}", key=key)
         return int(text) - 1
-    for found in (
+    for matches in (
         [i for i, name in enumerate(names) if name == text],
         [i for i, case in enumerate(experiment.cases) if text in map(str, case.labels.values())],
         [i for i, name in enumerate(names) if text and text.lower() in name.lower()],
     ):
-        if len(found) == 1:
-            return found[0]
-        if found:
-            some = ", ".join(f"{i + 1}" for i in found[:LISTED]) + (" ..." if len(found) > LISTED else "")
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            some = ", ".join(f"{i + 1}" for i in matches[:LISTED]) + (" ..." if len(matches) > LISTED else "")
             raise InputError(f"{shown(text)} matches rows {some}; expected one{_listed(names)}", key=key)
     raise InputError(f"no row is called {shown(text)}{nearest(text, names, 0)}{_listed(names)}", key=key)
 
@@ -61,7 +63,7 @@ def only(experiment: Experiment, key: str, how: str) -> int:
 
 
 def split_row(text: str) -> tuple[str, str | None]:
-    """'FILE:ROW' in its parts; a file whose name has a colon is taken whole where it is there."""
+    """The parts of 'FILE:ROW'; a file whose name has a colon is taken whole where it exists."""
     if os.path.exists(text) or ":" not in text:
         return text, None
     file, _, row = text.partition(":")

@@ -1,4 +1,4 @@
-"""Columns of an experiment's table: those asked for, and in front of them what varies and they do not show."""
+"""Columns of an experiment's table: the chosen ones, and in front of them varied keys that they do not show."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ def shown_columns(fields: ExperimentFields, rows: Rows) -> list[str]:
     known = [name for name in shown if _is_setting(name, rows)]
     front: list[str] = []
     for column in [*labels, *map(column_of, varied)]:
-        told = [*known, *front]
-        if not _has(column, shown) and _kinds([*told, column], rows) > _kinds(told, rows):
+        together = [*known, *front]
+        if not _has(column, shown) and _kinds([*together, column], rows) > _kinds(together, rows):
             front.append(column)
     return [*front, *shown]
 
 
 def _has(column: str, shown: Sequence[str]) -> bool:
-    """Whether a table has a column, or the same under a shorter name: `batch` for `workload.batch`."""
+    """True if a table has a column, or the same under a shorter name: `batch` for `workload.batch`."""
     return column in shown or column.rpartition(".")[2] in shown
 
 
 def _is_setting(column: str, rows: Rows) -> bool:
-    """Whether a column says what was asked: a label, a varied key, a name or count of the scenario."""
+    """True if a column is an input: a label, a varied key, a name or count of the scenario."""
     if column not in COLUMNS:
         return not column.startswith("claimed_")
     return better(column) is None and not any(isinstance(row.get(column), (bool, float)) for row in rows)
 
 
 def _kinds(columns: Sequence[str], rows: Rows) -> int:
-    """How many different rows these columns show."""
+    """The number of different rows that these columns show."""
     return len({tuple(repr(row.get(column)) for column in columns) for row in rows})

@@ -12,7 +12,7 @@ TEMPLATES = {
     "cluster": "hardware/templates/cluster.yaml",
     "model": "models/templates/model.json",
 }
-"""Where the template of each kind lies in the catalogue that comes with simgpu."""
+"""Path of the template of each kind in the catalogue that comes with simgpu."""
 
 
 def template(kind: str, name: str | None = None) -> str:

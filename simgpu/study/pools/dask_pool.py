@@ -54,11 +54,12 @@ class DaskPool:
 
     @property
     def capacity(self) -> int:
-        """Two groups of tasks for each thread there is, so that none waits; at least one, for workers to come."""
+        """Two groups of tasks for each thread, so that none waits; at least one, for workers to come."""
         return self._capacity
 
     @property
     def busy(self) -> int:
+        """The number of groups of tasks that are under way."""
         return len(self._pending)
 
     def submit(self, tasks: Sequence[Any]) -> None:
@@ -86,29 +87,29 @@ class DaskPool:
 
         tasks = self._pending.pop(future)
         try:
-            found: Sequence[Any] = future.result()
-            return tasks, found, ""
+            answers: Sequence[Any] = future.result()
+            return tasks, answers, ""
         except KilledWorker:
             return tasks, None, "died with several workers of the cluster"
         finally:
             future.release()
 
     def _check_versions(self) -> None:
-        """Workers must have this simgpu: told before anything runs."""
+        """Raise `InputError`, before anything runs, for workers with another version of simgpu."""
         try:
             with _still_there():
                 theirs = self._client.run(versions)
         except ImportError as error:
             self.close()
             raise InputError(f"workers cannot import simgpu ({error}); install it there", key="--scheduler") from None
-        for address, found in theirs.items():
-            if found != versions():
+        for address, there in theirs.items():
+            if there != versions():
                 self.close()
-                mine, other = (f"{version} (code {code})" for version, code in (versions(), found))
+                mine, other = (f"{version} (code {code})" for version, code in (versions(), there))
                 raise InputError(f"the worker at {address} has simgpu {other}, here is {mine}", key="--scheduler")
 
     def close(self) -> None:
-        """Take back what is pending, and leave the cluster; one that was made here ends."""
+        """Take back pending work, and leave the cluster; one that was made here ends."""
         with suppress(OSError, CancelledError, RuntimeError):  # of a scheduler that has gone there is nothing to take
             self._client.cancel(list(self._pending))
         self._pending.clear()
@@ -120,7 +121,7 @@ class DaskPool:
 
 @contextmanager
 def _still_there() -> Iterator[None]:
-    """One line where the scheduler goes, whatever Dask was doing."""
+    """A context in which a lost scheduler is one line, whatever Dask was doing."""
     try:
         yield
     except (OSError, CancelledError, RuntimeError):  # of Dask: connections, futures, its closed loop
@@ -129,7 +130,7 @@ def _still_there() -> Iterator[None]:
 
 
 def _greet(address: str) -> None:
-    """Ask for the name of what answers at an address: a client that meets no scheduler there cannot even be closed.
+    """Ask for the name of the scheduler at an address: a client that meets none there cannot even be closed.
 
     Raises `InputError`.
     """
@@ -146,12 +147,12 @@ def _greet(address: str) -> None:
         return await asyncio.wait_for(ask(), CONNECT_SECONDS)
 
     try:
-        found = asyncio.run(ask_in_time())
+        name = asyncio.run(ask_in_time())
     except TimeoutError:
         raise _unreachable(address, f"no answer for {CONNECT_SECONDS:g} s") from None
     except (Exception, MemoryError) as error:  # whatever a stranger's bytes make of the reader
         raise _unreachable(address, error) from None
-    if not isinstance(found, dict) or found.get("type") != "Scheduler":
+    if not isinstance(name, dict) or name.get("type") != "Scheduler":
         raise _unreachable(address, "it is no scheduler of Dask")
 
 
@@ -161,7 +162,7 @@ def _unreachable(scheduler: str | None, reason: object) -> InputError:
 
 
 def _run(setup: Setup, tasks: Sequence[Any], wanted: tuple[str, str]) -> Sequence[Any]:
-    """On a worker, which may have come after the others were asked for their version."""
+    """Run tasks on a worker, which may have come after the others were asked for their version."""
     if versions() != wanted:
         raise InputError(
             f"a worker has simgpu {versions()}, this command {wanted}; install the same", key="--scheduler"

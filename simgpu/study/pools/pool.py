@@ -10,7 +10,7 @@ class Setup(Protocol):
     """The setup that a worker gets when it starts. It is sent to other processes and machines."""
 
     def run(self, tasks: Sequence[Any]) -> Sequence[Any]:
-        """Do tasks in a worker, with what it keeps warm from one call to the next; an answer for each."""
+        """Do tasks in a worker, which keeps its objects warm between calls; an answer for each."""
 
 
 Answer = tuple[Sequence[Any], Sequence[Any] | None, str]
@@ -25,11 +25,11 @@ class Pool(Protocol):
 
     @property
     def capacity(self) -> int:
-        """Groups of tasks that are taken at a time."""
+        """The number of groups of tasks that are taken at a time."""
 
     @property
     def busy(self) -> int:
-        """Groups of tasks that are under way."""
+        """The number of groups of tasks that are under way."""
 
     def submit(self, tasks: Sequence[Any]) -> None:
         """Hand out a group of tasks, while `busy` is below `capacity`."""
@@ -38,4 +38,4 @@ class Pool(Protocol):
         """Answers that are finished, after waiting for at most `seconds`."""
 
     def close(self) -> None:
-        """End; what is under way is lost."""
+        """End the workers; work that is under way is lost."""

@@ -34,11 +34,12 @@ class ProcessPool:
 
     @property
     def capacity(self) -> int:
-        """Tasks, or groups of them, that run at a time."""
+        """The number of tasks, or groups of them, that run at a time."""
         return len(self._workers)
 
     @property
     def busy(self) -> int:
+        """The number of processes at work."""
         return sum(worker.tasks is not None for worker in self._workers)
 
     def submit(self, tasks: Sequence[Any]) -> None:
@@ -49,18 +50,18 @@ class ProcessPool:
     def answers(self, seconds: float) -> list[Answer]:
         """Answers that are finished, after waiting for at most `seconds`."""
         working = {worker.pipe: worker for worker in self._workers if worker.tasks is not None}
-        found = []
+        answers = []
         for pipe in wait(list(working), seconds):
             worker = working[pipe]  # type: ignore[index]
             tasks, done = worker.tasks, worker.take()
             assert tasks is not None
             if done is None:
                 self._workers[self._workers.index(worker)] = _Worker(self._context, self.setup)
-            found.append((tasks, done, worker.end))
-        return found
+            answers.append((tasks, done, worker.end))
+        return answers
 
     def close(self) -> None:
-        """End all processes; what they are at is lost."""
+        """End all processes; their work is lost."""
         for worker in self._workers:
             worker.stop()
 
@@ -77,16 +78,17 @@ class _Worker:
         inside.close()
 
     def give(self, tasks: Sequence[Any]) -> None:
+        """Send tasks to the process."""
         self.tasks = tasks
         with contextlib.suppress(OSError):  # it is dead, as `take` will find
             self.pipe.send(tasks)
 
     def take(self) -> Sequence[Any] | None:
-        """The answer that waits; None where the process died instead."""
+        """The answer of the process; None where it died instead."""
         self.tasks = None
         try:
-            found: Sequence[Any] = self.pipe.recv()
-            return found
+            answers: Sequence[Any] = self.pipe.recv()
+            return answers
         except (EOFError, OSError):
             self._process.join(5)
             code = self._process.exitcode
@@ -96,6 +98,7 @@ class _Worker:
             return None
 
     def stop(self) -> None:
+        """End the process."""
         self.pipe.close()
         if self._process.is_alive():
             self._process.kill()
@@ -104,8 +107,11 @@ class _Worker:
 
 
 def way_to_start(preload: list[str]) -> Any:
-    """The way to start processes: by forking, which is quick and asks nothing of the main module, where that is safe
-    (Linux, no other threads); else from a process that does nothing else but to load `preload`."""
+    """The context to start processes in.
+
+    Forking is quick and asks nothing of the main module; it is used where that is safe (Linux, no other threads). Else
+    processes start from one that does nothing but load `preload`.
+    """
     methods = multiprocessing.get_all_start_methods()
     if sys.platform == "linux" and threading.active_count() == 1:
         return multiprocessing.get_context("fork")

@@ -1,4 +1,4 @@
-"""Which simgpu this is: its version, and a digest of the code that computes results."""
+"""The version of this simgpu, and a digest of the code that computes results."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _DECIDES_TOO = ("catalog.py", "columns.csv", "columns.py", "memo.py", "overrides
 
 @remembered(1)
 def code_digest() -> str:
-    """A digest of the code that computes results: a checkout in which it was changed is another version."""
+    """A digest of the code that computes results: a changed checkout is another version."""
     files = [PACKAGE / name for name in _DECIDES_TOO]
     for room in _DECIDES:
         files += [file for file in sorted((PACKAGE / room).rglob("*")) if file.suffix in (".py", ".csv")]
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in files:
-        found.update(str(file.relative_to(PACKAGE)).encode())
-        found.update(file.read_bytes())
-    return found.hexdigest()[:16]
+        digest.update(str(file.relative_to(PACKAGE)).encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def versions() -> tuple[str, str]:
-    """Version of simgpu, and of the code that computes results."""
+    """The version of simgpu, and that of the code that computes results."""
     return __version__, code_digest()

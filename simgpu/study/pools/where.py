@@ -1,4 +1,4 @@
-"""Where the work of a command runs: on the cores of this machine, or on a Dask cluster."""
+"""The place where the work of a command runs: on the cores of this machine, or on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from simgpu.study.pools.pool import Pool, Setup
 
 @dataclass(frozen=True)
 class Where:
-    """The place where work runs: `jobs` processes of this machine (None: one for each core), a Dask cluster at the
-    address `scheduler`, or a new one of `dask_workers` processes. Raises `InputError` for two at once."""
+    """The place where work runs. Raises `InputError` for two at once.
+
+    It is `jobs` processes of this machine (None: one for each core), a Dask cluster at the address `scheduler`, or a
+    new one of `dask_workers` processes.
+    """
 
     jobs: int | None = None
     scheduler: str | None = None

@@ -1,1 +1,1 @@
-"""What people are shown of experiments: rows, figures, explanations, what fits, the catalogue."""
+"""Reports on experiments: rows, figures, explanations, capacity, the catalogue."""

@@ -1,7 +1,7 @@
-"""Why two rows differ: change one assumption after another and see what each moves.
+"""Walks that say why two rows differ: change one assumption after another and see what each moves.
 
-The order matters where assumptions interact; it is the order of `compare.steps` in the experiment file, and the
-report keeps it.
+The order matters where assumptions interact; it is the order of `compare.steps` in the experiment file, and the report
+keeps it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _walk(start: int, end: int, outcome: ExperimentResult, compare: CompareField
 
 
 def _steps(a: Case, b: Case, compare: CompareFields) -> list[tuple[str, list[Key]]]:
-    """What differs between two cases, in the order and the groups of `compare.steps`; the rest one by one."""
+    """Differences of two cases, in the order and the groups of `compare.steps`; the rest one by one."""
     differing = [path for path in _paths(a, b) if value_at(a.data, path) != value_at(b.data, path)]
     steps = []
     for step in compare.steps:

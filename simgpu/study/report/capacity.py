@@ -1,9 +1,10 @@
-"""What fits: models in precisions on kinds of GPU, how many of them, with how much context for how many users."""
+"""Capacity: models in precisions on kinds of GPU, how many GPUs, with how much context for how many users."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,20 +37,20 @@ COLUMNS = {
     "model": "name in the catalogue",
     "precision": "how weights are stored (docs/inference.md)",
     "gpu": "name in the catalogue",
-    "gpu_memory_bytes": "of one GPU, as its datasheet gives it",
-    "converted": "whether the GPU lacks units for the precision and weights are converted on the way",
-    "runtime": "whose reserve is taken off",
+    "gpu_memory_bytes": "memory of one GPU by its datasheet",
+    "converted": "true if the GPU lacks units for the precision, so that weights are converted on the way",
+    "runtime": "the runtime whose reserved memory is subtracted",
     "context": "tokens that each user's cache holds",
-    "users": "sequences at once that were asked for",
-    "fits_one": "whether one GPU holds all of it",
-    "needed_bytes": "on one GPU",
-    "usable_bytes": "what the runtime uses of its memory",
-    "short_by_bytes": "what one GPU lacks; 0: nothing",
-    "smallest_gpus": "GPUs that hold it, split by tensors (llama.cpp: by layers); 0: not 32",
-    "split": "how, as a plan says it",
-    "weights_bytes": "of the model, all GPUs together",
-    "weights_bytes_per_gpu": "of the fullest rank",
-    "kv_bytes_per_token": "of a token of one user, on average over the context",
+    "users": "sequences that must fit at once",
+    "fits_one": "true if one GPU holds all of it",
+    "needed_bytes": "memory that one GPU would need",
+    "usable_bytes": "memory of one GPU that the runtime may use",
+    "short_by_bytes": "memory that one GPU lacks; 0: it fits",
+    "smallest_gpus": "fewest GPUs that hold it, split by tensors (llama.cpp: by layers); 0: more than 32",
+    "split": "the plan of that split, as in an experiment file",
+    "weights_bytes": "weights of the model, all GPUs together",
+    "weights_bytes_per_gpu": "weights on the fullest rank",
+    "kv_bytes_per_token": "cache of a token of one user, on average over the context",
     "most_users": "users at that context that the smallest number of GPUs holds",
     "longest_context": "tokens that each of the users can have there, at most those of the model",
     "helps": "what would make it fit one GPU",
@@ -58,7 +59,7 @@ COLUMNS = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class CapacityQuery:
     """The question of `simgpu fit`: models, GPUs, precisions, users. Empty: the choices of this module."""
 
     gpus: Sequence[str] = ()
@@ -85,73 +86,84 @@ MOST = 10**9
 """Largest number of users and of tokens that is asked for."""
 
 
-def fit(catalogue: Catalogue, models: Sequence[str], asked: Asked) -> Fitted:
+def fit(catalogue: Catalogue, models: Sequence[str], query: CapacityQuery) -> Fitted:
     """Find the fewest GPUs of each kind that hold each model.
 
-    Raises `InputError` for names that are not known and contexts that a model cannot take."""
+    Raises `InputError` for names that are not known and contexts that a model cannot take.
+    """
     if not models:
         raise InputError("no model", key="MODEL")
-    for name in asked.precisions:
-        precision_of(name, "--precision")
-    if asked.runtime is not None:
-        try:
-            catalogue.runtime(asked.runtime)
-        except InputError as error:
-            raise InputError(error.problem, key="--runtime") from None
-    for key, value in (("--users", asked.users), ("--context", 1 if asked.context is None else asked.context)):
-        if not 1 <= value <= MOST:
-            expected = "1 or more" if value < 1 else f"at most {MOST:,}"
-            raise InputError(f"{shown(value)}: expected {expected}", key=key)
-    sizes = {name: _capacity(catalogue, name) for name in dict.fromkeys(asked.gpus or GPUS)}
+    _check(catalogue, query)
+    sizes = {name: _capacity(catalogue, name) for name in dict.fromkeys(query.gpus or GPUS)}
+    gpus = sizes if query.gpus else sorted(sizes, key=lambda name: (sizes[name], name))
+    runtime = catalogue.runtime(query.runtime) if query.runtime else None
+    single = len(models) * len(sizes) == 1
     rows: list[dict[str, Any]] = []
     refused: dict[str, None] = {}
     for model in dict.fromkeys(models):
         config = catalogue.model(model)
-        for precision in asked.precisions or _precisions(
-            config, catalogue.runtime(asked.runtime) if asked.runtime else None
-        ):
-            for gpu in sorted(sizes, key=lambda name: (sizes[name], name)) if not asked.gpus else sizes:
-                try:
-                    rows.append(_row(catalogue, config, model, precision, gpu, sizes, asked))
-                except InputError as error:
-                    if (
-                        error.key != "workload.precision"
-                        or len(models) * len(sizes) == 1
-                        or _never(catalogue, asked, precision)
-                    ):
-                        raise _by_option(error) from None
-                    refused[error.problem] = None
+        for precision, gpu in product(query.precisions or _precisions(config, runtime), gpus):
+            try:
+                rows.append(_row(catalogue, config, model, precision, gpu, sizes, query))
+            except InputError as error:
+                if error.key != "workload.precision" or single or _never(catalogue, query, precision):
+                    raise _by_option(error) from None
+                refused[error.problem] = None
     if not rows:
         raise InputError(f"nothing is left to fit: {next(iter(refused))}", key="--precision")
+    return Fitted(tuple(rows), tuple(_notes(catalogue, models, query, rows, refused)))
+
+
+def _check(catalogue: Catalogue, query: CapacityQuery) -> None:
+    """Raise `InputError` for an option that is not known or out of range."""
+    for name in query.precisions:
+        precision_of(name, "--precision")
+    if query.runtime is not None:
+        try:
+            catalogue.runtime(query.runtime)
+        except InputError as error:
+            raise InputError(error.problem, key="--runtime") from None
+    for key, value in (("--users", query.users), ("--context", 1 if query.context is None else query.context)):
+        if not 1 <= value <= MOST:
+            expected = "1 or more" if value < 1 else f"at most {MOST:,}"
+            raise InputError(f"{shown(value)}: expected {expected}", key=key)
+
+
+def _notes(
+    catalogue: Catalogue,
+    models: Sequence[str],
+    query: CapacityQuery,
+    rows: Sequence[Mapping[str, Any]],
+    refused: Iterable[str],
+) -> Iterator[str]:
+    """Notes below the table: converted weights, contexts that are too long, precisions that were left out."""
     converted = [f"{row['precision']} on {row['gpu']}" for row in rows if row["converted"]]
-    notes = (
-        [f"no such units, weights are converted on the way: {'; '.join(dict.fromkeys(converted))}"] if converted else []
-    )
+    if converted:
+        yield f"no such units, weights are converted on the way: {'; '.join(dict.fromkeys(converted))}"
     published = {name: catalogue.model(name).max_tokens for name in models}
-    notes += context_notes({n: (asked.context, most) for n, most in published.items() if (asked.context or 0) > most})
-    notes += [f"left out: {problem}" for problem in refused]
-    return Fitted(tuple(rows), tuple(notes))
+    yield from context_notes({n: (query.context, most) for n, most in published.items() if (query.context or 0) > most})
+    yield from (f"left out: {problem}" for problem in refused)
 
 
-def _never(catalogue: Catalogue, asked: Asked, precision: str) -> bool:
-    """Whether a runtime that was asked for has the precision on no GPU at all."""
-    if asked.runtime is None:
+def _never(catalogue: Catalogue, query: CapacityQuery, precision: str) -> bool:
+    """True if a runtime that was named has the precision on no GPU at all."""
+    if query.runtime is None:
         return False
     try:
-        chosen_precision(precision, "bf16", catalogue.runtime(asked.runtime))
+        chosen_precision(precision, "bf16", catalogue.runtime(query.runtime))
     except InputError:
         return True
     return False
 
 
 def _by_option(error: InputError) -> InputError:
-    """An error about a key of a file, as one about the option that stands for it."""
+    """The error about a key of a file, as one about the option that stands for it."""
     options = {"workload.precision": "--precision", "workload.prompt": "--context", "dtype": "--precision"}
     return InputError(error.problem, file=error.file, line=error.line, key=options.get(error.key or "", error.key))
 
 
 def _precisions(config: TransformerConfig, run: Runtime | None) -> list[str]:
-    """What a runtime has of the usual precisions, that of the checkpoint first."""
+    """The usual precisions that a runtime has, that of the checkpoint first."""
     names = [name for name in dict.fromkeys((config.published, *NARROWING)) if name in PRECISIONS]
     if run is None:
         return names
@@ -176,24 +188,24 @@ def _reaches_no_other(catalogue: Catalogue, gpu: str) -> bool:
 
 def _row(
     catalogue: Catalogue, config: TransformerConfig, model: str, precision: str, gpu: str,
-    sizes: Mapping[str, float], asked: Asked,
+    sizes: Mapping[str, float], query: CapacityQuery,
 ) -> dict[str, Any]:  # fmt: skip
-    """One model in one precision on one kind of GPU."""
-    engine = asked.runtime or ("llama.cpp" if is_gguf(precision_of(precision)) else "vllm")
-    context = asked.context or min(CONTEXT, config.max_tokens)
+    """The row of one model in one precision on one kind of GPU."""
+    engine = query.runtime or ("llama.cpp" if is_gguf(precision_of(precision)) else "vllm")
+    context = query.context or min(CONTEXT, config.max_tokens)
     if not config.takes(context):
         problem = f"{context:,} tokens is more than the {config.max_tokens:,} learned positions of '{config.name}'"
         raise InputError(problem, key="--context")
-    served = _served(catalogue, config, precision, gpu, engine, asked.kv_cache)
+    served = _served(catalogue, config, precision, gpu, engine, query.kv_cache)
     capacity = sizes[gpu]
-    one = fullest(serving_memory(served, asked.users, context, capacity))
+    on_one_gpu = fullest(serving_memory(served, query.users, context, capacity))
     most = (
         1 if _reaches_no_other(catalogue, gpu) else DEGREES[-1]
     )  # slices of a GPU reach no other (NVIDIA MIG user guide: no P2P, no NCCL)
-    found = smallest(served, capacity, context, asked.users, most)
-    split = fullest(serving_memory(found.served, asked.users, context, capacity))
+    smallest_fit = smallest(served, capacity, context, query.users, most)
+    split = fullest(serving_memory(smallest_fit.served, query.users, context, capacity))
     others = [(name, size) for name, size in sizes.items() if size > capacity]
-    help_text = misfit_text(served, asked.users, context, capacity, 1, others, most)
+    help_text = misfit_text(served, query.users, context, capacity, 1, others, most)
     return {
         "model": model,
         "precision": precision,
@@ -202,26 +214,26 @@ def _row(
         "converted": served.precision.converted,
         "runtime": catalogue.runtime(engine).name,
         "context": context,
-        "users": asked.users,
-        "fits_one": one.fits,
-        "needed_bytes": one.total,
-        "usable_bytes": one.budget,
-        "short_by_bytes": one.short_by,
-        "smallest_gpus": found.gpus or 0,
-        "split": found.split if found.gpus else "",
-        "weights_bytes": one.weights,
+        "users": query.users,
+        "fits_one": on_one_gpu.fits,
+        "needed_bytes": on_one_gpu.total,
+        "usable_bytes": on_one_gpu.budget,
+        "short_by_bytes": on_one_gpu.short_by,
+        "smallest_gpus": smallest_fit.gpus or 0,
+        "split": smallest_fit.split if smallest_fit.gpus else "",
+        "weights_bytes": on_one_gpu.weights,
         "weights_bytes_per_gpu": split.weights,
         "kv_bytes_per_token": cache_bytes(served, context) / context,
-        "most_users": found.sequences,
-        "longest_context": found.longest,
-        "helps": "" if one.fits else help_text,
+        "most_users": smallest_fit.sequences,
+        "longest_context": smallest_fit.longest,
+        "helps": "" if on_one_gpu.fits else help_text,
     }
 
 
 def _served(
     catalogue: Catalogue, config: TransformerConfig, precision: str, gpu: str, engine: str, kv_cache: str | None
 ) -> Served:
-    """A deployment on one GPU, for what it sets aside beside weights and cache."""
+    """A deployment on one GPU, for the memory that it sets aside beside weights and cache."""
     plain = not precision_of(precision).weights
     named = None if plain else precision
     job = Inference(prompt=1, output=1, runtime=engine, precision=named, kv_cache=kv_cache)
@@ -252,7 +264,7 @@ def show(done: Fitted, style: str, out: IO[str]) -> None:
 
 
 def write(done: Fitted, folder: Path, plots: bool = True, formats: Sequence[str] = ()) -> list[Path]:
-    """Write data and picture into `folder`; returns what was written. The picture is drawn first."""
+    """Write data and picture into `folder`; returns the files. The picture is drawn first."""
     from simgpu.render.data import print_csv, print_json
     from simgpu.render.files import save, written_whole
     from simgpu.render.fitting import fit_figure

@@ -1,4 +1,4 @@
-"""What the catalogue holds, for people: lists, specifications with their sources, pictures of hardware."""
+"""The catalogue for people: lists, specifications with their sources, pictures of hardware."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.derive import base_name, is_slice
 from simgpu.hardware.figure import Figure, figures
 from simgpu.hardware.inherit import Calibration, Given
+from simgpu.hardware.machine import topology_of
 from simgpu.hardware.plausible import doubts
 from simgpu.hardware.spec import CatalogueFile, ClusterSpec, GPUSpec, NodeSpec
-from simgpu.hardware.topology import topology_of
 from simgpu.settings import hardware_overrides
 from simgpu.units import format_si
 from simgpu.workload.framework_files import dimension
@@ -31,10 +31,10 @@ _SHOWN = ("gpus", "nodes", "clusters", "links", "architectures")
 
 
 def listing(catalogue: Catalogue, kind: str) -> list[tuple[str, str]]:
-    """(name, title) of everything of one kind."""
+    """(name, title) of all entries of one kind."""
     if kind == "runtimes":
         return [(f"{one.engine}@{one.since}", _versions_of(one)) for one in catalogue.runtimes.every()]
-    found = []
+    entries = []
     for name in catalogue.names(kind):
         if kind == "models":
             title = catalogue.model_source(name).title
@@ -43,30 +43,30 @@ def listing(catalogue: Catalogue, kind: str) -> list[tuple[str, str]]:
         else:
             file = catalogue.find(kind, name)
             title = str(catalogue.document(file).data.get("title", "")) if file else ""
-        found.append((name, title))
-    return found
+        entries.append((name, title))
+    return entries
 
 
-def _versions_of(one: Runtime) -> str:
-    """Title and versions of a runtime, and whether its engine alone means it, and whether runs of it were measured."""
-    said = [one.version, *([f"the default of {one.engine}"] if one.default else [])]
-    return f"{one.title}; {', '.join([*said, *([] if one.measured else ['interval widened'])])}"
+def _versions_of(run: Runtime) -> str:
+    """Columns on a runtime: title, versions, whether the engine's bare name means it, whether runs were measured."""
+    said = [run.version, *([f"the default of {run.engine}"] if run.default else [])]
+    return f"{run.title}; {', '.join([*said, *([] if run.measured else ['interval widened'])])}"
 
 
-def print_listing(found: Mapping[str, Sequence[tuple[str, str]]], style: str, out: IO[str]) -> None:
+def print_listing(listed: Mapping[str, Sequence[tuple[str, str]]], style: str, out: IO[str]) -> None:
     """Print names and titles of some kinds of things."""
     if style != "table":
         rows = [
-            {"kind": kind, "name": name, "title": title} for kind, entries in found.items() for name, title in entries
+            {"kind": kind, "name": name, "title": title} for kind, entries in listed.items() for name, title in entries
         ]
         _print_rows({"listed": rows}, "listed", style, out)
         return
     from simgpu.render.table import print_names, print_notes
 
-    for kind, entries in found.items():
-        if len(found) > 1:
+    for kind, entries in listed.items():
+        if len(listed) > 1:
             print_notes([f"{kind}:"], out)
-        print_names(entries, out, "  " if len(found) > 1 else "")
+        print_names(entries, out, "  " if len(listed) > 1 else "")
 
 
 def print_data(catalogue: Catalogue, subject: Subject, style: str, out: IO[str]) -> None:
@@ -99,8 +99,10 @@ def _print_rows(document: Mapping[str, Any], key: str, style: str, out: IO[str])
 
 @dataclass(frozen=True)
 class Subject:
-    """Something of the catalogue, with parameters changed: its specification (None for a model, a runtime or a
-    framework), and its cluster."""
+    """An entry of the catalogue, with parameters changed.
+
+    It has a specification (None for a model, a runtime or a framework), and its cluster.
+    """
 
     name: str
     kind: str
@@ -110,12 +112,13 @@ class Subject:
 
     @property
     def topology(self) -> Topology:
+        """The hardware graph of the cluster."""
         assert self.cluster is not None
         return topology_of(self.cluster, min(self.nodes, int(self.cluster.spec.nodes.si)))
 
 
 def find(catalogue: Catalogue, name: str, settings: Sequence[str] = (), nodes: int = 2) -> Subject:
-    """Find what `name` means, with hardware parameters set by `settings` ('key=value')."""
+    """Find the entry of a name, with hardware parameters set by `settings` ('key=value')."""
     kind = _kind_of(catalogue, name)
     overrides = hardware_overrides(settings)
     if kind in ("nodes", "clusters"):
@@ -275,38 +278,38 @@ def _model_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str
 
 
 def _runtime_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str, str, str]]]:
-    """What a version of a runtime is, each figure with its source; what no file of it names is left out."""
-    made = catalogue.runtime(name)
-    head = [("engine", made.engine), ("version", made.version), ("released", made.released)]
-    head += [("interval", "of this version" if made.measured else "of another version, widened")]
+    """Figures of a runtime's version, each with its source; those that no file of it names are left out."""
+    run = catalogue.runtime(name)
+    head = [("engine", run.engine), ("version", run.version), ("released", run.released)]
+    head += [("interval", "of this version" if run.measured else "of another version, widened")]
     entries = [(key, value, "") for key, value in head if value]
-    for key, source in made.sources.items():
-        value = getattr(made, key)
+    for key, source in run.sources.items():
+        value = getattr(run, key)
         unit = "s" if key.endswith("_s") else "B" if key in BYTES else ""
         number = isinstance(value, float)
         text = format_si(value, unit) if number else {True: "yes", False: "no"}.get(value, str(value))
         entries.append((key, text, source))
-    return made.title, entries
+    return run.title, entries
 
 
 def _framework_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str, str, str]]]:
-    """What a framework is: constants, what stays in memory, then all kernels of operators, each with its source."""
-    made = catalogue.framework(name)
+    """Figures of a framework: constants, what stays in memory, then all kernels of operators, each with its source."""
+    stack = catalogue.framework(name)
     constants: list[tuple[str, str, str]] = []
     memory: list[tuple[str, str, str]] = []
     kernels: list[tuple[str, str, str]] = []
-    for key, value in made.facts().items():
+    for key, value in stack.values().items():
         table, _, operator = key.partition(".")
         if table in ("forward", "backward"):
-            for number, one in enumerate(getattr(made, table)[operator], 1):
+            for number, one in enumerate(getattr(stack, table)[operator], 1):
                 text = f"{one.kind}, {one.reads:g} read, {one.writes:g} written"
                 what = f"{one.does}; " if one.does else ""
-                kernels.append((f"{key}.{number}", text, what + made.sources[key]))
+                kernels.append((f"{key}.{number}", text, what + stack.sources[key]))
         else:
             text = ("yes" if value else "no") if isinstance(value, bool) else str(value)
             text = format_si(value, dimension(key)) if isinstance(value, float) else text
-            (memory if table == "memory" else constants).append((key, text, made.sources[key]))
-    return made.title, [*constants, *memory, *kernels]
+            (memory if table == "memory" else constants).append((key, text, stack.sources[key]))
+    return stack.title, [*constants, *memory, *kernels]
 
 
 _ENTRIES = {"models": _model_entries, "runtimes": _runtime_entries, "frameworks": _framework_entries}

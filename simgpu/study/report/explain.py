@@ -1,4 +1,4 @@
-"""Where the time of a scenario goes, operator by operator, and which constants it depends on."""
+"""Explanations: where the time of a scenario goes, operator by operator, and on which constants it depends."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Explanation(Tabular):
 
     @property
     def rows(self) -> Sequence[dict[str, Any]]:
-        """The operators."""
+        """The operators, a row for each."""
         return self.operators
 
 
@@ -85,19 +85,19 @@ def explain_each(experiment: Experiment, catalogue: Catalogue) -> tuple[list[Exp
 
 
 def _notes(case: Case, result: Result, experiment: Experiment, catalogue: Catalogue) -> list[str]:
-    """What to know before the times of a row are read."""
+    """Notes to know before the times of a row are read."""
     alone = ExperimentResult(replace(experiment, cases=[case]), [result], catalogue)
     if result.memory:
-        found = [f"Does not fit: {text}" for _, text in misfits(alone, catalogue)]
+        notes = [f"Does not fit: {text}" for _, text in misfits(alone, catalogue)]
     else:
-        found = memory_notes(alone.rows, None)
-    if found:
-        found.append("Times below are those of the same work with memory enough.")
+        notes = memory_notes(alone.rows, None)
+    if notes:
+        notes.append("Times below are those of the same work with memory enough.")
     if experiment.fields.search is not None:
         file = experiment.document.file
         best = f"; its best plan: simgpu explain {file}#1" if isinstance(file, Path) else ""
-        found.append(f"This is where a search starts from, not its answer{best}")
-    return found + versions_of_runtimes(alone)
+        notes.append(f"This is where a search starts from, not its answer{best}")
+    return notes + versions_of_runtimes(alone)
 
 
 def _explain(case: Case, experiment: Experiment, catalogue: Catalogue) -> Explanation:
@@ -107,23 +107,23 @@ def _explain(case: Case, experiment: Experiment, catalogue: Catalogue) -> Explan
     clocks = case.scenario.clocks or clocks_of(workload.kind)
     kernels = KernelModel(cluster, sustained=clocks == "sustained")
     if isinstance(workload, (Inference, MixedStep, Serving)):
-        found = phases(execution)
-        parts = [part for _, _, some in found for part in some]
-        rows = [_merged(phase, segment, some, execution.step, kernels) for phase, segment, some in found]
+        phases_of_run = phases(execution)
+        parts = [part for _, _, some in phases_of_run for part in some]
+        rows = [_merged(phase, segment, some, execution.step, kernels) for phase, segment, some in phases_of_run]
     else:
         rank = anatomy(execution).rank if execution.blocks else breakdown(execution).rank
         parts = parts_of(execution, rank)
         rows = [_row(part, execution.step, kernels) for part in parts]
     used: dict[str, dict[str, Any]] = {}
     for part in parts:
-        for name, one in _constants(part.activity, kernels).items():
+        for name, constant in _constants(part.activity, kernels).items():
             used[name] = {
                 "constant": name,
-                "value": one.figure.si,
-                "unit": one.figure.unit,
-                "level": one.level,
-                "regime": one.regime,
-                "source": one.source,
+                "value": constant.figure.si,
+                "unit": constant.figure.unit,
+                "level": constant.level,
+                "regime": constant.regime,
+                "source": constant.source,
             }
     labels = ", ".join(str(value) for value in case.labels.values()) or case.scenario.cluster
     ordered = sorted(rows, key=lambda row: -row["time_s"])

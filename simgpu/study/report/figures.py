@@ -1,4 +1,4 @@
-"""From what an experiment file asks to be drawn to figures: of its rows, or of the runs behind them."""
+"""Figures that an experiment file asks for: of its rows, or of the runs behind them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def figures_of(outcome: ExperimentResult) -> dict[str, Any]:
 
 
 def figure_of(outcome: ExperimentResult, plot: PlotFields) -> Any:
-    """One figure."""
+    """The figure of one plot."""
     from simgpu.render.plots import heading_of
     from simgpu.render.rows import ROW_KINDS, figure_of_rows
 
@@ -62,11 +62,11 @@ _WORDS = {
     "topology": "load of the links",
     "tornado": "which input of the hardware matters",
 }
-"""What each kind draws, for a plot to which the file gives no title."""
+"""The subject of each kind of plot, for a title where the file gives none."""
 
 
 def subject_of(experiment: Experiment) -> str:
-    """What the rows of an experiment are about: its title, else its name."""
+    """The subject of an experiment's rows: its title, else its name."""
     return experiment.fields.title or experiment.name
 
 
@@ -111,6 +111,6 @@ def _topology(outcome: ExperimentResult, run: Run, heading: str) -> Any:
 
 
 def _fullest(result: Result) -> Memory | ServingMemory:
-    """The stage that needs most."""
+    """The stage that needs most memory."""
     stages: list[Memory | ServingMemory] = list(result.memory)
     return max(stages, key=lambda stage: stage.total)

@@ -1,4 +1,4 @@
-"""What an experiment says of memory: which plans do not fit and what would help, and the stages of each row."""
+"""Memory of an experiment: plans that do not fit with what would help, and the stages of each row."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def row_name(outcome: ExperimentResult, number: int) -> str:
 
 def misfits(outcome: ExperimentResult, catalogue: Catalogue) -> list[tuple[str, str]]:
     """(rows, by how much their plan is too large and what would make it fit), for each that does not fit."""
-    found: dict[str, list[str]] = {}
+    rows_of_text: dict[str, list[str]] = {}
     for number, (case, result) in enumerate(zip(outcome.experiment.cases, outcome.results, strict=True)):
         scenario, workload = case.scenario, case.scenario.workload
         if not result.memory or not scenario.model or result.row["memory_fits"]:
             continue
         cluster = catalogue.cluster(scenario.cluster)
         if not isinstance(workload, Training):
-            found.setdefault(_unserved(case, result, catalogue), []).append(row_name(outcome, number))
+            rows_of_text.setdefault(_unserved(case, result, catalogue), []).append(row_name(outcome, number))
             continue
         worst = peak([stage for stage in result.memory if isinstance(stage, Memory)])
         framework = catalogue.framework(scenario.framework)
@@ -58,12 +58,12 @@ def misfits(outcome: ExperimentResult, catalogue: Catalogue) -> list[tuple[str, 
             cluster.gpus_per_node,
             Room.of(cluster),
         )
-        found.setdefault(fit_text(worst, helps), []).append(row_name(outcome, number))
-    return [("; ".join(names[:MOST_NAMES]) + _others(names), text) for text, names in found.items()]
+        rows_of_text.setdefault(fit_text(worst, helps), []).append(row_name(outcome, number))
+    return [("; ".join(names[:MOST_NAMES]) + _others(names), text) for text, names in rows_of_text.items()]
 
 
 def _unserved(case: Case, result: Result, catalogue: Catalogue) -> str:
-    """What a deployment needs that does not fit, and what would help."""
+    """The excess memory of a deployment that does not fit, and what would help."""
     from simgpu.workload.inference.deploying import deploy
 
     scenario, row = case.scenario, result.row
@@ -82,16 +82,16 @@ def _others(names: Sequence[str]) -> str:
     return f"; {more} more" if more > 0 else ""
 
 
-def stages(memory: Sequence[Memory] | Sequence[ServingMemory]) -> dict[str, Mapping[str, Any]]:
+def stages(memory: Sequence[Memory | ServingMemory]) -> dict[str, Mapping[str, Any]]:
     """Memory of each pipeline stage by name; neighbours that are alike stand together."""
     groups: list[list[Memory | ServingMemory]] = []
-    for one in memory:
-        parts = PARTS if isinstance(one, Memory) else SERVING_PARTS
-        alike = groups and all(abs(getattr(groups[-1][0], part) - getattr(one, part)) < 1.0 for part in parts)
+    for stage in memory:
+        parts = PARTS if isinstance(stage, Memory) else SERVING_PARTS
+        alike = groups and all(abs(getattr(groups[-1][0], part) - getattr(stage, part)) < 1.0 for part in parts)
         if alike:
-            groups[-1].append(one)
+            groups[-1].append(stage)
         else:
-            groups.append([one])
+            groups.append([stage])
     if len(groups) == 1:
         return {"every GPU": groups[0][0].as_dict()}
     return {_named(group): group[0].as_dict() for group in groups}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Drawn = Result | ExperimentResult | Swept | Answer | Sensitivity | Sequence[Sensitivity] | Fitted
-"""What has pictures."""
+"""Answers that have pictures."""
 
 
 def drawn(answer: Tabular) -> dict[str, Figure]:
@@ -27,47 +27,50 @@ def drawn(answer: Tabular) -> dict[str, Figure]:
     return pictures(answer) if isinstance(answer, some) else {}
 
 
-def pictures(found: Drawn) -> dict[str, Figure]:
+def pictures(answer: Drawn) -> dict[str, Figure]:
     """Figures by the names of their files, see `simgpu.figures`. Raises `InputError`."""
-    if isinstance(found, Result):
-        return _of_result(found)
-    if isinstance(found, ExperimentResult):
+    if isinstance(answer, Result):
+        return _of_result(answer)
+    if isinstance(answer, ExperimentResult):
         from simgpu.study.report.figures import figures_of
 
-        return figures_of(found)
-    if isinstance(found, Swept):
+        return figures_of(answer)
+    if isinstance(answer, Swept):
         from simgpu.study.report import sweeps as report
 
-        return report.figures_of(found)
-    if isinstance(found, Answer):
+        return report.figures_of(answer)
+    if isinstance(answer, Answer):
         from simgpu.study.search import command
 
-        return command.figures_of(found)
-    if isinstance(found, Fitted):
+        return command.figures_of(answer)
+    if isinstance(answer, Fitted):
         from simgpu.render.fitting import fit_figure
 
-        return {"fit": fit_figure(found.rows)}
-    some = [found] if isinstance(found, Sensitivity) else found
+        return {"fit": fit_figure(answer.rows)}
+    some = [answer] if isinstance(answer, Sensitivity) else answer
     if isinstance(some, Sequence) and some and all(isinstance(one, Sensitivity) for one in some):
         from simgpu.study.report import sensitivity as sensitivity_report
 
         return sensitivity_report.figures_of(some)
     problem = "expected a result of simulate, run_experiment, sweep, search, sensitivity or fit"
-    raise InputError(f"a {type(found).__name__} has no figures; {problem}")
+    raise InputError(f"a {type(answer).__name__} has no figures; {problem}")
 
 
-def _of_result(found: Result) -> dict[str, Figure]:
-    """The timeline of a single simulation; of training and inference the memory of each stage; of training where the
-    step goes, and the pipeline if there is one."""
+def _of_result(result: Result) -> dict[str, Figure]:
+    """The pictures of a single simulation.
+
+    They are its timeline; of training and inference the memory of each stage; of training where the step goes, and the
+    pipeline if there is one.
+    """
     from simgpu.render.timeline import timeline_figure
 
-    row: dict[str, Any] = dict(found.row)
+    row: dict[str, Any] = dict(result.row)
     name = f"{row['model']} on {row['gpus']:,} x {row['gpu']}"
-    drawn = {"timeline": timeline_figure(found.execution, name, row=row)}
-    if found.memory:
+    drawn = {"timeline": timeline_figure(result.execution, name, row=row)}
+    if result.memory:
         from simgpu.render.memory import memory_figure
 
-        held = {str(one.stage): one.as_dict() for one in found.memory}
+        held = {str(one.stage): one.as_dict() for one in result.memory}
         drawn["memory"] = memory_figure(held, name, "Pipeline stage")
     if row["workload"] == "training":
         from simgpu.render.stack import stack_figure
@@ -78,5 +81,5 @@ def _of_result(found: Result) -> dict[str, Figure]:
             from simgpu.render.passes import panel_of
             from simgpu.render.pipeline import pipeline_figure
 
-            drawn["pipeline"] = pipeline_figure([panel_of(found.execution, row["pp"], name)])
+            drawn["pipeline"] = pipeline_figure([panel_of(result.execution, row["pp"], name)])
     return drawn

@@ -29,12 +29,15 @@ MAX_TRACE_RANKS = 64
 
 
 def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
-    """The JSON document: experiment, rows, notes, memory of every pipeline stage of rows that train, and every input of
-    every scenario with its source."""
+    """The JSON document of an experiment.
+
+    It holds the experiment, rows, notes, memory of every pipeline stage of rows that train, and every input of every
+    scenario with its source.
+    """
     fields = outcome.experiment.fields
-    found = walks(outcome, catalogue)
+    differences = walks(outcome, catalogue)
     compare = fields.compare
-    notes = walk_notes(found, compare.start, compare.end) if compare else []
+    notes = walk_notes(differences, compare.start, compare.end) if compare else []
     notes += settings_notes(outcome.experiment.settings)
     notes += memory_notes(outcome.rows, _first_label(outcome))
     notes += context_notes(stretched(outcome, catalogue))
@@ -63,12 +66,12 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
 
 def stretched(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, tuple[int, int]]:
     """Models with sequences longer than their configuration allows: tokens of the longest, and the limit."""
-    found: dict[str, tuple[int, int]] = {}
+    longest: dict[str, tuple[int, int]] = {}
     for case in outcome.experiment.cases:
         name, tokens = case.scenario.model, longest_sequence(case.scenario.workload)
-        if name and tokens > max((published := catalogue.model(name).max_tokens), found.get(name, (0, 0))[0]):
-            found[name] = tokens, published
-    return found
+        if name and tokens > max((published := catalogue.model(name).max_tokens), longest.get(name, (0, 0))[0]):
+            longest[name] = tokens, published
+    return longest
 
 
 def scenarios(outcome: ExperimentResult) -> list[Mapping[str, Any]]:
@@ -100,11 +103,10 @@ def write(
     outcome: ExperimentResult, document: Mapping[str, Any], folder: Path, plots: bool = True,
     formats: Sequence[str] = (),
 ) -> list[tuple[str, Path]]:  # fmt: skip
-    """Write data (JSON, CSV), trace and plots into `folder`; returns what was written.
+    """Write data (JSON, CSV), trace and plots into `folder`; returns the files.
 
-    `formats` of the plots are png, svg, pdf; by default those that the experiment names.
-
-    Figures are built before anything is written, so that an error leaves no half of a result behind.
+    `formats` of the plots are png, svg, pdf; by default those that the experiment names. Figures are built before
+    anything is written, so that an error leaves no half of a result behind.
     """
     drawn = figures_of(outcome) if plots else {}
     kinds = list(dict.fromkeys(formats or outcome.experiment.fields.formats))
@@ -124,11 +126,13 @@ def write(
 
 
 def write_trace(outcome: ExperimentResult, file: Path, empty: bool = False) -> str:
-    """One trace with the timelines of the rows; each row is a group of processes. Returns what was left out, or ''.
+    """Write one trace with the timelines of the rows; each row is a group of processes.
 
-    Of a row the first `MAX_TRACE_RANKS` ranks are written, and rows until the trace holds `MAX_TRACE_EVENTS` events.
-    A step of so many microbatches that it alone has more is left out. Unless `empty` is allowed, a trace that would
-    hold nothing is an `InputError`.
+    Returns what was left out, or ''.
+
+    Of a row the first `MAX_TRACE_RANKS` ranks are written, and rows until the trace holds `MAX_TRACE_EVENTS` events. A
+    step of so many microbatches that it alone has more is left out. Unless `empty` is allowed, a trace that would hold
+    nothing is an `InputError`.
     """
     events: list[dict[str, Any]] = []
     process = 0
@@ -161,7 +165,7 @@ def write_trace(outcome: ExperimentResult, file: Path, empty: bool = False) -> s
 
 
 def _has_more_ranks(result: Result) -> bool:
-    """Whether a trace leaves out ranks: too many, or those that do what others do. In training one stands for all."""
+    """True if a trace leaves out ranks: too many, or those that do what others do. In training one stands for all."""
     ranks = len(result.execution.streams)
     return ranks > MAX_TRACE_RANKS or (ranks < result.row["gpus"] and not result.execution.blocks)
 

@@ -1,4 +1,4 @@
-"""What a sweep shows and writes when it is done: the best rows, what failed and why, data and plots."""
+"""Output of a finished sweep: the best rows, failures with their reasons, data and plots."""
 
 from __future__ import annotations
 
@@ -70,24 +70,24 @@ def notes(swept: Swept) -> list[str]:
     """Notes below the table: counts, time, why points failed, what is left out."""
     ok, failed = len(swept.rows), len(swept.failed)
     rate = f", {swept.ran / swept.seconds:,.3g} a second" if swept.ran and swept.seconds else ""
-    found = [f"{swept.total:,} points: {ok:,} ok, {failed:,} failed, {swept.total - ok - failed:,} left to do."]
-    found.append(f"{swept.before:,} were in the store, {swept.ran:,} ran in {swept.seconds:.1f} s{rate}.")
-    found += [f"failed, {count:,} x: {reason}" for reason, count in swept.reasons[:MOST_REASONS]]
+    lines = [f"{swept.total:,} points: {ok:,} ok, {failed:,} failed, {swept.total - ok - failed:,} left to do."]
+    lines.append(f"{swept.before:,} were in the store, {swept.ran:,} ran in {swept.seconds:.1f} s{rate}.")
+    lines += [f"failed, {count:,} x: {reason}" for reason, count in swept.reasons[:MOST_REASONS]]
     if len(swept.reasons) > MOST_REASONS:
-        found.append(f"{len(swept.reasons) - MOST_REASONS:,} more reasons: simgpu results --status failed")
+        lines.append(f"{len(swept.reasons) - MOST_REASONS:,} more reasons: simgpu results --status failed")
     if swept.experiment.fields.search is not None:
-        found.append("The file asks for a search too, which starts from here: simgpu search FILE")
+        lines.append("The file asks for a search too, which starts from here: simgpu search FILE")
     left_out: list[str] = [plot.kind for plot in swept.experiment.fields.plots if plot.kind not in ROW_KINDS]
     left_out += ["compare"] if swept.experiment.fields.compare else []
     if left_out:
-        found.append(f"Left out, because a store keeps rows alone: {', '.join(left_out)}; `simgpu run` has them.")
-    return found
+        lines.append(f"Left out, because a store keeps rows alone: {', '.join(left_out)}; `simgpu run` has them.")
+    return lines
 
 
 def write(swept: Swept, folder: Path, plots: bool = True, formats: Sequence[str] = ()) -> list[tuple[str, Path]]:
-    """Write data (JSON, CSV) and plots into `folder`; returns what was written. `formats` are by default the file's.
+    """Write data (JSON, CSV) and plots into `folder`; returns the files. `formats` are by default the file's.
 
-    Data is written first, then what can be drawn: a plot that cannot be drawn raises `InputError` and loses none of it.
+    Data is written first, then the plots that can be drawn: one that cannot raises `InputError` and loses none of it.
     """
     with written_whole(folder / "result.json") as stream:
         print_json(document(swept), stream)
@@ -125,12 +125,14 @@ def figures_of(swept: Swept) -> dict[str, Any]:
 
 
 def _drawable(swept: Swept) -> tuple[Experiment, Mapping[int, InputError]]:
-    """The experiment with the plots that need rows alone, and which of these cannot be drawn. Raises `InputError` for
-    columns of its table that the rows lack."""
+    """The experiment with the plots that need rows alone, and which of these cannot be drawn.
+
+    Raises `InputError` for columns of its table that the rows lack.
+    """
     fields = swept.experiment.fields
     kept = [plot for plot in fields.plots if plot.kind in ROW_KINDS]
-    found = replace(swept.experiment, fields=fields.model_copy(update={"plots": kept, "compare": None}))
-    return found, found.undrawn(swept.rows) if swept.rows else {}
+    drawable = replace(swept.experiment, fields=fields.model_copy(update={"plots": kept, "compare": None}))
+    return drawable, drawable.undrawn(swept.rows) if swept.rows else {}
 
 
 def interrupted(swept: Swept) -> str:

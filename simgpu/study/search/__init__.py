@@ -1,1 +1,1 @@
-"""The best plans for a model on a cluster: what is searched, how it is decided exactly, and why the others lost."""
+"""Search for the best plans of a model on a cluster: the space, the exact decision, and why other plans lost."""

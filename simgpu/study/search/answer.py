@@ -47,7 +47,7 @@ class Answer(Tabular):
     counts: Mapping[str, int]
     seconds: float
     exact: bool
-    whole: bool
+    complete: bool
     shown: Sequence[str]
     notes: Sequence[str] = field(default_factory=list)
     front_shown: Sequence[str] = ()
@@ -63,36 +63,36 @@ class Answer(Tabular):
         """The JSON document."""
         return {
             "search": self.name, "title": self.title, "objective": self.objective, "counts": dict(self.counts),
-            "seconds": self.seconds, "exact": self.exact, "complete": self.whole, "notes": list(self.notes),
+            "seconds": self.seconds, "exact": self.exact, "complete": self.complete, "notes": list(self.notes),
             "rows": list(self.rows), "front": list(self.front),
         }  # fmt: skip
 
 
 def words_of(plan: Plan) -> str:
     """A plan in a few letters: 'TP8 PP16 VP3 DP8 mb1 SP ZeRO-1 selective'."""
-    found = [f"TP{plan.tp}"] if plan.tp > 1 else []
-    found += [f"{key.upper()}{getattr(plan, key)}" for key in ("cp", "ep", "pp", "vp") if getattr(plan, key) > 1]
-    found.append(f"DP{plan.dp}")
-    found += [f"mb{plan.micro_batch}"] if plan.micro_batch else []
-    found += ["SP"] if plan.sequence_parallel and plan.tp > 1 else []
-    found += [f"ZeRO-{plan.zero}" + (f"/{plan.shard}" if plan.shard else "")] if plan.zero else []
+    words = [f"TP{plan.tp}"] if plan.tp > 1 else []
+    words += [f"{key.upper()}{getattr(plan, key)}" for key in ("cp", "ep", "pp", "vp") if getattr(plan, key) > 1]
+    words.append(f"DP{plan.dp}")
+    words += [f"mb{plan.micro_batch}"] if plan.micro_batch else []
+    words += ["SP"] if plan.sequence_parallel and plan.tp > 1 else []
+    words += [f"ZeRO-{plan.zero}" + (f"/{plan.shard}" if plan.shard else "")] if plan.zero else []
     if plan.recompute != "none":
         layers = f" of {plan.recompute_layers} layers" if plan.recompute_layers else ""
-        found.append(f"{plan.recompute} recomputation{layers}")
-    found += [plan.schedule] if plan.schedule else []
+        words.append(f"{plan.recompute} recomputation{layers}")
+    words += [plan.schedule] if plan.schedule else []
     place = "" if plan.offload_to == "host" else f" to {'NVMe' if plan.offload_to == 'nvme' else 'host and NVMe'}"
-    found += [f"offload of {plan.offload}{place}"] if plan.offload != "none" else []
-    found += ["async TP"] if plan.async_tp and plan.tp > 1 else []
-    found += [
+    words += [f"offload of {plan.offload}{place}"] if plan.offload != "none" else []
+    words += ["async TP"] if plan.async_tp and plan.tp > 1 else []
+    words += [
         f"no {key.replace('_', ' ')}" for key in ("overlap_gradients", "overlap_weights") if not getattr(plan, key)
     ]
-    return " ".join(found)
+    return " ".join(words)
 
 
-def training_answer(name: str, heading: str, problem: Problem, found: Searched) -> Answer:
+def training_answer(name: str, heading: str, problem: Problem, searched: Searched) -> Answer:
     """The answer of a search for training plans."""
     search = problem.search
-    ties = _ties(found.within)
+    ties = _ties(searched.within)
     best = ties[0][0].row if ties else {}
     rows = []
     for rank, same in enumerate(ties[: search.top], 1):
@@ -102,27 +102,28 @@ def training_answer(name: str, heading: str, problem: Problem, found: Searched) 
         row["also"] = ", ".join(_difference(first.plan, one.plan) for one in others[:3])
         row["also"] += f" and {len(others) - 3} more" if len(others) > 3 else ""
         rows.append(row)
-    front = [_front_row(problem, run) for run in found.front]
-    told = found.progress
+    front = [_front_row(problem, run) for run in searched.front]
+    progress = searched.progress
     counts = {
-        "plans": told.plans, "do_not_fit": told.misfits, "simulated": told.simulated,
-        "bound_decides": told.plans - told.misfits - told.over - told.simulated,
+        "plans": progress.plans, "do_not_fit": progress.misfits, "simulated": progress.simulated,
+        "bound_decides": progress.plans - progress.misfits - progress.over - progress.simulated,
     }  # fmt: skip
-    missed = len(found.simulated) - len(found.within)
+    missed = len(searched.simulated) - len(searched.within)
     if problem.limits.limits:
-        counts["over_limits"] = told.over + missed
+        counts["over_limits"] = progress.over + missed
     shown = ["rank", "plan", "step_s", "tokens_per_s_per_gpu", "mfu", "bubble_fraction", "memory_bytes_per_gpu"]
     shown += [name for name in dict.fromkeys(map(plain, problem.limits.limits)) if name not in shown and rows]
     shown += ["lost_by"] + (["also"] if any(row["also"] for row in rows) else [])
     if len(problem.gpus) > 1:
         shown.insert(2, "gpus")
-    exact = not search.tolerance and found.whole
-    notes = _training_notes(counts, found, search.tolerance, missed)
+    exact = not search.tolerance and searched.complete
+    notes = _training_notes(counts, searched, search.tolerance, missed)
     if problem.limits.limits:
         notes[0] += f". Limits: {_limits_text(problem.limits.limits)}"
+    every = [run.row for run in searched.simulated]
     return Answer(
-        name, heading, problem.objective, rows, front, [run.row for run in found.simulated], counts, found.seconds,
-        exact, found.whole, shown, notes, **_training_words(problem, rows, front, found.whole),
+        name, heading, problem.objective, rows, front, every, counts, searched.seconds,
+        exact, searched.complete, shown, notes, **_training_words(problem, rows, front, searched.complete),
         scenarios=[problem.scenario_of(same[0].plan) for same in ties[: search.top]],
     )  # fmt: skip
 
@@ -170,9 +171,9 @@ def _training_words(
     return words
 
 
-def nothing_within(answer: Answer, problem: Problem, found: Searched) -> Answer:
-    """An answer without rows, with what a search without limits found: the best plan, and how far it is from them."""
-    best = found.simulated[0]
+def nothing_within(answer: Answer, problem: Problem, searched: Searched) -> Answer:
+    """An answer without rows, with the best plan of a search without limits, and how far that is from the limits."""
+    best = searched.simulated[0]
     row = priced(best.row, problem.price)
     held = ", ".join(
         f"{title(name)} {cell(name, row[name])}" for name in dict.fromkeys(map(plain, problem.limits.limits))
@@ -182,16 +183,16 @@ def nothing_within(answer: Answer, problem: Problem, found: Searched) -> Answer:
 
 
 def _ties(runs: Iterable[Simulated]) -> list[list[Simulated]]:
-    """Plans that take the same time together, least memory first."""
-    found: list[list[Simulated]] = []
+    """Groups of plans that take the same time, least memory first."""
+    groups: list[list[Simulated]] = []
     for run in runs:
-        if found and abs(run.cost - found[-1][0].cost) <= SAME * run.cost:
-            found[-1].append(run)
+        if groups and abs(run.cost - groups[-1][0].cost) <= SAME * run.cost:
+            groups[-1].append(run)
         else:
-            found.append([run])
-    for same in found:
+            groups.append([run])
+    for same in groups:
         same.sort(key=lambda run: (run.row["memory_bytes_per_gpu"], str(run.plan)))
-    return found
+    return groups
 
 
 def _difference(plan: Plan, other: Plan) -> str:
@@ -213,73 +214,74 @@ def _front_row(problem: Problem, run: Simulated) -> dict[str, Any]:
     return {"plan": words_of(run.plan), **level, **run.row}
 
 
-def _training_notes(counts: Mapping[str, int], found: Searched, tolerance: float, missed: int) -> list[str]:
+def _training_notes(counts: Mapping[str, int], searched: Searched, tolerance: float, missed: int) -> list[str]:
     fit = f"{counts['do_not_fit']:,} do not fit in memory"
     ran = f"{counts['simulated']:,} were simulated"
     if "over_limits" in counts:
         fit += f", {counts['over_limits'] - missed:,} provably miss a limit"
         ran += f", {missed:,} of which miss a limit"
-    ran += f"; {format_seconds(found.seconds)}"
-    if not found.whole:
-        told = f"Of {counts['plans']:,} plans so far, {fit}, {ran}"
+    ran += f"; {format_seconds(searched.seconds)}"
+    if not searched.complete:
+        summary = f"Of {counts['plans']:,} plans so far, {fit}, {ran}"
         return [
-            told,
+            summary,
             "Interrupted: there may be better plans. The same command continues from those that were simulated.",
         ]
     by = f" by more than {100 * tolerance:g} %" if tolerance else ""
     decided = f"{counts['bound_decides']:,} are provably not better{by} than the plans listed"
-    told = f"Of {counts['plans']:,} plans, {fit}, {decided}, {ran}"
+    summary = f"Of {counts['plans']:,} plans, {fit}, {decided}, {ran}"
     if tolerance:
         most = f"{100 * tolerance:g} %"
         return [
-            told,
+            summary,
             f"Stopped early: a plan that was not simulated is at most {most} better than the last of the list.",
         ]
-    return [told, "Proven: no other plan in the search space is better than the last of the list."]
+    return [summary, "Proven: no other plan in the search space is better than the last of the list."]
 
 
-def serving_answer(name: str, heading: str, problem: ServingProblem, found: Served) -> Answer:
+def serving_answer(name: str, heading: str, problem: ServingProblem, served: Served) -> Answer:
     """The answer of a search for plans of inference."""
     objective = problem.objective
-    best = found.rows[0] if found.rows else {}
+    best = served.rows[0] if served.rows else {}
     rows = []
-    for rank, row in enumerate(found.rows[: problem.search.top], 1):
+    for rank, row in enumerate(served.rows[: problem.search.top], 1):
         lost = why(row, best) if rank > 1 else ""
         rows.append({"rank": rank, "plan": serving_words(row), **row, "lost_by": lost})
-    refused = sum(found.refused.values())
-    counts = {"plans": found.plans, "do_not_fit": found.misfits, "refused": refused, "over_limits": found.over}
-    told = (
-        f"Of {found.plans:,} combinations of plan and load, {found.misfits:,} do not fit in memory, "
-        f"{refused:,} cannot be run, {len(found.every):,} were simulated, {found.over:,} of which miss a limit; "
-        f"{format_seconds(found.seconds)}"
+    refused = sum(served.refused.values())
+    counts = {"plans": served.plans, "do_not_fit": served.misfits, "refused": refused, "over_limits": served.over}
+    summary = (
+        f"Of {served.plans:,} combinations of plan and load, {served.misfits:,} do not fit in memory, "
+        f"{refused:,} cannot be run, {len(served.every):,} were simulated, {served.over:,} of which miss a limit; "
+        f"{format_seconds(served.seconds)}"
     )
-    notes = [told + (f". Limits: {_limits_text(problem.limits)}" if problem.limits else "")]
-    notes += [f"cannot be run, {count:,} x: {reason}" for reason, count in list(found.refused.items())[:3]]
-    if not found.whole:
+    notes = [summary + (f". Limits: {_limits_text(problem.limits)}" if problem.limits else "")]
+    notes += [f"cannot be run, {count:,} x: {reason}" for reason, count in list(served.refused.items())[:3]]
+    if not served.complete:
         notes.append("Interrupted: there may be better plans among those that were not simulated.")
     if not rows:
-        notes.append(_nothing(found))
+        notes.append(_nothing(served))
     shown = ["rank", "plan", "gpus", *_loads_of(problem), objective, "ttft_s", "tpot_s"]
     shown += [] if objective == "output_tokens_per_s_per_user" else ["output_tokens_per_s_per_user"]
-    queue = ["saturated"] if any(row.get("saturated") for row in found.every) else []
+    queue = ["saturated"] if any(row.get("saturated") for row in served.every) else []
     shown += ["memory_bytes_per_gpu", *queue, "lost_by"]
-    front = _serving_front(found.every)
+    front = _serving_front(served.every)
     if queue:
         notes.append(_saturated(rows))
     user, gpu = "output_tokens_per_s_per_user", "output_tokens_per_s_per_gpu"
     words = f"{problem.config.name} on {problem.cluster.gpu.name}"
     if rows:
         words += f": {rows[0]['plan']} is best, {rows[0][gpu]:,.0f} tokens/s/GPU at {rows[0][user]:,.0f} tokens/s/user"
+    complete = served.complete
     return Answer(
-        name, heading, objective, rows, front, found.every, counts, found.seconds, found.whole, found.whole, shown,
+        name, heading, objective, rows, front, served.every, counts, served.seconds, complete, complete, shown,
         notes, ["plan", "gpus", *_loads_of(problem), user, gpu, "ttft_s", "memory_bytes_per_gpu", *queue],
         "Best trade-offs between speed per user and throughput per GPU (Pareto front)", words, words, (user, gpu),
-        scenarios=found.scenarios[: problem.search.top],
+        scenarios=served.scenarios[: problem.search.top],
     )  # fmt: skip
 
 
 def _limits_text(limits: Mapping[str, float]) -> str:
-    """'TTFT (P90) of at most 3 s'."""
+    """Limits in words: 'TTFT (P90) of at most 3 s'."""
     return ", ".join(
         f"{_end(column)} of at {'least' if at_least(column) else 'most'} {cell(plain(column), limit)}"
         for column, limit in limits.items()
@@ -287,7 +289,7 @@ def _limits_text(limits: Mapping[str, float]) -> str:
 
 
 def _end(column: str) -> str:
-    """'TTFT (P90)' of 'ttft_s_p90'."""
+    """The name of a column with its interval's end: 'TTFT (P90)' of 'ttft_s_p90'."""
     name = plain(column)
     return title(name) + (f" (P{column[-2:]})" if name != column else "")
 
@@ -303,10 +305,10 @@ def _loads_of(problem: ServingProblem) -> list[str]:
     return [key.removeprefix("workload.") for key in problem.search.space if key.startswith("workload.")]
 
 
-def _nothing(found: Served) -> str:
-    if not found.every:
+def _nothing(served: Served) -> str:
+    if not served.every:
         return "no plan fits in memory"
-    nearest = min(found.every, key=lambda row: (bool(row.get("saturated")), row["tpot_s"]))
+    nearest = min(served.every, key=lambda row: (bool(row.get("saturated")), row["tpot_s"]))
     return (
         f"no plan meets the limits; fastest for a user: {serving_words(nearest)} with TTFT "
         f"{format_seconds(nearest['ttft_s'])} and TPOT {format_seconds(nearest['tpot_s'])}"
@@ -321,11 +323,13 @@ def _saturated(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _serving_front(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows that no other beats in both tokens/s of a user and tokens/s of a GPU; saturated ones last, with more of the
-    latter than all others."""
-    found: list[dict[str, Any]] = []
+    """The Pareto front of tokens/s of a user and tokens/s of a GPU.
+
+    Saturated rows come last, with more of the latter than all others.
+    """
+    front: list[dict[str, Any]] = []
     user, gpu = "output_tokens_per_s_per_user", "output_tokens_per_s_per_gpu"
     for row in sorted(rows, key=lambda row: (bool(row.get("saturated")), -row[user], -row[gpu])):
-        if not found or row[gpu] > found[-1][gpu]:
-            found.append({"plan": serving_words(row), **row})
-    return found
+        if not front or row[gpu] > front[-1][gpu]:
+            front.append({"plan": serving_words(row), **row})
+    return front

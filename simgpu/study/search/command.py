@@ -28,7 +28,7 @@ from simgpu.study.search.problem import Problem
 from simgpu.study.search.searching import Progress, Search, Searched
 from simgpu.study.search.serving import ServingProblem, search_serving
 from simgpu.study.search.together import together
-from simgpu.study.search.workers import Asked, Workers
+from simgpu.study.search.workers import SearchInputs, Workers
 from simgpu.study.sweep.store import Store, store_file
 from simgpu.tree import leaves
 from simgpu.workload.jobs import Inference, Serving, Training
@@ -41,12 +41,12 @@ LOADS = ("batch", "micro_batch", "concurrency", "prompt", "output", "context")
 
 def search(
     file: Given, settings: Sequence[str], catalogue: Catalogue, work: Where = HERE, top: int | None = None,
-    store: Path | None = None, tell: Tell = lambda progress: None, keep: bool = True,
+    store: Path | None = None, tell: Tell = lambda _: None, keep: bool = True,
 ) -> Answer:  # fmt: skip
-    """Find the best plans that a file asks for; training plans that were simulated are kept in `store` unless `keep` is
-    false (what is there already is used all the same).
+    """Find the best plans that a file asks for.
 
-    Raises `InputError`. Ctrl-C ends it with what is known (`whole` of the answer is false).
+    Training plans that were simulated are kept in `store` unless `keep` is false (stored ones are used all the same).
+    Raises `InputError`. Ctrl-C ends it with what is known (`complete` of the answer is false).
     """
     place = find_experiment(file, catalogue)
     experiment = load_experiment(place, settings, catalogue)
@@ -58,33 +58,33 @@ def search(
             raise InputError(f"{shown(top)} is not a whole number from 1 to 1000", key="top")
         fields = fields.model_copy(update={"top": top})
     folders = tuple(str(folder) for folder in catalogue.folders[:-1])
-    planned = [(case, asked := Asked(case.scenario, fields, folders), _problem(asked, case, experiment))
+    planned = [(case, inputs := SearchInputs(case.scenario, fields, folders), _problem(inputs, case, experiment))
                for case in experiment.cases]  # fmt: skip
     if len(planned) == 1:
-        where = Kept(place, experiment.name, store, keep)
+        where = StorePlace(place, experiment.name, store, keep)
         return _search(experiment, *planned[0][1:], catalogue, work, where, tell)
-    found, refused = [], []
-    for case, asked, problem in planned:  # every cluster was looked at before the first search
+    answers, refused = [], []
+    for case, inputs, problem in planned:  # every cluster was looked at before the first search
         cluster = case.scenario.cluster
-        where = Kept(place, f"{experiment.name} on {cluster}", store, keep)
+        where = StorePlace(place, f"{experiment.name} on {cluster}", store, keep)
         try:
-            one = _search(replace(experiment, cases=[case]), asked, problem, catalogue, work, where, tell)
+            ranked = _search(replace(experiment, cases=[case]), inputs, problem, catalogue, work, where, tell)
         except InputError as error:  # nothing fits there: others may hold it
             refused.append((cluster, error))
             continue
-        found.append(replace(one, notes=[f"{cluster}: {note}" for note in one.notes]))
-        if not one.whole:
+        answers.append(replace(ranked, notes=[f"{cluster}: {note}" for note in ranked.notes]))
+        if not ranked.complete:
             break
-    if not found:
+    if not answers:
         raise refused[0][1]
-    some = next((row for one in found for row in one.every), None)
+    some = next((row for ranked in answers for row in ranked.every), None)
     by_cost = fields.price is not None and fields.objective is None
-    answer = together(found, fields.top, cost_column(some) if by_cost and some else found[0].objective)
+    answer = together(answers, fields.top, cost_column(some) if by_cost and some else answers[0].objective)
     return replace(answer, notes=[*answer.notes, *(f"{cluster}: {error.problem}" for cluster, error in refused)])
 
 
 @dataclass(frozen=True)
-class Kept:
+class StorePlace:
     """The place where simulated plans are stored: the experiment's file, its name, the store."""
 
     file: Source
@@ -93,25 +93,25 @@ class Kept:
     keep: bool
 
 
-def _problem(asked: Asked, case: Case, experiment: Experiment) -> Problem | ServingProblem:
+def _problem(inputs: SearchInputs, case: Case, experiment: Experiment) -> Problem | ServingProblem:
     try:
-        return asked.problem()
+        return inputs.problem()
     except InputError as error:
         raise _placed(error, experiment.document, case.origins) from None
 
 
 def _search(
-    experiment: Experiment, asked: Asked, problem: Problem | ServingProblem, catalogue: Catalogue, work: Where,
-    where: Kept, tell: Tell,
+    experiment: Experiment, inputs: SearchInputs, problem: Problem | ServingProblem, catalogue: Catalogue, work: Where,
+    where: StorePlace, tell: Tell,
 ) -> Answer:  # fmt: skip
-    """The search that starts from the only case of an experiment."""
-    workers = Workers(asked, problem, work)
+    """Run the search that starts from the only case of an experiment."""
+    workers = Workers(inputs, problem, work)
     before = signal.getsignal(signal.SIGINT)
     try:
         if isinstance(problem, Problem):
             with _kept(store_file(where.store), where.keep) as kept:
                 keeper = Keeper(kept, catalogue, where.name, where.file, writes=where.keep)
-                answer = _training(problem, experiment, asked, workers, tell, keeper)
+                answer = _training(problem, experiment, inputs, workers, tell, keeper)
         else:
             answer = _serving(problem, experiment, workers, tell)
         price = problem.search.price_on(problem.scenario.cluster)
@@ -125,7 +125,7 @@ def _search(
 
 
 def with_price(answer: Answer, price: float | None) -> Answer:
-    """The same answer with what its plans cost at `price` USD per GPU-hour."""
+    """The same answer with the costs of its plans at `price` USD per GPU-hour."""
     if price is None or not answer.every:
         return answer
     rows, front, every = (
@@ -137,10 +137,10 @@ def with_price(answer: Answer, price: float | None) -> Answer:
 
 
 def _cases(answer: Answer, experiment: Experiment) -> list[Case]:
-    """The scenarios of an answer's rows as cases: what the search chose was written by it."""
+    """The scenarios of an answer's rows as cases; values that the search chose have it as their origin."""
     (start,) = experiment.cases
     before = dict(leaves(start.scenario.model_dump()))
-    found = []
+    cases = []
     for row, scenario in zip(answer.rows, answer.scenarios, strict=True):
         place = Place(f"search of {experiment.document.file}, plan {row['rank']}")
         chosen = [
@@ -148,14 +148,16 @@ def _cases(answer: Answer, experiment: Experiment) -> list[Case]:
             for path, value in leaves(scenario.model_dump())
             if path[0] in ("plan", "workload") and before.get(path) != value
         ]
-        found.append(rewritten(start, chosen, {"plan": row["plan"]}))
-    return found
+        cases.append(rewritten(start, chosen, {"plan": row["plan"]}))
+    return cases
 
 
 @contextmanager
 def _kept(file: Path, keep: bool) -> Iterator[Store | None]:
-    """The store of a search. One that was made for it and that nothing was written to goes away with its folders; with
-    nothing to `keep` none is made."""
+    """The store of a search; one that stays empty is removed with its folders.
+
+    With nothing to `keep` none is made.
+    """
     if not keep:
         if not file.exists():
             yield None
@@ -163,43 +165,43 @@ def _kept(file: Path, keep: bool) -> Iterator[Store | None]:
         with Store(file, create=False) as store:
             yield store
         return
-    made = [place for place in (file, *file.parents) if not place.exists()]
+    missing = [place for place in (file, *file.parents) if not place.exists()]
     empty = False
     try:
         with Store(file) as store:
             try:
                 yield store
             finally:
-                empty = bool(made) and not store.scenario("")
+                empty = bool(missing) and not store.scenario("")
     finally:
         if empty:
             with suppress(OSError):  # another search may have come in between
                 file.unlink()
-                for folder in made[1:]:
+                for folder in missing[1:]:
                     folder.rmdir()
 
 
 def _training(
-    problem: Problem, experiment: Experiment, asked: Asked, workers: Workers, tell: Tell, keeper: Keeper
+    problem: Problem, experiment: Experiment, inputs: SearchInputs, workers: Workers, tell: Tell, keeper: Keeper
 ) -> Answer:
     if not problem.groups():
         raise experiment.document.error(problem.nothing(), ("search",))
-    found = Search(problem, workers, tell, keeper).run()
-    free = _without_limits(asked, workers.where, tell, keeper) if found.whole and not found.within else None
+    searched = Search(problem, workers, tell, keeper).run()
+    free = _without_limits(inputs, workers.where, tell, keeper) if searched.complete and not searched.within else None
     if free is not None and not free.simulated:
-        raise experiment.document.error(problem.why_none(found.progress.plans), ("search",))
-    named = [(problem.scenario_of(run.plan), {"plan": words_of(run.plan)}) for run in found.simulated]
+        raise experiment.document.error(problem.why_none(searched.progress.plans), ("search",))
+    named = [(problem.scenario_of(run.plan), {"plan": words_of(run.plan)}) for run in searched.simulated]
     keeper.members(named, experiment.settings)
-    answer = training_answer(experiment.name, experiment.fields.title, problem, found)
-    if free is not None and free.whole:
+    answer = training_answer(experiment.name, experiment.fields.title, problem, searched)
+    if free is not None and free.complete:
         answer = nothing_within(answer, problem, free)
     return replace(answer, formats=experiment.fields.formats)
 
 
-def _without_limits(asked: Asked, work: Where, tell: Tell, keeper: Keeper) -> Searched:
-    """The best plan, limits aside."""
-    fields = asked.search.model_copy(update={"limits": {}, "top": 1, "front": False})
-    free = replace(asked, search=fields)
+def _without_limits(inputs: SearchInputs, work: Where, tell: Tell, keeper: Keeper) -> Searched:
+    """The best plan without regard to limits."""
+    fields = inputs.search.model_copy(update={"limits": {}, "top": 1, "front": False})
+    free = replace(inputs, search=fields)
     problem = free.problem()
     assert isinstance(problem, Problem)
     workers = Workers(free, problem, work)
@@ -216,13 +218,13 @@ def _serving(problem: ServingProblem, experiment: Experiment, workers: Workers, 
         progress.groups, progress.done, progress.simulated = of, done, done
         tell(progress)
 
-    found = search_serving(problem, workers, count)
-    if not found.plans:
+    served = search_serving(problem, workers, count)
+    if not served.plans:
         raise experiment.document.error("no plan of the space splits the model over the GPUs", ("search",))
-    if found.whole and not found.every and found.refused:
-        reason, times = next(iter(found.refused.items()))
+    if served.complete and not served.every and served.refused:
+        reason, times = next(iter(served.refused.items()))
         raise experiment.document.error(f"nothing of the space can be run ({times:,} x: {reason})", ("search",))
-    answer = serving_answer(experiment.name, experiment.fields.title, problem, found)
+    answer = serving_answer(experiment.name, experiment.fields.title, problem, served)
     return replace(answer, formats=experiment.fields.formats)
 
 
@@ -241,7 +243,7 @@ def _check(experiment: Experiment) -> None:
 
 
 def _placed(error: InputError, document: Document, origins: Origins) -> InputError:
-    """An error of the search where the file says it; of the scenario where that value was written."""
+    """The error of a search at its place in the file; an error of the scenario where that value was written."""
     if error.file or not error.key:
         return error
     path = tuple(int(part) if part.isdigit() else part for part in error.key.split("."))
@@ -253,7 +255,7 @@ def _placed(error: InputError, document: Document, origins: Origins) -> InputErr
 
 
 def show(answer: Answer, style: str, out: IO[str]) -> None:
-    """The best plans, the front and how they were found; or all of it as JSON, or the rows as CSV."""
+    """Print the best plans, the front and how they were found; or all of it as JSON, or the rows as CSV."""
     if style == "json":
         out.write(json.dumps(answer.document(), indent=1, allow_nan=False) + "\n")
         return
@@ -270,7 +272,7 @@ def show(answer: Answer, style: str, out: IO[str]) -> None:
 
 
 def write(answer: Answer, folder: Path, plots: bool = True, formats: Sequence[str] = ()) -> list[tuple[str, Path]]:
-    """Data and pictures, in `formats` or those of the file; what was written."""
+    """Write data and pictures, in `formats` or those of the file; returns the files."""
     figures = figures_of(answer) if plots else {}
     written = []
     with written_whole(folder / "search.json") as stream:
@@ -288,13 +290,16 @@ def write(answer: Answer, folder: Path, plots: bool = True, formats: Sequence[st
 
 
 def _load(row: Mapping[str, Any], answer: Answer) -> str:
-    """What load a plan of inference is under, where several were tried: ', 64 clients'."""
+    """The load of a plan of inference, where several were tried: ', 64 clients'."""
     varied = [key for key in LOADS if key in answer.shown and len({one.get(key) for one in answer.every}) > 1]
     return "".join(f", {row[key]:,} {unit(key)}" for key in varied)
 
 
 def figures_of(answer: Answer) -> dict[str, Any]:
-    """The front with the best plan marked; of training also where the time of the best plans goes. None of no plan."""
+    """Figures of an answer: the front with the best plan marked; of training also the parts of the best steps.
+
+    An answer without plans has none.
+    """
     if not answer.rows:
         return {}
     from simgpu.render.pareto import pareto_figure
@@ -311,11 +316,11 @@ def figures_of(answer: Answer) -> dict[str, Any]:
         best = answer.rows[0]
         drawn["chosen"] = next(i for i, row in enumerate(answer.every) if all(row[key] == best[key] for key in row))
         return {"front": pareto_figure(rows, x, y, **drawn)}
-    found = {}
+    figures = {}
     if len(rows) > 1:  # the best of each budget: what else was simulated is no front
         fastest = rows.index(min(rows, key=lambda row: row[y]))
-        found["front"] = pareto_figure(rows, x, y, chosen=fastest if series else len(rows) - 1, **drawn)
+        figures["front"] = pareto_figure(rows, x, y, chosen=fastest if series else len(rows) - 1, **drawn)
     many = len({row["gpus"] for row in answer.rows}) > 1
     names = [f"{row['rank']}. {row['plan']}" + (f", {row['gpus']:,} GPUs" if many else "") for row in answer.rows]
-    found["best"] = stack_figure(dict(zip(names, answer.rows, strict=True)), [], answer.heading)
-    return found
+    figures["best"] = stack_figure(dict(zip(names, answer.rows, strict=True)), [], answer.heading)
+    return figures

@@ -1,4 +1,4 @@
-"""What a worker does with a group of structures: goes through all of its plans, and keeps those that may matter."""
+"""Decision on a group of structures, in a worker: goes through all of its plans, and keeps those that may matter."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
+from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import Structure
 from simgpu.study.search.problem import Leaf, Problem
 
@@ -14,7 +15,7 @@ KEPT = 1000
 """Plans of a group that are handed over at a time, so that memory stays flat."""
 
 Place = tuple[float, int]
-"""Of a plan in its group: its bound, then its number."""
+"""Place of a plan in its group: its bound, then its number."""
 
 FIRST: Place = (-inf, -1)
 
@@ -27,12 +28,13 @@ class Limits:
     levels: tuple[float, ...] = ()
 
     def of(self, problem: Problem, leaf: Leaf) -> float:
+        """The limit that a leaf must stay below: that of the list, or of its level."""
         return max(self.top, self.levels[problem.level(leaf.plan, leaf.memory)]) if self.levels else self.top
 
 
 @dataclass
-class Part:
-    """What a group holds. `cut`: where the leaves end that were handed over; None where there are no others."""
+class GroupDecision:
+    """The answer on a group. `cut`: where the leaves end that were handed over; None where there are no others."""
 
     plans: int = 0
     misfits: int = 0
@@ -43,10 +45,12 @@ class Part:
 
 def decide(
     problem: Problem, structures: Sequence[Structure], limits: Limits, keep: int = KEPT, after: Place = FIRST
-) -> Part:
-    """Go through the plans of some structures; hand over the `keep` best by their bounds that come after a place and
-    may matter, and of each level the best."""
-    part = Part()
+) -> GroupDecision:
+    """Go through the plans of some structures; return those that may matter.
+
+    They are the `keep` best by their bounds that come after a place, and of each level the best.
+    """
+    part = GroupDecision()
     kept: list[Leaf] = []
     best: dict[int, Leaf] = {}
     cut: Place = (inf, 0)
@@ -73,42 +77,42 @@ def _smallest(leaves: list[Leaf], count: int, cut: Place) -> tuple[list[Leaf], P
     return found[:-1], min(cut, found[-1].place)
 
 
-def _leaves(problem: Problem, structures: Sequence[Structure], limits: Limits, part: Part) -> Iterator[Leaf]:
-    """Plans that fit and whose bound is below what counts."""
+def _leaves(problem: Problem, structures: Sequence[Structure], limits: Limits, part: GroupDecision) -> Iterator[Leaf]:
+    """Plans that fit and whose bound is below the limits."""
     bounds = problem.bounds()
     order = 0
     for at in structures:
         kernels = problem.kernels(at.cp)
-        for family in problem.space.families(at):
-            if problem.conditions:
-                family = [plan for plan in family if problem.holds(plan)]
-                if not family:
-                    continue
-            if not problem.allows(family[0]):
-                continue
+        for family in _families(problem, at):
             part.plans += len(family)
-            memory = problem.memory(family[0])
+            first, before = family[0], order
+            order += len(family)
+            memory = problem.memory(first)
             if not memory.fits:
                 part.misfits += len(family)
-                order += len(family)
                 continue
-            most = problem.limits.most_seconds(family[0].world)
-            least = bounds.floor(problem.step(family[0]), kernels)
+            most = problem.limits.most_seconds(first.world)
+            least = bounds.floor(problem.step(first), kernels)
             if least > most or memory.total > problem.limits.most_memory:
                 part.over += len(family)
-                order += len(family)
                 continue
-            floor = problem.cost(family[0], least)
-            limit = limits.of(problem, Leaf(floor, order, memory.total, family[0]))
+            floor = problem.cost(first, least)
+            limit = limits.of(problem, Leaf(floor, before, memory.total, first))
             if floor >= limit:
-                order += len(family)
                 continue
-            for plan in family:
-                order += 1
+            for number, plan in enumerate(family, before + 1):
                 seconds = bounds.seconds(problem.step(plan), kernels)
                 if seconds > most:
                     part.over += 1
                     continue
                 bound = problem.cost(plan, seconds) * (1 + problem.search.tolerance)
                 if bound < limit:
-                    yield Leaf(bound, order, memory.total, plan)
+                    yield Leaf(bound, number, memory.total, plan)
+
+
+def _families(problem: Problem, at: Structure) -> Iterator[list[Plan]]:
+    """Plans of a structure that the conditions and the job allow; those that need equal memory stand together."""
+    for family in problem.space.families(at):
+        allowed = [plan for plan in family if problem.holds(plan)] if problem.conditions else family
+        if allowed and problem.allows(allowed[0]):
+            yield allowed

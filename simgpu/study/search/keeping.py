@@ -1,4 +1,4 @@
-"""Plans that a search simulated are scenarios of the store: interrupted searches go on from them, and so do sweeps."""
+"""Storage of a search: simulated plans are scenarios of the store, which later searches and sweeps reuse."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ class Keeper:
     file: Source
     writes: bool = True
     _known: dict[str, Identity] = field(default_factory=dict)
-    found: int = 0  # that were there already
 
     def __post_init__(self) -> None:
         self._identities = Identities(Resolver(self.catalogue))
@@ -38,21 +37,19 @@ class Keeper:
         """The stored row of a scenario."""
         if self.store is None:
             return None
-        row = self.store.row(self._identity(scenario).key)
-        self.found += row is not None
-        return row
+        return self.store.row(self._identity(scenario).key)
 
     def keep(self, scenario: Scenario, row: Mapping[str, Any], seconds: float) -> None:
-        """Write what a scenario came to."""
+        """Write the row of a scenario."""
         if self.store is None or not self.writes:
             return
         identity = self._identity(scenario)
         ended = now()
-        one = Finished(
+        finished = Finished(
             identity.key, "ok", row, None, identity.asked, identity.parts, ended, ended, seconds,
             socket.gethostname(), platform.python_version(),
         )  # fmt: skip
-        self.store.keep([one], self._provenance)
+        self.store.keep([finished], self._provenance)
 
     def members(self, scenarios: Sequence[tuple[Scenario, Mapping[str, Any]]], settings: Sequence[str]) -> None:
         """Remember which scenarios belong to the search, with labels."""

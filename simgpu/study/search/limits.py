@@ -1,4 +1,4 @@
-"""Limits of a search: columns of a row and what they may be at most or at least, in the unit that readers use."""
+"""Limits of a search: columns of a row with their upper or lower limits, in the unit that readers use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRAINING = (
     *("step_s", "training_days", "gpu_hours", "usd_per_step", "usd_per_run", "samples_per_s", "tokens_per_s"),
     *("tokens_per_s_per_gpu", "memory_bytes_per_gpu"),
 )
-"""What a limit of training can be set to: what follows from the time of a step, and memory."""
+"""Columns that can have a limit in training: those that follow from the time of a step, and memory."""
 
 SERVING = {
     "serving": ("ttft_s", "tpot_s", "step_s"),
@@ -59,12 +59,14 @@ def at_least(column: str) -> bool:
     return better(column) == "higher"
 
 
-def limits_of(given: Mapping[str, Any], columns: Sequence[str], price: float | None) -> dict[str, float]:
-    """Limits as numbers of their columns. Raises `InputError` for columns that can have none of `columns`, for what has
-    another unit, and for costs without a price."""
+def limits_of(written: Mapping[str, Any], columns: Sequence[str], price: float | None) -> dict[str, float]:
+    """Limits as numbers of their columns.
+
+    Raises `InputError` for columns outside `columns`, for another unit, and for costs without a price.
+    """
     known = [end for column in columns for end in ends_of(column)]
-    found: dict[str, float] = {}
-    for column, value in given.items():
+    limits: dict[str, float] = {}
+    for column, value in written.items():
         key = f"search.limits.{column}"
         if column not in known:
             problem = f"{shown(column)} cannot be limited in this search{nearest(column, known, most=0)}"
@@ -72,8 +74,8 @@ def limits_of(given: Mapping[str, Any], columns: Sequence[str], price: float | N
         if plain(column).startswith("usd_") and price is None:
             problem = f"{shown(value)}: nothing says what a GPU-hour costs; expected search.price too, in USD"
             raise InputError(problem, key=key)
-        found[column] = _number(column, value, key)
-    return found
+        limits[column] = _number(column, value, key)
+    return limits
 
 
 def within(row: Mapping[str, Any], limits: Mapping[str, float]) -> bool:
@@ -84,7 +86,10 @@ def within(row: Mapping[str, Any], limits: Mapping[str, float]) -> bool:
 
 @dataclass(frozen=True)
 class StepLimits:
-    """Limits of training, and what makes seconds of a step of them: samples and tokens of a step and of a whole run."""
+    """Limits of training, and the numbers that turn them into seconds of a step.
+
+    These are samples and tokens of a step and of a whole run.
+    """
 
     limits: Mapping[str, float]
     samples: float
@@ -93,7 +98,7 @@ class StepLimits:
     price: float | None
 
     def most_seconds(self, gpus: int) -> float:
-        """A longer step on so many GPUs breaks a limit for certain: the worse end of an interval is no better."""
+        """The longest step on `gpus` GPUs that may keep the limits: the worse end of an interval is no better."""
         hour = 3600.0
         steps = self.train_tokens / self.tokens if self.train_tokens else inf
         most = {
@@ -106,38 +111,38 @@ class StepLimits:
             "tokens_per_s": lambda limit: self.tokens / limit,
             "tokens_per_s_per_gpu": lambda limit: self.tokens / limit / gpus,
         }
-        found = ((most.get(plain(column)), limit) for column, limit in self.limits.items())
-        return min((of(limit) for of, limit in found if of is not None), default=inf) * (1 + 1e-12)
+        bounds = ((most.get(plain(column)), limit) for column, limit in self.limits.items())
+        return min((of(limit) for of, limit in bounds if of is not None), default=inf) * (1 + 1e-12)
 
     @property
     def most_memory(self) -> float:
-        """Bytes of a GPU."""
+        """Bytes of a GPU that a plan may take."""
         return self.limits.get("memory_bytes_per_gpu", inf)
 
 
-def _number(column: str, given: Any, key: str) -> float:
+def _number(column: str, limit: Any, key: str) -> float:
     """'10 days' of `training_days` is 10; '2 s' of a time are seconds. A number is in the unit of the column."""
-    value, example = _parsed(plain(column), given)
+    value, example = _parsed(plain(column), limit)
     if value is None or not isfinite(value) or value <= 0:
-        problem = f"{shown(given)} is no limit of '{plain(column)}'; expected a positive number, such as '{example}'"
+        problem = f"{shown(limit)} is no limit of '{plain(column)}'; expected a positive number, such as '{example}'"
         raise InputError(problem, key=key)
     return value
 
 
-def _parsed(column: str, given: Any) -> tuple[float | None, str]:
-    """The number of a column that is meant, None if nothing is, and an example."""
+def _parsed(column: str, text: Any) -> tuple[float | None, str]:
+    """The number of a column that a text means, None if it means none, and an example."""
     units, example = _units(column)
-    if isinstance(given, (int, float)) and not isinstance(given, bool):
-        return float(given), example
-    if not isinstance(given, str) or len(given) > 100:
+    if isinstance(text, (int, float)) and not isinstance(text, bool):
+        return float(text), example
+    if not isinstance(text, str) or len(text) > 100:
         return None, example
     if units:
-        unit = re.fullmatch(_NUMBER + r"(?P<unit>[A-Za-z/-]*)", given.strip())
+        unit = re.fullmatch(_NUMBER + r"(?P<unit>[A-Za-z/-]*)", text.strip())
         if unit is None or unit["unit"].lower() not in ("", *units):
             return None, example
         return float(unit["number"].replace(",", "").replace("_", "")) * _SCALES[unit["scale"]], example
     try:
-        return _measured(column, given), example
+        return _measured(column, text), example
     except ValueError:
         return None, example
 

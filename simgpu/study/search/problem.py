@@ -1,4 +1,4 @@
-"""A search as it is worked on: the scenario, the space of its plans, what counts as better. Workers make it anew."""
+"""The problem of a search: the scenario, the space of its plans, the objective. Workers build it anew."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Group = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Leaf:
-    """A plan that fits: what it costs at least, the bytes of its fullest stage."""
+    """A plan that fits: the lower bound of its cost, the bytes of its fullest stage."""
 
     bound: float
     order: int  # among the plans of its group
@@ -52,6 +52,7 @@ class Leaf:
 
     @property
     def place(self) -> tuple[float, int]:
+        """The place of the plan in the order of leaves: cost first."""
         return self.bound, self.order
 
 
@@ -62,7 +63,7 @@ class Problem:
         self, scenario: Scenario, search: SearchFields, cluster: Cluster, model: TransformerConfig,
         framework: Framework,
     ) -> None:  # fmt: skip
-        """Raises `InputError` (key only) for what cannot be searched."""
+        """Check and prepare. Raises `InputError` (key only) for a scenario that cannot be searched."""
         assert isinstance(scenario.workload, Training)
         self.scenario, self.search, self.cluster, self.config = scenario, search, cluster, model
         self.job: Training = scenario.workload
@@ -117,8 +118,8 @@ class Problem:
     def nothing(self) -> str:
         """Text that says why no structure is left."""
         for key in ("tp", "pp", "cp", "ep", "dp"):
-            asked = self.search.space.get(key)
-            if asked is not None and asked != ALL:
+            wanted = self.search.space.get(key)
+            if wanted is not None and wanted != ALL:
                 freed = {**self.space.choices, key: ALL}
                 if next(replace(self.space, choices=freed).structures(), None) is not None:
                     return f"no plan of the space uses {self._counts} GPUs; with other values of {key} some would"
@@ -127,12 +128,12 @@ class Problem:
     def why_none(self, plans: int) -> str:
         """Text that says why not one plan could be simulated: the job, the conditions, or memory and by how much."""
         structures = [at for group in self.groups().values() for at in group]
-        one = next((some[0] for at in structures for some in self.space.families(at)), None)
-        if one is None:
+        first_plan = next((some[0] for at in structures for some in self.space.families(at)), None)
+        if first_plan is None:
             return f"no plan of the space divides the batch of {self.job.batch} and the layers of '{self.config.name}'"
         if not plans:
             try:
-                self.job.check(self.config, one)
+                self.job.check(self.config, first_plan)
             except InputError as error:
                 return f"no plan of the space can be run; {error.key}: {error.problem}"
             return f"the conditions leave nothing: {' and '.join(self.search.where)}"
@@ -170,12 +171,14 @@ class Problem:
     # ---- one plan ------------------------------------------------------------------------------------
 
     def kernels(self, cp: int) -> KernelModel:
+        """Times of kernels under `cp` context-parallel ranks."""
         if cp not in self._kernels:
             sustained = self.scenario.clocks != "burst"
             self._kernels[cp] = kernels_of(self.stack, self.cluster, sustained, self.scaling, cp)
         return self._kernels[cp]
 
     def step(self, plan: Plan) -> Job:
+        """The inputs of a training step under a plan."""
         fp8 = self.scaling if self.scenario.dtype == "fp8" else None
         return Job(
             self.config, plan, self.numerics, self.stack, self.job.batch, self.job.tokens, self.accumulate,
@@ -204,6 +207,7 @@ class Problem:
         )
 
     def bounds(self) -> Bounds:
+        """Lower bounds of steps."""
         return Bounds(self.cluster, self.scenario.algorithm, self.scenario.protocol)
 
     def cost(self, plan: Plan, seconds: float) -> float:
@@ -222,11 +226,12 @@ class Problem:
 
     @property
     def levels(self) -> int:
+        """Levels of the front: budgets of memory, or counts of GPUs."""
         return len(self.gpus) if len(self.gpus) > 1 else LEVELS
 
     @property
     def nested(self) -> bool:
-        """Whether what keeps a level keeps those above."""
+        """True if a plan that keeps a level keeps those above."""
         return len(self.gpus) == 1
 
     def scenario_of(self, plan: Plan) -> Scenario:

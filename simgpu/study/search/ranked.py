@@ -32,7 +32,7 @@ def open_experiment(given: Given, settings: Sequence[str], catalogue: Catalogue)
 
     source = find_experiment(file, catalogue)
     answer = command.search(source, (), catalogue, top=max(rank, 1), keep=False)
-    if not answer.whole:
+    if not answer.complete:
         raise KeyboardInterrupt
     if not 1 <= rank <= len(answer.cases):
         raise InputError(f"plan {rank} is not there; the search finds {len(answer.cases)}", file=str(source))

@@ -1,4 +1,4 @@
-"""Why a plan lost to the best: which part of the time is longer."""
+"""Reasons why a plan lost to the best: the parts of the time that are longer."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _SERVING_TITLES = {"idle_s": "prompts of others"}
 
 
 def parts_of(row: Mapping[str, Any]) -> dict[str, float]:
-    """Seconds of a training step by part, or GPU-seconds that one output token costs, by part."""
+    """Seconds of a training step by part, or GPU-seconds of one output token, by part."""
     if row["workload"] == "training":
         return {name: row.get(name, 0.0) for name in STEP_PARTS}
     share = row["gpus"] / row["batch"]
-    found = {name: row.get(name, 0.0) * share for name in _SERVING_PARTS}
+    seconds = {name: row.get(name, 0.0) * share for name in _SERVING_PARTS}
     whole = 1.0 / row["output_tokens_per_s_per_gpu"] if row.get("output_tokens_per_s_per_gpu") else 0.0
-    found["first tokens and queue"] = whole - sum(found.values())
-    return found
+    seconds["first tokens and queue"] = whole - sum(seconds.values())
+    return seconds
 
 
 def why(row: Mapping[str, Any], best: Mapping[str, Any]) -> str:
-    """Say in words how much slower a plan is, and which parts make it so, largest first, and which are faster."""
+    """Words on how much slower a plan is: the parts that make it so, largest first, and those that are faster."""
     mine, theirs = parts_of(row), parts_of(best)
     scale = row["gpus"] / best["gpus"] if row["workload"] == "training" else 1.0
     more = {name: mine[name] * scale - theirs.get(name, 0.0) for name in mine}
@@ -39,15 +39,15 @@ def why(row: Mapping[str, Any], best: Mapping[str, Any]) -> str:
     if abs(total) <= SAME * sum(theirs.values()):
         return "the same time"
     against = sorted((name for name in more if more[name] > 0), key=lambda name: -more[name])
-    told: list[str] = []
+    words: list[str] = []
     left = sum(more[name] for name in against)
     for name in against[:3]:
-        if told and more[name] < 0.1 * left:
+        if words and more[name] < 0.1 * left:
             break
-        told.append(f"{_title(name)} {_signed(more[name])}")
+        words.append(f"{_title(name)} {_signed(more[name])}")
     gains = sorted((name for name in more if more[name] < -0.1 * left), key=lambda name: more[name])
-    told += [f"but {_title(name)} {_signed(more[name])}" for name in gains[:1]]
-    return f"{100 * total / sum(theirs.values()):+.1f} %: {', '.join(told)}"
+    words += [f"but {_title(name)} {_signed(more[name])}" for name in gains[:1]]
+    return f"{100 * total / sum(theirs.values()):+.1f} %: {', '.join(words)}"
 
 
 def _title(name: str) -> str:

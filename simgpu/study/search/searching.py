@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any
 
 from simgpu.plan.parallelism import Plan
-from simgpu.study.search.deciding import FIRST, KEPT, Limits, Part, Place
+from simgpu.study.search.deciding import FIRST, KEPT, GroupDecision, Limits, Place
 from simgpu.study.search.keeping import Keeper
 from simgpu.study.search.problem import Group, Leaf, Problem
 from simgpu.study.search.reasons import SAME
@@ -53,14 +53,14 @@ class Simulated:
 
 @dataclass
 class Searched:
-    """What a search found: plans that were simulated, cheapest first; which of them are the front; how it was done."""
+    """The outcome of a search: simulated plans, cheapest first; which of them are the front; how it was done."""
 
     simulated: list[Simulated]
     front: list[Simulated]
     progress: Progress
     seconds: float
     deciding_s: float
-    whole: bool = True
+    complete: bool = True
 
     @property
     def within(self) -> list[Simulated]:
@@ -68,17 +68,19 @@ class Searched:
         return [run for run in self.simulated if run.within]
 
     def top(self, count: int) -> list[Simulated]:
+        """The `count` cheapest of the plans within the limits."""
         return self.within[:count]
 
 
 @dataclass
-class _Known:
+class _SimulatedPlans:
     """Everything simulated so far, and what limits follow."""
 
     problem: Problem
     runs: dict[Plan, Simulated] = field(default_factory=dict)
 
     def add(self, leaf: Leaf, row: dict[str, Any]) -> None:
+        """Add the row of a simulated plan."""
         cost = self.problem.cost(leaf.plan, row["step_s"])
         level = self.problem.level(leaf.plan, leaf.memory)
         self.runs[leaf.plan] = Simulated(leaf.plan, cost, level, leaf.bound, row, self.problem.keeps(row))
@@ -110,12 +112,12 @@ class _Known:
 
     def front(self) -> list[Simulated]:
         """The best of each level, without those that a smaller one has too."""
-        found: list[Simulated] = []
+        front: list[Simulated] = []
         for run in sorted(self.within, key=lambda run: (run.level, run.cost)):
-            first = not found or found[-1].level != run.level
-            if first and (not self.problem.nested or not found or run.cost < found[-1].cost):
-                found.append(run)
-        return found
+            first = not front or front[-1].level != run.level
+            if first and (not self.problem.nested or not front or run.cost < front[-1].cost):
+                front.append(run)
+        return front
 
 
 class Search:
@@ -126,12 +128,12 @@ class Search:
     ) -> None:
         self.problem, self.workers, self.tell, self.keeper = problem, workers, tell, keeper
         self.groups = problem.groups()
-        self.known = _Known(problem)
+        self.known = _SimulatedPlans(problem)
         self.progress = Progress(len(self.groups))
         self._least: dict[Group, list[Leaf]] = {}
 
     def run(self) -> Searched:
-        """Search to the end; Ctrl-C ends it with what is known (`whole` is false)."""
+        """Search to the end; Ctrl-C ends it with what is known (`complete` is false)."""
         start, decided, whole = perf_counter(), 0.0, True
         try:
             self._begin()
@@ -149,9 +151,9 @@ class Search:
     # ---- the two rounds ------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """Every group once. Its best plans are simulated at once, so that the groups after it have less to look at."""
+        """Decide every group once. Its best plans are simulated at once, so that later groups have less to look at."""
         keep = self.problem.search.top
-        pending: dict[Ticket[Part], Group] = {}
+        pending: dict[Ticket[GroupDecision], Group] = {}
         for group, structures in self.groups.items():
             pending[self.workers.decide(structures, self.known.limits(), keep, FIRST)] = group
             if len(pending) >= self.workers.jobs:
@@ -159,7 +161,7 @@ class Search:
         while pending:
             self._first_of(pending)
 
-    def _first_of(self, pending: dict[Ticket[Part], Group]) -> None:
+    def _first_of(self, pending: dict[Ticket[GroupDecision], Group]) -> None:
         """Take in the groups that are done first."""
         for done in self.workers.first_of(pending):
             group, part = pending.pop(done), done.result()
@@ -176,22 +178,22 @@ class Search:
         """The best of all and of each level."""
         if not self.problem.search.front:
             return leaves[:1]
-        found: dict[int, Leaf] = {}
+        best: dict[int, Leaf] = {}
         for leaf in leaves:
-            found.setdefault(self.problem.level(leaf.plan, leaf.memory), leaf)
-        return list(found.values())
+            best.setdefault(self.problem.level(leaf.plan, leaf.memory), leaf)
+        return list(best.values())
 
     def _finish(self) -> None:
-        """Groups that may hold more are gone through again, with the limits that are known by now."""
+        """Go again through groups that may hold more, with the limits that are known by now."""
         self.progress.doing = "simulating"
         self._simulate([leaf for leaves in self._least.values() for leaf in leaves])
         after: dict[Group, Place] = dict.fromkeys(self.groups, FIRST)
         while after:
             limits = self.known.limits()
             open_ = {g: place for g, place in after.items() if self._may_matter(g, place, limits)}
-            found = {self.workers.decide(self.groups[g], limits, KEPT, place): g for g, place in open_.items()}
+            pending = {self.workers.decide(self.groups[g], limits, KEPT, place): g for g, place in open_.items()}
             after, leaves = {}, []
-            for done, g in found.items():
+            for done, g in pending.items():
                 part = done.result()
                 leaves += part.leaves
                 if part.cut is not None:

@@ -1,7 +1,7 @@
-"""The best way to serve a model: every plan and load of the space that fits is simulated, those within limits compared.
+"""The best way to serve a model: every plan and load that fits is simulated, those within limits compared.
 
 A step of an engine costs a millisecond, so nothing needs to be guessed: the search is exhaustive. Plans whose weights
-and cache do not fit are found out before anything is simulated.
+and cache do not fit are found before anything is simulated.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ OBJECTIVES = (
 
 @dataclass(frozen=True)
 class Point:
-    """A plan under a load: the scenario, and what was chosen for it by key."""
+    """A plan under a load: the scenario, and the values that were chosen for it by key."""
 
     scenario: Scenario
     chosen: Mapping[str, Any]
 
     @property
     def plan_key(self) -> tuple[Any, ...]:
-        """Without the load."""
+        """The chosen values without the load."""
         return tuple((key, value) for key, value in self.chosen.items() if key.removeprefix("workload.") not in LOADS)
 
 
@@ -59,7 +59,7 @@ class ServingProblem:
         self, scenario: Scenario, search: SearchFields, cluster: Cluster, model: TransformerConfig,
         catalogue: Catalogue, draft: TransformerConfig | None = None,
     ) -> None:  # fmt: skip
-        """Raises `InputError` (key only) for what cannot be searched."""
+        """Check and prepare. Raises `InputError` (key only) for a scenario that cannot be searched."""
         self.scenario, self.search, self.cluster, self.config = scenario, search, cluster, model
         self.catalogue, self.draft = catalogue, draft
         self.conditions: tuple[Condition, ...] = ()
@@ -120,10 +120,10 @@ class ServingProblem:
     def _values(self, key: str, gpus: int) -> list[int]:
         every = [n for n in range(1, gpus + 1) if gpus % n == 0]
         free = not self.search.space or (key == "dp" and self.search.gpus)  # copies of an engine fill what is asked for
-        asked = self.search.space.get(key, ALL if free else None)
-        if asked is None:
+        wanted = self.search.space.get(key, ALL if free else None)
+        if wanted is None:
             return [getattr(self.scenario.plan, key)]
-        return every if isinstance(asked, str) else list(asked)
+        return every if isinstance(wanted, str) else list(wanted)
 
     def _splits(self, plan: Plan) -> bool:
         try:
@@ -154,14 +154,14 @@ class ServingProblem:
         return self.scenario.model_copy(update={"plan": plan, "workload": workload, "require_fit": True})
 
 
-def _at(place: str, path: tuple[Any, ...], problem: str) -> InputError:
-    """A mistake in a value of the space."""
+def _at(place: str, _path: tuple[Any, ...], problem: str) -> InputError:
+    """The error for a wrong value of the space."""
     return InputError(problem, key=place)
 
 
 @dataclass
 class Served:
-    """What a search found: rows within limits, best of each plan first; all rows; how it was done."""
+    """The result of a search: rows within limits, best of each plan first; all rows; how it was done."""
 
     rows: list[dict[str, Any]]
     scenarios: list[Scenario]  # of these rows
@@ -171,18 +171,18 @@ class Served:
     refused: dict[str, int]  # why some cannot be run, and how many
     over: int  # simulated, but beyond a limit
     seconds: float
-    whole: bool = True
+    complete: bool = True
 
 
 class Serves(Protocol):
-    """What runs scenarios (`simgpu.study.search.workers.Workers`)."""
+    """A runner of scenarios (`simgpu.study.search.workers.Workers`)."""
 
     @property
     def jobs(self) -> int:
-        """Work that is worth asking for at a time."""
+        """The number of tasks to hand out at a time."""
 
     def serve(self, scenario: Scenario) -> Any:
-        """Ask for the row of a scenario; `.result()` of what comes back is that row, or why there is none."""
+        """Hand out a scenario; `.result()` of the ticket is its row, or why there is none."""
 
     def first_of(self, tickets: Collection[Any]) -> Sequence[Any]:
         """The `tickets` from `serve` that are done; waits until one is."""
@@ -190,28 +190,28 @@ class Serves(Protocol):
 
 def search_serving(
     problem: ServingProblem, workers: Serves,
-    tell: Callable[[int, int], None] = lambda done, of: None,
+    tell: Callable[[int, int], None] = lambda _done, _points: None,
 ) -> Served:  # fmt: skip
-    """Simulate every point; `workers` give a row, or the text of why there is none ('' where it does not fit)."""
+    """Simulate every point; `workers` give a row, or the reason why there is none ('' where it does not fit)."""
     start, points = perf_counter(), list(problem.points())
-    found: list[tuple[Point, Any]] = []
+    results: list[tuple[Point, Any]] = []
     pending: dict[Any, Point] = {}
     whole = True
     try:
         for n, point in enumerate(points):
             pending[workers.serve(point.scenario)] = point
             while len(pending) >= 4 * workers.jobs or (pending and n == len(points) - 1):
-                found += [(pending.pop(done), done.result()) for done in workers.first_of(pending)]
-                tell(len(found), len(points))
+                results += [(pending.pop(done), done.result()) for done in workers.first_of(pending)]
+                tell(len(results), len(points))
     except KeyboardInterrupt:
         whole = False
-    rows = [(point, row) for point, row in found if isinstance(row, dict)]
+    rows = [(point, row) for point, row in results if isinstance(row, dict)]
     every = [{**row, **_loads(point)} for point, row in rows]
     kept = [(point, row) for point, row in rows if within(priced(row, problem.price), problem.limits)]
     best: dict[tuple[Any, ...], tuple[dict[str, Any], Scenario]] = {}
     for point, row in sorted(kept, key=lambda one: (_queues(one[1]), -one[1][problem.objective], str(one[0].chosen))):
         best.setdefault(point.plan_key, ({**row, **_loads(point)}, point.scenario))
-    reasons = Counter(row for _, row in found if isinstance(row, str))
+    reasons = Counter(row for _, row in results if isinstance(row, str))
     misfits = reasons.pop("", 0)
     refused = dict(reasons.most_common())
     taken = perf_counter() - start
@@ -220,11 +220,11 @@ def search_serving(
 
 
 def _queues(row: Mapping[str, Any]) -> bool:
-    """Whether the server is saturated: such rows come after those that are not."""
+    """True if the server is saturated: such rows come after those that are not."""
     return bool(row.get("saturated"))
 
 
 def _loads(point: Point) -> dict[str, Any]:
-    """What the row has no column for."""
+    """Values of the load that the row has no column for."""
     plain = {key.removeprefix("workload."): value for key, value in point.chosen.items()}
     return {key: value for key, value in plain.items() if key not in COLUMNS}

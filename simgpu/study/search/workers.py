@@ -18,7 +18,7 @@ from simgpu.study.experiment import conditions
 from simgpu.study.experiment.search_fields import SearchFields
 from simgpu.study.pools.pool import Pool
 from simgpu.study.pools.where import Where
-from simgpu.study.search.deciding import Limits, Part, Place, decide
+from simgpu.study.search.deciding import GroupDecision, Limits, Place, decide
 from simgpu.study.search.problem import Problem
 from simgpu.study.search.serving import ServingProblem
 from simgpu.workload.jobs import Training
@@ -32,7 +32,7 @@ FEWER = "fewer may do: --jobs 1. What was simulated is kept"
 
 
 @dataclass(frozen=True)
-class Asked:
+class SearchInputs:
     """The inputs from which a worker builds the problem again."""
 
     scenario: Scenario
@@ -40,7 +40,7 @@ class Asked:
     folders: tuple[str, ...]
 
     def problem(self) -> Problem | ServingProblem:
-        """Raises `InputError` (key only, 'search.' before what the section says)."""
+        """Build the problem. Raises `InputError` (key only, 'search.' before keys of the section)."""
         catalogue = Catalogue(*self.folders)
         cluster = resolve_cluster(self.scenario, catalogue, Origins())
         if self.scenario.model is None:
@@ -49,15 +49,15 @@ class Asked:
             model = catalogue.model(self.scenario.model)
         except InputError as error:
             raise error if error.file else InputError(error.problem, key="model") from None
-        made: Problem | ServingProblem
+        problem: Problem | ServingProblem
         if isinstance(self.scenario.workload, Training):
             framework = framework_of(self.scenario, catalogue, Origins())
-            made = Problem(self.scenario, self.search, cluster, model, framework)
+            problem = Problem(self.scenario, self.search, cluster, model, framework)
         else:
             draft = draft_of(self.scenario, catalogue)
-            made = ServingProblem(self.scenario, self.search, cluster, model, catalogue, draft)
-        made.conditions = tuple(self._condition(n, text, made) for n, text in enumerate(self.search.where))
-        return made
+            problem = ServingProblem(self.scenario, self.search, cluster, model, catalogue, draft)
+        problem.conditions = tuple(self._condition(n, text, problem) for n, text in enumerate(self.search.where))
+        return problem
 
     @staticmethod
     def _condition(number: int, text: str, problem: Problem | ServingProblem) -> conditions.Condition:
@@ -75,11 +75,11 @@ class Call:
     """Work on a problem: `decide`, `run`, `serve` or `peak`, with what it takes."""
 
     what: str
-    given: tuple[Any, ...] = ()
+    arguments: tuple[Any, ...] = ()
 
     def on(self, problem: Problem | ServingProblem) -> Any:
-        """The answer; raises what the work raises."""
-        return _WORK[self.what](problem, *self.given)
+        """Do the work on a problem and return its answer; raises what the work raises."""
+        return _WORK[self.what](problem, *self.arguments)
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,13 @@ class Failed:
 class Team:
     """The setup of a search's worker: the problem, which it builds once."""
 
-    asked: Asked
+    inputs: SearchInputs
 
     def run(self, tasks: Sequence[Call]) -> list[Any]:
-        """Answers of calls, or what they raised."""
+        """Do calls; returns their answers, or their exceptions."""
         made = getattr(_problems, "made", None)
-        if made is None or made[0] != self.asked:
-            made = _problems.made = self.asked, self.asked.problem()
+        if made is None or made[0] != self.inputs:
+            made = _problems.made = self.inputs, self.inputs.problem()
         return [_answer(call, made[1]) for call in tasks]
 
 
@@ -123,15 +123,15 @@ def run_plan(problem: Problem, plan: Plan) -> dict[str, Any]:
     return dict(simulate(problem.cluster, asked.workload, problem.config, plan, how).row)
 
 
-def run_served(problem: ServingProblem, asked: Scenario) -> dict[str, Any] | str:
-    """The row of a scenario; '' where it does not fit the memory; in words why it cannot be."""
-    how = asked.options(require_fit=True)
+def run_served(problem: ServingProblem, scenario: Scenario) -> dict[str, Any] | str:
+    """The row of a scenario; '' where it does not fit the memory; a reason in words where it cannot run."""
+    how = scenario.options(require_fit=True)
     try:
-        found = simulate(
-            problem.cluster, asked.workload, problem.config, asked.plan.plan(), how,
+        result = simulate(
+            problem.cluster, scenario.workload, problem.config, scenario.plan.plan(), how,
             catalogue=problem.catalogue, draft=problem.draft,
         )  # fmt: skip
-        return dict(found.row)
+        return dict(result.row)
     except InputError as error:
         return "" if isinstance(error, MisfitError) else error.problem
 
@@ -140,12 +140,12 @@ _WORK: dict[str, Callable[..., Any]] = {
     "decide": lambda problem, *given: decide(problem, *given),
     "run": lambda problem, plan: run_plan(problem, plan),
     "serve": lambda problem, scenario: run_served(problem, scenario),
-    "peak": lambda problem: _peak(),
+    "peak": lambda _: _peak(),
 }
 
 
 class Ticket(Generic[T]):
-    """Work that was asked for. `result` waits for it, and raises what it raised."""
+    """Work that was handed out. `result` waits for it, and raises what it raised."""
 
     def __init__(self, workers: Workers, call: Call) -> None:
         self._workers, self.call = workers, call
@@ -153,39 +153,39 @@ class Ticket(Generic[T]):
         self.answer: Any = None
 
     def result(self) -> T:
-        """The answer."""
+        """The answer of the work."""
         while not self.done:
             self._workers.collect()
         if isinstance(self.answer, Failed):
             raise self.answer.error
-        found: T = self.answer
-        return found
+        answer: T = self.answer
+        return answer
 
 
 class Workers:
     """Runs work in a pool of workers; with one process in this one, at once."""
 
-    def __init__(self, asked: Asked, problem: Problem | ServingProblem, where: Where) -> None:
+    def __init__(self, inputs: SearchInputs, problem: Problem | ServingProblem, where: Where) -> None:
         self.problem, self.where = problem, where
-        self._pool: Pool | None = where.pool(Team(asked)) if where.on_dask or where.processes > 1 else None
+        self._pool: Pool | None = where.pool(Team(inputs)) if where.on_dask or where.processes > 1 else None
         self._waiting: deque[Ticket[Any]] = deque()
         self._away: dict[int, Ticket[Any]] = {}
 
     @property
     def jobs(self) -> int:
-        """Work that is worth asking for at a time."""
+        """The number of tasks to hand out at a time."""
         return self._pool.capacity if self._pool is not None else 1
 
-    def decide(self, structures: Sequence[Structure], limits: Limits, keep: int, after: Place) -> Ticket[Part]:
-        """Plans of structures, see `simgpu.study.search.deciding.decide`."""
+    def decide(self, structures: Sequence[Structure], limits: Limits, keep: int, after: Place) -> Ticket[GroupDecision]:
+        """Hand out structures: their plans, see `simgpu.study.search.deciding.decide`."""
         return self._ask(Call("decide", (structures, limits, keep, after)))
 
     def run(self, plan: Plan) -> Ticket[dict[str, Any]]:
-        """The row of a plan of training."""
+        """Hand out a plan of training: its row."""
         return self._ask(Call("run", (plan,)))
 
     def serve(self, scenario: Scenario) -> Ticket[dict[str, Any] | str]:
-        """The row of a scenario of serving, or why there is none."""
+        """Hand out a scenario of serving: its row, or why there is none."""
         return self._ask(Call("serve", (scenario,)))
 
     def first_of(self, tickets: Collection[Ticket[Any]]) -> list[Ticket[Any]]:
@@ -198,7 +198,7 @@ class Workers:
         return []
 
     def collect(self) -> None:
-        """Hand out what waits, and take in what comes back within a moment."""
+        """Hand out waiting work, and take in answers that come back within a moment."""
         assert self._pool is not None
         self._hand_out()
         for tasks, answers, end in self._pool.answers(MOMENT_SECONDS):

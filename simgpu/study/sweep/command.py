@@ -15,13 +15,13 @@ from simgpu.study.experiment.running import Experiment
 from simgpu.study.pools.where import HERE, Where
 from simgpu.study.sweep.planning import Planned, plan
 from simgpu.study.sweep.running import Progress, Runner
-from simgpu.study.sweep.store import Kept, Store, store_file
+from simgpu.study.sweep.store import Store, StoredPoint, store_file
 from simgpu.study.sweep.work import Setup, Task
 from simgpu.tabular import Tabular
 
 
 @dataclass(frozen=True)
-class Asked:
+class SweepOptions:
     """The options of a sweep. `limit` bounds the scenarios of this call."""
 
     store: Path | None = None
@@ -43,7 +43,7 @@ class Swept(Tabular):
 
     experiment: Experiment
     store: Path
-    points: Sequence[Kept]
+    points: Sequence[StoredPoint]
     total: int
     before: int
     ran: int
@@ -53,11 +53,11 @@ class Swept(Tabular):
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """Rows of points that succeeded, as `simgpu run` has them."""
+        """Rows of points that succeeded, in the form of `simgpu run`."""
         return [point.whole_row for point in self.points if point.status == "ok"]
 
     @property
-    def failed(self) -> list[Kept]:
+    def failed(self) -> list[StoredPoint]:
         """Points that failed, each with its reason."""
         return [point for point in self.points if point.status == "failed"]
 
@@ -68,23 +68,23 @@ class Swept(Tabular):
 
 
 def run(
-    file: Source, settings: Sequence[str], catalogue: Catalogue, asked: Asked,
+    file: Source, settings: Sequence[str], catalogue: Catalogue, options: SweepOptions,
     progress: Callable[[Progress], None] | None = None,
 ) -> Swept:  # fmt: skip
-    """Run what an experiment file asks and the store does not have. Raises `InputError`."""
+    """Run the points of an experiment file that the store does not have. Raises `InputError`."""
     planned = plan(file, settings, catalogue)
-    place = store_file(asked.store)
+    place = store_file(options.store)
     with Store(place) as store:
         sweep = store.begin(planned.experiment.name, str(file), planned.text, settings, planned.members, planned.parts)
         store.keep(planned.wrong, planned.provenance)
         done = store.statuses([*planned.tasks, *(one.key for one in planned.wrong)])
-        todo = _todo(planned, done, asked)
+        todo = _todo(planned, done, options)
         before = len(planned.tasks) - sum(
-            key not in done or (asked.retry_failed and done[key] == "failed") for key in planned.tasks
+            key not in done or (options.retry_failed and done[key] == "failed") for key in planned.tasks
         )
         runner = None
         if todo:
-            runner = _run(planned, todo, done, store, catalogue, asked, progress)
+            runner = _run(planned, todo, done, store, catalogue, options, progress)
         points = list(store.members(sweep=sweep))
     ran = runner.ran if runner else 0
     finished = {point.key for point in points}
@@ -95,22 +95,27 @@ def run(
     )  # fmt: skip
 
 
-def _todo(planned: Planned, done: Mapping[str, str], asked: Asked) -> list[Task]:
-    again = ("failed",) if asked.retry_failed else ()
+def _todo(planned: Planned, done: Mapping[str, str], options: SweepOptions) -> list[Task]:
+    again = ("failed",) if options.retry_failed else ()
     todo = [task for key, task in planned.tasks.items() if key not in done or done[key] in again]
-    return todo[: asked.limit] if asked.limit is not None else todo
+    return todo[: options.limit] if options.limit is not None else todo
 
 
 def _run(
-    planned: Planned, todo: Sequence[Task], done: Mapping[str, str], store: Store, catalogue: Catalogue, asked: Asked,
+    planned: Planned,
+    todo: Sequence[Task],
+    done: Mapping[str, str],
+    store: Store,
+    catalogue: Catalogue,
+    options: SweepOptions,
     progress: Callable[[Progress], None] | None,
-) -> Runner:  # fmt: skip
+) -> Runner:
     mine = {task.key for task in todo}
     before = [status for key, status in done.items() if key not in mine]
-    pool = asked.where.pool(Setup(tuple(str(folder.absolute()) for folder in catalogue.folders[:-1])), len(todo))
+    pool = options.where.pool(Setup(tuple(str(folder.absolute()) for folder in catalogue.folders[:-1])), len(todo))
     try:
         runner = Runner(pool, store, planned.provenance, len(before), before.count("failed"), progress)
-        runner.run(todo, asked.retry_failed)
+        runner.run(todo, options.retry_failed)
     finally:
         pool.close()
     return runner

@@ -1,4 +1,4 @@
-"""What a scenario is, whatever words it was written in: a key for all that decides its result.
+"""The identity of a scenario, whatever words it was written in: a key for all that decides its result.
 
 The key is the SHA-256 of canonical JSON: the version of simgpu and a digest of the code that computes results, every
 field of the scenario with its default filled in, and digests of what it refers to (the shape of the model, every figure
@@ -50,7 +50,7 @@ class Identities:
     def __init__(self, resolver: Resolver) -> None:
         self.resolver = resolver
         self._contents: dict[str, str] = {}
-        self._told: set[str] = set()
+        self._shown: set[str] = set()
         self._digests: Region[int, tuple[Any, str]] = Region(DIGESTS)  # they hold what they are of
 
     def of(self, scenario: Scenario, origins: Origins | None = None) -> Identity:
@@ -67,16 +67,16 @@ class Identities:
         parts |= self._cluster(self.resolver.cluster(scenario.cluster, scenario.hardware, places))
         if isinstance(job, Training):
             stack = framework_of(scenario, self.resolver.catalogue, places)
-            parts["framework"] = self._digest(stack, Framework.facts)
+            parts["framework"] = self._digest(stack, Framework.values)
         elif isinstance(job, (Inference, MixedStep, Serving)):
             check_names(scenario, self.resolver.catalogue, places)
             run = self.resolver.catalogue.runtime(job.runtime)
             parts["runtime"] = self._digest(run, _of_runtime)
             if run.stack is not None:
-                parts["framework"] = self._digest(run.stack, Framework.facts)
-        asked = asked_of(scenario, model, stack, run)
-        whole = {"simgpu": __version__, "code": code_digest(), "scenario": asked, "parts": parts}
-        return Identity(digest_of(whole), asked, parts)
+                parts["framework"] = self._digest(run.stack, Framework.values)
+        inputs = asked_of(scenario, model, stack, run)
+        whole = {"simgpu": __version__, "code": code_digest(), "scenario": inputs, "parts": parts}
+        return Identity(digest_of(whole), inputs, parts)
 
     def _model(self, name: str, places: Origins, path: tuple[str, ...]) -> TransformerConfig:
         try:
@@ -96,13 +96,13 @@ class Identities:
         if known is None or known[0] is not thing:
             digest = digest_of(plain(thing))
             known = self._digests[id(thing)] = thing, digest
-            if digest not in self._told:
-                self._told.add(digest)
+            if digest not in self._shown:
+                self._shown.add(digest)
                 self._contents[digest] = _content(thing)
         return known[1]
 
     def contents(self) -> dict[str, str]:
-        """What stands behind the digests that are new since the last call, as JSON: figures with unit and source."""
+        """Contents behind the digests that are new since the last call, as JSON: figures with unit and source."""
         found, self._contents = self._contents, {}
         return found
 
@@ -110,19 +110,19 @@ class Identities:
 def asked_of(
     scenario: Scenario, model: TransformerConfig | None, framework: Framework | None, run: Runtime | None
 ) -> dict[str, Any]:
-    """A scenario's own fields with what absent ones come to. What it refers to by name is left to digests.
+    """The scenario's own fields with defaults filled in. Whatever it refers to by name is left to digests.
 
     `framework` is that of a training step, `run` the runtime of inference; None for other jobs.
     """
-    asked = scenario.model_dump(mode="json", exclude={"hardware", "model", "cluster"})
+    inputs = scenario.model_dump(mode="json", exclude={"hardware", "model", "cluster"})
     try:
         plan = scenario.plan.plan()
     except InputError:  # it will be told where it runs
         plan = None
     known = filled(scenario.workload, plan, scenario.dtype, framework, run, model, scenario.clocks, scenario.accumulate)
     for path, value in known.items():
-        (asked[path[0]] if len(path) > 1 else asked)[path[-1]] = value
-    return asked
+        (inputs[path[0]] if len(path) > 1 else inputs)[path[-1]] = value
+    return inputs
 
 
 def digest_of(data: Any) -> str:
@@ -132,22 +132,22 @@ def digest_of(data: Any) -> str:
 
 
 def _figures(spec: Any) -> Any:
-    """A specification as plain data: figures as SI numbers, without what only names things."""
+    """A specification as plain data: figures as SI numbers, without names and sources."""
     if isinstance(spec, Figure):
         more = {
             name: getattr(spec, name) for name in type(spec).model_fields if name not in ("value", "unit", "source")
         }
         return [spec.value, more] if more else spec.value
     if isinstance(spec, BaseModel):
-        found = {name: _figures(getattr(spec, name)) for name in type(spec).model_fields if name not in WORDS}
-        return {name: value for name, value in found.items() if value is not None}
+        values = {name: _figures(getattr(spec, name)) for name in type(spec).model_fields if name not in WORDS}
+        return {name: value for name, value in values.items() if value is not None}
     if isinstance(spec, Mapping):
         return {str(name): _figures(value) for name, value in spec.items()}
     return [_figures(item) for item in spec] if isinstance(spec, (list, tuple)) else spec
 
 
 def _of_runtime(run: Runtime) -> Any:
-    """A runtime without what only names things; its framework has a digest of its own."""
+    """A runtime without names and sources; its framework has a digest of its own."""
     return {name: value for name, value in vars(run).items() if name not in (*WORDS, "stack")}
 
 
@@ -156,7 +156,7 @@ def _constants(kernel: Calibration) -> Any:
 
 
 def _content(thing: Any) -> str:
-    """What stands behind a digest, for people who look it up."""
+    """The content behind a digest, for people who look it up."""
     if isinstance(thing, BaseModel):
         return thing.model_dump_json(exclude_none=True)
     if isinstance(thing, Calibration):
@@ -166,7 +166,9 @@ def _content(thing: Any) -> str:
         }
         return json.dumps(given)
     if isinstance(thing, Framework):
-        return json.dumps({key: {"value": value, "source": thing.sources[key]} for key, value in thing.facts().items()})
+        return json.dumps(
+            {key: {"value": value, "source": thing.sources[key]} for key, value in thing.values().items()}
+        )
     return json.dumps({key: value for key, value in vars(thing).items() if key != "stack"}, default=_plain)
 
 

@@ -57,7 +57,7 @@ class Planned:
 def plan(file: Source, settings: Sequence[str], catalogue: Catalogue) -> Planned:
     """Read an experiment file and find the key of each of its points.
 
-    A point that cannot be a scenario is told as failed; what is wrong with all of them, and a misspelt key, raises
+    A point that cannot be a scenario is reported as failed; an error of all of them, and a misspelt key, raise
     `InputError`.
     """
     loaded = read(file, parse_settings(settings), catalogue)
@@ -92,7 +92,7 @@ def plan(file: Source, settings: Sequence[str], catalogue: Catalogue) -> Planned
 
 
 def _wrong(point: Point, error: InputError) -> Finished:
-    """A point that is no scenario, as one that failed. Its key is that of what was written."""
+    """A point that is not a scenario, as one that failed. Its key is that of its text."""
     data = {"simgpu": __version__, "code": code_digest(), "wrong": point.data}
     time, host, python = now(), socket.gethostname(), platform.python_version()
     return Finished(digest_of(data), "failed", None, str(error), _plain(point.data), {}, time, time, 0.0, host, python)
@@ -106,7 +106,7 @@ def _varied_words(loaded: Loaded, point: Point) -> dict[str, str]:
 
 
 def _plain(data: Any) -> Any:
-    """Data as JSON can hold it."""
+    """The data in a form that JSON can hold."""
     if isinstance(data, dict):
         return {str(key): _plain(value) for key, value in data.items()}
     if isinstance(data, (list, tuple)):

@@ -1,4 +1,4 @@
-"""`simgpu results`: what a store holds, filtered, sorted, exported."""
+"""`simgpu results`: rows of a store, filtered, sorted, exported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from simgpu.render.columns import columns_of
 from simgpu.render.data import print_csv, print_json
 from simgpu.render.files import written_whole
 from simgpu.study.experiment import conditions
-from simgpu.study.sweep.store import Kept, Store, store_file
+from simgpu.study.sweep.store import Store, StoredPoint, store_file
 from simgpu.tabular import Tabular, frame
 
 PROVENANCE = ("experiment", "status", "reason", "key", "seconds", "host", "finished")
@@ -27,8 +27,8 @@ ENDINGS = (".csv", ".parquet", ".json")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Results asked for: of an experiment, with a status ('ok', 'failed', 'all'), that meet a condition, in order."""
+class ResultsQuery:
+    """A query of results: of an experiment, with a status ('ok', 'failed', 'all'), that meet a condition, in order."""
 
     experiment: str | None = None
     where: str | None = None
@@ -47,32 +47,36 @@ class Results(Tabular):
         return len(self.rows)
 
 
-def results(store: str | Path | None, asked: Asked) -> Results:
+def results(store: str | Path | None, query: ResultsQuery) -> Results:
     """Read results. Raises `InputError` for a store, an experiment, a condition or a column that cannot be used."""
-    if asked.status not in ("ok", "failed", "all"):
-        raise InputError(f"{shown(asked.status)} is not known; expected one of ok, failed, all", key="--status")
+    if query.status not in ("ok", "failed", "all"):
+        raise InputError(f"{shown(query.status)} is not known; expected one of ok, failed, all", key="--status")
     with Store(store_file(store), create=False) as opened:
-        _check_experiment(opened, asked.experiment)
-        rows = _rows(opened, asked)
-    if asked.where is not None:
-        rows = _filtered(rows, asked.where)
-    if asked.sort is not None:
-        rows = _sorted(rows, asked.sort)
-    return Results(rows[: asked.limit] if asked.limit is not None else rows)
+        _check_experiment(opened, query.experiment)
+        rows = _rows(opened, query)
+    if query.where is not None:
+        rows = _filtered(rows, query.where)
+    if query.sort is not None:
+        rows = _sorted(rows, query.sort)
+    return Results(rows[: query.limit] if query.limit is not None else rows)
 
 
 def scenario(store: str | Path | None, key: str) -> dict[str, Any]:
     """Everything that is known of one scenario, by its key or the beginning of it."""
     with Store(store_file(store), create=False) as opened:
-        found = opened.scenario(key.strip().lower())
-        if len(found) != 1 or not key.strip():
-            problem = "several scenarios begin with it; expected more of the key" if found else "no such scenario"
+        matches = opened.scenario(key.strip().lower())
+        if len(matches) != 1 or not key.strip():
+            problem = "several scenarios begin with it; expected more of the key" if matches else "no such scenario"
             raise InputError(f"{shown(key)}: {problem}", file=opened.file)
-        one = found[0]
-        contents = opened.contents(one["parts"].values())
-        one["parts"] = {name: contents[digest] for name, digest in one["parts"].items()}
-        one["members"] = opened.labels(one["key"])
-    return {"scenario": one.pop("asked"), **{name: one.pop(name) for name in ("key", "status", "reason", "row")}, **one}
+        match = matches[0]
+        contents = opened.contents(match["parts"].values())
+        match["parts"] = {name: contents[digest] for name, digest in match["parts"].items()}
+        match["members"] = opened.labels(match["key"])
+    return {
+        "scenario": match.pop("asked"),
+        **{name: match.pop(name) for name in ("key", "status", "reason", "row")},
+        **match,
+    }
 
 
 def experiments(store: str | Path | None) -> list[str]:
@@ -84,11 +88,11 @@ def experiments(store: str | Path | None) -> list[str]:
         ]
 
 
-def export(found: Results, file: Path, columns: Sequence[str] = ()) -> Path:
+def export(answer: Results, file: Path, columns: Sequence[str] = ()) -> Path:
     """Write results as the ending of `file` says. Raises `InputError`."""
     if file.suffix not in ENDINGS:
         raise InputError(f"{shown(str(file))} ends with none of {', '.join(ENDINGS)}", key="--export")
-    rows = _of_columns(found.rows, columns)
+    rows = _of_columns(answer.rows, columns)
     if file.suffix == ".parquet":
         _write_parquet(rows, file)
         return file
@@ -98,7 +102,7 @@ def export(found: Results, file: Path, columns: Sequence[str] = ()) -> Path:
 
 
 def write(rows: Sequence[Mapping[str, Any]], style: str, out: IO[str]) -> None:
-    """Rows as 'csv', or as 'json': one document, a row on each line."""
+    """Print rows as 'csv', or as 'json': one document, a row on each line."""
     if style == "csv":
         print_csv(rows, out)
     else:
@@ -106,27 +110,27 @@ def write(rows: Sequence[Mapping[str, Any]], style: str, out: IO[str]) -> None:
         out.write(f"[\n {lines}\n]\n" if rows else "[]\n")
 
 
-def show(found: Results, asked: Asked, columns: Sequence[str], style: str, out: IO[str]) -> None:
+def show(answer: Results, query: ResultsQuery, columns: Sequence[str], style: str, out: IO[str]) -> None:
     """Print results; a table shows the first `MOST_ROWS` unless a limit was given."""
     if style != "table":
-        write(_of_columns(found.rows, columns), style, out)
+        write(_of_columns(answer.rows, columns), style, out)
         return
     from simgpu.render.table import print_notes, print_table
 
-    _of_columns(found.rows, columns)
-    few = found.rows if asked.limit is not None else found.rows[:MOST_ROWS]
+    _of_columns(answer.rows, columns)
+    few = answer.rows if query.limit is not None else answer.rows[:MOST_ROWS]
     short = [{**row, "key": row["key"][:10]} for row in few]
     if not few:
         print_notes(["no rows"], out)
         return
     print_table(short, columns or _telling(short), "", [], out)
-    if len(few) < len(found.rows):
-        print_notes([f"{len(found.rows) - len(few):,} more rows; --limit N shows more, --export FILE.csv all"], out)
+    if len(few) < len(answer.rows):
+        print_notes([f"{len(answer.rows) - len(few):,} more rows; --limit N shows more, --export FILE.csv all"], out)
 
 
-def show_scenario(one: Mapping[str, Any], out: IO[str]) -> None:
+def show_scenario(scenario_data: Mapping[str, Any], out: IO[str]) -> None:
     """Print everything of one scenario as JSON."""
-    print_json({**one, "parts": one["parts"]}, out)
+    print_json({**scenario_data, "parts": scenario_data["parts"]}, out)
 
 
 def _check_experiment(store: Store, name: str | None) -> None:
@@ -135,18 +139,18 @@ def _check_experiment(store: Store, name: str | None) -> None:
         raise InputError(f"no experiment {shown(name)} in the store{nearest(name, known)}", file=store.file)
 
 
-def _rows(store: Store, asked: Asked) -> list[dict[str, Any]]:
+def _rows(store: Store, query: ResultsQuery) -> list[dict[str, Any]]:
     """Rows with their provenance; a point that several sweeps share once."""
-    found: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for one in store.members(experiment=asked.experiment):
-        if asked.status in ("all", one.status):
+    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for one in store.members(experiment=query.experiment):
+        if query.status in ("all", one.status):
             place = one.experiment, one.key, json.dumps(one.labels)
-            found.setdefault(place, {**one.whole_row, **_provenance(one)})
-    return list(found.values())
+            rows.setdefault(place, {**one.whole_row, **_provenance(one)})
+    return list(rows.values())
 
 
-def _provenance(one: Kept) -> dict[str, Any]:
-    return {name: getattr(one, name) for name in PROVENANCE}
+def _provenance(point: StoredPoint) -> dict[str, Any]:
+    return {name: getattr(point, name) for name in PROVENANCE}
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, None]:
@@ -157,8 +161,8 @@ def _filtered(rows: Sequence[dict[str, Any]], where: str) -> list[dict[str, Any]
     """Rows for which a condition on their columns holds; one that lacks a column it asks for does not match."""
     try:
         condition = conditions.parse(where, _columns(rows) if rows else None)
-        asked = [row for row in rows if all(row.get(name) is not None for name in condition.names)]
-        return [row for row in asked if condition.holds(row)]
+        complete = [row for row in rows if all(row.get(name) is not None for name in condition.names)]
+        return [row for row in complete if condition.holds(row)]
     except InputError as error:
         raise InputError(error.problem, key="--where") from None
 
@@ -191,16 +195,16 @@ def _known(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], option: st
 def _telling(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Columns of a table when none are named."""
     plain = [{key: value for key, value in row.items() if key not in PROVENANCE} for row in rows]
-    found = columns_of(plain, ()) if any(plain) else []
+    columns = columns_of(plain, ()) if any(plain) else []
     several = len({row["experiment"] for row in rows}) > 1
     failed = any(row["status"] == "failed" for row in rows)
     known = _columns(plain)
-    found = [column for column in found if column in known]
-    return [*(["experiment"] if several else []), *found, *(["reason"] if failed else []), "key"]
+    columns = [column for column in columns if column in known]
+    return [*(["experiment"] if several else []), *columns, *(["reason"] if failed else []), "key"]
 
 
 def _write_parquet(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Parquet by way of pandas; a column that mixes kinds of values becomes text."""
+    """Write Parquet by way of pandas; a column that mixes kinds of values becomes text."""
     table = frame(rows)
     try:
         import pyarrow  # type: ignore[import-untyped]  # noqa: F401

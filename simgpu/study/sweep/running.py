@@ -67,7 +67,7 @@ class Runner:
                 self._collect(0.1)
 
     def _interrupt(self) -> None:
-        """The first Ctrl-C ends the sweep in good order, another one a while later at once."""
+        """End the sweep in good order at the first Ctrl-C, at once at another one a while later."""
         now = time.perf_counter()
         if self.interrupted and now - self._pressed > 0.5:
             raise KeyboardInterrupt
@@ -99,7 +99,7 @@ class Runner:
         return [task for task in group if task.key not in theirs]
 
     def _elsewhere(self, there: Mapping[str, str]) -> None:
-        """Another sweep works on the same from the same end: go on from the other one."""
+        """Go on from the other end of the tasks, where another sweep works on the same ones from this end."""
         self.done += len(there)
         self.failed += sum(status == "failed" for status in there.values())
         self._todo.reverse()
@@ -127,7 +127,7 @@ class Runner:
         self._tell()
 
     def _died(self, tasks: Sequence[Task], end: str) -> list[Finished]:
-        """A worker died over tasks: each gets another chance, at last alone; one that still dies has failed."""
+        """Give tasks another chance whose worker died, at last alone; a task that kills its worker again has failed."""
         lost: list[Finished] = []
         for task in tasks:
             self._deaths[task.key] += 1
@@ -155,23 +155,23 @@ def _failed(task: Task, reason: str) -> Finished:
     import platform
     import socket
 
-    asked: dict[str, Any] = task.scenario.model_dump(mode="json")
+    inputs: dict[str, Any] = task.scenario.model_dump(mode="json")
     time, host, python = now(), socket.gethostname(), platform.python_version()
-    return Finished(task.key, "failed", None, reason, asked, {}, time, time, 0.0, host, python)
+    return Finished(task.key, "failed", None, reason, inputs, {}, time, time, 0.0, host, python)
 
 
-def _foreign(one: Finished) -> str:
-    why = f" ({one.reason})" if one.reason else ""
-    problem = (
-        f"a worker on {one.host} makes another scenario of the same words{why}: its catalogue or its simgpu differs"
-    )
-    return f"{problem} from this one's, or files changed while the sweep ran; what is finished is kept"
+def _foreign(finished: Finished) -> str:
+    why = f" ({finished.reason})" if finished.reason else ""
+    problem = f"a worker on {finished.host} makes another scenario of the same words{why}: its catalogue or its simgpu"
+    return f"{problem} differs from this one's, or files changed while the sweep ran; what is finished is kept"
 
 
 @contextmanager
 def _interrupts(act: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C, and SIGTERM of a batch system, call `act` instead of stopping in the middle of something, where this is
-    the main thread."""
+    """Call `act` at Ctrl-C, and at SIGTERM of a batch system, instead of stopping in the middle of something.
+
+    This needs the main thread; elsewhere nothing changes.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""Where results of many scenarios are kept: one SQLite file, written by any number of sweeps at once.
+"""The store of many results: one SQLite file, written by any number of sweeps at once.
 
 A scenario is a row of `scenarios` under its key (`simgpu.study.sweep.identity`); it is written once, in one transaction
 with those that finished beside it, and what is written survives a killed process. A sweep is a row of `sweeps`;
@@ -66,7 +66,7 @@ class Finished:
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredPoint:
     """A finished point of a sweep. `labels` and varied values stand before the results in its row."""
 
     experiment: str
@@ -118,11 +118,11 @@ class Store:
             return sqlite3.connect(self.file, timeout=BUSY_SECONDS, isolation_level=None)
         place = f"file:{_escaped(self.file)}"
         try:
-            found = sqlite3.connect(f"{place}?mode=ro", timeout=BUSY_SECONDS, isolation_level=None, uri=True)
-            found.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            database = sqlite3.connect(f"{place}?mode=ro", timeout=BUSY_SECONDS, isolation_level=None, uri=True)
+            database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.OperationalError:  # a folder in which nothing can be written: nobody writes the file either
-            found = sqlite3.connect(f"{place}?immutable=1", timeout=BUSY_SECONDS, isolation_level=None, uri=True)
-        return found
+            database = sqlite3.connect(f"{place}?immutable=1", timeout=BUSY_SECONDS, isolation_level=None, uri=True)
+        return database
 
     def _open(self, create: bool) -> None:
         """Make the tables of an empty file; refuse one that is not a store, or a newer one."""
@@ -151,7 +151,7 @@ class Store:
                     self._db.execute(f"PRAGMA user_version = {VERSION}")
 
     def _switch_to_wal(self) -> None:
-        """Write-ahead logging; SQLite does not wait by itself where several switch at once."""
+        """Switch to write-ahead logging; SQLite does not wait by itself where several switch at once."""
         until = time.monotonic() + BUSY_SECONDS
         while self._db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             try:
@@ -168,20 +168,20 @@ class Store:
         self, experiment: str, file: str, text: str, settings: Sequence[str],
         members: Iterable[tuple[str, Mapping[str, Any]]], parts: Mapping[str, str],
     ) -> int:  # fmt: skip
-        """Remember what a sweep's points are: (key, labels) in order. Returns its number; the same again has the same.
+        """Remember a sweep's points: (key, labels) in order. Returns its number; the same again has the same.
 
         `text` is a digest of the file; sweeps of one file with other `settings` stand beside each other.
         """
-        told, began = json.dumps(list(settings)), now()
+        written, began = json.dumps(list(settings)), now()
         rows = [(n, key, _json(labels)) for n, (key, labels) in enumerate(members)]
         with self._transaction():
             self._db.execute(
                 "INSERT INTO sweeps (experiment, file, text, settings, began) VALUES (?, ?, ?, ?, ?) "
                 "ON CONFLICT DO UPDATE SET file = excluded.file, began = excluded.began",
-                (experiment, file, text, told, began),
+                (experiment, file, text, written, began),
             )
-            asked = "SELECT id FROM sweeps WHERE experiment = ? AND text = ? AND settings = ?"
-            number = int(self._db.execute(asked, (experiment, text, told)).fetchone()[0])
+            query = "SELECT id FROM sweeps WHERE experiment = ? AND text = ? AND settings = ?"
+            number = int(self._db.execute(query, (experiment, text, written)).fetchone()[0])
             self._db.execute("DELETE FROM members WHERE sweep = ?", (number,))
             self._db.executemany(f"INSERT INTO members VALUES ({number}, ?, ?, ?)", rows)
             self._db.executemany("INSERT OR IGNORE INTO parts VALUES (?, ?)", parts.items())
@@ -209,13 +209,13 @@ class Store:
     def statuses(self, keys: Iterable[str]) -> dict[str, str]:
         """'ok' or 'failed' for those of `keys` that are there."""
         wanted = list(keys)
-        found: dict[str, str] = {}
+        statuses: dict[str, str] = {}
         with self._plainly():
             for start in range(0, len(wanted), 500):
                 some = wanted[start : start + 500]
                 marks = ", ".join("?" * len(some))
-                found |= dict(self._db.execute(f"SELECT key, status FROM scenarios WHERE key IN ({marks})", some))
-        return found
+                statuses |= dict(self._db.execute(f"SELECT key, status FROM scenarios WHERE key IN ({marks})", some))
+        return statuses
 
     def row(self, key: str) -> dict[str, Any] | None:
         """The physical results of a scenario that succeeded, without labels; None if it is not there."""
@@ -228,7 +228,7 @@ class Store:
         with self._plainly():
             return [self._checked(one) for one in self._db.execute(_EXPERIMENTS)]
 
-    def members(self, sweep: int | None = None, experiment: str | None = None) -> Iterator[Kept]:
+    def members(self, sweep: int | None = None, experiment: str | None = None) -> Iterator[StoredPoint]:
         """Finished points: of one sweep, or of an experiment (as its file last was), or all."""
         condition, values = "1", ()  # type: tuple[str, tuple[Any, ...]]
         if sweep is not None:
@@ -238,7 +238,7 @@ class Store:
         with self._plainly():
             for one in self._db.execute(f"{_MEMBERS} WHERE {condition} ORDER BY sweeps.id, position", values):
                 known = self._checked(one)
-                yield Kept(**{**known, "row": known["row"] or {}})
+                yield StoredPoint(**{**known, "row": known["row"] or {}})
 
     def scenario(self, key: str) -> list[dict[str, Any]]:
         """Scenarios whose key begins with `key`, at most two."""
@@ -249,10 +249,10 @@ class Store:
     def labels(self, key: str) -> list[dict[str, Any]]:
         """(experiment, position, labels) of every sweep that has the scenario."""
         with self._plainly():
-            asked = (
+            query = (
                 "SELECT experiment, position, labels FROM members JOIN sweeps ON id = sweep WHERE key = ? ORDER BY id"
             )
-            return [self._checked(one) for one in self._db.execute(asked, (key,))]
+            return [self._checked(one) for one in self._db.execute(query, (key,))]
 
     def contents(self, digests: Iterable[str]) -> dict[str, Any]:
         """The contents behind digests."""
@@ -265,7 +265,7 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """All that is written inside, or nothing of it."""
+        """A context in which all that is written takes effect, or nothing of it."""
         with self._plainly():
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -278,7 +278,7 @@ class Store:
 
     @contextmanager
     def _plainly(self) -> Iterator[None]:
-        """Errors of SQLite in one line."""
+        """A context in which errors of SQLite become one line."""
         try:
             yield
         except sqlite3.Error as error:
@@ -331,9 +331,9 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def store_file(given: str | Path | None) -> Path:
+def store_file(file: str | Path | None) -> Path:
     """The file of the store: as given, else $SIMGPU_STORE, else results/store.sqlite."""
-    return Path(given or os.environ.get("SIMGPU_STORE") or DEFAULT)
+    return Path(file or os.environ.get("SIMGPU_STORE") or DEFAULT)
 
 
 def _check_header(file: Path, create: bool) -> None:
@@ -368,7 +368,7 @@ def _escaped(file: Path) -> str:
 
 
 def _problem(error: sqlite3.Error) -> str:
-    """What an error of SQLite means for the user."""
+    """The meaning of an error of SQLite, in words for the user."""
     text = str(error)
     if "full" in text:
         return (
@@ -391,14 +391,14 @@ def _json(data: Any) -> str | None:
 
 
 def _word(value: Any) -> Any:
-    """Text, or nothing."""
+    """The value, which must be text or None. Raises `ValueError`."""
     if value is not None and not isinstance(value, str):
         raise ValueError("no text")
     return value
 
 
 def _finite(value: Any) -> Any:
-    """Numbers that JSON and tables can hold, in data of any depth."""
+    """The data, in which all numbers must be finite at any depth, as JSON and tables need. Raises `ValueError`."""
     if isinstance(value, dict):
         for one in value.values():
             _finite(one)
@@ -417,7 +417,7 @@ def _number(value: Any) -> Any:
 
 
 def _mapping(text: Any) -> Any:
-    """A mapping in JSON, or nothing."""
+    """The mapping in a JSON text; None for no text. Raises `ValueError` for anything else."""
     if text is None:
         return None
     data = _finite(json.loads(_word(text)))
@@ -429,7 +429,7 @@ def _mapping(text: Any) -> Any:
 
 
 def _results(text: Any) -> Any:
-    """A mapping to plain values, none below zero, with the ends of an interval in their order."""
+    """The mapping to plain values in a JSON text, none below zero, ends of intervals in order. Raises `ValueError`."""
     data = _mapping(text)
     for name, value in (data or {}).items():
         if isinstance(value, (dict, list)):
@@ -446,4 +446,4 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("position", "seconds", "points", "ok", "failed"), _number),
     "row": _results,
 }
-"""What columns hold that do not hold words."""
+"""Checks of columns that hold something other than words."""

@@ -1,4 +1,4 @@
-"""What a worker does: run scenarios one after another with a warm catalogue, and say how each went."""
+"""Work in a worker: run scenarios one after another with a warm catalogue, and report each."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Setup:
 
 
 class Bench:
-    """A catalogue with what was made of it, for one thread of one process."""
+    """A catalogue with the objects made from it, for one thread of one process."""
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
@@ -53,29 +53,29 @@ class Bench:
         self.identities = Identities(self.resolver)
 
     def run(self, task: Task) -> Finished:
-        """Simulate a scenario; whatever goes wrong is told in its result."""
+        """Simulate a scenario; an error becomes part of its result."""
         started, clock = now(), time.perf_counter()
-        asked: Any = {}
+        inputs: Any = {}
         parts: Any = {}
         row, reason, status = None, None, "ok"
         try:
             identity = self.identities.of(task.scenario, task.origins)
             self.identities.contents()  # the client has them
             names = task.scenario.model_dump(mode="json", include={"model", "cluster", "hardware"})
-            asked, parts = {**names, **identity.asked}, identity.parts
+            inputs, parts = {**names, **identity.asked}, identity.parts
             if identity.key == task.key:
                 cluster = self.resolver.cluster(task.scenario.cluster, task.scenario.hardware)
                 row = dict(run_scenario(task.scenario, self.resolver.catalogue, task.origins, cluster).row)
             else:
                 status = FOREIGN
         except InputError as error:
-            status, reason = "failed" if asked else FOREIGN, str(error)
+            status, reason = "failed" if inputs else FOREIGN, str(error)
         except Exception as error:
             status, reason = "failed", f"{type(error).__name__}: {error} (a fault of simgpu)"
             reason = " ".join(reason.split())[:600]
         seconds = time.perf_counter() - clock
         host, python = socket.gethostname(), platform.python_version()
-        return Finished(task.key, status, row, reason, asked, parts, started, now(), seconds, host, python)
+        return Finished(task.key, status, row, reason, inputs, parts, started, now(), seconds, host, python)
 
 
 _benches = threading.local()

@@ -1,1 +1,1 @@
-"""What does a result depend on, and why do two results differ?"""
+"""What-if: the inputs that a result depends on, and the reasons why two results differ."""

@@ -1,4 +1,4 @@
-"""What differs between two scenarios, as changes that can be made one at a time.
+"""Differences between two scenarios, as changes that can be made one at a time.
 
 Hardware that differs by a name (another cluster, another GPU) is taken apart into the physical inputs that both have:
 bandwidths, peaks and latencies of the one are brought to those of the other by scaling, as `simgpu sensitivity` does;
@@ -20,7 +20,8 @@ from simgpu.study.experiment.loading import Case
 from simgpu.study.experiment.points import written_key
 from simgpu.study.experiment.running import run_case
 from simgpu.study.whatif.inputs import Input, inputs_of
-from simgpu.study.whatif.sensitivity import Progress, with_hardware
+from simgpu.study.whatif.runs import with_hardware
+from simgpu.study.whatif.sensitivity import Progress
 from simgpu.study.whatif.shapley import needed
 from simgpu.tree import leaves, value_at
 
@@ -34,8 +35,11 @@ _TRANSPLANTED = (
 
 @dataclass(frozen=True)
 class Change:
-    """Something that differs. `paths` are keys of the scenario; `inputs` names of physical inputs; `rest` stands for
-    the cluster with all that no input covers."""
+    """A difference of two scenarios.
+
+    `paths` are keys of the scenario; `inputs` names of physical inputs; `rest` stands for the cluster with all that no
+    input covers.
+    """
 
     what: str
     paths: tuple[Key, ...] = ()
@@ -43,7 +47,7 @@ class Change:
     rest: bool = False
 
     def joined(self, other: Change) -> Change:
-        """Both at once."""
+        """Both changes as one."""
         what = f"{self.what} + {other.what}"
         return Change(what, self.paths + other.paths, self.inputs + other.inputs, self.rest or other.rest)
 
@@ -69,20 +73,20 @@ def side(name: str, case: Case, catalogue: Catalogue, dtype: str) -> Side:
 def changes_between(a: Side, b: Side) -> list[Change]:
     """The changes that turn A into B, hardware first, in an order that does not depend on which is which."""
     plan, others, hardware = _differing(a.case, b.case)
-    found = []
+    changes = []
     if a.case.scenario.cluster != b.case.scenario.cluster or a.result.row["gpu"] != b.result.row["gpu"]:
         both = [name for name in _TRANSPLANTED if name in a.inputs and name in b.inputs]
         moved = [name for name in both if _differ(a.inputs[name].value, b.inputs[name].value)]
-        found += [Change(a.inputs[name].title.partition(" (")[0], inputs=(name,)) for name in moved]
-        found.append(Change("all other hardware", rest=True))
+        changes += [Change(a.inputs[name].title.partition(" (")[0], inputs=(name,)) for name in moved]
+        changes.append(Change("all other hardware", rest=True))
     else:
-        found += _by_input(hardware, [*a.inputs.values(), *b.inputs.values()])
+        changes += _by_input(hardware, [*a.inputs.values(), *b.inputs.values()])
     if plan:
-        found.append(Change(", ".join(path[-1].upper() for path in plan), tuple(plan)))
+        changes.append(Change(", ".join(path[-1].upper() for path in plan), tuple(plan)))
     grouped: dict[str, list[Key]] = {}
     for path in others:
         grouped.setdefault(_group(path), []).append(path)
-    return found + [Change(name, tuple(paths)) for name, paths in sorted(grouped.items())]
+    return changes + [Change(name, tuple(paths)) for name, paths in sorted(grouped.items())]
 
 
 def _differing(a: Case, b: Case) -> tuple[list[Key], list[Key], list[Key]]:
@@ -113,17 +117,17 @@ def _by_input(hardware: Sequence[Key], inputs: Iterable[Input]) -> list[Change]:
 
 
 def _group(path: Key) -> str:
-    """Keys that mean something together only: the items of a list of operators, a mapping below a key."""
+    """The prefix that groups keys which mean something together only: items of a list, a mapping below a key."""
     return ".".join(path[:2]) if path[0] in ("workload", "plan") else path[0]
 
 
-def _differ(one: float, other: float) -> bool:
-    return abs(one - other) > 1e-9 * max(abs(one), abs(other))
+def _differ(value: float, other: float) -> bool:
+    return abs(value - other) > 1e-9 * max(abs(value), abs(other))
 
 
 @dataclass
 class Between:
-    """Scenarios between A and B, simulated when they are asked for, each once."""
+    """Scenarios between A and B, simulated when they are needed, each once."""
 
     a: Side
     b: Side
@@ -131,32 +135,32 @@ class Between:
     catalogue: Catalogue
     runs: dict[frozenset[int], Mapping[str, Any]] = field(default_factory=dict)
 
-    def row(self, made: frozenset[int]) -> Mapping[str, Any]:
+    def row(self, applied: frozenset[int]) -> Mapping[str, Any]:
         """The row after some changes (positions in `changes`). Raises `InputError` where that cannot be simulated."""
-        if made not in self.runs:
-            if not made or len(made) == len(self.changes):
-                self.runs[made] = (self.b if made else self.a).result.row
+        if applied not in self.runs:
+            if not applied or len(applied) == len(self.changes):
+                self.runs[applied] = (self.b if applied else self.a).result.row
             else:
-                self.runs[made] = run_case(self._case([self.changes[n] for n in made]), self.catalogue).row
-        return self.runs[made]
+                self.runs[applied] = run_case(self._case([self.changes[n] for n in applied]), self.catalogue).row
+        return self.runs[applied]
 
-    def works(self, made: frozenset[int]) -> bool:
+    def works(self, applied: frozenset[int]) -> bool:
         """True if the scenario after some changes can be simulated."""
         try:
-            self.row(made)
+            self.row(applied)
         except InputError:
             return False
         return True
 
-    def _case(self, made: Sequence[Change]) -> Case:
+    def _case(self, applied: Sequence[Change]) -> Case:
         a, b = self.a.case, self.b.case
-        paths = {path: value_at(b.data, path) for change in made for path in change.paths}
-        rest = any(change.rest for change in made)
+        paths = {path: value_at(b.data, path) for change in applied for path in change.paths}
+        rest = any(change.rest for change in applied)
         if rest:
             paths |= {("cluster",): b.data["cluster"], ("hardware",): dict(b.scenario.hardware)}
         case = a.changed(paths)
         here, figures = (self.b if rest else self.a).inputs, {}
-        moved = {name for change in made for name in change.inputs}
+        moved = {name for change in applied for name in change.inputs}
         for name in [name for change in self.changes for name in change.inputs]:
             wanted = (self.b if name in moved else self.a).inputs[name].value
             if _differ(wanted, here[name].value):
@@ -185,11 +189,13 @@ def _broken(between: Between, progress: Progress | None) -> tuple[int, int] | No
     """Positions of two changes that must be made together; None where every one can be made by itself."""
     every = frozenset(range(len(between.changes)))
     wanted = needed(len(every))
-    for done, made in enumerate(wanted):
+    for done, applied in enumerate(wanted):
         if progress:
             progress(done, len(wanted))
-        if not between.works(made):
-            guilty = next((one for one in sorted(made) if between.works(made - {one})), max(made))
-            helps = next((one for one in sorted(every - made) if between.works(made | {one})), min(every - made))
+        if not between.works(applied):
+            guilty = next((one for one in sorted(applied) if between.works(applied - {one})), max(applied))
+            helps = next(
+                (one for one in sorted(every - applied) if between.works(applied | {one})), min(every - applied)
+            )
             return guilty, helps
     return None

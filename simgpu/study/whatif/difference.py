@@ -1,4 +1,4 @@
-"""Two scenarios side by side: what differs in what was asked and in the time, what explains it, and whether it is sure.
+"""Two scenarios side by side: differences in inputs and time, their explanation, and the confidence in them.
 
 Each scenario is a row of an experiment file. The difference of the answer is shared out over what differs in the input
 (`simgpu.study.whatif.shapley`), and the ratio of the two answers gets an interval in which errors that both have in
@@ -32,7 +32,8 @@ from simgpu.study.experiment.selection import case_names, chosen, only, split_ro
 from simgpu.study.search.ranked import open_experiment
 from simgpu.study.whatif.changes import Between, Side, separable, side
 from simgpu.study.whatif.named_inputs import figures_of, split, unmoved
-from simgpu.study.whatif.sensitivity import Progress, case_inputs, dtype_of, with_hardware
+from simgpu.study.whatif.runs import with_hardware
+from simgpu.study.whatif.sensitivity import Progress, case_inputs, dtype_of
 from simgpu.study.whatif.shapley import shares
 from simgpu.tabular import Tabular
 from simgpu.version import __version__
@@ -53,8 +54,11 @@ Chosen = Given | tuple[Given, str | int]
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether one is better. `ratio` is by how much B is better than A (a time of A over that of B), with P10 and P90;
-    None where the column has no interval. `chance` is the probability that B is the better one."""
+    """The verdict on which of two scenarios is better.
+
+    `ratio` is by how much B is better than A (a time of A over that of B), with P10 and P90; None where the column has
+    no interval. `chance` is the probability that B is the better one.
+    """
 
     ratio: float
     p10: float | None
@@ -64,7 +68,7 @@ class Verdict:
 
     @property
     def sure(self) -> bool:
-        """Whether the interval leaves out that they are equal, and the difference can be measured at all."""
+        """True if the interval leaves out that they are equal, and the difference can be measured at all."""
         if self.p10 is None or self.p90 is None:
             return abs(self.ratio - 1) > SAME
         return (self.p10 > 1 or self.p90 < 1) and abs(self.ratio - 1) > REPEATABLE
@@ -72,8 +76,11 @@ class Verdict:
 
 @dataclass(frozen=True, repr=False)
 class Difference(Tabular):
-    """Scenario B against A. `inputs`, `parts` and `explained` are rows: what differs in the input, the parts of the
-    time, and what each difference explains of that of `column`."""
+    """Scenario B against A.
+
+    `inputs`, `parts` and `explained` are rows: differences in the input, the parts of the time, and the share of each
+    difference in that of `column`.
+    """
 
     a: Side
     b: Side
@@ -88,7 +95,7 @@ class Difference(Tabular):
 
     @property
     def rows(self) -> Sequence[Row]:
-        """Rows that say what each difference explains."""
+        """Rows that say how much each difference explains."""
         return self.explained
 
     @property
@@ -141,27 +148,29 @@ def diff(
         raise InputError(problem, key="workload.kind")
     dtype = dtype_of(case_a)
     with _blamed(settings_a, "--set-a"):
-        one = side(name_a, case_a, catalogue, dtype)
+        side_a = side(name_a, case_a, catalogue, dtype)
     with _blamed(settings_b, "--set-b"):
-        other = side(name_b, case_b, catalogue, dtype)
-    row_a, row_b = one.result.row, other.result.row
+        side_b = side(name_b, case_b, catalogue, dtype)
+    row_a, row_b = side_a.result.row, side_b.result.row
     column = value or _fair(row_a, row_b)
     for row in (row_a, row_b):
         checked_column(column, row, "--value")
-    between = separable(one, other, catalogue, progress)
+    between = separable(side_a, side_b, catalogue, progress)
     explained, exact = _explained(between, column)
     time = "tpot_s" if kinds[0] == "serving" else "step_s"
-    verdict = _verdict(one, other, column, catalogue)
+    verdict = _verdict(side_a, side_b, column, catalogue)
     notes = _notes(row_a, row_b)
     if abs(verdict.ratio - 1) <= SAME:
-        notes += _nothing_moved(one, other, column, catalogue)
-    inputs = _inputs(one, other)
-    return Difference(one, other, column, inputs, time, _parts(one, other, time), explained, exact, verdict, notes)
+        notes += _nothing_moved(side_a, side_b, column, catalogue)
+    inputs = _inputs(side_a, side_b)
+    return Difference(
+        side_a, side_b, column, inputs, time, _parts(side_a, side_b, time), explained, exact, verdict, notes
+    )
 
 
 @contextmanager
 def _blamed(settings: Sequence[str], option: str) -> Iterator[None]:
-    """Errors about a setting of one side name its option."""
+    """A context in which errors about a setting of one side name its option."""
     try:
         yield
     except InputError as error:
@@ -197,7 +206,7 @@ def _case(given: Chosen, settings: Sequence[str], key: str, catalogue: Catalogue
 
 
 def _fair(a: Row, b: Row) -> str:
-    """The natural answer; where the two do not do the same work in a step, how much they do in a second on a GPU."""
+    """The natural answer; where the two do not do the same work in a step, work done per second and GPU."""
     column = natural(a)
     work = [_work(row) for row in (a, b)]
     if column == "step_s" and work[0] and work[1] and abs(work[0] / work[1] - 1) > SAME:
@@ -206,43 +215,43 @@ def _fair(a: Row, b: Row) -> str:
 
 
 def _work(row: Row) -> float | None:
-    """Tokens of a step; None where that is not what is asked."""
+    """Tokens of a step; None for jobs without."""
     return row["tokens_per_s"] * row["step_s"] if "tokens_per_s" in row else None
 
 
 def _notes(a: Row, b: Row) -> list[str]:
-    found = []
+    notes = []
     work, gpus = [_work(row) for row in (a, b)], [row["gpus"] for row in (a, b)]
     if work[0] and work[1] and abs(work[0] / work[1] - 1) > SAME:
-        found.append(f"A step of A is {work[0]:,.0f} tokens, one of B {work[1]:,.0f}.")
+        notes.append(f"A step of A is {work[0]:,.0f} tokens, one of B {work[1]:,.0f}.")
     if gpus[0] != gpus[1]:
-        found.append(f"A runs on {gpus[0]:,} GPU{'s' if gpus[0] > 1 else ''}, B on {gpus[1]:,}.")
+        notes.append(f"A runs on {gpus[0]:,} GPU{'s' if gpus[0] > 1 else ''}, B on {gpus[1]:,}.")
     misfits = [n for n, row in (("A", a), ("B", b)) if row.get("memory_fits", row.get("weights_fit", True)) is False]
     if misfits:
         who = "Neither A nor B fits" if len(misfits) == 2 else f"{misfits[0]} does not fit"
-        found.append(f"{who} the memory of its GPUs; the time is what they would do with more.")
-    return found
+        notes.append(f"{who} the memory of its GPUs; the time is what they would do with more.")
+    return notes
 
 
 def _nothing_moved(a: Side, b: Side, column: str, catalogue: Catalogue) -> list[str]:
-    """Why other hardware figures change nothing: what else of the same input limits, else what limits instead."""
+    """A sentence on why other hardware figures change nothing: what limits instead, first within the same input."""
     figures = [side.case.scenario.hardware for side in (a, b)]
     changed = [key for key in {**figures[0], **figures[1]} if figures[0].get(key) != figures[1].get(key)]
     if not changed:
         return []
-    found = unmoved(changed, b.inputs.values())
-    if found:
-        return found
+    reasons = unmoved(changed, b.inputs.values())
+    if reasons:
+        return reasons
     gains = {}
-    for one in b.inputs.values():
-        factor = 1.1 if one.dimension == "rate" else 1 / 1.1
-        if one.dimension == "other" or one.compound:
+    for limiting in b.inputs.values():
+        factor = 1.1 if limiting.dimension == "rate" else 1 / 1.1
+        if limiting.dimension == "other" or limiting.compound:
             continue
         try:
-            row = run_case(with_hardware(b.case, one.scaled(factor)[1]), catalogue).row
+            row = run_case(with_hardware(b.case, limiting.scaled(factor)[1]), catalogue).row
         except InputError:
             continue
-        gains[one.title.partition(" (")[0]] = abs(row[column] / b.result.row[column] - 1)
+        gains[limiting.title.partition(" (")[0]] = abs(row[column] / b.result.row[column] - 1)
     best = sorted(gains, key=lambda title: -gains[title])[:2]
     limits = [
         f"{title} (a tenth better moves it by {100 * gains[title]:.2g} %)" for title in best if gains[title] > SAME
@@ -257,41 +266,49 @@ _FOLLOWS = ("framework.", "runtime.", "precision.", "numerics.", "serving.", "mo
 
 
 def _inputs(a: Side, b: Side) -> list[Row]:
-    """What differs: keys of the scenario, physical inputs, and everything else (`asked` false)."""
-    known = a.result.resolved, b.result.resolved
-    found: list[Row] = []
-    hidden: list[Row] = []
-    by_hand = {key for one in (a, b) for key in one.case.scenario.hardware}
-    by_hand -= {key for side in (a, b) for one in side.inputs.values() for key in one.figures if not one.compound}
-    for key in dict.fromkeys([*known[0], *known[1]]):
-        one, other = (of.get(key, {}) for of in known)
-        if not _differs(one.get("value"), other.get("value")):
-            continue
-        follows = key.startswith(_FOLLOWS) or (key.partition(".")[0] in HARDWARE_ROOTS and key != "cluster")
-        row = _row(
-            key, key, one.get("value"), other.get("value"), one.get("unit") or other.get("unit") or "", one, other
-        )
-        asked = not follows or key in by_hand
-        (found if asked else hidden).append({**row, "asked": asked})
-    gpus = [one.result.row["gpu"] for one in (a, b)]
-    if gpus[0] != gpus[1]:
-        found.append({**_row("gpu", "GPU", gpus[0], gpus[1], "", {}, {}), "asked": True})
+    """Differences in keys of the scenario, in physical inputs, and in everything else (`asked` false)."""
+    keys = list(_differing_keys(a, b))
+    gpu_a, gpu_b = (side.result.row["gpu"] for side in (a, b))
+    gpus = [_row("gpu", "GPU", gpu_a, gpu_b, "", {}, {})] if gpu_a != gpu_b else []
+    return [
+        *({**row, "asked": True} for row, chosen in keys if chosen),
+        *({**row, "asked": True} for row in (*gpus, *_differing_inputs(a, b))),
+        *({**row, "asked": False} for row, chosen in keys if not chosen),
+    ]
+
+
+def _differing_keys(a: Side, b: Side) -> Iterator[tuple[Row, bool]]:
+    """A row for each key whose values differ, and whether the files or settings chose it: it follows from no other."""
+    resolved_a, resolved_b = a.result.resolved, b.result.resolved
+    by_hand = {key for side in (a, b) for key in side.case.scenario.hardware}
+    by_hand -= {key for side in (a, b) for part in side.inputs.values() for key in part.figures if not part.compound}
+    for key in dict.fromkeys([*resolved_a, *resolved_b]):
+        of_a, of_b = resolved_a.get(key, {}), resolved_b.get(key, {})
+        value_a, value_b = of_a.get("value"), of_b.get("value")
+        if _differs(value_a, value_b):
+            follows = key.startswith(_FOLLOWS) or (key.partition(".")[0] in HARDWARE_ROOTS and key != "cluster")
+            unit = of_a.get("unit") or of_b.get("unit") or ""
+            yield _row(key, key, value_a, value_b, unit, of_a, of_b), not follows or key in by_hand
+
+
+def _differing_inputs(a: Side, b: Side) -> Iterator[Row]:
+    """A row for each physical input whose values differ, but for constants of kernels."""
     for name in dict.fromkeys([*a.inputs, *b.inputs]):
-        pair = [one.inputs.get(name) for one in (a, b)]
-        first = pair[0] or pair[1]
+        part_a, part_b = a.inputs.get(name), b.inputs.get(name)
+        first = part_a or part_b
         assert first is not None
-        constants = all(key.startswith("gpu.kernel.") for key in first.figures)
-        values = [one.value if one else None for one in pair]
-        if not constants and _differs(*values):
-            sources = [of.get(next(iter(one.figures)), {}) if one else {} for of, one in zip(known, pair, strict=True)]
+        value_a, value_b = (part.value if part else None for part in (part_a, part_b))
+        if _differs(value_a, value_b) and not all(key.startswith("gpu.kernel.") for key in first.figures):
+            of_a, of_b = (
+                side.result.resolved.get(next(iter(part.figures)), {}) if part else {}
+                for side, part in ((a, part_a), (b, part_b))
+            )
             title = first.title.replace(" (peak FLOP/s grows too)", "").replace(" (peak FLOP/s unchanged)", "")
-            row = _row(name, title, values[0], values[1], first.unit, sources[0], sources[1])
-            found.append({**row, "asked": True})
-    return [*found, *hidden]
+            yield _row(name, title, value_a, value_b, first.unit, of_a, of_b)
 
 
-def _row(key: str, title: str, a: Any, b: Any, unit: str, one: Row, other: Row) -> dict[str, Any]:
-    sources = {"source_a": one.get("source", ""), "source_b": other.get("source", "")}
+def _row(key: str, title: str, a: Any, b: Any, unit: str, of_a: Row, of_b: Row) -> dict[str, Any]:
+    sources = {"source_a": of_a.get("source", ""), "source_b": of_b.get("source", "")}
     return {"key": key, "title": title, "a": a, "b": b, "unit": unit, **sources}
 
 
@@ -305,15 +322,15 @@ def _differs(a: Any, b: Any) -> bool:
 
 def _parts(a: Side, b: Side, time: str) -> list[Row]:
     """Parts of the time of both, their difference, and its share of the whole difference; they add up."""
-    found = [_time_parts(one.result, time) for one in (a, b)]
-    totals = [one.result.row[time] for one in (a, b)]
+    parts = [_time_parts(of_a.result, time) for of_a in (a, b)]
+    totals = [of_a.result.row[time] for of_a in (a, b)]
     whole = totals[1] - totals[0]
     rows = []
-    for name in dict.fromkeys([*found[0], *found[1]]):
-        one, other = (of.get(name, 0.0) for of in found)
-        if max(one, other) > SAME * max(totals):
-            rows.append(_part(name, one, other, whole))
-    rest = [total - sum(of.values()) for total, of in zip(totals, found, strict=True)]
+    for name in dict.fromkeys([*parts[0], *parts[1]]):
+        of_a, of_b = (of.get(name, 0.0) for of in parts)
+        if max(of_a, of_b) > SAME * max(totals):
+            rows.append(_part(name, of_a, of_b, whole))
+    rest = [total - sum(of.values()) for total, of in zip(totals, parts, strict=True)]
     if max(map(abs, rest)) > 1e-5 * max(totals):
         rows.append(_part("rest_s", rest[0], rest[1], whole))
     return [*rows, _part(time, totals[0], totals[1], whole)]
@@ -333,12 +350,12 @@ def _time_parts(result: Result, time: str) -> dict[str, float]:
     if "runtime" in row:
         more = ("interference_s",) if time == "tpot_s" else ()
         return {name: row[name] for name in (*INFERENCE_PARTS, *more) if name in row}
-    found: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     for part in parts_of(result.execution, breakdown(result.execution).rank):
         kernel = part.activity.category == "compute"
         name = _NAMES.get(part.uncertainty.group, "memory_bound_s") if kernel else "exposed_communication_s"
-        found[name] = found.get(name, 0.0) + (part.seconds if kernel else part.exposed)
-    return found
+        seconds[name] = seconds.get(name, 0.0) + (part.seconds if kernel else part.exposed)
+    return seconds
 
 
 _NAMES = {"gemm": "gemm_s", "attention": "attention_s", "moe": "experts_s", "given": "given_s"}
@@ -348,7 +365,7 @@ _NAMES = {"gemm": "gemm_s", "attention": "attention_s", "moe": "experts_s", "giv
 
 
 def _explained(between: Between, column: str) -> tuple[list[Row], bool]:
-    """What each change explains of the difference of the column, the most first."""
+    """The share of each change in the difference of the column, the largest first."""
     changes = between.changes
     if not changes:
         return [], True
@@ -363,7 +380,7 @@ def _explained(between: Between, column: str) -> tuple[list[Row], bool]:
 
 
 def _verdict(a: Side, b: Side, column: str, catalogue: Catalogue) -> Verdict:
-    """How much better B is, and how sure that is."""
+    """By how much B is better, and how sure that is."""
     rows = a.result.row, b.result.row
     values = [row[column] for row in rows]
     up = sign(column) >= 0
@@ -386,7 +403,7 @@ def _verdict(a: Side, b: Side, column: str, catalogue: Catalogue) -> Verdict:
 
 
 def _independent(rows: Sequence[Row], column: str, up: bool) -> Range:
-    """P10 and P90 over the ratio, of two answers whose errors are taken to have nothing in common."""
+    """P10 and P90 over the ratio, of two answers whose errors are taken as independent."""
     above, below = (rows[1], rows[0]) if up else (rows[0], rows[1])
     low = [above[f"{column}_p10"] / above[column] - 1, 1 - below[f"{column}_p90"] / below[column]]
     high = [above[f"{column}_p90"] / above[column] - 1, 1 - below[f"{column}_p10"] / below[column]]

@@ -17,12 +17,15 @@ from simgpu.hardware.figure import figures
 from simgpu.hardware.spec import PCIeSwitch, Port
 
 Dimension = Literal["rate", "time", "other"]
-"""What scaling an input does to time: a rate goes with 1/s, a time with s; of others dimensions say nothing."""
+"""The effect of scaling an input on time: a rate goes with 1/s, a time with s; of others dimensions say nothing."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """One physical input. `figures` are its hardware keys with their values, SI; `value` is what people call it."""
+    """One physical input.
+
+    `figures` are its hardware keys with their values, SI; `value` is the figure that people know.
+    """
 
     name: str
     title: str
@@ -34,8 +37,10 @@ class Input:
     whole: bool = False  # a count: it is scaled to the nearest whole number
 
     def scaled(self, factor: float) -> tuple[float, dict[str, str]]:
-        """The factor that `value` can be scaled by (a count stays whole), and all figures scaled by it, as overrides
-        write them."""
+        """The factor that `value` can be scaled by (a count stays whole), and all figures scaled by it.
+
+        Figures are in the form of overrides.
+        """
         exact = max(round(self.value * factor), 1) / self.value if self.whole else factor
         scaled = {key: value * exact for key, value in self.figures.items()}
         whole = {key: float(round(value)) for key, value in scaled.items() if key.endswith("sm_count")}
@@ -48,13 +53,15 @@ def inputs_of(cluster: Cluster, dtype: str, gpus: int) -> list[Input]:
     What the GPUs at work cannot reach is left out: links among GPUs where there is one, the network where all are in
     one node, the host of a GPU that was named without a node.
     """
-    found = [*_gpu(cluster, dtype), *_host(cluster)]
+    inputs = [*_gpu(cluster, dtype), *_host(cluster)]
     if gpus > 1:
-        found += [*_links(cluster), *_collectives(cluster)]
+        inputs += [*_links(cluster), *_collectives(cluster)]
     if gpus > cluster.gpus_per_node:
-        found += _network(cluster)
+        inputs += _network(cluster)
     alone = cluster.name == cluster.gpu.name  # its host stands in no file whose figures could be replaced
-    return [one for one in found if one.figures and not (alone and any(key.startswith("node.") for key in one.figures))]
+    return [
+        one for one in inputs if one.figures and not (alone and any(key.startswith("node.") for key in one.figures))
+    ]
 
 
 def _gpu(cluster: Cluster, dtype: str) -> Iterator[Input]:
@@ -166,19 +173,19 @@ def _role(cluster: Cluster, name: str, title: str, ports: Mapping[str, Port]) ->
 def _ports(cluster: Cluster) -> dict[str, Port]:
     """Every port by its hardware key, in the order of importance."""
     node = cluster.node
-    found: dict[str, Port | None] = {
+    ports: dict[str, Port | None] = {
         "gpu.nvlink": cluster.gpu.nvlink,
         "gpu.host_link": cluster.gpu.host_link,
         "node.inter_socket": node.inter_socket,
     }
     if node.nic is not None:
-        found |= {"node.nic.port": node.nic.port, "node.nic.host_link": node.nic.host_link}
-    found["cluster.fabric"] = cluster.spec.fabric
+        ports |= {"node.nic.port": node.nic.port, "node.nic.host_link": node.nic.host_link}
+    ports["cluster.fabric"] = cluster.spec.fabric
     for s, socket in enumerate(node.sockets):
         for d, entry in enumerate(socket.devices):
             if isinstance(entry, PCIeSwitch):
-                found[f"node.sockets.{s}.devices.{d}.switch"] = entry.switch
-    return {path: port for path, port in found.items() if port is not None}
+                ports[f"node.sockets.{s}.devices.{d}.switch"] = entry.switch
+    return {path: port for path, port in ports.items() if port is not None}
 
 
 _MARKS = ("throttle_time",)

@@ -25,15 +25,15 @@ def split(settings: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def figures_of(named: Mapping[str, str], inputs: Sequence[Input]) -> dict[str, str]:
-    """Hardware keys with what `named` makes of them; a value is a factor ('2x') or a quantity ('50 GB/s').
+    """New values of hardware keys that `named` changes; a change is a factor ('2x') or a quantity ('50 GB/s').
 
     Raises `InputError` at '--set'.
     """
-    known = {word: one for one in inputs for word in (one.name, _plain(one.title))}
-    found: dict[str, str] = {}
+    known = {word: changed for changed in inputs for word in (changed.name, _plain(changed.title))}
+    figures: dict[str, str] = {}
     for name, value in named.items():
-        one = known.get(_plain(name))
-        if one is None:
+        changed = known.get(_plain(name))
+        if changed is None:
             titles = [other.title.partition(" (")[0] for other in inputs]
             raise InputError(
                 f"is neither a key nor an input of this job{nearest(name, titles)}", file="--set", key=name
@@ -42,16 +42,18 @@ def figures_of(named: Mapping[str, str], inputs: Sequence[Input]) -> dict[str, s
         if factor is None:
             try:
                 number, unit = parse_quantity(value)
-                if one.unit and not unit:
+                if changed.unit and not unit:
                     raise ValueError("has no unit")
-                factor = to_si(number, unit, one.unit) / one.value
+                factor = to_si(number, unit, changed.unit) / changed.value
             except (ValueError, ZeroDivisionError):
-                problem = f"{shown(value)} is neither a factor, such as 2x, nor a quantity in {one.unit or 'no unit'}"
+                problem = (
+                    f"{shown(value)} is neither a factor, such as 2x, nor a quantity in {changed.unit or 'no unit'}"
+                )
                 raise InputError(problem, file="--set", key=name) from None
         if not 0 < factor < 1e9:
             raise InputError(f"{shown(value)} is out of range; expected a factor above 0", file="--set", key=name)
-        found |= one.scaled(factor)[1]
-    return found
+        figures |= changed.scaled(factor)[1]
+    return figures
 
 
 def _plain(title: str) -> str:
@@ -59,19 +61,19 @@ def _plain(title: str) -> str:
 
 
 def unmoved(keys: Iterable[str], inputs: Iterable[Input]) -> list[str]:
-    """Why a change of hardware `keys` may move nothing: each is one of several figures of an input.
+    """Reasons why a change of hardware `keys` may move nothing: each is one of several figures of an input.
 
-    A sentence for each key that leaves the rest of its input where it was.
+    There is a sentence for each key that leaves the rest of its input where it was.
     """
     changed = set(keys)
-    found = []
-    for one in inputs:
-        mine = sorted(changed & set(one.figures))
-        left = sorted(set(one.figures) - changed)
-        if mine and left and not one.compound:
-            title = one.title.partition(" (")[0]
-            found.append(
+    sentences = []
+    for other in inputs:
+        mine = sorted(changed & set(other.figures))
+        left = sorted(set(other.figures) - changed)
+        if mine and left and not other.compound:
+            title = other.title.partition(" (")[0]
+            sentences.append(
                 f"{', '.join(mine)} alone is not all of the {title}: {', '.join(left)} still limit"
                 f"{'s' if len(left) == 1 else ''}. All at once: --set-b '{title}=2x'"
             )
-    return found
+    return sentences

@@ -16,20 +16,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, log
-from typing import Any, NamedTuple
+from typing import Any
 
-from simgpu.analysis.choices import choices_of, switches
 from simgpu.analysis.comparison import contributions, sides_of, unsure
 from simgpu.catalog import Catalogue
 from simgpu.columns import sign, time_of
 from simgpu.errors import InputError, shown
 from simgpu.scenario import resolve_cluster
-from simgpu.simulation.result import Result
 from simgpu.study.experiment.answers import checked_column, cost_column, natural, priced, scaling
 from simgpu.study.experiment.loading import Case
-from simgpu.study.experiment.running import Experiment, run_case
+from simgpu.study.experiment.running import Experiment
 from simgpu.study.experiment.selection import case_names, chosen
+from simgpu.study.pools.where import Where
 from simgpu.study.whatif.inputs import Input, inputs_of
+from simgpu.study.whatif.runs import Changed, Row, Runs, sides
 from simgpu.tabular import Tabular
 from simgpu.version import __version__
 
@@ -75,7 +75,9 @@ which goes with the input, bends by at most a quarter of the distance between th
 _HELD = ("memory_fits", "weights_fit", "saturated", "most_sequences", "longest_context", "smallest_gpus")
 """Columns that say what fits: they change in jumps."""
 
-Row = Mapping[str, Any]
+ALONE = Where(1)
+"""In this process."""
+
 Progress = Callable[[int, int], None]
 
 
@@ -159,11 +161,12 @@ def parse_change(text: str | float) -> float:
 
 
 def sensitivities(
-    experiment: Experiment, catalogue: Catalogue, asked: Asked, progress: Progress | None = None
+    experiment: Experiment, catalogue: Catalogue, asked: Asked, progress: Progress | None = None, where: Where = ALONE
 ) -> list[Sensitivity]:
     """One for each row that is asked for and each answer. `progress` is called with (done, total) simulations.
 
-    Raises `InputError` for rows and columns that are not there.
+    They run in this process, or `where` else it says, with the same answers. Raises `InputError` for rows and columns
+    that are not there.
     """
     if asked.price is not None and not (isfinite(asked.price) and asked.price > 0):
         raise InputError(f"{asked.price:g} is out of range; expected USD above zero per GPU-hour", key="--price")
@@ -178,17 +181,17 @@ def sensitivities(
         if progress:
             progress(count, total)
 
-    found = []
-    for (name, case), inputs in zip(cases, planned, strict=True):
-        runs = _Runs(case, catalogue, inputs, change, step)
-        base = priced(runs.base.row, asked.price)
-        columns = list(dict.fromkeys(checked_column(column, base, "--value") for column in asked.values))
+    def columns_of(base: Row) -> list[str]:
+        row = priced(base, asked.price)
+        columns = list(dict.fromkeys(checked_column(column, row, "--value") for column in asked.values))
         if not columns and asked.price is None:
-            columns = [natural(base)]
-        if asked.price is not None:
-            columns = list(dict.fromkeys([*columns, cost_column(base)]))
-        runs.all()
-        found += [_sensitivity(name, case, runs, column, asked.price, change, catalogue) for column in columns]
+            columns = [natural(row)]
+        return columns if asked.price is None else list(dict.fromkeys([*columns, cost_column(row)]))
+
+    plan = [(name, case, inputs) for (name, case), inputs in zip(cases, planned, strict=True)]
+    found = []
+    for runs in sides(plan, change, catalogue, where, step, columns_of):
+        found += [_sensitivity(runs, column, asked.price, change, catalogue) for column in columns_of(runs.base.row)]
     return found
 
 
@@ -218,57 +221,8 @@ def case_inputs(case: Case, catalogue: Catalogue) -> list[Input]:
     return inputs_of(cluster, dtype_of(case), plan.tp * plan.pp * plan.dp * plan.cp)
 
 
-def with_hardware(case: Case, figures: Mapping[str, Any]) -> Case:
-    """`case` with hardware figures replaced; they count after all that it says of its hardware itself."""
-    kept = {key: value for key, value in case.scenario.hardware.items() if key not in figures}
-    return case.changed({("hardware",): {**kept, **figures}})
-
-
-class _Changed(NamedTuple):
-    """A run with an input changed by a factor: its row, or in place of it why there is none; and which collectives NCCL
-    runs in another way."""
-
-    factor: float
-    row: Row | str
-    switches: Sequence[str] = ()
-
-    def value(self, column: str) -> float | None:
-        return None if isinstance(self.row, str) else self.row.get(column)
-
-
-class _Runs:
-    """The simulations of a scenario: as it is, and with each input less and more."""
-
-    def __init__(
-        self, case: Case, catalogue: Catalogue, inputs: Sequence[Input], change: float, step: Callable[[], None]
-    ) -> None:
-        self.case, self.catalogue, self.inputs, self.change, self.step = case, catalogue, inputs, change, step
-        self.base: Result = run_case(case, catalogue)
-        self.choices = choices_of(self.base.execution)
-        step()
-        self.sides: dict[str, list[_Changed]] = {}
-
-    def all(self) -> None:
-        """Both sides of every input."""
-        for one in self.inputs:
-            self.sides[one.name] = [self._side(one, factor) for factor in sides_of(self.change)]
-
-    def _side(self, one: Input, factor: float) -> _Changed:
-        exact, figures = one.scaled(factor)
-        self.step()
-        if exact == 1.0:
-            return _Changed(exact, f"a count of {one.value:g} has no whole number that near")
-        try:
-            result = run_case(with_hardware(self.case, figures), self.catalogue)
-        except InputError as error:
-            return _Changed(exact, error.problem)
-        return _Changed(exact, result.row, switches(self.choices, choices_of(result.execution)))
-
-
-def _sensitivity(
-    name: str, case: Case, runs: _Runs, column: str, price: float | None, change: float, catalogue: Catalogue
-) -> Sensitivity:
-    base = priced(runs.base.row, price)
+def _sensitivity(runs: Runs, column: str, price: float | None, change: float, catalogue: Catalogue) -> Sensitivity:
+    name, case, base = runs.name, runs.case, priced(runs.base.row, price)
     rows = []
     for one in runs.inputs:
         sides = [
@@ -292,7 +246,7 @@ def _sensitivity(
     return Sensitivity(name, column, base[column], change, base, rows, unused, doubts, doubt_of, price)
 
 
-def _measured(one: Input, column: str, base: Row, sides: Sequence[_Changed]) -> dict[str, Any]:
+def _measured(one: Input, column: str, base: Row, sides: Sequence[Changed]) -> dict[str, Any]:
     """The row of an input. A side on which NCCL chooses another way jumps: it counts for no elasticity, unless both
     sides agree all the same."""
     value = base[column]
@@ -350,7 +304,7 @@ def _against(one: Input, column: str, slope: float) -> bool:
 _AGAINST = "and the effect is the opposite of what one expects"
 
 
-def _reasons(sides: Sequence[_Changed], jumped: Sequence[bool], wrong: Sequence[bool]) -> list[str]:
+def _reasons(sides: Sequence[Changed], jumped: Sequence[bool], wrong: Sequence[bool]) -> list[str]:
     """Where NCCL chooses differently, and where faster hardware gives a worse answer."""
     found = []
     for side, jump, bad in zip(sides, jumped, wrong, strict=True):
@@ -381,7 +335,7 @@ def _swing(row: Row) -> float:
     return max((abs(end / row["value"] - 1) for end in ends), default=0.0)
 
 
-def _jumps(base: Row, sides: Sequence[_Changed]) -> list[str]:
+def _jumps(base: Row, sides: Sequence[Changed]) -> list[str]:
     """What fits with less and with more of an input, where that changes."""
     found = []
     for key in _HELD:

@@ -1,4 +1,4 @@
-"""How much each of several changes explains, so that the order in which they are made does not decide.
+"""Shares of several changes in a difference, so that the order in which they are made does not decide.
 
 A change that is made first may do something else than the same change made last. With few changes every order is
 averaged (Shapley's value: the mean of what a change adds over all orders); with many, one order and its reverse, which
@@ -29,31 +29,34 @@ class Shares:
 
 
 def shares(count: int, value: Value) -> Shares:
-    """Shares of value(all) - value(none) of `count` changes."""
+    """Shares of the changes in value(all) - value(none); there are `count` changes."""
     none = frozenset[int]()
     exact = count <= EXACT
-    found = [_over_all(one, count, value) for one in range(count)] if exact else _both_ways(count, value)
+    effects = [_over_all(one, count, value) for one in range(count)] if exact else _both_ways(count, value)
     alone = [value(frozenset([one])) - value(none) for one in range(count)]
-    return Shares(found, alone, exact)
+    return Shares(effects, alone, exact)
 
 
 def needed(count: int) -> list[frozenset[int]]:
     """Sets of changes whose values `shares` asks for, those of one order and its reverse first."""
     orders = (range(count), range(count - 1, -1, -1))
-    found = [frozenset(list(order)[:size]) for order in orders for size in range(1, count)]
+    subsets = [frozenset(list(order)[:size]) for order in orders for size in range(1, count)]
     if count <= EXACT:
-        found += [frozenset(some) for size in range(1, count) for some in combinations(range(count), size)]
-    return list(dict.fromkeys([*found, *(frozenset([one]) for one in range(count))]))
+        subsets += [frozenset(some) for size in range(1, count) for some in combinations(range(count), size)]
+    return list(dict.fromkeys([*subsets, *(frozenset([one]) for one in range(count))]))
 
 
-def _over_all(one: int, count: int, value: Value) -> float:
-    """sum over sets S without the change of (value(S + change) - value(S)) / (count * C(count - 1, |S|))."""
-    others = [other for other in range(count) if other != one]
+def _over_all(change: int, count: int, value: Value) -> float:
+    """The average effect of a change over all orders (Shapley's value).
+
+    It is the sum over sets S without the change of (value(S + change) - value(S)) / (count * C(count - 1, |S|)).
+    """
+    others = [other for other in range(count) if other != change]
     total = 0.0
     for size in range(count):
         for chosen in combinations(others, size):
             before = frozenset(chosen)
-            total += (value(before | {one}) - value(before)) / (count * comb(count - 1, size))
+            total += (value(before | {change}) - value(before)) / (count * comb(count - 1, size))
     return total
 
 

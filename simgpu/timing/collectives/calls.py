@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
-from simgpu.hardware.topology import Topology, topology_of
+from simgpu.hardware.machine import topology_of
+from simgpu.hardware.topology import Topology
 from simgpu.timing.collectives.ideal import CollectivePhase, Edge, ideal_phases
 from simgpu.timing.collectives.model import ALGORITHMS, PROTOCOLS, CollectiveModel, CollectiveTimes
 from simgpu.timing.collectives.traffic import kind_of

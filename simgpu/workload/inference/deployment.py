@@ -15,6 +15,7 @@ from typing import Any
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.inherit import DEFAULT
+from simgpu.hardware.machine import machine_of
 from simgpu.memo import Region, content, key_of
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import BYTES, Attention, Dim, Matmul, Operator, Pointwise
@@ -202,7 +203,7 @@ class Deployment:
         """The same, with the steps that deployments like it on this cluster have worked out."""
         if self.drafter is not None:
             return self
-        known = self.cluster.memo.region("deployments", DEPLOYMENTS)
+        known = machine_of(self.cluster).memo.region("deployments", DEPLOYMENTS)
         precision, runtime = content(self.precision), content(self.runtime)
         key = key_of(self, ("cluster", "drafter"), precision=precision, runtime=runtime)
         found: Deployment = known.known(key, self.fresh)

@@ -24,11 +24,12 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from operator import attrgetter
 from typing import Any
 
 from simgpu.hardware.cluster import Cluster
-from simgpu.hardware.topology import topology_of
-from simgpu.memo import Region, key_of
+from simgpu.hardware.machine import topology_of
+from simgpu.memo import Region, fields_of, key_of
 from simgpu.model.operators import BYTES
 from simgpu.plan.parallelism import ORDER, Plan
 from simgpu.plan.states import parameters_of
@@ -135,15 +136,11 @@ class Bounds:
             plan.pipeline == SPLIT, job.micro_batch,
         )  # fmt: skip
         layers = self._once(("layers", layer), lambda: self._layers(job, kernels))
-        again = plan.recompute_layers if plan.recompute == "full" else None
-        parts = ("work", layer, plan.pp, plan.vp, again)
-        work = self._once(parts, lambda: self._work(job, layers, (plan.pp, plan.vp, again)))
+        cut = _cut(plan)
+        work = self._once(("work", layer, cut), lambda: self._work(job, layers, cut))
         hop = self._hop(job, layers, layer)
-        sharing = (plan.zero, plan.shards, plan.dp, plan.cp, plan.ep)
-        alone = (plan.tp, plan.pp, plan.vp, *sharing)
-        ends = self._once(("ends", alone, plan.offload, plan.offload_to), lambda: self._ends(job, kernels, layers))
-        overlap = (plan.overlap_gradients, plan.overlap_weights, m if _each(job) else 0)
-        traffic = self._once(("traffic", alone, overlap, plan.order), lambda: self._traffic(job, layers))
+        ends = self._once(("ends", _ends_of(plan)), lambda: self._ends(job, kernels, layers))
+        traffic = self._once(("traffic", _traffic_of(plan, m, _each(job))), lambda: self._traffic(job, layers))
         return _joined(plan, m, work, hop, traffic, ends) * (1 - ROUNDING)
 
     def floor(self, job: Job, kernels: KernelModel) -> float:
@@ -283,9 +280,58 @@ class Bounds:
         return sum(self._call(plan, call, shared) for call in calls if STREAM_OF[call.group] == "grad")
 
     def _call(self, plan: Plan, call: Call, shared: bool) -> float:
-        ranks, groups = self._once(("group", plan.tp, plan.cp, plan.dp, plan.ep, plan.shards, plan.order, call.group),
-                                   lambda: _placed(plan, call.group, self._egress.per_node))  # fmt: skip
+        key = ("group", _groups_of(plan), call.group)
+        ranks, groups = self._once(key, lambda: _placed(plan, call.group, self._egress.per_node))
         return self._egress.seconds(call.kind, ranks, groups if shared else 1, call.size)
+
+
+# ---- keys: every field of a plan but those that are named -------------------------------------------
+
+NO_CUT = (
+    *("tp", "dp", "sequence_parallel", "cp", "ep", "schedule", "zero", "shard", "context", "micro_batch", "recompute"),
+    *("overlap_gradients", "overlap_weights", "async_tp", "offload", "offload_to", "order"),
+)
+"""Fields that the layers of a stage do not depend on; of recomputation they know how many layers it is of."""
+
+NO_ENDS = (
+    *("sequence_parallel", "schedule", "context", "micro_batch", "recompute", "recompute_layers", "overlap_gradients"),
+    *("overlap_weights", "async_tp", "order"),
+)
+"""Fields that the norm of the gradients and the update do not depend on."""
+
+NO_TRAFFIC = (
+    *("sequence_parallel", "schedule", "context", "recompute", "recompute_layers", "async_tp", "offload", "offload_to"),
+)
+"""Fields that collectives of gradients and weights do not depend on; of microbatches only their number matters, where
+weights are gathered for each."""
+
+NO_GROUPS = (
+    *("sequence_parallel", "vp", "schedule", "zero", "context", "micro_batch", "recompute", "recompute_layers"),
+    *("overlap_gradients", "overlap_weights", "async_tp", "offload", "offload_to"),
+)
+"""Fields that the ranks of a group do not depend on."""
+
+
+_cut_fields = attrgetter(*fields_of(Plan, (*NO_CUT, "recompute_layers")))
+_ends_fields = attrgetter(*fields_of(Plan, (*NO_ENDS, "shard")))
+_traffic_fields = attrgetter(*fields_of(Plan, (*NO_TRAFFIC, "shard", "micro_batch")))
+_groups_fields = attrgetter(*fields_of(Plan, (*NO_GROUPS, "shard")))
+
+
+def _cut(plan: Plan) -> tuple[Hashable, ...]:
+    return _cut_fields(plan), plan.recompute_layers if plan.recompute == "full" else None
+
+
+def _ends_of(plan: Plan) -> tuple[Hashable, ...]:
+    return _ends_fields(plan), plan.shards
+
+
+def _traffic_of(plan: Plan, microbatches: int, each: bool) -> tuple[Hashable, ...]:
+    return _traffic_fields(plan), plan.shards, microbatches if each else 0
+
+
+def _groups_of(plan: Plan) -> tuple[Hashable, ...]:
+    return _groups_fields(plan), plan.shards
 
 
 Unit = tuple[str, bool]

@@ -1,4 +1,4 @@
-"""What each pipeline stage holds: units (embedding, layers, head), chunk by chunk, as blocks with their parameters."""
+"""The contents of each pipeline stage: units (embedding, layers, head), chunk by chunk, as blocks with parameters."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from simgpu.workload.training.layers import Layers, Passes
 
 
 def units_of(config: TransformerConfig, plan: Plan) -> Iterator[list[list[tuple[str, bool]]]]:
-    """Yield the chunks of every stage; a chunk lists its units in order: kind, and whether the plan recomputes
-    it."""
+    """Yield the chunks of every stage.
+
+    A chunk lists its units in order: kind, and whether the plan recomputes it.
+    """
     kinds, ranges = kinds_of_layers(config), layer_ranges(config.layers, plan)
     for s in range(plan.pp):
         left = plan.recompute_layers if plan.recompute == "full" and plan.recompute_layers else config.layers
@@ -33,13 +35,13 @@ def units_of(config: TransformerConfig, plan: Plan) -> Iterator[list[list[tuple[
 
 def chunks_of(job: Job, layers: Layers) -> list[list[list[Passes]]]:
     """The units of each chunk of each stage; equal ones are the same object."""
-    made: dict[tuple[str, bool], Passes] = {}
+    units: dict[tuple[str, bool], Passes] = {}
 
     def unit(kind: str, again: bool) -> Passes:
-        if (kind, again) not in made:
+        if (kind, again) not in units:
             one = layers.unit(kind, again)
-            made[kind, again] = _tied(job, one) if kind == "head" else one
-        return made[kind, again]
+            units[kind, again] = _tied(job, one) if kind == "head" else one
+        return units[kind, again]
 
     return [[[unit(*one) for one in chunk] for chunk in stage] for stage in units_of(job.config, job.plan)]
 
@@ -51,7 +53,7 @@ def tied_table(job: Job) -> float:
 
 
 def _tied(job: Job, unit: Passes) -> Passes:
-    """A tied head on another stage than the embedding holds a table of its own (Megatron-LM)."""
+    """The unit with a table of its own, where a tied head is on another stage than the embedding (Megatron-LM)."""
     table = tied_table(job)
     trained = unit.trained + (table if job.numerics.finetune == "full" else 0.0)
     return replace(unit, weights=unit.weights + table, trained=trained) if table else unit

@@ -1,4 +1,4 @@
-"""What a training step is."""
+"""The inputs of a training step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from simgpu.workload.frameworks import Framework
 
 @dataclass
 class Job:
-    """Everything that a training step needs to know."""
+    """All inputs of a training step."""
 
     config: TransformerConfig
     plan: Plan
@@ -27,6 +27,7 @@ class Job:
 
     @property
     def micro_batch(self) -> int:
+        """Sequences of a microbatch."""
         return self.plan.micro_batch or self.batch // self.plan.dp
 
     @property

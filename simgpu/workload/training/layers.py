@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from simgpu.hardware.machine import machine_of
 from simgpu.memo import content, key_of
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import (
@@ -66,7 +67,7 @@ class Passes:
 
     @staticmethod
     def joined(units: Sequence[Passes], trained: bool) -> Passes:
-        """Several units as one, without blocks; `trained`: only parameters that an optimizer updates."""
+        """Several units as one unit without blocks; `trained`: count only parameters that an optimizer updates."""
         weights = sum(unit.trained if trained else unit.weights for unit in units)
         experts = sum(unit.expert_weights for unit in units if unit.trained == unit.weights or not trained)
         packed = 0.0 if trained else sum(unit.packed for unit in units)
@@ -75,7 +76,7 @@ class Passes:
 
 @dataclass(frozen=True)
 class Layers:
-    """Makes the blocks of a model under a plan."""
+    """The maker of the blocks of a model under a plan."""
 
     config: TransformerConfig
     plan: Plan
@@ -92,16 +93,16 @@ class Layers:
     def unit(self, kind: str, recompute: bool = True) -> Passes:
         """The blocks of 'embedding', 'head', or a kind of layer; `recompute` as the plan says, or not at all.
 
-        What another plan on this cluster has in common within a layer is known already.
+        Results are shared with other plans on this cluster that are equal within a layer.
         """
         key = (*self._identity, kind, recompute)
-        known = self.kernels.cluster.memo.region("layers", REMEMBERED)
+        known = machine_of(self.kernels.cluster).memo.region("layers", REMEMBERED)
         unit: Passes = known.known(key, lambda: self._unit(kind, recompute))
         return unit
 
     @cached_property
     def _identity(self) -> tuple[Any, ...]:
-        """All that a unit depends on, beside the cluster: of the plan and its links, what a layer sees of them."""
+        """All that a unit depends on, beside the cluster: the part of the plan and its links that a layer sees."""
         plan = self.plan
         groups = [name for name in ("tp", "cp", "ep") if getattr(plan, name) > 1]
         copied = bool(self._copies(1.0))
@@ -170,31 +171,33 @@ class Layers:
         return "bf16" if self.numerics.dtype == "fp8" else self.numerics.dtype
 
     def _with_adapters(self, operators: Sequence[Operator]) -> tuple[Operator, ...]:
-        """Low-rank products beside the matrices they adapt (Hu et al., LoRA, 2021); 4-bit weights are unpacked first
-        (Dettmers et al., QLoRA, 2023, section 3)."""
+        """The operators with low-rank products beside the matrices that they adapt (Hu et al., LoRA, 2021).
+
+        4-bit weights are unpacked first (Dettmers et al., QLoRA, 2023, section 3).
+        """
         if self.numerics.finetune == "full":
             return tuple(operators)
-        found: list[Operator] = []
+        adapted: list[Operator] = []
         for op in operators:
             if isinstance(op, Matmul) and op.weight and self.numerics.finetune == "qlora":
                 read = self.numerics.weight_bytes / BYTES[op.dtype]
                 shape = (op.n[0] if len(op.n) == 1 else Dim(op.n_size, 1, op.n[0].axis),)
-                found.append(Pointwise(f"{op.name}_unpack", "elementwise", op.k, shape, op.dtype, read, 1))
-            found.append(op)
+                adapted.append(Pointwise(f"{op.name}_unpack", "elementwise", op.k, shape, op.dtype, read, 1))
+            adapted.append(op)
             if isinstance(op, Matmul) and op.name in self.numerics.targets:
                 rank = (Dim(self.numerics.rank),)
-                found.append(replace(op, name=f"{op.name}_lora_a", n=rank, bias=False))
-                found.append(replace(op, name=f"{op.name}_lora_b", k=rank[0], bias=False))
-        return tuple(found)
+                adapted.append(replace(op, name=f"{op.name}_lora_a", n=rank, bias=False))
+                adapted.append(replace(op, name=f"{op.name}_lora_b", k=rank[0], bias=False))
+        return tuple(adapted)
 
     def _gradients(self, kind: str, forward: Sequence[Operator]) -> tuple[Operator, ...]:
-        found = backward(tuple(forward))
+        gradients = backward(tuple(forward))
         if self.numerics.finetune != "full":
-            found = tuple(op for op in found if not _of_weights(op) or "_lora_" in op.name)
+            gradients = tuple(op for op in gradients if not _of_weights(op) or "_lora_" in op.name)
             if kind == "embedding":
                 return ()
         result: list[Operator] = []
-        for op in found:
+        for op in gradients:
             result.append(op)
             if isinstance(op, (Matmul, GroupedMatmul)) and _of_weights(op):
                 result += self._accumulation(op)
@@ -230,7 +233,7 @@ class Layers:
 
     @property
     def _autocast(self) -> bool:
-        """Whether the framework casts fp32 weights and an fp32 residual stream for each product (torch.autocast)."""
+        """True if the framework casts fp32 weights and an fp32 residual stream for each product (torch.autocast)."""
         return self.numerics.casts_weights and "rms_autocast" in self.framework.forward
 
     def _casts(self, kind: str, weights: float) -> tuple[Operator, ...]:
@@ -241,7 +244,7 @@ class Layers:
         return (Pointwise("weights_cast", "elementwise", Dim(int(weights)), (Dim(1),), self._wide, wide, 1),)
 
     def _recomputed(self, kind: str, forward: Sequence[Operator]) -> tuple[Operator, ...]:
-        """What backward runs again of a layer."""
+        """Operators of a layer that backward runs again."""
         how = self.plan.recompute
         if how == "none" or kind in ("embedding", "head"):
             return ()
@@ -256,8 +259,10 @@ class Layers:
         return tuple(op for op in forward if op.name in inner)
 
     def _every_second(self, operators: Sequence[Operator]) -> Iterator[Operator]:
-        """torchtitan, "op": products are saved in turn, and attention; the rest runs again. Outputs that one product
-        makes side by side here are products of their own there."""
+        """The operators that run again with torchtitan's "op": every second product is saved, and attention.
+
+        Outputs that one product makes side by side here are products of their own there.
+        """
         count = 0
         for op in operators:
             if isinstance(op, (Attention, Communicate)):
@@ -275,18 +280,21 @@ class Layers:
     # ---- steps ---------------------------------------------------------------------------------------
 
     def _backward(self, kind: str, repeated: Sequence[Step], gradients: Sequence[Operator]) -> Block:
-        """The block of backward. Where collectives can run beside weight gradients as they are, or cut up beside
-        their products, a stack does what is faster (Transformer Engine: bulk overlap or pipelined, by layer)."""
+        """The block of backward.
+
+        Where collectives can run beside weight gradients as they are, or cut up beside their products, a stack does
+        what is faster (Transformer Engine: bulk overlap or pipelined, by layer).
+        """
         ways = [self._steps(gradients)]
         if self.framework.overlaps_tp and self._cut:
             ways.append(self._steps(gradients, whole=True))
-        beside = [overlapped(way) if self.framework.overlaps_tp and self.plan.tp > 1 else way for way in ways]
-        blocks = [self._run(f"{kind} backward", (*repeated, *way), len(repeated)) for way in beside]
+        overlapping = [overlapped(way) if self.framework.overlaps_tp and self.plan.tp > 1 else way for way in ways]
+        blocks = [self._run(f"{kind} backward", (*repeated, *way), len(repeated)) for way in overlapping]
         return min(blocks, key=lambda block: block.seconds)
 
     @property
     def _cut(self) -> bool:
-        """Whether tensor-parallel collectives are cut up."""
+        """True if tensor-parallel collectives are cut up."""
         return self.plan.async_tp and self.plan.tp > 1
 
     def _steps(self, operators: Sequence[Operator], whole: bool = False) -> tuple[Step, ...]:
@@ -320,15 +328,19 @@ class Layers:
     def gathered(self) -> bool:
         """True if sharded weights are gathered, and gradients scattered, for each microbatch.
 
-        With ZeRO-3 in any framework, with ZeRO-2 where it is done alike (FSDP). Stages of a pipeline gather once.
+        This holds with ZeRO-3 in any framework, and with ZeRO-2 where the framework does the same (FSDP). Stages of a
+        pipeline gather once.
         """
         each = self.plan.zero == 3 or (self.plan.zero == 2 and self.framework.gathers_each_microbatch)
         return each and self.plan.pp == 1
 
 
 def _last_needed(forward: Sequence[Operator]) -> int:
-    """How many operators make all that backward of a layer needs: up to the last product, whose output it does not
-    need, but for that of experts, which comes back to be weighed."""
+    """The number of operators that make all that backward of a layer needs.
+
+    They end with the last product, whose output backward does not need, but for that of experts, which comes back to be
+    weighed.
+    """
     stop = max(i for i, op in enumerate(forward) if isinstance(op, (Matmul, GroupedMatmul)))
     while isinstance(forward[stop], (GroupedMatmul, Communicate)):
         stop += 1
@@ -344,7 +356,7 @@ def _outputs(op: Matmul) -> Iterator[Dim]:
 
 
 def _weights_of(op: Matmul | GroupedMatmul) -> tuple[Dim, Dim]:
-    """The gradient that a product makes as rows and columns; of experts, one row for each."""
+    """Rows and columns of the gradient that a product makes; for experts, a row for each."""
     if isinstance(op, Matmul):
         return op.m, op.n[0] if len(op.n) == 1 else Dim(op.n_size, 1, op.n[0].axis)
     split, other = (op.n[0], op.k.size) if op.n[0].axis else (op.k, op.n_size)
@@ -357,5 +369,5 @@ def _in_16_bits(step: Step) -> Step:
 
 
 def _of_weights(op: Operator) -> bool:
-    """Whether `op` makes the gradient of weights, or brings it to its accumulator."""
+    """True if `op` makes the gradient of weights, or brings it to its accumulator."""
     return is_weight_gradient(op) or f"{WEIGHT_GRADIENT}_" in op.name

@@ -16,20 +16,23 @@ def lower(
     operators: Iterable[Operator], framework: Framework, fp8: str | None = None, rms: bool = False,
     autocast: bool = False,
 ) -> tuple[Operator, ...]:  # fmt: skip
-    """The kernels that `framework` runs for `operators`; `fp8` names the scaling of products in fp8, `rms` tells that
-    normalisation is RMSNorm, `autocast` that weights and residual stream are fp32."""
-    found: list[Operator] = []
+    """The kernels that `framework` runs for `operators`.
+
+    `fp8` names the scaling of products in fp8, `rms` tells that normalisation is RMSNorm, `autocast` that weights and
+    residual stream are fp32.
+    """
+    kernels: list[Operator] = []
     for op in operators:
         match op:
             case Pointwise():
-                found += _pointwise(op, framework, _norm_in(framework, rms, autocast))
+                kernels += _pointwise(op, framework, _norm_in(framework, rms, autocast))
             case Attention():
-                found += _attention(op, framework)
+                kernels += _attention(op, framework)
             case Matmul() if fp8 and op.dtype == "fp8":
-                found += _fp8(op, fp8)
+                kernels += _fp8(op, fp8)
             case _:
-                found.append(op)
-    return tuple(found)
+                kernels.append(op)
+    return tuple(kernels)
 
 
 def _norm_in(framework: Framework, rms: bool, autocast: bool) -> str:
@@ -44,14 +47,14 @@ def _pointwise(op: Pointwise, framework: Framework, norm: str) -> Iterator[Opera
     if kernels is None:
         yield op
         return
-    for i, one in enumerate(kernels):
+    for i, kernel in enumerate(kernels):
         name = op.name if i == 0 else f"{op.name}_{i + 1}"
         share = op.flops_per_element / len(kernels)
         weights = op.weights if i == 0 else 0
         # the collective over a split vocabulary goes with the first kernel
-        kept = op.kind if i == 0 and op.kind == "softmax" else one.kind
+        kept = op.kind if i == 0 and op.kind == "softmax" else kernel.kind
         yield replace(
-            op, name=name, kind=kept, reads=one.reads, writes=one.writes, flops_per_element=share, weights=weights
+            op, name=name, kind=kept, reads=kernel.reads, writes=kernel.writes, flops_per_element=share, weights=weights
         )
 
 
@@ -108,14 +111,14 @@ def overlapped(steps: Sequence[Step]) -> tuple[Step, ...]:
     The sum of an input gradient runs beside the weight gradient that follows; the gather of a saved input runs beside
     the input gradient before it (core/tensor_parallel/layers.py, LinearWithGradAccumulationAndAsyncCommunication).
     """
-    found: list[Step] = list(steps)
+    reordered: list[Step] = list(steps)
     i = 0
-    while i < len(found):
-        step = found[i]
+    while i < len(reordered):
+        step = reordered[i]
         if isinstance(step, Matmul) and step.name.endswith("_dgrad"):
-            i = _overlap_one(found, i)
+            i = _overlap_one(reordered, i)
         i += 1
-    return tuple(found)
+    return tuple(reordered)
 
 
 def _overlap_one(steps: list[Step], at: int) -> int:
@@ -146,22 +149,22 @@ def asynchronous(steps: Sequence[Step], ranks: int, hidden: float) -> tuple[Step
     of the others all but the share `hidden`, which a stack reaches
     (PyTorch async TP: torch/distributed/_symmetric_memory, fused_all_gather_matmul and fused_matmul_reduce_scatter).
     """
-    found: list[Step] = []
+    reordered: list[Step] = []
     i = 0
     while i < len(steps):
         step, after = steps[i], steps[i + 1] if i + 1 < len(steps) else None
         gather = isinstance(step, Collective) and step.kind == "all_gather" and step.group == "tp"
         scatter = isinstance(after, Collective) and after.kind == "reduce_scatter" and after.group == "tp"
         if gather and isinstance(after, Matmul):
-            found += _beside(step, after, ranks, hidden, first=True)  # type: ignore[arg-type]
+            reordered += _beside(step, after, ranks, hidden, first=True)  # type: ignore[arg-type]
             i += 2
         elif isinstance(step, Matmul) and scatter:
-            found += _beside(after, step, ranks, hidden, first=False)  # type: ignore[arg-type]
+            reordered += _beside(after, step, ranks, hidden, first=False)  # type: ignore[arg-type]
             i += 2
         else:
-            found.append(step)
+            reordered.append(step)
             i += 1
-    return tuple(found)
+    return tuple(reordered)
 
 
 def _beside(collective: Collective, product: Matmul, ranks: int, hidden: float, first: bool) -> list[Step]:

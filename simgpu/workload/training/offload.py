@@ -1,4 +1,4 @@
-"""What a unit of a training step exchanges with host memory or drives: weights that live there, gradients.
+"""Exchange of a training step's units with host memory or drives: weights that live there, gradients.
 
 Read from DeepSpeed 0.17 and PyTorch's FSDP 2:
 
@@ -30,7 +30,7 @@ FP32 = 4.0
 
 @dataclass(frozen=True)
 class Copy:
-    """A copy of one rank: where to or from, and bytes."""
+    """A copy of one rank: its direction, and bytes."""
 
     kind: str
     size: float
@@ -40,7 +40,7 @@ class Offload:
     """Copies of the units of a step."""
 
     def __init__(self, job: Job, reductions: Reductions) -> None:
-        """Raises `InputError` (key only) where drives are asked for that the node does not have."""
+        """Prepare the copies. Raises `InputError` (key only) for drives that the node does not have."""
         self.job, self.plan, self.reductions = job, job.plan, reductions
         self.stack = job.framework.memory
         self.weights = job.plan.weights_away
@@ -51,13 +51,13 @@ class Offload:
 
     @cached_property
     def _master(self) -> bool:
-        """Whether shards are those of the fp32 master alone."""
+        """True if shards are those of the fp32 master alone."""
         numerics = self.job.numerics
         copied = self.stack.sharded_copy if numerics.sharded_copy is None else numerics.sharded_copy
         return numerics.finetune == "full" and numerics.master is not None and not copied
 
     def fetch(self, units: Sequence[Passes]) -> list[Copy]:
-        """Weights of some units before a pass."""
+        """Copies that bring the weights of some units before a pass."""
         if not self.weights:
             return []
         joined = Passes.joined(units, trained=False)
@@ -69,7 +69,7 @@ class Offload:
         return [Copy(FROM_NVME if self.plan.weights_on_nvme else FROM_HOST, size)] if size else []
 
     def put(self, units: Sequence[Passes], microbatch: int) -> list[Copy]:
-        """Gradients of some units after the backward pass of a microbatch."""
+        """Copies that take the gradients of some units after the backward pass of a microbatch."""
         if not self.gradients:
             return []
         full = self.job.numerics.finetune == "full"
@@ -87,7 +87,7 @@ class Offload:
 
     @property
     def _copies(self) -> int:
-        """Ranks that share the experts of a rank."""
+        """The number of ranks that share the experts of a rank."""
         return max(self.plan.dp * self.plan.cp // self.plan.ep, 1)
 
     def demands(self, stage: int, units: Sequence[Passes]) -> list[Demand]:

@@ -1,4 +1,4 @@
-"""Which gradients and weights travel together, over which group, how many bytes."""
+"""Groups of gradients and weights that travel together: over which ranks, how many bytes."""
 
 from __future__ import annotations
 
@@ -39,8 +39,11 @@ class Reductions:
         self.whole = self.each or job.plan.zero == 3
 
     def buckets(self, units: Sequence[Passes]) -> list[list[int]]:
-        """Units whose gradients are reduced together, from the last to the first: each on its own where they are
-        sharded, all where reductions wait for the end of backward."""
+        """Units whose gradients are reduced together, from the last to the first.
+
+        Each unit is on its own where gradients are sharded; all are together where reductions wait for the end of
+        backward.
+        """
         backwards = list(reversed(range(len(units))))
         if self.each:
             return [[i] for i in backwards]
@@ -70,31 +73,33 @@ class Reductions:
             yield part
 
     def of(self, units: Sequence[Passes]) -> Iterator[Call]:
-        """Reduction of the gradients of some units, in order."""
+        """The reduction of the gradients of some units, in order."""
         plan, width = self.plan, BYTES[self.job.numerics.reduce]
         experts = sum(unit.expert_weights for unit in units) if self._full else 0.0
         shared = (sum(unit.trained for unit in units) - experts) * width
         if plan.zero == 0:
-            found = [Call("all_reduce", "grad", shared), Call("all_reduce", "expert", experts * width)]
+            calls = [Call("all_reduce", "grad", shared), Call("all_reduce", "expert", experts * width)]
         else:
-            found = [Call("reduce_scatter", "shard", shared)]
+            calls = [Call("reduce_scatter", "shard", shared)]
             if plan.shards < plan.dp * plan.cp:
-                found.append(Call("all_reduce", "replica", shared / plan.shards))
-            found.append(Call("reduce_scatter", "expert", experts * width))
-        return (call for call in found if call.size)
+                calls.append(Call("all_reduce", "replica", shared / plan.shards))
+            calls.append(Call("reduce_scatter", "expert", experts * width))
+        return (call for call in calls if call.size)
 
     def gathers(self, units: Sequence[Passes]) -> Iterator[Call]:
-        """Gather of the weights of some units: all where they are sharded, else those that were updated."""
+        """Gathers of the weights of some units: all where they are sharded, else those that were updated."""
         joined = Passes.joined(units, trained=not self.whole)
         stored, experts = self.job.numerics.stored_bytes, joined.expert_weights
         dense = stored(joined.weights - experts, joined.packed)
         experts = stored(experts, experts if self.whole else 0)
-        found = (Call("all_gather", "shard", dense), Call("all_gather", "expert", experts))
-        return (call for call in found if call.size)
+        calls = (Call("all_gather", "shard", dense), Call("all_gather", "expert", experts))
+        return (call for call in calls if call.size)
 
     def unsplit_bytes(self, chunks: Sequence[Sequence[Passes]]) -> float:
-        """Bytes of gradients that the ranks of a tensor group have parts of: norms and routers under sequence
-        parallelism, where each works on its share of the tokens."""
+        """Bytes of gradients of which every rank of a tensor group has a part.
+
+        These are norms and routers under sequence parallelism, where each rank works on its share of the tokens.
+        """
         plan, config = self.plan, self.job.config
         if not (plan.sequence_parallel and plan.tp > 1 and self._full):
             return 0.0

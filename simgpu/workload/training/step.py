@@ -26,6 +26,7 @@ from simgpu.workload.execution import Activity, Execution
 from simgpu.workload.links import OFFLOAD, Demand, Links, Transfer
 from simgpu.workload.steady import folded
 from simgpu.workload.training.chunks import chunks_of, tied_table
+from simgpu.workload.training.demands import demands
 from simgpu.workload.training.job import Job
 from simgpu.workload.training.layers import SPLIT, Layers, Passes
 from simgpu.workload.training.offload import Copy, Offload
@@ -98,25 +99,9 @@ class _Step:
         return Execution(self.sim.run(), [self.streams[rank] for rank in shown], self.blocks)
 
     def _demands(self) -> Iterator[Demand]:
-        """All that will cross links between blocks."""
+        """All collectives and copies that will cross links between blocks; worked out only if links ask for them."""
         size, _ = self._activations
-        for stage, chunks in enumerate(self.stages):
-            for units in chunks:
-                for bucket in self.reductions.buckets(units):
-                    held = [units[i] for i in bucket]
-                    for call in self.reductions.of(held):
-                        yield call.kind, call.group, stage, call.size
-                    yield from self.offload.demands(stage, held)
-                for part in self.reductions.gathered_together(units) if self.plan.zero else ():
-                    for call in self.reductions.gathers(part):
-                        yield call.kind, call.group, stage, call.size
-            if self.plan.pp > 1:
-                if stage < self.plan.pp - 1 or self.plan.vp > 1:
-                    yield "send_recv", "next", stage, size
-                if stage > 0 or self.plan.vp > 1:
-                    yield "send_recv", "back", stage, size
-        if tied := self._tied_bytes:
-            yield "all_reduce", "embedding", 0, tied
+        yield from demands(self.job, self.stages, self.reductions, self.offload, size, self._tied_bytes)
 
     @property
     def _tied_bytes(self) -> float:
@@ -127,25 +112,25 @@ class _Step:
     # ---- compute -------------------------------------------------------------------------------------
 
     def _inputs(self, task: Task) -> list[Ids]:
-        """What a task waits for: activations or gradients of a neighbour; reductions that nothing runs beside."""
-        found = self.awaited.pop(task.stage, [])
+        """Activities that a task waits for: a neighbour's activations or gradients; reductions that nothing hides."""
+        activities = self.awaited.pop(task.stage, [])
         if task in self.sent:
-            found.append(self.sent[task])
+            activities.append(self.sent[task])
         else:
             source = depends_on(task, self.plan.pp, self.plan.vp)
             if source is not None:
-                found.append(self.ends[source])
-        return found
+                activities.append(self.ends[source])
+        return activities
 
-    def _pass(self, task: Task, name: str, kind: str, made: BlockCounts, after: Iterable[Ids]) -> Ids:
+    def _pass(self, task: Task, name: str, kind: str, blocks: BlockCounts, after: Iterable[Ids]) -> Ids:
         """Blocks one after another, on every rank of the stage."""
-        found = self._sums.get(id(made))
-        if found is None:
-            seconds = sum(block.seconds * times for block, times in made)
-            found = self._sums[id(made)] = (made, seconds, sum(block.flops * times for block, times in made))
-        _, seconds, flops = found
+        known = self._sums.get(id(blocks))
+        if known is None:
+            seconds = sum(block.seconds * times for block, times in blocks)
+            known = self._sums[id(blocks)] = (blocks, seconds, sum(block.flops * times for block, times in blocks))
+        _, seconds, flops = known
         label = Activity(name, "compute", kind, kind, flops, task=(task.microbatch, task.chunk))
-        self.blocks.setdefault(label, made)
+        self.blocks.setdefault(label, blocks)
         return self._delay(task.stage, seconds, label, after)
 
     def _one(self, block: Block) -> BlockCounts:
@@ -178,8 +163,8 @@ class _Step:
             return self._pass(task, name, "forward", self._all_of(task, [unit.forward for unit in units]), after)
         end: Ids = {}
         for i, (part, weights) in enumerate(ready):
-            made = counted([unit.forward for unit in part])
-            end = self._pass(task, f"{name}.{i}", "forward", made, [*(after if i == 0 else ()), *weights])
+            blocks = counted([unit.forward for unit in part])
+            end = self._pass(task, f"{name}.{i}", "forward", blocks, [*(after if i == 0 else ()), *weights])
         return end
 
     def _forward_sharded(self, task: Task, units: Sequence[Passes], after: list[Ids]) -> Ids:
@@ -208,8 +193,8 @@ class _Step:
                 self._reduce(task.stage, units, [end], task.microbatch)
             return end
         for bucket in self.reductions.buckets(units):
-            made = counted([blocks[i] for i in bucket])
-            end = self._pass(task, f"{_name(task.kind, task)}.{bucket[-1]}", kind, made, after)
+            counted_blocks = counted([blocks[i] for i in bucket])
+            end = self._pass(task, f"{_name(task.kind, task)}.{bucket[-1]}", kind, counted_blocks, after)
             self._reduce(task.stage, [units[i] for i in bucket], [end], task.microbatch)
             after = []
         return end
@@ -238,7 +223,7 @@ class _Step:
     # ---- communication -------------------------------------------------------------------------------
 
     def _reduces(self, microbatch: int) -> bool:
-        """Whether gradients travel after this microbatch: after the last, after each where they are sharded."""
+        """True if gradients travel after this microbatch: after the last, after each where they are sharded."""
         last = microbatch == self.job.microbatches - 1
         if self.offload.gradients and (last or (self.plan.zero >= 2 and self.plan.pp == 1)):
             return True
@@ -273,27 +258,29 @@ class _Step:
 
     def _gather(self, stage: int, units: Sequence[Passes], after: Sequence[Ids]) -> list[Ids]:
         """All-gather of the weights of units that its ranks hold shards of."""
-        found: list[Ids] = []
+        waits: list[Ids] = []
         after = [*after, *self._copy(stage, "weights", self.offload.fetch(units), after)]
         if self.offload.weights and self.plan.shards == 1:
             return list(after)
         for call in self.reductions.gathers(units):
             name = "gather experts" if call.group == "expert" else "gather weights"
-            found += self._transfer(stage, "grad", name, call.group, call.kind, call.size, after)
-        return found
+            waits += self._transfer(stage, "grad", name, call.group, call.kind, call.size, after)
+        return waits
 
     def _copy(self, stage: int, what: str, copies: Sequence[Copy], after: Sequence[Ids]) -> list[Ids]:
         """Copies of every rank to or from its host, or the drives of its node."""
-        found: list[Ids] = []
+        waits: list[Ids] = []
         for copy in copies:
             out = copy.kind in (TO_HOST, TO_NVME)
             stream, name = ("to host", f"{what} out") if out else ("from host", f"{what} in")
-            found += self._transfer(stage, stream, name, OFFLOAD, copy.kind, copy.size, after)
-        return found
+            waits += self._transfer(stage, stream, name, OFFLOAD, copy.kind, copy.size, after)
+        return waits
 
     def _reduce(self, stage: int, units: Sequence[Passes], after: Sequence[Ids], microbatch: int) -> None:
-        """Reduction of gradients: all-reduce, or scattered to those who keep a part of them, in order; then the copy of
-        that part to the host, where gradients live there."""
+        """Reduction of gradients: all-reduce, or scattered to those who keep a part of them, in order.
+
+        Where gradients live on the host, the copy of that part to the host follows.
+        """
         done: list[Ids] = []
         for call in self.reductions.of(units):
             waits = [*after, *done] if call.group == "replica" else after
@@ -306,26 +293,31 @@ class _Step:
         self.reduced[stage] += self._copy(stage, "gradients", self.offload.put(units, microbatch), done or after)
 
     def _computed(self, stage: int) -> list[Ids]:
-        """What each rank of a stage computes last so far."""
+        """The activity that each rank of a stage computes last so far."""
         found = {r: n for r in self.ranks[stage] if (n := self.sim.last_in(self.streams[r]["compute"])) is not None}
         return [found] if found else []
 
     def _weights_before(self, stage: int) -> dict[int, list[tuple[Sequence[Passes], list[Ids]]]]:
-        """Weights gathered at the start of a step, bucket by bucket beside forward or all before it: those that sharded
-        optimizers updated (in the steady state this is the end of the step before); with ZeRO-3 in pipelines all."""
+        """Weights gathered at the start of a step, bucket by bucket beside forward or all before it.
+
+        They are those that sharded optimizers updated (in the steady state this is the end of the step before); with
+        ZeRO-3 in pipelines all.
+        """
         if self.plan.zero == 0 or self.reductions.each or self.plan.shards == 1:
             return {}
-        found: dict[int, list[tuple[Sequence[Passes], list[Ids]]]] = {}
+        gathered: dict[int, list[tuple[Sequence[Passes], list[Ids]]]] = {}
         for c, units in enumerate(self.stages[stage]):
-            found[c] = [(part, self._gather(stage, part, [])) for part in self.reductions.gathered_together(units)]
+            gathered[c] = [(part, self._gather(stage, part, [])) for part in self.reductions.gathered_together(units)]
         if not self.plan.overlap_weights:
-            everything = [ids for parts in found.values() for _, weights in parts for ids in weights]
+            everything = [ids for parts in gathered.values() for _, weights in parts for ids in weights]
             return {c: [(units, everything)] for c, units in enumerate(self.stages[stage])}
-        return found
+        return gathered
 
     def _tie_embeddings(self) -> None:
-        """The first and the last stage add up their gradients of a tied embedding (Megatron-LM,
-        core/distributed/finalize_model_grads.py)."""
+        """Add up the gradients of a tied embedding on the first and the last stage.
+
+        Megatron-LM, core/distributed/finalize_model_grads.py.
+        """
         size, last = self._tied_bytes, self.plan.pp - 1
         if not size:
             return
@@ -340,8 +332,10 @@ class _Step:
                 self.reduced[stage].append({rank: number})
 
     def _sum_norms(self, stage: int) -> None:
-        """Gradients of what sequence parallelism leaves unsplit (norms, routers), added up over the tensor group, all
-        layers together (the same file, _allreduce_layernorm_grads)."""
+        """Add up, over the tensor group, gradients that sequence parallelism leaves unsplit (norms, routers).
+
+        All layers go together (Megatron-LM, the same file, _allreduce_layernorm_grads).
+        """
         size = self.reductions.unsplit_bytes(self.stages[stage])
         if not size:
             return
@@ -419,7 +413,7 @@ class _Step:
                 waits = [self._delay(stage, seconds, label, waits)]
 
     def _meet(self, after: Sequence[Sequence[Ids]]) -> int:
-        """All ranks add up the squares of their norms: 4 bytes over the slowest of the groups that they form."""
+        """The exchange in which all ranks add up the squares of their norms: 4 bytes over the slowest group."""
         seconds = self.links.inner("all_reduce", "tp" if self.plan.tp > 1 else "grad", 4.0).seconds
         waits = dict.fromkeys(n for stage in after for ids in stage for n in ids.values())
         label = Activity("norm of gradients", "communication", "all_reduce", "grad", 0.0, 4.0, "network", group="grad")

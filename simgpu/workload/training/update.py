@@ -44,11 +44,11 @@ def update_of(
     mine = _mine(job, trained, experts)
     if numerics.optimizer == "none" or not mine:
         return []
-    found: list[tuple[Activity, float]] = []
+    activities: list[tuple[Activity, float]] = []
     if job.clip and not (plan.offload != "none" and gradients_away(plan, job.framework.memory)):
         width = numerics.gradients
         seconds = float(timer.elementwise(mine, 1, 1, dtype=width).seconds)  # scaled
-        found.append((_activity(kernels, "clip gradients", "clip", seconds, 2 * mine * BYTES[width]), seconds))
+        activities.append((_activity(kernels, "clip gradients", "clip", seconds, 2 * mine * BYTES[width]), seconds))
     kind = "sgd" if numerics.optimizer == "sgd" else numerics.optimizer
     step = timer.optimizer(
         mine,
@@ -61,15 +61,15 @@ def update_of(
     seconds = float(step.seconds) * job.framework.optimizer_passes
     moved = mine * (2 * numerics.state_bytes + numerics.gradient_bytes)
     if plan.offload == "none":
-        found.append((_activity(kernels, "optimizer", "optimizer", seconds, moved), seconds))
+        activities.append((_activity(kernels, "optimizer", "optimizer", seconds, moved), seconds))
     else:
         for name, seconds, uncertainty in _on_host(job, links, mine):
             size = moved if name == "optimizer" else 0.0
-            found.append(
+            activities.append(
                 (replace(_activity(kernels, name, "optimizer", seconds, size), uncertainty=uncertainty), seconds)
             )
     host = Activity("host", "compute", "host", "optimizer")
-    return [*found, (host, job.framework.step_s)]
+    return [*activities, (host, job.framework.step_s)]
 
 
 def _mine(job: Job, trained: float, experts: float) -> float:
@@ -88,7 +88,7 @@ def _activity(kernels: KernelModel, name: str, kind: str, seconds: float, moved:
 
 
 def _on_host(job: Job, links: Links, mine: float) -> list[tuple[str, float, Uncertainty]]:
-    """Parts of an update in host memory (Ren et al., ZeRO-Offload, 2021), with what comes before and after it, seconds.
+    """Parts of an update in host memory (Ren et al., ZeRO-Offload, 2021), and its copies before and after, seconds.
 
     The update is bound by host memory, which reads and writes every state once. Gradients that are not there go down
     and weights come back beside it, in pieces, so the slower counts (Megatron-Core, overlap_cpu_optimizer_d2h_h2d).
@@ -101,36 +101,38 @@ def _on_host(job: Job, links: Links, mine: float) -> list[tuple[str, float, Unce
     memory = _host_share(cluster, ranks)
     states = (1 + OPTIMIZERS[numerics.optimizer]) * 4.0
     up = 0.0 if plan.weights_away else mine * BYTES[numerics.weights] / links.copy_rate(FROM_HOST)
-    found: list[tuple[str, float, Uncertainty]] = []
+    parts: list[tuple[str, float, Uncertainty]] = []
     if not gradients_away(plan, job.framework.memory):
         down = mine * numerics.gradient_bytes / links.copy_rate(TO_HOST)
         update = job.framework.host_update * mine * (2 * states + numerics.gradient_bytes) / memory
         slowest = HOST_UNCERTAINTY if update > down + up else NONE
-        found.append(("optimizer", max(down + up, update), slowest))
+        parts.append(("optimizer", max(down + up, update), slowest))
     else:
         passes = job.framework.host_update * (2 * states + 4.0)
         passes += 8.0 if job.clip else 0.0  # gradients in fp32, read and written
         if numerics.master is not None and numerics.weights != "fp32" and _copied(job):
             passes += 4.0 + BYTES[numerics.weights]  # weights are made of the master's
-        found.append(("optimizer", mine * passes / memory, HOST_UNCERTAINTY))
-        found.append(("updated weights", up, NONE))
+        parts.append(("optimizer", mine * passes / memory, HOST_UNCERTAINTY))
+        parts.append(("updated weights", up, NONE))
     if plan.states_on_nvme:
         read, write = (rate / ranks for rate in drives(cluster))
         weights = BYTES[numerics.weights] if plan.weights_on_nvme and _copied(job) else 0.0
-        found.append(("states from drives", mine * (states + 4.0) / read, NONE))
-        found.append(("states to drives", mine * (states + weights) / write, NONE))
-    return [part for part in found if part[1]]
+        parts.append(("states from drives", mine * (states + 4.0) / read, NONE))
+        parts.append(("states to drives", mine * (states + weights) / write, NONE))
+    return [part for part in parts if part[1]]
 
 
 def _copied(job: Job) -> bool:
-    """Whether shards of the weights lie beside those of their master."""
+    """True if shards of the weights lie beside those of their master."""
     copied = job.numerics.sharded_copy
     return job.framework.memory.sharded_copy if copied is None else copied
 
 
 def _host_share(cluster: Cluster, ranks: int) -> float:
-    """Bandwidth of host memory for each of the `ranks` on the first GPUs of a node, bytes/s: that of all sockets, or
-    of those that hold these GPUs where no link joins sockets."""
+    """Bandwidth of host memory for each of the `ranks` on the first GPUs of a node, bytes/s.
+
+    It is that of all sockets, or of those that hold these GPUs where no link joins sockets.
+    """
     total, before = 0.0, 0
     for socket in cluster.node.sockets:
         gpus = sum(

@@ -1,4 +1,4 @@
-"""What a condition of an experiment file can ask of a point: its plan, its job, its model, its cluster, its labels.
+"""Names that a condition of an experiment file can use: plan, job, model, cluster, labels of a point.
 
 A short name is a key of the plan (`tp`), of the job (`batch`), of the model's shape (`layers`), or one of `CLUSTER` and
 `SCENARIO`. `plan.tp`, `workload.batch` and hardware parameters (`gpu.memory.bandwidth`, SI) can be written in full; a
@@ -30,7 +30,7 @@ CLUSTER: dict[str, Callable[[Cluster], Any]] = {
     "nodes": lambda cluster: int(cluster.spec.nodes.si),
     "gpu": lambda cluster: cluster.gpu.name,
 }
-"""Of the cluster as the catalogue has it: `gpus` counts all of its GPUs."""
+"""Names of the cluster as the catalogue has it: `gpus` counts all of its GPUs."""
 
 WORLD = ("tp", "cp", "pp", "dp")
 _JOBS: dict[str, Any] = {
@@ -43,7 +43,7 @@ _BOTH = _JOB_KEYS & _PLAN_KEYS
 
 
 class UnknownError(Exception):
-    """The point names a model or cluster that cannot be had: it will be told where the point itself is checked."""
+    """The point names an unknown model or cluster: the check of the point itself reports it."""
 
 
 def names(labels: Iterable[str]) -> set[str]:
@@ -59,7 +59,7 @@ def is_hardware(name: str) -> bool:
 
 
 def depends_on(name: str, labels: Iterable[str]) -> list[Key]:
-    """The places in a scenario that decide what a name stands for."""
+    """The places in a scenario that decide the value of a name."""
     if name in labels:
         return []
     if is_hardware(name) or name in CLUSTER:
@@ -76,7 +76,7 @@ def depends_on(name: str, labels: Iterable[str]) -> list[Key]:
 
 
 class PointValues(Mapping[str, Any]):
-    """The values of names at one point, looked up as they are asked for."""
+    """The values of names at one point, looked up when they are needed."""
 
     def __init__(self, data: Mapping[str, Any], labels: Mapping[str, Any], resolver: Resolver) -> None:
         self.data, self.labels, self.resolver = data, labels, resolver
@@ -105,7 +105,7 @@ class PointValues(Mapping[str, Any]):
         return len(names(self.labels))
 
     def _plan(self, key: str) -> Any:
-        """A key of the plan, with what an absent one comes to."""
+        """A key of the plan, with its default where it is absent."""
         value = value_at(self.data, ("plan", key))
         if value is None:
             value = PlanFields.model_fields[key].default
@@ -116,7 +116,7 @@ class PointValues(Mapping[str, Any]):
         return None if None in known else rule(*known)
 
     def _count(self, where: str, key: str) -> int | None:
-        """A whole number above zero, else None: what the point holds will be told of when it is checked."""
+        """A whole number above zero, else None: the check of the point reports others."""
         value = self._plan(key) if where == "plan" else self._job(key)
         return value if isinstance(value, int) and value > 0 else None
 
@@ -137,11 +137,11 @@ class PointValues(Mapping[str, Any]):
         return value
 
     def _model(self, name: str) -> Any:
-        asked = value_at(self.data, ("model",))
-        if asked is None:
+        model_name = value_at(self.data, ("model",))
+        if model_name is None:
             return None
         try:
-            return getattr(self.resolver.model(str(asked)), name)
+            return getattr(self.resolver.model(str(model_name)), name)
         except InputError:
             raise UnknownError from None
 

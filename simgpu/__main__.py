@@ -1,0 +1,5 @@
+"""Entry point of `python -m simgpu`: the command line."""
+
+from simgpu.cli import main
+
+main()

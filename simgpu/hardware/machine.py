@@ -1,0 +1,77 @@
+"""A cluster at work: its graph, and what was worked out on it. A `Cluster` itself is a pure specification.
+
+Clusters that are equal in every figure and word are one machine, however often they are loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from simgpu.hardware.cluster import Cluster
+from simgpu.hardware.inherit import WHOSE
+from simgpu.hardware.topology import Topology, build_topology
+from simgpu.memo import SHARED, Memo, Region, content, fields_of
+
+MACHINES = 32
+"""Machines that are remembered; the one that was not asked for longest is forgotten first."""
+
+KEYS = 256
+"""Clusters whose keys are remembered."""
+
+TOPOLOGIES = 16
+"""Graphs of so many nodes of a machine that are remembered."""
+
+
+@dataclass(frozen=True, eq=False)
+class Machine:
+    """The graph of a cluster, and the memory of what was worked out on it, forgotten with it."""
+
+    cluster: Cluster
+    memo: Memo = field(default_factory=Memo)
+
+    def topology(self, nodes: int | None = None) -> Topology:
+        """The graph of the first `nodes` nodes (default: all), with the leaf and spine switches that they need.
+
+        It is built once and remembered.
+        """
+        count = int(self.cluster.spec.nodes.si) if nodes is None else nodes
+        known = self.memo.region("topologies", TOPOLOGIES)
+        made: Topology = known.known(count, lambda: build_topology(self.cluster, count))
+        return made
+
+
+def machine_of(cluster: Cluster) -> Machine:
+    """The machine of a cluster: equal clusters share it.
+
+    >>> from simgpu import load_cluster
+    >>> machine_of(load_cluster("dgx-h100")) is machine_of(load_cluster("dgx-h100"))
+    True
+    >>> machine_of(load_cluster("dgx-h100")) is machine_of(load_cluster("dgx-h100", gpu__memory__bandwidth="3 TB/s"))
+    False
+    """
+    key, known = _key(cluster), SHARED.region("machines", MACHINES)
+    found: Machine | None = known.get(key)
+    if found is None:
+        found = known[key] = Machine(cluster)
+    elif next(reversed(known)) != key:  # the newest goes last
+        known[key] = known.pop(key, found)
+    return found
+
+
+_keys: Region[int, tuple[Cluster, tuple[Hashable, ...]]] = SHARED.region("keys of clusters", KEYS)
+
+
+def _key(cluster: Cluster) -> tuple[Hashable, ...]:
+    """Digests of all that a cluster holds. What its constants say of whose they are follows from its GPU."""
+    found = _keys.get(id(cluster))
+    if found is None or found[0] is not cluster:
+        parts = [content(getattr(cluster, name), ()) for name in fields_of(Cluster, ("links", "kernel"))]
+        links = [(name, content(link, ())) for name, link in sorted(cluster.links.items())]
+        found = _keys[id(cluster)] = cluster, (*parts, *links, content(cluster.kernel, WHOSE))
+    return found[1]
+
+
+def topology_of(cluster: Cluster, nodes: int | None = None) -> Topology:
+    """The graph of the first `nodes` nodes of a cluster (default: all); see `Machine.topology`."""
+    return machine_of(cluster).topology(nodes)

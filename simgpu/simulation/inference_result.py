@@ -1,0 +1,232 @@
+"""Results of inference: a batch, a single step, a server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from simgpu.simulation.result import Result
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class InferenceResult(Result):
+    """What every job of inference has: the engine, where the time goes, memory by part, what else would fit."""
+
+    pp: int
+    """Pipeline stages."""
+    cp: int
+    """Context-parallel ranks."""
+    ep: int
+    """Expert-parallel ranks, of dp x cp in training, of tp x dp in inference."""
+    gemm_s: float
+    """Matrix multiplications on the busiest rank (s)."""
+    attention_s: float
+    """Attention kernels (s)."""
+    memory_bound_s: float
+    """Normalisation, activations, casts, loss and other kernels that stream (s)."""
+    experts_s: float
+    """Grouped multiplications of experts (s)."""
+    host_s: float
+    """Launch gaps and host work that the GPU waits for (s)."""
+    exposed_tp_s: float
+    """Tensor-parallel collectives while no kernel runs (s)."""
+    exposed_cp_s: float
+    """Context-parallel collectives while no kernel runs (s)."""
+    exposed_ep_s: float
+    """Expert-parallel collectives while no kernel runs (s)."""
+    exposed_pp_s: float
+    """Transfers of activations between stages while no kernel runs (s)."""
+    memory_bytes_per_gpu: float
+    """Peak memory of the rank that needs most: allocated memory, CUDA context and NCCL (B)."""
+    memory_fits: bool
+    """Whether that is no more than the memory of the GPU, in inference than the engine's share of it; in training with
+    offload also what lies in host memory and on drives, where the node's file tells their size."""
+    activations_memory_bytes: float
+    """Part of the memory: activations of the microbatches in flight (B)."""
+    reserve_memory_bytes: float
+    """Part of the memory: CUDA context and NCCL (B)."""
+    runtime: str
+    """How an engine runs the operators."""
+    runtime_version: str
+    """The versions of the engine that its constants stand for."""
+    precision: str
+    """How weights are stored and multiplied; 'weights converted' where the GPU lacks the type."""
+    kv_cache: str
+    """Data type of the cache."""
+    total_tokens_per_s: float
+    """Prompt and output tokens over the whole time, all GPUs (tokens/s)."""
+    total_tokens_per_s_p10: float
+    total_tokens_per_s_p90: float
+    copies_s: float
+    """Weights out of host memory (s)."""
+    kv_cache_memory_bytes: float
+    """Part of the memory: keys and values (B)."""
+    logits_memory_bytes: float
+    """Part of the memory: logits (B)."""
+    graphs_memory_bytes: float
+    """Part of the memory: CUDA graphs (B)."""
+    host_memory_bytes: float
+    """Weights of a rank in host memory (B)."""
+    kv_bytes_per_token: float
+    """Bytes of the cache for a token of a sequence, on average over them, all ranks together (B)."""
+    cache_tokens: int | None = None
+    """Tokens that the cache of a replica holds, as engines print it ('GPU KV cache size')."""
+    most_sequences: int
+    """Sequences of prompt + output tokens that fit at once."""
+    smallest_gpus: int
+    """GPUs that hold one such sequence, split by tensors (llama.cpp: by layers); 0: not even 32."""
+    longest_context: int
+    """Tokens of a lone sequence that fit, at most what its configuration says (tokens)."""
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class BatchResult(InferenceResult):
+    """A batch of sequences, from their prompts to their last tokens."""
+
+    HEADLINE: ClassVar[tuple[str, ...]] = ("ttft_s", "tpot_s", "output_tokens_per_s")
+
+    single_gpu_step_s: float | None = None
+    """Time of the whole step on one GPU of the cluster (memory set aside) (s)."""
+    single_gpu_step_s_p10: float | None = None
+    single_gpu_step_s_p90: float | None = None
+    ideal_step_s: float | None = None
+    """Single_gpu_step_s / gpus (s)."""
+    ideal_step_s_p10: float | None = None
+    ideal_step_s_p90: float | None = None
+    efficiency: float | None = None
+    """Ideal_step_s / step_s (share)."""
+    efficiency_p10: float | None = None
+    efficiency_p90: float | None = None
+    speedup: float | None = None
+    """Single_gpu_step_s / step_s."""
+    speedup_p10: float | None = None
+    speedup_p90: float | None = None
+    batch: int
+    """Sequences of the batch, all replicas together; of a server those in the batch, the others queue (sequences)."""
+    prompt: int
+    """Tokens of a prompt (tokens)."""
+    output: int
+    """Output tokens of a sequence (tokens)."""
+    cached: int
+    """Tokens of a prompt that are in the cache already."""
+    ttft_s: float
+    """Time to first token: of the last prompt of a batch; of a server the mean, with queueing (s)."""
+    ttft_s_p10: float
+    ttft_s_p90: float
+    tpot_s: float
+    """Time per output token after the first, as engines' benchmarks count: (end to end - TTFT) / (output - 1) (s)."""
+    tpot_s_p10: float | None = None
+    tpot_s_p90: float | None = None
+    normalized_latency_s: float
+    """End to end / output, the first token counted in (the vLLM paper's normalized latency) (s)."""
+    normalized_latency_s_p10: float
+    normalized_latency_s_p90: float
+    prefill_s: float
+    """Time of the prefill of all prompts (s)."""
+    prefill_s_p10: float
+    prefill_s_p90: float
+    decode_s: float
+    """Time from the first token to the last (s)."""
+    decode_s_p10: float | None = None
+    decode_s_p90: float | None = None
+    prefill_tokens_per_s: float
+    """Prompt tokens per second while prompts are worked on, all GPUs (tokens/s)."""
+    prefill_tokens_per_s_p10: float
+    prefill_tokens_per_s_p90: float
+    output_tokens_per_s: float
+    """Output tokens per second, all users: of a batch while it decodes, of a server on average (tokens/s)."""
+    output_tokens_per_s_p10: float | None = None
+    output_tokens_per_s_p90: float | None = None
+    output_tokens_per_s_per_user: float
+    """1 / tpot_s (tokens/s/user)."""
+    output_tokens_per_s_per_user_p10: float | None = None
+    output_tokens_per_s_per_user_p90: float | None = None
+    output_tokens_per_s_per_gpu: float
+    """Output tokens over the whole time, prefill included, per GPU (tokens/s/GPU)."""
+    output_tokens_per_s_per_gpu_p10: float
+    output_tokens_per_s_per_gpu_p90: float
+    speed_of_light_tokens_per_s_per_user: float | None = None
+    """Upper bound of output_tokens_per_s_per_user: kernels at datasheet peak and bandwidth, nothing else
+    (tokens/s/user)."""
+    tokens_per_cycle: float | None = None
+    """Tokens that a draft and its verification yield on average (speculative decoding only)."""
+    evaluated_steps: int
+    """Different steps that were simulated; the others lie between them."""
+    flop_per_s_per_gpu_p10: float
+    flop_per_s_per_gpu_p90: float
+    mfu_p10: float
+    mfu_p90: float
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class MixedStepResult(InferenceResult):
+    """One step of an engine, with new tokens of a prompt and sequences that get a token each."""
+
+    HEADLINE: ClassVar[tuple[str, ...]] = ("step_s", "total_tokens_per_s", "mfu")
+
+    prefill: int
+    """New tokens of the prompt (mixed step only)."""
+    past: int
+    """Tokens of the prompt that are cached (mixed step only)."""
+    decodes: int
+    """Sequences that get a token (mixed step only)."""
+    context: int
+    """Tokens that each of them holds (mixed step only) (tokens)."""
+    flop_per_s_per_gpu_p10: float
+    flop_per_s_per_gpu_p90: float
+    mfu_p10: float
+    mfu_p90: float
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class ServingResult(InferenceResult):
+    """A server under so many requests at a time, in its steady state."""
+
+    HEADLINE: ClassVar[tuple[str, ...]] = ("ttft_s", "tpot_s", "output_tokens_per_s", "requests_per_s")
+
+    batch: int
+    """Sequences of the batch, all replicas together; of a server those in the batch, the others queue (sequences)."""
+    concurrency: int
+    """Requests at a time (clients)."""
+    prompt: int
+    """Tokens of a prompt (tokens)."""
+    output: int
+    """Output tokens of a sequence (tokens)."""
+    cached: int
+    """Tokens of a prompt that are in the cache already."""
+    ttft_s: float
+    """Time to first token: of the last prompt of a batch; of a server the mean, with queueing (s)."""
+    ttft_s_p10: float
+    ttft_s_p90: float
+    tpot_s: float
+    """Time per output token after the first, as engines' benchmarks count: (end to end - TTFT) / (output - 1) (s)."""
+    tpot_s_p10: float
+    tpot_s_p90: float
+    normalized_latency_s: float
+    """End to end / output, the first token counted in (the vLLM paper's normalized latency) (s)."""
+    normalized_latency_s_p10: float
+    normalized_latency_s_p90: float
+    interference_s: float
+    """Part of a server's TPOT: time that prompts of other clients take (s)."""
+    output_tokens_per_s: float
+    """Output tokens per second, all users: of a batch while it decodes, of a server on average (tokens/s)."""
+    output_tokens_per_s_p10: float
+    output_tokens_per_s_p90: float
+    output_tokens_per_s_per_user: float
+    """1 / tpot_s (tokens/s/user)."""
+    output_tokens_per_s_per_user_p10: float
+    output_tokens_per_s_per_user_p90: float
+    output_tokens_per_s_per_gpu: float
+    """Output tokens over the whole time, prefill included, per GPU (tokens/s/GPU)."""
+    output_tokens_per_s_per_gpu_p10: float
+    output_tokens_per_s_per_gpu_p90: float
+    requests_per_s: float
+    """Requests per second, all GPUs (requests/s)."""
+    requests_per_s_p10: float
+    requests_per_s_p90: float
+    saturated: bool
+    """Whether requests queue for room in the cache."""
+    flop_per_s_per_gpu_p10: float
+    flop_per_s_per_gpu_p90: float
+    mfu_p10: float
+    mfu_p90: float
