@@ -23,9 +23,9 @@ between an A100 (0.9) and an H100 (1.2) or L40S (2)."""
 
 
 def clock_under(limit: float, demand: float) -> float:
-    """Clock of busy units over the highest clock, under a power limit: the x that solves
+    """The clock of busy units under a power limit, over the highest clock: x, at most 1.
 
-        0.2 + demand x (0.6 + 0.4 x)^2 = limit,   at most 1
+        0.2 + demand x (0.6 + 0.4 x)^2 = limit
 
     Dynamic power goes with clock x voltage^2 (A. Chandrakasan et al., "Low-power CMOS digital design", IEEE JSSC 27,
     1992), and the voltage with the clock down to a floor. So the clock goes with the power above `OTHER_SHARE` to an
