@@ -126,7 +126,7 @@ def test_a_load_test_asks_for_three_times_of_one_deployment(asked):
     assert {(one.batch, one.prompt, one.output, one.served, one.apart) for one in row} == {(8, 1000, 100, True, None)}
     (engine,) = {one.engine for one in row}
     assert (engine.config.name, engine.plan, engine.precision) == ("qwen3-32b", Plan(tp=2), "bf16")
-    assert (engine.runtime, engine.kv_dtype) == ("vllm", "")
+    assert (engine.runtime, engine.kv_dtype) == ("vllm@0.12", "")
     assert [other[0].batch for other in others] == [8, 6]  # a batch size stands for a concurrency that is not stated
 
 

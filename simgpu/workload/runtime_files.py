@@ -39,6 +39,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "share_of": get_args(ShareOf),
     "precisions": ("", "gguf", "plain"),
     "attention": ("", *LIBRARIES),
+    "large_needs": ("", "fp8"),
 }
 """Fields that are one of some words."""
 
@@ -296,6 +297,6 @@ def _formats(given: Any) -> tuple[str, ...]:
 
 
 _LISTS: Mapping[str, Callable[[Any], Any]] = {
-    "chunks": _chunks, "custom_limits": _limits, "decode_ends": _ends, "block_formats": _formats
+    "chunks": _chunks, "sequences": _chunks, "custom_limits": _limits, "decode_ends": _ends, "block_formats": _formats
 }  # fmt: skip
 """Readers of figures that are lists."""

@@ -43,7 +43,8 @@ def run(name: str, at: Path | None, cluster: object = "h100-sxm") -> dict:
 def test_adding_a_runtime_is_adding_a_file(tmp_path: Path) -> None:
     at = folder(tmp_path, a=NEXT, b=OWN)
     before, after = run("vllm@0.20", at), run("vllm@0.31", at)
-    assert after["tpot_s"] - before["tpot_s"] == pytest.approx(5e-3 - 0.6e-3)
+    gpu = before["tpot_s"] - 0.1e-3  # of one sequence, whose host the GPU hides: not 5 ms of it
+    assert after["tpot_s"] == pytest.approx(5e-3 + 40e-6 + 0.1e-3) and 0.6e-3 < gpu < 5e-3
     assert after["runtime"] == "vllm@0.30" and run("mine", at)["tpot_s"] == after["tpot_s"]
     assert run("mine", at)["tpot_s_p10"] < after["tpot_s"] < run("mine", at)["tpot_s_p90"]
     assert run("vllm@0.31", None)["runtime"] == "vllm@0.20"
@@ -142,5 +143,5 @@ def test_files_that_are_no_version_or_a_second_default_are_refused(tmp_path: Pat
     (at / "runtimes/mine.yaml").write_text(OWN)
     with pytest.raises(InputError, match=r"mine.yaml: is not the name of a runtime; expected ENGINE@VERSION.yaml"):
         run("mine", at)
-    with pytest.raises(InputError, match=r"vllm@0.30.yaml: default: is the default of vllm, and so is vllm@0.12"):
+    with pytest.raises(InputError, match=r"vllm@0.30.yaml: default: is the default of vllm, and so is vllm@0.14"):
         run("vllm", folder(tmp_path / "b", a=NEXT.replace("base:", "default: true\nbase:")))

@@ -13,7 +13,7 @@ from simgpu.plan.parallelism import Plan
 from simgpu.plan.precision import PRECISIONS, Precision, is_gguf, precision_of
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.inference.deployment import ROUTING, Deployment
-from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Speculative
+from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Serving, Speculative
 from simgpu.workload.inference.speculation import Speculation
 from simgpu.workload.options import PLAIN, RunOptions
 from simgpu.workload.runtime_files import shipped
@@ -50,10 +50,11 @@ def deploy(
         problem = f"{job.offload:g}: '{cluster.gpu.name}' has no memory apart from the host's; leave it out"
         raise InputError(problem, key="workload.offload")
     routing = job.routing or ROUTING
-    limit = (job.chunk or 0) if isinstance(job, Inference) else 0
+    limit = 0 if isinstance(job, MixedStep) else job.chunk or 0
+    sequences = (job.sequences or 0) if isinstance(job, Serving) else 0
     return Deployment(
         config, cluster, plan, precision, run, wide, job.kv_cache or "", sums, routing, how.sustained(job),
-        how.algorithm, how.protocol, job.offload, limit, job.memory_share,
+        how.algorithm, how.protocol, job.offload, limit, sequences, job.memory_share,
     ).shared()  # fmt: skip
 
 
