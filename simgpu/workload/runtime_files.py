@@ -31,7 +31,10 @@ _HEAD = (*_WORDS, *_FLAGS, "base", "sources")
 """Keys of a file that are not figures."""
 
 _FIGURES = {one.name: one for one in fields(Runtime) if one.name not in (*_HEAD, "engine", "since", "stack")}
-BYTES = ("reserve", "graph_bytes", "token_bytes", "score_bytes")
+BYTES = (
+    *("reserve", "graph_bytes", "token_bytes", "score_bytes", "group_bytes", "rank_bytes", "least_bytes"),
+    *("sampler_bytes", "driver_bytes"),
+)
 """Fields that are sizes of memory."""
 
 WORDS: Mapping[str, tuple[str, ...]] = {

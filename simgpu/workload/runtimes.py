@@ -25,6 +25,9 @@ SPLIT = "split over GPUs"
 
 GIB, MIB = 2.0**30, 2.0**20
 
+LARGE = 60 * GIB
+"""Memory from which on SGLang keeps a least sum free (srt/server_args.py, _handle_gpu_memory_settings)."""
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -74,9 +77,15 @@ class Runtime:
         (`simgpu.plan.serving_memory.Reserve`): vLLM's gpu_memory_utilization is of the GPU's memory, TensorRT-LLM's
         free_gpu_memory_fraction of what is free beside the cache, SGLang's mem-fraction-static of what weights and
         cache may take; by default these get what the sums below leave.
-    reserve, graph_bytes, token_bytes
+    driver_bytes
+        Of the memory, what the driver keeps from programs.
+    reserve, graph_bytes, token_bytes, group_bytes, rank_bytes, least_bytes
         Bytes for context and workspace; for graphs; for each new token of a step, where a runtime sets a flat sum aside
-        instead of measuring what its layers need.
+        instead of measuring what its layers need; for the buffers of a tensor-parallel group (0: as in training); for
+        each rank, and in all at least, of that flat sum, the latter from 60 GiB on.
+    sampler_bytes
+        For each sequence and word of the vocabulary in the trial run of an engine that measures what its largest step
+        takes; 0: logits of the sequences that are served.
     repeats_heads
         Heads that share a KV head get a copy of it each before attention (repeat_kv, which scaled_dot_product_attention
         needs before PyTorch 2.5).
@@ -142,6 +151,11 @@ class Runtime:
     reserve: float = 1.2e9
     graph_bytes: float = 0.6e9
     token_bytes: float = 0.0
+    driver_bytes: float = 0.0
+    group_bytes: float = 0.0
+    rank_bytes: float = 0.0
+    least_bytes: float = 0.0
+    sampler_bytes: float = 0.0
     score_bytes: float = 0.0
     converts: bool = True
     custom_reduce: bool = True
@@ -164,8 +178,9 @@ class Runtime:
     stream_slowdown: float = 1.0  # of memory-bound kernels over their counted traffic
     experts_fp8: str = ""  # library of experts in fp8
 
-    def set_aside(self, share: float | None, score: float, every_logit: bool) -> Reserve:
-        """Memory kept beside weights and cache, where a job says which `share` it takes (None: as the runtime)."""
+    def set_aside(self, share: float | None, score: float, every_logit: bool, gpu: GPUSpec, seats: int) -> Reserve:
+        """Memory kept beside weights and cache of a GPU, where a job says which `share` it takes (None: as the runtime)
+        and how many sequences."""
         graphs = self.graph_bytes if self.graphs else 0.0
         of: ShareOf = "total" if share is None and self.token_bytes else self.share_of
         return Reserve(
@@ -176,6 +191,12 @@ class Runtime:
             score,
             every_logit,
             of,
+            self.driver_bytes,
+            self.sampler_bytes,
+            seats,
+            self.group_bytes,
+            self.rank_bytes,
+            self.least_bytes if gpu.memory.capacity.si > LARGE else 0.0,
         )
 
     def library(self, stages: int) -> str:

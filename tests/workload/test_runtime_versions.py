@@ -32,7 +32,7 @@ def row_of(gpu, model, **job):
 @pytest.mark.parametrize(
     ("name", "since"),
     [
-        ("vllm", "0.14"), ("vllm@0.13", "0.12"), ("vllm@0.15.1", "0.14"), ("vllm@0.8.5", "0.8"), ("vllm@0.100", "0.20"),
+        ("vllm", "0.14"), ("vllm@0.13", "0.12"), ("vllm@0.15.1", "0.14"), ("vllm@0.8.5", "0.8"), ("vllm@0.100", "0.33"),
         ("vllm@0.6.3.post1", "0.6"), ("trtllm@1.3.0rc20", "1.0"), ("llama.cpp", "b6327"), ("llama.cpp@b2800", "b2800"),
         ("llama.cpp@b3621", "b2800"), ("llama.cpp@b6326", "b6097"), ("llama.cpp@2024-05", "b2800"),
         ("llama.cpp@2025-08-29", "b6097"), ("llama.cpp@2025-08", "b6327"), ("llama.cpp@2030-01", "b6327"),
@@ -48,7 +48,7 @@ def test_a_version_falls_to_the_nearest_known_one_that_is_not_newer(name, since)
     [
         ("lama.cpp", "unknown runtime 'lama.cpp'; did you mean 'llama.cpp'?"),
         ("foo@1", "unknown runtime 'foo@1'; expected one of compiled, eager, llama.cpp, sglang, trtllm, vllm"),
-        ("vllm@", "'' is no version of vllm; expected one such as 0.4, 0.6, 0.8, 0.9, 0.12, 0.14, 0.20"),
+        ("vllm@", "'' is no version of vllm; expected one such as 0.4, 0.6, 0.8, 0.9, 0.10, 0.11, 0.12, 0.14, 0.19"),
         ("vllm@b3000", "'b3000' is no version of vllm; expected one such as 0.4"),
         ("vllm@2025-01", "'2025-01' is no version of vllm"),
         ("llama.cpp@0.3", "'0.3' is no version of llama.cpp; expected one such as b2800, b3622, b6097, b6327 (or"),
@@ -85,7 +85,7 @@ def test_every_figure_has_a_source():
 def test_figures_are_what_their_literals_say_to_the_last_digit():
     made, old = runtime("vllm"), runtime(OLD)
     assert (made.step_s, made.sequence_s, made.layer_s, made.first_s) == (0.6e-3, 40e-6, 5e-6, 7e-3)
-    assert made.chunks == ((0.0, 2048), (70.0, 8192)) and (made.reserve, made.graph_bytes) == (1.2e9, 0.6e9)
+    assert made.chunks == ((0.0, 2048), (70.0, 8192)) and (made.reserve, made.graph_bytes) == (0.2 * 2**30, 0.0)
     assert (old.gap_s, old.hop_s, old.queue, old.reserve, old.score_bytes) == (10e-6, 187e-6, 850, 0.7e9, 4.0)
     assert runtime("trtllm").custom_limits == ((2, 2.0**23), (4, 2.0**20), (8, 2.0**19))
 

@@ -176,7 +176,8 @@ class Deployment:
         """The inputs that its memory depends on."""
         run = self.runtime
         score = run.score_bytes if run.style == "ggml" or BYTES[self.dtype] > 2 else 0.0
-        reserve = run.set_aside(self.memory_share, score, self._every_logit or run.holds_logits)
+        every = self._every_logit or run.holds_logits
+        reserve = run.set_aside(self.memory_share, score, every, self.cluster.gpu, self.seats)
         return Served(
             self.config, self.plan, self.precision, self.dtype, self.kv_dtype, self.chunk, reserve, self.offloaded,
             run.style == "ggml", run.narrower, self.drafter, self.part,
@@ -236,17 +237,23 @@ class Deployment:
             made += [(self._block(kind, groups, more), count) for (kind, more), count in counts.items()]
             made += [(self._block("head", groups), 1)] if s == len(self.stages) - 1 else []
             stages.append(tuple(made))
-        run, sequences = self.runtime, sum(group.count for group in groups)
-        prompts = sum(group.count for group in groups if group.queries > FEW_QUERIES)
-        host, send = run.step_s + run.sequence_s * sequences + run.prompt_s * prompts, 0.0
+        send = 0.0
         if self.plan.pp > 1:
             size = tokens_of(groups) * self.config.hidden * max(BYTES[self.dtype], 2.0) / self.plan.cp
             send = self.links.inner("send_recv", "pp", size).seconds
+        step = StepTime(groups, tuple(stages), send, 0.0, self._copies)
+        return replace(step, host=self.host(step))
+
+    def host(self, step: StepTime, waits: bool = False) -> float:
+        """Seconds that the GPU waits for the host in a step, or would if the host did not work ahead (`waits`)."""
+        run, groups = self.runtime, step.groups
+        prompts = sum(group.count for group in groups if group.queries > FEW_QUERIES)
+        host = run.step_s + run.sequence_s * step.sequences + run.prompt_s * prompts
+        if self.plan.pp > 1:
             host += run.hop_s * self.plan.pp
-        step = StepTime(groups, tuple(stages), send, host, self._copies)
-        if run.overlaps_host and self.plan.pp == 1:  # the host prepares the next step meanwhile
+        elif run.overlaps_host and not waits:  # it prepares the next step meanwhile
             host = max(host - step.slowest, 0.0)
-        return replace(step, host=host + run.between_s)
+        return host + run.between_s
 
     @cached_property
     def _copies(self) -> tuple[float, ...]:

@@ -18,7 +18,7 @@ PartialShare = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 
 
 class Speculative(Strict):
-    """Speculative decoding: a draft guesses `tokens` at a time, each accepted with probability `acceptance`.
+    """Speculative decoding: a draft guesses `tokens` at a time, which are accepted as `acceptance` says.
 
     `draft` is a smaller model of the catalogue, or 'mtp': a layer of the model itself with its head, as DeepSeek-V3 has
     for multi-token prediction; whether others have been trained with one is not asked.
@@ -26,7 +26,10 @@ class Speculative(Strict):
 
     draft: Annotated[str, Field(min_length=1)]
     tokens: Annotated[int, Field(strict=True, gt=0, le=15)] = 4
-    acceptance: Share
+    acceptance: Share | Annotated[list[Share], Field(min_length=1, max_length=15)] | None = None
+    """Probability of a guess to be accepted if those before it are; or a list, by place, of the share of drafts of
+    which that guess is accepted (as vLLM logs it); default: as measured of drafts of that kind
+    (`simgpu.workload.inference.speculation.ACCEPTED`)."""
     precision: str | None = None
     """Of the draft; default: that of the model."""
 

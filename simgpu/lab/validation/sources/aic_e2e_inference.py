@@ -81,6 +81,8 @@ def run(row: Reader, catalogue: Catalogue) -> Iterable[MeasuredRun | str]:
         kv = "fp8"
     runtime = _runtime(framework, row.word("version"))
     base = Engine(config, Plan(), precision, runtime, "bf16", kv, network="InfiniBand 50 GB/s per GPU")
+    if framework == "vllm" and dumped:
+        base = replace(base, sequences=max(concurrency, SEQUENCES))
     engine = _placed(base, _plan(row, config, "decode_" if apart else ""))
     common = MeasuredRun(TTFT, engine, row.number("ttft_s"), concurrency, prompt, output, True, dtype=precision)
     if apart:
@@ -97,6 +99,10 @@ CACHED_IN_FP8 = ("llama-3.1-70b", "gpt-oss-120b")
 """Models whose scripts for Blackwell ask vLLM for a cache in 8 bits (InferenceX, benchmarks/70b_fp8_b200_docker.sh,
 70b_fp4_b200_docker.sh, single_node/gptoss_fp4_b200.sh). Those for Hopper ran with one in 16: 29 of 32 requests with
 7,800 tokens found room in two H100 beside 70B in fp8."""
+
+
+SEQUENCES = 256
+"""max_num_seqs of InferenceX's scripts for vLLM, or the clients where they are more: as many as clients, 256 or 512."""
 
 
 def _runtime(framework: str, version: str) -> str:
@@ -177,6 +183,13 @@ SOURCE = Source(
             " which the table says nothing",
             library="vllm",
             where=lambda n: n["concurrency"] >= 512 and (n["slow"] > 1.25 or n["slow"] < 0.1),
+        ),
+        Reason(
+            "the cache holds about as many requests as there are clients: whether one of them waits for a whole answer"
+            " hangs on a few hundred MB",
+            "ttft",
+            library="vllm",
+            where=lambda n: n["slow"] < 0.8 and n["concurrency"] >= 16,
         ),
         Reason(
             "which requests arrive together, and whether the first ones count, is not in the table: TensorRT-LLM's"
