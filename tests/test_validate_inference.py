@@ -433,7 +433,8 @@ def whole():
 @measured
 def test_every_row_of_the_folder_is_accounted_for(whole):
     sources = {part.source for part in whole.scored}
-    assert sources == {name for name, source in known().items() if source.adapter("inference")} - PUBLISHED_TABLES
+    here = {name for name in known() if any(FOLDER.glob(f"{name}.csv*"))}  # others lie in folders of their own
+    assert sources == {name for name in here if known()[name].adapter("inference")} - PUBLISHED_TABLES
     for source in sources:
         file = next(iter(FOLDER.glob(f"{source}.csv*")))
         with gzip.open(file, "rt") if file.suffix == ".gz" else file.open() as stream:
