@@ -18,7 +18,7 @@ from simgpu.lab.validation.tables import read_table
 
 TABLES = Path(__file__).parent / "data/tables"
 LEAST, MOST = 0.9, 1.1
-BEFORE = {"tokens_per_s": 1.0, "tpot_s": 10.0, "ttft_s": 10.0}
+BEFORE = {"tokens_per_s": 1.0, "tpot_s": 10.0, "ttft_s": 10.0, "latency_s_mean": 1e4}
 """What stands in a cell until its figure is known; 1 in others."""
 COLUMNS = {
     ("step_time", ""): "step_time_s",
@@ -88,6 +88,9 @@ def _fill(row, asked, values, times):
     figures = {COLUMNS[key]: times * value for key, value in values.items() if key in COLUMNS}
     seconds = times * next(iter(values.values()))
     figures |= {"latency_s": seconds, "latency_trtllm_s": 1.03 * seconds}  # as of another collector
+    if "ttft_s" in figures and "tpot_s" in figures:  # an open load
+        figures["ttft_s_mean"] = figures["ttft_s"]
+        figures["latency_s_mean"] = figures["ttft_s"] + figures["tpot_s"] * float(row["output_tokens"])
     figures["tokens_per_s"] = float(row.get("num_tokens") or 0) / seconds
     figures["model_flops_per_s_per_gpu"] = values.get(MEASURED, 0.0) / seconds  # of a rate of 1
     figures["throughput_items_per_s"] = float(row.get("global_batch") or 0) / seconds

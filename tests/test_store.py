@@ -62,7 +62,7 @@ SAME = {
     ),
     "experts": (
         SERVING % ("gpt-oss-20b", "", ""),
-        SERVING % ("gpt-oss-20b", ", routing: popularity_1.2, offload: 0", ", plan: {tp: 1}"),
+        SERVING % ("gpt-oss-20b", ", routing: popularity_3, offload: 0", ", plan: {tp: 1}"),
     ),
     "ids": (SERVING % ("llama-3.2-1b", "", ""), SERVING % ("meta-llama/Llama-3.2-1B", "", "")),
 }

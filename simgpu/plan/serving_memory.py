@@ -75,6 +75,9 @@ class Reserve:
 
     `share_of` says what the share is of: 'total', the GPU's memory, for everything; 'static', what the context leaves,
     for weights and cache alone; 'free', what everything but the cache leaves, for the cache.
+
+    An engine that tries its largest step at its start keeps what that took: of the layers with `chunk` tokens, or of
+    the `sampler` (bytes for each word of the vocabulary) on the tokens of `seats` sequences, whichever is more.
     """
 
     share: float = 0.9
@@ -84,6 +87,12 @@ class Reserve:
     score: float = 0.0  # of a head, new token and key, where scores pass memory
     every_logit: bool = False  # logits of all tokens of a step, not of the last of each sequence
     share_of: ShareOf = "total"
+    hidden: float = 0.0  # bytes of the memory that the driver keeps from programs
+    sampler: float = 0.0
+    seats: int = 0
+    group: float = 0.0  # bytes of a tensor-parallel group's buffers and communicators; 0: as in training
+    per_rank: float = 0.0  # bytes for each rank of an engine
+    least: float = 0.0  # bytes that are kept free beside weights and cache at least
 
 
 @dataclass(frozen=True)
@@ -212,22 +221,28 @@ def memory_of_stage(
     kept = served.reserve
     communicators = 0.0
     if plan.tp * plan.pp * plan.cp * plan.dp > 1:
-        communicators = PAIR_BYTES if plan.tp * plan.cp <= 2 else COMMUNICATOR_BYTES
+        communicators = kept.group or (PAIR_BYTES if plan.tp * plan.cp <= 2 else COMMUNICATOR_BYTES)
     if kept.share_of == "static":  # whatever is not for weights and cache
         activations = max((1 - kept.share) * (capacity - kept.context - communicators) - kept.graphs, 0.0)
     elif kept.per_token:
-        activations = served.chunk * kept.per_token
+        sums = served.chunk * kept.per_token + kept.per_rank * plan.tp * plan.pp
+        activations = max(sums, kept.least - kept.context - kept.graphs)
+    elif kept.sampler:
+        activations = served.chunk / plan.cp * wide * (3 * config.hidden + 3 * inner / plan.tp)
     activations += kept.score * ceil(config.heads / plan.tp) * step / plan.cp * tokens
     rows = step if kept.every_logit else min(local, step)
+    logits = last * rows * config.vocab * (4.0 + wide)
+    if kept.sampler:
+        logits = max(last * min(kept.seats, served.chunk) * config.vocab * kept.sampler - activations, 0.0)
     draft, guessed = _draft(served.draft, tokens) if served.draft is not None else (0.0, 0.0)
     held = ServingMemory(
         weights=layers * (1 - served.offloaded) + ends + draft,
         kv_cache=local * (cache_bytes(served, tokens, stage) + guessed),
         activations=activations,
-        logits=last * rows * config.vocab * (4.0 + wide),
+        logits=logits,
         graphs=kept.graphs,
         reserve=kept.context + communicators,
-        budget=capacity if kept.share_of == "static" else kept.share * capacity,
+        budget=(1.0 if kept.share_of == "static" else kept.share) * (capacity - kept.hidden),
         capacity=capacity,
         host=layers * served.offloaded,
         stage=stage,

@@ -32,7 +32,8 @@ from simgpu.workload.execution import Execution
 from simgpu.workload.inference.deploying import deploy, speculation_of
 from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.generation import Generation, Run, generate
-from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep
+from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Serving
+from simgpu.workload.inference.open_load import serve_at_rate
 from simgpu.workload.inference.serving import Load, serve
 from simgpu.workload.inference.timeline import timeline_of
 from simgpu.workload.options import RunOptions
@@ -58,8 +59,7 @@ def infer(
         return _mixed(deployment, job, how.require_fit)
     if isinstance(job, Inference):
         return _batch(deployment, job, draft, how.require_fit)
-    load = Load(job.concurrency, job.prompt, job.output, int(job.prompt * job.prefix_hit))
-    return _served(deployment, load, how.require_fit)
+    return _served(deployment, job, how.require_fit)
 
 
 # ---- one batch ---------------------------------------------------------------------------------------
@@ -168,14 +168,19 @@ def _mixed(deployment: Deployment, job: MixedStep, require_fit: bool) -> Inferre
 # ---- a server ----------------------------------------------------------------------------------------
 
 
-def _served(deployment: Deployment, load: Load, require_fit: bool) -> Inferred:
-    plan = deployment.plan
-    if load.concurrency < plan.dp:
-        raise InputError(f"{plan.dp} replicas are more than {load.concurrency} requests", key="plan.dp")
+def _served(deployment: Deployment, job: Serving, require_fit: bool) -> Inferred:
+    plan, cached = deployment.plan, int(job.prompt * job.prefix_hit)
+    if job.concurrency is not None and job.concurrency < plan.dp:
+        raise InputError(f"{plan.dp} replicas are more than {job.concurrency} requests", key="plan.dp")
     if plan.cp > 1:
         raise InputError(f"{plan.cp}: a server with context parallelism is not modelled; expected 1", key="plan.cp")
-    memory = _memory(deployment, plan.dp, load.prompt + load.output, require_fit)
-    done = serve(deployment, load)
+    memory = _memory(deployment, plan.dp, job.prompt + job.output, require_fit)
+    if job.concurrency is not None:
+        done = serve(deployment, Load(job.concurrency, job.prompt, job.output, cached))
+    else:
+        assert job.rate is not None
+        done = serve_at_rate(deployment, job.rate, job.prompt, job.output, cached)
+    load = done.load
     whole = max(round(done.batch), 1)
     together = whole / sum(share * step.sequences for step, share in done.decode)
     runs = [Run(step, (load.output - 1) * share, done.tpot, 1.0, together=together) for step, share in done.decode]
@@ -201,7 +206,7 @@ def _served(deployment: Deployment, load: Load, require_fit: bool) -> Inferred:
 # ---- columns -----------------------------------------------------------------------------------------
 
 
-def _asked(deployment: Deployment, **load: int) -> dict[str, Any]:
+def _asked(deployment: Deployment, **load: float) -> dict[str, Any]:
     """What was simulated."""
     plan = deployment.plan
     conversion = " (weights converted)" if deployment.precision.converted else ""

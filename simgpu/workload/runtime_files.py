@@ -31,7 +31,10 @@ _HEAD = (*_WORDS, *_FLAGS, "base", "sources")
 """Keys of a file that are not figures."""
 
 _FIGURES = {one.name: one for one in fields(Runtime) if one.name not in (*_HEAD, "engine", "since", "stack")}
-BYTES = ("reserve", "graph_bytes", "token_bytes", "score_bytes")
+BYTES = (
+    *("reserve", "graph_bytes", "token_bytes", "score_bytes", "group_bytes", "rank_bytes", "least_bytes"),
+    *("sampler_bytes", "driver_bytes"),
+)
 """Fields that are sizes of memory."""
 
 WORDS: Mapping[str, tuple[str, ...]] = {
@@ -39,6 +42,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "share_of": get_args(ShareOf),
     "precisions": ("", "gguf", "plain"),
     "attention": ("", *LIBRARIES),
+    "large_needs": ("", "fp8"),
 }
 """Fields that are one of some words."""
 
@@ -296,6 +300,6 @@ def _formats(given: Any) -> tuple[str, ...]:
 
 
 _LISTS: Mapping[str, Callable[[Any], Any]] = {
-    "chunks": _chunks, "custom_limits": _limits, "decode_ends": _ends, "block_formats": _formats
+    "chunks": _chunks, "sequences": _chunks, "custom_limits": _limits, "decode_ends": _ends, "block_formats": _formats
 }  # fmt: skip
 """Readers of figures that are lists."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from simgpu.hardware.spec import GPUSpec
 from simgpu.plan.precision import GGUF_MXFP4, PRECISIONS, Precision, is_gguf
 from simgpu.plan.serving_memory import Reserve, ShareOf
 from simgpu.workload.frameworks import Framework
@@ -24,6 +25,9 @@ SPLIT = "split over GPUs"
 
 GIB, MIB = 2.0**30, 2.0**20
 
+LARGE = 60 * GIB
+"""Memory from which on SGLang keeps a least sum free (srt/server_args.py, _handle_gpu_memory_settings)."""
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -32,14 +36,17 @@ class Runtime:
     style
         'fused' (kernels of serving engines), 'ggml' (llama.cpp) or 'eager' (one kernel for each operation of PyTorch).
     step_s, sequence_s, prompt_s
-        Host time: of a step (with what the GPU does between two of them: sampling, copies), of each sequence in it, of
-        each prompt that joins it.
-    overlaps_host
-        Whether the host works on the sequences of a step while the GPU runs the one before: the longer of both counts,
-        and `step_s` beside it. Else the GPU waits for all of it. Pipelines have loops of their own, without that.
-    first_s, together
+        Host time: of a step, of each sequence in it, of each prompt that joins it.
+    overlaps_host, overlaps_drafts
+        Whether the host prepares a step while the GPU runs the one before: the longer of both counts. Else the GPU
+        waits for all of it. Whether it does so, too, where a model of its own guesses tokens (a layer of the model
+        never stops it). Pipelines have loops of their own, without that.
+    between_s
+        What passes between two steps of the GPU whether the host overlaps or not: sampling, copies of tokens.
+    first_s, together, join_steps
         Of a server: what a request spends outside the engine before its first token; the part of the requests that
-        arrive at once and stay together (`simgpu.workload.inference.serving`).
+        arrive at once and stay together; steps of others that end before its own begins, on average: half a step,
+        and one more where the next has been sent to the GPU already (`simgpu.workload.inference.serving`).
     layer_s
         Small kernels of a layer that no operator stands for (bookkeeping of the cache, copies, casts).
     launch_s
@@ -53,6 +60,12 @@ class Runtime:
     chunks
         New tokens of a step at most (`max_num_batched_tokens`, `chunked-prefill-size`, `n_ubatch`), from so many GiB of
         memory on.
+    sequences
+        Requests that an engine works on at a time, at most (`max_num_seqs`, `max-running-requests`, `max_batch_size`),
+        likewise; none: as many as the cache holds.
+    large_needs
+        A type of which a GPU must have matrix units to count as one of more than the first entries of these two: vLLM
+        excludes the A100, whatever its memory, by name.
     mixes
         Prompts and decodes share steps; else a step of prompts comes first and decodes wait.
     overlaps_stages
@@ -64,9 +77,15 @@ class Runtime:
         (`simgpu.plan.serving_memory.Reserve`): vLLM's gpu_memory_utilization is of the GPU's memory, TensorRT-LLM's
         free_gpu_memory_fraction of what is free beside the cache, SGLang's mem-fraction-static of what weights and
         cache may take; by default these get what the sums below leave.
-    reserve, graph_bytes, token_bytes
+    driver_bytes
+        Of the memory, what the driver keeps from programs.
+    reserve, graph_bytes, token_bytes, group_bytes, rank_bytes, least_bytes
         Bytes for context and workspace; for graphs; for each new token of a step, where a runtime sets a flat sum aside
-        instead of measuring what its layers need.
+        instead of measuring what its layers need; for the buffers of a tensor-parallel group (0: as in training); for
+        each rank, and in all at least, of that flat sum, the latter from 60 GiB on.
+    sampler_bytes
+        For each sequence and word of the vocabulary in the trial run of an engine that measures what its largest step
+        takes; 0: logits of the sequences that are served.
     repeats_heads
         Heads that share a KV head get a copy of it each before attention (repeat_kv, which scaled_dot_product_attention
         needs before PyTorch 2.5).
@@ -110,15 +129,20 @@ class Runtime:
     step_s: float = 0.0
     sequence_s: float = 0.0
     prompt_s: float = 0.0
+    between_s: float = 0.0
     overlaps_host: bool = False
+    overlaps_drafts: bool = False
     first_s: float = 0.0
     together: float = 0.0
+    join_steps: float = 0.0
     layer_s: float = 0.0
     launch_s: float = 0.0
     graphs: bool = True
     gap_s: float = 0.0
     hop_s: float = 0.0
     chunks: tuple[tuple[float, int], ...] = ((0.0, 8192),)
+    sequences: tuple[tuple[float, int], ...] = ()
+    large_needs: str = ""
     mixes: bool = True
     overlaps_stages: bool = True
     queue: float = 0.0
@@ -127,6 +151,11 @@ class Runtime:
     reserve: float = 1.2e9
     graph_bytes: float = 0.6e9
     token_bytes: float = 0.0
+    driver_bytes: float = 0.0
+    group_bytes: float = 0.0
+    rank_bytes: float = 0.0
+    least_bytes: float = 0.0
+    sampler_bytes: float = 0.0
     score_bytes: float = 0.0
     converts: bool = True
     custom_reduce: bool = True
@@ -149,8 +178,11 @@ class Runtime:
     stream_slowdown: float = 1.0  # of memory-bound kernels over their counted traffic
     experts_fp8: str = ""  # library of experts in fp8
 
-    def set_aside(self, share: float | None, score: float, every_logit: bool) -> Reserve:
-        """Memory kept beside weights and cache, where a job says which `share` it takes (None: as the runtime)."""
+    def set_aside(self, share: float | None, score: float, every_logit: bool, gpu: GPUSpec, seats: int) -> Reserve:
+        """Memory kept beside weights and cache of a GPU.
+
+        A job says which `share` of the GPU it takes (None: as the runtime), and how many sequences it seats.
+        """
         graphs = self.graph_bytes if self.graphs else 0.0
         of: ShareOf = "total" if share is None and self.token_bytes else self.share_of
         return Reserve(
@@ -161,6 +193,12 @@ class Runtime:
             score,
             every_logit,
             of,
+            self.driver_bytes,
+            self.sampler_bytes,
+            seats,
+            self.group_bytes,
+            self.rank_bytes,
+            self.least_bytes if gpu.memory.capacity.si > LARGE else 0.0,
         )
 
     def library(self, stages: int) -> str:
@@ -178,6 +216,15 @@ class Runtime:
             return tuple(name for name, one in PRECISIONS.items() if is_gguf(one))
         return () if self.precisions == "plain" else ("fp8", "int4")
 
-    def chunk(self, capacity: float) -> int:
-        """The largest number of new tokens in a step, on a GPU of `capacity` bytes."""
-        return [tokens for least, tokens in self.chunks if capacity >= least * GIB][-1]
+    def chunk(self, gpu: GPUSpec) -> int:
+        """The largest number of new tokens in a step."""
+        return self._by_memory(self.chunks, gpu)
+
+    def seats(self, gpu: GPUSpec) -> int:
+        """The largest number of requests at a time; 0: as many as the cache holds."""
+        return self._by_memory(self.sequences, gpu) if self.sequences else 0
+
+    def _by_memory(self, table: tuple[tuple[float, int], ...], gpu: GPUSpec) -> int:
+        """The entry of the GPU's memory."""
+        lacking = self.large_needs and not any(peak.dtype == self.large_needs for peak in gpu.peak)
+        return [most for least, most in table[: 1 if lacking else None] if gpu.memory.capacity.si >= least * GIB][-1]

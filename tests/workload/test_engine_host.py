@@ -23,8 +23,8 @@ def test_a_host_that_works_ahead_costs_what_the_gpu_does_not_hide(sequence_s):
 
     ahead, behind = step(True), step(False)
     gpu, host = behind.slowest, 64 * sequence_s
-    assert ahead.seconds == pytest.approx(runtime("trtllm").step_s + max(gpu, host))
-    assert behind.seconds == pytest.approx(runtime("trtllm").step_s + gpu + host)
+    assert ahead.seconds == pytest.approx(runtime("trtllm").between_s + max(gpu, host))
+    assert behind.seconds == pytest.approx(runtime("trtllm").between_s + gpu + host)
 
 
 def test_a_pipeline_of_tensorrt_llm_does_not_work_ahead():

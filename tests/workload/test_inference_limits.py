@@ -254,7 +254,8 @@ def test_runtimes_say_what_they_stand_for():
 def test_host_time_and_launches_make_eager_slower_than_graphs():
     eager, graphs = deployed(engine="eager"), deployed(engine="vllm")
     assert eager.decode(1, 500).seconds > 1.5 * graphs.decode(1, 500).seconds
-    bare = replace(runtime("vllm"), step_s=0.0, sequence_s=0.0)
+    graphs = deployed(engine="vllm@0.12")
+    bare = replace(runtime("vllm@0.12"), step_s=0.0, sequence_s=0.0)
     free_host = replace(graphs, runtime=bare, _steps={}, _blocks={})
     assert graphs.decode(8, 500).seconds - free_host.decode(8, 500).seconds == pytest.approx(0.6e-3 + 8 * 40e-6)
 

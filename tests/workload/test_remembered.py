@@ -41,7 +41,10 @@ FIELDS: dict[str, dict[str, Any]] = {
         "speculative": Speculative(draft="mtp", acceptance=0.7), **_DEPLOYED,
     },
     "mixed": {"prefill": 128, "past": 1024, "decodes": 8, "context": 4096, **_DEPLOYED},
-    "serving": {"concurrency": 16, "prompt": 512, "output": 32, "prefix_hit": 0.5, **_DEPLOYED},
+    "serving": {
+        "concurrency": 16, "rate": 4.0, "prompt": 512, "output": 32, "prefix_hit": 0.5, "chunk": 128, "sequences": 2,
+        **_DEPLOYED,
+    },
 }  # fmt: skip
 """Of each job: another value of each of its fields."""
 
@@ -99,6 +102,8 @@ def outcome(kind: str, changes: dict[str, Any], on: Cluster) -> dict[str, Any]:
     plan = {"tp": 2, "dp": 1 if kind == "operators" else 2}
     plan |= {key.removeprefix("plan."): value for key, value in changes.items() if key in PLANS}
     own = {key: value for key, value in changes.items() if key in FIELDS[kind]}
+    if "rate" in own:  # in place of clients
+        own["concurrency"] = None
     how = {key: value for key, value in changes.items() if key in HOW}
     model = None if kind == "operators" else MODELS[how.pop("model", "dense")]
     job = JOBS[kind](**(BASES[kind].model_dump() | own))

@@ -32,7 +32,7 @@ def row_of(gpu, model, **job):
 @pytest.mark.parametrize(
     ("name", "since"),
     [
-        ("vllm", "0.12"), ("vllm@0.12", "0.12"), ("vllm@0.15.1", "0.12"), ("vllm@0.9.2", "0.8"), ("vllm@0.100", "0.20"),
+        ("vllm", "0.14"), ("vllm@0.13", "0.12"), ("vllm@0.15.1", "0.14"), ("vllm@0.8.5", "0.8"), ("vllm@0.100", "0.33"),
         ("vllm@0.6.3.post1", "0.6"), ("trtllm@1.3.0rc20", "1.0"), ("llama.cpp", "b6327"), ("llama.cpp@b2800", "b2800"),
         ("llama.cpp@b3621", "b2800"), ("llama.cpp@b6326", "b6097"), ("llama.cpp@2024-05", "b2800"),
         ("llama.cpp@2025-08-29", "b6097"), ("llama.cpp@2025-08", "b6327"), ("llama.cpp@2030-01", "b6327"),
@@ -48,7 +48,7 @@ def test_a_version_falls_to_the_nearest_known_one_that_is_not_newer(name, since)
     [
         ("lama.cpp", "unknown runtime 'lama.cpp'; did you mean 'llama.cpp'?"),
         ("foo@1", "unknown runtime 'foo@1'; expected one of compiled, eager, llama.cpp, sglang, trtllm, vllm"),
-        ("vllm@", "'' is no version of vllm; expected one such as 0.4, 0.6, 0.8, 0.12, 0.20"),
+        ("vllm@", "'' is no version of vllm; expected one such as 0.4, 0.6, 0.8, 0.9, 0.10, 0.11, 0.12, 0.14, 0.19"),
         ("vllm@b3000", "'b3000' is no version of vllm; expected one such as 0.4"),
         ("vllm@2025-01", "'2025-01' is no version of vllm"),
         ("llama.cpp@0.3", "'0.3' is no version of llama.cpp; expected one such as b2800, b3622, b6097, b6327 (or"),
@@ -84,8 +84,8 @@ def test_every_figure_has_a_source():
 
 def test_figures_are_what_their_literals_say_to_the_last_digit():
     made, old = runtime("vllm"), runtime(OLD)
-    assert (made.step_s, made.sequence_s, made.layer_s, made.first_s) == (0.6e-3, 40e-6, 5e-6, 11e-3)
-    assert made.chunks == ((0.0, 2048), (70.0, 8192)) and (made.reserve, made.graph_bytes) == (1.2e9, 0.6e9)
+    assert (made.step_s, made.sequence_s, made.layer_s, made.first_s) == (0.6e-3, 40e-6, 5e-6, 7e-3)
+    assert made.chunks == ((0.0, 2048), (70.0, 8192)) and (made.reserve, made.graph_bytes) == (0.2 * 2**30, 0.0)
     assert (old.gap_s, old.hop_s, old.queue, old.reserve, old.score_bytes) == (10e-6, 187e-6, 850, 0.7e9, 4.0)
     assert runtime("trtllm").custom_limits == ((2, 2.0**23), (4, 2.0**20), (8, 2.0**19))
 
@@ -196,10 +196,11 @@ def test_vllm_by_version_differs_in_its_host_and_its_share_of_memory():
     rows = {one.since: row_of("h100-sxm", "llama-3.1-8b", prompt=512, output=64, runtime=f"vllm@{one.since}")
             for one in shipped().versions("vllm")}  # fmt: skip
     tpot = {since: row["tpot_s"] for since, row in rows.items()}
-    assert tpot["0.4"] > tpot["0.6"] > tpot["0.8"] == tpot["0.12"] == tpot["0.20"]
+    assert tpot["0.4"] > tpot["0.6"] > tpot["0.8"] == tpot["0.9"] == tpot["0.12"] > tpot["0.14"] == tpot["0.20"]
     assert tpot["0.6"] - tpot["0.8"] == pytest.approx(1.4e-3)
+    assert tpot["0.12"] - tpot["0.14"] == pytest.approx(0.6e-3 + 40e-6 - 0.1e-3)  # the GPU hides the host of one
     assert rows["0.20"]["cache_tokens"] > rows["0.12"]["cache_tokens"]
-    assert rows["0.4"]["runtime"] == "vllm@0.4" and rows["0.12"]["runtime"] == "vllm"
+    assert rows["0.4"]["runtime"] == "vllm@0.4" and rows["0.14"]["runtime"] == "vllm"
 
 
 # ---- what is printed ---------------------------------------------------------------------------------
@@ -222,9 +223,11 @@ def test_lists_and_tables_say_which_version(tmp_path):
         file.write_text(f"scenario:\n  model: llama-3.2-1b\n  cluster: l4\n  workload: {asked}\n")
         notes[name] = [line for line in cli("run", file, "-q", "--no-plots").stdout.splitlines() if "vLLM, V" in line]
     assert notes["vllm"] == []
-    assert notes["vllm@0.13"] == ["vllm@0.13: vLLM, V1 engine with CUDA graphs; 0.12 to 0.19"]
+    assert notes["vllm@0.13"] == [
+        "vllm@0.13: vLLM, V1 engine with CUDA graphs, the host between two steps; 0.12 and 0.13"
+    ]
     assert notes["vllm@0.7"][0].endswith(
-        "its interval is that of 0.12, widened by what lies between versions of an engine"
+        "its interval is that of 0.12, 0.14, widened by what lies between versions of an engine"
     )
     explained = cli("explain", file).stdout
     assert "widened by what lies between versions" in " ".join(explained.split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 from simgpu.errors import InputError, shown
 from simgpu.hardware.cluster import Cluster
@@ -13,16 +14,14 @@ from simgpu.plan.parallelism import Plan
 from simgpu.plan.precision import PRECISIONS, Precision, is_gguf, precision_of
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.inference.deployment import ROUTING, Deployment
-from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Speculative
-from simgpu.workload.inference.speculation import Speculation
+from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Serving, Speculative
+from simgpu.workload.inference.speculation import ACCEPTED, MTP, Speculation
 from simgpu.workload.options import PLAIN, RunOptions
 from simgpu.workload.runtime_files import shipped
 from simgpu.workload.runtimes import Runtime
 
 ACTIVATIONS = ("fp32", "fp16", "bf16")
 """Types of activations between products."""
-
-MTP = "mtp"
 
 
 def deploy(
@@ -50,10 +49,11 @@ def deploy(
         problem = f"{job.offload:g}: '{cluster.gpu.name}' has no memory apart from the host's; leave it out"
         raise InputError(problem, key="workload.offload")
     routing = job.routing or ROUTING
-    limit = (job.chunk or 0) if isinstance(job, Inference) else 0
+    limit = 0 if isinstance(job, MixedStep) else job.chunk or 0
+    sequences = (job.sequences or 0) if isinstance(job, Serving) else 0
     return Deployment(
         config, cluster, plan, precision, run, wide, job.kv_cache or "", sums, routing, how.sustained(job),
-        how.algorithm, how.protocol, job.offload, limit, job.memory_share,
+        how.algorithm, how.protocol, job.offload, limit, sequences, job.memory_share,
     ).shared()  # fmt: skip
 
 
@@ -109,6 +109,7 @@ def speculation_of(
     """Speculative decoding as asked, up to a context of `tokens`; `draft` is the model of that name."""
     if asked is None:
         return None
+    accepted = _acceptance(asked)
     if asked.draft == MTP:
         if asked.precision is not None:
             raise InputError(
@@ -116,7 +117,7 @@ def speculation_of(
                 key="workload.speculative.precision",
             )
         layer = replace(target.config, layers=1, dense_layers=0, window_every=0)
-        return Speculation(asked.tokens, asked.acceptance, _drafter(target, layer, None, part=True))
+        return Speculation(asked.tokens, accepted, _drafter(target, layer, None, part=True))
     if draft is None:
         problem = f"{shown(asked.draft)}: the model itself is needed: simulate(..., draft=load_model({asked.draft!r}))"
         raise InputError(problem, key="workload.speculative.draft")
@@ -132,7 +133,26 @@ def speculation_of(
     if not draft.takes(tokens):
         problem = f"'{draft.name}' has {draft.max_tokens:,} learned positions, the context is {tokens:,} tokens"
         raise InputError(problem, key="workload.speculative.draft")
-    return Speculation(asked.tokens, asked.acceptance, _drafter(target, draft, asked.precision))
+    waits = not target.runtime.overlaps_drafts
+    return Speculation(asked.tokens, accepted, _drafter(target, draft, asked.precision), waits)
+
+
+def _acceptance(asked: Speculative) -> float | tuple[float, ...]:
+    """How often guesses are accepted, as asked or as measured of such drafts."""
+    given = ACCEPTED.get(asked.draft, ACCEPTED[""]) if asked.acceptance is None else asked.acceptance
+    if isinstance(given, float):
+        return given
+    key = "workload.speculative.acceptance"
+    if asked.acceptance is not None and len(given) < asked.tokens:
+        problem = f"{len(given)} places, and {asked.tokens} tokens are guessed; expected a rate for each"
+        raise InputError(problem, key=key)
+    rising = next((i for i, (one, later) in enumerate(pairwise(given), 2) if later > one), 0)
+    if rising:
+        problem = (
+            f"{given[rising - 1]:g} at place {rising} is more than {given[rising - 2]:g} before it; expected rates"
+        )
+        raise InputError(f"{problem} of all drafts, as vLLM logs them by position", key=key)
+    return tuple(given)
 
 
 def _drafter(target: Deployment, config: TransformerConfig, name: str | None, part: bool = False) -> Deployment:

@@ -1,8 +1,10 @@
 """Jobs of inference: one batch from prompts to last tokens, one step of an engine, a server at a steady load."""
 
+from __future__ import annotations
+
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from simgpu.workload.fields import Routing, Size, Strict
 
@@ -16,7 +18,7 @@ PartialShare = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 
 
 class Speculative(Strict):
-    """Speculative decoding: a draft guesses `tokens` at a time, each accepted with probability `acceptance`.
+    """Speculative decoding: a draft guesses `tokens` at a time, which are accepted as `acceptance` says.
 
     `draft` is a smaller model of the catalogue, or 'mtp': a layer of the model itself with its head, as DeepSeek-V3 has
     for multi-token prediction; whether others have been trained with one is not asked.
@@ -24,7 +26,10 @@ class Speculative(Strict):
 
     draft: Annotated[str, Field(min_length=1)]
     tokens: Annotated[int, Field(strict=True, gt=0, le=15)] = 4
-    acceptance: Share
+    acceptance: Share | Annotated[list[Share], Field(min_length=1, max_length=15)] | None = None
+    """Probability of a guess to be accepted if those before it are; or a list, by place, of the share of drafts of
+    which that guess is accepted (as vLLM logs it); default: as measured of drafts of that kind
+    (`simgpu.workload.inference.speculation.ACCEPTED`)."""
     precision: str | None = None
     """Of the draft; default: that of the model."""
 
@@ -39,7 +44,7 @@ class _Deployed(Strict):
     kv_cache: CacheType | None = None
     """Type of the cache; default: that of the activations."""
     routing: Routing | None = None
-    """How tokens choose experts; default: popularity_1.2 for mixtures of experts."""
+    """How tokens choose experts; default: popularity_3 for mixtures of experts."""
     offload: PartialShare = 0.0
     """Share of the layers' weights that stays in host memory and crosses the host link each step."""
     memory_share: WholeShare | None = None
@@ -74,13 +79,30 @@ class MixedStep(_Deployed):
 
 
 class Serving(_Deployed):
-    """A server at a steady load: `concurrency` clients that each send the next request when they have their answer."""
+    """A server at a steady load: `concurrency` clients that each send the next request when they have their answer, or
+    requests that come at a `rate`."""
 
     kind: Literal["serving"] = "serving"
-    concurrency: Size
+    concurrency: Size | None = None
+    rate: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] | None = None
+    """Requests/s that come whatever the server does, in place of `concurrency`."""
+    chunk: Size | None = None
+    """New tokens of a step at most (vLLM's max_num_batched_tokens, SGLang's chunked-prefill-size, TensorRT-LLM's
+    max_num_tokens); default: as the runtime limits them."""
+    sequences: Size | None = None
+    """Requests that each replica works on at a time, at most (max_num_seqs, max-running-requests, max_batch_size);
+    default: as the runtime."""
     prompt: Size
     output: Annotated[int, Field(strict=True, ge=2, le=10**12)]
     prefix_hit: PartialShare = 0.0
+    """Share of the prompt whose keys and values are in the cache already."""
+
+    @model_validator(mode="after")
+    def _one_load(self) -> Serving:
+        if (self.concurrency is None) == (self.rate is None):
+            said = "both are given" if self.rate is not None else "neither is given"
+            raise ValueError(f"expected one of concurrency and rate; {said}")
+        return self
 
 
 InferenceJob = Inference | MixedStep | Serving

@@ -5,11 +5,18 @@ makes the output of one request, one prompt of every other request passes too, a
 
     B    = min(concurrency, cache / (prompt + output / 2))                          in the batch
     TPOT = t_decode(B) + share (B - 1) t_prompt / output
-    TTFT = T0 + (2 - 1/B) t_prompt + together B t_prompt / 2 + (concurrency / B - 1) (service time)
+    TTFT = T0 + (1 - 1/B) (join TPOT + t_prompt) + t_own + together B t_prompt / 2
+              + (concurrency / B - 1) (service time)
 
 `t_prompt` is what a prompt adds to a step of decodes where a runtime mixes them (`share` 1), and a step of its own
 where prompts go first: equal requests that started together then stay together, and of the prompts of all the others
 a request's decodes see a half (`share` 1/2). `together` is the part of the prompts that arrive at once.
+
+A request that comes to a busy engine waits for `join` steps: the rest of the one that runs, half of it on average, and,
+where the host prepares steps ahead, the one that the GPU has been sent already (vLLM, v1/engine/core.py,
+step_with_batch_queue). The step of its own, `t_own`, holds the decodes of others where the engine mixes. Clients that
+wait for their answers send together, as they are answered in the same steps: of another prompt, on average, it waits
+for the whole. Requests that come at a rate (`simgpu.workload.inference.open_load`) do not.
 
 A request takes no less time than the GPUs are busy with the B requests of the batch. Where outputs are short, several
 prompts join each step, and this decides:
@@ -40,12 +47,16 @@ from simgpu.workload.inference.generation import CHUNKS, decode_seconds, pipelin
 
 @dataclass(frozen=True)
 class Load:
-    """Requests at a time, and tokens of each; `cached` of the prompt are in the cache already."""
+    """Requests at a time, and tokens of each; `cached` of the prompt are in the cache already.
 
-    concurrency: int
+    `closed`: clients that wait for their answers; else requests come whatever the server does.
+    """
+
+    concurrency: float
     prompt: int
     output: int
     cached: int = 0
+    closed: bool = True
 
     @property
     def new(self) -> int:
@@ -169,8 +180,10 @@ def batch_of(deployment: Deployment, load: Load, size: int) -> Batch:
     passage = prompts_between(deployment, load, size, decode_s, alone)
     interference = passage.share * (size - 1) * passage.added / passage.steps
     tpot = decode_s + interference
-    prompts = 2 - 1 / size  # its own, and on average what is under way when it comes
-    first = run.first_s + prompts * alone + min(run.together * size * alone / 2, passage.busy)
+    busy = 1 - 1 / size  # others in the batch
+    own = alone if size == 1 or not run.mixes else max(decode_s + passage.added, alone)
+    others = busy * alone + min(run.together * size * alone / 2, passage.busy) if load.closed else 0.0
+    first = run.first_s + busy * run.join_steps * tpot + own + others
     first = max(first, passage.busy - tpot * (output - 1))  # where outputs are short, prompts queue
     return Batch(size, first, tpot, ((step, 1.0),), decode_s, interference, output)
 
@@ -200,10 +213,11 @@ def _between(below: Batch, above: Batch, size: float) -> Batch:
 
 
 def room_for(deployment: Deployment, load: Load) -> float:
-    """Requests of a replica whose caches fit, half-way through their outputs on average."""
+    """Requests of a replica whose caches fit, half-way through their outputs on average, as far as it takes them."""
     capacity = deployment.cluster.gpu.memory.capacity.si
     held = load.prompt + (load.output + 1) // 2
-    return most_sequences(deployment.served, held, capacity) / deployment.plan.dp
+    room = most_sequences(deployment.served, held, capacity) / deployment.plan.dp
+    return min(room, deployment.seats or room)
 
 
 # ---- prompts -----------------------------------------------------------------------------------------

@@ -97,7 +97,8 @@ def _batch(
 
 def _detail(table: Table, row: int, run: MeasuredRun, found: PredictedRun) -> Detail:
     engine = run.engine
-    load = f"{run.batch} x {run.prompt:,}+{run.output:,}"
+    load = f"{run.rate:g}/s of" if run.rate else f"{run.batch} x"
+    load += f" {run.prompt:,}+{run.output:,}"
     words = [plan_text(engine.plan), load, engine.precision]
     words += ["prefill-apart"] if run.apart else []
     reader = Reader(table, row)

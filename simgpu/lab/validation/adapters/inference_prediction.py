@@ -16,6 +16,7 @@ from simgpu.plan.serving_memory import most_sequences, serving_memory
 from simgpu.workload.inference.deployment import Deployment, StepTime
 from simgpu.workload.inference.disaggregation import serve_apart
 from simgpu.workload.inference.generation import decode_runs, pipelined, prefill_runs
+from simgpu.workload.inference.open_load import serve_at_rate
 from simgpu.workload.inference.serving import Load, Serving, serve
 from simgpu.workload.runtime_files import bare_forward, runtime
 
@@ -64,11 +65,13 @@ def _whole(machine: Machine, run: MeasuredRun) -> dict[str, PredictedRun]:
 
 def _served(machine: Machine, deployment: Deployment, run: MeasuredRun) -> dict[str, PredictedRun]:
     """A load test: steady state in closed form."""
-    load = Load(run.batch, run.prompt, run.output)
+    load = Load(run.batch, run.prompt, run.output, run.cached)
     room = most_sequences(deployment.served, run.prompt + run.output, machine.gpu.memory.capacity.si)
     if room == 0:
         raise MisfitError("weights and the cache of one request do not fit", key="plan")
-    if run.apart is None:
+    if run.rate:
+        done = serve_at_rate(deployment, run.rate, run.prompt, run.output, run.cached)
+    elif run.apart is None:
         done = serve(deployment, load)
     else:
         done = serve_apart(deploy(machine, run.apart), deployment, load, *run.instances)
@@ -84,7 +87,7 @@ def _served(machine: Machine, deployment: Deployment, run: MeasuredRun) -> dict[
 
 
 def _prompt(deployment: Deployment, run: MeasuredRun) -> StepTime:
-    runs = prefill_runs(deployment, 1, run.prompt)
+    runs = prefill_runs(deployment, 1, run.prompt, run.cached)
     return max((part.step for part in runs), key=speed_of_light)
 
 
@@ -113,7 +116,8 @@ def deploy(machine: Machine, engine: Engine) -> Deployment:
         if served.style == "eager":  # all such rows are forwards
             served = bare_forward(served.name)
         bench.steps[key] = Deployment(
-            engine.config, cluster, engine.plan, precision_of(engine.precision), served, engine.dtype, engine.kv_dtype
-        )
+            engine.config, cluster, engine.plan, precision_of(engine.precision), served, engine.dtype, engine.kv_dtype,
+            limit=engine.chunk, sequences=engine.sequences,
+        )  # fmt: skip
     made: Deployment = bench.steps[key]
     return made

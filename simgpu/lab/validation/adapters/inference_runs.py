@@ -33,6 +33,8 @@ class Engine:
     per_node: int = 8
     link: str = ""
     network: str = ""
+    chunk: int = 0  # new tokens of a step at most; 0: as the runtime has it
+    sequences: int = 0  # requests at a time at most; 0: as the runtime has it
 
     @property
     def caveat(self) -> str:
@@ -44,7 +46,8 @@ class Engine:
 class MeasuredRun:
     """A quantity of a row: `op`, what was measured (s), the load: `batch` sequences of `prompt` and `output` tokens.
 
-    `served` is a load test at a fixed concurrency, `apart` one whose prefill runs on other GPUs; else one batch.
+    `served` is a load test at a fixed concurrency, or, if there is a `rate`, of so many requests/s; `apart` one whose
+    prefill runs on other GPUs; else one batch. `cached` tokens of each prompt are in the cache.
     """
 
     op: str
@@ -54,6 +57,8 @@ class MeasuredRun:
     prompt: int
     output: int
     served: bool = False
+    rate: float = 0.0
+    cached: int = 0
     apart: Engine | None = None
     instances: tuple[int, int] = (1, 1)  # engines of prefill and of decode, where they are apart
     dtype: str = ""  # as the table spells it

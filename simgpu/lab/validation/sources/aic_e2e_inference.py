@@ -3,16 +3,19 @@
 How it was measured: mean time to the first token and mean time of a further one, at a fixed concurrency; dumps of
 InferenceX (SemiAnalysis) and runs of NVIDIA. With mode `disagg`, prompts run on GPUs of their own.
 
-Traps: the time to the first token holds the queue, up to minutes. How lengths are drawn is not stated. The same ranks
-stand in two columns at times, which multiply to more GPUs than ran: see `_plan`. Zero means unknown.
+Traps: the time to the first token holds the queue, up to minutes. Lengths of InferenceX's runs are drawn (see
+`INFERENCEX`), of others it is not stated. The same ranks stand in two columns at times, which multiply to more GPUs
+than ran: see `_plan`. Zero means unknown.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 
 from simgpu.catalog import Catalogue
+from simgpu.errors import InputError
 from simgpu.lab.validation.adapters import inference
 from simgpu.lab.validation.adapters.inference_runs import E2E, TPOT, TTFT, Engine, MeasuredRun
 from simgpu.lab.validation.adapters.reader import Reader
@@ -20,6 +23,7 @@ from simgpu.lab.validation.source import Reason, Source
 from simgpu.lab.validation.tables import Columns
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.parallelism import Plan
+from simgpu.workload.runtime_files import shipped
 
 _SIDES = ("", "prefill_", "decode_")
 _SPLITS = ("tp_size", "pp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size")
@@ -36,7 +40,14 @@ COLUMNS = Columns(
 
 _NARROW = {"fp8": "fp8", "fp8_block": "fp8-block", "nvfp4": "fp4", "int8_wo": "w8a16", "int4_wo": "int4", "": "bf16",
            "bfloat16": "bf16", "float16": "bf16", "mxfp4": "mxfp4", "w4a16_mxfp4": "mxfp4"}  # fmt: skip
-_RUNTIMES = {"trtllm": "trtllm", "vllm": "vllm", "sglang": "sglang"}
+_RUNTIMES = ("trtllm", "vllm", "sglang")
+
+INFERENCEX = re.compile(r"(20\d\d-\d\d-\d\d\.csv|db-dump/)")
+"""Dumps of InferenceX's database. Its scripts (SemiAnalysisAI/InferenceX, benchmarks/) send ten prompts a client whose
+lengths are drawn evenly from 0.8 of the nominal ones to these (`--random-range-ratio 0.8`)."""
+
+DRAWN = 0.9
+"""Mean of the lengths over the nominal ones there."""
 
 
 def run(row: Reader, catalogue: Catalogue) -> Iterable[MeasuredRun | str]:
@@ -48,6 +59,7 @@ def run(row: Reader, catalogue: Catalogue) -> Iterable[MeasuredRun | str]:
     framework = row.word("framework").lower()
     if framework not in _RUNTIMES:
         return [f"no runtime '{framework}'"]
+    dumped = INFERENCEX.match(row.word("data_source")) is not None
     config = catalogue.model(known)
     precision = _precision(row, config, model)
     if precision is None:
@@ -56,6 +68,8 @@ def run(row: Reader, catalogue: Catalogue) -> Iterable[MeasuredRun | str]:
         return [f"no mode '{row.word('mode')}'; expected agg or disagg"]
     apart = row.word("mode") == "disagg"
     prompt, output = row.count("input_tokens"), row.count("output_tokens")
+    if dumped and output > 1:
+        prompt, output = round(prompt * DRAWN), max(round(output * DRAWN), 2)
     concurrency = row.count("concurrency", row.count("batch_size", 0))
     if not concurrency:
         return ["no concurrency stated"]
@@ -63,7 +77,12 @@ def run(row: Reader, catalogue: Catalogue) -> Iterable[MeasuredRun | str]:
         return ["how many engines take prompts and how many decode, and whether they speculate, is not stated"]
     # TensorRT-LLM's cache is what the checkpoint says: in 8 bits where ModelOpt made it, not where scales are of blocks
     kv = "fp8" if framework == "trtllm" and precision in ("fp8", "fp4") else ""
-    base = Engine(config, Plan(), precision, _RUNTIMES[framework], "bf16", kv, network="InfiniBand 50 GB/s per GPU")
+    if framework == "vllm" and dumped and known in CACHED_IN_FP8 and row.multiplies("fp4"):
+        kv = "fp8"
+    runtime = _runtime(framework, row.word("version"))
+    base = Engine(config, Plan(), precision, runtime, "bf16", kv, network="InfiniBand 50 GB/s per GPU")
+    if framework == "vllm" and dumped:
+        base = replace(base, sequences=max(concurrency, SEQUENCES))
     engine = _placed(base, _plan(row, config, "decode_" if apart else ""))
     common = MeasuredRun(TTFT, engine, row.number("ttft_s"), concurrency, prompt, output, True, dtype=precision)
     if apart:
@@ -74,6 +93,24 @@ def run(row: Reader, catalogue: Catalogue) -> Iterable[MeasuredRun | str]:
     if output == 1:  # no token after the first
         return [common]
     return [common, replace(common, op=TPOT, measured=row.number("tpot_s")), replace(common, op=E2E, measured=whole)]
+
+
+CACHED_IN_FP8 = ("llama-3.1-70b", "gpt-oss-120b")
+"""Models whose scripts for Blackwell ask vLLM for a cache in 8 bits (InferenceX, benchmarks/70b_fp8_b200_docker.sh,
+70b_fp4_b200_docker.sh, single_node/gptoss_fp4_b200.sh). Those for Hopper ran with one in 16: 29 of 32 requests with
+7,800 tokens found room in two H100 beside 70B in fp8."""
+
+
+SEQUENCES = 256
+"""max_num_seqs of InferenceX's scripts for vLLM, or the clients where they are more: as many as clients, 256 or 512."""
+
+
+def _runtime(framework: str, version: str) -> str:
+    """The runtime of a version; the engine's own where none is stated, or it is older than all known."""
+    try:
+        return shipped().of(f"{framework}@{version}").name
+    except InputError:
+        return framework
 
 
 def _precision(row: Reader, config: TransformerConfig, model: str) -> str | None:
@@ -146,6 +183,13 @@ SOURCE = Source(
             " which the table says nothing",
             library="vllm",
             where=lambda n: n["concurrency"] >= 512 and (n["slow"] > 1.25 or n["slow"] < 0.1),
+        ),
+        Reason(
+            "the cache holds about as many requests as there are clients: whether one of them waits for a whole answer"
+            " hangs on a few hundred MB",
+            "ttft",
+            library="vllm",
+            where=lambda n: n["slow"] < 0.8 and n["concurrency"] >= 16,
         ),
         Reason(
             "which requests arrive together, and whether the first ones count, is not in the table: TensorRT-LLM's"
