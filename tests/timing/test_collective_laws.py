@@ -262,7 +262,7 @@ def test_the_flows_of_an_all_to_all_grow_with_gpus_not_with_pairs(name):
 
 def test_an_all_to_all_over_thousands_of_gpus_has_an_answer():
     where = cluster("dgx-h100-ib", nodes=128)
-    times = collective_time(where, "all_to_all", 1024, [1e6, 1e9])
+    times = collective_time(where, "all_to_all", 1024, [1e6, 1e10])
     nic = topology_of(where, 128).graph.edges["n0.nic0", "leaf0"]["bandwidth"]
     assert times.busbw[1] == pytest.approx(nic * 1023 / 1016, rel=0.1)
 
