@@ -92,7 +92,7 @@ def topology(name, gpus):
 def test_in_an_nvlink_domain_twice_the_bytes_take_at_most_twice_the_time(kind, n):
     """NVLS has at most 32 heads; with one for each of 72 GPUs NCCL would think it slow and take rings from 2 GiB on."""
     times = collective_time(cluster("gb200-nvl72"), kind, n, 2.0 ** np.arange(24, 36))
-    assert (times.seconds[1:] <= 2.02 * times.seconds[:-1]).all()
+    assert (times.seconds[1:] <= 2.05 * times.seconds[:-1]).all()  # rings pay for the step to Simple
     if kind == "all_reduce" and n >= 8:
         assert set(times.algorithm.tolist()) == {"nvls"}
 

@@ -138,6 +138,11 @@ class CollectiveFlows:
 
     def _lane(self, choice: Choice) -> float | None:
         """Bytes/s of data that all channels of a GPU work through; None where links are the limit."""
+        if self.kind == "all_to_all":
+            linked = len(self._nodes) == 1 and all(
+                flow.route.via == "gpu-link" for flow in self.schedule("direct").flows
+            )
+            return self.constants["pair_bandwidth"] if linked else None
         lane = self._inner_lane(choice[1])
         if lane is None or choice[1] != "ll" or len(self._nodes) == 1:
             return lane

@@ -44,7 +44,7 @@ class CollectiveLead(CollectiveFlows):
             made: Array = fixed + (one_pass**p + rate_bound**p) ** (1 / p) - rate_bound
             return made
         if protocol == "ll128":
-            return fixed + c["ll128_latency"]
+            return fixed + c["ll128_latency"] + (c["ll128_ring"] if algorithm == "ring" else 0.0)
         fill = self._fill(choice, 2 * size / n, c["fill"], c["slice_bytes"])
         return fixed + c["simple_latency"] + self._own_part(size) + fill
 

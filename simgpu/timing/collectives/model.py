@@ -202,12 +202,14 @@ class CollectiveModel(CollectiveLead):
         nvlink = choice[0] != "nvls" and any(flow.route.via == "gpu-link" for flow in plan.flows)
         links = ["link_fraction"] if nvlink else []
         if self.kind in PAIRWISE:
-            links += ["pair_fraction"] if nvlink and self.kind == "all_to_all" else []
+            links += ["pair_fraction", "pair_bandwidth"] if nvlink and self.kind == "all_to_all" else []
             return (*_TUNED[:2], "slice_bytes", *_TIMED["pairs"], *links)
         if choice[0] == "nvls":
             links += ["simple_step"] if any(route.via == "network" for route, _ in plan.hops) else []
         elif self._communicator.nvls:
             links += ["nvls_efficiency", "nvls_speed"]
+        if choice == ("ring", "ll128") and self.constants["ll128_ring"]:
+            links += ["ll128_ring"]
         return (*_TUNED, *_TIMED["nvls" if choice[0] == "nvls" else choice[1]], *links)
 
     @property
