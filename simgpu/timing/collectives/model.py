@@ -49,6 +49,7 @@ from simgpu.timing.parts import Array, ArrayLike
 
 __all__ = [
     "ALGORITHMS",
+    "BETWEEN_NODES",
     "LIBRARIES",
     "PROTOCOLS",
     "Choice",
@@ -61,6 +62,9 @@ ALGORITHMS = ("auto", *schedules.ALGORITHMS)
 PROTOCOLS = ("auto", *tuner.PROTOCOLS, "ideal")
 SIZES = 4096
 """Sizes for which the choice of a collective is remembered."""
+
+BETWEEN_NODES = "between nodes"
+"""What residuals of collectives over several nodes are told by."""
 
 _CUSTOM_BLOCKS = 36  # vllm csrc/custom_all_reduce.cuh
 
@@ -103,6 +107,12 @@ class Chosen(NamedTuple):
     channels: int
     constants: tuple[str, ...]
     library: str = "nccl"
+    far: bool = False  # over several nodes
+
+    @property
+    def measured_as(self) -> str:
+        """The library under which residuals of such collectives stand: those between nodes have their own."""
+        return f"{self.library} {BETWEEN_NODES}" if self.far else self.library
 
 
 class CollectiveModel(CollectiveLead):
@@ -184,7 +194,7 @@ class CollectiveModel(CollectiveLead):
             return Chosen(algorithm, protocol, 0, ())
         choice = self._pick(size, algorithm, protocol)
         library = "custom" if choice[1] == "custom" else "nccl"
-        return Chosen(*choice, int(self.channels(choice, size)), self.used(choice), library)
+        return Chosen(*choice, int(self.channels(choice, size)), self.used(choice), library, len(self._nodes) > 1)
 
     def _pick(self, size: float, algorithm: str, protocol: str) -> Choice:
         """`choose` for one size."""
