@@ -154,6 +154,8 @@ class CollectiveConstants(Spec):
     nvls_efficiency: Number | None = None  # of the NVLink rate in NVLS; 0.001 stands for GPUs without it
     nvls_speed: Bandwidth | None = None  # most that one NVLS channel can have
     # channels, each a thread block on one SM
+    nvls_channels: Count | None = None  # of NVLS
+    nvls_network_bandwidth: Bandwidth | None = None  # most that one of them passes on between nodes
     channels: Count | None = None  # most that a collective uses
     channel_bandwidth: Bandwidth | None = None  # link rate for which NCCL makes one channel
     # fixed times

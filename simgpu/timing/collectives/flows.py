@@ -45,6 +45,7 @@ class CollectiveFlows:
         self.constants = topology.cluster.kernel.group("collective", library)
         self._schedules: dict[str, Schedule] = {}
         self._unit: dict[Choice, float] = {}
+        self._hop_sums: dict[Choice, tuple[float, float]] = {}
         self._flows: dict[Choice, tuple[list[Transport], dict[Edge, float]]] = {}
 
     @cached_property
@@ -129,12 +130,22 @@ class CollectiveFlows:
                 source = route.edges[0][0]
                 sent[source] = sent.get(source, 0.0) + bytes_on_wire * count
                 edges = (*edges, (source, "channels", choice, self.members))
+            elif (far := self._nvls_lane(choice, route, channels)) is not None:
+                edges = (*edges, far)
             found.append(Transport(edges, bytes_on_wire, count))
         if lane is not None:
             # the channels work through `work` bytes of data while `sent` bytes go out
             channels = {(gpu, "channels", choice, self.members): lane * out / plan.work for gpu, out in sent.items()}
         self._flows[choice] = found, channels
         return found, channels
+
+    def _nvls_lane(self, choice: Choice, route: Route, channels: dict[Edge, float]) -> Edge | None:
+        """What the NVLS channels of the sending node pass on to the network; None for any other flow."""
+        if choice[0] != "nvls" or route.via != "network":
+            return None
+        edge = (self.topology.graph.nodes[route.edges[0][0]]["node"], "channels", choice, self.members)
+        channels[edge] = self.constants["nvls_channels"] * self.constants["nvls_network_bandwidth"]
+        return edge
 
     def _lane(self, choice: Choice) -> float | None:
         """Bytes/s of data that all channels of a GPU work through; None where links are the limit."""

@@ -15,8 +15,6 @@ from simgpu.timing.parts import Array, ArrayLike
 
 LL_PASS_BYTES = 512 * 8
 """Bytes of data that the threads of a channel take at once with LL."""
-NVLS_CHANNELS = 16
-"""Most channels of NVLS."""
 
 
 class CollectiveLead(CollectiveFlows):
@@ -61,25 +59,30 @@ class CollectiveLead(CollectiveFlows):
 
     def _hops(self, choice: Choice, size: Array) -> Array:
         """Seconds of all hops one after another: links, fence and flag of Simple, detours through hosts, posts."""
-        fabric, c = self._fabric, self.constants
+        found = self._hop_sums.get(choice)
+        if found is None:
+            found = self._hop_sums[choice] = self._summed_hops(choice)
+        fixed, posts = found
+        if not posts:
+            return np.full(size.shape, fixed)
+        made: Array = fixed + posts * between.queued(size, self.n if choice[0] == "ring" else 1)
+        return made
+
+    def _summed_hops(self, choice: Choice) -> tuple[float, float]:
+        """Seconds of all hops whatever the size, and of their posts where none waits for another."""
         algorithm, protocol = choice
-        posts, steps, fixed = 0.0, 0.0, 0.0
-        least = fabric.step if algorithm == "ring" else 0.0
+        fabric, fence = self._fabric, self.constants["simple_step"] if protocol == "simple" else 0.0
+        fixed, posts = 0.0, 0.0
         for route, count in self.schedule(algorithm).hops:
             if algorithm == "nvls" and route.via != "network":
                 continue
             own = self._hop(route, "ll" if algorithm == "nvls" else protocol)
+            fixed += count * own
             if route.via == "network":
                 posts += count * fabric.post
-            elif least:
-                # the larger of what the hop takes and what the proxies take for a step
-                excess = own - (c["simple_step"] if protocol == "simple" else 0.0)
-                steps += count * max(least - excess, 0.0)
-            fixed += count * own
-        if not posts and not steps:
-            return np.full(size.shape, fixed)
-        made: Array = fixed + (posts + steps) * between.queued(size, self.n if algorithm == "ring" else 1)
-        return made
+            elif algorithm == "ring":  # the larger of what the hop takes and what the proxies take for a step
+                posts += count * max(fabric.step - (own - fence), 0.0)
+        return fixed, posts
 
     def _hop(self, route: Route, protocol: str) -> float:
         """Seconds from one GPU to the next: links, fence and flag of Simple, detour through a host, flush."""
@@ -115,7 +118,8 @@ class CollectiveLead(CollectiveFlows):
         if nodes == 1:
             return self._fill(choice, size, c["nvls_fill"], c["nvls_slice_bytes"])
         heads = min(*map(len, self._nodes), schedules.NVLS_HEADS)
-        whole = between.nvls_slice(nodes, heads, min(self._communicator.open_channels, NVLS_CHANNELS))
+        channels = c["nvls_channels"] * self._communicator.open_channels / c["channels"]
+        whole = between.nvls_slice(nodes, heads, channels)
         stages = 1 + sum(count for route, count in self.schedule(choice[0]).hops if route.via == "network")
         made: Array = stages * self.unit_time(choice) * size * whole / (size + whole)
         return made

@@ -32,6 +32,7 @@ Between nodes (`between`; m of the hops cross, h is what a post takes, q(S) how 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +44,7 @@ from simgpu.timing.collectives import schedules, tuner
 from simgpu.timing.collectives.alone import UNIT, makespan
 from simgpu.timing.collectives.flows import LIBRARIES, Choice
 from simgpu.timing.collectives.ideal import CollectivePhase, Transport, ideal_phases
-from simgpu.timing.collectives.lead import LL_PASS_BYTES, NVLS_CHANNELS, CollectiveLead
+from simgpu.timing.collectives.lead import LL_PASS_BYTES, CollectiveLead
 from simgpu.timing.collectives.traffic import PAIRWISE, REDUCING, bus_factor
 from simgpu.timing.parts import Array, ArrayLike
 
@@ -73,7 +74,7 @@ _TIMED = {
     "ll": ("launch_latency", "ll_spread", "ll_pass", "ll_blend", "ll_fraction"),
     "ll128": ("launch_latency", "ll128_latency", "ll128_fraction"),
     "simple": ("launch_latency", "simple_latency", "simple_step", "copy_fraction", "fill", "slice_bytes"),
-    "nvls": ("nvls_latency", "nvls_fill", "nvls_slice_bytes", "nvls_fraction", "nvls_efficiency", "nvls_speed"),
+    "nvls": ("nvls_latency", "nvls_fraction", "nvls_efficiency", "nvls_speed"),
     "one-shot": ("custom_limit", "one_shot_limit", "custom_latency", "custom_step", "one_shot_fraction"),
     "two-shot": (
         "custom_limit",
@@ -163,12 +164,16 @@ class CollectiveModel(CollectiveLead):
             works = works and not (self.kind in REDUCING and self.dtype in ("int8", "fp8", "fp4"))
             works = works and (self.kind == "all_reduce" or max(map(len, self._nodes)) <= schedules.NVLS_HEADS)
             wanted = forced or self.kind == "all_reduce"
-            return protocol == "simple" and works and wanted and schedules.has_switch(self.topology, self.gpus)
+            return protocol == "simple" and works and wanted and self._switched
         if algorithm == "direct":
             return protocol == "simple" and self.kind not in ("broadcast", "reduce")
         if algorithm == "tree" and self.kind != "all_reduce":
             return False
         return protocol != "ll128" or self._communicator.ll128
+
+    @cached_property
+    def _switched(self) -> bool:
+        return schedules.has_switch(self.topology, self.gpus)
 
     def choose(self, size: ArrayLike, algorithm: str = "auto", protocol: str = "auto") -> tuple[list[Choice], Array]:
         """The combinations in play, and the index of the chosen one for each size."""
@@ -215,7 +220,8 @@ class CollectiveModel(CollectiveLead):
             links += ["pair_fraction", "pair_bandwidth"] if nvlink and self.kind == "all_to_all" else []
             return (*_TUNED[:2], "slice_bytes", *_TIMED["pairs"], *links)
         if choice[0] == "nvls":
-            links += ["simple_step"] if any(route.via == "network" for route, _ in plan.hops) else []
+            far = len(self._nodes) > 1
+            links += ["nvls_channels", "nvls_network_bandwidth"] if far else ["nvls_fill", "nvls_slice_bytes"]
         elif self._communicator.nvls:
             links += ["nvls_efficiency", "nvls_speed"]
         if choice == ("ring", "ll128") and self.constants["ll128_ring"]:
@@ -237,7 +243,11 @@ class CollectiveModel(CollectiveLead):
         size = np.asarray(size, float)
         if choice[1] == "custom":
             return np.full(size.shape, _CUSTOM_BLOCKS)
-        most = min(self._communicator.channels, NVLS_CHANNELS) if choice[0] == "nvls" else self._communicator.channels
+        most = (
+            min(self._communicator.channels, int(self.constants["nvls_channels"]))
+            if choice[0] == "nvls"
+            else self._communicator.channels
+        )
         least = {"ll": LL_PASS_BYTES * self.n, "ll128": 640 * 8 * self.n}.get(choice[1], 512 * 64)
         made: np.ndarray[Any, Any] = np.clip(np.floor(size / least), 1, most).astype(int)
         return made
