@@ -43,8 +43,7 @@ def gigabits(nic: str) -> float:
     words = nic.lower()
     named = next((rate for name, rate in _GIGABITS.items() if re.search(rf"\b{name}\b", words)), 0)
     stated = re.search(r"(\d+) ?g(b|\b)", words)
-    found = named or (float(stated[1]) if stated else 400.0)
-    return 400.0 if "a gpu by rate" in words or ("by rate" in words and found < 400) else found
+    return named or (float(stated[1]) if stated else 400.0)
 
 
 def rows_between_nodes(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
