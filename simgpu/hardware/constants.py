@@ -157,6 +157,8 @@ class CollectiveConstants(Spec):
     nvls_efficiency: Number | None = None  # of the NVLink rate in NVLS; 0.001 stands for GPUs without it
     nvls_speed: Bandwidth | None = None  # most that one NVLS channel can have
     # channels, each a thread block on one SM
+    nvls_channels: Count | None = None  # of NVLS
+    nvls_network_bandwidth: Bandwidth | None = None  # most that one of them passes on between nodes
     channels: Count | None = None  # most that a collective uses
     channel_bandwidth: Bandwidth | None = None  # link rate for which NCCL makes one channel
     # fixed times
@@ -164,6 +166,7 @@ class CollectiveConstants(Spec):
     ll_spread: Seconds | None = None  # what LL adds once a message fills more than one channel
     ll_pass: Seconds | None = None  # of one pass of all threads of a channel over their lines, protocol LL
     ll128_latency: Seconds | None = None  # what LL128 adds to a launch
+    ll128_ring: Seconds | None = None  # what LL128 adds further to a ring
     simple_latency: Seconds | None = None  # what Simple adds to a launch
     simple_step: Seconds | None = None  # what Simple adds to every hop (fence and flag)
     nvls_latency: Seconds | None = None  # of an NVLS collective with next to no bytes
@@ -177,6 +180,9 @@ class CollectiveConstants(Spec):
     ll_blend: Number | None = None  # exponent that blends pass-bound and rate-bound LL
     link_fraction: Fraction | None = None  # of the NVLink payload rate, protocol Simple
     pair_fraction: Fraction | None = None  # of that, point-to-point operations
+    pair_bandwidth: Bandwidth | None = (
+        None  # most that all channels pass on in an all-to-all, a rank's own part included
+    )
     nvls_fraction: Fraction | None = None  # of what NCCL reckons with
     copy_fraction: Fraction | None = None  # of the memory bandwidth, copying a rank's own part
     # filling of the pipeline

@@ -67,7 +67,12 @@ class LinkSpec(CatalogueFile):
     peer_fraction: Fraction | None = None  # of the payload rate, what kernels reach that write to another GPU over it
     staged_fraction: Fraction | None = None  # the same through a buffer in host memory
     staged_latency: Seconds | None = None  # what a hop through host memory adds
-    proxy_latency: Seconds | None = None  # what the CPU thread that posts sends adds to a hop (network)
+    # of a network alone, see `simgpu.timing.collectives.between`
+    post_latency: Seconds | None = None  # what posting a send, and its completion, add to a hop
+    proxy_latency: Seconds | None = None  # what the flush of protocol Simple adds to a hop
+    step_latency: Seconds | None = None  # least that a step of a ring takes, in nodes too: the CPU threads keep pace
+    peer_latency: Seconds | None = None  # what every GPU of another node adds to an all-to-all
+    plugin_latency: Seconds | None = None  # what the network's plugin reports to NCCL, which chooses by it
 
 
 class Port(Spec):

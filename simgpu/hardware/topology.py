@@ -77,6 +77,13 @@ class Topology:
         name = self.gpus[gpu]
         return tuple(self._path(name, self.graph.nodes[name]["memory"]))
 
+    def to_network(self, gpu: int) -> list[str]:
+        """The vertices between a GPU and its network adapter, host memory among them without GPUDirect RDMA."""
+        assert self.cluster.node.nic is not None
+        name = self.gpus[gpu]
+        edges = self._to_nic(name, self._nic_of(name))
+        return [vertex for edge in edges for vertex in edge][1:-1]
+
     def edges(self, edges: tuple[tuple[str, str], ...], via: str = "gpu-link") -> Route:
         """A way along given edges, such as from a GPU to its switch."""
         return Route(edges, sum(self.graph.edges[edge]["latency"] for edge in edges), via)
@@ -140,14 +147,20 @@ class Topology:
 
     def _between_nodes(self, a: str, b: str) -> list[tuple[str, str]]:
         out, into = self._nic_of(a), self._nic_of(b)
-        assert self.cluster.node.nic is not None
-        direct = self.cluster.node.nic.gpudirect_rdma.value and self.cluster.gpu.host_link.peer_to_peer.value
-        from_gpu = self._path(a, out) if direct else self._staged(a, out)
+        from_gpu = self._to_nic(a, out)
         memory = self.graph.nodes[b]["memory"]
-        to_gpu = self._path(into, b) if direct else self._path(into, memory) + self._path(memory, b)
+        to_gpu = self._path(into, b) if self._gpudirect else self._path(into, memory) + self._path(memory, b)
         leaf, other = self._leaf_of(out), self._leaf_of(into)
         middle = [leaf] if leaf == other else [leaf, "spine", other]
         return from_gpu + list(nx.utils.pairwise([out, *middle, into])) + to_gpu
+
+    @property
+    def _gpudirect(self) -> bool:
+        assert self.cluster.node.nic is not None
+        return bool(self.cluster.node.nic.gpudirect_rdma.value and self.cluster.gpu.host_link.peer_to_peer.value)
+
+    def _to_nic(self, gpu: str, nic: str) -> list[tuple[str, str]]:
+        return self._path(gpu, nic) if self._gpudirect else self._staged(gpu, nic)
 
     def _leaf_of(self, nic: str) -> str:
         return str(next(v for v in self.graph[nic] if v.startswith("leaf")))

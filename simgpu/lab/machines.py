@@ -13,10 +13,15 @@ from typing import Any
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
-from simgpu.hardware.spec import ClusterSpec, GPUSpec, LinkSpec, NodeSpec
+from simgpu.hardware.spec import ClusterSpec, GPUSpec, LinkSpec, NodeSpec, Port
 
 _BOX = "plain box of this project for measurements that do not describe their machine"
-_RATES = {"infiniband": {25: "hdr", 50: "ndr", 100: "xdr"}, "ethernet": {3: "25g", 12: "100g", 25: "200g", 50: "400g"}}
+_RATES = {
+    "infiniband": {25: "hdr", 50: "ndr", 100: "xdr"},
+    "ethernet": {3: "25g", 12: "100g", 25: "200g", 50: "400g"},
+    "efa": {12: "100g", 25: "200g"},
+    "slingshot": {25: "11"},
+}
 """Links by GB/s per direction."""
 
 
@@ -75,6 +80,37 @@ def training_cluster(
     return _assembled(catalogue, spec, gpus // gpus_per_node, node)
 
 
+def network_cluster(catalogue: Catalogue, gpu: str, nodes: int, per_node: int, network: str, rate: float) -> Cluster:
+    """Nodes on a network that a measurement names.
+
+    They are the smallest of the catalogue with this GPU, room for `per_node` and adapters, else a board of such modules,
+    else a plain box.
+
+    `network` is what is said of it ('RoCE 400G', 'IB NDR', 'EFA v2', 'Slingshot 11'), `rate` what the adapters of a
+    node carry together, bytes/s per direction.
+    """
+    spec = catalogue.spec("gpus", gpu)
+    assert isinstance(spec, GPUSpec)
+    found = [node for node in _nodes_with(catalogue, gpu) if node.nic is not None and node.gpu_count >= per_node]
+    words = network.lower()
+    node = min(found, key=lambda one: one.gpu_count, default=None) or _board(catalogue, spec, per_node)
+    node = node or _node(spec, per_node, _wiring(spec, ""), words)
+    assert node.nic is not None
+    each = rate / node.nic_count
+    name = _network_link(words, each / 1e9)
+    link = catalogue.spec("links", name)
+    assert isinstance(link, LinkSpec)
+    port = Port.model_validate({"link": name, "lanes": _count(each / link.lane_bandwidth.si)})
+    nic = node.nic.model_copy(update={"port": port})
+    return _assembled(catalogue, spec, nodes, node.model_copy(update={"nic": nic}))
+
+
+def _nodes_with(catalogue: Catalogue, gpu: str) -> list[NodeSpec]:
+    """The catalogue's nodes with a GPU."""
+    nodes = [catalogue.spec("nodes", name) for name in catalogue.names("nodes")]
+    return [node for node in nodes if isinstance(node, NodeSpec) and node.gpu == gpu]
+
+
 def _board(catalogue: Catalogue, gpu: GPUSpec, per_node: int) -> NodeSpec | None:
     """The catalogue's node of as many modules of this architecture and these links, with this GPU in it."""
     for name in catalogue.names("nodes"):
@@ -102,6 +138,9 @@ def _sockets_of(gpu: GPUSpec) -> tuple[object, ...]:
 def _network_link(words: str, rate: float) -> str:
     """Name of the link nearest to a rate in GB/s, of the family that the words name."""
     family = "infiniband" if re.search(r"\b(infiniband|hdr|ndr|xdr|ib)\b", words) else "ethernet"
+    family = next((one for one in ("efa", "slingshot") if one in words), family)
+    if family == "efa" and re.search(r"\bv[12]\b", words):
+        rate = 12.5
     return f"{family}-{_RATES[family][min(_RATES[family], key=lambda known: abs(known - rate))]}"
 
 
@@ -183,12 +222,16 @@ def _adapters(per_node: int, wiring: str, network: str) -> tuple[int, dict[str, 
     """
     stated = re.search(r"([\d.]+) ?gb/s per gpu", network)
     host = {"link": "pcie-5", "lanes": _count(16)}
+    lanes = 1.0
     if stated or network:
-        name, count, rdma = _network_link(network, float(stated[1]) if stated else 50.0), per_node, True
+        rate = float(stated[1]) if stated else 50.0
+        name, count, rdma = _network_link(network, rate), per_node, True
+        if name.startswith("efa"):  # several cards for a GPU
+            lanes = round(8 * rate / float(name.removeprefix("efa-").removesuffix("g")))
     else:
         modules = wiring in ("nvswitch", "full-mesh")
         name, count, rdma = ("ethernet-100g", min(4, per_node), False) if modules else ("ethernet-25g", 1, False)
-    port: dict[str, Any] = {"link": name, "lanes": _count(1)}
+    port: dict[str, Any] = {"link": name, "lanes": _count(lanes)}
     if not rdma and name == "ethernet-100g":
         port["payload_fraction"] = _count(0.5)
     return count, {"port": port, "host_link": host, "gpudirect_rdma": {"value": rdma, "source": "box"}}
@@ -205,7 +248,8 @@ def _assembled(catalogue: Catalogue, gpu: GPUSpec, nodes: int, node: NodeSpec) -
         "sources": {"box": _BOX},
     }
     if nodes > 1:
-        fabric = {"link": node.nic.port.link, "lanes": _count(1), "nodes_per_leaf": _count(64)}
+        lanes = _count(node.nic.port.lanes.si)
+        fabric = {"link": node.nic.port.link, "lanes": lanes, "nodes_per_leaf": _count(64)}
         spec["fabric"] = {**fabric, "topology": "rail-fat-tree", "oversubscription": _count(1)}
     names = {gpu.host_link.link, node.nic.port.link, node.nic.host_link.link}
     names |= {port.link for port in (gpu.nvlink, node.inter_socket) if port is not None}

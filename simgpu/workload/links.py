@@ -290,7 +290,9 @@ class Links:
         chosen = chosen or self._chosen(topology, kind, group, size)
         measured = "send_recv" if kind == SEND else kind
         uncertainty = (
-            NONE if self.protocol == "ideal" else self.kernels.collective_uncertainty(measured, sol_s, chosen.library)
+            NONE
+            if self.protocol == "ideal"
+            else self.kernels.collective_uncertainty(measured, sol_s, chosen.measured_as)
         )
         drag = channels / self.cluster.gpu.compute.sm_count.si
         return Call(seconds, uncertainty, sol_s, chosen, min(drag, 0.5))

@@ -67,7 +67,7 @@ HALVED = {"tf32-fp32-tensor", "fp16-fp32-tensor", "bf16-fp32-tensor", "fp8-fp32-
 CHIPS = {
     "pascal": {"p100-pcie-16gb": GP100, "p100-sxm-16gb": GP100, "p4": GP10X, "gtx-1080-ti": GP10X},
     "volta": GV100, "turing": TU10X, "ampere": GA100, "ampere-ga10x": GA10X, "ada": AD10X, "hopper": GH100,
-    "hopper-h20": H20,
+    "hopper-h20": H20, "hopper-h800": {key: rate for key, rate in GH100.items() if "fp64" not in key},
     "blackwell": GB100, "blackwell-ultra": GB110, "blackwell-gb20x": GB20X,
     "cdna": CDNA1, "cdna2": CDNA2, "cdna3": CDNA3, "cdna4": CDNA4,
 }  # fmt: skip

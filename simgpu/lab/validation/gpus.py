@@ -14,6 +14,10 @@ ALIASES = {
     "h100": "h100-sxm",  # form factor not stated
     "h100-sxm-80gb": "h100-sxm",
     "h20": "h20-96gb",  # edition not stated; the one of 141 GB is named H20-3e
+    "h20-sxm": "h20-96gb",
+    "v100-sxm2": "v100-sxm-32gb",  # memory not stated
+    "v100-sxm2-32gb": "v100-sxm-32gb",
+    "mi350": "mi355x",  # of the series
     "rtx-pro-6000": "rtx-pro-6000-server",  # edition not stated; clock and bandwidth of the measured cards are its
 }
 """Names of tables that stand for a GPU of the catalogue."""

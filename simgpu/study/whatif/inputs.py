@@ -143,6 +143,10 @@ def _collectives(cluster: Cluster) -> Iterator[Input]:
     yield Input("channel_rate", "NCCL channel rates", channel, "B/s", rates, "rate")
 
 
+_LATENCIES = ("latency", "staged_latency", "post_latency", "proxy_latency", "step_latency", "peer_latency")
+"""Of a link."""
+
+
 def _role(cluster: Cluster, name: str, title: str, ports: Mapping[str, Port]) -> Iterator[Input]:
     """Bandwidth and latency of the ports that play a role; the first of them gives the values that are shown."""
     if not ports:
@@ -156,7 +160,7 @@ def _role(cluster: Cluster, name: str, title: str, ports: Mapping[str, Port]) ->
             if port.bandwidth
             else {f"link.{port.link}.lane_bandwidth": link.lane_bandwidth.si}
         )
-        for key in ("latency", "staged_latency", "proxy_latency"):
+        for key in _LATENCIES:
             figure = getattr(link, key)
             if figure is not None:
                 times[f"link.{port.link}.{key}"] = figure.si

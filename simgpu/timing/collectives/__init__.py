@@ -1,9 +1,9 @@
 """Collectives as flows on the topology graph, timed as NCCL runs them.
 
 `collective_phases` gives what the engine runs, `collective_time` the same as a closed form over many sizes. Files:
-`traffic` (bytes and steps), `schedules` (who sends to whom), `tuner` (what NCCL chooses), `model` (how long it
-takes), `calls` (what others call), `ideal` (links at their plain rates and latencies, as back-of-the-envelope sums
-have it).
+`traffic` (bytes and steps), `schedules` (who sends to whom), `tuner` (what NCCL chooses), `flows` and `lead` (bytes and
+latencies), `between` (what a network adds), `model` (how long it takes), `calls` (what others call), `ideal` (links at
+their plain rates and latencies, as back-of-the-envelope sums have it).
 """
 
 from simgpu.timing.collectives.calls import collective_notes, collective_phases, collective_time, model_of, traffic

@@ -16,9 +16,17 @@ K S is the time the flows take on the graph at the rates of the protocol; lead(S
 
 `ops` are primitive operations of a ring: n, 2n-1 for an all-reduce. LL sends 8 bytes of data in every 16, LL128
 120 in every 128 (NCCL src/include/device.h); 512 threads x 8 bytes are one pass of LL. Fill: the first slice must
-have gone all the way before the pipeline runs full, so a part of the time of a slice is paid on top. Flows of LL
-and LL128 also pass a lane of their own: what the channels of the sending GPU pass on, since these protocols are
-bound by SMs, not by links.
+have gone all the way before the pipeline runs full, so a part of the time of a slice is paid on top.
+
+Between nodes (`between`; m of the hops cross, h is what a post takes, q(S) how long posts queue: 1 to 1.8)
+
+    hops    + m h q(S) [+ m t_turn with LL128, + m t_flush with Simple]; in a ring each other hop takes at least
+            what a step takes, t q(S)
+    trees   + sum over hops of bytes in flight / rate of the hop
+    NVLS    t_NVLS + hops + (1 + levels up and down) K s S / (s + S),  s one chunk in all channels for all heads
+    pairs   + t_far for each GPU of another node
+
+`flows` says who sends, `lead` holds the equations.
 """
 
 from __future__ import annotations
@@ -29,28 +37,36 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from simgpu.errors import InputError, nearest
-from simgpu.hardware.topology import Route, Topology
+from simgpu.errors import InputError
+from simgpu.hardware.topology import Topology
 from simgpu.memo import Region
 from simgpu.timing.collectives import schedules, tuner
 from simgpu.timing.collectives.alone import UNIT, makespan
-from simgpu.timing.collectives.ideal import CollectivePhase, Edge, Transport, ideal_phases
-from simgpu.timing.collectives.schedules import Schedule
-from simgpu.timing.collectives.traffic import KINDS, PAIRWISE, REDUCING, SEND, bus_factor
+from simgpu.timing.collectives.flows import LIBRARIES, Choice
+from simgpu.timing.collectives.ideal import CollectivePhase, Transport, ideal_phases
+from simgpu.timing.collectives.lead import LL_PASS_BYTES, CollectiveLead
+from simgpu.timing.collectives.traffic import PAIRWISE, REDUCING, bus_factor
 from simgpu.timing.parts import Array, ArrayLike
+
+__all__ = [
+    "ALGORITHMS",
+    "BETWEEN_NODES",
+    "LIBRARIES",
+    "PROTOCOLS",
+    "Choice",
+    "Chosen",
+    "CollectiveModel",
+    "CollectiveTimes",
+]
 
 ALGORITHMS = ("auto", *schedules.ALGORITHMS)
 PROTOCOLS = ("auto", *tuner.PROTOCOLS, "ideal")
-LIBRARIES = ("nccl", "custom")
 SIZES = 4096
 """Sizes for which the choice of a collective is remembered."""
 
-_WIRE = {"ll": 2.0, "ll128": 128 / 120, "simple": 1.0}
-"""Bytes on the wire per byte of data."""
-_LL_PASS_BYTES = 512 * 8
-_TREE_TURN = {"ll": 2.3e-6, "ll128": 5.8e-6, "simple": 0.0}
-"""What a hop between nodes takes longer in a tree than the 2.7 us of a ring's with LL, s (NCCL src/graph/tuning.cc,
-hwLatencies: 5.0, 8.5 and 14 us; the last is that of a ring)."""
+BETWEEN_NODES = "between nodes"
+"""What residuals of collectives over several nodes are told by."""
+
 _CUSTOM_BLOCKS = 36  # vllm csrc/custom_all_reduce.cuh
 
 _TUNED = ("channels", "channel_bandwidth", "planned_ll_bandwidth", "planned_ll128_bandwidth", "planned_tree_bandwidth")
@@ -58,7 +74,7 @@ _TIMED = {
     "ll": ("launch_latency", "ll_spread", "ll_pass", "ll_blend", "ll_fraction"),
     "ll128": ("launch_latency", "ll128_latency", "ll128_fraction"),
     "simple": ("launch_latency", "simple_latency", "simple_step", "copy_fraction", "fill", "slice_bytes"),
-    "nvls": ("nvls_latency", "nvls_fill", "nvls_slice_bytes", "nvls_fraction", "nvls_efficiency", "nvls_speed"),
+    "nvls": ("nvls_latency", "nvls_fraction", "nvls_efficiency", "nvls_speed"),
     "one-shot": ("custom_limit", "one_shot_limit", "custom_latency", "custom_step", "one_shot_fraction"),
     "two-shot": (
         "custom_limit",
@@ -71,9 +87,6 @@ _TIMED = {
     "pairs": ("launch_latency", "pair_latency", "pair_peer_latency", "pair_step", "pair_bytes", "pair_fill"),
 }
 """Constants that a choice and its time hang on."""
-
-Choice = tuple[str, str]
-"""Algorithm and protocol: ('ring', 'll')."""
 
 
 class CollectiveTimes(NamedTuple):
@@ -95,26 +108,19 @@ class Chosen(NamedTuple):
     channels: int
     constants: tuple[str, ...]
     library: str = "nccl"
+    far: bool = False  # over several nodes
+
+    @property
+    def measured_as(self) -> str:
+        """The library under which residuals of such collectives stand: those between nodes have their own."""
+        return f"{self.library} {BETWEEN_NODES}" if self.far else self.library
 
 
-class CollectiveModel:
+class CollectiveModel(CollectiveLead):
     """One kind of collective over given GPUs of a topology."""
 
     def __init__(self, topology: Topology, kind: str, gpus: Sequence[int], library: str = "nccl", dtype: str = "bf16"):
-        if kind not in (*KINDS, SEND):
-            raise InputError(f"unknown collective '{kind}'{nearest(kind, KINDS)}", key="collective")
-        if kind == SEND and len(gpus) > 2:
-            raise InputError(f"a send has two ends, not {len(gpus)}; expected 2 GPUs", key="gpus")
-        if library not in LIBRARIES:
-            raise InputError(f"unknown library '{library}'{nearest(library, LIBRARIES)}", key="library")
-        self.topology, self.kind, self.gpus = topology, kind, list(gpus)
-        self.members = tuple(self.gpus)  # in the names of its channels: those of other collectives are others
-        self.library, self.dtype = library, dtype
-        self.n = len(self.gpus)
-        self.constants = topology.cluster.kernel.group("collective", library)
-        self._schedules: dict[str, Schedule] = {}
-        self._unit: dict[Choice, float] = {}
-        self._flows: dict[Choice, tuple[list[Transport], dict[Edge, float]]] = {}
+        super().__init__(topology, kind, gpus, library, dtype)
         self._picked: Region[tuple[float, str, str], Choice] = Region(SIZES)
 
     # ---- what is possible, what is chosen ------------------------------------------------------------
@@ -158,12 +164,16 @@ class CollectiveModel:
             works = works and not (self.kind in REDUCING and self.dtype in ("int8", "fp8", "fp4"))
             works = works and (self.kind == "all_reduce" or max(map(len, self._nodes)) <= schedules.NVLS_HEADS)
             wanted = forced or self.kind == "all_reduce"
-            return protocol == "simple" and works and wanted and schedules.has_switch(self.topology, self.gpus)
+            return protocol == "simple" and works and wanted and self._switched
         if algorithm == "direct":
             return protocol == "simple" and self.kind not in ("broadcast", "reduce")
         if algorithm == "tree" and self.kind != "all_reduce":
             return False
-        return protocol != "ll128" or self._communicator.nvlink
+        return protocol != "ll128" or self._communicator.ll128
+
+    @cached_property
+    def _switched(self) -> bool:
+        return schedules.has_switch(self.topology, self.gpus)
 
     def choose(self, size: ArrayLike, algorithm: str = "auto", protocol: str = "auto") -> tuple[list[Choice], Array]:
         """The combinations in play, and the index of the chosen one for each size."""
@@ -189,7 +199,7 @@ class CollectiveModel:
             return Chosen(algorithm, protocol, 0, ())
         choice = self._pick(size, algorithm, protocol)
         library = "custom" if choice[1] == "custom" else "nccl"
-        return Chosen(*choice, int(self.channels(choice, size)), self.used(choice), library)
+        return Chosen(*choice, int(self.channels(choice, size)), self.used(choice), library, len(self._nodes) > 1)
 
     def _pick(self, size: float, algorithm: str, protocol: str) -> Choice:
         """`choose` for one size."""
@@ -207,188 +217,22 @@ class CollectiveModel:
         nvlink = choice[0] != "nvls" and any(flow.route.via == "gpu-link" for flow in plan.flows)
         links = ["link_fraction"] if nvlink else []
         if self.kind in PAIRWISE:
-            links += ["pair_fraction"] if nvlink and self.kind == "all_to_all" else []
+            links += ["pair_fraction", "pair_bandwidth"] if nvlink and self.kind == "all_to_all" else []
             return (*_TUNED[:2], "slice_bytes", *_TIMED["pairs"], *links)
         if choice[0] == "nvls":
-            links += ["simple_step"] if any(route.via == "network" for route, _ in plan.hops) else []
+            far = len(self._nodes) > 1
+            links += ["nvls_channels", "nvls_network_bandwidth"] if far else ["nvls_fill", "nvls_slice_bytes"]
         elif self._communicator.nvls:
             links += ["nvls_efficiency", "nvls_speed"]
+        if choice == ("ring", "ll128") and self.constants["ll128_ring"]:
+            links += ["ll128_ring"]
         return (*_TUNED, *_TIMED["nvls" if choice[0] == "nvls" else choice[1]], *links)
-
-    @cached_property
-    def _nodes(self) -> list[list[int]]:
-        return schedules.nodes_of(self.topology, self.gpus)
 
     @property
     def _nvls_efficiency(self) -> float:
         return self.constants["nvls_efficiency"]
 
-    @cached_property
-    def _communicator(self) -> tuner.Communicator:
-        return tuner.communicator(self.topology, self.gpus, self.constants)
-
-    # ---- flows ---------------------------------------------------------------------------------------
-
-    def schedule(self, algorithm: str) -> Schedule:
-        """The flows of an algorithm, in bytes of data per byte of payload."""
-        found = self._schedules.get(algorithm)
-        if found is None:
-            t, kind, gpus = self.topology, self.kind, self.gpus
-            if kind in ("send_recv", SEND):
-                found = schedules.shift(t, kind, gpus)
-            elif algorithm in ("one-shot", "two-shot", "direct"):
-                found = schedules.direct(t, kind, gpus, one_shot=algorithm == "one-shot")
-            elif algorithm == "tree":
-                found = schedules.tree(t, kind, gpus)
-            elif algorithm == "nvls":
-                found = schedules.nvls(t, kind, gpus)
-            else:
-                found = schedules.ring(t, kind, gpus)
-            self._schedules[algorithm] = found
-        return found
-
-    def wire(self, route: Route, choice: Choice) -> float:
-        """Bytes on the wire per byte of data, over this route: framing of the protocol, and what kernels reach."""
-        algorithm, protocol = choice
-        c = self.constants
-        if algorithm == "nvls" and route.via == "gpu-link":
-            return 1 / (c["nvls_efficiency"] * c["nvls_fraction"])
-        if route.via == "gpu-link":
-            reached = c["link_fraction"]
-            if protocol == "custom":
-                reached = c["one_shot_fraction"] if algorithm == "one-shot" else c["two_shot_fraction"]
-            elif self.kind == "all_to_all":
-                reached *= c["pair_fraction"]
-        elif route.via in ("pcie", "host"):
-            reached = self._host_fraction(route)
-        else:
-            reached = 1.0
-        return _WIRE.get(protocol, 1.0) / reached
-
-    def _host_fraction(self, route: Route) -> float:
-        """The reached fraction of PCIe's payload rate: writing to a peer, or through a buffer in host memory."""
-        worst = 1.0
-        for edge in route.edges:
-            link = self.topology.cluster.links.get(self.topology.graph.edges[edge]["link"])
-            figure = None if link is None else link.staged_fraction if route.via == "host" else link.peer_fraction
-            worst = min(worst, figure.si if figure is not None else 1.0)
-        return worst
-
-    def flows(self, choice: Choice) -> tuple[list[Transport], dict[Edge, float]]:
-        """All flows with wire bytes per byte of payload, and the channels they pass."""
-        if choice in self._flows:
-            return self._flows[choice]
-        plan = self.schedule(choice[0])
-        lane = self._lane(choice)
-        channels: dict[Edge, float] = {}
-        found: list[Transport] = []
-        sent: dict[str, float] = {}
-        wires: dict[str, float] = {}  # by `via`, where links do not matter
-        for route, share, count in plan.flows:
-            if route.via in ("pcie", "host"):
-                bytes_on_wire = share * self.wire(route, choice)
-            else:
-                if route.via not in wires:
-                    wires[route.via] = self.wire(route, choice)
-                bytes_on_wire = share * wires[route.via]
-            edges: tuple[Edge, ...] = route.edges
-            if lane is not None:
-                source = route.edges[0][0]
-                sent[source] = sent.get(source, 0.0) + bytes_on_wire * count
-                edges = (*edges, (source, "channels", choice, self.members))
-            found.append(Transport(edges, bytes_on_wire, count))
-        if lane is not None:
-            # the channels work through `work` bytes of data while `sent` bytes go out
-            channels = {(gpu, "channels", choice, self.members): lane * out / plan.work for gpu, out in sent.items()}
-        self._flows[choice] = found, channels
-        return found, channels
-
-    def _lane(self, choice: Choice) -> float | None:
-        """Bytes/s of data that all channels of a GPU work through; None where links are the limit."""
-        c = self.constants
-        if choice[1] == "ll":
-            return c["planned_ll_bandwidth"] * c["ll_fraction"]
-        if choice[1] == "ll128":
-            return c["planned_ll128_bandwidth"] * c["channels"] * c["ll128_fraction"]
-        return None
-
-    def unit_time(self, choice: Choice) -> float:
-        """K: seconds per byte of payload that the flows take with the links to themselves."""
-        found = self._unit.get(choice)
-        if found is None:
-            flows, channels = self.flows(choice)
-            found = self._unit[choice] = makespan(self.topology, flows, channels)
-        return found
-
     # ---- time ----------------------------------------------------------------------------------------
-
-    def lead(self, choice: Choice, size: ArrayLike) -> Array:
-        """Seconds of a collective that are not those of its flows; see the module."""
-        size = np.asarray(size, float)
-        algorithm, protocol = choice
-        c, n, plan = self.constants, self.n, self.schedule(algorithm)
-        if protocol == "custom":
-            barrier = c["custom_barrier"] if algorithm == "two-shot" else 0.0
-            return np.full(size.shape, c["custom_latency"] + c["custom_step"] * (n - 1) + barrier)
-        if algorithm == "nvls":
-            network = sum(count * self._hop(route, "simple") for route, count in plan.hops if route.via == "network")
-            return np.asarray(c["nvls_latency"] + network) + self._fill(
-                choice, size, c["nvls_fill"], c["nvls_slice_bytes"]
-            )
-        hops = sum(count * self._hop(route, protocol) for route, count in plan.hops)
-        if algorithm == "tree":
-            hops += sum(count * _TREE_TURN[protocol] for route, count in plan.hops if route.via == "network")
-        if self.kind in PAIRWISE:
-            return hops - c["simple_step"] + self._pairs(choice, size)
-        fixed = c["launch_latency"] + hops
-        if protocol == "ll":
-            rate_bound = self.unit_time(choice) * size
-            full_pass = c["ll_spread"] + c["ll_pass"] * plan.work * n
-            one_pass = full_pass * np.minimum(1.0, size / (_LL_PASS_BYTES * n))
-            p = c["ll_blend"]
-            made: Array = fixed + (one_pass**p + rate_bound**p) ** (1 / p) - rate_bound
-            return made
-        if protocol == "ll128":
-            return np.full(size.shape, fixed + c["ll128_latency"])
-        fill = self._fill(choice, 2 * size / n, c["fill"], c["slice_bytes"])
-        return fixed + c["simple_latency"] + self._own_part(size) + fill
-
-    def _pairs(self, choice: Choice, size: Array) -> Array:
-        c, part = self.constants, size / self.n if self.kind == "all_to_all" else size
-        peers = self.n - 1 if self.kind == "all_to_all" else 1
-        fixed = c["launch_latency"] + c["pair_latency"] + c["pair_peer_latency"] * peers
-        step = c["pair_step"] * part / (part + c["pair_bytes"])
-        all_slices = self._slices(choice, c["slice_bytes"])
-        soft = size * all_slices / (size + all_slices)
-        return fixed + step + c["pair_fill"] * soft * self._per_byte(choice)
-
-    def _hop(self, route: Route, protocol: str) -> float:
-        """Seconds from one GPU to the next: links, fence and flag of Simple, detours through host and proxy."""
-        links = [self.topology.graph.edges[edge]["link"] for edge in route.edges]
-        known = [self.topology.cluster.links[name] for name in links if name in self.topology.cluster.links]
-        extra = self.constants["simple_step"] if protocol == "simple" else 0.0
-        if route.via == "host":
-            extra += max((link.staged_latency.si for link in known if link.staged_latency), default=0.0)
-        if route.via == "network" and protocol == "simple":
-            extra += max((link.proxy_latency.si for link in known if link.proxy_latency), default=0.0)
-        return route.latency + extra
-
-    def _own_part(self, size: Array) -> Array:
-        """Copying one's own n-th of the payload within the GPU's memory."""
-        return size / self.n / (self.constants["copy_fraction"] * self.topology.cluster.gpu.memory.bandwidth.si)
-
-    def _per_byte(self, choice: Choice) -> float:
-        """Seconds per byte that leaves a GPU."""
-        return self.unit_time(choice) / self.schedule(choice[0]).moved
-
-    def _slices(self, choice: Choice, slice_bytes: float) -> float:
-        """Bytes of a slice in every channel. Channels are as many as the rate asks for, here without rounding: else a
-        link that is a little faster, and so has one channel more to fill, would take longer."""
-        c = self.constants
-        return slice_bytes * float(np.clip(1 / (self._per_byte(choice) * c["channel_bandwidth"]), 2, c["channels"]))
-
-    def _fill(self, choice: Choice, part: Array, share: float, slice_bytes: float) -> Array:
-        return share * np.minimum(part, self._slices(choice, slice_bytes)) * self._per_byte(choice)
 
     def channels(self, choice: Choice, size: ArrayLike) -> np.ndarray:
         """Thread blocks of the collective, each of which holds one SM: fewer where messages are small.
@@ -399,8 +243,12 @@ class CollectiveModel:
         size = np.asarray(size, float)
         if choice[1] == "custom":
             return np.full(size.shape, _CUSTOM_BLOCKS)
-        most = min(self._communicator.channels, 16) if choice[0] == "nvls" else self._communicator.channels
-        least = {"ll": _LL_PASS_BYTES * self.n, "ll128": 640 * 8 * self.n}.get(choice[1], 512 * 64)
+        most = (
+            min(self._communicator.channels, int(self.constants["nvls_channels"]))
+            if choice[0] == "nvls"
+            else self._communicator.channels
+        )
+        least = {"ll": LL_PASS_BYTES * self.n, "ll128": 640 * 8 * self.n}.get(choice[1], 512 * 64)
         made: np.ndarray[Any, Any] = np.clip(np.floor(size / least), 1, most).astype(int)
         return made
 

@@ -57,17 +57,25 @@ class Communicator:
     bandwidth: float  # of rings inside a node, as NCCL reckons with
     network: float  # of rings between nodes; infinite in one node
     nvlink: bool  # whether all hops inside nodes are NVLink
+    ll128: bool  # whether it uses LL128: NVLink inside, and no host bridge between GPU and network adapter
     nvls: float  # its efficiency; 0 where there is none
     nvls_speed: float  # most that one of its channels can have
     channels: int
+    open_channels: float  # the same without rounding
     post: float  # what the CPU needs to post a send, us
+    plugin: float  # latency that the network's plugin reports, us
     ll_bandwidth: float
     ll128_per_channel: float
     tree_per_channel: float
 
 
-def communicator(topology: Topology, gpus: Sequence[int], constants: Mapping[str, float]) -> Communicator:
-    """What NCCL sees of some GPUs: the planned rate of the narrowest hop of its rings, inside and between nodes."""
+def communicator(
+    topology: Topology, gpus: Sequence[int], constants: Mapping[str, float], plugin: float = 0.0
+) -> Communicator:
+    """What NCCL sees of some GPUs: the planned rate of the narrowest hop of its rings, inside and between nodes.
+
+    `plugin` is the latency that the network's plugin reports (`ncclNetProperties_t.latency`), s.
+    """
     found = schedules.rings(topology, gpus)
     loads: Counter[tuple[str, str]] = Counter()  # how many rings share a link among GPUs
     routes = [mesh.way(topology, a, b, gpus) for one in found for a, b in zip(one, [*one[1:], one[0]], strict=True)]
@@ -93,21 +101,34 @@ def communicator(topology: Topology, gpus: Sequence[int], constants: Mapping[str
         bandwidth=inside / 1e9,
         network=between / 1e9,
         nvlink=nvlink,
+        ll128=nvlink and not (nodes > 1 and _behind_host_bridge(topology, gpus[0])),
         nvls=c["nvls_efficiency"] if schedules.has_switch(topology, gpus) else 0.0,
         nvls_speed=c["nvls_speed"] / 1e9,
         channels=int(np.clip(np.rint(min(inside, between) / c["channel_bandwidth"]), 2, c["channels"])),
+        open_channels=float(np.clip(min(inside, between) / c["channel_bandwidth"], 2, c["channels"])),
         post=_POST.get(vendor, _POST[""]),
+        plugin=plugin * 1e6,
         ll_bandwidth=c["planned_ll_bandwidth"] / 1e9 if nodes == 1 else between_ll[min(nodes, 3) - 2],
         ll128_per_channel=c["planned_ll128_bandwidth"] / 1e9,
         tree_per_channel=c["planned_tree_bandwidth"] / 1e9,
     )
 
 
+def _behind_host_bridge(topology: Topology, gpu: int) -> bool:
+    """Whether a GPU reaches its network adapter through the host bridge of a CPU (PATH_PHB) or host memory, where NCCL
+    does not trust LL128's lines to stay whole. Grace's bridge is no such (PATH_P2C)."""
+    link = topology.cluster.links.get(topology.cluster.gpu.host_link.link)
+    if link is not None and link.kind == "host":
+        return False
+    kinds = {topology.graph.nodes[vertex]["kind"] for vertex in topology.to_network(gpu)}
+    return bool(kinds & {"root", "memory"})
+
+
 def estimate(comm: Communicator, kind: str, algorithm: str, protocol: str, size: Array) -> Array:
     """NCCL's estimate, us; infinite where it would not use the combination."""
     size = np.asarray(size, float)
     p = PROTOCOLS.index(protocol)
-    if protocol == "ll128" and not comm.nvlink:
+    if protocol == "ll128" and not comm.ll128:
         return np.full(size.shape, np.inf)
     if algorithm == "nvls":
         return _nvls(comm, kind, protocol, size)
@@ -117,8 +138,11 @@ def estimate(comm: Communicator, kind: str, algorithm: str, protocol: str, size:
 
 
 def _latency(comm: Communicator, algorithm: str, p: int) -> tuple[float, float]:
+    """Latencies of a hop inside a node and between nodes, us. Where a node has one GPU, all hops are those of trees."""
     inside = _HOP["nvlink" if comm.nvlink else "pci"][algorithm][p]
-    return inside, _HOP["net"][algorithm][p]
+    alone = algorithm == "ring" and 1 < comm.nodes == comm.ranks
+    between = _HOP["net"]["tree" if alone else algorithm][p]
+    return inside, between + comm.plugin * (2 if p == 2 else 1)  # Simple's flush is a second trip
 
 
 def _ring(comm: Communicator, kind: str, p: int, size: Array) -> Array:
@@ -165,5 +189,5 @@ def _nvls(comm: Communicator, kind: str, protocol: str, size: Array) -> Array:
     latency = _HOP["nvlink"]["nvls"][2]
     if comm.nodes > 1:
         bus = min(bus, comm.network * (2 if comm.nodes == 2 else 1))
-        latency += 2 * int(np.log2(comm.nodes)) * _HOP["net"]["nvls"][2]
+        latency += 2 * int(np.log2(comm.nodes)) * _latency(comm, "nvls", 2)[1]
     return latency + size * bus_factor(kind, comm.ranks) / (1e3 * bus)

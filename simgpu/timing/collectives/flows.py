@@ -1,0 +1,177 @@
+"""The flows of one collective over given GPUs: who sends how much to whom, at what a protocol makes of it.
+
+LL sends 8 bytes of data in every 16, LL128 120 in every 128 (NCCL src/include/device.h). Flows of LL and LL128 also
+pass a lane of their own: what the channels of the sending GPU pass on, since these protocols are bound by SMs, not by
+links.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import pairwise
+
+from simgpu.errors import InputError, nearest
+from simgpu.hardware.topology import Route, Topology
+from simgpu.timing.collectives import between, schedules, tuner
+from simgpu.timing.collectives.alone import makespan
+from simgpu.timing.collectives.ideal import Edge, Transport
+from simgpu.timing.collectives.schedules import Schedule
+from simgpu.timing.collectives.traffic import KINDS, SEND
+
+LIBRARIES = ("nccl", "custom")
+
+WIRE = {"ll": 2.0, "ll128": 128 / 120, "simple": 1.0}
+"""Bytes on the wire per byte of data."""
+
+Choice = tuple[str, str]
+"""Algorithm and protocol: ('ring', 'll')."""
+
+
+class CollectiveFlows:
+    """One kind of collective over given GPUs of a topology, as flows."""
+
+    def __init__(self, topology: Topology, kind: str, gpus: Sequence[int], library: str = "nccl", dtype: str = "bf16"):
+        if kind not in (*KINDS, SEND):
+            raise InputError(f"unknown collective '{kind}'{nearest(kind, KINDS)}", key="collective")
+        if kind == SEND and len(gpus) > 2:
+            raise InputError(f"a send has two ends, not {len(gpus)}; expected 2 GPUs", key="gpus")
+        if library not in LIBRARIES:
+            raise InputError(f"unknown library '{library}'{nearest(library, LIBRARIES)}", key="library")
+        self.topology, self.kind, self.gpus = topology, kind, list(gpus)
+        self.members = tuple(self.gpus)  # in the names of its channels: those of other collectives are others
+        self.library, self.dtype = library, dtype
+        self.n = len(self.gpus)
+        self.constants = topology.cluster.kernel.group("collective", library)
+        self._schedules: dict[str, Schedule] = {}
+        self._unit: dict[Choice, float] = {}
+        self._hop_sums: dict[Choice, tuple[float, float]] = {}
+        self._flows: dict[Choice, tuple[list[Transport], dict[Edge, float]]] = {}
+
+    @cached_property
+    def _nodes(self) -> list[list[int]]:
+        return schedules.nodes_of(self.topology, self.gpus)
+
+    @cached_property
+    def _communicator(self) -> tuner.Communicator:
+        return tuner.communicator(self.topology, self.gpus, self.constants, self._fabric.plugin)
+
+    @cached_property
+    def _fabric(self) -> between.Fabric:
+        """What the network between the nodes adds, by the way from each node to the next."""
+        nodes = self._nodes
+        routes = (self.topology.route(a[0], b[0]) for a, b in pairwise(nodes))
+        return between.fabric_of(self.topology, routes)
+
+    def schedule(self, algorithm: str) -> Schedule:
+        """The flows of an algorithm, in bytes of data per byte of payload."""
+        found = self._schedules.get(algorithm)
+        if found is None:
+            t, kind, gpus = self.topology, self.kind, self.gpus
+            if kind in ("send_recv", SEND):
+                found = schedules.shift(t, kind, gpus)
+            elif algorithm in ("one-shot", "two-shot", "direct"):
+                found = schedules.direct(t, kind, gpus, one_shot=algorithm == "one-shot")
+            elif algorithm == "tree":
+                found = schedules.tree(t, kind, gpus)
+            elif algorithm == "nvls":
+                found = schedules.nvls(t, kind, gpus)
+            else:
+                found = schedules.ring(t, kind, gpus)
+            self._schedules[algorithm] = found
+        return found
+
+    def wire(self, route: Route, choice: Choice) -> float:
+        """Bytes on the wire per byte of data, over this route: framing of the protocol, and what kernels reach."""
+        algorithm, protocol = choice
+        c = self.constants
+        if algorithm == "nvls" and route.via == "gpu-link":
+            return 1 / (c["nvls_efficiency"] * c["nvls_fraction"])
+        if route.via == "gpu-link":
+            reached = c["link_fraction"]
+            if protocol == "custom":
+                reached = c["one_shot_fraction"] if algorithm == "one-shot" else c["two_shot_fraction"]
+            elif self.kind == "all_to_all":
+                reached *= c["pair_fraction"]
+        elif route.via in ("pcie", "host"):
+            reached = self._host_fraction(route)
+        else:
+            reached = 1.0
+        return WIRE.get(protocol, 1.0) / reached
+
+    def _host_fraction(self, route: Route) -> float:
+        """The reached fraction of PCIe's payload rate: writing to a peer, or through a buffer in host memory."""
+        worst = 1.0
+        for edge in route.edges:
+            link = self.topology.cluster.links.get(self.topology.graph.edges[edge]["link"])
+            figure = None if link is None else link.staged_fraction if route.via == "host" else link.peer_fraction
+            worst = min(worst, figure.si if figure is not None else 1.0)
+        return worst
+
+    def flows(self, choice: Choice) -> tuple[list[Transport], dict[Edge, float]]:
+        """All flows with wire bytes per byte of payload, and the channels they pass."""
+        if choice in self._flows:
+            return self._flows[choice]
+        plan = self.schedule(choice[0])
+        lane = self._lane(choice)
+        channels: dict[Edge, float] = {}
+        found: list[Transport] = []
+        sent: dict[str, float] = {}
+        wires: dict[str, float] = {}  # by `via`, where links do not matter
+        for route, share, count in plan.flows:
+            if route.via in ("pcie", "host"):
+                bytes_on_wire = share * self.wire(route, choice)
+            else:
+                if route.via not in wires:
+                    wires[route.via] = self.wire(route, choice)
+                bytes_on_wire = share * wires[route.via]
+            edges: tuple[Edge, ...] = route.edges
+            if lane is not None:
+                source = route.edges[0][0]
+                sent[source] = sent.get(source, 0.0) + bytes_on_wire * count
+                edges = (*edges, (source, "channels", choice, self.members))
+            elif (far := self._nvls_lane(choice, route, channels)) is not None:
+                edges = (*edges, far)
+            found.append(Transport(edges, bytes_on_wire, count))
+        if lane is not None:
+            # the channels work through `work` bytes of data while `sent` bytes go out
+            channels = {(gpu, "channels", choice, self.members): lane * out / plan.work for gpu, out in sent.items()}
+        self._flows[choice] = found, channels
+        return found, channels
+
+    def _nvls_lane(self, choice: Choice, route: Route, channels: dict[Edge, float]) -> Edge | None:
+        """What the NVLS channels of the sending node pass on to the network; None for any other flow."""
+        if choice[0] != "nvls" or route.via != "network":
+            return None
+        edge = (self.topology.graph.nodes[route.edges[0][0]]["node"], "channels", choice, self.members)
+        channels[edge] = self.constants["nvls_channels"] * self.constants["nvls_network_bandwidth"]
+        return edge
+
+    def _lane(self, choice: Choice) -> float | None:
+        """Bytes/s of data that all channels of a GPU work through; None where links are the limit."""
+        if self.kind == "all_to_all":
+            linked = len(self._nodes) == 1 and all(
+                flow.route.via == "gpu-link" for flow in self.schedule("direct").flows
+            )
+            return self.constants["pair_bandwidth"] if linked else None
+        lane = self._inner_lane(choice[1])
+        if lane is None or choice[1] != "ll" or len(self._nodes) == 1:
+            return lane
+        return min(lane, self._communicator.ll_bandwidth * 1e9)
+
+    def _inner_lane(self, protocol: str) -> float | None:
+        """The same within a node."""
+        c = self.constants
+        if protocol == "ll":
+            return c["planned_ll_bandwidth"] * c["ll_fraction"]
+        if protocol == "ll128":
+            return c["planned_ll128_bandwidth"] * c["channels"] * c["ll128_fraction"]
+        return None
+
+    def unit_time(self, choice: Choice) -> float:
+        """K: seconds per byte of payload that the flows take with the links to themselves."""
+        found = self._unit.get(choice)
+        if found is None:
+            flows, channels = self.flows(choice)
+            found = self._unit[choice] = makespan(self.topology, flows, channels)
+        return found
