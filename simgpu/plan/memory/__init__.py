@@ -1,7 +1,8 @@
 """Memory of a rank: a ledger over the events of a step, the peak of each pipeline stage, and whether it fits.
 
-`ledger` has what is counted and its parts, `training` the events of a training step, `verdict` the interval around a
-count and the probability that it fits. Memory of a server: `simgpu.plan.serving_memory`.
+`ledger` has what is counted and its parts, `walk` one microbatch through the layers of a stage, `training` the events
+of a step, `verdict` the interval around a count and the probability that it fits. Memory of a server:
+`simgpu.plan.serving_memory`.
 """
 
 from simgpu.plan.memory.ledger import (
