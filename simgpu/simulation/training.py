@@ -175,6 +175,7 @@ def _row(
         "fit_probability": worst.fit_probability,
         "memory_event": worst.event,
         "allocated_memory_bytes_per_gpu": worst.allocated,
+        "reserved_memory_bytes_per_gpu": worst.held,
         "nvidia_smi_memory_bytes_per_gpu": worst.shown,
         **{f"{name}_memory_bytes": getattr(worst, name) for name in MEMORY},
     }

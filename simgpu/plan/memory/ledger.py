@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from simgpu.hardware.cluster import Cluster
-from simgpu.plan.memory.verdict import MISFITS, Need, need, verdict
+from simgpu.plan.memory.verdict import MISFITS, USABLE, Need, need, verdict
 
 GIB = 2.0**30
 MIB = 2.0**20
@@ -128,7 +128,7 @@ class Memory:
             return 1.0
         inside = self.total - self.reserve
         held = need(inside, self.reserve, self.centre, self.spread, self.allocator, self.allocator_spread)
-        return held.below(self.capacity)
+        return held.below(USABLE * self.capacity)
 
     @property
     def verdict(self) -> str:

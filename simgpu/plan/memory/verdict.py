@@ -14,6 +14,10 @@ from math import erf, exp, log, sqrt
 FITS, LIKELY, MISFITS = 0.95, 0.5, 0.05
 """Probabilities from which on a run fits, from which on a plan is proposed, and up to which a run does not fit."""
 
+USABLE = 0.99
+"""Share of a GPU's memory that programs get: 79.1 to 79.3 GiB of boards with 80 (H100, A100), 23.6 of 24 (RTX 3090 and
+4090), by torch.cuda.get_device_properties and the percentages that TorchTitan prints."""
+
 FIXED_BYTES = 0.06 * 2**30
 """Deviation of what does not grow with a model: workspaces, small tables, rounding (exact bytes of 102 functional tests
 of Megatron-LM of 1 to 5 GiB, most within 0.1 GiB)."""
