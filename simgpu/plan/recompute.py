@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from simgpu.memo import remembered
-from simgpu.plan.parallelism import MODULES, Plan
+from simgpu.plan.parallelism import Plan
 
 ATTENTION = ("attention", "scores", "attention_softmax", "values")
 """Operators inside attention, behind its queries, keys and values."""
@@ -46,8 +46,6 @@ _DROPS: Mapping[str, tuple[str, ...]] = {
 """What a module drops of the tensors its operators keep; the norm before a dense feed-forward is part of it, that
 before experts is their input, which stays."""
 
-assert set(OPERATORS) == set(_DROPS) == set(MODULES)
-
 
 @dataclass(frozen=True)
 class Recomputed:
@@ -62,9 +60,7 @@ class Recomputed:
 
     def drops(self, operator: str, what: str) -> bool:
         """Whether a tensor that an operator keeps is dropped behind forward."""
-        return any(
-            what in _DROPS[one] and operator in _KEPT_BY.get(one, OPERATORS[one]) for one in self.modules
-        )  # fmt: skip
+        return any(what in _DROPS[one] and operator in _KEPT_BY.get(one, OPERATORS[one]) for one in self.modules)
 
 
 @remembered(64)

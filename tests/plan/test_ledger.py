@@ -16,10 +16,12 @@ from memory_by_name import layer_activations, memory_of, memory_per_stage
 import simgpu
 from simgpu import Catalogue, InputError, Plan, Training
 from simgpu.model.config import TransformerConfig
+from simgpu.model.transformer import layer_operators
 from simgpu.plan.memory import GIB, Memory
 from simgpu.plan.memory.verdict import Need, need, verdict
 from simgpu.plan.numerics import Numerics
 from simgpu.plan.parallelism import MODULES
+from simgpu.plan.recompute import OPERATORS
 from simgpu.workload.framework_files import framework as framework_named
 
 FOLDER = Path(os.environ.get("SIMGPU_MEASUREMENTS", Path(__file__).parents[3] / "shared/measurements"))
@@ -161,6 +163,15 @@ def test_a_module_drops_its_tensors(module: str) -> None:
     none = layer_activations(LATENT, Plan(), Numerics(), 1, ROWS)
     plan = Plan(recompute="selective", recompute_modules=(module,))
     assert none - layer_activations(LATENT, plan, Numerics(), 1, ROWS) == pytest.approx(DROPPED[module] * ROWS)
+
+
+def test_every_module_has_operators_that_layers_have() -> None:
+    assert set(OPERATORS) == set(MODULES)
+    layers = (layer_operators(CASES[name], kind, 1, 64, "bf16", "fp32", flash=flash)
+              for name in ("llama3_70b", "deepseekv3") for kind in ("dense", "moe") for flash in (True, False)
+              if name == "deepseekv3" or kind == "dense")  # fmt: skip
+    known = {op.name for layer in layers for op in layer}
+    assert {name for names in OPERATORS.values() for name in names} <= known
 
 
 def test_modules_drop_less_than_all_and_take_time() -> None:
