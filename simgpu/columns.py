@@ -77,7 +77,8 @@ UNCERTAIN = tuple(name for name in PLAIN_COLUMNS if TABLE[name].measured or name
 """Columns that have an interval: `NAME_p10` and `NAME_p90` beside them."""
 
 COLUMNS: Mapping[str, str] = {name: TABLE[name].meaning for name in PLAIN_COLUMNS} | {
-    f"{name}_{end}": f"{name}: {share} % of measurements would lie below, by residuals of such operators"
+    f"{name}_{end}": f"{name}: {share} % of measurements would lie below, by residuals of such "
+    f"{'peaks' if 'memory' in name else 'operators'}"
     for name in UNCERTAIN
     for end, share in (("p10", 10), ("p90", 90))
 }

@@ -16,7 +16,7 @@ from simgpu.hardware.figure import Figure, figures
 from simgpu.model.config import TransformerConfig
 from simgpu.model.derive import written
 from simgpu.overrides import Override
-from simgpu.plan.parallelism import KEYS, Plan
+from simgpu.plan.parallelism import KEYS, LISTS, Plan
 from simgpu.simulation.call import runtime_of, simulate
 from simgpu.simulation.result import Result
 from simgpu.tree import indexed, leaves
@@ -37,8 +37,9 @@ def _type_of(one: DataclassField[Any]) -> Any:
     named: Any = Literal.__getitem__(key.values) if key.values else None
     if isinstance(one.default, bool):
         return bool
-    if isinstance(one.default, tuple):
-        return tuple.__class_getitem__((named, ...))
+    if one.name in LISTS:
+        several = tuple.__class_getitem__((named, ...))
+        return several | None if one.default is None else several
     given = named or Annotated[int, Field(strict=True, gt=key.least - 1, le=key.most)]
     return given | None if one.default is None else given
 

@@ -17,6 +17,7 @@ NEITHER = {
     "runtime_version",
     *("batch", "concurrency", "prompt", "output", "cached", "prefill", "past", "decodes", "context"),
     *("flop", "flop_full_attention", "memory_capacity_bytes", "weights_fit", "memory_fits", "saturated"),
+    *("memory_verdict", "memory_event"),
     "evaluated_steps",
 }
 EVERY = (*COLUMNS, *COST.values())

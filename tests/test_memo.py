@@ -155,10 +155,11 @@ def test_what_does_not_matter_is_named_by_fields_that_there_are():
 
 @pytest.mark.parametrize("field", [one.name for one in fields(Plan)])
 def test_a_plan_within_a_layer_holds_every_field_but_those_that_are_named(field):
-    base = Plan(tp=2, cp=2, pp=2, vp=2, dp=4, ep=2, zero=3, micro_batch=1)
+    base = Plan(tp=2, cp=2, pp=2, vp=2, dp=4, ep=2, zero=3, micro_batch=1, recompute="selective")
     values = {
         "order": ("dp", "cp", "ep", "tp", "pp"), "schedule": "interleaved", "shard": 2, "context": "all_gather",
         "recompute": "full", "recompute_layers": 1, "offload": "optimizer", "offload_to": "nvme", "zero": 2,
+        "recompute_modules": ("mlp",),
     }  # fmt: skip
     given = values.get(field, getattr(base, field))
     if field not in values:

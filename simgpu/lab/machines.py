@@ -83,8 +83,8 @@ def training_cluster(
 def network_cluster(catalogue: Catalogue, gpu: str, nodes: int, per_node: int, network: str, rate: float) -> Cluster:
     """Nodes on a network that a measurement names.
 
-    They are the smallest of the catalogue with this GPU, room for `per_node` and adapters, else a board of such modules,
-    else a plain box.
+    They are the smallest of the catalogue with this GPU, room for `per_node` and adapters, else a board of such
+    modules, else a plain box.
 
     `network` is what is said of it ('RoCE 400G', 'IB NDR', 'EFA v2', 'Slingshot 11'), `rate` what the adapters of a
     node carry together, bytes/s per direction.

@@ -6,7 +6,8 @@ Counted tensor by tensor from the operators of the layer, by what the gradient o
 - attention: queries, keys, values; if it is fused the output and one fp32 number per row (Dao et al., FlashAttention,
   2022, section 3.1), else the scores behind softmax, and with dropout their mask (one byte) and what it leaves of them;
 - normalisation and activation: their inputs (gate and up projection both); dropout: its mask;
-- experts: the rows that were sent to them, and their outputs, which are weighed;
+- experts: the rows that were sent to them, and their outputs where these are weighed (stacks that weigh behind the
+  activation keep the weights instead);
 - rotary positions, residual additions and copies: nothing.
 
 With 2-byte elements, dropout and unfused attention this is s b h (10 + 24/t + 5 a s/(h t)) of a GPT layer, and
@@ -32,79 +33,14 @@ from simgpu.model.operators import (
 )
 from simgpu.plan.numerics import Numerics
 from simgpu.plan.parallelism import TENSOR_AXES, Plan
+from simgpu.plan.recompute import Recomputed, recomputed_by
+from simgpu.plan.stack import Stack
 
 _NOT_SAVED = ("rope", "embedding")
 """Kinds of pointwise operators whose gradient needs nothing of forward."""
 
-
-@dataclass(frozen=True)
-class Stack:
-    """What a training framework keeps in memory: the section `memory` of its file (`frameworks/NAME.yaml`).
-
-    logit_bytes
-        At the peak of the loss, per logit of a microbatch on a rank.
-    saves_matmuls
-        'selective' recomputation keeps the outputs of every other matrix multiplication and of attention (torchtitan,
-        `_save_list` in parallelize_llama.py), else all but the inside of attention (Megatron-LM).
-    keeps_unneeded
-        Selective recomputation keeps outputs on its list that backward does not need (eager PyTorch, which caches what
-        it is told to; a compiler sees the backward graph).
-    regathers
-        With sequence parallelism, the slice of a gathered input is kept and gathered again in backward (Korthikanti et
-        al. 2022, section 4.2.2; Megatron-LM tensor_parallel/layers.py).
-    fused
-        Gates and grouped attention run in one kernel each, else what stands between their operations is kept as well.
-    saves_fp8
-        With fp8 multiplications, inputs are kept in fp8, and weights twice in fp8, as they are and transposed
-        (Transformer Engine); otherwise in the dtype of the weights (torchao.float8 casts where it multiplies).
-    stream_pools
-        Buffers of other streams do not share memory with those of the compute stream (caching allocator of PyTorch;
-        pytorch pull request 129721): FSDP's gathered and reduced buffers stand beside the peak of activations.
-    stage_buffers
-        Each microbatch has its own receive buffers, and stage outputs are kept until their backward
-        (torch.distributed.pipelining stage.py); else outputs are freed once sent (Megatron-LM schedules.py,
-        deallocate_output_tensor).
-    sharded_copy
-        ZeRO-3 keeps shards of the weights in their dtype beside those of the fp32 master (DeepSpeed, fp16 partitions
-        beside fp32 ones); else the master's alone, cast on the way to the all-gather (PyTorch FSDP, MixedPrecision).
-    bucket_copy
-        DDP's buckets hold gradients a second time (gradient_as_bucket_view is off by default).
-    steps_in_fp32
-        RMSNorm is written out: it keeps an fp32 copy of its input, what it multiplies by its weights, and a number for
-        each row; keys and values are not repeated. Where weights are fp32 and products are of 16 bits (torch.autocast),
-        the residual stream is fp32 too, every product casts its input and its weights anew, and keeps both.
-    reduce_bucket
-        Elements of the bucket that ZeRO-2 and 3 reduce gradients in (DeepSpeed, reduce_bucket_size); 0: by layers.
-    host_gradients
-        With states in host memory, gradients that are sharded go there as backward makes them (DeepSpeed,
-        async_accumulate_grad_in_cpu_via_gpu of stage_1_and_2.py, partition_grads of stage3.py).
-    reserved
-        What PyTorch's allocator holds of the GPU over what is allocated at the peak. Measured with expandable segments
-        1.02 to 1.11, median 1.03 (nine pairs of the model cards of Megatron-Bridge), which torchtitan sets; without
-        them 1.05 to 1.5: torchtune, Megatron-LM, DeepSpeed and Hugging Face leave them off. 1.10 is in between. Stacks
-        that count pools of streams come out at what torchtitan reserves (47.4 of 47.65 GiB and 49.4 of 49.58 of pull
-        requests 808 and 996), so that 1.10/1.03 is left where segments do not expand.
-    live_weights
-        With ZeRO-3, gathered weights that stay until so many are there (DeepSpeed, stage3_max_live_parameters); 0: the
-        ends, the layer at work and the next.
-    """
-
-    logit_bytes: float
-    dropout: bool
-    saves_matmuls: bool
-    keeps_unneeded: bool
-    fused: bool
-    regathers: bool
-    saves_fp8: bool
-    stream_pools: bool
-    stage_buffers: bool
-    sharded_copy: bool
-    bucket_copy: bool
-    steps_in_fp32: bool
-    reduce_bucket: float
-    live_weights: float
-    host_gradients: bool
-    reserved: float
+_WORKS = ("elementwise", "scores")
+"""Kinds of pointwise operators with more than a gradient of the residual stream at work."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +48,9 @@ class Saved:
     """Bytes of one layer and microbatch on one rank.
 
     `stored`: kept from forward to backward with the plan's recomputation; `whole`: without any; `input` of the layer;
-    `working`: what backward of the layer makes and frees, recomputed tensors included; `wide`: whole rows of the hidden
-    width, which tensor parallelism gathers or reduces.
+    `working`: what the fullest moment of the layer's backward has beyond `stored`, with recomputed tensors and the
+    gradients at work; `wide`: whole rows of the hidden width, which tensor parallelism gathers or reduces; `weights`:
+    the distinct shapes of its weights, as elements, once for each expert.
     """
 
     stored: float
@@ -121,6 +58,11 @@ class Saved:
     input: float
     working: float
     wide: float
+    weights: frozenset[tuple[int, int]] = frozenset()
+
+
+Kept = tuple[str, float]
+"""A tensor that an operator keeps: what it is to recomputation ('scores', 'norm_output' or ''), bytes."""
 
 
 @dataclass(frozen=True)
@@ -170,47 +112,74 @@ def saved(operators: Sequence[Operator], plan: Plan, numerics: Numerics, stack: 
     norm = next(part for _, part in kernels if isinstance(part, Pointwise) and part.kind == "normalization")
     wide = norm.elements * layer.stream_unit
     entry = wide / layer.slices_rows
-    tensors = list(_tensors(layer))
-    whole = sum(size for _, size in tensors)
-    core = sum(size for inside, size in tensors if inside)
-    if plan.recompute == "none":
-        stored = whole
-    elif plan.recompute == "full":
-        stored = entry
-    elif stack.saves_matmuls:
-        stored = entry + min(_listed(layer, wide), whole - entry)
-    else:
-        stored = whole - core
-    again = 0.0 if plan.recompute == "none" else whole - stored
-    return Saved(stored, whole, entry, max(again, 0.0) + _flow(layer), wide)
+    kept = list(_tensors(layer))
+    whole = sum(size for of_operator in kept for _, size in of_operator)
+    again = recomputed_by(plan, stack.saves_matmuls)
+    dropped = [[size if again.drops(op.name, what) else 0.0 for what, size in of_operator]
+               for (op, _), of_operator in zip(kernels, kept, strict=True)]  # fmt: skip
+    stored = whole - sum(map(sum, dropped))
+    if again.whole_layer:
+        listed = min(_listed(layer, wide), whole - entry) if plan.recompute == "selective" else 0.0
+        stored = entry + listed
+    moments = _moments(layer, again, kept, dropped)
+    weights = frozenset(
+        (part.k.size, part.n_size)
+        for op, part in kernels
+        if isinstance(part, (Matmul, GroupedMatmul)) and part.weight and op.name != "router"
+    )
+    return Saved(stored, whole, entry, max(moments - stored, 0.0) + entry, wide, weights)
 
 
-def _tensors(layer: _Layer) -> Iterator[tuple[bool, float]]:
-    """Saved tensors: whether they are inside attention (what Megatron's selective recomputation drops), bytes."""
+def _moments(layer: _Layer, again: Recomputed, kept: list[list[Kept]], dropped: list[list[float]]) -> float:
+    """Bytes of the fullest moment of a layer's backward, from what the layer keeps to what its gradients take beside
+    the gradient of the residual stream: what an operator has kept is freed behind its own backward."""
+    most = below = 0.0
+    module, rebuilt = "", 0.0
+    for (op, part), tensors, without in zip(layer.operators, kept, dropped, strict=True):
+        size, gone = sum(size for _, size in tensors), sum(without)
+        if again.whole_layer:
+            gone = 0.0
+        here = again.module(op.name)
+        if here != module:
+            module, rebuilt = here, 0.0
+        below += size - gone
+        rebuilt += gone
+        most = max(most, below + rebuilt + _at_work(layer, op, part))
+    return most
+
+
+def _tensors(layer: _Layer) -> Iterator[list[Kept]]:
+    """Tensors that each operator keeps, in order."""
     seen: set[tuple[int, int]] = set()
     before: Kernel | None = None
     for op, part in layer.operators:
+        found: list[Kept] = []
         if isinstance(op, Matmul) and isinstance(part, Matmul):
-            yield from _of_matmul(layer, op, part, before, seen)
-        elif isinstance(part, GroupedMatmul):
+            found = list(_of_matmul(layer, op, part, before, seen))
+        elif isinstance(op, GroupedMatmul) and isinstance(part, GroupedMatmul):
             if layer.numerics.finetune == "full":
-                yield False, part.visits * part.k.size * layer.kept_unit
+                what = "activated" if op.k.axis in TENSOR_AXES else ""
+                found = [(what, part.visits * part.k.size * layer.kept_unit)]
         elif isinstance(part, Attention):
-            yield False, _attention_bytes(part, layer.unit, layer.stack.fused or layer.stack.steps_in_fp32)
+            found = _of_attention(layer, part)
         elif isinstance(op, Pointwise) and isinstance(part, Pointwise):
             if part.kind == "normalization" and _width(op) == layer.width:
                 seen.clear()
-            yield from _of_pointwise(layer, op, part)
+            found = list(_of_pointwise(layer, op, part, before))
+        yield found
         before = op
 
 
-def _attention_bytes(part: Attention, unit: float, fused: bool) -> float:
+def _of_attention(layer: _Layer, part: Attention) -> list[Kept]:
     """Of fused attention: queries, keys, values, output, and a number for each row and head. Where operations are not
-    fused, keys and values are written once for every query head (`repeat_kv` of llama's model.py and of torchtitan)."""
-    values = part.v_head_dim or part.head_dim
-    queries = part.queries * part.heads.size * (part.head_dim + values)
-    keys = part.keys * (part.kv_heads if fused else part.heads).size * (part.head_dim + values)
-    return part.batch.size * ((queries + keys) * unit + part.queries * part.heads.size * BYTES["fp32"])
+    fused, keys and values are written once for every query head (`repeat_kv` of llama's model.py and of torchtitan).
+    """
+    stack, rows = layer.stack, part.batch.size * part.queries * part.heads.size
+    fused = stack.fused or stack.steps_in_fp32
+    kv_heads = (part.kv_heads if fused else part.heads).size
+    projected = rows * part.head_dim + part.batch.size * part.keys * kv_heads * (part.head_dim + part.v_dim)
+    outputs = 2 if layer.plan.cp > 1 and layer.plan.context == "all_to_all" and stack.context_output else 1
+    return [("projected", projected * layer.unit), ("", rows * (outputs * part.v_dim * layer.unit + BYTES["fp32"]))]
 
 
 def _width(op: Pointwise) -> int:
@@ -219,57 +188,71 @@ def _width(op: Pointwise) -> int:
 
 def _of_matmul(
     layer: _Layer, op: Matmul, part: Matmul, before: Kernel | None, seen: set[tuple[int, int]]
-) -> Iterator[tuple[bool, float]]:
+) -> Iterator[Kept]:
     numerics, unit = layer.numerics, layer.unit
     if op.over:  # both operands are activations: scores of queries and keys, then with values
         scores = _makes_scores(before)
         second = part.products * part.k.size * part.n_size
         first = part.products * part.m.size * part.k.size
-        yield False, second * unit
+        yield "projected", second * unit
         if not scores:
-            yield False, first * unit
+            yield "projected", first * unit
         elif layer.stack.dropout:  # what dropout leaves of the scores, which stand behind softmax for themselves
-            yield True, first * unit * layer.plan.cp
+            yield "scores", first * unit * layer.plan.cp
         return
-    if _drops_out(op) and layer.stack.dropout:
-        yield False, part.m.size * part.n_size / layer.slices_rows  # a byte for each element of the mask
+    if _ends_branch(op) and layer.stack.dropout:
+        yield "", part.m.size * part.n_size / layer.slices_rows  # a byte for each element of the mask
     if layer.autocast and op.weight:
-        yield False, part.weights * unit
+        yield "", part.weights * unit
     trained = numerics.finetune == "full" or op.name in numerics.targets
     if not trained or not (op.weight or op.name == "lm_head"):  # a tied head has its weights elsewhere
         return
     if numerics.finetune != "full":
-        yield False, part.m.size * numerics.rank * unit
+        yield "", part.m.size * numerics.rank * unit
     key = (op.m.size, op.k.size)
     whole_rows = op.k.axis not in TENSOR_AXES
+    behind_norm = "norm_output" if whole_rows and op.k.size == layer.width else ""
     if layer.autocast and whole_rows:  # behind a norm, whose fp32 result is cast for each product
-        yield False, len(_separate(part)) * part.batch * part.m.size * part.k.size * unit
+        yield behind_norm, len(_separate(part)) * part.batch * part.m.size * part.k.size * unit
         return
     if isinstance(before, Attention) or (whole_rows and key in seen):
         return  # kept as the output of attention, or as the input of another multiplication
     seen.add(key)
     slices = layer.slices_rows if whole_rows and layer.stack.regathers else 1
-    yield False, part.batch * part.m.size * part.k.size * layer.kept_unit / slices
+    yield behind_norm, part.batch * part.m.size * part.k.size * layer.kept_unit / slices
 
 
-def _of_pointwise(layer: _Layer, op: Pointwise, part: Pointwise) -> Iterator[tuple[bool, float]]:
+def _of_pointwise(layer: _Layer, op: Pointwise, part: Pointwise, before: Kernel | None) -> Iterator[Kept]:
     if part.kind in _NOT_SAVED or part.flops_per_element == 0:
         return
     size = part.elements * layer.unit
     if part.kind == "scores":
-        yield True, size * layer.plan.cp
+        yield "scores", size * layer.plan.cp
         if layer.stack.dropout:
-            yield True, part.elements * layer.plan.cp
+            yield "scores", part.elements * layer.plan.cp
         return
     if part.kind == "elementwise":
+        if isinstance(before, GroupedMatmul) and layer.stack.weighs_inside:
+            if not _sliced(op):
+                return  # rows come back weighed, so that their sum needs nothing
+            yield "", 2 * BYTES["fp32"] * part.elements / sum(dim.units for dim in part.width)
         # an unfused gate keeps the activated gate too, to multiply its gradient by
         extra = 1 if op.reads == 2 and not layer.stack.fused else 0
-        yield False, (op.reads + extra) * size
+        yield "", (op.reads + extra) * size
         return
+    statistics = 0.0
     if part.kind == "normalization" and layer.stack.steps_in_fp32:
         size = _of_norm(layer, op, part)
-    sliced = any(dim.is_split(dict.fromkeys(TENSOR_AXES, layer.plan.tp)) for dim in op.width)
-    yield False, size / (1 if sliced else layer.slices_rows)
+    elif part.kind == "normalization" and layer.stack.norm_statistics:
+        statistics = (2 if op.weights > _width(op) else 1) * part.elements / _width(part) * BYTES["fp32"]
+    elif part.kind == "softmax" and layer.stack.weighs_inside:  # scores, their exponentials, what is chosen of them
+        size = 3 * part.elements * BYTES["fp32"]
+    yield "", (size + statistics) / (1 if _sliced(op) else layer.slices_rows)
+
+
+def _sliced(op: Pointwise) -> bool:
+    """Whether tensor parallelism splits the width of an operator, by name of its axis."""
+    return any(dim.axis in TENSOR_AXES for dim in op.width)
 
 
 def _of_norm(layer: _Layer, op: Pointwise, part: Pointwise) -> float:
@@ -305,21 +288,35 @@ def _separate(part: Matmul) -> list[int]:
     return [part.n_size // 2] * 2 if part.n[0].width == 2 else [part.n_size]
 
 
-def _flow(layer: _Layer) -> float:
-    """Gradients of activations that stand in memory at once while backward goes through the widest operator."""
-    most = 0.0
-    for op, part in layer.operators:
-        if isinstance(part, Pointwise) and isinstance(op, Pointwise) and part.kind in ("elementwise", "scores"):
-            most = max(most, (op.reads + 1) * part.elements * layer.unit)
-        elif isinstance(part, Matmul) and not part.over:
-            most = max(most, part.batch * part.m.size * (part.k.size + part.n_size) * layer.unit)
-        elif isinstance(part, GroupedMatmul):
-            most = max(most, part.visits * (part.k.size + part.n_size) * layer.unit)
-    return most
+def _at_work(layer: _Layer, op: Kernel, part: Kernel) -> float:
+    """Bytes that the backward of an operator has at once beside what is kept and the gradient of the residual stream:
+    the gradients of its output and input, and rows that tensor parallelism gathers for it."""
+    unit = layer.unit
+    if isinstance(op, Matmul) and isinstance(part, Matmul):
+        m, n, k = part.m.size, part.n_size, part.k.size
+        if op.over:
+            return part.products * (m * n + m * k + k * n) * unit
+        output, entry = part.batch * m * n * unit, part.batch * m * k * unit
+        if layer.slices_rows == 1:  # the gradient of what ends a branch is that of the residual stream
+            return entry if _ends_branch(op) else output + entry
+        if op.k.axis in TENSOR_AXES:  # whose gradient is gathered
+            return output + entry
+        if any(dim.axis in TENSOR_AXES for dim in op.n):
+            return output + entry * (1 + layer.stack.regathers + 1 / layer.slices_rows)
+        return (output + entry) / layer.slices_rows
+    if isinstance(part, GroupedMatmul):
+        return part.visits * (part.k.size + part.n_size) * unit
+    if isinstance(part, Attention):
+        wide = part.queries * part.heads.size + part.keys * part.kv_heads.size
+        return part.batch.size * wide * (part.head_dim + part.v_dim) * unit
+    if isinstance(op, Pointwise) and isinstance(part, Pointwise) and part.kind in _WORKS:
+        slices = 1 if part.kind == "scores" or _sliced(op) else layer.slices_rows
+        return (op.reads + 1) * part.elements * unit / slices
+    return 0.0
 
 
-def _drops_out(op: Matmul) -> bool:
-    """Whether dropout follows: behind the projections that end attention and feed-forward."""
+def _ends_branch(op: Matmul) -> bool:
+    """Whether an operator is a projection that ends attention or feed-forward: dropout follows, then the residual."""
     return op.weight and op.k.axis in TENSOR_AXES and all(dim.axis == "" for dim in op.n)
 
 
@@ -341,4 +338,4 @@ def saved_by_head(operators: Sequence[Operator], plan: Plan, numerics: Numerics,
     kernels = tuple(
         (op, op.split(plan.ways)) for op in operators if not isinstance(op, Communicate) and op.name != "loss"
     )
-    return sum(size for _, size in _tensors(_Layer(kernels, plan, numerics, stack)))
+    return sum(size for kept in _tensors(_Layer(kernels, plan, numerics, stack)) for _, size in kept)

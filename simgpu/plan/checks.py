@@ -77,6 +77,9 @@ def check_trains(plan: Plan, config: TransformerConfig, batch: int, tokens: int)
     split = plan.cp * (2 if plan.cp > 1 else 1) * (plan.tp if plan.sequence_parallel else 1)
     if plan.cp > 1 and tokens % split:
         raise InputError(f"{plan.cp} ranks with two chunks each do not divide {tokens} tokens", key="plan.cp")
+    if plan.cp > 1 and plan.context == "all_to_all" and config.heads % (plan.tp * plan.cp):
+        problem = f"all_to_all over {plan.cp} ranks does not divide the {config.heads // plan.tp} heads of a rank"
+        raise InputError(problem, key="plan.context")
     if plan.ep > 1 and config.experts == 1:
         raise InputError(f"{plan.ep}: '{config.name}' has no experts; expected 1", key="plan.ep")
     if plan.ep > config.experts:
@@ -99,6 +102,8 @@ def check_serves(plan: Plan, config: TransformerConfig, key: str = "") -> None:
         if name not in PLAN_KEYS and getattr(plan, name) != getattr(plain, name):
             problem = f"{shown(getattr(plan, name))} is supported for training only; leave it out"
             raise InputError(problem, key=f"plan.{name}")
+    if plan.context == "all_to_all":
+        raise InputError("all_to_all is supported for training only; expected ring or all_gather", key="plan.context")
     tp, ep = plan.tp, plan.ep
     if config.heads % tp or (config.kv_heads % tp and tp % config.kv_heads):
         good = [n for n in range(1, 129) if not config.heads % n and not (config.kv_heads % n and n % config.kv_heads)]

@@ -9,12 +9,12 @@ from typing import Any
 
 from simgpu.errors import InputError
 from simgpu.model.config import TransformerConfig
-from simgpu.plan.activations import Stack
 from simgpu.plan.checks import check_fits_model
-from simgpu.plan.memory import GIB, Memory, Room, memory_per_stage, peak
+from simgpu.plan.memory import GIB, LIKELY, Memory, Room, memory_per_stage, peak
 from simgpu.plan.numerics import Numerics
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.schedule import check
+from simgpu.plan.stack import Stack
 
 _MOST_STAGES = 64
 
@@ -128,7 +128,7 @@ def _tried(step: _TrainingStep, change: Mapping[str, Any]) -> Suggestion | None:
     except InputError:
         return None
     need = step.need(plan)
-    if need is None or not need.fits:
+    if need is None or need.fit_probability < LIKELY:
         return None
     more = f" on {plan.world} GPUs" if plan.world > step.plan.world else ""
     words = " and ".join(f"{key}: {_word(value)}" for key, value in change.items())

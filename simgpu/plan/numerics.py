@@ -33,7 +33,8 @@ class Numerics:
     of the master; without them these are cast on the way to the all-gather (None: as the framework does). `targets`
     are names of matrices that adapters are put on; names that a model does not have match nothing. `loss_chunks` are
     the parts in which the head and the loss run forward and backward, one after another. `use_cache`: keys and values
-    of all layers stay to the end of a step.
+    of all layers stay to the end of a step. `loss` is how the loss runs (`simgpu.plan.stack.LOSSES`) and `dropout`
+    whether there is any; None: as the framework does.
     """
 
     dtype: str = "bf16"
@@ -50,6 +51,8 @@ class Numerics:
     sharded_copy: bool | None = None
     loss_chunks: int = 1
     use_cache: bool = False
+    loss: str | None = None
+    dropout: bool | None = None
 
     def __post_init__(self) -> None:
         for key, known in (("optimizer", OPTIMIZERS), ("finetune", FINETUNE)):

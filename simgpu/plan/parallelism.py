@@ -20,11 +20,16 @@ ORDER = ("tp", "cp", "ep", "dp", "pp")
 
 SCHEDULES = ("gpipe", "1f1b", "interleaved", "zb-h1")
 RECOMPUTE = ("none", "selective", "full")
-CONTEXT = ("ring", "all_gather")
+CONTEXT = ("ring", "all_gather", "all_to_all")
+MODULES = ("core_attn", "layernorm", "mlp", "moe", "moe_act", "mla_up_proj", "shared_experts")
+"""What selective recomputation can make again, by Megatron-LM's names."""
 OFFLOAD = ("none", "optimizer", "parameters")
 OFFLOAD_TO = ("host", "nvme", "mixed")
 MOST_DEGREE = 1_000_000
 """Ranks of an axis that a plan may say at most: a greater number is a slip."""
+
+LISTS = ("order", "recompute_modules")
+"""Keys whose value is a list of names."""
 
 _PLAIN = (int, bool, str, tuple, type(None))
 
@@ -112,8 +117,8 @@ class Plan:
     )
     context: str = _key(
         "ring",
-        "method of context parallelism: ring (keys and values go round), all_gather (of keys and values); without "
-        "effect with `cp: 1`",
+        "method of context parallelism: ring (keys and values go round), all_gather (of keys and values), all_to_all "
+        "(from parts of the sequence to heads and back); without effect with `cp: 1`",
         values=CONTEXT,
     )
     micro_batch: int | None = _key(
@@ -132,6 +137,13 @@ class Plan:
     )
     recompute_layers: int | None = _key(
         None, "layers of each stage that are recomputed, with full; at most as many as the stage has", absent="all"
+    )
+    recompute_modules: tuple[str, ...] | None = _key(
+        None,
+        "modules that selective recomputation makes again, by Megatron-LM's names: core_attn, layernorm, mlp, moe, "
+        "moe_act, mla_up_proj, shared_experts",
+        values=MODULES,
+        absent="core_attn",
     )
     overlap_gradients: bool = _key(True, "reductions run beside backward")
     overlap_weights: bool = _key(True, "gathering of sharded weights runs beside compute")
@@ -166,6 +178,8 @@ class Plan:
         if sorted(self.order) != sorted(ORDER):
             problem = f"{shown(list(self.order))} does not hold each of {', '.join(ORDER)} once"
             raise InputError(problem, key="plan.order")
+        if self.recompute_modules is not None:
+            self._check_modules()
         self._check_degrees()
 
     def _check_types(self) -> None:
@@ -185,6 +199,19 @@ class Plan:
                 continue
             if not isinstance(name, str) or name not in names:
                 raise InputError(f"{shown(name)} is not known{nearest(name, names)}", key=f"plan.{key}")
+
+    def _check_modules(self) -> None:
+        key = "plan.recompute_modules"
+        object.__setattr__(self, "recompute_modules", tuple(check(TEXTS, key, self.recompute_modules)))
+        assert self.recompute_modules is not None
+        for name in self.recompute_modules:
+            if name not in MODULES:
+                raise InputError(f"{shown(name)} is not known{nearest(name, MODULES)}", key=key)
+        if len(set(self.recompute_modules)) < max(len(self.recompute_modules), 1):
+            raise InputError("expected one module or more, each once", key=key)
+        if self.recompute != "selective":
+            problem = f"modules are recomputed only with plan.recompute selective, not {self.recompute}"
+            raise InputError(problem, key=key)
 
     def _check_degrees(self) -> None:
         if self.schedule == "interleaved" and self.vp == 1 and self.pp > 1:
@@ -358,12 +385,12 @@ Plan.__doc__ = f"{(Plan.__doc__ or '').rstrip()}\n\n    Parameters\n    --------
 
 _FLAGS = tuple(one.name for one in fields(Plan) if isinstance(one.default, bool))
 _NAMED = tuple(
-    (name, key.values, getattr(Plan, name) is None) for name, key in KEYS.items() if key.values and name != "order"
+    (name, key.values, getattr(Plan, name) is None) for name, key in KEYS.items() if key.values and name not in LISTS
 )
 _DEGREES = tuple(
     (name, getattr(Plan, name) is None)
     for name, key in KEYS.items()
-    if not key.values and key.least == 1 and name not in _FLAGS
+    if not key.values and key.least == 1 and name not in (*_FLAGS, *LISTS)
 )
 
 

@@ -166,9 +166,13 @@ def context_attention(op: Attention, plan: Plan) -> Iterator[Step]:
 
     'all_gather': keys and values of all ranks are gathered before (and their gradients scattered after). 'ring': they
     travel round while each rank works on those it has (Liu et al., Ring Attention, 2023); in backward with their
-    gradients. Causal work is half of each block but the own one.
+    gradients. Causal work is half of each block but the own one. 'all_to_all': every rank gets whole sequences of its
+    share of the heads, and gives the output back (Jacobs et al., DeepSpeed Ulysses, 2023); in backward the gradients.
     """
     n = plan.cp
+    if plan.context == "all_to_all":
+        yield from _by_heads(op, n)
+        return
     width = 2 if op.passes == 1 else 4  # keys and values, in backward their gradients too
     kv = 0.5 * width * op.batch.size * op.keys * op.kv_heads.size * (op.head_dim + op.v_dim) * BYTES[op.dtype]
     mine = replace(op, queries=op.queries // n, causal=False)
@@ -187,6 +191,20 @@ def context_attention(op: Attention, plan: Plan) -> Iterator[Step]:
         else:
             yield replace(mine, keys=op.keys // n // (2 if op.causal else 1))
         yield Barrier("cp")
+
+
+def _by_heads(op: Attention, n: int) -> Iterator[Step]:
+    """Attention of whole sequences over a share of the heads, between the all-to-alls that bring them."""
+    unit = BYTES[op.dtype]
+    rows = op.batch.size * op.queries * op.heads.size / n
+    keys = op.batch.size * op.keys * op.kv_heads.size / n
+    entry = (rows * op.head_dim + keys * (op.head_dim + op.v_dim)) * unit
+    output = rows * op.v_dim * unit
+    before, after = (entry, output) if op.passes == 1 else (output, entry)
+    yield Collective(f"{op.name}_heads", "all_to_all", "cp", before)
+    heads = replace(op.heads, units=-(-op.heads.units // n))
+    yield replace(op, heads=heads, kv_heads=replace(op.kv_heads, units=-(-op.kv_heads.units // n)))
+    yield Collective(f"{op.name}_rows", "all_to_all", "cp", after)
 
 
 def _gather_result(last: Operator, plan: Plan) -> Iterator[Collective]:

@@ -121,6 +121,7 @@ class Space:
                         **at._asdict(), **chunked, **sharded, "micro_batch": size, "sequence_parallel": sequence,
                         "recompute": recompute, "recompute_layers": layers, **away, "context": context,
                         "order": self.base.order,
+                        "recompute_modules": self.base.recompute_modules if recompute == "selective" else None,
                     }  # fmt: skip
                     yield [Plan(**given, **unseen) for unseen in self._unseen(at, sequence, copies, sharded["zero"])]
 

@@ -15,9 +15,9 @@ from simgpu.memo import remembered
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import BYTES, Communicate, GroupedMatmul, Kernel, Matmul, Operator
 from simgpu.model.transformer import embedding_operators, head_operators, layer_operators
-from simgpu.plan.activations import Stack
 from simgpu.plan.numerics import Numerics
 from simgpu.plan.parallelism import Plan
+from simgpu.plan.stack import Stack
 from simgpu.plan.stages import layer_ranges
 
 

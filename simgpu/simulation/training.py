@@ -54,6 +54,9 @@ def train(
     check_simulated(plan)
     dtype = how.dtype
     numerics = workload.numerics(dtype, framework=framework)
+    if plan.recompute_modules and framework.memory.saves_matmuls:
+        problem = f"{framework.name} recomputes by operator; modules are of frameworks such as megatron"
+        raise InputError(problem, key="plan.recompute_modules")
     scaling = workload.scaling(framework.fp8_scaling)
     kernels = kernels_of(framework, cluster, how.sustained(workload), scaling, plan.cp)
     memory = tuple(
@@ -91,6 +94,7 @@ def train(
         micro_batch=job.micro_batch, recompute=plan.recompute, offload=plan.offload, offload_to=plan.offload_to,
         zero=plan.zero if plan.offload != "none" else 0,
         recompute_layers=plan.recompute_layers and plan.recompute_layers * plan.pp,
+        recompute_modules=plan.recompute_modules,
     )  # fmt: skip
     single = found if plan.world == 1 else _alone(replace(job, plan=alone), kernels, how)
     row = _row(workload, job, execution, found, single, memory, cluster.gpus_per_node)
@@ -169,7 +173,11 @@ def _row(
         "weights_fit": worst.weights <= (worst.capacity or 0),
         "memory_bytes_per_gpu": worst.total,
         "memory_fits": worst.fits,
+        "memory_verdict": worst.verdict,
+        "fit_probability": worst.fit_probability,
+        "memory_event": worst.event,
         "allocated_memory_bytes_per_gpu": worst.allocated,
+        "reserved_memory_bytes_per_gpu": worst.held,
         "nvidia_smi_memory_bytes_per_gpu": worst.shown,
         **{f"{name}_memory_bytes": getattr(worst, name) for name in MEMORY},
     }
@@ -178,6 +186,10 @@ def _row(
         sizes["host_memory_bytes_per_node"] = ranks * max(stage.host for stage in memory)
         sizes["nvme_memory_bytes_per_node"] = ranks * max(stage.nvme for stage in memory)
         sizes["offload_bytes"] = sum(p.activity.bytes * p.runs for p in moved if p.activity.group == OFFLOAD)
+    sizes |= {
+        "memory_bytes_per_gpu_p10": max(min(worst.likely.p10, worst.total), 0.0),
+        "memory_bytes_per_gpu_p90": max(worst.likely.p90, worst.total),
+    }
     return {**times, **more, **sizes, **_intervals(found, single, times, plan.world)}
 
 

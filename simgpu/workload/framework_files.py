@@ -1,7 +1,7 @@
 """Frameworks as files of the catalogue: `frameworks/NAME.yaml`, all that is known of one in one place.
 
 A file has kernels of operators (`forward`, `backward`), constants of a step (`step`: fields of
-`simgpu.workload.frameworks.Framework`) and what stays in memory (`memory`: fields of `simgpu.plan.activations.Stack`),
+`simgpu.workload.frameworks.Framework`) and what stays in memory (`memory`: fields of `simgpu.plan.stack.Stack`),
 each with a source. What it does not name is that of the framework it is based on (`base`). Adding one is adding a file.
 """
 
@@ -17,7 +17,7 @@ from simgpu.documents import Document, read_yaml
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.inherit import DEFAULT
 from simgpu.memo import remembered
-from simgpu.plan.activations import Stack
+from simgpu.plan.stack import LOSSES, Stack
 from simgpu.reading import built_in_folder
 from simgpu.timing.attention_libraries import LIBRARIES
 from simgpu.workload.frameworks import ALWAYS, KINDS, OPERATORS, Framework, Kernels, Traffic
@@ -39,6 +39,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
 WORDS: Mapping[str, tuple[str, ...]] = {
     "fp8_scaling": ("tensorwise", "rowwise", "delayed"),
     "attention": (DEFAULT, *LIBRARIES),
+    "loss": LOSSES,
 }
 """Constants that are words, and those that can stand there."""
 
@@ -50,7 +51,9 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "async_hidden": (0.0, 1.0),
     "bucket_bytes": (1.0, inf),
     "reserved": (1.0, 10.0),
-    "logit_bytes": (1.0, 1e3),
+    **dict.fromkeys(("logit_bytes", "compiled_logit_bytes", "fused_logit_bytes"), (1.0, 1e3)),
+    **dict.fromkeys(("spread", "reserved_spread"), (0.0, 1.0)),
+    "centre": (-1.0, 1.0),
 }
 """Least and most of constants that cannot be any number from 0 on."""
 

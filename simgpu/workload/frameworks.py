@@ -11,9 +11,9 @@ A framework is a file of the catalogue (`frameworks/NAME.yaml`, see `simgpu.work
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
-from simgpu.plan.activations import Stack
+from simgpu.plan.stack import Stack
 
 KINDS = ("elementwise", "normalization", "rope", "scores", "softmax")
 """Kinds of memory-bound kernels, each with a model of its own (`simgpu.timing.vector`)."""
@@ -139,7 +139,7 @@ class Framework:
                 for operator, kernels in value.items():
                     values[f"{key}.{operator}"] = [[one.kind, one.reads, one.writes] for one in kernels]
             elif key == "memory":
-                values |= {f"memory.{name}": fact for name, fact in vars(value).items()}
+                values |= {f"memory.{one.name}": getattr(value, one.name) for one in fields(value)}
             elif key not in ("name", "title", "sources"):
                 values[key] = value
         return values

@@ -67,6 +67,12 @@ class Training(Strict):
     use_cache: bool = False
     """Keys and values of all layers stay to the end of a step: `use_cache` of a Hugging Face model, which stays on
     where recomputation is put around its layers from outside; `gradient_checkpointing_enable` turns it off."""
+    loss: Literal["plain", "compiled", "fused"] | None = None
+    """How the loss runs, for memory: plain, as the framework writes it; compiled together (torch.compile, Megatron-LM's
+    native fusion); fused, a kernel that makes the gradient of the 16-bit logits in their place (Transformer Engine's,
+    cross entropies of Liger and flash-attn). Default: as the framework does."""
+    dropout: bool | None = None
+    """Whether masks of dropout are kept; default: as the framework does."""
     fp8_scaling: Literal["tensorwise", "rowwise", "delayed"] | None = None
     """Of products in fp8; default: as the framework does."""
     finetune: Literal["full", "lora", "qlora"] = "full"
@@ -118,6 +124,8 @@ class Training(Strict):
             self.sharded_copy,
             self.loss_chunks,
             self.use_cache,
+            self.loss,
+            self.dropout,
         )
 
     def scaling(self, usual: str) -> str:

@@ -86,7 +86,7 @@ PLAN = {
     "schedule": "None",
     "sequence_parallel": "False", "recompute": "'none'", "recompute_layers": "None", "async_tp": "False",
     "order": "('tp', 'cp', 'ep', 'dp', 'pp')", "offload": "'none'", "offload_to": "'host'", "context": "'ring'",
-    "shard": "None",
+    "shard": "None", "recompute_modules": "None",
 }  # fmt: skip
 HOW = {
     "dtype": "'bf16'", "accumulate": "None", "algorithm": "'auto'", "protocol": "'auto'", "clocks": "None",

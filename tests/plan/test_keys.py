@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from simgpu import InputError, Plan
-from simgpu.plan.parallelism import KEYS, MOST_DEGREE, ORDER, every_value
+from simgpu.plan.parallelism import KEYS, LISTS, MODULES, MOST_DEGREE, ORDER, every_value
 from simgpu.plan.space import _EVERY
 from simgpu.plan.space import KEYS as SEARCHED
 from simgpu.scenario import PlanFields
@@ -23,6 +23,8 @@ def good(key: str) -> list[Any]:
     """Some values of a key, all of those of which there are few."""
     if key == "order":
         return [ORDER, ORDER[::-1]]
+    if key == "recompute_modules":
+        return [None, ("mlp",), MODULES]
     few = KEYS[key].values or KEYS[key].most < MOST_DEGREE or isinstance(getattr(Plan, key), bool)
     return list(every_value(key)) if few else [1, 2, 1024]
 
@@ -33,6 +35,8 @@ def bad(key: str) -> list[Any]:
         return ["perhaps", 2, []]
     if key == "order":
         return [("tp", "dp"), "tp", (1, 2)]
+    if key == "recompute_modules":
+        return [("mpl",), "mlp", (1, 2)]
     return ["nothing", ""] if KEYS[key].values else [KEYS[key].least - 1, 1.5, "two", True]
 
 
@@ -43,7 +47,7 @@ def from_file(given: dict[str, Any]) -> Plan:
 def test_files_have_the_keys_and_defaults_of_a_plan() -> None:
     assert list(PlanFields.model_fields) == [one.name for one in fields(Plan)] == list(KEYS)
     assert {key: one.default for key, one in PlanFields.model_fields.items()} == vars(Plan())
-    assert set(SEARCHED) == set(KEYS) - {"order"}, "a search goes over every key but the order"
+    assert set(SEARCHED) == set(KEYS) - set(LISTS), "a search goes over every key that is no list"
     assert all(values == every_value(key) for key, values in _EVERY.items())
 
 
@@ -52,6 +56,8 @@ def test_a_file_takes_what_python_takes(key: str, value: Any) -> None:
     given = {**NEEDS.get((key, value), {}), key: value}
     if key == "vp" and value > 1:
         given["pp"] = 2
+    if key == "recompute_modules" and value:
+        given["recompute"] = "selective"
     if key == "shard":
         given |= {"dp": value, "zero": 1}
     assert from_file(given) == Plan(**given)

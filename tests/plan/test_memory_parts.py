@@ -37,9 +37,9 @@ def test_gradients_of_a_layer_are_there_as_made_and_as_reduced_where_they_are_sc
 
 @pytest.mark.parametrize(("context", "copies"), [("ring", 4), ("all_gather", 2 * 4)])
 def test_a_rank_of_a_ring_holds_two_parts_of_keys_and_values_with_their_gradients(context: str, copies: int) -> None:
-    found = memory(Plan(cp=4, context=context), batch=1).communication
-    part = TOKENS / 4 * MODEL.kv_heads * 2 * MODEL.head_dim * 2
-    assert found == copies * part
+    found = memory(Plan(cp=4, context=context), batch=256)
+    part = 256 * TOKENS / 4 * MODEL.kv_heads * 2 * MODEL.head_dim * 2
+    assert found.event == "layer backward" and dict(found.ledger)["context"] == copies * part
 
 
 def test_every_process_group_has_its_communicator_and_data_and_context_share_one() -> None:
@@ -65,15 +65,15 @@ def test_sharded_weights_are_gathered_for_the_ends_the_layer_at_work_and_the_nex
 
 
 @pytest.mark.parametrize(
-    ("plan", "stage", "neighbours"),
-    [(Plan(pp=4, micro_batch=1), 0, 1), (Plan(pp=4, micro_batch=1), 1, 2), (Plan(pp=4, micro_batch=1), 3, 1),
+    ("plan", "stage", "buffers"),
+    [(Plan(pp=4, micro_batch=1), 0, 0), (Plan(pp=4, micro_batch=1), 1, 0), (Plan(pp=4, micro_batch=1), 3, 0),
      (Plan(pp=4, vp=2, micro_batch=1), 0, 2), (Plan(pp=4, vp=2, micro_batch=1), 3, 2)],
 )  # fmt: skip
-def test_a_stage_has_two_buffers_for_each_neighbour_and_rings_of_chunks_have_no_end(
-    plan: Plan, stage: int, neighbours: int
+def test_stages_take_turns_with_one_microbatch_but_chunks_receive_beside_compute(
+    plan: Plan, stage: int, buffers: int
 ) -> None:
-    boundary = TOKENS * MODEL.hidden * 2
-    assert memory(plan, stage=stage).communication == 2 * neighbours * boundary
+    """In 1F1B what a stage received is the input that its first layer keeps, and the gradient that goes through it."""
+    assert memory(plan, stage=stage).communication == buffers * TOKENS * MODEL.hidden * 2
 
 
 def test_fp8_keeps_two_copies_of_each_matrix_beside_its_weights() -> None:

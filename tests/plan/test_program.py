@@ -2,7 +2,8 @@
 
 import pytest
 
-from simgpu import Catalogue, InputError, OperatorList, Plan, Prefill, Training, simulate
+from simgpu import Catalogue, Inference, InputError, OperatorList, Plan, Prefill, Training, simulate
+from simgpu.model.operators import Attention
 from simgpu.model.transformer import prefill_graph, training_graph
 from simgpu.plan.program import Collective, shard
 from simgpu.workload.framework_files import framework
@@ -156,3 +157,27 @@ def test_the_gradient_of_a_split_embedding_gathers_the_rows_of_all_ranks():
 def test_attention_accumulates_like_everything_else(dtype, accumulate):
     job = Prefill(batch=1, tokens=64)
     assert simulate(CATALOGUE.cluster("dgx-h100"), job, MODEL, dtype=dtype, accumulate=accumulate).step_s > 0
+
+
+def test_heads_change_place_with_the_sequence_and_no_work_is_lost():
+    """Ulysses: queries, keys and values of a rank's tokens go out, the output comes back; in backward the gradients.
+    Each rank works on whole sequences with its share of the heads."""
+    tokens, n = 4096, 4
+    graph = training_graph(MODEL, 1, tokens, "bf16", "fp32")
+    program, whole = (shard(graph, Plan(cp=cp, context="all_to_all")) for cp in (n, 1))
+    d, q, kv = MODEL.head_dim, MODEL.heads, MODEL.kv_heads
+    entry, output = tokens / n * (q + 2 * kv) * d * 2, tokens / n * q * d * 2
+    moved = [one.size for _, one in collectives(program, "cp")]
+    assert moved == [entry, output, output, entry]
+
+    def work(of):
+        return sum(
+            segment.repeat * step.flops for segment in of.segments for step in segment.steps
+            if isinstance(step, Attention)
+        )  # fmt: skip
+
+    assert work(program) == work(whole) / n
+    with pytest.raises(InputError, match="all_to_all over 3 ranks does not divide the 64 heads of a rank"):
+        simulate("dgx-h100", Training(batch=1, tokens=3072), MODEL, Plan(cp=3, context="all_to_all"))
+    with pytest.raises(InputError, match="all_to_all is supported for training only"):
+        simulate("dgx-h100", Inference(prompt=64, output=2), MODEL, Plan(cp=2, context="all_to_all"))

@@ -52,9 +52,9 @@ def test_a_cache_that_stays_is_kept_where_recomputation_would_drop_it():
 
     def activations(recompute, use_cache):
         run = Numerics(use_cache=use_cache)
-        return memory_of(model, Plan(recompute=recompute), run, 1, TOKENS, framework="hf-trainer").activations
+        return memory_of(model, Plan(recompute=recompute), run, 64, TOKENS, framework="hf-trainer").activations
 
-    kept_keys = 4 * 3 * TOKENS * model.kv_heads * model.head_dim
+    kept_keys = 64 * 4 * 3 * TOKENS * model.kv_heads * model.head_dim
     assert activations("full", True) - activations("full", False) == kept_keys
     assert activations("none", True) == activations("none", False)
 
@@ -97,8 +97,8 @@ def test_buckets_and_live_weights_of_deepspeed():
     numerics = Training(tokens=1).numerics("bf16", framework=framework_named("deepspeed"))
 
     def of(zero, model=LLAMA):
-        plan = Plan(dp=8, zero=zero, micro_batch=1, recompute="full")
-        return memory_of(model, plan, numerics, 8, 1024, framework="deepspeed")
+        plan = Plan(dp=8, zero=zero, micro_batch=8, recompute="full")
+        return memory_of(model, plan, numerics, 64, 1024, framework="deepspeed")
 
     assert (of(1).communication, of(2).communication) == (0, 0)
     assert of(3).communication == pytest.approx(2e9)

@@ -55,6 +55,8 @@ NO_TIME = {
     "sharded_copy",
     "loss_chunks",
     "use_cache",
+    "loss",
+    "dropout",
     "cluster",
     "workload",
     "plan",

@@ -25,8 +25,9 @@ CLUSTERS = ("dgx-h100-ib", "l40s-8x-ethernet")
 PLANS: dict[str, list[Any]] = {
     "tp": [1, 2, 4], "pp": [1, 1, 2, 4], "vp": [1, 1, 2], "cp": [1, 1, 2], "dp": [1, 2, 4, 8], "ep": [1, 1, 2, 4],
     "sequence_parallel": [True, True, False], "schedule": [None, None, "gpipe", "zb-h1"], "zero": [0, 1, 2, 3],
-    "shard": [None, None, 2], "context": ["ring", "all_gather"], "micro_batch": [None, 1, 2],
+    "shard": [None, None, 2], "context": ["ring", "all_gather", "all_to_all"], "micro_batch": [None, 1, 2],
     "recompute": ["none", "selective", "full"], "recompute_layers": [None, None, 1],
+    "recompute_modules": [None, None, ("layernorm", "mlp")],
     "overlap_gradients": [True, False], "overlap_weights": [True, False], "async_tp": [False, True],
     "offload": ["none", "none", "optimizer", "parameters"], "offload_to": ["host", "host", "nvme", "mixed"],
     "order": [Plan().order, ("tp", "dp", "cp", "ep", "pp")],
@@ -95,7 +96,8 @@ PAIRS: dict[str, tuple[dict, object]] = {
     "tp": ({}, 4), "dp": ({}, 4), "sequence_parallel": ({}, False), "pp": ({}, 2), "cp": ({}, 2), "zero": ({}, 3),
     "vp": ({"pp": 2}, 2), "schedule": ({"pp": 2}, "zb-h1"), "ep": ({"model": "experts"}, 2),
     "shard": ({"dp": 4, "zero": 3}, 2), "context": ({"cp": 2}, "all_gather"), "micro_batch": ({}, 2),
-    "recompute": ({}, "full"), "recompute_layers": ({"recompute": "full"}, 1), "async_tp": ({}, True),
+    "recompute": ({}, "full"), "recompute_layers": ({"recompute": "full"}, 1),
+    "recompute_modules": ({"recompute": "selective"}, ("mlp",)), "async_tp": ({}, True),
     "overlap_gradients": ({"zero": 3}, False), "overlap_weights": ({"zero": 3}, False), "offload": ({}, "optimizer"),
     "offload_to": ({"offload": "optimizer"}, "nvme"),
     "order": ({"tp": 2, "dp": 8}, ("dp", "cp", "ep", "tp", "pp")),
@@ -125,6 +127,8 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     plan["vp"] = plan["vp"] if pp == 2 and plan["schedule"] is None else 1
     plan["shard"] = plan["shard"] if plan["zero"] and plan["dp"] * cp > 1 else None
     plan["recompute_layers"] = plan["recompute_layers"] if plan["recompute"] == "full" else None
+    by_module = plan["recompute"] == "selective" and not built_in().of(how["framework"]).memory.saves_matmuls
+    plan["recompute_modules"] = plan["recompute_modules"] if by_module else None
     plan["async_tp"] = plan["async_tp"] and (plan["sequence_parallel"] or tp == 1)
     plan["offload"] = plan["offload"] if job["optimizer"] != "none" else "none"
     if plan["offload"] == "parameters" and (plan["zero"] < 3 or pp > 1):
@@ -141,7 +145,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         or (plan["offload"], plan["offload_to"]) == ("optimizer", "mixed")
     ):
         plan["offload_to"] = "host"  # the others have no drives
-    if plan["zero"] or tp > 1 or plan["context"] == "all_gather":
+    if plan["zero"] or tp > 1 or plan["context"] != "ring":
         how["algorithm"] = how["algorithm"].replace("tree", "auto")  # trees only add up
     try:
         found = Scenario(where, model, Training(batch=batch, **job), Plan(**plan), how)

@@ -16,7 +16,7 @@ from simgpu.errors import InputError, nearest
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.overrides import HARDWARE_ROOTS
-from simgpu.plan.parallelism import RULES
+from simgpu.plan.parallelism import LISTS, RULES
 from simgpu.scenario import Key, PlanFields, Scenario
 from simgpu.study.experiment.resolver import Resolver
 from simgpu.tree import value_at
@@ -37,7 +37,7 @@ _JOBS: dict[str, Any] = {
     get_args(job.model_fields["kind"].annotation)[0]: job for job in get_args(get_args(Workload)[0])
 }
 _JOB_KEYS = {key for job in _JOBS.values() for key in job.model_fields} - {"kind", "operators", "speculative"}
-_PLAN_KEYS = set(PlanFields.model_fields) - {"order"}
+_PLAN_KEYS = set(PlanFields.model_fields) - set(LISTS)
 _MODEL_KEYS = {field.name for field in fields_of(TransformerConfig)} - {"name"} | {"parameters", "active_parameters"}
 _BOTH = _JOB_KEYS & _PLAN_KEYS
 

@@ -20,7 +20,7 @@ from simgpu.simulation.result import Result
 from simgpu.study.experiment.loading import Case
 from simgpu.study.experiment.parts import versions_of_runtimes
 from simgpu.study.experiment.running import Experiment, ExperimentResult, Refused, run_case, run_each
-from simgpu.study.report.memory import misfits
+from simgpu.study.report.memory import misfits, tight
 from simgpu.tabular import Tabular
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Activity
@@ -88,7 +88,7 @@ def _notes(case: Case, result: Result, experiment: Experiment, catalogue: Catalo
     """Notes to know before the times of a row are read."""
     alone = ExperimentResult(replace(experiment, cases=[case]), [result], catalogue)
     if result.memory:
-        notes = [f"Does not fit: {text}" for _, text in misfits(alone, catalogue)]
+        notes = [f"Does not fit: {text}" for _, text in misfits(alone, catalogue)] + tight(alone)
     else:
         notes = memory_notes(alone.rows, None)
     if notes:

@@ -9,7 +9,7 @@ from simgpu.catalog import Catalogue
 from simgpu.columns import COLUMNS
 from simgpu.hardware.derive import is_slice
 from simgpu.plan.fit import fit_text, suggestions
-from simgpu.plan.memory import PARTS, Memory, Room, peak
+from simgpu.plan.memory import GIB, PARTS, Memory, Room, peak
 from simgpu.plan.serving_fit import DEGREES, misfit_text
 from simgpu.plan.serving_memory import PARTS as SERVING_PARTS
 from simgpu.plan.serving_memory import ServingMemory
@@ -62,6 +62,20 @@ def misfits(outcome: ExperimentResult, catalogue: Catalogue) -> list[tuple[str, 
     return [("; ".join(names[:MOST_NAMES]) + _others(names), text) for text, names in rows_of_text.items()]
 
 
+def tight(outcome: ExperimentResult) -> list[str]:
+    """A line for each row that trains and may or may not fit: with which probability, and what it needs."""
+    lines = []
+    for number, row in enumerate(outcome.rows):
+        if row.get("memory_verdict") == "tight":
+            low, high = (row[f"memory_bytes_per_gpu_{end}"] / GIB for end in ("p10", "p90"))
+            size = f"needs {low:.1f} to {high:.1f} of {row['memory_capacity_bytes'] / GIB:.1f} GiB"
+            lines.append(
+                f"{row_name(outcome, number)}: tight, fits with a probability of {row['fit_probability']:.2f} "
+                f"({size}, and what the allocator's gaps take)"
+            )
+    return lines
+
+
 def _unserved(case: Case, result: Result, catalogue: Catalogue) -> str:
     """The excess memory of a deployment that does not fit, and what would help."""
     from simgpu.workload.inference.deploying import deploy
@@ -80,6 +94,13 @@ def _unserved(case: Case, result: Result, catalogue: Catalogue) -> str:
 def _others(names: Sequence[str]) -> str:
     more = len(names) - MOST_NAMES
     return f"; {more} more" if more > 0 else ""
+
+
+def stage_data(stage: Memory | ServingMemory) -> dict[str, Any]:
+    """Bytes of a stage by part; of a training step also when its peak is, and what stands in buffers and at work."""
+    if isinstance(stage, ServingMemory):
+        return dict(stage.as_dict())
+    return {**stage.as_dict(), "event": stage.event, "ledger": dict(stage.ledger)}
 
 
 def stages(memory: Sequence[Memory | ServingMemory]) -> dict[str, Mapping[str, Any]]:

@@ -19,7 +19,7 @@ from simgpu.study.experiment.running import ExperimentResult, refused_notes
 from simgpu.study.experiment.shown import shown_columns
 from simgpu.study.report.attribution import walks
 from simgpu.study.report.figures import figures_of
-from simgpu.study.report.memory import misfits, print_tables, row_name
+from simgpu.study.report.memory import misfits, print_tables, row_name, stage_data, tight
 from simgpu.version import __version__
 from simgpu.workload.execution import PeriodicExecution
 from simgpu.workload.jobs import longest_sequence
@@ -42,6 +42,7 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
     notes += memory_notes(outcome.rows, _first_label(outcome))
     notes += context_notes(stretched(outcome, catalogue))
     notes += fit_notes(misfits(outcome, catalogue))
+    notes += tight(outcome)
     notes += doubtful_figures(outcome, catalogue)
     notes += idle_gpus(outcome)
     notes += lone_microbatches(outcome)
@@ -59,7 +60,7 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
         "rows": outcome.rows,
         "notes": notes,
         "refused": [{"row": one.number, "name": one.name, "reason": str(one.error)} for one in outcome.refused],
-        "memory": [[stage.as_dict() for stage in result.memory] for result in outcome.results],
+        "memory": [[stage_data(stage) for stage in result.memory] for result in outcome.results],
         "scenarios": scenarios(outcome),
     }
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
+from simgpu.plan.memory import LIKELY
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import Structure
 from simgpu.study.search.problem import Leaf, Problem
@@ -88,7 +89,7 @@ def _leaves(problem: Problem, structures: Sequence[Structure], limits: Limits, p
             first, before = family[0], order
             order += len(family)
             memory = problem.memory(first)
-            if not memory.fits:
+            if memory.fit_probability < LIKELY:
                 part.misfits += len(family)
                 continue
             most = problem.limits.most_seconds(first.world)

@@ -31,6 +31,7 @@ from simgpu.model.transformer import (
 from simgpu.plan.numerics import Numerics
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.program import Collective, Step, shard_operators
+from simgpu.plan.recompute import runs_again
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.blocks import EMPTY, Block, run_block
 from simgpu.workload.frameworks import Framework
@@ -255,8 +256,8 @@ class Layers:
             return tuple(forward[:stop])
         if self.framework.memory.saves_matmuls:
             return tuple(self._every_second(forward[:-1]))
-        inner = {"attention", "scores", "attention_softmax", "values"}
-        return tuple(op for op in forward if op.name in inner)
+        names = runs_again(self.plan)
+        return tuple(op for op in forward if op.name in names)
 
     def _every_second(self, operators: Sequence[Operator]) -> Iterator[Operator]:
         """The operators that run again with torchtitan's "op": every second product is saved, and attention.

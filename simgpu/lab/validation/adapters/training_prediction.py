@@ -12,7 +12,8 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.lab.machines import training_cluster
 from simgpu.lab.validation.adapters.training_steps import Case, MeasuredStep
 from simgpu.lab.validation.batches import Machine
-from simgpu.plan.memory import layer_activations, memory_per_stage
+from simgpu.plan.memory import LIKELY, Memory, layer_activations, memory_per_stage, peak
+from simgpu.plan.memory.verdict import need
 from simgpu.plan.states import parameters_of
 from simgpu.workload.framework_files import framework
 
@@ -60,7 +61,7 @@ def predict(machine: Machine, step: MeasuredStep) -> PredictedStep:
 def _fits(machine: Machine, case: Case) -> bool:
     """Whether the fullest stage of a case fits the GPU."""
     try:
-        return _fullest(case) <= machine.gpu.memory.capacity.si
+        return _fullest(case, machine.gpu.memory.capacity.si).fit_probability >= LIKELY
     except InputError:
         return False
 
@@ -100,7 +101,7 @@ def _row(machine: Machine, case: Case) -> Mapping[str, Any]:
     return typed
 
 
-_ANSWERS = ("step_s", "step_s_p10", "step_s_p90", "memory_bytes_per_gpu", "reserve_memory_bytes", "memory_fits")
+_ANSWERS = ("step_s", "step_s_p10", "step_s_p90", "memory_bytes_per_gpu", "memory_fits")
 
 
 def _simulated(machine: Machine, case: Case) -> Mapping[str, Any]:
@@ -122,8 +123,7 @@ def job_of(case: Case) -> Training:
 # ---- memory ------------------------------------------------------------------------------------------
 
 MEMORY_LOW, MEMORY_HIGH = 0.95, 1.08
-"""Peak memory over its count: fragments and workspaces that no count holds lie above, what an allocator frees early
-below. Until residuals say more."""
+"""States and activations of a layer over their count, as papers state them."""
 
 
 def _memory_interval(value: float) -> PredictedStep:
@@ -134,8 +134,9 @@ def _memory(machine: Machine, case: Case, part: str) -> PredictedStep:
     """Bytes of a GPU: `peak` of the fullest stage, as PyTorch counts it, which leaves out what CUDA and NCCL take;
     states and activations of a stage without embedding and head, as Korthikanti et al. 2022 count them."""
     if part == "peak":
-        row = _row(machine, case)
-        return _memory_interval(row["memory_bytes_per_gpu"] - row["reserve_memory_bytes"])
+        worst = _fullest(case)
+        found = need(worst.total - worst.reserve, 0.0, worst.centre, worst.spread)
+        return PredictedStep(worst.total - worst.reserve, found.p10, found.p90)
     stack = framework(case.framework)
     numerics = job_of(case).numerics(case.dtype, framework=stack)
     shape = (case.config, case.plan, numerics)
@@ -145,9 +146,9 @@ def _memory(machine: Machine, case: Case, part: str) -> PredictedStep:
     return _memory_interval(layer_activations(*shape, stack.memory, case.batch, case.tokens))
 
 
-def _fullest(case: Case) -> float:
-    """Bytes of the stage that needs most."""
+def _fullest(case: Case, capacity: float | None = None) -> Memory:
+    """The stage that needs most."""
     stack = framework(case.framework)
     numerics = job_of(case).numerics(case.dtype, framework=stack)
     shape = (case.config, case.plan, numerics, stack.memory, case.batch, case.tokens)
-    return max(stage.total for stage in memory_per_stage(*shape))
+    return peak(memory_per_stage(*shape, capacity))

@@ -1,0 +1,165 @@
+"""One microbatch on one rank: what layers, embedding and head keep of it, and the walk backward through a stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from simgpu.memo import Region, remembered
+from simgpu.model.config import TransformerConfig
+from simgpu.model.operators import BYTES, Attention, Communicate, Operator
+from simgpu.model.transformer import embedding_operators, head_operators, layer_operators
+from simgpu.plan.activations import Saved, embedding_mask, saved, saved_by_head
+from simgpu.plan.numerics import Numerics
+from simgpu.plan.parallelism import Plan
+from simgpu.plan.stack import Stack
+from simgpu.plan.stages import layer_ranges
+from simgpu.plan.states import kinds_of_stage
+
+STAGES = 256
+"""Stages of pipelines that are remembered for each kind of microbatch."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Backward of a layer: bytes of those behind it that are freed, what it has at work, and the share of the stage's
+    layers that stand behind it.
+    """
+
+    freed: float
+    working: float
+    done: float
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The layers of a stage with one microbatch: bytes that all and that those of the last chunk keep, of whole rows,
+    of dummies of distinct weights, of keys and values, of buffers of context parallelism; how many there are, and the
+    moments of backward through the last chunk that can be its fullest: of each run of alike layers the last, which has
+    most below it, and the first layer, which has most gradients above it.
+    """
+
+    kept: float
+    running: float
+    wide: float
+    dummies: float
+    cache: float
+    context: float
+    count: int
+    moments: tuple[Moment, ...]
+
+
+@remembered(4096)
+def microbatch_of(
+    config: TransformerConfig, plan: Plan, numerics: Numerics, stack: Stack, sequences: int, tokens: int
+) -> Microbatch:
+    """Memory of one microbatch on a rank, whatever the stage; `plan` as within a layer."""
+    return Microbatch(config, plan, numerics, stack, sequences, tokens)
+
+
+@dataclass(frozen=True)
+class Microbatch:
+    """What `sequences` of `tokens` tokens on one rank need in layers, embedding and head. Plans share it that agree
+    within a layer.
+    """
+
+    config: TransformerConfig
+    plan: Plan
+    numerics: Numerics
+    stack: Stack
+    sequences: int
+    tokens: int
+
+    def operators(self, kind: str) -> tuple[Operator, ...]:
+        """The operators of a layer, of the embedding or of the head."""
+        dtype, size = self.numerics.dtype, (self.sequences, self.tokens)
+        if kind == "embedding":
+            return embedding_operators(self.config, *size, dtype)
+        if kind == "head":
+            return head_operators(self.config, *size, dtype, "fp32")
+        return layer_operators(self.config, kind, *size, dtype, "fp32", flash=self.numerics.flash)
+
+    def layer(self, kind: str) -> tuple[Saved, Saved]:
+        """Tensors that a kind of layer keeps, with the plan's recomputation and without."""
+        if kind not in self._layers:
+            operators, plain = self.operators(kind), replace(self.plan, recompute="none", recompute_modules=None)
+            again = saved(operators, self.plan, self.numerics, self.stack)
+            whole = again if self.plan.recompute == "none" else saved(operators, plain, self.numerics, self.stack)
+            self._layers[kind] = again, whole
+        return self._layers[kind]
+
+    @cached_property
+    def _layers(self) -> dict[str, tuple[Saved, Saved]]:
+        return {}
+
+    @cached_property
+    def mask(self) -> float:
+        """Bytes that the embedding keeps."""
+        return embedding_mask(self.operators("embedding"), self.plan, self.stack)
+
+    @cached_property
+    def head(self) -> float:
+        """Bytes that the head keeps, but for the loss."""
+        return saved_by_head(self.operators("head"), self.plan, self.numerics, self.stack)
+
+    @cached_property
+    def logits(self) -> float:
+        """Elements: the loss is computed where the vocabulary is split."""
+        parts = (op for op in self.operators("head") if op.name == "loss" and not isinstance(op, Communicate))
+        return float(sum(getattr(op.split(self.plan.ways), "elements", 0) for op in parts))
+
+    def walk(self, plan: Plan, stage: int) -> Walk:
+        """The layers of a stage."""
+        key = plan.pp, plan.vp, stage, plan.recompute_layers
+        return self._walks.known(key, lambda: self._walk(plan, stage))
+
+    @cached_property
+    def _walks(self) -> Region[tuple[int, int, int, int | None], Walk]:
+        return Region(STAGES)
+
+    def _walk(self, plan: Plan, stage: int) -> Walk:
+        kinds = kinds_of_stage(self.config, plan, stage)
+        pairs = [self.layer(kind) for kind in kinds]
+        again = len(pairs) if plan.recompute_layers is None else plan.recompute_layers
+        layers = [pair[0 if i < again else 1] for i, pair in enumerate(pairs)]
+        chunk = layers[len(layers) - len(layer_ranges(self.config.layers, plan)[stage][-1]) :]
+        moments: list[Moment] = []
+        kept = running = sum(layer.stored for layer in chunk)
+        latest: Saved | None = None
+        for i in range(len(chunk) - 1, -1, -1):
+            if chunk[i] is not latest or i == 0:
+                moments.append(Moment(running - kept, chunk[i].working, (len(chunk) - 1 - i) / len(layers)))
+            latest = chunk[i]
+            kept -= latest.stored
+        shapes = frozenset[tuple[int, int]]().union(*(layer.weights for layer in dict.fromkeys(layers)))
+        return Walk(
+            sum(layer.stored for layer in layers),
+            running,
+            max((layer.wide for layer in layers), default=0.0),
+            BYTES[self.numerics.weights] * sum(k * n for k, n in shapes),
+            sum(self.cache(kind) for kind in kinds) if self.numerics.use_cache else 0.0,
+            self.context(kinds[0]) if self.plan.cp > 1 and kinds else 0.0,
+            len(layers),
+            tuple(moments),
+        )
+
+    def cache(self, kind: str) -> float:
+        """Keys and values of a layer, bytes."""
+        parts = (op.split(self.plan.ways) for op in self.operators(kind) if isinstance(op, Attention))
+        rows = ((part, part.head_dim + (part.v_head_dim or part.head_dim)) for part in parts)
+        width = BYTES["bf16" if self.numerics.dtype == "fp8" else self.numerics.dtype]
+        return sum(part.batch.size * part.keys * part.kv_heads.size * both * width for part, both in rows)
+
+    def context(self, kind: str) -> float:
+        """Keys and values of a ring, bytes: those at work and those that arrive, in backward with their gradients; or
+        those of the whole sequence, and their gradients; or what goes from parts of the sequence to heads.
+        """
+        parts = [op.split(self.plan.ways) for op in self.operators(kind) if isinstance(op, Attention)]
+        width = BYTES[self.numerics.weights]
+        if self.plan.context == "all_to_all":
+            wide = sum(
+                p.batch.size * (p.queries * p.heads.size + p.keys * p.kv_heads.size) * 2 * p.head_dim for p in parts
+            )
+            return wide * width
+        rows = sum(part.batch.size * part.keys * part.kv_heads.size * 2 * part.head_dim for part in parts)
+        return rows * width * (4 if self.plan.context == "ring" else 2 * self.plan.cp)
