@@ -20,11 +20,11 @@ from simgpu.lab.validation.batches import Bench, Machine
 from simgpu.lab.validation.command import PUBLISHED
 from simgpu.lab.validation.pages.goals import INFERENCE_GOALS
 from simgpu.lab.validation.pages.operators import FACTOR
-from simgpu.lab.validation.run import validate
+from simgpu.lab.validation.run import inner_folders, validate
 from simgpu.lab.validation.score import OPERATOR, worst
 from simgpu.lab.validation.sources import aic_e2e_inference, known, llamacpp_inference, neusight_e2e
 from simgpu.lab.validation.steps import errors_of, step_rows
-from simgpu.lab.validation.tables import read_table
+from simgpu.lab.validation.tables import read_table, tables_in
 from simgpu.plan.parallelism import Plan
 from simgpu.workload.runtimes import SPLIT
 
@@ -294,7 +294,7 @@ def test_out_gets_the_data_and_the_parity_plot(tmp_path):
     result = run("--data", place, "--out", tmp_path / "out", "-q")
     assert result.exit_code == 0, result.output
     names = {file.name for file in (tmp_path / "out").iterdir()}
-    assert names == {"validation.json", "validation.csv", "inference_parity.png"}
+    assert names >= {"validation.json", "validation.csv", "inference_parity.png"}
     assert (tmp_path / "out/inference_parity.png").stat().st_size > 5000
     document = json.loads((tmp_path / "out/validation.json").read_text())
     with (tmp_path / "out/validation.csv").open() as stream:
@@ -320,7 +320,8 @@ def test_the_page_has_goals_with_their_verdicts_and_is_the_same_again(tmp_path):
     goals = {title: verdict for title, verdict in verdicts.items() if title in CEILINGS}
     assert goals == {"llama.cpp decode": "yes", "served, TPOT": "no", "served, end to end": "no"}
     titles = [line[3:] for line in lines if line.startswith("## ")]
-    assert titles[:3] == ["Goals", "By runtime and model", "Operators"] and "Farthest off" in titles
+    assert [title for title in titles if title != "Error bars"][:3] == ["Goals", "By runtime and model", "Operators"]
+    assert "Farthest off" in titles
     assert any(line.startswith("| aic_e2e_inference | tpot | vllm | qwen3-32b | 1 |") for line in lines)
 
 
@@ -433,7 +434,9 @@ def whole():
 @measured
 def test_every_row_of_the_folder_is_accounted_for(whole):
     sources = {part.source for part in whole.scored}
-    assert sources == {name for name, source in known().items() if source.adapter("inference")} - PUBLISHED_TABLES
+    elsewhere = {name for inner in inner_folders(FOLDER) for name in tables_in(inner)} - set(tables_in(FOLDER))
+    here = {name for name, source in known().items() if source.adapter("inference")} - PUBLISHED_TABLES - elsewhere
+    assert sources == here
     for source in sources:
         file = next(iter(FOLDER.glob(f"{source}.csv*")))
         with gzip.open(file, "rt") if file.suffix == ".gz" else file.open() as stream:

@@ -117,7 +117,7 @@ def predict(
     times = collective_time(cluster, collective, gpus, whole, known, algorithm, protocol, library)
     redop = "sum" if collective in REDUCING else "none"
     root = 0 if collective in ROOTED else -1
-    low, high = _interval(cluster, collective, times, protocol, library)
+    low, high = _interval(cluster, collective, times, protocol, library, gpus > cluster.gpus_per_node)
     numbers = (whole, counts, times.seconds, times.algbw, times.busbw, low, high)
     choices = (times.algorithm, times.protocol, times.channels)
     free = algorithm == protocol == "auto" and library == "nccl"
@@ -140,17 +140,21 @@ def _ends(seconds: float, algbw: float, busbw: float, low: float, high: float) -
 
 
 def _interval(
-    cluster: Cluster, collective: str, times: CollectiveTimes, protocol: str, library: str
+    cluster: Cluster, collective: str, times: CollectiveTimes, protocol: str, library: str, nodes: bool
 ) -> tuple[Array, Array]:
-    """Factors from predicted times to their P10 and P90; ones for ideal links, which are what they are."""
+    """Factors from predicted times to their P10 and P90, wider where the GPUs stand in several nodes; ones for ideal
+    links, which are what they are."""
     import numpy as np
 
     from simgpu.timing.uncertainty import spread
 
     if protocol == "ideal":
         return np.ones(times.seconds.shape), np.ones(times.seconds.shape)
-    regime, architecture = cluster.kernel.regime("collective", library), cluster.kernel.architecture
-    found = spread(collective, times.seconds, architecture=architecture, regime=regime, library=library)
+    kernel = cluster.kernel
+    found = spread(
+        collective, times.seconds, architecture=kernel.architecture, regime=kernel.regime("collective", library),
+        library=library, seen=kernel.by_user("collective", library), nodes=nodes,
+    )  # fmt: skip
     return found.low, found.high
 
 

@@ -33,6 +33,7 @@ class Engine:
     per_node: int = 8
     link: str = ""
     network: str = ""
+    generates: bool = False  # of PyTorch: runs of generate(), not bare forwards
 
     @property
     def caveat(self) -> str:
