@@ -63,7 +63,7 @@ def outsider_words(found: Mapping[str, Any]) -> str:
     """What rows of sources that no constant ever saw say of the intervals, in a sentence."""
     inside, by_source, width, score = _held(found)
     return (
-        f"Sources that no constant ever saw: {inside} % of {found['rows']:,} rows of {found['sources']} sources lie "
+        f"Sources that no constant ever saw: {inside} % of {found['rows']:,} rows of {found['sources']} lie "
         f"inside ({by_source} % where each source counts once), in intervals of P90 / P10 = {width}, interval score "
         f"{score}"
     )
