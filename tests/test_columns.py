@@ -15,6 +15,7 @@ NEITHER = {
     *("model", "workload", "cluster", "gpu", "dtype", "tp", "dp", "sequence_parallel", "pp", "vp", "cp", "ep", "zero"),
     *("recompute", "schedule", "micro_batch", "microbatches", "framework", "runtime", "precision", "kv_cache"),
     "runtime_version",
+    "distance",
     *("batch", "concurrency", "prompt", "output", "cached", "prefill", "past", "decodes", "context"),
     *("flop", "flop_full_attention", "memory_capacity_bytes", "weights_fit", "memory_fits", "saturated"),
     *("memory_verdict", "memory_event"),

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from simgpu.analysis.uncertainty import range_of
 from simgpu.catalog import Catalogue
 from simgpu.lab.validation import residuals
-from simgpu.lab.validation.run import library_of
-from simgpu.timing import uncertainty
+from simgpu.lab.validation.standing import library_of
+from simgpu.timing import distance, uncertainty
+from simgpu.timing.distance import OF
 from simgpu.timing.kernels import Uncertainty
-from simgpu.timing.uncertainty import BOUNDS, STRATA, UNKNOWN, class_of, interval, residual, spread
+from simgpu.timing.uncertainty import BOUNDS, STRATA, UNKNOWN, class_of, interval, residual, run_spread, spread
 
 FOLDER = Path(os.environ.get("SIMGPU_MEASUREMENTS", Path(__file__).parents[2] / "shared/measurements"))
 measured = pytest.mark.skipif(not (FOLDER / "aic_gemm.csv.gz").is_file(), reason=f"no measurements in {FOLDER}")
@@ -36,16 +37,23 @@ REGIMES = ("calibrated", "inherited", "datasheet")
 
 @pytest.fixture
 def table(monkeypatch):
-    """Puts rows in place of the table that ships."""
+    """Puts rows in place of the table that ships, and nothing in place of the components."""
 
     def put(*rows):
         known = {key: uncertainty.Residual(100, 3, *numbers) for key, numbers in rows}
         monkeypatch.setattr(uncertainty, "_table", lambda: known)
-        residual.cache_clear()
+        monkeypatch.setattr(distance, "components", dict)
+        forget()
 
     yield put
     monkeypatch.undo()
+    forget()
+
+
+def forget():
+    """What was looked up in another table."""
     residual.cache_clear()
+    uncertainty._measured.cache_clear()
 
 
 @given(op=st.sampled_from(OPS), regime=st.sampled_from(REGIMES), seconds=st.floats(1e-7, 10.0))
@@ -77,18 +85,19 @@ def test_the_table_that_ships_is_sane_and_covers_every_class():
     assert {key[3] for key in rows} <= set(REGIMES) and {key[4] for key in rows} <= {*STRATA, "any"}
     for key, row in rows.items():
         assert 0 < row.p10 <= row.p50 <= row.p90, key
-        assert row.rows >= residuals.FEWEST and row.groups >= 1 and row.widening >= 1, key
-    for name in ("gemm", "attention", "moe", "collective", "vector", "decode", "prefill"):
+        fewest = residuals.FEWEST_RUNS if key[0] in OF else residuals.FEWEST
+        assert row.rows >= fewest and row.groups >= 1 and row.widening >= 1, key
+    for name in ("gemm", "attention", "moe", "collective", "vector"):
         assert (name, "any", "any", "datasheet", "any") in rows
+    for name in OF:
+        assert (name, "any", "any", "calibrated", "any") in rows
 
 
 @pytest.mark.parametrize("op", ["tpot", "ttft", "e2e"])
 def test_served_runs_of_a_stranger_are_less_sure_than_those_of_a_gpu_that_was_measured(op):
-    known, stranger = (
-        uncertainty.interval(op, 0.1, architecture=architecture, regime=regime, library="vllm")
-        for architecture, regime in (("hopper", "calibrated"), ("volta", "datasheet"))
-    )
-    assert 0.5 < stranger[0] < known[0] < 1 < known[1] < stranger[1] < 4
+    known, stranger = (run_spread(op, 0.1, architecture=name, library="vllm") for name in ("hopper", "volta"))
+    assert 0.2 < stranger.low < known.low < 1 < known.high < stranger.high < 6
+    assert stranger.layers == {distance.ARCHITECTURE} and not known.layers
 
 
 def test_what_the_table_lacks_is_taken_from_the_next_wider_row(table):
@@ -182,11 +191,12 @@ def test_the_rule_agrees_with_monte_carlo():
 
 @pytest.fixture(scope="module")
 def gathered():
-    return residuals.gather("all", FOLDER, Catalogue())
+    return [one for kind in ("kernels", "collectives") for one in residuals.gather(kind, FOLDER, Catalogue())]
 
 
 def covered(part, known=None, **asked):
-    low, high = interval(part.batch.op, part.predicted, library=library_of(part.batch), regime=part.regime, **asked)
+    asked |= {"regime": part.regime, "seen": part.seen}
+    low, high = interval(part.batch.op, part.predicted, library=library_of(part.batch), **asked)
     return (part.predicted * low <= part.measured) & (part.measured <= part.predicted * high)
 
 
@@ -195,7 +205,7 @@ def test_intervals_hold_80_percent_of_the_rows_that_did_not_make_the_table(gathe
     """By class and regime, on the other half of the rows: between 70 and 90 percent."""
     inside = {}
     for part, how in gathered:
-        if how == residuals.USUAL:
+        if how == residuals.USUAL and part.seen:
             held = covered(part, architecture=part.architecture)[part.reserved]
             inside.setdefault((class_of(part.batch.op), part.regime), []).append(held)
     joined = {key: np.concatenate(found) for key, found in inside.items()}
@@ -212,11 +222,12 @@ def test_intervals_hold_for_architectures_that_are_not_in_the_table(gathered, mo
     for architecture in sorted({part.architecture for part, _ in gathered}):
         rows = uncertainty.read(residuals.residual_rows(gathered, held=architecture))
         monkeypatch.setattr(uncertainty, "_table", lambda rows=rows: rows)
-        residual.cache_clear()
+        forget()
         for part, _ in gathered:
             if part.architecture == architecture and part.regime != "calibrated":
                 inside.setdefault(class_of(part.batch.op), []).append(covered(part))
-    residual.cache_clear()
+    monkeypatch.undo()
+    forget()
     for name, found in inside.items():
         assert 0.65 <= np.concatenate(found).mean() <= 0.95, name
 

@@ -166,7 +166,8 @@ def test_out_writes_data_and_pictures(tmp_path):
     result = run("kernels", "--data", data, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     names = {file.name for file in (tmp_path / "out").iterdir()}
-    assert names == {"validation.json", "validation.csv", "parity_gemm.png", "error_by_size_gemm.png"}
+    pictures = {"parity_gemm.png", "error_by_size_gemm.png", "reliability.png"}
+    assert names == {"validation.json", "validation.csv"} | pictures
     assert all((tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG") for name in names if name.endswith("png"))
     with (tmp_path / "out/validation.csv").open() as stream:
         assert [row["dtype"] for row in csv.DictReader(stream)] == ["bfloat16", "fp8"]

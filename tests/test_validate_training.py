@@ -91,7 +91,7 @@ def stub(monkeypatch, factor=2.0):
         flops = 6 * case.config.parameters * case.batch * case.tokens
         step = factor * flops / (machine.peak(case.dtype) * case.gpus)
         memory = {"memory_bytes_per_gpu": 41e9, "reserve_memory_bytes": 1e9}
-        return {"step_s": step, "step_s_p10": 0.9 * step, "step_s_p90": 1.1 * step, **memory}
+        return {"step_s": step, "kernels_p10": 0.9 * step, "kernels_p90": 1.1 * step, **memory}
 
     monkeypatch.setattr(training_prediction, "_simulated", simulated)
 

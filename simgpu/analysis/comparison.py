@@ -14,12 +14,13 @@ from typing import Any
 
 from simgpu.analysis.breakdown import breakdown
 from simgpu.analysis.inference import phases
-from simgpu.analysis.training import STACK_HIGH, STACK_LOW, anatomy, weighted
+from simgpu.analysis.training import anatomy, kernel_ends, spread_of, weighted
 from simgpu.analysis.uncertainty import Part, Range, parts_of, variances
 from simgpu.errors import InputError
 from simgpu.hardware.inherit import Calibration
+from simgpu.timing.distance import narrowed
 from simgpu.timing.kernels import Uncertainty
-from simgpu.timing.uncertainty import of_version, spread
+from simgpu.timing.uncertainty import run_spread
 from simgpu.workload.execution import Execution
 from simgpu.workload.runtime_files import runtime
 from simgpu.workload.runtimes import Runtime
@@ -70,8 +71,11 @@ def unsure(execution: Execution, row: Mapping[str, Any], time: str, about: Hasha
     if row["workload"] == "training":
         found = anatomy(execution)
         terms = [_term(part, seconds, gpu) for seconds, part in weighted(found)]
-        uncertainty = Uncertainty(f"stack {row['framework']} {gpu}", STACK_LOW, STACK_HIGH, STACK_CORRELATED)
-        return Unsure(found.step, terms, Term(found.step - found.host, uncertainty, ("stack", about), "stack"))
+        whole = spread_of(found, row["framework"], kernel.architecture, found.classes.get("moe", 0.0) > 0)
+        ends = kernel_ends(found)
+        low, high = narrowed(whole.low, whole.high, ends.p10 / found.step, ends.p90 / found.step)
+        uncertainty = Uncertainty(f"stack {row['framework']} {gpu}", low, high, STACK_CORRELATED)
+        return Unsure(found.step, terms, Term(found.step, uncertainty, ("stack", about), "stack"))
     if "runtime" not in row:
         parts = parts_of(execution, breakdown(execution).rank)
         own = [(p, p.seconds if p.activity.category == "compute" else p.exposed) for p in parts]
@@ -114,14 +118,18 @@ def _run(row: Mapping[str, Any], time: str, total: float, about: Hashable, kerne
     else:
         op, library = served if engine.style == "fused" else alone, engine.library(row["pp"])
         measured = engine.measured
-    found = spread(op, value, architecture=kernel.architecture, regime=kernel.regime("gemm"), library=library)
-    low, high, correlated = (float(one) for one in (found.low, found.high, found.correlated))
-    if not measured:
-        low, high = of_version(op, low, high)
-        library = row["runtime"] if engine is None else engine.name
-    return Term(
-        total, Uncertainty(f"run {time} {library} {row['gpu']}", low, high, correlated), ("run", time, about), "runs"
+    found = run_spread(
+        op,
+        value,
+        library=library,
+        architecture=kernel.architecture,
+        version=measured,
+        load=row["workload"] == "serving",
     )
+    if not measured:
+        library = row["runtime"] if engine is None else engine.name
+    uncertainty = Uncertainty(f"run {time} {library} {row['gpu']}", found.low, found.high, found.correlated)
+    return Term(total, uncertainty, ("run", time, about), "runs")
 
 
 def _shipped(name: str) -> Runtime | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import hypot
 from typing import Any
 
 from simgpu.analysis.breakdown import Breakdown
@@ -14,6 +13,7 @@ from simgpu.engine.timeline import length, outside, union
 from simgpu.model.graph import ModelGraph
 from simgpu.model.operators import Attention
 from simgpu.timing.kernels import Uncertainty
+from simgpu.timing.uncertainty import RunSpread, run_spread
 from simgpu.workload.execution import Activity, Execution, PeriodicExecution
 
 RECOMPUTATION = "recomputation"
@@ -200,11 +200,6 @@ def _full_attention(graph: ModelGraph) -> float:
     return replace(graph, segments=segments).flops
 
 
-STACK_LOW, STACK_HIGH = 0.95, 1.12
-"""P10 and P90 of measured over predicted steps of published runs, about (docs/validation-training.md): what residuals
-of kernels do not hold, the stack around them. It counts once for a step, beside what its kernels are unsure of."""
-
-
 def shares(found: Anatomy) -> list[tuple[float, Uncertainty]]:
     """Seconds and uncertainty of the parts of a step; with its host, which is certain, they are all of it."""
     return [(seconds, part.uncertainty) for seconds, part in weighted(found)]
@@ -220,9 +215,23 @@ def weighted(found: Anatomy) -> list[tuple[float, Part]]:
     return [(seconds * scale, part) for seconds, part in zip(own, parts, strict=True)]
 
 
-def interval(found: Anatomy) -> Range:
-    """P10 and P90 of the step, s: as unsure as the parts of its slowest rank, for which bubbles wait too."""
-    total, kernels = found.step - found.host, range_of(shares(found))
-    low = hypot(total - kernels.p10, total * (1 - STACK_LOW))
-    high = hypot(kernels.p90 - total, total * (STACK_HIGH - 1))
-    return Range(found.step - low, found.step + high)
+def kernel_ends(found: Anatomy) -> Range:
+    """P10 and P90 of the step, s, as far as its kernels and collectives go: as unsure as the parts of its slowest rank,
+    for which bubbles wait too."""
+    kernels = range_of(shares(found))
+    return Range(found.host + kernels.p10, found.host + kernels.p90)
+
+
+def spread_of(found: Anatomy, framework: str, architecture: str, experts: bool) -> RunSpread:
+    """How sure the time of a step is: by residuals of whole steps of its framework, or those of its kernels where they
+    are wider, and by how far it is from the steps that were measured."""
+    ends = kernel_ends(found)
+    factors = (min(ends.p10 / found.step, 1.0), max(ends.p90 / found.step, 1.0)) if found.step else (1.0, 1.0)
+    return run_spread(
+        "step_time", found.step, library=framework, architecture=architecture, kernels=factors, experts=experts
+    )
+
+
+def interval(found: Anatomy, spread: RunSpread) -> Range:
+    """P10 and P90 of the step, s."""
+    return Range(found.step * spread.low, found.step * spread.high)

@@ -108,6 +108,17 @@ class Calibration:
         own = [one.regime for path, one in self.given.items() if path[0] == kind and path[1] in (DEFAULT, library)]
         return min(own, key=REGIMES.index, default="datasheet")
 
+    def by_user(self, kind: str, library: str = DEFAULT) -> bool:
+        """Whether constants of a class were fitted to the user's own measurements of this GPU."""
+        return any(
+            CALIBRATE in one.source
+            for path, one in self.given.items()
+            if path[0] == kind and path[1] in (DEFAULT, library) and one.regime == REGIMES[0]
+        )
+
+
+CALIBRATE = "simgpu calibrate"
+"""Stands in the source of every constant that `simgpu calibrate` fitted."""
 
 REGIMES = ("calibrated", "inherited", "datasheet")
 

@@ -142,7 +142,10 @@ def _ends(seconds: float, algbw: float, busbw: float, low: float, high: float) -
 def _interval(
     cluster: Cluster, collective: str, times: CollectiveTimes, protocol: str, library: str, far: bool
 ) -> tuple[Array, Array]:
-    """Factors from predicted times to their P10 and P90; ones for ideal links, which are what they are."""
+    """Factors from predicted times to their P10 and P90, wider where the GPUs stand in several nodes.
+
+    Ideal links have ones: they are what they are.
+    """
     import numpy as np
 
     from simgpu.timing.collectives.model import BETWEEN_NODES
@@ -150,9 +153,18 @@ def _interval(
 
     if protocol == "ideal":
         return np.ones(times.seconds.shape), np.ones(times.seconds.shape)
-    regime, architecture = cluster.kernel.regime("collective", library), cluster.kernel.architecture
-    library = f"{library} {BETWEEN_NODES}" if far else library
-    factors = spread(collective, times.seconds, architecture=architecture, regime=regime, library=library)
+    kernel = cluster.kernel
+    regime, measured = kernel.regime("collective", library), f"{library} {BETWEEN_NODES}" if far else library
+    seen = kernel.by_user("collective", library)
+    factors = spread(
+        collective,
+        times.seconds,
+        architecture=kernel.architecture,
+        regime=regime,
+        library=measured,
+        seen=seen,
+        nodes=far,
+    )
     return factors.low, factors.high
 
 

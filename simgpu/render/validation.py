@@ -46,6 +46,35 @@ def print_scores(groups: Groups, title: str, out: IO[str]) -> None:
     _print(title, [*words, "rows", *(f"{name} %" for name in SHARES.values()), "constants"], cells, 4, out)
 
 
+def print_intervals(rows: Sequence[Mapping[str, Any]], outsider: Mapping[str, Any] | None, out: IO[str]) -> None:
+    """Whether the intervals hold, and how wide they are, by class and distance; then what an outsider meets."""
+    from simgpu.render.table import print_notes
+
+    if not rows:
+        return
+    cells = [[row["class"], row["standing"], f"{row['rows']:,}", str(row["sources"]), *_held(row)] for row in rows]
+    names = ["class", "distance", "rows", "sources", "inside %", "by source %", "P90 / P10", "interval score"]
+    _print("80 % intervals, by class and by distance from what was measured", names, cells, 2, out)
+    if outsider is not None:
+        print_notes([outsider_words(outsider)], out)
+
+
+def outsider_words(found: Mapping[str, Any]) -> str:
+    """What rows of sources that no constant ever saw say of the intervals, in a sentence."""
+    inside, by_source, width, score = _held(found)
+    return (
+        f"Sources that no constant ever saw: {inside} % of {found['rows']:,} rows of {found['sources']} lie "
+        f"inside ({by_source} % where each source counts once), in intervals of P90 / P10 = {width}, interval score "
+        f"{score}"
+    )
+
+
+def _held(row: Mapping[str, Any]) -> list[str]:
+    """Shares inside in percent, width and score of a row of intervals."""
+    shares = [f"{100 * row[name]:.0f}" for name in ("inside", "inside_by_source")]
+    return [*shares, f"{row['width']:.2f}", f"{row['interval_score']:.2f}"]
+
+
 def print_worst(rows: Sequence[Mapping[str, Any]], out: IO[str]) -> None:
     """Print the rows that are off most."""
     cells = [
@@ -95,7 +124,7 @@ def _print(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]], l
     """Print a table whose first `left` columns and those of words stand left, numbers right."""
     from simgpu.render.table import grid
 
-    words = ("constants", "what", "reason", "lines", "plan", "80 % interval")
+    words = ("distance", "constants", "what", "reason", "lines", "plan", "80 % interval")
     numbers = [i for i, column in enumerate(columns) if i >= left and column not in words]
     grid(title, columns, cells, out, right=numbers)
 

@@ -24,6 +24,7 @@ from simgpu.simulation.memory_use import MemoryUse
 from simgpu.simulation.result import Result
 from simgpu.simulation.step_result import StepResult, TrainingResult
 from simgpu.timing.kernels import KernelModel
+from simgpu.timing.uncertainty import distance_of, layers_of
 from simgpu.workload.execution import Execution, execute
 from simgpu.workload.frameworks import Framework
 from simgpu.workload.inference.jobs import InferenceJob
@@ -161,6 +162,7 @@ def simulate(
         **_rates(graph, execution, plan.world),
         **_sizes(program, dtype, cluster),
         **_intervals(execution, parts.rank, single, times, plan.world),
+        "distance": _distance(execution, parts.rank, cluster),
     }
     weights = MemoryUse.of_weights(row["weights_bytes_per_gpu"], row["memory_capacity_bytes"])
     return StepResult.of(row, execution, weights)
@@ -268,6 +270,28 @@ def _intervals(execution: Execution, rank: int, single: Execution, row: dict[str
         "speedup": ratio,
     }
     return {f"{name}_{end}": getattr(of, end) for name, of in found.items() for end in ("p10", "p90")}
+
+
+COUNTS = 0.1
+"""Share of the time of the kernels and collectives from which on what is far from measurements is said of a result."""
+
+
+def _distance(execution: Execution, rank: int, cluster: Cluster) -> str:
+    """How far the kernels and collectives of a list of operators are from what was measured, in words."""
+    constants, seconds, total = cluster.kernel, dict[str, float](), 0.0
+    for part in parts_of(execution, rank):
+        time, chosen = part.activity.time, part.activity.chosen
+        if time is not None and time.operator:
+            layers = layers_of(time.operator, constants.architecture, time.regime, time.library)
+        elif chosen is not None:
+            regime = constants.regime("collective", chosen.library)
+            layers = layers_of(part.activity.kind, constants.architecture, regime, chosen.library)
+        else:
+            continue
+        total += part.seconds
+        for layer in layers:
+            seconds[layer] = seconds.get(layer, 0.0) + part.seconds
+    return distance_of(constants, {name for name, share in seconds.items() if share > COUNTS * total}) if total else ""
 
 
 def _times(parts: Breakdown, alone: float, gpus: int) -> dict[str, Any]:

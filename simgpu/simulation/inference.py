@@ -27,7 +27,7 @@ from simgpu.plan.serving_memory import (
     most_sequences,
     serving_memory,
 )
-from simgpu.timing.uncertainty import interval, of_version
+from simgpu.timing.uncertainty import RunSpread, distance_of, run_spread
 from simgpu.workload.execution import Execution
 from simgpu.workload.inference.deploying import deploy, speculation_of
 from simgpu.workload.inference.deployment import Deployment
@@ -199,7 +199,7 @@ def _served(deployment: Deployment, job: Serving, require_fit: bool) -> Inferred
                  done.requests_per_s * (load.output + load.prompt) * done.total, done.total, done.tpot),
         **_held(deployment, memory, batch, load.prompt + load.output),
     }  # fmt: skip
-    row |= _ends(deployment, row, runs)
+    row |= _ends(deployment, row, runs, load=True)
     return Inferred(timeline_of([], runs), memory, row)
 
 
@@ -314,31 +314,42 @@ def _copies(plan: Plan) -> int:
 _MEASURED_AS = {"ttft_s": ("ttft", "prefill"), "tpot_s": ("tpot", "decode"), "step_s": ("e2e", "decode")}
 
 
-def _ends(deployment: Deployment, row: dict[str, Any], runs: Iterable[Run]) -> dict[str, float]:
+def _ends(deployment: Deployment, row: dict[str, Any], runs: Iterable[Run], load: bool = False) -> dict[str, Any]:
     """P10 and P90: what residuals of whole runs of this runtime say, or those of its kernels where they are wider; and
-    wider than that where no runs of its version were measured."""
-    kernels = _kernel_ends(runs)
-    found: dict[str, float] = {}
-    run = deployment.runtime
-    library = run.library(deployment.plan.pp)
+    wider than that by how far the run is from those that were measured, which `distance` says in words. `load`: of a
+    server."""
+    kernels = kernel_ends(runs)
+    found: dict[str, Any] = {}
+    layers: set[str] = set()
     for name, (served, alone) in _MEASURED_AS.items():
         value = row.get(name)
         if not value:
             continue
-        op = alone if run.style != "fused" else served
-        constants = deployment.cluster.kernel
-        low, high = interval(
-            op, value, architecture=constants.architecture, regime=constants.regime("gemm"), library=library
+        spread = run_spread_of(
+            deployment, alone if deployment.runtime.style != "fused" else served, value, kernels, load
         )
-        least, most = run.decode_ends if op == "decode" else (1.0, 1.0)
-        ends = min(float(low), kernels.p10, least), max(float(high), kernels.p90, most)
-        if not run.measured:
-            ends = of_version(op, *ends)
-        found[f"{name}_p10"], found[f"{name}_p90"] = value * ends[0], value * ends[1]
+        found[f"{name}_p10"], found[f"{name}_p90"] = value * spread.low, value * spread.high
+        layers |= spread.layers
+    found["distance"] = distance_of(deployment.cluster.kernel, layers)
     return found
 
 
-def _kernel_ends(runs: Iterable[Run]) -> Range:
+def run_spread_of(deployment: Deployment, op: str, seconds: float, kernels: Range, load: bool) -> RunSpread:
+    """How sure a time of a whole run is, whose kernels alone have the ends `kernels`."""
+    run = deployment.runtime
+    return run_spread(
+        op,
+        seconds,
+        library=run.library(deployment.plan.pp),
+        architecture=deployment.cluster.kernel.architecture,
+        kernels=(kernels.p10, kernels.p90),
+        ends=run.decode_ends if op == "decode" else (1.0, 1.0),
+        version=run.measured,
+        load=load,
+    )
+
+
+def kernel_ends(runs: Iterable[Run]) -> Range:
     """P10 and P90 over the middle of the kernels and collectives of some steps."""
     parts, certain = [], 0.0
     for run in runs:

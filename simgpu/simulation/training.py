@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from simgpu.analysis.critical import shares_of
-from simgpu.analysis.training import Anatomy, anatomy, interval, shares, training_row
+from simgpu.analysis.training import Anatomy, anatomy, interval, shares, spread_of, training_row
 from simgpu.analysis.uncertainty import Range, range_of, range_of_ratio
 from simgpu.errors import InputError, MisfitError
 from simgpu.hardware.cluster import Cluster
@@ -21,6 +21,7 @@ from simgpu.plan.memory import Memory, Room, memory_per_stage, peak
 from simgpu.plan.parallelism import Plan
 from simgpu.timing.gemm_libraries import ROW_WISE
 from simgpu.timing.kernels import NONE, KernelModel
+from simgpu.timing.uncertainty import RunSpread, distance_of
 from simgpu.workload.execution import Execution
 from simgpu.workload.frameworks import Framework
 from simgpu.workload.jobs import Training
@@ -97,7 +98,9 @@ def train(
         recompute_modules=plan.recompute_modules,
     )  # fmt: skip
     single = found if plan.world == 1 else _alone(replace(job, plan=alone), kernels, how)
-    row = _row(workload, job, execution, found, single, memory, cluster.gpus_per_node)
+    spread = spread_of(found, framework.name, cluster.kernel.architecture, config.experts > 1)
+    row = _row(workload, job, execution, found, single, memory, cluster.gpus_per_node, spread)
+    row["distance"] = distance_of(cluster.kernel, spread.layers)
     return Trained(execution, found, memory, row)
 
 
@@ -141,6 +144,7 @@ def _check_fit(
 def _row(
     workload: Training, job: Job, execution: Execution, found: Anatomy, single: Anatomy, memory: tuple[Memory, ...],
     per_node: int,
+    spread: RunSpread,
 ) -> dict[str, Any]:  # fmt: skip
     plan = job.plan
     graph = _trained_part(workload.graph(job.config, Plan(), job.numerics.dtype, job.accumulate), workload.finetune)
@@ -190,7 +194,7 @@ def _row(
         "memory_bytes_per_gpu_p10": max(min(worst.likely.p10, worst.total), 0.0),
         "memory_bytes_per_gpu_p90": max(worst.likely.p90, worst.total),
     }
-    return {**times, **more, **sizes, **_intervals(found, single, times, plan.world)}
+    return {**times, **more, **sizes, **_intervals(found, single, times, plan.world, spread)}
 
 
 def _trained_part(graph: ModelGraph, finetune: str) -> ModelGraph:
@@ -205,7 +209,9 @@ MEMORY = ("gradients", "optimizer", "activations", "communication", "temporary",
 """Parts of the memory of the fullest rank, beside its weights."""
 
 
-def _intervals(found: Anatomy, single: Anatomy, times: dict[str, float], gpus: int) -> dict[str, float]:
+def _intervals(
+    found: Anatomy, single: Anatomy, times: dict[str, float], gpus: int, spread: RunSpread
+) -> dict[str, float]:
     """P10 and P90 of the uncertain columns."""
     kernels = [
         (p.seconds, p.uncertainty)
@@ -217,7 +223,7 @@ def _intervals(found: Anatomy, single: Anatomy, times: dict[str, float], gpus: i
     one = range_of(whole)
     ratio = range_of_ratio(whole, shares(found), found.host) if gpus > 1 else Range(1.0, 1.0)
     ranges = {
-        "step_s": interval(found),
+        "step_s": interval(found, spread),
         "compute_s": range_of(kernels),
         "communication_s": range_of([(p.seconds, p.uncertainty) for p in calls]),
         "exposed_communication_s": range_of([(p.exposed, p.uncertainty) for p in calls]),

@@ -142,6 +142,7 @@ class KernelModel:
     def __post_init__(self) -> None:
         self.gpu, self.constants = self.cluster.gpu, self.cluster.kernel
         self.timer = GPUTimer(self.gpu, self.constants, self.sustained, self.training and self.sustained)
+        self._regimes: dict[tuple[str, str], tuple[str, bool]] = {}
         key = key_of(self, cluster=_gpu_of(self.cluster))
         self.identity, self._known = SHARED.region("kernels", FIGURES).known(key, lambda: _times_of(key))
 
@@ -157,11 +158,25 @@ class KernelModel:
         typed: KernelTime = found
         return typed
 
-    def collective_uncertainty(self, kind: str, seconds: float, library: str = "nccl") -> Uncertainty:
-        """The interval of a collective's time of about `seconds`."""
-        regime = self.constants.regime("collective", library)
-        found = spread(kind, seconds, architecture=self.constants.architecture, regime=regime, library=library)
+    def collective_uncertainty(
+        self, kind: str, seconds: float, library: str = "nccl", nodes: bool = False
+    ) -> Uncertainty:
+        """The interval of a collective's time of about `seconds`; `nodes`: it leaves its node."""
+        regime, seen = self._regime("collective", library)
+        found = spread(
+            kind, seconds, architecture=self.constants.architecture, regime=regime, library=library, seen=seen,
+            nodes=nodes,
+        )  # fmt: skip
         return Uncertainty("collective", float(found.low), float(found.high), float(found.correlated))
+
+    def _regime(self, kind: str, library: str) -> tuple[str, bool]:
+        """How close the constants of a class are to this GPU, and whether its user measured them."""
+        found = self._regimes.get((kind, library))
+        if found is None:
+            constants = self.constants
+            found = constants.regime(kind, library), constants.by_user(kind, library)
+            self._regimes[kind, library] = found
+        return found
 
     def used(self, time: KernelTime) -> dict[str, Given]:
         """Constants that a time was made with, with where each comes from."""
@@ -184,8 +199,10 @@ class KernelModel:
         parts = KernelTimes(*(part.reshape(-1)[:1] for part in times))
         seconds = float(parts.seconds[0])
         group = class_of(operator)
-        regime = self.constants.regime(group, library)
-        found = spread(operator, seconds, architecture=self.constants.architecture, regime=regime, library=library)
+        regime, seen = self._regime(group, library)
+        found = spread(
+            operator, seconds, architecture=self.constants.architecture, regime=regime, library=library, seen=seen
+        )
         uncertainty = Uncertainty(group, float(found.low), float(found.high), float(found.correlated))
         compute, memory, latency = (float(part[0]) for part in parts[1:])
         bound = str(parts.bound()[0])

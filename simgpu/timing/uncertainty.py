@@ -1,4 +1,4 @@
-"""How sure a predicted time is: intervals from residuals against measurements.
+"""How sure a predicted time is: intervals from residuals against measurements, wider where nobody measured.
 
 `residuals.csv` beside this module holds, by operator, library, architecture, regime and length of the kernel, how
 measured times lay about predicted ones. It is made by `simgpu validate all --data DIR --write-residuals FILE` from
@@ -7,20 +7,41 @@ half of the rows (chosen by a hash); the other half tests the coverage.
 Regimes say how far the constants of a prediction come from: `calibrated` (measured on the GPU itself), `inherited`
 (from its architecture), `datasheet` (from any GPU). Residuals of the latter two are those of predictions that pass
 over the constants of the GPU, or of its whole architecture.
+
+Such residuals say how well predictions do on what chose the constants. What lies beyond it, an architecture of which
+no kernel of the class was measured, a library, an engine, a machine of which there is no row, adds its component
+(`simgpu.timing.distance`).
 """
 
 from __future__ import annotations
 
 import csv
-import math
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import exp, hypot, log
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from simgpu.hardware.inherit import DEFAULT, REGIMES
+from simgpu.hardware.inherit import DEFAULT, REGIMES, Calibration
 from simgpu.memo import remembered
+from simgpu.timing.distance import (
+    ALONE,
+    ARCHITECTURE,
+    EXPERTS,
+    LIBRARY,
+    NODES,
+    OF,
+    SOFTWARE,
+    SOURCE,
+    STRETCH,
+    WITHIN,
+    component,
+    in_words,
+    reach,
+    widened,
+)
 from simgpu.timing.parts import Array, ArrayLike
 
 TABLE = Path(__file__).with_name("residuals.csv")
@@ -53,9 +74,14 @@ CLASSES = {
     "tpot": "run",
     "ttft": "run",
     "e2e": "run",
+    "step_time": "run",
 }
-"""Class of an operator: errors of one class go together. Operators that are not named here are `vector`; whole
-inference runs are `run`, by the name of their runtime as library."""
+"""Class of an operator: errors of one class go together. Operators that are not named here are `vector`; whole runs are
+`run`, by the name of their engine or framework as library."""
+
+RUN = "run"
+_PARTS = {"attention": "attention_prefill", "attention_mixed": "attention_prefill"}
+_SPLIT = ("attention_prefill", "attention_decode")
 
 SURE = 0.8
 """Share of measurements that an interval is to hold."""
@@ -99,26 +125,6 @@ class Residual:
 UNKNOWN = Residual(0, 0, 0.5, 1.0, 2.0, 0.4, 0.4)
 """Of a class that nobody measured: a factor of two either way."""
 
-UNSEEN_ARCHITECTURE = 1.5
-"""By how much the interval of a whole run is stretched, in logarithms, on a GPU whose constants come from farther away
-than those of any GPU that such runs were measured on: an estimate, until runs on two architectures are known."""
-
-VERSION = {"decode": 0.119, "prefill": 0.114, "tpot": 0.119, "e2e": 0.119, "ttft": 0.36}
-"""Standard deviation of log(measured / predicted) that whole runs have in common where they are of another engine, or
-of another version of one, than those of the residuals: from medians of groups (publisher, GPU, engine, model) whose
-engine or version chose no constant, less what publisher and GPU explain. docs/inference.md says what lay between
-versions."""
-
-_T90 = 1.440
-"""90 % quantile of Student's t with six degrees of freedom: a handful of groups is behind each of these."""
-
-
-def of_version(op: str, low: float, high: float) -> tuple[float, float]:
-    """The interval [low, high] of whole runs, as factors of the time, of a version that no residuals are of."""
-    beside = _T90 * VERSION[op]
-    return math.exp(-math.hypot(math.log(low), beside)), math.exp(math.hypot(math.log(high), beside))
-
-
 Key = tuple[str, str, str, str, str]  # operator or class, library, architecture, regime, stratum
 
 
@@ -136,6 +142,15 @@ def class_of(op: str) -> str:
     return CLASSES.get(op, "vector")
 
 
+def component_class(op: str) -> str:
+    """Class of an operator in the table of components: as `class_of`, but prefill and decode attention, and kinds of
+    whole runs, are classes of their own."""
+    if op in OF:
+        return OF[op]
+    op = _PARTS.get(op, op)
+    return op if op in _SPLIT else class_of(op)
+
+
 def interval(
     op: str,
     seconds: ArrayLike,
@@ -143,9 +158,10 @@ def interval(
     architecture: str = ANY,
     regime: str = "datasheet",
     library: str = DEFAULT,
+    seen: bool = False,
 ) -> tuple[Array, Array]:
     """(low, high): [seconds low, seconds high] holds 80 % of measurements. Arrays of the shape of `seconds`."""
-    found = spread(op, seconds, architecture=architecture, regime=regime, library=library)
+    found = spread(op, seconds, architecture=architecture, regime=regime, library=library, seen=seen)
     return found.low, found.high
 
 
@@ -156,9 +172,15 @@ def spread(
     architecture: str = ANY,
     regime: str = "datasheet",
     library: str = DEFAULT,
+    seen: bool = False,
+    nodes: bool = False,
 ) -> Spread:
-    """Like `interval`, with the share of the variance that is common within a class."""
-    rows = [residual(op, stratum, architecture, regime, library) for stratum in STRATA]
+    """Like `interval`, with the share of the variance that is common within a class.
+
+    `seen` says that the machine itself chose the constants: of a source of measurements, or where a user calibrated;
+    else what lies between machines adds to the width. `nodes` is for collectives that leave their node.
+    """
+    rows = [residual(op, stratum, architecture, regime, library, seen, nodes) for stratum in STRATA]
     at = np.log(np.maximum(np.asarray(seconds, float), 1e-9))
     low, high = (
         np.exp(np.interp(at, _CENTRES, np.log(ends))) for ends in zip(*((r.low, r.high) for r in rows), strict=True)
@@ -167,7 +189,123 @@ def spread(
 
 
 @remembered(4096)
-def residual(op: str, stratum: str, architecture: str, regime: str, library: str) -> Residual:
+def residual(
+    op: str, stratum: str, architecture: str, regime: str, library: str, seen: bool = True, nodes: bool = False
+) -> Residual:
+    """The residuals of an operator at its distance from what was measured: the nearest row of the table, wider by the
+    components of the layers that it is far in. Of whole runs see `run_spread`."""
+    near = _nearest(op, stratum, architecture, regime, library)
+    if class_of(op) == RUN:
+        return near
+    of, layers = component_class(op), layers_of(op, architecture, regime, library, nodes)
+    low, high, systematic, independent = log(near.low), log(near.high), near.systematic, near.independent
+    if ARCHITECTURE in layers:
+        own = _nearest(op, stratum, ANY, REGIMES[0], library)
+        stretch, beyond = max(component(of, STRETCH).sd, 1.0), component(of, ARCHITECTURE).reach
+        low, high = -hypot(stretch * log(own.low), beyond), hypot(stretch * log(own.high), beyond)
+        systematic, independent = beyond / _Z90, stretch * log(own.high / own.low) / 2 / _Z90
+    more = reach(of, (layers - {ARCHITECTURE}) | (set() if seen else {SOURCE}))
+    alone = component(of, LIBRARY).reach if SOFTWARE in layers else 0.0
+    if not (ARCHITECTURE in layers or more):
+        return near
+    ends = widened(exp(low), exp(high), hypot(more, alone))
+    common, own_part = hypot(systematic, more / _Z90), hypot(independent, alone / _Z90)
+    return Residual(near.rows, near.groups, ends[0], 1.0, ends[1], common, own_part)
+
+
+def layers_of(op: str, architecture: str, regime: str, library: str, nodes: bool = False) -> frozenset[str]:
+    """In what a kernel or collective is far from every row that was measured.
+
+    A new architecture brings libraries of its own, which is part of what it was found to be off by.
+    """
+    of = component_class(op)
+    architectures, libraries = _measured()
+    found = set()
+    if regime != REGIMES[0] and (of, architecture) not in architectures:
+        found.add(ARCHITECTURE)
+    elif library != DEFAULT and (of, library) not in libraries:
+        found.add(SOFTWARE)
+    return frozenset(found | {NODES} if nodes else found)
+
+
+def distance_of(constants: Calibration, layers: Iterable[str]) -> str:
+    """How far a result stands from measurements, in words: by the constants of its GPU and the layers it is far in."""
+    regime = constants.regime("gemm")
+    new = ARCHITECTURE in layers_of("gemm", constants.architecture, regime, DEFAULT)
+    return in_words(regime, layers, constants.by_user("gemm"), new)
+
+
+# ---- whole runs --------------------------------------------------------------------------------------
+
+TOGETHER = 0.45
+"""Share of the variance that whole runs of one engine on one GPU have in common: correlation of the residuals of pairs
+of published load tests that differ by their plan alone."""
+
+
+@dataclass(frozen=True)
+class RunSpread:
+    """Factors from the time of a whole run to its P10 and P90, the layers in which it is far from measured ones, and
+    the share of the variance which runs of one engine on one GPU have in common."""
+
+    low: float
+    high: float
+    layers: frozenset[str]
+    correlated: float = TOGETHER
+
+
+def run_spread(
+    op: str,
+    seconds: float,
+    *,
+    library: str,
+    architecture: str,
+    kernels: tuple[float, float] = (1.0, 1.0),
+    ends: tuple[float, float] = (1.0, 1.0),
+    version: bool = True,
+    experts: bool = False,
+    seen: bool = False,
+    load: bool = True,
+) -> RunSpread:
+    """How sure the time of a whole run is: 'step_time' of training, 'tpot', 'ttft', 'e2e', 'decode', 'prefill'.
+
+    `library` is its engine or framework. `kernels` are the ends of its kernels and collectives over the whole, `ends`
+    those that its engine's file states of measured runs: none is narrower than these. `version`: residuals are of this
+    version of the engine. `experts`: a mixture of experts, of training. `seen`: runs of this very machine chose the
+    constants. `load`: of a server, whose queues no other machine has; else of one batch.
+    """
+    of = OF[op]
+    between = of if load else ALONE.get(of, of)
+    architectures, libraries = _measured()
+    layers = set()
+    if (of, architecture) not in architectures:
+        layers.add(ARCHITECTURE)
+    stated = ends != (1.0, 1.0)
+    if not version or ((of, library) not in libraries and not stated):
+        layers.add(SOFTWARE)
+    if experts and (of, f"{library} {EXPERTS}") not in libraries:
+        layers.add(EXPERTS)
+    elif experts:
+        library = f"{library} {EXPERTS}"
+    if (of, library) in libraries:
+        found = spread(op, seconds, architecture=architecture, regime=REGIMES[0], library=library, seen=True)
+        low, high = float(found.low), float(found.high)
+    elif stated:
+        low, high = ends
+    else:
+        within = component(between, WITHIN).reach
+        low, high = exp(-within), exp(within)
+    low, high = min(low, ends[0]), max(high, ends[1])
+    if ARCHITECTURE in layers:  # what residuals say of other GPUs holds none of these kernels' error
+        low, high = exp(-hypot(log(low), log(kernels[0]))), exp(hypot(log(high), log(kernels[1])))
+    low, high = min(low, kernels[0]), max(high, kernels[1])
+    low, high = widened(low, high, reach(between, layers if seen else {*layers, SOURCE}))
+    return RunSpread(low, high, frozenset(layers))
+
+
+# ---- the table ---------------------------------------------------------------------------------------
+
+
+def _nearest(op: str, stratum: str, architecture: str, regime: str, library: str) -> Residual:
     """The row of the table that is nearest to what is asked.
 
     Tried in this order: the operator in the library on the architecture, in the library anywhere, in any library, then
@@ -178,7 +316,7 @@ def residual(op: str, stratum: str, architecture: str, regime: str, library: str
     table = _table()
     at = REGIMES.index(regime)
     levels = (*REGIMES[at:], *reversed(REGIMES[:at]))
-    run, pooled = class_of(op) == "run", (class_of(op), ANY, ANY)
+    run, pooled = class_of(op) == RUN, (class_of(op), ANY, ANY)
     places = [(op, library, architecture), (op, library, ANY), (op, ANY, architecture), (op, ANY, ANY)]
     for level, (name, lib, arch) in [
         *((level, place) for level in levels for place in (places if run else [*places, pooled])),
@@ -186,11 +324,26 @@ def residual(op: str, stratum: str, architecture: str, regime: str, library: str
     ]:
         for length in (stratum, ANY):
             found = table.get((name, lib, arch, level, length))
-            if found is not None and run and REGIMES.index(level) < at:
-                return replace(found, widening=found.widening * UNSEEN_ARCHITECTURE)
             if found is not None:
                 return found
     return UNKNOWN
+
+
+@remembered(1)
+def _measured() -> tuple[frozenset[tuple[str, str]], frozenset[tuple[str, str]]]:
+    """What the table has rows of: (class of components, architecture) and (class of components, library).
+
+    Of whole runs, one GPU and precision of one publisher do not make an architecture known: they are one look.
+    """
+    table = _table()
+    return (
+        frozenset(
+            (component_class(op), arch)
+            for (op, _, arch, _, _), row in table.items()
+            if arch != ANY and (class_of(op) != RUN or row.groups > 1)
+        ),
+        frozenset((component_class(op), library) for op, library, _, _, _ in table if library != ANY),
+    )
 
 
 @remembered(1)

@@ -312,7 +312,13 @@ class _Execution:
             assert self.topology is not None
             rate = self.topology.bandwidth(self.topology.route(ranks[0], ranks[1]))
             sol_s = bus_factor(step.kind, len(ranks)) * step.size / rate
-            uncertainty = NONE if self.protocol == "ideal" else self.kernels.collective_uncertainty(step.kind, sol_s)
+            per_node = self.kernels.cluster.gpus_per_node
+            leaves = any(rank // per_node != ranks[0] // per_node for rank in ranks)
+            uncertainty = (
+                NONE
+                if self.protocol == "ideal"
+                else self.kernels.collective_uncertainty(step.kind, sol_s, nodes=leaves)
+            )
             chosen = model_of(self.topology, step.kind, ranks).chosen(step.size, self.algorithm, self.protocol)
             found = self._uncertainties[key] = (uncertainty, None, sol_s, chosen)
         return found

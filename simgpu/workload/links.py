@@ -289,10 +289,10 @@ class Links:
         sol_s = bus_factor(kind, len(group)) * size / rate
         chosen = chosen or self._chosen(topology, kind, group, size)
         measured = "send_recv" if kind == SEND else kind
+        ideal, n = self.protocol == "ideal", self.cluster.gpus_per_node
+        leaves = kind not in COPIES and any(rank // n != group[0] // n for rank in group)
         uncertainty = (
-            NONE
-            if self.protocol == "ideal"
-            else self.kernels.collective_uncertainty(measured, sol_s, chosen.measured_as)
+            NONE if ideal else self.kernels.collective_uncertainty(measured, sol_s, chosen.measured_as, nodes=leaves)
         )
         drag = channels / self.cluster.gpu.compute.sm_count.si
         return Call(seconds, uncertainty, sol_s, chosen, min(drag, 0.5))

@@ -1,6 +1,6 @@
 """Runtimes by version: names, files, what changed between versions of llama.cpp, and wider intervals."""
 
-from math import exp, hypot, log
+from math import hypot, log
 
 import numpy as np
 import pytest
@@ -11,8 +11,8 @@ from simgpu.catalog import Catalogue
 from simgpu.cli import main
 from simgpu.errors import InputError
 from simgpu.plan.parallelism import Plan
+from simgpu.timing.distance import SOFTWARE, component
 from simgpu.timing.timer import GPUTimer
-from simgpu.timing.uncertainty import VERSION, of_version
 from simgpu.workload.framework_files import built_in
 from simgpu.workload.inference.deploying import deploy
 from simgpu.workload.options import RunOptions
@@ -187,9 +187,8 @@ def test_an_interval_outside_the_measured_version_is_wider_by_what_lies_between_
     assert known["tpot_s"] == other["tpot_s"]  # they differ in memory alone
     for end in ("tpot_s_p10", "tpot_s_p90"):
         near = abs(log(known[end] / known["tpot_s"]))
-        assert abs(log(other[end] / other["tpot_s"])) == pytest.approx(hypot(near, 1.44 * VERSION["tpot"]))
-    low, high = of_version("decode", 1.0, 1.0)
-    assert low == pytest.approx(exp(-1.44 * VERSION["decode"])) and high == pytest.approx(1 / low)
+        assert abs(log(other[end] / other["tpot_s"])) == pytest.approx(hypot(near, component("served", SOFTWARE).reach))
+    assert "software version never measured" in other["distance"] and "software" not in known["distance"]
 
 
 def test_vllm_by_version_differs_in_its_host_and_its_share_of_memory():

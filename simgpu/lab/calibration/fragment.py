@@ -12,7 +12,7 @@ import yaml
 
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
-from simgpu.hardware.inherit import DEFAULT
+from simgpu.hardware.inherit import CALIBRATE, DEFAULT
 from simgpu.hardware.spec import GPUSpec
 from simgpu.lab.calibration.outcome import Calibrated, Group
 from simgpu.lab.calibration.trial import unit_of
@@ -54,13 +54,13 @@ def _source(done: Calibrated, group: Group, date: str, fitted: bool) -> str:
     files = ", ".join(file.name for file in done.files)
     if not fitted:
         moved = f"by the same factor as memory_fraction of {group.kind}"
-        return f"{moved}, fitted to {files}, {date}; simgpu calibrate {__version__}"
+        return f"{moved}, fitted to {files}, {date}; {CALIBRATE} {__version__}"
     what = " and ".join(dict.fromkeys(op.replace("_", " ") for op in group.ops))
     dtypes = f" ({', '.join(group.dtypes)})" if group.dtypes else ""
     errors = f"median error {100 * group.before.median_ape:.1f} to {100 * group.after.median_ape:.1f} %"
     where = f"of {group.held_out} rows held out" if group.held_out else "of the same rows, too few to hold any out"
     rows = f"{group.fitted} row{'s' if group.fitted != 1 else ''}"
-    return f"{files}, {date}, {what}{dtypes} fitted to {rows}, {errors} {where}; simgpu calibrate {__version__}"
+    return f"{files}, {date}, {what}{dtypes} fitted to {rows}, {errors} {where}; {CALIBRATE} {__version__}"
 
 
 # ---- writing -------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.inherit import DEFAULT, Calibration
 from simgpu.hardware.spec import ArchitectureSpec, GPUSpec
+from simgpu.lab.validation.families import adopted_constants
 from simgpu.lab.validation.tables import Array, Columns, Rows, Table
 from simgpu.timing.timer import GPUTimer
 
@@ -46,11 +47,14 @@ class Bench:
 
     catalogue: Catalogue
     regime: str = FULL
+    parent: str = ""  # architecture whose constants all GPUs get instead of their own and their architecture's
     clusters: dict[tuple[Any, ...], Cluster] = field(default_factory=dict, compare=False)
     steps: dict[tuple[Any, ...], Any] = field(default_factory=dict, compare=False)  # what was simulated already
 
     def constants(self, gpu: GPUSpec) -> Calibration:
         """The constants that the regime allows."""
+        if self.parent:
+            return adopted_constants(self.catalogue, gpu, self.parent)
         without = {FULL: [], FAMILY: [gpu.name], DATASHEET: [gpu.name, *self._families(gpu)]}[self.regime]
         return self.catalogue.kernel_constants(gpu, without=without)
 
@@ -103,6 +107,11 @@ class Detail:
     framework: str
     caveat: str = ""
     needed: float = 0.0  # bytes, where the GPU is said not to have as many, though this ran
+    experts: bool = False  # of training: a mixture of experts
+    version: bool = True  # whether residuals are of this version of the engine, of this framework
+    ends: tuple[float, float] = (1.0, 1.0)  # P10 and P90 over the prediction that the engine's file states
+    load: bool = True  # of inference: a server under load, not one batch
+    layout: str = ""  # runs whose errors are a class of their own
 
 
 @dataclass(frozen=True)
@@ -112,8 +121,9 @@ class Batch:
     `predict` returns seconds (or an object with `.seconds`), `roofline` the seconds of the plain datasheet roofline.
     `kind` and `library` name the constants behind it. `shape` are the columns that say what a row is.
 
-    Whole steps bring their own `measured` values, in seconds or bytes, the `ends` of their intervals, and `details`
-    of each row. `part` is what of a quantity they are; `again` marks further quantities of rows of another batch.
+    Whole steps bring their own `measured` values, in seconds or bytes, and `details` of each row; memory the `ends` of
+    its intervals, times those that their `kernels` alone would have, both in units of what is predicted. `part` is what
+    of a quantity they are; `again` marks further quantities of rows of another batch.
     """
 
     op: str
@@ -127,6 +137,7 @@ class Batch:
     caveat: str = ""  # why errors are not the model's alone: what the table does not say, or how it was measured
     measured: Array | None = None
     ends: tuple[Array, Array] | None = None
+    kernels: tuple[Array, Array] | None = None
     details: Sequence[Detail] = ()
     part: str = ""
     again: bool = False
@@ -138,6 +149,7 @@ class Batch:
             rows=self.rows[good],
             measured=None if self.measured is None else self.measured[good],
             ends=None if self.ends is None else (self.ends[0][good], self.ends[1][good]),
+            kernels=None if self.kernels is None else (self.kernels[0][good], self.kernels[1][good]),
             details=tuple(d for d, keep in zip(self.details, good.tolist(), strict=False) if keep),
         )
 

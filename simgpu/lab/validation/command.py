@@ -11,7 +11,7 @@ from typing import IO, Any
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, nearest, shown
 from simgpu.lab.validation import report
-from simgpu.lab.validation.run import Validation, validate
+from simgpu.lab.validation.run import Validation, validate_all
 from simgpu.lab.validation.sources import NOT_PREDICTED, known
 from simgpu.lab.validation.tables import tables_in
 from simgpu.render.data import print_csv
@@ -20,6 +20,8 @@ PUBLISHED = Path(__file__).parent / "published"
 """Figures from papers and vendors' pages, each with its address, in the same schema."""
 
 VARIABLE = "SIMGPU_MEASUREMENTS"
+COMPONENTS = "components.csv"
+"""The table of components, beside that of residuals."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def folder(given: Path | None) -> Path:
 def run(target: str, data: Path | None, catalogue: Catalogue, regime: str) -> Outcome:
     """Predict what the folder holds for `target`."""
     _check_names(folder(data))
-    done = validate(target, folder(data), catalogue, regime)
+    done = validate_all(target, folder(data), catalogue, regime)
     return Outcome(done, report.document(done), catalogue)
 
 
@@ -79,9 +81,10 @@ def write(
 
             texts.append((page, page_text(outcome.done, outcome.catalogue)))
     if residuals is not None:
-        from simgpu.lab.validation.residuals import residual_table
+        from simgpu.lab.validation.residuals import tables
 
-        texts.append((residuals, residual_table(outcome.done.target, outcome.done.folder, outcome.catalogue)))
+        made = tables(outcome.done, outcome.catalogue)
+        texts += zip((residuals, residuals.with_name(COMPONENTS)), made, strict=True)
     written = report.write(outcome.done, outcome.document, out, plots, formats) if out is not None else []
     from simgpu.render.files import written_whole
 

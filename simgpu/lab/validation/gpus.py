@@ -11,6 +11,8 @@ from simgpu.errors import InputError, members, nearest
 ALIASES = {
     "a100-80gb": "a100-sxm-80gb",  # SXM and PCIe pooled
     "a100": "a100-sxm-80gb",
+    "b200": "b200-sxm",  # form factor not stated: the one that is sold in boards of eight
+    "b300": "b300-sxm",
     "h100": "h100-sxm",  # form factor not stated
     "h100-sxm-80gb": "h100-sxm",
     "h20": "h20-96gb",  # edition not stated; the one of 141 GB is named H20-3e
@@ -41,11 +43,21 @@ _LINES = re.compile(
 """Product lines of which tables may name any member."""
 
 
+_LIMITED = re.compile(r"(\S+) (\d+) w")
+"""A board with its power limit, as reports write it: 'A100-SXM-80GB 330 W'."""
+_COUNTED = re.compile(r" x\d+$")
+"""How many there are, behind the name: 'b200-sxm x8'."""
+
+
 def resolve(name: str, catalogue: Collection[str]) -> str | None:
     """The catalogue's name of a GPU; None for one that exists but has no datasheet there.
 
     Raises `InputError` for a name that nobody knows.
     """
+    limited = _LIMITED.fullmatch(name.lower())
+    if limited and (board := resolve(limited[1], catalogue)) is not None:
+        return f"{board}@{limited[2]}W"
+    name = _COUNTED.sub("", name.lower())
     if name in catalogue:
         return name
     if ALIASES.get(name) in catalogue:

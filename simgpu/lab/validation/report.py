@@ -11,6 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 from simgpu.lab.validation.adapters.inference_runs import OPERATIONS as RUNS
+from simgpu.lab.validation.intervals import LEVELS, interval_rows, outsider, reliability_lines
 from simgpu.lab.validation.run import Scored, Validation
 from simgpu.lab.validation.score import groups, scores, worst
 from simgpu.lab.validation.steps import by_origin, farthest, step_rows
@@ -33,6 +34,8 @@ def document(done: Validation) -> dict[str, Any]:
         "simgpu_version": __version__,
         "groups": [asdict(group) for group in groups(done)],
         **whole,
+        "intervals": interval_rows(done.scored),
+        "outsider": outsider(done.scored),
         "worst": [asdict(row) for row in worst(done)],
         "not_predicted": [asdict(entry) for entry in done.not_predicted],
         "left_out": [asdict(entry) for entry in done.left_out],
@@ -50,7 +53,7 @@ def print_report(found: Mapping[str, Any], out: IO[str]) -> None:
     """Scores, worst rows, and what was not scored."""
     from simgpu.render.table import print_notes
     from simgpu.render.training import print_farthest, print_origins, print_rows
-    from simgpu.render.validation import print_listed, print_scores, print_worst
+    from simgpu.render.validation import print_intervals, print_listed, print_scores, print_worst
 
     if "steps" in found:
         print_rows(found["steps"], out)
@@ -63,6 +66,7 @@ def print_report(found: Mapping[str, Any], out: IO[str]) -> None:
     if "steps" in found:
         print_origins(found["origins"], out)
         print_farthest(found["farthest"], out)
+    print_intervals(found["intervals"], found["outsider"], out)
     print_listed("Not predicted", found["not_predicted"], out)
     print_listed("Left out", found["left_out"], out)
     count = sum(entry["rows"] for entry in found["said_not_to_fit"])
@@ -112,6 +116,12 @@ def _figures(done: Validation) -> dict[str, Any]:
             total = scores(parts)
             figures[f"parity_{op}"] = parity_figure(op, points, total)
             figures[f"error_by_size_{op}"] = error_figure(op, points, total)
+    by_standing, by_class = reliability_lines(done.scored)
+    if by_standing:
+        from simgpu.render.reliability import reliability_figure
+
+        panels = {"by distance from what was measured": by_standing, "by class": by_class}
+        figures["reliability"] = reliability_figure(LEVELS, panels)
     return figures
 
 

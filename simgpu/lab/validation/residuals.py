@@ -15,14 +15,23 @@ from typing import Any
 import numpy as np
 
 from simgpu.catalog import Catalogue
+from simgpu.errors import InputError
 from simgpu.hardware.inherit import REGIMES
 from simgpu.lab.validation.batches import DATASHEET, FAMILY, FULL
-from simgpu.lab.validation.run import Scored, library_of, validate
+from simgpu.lab.validation.components import COLUMNS as COMPONENT_COLUMNS
+from simgpu.lab.validation.components import NOTE as COMPONENTS_NOTE
+from simgpu.lab.validation.components import component_rows
+from simgpu.lab.validation.families import ancestors, families
+from simgpu.lab.validation.run import Scored, Validation, inner_folders, twins, validate, validate_all
+from simgpu.lab.validation.standing import library_of, run_library
 from simgpu.lab.validation.tables import Array
+from simgpu.timing.distance import EXPERTS, OF
 from simgpu.timing.uncertainty import ANY, BOUNDS, STRATA, class_of
 
 FEWEST = 30
 """Rows that a row of the table needs."""
+FEWEST_RUNS = 8
+"""The same of whole runs, each of which is a run of its own."""
 MOST = 1000
 """Rows of one group (source, GPU, operator, data type) that count, so that the largest table does not decide alone."""
 
@@ -48,21 +57,55 @@ SAME = 0.03
 """Predictions that differ by less in the median are those of one set of constants."""
 
 
-def gather(target: str, folder: Path, catalogue: Catalogue) -> Gathered:
-    """Predictions with all constants, and with the GPU's or its architecture's passed over where it has them.
+def gather(target: str, folder: Path, catalogue: Catalogue, done: Validation | None = None) -> Gathered:
+    """Predictions with all constants (those of `done`, if they were made), and with the GPU's or its architecture's
+    passed over where it has them.
 
-    Each has the regime that its constants then come from.
+    Each has the regime that its constants then come from. Of whole runs only the first: what they are beside their
+    kernels no constant of a GPU says.
     """
-    full = validate(target, folder, catalogue, FULL, without="training").scored
+    usual = done if done is not None and done.regime == FULL else validate_all(target, folder, catalogue, FULL)
+    full = [*usual.scored, *(part for place in twins(folder) for part in _rows_in(place, target, catalogue, FULL))]
     found = [(part, USUAL) for part in full]
     own = {_key(part): part for part in full}
     for regime in (FAMILY, DATASHEET):
-        for part in validate(target, folder, catalogue, regime, without="training").scored:
-            usual = own.get(_key(part))
-            if usual is None or REGIMES.index(part.regime) > REGIMES.index(usual.regime):
-                alike = usual is not None and np.median(np.abs(np.log(part.predicted / usual.predicted))) < SAME
+        for part in _kernels(target, folder, catalogue, regime):
+            mine = own.get(_key(part))
+            if mine is None or REGIMES.index(part.regime) > REGIMES.index(mine.regime):
+                alike = mine is not None and np.median(np.abs(np.log(part.predicted / mine.predicted))) < SAME
                 found.append((part, ITSELF if regime == FAMILY and alike else STRANGER))
     return _different(found)
+
+
+def adopt(target: str, folder: Path, catalogue: Catalogue) -> list[tuple[str, Scored]]:
+    """Predictions of kernels and collectives with the constants of each family that was measured, by its name. A GPU
+    whose architecture the catalogue derives from such a family has those of that one alone."""
+    found: list[tuple[str, Scored]] = []
+    lenders = families(catalogue)
+    for parent in lenders:
+        for part in _kernels(target, folder, catalogue, DATASHEET, parent):
+            derived = set(ancestors(catalogue, part.architecture)) & set(lenders)
+            if part.architecture != parent and (not derived or parent in derived):
+                found.append((parent, part))
+    return found
+
+
+def _kernels(target: str, folder: Path, catalogue: Catalogue, regime: str, parent: str = "") -> list[Scored]:
+    """Rows of kernels and collectives, of the folders inside the folder too."""
+    places = (folder, *inner_folders(folder))
+    kinds = ("kernels", "collectives") if target == "all" else (target,)
+    found = (part for place in places for kind in kinds for part in _rows_in(place, kind, catalogue, regime, parent))
+    return [part for part in found if not part.batch.details]
+
+
+def _rows_in(place: Path, target: str, catalogue: Catalogue, regime: str, parent: str = "") -> list[Scored]:
+    """Rows of one folder; none where it has no table of the kind."""
+    try:
+        return validate(target, place, catalogue, regime, parent=parent).scored
+    except InputError as error:
+        if "holds no table" not in error.problem:
+            raise
+        return []
 
 
 def _different(parts: Gathered) -> Gathered:
@@ -90,7 +133,7 @@ class _Pool:
     def add(self, group: tuple[Any, ...], residuals: Array) -> None:
         self.groups.setdefault(group, []).append(residuals)
 
-    def row(self, unseen: bool) -> dict[str, str] | None:
+    def row(self, unseen: bool, fewest: int = FEWEST) -> dict[str, str] | None:
         """Quantiles and spread; None where there are too few rows. `unseen`: for architectures that no group is.
 
         A row counts as any other; for unseen architectures each of the known ones counts as any other.
@@ -100,12 +143,13 @@ class _Pool:
         groups = [group for _, group in named]
         rows = {kind: sum(len(group) for other, group in named if other == kind) for kind, _ in named}
         total = sum(rows.values())
-        if total < FEWEST or (unseen and len(rows) < 2):
+        if total < fewest or (unseen and len(rows) < 2):
             return None
         share = {kind: 1 / max(count, FEWEST) if unseen else 1.0 for kind, count in rows.items()}
         pooled = np.concatenate(groups)
         weights = np.concatenate([np.full(len(group), share[kind]) for kind, group in named])
-        levels = [max(0.1 - 0.9 / total, 0), 0.5, min(0.9 + 0.9 / total, 1)]  # as seen by one row more
+        more = 0.9 / total if fewest == FEWEST else 0.0  # as seen by one row more; of a few runs that is the worst
+        levels = [max(0.1 - more, 0), 0.5, min(0.9 + more, 1)]
         p10, p50, p90 = np.exp(_quantiles(pooled, weights, levels))
         medians = np.asarray([np.median(group) for group in groups])
         counted = np.asarray([share[kind] * min(len(group), 100) for kind, group in named])
@@ -144,11 +188,18 @@ def _thinned(count: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, MOST)).astype(int))
 
 
-def residual_rows(parts: Gathered, held: str | None = None) -> list[dict[str, str]]:
-    """Rows of the table from predictions; `held` names an architecture whose rows do not count (to test on them)."""
+def residual_rows(parts: Gathered, held: str | None = None, without: str | None = None) -> list[dict[str, str]]:
+    """Rows of the table from predictions; `held` names an architecture, `without` a source, whose rows do not count (to
+    test on them)."""
     pools: dict[tuple[str, str, str, str, str], _Pool] = {}
     for part, how in parts:
-        if part.architecture == held:
+        if part.architecture == held or part.source == without:
+            continue
+        if part.batch.op in OF:
+            if how == USUAL and part.seen:
+                _add_runs(pools, part)
+            continue
+        if part.batch.ends is not None or not part.seen:
             continue
         usable = ~part.reserved
         residuals = np.log(part.measured / part.predicted)[usable]
@@ -167,10 +218,31 @@ def residual_rows(parts: Gathered, held: str | None = None) -> list[dict[str, st
                 pools.setdefault((*place, part.regime, name), _Pool()).add(group, chosen)
     found = []
     for key, pool in sorted(pools.items()):
-        row = pool.row(unseen=key[3] != REGIMES[0] and key[2] == ANY)
+        row = pool.row(key[3] != REGIMES[0] and key[2] == ANY, FEWEST_RUNS if key[0] in OF else FEWEST)
         if row is not None:
             found.append(dict(zip(COLUMNS, key, strict=False)) | row)
     return _halfway(found)
+
+
+def _add_runs(pools: dict[tuple[str, str, str, str, str], _Pool], part: Scored) -> None:
+    """Rows of whole runs, each under its engine or framework; mixtures of experts in training under a name of their
+    own. Of engines, and versions of them, that are another's stand-in they say nothing."""
+    residuals = np.log(part.measured / part.predicted)
+    stratum = np.searchsorted(np.asarray(BOUNDS), part.predicted, side="right")
+    members: dict[str, list[int]] = {}
+    for i, detail in enumerate(part.batch.details):
+        if detail.version and not part.reserved[i]:
+            library = run_library(part.batch, detail)
+            members.setdefault(f"{library} {EXPERTS}" if detail.experts else library, []).append(i)
+    op = part.batch.op
+    for library, at in members.items():
+        group = (part.source, part.gpu, op, part.batch.dtype, part.architecture)
+        places = [(op, library, ANY), (op, library, part.architecture)]
+        places += [] if library.endswith(EXPERTS) else [(op, ANY, ANY), (op, ANY, part.architecture)]
+        for place in places:
+            for s, name in enumerate((*STRATA, ANY)):
+                chosen = residuals[at] if name == ANY else residuals[at][stratum[at] == s]
+                pools.setdefault((*place, REGIMES[0], name), _Pool()).add(group, chosen)
 
 
 INHERITED, ANYTHING = REGIMES[1], REGIMES[2]
@@ -210,11 +282,18 @@ def _end(row: dict[str, str], name: str) -> float:
     return float(float(row[name]) ** float(row["widening"]))
 
 
-def residual_table(target: str, folder: Path, catalogue: Catalogue) -> str:
-    """The table as CSV."""
+def tables(done: Validation, catalogue: Catalogue) -> tuple[str, str]:
+    """The tables of residuals and of components as CSV, from what was predicted and more predictions of that folder."""
+    gathered = gather(done.target, done.folder, catalogue, done)
+    usual = [part for part, how in gathered if how == USUAL]
+    components = component_rows(usual, adopt(done.target, done.folder, catalogue))
+    return _csv(NOTE, COLUMNS, residual_rows(gathered)), _csv(COMPONENTS_NOTE, COMPONENT_COLUMNS, components)
+
+
+def _csv(note: str, columns: Sequence[str], rows: Sequence[dict[str, str]]) -> str:
     stream = io.StringIO()
-    stream.write(NOTE)
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    stream.write(note)
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(residual_rows(gather(target, folder, catalogue)))
+    writer.writerows(rows)
     return stream.getvalue()

@@ -18,8 +18,8 @@ from simgpu.lab.validation.batches import FULL, Adapter, Batch, Bench, Machine, 
 from simgpu.lab.validation.cells import Skipped
 from simgpu.lab.validation.gpus import resolve
 from simgpu.lab.validation.sources import NOT_PREDICTED, known
+from simgpu.lab.validation.standing import ends_of, standing_of
 from simgpu.lab.validation.tables import Array, Rows, Table, others_in, read_table, tables_in
-from simgpu.timing.uncertainty import interval
 
 NAMED = 10
 """Lines of a reason that are named at most."""
@@ -42,6 +42,8 @@ class Scored:
     roofline: Array
     low: Array
     high: Array
+    seen: bool = True  # whether constants were chosen on this source
+    standing: np.ndarray[Any, Any] | None = None  # how far each row is from what was measured (`standing.STANDINGS`)
 
     @property
     def ratio(self) -> Array:
@@ -85,14 +87,15 @@ class Validation:
 
 
 def validate(
-    target: str, folder: Path, catalogue: Catalogue, regime: str = FULL, without: str | None = None
+    target: str, folder: Path, catalogue: Catalogue, regime: str = FULL, without: str | None = None, parent: str = ""
 ) -> Validation:
-    """Predict what a folder holds for `target` (one of `TARGETS`, or 'all'), `without` one of them.
+    """Predict what a folder holds for `target` (one of `TARGETS`, or 'all'), `without` one of them, with the constants
+    that `regime` allows or those of `parent`, an architecture.
 
     Raises `InputError`.
     """
     done = Validation(target, folder, regime)
-    bench = Bench(catalogue, regime)
+    bench = Bench(catalogue, regime, parent)
     for name, file in tables_in(folder).items():
         source = known().get(name)
         if source is None:
@@ -112,6 +115,38 @@ def validate(
     if not done.scored and not done.not_predicted and not done.left_out and without is None:
         raise InputError(f"holds no table for 'validate {target}'", file=folder, key="data")
     return done
+
+
+def validate_all(target: str, folder: Path, catalogue: Catalogue, regime: str = FULL) -> Validation:
+    """Like `validate`, with the tables of folders inside the folder, one level down, whose names are their own: further
+    rows of a table of the folder are a validation of their own."""
+    done = validate(target, folder, catalogue, regime)
+    for inner in inner_folders(folder):
+        if inner in twins(folder):
+            continue
+        try:
+            more = validate(target, inner, catalogue, regime)
+        except InputError as error:
+            if "holds no table" not in error.problem:
+                raise
+            continue
+        for name in ("scored", "not_predicted", "left_out", "misfits"):
+            getattr(done, name).extend(getattr(more, name))
+        done.not_read = [one for one in done.not_read if one[0] != f"{inner.name}/"]
+        done.not_read += [(f"{inner.name}/{name}", reason) for name, reason in more.not_read]
+    return done
+
+
+def inner_folders(folder: Path) -> list[Path]:
+    """Folders in a folder of tables that hold tables which simgpu knows."""
+    inside = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return [entry for entry in inside if any(name in known() for name in tables_in(entry))]
+
+
+def twins(folder: Path) -> list[Path]:
+    """Folders in a folder of tables that hold further rows of its tables."""
+    names = set(tables_in(folder))
+    return [inner for inner in inner_folders(folder) if names & set(tables_in(inner))]
 
 
 def _other_kind(done: Validation, table: Table, adapter: Adapter, bench: Bench) -> None:
@@ -245,31 +280,13 @@ def _scored(table: Table, adapter: Adapter, machine: Machine, batch: Batch) -> S
     batch, predicted, baseline = batch.kept(good), predicted[good], baseline[good]
     regime = machine.timer.constants.regime(batch.kind, batch.library)
     measured = table.number(adapter.measured, batch.rows) if batch.measured is None else batch.measured
-    if batch.ends is None:
-        low, high = interval(
-            batch.op, predicted, architecture=machine.architecture, regime=regime, library=library_of(batch)
-        )
-        low, high = predicted * low, predicted * high
-    else:
-        low, high = batch.ends
+    seen = machine.bench.parent == "" and known()[table.source].chose_constants(machine.name)
+    low, high = ends_of(batch, predicted, machine.architecture, regime, seen)
+    standing = standing_of(batch, machine.architecture, regime, seen)
     return Scored(
-        table.source,
-        machine.name,
-        machine.architecture,
-        regime,
-        batch,
-        table,
-        measured,
-        predicted,
-        baseline,
-        low,
-        high,
-    )
-
-
-def library_of(batch: Batch) -> str:
-    """The library under which the table of residuals knows a batch; machines that are not wholly described apart."""
-    return f"{batch.library} {batch.caveat}".strip()
+        table.source, machine.name, machine.architecture, regime, batch, table, measured, predicted, baseline, low,
+        high, seen, standing,
+    )  # fmt: skip
 
 
 def _other_unit(table: Table, adapter: Adapter, scored: list[Scored]) -> str:

@@ -44,12 +44,20 @@ class Source:
     `citation` says who measured and where it stands. The first of `adapters` predicts the table's rows; further ones
     predict other rows of the same table for another target (training steps beside forwards, say). `also` names
     targets that show the rows of the first adapter too. Of `reasons`, the first that explains a row is printed.
+    `seen` says whether a constant of simgpu was ever chosen on its rows: those of a source that was not meet the
+    predictions as an outsider does. `gpus` names those whose rows did; empty: all of them.
     """
 
     citation: str
     adapters: Sequence[Adapter]
     also: Sequence[str] = ()
     reasons: Sequence[Reason] = ()
+    seen: bool = True
+    gpus: Sequence[str] = ()
+
+    def chose_constants(self, gpu: str) -> bool:
+        """Whether constants were chosen on rows of a GPU, as the table spells it."""
+        return self.seen and (not self.gpus or gpu in self.gpus)
 
     def adapter(self, target: str) -> Adapter | None:
         """The adapter that `simgpu validate TARGET` uses; None where it does not read this table."""

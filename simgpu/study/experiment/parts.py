@@ -5,11 +5,14 @@ They are on figures that no known GPU comes near, GPUs left idle, and versions o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from simgpu.catalog import Catalogue
 from simgpu.hardware.derive import is_slice
 from simgpu.hardware.plausible import doubts
 from simgpu.scenario import resolve_cluster
 from simgpu.study.experiment.running import ExperimentResult
+from simgpu.timing.distance import NEW, SAME
 from simgpu.workload.inference.jobs import Inference, MixedStep, Serving
 from simgpu.workload.runtimes import MARK
 
@@ -65,6 +68,38 @@ def versions_of_runtimes(outcome: ExperimentResult) -> list[str]:
     jobs = [case.scenario.workload for case in outcome.experiment.cases]
     asked = dict.fromkeys(job.runtime for job in jobs if isinstance(job, (Inference, MixedStep, Serving)))
     return [note for name in asked if (note := version_note(name, outcome.catalogue))]
+
+
+def distances(outcome: ExperimentResult) -> list[str]:
+    """One note of how far the rows stand from what was measured: once for all of them, or by row where they differ."""
+    found: dict[str, list[int]] = {}
+    for number, result in enumerate(outcome.results, 1):
+        if result.row.get("distance"):
+            found.setdefault(result.row["distance"], []).append(number)
+    if not found:
+        return []
+    if len(found) == 1:
+        return [f"how far from measurements: {next(iter(found))}{NARROW.get(next(iter(found)), '')}"]
+    rows = "; ".join(f"{_ranges(numbers)}: {words}" for words, numbers in found.items())
+    return [f"how far from measurements, by row: {rows}"]
+
+
+NARROW = {
+    NEW: "; kernels measured here and given to simgpu calibrate narrow the intervals",
+    SAME: "; kernels measured here and given to simgpu calibrate narrow the intervals",
+}
+"""What would narrow the intervals, where something would."""
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Numbers in a few words: '1-4, 7'."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ", ".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts)
 
 
 def version_note(name: str, catalogue: Catalogue) -> str:

@@ -14,7 +14,13 @@ from simgpu.render.files import written_whole
 from simgpu.render.notes import context_notes, fit_notes, memory_notes, settings_notes, walk_notes
 from simgpu.render.trace import trace_events, write_events
 from simgpu.simulation.result import Result
-from simgpu.study.experiment.parts import doubtful_figures, idle_gpus, lone_microbatches, versions_of_runtimes
+from simgpu.study.experiment.parts import (
+    distances,
+    doubtful_figures,
+    idle_gpus,
+    lone_microbatches,
+    versions_of_runtimes,
+)
 from simgpu.study.experiment.running import ExperimentResult, refused_notes
 from simgpu.study.experiment.shown import shown_columns
 from simgpu.study.report.attribution import walks
@@ -47,6 +53,7 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
     notes += idle_gpus(outcome)
     notes += lone_microbatches(outcome)
     notes += versions_of_runtimes(outcome)
+    notes += distances(outcome)
     notes += refused_notes(outcome.refused)
     notes += [f"plot {n + 1} cannot be drawn: {error}" for n, error in outcome.undrawn.items()]
     if fields.search is not None:

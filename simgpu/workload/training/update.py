@@ -82,7 +82,8 @@ def _mine(job: Job, trained: float, experts: float) -> float:
 
 def _activity(kernels: KernelModel, name: str, kind: str, seconds: float, moved: float) -> Activity:
     architecture, regime = kernels.constants.architecture, kernels.constants.regime("vector", "default")
-    got = spread("elementwise", max(seconds, 1e-6), architecture=architecture, regime=regime, library="default")
+    seen = kernels.constants.by_user("vector")
+    got = spread("elementwise", max(seconds, 1e-6), architecture=architecture, regime=regime, seen=seen)
     uncertainty = Uncertainty("vector", float(got.low), float(got.high), float(got.correlated))
     return Activity(name, "compute", kind, "optimizer", 0.0, moved, "memory", uncertainty)
 

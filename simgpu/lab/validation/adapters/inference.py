@@ -90,6 +90,10 @@ def _batch(
         SHAPE,
         caveat=caveat,
         measured=np.asarray([run.measured for _, run, _ in entries]),
+        kernels=(
+            values * np.asarray([found.kernels[0] for _, _, found in entries]),
+            values * np.asarray([found.kernels[1] for _, _, found in entries]),
+        ),
         details=tuple(_detail(table, row, run, found) for row, run, found in entries),
         again=again,
     )
@@ -105,8 +109,10 @@ def _detail(table: Table, row: int, run: MeasuredRun, found: PredictedRun) -> De
     gpus = engine.plan.world * run.instances[1]
     if run.apart is not None:
         gpus += run.apart.plan.world * run.instances[0]
-    version = reader.word("version")
-    name = f"{runtime(engine.runtime).engine} {version}".strip()
+    served, version = runtime(engine.runtime), reader.word("version")
+    name = f"{served.engine} {version}".strip()
     return Detail(
-        table.source, engine.config.name, gpus, " ".join(filter(None, words)), name, found.caveat or run.caveat
-    )
+        table.source, engine.config.name, gpus, " ".join(filter(None, words)), name, found.caveat or run.caveat,
+        version=served.measured, layout=engine.caveat,
+        load=run.served, ends=served.decode_ends if run.op == DECODE else (1.0, 1.0),
+    )  # fmt: skip

@@ -3,6 +3,7 @@ sol_s."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from simgpu.analysis.inference import speed_of_light
@@ -15,7 +16,7 @@ from simgpu.plan.precision import precision_of
 from simgpu.plan.serving_memory import most_sequences, serving_memory
 from simgpu.workload.inference.deployment import Deployment, StepTime
 from simgpu.workload.inference.disaggregation import serve_apart
-from simgpu.workload.inference.generation import decode_runs, pipelined, prefill_runs
+from simgpu.workload.inference.generation import Run, decode_runs, pipelined, prefill_runs
 from simgpu.workload.inference.open_load import serve_at_rate
 from simgpu.workload.inference.serving import Load, Serving, serve
 from simgpu.workload.runtime_files import bare_forward, runtime
@@ -23,11 +24,13 @@ from simgpu.workload.runtime_files import bare_forward, runtime
 
 @dataclass(frozen=True)
 class PredictedRun:
-    """A prediction, s, and the same at the speed of light."""
+    """A prediction, s, the same at the speed of light, and the ends of the interval that its kernels alone would have
+    over it."""
 
     seconds: float
     sol_s: float
     caveat: str = ""
+    kernels: tuple[float, float] = (1.0, 1.0)
 
 
 def predict(machine: Machine, run: MeasuredRun) -> PredictedRun:
@@ -57,10 +60,24 @@ def _whole(machine: Machine, run: MeasuredRun) -> dict[str, PredictedRun]:
     if run.op == PREFILL:
         runs = prefill_runs(deployment, run.batch, run.prompt)
         sol_s = sum(speed_of_light(part.step) * part.count for part in runs)
-        return {PREFILL: PredictedRun(pipelined(runs, deployment.runtime.queue), sol_s)}
+        return {PREFILL: PredictedRun(pipelined(runs, deployment.runtime.queue), sol_s, kernels=_kernels(runs))}
     decode = decode_runs(deployment, run.batch, run.prompt, run.output)
     sol_s = sum(speed_of_light(part.step) * part.count for part in decode)
-    return {DECODE: PredictedRun(sum(part.seconds * part.count for part in decode), sol_s)}
+    seconds = sum(part.seconds * part.count for part in decode)
+    found = {DECODE: PredictedRun(seconds, sol_s, kernels=_kernels(decode))}
+    if run.op == E2E:  # of one batch: its prompts before its tokens
+        runs = prefill_runs(deployment, run.batch, run.prompt)
+        seconds += pipelined(runs, deployment.runtime.queue)
+        found[E2E] = PredictedRun(seconds, sol_s, kernels=_kernels([*runs, *decode]))
+    return found
+
+
+def _kernels(runs: Sequence[Run]) -> tuple[float, float]:
+    """What the interval of some steps would be for their kernels alone, over their time."""
+    from simgpu.simulation.inference import kernel_ends
+
+    ends = kernel_ends(runs)
+    return ends.p10, ends.p90
 
 
 def _served(machine: Machine, deployment: Deployment, run: MeasuredRun) -> dict[str, PredictedRun]:
@@ -79,10 +96,11 @@ def _served(machine: Machine, deployment: Deployment, run: MeasuredRun) -> dict[
     caveat = "saturated: requests queue for room in the cache" if done.saturated else ""
     whole = done.ttft + done.tpot * (run.output - 1)
     prompt = speed_of_light(_prompt(deployment, run))
+    ends = _kernels([Run(step, share, done.tpot, 1.0) for step, share in done.decode])
     return {
-        TTFT: PredictedRun(done.ttft, prompt, caveat),
-        TPOT: PredictedRun(done.tpot, sol_s, caveat),
-        E2E: PredictedRun(whole, prompt + sol_s * (run.output - 1), caveat),
+        TTFT: PredictedRun(done.ttft, prompt, caveat, ends),
+        TPOT: PredictedRun(done.tpot, sol_s, caveat, ends),
+        E2E: PredictedRun(whole, prompt + sol_s * (run.output - 1), caveat, ends),
     }
 
 
@@ -113,7 +131,7 @@ def deploy(machine: Machine, engine: Engine) -> Deployment:
         cluster = cluster_for(*where[:5]) if gpus <= per_node else training_cluster(*where)
         cluster = replace(cluster, kernel=bench.constants(cluster.gpu))
         served = runtime(engine.runtime)
-        if served.style == "eager":  # all such rows are forwards
+        if served.style == "eager" and not engine.generates:
             served = bare_forward(served.name)
         bench.steps[key] = Deployment(
             engine.config, cluster, engine.plan, precision_of(engine.precision), served, engine.dtype, engine.kv_dtype,

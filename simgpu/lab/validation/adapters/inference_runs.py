@@ -35,6 +35,7 @@ class Engine:
     network: str = ""
     chunk: int = 0  # new tokens of a step at most; 0: as the runtime has it
     sequences: int = 0  # requests at a time at most; 0: as the runtime has it
+    generates: bool = False  # of PyTorch: runs of generate(), not bare forwards
 
     @property
     def caveat(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, nearest, shown
 from simgpu.lab.validation.batches import DTYPES, Machine
 from simgpu.lab.validation.tables import Table
@@ -15,6 +16,16 @@ class Reader:
 
     def __init__(self, table: Table, row: int, machine: Machine | None = None) -> None:
         self._table, self._row, self._machine = table, row, machine
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The catalogue that its machine is of."""
+        assert self._machine is not None
+        return self._machine.bench.catalogue
+
+    def error(self, problem: str, key: str) -> InputError:
+        """An error about a cell of this row."""
+        return self._table.error(self._row, problem, key)
 
     def multiplies(self, dtype: str) -> bool:
         """Whether the GPU has matrix units for a data type."""

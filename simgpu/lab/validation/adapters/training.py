@@ -73,7 +73,8 @@ def _batch(
         "gemm",
         shape=("source", "model", "task", "num_gpus", "seq_len", "global_batch_size", "global_batch"),
         measured=np.asarray([step.measured for _, step, _ in entries]),
-        ends=(low, high),
+        ends=(low, high) if op == MEMORY else None,
+        kernels=None if op == MEMORY else (low, high),
         details=tuple(_detail(table, row, step, found) for row, step, found in entries),
         part=part,
         again=again,
@@ -101,6 +102,8 @@ def _detail(table: Table, row: int, step: MeasuredStep, found: PredictedStep) ->
         case.framework,
         step.caveat,
         found.needed,
+        case.config.experts > 1,
+        not step.mapped,
     )
 
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PredictedStep:
-    """Seconds or bytes, and the ends of the 80 % interval; `needed` bytes where a GPU is said not to have as many."""
+    """Seconds or bytes, and the ends of an 80 % interval: of bytes, or that the kernels of a step alone would have;
+    `needed` bytes where a GPU is said not to have as many."""
 
     value: float
     low: float
@@ -79,8 +80,8 @@ def cluster_of(machine: Machine, case: Case) -> Cluster:
 def _step(machine: Machine, case: Case, _: str) -> PredictedStep:
     row = _row(machine, case)
     needed = 0.0 if row.get("memory_fits", True) else float(row["memory_bytes_per_gpu"])
-    value, low, high = (float(row[name]) for name in ("step_s", "step_s_p10", "step_s_p90"))
-    return PredictedStep(value, low, high, needed)
+    low, high = (float(row[name]) for name in _KERNELS)
+    return PredictedStep(float(row["step_s"]), low, high, needed)
 
 
 def _row(machine: Machine, case: Case) -> Mapping[str, Any]:
@@ -101,16 +102,20 @@ def _row(machine: Machine, case: Case) -> Mapping[str, Any]:
     return typed
 
 
-_ANSWERS = ("step_s", "step_s_p10", "step_s_p90", "memory_bytes_per_gpu", "memory_fits")
+_KERNELS = ("kernels_p10", "kernels_p90")
+_ANSWERS = ("step_s", *_KERNELS, "memory_bytes_per_gpu", "reserve_memory_bytes", "memory_fits")
 
 
 def _simulated(machine: Machine, case: Case) -> Mapping[str, Any]:
+    from simgpu.analysis.training import anatomy, kernel_ends
     from simgpu.simulation.call import simulate
 
     cluster = cluster_of(machine, case)
-    return simulate(
+    done = simulate(
         cluster, job_of(case), case.config, case.plan, dtype=case.dtype, framework=framework(case.framework)
-    ).row
+    )
+    ends = kernel_ends(anatomy(done.execution))
+    return {**done.row, "kernels_p10": ends.p10, "kernels_p90": ends.p90}
 
 
 def job_of(case: Case) -> Training:

@@ -51,6 +51,7 @@ class MeasuredStep:
     part: str = ""
     caveat: str = ""
     dtype: str = ""  # as the table spells it
+    mapped: bool = False  # the source's software is none of the catalogue: its neighbour is predicted instead
     tuned: bool = False  # the source looked for its settings: the fastest case that fits is meant, not the median
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import numpy as np
 from simgpu.catalog import Catalogue
 from simgpu.lab.validation.batches import DATASHEET, FAMILY, FULL
 from simgpu.lab.validation.pages.goals import GOALS, Errors, Goal
+from simgpu.lab.validation.pages.intervals import intervals_section
 from simgpu.lab.validation.reasons import reason
-from simgpu.lab.validation.run import Listed, Scored, Validation, validate
+from simgpu.lab.validation.run import Listed, Scored, Validation, validate, validate_all
 from simgpu.lab.validation.score import Row, groups, scores, worst
 from simgpu.lab.validation.tables import Array
 
@@ -50,11 +52,13 @@ def page_text(done: Validation, catalogue: Catalogue) -> str:
     runs = {done.regime: done}
     for regime in (FULL, FAMILY, DATASHEET):
         if regime not in runs:
-            runs[regime] = validate(done.target, done.folder, catalogue, regime, without="training")
+            again = validate_all if regime == FULL else partial(validate, without="training")
+            runs[regime] = again(done.target, done.folder, catalogue, regime)
     blocks = [
         HEAD,
         "\n".join(_goals(runs)),
         "\n".join(_missed(runs)),
+        "\n".join(intervals_section(runs[FULL], picture=True)),
         "\n".join(_noise(runs[FULL])),
         "\n".join(_groups(runs[FULL])),
     ]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from simgpu.lab.validation.pages.goals import TRAINING_GOALS, StepGoal
+from simgpu.lab.validation.pages.intervals import intervals_section
 from simgpu.lab.validation.pages.operators import sections
 from simgpu.lab.validation.run import Validation
 from simgpu.lab.validation.steps import by_origin, errors_of, farthest, step_rows
@@ -40,7 +41,16 @@ def page_of(
 ) -> str:
     """A page of whole steps or runs: goals, `more` sections, errors by origin, the farthest; `every` row if wanted."""
     rows = step_rows(done)
-    blocks = [head, picture, _joined(_goals(rows, wanted)), *more, _joined(_origins(rows)), _joined(_farthest(rows))]
+    bars = _joined(intervals_section(done))
+    blocks = [
+        head,
+        picture,
+        _joined(_goals(rows, wanted)),
+        bars,
+        *more,
+        _joined(_origins(rows)),
+        _joined(_farthest(rows)),
+    ]
     blocks += [*([_joined(_rows(rows))] if every else []), _joined(_listed(done))]
     return "\n".join(block.rstrip("\n") + "\n" for block in blocks)
 

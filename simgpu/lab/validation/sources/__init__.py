@@ -15,10 +15,16 @@ from simgpu.lab.validation.source import Source
 from simgpu.memo import remembered
 
 NOT_PREDICTED = {
+    "acceptance_lengths": "tokens that a draft gets accepted, not times",
+    "kv_tier_ttft_h20": "first tokens of prefixes in the cache of a host: no tier of the cache is simulated",
+    "litgpt_memory": "peak memory of fine-tuning: see 'validate training' of tables with memory columns",
     "llmservingsim_requests": "a server under a load of its own, request by request",
     "llmservingsim_serving_summary": "a server under a load of its own, request by request",
     "mlengineering_links": "link rates, not operators",
+    "nemo_rl_grpo_steps": "steps of reinforcement learning: generation and training in turns, of which means are known",
     "simai_busbw_ratio": "factors of another simulator, not measurements",
+    "simumax_op_efficiency": "shares of a peak by layout of a product: no model tells the layouts apart",
+    "vllm_openloop_h100": "open load at a stated rate with shared prefixes: no server of an open load is simulated",
 }
 """Published tables that hold no measurement of what simgpu predicts, and what they hold instead."""
 

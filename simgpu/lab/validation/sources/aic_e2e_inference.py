@@ -167,6 +167,7 @@ def _in_slots(config: TransformerConfig, ep: int) -> TransformerConfig:
 SOURCE = Source(
     "https://github.com/ai-dynamo/aiconfigurator at 095f58a51c4c, Apache-2.0: silicon_sample.csv",
     [inference.adapter(COLUMNS, run)],
+    gpus=("h100-sxm",),
     reasons=(
         Reason(
             "prefill apart: seconds to tens of seconds to the first token at any load, which are not those of a prompt",
