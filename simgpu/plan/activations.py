@@ -29,9 +29,10 @@ from simgpu.model.operators import (
     Matmul,
     Operator,
     Pointwise,
+    split_rows,
 )
 from simgpu.plan.numerics import Numerics
-from simgpu.plan.parallelism import TENSOR_AXES, Plan
+from simgpu.plan.parallelism import EXPERT_AXIS, TENSOR_AXES, Plan
 
 _NOT_SAVED = ("rope", "embedding")
 """Kinds of pointwise operators whose gradient needs nothing of forward."""
@@ -165,7 +166,7 @@ class _Layer:
 
 def saved(operators: Sequence[Operator], plan: Plan, numerics: Numerics, stack: Stack) -> Saved:
     """What one layer keeps of one microbatch. `operators`: forward operators, unsplit."""
-    kernels = tuple((op, op.split(plan.ways)) for op in operators if not isinstance(op, Communicate))
+    kernels = tuple((op, _part(op, plan)) for op in operators if not isinstance(op, Communicate))
     layer = _Layer(kernels, plan, numerics, stack)
     norm = next(part for _, part in kernels if isinstance(part, Pointwise) and part.kind == "normalization")
     wide = norm.elements * layer.stream_unit
@@ -183,6 +184,13 @@ def saved(operators: Sequence[Operator], plan: Plan, numerics: Numerics, stack: 
         stored = whole - core
     again = 0.0 if plan.recompute == "none" else whole - stored
     return Saved(stored, whole, entry, max(again, 0.0) + _flow(layer), wide)
+
+
+def _part(op: Kernel, plan: Plan) -> Kernel:
+    """The part of a rank. Whole experts get the rows that each rank of a tensor group sent, not all of the group's."""
+    part = op.split(plan.ways)
+    own = isinstance(op, GroupedMatmul) or (isinstance(op, Pointwise) and op.width[0].axis == EXPERT_AXIS)
+    return split_rows(part, plan.tp) if own and plan.whole_experts else part
 
 
 def _tensors(layer: _Layer) -> Iterator[tuple[bool, float]]:
@@ -268,7 +276,7 @@ def _of_pointwise(layer: _Layer, op: Pointwise, part: Pointwise) -> Iterator[tup
         return
     if part.kind == "normalization" and layer.stack.steps_in_fp32:
         size = _of_norm(layer, op, part)
-    sliced = any(dim.is_split(dict.fromkeys(TENSOR_AXES, layer.plan.tp)) for dim in op.width)
+    sliced = any(dim.is_split(layer.plan.tensor_ways) for dim in op.width)
     yield False, size / (1 if sliced else layer.slices_rows)
 
 
@@ -291,7 +299,7 @@ def _listed(layer: _Layer, wide: float) -> float:
         elif isinstance(part, Matmul) and isinstance(op, Matmul) and not op.over:
             sizes = [part.m.size * width * layer.unit for width in _separate(part)]
             outputs += sizes
-            if op.sums_over(dict.fromkeys(TENSOR_AXES, layer.plan.tp)) and layer.slices_rows > 1:
+            if op.sums_over(layer.plan.tensor_ways) and layer.slices_rows > 1:
                 found += wide / layer.slices_rows
     last = len(outputs) if layer.stack.keeps_unneeded else len(outputs) - 1
     return found + sum(outputs[:last:2])

@@ -225,7 +225,7 @@ class KernelModel:
             load = rank_load(op.rows, op.topk, op.experts, op.ranks, op.routing)
             flops, moved = op.work(load.active, load.visits)
         elif isinstance(op, GroupedMatmul):
-            load = rank_load(op.rows.size * op.ranks, op.topk, op.total, op.ranks, op.routing)
+            load = rank_load(op.entering, op.topk, op.total, op.ranks, op.routing)
             flops, moved = op.work(load.active, load.visits)
         sol_s = max(flops / peak, moved / bandwidth)
         return sol_s, sol_s
@@ -274,9 +274,11 @@ class KernelModel:
 
     def _grouped(self, op: GroupedMatmul) -> tuple[KernelTimes, str, str]:
         times = self.timer.experts(
-            op.rows.size * op.ranks, op.topk, op.total, op.ranks, op.n_size, op.k.size, op.routing,
+            op.entering, op.topk, op.total, op.ranks, op.n_size, op.k.size, op.routing,
             weight_gradient=op.weight_gradient, dtype=op.dtype, whole=False,
         )  # fmt: skip
+        more = max(op.each_s * op.experts.size - _seconds(times), 0.0)
+        times = KernelTimes(times.seconds + more, times.compute, times.memory, times.latency + more)
         return times, "moe", self.timer.expert_library(op.dtype)
 
     def _experts(self, op: ExpertLayer) -> tuple[KernelTimes, str, str]:

@@ -46,7 +46,9 @@ def engine_time(where, *groups):
             for flow in phase.flows:
                 for edge in flow.edges:
                     if edge not in links:
-                        rate = phase.channels[edge] if edge in phase.channels else topology.graph.edges[edge]["bandwidth"]
+                        rate = (
+                            phase.channels[edge] if edge in phase.channels else topology.graph.edges[edge]["bandwidth"]
+                        )
                         links[edge] = sim.add_link(rate)
             flows = tuple(flow.numbered(links.__getitem__) for flow in phase.flows)
             phases.append(Phase(phase.latency, flows))

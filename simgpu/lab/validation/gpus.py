@@ -14,6 +14,11 @@ ALIASES = {
     "h100": "h100-sxm",  # form factor not stated
     "h100-sxm-80gb": "h100-sxm",
     "h20": "h20-96gb",  # edition not stated; the one of 141 GB is named H20-3e
+    "H100": "h100-sxm",
+    "B200": "b200-sxm",
+    "B300": "b300-sxm",
+    "GB200": "gb200",
+    "GB300": "gb300",
     "rtx-pro-6000": "rtx-pro-6000-server",  # edition not stated; clock and bandwidth of the measured cards are its
 }
 """Names of tables that stand for a GPU of the catalogue."""

@@ -136,11 +136,11 @@ class Bounds:
         )  # fmt: skip
         layers = self._once(("layers", layer), lambda: self._layers(job, kernels))
         again = plan.recompute_layers if plan.recompute == "full" else None
-        parts = ("work", layer, plan.pp, plan.vp, again)
-        work = self._once(parts, lambda: self._work(job, layers, (plan.pp, plan.vp, again)))
+        cut = (plan.pp, plan.vp, plan.stage_layers, again)
+        work = self._once(("work", layer, *cut), lambda: self._work(job, layers, cut))
         hop = self._hop(job, layers, layer)
-        sharing = (plan.zero, plan.shards, plan.dp, plan.cp, plan.ep)
-        alone = (plan.tp, plan.pp, plan.vp, *sharing)
+        sharing = (plan.zero, plan.shards, plan.dp, plan.cp, plan.ep, plan.expert_tp)
+        alone = (plan.tp, plan.pp, plan.vp, plan.stage_layers, *sharing)
         ends = self._once(("ends", alone, plan.offload, plan.offload_to), lambda: self._ends(job, kernels, layers))
         overlap = (plan.overlap_gradients, plan.overlap_weights, m if _each(job) else 0)
         traffic = self._once(("traffic", alone, overlap, plan.order), lambda: self._traffic(job, layers))
@@ -283,8 +283,10 @@ class Bounds:
         return sum(self._call(plan, call, shared) for call in calls if STREAM_OF[call.group] == "grad")
 
     def _call(self, plan: Plan, call: Call, shared: bool) -> float:
-        ranks, groups = self._once(("group", plan.tp, plan.cp, plan.dp, plan.ep, plan.shards, plan.order, call.group),
-                                   lambda: _placed(plan, call.group, self._egress.per_node))  # fmt: skip
+        split = plan.tp, plan.cp, plan.dp, plan.ep, plan.expert_tp, plan.shards, plan.order
+        ranks, groups = self._once(
+            ("group", *split, call.group), lambda: _placed(plan, call.group, self._egress.per_node)
+        )
         return self._egress.seconds(call.kind, ranks, groups if shared else 1, call.size)
 
 

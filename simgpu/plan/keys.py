@@ -1,0 +1,51 @@
+"""What a key of a plan takes and means, and what absent keys come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+MOST_DEGREE = 1_000_000
+"""Ranks of an axis that a plan may say at most: a greater number is a slip."""
+
+STACK = "as the framework does"
+"""What settings of a training stack come to where a plan says nothing."""
+
+
+def schedule_of(vp: int) -> str:
+    """The schedule where none is given."""
+    return "interleaved" if vp > 1 else "1f1b"
+
+
+def shard_of(dp: int, cp: int) -> int:
+    """Ranks that hold one sharded copy where nothing is said of them: all that hold copies."""
+    return dp * cp
+
+
+def micro_batch_of(batch: int, dp: int) -> int:
+    """Sequences of a microbatch where nothing is said of them: all of a replica."""
+    return batch // dp
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a key of a plan takes, and what it means: one of `values`, else a whole number from `least` to `most`, or
+    true or false where that is the default or it is a `flag`; a fraction too where it is `real`. `absent` says what
+    None comes to, and `rule` works it out of the values named in `of`: those of the plan, and the `batch` of the job.
+    """
+
+    about: str
+    values: tuple[str, ...] = ()
+    least: int = 1
+    most: int = MOST_DEGREE
+    absent: str = ""
+    rule: Callable[..., Any] | None = None
+    of: tuple[str, ...] = ()
+    flag: bool = False
+    real: bool = False
+    listed: bool = False
+
+
+def of_plan(default: Any, about: str, **more: Any) -> Any:
+    return field(default=default, metadata={"key": Key(about, **more)})
