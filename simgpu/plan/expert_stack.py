@@ -59,9 +59,10 @@ class ExpertStack:
 
         NCCL needs split sizes on the host (Megatron-Core, token_dispatcher.py), DeepEP spins on a counter, HybridEP
         reads how many rows came. masked_select of an unfused permutation waits twice more. Nothing is waited for where
-        every expert has room for so many rows and the rest is dropped, and within a graph of the whole iteration.
+        every expert has room for so many rows and the rest is dropped, and within a graph of the whole iteration; with
+        overlap kernels of the other microbatch are queued meanwhile.
         """
-        if plan.capacity_factor is not None or self.cuda_graphs in ("layer", "full"):
+        if plan.capacity_factor is not None or self.expert_overlap or self.cuda_graphs in ("layer", "full"):
             return 0
         own = 2 if self.dispatcher == "allgather" else 1
         return own + (0 if self.permute_fusion else 2)

@@ -26,9 +26,9 @@ class Collective:
     """A collective over the rank's group `group` (see `Plan.group`); `size` in bytes as nccl-tests count it.
 
     One in the `background` runs beside the kernels that follow, up to the next `Barrier` of its group. Of any, the
-    share `hidden` runs beside the kernels of the block, as its like of another microbatch does, and holds
-    multiprocessors: NCCL's channels, or the share `held` of them. It takes `pace` times what NCCL would, and `extra_s`
-    besides.
+    share `hidden` runs beside another microbatch; of what that one hides in turn, `beside` of this time runs beside the
+    kernels of the block and holds multiprocessors: NCCL's channels, or the share `held` of them. It takes `pace` times
+    what NCCL would, and `extra_s` besides.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Collective:
     size: float
     background: bool = False
     hidden: float = 0.0
+    beside: float = 0.0
     pace: float = 1.0
     extra_s: float = 0.0
     held: float | None = None

@@ -124,9 +124,9 @@ def run_block(
 def _beside(sim: Simulator, streams: dict[str, int], steps: Sequence[Step], name: str, links: Links) -> None:
     """What transfers like those of this block, of another microbatch, do while its kernels run."""
     for step in steps:
-        if isinstance(step, Collective) and step.hidden:
+        if isinstance(step, Collective) and step.beside:
             call = links.inner(step.kind, step.group, step.size)
-            seconds = step.hidden * _seconds(step, call)
+            seconds = step.beside * _seconds(step, call)
             if not seconds:
                 continue
             if step.group + BESIDE not in streams:

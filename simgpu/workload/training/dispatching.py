@@ -85,19 +85,22 @@ class Exchange:
         yield from sorts if after else ()
 
     def _travels(self, step: Collective, ranks: int) -> Collective:
+        """Forward of a microbatch hides its transfers beside backward of another, and the other way round: as both have
+        as many, those beside a pass are in proportion to its kernels, of which backward has two of three."""
         hidden = self.experts.overlap_hidden if self.experts.expert_overlap else 0.0
         dispatcher = self.experts.dispatcher
+        step = replace(step, hidden=hidden, beside=hidden * (4 / 3 if step.name.endswith("_backward") else 2 / 3))
         if dispatcher == "allgather":  # all rows to all ranks; and back what each of them made of them, added up
             backwards = step.name.endswith("_backward")
             gathers = step.name.startswith("dispatch") != backwards
             kind = "all_gather" if gathers else "reduce_scatter"
-            return replace(step, kind=kind, size=step.size / self.visits * ranks, hidden=hidden)
+            return replace(step, kind=kind, size=step.size / self.visits * ranks)
         size = step.size * self.load
         if dispatcher not in FLEX:
-            return replace(step, size=size, hidden=hidden)
+            return replace(step, size=size)
         places = self.nodes if self.nodes > 1 else ranks
         held = min(MULTIPROCESSORS[dispatcher] / self.multiprocessors, 0.5)
         return replace(
-            step, size=size * sent_once(places, self.visits), hidden=hidden, pace=self.experts.flex_time,
+            step, size=size * sent_once(places, self.visits), pace=self.experts.flex_time,
             extra_s=self.experts.flex_latency_s if self.nodes > 1 else 0.0, held=held,
         )  # fmt: skip
