@@ -10,6 +10,7 @@ from typing import Any
 from simgpu.errors import InputError
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import ACCUMULATE
+from simgpu.plan.experts import SETTINGS
 from simgpu.plan.parallelism import Plan
 from simgpu.workload.frameworks import Framework
 from simgpu.workload.jobs import Inference, MixedStep, Serving, Training, Workload
@@ -43,6 +44,10 @@ def filled(
     found["accumulate",] = accumulate or ACCUMULATE[dtype]
     if isinstance(job, Training) and plan is not None:
         found |= {("plan", key): value for key, value in plan.filled(job.batch).items()}
+        if framework is not None and model is not None and model.experts > 1:
+            known = vars(framework.experts.under(plan))
+            found |= {("plan", key): known[key] for key in SETTINGS if key in known}
+            found["plan", "expert_tp"] = plan.expert_tp or plan.tp
     if isinstance(job, Training):
         found |= _trained(job, dtype, framework, model)
     return found
