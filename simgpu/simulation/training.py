@@ -16,6 +16,7 @@ from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph
 from simgpu.model.transformer import is_weight_gradient
 from simgpu.plan.checks import check_simulated
+from simgpu.plan.experts import SETTINGS
 from simgpu.plan.memory import Memory, Room, memory_per_stage, peak
 from simgpu.plan.parallelism import Plan
 from simgpu.timing.kernels import NONE, KernelModel
@@ -90,6 +91,7 @@ def train(
         micro_batch=job.micro_batch, recompute=plan.recompute, offload=plan.offload, offload_to=plan.offload_to,
         zero=plan.zero if plan.offload != "none" else 0,
         recompute_layers=plan.recompute_layers and plan.recompute_layers * plan.pp,
+        **{key: getattr(plan, key) for key in SETTINGS},
     )  # fmt: skip
     single = found if plan.world == 1 else _alone(replace(job, plan=alone), kernels, how)
     row = _row(workload, config, plan, dtype, how.sums, execution, found, single, memory, cluster.gpus_per_node)

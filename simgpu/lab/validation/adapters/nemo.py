@@ -35,6 +35,8 @@ MODELS = {
 RACK = 64
 """GPUs of a rack that large runs take, of the 72 of its NVLink domain: 256 GPUs are four racks."""
 
+MOST_IN_RACK = 72
+
 GRADIENTS: Numerics = (("gradients", "bf16"), ("reduce", "bf16"))
 """grad_reduce_in_fp32 is false in every recipe of scripts/performance."""
 
@@ -52,8 +54,7 @@ def step(row: Reader) -> Iterable[MeasuredStep | str]:
     dtype, numerics = _numerics(row.word("precision"))
     if not dtype:
         return [f"no training in {row.word('precision')}"]
-    task = row.word("row").split("/")[1]
-    if task == "LoRA":
+    if "/LoRA/" in row.word("row"):
         numerics = (("finetune", "lora"),)
     config = usual_catalogue().model(MODELS[name])
     if config.name == "deepseek-v3" and "w/o" not in row.word("model"):
@@ -61,8 +62,11 @@ def step(row: Reader) -> Iterable[MeasuredStep | str]:
         config = replace(config, layers=config.layers + 1, vocab=2 * config.vocab)
     gpus, gbs, seq = row.count("gpus"), row.count("gbs"), row.count("seq")
     plan = _plan(row, config)
+    per_node = _per_node(row.word("gpu"), gpus)
+    if plan.world != gpus or gpus % per_node:
+        return [f"{gpus} GPUs are not the {plan.world} of the plan, or fill no nodes of {per_node}"]
     case = Case(
-        config=config, gpus=gpus, per_node=_per_node(row.word("gpu"), gpus), plan=plan, batch=gbs, tokens=seq,
+        config=config, gpus=gpus, per_node=per_node, plan=plan, batch=gbs, tokens=seq,
         dtype=dtype,
         framework=f"megatron-bridge@{_version(row)}" if "Bridge" in row.word("framework") else "megatron",
         numerics=numerics,
@@ -75,7 +79,7 @@ def _per_node(gpu: str, gpus: int) -> int:
     """GPUs of one NVLink domain that a run takes."""
     if not gpu.startswith("GB"):
         return min(8, gpus)
-    return RACK if gpus % RACK == 0 else gpus
+    return RACK if gpus % RACK == 0 else min(gpus, MOST_IN_RACK)
 
 
 def _numerics(precision: str) -> tuple[str, Numerics]:
@@ -101,7 +105,7 @@ def _plan(row: Reader, config: TransformerConfig) -> Plan:
     if "tokendrop" in row.word("model"):
         settings["capacity_factor"] = 1.0
     chunks = degrees["pp"] * degrees["vp"]
-    if config.name == "deepseek-v3" and chunks > 1:
+    if config.name == "deepseek-v3" and 1 < chunks <= config.layers:
         settings["stage_layers"] = _layout(config.layers, chunks)
     return Plan(
         **degrees, sequence_parallel=degrees["tp"] > 1, async_tp=degrees["tp"] > 1, zero=1,
