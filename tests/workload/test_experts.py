@@ -132,6 +132,14 @@ def test_whole_experts_go_over_tensor_ranks_too() -> None:
         Plan(tp=4, expert_tp=2)
 
 
+def test_one_rank_stands_for_all_where_whole_experts_go_over_tensor_ranks() -> None:
+    plan = Plan(
+        tp=2, dp=4, pp=2, ep=4, expert_tp=1, sequence_parallel=True, zero=1, micro_batch=1, dispatcher="hybridep"
+    )  # fmt: skip
+    whole, each = (simulate(CLUSTER, JOB, EXPERTS, plan, folded=folded).row["step_s"] for folded in (True, False))
+    assert whole == pytest.approx(each, rel=1e-9)
+
+
 def test_stages_hold_the_layers_that_are_listed() -> None:
     deep = simgpu.load_model("deepseek-v3")
     plan = Plan(pp=16, dp=1, stage_layers=(4,) * 15 + (1,))
