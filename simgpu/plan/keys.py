@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from simgpu.errors import InputError, shown
 
 MOST_DEGREE = 1_000_000
 """Ranks of an axis that a plan may say at most: a greater number is a slip."""
@@ -49,3 +51,22 @@ class Key:
 
 def of_plan(default: Any, about: str, **more: Any) -> Any:
     return field(default=default, metadata={"key": Key(about, **more)})
+
+
+def number_of(name: str, given: Any, keys: Mapping[str, Key]) -> float:
+    """A number above 0 of a key that takes fractions. Raises `InputError`."""
+    good = isinstance(given, (int, float)) and not isinstance(given, bool)
+    if not good or not 0 < given <= keys[name].most:
+        raise InputError(f"{shown(given)} is no number above 0 and up to {keys[name].most}", key=f"plan.{name}")
+    return float(given)
+
+
+def counts_of(name: str, given: Any, keys: Mapping[str, Key]) -> tuple[int, ...]:
+    """Whole numbers of a key that takes a list of them. Raises `InputError`."""
+    if not isinstance(given, (tuple, list)) or not given:
+        raise InputError(f"{shown(given)} is not a list of whole numbers", key=f"plan.{name}")
+    for count in given:
+        if type(count) is not int or not keys[name].least <= count <= keys[name].most:
+            problem = f"{shown(count)} is not a whole number from {keys[name].least} to {keys[name].most}"
+            raise InputError(problem, key=f"plan.{name}")
+    return tuple(given)

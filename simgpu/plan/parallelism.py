@@ -13,7 +13,7 @@ from simgpu.arguments import FLAG, TEXTS, check, plain
 from simgpu.errors import InputError, nearest, shown
 from simgpu.memo import fields_of, remembered
 from simgpu.plan.experts import NAMED
-from simgpu.plan.keys import STACK, Key, micro_batch_of, of_plan, schedule_of, shard_of
+from simgpu.plan.keys import STACK, Key, counts_of, micro_batch_of, number_of, of_plan, schedule_of, shard_of
 
 TENSOR_AXES = ("heads", "ffn", "vocab")
 """Axes that tensor parallelism splits (Shoeybi et al., Megatron-LM, 2019, section 3)."""
@@ -202,21 +202,10 @@ class Plan:
 
     def _check_numbers(self) -> None:
         """What is neither a degree nor a word."""
-        factor, layers = self.capacity_factor, self.stage_layers
-        if factor is not None:
-            good = isinstance(factor, (int, float)) and not isinstance(factor, bool)
-            if not good or not 0 < factor <= KEYS["capacity_factor"].most:
-                problem = f"{shown(factor)} is no number above 0 and up to {KEYS['capacity_factor'].most}"
-                raise InputError(problem, key="plan.capacity_factor")
-            object.__setattr__(self, "capacity_factor", float(factor))
-        if layers is None:
-            return
-        if not isinstance(layers, (tuple, list)) or not layers:
-            raise InputError(f"{shown(layers)} is not a list of whole numbers", key="plan.stage_layers")
-        for count in layers:
-            if type(count) is not int or not 0 <= count <= KEYS["stage_layers"].most:
-                raise InputError(f"{shown(count)} is not a whole number from 0 on", key="plan.stage_layers")
-        object.__setattr__(self, "stage_layers", tuple(layers))
+        if self.capacity_factor is not None:
+            object.__setattr__(self, "capacity_factor", number_of("capacity_factor", self.capacity_factor, KEYS))
+        if self.stage_layers is not None:
+            object.__setattr__(self, "stage_layers", counts_of("stage_layers", self.stage_layers, KEYS))
 
     def _check_degrees(self) -> None:
         if self.expert_tp not in (None, 1, self.tp):
