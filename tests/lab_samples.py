@@ -93,6 +93,7 @@ def _fill(row, asked, values, times):
         figures["latency_s_mean"] = figures["ttft_s"] + figures["tpot_s"] * float(row["output_tokens"])
     figures["tokens_per_s"] = float(row.get("num_tokens") or 0) / seconds
     figures["model_flops_per_s_per_gpu"] = values.get(MEASURED, 0.0) / seconds  # of a rate of 1
+    figures["measured"] = figures["model_flops_per_s_per_gpu"]  # tokens/s of a GPU, beside a rate of 1
     figures["throughput_items_per_s"] = float(row.get("global_batch") or 0) / seconds
     for name, cell in asked.items():
         if cell == "?":

@@ -160,6 +160,9 @@ def test_a_plan_within_a_layer_holds_every_field_but_those_that_are_named(field)
         "order": ("dp", "cp", "ep", "tp", "pp"), "schedule": "interleaved", "shard": 2, "context": "all_gather",
         "recompute": "full", "recompute_layers": 1, "offload": "optimizer", "offload_to": "nvme", "zero": 2,
         "recompute_modules": ("mlp",),
+        "stage_layers": (1, 2, 3, 4), "expert_tp": 1, "dispatcher": "hybridep", "cuda_graphs": "full",
+        "grouped": "loop", "permute_fusion": True, "router_fusion": True, "capacity_factor": 1.5,
+        "expert_overlap": True, "balance": "forced",
     }  # fmt: skip
     given = values.get(field, getattr(base, field))
     if field not in values:

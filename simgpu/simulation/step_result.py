@@ -112,6 +112,9 @@ class TrainingResult(StepResult):
     """Clipping and the optimizer (s)."""
     host_s: float
     """Launch gaps and host work that the GPU waits for (s)."""
+    host_exposed_s: float
+    """Of it, what the GPU waits for within layers: code between kernels, and the queue that fills again after the host
+    waited (s)."""
     exposed_tp_s: float
     """Tensor-parallel collectives while no kernel runs (s)."""
     exposed_cp_s: float
