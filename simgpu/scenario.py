@@ -37,6 +37,12 @@ def _type_of(one: DataclassField[Any]) -> Any:
     named: Any = Literal.__getitem__(key.values) if key.values else None
     if isinstance(one.default, bool):
         return bool
+    if key.flag:
+        return Annotated[bool, Field(strict=True)] | None
+    if key.real:
+        return Annotated[float, Field(strict=True, gt=0, le=key.most, allow_inf_nan=False)] | None
+    if key.listed:
+        return tuple[Annotated[int, Field(strict=True, ge=key.least, le=key.most)], ...] | None
     if one.name in LISTS:
         several = tuple.__class_getitem__((named, ...))
         return several | None if one.default is None else several

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 import simgpu
+from simgpu.plan.experts import SETTINGS
+from simgpu.plan.keys import STACK
 from simgpu.plan.parallelism import KEYS, RULES
 from simgpu.scenario import Origins, Scenario, resolve, resolve_cluster, run_scenario
 from simgpu.study.experiment.names import PointValues
@@ -35,8 +37,10 @@ def facts(data: dict[str, Any]) -> PointValues:
 def test_what_none_comes_to_is_said_in_words_and_by_a_rule() -> None:
     absent = {name for name, key in KEYS.items() if getattr(simgpu.Plan, name) is None}
     assert absent == {name for name, key in KEYS.items() if key.absent}
-    known = {"recompute_layers", "recompute_modules"}
-    assert absent - set(RULES) == known, "all layers of a stage, of which a plan does not know; what a stack names"
+    of_stack = {name for name in absent if KEYS[name].absent == STACK}
+    others = {"recompute_layers", "recompute_modules", "stage_layers", "expert_tp", "capacity_factor"}
+    assert absent - set(RULES) - of_stack == others, "of which a plan does not know, or which mean nothing more"
+    assert of_stack | {"capacity_factor"} == set(SETTINGS)
 
 
 @pytest.mark.parametrize("plan", PLANS)

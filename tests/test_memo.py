@@ -153,13 +153,19 @@ def test_what_does_not_matter_is_named_by_fields_that_there_are():
         fields_of(Plan, ("pipelines",))
 
 
+EXPERTS = {
+    "stage_layers": (1, 2, 3, 4), "expert_tp": 1, "dispatcher": "hybridep", "cuda_graphs": "full", "grouped": "loop",
+    "permute_fusion": True, "router_fusion": True, "capacity_factor": 1.5, "expert_overlap": True, "balance": "forced",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("field", [one.name for one in fields(Plan)])
 def test_a_plan_within_a_layer_holds_every_field_but_those_that_are_named(field):
     base = Plan(tp=2, cp=2, pp=2, vp=2, dp=4, ep=2, zero=3, micro_batch=1, recompute="selective")
     values = {
         "order": ("dp", "cp", "ep", "tp", "pp"), "schedule": "interleaved", "shard": 2, "context": "all_gather",
         "recompute": "full", "recompute_layers": 1, "offload": "optimizer", "offload_to": "nvme", "zero": 2,
-        "recompute_modules": ("mlp",),
+        "recompute_modules": ("mlp",), **EXPERTS,
     }  # fmt: skip
     given = values.get(field, getattr(base, field))
     if field not in values:
@@ -283,7 +289,7 @@ def test_what_a_collective_is_remembered_by_holds_every_field_but_those_that_are
 PLANS = {
     "order": ("dp", "cp", "ep", "tp", "pp"), "schedule": "gpipe", "shard": 2, "context": "all_gather",
     "recompute": "selective", "recompute_layers": 1, "offload": "optimizer", "offload_to": "nvme", "zero": 2,
-    "micro_batch": 3,
+    "micro_batch": 3, "recompute_modules": ("mlp",), **EXPERTS,
 }  # fmt: skip
 
 

@@ -41,6 +41,7 @@ class Anatomy:
     exposed: dict[str, float]
     bubble: float
     parts: Sequence[Part]
+    gaps: float = 0.0  # of `host`: what kernels wait for within layers
 
     @property
     def compute(self) -> float:
@@ -77,7 +78,7 @@ def _grown(execution: PeriodicExecution, few: Anatomy, more: Anatomy, rank: int)
 
     return Anatomy(
         rank, execution.step, all_of("classes"), one("recompute"), one("optimizer"), one("host"),
-        all_of("communication"), all_of("exposed"), one("bubble"), parts_of(execution, rank),
+        all_of("communication"), all_of("exposed"), one("bubble"), parts_of(execution, rank), one("gaps"),
     )  # fmt: skip
 
 
@@ -107,11 +108,11 @@ def _anatomy(execution: Execution, rank: int) -> Anatomy:
     computed = sum(classes.values())
     step = execution.step
     idle = step - _busy(execution, rank)
-    gaps = max(step - idle - computed - sum(inside.values()) - host, 0.0)  # launches that kernels wait for
+    gaps = max(step - idle - computed - sum(inside.values()) - host, 0.0)  # code and launches that kernels wait for
     exposed = {name: inside[name] + outside_blocks[name] for name in GROUPS}
     return Anatomy(
         rank, step, classes, recompute, classes.get("optimizer", 0.0), host + gaps, communication, exposed,
-        max(idle - sum(outside_blocks.values()), 0.0), parts,
+        max(idle - sum(outside_blocks.values()), 0.0), parts, gaps,
     )  # fmt: skip
 
 
@@ -174,6 +175,7 @@ def training_row(
         "recompute_s": found.recompute,
         "optimizer_s": found.optimizer,
         "host_s": found.host,
+        "host_exposed_s": found.gaps,
         **{f"exposed_{name}_s": found.exposed[name] for name in GROUPS},
         "bubble_s": found.bubble,
         "bubble_fraction": found.bubble / step,

@@ -284,6 +284,7 @@ class Socket(Spec):
 
     count: int = Field(default=1, gt=0, le=128, strict=True)
     cpu: str = ""
+    cpu_slowdown: Number | None = None  # times of a training stack's host code over those on an x86 server of a DGX
     memory_bandwidth: Bandwidth  # of its DRAM, reads and writes together
     memory_capacity: Bytes | None = None  # of its DRAM
     devices: Annotated[list[Literal["gpu", "nic"] | PCIeSwitch], Field(min_length=1)]

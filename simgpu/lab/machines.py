@@ -120,7 +120,15 @@ def _board(catalogue: Catalogue, gpu: GPUSpec, per_node: int) -> NodeSpec | None
         assert isinstance(other, GPUSpec)
         if node.nvlink is None or node.nvlink.topology != "nvswitch" or node.nic is None:
             continue
-        if node.gpu_count != per_node or _sockets_of(other) != _sockets_of(gpu):
+        if _sockets_of(other) != _sockets_of(gpu):
+            continue
+        if node.gpu_count > per_node and len(node.sockets) == 1:  # a rack of trays, used in part
+            (socket,) = node.sockets
+            each = node.gpu_count // socket.count
+            if socket.count > 2 and per_node % each == 0:
+                fewer = socket.model_copy(update={"count": per_node // each})
+                node = node.model_copy(update={"sockets": [fewer], "name": f"{name}-{per_node}"})
+        if node.gpu_count != per_node:
             continue
         if node.gpu == gpu.name:
             return node

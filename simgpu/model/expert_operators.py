@@ -19,6 +19,8 @@ class GroupedMatmul:
     `routing` names how unevenly (`simgpu.timing.routing`). FLOPs and bytes are those of the average rank.
 
     `weight` tells that B holds parameters (not so of gradients). `weight_gradient`: dB_e[k, n] = A_e^T dC_e instead.
+    `load` is what comes to the busiest rank over that mean, where more than the routing makes them uneven; `each_s` the
+    least time of one expert, s, where each is a kernel of its own.
     """
 
     kind: ClassVar[str] = "grouped_matmul"
@@ -36,11 +38,18 @@ class GroupedMatmul:
     weight_gradient: bool = False
     time_s: float | None = None
     bias: bool = False
+    load: float = 1.0
+    each_s: float = 0.0
 
     @property
     def ranks(self) -> int:
         """Number of ranks that share the experts."""
         return self.total // self.experts.size
+
+    @property
+    def entering(self) -> int:
+        """Rows that enter over all ranks, as many as would make each as busy as the busiest."""
+        return round(self.rows.size * self.ranks * self.load)
 
     @property
     def visits(self) -> int:

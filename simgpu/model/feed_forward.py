@@ -27,11 +27,12 @@ def expert_operators(
 
     Rows go to the ranks that hold their experts and back by all-to-all over the expert-parallel group, `topk` copies
     of each (Lepikhin et al., GShard, 2020, section 3.2; no copy is dropped and none saved by grouping by node).
-    Experts are split over the group by number, and each over the tensor-parallel group by its width (Megatron-LM).
+    Experts are split over the group by number, and each over the tensor-parallel group by its width, or not at all
+    (Megatron-LM): so that width is an axis of its own.
     """
     c, topk, hidden = config, config.experts_per_token, Dim(config.hidden)
-    experts, inner = Dim(c.experts, 1, "experts"), Dim(c.expert_width, 1, "ffn")
-    up = Dim(c.expert_width, 2, "ffn") if c.gated else inner
+    experts, inner = Dim(c.experts, 1, "experts"), Dim(c.expert_width, 1, "expert_ffn")
+    up = Dim(c.expert_width, 2, "expert_ffn") if c.gated else inner
     copies = (Dim(topk * c.hidden),)
     moved = rows.size * topk * c.hidden * BYTES[dtype]
 
@@ -45,7 +46,7 @@ def expert_operators(
         Communicate("dispatch", "all_to_all", moved, "ep", rows),
         grouped("experts_up", up, hidden),
         Pointwise(
-            "experts_activation", "elementwise", rows, (Dim(c.expert_width, topk, "ffn"),), dtype,
+            "experts_activation", "elementwise", rows, (Dim(c.expert_width, topk, "expert_ffn"),), dtype,
             2 if c.gated else 1, 1, 8,
         ),
         grouped("experts_down", hidden, inner),

@@ -30,9 +30,10 @@ from simgpu.model.operators import (
     Matmul,
     Operator,
     Pointwise,
+    split_rows,
 )
 from simgpu.plan.numerics import Numerics
-from simgpu.plan.parallelism import TENSOR_AXES, Plan
+from simgpu.plan.parallelism import EXPERT_AXIS, TENSOR_AXES, Plan
 from simgpu.plan.recompute import Recomputed, recomputed_by
 from simgpu.plan.stack import Stack
 
@@ -107,7 +108,7 @@ class _Layer:
 
 def saved(operators: Sequence[Operator], plan: Plan, numerics: Numerics, stack: Stack) -> Saved:
     """What one layer keeps of one microbatch. `operators`: forward operators, unsplit."""
-    kernels = tuple((op, op.split(plan.ways)) for op in operators if not isinstance(op, Communicate))
+    kernels = tuple((op, _part(op, plan)) for op in operators if not isinstance(op, Communicate))
     layer = _Layer(kernels, plan, numerics, stack)
     norm = next(part for _, part in kernels if isinstance(part, Pointwise) and part.kind == "normalization")
     wide = norm.elements * layer.stream_unit
@@ -128,6 +129,13 @@ def saved(operators: Sequence[Operator], plan: Plan, numerics: Numerics, stack: 
         if isinstance(part, (Matmul, GroupedMatmul)) and part.weight and op.name != "router"
     )
     return Saved(stored, whole, entry, max(moments - stored, 0.0) + entry, wide, weights)
+
+
+def _part(op: Kernel, plan: Plan) -> Kernel:
+    """The part of a rank. Whole experts get the rows that each rank of a tensor group sent, not all of the group's."""
+    part = op.split(plan.ways)
+    own = isinstance(op, GroupedMatmul) or (isinstance(op, Pointwise) and op.width[0].axis == EXPERT_AXIS)
+    return split_rows(part, plan.tp) if own and plan.whole_experts else part
 
 
 def _moments(layer: _Layer, again: Recomputed, kept: list[list[Kept]], dropped: list[list[float]]) -> float:
@@ -158,7 +166,7 @@ def _tensors(layer: _Layer) -> Iterator[list[Kept]]:
             found = list(_of_matmul(layer, op, part, before, seen))
         elif isinstance(op, GroupedMatmul) and isinstance(part, GroupedMatmul):
             if layer.numerics.finetune == "full":
-                what = "activated" if op.k.axis in TENSOR_AXES else ""
+                what = "activated" if op.k.axis == EXPERT_AXIS else ""
                 found = [(what, part.visits * part.k.size * layer.kept_unit)]
         elif isinstance(part, Attention):
             found = _of_attention(layer, part)
@@ -252,7 +260,7 @@ def _of_pointwise(layer: _Layer, op: Pointwise, part: Pointwise, before: Kernel 
 
 def _sliced(op: Pointwise) -> bool:
     """Whether tensor parallelism splits the width of an operator, by name of its axis."""
-    return any(dim.axis in TENSOR_AXES for dim in op.width)
+    return any(dim.axis in (*TENSOR_AXES, EXPERT_AXIS) for dim in op.width)
 
 
 def _of_norm(layer: _Layer, op: Pointwise, part: Pointwise) -> float:
@@ -274,7 +282,7 @@ def _listed(layer: _Layer, wide: float) -> float:
         elif isinstance(part, Matmul) and isinstance(op, Matmul) and not op.over:
             sizes = [part.m.size * width * layer.unit for width in _separate(part)]
             outputs += sizes
-            if op.sums_over(dict.fromkeys(TENSOR_AXES, layer.plan.tp)) and layer.slices_rows > 1:
+            if op.sums_over(layer.plan.tensor_ways) and layer.slices_rows > 1:
                 found += wide / layer.slices_rows
     last = len(outputs) if layer.stack.keeps_unneeded else len(outputs) - 1
     return found + sum(outputs[:last:2])

@@ -46,7 +46,7 @@ def check_fits_model(plan: Plan, config: TransformerConfig, batch: int, tokens: 
             heads = f"the {config.kv_heads} key-value heads, nor is it a multiple of them,"
         raise InputError(f"{tp} does not divide {heads} of '{config.name}'; expected one of {good}", key="plan.tp")
     widths = {config.ffn} if config.experts == 1 or config.dense_layers else set()
-    widths |= {config.expert_width} if config.experts > 1 else set()
+    widths |= {config.expert_width} if config.experts > 1 and not plan.whole_experts else set()
     for width in widths:
         if width % tp:
             raise InputError(f"{tp} does not divide the feed-forward width {width}", key="plan.tp")
@@ -56,10 +56,22 @@ def check_fits_model(plan: Plan, config: TransformerConfig, batch: int, tokens: 
         raise InputError(f"sequence parallelism over {tp} ranks does not divide {tokens} tokens", key="workload.tokens")
 
 
+def _check_experts(plan: Plan, config: TransformerConfig) -> None:
+    """Raise `InputError` (key only) if experts cannot be split over the ranks of a stage this way."""
+    if plan.expert_ranks % plan.ep:
+        names = "tp x dp x cp" if plan.whole_experts else "dp x cp"
+        more = "" if plan.whole_experts or plan.tp == 1 or plan.expert_ranks * plan.tp % plan.ep else (
+            "; with plan.expert_tp 1 experts go over tp too"
+        )  # fmt: skip
+        raise InputError(f"{plan.ep} does not divide {names} = {plan.expert_ranks}{more}", key="plan.ep")
+    if plan.whole_experts and config.experts > 1 and not plan.sequence_parallel:
+        problem = "1: ranks of a tensor group send rows of their own; expected plan.sequence_parallel true"
+        raise InputError(problem, key="plan.expert_tp")
+
+
 def check_trains(plan: Plan, config: TransformerConfig, batch: int, tokens: int) -> None:
     """Raise `InputError` (key only) if a training step cannot be split this way."""
-    if (plan.dp * plan.cp) % plan.ep:
-        raise InputError(f"{plan.ep} does not divide dp x cp = {plan.dp * plan.cp}", key="plan.ep")
+    _check_experts(plan, config)
     local = batch // plan.dp
     micro = plan.micro_batch or local
     if local % micro:

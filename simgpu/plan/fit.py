@@ -192,10 +192,14 @@ def _on_same_gpus(step: _TrainingStep, change: Mapping[str, Any]) -> dict[str, A
     plan, full = step.plan, dict(change)
     if full.get("recompute") == "full":
         full["recompute_layers"] = None
+    if full.get("pp", plan.pp) != plan.pp:
+        full["stage_layers"] = None
+    if full.get("tp", plan.tp) != plan.tp and plan.expert_tp == plan.tp > 1:
+        full["expert_tp"] = full["tp"]
     factor = full.get("tp", plan.tp) * full.get("pp", plan.pp) // (plan.tp * plan.pp)
     if factor > 1:
         full.setdefault("micro_batch", plan.micro_batch or max(step.batch // plan.dp, 1))
-        if plan.dp % factor == 0 and (plan.dp // factor * plan.cp) % plan.ep == 0:
+        if plan.dp % factor == 0 and (plan.expert_ranks // factor) % plan.ep == 0:
             full["dp"] = plan.dp // factor
             shards = min(plan.shards, full["dp"] * plan.cp)
             full["shard"] = shards if plan.shard is not None else None

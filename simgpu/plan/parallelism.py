@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import product
 from operator import attrgetter
 from typing import Any
 
 from simgpu.arguments import FLAG, TEXTS, check, plain
 from simgpu.errors import InputError, nearest, shown
 from simgpu.memo import fields_of, remembered
+from simgpu.plan.experts import NAMED
+from simgpu.plan.keys import STACK, Key, counts_of, micro_batch_of, number_of, of_plan, schedule_of, shard_of
 
 TENSOR_AXES = ("heads", "ffn", "vocab")
 """Axes that tensor parallelism splits (Shoeybi et al., Megatron-LM, 2019, section 3)."""
+
+EXPERT_AXIS = "expert_ffn"
+"""The width of experts, which may be split in fewer ways."""
 
 ORDER = ("tp", "cp", "ep", "dp", "pp")
 """Rank order, innermost first: neighbouring ranks form tensor-parallel groups (Megatron-LM's default)."""
@@ -25,50 +31,10 @@ MODULES = ("core_attn", "layernorm", "mlp", "moe", "moe_act", "mla_up_proj", "sh
 """What selective recomputation can make again, by Megatron-LM's names."""
 OFFLOAD = ("none", "optimizer", "parameters")
 OFFLOAD_TO = ("host", "nvme", "mixed")
-MOST_DEGREE = 1_000_000
-"""Ranks of an axis that a plan may say at most: a greater number is a slip."""
+LISTS = ("order", "recompute_modules", "stage_layers")
+"""Keys whose value is a list."""
 
-LISTS = ("order", "recompute_modules")
-"""Keys whose value is a list of names."""
-
-_PLAIN = (int, bool, str, tuple, type(None))
-
-
-def schedule_of(vp: int) -> str:
-    """The schedule where none is given."""
-    return "interleaved" if vp > 1 else "1f1b"
-
-
-def shard_of(dp: int, cp: int) -> int:
-    """The default number of ranks that hold one sharded copy: all that hold copies."""
-    return dp * cp
-
-
-def micro_batch_of(batch: int, dp: int) -> int:
-    """The default number of sequences in a microbatch: all of a replica."""
-    return batch // dp
-
-
-@dataclass(frozen=True)
-class Key:
-    """A key of a plan: the values that it takes, and its meaning.
-
-    A value is one of `values`, else a whole number from `least` to `most`, or true or false where that is the default.
-    `absent` says what None comes to, and `rule` works it out from the values named in `of`: those of the plan, and the
-    `batch` of the job.
-    """
-
-    about: str
-    values: tuple[str, ...] = ()
-    least: int = 1
-    most: int = MOST_DEGREE
-    absent: str = ""
-    rule: Callable[..., Any] | None = None
-    of: tuple[str, ...] = ()
-
-
-def _key(default: Any, about: str, **more: Any) -> Any:
-    return field(default=default, metadata={"key": Key(about, **more)})
+_PLAIN = (int, float, bool, str, tuple, type(None))
 
 
 @dataclass(frozen=True)
@@ -80,20 +46,20 @@ class Plan:
     This is the one definition of the keys of a plan: experiment files, searches and docs/experiments.md follow it.
     """
 
-    tp: int = _key(1, "tensor parallelism: heads, feed-forward width, vocabulary")
-    dp: int = _key(1, "data-parallel replicas; the batch is divided among them")
-    sequence_parallel: bool = _key(
+    tp: int = of_plan(1, "tensor parallelism: heads, feed-forward width, vocabulary")
+    dp: int = of_plan(1, "data-parallel replicas; the batch is divided among them")
+    sequence_parallel: bool = of_plan(
         False, "what works on whole rows is split along the sequence (Korthikanti et al. 2022)"
     )
-    pp: int = _key(
+    pp: int = of_plan(
         1,
         "pipeline stages; layers must divide evenly, or with embedding and head counted as layers (one fewer on the "
         "first or last stage)",
     )
-    vp: int = _key(1, "virtual stages: chunks of layers on each stage")
-    cp: int = _key(1, "context parallelism: each sequence is split, in two chunks a rank")
-    ep: int = _key(1, "expert parallelism, carved out of dp x cp")
-    schedule: str | None = _key(
+    vp: int = of_plan(1, "virtual stages: chunks of layers on each stage")
+    cp: int = of_plan(1, "context parallelism: each sequence is split, in two chunks a rank")
+    ep: int = of_plan(1, "expert parallelism, carved out of dp x cp")
+    schedule: str | None = of_plan(
         None,
         "gpipe, 1f1b, interleaved, zb-h1; without effect with `pp: 1`",
         values=SCHEDULES,
@@ -101,27 +67,27 @@ class Plan:
         rule=schedule_of,
         of=("vp",),
     )
-    zero: int = _key(
+    zero: int = of_plan(
         0,
         "0: whole copies, gradients all-reduced (DDP); 1: optimizer states sharded; 2: gradients too; 3: weights too "
         "(FSDP)",
         least=0,
         most=3,
     )
-    shard: int | None = _key(
+    shard: int | None = of_plan(
         None,
         "ranks that hold one sharded copy between them (fewer: HSDP)",
         absent="all of dp x cp",
         rule=shard_of,
         of=("dp", "cp"),
     )
-    context: str = _key(
+    context: str = of_plan(
         "ring",
         "method of context parallelism: ring (keys and values go round), all_gather (of keys and values), all_to_all "
         "(from parts of the sequence to heads and back); without effect with `cp: 1`",
         values=CONTEXT,
     )
-    micro_batch: int | None = _key(
+    micro_batch: int | None = of_plan(
         None,
         "sequences of one microbatch; fewer microbatches than stages leave stages idle (1f1b, gpipe), zb-h1 needs at "
         "least as many, interleaved a multiple",
@@ -129,42 +95,91 @@ class Plan:
         rule=micro_batch_of,
         of=("batch", "dp"),
     )
-    recompute: str = _key(
+    recompute: str = of_plan(
         "none",
         "activations computed again in backward: none, full, or selective: attention, which saves memory with "
         "`flash: false` only; in PyTorch frameworks every second product instead",
         values=RECOMPUTE,
     )
-    recompute_layers: int | None = _key(
+    recompute_layers: int | None = of_plan(
         None, "layers of each stage that are recomputed, with full; at most as many as the stage has", absent="all"
     )
-    recompute_modules: tuple[str, ...] | None = _key(
+    recompute_modules: tuple[str, ...] | None = of_plan(
         None,
         "modules that selective recomputation makes again, by Megatron-LM's names: core_attn, layernorm, mlp, moe, "
         "moe_act, mla_up_proj, shared_experts",
         values=MODULES,
         absent="core_attn",
     )
-    overlap_gradients: bool = _key(True, "reductions run beside backward")
-    overlap_weights: bool = _key(True, "gathering of sharded weights runs beside compute")
-    async_tp: bool = _key(
+    overlap_gradients: bool = of_plan(True, "reductions run beside backward")
+    overlap_weights: bool = of_plan(True, "gathering of sharded weights runs beside compute")
+    async_tp: bool = of_plan(
         False,
         "gathers and scatters of sequence parallelism, which it needs, cut up and run beside their matrix "
         "multiplications; without effect with `tp: 1`",
     )
-    offload: str = _key(
+    offload: str = of_plan(
         "none",
         "optimizer: states live off the GPU and are updated by the processor; parameters: sharded "
         "weights and gradients too (`zero: 3`, no pipeline)",
         values=OFFLOAD,
     )
-    offload_to: str = _key(
+    offload_to: str = of_plan(
         "host",
         "place of offloaded tensors: host (its memory), nvme (drives of the node), mixed (weights in host memory, "
         "states on drives)",
         values=OFFLOAD_TO,
     )
-    order: tuple[str, ...] = _key(ORDER, "rank order, innermost first: which group sits in a node", values=ORDER)
+    order: tuple[str, ...] = of_plan(ORDER, "rank order, innermost first: which group sits in a node", values=ORDER)
+    stage_layers: tuple[int, ...] | None = of_plan(
+        None,
+        "layers of each chunk in order of depth, pp x vp of them; 0 leaves the embedding or the head alone",
+        least=0,
+        most=10_000,
+        absent="evenly, see pp",
+        listed=True,
+    )
+    expert_tp: int | None = of_plan(
+        None,
+        "ranks that split each expert by width: as tp, or 1 (whole experts; ep is then carved out of tp x dp x cp)",
+        absent="as tp",
+    )
+    dispatcher: str | None = of_plan(
+        None,
+        "what brings rows to experts: allgather, alltoall (NCCL), deepep, hybridep (once to a rank or node)",
+        values=NAMED["dispatcher"],
+        absent=STACK,
+    )
+    cuda_graphs: str | None = of_plan(
+        None,
+        "what runs as a CUDA graph: none, router, parts (attention too), layer, full (the whole iteration)",
+        values=NAMED["cuda_graphs"],
+        absent=STACK,
+    )
+    permute_fusion: bool | None = of_plan(None, "rows are permuted by fused kernels", flag=True, absent=STACK)
+    router_fusion: bool | None = of_plan(None, "experts are chosen by fused kernels", flag=True, absent=STACK)
+    grouped: str | None = of_plan(
+        None,
+        "products of experts: loop (a module for each), te (a library call for each), fused (with their activation)",
+        values=NAMED["grouped"],
+        absent=STACK,
+    )
+    capacity_factor: float | None = of_plan(
+        None,
+        "rows of each expert over the mean: what is above is dropped, what is below padded",
+        real=True,
+        most=100,
+        absent="no row is dropped",
+    )
+    expert_overlap: bool | None = of_plan(
+        None, "the all-to-all of experts runs beside kernels of another microbatch", flag=True, absent=STACK
+    )
+    balance: str | None = of_plan(
+        None,
+        "what balances experts: even, forced (noise, as benchmarks do), aux_loss (or a bias), early (at first), none",
+        values=NAMED["balance"],
+        absent=STACK,
+    )
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():  # numbers of numpy are numbers too
@@ -187,6 +202,10 @@ class Plan:
         for key in _FLAGS:
             if type(flag := getattr(self, key)) is not bool:
                 check(FLAG, f"plan.{key}", flag)
+        for key in _MAYBE:
+            if (flag := getattr(self, key)) is not None and type(flag) is not bool:
+                check(FLAG, f"plan.{key}", flag)
+        self._check_numbers()
         for key, optional in _DEGREES:
             degree = getattr(self, key)
             if degree is None and optional:
@@ -213,7 +232,20 @@ class Plan:
             problem = f"modules are recomputed only with plan.recompute selective, not {self.recompute}"
             raise InputError(problem, key=key)
 
+    def _check_numbers(self) -> None:
+        """What is neither a degree nor a word."""
+        if self.capacity_factor is not None:
+            object.__setattr__(self, "capacity_factor", number_of("capacity_factor", self.capacity_factor, KEYS))
+        if self.stage_layers is not None:
+            object.__setattr__(self, "stage_layers", counts_of("stage_layers", self.stage_layers, KEYS))
+
     def _check_degrees(self) -> None:
+        if self.expert_tp not in (None, 1, self.tp):
+            problem = f"{self.expert_tp}: experts are split as tp = {self.tp}, or whole; expected {self.tp} or 1"
+            raise InputError(problem, key="plan.expert_tp")
+        if self.stage_layers is not None and len(self.stage_layers) != self.pp * self.vp:
+            problem = f"{len(self.stage_layers)} chunks, where pp {self.pp} x vp {self.vp} = {self.pp * self.vp}"
+            raise InputError(problem, key="plan.stage_layers")
         if self.schedule == "interleaved" and self.vp == 1 and self.pp > 1:
             raise InputError("1 virtual stage cannot be interleaved; expected plan.vp of 2 or more", key="plan.vp")
         if self.vp > 1 and self.pp == 1:
@@ -294,10 +326,30 @@ class Plan:
         return _within_layer(_inside(self))
 
     @property
+    def whole_experts(self) -> bool:
+        """True if experts are carved out of tensor-parallel ranks too, none of them split by width."""
+        return self.tp > 1 and self.expert_tp == 1
+
+    @property
+    def expert_ranks(self) -> int:
+        """Ranks of a stage that hold experts between them: copies of them, and their parts by number."""
+        return self.dp * self.cp * (self.tp if self.whole_experts else 1)
+
+    @property
+    def expert_copies(self) -> int:
+        """Ranks that hold the same experts."""
+        return max(self.expert_ranks // self.ep, 1)
+
+    @property
+    def tensor_ways(self) -> dict[str, int]:
+        """The number of parts that tensor parallelism splits each axis into."""
+        return {**dict.fromkeys(TENSOR_AXES, self.tp), EXPERT_AXIS: self.expert_tp or self.tp}
+
+    @property
     def ways(self) -> dict[str, int]:
         """The number of parts that each named axis is split into."""
         return {
-            **dict.fromkeys(TENSOR_AXES, self.tp),
+            **self.tensor_ways,
             "batch": self.dp,
             "tp": self.tp,
             "context": self.cp,
@@ -357,6 +409,8 @@ class Plan:
         if kind == "grad":
             return both
         size = self.ep if kind in ("ep", "expert") else self.shards
+        if kind in ("ep", "expert") and self.whole_experts:
+            both = self._of_stage(place)
         at = both.index(rank)
         # with dp before ep in the order, ranks that share experts are as far apart as they can be
         far = kind in ("ep", "expert") and self.order.index("dp") < self.order.index("ep")
@@ -366,6 +420,11 @@ class Plan:
             return both[first : first + span]
         stride = size if not far else len(both) // size
         return both[at % stride :: stride]
+
+    def _of_stage(self, place: Mapping[str, int]) -> tuple[int, ...]:
+        """All ranks of the stage of a place."""
+        around = product(range(self.tp), range(self.cp), range(self.dp))
+        return tuple(sorted(self.rank(**{**place, "tp": t, "cp": c, "dp": d}) for t, c, d in around))
 
     @cached_property
     def _axes(self) -> tuple[str, ...]:
@@ -384,13 +443,14 @@ Plan.__doc__ = f"{(Plan.__doc__ or '').rstrip()}\n\n    Parameters\n    --------
 
 
 _FLAGS = tuple(one.name for one in fields(Plan) if isinstance(one.default, bool))
+_MAYBE = tuple(name for name, key in KEYS.items() if key.flag)
 _NAMED = tuple(
     (name, key.values, getattr(Plan, name) is None) for name, key in KEYS.items() if key.values and name not in LISTS
 )
 _DEGREES = tuple(
     (name, getattr(Plan, name) is None)
     for name, key in KEYS.items()
-    if not key.values and key.least == 1 and name not in (*_FLAGS, *LISTS)
+    if not (key.values or key.flag or key.real or key.listed) and key.least == 1 and name not in _FLAGS
 )
 
 
@@ -399,13 +459,15 @@ def every_value(key: str) -> tuple[Any, ...]:
     of, default = KEYS[key], getattr(Plan, key)
     if isinstance(default, bool):
         return (default, not default)
+    if of.flag:
+        return (None, False, True)
     known: tuple[Any, ...] = of.values or tuple(range(of.least, of.most + 1))
     return (None, *known) if default is None else known
 
 
 OUTSIDE_LAYERS = (
     *("dp", "pp", "vp", "schedule", "zero", "shard", "micro_batch", "recompute_layers", "overlap_gradients"),
-    *("overlap_weights", "offload", "offload_to", "order"),
+    *("overlap_weights", "offload", "offload_to", "order", "stage_layers"),
 )
 """Fields of a plan that the kernels of one layer on one rank, and what they keep, do not depend on."""
 

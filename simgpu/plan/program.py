@@ -18,14 +18,17 @@ from simgpu.model.operators import (
     Pointwise,
     split_rows,
 )
-from simgpu.plan.parallelism import TENSOR_AXES, Plan
+from simgpu.plan.parallelism import Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Collective:
     """A collective over the rank's group `group` (see `Plan.group`); `size` in bytes as nccl-tests count it.
 
-    A collective in the `background` runs beside the kernels that follow, up to the next `Barrier` of its group.
+    A collective in the `background` runs beside the kernels that follow, up to the next `Barrier` of its group. Of any,
+    the share `hidden` runs beside another microbatch; of what that one hides in turn, `beside` of this time runs beside
+    the kernels of the block and holds multiprocessors: NCCL's channels, or the share `held` of them. It takes `pace`
+    times what NCCL would, and `extra_s` besides.
     """
 
     name: str
@@ -33,6 +36,11 @@ class Collective:
     group: str
     size: float
     background: bool = False
+    hidden: float = 0.0
+    beside: float = 0.0
+    pace: float = 1.0
+    extra_s: float = 0.0
+    held: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +120,7 @@ def _split(op: Operator, plan: Plan) -> Iterator[Step]:
         yield from context_attention(op.split(plan.ways), plan)
         return
     part = _in_context(op.split(plan.ways), plan)
-    tensor = dict.fromkeys(TENSOR_AXES, plan.tp)
+    tensor = plan.tensor_ways
     sequence = plan.sequence_parallel and plan.tp > 1
     if isinstance(part, Pointwise):
         yield from _pointwise(op, part, plan, tensor, sequence)
@@ -129,6 +137,8 @@ def _split(op: Operator, plan: Plan) -> Iterator[Step]:
             yield Collective(f"{op.name}_input", "all_gather", "tp", part.input_bytes)
         elif isinstance(op, Matmul) and not op.m.is_split(tensor) and not op.k.is_split(tensor):
             part = split_rows(part, plan.tp)  # no axis is split: it works on the rank's share of the sequence
+        elif isinstance(op, GroupedMatmul) and not op.k.is_split(tensor):
+            part = split_rows(part, plan.tp)  # whole experts: each rank of the tensor group sent its own rows
     yield part
     if op.sums_over(tensor):
         yield Collective(f"{op.name}_sum", "reduce_scatter" if sequence else "all_reduce", "tp", part.output_bytes)
@@ -209,6 +219,6 @@ def _by_heads(op: Attention, n: int) -> Iterator[Step]:
 
 def _gather_result(last: Operator, plan: Plan) -> Iterator[Collective]:
     """A program whose last matrix multiplication leaves slices (logits) gathers them."""
-    if isinstance(last, Matmul) and last.slices_output(dict.fromkeys(TENSOR_AXES, plan.tp)):
+    if isinstance(last, Matmul) and last.slices_output(plan.tensor_ways):
         rows = last.split({"batch": plan.dp})
         yield Collective(f"{last.name}_gather", "all_gather", "tp", rows.output_bytes)

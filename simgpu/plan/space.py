@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from simgpu.errors import InputError, nearest, shown
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.checks import check_fits_model
+from simgpu.plan.experts import SETTINGS
 from simgpu.plan.parallelism import Plan, every_value
 from simgpu.plan.schedule import check
 from simgpu.plan.stages import layer_ranges
@@ -33,6 +34,9 @@ _NAMED = (
 )
 _EVERY: dict[str, tuple[Any, ...]] = {key: every_value(key) for key in _NAMED}
 """All values of the choices that are no numbers."""
+
+AS_SAID = ("order", "recompute_modules", "stage_layers", "expert_tp", *SETTINGS)
+"""Keys that no search goes over: plans have those of the base."""
 
 KEYS = (*DEGREES, "vp", "micro_batch", "recompute_layers", "shard", *_EVERY)
 USUAL = ("tp", "pp", "vp", "dp", "ep", "cp", "micro_batch", "recompute", "zero", "offload")
@@ -87,6 +91,7 @@ class Space:
 
     def _pipelined(self, gpus: int, tp: int, cp: int, divisors: Sequence[int]) -> Iterator[Structure]:
         """Structures with these degrees of tensor and context parallelism."""
+        folded = tp if tp > 1 and self.base.expert_tp == 1 else 1
         for pp in self._degrees("pp", divisors):
             dp = gpus // (tp * cp * pp)
             if dp * tp * cp * pp != gpus or self.batch % dp or not self._holds(pp, 1):
@@ -94,7 +99,7 @@ class Space:
             if dp not in self._degrees("dp", divisors):
                 continue
             for ep in self._degrees("ep", range(1, self.config.experts + 1)):
-                if self.config.experts % ep == 0 and (dp * cp) % ep == 0:
+                if self.config.experts % ep == 0 and (dp * cp * folded) % ep == 0:
                     yield Structure(tp, pp, dp, cp, ep)
 
     def families(self, at: Structure) -> Iterator[list[Plan]]:
@@ -120,10 +125,20 @@ class Space:
                     given: dict[str, Any] = {
                         **at._asdict(), **chunked, **sharded, "micro_batch": size, "sequence_parallel": sequence,
                         "recompute": recompute, "recompute_layers": layers, **away, "context": context,
-                        "order": self.base.order,
-                        "recompute_modules": self.base.recompute_modules if recompute == "selective" else None,
+                        **self._said(at, vp, recompute),
                     }  # fmt: skip
                     yield [Plan(**given, **unseen) for unseen in self._unseen(at, sequence, copies, sharded["zero"])]
+
+    def _said(self, at: Structure, vp: int, recompute: str) -> dict[str, Any]:
+        """What the base says of keys that no search goes over, where it has a meaning with these degrees."""
+        said = {key: getattr(self.base, key) for key in AS_SAID}
+        if recompute != "selective":
+            said["recompute_modules"] = None
+        if said["stage_layers"] is not None and len(said["stage_layers"]) != at.pp * vp:
+            said["stage_layers"] = None
+        if said["expert_tp"] not in (None, 1, at.tp):
+            said["expert_tp"] = None
+        return said
 
     # ---- values --------------------------------------------------------------------------------------
 

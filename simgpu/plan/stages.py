@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from simgpu.errors import InputError
 from simgpu.memo import remembered
 from simgpu.plan.parallelism import Plan
@@ -12,9 +14,17 @@ def layer_ranges(layers: int, plan: Plan) -> tuple[tuple[range, ...], ...]:
 
     Layers go round the stages, chunk by chunk (Narayanan et al. 2021, section 2.2). Where they do not divide evenly but
     would with the embedding or the head, or both, counted as a layer, the first or last chunk has one fewer (Llama 3.1
-    405B, Meta 2024, section 3.3.2). Raises `InputError` where no such split divides.
+    405B, Meta 2024, section 3.3.2). A plan may list the layers of each chunk instead, in order of depth (Megatron-Core,
+    pipeline_model_parallel_layout). Raises `InputError` where no such split divides, or the list is of others.
     """
-    return _layer_ranges(layers, plan.pp, plan.vp)
+    if plan.stage_layers is None:
+        return _layer_ranges(layers, plan.pp, plan.vp)
+    sizes = plan.stage_layers
+    if sum(sizes) != layers:
+        raise InputError(f"{sum(sizes)} layers are listed; the model has {layers}", key="plan.stage_layers")
+    ends = list(accumulate(sizes))
+    found = [range(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+    return tuple(tuple(found[chunk * plan.pp + stage] for chunk in range(plan.vp)) for stage in range(plan.pp))
 
 
 @remembered(1024)
@@ -27,7 +37,9 @@ def _layer_ranges(layers: int, pp: int, vp: int) -> tuple[tuple[range, ...], ...
         what = f"pp {pp} x vp {vp} = {parts} chunks" if vp > 1 else f"{pp} stages"
         good = [n for n in range(1, layers + 1) if layers % n == 0 or (layers + 2) % n == 0]
         near = ", ".join(str(n) for n in sorted(good, key=lambda n: abs(n - parts))[:3])
-        raise InputError(f"{what} do not divide {layers} layers; near by would be {near}", key="plan.pp")
+        raise InputError(
+            f"{what} do not divide {layers} layers; near by would be {near}, or list plan.stage_layers", key="plan.pp"
+        )
     size = (layers + first + last) // parts
     if size < 1:
         raise InputError(f"{parts} chunks are more than {layers} layers", key="plan.pp")

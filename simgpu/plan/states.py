@@ -70,15 +70,17 @@ def kinds_of_layers(config: TransformerConfig) -> tuple[str, ...]:
 def parameters_of(config: TransformerConfig, plan: Plan, numerics: Numerics, stage: int = 0) -> Parameters:
     """Parameters that a rank of `stage` holds. A tied embedding stands on the first and the last stage."""
     kinds = tuple(kinds_of_stage(config, plan, stage))
-    return _parameters(config, plan.tp, plan.ep, numerics, kinds, stage == 0, stage == plan.pp - 1, plan.pp > 1)
+    return _parameters(
+        config, plan.tp, plan.ep, plan.expert_tp, numerics, kinds, stage == 0, stage == plan.pp - 1, plan.pp > 1
+    )
 
 
 @remembered(4096)
 def _parameters(
-    config: TransformerConfig, tp: int, ep: int, numerics: Numerics, kinds: tuple[str, ...], first: bool, last: bool,
-    piped: bool,
+    config: TransformerConfig, tp: int, ep: int, expert_tp: int | None, numerics: Numerics, kinds: tuple[str, ...],
+    first: bool, last: bool, piped: bool,
 ) -> Parameters:  # fmt: skip
-    plan = Plan(tp=tp, ep=ep)
+    plan = Plan(tp=tp, ep=ep, expert_tp=expert_tp)
     counted = {kind: _of_layer(_split(_layer(config, kind), plan), numerics) for kind in dict.fromkeys(kinds)}
     ends = 0.0
     if first:
@@ -108,7 +110,7 @@ def states_of(found: Parameters, plan: Plan, numerics: Numerics, stack: Stack) -
     """Bytes of weights, gradients and optimizer states."""
     shards = plan.shards if plan.zero else 1
     # experts are copied once for every `ep` ranks, and shared out over those copies alone
-    of_experts = max(plan.dp * plan.cp // plan.ep, 1) if plan.zero else 1
+    of_experts = plan.expert_copies if plan.zero else 1
 
     def spread(dense: float, experts: float, stage: int) -> float:
         split = plan.zero >= stage

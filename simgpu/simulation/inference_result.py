@@ -39,8 +39,9 @@ class InferenceResult(Result):
     memory_bytes_per_gpu: float
     """Peak memory of the rank that needs most: allocated memory, CUDA context and NCCL (B)."""
     memory_fits: bool
-    """Whether that is no more than the memory of the GPU, in inference than the engine's share of it; in training with
-    offload also what lies in host memory and on drives, where the node's file tells their size."""
+    """False where that does not fit the memory of the GPU: in training where memory_verdict is 'does not fit', with
+    offload also by what lies in host memory and on drives, where the node's file tells their size; in inference where
+    it is more than the engine's share."""
     activations_memory_bytes: float
     """Part of the memory: activations of the microbatches in flight (B)."""
     reserve_memory_bytes: float

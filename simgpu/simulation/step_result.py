@@ -112,6 +112,9 @@ class TrainingResult(StepResult):
     """Clipping and the optimizer (s)."""
     host_s: float
     """Launch gaps and host work that the GPU waits for (s)."""
+    host_exposed_s: float
+    """Of it, what the GPU waits for within layers: code between kernels, and the queue that fills again after the host
+    waited (s)."""
     exposed_tp_s: float
     """Tensor-parallel collectives while no kernel runs (s)."""
     exposed_cp_s: float
@@ -144,11 +147,22 @@ class TrainingResult(StepResult):
     gpu_hours_p90: float | None = None
     memory_bytes_per_gpu: float
     """Peak memory of the rank that needs most: allocated memory, CUDA context and NCCL (B)."""
+    memory_bytes_per_gpu_p10: float
+    memory_bytes_per_gpu_p90: float
     memory_fits: bool
-    """Whether that is no more than the memory of the GPU, in inference than the engine's share of it; in training with
-    offload also what lies in host memory and on drives, where the node's file tells their size."""
+    """False where that does not fit the memory of the GPU: in training where memory_verdict is 'does not fit', with
+    offload also by what lies in host memory and on drives, where the node's file tells their size; in inference where
+    it is more than the engine's share."""
+    memory_verdict: str
+    """Fits (fit_probability 0.95 and more), does not fit (0.05 and less) or tight (between)."""
+    fit_probability: float
+    """Probability that the step gets through the memory of the GPU, with what an allocator's gaps may take (share)."""
+    memory_event: str
+    """When the peak is: loss, head backward, layer backward, embedding backward or update."""
     allocated_memory_bytes_per_gpu: float
     """Part of memory_bytes_per_gpu: what PyTorch allocates (torch.cuda.max_memory_allocated) (B)."""
+    reserved_memory_bytes_per_gpu: float
+    """What PyTorch's allocator holds before the GPU is full (torch.cuda.max_memory_reserved) (B)."""
     nvidia_smi_memory_bytes_per_gpu: float
     """What nvidia-smi shows: with what the allocator holds beside that (B)."""
     host_memory_bytes_per_node: float | None = None

@@ -17,6 +17,7 @@ from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph
 from simgpu.model.transformer import is_weight_gradient
 from simgpu.plan.checks import check_simulated
+from simgpu.plan.experts import SETTINGS
 from simgpu.plan.memory import Memory, Room, memory_per_stage, peak
 from simgpu.plan.parallelism import Plan
 from simgpu.timing.gemm_libraries import ROW_WISE
@@ -96,6 +97,7 @@ def train(
         zero=plan.zero if plan.offload != "none" else 0,
         recompute_layers=plan.recompute_layers and plan.recompute_layers * plan.pp,
         recompute_modules=plan.recompute_modules,
+        **{key: getattr(plan, key) for key in SETTINGS},
     )  # fmt: skip
     single = found if plan.world == 1 else _alone(replace(job, plan=alone), kernels, how)
     spread = spread_of(found, framework.name, cluster.kernel.architecture, config.experts > 1)

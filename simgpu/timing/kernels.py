@@ -249,7 +249,7 @@ class KernelModel:
             load = rank_load(op.rows, op.topk, op.experts, op.ranks, op.routing)
             flops, moved = op.work(load.active, load.visits)
         elif isinstance(op, GroupedMatmul):
-            load = rank_load(op.rows.size * op.ranks, op.topk, op.total, op.ranks, op.routing)
+            load = rank_load(op.entering, op.topk, op.total, op.ranks, op.routing)
             flops, moved = op.work(load.active, load.visits)
         sol_s = max(flops / peak, moved / bandwidth)
         return sol_s, sol_s
@@ -298,7 +298,7 @@ class KernelModel:
 
     def _grouped(self, op: GroupedMatmul) -> tuple[KernelTimes, str, str]:
         work = GroupedWork(
-            tokens=op.rows.size * op.ranks,
+            tokens=op.entering,
             topk=op.topk,
             experts=op.total,
             ep=op.ranks,
@@ -308,7 +308,10 @@ class KernelModel:
             weight_gradient=op.weight_gradient,
             whole=False,
         )
-        return self.timer.experts.product(work, op.dtype), "moe", self.timer.experts.library(op.dtype)
+        times = self.timer.experts.product(work, op.dtype)
+        more = max(op.each_s * op.experts.size - _seconds(times), 0.0)
+        times = KernelTimes(times.seconds + more, times.compute, times.memory, times.latency + more)
+        return times, "moe", self.timer.experts.library(op.dtype)
 
     def _experts(self, op: ExpertLayer) -> tuple[KernelTimes, str, str]:
         named = op.dtype == "fp8" and self.experts != DEFAULT

@@ -15,7 +15,8 @@ from simgpu.engine.timeline import outside, union
 from simgpu.plan.program import Barrier, Collective, Step
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Activity
-from simgpu.workload.links import Links
+from simgpu.workload.host_code import together
+from simgpu.workload.links import Call, Links
 
 
 @dataclass(frozen=True)
@@ -72,15 +73,22 @@ RECOMPUTATION = "recomputation"
 """Segment of what backward runs again of the forward pass."""
 
 
-def run_block(
-    name: str, steps: Sequence[Step], kernels: KernelModel, links: Links, launch: float, repeated: int = 0
-) -> Block:
-    """Run the steps of one rank, the first `repeated` of which are recomputation.
+@dataclass(frozen=True)
+class Launching:
+    """What the host needs to launch a block, s: `each` kernel, the code around them in all, its waits for the GPU."""
 
-    `launch` is the host's time per kernel, s: it may be what a block waits for.
-    """
+    each: float = 0.0
+    code: float = 0.0
+    waits: float = 0.0
+
+
+def run_block(
+    name: str, steps: Sequence[Step], kernels: KernelModel, links: Links, host: Launching, repeated: int = 0
+) -> Block:
+    """Run the steps of one rank, the first `repeated` of which are recomputation. The host may be what it waits for."""
     sim = Simulator()
     streams = {"compute": sim.add_stream("compute")}
+    _beside(sim, streams, steps, name, links)
     pending: dict[str, list[int]] = {}  # collectives in the background, by group
     waits: list[int] = []
     count, flops = 0, 0.0
@@ -110,7 +118,38 @@ def run_block(
             )
             sim.delay(streams["compute"], time.seconds, waits, label)
             waits, count, flops = [], count + 1, flops + step.flops
-    return _finished(name, sim, streams, count, flops, launch)
+    return _finished(name, sim, streams, count, flops, host)
+
+
+def _beside(sim: Simulator, streams: dict[str, int], steps: Sequence[Step], name: str, links: Links) -> None:
+    """What transfers like those of this block, of another microbatch, do while its kernels run."""
+    for step in steps:
+        if isinstance(step, Collective) and step.beside:
+            call = links.inner(step.kind, step.group, step.size)
+            seconds = step.beside * _seconds(step, call)
+            if not seconds:
+                continue
+            if step.group + BESIDE not in streams:
+                streams[step.group + BESIDE] = sim.add_stream(step.group + BESIDE)
+            held = call.drag if step.held is None else step.held
+            drag = {streams["compute"]: held} if held else None
+            sim.transfer([streams[step.group + BESIDE]], [Phase(seconds)], (), _label(step, name, call), drag)
+
+
+BESIDE = " of another microbatch"
+"""Behind the name of a group: the stream of transfers that are hidden."""
+
+
+def _seconds(step: Collective, call: Call) -> float:
+    """Of a collective with links to itself and its like; nothing where it has no partner."""
+    return call.seconds * step.pace + (step.extra_s if call.seconds else 0.0)
+
+
+def _label(step: Collective, name: str, call: Call) -> Activity:
+    return Activity(
+        step.name, "communication", step.kind, name, 0.0, step.size, "network", call.uncertainty, None, call.sol_s,
+        call.chosen, step.group,
+    )  # fmt: skip
 
 
 def _collective(
@@ -119,19 +158,17 @@ def _collective(
     if step.group not in streams:
         streams[step.group] = sim.add_stream(step.group)
     call = links.inner(step.kind, step.group, step.size)
-    label = Activity(
-        step.name, "communication", step.kind, name, 0.0, step.size, "network", call.uncertainty, None, call.sol_s,
-        call.chosen, step.group,
-    )  # fmt: skip
+    label = _label(step, name, call)
     after = list(waits)
     last = sim.last_in(streams["compute"])
     if last is not None:
         after.append(last)
     drag = {streams["compute"]: call.drag} if call.drag else None
-    return sim.transfer([streams[step.group]], [Phase(call.seconds)], dict.fromkeys(after), label, drag)
+    seconds = _seconds(step, call) * (1 - step.hidden)
+    return sim.transfer([streams[step.group]], [Phase(seconds)], dict.fromkeys(after), label, drag)
 
 
-def _finished(name: str, sim: Simulator, streams: dict[str, int], count: int, flops: float, launch: float) -> Block:
+def _finished(name: str, sim: Simulator, streams: dict[str, int], count: int, flops: float, host: Launching) -> Block:
     timeline = sim.run()
     names = {number: stream for stream, number in streams.items()}
     spans = list(timeline.spans())
@@ -148,4 +185,5 @@ def _finished(name: str, sim: Simulator, streams: dict[str, int], count: int, fl
             sums[i] += value
         shown.append((names[span.stream], span.start, span.end, activity))
     parts = tuple(BlockPart(activity, int(n), seconds, bare) for activity, (n, seconds, bare) in times.items())
-    return Block(name, max(timeline.makespan, count * launch), count, parts, tuple(shown), flops)
+    seconds = together(host.code, timeline.makespan) + host.waits
+    return Block(name, max(seconds, count * host.each), count, parts, tuple(shown), flops)

@@ -10,6 +10,7 @@ from typing import Any
 from simgpu.errors import InputError
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import ACCUMULATE
+from simgpu.plan.experts import SETTINGS
 from simgpu.plan.parallelism import Plan
 from simgpu.workload.frameworks import Framework
 from simgpu.workload.jobs import Inference, MixedStep, Serving, Training, Workload
@@ -43,6 +44,10 @@ def filled(
     values["accumulate",] = accumulate or ACCUMULATE[dtype]
     if isinstance(job, Training) and plan is not None:
         values |= {("plan", key): value for key, value in plan.filled(job.batch).items()}
+        if framework is not None and model is not None and model.experts > 1:
+            settings = vars(framework.experts.under(plan))
+            values |= {("plan", key): settings[key] for key in SETTINGS if key in settings}
+            values["plan", "expert_tp"] = plan.expert_tp or plan.tp
     if isinstance(job, Training):
         values |= _trained(job, dtype, framework, model)
     return values

@@ -1,8 +1,11 @@
 """Frameworks as files of the catalogue: `frameworks/NAME.yaml`, all that is known of one in one place.
 
 A file has kernels of operators (`forward`, `backward`), constants of a step (`step`: fields of
-`simgpu.workload.frameworks.Framework`) and what stays in memory (`memory`: fields of `simgpu.plan.stack.Stack`),
-each with a source. What it does not name is that of the framework it is based on (`base`). Adding one is adding a file.
+`simgpu.workload.frameworks.Framework`), what stays in memory (`memory`: of `simgpu.plan.stack.Stack`), how
+experts run (`experts`: of `simgpu.plan.expert_stack.ExpertStack`) and host time by block of code (`host`: of
+`simgpu.workload.host_code.HostTimes`), each with a source. What it does not name is that of the framework it is based
+on (`base`). Adding one is adding a file. `NAME@VERSION.yaml` is a version of a framework: a name falls to the nearest
+version that is not newer, and to the newest where it says none.
 """
 
 from __future__ import annotations
@@ -17,22 +20,30 @@ from simgpu.documents import Document, read_yaml
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.inherit import DEFAULT
 from simgpu.memo import remembered
+from simgpu.plan.expert_stack import ExpertStack
+from simgpu.plan.experts import NAMED
 from simgpu.plan.stack import LOSSES, Stack
 from simgpu.reading import built_in_folder
 from simgpu.timing.attention_libraries import LIBRARIES
 from simgpu.workload.frameworks import ALWAYS, KINDS, OPERATORS, Framework, Kernels, Traffic
+from simgpu.workload.host_code import HostTimes
 from simgpu.workload.sourced import figure, number, source_of
 
 FOLDER = "frameworks"
 
+MARK = "@"
+"""Stands between the name of a framework and its version."""
+
 TABLES = ("forward", "backward")
 _HEAD = ("name", "title", "base", "sources")
-_MADE = ("name", "title", "sources", "memory", *TABLES)
+_MADE = ("name", "title", "sources", "memory", "experts", "host", *TABLES)
 """Fields of a framework that are no constants."""
 
 SECTIONS: Mapping[str, Mapping[str, str]] = {
     "step": {one.name: str(one.type) for one in fields(Framework) if one.name not in _MADE},
     "memory": {one.name: str(one.type) for one in fields(Stack)},
+    "experts": {one.name: str(one.type) for one in fields(ExpertStack)},
+    "host": {one.name: str(one.type) for one in fields(HostTimes)},
 }
 """Constants by section, each with its type."""
 
@@ -40,6 +51,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "fp8_scaling": ("tensorwise", "rowwise", "delayed"),
     "attention": (DEFAULT, *LIBRARIES),
     "loss": LOSSES,
+    **NAMED,
 }
 """Constants that are words, and those that can stand there."""
 
@@ -48,7 +60,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
     **dict.fromkeys(
         ("matmul_slowdown", "stream_slowdown", "context_slowdown", "host_update", "optimizer_passes"), _TIMES
     ),
-    "async_hidden": (0.0, 1.0),
+    **dict.fromkeys(("flex_time", "unfused_router", "unfused_permutation", "overlapped", "slowdown"), _TIMES),
+    **dict.fromkeys(("async_hidden", "overlap_hidden", "forward"), (0.0, 1.0)),
     "bucket_bytes": (1.0, inf),
     "reserved": (1.0, 10.0),
     **dict.fromkeys(("logit_bytes", "compiled_logit_bytes", "fused_logit_bytes"), (1.0, 1e3)),
@@ -77,13 +90,29 @@ class Frameworks:
         return tuple(sorted(self.files))
 
     def of(self, name: str) -> Framework:
-        """A framework by name. Raises `InputError`."""
+        """A framework by name. Raises `InputError`.
+
+        Of a version that has no file, it is the nearest one that is not newer, and without a version the newest.
+        """
+        name = self._version(name)
         if name not in self.files:
             raise InputError(f"unknown framework {shown(name)}{nearest(name, self.files)}", key="framework")
         if name not in self._made:
             document = read_yaml(self.files[name])
             self._made[name] = _framework(document, self._parts(name, document, ()))
         return self._made[name]
+
+    def _version(self, name: str) -> str:
+        """The name of the file that stands for a version: its own, or that of the last version before it."""
+        stack, mark, asked = name.partition(MARK)
+        if name in self.files:
+            return name
+        versions = {
+            _numbers(of): file for file in self.files for one, _, of in [file.partition(MARK)] if one == stack and of
+        }
+        wanted = _numbers(asked) if mark else (inf,)
+        older = [version for version in versions if wanted and version and version <= wanted]
+        return versions[max(older)] if older else name
 
     def _parts(self, name: str, document: Document, above: tuple[str, ...]) -> Parts:
         """The sections of a file, merged over those of its base. `above` are the files that are based on it."""
@@ -100,6 +129,12 @@ class Frameworks:
         if not isinstance(base, str) or base not in self.files:
             raise document.error(f"unknown framework {shown(base)}{nearest(str(base), self.files)}", ("base",))
         return self._parts(base, read_yaml(self.files[base]), (*above, name))
+
+
+def _numbers(version: str) -> tuple[float, ...]:
+    """The numbers of a version; none of what is no version."""
+    parts = version.split(".")
+    return tuple(float(part) for part in parts) if all(part.isdecimal() for part in parts) else ()
 
 
 @remembered(1)
@@ -159,8 +194,9 @@ def _framework(document: Document, parts: Parts) -> Framework:
     sources = {key if section == "step" else f"{section}.{key}": told for (section, key), (_, told) in parts.items()}
     head, stack = document.data, Stack(**constants["memory"])
     return Framework(
-        head["name"], head["title"], tables["forward"], tables["backward"], stack, **constants["step"], sources=sources
-    )
+        head["name"], head["title"], tables["forward"], tables["backward"], stack,
+        ExpertStack(**constants["experts"]), HostTimes(**constants["host"]), **constants["step"], sources=sources,
+    )  # fmt: skip
 
 
 def _section(document: Document, name: str, known: Any) -> Mapping[str, Any]:

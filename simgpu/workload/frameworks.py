@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
+from simgpu.plan.expert_stack import ExpertStack
 from simgpu.plan.stack import Stack
+from simgpu.workload.host_code import HostTimes
 
 KINDS = ("elementwise", "normalization", "rope", "scores", "softmax")
 """Kinds of memory-bound kernels, each with a model of its own (`simgpu.timing.vector`)."""
@@ -21,7 +23,7 @@ KINDS = ("elementwise", "normalization", "rope", "scores", "softmax")
 ALWAYS = ("normalization", "activation", "gated", "rope", "softmax", "scores")
 """Operators that every framework has kernels for."""
 
-OPERATORS = (*ALWAYS, "rms", "rms_autocast", "normalization_autocast", "heads")
+OPERATORS = (*ALWAYS, "rms", "rms_autocast", "normalization_autocast", "heads", "clamped")
 """Memory-bound operators that a framework can have kernels for.
 
 normalization, rms
@@ -30,6 +32,8 @@ rms_autocast, normalization_autocast
     The same where weights and residual stream are fp32 and products are of 16 bits (torch.autocast).
 activation, gated
     The activation of the feed-forward, alone or with the product of gate and up projection.
+clamped
+    That of experts with biases and clamped gates, the addition of both biases included (gpt-oss); else as gated.
 rope
     Rotary positions.
 scores
@@ -66,6 +70,10 @@ class Framework:
         Kernels of the memory-bound operators (`OPERATORS`), by the name of the operator.
     memory
         What stays in memory.
+    experts
+        What it does with mixtures of experts where a plan says nothing.
+    host
+        Host time of layers by block of code.
     launch_s
         Host time per kernel: a block takes no less than its kernels times this.
     step_s
@@ -109,6 +117,8 @@ class Framework:
     forward: Mapping[str, Kernels]
     backward: Mapping[str, Kernels]
     memory: Stack
+    experts: ExpertStack
+    host: HostTimes
     launch_s: float
     step_s: float
     fused_wgrad: bool
@@ -138,8 +148,8 @@ class Framework:
             if key in ("forward", "backward"):
                 for operator, kernels in value.items():
                     values[f"{key}.{operator}"] = [[one.kind, one.reads, one.writes] for one in kernels]
-            elif key == "memory":
-                values |= {f"memory.{one.name}": getattr(value, one.name) for one in fields(value)}
+            elif key in ("memory", "experts", "host"):
+                values |= {f"{key}.{one.name}": getattr(value, one.name) for one in fields(value)}
             elif key not in ("name", "title", "sources"):
                 values[key] = value
         return values

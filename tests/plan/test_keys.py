@@ -7,14 +7,16 @@ import pytest
 from pydantic import ValidationError
 
 from simgpu import InputError, Plan
-from simgpu.plan.parallelism import KEYS, LISTS, MODULES, MOST_DEGREE, ORDER, every_value
-from simgpu.plan.space import _EVERY
+from simgpu.plan.keys import MOST_DEGREE
+from simgpu.plan.parallelism import KEYS, MODULES, ORDER, every_value
+from simgpu.plan.space import _EVERY, AS_SAID
 from simgpu.plan.space import KEYS as SEARCHED
 from simgpu.scenario import PlanFields
 
 NEEDS: dict[tuple[str, Any], dict[str, Any]] = {
     ("vp", 2): {"pp": 2}, ("schedule", "interleaved"): {"pp": 2, "vp": 2}, ("shard", 2): {"dp": 2, "zero": 1},
     ("offload", "parameters"): {"zero": 3}, ("offload_to", "mixed"): {"zero": 3, "offload": "parameters"},
+    ("stage_layers", (1, 2, 0)): {"pp": 3}, ("expert_tp", 2): {"tp": 2}, ("expert_tp", 1024): {"tp": 1024},
 }  # fmt: skip
 """What a value needs beside it."""
 
@@ -25,7 +27,11 @@ def good(key: str) -> list[Any]:
         return [ORDER, ORDER[::-1]]
     if key == "recompute_modules":
         return [None, ("mlp",), MODULES]
-    few = KEYS[key].values or KEYS[key].most < MOST_DEGREE or isinstance(getattr(Plan, key), bool)
+    if KEYS[key].real:
+        return [1, 0.5, 100.0]
+    if KEYS[key].listed:
+        return [(4,), (1, 2, 0)]
+    few = KEYS[key].flag or KEYS[key].values or KEYS[key].most < MOST_DEGREE or isinstance(getattr(Plan, key), bool)
     return list(every_value(key)) if few else [1, 2, 1024]
 
 
@@ -37,6 +43,12 @@ def bad(key: str) -> list[Any]:
         return [("tp", "dp"), "tp", (1, 2)]
     if key == "recompute_modules":
         return [("mpl",), "mlp", (1, 2)]
+    if KEYS[key].flag:
+        return ["perhaps", 2, []]
+    if KEYS[key].real:
+        return [0, -1.0, 101, "two", True, float("nan")]
+    if KEYS[key].listed:
+        return [(), 4, "four", (1.5,), (-1, 2), (True,)]
     return ["nothing", ""] if KEYS[key].values else [KEYS[key].least - 1, 1.5, "two", True]
 
 
@@ -47,7 +59,7 @@ def from_file(given: dict[str, Any]) -> Plan:
 def test_files_have_the_keys_and_defaults_of_a_plan() -> None:
     assert list(PlanFields.model_fields) == [one.name for one in fields(Plan)] == list(KEYS)
     assert {key: one.default for key, one in PlanFields.model_fields.items()} == vars(Plan())
-    assert set(SEARCHED) == set(KEYS) - set(LISTS), "a search goes over every key that is no list"
+    assert set(SEARCHED) == set(KEYS) - set(AS_SAID), "a search goes over every key but lists and those of a stack"
     assert all(values == every_value(key) for key, values in _EVERY.items())
 
 

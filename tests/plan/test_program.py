@@ -91,7 +91,9 @@ def test_ranks_of_a_tensor_parallel_group_are_neighbours():
 
 def test_parts_of_a_step_add_up():
     cluster = CATALOGUE.cluster("dgx-h100-ib")
-    result = simulate(cluster, Training(batch=4, tokens=512), CATALOGUE.model("llama-2-7b"), Plan(tp=4, dp=4))
+    result = simulate(
+        cluster, Training(batch=4, tokens=512), CATALOGUE.model("llama-2-7b"), Plan(tp=4, dp=4, cuda_graphs="full")
+    )
     parts = result.compute_s + result.exposed_communication_s + result.idle_s
     assert parts == pytest.approx(result.step_s, rel=1e-12)
     assert result.idle_s == pytest.approx(result.host_s + result.bubble_s, rel=1e-9)

@@ -42,7 +42,7 @@ def test_an_overlapped_step_lies_between_the_longest_part_and_the_sum(stage, pla
 def test_a_hidden_reduction_takes_multiprocessors_from_kernels(stage):
     """Beside an all-reduce the same kernels take longer, by less than the share of multiprocessors it holds."""
     run, free = (
-        stage.run("dgx-h100", Plan(dp=8, micro_batch=1), 16, numerics=FORWARD_ONLY, links=links)
+        stage.run("dgx-h100", Plan(dp=8, micro_batch=1, cuda_graphs="full"), 16, numerics=FORWARD_ONLY, links=links)
         for links in (Links, Free)
     )
     busy = [anatomy(one).classes for one in (run, free)]

@@ -212,15 +212,18 @@ def test_hybrid_shards_send_a_shard_of_gradients_between_copies(stage):
 
 @pytest.mark.parametrize(("ranks", "sequence_parallel"), [(2, False), (4, False), (4, True)])
 def test_bytes_of_the_all_to_all(stage, ranks, sequence_parallel):
-    """Each token goes to k experts and back, forward and backward (Fedus et al. 2021; Megatron-Core MoE)."""
+    """Each token goes to k experts and back, forward and backward (Fedus et al. 2021; Megatron-Core MoE), and its
+    probabilities with it, of 4 bytes."""
     tp = 2 if sequence_parallel else 1
-    plan = Plan(tp=tp, dp=ranks, ep=ranks, micro_batch=1, sequence_parallel=sequence_parallel)
+    plan = Plan(tp=tp, dp=ranks, ep=ranks, micro_batch=1, sequence_parallel=sequence_parallel, balance="even")
     config = stage.moe
     run = stage.run("dgx-h100", plan, ranks, model=config)
     calls = [(one.bytes, n) for one, n in all_parts(run) if one.kind == "all_to_all"]
     size = 1024 / tp * config.experts_per_token * config.hidden * 2
-    assert {round(each) for each, _ in calls} == {round(size)}
-    assert sum(n for _, n in calls) == 4 * config.layers
+    small = 4 * 1024 / tp * config.experts_per_token
+    assert {round(each) for each, _ in calls} == {round(size), round(small)}
+    assert sum(n for each, n in calls if round(each) == round(size)) == 4 * config.layers
+    assert sum(n for each, n in calls if round(each) == round(small)) == 2 * config.layers
 
 
 def test_activations_between_stages(stage):

@@ -31,6 +31,11 @@ PLANS: dict[str, list[Any]] = {
     "overlap_gradients": [True, False], "overlap_weights": [True, False], "async_tp": [False, True],
     "offload": ["none", "none", "optimizer", "parameters"], "offload_to": ["host", "host", "nvme", "mixed"],
     "order": [Plan().order, ("tp", "dp", "cp", "ep", "pp")],
+    "stage_layers": [None, None, "uneven"], "expert_tp": [None, None, 1],
+    "dispatcher": [None, "allgather", "alltoall", "deepep", "hybridep"],
+    "cuda_graphs": [None, "router", "parts", "layer", "full"], "grouped": [None, "loop", "fused"],
+    "permute_fusion": [None, True], "router_fusion": [None, True], "capacity_factor": [None, None, 1.0, 1.5],
+    "expert_overlap": [None, True], "balance": [None, "even", "none"],
 }  # fmt: skip
 """Values of each field of a plan."""
 JOBS: dict[str, list[Any]] = {
@@ -100,7 +105,13 @@ PAIRS: dict[str, tuple[dict, object]] = {
     "recompute_modules": ({"recompute": "selective"}, ("mlp",)), "async_tp": ({}, True),
     "overlap_gradients": ({"zero": 3}, False), "overlap_weights": ({"zero": 3}, False), "offload": ({}, "optimizer"),
     "offload_to": ({"offload": "optimizer"}, "nvme"),
-    "order": ({"tp": 2, "dp": 8}, ("dp", "cp", "ep", "tp", "pp")),
+    "order": ({"tp": 2, "dp": 8}, ("dp", "cp", "ep", "tp", "pp")), "stage_layers": ({"pp": 2}, (1, 3)),
+    "expert_tp": ({"model": "experts", "ep": 2}, 1), "dispatcher": ({"model": "experts", "ep": 2}, "hybridep"),
+    "cuda_graphs": ({"model": "experts"}, "layer"), "grouped": ({"model": "experts", "tokens": 256}, "loop"),
+    "permute_fusion": ({"model": "experts", "tokens": 256}, True),
+    "router_fusion": ({"model": "experts", "tokens": 256}, True),
+    "capacity_factor": ({"model": "experts", "ep": 2}, 2.0), "balance": ({"model": "experts", "ep": 2}, "none"),
+    "expert_overlap": ({"model": "experts", "ep": 2}, True),
     "batch": ({}, 16), "tokens": ({}, 1024), "optimizer": ({}, "sgd"), "master_weights": ({}, False),
     "weights": ({}, "fp32"), "gradients": ({}, "bf16"), "reduce": ({}, "bf16"), "states": ({}, "bf16"),
     "clip": ({}, False), "flash": ({}, False), "fp8_scaling": ({"dtype": "fp8"}, "tensorwise"),
@@ -133,6 +144,9 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     plan["offload"] = plan["offload"] if job["optimizer"] != "none" else "none"
     if plan["offload"] == "parameters" and (plan["zero"] < 3 or pp > 1):
         plan["offload"] = "optimizer"
+    uneven = {2: (3, 1), 4: (0, 2, 1, 1)}  # of four layers
+    plan["stage_layers"] = uneven.get(pp * plan["vp"]) if plan["stage_layers"] else None
+    plan["expert_tp"] = plan["expert_tp"] if plan["sequence_parallel"] else None
     job["flash"] = job["flash"] or cp > 1
     model = draw(st.sampled_from(sorted(MODELS)))
     if model != "experts":

@@ -20,6 +20,11 @@ ALIASES = {
     "v100-sxm2": "v100-sxm-32gb",  # memory not stated
     "v100-sxm2-32gb": "v100-sxm-32gb",
     "mi350": "mi355x",  # of the series
+    "H100": "h100-sxm",
+    "B200": "b200-sxm",
+    "B300": "b300-sxm",
+    "GB200": "gb200",
+    "GB300": "gb300",
     "rtx-pro-6000": "rtx-pro-6000-server",  # edition not stated; clock and bandwidth of the measured cards are its
 }
 """Names of tables that stand for a GPU of the catalogue."""

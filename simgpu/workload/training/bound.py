@@ -31,6 +31,7 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.machine import topology_of
 from simgpu.memo import Region, fields_of, key_of
 from simgpu.model.operators import BYTES
+from simgpu.plan.experts import SETTINGS
 from simgpu.plan.parallelism import ORDER, Plan
 from simgpu.plan.states import parameters_of
 from simgpu.timing.kernels import KernelModel
@@ -289,25 +290,28 @@ class Bounds:
 
 NO_CUT = (
     *("tp", "dp", "sequence_parallel", "cp", "ep", "schedule", "zero", "shard", "context", "micro_batch", "recompute"),
-    *("overlap_gradients", "overlap_weights", "async_tp", "offload", "offload_to", "order"),
+    *("overlap_gradients", "overlap_weights", "async_tp", "offload", "offload_to", "order", "recompute_modules"),
+    *("expert_tp", *SETTINGS),
 )
 """Fields that the layers of a stage do not depend on; of recomputation they know how many layers it is of."""
 
 NO_ENDS = (
     *("sequence_parallel", "schedule", "context", "micro_batch", "recompute", "recompute_layers", "overlap_gradients"),
-    *("overlap_weights", "async_tp", "order"),
+    *("overlap_weights", "async_tp", "order", "recompute_modules", *SETTINGS),
 )
 """Fields that the norm of the gradients and the update do not depend on."""
 
 NO_TRAFFIC = (
     *("sequence_parallel", "schedule", "context", "recompute", "recompute_layers", "async_tp", "offload", "offload_to"),
+    *("recompute_modules", *SETTINGS),
 )
 """Fields that collectives of gradients and weights do not depend on; of microbatches only their number matters, where
 weights are gathered for each."""
 
 NO_GROUPS = (
     *("sequence_parallel", "vp", "schedule", "zero", "context", "micro_batch", "recompute", "recompute_layers"),
-    *("overlap_gradients", "overlap_weights", "async_tp", "offload", "offload_to"),
+    *("overlap_gradients", "overlap_weights", "async_tp", "offload", "offload_to", "recompute_modules"),
+    *("stage_layers", *SETTINGS),
 )
 """Fields that the ranks of a group do not depend on."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from simgpu.hardware.machine import machine_of
 from simgpu.memo import content, key_of
-from simgpu.model.config import TransformerConfig
+from simgpu.model.config import TransformerConfig, is_moe
 from simgpu.model.operators import (
     BYTES,
     Attention,
@@ -28,14 +28,17 @@ from simgpu.model.transformer import (
     is_weight_gradient,
     layer_operators,
 )
+from simgpu.plan.expert_stack import ExpertStack
 from simgpu.plan.numerics import Numerics
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.program import Collective, Step, shard_operators
 from simgpu.plan.recompute import runs_again
 from simgpu.timing.kernels import KernelModel
-from simgpu.workload.blocks import EMPTY, Block, run_block
+from simgpu.workload.blocks import EMPTY, Block, Launching, run_block
 from simgpu.workload.frameworks import Framework
+from simgpu.workload.host_code import cpu_slowdown
 from simgpu.workload.links import Links
+from simgpu.workload.training.dispatching import Exchange
 from simgpu.workload.training.lowering import asynchronous, lower, overlapped
 
 WEIGHT_GRADIENT = "_wgrad"
@@ -131,15 +134,17 @@ class Layers:
         repeated = self._steps((*copies, *again) if self.plan.zero == 3 else again)
         input_grad = weight_grad = EMPTY
         if self.plan.pipeline == SPLIT:
-            input_grad = self._backward(kind, repeated, tuple(op for op in gradients if not _of_weights(op)))
+            code = 0.5 * self._backward_code(kind)
+            inputs = tuple(op for op in gradients if not _of_weights(op))
+            input_grad = self._backward(kind, repeated, inputs, code + self._again_code(kind, again))
             weight_grad = self._run(
-                f"{kind} weight gradients", self._steps(tuple(op for op in gradients if _of_weights(op)))
+                f"{kind} weight gradients", self._steps(tuple(op for op in gradients if _of_weights(op))), code=code
             )
         trained = self._trained(kind, weights)
         return Passes(
             kind,
-            self._run(f"{kind} forward", first),
-            self._backward(kind, repeated, gradients),
+            self._run(f"{kind} forward", first, code=self._forward_code(kind), waits=self._waits(kind)),
+            self._backward(kind, repeated, gradients, self._backward_code(kind) + self._again_code(kind, again)),
             input_grad,
             weight_grad,
             weights,
@@ -161,10 +166,14 @@ class Layers:
             self.config, kind, batch, self.tokens, dtype, self.accumulate, self.routing, self.numerics.flash
         )
         if self.fp8:
-            operators = tuple(
-                replace(op, dtype="fp8") if isinstance(op, Matmul) and op.weight else op for op in operators
-            )
+            operators = tuple(self._in_fp8(op) for op in operators)
         return self._with_adapters(operators)
+
+    def _in_fp8(self, op: Operator) -> Operator:
+        """The product in fp8, of those with weights; of experts where the stack does that."""
+        if isinstance(op, GroupedMatmul) and self._experts.fp8_experts:
+            return replace(op, dtype="fp8")
+        return replace(op, dtype="fp8") if isinstance(op, Matmul) and op.weight else op
 
     @property
     def _wide(self) -> str:
@@ -280,7 +289,7 @@ class Layers:
 
     # ---- steps ---------------------------------------------------------------------------------------
 
-    def _backward(self, kind: str, repeated: Sequence[Step], gradients: Sequence[Operator]) -> Block:
+    def _backward(self, kind: str, repeated: Sequence[Step], gradients: Sequence[Operator], code: float) -> Block:
         """The block of backward.
 
         Where collectives can run beside weight gradients as they are, or cut up beside their products, a stack does
@@ -290,7 +299,7 @@ class Layers:
         if self.framework.overlaps_tp and self._cut:
             ways.append(self._steps(gradients, whole=True))
         overlapping = [overlapped(way) if self.framework.overlaps_tp and self.plan.tp > 1 else way for way in ways]
-        blocks = [self._run(f"{kind} backward", (*repeated, *way), len(repeated)) for way in overlapping]
+        blocks = [self._run(f"{kind} backward", (*repeated, *way), len(repeated), code) for way in overlapping]
         return min(blocks, key=lambda block: block.seconds)
 
     @property
@@ -300,16 +309,70 @@ class Layers:
 
     def _steps(self, operators: Sequence[Operator], whole: bool = False) -> tuple[Step, ...]:
         steps = shard_operators(
-            lower(operators, self.framework, self.fp8, self.config.rms_norm, self._autocast), self.plan
+            lower(operators, self.framework, self.fp8, self.config.rms_norm, self._autocast, self._clamped), self.plan
         )
+        if self.config.experts > 1:
+            steps = self._exchange.of(steps, self.plan)
         if self.fp8 == "rowwise":  # rows are gathered before they are quantised
             steps = tuple(_in_16_bits(step) for step in steps)
         if self._cut and not whole:
             steps = asynchronous(steps, self.plan.tp, self.framework.async_hidden)
         return steps
 
-    def _run(self, name: str, steps: Sequence[Step], repeated: int = 0) -> Block:
-        return run_block(name, steps, self.kernels, self.links, self.framework.launch_s, repeated)
+    def _run(
+        self, name: str, steps: Sequence[Step], repeated: int = 0, code: float = 0.0, waits: float = 0.0
+    ) -> Block:  # fmt: skip
+        each = 0.0 if self._experts.cuda_graphs == "full" else self.framework.launch_s
+        return run_block(name, steps, self.kernels, self.links, Launching(each, code, waits), repeated)
+
+    # ---- experts and the host ------------------------------------------------------------------------
+
+    @cached_property
+    def _experts(self) -> ExpertStack:
+        """How experts run."""
+        return self.framework.experts.under(self.plan)
+
+    @property
+    def _clamped(self) -> bool:
+        """Whether experts have biases and clamped gates, for which a stack may have kernels of their own."""
+        return self.config.experts > 1 and self.config.bias and self.config.gated
+
+    @cached_property
+    def _exchange(self) -> Exchange:
+        """How rows travel to experts and back."""
+        cluster, plan = self.kernels.cluster, self.plan
+        nodes = len({rank // cluster.gpus_per_node for rank in self.links.plan.group("ep", 0)})
+        return Exchange(
+            self._experts, self._experts.load(plan), self.config.experts_per_token, self.config.experts // plan.ep,
+            self.config.hidden, nodes, cluster.gpu.compute.sm_count.si,
+        )  # fmt: skip
+
+    @cached_property
+    def _cpu(self) -> float:
+        return cpu_slowdown(self.kernels.cluster)
+
+    def _code(self, kind: str) -> float:
+        """Host time of forward and backward of a unit, s; of embedding and head launches alone are counted."""
+        if kind in ("embedding", "head"):
+            return 0.0
+        here = self.config.experts // self.plan.ep
+        return self.framework.host.layer(self.config, kind, self._experts, here) * self._cpu
+
+    def _forward_code(self, kind: str) -> float:
+        return self._code(kind) * self.framework.host.forward
+
+    def _backward_code(self, kind: str) -> float:
+        return self._code(kind) * (1 - self.framework.host.forward)
+
+    def _again_code(self, kind: str, again: Sequence[Operator]) -> float:
+        """Of what backward runs again: all of forward, or nothing to speak of."""
+        return self._forward_code(kind) if again and self.plan.recompute == "full" else 0.0
+
+    def _waits(self, kind: str) -> float:
+        """Seconds that forward loses where the host waits for the GPU."""
+        if not is_moe(kind):
+            return 0.0
+        return self._experts.waits(self.plan) * self.framework.host.wait_s
 
     def _trained(self, kind: str, weights: float) -> float:
         if self.numerics.finetune == "full":

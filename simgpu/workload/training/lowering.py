@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from simgpu.model.operators import Attention, Dim, Matmul, Operator, Pointwise
+from simgpu.model.operators import Attention, Dim, GroupedMatmul, Matmul, Operator, Pointwise
 from simgpu.plan.program import Barrier, Collective, Step
 from simgpu.workload.frameworks import Framework, Kernels, Traffic
 
@@ -14,22 +14,24 @@ _BACKWARD = "_backward"
 
 def lower(
     operators: Iterable[Operator], framework: Framework, fp8: str | None = None, rms: bool = False,
-    autocast: bool = False,
+    autocast: bool = False, clamped: bool = False,
 ) -> tuple[Operator, ...]:  # fmt: skip
     """The kernels that `framework` runs for `operators`.
 
     `fp8` names the scaling of products in fp8, `rms` tells that normalisation is RMSNorm, `autocast` that weights and
-    residual stream are fp32.
+    residual stream are fp32, `clamped` that experts have biases and clamped gates.
     """
     kernels: list[Operator] = []
     for op in operators:
         match op:
             case Pointwise():
-                kernels += _pointwise(op, framework, _norm_in(framework, rms, autocast))
+                kernels += _pointwise(op, framework, _norm_in(framework, rms, autocast), clamped)
             case Attention():
                 kernels += _attention(op, framework)
             case Matmul() if fp8 and op.dtype == "fp8":
                 kernels += _fp8(op, fp8)
+            case GroupedMatmul() if fp8 and op.dtype == "fp8":
+                kernels += _fp8_experts(op, fp8)
             case _:
                 kernels.append(op)
     return tuple(kernels)
@@ -41,9 +43,9 @@ def _norm_in(framework: Framework, rms: bool, autocast: bool) -> str:
     return f"{kind}_autocast" if autocast else kind
 
 
-def _pointwise(op: Pointwise, framework: Framework, norm: str) -> Iterator[Operator]:
+def _pointwise(op: Pointwise, framework: Framework, norm: str, clamped: bool) -> Iterator[Operator]:
     gradient = op.name.endswith(_BACKWARD)
-    kernels = _kernels(op, framework, gradient, norm)
+    kernels = _kernels(op, framework, gradient, norm, clamped)
     if kernels is None:
         yield op
         return
@@ -58,13 +60,15 @@ def _pointwise(op: Pointwise, framework: Framework, norm: str) -> Iterator[Opera
         )
 
 
-def _kernels(op: Pointwise, framework: Framework, gradient: bool, norm: str) -> Kernels | None:
+def _kernels(op: Pointwise, framework: Framework, gradient: bool, norm: str, clamped: bool) -> Kernels | None:
     known = framework.backward if gradient else framework.forward
     base = op.name.removesuffix(_BACKWARD)
     if op.kind == "normalization":
         if op.writes < 2:  # no residual comes along
             return (Traffic("elementwise", 3, 1),) if gradient else None
         return known[norm]
+    if base == "experts_activation" and clamped:
+        return known.get("clamped")
     if base == "activation":
         gated = op.reads - (1 if gradient else 0) > 1
         return known["gated" if gated else "activation"]
@@ -102,6 +106,20 @@ def _fp8(op: Matmul, scaling: str) -> Iterator[Operator]:
     width = op.n[0] if len(op.n) == 1 else Dim(op.n_size, 1, op.n[0].axis)
     reads = 2 if scaling == "tensorwise" else 1
     yield Pointwise(f"{op.name}_cast", "elementwise", rows, (width,), "bf16", reads, 0.5)
+    yield op
+
+
+def _fp8_experts(op: GroupedMatmul, scaling: str) -> Iterator[Operator]:
+    """A product of experts in fp8, behind the cast of its rows.
+
+    Rows are quantised for it and for the gradient of the weights: read once, with a scale of the tensor twice, and
+    written in both layouts (Transformer Engine, GroupedLinear). Those of the gradient of weights were quantised before;
+    weights once a step, which is left out.
+    """
+    if not op.weight_gradient:
+        width = (Dim(op.k.units, op.k.width * op.topk, op.k.axis),)
+        reads = 2 if scaling == "tensorwise" else 1
+        yield Pointwise(f"{op.name}_cast", "elementwise", op.rows, width, "bf16", reads, 1)
     yield op
 
 

@@ -88,7 +88,7 @@ class Offload:
     @property
     def _copies(self) -> int:
         """The number of ranks that share the experts of a rank."""
-        return max(self.plan.dp * self.plan.cp // self.plan.ep, 1)
+        return self.plan.expert_copies
 
     def demands(self, stage: int, units: Sequence[Passes]) -> list[Demand]:
         """The copies that these units may ask for."""

@@ -77,7 +77,7 @@ def _mine(job: Job, trained: float, experts: float) -> float:
     plan = job.plan
     if not plan.zero or not trained:
         return trained
-    return (trained - experts) / plan.shards + experts / max(plan.dp * plan.cp // plan.ep, 1)
+    return (trained - experts) / plan.shards + experts / plan.expert_copies
 
 
 def _activity(kernels: KernelModel, name: str, kind: str, seconds: float, moved: float) -> Activity:
