@@ -13,6 +13,7 @@ through it is written once and read once.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ import networkx as nx
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster, PortRate
 from simgpu.hardware.derive import is_slice
-from simgpu.hardware.spec import PCIeSwitch
+from simgpu.hardware.spec import PCIeSwitch, Socket
 from simgpu.memo import Memo, Region
 
 ROUTES = 2**18
@@ -98,9 +99,9 @@ class Topology:
         if is_slice(self.cluster.gpu):
             # MIG user guide: "no GPU to GPU P2P (either PCIe or NVLink)", and NCCL takes one slice of a GPU at most
             problem = (
-                f"MIG slices ('{self.cluster.gpu.name}') have no peer-to-peer, neither NVLink nor PCIe, so that no"
+                f"MIG slices ('{self.cluster.gpu.name}') cannot communicate: they have no peer-to-peer over NVLink or"
             )
-            raise InputError(f"{problem} plan can communicate between them; expected one slice a replica", key="plan")
+            raise InputError(f"{problem} PCIe; expected one slice for each replica", key="plan")
         if self.graph.has_edge(a, b):  # a bridge, or a link of a full mesh
             return [(a, b)], "gpu-link"
         switch = place[a].get("nvswitch")
@@ -170,54 +171,61 @@ def build_topology(cluster: Cluster, nodes: int) -> Topology:
 
 
 def _add_node(graph: nx.DiGraph[str], cluster: Cluster, n: int) -> None:
-    node, gpu = cluster.node, cluster.gpu
-    gpu_port, switches, sockets = cluster.port(gpu.host_link), 0, 0
-    nic_port = cluster.port(node.nic.host_link) if node.nic else None
-    counters = {"gpu": 0, "nic": 0}
-    roots: list[str] = []
-
-    def attach(device: str, above: str, memory: str) -> None:
-        name = f"n{n}.{device}{counters[device]}"
-        graph.add_node(name, kind=device, node=n, index=counters[device], memory=memory)
-        counters[device] += 1
-        port = gpu_port if device == "gpu" else nic_port
-        assert port is not None
-        _join(graph, name, above, port, "pcie")
-
-    for socket in node.sockets:
-        for _ in range(socket.count):
-            root, memory = f"n{n}.root{sockets}", f"n{n}.mem{sockets}"
-            sockets += 1
-            roots.append(root)
-            graph.add_node(root, kind="root", node=n)
-            graph.add_node(memory, kind="memory", node=n)
-            _join(
-                graph,
-                root,
-                memory,
-                PortRate(socket.memory_bandwidth.si / 2, 0.0, "dram", socket.memory_bandwidth.si / 2),
-                "host",
-            )
-            for entry in socket.devices:
-                if not isinstance(entry, PCIeSwitch):
-                    attach(entry, root, memory)
-                    continue
-                for _ in range(entry.count):
-                    switch = f"n{n}.pcie{switches}"
-                    switches += 1
-                    graph.add_node(switch, kind="pcie-switch", node=n)
-                    _join(graph, switch, root, cluster.port(entry.switch), "pcie")
-                    for device in entry.devices:
-                        attach(device, switch, memory)
+    """Add node `n`: its sockets with their PCIe trees, the links between sockets, and those between its GPUs."""
+    node, numbers = cluster.node, Counter[str]()
+    sockets = [socket for socket in node.sockets for _ in range(socket.count)]
+    for number, socket in enumerate(sockets):
+        _add_socket(graph, cluster, n, number, socket, numbers)
     if node.inter_socket is not None:
-        for i, root in enumerate(roots):
-            for other in roots[:i]:
-                _join(graph, root, other, cluster.port(node.inter_socket), "inter-socket")
+        port = cluster.port(node.inter_socket)
+        for i in range(len(sockets)):
+            for j in range(i):
+                _join(graph, f"n{n}.root{i}", f"n{n}.root{j}", port, "inter-socket")
     for a, b, port in _own_links(cluster, n):
         if b.endswith("nvswitch"):
             graph.add_node(b, kind="nvswitch", node=n)
             graph.nodes[a]["nvswitch"] = b
         _join(graph, a, b, port, "gpu-link")
+
+
+def _add_socket(
+    graph: nx.DiGraph[str], cluster: Cluster, n: int, number: int, socket: Socket, numbers: Counter[str]
+) -> None:
+    """Add a socket of node `n`: root complex, memory, and what hangs on its PCIe, directly or below switches.
+
+    `numbers` counts the GPUs, NICs and PCIe switches that the node has so far.
+    """
+    root, memory = f"n{n}.root{number}", f"n{n}.mem{number}"
+    graph.add_node(root, kind="root", node=n)
+    graph.add_node(memory, kind="memory", node=n)
+    half = socket.memory_bandwidth.si / 2
+    _join(graph, root, memory, PortRate(half, 0.0, "dram", half), "host")
+
+    def attach(device: str, above: str) -> None:
+        name, index = f"n{n}.{device}{numbers[device]}", numbers[device]
+        numbers[device] += 1
+        graph.add_node(name, kind=device, node=n, index=index, memory=memory)
+        _join(graph, name, above, _host_port(cluster, device), "pcie")
+
+    for entry in socket.devices:
+        if not isinstance(entry, PCIeSwitch):
+            attach(entry, root)
+            continue
+        for _ in range(entry.count):
+            switch = f"n{n}.pcie{numbers['switch']}"
+            numbers["switch"] += 1
+            graph.add_node(switch, kind="pcie-switch", node=n)
+            _join(graph, switch, root, cluster.port(entry.switch), "pcie")
+            for device in entry.devices:
+                attach(device, switch)
+
+
+def _host_port(cluster: Cluster, device: str) -> PortRate:
+    """The PCIe port of a GPU ('gpu') or of a NIC ('nic')."""
+    if device == "gpu":
+        return cluster.port(cluster.gpu.host_link)
+    assert cluster.node.nic is not None
+    return cluster.port(cluster.node.nic.host_link)
 
 
 def _own_links(cluster: Cluster, n: int) -> Iterator[tuple[str, str, PortRate]]:
