@@ -41,7 +41,7 @@ from simgpu.workload.runtimes import Runtime
 
 @dataclass(frozen=True)
 class Inferred:
-    """What inference takes: its timeline, the memory of each stage, the row."""
+    """A simulated job of inference: its timeline, the memory of each pipeline stage, and its row."""
 
     execution: Execution
     memory: tuple[ServingMemory, ...]
@@ -52,7 +52,7 @@ def infer(
     cluster: Cluster, job: InferenceJob, model: TransformerConfig | None, plan: Plan, how: RunOptions, run: Runtime,
     draft: TransformerConfig | None = None,
 ) -> Inferred:  # fmt: skip
-    """Simulate a job of inference in the runtime `run`. Raises `InputError` (key only) for what cannot be."""
+    """Simulate a job of inference in the runtime `run`. Raises `InputError` (key only) for what cannot be run."""
     deployment = deploy(cluster, job, model, plan, run, how)
     if isinstance(job, MixedStep):
         return _mixed(deployment, job, how.require_fit)
@@ -66,6 +66,7 @@ def infer(
 
 
 def _batch(deployment: Deployment, job: Inference, draft: TransformerConfig | None, require_fit: bool) -> Inferred:
+    """A batch from its prompts to its last tokens."""
     plan = deployment.plan
     if job.batch < plan.dp:
         raise InputError(f"{plan.dp} replicas are more than the {job.batch} sequences of the batch", key="plan.dp")
@@ -90,7 +91,7 @@ def _batch(deployment: Deployment, job: Inference, draft: TransformerConfig | No
         "output_tokens_per_s": job.batch * (job.output - 1) / done.decode_s if done.decode_s else 0.0,
         "evaluated_steps": done.evaluations,
         **_rates(deployment, tokens, job.batch * (job.prompt + job.output), done.total, done.tpot),
-        **_bound(deployment, done),
+        **_bound(done),
         **_alone(deployment, job, done, execution),
         **_held(deployment, memory, job.batch, job.prompt + job.output),
     }
@@ -101,8 +102,10 @@ def _batch(deployment: Deployment, job: Inference, draft: TransformerConfig | No
 
 
 def _alone(deployment: Deployment, job: Inference, done: Generation, execution: Execution) -> dict[str, Any]:
-    """The same batch on one GPU, memory set aside, and what splitting it is worth, with their ends. A draft
-    is left out of both."""
+    """Columns of the same batch on one GPU, without its memory limit, and speedup and efficiency, with P10 and P90.
+
+    There are none with a draft model.
+    """
     gpus = deployment.plan.world
     if gpus == 1:
         ends = _ends(deployment, {"step_s": done.total}, [*done.prefill, *done.decode])
@@ -123,7 +126,7 @@ def _alone(deployment: Deployment, job: Inference, done: Generation, execution: 
 
 
 def _named(deployment: Deployment, seconds: float) -> dict[str, Any]:
-    """What a row says of a run whose errors are compared."""
+    """Columns of a run that its errors depend on, with its seconds."""
     return {
         "workload": "inference", "gpu": deployment.cluster.gpu.name, "runtime": deployment.runtime.name,
         "pp": deployment.plan.pp, "step_s": seconds,
@@ -133,18 +136,19 @@ def _named(deployment: Deployment, seconds: float) -> dict[str, Any]:
 def _against_one(alone: float, total: float, gpus: int, ends: Mapping[str, float], ratio: Range) -> dict[str, float]:
     """Columns that compare `total` with the seconds of one GPU; `ratio` are the ends of their ratio over its value."""
     values = {"single_gpu_step_s": alone, "efficiency": alone / gpus / total, "speedup": alone / total}
-    found = values | {"ideal_step_s": alone / gpus}
+    columns = values | {"ideal_step_s": alone / gpus}
     for end in ("p10", "p90"):
-        found[f"single_gpu_step_s_{end}"] = ends[f"step_s_{end}"]
+        columns[f"single_gpu_step_s_{end}"] = ends[f"step_s_{end}"]
         for name in ("efficiency", "speedup"):
-            found[f"{name}_{end}"] = values[name] * getattr(ratio, end)
-    return found
+            columns[f"{name}_{end}"] = values[name] * getattr(ratio, end)
+    return columns
 
 
 # ---- one step ----------------------------------------------------------------------------------------
 
 
 def _mixed(deployment: Deployment, job: MixedStep, require_fit: bool) -> Inferred:
+    """One step with new tokens of a prompt and sequences that decode."""
     plan = deployment.plan
     if plan.cp > 1 and job.prefill and job.decodes:
         raise InputError(f"{plan.cp}: prompts and decodes cannot share a step of context parallelism", key="plan.cp")
@@ -169,6 +173,7 @@ def _mixed(deployment: Deployment, job: MixedStep, require_fit: bool) -> Inferre
 
 
 def _served(deployment: Deployment, load: Load, require_fit: bool) -> Inferred:
+    """A server in its steady state."""
     plan = deployment.plan
     if load.concurrency < plan.dp:
         raise InputError(f"{plan.dp} replicas are more than {load.concurrency} requests", key="plan.dp")
@@ -218,7 +223,10 @@ def _asked(deployment: Deployment, **load: int) -> dict[str, Any]:
 
 
 def _times(total: float, runs: Sequence[Run], deployment: Deployment, per: float = 1.0) -> dict[str, Any]:
-    """Parts of the time of a batch or step; of a server those of a token (`per`)."""
+    """Columns of the parts of `total`, s, with FLOPs and utilization.
+
+    Seconds of `runs` are multiplied by `per`: 1 over the output tokens where `total` is the time of a server's token.
+    """
     found = anatomy_of(runs)
     parts = {name: value * per for name, value in found.items()}
     known = sum(parts.values())
@@ -252,7 +260,7 @@ def _rates(deployment: Deployment, output: float, total: float, seconds: float, 
     }
 
 
-def _bound(deployment: Deployment, done: Generation) -> dict[str, float]:
+def _bound(done: Generation) -> dict[str, float]:
     """Tokens per second of a user, if kernels ran at the speed of light and there were nothing else."""
     if not done.decode:
         return {}
@@ -276,7 +284,7 @@ def _memory(deployment: Deployment, batch: int, tokens: int, require_fit: bool) 
 
 
 def _held(deployment: Deployment, memory: Sequence[ServingMemory], batch: int, tokens: int) -> dict[str, Any]:
-    """Memory of the fullest rank, and what else would fit beside the weights."""
+    """Columns of the memory of the fullest rank, and of what else would fit beside the weights."""
     worst, served, capacity = fullest(memory), deployment.served, _capacity(deployment)
     sequences = most_sequences(served, tokens, capacity)
     engine = deployment.runtime.style == "fused"  # others take memory as a sequence grows
@@ -310,10 +318,13 @@ _MEASURED_AS = {"ttft_s": ("ttft", "prefill"), "tpot_s": ("tpot", "decode"), "st
 
 
 def _ends(deployment: Deployment, row: dict[str, Any], runs: Iterable[Run]) -> dict[str, float]:
-    """P10 and P90: what residuals of whole runs of this runtime say, or those of its kernels where they are wider; and
-    wider than that where no runs of its version were measured."""
+    """P10 and P90 of the times of a row, s, by column.
+
+    They come from residuals of whole runs of this runtime, or from those of its kernels where these are wider, and are
+    wider still where no runs of its version were measured.
+    """
     kernels = _kernel_ends(runs)
-    found: dict[str, float] = {}
+    columns: dict[str, float] = {}
     run = deployment.runtime
     library = run.library(deployment.plan.pp)
     for name, (served, alone) in _MEASURED_AS.items():
@@ -329,12 +340,12 @@ def _ends(deployment: Deployment, row: dict[str, Any], runs: Iterable[Run]) -> d
         ends = min(float(low), kernels.p10, least), max(float(high), kernels.p90, most)
         if not run.measured:
             ends = of_version(op, *ends)
-        found[f"{name}_p10"], found[f"{name}_p90"] = value * ends[0], value * ends[1]
-    return found
+        columns[f"{name}_p10"], columns[f"{name}_p90"] = value * ends[0], value * ends[1]
+    return columns
 
 
 def _kernel_ends(runs: Iterable[Run]) -> Range:
-    """P10 and P90 over the middle of the kernels and collectives of some steps."""
+    """P10 and P90 of the seconds of some steps over their predicted seconds, from errors of kernels and collectives."""
     parts, certain = [], 0.0
     for run in runs:
         certain += run.step.host * run.count
