@@ -1,7 +1,7 @@
 """The hardware as a networkx DiGraph, and the routes that data takes through it.
 
 Vertices are GPUs, NVSwitches, PCIe switches, root complexes, host memories, NICs, leaf and spine switches, named
-like `n0.gpu3`. Every directed edge carries `bandwidth` (payload bytes/s), `planned` (what NCCL reckons with when it
+like `n0.gpu3`. Every directed edge carries `bandwidth` (payload bytes/s), `planned` (what NCCL assumes when it
 chooses, bytes/s), `latency` (s), `link` (which kind) and `kind`. Any networkx function can be called on
 `Topology.graph`.
 
@@ -50,7 +50,7 @@ class Topology:
         self.gpus = [name for name in graph if graph.nodes[name]["kind"] == "gpu"]
         """GPU vertices in order: all of node 0, then all of node 1, ..."""
         self.memo = Memo()
-        """What was worked out of this graph and may be asked again."""
+        """Results that follow from this graph and are remembered."""
         self._routes: Region[tuple[int, int], Route] = self.memo.region("routes", ROUTES)
         self._paths: Region[tuple[str, str], list[tuple[str, str]]] = self.memo.region("paths", ROUTES)
         self._pcie = nx.subgraph_view(
@@ -79,7 +79,7 @@ class Topology:
         return tuple(self._path(name, self.graph.nodes[name]["memory"]))
 
     def edges(self, edges: tuple[tuple[str, str], ...], via: str = "gpu-link") -> Route:
-        """A way along given edges, such as from a GPU to its switch."""
+        """The route along given edges, such as from a GPU to its switch."""
         return Route(edges, sum(self.graph.edges[edge]["latency"] for edge in edges), via)
 
     def leaf(self, gpu: int) -> str:
@@ -87,7 +87,7 @@ class Topology:
         return self._leaf_of(self._nic_of(self.gpus[gpu]))
 
     def bandwidth(self, route: Route) -> float:
-        """Bytes/s of the narrowest edge."""
+        """Bandwidth of the narrowest edge of a route, bytes/s."""
         return float(min(self.graph.edges[edge]["bandwidth"] for edge in route.edges))
 
     # ---- the rules -----------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ class Topology:
         return str(next(v for v in self.graph[nic] if v.startswith("leaf")))
 
     def _nic_of(self, gpu: str) -> str:
-        """The rail of a GPU: NICs are dealt to the GPUs of a node in order, evenly."""
+        """The NIC of a GPU: NICs are dealt to the GPUs of a node in order, evenly."""
         node = self.cluster.node
         place = self.graph.nodes[gpu]
         return f"n{place['node']}.nic{place['index'] * node.nic_count // node.gpu_count}"
@@ -252,7 +252,7 @@ def _own_links(cluster: Cluster, n: int) -> Iterator[tuple[str, str, PortRate]]:
 
 
 def _add_fabric(graph: nx.DiGraph[str], cluster: Cluster, nodes: int) -> None:
-    """Leaf switches, and the spine where there is more than one leaf."""
+    """Add leaf switches, and the spine where there is more than one leaf."""
     fabric, nic = cluster.spec.fabric, cluster.node.nic
     assert fabric is not None and nic is not None
     fabric_port, nic_port = cluster.port(fabric), cluster.port(nic.port)
@@ -276,7 +276,7 @@ def _add_fabric(graph: nx.DiGraph[str], cluster: Cluster, nodes: int) -> None:
 
 
 def _join(graph: nx.DiGraph[str], a: str, b: str, port: PortRate, kind: str) -> None:
-    """Two directed edges, one each way."""
+    """Add two directed edges between `a` and `b`, one each way."""
     for edge in ((a, b), (b, a)):
         graph.add_edge(
             *edge, bandwidth=port.bandwidth, planned=port.planned, latency=port.latency, link=port.link, kind=kind
