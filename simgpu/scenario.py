@@ -1,4 +1,4 @@
-"""What a user asks: a model, a workload, a cluster, a plan, and hardware parameters set by hand."""
+"""A scenario: a model, a workload, a cluster, a plan, and hardware parameters set by hand."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ Key = tuple[str, ...]
 """Path of a value in a scenario. Hardware parameters have two parts: ('hardware', 'gpu.memory.bandwidth')."""
 
 
-def _type_of(one: DataclassField[Any]) -> Any:
-    """What a file may give for a key of a plan."""
-    key = KEYS[one.name]
+def _type_of(field: DataclassField[Any]) -> Any:
+    """The type of what a file may give for a key of a plan."""
+    key = KEYS[field.name]
     named: Any = Literal.__getitem__(key.values) if key.values else None
-    if isinstance(one.default, bool):
+    if isinstance(field.default, bool):
         return bool
-    if isinstance(one.default, tuple):
+    if isinstance(field.default, tuple):
         return tuple.__class_getitem__((named, ...))
-    given = named or Annotated[int, Field(strict=True, gt=key.least - 1, le=key.most)]
-    return given | None if one.default is None else given
+    annotated = named or Annotated[int, Field(strict=True, gt=key.least - 1, le=key.most)]
+    return annotated | None if field.default is None else annotated
 
 
 _PLAN: Any = create_model("_PLAN", **{one.name: (_type_of(one), one.default) for one in fields(Plan)})  # type: ignore[call-overload]
 
 
 class PlanFields(_PLAN):
-    """How a step is split, as an experiment file gives it: the keys, limits and defaults of `simgpu.Plan`.
+    """A parallel plan as an experiment file gives it: the keys, limits and defaults of `simgpu.Plan`.
 
-    All but tp and dp are of training.
+    Keys other than tp and dp are for training.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
@@ -63,14 +63,14 @@ class PlanFields(_PLAN):
         return Plan(**self.model_dump())
 
 
-def _model_name(given: Any) -> Any:
+def _model_name(model: Any) -> Any:
     """A model as text: `{base: llama-3.1-8b, layers: 12}` is 'llama-3.1-8b@layers=12'."""
-    if not isinstance(given, Mapping):
-        return given
-    base = given.get("base")
+    if not isinstance(model, Mapping):
+        return model
+    base = model.get("base")
     if not isinstance(base, str):
         raise ValueError(f"{shown(base)} names no model; expected base: the model to start from, such as llama-3.1-8b")
-    changes = {str(key): value for key, value in given.items() if key != "base"}
+    changes = {str(key): value for key, value in model.items() if key != "base"}
     wrong = next((key for key, value in changes.items() if not isinstance(value, (bool, int, str))), None)
     if wrong is not None:
         raise ValueError(f"{wrong}: {shown(changes[wrong])} is not a whole number, true or false")
@@ -95,7 +95,7 @@ class Scenario(BaseModel):
     hardware: dict[str, Any] = {}
 
     def options(self, **changed: Any) -> RunOptions:
-        """How it is run, with single options `changed`."""
+        """The options of the run, with single ones `changed`."""
         said = {
             name: getattr(self, name) for name in RunOptions.__dataclass_fields__ if name in type(self).model_fields
         }
@@ -104,7 +104,7 @@ class Scenario(BaseModel):
 
 @dataclass(frozen=True)
 class Place:
-    """The place of a value: `source` for people; file and line; `key` as the user spelt it, if not as usual."""
+    """The place where a value was written: `source` in words, file and line, and `key` as the user spelt it."""
 
     source: str
     file: str | None = None
@@ -124,7 +124,7 @@ class Origins:
         self._places[path] = place
 
     def again(self, path: Key) -> None:
-        """Count what is known of `path` as put just now."""
+        """Make the place of `path` the last that was put."""
         self.put(path, self._places[path])
 
     def source(self, path: Key) -> str:
@@ -147,6 +147,7 @@ class Origins:
         return Override(key, value, place.source, place.file, place.line)
 
     def copy(self) -> Origins:
+        """The same places, to which others can be added."""
         other = Origins()
         other._places = dict(self._places)
         return other
@@ -203,7 +204,7 @@ def check_names(scenario: Scenario, catalogue: Catalogue, origins: Origins) -> N
 
 
 def draft_of(scenario: Scenario, catalogue: Catalogue) -> TransformerConfig | None:
-    """The model that speculative decoding guesses with; None without."""
+    """The draft model of speculative decoding; None without one."""
     asked = scenario.workload.speculative if isinstance(scenario.workload, Inference) else None
     if asked is None or asked.draft == "mtp":
         return None
@@ -259,7 +260,7 @@ def resolve(
 def _training_inputs(
     scenario: Scenario, model: TransformerConfig | None, framework: Framework, found: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What a training step is kept in, defaults filled in, and the constants of its framework with their source."""
+    """Number formats of a training step, defaults filled in, and the constants of its framework with their source."""
     assert isinstance(scenario.workload, Training)
     for key, value in vars(scenario.workload.numerics(scenario.dtype, model, framework)).items():
         asked = found.get(f"workload.{key}", {})
@@ -275,7 +276,7 @@ def _training_inputs(
 def _inference_inputs(
     scenario: Scenario, cluster: Cluster, catalogue: Catalogue
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What a model is served in, defaults filled in, and the constants of its runtime with their source."""
+    """The number formats of a served model, defaults filled in, and the constants of its runtime with their source."""
     from simgpu.workload.inference.deploying import deploy
 
     job = scenario.workload
@@ -307,7 +308,7 @@ def _given_by(runtime: Runtime, key: str) -> str:
 
 
 def effective(path: Key, value: Any, scenario: Scenario) -> dict[str, Any]:
-    """What a scenario value comes to: defaults that depend on others filled in, units named."""
+    """The value that a scenario's value stands for, with its unit: defaults that depend on others are filled in."""
     if value is None:
         value = absent(path, scenario.workload.kind, scenario.dtype)
     unit = {"time": "s", "bytes": "B"}.get(path[-1]) if len(path) > 1 else None
