@@ -101,7 +101,7 @@ class Problem:
         limits = limits_of(search.limits, TRAINING, self.price)
         for column in limits:
             if plain(column) in ("training_days", "gpu_hours", "usd_per_run") and job.train_tokens is None:
-                problem = f"{shown(search.limits[column])}: nothing says how long a run is"
+                problem = f"{shown(search.limits[column])}: the length of the run is not known"
                 problem += "; expected workload.train_tokens too"
                 raise InputError(problem, key=f"search.limits.{column}")
         return StepLimits(limits, job.batch, job.batch * job.tokens, job.train_tokens, self.price)
