@@ -205,11 +205,11 @@ def check_names(scenario: Scenario, catalogue: Catalogue, origins: Origins) -> N
 
 def draft_of(scenario: Scenario, catalogue: Catalogue) -> TransformerConfig | None:
     """The draft model of speculative decoding; None without one."""
-    asked = scenario.workload.speculative if isinstance(scenario.workload, Inference) else None
-    if asked is None or asked.draft == "mtp":
+    speculation = scenario.workload.speculative if isinstance(scenario.workload, Inference) else None
+    if speculation is None or speculation.draft == "mtp":
         return None
     try:
-        return catalogue.model(asked.draft)
+        return catalogue.model(speculation.draft)
     except InputError as error:
         raise InputError(error.problem, key="workload.speculative.draft") from None
 
@@ -227,45 +227,45 @@ def resolve(
     scenario: Scenario, cluster: Cluster, catalogue: Catalogue, origins: Origins
 ) -> Mapping[str, Mapping[str, Any]]:
     """Every input of a scenario, defaults and catalogue figures included: value, unit, source. Values are SI."""
-    found: dict[str, dict[str, Any]] = {}
+    inputs: dict[str, dict[str, Any]] = {}
     written = {path for path, _ in leaves(scenario.model_dump(exclude={"hardware"}, exclude_unset=True))}
     dumped = scenario.model_dump(exclude={"hardware"})
     for path, value in leaves(dumped):
         place = indexed(dumped, path)
         source = origins.source(place) if path in written else "default"
-        found[".".join(path)] = {**effective(path, value, scenario), "source": source}
+        inputs[".".join(path)] = {**effective(path, value, scenario), "source": source}
     if isinstance(scenario.workload, Training):
         model = catalogue.model(scenario.model) if scenario.model else None
         try:
-            found |= dict(_training_inputs(scenario, model, catalogue.framework(scenario.framework), found))
+            inputs |= dict(_training_inputs(scenario, model, catalogue.framework(scenario.framework), inputs))
         except InputError as error:
             raise origins.error(error.problem, tuple((error.key or "").split("."))) from None
     if isinstance(scenario.workload, (Inference, MixedStep, Serving)):
-        found |= dict(_inference_inputs(scenario, cluster, catalogue))
+        inputs |= dict(_inference_inputs(scenario, cluster, catalogue))
     if scenario.model:
         described = catalogue.model_source(scenario.model)
         source = described.source or str(catalogue.find("models", scenario.model) or scenario.model)
         for key, value in vars(catalogue.model(scenario.model)).items():
-            found[f"model.{key}"] = {"value": value, "source": source}
+            inputs[f"model.{key}"] = {"value": value, "source": source}
     specs: dict[str, Any] = {"cluster": cluster.spec, "node": cluster.node, "gpu": cluster.gpu}
     specs |= {f"link.{name}": link for name, link in cluster.links.items()}
     for root, spec in specs.items():
         for path, figure in figures(spec):
-            found[".".join((root, *map(str, path)))] = _resolved(figure, spec.sources)
+            inputs[".".join((root, *map(str, path)))] = _resolved(figure, spec.sources)
     for path, one in cluster.kernel.given.items():
-        found["gpu.kernel." + ".".join(path)] = _resolved(one.figure, {one.figure.source or "": one.source})
-    return found
+        inputs["gpu.kernel." + ".".join(path)] = _resolved(one.figure, {one.figure.source or "": one.source})
+    return inputs
 
 
 def _training_inputs(
-    scenario: Scenario, model: TransformerConfig | None, framework: Framework, found: Mapping[str, Mapping[str, Any]]
+    scenario: Scenario, model: TransformerConfig | None, framework: Framework, inputs: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Number formats of a training step, defaults filled in, and the constants of its framework with their source."""
     assert isinstance(scenario.workload, Training)
     for key, value in vars(scenario.workload.numerics(scenario.dtype, model, framework)).items():
-        asked = found.get(f"workload.{key}", {})
-        known = asked.get("value") is not None and asked["source"] != "default"
-        source = asked["source"] if known else f"follows from dtype {scenario.dtype} and the workload"
+        written_value = inputs.get(f"workload.{key}", {})
+        is_set = written_value.get("value") is not None and written_value["source"] != "default"
+        source = written_value["source"] if is_set else f"follows from dtype {scenario.dtype} and the workload"
         yield f"numerics.{key}", {"value": value, "source": source}
     yield "framework.title", {"value": framework.title, "source": f"frameworks/{framework.name}.yaml"}
     for key, value in framework.values().items():
@@ -283,22 +283,23 @@ def _inference_inputs(
     assert isinstance(job, (Inference, MixedStep, Serving))
     model = catalogue.model(scenario.model) if scenario.model else None
     run = runtime_of(job, catalogue)
-    made = deploy(cluster, job, model, scenario.plan.plan(), run, scenario.options())
-    for key, value in vars(made.precision).items():
+    deployment = deploy(cluster, job, model, scenario.plan.plan(), run, scenario.options())
+    for key, value in vars(deployment.precision).items():
         if key not in ("name", "source"):
             plain = dict(value) if isinstance(value, Mapping) else value
-            yield f"precision.{key}", {"value": plain, "source": made.precision.source}
+            yield f"precision.{key}", {"value": plain, "source": deployment.precision.source}
     follows = f"follows from dtype {scenario.dtype} and the workload"
-    yield "serving.activations", {"value": made.dtype, "source": follows}
-    yield "serving.kv_cache", {"value": made.kv_dtype or made.dtype, "source": follows}
-    yield "serving.chunk", {"value": made.chunk, "source": f"{made.runtime.name} on {cluster.gpu.name}"}
-    if made.config.experts > 1:
-        yield "serving.routing", {"value": made.routing, "source": follows}
-    sources = made.runtime.sources
-    for key, value in vars(made.runtime).items():
+    yield "serving.activations", {"value": deployment.dtype, "source": follows}
+    yield "serving.kv_cache", {"value": deployment.kv_dtype or deployment.dtype, "source": follows}
+    yield "serving.chunk", {"value": deployment.chunk, "source": f"{deployment.runtime.name} on {cluster.gpu.name}"}
+    if deployment.config.experts > 1:
+        yield "serving.routing", {"value": deployment.routing, "source": follows}
+    sources = deployment.runtime.sources
+    for key, value in vars(deployment.runtime).items():
         if key not in ("name", "sources", "stack"):
             unit = {"unit": "s"} if key.endswith("_s") else {"unit": "B"} if key.endswith("_bytes") else {}
-            yield f"runtime.{key}", {"value": value, **unit, "source": sources.get(key, _given_by(made.runtime, key))}
+            source = sources.get(key, _given_by(deployment.runtime, key))
+            yield f"runtime.{key}", {"value": value, **unit, "source": source}
 
 
 def _given_by(runtime: Runtime, key: str) -> str:

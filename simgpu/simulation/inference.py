@@ -227,8 +227,8 @@ def _times(total: float, runs: Sequence[Run], deployment: Deployment, per: float
 
     Seconds of `runs` are multiplied by `per`: 1 over the output tokens where `total` is the time of a server's token.
     """
-    found = anatomy_of(runs)
-    parts = {name: value * per for name, value in found.items()}
+    anatomy = anatomy_of(runs)
+    parts = {name: value * per for name, value in anatomy.items()}
     known = sum(parts.values())
     done, gpus = products_of(runs, deployment.plan), deployment.plan.world
     seconds = total if per == 1.0 else sum(run.seconds * run.count for run in runs) * per
@@ -273,14 +273,14 @@ def _capacity(deployment: Deployment) -> float:
 
 
 def _memory(deployment: Deployment, batch: int, tokens: int, require_fit: bool) -> tuple[ServingMemory, ...]:
-    found = serving_memory(deployment.served, batch, tokens, _capacity(deployment))
-    if require_fit and not fullest(found).fits:
+    memory = serving_memory(deployment.served, batch, tokens, _capacity(deployment))
+    if require_fit and not fullest(memory).fits:
         from simgpu.plan.serving_fit import DEGREES, misfit_text
 
         most, join = deployment.cluster.gpu_count, 1 if is_slice(deployment.cluster.gpu) else DEGREES[-1]
         text = misfit_text(deployment.served, batch, tokens, _capacity(deployment), most, join=join)
         raise MisfitError(text, key="plan")
-    return found
+    return memory
 
 
 def _held(deployment: Deployment, memory: Sequence[ServingMemory], batch: int, tokens: int) -> dict[str, Any]:

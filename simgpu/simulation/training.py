@@ -86,15 +86,15 @@ def train(
         workload.clip,
     )
     execution = run_step(job, kernels, Links(cluster, plan, kernels, how.algorithm, how.protocol, how.folded))
-    found = anatomy(execution)
+    parts = anatomy(execution)
     alone = Plan(
         micro_batch=job.micro_batch, recompute=plan.recompute, offload=plan.offload, offload_to=plan.offload_to,
         zero=plan.zero if plan.offload != "none" else 0,
         recompute_layers=plan.recompute_layers and plan.recompute_layers * plan.pp,
     )  # fmt: skip
-    single = found if plan.world == 1 else _alone(replace(job, plan=alone), kernels, how)
-    row = _row(workload, job, execution, found, single, memory, cluster.gpus_per_node)
-    return Trained(execution, found, memory, row)
+    single = parts if plan.world == 1 else _alone(replace(job, plan=alone), kernels, how)
+    row = _row(workload, job, execution, parts, single, memory, cluster.gpus_per_node)
+    return Trained(execution, parts, memory, row)
 
 
 def _alone(job: Job, kernels: KernelModel, how: RunOptions) -> Anatomy:

@@ -187,21 +187,21 @@ class Links:
     def _groups(self, kind: str, rank: int) -> list[Ranks]:
         """The group of a rank, and those that use the same nodes as it."""
         per_node, plan = self.cluster.gpus_per_node, self.plan
-        found: dict[Ranks, None] = {self._group(kind, rank): None}
+        groups: dict[Ranks, None] = {self._group(kind, rank): None}
         nodes: set[int] = set()
-        fresh = {r // per_node for r in next(iter(found))}
+        fresh = {r // per_node for r in next(iter(groups))}
         stage = self._stage_of(rank)
         while fresh:
             nodes |= fresh
             members = [r for n in sorted(fresh) for r in range(n * per_node, min((n + 1) * per_node, plan.world))]
-            grouped = {r for group in found for r in group}
+            grouped = {r for group in groups for r in group}
             for r in members:
                 if r not in grouped and self._stage_of(r) == stage:
                     group = self._group(kind, r)
-                    found[group] = None
+                    groups[group] = None
                     grouped.update(group)
-            fresh = {r // per_node for group in found for r in group} - nodes
-        return list(found)
+            fresh = {r // per_node for group in groups for r in group} - nodes
+        return list(groups)
 
     def _place(self, groups: Sequence[Ranks]) -> tuple[Topology, dict[int, int]]:
         """A topology that holds the ranks of `groups`, and the GPU of each; leaf switches stay apart."""
@@ -304,26 +304,26 @@ class Links:
     def collective(self, kind: str, group: str, stage: int, size: float) -> list[Transfer]:
         """A collective over all groups of a stage: a transfer for each group or, folded, one for all of them."""
         key = (kind, group, stage, size)
-        found = self._transfers.get(key)
-        if found is None:
+        transfers = self._transfers.get(key)
+        if transfers is None:
             exact = self.each or self._colours is not None
             groups = self._of_stage(group, stage) if exact else self._groups(group, self.plan.rank(pp=stage))
             stages = (0, self.plan.pp - 1) if group == "embedding" else (stage,)
-            found = self._transfers[key] = self._all(kind, groups, size, stages)
-        return found
+            transfers = self._transfers[key] = self._all(kind, groups, size, stages)
+        return transfers
 
     def between(self, stage: int, other: int, size: float, gather: float = 0.0) -> list[Transfer]:
         """Activations of every rank of a stage to its counterpart on stage `other`; then `gather` s of a gather."""
         key = ("p2p", stage, other, size, gather)
-        found = self._transfers.get(key)
-        if found is None:
+        transfers = self._transfers.get(key)
+        if transfers is None:
             senders = self._members(stage) if self.each or self._colours is not None else self._neighbours(stage)
             groups: list[Ranks] = [(r, self._peer(r, other)) for r in senders]
-            found = self._all(SEND, groups, size, (stage, other))
+            transfers = self._all(SEND, groups, size, (stage, other))
             if gather:
-                found = [Transfer(t.ranks, (*t.phases, Phase(gather)), t.call) for t in found]
-            self._transfers[key] = found
-        return found
+                transfers = [Transfer(t.ranks, (*t.phases, Phase(gather)), t.call) for t in transfers]
+            self._transfers[key] = transfers
+        return transfers
 
     def copy_rate(self, kind: str) -> float:
         """Bytes/s of a copy of the slowest rank when all ranks of a node copy at once."""

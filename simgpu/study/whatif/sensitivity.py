@@ -36,25 +36,25 @@ from simgpu.version import __version__
 COLUMNS = {
     "scenario": "row of the experiment",
     "column": "the answer: a column of results, or the cost (usd_per_step, usd_per_million_output_tokens)",
-    "value": "of the answer, unchanged",
-    "input": "what was changed",
-    "title": "the same for people",
-    "input_value": "of the input, unchanged; SI",
-    "unit": "of it",
-    "figures": "hardware keys that were scaled together, with blanks between",
-    "dimension": "rate, time or other: what scaling it does to a time",
-    "less": "factor on the input, downwards",
-    "more": "factor on the input, upwards",
+    "value": "the answer with no input changed",
+    "input": "the input that was changed, by its short name",
+    "title": "the input in words",
+    "input_value": "value of the unchanged input, SI units",
+    "unit": "unit of `input_value`",
+    "figures": "hardware keys that were scaled together, separated by blanks",
+    "dimension": "whether the input is a rate, a time or other",
+    "less": "factor by which the input was lowered",
+    "more": "factor by which the input was raised",
     "value_less": "the answer with less of the input; null where that cannot be simulated",
-    "value_more": "the answer with more of it",
-    "elasticity": "d ln(answer) / d ln(input), over both sides; null where NCCL switches on them",
-    "elasticity_less": "the same downwards alone",
-    "elasticity_more": "the same upwards alone",
-    "better_side": "more or less: which side of the input betters the answer; more, where none is better",
-    "gain": "relative gain on that side: of a time by how much it gets shorter; where none is better, its change",
-    "smooth": "whether both sides agree, as far as a sum of parts would",
-    "compound": "whether it holds figures of other inputs",
-    "summed": "whether it has a part in the sum of elasticities (others hold figures of those, or no rate or time)",
+    "value_more": "the answer with more of the input; null where that cannot be simulated",
+    "elasticity": "d ln(answer) / d ln(input) over both sides; null where NCCL chooses differently on both",
+    "elasticity_less": "elasticity with less of the input alone",
+    "elasticity_more": "elasticity with more of the input alone",
+    "better_side": "less or more: the change of the input that improves the answer; more where neither is better",
+    "gain": "relative improvement of the answer on that side; its signed change where neither is better",
+    "smooth": "whether the elasticities of both sides agree",
+    "compound": "whether the input changes figures of other inputs too",
+    "summed": "whether it counts in the sum of elasticities: rates and times that are not compound do",
     "remark": "what else changes with the input, or why it could not be changed",
 }
 """Keys of a row of a sensitivity. SI units."""
@@ -346,15 +346,15 @@ _AGAINST = "and the effect is the opposite of what one expects"
 
 def _reasons(sides: Sequence[Changed], jumped: Sequence[bool], wrong: Sequence[bool]) -> list[str]:
     """Where NCCL chooses differently, and where faster hardware gives a worse answer."""
-    found = []
+    reasons = []
     for side, jump, bad in zip(sides, jumped, wrong, strict=True):
         if jump:
             more = f" and {len(side.switches) - 1} more" if len(side.switches) > 1 else ""
             against = f", {_AGAINST}" if bad else ""
-            found.append(f"at {side.factor:.3g} x NCCL chooses differently{against}: {side.switches[0]}{more}")
+            reasons.append(f"at {side.factor:.3g} x NCCL chooses differently{against}: {side.switches[0]}{more}")
         elif bad:
-            found.append(f"another choice of tiles or kernels, {_AGAINST}")
-    return list(dict.fromkeys(found))
+            reasons.append(f"another choice of tiles or kernels, {_AGAINST}")
+    return list(dict.fromkeys(reasons))
 
 
 def _of_price(column: str, value: float, price: float, change: float) -> dict[str, Any]:

@@ -221,16 +221,16 @@ class Bounds:
     def _ends(self, job: Job, kernels: KernelModel, layers: Layers) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Seconds of each stage's norm, and of its update."""
         full = job.numerics.finetune == "full"
-        made: dict[tuple[float, float], tuple[float, float]] = {}
-        found = []
+        remembered: dict[tuple[float, float], tuple[float, float]] = {}
+        ends = []
         for stage in chunks_of(job, layers):
             units = [unit for chunk in stage for unit in chunk]
             held = sum(u.trained for u in units), sum(u.expert_weights for u in units if full)
-            if held not in made:
+            if held not in remembered:
                 norm = sum(seconds for _, seconds in norm_of(job, kernels, *held))
-                made[held] = norm, sum(seconds for _, seconds in update_of(job, kernels, layers.links, *held))
-            found.append(made[held])
-        return tuple(norm for norm, _ in found), tuple(update for _, update in found)
+                remembered[held] = norm, sum(seconds for _, seconds in update_of(job, kernels, layers.links, *held))
+            ends.append(remembered[held])
+        return tuple(norm for norm, _ in ends), tuple(update for _, update in ends)
 
     def _traffic(self, job: Job, layers: Layers) -> _Traffic:
         m = job.microbatches
