@@ -65,7 +65,7 @@ def load_model(name: str, catalogue: Catalogue | None = None) -> TransformerConf
 def load_cluster(name: str, catalogue: Catalogue | None = None, **parameters: Any) -> Cluster:
     """Load a cluster or node of the catalogue.
 
-    `parameters` replace figures of it, with double underscores for dots: `gpu__memory__bandwidth="3 TB/s"`.
+    `parameters` replace its figures, with double underscores for dots: `gpu__memory__bandwidth="3 TB/s"`.
     """
     overrides = [Override(key.replace("__", "."), value, "load_cluster") for key, value in parameters.items()]
     return (catalogue or Catalogue()).cluster(name, overrides)
@@ -153,7 +153,7 @@ def validate(
 ) -> dict[str, Any]:
     """Compare predictions with the tables of `data` (default: published figures): the document of `simgpu validate`.
 
-    `regime` 'family' passes over constants measured on a GPU itself, 'datasheet' over those of its family too.
+    `regime` 'family' leaves out constants measured on a GPU itself, 'datasheet' those of its architecture too.
     """
     from simgpu.lab.validation import command
 
@@ -168,10 +168,10 @@ def _check_regime(regime: str) -> None:
     _check_known("regime", regime, (FULL, FAMILY, DATASHEET))
 
 
-def _check_known(key: str, given: str, known: Sequence[str]) -> None:
-    """Raise `InputError` for a name that is none of those that are known."""
-    if given not in known:
-        raise InputError(f"{shown(given)} is not known{nearest(given, known)}", key=key)
+def _check_known(key: str, name: str, names: Sequence[str]) -> None:
+    """Raise `InputError` at `key` for a name that is not among `names`."""
+    if name not in names:
+        raise InputError(f"{shown(name)} is not known{nearest(name, names)}", key=key)
 
 
 @takes(files=PATH, gpu=TEXT, what=TEXT, regime=TEXT, catalogue=CATALOGUE)
@@ -183,7 +183,7 @@ def calibrate(
 
     _check_regime(regime)
     if not files:
-        raise InputError("there is no file of measured rows; expected at least one", key="files")
+        raise InputError("no file of measured rows is given; expected at least one", key="files")
     known = catalogue or Catalogue()
     if gpu is not None:
         load_gpu(gpu, known)
@@ -227,10 +227,10 @@ def sensitivity(
 ) -> list[Sensitivity]:  # fmt: skip
     """Find what the results of an experiment's rows depend on, by varying each input of the hardware down and up.
 
-    `value` names columns (default: the natural one of the job), `case` rows by number or label ("all" for all),
+    `value` names columns (default: the main one of the job), `case` rows by number or label ("all" for all),
     `change` the relative change, `price` USD per GPU-hour. It runs in `jobs` processes, by default one for each core
     where it takes longer than a moment; the answers are the same. `.rows` are dicts with the keys of `COLUMNS` of
-    `simgpu.study.whatif.sensitivity`. Raises `InputError` for rows and columns that are not there.
+    `simgpu.study.whatif.sensitivity`. Raises `InputError` for rows and columns that do not exist.
     """
     from simgpu.study.pools.where import Where
     from simgpu.study.search.ranked import open_experiment
@@ -336,16 +336,16 @@ def results(
     return study.results(store, study.ResultsQuery(experiment, where, status, sort, limit))
 
 
-def figures(found: Drawn) -> dict[str, Figure]:
-    """Draw the matplotlib figures of a result, by name; in a notebook the last line of a cell shows one.
+def figures(answer: Drawn) -> dict[str, Figure]:
+    """Draw the matplotlib figures of an answer, by name; in a notebook the last line of a cell shows one.
 
-    Of an experiment the plots that it asks for, of a sweep those that need rows alone; of a search `front`, and of
-    training `best`; of sensitivities `tornado` (of several `tornado-1` and so on); of `fit` the matrix `fit`; of a
-    single simulation `timeline` and, where it has them, `memory`, `step` and `pipeline`.
+    An experiment has the plots that its file asks for, a sweep those of them that need rows alone. A search has
+    `front`, and for training `best`; sensitivities have `tornado` (several: `tornado-1` and so on); `fit` has the heat
+    map `fit`; a single simulation has `timeline` and, where they exist, `memory`, `step` and `pipeline`.
     """
     from simgpu.study.report.pictures import pictures
 
-    return pictures(found)
+    return pictures(answer)
 
 
 @takes(result=RESULT, file=PATH)

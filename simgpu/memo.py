@@ -1,4 +1,4 @@
-"""The one memory of what was worked out and may be asked again: regions by name, each with a bound, and their keys.
+"""The cache of computed results: regions by name, each of a bounded size, and their keys.
 
 A region is a dict that holds at most so many entries; a further one takes the place of the oldest. A machine
 (`simgpu.hardware.machine`: a cluster at work) has a memory of its own, forgotten with it; machines themselves and what
@@ -23,10 +23,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 WORDS = ("title", "source", "sources")
-"""Fields that name things and decide nothing."""
+"""Fields that only name things: no result depends on them."""
 
 CONTENTS = 512
-"""Things whose digests are remembered."""
+"""Objects whose digests are remembered."""
 
 
 class Region(dict[K, V]):
@@ -119,7 +119,7 @@ class Memo:
         return {name: len(region) for name, region in self._regions.items()} | answers
 
     def bounds(self) -> dict[str, int]:
-        """The most that each region holds."""
+        """The bound of each region: entries, or their size together."""
         answers = {name: function.cache_info().maxsize for name, function in self._functions.items()}
         return {name: region.most for name, region in self._regions.items()} | answers
 
@@ -132,7 +132,7 @@ class Memo:
 
 
 SHARED = Memo()
-"""Machines, and what does not depend on one."""
+"""The cache of machines, and of results that depend on none."""
 
 remembered = SHARED.answers
 """Remember the last answers of a function, `@remembered(256)`."""

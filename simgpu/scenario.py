@@ -1,4 +1,4 @@
-"""What a user asks: a model, a workload, a cluster, a plan, and hardware parameters set by hand."""
+"""A scenario: a model, a workload, a cluster, a plan, and hardware parameters set by hand."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ Key = tuple[str, ...]
 """Path of a value in a scenario. Hardware parameters have two parts: ('hardware', 'gpu.memory.bandwidth')."""
 
 
-def _type_of(one: DataclassField[Any]) -> Any:
-    """What a file may give for a key of a plan."""
-    key = KEYS[one.name]
+def _type_of(field: DataclassField[Any]) -> Any:
+    """The type of what a file may give for a key of a plan."""
+    key = KEYS[field.name]
     named: Any = Literal.__getitem__(key.values) if key.values else None
-    if isinstance(one.default, bool):
+    if isinstance(field.default, bool):
         return bool
     if key.flag:
         return Annotated[bool, Field(strict=True)] | None
@@ -43,20 +43,20 @@ def _type_of(one: DataclassField[Any]) -> Any:
         return Annotated[float, Field(strict=True, gt=0, le=key.most, allow_inf_nan=False)] | None
     if key.listed:
         return tuple[Annotated[int, Field(strict=True, ge=key.least, le=key.most)], ...] | None
-    if one.name in LISTS:
+    if field.name in LISTS:
         several = tuple.__class_getitem__((named, ...))
-        return several | None if one.default is None else several
+        return several | None if field.default is None else several
     given = named or Annotated[int, Field(strict=True, gt=key.least - 1, le=key.most)]
-    return given | None if one.default is None else given
+    return given | None if field.default is None else given
 
 
 _PLAN: Any = create_model("_PLAN", **{one.name: (_type_of(one), one.default) for one in fields(Plan)})  # type: ignore[call-overload]
 
 
 class PlanFields(_PLAN):
-    """How a step is split, as an experiment file gives it: the keys, limits and defaults of `simgpu.Plan`.
+    """A parallel plan as an experiment file gives it: the keys, limits and defaults of `simgpu.Plan`.
 
-    All but tp and dp are of training.
+    Keys other than tp and dp are for training.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
@@ -70,14 +70,14 @@ class PlanFields(_PLAN):
         return Plan(**self.model_dump())
 
 
-def _model_name(given: Any) -> Any:
+def _model_name(model: Any) -> Any:
     """A model as text: `{base: llama-3.1-8b, layers: 12}` is 'llama-3.1-8b@layers=12'."""
-    if not isinstance(given, Mapping):
-        return given
-    base = given.get("base")
+    if not isinstance(model, Mapping):
+        return model
+    base = model.get("base")
     if not isinstance(base, str):
         raise ValueError(f"{shown(base)} names no model; expected base: the model to start from, such as llama-3.1-8b")
-    changes = {str(key): value for key, value in given.items() if key != "base"}
+    changes = {str(key): value for key, value in model.items() if key != "base"}
     wrong = next((key for key, value in changes.items() if not isinstance(value, (bool, int, str))), None)
     if wrong is not None:
         raise ValueError(f"{wrong}: {shown(changes[wrong])} is not a whole number, true or false")
@@ -102,7 +102,7 @@ class Scenario(BaseModel):
     hardware: dict[str, Any] = {}
 
     def options(self, **changed: Any) -> RunOptions:
-        """How it is run, with single options `changed`."""
+        """The options of the run, with single ones `changed`."""
         said = {
             name: getattr(self, name) for name in RunOptions.__dataclass_fields__ if name in type(self).model_fields
         }
@@ -111,7 +111,7 @@ class Scenario(BaseModel):
 
 @dataclass(frozen=True)
 class Place:
-    """The place of a value: `source` for people; file and line; `key` as the user spelt it, if not as usual."""
+    """The place where a value was written: `source` in words, file and line, and `key` as the user spelt it."""
 
     source: str
     file: str | None = None
@@ -131,7 +131,7 @@ class Origins:
         self._places[path] = place
 
     def again(self, path: Key) -> None:
-        """Count what is known of `path` as put just now."""
+        """Make the place of `path` the last that was put."""
         self.put(path, self._places[path])
 
     def source(self, path: Key) -> str:
@@ -154,6 +154,7 @@ class Origins:
         return Override(key, value, place.source, place.file, place.line)
 
     def copy(self) -> Origins:
+        """The same places, to which others can be added."""
         other = Origins()
         other._places = dict(self._places)
         return other
@@ -210,12 +211,12 @@ def check_names(scenario: Scenario, catalogue: Catalogue, origins: Origins) -> N
 
 
 def draft_of(scenario: Scenario, catalogue: Catalogue) -> TransformerConfig | None:
-    """The model that speculative decoding guesses with; None without."""
-    asked = scenario.workload.speculative if isinstance(scenario.workload, Inference) else None
-    if asked is None or asked.draft == "mtp":
+    """The draft model of speculative decoding; None without one."""
+    speculation = scenario.workload.speculative if isinstance(scenario.workload, Inference) else None
+    if speculation is None or speculation.draft == "mtp":
         return None
     try:
-        return catalogue.model(asked.draft)
+        return catalogue.model(speculation.draft)
     except InputError as error:
         raise InputError(error.problem, key="workload.speculative.draft") from None
 
@@ -233,45 +234,45 @@ def resolve(
     scenario: Scenario, cluster: Cluster, catalogue: Catalogue, origins: Origins
 ) -> Mapping[str, Mapping[str, Any]]:
     """Every input of a scenario, defaults and catalogue figures included: value, unit, source. Values are SI."""
-    found: dict[str, dict[str, Any]] = {}
+    inputs: dict[str, dict[str, Any]] = {}
     written = {path for path, _ in leaves(scenario.model_dump(exclude={"hardware"}, exclude_unset=True))}
     dumped = scenario.model_dump(exclude={"hardware"})
     for path, value in leaves(dumped):
         place = indexed(dumped, path)
         source = origins.source(place) if path in written else "default"
-        found[".".join(path)] = {**effective(path, value, scenario), "source": source}
+        inputs[".".join(path)] = {**effective(path, value, scenario), "source": source}
     if isinstance(scenario.workload, Training):
         model = catalogue.model(scenario.model) if scenario.model else None
         try:
-            found |= dict(_training_inputs(scenario, model, catalogue.framework(scenario.framework), found))
+            inputs |= dict(_training_inputs(scenario, model, catalogue.framework(scenario.framework), inputs))
         except InputError as error:
             raise origins.error(error.problem, tuple((error.key or "").split("."))) from None
     if isinstance(scenario.workload, (Inference, MixedStep, Serving)):
-        found |= dict(_inference_inputs(scenario, cluster, catalogue))
+        inputs |= dict(_inference_inputs(scenario, cluster, catalogue))
     if scenario.model:
         described = catalogue.model_source(scenario.model)
         source = described.source or str(catalogue.find("models", scenario.model) or scenario.model)
         for key, value in vars(catalogue.model(scenario.model)).items():
-            found[f"model.{key}"] = {"value": value, "source": source}
+            inputs[f"model.{key}"] = {"value": value, "source": source}
     specs: dict[str, Any] = {"cluster": cluster.spec, "node": cluster.node, "gpu": cluster.gpu}
     specs |= {f"link.{name}": link for name, link in cluster.links.items()}
     for root, spec in specs.items():
         for path, figure in figures(spec):
-            found[".".join((root, *map(str, path)))] = _resolved(figure, spec.sources)
+            inputs[".".join((root, *map(str, path)))] = _resolved(figure, spec.sources)
     for path, one in cluster.kernel.given.items():
-        found["gpu.kernel." + ".".join(path)] = _resolved(one.figure, {one.figure.source or "": one.source})
-    return found
+        inputs["gpu.kernel." + ".".join(path)] = _resolved(one.figure, {one.figure.source or "": one.source})
+    return inputs
 
 
 def _training_inputs(
-    scenario: Scenario, model: TransformerConfig | None, framework: Framework, found: Mapping[str, Mapping[str, Any]]
+    scenario: Scenario, model: TransformerConfig | None, framework: Framework, inputs: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What a training step is kept in, defaults filled in, and the constants of its framework with their source."""
+    """Number formats of a training step, defaults filled in, and the constants of its framework with their source."""
     assert isinstance(scenario.workload, Training)
     for key, value in vars(scenario.workload.numerics(scenario.dtype, model, framework)).items():
-        asked = found.get(f"workload.{key}", {})
-        known = asked.get("value") is not None and asked["source"] != "default"
-        source = asked["source"] if known else f"follows from dtype {scenario.dtype} and the workload"
+        written_value = inputs.get(f"workload.{key}", {})
+        is_set = written_value.get("value") is not None and written_value["source"] != "default"
+        source = written_value["source"] if is_set else f"follows from dtype {scenario.dtype} and the workload"
         yield f"numerics.{key}", {"value": value, "source": source}
     yield "framework.title", {"value": framework.title, "source": f"frameworks/{framework.name}.yaml"}
     for key, value in framework.values().items():
@@ -282,29 +283,30 @@ def _training_inputs(
 def _inference_inputs(
     scenario: Scenario, cluster: Cluster, catalogue: Catalogue
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What a model is served in, defaults filled in, and the constants of its runtime with their source."""
+    """The number formats of a served model, defaults filled in, and the constants of its runtime with their source."""
     from simgpu.workload.inference.deploying import deploy
 
     job = scenario.workload
     assert isinstance(job, (Inference, MixedStep, Serving))
     model = catalogue.model(scenario.model) if scenario.model else None
     run = runtime_of(job, catalogue)
-    made = deploy(cluster, job, model, scenario.plan.plan(), run, scenario.options())
-    for key, value in vars(made.precision).items():
+    deployment = deploy(cluster, job, model, scenario.plan.plan(), run, scenario.options())
+    for key, value in vars(deployment.precision).items():
         if key not in ("name", "source"):
             plain = dict(value) if isinstance(value, Mapping) else value
-            yield f"precision.{key}", {"value": plain, "source": made.precision.source}
+            yield f"precision.{key}", {"value": plain, "source": deployment.precision.source}
     follows = f"follows from dtype {scenario.dtype} and the workload"
-    yield "serving.activations", {"value": made.dtype, "source": follows}
-    yield "serving.kv_cache", {"value": made.kv_dtype or made.dtype, "source": follows}
-    yield "serving.chunk", {"value": made.chunk, "source": f"{made.runtime.name} on {cluster.gpu.name}"}
-    if made.config.experts > 1:
-        yield "serving.routing", {"value": made.routing, "source": follows}
-    sources = made.runtime.sources
-    for key, value in vars(made.runtime).items():
+    yield "serving.activations", {"value": deployment.dtype, "source": follows}
+    yield "serving.kv_cache", {"value": deployment.kv_dtype or deployment.dtype, "source": follows}
+    yield "serving.chunk", {"value": deployment.chunk, "source": f"{deployment.runtime.name} on {cluster.gpu.name}"}
+    if deployment.config.experts > 1:
+        yield "serving.routing", {"value": deployment.routing, "source": follows}
+    sources = deployment.runtime.sources
+    for key, value in vars(deployment.runtime).items():
         if key not in ("name", "sources", "stack"):
             unit = {"unit": "s"} if key.endswith("_s") else {"unit": "B"} if key.endswith("_bytes") else {}
-            yield f"runtime.{key}", {"value": value, **unit, "source": sources.get(key, _given_by(made.runtime, key))}
+            source = sources.get(key, _given_by(deployment.runtime, key))
+            yield f"runtime.{key}", {"value": value, **unit, "source": source}
 
 
 def _given_by(runtime: Runtime, key: str) -> str:
@@ -314,7 +316,7 @@ def _given_by(runtime: Runtime, key: str) -> str:
 
 
 def effective(path: Key, value: Any, scenario: Scenario) -> dict[str, Any]:
-    """What a scenario value comes to: defaults that depend on others filled in, units named."""
+    """The value that a scenario's value stands for, with its unit: defaults that depend on others are filled in."""
     if value is None:
         value = absent(path, scenario.workload.kind, scenario.dtype)
     unit = {"time": "s", "bytes": "B"}.get(path[-1]) if len(path) > 1 else None

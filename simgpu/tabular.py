@@ -19,15 +19,17 @@ class Tabular:
     """An answer with `rows`: one flat mapping for each thing that it says something of."""
 
     draw: ClassVar[Callable[[Any], dict[str, Any]] | None] = None
-    """What makes figures of an answer; set by `simgpu`."""
+    """The function that draws the figures of an answer; set by `simgpu`."""
 
     if TYPE_CHECKING:
 
         @property
-        def rows(self) -> Sequence[Mapping[str, Any]]: ...
+        def rows(self) -> Sequence[Mapping[str, Any]]:
+            """One flat mapping for each thing that the answer says something of."""
+            raise NotImplementedError
 
     def __repr__(self) -> str:
-        """Its kind, its name, and how many rows it has, not all that they hold."""
+        """The class and the name of the answer, and how many rows it has."""
         name = getattr(self, "name", None) or getattr(getattr(self, "experiment", None), "name", "")
         return f"{type(self).__name__}({', '.join([*([repr(name)] if name else []), f'{len(self.rows):,} rows'])})"
 

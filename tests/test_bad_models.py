@@ -97,7 +97,13 @@ SPLITS: dict[str, tuple[dict[str, Any], str, str, str, tuple[str, ...]]] = {
     "zero unknown": ({}, "dp: 1", "dp: 1\n    zero: 4", "plan.zero", ("4 is not a whole number from 0 to 3",)),
     "zero text": ({}, "dp: 1", "dp: 1\n    zero: x", "plan.zero", ("'x' is not a whole number from 0 to 3",)),
     "no such split": ({}, "dp: 1", "dp: 1\n    tensor: 4", "plan.tensor", ("unknown key; expected one of tp, dp, ",)),
-    "dtype of nothing trained": ({}, "dtype: bf16", "dtype: int8", "dtype", ("'int8' is not trained in", "bf16, fp16")),
+    "dtype of nothing trained": (
+        {},
+        "dtype: bf16",
+        "dtype: int8",
+        "dtype",
+        ("'int8' is not supported for training", "bf16, fp16"),
+    ),
     "tokens text": ({}, "tokens: 128", "tokens: 4k", "workload.tokens", ("'4k'", "integer")),
     "sequence parallel": (
         {},

@@ -37,7 +37,7 @@ NO_NAMES = {
     *("where", "folded", "require_fit", "top"),
 }
 """Parameters that are numbers, flags, addresses, paths, words for people, or conditions."""
-OBJECTS = {("figures", "found"), ("save_trace", "result"), ("plot_timeline", "result")}
+OBJECTS = {("figures", "answer"), ("save_trace", "result"), ("plot_timeline", "result")}
 """What a call made, which has no name."""
 
 

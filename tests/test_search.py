@@ -219,7 +219,7 @@ def test_serving_keeps_limits_and_is_exhaustive(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("tp: [1, 2, 4]", "tp: [3]", "e.yaml:8: search: no plan of the space uses 8 GPUs; with other values of tp"),
+        ("tp: [1, 2, 4]", "tp: [3]", "e.yaml:8: search: no plan in the search space uses 8 GPUs; other values of tp"),
         ("tp: [1, 2, 4]", "tpp: [1]", "e.yaml:10: search.space.tpp: unknown key; did you mean 'tp'?"),
         ("zero: [0, 1, 2]", "zero: [7]", "e.yaml:10: search.space.zero: 7 is not known; expected some of 0, 1, 2, 3"),
         ("[1, 2], recompute", "[0], recompute", "search.space.micro_batch: 0 is not a positive whole number"),
@@ -228,9 +228,9 @@ def test_serving_keeps_limits_and_is_exhaustive(folder: Path) -> None:
         ("tp: [1, 2, 4]", "tp: 3", "e.yaml:10: search.space.tp: 3 is not 'all' or a list of values"),
         ("tp: [1, 2, 4]", "tp: []", "e.yaml:10: search.space.tp: [] is not 'all' or a list of values"),
         ("top: 3", "gpus: []", "e.yaml:9: search.gpus: "),
-        ("top: 3", "where: [tp > 100]", "e.yaml:8: search: the conditions leave nothing: tp > 100"),
+        ("top: 3", "where: [tp > 100]", "e.yaml:8: search: no plan satisfies the conditions: tp > 100"),
         ("top: 3", "where: [1 / (tp - 1) > 0]", "e.yaml:9: search.where.0: '1 / (tp - 1) > 0' divides by zero"),
-        ("model: llama-3.1-8b", "model: gpt2", "e.yaml:8: search: no plan of the space can be run; workload.tokens:"),
+        ("model: llama-3.1-8b", "model: gpt2", "search: no plan in the search space can be run; workload.tokens:"),
         ("llama-3.1-8b", "llama-3.1-405b", "plans fits: the smallest needs"),
         ("top: 3", "gpus: 16", "e.yaml:9: search.gpus: 16 GPUs, but 'dgx-h100' has 8"),
         ("top: 3", "where: [tp <= gpu_per_node]", "search.where.0: unknown name 'gpu_per_node'; did you mean"),
@@ -256,7 +256,7 @@ def test_mistakes_end_in_one_line(folder: Path, old: str, new: str, message: str
         ("tp: all", "tp: ['a']", "e.yaml:9: search.space.tp: 'a' is not a positive whole number"),
         ("tp: all", "tp: [null]", "e.yaml:9: search.space.tp: None is not a positive whole number"),
         ("ttft_s: 2 s", "bubble_s: 2 s", "e.yaml:8: search.limits.bubble_s: 'bubble_s' cannot be limited in this"),
-        ("output: 128", "output: 128, precision: nope", "e.yaml:6: search: nothing of the space can be run ("),
+        ("output: 128", "output: 128, precision: nope", "e.yaml:6: search: no plan in the search space can be run ("),
     ],
 )  # fmt: skip
 def test_mistakes_in_a_search_for_serving_too(folder: Path, old: str, new: str, message: str) -> None:
@@ -371,7 +371,9 @@ def test_saturated_servers_come_after_those_that_are_not(folder: Path) -> None:
     assert answer.rows[-1]["saturated"] and not answer.rows[0]["saturated"]
     assert "saturated" in answer.shown and any(note.startswith("saturated: ") for note in answer.notes)
     alone = found(text + "  where: [gpus == 2]\n", folder)
-    assert all(row["saturated"] for row in alone.rows) and any("every answer is" in note for note in alone.notes)
+    assert all(row["saturated"] for row in alone.rows) and any(
+        "All plans are saturated" in note for note in alone.notes
+    )
 
 
 def test_plans_of_a_search_can_be_explained_and_compared(folder: Path) -> None:

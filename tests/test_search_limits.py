@@ -102,13 +102,13 @@ search:
     [
         ("top: 3", "limits: {ttft_s: 1}", "e.yaml:8: search.limits.ttft_s: 'ttft_s' cannot be limited in this search"),
         ("top: 3", "limits: {training_day: 1}", "cannot be limited in this search; did you mean 'training_days'?"),
-        ("top: 3", "limits: {step_s: 3 tokens/s}", "search.limits.step_s: '3 tokens/s' is no limit of 'step_s'"),
+        ("top: 3", "limits: {step_s: 3 tokens/s}", "search.limits.step_s: '3 tokens/s' is not a limit of 'step_s'"),
         ("top: 3", "limits: {samples_per_s: 3 s}", "such as '30 samples/s'"),
         ("top: 3", "limits: {tokens_per_s: 30 tokens/s/GPU}", "such as '30 tokens/s'"),
-        ("top: 3", "limits: {gpu_hours: 0}", "0 is no limit of 'gpu_hours'; expected a positive number, such as"),
+        ("top: 3", "limits: {gpu_hours: 0}", "0 is not a limit of 'gpu_hours'; expected a positive number, such as"),
         ("top: 3", "limits: {step_s_p10: 3 s}", "cannot be limited in this search; names like it: step_s_p90"),
-        ("  price: 2.5", "  limits: {usd_per_run: 100 USD}", "what a GPU-hour costs; expected search.price"),
-        (", train_tokens: 10e9}\n", "}\n", "2 days': nothing says how long a run is; expected workload.train_tokens"),
+        ("  price: 2.5", "  limits: {usd_per_run: 100 USD}", "a limit of cost needs a price; expected search.price"),
+        (", train_tokens: 10e9}\n", "}\n", "2 days': the length of the run is not known; expected workload"),
     ],
 )  # fmt: skip
 def test_what_can_be_no_limit_ends_in_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:

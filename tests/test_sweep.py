@@ -126,7 +126,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on():
     out, err = process.communicate()
     assert process.returncode == 130
     assert out == ""
-    assert err.splitlines()[-1].startswith("simgpu: interrupted: ") and "the same command goes on" in err
+    assert err.splitlines()[-1].startswith("simgpu: interrupted: ") and "run the same command again" in err
     assert f"{count('results/store.sqlite'):,} scenarios are finished and kept" in err
     assert simgpu.sweep("e.yaml", jobs=2).left == 0
 
@@ -315,7 +315,7 @@ def test_files_and_table_of_a_sweep():
     assert result.exit_code == 0, result.stderr
     assert "8 points: 4 ok, 4 failed, 0 left to do." in result.stdout
     assert "failed, 2 x: e.yaml:6: plan.tp: 0" in result.stdout
-    assert "Left out, because a store keeps rows alone: roofline" in result.stdout
+    assert "Not drawn, because a store keeps only rows: roofline" in result.stdout
     folder = Path("results/mixed")
     assert {file.name for file in folder.iterdir()} == {"result.json", "rows.csv", "steps.png", "steps.svg"}
     document = json.loads((folder / "result.json").read_text())

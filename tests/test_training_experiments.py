@@ -304,7 +304,7 @@ BAD = [
     ("plan.ep=2", "plan.ep: 2: 'llama-2-7b' has no experts"),
     ("plan.ep=3", "plan.ep: 3 does not divide dp x cp = 2"),
     ("model=mixtral-8x7b cluster=dgx-h100-ib plan.dp=16 plan.ep=16", "plan.ep: 16 is more than the 8 experts"),
-    ("plan.shard=2", "plan.shard: 2 ranks share nothing with plan.zero 0"),
+    ("plan.shard=2", "plan.shard: 2 has no effect with plan.zero 0"),
     ("plan.zero=1 plan.shard=3", "plan.shard: 3 does not divide dp x cp = 2"),
     ("plan.cp=2 workload.tokens=2046", "plan.cp: 2 ranks with two chunks each do not divide 2046 tokens"),
     ("plan.cp=2 workload.flash=false", "workload.flash: attention without a fused kernel cannot be split"),
@@ -328,7 +328,7 @@ BAD = [
         "workload.targets.1: 'nosuch' is not a matrix of 'llama-2-7b' that can have an adapter; expected some of qkv, "
         "attention_out, ffn_up, ffn_down",
     ),
-    ("workload.finetune=lora workload.targets=[]", "workload.targets: names no matrix; expected some of qkv"),
+    ("workload.finetune=lora workload.targets=[]", "workload.targets: the list is empty; expected some of qkv"),
     (
         "model=deepseek-v2-lite workload.finetune=lora workload.targets=[qkv]",
         "expected some of q, kv_down, kv_up, attention_out",
@@ -339,9 +339,9 @@ BAD = [
     ),
     ("workload.rank=8", "workload.rank: 8 is not supported with finetune full; expected finetune lora or qlora"),
     ("workload.targets=[qkv]", "workload.targets: ['qkv'] is not supported with finetune full"),
-    ("dtype=int8", "dtype: 'int8' is not trained in; expected one of fp32, tf32, bf16, fp16, fp8"),
-    ("dtype=fp64", "dtype: 'fp64' is not trained in"),
-    ("dtype=fp4 cluster=dgx-b200", "dtype: 'fp4' is not trained in"),
+    ("dtype=int8", "dtype: 'int8' is not supported for training; expected one of fp32, tf32, bf16, fp16, fp8"),
+    ("dtype=fp64", "dtype: 'fp64' is not supported for training"),
+    ("dtype=fp4 cluster=dgx-b200", "dtype: 'fp4' is not supported for training"),
     ("workload.fp8_scaling=rowwise", "workload.fp8_scaling: 'rowwise' needs dtype fp8, not bf16"),
     (
         "model=mixtral-8x7b workload.routing=skewed",
@@ -352,13 +352,16 @@ BAD = [
         "workload.routing: 'power_law_10.5': the exponent is not a number from 0 to 10",
     ),
     ("workload.routing=random", "workload.routing: 'random': 'llama-2-7b' has no experts; expected balanced"),
-    ("plan.offload=optimizer workload.optimizer=none", "plan.offload: 'optimizer': with optimizer none there are no"),
+    (
+        "plan.offload=optimizer workload.optimizer=none",
+        "plan.offload: 'optimizer': optimizer none has no states to offload",
+    ),
     ("plan.recompute=full plan.recompute_layers=33", "plan.recompute_layers: 33 is more than the 32 layers of a stage"),
     (
         "plan.pp=2 plan.vp=2 plan.micro_batch=1 plan.recompute=full plan.recompute_layers=17",
         "plan.recompute_layers: 17 is more than the 16 layers of a stage",
     ),
-    ("plan.async_tp=true", "plan.async_tp: cuts up the gathers and scatters of sequence parallelism; expected plan."),
+    ("plan.async_tp=true", "plan.async_tp: splits the collectives of sequence parallelism; expected plan."),
     (
         "workload.kind=prefill plan.pp=2",
         "plan.pp: 2 is not supported for prefill; expected 1, or a workload of kind training, inference,",
@@ -428,7 +431,10 @@ def test_resolve_names_the_targets_that_the_model_has(small):
 def test_resolve_of_a_dtype_nobody_trains_in_is_one_line(small):
     result = CliRunner().invoke(main, ["resolve", small, "--set", "dtype=int8"])
     assert result.exit_code == 2 and result.stdout == ""
-    assert result.stderr.startswith("simgpu: --set: dtype: 'int8' is not trained in") and result.stderr.count("\n") == 1
+    assert (
+        result.stderr.startswith("simgpu: --set: dtype: 'int8' is not supported for training")
+        and result.stderr.count("\n") == 1
+    )
 
 
 def test_ranges_of_exponents_agree():

@@ -1,1 +1,1 @@
-"""What does it mean? Numbers read off one finished run."""
+"""What a finished run means: where its time goes, utilization, intervals, loads of links, comparisons."""

@@ -1,4 +1,4 @@
-"""Where the time of a step goes, read off its timeline."""
+"""The parts of a step's time on one rank: compute, communication, idle."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Breakdown:
 
 
 def breakdown(execution: Execution) -> Breakdown:
-    """Parts of the step on the rank that finishes last (the lowest of them)."""
+    """The parts of a step on the rank that finishes last; of several, on the lowest."""
     if isinstance(execution, PeriodicExecution):
         few, more = breakdown(execution.few), breakdown(execution.more)
         names = ("step", "compute", "communication", "exposed_communication", "idle")
@@ -40,7 +40,8 @@ def breakdown(execution: Execution) -> Breakdown:
 
 
 def _intervals_by_stream(execution: Execution) -> list[list[tuple[float, float]]]:
-    found: list[list[tuple[float, float]]] = [[] for _ in execution.timeline.streams]
+    """(start, end) of the activities on each stream, s."""
+    intervals: list[list[tuple[float, float]]] = [[] for _ in execution.timeline.streams]
     for span in execution.timeline.spans():
-        found[span.stream].append((span.start, span.end))
-    return found
+        intervals[span.stream].append((span.start, span.end))
+    return intervals

@@ -12,31 +12,31 @@ from simgpu.units import format_si
 from simgpu.workload.execution import Activity, Execution
 
 Choices = Mapping[tuple[str, str, float], tuple[str, str]]
-"""('ring/ll', '24 channels') by kind, group and bytes of a collective."""
+"""Algorithm, protocol and channels, such as ('ring/ll', '24 channels'), by kind, group and bytes of a collective."""
 
 
 def choices_of(execution: Execution) -> Choices:
-    """What each different collective of a run takes, those inside blocks included."""
+    """The choices of every different collective of a run, including those inside blocks."""
     labels = [label for label in execution.timeline.labels if isinstance(label, Activity)]
     inside = (part.activity for blocks in execution.blocks.values() for block, _ in blocks for part in block.parts)
     return {
-        (one.kind, one.group, one.bytes): (
-            f"{one.chosen.algorithm}/{one.chosen.protocol}",
-            f"{one.chosen.channels} channels",
+        (label.kind, label.group, label.bytes): (
+            f"{label.chosen.algorithm}/{label.chosen.protocol}",
+            f"{label.chosen.channels} channels",
         )
-        for one in (*labels, *inside)
-        if one.chosen is not None
+        for label in (*labels, *inside)
+        if label.chosen is not None
     }
 
 
 def switches(before: Choices, after: Choices) -> list[str]:
-    """Collectives of both runs that go another way: 'all_reduce of 4.194 MB ring/ll -> nvls/simple'.
+    """Collectives whose choice differs between two runs: 'all_reduce of 4.194 MB ring/ll -> nvls/simple'.
 
     Other algorithms and protocols come first, then other numbers of channels; the largest first.
     """
     changed = [key for key, way in after.items() if before.get(key, way) != way]
-    found = []
+    switched = []
     for key in sorted(changed, key=lambda key: (before[key][0] == after[key][0], -key[2])):
         part = 1 if before[key][0] == after[key][0] else 0
-        found.append(f"{key[0]} of {format_si(key[2], 'B')} {before[key][part]} -> {after[key][part]}")
-    return found
+        switched.append(f"{key[0]} of {format_si(key[2], 'B')} {before[key][part]} -> {after[key][part]}")
+    return switched

@@ -45,6 +45,7 @@ def critical_path(execution: Execution) -> tuple[Link, ...]:
 
 
 def _nearest(timeline: Timeline, at: int, before: Sequence[int]) -> int:
+    """The activity among `before` that shares a stream with `at`; of several, or of none, the latest submitted."""
     held = set(timeline.streams_of[at])
     return max(before, key=lambda number: (not held.isdisjoint(timeline.streams_of[number]), number))
 
@@ -58,14 +59,18 @@ def _link(timeline: Timeline, number: int) -> Link:
 
 def shares(path: Sequence[Link]) -> dict[str, float]:
     """Seconds of a path in passes of layers ('compute'), in the optimizer, and in communication between layers."""
-    found = {"compute": 0.0, "optimizer": 0.0, "communication": 0.0}
+    seconds = {"compute": 0.0, "optimizer": 0.0, "communication": 0.0}
     for link in path:
-        one = link.activity
+        activity = link.activity
         kind = (
-            "communication" if one.category != "compute" else "optimizer" if one.segment == "optimizer" else "compute"
+            "communication"
+            if activity.category != "compute"
+            else "optimizer"
+            if activity.segment == "optimizer"
+            else "compute"
         )
-        found[kind] += link.seconds
-    return found
+        seconds[kind] += link.seconds
+    return seconds
 
 
 def shares_of(execution: Execution) -> dict[str, float]:

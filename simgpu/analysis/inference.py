@@ -20,34 +20,35 @@ COLUMNS = (*CLASSES.values(), "memory_bound_s", *GROUPS.values(), "host_s", "cop
 
 
 def anatomy_of(runs: Sequence[Run]) -> dict[str, float]:
-    """Seconds of some runs by what they were spent on, all pipeline stages together; see `COLUMNS`."""
-    found = dict.fromkeys(COLUMNS, 0.0)
+    """Seconds of runs by column of `COLUMNS`, all pipeline stages together."""
+    seconds = dict.fromkeys(COLUMNS, 0.0)
     for run in runs:
         for step, times in ((run.step, run.count), *(((run.extra, run.count * _guesses(run)),) if run.extra else ())):
             for made in step.stages:
                 for block, count in made:
                     for part in block.parts:
-                        found[_column(part)] += part.exposed * count * times
-            found["exposed_pp_s"] += step.send * (len(step.stages) - 1) * times
-            found["host_s"] += step.host * times
-            found["copies_s"] += sum(step.copies) * times
-    return found
+                        seconds[_column(part)] += part.exposed * count * times
+            seconds["exposed_pp_s"] += step.send * (len(step.stages) - 1) * times
+            seconds["host_s"] += step.host * times
+            seconds["copies_s"] += sum(step.copies) * times
+    return seconds
 
 
 def _guesses(run: Run) -> float:
-    """Steps of the draft for each step of the model."""
+    """Steps of the draft model for each step of the model."""
     assert run.extra is not None
     return (run.seconds - run.step.seconds) / run.extra.seconds
 
 
 def _column(part: BlockPart) -> str:
+    """The column of `COLUMNS` that a kernel or a collective counts for."""
     if part.activity.category != "compute":
         return GROUPS.get(part.activity.group, "exposed_tp_s")
     return CLASSES.get(part.activity.uncertainty.group, "memory_bound_s")
 
 
 def products_of(runs: Sequence[Run], plan: Plan) -> Products:
-    """Products of some steps on all GPUs; those of a draft, which are no work of the model, are left out.
+    """Matrix products of steps on all GPUs. Those of a draft model, which do no work of the model, are left out.
 
     Where ranks of context parallelism decode, each attends to its part of the cache, and all of them multiply by the
     same weights: that counts once.
@@ -62,8 +63,10 @@ def products_of(runs: Sequence[Run], plan: Plan) -> Products:
 
 
 def phases(execution: Execution) -> list[tuple[str, str, list[Part]]]:
-    """(phase, segment, parts) of every operator and collective of a timeline of inference, all pipeline stages: parts
-    of one name and phase stand together, those of the host as an operator 'host'."""
+    """(phase, segment, parts) of every operator and collective of a timeline of inference, all pipeline stages.
+
+    Parts of one name and phase stand together; those of the host are an operator 'host'.
+    """
     found: dict[tuple[str, str, str], dict[Activity, list[float]]] = {}
     timeline = execution.timeline
     for stream in execution.streams:
@@ -97,13 +100,15 @@ def _add(
 
 
 def speed_of_light(step: StepTime) -> float:
-    """Seconds of the kernels of a step at datasheet peaks and bandwidth, nothing between them."""
+    """Seconds of the kernels of a step at datasheet peaks and bandwidth, without gaps between them."""
     return sum(activity.sol_s * times for activity, times in _kernels(step))
 
 
 def floor_of(run: Run) -> float:
-    """Seconds that no machine with such a datasheet stays below for a step of a run, a draft's included: weights and
-    caches pass the memory, products run at their peaks, and what fits L2 stays there."""
+    """Lower bound of the seconds of a step of a run, a draft's included, on a GPU with this datasheet.
+
+    Weights and caches pass the memory once, matrix products run at their peaks, and what fits L2 stays there.
+    """
     steps = [(run.step, 1.0), *([(run.extra, _guesses(run))] if run.extra else ())]
     seconds: float = sum(
         factor * times * activity.time.floor

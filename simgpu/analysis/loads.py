@@ -1,4 +1,4 @@
-"""What crosses each link of the cluster in one step, and how busy that keeps it.
+"""Bytes that cross each link of the cluster in one step, and how busy that keeps it.
 
 Counted are the payload bytes of all collectives and sends between GPUs of a finished step: every call that its
 timeline and its blocks hold, as often as it ran, over every group of ranks that makes it, along the routes and in the
@@ -29,14 +29,15 @@ Ranks = tuple[int, ...]
 Edge = tuple[str, str]
 
 INFERENCE = ("prefill", "decode")
-"""Kinds of spans of served batches, whose timelines do not hold what stages send each other."""
+"""Kinds of spans of inference, whose timelines do not hold what pipeline stages send each other."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """A collective of a pipeline stage over its groups of a kind: payload as nccl-tests count it, and the algorithm.
+    """A collective that every group of a kind makes in a pipeline stage.
 
-    Algorithm '' is what NCCL would choose. `to` is the stage that a send goes to.
+    `size` is its payload, bytes, as nccl-tests count it; algorithm '' is what NCCL would choose. `to` is the stage
+    that a send goes to.
     """
 
     kind: str
@@ -49,9 +50,10 @@ class Call:
 
 @dataclass(frozen=True)
 class LinkLoads:
-    """Payload bytes over each directed link of a topology during a step of so many seconds.
+    """Payload bytes over each directed link of a topology during a step of `step` seconds.
 
-    `nodes`: the first of them whose links are known in full; of others only what they have to do with these.
+    The links of the first `nodes` nodes carry all that they do in the step; of other links only what they exchange with
+    these nodes is counted.
     """
 
     topology: Topology
@@ -60,7 +62,7 @@ class LinkLoads:
     bytes: Mapping[Edge, float]
 
     def busy(self, edge: Edge) -> float:
-        """Bytes over what the link could carry in the step, 0 to 1."""
+        """The fraction of the step in which a link is busy: bytes over what it could carry, 0 to 1."""
         return float(self.bytes.get(edge, 0.0) / (self.step * self.topology.graph.edges[edge]["bandwidth"]))
 
 
@@ -75,7 +77,7 @@ def link_loads(execution: Execution, plan: Plan, cluster: Cluster, nodes: int = 
     around = min(-(-wanted // surroundings.per_leaf) * surroundings.per_leaf, used)  # all below the same leaf switches
     near = range(min(around * cluster.gpus_per_node, plan.world))
     calls = {call: times for call, times in calls_of(execution, plan).items() if call.size > 0}
-    flows = [(call, times, groups) for call, times in calls.items() if (groups := list(_groups(plan, call, near)))]
+    flows = [(call, times, groups) for call, times in calls.items() if (groups := _groups(plan, call, near))]
     ranks = {rank for _, _, groups in flows for group in groups for rank in group}
     number = surroundings.numbered({*range(around), *(rank // cluster.gpus_per_node for rank in ranks)})
     topology = topology_of(cluster, max(number.values()) + 1)
@@ -102,35 +104,41 @@ def calls_of(execution: Execution, plan: Plan) -> dict[Call, float]:
     if isinstance(execution, PeriodicExecution):
         few, more = calls_of(execution.few, plan), calls_of(execution.more, plan)
         return {call: execution.grown(few.get(call, 0.0), times) for call, times in more.items()}
-    found: defaultdict[Call, float] = defaultdict(float)
-    timeline = execution.timeline
-    each = max(len(execution.streams) // plan.pp, 1)
-    chosen = execution.streams[::each][: plan.pp]
-    owner = {number: stage for stage, streams in enumerate(chosen) for number in streams.values()}
-    for stage, streams in enumerate(chosen):
+    counts: defaultdict[Call, float] = defaultdict(float)
+    ranks = max(len(execution.streams) // plan.pp, 1)  # that are simulated of each stage
+    stages = execution.streams[::ranks][: plan.pp]
+    stage_of = {number: stage for stage, streams in enumerate(stages) for number in streams.values()}
+    for stage, streams in enumerate(stages):
         for name, number in streams.items():
-            for activity in timeline.of(number):
-                label = timeline.labels[activity]
-                if not isinstance(label, Activity):
-                    continue
-                if label.category == "compute":
-                    for call, times in _inside(execution, label, stage, plan):
-                        found[call] += times
-                elif name.startswith("send") and label.group == "pp":
-                    ends = (owner[s] for s in timeline.streams_of[activity] if s in owner and s != number)
-                    for call in _sent(label, stage, next(ends), plan):
-                        found[call] += 1
-                elif not name.startswith("receive") and label.chosen is not None:
-                    if label.group == "embedding" and stage != 0:
-                        continue  # of both stages, told by the first
-                    found[Call(label.kind, label.group or name, stage, label.bytes, label.chosen.algorithm)] += 1
-    return dict(found)
+            for call, times in _calls_on(execution, plan, stage, name, number, stage_of):
+                counts[call] += times
+    return dict(counts)
+
+
+def _calls_on(
+    execution: Execution, plan: Plan, stage: int, name: str, number: int, stage_of: Mapping[int, int]
+) -> Iterator[tuple[Call, float]]:
+    """Calls of the activities on one stream of a stage, given by its name and number, and how often each runs."""
+    timeline = execution.timeline
+    for activity in timeline.of(number):
+        label = timeline.labels[activity]
+        if not isinstance(label, Activity):
+            continue
+        if label.category == "compute":
+            yield from _inside(execution, label, stage, plan)
+        elif name.startswith("send") and label.group == "pp":
+            others = (stream for stream in timeline.streams_of[activity] if stream in stage_of and stream != number)
+            yield from ((call, 1.0) for call in _sent(label, stage, stage_of[next(others)], plan))
+        elif not name.startswith("receive") and label.chosen is not None:
+            if label.group == "embedding" and stage != 0:
+                continue  # the first and the last stage make this call together: it is counted on the first
+            yield Call(label.kind, label.group or name, stage, label.bytes, label.chosen.algorithm), 1.0
 
 
 def _inside(execution: Execution, label: Activity, stage: int, plan: Plan) -> Iterator[tuple[Call, float]]:
     """Collectives in the blocks that a span stands for."""
     if plan.pp > 1 and label.kind in INFERENCE:
-        problem = f"{plan.pp} stages: of inference it is not kept what stages send each other; expected 1"
+        problem = f"loads of links are not supported for inference with {plan.pp} pipeline stages; expected 1"
         raise InputError(problem, key="plan.pp")
     for block, times in execution.blocks.get(label, ()):
         for part in block.parts:
@@ -146,28 +154,18 @@ def _sent(label: Activity, stage: int, to: int, plan: Plan) -> Iterator[Call]:
         yield Call("all_gather", "tp", to, label.bytes * plan.tp, "")
 
 
-def _groups(plan: Plan, call: Call, near: range) -> Iterator[Ranks]:
-    """The groups that make a call and have a member among the ranks `near`."""
-    seen: set[Ranks] = set()
+def _groups(plan: Plan, call: Call, near: range) -> list[Ranks]:
+    """The groups that make a call and have a member among the ranks `near`, each once."""
+    return list(dict.fromkeys(group for rank in near if (group := _group_of(plan, call, rank))))
+
+
+def _group_of(plan: Plan, call: Call, rank: int) -> Ranks:
+    """The group in which a rank makes a call; empty where the rank's pipeline stage takes no part in it."""
+    place = plan.coordinates(rank)
     if call.to is not None:
-        for rank in near:
-            place = plan.coordinates(rank)
-            for stage in {call.stage, call.to} & {place["pp"]}:
-                pair = tuple(plan.rank(**{**place, "pp": end}) for end in (call.stage, call.to))
-                if pair not in seen and plan.coordinates(rank)["pp"] == stage:
-                    seen.add(pair)
-                    yield pair
-        return
-    for rank in near:
-        if call.group == "embedding":
-            place = plan.coordinates(rank)
-            group = tuple(plan.rank(**{**place, "pp": end}) for end in (0, plan.pp - 1))
-            if place["pp"] not in (0, plan.pp - 1):
-                continue
-        elif plan.coordinates(rank)["pp"] != call.stage:
-            continue
-        else:
-            group = plan.group(call.group, rank)
-        if group not in seen:
-            seen.add(group)
-            yield group
+        stages: tuple[int, ...] = (call.stage, call.to)
+    elif call.group == "embedding":
+        stages = (0, plan.pp - 1)
+    else:
+        return plan.group(call.group, rank) if place["pp"] == call.stage else ()
+    return tuple(plan.rank(**{**place, "pp": stage}) for stage in stages) if place["pp"] in stages else ()

@@ -1,4 +1,4 @@
-"""What is worth choosing where two numbers pull in different directions."""
+"""The Pareto front of two columns, and its knee."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def front(rows: Rows, x: str, y: str, better: Mapping[str, str]) -> list[int]:
-    """Numbers of the rows that no other beats: as good in both `x` and `y`, and better in one. Ascending in `x`.
+    """Numbers of the rows on the Pareto front of columns `x` and `y`, ascending in `x`.
+
+    No other row is as good in both columns and better in one.
 
     `better` says of both columns whether 'lower' or 'higher' is better. Rows without a finite number in both are never
     among them; of equal rows all are.
@@ -24,7 +26,7 @@ def front(rows: Rows, x: str, y: str, better: Mapping[str, str]) -> list[int]:
         for i, row in enumerate(rows)
         if _is_number(row.get(x)) and _is_number(row.get(y))
     }
-    found = []
+    numbers = []
     least = float("inf")  # of y among all that are strictly better in x
     ordered = sorted(points, key=lambda i: points[i])
     i = 0
@@ -32,15 +34,17 @@ def front(rows: Rows, x: str, y: str, better: Mapping[str, str]) -> list[int]:
         same = [j for j in ordered[i:] if points[j][0] == points[ordered[i]][0]]
         lowest = min(points[j][1] for j in same)
         if lowest < least:
-            found += [j for j in same if points[j][1] == lowest]
+            numbers += [j for j in same if points[j][1] == lowest]
             least = lowest
         i += len(same)
-    return sorted(found, key=lambda i: (rows[i][x], i))
+    return sorted(numbers, key=lambda i: (rows[i][x], i))
 
 
 def knee(rows: Rows, x: str, y: str, better: Mapping[str, str], among: Sequence[int]) -> int | None:
-    """Of the rows `among` (a front) the one nearest to the best of both ends, each number by its logarithm over the
-    range of the front: where giving up a little of one no longer buys much of the other. None of an empty front.
+    """The row among those of a front that is nearest to the best values of both columns; None for an empty front.
+
+    Distances are between logarithms, as fractions of the range of the front: at the knee, giving up a little of one
+    column no longer buys much of the other. `among` are the numbers of the rows of the front.
     """
     if not among:
         return None
@@ -50,7 +54,7 @@ def knee(rows: Rows, x: str, y: str, better: Mapping[str, str], among: Sequence[
 
 
 def _shares(values: Sequence[float], better: str) -> list[float]:
-    """How far each is from the best, as a share of the way to the worst."""
+    """The distance of each value from the best, as a fraction of that of the worst; of logarithms if possible."""
     scaled = [log(value) for value in values] if all(value > 0 for value in values) else list(values)
     low, high = min(scaled), max(scaled)
     best = low if better == "lower" else high

@@ -1,4 +1,4 @@
-"""What a training step comes to: where the time goes by class and by group, utilisation, throughput, days."""
+"""Columns of a training step: where its time goes by class and by group, utilization, throughput, days."""
 
 from __future__ import annotations
 
@@ -45,9 +45,11 @@ class Anatomy:
 
     @property
     def compute(self) -> float:
+        """Seconds of all kernels."""
         return sum(self.classes.values())
 
     def as_breakdown(self) -> Breakdown:
+        """The same step by compute, communication and idle time; launch gaps and bubbles count as idle."""
         moved, bare = sum(self.communication.values()), sum(self.exposed.values())
         return Breakdown(self.rank, self.step, self.compute, moved, bare, max(self.step - self.compute - bare, 0.0))
 
@@ -125,7 +127,7 @@ def _busy(execution: Execution, rank: int) -> float:
 
 
 def _group_of(call: Activity) -> str:
-    """The group of `GROUPS` that a collective counts for."""
+    """The name in `GROUPS` that a collective counts for."""
     return "data" if call.group in _DATA else call.group
 
 
@@ -137,8 +139,10 @@ def _between(execution: Execution, rank: int) -> set[Activity]:
 
 
 def _outer(execution: Execution, rank: int) -> dict[str, float]:
-    """Communication between blocks while the rank computes nothing, s. A moment counts once: for data, else tensor
-    groups, else stages."""
+    """Communication between blocks while the rank computes nothing, s, by the names in `GROUPS`.
+
+    A moment counts once: for data parallelism, else tensor parallelism, else pipeline stages, else offloading.
+    """
     timeline, streams = execution.timeline, execution.streams[rank]
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in GROUPS}
     for name, stream in streams.items():
@@ -154,16 +158,20 @@ def _outer(execution: Execution, rank: int) -> dict[str, float]:
 
 
 def training_row(
-    execution: Execution, found: Anatomy, graph: ModelGraph, gpus: int, pp: int, batch: int,
+    execution: Execution, parts: Anatomy, graph: ModelGraph, gpus: int, batch: int,
     train_tokens: float | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Columns of a result that only training has."""
+    """Columns of a result that only training has.
+
+    `graph` is the model's part of the step on one GPU, `batch` the sequences of all replicas, `train_tokens` the tokens
+    of a whole run, for days and GPU-hours.
+    """
     step, kernels = execution.step, kernels_of(execution)
     peak = products(kernels).peak
     whole = _full_attention(graph)
-    repeated = products((one, times) for one, times in kernels if one.segment == RECOMPUTATION)
+    repeated = products((kernel, times) for kernel, times in kernels if kernel.segment == RECOMPUTATION)
     again = repeated.flops * gpus / len(execution.streams)
-    moved, bare = sum(found.communication.values()), sum(found.exposed.values())
+    moved, bare = sum(parts.communication.values()), sum(parts.exposed.values())
     row: dict[str, Any] = {
         "samples_per_s": batch / step,
         "tokens_per_s_per_gpu": graph.tokens / step / gpus,
@@ -171,14 +179,14 @@ def training_row(
         "hfu": (graph.flops + again) / step / gpus / peak,
         "flop_full_attention": whole,
         "mfu_full_attention": whole / step / gpus / peak,
-        **{f"{name}_s": found.classes.get(group, 0.0) for name, group in CLASSES.items()},
-        "recompute_s": found.recompute,
-        "optimizer_s": found.optimizer,
-        "host_s": found.host,
-        "host_exposed_s": found.gaps,
-        **{f"exposed_{name}_s": found.exposed[name] for name in GROUPS},
-        "bubble_s": found.bubble,
-        "bubble_fraction": found.bubble / step,
+        **{f"{name}_s": parts.classes.get(group, 0.0) for name, group in CLASSES.items()},
+        "recompute_s": parts.recompute,
+        "optimizer_s": parts.optimizer,
+        "host_s": parts.host,
+        "host_exposed_s": parts.gaps,
+        **{f"exposed_{name}_s": parts.exposed[name] for name in GROUPS},
+        "bubble_s": parts.bubble,
+        "bubble_fraction": parts.bubble / step,
         "overlap": max(0.0, 1 - bare / moved) if moved else 1.0,
     }
     if train_tokens is not None:
@@ -188,7 +196,7 @@ def training_row(
 
 
 CLASSES = {"gemm": "gemm", "attention": "attention", "memory_bound": "vector", "experts": "moe"}
-"""Names of classes of kernels in results, and as timing knows them."""
+"""Classes of kernels: their names in results, and in `simgpu.timing`."""
 
 
 def _full_attention(graph: ModelGraph) -> float:
@@ -202,31 +210,38 @@ def _full_attention(graph: ModelGraph) -> float:
     return replace(graph, segments=segments).flops
 
 
-def shares(found: Anatomy) -> list[tuple[float, Uncertainty]]:
-    """Seconds and uncertainty of the parts of a step; with its host, which is certain, they are all of it."""
-    return [(seconds, part.uncertainty) for seconds, part in weighted(found)]
+def shares(step: Anatomy) -> list[tuple[float, Uncertainty]]:
+    """Seconds and uncertainty of the parts of a step; with those of the host, which are certain, they sum to it."""
+    return [(seconds, part.uncertainty) for seconds, part in weighted(step)]
 
 
-def weighted(found: Anatomy) -> list[tuple[float, Part]]:
-    """Seconds of a step that each part stands for: while a rank waits others do such work, so that its parts are scaled
-    to fill the time."""
-    parts = [p for p in found.parts if p.activity.kind != "host"]
-    own = [p.seconds if p.activity.category == "compute" else p.exposed for p in parts]
+def weighted(step: Anatomy) -> list[tuple[float, Part]]:
+    """Seconds of a step that each part stands for, with the part; with the host's, they sum to the step.
+
+    While a rank waits, others do such work, so that its parts are scaled to fill the time.
+    """
+    kept = [p for p in step.parts if p.activity.kind != "host"]
+    own = [p.seconds if p.activity.category == "compute" else p.exposed for p in kept]
     sums = sum(own)
-    scale = max(found.step - found.host, 0.0) / sums if sums else 1.0
-    return [(seconds * scale, part) for seconds, part in zip(own, parts, strict=True)]
+    scale = max(step.step - step.host, 0.0) / sums if sums else 1.0
+    return [(seconds * scale, part) for seconds, part in zip(own, kept, strict=True)]
 
 
 def kernel_ends(found: Anatomy) -> Range:
-    """P10 and P90 of the step, s, as far as its kernels and collectives go: as unsure as the parts of its slowest rank,
-    for which bubbles wait too."""
+    """P10 and P90 of the step, s, as far as its kernels and collectives go.
+
+    It is as unsure as the parts of its slowest rank, for which bubbles wait too.
+    """
     kernels = range_of(shares(found))
     return Range(found.host + kernels.p10, found.host + kernels.p90)
 
 
 def spread_of(found: Anatomy, framework: str, architecture: str, experts: bool) -> RunSpread:
-    """How sure the time of a step is: by residuals of whole steps of its framework, or those of its kernels where they
-    are wider, and by how far it is from the steps that were measured."""
+    """How sure the time of a step is.
+
+    Residuals of whole steps of its framework say so, or those of its kernels where they are wider, and how far it is
+    from the steps that were measured.
+    """
     ends = kernel_ends(found)
     factors = (min(ends.p10 / found.step, 1.0), max(ends.p90 / found.step, 1.0)) if found.step else (1.0, 1.0)
     return run_spread(

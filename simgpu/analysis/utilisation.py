@@ -24,12 +24,12 @@ class Products(NamedTuple):
 
     @property
     def peak(self) -> float:
-        """The rate of all of them at their peaks, FLOP/s; 0 where nothing is multiplied."""
+        """FLOPs over the seconds at their peaks, FLOP/s; 0 where nothing is multiplied."""
         return self.flops / self.seconds if self.seconds else 0.0
 
 
 def products(runs: Iterable[tuple[Activity, float]]) -> Products:
-    """Products among activities that each run some number of times."""
+    """The sum of matrix products and attention among (activity, times it runs)."""
     flops = seconds = 0.0
     for activity, times in runs:
         if activity.time is not None and activity.time.peak:
@@ -39,7 +39,7 @@ def products(runs: Iterable[tuple[Activity, float]]) -> Products:
 
 
 def kernels_of(execution: Execution) -> list[tuple[Activity, float]]:
-    """Kernels of all simulated ranks of a run, and how often each runs."""
+    """(kernel, times it runs) of all simulated ranks of a run."""
     if isinstance(execution, PeriodicExecution):
         few, more = _counted(execution.few), _counted(execution.more)
         return [(one, execution.grown(few.get(one, 0.0), count)) for one, count in more.items()]

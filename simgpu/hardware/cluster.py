@@ -17,7 +17,7 @@ class PortRate:
     bandwidth: float  # payload bytes/s
     latency: float  # s
     link: str
-    planned: float  # bytes/s that NCCL reckons with when it chooses an algorithm
+    planned: float  # bytes/s that NCCL assumes when it chooses an algorithm
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,22 @@ class Cluster:
 
     @property
     def name(self) -> str:
+        """The name of the cluster in the catalogue."""
         return self.spec.name
 
     @property
     def gpus_per_node(self) -> int:
+        """GPUs of a node; of a GPU split by MIG, its slices."""
         return self.node.gpu_count
 
     @property
     def usual_ranks(self) -> int:
-        """GPUs that a collective runs over where nobody says: those of a node, or all where a node has one."""
+        """GPUs that a collective runs over by default: those of a node, or all where a node has one."""
         return self.gpus_per_node if self.gpus_per_node > 1 else self.gpu_count
 
     @property
     def gpu_count(self) -> int:
+        """GPUs of all nodes."""
         return self.gpus_per_node * int(self.spec.nodes.si)
 
     def port(self, port: Port, share: float = 1.0) -> PortRate:

@@ -12,15 +12,15 @@ from simgpu.hardware.figure import Quantity
 from simgpu.memo import WORDS
 
 DEFAULT = "default"
-"""The library whose constants stand in for what another library of the same class does not give."""
+"""Name of the library whose constants are used where another library of the same class gives none."""
 
 CLASSES = ("gemm", "attention", "vector", "moe", "collective")
 SHARED = ("compute_fraction", "memory_fraction", "launch_overhead")
-"""Constants that stand above the classes, and that a class uses where it has none of its own."""
+"""Constants of all classes of operators, which a class uses where it has none of its own."""
 
 
 WHOSE = (*WORDS, "gpu", "level")
-"""Fields of inherited constants that say whose they are, and decide no time."""
+"""Fields of inherited constants that say where these come from. No time depends on them."""
 
 
 class ReadConstants(Protocol):
@@ -48,7 +48,7 @@ def filled(kind: type[C], values: Mapping[str, float], whose: str) -> C:
 
 @dataclass(frozen=True)
 class Given:
-    """One constant: its figure, its source in words, and the level that gave it (a GPU, an architecture)."""
+    """One constant: its figure, its source in words, and the GPU or architecture that gives it (`level`)."""
 
     figure: Quantity
     source: str
@@ -97,7 +97,7 @@ class Calibration:
         return found
 
     def libraries(self, kind: str) -> list[str]:
-        """Libraries of a class that some level gives constants for."""
+        """Libraries of a class of operators that the GPU or its architectures give constants for."""
         return list(dict.fromkeys(path[1] for path in self.given if len(path) == 3 and path[0] == kind))
 
     def regime(self, kind: str, library: str = DEFAULT) -> str:

@@ -20,7 +20,7 @@ KEYS = 256
 """Clusters whose keys are remembered."""
 
 TOPOLOGIES = 16
-"""Graphs of so many nodes of a machine that are remembered."""
+"""Graphs, each of another number of nodes, that are remembered for a machine."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ _keys: Region[int, tuple[Cluster, tuple[Hashable, ...]]] = SHARED.region("keys o
 
 
 def _key(cluster: Cluster) -> tuple[Hashable, ...]:
-    """Digests of all that a cluster holds. What its constants say of whose they are follows from its GPU."""
+    """Digests of everything that a cluster holds, but for where its constants come from, which follows from its GPU."""
     found = _keys.get(id(cluster))
     if found is None or found[0] is not cluster:
         parts = [content(getattr(cluster, name), ()) for name in fields_of(Cluster, ("links", "kernel"))]

@@ -1,7 +1,7 @@
 """The hardware as a networkx DiGraph, and the routes that data takes through it.
 
 Vertices are GPUs, NVSwitches, PCIe switches, root complexes, host memories, NICs, leaf and spine switches, named
-like `n0.gpu3`. Every directed edge carries `bandwidth` (payload bytes/s), `planned` (what NCCL reckons with when it
+like `n0.gpu3`. Every directed edge carries `bandwidth` (payload bytes/s), `planned` (what NCCL assumes when it
 chooses, bytes/s), `latency` (s), `link` (which kind) and `kind`. Any networkx function can be called on
 `Topology.graph`.
 
@@ -13,6 +13,7 @@ through it is written once and read once.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ import networkx as nx
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster, PortRate
 from simgpu.hardware.derive import is_slice
-from simgpu.hardware.spec import PCIeSwitch
+from simgpu.hardware.spec import PCIeSwitch, Socket
 from simgpu.memo import Memo, Region
 
 ROUTES = 2**18
@@ -49,7 +50,7 @@ class Topology:
         self.gpus = [name for name in graph if graph.nodes[name]["kind"] == "gpu"]
         """GPU vertices in order: all of node 0, then all of node 1, ..."""
         self.memo = Memo()
-        """What was worked out of this graph and may be asked again."""
+        """Results that follow from this graph and are remembered."""
         self._routes: Region[tuple[int, int], Route] = self.memo.region("routes", ROUTES)
         self._paths: Region[tuple[str, str], list[tuple[str, str]]] = self.memo.region("paths", ROUTES)
         self._pcie = nx.subgraph_view(
@@ -85,7 +86,7 @@ class Topology:
         return [vertex for edge in edges for vertex in edge][1:-1]
 
     def edges(self, edges: tuple[tuple[str, str], ...], via: str = "gpu-link") -> Route:
-        """A way along given edges, such as from a GPU to its switch."""
+        """The route along given edges, such as from a GPU to its switch."""
         return Route(edges, sum(self.graph.edges[edge]["latency"] for edge in edges), via)
 
     def leaf(self, gpu: int) -> str:
@@ -93,7 +94,7 @@ class Topology:
         return self._leaf_of(self._nic_of(self.gpus[gpu]))
 
     def bandwidth(self, route: Route) -> float:
-        """Bytes/s of the narrowest edge."""
+        """Bandwidth of the narrowest edge of a route, bytes/s."""
         return float(min(self.graph.edges[edge]["bandwidth"] for edge in route.edges))
 
     # ---- the rules -----------------------------------------------------------------------------------
@@ -105,9 +106,9 @@ class Topology:
         if is_slice(self.cluster.gpu):
             # MIG user guide: "no GPU to GPU P2P (either PCIe or NVLink)", and NCCL takes one slice of a GPU at most
             problem = (
-                f"MIG slices ('{self.cluster.gpu.name}') have no peer-to-peer, neither NVLink nor PCIe, so that no"
+                f"MIG slices ('{self.cluster.gpu.name}') cannot communicate: they have no peer-to-peer over NVLink or"
             )
-            raise InputError(f"{problem} plan can communicate between them; expected one slice a replica", key="plan")
+            raise InputError(f"{problem} PCIe; expected one slice for each replica", key="plan")
         if self.graph.has_edge(a, b):  # a bridge, or a link of a full mesh
             return [(a, b)], "gpu-link"
         switch = place[a].get("nvswitch")
@@ -166,7 +167,7 @@ class Topology:
         return str(next(v for v in self.graph[nic] if v.startswith("leaf")))
 
     def _nic_of(self, gpu: str) -> str:
-        """The rail of a GPU: NICs are dealt to the GPUs of a node in order, evenly."""
+        """The NIC of a GPU: NICs are dealt to the GPUs of a node in order, evenly."""
         node = self.cluster.node
         place = self.graph.nodes[gpu]
         return f"n{place['node']}.nic{place['index'] * node.nic_count // node.gpu_count}"
@@ -183,54 +184,61 @@ def build_topology(cluster: Cluster, nodes: int) -> Topology:
 
 
 def _add_node(graph: nx.DiGraph[str], cluster: Cluster, n: int) -> None:
-    node, gpu = cluster.node, cluster.gpu
-    gpu_port, switches, sockets = cluster.port(gpu.host_link), 0, 0
-    nic_port = cluster.port(node.nic.host_link) if node.nic else None
-    counters = {"gpu": 0, "nic": 0}
-    roots: list[str] = []
-
-    def attach(device: str, above: str, memory: str) -> None:
-        name = f"n{n}.{device}{counters[device]}"
-        graph.add_node(name, kind=device, node=n, index=counters[device], memory=memory)
-        counters[device] += 1
-        port = gpu_port if device == "gpu" else nic_port
-        assert port is not None
-        _join(graph, name, above, port, "pcie")
-
-    for socket in node.sockets:
-        for _ in range(socket.count):
-            root, memory = f"n{n}.root{sockets}", f"n{n}.mem{sockets}"
-            sockets += 1
-            roots.append(root)
-            graph.add_node(root, kind="root", node=n)
-            graph.add_node(memory, kind="memory", node=n)
-            _join(
-                graph,
-                root,
-                memory,
-                PortRate(socket.memory_bandwidth.si / 2, 0.0, "dram", socket.memory_bandwidth.si / 2),
-                "host",
-            )
-            for entry in socket.devices:
-                if not isinstance(entry, PCIeSwitch):
-                    attach(entry, root, memory)
-                    continue
-                for _ in range(entry.count):
-                    switch = f"n{n}.pcie{switches}"
-                    switches += 1
-                    graph.add_node(switch, kind="pcie-switch", node=n)
-                    _join(graph, switch, root, cluster.port(entry.switch), "pcie")
-                    for device in entry.devices:
-                        attach(device, switch, memory)
+    """Add node `n`: its sockets with their PCIe trees, the links between sockets, and those between its GPUs."""
+    node, numbers = cluster.node, Counter[str]()
+    sockets = [socket for socket in node.sockets for _ in range(socket.count)]
+    for number, socket in enumerate(sockets):
+        _add_socket(graph, cluster, n, number, socket, numbers)
     if node.inter_socket is not None:
-        for i, root in enumerate(roots):
-            for other in roots[:i]:
-                _join(graph, root, other, cluster.port(node.inter_socket), "inter-socket")
+        port = cluster.port(node.inter_socket)
+        for i in range(len(sockets)):
+            for j in range(i):
+                _join(graph, f"n{n}.root{i}", f"n{n}.root{j}", port, "inter-socket")
     for a, b, port in _own_links(cluster, n):
         if b.endswith("nvswitch"):
             graph.add_node(b, kind="nvswitch", node=n)
             graph.nodes[a]["nvswitch"] = b
         _join(graph, a, b, port, "gpu-link")
+
+
+def _add_socket(
+    graph: nx.DiGraph[str], cluster: Cluster, n: int, number: int, socket: Socket, numbers: Counter[str]
+) -> None:
+    """Add a socket of node `n`: root complex, memory, and what hangs on its PCIe, directly or below switches.
+
+    `numbers` counts the GPUs, NICs and PCIe switches that the node has so far.
+    """
+    root, memory = f"n{n}.root{number}", f"n{n}.mem{number}"
+    graph.add_node(root, kind="root", node=n)
+    graph.add_node(memory, kind="memory", node=n)
+    half = socket.memory_bandwidth.si / 2
+    _join(graph, root, memory, PortRate(half, 0.0, "dram", half), "host")
+
+    def attach(device: str, above: str) -> None:
+        name, index = f"n{n}.{device}{numbers[device]}", numbers[device]
+        numbers[device] += 1
+        graph.add_node(name, kind=device, node=n, index=index, memory=memory)
+        _join(graph, name, above, _host_port(cluster, device), "pcie")
+
+    for entry in socket.devices:
+        if not isinstance(entry, PCIeSwitch):
+            attach(entry, root)
+            continue
+        for _ in range(entry.count):
+            switch = f"n{n}.pcie{numbers['switch']}"
+            numbers["switch"] += 1
+            graph.add_node(switch, kind="pcie-switch", node=n)
+            _join(graph, switch, root, cluster.port(entry.switch), "pcie")
+            for device in entry.devices:
+                attach(device, switch)
+
+
+def _host_port(cluster: Cluster, device: str) -> PortRate:
+    """The PCIe port of a GPU ('gpu') or of a NIC ('nic')."""
+    if device == "gpu":
+        return cluster.port(cluster.gpu.host_link)
+    assert cluster.node.nic is not None
+    return cluster.port(cluster.node.nic.host_link)
 
 
 def _own_links(cluster: Cluster, n: int) -> Iterator[tuple[str, str, PortRate]]:
@@ -257,7 +265,7 @@ def _own_links(cluster: Cluster, n: int) -> Iterator[tuple[str, str, PortRate]]:
 
 
 def _add_fabric(graph: nx.DiGraph[str], cluster: Cluster, nodes: int) -> None:
-    """Leaf switches, and the spine where there is more than one leaf."""
+    """Add leaf switches, and the spine where there is more than one leaf."""
     fabric, nic = cluster.spec.fabric, cluster.node.nic
     assert fabric is not None and nic is not None
     fabric_port, nic_port = cluster.port(fabric), cluster.port(nic.port)
@@ -281,7 +289,7 @@ def _add_fabric(graph: nx.DiGraph[str], cluster: Cluster, nodes: int) -> None:
 
 
 def _join(graph: nx.DiGraph[str], a: str, b: str, port: PortRate, kind: str) -> None:
-    """Two directed edges, one each way."""
+    """Add two directed edges between `a` and `b`, one each way."""
     for edge in ((a, b), (b, a)):
         graph.add_edge(
             *edge, bandwidth=port.bandwidth, planned=port.planned, latency=port.latency, link=port.link, kind=kind

@@ -40,7 +40,7 @@ def derive(config: TransformerConfig, changes: str) -> TransformerConfig:
     for change in changes.split(","):
         key, equals, value = change.partition("=")
         if not equals or not key:
-            raise InputError(f"{shown(change)} is no change of a model; expected such as 'layers=12'")
+            raise InputError(f"{shown(change)} is not a change of a model; expected KEY=VALUE, such as 'layers=12'")
         if key not in _KINDS:
             raise InputError(f"a model has no '{key}'{nearest(key, _KINDS)}")
         if key in given:
@@ -49,7 +49,7 @@ def derive(config: TransformerConfig, changes: str) -> TransformerConfig:
     if "head_dim" not in given and {"hidden", "heads"} & set(given) and config.heads * config.head_dim == config.hidden:
         hidden, heads = given.get("hidden", config.hidden), given.get("heads", config.heads)
         if hidden % heads:
-            raise InputError(f"{heads} heads do not divide hidden = {hidden}; say head_dim")
+            raise InputError(f"{heads} heads do not divide hidden = {hidden}; expected head_dim too")
         given["head_dim"] = hidden // heads
     if "heads" in given and "kv_heads" not in given and config.kv_heads == config.heads:
         given["kv_heads"] = given["heads"]

@@ -84,7 +84,7 @@ def check_trains(plan: Plan, config: TransformerConfig, batch: int, tokens: int)
         problem = f"{plan.recompute_layers} is more than the {held} layers of a stage"
         raise InputError(problem, key="plan.recompute_layers")
     if plan.async_tp and plan.tp > 1 and not plan.sequence_parallel:
-        problem = "cuts up the gathers and scatters of sequence parallelism; expected plan.sequence_parallel true"
+        problem = "splits the collectives of sequence parallelism; expected plan.sequence_parallel true"
         raise InputError(problem, key="plan.async_tp")
     split = plan.cp * (2 if plan.cp > 1 else 1) * (plan.tp if plan.sequence_parallel else 1)
     if plan.cp > 1 and tokens % split:

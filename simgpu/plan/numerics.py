@@ -60,7 +60,7 @@ class Numerics:
             if given not in known:
                 raise InputError(f"{shown(given)} is not known{nearest(given, known)}", key=f"workload.{key}")
         if self.finetune != "full" and not self.targets:
-            raise InputError("names no matrix, so nothing is trained", key="workload.targets")
+            raise InputError("the list is empty: nothing would be trained", key="workload.targets")
 
     @property
     def weight_bytes(self) -> float:

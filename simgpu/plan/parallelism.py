@@ -254,14 +254,14 @@ class Plan:
             problem = f"{shown(self.schedule)} has no virtual stages (plan.vp is {self.vp}); expected interleaved"
             raise InputError(problem, key="plan.schedule")
         if self.shard is not None and self.zero == 0:
-            problem = f"{self.shard} ranks share nothing with plan.zero 0; expected plan.zero of 1, 2 or 3"
+            problem = f"{self.shard} has no effect with plan.zero 0; expected plan.zero of 1, 2 or 3"
             raise InputError(problem, key="plan.shard")
         if self.offload == "parameters" and (self.zero != 3 or self.pp > 1):
             given = f"plan.zero {self.zero}" if self.zero != 3 else f"plan.pp {self.pp}"
-            problem = f"'parameters' come layer by layer, not with {given}; expected plan.zero 3 and plan.pp 1"
+            problem = f"'parameters' is not supported with {given}; expected plan.zero 3 and plan.pp 1"
             raise InputError(problem, key="plan.offload")
         if self.offload == "optimizer" and self.offload_to == "mixed":
-            problem = "'mixed' puts weights elsewhere than states; expected host or nvme with plan.offload optimizer"
+            problem = "'mixed' needs plan.offload parameters; expected host or nvme with plan.offload optimizer"
             raise InputError(problem, key="plan.offload_to")
         if self.shard is not None and (self.dp * self.cp) % self.shard:
             raise InputError(f"{self.shard} does not divide dp x cp = {self.dp * self.cp}", key="plan.shard")

@@ -136,7 +136,7 @@ def _print_explained(document: Document, out: IO[str]) -> None:
     ]
     heading = f"What explains {title(document['column'])} {_moved(document, whole)}"
     if lines:
-        grid(heading, ["difference", "explains", "of it", "alone"], lines, out, (1, 2, 3))
+        grid(heading, ["difference", "explains", "share", "alone"], lines, out, (1, 2, 3))
     orders = "all orders" if document["explained_over_all_orders"] else "one order and its reverse"
     left = whole - sum(row["alone"] for row in rows)
     notes = [

@@ -44,15 +44,13 @@ def named(document: Document) -> str:
     return ", ".join([" ".join(words), row] if words else [row])
 
 
-def sentence(row: Mapping[str, Any], better: int) -> str:
-    """A sentence on the side of an input that betters the answer: '10 % more NIC bandwidth buys 1.3 %'."""
+def effect(row: Mapping[str, Any], better: int) -> str:
+    """The effect on the answer of the side of an input that betters it: '10 % more: 1.3 % better'."""
     side, gain = row["better_side"], row["gain"]
-    name = row["title"].partition(" (")[0]
-    name = name if not name[1:].partition(" ")[0].islower() else name[0].lower() + name[1:]
-    amount = f"{100 * abs(row[side] - 1):.3g} % {side} {name}"
+    amount = f"{100 * abs(row[side] - 1):.3g} % {side}"
     if better and gain < SEEN:
-        return f"{amount} buys nothing"
-    return f"{amount} buys {percent(gain)}" if better else f"{amount} changes it by {percent(gain, signed=True)}"
+        return f"{amount}: no gain"
+    return f"{amount}: {percent(gain)} better" if better else f"{amount}: {percent(gain, signed=True)}"
 
 
 def percent(share: float, signed: bool = False) -> str:
@@ -79,12 +77,12 @@ def print_sensitivity(document: Document, out: IO[str]) -> None:
             _changed(row, "less"),
             _changed(row, "more"),
             _elasticity(row),
-            sentence(row, document["better"]),
+            effect(row, document["better"]),
         ]
         for row in seen
     ]
     heading = f"{named(document)}: {answer(document)}"
-    columns = ["input", "is", less, more, "elasticity", "which means"]
+    columns = ["input", "is", less, more, "elasticity", "effect"]
     grid(heading, columns, lines, out, (1, 2, 3, 4))
     print_notes([*notes(document), ""], out)
 
@@ -103,7 +101,7 @@ def _elasticity(row: Mapping[str, Any]) -> str:
 
 def _changed(row: Mapping[str, Any], side: str) -> str:
     end = row[f"value_{side}"]
-    return "cannot be" if end is None else percent(end / row["value"] - 1, signed=True)
+    return "not possible" if end is None else percent(end / row["value"] - 1, signed=True)
 
 
 def notes(document: Document) -> list[str]:
@@ -113,7 +111,7 @@ def notes(document: Document) -> list[str]:
     bent = [row["title"] for row in rows if not row["smooth"] and row["elasticity"] is not None and swing(row) >= SEEN]
     if bent:
         lines.append(
-            f"* {', '.join(bent)}: less and more differ in effect "
+            f"* {', '.join(bent)}: the effect differs between less and more "
             "(for example where a limit binds on one side only). Read both columns."
         )
     lines += [f"{row['title']}: {_remark(row['remark'])}" for row in rows if row["remark"]]
@@ -128,7 +126,7 @@ def notes(document: Document) -> list[str]:
             for name, share in document["interval_shares"].items()
             if share >= 0.005
         )
-        runs = "The interval is that of whole runs, which is wider than what their kernels bring. Shares of those"
+        runs = "The interval is that of whole runs, wider than that of their kernels, whose squared width comes from"
         own = "What the interval comes from (shares of its squared width)"
         lines.append(f"{runs if document['interval_of'] == 'runs' else own}: {parts}")
     return lines
@@ -154,12 +152,13 @@ def _remark(text: str) -> str:
 def tornado_of(document: Document) -> Tornado:
     """The tornado of an answer.
 
-    Inputs that hold figures of others, and the price to which all cost goes, stand aside.
+    Inputs that change others too, and the price, to which cost is proportional, are not ranked.
     """
     bars = []
     for row in document["rows"]:
         ends = [row[f"value_{side}"] and row[f"value_{side}"] / row["value"] - 1 for side in ("less", "more")]
-        aside = "moves others with it" if row["compound"] else "the price of it all" if row["input"] == "price" else ""
+        price = "cost is proportional to it" if row["input"] == "price" else ""
+        aside = "changes other inputs too" if row["compound"] else price
         bars.append(TornadoBar(row["title"], ends[0], ends[1], _value(row), aside))
     column = document["column"]
     return Tornado(

@@ -32,8 +32,8 @@ class TornadoBar:
     figure
         What the input is ('700 W'), for the label; a sheet of several panels has no room for it.
     aside
-        Why an input is not ranked: it moves others with it, or is the price of it all. It stands below the others,
-        whatever its width.
+        Why an input is not ranked: it changes other inputs too, or cost is proportional to it. It stands
+        below the others, whatever its width.
     """
 
     label: str

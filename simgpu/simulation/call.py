@@ -1,4 +1,4 @@
-"""The one call that answers: how long does this workload take, split this way, on this cluster?"""
+"""`simulate`: how long a workload takes with a parallel plan on a cluster."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ Model = TransformerConfig | str | None
 """A model from `load_model`, or its name."""
 
 Split = Plan | Mapping[str, Any] | None
-"""A plan, or its keys."""
+"""A plan, or a mapping of its keys."""
 
 How = RunOptions | Mapping[str, Any] | None
-"""Options, or their keys."""
+"""Options, or a mapping of their keys."""
 
 
 @overload
@@ -95,7 +95,7 @@ def simulate(
     catalogue: Catalogue | None = None,
     **settings: Unpack[Settings],
 ) -> Result:
-    """Simulate one step.
+    """Simulate a workload on a cluster: a training step, a batch of inference, a server or a list of operators.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def simulate(
 
 
 def runtime_of(job: InferenceJob, catalogue: Catalogue) -> Runtime:
-    """The runtime of a job. Raises `InputError`, of the key where a job says it."""
+    """The runtime of a job of inference. Raises `InputError` (key `workload.runtime`) where the catalogue lacks it."""
     try:
         return catalogue.runtime(job.runtime)
     except InputError as error:
@@ -227,7 +227,7 @@ def _train(
 
 
 def _check_plan(plan: Plan, kind: str) -> None:
-    """Raise `InputError` for what only training can be split by."""
+    """Raise `InputError` for keys of a plan that a prefill or a list of operators does not support."""
     for name, plain in vars(Plan()).items():
         if name not in ("tp", "dp", "sequence_parallel") and vars(plan).get(name, plain) != plain:
             others = "training, inference, mixed and serving" if name in PLAN_KEYS else "training"
@@ -239,7 +239,7 @@ def _alone(
     cluster: Cluster, workload: Prefill | OperatorList, model: TransformerConfig | None, dtype: str, sums: str,
     kernels: KernelModel,
 ) -> Execution:  # fmt: skip
-    """The same work on one GPU: asked again for every plan, so that it is remembered for a cluster."""
+    """The same work on one GPU. It is the same for every plan, so that it is remembered for each cluster."""
     key = (workload.model_dump_json(), model, dtype, sums, kernels.identity)
 
     def run() -> Execution:
@@ -260,7 +260,7 @@ def _intervals(execution: Execution, rank: int, single: Execution, row: dict[str
     other = max(row["step_s"] - sum(seconds for seconds, _ in step), 0.0)
     one = range_of(whole)
     ratio = range_of_ratio(whole, step, other) if execution is not single else Range(1.0, 1.0)
-    found = {
+    ranges = {
         "step_s": range_of(step, other),
         "compute_s": range_of(kernels),
         "communication_s": range_of([(part.seconds, part.uncertainty) for part in calls]),
@@ -269,7 +269,7 @@ def _intervals(execution: Execution, rank: int, single: Execution, row: dict[str
         "efficiency": Range(ratio.p10 / gpus, ratio.p90 / gpus),
         "speedup": ratio,
     }
-    return {f"{name}_{end}": getattr(of, end) for name, of in found.items() for end in ("p10", "p90")}
+    return {f"{name}_{end}": getattr(of, end) for name, of in ranges.items() for end in ("p10", "p90")}
 
 
 COUNTS = 0.1
@@ -311,6 +311,7 @@ def _times(parts: Breakdown, alone: float, gpus: int) -> dict[str, Any]:
 
 
 def _rates(graph: ModelGraph, execution: Execution, gpus: int) -> dict[str, Any]:
+    """Tokens and FLOPs per second, and utilization."""
     achieved, peak = graph.flops / execution.step / gpus, products(kernels_of(execution)).peak
     tokens = {"tokens_per_s": graph.tokens / execution.step} if graph.tokens else {}
     return {
@@ -319,7 +320,7 @@ def _rates(graph: ModelGraph, execution: Execution, gpus: int) -> dict[str, Any]
 
 
 def _sizes(program: Program, dtype: str, cluster: Cluster) -> dict[str, Any]:
-    """Bytes one GPU communicates and holds."""
+    """Bytes that a GPU communicates, and those of its weights."""
     weights, capacity = program.weights * BYTES[dtype], cluster.gpu.memory.capacity.si
     return {
         "communication_bytes": sum(times * collective.size for collective, times in program.collectives()),

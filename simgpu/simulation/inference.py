@@ -42,7 +42,7 @@ from simgpu.workload.runtimes import Runtime
 
 @dataclass(frozen=True)
 class Inferred:
-    """What inference takes: its timeline, the memory of each stage, the row."""
+    """A simulated job of inference: its timeline, the memory of each pipeline stage, and its row."""
 
     execution: Execution
     memory: tuple[ServingMemory, ...]
@@ -53,7 +53,7 @@ def infer(
     cluster: Cluster, job: InferenceJob, model: TransformerConfig | None, plan: Plan, how: RunOptions, run: Runtime,
     draft: TransformerConfig | None = None,
 ) -> Inferred:  # fmt: skip
-    """Simulate a job of inference in the runtime `run`. Raises `InputError` (key only) for what cannot be."""
+    """Simulate a job of inference in the runtime `run`. Raises `InputError` (key only) for what cannot be run."""
     deployment = deploy(cluster, job, model, plan, run, how)
     if isinstance(job, MixedStep):
         return _mixed(deployment, job, how.require_fit)
@@ -66,6 +66,7 @@ def infer(
 
 
 def _batch(deployment: Deployment, job: Inference, draft: TransformerConfig | None, require_fit: bool) -> Inferred:
+    """A batch from its prompts to its last tokens."""
     plan = deployment.plan
     if job.batch < plan.dp:
         raise InputError(f"{plan.dp} replicas are more than the {job.batch} sequences of the batch", key="plan.dp")
@@ -90,7 +91,7 @@ def _batch(deployment: Deployment, job: Inference, draft: TransformerConfig | No
         "output_tokens_per_s": job.batch * (job.output - 1) / done.decode_s if done.decode_s else 0.0,
         "evaluated_steps": done.evaluations,
         **_rates(deployment, tokens, job.batch * (job.prompt + job.output), done.total, done.tpot),
-        **_bound(deployment, done),
+        **_bound(done),
         **_alone(deployment, job, done, execution),
         **_held(deployment, memory, job.batch, job.prompt + job.output),
     }
@@ -101,8 +102,10 @@ def _batch(deployment: Deployment, job: Inference, draft: TransformerConfig | No
 
 
 def _alone(deployment: Deployment, job: Inference, done: Generation, execution: Execution) -> dict[str, Any]:
-    """The same batch on one GPU, memory set aside, and what splitting it is worth, with their ends. A draft
-    is left out of both."""
+    """Columns of the same batch on one GPU, without its memory limit, and speedup and efficiency, with P10 and P90.
+
+    There are none with a draft model.
+    """
     gpus = deployment.plan.world
     if gpus == 1:
         ends = _ends(deployment, {"step_s": done.total}, [*done.prefill, *done.decode])
@@ -123,7 +126,7 @@ def _alone(deployment: Deployment, job: Inference, done: Generation, execution: 
 
 
 def _named(deployment: Deployment, seconds: float) -> dict[str, Any]:
-    """What a row says of a run whose errors are compared."""
+    """Columns of a run that its errors depend on, with its seconds."""
     return {
         "workload": "inference", "gpu": deployment.cluster.gpu.name, "runtime": deployment.runtime.name,
         "pp": deployment.plan.pp, "step_s": seconds,
@@ -133,18 +136,19 @@ def _named(deployment: Deployment, seconds: float) -> dict[str, Any]:
 def _against_one(alone: float, total: float, gpus: int, ends: Mapping[str, float], ratio: Range) -> dict[str, float]:
     """Columns that compare `total` with the seconds of one GPU; `ratio` are the ends of their ratio over its value."""
     values = {"single_gpu_step_s": alone, "efficiency": alone / gpus / total, "speedup": alone / total}
-    found = values | {"ideal_step_s": alone / gpus}
+    columns = values | {"ideal_step_s": alone / gpus}
     for end in ("p10", "p90"):
-        found[f"single_gpu_step_s_{end}"] = ends[f"step_s_{end}"]
+        columns[f"single_gpu_step_s_{end}"] = ends[f"step_s_{end}"]
         for name in ("efficiency", "speedup"):
-            found[f"{name}_{end}"] = values[name] * getattr(ratio, end)
-    return found
+            columns[f"{name}_{end}"] = values[name] * getattr(ratio, end)
+    return columns
 
 
 # ---- one step ----------------------------------------------------------------------------------------
 
 
 def _mixed(deployment: Deployment, job: MixedStep, require_fit: bool) -> Inferred:
+    """One step with new tokens of a prompt and sequences that decode."""
     plan = deployment.plan
     if plan.cp > 1 and job.prefill and job.decodes:
         raise InputError(f"{plan.cp}: prompts and decodes cannot share a step of context parallelism", key="plan.cp")
@@ -169,6 +173,7 @@ def _mixed(deployment: Deployment, job: MixedStep, require_fit: bool) -> Inferre
 
 
 def _served(deployment: Deployment, job: Serving, require_fit: bool) -> Inferred:
+    """A server in its steady state, under clients or at a rate."""
     plan, cached = deployment.plan, int(job.prompt * job.prefix_hit)
     if job.concurrency is not None and job.concurrency < plan.dp:
         raise InputError(f"{plan.dp} replicas are more than {job.concurrency} requests", key="plan.dp")
@@ -223,9 +228,12 @@ def _asked(deployment: Deployment, **load: float) -> dict[str, Any]:
 
 
 def _times(total: float, runs: Sequence[Run], deployment: Deployment, per: float = 1.0) -> dict[str, Any]:
-    """Parts of the time of a batch or step; of a server those of a token (`per`)."""
-    found = anatomy_of(runs)
-    parts = {name: value * per for name, value in found.items()}
+    """Columns of the parts of `total`, s, with FLOPs and utilization.
+
+    Seconds of `runs` are multiplied by `per`: 1 over the output tokens where `total` is the time of a server's token.
+    """
+    anatomy = anatomy_of(runs)
+    parts = {name: value * per for name, value in anatomy.items()}
     known = sum(parts.values())
     done, gpus = products_of(runs, deployment.plan), deployment.plan.world
     seconds = total if per == 1.0 else sum(run.seconds * run.count for run in runs) * per
@@ -257,7 +265,7 @@ def _rates(deployment: Deployment, output: float, total: float, seconds: float, 
     }
 
 
-def _bound(deployment: Deployment, done: Generation) -> dict[str, float]:
+def _bound(done: Generation) -> dict[str, float]:
     """Tokens per second of a user, if kernels ran at the speed of light and there were nothing else."""
     if not done.decode:
         return {}
@@ -270,18 +278,18 @@ def _capacity(deployment: Deployment) -> float:
 
 
 def _memory(deployment: Deployment, batch: int, tokens: int, require_fit: bool) -> tuple[ServingMemory, ...]:
-    found = serving_memory(deployment.served, batch, tokens, _capacity(deployment))
-    if require_fit and not fullest(found).fits:
+    memory = serving_memory(deployment.served, batch, tokens, _capacity(deployment))
+    if require_fit and not fullest(memory).fits:
         from simgpu.plan.serving_fit import DEGREES, misfit_text
 
         most, join = deployment.cluster.gpu_count, 1 if is_slice(deployment.cluster.gpu) else DEGREES[-1]
         text = misfit_text(deployment.served, batch, tokens, _capacity(deployment), most, join=join)
         raise MisfitError(text, key="plan")
-    return found
+    return memory
 
 
 def _held(deployment: Deployment, memory: Sequence[ServingMemory], batch: int, tokens: int) -> dict[str, Any]:
-    """Memory of the fullest rank, and what else would fit beside the weights."""
+    """Columns of the memory of the fullest rank, and of what else would fit beside the weights."""
     worst, served, capacity = fullest(memory), deployment.served, _capacity(deployment)
     sequences = most_sequences(served, tokens, capacity)
     engine = deployment.runtime.style == "fused"  # others take memory as a sequence grows
@@ -315,9 +323,11 @@ _MEASURED_AS = {"ttft_s": ("ttft", "prefill"), "tpot_s": ("tpot", "decode"), "st
 
 
 def _ends(deployment: Deployment, row: dict[str, Any], runs: Iterable[Run], load: bool = False) -> dict[str, Any]:
-    """P10 and P90: what residuals of whole runs of this runtime say, or those of its kernels where they are wider; and
-    wider than that by how far the run is from those that were measured, which `distance` says in words. `load`: of a
-    server."""
+    """P10 and P90 of the times of a row, s, by column, and how far the run is from measured ones, in words.
+
+    They come from residuals of whole runs of this runtime, or from those of its kernels where these are wider; the
+    farther a run is from those that were measured, the wider they are. `load` is that of a server.
+    """
     kernels = kernel_ends(runs)
     found: dict[str, Any] = {}
     layers: set[str] = set()

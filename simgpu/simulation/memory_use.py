@@ -39,7 +39,7 @@ class MemoryUse(Sequence[Memory | ServingMemory]):
 
     @classmethod
     def of_training(cls, stages: Sequence[Memory]) -> MemoryUse:
-        """Of a training step, from the memory of its pipeline stages."""
+        """The memory of a training step, from that of its pipeline stages."""
         worst = training.peak(stages)
         parts = {name: getattr(worst, name) for name in training.PARTS}
         budget = worst.capacity if worst.capacity is not None else float("inf")
@@ -47,14 +47,14 @@ class MemoryUse(Sequence[Memory | ServingMemory]):
 
     @classmethod
     def of_inference(cls, stages: Sequence[ServingMemory]) -> MemoryUse:
-        """Of a job of inference, from the memory of its pipeline stages."""
+        """The memory of a job of inference, from that of its pipeline stages."""
         worst = serving.fullest(stages)
         parts = {name: getattr(worst, name) for name in serving.PARTS}
         return cls(worst.total, parts, worst.budget, worst.fits, tuple(stages))
 
     @classmethod
     def of_weights(cls, weights: float, budget: float) -> MemoryUse:
-        """Of a job of which only the weights are known."""
+        """The memory of a job of which only the weights are known."""
         return cls(weights, {"weights": weights}, budget, weights <= budget)
 
     @property
@@ -63,7 +63,7 @@ class MemoryUse(Sequence[Memory | ServingMemory]):
         return max(self.peak - self.budget, 0.0)
 
     def words(self) -> str:
-        """Such as '61.2 of 80.0 GiB'."""
+        """Peak and budget in words, such as '61.2 of 80.0 GiB'."""
         fits = "" if self.fits else ", does not fit"
         return f"{self.peak / 2**30:.1f} of {self.budget / 2**30:.1f} GiB{fits}"
 

@@ -68,11 +68,11 @@ class Result(Tabular):
     memory: MemoryUse
     """Memory of the rank that needs most, by part, and of each pipeline stage."""
     inputs: Inputs = dict
-    """What makes `resolved`."""
+    """The function that makes `resolved`, which is called only when that is read."""
     order: tuple[str, ...] = ()
-    """The columns that it has, in the order in which tables print them."""
+    """The columns of the result, in the order in which tables print them."""
     labels: Mapping[str, Any] = field(default_factory=dict)
-    """Of a row of an experiment: its labels and what the file varies, which stand first in the row."""
+    """Labels of a row of an experiment and what the file varies, which stand first in the row."""
 
     model: str
     """Model of the catalogue, or 'operators' for a list of operators."""
@@ -124,7 +124,7 @@ class Result(Tabular):
         return made
 
     def told(self, inputs: Inputs | None = None, labels: Mapping[str, Any] | None = None) -> Self:
-        """The same with what makes `resolved`, or with labels."""
+        """A copy of the result with another function that makes `resolved`, or with other labels."""
         made = object.__new__(type(self))
         kept = {name: value for name, value in vars(self).items() if name not in ("row", "resolved")}
         vars(made).update(kept, inputs=inputs or self.inputs, labels=self.labels if labels is None else labels)
@@ -132,7 +132,7 @@ class Result(Tabular):
 
     @cached_property
     def row(self) -> Row:
-        """Its labels, and every figure by its column."""
+        """Labels of the result, and every figure by its column."""
         return Row({**self.labels, **{name: getattr(self, name) for name in self.order}})
 
     @property

@@ -31,7 +31,7 @@ from simgpu.workload.options import RunOptions
 from simgpu.workload.training.step import Job, run_step
 
 UNFOLDED_LIMIT = 4096
-"""Ranks that are simulated one by one, if asked to."""
+"""Largest number of ranks that may be simulated one by one."""
 
 REMEMBERED = 32
 """Steps on one GPU that are remembered for each cluster."""
@@ -39,7 +39,7 @@ REMEMBERED = 32
 
 @dataclass(frozen=True)
 class Trained:
-    """A simulated step: its run, the same on one GPU, where the time goes, memory of each stage, the row."""
+    """A simulated step: its run, where the time goes, the memory of each pipeline stage, and its row."""
 
     execution: Execution
     anatomy: Anatomy
@@ -51,7 +51,7 @@ def train(
     cluster: Cluster, workload: Training, model: TransformerConfig | None, plan: Plan, how: RunOptions,
     framework: Framework,
 ) -> Trained:  # fmt: skip
-    """Simulate one optimizer step. Raises `InputError` (key only) for what cannot be."""
+    """Simulate one optimizer step. Raises `InputError` (key only) for what cannot be run."""
     config = workload.check(model, plan)
     check_simulated(plan)
     dtype = how.dtype
@@ -91,7 +91,7 @@ def train(
         workload.clip,
     )
     execution = run_step(job, kernels, Links(cluster, plan, kernels, how.algorithm, how.protocol, how.folded))
-    found = anatomy(execution)
+    parts = anatomy(execution)
     alone = Plan(
         micro_batch=job.micro_batch, recompute=plan.recompute, offload=plan.offload, offload_to=plan.offload_to,
         zero=plan.zero if plan.offload != "none" else 0,
@@ -99,15 +99,15 @@ def train(
         recompute_modules=plan.recompute_modules,
         **{key: getattr(plan, key) for key in SETTINGS},
     )  # fmt: skip
-    single = found if plan.world == 1 else _alone(replace(job, plan=alone), kernels, how)
-    spread = spread_of(found, framework.name, cluster.kernel.architecture, config.experts > 1)
-    row = _row(workload, job, execution, found, single, memory, cluster.gpus_per_node, spread)
+    single = parts if plan.world == 1 else _alone(replace(job, plan=alone), kernels, how)
+    spread = spread_of(parts, framework.name, cluster.kernel.architecture, config.experts > 1)
+    row = _row(workload, job, execution, parts, single, memory, cluster.gpus_per_node, spread)
     row["distance"] = distance_of(cluster.kernel, spread.layers)
-    return Trained(execution, found, memory, row)
+    return Trained(execution, parts, memory, row)
 
 
 def _alone(job: Job, kernels: KernelModel, how: RunOptions) -> Anatomy:
-    """The step on one GPU, taken apart: the same for many plans, so that it is remembered for a cluster."""
+    """Where the time goes in the same step on one GPU. It is the same for many plans, so that it is remembered."""
     known = machine_of(kernels.cluster).memo.region("single", REMEMBERED)
     key = (*key_of(job, framework=content(job.framework)), kernels.identity, how.algorithm, how.protocol)
 
@@ -120,7 +120,7 @@ def _alone(job: Job, kernels: KernelModel, how: RunOptions) -> Anatomy:
 
 
 def kernels_of(stack: Framework, cluster: Cluster, sustained: bool, fp8_scaling: str, cp: int = 1) -> KernelModel:
-    """The kernels that a framework runs."""
+    """The kernel times of a training framework on a cluster, with `cp` context-parallel ranks."""
     rowwise = ROW_WISE if fp8_scaling == "rowwise" else DEFAULT
     return KernelModel(
         cluster, sustained, stack.attention or DEFAULT, rowwise, stack.matmul_slowdown, stack.stream_slowdown,
@@ -166,7 +166,7 @@ def _row(
         "flop": graph.flops,
         "flop_per_s_per_gpu": graph.flops / step / plan.world,
     }
-    more = training_row(execution, found, graph, plan.world, plan.pp, workload.batch, workload.train_tokens)
+    more = training_row(execution, found, graph, plan.world, workload.batch, workload.train_tokens)
     times["mfu"] = more.pop("mfu")
     path = shares_of(execution)
     more["critical_compute_s"] = path["compute"] + path["optimizer"]
@@ -200,7 +200,7 @@ def _row(
 
 
 def _trained_part(graph: ModelGraph, finetune: str) -> ModelGraph:
-    """The model's FLOPs that a step needs: frozen weights have no gradients."""
+    """The operators that count as FLOPs of the step: without gradients of frozen weights."""
     if finetune == "full":
         return graph
     kept = (replace(s, operators=tuple(op for op in s.operators if not is_weight_gradient(op))) for s in graph.segments)
@@ -212,20 +212,20 @@ MEMORY = ("gradients", "optimizer", "activations", "communication", "temporary",
 
 
 def _intervals(
-    found: Anatomy, single: Anatomy, times: dict[str, float], gpus: int, spread: RunSpread
+    parts: Anatomy, single: Anatomy, times: dict[str, float], gpus: int, spread: RunSpread
 ) -> dict[str, float]:
-    """P10 and P90 of the uncertain columns."""
+    """P10 and P90 of the uncertain columns, from where the time goes and from the same step on one GPU."""
     kernels = [
         (p.seconds, p.uncertainty)
-        for p in found.parts
+        for p in parts.parts
         if p.activity.category == "compute" and p.activity.kind != "host"
     ]
-    calls = [p for p in found.parts if p.activity.category != "compute"]
+    calls = [p for p in parts.parts if p.activity.category != "compute"]
     whole = [*shares(single), (single.host, NONE)]
     one = range_of(whole)
-    ratio = range_of_ratio(whole, shares(found), found.host) if gpus > 1 else Range(1.0, 1.0)
+    ratio = range_of_ratio(whole, shares(parts), parts.host) if gpus > 1 else Range(1.0, 1.0)
     ranges = {
-        "step_s": interval(found, spread),
+        "step_s": interval(parts, spread),
         "compute_s": range_of(kernels),
         "communication_s": range_of([(p.seconds, p.uncertainty) for p in calls]),
         "exposed_communication_s": range_of([(p.exposed, p.uncertainty) for p in calls]),

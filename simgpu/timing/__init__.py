@@ -1,1 +1,1 @@
-"""How long does one thing take? Kernels by roofline, collectives as flows."""
+"""Times of single operations: kernels of a GPU, and collectives between GPUs."""

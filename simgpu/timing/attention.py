@@ -42,8 +42,10 @@ class Blocks(NamedTuple):
 
 
 def blocks(work: AttentionWork, group: Array, causal: bool, constants: PrefillConstants) -> Blocks:
-    """Count the tiles; `group` heads share a block. A library that does not skip tiles outside a window pays for
-    `outside_window` of them."""
+    """Blocks and tiles of attention, where `group` heads share a block.
+
+    A library that does not skip tiles outside a window pays for the fraction `outside_window` of them.
+    """
     queries, keys, window = (np.asarray(x, float) for x in (work.queries, work.keys, work.window))
     per_head = queries * group
     tile_rows = np.where(np.asarray(work.head_dim) > 128, constants.wide_tile_rows, constants.tile_rows)
@@ -140,9 +142,11 @@ def _behind_a_cache(
     sm_count: float,
     constants: PrefillConstants,
 ) -> Array:
-    """The second term of `makespan` with as many keys before the first query, up to those that there are, as make it
-    longest: more of them add work to as many blocks as are shorter than the window, until so few of these are left that
-    what no longer sticks out outweighs it."""
+    """The largest second term of `makespan` over all numbers of keys before the first query, up to the actual one.
+
+    More keys add work to all blocks that are shorter than the window, until so few of these are left that the last
+    blocks end together with the others: that saves more than the added work costs.
+    """
     batch, copies, tile, block, _ = cost
     filled = np.maximum(1 - fullness * constants.sorted_work / batch, 1e-9)  # of a tile more, what the list gets longer
     fewest = np.ceil(fullness * constants.tail * sm_count / (filled * copies * splits))

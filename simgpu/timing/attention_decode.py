@@ -165,9 +165,11 @@ def _cost(
 
 
 def _planned(stream: Stream, keys: Array, sms: float, constants: DecodeConstants) -> tuple[Array, Array]:
-    """(seconds, those of them that are latency) as FlashAttention plans it: as many parts as fill one wave, but no part
-    below a block of `planned_keys` keys. Up to 4 blocks the cache stays whole; from there on the kernel that combines
-    parts always runs (`num_splits_heuristic` and `prepare_varlen_num_blocks` in its source).
+    """(seconds, those of them that are latency) as FlashAttention splits the cache.
+
+    It makes as many parts as fill one wave, but none below a block of `planned_keys` keys. Up to 4 blocks the cache
+    stays whole; from there on the kernel that combines parts always runs (`num_splits_heuristic` and
+    `prepare_varlen_num_blocks` in its source).
 
     The plan itself rounds blocks to parts, so that a longer cache, or one sequence more, may run in fewer and longer
     parts and sooner be done. Which lengths that hits is chance; here parts are as long as they are on average, and a

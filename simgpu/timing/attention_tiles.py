@@ -1,4 +1,4 @@
-"""What prefill and decode share: how fast a multiprocessor works through a tile of scores, and what memory adds.
+"""Parts of attention that prefill and decode share: the time of a tile of scores, and of its memory traffic.
 
 A fused attention kernel (T. Dao, "FlashAttention-2", arXiv:2307.08691; J. Shah et al., "FlashAttention-3",
 arXiv:2407.08608) gives a block of `tile_rows` queries to a multiprocessor, which walks over the keys in steps of

@@ -189,7 +189,7 @@ class AttentionTimer:
         return default_library(self.calibration.architecture) if library == DEFAULT else library
 
     def operands(self, dtype: str, kv_dtype: str | None = None) -> AttentionOperands:
-        """Bytes of data types and the peak of the products. Raises `InputError` for types that the GPU has not."""
+        """Bytes of data types and the peak of the products. Raises `InputError` for types that the GPU lacks."""
         check_dtypes(dtype, kv_dtype=kv_dtype)
         return AttentionOperands(BYTES[dtype], BYTES[kv_dtype or dtype], self.device.peak(dtype))
 
@@ -198,5 +198,5 @@ class AttentionTimer:
         return self.library(library)
 
     def _clock(self) -> TensorClock:
-        """Of large matrix products, which attention's follows from."""
+        """The clock of large matrix products, from which the clock of attention follows."""
         return self.libraries.of().clock

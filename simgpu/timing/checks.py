@@ -1,4 +1,4 @@
-"""What callers of a timer give, checked before anything is timed: names that are known, sizes that can be."""
+"""Checks of what callers of a timer give: known names, possible sizes. They run before anything is timed."""
 
 from __future__ import annotations
 
@@ -13,25 +13,28 @@ from simgpu.model.operators import BYTES
 from simgpu.timing.parts import ArrayLike
 
 WIDEST_HEAD = 1024
-"""Elements of a head: no kernel takes more (FlashAttention 256, latent attention 576)."""
+"""Largest head dimension that is accepted: no kernel takes more (FlashAttention 256, latent attention 576)."""
 
 
-def check_name(word: object, known: Iterable[str], key: str) -> None:
-    """Raise `InputError` at `key` unless `word` is one of `known`."""
-    names = list(known)
+def check_name(word: object, names: Iterable[str], key: str) -> None:
+    """Raise `InputError` at `key` unless `word` is one of `names`."""
+    names = list(names)
     if not isinstance(word, str) or word not in names:
         raise InputError(f"unknown {key} {shown(word)}{nearest(word, names)}", key=key)
 
 
 def check_dtypes(dtype: str, **others: str | None) -> None:
-    """A data type, and others by the name of their argument, where None stands for the same."""
+    """Raise `InputError` for a data type that is not known.
+
+    `others` are further data types by the name of their argument; None stands for the same as `dtype`.
+    """
     for key, name in {"dtype": dtype, **others}.items():
         if name is not None or key == "dtype":
             check_name(name, BYTES, key)
 
 
 NARROW = [name for name, one in FORMATS.items() if one.bits < 16]
-"""Formats that weights are narrower in than what they are multiplied in."""
+"""Formats of weights that are narrower than the type in which they are multiplied."""
 
 
 def check_format(name: str, key: str = "weights") -> None:
@@ -42,23 +45,29 @@ def check_format(name: str, key: str = "weights") -> None:
         return
     group = name.removeprefix("int4-g")
     if name in BYTES and BYTES[name] >= 2:
-        raise InputError(f"{shown(name)} is no narrow format; expected one of {', '.join(NARROW)}", key=key)
+        raise InputError(f"{shown(name)} is not a narrow format; expected one of {', '.join(NARROW)}", key=key)
     if name not in FORMATS and not (name.startswith("int4-g") and group.isdigit() and 0 < int(group) <= 100_000):
         raise InputError(f"unknown {key} {shown(name)}{nearest(name, NARROW)}", key=key)
 
 
 def check_library(library: str, constants: Calibration, kind: str, more: Iterable[str] = ()) -> None:
-    """A library that some level has constants of, or one of `more`: names that fall back to the default's constants."""
+    """Raise `InputError` unless there are constants of a library, for a class of operators `kind`.
+
+    `more` are names that are accepted too; they use the constants of the default library.
+    """
     if library != DEFAULT:
         check_name(library, dict.fromkeys((DEFAULT, *constants.libraries(kind), *more)), "library")
 
 
 LARGEST = 1e18
-"""A size at most, unless said otherwise: no kernel counts further, and products of a few such sizes are finite."""
+"""Largest size that is accepted by default: products of a few such sizes are still finite."""
 
 
 def check_sizes(least: float = 1.0, most: float = LARGEST, **sizes: ArrayLike | None) -> None:
-    """Numbers or arrays, by the name of their argument, from `least` to `most` and finite; None is not given."""
+    """Raise `InputError` unless sizes are finite numbers from `least` to `most`.
+
+    `sizes` are numbers or arrays by the name of their argument; None is skipped.
+    """
     for key, size in sizes.items():
         if size is None:
             continue
@@ -75,7 +84,7 @@ def check_sizes(least: float = 1.0, most: float = LARGEST, **sizes: ArrayLike | 
 
 
 def check_heads(heads: ArrayLike, kv_heads: ArrayLike) -> None:
-    """Every key-value head serves as many heads as the others. Both are checked sizes."""
+    """Raise `InputError` unless `kv_heads` divides `heads`. Both are checked sizes."""
     some, few = np.asarray(heads, float), np.asarray(kv_heads, float)
     bad = some % few != 0
     if bad.any():
@@ -84,7 +93,7 @@ def check_heads(heads: ArrayLike, kv_heads: ArrayLike) -> None:
 
 
 def check_keys(keys: ArrayLike, queries: ArrayLike) -> None:
-    """Keys count the new tokens too, so there are at least as many as queries."""
+    """Raise `InputError` unless there are at least as many keys as queries: keys count the new tokens too."""
     short = np.asarray(keys, float) < np.asarray(queries, float)
     if short.any():
         pair = [np.broadcast_to(np.asarray(array, float), short.shape)[short].flat[0] for array in (keys, queries)]

@@ -56,8 +56,9 @@ _Z90 = 1.2815515655446004  # 90 % quantile of the normal distribution
 
 
 def student(z: float, freedom: float) -> float:
-    """The quantile of Student's t at the level of the quantile `z` of the normal distribution (Abramowitz and Stegun,
-    26.7.5; to 0.01 from three degrees of freedom on).
+    """The quantile of Student's t at the level of the quantile `z` of the normal distribution.
+
+    Abramowitz and Stegun, 26.7.5; to 0.01 from three degrees of freedom on.
 
     >>> round(student(1.2816, 6), 2), round(student(1.2816, 1e9), 4)
     (1.44, 1.2816)
@@ -69,8 +70,11 @@ def student(z: float, freedom: float) -> float:
 
 @dataclass(frozen=True)
 class Component:
-    """One layer of the error of a class: its standard deviation in the logarithm, for a member that no group is, and
-    how many degrees of freedom stand behind it."""
+    """One layer of the error of a class.
+
+    `sd` is its standard deviation in the logarithm, for a member of no measured group, and `freedom` the degrees of
+    freedom behind it.
+    """
 
     sd: float
     freedom: float
@@ -105,8 +109,10 @@ def reach(of: str, layers: Iterable[str]) -> float:
 
 
 def ends(of: str, layers: Iterable[str], mean: float = 0.0) -> tuple[float, float]:
-    """Factors from a prediction to its P10 and P90 that layers of a class alone make, for quantities that have no
-    residuals of their own: `ends("memory", ("exact",))` where every option of a trainer was said, ("other",) elsewhere.
+    """Factors from a prediction to its P10 and P90 that layers of a class alone make.
+
+    They are for quantities without residuals of their own: `ends("memory", ("exact",))` where every option of a trainer
+    was said, ("other",) elsewhere.
 
     `mean` is what measurements lie above the prediction on average, in the logarithm: it widens the interval and does
     not move the prediction, which it always holds.
@@ -121,8 +127,9 @@ def widened(low: float, high: float, more: float) -> tuple[float, float]:
 
 
 def narrowed(low: float, high: float, less_low: float, less_high: float) -> tuple[float, float]:
-    """The interval [low, high] of factors without the part [less_low, less_high] of it: what is left of each end in
-    squares of logarithms, none of it where that part is the wider.
+    """The interval [low, high] of factors without the part [less_low, less_high] of it.
+
+    It is what is left of each end in squares of logarithms, none of it where that part is the wider.
 
     >>> [round(end, 3) for end in narrowed(0.8, 1.25, 0.8, 1.0)]
     [1.0, 1.25]
@@ -147,8 +154,7 @@ WORDS = {
 
 
 def in_words(regime: str, layers: Iterable[str], here: bool = False, kernels: bool = True) -> str:
-    """How far a result stands from measurements: 'same architecture', 'new architecture; software version never
-    measured'.
+    """How far a result stands from measurements, such as 'new architecture; software version never measured'.
 
     `regime` is that of the constants of its kernels, `here` whether the user calibrated them on the machine itself,
     `kernels` whether it is they that are new where the architecture is, or whole runs on it alone.

@@ -29,8 +29,8 @@ allocator keeps instead of giving it back to the system after every step."""
 def tiles(smallest_columns: float, largest_tile: float, largest_split: float) -> tuple[Array, Array, Array]:
     """(TM, TN, s) of every candidate, three arrays of one length."""
     columns, splits = [b for b in TILES_N if b >= smallest_columns], [s for s in SPLITS if s <= largest_split]
-    found = [(a, b, s) for a in TILES_M for b in columns for s in splits if a * b <= largest_tile]
-    tm, tn, split = np.asarray(found, dtype=float).T
+    candidates = [(a, b, s) for a in TILES_M for b in columns for s in splits if a * b <= largest_tile]
+    tm, tn, split = np.asarray(candidates, dtype=float).T
     return tm, tn, split
 
 

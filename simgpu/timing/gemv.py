@@ -72,5 +72,5 @@ def mmq_time(work: GemmWork, weight_bytes: float, peak: float, device: Device, c
 
 
 def _memory_fraction(device: Device, constants: GemvConstants | MmqConstants) -> float:
-    """Of the bandwidth, that these kernels reach."""
+    """The fraction of the memory bandwidth that these kernels reach."""
     return constants.memory_fraction * (constants.inline_ecc_fraction if device.inline_ecc else 1.0)

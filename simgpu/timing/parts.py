@@ -39,8 +39,10 @@ class KernelTimes(NamedTuple):
 
 
 def smooth_maximum(parts: tuple[Array, ...], p: Array | float) -> Array:
-    """(sum of x^p)^(1/p): the longest part where one is long, their sum for p = 1; scaled, as powers of very small and
-    very large times are no floats."""
+    """(sum of x^p)^(1/p) of parts x: close to the longest part for large p, their sum for p = 1.
+
+    Parts are scaled by the longest first, as powers of very small and very large times overflow.
+    """
     stack = np.stack(parts)
     longest = np.maximum(stack.max(axis=0), 1e-30)
     return np.asarray(longest * ((stack / longest) ** p).sum(axis=0) ** (1 / p))

@@ -1,4 +1,4 @@
-"""Quantising the activations of a product, as a kernel of its own before it."""
+"""The kernel that quantises the activations of a matrix product before it."""
 
 from __future__ import annotations
 

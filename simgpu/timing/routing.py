@@ -110,8 +110,10 @@ RANGE = (0.01, 2.0)
 
 
 def _drawn(experts: int, exponent: float, least: float, most: float) -> Array:
-    """Loads at even quantiles u of a density x^-A between a and b: (a^p + u (b^p - a^p))^(1/p), p = 1 - A, or, for
-    A = 1, a (b/a)^u."""
+    """Loads at even quantiles u of a density x^-A between a (`least`) and b (`most`), A the `exponent`.
+
+    They are (a^p + u (b^p - a^p))^(1/p) with p = 1 - A, or a (b/a)^u for A = 1.
+    """
     most = max(most, least * 1.001)
     power, span = 1 - exponent, math.log(most / least)
     u = (np.arange(experts) + 0.5) / experts
@@ -206,8 +208,11 @@ def rank_load(
 
 
 def _trend(tokens: int, topk: int, experts: int, ranks: int, distribution: str, whole: bool) -> RankLoad:
-    """Loads of a power law without what its few draws and its rounding add to one number of tokens or another: no less
-    than those of fewer tokens, and between sizes 1, 2, 3, 4, 6, 8, 12 and so on in a straight line."""
+    """Loads of a power law, smooth in the number of tokens.
+
+    Its few draws and its rounding would make single numbers of tokens stand out. So loads are never less than those of
+    fewer tokens, and are interpolated linearly between 1, 2, 3, 4, 6, 8, 12 and so on tokens.
+    """
     sizes = [1]
     while sizes[-1] < tokens:
         last = sizes[-1]
@@ -219,8 +224,9 @@ def _trend(tokens: int, topk: int, experts: int, ranks: int, distribution: str, 
 
 
 @remembered(10_000)
-def _flat_load(*given: Any) -> tuple[float, ...]:
-    load = _load(*given)
+def _flat_load(*arguments: Any) -> tuple[float, ...]:
+    """`_load` as plain numbers: blocks, active experts and visits."""
+    load = _load(*arguments)
     return (*load.blocks, load.active, load.visits)
 
 

@@ -203,8 +203,11 @@ def rope_work(
 def unfused_rope_work(
     tokens: ArrayLike, heads: ArrayLike, head_dim: ArrayLike, width: float, launch: LaunchConstants
 ) -> StreamWork:
-    """x cos + rotate_half(x) sin as five strided kernels for queries and five for keys (product, negation of a half,
-    concatenation, product, sum), as the transformers library writes it (apply_rotary_pos_emb): ten tensors moved."""
+    """Rotary embedding as the transformers library writes it (apply_rotary_pos_emb): x cos + rotate_half(x) sin.
+
+    It is five strided kernels for queries and five for keys (product, negation of a half, concatenation, product, sum),
+    which move ten tensors.
+    """
     elements = np.asarray(tokens, float) * np.asarray(heads, float) * np.asarray(head_dim, float)
     kernel = FlatKernel(
         read_bytes=5.5 * width,
@@ -241,8 +244,10 @@ def quantise_work(
 
 
 def sampling_work(rows: ArrayLike, vocab: ArrayLike, width: float, sort: bool, launch: LaunchConstants) -> StreamWork:
-    """The next token of each row of logits: conversion to fp32, then the largest; with `sort` (top-k, top-p) a radix
-    sort of four digits (a histogram, a read and a write of value and index each), softmax and running sum.
+    """The next token of each row of logits: conversion to fp32, then the largest.
+
+    With `sort` (top-k, top-p) there are also a radix sort of four digits (a histogram, a read and a write of value and
+    index each), softmax and running sum.
 
     The small kernels around it are `SAMPLING_KERNELS` without bytes.
     """

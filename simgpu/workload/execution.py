@@ -46,7 +46,7 @@ class Execution:
     timeline: Timeline
     streams: Sequence[Mapping[str, int]]
     blocks: Mapping[Activity, tuple[tuple[Any, int], ...]] = field(default_factory=dict)
-    """Of an activity that stands for whole layers: the blocks it is made of, and how often."""
+    """The blocks that an activity for whole layers is made of, and how often each runs."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.streams)} ranks, {self.step:.6g} s)"
@@ -80,6 +80,7 @@ class PeriodicExecution(Execution):
 
     @property
     def step(self) -> float:
+        """Seconds of the whole run."""
         return self.grown(self.few.step, self.more.step)
 
     @property
@@ -95,6 +96,7 @@ class PeriodicExecution(Execution):
 
     @property
     def timeline(self) -> Timeline:
+        """Every activity of the whole run, which is simulated for it. Raises `InputError` where they are too many."""
         return self.whole.timeline
 
     @property
@@ -175,7 +177,7 @@ def execute(
 
 
 SOME_REPEATS = 16
-"""Runs of a segment that stand for very many."""
+"""Runs of a segment that are simulated to stand for very many."""
 
 
 def _first_replicas(program: Program, plan: Plan, cluster: Cluster) -> Plan:
@@ -188,7 +190,7 @@ def _first_replicas(program: Program, plan: Plan, cluster: Cluster) -> Plan:
 
 
 ALL_RANKS = 64
-"""Ranks up to which each is run."""
+"""Number of ranks up to which each is simulated."""
 
 
 @dataclass(frozen=True)
@@ -302,8 +304,10 @@ class _Execution:
         return phases
 
     def _sure(self, step: Collective, ranks: tuple[int, ...]) -> tuple[Uncertainty, None, float, Chosen | None]:
-        """What the label of a collective says of its time: how sure it is (an ideal one is what it is), no kernel, its
-        time at the speed of light, how it runs."""
+        """The last fields of the label of a collective: uncertainty, no kernel, speed-of-light time (s), how it runs.
+
+        An ideal collective has no uncertainty.
+        """
         if len(ranks) == 1:
             return NONE, None, 0.0, None
         key = (step.kind, step.size, ranks)

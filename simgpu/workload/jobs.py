@@ -32,6 +32,7 @@ class Prefill(Strict):
     tokens: Size
 
     def graph(self, model: TransformerConfig | None, plan: Plan, dtype: str, accumulate: str) -> ModelGraph:
+        """The operators of the prefill. Raises `InputError` (key only) where the plan cannot split the model."""
         from simgpu.model.transformer import prefill_graph
 
         config = _checked(model, self, plan)
@@ -74,10 +75,10 @@ class Training(Strict):
     dropout: bool | None = None
     """Whether masks of dropout are kept; default: as the framework does."""
     fp8_scaling: Literal["tensorwise", "rowwise", "delayed"] | None = None
-    """Of products in fp8; default: as the framework does."""
+    """Scaling of matrix products in fp8; default: as the framework does."""
     finetune: Literal["full", "lora", "qlora"] = "full"
     rank: Annotated[int, Field(strict=True, gt=0, le=4096)] = 16
-    """Of the adapters."""
+    """Rank of the adapters."""
     targets: tuple[str, ...] | None = None
     """Matrices that have adapters, by name; default: those of attention."""
     routing: Routing = "balanced"
@@ -93,7 +94,9 @@ class Training(Strict):
         Raises `InputError` (key only) where nothing is trained in `dtype`.
         """
         if dtype not in DTYPES:
-            raise InputError(f"{shown(dtype)} is not trained in; expected one of {', '.join(DTYPES)}", key="dtype")
+            raise InputError(
+                f"{shown(dtype)} is not supported for training; expected one of {', '.join(DTYPES)}", key="dtype"
+            )
         if self.fp8_scaling and dtype != "fp8":
             raise InputError(f"{shown(self.fp8_scaling)} needs dtype fp8, not {dtype}", key="workload.fp8_scaling")
         names = PROJECTIONS if self.targets is None else self.targets
@@ -129,17 +132,17 @@ class Training(Strict):
         )
 
     def scaling(self, usual: str) -> str:
-        """How products in fp8 are scaled, where the framework does it as `usual`."""
+        """How matrix products in fp8 are scaled; `usual` is the default of the framework."""
         return self.fp8_scaling or usual
 
     def check(self, model: TransformerConfig | None, plan: Plan) -> TransformerConfig:
-        """The model, once it is known that the plan can split this step. Raises `InputError` (key only)."""
+        """Return the model. Raises `InputError` (key only) where it is missing or the plan cannot split this step."""
         config = _checked(model, self, plan)
         check_trains(plan, config, self.batch, self.tokens)
         if not self.flash and plan.cp > 1:
             raise InputError("attention without a fused kernel cannot be split over a sequence", key="workload.flash")
         if self.sharded_copy is not None and (plan.zero != 3 or self.finetune != "full"):
-            problem = f"{str(self.sharded_copy).lower()} has a meaning only with plan.zero 3 and finetune full"
+            problem = f"{str(self.sharded_copy).lower()} is supported only with plan.zero 3 and finetune full"
             raise InputError(problem, key="workload.sharded_copy")
         if self.loss_chunks > self.tokens // plan.cp:
             problem = (
@@ -147,7 +150,9 @@ class Training(Strict):
             )
             raise InputError(problem, key="workload.loss_chunks")
         if self.optimizer == "none" and plan.offload != "none":
-            raise InputError(f"{shown(plan.offload)}: with optimizer none there are no states", key="plan.offload")
+            raise InputError(
+                f"{shown(plan.offload)}: optimizer none has no states to offload; expected none", key="plan.offload"
+            )
         if self.routing != "balanced" and config.experts == 1:
             problem = f"{shown(self.routing)}: '{config.name}' has no experts; expected balanced"
             raise InputError(problem, key="workload.routing")
@@ -155,7 +160,7 @@ class Training(Strict):
         return config
 
     def _check_adapters(self, config: TransformerConfig) -> None:
-        """Raise `InputError` (key only) for adapters that are asked for but would be nowhere."""
+        """Raise `InputError` (key only) for keys of adapters where there are none, or matrices that the model lacks."""
         if self.finetune == "full":
             plain = type(self).model_fields["rank"].default
             given = {
@@ -169,13 +174,14 @@ class Training(Strict):
             return
         known = adapter_targets(config)
         if self.targets is not None and not self.targets:
-            raise InputError(f"names no matrix; expected some of {', '.join(known)}", key="workload.targets")
+            raise InputError(f"the list is empty; expected some of {', '.join(known)}", key="workload.targets")
         for i, name in enumerate(self.targets or ()):
             if name not in known:
                 problem = f"{shown(name)} is not a matrix of '{config.name}' that can have an adapter"
                 raise InputError(f"{problem}; expected some of {', '.join(known)}", key=f"workload.targets.{i}")
 
     def graph(self, model: TransformerConfig | None, plan: Plan, dtype: str, accumulate: str) -> ModelGraph:
+        """The operators of the step. Raises `InputError` (key only) where the plan cannot split the model."""
         from simgpu.model.transformer import training_graph
 
         config = _checked(model, self, plan)
@@ -183,7 +189,7 @@ class Training(Strict):
 
 
 class _Listed(Strict):
-    """An operator of a list. `split` names what tensor parallelism cuts; with tp > 1 it must be said.
+    """An operator of a list. `split` names what tensor parallelism cuts; with tp > 1 it must be given.
 
     `time` is a measured time of the whole operator on one GPU; parts of it take their share by FLOPs.
     """
@@ -193,7 +199,7 @@ class _Listed(Strict):
     time: Annotated[float, positive("s")] | None = None
 
     def split_size(self) -> tuple[str, int] | None:
-        """The axis that is split and its length."""
+        """The axis that is split and its length; None where nothing is split."""
         return None if self.split in (None, "none") else (str(self.split), int(getattr(self, str(self.split))))
 
 
@@ -210,6 +216,7 @@ class ListedMatmul(_Listed):
     split: Literal["m", "n", "k", "none"] | None = None
 
     def build(self, name: str, dtype: str, accumulate: str) -> Operator:
+        """The product as an operator called `name`; `dtype` and `accumulate` where the list has none of its own."""
         dims = {key: Dim(getattr(self, key), 1, "tp" if self.split == key else "") for key in ("m", "n", "k")}
         own = self.dtype or dtype
         sums = self.accumulate or (accumulate if own == dtype else ACCUMULATE[own])
@@ -248,6 +255,7 @@ class ListedAttention(_Listed):
             raise InputError(f"tp {tp} does not divide kv_heads = {few}", key=f"{key}.kv_heads")
 
     def build(self, name: str, dtype: str, accumulate: str) -> Operator:
+        """The attention as an operator called `name`; `dtype` where the list has none of its own."""
         heads_axis, batch_axis = ("tp" if self.split == key else "" for key in ("heads", "batch"))
         return Attention(
             name,
@@ -276,6 +284,7 @@ class ListedPointwise(_Listed):
     split: Literal["rows", "width", "none"] | None = None
 
     def build(self, name: str, dtype: str, accumulate: str) -> Operator:
+        """The operator, called `name`; `dtype` where the list has none of its own."""
         rows, width = (Dim(getattr(self, key), 1, "tp" if self.split == key else "") for key in ("rows", "width"))
         return Pointwise(
             name, "elementwise", rows, (width,), self.dtype or dtype, self.reads, self.writes, time_s=self.time
@@ -290,6 +299,7 @@ class ListedCollective(Strict):
     bytes: Annotated[float, positive("B")]
 
     def build(self, name: str, dtype: str, accumulate: str) -> Operator:
+        """The collective as an operator called `name`. It moves bytes, of no data type."""
         return Communicate(name, self.op, self.bytes)
 
 
@@ -311,6 +321,7 @@ class OperatorList(Strict):
                 yield f"workload.operators.{i}.dtype", entry.dtype, sums
 
     def graph(self, model: TransformerConfig | None, plan: Plan, dtype: str, accumulate: str) -> ModelGraph:
+        """The operators of the list. Raises `InputError` (key only) where the plan cannot split one of them."""
         if model is not None:
             raise InputError(f"'{model.name}' is not supported for a list of operators; leave it out", key="model")
         built: list[Operator] = []
@@ -319,7 +330,7 @@ class OperatorList(Strict):
             if not isinstance(entry, ListedCollective) and plan.tp > 1:
                 if entry.split is None:
                     raise InputError(
-                        f"this key is missing: with tp {plan.tp}, say what is split (or none)", key=f"{key}.split"
+                        f"this key is missing; tp {plan.tp} needs the axis to split, or none", key=f"{key}.split"
                     )
                 cut = entry.split_size()
                 if cut and cut[1] % plan.tp:
@@ -350,6 +361,7 @@ def longest_sequence(job: Workload) -> int:
 
 
 def _checked(model: TransformerConfig | None, job: Prefill | Training, plan: Plan) -> TransformerConfig:
+    """Return the model. Raises `InputError` (key only) where it is missing, or cannot take the tokens or the plan."""
     if model is None:
         raise InputError(f"this key is missing; a workload of kind '{job.kind}' needs one", key="model")
     if not model.takes(job.tokens):
@@ -362,21 +374,21 @@ def _checked(model: TransformerConfig | None, job: Prefill | Training, plan: Pla
 JOBS = {
     one.model_fields["kind"].default: one for one in (Prefill, Training, OperatorList, Inference, MixedStep, Serving)
 }
-"""Jobs by the word that `kind` says."""
+"""Classes of jobs by their `kind`."""
 
 
-def job_of(given: Mapping[str, Any] | Workload) -> Workload:
-    """A job as it is, or from a mapping of its keys. Raises `InputError` (key only)."""
-    if not isinstance(given, Mapping):
-        return given
-    kind = given.get("kind")
+def job_of(job: Mapping[str, Any] | Workload) -> Workload:
+    """The job that a mapping of its keys describes; a job itself is returned. Raises `InputError` (key only)."""
+    if not isinstance(job, Mapping):
+        return job
+    kind = job.get("kind")
     if not isinstance(kind, str) or kind not in JOBS:
-        problem = f"{shown(kind)} is not known" if "kind" in given else "this key is missing"
+        problem = f"{shown(kind)} is not known" if "kind" in job else "this key is missing"
         raise InputError(f"{problem}{nearest(kind or '', JOBS)}", key="workload.kind")
 
     def blame(path: tuple[Any, ...], problem: str) -> InputError:
         return InputError(problem, key=dotted(("workload", *path)))
 
-    found: Any = validate(JOBS[kind], plain(dict(given)), blame)
+    found: Any = validate(JOBS[kind], plain(dict(job)), blame)
     typed: Prefill | Training | OperatorList | Inference | MixedStep | Serving = found
     return typed

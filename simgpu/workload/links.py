@@ -39,13 +39,13 @@ from simgpu.workload.sharing import together
 Ranks = tuple[int, ...]
 
 Demand = tuple[str, str, int, float]
-"""Kind of collective, group, stage and bytes; of activations to another stage ('send_recv', '', stage, bytes)."""
+"""Kind of a collective, group, stage, bytes; activations are ('send_recv', 'next' or 'back', stage, bytes)."""
 
 REMEMBERED = 5000
-"""Collectives that are remembered for groups that lie alike, inside blocks and between them: some 2 kB each."""
+"""Collectives that are remembered for groups in equal places, inside blocks and between them: some 2 kB each."""
 
 GROUPS = 256
-"""Groups that lie differently whose collectives are remembered for a cluster."""
+"""Places of groups whose collectives are remembered for a cluster."""
 
 EXACT = 64
 """Ranks up to which folding is exact."""
@@ -53,9 +53,10 @@ EXACT = 64
 
 @dataclass(frozen=True)
 class Call:
-    """A collective: seconds with its links to itself and its like, how sure that is, what it takes from compute.
+    """Time of a collective, s, with its uncertainty, and what it takes from compute kernels beside it.
 
-    `sol_s` is its time at the rate of the first route, s; `drag` the share of multiprocessors its channels hold.
+    Only equal collectives of the same stage share the links with it. `sol_s` is its time at the rate of the first
+    route, s; `drag` the fraction of multiprocessors that its channels hold.
     """
 
     seconds: float
@@ -81,7 +82,7 @@ class Transfer:
 
 
 class _Alike(NamedTuple):
-    """Groups that share links, a name for what lies like them, and times of collectives over them by kind and size."""
+    """Groups that share links, a name that is equal for groups in equal places, and times by kind and size."""
 
     name: bytes
     groups: list[Ranks]
@@ -100,8 +101,9 @@ NO_FLOWS = (*OUTSIDE_BLOCKS, "kernels", "custom", "custom_limits")
 class Links:
     """The links of a plan on a cluster.
 
-    `custom`: all-reduces inside blocks are those of serving engines, where their GPUs reach each other, over so many
-    GPUs for messages of so many bytes at most (`custom_limits`).
+    With `custom`, all-reduces inside blocks run as the custom kernels of serving engines, where the GPUs reach each
+    other directly. `custom_limits` are pairs of a number of GPUs and the largest message, bytes, that an engine runs
+    in this way on so many GPUs; without a pair it runs every size.
     """
 
     cluster: Cluster
@@ -127,29 +129,31 @@ class Links:
         self._surroundings = Surroundings(cluster, plan, self._stage_of)
 
     def prepare(self, demands: Iterable[Demand]) -> None:
-        """Find out which links and ranks are alike, given all that will be asked for between blocks."""
+        """Find out which links and ranks are alike, given all collectives that will run between blocks."""
         if self.each or self._colours is not None or self.plan.world > EXACT:
             return
         topology = self._whole
         patterns: dict[object, Pattern] = {}
         capacity: dict[object, float] = {}
-        for kind, group, stage, size in dict.fromkeys(demands):
-            if kind == "send_recv":
-                kind, groups = SEND, self._pairs(stage, group)
-            else:
-                groups = self._of_stage(group, stage)
-            if (len(groups[0]) == 1 and kind not in COPIES) or size == 0:
-                continue
-            for i, phase in enumerate(zip(*(self._phases(topology, kind, g, size) for g in groups), strict=True)):
-                key = (kind, group, stage, i, self._choices(topology, kind, groups, size))
-                if key in patterns:
-                    continue
-                patterns[key] = [list(self._keyed(topology, one)) for one in phase]
-                for one in phase:
-                    for flow in one.flows:
-                        capacity.update(self._key(topology, edge, one.channels) for edge in flow.edges)
+        for demand in dict.fromkeys(demands):
+            for key, phase in self._at_once(topology, demand):
+                if key not in patterns:
+                    patterns[key] = [list(self._keyed(topology, one)) for one in phase]
+                    capacity |= self._capacities(topology, phase)
         self._colours = colours(list(patterns.values()), capacity)
         self.each = not self._colours.alike
+
+    def _at_once(self, topology: Topology, demand: Demand) -> Iterator[tuple[object, tuple[CollectivePhase, ...]]]:
+        """Each phase of a demand, of all its groups at once, after a key that is equal for equal phases."""
+        kind, group, stage, size = demand
+        if kind == "send_recv":
+            kind, groups = SEND, self._pairs(stage, group)
+        else:
+            groups = self._of_stage(group, stage)
+        if _moves_nothing(kind, groups, size):
+            return
+        for i, phase in enumerate(zip(*(self._phases(topology, kind, g, size) for g in groups), strict=True)):
+            yield (kind, group, stage, i, self._choices(topology, kind, groups, size)), phase
 
     # ---- ranks ---------------------------------------------------------------------------------------
 
@@ -172,35 +176,35 @@ class Links:
         return self.plan.group(kind, rank)
 
     def shown(self, stage: int) -> list[int]:
-        """Ranks of a stage that stand for the others in what is shown: none in particular if none was asked for."""
+        """Ranks of a stage that stand for the others in what is shown; empty where every rank is shown."""
         return [self.plan.rank(pp=stage)] if self.folded else []
 
     def _pairs(self, stage: int, towards: str) -> list[Ranks]:
-        """Every rank of a stage with its like on the next one ('next') or the one before ('back')."""
+        """Every rank of a stage with its counterpart on the next stage ('next') or the one before ('back')."""
         other = (stage + (1 if towards == "next" else -1)) % self.plan.pp
         return [(rank, self._peer(rank, other)) for rank in self._members(stage)]
 
     def _groups(self, kind: str, rank: int) -> list[Ranks]:
         """The group of a rank, and those that use the same nodes as it."""
         per_node, plan = self.cluster.gpus_per_node, self.plan
-        found: dict[Ranks, None] = {self._group(kind, rank): None}
+        groups: dict[Ranks, None] = {self._group(kind, rank): None}
         nodes: set[int] = set()
-        fresh = {r // per_node for r in next(iter(found))}
+        fresh = {r // per_node for r in next(iter(groups))}
         stage = self._stage_of(rank)
         while fresh:
             nodes |= fresh
             members = [r for n in sorted(fresh) for r in range(n * per_node, min((n + 1) * per_node, plan.world))]
-            grouped = {r for group in found for r in group}
+            grouped = {r for group in groups for r in group}
             for r in members:
                 if r not in grouped and self._stage_of(r) == stage:
                     group = self._group(kind, r)
-                    found[group] = None
+                    groups[group] = None
                     grouped.update(group)
-            fresh = {r // per_node for group in found for r in group} - nodes
-        return list(found)
+            fresh = {r // per_node for group in groups for r in group} - nodes
+        return list(groups)
 
     def _place(self, groups: Sequence[Ranks]) -> tuple[Topology, dict[int, int]]:
-        """A topology that holds some ranks, and the GPU of each, leaf switches apart where they are."""
+        """A topology that holds the ranks of `groups`, and the GPU of each; leaf switches stay apart."""
         per_node = self.cluster.gpus_per_node
         number = self._surroundings.numbered({rank // per_node for group in groups for rank in group})
         where = {r: number[r // per_node] * per_node + r % per_node for group in groups for r in group}
@@ -213,28 +217,24 @@ class Links:
     # ---- inside blocks -------------------------------------------------------------------------------
 
     def identity(self, groups: Iterable[str]) -> tuple[Any, ...]:
-        """Equal for links of one cluster on which collectives of these groups take the same time inside blocks."""
-        found = []
-        for group in groups:
-            if group not in self._inner:
-                self._inner[group] = self._shared(group)
-            found.append(self._inner[group].name)
-        return tuple(found)
+        """A key, equal for links of a cluster whose collectives of these groups take equal times inside blocks."""
+        return tuple(self._shared(group).name for group in groups)
 
     def inner(self, kind: str, group: str, size: float) -> Call:
-        """A collective over a group inside a block, all groups of the stage on the same nodes at once."""
-        if group not in self._inner:
-            self._inner[group] = self._shared(group)
-        alike = self._inner[group]
+        """The time of a collective inside a block, with all groups of the stage on the same nodes at once."""
+        alike = self._shared(group)
         return alike.known.known((kind, size), lambda: self._time(kind, alike.groups, size))
 
     def _shared(self, group: str) -> _Alike:
         """The groups around the first rank's, and what is known of collectives of groups that lie like them."""
+        if (shared := self._inner.get(group)) is not None:
+            return shared
         groups = self._groups(group, 0)
         name = _digest(key_of(self, OUTSIDE_BLOCKS, kernels=self.kernels.identity), groups)
         memo = self.machine.memo.region("collectives", GROUPS)
-        found: _Alike = memo.known(name, lambda: _Alike(name, groups, Region(REMEMBERED)))
-        return found
+        made: _Alike = memo.known(name, lambda: _Alike(name, groups, Region(REMEMBERED)))
+        self._inner[group] = made
+        return made
 
     def _time(self, kind: str, groups: list[Ranks], size: float) -> Call:
         if len(groups[0]) == 1 or size == 0:
@@ -300,38 +300,37 @@ class Links:
     # ---- between blocks ------------------------------------------------------------------------------
 
     def use(self, sim: Simulator) -> None:
-        """The simulator that numbers the links from now on."""
+        """Use a simulator, which numbers the links from now on."""
         self._sim, self._numbers, self._transfers = sim, {}, {}
 
     def collective(self, kind: str, group: str, stage: int, size: float) -> list[Transfer]:
-        """A collective over all groups of a stage: one transfer for each group; folded, one for all."""
+        """A collective over all groups of a stage: a transfer for each group or, folded, one for all of them."""
         key = (kind, group, stage, size)
-        found = self._transfers.get(key)
-        if found is None:
+        transfers = self._transfers.get(key)
+        if transfers is None:
             exact = self.each or self._colours is not None
             groups = self._of_stage(group, stage) if exact else self._groups(group, self.plan.rank(pp=stage))
             stages = (0, self.plan.pp - 1) if group == "embedding" else (stage,)
-            found = self._transfers[key] = self._all(kind, groups, size, stages)
-        return found
+            transfers = self._transfers[key] = self._all(kind, groups, size, stages)
+        return transfers
 
     def between(self, stage: int, other: int, size: float, gather: float = 0.0) -> list[Transfer]:
-        """Activations of every rank of a stage to its like on another stage; then `gather` s to put them together."""
+        """Activations of every rank of a stage to its counterpart on stage `other`; then `gather` s of a gather."""
         key = ("p2p", stage, other, size, gather)
-        found = self._transfers.get(key)
-        if found is None:
+        transfers = self._transfers.get(key)
+        if transfers is None:
             senders = self._members(stage) if self.each or self._colours is not None else self._neighbours(stage)
             groups: list[Ranks] = [(r, self._peer(r, other)) for r in senders]
-            found = self._all(SEND, groups, size, (stage, other))
+            transfers = self._all(SEND, groups, size, (stage, other))
             if gather:
-                found = [Transfer(t.ranks, (*t.phases, Phase(gather)), t.call) for t in found]
-            self._transfers[key] = found
-        return found
+                transfers = [Transfer(t.ranks, (*t.phases, Phase(gather)), t.call) for t in transfers]
+            self._transfers[key] = transfers
+        return transfers
 
     def copy_rate(self, kind: str) -> float:
-        """Bytes/s of a copy when all ranks of a node copy at once: those that share least."""
-        per_node = self.cluster.gpus_per_node
+        """Bytes/s of a copy of the slowest rank when all ranks of a node copy at once."""
         topology = self.machine.topology(1)
-        ranks = min(self.plan.world, per_node)
+        ranks = min(self.plan.world, self.cluster.gpus_per_node)
         ways = [copy_phase(topology, kind, gpu, 1.0, ranks) for gpu in range(ranks)]
         crossed = Counter(edge for way in ways for flow in way.flows for edge in flow.edges)
         rates = {edge: rate for way in ways for edge, rate in way.channels.items()}
@@ -351,7 +350,7 @@ class Links:
         return self.plan.rank(**{**self.plan.coordinates(rank), "pp": stage})
 
     def _all(self, kind: str, groups: list[Ranks], size: float, stages: tuple[int, ...]) -> list[Transfer]:
-        if (len(groups[0]) == 1 and kind not in COPIES) or size == 0:
+        if _moves_nothing(kind, groups, size):
             return []
         if self.each or self._colours is not None:
             topology, where = self._whole, {r: r for group in groups for r in group}
@@ -384,9 +383,7 @@ class Links:
         """Equal collectives as one, on colours of links."""
         assert self._colours is not None
         for phase in zip(*(self._phases(topology, kind, group, size) for group in placed), strict=True):
-            capacity = dict(
-                self._key(topology, e, one.channels) for one in phase for flow in one.flows for e in flow.edges
-            )
+            capacity = self._capacities(topology, phase)
             rate = {self._colours.of[key]: value for key, value in capacity.items()}
             flows = self._colours.folded(way for one in phase for way in self._keyed(topology, one))
             yield Phase(
@@ -406,27 +403,31 @@ class Links:
         chosen = size if self.protocol == "ideal" else self._choices(topology, kind, placed, size)
         # thousands of ranks: a digest of what they are, not they themselves, is remembered
         key = _digest(key_of(self, NO_FLOWS), kind, placed, chosen, self._surroundings.around(back, stages[0]))
-        found = self._known.get(key)
-        if found is None:
-            every = [self._phases(topology, kind, group, size) for group in placed]
-            found = self._known[key] = [
-                [(route, each / part, counts) for route, each, counts in flows]
-                for flows in (
-                    self._surroundings.folded(topology, phase, back, stages[0]) for phase in zip(*every, strict=True)
-                )
-            ]
-        for latency, flows in zip((phase.latency for phase in phases), found, strict=True):
-            run = []
-            for route, share, counts in flows:
-                each = share * part
-                absolute = [(tuple(stages[0] + offset for offset in one[0]), *one[1:]) for one in route]
-                run.append((tuple(self._number(one, one[-1]) for one in absolute), each, counts))
-            yield Phase(latency, tuple(run))
+
+        def folded() -> list[list[Any]]:
+            every = zip(*(self._phases(topology, kind, group, size) for group in placed), strict=True)
+            folds = (self._surroundings.folded(topology, phase, back, stages[0]) for phase in every)
+            return [[(route, each / part, counts) for route, each, counts in flows] for flows in folds]
+
+        for phase, flows in zip(phases, self._known.known(key, folded), strict=True):
+            yield Phase(
+                phase.latency,
+                tuple((self._of_classes(route, stages[0]), share * part, counts) for route, share, counts in flows),
+            )
+
+    def _of_classes(self, route: Iterable[tuple[Any, ...]], first: int) -> tuple[int, ...]:
+        """Numbers of the classes of links on a route, whose stages are counted from stage `first`."""
+        absolute = [(tuple(first + offset for offset in one[0]), *one[1:]) for one in route]
+        return tuple(self._number(one, one[-1]) for one in absolute)
 
     def _keyed(self, topology: Topology, phase: CollectivePhase) -> Iterator[tuple[tuple[object, ...], float]]:
         for edges, size, count in phase.flows:
             way = tuple(self._key(topology, edge, phase.channels)[0] for edge in edges), size
             yield from repeat(way, round(count))
+
+    def _capacities(self, topology: Topology, phase: Iterable[CollectivePhase]) -> dict[object, float]:
+        """Capacities of all links that the groups of a phase use, bytes/s, by the links' names."""
+        return dict(self._key(topology, e, one.channels) for one in phase for flow in one.flows for e in flow.edges)
 
     def _key(self, topology: Topology, edge: Edge, channels: Mapping[Edge, float]) -> tuple[object, float]:
         """A link by name, and its capacity, bytes/s. Lanes of the same GPU differ from one kind to another."""
@@ -440,6 +441,10 @@ class Links:
             assert self._sim is not None
             number = self._numbers[key] = self._sim.add_link(capacity)
         return number
+
+
+def _moves_nothing(kind: str, groups: Sequence[Ranks], size: float) -> bool:
+    return (len(groups[0]) == 1 and kind not in COPIES) or size == 0
 
 
 def _digest(*parts: object) -> bytes:

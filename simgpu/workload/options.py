@@ -18,17 +18,17 @@ _KINDS = {
     "folded": FLAG,
     "require_fit": FLAG,
 }
-"""What options are that are no text."""
+"""Kinds of the options that are not text."""
 
 CLOCKS = ("sustained", "burst")
 
 _KNOWN: Mapping[str, Sequence[str]] = {
     "accumulate": get_args(Accumulate), "algorithm": ALGORITHMS, "protocol": PROTOCOLS, "clocks": CLOCKS,
 }  # fmt: skip
-"""What options that are text may be; the dtypes of a GPU are its own."""
+"""Values that options of text may have; which dtypes there are depends on the GPU."""
 
 SERVED = ("inference", "mixed", "serving")
-"""Kinds of jobs that an engine of inference runs."""
+"""Kinds of jobs that an inference engine runs."""
 
 
 class Job(Protocol):
@@ -36,7 +36,7 @@ class Job(Protocol):
 
     @property
     def kind(self) -> str:
-        """Such as 'training'."""
+        """The kind of the job, such as 'training'."""
 
 
 class Settings(TypedDict, total=False):
@@ -54,7 +54,7 @@ class Settings(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a job is run. Raises `InputError` (key only) for values that are not known.
+    """Options of a simulation. Raises `InputError` (key only) for values that are not known.
 
     dtype, accumulate
         Number format of weights and activations, and what products are summed in (default: fp32, int32 for int8).
@@ -95,13 +95,15 @@ class RunOptions:
                 raise InputError(f"{shown(value)} is not known{nearest(value, known)}", key=key)
 
     @classmethod
-    def of(cls, given: RunOptions | Mapping[str, Any] | None, settings: Mapping[str, Any]) -> RunOptions:
-        """Options as given, with single ones replaced by `settings`.
+    def of(cls, options: RunOptions | Mapping[str, Any] | None, settings: Mapping[str, Any]) -> RunOptions:
+        """Options from options or a mapping of their keys, with single ones replaced by `settings`.
 
-        Raises `InputError` for keys that are none, `ArgumentError` (a `TypeError` too) for keyword arguments.
+        Raises `InputError` for unknown keys of `options`, `ArgumentError` (a `TypeError` too) for unknown `settings`.
         """
         named = {one.name for one in fields(cls)}
-        start = {one: getattr(given, one) for one in named} if isinstance(given, RunOptions) else dict(given or {})
+        start = (
+            {key: getattr(options, key) for key in named} if isinstance(options, RunOptions) else dict(options or {})
+        )
         for name in start:
             if name not in named:
                 raise InputError(f"unknown key{nearest(str(name), named)}", key=f"options.{name}")
@@ -112,18 +114,18 @@ class RunOptions:
 
     @property
     def sums(self) -> str:
-        """What products are summed in."""
+        """The type in which matrix products are summed."""
         return self.accumulate or ACCUMULATE.get(self.dtype, "fp32")
 
     def sustained(self, job: Job) -> bool:
-        """Whether a job runs at the clocks of a long run."""
+        """Whether a job runs at the clocks of a long run, throttled by the power limit."""
         return (self.clocks or clocks_of(job.kind)) == "sustained"
 
 
 PLAIN = RunOptions()
-"""Nothing said."""
+"""The default options."""
 
 
 def clocks_of(kind: str | None) -> str:
-    """Clocks of a kind of job where nothing is said of them: steps of inference leave the power limit alone."""
+    """Default clocks of a kind of job: 'burst' for inference, whose steps rarely reach the power limit."""
     return "burst" if kind in SERVED else "sustained"

@@ -119,7 +119,7 @@ class Runtimes:
         builds = re.fullmatch(_BUILD, known[0].since) is not None
         if not (dates if dated else re.fullmatch(_BUILD if builds else _DOTTED, wanted)):
             example = f" (or a month, such as {known[-1].released[:7]})" if dates else ""
-            problem = f"{shown(wanted)} is no version of {engine}; expected one such as {listed}{example}"
+            problem = f"{shown(wanted)} is not a version of {engine}; expected one such as {listed}{example}"
             raise InputError(problem, key="runtime")
         lower = [
             one for one in known if (_day(one.released) <= _day(wanted, "31") if dated else not _after(one, wanted))
@@ -147,7 +147,7 @@ class Runtimes:
             if not isinstance(given.get(key, False), bool):
                 raise document.error(f"{shown(given[key])} is not true or false", (key,))
         if "released" in given and not re.fullmatch(_DATE, str(given["released"])):
-            raise document.error(f"{shown(given['released'])} is no day or month, such as 2025-08", ("released",))
+            raise document.error(f"{shown(given['released'])} is not a day or month, such as 2025-08", ("released",))
         head = {key: given[key] for key in ("title", "version", "released", *_FLAGS) if key in given}
         base = None
         if "base" in given:

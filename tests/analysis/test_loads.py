@@ -108,7 +108,7 @@ def test_served_batches_have_loads_unless_they_are_pipelines():
     assert leaving(loads)[0] == pytest.approx(leaving(loads)[1]) and loads.step == pytest.approx(
         result.step_s, rel=0.05
     )
-    with pytest.raises(InputError, match="2 stages"):
+    with pytest.raises(InputError, match="2 pipeline stages"):
         made("dgx-h100", job, "llama-3.1-8b", simgpu.Plan(pp=2))
 
 

@@ -31,7 +31,7 @@ def test_the_width_of_a_head_follows_and_other_heads_keep_theirs():
 @pytest.mark.parametrize(
     "changes, told",
     [
-        ("layers", "'layers' is no change of a model"),
+        ("layers", "'layers' is not a change of a model"),
         ("layerz=3", "did you mean 'layers'"),
         ("layers=0", "layers = 0 is not a positive"),
         ("layers=1e9", "'1e9' is not a whole number"),

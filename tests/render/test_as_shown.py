@@ -201,7 +201,7 @@ vary: {cluster: [dgx-h100, dgx-a100]}
 ENDS = st.floats(-0.5, 0.5).map(lambda end: round(end, 4))
 
 
-@given(st.lists(st.tuples(ENDS, ENDS, st.sampled_from(["", "", "moves others with it"])), min_size=1, max_size=24))
+@given(st.lists(st.tuples(ENDS, ENDS, st.sampled_from(["", "", "changes other inputs too"])), min_size=1, max_size=24))
 @settings(max_examples=15, deadline=None)
 def test_the_title_of_a_tornado_says_both_ends_of_its_first_bar(ends):
     bars = [TornadoBar(f"Input {n} (it)", less, more, "1 GB/s", aside) for n, (less, more, aside) in enumerate(ends)]

@@ -166,9 +166,9 @@ def test_a_host_that_is_too_small_is_said_to_be() -> None:
 
 
 @pytest.mark.parametrize(("given", "message"), [
-    ({"offload": "parameters"}, "'parameters' come layer by layer, not with plan.zero 0; expected plan.zero 3"),
-    ({"offload": "parameters", "zero": 3, "pp": 2}, "not with plan.pp 2; expected plan.zero 3 and plan.pp 1"),
-    ({"offload": "optimizer", "offload_to": "mixed"}, "'mixed' puts weights elsewhere than states; expected host or"),
+    ({"offload": "parameters"}, "'parameters' is not supported with plan.zero 0; expected plan.zero 3"),
+    ({"offload": "parameters", "zero": 3, "pp": 2}, "not supported with plan.pp 2; expected plan.zero 3 and plan.pp 1"),
+    ({"offload": "optimizer", "offload_to": "mixed"}, "'mixed' needs plan.offload parameters; expected host or nvme"),
     ({"offload": "weights"}, "'weights' is not known"),
     ({"offload": "optimizer", "offload_to": "disk"}, "'disk' is not known"),
 ])  # fmt: skip
@@ -200,7 +200,7 @@ table: [step_s, exposed_offload_s, host_memory_bytes_per_node, nvidia_smi_memory
     kernels = CliRunner().invoke(main, ["explain", str(file)]).output
     assert "copy engine" in kernels and "weights in" in kernels
     wrong = CliRunner().invoke(main, ["run", str(file), "--set", "plan.zero=2"])
-    assert wrong.exit_code == 2 and "plan.offload: 'parameters' come layer by layer" in wrong.output
+    assert wrong.exit_code == 2 and "plan.offload: 'parameters' is not supported with" in wrong.output
 
 
 def test_what_tools_print_of_memory() -> None:

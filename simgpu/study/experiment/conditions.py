@@ -182,7 +182,7 @@ class _Reader:
         work = _ARITHMETIC.get(type(node.op))
         if work is None:
             hint = "; expected 'and' or 'or'" if isinstance(node.op, (ast.BitAnd, ast.BitOr)) else ""
-            raise InputError(f"'{_source(node)}' is no arithmetic that a condition knows{hint}")
+            raise InputError(f"'{_source(node)}' uses an operator that conditions do not have{hint}")
         return lambda values: work(_number(left(values), a), _number(right(values), b))
 
     def _logic(self, node: ast.BoolOp) -> _Node:
@@ -212,7 +212,7 @@ class _Reader:
         name = node.func.id if isinstance(node.func, ast.Name) else _source(node.func)
         work = _FUNCTIONS.get(name)
         if work is None or node.keywords or not node.args:
-            problem = "takes numbers" if work else f"is no function that a condition knows{nearest(name, _FUNCTIONS)}"
+            problem = "takes numbers" if work else f"is not a function of conditions{nearest(name, _FUNCTIONS)}"
             raise InputError(f"'{name}' {problem}")
         if (len(node.args) > 1) != (name in ("min", "max")):
             raise InputError(f"'{name}' takes {'two or more numbers' if name in ('min', 'max') else 'one number'}")

@@ -111,4 +111,4 @@ def version_note(name: str, catalogue: Catalogue) -> str:
     if run.measured:
         return text
     near = ", ".join(one.since for one in catalogue.runtimes.versions(run.engine) if one.measured)
-    return f"{text}; its interval is that of {near}, widened by what lies between versions of an engine"
+    return f"{text}; its interval is that of {near}, widened because versions of an engine differ"

@@ -90,7 +90,7 @@ def _check_keys(document: Document, plot: PlotFields, place: Place) -> None:
             raise document.error(f"{shown(key)} {words}{nearest(key, columns)}", (*place, "better", key))
     for column in columns if plot.kind == "pareto" else ():
         if column in COLUMNS and column not in plot.better and better(column) is None:
-            problem = f"nothing says whether more or less of {shown(column)} is better; expected better: "
+            problem = f"it is not known whether more or less of {shown(column)} is better; expected better: "
             raise document.error(problem + f"{{{column}: lower}} or higher", place)
 
 
@@ -231,7 +231,7 @@ class ColumnChecks:
         self._timeline(plot, place)
         (row,) = self.rows
         if row["workload"] in ("inference", "mixed", "serving") and row.get("pp", 1) > 1:
-            problem = f"{row['pp']} stages: of inference it is not kept what stages send each other"
+            problem = f"loads of links are not supported for inference with {row['pp']} pipeline stages; expected 1"
             raise self.document.error(problem, (*place, "kind"))
 
     def _timeline(self, plot: PlotFields, place: Place) -> None:

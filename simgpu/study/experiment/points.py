@@ -63,8 +63,8 @@ class Walk:
             for point in self._below(start, start.data, 0, (), due):
                 left += 1
                 if left > MAX_SCENARIOS:
-                    problem = f"more than {MAX_SCENARIOS:,} scenarios are left of {given:,}; expected at most as many"
-                    raise self.document.error(problem, ("where",))
+                    problem = f"more than {MAX_SCENARIOS:,} of {given:,} scenarios satisfy the conditions"
+                    raise self.document.error(f"{problem}; expected at most as many", ("where",))
                 yield point
         if not left:
             raise self.document.error(f"none of {given:,} scenarios satisfies the conditions", ("where",))
@@ -107,7 +107,7 @@ class Walk:
         for values in track.values:
             self._looks += 1
             if self._looks > MAX_LOOKS:
-                problem = f"more than {MAX_LOOKS:,} combinations would have to be looked at"
+                problem = f"more than {MAX_LOOKS:,} combinations would have to be checked"
                 raise self.document.error(f"{problem}; vary less, or fewer keys at a time", ("vary",))
             changed = data
             for path, value, place in zip(track.paths, values, track.places, strict=True):

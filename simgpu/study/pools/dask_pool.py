@@ -153,7 +153,7 @@ def _greet(address: str) -> None:
     except (Exception, MemoryError) as error:  # whatever a stranger's bytes make of the reader
         raise _unreachable(address, error) from None
     if not isinstance(name, dict) or name.get("type") != "Scheduler":
-        raise _unreachable(address, "it is no scheduler of Dask")
+        raise _unreachable(address, "it is not a Dask scheduler")
 
 
 def _unreachable(scheduler: str | None, reason: object) -> InputError:

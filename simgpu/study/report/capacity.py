@@ -139,7 +139,7 @@ def _notes(
     """Notes below the table: converted weights, contexts that are too long, precisions that were left out."""
     converted = [f"{row['precision']} on {row['gpu']}" for row in rows if row["converted"]]
     if converted:
-        yield f"no such units, weights are converted on the way: {'; '.join(dict.fromkeys(converted))}"
+        yield f"GPU lacks the type, so kernels convert the weights: {'; '.join(dict.fromkeys(converted))}"
     published = {name: catalogue.model(name).max_tokens for name in models}
     yield from context_notes({n: (query.context, most) for n, most in published.items() if (query.context or 0) > most})
     yield from (f"left out: {problem}" for problem in refused)

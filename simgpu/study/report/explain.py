@@ -92,11 +92,11 @@ def _notes(case: Case, result: Result, experiment: Experiment, catalogue: Catalo
     else:
         notes = memory_notes(alone.rows, None)
     if notes:
-        notes.append("Times below are those of the same work with memory enough.")
+        notes.append("The times below assume enough memory.")
     if experiment.fields.search is not None:
         file = experiment.document.file
         best = f"; its best plan: simgpu explain {file}#1" if isinstance(file, Path) else ""
-        notes.append(f"This is where a search starts from, not its answer{best}")
+        notes.append(f"This is the starting point of the search, not its result{best}")
     return notes + versions_of_runtimes(alone) + distances(alone)
 
 

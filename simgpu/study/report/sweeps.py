@@ -76,11 +76,11 @@ def notes(swept: Swept) -> list[str]:
     if len(swept.reasons) > MOST_REASONS:
         lines.append(f"{len(swept.reasons) - MOST_REASONS:,} more reasons: simgpu results --status failed")
     if swept.experiment.fields.search is not None:
-        lines.append("The file asks for a search too, which starts from here: simgpu search FILE")
+        lines.append("The file has a search too; run it with: simgpu search FILE")
     left_out: list[str] = [plot.kind for plot in swept.experiment.fields.plots if plot.kind not in ROW_KINDS]
     left_out += ["compare"] if swept.experiment.fields.compare else []
     if left_out:
-        lines.append(f"Left out, because a store keeps rows alone: {', '.join(left_out)}; `simgpu run` has them.")
+        lines.append(f"Not drawn, because a store keeps only rows: {', '.join(left_out)}. `simgpu run` draws them.")
     return lines
 
 
@@ -139,4 +139,4 @@ def interrupted(swept: Swept) -> str:
     """The message after Ctrl-C."""
     done = len({point.key for point in swept.points})
     text = f"interrupted: {done:,} scenarios are finished and kept in {swept.store}, {swept.left:,} are left"
-    return f"{text}; the same command goes on from there"
+    return f"{text}; run the same command again to continue"

@@ -318,8 +318,8 @@ def _nothing(served: Served) -> str:
 def _saturated(rows: Sequence[Mapping[str, Any]]) -> str:
     told = "saturated: requests queue for a place in the batch, so that TTFT grows with every client"
     if rows and rows[0].get("saturated"):
-        return f"{told}; every answer is: fewer clients, more GPUs or replicas would do"
-    return f"{told}; such answers come after those that are not"
+        return f"{told}. All plans are saturated: lower the concurrency, or use more GPUs or replicas"
+    return f"{told}. Saturated plans are listed after the others"
 
 
 def _serving_front(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

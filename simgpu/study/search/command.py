@@ -220,10 +220,10 @@ def _serving(problem: ServingProblem, experiment: Experiment, workers: Workers, 
 
     served = search_serving(problem, workers, count)
     if not served.plans:
-        raise experiment.document.error("no plan of the space splits the model over the GPUs", ("search",))
+        raise experiment.document.error("no plan in the search space splits the model over the GPUs", ("search",))
     if served.complete and not served.every and served.refused:
         reason, times = next(iter(served.refused.items()))
-        raise experiment.document.error(f"nothing of the space can be run ({times:,} x: {reason})", ("search",))
+        raise experiment.document.error(f"no plan in the search space can be run ({times:,} x: {reason})", ("search",))
     answer = serving_answer(experiment.name, experiment.fields.title, problem, served)
     return replace(answer, formats=experiment.fields.formats)
 

@@ -72,7 +72,7 @@ def limits_of(written: Mapping[str, Any], columns: Sequence[str], price: float |
             problem = f"{shown(column)} cannot be limited in this search{nearest(column, known, most=0)}"
             raise InputError(f"{problem}; expected one of {', '.join(known)}", key=key)
         if plain(column).startswith("usd_") and price is None:
-            problem = f"{shown(value)}: nothing says what a GPU-hour costs; expected search.price too, in USD"
+            problem = f"{shown(value)}: a limit of cost needs a price; expected search.price too, in USD per GPU-hour"
             raise InputError(problem, key=key)
         limits[column] = _number(column, value, key)
     return limits
@@ -124,7 +124,7 @@ def _number(column: str, limit: Any, key: str) -> float:
     """'10 days' of `training_days` is 10; '2 s' of a time are seconds. A number is in the unit of the column."""
     value, example = _parsed(plain(column), limit)
     if value is None or not isfinite(value) or value <= 0:
-        problem = f"{shown(limit)} is no limit of '{plain(column)}'; expected a positive number, such as '{example}'"
+        problem = f"{shown(limit)} is not a limit of '{plain(column)}'; expected a positive number, such as '{example}'"
         raise InputError(problem, key=key)
     return value
 

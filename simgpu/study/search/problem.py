@@ -101,7 +101,7 @@ class Problem:
         limits = limits_of(search.limits, TRAINING, self.price)
         for column in limits:
             if plain(column) in ("training_days", "gpu_hours", "usd_per_run") and job.train_tokens is None:
-                problem = f"{shown(search.limits[column])}: nothing says how long a run is"
+                problem = f"{shown(search.limits[column])}: the length of the run is not known"
                 problem += "; expected workload.train_tokens too"
                 raise InputError(problem, key=f"search.limits.{column}")
         return StepLimits(limits, job.batch, job.batch * job.tokens, job.train_tokens, self.price)
@@ -122,21 +122,23 @@ class Problem:
             if wanted is not None and wanted != ALL:
                 freed = {**self.space.choices, key: ALL}
                 if next(replace(self.space, choices=freed).structures(), None) is not None:
-                    return f"no plan of the space uses {self._counts} GPUs; with other values of {key} some would"
-        return f"no plan of the space uses {self._counts} GPUs, divides the batch of {self.job.batch} and the model"
+                    return (
+                        f"no plan in the search space uses {self._counts} GPUs; other values of {key} would allow some"
+                    )
+        return f"no plan in the search space uses {self._counts} GPUs and divides batch {self.job.batch} and the model"
 
     def why_none(self, plans: int) -> str:
         """Text that says why not one plan could be simulated: the job, the conditions, or memory and by how much."""
         structures = [at for group in self.groups().values() for at in group]
         first_plan = next((some[0] for at in structures for some in self.space.families(at)), None)
         if first_plan is None:
-            return f"no plan of the space divides the batch of {self.job.batch} and the layers of '{self.config.name}'"
+            return f"no plan in the search space divides batch {self.job.batch} and the layers of '{self.config.name}'"
         if not plans:
             try:
                 self.job.check(self.config, first_plan)
             except InputError as error:
-                return f"no plan of the space can be run; {error.key}: {error.problem}"
-            return f"the conditions leave nothing: {' and '.join(self.search.where)}"
+                return f"no plan in the search space can be run; {error.key}: {error.problem}"
+            return f"no plan satisfies the conditions: {' and '.join(self.search.where)}"
         every = (some[0] for at in structures for some in self.space.families(at))
         least = min((self.memory(plan) for plan in islice(every, MOST_CHECKED)), key=lambda memory: memory.total)
         held, room = least.total / GIB, self.capacity / GIB

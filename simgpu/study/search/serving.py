@@ -76,7 +76,7 @@ class ServingProblem:
         if search.tolerance:
             raise InputError("is not supported for inference, where every plan is simulated", key="search.tolerance")
         if search.memory != 1:
-            problem = "is not supported for inference: the runtime says which share of the memory it takes"
+            problem = "is not supported for inference: the runtime sets the fraction of memory that it uses"
             raise InputError(problem, key="search.memory")
         within = range(1, min(cluster.gpu_count, cluster.gpus_per_node) + 1)
         every = sorted({*within, *(n for n in range(1, cluster.gpu_count + 1) if cluster.gpu_count % n == 0)})

@@ -30,7 +30,7 @@ def together(answers: Sequence[Answer], top: int, objective: str) -> Answer:
         ["rank", "plan", "cluster", *(name for name in names if name not in ("rank", "plan", "cluster"))]
         for names in (dict.fromkeys(name for one in answers for name in one.shown), first.front_shown)
     )
-    words = f"{best['model']}: {best['plan']} on {best['cluster']} is best" if best else "nothing is within the limits"
+    words = f"{best['model']}: {best['plan']} on {best['cluster']} is best" if best else "no plan meets the limits"
     return replace(
         first, rows=rows, cases=[case for _, case in ranked], scenarios=[case.scenario for _, case in ranked],
         front=[row for one in answers for row in one.front], every=[row for one in answers for row in one.every],

@@ -162,7 +162,9 @@ def _failed(task: Task, reason: str) -> Finished:
 
 def _foreign(finished: Finished) -> str:
     why = f" ({finished.reason})" if finished.reason else ""
-    problem = f"a worker on {finished.host} makes another scenario of the same words{why}: its catalogue or its simgpu"
+    problem = (
+        f"a worker on {finished.host} builds a different scenario from the same file{why}: its catalogue or its simgpu"
+    )
     return f"{problem} differs from this one's, or files changed while the sweep ran; what is finished is kept"
 
 

@@ -228,8 +228,9 @@ def _notes(a: Row, b: Row) -> list[str]:
         notes.append(f"A runs on {gpus[0]:,} GPU{'s' if gpus[0] > 1 else ''}, B on {gpus[1]:,}.")
     misfits = [n for n, row in (("A", a), ("B", b)) if row.get("memory_fits", row.get("weights_fit", True)) is False]
     if misfits:
-        who = "Neither A nor B fits" if len(misfits) == 2 else f"{misfits[0]} does not fit"
-        notes.append(f"{who} the memory of its GPUs; the time is what they would do with more.")
+        both = len(misfits) == 2
+        who = "Neither A nor B fits" if both else f"{misfits[0]} does not fit"
+        notes.append(f"{who} in GPU memory; {'their times are' if both else 'its time is'} hypothetical.")
     return notes
 
 

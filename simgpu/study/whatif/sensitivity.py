@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, log
-from typing import Any
+from typing import Any, NamedTuple
 
 from simgpu.analysis.comparison import contributions, sides_of, unsure
 from simgpu.catalog import Catalogue
@@ -36,25 +36,25 @@ from simgpu.version import __version__
 COLUMNS = {
     "scenario": "row of the experiment",
     "column": "the answer: a column of results, or the cost (usd_per_step, usd_per_million_output_tokens)",
-    "value": "of the answer, unchanged",
-    "input": "what was changed",
-    "title": "the same for people",
-    "input_value": "of the input, unchanged; SI",
-    "unit": "of it",
-    "figures": "hardware keys that were scaled together, with blanks between",
-    "dimension": "rate, time or other: what scaling it does to a time",
-    "less": "factor on the input, downwards",
-    "more": "factor on the input, upwards",
+    "value": "the answer with no input changed",
+    "input": "the input that was changed, by its short name",
+    "title": "the input in words",
+    "input_value": "value of the unchanged input, SI units",
+    "unit": "unit of `input_value`",
+    "figures": "hardware keys that were scaled together, separated by blanks",
+    "dimension": "whether the input is a rate, a time or other",
+    "less": "factor by which the input was lowered",
+    "more": "factor by which the input was raised",
     "value_less": "the answer with less of the input; null where that cannot be simulated",
-    "value_more": "the answer with more of it",
-    "elasticity": "d ln(answer) / d ln(input), over both sides; null where NCCL switches on them",
-    "elasticity_less": "the same downwards alone",
-    "elasticity_more": "the same upwards alone",
-    "better_side": "more or less: which side of the input betters the answer; more, where none is better",
-    "gain": "relative gain on that side: of a time by how much it gets shorter; where none is better, its change",
-    "smooth": "whether both sides agree, as far as a sum of parts would",
-    "compound": "whether it holds figures of other inputs",
-    "summed": "whether it has a part in the sum of elasticities (others hold figures of those, or no rate or time)",
+    "value_more": "the answer with more of the input; null where that cannot be simulated",
+    "elasticity": "d ln(answer) / d ln(input) over both sides; null where NCCL chooses differently on both",
+    "elasticity_less": "elasticity with less of the input alone",
+    "elasticity_more": "elasticity with more of the input alone",
+    "better_side": "less or more: the change of the input that improves the answer; more where neither is better",
+    "gain": "relative improvement of the answer on that side; its signed change where neither is better",
+    "smooth": "whether the elasticities of both sides agree",
+    "compound": "whether the input changes figures of other inputs too",
+    "summed": "whether it counts in the sum of elasticities: rates and times that are not compound do",
     "remark": "what else changes with the input, or why it could not be changed",
 }
 """Keys of a row of a sensitivity. SI units."""
@@ -63,31 +63,33 @@ CHANGE = 0.1
 """Relative change of each input, downwards and upwards."""
 
 UNSEEN = 5e-4
-"""Relative change of the answer below which an input has no effect that would be printed."""
+"""Relative change of the answer below which an input counts as having no effect."""
 
 MOST_ROWS = 4
-"""Rows of an experiment up to which all are taken where none is named."""
+"""Largest number of rows of which all are analysed when the query names none."""
 
 _BEND = 4 * 0.25 / 2
-"""Times ln(more / less): difference of elasticities to both sides that says a curve bends. A sum of two parts, one of
-which goes with the input, bends by at most a quarter of the distance between the middles of the sides."""
+"""Largest difference of the elasticities of both sides, times ln(more / less), that counts as smooth.
+
+A sum of two parts, one of which is proportional to the input, bends by at most a quarter of the distance between the
+middles of the sides."""
 
 _HELD = ("memory_fits", "weights_fit", "saturated", "most_sequences", "longest_context", "smallest_gpus")
-"""Columns that say what fits: they change in jumps."""
+"""Columns that say what fits in memory or within limits: they change in jumps."""
 
 ALONE = Where(1)
-"""In this process."""
+"""Simulations run in this process."""
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, repr=False)
 class Sensitivity(Tabular):
-    """One answer of one scenario. `rows` have the keys of `COLUMNS`, the largest effect first.
+    """How one answer of one scenario depends on each input.
 
-    `total` is the sum of elasticities to rates less those to times, `expected` what all of them together would make
-    (None where that is not known); `doubts` are shares of the answer's interval by class of error, or of what its
-    kernels alone would bring where `doubt_of` is 'runs': the interval of whole runs that were measured is wider.
+    `rows` have the keys of `COLUMNS`, the largest effect first. `doubts` are fractions of the answer's P10 to P90
+    interval by class of error. Where `doubt_of` is 'runs', they are fractions of what the errors of kernels alone would
+    come to: the interval comes from whole measured runs and is wider.
     """
 
     name: str
@@ -103,12 +105,14 @@ class Sensitivity(Tabular):
 
     @cached_property
     def total(self) -> float:
+        """The sum of elasticities to rates, less those to times."""
         return float(
             sum(row["elasticity"] * (-1 if row["dimension"] == "time" else 1) for row in self.rows if row["summed"])
         )
 
     @property
     def expected(self) -> int | None:
+        """What `total` would be if all constants were varied too: -1 for a time or a cost, 1 for a rate, else None."""
         return scaling(self.column)
 
     def _host_share(self) -> float | None:
@@ -140,8 +144,11 @@ class Sensitivity(Tabular):
 
 @dataclass(frozen=True)
 class Asked:
-    """The question of a sensitivity analysis. `values` are columns, by default the natural one of each kind of job;
-    `price` in USD per GPU-hour adds the cost."""
+    """The question of a sensitivity analysis.
+
+    `values` are columns of results, by default the main answer of each kind of job; `change` is the relative change of
+    every input; `cases` are rows of the experiment, by number or label; `price`, USD per GPU-hour, adds the cost.
+    """
 
     values: Sequence[str] = ()
     change: float = CHANGE
@@ -161,17 +168,17 @@ def parse_change(text: str | float) -> float:
 
 
 def sensitivities(
-    experiment: Experiment, catalogue: Catalogue, asked: Asked, progress: Progress | None = None, where: Where = ALONE
+    experiment: Experiment, catalogue: Catalogue, query: Asked, progress: Progress | None = None, where: Where = ALONE
 ) -> list[Sensitivity]:
-    """One for each row that is asked for and each answer. `progress` is called with (done, total) simulations.
+    """A sensitivity for each row and each answer that the query names, in their order.
 
-    They run in this process, or `where` else it says, with the same answers. Raises `InputError` for rows and columns
-    that are not there.
+    `progress` is called with (done, total) simulations. These run in this process or, where `where` says so, in worker
+    processes, with the same answers. Raises `InputError` for rows and columns that do not exist.
     """
-    if asked.price is not None and not (isfinite(asked.price) and asked.price > 0):
-        raise InputError(f"{asked.price:g} is out of range; expected USD above zero per GPU-hour", key="--price")
-    change, names = parse_change(asked.change), case_names(experiment)
-    cases = [(names[n], experiment.cases[n]) for n in _numbers(experiment, asked.cases)]
+    if query.price is not None and not (isfinite(query.price) and query.price > 0):
+        raise InputError(f"{query.price:g} is out of range; expected USD above zero per GPU-hour", key="--price")
+    change, names = parse_change(query.change), case_names(experiment)
+    cases = [(names[n], experiment.cases[n]) for n in _numbers(experiment, query.cases)]
     planned = [case_inputs(case, catalogue) for _, case in cases]
     count, total = 0, sum(1 + 2 * len(inputs) for inputs in planned)
 
@@ -182,36 +189,36 @@ def sensitivities(
             progress(count, total)
 
     def columns_of(base: Row) -> list[str]:
-        row = priced(base, asked.price)
-        columns = list(dict.fromkeys(checked_column(column, row, "--value") for column in asked.values))
-        if not columns and asked.price is None:
+        row = priced(base, query.price)
+        columns = list(dict.fromkeys(checked_column(column, row, "--value") for column in query.values))
+        if not columns and query.price is None:
             columns = [natural(row)]
-        return columns if asked.price is None else list(dict.fromkeys([*columns, cost_column(row)]))
+        return columns if query.price is None else list(dict.fromkeys([*columns, cost_column(row)]))
 
     plan = [(name, case, inputs) for (name, case), inputs in zip(cases, planned, strict=True)]
-    found = []
+    results = []
     for runs in sides(plan, change, catalogue, where, step, columns_of):
-        found += [_sensitivity(runs, column, asked.price, change, catalogue) for column in columns_of(runs.base.row)]
-    return found
+        results += [_sensitivity(runs, column, query.price, change, catalogue) for column in columns_of(runs.base.row)]
+    return results
 
 
-def _numbers(experiment: Experiment, asked: Sequence[str]) -> Sequence[int]:
-    """Positions of the rows: those asked for, or all where they are few."""
+def _numbers(experiment: Experiment, cases: Sequence[str]) -> Sequence[int]:
+    """Positions of the rows that `cases` name; without any, of all rows where these are few."""
     count = len(experiment.cases)
-    if "all" in asked or (not asked and count <= MOST_ROWS):
+    if "all" in cases or (not cases and count <= MOST_ROWS):
         return range(count)
-    if not asked:
+    if not cases:
         problem = f"'{experiment.name}' has {count} rows; say which: a number, a label, or all (repeatable)"
         listed = "; ".join(f"{i} {name}" for i, name in enumerate(case_names(experiment)[:12], 1))
         raise InputError(f"{problem} ({listed}{'; ...' if count > 12 else ''})", key="--case")
-    return list(dict.fromkeys(chosen(experiment, one, "--case") for one in asked))
+    return list(dict.fromkeys(chosen(experiment, case, "--case") for case in cases))
 
 
 def dtype_of(case: Case) -> str:
     """The type that most products of a scenario are made in, as far as its name says: its precision's, or its own."""
     precision = getattr(case.scenario.workload, "precision", None) or ""
-    known = precision.partition("-")[0]
-    return known if known in ("fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4") else case.scenario.dtype
+    first = precision.partition("-")[0]
+    return first if first in ("fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4") else case.scenario.dtype
 
 
 def case_inputs(case: Case, catalogue: Catalogue) -> list[Input]:
@@ -224,16 +231,16 @@ def case_inputs(case: Case, catalogue: Catalogue) -> list[Input]:
 def _sensitivity(runs: Runs, column: str, price: float | None, change: float, catalogue: Catalogue) -> Sensitivity:
     name, case, base = runs.name, runs.case, priced(runs.base.row, price)
     rows = []
-    for one in runs.inputs:
+    for varied in runs.inputs:
         sides = [
             side if isinstance(side.row, str) else side._replace(row=priced(side.row, price))
-            for side in runs.sides[one.name]
+            for side in runs.sides[varied.name]
         ]
-        rows.append({"scenario": name, **_measured(one, column, base, sides)})
+        rows.append({"scenario": name, **_row_of(varied, column, base, sides)})
     if column.startswith("usd_") and price is not None:
         rows.append({"scenario": name, **_of_price(column, base[column], price, change)})
     rows.sort(key=lambda row: -_swing(row))
-    used = {one.name for one in runs.inputs}
+    used = {varied.name for varied in runs.inputs}
     cluster = resolve_cluster(case.scenario, catalogue, case.origins)
     every = inputs_of(cluster, "", cluster.gpus_per_node + 1)
     time = time_of(column, base)
@@ -242,63 +249,96 @@ def _sensitivity(runs: Runs, column: str, price: float | None, change: float, ca
         about = case.scenario.model_dump_json(exclude={"hardware"})
         errors = unsure(runs.base.execution, base, time, about, cluster.kernel)
         doubts, doubt_of = contributions(errors), "runs" if errors.runs_decide else "kernels"
-    unused = [one.title for one in every if one.name not in used]
+    unused = [other.title for other in every if other.name not in used]
     return Sensitivity(name, column, base[column], change, base, rows, unused, doubts, doubt_of, price)
 
 
-def _measured(one: Input, column: str, base: Row, sides: Sequence[Changed]) -> dict[str, Any]:
-    """The row of an input. A side on which NCCL chooses another way jumps: it counts for no elasticity, unless both
-    sides agree all the same."""
-    value = base[column]
+class _Response(NamedTuple):
+    """How an answer responds to an input, with less and with more of it.
+
+    `ends` are the answers; `slopes` the elasticities of both sides, None where the side cannot be counted; `jumped`
+    whether NCCL chooses another way there, so that the answer jumps; `wrong` whether the answer moves against what one
+    expects; `smooth` whether both sides agree as far as a sum of parts would.
+    """
+
+    ends: Sequence[float | None]
+    slopes: Sequence[float | None]
+    jumped: Sequence[bool]
+    wrong: Sequence[bool]
+    smooth: bool
+    elasticity: float | None
+
+
+def _response(varied: Input, column: str, value: float, sides: Sequence[Changed]) -> _Response:
+    """The response of an answer, `value` unchanged, to an input.
+
+    A side on which NCCL chooses another way jumps: it counts for no elasticity, unless both sides agree all the same.
+    """
     ends = [side.value(column) for side in sides]
     slopes = [
         log(end / value) / log(side.factor) if end and side.factor != 1.0 else None
         for end, side in zip(ends, sides, strict=True)
     ]
-    less, more = sides[0].factor, sides[1].factor
-    known = [slope for slope in slopes if slope is not None]
-    wrong = [slope is not None and _against(one, column, slope) for slope in slopes]
-    agree = len(known) == 2 and abs(known[1] - known[0]) <= _BEND * log(more / less) and not any(wrong)
+    span = log(sides[1].factor / sides[0].factor)
+    wrong = [slope is not None and _against(varied, column, slope) for slope in slopes]
+    less, more = slopes
+    agree = less is not None and more is not None and abs(more - less) <= _BEND * span and not any(wrong)
     jumped = [bool(side.switches) and not agree for side in sides]
+    smooth = agree or (less is None and more is None and not any(jumped))
     slopes = [None if jump else slope for slope, jump in zip(slopes, jumped, strict=True)]
-    both = [slope for slope in slopes if slope is not None]
-    if len(both) == 2:
+    return _Response(ends, slopes, jumped, wrong, smooth, _elasticity(ends, slopes, jumped, span))
+
+
+def _elasticity(
+    ends: Sequence[float | None], slopes: Sequence[float | None], jumped: Sequence[bool], span: float
+) -> float | None:
+    """The elasticity over both sides where both count, else of the side that does.
+
+    None where neither side counts because NCCL chooses another way, 0 where neither does for another reason.
+    """
+    counted = [slope for slope in slopes if slope is not None]
+    if len(counted) == 2:
         assert ends[0] and ends[1]
-        elasticity: float | None = log(ends[1] / ends[0]) / log(more / less)
-    else:
-        elasticity = both[0] if both else None if any(jumped) else 0.0
-    smooth = agree or (not known and not any(jumped))
+        return log(ends[1] / ends[0]) / span
+    return counted[0] if counted else None if any(jumped) else 0.0
+
+
+def _row_of(varied: Input, column: str, base: Row, sides: Sequence[Changed]) -> dict[str, Any]:
+    """The row of an input that was varied; its keys are those of `COLUMNS` but 'scenario'."""
+    value = base[column]
+    ends, slopes, jumped, wrong, smooth, elasticity = _response(varied, column, value, sides)
+    expected = [None if j and w else end for end, j, w in zip(ends, jumped, wrong, strict=True)]
     problems = [side.row for side in sides if isinstance(side.row, str)]
     return {
         "column": column,
         "value": value,
-        "input": one.name,
-        "title": one.title,
-        "input_value": one.value,
-        "unit": one.unit,
-        "figures": " ".join(one.figures),
-        "dimension": one.dimension,
-        "less": less,
-        "more": more,
+        "input": varied.name,
+        "title": varied.title,
+        "input_value": varied.value,
+        "unit": varied.unit,
+        "figures": " ".join(varied.figures),
+        "dimension": varied.dimension,
+        "less": sides[0].factor,
+        "more": sides[1].factor,
         "value_less": ends[0],
         "value_more": ends[1],
         "elasticity": elasticity,
         "elasticity_less": slopes[0],
         "elasticity_more": slopes[1],
-        **_gain(column, value, [None if j and w else end for end, j, w in zip(ends, jumped, wrong, strict=True)]),
+        **_gain(column, value, expected),
         "smooth": smooth,
-        "compound": one.compound,
-        "summed": one.dimension != "other" and not one.compound and elasticity is not None,
+        "compound": varied.compound,
+        "summed": varied.dimension != "other" and not varied.compound and elasticity is not None,
         "remark": "; ".join([*dict.fromkeys(problems), *_reasons(sides, jumped, wrong), *_jumps(base, sides)]),
     }
 
 
-def _against(one: Input, column: str, slope: float) -> bool:
+def _against(varied: Input, column: str, slope: float) -> bool:
     """Whether a faster thing makes the answer worse, or a slower one better."""
     way = scaling(column)
-    if way is None or one.dimension == "other":
+    if way is None or varied.dimension == "other":
         return False
-    return slope * (way if one.dimension == "rate" else -way) < -UNSEEN / CHANGE
+    return slope * (way if varied.dimension == "rate" else -way) < -UNSEEN / CHANGE
 
 
 _AGAINST = "and the effect is the opposite of what one expects"
@@ -306,15 +346,15 @@ _AGAINST = "and the effect is the opposite of what one expects"
 
 def _reasons(sides: Sequence[Changed], jumped: Sequence[bool], wrong: Sequence[bool]) -> list[str]:
     """Where NCCL chooses differently, and where faster hardware gives a worse answer."""
-    found = []
+    reasons = []
     for side, jump, bad in zip(sides, jumped, wrong, strict=True):
         if jump:
             more = f" and {len(side.switches) - 1} more" if len(side.switches) > 1 else ""
             against = f", {_AGAINST}" if bad else ""
-            found.append(f"at {side.factor:.3g} x NCCL chooses differently{against}: {side.switches[0]}{more}")
+            reasons.append(f"at {side.factor:.3g} x NCCL chooses differently{against}: {side.switches[0]}{more}")
         elif bad:
-            found.append(f"another choice of tiles or kernels, {_AGAINST}")
-    return list(dict.fromkeys(found))
+            reasons.append(f"another choice of tiles or kernels, {_AGAINST}")
+    return list(dict.fromkeys(reasons))
 
 
 def _of_price(column: str, value: float, price: float, change: float) -> dict[str, Any]:
@@ -336,16 +376,16 @@ def _swing(row: Row) -> float:
 
 
 def _jumps(base: Row, sides: Sequence[Changed]) -> list[str]:
-    """What fits with less and with more of an input, where that changes."""
-    found = []
+    """Columns of `_HELD` that change with an input: their values with less of it, unchanged and with more."""
+    changes = []
     for key in _HELD:
         if key not in base:
             continue
         values = [base[key] if isinstance(side.row, str) else side.row.get(key) for side in sides]
         if any(value != base[key] for value in values):
             words = [_word(value) for value in (values[0], base[key], values[1])]
-            found.append(f"{key} {words[0]} / {words[1]} / {words[2]}")
-    return found
+            changes.append(f"{key} {words[0]} / {words[1]} / {words[2]}")
+    return changes
 
 
 def _word(value: Any) -> str:
@@ -360,15 +400,15 @@ def _gain(column: str, value: float, ends: Sequence[float | None]) -> dict[str, 
         for side, end in (("more", ends[1]), ("less", ends[0]))
         if end is not None
     ]
-    side, gain = (max(sides, key=lambda one: one[1]) if good else sides[0]) if sides else ("more", 0.0)
+    side, gain = (max(sides, key=lambda side: side[1]) if good else sides[0]) if sides else ("more", 0.0)
     return {"better_side": side, "gain": gain}
 
 
-def document(experiment: Experiment, found: Sequence[Sensitivity]) -> dict[str, Any]:
-    """The JSON document."""
+def document(experiment: Experiment, results: Sequence[Sensitivity]) -> dict[str, Any]:
+    """The JSON document of the sensitivities of an experiment."""
     return {
         "experiment": experiment.name,
         "simgpu_version": __version__,
         "settings": list(experiment.settings),
-        "sensitivities": [one.document() for one in found],
+        "sensitivities": [result.document() for result in results],
     }

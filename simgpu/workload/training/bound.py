@@ -1,4 +1,4 @@
-"""Seconds that a step takes at least, without running it: what a search needs to pass over most plans, and be exact.
+"""Lower bounds of the seconds of a step, without running it: with them a search skips most plans and is exact.
 
 Kernels of a rank run one after another, so a stage takes at least the time of its blocks, after the first microbatch
 has come through the stages before it and before the last has gone back through them. What runs beside them cannot make
@@ -46,13 +46,15 @@ REMEMBERED = 200_000
 """Parts of bounds that are remembered for a job."""
 
 ROUNDING = 1e-12
-"""Sums are taken in another order than in the simulation."""
+"""Relative difference that rounding may make: sums are taken in another order than in the simulation."""
 
 
 @dataclass(frozen=True)
 class _Work:
-    """Seconds of stages that do not depend on the number of replicas: of the first stage, and of stages that hold alike
-    units the last, for which every bound is the highest."""
+    """Seconds of the work of stages, which does not depend on the number of replicas.
+
+    Kept are the first stage and, of stages that hold equal units, the last, for which every bound is the highest.
+    """
 
     stages: tuple[int, ...]
     before: tuple[float, ...]  # first chunks of the stages before it, forward
@@ -63,7 +65,7 @@ class _Work:
 
 @dataclass(frozen=True)
 class _Traffic:
-    """Seconds that collectives between blocks take at least."""
+    """Lower bounds of the seconds of collectives between blocks, for each stage."""
 
     ahead: tuple[float, ...]  # gathers before the first block of a stage
     after: tuple[float, ...]  # reductions that follow its last block
@@ -81,6 +83,7 @@ class Egress:
 
     @staticmethod
     def of(cluster: Cluster) -> Egress:
+        """The egress of the GPUs and nodes of a cluster."""
         nodes = min(2, int(cluster.spec.nodes.si))
         graph = topology_of(cluster, nodes).graph
         gpu = max(
@@ -96,7 +99,7 @@ class Egress:
         return Egress(gpu, out, cluster.gpus_per_node)
 
     def seconds(self, kind: str, ranks: Sequence[int], groups: int, size: float) -> float:
-        """A collective of `ranks`; on a node of theirs `groups` like it share the NICs.
+        """A lower bound of the seconds of a collective of `ranks`; `groups` like it share the NICs of a node.
 
         Each GPU sends (n - 1)/n of the array, for an all-reduce at least once (in-switch reduction). Between N nodes,
         whatever is added up or copied inside first, each sends (N - 1)/N of it, for an all-reduce twice on average.
@@ -133,7 +136,7 @@ class Bounds:
             self._known.clear()
             self._job = rest
         layer = (
-            plan.within_layer(), self._place(plan), plan.zero == 3, _each(job), plan.shards > 1,
+            plan.within_layer(), self._place(plan), plan.zero == 3, _gathers_each(job), plan.shards > 1,
             plan.pipeline == SPLIT, job.micro_batch,
         )  # fmt: skip
         layers = self._once(("layers", layer), lambda: self._layers(job, kernels))
@@ -141,7 +144,7 @@ class Bounds:
         work = self._once(("work", layer, cut), lambda: self._work(job, layers, cut))
         hop = self._hop(job, layers, layer)
         ends = self._once(("ends", _ends_of(plan)), lambda: self._ends(job, kernels, layers))
-        traffic = self._once(("traffic", _traffic_of(plan, m, _each(job))), lambda: self._traffic(job, layers))
+        traffic = self._once(("traffic", _traffic_of(plan, m, _gathers_each(job))), lambda: self._traffic(job, layers))
         return _joined(plan, m, work, hop, traffic, ends) * (1 - ROUNDING)
 
     def floor(self, job: Job, kernels: KernelModel) -> float:
@@ -170,7 +173,7 @@ class Bounds:
     # ---- parts ---------------------------------------------------------------------------------------
 
     def _place(self, plan: Plan) -> tuple[Any, ...]:
-        """Plans of which this is equal have the same groups around the first rank's, inside a layer."""
+        """A key that is equal for plans with the same groups around the first rank's, inside a layer."""
         if plan.order != ORDER:
             return plan.tp, plan.cp, plan.ep, plan.dp, plan.pp, plan.order
         per_node = self._egress.per_node
@@ -205,7 +208,7 @@ class Bounds:
         )
 
     def _hop(self, job: Job, layers: Layers, key: Hashable) -> float:
-        """Activations from one stage to the next."""
+        """Seconds to send activations from one stage to the next."""
         plan = job.plan
         if plan.pp == 1:
             return 0.0
@@ -219,16 +222,16 @@ class Bounds:
     def _ends(self, job: Job, kernels: KernelModel, layers: Layers) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Seconds of each stage's norm, and of its update."""
         full = job.numerics.finetune == "full"
-        made: dict[tuple[float, float], tuple[float, float]] = {}
-        found = []
+        remembered: dict[tuple[float, float], tuple[float, float]] = {}
+        ends = []
         for stage in chunks_of(job, layers):
             units = [unit for chunk in stage for unit in chunk]
             held = sum(u.trained for u in units), sum(u.expert_weights for u in units if full)
-            if held not in made:
+            if held not in remembered:
                 norm = sum(seconds for _, seconds in norm_of(job, kernels, *held))
-                made[held] = norm, sum(seconds for _, seconds in update_of(job, kernels, layers.links, *held))
-            found.append(made[held])
-        return tuple(norm for norm, _ in found), tuple(update for _, update in found)
+                remembered[held] = norm, sum(seconds for _, seconds in update_of(job, kernels, layers.links, *held))
+            ends.append(remembered[held])
+        return tuple(norm for norm, _ in ends), tuple(update for _, update in ends)
 
     def _traffic(self, job: Job, layers: Layers) -> _Traffic:
         m = job.microbatches
@@ -245,37 +248,51 @@ class Bounds:
     def _of_stage(
         self, job: Job, moves: Reductions, stage: Sequence[Sequence[Passes]], m: int
     ) -> tuple[float, float, float, float]:
-        """Ahead, after, stream, blocking; see `_Traffic`."""
-        plan = job.plan
+        """Ahead, after, stream and blocking of a stage of `m` microbatches, each s; see `_Traffic`."""
+        if moves.each:
+            return self._each_microbatch(job.plan, moves, stage[0], m)
+        return self._once_a_step(job.plan, moves, stage)
+
+    def _each_microbatch(
+        self, plan: Plan, moves: Reductions, units: Sequence[Passes], m: int
+    ) -> tuple[float, float, float, float]:
+        """`_of_stage` of the only stage, where weights are gathered for each of `m` microbatches."""
+        reduces = plan.dp * plan.cp > 1
+        reduced = list(moves.of(units)) if reduces else []
+        weights = [list(moves.gathers([unit])) for unit in units]
+        again = weights[:-1] if plan.zero == 3 else []
+        scattered = m if plan.zero >= 2 else 1
+        each = [self._calls(plan, calls) for calls in weights]
+        gathered = m * (sum(each) + sum(each[: len(again)]))
+        last = self._calls(plan, moves.of([units[0]])) if reduces else 0.0
+        blocking, ahead = (0.0, each[0]) if plan.overlap_weights else (gathered, 0.0)
+        if not plan.overlap_gradients:
+            blocking += scattered * self._calls(plan, reduced) - last
+        wires = self._calls(plan, reduced, True)
+        moved = m * sum(self._calls(plan, calls, True) for calls in (*weights, *again)) + scattered * wires
+        return ahead, last, moved, blocking
+
+    def _once_a_step(
+        self, plan: Plan, moves: Reductions, stage: Sequence[Sequence[Passes]]
+    ) -> tuple[float, float, float, float]:
+        """`_of_stage` of chunks whose weights are gathered, and whose gradients are reduced, once a step."""
         reduces = plan.dp * plan.cp > 1
         gathers = plan.zero > 0 and plan.shards > 1
-        calls = [list(moves.of(units)) if reduces else [] for units in stage]
-        sums, wires = [self._calls(plan, one) for one in calls], sum(self._calls(plan, one, True) for one in calls)
-        if moves.each:
-            (units,) = stage
-            weights = [list(moves.gathers([unit])) for unit in units]
-            again = weights[:-1] if plan.zero == 3 else []
-            scattered = m if plan.zero >= 2 else 1
-            each = [self._calls(plan, one) for one in weights]
-            gathered = m * (sum(each) + sum(each[: len(again)]))
-            last = self._calls(plan, moves.of([units[0]])) if reduces else 0.0
-            blocking, ahead = (0.0, each[0]) if plan.overlap_weights else (gathered, 0.0)
-            if not plan.overlap_gradients:
-                blocking += scattered * sums[0] - last
-            moved = m * sum(self._calls(plan, one, True) for one in (*weights, *again)) + scattered * wires
-            return ahead, last, moved, blocking
+        reduced = [list(moves.of(units)) if reduces else [] for units in stage]
+        sums = [self._calls(plan, calls) for calls in reduced]
         whole = [list(moves.gathers(units)) if gathers else [] for units in stage]
         first = moves.gathers(moves.gathered_together(stage[0])[0]) if gathers and plan.overlap_weights else whole[0]
-        ahead = self._calls(plan, first) if plan.overlap_weights else sum(self._calls(plan, one) for one in whole)
-        moved = wires + sum(self._calls(plan, one, True) for one in whole)
+        ahead = self._calls(plan, first) if plan.overlap_weights else sum(self._calls(plan, calls) for calls in whole)
+        wires = sum(self._calls(plan, calls, True) for calls in reduced)
+        moved = wires + sum(self._calls(plan, calls, True) for calls in whole)
         return ahead, sums[0], moved, 0.0 if plan.overlap_gradients else sum(sums[1:])
 
     def _calls(self, plan: Plan, calls: Iterable[Call], together: bool = False) -> float:
-        """Seconds of collectives on the stream of gradients and weights, one after another; `together`: until all
-        groups of a node are done with theirs.
+        """Seconds of collectives on the stream of gradients and weights, one after another.
 
-        Where one rank stands for all, groups that share NICs start together. Where each is simulated (or may be: up to
-        `EXACT` ranks), they may drift apart, and one has the NICs to itself for a while.
+        With `together` they last until all groups of a node are done with theirs. Where one rank stands for all, groups
+        that share NICs start together. Where each is simulated (or may be: up to `EXACT` ranks), they may drift apart,
+        and one has the NICs to itself for a while.
         """
         shared = together or plan.world > EXACT
         return sum(self._call(plan, call, shared) for call in calls if STREAM_OF[call.group] == "grad")
@@ -352,7 +369,7 @@ def _sum(seconds: Mapping[Unit, float], counts: Mapping[Unit, int]) -> float:
     return sum(seconds[unit] * count for unit, count in counts.items())
 
 
-def _each(job: Job) -> bool:
+def _gathers_each(job: Job) -> bool:
     """Whether weights are gathered for each microbatch; see `Layers.gathered`."""
     plan = job.plan
     return (plan.zero == 3 or (plan.zero == 2 and job.framework.gathers_each_microbatch)) and plan.pp == 1
