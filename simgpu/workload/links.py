@@ -401,7 +401,7 @@ class Links:
         """Equal collectives as one, on classes of links. Stages that look alike are worked out once."""
         back = {gpu: rank for rank, gpu in where.items()}
         phases = self._phases(topology, kind, placed[0], size)
-        # flows are in proportion to the size, but for ideal ones
+        # flows are in proportion to the size, but for ideal ones; rounded, the share is that of any size
         part = 1.0 if self.protocol == "ideal" else size
         chosen = size if self.protocol == "ideal" else self._choices(topology, kind, placed, size)
         # thousands of ranks: a digest of what they are, not they themselves, is remembered
@@ -410,7 +410,7 @@ class Links:
         if found is None:
             every = [self._phases(topology, kind, group, size) for group in placed]
             found = self._known[key] = [
-                [(route, each / part, counts) for route, each, counts in flows]
+                [(route, float(f"{each / part:.13g}"), counts) for route, each, counts in flows]
                 for flows in (
                     self._surroundings.folded(topology, phase, back, stages[0]) for phase in zip(*every, strict=True)
                 )
