@@ -88,6 +88,7 @@ def _fill(row, asked, values, times):
     figures = {COLUMNS[key]: times * value for key, value in values.items() if key in COLUMNS}
     seconds = times * next(iter(values.values()))
     figures |= {"latency_s": seconds, "latency_trtllm_s": 1.03 * seconds}  # as of another collector
+    figures["time_us"] = 1e6 * seconds
     if "ttft_s" in figures and "tpot_s" in figures:  # an open load
         figures["ttft_s_mean"] = figures["ttft_s"]
         figures["latency_s_mean"] = figures["ttft_s"] + figures["tpot_s"] * float(row["output_tokens"])

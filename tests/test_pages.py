@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PLACES = (ROOT, ROOT / "simgpu", ROOT / "docs")
+PLACES = (ROOT, ROOT / "simgpu", ROOT / "docs", ROOT / "hardware")
 
 
 @pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/decisions.md"])

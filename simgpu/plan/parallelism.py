@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import cached_property
-from itertools import product
 from operator import attrgetter
 from typing import Any
 
@@ -14,6 +12,7 @@ from simgpu.errors import InputError, nearest, shown
 from simgpu.memo import fields_of, remembered
 from simgpu.plan.experts import NAMED
 from simgpu.plan.keys import STACK, Key, counts_of, micro_batch_of, number_of, of_plan, schedule_of, shard_of
+from simgpu.plan.ranks import Ranks
 
 TENSOR_AXES = ("heads", "ffn", "vocab")
 """Axes that tensor parallelism splits (Shoeybi et al., Megatron-LM, 2019, section 3)."""
@@ -38,7 +37,7 @@ _PLAIN = (int, float, bool, str, tuple, type(None))
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Ranks):
     """The split of a step over GPUs. World = tp x cp x pp x dp.
 
     The degree ep is carved out of dp x cp (Megatron-LM), in inference out of tp x dp (serving engines).
@@ -292,19 +291,9 @@ class Plan:
         return Plan(**given)  # type: ignore[arg-type]
 
     @property
-    def world(self) -> int:
-        """Ranks of the plan: tp x cp x pp x dp."""
-        return self.tp * self.cp * self.pp * self.dp
-
-    @property
     def pipeline(self) -> str:
         """The schedule: as given, else interleaved where there are virtual stages, else 1F1B."""
         return self.schedule or schedule_of(self.vp)
-
-    @property
-    def shards(self) -> int:
-        """Ranks that hold one sharded copy of weights, gradients or states between them."""
-        return self.shard or shard_of(self.dp, self.cp)
 
     def filled(self, batch: int) -> dict[str, Any]:
         """The value of every key that has a rule, for a job of `batch` sequences: defaults worked out."""
@@ -326,21 +315,6 @@ class Plan:
         return _within_layer(_inside(self))
 
     @property
-    def whole_experts(self) -> bool:
-        """True if experts are carved out of tensor-parallel ranks too, none of them split by width."""
-        return self.tp > 1 and self.expert_tp == 1
-
-    @property
-    def expert_ranks(self) -> int:
-        """Ranks of a stage that hold experts between them: copies of them, and their parts by number."""
-        return self.dp * self.cp * (self.tp if self.whole_experts else 1)
-
-    @property
-    def expert_copies(self) -> int:
-        """Ranks that hold the same experts."""
-        return max(self.expert_ranks // self.ep, 1)
-
-    @property
     def tensor_ways(self) -> dict[str, int]:
         """The number of parts that tensor parallelism splits each axis into."""
         return {**dict.fromkeys(TENSOR_AXES, self.tp), EXPERT_AXIS: self.expert_tp or self.tp}
@@ -355,80 +329,6 @@ class Plan:
             "context": self.cp,
             "experts": self.ep,
         }
-
-    def coordinates(self, rank: int) -> dict[str, int]:
-        """Place of a rank along tp, cp, dp and pp."""
-        places = {}
-        for name in self._axes:
-            size = getattr(self, name)
-            places[name], rank = rank % size, rank // size
-        return places
-
-    def stage(self, rank: int) -> int:
-        """The pipeline stage of a rank."""
-        return rank // self._stride % self.pp
-
-    @cached_property
-    def _stride(self) -> int:
-        """The distance in ranks from one rank to its like on the next stage."""
-        return self.rank(pp=1) if self.pp > 1 else 1
-
-    def rank(self, **place: int) -> int:
-        """The rank at a place."""
-        found = 0
-        for name in reversed(self._axes):
-            found = found * getattr(self, name) + place.get(name, 0)
-        return found
-
-    def group(self, kind: str, rank: int) -> tuple[int, ...]:
-        """Ranks of a group of `rank`, in order.
-
-        'tp', 'cp', 'dp', 'pp': the ranks along that axis. 'grad': the ranks along dp and cp, which reduce gradients
-        together. 'shard': the ranks of 'grad' that hold one sharded copy; 'replica': those that hold the same shard.
-        'ep': the ranks that share the experts; 'expert': those that hold the same experts. 'experts': in inference, the
-        ranks of tp x dp that share the experts.
-        """
-        ranks = self._groups.get((kind, rank))
-        if ranks is None:
-            ranks = self._groups[kind, rank] = self._group(kind, rank)
-        return ranks
-
-    @cached_property
-    def _groups(self) -> dict[tuple[str, int], tuple[int, ...]]:
-        return {}
-
-    def _group(self, kind: str, rank: int) -> tuple[int, ...]:
-        place = self.coordinates(rank)
-        if kind == "experts":
-            near = [self.rank(**{**place, "tp": t, "dp": d}) for d in range(self.dp) for t in range(self.tp)]
-            at = near.index(rank) // self.ep * self.ep
-            return tuple(sorted(near[at : at + self.ep]))
-        if kind in ("tp", "cp", "dp", "pp"):
-            return tuple(sorted(self.rank(**{**place, kind: i}) for i in range(getattr(self, kind))))
-        both = tuple(sorted(self.rank(**{**place, "dp": d, "cp": c}) for d in range(self.dp) for c in range(self.cp)))
-        if kind == "grad":
-            return both
-        size = self.ep if kind in ("ep", "expert") else self.shards
-        if kind in ("ep", "expert") and self.whole_experts:
-            both = self._of_stage(place)
-        at = both.index(rank)
-        # with dp before ep in the order, ranks that share experts are as far apart as they can be
-        far = kind in ("ep", "expert") and self.order.index("dp") < self.order.index("ep")
-        if (kind in ("ep", "shard")) != far:
-            first = at // size * size if not far else at // (len(both) // size) * (len(both) // size)
-            span = size if not far else len(both) // size
-            return both[first : first + span]
-        stride = size if not far else len(both) // size
-        return both[at % stride :: stride]
-
-    def _of_stage(self, place: Mapping[str, int]) -> tuple[int, ...]:
-        """All ranks of the stage of a place."""
-        around = product(range(self.tp), range(self.cp), range(self.dp))
-        return tuple(sorted(self.rank(**{**place, "tp": t, "cp": c, "dp": d}) for t, c, d in around))
-
-    @cached_property
-    def _axes(self) -> tuple[str, ...]:
-        return tuple(name for name in self.order if name != "ep")
 
 
 KEYS: dict[str, Key] = {one.name: one.metadata["key"] for one in fields(Plan)}

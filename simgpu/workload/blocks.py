@@ -173,13 +173,16 @@ def _finished(name: str, sim: Simulator, streams: dict[str, int], count: int, fl
     names = {number: stream for stream, number in streams.items()}
     spans = list(timeline.spans())
     busy = union((span.start, span.end) for span in spans if span.stream == streams["compute"])
+    # a transfer of another microbatch is exposed where neither a kernel nor a transfer of this one runs
+    others = union((span.start, span.end) for span in spans if not names[span.stream].endswith(BESIDE))
     times: dict[Activity, list[float]] = {}
     shown = []
     for span in spans:
         activity = span.label
         assert isinstance(activity, Activity)
         compute = activity.category == "compute"
-        bare = span.duration if compute else outside([(span.start, span.end)], busy) if span.duration else 0.0
+        over = others if names[span.stream].endswith(BESIDE) else busy
+        bare = span.duration if compute else outside([(span.start, span.end)], over) if span.duration else 0.0
         sums = times.setdefault(activity, [0, 0.0, 0.0])
         for i, value in enumerate((1, span.duration, bare)):
             sums[i] += value

@@ -398,7 +398,7 @@ class Links:
         """Equal collectives as one, on classes of links. Stages that look alike are worked out once."""
         back = {gpu: rank for rank, gpu in where.items()}
         phases = self._phases(topology, kind, placed[0], size)
-        # flows are in proportion to the size, but for ideal ones
+        # flows are in proportion to the size, but for ideal ones; rounded, the share is that of any size
         part = 1.0 if self.protocol == "ideal" else size
         chosen = size if self.protocol == "ideal" else self._choices(topology, kind, placed, size)
         # thousands of ranks: a digest of what they are, not they themselves, is remembered
@@ -407,7 +407,7 @@ class Links:
         def folded() -> list[list[Any]]:
             every = zip(*(self._phases(topology, kind, group, size) for group in placed), strict=True)
             folds = (self._surroundings.folded(topology, phase, back, stages[0]) for phase in every)
-            return [[(route, each / part, counts) for route, each, counts in flows] for flows in folds]
+            return [[(route, float(f"{each / part:.13g}"), counts) for route, each, counts in flows] for flows in folds]
 
         for phase, flows in zip(phases, self._known.known(key, folded), strict=True):
             yield Phase(

@@ -110,11 +110,11 @@ class Microbatch:
 
     def walk(self, plan: Plan, stage: int) -> Walk:
         """The layers of a stage."""
-        key = plan.pp, plan.vp, stage, plan.recompute_layers
+        key = plan.pp, plan.vp, plan.stage_layers, stage, plan.recompute_layers
         return self._walks.known(key, lambda: self._walk(plan, stage))
 
     @cached_property
-    def _walks(self) -> Region[tuple[int, int, int, int | None], Walk]:
+    def _walks(self) -> Region[tuple[int, int, tuple[int, ...] | None, int, int | None], Walk]:
         return Region(STAGES)
 
     def _walk(self, plan: Plan, stage: int) -> Walk:
@@ -122,7 +122,8 @@ class Microbatch:
         pairs = [self.layer(kind) for kind in kinds]
         again = len(pairs) if plan.recompute_layers is None else plan.recompute_layers
         layers = [pair[0 if i < again else 1] for i, pair in enumerate(pairs)]
-        chunk = layers[len(layers) - len(layer_ranges(self.config.layers, plan)[stage][-1]) :]
+        sizes = [len(chunk) for chunk in layer_ranges(self.config.layers, plan)[stage] if chunk]
+        chunk = layers[len(layers) - (sizes[-1] if sizes else 0) :]
         moments: list[Moment] = []
         kept = running = sum(layer.stored for layer in chunk)
         latest: Saved | None = None
@@ -131,6 +132,8 @@ class Microbatch:
                 moments.append(Moment(running - kept, chunk[i].working, (len(chunk) - 1 - i) / len(layers)))
             latest = chunk[i]
             kept -= latest.stored
+        if not chunk:  # the embedding or the head stands alone
+            moments.append(Moment(0.0, 0.0, 0.0))
         shapes = frozenset[tuple[int, int]]().union(*(layer.weights for layer in dict.fromkeys(layers)))
         return Walk(
             sum(layer.stored for layer in layers),

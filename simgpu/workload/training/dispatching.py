@@ -20,6 +20,9 @@ CAST = "_cast"
 OUTER_CASTS = (f"experts_up{CAST}", f"experts_down_dgrad{CAST}")
 """Casts of what comes from elsewhere: rows in forward, their gradients in backward."""
 
+OF_WEIGHTS = ("_accumulate", "_copies")
+"""Ends of names of what passes over gradients of weights, however many rows came."""
+
 MULTIPROCESSORS = {"deepep": 20.0, "hybridep": 32.0}
 """That a dispatcher's kernels hold (deepseek-ai/DeepEP, num_sms of its tests; NVIDIA-NeMo/Megatron-Bridge,
 moe_hybridep_num_sms)."""
@@ -51,7 +54,7 @@ class Exchange:
         elif isinstance(step, GroupedMatmul):
             each = self.experts.product_s if self.experts.grouped != "fused" else 0.0
             yield replace(step, load=self.load, each_s=each)
-        elif isinstance(step, Pointwise) and step.name.startswith("experts_"):
+        elif isinstance(step, Pointwise) and step.name.startswith("experts_") and not step.name.endswith(OF_WEIGHTS):
             yield from self._streamed(step)
         else:
             yield step
