@@ -13,6 +13,7 @@ from typing import Any
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
+from simgpu.hardware.parts import links_of
 from simgpu.hardware.spec import ClusterSpec, GPUSpec, LinkSpec, NodeSpec, Port
 
 _BOX = "plain box of this project for measurements that do not describe their machine"
@@ -259,11 +260,10 @@ def _assembled(catalogue: Catalogue, gpu: GPUSpec, nodes: int, node: NodeSpec) -
         lanes = _count(node.nic.port.lanes.si)
         fabric = {"link": node.nic.port.link, "lanes": lanes, "nodes_per_leaf": _count(64)}
         spec["fabric"] = {**fabric, "topology": "rail-fat-tree", "oversubscription": _count(1)}
-    names = {gpu.host_link.link, node.nic.port.link, node.nic.host_link.link}
-    names |= {port.link for port in (gpu.nvlink, node.inter_socket) if port is not None}
+    cluster = ClusterSpec.model_validate(spec)
     links: dict[str, LinkSpec] = {}
-    for name in sorted(names):
+    for name in sorted({name for _, _, _, name in links_of(cluster, node, gpu)}):
         link = catalogue.spec("links", name)
         assert isinstance(link, LinkSpec)
         links[name] = link
-    return Cluster(ClusterSpec.model_validate(spec), node, gpu, links, catalogue.kernel_constants(gpu))
+    return Cluster(cluster, node, gpu, links, catalogue.kernel_constants(gpu))
