@@ -67,10 +67,10 @@ def test_show_gpu_has_units_sources_and_inherited_constants(tmp_path: Path) -> N
     text = simgpu("show", "h100-sxm").stdout
     assert "3.35 TB/s" in text and "80 GiB" in text and "989.4 TFLOP/s" in text
     assert "NVIDIA H100 Tensor Core GPU datasheet" in text
-    assert "clock_fraction 1, throttle 0.26" in text and text.count("throttle 0.26") == 1
-    assert "kernel.gemm.weight-only" in text and "kernel.gemm.default.throttle" not in text
+    assert text.count("energy_per_flop 9.2e-13 J/FLOP") == 1
+    assert "kernel.gemm.weight-only" in text and "kernel.gemm.default.energy_per_flop" not in text
     every = simgpu("show", "h100-sxm", "--constants").stdout
-    assert every.count("kernel.compute_fraction ") == 1 and every.count("kernel.gemm.default.throttle ") == 1
+    assert every.count("kernel.compute_fraction ") == 1 and every.count("kernel.gemm.default.energy_per_flop ") == 1
     assert len(text.splitlines()) < 0.5 * len(every.splitlines())
     assert everything_below(tmp_path) == []
 

@@ -139,7 +139,7 @@ def test_other_work_is_compared_by_its_rate(training):
 
 
 def test_a_column_without_error_bars(training):
-    found = compared(f"{training}:1", f"{training}:2", value="memory_bytes_per_gpu")
+    found = compared(f"{training}:1", f"{training}:2", value="activations_memory_bytes")
     assert found.verdict.p10 is None and found.verdict.ratio > 1.05 and found.verdict.sure
     assert "has no error bars" in verdict_text(found.document())
 

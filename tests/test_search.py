@@ -316,7 +316,7 @@ def test_rules_of_the_job_leave_plans_out(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("limits", "keeps"),
     [
-        ("ttft_s_p90: 400 ms", lambda row: row["ttft_s_p90"] <= 0.4),
+        ("ttft_s_p90: 800 ms", lambda row: row["ttft_s_p90"] <= 0.8),
         ("output_tokens_per_s_per_user: 30 tokens/s/user", lambda row: row["output_tokens_per_s_per_user"] >= 30),
         ("output_tokens_per_s_per_user_p10: 30", lambda row: row["output_tokens_per_s_per_user_p10"] >= 30),
     ],
@@ -325,7 +325,7 @@ def test_limits_are_in_the_readers_unit(folder: Path, limits: str, keeps: Callab
     answer = found(SERVING.replace("ttft_s: 2 s, tpot_s: 40 ms", limits), folder)
     assert answer.rows and all(map(keeps, answer.rows)) and not all(map(keeps, answer.every))
     assert answer.counts["over_limits"] == sum(not keeps(row) for row in answer.every)
-    assert (" of at least 30" in answer.notes[0]) or (" (P90) of at most 400 ms" in answer.notes[0])
+    assert (" of at least 30" in answer.notes[0]) or (" (P90) of at most 800 ms" in answer.notes[0])
 
 
 def test_clusters_are_searched_one_by_one_and_ranked_together(folder: Path) -> None:
@@ -385,7 +385,7 @@ def test_plans_of_a_search_can_be_explained_and_compared(folder: Path) -> None:
     assert sorted(folder.rglob("*")) == before, "no store was made"
     answer = simgpu.search("small.yaml", jobs=1, store="kept.sqlite")
     assert second.result.row["step_s"] == answer.rows[1]["step_s"] and second.name == answer.rows[1]["plan"]
-    assert not second.notes
+    assert second.notes == ["how far from measurements: calibrated on this GPU"]
     done = simgpu.diff("small.yaml#1", "small.yaml#2")
     assert done.values == tuple(row["step_s"] for row in answer.rows[:2])
     faster = simgpu.diff("small.yaml#1", "small.yaml#1", settings_b=["gpu.memory.bandwidth=10 TB/s"])
@@ -407,7 +407,7 @@ def test_plans_of_a_search_can_be_explained_and_compared(folder: Path) -> None:
 def test_explaining_a_search_says_that_its_start_does_not_fit(folder: Path) -> None:
     said = CliRunner().invoke(main, ["explain", "small.yaml"]).stdout.splitlines()
     assert said[0].startswith("Does not fit: needs ") and said[2].endswith("simgpu explain small.yaml#1")
-    assert said[3].startswith("dgx-h100: step")
+    assert said[3].startswith("how far from measurements: ") and said[4].startswith("dgx-h100: step")
     fits = {"model": "llama-3.1-8b", "cluster": "dgx-h100", "workload": {"kind": "prefill", "tokens": 64}}
     assert not simgpu.explain({"scenario": fits})[0].notes
     large = {**fits, "model": "llama-3.1-405b"}

@@ -24,7 +24,6 @@ NOT_PREDICTED = {
     "nemo_rl_grpo_steps": "steps of reinforcement learning: generation and training in turns, of which means are known",
     "simai_busbw_ratio": "factors of another simulator, not measurements",
     "simumax_op_efficiency": "shares of a peak by layout of a product: no model tells the layouts apart",
-    "vllm_openloop_h100": "open load at a stated rate with shared prefixes: no server of an open load is simulated",
 }
 """Published tables that hold no measurement of what simgpu predicts, and what they hold instead."""
 

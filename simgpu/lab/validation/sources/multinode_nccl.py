@@ -123,8 +123,8 @@ def _batch(
 
 
 SOURCE = Source(
-    "the columns `source` and `url` of each row: argonne-lcf/alcf-nccl-tests, xxrjun/nccl-tests-cluster, coreweave and "
-    "oracle-quickstart repositories, NVIDIA/deepops, KeitaW/p5-nccl-test, issues of NVIDIA/nccl and nccl-tests, gists",
+    "https://github.com/argonne-lcf/alcf-nccl-tests, xxrjun/nccl-tests-cluster, coreweave and oracle-quickstart "
+    "repositories, NVIDIA/deepops, KeitaW/p5-nccl-test, issues of NVIDIA/nccl and nccl-tests, gists (`url`)",
     [Adapter("collectives", COLUMNS, rows_between_nodes, "time_us")],
     reasons=(
         Reason("flows that collide in the network; each is predicted a link of its own", "send_recv"),
