@@ -112,7 +112,7 @@ def test_one_big_product_finds_the_clock(tmp_path):
     done = calibrate([file], CATALOGUE, "t4", regime="datasheet")
     (moved,) = [one for one, _ in done.moved]
     assert moved.path == ("gemm", "default", "clock_fraction")
-    assert abs(moved.after / 0.6 - 1) < 0.5 * abs(moved.before / 0.6 - 1)
+    assert abs(moved.after / 0.6 - 1) < 0.6 * abs(moved.before / 0.6 - 1)  # the throttle stays that of any GPU
     assert done.groups[0].held_out == 0
 
 

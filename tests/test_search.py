@@ -409,6 +409,6 @@ def test_explaining_a_search_says_that_its_start_does_not_fit(folder: Path) -> N
     assert said[0].startswith("Does not fit: needs ") and said[2].endswith("simgpu explain small.yaml#1")
     assert said[3].startswith("how far from measurements: ") and said[4].startswith("dgx-h100: step")
     fits = {"model": "llama-3.1-8b", "cluster": "dgx-h100", "workload": {"kind": "prefill", "tokens": 64}}
-    assert not simgpu.explain({"scenario": fits})[0].notes
+    assert simgpu.explain({"scenario": fits})[0].notes == ["how far from measurements: calibrated on this GPU"]
     large = {**fits, "model": "llama-3.1-405b"}
     assert simgpu.explain({"scenario": large})[0].notes[0].startswith("The weights do not fit in GPU memory")
