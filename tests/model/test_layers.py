@@ -117,7 +117,7 @@ def test_a_collective_without_rows_is_not_split():
     assert op.split({"batch": 4}) == op == split_rows(op, 4)
 
 
-@pytest.mark.parametrize("ways", [{"batch": 8, "experts": 8}, {"batch": 8, "experts": 4, "ffn": 2, "heads": 2}])
+@pytest.mark.parametrize("ways", [{"batch": 8, "experts": 8}, {"batch": 8, "experts": 4, "expert_ffn": 2, "heads": 2}])
 @pytest.mark.parametrize("name", MIXTURES)
 def test_splitting_rows_experts_and_their_width_loses_no_work(name, ways):
     """Every rank of the data-parallel group runs its part: of the rows, or of the experts of all rows of its group."""
@@ -125,8 +125,8 @@ def test_splitting_rows_experts_and_their_width_loses_no_work(name, ways):
         for op in whole:
             if isinstance(op, GroupedMatmul):
                 part = op.split(ways)
-                assert part.flops * 8 * ways.get("ffn", 1) == op.flops
-                assert part.weights * ways["experts"] * ways.get("ffn", 1) == op.weights
+                assert part.flops * 8 * ways.get("expert_ffn", 1) == op.flops
+                assert part.weights * ways["experts"] * ways.get("expert_ffn", 1) == op.weights
                 assert part.ranks == ways["experts"]
                 assert op.ranks == 1
 
@@ -134,7 +134,7 @@ def test_splitting_rows_experts_and_their_width_loses_no_work(name, ways):
 def test_experts_split_by_width_sum_and_gather_like_column_and_row_parallel_matrices():
     forward = layer("mixtral-8x7b")
     up, down = named(forward, "experts_up"), named(forward, "experts_down")
-    ways = {"ffn": 2}
+    ways = {"expert_ffn": 2}
     assert (up.slices_output(ways), up.sums_over(ways)) == (True, False)
     assert (down.slices_output(ways), down.sums_over(ways)) == (False, True)
     visits = 2 * 512 * 2
@@ -167,7 +167,7 @@ def test_an_uneven_routing_takes_longer_and_a_wider_group_less():
     kernels = KernelModel(CATALOGUE.cluster("dgx-h100"))
     ways = {"batch": 8, "experts": 8}
     times = [
-        kernels.time(named(layer("deepseek-v3", batch=8, routing=routing), "experts_up").split(ways)).seconds
+        kernels.time(named(layer("deepseek-v3", batch=32, routing=routing), "experts_up").split(ways)).seconds
         for routing in ("balanced", "power_law_1.2")
     ]
     assert times[1] > 1.5 * times[0]

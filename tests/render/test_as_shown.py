@@ -115,7 +115,7 @@ def test_how_many_ranks_is_asked_for_in_whole_numbers(prefill):
 
 def test_a_pass_holds_its_collectives_and_the_title_counts_them():
     cluster, model = simgpu.load_cluster("dgx-h100"), simgpu.load_model("llama-2-7b")
-    plan = simgpu.Plan(tp=8, micro_batch=1)
+    plan = simgpu.Plan(tp=8, micro_batch=1, cuda_graphs="full")
     result = simgpu.simulate(cluster, simgpu.Training(batch=4, tokens=512), model, plan)
     row = result.row
     figure = timeline_figure(result.execution, row=row)
