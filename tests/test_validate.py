@@ -383,7 +383,8 @@ GOAL_ROW = re.compile(
 
 def goal_rows():
     text = (ROOT / "docs/validation.md").read_text()
-    section = text[text.index("## Goals") : text.index("## Noise")]
+    section = text[text.index("## Goals") :]
+    section = section[: section.index("\n## ", 5)]
     rows = [line for line in section.splitlines() if line.startswith("| ")][1:]
     return [GOAL_ROW.fullmatch(line) for line in rows]
 

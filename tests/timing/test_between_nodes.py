@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import simgpu
-from simgpu.hardware.topology import topology_of
+from simgpu.hardware.machine import topology_of
 from simgpu.lab.machines import network_cluster
 from simgpu.lab.validation.sources.multinode_nccl import gigabits
 from simgpu.timing.collectives import between, collective_time, model_of

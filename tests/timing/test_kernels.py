@@ -140,7 +140,7 @@ def test_attention_shares_the_clocks_of_matrix_multiplication():
 
 
 def test_a_gpu_that_nobody_measured_is_less_sure():
-    own, family = (model(name).time(matmul(4096, 4096, 4096)) for name in ("dgx-h100", "dgx-b200"))
+    own, family = (model(name).time(matmul(4096, 4096, 4096)) for name in ("dgx-h100", "rtx-5090-pcie-2x"))
     assert (own.regime, family.regime) == ("calibrated", "inherited")
     assert own.uncertainty.high - own.uncertainty.low < family.uncertainty.high - family.uncertainty.low
 

@@ -133,6 +133,15 @@ SOURCE = Source(
             "all_to_all",
             "a100-sxm-40gb",
         ),
+        Reason(
+            "one network card for a GPU over Slingshot, middle sizes: not explained by this model", "", "a100-sxm-40gb"
+        ),
+        Reason(
+            "EFA of the first generation, one card of 100 Gb/s for 8 GPUs: its latencies are not known",
+            "",
+            "v100-sxm2-32gb",
+        ),
+        Reason("RCCL with LL128 switched off by hand", "", "mi350"),
         Reason("20 racks: the algorithm that NCCL chose is not stated", "all_reduce", "gb200"),
     ),
 )
