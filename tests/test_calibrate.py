@@ -108,11 +108,12 @@ def test_every_tunable_is_a_constant_of_the_schema(kind, library):
 
 
 def test_one_big_product_finds_the_clock(tmp_path):
-    file = written(tmp_path, products(shapes=[(8192, 8192, 8192)], clock_fraction=0.6))
+    """With the throttle of any GPU, which the fit leaves alone: otherwise the clock makes up for that too."""
+    file = written(tmp_path, products(shapes=[(8192, 8192, 8192)], clock_fraction=0.6, throttle=0.31))
     done = calibrate([file], CATALOGUE, "t4", regime="datasheet")
     (moved,) = [one for one, _ in done.moved]
     assert moved.path == ("gemm", "default", "clock_fraction")
-    assert abs(moved.after / 0.6 - 1) < 0.6 * abs(moved.before / 0.6 - 1)  # the throttle stays that of any GPU
+    assert abs(moved.after / 0.6 - 1) < 0.5 * abs(moved.before / 0.6 - 1)
     assert done.groups[0].held_out == 0
 
 
