@@ -92,7 +92,7 @@ def network_cluster(catalogue: Catalogue, gpu: str, nodes: int, per_node: int, n
     """
     spec = catalogue.spec("gpus", gpu)
     assert isinstance(spec, GPUSpec)
-    found = [node for node in _nodes_with(catalogue, gpu) if node.nic is not None and node.gpu_count >= per_node]
+    found = [node for node in nodes_with(catalogue, gpu) if node.nic is not None and node.gpu_count >= per_node]
     words = network.lower()
     node = min(found, key=lambda one: one.gpu_count, default=None) or _board(catalogue, spec, per_node)
     node = node or _node(spec, per_node, _wiring(spec, ""), words)
@@ -106,8 +106,8 @@ def network_cluster(catalogue: Catalogue, gpu: str, nodes: int, per_node: int, n
     return _assembled(catalogue, spec, nodes, node.model_copy(update={"nic": nic}))
 
 
-def _nodes_with(catalogue: Catalogue, gpu: str) -> list[NodeSpec]:
-    """The catalogue's nodes with a GPU."""
+def nodes_with(catalogue: Catalogue, gpu: str) -> list[NodeSpec]:
+    """The nodes of the catalogue with a GPU."""
     nodes = [catalogue.spec("nodes", name) for name in catalogue.names("nodes")]
     return [node for node in nodes if isinstance(node, NodeSpec) and node.gpu == gpu]
 

@@ -417,8 +417,8 @@ class Links:
 
     def _of_classes(self, route: Iterable[tuple[Any, ...]], first: int) -> tuple[int, ...]:
         """Numbers of the classes of links on a route, whose stages are counted from stage `first`."""
-        absolute = [(tuple(first + offset for offset in one[0]), *one[1:]) for one in route]
-        return tuple(self._number(one, one[-1]) for one in absolute)
+        absolute = ((tuple(first + offset for offset in offsets), *rest) for offsets, *rest in route)
+        return tuple(self._number(key, key[-1]) for key in absolute)
 
     def _keyed(self, topology: Topology, phase: CollectivePhase) -> Iterator[tuple[tuple[object, ...], float]]:
         for edges, size, count in phase.flows:

@@ -17,7 +17,7 @@ from functools import partial
 
 import numpy as np
 
-from simgpu.lab.machines import network_cluster
+from simgpu.lab.machines import network_cluster, nodes_with
 from simgpu.lab.validation.adapters.collectives import NAMES
 from simgpu.lab.validation.batches import Adapter, Batch, Machine, Part, Unpredicted, timed
 from simgpu.lab.validation.source import Reason, Source
@@ -92,7 +92,7 @@ def _batch(
     """Rows over the same GPUs of a cluster."""
     (nodes, per_node), (words, rate, nics) = shape, network
     gpus = nodes * per_node
-    racks = machine.gpu.name in ("gb200", "gb300")
+    racks = any(node.gpu_count == RACK for node in nodes_with(machine.bench.catalogue, machine.gpu.name))
     if racks:
         nodes = -(-gpus // RACK)
         share = gpus // nodes
@@ -129,19 +129,30 @@ SOURCE = Source(
     reasons=(
         Reason("flows that collide in the network; each is predicted a link of its own", "send_recv"),
         Reason(
-            "one GPU's all-to-all over Slingshot by libfabric: small and many messages are matched in software",
+            "hundreds of nodes that all send to all: the network matches their messages in software",
             "all_to_all",
-            "a100-sxm-40gb",
+            where=lambda n: n["nodes"] >= 256,
         ),
         Reason(
-            "one network card for a GPU over Slingshot, middle sizes: not explained by this model", "", "a100-sxm-40gb"
+            "1 to 8 MiB over hundreds of nodes, three to five times slower than smaller and larger messages suggest: "
+            "not explained",
+            "all_reduce",
+            where=lambda n: n["nodes"] >= 256 and 2**20 <= n["size_bytes"] <= 2**23,
         ),
         Reason(
-            "EFA of the first generation, one card of 100 Gb/s for 8 GPUs: its latencies are not known",
-            "",
-            "v100-sxm2-32gb",
+            "a network that GPUs do not reach directly, with few cards for a node: its latencies are not known",
+            "all_reduce",
+            where=lambda n: n["nodes"] == 8 and n["size_bytes"] <= 4096 and n["slow"] < 1,
         ),
-        Reason("RCCL with LL128 switched off by hand", "", "mi350"),
-        Reason("20 racks: the algorithm that NCCL chose is not stated", "all_reduce", "gb200"),
+        Reason(
+            "predicted in LL128 just below the size at which the library leaves it; what it ran is not stated",
+            "all_reduce",
+            where=lambda n: n["nodes"] == 2 and n["size_bytes"] == 2**20 and n["slow"] > 1,
+        ),
+        Reason(
+            "a few hundred bytes, faster than other logs of the same network: not explained",
+            "all_gather",
+            where=lambda n: n["nodes"] == 2 and n["size_bytes"] <= 512 and n["slow"] > 1,
+        ),
     ),
 )
