@@ -37,8 +37,11 @@ _Z90 = 1.2815515655446004  # 90 % quantile of the normal distribution
 
 @dataclass(frozen=True)
 class Term:
-    """Seconds of a run with one error: `key` says which, so that the same error is known in another run. `of` is its
-    class in plain words; `uncertainty.group` also names the GPU and library, outside of which nothing is shared."""
+    """Seconds of a run with one error: `key` says which, so that the same error is known in another run.
+
+    `of` is its class in plain words; `uncertainty.group` also names the GPU and library, outside of which nothing is
+    shared.
+    """
 
     seconds: float
     uncertainty: Uncertainty
@@ -149,7 +152,8 @@ def _square(terms: Iterable[Term]) -> float:
 def contributions(of: Unsure) -> dict[str, float]:
     """What share of the (squared) width of the interval each class of error makes, largest first; they add up to 1.
 
-    Where the error of the whole does not add to that of the kernels, these are the shares of the kernels' alone."""
+    Where the error of the whole does not add to that of the kernels, these are the shares of the kernels' alone.
+    """
     terms = [*of.kernels, *([of.whole] if of.whole and of.adds else [])]
     found: dict[str, float] = {}
     plain = [(term.seconds, term.uncertainty) for term in terms]
@@ -195,8 +199,9 @@ def chance_above_one(value: float, p10: float, p90: float) -> float:
 
 
 def sides_of(change: float) -> tuple[float, float]:
-    """Factors of an input that is changed by the fraction `change` either way. From a half on, less is the inverse of
-    more: an input cannot lose all of itself.
+    """Factors of an input that is changed by the fraction `change` either way.
+
+    From a half on, less is the inverse of more: an input cannot lose all of itself.
 
     >>> sides_of(0.1), sides_of(1.0)
     ((0.9, 1.1), (0.5, 2.0))

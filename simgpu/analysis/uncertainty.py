@@ -34,6 +34,7 @@ class Part:
 
     @property
     def uncertainty(self) -> Uncertainty:
+        """How sure the time of the activity is."""
         return self.activity.uncertainty
 
 

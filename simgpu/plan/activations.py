@@ -139,8 +139,11 @@ def _part(op: Kernel, plan: Plan) -> Kernel:
 
 
 def _moments(layer: _Layer, again: Recomputed, kept: list[list[Kept]], dropped: list[list[float]]) -> float:
-    """Bytes of the fullest moment of a layer's backward, from what the layer keeps to what its gradients take beside
-    the gradient of the residual stream: what an operator has kept is freed behind its own backward."""
+    """Bytes of the fullest moment of a layer's backward.
+
+    They go from what the layer keeps to what its gradients take beside the gradient of the residual stream: what an
+    operator has kept is freed behind its own backward.
+    """
     most = below = 0.0
     module, rebuilt = "", 0.0
     for (op, part), tensors, without in zip(layer.operators, kept, dropped, strict=True):
@@ -179,8 +182,10 @@ def _tensors(layer: _Layer) -> Iterator[list[Kept]]:
 
 
 def _of_attention(layer: _Layer, part: Attention) -> list[Kept]:
-    """Of fused attention: queries, keys, values, output, and a number for each row and head. Where operations are not
-    fused, keys and values are written once for every query head (`repeat_kv` of llama's model.py and of torchtitan).
+    """What fused attention keeps: queries, keys, values, output, and a number for each row and head.
+
+    Where operations are not fused, keys and values are written once for every query head (`repeat_kv` of llama's
+    model.py and of torchtitan).
     """
     stack, rows = layer.stack, part.batch.size * part.queries * part.heads.size
     fused = stack.fused or stack.steps_in_fp32
@@ -297,8 +302,10 @@ def _separate(part: Matmul) -> list[int]:
 
 
 def _at_work(layer: _Layer, op: Kernel, part: Kernel) -> float:
-    """Bytes that the backward of an operator has at once beside what is kept and the gradient of the residual stream:
-    the gradients of its output and input, and rows that tensor parallelism gathers for it."""
+    """Bytes that the backward of an operator has at once beside what is kept and the gradient of the residual stream.
+
+    These are the gradients of its output and input, and rows that tensor parallelism gathers for it.
+    """
     unit = layer.unit
     if isinstance(op, Matmul) and isinstance(part, Matmul):
         m, n, k = part.m.size, part.n_size, part.k.size

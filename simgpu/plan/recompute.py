@@ -71,8 +71,9 @@ def _recomputed(recompute: str, modules: tuple[str, ...] | None, by_operator: bo
 
 
 def recomputed_by(plan: Plan, by_operator: bool) -> Recomputed:
-    """What a plan makes again; `by_operator`: selective recomputation lists operators over the whole layer
-    (torchtitan), not modules (Megatron-LM).
+    """What a plan makes again in backward.
+
+    `by_operator`: selective recomputation lists operators over the whole layer (torchtitan), not modules (Megatron-LM).
     """
     return _recomputed(plan.recompute, plan.recompute_modules, by_operator)
 

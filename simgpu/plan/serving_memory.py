@@ -48,6 +48,7 @@ class ServingMemory:
 
     @property
     def total(self) -> float:
+        """Bytes of all parts."""
         return float(sum(getattr(self, part) for part in PARTS))
 
     @property
@@ -57,6 +58,7 @@ class ServingMemory:
 
     @property
     def fits(self) -> bool:
+        """True if what is held leaves room."""
         return self.room >= 0
 
     @property
@@ -97,10 +99,12 @@ class Reserve:
 
 @dataclass(frozen=True)
 class Served:
-    """The model that is served, in a precision, split by a plan. `chunk` new tokens of a step at most; `offloaded` is
-    the share of the layers' weights that stays in host memory. `by_layers`: layers spread over GPUs, as in llama.cpp,
-    not split. `narrower` are precisions that the runtime has beside. `draft` is a model that guesses for the model,
-    `part` one that shares its embedding and head."""
+    """The model that is served, in a precision, split by a plan.
+
+    A step has `chunk` new tokens at most; `offloaded` is the share of the layers' weights that stays in host memory.
+    `by_layers`: layers spread over GPUs, as in llama.cpp, not split. `narrower` are precisions that the runtime has
+    beside. `draft` is a model that guesses for the model, `part` one that shares its embedding and head.
+    """
 
     config: TransformerConfig
     plan: Plan

@@ -41,6 +41,7 @@ class Parameters:
 
     @property
     def total(self) -> float:
+        """Parameters of layers, experts, embedding and head."""
         return self.layers + self.experts + self.ends
 
 
@@ -169,8 +170,11 @@ def _offloaded(here: States, plan: Plan, gradients: bool, sums: float, copied: f
 
 
 def gradients_away(plan: Plan, stack: Stack) -> bool:
-    """Whether gradients go to host memory as backward makes them: where weights live there, and in DeepSpeed where
-    they are sharded (ZeRO-2 and 3; with ZeRO-1 they stay until the step). The others move them at the step."""
+    """True if gradients go to host memory as backward makes them.
+
+    They do where weights live there, and in DeepSpeed where they are sharded (ZeRO-2 and 3; with ZeRO-1 they stay until
+    the step). The others move them at the step.
+    """
     sharded = plan.offload == "optimizer" and plan.zero >= 2 and stack.host_gradients
     return plan.weights_away or (sharded and not keeps_gathered(plan))
 
@@ -180,16 +184,20 @@ FP8_COPIES = 2
 
 
 def keeps_fp8(numerics: Numerics, stack: Stack) -> bool:
-    """Whether copies of trained weights in fp8 are kept from forward to backward. Where FSDP shards the weights, it
-    scatters and gathers these copies with them (Transformer Engine, pytorch/distributed.py,
-    prepare_te_modules_for_fsdp)."""
+    """True if copies of trained weights in fp8 are kept from forward to backward.
+
+    Where FSDP shards the weights, it scatters and gathers these copies with them (Transformer Engine,
+    pytorch/distributed.py, prepare_te_modules_for_fsdp).
+    """
     return numerics.dtype == "fp8" and stack.saves_fp8 and numerics.finetune == "full"
 
 
 def keeps_gathered(plan: Plan) -> bool:
-    """Whether sharded weights and gradients are whole for the length of a step: stages of a pipeline gather weights
-    once, at its start, and scatter gradients once, after their last microbatch (torchtitan: reshard_after_forward is
-    off; torch.distributed.pipelining: backward_maybe_with_nosync)."""
+    """True if sharded weights and gradients are whole for the length of a step.
+
+    Stages of a pipeline gather weights once, at its start, and scatter gradients once, after their last microbatch
+    (torchtitan: reshard_after_forward is off; torch.distributed.pipelining: backward_maybe_with_nosync).
+    """
     return plan.zero >= 2 and plan.pp > 1 and plan.shards > 1
 
 

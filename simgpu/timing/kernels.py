@@ -75,8 +75,11 @@ class KernelTime:
 
 
 def vector_rows(vectors: int, stored: str) -> int:
-    """Rows up to which a product is one of vectors: `vectors` of them where weights are in blocks, one where they are
-    plain (ggml-cuda.cu: MMVQ_MAX_BATCH_SIZE; dequantize_mul_mat_vec takes one)."""
+    """Rows up to which a product is one of vectors.
+
+    They are `vectors` where weights are in blocks, one where they are plain (ggml-cuda.cu: MMVQ_MAX_BATCH_SIZE;
+    dequantize_mul_mat_vec takes one).
+    """
     return vectors if stored else min(vectors, 1)
 
 
@@ -290,8 +293,11 @@ class KernelModel:
         return times, "gemm", library
 
     def _lookup(self, op: Embedding) -> KernelTimes:
-        """Rows of a table. PyTorch takes up to 16 of them one after another, which is slower than 17 at once; a step
-        of a model does not get shorter by a token more."""
+        """Times of a look-up of rows of a table.
+
+        PyTorch takes up to 16 of them one after another, which is slower than 17 at once; a step of a model does not
+        get shorter by a token more.
+        """
         rows, vector = op.rows.size, self.timer.vector
         few, many = (vector.embedding(n, op.width, op.dtype) for n in (rows, max(rows, SELECTED_AT_ONCE + 1)))
         return min(few, many, key=_seconds)

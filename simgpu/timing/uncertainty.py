@@ -143,8 +143,10 @@ def class_of(op: str) -> str:
 
 
 def component_class(op: str) -> str:
-    """Class of an operator in the table of components: as `class_of`, but prefill and decode attention, and kinds of
-    whole runs, are classes of their own."""
+    """Class of an operator in the table of components.
+
+    It is that of `class_of`, but prefill and decode attention, and kinds of whole runs, are classes of their own.
+    """
     if op in OF:
         return OF[op]
     op = _PARTS.get(op, op)
@@ -192,8 +194,11 @@ def spread(
 def residual(
     op: str, stratum: str, architecture: str, regime: str, library: str, seen: bool = True, nodes: bool = False
 ) -> Residual:
-    """The residuals of an operator at its distance from what was measured: the nearest row of the table, wider by the
-    components of the layers that it is far in. Of whole runs see `run_spread`."""
+    """The residuals of an operator at its distance from what was measured.
+
+    That is the nearest row of the table, wider by the components of the layers that it is far in. Of whole runs see
+    `run_spread`.
+    """
     near = _nearest(op, stratum, architecture, regime, library)
     if class_of(op) == RUN:
         return near
@@ -244,8 +249,11 @@ of published load tests that differ by their plan alone."""
 
 @dataclass(frozen=True)
 class RunSpread:
-    """Factors from the time of a whole run to its P10 and P90, the layers in which it is far from measured ones, and
-    the share of the variance which runs of one engine on one GPU have in common."""
+    """Factors from the time of a whole run to its P10 and P90.
+
+    With them go the layers in which it is far from measured ones, and the share of the variance which runs of one
+    engine on one GPU have in common.
+    """
 
     low: float
     high: float

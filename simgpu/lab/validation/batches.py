@@ -80,10 +80,12 @@ class Machine:
 
     @cached_property
     def timer(self) -> GPUTimer:
+        """The kernel models of the GPU, with the constants that the run allows."""
         return GPUTimer(self.gpu, self.bench.constants(self.gpu))
 
     @property
     def architecture(self) -> str:
+        """Architecture of the GPU."""
         return self.gpu.architecture
 
     @property

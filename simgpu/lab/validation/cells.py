@@ -70,8 +70,10 @@ def read_cells(file: Path) -> Cells:
 
 
 def _parsed(lines: list[str], file: Path) -> tuple[list[tuple[int, list[str]]], list[Skipped]]:
-    """Rows with the line on which each ends. After a line that is not CSV (a quote that is never closed, say), reading
-    goes on with the next one."""
+    """Rows with the line on which each ends.
+
+    After a line that is not CSV (a quote that is never closed, say), reading goes on with the next one.
+    """
     rows: list[tuple[int, list[str]]] = []
     skipped: list[Skipped] = []
     start = 0  # of the row that is read next

@@ -47,8 +47,10 @@ Group = tuple[Any, ...]
 
 
 def component_rows(usual: Sequence[Scored], adopted: Iterable[tuple[str, Scored]]) -> list[dict[str, str]]:
-    """Rows of the table from predictions with all constants, and from those with the constants of another family, each
-    with the name of that family."""
+    """Rows of the table from predictions with all constants, and from those with the constants of another family.
+
+    Each of the latter goes with the name of that family.
+    """
     looks = first_looks()
     found: dict[tuple[str, str], tuple[float, float, int, str]] = {}
     strangers = _by_target(adopted)
@@ -120,8 +122,11 @@ def _by_target(adopted: Iterable[tuple[str, Scored]]) -> dict[str, dict[str, dic
 def _architecture(
     targets: Mapping[str, Mapping[str, list[Array]]], own: Mapping[str, float]
 ) -> tuple[float, int, float]:
-    """Standard deviation of the medians of an architecture that nobody measured, how many stand behind it, and the
-    spread about them over that with its own constants. Each target counts once, whatever rows and lenders it has."""
+    """Standard deviation of the medians of an architecture that nobody measured, and how many stand behind it.
+
+    The third number is the spread about them over that with the architecture's own constants. Each target counts once,
+    whatever rows and lenders it has.
+    """
     squares, ratios = [], []
     for architecture, lenders in targets.items():
         squares.append(float(np.mean([np.mean([np.median(r) ** 2 for r in groups]) for groups in lenders.values()])))
@@ -133,8 +138,10 @@ def _architecture(
 
 
 def _sources(parts: Iterable[Scored]) -> tuple[float, int]:
-    """Standard deviation of the medians of sources that measured the same library on the same architecture, each such
-    place counting once."""
+    """Standard deviation of the medians of sources that measured the same library on the same architecture.
+
+    Each such place counts once; how many there are is the second number.
+    """
     medians: dict[tuple[str, str], dict[str, list[Array]]] = {}
     for part in parts:
         if not part.batch.caveat and len(part.measured) >= FEWEST:
@@ -188,8 +195,11 @@ class RunGroup:
 
 
 def run_groups(of: str, parts: Iterable[Scored], looks: Iterable[Look] = ()) -> list[RunGroup]:
-    """Groups of the rows of whole runs of a class; and of sources of the ledger that are no strangers any more, or
-    whose rows are not at hand, what first predictions were off by."""
+    """Groups of the rows of whole runs of a class.
+
+    Of sources of the ledger that are no strangers any more, or whose rows are not at hand, they hold what first
+    predictions were off by.
+    """
     rows: dict[tuple[str, str, str, frozenset[str]], list[float]] = {}
     parts = [part for part in parts if OF.get(part.batch.op) == of]
     seen = [part for part in parts if part.seen]

@@ -13,16 +13,20 @@ MEASURED = {"gemm", "attention", "moe", "collective"}
 
 
 def adopted_constants(catalogue: Catalogue, gpu: GPUSpec, parent: str) -> Calibration:
-    """Constants that a GPU would have if nobody had measured it or its architecture, and `parent`, another
-    architecture, stood above it: how well one family says what another does."""
+    """Constants that a GPU would have if nobody had measured it or its architecture.
+
+    `parent`, another architecture, then stands above it: how well one family says what another does.
+    """
     lenders = [_spec(catalogue, parent), *_above(catalogue, parent)]
     own: list[tuple[str, tuple[()], dict[str, str]]] = [(gpu.name, (), {}), (gpu.architecture, (), {})]
     return inherit([*own, *((one.name, flat(one.kernel), one.sources) for one in lenders)], gpu.architecture)
 
 
 def families(catalogue: Catalogue) -> list[str]:
-    """Architectures whose constants were found on GPUs of their own: those right under any GPU's that give constants of
-    products, attention, experts and collectives alike."""
+    """Architectures whose constants were found on GPUs of their own.
+
+    They are those right under any GPU's that give constants of products, attention, experts and collectives alike.
+    """
     return [
         name
         for name in catalogue.names("architectures")

@@ -1,5 +1,8 @@
-"""Which GPU a table means: those of the catalogue, other names for them, and GPUs that exist but have no datasheet
-in the catalogue. A name that is none of these is taken for a mistake."""
+"""Which GPU a table means.
+
+It may be one of the catalogue, another name for one, or a GPU that exists but has no datasheet in the catalogue. A name
+that is none of these is taken for a mistake.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""How good the error bars are: coverage, width and interval score, by class of rows and by how far they stand from what
-chose the constants.
+"""How good the error bars are: coverage, width and interval score.
+
+They are told by class of rows and by how far the rows stand from what chose the constants.
 
 A wide interval holds everything and says nothing, so coverage never stands alone. The interval score of a row is its
 width plus ten times what lies outside, in log(measured / predicted) (Gneiting and Raftery, 2007, for 80 %): lower is
@@ -140,8 +141,11 @@ LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 
 
 def reliability(held: Sequence[Held]) -> list[float]:
-    """The share of rows inside the interval of each of `LEVELS`, each source counting once. Intervals of other levels
-    than 80 % are those of Student's t with six degrees of freedom whose P10 and P90 are the ends."""
+    """The share of rows inside the interval of each of `LEVELS`, each source counting once.
+
+    Intervals of other levels than 80 % are those of Student's t with six degrees of freedom whose P10 and P90 are the
+    ends.
+    """
     normal = NormalDist()
     ends = [student(normal.inv_cdf((1 + level) / 2), _FREEDOM) for level in LEVELS]
     unit = student(normal.inv_cdf(0.9), _FREEDOM)

@@ -58,11 +58,10 @@ SAME = 0.03
 
 
 def gather(target: str, folder: Path, catalogue: Catalogue, done: Validation | None = None) -> Gathered:
-    """Predictions with all constants (those of `done`, if they were made), and with the GPU's or its architecture's
-    passed over where it has them.
+    """Predictions with all constants, and with the GPU's or its architecture's passed over where it has them.
 
-    Each has the regime that its constants then come from. Of whole runs only the first: what they are beside their
-    kernels no constant of a GPU says.
+    Those with all constants are taken from `done`, if they were made. Each has the regime that its constants then come
+    from. Of whole runs only the first: what they are beside their kernels no constant of a GPU says.
     """
     usual = done if done is not None and done.regime == FULL else validate_all(target, folder, catalogue, FULL)
     full = [*usual.scored, *(part for place in twins(folder) for part in _rows_in(place, target, catalogue, FULL))]
@@ -78,8 +77,10 @@ def gather(target: str, folder: Path, catalogue: Catalogue, done: Validation | N
 
 
 def adopt(target: str, folder: Path, catalogue: Catalogue) -> list[tuple[str, Scored]]:
-    """Predictions of kernels and collectives with the constants of each family that was measured, by its name. A GPU
-    whose architecture the catalogue derives from such a family has those of that one alone."""
+    """Predictions of kernels and collectives with the constants of each family that was measured, by its name.
+
+    A GPU whose architecture the catalogue derives from such a family has those of that one alone.
+    """
     found: list[tuple[str, Scored]] = []
     lenders = families(catalogue)
     for parent in lenders:
@@ -189,8 +190,10 @@ def _thinned(count: int) -> np.ndarray:
 
 
 def residual_rows(parts: Gathered, held: str | None = None, without: str | None = None) -> list[dict[str, str]]:
-    """Rows of the table from predictions; `held` names an architecture, `without` a source, whose rows do not count (to
-    test on them)."""
+    """Rows of the table from predictions.
+
+    `held` names an architecture, `without` a source, whose rows do not count (to test on them).
+    """
     pools: dict[tuple[str, str, str, str, str], _Pool] = {}
     for part, how in parts:
         if part.architecture == held or part.source == without:
@@ -225,8 +228,11 @@ def residual_rows(parts: Gathered, held: str | None = None, without: str | None 
 
 
 def _add_runs(pools: dict[tuple[str, str, str, str, str], _Pool], part: Scored) -> None:
-    """Rows of whole runs, each under its engine or framework; mixtures of experts in training under a name of their
-    own. Of engines, and versions of them, that are another's stand-in they say nothing."""
+    """Add rows of whole runs, each under its engine or framework.
+
+    Mixtures of experts in training stand under a name of their own. Of engines, and versions of them, that are
+    another's stand-in the rows say nothing.
+    """
     residuals = np.log(part.measured / part.predicted)
     stratum = np.searchsorted(np.asarray(BOUNDS), part.predicted, side="right")
     members: dict[str, list[int]] = {}

@@ -73,8 +73,11 @@ class Listed:
 
 @dataclass
 class Validation:
-    """Everything one run of `simgpu validate` found. Each row of a table that was read is scored, not predicted or left
-    out; `misfits` are rows that ran though memory is said not to suffice, predicted or not."""
+    """Everything one run of `simgpu validate` found.
+
+    Each row of a table that was read is scored, not predicted or left out. `misfits` are rows that ran though memory is
+    said not to suffice, predicted or not.
+    """
 
     target: str
     folder: Path
@@ -89,10 +92,10 @@ class Validation:
 def validate(
     target: str, folder: Path, catalogue: Catalogue, regime: str = FULL, without: str | None = None, parent: str = ""
 ) -> Validation:
-    """Predict what a folder holds for `target` (one of `TARGETS`, or 'all'), `without` one of them, with the constants
-    that `regime` allows or those of `parent`, an architecture.
+    """Predict what a folder holds for `target` (one of `TARGETS`, or 'all').
 
-    Raises `InputError`.
+    One of the targets can be left out (`without`). Constants are those that `regime` allows, or those of `parent`, an
+    architecture. Raises `InputError`.
     """
     done = Validation(target, folder, regime)
     bench = Bench(catalogue, regime, parent)
@@ -118,8 +121,10 @@ def validate(
 
 
 def validate_all(target: str, folder: Path, catalogue: Catalogue, regime: str = FULL) -> Validation:
-    """Like `validate`, with the tables of folders inside the folder, one level down, whose names are their own: further
-    rows of a table of the folder are a validation of their own."""
+    """Like `validate`, with the tables of folders inside the folder, one level down, whose names are their own.
+
+    Further rows of a table of the folder are a validation of their own.
+    """
     done = validate(target, folder, catalogue, regime)
     for inner in inner_folders(folder):
         if inner in twins(folder):

@@ -54,13 +54,16 @@ class Columns:
 
     @property
     def required(self) -> list[str]:
+        """Columns that a file must have."""
         return [*self.positive, *self.numbers, *self.words, *self.sparse]
 
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of one file: columns of numbers (empty cells are NaN) and of words, the line of each row, and the rows
-    that were skipped."""
+    """The rows of one file: columns of numbers (empty cells are NaN) and of words, and the line of each row.
+
+    Rows that were skipped stand beside them.
+    """
 
     source: str
     file: Path

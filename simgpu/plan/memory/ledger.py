@@ -36,6 +36,7 @@ class Room:
 
     @staticmethod
     def of(cluster: Cluster) -> Room:
+        """The room off the GPUs of a node of a cluster; None where the capacity of a part is not known."""
         node = cluster.node
         sizes = [(socket.memory_capacity, socket.count) for socket in node.sockets]
         known = [size.si * count for size, count in sizes if size is not None]
@@ -94,12 +95,14 @@ class Memory:
 
     @property
     def total(self) -> float:
+        """Bytes of all parts."""
         return float(sum(getattr(self, part) for part in PARTS))
 
     @property
     def allocated(self) -> float:
-        """Without what CUDA and NCCL take, and without buffers that only stay in the pools of other streams:
-        torch.cuda.max_memory_allocated.
+        """Bytes that torch.cuda.max_memory_allocated counts.
+
+        They are without what CUDA and NCCL take, and without buffers that only stay in the pools of other streams.
         """
         return self.total - self.reserve - self.pools
 
@@ -110,8 +113,9 @@ class Memory:
 
     @property
     def shown(self) -> float:
-        """Bytes that nvidia-smi shows: what the allocator holds, with its gaps, plus CUDA and NCCL. Before a GPU is
-        full the allocator gives back what it does not use.
+        """Bytes that nvidia-smi shows: what the allocator holds, with its gaps, plus CUDA and NCCL.
+
+        Before a GPU is full the allocator gives back what it does not use.
         """
         shown = self.held + self.reserve
         return shown if self.capacity is None else max(min(shown, self.capacity), self.total)
@@ -139,8 +143,9 @@ class Memory:
 
     @property
     def fits(self) -> bool:
-        """Not said to be too large, on the GPU, in host memory and on the drives, as far as they are known: true of
-        what is tight.
+        """True if it is not said to be too large, on the GPU, in host memory and on the drives.
+
+        Places of unknown size are passed over, and what is tight fits.
         """
         return self.fit_probability > MISFITS
 

@@ -98,8 +98,10 @@ def fullest(
     capacity: float | None = None,
     room: Room | None = None,
 ) -> Memory:
-    """`peak` of `memory_per_stage`, from the stages that it can be: of those that hold alike layers, and neither ends
-    or the same, the first, since no later one has more microbatches in flight.
+    """The `peak` of `memory_per_stage`, from the stages that it can be.
+
+    Of stages that hold alike layers, and neither ends or the same, that is the first, since no later one has more
+    microbatches in flight.
     """
     alike: dict[tuple[Any, ...], int] = {}
     for stage in range(plan.pp):
@@ -136,8 +138,9 @@ def in_flight(plan: Plan, microbatches: int, stage: int) -> int:
 
 
 class _Event(NamedTuple):
-    """A moment of a step: bytes beside weights and states, of what microbatches have kept and of the gradients that are
-    there; buffers and tensors at work by name.
+    """A moment of a step, by the bytes in memory beside weights and states.
+
+    These are what microbatches have kept, the gradients that are there, and buffers and tensors at work by name.
     """
 
     total: float
@@ -157,8 +160,9 @@ def _sum(tensors: Bytes) -> float:
 
 @dataclass(frozen=True)
 class _Run:
-    """One stage of a step, and the sizes that its parts share. `flying`: microbatches of all the stage's layers that
-    are held at once.
+    """One stage of a step, and the sizes that its parts share.
+
+    `flying`: microbatches of all the stage's layers that are held at once.
     """
 
     config: TransformerConfig
@@ -206,8 +210,9 @@ class _Run:
         return self.flying * kept - self.walk.running
 
     def heads(self) -> float:
-        """Bytes that the head keeps of microbatches: backward follows each loss at once, but with GPipe, and ZB-H1
-        keeps what weight gradients need.
+        """Bytes that the head keeps of microbatches.
+
+        Backward follows each loss at once, but with GPipe, and ZB-H1 keeps what weight gradients need.
         """
         head = self.microbatch.head
         waiting = self.flying - 1 if self.plan.pipeline in ("gpipe", "zb-h1") and self.plan.pp > 1 else 0
@@ -267,8 +272,9 @@ class _Run:
     # ---- events --------------------------------------------------------------------------------------
 
     def event(self, name: str, activations: float, temporary: Bytes, done: float, buffers: Bytes = ()) -> _Event:
-        """A moment at which `done` of the parameters of the rank have gradients: all of them unless they come to be as
-        the only backward of a step goes on.
+        """A moment at which `done` of the parameters of the rank have gradients.
+
+        All of them have, unless gradients come to be as the only backward of a step goes on.
         """
         gradients = self.states.gradients
         if self.stack.late_gradients and self.microbatches == 1 and self.found.total:
@@ -322,8 +328,10 @@ class _Run:
         return tuple(tensors)
 
     def _loss(self) -> Bytes:
-        """Tensors at the peak of the loss of a microbatch. Where the head runs in chunks, each with its backward, the
-        logits of one are alive, beside the gradients of the head's input and of its weights.
+        """Tensors at the peak of the loss of a microbatch.
+
+        Where the head runs in chunks, each with its backward, the logits of one are alive, beside the gradients of the
+        head's input and of its weights.
         """
         plan, numerics = self.plan, self.numerics
         logits = ("logits and loss", self.microbatch.logits * self.stack.loss_bytes / numerics.loss_chunks)
@@ -339,8 +347,10 @@ class _Run:
         return elements * BYTES[self.numerics.weights] if self.full else 0.0
 
     def _head_backward(self) -> Bytes:
-        """Tensors of the backward of the head: gradients of the logits, of its input and of its weights (or a dummy,
-        Megatron-LM, tensor_parallel/layers.py); with sequence parallelism the gathered input.
+        """Tensors of the backward of the head: gradients of the logits, of its input and of its weights.
+
+        In place of the last there may be a dummy (Megatron-LM, tensor_parallel/layers.py); with sequence parallelism
+        the gathered input stands beside them.
         """
         logits = self.microbatch.logits * BYTES["bf16" if self.numerics.dtype == "fp8" else self.numerics.dtype]
         slices = self.plan.tp if self.plan.sequence_parallel else 1
@@ -349,8 +359,9 @@ class _Run:
         return ("gradient of the logits", logits), ("rows of the head", rows), ("gradient of the head", weights)
 
     def _outputs(self) -> Bytes:
-        """Outputs of the last stage of all microbatches, which are merged at the end of a step: logits, or the input of
-        a head that runs with the loss.
+        """Outputs of the last stage of all microbatches, which are merged at the end of a step.
+
+        They are logits, or the input of a head that runs with the loss.
         """
         if self.plan.pp == 1 or not self.stack.stage_buffers:
             return ()
@@ -359,8 +370,10 @@ class _Run:
         return (("outputs of the stage", self.microbatches * each),)
 
     def at(self, event: _Event, capacity: float | None, room: Room | None) -> Memory:
-        """The memory of the stage at a moment. Where streams have pools of their own, gradients that are not there at
-        that moment have their place in one all the same.
+        """The memory of the stage at a moment.
+
+        Where streams have pools of their own, gradients that are not there at that moment have their place in one all
+        the same.
         """
         plan, stack, states = self.plan, self.stack, self.states
         buffers, temporary = (*self.standing(), *event.buffers), (*self.tables(), *event.temporary)

@@ -51,10 +51,12 @@ class Need:
 
     @property
     def p10(self) -> float:
+        """Bytes that one run in ten stays below."""
         return self.mean - _DECILE * self.deviation
 
     @property
     def p90(self) -> float:
+        """Bytes that one run in ten exceeds."""
         return self.mean + _DECILE * self.deviation
 
     def below(self, capacity: float) -> float:
@@ -67,8 +69,9 @@ class Need:
 def need(
     allocated: float, reserve: float, centre: float, spread: float, held: float = 1.0, held_spread: float = 0.0
 ) -> Need:
-    """What a run needs whose count is `allocated` and `reserve`; `held`: what the allocator holds over what is
-    allocated, with the deviation of its logarithm.
+    """What a run needs whose count is `allocated` and `reserve`.
+
+    `held`: what the allocator holds over what is allocated, with the deviation of its logarithm.
     """
     wide = sqrt(spread**2 + held_spread**2)
     mean = allocated * exp(centre + HELD_SHARE * log(held))

@@ -22,8 +22,9 @@ STAGES = 256
 
 @dataclass(frozen=True)
 class Moment:
-    """Backward of a layer: bytes of those behind it that are freed, what it has at work, and the share of the stage's
-    layers that stand behind it.
+    """Backward of a layer: bytes of those behind it that are freed, and what it has at work.
+
+    Beside them stands the share of the stage's layers that are behind it.
     """
 
     freed: float
@@ -33,10 +34,12 @@ class Moment:
 
 @dataclass(frozen=True)
 class Walk:
-    """The layers of a stage with one microbatch: bytes that all and that those of the last chunk keep, of whole rows,
-    of dummies of distinct weights, of keys and values, of buffers of context parallelism; how many there are, and the
-    moments of backward through the last chunk that can be its fullest: of each run of alike layers the last, which has
-    most below it, and the first layer, which has most gradients above it.
+    """The layers of a stage with one microbatch, in bytes.
+
+    These are the bytes that all layers and those of the last chunk keep, of whole rows, of dummies of distinct weights,
+    of keys and values, and of buffers of context parallelism; and how many layers there are. `moments` are those of
+    backward through the last chunk that can be its fullest: of each run of alike layers the last, which has most below
+    it, and the first layer, which has most gradients above it.
     """
 
     kept: float
@@ -59,8 +62,9 @@ def microbatch_of(
 
 @dataclass(frozen=True)
 class Microbatch:
-    """What `sequences` of `tokens` tokens on one rank need in layers, embedding and head. Plans share it that agree
-    within a layer.
+    """What `sequences` of `tokens` tokens on one rank need in layers, embedding and head.
+
+    Plans that agree within a layer share it.
     """
 
     config: TransformerConfig
@@ -154,8 +158,10 @@ class Microbatch:
         return sum(part.batch.size * part.keys * part.kv_heads.size * both * width for part, both in rows)
 
     def context(self, kind: str) -> float:
-        """Keys and values of a ring, bytes: those at work and those that arrive, in backward with their gradients; or
-        those of the whole sequence, and their gradients; or what goes from parts of the sequence to heads.
+        """Bytes of keys and values of context parallelism, by `kind`.
+
+        They are those of a ring, at work and arriving, in backward with their gradients; or those of the whole
+        sequence, and their gradients; or what goes from parts of the sequence to heads.
         """
         parts = [op.split(self.plan.ways) for op in self.operators(kind) if isinstance(op, Attention)]
         width = BYTES[self.numerics.weights]

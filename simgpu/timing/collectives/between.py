@@ -76,8 +76,10 @@ def hop(fabric: Fabric, protocol: str) -> float:
 
 
 def in_flight(protocol: str, size: Array, channels: float, nodes: int, per_node: float) -> Array:
-    """Bytes of a chunk of a tree in all channels: NCCL halves it until each channel has a number of them that grows
-    with the depth of the tree."""
+    """Bytes of a chunk of a tree in all channels.
+
+    NCCL halves it until each channel has a number of them that grows with the depth of the tree.
+    """
     least, most = _CHUNKS[protocol]
     if protocol == "simple":
         wanted = 8.0 * (1 + np.log2(nodes))

@@ -62,8 +62,9 @@ def collective_phases(
 
 
 def traffic(topology: Topology, kind: str, gpus: Sequence[int], algorithm: str) -> list[tuple[tuple[Edge, ...], float]]:
-    """What crosses which edges in one collective: (edges, payload bytes for each byte of its size), without what
-    protocols add. `algorithm` is one that a library chose, 'auto' that of ideal links.
+    """What crosses which edges in one collective: (edges, payload bytes for each byte of its size).
+
+    What protocols add does not count. `algorithm` is one that a library chose, 'auto' that of ideal links.
     """
     if algorithm == "auto":
         phases = ideal_phases(topology, kind, gpus, 1.0, 0.0)

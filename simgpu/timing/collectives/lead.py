@@ -112,8 +112,11 @@ class CollectiveLead(CollectiveFlows):
         return made
 
     def _nvls_fill(self, choice: Choice, size: Array) -> Array:
-        """Seconds until the pipeline of NVLS runs full: within a node a part of a slice, over several of NVLSTree a
-        slice for each level of the tree, up and down, and one for the switch."""
+        """Seconds until the pipeline of NVLS runs full.
+
+        Within a node that is a part of a slice; over several, of NVLSTree, a slice for each level of the tree, up and
+        down, and one for the switch.
+        """
         c, nodes = self.constants, len(self._nodes)
         if nodes == 1:
             return self._fill(choice, size, c["nvls_fill"], c["nvls_slice_bytes"])
@@ -133,8 +136,11 @@ class CollectiveLead(CollectiveFlows):
         return self.unit_time(choice) / self.schedule(choice[0]).moved
 
     def _slices(self, choice: Choice, slice_bytes: float) -> float:
-        """Bytes of a slice in every channel. Channels are as many as the rate asks for, here without rounding: else a
-        link that is a little faster, and so has one channel more to fill, would take longer."""
+        """Bytes of a slice in every channel.
+
+        Channels are as many as the rate asks for, here without rounding: else a link that is a little faster, and so
+        has one channel more to fill, would take longer.
+        """
         c = self.constants
         return slice_bytes * float(np.clip(1 / (self._per_byte(choice) * c["channel_bandwidth"]), 2, c["channels"]))
 

@@ -31,8 +31,10 @@ def wired(topology: Topology) -> bool:
 
 
 def way(topology: Topology, a: int, b: int, group: Sequence[int]) -> Route:
-    """The route from GPU `a` to GPU `b` that NCCL takes in a communicator of `group`: through a third GPU of a mesh
-    where these two have no link and that one has links to both."""
+    """The route from GPU `a` to GPU `b` that NCCL takes in a communicator of `group`.
+
+    It goes through a third GPU of a mesh where these two have no link and that one has links to both.
+    """
     direct = topology.route(a, b)
     if direct.via not in ("pcie", "host") or not wired(topology):
         return direct
@@ -78,8 +80,10 @@ def mesh_walks(topology: Topology, local: Sequence[int], rails: int) -> list[lis
 
 
 def _apart(choices: list[list[list[int]]], lanes: Lanes, most: int, rail: Mapping[int, int]) -> list[list[int]] | None:
-    """One walk of each list, at most `most` of them in each direction of a link and every end on another rail; None
-    where there are none."""
+    """One walk of each list, at most `most` of them in each direction of a link and every end on another rail.
+
+    None where there are none.
+    """
     taken: Counter[tuple[int, int]] = Counter()
     chosen: list[list[int]] = []
 

@@ -58,11 +58,10 @@ def nodes_of(topology: Topology, gpus: Sequence[int]) -> list[list[int]]:
 
 
 def rings(topology: Topology, gpus: Sequence[int]) -> list[list[int]]:
-    """One ring within a node (in a mesh as many as use its links best); across nodes one per NIC, so that every rail
-    carries its share, as NCCL does.
+    """One ring within a node (in a mesh as many as use its links best); across nodes one per NIC.
 
-    Ring r enters the first node at the first GPU of rail r and walks all of its GPUs; the next node is walked the
-    other way round and so is entered on the rail where the first was left.
+    So every rail carries its share, as NCCL does. Ring r enters the first node at the first GPU of rail r and walks all
+    of its GPUs; the next node is walked the other way round and so is entered on the rail where the first was left.
     """
     nodes = nodes_of(topology, gpus)
     rails = min(topology.cluster.node.nic_count, min(map(len, nodes)))
@@ -138,12 +137,13 @@ def direct(topology: Topology, kind: str, gpus: Sequence[int], one_shot: bool = 
 
 
 def _exchanges(topology: Topology, gpus: Sequence[int], ways: list[Route]) -> Iterator[tuple[Route, float]]:
-    """How the parts that every GPU sends to every other travel: (route, how many of them); `ways` are whole routes,
-    one of each kind.
+    """How the parts that every GPU sends to every other travel: (route, how many of them).
 
-    Between two GPUs of a node without a switch there is one flow. Behind a switch, and between nodes, flows are cut
-    at the switch (of the node, the leaf or the spine): all that a GPU sends over the same links is one entry, and so
-    is all that it receives. So there are a few for each GPU, not one for each pair.
+    `ways` are whole routes, one of each kind.
+
+    Between two GPUs of a node without a switch there is one flow. Behind a switch, and between nodes, flows are cut at
+    the switch (of the node, the leaf or the spine): all that a GPU sends over the same links is one entry, and so is
+    all that it receives. So there are a few for each GPU, not one for each pair.
     """
     nodes = nodes_of(topology, gpus)
     leaves: dict[str, dict[int, list[int]]] = {}  # GPUs below each leaf switch, by node

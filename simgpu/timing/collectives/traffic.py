@@ -26,7 +26,7 @@ def kind_of(name: str) -> str | None:
 
 
 def bus_factor(kind: str, n: int) -> float:
-    """busbw / algbw, as nccl-tests define it (doc/PERFORMANCE.md): bytes a port carries per byte of payload."""
+    """Ratio busbw / algbw, as nccl-tests define it (doc/PERFORMANCE.md): bytes a port carries per byte of payload."""
     if kind == "all_reduce":
         return 2 * (n - 1) / n
     return (n - 1) / n if kind in ("all_gather", "reduce_scatter", "all_to_all") else 1.0

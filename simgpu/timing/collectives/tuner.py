@@ -115,8 +115,10 @@ def communicator(
 
 
 def _behind_host_bridge(topology: Topology, gpu: int) -> bool:
-    """Whether a GPU reaches its network adapter through the host bridge of a CPU (PATH_PHB) or host memory, where NCCL
-    does not trust LL128's lines to stay whole. Grace's bridge is no such (PATH_P2C)."""
+    """True if a GPU reaches its network adapter through the host bridge of a CPU (PATH_PHB) or host memory.
+
+    There NCCL does not trust LL128's lines to stay whole. Grace's bridge is no such (PATH_P2C).
+    """
     link = topology.cluster.links.get(topology.cluster.gpu.host_link.link)
     if link is not None and link.kind == "host":
         return False

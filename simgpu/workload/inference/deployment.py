@@ -258,8 +258,10 @@ class Deployment:
 
     @cached_property
     def _copies(self) -> tuple[float, ...]:
-        """Seconds of each stage's weights that stay in host memory to cross the host link: once a step, beside nothing.
-        The GPUs of a socket share its memory."""
+        """Seconds of each stage's weights that stay in host memory to cross the host link.
+
+        They cross once a step, beside nothing. The GPUs of a socket share its memory.
+        """
         if not self.offloaded:
             return ()
         node, port = self.cluster.node, self.cluster.gpu.host_link
@@ -306,9 +308,12 @@ class Deployment:
 
     @cached_property
     def _products(self) -> str:
-        """How llama.cpp multiplies many rows here: Metal converts weights and activations inside the product
-        (ggml-metal.metal, kernel_mul_mm); CUDA multiplies blocks as they are where the GPU has matrix units for 8-bit
-        integers (ggml-cuda/mmq.cu, ggml_cuda_should_use_mmq), and else unpacks weights before."""
+        """How llama.cpp multiplies many rows here.
+
+        Metal converts weights and activations inside the product (ggml-metal.metal, kernel_mul_mm). CUDA multiplies
+        blocks as they are where the GPU has matrix units for 8-bit integers (ggml-cuda/mmq.cu,
+        ggml_cuda_should_use_mmq), and else unpacks weights before.
+        """
         gpu = self.cluster.gpu
         if gpu.vendor == "Apple":
             return INSIDE
@@ -317,8 +322,11 @@ class Deployment:
 
     @cached_property
     def _sums(self) -> tuple[str, str]:
-        """(type, sums) of products that llama.cpp asks cuBLAS for in fp16, sums and all: fp32 where the GPU lacks such
-        sums, or is faster in fp32 altogether (ggml-cuda.cu, fast_fp16_available)."""
+        """(type, sums) of products that llama.cpp asks cuBLAS for in fp16, sums and all.
+
+        They are fp32 where the GPU lacks such sums, or is faster in fp32 altogether (ggml-cuda.cu,
+        fast_fp16_available).
+        """
         try:
             half = self.kernels.peak("fp16", "fp16")
         except InputError:
@@ -341,8 +349,11 @@ class Deployment:
         return tuple(steps)
 
     def _with_whole_norms(self, steps: list[Step], groups: Groups) -> list[Step]:
-        """Norms over all heads together need the sums of squares of every rank: two numbers of a token, in fp32, in one
-        all-reduce (vLLM, layers/mamba/linear_attn.py, MiniMaxText01RMSNormTP.forward_qk)."""
+        """The steps, where norms over all heads together need the sums of squares of every rank.
+
+        These are two numbers of a token, in fp32, in one all-reduce (vLLM, layers/mamba/linear_attn.py,
+        MiniMaxText01RMSNormTP.forward_qk).
+        """
         if not self.config.qk_norm_whole or self.plan.tp == 1:
             return steps
         sums = Collective("qk_norm_sums", "all_reduce", "tp", 8.0 * tokens_of(groups) / self.plan.cp)
@@ -352,9 +363,11 @@ class Deployment:
         return found
 
     def _over_caches(self, operators: Sequence[Operator], plan: Plan) -> list[Step]:
-        """Decode with caches that are split over ranks by their tokens: each attends to its part, and the partial
-        results of all are gathered and weighed (Yang et al., Context Parallelism for Scalable Million-Token Inference,
-        2024, section 3.4)."""
+        """Decode with caches that are split over ranks by their tokens.
+
+        Each rank attends to its part, and the partial results of all are gathered and weighed (Yang et al., Context
+        Parallelism for Scalable Million-Token Inference, 2024, section 3.4).
+        """
         found: list[Step] = []
         n = self.plan.cp
         for op in operators:

@@ -61,6 +61,7 @@ class Generation:
 
     @property
     def total(self) -> float:
+        """Seconds from the prompt to the last token."""
         return self.prefill_s + self.decode_s
 
     @property
@@ -245,8 +246,11 @@ def decode_run(
 
 
 def decode_seconds(deployment: Deployment, batch: int, context: int) -> tuple[StepTime, float]:
-    """(a step, seconds between the tokens of a sequence). A pipeline that overlaps works on a microbatch for each
-    stage, in turn; one that does not passes the whole batch from stage to stage."""
+    """(a step, seconds between the tokens of a sequence).
+
+    A pipeline that overlaps works on a microbatch for each stage, in turn; one that does not passes the whole batch
+    from stage to stage.
+    """
     stages = deployment.plan.pp
     if stages == 1 or not deployment.runtime.overlaps_stages:
         step = deployment.decode(batch, context)

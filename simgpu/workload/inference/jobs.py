@@ -68,8 +68,10 @@ class Inference(_Deployed):
 
 
 class MixedStep(_Deployed):
-    """One step of an engine: a chunk of a prompt (`prefill` tokens behind `past` cached ones) together with `decodes`
-    sequences that get a token each, at `context` tokens."""
+    """One step of an engine: a chunk of a prompt together with sequences that get a token each.
+
+    The chunk is `prefill` tokens behind `past` cached ones; the sequences are `decodes`, at `context` tokens.
+    """
 
     kind: Literal["mixed"] = "mixed"
     prefill: Annotated[int, Field(strict=True, ge=0, le=10**9)] = 0
@@ -79,8 +81,10 @@ class MixedStep(_Deployed):
 
 
 class Serving(_Deployed):
-    """A server at a steady load: `concurrency` clients that each send the next request when they have their answer, or
-    requests that come at a `rate`."""
+    """A server at a steady load.
+
+    Either `concurrency` clients each send the next request when they have their answer, or requests come at a `rate`.
+    """
 
     kind: Literal["serving"] = "serving"
     concurrency: Size | None = None

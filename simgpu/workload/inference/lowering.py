@@ -93,9 +93,12 @@ def _ggml_product(op: Matmul, runtime: Runtime, products: str) -> Iterator[Opera
 
 
 def _ggml_experts(op: ExpertLayer, runtime: Runtime, products: str) -> Iterator[Operator]:
-    """Experts as a graph of operations (llama-graph.cpp, build_moe_ffn): the best of the router's scores are sorted out
-    and weighed; activations are quantised before each product; products of the experts of one token are products of
-    vectors, of more the experts' own; results are weighed, and added up one expert after another."""
+    """Experts as a graph of operations (llama-graph.cpp, build_moe_ffn).
+
+    The best of the router's scores are sorted out and weighed; activations are quantised before each product; products
+    of the experts of one token are products of vectors, of more the experts' own; results are weighed, and added up one
+    expert after another.
+    """
     rows, visits = Dim(op.rows), Dim(op.rows * op.topk)
     scores, chosen, wide, inner = (Dim(op.experts),), (Dim(op.topk),), (Dim(op.hidden),), (Dim(op.inner),)
 
@@ -135,8 +138,10 @@ def _of_experts(op: ExpertLayer, name: str, n: int, k: int) -> Matmul:
 
 
 def _ggml_attention(op: Attention, fused: bool) -> Iterator[Operator]:
-    """Keys and values are copied into the cache; scores pass memory in fp32, softmax and all, unless one kernel keeps
-    them on chip."""
+    """Attention of llama.cpp: keys and values are copied into the cache.
+
+    Scores pass memory in fp32, softmax and all, unless one kernel keeps them on chip.
+    """
     rows = Dim(1, op.batch.size * op.queries)
     new = (Dim(op.kv_heads.size, op.head_dim),)
     yield Pointwise("keys_append", "elementwise", rows, new, WIDE, 1, 0.5)
@@ -193,9 +198,12 @@ def _activation(op: Pointwise, config: TransformerConfig) -> Iterator[Operator]:
 
 
 def _eager_attention(op: Attention, fused: bool, repeats: bool) -> Iterator[Operator]:
-    """transformers' attention: in 16 bits one fused kernel (scaled_dot_product_attention, the default since 4.36); in
-    fp32, which the fused kernels lack, scores, scaling, mask, softmax, and their product with the values. `fused`:
-    scaling and mask go into the softmax, and the cache has its full length from the start."""
+    """Attention of transformers: one fused kernel in 16 bits, separate operations in fp32.
+
+    The fused kernel is scaled_dot_product_attention, the default since 4.36. It lacks fp32, which runs scores, scaling,
+    mask, softmax, and their product with the values. `fused`: scaling and mask go into the softmax, and the cache has
+    its full length from the start.
+    """
     rows, heads = Dim(1, op.batch.size * op.queries), op.heads
     over, keys = (op.batch, heads), Dim(op.keys)
     scores = (Dim(heads.units, heads.width * op.keys, heads.axis),)
@@ -218,8 +226,11 @@ def _eager_attention(op: Attention, fused: bool, repeats: bool) -> Iterator[Oper
 
 
 def _eager_cache(op: Attention, joins: bool, repeats: bool) -> Iterator[Operator]:
-    """Copies of the cache that each step makes: new keys and values are joined to the old ones in a new tensor
-    (cache_utils.py, DynamicCache.update: torch.cat), and repeated for the heads that share them."""
+    """Copies of the cache that each step makes.
+
+    New keys and values are joined to the old ones in a new tensor (cache_utils.py, DynamicCache.update: torch.cat), and
+    repeated for the heads that share them.
+    """
     tokens = Dim(1, op.batch.size * op.keys)
     parts = (("latents", op.cache_width),) if op.cache_width else (("keys", op.head_dim), ("values", op.v_dim))
     for name, width in parts if joins else ():

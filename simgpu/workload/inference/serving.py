@@ -238,8 +238,10 @@ class Passage:
 
 
 def prompts_between(deployment: Deployment, load: Load, size: int, decode_s: float, alone: float) -> Passage:
-    """How the prompts of `size` requests pass between their decodes, of which a step takes `decode_s`; a prompt
-    `alone` takes so long."""
+    """How the prompts of `size` requests pass between their decodes.
+
+    A step of these takes `decode_s`; a prompt `alone` takes so long.
+    """
     output, run = load.output, deployment.runtime
     if run.mixes and deployment.plan.pp == 1:
         return _mixed(deployment, load, size, alone)

@@ -38,8 +38,11 @@ class Speculation:
 
     @property
     def expected(self) -> float:
-        """Tokens that a cycle brings: the accepted ones and the one the model adds (Leviathan et al., Fast Inference
-        from Transformers via Speculative Decoding, 2023, equation 1, where all guesses have one probability)."""
+        """Tokens that a cycle brings: the accepted ones and the one the model adds.
+
+        Leviathan et al., Fast Inference from Transformers via Speculative Decoding, 2023, equation 1, where all guesses
+        have one probability.
+        """
         if isinstance(self.acceptance, tuple):
             return 1.0 + sum(self.acceptance[: self.tokens])
         if self.acceptance >= 1:

@@ -1,5 +1,7 @@
-"""Predicts whole inference runs: deploys the model, simulates its step, batch or load, and the same at the speed of
-sol_s."""
+"""Predicts whole inference runs: deploys the model and simulates its step, batch or load.
+
+The same run at the speed of light is `sol_s`.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,10 @@ from simgpu.workload.runtime_files import bare_forward, runtime
 
 @dataclass(frozen=True)
 class PredictedRun:
-    """A prediction, s, the same at the speed of light, and the ends of the interval that its kernels alone would have
-    over it."""
+    """A prediction, s, and the same at the speed of light.
+
+    With it go the ends of the interval that its kernels alone would have over it.
+    """
 
     seconds: float
     sol_s: float

@@ -40,15 +40,18 @@ class Reader:
         return value if not math.isnan(value) or default is None else default
 
     def count(self, name: str, default: int | None = None) -> int:
+        """A whole number; `default` where the cell is empty or the column is missing."""
         value = self.number(name, default)
         if not math.isfinite(value) or value != int(value):
             raise self._table.error(self._row, "expected a whole number", name)
         return int(value)
 
     def has(self, name: str) -> bool:
+        """True if the cell holds a number."""
         return name in self._table.numbers and not math.isnan(self._table.numbers[name][self._row])
 
     def word(self, name: str) -> str:
+        """The word of a cell; empty where the column is missing."""
         return str(self._table.words[name][self._row]) if name in self._table.words else ""
 
     def dtype(self, name: str = "dtype") -> str:
@@ -59,6 +62,7 @@ class Reader:
         return DTYPES[given]
 
     def flag(self, name: str) -> bool:
+        """True if the cell says 'True'."""
         return self.word(name) == "True"
 
 

@@ -47,8 +47,11 @@ def throughput(row: Reader, batch: int, tokens: int, gpus: int) -> float:
 
 
 def degrees(row: Reader, **more: Any) -> Plan:
-    """The plan that the columns say, and `more` of it. Replicas are counted before experts and context are carved out
-    of them, as publishers do; where columns do not multiply to the GPUs, what is left is data parallelism."""
+    """The plan that the columns say, and `more` of it.
+
+    Replicas are counted before experts and context are carved out of them, as publishers do. Where columns do not
+    multiply to the GPUs, what is left is data parallelism.
+    """
     tp, pp, cp = (row.count(name) for name in ("tp", "pp", "cp"))
     return Plan(
         tp=tp, pp=pp, cp=cp, dp=max(row.count("gpus") // (tp * pp * cp), 1), ep=row.count("ep"), vp=row.count("vp"),
@@ -60,8 +63,10 @@ def step(
     row: Reader, model: str, plan: Plan, dtype: str, framework: str, numerics: Numerics, network: str, caveat: str = "",
     mapped: bool = False,
 ) -> MeasuredStep:  # fmt: skip
-    """A training step of a model of the catalogue, with the time that the printed throughput makes. `mapped`: the
-    publisher's software is none of the catalogue, its neighbour is predicted."""
+    """A training step of a model of the catalogue, with the time that the printed throughput makes.
+
+    `mapped`: the publisher's software is none of the catalogue, its neighbour is predicted.
+    """
     gpus, batch, tokens = row.count("gpus"), row.count("gbs"), row.count("seq")
     case = Case(
         config=row.catalogue.model(model),

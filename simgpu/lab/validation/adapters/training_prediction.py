@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PredictedStep:
-    """Seconds or bytes, and the ends of an 80 % interval: of bytes, or that the kernels of a step alone would have;
-    `needed` bytes where a GPU is said not to have as many."""
+    """Seconds or bytes of a step, and the ends of an 80 % interval.
+
+    The interval is that of the bytes, or the one that the kernels of a step alone would have. `needed` is how many
+    bytes a step takes where a GPU is said not to have as many.
+    """
 
     value: float
     low: float
@@ -136,8 +139,11 @@ def _memory_interval(value: float) -> PredictedStep:
 
 
 def _memory(machine: Machine, case: Case, part: str) -> PredictedStep:
-    """Bytes of a GPU: `peak` of the fullest stage, as PyTorch counts it, which leaves out what CUDA and NCCL take;
-    states and activations of a stage without embedding and head, as Korthikanti et al. 2022 count them."""
+    """Bytes of a GPU: `peak` of the fullest stage, or states or activations of a stage without embedding and head.
+
+    The peak is counted as PyTorch does, which leaves out what CUDA and NCCL take. States and activations are counted as
+    Korthikanti et al. 2022 do.
+    """
     if part == "peak":
         worst = _fullest(case)
         found = need(worst.total - worst.reserve, 0.0, worst.centre, worst.spread)

@@ -1,5 +1,7 @@
-"""The section of a page on intervals: whether they hold and how wide they are, by class and distance; one number for an
-outsider; the reliability diagram."""
+"""The section of a page on intervals: whether they hold and how wide they are.
+
+A table by class and distance, one number for an outsider, and the reliability diagram.
+"""
 
 from __future__ import annotations
 

@@ -114,8 +114,10 @@ def _runtime(framework: str, version: str) -> str:
 
 
 def _precision(row: Reader, config: TransformerConfig, model: str) -> str | None:
-    """The precision that two columns name: of the dense products and of the experts. gpt-oss is published in MXFP4, and
-    DeepSeek's FP8 is in blocks, whatever a table calls them."""
+    """The precision that two columns name: of the dense products and of the experts.
+
+    gpt-oss is published in MXFP4, and DeepSeek's FP8 is in blocks, whatever a table calls them.
+    """
     dense, experts = row.word("gemm_quant_mode"), row.word("moe_quant_mode")
     if config.sinks and "fp4" in (dense + experts + row.word("precision")):
         return "mxfp4"

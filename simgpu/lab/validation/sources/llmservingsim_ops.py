@@ -31,8 +31,11 @@ COLUMNS = Columns(
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a model that the table leaves out. `ffn` is the width of one expert in a mixture of experts, whose
-    experts are not split by tensor parallelism in these measurements."""
+    """Sizes of a model that the table leaves out.
+
+    `ffn` is the width of one expert in a mixture of experts, whose experts are not split by tensor parallelism in these
+    measurements.
+    """
 
     hidden: int
     heads: int

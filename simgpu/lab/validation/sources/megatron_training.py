@@ -148,8 +148,10 @@ _README = (("gradients", "fp32"), ("reduce", "fp32"))
 
 
 def _readme(row: Reader) -> Iterable[MeasuredStep | str]:
-    """README of Megatron-LM: H100, gradients, weights, TP and PP communication overlapped; embeddings not tied
-    (the sizes of the models say so). Microbatch and virtual stages are not stated."""
+    """README of Megatron-LM: H100; communication of gradients, weights, TP and PP is overlapped.
+
+    Embeddings are not tied (the sizes of the models say so). Microbatch and virtual stages are not stated.
+    """
     split, layers = degrees(row), row.count("num_layers")
     gpus = row.count("num_gpus")
     unsplit = not row.has("tp_size")
@@ -178,8 +180,11 @@ def _readme(row: Reader) -> Iterable[MeasuredStep | str]:
 
 
 def _seconds(row: Reader, gpus: int) -> float:
-    """Time of a step from Megatron's model FLOP/s: 72 B s l h^2 (1 + s/6h + V/12lh), without recomputation, the whole
-    matrix of attention counted (Narayanan et al. 2021, equation 3, with 72 in place of 96)."""
+    """Time of a step from Megatron's model FLOP/s: 72 B s l h^2 (1 + s/6h + V/12lh).
+
+    That is without recomputation, the whole matrix of attention counted (Narayanan et al. 2021, equation 3, with 72 in
+    place of 96).
+    """
     rate = row.number("model_flops_per_s_per_gpu")
     names = ("global_batch_size", "seq_len", "num_layers", "hidden_size", "vocab_size")
     b, s, layers, h, v = (row.number(name) for name in names)
@@ -191,8 +196,11 @@ def _divisors(number: int, *tried: int) -> list[int]:
 
 
 def _virtual(stage: int, pp: int) -> list[int]:
-    """Virtual stages to try for a stage of so many layers: chunks of at most two layers first, as in the published
-    recipes of Megatron-LM, then no interleaving and one between."""
+    """Virtual stages to try for a stage of so many layers.
+
+    Chunks of at most two layers come first, as in the published recipes of Megatron-LM, then no interleaving and one
+    between.
+    """
     if pp == 1 or not stage:
         return [1]
     divisors = [n for n in range(1, stage + 1) if stage % n == 0]
@@ -202,8 +210,11 @@ def _virtual(stage: int, pp: int) -> list[int]:
 
 
 def _examples(row: Reader) -> Iterable[MeasuredStep | str]:
-    """examples/llama of Megatron-LM, train_llama3_8b_h100_fp8.sh: weights gathered in fp8 (--fp8-param-gather),
-    gradients reduced in bf16 (--grad-reduce-in-bf16), distributed optimizer, both overlapped."""
+    """Recipe train_llama3_8b_h100_fp8.sh of Megatron-LM (examples/llama).
+
+    Weights are gathered in fp8 (--fp8-param-gather), gradients reduced in bf16 (--grad-reduce-in-bf16), with the
+    distributed optimizer, both overlapped.
+    """
     split = degrees(row)
     tp = split["tp"] > 1
     plan = Plan(

@@ -28,7 +28,7 @@ COLUMNS = Columns(
 
 
 def products(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
-    """linear (with bias; the batch is part of m) and bmm on the vector units, without TF32."""
+    """Products `linear` (with bias; the batch is part of m) and `bmm` on the vector units, without TF32."""
     for (dtype, op), at in table.split(rows, "dtype", "op"):
         m, n, k, batch = (table.number(name, at) for name in ("m", "n", "k", "batch"))
         if op == "linear":
