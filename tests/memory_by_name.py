@@ -13,7 +13,14 @@ def _by_name(function: Any) -> Any:
     return call
 
 
-memory_of, memory_per_stage, fullest, layer_activations, suggestions = map(
+memory_per_stage, fullest, layer_activations, suggestions = map(
     _by_name,
-    (memory.memory_of, memory.memory_per_stage, memory.fullest, memory.layer_activations, fit.suggestions),
+    (memory.memory_per_stage, memory.fullest, memory.layer_activations, fit.suggestions),
 )
+
+
+def memory_of(
+    config: Any, plan: Any, numerics: Any, batch: int, tokens: int, stage: int = 0, **more: Any
+) -> memory.Memory:
+    """Memory of a rank of one stage."""
+    return memory_per_stage(config, plan, numerics, batch, tokens, **more)[stage]

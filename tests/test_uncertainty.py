@@ -17,7 +17,17 @@ from simgpu.lab.validation.standing import library_of
 from simgpu.timing import distance, uncertainty
 from simgpu.timing.distance import OF
 from simgpu.timing.kernels import Uncertainty
-from simgpu.timing.uncertainty import BOUNDS, STRATA, UNKNOWN, class_of, interval, residual, run_spread, spread
+from simgpu.timing.uncertainty import (
+    BOUNDS,
+    STRATA,
+    UNKNOWN,
+    WholeRun,
+    class_of,
+    interval,
+    residual,
+    run_spread,
+    spread,
+)
 
 FOLDER = Path(os.environ.get("SIMGPU_MEASUREMENTS", Path(__file__).parents[2] / "shared/measurements"))
 measured = pytest.mark.skipif(not (FOLDER / "aic_gemm.csv.gz").is_file(), reason=f"no measurements in {FOLDER}")
@@ -95,7 +105,7 @@ def test_the_table_that_ships_is_sane_and_covers_every_class():
 
 @pytest.mark.parametrize("op", ["tpot", "ttft", "e2e"])
 def test_served_runs_of_a_stranger_are_less_sure_than_those_of_a_gpu_that_was_measured(op):
-    known, stranger = (run_spread(op, 0.1, architecture=name, library="vllm") for name in ("hopper", "volta"))
+    known, stranger = (run_spread(op, 0.1, WholeRun(architecture=name, library="vllm")) for name in ("hopper", "volta"))
     assert 0.2 < stranger.low < known.low < 1 < known.high < stranger.high < 6
     assert stranger.layers == {distance.ARCHITECTURE} and not known.layers
 

@@ -20,7 +20,7 @@ from simgpu.errors import InputError
 from simgpu.hardware.inherit import Calibration
 from simgpu.timing.distance import narrowed
 from simgpu.timing.kernels import Uncertainty
-from simgpu.timing.uncertainty import run_spread
+from simgpu.timing.uncertainty import WholeRun, run_spread
 from simgpu.workload.execution import Execution
 from simgpu.workload.runtime_files import runtime
 from simgpu.workload.runtimes import Runtime
@@ -121,14 +121,13 @@ def _run(row: Mapping[str, Any], time: str, total: float, about: Hashable, kerne
     else:
         op, library = served if engine.style == "fused" else alone, engine.library(row["pp"])
         measured = engine.measured
-    found = run_spread(
-        op,
-        value,
+    run = WholeRun(
         library=library,
         architecture=kernel.architecture,
         version=measured,
         load=row["workload"] == "serving",
     )
+    found = run_spread(op, value, run)
     if not measured:
         library = row["runtime"] if engine is None else engine.name
     uncertainty = Uncertainty(f"run {time} {library} {row['gpu']}", found.low, found.high, found.correlated)

@@ -13,7 +13,7 @@ from simgpu.engine.timeline import length, outside, union
 from simgpu.model.graph import ModelGraph
 from simgpu.model.operators import Attention
 from simgpu.timing.kernels import Uncertainty
-from simgpu.timing.uncertainty import RunSpread, run_spread
+from simgpu.timing.uncertainty import RunSpread, WholeRun, run_spread
 from simgpu.workload.execution import Activity, Execution, PeriodicExecution
 
 RECOMPUTATION = "recomputation"
@@ -244,9 +244,8 @@ def spread_of(found: Anatomy, framework: str, architecture: str, experts: bool) 
     """
     ends = kernel_ends(found)
     factors = (min(ends.p10 / found.step, 1.0), max(ends.p90 / found.step, 1.0)) if found.step else (1.0, 1.0)
-    return run_spread(
-        "step_time", found.step, library=framework, architecture=architecture, kernels=factors, experts=experts
-    )
+    run = WholeRun(library=framework, architecture=architecture, kernels=factors, experts=experts)
+    return run_spread("step_time", found.step, run)
 
 
 def interval(found: Anatomy, spread: RunSpread) -> Range:

@@ -71,25 +71,26 @@ def kinds_of_layers(config: TransformerConfig) -> tuple[str, ...]:
 def parameters_of(config: TransformerConfig, plan: Plan, numerics: Numerics, stage: int = 0) -> Parameters:
     """Parameters that a rank of `stage` holds. A tied embedding stands on the first and the last stage."""
     kinds = tuple(kinds_of_stage(config, plan, stage))
-    return _parameters(
-        config, plan.tp, plan.ep, plan.expert_tp, numerics, kinds, stage == 0, stage == plan.pp - 1, plan.pp > 1
-    )
+    ends: tuple[str, ...] = ("embedding",) if stage == 0 else ()
+    if stage == plan.pp - 1:
+        ends += ("head",) if stage == 0 or not config.tied_embeddings else ("head", "copy of the embedding")
+    return _parameters(config, plan.tp, plan.ep, plan.expert_tp, numerics, kinds, ends)
 
 
 @remembered(4096)
 def _parameters(
     config: TransformerConfig, tp: int, ep: int, expert_tp: int | None, numerics: Numerics, kinds: tuple[str, ...],
-    first: bool, last: bool, piped: bool,
+    at_ends: tuple[str, ...],
 ) -> Parameters:  # fmt: skip
     plan = Plan(tp=tp, ep=ep, expert_tp=expert_tp)
     counted = {kind: _of_layer(_split(_layer(config, kind), plan), numerics) for kind in dict.fromkeys(kinds)}
     ends = 0.0
-    if first:
+    if "embedding" in at_ends:
         ends += _weights(_split(embedding_operators(config, 1, 1, "bf16"), plan))
-    if last:
+    if "head" in at_ends:
         head = _split(head_operators(config, 1, 1, "bf16", "fp32"), plan)
         ends += _weights(head)
-        if config.tied_embeddings and piped:
+        if "copy of the embedding" in at_ends:
             ends += sum(
                 part.n_size * part.k.size for part in head if isinstance(part, Matmul) and part.name == "lm_head"
             )

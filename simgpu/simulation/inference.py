@@ -27,7 +27,7 @@ from simgpu.plan.serving_memory import (
     most_sequences,
     serving_memory,
 )
-from simgpu.timing.uncertainty import RunSpread, distance_of, run_spread
+from simgpu.timing.uncertainty import RunSpread, WholeRun, distance_of, run_spread
 from simgpu.workload.execution import Execution
 from simgpu.workload.inference.deploying import deploy, speculation_of
 from simgpu.workload.inference.deployment import Deployment
@@ -347,9 +347,7 @@ def _ends(deployment: Deployment, row: dict[str, Any], runs: Iterable[Run], load
 def run_spread_of(deployment: Deployment, op: str, seconds: float, kernels: Range, load: bool) -> RunSpread:
     """How sure a time of a whole run is, whose kernels alone have the ends `kernels`."""
     run = deployment.runtime
-    return run_spread(
-        op,
-        seconds,
+    asked = WholeRun(
         library=run.library(deployment.plan.pp),
         architecture=deployment.cluster.kernel.architecture,
         kernels=(kernels.p10, kernels.p90),
@@ -357,6 +355,7 @@ def run_spread_of(deployment: Deployment, op: str, seconds: float, kernels: Rang
         version=run.measured,
         load=load,
     )
+    return run_spread(op, seconds, asked)
 
 
 def kernel_ends(runs: Iterable[Run]) -> Range:

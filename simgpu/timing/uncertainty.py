@@ -261,38 +261,40 @@ class RunSpread:
     correlated: float = TOGETHER
 
 
-def run_spread(
-    op: str,
-    seconds: float,
-    *,
-    library: str,
-    architecture: str,
-    kernels: tuple[float, float] = (1.0, 1.0),
-    ends: tuple[float, float] = (1.0, 1.0),
-    version: bool = True,
-    experts: bool = False,
-    seen: bool = False,
-    load: bool = True,
-) -> RunSpread:
-    """How sure the time of a whole run is: 'step_time' of training, 'tpot', 'ttft', 'e2e', 'decode', 'prefill'.
+@dataclass(frozen=True, kw_only=True)
+class WholeRun:
+    """A whole run, by what decides how far it is from measured ones.
 
     `library` is its engine or framework. `kernels` are the ends of its kernels and collectives over the whole, `ends`
     those that its engine's file states of measured runs: none is narrower than these. `version`: residuals are of this
     version of the engine. `experts`: a mixture of experts, of training. `seen`: runs of this very machine chose the
     constants. `load`: of a server, whose queues no other machine has; else of one batch.
     """
-    of = OF[op]
-    between = of if load else ALONE.get(of, of)
+
+    library: str
+    architecture: str
+    kernels: tuple[float, float] = (1.0, 1.0)
+    ends: tuple[float, float] = (1.0, 1.0)
+    version: bool = True
+    experts: bool = False
+    seen: bool = False
+    load: bool = True
+
+
+def run_spread(op: str, seconds: float, run: WholeRun) -> RunSpread:
+    """How sure the time of a whole run is: 'step_time' of training, 'tpot', 'ttft', 'e2e', 'decode', 'prefill'."""
+    of, library, architecture, ends, kernels = OF[op], run.library, run.architecture, run.ends, run.kernels
+    between = of if run.load else ALONE.get(of, of)
     architectures, libraries = _measured()
     layers = set()
     if (of, architecture) not in architectures:
         layers.add(ARCHITECTURE)
     stated = ends != (1.0, 1.0)
-    if not version or ((of, library) not in libraries and not stated):
+    if not run.version or ((of, library) not in libraries and not stated):
         layers.add(SOFTWARE)
-    if experts and (of, f"{library} {EXPERTS}") not in libraries:
+    if run.experts and (of, f"{library} {EXPERTS}") not in libraries:
         layers.add(EXPERTS)
-    elif experts:
+    elif run.experts:
         library = f"{library} {EXPERTS}"
     if (of, library) in libraries:
         found = spread(op, seconds, architecture=architecture, regime=REGIMES[0], library=library, seen=True)
@@ -306,7 +308,7 @@ def run_spread(
     if ARCHITECTURE in layers:  # what residuals say of other GPUs holds none of these kernels' error
         low, high = exp(-hypot(log(low), log(kernels[0]))), exp(hypot(log(high), log(kernels[1])))
     low, high = min(low, kernels[0]), max(high, kernels[1])
-    low, high = widened(low, high, reach(between, layers if seen else {*layers, SOURCE}))
+    low, high = widened(low, high, reach(between, layers if run.seen else {*layers, SOURCE}))
     return RunSpread(low, high, frozenset(layers))
 
 

@@ -23,7 +23,7 @@ from simgpu.timing.distance import (
     student,
     widened,
 )
-from simgpu.timing.uncertainty import interval, run_spread
+from simgpu.timing.uncertainty import WholeRun, interval, run_spread
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=100)
 
@@ -51,18 +51,18 @@ def test_a_part_that_was_added_can_be_taken_away(low, high, more):
 def test_a_run_that_is_farther_is_never_surer(op, library, kernels, flag):
     """Of each flag alone: another version, experts that nobody measured, a machine of one's own."""
     asked = {"library": library, "architecture": "hopper", "kernels": kernels, "seen": True}
-    near = run_spread(op, 0.5, **asked)
-    far = run_spread(op, 0.5, **asked | {flag: flag == "experts"})
+    near = run_spread(op, 0.5, WholeRun(**asked))
+    far = run_spread(op, 0.5, WholeRun(**asked | {flag: flag == "experts"}))
     assert far.low <= near.low * (1 + 1e-12) and far.high >= near.high * (1 - 1e-12)
     assert near.low <= kernels[0] * (1 + 1e-12) and near.high >= kernels[1] * (1 - 1e-12)
 
 
 def test_layers_add_in_squares_and_wider_kernels_count_on_a_new_architecture():
-    near = run_spread("tpot", 0.02, library="vllm", architecture="hopper")
-    far = run_spread("tpot", 0.02, library="vllm", architecture="hopper", version=False)
+    near = run_spread("tpot", 0.02, WholeRun(library="vllm", architecture="hopper"))
+    far = run_spread("tpot", 0.02, WholeRun(library="vllm", architecture="hopper", version=False))
     assert log(far.high) ** 2 == pytest.approx(log(near.high) ** 2 + component("served", SOFTWARE).reach ** 2)
     asked = {"library": "vllm", "architecture": "volta"}
-    plain, wide = (run_spread("tpot", 0.02, **asked, kernels=(end, 1 / end)) for end in (1.0, 0.8))
+    plain, wide = (run_spread("tpot", 0.02, WholeRun(**asked, kernels=(end, 1 / end))) for end in (1.0, 0.8))
     assert log(wide.high) ** 2 == pytest.approx(log(plain.high) ** 2 + log(0.8) ** 2)
 
 

@@ -219,45 +219,79 @@ def _without_suspicious(done: Validation, table: Table) -> Rows:
 
 def _machine(done: Validation, table: Table, adapter: Adapter, machine: Machine, rows: Rows) -> None:
     """Predict rows of one GPU; each row is in exactly one part."""
-    seen = 0
-    refused: dict[tuple[str, str, str, bool], list[int]] = {}
-    misfits: dict[tuple[str, str], list[tuple[int, float]]] = {}
-    scored: list[Scored] = []
+    account, seen = _Account(table, adapter, machine), 0
     for part in parts_of(table, adapter, machine, rows):
         seen += 0 if part.again else len(part.rows)
-        at = part.rows.tolist()
         if isinstance(part, Unpredicted):
-            refused.setdefault((part.op, part.key, part.reason, part.left_out), []).extend(at)
-            if part.misfit:
-                misfits.setdefault((part.op, part.reason), []).extend((row, 0.0) for row in at)
-            continue
-        for row, detail in zip(at, part.details, strict=False):
-            if detail.needed:
-                misfits.setdefault((part.op, ""), []).append((row, detail.needed))
-        try:
-            found = _scored(table, adapter, machine, part)
-        except InputError as error:  # the model itself says what it lacks
-            refused.setdefault((part.op, "", error.problem, False), []).extend(at)
-            continue
-        scored.append(found)
-        missing = sorted({*at} - {*found.batch.rows.tolist()})
-        if missing:
-            refused.setdefault((part.op, "", "the model gives no time", False), []).extend(missing)
+            account.refuse(part)
+        else:
+            account.score(part)
     if seen != len(rows):
         raise AssertionError(f"adapter of {table.source} accounts for {seen} of {len(rows)} rows")
-    doubt = _other_unit(table, adapter, scored)
-    if doubt:
-        rows_of = [(part.batch.op, part.batch.rows.tolist()) for part in scored if not part.batch.again]
-        for op, at in rows_of:
-            refused.setdefault((op, "", doubt, False), []).extend(at)
-        scored = []
-    done.scored += scored
-    for (op, key, reason, left_out), at in sorted(refused.items()):
-        reason = f"{table.place(at[:1])}: {key}: {reason}" if key else reason
-        (done.left_out if left_out else done.not_predicted).append(listed(table, machine.name, op, at, reason))
-    for (op, reason), pairs in sorted(misfits.items()):
-        reason = reason or _too_large([needed for _, needed in pairs], machine)
-        done.misfits.append(listed(table, machine.name, op, [row for row, _ in pairs], reason))
+    account.doubt()
+    account.close(done)
+
+
+@dataclass
+class _Account:
+    """What becomes of the rows of one GPU in a table: which are scored, which are refused and why.
+
+    `refused` is by operation, key, reason and whether the rows are left out on purpose. `misfits` are rows that ran
+    though memory is said not to suffice, by operation and reason; where there is none, the bytes of the rows say it.
+    """
+
+    table: Table
+    adapter: Adapter
+    machine: Machine
+    scored: list[Scored] = field(default_factory=list)
+    refused: dict[tuple[str, str, str, bool], list[int]] = field(default_factory=dict)
+    misfits: dict[tuple[str, str], list[tuple[int, float]]] = field(default_factory=dict)
+
+    def _refuse(self, op: str, reason: str, at: list[int], key: str = "", left_out: bool = False) -> None:
+        self.refused.setdefault((op, key, reason, left_out), []).extend(at)
+
+    def refuse(self, part: Unpredicted) -> None:
+        """Rows that the adapter does not predict."""
+        at = part.rows.tolist()
+        self._refuse(part.op, part.reason, at, part.key, part.left_out)
+        if part.misfit:
+            self.misfits.setdefault((part.op, part.reason), []).extend((row, 0.0) for row in at)
+
+    def score(self, part: Batch) -> None:
+        """Rows that the adapter predicts, but for those to which the model gives no time."""
+        at = part.rows.tolist()
+        for row, detail in zip(at, part.details, strict=False):
+            if detail.needed:
+                self.misfits.setdefault((part.op, ""), []).append((row, detail.needed))
+        try:
+            found = _scored(self.table, self.adapter, self.machine, part)
+        except InputError as error:  # the model itself says what it lacks
+            self._refuse(part.op, error.problem, at)
+            return
+        self.scored.append(found)
+        missing = sorted({*at} - {*found.batch.rows.tolist()})
+        if missing:
+            self._refuse(part.op, "the model gives no time", missing)
+
+    def doubt(self) -> None:
+        """Refuse all scored rows if their times are in another unit."""
+        unit = _other_unit(self.table, self.adapter, self.scored)
+        if unit:
+            for part in self.scored:
+                if not part.batch.again:
+                    self._refuse(part.batch.op, unit, part.batch.rows.tolist())
+            self.scored = []
+
+    def close(self, done: Validation) -> None:
+        """Add the rows to those of the whole run."""
+        table, gpu = self.table, self.machine.name
+        done.scored += self.scored
+        for (op, key, reason, left_out), at in sorted(self.refused.items()):
+            reason = f"{table.place(at[:1])}: {key}: {reason}" if key else reason
+            (done.left_out if left_out else done.not_predicted).append(listed(table, gpu, op, at, reason))
+        for (op, reason), pairs in sorted(self.misfits.items()):
+            reason = reason or _too_large([needed for _, needed in pairs], self.machine)
+            done.misfits.append(listed(table, gpu, op, [row for row, _ in pairs], reason))
 
 
 def _too_large(needed: list[float], machine: Machine) -> str:

@@ -10,7 +10,7 @@ from simgpu.hardware.inherit import REGIMES
 from simgpu.lab.validation.batches import Batch, Detail
 from simgpu.lab.validation.tables import Array
 from simgpu.timing.distance import ARCHITECTURE, EXPERTS, SOFTWARE
-from simgpu.timing.uncertainty import RunSpread, interval, layers_of, run_spread
+from simgpu.timing.uncertainty import RunSpread, WholeRun, interval, layers_of, run_spread
 
 STANDINGS = ("calibrated", "same architecture", "new machine", "new software", "new architecture")
 """How far a row is: constants of this GPU, or of its architecture, chosen on rows of this source; a source that chose
@@ -46,11 +46,11 @@ def _run(batch: Batch, i: int, seconds: float, architecture: str, seen: bool) ->
     detail = batch.details[i]
     assert batch.kernels is not None
     ends = (min(float(batch.kernels[0][i]) / seconds, 1.0), max(float(batch.kernels[1][i]) / seconds, 1.0))
-    return run_spread(
-        batch.op, seconds, library=run_library(batch, detail), architecture=architecture, kernels=ends,
-        ends=detail.ends, version=detail.version, experts=detail.experts, seen=seen,
-        load=detail.load,
+    run = WholeRun(
+        library=run_library(batch, detail), architecture=architecture, kernels=ends, ends=detail.ends,
+        version=detail.version, experts=detail.experts, seen=seen, load=detail.load,
     )  # fmt: skip
+    return run_spread(batch.op, seconds, run)
 
 
 def standing_of(batch: Batch, architecture: str, regime: str, seen: bool) -> np.ndarray[Any, Any]:

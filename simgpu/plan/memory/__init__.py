@@ -16,10 +16,10 @@ from simgpu.plan.memory.ledger import (
     Room,
     peak,
 )
-from simgpu.plan.memory.training import fullest, in_flight, layer_activations, memory_of, memory_per_stage
+from simgpu.plan.memory.training import fullest, in_flight, layer_activations, memory_per_stage
 from simgpu.plan.memory.verdict import LIKELY
 
 __all__ = [
     "COMMUNICATOR_BYTES", "CONTEXT_BYTES", "GIB", "LIKELY", "MIB", "PAIR_BYTES", "PARTS", "Memory", "Room", "fullest",
-    "in_flight", "layer_activations", "memory_of", "memory_per_stage", "peak",
+    "in_flight", "layer_activations", "memory_per_stage", "peak",
 ]  # fmt: skip

@@ -53,25 +53,6 @@ GATHERING = "gathering"
 """Buffers of a stream of gathers, which are free at the peak."""
 
 
-def memory_of(
-    config: TransformerConfig,
-    plan: Plan,
-    numerics: Numerics,
-    stack: Stack,
-    batch: int,
-    tokens: int,
-    stage: int = 0,
-    capacity: float | None = None,
-    room: Room | None = None,
-) -> Memory:
-    """Memory of a rank of `stage` at its peak, training on `batch` sequences of `tokens` tokens in all.
-
-    stack: what the framework keeps. capacity: bytes of the GPU. room: off it.
-    """
-    run = _Run.of(config, plan, numerics, stack, batch, tokens, stage)
-    return run.at(max(run.events()), capacity, room)
-
-
 def memory_per_stage(
     config: TransformerConfig,
     plan: Plan,
@@ -82,10 +63,12 @@ def memory_per_stage(
     capacity: float | None = None,
     room: Room | None = None,
 ) -> tuple[Memory, ...]:
-    """Memory of a rank of every pipeline stage."""
-    return tuple(
-        memory_of(config, plan, numerics, stack, batch, tokens, stage, capacity, room) for stage in range(plan.pp)
-    )
+    """Memory of a rank of every pipeline stage at its peak, training on `batch` sequences of `tokens` tokens in all.
+
+    stack: what the framework keeps. capacity: bytes of the GPU. room: off it.
+    """
+    stages = (_Run.of(config, plan, numerics, stack, batch, tokens, stage) for stage in range(plan.pp))
+    return tuple(stage.peak(capacity, room) for stage in stages)
 
 
 def fullest(
@@ -106,9 +89,8 @@ def fullest(
     alike: dict[tuple[Any, ...], int] = {}
     for stage in range(plan.pp):
         alike.setdefault((*kinds_of_stage(config, plan, stage), stage == 0, stage == plan.pp - 1), stage)
-    return peak(
-        [memory_of(config, plan, numerics, stack, batch, tokens, stage, capacity, room) for stage in alike.values()]
-    )
+    stages = (_Run.of(config, plan, numerics, stack, batch, tokens, stage) for stage in alike.values())
+    return peak([stage.peak(capacity, room) for stage in stages])
 
 
 def layer_activations(
@@ -368,6 +350,10 @@ class _Run:
         logits = self.microbatch.logits * BYTES[self.numerics.weights]
         each = logits if self.numerics.loss_chunks == 1 else self.walk.wide
         return (("outputs of the stage", self.microbatches * each),)
+
+    def peak(self, capacity: float | None, room: Room | None) -> Memory:
+        """The memory of the stage at the moment at which it has most."""
+        return self.at(max(self.events()), capacity, room)
 
     def at(self, event: _Event, capacity: float | None, room: Room | None) -> Memory:
         """The memory of the stage at a moment.

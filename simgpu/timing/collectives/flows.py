@@ -73,7 +73,7 @@ class CollectiveFlows:
             elif algorithm in ("one-shot", "two-shot", "direct"):
                 found = schedules.direct(t, kind, gpus, one_shot=algorithm == "one-shot")
             elif algorithm == "tree":
-                found = schedules.tree(t, kind, gpus)
+                found = schedules.tree(t, gpus)
             elif algorithm == "nvls":
                 found = schedules.nvls(t, kind, gpus)
             else:

@@ -71,7 +71,7 @@ def ideal_phases(
     if algorithm == "nvls" and has_switch(topology, gpus):
         return [_phase(nvls(topology, kind, gpus), size, launch)]
     if algorithm == "tree":
-        return [_phase(tree(topology, kind, gpus), size, launch)]
+        return [_phase(tree(topology, gpus), size, launch)]
     plan = shift(topology, kind, gpus) if kind in ("send_recv", SEND) else ring(topology, kind, gpus)
     slowest = max(flow.route.latency for flow in plan.flows)
     steps = sum(count for _, count in plan.hops)

@@ -198,7 +198,7 @@ def _halves(
     yield topology.edges(back.edges[down:], back.via), count
 
 
-def tree(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:
+def tree(topology: Topology, gpus: Sequence[int]) -> Schedule:
     """Reduce towards a root and broadcast back, over two trees of nodes on every rail; chains inside the nodes."""
     nodes = nodes_of(topology, gpus)
     rails = min(max(topology.cluster.node.nic_count, 1), min(map(len, nodes))) if len(nodes) > 1 else 1

@@ -240,7 +240,7 @@ def decode_run(
     if speculation is None:
         step, seconds = decode_seconds(deployment, batch, context)
         return Run(step, tokens, seconds, 1.0, together=batch / step.sequences)
-    step, drafts = speculation.verify(deployment, batch, context), speculation.draft(deployment, batch, context)
+    step, drafts = speculation.verify(deployment, batch, context), speculation.draft(batch, context)
     seconds = step.seconds + speculation.tokens * drafts.seconds
     return Run(step, tokens / speculation.expected, seconds, speculation.expected, drafts)
 

@@ -49,7 +49,7 @@ def _ggml(op: Operator, runtime: Runtime, products: str) -> Iterator[Operator]:
         case Attention():
             yield from _ggml_attention(op, runtime.fused_attention)
         case ExpertLayer() if runtime.counted_experts:
-            yield from _ggml_experts(op, runtime, products)
+            yield from _ggml_experts(op, products)
         case Pointwise(kind="normalization") if op.writes > 1:  # addition, normalisation, product with its weights
             yield replace(op, name=f"{op.name}_add", kind="elementwise", dtype=WIDE, reads=2, writes=1, weights=0)
             yield replace(op, dtype=WIDE, reads=1, writes=1)
@@ -92,44 +92,51 @@ def _ggml_product(op: Matmul, runtime: Runtime, products: str) -> Iterator[Opera
     yield Pointwise(f"{op.name}_widen", "elementwise", op.m, wide, "fp16", 1, 2)
 
 
-def _ggml_experts(op: ExpertLayer, runtime: Runtime, products: str) -> Iterator[Operator]:
+def _ggml_experts(op: ExpertLayer, products: str) -> Iterator[Operator]:
     """Experts as a graph of operations (llama-graph.cpp, build_moe_ffn).
 
     The best of the router's scores are sorted out and weighed; activations are quantised before each product; products
     of the experts of one token are products of vectors, of more the experts' own; results are weighed, and added up one
     expert after another.
     """
-    rows, visits = Dim(op.rows), Dim(op.rows * op.topk)
-    scores, chosen, wide, inner = (Dim(op.experts),), (Dim(op.topk),), (Dim(op.hidden),), (Dim(op.inner),)
-
-    def small(name: str, of: Dim, width: tuple[Dim, ...], reads: float = 1, writes: float = 1) -> Pointwise:
-        return Pointwise(f"experts_{name}", "elementwise", of, width, WIDE, reads, writes)
-
+    rows, scores, chosen = Dim(op.rows), (Dim(op.experts),), (Dim(op.topk),)
     if op.bias:
-        yield small("router_bias", rows, scores)
-    yield small("sort", rows, scores)
+        yield _small("router_bias", rows, scores)
+    yield _small("sort", rows, scores)
     for name in ("pick", "softmax"):
-        yield small(name, rows, chosen)
+        yield _small(name, rows, chosen)
+    yield from _ggml_expert_products(op, products)
+    wide = (Dim(op.hidden),)
+    yield _small("weigh", Dim(op.rows * op.topk), wide)
+    for _ in range(op.topk - 1):
+        yield _small("add", rows, wide, 2)
+
+
+def _small(name: str, of: Dim, width: tuple[Dim, ...], reads: float = 1, writes: float = 1) -> Pointwise:
+    """An operation of the graph around experts, in fp32."""
+    return Pointwise(f"experts_{name}", "elementwise", of, width, WIDE, reads, writes)
+
+
+def _ggml_expert_products(op: ExpertLayer, products: str) -> Iterator[Operator]:
+    """Products of experts, with what stands between: quantisation of the rows, biases, activation."""
+    visits, wide, inner = Dim(op.rows * op.topk), (Dim(op.hidden),), (Dim(op.inner),)
     apart = op.ranks == 1 and op.rows == 1 and op.stored != ""
     if products != INSIDE:
-        yield small("quantise", rows, wide, 1, QUANTISED)
+        yield _small("quantise", Dim(op.rows), wide, 1, QUANTISED)
     if not apart:
         yield op
     for name in ("gate", "up") if op.gated else ("up",):
         if apart:
             yield _of_experts(op, name, op.inner, op.hidden)
         if op.bias:
-            yield small(f"{name}_bias", visits, inner)
-    yield small("activation", visits, inner, 2 if op.gated else 1)
+            yield _small(f"{name}_bias", visits, inner)
+    yield _small("activation", visits, inner, 2 if op.gated else 1)
     if products != INSIDE:
-        yield small("down_quantise", visits, inner, 1, QUANTISED)
+        yield _small("down_quantise", visits, inner, 1, QUANTISED)
     if apart:
         yield _of_experts(op, "down", op.hidden, op.inner)
     if op.bias:
-        yield small("down_bias", visits, wide)
-    yield small("weigh", visits, wide)
-    for _ in range(op.topk - 1):
-        yield small("add", rows, wide, 2)
+        yield _small("down_bias", visits, wide)
 
 
 def _of_experts(op: ExpertLayer, name: str, n: int, k: int) -> Matmul:

@@ -49,7 +49,7 @@ class Speculation:
             return self.tokens + 1.0
         return (1 - self.acceptance ** (self.tokens + 1)) / (1 - self.acceptance)
 
-    def draft(self, target: Deployment, batch: int, context: int) -> StepTime:
+    def draft(self, batch: int, context: int) -> StepTime:
         """One token guessed for each sequence."""
         return self.drafter.decode(batch, context)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -53,7 +53,7 @@ def _tables(table: Table, rows: Rows, machine: Machine, op: str, call: Callable[
         if refused or kv_dtype not in DTYPES:
             yield refused or Unpredicted(op, at, f"no model of data type '{kv_dtype}'")
             continue
-        yield call(table, at, machine, dtype, kv_dtype, library_for(machine, framework, source))
+        yield call(table, at, machine, _Kind(dtype, kv_dtype, library_for(machine, framework, source)))
 
 
 def library_for(machine: Machine, framework: str, source: str) -> str:
@@ -61,10 +61,23 @@ def library_for(machine: Machine, framework: str, source: str) -> str:
     return library_of(framework, source, machine.architecture) or DEFAULT
 
 
-def _prefill(table: Table, at: Rows, machine: Machine, dtype: str, kv_dtype: str, library: str) -> Part:
+class _Kind(NamedTuple):
+    """What the rows of a batch share: data types as the table spells them, and the library of constants."""
+
+    dtype: str
+    kv_dtype: str
+    library: str
+
+    @property
+    def widths(self) -> tuple[float, float]:
+        """Bytes of an element of queries, and of the cache."""
+        return WIDTHS[DTYPES[self.dtype]], WIDTHS[DTYPES[self.kv_dtype]]
+
+
+def _prefill(table: Table, at: Rows, machine: Machine, kind: _Kind) -> Part:
     batch, q, past, heads, kv, dim, v_dim, window = _shape(table, at)
     keys = past + q
-    width, kv_width = WIDTHS[DTYPES[dtype]], WIDTHS[DTYPES[kv_dtype]]
+    width, kv_width = kind.widths
     moved = batch * (q * heads * (dim + v_dim) * width + keys * kv * (dim + v_dim) * kv_width)
     work = AttentionWork(batch, q, keys, heads, kv, dim, v_dim, window)
     causal = table.words.get("causal")
@@ -72,33 +85,31 @@ def _prefill(table: Table, at: Rows, machine: Machine, dtype: str, kv_dtype: str
     pairs = q * keys if full else visible(q, keys, window)
     flops = 2 * batch * heads * pairs * (dim + v_dim)
     call = partial(timed, machine.timer.attention.prefill, 0.0, work, causal=not full)
-    return _batch("attention_prefill", machine, at, dtype, kv_dtype, library, call, flops, moved)
+    return _batch("attention_prefill", machine, at, kind, call, flops, moved)
 
 
-def _decode(table: Table, at: Rows, machine: Machine, dtype: str, kv_dtype: str, library: str) -> Part:
+def _decode(table: Table, at: Rows, machine: Machine, kind: _Kind) -> Part:
     batch, q, past, heads, kv, dim, v_dim, window = _shape(table, at)
     keys = past + q
     seen = np.where(window > 0, np.minimum(keys, window), keys)
-    width, kv_width = WIDTHS[DTYPES[dtype]], WIDTHS[DTYPES[kv_dtype]]
+    width, kv_width = kind.widths
     flops = 2 * batch * heads * seen * (dim + v_dim)
     moved = batch * (heads * (dim + v_dim) * width + seen * kv * (dim + v_dim) * kv_width)
     work = AttentionWork(batch, 1, keys, heads, kv, dim, v_dim, window)
     call = partial(timed, machine.timer.attention.decode, 0.0, work)
-    return _batch("attention_decode", machine, at, dtype, kv_dtype, library, call, flops, moved)
+    return _batch("attention_decode", machine, at, kind, call, flops, moved)
 
 
-def _batch(
-    op: str, machine: Machine, at: Rows, dtype: str, kv_dtype: str, library: str, call: Any, flops: Array, moved: Array
-) -> Batch:
-    name, kv_name = DTYPES[dtype], DTYPES[kv_dtype]
+def _batch(op: str, machine: Machine, at: Rows, kind: _Kind, call: Any, flops: Array, moved: Array) -> Batch:
+    name, kv_name = DTYPES[kind.dtype], DTYPES[kind.kv_dtype]
     return Batch(
         op,
-        dtype,
+        kind.dtype,
         at,
-        partial(call, dtype=name, kv_dtype=kv_name, library=library),
+        partial(call, dtype=name, kv_dtype=kv_name, library=kind.library),
         partial(roofline, flops, moved, machine.peak(name), machine.bandwidth),
         "attention",
-        library,
+        kind.library,
         (*SHAPE, "attn_dtype", "kv_cache_dtype"),
     )
 

@@ -30,26 +30,24 @@ def products(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
         block = source == ["deep_gemm"]
         library = "fp8-block" if block else libraries.chosen(DTYPES.get(dtype, dtype))
         quantise = libraries.of(library).quantise
+        work = GemmWork(m, n, k)
         saved: Array | float = 0.0
         if quantise is not None:
-            saved = -quantise_time(GemmWork(m, n, k), machine.timer.device, quantise).seconds
-        yield matmul(machine, at, dtype, m, n, k, library=library, overhead=saved)
+            saved = -quantise_time(work, machine.timer.device, quantise).seconds
+        yield matmul(machine, at, dtype, work, library=library, overhead=saved)
 
 
 def matmul(
     machine: Machine,
     rows: Rows,
     dtype: str,
-    m: Array,
-    n: Array,
-    k: Array,
-    batch: Array | float = 1.0,
+    work: GemmWork,
     library: str = DEFAULT,
     overhead: Array | float = 0.0,
     shape: tuple[str, ...] = ("m", "n", "k"),
     rotation: float = np.inf,
 ) -> Part:
-    """A batch of matrix multiplications; `overhead` is what the way of measuring adds to each, s.
+    """Matrix multiplications; `overhead` is what the way of measuring adds to each, s.
 
     `rotation` is how many such operands are used in turn (inf: always cold ones).
     """
@@ -58,13 +56,14 @@ def matmul(
         return refused
     name = DTYPES[dtype]
     width = WIDTHS[name]
+    m, n, k, batch = (np.asarray(size, float) for size in work)
     flops = 2 * batch * m * n * k
     moved = batch * ((m * k + k * n) * width + m * n * max(width, 2.0))
     return Batch(
         "gemm",
         dtype,
         rows,
-        partial(timed, machine.timer.gemm, overhead, m, n, k, batch, dtype=name, library=library, rotation=rotation),
+        partial(timed, machine.timer.gemm, overhead, *work, dtype=name, library=library, rotation=rotation),
         partial(roofline, flops, moved, machine.peak(name), machine.bandwidth),
         "gemm",
         library,

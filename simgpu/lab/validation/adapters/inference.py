@@ -41,7 +41,7 @@ def _parts(translate: Translate, table: Table, rows: Rows, machine: Machine) -> 
     refused: dict[tuple[str, str, bool, str, bool], list[int]] = {}  # fields of `Unpredicted` but `again`
     for row in rows.tolist():
         try:
-            quantities = list(translate(Reader(table, row, machine), machine.bench.catalogue))
+            quantities = list(translate(Reader(table, row, machine)))
         except InputError as error:  # a cell that means nothing
             refused.setdefault(("all", str(error.problem), False, error.key or "", False), []).append(row)
             continue

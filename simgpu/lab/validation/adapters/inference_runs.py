@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from simgpu.catalog import Catalogue
 from simgpu.lab.validation.adapters.reader import Reader
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.parallelism import Plan
@@ -66,5 +65,5 @@ class MeasuredRun:
     caveat: str = ""
 
 
-Translate = Callable[[Reader, Catalogue], "Iterable[MeasuredRun | str]"]
+Translate = Callable[[Reader], "Iterable[MeasuredRun | str]"]
 """What a row says: quantities to predict, or in words why there is no prediction."""

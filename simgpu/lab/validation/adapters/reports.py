@@ -59,29 +59,30 @@ def degrees(row: Reader, **more: Any) -> Plan:
     )  # fmt: skip
 
 
-def step(
-    row: Reader, model: str, plan: Plan, dtype: str, framework: str, numerics: Numerics, network: str, caveat: str = "",
-    mapped: bool = False,
-) -> MeasuredStep:  # fmt: skip
-    """A training step of a model of the catalogue, with the time that the printed throughput makes.
+def step(row: Reader, case: Case, caveat: str = "", mapped: bool = False) -> MeasuredStep:
+    """A training step with the time that the printed throughput makes.
 
     `mapped`: the publisher's software is none of the catalogue, its neighbour is predicted.
     """
-    gpus, batch, tokens = row.count("gpus"), row.count("gbs"), row.count("seq")
-    case = Case(
+    seconds = throughput(row, case.batch, case.tokens, case.gpus)
+    return MeasuredStep((case,), seconds, caveat=caveat, dtype=row.word("precision"), mapped=mapped)
+
+
+def case_of(row: Reader, model: str, plan: Plan, dtype: str, framework: str, numerics: Numerics, network: str) -> Case:
+    """A training step of a model of the catalogue on the GPUs, batch and sequence of a row."""
+    gpus = row.count("gpus")
+    return Case(
         config=row.catalogue.model(model),
         gpus=gpus,
         per_node=max(gpus // row.count("nodes"), 1),
         plan=plan,
-        batch=batch,
-        tokens=tokens,
+        batch=row.count("gbs"),
+        tokens=row.count("seq"),
         dtype=dtype,
         framework=framework,
         numerics=numerics,
         network=network,
     )
-    seconds = throughput(row, batch, tokens, gpus)
-    return MeasuredStep((case,), seconds, caveat=caveat, dtype=row.word("precision"), mapped=mapped)
 
 
 def named(row: Reader, names: Mapping[str, str]) -> str | None:

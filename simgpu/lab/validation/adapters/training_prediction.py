@@ -42,16 +42,15 @@ def predict(machine: Machine, step: MeasuredStep) -> PredictedStep:
     none can be simulated.
     """
     if step.part == "relative":
-        one, whole = (_memory(machine, case, "activations").value for case in step.cases)
+        one, whole = (_memory(case, "activations").value for case in step.cases)
         return _memory_interval(one / whole)
-    quantity = _step if step.quantity == "step_time" else _memory
     cases = step.cases
     if len(cases) > 1:
         cases = tuple(case for case in cases if _fits(machine, case)) or cases
     found, refused = [], None
     for case in cases:
         try:
-            found.append(quantity(machine, case, step.part))
+            found.append(_step(machine, case) if step.quantity == "step_time" else _memory(case, step.part))
         except InputError as error:
             refused = refused or error
     if not found:
@@ -80,7 +79,7 @@ def cluster_of(machine: Machine, case: Case) -> Cluster:
     return bench.clusters[key]
 
 
-def _step(machine: Machine, case: Case, _: str) -> PredictedStep:
+def _step(machine: Machine, case: Case) -> PredictedStep:
     row = _row(machine, case)
     needed = 0.0 if row.get("memory_fits", True) else float(row["memory_bytes_per_gpu"])
     low, high = (float(row[name]) for name in _KERNELS)
@@ -138,7 +137,7 @@ def _memory_interval(value: float) -> PredictedStep:
     return PredictedStep(value, value * MEMORY_LOW, value * MEMORY_HIGH)
 
 
-def _memory(machine: Machine, case: Case, part: str) -> PredictedStep:
+def _memory(case: Case, part: str) -> PredictedStep:
     """Bytes of a GPU: `peak` of the fullest stage, or states or activations of a stage without embedding and head.
 
     The peak is counted as PyTorch does, which leaves out what CUDA and NCCL take. States and activations are counted as

@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
-from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.lab.validation.adapters import inference
 from simgpu.lab.validation.adapters.inference_runs import E2E, TPOT, TTFT, Engine, MeasuredRun
@@ -50,18 +49,18 @@ DRAWN = 0.9
 """Mean of the lengths over the nominal ones there."""
 
 
-def run(row: Reader, catalogue: Catalogue) -> Iterable[MeasuredRun | str]:
+def run(row: Reader) -> Iterable[MeasuredRun | str]:
     """Mean TTFT and TPOT of a load test at a fixed concurrency."""
     model = row.word("model")
-    known = catalogue.published(model)
+    known = row.catalogue.published(model)
     if known is None:
         return [f"no model '{model}' in the catalogue"]
     framework = row.word("framework").lower()
     if framework not in _RUNTIMES:
         return [f"no runtime '{framework}'"]
     dumped = INFERENCEX.match(row.word("data_source")) is not None
-    config = catalogue.model(known)
-    precision = _precision(row, config, model)
+    config = row.catalogue.model(known)
+    precision = _precision(row, config)
     if precision is None:
         return [f"no precision '{row.word('gemm_quant_mode')}', '{row.word('moe_quant_mode')}'"]
     if row.word("mode") not in ("", "agg", "disagg"):
@@ -113,7 +112,7 @@ def _runtime(framework: str, version: str) -> str:
         return framework
 
 
-def _precision(row: Reader, config: TransformerConfig, model: str) -> str | None:
+def _precision(row: Reader, config: TransformerConfig) -> str | None:
     """The precision that two columns name: of the dense products and of the experts.
 
     gpt-oss is published in MXFP4, and DeepSeek's FP8 is in blocks, whatever a table calls them.

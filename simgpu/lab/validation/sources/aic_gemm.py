@@ -16,6 +16,7 @@ from simgpu.lab.validation.adapters.gemm import LIBRARIES, matmul
 from simgpu.lab.validation.batches import Adapter, Machine, Part
 from simgpu.lab.validation.source import Reason, Source
 from simgpu.lab.validation.tables import Columns, Rows, Table
+from simgpu.timing.gemm import GemmWork
 
 COPIES = 6.0
 """Copies of the operands that the collector uses in turn in one CUDA graph."""
@@ -30,9 +31,9 @@ COLUMNS = Columns(
 def linear(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
     """y[m, n] = x[m, k] W[n, k]^T as inference servers run it; narrow types with the quantisation of x."""
     for (dtype,), at in table.split(rows, "dtype"):
-        m, n, k = (table.number(name, at) for name in "mnk")
+        work = GemmWork(*(table.number(name, at) for name in "mnk"))
         library = LIBRARIES.get(dtype, DEFAULT)
-        yield matmul(machine, at, dtype, m, n, k, library=library, rotation=COPIES)
+        yield matmul(machine, at, dtype, work, library=library, rotation=COPIES)
 
 
 SOURCE = Source(

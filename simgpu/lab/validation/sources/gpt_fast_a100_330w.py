@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from simgpu.catalog import Catalogue
 from simgpu.lab.validation.adapters import inference
 from simgpu.lab.validation.adapters.inference_runs import MeasuredRun
 from simgpu.lab.validation.adapters.reader import Reader
@@ -19,12 +18,12 @@ from simgpu.lab.validation.source import Source
 from simgpu.lab.validation.sources.qwen25_speed_a100 import speed
 
 
-def run(row: Reader, catalogue: Catalogue) -> Iterable[MeasuredRun | str]:
+def run(row: Reader) -> Iterable[MeasuredRun | str]:
     """Decode of one sequence."""
     model = named(row, {})
     if model is None:
         return [f"no model '{row.word('model')}' in the catalogue"]
-    return speed(row, catalogue, model, "compiled")
+    return speed(row, model, "compiled")
 
 
 SOURCE = Source(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from simgpu.catalog import Catalogue
 from simgpu.lab.validation.adapters import inference
 from simgpu.lab.validation.adapters.inference_runs import DECODE, PREFILL, Engine, MeasuredRun
 from simgpu.lab.validation.adapters.reader import Reader
@@ -32,14 +31,14 @@ MAY_2024 = "llama.cpp@2024-05"
 """The version that the table was measured with."""
 
 
-def run(row: Reader, catalogue: Catalogue) -> Iterable[MeasuredRun | str]:
+def run(row: Reader) -> Iterable[MeasuredRun | str]:
     """llama-bench: tg N is the decode of N tokens behind an empty cache, pp N a prompt of N tokens."""
     name, quant, phase = row.word("model"), row.word("quant"), row.word("phase")
     if name not in MODELS:
         return [f"no model '{name}' in the catalogue"]
     precision = {"F16": "fp16"}.get(quant, quant.lower())
     gpus, tokens = row.count("num_gpus"), row.count("num_tokens")
-    config = catalogue.model(MODELS[name])
+    config = row.catalogue.model(MODELS[name])
     engine = Engine(config, Plan(pp=gpus), precision, MAY_2024, "fp16", per_node=gpus, link="pcie")
     seconds = tokens / row.number("tokens_per_s")
     if phase not in (DECODE, PREFILL):

@@ -16,6 +16,7 @@ from simgpu.lab.validation.adapters.streams import StreamCall, streamed
 from simgpu.lab.validation.batches import WIDTHS, Adapter, Machine, Part
 from simgpu.lab.validation.source import Source
 from simgpu.lab.validation.tables import Array, Columns, Rows, Table
+from simgpu.timing.gemm import GemmWork
 
 SYNC_OVERHEAD = 25e-6
 """Launch and synchronisation that a host timer sees beside a matrix multiplication, s: the smallest of the table take
@@ -54,8 +55,8 @@ def host_timed(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
     """Calls timed by the host with a synchronisation: its overhead is part of each time."""
     for (op, dtype), at in table.split(rows, "op", "dtype"):
         if op == "matmul":
-            m, n, k = (table.number(name, at) for name in "mnk")
-            yield matmul(machine, at, dtype, m, n, k, overhead=SYNC_OVERHEAD)
+            work = GemmWork(*(table.number(name, at) for name in "mnk"))
+            yield matmul(machine, at, dtype, work, overhead=SYNC_OVERHEAD)
         else:
             m, n = (table.number(name, at) for name in "mn")
             amd = machine.gpu.vendor.lower() == "amd"

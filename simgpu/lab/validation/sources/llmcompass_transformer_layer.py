@@ -17,6 +17,7 @@ from simgpu.lab.validation.batches import Adapter, Machine, Part, Unpredicted
 from simgpu.lab.validation.source import Source
 from simgpu.lab.validation.sources.llmcompass_ops import SYNC_OVERHEAD, stream
 from simgpu.lab.validation.tables import Array, Columns, Rows, Table
+from simgpu.timing.gemm import GemmWork
 
 COLUMNS = Columns(
     positive=(
@@ -55,7 +56,7 @@ def _sizes(table: Table, at: Rows) -> tuple[Array, ...]:
 def _product(table: Table, at: Rows, machine: Machine, op: str, dtype: str) -> Part:
     tokens, q, kv, groups, dim, hidden, share, ffn = _sizes(table, at)
     one = np.ones_like(tokens)
-    m, n, k, batch = {
+    sizes = {
         "qkv_proj": (tokens, 3 * share, hidden, one),
         "q_mul_k": (q, kv, dim, groups),
         "a_mul_v": (q, dim, kv, groups),
@@ -63,7 +64,7 @@ def _product(table: Table, at: Rows, machine: Machine, op: str, dtype: str) -> P
         "w1_proj": (tokens, ffn, hidden, one),
         "w2_proj": (tokens, hidden, ffn, one),
     }[op]
-    return matmul(machine, at, dtype, m, n, k, batch, overhead=SYNC_OVERHEAD, shape=_LAYER)
+    return matmul(machine, at, dtype, GemmWork(*sizes), overhead=SYNC_OVERHEAD, shape=_LAYER)
 
 
 def _extent(table: Table, at: Rows, op: str) -> tuple[Array, Array]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from simgpu.lab.validation.adapters import training
 from simgpu.lab.validation.adapters.reader import Reader
-from simgpu.lab.validation.adapters.reports import TRAINING_COLUMNS, degrees, named, step
+from simgpu.lab.validation.adapters.reports import TRAINING_COLUMNS, case_of, degrees, named, step
 from simgpu.lab.validation.adapters.training_steps import MeasuredStep, Numerics
 from simgpu.lab.validation.source import Source
 
@@ -29,7 +29,8 @@ def run(row: Reader) -> Iterable[MeasuredStep | str]:
     numerics = (*PURE, ("fp8_scaling", "tensorwise")) if low else PURE
     plan = degrees(row, zero=1 if row.count("dp") > 1 else 0)
     caveat = "a trainer of its own, predicted as Megatron's kernels; " + row.word("note").partition(";")[2].strip()
-    return [step(row, model, plan, "fp8" if low else "bf16", "megatron", numerics, "", caveat, mapped=True)]
+    case = case_of(row, model, plan, "fp8" if low else "bf16", "megatron", numerics, "")
+    return [step(row, case, caveat, mapped=True)]
 
 
 SOURCE = Source(

@@ -20,6 +20,7 @@ from simgpu.lab.validation.adapters.streams import StreamCall, rope, streamed
 from simgpu.lab.validation.batches import DTYPES, Adapter, Machine, Part, Unpredicted
 from simgpu.lab.validation.source import Source
 from simgpu.lab.validation.tables import Array, Columns, Rows, Table
+from simgpu.timing.gemm import GemmWork
 
 COLUMNS = Columns(
     positive=("num_tokens", "tp_size", "latency_s"),
@@ -111,9 +112,9 @@ def layers(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
         with_shape = ~np.isnan(table.number("gemm_n", at))
         products, others = at[with_shape], at[~with_shape]
         if len(products):
-            m, n, k = (table.number(name, products) for name in ("num_tokens", "gemm_n", "gemm_k"))
+            work = GemmWork(*(table.number(name, products) for name in ("num_tokens", "gemm_n", "gemm_k")))
             shape = ("model", "tp_size", "layer", "num_tokens", "gemm_n", "gemm_k")
-            yield matmul(machine, products, dtype, m, n, k, shape=shape)
+            yield matmul(machine, products, dtype, work, shape=shape)
         if len(others):
             tokens, tp = table.number("num_tokens", others), table.number("tp_size", others)
             call = stream(layer, model, method, tokens, tp, DTYPES.get(dtype, "bf16"))

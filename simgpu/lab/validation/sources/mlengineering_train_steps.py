@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from simgpu.catalog import Catalogue
 from simgpu.lab.validation.adapters import inference, training
 from simgpu.lab.validation.adapters.inference_runs import PREFILL, Engine, MeasuredRun
 from simgpu.lab.validation.adapters.models import gpt, llama
@@ -82,7 +81,7 @@ def _bridged(link: str) -> str:
     return "pcie" if "PCIe" in link else ("nvlink-bridge pair" if "NVLink" in link else "")
 
 
-def forward(row: Reader, catalogue: Catalogue) -> Iterable[MeasuredRun | str]:
+def forward(row: Reader) -> Iterable[MeasuredRun | str]:
     """One forward of Llama 3, eager or compiled."""
     if row.word("workload") != "forward":
         return ["with a backward pass: see validate training"]

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from simgpu.lab.validation.adapters import training
 from simgpu.lab.validation.adapters.reader import Reader
-from simgpu.lab.validation.adapters.reports import TRAINING_COLUMNS, degrees, named, step
+from simgpu.lab.validation.adapters.reports import TRAINING_COLUMNS, case_of, degrees, named, step
 from simgpu.lab.validation.adapters.training_steps import MIXED, MeasuredStep
 from simgpu.lab.validation.source import Source
 
@@ -33,7 +33,8 @@ def recipe(row: Reader) -> Iterable[MeasuredStep | str]:
     numerics = MIXED["DEFAULT"]
     if row.word("row").startswith("lora"):
         numerics = (*numerics, ("finetune", "lora"))
-    return [step(row, model, plan, "bf16", "pytorch-eager", numerics, NETWORK, row.word("note"), mapped=True)]
+    case = case_of(row, model, plan, "bf16", "pytorch-eager", numerics, NETWORK)
+    return [step(row, case, row.word("note"), mapped=True)]
 
 
 SOURCE = Source(

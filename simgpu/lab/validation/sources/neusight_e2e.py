@@ -13,7 +13,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-from simgpu.catalog import Catalogue
 from simgpu.errors import shown
 from simgpu.lab.validation.adapters import inference, training
 from simgpu.lab.validation.adapters.inference_runs import PREFILL, Engine, MeasuredRun
@@ -74,7 +73,7 @@ _ACTIVATIONS = {"gpt": "gelu_new", "ber": "gelu", "opt": "relu"}
 """Of the families in the table (transformers' config classes)."""
 
 
-def forward(row: Reader, catalogue: Catalogue) -> Iterable[MeasuredRun | str]:
+def forward(row: Reader) -> Iterable[MeasuredRun | str]:
     """One forward: eager on vector units."""
     if row.word("mode") != "inference_prefill":
         return ["with a backward pass: see validate training"]

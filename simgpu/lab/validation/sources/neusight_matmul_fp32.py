@@ -17,6 +17,7 @@ from simgpu.lab.validation.adapters.gemm import LIBRARIES, matmul
 from simgpu.lab.validation.batches import Adapter, Machine, Part
 from simgpu.lab.validation.source import Reason, Source
 from simgpu.lab.validation.tables import Columns, Rows, Table
+from simgpu.timing.gemm import GemmWork
 
 EAGER_OVERHEAD = 30e-6
 """What launching from PyTorch adds to a kernel that is timed alone, s: the smallest kernels of the table take 24 to
@@ -35,7 +36,7 @@ def products(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
             m, batch = batch * m, np.ones_like(m)
         shape = ("op", "batch", "m", "n", "k")
         library = LIBRARIES.get(dtype, DEFAULT)
-        yield matmul(machine, at, dtype, m, n, k, batch, library, EAGER_OVERHEAD, shape=shape, rotation=1.0)
+        yield matmul(machine, at, dtype, GemmWork(m, n, k, batch), library, EAGER_OVERHEAD, shape=shape, rotation=1.0)
 
 
 SOURCE = Source(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from simgpu.catalog import Catalogue
 from simgpu.lab.validation.adapters import inference
 from simgpu.lab.validation.adapters.inference_runs import DECODE, E2E, Engine, MeasuredRun
 from simgpu.lab.validation.adapters.reader import Reader
@@ -32,16 +31,16 @@ PRECISIONS = {
 }
 
 
-def run(row: Reader, catalogue: Catalogue) -> Iterable[MeasuredRun | str]:
+def run(row: Reader) -> Iterable[MeasuredRun | str]:
     """Seconds of one sequence: its prompt, then its tokens."""
     model = named(row, {})
     if model is None:
         return [f"no model '{row.word('model')}' in the catalogue"]
     words = row.word("framework")
-    return speed(row, catalogue, model, "vllm@0.6" if words.startswith("vLLM") else "eager")
+    return speed(row, model, "vllm@0.6" if words.startswith("vLLM") else "eager")
 
 
-def speed(row: Reader, catalogue: Catalogue, model: str, runtime: str) -> list[MeasuredRun | str]:
+def speed(row: Reader, model: str, runtime: str) -> list[MeasuredRun | str]:
     """Seconds of a prompt and its tokens by the tokens per second of a row, whose `seq` is prompt/output."""
     if not row.has("measured"):
         return ["did not run"]
@@ -52,7 +51,7 @@ def speed(row: Reader, catalogue: Catalogue, model: str, runtime: str) -> list[M
     if not (prompt.isdigit() and output.isdigit()):
         return [f"no meaning for seq '{row.word('seq')}'"]
     engine = Engine(
-        catalogue.model(model), Plan(tp=row.count("tp"), pp=row.count("pp")), precision, runtime, "bf16",
+        row.catalogue.model(model), Plan(tp=row.count("tp"), pp=row.count("pp")), precision, runtime, "bf16",
         link="nvswitch", generates=True,
     )  # fmt: skip
     if runtime in PLAIN and precision != "bf16":

@@ -18,6 +18,7 @@ from simgpu.lab.validation.adapters.streams import StreamCall, rope, streamed
 from simgpu.lab.validation.batches import Adapter, Machine, Part
 from simgpu.lab.validation.source import Source
 from simgpu.lab.validation.tables import Array, Columns, Rows, Table
+from simgpu.timing.gemm import GemmWork
 
 COLUMNS = Columns(
     positive=(
@@ -73,10 +74,8 @@ def layers(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
     """Kernels of a layer by their time on the GPU, as a server runs them."""
     for (kind, model, dtype), at in table.split(rows, "kind", "model", "dtype"):
         if kind == "gemm":
-            m, n, k = (table.number(name, at) for name in ("num_tokens", "gemm_n", "gemm_k"))
-            yield matmul(
-                machine, at, dtype, m, n, k, shape=("model", "tp_size", "op", "num_tokens", "gemm_n", "gemm_k")
-            )
+            work = GemmWork(*(table.number(name, at) for name in ("num_tokens", "gemm_n", "gemm_k")))
+            yield matmul(machine, at, dtype, work, shape=("model", "tp_size", "op", "num_tokens", "gemm_n", "gemm_k"))
         else:
             call = stream(kind, model, {name: table.number(name, at) for name in _SHAPE})
             yield streamed(machine, at, kind, dtype, call, ("model", "tp_size", "op", "num_tokens"))

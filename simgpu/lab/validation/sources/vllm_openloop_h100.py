@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from simgpu.catalog import Catalogue
 from simgpu.lab.validation.adapters import inference
 from simgpu.lab.validation.adapters.inference_runs import E2E, TPOT, TTFT, Engine, MeasuredRun
 from simgpu.lab.validation.adapters.reader import Reader
@@ -38,10 +37,10 @@ OFTEN = 10
 """Times that a prompt is sent, from which on the first one, which nobody had sent before, no longer counts."""
 
 
-def run(row: Reader, catalogue: Catalogue) -> Iterable[MeasuredRun | str]:
+def run(row: Reader) -> Iterable[MeasuredRun | str]:
     """Mean TTFT, TPOT and time to the last token of a stage at one rate."""
     model = row.word("model")
-    known = catalogue.published(model)
+    known = row.catalogue.published(model)
     if known is None:
         return [f"no model '{model}' in the catalogue"]
     engine, _, version = row.word("engine").partition(" ")
@@ -51,7 +50,7 @@ def run(row: Reader, catalogue: Catalogue) -> Iterable[MeasuredRun | str]:
         return ["a mean over stages of several rates, which stand in rows of their own"]
     prompt, output = round(row.number("prompt_tokens_mean")), row.count("output_tokens")
     seconds, first = row.number("latency_s_mean"), row.number("ttft_s_mean")
-    config = catalogue.model(known)
+    config = row.catalogue.model(known)
     deployed = Engine(
         config, Plan(tp=row.count("tp")), "bf16", f"vllm@{version}", "bf16",
         chunk=row.count("max_num_batched_tokens", 0), sequences=row.count("max_num_seqs", 0),
