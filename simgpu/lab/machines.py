@@ -25,6 +25,9 @@ _RATES = {
 }
 """Links by GB/s per direction."""
 
+BOARD = 8
+"""GPUs that one board takes at most. A larger node is a rack of trays, as GB200 NVL72."""
+
 
 def cluster_for(
     catalogue: Catalogue, gpu: str, gpus: int, gpus_per_node: int = 0, link: str = "", network: str = ""
@@ -110,6 +113,11 @@ def nodes_with(catalogue: Catalogue, gpu: str) -> list[NodeSpec]:
     """The nodes of the catalogue with a GPU."""
     nodes = [catalogue.spec("nodes", name) for name in catalogue.names("nodes")]
     return [node for node in nodes if isinstance(node, NodeSpec) and node.gpu == gpu]
+
+
+def largest_node(catalogue: Catalogue, gpu: str) -> int:
+    """GPUs of the largest node of the catalogue with a GPU: more than `BOARD` in a rack, `BOARD` if there is none."""
+    return max((node.gpu_count for node in nodes_with(catalogue, gpu)), default=BOARD)
 
 
 def _board(catalogue: Catalogue, gpu: GPUSpec, per_node: int) -> NodeSpec | None:
@@ -230,6 +238,7 @@ def _adapters(per_node: int, wiring: str, network: str) -> tuple[int, dict[str, 
     sockets reach half (microsoft/vidur @7d4751336: 5.9 GB/s between two A100 SXM), one of 25 Gb/s for a box of cards.
     """
     stated = re.search(r"([\d.]+) ?gb/s per gpu", network)
+    modules = wiring in ("nvswitch", "full-mesh")
     host = {"link": "pcie-5", "lanes": _count(16)}
     lanes = 1.0
     if stated or network:
@@ -238,10 +247,9 @@ def _adapters(per_node: int, wiring: str, network: str) -> tuple[int, dict[str, 
         if name.startswith("efa"):  # several cards for a GPU
             lanes = round(8 * rate / float(name.removeprefix("efa-").removesuffix("g")))
     else:
-        modules = wiring in ("nvswitch", "full-mesh")
         name, count, rdma = ("ethernet-100g", min(4, per_node), False) if modules else ("ethernet-25g", 1, False)
     port: dict[str, Any] = {"link": name, "lanes": _count(lanes)}
-    if not rdma and name == "ethernet-100g":
+    if modules and not rdma:
         port["payload_fraction"] = _count(0.5)
     return count, {"port": port, "host_link": host, "gpudirect_rdma": {"value": rdma, "source": "box"}}
 

@@ -61,6 +61,7 @@ class TransformerConfig:
     sinks: bool = False  # a learned logit for each head beside those of the keys (gpt-oss)
     published: str = ""  # how the checkpoint stores its weights, where it is no plain type
     activation: str = ""  # function of the feed-forward as the file names it
+    mtp_layers: int = 0  # further layers that each predict one more token; no part of the simulated model
     qk_norm_whole: bool = False  # the norms of queries and keys are over all heads together (MiniMax)
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from simgpu.documents import Document
@@ -33,6 +34,7 @@ def parse_config(name: str, document: Document) -> TransformerConfig:
     readers = {"bert": _bert, "gpt2": _gpt2, "mpt": _mpt, "opt": _opt} | dict.fromkeys(_DEEPSEEK_LIKE, _deepseek)
     readers |= {"gemma3_text": _gemma, "gpt_oss": _gpt_oss, "llama4_text": _llama4}
     config = readers[kind](name, document) if kind in readers else _llama(name, document, kind)
+    config = replace(config, mtp_layers=_further_layers(document))
     for key in seen.overlooked():
         problem = f"{shown(document.data[key])} changes the shape, and simgpu does not know how it does for '{kind}'"
         raise document.error(f"{problem}; take it out to leave that part of the model out", (key,))
@@ -43,6 +45,12 @@ def parse_config(name: str, document: Document) -> TransformerConfig:
         problem = f"{config.experts_per_token} is more than the {config.experts} experts"
         raise document.error(problem, ("num_experts_per_tok",))
     return config
+
+
+def _further_layers(document: Document) -> int:
+    """Layers behind the model's own that each predict one more token (DeepSeek-V3, GLM-4.5; MiniMax-M2: modules)."""
+    each = _count(document, "num_mtp_modules", 0, least=0, most=MAX_LAYERS)
+    return _count(document, "num_nextn_predict_layers", each, least=0, most=MAX_LAYERS)
 
 
 def _text_part(document: Document, kind: str) -> Document:

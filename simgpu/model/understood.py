@@ -42,7 +42,7 @@ HARMLESS = frozenset(
         # windows that are switched off, and groups of experts that only narrow the choice
         *("max_window_layers", "n_group", "topk_group", "num_expert_group", "num_limited_groups"),
         # layers that predict further tokens are no part of the main model
-        *("num_nextn_predict_layers", "num_mtp_modules", "mtp_transformer_layers", "use_mtp", "mtp_num_layers"),
+        *("mtp_transformer_layers", "use_mtp", "mtp_num_layers"),
         # the same said twice
         *("experts_per_token", "_sliding_window_pattern", "n_ctx"),
         # a vector of the vocabulary's width (phimoe), less than 0.001 % of the weights

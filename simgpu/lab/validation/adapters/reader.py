@@ -23,6 +23,12 @@ class Reader:
         assert self._machine is not None
         return self._machine.bench.catalogue
 
+    @property
+    def gpu(self) -> str:
+        """The catalogue's name of the GPU of its machine."""
+        assert self._machine is not None
+        return self._machine.gpu.name
+
     def error(self, problem: str, key: str) -> InputError:
         """An error about a cell of this row."""
         return self._table.error(self._row, problem, key)

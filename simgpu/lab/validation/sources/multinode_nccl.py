@@ -17,16 +17,13 @@ from functools import partial
 
 import numpy as np
 
-from simgpu.lab.machines import network_cluster, nodes_with
+from simgpu.lab.machines import BOARD, largest_node, network_cluster
 from simgpu.lab.validation.adapters.collectives import NAMES
 from simgpu.lab.validation.batches import Adapter, Batch, Machine, Part, Unpredicted, timed
 from simgpu.lab.validation.source import Reason, Source
 from simgpu.lab.validation.tables import Columns, Rows, Table
 from simgpu.timing.collectives import KINDS, bus_factor, collective_time
 from simgpu.timing.collectives.model import BETWEEN_NODES
-
-RACK = 72
-"""GPUs of a GB200 or GB300 NVL72, which is one node here; its trays of four are nodes in the table."""
 
 _GIGABITS = {"edr": 100, "hdr": 200, "ndr": 400, "xdr": 800}
 _ALGORITHMS = {"ring": "ring", "tree": "tree", "nvlstree": "nvls"}
@@ -92,19 +89,19 @@ def _batch(
     """Rows over the same GPUs of a cluster."""
     (nodes, per_node), (words, rate, nics) = shape, network
     gpus = nodes * per_node
-    racks = any(node.gpu_count == RACK for node in nodes_with(machine.bench.catalogue, machine.gpu.name))
-    if racks:
-        nodes = -(-gpus // RACK)
+    room = largest_node(machine.bench.catalogue, machine.gpu.name)
+    if room > BOARD:  # a rack is one node here; its trays are nodes in the table
+        nodes = -(-gpus // room)
         share = gpus // nodes
-        total = rate * RACK
+        total = rate * room
     else:
         share = per_node
         full = 4 if per_node == 4 and "slingshot" in words.lower() else 8
+        room = max(share, full)
         total = rate * (float(nics) if nics else full)
     key = ("network", machine.gpu.name, nodes, share, words, total)
     bench = machine.bench
     if key not in bench.clusters:
-        room = RACK if racks else max(share, full)
         cluster = network_cluster(bench.catalogue, machine.gpu.name, nodes, room, words, total)
         bench.clusters[key] = replace(cluster, kernel=bench.constants(cluster.gpu))
     cluster = bench.clusters[key]
