@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
-from itertools import repeat
 from math import inf
 from typing import Any, NamedTuple
 
@@ -34,7 +33,7 @@ from simgpu.timing.kernels import NONE, KernelModel, Uncertainty
 from simgpu.workload.classes import Surroundings
 from simgpu.workload.copies import COPIES, copy_phase
 from simgpu.workload.folding import Colours, Pattern, colours
-from simgpu.workload.sharing import together
+from simgpu.workload.sharing import capacities_of, link_of, together, ways_of
 
 Ranks = tuple[int, ...]
 
@@ -138,8 +137,8 @@ class Links:
         for demand in dict.fromkeys(demands):
             for key, phase in self._at_once(topology, demand):
                 if key not in patterns:
-                    patterns[key] = [list(self._keyed(topology, one)) for one in phase]
-                    capacity |= self._capacities(topology, phase)
+                    patterns[key] = [list(ways_of(topology, one)) for one in phase]
+                    capacity |= capacities_of(topology, phase)
         self._colours = colours(list(patterns.values()), capacity)
         self.each = not self._colours.alike
 
@@ -377,15 +376,15 @@ class Links:
             yield Phase(phase.latency, tuple(flow.numbered(number) for flow in phase.flows))
 
     def _numbered(self, topology: Topology, channels: Mapping[Edge, float], edge: Edge) -> int:
-        return self._number(*self._key(topology, edge, channels))
+        return self._number(*link_of(topology, edge, channels))
 
     def _coloured(self, topology: Topology, kind: str, placed: Sequence[Ranks], size: float) -> Iterator[Phase]:
         """Equal collectives as one, on colours of links."""
         assert self._colours is not None
         for phase in zip(*(self._phases(topology, kind, group, size) for group in placed), strict=True):
-            capacity = self._capacities(topology, phase)
+            capacity = capacities_of(topology, phase)
             rate = {self._colours.of[key]: value for key, value in capacity.items()}
-            flows = self._colours.folded(way for one in phase for way in self._keyed(topology, one))
+            flows = self._colours.folded(way for one in phase for way in ways_of(topology, one))
             yield Phase(
                 phase[0].latency,
                 tuple((tuple(self._number(c, rate[c]) for c in on), each, counts) for on, each, counts in flows),
@@ -419,21 +418,6 @@ class Links:
         """Numbers of the classes of links on a route, whose stages are counted from stage `first`."""
         absolute = ((tuple(first + offset for offset in offsets), *rest) for offsets, *rest in route)
         return tuple(self._number(key, key[-1]) for key in absolute)
-
-    def _keyed(self, topology: Topology, phase: CollectivePhase) -> Iterator[tuple[tuple[object, ...], float]]:
-        for edges, size, count in phase.flows:
-            way = tuple(self._key(topology, edge, phase.channels)[0] for edge in edges), size
-            yield from repeat(way, round(count))
-
-    def _capacities(self, topology: Topology, phase: Iterable[CollectivePhase]) -> dict[object, float]:
-        """Capacities of all links that the groups of a phase use, bytes/s, by the links' names."""
-        return dict(self._key(topology, e, one.channels) for one in phase for flow in one.flows for e in flow.edges)
-
-    def _key(self, topology: Topology, edge: Edge, channels: Mapping[Edge, float]) -> tuple[object, float]:
-        """A link by name, and its capacity, bytes/s. Lanes of the same GPU differ from one kind to another."""
-        if edge in channels:
-            return (edge, channels[edge]), channels[edge]
-        return edge, topology.graph.edges[edge]["bandwidth"]
 
     def _number(self, key: object, capacity: float) -> int:
         number = self._numbers.get(key)

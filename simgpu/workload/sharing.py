@@ -1,13 +1,33 @@
-"""Collectives that share links: how long they take together."""
+"""Links that collectives share: their names and capacities, and how long collectives take together."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import repeat
 
 from simgpu.engine import Phase, Simulator
 from simgpu.hardware.topology import Topology
 from simgpu.timing.collectives.ideal import CollectivePhase, Edge
+
+
+def link_of(topology: Topology, edge: Edge, channels: Mapping[Edge, float]) -> tuple[object, float]:
+    """A link by name, and its capacity, bytes/s. Lanes of the same GPU differ from one kind to another."""
+    if edge in channels:
+        return (edge, channels[edge]), channels[edge]
+    return edge, topology.graph.edges[edge]["bandwidth"]
+
+
+def ways_of(topology: Topology, phase: CollectivePhase) -> Iterator[tuple[tuple[object, ...], float]]:
+    """The flows of a phase, each by the names of its links and its bytes."""
+    for edges, size, count in phase.flows:
+        way = tuple(link_of(topology, edge, phase.channels)[0] for edge in edges), size
+        yield from repeat(way, round(count))
+
+
+def capacities_of(topology: Topology, phase: Iterable[CollectivePhase]) -> dict[object, float]:
+    """Capacities of all links that the groups of a phase use, bytes/s, by the links' names."""
+    return dict(link_of(topology, e, one.channels) for one in phase for flow in one.flows for e in flow.edges)
 
 
 def together(topology: Topology, all_phases: Sequence[Sequence[CollectivePhase]]) -> float:
@@ -17,9 +37,7 @@ def together(topology: Topology, all_phases: Sequence[Sequence[CollectivePhase]]
 
     def link(edge: Edge, channels: Mapping[Edge, float]) -> int:
         if edge not in numbers:
-            numbers[edge] = sim.add_link(
-                channels[edge] if edge in channels else topology.graph.edges[edge]["bandwidth"]
-            )
+            numbers[edge] = sim.add_link(link_of(topology, edge, channels)[1])
         return numbers[edge]
 
     for i, phases in enumerate(all_phases):
