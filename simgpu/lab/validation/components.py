@@ -200,8 +200,33 @@ def run_groups(of: str, parts: Iterable[Scored], looks: Iterable[Look] = ()) -> 
     Of sources of the ledger that are no strangers any more, or whose rows are not at hand, they hold what first
     predictions were off by.
     """
-    rows: dict[tuple[str, str, str, frozenset[str]], list[float]] = {}
     parts = [part for part in parts if OF.get(part.batch.op) == of]
+    rows = _residuals_of_runs(parts)
+    found = [_group(publisher, layers, np.asarray(each)) for (publisher, _, _, layers), each in rows.items()]
+    strangers = {part.source for part in parts if not part.seen}
+    for look in looks:
+        if look.of == of and not look.component and look.source.removesuffix(f" {EXPERTS}") not in strangers:
+            new = {SOURCE, EXPERTS} if look.source.endswith(f" {EXPERTS}") else {SOURCE}
+            error = _error(look.spread, look.rows)
+            found.append(RunGroup(look.source, frozenset(new), look.median, error, look.spread, False))
+    return found
+
+
+def _group(publisher: str, layers: frozenset[str], residuals: Array) -> RunGroup:
+    """The group of some residuals, in logarithms."""
+    within = _width(residuals)
+    error = _error(within, len(residuals))
+    return RunGroup(publisher, layers, float(np.median(residuals)), error, within, SOURCE not in layers)
+
+
+def _error(spread: float, rows: int) -> float:
+    """Standard error of the median of so many rows with a spread, which is no smaller than 2 %."""
+    return float(1.25 * max(spread, 0.02) / rows**0.5)
+
+
+def _residuals_of_runs(parts: Sequence[Scored]) -> dict[tuple[str, str, str, frozenset[str]], list[float]]:
+    """Residuals of whole runs in logarithms by publisher, architecture, engine and layers that are far."""
+    rows: dict[tuple[str, str, str, frozenset[str]], list[float]] = {}
     seen = [part for part in parts if part.seen]
     architectures = {part.architecture for part in seen}
     libraries = {run_library(part.batch, detail) for part in seen for detail in part.batch.details if detail.version}
@@ -218,27 +243,7 @@ def run_groups(of: str, parts: Iterable[Scored], looks: Iterable[Look] = ()) -> 
             layers = frozenset(layer for layer, is_far in far.items() if is_far)
             key = (detail.origin, part.architecture, f"{library} {detail.experts}", layers)
             rows.setdefault(key, []).append(math.log(part.measured[i] / part.predicted[i]))
-    found = []
-    for (publisher, _, _, layers), residuals in rows.items():
-        values = np.asarray(residuals)
-        within = _width(values)
-        found.append(
-            RunGroup(
-                publisher,
-                layers,
-                float(np.median(values)),
-                1.25 * max(within, 0.02) / len(values) ** 0.5,
-                within,
-                SOURCE not in layers,
-            )
-        )
-    strangers = {part.source for part in parts if not part.seen}
-    for look in looks:
-        if look.of == of and not look.component and look.source.removesuffix(f" {EXPERTS}") not in strangers:
-            new = {SOURCE, EXPERTS} if look.source.endswith(f" {EXPERTS}") else {SOURCE}
-            error = 1.25 * max(look.spread, 0.02) / look.rows**0.5
-            found.append(RunGroup(look.source, frozenset(new), look.median, error, look.spread, False))
-    return found
+    return rows
 
 
 def _runs(of: str, parts: Sequence[Scored], looks: Sequence[Look] = ()) -> dict[str, tuple[float, int]]:

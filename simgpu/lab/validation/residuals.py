@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -189,36 +189,23 @@ def _thinned(count: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, MOST)).astype(int))
 
 
+Pools = dict[tuple[str, str, str, str, str], _Pool]
+"""Residuals by operator, library, architecture, regime and stratum."""
+
+
 def residual_rows(parts: Gathered, held: str | None = None, without: str | None = None) -> list[dict[str, str]]:
     """Rows of the table from predictions.
 
     `held` names an architecture, `without` a source, whose rows do not count (to test on them).
     """
-    pools: dict[tuple[str, str, str, str, str], _Pool] = {}
+    pools: Pools = {}
     for part, how in parts:
-        if part.architecture == held or part.source == without:
+        if part.architecture == held or part.source == without or not part.seen:
             continue
-        if part.batch.op in OF:
-            if how == USUAL and part.seen:
-                _add_runs(pools, part)
-            continue
-        if part.batch.ends is not None or not part.seen:
-            continue
-        usable = ~part.reserved
-        residuals = np.log(part.measured / part.predicted)[usable]
-        stratum = np.searchsorted(np.asarray(BOUNDS), part.predicted[usable], side="right")
-        group = (part.source, part.gpu, part.batch.op, part.batch.dtype, part.architecture)
-        op, library = part.batch.op, library_of(part.batch)
-        plain = not part.batch.caveat
-        places = [(op, library, ANY), *([(op, ANY, ANY), (class_of(op), ANY, ANY)] if plain else [])]
-        if how == ITSELF:  # says how its family does, not how a family does by its next member
-            places = []
-        if how != STRANGER or part.regime == INHERITED:
-            places += [(op, library, part.architecture), *([(op, ANY, part.architecture)] if plain else [])]
-        for place in dict.fromkeys(places):
-            for s, name in enumerate((*STRATA, ANY)):
-                chosen = residuals if name == ANY else residuals[stratum == s]
-                pools.setdefault((*place, part.regime, name), _Pool()).add(group, chosen)
+        if part.batch.op not in OF:
+            _add_kernels(pools, part, how)
+        elif how == USUAL:
+            _add_runs(pools, part)
     found = []
     for key, pool in sorted(pools.items()):
         row = pool.row(key[3] != REGIMES[0] and key[2] == ANY, FEWEST_RUNS if key[0] in OF else FEWEST)
@@ -227,14 +214,45 @@ def residual_rows(parts: Gathered, held: str | None = None, without: str | None 
     return _halfway(found)
 
 
-def _add_runs(pools: dict[tuple[str, str, str, str, str], _Pool], part: Scored) -> None:
+def _add_kernels(pools: Pools, part: Scored, how: str) -> None:
+    """Add rows of kernels and collectives; bytes of memory say nothing of times."""
+    if part.batch.ends is None:
+        usable = ~part.reserved
+        residuals = np.log(part.measured / part.predicted)[usable]
+        _add(pools, _places(part, how), part, part.regime, residuals, part.predicted[usable])
+
+
+def _places(part: Scored, how: str) -> Iterable[tuple[str, str, str]]:
+    """Where rows of kernels count: (operator or its class, library, architecture); libraries with a caveat alone."""
+    op, library = part.batch.op, library_of(part.batch)
+    plain = not part.batch.caveat
+    places = [(op, library, ANY), *([(op, ANY, ANY), (class_of(op), ANY, ANY)] if plain else [])]
+    if how == ITSELF:  # says how its family does, not how a family does by its next member
+        places = []
+    if how != STRANGER or part.regime == INHERITED:
+        places += [(op, library, part.architecture), *([(op, ANY, part.architecture)] if plain else [])]
+    return dict.fromkeys(places)
+
+
+def _add(
+    pools: Pools, places: Iterable[tuple[str, str, str]], part: Scored, regime: str, residuals: Array, predicted: Array
+) -> None:
+    """Add residuals to places, those of each stratum of times and those of all."""
+    stratum = np.searchsorted(np.asarray(BOUNDS), predicted, side="right")
+    group = (part.source, part.gpu, part.batch.op, part.batch.dtype, part.architecture)
+    for place in places:
+        for s, name in enumerate((*STRATA, ANY)):
+            chosen = residuals if name == ANY else residuals[stratum == s]
+            pools.setdefault((*place, regime, name), _Pool()).add(group, chosen)
+
+
+def _add_runs(pools: Pools, part: Scored) -> None:
     """Add rows of whole runs, each under its engine or framework.
 
     Mixtures of experts in training stand under a name of their own. Of engines, and versions of them, that are
     another's stand-in the rows say nothing.
     """
     residuals = np.log(part.measured / part.predicted)
-    stratum = np.searchsorted(np.asarray(BOUNDS), part.predicted, side="right")
     members: dict[str, list[int]] = {}
     for i, detail in enumerate(part.batch.details):
         if detail.version and not part.reserved[i]:
@@ -242,13 +260,9 @@ def _add_runs(pools: dict[tuple[str, str, str, str, str], _Pool], part: Scored) 
             members.setdefault(f"{library} {EXPERTS}" if detail.experts else library, []).append(i)
     op = part.batch.op
     for library, at in members.items():
-        group = (part.source, part.gpu, op, part.batch.dtype, part.architecture)
         places = [(op, library, ANY), (op, library, part.architecture)]
         places += [] if library.endswith(EXPERTS) else [(op, ANY, ANY), (op, ANY, part.architecture)]
-        for place in places:
-            for s, name in enumerate((*STRATA, ANY)):
-                chosen = residuals[at] if name == ANY else residuals[at][stratum[at] == s]
-                pools.setdefault((*place, REGIMES[0], name), _Pool()).add(group, chosen)
+        _add(pools, places, part, REGIMES[0], residuals[at], part.predicted[at])
 
 
 INHERITED, ANYTHING = REGIMES[1], REGIMES[2]

@@ -142,6 +142,10 @@ def others_in(folder: Path) -> list[tuple[str, str]]:
     return found
 
 
+Problem = tuple[int, str, str, str]
+"""A cell that cannot be used: row, column, what is wrong, what was expected."""
+
+
 def read_table(source: str, file: Path, columns: Columns) -> Table:
     """A table with the columns it must have, every cell checked. Raises `InputError` for what is not the table."""
     return table_of(source, file, read_cells(file), columns)
@@ -150,31 +154,18 @@ def read_table(source: str, file: Path, columns: Columns) -> Table:
 def table_of(source: str, file: Path, cells: Cells, columns: Columns) -> Table:
     """The same for the cells of a file, or some rows of it."""
     _check_header(cells.header, columns, file)
-    place = {name: i for i, name in enumerate(cells.header)}
     names = {name: name for name in (*columns.words, *columns.optional)} | dict(columns.renamed)
-    wrong: dict[int, Skipped] = {}  # the first problem of each row
+    words = {name: _texts(cells, old) or [""] * len(cells.rows) for name, old in names.items()}
     numbers: dict[str, Array] = {}
+    problems: list[Problem] = []
     for name in (*columns.positive, *columns.numbers, *columns.sparse, *columns.loose):
-        if name in columns.loose and name not in place:
-            continue
-        texts = [row[place[name]] for row in cells.rows]
-        numbers[name], problems = _numbers(texts, name, columns)
-        for row, (problem, expected) in problems.items():
-            wrong.setdefault(row, Skipped(cells.lines[row], name, problem, expected))
-    words = {
-        name: [row[place[old]] for row in cells.rows] if old in place else [""] * len(cells.rows)
-        for name, old in names.items()
-    }
-    for name in columns.words:
-        for row, text in enumerate(words[name]):
-            if not text:
-                wrong.setdefault(row, Skipped(cells.lines[row], name, "is empty", "a word"))
-    longest = MAX_LETTERS // max(len(cells.rows), 1)  # words of a column are kept side by side, as wide as the widest
-    for name, texts in words.items():
-        for row, text in enumerate(texts):
-            if len(text) > longest:
-                problem = f"has {len(text):,} letters, expected a short word"
-                wrong.setdefault(row, Skipped(cells.lines[row], name, problem, "a short word"))
+        texts = _texts(cells, name)
+        if texts is not None:  # what may be missing, since the header has the others
+            numbers[name], found = _numbers(texts, name, columns)
+            problems += [(row, name, *problem) for row, problem in found.items()]
+    wrong: dict[int, Skipped] = {}  # the first problem of each row
+    for row, name, problem, expected in (*problems, *_of_words(words, columns)):
+        wrong.setdefault(row, Skipped(cells.lines[row], name, problem, expected))
     gpus = words.get("gpu", [""] * len(cells.rows))
     skipped = [*cells.skipped, *(replace(problem, gpu=gpus[row]) for row, problem in wrong.items())]
     kept = np.asarray([row for row in range(len(cells.rows)) if row not in wrong], np.intp)
@@ -186,6 +177,27 @@ def table_of(source: str, file: Path, cells: Cells, columns: Columns) -> Table:
         {name: np.asarray([values[row] for row in kept], str) for name, values in words.items()},
         sorted(skipped, key=lambda row: row.line),
     )
+
+
+def _texts(cells: Cells, name: str) -> list[str] | None:
+    """The cells of a column; None where the file has no such column."""
+    if name not in cells.header:
+        return None
+    place = cells.header.index(name)
+    return [row[place] for row in cells.rows]
+
+
+def _of_words(words: Mapping[str, Sequence[str]], columns: Columns) -> Iterator[Problem]:
+    """Words that are missing, and those that are too long: a column is kept side by side, as wide as its widest."""
+    for name in columns.words:
+        for row, text in enumerate(words[name]):
+            if not text:
+                yield row, name, "is empty", "a word"
+    for name, texts in words.items():
+        longest = MAX_LETTERS // max(len(texts), 1)
+        for row, text in enumerate(texts):
+            if len(text) > longest:
+                yield row, name, f"has {len(text):,} letters, expected a short word", "a short word"
 
 
 def _check_header(header: Sequence[str], columns: Columns, file: Path) -> None:

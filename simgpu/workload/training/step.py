@@ -394,16 +394,7 @@ class _Step:
         known = [[unit for chunk in chunks for unit in chunk] for chunks in self.stages]
         full = self.job.numerics.finetune == "full"  # experts have no adapters
         sums = [(sum(u.trained for u in units), sum(u.expert_weights for u in units if full)) for units in known]
-        after = [list(ids) for ids in self.reduced]
-        norm = {held: norm_of(self.job, self.kernels, *held) for held in dict.fromkeys(sums)}
-        norms = [norm[held] for held in sums]
-        if any(norms):
-            for stage, squares in enumerate(norms):
-                for label, seconds in squares:
-                    after[stage] = [self._delay(stage, seconds, label, after[stage])]
-            if self.plan.world > 1:
-                met = self._meet(after)
-                after = [[dict.fromkeys(ranks, met)] for ranks in self.ranks]
+        after = self._clip(sums)
         made: dict[tuple[float, float], list[tuple[Activity, float]]] = {}
         for stage, held in enumerate(sums):
             waits = after[stage]
@@ -411,6 +402,21 @@ class _Step:
                 made[held] = update_of(self.job, self.kernels, self.links, *held)
             for label, seconds in made[held]:
                 waits = [self._delay(stage, seconds, label, waits)]
+
+    def _clip(self, sums: Sequence[tuple[float, float]]) -> list[list[Ids]]:
+        """Norms of the gradients of every stage, of which it holds `sums`; what the update of each has to wait for."""
+        after = [list(ids) for ids in self.reduced]
+        norm = {held: norm_of(self.job, self.kernels, *held) for held in dict.fromkeys(sums)}
+        norms = [norm[held] for held in sums]
+        if not any(norms):
+            return after
+        for stage, squares in enumerate(norms):
+            for label, seconds in squares:
+                after[stage] = [self._delay(stage, seconds, label, after[stage])]
+        if self.plan.world == 1:
+            return after
+        met = self._meet(after)
+        return [[dict.fromkeys(ranks, met)] for ranks in self.ranks]
 
     def _meet(self, after: Sequence[Sequence[Ids]]) -> int:
         """The exchange in which all ranks add up the squares of their norms: 4 bytes over the slowest group."""

@@ -87,15 +87,18 @@ def _goals(runs: dict[str, Validation]) -> Iterator[str]:
         for gpu in _gpus(runs, goal):
             for regime, words in ((FULL, "all"), (FAMILY, "family"), (DATASHEET, "datasheet")):
                 parts = [part for part in runs[regime].scored if part.gpu == gpu]
-                own = regime == FULL
-                found = errors_of(parts, goal, stranger=not own)
-                wanted = goal.measured.get(gpu, goal.measured.get("")) if own else goal.stranger
-                if found is None or wanted is None:  # none is set for this GPU
-                    continue
-                verdict = "yes" if reached(found, wanted) else "no"
-                cells = [goal.title, gpu, words, f"{found['rows']:,}", _triple(wanted), _errors(found), verdict]
-                cells += [_over(found, wanted), _within(parts, goal), _sol(found), goal.known if own else ""]
-                yield f"| {' | '.join(cells)} |"
+                yield from _goal_row(parts, goal, gpu, words, own=regime == FULL)
+
+
+def _goal_row(parts: Sequence[Scored], goal: Goal, gpu: str, words: str, own: bool) -> Iterator[str]:
+    """How near a GPU comes to a goal with its `own` constants or a stranger's; nothing where no goal is set for it."""
+    found = errors_of(parts, goal, stranger=not own)
+    wanted = goal.measured.get(gpu, goal.measured.get("")) if own else goal.stranger
+    if found is not None and wanted is not None:
+        verdict = "yes" if reached(found, wanted) else "no"
+        cells = [goal.title, gpu, words, f"{found['rows']:,}", _triple(wanted), _errors(found), verdict]
+        cells += [_over(found, wanted), _within(parts, goal), _sol(found), goal.known if own else ""]
+        yield f"| {' | '.join(cells)} |"
 
 
 def _missed(runs: dict[str, Validation]) -> Iterator[str]:
