@@ -14,10 +14,12 @@ from simgpu.columns import COLUMNS, PLAIN_COLUMNS, TABLE
 from simgpu.simulation import inference_result, step_result
 from simgpu.simulation import result as any_result
 from simgpu.simulation.inference_result import BatchResult, InferenceResult, MixedStepResult, ServingResult
-from simgpu.simulation.result import Interval, Result
+from simgpu.simulation.result import Interval, Result, SplitResult
 from simgpu.simulation.step_result import StepResult, TrainingResult
 
-CLASSES = (Result, StepResult, TrainingResult, InferenceResult, BatchResult, MixedStepResult, ServingResult)
+CLASSES = (
+    Result, SplitResult, StepResult, TrainingResult, InferenceResult, BatchResult, MixedStepResult, ServingResult
+)  # fmt: skip
 NO_COLUMNS = {"execution", "memory", "inputs", "order", "labels", "HEADLINE", "draw"}
 MODEL = "llama-3.2-1b"
 JOBS: dict[str, tuple[Any, dict[str, Any], type[Result]]] = {

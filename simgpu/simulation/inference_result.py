@@ -5,47 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from simgpu.simulation.result import Result
+from simgpu.simulation.result import SplitResult
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
-class InferenceResult(Result):
+class InferenceResult(SplitResult):
     """What every job of inference has: the engine, where the time goes, memory by part, what else would fit."""
 
-    pp: int
-    """Pipeline stages."""
-    cp: int
-    """Context-parallel ranks."""
-    ep: int
-    """Expert-parallel ranks, of dp x cp in training, of tp x dp in inference."""
-    gemm_s: float
-    """Matrix multiplications on the busiest rank (s)."""
-    attention_s: float
-    """Attention kernels (s)."""
-    memory_bound_s: float
-    """Normalisation, activations, casts, loss and other kernels that stream (s)."""
-    experts_s: float
-    """Grouped multiplications of experts (s)."""
-    host_s: float
-    """Launch gaps and host work that the GPU waits for (s)."""
-    exposed_tp_s: float
-    """Tensor-parallel collectives while no kernel runs (s)."""
-    exposed_cp_s: float
-    """Context-parallel collectives while no kernel runs (s)."""
-    exposed_ep_s: float
-    """Expert-parallel collectives while no kernel runs (s)."""
-    exposed_pp_s: float
-    """Transfers of activations between stages while no kernel runs (s)."""
-    memory_bytes_per_gpu: float
-    """Peak memory of the rank that needs most: allocated memory, CUDA context and NCCL (B)."""
-    memory_fits: bool
-    """False where that does not fit the memory of the GPU: in training where memory_verdict is 'does not fit', with
-    offload also by what lies in host memory and on drives, where the node's file tells their size; in inference where
-    it is more than the engine's share."""
-    activations_memory_bytes: float
-    """Part of the memory: activations of the microbatches in flight (B)."""
-    reserve_memory_bytes: float
-    """Part of the memory: CUDA context and NCCL (B)."""
     runtime: str
     """How an engine runs the operators."""
     runtime_version: str
@@ -153,10 +119,6 @@ class BatchResult(InferenceResult):
     """Tokens that a draft and its verification yield on average (speculative decoding only)."""
     evaluated_steps: int
     """Different steps that were simulated; the others lie between them."""
-    flop_per_s_per_gpu_p10: float
-    flop_per_s_per_gpu_p90: float
-    mfu_p10: float
-    mfu_p90: float
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -173,10 +135,6 @@ class MixedStepResult(InferenceResult):
     """Sequences that get a token (mixed step only)."""
     context: int
     """Tokens that each of them holds (mixed step only) (tokens)."""
-    flop_per_s_per_gpu_p10: float
-    flop_per_s_per_gpu_p90: float
-    mfu_p10: float
-    mfu_p90: float
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -227,7 +185,3 @@ class ServingResult(InferenceResult):
     requests_per_s_p90: float
     saturated: bool
     """Whether requests queue for room in the cache."""
-    flop_per_s_per_gpu_p10: float
-    flop_per_s_per_gpu_p90: float
-    mfu_p10: float
-    mfu_p90: float

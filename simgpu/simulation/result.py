@@ -1,7 +1,7 @@
 """What comes back from a simulation: every column of its row is an attribute, with its type and its unit.
 
-Which job has which columns: `simgpu.simulation.result` those of every job, `step_result` one call of a model and a
-training step, `inference_result` batches, single steps and servers. Names, units and meanings are those of
+Which job has which columns: `simgpu.simulation.result` those of every job, and of every job whose layers are split;
+`step_result` one call of a model and a training step, `inference_result` batches, single steps and servers. Names, units and meanings are those of
 `columns.csv`; a test holds the two equal.
 """
 
@@ -110,8 +110,12 @@ class Result(Tabular):
     """FLOPs of the step, all GPUs (matrix multiplications 2mnk, attention by the causal half) (FLOP)."""
     flop_per_s_per_gpu: float
     """Flop / step_s / gpus (FLOP/s)."""
+    flop_per_s_per_gpu_p10: float
+    flop_per_s_per_gpu_p90: float
     mfu: float
     """Time of the flop at the dense datasheet peaks of the types they are multiplied in, over gpus x step_s (share)."""
+    mfu_p10: float
+    mfu_p90: float
     weights_bytes_per_gpu: float
     """Bytes of the weights a GPU holds (B)."""
     memory_capacity_bytes: float
@@ -198,3 +202,43 @@ class Result(Tabular):
             if name in TABLE:
                 raise AttributeError(f"{type(self).__name__} has no '{name}': it is a column of other jobs")
             super().__getattr__(name)
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class SplitResult(Result):
+    """A job of a model whose layers and caches are split over GPUs: where its time goes, and its memory."""
+
+    pp: int
+    """Pipeline stages."""
+    cp: int
+    """Context-parallel ranks."""
+    ep: int
+    """Expert-parallel ranks, of dp x cp in training, of tp x dp in inference."""
+    gemm_s: float
+    """Matrix multiplications on the busiest rank (s)."""
+    attention_s: float
+    """Attention kernels (s)."""
+    memory_bound_s: float
+    """Normalisation, activations, casts, loss and other kernels that stream (s)."""
+    experts_s: float
+    """Grouped multiplications of experts (s)."""
+    host_s: float
+    """Launch gaps and host work that the GPU waits for (s)."""
+    exposed_tp_s: float
+    """Tensor-parallel collectives while no kernel runs (s)."""
+    exposed_cp_s: float
+    """Context-parallel collectives while no kernel runs (s)."""
+    exposed_ep_s: float
+    """Expert-parallel collectives while no kernel runs (s)."""
+    exposed_pp_s: float
+    """Transfers of activations between stages while no kernel runs (s)."""
+    memory_bytes_per_gpu: float
+    """Peak memory of the rank that needs most: allocated memory, CUDA context and NCCL (B)."""
+    memory_fits: bool
+    """False where that does not fit the memory of the GPU: in training where memory_verdict is 'does not fit', with
+    offload also by what lies in host memory and on drives, where the node's file tells their size; in inference where
+    it is more than the engine's share."""
+    activations_memory_bytes: float
+    """Part of the memory: activations of the microbatches in flight (B)."""
+    reserve_memory_bytes: float
+    """Part of the memory: CUDA context and NCCL (B)."""

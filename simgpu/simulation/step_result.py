@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from simgpu.simulation.result import Result
+from simgpu.simulation.result import Result, SplitResult
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -44,14 +44,10 @@ class StepResult(Result):
     compute_s_p90: float
     exposed_communication_s_p10: float
     exposed_communication_s_p90: float
-    flop_per_s_per_gpu_p10: float
-    flop_per_s_per_gpu_p90: float
-    mfu_p10: float
-    mfu_p90: float
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
-class TrainingResult(StepResult):
+class TrainingResult(StepResult, SplitResult):
     """A training step: throughput, where the time goes, and memory by part."""
 
     HEADLINE: ClassVar[tuple[str, ...]] = ("step_s", "tokens_per_s", "mfu")
@@ -60,14 +56,8 @@ class TrainingResult(StepResult):
     """Tokens taken in per second, all GPUs; absent for a list of operators (tokens/s)."""
     tokens_per_s_p10: float
     tokens_per_s_p90: float
-    pp: int
-    """Pipeline stages."""
     vp: int
     """Virtual stages: chunks of layers on each rank."""
-    cp: int
-    """Context-parallel ranks."""
-    ep: int
-    """Expert-parallel ranks, of dp x cp in training, of tp x dp in inference."""
     zero: int
     """ZeRO stage: 0 copies everything, 1 shards optimizer states, 2 gradients too, 3 weights too (FSDP)."""
     recompute: str
@@ -98,31 +88,13 @@ class TrainingResult(StepResult):
     """Flop_full_attention / step_s / gpus / peak (share)."""
     mfu_full_attention_p10: float
     mfu_full_attention_p90: float
-    gemm_s: float
-    """Matrix multiplications on the busiest rank (s)."""
-    attention_s: float
-    """Attention kernels (s)."""
-    memory_bound_s: float
-    """Normalisation, activations, casts, loss and other kernels that stream (s)."""
-    experts_s: float
-    """Grouped multiplications of experts (s)."""
     recompute_s: float
     """Part of the kernels above: what backward computes again (s)."""
     optimizer_s: float
     """Clipping and the optimizer (s)."""
-    host_s: float
-    """Launch gaps and host work that the GPU waits for (s)."""
     host_exposed_s: float
     """Of it, what the GPU waits for within layers: code between kernels, and the queue that fills again after the host
     waited (s)."""
-    exposed_tp_s: float
-    """Tensor-parallel collectives while no kernel runs (s)."""
-    exposed_cp_s: float
-    """Context-parallel collectives while no kernel runs (s)."""
-    exposed_ep_s: float
-    """Expert-parallel collectives while no kernel runs (s)."""
-    exposed_pp_s: float
-    """Transfers of activations between stages while no kernel runs (s)."""
     exposed_data_s: float
     """Transfers of gradients and weights between replicas and shards while no kernel runs (s)."""
     exposed_offload_s: float
@@ -145,14 +117,8 @@ class TrainingResult(StepResult):
     """GPU-hours for them (GPU-hours)."""
     gpu_hours_p10: float | None = None
     gpu_hours_p90: float | None = None
-    memory_bytes_per_gpu: float
-    """Peak memory of the rank that needs most: allocated memory, CUDA context and NCCL (B)."""
     memory_bytes_per_gpu_p10: float
     memory_bytes_per_gpu_p90: float
-    memory_fits: bool
-    """False where that does not fit the memory of the GPU: in training where memory_verdict is 'does not fit', with
-    offload also by what lies in host memory and on drives, where the node's file tells their size; in inference where
-    it is more than the engine's share."""
     memory_verdict: str
     """Fits (fit_probability 0.95 and more), does not fit (0.05 and less) or tight (between)."""
     fit_probability: float
@@ -175,11 +141,7 @@ class TrainingResult(StepResult):
     """Part of the memory: gradients (B)."""
     optimizer_memory_bytes: float
     """Part of the memory: master weights and optimizer states (B)."""
-    activations_memory_bytes: float
-    """Part of the memory: activations of the microbatches in flight (B)."""
     communication_memory_bytes: float
     """Part of the memory: gathered weights, buckets, receive buffers (B)."""
     temporary_memory_bytes: float
     """Part of the memory: logits and loss, or the working tensors of backward (B)."""
-    reserve_memory_bytes: float
-    """Part of the memory: CUDA context and NCCL (B)."""
