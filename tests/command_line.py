@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from made_up import ENTRY, GPU, NODE, _elsewhere  # noqa: F401 - a fixture for tests
 
 from simgpu.cli import main
 
@@ -18,7 +17,6 @@ ROOT = Path(__file__).resolve().parents[1]
 TP2 = ROOT / "experiments" / "tp2_scaling.yaml"
 LLAMA = ROOT / "experiments" / "llama70b_tp.yaml"
 CLAIMED = {"2x H100 SXM": 0.86, "2x A100 SXM": 0.87, "2x RTX 4090": 0.35, "2x RTX 3090": 0.81}
-ENTRY = shutil.which("simgpu", path=str(Path(sys.executable).parent)) or "simgpu"
 
 SMALL = """\
 experiment: small
@@ -42,47 +40,6 @@ scenario:
   workload: {kind: prefill, tokens: 512}
 """
 
-TINY_GPU = """\
-name: tiny
-title: A GPU of the tests
-vendor: nobody
-architecture: generic
-sources:
-  sheet: a made-up datasheet
-compute:
-  sm_count: {value: 100, source: sheet}
-  boost_clock: {value: 1000, unit: MHz, source: sheet}
-peak:
-  - {dtype: fp16, accumulate: fp32, engine: tensor, value: 100, unit: TFLOPS, source: sheet}
-  - {dtype: bf16, accumulate: fp32, engine: tensor, value: 100, unit: TFLOPS, source: sheet}
-  - {dtype: fp32, accumulate: fp32, engine: vector, value: 10, unit: TFLOPS, source: sheet}
-memory:
-  type: HBM
-  capacity: {value: 16, unit: GiB, source: sheet}
-  bandwidth: {value: 1, unit: TB/s, source: sheet}
-  l2_cache: {value: 32, unit: MiB, source: sheet}
-  ecc: {value: true, source: sheet}
-host_link:
-  link: pcie-4
-  lanes: {value: 16, source: sheet}
-  peer_to_peer: {value: true, source: sheet}
-power:
-  tdp: {value: 100, unit: W, source: sheet}
-"""
-
-TINY_NODE = """\
-name: tiny-box
-title: Two of them
-gpu: tiny
-sources:
-  guide: a made-up guide
-sockets:
-  - cpu: none
-    memory_bandwidth: {value: 100, unit: GB/s, source: guide}
-    devices: [gpu, gpu]
-peer_to_peer_scope: {value: root, source: guide}
-"""
-
 TINY_MODEL = {
     "model_type": "llama",
     "hidden_size": 256,
@@ -93,13 +50,6 @@ TINY_MODEL = {
     "vocab_size": 1000,
     "max_position_embeddings": 8192,
 }
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test works in an empty folder, without a catalogue of the user's."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("SIMGPU_CATALOG", raising=False)
 
 
 @pytest.fixture
@@ -116,8 +66,8 @@ def prefill(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's own catalogue: a GPU, a node, a model and an experiment."""
     folder = tmp_path_factory.mktemp("own")
-    _file(folder / "gpus/tiny.yaml", TINY_GPU)
-    _file(folder / "nodes/tiny-box.yaml", TINY_NODE)
+    _file(folder / "gpus/tiny.yaml", GPU)
+    _file(folder / "nodes/tiny-box.yaml", NODE)
     _file(folder / "models/tiny-llama.json", json.dumps(TINY_MODEL))
     mine = PREFILL.replace("llama-2-7b", "tiny-llama").replace("dgx-h100", "tiny-box")
     _file(folder / "experiments/mine.yaml", mine.replace("experiment: prefill", "title: My own\nexperiment: mine"))

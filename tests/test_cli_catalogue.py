@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from command_line import (  # noqa: F401 - fixtures
+    GPU,
     LLAMA,
     ROOT,
-    TINY_GPU,
     TINY_MODEL,
     TP2,
     _elsewhere,
@@ -162,7 +162,7 @@ def test_a_users_file_goes_before_the_built_in_one(own: Path, prefill: Path) -> 
 
 def test_several_catalogues_are_searched_in_order(own: Path, tmp_path: Path) -> None:
     first = tmp_path / "first"
-    _file(first / "gpus/tiny.yaml", TINY_GPU.replace("A GPU of the tests", "The nearer one"))
+    _file(first / "gpus/tiny.yaml", GPU.replace("A GPU of the tests", "The nearer one"))
     assert "The nearer one" in simgpu("--catalog", first, "--catalog", own, "show", "tiny").stdout
     assert "A GPU of the tests" in simgpu("--catalog", own, "--catalog", first, "show", "tiny").stdout
 

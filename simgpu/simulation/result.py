@@ -1,8 +1,8 @@
 """What comes back from a simulation: every column of its row is an attribute, with its type and its unit.
 
 Which job has which columns: `simgpu.simulation.result` those of every job, and of every job whose layers are split;
-`step_result` one call of a model and a training step, `inference_result` batches, single steps and servers. Names, units and meanings are those of
-`columns.csv`; a test holds the two equal.
+`step_result` one call of a model and a training step, `inference_result` batches, single steps and servers. Names,
+units and meanings are those of `columns.csv`; a test holds the two equal.
 """
 
 from __future__ import annotations
