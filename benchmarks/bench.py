@@ -111,16 +111,17 @@ def ring(gpus: int) -> Callable[[], object]:
         topology = build_topology(cluster, -(-gpus // 8))
         sim = Simulator()
         streams = [sim.add_stream(str(g)) for g in range(gpus)]
-        links: dict[tuple, int] = {}
-        phases = []
-        for phase in ideal_phases(topology, "all_reduce", range(gpus), 2**30, 2.5e-6, "ring"):
-            flows = []
-            for edges, size in phase.flows:
-                for edge in edges:
-                    if edge not in links:
-                        links[edge] = sim.add_link(topology.graph.edges[edge]["bandwidth"])
-                flows.append((tuple(links[edge] for edge in edges), size))
-            phases.append(Phase(phase.latency, tuple(flows)))
+        links: dict[tuple[Any, ...], int] = {}
+
+        def link(edge: tuple[Any, ...]) -> int:
+            if edge not in links:
+                links[edge] = sim.add_link(topology.graph.edges[edge]["bandwidth"])
+            return links[edge]
+
+        phases = [
+            Phase(phase.latency, tuple(flow.numbered(link) for flow in phase.flows))
+            for phase in ideal_phases(topology, "all_reduce", range(gpus), 2**30, 2.5e-6, "ring")
+        ]
         sim.transfer(streams, phases)
         sim.run()
 

@@ -63,9 +63,10 @@ class Loop:
 
     def run(self) -> None:
         """Run to the end. Ties go by the order of submission."""
-        network, calendar = self.network, self.calendar
-        phases = self.program.phases
-        special = phases.keys() | self.drags.delays if self.drags.delays else phases
+        program, network, calendar = self.program, self.network, self.calendar
+        lead, follower, followers = program.lead, program.follower, program.followers
+        start, end, waits = self.start, self.end, self.waits
+        special = program.phases.keys() | self.drags.delays if self.drags.delays else program.phases
         next_flow, changed = inf, False  # the next end of a flow; whether flows came or went since the last solve
         while calendar or next_flow < inf:
             if not calendar or calendar[0][0] > next_flow:
@@ -76,26 +77,21 @@ class Loop:
                 now, i = calendar[0]
                 if i in special and not self._is_over(i, now):
                     changed = self._advance(i, now) or changed
-                else:
-                    self._end(i, now)
+                else:  # the activity ends; written out here, since a call for each end is felt
+                    end[i] = now
+                    j = follower[i]
+                    if j >= 0 and waits[j] == 1:  # the frequent case: the next in the stream takes its place
+                        waits[j], start[j] = 0, now
+                        heapreplace(calendar, (now + lead[j], j))
+                    else:
+                        heappop(calendar)
+                        if j >= 0:
+                            waits[j] -= 1
+                    if i in followers:
+                        self._release(followers[i], now)
             if changed and not (calendar and calendar[0][0] == now):
                 network.solve(now)
                 next_flow, changed = network.next_time, False
-
-    def _end(self, i: int, now: float) -> None:
-        """End the activity whose entry is the first of the calendar, and start those that waited for it alone."""
-        self.end[i] = now
-        j = self.program.follower[i]
-        if j >= 0 and self.waits[j] == 1:  # the frequent case: the next in the stream takes its place
-            self.waits[j] = 0
-            self.start[j] = now
-            heapreplace(self.calendar, (now + self.program.lead[j], j))
-        else:
-            heappop(self.calendar)
-            if j >= 0:
-                self.waits[j] -= 1
-        if i in self.program.followers:
-            self._release(self.program.followers[i], now)
 
     def _release(self, waiting: Sequence[int], now: float) -> None:
         """Start those of `waiting` that wait for nothing else, now that one activity they waited for is over."""

@@ -20,8 +20,8 @@ K_STEP = 128
 """Bytes of a row of A that a tile works through at a time: a line of shared memory."""
 K_GRAIN = 64
 """Bytes to which k is padded: whole instructions."""
-CHUNK = 32
-"""Shapes priced at a time: their table of tiles is some 50 kB, which stays in the processor's cache, and which the
+CHUNK = 64
+"""Shapes priced at a time: their table of tiles is some 100 kB, which stays in the processor's cache, and which the
 allocator keeps instead of giving it back to the system after every step."""
 
 
