@@ -15,9 +15,10 @@ from click.testing import CliRunner
 from simgpu.catalog import Catalogue
 from simgpu.cli import main
 from simgpu.errors import InputError
-from simgpu.lab.machines import training_cluster
+from simgpu.lab.machines import largest_node, training_cluster
 from simgpu.lab.validation.adapters import training_prediction
 from simgpu.lab.validation.adapters.models import plan_text
+from simgpu.lab.validation.adapters.nemo import _per_node
 from simgpu.lab.validation.adapters.reader import Reader
 from simgpu.lab.validation.batches import Bench, Machine
 from simgpu.lab.validation.command import PUBLISHED
@@ -349,3 +350,11 @@ def test_peaks_are_those_that_a_user_is_told(wanted):
     told = training_prediction._simulated(machine, case)
     found = training_prediction.predict(machine, peak).value
     assert found == told["memory_bytes_per_gpu"] - told["reserve_memory_bytes"]
+
+
+@pytest.mark.parametrize("gpu", ["h100-sxm", "b300-sxm", "gb200", "gb300"])
+def test_runs_take_the_gpus_of_nodes_that_the_catalogue_has(gpu):
+    """At most a node, all nodes alike; of the 72 of a rack 64 where that divides a run, as NVIDIA's recipes do."""
+    node = largest_node(Catalogue(), gpu)
+    for gpus in (1, 4, 8, 64, 72, 128, 256):
+        assert _per_node(node, gpus) == (min(gpus, 8) if node == 8 else {128: 64, 256: 64}.get(gpus, gpus))

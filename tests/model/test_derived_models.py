@@ -122,3 +122,9 @@ def test_windows_in_some_layers_of_qwen2_are_refused(tmp_path):
         CATALOGUE.model(
             config(tmp_path, "qwen2.5-7b", use_sliding_window=True, sliding_window=4096, max_window_layers=21)
         )
+
+
+def test_layers_that_predict_further_tokens_are_told_as_published():
+    """num_nextn_predict_layers of DeepSeek-V3 and GLM-4.5, num_mtp_modules of MiniMax-M2; Llama has none."""
+    told = {"deepseek-v3": 1, "glm-4.5": 1, "minimax-m2": 3, "llama-3.1-8b": 0}
+    assert {name: CATALOGUE.model(name).mtp_layers for name in told} == told
