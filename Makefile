@@ -9,7 +9,7 @@ QUICK := tests/engine tests/hardware tests/model tests/plan tests/analysis tests
 COUNT ?= 10000
 SEED ?= 0
 
-.PHONY: demo test quick test-slow fuzz bench bench-search lint format notebooks clean
+.PHONY: demo test quick test-slow fuzz bench bench-search lint format notebooks pages clean
 
 demo: $(STAMP)
 	$(BIN)/simgpu run experiments/tp2_scaling.yaml
@@ -48,6 +48,10 @@ format: $(VENV)/.installed-test
 # after a change of the model: what the notebooks show is compared with what they say now
 notebooks: $(VENV)/.installed-test
 	$(BIN)/python notebooks/execute.py
+
+# the same for what the pages print and draw
+pages: $(VENV)/.installed-test
+	$(BIN)/python docs/refresh.py
 
 # The environment is made again when the packaging changes. An interrupted install leaves no stamp and is repeated.
 $(BIN)/python:

@@ -77,7 +77,12 @@ def cell(column: str, value: Any) -> str:
 
 
 def cell_of(column: str, row: Mapping[str, Any]) -> str:
-    """A value of a row with its P10 and P90 behind it, in the unit of the value: '1.3 ms (1.2-1.5)'."""
+    """A value of a row with its P10 and P90 behind it, in the unit of the value: '1.3 ms (1.2-1.5)'.
+
+    Of memory that may or may not suffice the probability that it does stands there: 'tight, 16 %'.
+    """
+    if column == "memory_fits" and row.get("memory_verdict") == "tight":
+        return f"tight, {100 * row['fit_probability']:.0f} %"
     text = cell(column, row.get(column))
     ends = interval_of(column, row)
     if ends is None or not text:
