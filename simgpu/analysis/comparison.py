@@ -71,7 +71,7 @@ def unsure(execution: Execution, row: Mapping[str, Any], time: str, about: Hasha
     if row["workload"] == "training":
         found = anatomy(execution)
         terms = [_term(part, seconds, gpu) for seconds, part in weighted(found)]
-        whole = spread_of(found, row["framework"], kernel.architecture, found.classes.get("moe", 0.0) > 0)
+        whole = spread_of(found, row["framework"], kernel, found.classes.get("moe", 0.0) > 0)
         ends = kernel_ends(found)
         low, high = narrowed(whole.low, whole.high, ends.p10 / found.step, ends.p90 / found.step)
         uncertainty = Uncertainty(f"stack {row['framework']} {gpu}", low, high, STACK_CORRELATED)
@@ -123,8 +123,10 @@ def _run(row: Mapping[str, Any], time: str, total: float, about: Hashable, kerne
         value,
         library=library,
         architecture=kernel.architecture,
+        regime=kernel.regime("gemm"),
         version=measured,
-        load=row["workload"] == "serving",
+        load=row["workload"] == "serving" and row.get("concurrency") != 1,
+        queue=bool(row.get("saturated")) and time == "ttft_s",
     )
     if not measured:
         library = row["runtime"] if engine is None else engine.name

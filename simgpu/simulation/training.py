@@ -100,7 +100,7 @@ def train(
         **{key: getattr(plan, key) for key in SETTINGS},
     )  # fmt: skip
     single = parts if plan.world == 1 else _alone(replace(job, plan=alone), kernels, how)
-    spread = spread_of(parts, framework.name, cluster.kernel.architecture, config.experts > 1)
+    spread = spread_of(parts, framework.name, cluster.kernel, config.experts > 1)
     row = _row(workload, job, execution, parts, single, memory, cluster.gpus_per_node, spread)
     row["distance"] = distance_of(cluster.kernel, spread.layers)
     return Trained(execution, parts, memory, row)

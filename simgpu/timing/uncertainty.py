@@ -27,16 +27,18 @@ import numpy as np
 from simgpu.hardware.inherit import DEFAULT, REGIMES, Calibration
 from simgpu.memo import remembered
 from simgpu.timing.distance import (
-    ALONE,
     ARCHITECTURE,
     EXPERTS,
     LIBRARY,
     NODES,
     OF,
+    QUEUE,
+    RELATIVE,
     SOFTWARE,
     SOURCE,
     STRETCH,
     WITHIN,
+    class_of_run,
     component,
     in_words,
     reach,
@@ -194,23 +196,38 @@ def residual(
 ) -> Residual:
     """The residuals of an operator at its distance from what was measured: the nearest row of the table, wider by the
     components of the layers that it is far in. Of whole runs see `run_spread`."""
-    near = _nearest(op, stratum, architecture, regime, library)
+    near, mine = _nearest(op, stratum, architecture, regime, library)
     if class_of(op) == RUN:
         return near
     of, layers = component_class(op), layers_of(op, architecture, regime, library, nodes)
     low, high, systematic, independent = log(near.low), log(near.high), near.systematic, near.independent
-    if ARCHITECTURE in layers:
-        own = _nearest(op, stratum, ANY, REGIMES[0], library)
+    measured = regime == REGIMES[0]
+    if ARCHITECTURE in layers or not (mine or measured):  # as unsure as other architectures were
+        own, _ = _nearest(op, stratum, ANY, REGIMES[0], library)
         stretch, beyond = max(component(of, STRETCH).sd, 1.0), component(of, ARCHITECTURE).reach
-        low, high = -hypot(stretch * log(own.low), beyond), hypot(stretch * log(own.high), beyond)
+        ends = (-hypot(stretch * log(own.low), beyond), hypot(stretch * log(own.high), beyond))
+        low, high = (min(low, ends[0]), max(high, ends[1])) if mine else ends
         systematic, independent = beyond / _Z90, stretch * log(own.high / own.low) / 2 / _Z90
+    elif not measured:  # no surer than GPUs whose own constants were measured
+        below, above = _own(op, stratum, architecture, library)
+        relative = component(of, RELATIVE).reach
+        low, high = min(low, -hypot(below, relative)), max(high, hypot(above, relative))
     more = reach(of, (layers - {ARCHITECTURE}) | (set() if seen else {SOURCE}))
     alone = component(of, LIBRARY).reach if SOFTWARE in layers else 0.0
-    if not (ARCHITECTURE in layers or more):
-        return near
     ends = widened(exp(low), exp(high), hypot(more, alone))
+    if ends == (near.low, near.high):
+        return near
     common, own_part = hypot(systematic, more / _Z90), hypot(independent, alone / _Z90)
     return Residual(near.rows, near.groups, ends[0], 1.0, ends[1], common, own_part)
+
+
+def _own(op: str, stratum: str, architecture: str, library: str) -> tuple[float, float]:
+    """Ends, in the logarithm, that hold GPUs whose own constants were measured: those of an architecture, and all."""
+    table, found = _table(), []
+    for where in (architecture, ANY):
+        keys = [(op, lib, where, REGIMES[0], length) for lib in (library, ANY) for length in (stratum, ANY)]
+        found += [table[key] for key in keys if key in table][:1]
+    return min((log(row.low) for row in found), default=0.0), max((log(row.high) for row in found), default=0.0)
 
 
 def layers_of(op: str, architecture: str, regime: str, library: str, nodes: bool = False) -> frozenset[str]:
@@ -259,26 +276,30 @@ def run_spread(
     *,
     library: str,
     architecture: str,
+    regime: str = REGIMES[0],
     kernels: tuple[float, float] = (1.0, 1.0),
     ends: tuple[float, float] = (1.0, 1.0),
     version: bool = True,
     experts: bool = False,
     seen: bool = False,
     load: bool = True,
+    queue: bool = False,
 ) -> RunSpread:
     """How sure the time of a whole run is: 'step_time' of training, 'tpot', 'ttft', 'e2e', 'decode', 'prefill'.
 
-    `library` is its engine or framework. `kernels` are the ends of its kernels and collectives over the whole, `ends`
-    those that its engine's file states of measured runs: none is narrower than these. `version`: residuals are of this
-    version of the engine. `experts`: a mixture of experts, of training. `seen`: runs of this very machine chose the
-    constants. `load`: of a server, whose queues no other machine has; else of one batch.
+    `library` is its engine or framework, `regime` that of the constants of its GPU's products. `kernels` are the ends
+    of its kernels and collectives over the whole, `ends` those that its engine's file states of measured runs: none is
+    narrower than these. `version`: residuals are of this version of the engine. `experts`: a mixture of experts, of
+    training. `seen`: runs of this very machine chose the constants. `load`: of a server, whose queues no other machine
+    has; else of one batch, or of an idle server's only request. `queue`: its first tokens wait without bound.
     """
-    of = OF[op]
-    between = of if load else ALONE.get(of, of)
+    of, between = OF[op], class_of_run(op, load)
     architectures, libraries = _measured()
     layers = set()
     if (of, architecture) not in architectures:
         layers.add(ARCHITECTURE)
+    elif regime != REGIMES[0]:
+        layers.add(RELATIVE)
     stated = ends != (1.0, 1.0)
     if not version or ((of, library) not in libraries and not stated):
         layers.add(SOFTWARE)
@@ -286,15 +307,9 @@ def run_spread(
         layers.add(EXPERTS)
     elif experts:
         library = f"{library} {EXPERTS}"
-    if (of, library) in libraries:
-        found = spread(op, seconds, architecture=architecture, regime=REGIMES[0], library=library, seen=True)
-        low, high = float(found.low), float(found.high)
-    elif stated:
-        low, high = ends
-    else:
-        within = component(between, WITHIN).reach
-        low, high = exp(-within), exp(within)
-    low, high = min(low, ends[0]), max(high, ends[1])
+    if queue and component(of, QUEUE).sd:
+        layers.add(QUEUE)
+    low, high = _base(op, seconds, library, architecture, load, ends)
     if ARCHITECTURE in layers:  # what residuals say of other GPUs holds none of these kernels' error
         low, high = exp(-hypot(log(low), log(kernels[0]))), exp(hypot(log(high), log(kernels[1])))
     low, high = min(low, kernels[0]), max(high, kernels[1])
@@ -302,11 +317,31 @@ def run_spread(
     return RunSpread(low, high, frozenset(layers))
 
 
+def _base(
+    op: str, seconds: float, library: str, architecture: str, load: bool, stated: tuple[float, float]
+) -> tuple[float, float]:
+    """Ends of whole runs of an engine on GPUs and in versions that were measured; of an engine that nobody measured
+    those of all engines, or what one publisher's rows spread by, whichever is wider."""
+    of = OF[op]
+    within = component(class_of_run(op, load), WITHIN).reach
+    low, high = exp(-within), exp(within)
+    if class_of_run(op, load) == "prefill" != of:  # an idle server: rows of the table wait in queues
+        return low, high
+    known = (of, library) in _measured()[1]
+    if known or stated == (1.0, 1.0):
+        found = spread(op, seconds, architecture=architecture, regime=REGIMES[0], library=library, seen=True)
+        both = float(found.low), float(found.high)
+        low, high = both if known else (min(low, both[0]), max(high, both[1]))
+    else:
+        low, high = stated
+    return min(low, stated[0]), max(high, stated[1])
+
+
 # ---- the table ---------------------------------------------------------------------------------------
 
 
-def _nearest(op: str, stratum: str, architecture: str, regime: str, library: str) -> Residual:
-    """The row of the table that is nearest to what is asked.
+def _nearest(op: str, stratum: str, architecture: str, regime: str, library: str) -> tuple[Residual, bool]:
+    """The row of the table that is nearest to what is asked, and whether it is of that architecture.
 
     Tried in this order: the operator in the library on the architecture, in the library anywhere, in any library, then
     its class; each for the stratum and then for all lengths; then the same for the next wider regime. A narrower
@@ -325,8 +360,8 @@ def _nearest(op: str, stratum: str, architecture: str, regime: str, library: str
         for length in (stratum, ANY):
             found = table.get((name, lib, arch, level, length))
             if found is not None:
-                return found
-    return UNKNOWN
+                return found, arch == architecture
+    return UNKNOWN, False
 
 
 @remembered(1)
