@@ -222,25 +222,23 @@ def residual(
 
 
 def _own(op: str, stratum: str, architecture: str, library: str) -> tuple[float, float]:
-    """Ends, in the logarithm, that hold GPUs whose own constants were measured: those of an architecture, and all."""
+    """Ends, in the logarithm, that hold GPUs whose own constants of a library were measured: those of an architecture,
+    and all."""
     table, found = _table(), []
     for where in (architecture, ANY):
-        keys = [(op, lib, where, REGIMES[0], length) for lib in (library, ANY) for length in (stratum, ANY)]
+        keys = [(op, library, where, REGIMES[0], length) for length in (stratum, ANY)]
         found += [table[key] for key in keys if key in table][:1]
     return min((log(row.low) for row in found), default=0.0), max((log(row.high) for row in found), default=0.0)
 
 
 def layers_of(op: str, architecture: str, regime: str, library: str, nodes: bool = False) -> frozenset[str]:
-    """In what a kernel or collective is far from every row that was measured.
-
-    A new architecture brings libraries of its own, which is part of what it was found to be off by.
-    """
+    """In what a kernel or collective is far from every row that was measured."""
     of = component_class(op)
     architectures, libraries = _measured()
     found = set()
     if regime != REGIMES[0] and (of, architecture) not in architectures:
         found.add(ARCHITECTURE)
-    elif library != DEFAULT and (of, library) not in libraries:
+    if library != DEFAULT and (of, library) not in libraries:
         found.add(SOFTWARE)
     return frozenset(found | {NODES} if nodes else found)
 
@@ -360,7 +358,7 @@ def _nearest(op: str, stratum: str, architecture: str, regime: str, library: str
         for length in (stratum, ANY):
             found = table.get((name, lib, arch, level, length))
             if found is not None:
-                return found, arch == architecture
+                return found, arch == architecture != ANY
     return UNKNOWN, False
 
 

@@ -118,7 +118,7 @@ def run_components(usual: Sequence[Scored], looks: Sequence[Look]) -> Found:
             found[look.of, look.component] = (look.spread, _FREEDOM, look.groups, look.note)
     found |= _drawn(found)
     for of in classes:  # a relative is no farther than a new architecture
-        if found[of, RELATIVE][0] > found[of, ARCHITECTURE][0]:
+        if found.get((of, RELATIVE), (0.0,))[0] > found.get((of, ARCHITECTURE), (0.0,))[0]:
             found[of, ARCHITECTURE] = found[of, RELATIVE]
     for (of, layer), (sd, freedom, groups, how) in found.items():
         if layer in LAYERS:
