@@ -183,6 +183,17 @@ WORDS = {
 }
 """Layers as a user reads them."""
 
+MEANING = {
+    HERE: "you measured its kernels",
+    CALIBRATED: "its kernels were measured, on machines of others",
+    SAME: "constants of another GPU of its architecture",
+    NEW: "constants of other architectures",
+    RUNS: "its kernels were",
+    WORDS[SOFTWARE]: "another version or engine stands in",
+    WORDS[EXPERTS]: "dense models were",
+}
+"""What the words mean, for whoever reads them for the first time."""
+
 
 def in_words(regime: str, layers: Iterable[str], here: bool = False, kernels: bool = True) -> str:
     """How far a result stands from measurements, such as 'new architecture; software version never measured'.
