@@ -127,6 +127,7 @@ def _run(row: Mapping[str, Any], time: str, total: float, about: Hashable, kerne
         version=measured,
         load=row["workload"] == "serving" and row.get("concurrency") != 1,
         queue=bool(row.get("saturated")) and time == "ttft_s",
+        steps=kernel.steps(engine.engine if engine else row["runtime"])[1],
     )
     if not measured:
         library = row["runtime"] if engine is None else engine.name

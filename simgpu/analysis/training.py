@@ -247,7 +247,7 @@ def spread_of(found: Anatomy, framework: str, kernel: Calibration, experts: bool
     factors = (min(ends.p10 / found.step, 1.0), max(ends.p90 / found.step, 1.0)) if found.step else (1.0, 1.0)
     return run_spread(
         "step_time", found.step, library=framework, architecture=kernel.architecture, regime=kernel.regime("gemm"),
-        kernels=factors, experts=experts,
+        kernels=factors, experts=experts, steps=kernel.steps(framework)[1],
     )  # fmt: skip
 
 

@@ -342,7 +342,7 @@ def _ends(
         spread = run_spread_of(deployment, op, value, kernels, load, queue and name == "ttft_s")
         found[f"{name}_p10"], found[f"{name}_p90"] = value * spread.low, value * spread.high
         layers |= spread.layers
-    found["distance"] = distance_of(deployment.cluster.kernel, layers)
+    found["distance"] = distance_of(deployment.cluster.kernel, layers, deployment.runtime.engine)
     return found
 
 
@@ -362,6 +362,7 @@ def run_spread_of(
         version=run.measured,
         load=load,
         queue=queue,
+        steps=deployment.cluster.kernel.steps(run.engine)[1],
     )
 
 

@@ -173,6 +173,7 @@ def narrowed(low: float, high: float, less_low: float, less_high: float) -> tupl
 
 CALIBRATED, SAME, NEW = "calibrated on this GPU", "same architecture", "new architecture"
 HERE = "calibrated on this machine"
+STEPS = "measured on this machine"
 RUNS = "no whole run on its architecture measured"
 WORDS = {
     ARCHITECTURE: NEW,

@@ -33,9 +33,11 @@ from simgpu.timing.distance import (
     NODES,
     OF,
     QUEUE,
+    RATES,
     RELATIVE,
     SOFTWARE,
     SOURCE,
+    STEPS,
     STRETCH,
     WITHIN,
     class_of_run,
@@ -243,11 +245,14 @@ def layers_of(op: str, architecture: str, regime: str, library: str, nodes: bool
     return frozenset(found | {NODES} if nodes else found)
 
 
-def distance_of(constants: Calibration, layers: Iterable[str]) -> str:
-    """How far a result stands from measurements, in words: by the constants of its GPU and the layers it is far in."""
+def distance_of(constants: Calibration, layers: Iterable[str], stack: str = "") -> str:
+    """How far a result stands from measurements, in words: by the constants of its GPU, the layers it is far in, and
+    steps that its user measured in the framework or engine `stack`."""
+    steps = constants.steps(stack)[1]
     regime = constants.regime("gemm")
     new = ARCHITECTURE in layers_of("gemm", constants.architecture, regime, DEFAULT)
-    return in_words(regime, layers, constants.by_user("gemm"), new)
+    words = in_words(regime, layers, constants.by_user("gemm"), new)
+    return f"{words}; {steps} step{'s' if steps > 1 else ''} {STEPS}" if steps else words
 
 
 # ---- whole runs --------------------------------------------------------------------------------------
@@ -282,6 +287,7 @@ def run_spread(
     seen: bool = False,
     load: bool = True,
     queue: bool = False,
+    steps: int = 0,
 ) -> RunSpread:
     """How sure the time of a whole run is: 'step_time' of training, 'tpot', 'ttft', 'e2e', 'decode', 'prefill'.
 
@@ -289,7 +295,9 @@ def run_spread(
     of its kernels and collectives over the whole, `ends` those that its engine's file states of measured runs: none is
     narrower than these. `version`: residuals are of this version of the engine. `experts`: a mixture of experts, of
     training. `seen`: runs of this very machine chose the constants. `load`: of a server, whose queues no other machine
-    has; else of one batch, or of an idle server's only request. `queue`: its first tokens wait without bound.
+    has; else of one batch, or of an idle server's only request. `queue`: its first tokens wait without bound. `steps`
+    that the user measured on this machine in this software: what all its steps are off by is then known, as far as one
+    step speaks for the next (`own_weight`). First tokens they say nothing of.
     """
     of, between = OF[op], class_of_run(op, load)
     architectures, libraries = _measured()
@@ -308,11 +316,29 @@ def run_spread(
     if queue and component(of, QUEUE).sd:
         layers.add(QUEUE)
     low, high = _base(op, seconds, library, architecture, load, ends)
+    away = reach(between, layers if seen else {*layers, SOURCE})
+    if steps and of in STEADY:
+        within = component(between, WITHIN).reach
+        away = within * (away**2 / (within**2 + steps * away**2)) ** 0.5 if within else 0.0
+        return RunSpread(*widened(low, high, away), frozenset(layers))
     if ARCHITECTURE in layers:  # what residuals say of other GPUs holds none of these kernels' error
         low, high = exp(-hypot(log(low), log(kernels[0]))), exp(hypot(log(high), log(kernels[1])))
     low, high = min(low, kernels[0]), max(high, kernels[1])
-    low, high = widened(low, high, reach(between, layers if seen else {*layers, SOURCE}))
+    low, high = widened(low, high, away)
     return RunSpread(low, high, frozenset(layers))
+
+
+STEADY = ("step_time", "served", RATES)
+"""Classes of whole runs of which one step says how far the next is off: not of queues."""
+
+
+def own_weight(op: str, layers: Iterable[str], load: bool, steps: int) -> float:
+    """Share of what a measured step is off by, that a prediction moves by, when `steps` moved it before: the variance
+    between machines that is left, over that with the spread of steps of one machine."""
+    of = class_of_run(op, load)
+    between, within = reach(of, {*layers, SOURCE}) ** 2, component(of, WITHIN).reach ** 2
+    left = between * within / (within + steps * between) if within else 0.0
+    return left / (left + within) if left else 0.0
 
 
 def _base(
