@@ -203,17 +203,19 @@ def residual(
         return near
     of, layers = component_class(op), layers_of(op, architecture, regime, library, nodes)
     low, high, systematic, independent = log(near.low), log(near.high), near.systematic, near.independent
-    measured = regime == REGIMES[0]
-    if ARCHITECTURE in layers or not (mine or measured):  # as unsure as other architectures were
-        own, _ = _nearest(op, stratum, ANY, REGIMES[0], library)
-        stretch, beyond = max(component(of, STRETCH).sd, 1.0), component(of, ARCHITECTURE).reach
-        ends = (-hypot(stretch * log(own.low), beyond), hypot(stretch * log(own.high), beyond))
-        low, high = (min(low, ends[0]), max(high, ends[1])) if mine else ends
+    own, _ = _nearest(op, stratum, ANY, REGIMES[0], library)
+    stretch, beyond = max(component(of, STRETCH).sd, 1.0), component(of, ARCHITECTURE).reach
+    new = -hypot(stretch * log(own.low), beyond), hypot(stretch * log(own.high), beyond)
+    if ARCHITECTURE in layers:  # as unsure as other architectures were
+        low, high = (min(low, new[0]), max(high, new[1])) if mine else new
         systematic, independent = beyond / _Z90, stretch * log(own.high / own.low) / 2 / _Z90
-    elif not measured:  # no surer than GPUs whose own constants were measured
-        below, above = _own(op, stratum, architecture, library)
+    elif regime != REGIMES[0]:  # between GPUs whose own constants were measured, and a new architecture
+        if not mine:
+            low, high = max(low, new[0]), min(high, new[1])
         relative = component(of, RELATIVE).reach
-        low, high = min(low, -hypot(below, relative)), max(high, hypot(above, relative))
+        for row in _own(op, stratum, architecture, library):
+            low = min(low, -hypot(log(row.low), relative))
+            high = max(high, hypot(log(row.high), relative))
     more = reach(of, (layers - {ARCHITECTURE}) | (set() if seen else {SOURCE}))
     alone = component(of, LIBRARY).reach if SOFTWARE in layers else 0.0
     ends = widened(exp(low), exp(high), hypot(more, alone))
@@ -223,14 +225,13 @@ def residual(
     return Residual(near.rows, near.groups, ends[0], 1.0, ends[1], common, own_part)
 
 
-def _own(op: str, stratum: str, architecture: str, library: str) -> tuple[float, float]:
-    """Ends, in the logarithm, that hold GPUs whose own constants of a library were measured: those of an architecture,
-    and all."""
+def _own(op: str, stratum: str, architecture: str, library: str) -> list[Residual]:
+    """Rows of GPUs whose own constants of a library were measured: those of an architecture, and all."""
     table, found = _table(), []
     for where in (architecture, ANY):
         keys = [(op, library, where, REGIMES[0], length) for length in (stratum, ANY)]
         found += [table[key] for key in keys if key in table][:1]
-    return min((log(row.low) for row in found), default=0.0), max((log(row.high) for row in found), default=0.0)
+    return found
 
 
 def layers_of(op: str, architecture: str, regime: str, library: str, nodes: bool = False) -> frozenset[str]:
