@@ -50,7 +50,7 @@ def run(row: Reader, catalogue: Catalogue) -> Iterable[MeasuredRun | str]:
 
 
 SOURCE = Source(
-    "ai-dynamo 1.0.2 (PyPI), Apache-2.0: dynamo/planner/utils/pre_swept_results",
+    "https://pypi.org/project/ai-dynamo/1.0.2, Apache-2.0: dynamo/planner/utils/pre_swept_results",
     [inference.adapter(COLUMNS, run, "itl_s")],
     seen=False,
 )
