@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from simgpu.catalog import Catalogue
 from simgpu.cli.base import (
     format_option,
     main,
@@ -22,6 +21,9 @@ from simgpu.cli.base import (
     tell_written,
 )
 from simgpu.errors import InputError
+
+if TYPE_CHECKING:
+    from simgpu.catalog import Catalogue
 
 
 @main.command(
