@@ -24,6 +24,8 @@ COLUMNS = {
     ("step_time", ""): "step_time_s",
     ("ttft", ""): "ttft_s",
     ("tpot", ""): "tpot_s",
+    ("prefill", ""): "prompt_s",
+    ("decode", ""): "token_s",
     ("memory", "peak"): "memory_bytes_per_gpu",
     ("memory", "states"): "param_and_optimizer_bytes",
     ("memory", "activations"): "activation_bytes",
@@ -89,6 +91,7 @@ def _fill(row, asked, values, times):
     seconds = times * next(iter(values.values()))
     figures |= {"latency_s": seconds, "latency_trtllm_s": 1.03 * seconds}  # as of another collector
     figures["time_us"] = 1e6 * seconds
+    figures["itl_s"] = figures.get("token_s", seconds)
     if "ttft_s" in figures and "tpot_s" in figures:  # an open load
         figures["ttft_s_mean"] = figures["ttft_s"]
         figures["latency_s_mean"] = figures["ttft_s"] + figures["tpot_s"] * float(row["output_tokens"])

@@ -201,6 +201,13 @@ class CollectiveConstants(Spec):
     one_shot_limit: Bytes | None = None  # messages up to this over the number of GPUs go in one shot; in pairs all do
 
 
+class StepFigures(Spec):
+    """What whole steps of a user's own say of a framework or an engine on a GPU, see `simgpu calibrate --step`."""
+
+    slowdown: Number | None = None  # of all kernels, over what their own constants make
+    runs: Count | None = None  # measured steps behind it
+
+
 class KernelConstants(Spec):
     """All constants of a GPU or an architecture, by class of operator and by library."""
 
@@ -212,6 +219,7 @@ class KernelConstants(Spec):
     vector: dict[str, StreamFigures] = Field(default={})
     moe: dict[str, ExpertFigures] = Field(default={})
     collective: dict[str, CollectiveConstants] = Field(default={})
+    step: dict[str, StepFigures] = Field(default={})  # by framework or engine
 
 
 __all__ = [
@@ -222,5 +230,6 @@ __all__ = [
     "GemmFigures",
     "KernelConstants",
     "Number",
+    "StepFigures",
     "StreamFigures",
 ]

@@ -94,8 +94,8 @@ class Result(Tabular):
     """GPUs used, tp x cp x pp x dp."""
     distance: str
     """How far it stands from what was measured, which sets its intervals: calibrated on this machine, calibrated on
-    this GPU, same architecture, new architecture; then software version never measured, experts never measured in this
-    software."""
+    this GPU, same architecture, new architecture; then software version never measured, experts never measured in
+    this software, steps measured on this machine."""
     step_s: float
     """Time of the step (s)."""
     step_s_p10: float

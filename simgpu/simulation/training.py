@@ -100,9 +100,9 @@ def train(
         **{key: getattr(plan, key) for key in SETTINGS},
     )  # fmt: skip
     single = parts if plan.world == 1 else _alone(replace(job, plan=alone), kernels, how)
-    spread = spread_of(parts, framework.name, cluster.kernel.architecture, config.experts > 1)
+    spread = spread_of(parts, framework.name, cluster.kernel, config.experts > 1)
     row = _row(workload, job, execution, parts, single, memory, cluster.gpus_per_node, spread)
-    row["distance"] = distance_of(cluster.kernel, spread.layers)
+    row["distance"] = distance_of(cluster.kernel, spread.layers, framework.name)
     return Trained(execution, parts, memory, row)
 
 
@@ -124,7 +124,7 @@ def kernels_of(stack: Framework, cluster: Cluster, sustained: bool, fp8_scaling:
     rowwise = ROW_WISE if fp8_scaling == "rowwise" else DEFAULT
     return KernelModel(
         cluster, sustained, stack.attention or DEFAULT, rowwise, stack.matmul_slowdown, stack.stream_slowdown,
-        context_slowdown=stack.context_slowdown if cp > 1 else 1.0, training=True,
+        context_slowdown=stack.context_slowdown if cp > 1 else 1.0, training=True, stack=stack.name,
     )  # fmt: skip
 
 

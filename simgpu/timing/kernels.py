@@ -126,8 +126,8 @@ class KernelModel:
     products in fp8, `experts` that of mixtures of experts, `few_rows` that of products of a few rows. Slowdowns are
     factors on times: of matrix products, of kernels that stream, of attention over a part of its keys and queries.
     In `training` steps, sustained ones, clocks are lower than in a loop of one kernel (`simgpu.timing.gemm_libraries`).
-    Products of up to `vectors` rows are those of vectors (`vector_rows`, `simgpu.timing.gemv`). Models that give equal
-    times have equal `identity`.
+    Products of up to `vectors` rows are those of vectors (`vector_rows`, `simgpu.timing.gemv`). `stack` is the
+    framework or engine whose steps the user may have measured. Models that give equal times have equal `identity`.
     """
 
     cluster: Cluster
@@ -141,9 +141,11 @@ class KernelModel:
     experts: str = DEFAULT
     few_rows: str = GGML
     training: bool = False
+    stack: str = ""
 
     def __post_init__(self) -> None:
         self.gpu, self.constants = self.cluster.gpu, self.cluster.kernel
+        self._own = self.constants.steps(self.stack)[0]
         self.timer = GPUTimer(self.gpu, self.constants, self.sustained, self.training and self.sustained)
         self._regimes: dict[tuple[str, str], tuple[str, bool]] = {}
         key = key_of(self, cluster=_gpu_of(self.cluster))
@@ -214,16 +216,16 @@ class KernelModel:
         return KernelTime(seconds, compute, memory, latency, bound, uncertainty, operator, library, regime, *more)
 
     def _factor(self, op: Kernel) -> float:
-        """What a framework makes of the time of a kernel."""
+        """What a framework makes of the time of a kernel, and the user's own machine of that."""
         match op:
             case Matmul():
-                return self.matmul_slowdown
+                return self.matmul_slowdown * self._own
             case Pointwise():
-                return self.stream_slowdown
+                return self.stream_slowdown * self._own
             case Attention():
-                return self.context_slowdown
+                return self.context_slowdown * self._own
             case _:
-                return 1.0
+                return self._own
 
     def _datasheet_peak(self, op: Kernel) -> float:
         """Peak of the type that a kernel multiplies matrices in, FLOP/s; 0 where it multiplies none."""

@@ -145,7 +145,7 @@ class Deployment:
         return KernelModel(
             self.cluster, self.sustained, run.attention or DEFAULT, precision.library or DEFAULT,
             stream_slowdown=run.stream_slowdown, vectors=run.vectors, experts=experts,
-            few_rows=run.few_rows if self._graphs else GGML,
+            few_rows=run.few_rows if self._graphs else GGML, stack=run.engine,
         )  # fmt: skip
 
     @property
