@@ -49,6 +49,8 @@ class QuantiseConstants:
     quantise_bytes: float  # B per activation
     quantise_overhead: float  # s
     memory_fraction: float
+    quantise_row: float = 0.0  # s
+    quantise_step: float = 0.0  # s
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ class ExpertConstants:
     visit_time: float  # s
     permute_passes: float
     token_passes: float = 1.0
+    remote_passes: float = 0.0
 
 
 # ---- attention -----------------------------------------------------------------------------------------
