@@ -45,6 +45,7 @@ class GemmFigures(Spec):
     largest_split: Number | None = None  # parts into which it splits k; 1: it never does
     quantise_bytes: Number | None = None  # moved per activation by the kernel that quantises them before
     quantise_overhead: Seconds | None = None  # fixed time of the kernel that quantises activations before
+    cast_overhead: Seconds | None = None  # fixed time of a kernel that quantises by a scale that is given
     quantise_row: Seconds | None = None  # between the starts of two rows in that kernel, one block each
     quantise_step: Seconds | None = None  # of an activation along a row in that kernel
     vector_bytes_per_clock: Number | None = None  # of weights that a multiprocessor unpacks, few rows (gemv.py)

@@ -49,6 +49,7 @@ class QuantiseConstants:
     quantise_bytes: float  # B per activation
     quantise_overhead: float  # s
     memory_fraction: float
+    cast_overhead: float | None = None  # s; None: as `quantise_overhead`
     quantise_row: float = 0.0  # s
     quantise_step: float = 0.0  # s
 

@@ -36,7 +36,7 @@ csrc/quantization/cutlass_w8a8: one CUTLASS kernel for both types).
 """
 
 ENGINES = {
-    "fp8-scaled-mm": "SGLang's CUTLASS kernels in fp8 (sgl-kernel), a scale for each token, quantised in a kernel before",
+    "fp8-scaled-mm": "SGLang's CUTLASS kernels in fp8 (sgl-kernel), a scale for each token, found in a kernel before",
     "fp8-cutlass": "vLLM's CUTLASS kernels in fp8, quantised the same way",
     "fp8-trtllm": "TensorRT-LLM's kernels in fp8 (cuBLASLt, CUTLASS), one scale, looked for in kernels of their own",
     "fp8-block": "DeepGEMM, fp8 with a scale for each 128, as SGLang and vLLM call it",

@@ -25,6 +25,8 @@ from simgpu.timing.expert_libraries import multiplied_in
 from simgpu.timing.expert_timer import ExpertLayerWork, GroupedWork
 from simgpu.timing.gemm_libraries import GGML, GGML_MMQ, NARROW, WEIGHT_ONLY
 from simgpu.timing.parts import KernelTimes
+from simgpu.timing.quantise import CAST, SCALED
+from simgpu.timing.quantise import NONE as FUSED
 from simgpu.timing.routing import rank_load
 from simgpu.timing.timer import GPUTimer
 from simgpu.timing.uncertainty import class_of, spread
@@ -50,12 +52,21 @@ STAND_INS = (
 )
 """Constants of matrix multiplications, and those that are only asked where they are not given."""
 
-QUANTISED = ("all", "attention", "none")
-"""Which narrow products have a kernel of their own before them that quantises what they multiply: all of them, that of
-the values of attention alone, where norms and activations quantise as they write, or none."""
+QUANTISED = ("all", "cast", "attention", "none")
+"""Which narrow products have a kernel of their own before them that quantises what they multiply: all of them; all, but
+it only casts, by scales of the checkpoint; that of the values of attention alone, where norms and activations quantise
+as they write; or none."""
 
 AFTER_ATTENTION = "attention_out"
 """The product that takes the values of attention."""
+
+
+def quantised_by(quantised: str, name: str) -> str:
+    """How the activations of a narrow product come to its type, by one of `QUANTISED` and the product's name."""
+    if quantised == "attention":
+        return SCALED if name == AFTER_ATTENTION else FUSED
+    return {"all": SCALED, "cast": CAST, "none": FUSED}[quantised]
+
 
 NONE = Uncertainty("given")
 """Of a time that a user measured: taken as it is."""
@@ -127,9 +138,10 @@ def _times_of(key: tuple[Any, ...]) -> tuple[bytes, Region[Kernel, KernelTime]]:
 class KernelModel:
     """Times kernels on the GPU of a cluster.
 
-    `attention` names the library of attention kernels (default: what serving stacks choose on the GPU), `narrow` that of
-    products in 8 and 4 bits, `quantised` which of these have a kernel before them that quantises, `experts` that of mixtures of experts, `few_rows` that of products of a few rows. Slowdowns are
-    factors on times: of matrix products, of kernels that stream, of attention over a part of its keys and queries.
+    `attention` names the library of attention kernels (default: what serving stacks choose on the GPU), `narrow` that
+    of products in 8 and 4 bits, `quantised` which of these have a kernel before them that quantises (`QUANTISED`),
+    `experts` that of mixtures of experts, `few_rows` that of products of a few rows. Slowdowns are factors on times: of
+    matrix products, of kernels that stream, of attention over a part of its keys and queries.
     In `training` steps, sustained ones, clocks are lower than in a loop of one kernel (`simgpu.timing.gemm_libraries`).
     Products of up to `vectors` rows are those of vectors (`vector_rows`, `simgpu.timing.gemv`). Models that give equal
     times have equal `identity`.
@@ -293,10 +305,8 @@ class KernelModel:
                 library = self.narrow
             if op.stored:
                 library = WEIGHT_ONLY
-            own = self.quantised == "all" or (self.quantised == "attention" and op.name == AFTER_ATTENTION)
-            times = matrix.gemm(
-                m, n, k, op.products, op.dtype, op.accumulate, library, op.stored or None, quantised=own
-            )
+            how = quantised_by(self.quantised, op.name)
+            times = matrix.gemm(m, n, k, op.products, op.dtype, op.accumulate, library, op.stored or None, quantise=how)
         if few:  # whoever multiplies by more vectors does no less than for these
             times = max(times, matrix.gemv(few, n, k, op.dtype, op.stored or None, self.few_rows), key=_seconds)
         return times, "gemm", library
@@ -338,7 +348,11 @@ class KernelModel:
             distribution=op.routing,
             whole=False,
         )
-        return self.timer.experts.layer(work, multiplied_in(library, op.dtype), library, weights=op.stored or None), "moe", library
+        return (
+            self.timer.experts.layer(work, multiplied_in(library, op.dtype), library, weights=op.stored or None),
+            "moe",
+            library,
+        )
 
     def _attention(self, op: Attention) -> tuple[KernelTimes, str, str]:
         timer = self.timer.attention

@@ -305,7 +305,9 @@ def _quantises(given: Any) -> tuple[tuple[str, str], ...]:
 def _experts(given: Any) -> tuple[tuple[str, str, str], ...]:
     """Architectures, a precision and the library of its experts, in threes."""
     if not isinstance(given, list) or not all(isinstance(one, list) and len(one) == 3 for one in given):
-        raise ValueError(f"{shown(given)}: expected architectures, a precision and a library, such as [[hopper, bf16, triton]]")
+        raise ValueError(
+            f"{shown(given)}: expected architectures, a precision and a library, such as [[hopper, bf16, triton]]"
+        )
     found = []
     for architectures, name, library in given:
         if not isinstance(architectures, str) or not architectures.split():

@@ -92,8 +92,8 @@ class Runtime:
         takes; 0: logits of the sequences that are served.
     products, quantises
         Of a precision: the library of its products (`simgpu.timing.gemm_libraries`), and which of them have a kernel of
-        their own before them that quantises what they multiply: all, attention (that of its values alone; norms and
-        activations quantise as they write) or none.
+        their own before them that quantises what they multiply: all, cast (all, by scales of the checkpoint), attention
+        (that of its values alone; norms and activations quantise as they write) or none.
     experts
         On GPUs of some architectures and of a precision: the library of experts (`simgpu.timing.expert_libraries`).
     repeats_heads

@@ -1,7 +1,7 @@
 """Decode attention of AIConfigurator by engine and version: one new token a sequence against its cache.
 
-How it was measured: as `aic_generation_attention`, by the collectors of SGLang, TensorRT-LLM and vLLM; shapes are shared
-by the engines. `kernel` is the backend that the engine takes.
+How it was measured: as `aic_generation_attention`, by the collectors of SGLang, TensorRT-LLM and vLLM, which share
+their shapes. `kernel` is the backend that the engine takes.
 
 Traps: TensorRT-LLM 1.0.0 on A100 keeps a cache of keys alone, which is flagged. The cache is read again in each replay.
 """

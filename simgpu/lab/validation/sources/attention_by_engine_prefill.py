@@ -1,7 +1,7 @@
 """Prefill attention of AIConfigurator by engine and version: causal, no cached prefix, the cache written.
 
-How it was measured: as `aic_context_attention`, by the collectors of SGLang, TensorRT-LLM and vLLM; shapes are shared by
-the engines. `kernel` is the backend that the engine takes.
+How it was measured: as `aic_context_attention`, by the collectors of SGLang, TensorRT-LLM and vLLM, which share their
+shapes. `kernel` is the backend that the engine takes.
 
 Traps: vLLM with a cache in fp8 quantises Q too, outside the timing, and computes in fp8 whatever `attn_dtype` says.
 """

@@ -1,4 +1,4 @@
-"""Matrix multiplications of AIConfigurator by engine and version: y[m, n] = x[m, k] W[n, k]^T, shapes shared by engines.
+"""Matrix multiplications of AIConfigurator by engine and version: y[m, n] = x[m, k] W[n, k]^T, of shapes they share.
 
 How it was measured: the collectors of SGLang, TensorRT-LLM and vLLM, a CUDA graph of a few copies of the operator, mean
 of six replays. bfloat16 is cuBLAS in all of them. Narrow types include the kernels that quantise x: by token in SGLang

@@ -4,8 +4,8 @@ How it was measured: the collectors of TensorRT-LLM and vLLM, CUDA graphs. `stat
 given; `dynamic_minus_static` is what looking for the scale adds: a scale for each token in vLLM, of the whole tensor in
 TensorRT-LLM.
 
-Traps: a difference says nothing alone; it is scored with the cast of the same shape added, in the library whose products
-it comes before. Casts alone are not predicted: engines fuse them into the kernel before. Small tensors stay in L2.
+Traps: a difference says nothing alone; it is scored with the cast of the same shape added, in the library whose
+products it comes before. Small tensors stay in L2.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import numpy as np
 from simgpu.lab.validation.adapters.gemm import engine_library
 from simgpu.lab.validation.batches import Adapter, Batch, Machine, Part, Unpredicted, roofline, timed, unpredictable
 from simgpu.lab.validation.source import Source
-from simgpu.lab.validation.tables import Columns, Rows, Table
+from simgpu.lab.validation.tables import Array, Columns, Rows, Table
+from simgpu.timing.quantise import CAST, CAST_BYTES, SCALED
 
 COLUMNS = Columns(
     positive=("m", "k", "latency_s"), words=("gpu", "engine", "op"), optional=("suspicious", "version", "kernel")
@@ -33,10 +34,10 @@ def casts(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
         library = engine_library(engine, "fp8")
         quantise = None if library is None else machine.timer.matrix.libraries.of(library).quantise
         refused = unpredictable(machine, "quantise", at, "fp8")
-        if op == STATIC:
-            yield Unpredicted("quantise", at, "a cast alone, which engines fuse into the kernel before", left_out=True)
-        elif refused is not None or library is None or quantise is None or op != DYNAMIC:
+        if refused is not None or library is None or quantise is None or op not in (STATIC, DYNAMIC):
             yield refused or Unpredicted("quantise", at, f"no kernel of '{engine}' is known", key="op")
+        elif op == STATIC:
+            yield _kernel(table, at, machine, library, CAST, table.number("latency_s", at))
         else:
             yield from _dynamic(table, at, machine, engine, library)
 
@@ -51,18 +52,23 @@ def _dynamic(table: Table, at: Rows, machine: Machine, engine: str, library: str
         yield Unpredicted("quantise", at[np.isnan(alone)], "no cast of the same shape is in the table", left_out=True)
     known = at[~np.isnan(alone)]
     if len(known):
-        m, k = (table.number(name, known) for name in "mk")
-        yield Batch(
-            "quantise",
-            "fp8",
-            known,
-            partial(timed, machine.timer.matrix.quantise, 0.0, m, k, library),
-            partial(roofline, 0 * m, 3.0 * m * k, 1.0, machine.bandwidth),
-            "gemm",
-            library,
-            ("m", "k"),
-            measured=table.number("latency_s", known) + alone[~np.isnan(alone)],
-        )
+        measured = table.number("latency_s", known) + alone[~np.isnan(alone)]
+        yield _kernel(table, known, machine, library, SCALED, measured)
+
+
+def _kernel(table: Table, at: Rows, machine: Machine, library: str, how: str, measured: Array) -> Part:
+    m, k = (table.number(name, at) for name in "mk")
+    return Batch(
+        "quantise",
+        "fp8",
+        at,
+        partial(timed, machine.timer.matrix.quantise, 0.0, m, k, library, how),
+        partial(roofline, 0 * m, CAST_BYTES * m * k, 1.0, machine.bandwidth),
+        "gemm",
+        library,
+        ("m", "k", "op"),
+        measured=measured,
+    )
 
 
 SOURCE = Source(
