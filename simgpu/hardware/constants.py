@@ -45,6 +45,9 @@ class GemmFigures(Spec):
     largest_split: Number | None = None  # parts into which it splits k; 1: it never does
     quantise_bytes: Number | None = None  # moved per activation by the kernel that quantises them before
     quantise_overhead: Seconds | None = None  # fixed time of the kernel that quantises activations before
+    cast_overhead: Seconds | None = None  # fixed time of a kernel that quantises by a scale that is given
+    quantise_row: Seconds | None = None  # between the starts of two rows in that kernel, one block each
+    quantise_step: Seconds | None = None  # of an activation along a row in that kernel
     vector_bytes_per_clock: Number | None = None  # of weights that a multiprocessor unpacks, few rows (gemv.py)
     vector_weights_per_clock: Number | None = None  # weights, of however many bytes, that it unpacks, few rows
     integer_flops_per_clock: Number | None = None  # of a multiprocessor, weights in blocks by 8-bit integers, many rows
@@ -144,6 +147,7 @@ class ExpertFigures(Spec):
     fixed_time: Seconds | None = None  # of the chain of small kernels: routing, permutation, activation
     visit_time: Seconds | None = None  # of routing, for each (token, expert) pair of all ranks
     token_passes: Number | None = None  # over the rows of all tokens that enter, whoever has their experts
+    remote_passes: Ratio | None = None  # the same of (token, expert) pairs of other ranks, which it keeps rows for
     permute_passes: Number | None = None  # over the tokens' rows, to bring them to the experts and back
 
 

@@ -49,6 +49,9 @@ class QuantiseConstants:
     quantise_bytes: float  # B per activation
     quantise_overhead: float  # s
     memory_fraction: float
+    cast_overhead: float | None = None  # s; None: as `quantise_overhead`
+    quantise_row: float = 0.0  # s
+    quantise_step: float = 0.0  # s
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class ExpertConstants:
     visit_time: float  # s
     permute_passes: float
     token_passes: float = 1.0
+    remote_passes: float = 0.0
 
 
 # ---- attention -----------------------------------------------------------------------------------------

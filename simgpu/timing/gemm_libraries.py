@@ -35,8 +35,23 @@ int8 and fp8 share their kernels and the quantisation of the activations before 
 csrc/quantization/cutlass_w8a8: one CUTLASS kernel for both types).
 """
 
-NAMED = (SIMT, WEIGHT_ONLY, ROW_WISE, GGML, GGML_GRAPHS, *BY_DTYPE.values())
+ENGINES = {
+    "fp8-scaled-mm": "SGLang's CUTLASS kernels in fp8 (sgl-kernel), a scale for each token, found in a kernel before",
+    "fp8-cutlass": "vLLM's CUTLASS kernels in fp8, quantised the same way",
+    "fp8-trtllm": "TensorRT-LLM's kernels in fp8 (cuBLASLt, CUTLASS), one scale, looked for in kernels of their own",
+    "fp8-block": "DeepGEMM, fp8 with a scale for each 128, as SGLang and vLLM call it",
+    "fp8-block-trtllm": "TensorRT-LLM's kernels of fp8 with a scale for each 128: CUTLASS, DeepGEMM on Blackwell",
+    "nvfp4": "CuTe-DSL kernels of NVFP4 in FlashInfer, as SGLang calls them",
+    "nvfp4-vllm": "the same, as vLLM calls them",
+    "nvfp4-trtllm": "TensorRT-LLM's kernels of NVFP4 (cuBLASLt, CUTLASS)",
+}
+"""Libraries of narrow products that serving engines have, and what they are. Each quantises in its own way."""
+
+NAMED = (SIMT, WEIGHT_ONLY, ROW_WISE, GGML, GGML_GRAPHS, *BY_DTYPE.values(), *ENGINES)
 """Libraries that can be named on any GPU; one without constants of its own has the default's."""
+
+NARROW = frozenset(BY_DTYPE[dtype] for dtype in ("fp8", "int8", "fp4"))
+"""Libraries of products that an engine may replace by its own."""
 
 MOST = 64
 """Libraries whose constants are remembered for a GPU."""

@@ -21,9 +21,12 @@ from simgpu.timing.attention_libraries import NOT_LATENT
 from simgpu.timing.attention_timer import UNFUSED
 from simgpu.timing.attention_work import AttentionWork, LatentWork
 from simgpu.timing.constants import CLOCKS
+from simgpu.timing.expert_libraries import multiplied_in
 from simgpu.timing.expert_timer import ExpertLayerWork, GroupedWork
-from simgpu.timing.gemm_libraries import GGML, GGML_MMQ, WEIGHT_ONLY
+from simgpu.timing.gemm_libraries import GGML, GGML_MMQ, NARROW, WEIGHT_ONLY
 from simgpu.timing.parts import KernelTimes
+from simgpu.timing.quantise import CAST, SCALED
+from simgpu.timing.quantise import NONE as FUSED
 from simgpu.timing.routing import rank_load
 from simgpu.timing.timer import GPUTimer
 from simgpu.timing.uncertainty import class_of, spread
@@ -48,6 +51,22 @@ STAND_INS = (
     (("l2_bytes_per_clock",), ("l2_bytes_per_flop",)),
 )
 """Constants of matrix multiplications, and those that are only asked where they are not given."""
+
+QUANTISED = ("all", "cast", "attention", "none")
+"""Which narrow products have a kernel of their own before them that quantises what they multiply: all of them; all, but
+it only casts, by scales of the checkpoint; that of the values of attention alone, where norms and activations quantise
+as they write; or none."""
+
+AFTER_ATTENTION = "attention_out"
+"""The product that takes the values of attention."""
+
+
+def quantised_by(quantised: str, name: str) -> str:
+    """How the activations of a narrow product come to its type, by one of `QUANTISED` and the product's name."""
+    if quantised == "attention":
+        return SCALED if name == AFTER_ATTENTION else FUSED
+    return {"all": SCALED, "cast": CAST, "none": FUSED}[quantised]
+
 
 NONE = Uncertainty("given")
 """Of a time that a user measured: taken as it is."""
@@ -122,9 +141,10 @@ def _times_of(key: tuple[Any, ...]) -> tuple[bytes, Region[Kernel, KernelTime]]:
 class KernelModel:
     """Times kernels on the GPU of a cluster.
 
-    `attention` names the library of attention kernels (default: what serving stacks choose on the GPU), `fp8` that of
-    products in fp8, `experts` that of mixtures of experts, `few_rows` that of products of a few rows. Slowdowns are
-    factors on times: of matrix products, of kernels that stream, of attention over a part of its keys and queries.
+    `attention` names the library of attention kernels (default: what serving stacks choose on the GPU), `narrow` that
+    of products in 8 and 4 bits, `quantised` which of these have a kernel before them that quantises (`QUANTISED`),
+    `experts` that of mixtures of experts, `few_rows` that of products of a few rows. Slowdowns are factors on times: of
+    matrix products, of kernels that stream, of attention over a part of its keys and queries.
     In `training` steps, sustained ones, clocks are lower than in a loop of one kernel (`simgpu.timing.gemm_libraries`).
     Products of up to `vectors` rows are those of vectors (`vector_rows`, `simgpu.timing.gemv`). `stack` is the
     framework or engine whose steps the user may have measured. Models that give equal times have equal `identity`.
@@ -133,7 +153,7 @@ class KernelModel:
     cluster: Cluster
     sustained: bool = True
     attention: str = DEFAULT
-    fp8: str = DEFAULT
+    narrow: str = DEFAULT
     matmul_slowdown: float = 1.0
     stream_slowdown: float = 1.0
     context_slowdown: float = 1.0
@@ -141,6 +161,7 @@ class KernelModel:
     experts: str = DEFAULT
     few_rows: str = GGML
     training: bool = False
+    quantised: str = "all"
     stack: str = ""
 
     def __post_init__(self) -> None:
@@ -285,11 +306,12 @@ class KernelModel:
             library, times = GGML_MMQ, matrix.mmq(m, n, k, op.stored)
         else:
             library = matrix.libraries.chosen(op.dtype, op.accumulate)
-            if op.dtype == "fp8" and self.fp8 != DEFAULT:
-                library = self.fp8
+            if library in NARROW and self.narrow != DEFAULT:
+                library = self.narrow
             if op.stored:
                 library = WEIGHT_ONLY
-            times = matrix.gemm(m, n, k, op.products, op.dtype, op.accumulate, library, op.stored or None)
+            how = quantised_by(self.quantised, op.name)
+            times = matrix.gemm(m, n, k, op.products, op.dtype, op.accumulate, library, op.stored or None, quantise=how)
         if few:  # whoever multiplies by more vectors does no less than for these
             times = max(times, matrix.gemv(few, n, k, op.dtype, op.stored or None, self.few_rows), key=_seconds)
         return times, "gemm", library
@@ -322,8 +344,7 @@ class KernelModel:
         return times, "moe", self.timer.experts.library(op.dtype)
 
     def _experts(self, op: ExpertLayer) -> tuple[KernelTimes, str, str]:
-        named = op.dtype == "fp8" and self.experts != DEFAULT
-        library = self.experts if named else self.timer.experts.library(op.dtype)
+        library = self.timer.experts.library(op.dtype) if self.experts == DEFAULT else self.experts
         work = ExpertLayerWork(
             tokens=op.rows,
             hidden=op.hidden,
@@ -335,7 +356,11 @@ class KernelModel:
             distribution=op.routing,
             whole=False,
         )
-        return self.timer.experts.layer(work, op.dtype, library, weights=op.stored or None), "moe", library
+        return (
+            self.timer.experts.layer(work, multiplied_in(library, op.dtype), library, weights=op.stored or None),
+            "moe",
+            library,
+        )
 
     def _attention(self, op: Attention) -> tuple[KernelTimes, str, str]:
         timer = self.timer.attention

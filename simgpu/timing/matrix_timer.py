@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from simgpu.errors import InputError, shown
 from simgpu.hardware.inherit import DEFAULT, Calibration
 from simgpu.model.formats import format_of
 from simgpu.model.operators import BYTES
@@ -17,7 +18,7 @@ from simgpu.timing.gemm import GemmWork, Operands, gemm_time
 from simgpu.timing.gemm_libraries import GGML, GGML_MMQ, NAMED, GemmLibraries
 from simgpu.timing.gemv import gemv_time, mmq_time
 from simgpu.timing.parts import ArrayLike, KernelTimes
-from simgpu.timing.quantise import quantise_time
+from simgpu.timing.quantise import CAST, NONE, SCALED, cast_time, quantise_time
 
 
 class MatrixTimer:
@@ -38,12 +39,14 @@ class MatrixTimer:
         weights: str | None = None,
         rotation: float = math.inf,
         sustained: bool | None = None,
+        quantise: str = SCALED,
     ) -> KernelTimes:
         """C[m, n] = A[m, k] B[k, n], `batch` times; output in 2 bytes for inputs narrower than that.
 
         `weights` is what B is stored in where it is narrower than `dtype` (`simgpu.model.formats`: int8, int4, fp8,
         fp4, q4_k ...): it is read at that width and converted on the way. In fp8 and fp4 without `weights` a kernel
-        before it quantises A. `rotation` and `sustained` as in `simgpu.timing.gemm.gemm_time`; None: as the timer.
+        before it quantises A, or as `quantise` says
+        (`simgpu.timing.quantise`). `rotation` and `sustained` as in `simgpu.timing.gemm.gemm_time`; None: as the timer.
         """
         check_sizes(m=m, n=n, k=k, batch=batch)
         check_dtypes(dtype)
@@ -63,7 +66,18 @@ class MatrixTimer:
             rotation=rotation,
             sustained=self.sustained if sustained is None else sustained,
         )
-        return times if used.quantise is None else times + quantise_time(work, self.device, used.quantise)
+        if used.quantise is None or quantise == NONE:
+            return times
+        return times + (cast_time if quantise == CAST else quantise_time)(work, self.device, used.quantise)
+
+    def quantise(self, m: ArrayLike, k: ArrayLike, library: str, how: str = SCALED) -> KernelTimes:
+        """The kernel of a library that brings activations [m, k] to the narrow type before a product."""
+        check_sizes(m=m, k=k)
+        check_library(library, self.calibration, "gemm", NAMED)
+        constants = self.libraries.of(library).quantise
+        if constants is None:
+            raise InputError(f"{shown(library)} quantises nothing before its products", key="library")
+        return (cast_time if how == CAST else quantise_time)(GemmWork(m, 1.0, k), self.device, constants)
 
     def gemv(
         self,

@@ -141,11 +141,12 @@ class Deployment:
     def kernels(self) -> KernelModel:
         """Kernels of the runtime on this GPU."""
         run, precision = self.runtime, self.precision
-        experts = "deepgemm" if precision.name == "fp8-block" else run.experts_fp8 or DEFAULT
+        gpu = self.cluster.gpu
+        experts = run.experts_of(precision, gpu, self.dtype) or DEFAULT
         return KernelModel(
-            self.cluster, self.sustained, run.attention or DEFAULT, precision.library or DEFAULT,
+            self.cluster, self.sustained, run.attention or DEFAULT, run.products_of(precision, gpu) or DEFAULT,
             stream_slowdown=run.stream_slowdown, vectors=run.vectors, experts=experts,
-            few_rows=run.few_rows if self._graphs else GGML, stack=run.engine,
+            quantised=run.quantises_after(precision), few_rows=run.few_rows if self._graphs else GGML, stack=run.engine,
         )  # fmt: skip
 
     @property

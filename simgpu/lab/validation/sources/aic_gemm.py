@@ -3,10 +3,9 @@
 How it was measured: SGLang's collector. bfloat16 is torch's F.linear; fp8, fp8_block and nvfp4 include the quantisation
 of x, a second kernel. A CUDA graph of up to six copies of x and W, mean of six replays.
 
-Traps: small weights stay in L2, for all copies together are smaller than it. Bursts of 36 calls throttle less than a
-sustained run. Products in fp8 with scales of blocks on Blackwell were measured again by their authors, at 0.62 of the
-times of this table in the median: these rows are left out. `latency_trtllm_s` is a second collector's time of the same
-shape: the noise of the data.
+Traps: fp8_block rows of Blackwell were measured again, at 0.62 of the time (`gemm_by_engine`), and are left out. Small
+weights stay in L2, for all copies together are smaller than it. Bursts of 36 calls throttle less than a sustained run.
+`latency_trtllm_s` is a second collector's time of the same shape: the noise of the data.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from simgpu.timing.gemm import GemmWork
 COPIES = 6.0
 """Copies of the operands that the collector uses in turn in one CUDA graph."""
 
-AGAIN = "fp8_block", "blackwell"
-"""Data type and architecture of rows that a later table of the same authors takes back."""
+SUPERSEDED = ("blackwell", "blackwell-ultra")
+"""Architectures whose fp8_block rows their authors measured again."""
 
 COLUMNS = Columns(
     positive=("m", "n", "k", "latency_s"),
@@ -36,10 +35,8 @@ COLUMNS = Columns(
 def linear(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
     """y[m, n] = x[m, k] W[n, k]^T as inference servers run it; narrow types with the quantisation of x."""
     for (dtype,), at in table.split(rows, "dtype"):
-        if dtype == AGAIN[0] and machine.architecture == AGAIN[1]:
-            yield Unpredicted(
-                "gemm", at, "measured again by its authors: 0.62 of this time in the median", left_out=True
-            )
+        if dtype == "fp8_block" and machine.architecture in SUPERSEDED:
+            yield Unpredicted("gemm", at, "measured again by the same authors, see gemm_by_engine", left_out=True)
             continue
         work = GemmWork(*(table.number(name, at) for name in "mnk"))
         library = LIBRARIES.get(dtype, DEFAULT)
