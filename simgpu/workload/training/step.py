@@ -57,7 +57,7 @@ class _Step:
         self.job, self.plan, self.links, self.kernels = job, job.plan, links, kernels
         self.layers = Layers(
             job.config, job.plan, job.numerics, job.framework, kernels, links, job.micro_batch, job.tokens,
-            job.accumulate, job.routing, job.fp8,
+            job.accumulate, job.routing, job.fp8, job.microbatches > 1,
         )  # fmt: skip
         self.sim = Simulator()
         links.use(self.sim)
@@ -375,13 +375,7 @@ class _Step:
         (Narayanan et al. 2021, section 4.1).
         """
         job, plan = self.job, self.plan
-        whole = (
-            job.micro_batch
-            * job.tokens
-            / plan.cp
-            * job.config.hidden
-            * BYTES["bf16" if job.numerics.dtype == "fp8" else job.numerics.dtype]
-        )
+        whole = job.micro_batch * job.tokens / plan.cp * job.config.hidden * BYTES["bf16" if job.numerics.dtype == "fp8" else job.numerics.dtype]
         if plan.tp == 1:
             return whole, 0.0
         gather = 0.0 if plan.sequence_parallel else self.links.inner("all_gather", "tp", whole).seconds
