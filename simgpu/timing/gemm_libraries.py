@@ -22,6 +22,9 @@ WEIGHT_ONLY = "weight-only"
 ROW_WISE = "fp8-rowwise"
 """Products in fp8 with a scale for each row and column, as PyTorch trains with them."""
 
+BLOCK_WISE = "fp8-block"
+"""Products in fp8 with a scale for each 128 values, 128 x 128 of weights."""
+
 GGML, GGML_GRAPHS = "ggml", "ggml-graphs"
 """Products of a few rows as llama.cpp runs them (`simgpu.timing.gemv`): launched one by one, or replayed as a graph."""
 

@@ -115,7 +115,8 @@ def launched(host: Sequence[float], gpu: Sequence[float], again: bool) -> tuple[
     >>> launched((3.0, 3.0), (2.0, 5.0), again=False)
     (3.0, 5.0)
     """
-    lead, seconds = 0.0, []
+    lead = 0.0
+    seconds: list[float] = []
     for _ in range(2 if again else 1):
         seconds = []
         for code, kernels in zip(host, gpu, strict=True):

@@ -235,7 +235,7 @@ class _Run:
                 weights = max(every * share, layer)
             buffers.append(("gathered weights", weights))
             if keeps_fp8(self.numerics, stack):  # of the matrix at work
-                buffers.append(("gathered fp8 weights", FP8_COPIES * BYTES["fp8"] * found.widest))
+                buffers.append(("gathered fp8 weights", FP8_COPIES * self.numerics.narrow_bytes * found.widest))
         if stack.stream_pools:  # what the last gather filled is freed after the next (FSDPParamGroup.wait_for_unshard)
             buffers.append((GATHERING, max(ends + layer, two)))
         return tuple(buffers)
@@ -342,7 +342,7 @@ class _Run:
         """Tensors of the backward of the head: gradients of the logits, of its input and of its weights (or a dummy,
         Megatron-LM, tensor_parallel/layers.py); with sequence parallelism the gathered input.
         """
-        logits = self.microbatch.logits * BYTES["bf16" if self.numerics.dtype == "fp8" else self.numerics.dtype]
+        logits = self.microbatch.logits * BYTES[self.numerics.wide]
         slices = self.plan.tp if self.plan.sequence_parallel else 1
         rows = self.walk.wide * (1 + (self.stack.regathers + 1 / slices if slices > 1 else 0.0))
         weights = self._head_weights()

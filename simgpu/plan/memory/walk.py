@@ -150,7 +150,7 @@ class Microbatch:
         """Keys and values of a layer, bytes."""
         parts = (op.split(self.plan.ways) for op in self.operators(kind) if isinstance(op, Attention))
         rows = ((part, part.head_dim + (part.v_head_dim or part.head_dim)) for part in parts)
-        width = BYTES["bf16" if self.numerics.dtype == "fp8" else self.numerics.dtype]
+        width = BYTES[self.numerics.wide]
         return sum(part.batch.size * part.keys * part.kv_heads.size * both * width for part, both in rows)
 
     def context(self, kind: str) -> float:

@@ -212,7 +212,7 @@ class Bounds:
         plan = job.plan
         if plan.pp == 1:
             return 0.0
-        width = BYTES["bf16" if job.numerics.dtype == "fp8" else job.numerics.dtype]
+        width = BYTES[job.numerics.wide]
         whole = job.micro_batch * job.tokens / plan.cp * job.config.hidden * width
         gather = 0.0
         if plan.tp > 1 and not plan.sequence_parallel:

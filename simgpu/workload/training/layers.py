@@ -161,19 +161,19 @@ class Layers:
             self.config, kind, batch, self.tokens, dtype, self.accumulate, self.routing, self.numerics.flash
         )
         if self.fp8:
-            operators = tuple(self._in_fp8(op) for op in operators)
+            operators = tuple(self._narrow(op) for op in operators)
         return self._with_adapters(operators)
 
-    def _in_fp8(self, op: Operator) -> Operator:
-        """The product in fp8, of those with weights; of experts where the stack does that."""
+    def _narrow(self, op: Operator) -> Operator:
+        """The product in fp8 or fp4, of those with weights; of experts where the stack does that."""
         if isinstance(op, GroupedMatmul) and self._experts.fp8_experts:
-            return replace(op, dtype="fp8")
-        return replace(op, dtype="fp8") if isinstance(op, Matmul) and op.weight else op
+            return replace(op, dtype=self.numerics.dtype)
+        return replace(op, dtype=self.numerics.dtype) if isinstance(op, Matmul) and op.weight else op
 
     @property
     def _wide(self) -> str:
-        """The dtype of everything but matrix multiplications in fp8."""
-        return "bf16" if self.numerics.dtype == "fp8" else self.numerics.dtype
+        """The dtype of everything but matrix multiplications in fp8 or fp4."""
+        return self.numerics.wide
 
     def _with_adapters(self, operators: Sequence[Operator]) -> tuple[Operator, ...]:
         """The operators with low-rank products beside the matrices that they adapt (Hu et al., LoRA, 2021).

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from simgpu.model.operators import Attention, Dim, GroupedMatmul, Matmul, Operator, Pointwise
+from simgpu.model.operators import BYTES, Attention, Dim, GroupedMatmul, Matmul, Operator, Pointwise
+from simgpu.plan.numerics import NVFP4, SCALES
 from simgpu.plan.program import Barrier, Collective, Step
 from simgpu.workload.frameworks import Framework, Kernels, Traffic
 
@@ -18,8 +19,8 @@ def lower(
 ) -> tuple[Operator, ...]:  # fmt: skip
     """The kernels that `framework` runs for `operators`.
 
-    `fp8` names the scaling of products in fp8, `rms` tells that normalisation is RMSNorm, `autocast` that weights and
-    residual stream are fp32, `clamped` that experts have biases and clamped gates.
+    `fp8` names the scaling of products in fp8 or fp4, `rms` tells that normalisation is RMSNorm, `autocast` that
+    weights and residual stream are fp32, `clamped` that experts have biases and clamped gates.
     """
     kernels: list[Operator] = []
     for op in operators:
@@ -28,6 +29,10 @@ def lower(
                 kernels += _pointwise(op, framework, _norm_in(framework, rms, autocast), clamped)
             case Attention():
                 kernels += _attention(op, framework)
+            case Matmul() if fp8 == NVFP4 and op.dtype == "fp4":
+                kernels += _fp4(op)
+            case GroupedMatmul() if fp8 == NVFP4 and op.dtype == "fp4":
+                kernels += _fp8_experts(op, fp8)
             case Matmul() if fp8 and op.dtype == "fp8":
                 kernels += _fp8(op, fp8)
             case GroupedMatmul() if fp8 and op.dtype == "fp8":
@@ -99,8 +104,8 @@ def _attention(op: Attention, framework: Framework) -> Iterator[Operator]:
 def _fp8(op: Matmul, scaling: str) -> Iterator[Operator]:
     """The second operand of a product in fp8 is quantised too: its largest value found, then cast (torchao float8).
 
-    The first is quantised by the model of the library. Row-wise scaling finds the maximum as it casts, delayed scaling
-    (Transformer Engine) uses that of the step before.
+    The first is quantised by the model of the library. Row-wise scaling, blocks of 128 and of 32 (MXFP8) find the
+    maximum as they cast, delayed scaling (Transformer Engine) uses that of the step before.
     """
     rows = op.k
     width = op.n[0] if len(op.n) == 1 else Dim(op.n_size, 1, op.n[0].axis)
@@ -109,17 +114,31 @@ def _fp8(op: Matmul, scaling: str) -> Iterator[Operator]:
     yield op
 
 
+def _fp4(op: Matmul) -> Iterator[Operator]:
+    """A product in NVFP4, behind the search for the largest value of its rows, which scale the scales of 16 values.
+
+    A tensor is quantised once for both products that take it (Transformer Engine, quantizer of NVFP4BlockScaling: rows,
+    and columns through a Hadamard transform, in one kernel): inputs before the product, gradients of outputs before the
+    input gradient, weights once a step, which is left out. The cast itself is in the model of the library.
+    """
+    if not op.name.endswith("_wgrad"):
+        width = Dim(op.k.units, op.k.width * op.products, op.k.axis)
+        yield Pointwise(f"{op.name}_amax", "elementwise", op.m, (width,), "bf16", 1, 0)
+    yield op
+
+
 def _fp8_experts(op: GroupedMatmul, scaling: str) -> Iterator[Operator]:
     """A product of experts in fp8, behind the cast of its rows.
 
     Rows are quantised for it and for the gradient of the weights: read once, with a scale of the tensor twice, and
     written in both layouts (Transformer Engine, GroupedLinear). Those of the gradient of weights were quantised before;
-    weights once a step, which is left out.
+    weights once a step, which is left out. So is it with NVFP4, whose scales have one of the tensor above them.
     """
     if not op.weight_gradient:
         width = (Dim(op.k.units, op.k.width * op.topk, op.k.axis),)
-        reads = 2 if scaling == "tensorwise" else 1
-        yield Pointwise(f"{op.name}_cast", "elementwise", op.rows, width, "bf16", reads, 1)
+        reads = 2 if scaling in ("tensorwise", NVFP4) else 1
+        writes = 2 * (BYTES[op.dtype] + SCALES[op.dtype]) / BYTES["bf16"]
+        yield Pointwise(f"{op.name}_cast", "elementwise", op.rows, width, "bf16", reads, writes)
     yield op
 
 

@@ -375,7 +375,7 @@ class _Step:
         (Narayanan et al. 2021, section 4.1).
         """
         job, plan = self.job, self.plan
-        whole = job.micro_batch * job.tokens / plan.cp * job.config.hidden * BYTES["bf16" if job.numerics.dtype == "fp8" else job.numerics.dtype]
+        whole = job.micro_batch * job.tokens / plan.cp * job.config.hidden * BYTES[job.numerics.wide]
         if plan.tp == 1:
             return whole, 0.0
         gather = 0.0 if plan.sequence_parallel else self.links.inner("all_gather", "tp", whole).seconds
