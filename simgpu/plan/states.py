@@ -68,11 +68,12 @@ def kinds_of_layers(config: TransformerConfig) -> tuple[str, ...]:
 
 
 def parameters_of(config: TransformerConfig, plan: Plan, numerics: Numerics, stage: int = 0) -> Parameters:
-    """Parameters that a rank of `stage` holds. A tied embedding stands on the first and the last stage."""
+    """Parameters that a rank of `stage` holds. A tied embedding stands on the first and the last stage, where those
+    are two.
+    """
     kinds = tuple(kinds_of_stage(config, plan, stage))
-    return _parameters(
-        config, plan.tp, plan.ep, plan.expert_tp, numerics, kinds, stage == 0, stage == plan.pp - 1, plan.pp > 1
-    )
+    last = plan.last_stage
+    return _parameters(config, plan.tp, plan.ep, plan.expert_tp, numerics, kinds, stage == 0, stage == last, last > 0)
 
 
 @remembered(4096)

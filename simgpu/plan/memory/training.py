@@ -103,7 +103,7 @@ def fullest(
     """
     alike: dict[tuple[Any, ...], int] = {}
     for stage in range(plan.pp):
-        alike.setdefault((*kinds_of_stage(config, plan, stage), stage == 0, stage == plan.pp - 1), stage)
+        alike.setdefault((*kinds_of_stage(config, plan, stage), stage == 0, stage == plan.last_stage), stage)
     return peak(
         [memory_of(config, plan, numerics, stack, batch, tokens, stage, capacity, room) for stage in alike.values()]
     )
@@ -124,14 +124,14 @@ def layer_activations(
 
 
 def in_flight(plan: Plan, microbatches: int, stage: int) -> int:
-    """(Chunk, microbatch) pairs whose activations a stage holds at most. ZB-H1: an upper bound."""
+    """(Chunk, microbatch) pairs whose activations a stage holds at most. ZB-H1, ZB-V: an upper bound."""
     match plan.pipeline:
         case "gpipe":
             return microbatches * plan.vp
         case "interleaved":
             return min(microbatches * plan.vp, 2 * (plan.pp - stage - 1) + (plan.vp - 1) * plan.pp + 1)
-        case "zb-h1":
-            return min(microbatches, plan.pp)
+        case "zb-h1" | "zb-v":
+            return plan.vp * min(microbatches, plan.pp)
     return min(microbatches, plan.pp - stage)
 
 
@@ -187,7 +187,7 @@ class _Run:
         return _Run(
             config, plan, numerics, stack, stage, microbatches, microbatch, microbatch.walk(plan, stage), found,
             states_of(found, plan, numerics, stack), in_flight(plan, microbatches, stage) / plan.vp,
-            stage == plan.pp - 1,
+            stage == plan.last_stage,
         )  # fmt: skip
 
     @property

@@ -33,6 +33,7 @@ from simgpu.plan.numerics import Numerics
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.program import Collective, Step, shard_operators
 from simgpu.plan.recompute import runs_again
+from simgpu.plan.schedule import CUT
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.blocks import EMPTY, Block, run_block
 from simgpu.workload.frameworks import Framework
@@ -42,9 +43,6 @@ from simgpu.workload.training.dispatching import Exchange
 from simgpu.workload.training.lowering import asynchronous, lower, overlapped
 
 WEIGHT_GRADIENT = "_wgrad"
-
-SPLIT = "zb-h1"
-"""The schedule that cuts backward in two."""
 
 REMEMBERED = 1024
 """Units that are remembered for each cluster: some 30 kB each."""
@@ -112,7 +110,7 @@ class Layers:
         groups = [name for name in ("tp", "cp", "ep") if getattr(plan, name) > 1]
         copied = bool(self._copies(1.0))
         cast = self.gathered and not self.framework.fused_wgrad
-        sharded = copied, copied and plan.zero == 3, cast, plan.pipeline == SPLIT
+        sharded = copied, copied and plan.zero == 3, cast, plan.pipeline in CUT
         return key_of(
             self,
             plan=(plan.within_layer(), *sharded),
@@ -138,7 +136,7 @@ class Layers:
         more = self._again_code(kind, again)
         there, back = self._launched(kind, run, (code[0], code[1] + more))
         input_grad = weight_grad = EMPTY
-        if self.plan.pipeline == SPLIT:
+        if self.plan.pipeline in CUT:
             inputs = tuple(op for op in gradients if not _of_weights(op))
             rest = tuple(op for op in gradients if _of_weights(op))
             cut = self._backward(kind, repeated, inputs), self._run(f"{kind} weight gradients", self._steps(rest))
