@@ -340,3 +340,14 @@ def test_table_and_figure_show_every_part_and_the_capacity():
     assert "optimizer" not in names  # empty parts are left out
     bars = sum(patch.get_height() for patch in figure.axes[0].patches)
     assert bars == pytest.approx(sum(memory.total for memory in stages) / GIB)
+
+
+def test_stages_of_zb_v_are_not_those_of_interleaving():
+    """What is remembered of a stage is that of its own layers: here 4 + 1 on the first, and 4 + 3 interleaved."""
+    plan = Plan(pp=2, vp=2, micro_batch=1, stage_layers=(4, LLAMA.layers - 8, 3, 1))
+    for schedules in (("interleaved", "zb-v"), ("zb-v", "interleaved")):
+        found = {}
+        for name in schedules:
+            run = replace(plan, schedule=name)
+            found[name] = layer_activations(LLAMA, run, Numerics(), 8, 512, stage=0) / in_flight(run, 8, 0)
+        assert found["interleaved"] / found["zb-v"] == pytest.approx(7 / 5)

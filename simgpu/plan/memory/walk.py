@@ -110,11 +110,11 @@ class Microbatch:
 
     def walk(self, plan: Plan, stage: int) -> Walk:
         """The layers of a stage."""
-        key = plan.pp, plan.vp, plan.stage_layers, stage, plan.recompute_layers
+        key = plan.pp, plan.vp, plan.last_stage, plan.stage_layers, stage, plan.recompute_layers
         return self._walks.known(key, lambda: self._walk(plan, stage))
 
     @cached_property
-    def _walks(self) -> Region[tuple[int, int, tuple[int, ...] | None, int, int | None], Walk]:
+    def _walks(self) -> Region[tuple[int, int, int, tuple[int, ...] | None, int, int | None], Walk]:
         return Region(STAGES)
 
     def _walk(self, plan: Plan, stage: int) -> Walk:
