@@ -32,7 +32,7 @@ from simgpu.model.operators import (
     Pointwise,
     split_rows,
 )
-from simgpu.plan.numerics import Numerics
+from simgpu.plan.numerics import NARROW, Numerics
 from simgpu.plan.parallelism import EXPERT_AXIS, TENSOR_AXES, Plan
 from simgpu.plan.recompute import Recomputed, recomputed_by
 from simgpu.plan.stack import Stack
@@ -83,7 +83,7 @@ class _Layer:
     @property
     def unit(self) -> float:
         """Bytes of an element of an activation."""
-        return BYTES["bf16" if self.numerics.dtype == "fp8" else self.numerics.dtype]
+        return BYTES[self.numerics.wide]
 
     @property
     def autocast(self) -> bool:
@@ -98,7 +98,7 @@ class _Layer:
     @property
     def kept_unit(self) -> float:
         """Bytes of an element of what a matrix multiplication keeps."""
-        return BYTES["fp8"] if self.stack.saves_fp8 and self.numerics.dtype == "fp8" else self.unit
+        return self.numerics.narrow_bytes if self.stack.saves_fp8 and self.numerics.dtype in NARROW else self.unit
 
     @property
     def width(self) -> int:

@@ -12,7 +12,7 @@ from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph, Segment
 from simgpu.model.operators import ACCUMULATE, Attention, Communicate, Dim, Matmul, Operator, Pointwise
 from simgpu.plan.checks import check_fits_model, check_trains
-from simgpu.plan.numerics import DTYPES, PROJECTIONS, Numerics, adapter_targets
+from simgpu.plan.numerics import DTYPES, NARROW, PROJECTIONS, Numerics, adapter_targets
 from simgpu.plan.parallelism import Plan
 from simgpu.schema_errors import validate
 from simgpu.workload.fields import Accumulate, Dtype, Passes, Routing, Size, Strict, positive
@@ -49,7 +49,7 @@ class Training(Strict):
     master_weights: bool | None = None
     """An fp32 copy that the optimizer updates; default: where weights are of 16 bits."""
     weights: Literal["fp32", "fp16", "bf16"] | None = None
-    """What weights are kept in for the kernels; default: the scenario's dtype, bf16 for fp8."""
+    """What weights are kept in for the kernels; default: the scenario's dtype, bf16 for fp8 and fp4."""
     sharded_copy: bool | None = None
     """With ZeRO-3, whether shards of the weights are kept beside those of the master weights; false: the master's
     alone, cast on the way to a gather (FSDP with mixed precision). Default: as the framework does."""
@@ -74,8 +74,8 @@ class Training(Strict):
     cross entropies of Liger and flash-attn). Default: as the framework does."""
     dropout: bool | None = None
     """Whether masks of dropout are kept; default: as the framework does."""
-    fp8_scaling: Literal["tensorwise", "rowwise", "delayed"] | None = None
-    """Scaling of matrix products in fp8; default: as the framework does."""
+    fp8_scaling: Literal["tensorwise", "rowwise", "delayed", "block", "mx"] | None = None
+    """Scaling of matrix products in fp8 (`simgpu.plan.numerics.FP8_SCALING`); default: as the framework does."""
     finetune: Literal["full", "lora", "qlora"] = "full"
     rank: Annotated[int, Field(strict=True, gt=0, le=4096)] = 16
     """Rank of the adapters."""
@@ -103,8 +103,8 @@ class Training(Strict):
         if model is not None:
             known = adapter_targets(model)
             names = tuple(name for name in names if name in known)
-        half = dtype in ("bf16", "fp16", "fp8")
-        weights = self.weights or ("bf16" if dtype == "fp8" else "fp32" if dtype == "tf32" else dtype)
+        half = dtype in ("bf16", "fp16", *NARROW)
+        weights = self.weights or ("bf16" if dtype in NARROW else "fp32" if dtype == "tf32" else dtype)
         master = half if self.master_weights is None else self.master_weights
         as_weights = framework is not None and framework.gradients_as_weights
         gradients = self.gradients or ("fp32" if master and not as_weights else weights)

@@ -28,7 +28,7 @@ BASES: dict[str, Any] = {
 
 _DEPLOYED = {
     "runtime": "sglang", "precision": "int4", "kv_cache": "fp8", "routing": "power_law_1.2", "offload": 0.5,
-    "memory_share": 0.5,
+    "memory_share": 0.5, "sequences": 64,
 }  # fmt: skip
 FIELDS: dict[str, dict[str, Any]] = {
     "prefill": {"batch": 8, "tokens": 1024},
@@ -42,8 +42,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "mixed": {"prefill": 128, "past": 1024, "decodes": 8, "context": 4096, **_DEPLOYED},
     "serving": {
-        "concurrency": 16, "rate": 4.0, "prompt": 512, "output": 32, "prefix_hit": 0.5, "chunk": 128, "sequences": 2,
-        **_DEPLOYED,
+        "concurrency": 16, "rate": 4.0, "prompt": 512, "output": 32, "prefix_hit": 0.5, "chunk": 128,
+        **_DEPLOYED, "sequences": 2,
     },
 }  # fmt: skip
 """Of each job: another value of each of its fields."""

@@ -14,7 +14,7 @@ from simgpu.plan.parallelism import Plan
 from simgpu.plan.precision import PRECISIONS, Precision, is_gguf, precision_of
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.inference.deployment import ROUTING, Deployment
-from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Serving, Speculative
+from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Speculative
 from simgpu.workload.inference.speculation import ACCEPTED, MTP, Speculation
 from simgpu.workload.options import PLAIN, RunOptions
 from simgpu.workload.runtime_files import shipped
@@ -50,10 +50,12 @@ def deploy(
         raise InputError(problem, key="workload.offload")
     routing = job.routing or ROUTING
     limit = 0 if isinstance(job, MixedStep) else job.chunk or 0
-    sequences = (job.sequences or 0) if isinstance(job, Serving) else 0
+    if isinstance(job, Inference) and job.sequences and -(-job.batch // plan.dp) > job.sequences:
+        problem = f"{job.sequences} at a time are fewer than the {-(-job.batch // plan.dp)} of a replica's batch"
+        raise InputError(problem, key="workload.sequences")
     return Deployment(
         config, cluster, plan, precision, run, wide, job.kv_cache or "", sums, routing, how.sustained(job),
-        how.algorithm, how.protocol, job.offload, limit, sequences, job.memory_share,
+        how.algorithm, how.protocol, job.offload, limit, job.sequences or 0, job.memory_share,
     ).shared()  # fmt: skip
 
 

@@ -37,7 +37,7 @@ from simgpu.plan.serving_memory import Served, experts_of, serving_memory
 from simgpu.plan.stages import spread_layers
 from simgpu.timing.gemm_libraries import GGML
 from simgpu.timing.kernels import KernelModel
-from simgpu.workload.blocks import Block, BlockCounts, Launching, run_block
+from simgpu.workload.blocks import Block, BlockCounts, run_block
 from simgpu.workload.inference.lowering import INSIDE, INTEGERS, UNPACKED, kernels_of
 from simgpu.workload.links import Links
 from simgpu.workload.runtimes import Runtime
@@ -283,7 +283,7 @@ class Deployment:
             steps = self._sharded(self._operators(kind, groups, more), groups)
             replays = self.runtime.graphs and is_decode(groups)
             launch = 0.0 if replays else self.runtime.launch_s
-            self._blocks[key] = run_block(kind, steps, self.kernels, self.links, Launching(launch))
+            self._blocks[key] = run_block(kind, steps, self.kernels, self.links, launch)
         return self._blocks[key]
 
     def _operators(self, kind: str, groups: Groups, more: bool) -> tuple[Operator, ...]:

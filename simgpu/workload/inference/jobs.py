@@ -51,6 +51,9 @@ class _Deployed(Strict):
     """Share of the memory that the engine may take, as its own option means it (`simgpu.workload.runtimes`): vLLM's
     gpu_memory_utilization, SGLang's mem-fraction-static, TensorRT-LLM's free_gpu_memory_fraction; default: as the
     runtime."""
+    sequences: Size | None = None
+    """Requests that each replica works on at a time, at most (max_num_seqs, max-running-requests, max_batch_size); an
+    engine that tries its largest step at its start sets memory aside for them; default: as the runtime."""
 
 
 class Inference(_Deployed):
@@ -93,9 +96,6 @@ class Serving(_Deployed):
     chunk: Size | None = None
     """New tokens of a step at most (vLLM's max_num_batched_tokens, SGLang's chunked-prefill-size, TensorRT-LLM's
     max_num_tokens); default: as the runtime limits them."""
-    sequences: Size | None = None
-    """Requests that each replica works on at a time, at most (max_num_seqs, max-running-requests, max_batch_size);
-    default: as the runtime."""
     prompt: Size
     output: Annotated[int, Field(strict=True, ge=2, le=10**12)]
     prefix_hit: PartialShare = 0.0
