@@ -14,7 +14,7 @@ from simgpu.memo import WORDS
 DEFAULT = "default"
 """Name of the library whose constants are used where another library of the same class gives none."""
 
-CLASSES = ("gemm", "attention", "vector", "moe", "collective")
+CLASSES = ("gemm", "attention", "vector", "moe", "scan", "collective")
 SHARED = ("compute_fraction", "memory_fraction", "launch_overhead")
 """Constants of all classes of operators, which a class uses where it has none of its own."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simgpu.model.config import TransformerConfig
-from simgpu.model.operators import Attention, Dim, Kernel, Matmul, Pointwise
+from simgpu.model.operators import Attention, Dim, Indexer, Kernel, Matmul, Pointwise
 
 
 def attention_operators(
@@ -14,8 +14,26 @@ def attention_operators(
     rows, values = Dim(batch, tokens, "batch"), Dim(config.heads, config.value_dim, "heads")
     return (
         *projections(config, rows, dtype, accumulate),
-        *_attention(config, batch, tokens, dtype, accumulate, flash, window),
-        Matmul("attention_out", rows, (Dim(config.hidden),), values, dtype, accumulate, bias=config.bias),
+        *index(config, Dim(batch, 1, "batch"), tokens, tokens),
+        *_attention(config, batch, tokens, dtype, accumulate, flash, window or config.index_topk),
+        *gate(config, rows, dtype),
+        Matmul("attention_out", rows, (Dim(config.hidden),), values, dtype, accumulate, bias=config.biased_output),
+    )
+
+
+def index(config: TransformerConfig, sequences: Dim, queries: int, keys: int) -> tuple[Kernel, ...]:
+    """The choice of the keys that sparse attention sees, where there are more than it takes."""
+    c = config
+    if not c.index_heads or keys <= c.index_topk:
+        return ()
+    return (Indexer("index", sequences, queries, keys, c.index_heads, c.index_dim, c.index_topk, causal=c.causal),)
+
+
+def gate(config: TransformerConfig, rows: Dim, dtype: str) -> tuple[Kernel, ...]:
+    """The product of the output of attention and its gate."""
+    values = Dim(config.heads, config.value_dim, "heads")
+    return (
+        (Pointwise("attention_gate", "elementwise", rows, (values,), dtype, 2, 1, 5),) if config.attention_gate else ()
     )
 
 
@@ -27,9 +45,9 @@ def projections(config: TransformerConfig, rows: Dim, dtype: str, accumulate: st
 def _direct(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -> tuple[Kernel, ...]:
     """Queries, keys and values in one product, then norms and rotary positions of queries and keys."""
     c = config
-    q = Dim(c.heads, c.head_dim, "heads")
-    kv = Dim(c.kv_heads, 2 * c.head_dim, "heads")
-    heads = (q, Dim(c.kv_heads, c.head_dim, "heads"))
+    q = Dim(c.heads, (1 + c.attention_gate) * c.head_dim, "heads")
+    kv = Dim(c.kv_heads, c.head_dim + c.value_dim, "heads")
+    heads = (Dim(c.heads, c.head_dim, "heads"), Dim(c.kv_heads, c.head_dim, "heads"))
     operators: list[Kernel] = [Matmul("qkv", rows, (q, kv), Dim(c.hidden), dtype, accumulate, bias=c.qkv_bias)]
     if c.qk_norm:
         operators.append(Pointwise("qk_norm", "normalization", rows, heads, dtype, 1, 1, 5, weights=_norm_weights(c)))
@@ -68,6 +86,21 @@ def _latent(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -
         Pointwise("kv_norm", "normalization", rows, (latent,), dtype, 1, 1, 5, weights=c.kv_rank),
         Matmul("kv_up", rows, (kv,), latent, dtype, accumulate),
         Pointwise("rope", "rope", rows, (q, q), dtype, 1, 1, 3),
+        *_index_projections(c, rows, dtype, accumulate),
+    )
+
+
+def _index_projections(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -> tuple[Kernel, ...]:
+    """Queries, the key and weights of heads of the indexer, whole on every rank."""
+    c = config
+    if not c.index_heads:
+        return ()
+    of_queries, hidden = Dim(c.q_rank or c.hidden), Dim(c.hidden)
+    key = (Dim(c.index_dim),)
+    return (
+        Matmul("index_q", rows, (Dim(c.index_heads * c.index_dim),), of_queries, dtype, accumulate),
+        Matmul("index_k", rows, (Dim(c.index_dim + c.index_heads),), hidden, dtype, accumulate),
+        Pointwise("index_norm", "normalization", rows, key, dtype, 1, 1, 5, weights=2 * c.index_dim),
     )
 
 

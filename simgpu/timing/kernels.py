@@ -15,7 +15,17 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.inherit import DEFAULT, WHOSE, Given
 from simgpu.hardware.machine import machine_of
 from simgpu.memo import SHARED, WORDS, Region, content, key_of
-from simgpu.model.operators import Attention, Embedding, ExpertLayer, GroupedMatmul, Kernel, Matmul, Pointwise
+from simgpu.model.operators import (
+    Attention,
+    Embedding,
+    ExpertLayer,
+    GroupedMatmul,
+    Indexer,
+    Kernel,
+    Matmul,
+    Pointwise,
+    Scan,
+)
 from simgpu.model.serving import FEW_QUERIES
 from simgpu.timing.attention_libraries import NOT_LATENT
 from simgpu.timing.attention_timer import UNFUSED
@@ -269,6 +279,10 @@ class KernelModel:
                 return self._lookup(op), "embedding", DEFAULT
             case Pointwise():
                 return self._pointwise(op)
+            case Scan():
+                return self.timer.scans.scan(op), "scan", DEFAULT
+            case Indexer():
+                return self.timer.scans.indexer(op), "indexer", DEFAULT
 
     def _product(self, op: Matmul) -> tuple[KernelTimes, str, str]:
         matrix, m, n, k = self.timer.matrix, op.m.size, op.n_size, op.k.size

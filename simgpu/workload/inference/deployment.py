@@ -18,7 +18,7 @@ from simgpu.hardware.inherit import DEFAULT
 from simgpu.hardware.machine import machine_of
 from simgpu.memo import Region, content, key_of
 from simgpu.model.config import TransformerConfig
-from simgpu.model.operators import BYTES, Attention, Dim, Matmul, Operator, Pointwise
+from simgpu.model.operators import BYTES, Attention, Dim, Matmul, Operator, Pointwise, Scan
 from simgpu.model.serving import (
     FEW_QUERIES,
     ExpertSplit,
@@ -369,4 +369,4 @@ class Deployment:
 
 
 def _is_layer(operators: Sequence[Operator]) -> bool:
-    return any(isinstance(op, Attention) or op.name == "attention_out" for op in operators)
+    return any(isinstance(op, (Attention, Scan)) or op.name in ("attention_out", "ffn_down") for op in operators)
