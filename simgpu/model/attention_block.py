@@ -16,7 +16,7 @@ def attention_operators(
         *projections(config, rows, dtype, accumulate),
         *index(config, Dim(batch, 1, "batch"), tokens, tokens),
         *_attention(config, batch, tokens, dtype, accumulate, flash, window or config.index_topk),
-        *gate(config, rows, dtype),
+        *gate(config, rows, dtype, accumulate),
         Matmul("attention_out", rows, (Dim(config.hidden),), values, dtype, accumulate, bias=config.biased_output),
     )
 
@@ -29,12 +29,16 @@ def index(config: TransformerConfig, sequences: Dim, queries: int, keys: int) ->
     return (Indexer("index", sequences, queries, keys, c.index_heads, c.index_dim, c.index_topk, causal=c.causal),)
 
 
-def gate(config: TransformerConfig, rows: Dim, dtype: str) -> tuple[Kernel, ...]:
+def gate(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -> tuple[Kernel, ...]:
     """The product of the output of attention and its gate."""
     values = Dim(config.heads, config.value_dim, "heads")
-    return (
-        (Pointwise("attention_gate", "elementwise", rows, (values,), dtype, 2, 1, 5),) if config.attention_gate else ()
-    )
+    product = Pointwise("attention_gate", "elementwise", rows, (values,), dtype, 2, 1, 5)
+    hidden = Dim(config.hidden)
+    if config.head_gate:
+        return Matmul("head_gate", rows, (Dim(config.heads, 1, "heads"),), hidden, dtype, accumulate), product
+    if config.attention_gate and config.kv_rank:
+        return Matmul("output_gate", rows, (values,), hidden, dtype, accumulate), product
+    return (product,) if config.attention_gate else ()
 
 
 def projections(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -> tuple[Kernel, ...]:
@@ -46,9 +50,10 @@ def _direct(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -
     """Queries, keys and values in one product, then norms and rotary positions of queries and keys."""
     c = config
     q = Dim(c.heads, (1 + c.attention_gate) * c.head_dim, "heads")
-    kv = Dim(c.kv_heads, c.head_dim + c.value_dim, "heads")
+    kv = Dim(c.kv_heads, sum(c.made_widths) // c.kv_heads, "heads")
+    made = (q, kv) if kv.width else (q,)
     heads = (Dim(c.heads, c.head_dim, "heads"), Dim(c.kv_heads, c.head_dim, "heads"))
-    operators: list[Kernel] = [Matmul("qkv", rows, (q, kv), Dim(c.hidden), dtype, accumulate, bias=c.qkv_bias)]
+    operators: list[Kernel] = [Matmul("qkv", rows, made, Dim(c.hidden), dtype, accumulate, bias=c.qkv_bias)]
     if c.qk_norm:
         operators.append(Pointwise("qk_norm", "normalization", rows, heads, dtype, 1, 1, 5, weights=_norm_weights(c)))
     if c.rope:

@@ -87,6 +87,10 @@ class TransformerConfig:
     index_dim: int = 0
     index_topk: int = 0  # keys that it picks
     latent_experts: int = 0  # width that experts read and write, projected from `hidden`; 0: hidden (Nemotron 3)
+    keys_are_values: bool = False  # one projection makes both (Gemma 4)
+    borrowed_kv: bool = False  # keys and values are those of an earlier layer (Gemma 4 E2B): none made, none kept
+    head_gate: bool = False  # a number for each head weighs the output of attention (Step 3.5)
+    layer_embedding: int = 0  # width of what each layer reads of a token in a table of its own (Gemma 3n, 4)
     mtp_layers: int = 0  # modules that predict further tokens: in no count of parameters here
     state: Recurrence | None = None
     runs: Runs = ()
@@ -167,6 +171,7 @@ class TransformerConfig:
         norm, h = self._norm, self.hidden
         tables = self.vocab * (self.embedding_width or h) + (self.position_rows + self.token_types) * h
         tables += 2 * self.embedding_width * h if self.embedding_width else 0
+        tables += self.layers * self.layer_embedding * (self.vocab + h)
         return tables + (norm if self.post_norm or self.embedding_norm else 0) + layers + self._head
 
     @property
@@ -192,6 +197,7 @@ class TransformerConfig:
             found += self.state.parameters(self.hidden)
         if feed == "moe":
             found += self._mixture(experts)
+        found += 2 * self.hidden * self.layer_embedding
         return found + (self._ffn(self.ffn) if feed == "dense" else 0)
 
     def _norms(self, mixes: bool, feeds: bool) -> int:
@@ -221,6 +227,13 @@ class TransformerConfig:
         return self.hidden if self.rms_norm else 2 * self.hidden
 
     @property
+    def made_widths(self) -> tuple[int, int]:
+        """Widths of the keys and of the values that a layer projects, all heads together."""
+        if self.borrowed_kv:
+            return 0, 0
+        return self.kv_heads * self.head_dim, 0 if self.keys_are_values else self.kv_heads * self.value_dim
+
+    @property
     def biased_output(self) -> bool:
         """True if the projection behind attention has a bias."""
         return self.bias if self.out_bias is None else self.out_bias
@@ -228,16 +241,18 @@ class TransformerConfig:
     @property
     def _attention(self) -> int:
         h, d, out = self.hidden, self.head_dim, self.heads * self.value_dim * self.hidden
-        q, k, v = self.heads * d * (1 + self.attention_gate), self.kv_heads * d, self.kv_heads * self.value_dim
+        q, (k, v) = self.heads * d * (1 + self.attention_gate), self.made_widths
         biases = (q + k + v if self.qkv_bias else 0) + (h if self.biased_output else 0)
-        sinks = self.heads if self.sinks else 0
+        sinks = (self.heads if self.sinks else 0) + (h * self.heads if self.head_gate else 0)
         if not self.kv_rank:
-            norms = (self.heads * d + k if self.qk_norm_whole else 2 * d) if self.qk_norm else 0
+            norms = (self.heads * d + self.kv_heads * d if self.qk_norm_whole else 2 * d) if self.qk_norm else 0
             return h * (q + k + v) + out + biases + norms + sinks
+        gate = h * self.heads * self.value_dim if self.attention_gate else 0
+        q = self.heads * d
         queries = (h + 1 + q) * self.q_rank if self.q_rank else h * q
         latent = h * (self.kv_rank + self.qk_rope_dim) + self.kv_rank
         keys = self.kv_rank * self.heads * (self.qk_nope_dim + self.value_dim)
-        return queries + latent + keys + out + self._indexer
+        return queries + latent + keys + out + gate + self._indexer
 
     @property
     def _indexer(self) -> int:

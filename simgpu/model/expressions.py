@@ -40,7 +40,9 @@ class InexactError(Exception):
         self.above, self.below, self.names = above, below, names
 
 
-def _whole(a: int, b: int) -> int:
+def _whole(a: float, b: float) -> float:
+    if isinstance(a, float) or isinstance(b, float):
+        return a / b
     if b == 0 or a % b:
         raise InexactError(a, b)
     return a // b
@@ -120,6 +122,9 @@ def _value(node: ast.expr, names: Names) -> Any:
     match node:
         case ast.Constant(value=value):
             return value
+        case ast.Attribute(value=of, attr=name) if not _is_path(of):
+            inner = _value(of, names)
+            return inner.get(name) if inner is not None else None
         case ast.Name() | ast.Attribute():
             return names(_dotted(node))
         case ast.IfExp(test=test, body=body, orelse=other):
@@ -161,6 +166,11 @@ def _bounded(work: Callable[[Any, Any], Any], left: ast.expr, right: ast.expr, n
         return work(a, b)
     except InexactError as error:
         raise InexactError(error.above, error.below, (_dotted(left), _dotted(right))) from None
+
+
+def _is_path(node: ast.expr) -> bool:
+    """True if a node is a name, or a name with dots."""
+    return isinstance(node, ast.Name) or (isinstance(node, ast.Attribute) and _is_path(node.value))
 
 
 def _either(first: bool, values: list[ast.expr], names: Names) -> Any:

@@ -40,7 +40,7 @@ def parse_config(
         if not isinstance(kind, str) or kind not in known.types:
             raise refusal(document, known, lambda one: _read(name, document, known.of(one)))
         rules = known.of(known.types[kind])
-    if rules.text:
+    if rules.text and not (rules.shape and all(document.data.get(one) is None for one in rules.text)):
         inner, left_out = _text_part(document, rules)
         found = parse_config(name, inner, known)
         return replace(found, left_out=left_out or found.left_out)

@@ -7,13 +7,13 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
-from simgpu.model.config import TransformerConfig
+from simgpu.model.config import TransformerConfig, is_moe
 from simgpu.model.layers import Layer
 
 
 def arranged(config: TransformerConfig, rows: Sequence[Mapping[str, Any]]) -> TransformerConfig:
     """`config` with the layers of `rows`: mixer, feed-forward, window and whatever else is otherwise in each."""
-    layers = [_layer(config, row) for row in rows]
+    layers = [_layer(config, i, row) for i, row in enumerate(rows)]
     rule = _rule(config, layers)
     if rule is not None:
         return replace(config, **rule)  # type: ignore[arg-type]
@@ -21,13 +21,13 @@ def arranged(config: TransformerConfig, rows: Sequence[Mapping[str, Any]]) -> Tr
     return replace(config, runs=runs)
 
 
-def _layer(config: TransformerConfig, row: Mapping[str, Any]) -> Layer:
+def _layer(config: TransformerConfig, number: int, row: Mapping[str, Any]) -> Layer:
     changes = {
         field: value
         for field, value in row.items()
         if field not in ("mixer", "feed", "window") and value != getattr(config, field)
     }
-    feed = row.get("feed", "moe" if config.experts > 1 else "dense")
+    feed = row.get("feed", "moe" if is_moe(config._kind(number)) else "dense")
     return Layer(
         row.get("mixer", "attention"),
         "dense" if feed == "moe" and config.experts == 1 else feed,

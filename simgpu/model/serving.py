@@ -58,7 +58,10 @@ def separated(operators: Iterable[Operator]) -> Iterator[Operator]:
     """Queries, keys and values, and gate and up, as products of their own."""
     for op in operators:
         if isinstance(op, Matmul) and op.name == "qkv":
-            q, kv = op.n
+            q, kv = op.n[0], op.n[-1]
+            if len(op.n) == 1:
+                yield replace(op, name="q")
+                continue
             half = Dim(kv.units, kv.width // 2, kv.axis)
             for name, dim in (("q", q), ("k", half), ("v", half)):
                 yield replace(op, name=name, n=(dim,))
@@ -111,7 +114,7 @@ def _attentive(
         *(op for group in groups for op in index(c, Dim(group.count), group.queries, group.keys)),
         *(_attention(c, window or c.index_topk, group, dtype, accumulate, kv_dtype) for group in groups),
         *_expanded(c, groups, dtype, accumulate),
-        *gate(c, rows, dtype),
+        *gate(c, rows, dtype, accumulate),
         Matmul("attention_out", rows, (Dim(c.hidden),), values, dtype, accumulate, bias=c.biased_output),
     )
 

@@ -98,7 +98,7 @@ def in_order(
     norms = [norm_operator(name, c, rows, dtype) for name in names]
     halves = [half for half in (mixer, feed_forward) if half]
     if c.parallel:
-        return (*norms, *mixer, *feed_forward)
+        return (*norms, *mixer, *feed_forward, *_own_embedding(c, rows, dtype))
     found: list[Operator] = []
     for norm, half in zip(norms, halves, strict=True):
         if c.post_norm:
@@ -108,7 +108,19 @@ def in_order(
         if c.sandwich_norms:
             name = norm.name.replace("_norm", "_post_norm")
             found.append(norm_operator(name, c, rows, dtype, residual=False))
-    return tuple(found)
+    return (*found, *_own_embedding(c, rows, dtype))
+
+
+def _own_embedding(config: TransformerConfig, rows: Dim, dtype: str) -> tuple[Operator, ...]:
+    """What a layer reads of its own table of tokens: a gate, and the projection back (Gemma 3n)."""
+    c, width = config, Dim(config.layer_embedding)
+    if not c.layer_embedding:
+        return ()
+    return (
+        Matmul("layer_gate", rows, (width,), Dim(c.hidden), dtype),
+        Pointwise("layer_activation", "elementwise", rows, (width,), dtype, 2, 1, 8),
+        Matmul("layer_projection", rows, (Dim(c.hidden),), width, dtype),
+    )
 
 
 def embedding_operators(config: TransformerConfig, batch: int, tokens: int, dtype: str) -> tuple[Operator, ...]:
@@ -121,6 +133,10 @@ def embedding_operators(config: TransformerConfig, batch: int, tokens: int, dtyp
         if others:
             found.append(Embedding("positions", rows, Dim(others), config.hidden, dtype))
         found.append(Matmul("embedding_in", rows, (Dim(config.hidden),), Dim(width), dtype))
+    if config.layer_embedding:
+        each = (Dim(config.layers * config.layer_embedding),)
+        found.append(Embedding("layer_embeddings", rows, vocab, each[0].size, dtype))
+        found.append(Matmul("layer_embeddings_in", rows, each, Dim(config.hidden), dtype))
     if config.post_norm or config.embedding_norm:
         found.append(norm_operator("embedding_norm", config, rows, dtype, residual=False))
     return tuple(found)

@@ -220,6 +220,8 @@ def _caches(config: TransformerConfig, tp: int, stages: int, stage: int) -> tupl
 
 def elements_per_token(config: TransformerConfig, tp: int = 1) -> int:
     """Elements that one layer keeps of a token, on one rank; keys of an indexer count as half, being of 8 bits."""
+    if config.borrowed_kv:
+        return 0
     if config.kv_rank:
         return config.kv_rank + config.qk_rope_dim + (ceil(config.index_dim / 2) if config.index_heads else 0)
     return ceil(config.kv_heads / tp) * (config.head_dim + config.value_dim)
