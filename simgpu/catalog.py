@@ -41,6 +41,7 @@ from simgpu.model.families import parse_config
 from simgpu.model.family_files import Families
 from simgpu.model.family_files import built_in as families_built_in
 from simgpu.model.published import ModelSource, without_format
+from simgpu.model.quantised import SECTION
 from simgpu.overrides import Override, blamer, by_root, of_derived_peak, overridden, settled
 from simgpu.reading import built_in_folder
 from simgpu.schema_errors import MISSING_TOO, Blame, validate
@@ -361,7 +362,7 @@ class Catalogue:
                 raise InputError(f"unknown model '{name}'{known}")
             file = Path(path)
         title = file.stem if file.stem != "config" else file.resolve().parent.name
-        return parse_config(title, self.document(file), self.families, family)
+        return parse_config(title, with_quantisation(self.document(file), file), self.families, family)
 
     def published(self, name: str) -> str | None:
         """The catalogue's name of a model by its id on Hugging Face; None for one that it does not have.
@@ -404,6 +405,17 @@ class Catalogue:
             return lambda _, problem: InputError(problem)
         document = self.document(file)
         return lambda below, problem: document.error(problem, (*path, *below))
+
+
+def with_quantisation(document: Document, file: Path) -> Document:
+    """The data of a `config.json` with the `hf_quant_config.json` of NVIDIA's ModelOpt beside it, where it has one."""
+    beside = file.with_name("hf_quant_config.json")
+    if file.name != "config.json" or SECTION in document.data or not beside.is_file():
+        return document
+    stored = read_json(beside).data.get("quantization")
+    if not isinstance(stored, dict):
+        return document
+    return document.part({**document.data, SECTION: {"quant_method": "modelopt", **stored}})
 
 
 def usual_catalogue() -> Catalogue:

@@ -68,7 +68,7 @@ class TransformerConfig:
     moe_every: int = 1  # every so many-th layer is a mixture of experts
     sandwich_norms: bool = False  # norms behind attention and feed-forward too, before they are added (Gemma)
     sinks: bool = False  # a learned logit for each head beside those of the keys (gpt-oss)
-    published: str = ""  # how the checkpoint stores its weights, where it is no plain type
+    published: str = ""  # precision that the checkpoint is stored in, where it is no plain type
     activation: str = ""  # function of the feed-forward as the file names it
     qk_norm_whole: bool = False  # the norms of queries and keys are over all heads together (MiniMax)
     parallel: bool = False  # attention and feed-forward read the same rows and are added together (GPT-J)
@@ -92,6 +92,8 @@ class TransformerConfig:
     head_gate: bool = False  # a number for each head weighs the output of attention (Step 3.5)
     layer_embedding: int = 0  # width of what each layer reads of a token in a table of its own (Gemma 3n, 4)
     mtp_layers: int = 0  # modules that predict further tokens: in no count of parameters here
+    published_wide: str = ""  # parts that it leaves in 16 bits: attention, state, shared, dense
+    published_kv: str = ""  # type of the cache that it is made for
     state: Recurrence | None = None
     runs: Runs = ()
     left_out: str = ""  # what the file has besides, which is not in this shape: 'a vision tower'

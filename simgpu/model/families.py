@@ -14,7 +14,7 @@ from simgpu.model.family_files import DEFAULTS, LAYER, SHAPE, STATE, Families, F
 from simgpu.model.layers import FEEDS, MIXERS
 from simgpu.model.nearest_family import refusal
 from simgpu.model.patterns import arranged
-from simgpu.model.quantised import precision_of_checkpoint
+from simgpu.model.quantised import checkpoint_of
 from simgpu.model.recurrence import KINDS, Recurrence
 from simgpu.model.understood import Seen
 
@@ -92,10 +92,13 @@ class _Reader:
         for one in self.rules.refuse:
             if self._formula(one.when, one.key):
                 raise self._error(one.say, one.key)
-        published = precision_of_checkpoint(self.document)
+        stored = checkpoint_of(self.document, self.values.get("layers", 1))
         shape = {field: value for field, value in self.values.items() if value is not None or field == "positions"}
         left_out = ", ".join(word for key, word in self.rules.left_out.items() if self.document.data.get(key))
-        config = TransformerConfig(name=name, published=published, state=self._state(), left_out=left_out, **shape)
+        config = TransformerConfig(
+            name=name, published=stored.precision, published_wide=",".join(stored.wide), published_kv=stored.kv,
+            state=self._state(), left_out=left_out, **shape,
+        )  # fmt: skip
         return self._with_layers(config)
 
     # ---- values ----------------------------------------------------------------------------------------

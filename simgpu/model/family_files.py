@@ -31,7 +31,7 @@ FOLDER = "families"
 SECTIONS = ("name", "title", "source", "model_types", "like", "text", "shape", "state", "layers", "refuse", "ignore",
             "left_out")  # fmt: skip
 
-NOT_OF_FILES = ("name", "state", "runs", "left_out", "published")
+NOT_OF_FILES = ("name", "state", "runs", "left_out", "published", "published_wide", "published_kv")
 """Fields of a shape that rules do not give."""
 
 SHAPE = {name: kind for name, kind in get_type_hints(TransformerConfig).items() if name not in NOT_OF_FILES}
