@@ -134,6 +134,21 @@ class TransformerConfig:
         """
         return tokens <= self.max_tokens or self.position_rows == 0
 
+    def said(self) -> dict[str, object]:
+        """Fields as plain values: those of every transformer, then those that say something of this one."""
+        found: dict[str, object] = {}
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name in ("name", "runs") or (value == one.default and one.name not in USUAL):
+                continue
+            found[one.name] = value if not isinstance(value, Recurrence) else value.said()
+        if self.runs:
+            counts: dict[str, int] = {}
+            for kind, count in self.layer_kinds():
+                counts[kind] = counts.get(kind, 0) + count
+            found["layers_by_kind"] = "; ".join(f"{count} x {kind}" for kind, count in counts.items())
+        return found
+
     def layer_kinds(self) -> tuple[tuple[str, int], ...]:
         """Kinds of layers in order of depth, each with how many of them follow each other.
 
@@ -270,6 +285,10 @@ class TransformerConfig:
         up, outer = (2 if self.gated else 1), outer or self.hidden
         return (up + 1) * outer * width + (up * width + outer if self.bias else 0)
 
+
+_NAMES = [one.name for one in fields(TransformerConfig)]
+USUAL = frozenset(_NAMES[: _NAMES.index("parallel")])
+"""Fields that every transformer is described by."""
 
 _values = attrgetter(*(one.name for one in fields(TransformerConfig)))
 

@@ -40,6 +40,10 @@ class Recurrence:
     norm: bool = True  # of the output
     step_norms: bool = False  # norms of time steps, keys and queries (Jamba)
 
+    def said(self) -> str:
+        """Its shape in words: 'gated_delta: 32 heads of 128 x 128'."""
+        return f"{self.kind}: {self.heads:,} heads of {self.key_dim} x {self.value_dim}"
+
     @property
     def keys(self) -> int:
         """Heads of queries and keys."""

@@ -35,6 +35,7 @@ from simgpu.timing.expert_timer import ExpertLayerWork, GroupedWork
 from simgpu.timing.gemm_libraries import GGML, GGML_MMQ, WEIGHT_ONLY
 from simgpu.timing.parts import KernelTimes
 from simgpu.timing.routing import rank_load
+from simgpu.timing.scan_timer import scan_library
 from simgpu.timing.timer import GPUTimer
 from simgpu.timing.uncertainty import class_of, spread
 from simgpu.timing.vector_work import SELECTED_AT_ONCE
@@ -146,6 +147,7 @@ class KernelModel:
     context_slowdown: float = 1.0
     vectors: int = 0
     experts: str = DEFAULT
+    scan: str = DEFAULT
     few_rows: str = GGML
     training: bool = False
 
@@ -280,7 +282,8 @@ class KernelModel:
             case Pointwise():
                 return self._pointwise(op)
             case Scan():
-                return self.timer.scans.scan(op), "scan", DEFAULT
+                library = scan_library(self.scan, op.variant)
+                return self.timer.scans.scan(op, library), "scan", library
             case Indexer():
                 return self.timer.scans.indexer(op), "indexer", DEFAULT
 

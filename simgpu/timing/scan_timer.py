@@ -9,6 +9,20 @@ from simgpu.timing.device import Device
 from simgpu.timing.parts import KernelTimes
 from simgpu.timing.scan import ScanWork, indexer_time, scan_time
 
+CHANNELS = 128
+"""Channels of a block of a selective scan."""
+
+
+LIBRARIES = ("flashinfer",)
+"""Libraries of scans that an engine may name, besides the kernels in Triton that all have."""
+
+
+def scan_library(named: str, variant: str) -> str:
+    """The library of constants for a kind of recurrence: factors by row (KDA) have kernels of their own."""
+    if variant == "kda":
+        return "kda" if named == DEFAULT else "flashkda"
+    return named if variant == "gated_delta" else DEFAULT
+
 
 class ScanTimer:
     """Kernels of mixers with a state. `library` names the constants."""
@@ -20,6 +34,10 @@ class ScanTimer:
         """A scan of new tokens into states."""
         lanes = op.batch.size * op.heads.size
         peak = self._peak(op.dtype)
+        if (
+            op.variant == "mamba"
+        ):  # a thread for each channel, on the vector units (mamba-ssm, selective_scan_fwd_kernel)
+            lanes, peak = max(lanes // CHANNELS, 1), self.device.vector_peak
         work = ScanWork(op.flops, op.bytes, peak, 0 if op.steps else op.chunks * op.passes, lanes)
         return scan_time(work, self.device, self.calibration.read(ScanConstants, library))
 

@@ -18,6 +18,7 @@ from simgpu.memo import remembered
 from simgpu.plan.serving_memory import ShareOf
 from simgpu.reading import built_in_folder
 from simgpu.timing.attention_libraries import LIBRARIES
+from simgpu.timing.scan_timer import LIBRARIES as SCANS
 from simgpu.workload.framework_files import Frameworks, built_in
 from simgpu.workload.frameworks import Framework
 from simgpu.workload.runtimes import GIB, MARK, Runtime
@@ -42,6 +43,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "share_of": get_args(ShareOf),
     "precisions": ("", "gguf", "plain"),
     "attention": ("", *LIBRARIES),
+    "scan": ("", *SCANS),
     "large_needs": ("", "fp8"),
 }
 """Fields that are one of some words."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from dataclasses import fields as plain_fields
 from pathlib import Path
 from textwrap import shorten
 from typing import IO, TYPE_CHECKING, Any
@@ -19,7 +18,6 @@ from simgpu.hardware.inherit import Calibration, Given
 from simgpu.hardware.machine import topology_of
 from simgpu.hardware.plausible import doubts
 from simgpu.hardware.spec import CatalogueFile, ClusterSpec, GPUSpec, NodeSpec
-from simgpu.model.config import TransformerConfig
 from simgpu.settings import hardware_overrides
 from simgpu.units import format_si
 from simgpu.workload.framework_files import dimension
@@ -274,27 +272,12 @@ def _value(figure: Figure) -> str:
 def _model_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str, str, str]]]:
     config, described = catalogue.model(name), catalogue.model_source(name)
     source = described.source or str(catalogue.find("models", name) or name)
-    listed = [one for one in plain_fields(config) if one.name not in ("name", "runs")]
-    usual = [one.name for one in listed].index("parallel")  # fields from here on are said where they say something
-    entries = [
-        (one.name, str(getattr(config, one.name)), source)
-        for n, one in enumerate(listed)
-        if n < usual or getattr(config, one.name) != one.default
-    ]
-    if config.runs:
-        entries.append(("layers by kind", _kinds_in_words(config), source))
+    entries = [(key, str(value), source) for key, value in config.said().items()]
     entries.append(("parameters", f"{config.parameters:,}", "computed from the above"))
     if described.published_parameters and name == base_name(name):
         published = f"{described.published_parameters:,.0f}"
         entries.append(("published parameters", published, described.parameters_source))
     return described.title or config.name, entries
-
-
-def _kinds_in_words(config: TransformerConfig) -> str:
-    counts: dict[str, int] = {}
-    for kind, count in config.layer_kinds():
-        counts[kind] = counts.get(kind, 0) + count
-    return "; ".join(f"{count} x {kind}" for kind, count in counts.items())
 
 
 def _runtime_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str, str, str]]]:

@@ -144,7 +144,7 @@ class Deployment:
         experts = "deepgemm" if precision.name == "fp8-block" else run.experts_fp8 or DEFAULT
         return KernelModel(
             self.cluster, self.sustained, run.attention or DEFAULT, precision.library or DEFAULT,
-            stream_slowdown=run.stream_slowdown, vectors=run.vectors, experts=experts,
+            stream_slowdown=run.stream_slowdown, vectors=run.vectors, experts=experts, scan=run.scan or DEFAULT,
             few_rows=run.few_rows if self._graphs else GGML,
         )  # fmt: skip
 
