@@ -69,6 +69,13 @@ def _of_windows(windows: Sequence[int]) -> dict[str, int] | None:
     return {"window": window, "window_every": every}
 
 
+def one_more(config: TransformerConfig) -> TransformerConfig:
+    """A layer of `config` alone, as modules that predict further tokens have it: with attention over all tokens."""
+    if not config.runs:
+        return replace(config, layers=1, dense_layers=0, window_every=0)
+    return replace(config, layers=1, runs=((Layer(feed="moe" if config.experts > 1 else "dense"), 1),))
+
+
 def resized(config: TransformerConfig, layers: int) -> TransformerConfig:
     """`config` with another number of layers: its own from the first on, over again where there are too few."""
     if not config.runs or not layers:

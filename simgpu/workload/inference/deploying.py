@@ -9,6 +9,7 @@ from simgpu.errors import InputError, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import ACCUMULATE
+from simgpu.model.patterns import one_more
 from simgpu.plan.checks import check_serves
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.precision import PRECISIONS, Precision, as_published, is_gguf, precision_of
@@ -126,7 +127,7 @@ def speculation_of(
                 f"{shown(asked.precision)}: a layer of the model has its precision; leave it out",
                 key="workload.speculative.precision",
             )
-        layer = replace(target.config, layers=1, dense_layers=0, window_every=0)
+        layer = one_more(target.config)
         return Speculation(asked.tokens, accepted, _drafter(target, layer, None, part=True))
     if draft is None:
         problem = f"{shown(asked.draft)}: the model itself is needed: simulate(..., draft=load_model({asked.draft!r}))"
