@@ -86,6 +86,12 @@ class TransformerConfig:
     index_heads: int = 0  # of the indexer that picks keys (DeepSeek-V3.2); 0: attention sees all
     index_dim: int = 0
     index_topk: int = 0  # keys that it picks
+    o_rank: int = (
+        0  # attention of one wide key for all heads; each group of heads is projected to so many (DeepSeek V4)
+    )
+    o_groups: int = 0
+    compress: int = 0  # tokens behind the window that are kept as one (DeepSeek V4); 0: none are
+    streams: int = 0  # residual streams that are mixed around attention and feed-forward (hyper-connections); 0: one
     latent_experts: int = 0  # width that experts read and write, projected from `hidden`; 0: hidden (Nemotron 3)
     keys_are_values: bool = False  # one projection makes both (Gemma 4)
     borrowed_kv: bool = False  # keys and values are those of an earlier layer (Gemma 4 E2B): none made, none kept
@@ -202,12 +208,14 @@ class TransformerConfig:
             head += h * h + h + (2 * h + 2 if self.masked_lm else 0)
         if self.masked_lm:
             head += h * h + h + self.vocab
+        head += self.streams * (self.streams * h + 1) + 1 if self.streams else 0
         return head + (self.vocab if self.head_bias else 0)
 
     def _layer(self, kind: str, experts: int) -> int:
         """Weights of one layer of a kind, whose shape this is."""
         mixer, feed = mixer_of(kind), feed_of(kind)
         found = self._norms(mixer != "none", feed != "none") * self._norm
+        found += ((mixer != "none") + (feed != "none")) * self.mixed_weights
         if mixer in ("attention", "both"):
             found += self._attention
         if mixer in ("state", "both") and self.state is not None:
@@ -216,6 +224,12 @@ class TransformerConfig:
             found += self._mixture(experts)
         found += 2 * self.hidden * self.layer_embedding
         return found + (self._ffn(self.ffn) if feed == "dense" else 0)
+
+    @property
+    def mixed_weights(self) -> int:
+        """Weights that mix residual streams before and behind one half of a layer."""
+        wide = self.streams * (self.streams + 2)
+        return wide * (self.streams * self.hidden + 1) + 3 if self.streams else 0
 
     def _norms(self, mixes: bool, feeds: bool) -> int:
         """Norms of a layer of the width of the hidden state."""
@@ -257,19 +271,48 @@ class TransformerConfig:
 
     @property
     def _attention(self) -> int:
+        if self.o_rank:
+            return self._shared_key
         h, d, out = self.hidden, self.head_dim, self.heads * self.value_dim * self.hidden
         q, (k, v) = self.heads * d * (1 + self.attention_gate), self.made_widths
         biases = (q + k + v if self.qkv_bias else 0) + (h if self.biased_output else 0)
         sinks = (self.heads if self.sinks else 0) + (h * self.heads if self.head_gate else 0)
         if not self.kv_rank:
             norms = (self.heads * d + self.kv_heads * d if self.qk_norm_whole else 2 * d) if self.qk_norm else 0
-            return h * (q + k + v) + out + biases + norms + sinks
+            return h * (q + k + v) + out + biases + norms + sinks + self._indexer
         gate = h * self.heads * self.value_dim if self.attention_gate else 0
         q = self.heads * d
         queries = (h + 1 + q) * self.q_rank if self.q_rank else h * q
         latent = h * (self.kv_rank + self.qk_rope_dim) + self.kv_rank
         keys = self.kv_rank * self.heads * (self.qk_nope_dim + self.value_dim)
         return queries + latent + keys + out + gate + self._indexer
+
+    @property
+    def _shared_key(self) -> int:
+        """Queries by a latent, one key that is the value too, outputs by groups of heads, and what compresses keys."""
+        h, d, wide = self.hidden, self.head_dim, self.heads * self.head_dim
+        out = wide * self.o_rank + self.o_groups * self.o_rank * h
+        small = self.heads + self.compress_weights
+        index = (self.q_rank * self.index_heads * self.index_dim + h * self.index_heads) if self.index_heads else 0
+        return (h + 1 + wide) * self.q_rank + h * d + d + out + h * self.compress_width + index + small
+
+    @property
+    def compress_width(self) -> int:
+        """Columns of the products that compress keys: entry and gate, of two overlapping windows with an indexer."""
+        overlap = 2 if self.index_heads else 1
+        return 2 * overlap * (self.head_dim + (self.index_dim if self.index_heads else 0)) if self.compress else 0
+
+    @property
+    def compress_weights(self) -> int:
+        """Places within a window, and norms, of what compresses keys."""
+        if not self.compress:
+            return 0
+        widths = self.head_dim + (self.index_dim if self.index_heads else 0)
+        return self.compress * self.compress_width // 2 + widths
+
+    def entries(self, tokens: int) -> int:
+        """Compressed keys that stand for `tokens` tokens."""
+        return tokens // self.compress if self.compress else 0
 
     @property
     def _indexer(self) -> int:

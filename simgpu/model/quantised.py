@@ -26,6 +26,9 @@ PARTS: Mapping[str, str] = {
 }
 """Parts of a model that a checkpoint may leave in 16 bits, each with what its modules are called."""
 
+NARROW_EXPERTS = "experts in fp4"
+"""Stands among the parts where experts are stored in MXFP4 and the rest in what the file names."""
+
 _ANYWHERE = re.compile(r"^re:|\*\.|^\*|layers\.\*")
 """A pattern that matches modules of many layers."""
 
@@ -52,6 +55,8 @@ def checkpoint_of(document: Document, layers: int) -> Checkpoint:
         return Checkpoint()
     left = [*_texts(stored, "ignore"), *_texts(stored, "exclude_modules"), *_texts(stored, "modules_to_not_convert")]
     wide = tuple(part for part, words in PARTS.items() if _covers(left, words, layers))
+    if document.data.get("expert_dtype") == "fp4" and precision != "fp4":  # DeepSeek V4: experts alone are narrower
+        wide = (*wide, NARROW_EXPERTS)
     return Checkpoint(precision, wide, "fp8" if _narrow_cache(stored) else "")
 
 

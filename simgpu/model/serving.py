@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from simgpu.model.attention_block import gate, index, projections
+from simgpu.model.attention_block import index, outputs, projections, visible
 from simgpu.model.config import TransformerConfig, feed_of, is_moe, mixer_of
 from simgpu.model.feed_forward import dense_operators, into_experts, out_of_experts, shared_operators
 from simgpu.model.operators import Attention, Communicate, Dim, ExpertLayer, Matmul, Operator
@@ -108,14 +108,15 @@ def _attentive(
 ) -> tuple[Operator, ...]:
     """Attention of a layer with its projections."""
     c, rows = config, _rows(tokens_of(groups))
-    values = Dim(c.heads, c.value_dim, "heads")
     return (
         *_projected(c, groups, dtype, accumulate),
         *(op for group in groups for op in index(c, Dim(group.count), group.queries, group.keys)),
-        *(_attention(c, window or c.index_topk, group, dtype, accumulate, kv_dtype) for group in groups),
+        *(
+            _attention(c, visible(c, window, group.queries, group.keys), group, dtype, accumulate, kv_dtype)
+            for group in groups
+        ),
         *_expanded(c, groups, dtype, accumulate),
-        *gate(c, rows, dtype, accumulate),
-        Matmul("attention_out", rows, (Dim(c.hidden),), values, dtype, accumulate, bias=c.biased_output),
+        *outputs(c, rows, dtype, accumulate),
     )
 
 
@@ -190,6 +191,12 @@ def _attention(
         return Attention(
             name, sequences, group.queries, group.keys, heads, Dim(1), latent, dtype, c.causal,
             accumulate=accumulate, window=window, v_head_dim=c.kv_rank, kv_dtype=kv_dtype, cache_width=latent,
+        )  # fmt: skip
+    if c.o_rank and group.queries <= FEW_QUERIES and group.keys > group.queries:
+        return Attention(
+            name, sequences, group.queries, group.keys, heads, Dim(1), c.head_dim, dtype, c.causal,
+            accumulate=accumulate, window=window, v_head_dim=c.head_dim - c.qk_rope_dim, kv_dtype=kv_dtype,
+            cache_width=c.head_dim,
         )  # fmt: skip
     return Attention(
         name, sequences, group.queries, group.keys, heads, Dim(c.kv_heads, 1, "heads"), c.head_dim, dtype, c.causal,

@@ -96,7 +96,8 @@ def in_order(
     if c.single_norm:
         names = names[:1]
     norms = [norm_operator(name, c, rows, dtype) for name in names]
-    halves = [half for half in (mixer, feed_forward) if half]
+    both = (("attention", mixer), ("ffn", feed_forward))
+    halves = [_mixed(name, c, rows, dtype, half) for name, half in both if half]
     if c.parallel:
         return (*norms, *mixer, *feed_forward, *_own_embedding(c, rows, dtype))
     found: list[Operator] = []
@@ -109,6 +110,20 @@ def in_order(
             name = norm.name.replace("_norm", "_post_norm")
             found.append(norm_operator(name, c, rows, dtype, residual=False))
     return (*found, *_own_embedding(c, rows, dtype))
+
+
+def _mixed(
+    name: str, config: TransformerConfig, rows: Dim, dtype: str, half: tuple[Operator, ...]
+) -> tuple[Operator, ...]:
+    """One half of a layer between the mixing of residual streams before and behind it (hyper-connections)."""
+    c, hidden = config, (Dim(config.hidden),)
+    if not c.streams:
+        return half
+    n = c.streams
+    mix = Matmul(f"{name}_streams", rows, (Dim(n * (n + 2)),), Dim(n * c.hidden), dtype)
+    before = Pointwise(f"{name}_streams_in", "elementwise", rows, hidden, dtype, n, 1, 2 * n, weights=n * (n + 2) + 3)
+    behind = Pointwise(f"{name}_streams_out", "elementwise", rows, hidden, dtype, n + 1, n, 2 * n)
+    return (mix, before, *half, behind)
 
 
 def _own_embedding(config: TransformerConfig, rows: Dim, dtype: str) -> tuple[Operator, ...]:
@@ -165,6 +180,11 @@ def _logits(config: TransformerConfig, batch: int, rows: Dim, dtype: str, accumu
     if c.masked_lm:
         operators.append(Matmul("transform", rows, (hidden,), hidden, dtype, accumulate, bias=True))
         operators.append(Pointwise("transform_activation", "elementwise", rows, (hidden,), dtype, 1, 1, 8))
+    if c.streams:
+        n = c.streams
+        operators.append(Matmul("streams_head", rows, (Dim(n),), Dim(n * c.hidden), dtype, accumulate))
+        joined = Pointwise("streams_joined", "elementwise", rows, (hidden,), dtype, n, 1, 2 * n, weights=n + 1)
+        operators.append(joined)
     if c.final_norm:
         operators.append(norm_operator("final_norm", c, rows, dtype, residual=not c.post_norm))
     return (*operators, *head_product(c, rows, vocab, dtype, accumulate))

@@ -25,6 +25,7 @@ from simgpu.model.operators import (
     Operator,
     Pointwise,
 )
+from simgpu.model.quantised import NARROW_EXPERTS
 
 WIDE_MATRICES = ("router", "q_absorb", "v_absorb")
 """Products that no precision narrows: few weights, or made of those of another."""
@@ -160,7 +161,10 @@ def as_published(precision: Precision, config: TransformerConfig) -> Precision:
     if precision.name != config.published or not config.published_wide or is_gguf(precision):
         return precision
     wide = tuple(name for part in config.published_wide.split(",") for name in PARTS.get(part, ()))
-    return replace(precision, wide=wide)
+    special = (
+        {**precision.special, "experts": "mxfp4"} if NARROW_EXPERTS in config.published_wide else precision.special
+    )
+    return replace(precision, wide=wide, special=special)
 
 
 def more_bits(layer: int, layers: int) -> bool:

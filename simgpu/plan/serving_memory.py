@@ -185,8 +185,8 @@ def cache_bytes(served: Served, tokens: int, stage: int = 0) -> float:
         return 0.0
     width = BYTES[served.kv_dtype or served.dtype]
     kept = sum(
-        count * each * (min(tokens, window) if window else tokens)
-        for (window, each), count in _caches(config, plan.tp, plan.pp, stage)
+        count * (each * (min(tokens, window) if window else tokens) + (tokens // ratio if ratio else 0) * entry)
+        for (window, each, ratio, entry), count in _caches(config, plan.tp, plan.pp, stage)
     )
     return float(kept) * width / plan.cp + state_bytes(served, stage)
 
@@ -209,12 +209,19 @@ def _stage_kinds(config: TransformerConfig, stages: int, stage: int) -> tuple[tu
 
 
 @remembered(1024)
-def _caches(config: TransformerConfig, tp: int, stages: int, stage: int) -> tuple[tuple[tuple[int, int], int], ...]:
-    """Windows (0: none) and elements of a token of the layers of a stage that have a cache, and how many have each."""
-    found: Counter[tuple[int, int]] = Counter()
+def _caches(
+    config: TransformerConfig, tp: int, stages: int, stage: int
+) -> tuple[tuple[tuple[int, int, int, int], int], ...]:
+    """Layers of a stage that have a cache, and how many are alike.
+
+    Each is its window (0: none), elements of a token, tokens that become one entry behind the window, elements of that.
+    """
+    found: Counter[tuple[int, int, int, int]] = Counter()
     for kind, count in _stage_kinds(config, stages, stage):
         if mixer_of(kind) in ("attention", "both"):
-            found[config.window_of(kind), elements_per_token(config.of(kind), tp)] += count
+            c = config.of(kind)
+            entry = c.head_dim + (ceil(c.index_dim / 2) if c.index_heads else 0) if c.compress else 0
+            found[config.window_of(kind), elements_per_token(c, tp), c.compress, entry] += count
     return tuple(found.items())
 
 
@@ -222,6 +229,8 @@ def elements_per_token(config: TransformerConfig, tp: int = 1) -> int:
     """Elements that one layer keeps of a token, on one rank; keys of an indexer count as half, being of 8 bits."""
     if config.borrowed_kv:
         return 0
+    if config.o_rank:  # the key is the value
+        return config.head_dim
     if config.kv_rank:
         return config.kv_rank + config.qk_rope_dim + (ceil(config.index_dim / 2) if config.index_heads else 0)
     return ceil(config.kv_heads / tp) * (config.head_dim + config.value_dim)

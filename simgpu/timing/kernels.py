@@ -356,7 +356,8 @@ class KernelModel:
             return times, "attention_decode", library
         if op.cache_width:
             library = timer.library(DEFAULT if library in NOT_LATENT else library)
-            latent = LatentWork(batch, op.queries, op.keys, heads, rope_dim=dim - op.v_dim, latent_dim=op.v_dim)
+            keys = min(op.keys, op.window + op.queries - 1) if op.window else op.keys
+            latent = LatentWork(batch, op.queries, keys, heads, rope_dim=dim - op.v_dim, latent_dim=op.v_dim)
             times = timer.latent_decode(latent, dtype=op.dtype, kv_dtype=kv_dtype, library=library, warm=False)
             return times, "attention_decode", library
         work = AttentionWork(batch, op.queries, op.keys, heads, kv_heads, dim, op.v_dim, op.window)

@@ -12,6 +12,7 @@ from simgpu.plan.checks import check_serves
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.precision import PRECISIONS
 from simgpu.plan.serving_memory import Served, cache_bytes, state_bytes
+from simgpu.timing.kernels import KernelModel
 
 CATALOGUE = Catalogue()
 HYBRIDS = ["qwen3.5-35b-a3b", "nemotron-3-nano-30b-a3b", "kimi-linear-48b-a3b", "jamba-v0.1"]
@@ -92,3 +93,32 @@ def test_what_cannot_be_shared_is_refused_by_key():
     config = CATALOGUE.model("qwen3.5-35b-a3b")
     with pytest.raises(InputError, match="heads of the states"):
         check_serves(Plan(tp=4), replace(config, state=replace(config.state, heads=6)))
+
+
+def test_chosen_keys_take_a_time_of_their_own_however_long_the_context():
+    kernels = KernelModel(CATALOGUE.cluster("dgx-h200"))
+    sparse, dense = CATALOGUE.model("deepseek-v3.2"), CATALOGUE.model("deepseek-v3")
+
+    def seconds(config, keys):
+        (op,) = [
+            op for op in serving_layer(config, "moe", [Group(16, 1, keys)], "bf16", "fp32") if isinstance(op, Attention)
+        ]
+        return kernels.time(op).seconds
+
+    assert seconds(sparse, 131072) == seconds(sparse, 16384) < 0.2 * seconds(dense, 131072)
+
+
+def test_compressed_keys_are_few():
+    """DeepSeek V4 Flash: a window of 128, behind it a key for 4 or 128 tokens, and keys of the indexer in 8 bits."""
+    config = CATALOGUE.model("deepseek-v4-flash")
+    ratios = [dict(layer.changes).get("compress", 0) for layer, count in config.runs for _ in range(count)]
+    tokens = 65536
+    window = 43 * 128 * 512
+    entries = sum(tokens // ratio * (512 + (64 if ratio == 4 else 0)) for ratio in ratios if ratio)
+    assert cache_bytes(served("deepseek-v4-flash"), tokens) == 2 * (window + entries)
+    (op,) = [
+        op
+        for op in serving_layer(config, "moe compress=4 local", [Group(1, 1, tokens)], "bf16", "fp32")
+        if isinstance(op, Attention)
+    ]
+    assert op.pairs == 128 + 512
