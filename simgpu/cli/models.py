@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from simgpu.cli.base import (
+    as_family,
+    as_option,
     format_option,
     main,
     one_line_errors,
@@ -27,6 +29,7 @@ from simgpu.cli.base import (
     epilog="Example: simgpu fit llama-3.3-70b --gpu h100-sxm --context 32768",
 )
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@as_option
 @click.option("--gpu", "gpus", multiple=True, metavar="NAME", help="Kind of GPU; repeatable.  [default: eight kinds]")
 @click.option(
     "--precision",
@@ -56,6 +59,7 @@ from simgpu.cli.base import (
 def fit(
     folders: tuple[str, ...],
     models: tuple[str, ...],
+    family: str | None,
     style: str,
     out: Path | None,
     plots: bool,
@@ -66,6 +70,7 @@ def fit(
     """Print how many GPUs of each kind MODEL needs, with how much context for how many users."""
     from simgpu.study.report import capacity as fitting
 
+    models = tuple(as_family(one, family) for one in models)
     done = fitting.fit(open_catalogue(folders), models, fitting.CapacityQuery(**options))
     written = fitting.write(done, out, plots, formats) if out is not None else []
     fitting.show(done, style, sys.stdout)

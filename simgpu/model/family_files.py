@@ -52,6 +52,13 @@ class Rule:
     constant: Any = None
 
     @property
+    def said(self) -> str:
+        """The rule as a file would write it."""
+        if not self.keys:
+            return f"= {self.formula}" if self.formula else str(self.constant).lower()
+        return " | ".join(self.keys) + (f" ?? {self.formula}" if self.formula else "")
+
+    @property
     def required(self) -> bool:
         """True if a file must have one of the keys."""
         return bool(self.keys) and not self.formula
