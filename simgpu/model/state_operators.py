@@ -43,6 +43,7 @@ class Scan:
     dtype: str
     continued: bool = False
     passes: float = 1.0
+    chunked: bool = False  # in chunks, however few tokens there are
     accumulate: ClassVar[str] = "fp32"
     weights: ClassVar[int] = 0
     time_s: float | None = None
@@ -50,7 +51,7 @@ class Scan:
     @property
     def steps(self) -> bool:
         """True if it goes token by token."""
-        return self.tokens <= FEW_TOKENS
+        return self.tokens <= FEW_TOKENS and not self.chunked
 
     @property
     def flops(self) -> float:
@@ -88,7 +89,7 @@ class Scan:
         """
         rows = self.batch.size * self.tokens
         wide = 2 * self.key_heads.size * self.key_dim + 2 * self.heads.size * self.value_dim + 2 * self.heads.size
-        written = self.tokens if self.steps else 1
+        written = self.tokens if self.steps and self.continued else 1
         return (rows * wide * BYTES[self.dtype] + self.state_bytes * (written + self.continued)) * self.passes
 
     def split(self, ways: Mapping[str, int]) -> Scan:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from simgpu.hardware.inherit import DEFAULT, Calibration
 from simgpu.model.state_operators import Indexer, Scan
 from simgpu.timing.constants import ScanConstants
@@ -31,7 +33,13 @@ class ScanTimer:
         self.device, self.calibration = device, calibration
 
     def scan(self, op: Scan, library: str = DEFAULT) -> KernelTimes:
-        """A scan of new tokens into states."""
+        """A scan of new tokens into states: of a few tokens whichever is quicker, token by token or in a chunk."""
+        if op.steps and op.tokens > 1:
+            ways = (self._scan(op, library), self._scan(replace(op, chunked=True), library))
+            return min(ways, key=lambda times: float(times.seconds))
+        return self._scan(op, library)
+
+    def _scan(self, op: Scan, library: str) -> KernelTimes:
         lanes = op.batch.size * op.heads.size
         peak = self._peak(op.dtype)
         if (

@@ -67,6 +67,8 @@ def test_times_of_scans_grow_with_work_and_follow_the_states():
         op = Scan("s", "gated_delta", Dim(batch), tokens, Dim(heads), Dim(16), 128, 128, "bf16", tokens == 1)
         return float(timer.scans.scan(op).seconds)
 
+    for tokens in range(2, 40):
+        assert seconds(8, tokens) <= seconds(8, tokens + 1) * 1.0001
     for less, more in (((1, 512), (1, 1024)), ((1, 1024), (2, 1024)), ((8, 1), (16, 1))):
         assert seconds(*less) <= seconds(*more)
     assert seconds(256, 1) == pytest.approx(2 * 4 * 128 * 128 * 32 * 256 / (0.89 * 3.35e12), rel=0.1)

@@ -44,8 +44,12 @@ def test_gated_delta_nets_take_what_was_measured(gpu, kernel, library, most):
             if row["gpu"] != gpu or row["kernel"] != kernel or row["suspicious"] or row["engine"] == "trtllm":
                 continue
             batch, heads, keys = (int(float(row[name])) for name in ("batch_size", "num_v_heads", "num_k_heads"))
-            tokens = 1 if row["phase"] == "generation" else int(float(row["seq_len"]))
-            op = Scan("s", "gated_delta", Dim(batch), tokens, Dim(heads), Dim(keys), 128, 128, "bf16", tokens == 1)
+            decode = row["phase"] == "generation"
+            tokens = 1 if decode else int(float(row["seq_len"]))
+            op = Scan(
+                "s", "gated_delta", Dim(batch), tokens, Dim(heads), Dim(keys), 128, 128, "bf16", decode,
+                chunked=not decode,
+            )  # fmt: skip
             errors.append(abs(log(float(timer.scans.scan(op, library).seconds) / float(row["latency_s"]))))
     assert len(errors) > 20
     assert median(errors) < most
