@@ -178,7 +178,7 @@ class _Reader:
         except IndexError:
             problem = f"lists fewer values than there are layers, {self.values.get('layers', 0)}"
             raise self._error(problem, self.used[-1] if self.used else key) from None
-        except (TypeError, ValueError, AttributeError, KeyError, expressions.NotAFormulaError):
+        except (TypeError, ValueError, ArithmeticError, AttributeError, KeyError, expressions.NotAFormulaError):
             key = self.used[-1] if self.used else key
             problem = f"{shown(self._key(key))} is not what family '{self.rules.name}' reads here"
             raise self._error(problem, key) from None
