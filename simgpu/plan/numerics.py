@@ -15,8 +15,9 @@ FINETUNE = ("full", "lora", "qlora")
 DTYPES = ("fp32", "tf32", "bf16", "fp16", "fp8")
 """Dtypes in which a training step can multiply matrices."""
 
-PROJECTIONS = ("qkv", "q", "q_down", "q_up", "kv_down", "kv_up", "attention_out")
-"""Matrices of attention, direct and latent: those that have adapters unless others are named. No layer has all."""
+PROJECTIONS = ("qkv", "q", "q_down", "q_up", "kv_down", "kv_up", "attention_out", "out_down", "state_in", "state_out")
+"""Matrices of attention, direct and latent, and of mixers with a state: those that have adapters unless others are
+named. No layer has all."""
 
 NF4_BITS = 4.127
 """Bits per weight of 4-bit NormalFloat with double quantisation: 4 + 8/64 + 32/(64 x 256) (Dettmers et al., QLoRA,
