@@ -36,8 +36,12 @@ from simgpu.hardware.spec import (
 from simgpu.memo import Region, remembered
 from simgpu.model.config import TransformerConfig
 from simgpu.model.derive import derive as derive_model
+from simgpu.model.derive import read_as
 from simgpu.model.families import parse_config
+from simgpu.model.family_files import Families
+from simgpu.model.family_files import built_in as families_built_in
 from simgpu.model.published import ModelSource, without_format
+from simgpu.model.quantised import SECTION
 from simgpu.overrides import Override, blamer, by_root, of_derived_peak, overridden, settled
 from simgpu.reading import built_in_folder
 from simgpu.schema_errors import MISSING_TOO, Blame, validate
@@ -75,10 +79,10 @@ class Catalogue:
                 raise InputError("no such folder", file=folder, key="catalog")
             if not any(
                 os.path.isdir(folder / kind)
-                for kind in (*KINDS, "hardware", "models", "experiments", "frameworks", "runtimes")
+                for kind in (*KINDS, "hardware", "models", "families", "experiments", "frameworks", "runtimes")
             ):
                 raise InputError(
-                    "holds no gpus, nodes, clusters, models, frameworks, runtimes or experiments",
+                    "holds no gpus, nodes, clusters, models, families, frameworks, runtimes or experiments",
                     file=folder,
                     key="catalog",
                 )
@@ -328,11 +332,24 @@ class Catalogue:
     def model(self, name: str) -> TransformerConfig:
         """A model by name, by its id on Hugging Face, or by the path of its `config.json` or that file's folder.
 
-        A suffix after '@' changes the shape (`llama-3.1-8b@layers=12`).
+        A suffix after '@' changes the shape (`llama-3.1-8b@layers=12`); `@as=FAMILY` has a file of an architecture that
+        is not known read as one of that family.
         """
         if MARK in name and not os.path.exists(name):
             base, _, changes = name.partition(MARK)
-            return derive_model(self.model(base), changes)
+            family, changes = read_as(changes)
+            config = self._config(base, family) if family else self.model(base)
+            return derive_model(config, changes) if changes else config
+        return self._config(name)
+
+    @cached_property
+    def families(self) -> Families:
+        """The families of models that files describe."""
+        files, known = self._files("families"), families_built_in()
+        return known if files == known.files else Families(files)
+
+    def _config(self, name: str, family: str = "") -> TransformerConfig:
+        """The shape in a file, read as `family` says or as the file does."""
         file = self.find("models", name) or self.find("models", self.published(name) or name)
         if file is None:
             path = os.path.join(name, "config.json") if os.path.isdir(name) else name
@@ -345,7 +362,7 @@ class Catalogue:
                 raise InputError(f"unknown model '{name}'{known}")
             file = Path(path)
         title = file.stem if file.stem != "config" else file.resolve().parent.name
-        return parse_config(title, self.document(file))
+        return parse_config(title, with_quantisation(self.document(file), file), self.families, family)
 
     def published(self, name: str) -> str | None:
         """The catalogue's name of a model by its id on Hugging Face; None for one that it does not have.
@@ -388,6 +405,17 @@ class Catalogue:
             return lambda _, problem: InputError(problem)
         document = self.document(file)
         return lambda below, problem: document.error(problem, (*path, *below))
+
+
+def with_quantisation(document: Document, file: Path) -> Document:
+    """The data of a `config.json` with the `hf_quant_config.json` of NVIDIA's ModelOpt beside it, where it has one."""
+    beside = file.with_name("hf_quant_config.json")
+    if file.name != "config.json" or SECTION in document.data or not beside.is_file():
+        return document
+    stored = read_json(beside).data.get("quantization")
+    if not isinstance(stored, dict):
+        return document
+    return document.part({**document.data, SECTION: {"quant_method": "modelopt", **stored}})
 
 
 def usual_catalogue() -> Catalogue:

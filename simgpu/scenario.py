@@ -252,7 +252,7 @@ def resolve(
     if scenario.model:
         described = catalogue.model_source(scenario.model)
         source = described.source or str(catalogue.find("models", scenario.model) or scenario.model)
-        for key, value in vars(catalogue.model(scenario.model)).items():
+        for key, value in catalogue.model(scenario.model).said().items():
             inputs[f"model.{key}"] = {"value": value, "source": source}
     specs: dict[str, Any] = {"cluster": cluster.spec, "node": cluster.node, "gpu": cluster.gpu}
     specs |= {f"link.{name}": link for name, link in cluster.links.items()}

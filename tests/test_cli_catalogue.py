@@ -33,6 +33,7 @@ FOLDERS = {
     "models": ROOT / "models",
     "runtimes": ROOT / "runtimes",
     "frameworks": ROOT / "frameworks",
+    "families": ROOT / "families",
     "gpus": ROOT / "hardware/gpus",
     "nodes": ROOT / "hardware/nodes",
     "clusters": ROOT / "hardware/clusters",

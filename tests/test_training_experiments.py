@@ -406,7 +406,7 @@ def test_adapters_go_on_attention_of_every_model_unless_told(model):
     config = CATALOGUE.model(model)
     workload = Training(tokens=1, finetune="lora")
     numerics = workload.numerics("bf16", config)
-    assert "attention_out" in numerics.targets and len(numerics.targets) >= 2
+    assert {"attention_out", "state_out"} & set(numerics.targets) and len(numerics.targets) >= 2
     assert set(numerics.targets) <= set(adapter_targets(config))
     assert parameters_of(config, Plan(), workload.numerics("bf16")).adapters > 0
 

@@ -99,6 +99,7 @@ def _anatomy(execution: Execution, rank: int) -> Anatomy:
                 host += part.seconds
                 continue
             group = "optimizer" if one.segment == "optimizer" else part.uncertainty.group
+            group = "attention" if group == "scan" else group  # what mixes tokens
             classes[group] = classes.get(group, 0.0) + part.seconds
         else:
             name = _group_of(one)

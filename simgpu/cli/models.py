@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from simgpu.cli.base import (
+    as_family,
+    as_option,
     format_option,
     main,
     one_line_errors,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     epilog="Example: simgpu fit llama-3.3-70b --gpu h100-sxm --context 32768",
 )
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@as_option
 @click.option("--gpu", "gpus", multiple=True, metavar="NAME", help="Kind of GPU; repeatable.  [default: eight kinds]")
 @click.option(
     "--precision",
@@ -60,6 +63,7 @@ if TYPE_CHECKING:
 def fit(
     folders: tuple[str, ...],
     models: tuple[str, ...],
+    family: str | None,
     style: str,
     out: Path | None,
     plots: bool,
@@ -70,6 +74,7 @@ def fit(
     """Print how many GPUs of each kind MODEL needs, with how much context for how many users."""
     from simgpu.study.report import capacity as fitting
 
+    models = tuple(as_family(one, family) for one in models)
     done = fitting.fit(open_catalogue(folders), models, fitting.CapacityQuery(**options))
     written = fitting.write(done, out, plots, formats) if out is not None else []
     fitting.show(done, style, sys.stdout)

@@ -9,6 +9,8 @@ import click
 
 from simgpu.cli.base import (
     LISTED,
+    as_family,
+    as_option,
     file_argument,
     folder_option,
     format_option,
@@ -191,8 +193,8 @@ def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], styl
 def list_(folders: tuple[str, ...], kind: str | None, style: str) -> None:
     """List what the catalogue holds.
 
-    KIND is models, gpus, nodes, clusters, links, architectures, runtimes, frameworks or experiments; without it all
-    are listed.
+    KIND is models, families, gpus, nodes, clusters, links, architectures, runtimes, frameworks or experiments; without
+    it all are listed.
     """
     from simgpu.study.report.catalogue import listing, print_listing
 
@@ -236,6 +238,7 @@ def new(kind: str, out: Path | None, quiet: bool) -> None:
     epilog="Example: simgpu show dgx-h100 --out dgx-h100.png",
 )
 @click.argument("name")
+@as_option
 @set_option
 @out_option("FILE", "Draw the graph of a node or cluster there (.png, .svg or .pdf).")
 @format_option("table", "json", "csv")
@@ -249,6 +252,7 @@ def new(kind: str, out: Path | None, quiet: bool) -> None:
 def show(
     folders: tuple[str, ...],
     name: str,
+    family: str | None,
     settings: tuple[str, ...],
     out: Path | None,
     style: str,
@@ -260,7 +264,7 @@ def show(
     from simgpu.study.report import catalogue as inventory
 
     catalogue = open_catalogue(folders)
-    subject = inventory.find(catalogue, name, settings, nodes)
+    subject = inventory.find(catalogue, as_family(name, family), settings, nodes)
     picture = inventory.draw(subject, out) if out is not None else None
     if style == "table":
         inventory.show(catalogue, subject, sys.stdout, constants)

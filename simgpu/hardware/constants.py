@@ -151,6 +151,19 @@ class ExpertFigures(Spec):
     permute_passes: Number | None = None  # over the tokens' rows, to bring them to the experts and back
 
 
+class ScanFigures(Spec):
+    """Scans over a state and the indexer of sparse attention, see `simgpu.timing.scan`."""
+
+    compute_fraction: Fraction | None = None  # of the dense 16-bit peak, products inside chunks
+    memory_fraction: Fraction | None = None  # of the memory bandwidth, many tokens
+    launch_overhead: Seconds | None = None  # of all kernels of a scan of many tokens
+    chunk_latency: Seconds | None = None  # of a chunk behind the one before it
+    step_memory_fraction: Fraction | None = None  # of the memory bandwidth, states of a few tokens
+    step_overhead: Seconds | None = None  # of the kernel of a few tokens
+    index_fraction: Fraction | None = None  # of the dense fp8 peak, scores of the indexer
+    index_memory_fraction: Fraction | None = None  # of the memory bandwidth, scores and the choice of the best
+
+
 class CollectiveConstants(Spec):
     """What a GPU and its library bring to a collective, see `simgpu.timing.collectives.model`."""
 
@@ -222,6 +235,7 @@ class KernelConstants(Spec):
     attention: dict[str, AttentionFigures] = Field(default={})
     vector: dict[str, StreamFigures] = Field(default={})
     moe: dict[str, ExpertFigures] = Field(default={})
+    scan: dict[str, ScanFigures] = Field(default={})
     collective: dict[str, CollectiveConstants] = Field(default={})
     step: dict[str, StepFigures] = Field(default={})  # by framework or engine
 
@@ -234,6 +248,7 @@ __all__ = [
     "GemmFigures",
     "KernelConstants",
     "Number",
+    "ScanFigures",
     "StepFigures",
     "StreamFigures",
 ]

@@ -11,9 +11,11 @@ from simgpu.model.operators import (
     Embedding,
     ExpertLayer,
     GroupedMatmul,
+    Indexer,
     Matmul,
     Operator,
     Pointwise,
+    Scan,
 )
 
 WEIGHT_GRADIENT = "_wgrad"
@@ -40,6 +42,10 @@ def _gradients(op: Operator) -> tuple[Operator, ...]:
             return _of_grouped(op)
         case Attention():
             return (replace(op, name=f"{op.name}_backward", passes=2.5, sinks=False),)
+        case Scan():  # states of chunks are made again, then the gradients of each product
+            return (replace(op, name=f"{op.name}_backward", passes=3.0),)
+        case Indexer():
+            return (replace(op, name=f"{op.name}_backward", passes=2.0),)
         case Pointwise():
             # reads the incoming gradient and the saved input, writes one gradient
             kind = "elementwise" if op.kind in ("softmax", "scores") else op.kind  # needs no further sums

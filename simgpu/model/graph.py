@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from simgpu.model.operators import Attention, GroupedMatmul, Matmul, Operator
+from simgpu.model.operators import Attention, GroupedMatmul, Indexer, Matmul, Operator, Scan
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,6 @@ class ModelGraph:
 
 
 def _model_flops(op: Operator) -> float:
-    if isinstance(op, Attention):
+    if isinstance(op, (Attention, Scan, Indexer)):
         return op.model_flops
     return op.flops if isinstance(op, (Matmul, GroupedMatmul)) else 0.0

@@ -15,6 +15,7 @@ from typing import ClassVar, TypeVar, cast
 from simgpu.model.dims import ACCUMULATE, BYTES, Dim, timed
 from simgpu.model.expert_operators import ExpertLayer, GroupedMatmul
 from simgpu.model.formats import format_of
+from simgpu.model.state_operators import Indexer, Scan
 
 __all__ = [
     "ACCUMULATE",
@@ -25,10 +26,12 @@ __all__ = [
     "Embedding",
     "ExpertLayer",
     "GroupedMatmul",
+    "Indexer",
     "Kernel",
     "Matmul",
     "Operator",
     "Pointwise",
+    "Scan",
     "split_rows",
 ]
 
@@ -290,7 +293,7 @@ class Communicate:
         return replace(self, rows=rows, size=self.size * rows.size / whole.size)
 
 
-Kernel = Matmul | GroupedMatmul | Attention | Pointwise | Embedding | ExpertLayer
+Kernel = Matmul | GroupedMatmul | Attention | Pointwise | Embedding | ExpertLayer | Scan | Indexer
 """An operator that runs on one GPU."""
 
 Operator = Kernel | Communicate

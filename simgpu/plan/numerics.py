@@ -29,8 +29,9 @@ Engine, NVFP4BlockScaling)."""
 SCALES = {"fp8": 0.0, "fp4": 1 / 16}
 """Bytes of scales beside a value that is kept narrow: none to speak of, or one for 16 values."""
 
-PROJECTIONS = ("qkv", "q", "q_down", "q_up", "kv_down", "kv_up", "attention_out")
-"""Matrices of attention, direct and latent: those that have adapters unless others are named. No layer has all."""
+PROJECTIONS = ("qkv", "q", "q_down", "q_up", "kv_down", "kv_up", "attention_out", "out_down", "state_in", "state_out")
+"""Matrices of attention, direct and latent, and of mixers with a state: those that have adapters unless others are
+named. No layer has all."""
 
 NF4_BITS = 4.127
 """Bits per weight of 4-bit NormalFloat with double quantisation: 4 + 8/64 + 32/(64 x 256) (Dettmers et al., QLoRA,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from simgpu.model.config import TransformerConfig
+from simgpu.plan.checks import dense_widths, splits_kv
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.precision import precision_of
 from simgpu.plan.serving_memory import Served, fullest, longest_context, most_sequences, serving_memory
@@ -48,9 +49,9 @@ def splits(config: TransformerConfig, most: int = DEGREES[-1], by_layers: bool =
         yield from (Plan(pp=pp) for pp in range(1, min(most, config.layers) + 1))
         return
     for tp in (n for n in DEGREES if n <= most):
-        if config.heads % tp or (config.kv_heads % tp and tp % config.kv_heads):
+        if config.heads % tp or not splits_kv(config, tp) or (config.state is not None and config.state.heads % tp):
             continue
-        if (config.experts == 1 or config.dense_layers) and config.ffn % tp:
+        if any(width % tp for width in dense_widths(config, bool(config.experts == 1 or config.dense_layers))):
             continue
         if config.experts == 1 or config.expert_width % tp == 0:
             yield Plan(tp=tp)

@@ -15,7 +15,17 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.inherit import DEFAULT, WHOSE, Given
 from simgpu.hardware.machine import machine_of
 from simgpu.memo import SHARED, WORDS, Region, content, key_of
-from simgpu.model.operators import Attention, Embedding, ExpertLayer, GroupedMatmul, Kernel, Matmul, Pointwise
+from simgpu.model.operators import (
+    Attention,
+    Embedding,
+    ExpertLayer,
+    GroupedMatmul,
+    Indexer,
+    Kernel,
+    Matmul,
+    Pointwise,
+    Scan,
+)
 from simgpu.model.serving import FEW_QUERIES
 from simgpu.timing.attention_libraries import NOT_LATENT
 from simgpu.timing.attention_timer import UNFUSED
@@ -28,6 +38,7 @@ from simgpu.timing.parts import KernelTimes
 from simgpu.timing.quantise import CAST, SCALED
 from simgpu.timing.quantise import NONE as FUSED
 from simgpu.timing.routing import rank_load
+from simgpu.timing.scan_timer import scan_library
 from simgpu.timing.timer import GPUTimer
 from simgpu.timing.uncertainty import class_of, spread
 from simgpu.timing.vector_work import SELECTED_AT_ONCE
@@ -159,6 +170,7 @@ class KernelModel:
     context_slowdown: float = 1.0
     vectors: int = 0
     experts: str = DEFAULT
+    scan: str = DEFAULT
     few_rows: str = GGML
     training: bool = False
     quantised: str = "all"
@@ -295,6 +307,11 @@ class KernelModel:
                 return self._lookup(op), "embedding", DEFAULT
             case Pointwise():
                 return self._pointwise(op)
+            case Scan():
+                library = scan_library(self.scan, op.variant)
+                return self.timer.scans.scan(op, library), "scan", library
+            case Indexer():
+                return self.timer.scans.indexer(op), "indexer", DEFAULT
 
     def _product(self, op: Matmul) -> tuple[KernelTimes, str, str]:
         matrix, m, n, k = self.timer.matrix, op.m.size, op.n_size, op.k.size
@@ -372,7 +389,8 @@ class KernelModel:
             return times, "attention_decode", library
         if op.cache_width:
             library = timer.library(DEFAULT if library in NOT_LATENT else library)
-            latent = LatentWork(batch, op.queries, op.keys, heads, rope_dim=dim - op.v_dim, latent_dim=op.v_dim)
+            keys = min(op.keys, op.window + op.queries - 1) if op.window else op.keys
+            latent = LatentWork(batch, op.queries, keys, heads, rope_dim=dim - op.v_dim, latent_dim=op.v_dim)
             times = timer.latent_decode(latent, dtype=op.dtype, kv_dtype=kv_dtype, library=library, warm=False)
             return times, "attention_decode", library
         work = AttentionWork(batch, op.queries, op.keys, heads, kv_heads, dim, op.v_dim, op.window)

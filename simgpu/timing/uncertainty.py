@@ -66,6 +66,8 @@ CLASSES = {
     "gemm": "gemm",
     "convolution": "gemm",
     "moe": "moe",
+    "scan": "scan",
+    "indexer": "scan",
     "all_reduce": "collective",
     "all_gather": "collective",
     "reduce_scatter": "collective",

@@ -171,6 +171,7 @@ class Runtime:
     custom_reduce: bool = True
     custom_limits: tuple[tuple[int, float], ...] = ()
     attention: str = ""
+    scan: str = ""
     precisions: str = ""  # 'gguf': only those of llama.cpp; 'plain': only unquantised ones; empty: all but GGUF
     vectors: int = 0  # rows up to which products are those of vectors
     framework: str = ""  # of style 'eager': how PyTorch runs operators (`simgpu.workload.frameworks`)

@@ -18,7 +18,7 @@ from simgpu.hardware.inherit import DEFAULT
 from simgpu.hardware.machine import machine_of
 from simgpu.memo import Region, content, key_of
 from simgpu.model.config import TransformerConfig
-from simgpu.model.operators import BYTES, Attention, Dim, Matmul, Operator, Pointwise
+from simgpu.model.operators import BYTES, Attention, Dim, Matmul, Operator, Pointwise, Scan
 from simgpu.model.serving import (
     FEW_QUERIES,
     ExpertSplit,
@@ -145,7 +145,7 @@ class Deployment:
         experts = run.experts_of(precision, gpu, self.dtype) or DEFAULT
         return KernelModel(
             self.cluster, self.sustained, run.attention or DEFAULT, run.products_of(precision, gpu) or DEFAULT,
-            stream_slowdown=run.stream_slowdown, vectors=run.vectors, experts=experts,
+            stream_slowdown=run.stream_slowdown, vectors=run.vectors, experts=experts, scan=run.scan or DEFAULT,
             quantised=run.quantises_after(precision), few_rows=run.few_rows if self._graphs else GGML, stack=run.engine,
         )  # fmt: skip
 
@@ -383,4 +383,4 @@ class Deployment:
 
 
 def _is_layer(operators: Sequence[Operator]) -> bool:
-    return any(isinstance(op, Attention) or op.name == "attention_out" for op in operators)
+    return any(isinstance(op, (Attention, Scan)) or op.name in ("attention_out", "ffn_down") for op in operators)

@@ -40,9 +40,10 @@ class _Deployed(Strict):
     runtime: RuntimeName = "vllm"
     """An engine, and after an '@' its version; default: the version that stands for it (`simgpu list runtimes`)."""
     precision: str | None = None
-    """How weights are stored and multiplied (`simgpu.plan.precision`); default: the scenario's dtype."""
+    """How weights are stored and multiplied (`simgpu.plan.precision`); default: that of the checkpoint where
+    its file says one and the runtime reads such files, else the scenario's dtype."""
     kv_cache: CacheType | None = None
-    """Type of the cache; default: that of the activations."""
+    """Type of the cache; default: that which the checkpoint is made for, else that of the activations."""
     routing: Routing | None = None
     """How tokens choose experts; default: popularity_3 for mixtures of experts."""
     offload: PartialShare = 0.0
