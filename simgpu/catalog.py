@@ -37,6 +37,8 @@ from simgpu.memo import Region, remembered
 from simgpu.model.config import TransformerConfig
 from simgpu.model.derive import derive as derive_model
 from simgpu.model.families import parse_config
+from simgpu.model.networks.config import Config
+from simgpu.model.networks.pipeline import Pipeline, Stage, fields_of
 from simgpu.model.published import ModelSource, without_format
 from simgpu.overrides import Override, blamer, by_root, of_derived_peak, overridden, settled
 from simgpu.reading import built_in_folder
@@ -112,10 +114,13 @@ class Catalogue:
         """File by name; folders are looked into once."""
         if kind not in self._index:
             files: dict[str, Path] = {}
-            endings = (".json",) if kind == "models" else (".yaml", ".yml")
-            places = [place for folder in self.folders for place in (folder / kind, folder / "hardware" / kind)]
+            endings = (".json",) if kind in ("models", "components") else (".yaml", ".yml")
+            inside = {"networks": ("models",), "components": ("models/components", "components")}.get(
+                kind, (kind, f"hardware/{kind}")
+            )
+            places = [folder / place for folder in self.folders for place in inside]
             for file in chain.from_iterable(sorted(place.iterdir()) for place in places if place.is_dir()):
-                if file.suffix in endings and file.is_file():
+                if file.suffix in endings and file.is_file() and file.stem != "SOURCES":
                     files.setdefault(file.stem, file)
             self._index[kind] = files
         return self._index[kind]
@@ -347,6 +352,45 @@ class Catalogue:
         title = file.stem if file.stem != "config" else file.resolve().parent.name
         return parse_config(title, self.document(file))
 
+    @takes(name=TEXT)
+    def network(self, name: str) -> Pipeline:
+        """A network of stages by name, by its id on Hugging Face, or by the path of its file.
+
+        Configurations of its stages are files of `models/components/`, or paths beside its own file.
+        """
+        file = self.find("networks", name) or self.find("networks", self._pipelines.get(name.lower(), ""))
+        if file is None:
+            file = Path(name)
+            if not file.is_file():
+                if file.suffix or os.sep in name:
+                    raise InputError(f"'{name}': no such file")
+                if self.find("models", name):
+                    raise InputError(f"'{name}' is a language model; a network of stages is one of models/*.yaml")
+                raise InputError(f"unknown network '{name}'{nearest(name, self.names('networks'))}")
+        refuse_weights(file)
+        document = self.document(file)
+        fields = fields_of(document)
+        stages = []
+        for i, one in enumerate(fields.stages):
+            found = self.find("components", one.config)
+            beside = file.parent / one.config
+            place = found or (beside if beside.is_file() else None)
+            if place is None:
+                known = nearest(one.config, self.names("components"), where="they stand in models/components")
+                raise document.error(f"no such component '{one.config}'{known}", ("stages", i, "config"))
+            refuse_weights(place)
+            stages.append(Stage(one, Config(self.document(place), place.stem)))
+        return Pipeline(fields, tuple(stages))
+
+    @cached_property
+    def _pipelines(self) -> dict[str, str]:
+        """Names of networks by the ids they have on Hugging Face, in small letters."""
+        found: dict[str, str] = {}
+        for name in self.names("networks"):
+            ids = self.document(self._files("networks")[name]).data.get("huggingface")
+            found |= {str(one).lower(): name for one in ids} if isinstance(ids, list) else {}
+        return found
+
     def published(self, name: str) -> str | None:
         """The catalogue's name of a model by its id on Hugging Face; None for one that it does not have.
 
@@ -388,6 +432,16 @@ class Catalogue:
             return lambda _, problem: InputError(problem)
         document = self.document(file)
         return lambda below, problem: document.error(problem, (*path, *below))
+
+
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".gguf", ".onnx", ".msgpack", ".h5")
+"""Endings of files that hold weights."""
+
+
+def refuse_weights(file: Path) -> None:
+    """Raise `InputError` for a file of weights, whose shapes stand in the configuration beside it."""
+    if file.suffix.lower() in WEIGHTS:
+        raise InputError("holds weights; expected the configuration beside it, such as config.json", file=file)
 
 
 def usual_catalogue() -> Catalogue:

@@ -15,12 +15,22 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.inherit import DEFAULT, WHOSE, Given
 from simgpu.hardware.machine import machine_of
 from simgpu.memo import SHARED, WORDS, Region, content, key_of
-from simgpu.model.operators import Attention, Embedding, ExpertLayer, GroupedMatmul, Kernel, Matmul, Pointwise
+from simgpu.model.operators import (
+    Attention,
+    Convolution,
+    Embedding,
+    ExpertLayer,
+    GroupedMatmul,
+    Kernel,
+    Matmul,
+    Pointwise,
+)
 from simgpu.model.serving import FEW_QUERIES
 from simgpu.timing.attention_libraries import NOT_LATENT
 from simgpu.timing.attention_timer import UNFUSED
 from simgpu.timing.attention_work import AttentionWork, LatentWork
 from simgpu.timing.constants import CLOCKS
+from simgpu.timing.convolution_timer import convolution_time
 from simgpu.timing.expert_timer import ExpertLayerWork, GroupedWork
 from simgpu.timing.gemm_libraries import GGML, GGML_MMQ, WEIGHT_ONLY
 from simgpu.timing.parts import KernelTimes
@@ -213,7 +223,7 @@ class KernelModel:
     def _factor(self, op: Kernel) -> float:
         """What a framework makes of the time of a kernel."""
         match op:
-            case Matmul():
+            case Matmul() | Convolution():
                 return self.matmul_slowdown
             case Pointwise():
                 return self.stream_slowdown
@@ -225,7 +235,7 @@ class KernelModel:
     def _datasheet_peak(self, op: Kernel) -> float:
         """Peak of the type that a kernel multiplies matrices in, FLOP/s; 0 where it multiplies none."""
         match op:
-            case Matmul() | GroupedMatmul() | Attention():
+            case Matmul() | GroupedMatmul() | Attention() | Convolution():
                 return self.timer.device.datasheet_peak(op.dtype, op.accumulate)
             case ExpertLayer():
                 return self.timer.device.datasheet_peak(op.dtype)
@@ -269,6 +279,8 @@ class KernelModel:
                 return self._lookup(op), "embedding", DEFAULT
             case Pointwise():
                 return self._pointwise(op)
+            case Convolution():
+                return convolution_time(self.timer, op), op.kind, DEFAULT
 
     def _product(self, op: Matmul) -> tuple[KernelTimes, str, str]:
         matrix, m, n, k = self.timer.matrix, op.m.size, op.n_size, op.k.size
@@ -380,5 +392,7 @@ class KernelModel:
             return timer.softmax(rows * heads, cols / heads, op.dtype), "softmax", DEFAULT
         if op.kind == "softmax":
             return timer.softmax(rows, cols, op.dtype), op.kind, DEFAULT
+        if op.kind == "moments":
+            return timer.moments(rows, cols, op.dtype), "normalization", DEFAULT
         times = timer.elementwise(op.elements, op.reads, op.writes, op.dtype)
         return times, op.kind if op.kind in ("rope", "activation", "embedding") else "elementwise", DEFAULT

@@ -18,9 +18,11 @@ from simgpu.schema_errors import validate
 from simgpu.workload.fields import Accumulate, Dtype, Passes, Routing, Size, Strict, positive
 from simgpu.workload.frameworks import Framework
 from simgpu.workload.inference.jobs import Inference, MixedStep, Serving
+from simgpu.workload.networks.job import Network
 
 __all__ = [
-    "Accumulate", "Dtype", "Inference", "MixedStep", "OperatorList", "Prefill", "Serving", "Training", "Workload",
+    "Accumulate", "Dtype", "Inference", "MixedStep", "Network", "OperatorList", "Prefill", "Serving", "Training",
+    "Workload",
 ]  # fmt: skip
 
 
@@ -345,11 +347,13 @@ class OperatorList(Strict):
         return ModelGraph("operators", (Segment("operators", tuple(built), self.repeat),))
 
 
-Workload = Annotated[Prefill | Training | OperatorList | Inference | MixedStep | Serving, Field(discriminator="kind")]
+Workload = Annotated[
+    Prefill | Training | OperatorList | Inference | MixedStep | Serving | Network, Field(discriminator="kind")
+]
 
 
 def longest_sequence(job: Workload) -> int:
-    """Tokens of the longest sequence of a job; 0 for a list of operators."""
+    """Tokens of the longest sequence of a job; 0 for a list of operators and networks of stages."""
     match job:
         case Prefill() | Training():
             return job.tokens
@@ -372,7 +376,8 @@ def _checked(model: TransformerConfig | None, job: Prefill | Training, plan: Pla
 
 
 JOBS = {
-    one.model_fields["kind"].default: one for one in (Prefill, Training, OperatorList, Inference, MixedStep, Serving)
+    one.model_fields["kind"].default: one
+    for one in (Prefill, Training, OperatorList, Inference, MixedStep, Serving, Network)
 }
 """Classes of jobs by their `kind`."""
 
@@ -390,5 +395,5 @@ def job_of(job: Mapping[str, Any] | Workload) -> Workload:
         return InputError(problem, key=dotted(("workload", *path)))
 
     found: Any = validate(JOBS[kind], plain(dict(job)), blame)
-    typed: Prefill | Training | OperatorList | Inference | MixedStep | Serving = found
+    typed: Prefill | Training | OperatorList | Inference | MixedStep | Serving | Network = found
     return typed

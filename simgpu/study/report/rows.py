@@ -77,7 +77,11 @@ def stretched(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, tupl
     longest: dict[str, tuple[int, int]] = {}
     for case in outcome.experiment.cases:
         name, tokens = case.scenario.model, longest_sequence(case.scenario.workload)
-        if name and tokens > max((published := catalogue.model(name).max_tokens), longest.get(name, (0, 0))[0]):
+        if (
+            name
+            and tokens
+            and tokens > max((published := catalogue.model(name).max_tokens), longest.get(name, (0, 0))[0])
+        ):
             longest[name] = tokens, published
     return longest
 
