@@ -189,8 +189,8 @@ def run_scenario(
             catalogue=catalogue,
             draft=draft_of(scenario, catalogue),
         )  # fmt: skip
-    except InputError as error:
-        raise where.error(error.problem, tuple((error.key or "").split("."))) from None
+    except InputError as error:  # of a file that the scenario names, the error says the place itself
+        raise error if error.file else where.error(error.problem, tuple((error.key or "").split("."))) from None
     return result.told(inputs=lambda: resolve(scenario, cluster, catalogue, where))
 
 

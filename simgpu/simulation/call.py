@@ -273,7 +273,8 @@ def _alone(
     kernels: KernelModel,
 ) -> Execution:  # fmt: skip
     """The same work on one GPU. It is the same for every plan, so that it is remembered for each cluster."""
-    key = (workload.model_dump_json(), model, dtype, sums, kernels.identity)
+    content = workload.digest if isinstance(workload, OperatorList) else ""
+    key = (workload.model_dump_json(), content, model, dtype, sums, kernels.identity)
 
     def run() -> Execution:
         plan = Plan()

@@ -15,6 +15,7 @@ from simgpu.render.notes import context_notes, fit_notes, memory_notes, settings
 from simgpu.render.trace import trace_events, write_events
 from simgpu.simulation.result import Result
 from simgpu.study.experiment.parts import (
+    assumed,
     distances,
     doubtful_figures,
     idle_gpus,
@@ -53,6 +54,7 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
     notes += idle_gpus(outcome)
     notes += lone_microbatches(outcome)
     notes += versions_of_runtimes(outcome)
+    notes += assumed(outcome)
     notes += distances(outcome)
     notes += refused_notes(outcome.refused)
     notes += [f"plot {n + 1} cannot be drawn: {error}" for n, error in outcome.undrawn.items()]

@@ -29,7 +29,7 @@ from simgpu.study.pools.versions import code_digest
 from simgpu.version import __version__
 from simgpu.workload.defaults import filled
 from simgpu.workload.frameworks import Framework
-from simgpu.workload.jobs import Inference, MixedStep, Serving, Training
+from simgpu.workload.jobs import Inference, MixedStep, OperatorList, Serving, Training
 from simgpu.workload.networks.job import Network
 from simgpu.workload.networks.stacks import stack
 from simgpu.workload.runtimes import Runtime
@@ -68,6 +68,8 @@ class Identities:
             model = self._model(scenario.model, places, ("model",))
             parts["model"] = self._digest(model, vars)
         job, stack, run = scenario.workload, None, None
+        if isinstance(job, OperatorList) and job.file is not None:
+            parts["graph"] = job.digest
         if isinstance(job, Inference) and job.speculative is not None and job.speculative.draft != "mtp":
             draft = self._model(job.speculative.draft, places, ("workload", "speculative", "draft"))
             parts["draft"] = self._digest(draft, vars)
