@@ -194,5 +194,5 @@ def check_known(unknown: Mapping[str, int], allowed: bool, file: object, remedy:
     if unknown and not allowed:
         names = ", ".join(f"{name} ({count})" for name, count in sorted(unknown.items(), key=lambda one: -one[1])[:12])
         more = f" and {len(unknown) - 12} more" if len(unknown) > 12 else ""
-        problem = f"{sum(unknown.values())} operators are of kinds that are not known: {names}{more}"
+        problem = f"holds operators that are not known: {names}{more}"
         raise InputError(f"{problem}; {remedy} takes them as bound by memory", file=file)
