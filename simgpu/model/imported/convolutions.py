@@ -14,11 +14,11 @@ def convolution(
 ) -> None:  # fmt: skip
     """A convolution of the tensors input, weights, bias and output; `padding` is that before each dimension.
 
-    The input and output of a transposed one change places: it is the gradient of the plain one.
+    The input and output of a transposed one change places: it is the gradient of the plain one. A bias is added by a
+    kernel of its own (PyTorch: aten/src/ATen/native/Convolution.cpp; ONNX Runtime: core/providers/cuda/nn/conv.cc).
     """
     x, weights, bias, out = tensors
     pieces.hold(weights)
-    has_bias = bool(pieces.hold(bias))
     inner, outer = (out, x) if transposed else (x, out)
     kernel = weights.shape[2:]
     if len(x.shape) != len(kernel) + 2 or not 1 <= len(kernel) <= 3:
@@ -36,8 +36,11 @@ def convolution(
     entry |= {"groups": groups} if groups > 1 else {}
     entry |= {"depth": depth} if depth > 1 else {}
     entry |= {"transposed": True} if transposed else {}
-    entry |= {"bias": has_bias}
-    pieces.add(entry | more, (x, weights), (out,))
+    entry |= {"bias": False}
+    made = out if bias is None else Tensor(f"{out.name} without bias", out.shape)
+    pieces.add(entry | more, (x, weights), (made,))
+    if bias is not None:
+        pieces.pointwise(f"{name}_bias", (made, bias), (out,))
 
 
 def _two(values: Sequence[int], plain: int = 1) -> Shape:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from simgpu.errors import InputError
+from simgpu.model.imported.aten import einsum_sizes
 from simgpu.model.imported.convolutions import convolution
 from simgpu.model.imported.fusing import fused
 from simgpu.model.imported.onnx_file import load
@@ -180,21 +181,11 @@ def _gather(pieces: Pieces, node: Node) -> None:
 def _einsum(pieces: Pieces, node: Node) -> None:
     """A product of two tensors, by the letters that they and the result share."""
     equation = node.attributes["equation"].decode().replace(" ", "")
-    left, _, right = equation.partition("->")
-    terms = left.split(",")
-    if len(terms) != 2 or "." in equation or not right:
+    sizes = einsum_sizes(equation, [one.shape for one in node.given])
+    if sizes is None:
         pieces.missing("Einsum", node.name, node.given, node.outputs)
-        return
-    sizes = {letter: size for term, one in zip(terms, node.given, strict=True)
-             for letter, size in zip(term, one.shape, strict=True)}  # fmt: skip
-    first, second, out = (set(term) for term in (*terms, right))
-
-    def size(letters: set[str]) -> int:
-        return math.prod(sizes[letter] for letter in letters)
-
-    shared = first & second
-    parts = (size(first & out - second), size(second & out - first), size(shared - out), size(shared & out))
-    pieces.matmul(node.name, (node.of(0), node.of(1)), node.out, parts)
+    else:
+        pieces.matmul(node.name, (node.of(0), node.of(1)), node.out, sizes)
 
 
 def attention_entry(name: str, sizes: Sequence[int], causal: bool) -> dict[str, Any]:
