@@ -115,7 +115,7 @@ def write(done: Compared, folder: Path, plots: bool, formats: Sequence[str]) -> 
         from simgpu.render.parity import parity_figure
 
         words = f"{done.file.name} on {done.gpu}: each operator and shape"
-        figure = parity_figure(rows, "measured_s", "predicted_s", "class", "operator", words)
+        figure = parity_figure(rows, "measured_s", "time_s", "class", "operator", words)
         files = [folder / f"compare.{kind}" for kind in formats or ("png", "svg")]
         written += [("plot", path) for path in save(figure, *files)]
     return written
@@ -131,4 +131,9 @@ MOST_DRAWN = 400
 
 def _drawn(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     both = [row for row in rows if row["measured_s"] and row["predicted_s"]][:MOST_DRAWN]
-    return [{**row, "operator": f"{row['operator'].removeprefix('aten::')} {row['shape']}"} for row in both]
+    ends = {"time_s": "predicted_s", "time_s_p10": "predicted_s_p10", "time_s_p90": "predicted_s_p90"}
+    return [
+        {**row, **{name: row[of] for name, of in ends.items()},
+         "operator": f"{row['operator'].removeprefix('aten::')} {row['shape']}"}
+        for row in both
+    ]  # fmt: skip
