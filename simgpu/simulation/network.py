@@ -47,7 +47,7 @@ def run_network(cluster: Cluster, job: Network, pipeline: object, plan: Plan, ho
     check_machine(plan, cluster, job, pipeline)
     what = asked(job, pipeline)
     used = stack(job.stack or pipeline.fields.stack)
-    kernels = KernelModel(cluster, how.sustained(job), attention=_library(used, cluster))
+    kernels = KernelModel(cluster, how.sustained(job), attention=_library(used, cluster), training=True)
     links = Links(cluster, plan, kernels, how.algorithm, how.protocol)
     runner = Runner(job, what, pipeline, plan, used, kernels, links, how.dtype)
     passes = [runner.run(stage) for stage in pipeline.stages]

@@ -92,12 +92,13 @@ def inputs_of(stage: Stage, job: Network, what: Asked, pipeline: Pipeline) -> In
     inside = role in ("denoiser", "decoder") and stage.fields.count != "tokens"
     scale = latent.scale if inside else 1
     frames = (what.frames - 1) // latent.frames + 1 if inside else what.frames
-    batch = job.batch * (what.guidance if stage.fields.guided else 1) * what.windows
+    batch = job.batch * (what.guidance if stage.fields.guided == "together" else 1)
     past = 0
     if stage.fields.count == "tokens":
         batch, past = batch * job.beams, what.output // 2  # the mean: time grows evenly with the cache
     tokens = stage.fields.tokens or what.tokens
-    return Inputs(batch, what.height // scale, what.width // scale, frames, tokens, past)
+    training = job.mode == "training"
+    return Inputs(batch, what.height // scale, what.width // scale, frames, tokens, past, training)
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ class Runner:
         graph, builder = built(stage.config, stage.fields.part, inputs, dtype)
         block, host = self._block(stage.name, graph, plan, dtype)
         count = {"once": 1, "steps": self.what.steps, "tokens": self.what.output}[stage.fields.count]
+        count *= self.what.windows * (self.what.guidance if stage.fields.guided == "apart" else 1)
         live = builder.peak / plan.dp / plan.cp
         return Pass(stage, block, count * stage.fields.copies, graph, live, graph.weights * builder.width, host)
 
