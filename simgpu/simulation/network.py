@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from simgpu.analysis.uncertainty import Range, range_of
-from simgpu.analysis.utilisation import kernels_of, products
 from simgpu.errors import InputError, MisfitError
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.networks.pipeline import Pipeline
@@ -47,7 +46,10 @@ def run_network(cluster: Cluster, job: Network, pipeline: object, plan: Plan, ho
     check_machine(plan, cluster, job, pipeline)
     what = asked(job, pipeline)
     used = stack(job.stack or pipeline.fields.stack)
-    kernels = KernelModel(cluster, how.sustained(job), attention=_library(used, cluster), training=True)
+    kernels = KernelModel(
+        cluster, how.sustained(job), attention=_library(used, cluster), stream_slowdown=used.stream_slowdown,
+        training=True,
+    )  # fmt: skip
     links = Links(cluster, plan, kernels, how.algorithm, how.protocol)
     runner = Runner(job, what, pipeline, plan, used, kernels, links, how.dtype)
     passes = [runner.run(stage) for stage in pipeline.stages]
@@ -79,7 +81,6 @@ def _row(runner: Runner, passes: Sequence[Pass], execution: Execution, memory: M
     step, gpus = execution.step, plan.world
     flop = sum(one.flops for one in passes)
     times = _parts(passes)
-    multiplied = products(kernels_of(execution))
     row = {
         "cp": plan.cp,
         "stack": runner.stack.name,
@@ -94,7 +95,7 @@ def _row(runner: Runner, passes: Sequence[Pass], execution: Execution, memory: M
         **times,
         "flop": flop,
         "flop_per_s_per_gpu": flop / step / gpus,
-        "mfu": multiplied.seconds / step if multiplied.seconds else 0.0,
+        "mfu": sum(one.ideal * one.count for one in passes) / gpus / step,
         "parameters": sum(one.graph.weights * one.stage.fields.copies for one in passes),
         "weights_bytes_per_gpu": memory.parts["weights"],
         "memory_capacity_bytes": memory.budget,

@@ -77,10 +77,10 @@ def hunyuan_dit(config: Config, b: Builder) -> None:
         with b.keeping((min(layer, layers - layer) + 1) * rows.size * h * b.width):
             if layer > layers // 2:
                 b.elementwise("concatenation", rows, 2 * h)
-                b.layer_norm("skip_norm", rows, 2 * h)
+                _norm_fp32(b, rows, 2 * h)
                 b.linear("skip", rows, h, 2 * h)
             parts.ada(b, h, 1)
-            b.layer_norm("norm1", rows, h)
+            _norm_fp32(b, rows, h)
             b.elementwise("shift", rows, h)
             b.linear("qkv", rows, h, h, times=3)
             for _ in range(2):
@@ -89,18 +89,26 @@ def hunyuan_dit(config: Config, b: Builder) -> None:
             b.attention("attention", image, image, heads, dim)
             b.linear("out", rows, h, h)
             b.elementwise("add", rows, h, reads=2)
-            b.layer_norm("norm2", rows, h)
+            _norm_fp32(b, rows, h)
             _cross(b, rows, words, (h, heads, dim), first)
+            parts.rope(b, rows, h // 2)
             for tokens in (image, text):
                 b.layer_norm("qk_norm", Dim(rows.units, tokens * heads, "batch"), dim)
             b.elementwise("add", rows, h, reads=2)
-            b.layer_norm("norm3", rows, h)
+            _norm_fp32(b, rows, h)
             parts.feed_forward(b, rows, h, inner)
             b.elementwise("add", rows, h, reads=2)
     parts.ada(b, h, 2)
     parts.modulate(b, rows, h)
     outputs = channels * (2 if config.flag("learn_sigma", True) else 1)
     b.linear("proj_out", rows, patch * patch * outputs, h)
+
+
+def _norm_fp32(b: Builder, rows: Dim, h: int) -> None:
+    """FP32LayerNorm: cast, norm, cast back."""
+    b.elementwise("cast", rows, h, 1, 2, saves=False)
+    b.elementwise("norm_fp32", rows, h, 2, 2, weights=2 * h)
+    b.elementwise("cast", rows, h, 2, 1, saves=False)
 
 
 def wan(config: Config, b: Builder) -> None:

@@ -23,6 +23,7 @@ def lower(operators: Sequence[Operator], stack: Stack, tensor_cores: bool, tf32:
         found = [
             replace(op, dtype="tf32") if isinstance(op, Convolution) and op.dtype == "fp32" else op for op in found
         ]
+    found = [replace(op, head_dim=stack.head(op.head_dim)) if isinstance(op, Attention) else op for op in found]
     if stack.fuses != NOTHING:
         found = list(_joined(found, stack.fuses == EPILOGUES))
     if tensor_cores and not stack.channels_last:

@@ -13,7 +13,8 @@ from simgpu.model.graph import ModelGraph
 from simgpu.model.networks.build import Inputs
 from simgpu.model.networks.components import built
 from simgpu.model.networks.pipeline import Pipeline, Stage
-from simgpu.model.operators import Attention, Communicate, Operator, split_rows
+from simgpu.model.convolution import Convolution
+from simgpu.model.operators import Attention, Communicate, Matmul, Operator, split_rows
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.program import Step, context_attention
 from simgpu.timing.kernels import KernelModel
@@ -51,6 +52,7 @@ class Pass:
     activations: float  # B live at once
     weights: float  # B
     host: float  # s of one pass that the host takes
+    ideal: float  # s of the FLOPs of one pass, all ranks', at the datasheet peaks of their types on one GPU
 
     @property
     def seconds(self) -> float:
@@ -125,7 +127,19 @@ class Runner:
         count = {"once": 1, "steps": self.what.steps, "tokens": self.what.output}[stage.fields.count]
         count *= self.what.windows * (self.what.guidance if stage.fields.guided == "apart" else 1)
         live = builder.peak / plan.dp / plan.cp
-        return Pass(stage, block, count * stage.fields.copies, graph, live, graph.weights * builder.width, host)
+        weights, ideal = graph.weights * builder.width, self._ideal(graph)
+        return Pass(stage, block, count * stage.fields.copies, graph, live, weights, host, ideal)
+
+    def _ideal(self, graph: ModelGraph) -> float:
+        """Seconds of a graph's products, convolutions and attention at the datasheet peaks of their types."""
+        device, seconds = self.kernels.timer.device, 0.0
+        for segment in graph.segments:
+            for op in segment.operators:
+                if isinstance(op, (Matmul, Convolution, Attention)):
+                    narrow = isinstance(op, Convolution) and op.dtype == "fp32" and device.engine("tf32") == "tensor"
+                    peak = device.datasheet_peak("tf32" if narrow else op.dtype, op.accumulate)
+                    seconds += segment.repeat * op.flops / peak
+        return seconds
 
     def _block(self, name: str, graph: ModelGraph, plan: Plan, dtype: str) -> tuple[Block, float]:
         """One pass of one rank, and the host's time of it, s."""

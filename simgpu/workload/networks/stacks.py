@@ -30,8 +30,12 @@ class Stack:
         nothing, pointwise or epilogues.
     tf32_convolutions
         True if convolutions in fp32 run in TF32 where the GPU has it; products stay in fp32.
+    stream_slowdown
+        Factor on the times of kernels that stream.
     attention
         The library of attention kernels.
+    head_dims
+        Widths of heads that its kernels are written for: others are filled up to the next.
     ends
         P10 and P90 of measured over predicted times of whole runs.
     """
@@ -42,9 +46,16 @@ class Stack:
     channels_last: bool
     fuses: str
     tf32_convolutions: bool
+    stream_slowdown: float
     attention: str
+    head_dims: tuple[int, ...]
     ends: tuple[float, float]
     sources: Mapping[str, str]
+
+
+    def head(self, dim: int) -> int:
+        """The width of heads that a kernel for heads of `dim` works on."""
+        return next((one for one in self.head_dims if one >= dim), dim)
 
 
 @remembered(1)
@@ -62,6 +73,7 @@ def stacks() -> Mapping[str, Stack]:
             values[key] = number(value, unit, "s") if key == "launch" else value
             sources[key] = source
         low, high = values.pop("ends")
+        values["head_dims"] = tuple(values["head_dims"])
         found[name] = Stack(name, data["title"], ends=(float(low), float(high)), sources=sources, **values)
     return found
 
