@@ -17,7 +17,9 @@ def _classes(config: Config) -> int:
     return len(labels) if isinstance(labels, dict) and len(labels) > 2 else config.count("num_labels", CLASSES)
 
 
-def _convolved(b: Builder, widths: tuple[int, int], size: tuple[int, int], window: Window, act: bool) -> tuple[int, int]:
+def _convolved(
+    b: Builder, widths: tuple[int, int], size: tuple[int, int], window: Window, act: bool
+) -> tuple[int, int]:
     """A convolution without a bias, a batch norm, and an activation."""
     channels, filters = widths
     out = b.convolution("conv", channels, filters, size, window)
@@ -97,5 +99,3 @@ def convnext(config: Config, b: Builder) -> None:
     b.elementwise("average", b.rows(size[0] * size[1]), now, writes=0)
     b.layer_norm("norm", b.batch, now)
     b.linear("classifier", b.batch, _classes(config), now)
-
-

@@ -140,9 +140,7 @@ def sd3(config: Config, b: Builder) -> None:
     b.linear("proj_out", b.rows(image), patch * patch * config.get("out_channels", channels), h)
 
 
-def _sd3_block(
-    b: Builder, shape: tuple[int, int, int], tokens: tuple[int, int], kind: tuple[bool, bool, bool]
-) -> None:
+def _sd3_block(b: Builder, shape: tuple[int, int, int], tokens: tuple[int, int], kind: tuple[bool, bool, bool]) -> None:
     """JointTransformerBlock; `kind`: attends twice, has norms of queries and keys, is the last one."""
     (h, heads, dim), (image, text), (twice, norms, last) = shape, tokens, kind
     parts.ada(b, h, 9 if twice else 6)
