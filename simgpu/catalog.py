@@ -421,6 +421,16 @@ class Catalogue:
         given = document.data.get(name, {})
         return validate(ModelSource, given, lambda path, problem: document.error(problem, (name, *path)))
 
+    def component_source(self, name: str) -> ModelSource:
+        """The entry of a component of networks in the `SOURCES.yaml` of the models' folder."""
+        file = self.find("components", name)
+        sources = file.parent.parent / "SOURCES.yaml" if file and file.parent.name == "components" else None
+        if sources is None or not sources.is_file():
+            return ModelSource()
+        document = self.document(sources)
+        given = document.data.get(name, {})
+        return validate(ModelSource, given, lambda path, problem: document.error(problem, (name, *path)))
+
     def _blame(self, spec: CatalogueFile, overrides: Sequence[Override], path: tuple[Any, ...]) -> Blame:
         """Errors about a value of `spec`: where it was overridden, else where its file says it."""
         for override in overrides:

@@ -18,7 +18,7 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class _Norm:
-    """How a decoder normalises: groups; 0 for the RMS norm over channels of Wan. `mixed`: with the latents (CogVideoX)."""
+    """How a decoder normalises: groups, or 0 for the RMS norm of Wan; `mixed`: latents that it takes in (CogVideoX)."""
 
     groups: int
     mixed: int = 0

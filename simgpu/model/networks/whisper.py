@@ -1,7 +1,7 @@
 """Whisper, from its `config.json`: an encoder of audio, and a decoder of text that attends to it.
 
-Source of the layers: huggingface/transformers, models/whisper/modeling_whisper.py. A window of audio is 3,000 frames of a
-spectrogram, 1,500 states of the encoder.
+Source of the layers: huggingface/transformers, models/whisper/modeling_whisper.py. A window of audio is 3,000 frames of
+a spectrogram, 1,500 states of the encoder.
 """
 
 from __future__ import annotations

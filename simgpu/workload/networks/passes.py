@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from simgpu.engine import Simulator
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
+from simgpu.model.convolution import Convolution
 from simgpu.model.gradients import backward
 from simgpu.model.graph import ModelGraph
 from simgpu.model.networks.build import Inputs
 from simgpu.model.networks.components import built
 from simgpu.model.networks.pipeline import Pipeline, Stage
-from simgpu.model.convolution import Convolution
 from simgpu.model.operators import BYTES, Attention, Communicate, Dim, Matmul, Operator, Pointwise, split_rows
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.program import Collective, Step, context_attention
@@ -52,7 +52,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Pass:
-    """One stage of one rank: the blocks of a pass, how often it runs, its graph for all ranks, the memory that it needs.
+    """One stage of one rank: blocks of a pass, how often it runs, its graph for all ranks, the memory that it needs.
 
     The host runs ahead of the GPU within a pass, so that a pass takes about the longer of both.
     """
@@ -220,8 +220,8 @@ def sharded(op: Operator, plan: Plan) -> Iterator[Step]:
 
 
 MERGES = ((1, 2), (5, 2), (0.05, 0.05), (0.05, 0.05))
-"""Tensors of 16 bits that the merge of a ring's outputs reads and writes: a cast to fp32, the weighted sum, logarithms of
-sums of exponentials (zhuzilin/ring-flash-attention, ring_flash_attn/utils.py, _update_out_and_lse, scripted)."""
+"""Tensors of 16 bits that the merge of a ring's outputs reads and writes: a cast to fp32, the weighted sum, logarithms
+of sums of exponentials (zhuzilin/ring-flash-attention, ring_flash_attn/utils.py, _update_out_and_lse, scripted)."""
 
 
 def _shared(op: Attention, plan: Plan) -> Iterator[Step]:

@@ -1,4 +1,4 @@
-"""The adapter of a table of networks of stages: images, videos, audio, sequences through a network, or training steps."""
+"""The adapter of a table of networks of stages: images, videos, audio, sequences through one, or steps of training."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ NETWORK = "network"
 """What is measured: seconds of a batch through a network, or of a step of training it."""
 
 
+ONE = Plan()
+
+
 @dataclass(frozen=True)
 class MeasuredNetwork:
     """A row: the network by its name or its id on Hugging Face, the job's keys, the plan, the seconds of a batch."""
@@ -28,7 +31,7 @@ class MeasuredNetwork:
     job: tuple[tuple[str, Any], ...]
     dtype: str
     measured: float
-    plan: Plan = Plan()
+    plan: Plan = ONE
     caveat: str = ""
 
 

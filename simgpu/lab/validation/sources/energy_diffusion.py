@@ -1,10 +1,10 @@
 """Images and videos of diffusion models, by the ML.ENERGY initiative: seconds of a batch through a whole pipeline.
 
-How it was measured: version 2 runs diffusers in fp16 on one GPU, version 3 xDiT in bf16 on one to eight, each batch from
-prompts to pixels.
+How it was measured: version 2 runs diffusers in fp16 on one GPU, version 3 xDiT in bf16 on one to eight, each batch
+from prompts to pixels.
 
-Traps: prompts are not in the table. `ulysses` and `ring` are ways of sharing the tokens of an image; both at once are no
-plan of simgpu. Versions of PyTorch, and of the attention kernels that it found, are not stated.
+Traps: prompts are not in the table. `ulysses` and `ring` are ways of sharing the tokens of an image; both at once are
+no plan of simgpu. Versions of PyTorch, and of the attention kernels that it found, are not stated.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def run(row: Reader) -> MeasuredNetwork | str:
 
 
 SOURCE = Source(
-    "https://github.com/ml-energy/leaderboard at 0cd52dab8 and https://github.com/ml-energy/leaderboard-v2 at c3af7f31e, "
-    "Apache-2.0: public/data/tasks and data/diffusion",
+    "https://github.com/ml-energy/leaderboard at 0cd52dab8 and https://github.com/ml-energy/leaderboard-v2"
+    " at c3af7f31e, Apache-2.0: public/data/tasks and data/diffusion",
     [adapter(COLUMNS, run)],
     seen=False,
 )

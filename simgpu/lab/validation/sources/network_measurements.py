@@ -1,7 +1,7 @@
 """ResNet-50, BERT and Whisper: published rates of training and inference.
 
-How it was measured: rows of NVIDIA's DeepLearningExamples are throughputs of their own scripts (synthetic or DALI input),
-that of Whisper is a file of 13 minutes through openai/whisper.
+How it was measured: rows of NVIDIA's DeepLearningExamples are throughputs of their own scripts (synthetic or DALI
+input), that of Whisper is a file of 13 minutes through openai/whisper.
 
 Traps: batch sizes of training are not in the table: 256 images a GPU, 128 in fp32 on the V100 of 16 GB, as the scripts
 have them. The text of the audio is not published: 150 spoken words a minute, 1.3 tokens each, and a quarter more for
@@ -43,9 +43,9 @@ def run(row: Reader) -> MeasuredNetwork | str:
         job = (("batch", batch), ("tokens", SQUAD_TOKENS), ("stack", "pytorch"))
         return MeasuredNetwork("bge-large", job, dtype, batch / row.number("value"))
     if network.startswith("whisper large-v2") and row.has("value"):
-        job = (("seconds", AUDIO_S), ("output", SPOKEN_TOKENS), ("beams", 5))
+        audio = (("seconds", AUDIO_S), ("output", SPOKEN_TOKENS), ("beams", 5))
         caveat = "number of tokens assumed"
-        return MeasuredNetwork("whisper-large-v2", job, dtype, AUDIO_S / row.number("value"), caveat=caveat)
+        return MeasuredNetwork("whisper-large-v2", audio, dtype, AUDIO_S / row.number("value"), caveat=caveat)
     return "no network of the catalogue"
 
 
