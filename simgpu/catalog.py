@@ -362,10 +362,10 @@ class Catalogue:
         if file is None:
             file = Path(name)
             if not file.is_file():
-                if file.suffix or os.sep in name:
-                    raise InputError(f"'{name}': no such file")
                 if self.find("models", name):
                     raise InputError(f"'{name}' is a language model; a network of stages is one of models/*.yaml")
+                if file.suffix in (".yaml", ".yml", ".json", *WEIGHTS) or os.sep in name:
+                    raise InputError(f"'{name}': no such file")
                 raise InputError(f"unknown network '{name}'{nearest(name, self.names('networks'))}")
         refuse_weights(file)
         document = self.document(file)
