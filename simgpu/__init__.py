@@ -49,10 +49,11 @@ if TYPE_CHECKING:
     from simgpu.simulation.call import simulate
     from simgpu.simulation.inference_result import BatchResult, InferenceResult, MixedStepResult, ServingResult
     from simgpu.simulation.memory_use import MemoryUse
+    from simgpu.simulation.network_result import NetworkResult
     from simgpu.simulation.result import Interval, Result
     from simgpu.simulation.step_result import StepResult, TrainingResult
     from simgpu.workload.inference.jobs import Speculative
-    from simgpu.workload.jobs import Inference, MixedStep, OperatorList, Prefill, Serving, Training
+    from simgpu.workload.jobs import Inference, MixedStep, Network, OperatorList, Prefill, Serving, Training
 
 
 def _draw(answer: Any) -> dict[str, Any]:
@@ -74,6 +75,8 @@ _HOME = {
     "MixedStep": "simgpu.workload.jobs",
     "MixedStepResult": "simgpu.simulation.inference_result",
     "OperatorList": "simgpu.workload.jobs",
+    "Network": "simgpu.workload.jobs",
+    "NetworkResult": "simgpu.simulation.network_result",
     "Plan": "simgpu.plan.parallelism",
     "Prefill": "simgpu.workload.jobs",
     "Result": "simgpu.simulation.result",
@@ -116,6 +119,8 @@ __all__ = [
     "MemoryUse",
     "MixedStep",
     "MixedStepResult",
+    "Network",
+    "NetworkResult",
     "OperatorList",
     "Plan",
     "Prefill",

@@ -157,7 +157,7 @@ def validate(
     """
     from simgpu.lab.validation import command
 
-    _check_known("target", target, ("kernels", "collectives", "training", "inference", "all"))
+    _check_known("target", target, ("kernels", "collectives", "training", "inference", "networks", "all"))
     _check_regime(regime)
     return command.run(target, Path(data) if data is not None else None, catalogue or Catalogue(), regime).document
 

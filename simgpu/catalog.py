@@ -362,10 +362,10 @@ class Catalogue:
         if file is None:
             file = Path(name)
             if not file.is_file():
-                if file.suffix or os.sep in name:
-                    raise InputError(f"'{name}': no such file")
                 if self.find("models", name):
                     raise InputError(f"'{name}' is a language model; a network of stages is one of models/*.yaml")
+                if file.suffix in (".yaml", ".yml", ".json", *WEIGHTS) or os.sep in name:
+                    raise InputError(f"'{name}': no such file")
                 raise InputError(f"unknown network '{name}'{nearest(name, self.names('networks'))}")
         refuse_weights(file)
         document = self.document(file)
@@ -415,6 +415,16 @@ class Catalogue:
         """The entry of a model in `models/SOURCES.yaml`."""
         file = self.find("models", name)
         sources = file.parent / "SOURCES.yaml" if file else None
+        if sources is None or not sources.is_file():
+            return ModelSource()
+        document = self.document(sources)
+        given = document.data.get(name, {})
+        return validate(ModelSource, given, lambda path, problem: document.error(problem, (name, *path)))
+
+    def component_source(self, name: str) -> ModelSource:
+        """The entry of a component of networks in the `SOURCES.yaml` of the models' folder."""
+        file = self.find("components", name)
+        sources = file.parent.parent / "SOURCES.yaml" if file and file.parent.name == "components" else None
         if sources is None or not sources.is_file():
             return ModelSource()
         document = self.document(sources)

@@ -23,7 +23,18 @@ if TYPE_CHECKING:
     from simgpu.catalog import Catalogue
     from simgpu.study.experiment.running import ExperimentResult, Refused
 
-LISTED = ("models", "gpus", "nodes", "clusters", "links", "architectures", "runtimes", "frameworks", "experiments")
+LISTED = (
+    "models",
+    "networks",
+    "gpus",
+    "nodes",
+    "clusters",
+    "links",
+    "architectures",
+    "runtimes",
+    "frameworks",
+    "experiments",
+)
 
 
 def say(text: str) -> None:

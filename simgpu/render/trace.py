@@ -91,7 +91,7 @@ def _inside(execution: Execution, span: Span, process: int) -> Iterator[dict[str
 MOST_INSIDE = 50_000
 """Kernels of a pass that are shown: a batch of prompts may run a layer millions of times."""
 
-_INSIDE = ("compute", "tp", "cp", "ep", "experts", "ep of another microbatch")
+_INSIDE = ("compute", "tp", "cp", "ep", "experts", "ep of another microbatch", "dp")
 """Streams inside blocks: kernels, and the groups that communicate there."""
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from simgpu.analysis.uncertainty import Range, range_of
-from simgpu.analysis.utilisation import kernels_of, products
 from simgpu.errors import InputError, MisfitError
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.networks.pipeline import Pipeline
@@ -46,11 +45,15 @@ def run_network(cluster: Cluster, job: Network, pipeline: object, plan: Plan, ho
         raise InputError(f"{given}; a workload of kind 'network' needs a network of stages, such as sdxl", key="model")
     check_machine(plan, cluster, job, pipeline)
     what = asked(job, pipeline)
-    used = stack(job.stack or pipeline.fields.stack)
-    kernels = KernelModel(cluster, how.sustained(job), attention=_library(used, cluster))
+    training = job.mode == "training"
+    used = stack(job.stack or (pipeline.fields.training_stack if training else pipeline.fields.stack))
+    kernels = KernelModel(
+        cluster, how.sustained(job), attention=_library(used, cluster), stream_slowdown=used.stream_slowdown,
+        training=True,
+    )  # fmt: skip
     links = Links(cluster, plan, kernels, how.algorithm, how.protocol)
     runner = Runner(job, what, pipeline, plan, used, kernels, links, how.dtype)
-    passes = [runner.run(stage) for stage in pipeline.stages]
+    passes = [runner.train()] if training else [runner.run(stage) for stage in pipeline.stages]
     execution = timeline(passes)
     memory = _memory(passes, cluster)
     if how.require_fit and not memory.fits:
@@ -68,9 +71,10 @@ def _memory(passes: Sequence[Pass], cluster: Cluster) -> MemoryUse:
     """All weights stay on the GPU; activations are those of the stage that needs most."""
     weights = sum(one.weights for one in passes)
     activations = max(one.activations for one in passes)
-    capacity = cluster.gpu.memory.capacity.si
-    peak = weights + activations + RESERVE
     parts = {"weights": weights, "activations": activations, "reserve": RESERVE}
+    if (held := passes[0].trained) is not None:
+        parts |= {"gradients": held.gradients, "optimizer": held.optimizer}
+    capacity, peak = cluster.gpu.memory.capacity.si, sum(parts.values())
     return MemoryUse(peak, parts, capacity, peak <= capacity)
 
 
@@ -79,7 +83,6 @@ def _row(runner: Runner, passes: Sequence[Pass], execution: Execution, memory: M
     step, gpus = execution.step, plan.world
     flop = sum(one.flops for one in passes)
     times = _parts(passes)
-    multiplied = products(kernels_of(execution))
     row = {
         "cp": plan.cp,
         "stack": runner.stack.name,
@@ -94,7 +97,7 @@ def _row(runner: Runner, passes: Sequence[Pass], execution: Execution, memory: M
         **times,
         "flop": flop,
         "flop_per_s_per_gpu": flop / step / gpus,
-        "mfu": multiplied.seconds / step if multiplied.seconds else 0.0,
+        "mfu": sum(one.ideal * one.count for one in passes) / gpus / step,
         "parameters": sum(one.graph.weights * one.stage.fields.copies for one in passes),
         "weights_bytes_per_gpu": memory.parts["weights"],
         "memory_capacity_bytes": memory.budget,
@@ -125,7 +128,7 @@ def _rates(passes: Sequence[Pass], job: Network, what: Asked, pipeline: Pipeline
     denoiser = sum(one.seconds for one in passes if one.stage.fields.role == "denoiser")
     if unit == "image":
         rates["images_per_s"] = each
-    if denoiser:
+    if denoiser and job.mode == "inference":
         rates["iterations_per_s"] = job.batch * what.steps / denoiser
     if unit == "audio":
         rates["audio_s_per_s"] = each * (job.seconds or pipeline.fields.window or 0.0)
@@ -147,37 +150,28 @@ def _parts(passes: Sequence[Pass]) -> dict[str, float]:
     names = ("convolution_s", "gemm_s", "attention_s", "memory_bound_s", "exposed_cp_s", "exposed_data_s", "host_s")
     seconds = dict.fromkeys(names, 0.0)
     for one in passes:
-        for part in one.block.parts:
+        for part, times in one.parts():
             activity = part.activity
             name = CLASSES.get(activity.uncertainty.group, "memory_bound_s")
             if activity.kind == "convolution":
                 name = "convolution_s"
             if activity.category != "compute":
                 name = "exposed_cp_s" if activity.group == "cp" else "exposed_data_s"
-            seconds[name] += part.exposed * one.count
-        seconds["host_s"] += max(one.block.seconds - sum(p.exposed for p in one.block.parts), 0.0) * one.count
+            seconds[name] += part.exposed * times
+        seconds["host_s"] += max(one.seconds - one.busy, 0.0)
     return seconds
 
 
 def _ends(passes: Sequence[Pass], row: dict[str, Any], used: Stack) -> dict[str, Any]:
     """P10 and P90 of the step and of its kernels: those of the kernels and the host, and what whole runs are off by."""
-    kernels = [
-        (part.seconds * one.count, part.activity.uncertainty)
-        for one in passes
-        for part in one.block.parts
-        if part.activity.category == "compute"
-    ]
+    every = [pair for one in passes for pair in one.parts() if pair[0].activity.category == "compute"]
+    kernels = [(part.seconds * times, part.activity.uncertainty) for part, times in every]
     own = range_of(kernels)
     step = row["step_s"]
     whole = range_of([*kernels, (row["host_s"], HOST)], max(step - sum(s for s, _ in kernels) - row["host_s"], 0.0))
     low = min(whole.p10 / step, used.ends[0])
     high = max(whole.p90 / step, used.ends[1])
-    least = sum(
-        part.activity.time.floor * part.runs * one.count
-        for one in passes
-        for part in one.block.parts
-        if part.activity.time is not None
-    )
+    least = sum(part.activity.time.floor * part.runs * times for part, times in every if part.activity.time is not None)
     found = Range(min(max(step * min(low, 1.0), least), step), step * max(high, 1.0))
     compute = row["compute_s"]
     return {

@@ -23,6 +23,7 @@ from simgpu.timing.distance import OF, student
 from simgpu.timing.uncertainty import component_class
 
 MEMORY = "memory"
+NETWORK = "network"
 TITLES = {
     "gemm": "matrix products",
     "attention_prefill": "attention of prompts",
@@ -36,6 +37,7 @@ TITLES = {
     "ttft": "first tokens",
     "prefill": "prompts alone",
     MEMORY: "memory",
+    NETWORK: "networks of stages",
 }
 """Classes of rows in words."""
 
@@ -70,7 +72,7 @@ class Held:
 
 def class_title(part: Scored) -> str:
     """The class of a batch, one of `TITLES`."""
-    return MEMORY if part.batch.op == MEMORY else component_class(part.batch.op)
+    return part.batch.op if part.batch.op in (MEMORY, NETWORK) else component_class(part.batch.op)
 
 
 def held_rows(scored: Iterable[Scored]) -> list[Held]:

@@ -26,6 +26,7 @@ class Inputs:
     frames: int = 1
     tokens: int = 0  # of text, beside an image; of a sequence
     past: int = 0  # tokens that a decoder has in its cache
+    training: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,11 @@ class Builder:
         for _ in range(times):
             self._add(op, op.input_bytes + times * op.output_bytes, op.output_bytes)
 
+    def tied(self, name: str, rows: Dim, n: int, k: int) -> None:
+        """A linear layer whose weights are those of an embedding, which holds them."""
+        op = Matmul(name, rows, (Dim(n),), Dim(k), self.dtype, self.accumulate, weight=False)
+        self._add(op, op.input_bytes + op.output_bytes, op.output_bytes)
+
     def convolution(
         self, name: str, channels: int, filters: int, size: tuple[int, int], window: Window = SQUARE
     ) -> tuple[int, int]:
@@ -185,6 +191,19 @@ class Builder:
         )  # fmt: skip
         out = self.inputs.batch * batch * queries * heads * head_dim * self.width
         self._add(op, op.bytes, out)
+
+    def unfused_attention(self, name: str, queries: int, keys: int, heads: int, head_dim: int) -> None:
+        """Attention whose scores pass memory: a product, a bias, softmax in fp32 with casts, a product."""
+        over = (self.batch, Dim(heads))
+        rows, q, k, d = Dim(self.inputs.batch, heads * queries, "batch"), Dim(queries), Dim(keys), Dim(head_dim)
+        scores = Matmul(f"{name}_scores", q, (k,), d, self.dtype, self.accumulate, weight=False, over=over)
+        self._add(scores, scores.output_bytes, scores.output_bytes)
+        self.elementwise(f"{name}_bias", rows, keys, reads=2)
+        for kind, reads, writes in (("elementwise", 1, 2), ("softmax", 2, 2), ("elementwise", 2, 1)):
+            self._point(f"{name}_softmax", kind, rows, keys, reads, writes, False)
+        values = Matmul(f"{name}_values", q, (d,), k, self.dtype, self.accumulate, weight=False, over=over)
+        self._add(values, values.output_bytes, values.output_bytes)
+        self.elementwise(f"{name}_heads", self.rows(queries), heads * head_dim, saves=False)
 
     def embedding(self, name: str, tokens: int, vocab: int, width: int, positions: int = 0) -> None:
         """Rows of a table for `tokens` tokens of each sequence; `positions` rows of learned ones beside it."""

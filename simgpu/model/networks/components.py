@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from simgpu.errors import nearest, shown
 from simgpu.model.graph import ModelGraph
-from simgpu.model.networks import encoders, unet, vae
+from simgpu.model.networks import convnet, dit, encoders, mmdit, unet, vae, vae3d, whisper
 from simgpu.model.networks.build import Builder, Inputs
 from simgpu.model.networks.config import Config
 
@@ -17,9 +17,24 @@ WHOLE = "whole"
 BUILDERS: Mapping[str, Mapping[str, Build]] = {
     "UNet2DConditionModel": {WHOLE: unet.build},
     "AutoencoderKL": {WHOLE: vae.whole, "decoder": vae.decoder, "encoder": vae.encoder},
+    "AutoencoderKLHunyuanVideo": {"decoder": vae3d.hunyuan},
+    "AutoencoderKLCogVideoX": {"decoder": vae3d.cogvideox},
+    "AutoencoderKLWan": {"decoder": vae3d.wan},
+    "FluxTransformer2DModel": {WHOLE: mmdit.flux},
+    "SD3Transformer2DModel": {WHOLE: mmdit.sd3},
+    "HunyuanVideoTransformer3DModel": {WHOLE: mmdit.hunyuan_video},
+    "PixArtTransformer2DModel": {WHOLE: dit.pixart},
+    "HunyuanDiT2DModel": {WHOLE: dit.hunyuan_dit},
+    "WanTransformer3DModel": {WHOLE: dit.wan},
+    "CogVideoXTransformer3DModel": {WHOLE: dit.cogvideox},
     "clip_text_model": {WHOLE: encoders.clip_text},
     "bert": {WHOLE: encoders.bert},
+    "xlm-roberta": {WHOLE: encoders.bert},
+    "resnet": {WHOLE: convnet.resnet},
+    "convnext": {WHOLE: convnet.convnext},
+    "whisper": {"encoder": whisper.encoder, "decoder": whisper.decoder},
     "vit": {WHOLE: encoders.vit},
+    "umt5": {WHOLE: encoders.umt5_encoder},
     "t5": {WHOLE: encoders.t5_encoder, "encoder": encoders.t5_encoder},
 }
 """Builders of the parts of each class."""

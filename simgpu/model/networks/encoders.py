@@ -96,8 +96,18 @@ def t5_encoder(config: Config, b: Builder) -> None:
     tokens = b.inputs.tokens or 512
     h = config.count("d_model")
     b.embedding("embedding", tokens, config.count("vocab_size"), h)
-    layers = config.count("num_layers")
-    t5_layers(config, b, tokens, layers, "layers")
+    b.parameters("relative_bias", config.count("relative_attention_num_buckets", 32) * config.count("num_heads"))
+    t5_layers(config, b, tokens, config.count("num_layers"))
+    rms(b, tokens, h)
+
+
+def umt5_encoder(config: Config, b: Builder) -> None:
+    """UMT5's encoder: as T5's, with biases by distance in every layer."""
+    tokens, h, layers = b.inputs.tokens or 512, config.count("d_model"), config.count("num_layers")
+    b.embedding("embedding", tokens, config.count("vocab_size"), h)
+    biases = config.count("relative_attention_num_buckets", 32) * config.count("num_heads")
+    b.parameters("relative_bias", layers * biases)
+    t5_layers(config, b, tokens, layers)
     rms(b, tokens, h)
 
 
@@ -108,16 +118,15 @@ def rms(b: Builder, tokens: int, width: int) -> None:
     b.elementwise("norm_weights", b.rows(tokens), width, weights=width)
 
 
-def t5_layers(config: Config, b: Builder, tokens: int, layers: int, name: str) -> None:
-    """Layers of T5's encoder. Attention adds a bias, so that scores pass memory (T5Attention)."""
+def t5_layers(config: Config, b: Builder, tokens: int, layers: int) -> None:
+    """Layers of T5's encoder. Attention adds a bias to its scores, which pass memory (T5Attention)."""
     h, heads, dim = config.count("d_model"), config.count("num_heads"), config.count("d_kv", 64)
     inner, rows = config.count("d_ff"), b.rows(tokens)
     gated = config.word("feed_forward_proj", "relu").startswith("gated")
-    b.parameters("relative_bias", config.count("relative_attention_num_buckets", 32) * heads)
-    with b.segment(name, layers):
+    with b.segment("layers", layers):
         rms(b, tokens, h)
         b.linear("qkv", rows, heads * dim, h, bias=False, times=3)
-        b.attention("attention", tokens, tokens, heads, dim)
+        b.unfused_attention("attention", tokens, tokens, heads, dim)
         b.linear("out", rows, h, heads * dim, bias=False)
         b.elementwise("add1", rows, h, reads=2)
         rms(b, tokens, h)

@@ -28,7 +28,7 @@ class StageFields(BaseModel):
     part: str = "whole"
     role: Literal["encoder", "denoiser", "decoder", "network"] = "network"
     count: Literal["once", "steps", "tokens"] = "once"
-    guided: bool = False
+    guided: Literal["together", "apart"] | None = None
     tokens: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 0
     dtype: Number | None = None
     copies: Count = 1

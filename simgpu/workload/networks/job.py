@@ -40,6 +40,8 @@ class Network(Strict):
     """Tokens that a decoder writes, for each window of audio or each sequence."""
     beams: Annotated[int, Field(strict=True, gt=0, le=64)] = 1
     """Beams of a decoder's search: they multiply its batch."""
+    optimizer: Literal["sgd", "momentum", "adam"] = "momentum"
+    """Of training."""
     stack: str | None = None
     """The software that runs it: pytorch, diffusers, xdit, compiled, pytorch-channels-last, tensorrt."""
 

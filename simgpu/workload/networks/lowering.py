@@ -23,6 +23,9 @@ def lower(operators: Sequence[Operator], stack: Stack, tensor_cores: bool, tf32:
         found = [
             replace(op, dtype="tf32") if isinstance(op, Convolution) and op.dtype == "fp32" else op for op in found
         ]
+    found = [replace(op, head_dim=stack.head(op.head_dim)) if isinstance(op, Attention) else op for op in found]
+    if stack.autocast:
+        found = [kernel for op in found for kernel in _cast(op)]
     if stack.fuses != NOTHING:
         found = list(_joined(found, stack.fuses == EPILOGUES))
     if tensor_cores and not stack.channels_last:
@@ -33,6 +36,13 @@ def lower(operators: Sequence[Operator], stack: Stack, tensor_cores: bool, tf32:
 def calls(kernels: Sequence[Operator]) -> int:
     """Calls that the host makes for kernels."""
     return sum(not kernel.name.endswith(LAYOUT) for kernel in kernels)
+
+
+def _cast(op: Operator) -> Iterator[Operator]:
+    """A product or convolution of 16 bits with the cast of its weights."""
+    if isinstance(op, (Matmul, Convolution)) and op.weights and op.dtype in ("fp16", "bf16"):
+        yield Pointwise(f"{op.name}_cast", "elementwise", Dim(op.weights), (Dim(1),), op.dtype, 2, 1)
+    yield op
 
 
 def _converted(op: Operator) -> Iterator[Operator]:

@@ -24,14 +24,22 @@ class Stack:
 
     launch
         Host time of a kernel of eager code, s; 0 with CUDA graphs.
+    backward_launch
+        Host time of a kernel of the backward pass and of the optimizer, s.
     channels_last
         True if tensors lie as tensor cores take them; else convolutions convert them before and after.
     fuses
         nothing, pointwise or epilogues.
     tf32_convolutions
         True if convolutions in fp32 run in TF32 where the GPU has it; products stay in fp32.
+    autocast
+        True if weights are kept in fp32 and cast for each product and convolution of 16 bits.
+    stream_slowdown
+        Factor on the times of kernels that stream.
     attention
         The library of attention kernels.
+    head_dims
+        Widths of heads that its kernels are written for: others are filled up to the next.
     ends
         P10 and P90 of measured over predicted times of whole runs.
     """
@@ -39,12 +47,20 @@ class Stack:
     name: str
     title: str
     launch: float
+    backward_launch: float
     channels_last: bool
     fuses: str
     tf32_convolutions: bool
+    autocast: bool
+    stream_slowdown: float
     attention: str
+    head_dims: tuple[int, ...]
     ends: tuple[float, float]
     sources: Mapping[str, str]
+
+    def head(self, dim: int) -> int:
+        """The width of heads that a kernel for heads of `dim` works on."""
+        return next((one for one in self.head_dims if one >= dim), dim)
 
 
 @remembered(1)
@@ -59,9 +75,10 @@ def stacks() -> Mapping[str, Stack]:
             if key == "title":
                 continue
             value, unit, source = figure(document, given, ("stacks", name, key))
-            values[key] = number(value, unit, "s") if key == "launch" else value
+            values[key] = number(value, unit, "s") if key in ("launch", "backward_launch") else value
             sources[key] = source
         low, high = values.pop("ends")
+        values["head_dims"] = tuple(values["head_dims"])
         found[name] = Stack(name, data["title"], ends=(float(low), float(high)), sources=sources, **values)
     return found
 
