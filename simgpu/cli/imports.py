@@ -52,7 +52,7 @@ def graph_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @main.command(
     "import",
-    short_help="Read an ONNX file: its operators, FLOPs, bytes and parameters.",
+    short_help="Read an ONNX file: operators, FLOPs, bytes, parameters.",
     epilog="Example: simgpu import resnet50.onnx --dim batch=8 -o resnet50.yaml",
 )
 @click.argument("file", metavar="FILE.onnx", type=click.Path(path_type=Path))
@@ -73,8 +73,8 @@ def import_(folders: tuple[str, ...], file: Path, dims: tuple[str, ...], **optio
 
 
 @main.command(
-    short_help="Capture a PyTorch module: its operators, FLOPs, bytes and parameters.",
-    epilog="Example: simgpu capture torchvision.models:resnet50 --input 8,3,224,224 -o resnet50.yaml",
+    short_help="Capture a PyTorch module: operators, FLOPs, bytes, parameters.",
+    epilog="Example: simgpu capture torchvision.models:resnet50 --input 8,3,224,224",
 )
 @click.argument("target", metavar="MODULE:FUNCTION")
 @click.option(

@@ -36,17 +36,17 @@ class TraceCommands(click.Group):
 
 @main.group(
     cls=TraceCommands,
-    short_help="Write timelines for ui.perfetto.dev; list and compare traces that others recorded.",
-    epilog="Examples: simgpu trace tp2_scaling -o trace.json; simgpu trace compare step.pt.trace.json.gz",
+    short_help="Write timelines; list or compare a trace that others recorded.",
+    epilog="Example: simgpu trace tp2_scaling -o trace.json",
     subcommand_metavar="FILE | list TRACE | compare TRACE",
 )
 def trace() -> None:
-    """Write the timelines of an experiment FILE as a trace; list or compare a TRACE that others recorded."""
+    """Write the timelines of an experiment as a trace (ui.perfetto.dev); list or compare one that others recorded."""
 
 
 @trace.command(
     short_help="Write the timelines of an experiment, for ui.perfetto.dev.",
-    epilog="Example: simgpu trace tp2_scaling -o trace.json",
+    epilog="Example: simgpu trace write tp2_scaling -o trace.json",
 )
 @file_argument
 @set_option
@@ -82,7 +82,7 @@ top_option = click.option(
 
 @trace.command(
     "list",
-    short_help="List what ran on the GPUs, from a trace of PyTorch's profiler or Chakra.",
+    short_help="List what a trace of PyTorch's profiler or Chakra says that ran.",
     epilog="Example: simgpu trace list step.pt.trace.json.gz",
 )
 @click.argument("file", metavar="TRACE", type=click.Path(path_type=Path))

@@ -37,6 +37,7 @@ class Convolution:
     accumulate: str = "fp32"
     made: str = FORWARD
     time_s: float | None = None
+    transposed: bool = False  # the gradient `data` as an operator of a network, which holds its weights
 
     @property
     def out(self) -> tuple[int, int]:
@@ -79,7 +80,7 @@ class Convolution:
     @property
     def weights(self) -> int:
         """Parameters it holds."""
-        return self.filters * (self.taps + self.bias) if self.made == FORWARD else 0
+        return self.filters * (self.taps + self.bias) if self.made == FORWARD or self.transposed else 0
 
     @property
     def depthwise(self) -> bool:

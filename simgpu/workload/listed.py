@@ -151,6 +151,7 @@ class ListedConvolution(_Listed):
             name, Dim(self.images, 1, "tp" if self.split == "images" else ""), self.channels, self.height, self.width,
             self.filters, own, self.kernel, self.stride, self.padding, self.groups, self.depth, self.bias,
             accumulate if own == dtype else ACCUMULATE[own], DATA if self.transposed else FORWARD, self.time,
+            self.transposed,
         )  # fmt: skip
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from simgpu.errors import InputError
 from simgpu.model.config import TransformerConfig
@@ -23,15 +24,18 @@ class OperatorList(Strict):
     """
 
     kind: Literal["operators"] = "operators"
-    operators: Annotated[list[Listed], Field(min_length=1)] | None = None
     file: str | None = None
+    operators: Annotated[list[Listed], Field(min_length=1)] | None = Field(default=None, validate_default=True)
     repeat: Annotated[int, Field(strict=True, gt=0, le=100_000)] = 1
 
-    @model_validator(mode="after")
-    def _one_of_both(self) -> "OperatorList":
-        if (self.operators is None) == (self.file is None):
-            raise ValueError("expected either operators or file" + (", not both" if self.file else ""))
-        return self
+    @field_validator("operators")
+    @classmethod
+    def _one_of_both(cls, operators: list[Listed] | None, info: ValidationInfo) -> list[Listed] | None:
+        if operators is None and info.data.get("file") is None:
+            raise PydanticCustomError("missing", "operators, or the file of a graph, are missing")
+        if operators is not None and info.data.get("file") is not None:
+            raise ValueError("file is given too; expected one of both")
+        return operators
 
     @property
     def listed(self) -> list[Listed]:

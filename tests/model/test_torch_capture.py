@@ -114,6 +114,7 @@ def test_convolutions_and_their_weights(tmp_path: Path, monkeypatch: pytest.Monk
         capture(tmp_path, "my_modules:transposed", "--input", "1,64,10,10", "--format", "json", monkeypatch=monkeypatch)
     )
     assert found["flop"] == 2 * 100 * 64 * 32 * 16
+    assert found["parameters"] == 64 * 32 * 16 == sum(row["parameters"] for row in found["rows"])
 
 
 @pytest.mark.parametrize(
