@@ -275,6 +275,56 @@ def test_weights_are_not_read(tmp_path: Path) -> None:
     assert [list(one.dims) for one in kept.graph.initializer][:2] == [[768, 768], [768, 768]]
 
 
+def varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def test_a_file_of_3_gb_is_read_without_its_weights(tmp_path: Path) -> None:
+    """More than a message of protocol buffers may have; the file is sparse, so that it costs no disk."""
+    model = onnx.load(save(tmp_path, [node("MatMul", "x w", "out")], {"x": [8, 30_000]}, [weights("w", 1, 1)], "out"))
+    del model.graph.initializer[0]
+    graph = model.graph.SerializeToString()
+    size = 30_000 * 25_000 * 4
+    held = helper.make_tensor("w", FLOAT, [0], []).SerializeToString()
+    tensor = onnx.TensorProto.FromString(held)
+    del tensor.dims[:]
+    tensor.dims.extend([30_000, 25_000])
+    tensor.ClearField("raw_data")
+    front = tensor.SerializeToString() + varint(9 << 3 | 2) + varint(size)
+    whole = graph + varint(5 << 3 | 2) + varint(len(front) + size) + front
+    model.ClearField("graph")
+    file = tmp_path / "large.onnx"
+    with file.open("wb") as stream:
+        stream.write(model.SerializeToString() + varint(7 << 3 | 2) + varint(len(whole) + size) + whole)
+        stream.truncate(stream.tell() + size)
+    assert file.stat().st_size > 3e9 - 1e6
+    assert read(file).parameters == 30_000 * 25_000
+    with file.open("r+b") as stream:
+        stream.truncate(size // 2)
+    assert "is cut off" in refused("import", file)
+
+
+def test_damaged_files_are_one_line(tmp_path: Path) -> None:
+    import random
+
+    from simgpu.model.imported.wire import without_weights
+
+    whole, draw = without_weights(attention(tmp_path).read_bytes()), random.Random(5)
+    file = tmp_path / "damaged.onnx"
+    for _ in range(40):
+        content = bytearray(whole)
+        for _ in range(draw.choice([1, 3, 10])):
+            content[draw.randrange(len(content))] = draw.randrange(256)
+        file.write_bytes(content)
+        run = CliRunner().invoke(main, ["import", str(file), "--dim", "batch=2"])
+        assert run.exit_code == 0 or len(run.stderr.splitlines()) == 1, run.stderr
+        assert run.exception is None or isinstance(run.exception, SystemExit)
+
+
 def test_folders_and_missing_files(tmp_path: Path) -> None:
     assert "no such file" in refused("import", tmp_path / "none.onnx")
     assert "is a folder" in refused("import", tmp_path)

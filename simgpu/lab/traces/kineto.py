@@ -86,11 +86,11 @@ def read_kineto(data: Mapping[str, Any], file: Path) -> Recorded:
         kind, args = str(event.get("cat", "")).lower(), _args(event)
         if kind in OPERATORS:
             span = _Span(_number(event, "ts"), _number(event, "ts") + _number(event, "dur"), event)
-            threads[event.get("pid"), event.get("tid")].spans.append(span)
-            if kind == "cpu_op" and "External id" in args:
-                by_id.setdefault(args["External id"], span)
-        elif kind in LAUNCHES and "correlation" in args:
-            launches[args["correlation"]] = event
+            threads[_id(event, "pid"), _id(event, "tid")].spans.append(span)
+            if kind == "cpu_op" and _id(args, "External id") is not None:
+                by_id.setdefault(_id(args, "External id"), span)
+        elif kind in LAUNCHES and _id(args, "correlation") is not None:
+            launches[_id(args, "correlation")] = event
         elif kind in KERNELS or kind in COPIES:
             on_gpu.append(event)
     if not on_gpu:
@@ -111,13 +111,12 @@ def _records(
     operator: dict[int, Mapping[str, Any] | None] = {}
     for number, event in enumerate(sorted(on_gpu, key=lambda one: _number(one, "ts"))):
         args = _args(event)
-        launch = launches.get(args.get("correlation"))
+        launch = launches.get(_id(args, "correlation"))
         chain: list[_Span] = []
         if launch is not None:
-            chain = threads[launch.get("pid"), launch.get("tid")].chain(_number(launch, "ts"))
-        elif args.get("External id") in by_id:
-            span = by_id[args["External id"]]
-            chain = threads[span.event.get("pid"), span.event.get("tid")].chain(span.start)
+            chain = threads[_id(launch, "pid"), _id(launch, "tid")].chain(_number(launch, "ts"))
+        elif (span := by_id.get(_id(args, "External id"))) is not None:
+            chain = threads[_id(span.event, "pid"), _id(span.event, "tid")].chain(span.start)
         chosen = None if _is_collective(event, chain) else _chosen(chain)
         key = id(chosen) if chosen is not None else -1 - number
         together.setdefault(key, []).append(event)
@@ -182,11 +181,11 @@ def _collective(names: tuple[str, ...], seconds: float, args: Mapping[str, Any])
 
 def _gpus(data: Mapping[str, Any], on_gpu: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, int, int], ...]:
     """The GPUs on which something ran: name, multiprocessors, bytes of memory."""
-    used = {_args(event).get("device") for event in on_gpu}
+    used = {_id(_args(event), "device") for event in on_gpu}
     found = []
     properties = data.get("deviceProperties")
     for one in properties if isinstance(properties, list) else ():
-        if isinstance(one, dict) and (one.get("id") in used or used == {None}):
+        if isinstance(one, dict) and (_id(one, "id") in used or used == {None}):
             numbers = [one.get(key) for key in ("numSms", "totalGlobalMem")]
             sms, memory = (value if isinstance(value, int) else 0 for value in numbers)
             found.append((str(one.get("name", "")), sms, memory))
@@ -203,14 +202,25 @@ def _notes(data: Mapping[str, Any], records: Sequence[Record]) -> tuple[str, ...
     return tuple(notes)
 
 
+def _id(mapping: Mapping[str, Any], key: str) -> int | str | None:
+    """A number or a name that others refer to; None where there is none."""
+    value = mapping.get(key)
+    return value if isinstance(value, (int, str)) else None
+
+
 def _args(event: Mapping[str, Any]) -> dict[str, Any]:
     found = event.get("args")
     return found if isinstance(found, dict) else {}
 
 
 def _number(event: Mapping[str, Any], key: str) -> float:
-    value = event.get(key, 0.0)
+    """A time of an event, us; 0 where it is none."""
     try:
-        return float(value)
-    except (TypeError, ValueError):
+        value = float(event.get(key, 0.0))
+    except (TypeError, ValueError, OverflowError):
         return 0.0
+    return value if 0 <= value < LATEST else 0.0
+
+
+LATEST = 1e18
+"""Microseconds since 1970 that no clock shows."""

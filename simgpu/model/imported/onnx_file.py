@@ -54,7 +54,7 @@ def load(file: Path) -> Any:
         try:
             model = inline_local_functions(model)
         except Exception as error:  # the inliner raises whatever its checks do
-            raise InputError(f"its functions cannot be put in place ({_first_line(error)})", file=file) from None
+            raise InputError(f"its functions cannot be put in place ({first_line(error)})", file=file) from None
     return model
 
 
@@ -86,5 +86,6 @@ def _check_kind(start: bytes, file: Path) -> None:
             raise InputError(problem, file=file)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, shortened."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

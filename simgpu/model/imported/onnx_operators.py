@@ -15,7 +15,7 @@ from simgpu.errors import InputError
 from simgpu.model.imported.aten import einsum_sizes
 from simgpu.model.imported.convolutions import convolution
 from simgpu.model.imported.fusing import fused
-from simgpu.model.imported.onnx_file import load
+from simgpu.model.imported.onnx_file import first_line, load
 from simgpu.model.imported.onnx_shapes import Node, Shapes
 from simgpu.model.imported.pieces import Imported, Pieces, Tensor, check_known
 
@@ -73,6 +73,11 @@ def read_onnx(
             _operator(pieces, node)
     except InputError as error:
         raise error if error.file else InputError(error.problem, file=file) from None
+    except (MemoryError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # the library raises whatever its checks find in a damaged file
+        problem = f"is damaged, or not as ONNX has it ({type(error).__name__}: {first_line(error)})"
+        raise InputError(problem, file=file) from None
     check_known(pieces.unknown, unknown_as_memory, file)
     found = fused(pieces) if fuse else pieces.found
     if not found:
