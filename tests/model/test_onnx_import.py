@@ -105,6 +105,20 @@ def test_published_networks_have_their_published_sizes(name: str, parameters: in
     assert flops(found) / 1e9 == pytest.approx(gflop, rel=0.01)
 
 
+def test_an_imported_resnet_is_the_projects_own() -> None:
+    file = Path(onnx.__file__).parent / "backend/test/data/light/light_resnet50.onnx"
+    if not file.exists():
+        pytest.skip("this onnx comes without its test data")
+    own = {"kind": "network", "batch": 1, "stack": "compiled"}
+    there = simgpu.simulate("a100-sxm-80gb", own, "resnet50", dtype="fp16")
+    here = simgpu.simulate("a100-sxm-80gb", simgpu.import_onnx(file, fused=True), dtype="fp16")
+    assert here.flop == there.row["flop"]
+    assert here.row["weights_bytes_per_gpu"] == there.row["weights_bytes_per_gpu"]
+    assert here.step_s == pytest.approx(there.step_s, rel=0.1)  # what is joined differs a little
+    with pytest.raises(InputError, match=r"makes 2,048 elements of 16,384: the file fixes this shape"):
+        simgpu.import_onnx(file, {"gpu_0/data_0.0": 8})
+
+
 def test_a_graph_runs_as_a_workload_of_operators(tmp_path: Path) -> None:
     run = CliRunner().invoke(
         main, ["import", str(attention(tmp_path)), "--dim", "batch=2", "-o", str(tmp_path / "a.yaml")]

@@ -96,6 +96,7 @@ def _operator(pieces: Pieces, node: Node) -> None:
     if not node.outputs:
         return
     if kind in VIEWS:
+        _check_view(node)
         pieces.view(node.out, node.of(0))
     elif not node.out.elements:
         return
@@ -111,6 +112,14 @@ def _operator(pieces: Pieces, node: Node) -> None:
         _norm(pieces, node)
     else:
         pieces.missing(kind, node.name, node.given, node.outputs)
+
+
+def _check_view(node: Node) -> None:
+    """Raise `InputError` where a file fixes a shape that no longer fits: another value was given for a dimension."""
+    given, made = node.of(0).elements, node.out.elements
+    if given != made:
+        problem = f"operator '{node.name}' ({node.kind}) makes {made:,} elements of {given:,}"
+        raise InputError(f"{problem}: the file fixes this shape; a dimension it fixes cannot be changed by --dim")
 
 
 def _matmul(pieces: Pieces, node: Node) -> None:
