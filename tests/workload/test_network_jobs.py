@@ -94,7 +94,7 @@ def test_what_cannot_be_is_one_line(pipeline, job, plan, said):
 
 
 def test_language_models_and_networks_are_not_taken_for_each_other():
-    with pytest.raises(InputError, match="'llama-3.1-8b' is a language model"):
+    with pytest.raises(InputError, match=r"'llama-3\.1-8b' is a language model"):
         simulate("h100-sxm", {"kind": "network"}, "llama-3.1-8b")
     with pytest.raises(InputError, match="'sdxl' is a network of stages; expected a workload of kind network"):
         simulate("h100-sxm", {"kind": "prefill", "tokens": 8}, SDXL)
