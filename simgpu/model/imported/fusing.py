@@ -108,6 +108,7 @@ def _joined(found: list[Piece], pieces: Pieces) -> list[Piece]:
 
     def leader(i: int) -> int:
         while group[i] != i:
+            group[i] = group[group[i]]
             i = group[i]
         return i
 

@@ -81,7 +81,7 @@ def read_onnx(
     check_known(pieces.unknown, unknown_as_memory, file)
     found = fused(pieces) if fuse else pieces.found
     if not found:
-        raise InputError("holds no operator that runs: its outputs are constants", file=file)
+        raise InputError("holds no operator that runs a kernel: views and constants alone", file=file)
     opset = ", ".join(f"{name} {version}" for name, version in shapes.opsets.items())
     producer = f", {model.producer_name} {model.producer_version}".rstrip() if model.producer_name else ""
     return Imported(
