@@ -156,7 +156,11 @@ def import_onnx(
 
 @takes(fused=FLAG, unknown=TEXT)
 def capture(module: Any, *inputs: Any, fused: bool = False, unknown: str = "refuse") -> OperatorList:
-    """Capture a `torch.nn.Module` with its example `inputs` as a workload, see `import_onnx`. It moves to `meta`."""
+    """Capture a `torch.nn.Module` with its example `inputs` as a workload, see `import_onnx`. It moves to `meta`.
+
+    >>> import simgpu, torch  # doctest: +SKIP
+    >>> job = simgpu.capture(torch.nn.Linear(4096, 4096), torch.empty(64, 4096))  # doctest: +SKIP
+    """
     from simgpu.model.imported.torch_capture import capture as captured
 
     _check_known("unknown", unknown, ("refuse", "memory"))

@@ -251,7 +251,7 @@ def test_unknown_operators_are_refused_with_counts_or_bound_by_memory(tmp_path: 
     assert run.exit_code == 0 and "not known, taken as bound by memory: mine.Magic (3)" in run.output
     run = CliRunner().invoke(main, ["run", str(tmp_path / "g.yaml"), "--no-plots", "-o", str(tmp_path / "out")])
     assert run.exit_code == 0 and "taken as bound by memory: mine.Magic (3)" in run.output
-    assert "depends on values, or that the file does not declare" in refused("import", custom(tmp_path, False))
+    assert "depends on values or is not declared" in refused("import", custom(tmp_path, False))
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ class Shapes:
         known = self.types.get(name)
         if known is None or not _whole(known):
             what = f"operator '{maker}' ({kind}): its output" if maker else "tensor"
-            raise self._error(f"{what} '{name}' has a shape that depends on values, or that the file does not declare, or is no tensor")
+            raise self._error(f"{what} '{name}' has a shape that depends on values or is not declared, or is no tensor")
         shape = tuple(dim.dim_value for dim in known.tensor_type.shape.dim)
         size = 1
         for dim in shape:

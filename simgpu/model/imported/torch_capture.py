@@ -29,10 +29,7 @@ def capture_module(
     unknown_as_memory: bool = False,
 ) -> Imported:  # fmt: skip
     """The operators of what the function `target` ('module:function') returns. Raises `InputError`."""
-    try:
-        torch = import_module("torch")
-    except ImportError:
-        raise InputError(NEEDS) from None
+    torch = _torch()
     if dtype is not None and dtype not in TYPES:
         raise InputError(f"{shown(dtype)} is not known{nearest(dtype, TYPES)}", key="--dtype")
     function = _function(target)
@@ -50,7 +47,9 @@ def capture(
     fuse: bool = False, unknown_as_memory: bool = False,
 ) -> Imported:  # fmt: skip
     """The operators of a module and its inputs, in inference. Raises `InputError`."""
-    torch = import_module("torch")
+    torch = _torch()
+    if not isinstance(module, torch.nn.Module):
+        raise InputError(f"is of type {type(module).__name__}; expected a torch.nn.Module", key="module")
 
     def exported() -> Any:
         with torch.no_grad():
@@ -76,6 +75,14 @@ def capture(
         name.rpartition(":")[2], source, reader.dtype(), reader.inputs, tuple(one.entry for one in found),
         sum(one.numel() for one in module.parameters()), fuse, dict(pieces.unknown),
     )  # fmt: skip
+
+
+def _torch() -> Any:
+    """The module `torch`. Raises `InputError` where it is missing."""
+    try:
+        return import_module("torch")
+    except ImportError:
+        raise InputError(NEEDS) from None
 
 
 class _Reader:
