@@ -346,6 +346,8 @@ class Catalogue:
                     raise InputError(f"folder '{name}' holds no config.json")
                 if path.endswith(".json") or os.sep in path:
                     raise InputError(f"'{name}': no such file")
+                if self.find("networks", name):
+                    raise InputError(f"'{name}' is a network of stages; a workload of kind network runs it")
                 known = nearest(name, self.names("models"), where="simgpu list models names them")
                 raise InputError(f"unknown model '{name}'{known}")
             file = Path(path)
