@@ -37,8 +37,8 @@ from simgpu.memo import Region, remembered
 from simgpu.model.config import TransformerConfig
 from simgpu.model.derive import derive as derive_model
 from simgpu.model.families import parse_config
-from simgpu.model.networks.config import Config
-from simgpu.model.networks.pipeline import Pipeline, Stage, fields_of
+from simgpu.model.networks.loading import assembled, is_path, named_file
+from simgpu.model.networks.pipeline import Pipeline
 from simgpu.model.published import ModelSource, without_format
 from simgpu.overrides import Override, blamer, by_root, of_derived_peak, overridden, settled
 from simgpu.reading import built_in_folder
@@ -346,6 +346,8 @@ class Catalogue:
                     raise InputError(f"folder '{name}' holds no config.json")
                 if path.endswith(".json") or os.sep in path:
                     raise InputError(f"'{name}': no such file")
+                if self.find("networks", name):
+                    raise InputError(f"'{name}' is a network of stages; a workload of kind network runs it")
                 known = nearest(name, self.names("models"), where="simgpu list models names them")
                 raise InputError(f"unknown model '{name}'{known}")
             file = Path(path)
@@ -359,28 +361,13 @@ class Catalogue:
         Configurations of its stages are files of `models/components/`, or paths beside its own file.
         """
         file = self.find("networks", name) or self.find("networks", self._pipelines.get(name.lower(), ""))
+        if file is None and is_path(name) and not self.find("models", name):
+            file = named_file(name)
         if file is None:
-            file = Path(name)
-            if not file.is_file():
-                if self.find("models", name):
-                    raise InputError(f"'{name}' is a language model; a network of stages is one of models/*.yaml")
-                if file.suffix in (".yaml", ".yml", ".json", *WEIGHTS) or os.sep in name:
-                    raise InputError(f"'{name}': no such file")
-                raise InputError(f"unknown network '{name}'{nearest(name, self.names('networks'))}")
-        refuse_weights(file)
-        document = self.document(file)
-        fields = fields_of(document)
-        stages = []
-        for i, one in enumerate(fields.stages):
-            found = self.find("components", one.config)
-            beside = file.parent / one.config
-            place = found or (beside if beside.is_file() else None)
-            if place is None:
-                known = nearest(one.config, self.names("components"), where="they stand in models/components")
-                raise document.error(f"no such component '{one.config}'{known}", ("stages", i, "config"))
-            refuse_weights(place)
-            stages.append(Stage(one, Config(self.document(place), place.stem)))
-        return Pipeline(fields, tuple(stages))
+            language = bool(self.find("models", name))
+            said = f"'{name}' is a language model; a network of stages is one of models/*.yaml"
+            raise InputError(said if language else f"unknown network '{name}'{nearest(name, self.names('networks'))}")
+        return assembled(file, self.document, self._files("components"))
 
     @cached_property
     def _pipelines(self) -> dict[str, str]:
@@ -414,7 +401,11 @@ class Catalogue:
     def model_source(self, name: str) -> ModelSource:
         """The entry of a model in `models/SOURCES.yaml`."""
         file = self.find("models", name)
-        sources = file.parent / "SOURCES.yaml" if file else None
+        return self._source(file.parent if file else None, name)
+
+    def _source(self, folder: Path | None, name: str) -> ModelSource:
+        """The entry of a name in the `SOURCES.yaml` of a folder; nothing where there is none."""
+        sources = folder / "SOURCES.yaml" if folder else None
         if sources is None or not sources.is_file():
             return ModelSource()
         document = self.document(sources)
@@ -424,12 +415,7 @@ class Catalogue:
     def component_source(self, name: str) -> ModelSource:
         """The entry of a component of networks in the `SOURCES.yaml` of the models' folder."""
         file = self.find("components", name)
-        sources = file.parent.parent / "SOURCES.yaml" if file and file.parent.name == "components" else None
-        if sources is None or not sources.is_file():
-            return ModelSource()
-        document = self.document(sources)
-        given = document.data.get(name, {})
-        return validate(ModelSource, given, lambda path, problem: document.error(problem, (name, *path)))
+        return self._source(file.parent.parent if file else None, name)
 
     def _blame(self, spec: CatalogueFile, overrides: Sequence[Override], path: tuple[Any, ...]) -> Blame:
         """Errors about a value of `spec`: where it was overridden, else where its file says it."""
@@ -442,16 +428,6 @@ class Catalogue:
             return lambda _, problem: InputError(problem)
         document = self.document(file)
         return lambda below, problem: document.error(problem, (*path, *below))
-
-
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".gguf", ".onnx", ".msgpack", ".h5")
-"""Endings of files that hold weights."""
-
-
-def refuse_weights(file: Path) -> None:
-    """Raise `InputError` for a file of weights, whose shapes stand in the configuration beside it."""
-    if file.suffix.lower() in WEIGHTS:
-        raise InputError("holds weights; expected the configuration beside it, such as config.json", file=file)
 
 
 def usual_catalogue() -> Catalogue:

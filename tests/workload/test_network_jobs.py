@@ -77,7 +77,8 @@ def test_fp32_of_the_decoder_runs_its_convolutions_in_tf32_where_the_gpu_has_it(
 
 
 @pytest.mark.parametrize("pipeline, job, plan, said", [
-    (SDXL, {"height": 1000}, {}, r"workload.height: 1000 is not divisible by 32.*such as 992"),
+    (SDXL, {"height": 1001}, {}, r"workload.height: 1001 is not divisible by 8.*such as 1000"),
+    (FLUX, {"width": 1000}, {}, r"workload.width: 1000 is not divisible by 16.*such as 992"),
     (SDXL, {"tokens": 7}, {}, "workload.tokens: 'sdxl' takes none"),
     (RESNET, {"steps": 3}, {}, "workload.steps: 'resnet50' takes none"),
     (FLUX, {"guidance": 2}, {}, "workload.guidance: 'flux-dev' takes none"),
