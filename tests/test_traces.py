@@ -110,6 +110,24 @@ def test_published_events_are_read(tmp_path: Path) -> None:
     assert found["aten::scaled_dot_product_attention"]["class"] == "attention"
 
 
+def test_an_arrow_leads_to_the_operator_where_kernels_have_no_correlation(tmp_path: Path) -> None:
+    """As ROCm's profiler wrote it (AMD-AGI/TraceLens, evals, gemm_01_compute_few_tiles.json): 256 x 131072 x 512."""
+    kernel: dict[str, Any] = {"ph": "X", "cat": "kernel", "pid": 2, "tid": 0}
+    args = {"External id": 521, "Input Dims": [[256, 131072], [131072, 512]], "Input type": [BF16, BF16]}
+    events = [
+        {"ph": "X", "cat": "cpu_op", "name": "aten::mm", "pid": 1979, "tid": 1979, "ts": 100, "dur": 9, "args": args},
+        {"ph": "s", "id": 31, "pid": 1979, "tid": 1979, "ts": 103, "cat": "ac2g", "name": "ac2g"},
+        {"ph": "s", "id": 32, "pid": 1979, "tid": 1979, "ts": 105, "cat": "ac2g", "name": "ac2g"},
+        {**kernel, "name": "Cijk_Ailk_Bljk_BBS_BH_MT256x128x64", "ts": 200, "dur": 1083, "args": {"External id": 31}},
+        {**kernel, "name": "Cijk_B_PostGSU2", "ts": 1283, "dur": 5, "args": {"External id": 32}},
+    ]
+    file = tmp_path / "rocm.json"
+    file.write_text(json.dumps({"traceEvents": events}))
+    found = rows("compare", file, "--gpu", "mi300x", "--no-plots", "-o", tmp_path)
+    assert found["aten::mm"]["measured_s"] == pytest.approx(1088e-6) and found["aten::mm"]["count"] == 1
+    assert found["aten::mm"]["predicted_s"] > 0
+
+
 FP32 = "float"
 
 

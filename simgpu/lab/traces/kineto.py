@@ -23,6 +23,8 @@ from simgpu.trace_events import COMPLETE, IN_A_SECOND, events
 KERNELS, COPIES = ("kernel",), ("gpu_memcpy", "gpu_memset")
 LAUNCHES = ("cuda_runtime", "cuda_driver", "privateuse1_runtime")
 OPERATORS = ("cpu_op", "user_annotation")
+ARROW, TO_GPU = "s", "ac2g"
+"""The start of an arrow from a launch to its kernel, with the launch's number: all that some traces of ROCm say."""
 
 COLLECTIVES = {
     "allreduce": "all_reduce", "allgather": "all_gather", "reducescatter": "reduce_scatter",
@@ -77,7 +79,9 @@ class _Thread:
 
 def read_kineto(data: Mapping[str, Any], file: Path) -> Recorded:
     """The records of a trace. Raises `InputError` where nothing ran on a GPU."""
-    every = [one for one in events(data, file) if one.get("ph") == COMPLETE]
+    told = events(data, file)
+    every = [one for one in told if one.get("ph") == COMPLETE]
+    arrows = {_id(one, "id"): one for one in told if one.get("ph") == ARROW and one.get("cat") == TO_GPU}
     threads: dict[tuple[Any, Any], _Thread] = defaultdict(_Thread)
     launches: dict[Any, Mapping[str, Any]] = {}
     by_id: dict[Any, _Span] = {}
@@ -98,7 +102,7 @@ def read_kineto(data: Mapping[str, Any], file: Path) -> Recorded:
         raise InputError(f"holds {said}; record with ProfilerActivity.CUDA", file=file)
     for thread in threads.values():
         thread.close()
-    records = tuple(_records(on_gpu, launches, by_id, threads))
+    records = tuple(_records(on_gpu, arrows | launches, by_id, threads))
     return Recorded("trace of PyTorch's profiler", records, _gpus(data, on_gpu), _notes(data, records))
 
 
@@ -111,7 +115,7 @@ def _records(
     operator: dict[int, Mapping[str, Any] | None] = {}
     for number, event in enumerate(sorted(on_gpu, key=lambda one: _number(one, "ts"))):
         args = _args(event)
-        launch = launches.get(_id(args, "correlation"))
+        launch = launches.get(_id(args, "correlation") or _id(args, "External id"))
         chain: list[_Span] = []
         if launch is not None:
             chain = threads[_id(launch, "pid"), _id(launch, "tid")].chain(_number(launch, "ts"))
