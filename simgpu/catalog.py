@@ -40,6 +40,8 @@ from simgpu.model.derive import read_as
 from simgpu.model.families import parse_config
 from simgpu.model.family_files import Families
 from simgpu.model.family_files import built_in as families_built_in
+from simgpu.model.networks.loading import assembled, is_path, named_file
+from simgpu.model.networks.pipeline import Pipeline
 from simgpu.model.published import ModelSource, without_format
 from simgpu.model.quantised import SECTION
 from simgpu.overrides import Override, blamer, by_root, of_derived_peak, overridden, settled
@@ -116,10 +118,13 @@ class Catalogue:
         """File by name; folders are looked into once."""
         if kind not in self._index:
             files: dict[str, Path] = {}
-            endings = (".json",) if kind == "models" else (".yaml", ".yml")
-            places = [place for folder in self.folders for place in (folder / kind, folder / "hardware" / kind)]
+            endings = (".json",) if kind in ("models", "components") else (".yaml", ".yml")
+            inside = {"networks": ("models",), "components": ("models/components", "components")}.get(
+                kind, (kind, f"hardware/{kind}")
+            )
+            places = [folder / place for folder in self.folders for place in inside]
             for file in chain.from_iterable(sorted(place.iterdir()) for place in places if place.is_dir()):
-                if file.suffix in endings and file.is_file():
+                if file.suffix in endings and file.is_file() and file.stem != "SOURCES":
                     files.setdefault(file.stem, file)
             self._index[kind] = files
         return self._index[kind]
@@ -358,11 +363,37 @@ class Catalogue:
                     raise InputError(f"folder '{name}' holds no config.json")
                 if path.endswith(".json") or os.sep in path:
                     raise InputError(f"'{name}': no such file")
+                if self.find("networks", name):
+                    raise InputError(f"'{name}' is a network of stages; a workload of kind network runs it")
                 known = nearest(name, self.names("models"), where="simgpu list models names them")
                 raise InputError(f"unknown model '{name}'{known}")
             file = Path(path)
         title = file.stem if file.stem != "config" else file.resolve().parent.name
         return parse_config(title, with_quantisation(self.document(file), file), self.families, family)
+
+    @takes(name=TEXT)
+    def network(self, name: str) -> Pipeline:
+        """A network of stages by name, by its id on Hugging Face, or by the path of its file.
+
+        Configurations of its stages are files of `models/components/`, or paths beside its own file.
+        """
+        file = self.find("networks", name) or self.find("networks", self._pipelines.get(name.lower(), ""))
+        if file is None and is_path(name) and not self.find("models", name):
+            file = named_file(name)
+        if file is None:
+            language = bool(self.find("models", name))
+            said = f"'{name}' is a language model; a network of stages is one of models/*.yaml"
+            raise InputError(said if language else f"unknown network '{name}'{nearest(name, self.names('networks'))}")
+        return assembled(file, self.document, self._files("components"))
+
+    @cached_property
+    def _pipelines(self) -> dict[str, str]:
+        """Names of networks by the ids they have on Hugging Face, in small letters."""
+        found: dict[str, str] = {}
+        for name in self.names("networks"):
+            ids = self.document(self._files("networks")[name]).data.get("huggingface")
+            found |= {str(one).lower(): name for one in ids} if isinstance(ids, list) else {}
+        return found
 
     def published(self, name: str) -> str | None:
         """The catalogue's name of a model by its id on Hugging Face; None for one that it does not have.
@@ -387,12 +418,21 @@ class Catalogue:
     def model_source(self, name: str) -> ModelSource:
         """The entry of a model in `models/SOURCES.yaml`."""
         file = self.find("models", name)
-        sources = file.parent / "SOURCES.yaml" if file else None
+        return self._source(file.parent if file else None, name)
+
+    def _source(self, folder: Path | None, name: str) -> ModelSource:
+        """The entry of a name in the `SOURCES.yaml` of a folder; nothing where there is none."""
+        sources = folder / "SOURCES.yaml" if folder else None
         if sources is None or not sources.is_file():
             return ModelSource()
         document = self.document(sources)
         given = document.data.get(name, {})
         return validate(ModelSource, given, lambda path, problem: document.error(problem, (name, *path)))
+
+    def component_source(self, name: str) -> ModelSource:
+        """The entry of a component of networks in the `SOURCES.yaml` of the models' folder."""
+        file = self.find("components", name)
+        return self._source(file.parent.parent if file else None, name)
 
     def _blame(self, spec: CatalogueFile, overrides: Sequence[Override], path: tuple[Any, ...]) -> Blame:
         """Errors about a value of `spec`: where it was overridden, else where its file says it."""

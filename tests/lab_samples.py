@@ -98,6 +98,7 @@ def _fill(row, asked, values, times):
     figures["tokens_per_s"] = float(row.get("num_tokens") or 0) / seconds
     figures["model_flops_per_s_per_gpu"] = values.get(MEASURED, 0.0) / seconds  # of a rate of 1
     figures["measured"] = values.get(MEASURED, 0.0) / seconds  # the same
+    figures["value"] = values.get(MEASURED, 0.0) / seconds  # the same
     figures["measured_step_ms"] = 1e3 * seconds
     figures["throughput_items_per_s"] = float(row.get("global_batch") or 0) / seconds
     for name, cell in asked.items():

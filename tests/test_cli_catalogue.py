@@ -31,6 +31,7 @@ from simgpu.cli import LISTED, main
 
 FOLDERS = {
     "models": ROOT / "models",
+    "networks": ROOT / "models",
     "runtimes": ROOT / "runtimes",
     "frameworks": ROOT / "frameworks",
     "families": ROOT / "families",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LISTED = (
     "models",
+    "networks",
     "families",
     "gpus",
     "nodes",

@@ -82,7 +82,7 @@ def fit(
 
 
 @main.command(short_help="Compare predictions with measurements.", epilog="Example: simgpu validate kernels")
-@click.argument("what", type=click.Choice(["kernels", "collectives", "training", "inference", "all"]))
+@click.argument("what", type=click.Choice(["kernels", "collectives", "training", "inference", "networks", "all"]))
 @click.option(
     "--data",
     type=click.Path(path_type=Path),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from simgpu.model.operators import (
     Attention,
     Communicate,
+    Convolution,
     Dim,
     Embedding,
     ExpertLayer,
@@ -38,6 +39,8 @@ def _gradients(op: Operator) -> tuple[Operator, ...]:
             raise TypeError("fused experts of inference engines have no gradients")
         case Matmul():
             return _of_matmul(op)
+        case Convolution():
+            return op.gradients()
         case GroupedMatmul():
             return _of_grouped(op)
         case Attention():

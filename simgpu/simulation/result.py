@@ -75,7 +75,7 @@ class Result(Tabular):
     """Labels of a row of an experiment and what the file varies, which stand first in the row."""
 
     model: str
-    """Model of the catalogue, or 'operators' for a list of operators."""
+    """Model of the catalogue; 'operators' for a list of operators, or the name of its graph."""
     workload: str
     """Kind of job: prefill, training, inference, mixed, serving, operators."""
     cluster: str

@@ -17,6 +17,7 @@ from simgpu.hardware.machine import machine_of
 from simgpu.memo import SHARED, WORDS, Region, content, key_of
 from simgpu.model.operators import (
     Attention,
+    Convolution,
     Embedding,
     ExpertLayer,
     GroupedMatmul,
@@ -31,6 +32,7 @@ from simgpu.timing.attention_libraries import NOT_LATENT
 from simgpu.timing.attention_timer import UNFUSED
 from simgpu.timing.attention_work import AttentionWork, LatentWork
 from simgpu.timing.constants import CLOCKS
+from simgpu.timing.convolution_timer import convolution_time
 from simgpu.timing.expert_libraries import multiplied_in
 from simgpu.timing.expert_timer import ExpertLayerWork, GroupedWork
 from simgpu.timing.gemm_libraries import GGML, GGML_MMQ, NARROW, WEIGHT_ONLY
@@ -251,7 +253,7 @@ class KernelModel:
     def _factor(self, op: Kernel) -> float:
         """What a framework makes of the time of a kernel, and the user's own machine of that."""
         match op:
-            case Matmul():
+            case Matmul() | Convolution():
                 return self.matmul_slowdown * self._own
             case Pointwise():
                 return self.stream_slowdown * self._own
@@ -263,7 +265,7 @@ class KernelModel:
     def _datasheet_peak(self, op: Kernel) -> float:
         """Peak of the type that a kernel multiplies matrices in, FLOP/s; 0 where it multiplies none."""
         match op:
-            case Matmul() | GroupedMatmul() | Attention():
+            case Matmul() | GroupedMatmul() | Attention() | Convolution():
                 return self.timer.device.datasheet_peak(op.dtype, op.accumulate)
             case ExpertLayer():
                 return self.timer.device.datasheet_peak(op.dtype)
@@ -312,6 +314,8 @@ class KernelModel:
                 return self.timer.scans.scan(op, library), "scan", library
             case Indexer():
                 return self.timer.scans.indexer(op), "indexer", DEFAULT
+            case Convolution():
+                return convolution_time(self.timer, op), op.kind, DEFAULT
 
     def _product(self, op: Matmul) -> tuple[KernelTimes, str, str]:
         matrix, m, n, k = self.timer.matrix, op.m.size, op.n_size, op.k.size
@@ -431,5 +435,7 @@ class KernelModel:
             return timer.softmax(rows * heads, cols / heads, op.dtype), "softmax", DEFAULT
         if op.kind == "softmax":
             return timer.softmax(rows, cols, op.dtype), op.kind, DEFAULT
+        if op.kind == "moments":
+            return timer.moments(rows, cols, op.dtype), "normalization", DEFAULT
         times = timer.elementwise(op.elements, op.reads, op.writes, op.dtype)
         return times, op.kind if op.kind in ("rope", "activation", "embedding") else "elementwise", DEFAULT

@@ -12,7 +12,7 @@ from simgpu.model.formats import format_of
 from simgpu.model.operators import BYTES
 from simgpu.timing.checks import check_dtypes, check_format, check_library, check_sizes
 from simgpu.timing.constants import GemvConstants, MmqConstants
-from simgpu.timing.convolution import ConvolutionWork, convolution_gemm
+from simgpu.timing.convolution import ConvolutionGemm, ConvolutionWork, convolution_gemm
 from simgpu.timing.device import Device
 from simgpu.timing.gemm import GemmWork, Operands, gemm_time
 from simgpu.timing.gemm_libraries import GGML, GGML_MMQ, NAMED, GemmLibraries
@@ -109,7 +109,12 @@ class MatrixTimer:
         """A two-dimensional convolution as implicit GEMM: its time without the repeated reads of the unfolded input."""
         sizes = ("images", "channels", "height", "width", "filters", "groups")
         check_sizes(**{name: getattr(work, name) for name in sizes})
-        shape = convolution_gemm(work)
+        return self.implicit(convolution_gemm(work), dtype, accumulate, library)
+
+    def implicit(
+        self, shape: ConvolutionGemm, dtype: str, accumulate: str | None = None, library: str = DEFAULT
+    ) -> KernelTimes:
+        """The products of a convolution, of whose bytes memory moves the part `shape.fresh`."""
         whole = self.gemm(shape.m, shape.n, shape.k, shape.batch, dtype=dtype, accumulate=accumulate, library=library)
         memory = whole.memory * shape.fresh
         saved = np.maximum(whole.memory - np.maximum(memory, whole.compute), 0.0)

@@ -2,6 +2,7 @@
 
 from dataclasses import fields, replace
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "operators": {
         "repeat": 2,
         "operators": [{"op": "matmul", "m": 4096, "n": 4096, "k": 2048, "split": "m"}],
+        "file": str(Path(__file__).parents[1] / "data/graph.json"),
     },
     "inference": {
         "batch": 8, "prompt": 512, "output": 16, "chunk": 128, "prefix_hit": 0.5,
@@ -104,6 +106,8 @@ def outcome(kind: str, changes: dict[str, Any], on: Cluster) -> dict[str, Any]:
     own = {key: value for key, value in changes.items() if key in FIELDS[kind]}
     if "rate" in own:  # in place of clients
         own["concurrency"] = None
+    if "file" in own:  # in place of a list
+        own["operators"] = None
     how = {key: value for key, value in changes.items() if key in HOW}
     model = None if kind == "operators" else MODELS[how.pop("model", "dense")]
     job = JOBS[kind](**(BASES[kind].model_dump() | own))

@@ -24,7 +24,7 @@ from simgpu.lab.validation.tables import Array
 from simgpu.timing.distance import OF, class_of_run, student
 from simgpu.timing.uncertainty import component_class
 
-MEMORY, QUEUED = "memory", "ttft queue"
+MEMORY, QUEUED, NETWORK = "memory", "ttft queue", "network"
 TITLES = {
     "gemm": "matrix products",
     "attention_prefill": "attention of prompts",
@@ -39,6 +39,7 @@ TITLES = {
     QUEUED: "first tokens of a saturated server",
     "prefill": "prompts alone",
     MEMORY: "memory",
+    NETWORK: "networks of stages",
 }
 """Classes of rows in words."""
 
@@ -76,7 +77,7 @@ def classes_of(part: Scored) -> np.ndarray[Any, Any]:
     op, count = part.batch.op, len(part.measured)
     if op in OF:
         return np.asarray([QUEUED if detail.queue else class_of_run(op, detail.load) for detail in part.batch.details])
-    return np.full(count, MEMORY if op == MEMORY else component_class(op))
+    return np.full(count, op if op in (MEMORY, NETWORK) else component_class(op))
 
 
 def held_rows(scored: Iterable[Scored]) -> list[Held]:

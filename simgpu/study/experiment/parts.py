@@ -14,6 +14,7 @@ from simgpu.scenario import resolve_cluster
 from simgpu.study.experiment.running import ExperimentResult
 from simgpu.timing.distance import MEANING, NEW, SAME
 from simgpu.workload.inference.jobs import Inference, MixedStep, Serving
+from simgpu.workload.operator_list import OperatorList
 from simgpu.workload.runtimes import MARK
 
 
@@ -68,6 +69,17 @@ def versions_of_runtimes(outcome: ExperimentResult) -> list[str]:
     jobs = [case.scenario.workload for case in outcome.experiment.cases]
     asked = dict.fromkeys(job.runtime for job in jobs if isinstance(job, (Inference, MixedStep, Serving)))
     return [note for name in asked if (note := version_note(name, outcome.catalogue))]
+
+
+def assumed(outcome: ExperimentResult) -> list[str]:
+    """One note for each graph with operators that are not known and run as bound by memory."""
+    notes = []
+    for case in outcome.experiment.cases:
+        job = case.scenario.workload
+        if isinstance(job, OperatorList) and job.assumed:
+            names = ", ".join(f"{name} ({count})" for name, count in job.assumed.items())
+            notes.append(f"{job.file}: not known, taken as bound by memory: {names}")
+    return list(dict.fromkeys(notes))
 
 
 def distances(outcome: ExperimentResult) -> list[str]:

@@ -209,7 +209,7 @@ def draw(subject: Subject, file: Path) -> Path:
 
 
 def _kind_of(catalogue: Catalogue, name: str) -> str:
-    for kind in ("clusters", "nodes", "gpus", "models", "links", "architectures", "frameworks", "families"):
+    for kind in ("clusters", "nodes", "gpus", "models", "networks", "links", "architectures", "frameworks", "families"):
         if catalogue.find(kind, name):
             return kind
     if os.path.exists(name) or os.path.exists(name.partition(MARK)[0]):
@@ -219,9 +219,8 @@ def _kind_of(catalogue: Catalogue, name: str) -> str:
     if catalogue.find("experiments", name):
         raise InputError(f"'{name}' is an experiment; run it with: simgpu run {name}")
     several = members(base_name(name), catalogue.names("gpus"))
-    known = [other for kind in (*_SHOWN, "models", "families", "frameworks") for other in catalogue.names(kind)] + list(
-        catalogue.runtimes.engines
-    )
+    kinds = (*_SHOWN, "models", "networks", "families", "frameworks")
+    known = [other for kind in kinds for other in catalogue.names(kind)] + list(catalogue.runtimes.engines)
     hint = several or nearest(base_name(name), known, where="simgpu list names all that is there")
     raise InputError(f"nothing in the catalogue is named {shown(name)}{hint}")
 
@@ -281,6 +280,22 @@ def _model_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str
     return described.title or config.name, entries
 
 
+def _network_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str, str, str]]]:
+    """What the file of a network of stages says, and the parameters of each stage."""
+    from simgpu.model.networks.parameters import parameters_of
+
+    pipeline = catalogue.network(name)
+    source = pipeline.fields.source
+    entries = [(key, str(value), source) for key, value in pipeline.values().items() if value not in (None, [], "")]
+    entries = [entry for entry in entries if entry[0] not in ("name", "title", "source")]
+    counted = parameters_of(pipeline)
+    for stage in pipeline.stages:
+        described = catalogue.component_source(stage.config.name)
+        entries.append((f"stage.{stage.name}", f"{counted[stage.name]:,} parameters", described.source))
+    entries.append(("parameters", f"{sum(counted.values()):,}", "computed from the above"))
+    return pipeline.fields.title, entries
+
+
 def _runtime_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str, str, str]]]:
     """Figures of a runtime's version, each with its source; those that no file of it names are left out."""
     run = catalogue.runtime(name)
@@ -330,8 +345,9 @@ def _framework_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple
 
 _ENTRIES = {
     "models": _model_entries,
+    "networks": _network_entries,
+    "families": _family_entries,
     "runtimes": _runtime_entries,
     "frameworks": _framework_entries,
-    "families": _family_entries,
 }
 """Title and parameters of what is no specification of hardware, by its kind."""
