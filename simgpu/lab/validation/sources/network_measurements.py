@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from simgpu.lab.validation.adapters.networks import MeasuredNetwork, adapter
 from simgpu.lab.validation.adapters.reader import Reader
-from simgpu.lab.validation.source import Source
+from simgpu.lab.validation.source import Reason, Source
 from simgpu.lab.validation.tables import Columns
 from simgpu.plan.parallelism import Plan
 
@@ -65,4 +65,12 @@ SOURCE = Source(
     "BERT; https://github.com/SYSTRAN/faster-whisper at 00cc7e1b, MIT: README",
     [adapter(COLUMNS, run, "value")],
     seen=False,
+    reasons=(
+        Reason(
+            "small batches wait for processors of 2016 and for input: the host time is that of newer ones",
+            gpu="v100-sxm-16gb",
+            where=lambda n: n["slow"] < 0.9,
+        ),
+        Reason("attention of 2020, not fused", gpu="a100-sxm-80gb", where=lambda n: n["slow"] < 0.7),
+    ),
 )
