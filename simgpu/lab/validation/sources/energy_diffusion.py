@@ -64,5 +64,4 @@ SOURCE = Source(
     "https://github.com/ml-energy/leaderboard at 0cd52dab8 and https://github.com/ml-energy/leaderboard-v2"
     " at c3af7f31e, Apache-2.0: public/data/tasks and data/diffusion",
     [adapter(COLUMNS, run)],
-    seen=False,
 )

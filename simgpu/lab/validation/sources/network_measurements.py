@@ -64,7 +64,6 @@ SOURCE = Source(
     "https://github.com/NVIDIA/DeepLearningExamples, BSD-3-Clause and Apache-2.0 (facts only), README of ConvNets and "
     "BERT; https://github.com/SYSTRAN/faster-whisper at 00cc7e1b, MIT: README",
     [adapter(COLUMNS, run, "value")],
-    seen=False,
     reasons=(
         Reason(
             "small batches wait for processors of 2016 and for input: the host time is that of newer ones",
