@@ -20,7 +20,7 @@ SECTION = "quantization_config"
 
 PARTS: Mapping[str, str] = {
     "attention": r"(self_attn|\.attn|attention)(\W*$|.*(q_a|q_b|kv|q|o|qkv)_?(a|b)?_proj)",
-    "state": r"(linear_attn|mamba|mixer)(\W*$|.*(in|out)_proj)",
+    "state": r"(linear_attn|mamba|mixer)(\W*$|.*(in|out)_proj(?!_(a|b|ba)\b))",
     "shared": r"shared_experts?\W*$|shared_experts?\..*proj",
     "dense": r"mlp\\?\.\(?(gate|up|gate_up|down)(\||_proj)|mlp\.(gate|up|down)_proj",
 }
@@ -31,6 +31,11 @@ NARROW_EXPERTS = "experts in fp4"
 
 _ANYWHERE = re.compile(r"^re:|\*\.|^\*|layers\.\*")
 """A pattern that matches modules of many layers."""
+
+
+_CONTAINER = re.compile(r"(self_attn|attn|attention|mamba|mixer|mlp|shared_experts?)$")
+"""Modules that hold matrices. compressed-tensors compares whole names (vLLM, compressed_tensors/utils.py,
+`should_ignore_layer`): one of these without a pattern leaves nothing in 16 bits, and is listed for being no matrix."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ def checkpoint_of(document: Document, layers: int) -> Checkpoint:
     if not precision:
         return Checkpoint()
     left = [*_texts(stored, "ignore"), *_texts(stored, "exclude_modules"), *_texts(stored, "modules_to_not_convert")]
+    if method == "compressed-tensors":
+        left = [one for one in left if one.startswith("re:") or not _CONTAINER.search(one)]
     wide = tuple(part for part, words in PARTS.items() if _covers(left, words, layers))
     if document.data.get("expert_dtype") == "fp4" and precision != "fp4":  # DeepSeek V4: experts alone are narrower
         wide = (*wide, NARROW_EXPERTS)

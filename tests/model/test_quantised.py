@@ -71,6 +71,17 @@ def test_modules_that_stay_wide_and_the_type_of_the_cache():
     assert stored(quant_method="modelopt", quant_algo="NVFP4", kv_cache_quant_algo="FP8")[2] == "fp8"
 
 
+def test_small_products_and_modules_that_hold_matrices_leave_no_part_wide():
+    """Lists of Qwen3-Next in FP8 and of Qwen3.6 by llm-compressor, whose layers of states are stored narrow."""
+    layers = [f"model.layers.{i}.linear_attn" for i in range(3)]
+    small = [f"{layer}.{name}" for layer in layers for name in ("conv1d", "in_proj_ba", "in_proj_a", "in_proj_b")]
+    assert stored(quant_method="fp8", modules_to_not_convert=small)[1] == ()
+    packed = group(num_bits=4, type="int", group_size=128, symmetric=False)
+    found = stored(quant_method="compressed-tensors", config_groups=packed, ignore=[*layers, *small])
+    assert found == ("int4", (), "")
+    assert stored(quant_method="fp8", modules_to_not_convert=[f"{one}.in_proj_qkvz" for one in layers])[1] == ("state",)
+
+
 def test_a_section_that_is_no_mapping_is_refused():
     with pytest.raises(InputError, match="'fp8' is not a mapping"):
         checkpoint_of(Document("m", {"quantization_config": "fp8"}, {}), layers=1)
