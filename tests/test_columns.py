@@ -16,7 +16,7 @@ NEITHER = {
     *("recompute", "schedule", "micro_batch", "microbatches", "framework", "runtime", "precision", "kv_cache"),
     "runtime_version",
     "distance",
-    *("batch", "concurrency", "prompt", "output", "cached", "prefill", "past", "decodes", "context"),
+    *("batch", "concurrency", "prompt", "output", "cached", "image_tokens", "prefill", "past", "decodes", "context"),
     *("flop", "flop_full_attention", "memory_capacity_bytes", "weights_fit", "memory_fits", "saturated"),
     *("memory_verdict", "memory_event"),
     "evaluated_steps",

@@ -11,6 +11,7 @@ from simgpu.errors import InputError
 from simgpu.memo import remembered
 from simgpu.model.layers import Layer, Runs, feed_of, is_local, is_moe, mixer_of
 from simgpu.model.recurrence import Recurrence
+from simgpu.model.vision import Tower
 
 __all__ = ["MAX_EXPERTS", "MAX_LAYERS", "TransformerConfig", "feed_of", "is_local", "is_moe", "mixer_of"]
 
@@ -102,6 +103,7 @@ class TransformerConfig:
     published_kv: str = ""  # type of the cache that it is made for
     state: Recurrence | None = None
     runs: Runs = ()
+    vision: Tower | None = None  # beside it: in no count of parameters here
     left_out: str = ""  # what the file has besides, which is not in this shape: 'a vision tower'
 
     def __hash__(self) -> int:
@@ -145,7 +147,7 @@ class TransformerConfig:
         found: dict[str, object] = {}
         for one in fields(self):
             value = getattr(self, one.name)
-            if one.name in ("name", "runs") or (value == one.default and one.name not in USUAL):
+            if one.name in ("name", "runs", "vision") or (value == one.default and one.name not in USUAL):
                 continue
             found[one.name] = value if not isinstance(value, Recurrence) else value.said()
         if self.runs:

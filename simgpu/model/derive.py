@@ -21,7 +21,7 @@ MARK = "@"
 MOST = 10**9 - 1
 """Largest number that a field of a shape can have."""
 
-_FIXED = ("name", "state", "runs", "left_out")
+_FIXED = ("name", "state", "runs", "left_out", "vision")
 _KINDS = {name: kind for name, kind in get_type_hints(TransformerConfig).items() if name not in _FIXED}
 
 AS = "as"

@@ -10,13 +10,14 @@ from simgpu.documents import Document
 from simgpu.errors import InputError, shown
 from simgpu.model import expressions
 from simgpu.model.config import MAX_EXPERTS, MAX_LAYERS, TransformerConfig
-from simgpu.model.family_files import DEFAULTS, LAYER, SHAPE, STATE, Families, Family, Rule, built_in
+from simgpu.model.family_files import DEFAULTS, LAYER, SHAPE, STATE, VISION, Families, Family, Rule, built_in
 from simgpu.model.layers import FEEDS, MIXERS
 from simgpu.model.nearest_family import refusal
 from simgpu.model.patterns import arranged
 from simgpu.model.quantised import checkpoint_of
 from simgpu.model.recurrence import KINDS, Recurrence
 from simgpu.model.understood import Seen
+from simgpu.model.vision import Tower
 
 MOST = 10**9 - 1
 """Largest number that a key can hold."""
@@ -43,12 +44,24 @@ def parse_config(
     if rules.text and not (rules.shape and all(document.data.get(one) is None for one in rules.text)):
         inner, left_out = _text_part(document, rules)
         found = parse_config(name, inner, known)
-        return replace(found, left_out=left_out or found.left_out)
+        return replace(found, left_out=left_out or found.left_out, vision=_tower(document, rules))
     config, overlooked = _read(name, document, rules)
     for key in overlooked:
         problem = f"{shown(document.data[key])} changes the shape, and simgpu does not know how it does for '{kind}'"
         raise document.error(f"{problem}; take it out to leave that part of the model out", (key,))
-    return config
+    return replace(config, vision=_tower(document, rules)) if rules.vision else config
+
+
+def _tower(document: Document, rules: Family) -> Tower | None:
+    """The tower that sees, where the family has rules for it and the file all keys that they need.
+
+    A file without is read for its text model alone; images are refused where they are asked for.
+    """
+    reader = _Reader(document, rules)
+    needed = [rule.keys for rule in rules.vision.values() if rule.required]
+    if not needed or any(all(reader.has(key) is None for key in keys) for keys in needed):
+        return None
+    return reader.tower()
 
 
 def _text_part(document: Document, rules: Family) -> tuple[Document, str]:
@@ -144,6 +157,11 @@ class _Reader:
             return self._formula(rule.formula, rule.keys[0] if rule.keys else field)
         return rule.constant
 
+    def has(self, key: str) -> Any:
+        """The value at a key, None where its section is no mapping."""
+        section = self.document.data.get(key.split(".")[0])
+        return None if "." in key and not isinstance(section, dict) else self._key(key)
+
     def _key(self, key: str) -> Any:
         """The value at a key; dots go into nested mappings."""
         self.used.append(key)
@@ -233,6 +251,27 @@ class _Reader:
             problem = f"{shown(found.get('kind'))} is no kind of a state; expected one of {', '.join(KINDS)}"
             raise self._error(problem, "state")
         return Recurrence(**found)
+
+    def tower(self) -> Tower:
+        """The vision tower. Keys whose value is a list stand for its length."""
+        found: dict[str, Any] = {}
+        for field, rule in self.rules.vision.items():
+            self.used = []
+            value = self._value("", rule)
+            key = next(iter(self.used), field)
+            value = len(value) if isinstance(value, list) else value
+            found[field] = self._flag(value, key) if VISION[field] is bool else self._count(value, key, 0, MOST)
+        tower = Tower(**found)
+        for field in ("layers", "hidden", "heads", "ffn", "patch", "out", "merge"):
+            if getattr(tower, field) < 1:
+                raise self._error(f"0 is no size of a vision tower, '{field}'", self._of_rule(field))
+        if tower.hidden % tower.heads:
+            raise self._error(f"{tower.heads} heads do not divide {tower.hidden}", self._of_rule("heads"))
+        return tower
+
+    def _of_rule(self, field: str) -> str:
+        rule = self.rules.vision.get(field)
+        return next((key for key in rule.keys if self._key(key) is not None), field) if rule else field
 
     def _with_layers(self, config: TransformerConfig) -> TransformerConfig:
         """The layers one by one, where the family says that they differ."""

@@ -1,8 +1,8 @@
 """Families of models as files of the catalogue: `families/NAME.yaml`, how one reads a `config.json`.
 
 A file says which `model_types` it reads, where each field of the shape stands (`shape`), the recurrence of layers with
-a state (`state`), and what differs from layer to layer (`layers`). What it does not name is that of the family it is
-`like`.
+a state (`state`), what differs from layer to layer (`layers`), and the tower that sees (`vision`, with keys of the
+whole file: `vision_config.depth`). What it does not name is that of the family it is `like`.
 
 A value is a rule: a constant; the keys that may hold it, with what stands for them where a file has none
 (`num_key_value_heads | n_head_kv ?? heads`); or a formula of keys and of fields above it (`= 4 * n_embd`). In `layers`
@@ -24,18 +24,20 @@ from simgpu.memo import remembered
 from simgpu.model import expressions
 from simgpu.model.config import TransformerConfig
 from simgpu.model.recurrence import Recurrence
+from simgpu.model.vision import Tower
 from simgpu.reading import built_in_folder, read_bytes
 
 FOLDER = "families"
 
 SECTIONS = ("name", "title", "source", "model_types", "like", "text", "shape", "state", "layers", "refuse", "ignore",
-            "left_out")  # fmt: skip
+            "left_out", "vision")  # fmt: skip
 
-NOT_OF_FILES = ("name", "state", "runs", "left_out", "published", "published_wide", "published_kv")
+NOT_OF_FILES = ("name", "state", "runs", "left_out", "vision", "published", "published_wide", "published_kv")
 """Fields of a shape that rules do not give."""
 
 SHAPE = {name: kind for name, kind in get_type_hints(TransformerConfig).items() if name not in NOT_OF_FILES}
 STATE = get_type_hints(Recurrence)
+VISION = get_type_hints(Tower)
 LAYER = {"mixer": str, "feed": str, **SHAPE}
 """Types of what rules may give, by name."""
 
@@ -92,6 +94,7 @@ class Family:
     refuse: tuple[Refusal, ...] = ()
     ignore: frozenset[str] = frozenset()
     left_out: Mapping[str, str] = field(default_factory=dict)
+    vision: Mapping[str, Rule] = field(default_factory=dict)
 
     @cached_property
     def understood(self) -> frozenset[str]:
@@ -191,6 +194,7 @@ def _merged(base: Family, name: str, document: Document) -> Family:
         (*base.refuse, *_refusals(document)),
         base.ignore | frozenset(map(str, ignore)),
         {**base.left_out, **{str(k): str(v) for k, v in _mapping(document, "left_out").items()}},
+        {**base.vision, **_rules(document, "vision", VISION)},
     )
 
 

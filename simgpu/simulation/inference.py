@@ -36,6 +36,7 @@ from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, S
 from simgpu.workload.inference.open_load import serve_at_rate
 from simgpu.workload.inference.serving import Load, serve
 from simgpu.workload.inference.timeline import timeline_of
+from simgpu.workload.inference.vision import Pictures, look, pictures_of
 from simgpu.workload.options import RunOptions
 from simgpu.workload.runtimes import Runtime
 
@@ -54,18 +55,24 @@ def infer(
     draft: TransformerConfig | None = None,
 ) -> Inferred:  # fmt: skip
     """Simulate a job of inference in the runtime `run`. Raises `InputError` (key only) for what cannot be run."""
+    pictures = pictures_of(job, model)
+    if pictures is not None and not isinstance(job, MixedStep):
+        job = job.model_copy(update={"prompt": job.prompt + pictures.tokens})
     deployment = deploy(cluster, job, model, plan, run, how)
     if isinstance(job, MixedStep):
         return _mixed(deployment, job, how.require_fit)
     if isinstance(job, Inference):
-        return _batch(deployment, job, draft, how.require_fit)
-    return _served(deployment, job, how.require_fit)
+        return _batch(deployment, job, draft, how.require_fit, pictures)
+    return _served(deployment, job, how.require_fit, pictures)
 
 
 # ---- one batch ---------------------------------------------------------------------------------------
 
 
-def _batch(deployment: Deployment, job: Inference, draft: TransformerConfig | None, require_fit: bool) -> Inferred:
+def _batch(
+    deployment: Deployment, job: Inference, draft: TransformerConfig | None, require_fit: bool,
+    pictures: Pictures | None = None,
+) -> Inferred:  # fmt: skip
     """A batch from its prompts to its last tokens."""
     plan = deployment.plan
     if job.batch < plan.dp:
@@ -78,7 +85,8 @@ def _batch(deployment: Deployment, job: Inference, draft: TransformerConfig | No
         deployment = replace(deployment, drafter=speculation.drafter.served)
     local, cached = ceil(job.batch / plan.dp), int(job.prompt * job.prefix_hit)
     memory = _memory(deployment, job.batch, job.prompt + job.output, require_fit)
-    done = generate(deployment, local, job.prompt, job.output, cached, job.chunk, speculation)
+    seen = look(deployment, pictures) if pictures else None
+    done = generate(deployment, local, job.prompt, job.output, cached, job.chunk, speculation, seen)
     execution = timeline_of(done.prefill, done.decode)
     tokens = job.batch * job.output
     row = {
@@ -92,16 +100,20 @@ def _batch(deployment: Deployment, job: Inference, draft: TransformerConfig | No
         "evaluated_steps": done.evaluations,
         **_rates(deployment, tokens, job.batch * (job.prompt + job.output), done.total, done.tpot),
         **_bound(done),
-        **_alone(deployment, job, done, execution),
+        **_alone(deployment, job, done, execution, pictures),
         **_held(deployment, memory, job.batch, job.prompt + job.output),
     }
+    if pictures is not None and seen is not None:
+        row |= {"image_tokens": pictures.tokens, "vision_s": local * seen.seconds}
     if speculation is not None:
         row["tokens_per_cycle"] = speculation.expected
     row |= _ends(deployment, row, [*done.prefill, *done.decode])
     return Inferred(execution, memory, row)
 
 
-def _alone(deployment: Deployment, job: Inference, done: Generation, execution: Execution) -> dict[str, Any]:
+def _alone(
+    deployment: Deployment, job: Inference, done: Generation, execution: Execution, pictures: Pictures | None = None
+) -> dict[str, Any]:
     """Columns of the same batch on one GPU, without its memory limit, and speedup and efficiency, with P10 and P90.
 
     There are none with a draft model.
@@ -113,7 +125,9 @@ def _alone(deployment: Deployment, job: Inference, done: Generation, execution: 
     if job.speculative is not None:
         return {}
     one = replace(deployment, plan=Plan(), drafter=None).fresh().shared()
-    alone = generate(one, job.batch, job.prompt, job.output, int(job.prompt * job.prefix_hit), job.chunk)
+    seen = look(one, pictures) if pictures else None
+    cached = int(job.prompt * job.prefix_hit)
+    alone = generate(one, job.batch, job.prompt, job.output, cached, job.chunk, look=seen)
     ends = _ends(one, {"step_s": alone.total}, [*alone.prefill, *alone.decode])
     errors = [
         unsure(run, _named(of, seconds), "step_s", of.plan, of.cluster.kernel)
@@ -172,7 +186,7 @@ def _mixed(deployment: Deployment, job: MixedStep, require_fit: bool) -> Inferre
 # ---- a server ----------------------------------------------------------------------------------------
 
 
-def _served(deployment: Deployment, job: Serving, require_fit: bool) -> Inferred:
+def _served(deployment: Deployment, job: Serving, require_fit: bool, pictures: Pictures | None = None) -> Inferred:
     """A server in its steady state, under clients or at a rate."""
     plan, cached = deployment.plan, int(job.prompt * job.prefix_hit)
     if job.concurrency is not None and job.concurrency < plan.dp:
@@ -180,11 +194,12 @@ def _served(deployment: Deployment, job: Serving, require_fit: bool) -> Inferred
     if plan.cp > 1:
         raise InputError(f"{plan.cp}: a server with context parallelism is not modelled; expected 1", key="plan.cp")
     memory = _memory(deployment, plan.dp, job.prompt + job.output, require_fit)
+    vision = look(deployment, pictures).seconds if pictures else 0.0
     if job.concurrency is not None:
-        done = serve(deployment, Load(job.concurrency, job.prompt, job.output, cached))
+        done = serve(deployment, Load(job.concurrency, job.prompt, job.output, cached, look=vision))
     else:
         assert job.rate is not None
-        done = serve_at_rate(deployment, job.rate, job.prompt, job.output, cached)
+        done = serve_at_rate(deployment, job.rate, job.prompt, job.output, cached, vision)
     load = done.load
     whole = max(round(done.batch), 1)
     together = whole / sum(share * step.sequences for step, share in done.decode)
@@ -204,6 +219,8 @@ def _served(deployment: Deployment, job: Serving, require_fit: bool) -> Inferred
                  done.requests_per_s * (load.output + load.prompt) * done.total, done.total, done.tpot),
         **_held(deployment, memory, batch, load.prompt + load.output),
     }  # fmt: skip
+    if pictures is not None:
+        row |= {"image_tokens": pictures.tokens, "vision_s": vision}
     row |= _ends(deployment, row, runs, load=job.concurrency != 1, queue=done.saturated)
     return Inferred(timeline_of([], runs), memory, row)
 

@@ -76,6 +76,10 @@ class BatchResult(InferenceResult):
     """Output tokens of a sequence (tokens)."""
     cached: int
     """Tokens of a prompt that are in the cache already."""
+    image_tokens: int | None = None
+    """Tokens of a prompt that its images take by the rule of the model (tokens)."""
+    vision_s: float | None = None
+    """Time of the vision tower: for all prompts of a batch, of a server for one (s)."""
     ttft_s: float
     """Time to first token: of the last prompt of a batch; of a server the mean, with queueing (s)."""
     ttft_s_p10: float
@@ -153,6 +157,10 @@ class ServingResult(InferenceResult):
     """Output tokens of a sequence (tokens)."""
     cached: int
     """Tokens of a prompt that are in the cache already."""
+    image_tokens: int | None = None
+    """Tokens of a prompt that its images take by the rule of the model (tokens)."""
+    vision_s: float | None = None
+    """Time of the vision tower: for all prompts of a batch, of a server for one (s)."""
     ttft_s: float
     """Time to first token: of the last prompt of a batch; of a server the mean, with queueing (s)."""
     ttft_s_p10: float

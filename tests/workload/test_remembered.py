@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_scenarios import MODELS, cluster
+from training_scenarios import CATALOGUE, MODELS, SMALL, cluster
 
-from simgpu import Inference, MixedStep, OperatorList, Plan, Prefill, Serving, Training, memo, simulate
+from simgpu import Inference, MixedStep, OperatorList, Plan, Prefill, Serving, memo, simulate
 from simgpu.hardware.cluster import Cluster
 from simgpu.plan.checks import PLAN_KEYS
-from simgpu.workload.inference.jobs import Speculative
+from simgpu.workload.inference.jobs import Images, Speculative
 from simgpu.workload.jobs import JOBS
 from simgpu.workload.options import RunOptions
 
+MODELS = {**MODELS, "sees": replace(CATALOGUE.model("qwen3-vl-8b"), name="sees", **SMALL)}
 SHARED = {name: cluster(name) for name in ("dgx-h100-ib", "rtx-4090-8x-ethernet")}
 
 BASES: dict[str, Any] = {
@@ -40,12 +41,12 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "inference": {
         "batch": 8, "prompt": 512, "output": 16, "chunk": 128, "prefix_hit": 0.5,
-        "speculative": Speculative(draft="mtp", acceptance=0.7), **_DEPLOYED,
+        "speculative": Speculative(draft="mtp", acceptance=0.7), "images": Images(height=64, width=512), **_DEPLOYED,
     },
     "mixed": {"prefill": 128, "past": 1024, "decodes": 8, "context": 4096, **_DEPLOYED},
     "serving": {
         "concurrency": 16, "rate": 4.0, "prompt": 512, "output": 32, "prefix_hit": 0.5, "chunk": 128,
-        **_DEPLOYED, "sequences": 2,
+        "images": Images(height=64, width=512), **_DEPLOYED, "sequences": 2,
     },
 }  # fmt: skip
 """Of each job: another value of each of its fields."""
@@ -75,12 +76,15 @@ HOW: dict[str, tuple[dict[str, Any], Any]] = {
 }  # fmt: skip
 """Of each argument of `simulate`."""
 
+OTHER_JOBS = {"training", "network"}
+"""Jobs whose fields are other tests'."""
+
 ELSEWHERE = {"cluster", "workload", "plan", "framework", "folded", "require_fit", "draft", "catalogue"}
 """Arguments that are other tests', or of training alone."""
 
 
 def test_every_field_of_every_job_is_compared() -> None:
-    assert set(FIELDS) == set(JOBS) - {Training.model_fields["kind"].default}
+    assert set(FIELDS) == set(JOBS) - OTHER_JOBS
     for kind, values in FIELDS.items():
         assert set(values) == set(JOBS[kind].model_fields) - {"kind"}, kind
     keys = {*PLAN_KEYS, "sequence_parallel"}
@@ -93,7 +97,8 @@ def pairs() -> list[Any]:
     """(kind, what both have in common, the field that differs, its other value)."""
     found = []
     for kind, values in FIELDS.items():
-        found += [(kind, {"model": "experts"} if key == "routing" else {}, key, one) for key, one in values.items()]
+        needs = {"routing": {"model": "experts"}, "images": {"model": "sees"}}
+        found += [(kind, needs.get(key, {}), key, one) for key, one in values.items()]
         more = ((key, *one) for key, one in {**PLANS, **HOW}.items() if key not in NOT_OF[kind])
         found += [(kind, given, key, value) for key, given, value in more]
     return [pytest.param(*one, id=f"{one[0]} {one[2]}") for one in found]

@@ -274,6 +274,13 @@ def _model_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str
     source = described.source or str(catalogue.find("models", name) or name)
     entries = [(key, str(value), source) for key, value in config.said().items()]
     entries.append(("parameters", f"{config.parameters:,}", "computed from the above"))
+    if config.vision is not None:
+        from simgpu.model.networks.vision import tower_parameters
+
+        one = config.vision
+        said = f"{one.layers} layers, {one.hidden} wide, patches of {one.patch}"
+        entries.append(("vision tower", said, f"{source}, vision_config"))
+        entries.append(("vision parameters", f"{tower_parameters(one):,}", "computed from vision_config; apart"))
     if described.published_parameters and name == base_name(name):
         published = f"{described.published_parameters:,.0f}"
         entries.append(("published parameters", published, described.parameters_source))

@@ -57,6 +57,7 @@ def deploy(
     return Deployment(
         config, cluster, plan, precision, run, wide, cache, sums, routing, how.sustained(job), how.algorithm,
         how.protocol, job.offload, limit, job.sequences or 0, job.memory_share,
+        sees=not isinstance(job, MixedStep) and job.images is not None,
     ).shared()  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from simgpu.hardware.inherit import DEFAULT
 from simgpu.hardware.machine import machine_of
 from simgpu.memo import Region, content, key_of
 from simgpu.model.config import TransformerConfig
+from simgpu.model.networks.vision import tower_parameters
 from simgpu.model.operators import BYTES, Attention, Dim, Matmul, Operator, Pointwise, Scan
 from simgpu.model.serving import (
     FEW_QUERIES,
@@ -132,6 +133,7 @@ class Deployment:
     memory_share: float | None = None  # that the engine takes; None: as the runtime has it
     drafter: Served | None = None  # held beside the model, for which it guesses
     part: bool = False  # a layer of a model whose embedding and head it shares
+    sees: bool = False  # prompts hold images: the vision tower is loaded too
     _steps: Region[Groups, StepTime] = field(default_factory=lambda: Region(REMEMBERED), repr=False, compare=False)
     _blocks: Region[tuple[Any, ...], Block] = field(
         default_factory=lambda: Region(REMEMBERED), repr=False, compare=False
@@ -182,8 +184,14 @@ class Deployment:
         reserve = run.set_aside(self.memory_share, score, every, self.cluster.gpu, self.seats)
         return Served(
             self.config, self.plan, self.precision, self.dtype, self.kv_dtype, self.chunk, reserve, self.offloaded,
-            run.style == "ggml", run.narrower, self.drafter, self.part,
+            run.style == "ggml", run.narrower, self.drafter, self.part, self._tower_bytes,
         )  # fmt: skip
+
+    @property
+    def _tower_bytes(self) -> float:
+        """Bytes of the vision tower, in 16 bits, where there are images."""
+        tower = self.config.vision
+        return 2.0 * tower_parameters(tower) if self.sees and tower is not None else 0.0
 
     @property
     def _every_logit(self) -> bool:

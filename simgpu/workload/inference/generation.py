@@ -77,11 +77,12 @@ class Generation:
 
 def generate(
     deployment: Deployment, batch: int, prompt: int, output: int, cached: int = 0, chunk: int | None = None,
-    speculation: Speculation | None = None,
+    speculation: Speculation | None = None, look: StepTime | None = None,
 ) -> Generation:  # fmt: skip
     """`batch` prompts of `prompt` tokens, of which `cached` are in the cache already, answered by `output` tokens each.
 
-    `chunk` limits the new tokens of a step (default: as the runtime does).
+    `chunk` limits the new tokens of a step (default: as the runtime does). Before the prefill a vision tower takes a
+    step for each prompt, `look`.
     """
     steps = prefill_runs(deployment, batch, prompt, cached, chunk)
     seconds = pipelined(steps, deployment.runtime.queue)
@@ -89,6 +90,9 @@ def generate(
         drafts = prefill_runs(speculation.drafter, batch, prompt, cached, chunk)
         seconds += pipelined(drafts)
         steps += drafts if deployment.plan.pp == 1 else ()
+    if look is not None:
+        steps = (Run(look, batch, look.seconds), *steps)
+        seconds += batch * look.seconds
     return Generation(
         steps,
         seconds,

@@ -57,6 +57,15 @@ class _Deployed(Strict):
     engine that tries its largest step at its start sets memory aside for them; default: as the runtime."""
 
 
+class Images(Strict):
+    """Images of each prompt, for a model that sees. They take tokens by its own rule, beside those of `prompt`."""
+
+    count: Annotated[int, Field(strict=True, gt=0, le=100_000)] = 1
+    height: Annotated[int, Field(strict=True, gt=0, le=65_536)]
+    """Pixels."""
+    width: Annotated[int, Field(strict=True, gt=0, le=65_536)]
+
+
 class Inference(_Deployed):
     """One batch: `batch` prompts of `prompt` tokens are prefilled together, then each gets `output` tokens."""
 
@@ -68,6 +77,7 @@ class Inference(_Deployed):
     """New tokens of a step at most; default: as the runtime limits them."""
     prefix_hit: PartialShare = 0.0
     """Share of the prompt whose keys and values are in the cache already."""
+    images: Images | None = None
     speculative: Speculative | None = None
 
 
@@ -101,6 +111,7 @@ class Serving(_Deployed):
     output: Annotated[int, Field(strict=True, ge=2, le=10**12)]
     prefix_hit: PartialShare = 0.0
     """Share of the prompt whose keys and values are in the cache already."""
+    images: Images | None = None
 
     @model_validator(mode="after")
     def _one_load(self) -> Serving:

@@ -21,12 +21,15 @@ STEPS = 40
 """Halvings of the interval in which N lies."""
 
 
-def serve_at_rate(deployment: Deployment, rate: float, prompt: int, output: int, cached: int = 0) -> Serving:
+def serve_at_rate(
+    deployment: Deployment, rate: float, prompt: int, output: int, cached: int = 0, look: float = 0.0
+) -> Serving:
     """The steady state of a server that `rate` requests/s come to, all replicas together.
 
-    Raises `InputError` (key only) where the server answers fewer.
+    A vision tower takes `look` seconds for the images of a request. Raises `InputError` (key only) where the server
+    answers fewer.
     """
-    load = Load(1, prompt, output, cached, closed=False)
+    load = Load(1, prompt, output, cached, closed=False, look=look)
 
     def at(requests: float) -> Serving:
         return serve(deployment, replace(load, concurrency=requests))

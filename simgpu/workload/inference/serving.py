@@ -49,7 +49,8 @@ from simgpu.workload.inference.generation import CHUNKS, decode_seconds, pipelin
 class Load:
     """Requests at a time, and tokens of each; `cached` of the prompt are in the cache already.
 
-    `closed`: clients that wait for their answers; else requests come whatever the server does.
+    `closed`: clients that wait for their answers; else requests come whatever the server does. `look` are seconds of
+    the vision tower for the images of one.
     """
 
     concurrency: float
@@ -57,6 +58,7 @@ class Load:
     output: int
     cached: int = 0
     closed: bool = True
+    look: float = 0.0
 
     @property
     def new(self) -> int:
@@ -176,7 +178,7 @@ def batch_of(deployment: Deployment, load: Load, size: int) -> Batch:
     """A replica with `size` requests in its batch."""
     run, output = deployment.runtime, load.output
     step, decode_s = decode_seconds(deployment, size, load.context)
-    alone = pipelined(prefill_runs(deployment, 1, load.prompt, load.cached), run.queue)
+    alone = pipelined(prefill_runs(deployment, 1, load.prompt, load.cached), run.queue) + load.look
     passage = prompts_between(deployment, load, size, decode_s, alone)
     interference = passage.share * (size - 1) * passage.added / passage.steps
     tpot = decode_s + interference
@@ -245,7 +247,7 @@ def prompts_between(deployment: Deployment, load: Load, size: int, decode_s: flo
     output, run = load.output, deployment.runtime
     if run.mixes and deployment.plan.pp == 1:
         return _mixed(deployment, load, size, alone)
-    whole = pipelined(prefill_runs(deployment, size, load.prompt, load.cached), run.queue)
+    whole = pipelined(prefill_runs(deployment, size, load.prompt, load.cached), run.queue) + size * load.look
     if not run.mixes:
         return Passage(whole / size, output, 0.5, whole + (output - 1) * decode_s)
     added = alone / deployment.plan.pp if size <= output else whole / size
@@ -264,7 +266,7 @@ def _mixed(deployment: Deployment, load: Load, size: int, alone: float) -> Passa
     steps = max(output, size * chunks / joined)
     decodes = size if steps == output else max(round(size * (output - 1) / steps), 1)
     plain = deployment.decode(decodes, load.context).seconds
-    added = prompt_beside(deployment, load, joined, decodes)
+    added = prompt_beside(deployment, load, joined, decodes) + load.look
     least = size * alone if chunks > 1 else 0.0  # chunks are no faster beside decodes than without them
     return Passage(added, steps, 1.0, max(steps * plain + size * added, least))
 
