@@ -125,7 +125,7 @@ def _run(row: Mapping[str, Any], time: str, total: float, about: Hashable, kerne
         library=library,
         architecture=kernel.architecture,
         version=measured,
-        load=row["workload"] == "serving",
+        load=row["workload"] in ("serving", "traffic"),
     )
     found = run_spread(op, value, run)
     if not measured:

@@ -19,7 +19,13 @@ from simgpu.model.operators import BYTES
 from simgpu.plan.checks import PLAN_KEYS, check_fits_cluster
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.program import Program, shard
-from simgpu.simulation.inference_result import BatchResult, InferenceResult, MixedStepResult, ServingResult
+from simgpu.simulation.inference_result import (
+    BatchResult,
+    InferenceResult,
+    MixedStepResult,
+    ServingResult,
+    TrafficResult,
+)
 from simgpu.simulation.memory_use import MemoryUse
 from simgpu.simulation.result import Result
 from simgpu.simulation.step_result import StepResult, TrainingResult
@@ -27,8 +33,18 @@ from simgpu.timing.kernels import KernelModel
 from simgpu.timing.uncertainty import distance_of, layers_of
 from simgpu.workload.execution import Execution, execute
 from simgpu.workload.frameworks import Framework
-from simgpu.workload.inference.jobs import InferenceJob
-from simgpu.workload.jobs import Inference, MixedStep, OperatorList, Prefill, Serving, Training, Workload, job_of
+from simgpu.workload.inference.jobs import Deployed
+from simgpu.workload.jobs import (
+    Inference,
+    MixedStep,
+    OperatorList,
+    Prefill,
+    Serving,
+    Traffic,
+    Training,
+    Workload,
+    job_of,
+)
 from simgpu.workload.options import RunOptions, Settings
 from simgpu.workload.runtimes import Runtime
 
@@ -72,6 +88,11 @@ def simulate(
 ) -> ServingResult: ...  # fmt: skip
 @overload
 def simulate(
+    cluster: Cluster | str, workload: Traffic, model: Model = None, plan: Split = None,
+    options: How = None, *, draft: Model = None, catalogue: Catalogue | None = None, **settings: Unpack[Settings],
+) -> TrafficResult: ...  # fmt: skip
+@overload
+def simulate(
     cluster: Cluster | str, workload: Workload | Mapping[str, Any], model: Model = None, plan: Split = None,
     options: How = None, *, draft: Model = None, catalogue: Catalogue | None = None, **settings: Unpack[Settings],
 ) -> Result: ...  # fmt: skip
@@ -103,7 +124,7 @@ def simulate(
         Names, or what `load_cluster` and `load_model` make of them: that is quicker for several calls. A workload that
         lists its operators needs no model.
     workload
-        `Prefill`, `Training`, `Inference`, `MixedStep`, `Serving` or `OperatorList`, or a mapping with its `kind`.
+        `Prefill`, `Training`, `Inference`, `MixedStep`, `Serving`, `Traffic` or `OperatorList`, or a mapping with its `kind`.
     plan
         How it is split, as `Plan` or a mapping of its keys; one GPU by default.
     options, settings
@@ -117,8 +138,8 @@ def simulate(
     Returns
     -------
     Result
-        Of the class of the job: `StepResult`, `TrainingResult`, `BatchResult`, `MixedStepResult`, `ServingResult`. Its
-        figures are attributes, in SI units; `row` holds them by column.
+        Of the class of the job: `StepResult`, `TrainingResult`, `BatchResult`, `MixedStepResult`, `ServingResult`,
+        `TrafficResult`. Its figures are attributes, in SI units; `row` holds them by column.
 
     Raises
     ------
@@ -132,7 +153,7 @@ def simulate(
     plan, workload = Plan.of(plan or {}), job_of(workload)
     how = RunOptions.of(options, settings)
     check_fits_cluster(plan, cluster)
-    if isinstance(workload, (Inference, MixedStep, Serving)):
+    if isinstance(workload, Deployed):
         run = runtime_of(workload, catalogue or usual_catalogue())
         return _infer(cluster, workload, model, plan, how, run, draft)
     dtype, sums = how.dtype, how.sums
@@ -168,7 +189,7 @@ def simulate(
     return StepResult.of(row, execution, weights)
 
 
-def runtime_of(job: InferenceJob, catalogue: Catalogue) -> Runtime:
+def runtime_of(job: Deployed, catalogue: Catalogue) -> Runtime:
     """The runtime of a job of inference. Raises `InputError` (key `workload.runtime`) where the catalogue lacks it."""
     try:
         return catalogue.runtime(job.runtime)
@@ -182,6 +203,8 @@ def _infer(
 ) -> InferenceResult:  # fmt: skip
     from simgpu.simulation.inference import infer
 
+    if isinstance(workload, Traffic):
+        return _follow(cluster, workload, model, plan, how, run)
     done = infer(cluster, workload, model, plan, how, run, draft)
     assert model is not None
     row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
@@ -189,6 +212,20 @@ def _infer(
         "inference": BatchResult, "mixed": MixedStepResult, "serving": ServingResult,
     }  # fmt: skip
     return kinds[workload.kind].of(row, done.execution, MemoryUse.of_inference(done.memory))
+
+
+def _follow(
+    cluster: Cluster, workload: Traffic, model: TransformerConfig | None, plan: Plan, how: RunOptions, run: Runtime
+) -> TrafficResult:
+    """A server under requests that are followed one by one."""
+    from simgpu.simulation.traffic import answer
+    from simgpu.workload.inference.deploying import deploy
+
+    deployment = deploy(cluster, workload.served(), model, plan, run, how)
+    done = answer(deployment, workload, how.require_fit)
+    assert model is not None
+    row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
+    return TrafficResult.of(row, done.execution, MemoryUse.of_inference(done.memory)).followed(done.served)
 
 
 def _asked(model: str, kind: str, cluster: Cluster, dtype: str, plan: Plan) -> dict[str, Any]:

@@ -17,10 +17,12 @@ from simgpu.plan.parallelism import Plan
 from simgpu.schema_errors import validate
 from simgpu.workload.fields import Accumulate, Dtype, Passes, Routing, Size, Strict, positive
 from simgpu.workload.frameworks import Framework
-from simgpu.workload.inference.jobs import Inference, MixedStep, Serving
+from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Serving
+from simgpu.workload.server.jobs import Traffic
 
 __all__ = [
-    "Accumulate", "Dtype", "Inference", "MixedStep", "OperatorList", "Prefill", "Serving", "Training", "Workload",
+    "Accumulate", "Dtype", "Inference", "MixedStep", "OperatorList", "Prefill", "Serving", "Traffic", "Training",
+    "Workload",
 ]  # fmt: skip
 
 
@@ -345,7 +347,9 @@ class OperatorList(Strict):
         return ModelGraph("operators", (Segment("operators", tuple(built), self.repeat),))
 
 
-Workload = Annotated[Prefill | Training | OperatorList | Inference | MixedStep | Serving, Field(discriminator="kind")]
+Workload = Annotated[
+    Prefill | Training | OperatorList | Inference | MixedStep | Serving | Traffic, Field(discriminator="kind")
+]
 
 
 def longest_sequence(job: Workload) -> int:
@@ -357,7 +361,14 @@ def longest_sequence(job: Workload) -> int:
             return max(job.past + job.prefill, job.context if job.decodes else 0)
         case Inference() | Serving():
             return job.prompt + job.output
+        case Traffic():
+            return job.longest
     return 0
+
+
+def deployed_as(job: InferenceJob | Traffic) -> InferenceJob:
+    """The job by which a deployment is made: of a load of requests, a server with the same limits."""
+    return job.served() if isinstance(job, Traffic) else job
 
 
 def _checked(model: TransformerConfig | None, job: Prefill | Training, plan: Plan) -> TransformerConfig:
@@ -372,7 +383,8 @@ def _checked(model: TransformerConfig | None, job: Prefill | Training, plan: Pla
 
 
 JOBS = {
-    one.model_fields["kind"].default: one for one in (Prefill, Training, OperatorList, Inference, MixedStep, Serving)
+    one.model_fields["kind"].default: one
+    for one in (Prefill, Training, OperatorList, Inference, MixedStep, Serving, Traffic)
 }
 """Classes of jobs by their `kind`."""
 
@@ -390,5 +402,5 @@ def job_of(job: Mapping[str, Any] | Workload) -> Workload:
         return InputError(problem, key=dotted(("workload", *path)))
 
     found: Any = validate(JOBS[kind], plain(dict(job)), blame)
-    typed: Prefill | Training | OperatorList | Inference | MixedStep | Serving = found
+    typed: Prefill | Training | OperatorList | Inference | MixedStep | Serving | Traffic = found
     return typed

@@ -230,7 +230,7 @@ class ColumnChecks:
     def _topology(self, plot: PlotFields, place: Place) -> None:
         self._timeline(plot, place)
         (row,) = self.rows
-        if row["workload"] in ("inference", "mixed", "serving") and row.get("pp", 1) > 1:
+        if row["workload"] in ("inference", "mixed", "serving", "traffic") and row.get("pp", 1) > 1:
             problem = f"loads of links are not supported for inference with {row['pp']} pipeline stages; expected 1"
             raise self.document.error(problem, (*place, "kind"))
 

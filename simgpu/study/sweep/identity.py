@@ -28,7 +28,8 @@ from simgpu.study.pools.versions import code_digest
 from simgpu.version import __version__
 from simgpu.workload.defaults import filled
 from simgpu.workload.frameworks import Framework
-from simgpu.workload.jobs import Inference, MixedStep, Serving, Training
+from simgpu.workload.inference.jobs import Deployed
+from simgpu.workload.jobs import Inference, Training
 from simgpu.workload.runtimes import Runtime
 
 DIGESTS = 4096
@@ -68,7 +69,7 @@ class Identities:
         if isinstance(job, Training):
             stack = framework_of(scenario, self.resolver.catalogue, places)
             parts["framework"] = self._digest(stack, Framework.values)
-        elif isinstance(job, (Inference, MixedStep, Serving)):
+        elif isinstance(job, Deployed):
             check_names(scenario, self.resolver.catalogue, places)
             run = self.resolver.catalogue.runtime(job.runtime)
             parts["runtime"] = self._digest(run, _of_runtime)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from simgpu.workload.fields import Size
-from simgpu.workload.inference.jobs import Deployed
+from simgpu.workload.inference.jobs import Deployed, Serving
 
 Arrivals = Literal["poisson", "gamma", "constant", "burst", "ramp", "stages", "day", "closed", "trace"]
 RouterName = Literal["round_robin", "random", "least_requests", "least_tokens", "prefix_aware", "power_of_two"]
@@ -114,6 +114,13 @@ class Traffic(Deployed):
         """Tokens of the longest request as far as the means say it; 0 for a trace without them."""
         return self.prefix_tokens + self.turns * (self.prompt or 0) + self.turns * (self.output or 0)
 
+    def served(self) -> Serving:
+        """A server with the same limits, under one client."""
+        keys = ("runtime", "precision", "kv_cache", "routing", "offload", "memory_share", "chunk", "sequences")
+        kept = {key: getattr(self, key) for key in keys}
+        prompt = self.prefix_tokens + self.turns * (self.prompt or 1) + (self.turns - 1) * (self.output or 0)
+        return Serving(concurrency=1, prompt=prompt, output=max(self.output or 2, 2), **kept)
+
     @model_validator(mode="after")
     def _one_load(self) -> Traffic:
         said = [name for name in ("rate", "stages", "clients", "trace") if getattr(self, name) is not None]
@@ -131,6 +138,10 @@ class Traffic(Deployed):
             raise ValueError(f"burstiness {self.burstiness:g} is of arrivals gamma, not {self.process}")
         if self.process in ("burst", "closed") and self.requests is None and self.duration_s is not None:
             raise ValueError(f"expected requests, not duration_s, for arrivals {self.process}")
+        return self
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Traffic:
         if self.trace is None and (self.prompt is None or self.output is None):
             raise ValueError("expected prompt and output, or a trace that has them")
         if self.spread and self.lengths == "fixed":

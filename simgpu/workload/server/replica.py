@@ -46,6 +46,7 @@ class Replica:
         self._stepping = 0
         self._late: list[tuple[float, int]] = []  # of engines that do not mix: last token, and of how many
         self.blocked = False
+        self._state = (0, 0, 0, 0)
 
     # ---- from outside --------------------------------------------------------------------------------
 
@@ -67,8 +68,10 @@ class Replica:
         if self.end == inf:
             self.last_start = now
             self.plan(now)
-        elif self._k > 1 and not self.blocked:
+            return
+        if self._k > 1 and not self.blocked:
             self._cut(now)
+        self.tally.series.span(now, self.end, (0, 1, 0, 0))
 
     def plan(self, now: float) -> None:
         """Decide on the next step; `end` is when it ends, infinite where there is nothing to do."""
@@ -89,11 +92,14 @@ class Replica:
             if self.waiting:  # seen by the next step only: the engine has nothing else to do
                 self.last_start = now
                 self.plan(now)
+            return
+        pool = self.pool
+        self._state = (len(self.running), len(self.waiting), pool.total - pool.free, self.n)
 
     def commit(self) -> None:
         """Carry out the planned step."""
         start, end, n = self.now, self.end, self.n
-        self.tally.span(start, end, self)
+        self.tally.span(start, end, self._state)
         self.now = end
         if not self._chunks:
             self._decoded(start, end, n)

@@ -8,10 +8,6 @@ from __future__ import annotations
 
 from array import array
 from math import ceil, exp, floor, log
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from simgpu.workload.server.replica import Replica
 
 EXACT = 200_000
 """Samples that are kept one by one."""
@@ -163,11 +159,8 @@ class Tally:
             first += rise * same
             steps -= same
 
-    def span(self, start: float, end: float, replica: Replica) -> None:
-        """A replica was busy with a step or several equal ones."""
+    def span(self, start: float, end: float, state: tuple[int, int, int, int]) -> None:
+        """A replica was busy with a step or several equal ones, in a state of `SERIES`."""
         self.busy_s += end - start
-        pool = replica.pool
-        used = pool.total - pool.free
-        self.most_used = max(self.most_used, used)
-        state = (len(replica.running), len(replica.waiting), used, replica.n)
+        self.most_used = max(self.most_used, state[2])
         self.series.span(start, end, state)
