@@ -124,7 +124,8 @@ def simulate(
         Names, or what `load_cluster` and `load_model` make of them: that is quicker for several calls. A workload that
         lists its operators needs no model.
     workload
-        `Prefill`, `Training`, `Inference`, `MixedStep`, `Serving`, `Traffic` or `OperatorList`, or a mapping with its `kind`.
+        `Prefill`, `Training`, `Inference`, `MixedStep`, `Serving`, `Traffic` or `OperatorList`, or a mapping with its
+        `kind`.
     plan
         How it is split, as `Plan` or a mapping of its keys; one GPU by default.
     options, settings
