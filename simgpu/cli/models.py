@@ -20,6 +20,7 @@ from simgpu.cli.base import (
     tell,
     tell_written,
 )
+from simgpu.errors import InputError
 
 
 @main.command(

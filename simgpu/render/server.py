@@ -33,6 +33,8 @@ def server_figure(served: Any, words: str) -> Figure:
 
 def _first_tokens(panel: Axes, served: Any) -> None:
     """Percentiles of TTFT by the time at which requests were sent."""
+    from matplotlib.ticker import FuncFormatter
+
     sent = [record[1] for record in served.records]
     width = max(served.last_sent, 1e-9) / WINDOWS
     groups: list[list[float]] = [[] for _ in range(WINDOWS)]
@@ -42,6 +44,7 @@ def _first_tokens(panel: Axes, served: Any) -> None:
         points = [((i + 0.5) * width, _percentile(some, share)) for i, some in enumerate(groups) if some]
         panel.plot(*zip(*points, strict=True), color=colour, label=f"P{share}", lw=1.8)
     panel.set_yscale("log")
+    panel.yaxis.set_major_formatter(FuncFormatter(_seconds))
     _named(panel, "Time to first token", "Sent at (s)", "TTFT (s)")
 
 
@@ -65,14 +68,21 @@ def _cache(panel: Axes, served: Any) -> None:
 
 def _spread(panel: Axes, served: Any) -> None:
     """Cumulative shares of latencies, on a common axis of time."""
+    from matplotlib.ticker import FuncFormatter
+
     samples = {"TTFT": served.ttft, "TPOT": served.tpot, "ITL": served.tally.itl, "end to end": served.total}
     for (name, sample), colour in zip(samples.items(), COLOURS, strict=False):
         points = [(value, 100 * share) for value, share in sample.curve() if value > 0]
         if points:
             panel.plot(*zip(*points, strict=True), color=colour, label=name, lw=1.8)
     panel.set_xscale("log")
+    panel.xaxis.set_major_formatter(FuncFormatter(_seconds))
     panel.set_ylim(0, 101)
     _named(panel, "Shares of requests (of tokens for ITL)", "Seconds", "Share below (%)")
+
+
+def _seconds(value: float, _: object = None) -> str:
+    return f"{value:g}"
 
 
 def _named(panel: Axes, title: str, x: str, y: str) -> None:

@@ -329,8 +329,8 @@ class TrafficResult(InferenceResult):
     busy: float
     """Share of the time in which a replica runs a step (traffic only) (share)."""
     stationary: str
-    """Yes, no (requests come faster than they are answered), or unsure where the ends of the interval disagree
-    (traffic only)."""
+    """Yes, no (requests come faster than they are answered), unsure where the ends of the interval disagree, or
+    varies where arrivals do (traffic only)."""
     steady_ttft_s: float | None = None
     """Ttft_s by the closed form of kind serving under the same load, where it has one (traffic only) (s)."""
     steady_tpot_s: float | None = None

@@ -63,7 +63,7 @@ def answer(deployment: Deployment, job: Traffic, require_fit: bool) -> Answered:
         **times(done.total.mean, runs, deployment, per=1.0 / max(output - 1, 1)),
         **_figures(done, deployment),
         **_state(done, series, job),
-        "stationary": _in_words([one.stationary for one in (low, done, high)]),
+        "stationary": _in_words(job, [one.stationary for one in (low, done, high)]),
         **_steady(deployment, job, prompt, output),
         **held(deployment, memory, batch * plan.dp, round(prompt + output)),
         "distance": distance_of(deployment.cluster.kernel, spread.layers),
@@ -79,7 +79,13 @@ def answer(deployment: Deployment, job: Traffic, require_fit: bool) -> Answered:
     return Answered(timeline_of([], runs), memory, row, done)
 
 
-def _in_words(stationary: list[bool]) -> str:
+VARYING = ("burst", "ramp", "stages", "day", "trace")
+"""Arrivals that are not steady themselves."""
+
+
+def _in_words(job: Traffic, stationary: list[bool]) -> str:
+    if job.process in VARYING:
+        return "varies"
     return "yes" if all(stationary) else "unsure" if any(stationary) else "no"
 
 

@@ -54,7 +54,8 @@ def figure_of(outcome: ExperimentResult, plot: PlotFields) -> Any:
     if plot.kind == "server":
         from simgpu.render.server import server_figure
 
-        return server_figure(runs[0][1].served, heading)
+        served: Any = runs[0][1]
+        return server_figure(served.served, heading)
     return _several(plot, runs, heading)
 
 

@@ -24,8 +24,9 @@ PARTS = ("front", "wait", "prompt", "interference", "decode")
 KEPT = 200_000
 """Requests of which a run keeps a record."""
 
-GROWTH = 1.5
-"""A load is not stationary if so many times more requests are inside at its end than in its second quarter."""
+GROWTH = 0.03
+"""A load is not stationary if, of the requests that come between its second quarter and its last, so large a share is
+still inside, and more than three standard deviations of a Poisson count."""
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Served:
     good: int = 0
     prompts: int = 0
     outputs: int = 0
-    computed: int = 0
+    hits: int = 0
     start: float = 0.0
     end: float = 0.0
     last_sent: float = 0.0
@@ -63,6 +64,7 @@ class Served:
         self.good += ttft <= self.limits[0] and tpot <= self.limits[1]
         self.prompts += one.prompt
         self.outputs += one.output
+        self.hits += one.hit
         decode = one.last - one.first
         parts = self.parts
         parts[0] += one.arrival - one.sent
@@ -96,18 +98,28 @@ class Served:
     @property
     def hit_rate(self) -> float:
         """Share of the prompt tokens that were in the cache."""
-        return self.tally.hits / self.prompts if self.prompts else 0.0
+        return self.hits / self.prompts if self.prompts else 0.0
 
     @property
     def stationary(self) -> bool:
-        """False if ever more requests were inside while they were sent."""
+        """False if ever more requests waited, or were inside, while they were sent.
+
+        A server fills for as long as a request takes: those inside are compared after that, where the run is longer.
+        """
         rows = [row for row in self.tally.series.rows() if row["time_s"] <= self.last_sent]
         if len(rows) < 8:
             return True
-        inside = [row["running"] + row["waiting"] for row in rows]
-        quarter = len(inside) // 4
-        early, late = (sum(some) / len(some) for some in (inside[quarter : 2 * quarter], inside[-quarter:]))
-        return bool(late <= GROWTH * early + 3 * early**0.5 + 1)
+        waiting = [row["waiting"] for row in rows]
+        filled = self.total.percentiles((90.0,))[0]
+        inside = [row["running"] + row["waiting"] for row in rows if row["time_s"] > filled]
+        long = len(inside) >= len(rows) / 2
+        return not self._grows(waiting, 0.5) and not (long and self._grows(inside, 0.5 * len(inside) / len(rows)))
+
+    def _grows(self, counts: list[float], part: float) -> bool:
+        """True if counts grow from their second quarter to their last, which are `part` of the sending apart."""
+        quarter = len(counts) // 4
+        early, late = (sum(some) / len(some) for some in (counts[quarter : 2 * quarter], counts[-quarter:]))
+        return late - early > max(GROWTH * self.requests * part, 3 * early**0.5 + 1)
 
 
 COLUMNS = ("request", "sent_s", "prompt", "output", "hit", "admitted_s", "first_s", "last_s", "preempted")
