@@ -63,7 +63,8 @@ def _cache(panel: Axes, served: Any) -> None:
     panel.plot([row["time_s"] for row in rows], [100 * row["used"] / blocks for row in rows], color=COLOURS[2], lw=1.8)
     panel.set_ylim(0, 105)
     lost = f", {served.tally.preemptions:,} preemptions" if served.tally.preemptions else ""
-    _named(panel, f"Cache: {100 * served.hit_rate:.1f} % of prompt tokens found{lost}", "Time (s)", "Blocks held (%)")
+    found = f": {100 * served.hit_rate:.1f} % of prompt tokens found" if served.hit_rate > 0.0005 else ""
+    _named(panel, f"Cache{found}{lost}", "Time (s)", "Blocks held (%)")
 
 
 def _spread(panel: Axes, served: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from simgpu.errors import InputError
@@ -13,7 +14,7 @@ from simgpu.workload.server.jobs import Traffic
 from simgpu.workload.server.load import requests_of
 from simgpu.workload.server.replica import Replica
 from simgpu.workload.server.requests import Request
-from simgpu.workload.server.routing import ROUTERS
+from simgpu.workload.server.routing import ROUTERS, Router
 from simgpu.workload.server.rules import Rules
 from simgpu.workload.server.steps import Steps, steps_of
 from simgpu.workload.server.tally import Sample, Series, Tally
@@ -119,7 +120,7 @@ class Served:
         """True if counts grow from their second quarter to their last, which are `part` of the sending apart."""
         quarter = len(counts) // 4
         early, late = (sum(some) / len(some) for some in (counts[quarter : 2 * quarter], counts[-quarter:]))
-        return late - early > max(GROWTH * self.requests * part, 3 * early**0.5 + 1)
+        return bool(late - early > max(GROWTH * self.requests * part, 3 * early**0.5 + 1))
 
 
 COLUMNS = ("request", "sent_s", "prompt", "output", "hit", "admitted_s", "first_s", "last_s", "preempted")
@@ -185,12 +186,15 @@ def serve_traffic(deployment: Deployment, job: Traffic, factor: float = 1.0, lea
     return serve_requests(deployment, job, rules, steps_of(deployment).scaled(factor), leaps)
 
 
-def serve_requests(deployment: Deployment, job: Traffic, rules: Rules, steps: Steps, leaps: bool = True) -> Served:
-    """Serve the requests of a job by the rules."""
+def serve_requests(
+    deployment: Deployment, job: Traffic, rules: Rules, steps: Steps, leaps: bool = True,
+    router: Callable[[int], Router] | None = None,
+) -> Served:  # fmt: skip
+    """Serve the requests of a job by the rules; `router` makes one of one's own from a seed, in place of the job's."""
     tally, count = Tally(), deployment.plan.dp
     served = Served(rules, tally, count, (job.ttft_limit_s or 1e30, job.tpot_limit_s or 1e30))
     replicas = [Replica(rules, steps, tally, leaps) for _ in range(count)]
-    made = ROUTERS[job.router]
+    made = router or ROUTERS[job.router]
     clients = Clients(job.clients or 0, job.think_s, job.max_concurrency or 0)
     split = job.prefill_replicas
     if split:
