@@ -32,6 +32,10 @@ FINEST = 16
 """Tokens between two nodes, above which halving goes on."""
 
 
+REMEMBERED = 100_000
+"""Chunks whose seconds are remembered."""
+
+
 class Curve:
     """A function of a whole number, asked at nodes and linear between them."""
 
@@ -126,6 +130,8 @@ class Steps:
             tokens += chunk[0]
             seconds = self._chunks.get(chunk)
             if seconds is None:
+                if len(self._chunks) > REMEMBERED:
+                    self._chunks.clear()
                 seconds = self._chunks[chunk] = self._chunk(*chunk)
             attention += seconds
         if n:
