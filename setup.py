@@ -17,7 +17,7 @@ class BuildWithCatalogue(build_py):
         super().run()
         if self.editable_mode:
             return
-        for folder in ("hardware", "models", "runtimes", "frameworks", "experiments"):
+        for folder in ("hardware", "models", "runtimes", "frameworks", "families", "experiments"):
             for file in sorted(Path(folder).rglob("*")):
                 if file.suffix in (".yaml", ".json"):
                     target = Path(self.build_lib, "simgpu", "_catalogue", file)

@@ -24,10 +24,12 @@ from simgpu.version import __version__
 if TYPE_CHECKING:
     from simgpu.api import (
         calibrate,
+        capture,
         diff,
         explain,
         figures,
         fit,
+        import_onnx,
         load_cluster,
         load_gpu,
         load_model,
@@ -49,10 +51,11 @@ if TYPE_CHECKING:
     from simgpu.simulation.call import simulate
     from simgpu.simulation.inference_result import BatchResult, InferenceResult, MixedStepResult, ServingResult
     from simgpu.simulation.memory_use import MemoryUse
+    from simgpu.simulation.network_result import NetworkResult
     from simgpu.simulation.result import Interval, Result
     from simgpu.simulation.step_result import StepResult, TrainingResult
     from simgpu.workload.inference.jobs import Speculative
-    from simgpu.workload.jobs import Inference, MixedStep, OperatorList, Prefill, Serving, Training
+    from simgpu.workload.jobs import Inference, MixedStep, Network, OperatorList, Prefill, Serving, Training
 
 
 def _draw(answer: Any) -> dict[str, Any]:
@@ -74,6 +77,8 @@ _HOME = {
     "MixedStep": "simgpu.workload.jobs",
     "MixedStepResult": "simgpu.simulation.inference_result",
     "OperatorList": "simgpu.workload.jobs",
+    "Network": "simgpu.workload.jobs",
+    "NetworkResult": "simgpu.simulation.network_result",
     "Plan": "simgpu.plan.parallelism",
     "Prefill": "simgpu.workload.jobs",
     "Result": "simgpu.simulation.result",
@@ -87,10 +92,12 @@ _HOME = {
     "Training": "simgpu.workload.jobs",
     "TrainingResult": "simgpu.simulation.step_result",
     "calibrate": "simgpu.api",
+    "capture": "simgpu.api",
     "diff": "simgpu.api",
     "explain": "simgpu.api",
     "figures": "simgpu.api",
     "fit": "simgpu.api",
+    "import_onnx": "simgpu.api",
     "load_cluster": "simgpu.api",
     "load_gpu": "simgpu.api",
     "load_model": "simgpu.api",
@@ -118,6 +125,8 @@ __all__ = [
     "MemoryUse",
     "MixedStep",
     "MixedStepResult",
+    "Network",
+    "NetworkResult",
     "OperatorList",
     "Plan",
     "Prefill",
@@ -133,10 +142,12 @@ __all__ = [
     "TrainingResult",
     "__version__",
     "calibrate",
+    "capture",
     "diff",
     "explain",
     "figures",
     "fit",
+    "import_onnx",
     "load_cluster",
     "load_gpu",
     "load_model",

@@ -6,7 +6,7 @@ the same as a mapping, of which errors name `<experiment>` and the key.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from simgpu.hardware.cluster import Cluster
     from simgpu.hardware.topology import Topology
     from simgpu.lab.calibration.outcome import Calibrated
+    from simgpu.model.imported.pieces import Imported
     from simgpu.study.experiment.running import ExperimentResult, Given
     from simgpu.study.report.capacity import Fitted
     from simgpu.study.report.explain import Explanation
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from simgpu.timing.collectives import CollectiveTimes
     from simgpu.timing.timer import GPUTimer
     from simgpu.workload.inference.jobs import RuntimeName
+    from simgpu.workload.operator_list import OperatorList
 
 
 CATALOGUE = instance("a Catalogue", "simgpu.catalog.Catalogue")
@@ -137,6 +139,40 @@ def time_collective(
     return collective_time(cluster, kind, range(gpus or cluster.usual_ranks), sizes, **how)
 
 
+@takes(file=PATH, dims=MAPPING, fused=FLAG, unknown=TEXT)
+def import_onnx(
+    file: str | Path, dims: Mapping[str, int] | None = None, fused: bool = False, unknown: str = "refuse"
+) -> OperatorList:
+    """Read an ONNX file as a workload: `simgpu.simulate("h100-sxm", simgpu.import_onnx("model.onnx", {"batch": 8}))`.
+
+    `dims` gives values of free dimensions; `fused` joins pointwise operators and attention as a compiler does;
+    `unknown` "memory" takes operators that are not known as bound by memory.
+    """
+    from simgpu.model.imported.onnx_operators import read_onnx
+
+    _check_known("unknown", unknown, ("refuse", "memory"))
+    return _job_of(read_onnx(Path(file), dims, fused, unknown == "memory"))
+
+
+@takes(fused=FLAG, unknown=TEXT)
+def capture(module: Any, *inputs: Any, fused: bool = False, unknown: str = "refuse") -> OperatorList:
+    """Capture a `torch.nn.Module` with its example `inputs` as a workload, see `import_onnx`. It moves to `meta`.
+
+    >>> import simgpu, torch  # doctest: +SKIP
+    >>> job = simgpu.capture(torch.nn.Linear(4096, 4096), torch.empty(64, 4096))  # doctest: +SKIP
+    """
+    from simgpu.model.imported.torch_capture import capture as captured
+
+    _check_known("unknown", unknown, ("refuse", "memory"))
+    return _job_of(captured(module, inputs, None, type(module).__name__, fused, unknown == "memory"))
+
+
+def _job_of(found: Imported) -> OperatorList:
+    from simgpu.workload.operator_list import OperatorList
+
+    return OperatorList(operators=[dict(entry) for entry in found.entries])
+
+
 @takes(experiment=EXPERIMENT, settings=TEXT, catalogue=CATALOGUE)
 def explain(experiment: Given, *settings: str, catalogue: Catalogue | None = None) -> list[Explanation]:
     """Explain where the time of an experiment's scenarios goes, operator by operator, and from which constants."""
@@ -157,7 +193,7 @@ def validate(
     """
     from simgpu.lab.validation import command
 
-    _check_known("target", target, ("kernels", "collectives", "training", "inference", "all"))
+    _check_known("target", target, ("kernels", "collectives", "training", "inference", "networks", "all"))
     _check_regime(regime)
     return command.run(target, Path(data) if data is not None else None, catalogue or Catalogue(), regime).document
 

@@ -36,8 +36,14 @@ from simgpu.hardware.spec import (
 from simgpu.memo import Region, remembered
 from simgpu.model.config import TransformerConfig
 from simgpu.model.derive import derive as derive_model
+from simgpu.model.derive import read_as
 from simgpu.model.families import parse_config
+from simgpu.model.family_files import Families
+from simgpu.model.family_files import built_in as families_built_in
+from simgpu.model.networks.loading import assembled, is_path, named_file
+from simgpu.model.networks.pipeline import Pipeline
 from simgpu.model.published import ModelSource, without_format
+from simgpu.model.quantised import SECTION
 from simgpu.overrides import Override, blamer, by_root, of_derived_peak, overridden, settled
 from simgpu.reading import built_in_folder
 from simgpu.schema_errors import MISSING_TOO, Blame, validate
@@ -75,10 +81,10 @@ class Catalogue:
                 raise InputError("no such folder", file=folder, key="catalog")
             if not any(
                 os.path.isdir(folder / kind)
-                for kind in (*KINDS, "hardware", "models", "experiments", "frameworks", "runtimes")
+                for kind in (*KINDS, "hardware", "models", "families", "experiments", "frameworks", "runtimes")
             ):
                 raise InputError(
-                    "holds no gpus, nodes, clusters, models, frameworks, runtimes or experiments",
+                    "holds no gpus, nodes, clusters, models, families, frameworks, runtimes or experiments",
                     file=folder,
                     key="catalog",
                 )
@@ -112,10 +118,13 @@ class Catalogue:
         """File by name; folders are looked into once."""
         if kind not in self._index:
             files: dict[str, Path] = {}
-            endings = (".json",) if kind == "models" else (".yaml", ".yml")
-            places = [place for folder in self.folders for place in (folder / kind, folder / "hardware" / kind)]
+            endings = (".json",) if kind in ("models", "components") else (".yaml", ".yml")
+            inside = {"networks": ("models",), "components": ("models/components", "components")}.get(
+                kind, (kind, f"hardware/{kind}")
+            )
+            places = [folder / place for folder in self.folders for place in inside]
             for file in chain.from_iterable(sorted(place.iterdir()) for place in places if place.is_dir()):
-                if file.suffix in endings and file.is_file():
+                if file.suffix in endings and file.is_file() and file.stem != "SOURCES":
                     files.setdefault(file.stem, file)
             self._index[kind] = files
         return self._index[kind]
@@ -328,11 +337,24 @@ class Catalogue:
     def model(self, name: str) -> TransformerConfig:
         """A model by name, by its id on Hugging Face, or by the path of its `config.json` or that file's folder.
 
-        A suffix after '@' changes the shape (`llama-3.1-8b@layers=12`).
+        A suffix after '@' changes the shape (`llama-3.1-8b@layers=12`); `@as=FAMILY` has a file of an architecture that
+        is not known read as one of that family.
         """
         if MARK in name and not os.path.exists(name):
             base, _, changes = name.partition(MARK)
-            return derive_model(self.model(base), changes)
+            family, changes = read_as(changes)
+            config = self._config(base, family) if family else self.model(base)
+            return derive_model(config, changes) if changes else config
+        return self._config(name)
+
+    @cached_property
+    def families(self) -> Families:
+        """The families of models that files describe."""
+        files, known = self._files("families"), families_built_in()
+        return known if files == known.files else Families(files)
+
+    def _config(self, name: str, family: str = "") -> TransformerConfig:
+        """The shape in a file, read as `family` says or as the file does."""
         file = self.find("models", name) or self.find("models", self.published(name) or name)
         if file is None:
             path = os.path.join(name, "config.json") if os.path.isdir(name) else name
@@ -341,11 +363,37 @@ class Catalogue:
                     raise InputError(f"folder '{name}' holds no config.json")
                 if path.endswith(".json") or os.sep in path:
                     raise InputError(f"'{name}': no such file")
+                if self.find("networks", name):
+                    raise InputError(f"'{name}' is a network of stages; a workload of kind network runs it")
                 known = nearest(name, self.names("models"), where="simgpu list models names them")
                 raise InputError(f"unknown model '{name}'{known}")
             file = Path(path)
         title = file.stem if file.stem != "config" else file.resolve().parent.name
-        return parse_config(title, self.document(file))
+        return parse_config(title, with_quantisation(self.document(file), file), self.families, family)
+
+    @takes(name=TEXT)
+    def network(self, name: str) -> Pipeline:
+        """A network of stages by name, by its id on Hugging Face, or by the path of its file.
+
+        Configurations of its stages are files of `models/components/`, or paths beside its own file.
+        """
+        file = self.find("networks", name) or self.find("networks", self._pipelines.get(name.lower(), ""))
+        if file is None and is_path(name) and not self.find("models", name):
+            file = named_file(name)
+        if file is None:
+            language = bool(self.find("models", name))
+            said = f"'{name}' is a language model; a network of stages is one of models/*.yaml"
+            raise InputError(said if language else f"unknown network '{name}'{nearest(name, self.names('networks'))}")
+        return assembled(file, self.document, self._files("components"))
+
+    @cached_property
+    def _pipelines(self) -> dict[str, str]:
+        """Names of networks by the ids they have on Hugging Face, in small letters."""
+        found: dict[str, str] = {}
+        for name in self.names("networks"):
+            ids = self.document(self._files("networks")[name]).data.get("huggingface")
+            found |= {str(one).lower(): name for one in ids} if isinstance(ids, list) else {}
+        return found
 
     def published(self, name: str) -> str | None:
         """The catalogue's name of a model by its id on Hugging Face; None for one that it does not have.
@@ -370,12 +418,21 @@ class Catalogue:
     def model_source(self, name: str) -> ModelSource:
         """The entry of a model in `models/SOURCES.yaml`."""
         file = self.find("models", name)
-        sources = file.parent / "SOURCES.yaml" if file else None
+        return self._source(file.parent if file else None, name)
+
+    def _source(self, folder: Path | None, name: str) -> ModelSource:
+        """The entry of a name in the `SOURCES.yaml` of a folder; nothing where there is none."""
+        sources = folder / "SOURCES.yaml" if folder else None
         if sources is None or not sources.is_file():
             return ModelSource()
         document = self.document(sources)
         given = document.data.get(name, {})
         return validate(ModelSource, given, lambda path, problem: document.error(problem, (name, *path)))
+
+    def component_source(self, name: str) -> ModelSource:
+        """The entry of a component of networks in the `SOURCES.yaml` of the models' folder."""
+        file = self.find("components", name)
+        return self._source(file.parent.parent if file else None, name)
 
     def _blame(self, spec: CatalogueFile, overrides: Sequence[Override], path: tuple[Any, ...]) -> Blame:
         """Errors about a value of `spec`: where it was overridden, else where its file says it."""
@@ -388,6 +445,17 @@ class Catalogue:
             return lambda _, problem: InputError(problem)
         document = self.document(file)
         return lambda below, problem: document.error(problem, (*path, *below))
+
+
+def with_quantisation(document: Document, file: Path) -> Document:
+    """The data of a `config.json` with the `hf_quant_config.json` of NVIDIA's ModelOpt beside it, where it has one."""
+    beside = file.with_name("hf_quant_config.json")
+    if file.name != "config.json" or SECTION in document.data or not beside.is_file():
+        return document
+    stored = read_json(beside).data.get("quantization")
+    if not isinstance(stored, dict):
+        return document
+    return document.part({**document.data, SECTION: {"quant_method": "modelopt", **stored}})
 
 
 def usual_catalogue() -> Catalogue:

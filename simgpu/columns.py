@@ -17,7 +17,7 @@ Direction = Literal["lower", "higher"]
 COLUMNS_PAGE = "docs/results.md names all columns"
 """For a message about a column that no row has."""
 
-_OF_RESULTS = ("any", "training", "inference")
+_OF_RESULTS = ("any", "training", "inference", "network")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,8 @@ class Column:
     name
         Its key in a row, with the SI unit at its end.
     jobs
-        Whose rows have it: 'any' job, 'training' (inference shares some: `pp`, parts of the time), 'inference';
+        Whose rows have it: 'any' job, 'training' (inference shares some: `pp`, parts of the time), 'inference',
+        'network' (networks of stages, which share some of both);
         'collective' (`nccl-tests`) and 'study' (costs, searches) are not in the rows of a simulation.
     unit
         As tables print it: s, GiB (bytes of memory), B, FLOP, FLOP/s, tokens/s, share (printed in percent), ...; ''

@@ -19,7 +19,10 @@ from simgpu.errors import InputError, shown
 from simgpu.reading import read_bytes
 
 MAX_BYTES = 1_000_000
+MAX_JSON = 10_000_000
+"""Bytes of a JSON file: the lists of layers of searched architectures are long."""
 MAX_VALUES = 100_000
+MAX_JSON_VALUES = 1_000_000
 MAX_DEPTH = 40
 
 _FLOAT = "tag:yaml.org,2002:float"
@@ -141,7 +144,7 @@ def parse_value(text: str, source: str, key: str) -> Any:
 
 def read_json(file: Path) -> Document:
     """The object in a JSON file. Raises `InputError`."""
-    text = read_text(file)
+    text = read_text(file, MAX_JSON)
     lines: dict[tuple[Any, ...], int] = {}
     for number, line in enumerate(text.splitlines(), 1):
         key = line.strip().partition('":')[0]
@@ -164,16 +167,30 @@ def read_json(file: Path) -> Document:
         raise InputError("is not valid JSON (nested too deeply, or a number too long)", file=file) from None
     if not isinstance(data, dict):
         raise InputError("expected a JSON object", file=file, line=1)
+    if _values(data) > MAX_JSON_VALUES:
+        raise InputError(f"holds more than {MAX_JSON_VALUES:,} values, expected the file of a model", file=file)
     return Document(file, data, lines)
 
 
-def read_text(file: Source) -> str:
-    """Text of a UTF-8 file of at most `MAX_BYTES`. Raises `InputError`."""
+def _values(data: Any) -> int:
+    """Values in plain data, until there are too many."""
+    count, left = 0, [data]
+    while left and count <= MAX_JSON_VALUES:
+        one = left.pop()
+        count += 1
+        if isinstance(one, (dict, list)):
+            left.extend(one.values() if isinstance(one, dict) else one)
+            count += max(len(left) - MAX_JSON_VALUES, 0)
+    return count
+
+
+def read_text(file: Source, most: int = MAX_BYTES) -> str:
+    """Text of a UTF-8 file of at most `most` bytes. Raises `InputError`."""
     if isinstance(file, Text):
         if len(file.text) > MAX_BYTES:
             raise InputError(f"is larger than {MAX_BYTES:,} letters, expected a short text", file=file)
         return file.text
-    raw = read_bytes(file, MAX_BYTES)
+    raw = read_bytes(file, most)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -15,6 +15,7 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.figure import Figure, figures
 from simgpu.model.config import TransformerConfig
 from simgpu.model.derive import written
+from simgpu.model.networks.pipeline import Pipeline
 from simgpu.overrides import Override
 from simgpu.plan.parallelism import KEYS, LISTS, Plan
 from simgpu.simulation.call import runtime_of, simulate
@@ -25,6 +26,7 @@ from simgpu.workload.framework_files import dimension
 from simgpu.workload.frameworks import Framework
 from simgpu.workload.inference.jobs import Deployed
 from simgpu.workload.jobs import Accumulate, Dtype, Inference, Training, Workload, deployed_as
+from simgpu.workload.networks.job import Network
 from simgpu.workload.options import RunOptions
 from simgpu.workload.runtimes import Runtime
 
@@ -177,7 +179,7 @@ def run_scenario(
     """
     where = origins or Origins()
     try:
-        model = catalogue.model(scenario.model) if scenario.model else None
+        model = _model_of(scenario, catalogue)
     except InputError as error:
         raise error if error.file else where.error(error.problem, ("model",)) from None
     framework = framework_of(scenario, catalogue, where)
@@ -188,9 +190,18 @@ def run_scenario(
             catalogue=catalogue,
             draft=draft_of(scenario, catalogue),
         )  # fmt: skip
-    except InputError as error:
-        raise where.error(error.problem, tuple((error.key or "").split("."))) from None
+    except InputError as error:  # of a file that the scenario names, the error says the place itself
+        raise error if error.file else where.error(error.problem, tuple((error.key or "").split("."))) from None
     return result.told(inputs=lambda: resolve(scenario, cluster, catalogue, where))
+
+
+def _model_of(scenario: Scenario, catalogue: Catalogue) -> TransformerConfig | Pipeline | None:
+    """The model of a scenario, or its network of stages."""
+    if not scenario.model:
+        return None
+    known = catalogue.network if isinstance(scenario.workload, Network) else catalogue.model
+    found: TransformerConfig | Pipeline = known(scenario.model)
+    return found
 
 
 def framework_of(scenario: Scenario, catalogue: Catalogue, origins: Origins) -> Framework:
@@ -250,10 +261,14 @@ def resolve(
             raise origins.error(error.problem, tuple((error.key or "").split("."))) from None
     if isinstance(scenario.workload, Deployed):
         inputs |= dict(_inference_inputs(scenario, cluster, catalogue))
-    if scenario.model:
+    if scenario.model and isinstance(scenario.workload, Network):
+        pipeline = catalogue.network(scenario.model)
+        for key, value in pipeline.values().items():
+            inputs[f"model.{key}"] = {"value": value, "source": pipeline.fields.source}
+    elif scenario.model:
         described = catalogue.model_source(scenario.model)
         source = described.source or str(catalogue.find("models", scenario.model) or scenario.model)
-        for key, value in vars(catalogue.model(scenario.model)).items():
+        for key, value in catalogue.model(scenario.model).said().items():
             inputs[f"model.{key}"] = {"value": value, "source": source}
     specs: dict[str, Any] = {"cluster": cluster.spec, "node": cluster.node, "gpu": cluster.gpu}
     specs |= {f"link.{name}": link for name, link in cluster.links.items()}

@@ -24,6 +24,8 @@ COLUMNS = {
     ("step_time", ""): "step_time_s",
     ("ttft", ""): "ttft_s",
     ("tpot", ""): "tpot_s",
+    ("prefill", ""): "prompt_s",
+    ("decode", ""): "token_s",
     ("memory", "peak"): "memory_bytes_per_gpu",
     ("memory", "states"): "param_and_optimizer_bytes",
     ("memory", "activations"): "activation_bytes",
@@ -89,12 +91,14 @@ def _fill(row, asked, values, times):
     seconds = times * next(iter(values.values()))
     figures |= {"latency_s": seconds, "latency_trtllm_s": 1.03 * seconds}  # as of another collector
     figures["time_us"] = 1e6 * seconds
+    figures["itl_s"] = figures.get("token_s", seconds)
     if "ttft_s" in figures and "tpot_s" in figures:  # an open load
         figures["ttft_s_mean"] = figures["ttft_s"]
         figures["latency_s_mean"] = figures["ttft_s"] + figures["tpot_s"] * float(row["output_tokens"])
     figures["tokens_per_s"] = float(row.get("num_tokens") or 0) / seconds
     figures["model_flops_per_s_per_gpu"] = values.get(MEASURED, 0.0) / seconds  # of a rate of 1
     figures["measured"] = values.get(MEASURED, 0.0) / seconds  # the same
+    figures["value"] = values.get(MEASURED, 0.0) / seconds  # the same
     figures["measured_step_ms"] = 1e3 * seconds
     figures["throughput_items_per_s"] = float(row.get("global_batch") or 0) / seconds
     for name, cell in asked.items():

@@ -31,8 +31,10 @@ from simgpu.cli import LISTED, main
 
 FOLDERS = {
     "models": ROOT / "models",
+    "networks": ROOT / "models",
     "runtimes": ROOT / "runtimes",
     "frameworks": ROOT / "frameworks",
+    "families": ROOT / "families",
     "gpus": ROOT / "hardware/gpus",
     "nodes": ROOT / "hardware/nodes",
     "clusters": ROOT / "hardware/clusters",

@@ -21,6 +21,7 @@ NEITHER = {
     *("memory_verdict", "memory_event"),
     "evaluated_steps",
     *("arrival_rate", "requests_served", "running", "cache_use", "busy", "stationary"),
+    *("stack", "height", "width", "frames", "steps"),
 }
 EVERY = (*COLUMNS, *COST.values())
 

@@ -45,7 +45,8 @@ def batch_of(source, off, spread, rows=30, seen=True, version=True, seed=0):
     residuals = off + spread * np.random.default_rng(seed).normal(size=rows)
     details = [Detail(source, "model", 8, "", "megatron", version=version)] * rows
     return SimpleNamespace(
-        source=source, architecture="hopper", seen=seen, measured=np.exp(residuals), predicted=np.ones(rows),
+        source=source, architecture="hopper", regime="calibrated", seen=seen,
+        measured=np.exp(residuals), predicted=np.ones(rows),
         batch=SimpleNamespace(op="step_time", library="default", caveat="", details=details),
     )  # fmt: skip
 

@@ -35,10 +35,12 @@ NO_NAMES = {
     ),
     *("retry_failed", "scheduler", "dask_workers", "store", "files", "data", "file", "title", "window", "ranks"),
     *("where", "folded", "require_fit", "top"),
+    *("fused", "dims"),  # slips in dimensions: tests/model/test_onnx_import.py
 }
 """Parameters that are numbers, flags, addresses, paths, words for people, or conditions."""
 OBJECTS = {("figures", "answer"), ("save_trace", "result"), ("plot_timeline", "result")}
-"""What a call made, which has no name."""
+OBJECTS |= {("capture", "module"), ("capture", "inputs")}
+"""What a call made, or PyTorch, which has no name."""
 
 
 def ask(**changed: Any) -> Any:
@@ -117,6 +119,8 @@ SLIPS: dict[tuple[str, str], tuple[Callable[[], Any], str]] = {
     ("results", "sort"): (lambda: simgpu.results("s.sqlite", sort="stepp_s"), "step_s"),
     ("validate", "target"): (lambda: simgpu.validate("kernel"), "kernels"),
     ("validate", "regime"): (lambda: simgpu.validate("kernels", regime="ful"), "full"),
+    ("import_onnx", "unknown"): (lambda: simgpu.import_onnx("m.onnx", unknown="memry"), "memory"),
+    ("capture", "unknown"): (lambda: simgpu.capture(None, unknown="memry"), "memory"),
     ("calibrate", "gpu"): (lambda: simgpu.calibrate("rows.csv", gpu="h100-sxmm"), "h100-sxm"),
     ("calibrate", "what"): (lambda: simgpu.calibrate("rows.csv", what="gem"), "gemm"),
     ("calibrate", "regime"): (lambda: simgpu.calibrate("rows.csv", regime="ful"), "full"),

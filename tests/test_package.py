@@ -59,7 +59,8 @@ def test_an_installed_wheel_finds_its_catalogue_without_the_checkout(tmp_path):
     where, _, document = out.stdout.partition("\n")
     assert where.startswith(str(tmp_path))
     assert len(json.loads(document)["rows"]) == 8
-    shipped = {file.relative_to(ROOT) for folder in ("hardware", "models", "runtimes", "frameworks", "experiments")
+    folders = ("hardware", "models", "runtimes", "frameworks", "families", "experiments")
+    shipped = {file.relative_to(ROOT) for folder in folders
                for file in (ROOT / folder).rglob("*") if file.suffix in (".yaml", ".json")}  # fmt: skip
     packed = {file.relative_to(tmp_path / "site/simgpu/_catalogue")
               for file in (tmp_path / "site/simgpu/_catalogue").rglob("*") if file.is_file()}  # fmt: skip

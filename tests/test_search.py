@@ -23,6 +23,7 @@ from simgpu.study.search import command
 from simgpu.study.search.reasons import parts_of, why
 from simgpu.study.sweep.store import Store
 
+HERE = "how far from measurements: calibrated on this GPU (its kernels were measured, on machines of others)"
 SMALL = """
 title: Llama 3.1 8B on one node
 scenario:
@@ -385,7 +386,7 @@ def test_plans_of_a_search_can_be_explained_and_compared(folder: Path) -> None:
     assert sorted(folder.rglob("*")) == before, "no store was made"
     answer = simgpu.search("small.yaml", jobs=1, store="kept.sqlite")
     assert second.result.row["step_s"] == answer.rows[1]["step_s"] and second.name == answer.rows[1]["plan"]
-    assert second.notes == ["how far from measurements: calibrated on this GPU"]
+    assert second.notes == [HERE]
     done = simgpu.diff("small.yaml#1", "small.yaml#2")
     assert done.values == tuple(row["step_s"] for row in answer.rows[:2])
     faster = simgpu.diff("small.yaml#1", "small.yaml#1", settings_b=["gpu.memory.bandwidth=10 TB/s"])
@@ -409,6 +410,6 @@ def test_explaining_a_search_says_that_its_start_does_not_fit(folder: Path) -> N
     assert said[0].startswith("Does not fit: needs ") and said[2].endswith("simgpu explain small.yaml#1")
     assert said[3].startswith("how far from measurements: ") and said[4].startswith("dgx-h100: step")
     fits = {"model": "llama-3.1-8b", "cluster": "dgx-h100", "workload": {"kind": "prefill", "tokens": 64}}
-    assert simgpu.explain({"scenario": fits})[0].notes == ["how far from measurements: calibrated on this GPU"]
+    assert simgpu.explain({"scenario": fits})[0].notes == [HERE]
     large = {**fits, "model": "llama-3.1-405b"}
     assert simgpu.explain({"scenario": large})[0].notes[0].startswith("The weights do not fit in GPU memory")

@@ -6,35 +6,45 @@ from pathlib import Path
 import pytest
 
 from simgpu.catalog import Catalogue
-from simgpu.documents import read_json
 from simgpu.errors import InputError
 from simgpu.hardware.spec import GPUSpec
-from simgpu.model.families import _KNOWN_TYPES
 from simgpu.units import UNITS
 
-PAGE = (Path(__file__).parents[1] / "docs/supported.md").read_text()
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE, MODELS = (DOCS / "supported.md").read_text(), (DOCS / "models.md").read_text()
 
 
-def table(heading):
+def table(heading, page=PAGE):
     """Rows of the table under a heading: lists of cells."""
-    part = PAGE.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    part = page.partition(f"## {heading}\n")[2].partition("\n## ")[0]
     rows = [line for line in part.split("\n") if line.startswith("|")][2:]
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
 
-def test_the_page_lists_the_model_types_that_are_read():
-    assert [row[0].strip("`") for row in table("Model families")] == sorted(_KNOWN_TYPES)
-
-
-def test_the_models_it_names_are_of_that_type():
+def test_the_page_of_models_lists_every_family_with_its_types_and_counts():
     catalogue = Catalogue()
-    known = {name: read_json(catalogue.find("models", name)).data["model_type"] for name in catalogue.names("models")}
-    for kind, models in table("Model families"):
-        for name in re.findall(r"[a-z0-9.-]*\d[a-z0-9.-]*", models):
-            named = [one for one in known if one == name or one.startswith(f"{name}-")]
-            assert named or "llama4" in models, name
-            assert {known[one] for one in named} <= {kind.strip("`")}, name
-    assert set(known.values()) <= {row[0].strip("`") for row in table("Model families")}
+    rows = table("Families", MODELS)
+    assert [row[0].strip("`") for row in rows] == catalogue.families.names
+    for name, types, example, counted, published in rows:
+        assert re.findall(r"`([^`]+)`", types) == list(catalogue.families.of(name.strip("`")).model_types)
+        if example:
+            assert float(counted.replace(",", "")) * 1e9 == pytest.approx(catalogue.model(example).parameters, rel=1e-3)
+            known = catalogue.model_source(example).published_parameters
+            assert float(published.replace(",", "")) * 1e9 == pytest.approx(known, rel=1e-3)
+
+
+def test_its_families_are_as_many_as_the_page_says():
+    families = Catalogue().families
+    said = re.search(r"lists the (\d+) families that are read, (\d+) values", PAGE)
+    assert (int(said[1]), int(said[2])) == (len(families.names), len(families.types))
+
+
+def test_its_example_of_a_family_is_one(tmp_path):
+    (tmp_path / "families").mkdir()
+    text = re.search(r"```yaml\n(name: qwen3_next.*?)```", MODELS, re.DOTALL)[1]
+    text = text.replace("name: qwen3_next", "name: mine").replace("[qwen3_next]", "[mine]")
+    (tmp_path / "families/mine.yaml").write_text(text)
+    assert Catalogue(tmp_path).families.of("mine").state
 
 
 def test_the_page_lists_the_architectures_and_where_their_constants_come_from():

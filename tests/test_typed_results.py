@@ -11,7 +11,7 @@ import pytest
 
 import simgpu
 from simgpu.columns import COLUMNS, PLAIN_COLUMNS, TABLE
-from simgpu.simulation import inference_result, step_result
+from simgpu.simulation import inference_result, network_result, step_result
 from simgpu.simulation import result as any_result
 from simgpu.simulation.inference_result import (
     BatchResult,
@@ -20,12 +20,14 @@ from simgpu.simulation.inference_result import (
     ServingResult,
     TrafficResult,
 )
+from simgpu.simulation.network_result import NetworkResult
 from simgpu.simulation.result import Interval, Result, SplitResult
 from simgpu.simulation.step_result import StepResult, TrainingResult
 
 CLASSES = (
     Result, SplitResult, StepResult, TrainingResult, InferenceResult, BatchResult, MixedStepResult, ServingResult,
     TrafficResult,
+    NetworkResult,
 )  # fmt: skip
 NO_COLUMNS = {"execution", "memory", "inputs", "order", "labels", "HEADLINE", "draw", "served"}
 MODEL = "llama-3.2-1b"
@@ -48,20 +50,23 @@ JOBS: dict[str, tuple[Any, dict[str, Any], type[Result]]] = {
     ),
     "mixed": (simgpu.MixedStep(prefill=512, decodes=8, context=64), {"tp": 2}, MixedStepResult),
     "traffic": (simgpu.Traffic(rate=4.0, prompt=512, output=8, requests=40), {"dp": 2}, TrafficResult),
+    "images": (simgpu.Network(batch=2, steps=4), {}, NetworkResult),
+    "training of a network": (simgpu.Network(mode="training", batch=8), {"dp": 2}, NetworkResult),
     "server": (simgpu.Serving(concurrency=8, prompt=512, output=8), {"tp": 2}, ServingResult),
 }
 
 
 def result_of(name: str) -> Result:
     job, plan, _ = JOBS[name]
-    model = {"operators": None, "draft": "llama-3.1-8b"}.get(name, MODEL)
+    named = {"operators": None, "draft": "llama-3.1-8b", "images": "sdxl", "training of a network": "resnet50"}
+    model = named.get(name, MODEL)
     return simgpu.simulate("dgx-h100", job, model, plan, draft=MODEL if name == "draft" else None)
 
 
 def written() -> dict[tuple[str, str], tuple[str, str]]:
     """(class, attribute): its type and its docstring, as they stand in the source."""
     found = {}
-    for module in (any_result, step_result, inference_result):
+    for module in (any_result, step_result, inference_result, network_result):
         for kind in ast.parse(inspect.getsource(module)).body:
             if not isinstance(kind, ast.ClassDef) or kind.name not in {one.__name__ for one in CLASSES}:
                 continue
@@ -148,6 +153,7 @@ def test_a_call_says_what_comes_back() -> None:
 
     said = [one.__annotations__["return"] for one in get_overloads(call.simulate.__wrapped__)]
     assert said == ["StepResult", "TrainingResult", "BatchResult", "MixedStepResult", "ServingResult", "TrafficResult",
+                    "NetworkResult",
                     "Result"]  # fmt: skip
     assert {one.__name__ for _, _, one in JOBS.values()} == set(said) - {"Result"}
     assert tuple(Interval(2.0, 1.0, 3.0)) == (1.0, 3.0)

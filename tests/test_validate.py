@@ -218,7 +218,7 @@ def test_bad_tables_are_refused_with_file_and_line_and_nothing_is_written(tmp_pa
 SKIPPED = [
     (HEAD + ROW + "1e-5\n" + ROW + "-1e-5\n", 3, "'-1e-5': expected a number above zero"),
     (HEAD + ROW + "0\n", 2, "expected a number above zero"),
-    (HEAD + ROW + "10000\n", 2, "is longer than 1000 s; expected seconds"),
+    (HEAD + ROW + "100000\n", 2, "is longer than 10000 s; expected seconds"),
     (HEAD + ROW + "1e-9\n", 2, "is shorter than 1e-08 s; expected seconds"),
     (HEAD + ROW + "12.5\n", 2, "expected seconds; are these microseconds?"),
     (HEAD + ROW + "0.0125\n", 2, "expected seconds; are these milliseconds?"),

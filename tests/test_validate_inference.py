@@ -288,7 +288,7 @@ def test_every_row_of_the_folder_is_accounted_for(whole):
         assert counted == rows, source
     assert all(entry.reason and entry.rows > 0 for entry in (*whole.not_predicted, *whole.left_out))
     served = [sum(len(part.measured) for part in whole.scored if part.batch.op == op) for op in (TTFT, TPOT, E2E)]
-    assert served[0] > 0 and len(set(served)) == 1
+    assert served[0] >= served[1] == served[2] > 0  # of an idle server its first tokens alone
 
 
 @measured

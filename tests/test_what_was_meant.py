@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, is_slip, nearest
-from simgpu.model.families import _KNOWN_TYPES
+from simgpu.model.family_files import built_in
 from simgpu.settings import SCENARIO, _whole_keys, parse_settings, unknown_root
 
-NAMES = st.sampled_from(sorted({*_KNOWN_TYPES, *Catalogue().names("models"), *Catalogue().names("gpus")}))
+NAMES = st.sampled_from(sorted({*built_in().types, *Catalogue().names("models"), *Catalogue().names("gpus")}))
 
 
 @given(st.sampled_from(_whole_keys()), st.data())

@@ -74,7 +74,7 @@ def unsure(execution: Execution, row: Mapping[str, Any], time: str, about: Hasha
     if row["workload"] == "training":
         found = anatomy(execution)
         terms = [_term(part, seconds, gpu) for seconds, part in weighted(found)]
-        whole = spread_of(found, row["framework"], kernel.architecture, found.classes.get("moe", 0.0) > 0)
+        whole = spread_of(found, row["framework"], kernel, found.classes.get("moe", 0.0) > 0)
         ends = kernel_ends(found)
         low, high = narrowed(whole.low, whole.high, ends.p10 / found.step, ends.p90 / found.step)
         uncertainty = Uncertainty(f"stack {row['framework']} {gpu}", low, high, STACK_CORRELATED)
@@ -124,8 +124,11 @@ def _run(row: Mapping[str, Any], time: str, total: float, about: Hashable, kerne
     run = WholeRun(
         library=library,
         architecture=kernel.architecture,
+        regime=kernel.regime("gemm"),
         version=measured,
-        load=row["workload"] in ("serving", "traffic"),
+        load=row["workload"] in ("serving", "traffic") and row.get("concurrency") != 1,
+        queue=bool(row.get("saturated")) and time == "ttft_s",
+        steps=kernel.steps(engine.engine if engine else row["runtime"])[1],
     )
     found = run_spread(op, value, run)
     if not measured:

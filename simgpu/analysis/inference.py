@@ -14,9 +14,9 @@ from simgpu.workload.execution import Activity, Execution
 from simgpu.workload.inference.deployment import StepTime
 from simgpu.workload.inference.generation import Run
 
-CLASSES = {"gemm": "gemm_s", "attention": "attention_s", "moe": "experts_s"}
+CLASSES = {"gemm": "gemm_s", "attention": "attention_s", "moe": "experts_s", "scan": "attention_s"}
 GROUPS = {"tp": "exposed_tp_s", "cp": "exposed_cp_s", "experts": "exposed_ep_s", "pp": "exposed_pp_s"}
-COLUMNS = (*CLASSES.values(), "memory_bound_s", *GROUPS.values(), "host_s", "copies_s")
+COLUMNS = (*dict.fromkeys(CLASSES.values()), "memory_bound_s", *GROUPS.values(), "host_s", "copies_s")
 
 
 def anatomy_of(runs: Sequence[Run]) -> dict[str, float]:

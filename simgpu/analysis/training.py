@@ -10,6 +10,7 @@ from simgpu.analysis.breakdown import Breakdown
 from simgpu.analysis.uncertainty import Part, Range, parts_of, range_of
 from simgpu.analysis.utilisation import kernels_of, products
 from simgpu.engine.timeline import length, outside, union
+from simgpu.hardware.inherit import Calibration
 from simgpu.model.graph import ModelGraph
 from simgpu.model.operators import Attention
 from simgpu.timing.kernels import Uncertainty
@@ -98,6 +99,7 @@ def _anatomy(execution: Execution, rank: int) -> Anatomy:
                 host += part.seconds
                 continue
             group = "optimizer" if one.segment == "optimizer" else part.uncertainty.group
+            group = "attention" if group == "scan" else group  # what mixes tokens
             classes[group] = classes.get(group, 0.0) + part.seconds
         else:
             name = _group_of(one)
@@ -236,7 +238,7 @@ def kernel_ends(found: Anatomy) -> Range:
     return Range(found.host + kernels.p10, found.host + kernels.p90)
 
 
-def spread_of(found: Anatomy, framework: str, architecture: str, experts: bool) -> RunSpread:
+def spread_of(found: Anatomy, framework: str, kernel: Calibration, experts: bool) -> RunSpread:
     """How sure the time of a step is.
 
     Residuals of whole steps of its framework say so, or those of its kernels where they are wider, and how far it is
@@ -244,7 +246,10 @@ def spread_of(found: Anatomy, framework: str, architecture: str, experts: bool) 
     """
     ends = kernel_ends(found)
     factors = (min(ends.p10 / found.step, 1.0), max(ends.p90 / found.step, 1.0)) if found.step else (1.0, 1.0)
-    run = WholeRun(library=framework, architecture=architecture, kernels=factors, experts=experts)
+    run = WholeRun(
+        library=framework, architecture=kernel.architecture, regime=kernel.regime("gemm"), kernels=factors,
+        experts=experts, steps=kernel.steps(framework)[1],
+    )  # fmt: skip
     return run_spread("step_time", found.step, run)
 
 

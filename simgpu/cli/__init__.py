@@ -1,6 +1,6 @@
 """The command line. Thin: it reads options, calls the library, and prints."""
 
-from simgpu.cli import models, running, servers, studies
+from simgpu.cli import imports, models, running, servers, studies, traces
 from simgpu.cli.base import LISTED, main
 
-__all__ = ["LISTED", "main", "models", "running", "servers", "studies"]
+__all__ = ["LISTED", "imports", "main", "models", "running", "servers", "studies", "traces"]

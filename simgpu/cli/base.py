@@ -23,7 +23,19 @@ if TYPE_CHECKING:
     from simgpu.catalog import Catalogue
     from simgpu.study.experiment.running import ExperimentResult, Refused
 
-LISTED = ("models", "gpus", "nodes", "clusters", "links", "architectures", "runtimes", "frameworks", "experiments")
+LISTED = (
+    "models",
+    "networks",
+    "families",
+    "gpus",
+    "nodes",
+    "clusters",
+    "links",
+    "architectures",
+    "runtimes",
+    "frameworks",
+    "experiments",
+)
 
 
 def say(text: str) -> None:
@@ -127,7 +139,17 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Change a scenario field or hardware parameter in every scenario; repeatable.",
 )
+as_option = click.option(
+    "--as", "family", metavar="FAMILY", help="Read the file of an architecture that is not known as one of this family."
+)
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No messages on stderr.")
+
+
+def as_family(model: str, family: str | None) -> str:
+    """The name of a model that is to be read as a family: `FILE@as=FAMILY`."""
+    if family is None:
+        return model
+    return f"{model},as={family}" if "@" in model and not os.path.exists(model) else f"{model}@as={family}"
 
 
 def pool_options(command: Callable[..., Any]) -> Callable[..., Any]:

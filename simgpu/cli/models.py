@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from simgpu.cli.base import (
+    as_family,
+    as_option,
     format_option,
     main,
     one_line_errors,
@@ -22,12 +24,16 @@ from simgpu.cli.base import (
 )
 from simgpu.errors import InputError
 
+if TYPE_CHECKING:
+    from simgpu.catalog import Catalogue
+
 
 @main.command(
     short_help="Print how many GPUs of each kind a model needs.",
     epilog="Example: simgpu fit llama-3.3-70b --gpu h100-sxm --context 32768",
 )
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@as_option
 @click.option("--gpu", "gpus", multiple=True, metavar="NAME", help="Kind of GPU; repeatable.  [default: eight kinds]")
 @click.option(
     "--precision",
@@ -57,6 +63,7 @@ from simgpu.errors import InputError
 def fit(
     folders: tuple[str, ...],
     models: tuple[str, ...],
+    family: str | None,
     style: str,
     out: Path | None,
     plots: bool,
@@ -67,6 +74,7 @@ def fit(
     """Print how many GPUs of each kind MODEL needs, with how much context for how many users."""
     from simgpu.study.report import capacity as fitting
 
+    models = tuple(as_family(one, family) for one in models)
     done = fitting.fit(open_catalogue(folders), models, fitting.CapacityQuery(**options))
     written = fitting.write(done, out, plots, formats) if out is not None else []
     fitting.show(done, style, sys.stdout)
@@ -74,7 +82,9 @@ def fit(
 
 
 @main.command(short_help="Compare predictions with measurements.", epilog="Example: simgpu validate kernels")
-@click.argument("what", type=click.Choice(["kernels", "collectives", "training", "inference", "serving", "all"]))
+@click.argument(
+    "what", type=click.Choice(["kernels", "collectives", "training", "inference", "networks", "serving", "all"])
+)
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -135,7 +145,10 @@ def validate(
     short_help="Fit a GPU's constants to measured rows (CSV).",
     epilog="Example: simgpu calibrate rows.csv --gpu h100-sxm -o own/",
 )
-@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, metavar="[FILE...]", type=click.Path(path_type=Path))
+@click.option("--step", metavar="EXPERIMENT", help="Calibrate with one measured step of this experiment, without FILE.")
+@click.option("--case", "number", type=click.IntRange(min=1), metavar="N", help="With --step: its case.  [default: 1]")
+@click.option("--measured", metavar="TIME", help="With --step: of the step, the batch, or a server's token: '1.23 s'.")
 @click.option("--gpu", metavar="NAME", help="GPU whose constants to fit.  [default: the one GPU of the rows]")
 @click.option("--what", default="", metavar="KINDS", help="stream, l2, gemm, attention, moe, nccl.  [default: all]")
 @out_option("PATH", "A .yaml file for the fragment; or a folder that gets the GPU's whole file, for --catalog.")
@@ -153,17 +166,30 @@ def validate(
 def calibrate(
     folders: tuple[str, ...],
     files: tuple[Path, ...],
-    gpu: str | None,
-    what: str,
     out: Path | None,
-    regime: str,
     style: str,
     quiet: bool,
+    **asked: Any,
 ) -> None:
-    """Fit a GPU's constants to measured rows (CSV, see docs/calibration.md), and print by how much the errors fall."""
+    """Fit a GPU's constants to measured rows (CSV, see docs/calibration.md), and print by how much the errors fall.
+
+    Or move its steps towards one that you measured: --step.
+    """
     from simgpu.lab.calibration import command
 
     catalogue = open_catalogue(folders)
+    step, number, measured = (asked.pop(name) for name in ("step", "number", "measured"))
+    if step is not None:
+        if files:
+            raise InputError("is given a file of rows too; expected one or the other", key="--step")
+        _calibrate_step(step, number or 1, measured, catalogue, out, style, quiet)
+        return
+    for name, value in (("--case", number), ("--measured", measured)):
+        if value is not None:
+            raise InputError("is of a step; expected --step EXPERIMENT with it", key=name)
+    if not files:
+        raise InputError("no file of rows is given; expected FILE..., or --step EXPERIMENT --measured TIME", key="FILE")
+    gpu, what, regime = (asked[name] for name in ("gpu", "what", "regime"))
     progress = (lambda _: None) if quiet or not sys.stderr.isatty() else tell
     done = command.run(files, catalogue, gpu, what, regime, progress)
     written = command.write(done, catalogue, out) if out is not None else None
@@ -173,6 +199,25 @@ def calibrate(
     if out is not None and not quiet:
         nothing = "nothing written: no constant improved the rows held out"
         tell(f"written: {written}" if written else nothing)
+
+
+def _calibrate_step(
+    step: str, number: int, measured: str | None, catalogue: Catalogue, out: Path | None, style: str, quiet: bool
+) -> None:
+    """`simgpu calibrate --step`."""
+    from simgpu.lab.calibration import step_command
+    from simgpu.study.experiment.running import find_experiment, load_experiment
+
+    cases = load_experiment(find_experiment(step, catalogue), (), catalogue).cases
+    if number > len(cases):
+        raise InputError(f"{number}: the experiment has {len(cases)}", key="--case")
+    case = cases[number - 1]
+    name = f"{Path(step).stem} case {number}"
+    done = step_command.run(case.scenario, case.origins, catalogue, measured, name)
+    written = step_command.write(done, out) if out is not None else None
+    step_command.show(done, style, sys.stdout)
+    if written is not None and not quiet:
+        tell(f"written: {written}; simgpu --catalog {out} uses it")
 
 
 @main.command(

@@ -9,6 +9,8 @@ import click
 
 from simgpu.cli.base import (
     LISTED,
+    as_family,
+    as_option,
     file_argument,
     folder_option,
     format_option,
@@ -108,37 +110,6 @@ def resolve(folders: tuple[str, ...], file: str, settings: tuple[str, ...], styl
 
 
 @main.command(
-    short_help="Write the timelines of an experiment, for ui.perfetto.dev.",
-    epilog="Example: simgpu trace tp2_scaling -o trace.json",
-)
-@file_argument
-@set_option
-@click.option(
-    "-o",
-    "--out",
-    "--output",
-    "output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    default=Path("trace.json"),
-    show_default=True,
-    help="File to write; missing folders are created.",
-)
-@quiet_option
-@click.pass_obj
-@one_line_errors
-def trace(folders: tuple[str, ...], file: str, settings: tuple[str, ...], output: Path, quiet: bool) -> None:
-    """Write the timelines of an experiment as a trace for the Perfetto UI (ui.perfetto.dev)."""
-    from simgpu.study.report import rows as report
-
-    outcome, _ = run_file(file, settings, folders, quiet)
-    left_out = report.write_trace(outcome, output)
-    if not quiet:
-        tell(f"trace{f' ({left_out})' if left_out else ''}: {output}")
-    tell_refused(outcome.refused, len(outcome.results))
-
-
-@main.command(
     short_help="Print where the time goes, operator by operator.",
     epilog="Example: simgpu explain gpt3_search#2",
 )
@@ -191,8 +162,9 @@ def explain(folders: tuple[str, ...], file: str, settings: tuple[str, ...], styl
 def list_(folders: tuple[str, ...], kind: str | None, style: str) -> None:
     """List what the catalogue holds.
 
-    KIND is models, gpus, nodes, clusters, links, architectures, runtimes, frameworks or experiments; without it all
-    are listed.
+    KIND is models, networks, families, gpus, nodes, clusters, links, architectures, runtimes, frameworks or
+    experiments; without
+    it all are listed.
     """
     from simgpu.study.report.catalogue import listing, print_listing
 
@@ -236,6 +208,7 @@ def new(kind: str, out: Path | None, quiet: bool) -> None:
     epilog="Example: simgpu show dgx-h100 --out dgx-h100.png",
 )
 @click.argument("name")
+@as_option
 @set_option
 @out_option("FILE", "Draw the graph of a node or cluster there (.png, .svg or .pdf).")
 @format_option("table", "json", "csv")
@@ -249,6 +222,7 @@ def new(kind: str, out: Path | None, quiet: bool) -> None:
 def show(
     folders: tuple[str, ...],
     name: str,
+    family: str | None,
     settings: tuple[str, ...],
     out: Path | None,
     style: str,
@@ -260,7 +234,7 @@ def show(
     from simgpu.study.report import catalogue as inventory
 
     catalogue = open_catalogue(folders)
-    subject = inventory.find(catalogue, name, settings, nodes)
+    subject = inventory.find(catalogue, as_family(name, family), settings, nodes)
     picture = inventory.draw(subject, out) if out is not None else None
     if style == "table":
         inventory.show(catalogue, subject, sys.stdout, constants)

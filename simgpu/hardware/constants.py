@@ -45,6 +45,9 @@ class GemmFigures(Spec):
     largest_split: Number | None = None  # parts into which it splits k; 1: it never does
     quantise_bytes: Number | None = None  # moved per activation by the kernel that quantises them before
     quantise_overhead: Seconds | None = None  # fixed time of the kernel that quantises activations before
+    cast_overhead: Seconds | None = None  # fixed time of a kernel that quantises by a scale that is given
+    quantise_row: Seconds | None = None  # between the starts of two rows in that kernel, one block each
+    quantise_step: Seconds | None = None  # of an activation along a row in that kernel
     vector_bytes_per_clock: Number | None = None  # of weights that a multiprocessor unpacks, few rows (gemv.py)
     vector_weights_per_clock: Number | None = None  # weights, of however many bytes, that it unpacks, few rows
     integer_flops_per_clock: Number | None = None  # of a multiprocessor, weights in blocks by 8-bit integers, many rows
@@ -144,7 +147,21 @@ class ExpertFigures(Spec):
     fixed_time: Seconds | None = None  # of the chain of small kernels: routing, permutation, activation
     visit_time: Seconds | None = None  # of routing, for each (token, expert) pair of all ranks
     token_passes: Number | None = None  # over the rows of all tokens that enter, whoever has their experts
+    remote_passes: Ratio | None = None  # the same of (token, expert) pairs of other ranks, which it keeps rows for
     permute_passes: Number | None = None  # over the tokens' rows, to bring them to the experts and back
+
+
+class ScanFigures(Spec):
+    """Scans over a state and the indexer of sparse attention, see `simgpu.timing.scan`."""
+
+    compute_fraction: Fraction | None = None  # of the dense 16-bit peak, products inside chunks
+    memory_fraction: Fraction | None = None  # of the memory bandwidth, many tokens
+    launch_overhead: Seconds | None = None  # of all kernels of a scan of many tokens
+    chunk_latency: Seconds | None = None  # of a chunk behind the one before it
+    step_memory_fraction: Fraction | None = None  # of the memory bandwidth, states of a few tokens
+    step_overhead: Seconds | None = None  # of the kernel of a few tokens
+    index_fraction: Fraction | None = None  # of the dense fp8 peak, scores of the indexer
+    index_memory_fraction: Fraction | None = None  # of the memory bandwidth, scores and the choice of the best
 
 
 class CollectiveConstants(Spec):
@@ -201,6 +218,13 @@ class CollectiveConstants(Spec):
     one_shot_limit: Bytes | None = None  # messages up to this over the number of GPUs go in one shot; in pairs all do
 
 
+class StepFigures(Spec):
+    """What whole steps of a user's own say of a framework or an engine on a GPU, see `simgpu calibrate --step`."""
+
+    slowdown: Number | None = None  # of all kernels, over what their own constants make
+    runs: Count | None = None  # measured steps behind it
+
+
 class KernelConstants(Spec):
     """All constants of a GPU or an architecture, by class of operator and by library."""
 
@@ -211,7 +235,9 @@ class KernelConstants(Spec):
     attention: dict[str, AttentionFigures] = Field(default={})
     vector: dict[str, StreamFigures] = Field(default={})
     moe: dict[str, ExpertFigures] = Field(default={})
+    scan: dict[str, ScanFigures] = Field(default={})
     collective: dict[str, CollectiveConstants] = Field(default={})
+    step: dict[str, StepFigures] = Field(default={})  # by framework or engine
 
 
 __all__ = [
@@ -222,5 +248,7 @@ __all__ = [
     "GemmFigures",
     "KernelConstants",
     "Number",
+    "ScanFigures",
+    "StepFigures",
     "StreamFigures",
 ]

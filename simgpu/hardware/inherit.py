@@ -14,7 +14,9 @@ from simgpu.memo import WORDS
 DEFAULT = "default"
 """Name of the library whose constants are used where another library of the same class gives none."""
 
-CLASSES = ("gemm", "attention", "vector", "moe", "collective")
+CLASSES = ("gemm", "attention", "vector", "moe", "scan", "collective")
+STEP = "step"
+"""Where the file of a GPU keeps what whole steps of its user say, by framework or engine."""
 SHARED = ("compute_fraction", "memory_fraction", "launch_overhead")
 """Constants of all classes of operators, which a class uses where it has none of its own."""
 
@@ -99,6 +101,11 @@ class Calibration:
     def libraries(self, kind: str) -> list[str]:
         """Libraries of a class of operators that the GPU or its architectures give constants for."""
         return list(dict.fromkeys(path[1] for path in self.given if len(path) == 3 and path[0] == kind))
+
+    def steps(self, stack: str) -> tuple[float, int]:
+        """(slowdown of kernels, measured steps behind it) of a framework or an engine, by its user's own steps."""
+        own = {path[2]: one.figure.si for path, one in self.given.items() if path[:2] == (STEP, stack)}
+        return own.get("slowdown", 1.0), round(own.get("runs", 0))
 
     def regime(self, kind: str, library: str = DEFAULT) -> str:
         """How close the constants of a class are to this GPU: calibrated, inherited or datasheet.

@@ -22,6 +22,12 @@ USUAL_DEMAND = 1.5
 between an A100 (0.9) and an H100 (1.2) or L40S (2)."""
 
 
+NARROW_ENERGY = {"fp8": 0.55, "fp4": 0.2}
+"""Energy of a FLOP in fp8 and in fp4 over that in bf16, at the highest clock: those with which the law gives what
+cuBLASLt sustains in loops on random data (fp8 without casts: H100 1,380 TFLOP/s, H200 1,333, GB200 2,755 to 2,820,
+GB300 3,270 to 3,310; fp4 GB200 5,260 to 5,600; Azure AI benchmarking guide)."""
+
+
 def clock_under(limit: float, demand: float) -> float:
     """The clock of busy units under a power limit, over the highest clock: x, at most 1.
 

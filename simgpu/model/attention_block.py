@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simgpu.model.config import TransformerConfig
-from simgpu.model.operators import Attention, Dim, Kernel, Matmul, Pointwise
+from simgpu.model.operators import Attention, Dim, Indexer, Kernel, Matmul, Pointwise
 
 
 def attention_operators(
@@ -11,31 +11,106 @@ def attention_operators(
     window: int = 0,
 ) -> tuple[Kernel, ...]:  # fmt: skip
     """Operators from normalised rows to the output projection. `flash`: fused, else scores go through memory."""
-    rows, values = Dim(batch, tokens, "batch"), Dim(config.heads, config.value_dim, "heads")
+    rows, seen = Dim(batch, tokens, "batch"), visible(config, window, tokens, tokens)
     return (
         *projections(config, rows, dtype, accumulate),
-        *_attention(config, batch, tokens, dtype, accumulate, flash, window),
-        Matmul("attention_out", rows, (Dim(config.hidden),), values, dtype, accumulate, bias=config.bias),
+        *index(config, Dim(batch, 1, "batch"), tokens, tokens),
+        *_attention(config, batch, tokens, dtype, accumulate, flash, seen),
+        *outputs(config, rows, dtype, accumulate),
     )
+
+
+def visible(config: TransformerConfig, window: int, queries: int, keys: int) -> int:
+    """Keys that a query sees; 0: all before it.
+
+    Of compressed keys those that an indexer picks, or all: of a prompt half of them on average.
+    """
+    c = config
+    if c.compress:
+        entries = c.entries(keys) if c.index_heads or queries == 1 else -(-c.entries(keys) // 2)
+        return window + (min(entries, c.index_topk) if c.index_heads else entries)
+    return window or c.index_topk
+
+
+def outputs(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -> tuple[Kernel, ...]:
+    """What follows attention: a gate where there is one, and the projection out, by groups of heads or whole."""
+    c, values = config, Dim(config.heads, config.value_dim, "heads")
+    if c.o_rank:
+        group = Dim(c.heads * c.head_dim // c.o_groups)
+        values = Dim(c.o_groups, c.o_rank, "heads")
+        down: tuple[Kernel, ...] = (Matmul("out_down", rows, (values,), group, dtype, accumulate),)
+    else:
+        down = gate(c, rows, dtype, accumulate)
+    out = Matmul("attention_out", rows, (Dim(c.hidden),), values, dtype, accumulate, bias=c.biased_output)
+    return (*down, out)
+
+
+def index(config: TransformerConfig, sequences: Dim, queries: int, keys: int) -> tuple[Kernel, ...]:
+    """The choice of the keys that sparse attention sees, where there are more than it takes."""
+    c = config
+    if not c.index_heads or keys // max(c.compress, 1) <= c.index_topk:
+        return ()
+    entries = max(keys // max(c.compress, 1), 1)
+    causal = c.causal and not c.compress
+    share = 2 if c.compress and queries > 1 else 1  # of a prompt a query sees half of the entries, on average
+    return (
+        Indexer("index", sequences, queries, entries // share, c.index_heads, c.index_dim, c.index_topk, causal=causal),
+    )
+
+
+def gate(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -> tuple[Kernel, ...]:
+    """The product of the output of attention and its gate."""
+    values = Dim(config.heads, config.value_dim, "heads")
+    product = Pointwise("attention_gate", "elementwise", rows, (values,), dtype, 2, 1, 5)
+    hidden = Dim(config.hidden)
+    if config.head_gate:
+        return Matmul("head_gate", rows, (Dim(config.heads, 1, "heads"),), hidden, dtype, accumulate), product
+    if config.attention_gate and config.kv_rank:
+        return Matmul("output_gate", rows, (values,), hidden, dtype, accumulate), product
+    return (product,) if config.attention_gate else ()
 
 
 def projections(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -> tuple[Kernel, ...]:
     """Operators that make queries, keys and values of normalised rows."""
+    if config.o_rank:
+        return _shared_key(config, rows, dtype, accumulate)
     return (_latent if config.kv_rank else _direct)(config, rows, dtype, accumulate)
+
+
+def _shared_key(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -> tuple[Kernel, ...]:
+    """DeepSeek V4 (transformers, modeling_deepseek_v4.py): queries by a latent, one key for all heads, its compression.
+
+    Key and compression are whole on every rank of a tensor-parallel group.
+    """
+    c, hidden, rank = config, Dim(config.hidden), Dim(config.q_rank)
+    queries, key = Dim(c.heads, c.head_dim, "heads"), Dim(c.head_dim)
+    found: list[Kernel] = [
+        Matmul("q_down", rows, (rank,), hidden, dtype, accumulate),
+        Pointwise("q_norm", "normalization", rows, (rank,), dtype, 1, 1, 5, weights=c.q_rank),
+        Matmul("q_up", rows, (queries,), rank, dtype, accumulate),
+        Matmul("kv_down", rows, (Dim(c.head_dim + c.compress_width),), hidden, dtype, accumulate),
+        Pointwise("kv_norm", "normalization", rows, (key,), dtype, 1, 1, 5, weights=c.head_dim + c.compress_weights),
+        Pointwise("rope", "rope", rows, (queries, key), dtype, 1, 1, 3),
+    ]
+    if c.index_heads:
+        found.append(Matmul("index_q", rows, (Dim(c.index_heads * c.index_dim),), rank, dtype, accumulate))
+        found.append(Matmul("index_weights", rows, (Dim(c.index_heads),), hidden, dtype, accumulate))
+    return tuple(found)
 
 
 def _direct(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -> tuple[Kernel, ...]:
     """Queries, keys and values in one product, then norms and rotary positions of queries and keys."""
     c = config
-    q = Dim(c.heads, c.head_dim, "heads")
-    kv = Dim(c.kv_heads, 2 * c.head_dim, "heads")
-    heads = (q, Dim(c.kv_heads, c.head_dim, "heads"))
-    operators: list[Kernel] = [Matmul("qkv", rows, (q, kv), Dim(c.hidden), dtype, accumulate, bias=c.qkv_bias)]
+    q = Dim(c.heads, (1 + c.attention_gate) * c.head_dim, "heads")
+    kv = Dim(c.kv_heads, sum(c.made_widths) // c.kv_heads, "heads")
+    made = (q, kv) if kv.width else (q,)
+    heads = (Dim(c.heads, c.head_dim, "heads"), Dim(c.kv_heads, c.head_dim, "heads"))
+    operators: list[Kernel] = [Matmul("qkv", rows, made, Dim(c.hidden), dtype, accumulate, bias=c.qkv_bias)]
     if c.qk_norm:
         operators.append(Pointwise("qk_norm", "normalization", rows, heads, dtype, 1, 1, 5, weights=_norm_weights(c)))
     if c.rope:
         operators.append(Pointwise("rope", "rope", rows, heads, dtype, 1, 1, 3))
-    return tuple(operators)
+    return (*operators, *_index_projections(c, rows, dtype, accumulate))
 
 
 def _norm_weights(config: TransformerConfig) -> int:
@@ -68,6 +143,21 @@ def _latent(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -
         Pointwise("kv_norm", "normalization", rows, (latent,), dtype, 1, 1, 5, weights=c.kv_rank),
         Matmul("kv_up", rows, (kv,), latent, dtype, accumulate),
         Pointwise("rope", "rope", rows, (q, q), dtype, 1, 1, 3),
+        *_index_projections(c, rows, dtype, accumulate),
+    )
+
+
+def _index_projections(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -> tuple[Kernel, ...]:
+    """Queries, the key and weights of heads of the indexer, whole on every rank."""
+    c = config
+    if not c.index_heads:
+        return ()
+    of_queries, hidden = Dim(c.q_rank or c.hidden), Dim(c.hidden)
+    key = (Dim(c.index_dim),)
+    return (
+        Matmul("index_q", rows, (Dim(c.index_heads * c.index_dim),), of_queries, dtype, accumulate),
+        Matmul("index_k", rows, (Dim(c.index_dim + c.index_heads),), hidden, dtype, accumulate),
+        Pointwise("index_norm", "normalization", rows, key, dtype, 1, 1, 5, weights=2 * c.index_dim),
     )
 
 

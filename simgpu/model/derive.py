@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 
 from simgpu.errors import InputError, nearest, shown
 from simgpu.model.config import TransformerConfig
+from simgpu.model.patterns import resized
 
 MARK = "@"
 """Stands between a model's name and what is changed of it."""
@@ -20,7 +21,11 @@ MARK = "@"
 MOST = 10**9 - 1
 """Largest number that a field of a shape can have."""
 
-_KINDS = {name: kind for name, kind in get_type_hints(TransformerConfig).items() if name != "name"}
+_FIXED = ("name", "state", "runs", "left_out")
+_KINDS = {name: kind for name, kind in get_type_hints(TransformerConfig).items() if name not in _FIXED}
+
+AS = "as"
+"""Key of the family that a file is to be read as: no change of the shape."""
 
 
 def written(base: str, changes: Mapping[str, Any]) -> str:
@@ -32,6 +37,13 @@ def written(base: str, changes: Mapping[str, Any]) -> str:
 
 def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def read_as(changes: str) -> tuple[str, str]:
+    """(family that a file is to be read as, or '', changes without it) of what stands after a model's name."""
+    parts = changes.split(",")
+    families = [part.partition("=")[2] for part in parts if part.startswith(f"{AS}=")]
+    return families[-1] if families else "", ",".join(part for part in parts if not part.startswith(f"{AS}="))
 
 
 def derive(config: TransformerConfig, changes: str) -> TransformerConfig:
@@ -53,7 +65,8 @@ def derive(config: TransformerConfig, changes: str) -> TransformerConfig:
         given["head_dim"] = hidden // heads
     if "heads" in given and "kv_heads" not in given and config.kv_heads == config.heads:
         given["kv_heads"] = given["heads"]
-    derived = replace(config, name=f"{config.name}{MARK}{changes}", **given)
+    layers = given.pop("layers", config.layers)
+    derived = replace(resized(config, layers), name=f"{config.name}{MARK}{changes}", **given)
     _check(derived)
     return derived
 

@@ -30,17 +30,20 @@ def expert_operators(
     Experts are split over the group by number, and each over the tensor-parallel group by its width, or not at all
     (Megatron-LM): so that width is an axis of its own.
     """
-    c, topk, hidden = config, config.experts_per_token, Dim(config.hidden)
+    c, topk = config, config.experts_per_token
+    width = c.latent_experts or c.hidden
+    hidden = Dim(width)
     experts, inner = Dim(c.experts, 1, "experts"), Dim(c.expert_width, 1, "expert_ffn")
     up = Dim(c.expert_width, 2, "expert_ffn") if c.gated else inner
-    copies = (Dim(topk * c.hidden),)
-    moved = rows.size * topk * c.hidden * BYTES[dtype]
+    copies = (Dim(topk * width),)
+    moved = rows.size * topk * width * BYTES[dtype]
 
     def grouped(name: str, n: Dim, k: Dim) -> GroupedMatmul:
         return GroupedMatmul(name, rows, topk, experts, c.experts, (n,), k, dtype, accumulate, routing, bias=c.bias)
 
     routed: tuple[Operator, ...] = (
-        Matmul("router", rows, (Dim(c.experts),), hidden, dtype, accumulate, bias=c.router_bias),
+        Matmul("router", rows, (Dim(c.experts),), Dim(c.hidden), dtype, accumulate, bias=c.router_bias),
+        *into_experts(c, rows, dtype, accumulate),
         Pointwise("routing", "softmax", rows, (Dim(c.experts),), dtype, 1, 1, 5),
         Pointwise("permute", "elementwise", rows, copies, dtype, 1, 1, 0),
         Communicate("dispatch", "all_to_all", moved, "ep", rows),
@@ -52,7 +55,33 @@ def expert_operators(
         grouped("experts_down", hidden, inner),
         Communicate("combine", "all_to_all", moved, "ep", rows),
         Pointwise("unpermute", "elementwise", rows, (hidden,), dtype, topk, 1, 2 * topk),
+        *out_of_experts(c, rows, dtype, accumulate),
     )  # fmt: skip
-    if not c.shared_experts:
-        return routed
-    return (*routed, *dense_operators(c, rows, c.shared_experts * c.expert_width, dtype, accumulate, "shared"))
+    return (*routed, *shared_operators(c, rows, dtype, accumulate))
+
+
+def into_experts(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -> tuple[Kernel, ...]:
+    """The projection to the width that experts read, where that is not the hidden one."""
+    c = config
+    if not c.latent_experts:
+        return ()
+    return (Matmul("experts_in", rows, (Dim(c.latent_experts),), Dim(c.hidden), dtype, accumulate),)
+
+
+def out_of_experts(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -> tuple[Kernel, ...]:
+    """The projection back to the hidden width."""
+    c = config
+    if not c.latent_experts:
+        return ()
+    return (Matmul("experts_out", rows, (Dim(c.hidden),), Dim(c.latent_experts), dtype, accumulate),)
+
+
+def shared_operators(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -> tuple[Kernel, ...]:
+    """Experts that every token visits, and the number that weighs them where there is one."""
+    c = config
+    if not c.shared_width:
+        return ()
+    shared = dense_operators(c, rows, c.shared_width, dtype, accumulate, "shared")
+    if not c.shared_gate:
+        return shared
+    return (*shared, Matmul("shared_gate", rows, (Dim(1),), Dim(c.hidden), dtype, accumulate))

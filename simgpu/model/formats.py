@@ -62,8 +62,17 @@ GGUF = frozenset(name for name in FORMATS if name[0] == "q")
 """Block formats of llama.cpp."""
 
 
-def int4(group: int = GROUP) -> Format:
-    """4-bit integers with a 16-bit scale and a 4-bit zero point for each `group` weights (AWQ, GPTQ)."""
+SYMMETRIC = "-sym"
+"""Ends the name of integers that are symmetric about zero: groups have a scale but no zero point."""
+
+
+def int4(group: int = GROUP, symmetric: bool = False) -> Format:
+    """4-bit integers with a 16-bit scale and a 4-bit zero point for each `group` weights (AWQ, GPTQ).
+
+    Where they are `symmetric` there is no zero point (compressed-tensors, 'pack-quantized').
+    """
+    if symmetric:
+        return Format(f"int4-g{group}{SYMMETRIC}", 4 + 16 / group, group)
     return Format("int4" if group == GROUP else f"int4-g{group}", 4 + (16 + 4) / group, group)
 
 
@@ -75,5 +84,5 @@ def format_of(name: str) -> Format:
     if "+" in name:
         return Format(name, fmean(format_of(part).bits for part in name.split("+")))
     if name.startswith("int4-g"):
-        return int4(int(name.removeprefix("int4-g")))
+        return int4(int(name.removeprefix("int4-g").removesuffix(SYMMETRIC)), name.endswith(SYMMETRIC))
     return FORMATS[name]

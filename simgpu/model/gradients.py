@@ -7,13 +7,16 @@ from dataclasses import replace
 from simgpu.model.operators import (
     Attention,
     Communicate,
+    Convolution,
     Dim,
     Embedding,
     ExpertLayer,
     GroupedMatmul,
+    Indexer,
     Matmul,
     Operator,
     Pointwise,
+    Scan,
 )
 
 WEIGHT_GRADIENT = "_wgrad"
@@ -36,10 +39,16 @@ def _gradients(op: Operator) -> tuple[Operator, ...]:
             raise TypeError("fused experts of inference engines have no gradients")
         case Matmul():
             return _of_matmul(op)
+        case Convolution():
+            return op.gradients()
         case GroupedMatmul():
             return _of_grouped(op)
         case Attention():
             return (replace(op, name=f"{op.name}_backward", passes=2.5, sinks=False),)
+        case Scan():  # states of chunks are made again, then the gradients of each product
+            return (replace(op, name=f"{op.name}_backward", passes=3.0),)
+        case Indexer():
+            return (replace(op, name=f"{op.name}_backward", passes=2.0),)
         case Pointwise():
             # reads the incoming gradient and the saved input, writes one gradient
             kind = "elementwise" if op.kind in ("softmax", "scores") else op.kind  # needs no further sums

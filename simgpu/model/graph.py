@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from simgpu.model.operators import Attention, GroupedMatmul, Matmul, Operator
+from simgpu.model.operators import Attention, Convolution, GroupedMatmul, Indexer, Matmul, Operator, Scan
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ModelGraph:
 
     @property
     def flops(self) -> float:
-        """Model FLOPs of the step, however it is split: matrix multiplications and attention, no recomputation."""
+        """Model FLOPs of the step, however it is split: products, convolutions, attention, no recomputation."""
         return sum(s.repeat * sum(_model_flops(op) for op in s.operators) for s in self.segments)
 
     @property
@@ -36,6 +36,6 @@ class ModelGraph:
 
 
 def _model_flops(op: Operator) -> float:
-    if isinstance(op, Attention):
+    if isinstance(op, (Attention, Scan, Indexer)):
         return op.model_flops
-    return op.flops if isinstance(op, (Matmul, GroupedMatmul)) else 0.0
+    return op.flops if isinstance(op, (Matmul, GroupedMatmul, Convolution)) else 0.0

@@ -12,23 +12,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar, cast
 
+from simgpu.model.convolution import Convolution
 from simgpu.model.dims import ACCUMULATE, BYTES, Dim, timed
 from simgpu.model.expert_operators import ExpertLayer, GroupedMatmul
 from simgpu.model.formats import format_of
+from simgpu.model.state_operators import Indexer, Scan
 
 __all__ = [
     "ACCUMULATE",
     "BYTES",
     "Attention",
     "Communicate",
+    "Convolution",
     "Dim",
     "Embedding",
     "ExpertLayer",
     "GroupedMatmul",
+    "Indexer",
     "Kernel",
     "Matmul",
     "Operator",
     "Pointwise",
+    "Scan",
     "split_rows",
 ]
 
@@ -290,7 +295,7 @@ class Communicate:
         return replace(self, rows=rows, size=self.size * rows.size / whole.size)
 
 
-Kernel = Matmul | GroupedMatmul | Attention | Pointwise | Embedding | ExpertLayer
+Kernel = Matmul | GroupedMatmul | Attention | Pointwise | Embedding | ExpertLayer | Scan | Indexer | Convolution
 """An operator that runs on one GPU."""
 
 Operator = Kernel | Communicate

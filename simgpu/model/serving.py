@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from simgpu.model.attention_block import projections
-from simgpu.model.config import TransformerConfig, is_moe
-from simgpu.model.feed_forward import dense_operators
+from simgpu.model.attention_block import index, outputs, projections, visible
+from simgpu.model.config import TransformerConfig, feed_of, is_moe, mixer_of
+from simgpu.model.feed_forward import dense_operators, into_experts, out_of_experts, shared_operators
 from simgpu.model.operators import Attention, Communicate, Dim, ExpertLayer, Matmul, Operator
-from simgpu.model.transformer import embedding_operators, norm_operator
+from simgpu.model.state_block import state_operators
+from simgpu.model.transformer import embedding_operators, head_product, in_order, norm_operator
 
 FEW_QUERIES = 16
 """New tokens of a sequence up to which latent attention runs absorbed: multiplying by the expanded keys of the whole
@@ -57,7 +58,10 @@ def separated(operators: Iterable[Operator]) -> Iterator[Operator]:
     """Queries, keys and values, and gate and up, as products of their own."""
     for op in operators:
         if isinstance(op, Matmul) and op.name == "qkv":
-            q, kv = op.n
+            q, kv = op.n[0], op.n[-1]
+            if len(op.n) == 1:
+                yield replace(op, name="q")
+                continue
             half = Dim(kv.units, kv.width // 2, kv.axis)
             for name, dim in (("q", q), ("k", half), ("v", half)):
                 yield replace(op, name=name, n=(dim,))
@@ -84,26 +88,36 @@ def serving_layer(
     experts: ExpertSplit = ExpertSplit(), routing: str = "random",
 ) -> tuple[Operator, ...]:  # fmt: skip
     """Operators of one layer of a kind in a step."""
-    c, rows, hidden = config, _rows(tokens_of(groups)), Dim(config.hidden)
-    values = Dim(c.heads, c.value_dim, "heads")
-    attention = (
-        *_projected(c, groups, dtype, accumulate),
-        *(_attention(c, kind, group, dtype, accumulate, kv_dtype) for group in groups),
-        *_expanded(c, groups, dtype, accumulate),
-        Matmul("attention_out", rows, (hidden,), values, dtype, accumulate, bias=c.bias),
-    )
-    inner: tuple[Operator, ...]
+    c, rows = config.of(kind), _rows(tokens_of(groups))
+    mixer: list[Operator] = []
+    if mixer_of(kind) in ("attention", "both"):
+        mixer += _attentive(c, config.window_of(kind), groups, dtype, accumulate, kv_dtype)
+    if mixer_of(kind) in ("state", "both"):
+        sequences = [(Dim(group.count), group.queries, group.keys > group.queries) for group in groups]
+        mixer += state_operators(c, rows, sequences, dtype, accumulate)
+    inner: tuple[Operator, ...] = ()
     if is_moe(kind):
         inner = _experts(c, rows, dtype, accumulate, experts, routing)
-    else:
+    elif feed_of(kind) == "dense":
         inner = dense_operators(c, rows, c.ffn, dtype, accumulate)
-    norms = [norm_operator(name, c, rows, dtype) for name in ("attention_norm", "ffn_norm")]
-    if c.post_norm:
-        return (*attention, norms[0], *inner, norms[1])
-    if c.sandwich_norms:
-        behind = [norm_operator(n, c, rows, dtype, residual=False) for n in ("attention_post_norm", "ffn_post_norm")]
-        return (norms[0], *attention, behind[0], norms[1], *inner, behind[1])
-    return (norms[0], *attention, norms[1], *inner)
+    return in_order(c, rows, dtype, tuple(mixer), inner)
+
+
+def _attentive(
+    config: TransformerConfig, window: int, groups: Sequence[Group], dtype: str, accumulate: str, kv_dtype: str
+) -> tuple[Operator, ...]:
+    """Attention of a layer with its projections."""
+    c, rows = config, _rows(tokens_of(groups))
+    return (
+        *_projected(c, groups, dtype, accumulate),
+        *(op for group in groups for op in index(c, Dim(group.count), group.queries, group.keys)),
+        *(
+            _attention(c, visible(c, window, group.queries, group.keys), group, dtype, accumulate, kv_dtype)
+            for group in groups
+        ),
+        *_expanded(c, groups, dtype, accumulate),
+        *outputs(c, rows, dtype, accumulate),
+    )
 
 
 def serving_embedding(config: TransformerConfig, groups: Sequence[Group], dtype: str) -> tuple[Operator, ...]:
@@ -118,11 +132,10 @@ def serving_head(
     c, rows = config, _rows(tokens_of(groups))
     wanted = tokens_of(groups) if every else sum(group.count * group.logits for group in groups)
     operators: list[Operator] = []
-    if not c.post_norm:
+    if not c.post_norm and c.final_norm:
         operators.append(norm_operator("final_norm", c, rows, dtype))
     if wanted:
-        vocab, weight = (Dim(c.vocab, 1, "vocab"),), not c.tied_embeddings
-        operators.append(Matmul("lm_head", _rows(wanted), vocab, Dim(c.hidden), dtype, accumulate, weight=weight))
+        operators += head_product(c, _rows(wanted), (Dim(c.vocab, 1, "vocab"),), dtype, accumulate)
     return tuple(operators)
 
 
@@ -169,7 +182,7 @@ def _absorbed(config: TransformerConfig, group: Group) -> bool:
 
 
 def _attention(
-    config: TransformerConfig, kind: str, group: Group, dtype: str, accumulate: str, kv_dtype: str
+    config: TransformerConfig, window: int, group: Group, dtype: str, accumulate: str, kv_dtype: str
 ) -> Attention:
     c, sequences, heads = config, Dim(group.count), Dim(config.heads, 1, "heads")
     name = "attention" if group.queries > FEW_QUERIES else "attention_decode"
@@ -177,11 +190,17 @@ def _attention(
         latent = c.kv_rank + c.qk_rope_dim
         return Attention(
             name, sequences, group.queries, group.keys, heads, Dim(1), latent, dtype, c.causal,
-            accumulate=accumulate, v_head_dim=c.kv_rank, kv_dtype=kv_dtype, cache_width=latent,
+            accumulate=accumulate, window=window, v_head_dim=c.kv_rank, kv_dtype=kv_dtype, cache_width=latent,
+        )  # fmt: skip
+    if c.o_rank and group.queries <= FEW_QUERIES and group.keys > group.queries:
+        return Attention(
+            name, sequences, group.queries, group.keys, heads, Dim(1), c.head_dim, dtype, c.causal,
+            accumulate=accumulate, window=window, v_head_dim=c.head_dim - c.qk_rope_dim, kv_dtype=kv_dtype,
+            cache_width=c.head_dim,
         )  # fmt: skip
     return Attention(
         name, sequences, group.queries, group.keys, heads, Dim(c.kv_heads, 1, "heads"), c.head_dim, dtype, c.causal,
-        accumulate=accumulate, window=c.window_of(kind), v_head_dim=c.v_head_dim, kv_dtype=kv_dtype, sinks=c.sinks,
+        accumulate=accumulate, window=window, v_head_dim=c.v_head_dim, kv_dtype=kv_dtype, sinks=c.sinks,
     )  # fmt: skip
 
 
@@ -193,17 +212,18 @@ def _experts(
     Ranks that hold all tokens add up their experts' parts by an all-reduce, which a shared expert's sum goes into;
     replicas exchange tokens by all-to-all, at the width of the activations.
     """
-    c, hidden, tokens = config, Dim(config.hidden), rows.size
+    c, width, tokens = config, config.latent_experts or config.hidden, rows.size
     everywhere = tokens * split.replicas
     layer = ExpertLayer(
-        "experts", everywhere, c.experts_per_token, c.experts, split.ranks, c.hidden,
+        "experts", everywhere, c.experts_per_token, c.experts, split.ranks, width,
         -(-c.expert_width // split.width), c.gated, dtype, routing, bias=c.bias,
     )  # fmt: skip
     operators: list[Operator] = [
-        Matmul("router", rows, (Dim(c.experts),), hidden, dtype, accumulate, bias=c.router_bias)
+        Matmul("router", rows, (Dim(c.experts),), Dim(c.hidden), dtype, accumulate, bias=c.router_bias),
+        *into_experts(c, rows, dtype, accumulate),
     ]
     if split.replicas > 1:
-        visits = 2.0 * tokens * min(c.experts_per_token, split.ranks) * c.hidden
+        visits = 2.0 * tokens * min(c.experts_per_token, split.ranks) * width
         operators += [
             Communicate("dispatch", "all_to_all", visits, "experts"),
             layer,
@@ -211,8 +231,9 @@ def _experts(
         ]
     else:
         operators.append(layer)
-    if c.shared_experts:
-        operators += dense_operators(c, rows, c.shared_experts * c.expert_width, dtype, accumulate, "shared")
+    operators += out_of_experts(c, rows, dtype, accumulate)
+    if c.shared_width:
+        operators += shared_operators(c, rows, dtype, accumulate)
     elif split.replicas == 1:
         operators.append(Communicate("experts_sum", "all_reduce", 2.0 * tokens * c.hidden, "tp", rows))
     return tuple(operators)

@@ -8,11 +8,12 @@ write for each tensor, with the residual addition fused into the normalisation t
 from __future__ import annotations
 
 from simgpu.model.attention_block import attention_operators
-from simgpu.model.config import TransformerConfig, is_moe
+from simgpu.model.config import TransformerConfig, feed_of, is_moe, mixer_of
 from simgpu.model.feed_forward import dense_operators, expert_operators
 from simgpu.model.gradients import backward, is_weight_gradient
 from simgpu.model.graph import ModelGraph, Segment
 from simgpu.model.operators import Dim, Embedding, Matmul, Operator, Pointwise
+from simgpu.model.state_block import state_operators
 
 __all__ = [
     "backward",
@@ -72,32 +73,88 @@ def layer_operators(
     routing: str = "balanced", flash: bool = True,
 ) -> tuple[Operator, ...]:  # fmt: skip
     """Forward operators of one layer of a kind (`TransformerConfig.layer_kinds`)."""
-    rows = _rows(batch, tokens)
-    attention = attention_operators(config, batch, tokens, dtype, accumulate, flash, config.window_of(kind))
-    feed_forward: tuple[Operator, ...]
+    rows, c = _rows(batch, tokens), config.of(kind)
+    mixer: list[Operator] = []
+    if mixer_of(kind) in ("attention", "both"):
+        mixer += attention_operators(c, batch, tokens, dtype, accumulate, flash, config.window_of(kind))
+    if mixer_of(kind) in ("state", "both"):
+        mixer += state_operators(c, rows, ((Dim(batch, 1, "batch"), tokens, False),), dtype, accumulate)
+    feed_forward: tuple[Operator, ...] = ()
     if is_moe(kind):
-        feed_forward = expert_operators(config, rows, dtype, accumulate, routing)
-    else:
-        feed_forward = dense_operators(config, rows, config.ffn, dtype, accumulate)
-    norms = norm_operator("attention_norm", config, rows, dtype), norm_operator("ffn_norm", config, rows, dtype)
-    if config.post_norm:
-        return (*attention, norms[0], *feed_forward, norms[1])
-    if config.sandwich_norms:
-        behind = (
-            norm_operator(name, config, rows, dtype, residual=False)
-            for name in ("attention_post_norm", "ffn_post_norm")
-        )
-        return (norms[0], *attention, next(behind), norms[1], *feed_forward, next(behind))
-    return (norms[0], *attention, norms[1], *feed_forward)
+        feed_forward = expert_operators(c, rows, dtype, accumulate, routing)
+    elif feed_of(kind) == "dense":
+        feed_forward = dense_operators(c, rows, c.ffn, dtype, accumulate)
+    return in_order(c, rows, dtype, tuple(mixer), feed_forward)
+
+
+def in_order(
+    config: TransformerConfig, rows: Dim, dtype: str, mixer: tuple[Operator, ...], feed_forward: tuple[Operator, ...]
+) -> tuple[Operator, ...]:
+    """Mixer, feed-forward and the norms around them. In parallel blocks both read the same rows: norms come first."""
+    c = config
+    names = [name for name, half in (("attention_norm", mixer), ("ffn_norm", feed_forward)) if half]
+    if c.single_norm:
+        names = names[:1]
+    norms = [norm_operator(name, c, rows, dtype) for name in names]
+    both = (("attention", mixer), ("ffn", feed_forward))
+    halves = [_mixed(name, c, rows, dtype, half) for name, half in both if half]
+    if c.parallel:
+        return (*norms, *mixer, *feed_forward, *_own_embedding(c, rows, dtype))
+    found: list[Operator] = []
+    for norm, half in zip(norms, halves, strict=True):
+        if c.post_norm:
+            found += [*half, norm]
+            continue
+        found += [norm, *half]
+        if c.sandwich_norms:
+            name = norm.name.replace("_norm", "_post_norm")
+            found.append(norm_operator(name, c, rows, dtype, residual=False))
+    return (*found, *_own_embedding(c, rows, dtype))
+
+
+def _mixed(
+    name: str, config: TransformerConfig, rows: Dim, dtype: str, half: tuple[Operator, ...]
+) -> tuple[Operator, ...]:
+    """One half of a layer between the mixing of residual streams before and behind it (hyper-connections)."""
+    c, hidden = config, (Dim(config.hidden),)
+    if not c.streams:
+        return half
+    n = c.streams
+    mix = Matmul(f"{name}_streams", rows, (Dim(n * (n + 2)),), Dim(n * c.hidden), dtype)
+    before = Pointwise(f"{name}_streams_in", "elementwise", rows, hidden, dtype, n, 1, 2 * n, weights=n * (n + 2) + 3)
+    behind = Pointwise(f"{name}_streams_out", "elementwise", rows, hidden, dtype, n + 1, n, 2 * n)
+    return (mix, before, *half, behind)
+
+
+def _own_embedding(config: TransformerConfig, rows: Dim, dtype: str) -> tuple[Operator, ...]:
+    """What a layer reads of its own table of tokens: a gate, and the projection back (Gemma 3n)."""
+    c, width = config, Dim(config.layer_embedding)
+    if not c.layer_embedding:
+        return ()
+    return (
+        Matmul("layer_gate", rows, (width,), Dim(c.hidden), dtype),
+        Pointwise("layer_activation", "elementwise", rows, (width,), dtype, 2, 1, 8),
+        Matmul("layer_projection", rows, (Dim(c.hidden),), width, dtype),
+    )
 
 
 def embedding_operators(config: TransformerConfig, batch: int, tokens: int, dtype: str) -> tuple[Operator, ...]:
     """Operators before the first layer."""
     rows, vocab = _rows(batch, tokens), Dim(config.vocab, 1, "vocab")
-    table = Embedding("embedding", rows, vocab, config.hidden, dtype, config.position_rows + config.token_types)
-    if not config.post_norm:
-        return (table,)
-    return (table, norm_operator("embedding_norm", config, rows, dtype, residual=False))
+    others = config.position_rows + config.token_types
+    width = config.embedding_width or config.hidden
+    found: list[Operator] = [Embedding("embedding", rows, vocab, width, dtype, 0 if config.embedding_width else others)]
+    if config.embedding_width:
+        if others:
+            found.append(Embedding("positions", rows, Dim(others), config.hidden, dtype))
+        found.append(Matmul("embedding_in", rows, (Dim(config.hidden),), Dim(width), dtype))
+    if config.layer_embedding:
+        each = (Dim(config.layers * config.layer_embedding),)
+        found.append(Embedding("layer_embeddings", rows, vocab, each[0].size, dtype))
+        found.append(Matmul("layer_embeddings_in", rows, each, Dim(config.hidden), dtype))
+    if config.post_norm or config.embedding_norm:
+        found.append(norm_operator("embedding_norm", config, rows, dtype, residual=False))
+    return tuple(found)
 
 
 def head_operators(
@@ -105,6 +162,8 @@ def head_operators(
 ) -> tuple[Operator, ...]:
     """Operators after the last layer in training: norm, logits of every token, loss."""
     rows = _rows(batch, tokens)
+    if not config.lm_head:
+        return _logits(config, batch, rows, dtype, accumulate)
     loss = Pointwise("loss", "softmax", rows, (Dim(config.vocab, 1, "vocab"),), dtype, 1, 1, 5)
     return (*_logits(config, batch, rows, dtype, accumulate), loss)
 
@@ -116,14 +175,33 @@ def _logits(config: TransformerConfig, batch: int, rows: Dim, dtype: str, accumu
     operators: list[Operator] = []
     if c.pooler:
         operators.append(Matmul("pooler", first, (hidden,), hidden, dtype, accumulate, bias=True))
-        operators.append(Matmul("next_sentence", first, (Dim(2),), hidden, dtype, accumulate, bias=True))
+        if c.masked_lm:
+            operators.append(Matmul("next_sentence", first, (Dim(2),), hidden, dtype, accumulate, bias=True))
     if c.masked_lm:
         operators.append(Matmul("transform", rows, (hidden,), hidden, dtype, accumulate, bias=True))
         operators.append(Pointwise("transform_activation", "elementwise", rows, (hidden,), dtype, 1, 1, 8))
-    operators.append(norm_operator("final_norm", c, rows, dtype, residual=not c.post_norm))
-    weight = not c.tied_embeddings  # a tied head reads the embedding's table
-    operators.append(Matmul("lm_head", rows, vocab, hidden, dtype, accumulate, weight=weight, bias=c.masked_lm))
-    return tuple(operators)
+    if c.streams:
+        n = c.streams
+        operators.append(Matmul("streams_head", rows, (Dim(n),), Dim(n * c.hidden), dtype, accumulate))
+        joined = Pointwise("streams_joined", "elementwise", rows, (hidden,), dtype, n, 1, 2 * n, weights=n + 1)
+        operators.append(joined)
+    if c.final_norm:
+        operators.append(norm_operator("final_norm", c, rows, dtype, residual=not c.post_norm))
+    return (*operators, *head_product(c, rows, vocab, dtype, accumulate))
+
+
+def head_product(
+    config: TransformerConfig, rows: Dim, vocab: tuple[Dim, ...], dtype: str, accumulate: str
+) -> tuple[Operator, ...]:
+    """The logits of `rows`, where a model makes some. A tied head reads the embedding's table."""
+    c, width = config, Dim(config.embedding_width or config.hidden)
+    if not c.lm_head:
+        return ()
+    weight, bias = not c.tied_embeddings, c.masked_lm or c.head_bias
+    product = Matmul("lm_head", rows, vocab, width, dtype, accumulate, weight=weight, bias=bias)
+    if not c.embedding_width:
+        return (product,)
+    return (Matmul("embedding_out", rows, (width,), Dim(c.hidden), dtype, accumulate), product)
 
 
 def _layers(
@@ -131,9 +209,14 @@ def _layers(
 ) -> tuple[Segment, ...]:
     """A segment for each run of equal layers."""
     return tuple(
-        Segment(SEGMENTS[kind], layer_operators(config, kind, batch, tokens, dtype, accumulate, routing, flash), count)
+        Segment(segment(kind), layer_operators(config, kind, batch, tokens, dtype, accumulate, routing, flash), count)
         for kind, count in config.layer_kinds()
     )
+
+
+def segment(kind: str) -> str:
+    """The name of the segment that holds layers of a kind."""
+    return SEGMENTS.get(kind) or f"{kind} layer"
 
 
 def _rows(batch: int, tokens: int) -> Dim:
@@ -142,6 +225,6 @@ def _rows(batch: int, tokens: int) -> Dim:
 
 def norm_operator(name: str, config: TransformerConfig, rows: Dim, dtype: str, residual: bool = True) -> Pointwise:
     """Normalisation, with the residual addition in the same kernel: reads both, writes the sum and normalised rows."""
-    weights = config.hidden if config.rms_norm else 2 * config.hidden
+    weights = (config.hidden if config.rms_norm else 2 * config.hidden) if config.norm_weights else 0
     passes = 2 if residual else 1
     return Pointwise(name, "normalization", rows, (Dim(config.hidden),), dtype, passes, passes, 6, weights=weights)

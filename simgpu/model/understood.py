@@ -30,6 +30,7 @@ HARMLESS = frozenset(
         ),
         # how a run is done, not what
         *("ep_size", "pretraining_tp", "attn_type", "cache_implementation", "chunk_size_feed_forward", "use_cache"),
+        *("max_length", "min_length", "num_beams", "num_beam_groups", "no_repeat_ngram_size", "add_cross_attention"),
         *("gradient_checkpointing", "tie_encoder_decoder", "task_specific_params", "problem_type", "prefix"),
         # numbers that scale values, no shapes
         *("norm_topk_prob", "initial_context_length", "original_max_position_embeddings", "attn_logit_softcapping"),
@@ -41,12 +42,10 @@ HARMLESS = frozenset(
         *("rope_type", "rope_parameters", "rope_scaling", "rope_theta"),
         # windows that are switched off, and groups of experts that only narrow the choice
         *("max_window_layers", "n_group", "topk_group", "num_expert_group", "num_limited_groups"),
-        # layers that predict further tokens are no part of the main model
-        *("mtp_transformer_layers", "use_mtp", "mtp_num_layers"),
+        # layers that predict further tokens are no part of the main model (`mtp_layers`)
+        *("num_nextn_predict_layers", "num_mtp_modules", "mtp_transformer_layers", "use_mtp", "mtp_num_layers"),
         # the same said twice
         *("experts_per_token", "_sliding_window_pattern", "n_ctx"),
-        # a vector of the vocabulary's width (phimoe), less than 0.001 % of the weights
-        "lm_head_bias",
     )
 )
 """Keys with such words that do not change the shape of the model, or only what is left out on purpose."""

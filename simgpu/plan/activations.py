@@ -6,6 +6,7 @@ Counted tensor by tensor from the operators of the layer, by what the gradient o
 - attention: queries, keys, values; if it is fused the output and one fp32 number per row (Dao et al., FlashAttention,
   2022, section 3.1), else the scores behind softmax, and with dropout their mask (one byte) and what it leaves of them;
 - normalisation and activation: their inputs (gate and up projection both); dropout: its mask;
+- scans over a state: queries, keys, values, output, and the state before each chunk;
 - experts: the rows that were sent to them, and their outputs where these are weighed (stacks that weigh behind the
   activation keep the weights instead);
 - rotary positions, residual additions and copies: nothing.
@@ -26,13 +27,15 @@ from simgpu.model.operators import (
     Communicate,
     Embedding,
     GroupedMatmul,
+    Indexer,
     Kernel,
     Matmul,
     Operator,
     Pointwise,
+    Scan,
     split_rows,
 )
-from simgpu.plan.numerics import Numerics
+from simgpu.plan.numerics import NARROW, Numerics
 from simgpu.plan.parallelism import EXPERT_AXIS, TENSOR_AXES, Plan
 from simgpu.plan.recompute import Recomputed, recomputed_by
 from simgpu.plan.stack import Stack
@@ -83,7 +86,7 @@ class _Layer:
     @property
     def unit(self) -> float:
         """Bytes of an element of an activation."""
-        return BYTES["bf16" if self.numerics.dtype == "fp8" else self.numerics.dtype]
+        return BYTES[self.numerics.wide]
 
     @property
     def autocast(self) -> bool:
@@ -98,7 +101,7 @@ class _Layer:
     @property
     def kept_unit(self) -> float:
         """Bytes of an element of what a matrix multiplication keeps."""
-        return BYTES["fp8"] if self.stack.saves_fp8 and self.numerics.dtype == "fp8" else self.unit
+        return self.numerics.narrow_bytes if self.stack.saves_fp8 and self.numerics.dtype in NARROW else self.unit
 
     @property
     def width(self) -> int:
@@ -173,6 +176,8 @@ def _tensors(layer: _Layer) -> Iterator[list[Kept]]:
                 found = [(what, part.visits * part.k.size * layer.kept_unit)]
         elif isinstance(part, Attention):
             found = _of_attention(layer, part)
+        elif isinstance(part, Scan):
+            found = _of_scan(layer, part)
         elif isinstance(op, Pointwise) and isinstance(part, Pointwise):
             if part.kind == "normalization" and _width(op) == layer.width:
                 seen.clear()
@@ -193,6 +198,17 @@ def _of_attention(layer: _Layer, part: Attention) -> list[Kept]:
     projected = rows * part.head_dim + part.batch.size * part.keys * kv_heads * (part.head_dim + part.v_dim)
     outputs = 2 if layer.plan.cp > 1 and layer.plan.context == "all_to_all" and stack.context_output else 1
     return [("projected", projected * layer.unit), ("", rows * (outputs * part.v_dim * layer.unit + BYTES["fp32"]))]
+
+
+def _of_scan(layer: _Layer, part: Scan) -> list[Kept]:
+    """Of a scan: what it reads, its output, and a state for each chunk, in the type of activations.
+
+    See fla-org's flash-linear-attention, chunk_gated_delta_rule: `h` is saved or made again.
+    """
+    rows = part.batch.size * part.tokens
+    wide = 2 * part.key_heads.size * part.key_dim + 2 * part.heads.size * part.value_dim
+    states = part.batch.size * part.chunks * part.heads.size * part.key_dim * part.value_dim
+    return [("projected", rows * wide * layer.unit), ("", states * layer.unit)]
 
 
 def _width(op: Pointwise) -> int:
@@ -228,7 +244,7 @@ def _of_matmul(
     if layer.autocast and whole_rows:  # behind a norm, whose fp32 result is cast for each product
         yield behind_norm, len(_separate(part)) * part.batch * part.m.size * part.k.size * unit
         return
-    if isinstance(before, Attention) or (whole_rows and key in seen):
+    if isinstance(before, (Attention, Scan)) or (whole_rows and key in seen):
         return  # kept as the output of attention, or as the input of another multiplication
     seen.add(key)
     slices = layer.slices_rows if whole_rows and layer.stack.regathers else 1
@@ -324,6 +340,10 @@ def _at_work(layer: _Layer, op: Kernel, part: Kernel) -> float:
     if isinstance(part, Attention):
         wide = part.queries * part.heads.size + part.keys * part.kv_heads.size
         return part.batch.size * wide * (part.head_dim + part.v_dim) * unit
+    if isinstance(part, Scan):
+        return sum(size for _, size in _of_scan(layer, part))
+    if isinstance(part, Indexer):
+        return part.batch.size * part.pairs * BYTES["fp32"]
     if isinstance(op, Pointwise) and isinstance(part, Pointwise) and part.kind in _WORKS:
         slices = 1 if part.kind == "scores" or _sliced(op) else layer.slices_rows
         return (op.reads + 1) * part.elements * unit / slices

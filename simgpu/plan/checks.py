@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from simgpu.errors import InputError, shown
 from simgpu.hardware.cluster import Cluster
-from simgpu.model.config import TransformerConfig
+from simgpu.model.config import TransformerConfig, feed_of
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.schedule import check
 from simgpu.plan.stages import layer_ranges
@@ -39,13 +39,14 @@ def check_fits_cluster(plan: Plan, cluster: Cluster) -> None:
 def check_fits_model(plan: Plan, config: TransformerConfig, batch: int, tokens: int) -> None:
     """Raise `InputError` (key only) if the plan cannot split the model."""
     tp = plan.tp
-    if config.heads % tp or not _splits_kv(config, tp):
-        good = ", ".join(str(n) for n in range(1, 129) if config.heads % n == 0 and _splits_kv(config, n))
+    _check_states(plan, config)
+    if config.heads % tp or not splits_kv(config, tp):
+        good = ", ".join(str(n) for n in range(1, 129) if config.heads % n == 0 and splits_kv(config, n))
         heads = f"the {config.heads} attention heads"
         if config.heads % tp == 0:
             heads = f"the {config.kv_heads} key-value heads, nor is it a multiple of them,"
         raise InputError(f"{tp} does not divide {heads} of '{config.name}'; expected one of {good}", key="plan.tp")
-    widths = {config.ffn} if config.experts == 1 or config.dense_layers else set()
+    widths = dense_widths(config, bool(config.experts == 1 or config.dense_layers))
     widths |= {config.expert_width} if config.experts > 1 and not plan.whole_experts else set()
     for width in widths:
         if width % tp:
@@ -103,8 +104,27 @@ def check_trains(plan: Plan, config: TransformerConfig, batch: int, tokens: int)
         raise InputError(problem, key="plan.recompute_layers")
 
 
-def _splits_kv(config: TransformerConfig, tp: int) -> bool:
-    return config.kv_heads % tp == 0 or tp % config.kv_heads == 0
+def splits_kv(config: TransformerConfig, tp: int) -> bool:
+    """True if `tp` ranks share or repeat the key-value heads of every kind of layer."""
+    shapes = {config.of(kind).kv_heads for kind, _ in config.layer_kinds()} if config.runs else {config.kv_heads}
+    return all(heads % tp == 0 or tp % heads == 0 for heads in shapes)
+
+
+def dense_widths(config: TransformerConfig, some: bool) -> set[int]:
+    """Widths of dense feed-forwards, of `some` layers where all are alike."""
+    if config.runs:
+        return {config.of(kind).ffn for kind, _ in config.layer_kinds() if feed_of(kind) == "dense"}
+    return {config.ffn} if some else set()
+
+
+def _check_states(plan: Plan, config: TransformerConfig, key: str = "") -> None:
+    """Raise `InputError` (key only) if layers with a state, or sparse attention, cannot be split this way."""
+    if config.state is not None and config.state.heads % plan.tp:
+        problem = f"{plan.tp} does not divide the {config.state.heads} heads of the states of '{config.name}'"
+        raise InputError(problem, key=key or "plan.tp")
+    if plan.cp > 1 and (config.state is not None or config.index_heads):
+        what = "a state from chunk to chunk" if config.state is not None else "an indexer over all keys"
+        raise InputError(f"{plan.cp}: '{config.name}' has {what}, which cannot be shared; expected 1", key="plan.cp")
 
 
 def check_serves(plan: Plan, config: TransformerConfig, key: str = "") -> None:
@@ -117,13 +137,14 @@ def check_serves(plan: Plan, config: TransformerConfig, key: str = "") -> None:
     if plan.context == "all_to_all":
         raise InputError("all_to_all is supported for training only; expected ring or all_gather", key="plan.context")
     tp, ep = plan.tp, plan.ep
-    if config.heads % tp or (config.kv_heads % tp and tp % config.kv_heads):
-        good = [n for n in range(1, 129) if not config.heads % n and not (config.kv_heads % n and n % config.kv_heads)]
+    _check_states(plan, config, key)
+    if config.heads % tp or not splits_kv(config, tp):
+        good = [n for n in range(1, 129) if not config.heads % n and splits_kv(config, n)]
         problem = f"{tp} does not divide the {config.heads} attention heads of '{config.name}'"
         raise InputError(f"{problem}; expected one of {', '.join(map(str, good))}", key=key or "plan.tp")
-    dense = config.experts == 1 or config.dense_layers or config.moe_every > 1
-    if dense and config.ffn % tp:
-        raise InputError(f"{tp} does not divide the feed-forward width {config.ffn}", key=key or "plan.tp")
+    for width in dense_widths(config, bool(config.experts == 1 or config.dense_layers or config.moe_every > 1)):
+        if width % tp:
+            raise InputError(f"{tp} does not divide the feed-forward width {width}", key=key or "plan.tp")
     if ep > 1 and config.experts == 1:
         raise InputError(f"{ep}: '{config.name}' has no experts; expected 1", key=key or "plan.ep")
     if config.experts % ep:

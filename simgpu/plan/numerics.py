@@ -8,15 +8,30 @@ from simgpu.errors import InputError, nearest, shown
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import BYTES, Matmul
 
+NVFP4 = "nvfp4"
+"""Scaling of products in fp4: a scale for 16 values, and one for the tensor."""
+
+FP8_SCALING = ("tensorwise", "rowwise", "delayed", "block", "mx")
+"""Scaling of products in fp8: of a tensor, as it is or as it was a step before; of rows; of 128 values, weights 128 x
+128 (DeepSeek-V3); of 32 values (MXFP8, OCP Microscaling), by which the products of Blackwell scale themselves."""
+
 OPTIMIZERS: dict[str, int] = {"adam": 2, "momentum": 1, "sgd": 0, "none": 0}
 """State tensors that each optimizer keeps per parameter; 'none': forward and backward only."""
 
 FINETUNE = ("full", "lora", "qlora")
-DTYPES = ("fp32", "tf32", "bf16", "fp16", "fp8")
-"""Dtypes in which a training step can multiply matrices."""
+NARROW = ("fp8", "fp4")
+"""Dtypes of products alone: what they make, and all else, is of 16 bits."""
 
-PROJECTIONS = ("qkv", "q", "q_down", "q_up", "kv_down", "kv_up", "attention_out")
-"""Matrices of attention, direct and latent: those that have adapters unless others are named. No layer has all."""
+DTYPES = ("fp32", "tf32", "bf16", "fp16", *NARROW)
+"""Dtypes in which a training step can multiply matrices; fp4 is NVFP4, a scale of 8 bits for 16 values (Transformer
+Engine, NVFP4BlockScaling)."""
+
+SCALES = {"fp8": 0.0, "fp4": 1 / 16}
+"""Bytes of scales beside a value that is kept narrow: none to speak of, or one for 16 values."""
+
+PROJECTIONS = ("qkv", "q", "q_down", "q_up", "kv_down", "kv_up", "attention_out", "out_down", "state_in", "state_out")
+"""Matrices of attention, direct and latent, and of mixers with a state: those that have adapters unless others are
+named. No layer has all."""
 
 NF4_BITS = 4.127
 """Bits per weight of 4-bit NormalFloat with double quantisation: 4 + 8/64 + 32/(64 x 256) (Dettmers et al., QLoRA,
@@ -68,6 +83,16 @@ class Numerics:
         return NF4_BITS / 8 if self.finetune == "qlora" else BYTES[self.weights]
 
     @property
+    def wide(self) -> str:
+        """The dtype of activations: what products make, and all that is no product of matrices."""
+        return "bf16" if self.dtype in NARROW else self.dtype
+
+    @property
+    def narrow_bytes(self) -> float:
+        """Bytes of a value in the dtype of products, with its share of the scales."""
+        return BYTES[self.dtype] + SCALES.get(self.dtype, 0.0)
+
+    @property
     def casts_weights(self) -> bool:
         """True if weights are fp32 and GEMMs run in a narrower type, so that each GEMM casts them."""
         return self.weights == "fp32" and BYTES[self.dtype] < BYTES["fp32"]
@@ -91,6 +116,11 @@ class Numerics:
             return 0.0
         master = BYTES[self.master] if self.master else 0.0
         return master + OPTIMIZERS[self.optimizer] * BYTES[self.states]
+
+
+def scaling_of(dtype: str, fp8: str) -> str | None:
+    """How products of a narrow dtype are scaled, `fp8` if that is the dtype; None for a wide one."""
+    return {"fp8": fp8, "fp4": NVFP4}.get(dtype)
 
 
 def adapter_targets(config: TransformerConfig) -> tuple[str, ...]:

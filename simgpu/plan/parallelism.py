@@ -23,7 +23,7 @@ EXPERT_AXIS = "expert_ffn"
 ORDER = ("tp", "cp", "ep", "dp", "pp")
 """Rank order, innermost first: neighbouring ranks form tensor-parallel groups (Megatron-LM's default)."""
 
-SCHEDULES = ("gpipe", "1f1b", "interleaved", "zb-h1")
+SCHEDULES = ("gpipe", "1f1b", "interleaved", "zb-h1", "zb-v")
 RECOMPUTE = ("none", "selective", "full")
 CONTEXT = ("ring", "all_gather", "all_to_all")
 MODULES = ("core_attn", "layernorm", "mlp", "moe", "moe_act", "mla_up_proj", "shared_experts")
@@ -60,7 +60,8 @@ class Plan(Ranks):
     ep: int = of_plan(1, "expert parallelism, carved out of dp x cp")
     schedule: str | None = of_plan(
         None,
-        "gpipe, 1f1b, interleaved, zb-h1; without effect with `pp: 1`",
+        "gpipe, 1f1b, interleaved, zb-h1 (zero bubble, as much memory as 1f1b), zb-v (`vp: 2`, the second chunks in "
+        "reverse order: no bubble but the start); without effect with `pp: 1`",
         values=SCHEDULES,
         absent="1f1b, with vp interleaved",
         rule=schedule_of,
@@ -249,7 +250,9 @@ class Plan(Ranks):
             raise InputError("1 virtual stage cannot be interleaved; expected plan.vp of 2 or more", key="plan.vp")
         if self.vp > 1 and self.pp == 1:
             raise InputError(f"{self.vp} virtual stages need a pipeline; expected plan.pp of 2 or more", key="plan.vp")
-        if self.vp > 1 and self.schedule not in (None, "interleaved"):
+        if self.schedule == "zb-v" and self.vp != 2 and self.pp > 1:
+            raise InputError(f"{self.vp}: zb-v runs two chunks on each stage; expected plan.vp 2", key="plan.vp")
+        if self.vp > 1 and self.schedule not in (None, "interleaved", "zb-v"):
             problem = f"{shown(self.schedule)} has no virtual stages (plan.vp is {self.vp}); expected interleaved"
             raise InputError(problem, key="plan.schedule")
         if self.shard is not None and self.zero == 0:
@@ -294,6 +297,11 @@ class Plan(Ranks):
     def pipeline(self) -> str:
         """The schedule: as given, else interleaved where there are virtual stages, else 1F1B."""
         return self.schedule or schedule_of(self.vp)
+
+    @property
+    def last_stage(self) -> int:
+        """The stage that has the head: the last, with zb-v the first."""
+        return 0 if self.schedule == "zb-v" else self.pp - 1
 
     def filled(self, batch: int) -> dict[str, Any]:
         """The value of every key that has a rule, for a job of `batch` sequences: defaults worked out."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from simgpu.errors import InputError, nearest, shown
 from simgpu.memo import remembered
 from simgpu.model.config import TransformerConfig
-from simgpu.model.formats import GGUF, format_of, int4
+from simgpu.model.formats import GGUF, SYMMETRIC, format_of, int4
 from simgpu.model.operators import (
     ACCUMULATE,
     BYTES,
@@ -25,9 +25,20 @@ from simgpu.model.operators import (
     Operator,
     Pointwise,
 )
+from simgpu.model.quantised import NARROW_EXPERTS
 
 WIDE_MATRICES = ("router", "q_absorb", "v_absorb")
 """Products that no precision narrows: few weights, or made of those of another."""
+
+
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "attention": ("qkv", "q", "k", "v", "q_down", "q_up", "kv_down", "kv_up", "attention_out", "head_gate",
+                  "output_gate", "index_q", "index_k"),
+    "state": ("state_in", "state_out", "steps_in", "steps", "factors_in", "factors", "gate_in", "gate"),
+    "shared": ("shared_up", "shared_gate", "shared_down"),
+    "dense": ("ffn_up", "ffn_gate", "ffn_down"),
+}  # fmt: skip
+"""Matrices of the parts that a checkpoint may leave in 16 bits (`simgpu.model.quantised`)."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,8 @@ class Precision:
         Formats of other tensors by name; those of layers that llama.cpp gives more bits (`more_bits`).
     experts_only
         Only the experts are narrow (gpt-oss).
+    wide
+        Matrices that stay as activations are, besides.
     library
         Of products, where it is not that of their type.
     """
@@ -58,6 +71,7 @@ class Precision:
     special: Mapping[str, str] = field(default_factory=dict)
     boosted: Mapping[str, str] = field(default_factory=dict)
     experts_only: bool = False
+    wide: tuple[str, ...] = ()
     library: str = ""
     norms: float = 2.0  # bytes of a parameter of norms and biases
     converted: bool = False  # narrow types that the GPU lacks: weights are converted on the way
@@ -72,7 +86,7 @@ class Precision:
 
     def stored(self, name: str, more: bool = False) -> str:
         """Format of a matrix by the name of its operator; empty: the type of the activations."""
-        if name in WIDE_MATRICES or (self.experts_only and name not in ("experts", "lm_head")):
+        if name in WIDE_MATRICES or name in self.wide or (self.experts_only and name not in ("experts", "lm_head")):
             return ""
         if name == "lm_head":
             return self.head
@@ -133,13 +147,24 @@ def precision_of(name: str, key: str = "workload.precision") -> Precision:
     """A precision by name. Raises `InputError` at `key`."""
     text = str(name)
     if text.startswith("int4-g"):
-        group = text.removeprefix("int4-g")
+        group = text.removeprefix("int4-g").removesuffix(SYMMETRIC)
         if not group.isdigit() or not 8 <= int(group) <= 4096:
             raise InputError(f"{shown(name)}: groups have 8 to 4096 weights, such as int4-g128", key=key)
-        return replace(PRECISIONS["int4"], name=text, weights=int4(int(group)).name)
+        return replace(PRECISIONS["int4"], name=text, weights=int4(int(group), text.endswith(SYMMETRIC)).name)
     if text not in PRECISIONS:
         raise InputError(f"unknown precision {shown(name)}{nearest(text, PRECISIONS)}", key=key)
     return PRECISIONS[text]
+
+
+def as_published(precision: Precision, config: TransformerConfig) -> Precision:
+    """`precision` with what the checkpoint of a model leaves in 16 bits, where it is the precision that has."""
+    if precision.name != config.published or not config.published_wide or is_gguf(precision):
+        return precision
+    wide = tuple(name for part in config.published_wide.split(",") for name in PARTS.get(part, ()))
+    special = (
+        {**precision.special, "experts": "mxfp4"} if NARROW_EXPERTS in config.published_wide else precision.special
+    )
+    return replace(precision, wide=wide, special=special)
 
 
 def more_bits(layer: int, layers: int) -> bool:
@@ -210,6 +235,6 @@ def is_gguf(precision: Precision) -> bool:
 
 
 __all__ = [
-    "GGUF_MXFP4", "PRECISIONS", "Precision", "applied", "bytes_of", "is_boosted", "is_gguf", "more_bits",
-    "precision_of",
+    "GGUF_MXFP4", "PRECISIONS", "Precision", "applied", "as_published", "bytes_of", "is_boosted", "is_gguf",
+    "more_bits", "precision_of",
 ]  # fmt: skip

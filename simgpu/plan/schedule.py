@@ -16,13 +16,21 @@ Orders, each as its authors' code runs it:
   stage holds as many microbatches as the first does in 1F1B (Qi et al., Zero Bubble Pipeline Parallelism, 2023,
   arXiv 2401.10241, section 2.1; the delay as in torch.distributed.pipelining.ScheduleInterleavedZeroBubble).
 
-GPipe and 1F1B take any number of microbatches: fewer than stages leave stages idle, and the step says so as its bubble,
-(p - 1)/(m + p - 1). Interleaving needs a multiple of `p` (Megatron-LM refuses others, same file,
+- zb-v: two chunks on each stage, the second in reverse order, so that the first stage has both the embedding and the
+  head; backward cut in two (the same, section 6, and Qi et al., Pipeline Parallelism with Controllable Memory, 2024,
+  arXiv 2405.15362; the order of torch.distributed.pipelining.ScheduleZBVZeroBubble). Where forward, input and weight
+  gradients take the same time t of a chunk, a step takes (6 m + p - 1) t: stages start one after another and are never
+  idle between. It holds as many activations as 1F1B's first stage, on every stage.
+
+GPipe, 1F1B and ZB-V take any number of microbatches: fewer than stages leave stages idle, and the step says so as its
+bubble, (p - 1)/(m + p - 1). Interleaving needs a multiple of `p` (Megatron-LM refuses others, same file,
 forward_backward_pipelining_with_interleaving), and the delay of ZB-H1 at least `p`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -33,8 +41,14 @@ from simgpu.plan.parallelism import SCHEDULES
 FEW_TASKS = 4096
 """Passes forward of a step whose order is remembered."""
 
-ANY_NUMBER = ("1f1b", "gpipe")
+ANY_NUMBER = ("1f1b", "gpipe", "zb-v")
 """Schedules that run any number of microbatches, also fewer than there are stages."""
+
+CUT = ("zb-h1", "zb-v")
+"""Schedules that cut backward in two."""
+
+TAKES_TURNS = ("interleaved", "zb-v")
+"""Schedules with more than one chunk on a stage."""
 
 Kind: TypeAlias = Literal["F", "B", "W"]
 
@@ -43,8 +57,8 @@ Kind: TypeAlias = Literal["F", "B", "W"]
 class Task:
     """One pass of microbatch `microbatch` through chunk `chunk` of stage `stage`.
 
-    kind: 'F' forward; 'B' backward, of inputs and weights, but of inputs alone with zb-h1; 'W' weight gradients, which
-    only zb-h1 has.
+    kind: 'F' forward; 'B' backward, of inputs and weights, but of inputs alone where it is cut in two (`CUT`);
+    'W' weight gradients, where it is.
     """
 
     kind: Kind
@@ -65,19 +79,31 @@ def tasks(schedule: str, stages: int, microbatches: int, chunks: int = 1) -> tup
     return tuple(tuple(_stage(schedule, stage, stages, microbatches, chunks)) for stage in range(stages))
 
 
-def depends_on(task: Task, stages: int, chunks: int = 1) -> Task | None:
+def depends_on(task: Task, stages: int, chunks: int = 1, schedule: str = "") -> Task | None:
     """The task whose output `task` needs, and waits for wherever it runs; None for a forward of the first chunk.
 
-    Chunk `c` of the first stage follows chunk `c - 1` of the last, backward the other way round. A backward of the last
+    Chunk `c` of the first stage follows chunk `c - 1` of the last, backward the other way round; with zb-v the second
+    chunk of a stage follows that of the next. A backward of the last
     chunk needs its own forward, weight gradients need the backward of the same chunk.
     """
     if task.kind == "W":
         return Task("B", task.stage, task.chunk, task.microbatch)
-    part = task.chunk * stages + task.stage
+    part = part_of(task.stage, task.chunk, stages, schedule)
     if task.kind == "B" and part == stages * chunks - 1:
         return Task("F", task.stage, task.chunk, task.microbatch)
     part += 1 if task.kind == "B" else -1
-    return Task(task.kind, part % stages, part // stages, task.microbatch) if part >= 0 else None
+    return Task(task.kind, *place_of(part, stages, schedule), task.microbatch) if part >= 0 else None
+
+
+def part_of(stage: int, chunk: int, stages: int, schedule: str = "") -> int:
+    """The part of the model, in order of depth, that is a chunk of a stage."""
+    return chunk * stages + (stages - 1 - stage if schedule == "zb-v" and chunk % 2 else stage)
+
+
+def place_of(part: int, stages: int, schedule: str = "") -> tuple[int, int]:
+    """The stage and the chunk that a part of the model, in order of depth, is."""
+    chunk, stage = divmod(part, stages)
+    return (stages - 1 - stage if schedule == "zb-v" and chunk % 2 else stage), chunk
 
 
 def order(schedule: str, stages: int, microbatches: int, chunks: int = 1) -> tuple[Task, ...]:
@@ -94,12 +120,12 @@ def order(schedule: str, stages: int, microbatches: int, chunks: int = 1) -> tup
 def in_flight(schedule: str, stages: int, microbatches: int, chunks: int, stage: int) -> int:
     """The largest number of (chunk, microbatch) pairs whose activations `stage` holds at one time.
 
-    Activations are held from forward to the end of backward; with zb-h1 to the end of the weight gradients. The input
-    gradient frees part of them (attention, norms: what no matrix multiplication multiplies by), so that there this is
-    the upper bound.
+    Activations are held from forward to the end of backward; where it is cut in two to the end of the weight gradients.
+    The input gradient frees part of them (attention, norms: what no matrix multiplication multiplies by), so that there
+    this is the upper bound.
     """
     held = peak = 0
-    release = "W" if schedule == "zb-h1" else "B"
+    release = "W" if schedule in CUT else "B"
     for task in tasks(schedule, stages, microbatches, chunks)[stage]:
         if task.kind == "F":
             held += 1
@@ -116,15 +142,19 @@ def check(schedule: str, stages: int, microbatches: int, chunks: int = 1) -> Non
     for key, count in (("plan.pp", stages), ("workload.batch", microbatches), ("plan.vp", chunks)):
         if count < 1:
             raise InputError(f"{count} is not a positive whole number", key=key)
-    if chunks > 1 and schedule != "interleaved":
+    if chunks > 1 and schedule not in TAKES_TURNS:
         problem = f"{shown(schedule)} has no virtual stages, here {chunks}; expected interleaved"
         raise InputError(problem, key="plan.schedule")
+    if schedule == "zb-v" and chunks != 2 and stages > 1:
+        raise InputError(f"{chunks}: zb-v runs two chunks on each stage; expected 2", key="plan.vp")
     many = f"{microbatches} microbatch{'es' if microbatches > 1 else ''}"
     if microbatches < stages and schedule not in ANY_NUMBER:
         is_fewer = "are fewer" if microbatches > 1 else "is fewer"
         needs = f"{'a multiple of' if schedule == 'interleaved' else 'at least'} {stages}"
         problem = f"{many} {is_fewer} than {stages} stages; {schedule} needs {needs}"
-        raise InputError(f"{problem}, {' and '.join(ANY_NUMBER)} take any number", key="plan.micro_batch")
+        raise InputError(
+            f"{problem}, {', '.join(ANY_NUMBER[:-1])} and {ANY_NUMBER[-1]} take any number", key="plan.micro_batch"
+        )
     if schedule == "interleaved" and microbatches % stages:
         below = microbatches // stages * stages
         problem = f"{many} cannot be interleaved over {stages} stages, Megatron-LM refuses them"
@@ -135,6 +165,8 @@ def check(schedule: str, stages: int, microbatches: int, chunks: int = 1) -> Non
 def _stage(schedule: str, stage: int, stages: int, microbatches: int, chunks: int) -> list[Task]:
     """Tasks of one stage: a warm-up of forwards, one forward and one backward in turn, the backwards left."""
     total = microbatches * chunks
+    if schedule == "zb-v" and stages > 1:
+        return list(_zigzag(stage, stages, microbatches))
     if schedule == "gpipe":
         warm_up = total
     elif schedule == "interleaved":
@@ -148,7 +180,7 @@ def _stage(schedule: str, stage: int, stages: int, microbatches: int, chunks: in
     ]
     forward = [Task("F", stage, c, i) for c, i in pairs]
     backward = [[Task("B", stage, chunks - 1 - c, i)] for c, i in pairs]
-    if schedule == "zb-h1":
+    if schedule in CUT:
         for behind, pair in enumerate(backward[stage:]):
             pair.append(Task("W", stage, 0, behind))
         backward[-1] += [Task("W", stage, 0, i) for i in range(total - stage, total)]
@@ -159,11 +191,27 @@ def _stage(schedule: str, stage: int, stages: int, microbatches: int, chunks: in
     return run
 
 
+def _zigzag(stage: int, stages: int, microbatches: int) -> Iterator[Task]:
+    """Tasks of one stage of ZB-V, as for 2 p - 1 microbatches at least, without those that there are not."""
+    padded = max(microbatches, 2 * stages - 1)
+    behind, ahead = stage, stages - stage
+    runs = [("F", 0)] * (2 * ahead - 1) + [("F", 1), ("F", 0)] * behind + [("F", 1), ("B", 1), ("W", 1)] * ahead
+    runs += [("F", 0), ("B", 0), ("W", 0), ("F", 1), ("B", 1), ("W", 1)] * (padded - stages)
+    runs += [("B", 0), ("B", 1)] * behind + [("B", 0), ("W", 0)] * ahead
+    runs += [("W", 1)] * behind + [("W", 0)] * behind
+    done: Counter[tuple[str, int]] = Counter()
+    for kind, chunk in runs:
+        at = done[kind, chunk]
+        done[kind, chunk] += 1
+        if at < microbatches:
+            yield Task(kind, stage, chunk, at)  # type: ignore[arg-type]
+
+
 def _order(schedule: str, stages: int, microbatches: int, chunks: int) -> tuple[Task, ...]:
     """The tasks of `order`, by a calendar of whole times: work in proportion to the tasks."""
     lists = tasks(schedule, stages, microbatches, chunks)
     parts = stages * chunks
-    seconds = {"F": 1, "B": 1 if schedule == "zb-h1" else 2, "W": 1}
+    seconds = {"F": 1, "B": 1 if schedule in CUT else 2, "W": 1}
     # what is done, one row for each kind and part: row of kind k and part q is (k parts + q)
     row_of = {"F": 0, "B": parts, "W": 2 * parts}
     done = [bytearray(microbatches) for _ in range(3 * parts)]
@@ -179,7 +227,7 @@ def _order(schedule: str, stages: int, microbatches: int, chunks: int) -> tuple[
             if busy[stage] or reached[stage] == len(lists[stage]):
                 continue
             task = lists[stage][reached[stage]]
-            part = task.chunk * stages + stage
+            part = part_of(stage, task.chunk, stages, schedule)
             row = row_of[task.kind] + part
             needs = _row_before(task.kind, part, parts)
             if needs >= 0 and not done[needs][task.microbatch]:

@@ -6,12 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from simgpu.model.config import TransformerConfig
+from simgpu.plan.checks import dense_widths, splits_kv
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.precision import precision_of
 from simgpu.plan.serving_memory import Served, fullest, longest_context, most_sequences, serving_memory
 
 GIB = 2.0**30
 DEGREES = (1, 2, 4, 8, 16, 32)
+
+MOST_SHARE = 0.95
+"""The largest share of a GPU's memory that is suggested for an engine (vLLM's page on optimisation suggests it)."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,9 @@ def splits(config: TransformerConfig, most: int = DEGREES[-1], by_layers: bool =
         yield from (Plan(pp=pp) for pp in range(1, min(most, config.layers) + 1))
         return
     for tp in (n for n in DEGREES if n <= most):
-        if config.heads % tp or (config.kv_heads % tp and tp % config.kv_heads):
+        if config.heads % tp or not splits_kv(config, tp) or (config.state is not None and config.state.heads % tp):
             continue
-        if (config.experts == 1 or config.dense_layers) and config.ffn % tp:
+        if any(width % tp for width in dense_widths(config, bool(config.experts == 1 or config.dense_layers))):
             continue
         if config.experts == 1 or config.expert_width % tp == 0:
             yield Plan(tp=tp)
@@ -88,8 +92,8 @@ def helps(
     join: int = DEGREES[-1],
 ) -> str:  # fmt: skip
     """Single changes that would make it fit, in words."""
-    suggestions = []
     local = -(-batch // served.plan.dp)
+    suggestions = list(_settings(served, batch, tokens, capacity))
     wider = smallest(replace(served, plan=replace(served.plan, dp=1)), capacity, tokens, local, join)
     if wider.gpus is not None and wider.gpus > served.plan.tp * served.plan.pp:
         suggestions.append(wider.split + (f" on {wider.gpus} such GPUs" if wider.gpus > most else ""))
@@ -113,6 +117,20 @@ def helps(
     return "fits with " + (
         suggestions[0] if len(suggestions) == 1 else f"{', '.join(suggestions[:-1])}, or {suggestions[-1]}"
     )
+
+
+def _settings(served: Served, batch: int, tokens: int, capacity: float) -> Iterator[str]:
+    """Settings of an engine with which it starts on this GPU: fewer sequences at a time, more of its memory."""
+    kept, local = served.reserve, -(-batch // served.plan.dp)
+    seats = 1 << max(kept.seats - 1, 0).bit_length() >> 1 if kept.sampler else 0
+    while seats >= local:  # of powers of two
+        if _fits(replace(served, reserve=replace(kept, seats=seats)), batch, tokens, capacity):
+            yield f"sequences: {seats}"
+            break
+        seats //= 2
+    more = replace(served, reserve=replace(kept, share=max(kept.share, MOST_SHARE)))
+    if kept.share_of == "total" and _fits(more, batch, tokens, capacity):
+        yield f"memory_share: {MOST_SHARE}"
 
 
 def _both(served: Served, batch: int, tokens: int, capacity: float, join: int) -> str:

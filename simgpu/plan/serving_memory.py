@@ -5,7 +5,8 @@ The cache of a sequence of t tokens takes, on the rank of a stage,
     sum over its layers of  2 ceil(kv_heads / tp) head_dim e min(t, window)     grouped or multi-query attention
                             (latent + rope) e t                                 latent attention, whole on every rank
 
-bytes, with e bytes of an element; context parallelism shares the tokens.
+bytes, with e bytes of an element; context parallelism shares the tokens. A layer with a state keeps that, however many
+tokens there are.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from math import ceil
 from typing import Literal
 
 from simgpu.memo import remembered
-from simgpu.model.config import TransformerConfig
+from simgpu.model.config import TransformerConfig, mixer_of
 from simgpu.model.operators import BYTES, Communicate, ExpertLayer, GroupedMatmul, Kernel, Operator
 from simgpu.model.serving import ExpertSplit, Group, separated, serving_embedding, serving_head, serving_layer
 from simgpu.plan.memory import COMMUNICATOR_BYTES, PAIR_BYTES
@@ -188,22 +189,54 @@ def cache_bytes(served: Served, tokens: int, stage: int = 0) -> float:
         return 0.0
     width = BYTES[served.kv_dtype or served.dtype]
     kept = sum(
-        count * (min(tokens, window) if window else tokens) for window, count in _windows(config, plan.pp, stage)
+        count * (each * (min(tokens, window) if window else tokens) + (tokens // ratio if ratio else 0) * entry)
+        for (window, each, ratio, entry), count in _caches(config, plan.tp, plan.pp, stage)
     )
-    return float(kept * elements_per_token(config, plan.tp)) * width / plan.cp
+    return float(kept) * width / plan.cp + state_bytes(served, stage)
+
+
+def state_bytes(served: Served, stage: int = 0) -> float:
+    """Bytes of the states of one sequence on a rank of a stage: of layers that keep one in place of a cache."""
+    config, plan = served.config, served.plan
+    if config.state is None:
+        return 0.0
+    kinds = _stage_kinds(config, plan.pp, stage)
+    count = sum(n for kind, n in kinds if mixer_of(kind) in ("state", "both"))
+    return count * config.state.state_bytes(plan.tp, BYTES[served.dtype])
 
 
 @remembered(1024)
-def _windows(config: TransformerConfig, stages: int, stage: int) -> tuple[tuple[int, int], ...]:
-    """Windows of the layers of a stage (0: none), and how many have each."""
+def _stage_kinds(config: TransformerConfig, stages: int, stage: int) -> tuple[tuple[str, int], ...]:
+    """Kinds of the layers of a stage, and how many there are of each."""
     kinds = [kind for kind, count in config.layer_kinds() for _ in range(count)]
-    return tuple(Counter(config.window_of(kinds[i]) for i in spread_layers(config.layers, stages)[stage]).items())
+    return tuple(Counter(kinds[i] for i in spread_layers(config.layers, stages)[stage]).items())
+
+
+@remembered(1024)
+def _caches(
+    config: TransformerConfig, tp: int, stages: int, stage: int
+) -> tuple[tuple[tuple[int, int, int, int], int], ...]:
+    """Layers of a stage that have a cache, and how many are alike.
+
+    Each is its window (0: none), elements of a token, tokens that become one entry behind the window, elements of that.
+    """
+    found: Counter[tuple[int, int, int, int]] = Counter()
+    for kind, count in _stage_kinds(config, stages, stage):
+        if mixer_of(kind) in ("attention", "both"):
+            c = config.of(kind)
+            entry = c.head_dim + (ceil(c.index_dim / 2) if c.index_heads else 0) if c.compress else 0
+            found[config.window_of(kind), elements_per_token(c, tp), c.compress, entry] += count
+    return tuple(found.items())
 
 
 def elements_per_token(config: TransformerConfig, tp: int = 1) -> int:
-    """Elements that one layer keeps of a token, on one rank."""
+    """Elements that one layer keeps of a token, on one rank; keys of an indexer count as half, being of 8 bits."""
+    if config.borrowed_kv:
+        return 0
+    if config.o_rank:  # the key is the value
+        return config.head_dim
     if config.kv_rank:
-        return config.kv_rank + config.qk_rope_dim
+        return config.kv_rank + config.qk_rope_dim + (ceil(config.index_dim / 2) if config.index_heads else 0)
     return ceil(config.kv_heads / tp) * (config.head_dim + config.value_dim)
 
 
@@ -288,14 +321,15 @@ def cache_tokens(served: Served, batch: int, tokens: int, capacity: float) -> in
     for stage in range(served.plan.pp):
         each = _bytes_per_token(served, stage)
         held = memory_of_stage(served, batch, tokens, capacity, stage, new=served.chunk)
-        found.append((held.room + held.kv_cache) / each if each else 0.0)
+        states = ceil(batch / served.plan.dp) * state_bytes(served, stage)
+        found.append((held.room + held.kv_cache - states) / each if each else 0.0)
     return max(int(min(found)), 0)
 
 
 def _bytes_per_token(served: Served, stage: int) -> float:
     """Bytes that a token adds to the cache of a rank while no layer's window is full."""
     guessed = _draft(served.draft, 1)[1] if served.draft is not None else 0.0
-    return cache_bytes(served, 1, stage) + guessed
+    return cache_bytes(served, 1, stage) - state_bytes(served, stage) + guessed
 
 
 def longest_context(served: Served, batch: int, capacity: float) -> int:

@@ -212,8 +212,8 @@ class Space:
             default = "interleaved" if vp > 1 else "1f1b"
             named = dict.fromkeys(None if one == default else one for one in self._values("schedule"))
             if vp > 1:
-                named = dict.fromkeys(one for one in named if one is None)
-            pipelines += [(vp, one) for one in named if one != "interleaved"]
+                named = dict.fromkeys(one for one in named if one is None or (one == "zb-v" and vp == 2))
+            pipelines += [(vp, one) for one in named if one != "interleaved" and (one != "zb-v" or vp == 2)]
         return pipelines
 
     # ---- what divides --------------------------------------------------------------------------------

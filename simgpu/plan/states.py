@@ -15,7 +15,7 @@ from simgpu.memo import remembered
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import BYTES, Communicate, GroupedMatmul, Kernel, Matmul, Operator
 from simgpu.model.transformer import embedding_operators, head_operators, layer_operators
-from simgpu.plan.numerics import Numerics
+from simgpu.plan.numerics import NARROW, Numerics
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.stack import Stack
 from simgpu.plan.stages import layer_ranges
@@ -69,10 +69,13 @@ def kinds_of_layers(config: TransformerConfig) -> tuple[str, ...]:
 
 
 def parameters_of(config: TransformerConfig, plan: Plan, numerics: Numerics, stage: int = 0) -> Parameters:
-    """Parameters that a rank of `stage` holds. A tied embedding stands on the first and the last stage."""
+    """Parameters that a rank of `stage` holds.
+
+    A tied embedding stands on the first and the last stage, where those are two.
+    """
     kinds = tuple(kinds_of_stage(config, plan, stage))
     ends: tuple[str, ...] = ("embedding",) if stage == 0 else ()
-    if stage == plan.pp - 1:
+    if stage == plan.last_stage:
         ends += ("head",) if stage == 0 or not config.tied_embeddings else ("head", "copy of the embedding")
     return _parameters(config, plan.tp, plan.ep, plan.expert_tp, numerics, kinds, ends)
 
@@ -140,7 +143,7 @@ def states_of(found: Parameters, plan: Plan, numerics: Numerics, stack: Stack) -
     if keeps_fp8(numerics, stack):
         others = found.matrices - found.experts
         copies = found.matrices if gathered else spread(others, found.experts, 3)
-        weights += FP8_COPIES * BYTES["fp8"] * copies
+        weights += FP8_COPIES * numerics.narrow_bytes * copies
     gradients = numerics.gradient_bytes * spread(*trained, 2)
     if gathered:
         gradients += BYTES[numerics.reduce] * sum(trained)
@@ -181,16 +184,16 @@ def gradients_away(plan: Plan, stack: Stack) -> bool:
 
 
 FP8_COPIES = 2
-"""Of a weight that is multiplied in fp8: as it is and transposed (Transformer Engine)."""
+"""Of a weight that is multiplied in fp8 or fp4: as it is and transposed (Transformer Engine)."""
 
 
 def keeps_fp8(numerics: Numerics, stack: Stack) -> bool:
-    """True if copies of trained weights in fp8 are kept from forward to backward.
+    """True if copies of trained weights in fp8 or fp4 are kept from forward to backward.
 
     Where FSDP shards the weights, it scatters and gathers these copies with them (Transformer Engine,
     pytorch/distributed.py, prepare_te_modules_for_fsdp).
     """
-    return numerics.dtype == "fp8" and stack.saves_fp8 and numerics.finetune == "full"
+    return numerics.dtype in NARROW and stack.saves_fp8 and numerics.finetune == "full"
 
 
 def keeps_gathered(plan: Plan) -> bool:

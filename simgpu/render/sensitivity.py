@@ -19,6 +19,7 @@ CLASSES = {
     "attention": "attention",
     "vector": "memory-bound kernels",
     "moe": "experts",
+    "scan": "scans over states",
     "collective": "collectives",
     "stack": "the stack around the kernels",
     "runs": "whole runs",

@@ -32,6 +32,7 @@ _LOOKS = {
     "gemm": (COLOURS[0], "matrix multiplications"),
     "attention": (COLOURS[4], "attention"),
     "moe": ("#003F66", "experts"),
+    "scan": (COLOURS[3], "scans over states"),
     "vector": (COLOURS[2], "memory-bound kernels"),
     "forward": (COLOURS[0], "forward"),
     "backward": (COLOURS[4], "backward"),

@@ -1,7 +1,6 @@
 """Traces for the Perfetto UI and chrome://tracing: one process for each rank, one track for each stream.
 
-Format: "Trace Event Format", Google, https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
-(JSON object, complete events 'X', metadata events 'M'; microseconds).
+The format is that of `simgpu.trace_events`.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import Any
 
 from simgpu.engine.timeline import Span
 from simgpu.render.files import written_whole
+from simgpu.trace_events import complete, named
 from simgpu.workload.execution import Activity, Execution
 
 
@@ -25,12 +25,12 @@ def trace_events(
     for rank, streams in enumerate(execution.streams[:ranks]):
         pid = process + rank
         title = f"{name} rank {rank}".strip()
-        events.append({"ph": "M", "name": "process_name", "pid": pid, "args": {"name": title}})
-        events.append({"ph": "M", "name": "process_sort_index", "pid": pid, "args": {"sort_index": pid}})
+        events.append(named("process_name", pid, name=title))
+        events.append(named("process_sort_index", pid, sort_index=pid))
         for tid, (stream, number) in enumerate(streams.items()):
             place[number] = (pid, tid)
-            label = {"name": stream if stream == "compute" else f"{stream} communication"}
-            events.append({"ph": "M", "name": "thread_name", "pid": pid, "tid": tid, "args": label})
+            label = stream if stream == "compute" else f"{stream} communication"
+            events.append(named("thread_name", pid, tid, name=label))
     for span in execution.timeline.spans(place):
         activity = span.label
         assert isinstance(activity, Activity)
@@ -43,8 +43,7 @@ def trace_events(
 def _event(activity: Activity, pid: int, tid: int, start: float, seconds: float) -> dict[str, Any]:
     details: dict[str, Any] = {"segment": activity.segment, "kind": activity.kind, "bound": activity.bound}
     details |= {"bytes": activity.bytes} | ({"flop": activity.flops} if activity.flops else {})
-    event = {"ph": "X", "name": activity.name, "cat": activity.category, "pid": pid, "tid": tid}
-    return event | {"ts": start * 1e6, "dur": seconds * 1e6, "args": details}
+    return complete(activity.name, activity.category, (pid, tid), start, seconds, details)
 
 
 def _opened(execution: Execution) -> list[Span]:
@@ -86,13 +85,13 @@ def _inside(execution: Execution, span: Span, process: int) -> Iterator[dict[str
             if stream == "compute"
             else f"{stream} collectives of the first microbatch"
         )
-        yield {"ph": "M", "name": "thread_name", "pid": process, "tid": tid, "args": {"name": title}}
+        yield named("thread_name", process, tid, name=title)
 
 
 MOST_INSIDE = 50_000
 """Kernels of a pass that are shown: a batch of prompts may run a layer millions of times."""
 
-_INSIDE = ("compute", "tp", "cp", "ep", "experts", "ep of another microbatch")
+_INSIDE = ("compute", "tp", "cp", "ep", "experts", "ep of another microbatch", "dp")
 """Streams inside blocks: kernels, and the groups that communicate there."""
 
 

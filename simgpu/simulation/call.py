@@ -15,6 +15,7 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.machine import machine_of
 from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph
+from simgpu.model.networks.pipeline import Pipeline
 from simgpu.model.operators import BYTES
 from simgpu.plan.checks import PLAN_KEYS, check_fits_cluster
 from simgpu.plan.parallelism import Plan
@@ -27,6 +28,7 @@ from simgpu.simulation.inference_result import (
     TrafficResult,
 )
 from simgpu.simulation.memory_use import MemoryUse
+from simgpu.simulation.network_result import NetworkResult
 from simgpu.simulation.result import Result
 from simgpu.simulation.step_result import StepResult, TrainingResult
 from simgpu.timing.kernels import KernelModel
@@ -45,14 +47,15 @@ from simgpu.workload.jobs import (
     Workload,
     job_of,
 )
+from simgpu.workload.networks.job import Network
 from simgpu.workload.options import RunOptions, Settings
 from simgpu.workload.runtimes import Runtime
 
 REMEMBERED = 32
 """Runs on one GPU that are remembered for each cluster."""
 
-Model = TransformerConfig | str | None
-"""A model from `load_model`, or its name."""
+Model = TransformerConfig | Pipeline | str | None
+"""A model from `load_model`, a network of a `Catalogue`, or its name."""
 
 Split = Plan | Mapping[str, Any] | None
 """A plan, or a mapping of its keys."""
@@ -93,13 +96,20 @@ def simulate(
 ) -> TrafficResult: ...  # fmt: skip
 @overload
 def simulate(
+    cluster: Cluster | str, workload: Network, model: Model = None, plan: Split = None,
+    options: How = None, *, draft: Model = None, catalogue: Catalogue | None = None, **settings: Unpack[Settings],
+) -> NetworkResult: ...  # fmt: skip
+@overload
+def simulate(
     cluster: Cluster | str, workload: Workload | Mapping[str, Any], model: Model = None, plan: Split = None,
     options: How = None, *, draft: Model = None, catalogue: Catalogue | None = None, **settings: Unpack[Settings],
 ) -> Result: ...  # fmt: skip
 @takes(
     cluster=TEXT | instance("a Cluster", "simgpu.hardware.cluster.Cluster"),
     workload=MAPPING | instance("a job such as Prefill or Training", "simgpu.workload.fields.Strict"),
-    model=TEXT | instance("a model from load_model", "simgpu.model.config.TransformerConfig"),
+    model=TEXT
+    | instance("a model from load_model", "simgpu.model.config.TransformerConfig")
+    | instance("a network of a Catalogue", "simgpu.model.networks.pipeline.Pipeline"),
     plan=MAPPING | instance("a Plan", "simgpu.plan.parallelism.Plan"),
     options=MAPPING | instance("a RunOptions", "simgpu.workload.options.RunOptions"),
     draft=TEXT | instance("a model from load_model", "simgpu.model.config.TransformerConfig"),
@@ -124,8 +134,8 @@ def simulate(
         Names, or what `load_cluster` and `load_model` make of them: that is quicker for several calls. A workload that
         lists its operators needs no model.
     workload
-        `Prefill`, `Training`, `Inference`, `MixedStep`, `Serving`, `Traffic` or `OperatorList`, or a mapping with its
-        `kind`.
+        `Prefill`, `Training`, `Inference`, `MixedStep`, `Serving`, `Traffic`, `Network`, `OperatorList`, or a mapping
+        with its `kind`.
     plan
         How it is split, as `Plan` or a mapping of its keys; one GPU by default.
     options, settings
@@ -140,20 +150,25 @@ def simulate(
     -------
     Result
         Of the class of the job: `StepResult`, `TrainingResult`, `BatchResult`, `MixedStepResult`, `ServingResult`,
-        `TrafficResult`. Its figures are attributes, in SI units; `row` holds them by column.
+        `TrafficResult`, `NetworkResult`. Its figures are attributes, in SI units; `row` holds them by column.
 
     Raises
     ------
     InputError
         When the plan does not fit the model or the cluster, or the GPU lacks the dtype.
     """
+    plan, workload = Plan.of(plan or {}), job_of(workload)
     if isinstance(cluster, str) or isinstance(model, str) or isinstance(draft, str):
         known = catalogue or Catalogue()
         cluster = known.cluster(cluster) if isinstance(cluster, str) else cluster
-        model, draft = (known.model(one) if isinstance(one, str) else one for one in (model, draft))
-    plan, workload = Plan.of(plan or {}), job_of(workload)
+        model, draft = (_named(known, one, workload) if isinstance(one, str) else one for one in (model, draft))
     how = RunOptions.of(options, settings)
     check_fits_cluster(plan, cluster)
+    if isinstance(workload, Network):
+        return _run_network(cluster, workload, model, plan, how)
+    if isinstance(model, Pipeline) or isinstance(draft, Pipeline):
+        problem = f"'{model.name if model else ''}' is a network of stages; expected a workload of kind network"
+        raise InputError(problem, key="workload.kind")
     if isinstance(workload, Deployed):
         run = runtime_of(workload, catalogue or usual_catalogue())
         return _infer(cluster, workload, model, plan, how, run, draft)
@@ -188,6 +203,23 @@ def simulate(
     }
     weights = MemoryUse.of_weights(row["weights_bytes_per_gpu"], row["memory_capacity_bytes"])
     return StepResult.of(row, execution, weights)
+
+
+def _named(catalogue: Catalogue, name: str, job: Workload) -> TransformerConfig | Pipeline:
+    """The model or the network that a job asks for by name."""
+    return catalogue.network(name) if isinstance(job, Network) else catalogue.model(name)
+
+
+def _run_network(
+    cluster: Cluster, workload: Network, model: TransformerConfig | Pipeline | str | None, plan: Plan, how: RunOptions
+) -> NetworkResult:
+    from simgpu.simulation.network import run_network
+
+    done = run_network(cluster, workload, model, plan, how)
+    assert isinstance(model, Pipeline)
+    row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
+    row["distance"] = _distance(done.execution, 0, cluster)
+    return NetworkResult.of(row, done.execution, done.memory)
 
 
 def runtime_of(job: Deployed, catalogue: Catalogue) -> Runtime:
@@ -278,7 +310,8 @@ def _alone(
     kernels: KernelModel,
 ) -> Execution:  # fmt: skip
     """The same work on one GPU. It is the same for every plan, so that it is remembered for each cluster."""
-    key = (workload.model_dump_json(), model, dtype, sums, kernels.identity)
+    content = workload.digest if isinstance(workload, OperatorList) else ""
+    key = (workload.model_dump_json(), content, model, dtype, sums, kernels.identity)
 
     def run() -> Execution:
         plan = Plan()

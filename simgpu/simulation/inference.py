@@ -204,7 +204,7 @@ def _served(deployment: Deployment, job: Serving, require_fit: bool) -> Inferred
                  done.requests_per_s * (load.output + load.prompt) * done.total, done.total, done.tpot),
         **held(deployment, memory, batch, load.prompt + load.output),
     }  # fmt: skip
-    row |= _ends(deployment, row, runs, load=True)
+    row |= _ends(deployment, row, runs, load=job.concurrency != 1, queue=done.saturated)
     return Inferred(timeline_of([], runs), memory, row)
 
 
@@ -324,11 +324,14 @@ def _copies(plan: Plan) -> int:
 _MEASURED_AS = {"ttft_s": ("ttft", "prefill"), "tpot_s": ("tpot", "decode"), "step_s": ("e2e", "decode")}
 
 
-def _ends(deployment: Deployment, row: dict[str, Any], runs: Iterable[Run], load: bool = False) -> dict[str, Any]:
+def _ends(
+    deployment: Deployment, row: dict[str, Any], runs: Iterable[Run], load: bool = False, queue: bool = False
+) -> dict[str, Any]:
     """P10 and P90 of the times of a row, s, by column, and how far the run is from measured ones, in words.
 
     They come from residuals of whole runs of this runtime, or from those of its kernels where these are wider; the
-    farther a run is from those that were measured, the wider they are. `load` is that of a server.
+    farther a run is from those that were measured, the wider they are. `load` is that of a server, `queue` that its
+    requests wait without bound.
     """
     kernels = kernel_ends(runs)
     found: dict[str, Any] = {}
@@ -337,25 +340,29 @@ def _ends(deployment: Deployment, row: dict[str, Any], runs: Iterable[Run], load
         value = row.get(name)
         if not value:
             continue
-        spread = run_spread_of(
-            deployment, alone if deployment.runtime.style != "fused" else served, value, kernels, load
-        )
+        op = alone if deployment.runtime.style != "fused" else served
+        spread = run_spread_of(deployment, op, value, kernels, load, queue and name == "ttft_s")
         found[f"{name}_p10"], found[f"{name}_p90"] = value * spread.low, value * spread.high
         layers |= spread.layers
-    found["distance"] = distance_of(deployment.cluster.kernel, layers)
+    found["distance"] = distance_of(deployment.cluster.kernel, layers, deployment.runtime.engine)
     return found
 
 
-def run_spread_of(deployment: Deployment, op: str, seconds: float, kernels: Range, load: bool) -> RunSpread:
+def run_spread_of(
+    deployment: Deployment, op: str, seconds: float, kernels: Range, load: bool, queue: bool = False
+) -> RunSpread:
     """How sure a time of a whole run is, whose kernels alone have the ends `kernels`."""
     run = deployment.runtime
     asked = WholeRun(
         library=run.library(deployment.plan.pp),
         architecture=deployment.cluster.kernel.architecture,
+        regime=deployment.cluster.kernel.regime("gemm"),
         kernels=(kernels.p10, kernels.p90),
         ends=run.decode_ends if op == "decode" else (1.0, 1.0),
         version=run.measured,
         load=load,
+        queue=queue,
+        steps=deployment.cluster.kernel.steps(run.engine)[1],
     )
     return run_spread(op, seconds, asked)
 

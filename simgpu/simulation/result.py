@@ -75,7 +75,7 @@ class Result(Tabular):
     """Labels of a row of an experiment and what the file varies, which stand first in the row."""
 
     model: str
-    """Model of the catalogue, or 'operators' for a list of operators."""
+    """Model of the catalogue; 'operators' for a list of operators, or the name of its graph."""
     workload: str
     """Kind of job: prefill, training, inference, mixed, serving, operators."""
     cluster: str
@@ -94,8 +94,8 @@ class Result(Tabular):
     """GPUs used, tp x cp x pp x dp."""
     distance: str
     """How far it stands from what was measured, which sets its intervals: calibrated on this machine, calibrated on
-    this GPU, same architecture, new architecture; then software version never measured, experts never measured in this
-    software."""
+    this GPU, same architecture, new architecture; then software version never measured, experts never measured in
+    this software, steps measured on this machine."""
     step_s: float
     """Time of the step (s)."""
     step_s_p10: float

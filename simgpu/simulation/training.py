@@ -19,8 +19,9 @@ from simgpu.model.transformer import is_weight_gradient
 from simgpu.plan.checks import check_simulated
 from simgpu.plan.experts import SETTINGS
 from simgpu.plan.memory import Memory, Room, memory_per_stage, peak
+from simgpu.plan.numerics import scaling_of
 from simgpu.plan.parallelism import Plan
-from simgpu.timing.gemm_libraries import ROW_WISE
+from simgpu.timing.gemm_libraries import BLOCK_WISE, ROW_WISE
 from simgpu.timing.kernels import NONE, KernelModel
 from simgpu.timing.uncertainty import RunSpread, distance_of
 from simgpu.workload.execution import Execution
@@ -61,6 +62,7 @@ def train(
         raise InputError(problem, key="plan.recompute_modules")
     scaling = workload.scaling(framework.fp8_scaling)
     kernels = kernels_of(framework, cluster, how.sustained(workload), scaling, plan.cp)
+    _check_scaling(kernels, dtype, scaling)
     memory = tuple(
         memory_per_stage(
             config,
@@ -77,7 +79,6 @@ def train(
         _check_fit(config, plan, workload, numerics, framework, memory, cluster)
     if not how.folded and plan.world > UNFOLDED_LIMIT:
         raise InputError(f"{plan.world} ranks are too many to be simulated one by one", key="plan")
-    fp8 = scaling if dtype == "fp8" else None
     job = Job(
         config,
         plan,
@@ -87,7 +88,7 @@ def train(
         workload.tokens,
         how.sums,
         workload.routing,
-        fp8,
+        scaling_of(dtype, scaling),
         workload.clip,
     )
     execution = run_step(job, kernels, Links(cluster, plan, kernels, how.algorithm, how.protocol, how.folded))
@@ -100,9 +101,9 @@ def train(
         **{key: getattr(plan, key) for key in SETTINGS},
     )  # fmt: skip
     single = parts if plan.world == 1 else _alone(replace(job, plan=alone), kernels, how)
-    spread = spread_of(parts, framework.name, cluster.kernel.architecture, config.experts > 1)
+    spread = spread_of(parts, framework.name, cluster.kernel, config.experts > 1)
     row = _row(workload, job, execution, parts, single, memory, cluster.gpus_per_node, spread)
-    row["distance"] = distance_of(cluster.kernel, spread.layers)
+    row["distance"] = distance_of(cluster.kernel, spread.layers, framework.name)
     return Trained(execution, parts, memory, row)
 
 
@@ -121,11 +122,24 @@ def _alone(job: Job, kernels: KernelModel, how: RunOptions) -> Anatomy:
 
 def kernels_of(stack: Framework, cluster: Cluster, sustained: bool, fp8_scaling: str, cp: int = 1) -> KernelModel:
     """The kernel times of a training framework on a cluster, with `cp` context-parallel ranks."""
-    rowwise = ROW_WISE if fp8_scaling == "rowwise" else DEFAULT
+    library = {"rowwise": ROW_WISE, "block": BLOCK_WISE}.get(fp8_scaling, DEFAULT)
     return KernelModel(
-        cluster, sustained, stack.attention or DEFAULT, rowwise, stack.matmul_slowdown, stack.stream_slowdown,
-        context_slowdown=stack.context_slowdown if cp > 1 else 1.0, training=True,
+        cluster, sustained, stack.attention or DEFAULT, library, stack.matmul_slowdown, stack.stream_slowdown,
+        context_slowdown=stack.context_slowdown if cp > 1 else 1.0, training=True, stack=stack.name,
     )  # fmt: skip
+
+
+def _check_scaling(kernels: KernelModel, dtype: str, scaling: str) -> None:
+    """Raise `InputError` (key only) for scales of 32 values on a GPU whose products do not scale: it has no fp4."""
+    if dtype != "fp8" or scaling != "mx":
+        return
+    try:
+        kernels.peak("fp4")
+    except InputError:
+        problem = f"'mx': products of '{kernels.gpu.name}' take no scales of 32 values"
+        raise InputError(
+            f"{problem}; expected block, rowwise, tensorwise or delayed", key="workload.fp8_scaling"
+        ) from None
 
 
 def _check_fit(

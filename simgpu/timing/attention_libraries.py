@@ -46,6 +46,14 @@ _KERNELS = {
     "trtllm_mha": "trtllm-mha",
     "trtllm_gen": "trtllm-mha",
     "torch_flow": "trtllm",  # as tables name it
+    "torch_flow_flashinfer": "flashinfer",
+    "flash_attn_fa2": "fa2",
+    "flash_attn_fa3": "fa3",
+    "flashinfer_fiprefill": "flashinfer",
+    "flashinfer_fidecode": "flashinfer",
+    "flashinfer_trtllmprefill": "trtllm-mha",
+    "flashinfer_trtllmdecode": "trtllm-mha",
+    "triton_attn": "triton",
 }
 _PACKAGE = {"hopper": "fa3", "ampere": "fa3-sm80", "ada": "fa3-sm80", "ampere-ga10x": "fa3-sm80"}
 _VLLM = {"hopper": "fa3", "blackwell": "trtllm-mha", "blackwell-ultra": "trtllm-mha"}
@@ -62,7 +70,7 @@ def library_of(framework: str, kernel_source: str, architecture: str) -> str | N
     SGLang's `flash_attention` is the FlashAttention 3 package, which brings kernels of its own for older GPUs. Where
     vLLM names no kernel it is FlashAttention 3 on Hopper, TensorRT-LLM's on datacentre Blackwell, else version 2.
     """
-    source = kernel_source.strip().lower().replace("-", "_")
+    source = kernel_source.strip().lower().replace("-", "_").removeprefix("vllm_")
     if framework.strip().lower() == "vllm" and source in ("", "flash_attention", "flash_attn"):
         return _VLLM.get(architecture, "fa2")
     if source in ("flash_attention", "fa"):

@@ -8,7 +8,7 @@ import numpy as np
 
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.inherit import DEFAULT, Calibration
-from simgpu.model.formats import FORMATS
+from simgpu.model.formats import FORMATS, SYMMETRIC
 from simgpu.model.operators import BYTES
 from simgpu.timing.parts import ArrayLike
 
@@ -43,7 +43,7 @@ def check_format(name: str, key: str = "weights") -> None:
         for part in name.split("+"):
             check_format(part, key)
         return
-    group = name.removeprefix("int4-g")
+    group = name.removeprefix("int4-g").removesuffix(SYMMETRIC)
     if name in BYTES and BYTES[name] >= 2:
         raise InputError(f"{shown(name)} is not a narrow format; expected one of {', '.join(NARROW)}", key=key)
     if name not in FORMATS and not (name.startswith("int4-g") and group.isdigit() and 0 < int(group) <= 100_000):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from simgpu.hardware.constants import AttentionFigures, ExpertFigures, GemmFigures, StreamFigures
+from simgpu.hardware.constants import AttentionFigures, ExpertFigures, GemmFigures, ScanFigures, StreamFigures
 
 # ---- matrix multiplications ----------------------------------------------------------------------------
 
@@ -49,6 +49,9 @@ class QuantiseConstants:
     quantise_bytes: float  # B per activation
     quantise_overhead: float  # s
     memory_fraction: float
+    cast_overhead: float | None = None  # s; None: as `quantise_overhead`
+    quantise_row: float = 0.0  # s
+    quantise_step: float = 0.0  # s
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class ExpertConstants:
     visit_time: float  # s
     permute_passes: float
     token_passes: float = 1.0
+    remote_passes: float = 0.0
 
 
 # ---- attention -----------------------------------------------------------------------------------------
@@ -179,6 +183,24 @@ class UnfusedConstants:
     cache_bandwidth: float  # B/s
 
 
+# ---- scans over a state --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ScanConstants:
+    """Scans over a state, and the indexer of sparse attention (`simgpu.timing.scan`)."""
+
+    operators: ClassVar[str] = "scan"
+    compute_fraction: float
+    memory_fraction: float
+    launch_overhead: float  # s
+    chunk_latency: float  # s
+    step_memory_fraction: float
+    step_overhead: float  # s
+    index_fraction: float
+    index_memory_fraction: float
+
+
 # ---- kernels that stream -------------------------------------------------------------------------------
 
 
@@ -245,6 +267,7 @@ READ: dict[type[Any], tuple[type[Any], ...]] = {
     AttentionFigures: (PrefillConstants, DecodeConstants, UnfusedConstants),
     StreamFigures: (StreamConstants, LaunchConstants, HostCopyConstants),
     ExpertFigures: (ExpertConstants,),
+    ScanFigures: (ScanConstants,),
 }
 """What a file may hold for a class of operators, and what reads it."""
 

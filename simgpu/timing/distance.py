@@ -5,10 +5,12 @@ architecture or an engine, and those about the prediction: variance components. 
 holds, by class, the standard deviation of log(measured / predicted) of each layer that a prediction can be far in:
 
     source        the machine and whoever ran it: another node, another driver, another way to time
+    relative      constants of another GPU of its architecture
     architecture  no row of this class was measured on a GPU of this architecture
     software      no row was measured with this library, engine, version or framework
     experts       a mixture of experts in software whose mixtures nobody measured
     nodes         a collective that leaves its node
+    queue         of first tokens: a saturated server, whose wait has no bound, or prompts that other GPUs take
     library       of kernels in such software: shapes about the median of the library, each for itself
     stretch       of kernels: spread about the median, of a new architecture over that of a measured one (a factor)
     within        of whole runs: spread about the median in software that no row is of
@@ -16,15 +18,18 @@ holds, by class, the standard deviation of log(measured / predicted) of each lay
 Layers that apply are summed in squares; a handful of groups stands behind each, so that ends are quantiles of Student's
 t (`freedom` degrees of freedom), not of the normal distribution. The table is made by
 `simgpu validate all --data DIR --write-residuals FILE`: constants of one architecture predict another, sources that
-chose no constant are held against the predictions, and no component is below what the first predictions for sources
-that nobody had seen were off by (`simgpu/lab/validation/first_looks.csv`).
+chose no constant are held against the predictions, a component that few sources stand behind is drawn towards that of
+like classes, and none is below what first predictions for sources that nobody had seen make it
+(`simgpu/lab/validation/first_looks.csv`).
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,9 +37,10 @@ from simgpu.memo import remembered
 
 TABLE = Path(__file__).with_name("components.csv")
 
-SOURCE, ARCHITECTURE, SOFTWARE, EXPERTS, NODES = "source", "architecture", "software", "experts", "nodes"
+SOURCE, RELATIVE, ARCHITECTURE = "source", "relative", "architecture"
+SOFTWARE, EXPERTS, NODES, QUEUE = "software", "experts", "nodes", "queue"
 LIBRARY, STRETCH, WITHIN = "library", "stretch", "within"
-LAYERS = (ARCHITECTURE, SOFTWARE, EXPERTS, NODES, SOURCE)
+LAYERS = (ARCHITECTURE, RELATIVE, SOFTWARE, EXPERTS, QUEUE, NODES, SOURCE)
 """What a prediction can be far in, the farthest first."""
 
 RATES = "rate"
@@ -51,6 +57,16 @@ token, a prompt alone."""
 
 ALONE = {"served": RATES, "ttft": "prefill"}
 """Class of components of the same quantity where one batch runs by itself, without a load."""
+
+
+def class_of_run(op: str, load: bool) -> str:
+    """Class of components of a whole run, of a server under `load` or of one batch.
+
+    >>> class_of_run("ttft", load=False)
+    'prefill'
+    """
+    return OF[op] if load else ALONE.get(OF[op], OF[op])
+
 
 _Z90 = 1.2815515655446004  # 90 % quantile of the normal distribution
 
@@ -88,6 +104,19 @@ class Component:
 NONE = Component(0.0, 30.0)
 
 
+_INSTEAD: ContextVar[Mapping[tuple[str, str], Component] | None] = ContextVar("components", default=None)
+
+
+@contextmanager
+def instead(table: Mapping[tuple[str, str], Component]) -> Iterator[None]:
+    """Other components of whole runs than those of the table: what it would be without some source, to test on that."""
+    before = _INSTEAD.set(table)
+    try:
+        yield
+    finally:
+        _INSTEAD.reset(before)
+
+
 @remembered(1)
 def components() -> dict[tuple[str, str], Component]:
     """The table: (class, layer) and its component; empty where there is none."""
@@ -100,7 +129,8 @@ def components() -> dict[tuple[str, str], Component]:
 
 def component(of: str, layer: str) -> Component:
     """The component of a class; nothing where the table has none."""
-    return components().get((of, layer), NONE)
+    other = _INSTEAD.get()
+    return (components() if other is None else other).get((of, layer), NONE)
 
 
 def reach(of: str, layers: Iterable[str]) -> float:
@@ -143,14 +173,27 @@ def narrowed(low: float, high: float, less_low: float, less_high: float) -> tupl
 
 CALIBRATED, SAME, NEW = "calibrated on this GPU", "same architecture", "new architecture"
 HERE = "calibrated on this machine"
+STEPS = "measured on this machine"
 RUNS = "no whole run on its architecture measured"
 WORDS = {
     ARCHITECTURE: NEW,
     SOFTWARE: "software version never measured",
     EXPERTS: "experts never measured in this software",
+    QUEUE: "first tokens wait without bound (saturated): their order of magnitude alone",
     NODES: "between nodes",
 }
 """Layers as a user reads them."""
+
+MEANING = {
+    HERE: "you measured its kernels",
+    CALIBRATED: "its kernels were measured, on machines of others",
+    SAME: "constants of another GPU of its architecture",
+    NEW: "constants of other architectures",
+    RUNS: "its kernels were",
+    WORDS[SOFTWARE]: "another version or engine stands in",
+    WORDS[EXPERTS]: "dense models were",
+}
+"""What the words mean, for whoever reads them for the first time."""
 
 
 def in_words(regime: str, layers: Iterable[str], here: bool = False, kernels: bool = True) -> str:
@@ -164,4 +207,4 @@ def in_words(regime: str, layers: Iterable[str], here: bool = False, kernels: bo
     near = [NEW if new else HERE if here else CALIBRATED if regime == "calibrated" else SAME]
     if ARCHITECTURE in found and not new:
         near.append(RUNS)
-    return "; ".join([*near, *(WORDS[layer] for layer in LAYERS if layer in found - {ARCHITECTURE, SOURCE})])
+    return "; ".join([*near, *(WORDS[layer] for layer in LAYERS if layer in found - {ARCHITECTURE, RELATIVE, SOURCE})])

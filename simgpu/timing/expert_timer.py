@@ -20,6 +20,7 @@ from simgpu.model.operators import BYTES
 from simgpu.timing.checks import check_dtypes, check_library, check_sizes
 from simgpu.timing.constants import ExpertConstants
 from simgpu.timing.device import Device
+from simgpu.timing.expert_libraries import LIBRARIES
 from simgpu.timing.gemm import Operands
 from simgpu.timing.gemm_libraries import MOST, GemmLibraries
 from simgpu.timing.moe import HIDDEN_BYTES, ExpertLoad, LayerWork, grouped_gemm_time, moe_time
@@ -28,9 +29,6 @@ from simgpu.timing.routing import TILE_ROWS, RankLoad, rank_load
 
 BY_DTYPE = {"fp4": "cutlass-fp4", "fp8": "cutlass-fp8", "int8": "cutlass-fp8"}
 """Which library multiplies experts in a data type."""
-
-NAMED = ("cutlass-fp8", "cutlass-fp4")
-"""Libraries of experts in narrow data types; a GPU without constants of them has the default's."""
 
 
 class ExpertLayerWork(NamedTuple):
@@ -99,7 +97,7 @@ class ExpertTimer:
         check_sizes(tokens=tokens, hidden=work.hidden, inner=work.inner, topk=topk, tp=work.tp, ep=work.ep)
         check_sizes(1, MAX_EXPERTS, experts=work.experts)
         check_dtypes(dtype)
-        check_library(library, self.calibration, "moe", NAMED)
+        check_library(library, self.calibration, "moe", LIBRARIES)
         _check_experts(topk, work.experts, work.ep)
         used = self.library(dtype) if library == DEFAULT else library
         rank = LayerWork(

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from simgpu.hardware.inherit import DEFAULT, Calibration, filled
-from simgpu.hardware.power import clock_under, highest_clock, tensor_demand
+from simgpu.hardware.power import NARROW_ENERGY, clock_under, highest_clock, tensor_demand
 from simgpu.hardware.spec import GPUSpec
 from simgpu.memo import Region
 from simgpu.timing.constants import GemmConstants, PowerConstants, QuantiseConstants
@@ -22,6 +22,9 @@ WEIGHT_ONLY = "weight-only"
 ROW_WISE = "fp8-rowwise"
 """Products in fp8 with a scale for each row and column, as PyTorch trains with them."""
 
+BLOCK_WISE = "fp8-block"
+"""Products in fp8 with a scale for each 128 values, 128 x 128 of weights."""
+
 GGML, GGML_GRAPHS = "ggml", "ggml-graphs"
 """Products of a few rows as llama.cpp runs them (`simgpu.timing.gemv`): launched one by one, or replayed as a graph."""
 
@@ -35,8 +38,26 @@ int8 and fp8 share their kernels and the quantisation of the activations before 
 csrc/quantization/cutlass_w8a8: one CUTLASS kernel for both types).
 """
 
-NAMED = (SIMT, WEIGHT_ONLY, ROW_WISE, GGML, GGML_GRAPHS, *BY_DTYPE.values())
+ENGINES = {
+    "fp8-scaled-mm": "SGLang's CUTLASS kernels in fp8 (sgl-kernel), a scale for each token, found in a kernel before",
+    "fp8-cutlass": "vLLM's CUTLASS kernels in fp8, quantised the same way",
+    "fp8-trtllm": "TensorRT-LLM's kernels in fp8 (cuBLASLt, CUTLASS), one scale, looked for in kernels of their own",
+    "fp8-block": "DeepGEMM, fp8 with a scale for each 128, as SGLang and vLLM call it",
+    "fp8-block-trtllm": "TensorRT-LLM's kernels of fp8 with a scale for each 128: CUTLASS, DeepGEMM on Blackwell",
+    "nvfp4": "CuTe-DSL kernels of NVFP4 in FlashInfer, as SGLang calls them",
+    "nvfp4-vllm": "the same, as vLLM calls them",
+    "nvfp4-trtllm": "TensorRT-LLM's kernels of NVFP4 (cuBLASLt, CUTLASS)",
+}
+"""Libraries of narrow products that serving engines have, and what they are. Each quantises in its own way."""
+
+NAMED = (SIMT, WEIGHT_ONLY, ROW_WISE, GGML, GGML_GRAPHS, *BY_DTYPE.values(), *ENGINES)
 """Libraries that can be named on any GPU; one without constants of its own has the default's."""
+
+NARROW = frozenset(BY_DTYPE[dtype] for dtype in ("fp8", "int8", "fp4"))
+"""Libraries of products that an engine may replace by its own."""
+
+OF_DTYPE = {"fp8-scaled-mm": "fp8", "nvfp4": "fp4"}
+"""Libraries whose products training runs with cuBLASLt, under the law of power, by what they multiply."""
 
 MOST = 64
 """Libraries whose constants are remembered for a GPU."""
@@ -106,14 +127,24 @@ class GemmLibraries:
         clock_fraction, throttle = self._clock(power, library)
         found = {"clock_fraction": clock_fraction, "throttle": throttle, **found}
         del found["training_slowdown"]
-        if self.training and library == DEFAULT:  # others' clocks under load are in their throttle
+        lawful = (DEFAULT, *OF_DTYPE) if self.training else (DEFAULT,)
+        if self.training and library in lawful:
+            if library in OF_DTYPE:  # the throttle of its file is that of an engine's kernels
+                found |= {"clock_fraction": clock_fraction, "throttle": throttle}
             found["clock_fraction"] /= power.training_slowdown
-        if library not in (DEFAULT, SIMT):
+        if library not in (*lawful, SIMT):
             found["sustained_throttle"] = self.values()["throttle"]
         if "l2_bytes_per_clock" not in found:
             rate = found["l2_bytes_per_flop"] * self.gpu.half_peak.si / self.device.sm_count
             found["l2_bytes_per_clock"] = rate / self.device.clock
         return found
+
+    def _narrow_demand(self, library: str) -> float:
+        """Power of narrow products inside a training step at the highest clock over that of 16-bit ones."""
+        dtype = OF_DTYPE.get(library) if self.training else None
+        if dtype is None:
+            return 1.0
+        return NARROW_ENERGY[dtype] * self.device.peak(dtype) / self.gpu.half_peak.si
 
     def _clock(self, constants: PowerConstants, library: str) -> tuple[float, float]:
         """(clock_fraction, throttle) from the power limit.
@@ -129,6 +160,7 @@ class GemmLibraries:
             of_peak = top * self.gpu.vector_peak.si / self.gpu.vector_peak.datasheet
         else:
             demand = tensor_demand(self.gpu, constants.energy_per_flop, constants.compute_fraction)
+            demand *= self._narrow_demand(library)
             of_peak = compute.boost_clock.si
         clock = min(clock_under(power.tdp.si / rated.si, demand) * top, (compute.max_clock or compute.boost_clock).si)
         sustained = min(clock / of_peak, 1 / constants.compute_fraction)

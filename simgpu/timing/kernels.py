@@ -15,16 +15,32 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.inherit import DEFAULT, WHOSE, Given
 from simgpu.hardware.machine import machine_of
 from simgpu.memo import SHARED, WORDS, Region, content, key_of
-from simgpu.model.operators import Attention, Embedding, ExpertLayer, GroupedMatmul, Kernel, Matmul, Pointwise
+from simgpu.model.operators import (
+    Attention,
+    Convolution,
+    Embedding,
+    ExpertLayer,
+    GroupedMatmul,
+    Indexer,
+    Kernel,
+    Matmul,
+    Pointwise,
+    Scan,
+)
 from simgpu.model.serving import FEW_QUERIES
 from simgpu.timing.attention_libraries import NOT_LATENT
 from simgpu.timing.attention_timer import UNFUSED
 from simgpu.timing.attention_work import AttentionWork, LatentWork
 from simgpu.timing.constants import CLOCKS
+from simgpu.timing.convolution_timer import convolution_time
+from simgpu.timing.expert_libraries import multiplied_in
 from simgpu.timing.expert_timer import ExpertLayerWork, GroupedWork
-from simgpu.timing.gemm_libraries import GGML, GGML_MMQ, WEIGHT_ONLY
+from simgpu.timing.gemm_libraries import GGML, GGML_MMQ, NARROW, WEIGHT_ONLY
 from simgpu.timing.parts import KernelTimes
+from simgpu.timing.quantise import CAST, SCALED
+from simgpu.timing.quantise import NONE as FUSED
 from simgpu.timing.routing import rank_load
+from simgpu.timing.scan_timer import scan_library
 from simgpu.timing.timer import GPUTimer
 from simgpu.timing.uncertainty import class_of, spread
 from simgpu.timing.vector_work import SELECTED_AT_ONCE
@@ -48,6 +64,22 @@ STAND_INS = (
     (("l2_bytes_per_clock",), ("l2_bytes_per_flop",)),
 )
 """Constants of matrix multiplications, and those that are only asked where they are not given."""
+
+QUANTISED = ("all", "cast", "attention", "none")
+"""Which narrow products have a kernel of their own before them that quantises what they multiply: all of them; all, but
+it only casts, by scales of the checkpoint; that of the values of attention alone, where norms and activations quantise
+as they write; or none."""
+
+AFTER_ATTENTION = "attention_out"
+"""The product that takes the values of attention."""
+
+
+def quantised_by(quantised: str, name: str) -> str:
+    """How the activations of a narrow product come to its type, by one of `QUANTISED` and the product's name."""
+    if quantised == "attention":
+        return SCALED if name == AFTER_ATTENTION else FUSED
+    return {"all": SCALED, "cast": CAST, "none": FUSED}[quantised]
+
 
 NONE = Uncertainty("given")
 """Of a time that a user measured: taken as it is."""
@@ -122,28 +154,33 @@ def _times_of(key: tuple[Any, ...]) -> tuple[bytes, Region[Kernel, KernelTime]]:
 class KernelModel:
     """Times kernels on the GPU of a cluster.
 
-    `attention` names the library of attention kernels (default: what serving stacks choose on the GPU), `fp8` that of
-    products in fp8, `experts` that of mixtures of experts, `few_rows` that of products of a few rows. Slowdowns are
-    factors on times: of matrix products, of kernels that stream, of attention over a part of its keys and queries.
+    `attention` names the library of attention kernels (default: what serving stacks choose on the GPU), `narrow` that
+    of products in 8 and 4 bits, `quantised` which of these have a kernel before them that quantises (`QUANTISED`),
+    `experts` that of mixtures of experts, `few_rows` that of products of a few rows. Slowdowns are factors on times: of
+    matrix products, of kernels that stream, of attention over a part of its keys and queries.
     In `training` steps, sustained ones, clocks are lower than in a loop of one kernel (`simgpu.timing.gemm_libraries`).
-    Products of up to `vectors` rows are those of vectors (`vector_rows`, `simgpu.timing.gemv`). Models that give equal
-    times have equal `identity`.
+    Products of up to `vectors` rows are those of vectors (`vector_rows`, `simgpu.timing.gemv`). `stack` is the
+    framework or engine whose steps the user may have measured. Models that give equal times have equal `identity`.
     """
 
     cluster: Cluster
     sustained: bool = True
     attention: str = DEFAULT
-    fp8: str = DEFAULT
+    narrow: str = DEFAULT
     matmul_slowdown: float = 1.0
     stream_slowdown: float = 1.0
     context_slowdown: float = 1.0
     vectors: int = 0
     experts: str = DEFAULT
+    scan: str = DEFAULT
     few_rows: str = GGML
     training: bool = False
+    quantised: str = "all"
+    stack: str = ""
 
     def __post_init__(self) -> None:
         self.gpu, self.constants = self.cluster.gpu, self.cluster.kernel
+        self._own = self.constants.steps(self.stack)[0]
         self.timer = GPUTimer(self.gpu, self.constants, self.sustained, self.training and self.sustained)
         self._regimes: dict[tuple[str, str], tuple[str, bool]] = {}
         key = key_of(self, cluster=_gpu_of(self.cluster))
@@ -214,21 +251,21 @@ class KernelModel:
         return KernelTime(seconds, compute, memory, latency, bound, uncertainty, operator, library, regime, *more)
 
     def _factor(self, op: Kernel) -> float:
-        """What a framework makes of the time of a kernel."""
+        """What a framework makes of the time of a kernel, and the user's own machine of that."""
         match op:
-            case Matmul():
-                return self.matmul_slowdown
+            case Matmul() | Convolution():
+                return self.matmul_slowdown * self._own
             case Pointwise():
-                return self.stream_slowdown
+                return self.stream_slowdown * self._own
             case Attention():
-                return self.context_slowdown
+                return self.context_slowdown * self._own
             case _:
-                return 1.0
+                return self._own
 
     def _datasheet_peak(self, op: Kernel) -> float:
         """Peak of the type that a kernel multiplies matrices in, FLOP/s; 0 where it multiplies none."""
         match op:
-            case Matmul() | GroupedMatmul() | Attention():
+            case Matmul() | GroupedMatmul() | Attention() | Convolution():
                 return self.timer.device.datasheet_peak(op.dtype, op.accumulate)
             case ExpertLayer():
                 return self.timer.device.datasheet_peak(op.dtype)
@@ -272,6 +309,13 @@ class KernelModel:
                 return self._lookup(op), "embedding", DEFAULT
             case Pointwise():
                 return self._pointwise(op)
+            case Scan():
+                library = scan_library(self.scan, op.variant)
+                return self.timer.scans.scan(op, library), "scan", library
+            case Indexer():
+                return self.timer.scans.indexer(op), "indexer", DEFAULT
+            case Convolution():
+                return convolution_time(self.timer, op), op.kind, DEFAULT
 
     def _product(self, op: Matmul) -> tuple[KernelTimes, str, str]:
         matrix, m, n, k = self.timer.matrix, op.m.size, op.n_size, op.k.size
@@ -283,11 +327,12 @@ class KernelModel:
             library, times = GGML_MMQ, matrix.mmq(m, n, k, op.stored)
         else:
             library = matrix.libraries.chosen(op.dtype, op.accumulate)
-            if op.dtype == "fp8" and self.fp8 != DEFAULT:
-                library = self.fp8
+            if library in NARROW and self.narrow != DEFAULT:
+                library = self.narrow
             if op.stored:
                 library = WEIGHT_ONLY
-            times = matrix.gemm(m, n, k, op.products, op.dtype, op.accumulate, library, op.stored or None)
+            how = quantised_by(self.quantised, op.name)
+            times = matrix.gemm(m, n, k, op.products, op.dtype, op.accumulate, library, op.stored or None, quantise=how)
         if few:  # whoever multiplies by more vectors does no less than for these
             times = max(times, matrix.gemv(few, n, k, op.dtype, op.stored or None, self.few_rows), key=_seconds)
         return times, "gemm", library
@@ -320,8 +365,7 @@ class KernelModel:
         return times, "moe", self.timer.experts.library(op.dtype)
 
     def _experts(self, op: ExpertLayer) -> tuple[KernelTimes, str, str]:
-        named = op.dtype == "fp8" and self.experts != DEFAULT
-        library = self.experts if named else self.timer.experts.library(op.dtype)
+        library = self.timer.experts.library(op.dtype) if self.experts == DEFAULT else self.experts
         work = ExpertLayerWork(
             tokens=op.rows,
             hidden=op.hidden,
@@ -333,7 +377,11 @@ class KernelModel:
             distribution=op.routing,
             whole=False,
         )
-        return self.timer.experts.layer(work, op.dtype, library, weights=op.stored or None), "moe", library
+        return (
+            self.timer.experts.layer(work, multiplied_in(library, op.dtype), library, weights=op.stored or None),
+            "moe",
+            library,
+        )
 
     def _attention(self, op: Attention) -> tuple[KernelTimes, str, str]:
         timer = self.timer.attention
@@ -345,7 +393,8 @@ class KernelModel:
             return times, "attention_decode", library
         if op.cache_width:
             library = timer.library(DEFAULT if library in NOT_LATENT else library)
-            latent = LatentWork(batch, op.queries, op.keys, heads, rope_dim=dim - op.v_dim, latent_dim=op.v_dim)
+            keys = min(op.keys, op.window + op.queries - 1) if op.window else op.keys
+            latent = LatentWork(batch, op.queries, keys, heads, rope_dim=dim - op.v_dim, latent_dim=op.v_dim)
             times = timer.latent_decode(latent, dtype=op.dtype, kv_dtype=kv_dtype, library=library, warm=False)
             return times, "attention_decode", library
         work = AttentionWork(batch, op.queries, op.keys, heads, kv_heads, dim, op.v_dim, op.window)
@@ -386,5 +435,7 @@ class KernelModel:
             return timer.softmax(rows * heads, cols / heads, op.dtype), "softmax", DEFAULT
         if op.kind == "softmax":
             return timer.softmax(rows, cols, op.dtype), op.kind, DEFAULT
+        if op.kind == "moments":
+            return timer.moments(rows, cols, op.dtype), "normalization", DEFAULT
         times = timer.elementwise(op.elements, op.reads, op.writes, op.dtype)
         return times, op.kind if op.kind in ("rope", "activation", "embedding") else "elementwise", DEFAULT

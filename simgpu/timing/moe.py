@@ -109,7 +109,8 @@ def moe_time(
     """Seconds of the feed-forward layer of one rank: route, permute, multiply, activate, multiply, bring back.
 
         time = fixed_time + visit_time routed + grouped(up) + grouped(down) + moved / (memory_fraction bandwidth)
-        moved = 2 hidden (permute_passes visits + token_passes tokens) + visits inner (2 gates + e)
+        moved = 2 hidden (permute_passes visits + token_passes tokens + remote_passes (routed - visits))
+                + visits inner (2 gates + e)
 
     with e bytes of an element that is multiplied. `fixed_time` is that of the chain of small kernels around the
     multiplications.
@@ -118,7 +119,8 @@ def moe_time(
     ----------
     work : sizes of the layer and the load of this rank
     operands : bytes of an element and the peak for its type, FLOP/s
-    device, constants : datasheet of the GPU, constants of the library; `fixed_time` and `visit_time` in s
+    device, constants : datasheet of the GPU, constants of the library; `fixed_time` and `visit_time` in s,
+        `remote_passes` of a library that keeps rows for pairs of other ranks
     clock : how the clock falls under load
     rotation : passes over such layers before the same weights are used again; inf: weights come from DRAM
     sustained : a long run of such kernels instead of a short burst
@@ -136,7 +138,8 @@ def moe_time(
         load, parts * inner, hidden, operands, device, constants, hertz=hertz, resident_bytes=resident
     )
     down = grouped_gemm_time(load, hidden, inner, operands, device, constants, hertz=hertz, resident_bytes=resident)
-    passes = constants.permute_passes * visits + constants.token_passes * tokens
+    remote = np.maximum(np.asarray(work.routed, dtype=float) - visits, 0.0)
+    passes = constants.permute_passes * visits + constants.token_passes * tokens + constants.remote_passes * remote
     moved = HIDDEN_BYTES * hidden * passes + visits * inner * (HIDDEN_BYTES * parts + operands.input_bytes)
     around = moved / (constants.memory_fraction * device.bandwidth)
     latency = constants.fixed_time + constants.visit_time * np.asarray(work.routed, dtype=float)

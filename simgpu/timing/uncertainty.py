@@ -27,16 +27,20 @@ import numpy as np
 from simgpu.hardware.inherit import DEFAULT, REGIMES, Calibration
 from simgpu.memo import remembered
 from simgpu.timing.distance import (
-    ALONE,
     ARCHITECTURE,
     EXPERTS,
     LIBRARY,
     NODES,
     OF,
+    QUEUE,
+    RATES,
+    RELATIVE,
     SOFTWARE,
     SOURCE,
+    STEPS,
     STRETCH,
     WITHIN,
+    class_of_run,
     component,
     in_words,
     reach,
@@ -62,6 +66,8 @@ CLASSES = {
     "gemm": "gemm",
     "convolution": "gemm",
     "moe": "moe",
+    "scan": "scan",
+    "indexer": "scan",
     "all_reduce": "collective",
     "all_gather": "collective",
     "reduce_scatter": "collective",
@@ -199,45 +205,65 @@ def residual(
     That is the nearest row of the table, wider by the components of the layers that it is far in. Of whole runs see
     `run_spread`.
     """
-    near = _nearest(op, stratum, architecture, regime, library)
+    near, mine = _nearest(op, stratum, architecture, regime, library)
     if class_of(op) == RUN:
         return near
     of, layers = component_class(op), layers_of(op, architecture, regime, library, nodes)
     low, high, systematic, independent = log(near.low), log(near.high), near.systematic, near.independent
-    if ARCHITECTURE in layers:
-        own = _nearest(op, stratum, ANY, REGIMES[0], library)
-        stretch, beyond = max(component(of, STRETCH).sd, 1.0), component(of, ARCHITECTURE).reach
-        low, high = -hypot(stretch * log(own.low), beyond), hypot(stretch * log(own.high), beyond)
+    own, _ = _nearest(op, stratum, ANY, REGIMES[0], library)
+    stretch, beyond = max(component(of, STRETCH).sd, 1.0), component(of, ARCHITECTURE).reach
+    new = -hypot(stretch * log(own.low), beyond), hypot(stretch * log(own.high), beyond)
+    if ARCHITECTURE in layers:  # as unsure as other architectures were
+        low, high = (min(low, new[0]), max(high, new[1])) if mine else new
         systematic, independent = beyond / _Z90, stretch * log(own.high / own.low) / 2 / _Z90
+    elif regime != REGIMES[0]:  # between GPUs whose own constants were measured, and a new architecture
+        if not mine:
+            low, high = max(low, new[0]), min(high, new[1])
+        relative = component(of, RELATIVE).reach
+        for row in _own(op, stratum, architecture, library):
+            low = min(low, -hypot(log(row.low), relative))
+            high = max(high, hypot(log(row.high), relative))
     more = reach(of, (layers - {ARCHITECTURE}) | (set() if seen else {SOURCE}))
     alone = component(of, LIBRARY).reach if SOFTWARE in layers else 0.0
-    if not (ARCHITECTURE in layers or more):
-        return near
     ends = widened(exp(low), exp(high), hypot(more, alone))
+    if ends == (near.low, near.high):
+        return near
     common, own_part = hypot(systematic, more / _Z90), hypot(independent, alone / _Z90)
     return Residual(near.rows, near.groups, ends[0], 1.0, ends[1], common, own_part)
 
 
-def layers_of(op: str, architecture: str, regime: str, library: str, nodes: bool = False) -> frozenset[str]:
-    """In what a kernel or collective is far from every row that was measured.
+def _own(op: str, stratum: str, architecture: str, library: str) -> list[Residual]:
+    """Rows of GPUs whose own constants of a library were measured: those of an architecture, and all."""
+    table, found = _table(), []
+    for where in (architecture, ANY):
+        keys = [(op, library, where, REGIMES[0], length) for length in (stratum, ANY)]
+        found += [table[key] for key in keys if key in table][:1]
+    return found
 
-    A new architecture brings libraries of its own, which is part of what it was found to be off by.
-    """
+
+def layers_of(op: str, architecture: str, regime: str, library: str, nodes: bool = False) -> frozenset[str]:
+    """In what a kernel or collective is far from every row that was measured."""
     of = component_class(op)
     architectures, libraries = _measured()
     found = set()
     if regime != REGIMES[0] and (of, architecture) not in architectures:
         found.add(ARCHITECTURE)
-    elif library != DEFAULT and (of, library) not in libraries:
+    if library != DEFAULT and (of, library) not in libraries:
         found.add(SOFTWARE)
     return frozenset(found | {NODES} if nodes else found)
 
 
-def distance_of(constants: Calibration, layers: Iterable[str]) -> str:
-    """How far a result stands from measurements, in words: by the constants of its GPU and the layers it is far in."""
+def distance_of(constants: Calibration, layers: Iterable[str], stack: str = "") -> str:
+    """How far a result stands from measurements, in words.
+
+    It goes by the constants of its GPU, the layers it is far in, and steps that its user measured in the framework or
+    engine `stack`.
+    """
+    steps = constants.steps(stack)[1]
     regime = constants.regime("gemm")
     new = ARCHITECTURE in layers_of("gemm", constants.architecture, regime, DEFAULT)
-    return in_words(regime, layers, constants.by_user("gemm"), new)
+    words = in_words(regime, layers, constants.by_user("gemm"), new)
+    return f"{words}; {steps} step{'s' if steps > 1 else ''} {STEPS}" if steps else words
 
 
 # ---- whole runs --------------------------------------------------------------------------------------
@@ -265,30 +291,38 @@ class RunSpread:
 class WholeRun:
     """A whole run, by what decides how far it is from measured ones.
 
-    `library` is its engine or framework. `kernels` are the ends of its kernels and collectives over the whole, `ends`
-    those that its engine's file states of measured runs: none is narrower than these. `version`: residuals are of this
-    version of the engine. `experts`: a mixture of experts, of training. `seen`: runs of this very machine chose the
-    constants. `load`: of a server, whose queues no other machine has; else of one batch.
+    `library` is its engine or framework, `regime` that of the constants of its GPU's products. `kernels` are the ends
+    of its kernels and collectives over the whole, `ends` those that its engine's file states of measured runs: none is
+    narrower than these. `version`: residuals are of this version of the engine. `experts`: a mixture of experts, of
+    training. `seen`: runs of this very machine chose the constants. `load`: of a server, whose queues no other machine
+    has; else of one batch, or of an idle server's only request. `queue`: its first tokens wait without bound. `steps`
+    that the user measured on this machine in this software: what all its steps are off by is then known, as far as one
+    step speaks for the next (`own_weight`). First tokens they say nothing of.
     """
 
     library: str
     architecture: str
+    regime: str = REGIMES[0]
     kernels: tuple[float, float] = (1.0, 1.0)
     ends: tuple[float, float] = (1.0, 1.0)
     version: bool = True
     experts: bool = False
     seen: bool = False
     load: bool = True
+    queue: bool = False
+    steps: int = 0
 
 
 def run_spread(op: str, seconds: float, run: WholeRun) -> RunSpread:
     """How sure the time of a whole run is: 'step_time' of training, 'tpot', 'ttft', 'e2e', 'decode', 'prefill'."""
-    of, library, architecture, ends, kernels = OF[op], run.library, run.architecture, run.ends, run.kernels
-    between = of if run.load else ALONE.get(of, of)
+    of, between, library, architecture = OF[op], class_of_run(op, run.load), run.library, run.architecture
+    ends, kernels = run.ends, run.kernels
     architectures, libraries = _measured()
     layers = set()
     if (of, architecture) not in architectures:
         layers.add(ARCHITECTURE)
+    elif run.regime != REGIMES[0]:
+        layers.add(RELATIVE)
     stated = ends != (1.0, 1.0)
     if not run.version or ((of, library) not in libraries and not stated):
         layers.add(SOFTWARE)
@@ -296,27 +330,63 @@ def run_spread(op: str, seconds: float, run: WholeRun) -> RunSpread:
         layers.add(EXPERTS)
     elif run.experts:
         library = f"{library} {EXPERTS}"
-    if (of, library) in libraries:
-        found = spread(op, seconds, architecture=architecture, regime=REGIMES[0], library=library, seen=True)
-        low, high = float(found.low), float(found.high)
-    elif stated:
-        low, high = ends
-    else:
+    if run.queue and component(of, QUEUE).sd:
+        layers.add(QUEUE)
+    low, high = _base(op, seconds, library, architecture, run.load, ends)
+    away = reach(between, layers if run.seen else {*layers, SOURCE})
+    if run.steps and of in STEADY:
         within = component(between, WITHIN).reach
-        low, high = exp(-within), exp(within)
-    low, high = min(low, ends[0]), max(high, ends[1])
+        away = within * (away**2 / (within**2 + run.steps * away**2)) ** 0.5 if within else 0.0
+        return RunSpread(*widened(low, high, away), frozenset(layers))
     if ARCHITECTURE in layers:  # what residuals say of other GPUs holds none of these kernels' error
         low, high = exp(-hypot(log(low), log(kernels[0]))), exp(hypot(log(high), log(kernels[1])))
     low, high = min(low, kernels[0]), max(high, kernels[1])
-    low, high = widened(low, high, reach(between, layers if run.seen else {*layers, SOURCE}))
+    low, high = widened(low, high, away)
     return RunSpread(low, high, frozenset(layers))
+
+
+STEADY = ("step_time", "served", RATES)
+"""Classes of whole runs of which one step says how far the next is off: not of queues."""
+
+
+def own_weight(op: str, layers: Iterable[str], load: bool, steps: int) -> float:
+    """Share of what a measured step is off by, that a prediction moves by, when `steps` moved it before.
+
+    That is the variance between machines that is left, over that with the spread of steps of one machine.
+    """
+    of = class_of_run(op, load)
+    between, within = reach(of, {*layers, SOURCE}) ** 2, component(of, WITHIN).reach ** 2
+    left = between * within / (within + steps * between) if within else 0.0
+    return left / (left + within) if left else 0.0
+
+
+def _base(
+    op: str, seconds: float, library: str, architecture: str, load: bool, stated: tuple[float, float]
+) -> tuple[float, float]:
+    """Ends of whole runs of an engine on GPUs and in versions that were measured.
+
+    Of an engine that nobody measured: those of all engines, or what one publisher's rows spread by, whichever is wider.
+    """
+    of = OF[op]
+    within = component(class_of_run(op, load), WITHIN).reach
+    low, high = exp(-within), exp(within)
+    if class_of_run(op, load) == "prefill" != of:  # an idle server: rows of the table wait in queues
+        return low, high
+    known = (of, library) in _measured()[1]
+    if known or stated == (1.0, 1.0):
+        found = spread(op, seconds, architecture=architecture, regime=REGIMES[0], library=library, seen=True)
+        both = float(found.low), float(found.high)
+        low, high = both if known else (min(low, both[0]), max(high, both[1]))
+    else:
+        low, high = stated
+    return min(low, stated[0]), max(high, stated[1])
 
 
 # ---- the table ---------------------------------------------------------------------------------------
 
 
-def _nearest(op: str, stratum: str, architecture: str, regime: str, library: str) -> Residual:
-    """The row of the table that is nearest to what is asked.
+def _nearest(op: str, stratum: str, architecture: str, regime: str, library: str) -> tuple[Residual, bool]:
+    """The row of the table that is nearest to what is asked, and whether it is of that architecture.
 
     Tried in this order: the operator in the library on the architecture, in the library anywhere, in any library, then
     its class; each for the stratum and then for all lengths; then the same for the next wider regime. A narrower
@@ -335,8 +405,8 @@ def _nearest(op: str, stratum: str, architecture: str, regime: str, library: str
         for length in (stratum, ANY):
             found = table.get((name, lib, arch, level, length))
             if found is not None:
-                return found
-    return UNKNOWN
+                return found, arch == architecture != ANY
+    return UNKNOWN, False
 
 
 @remembered(1)

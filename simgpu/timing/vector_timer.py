@@ -47,6 +47,11 @@ class VectorTimer:
             work = works.unfused_norm_work(rows, cols, width, launch)
         return self._stream(work, library)
 
+    def moments(self, rows: ArrayLike, cols: ArrayLike, dtype: str = "bf16", library: str = DEFAULT) -> KernelTimes:
+        """Mean and variance of each of `rows` rows of `cols` elements, as PyTorch's group norm takes them."""
+        check_sizes(rows=rows, cols=cols)
+        return self._stream(works.moments_work(rows, cols, width_of(dtype), self._launch(library)), library)
+
     def softmax(
         self, rows: ArrayLike, cols: ArrayLike, dtype: str = "bf16", output: str | None = None, library: str = DEFAULT
     ) -> KernelTimes:

@@ -145,6 +145,18 @@ def normalization_work(
     return row_work(rows, cols, kernel, replace(launch, block_threads=threads))._replace(in_place=float(residual))
 
 
+MOMENT_THREADS, MOMENT_UNROLL = 512, 4
+"""Threads of a block of PyTorch's moments, and elements that a thread loads at a time
+(aten/src/ATen/native/cuda/block_reduce.cuh, kCUDABlockReduceNumThreads; group_norm_kernel.cu)."""
+
+
+def moments_work(rows: ArrayLike, cols: ArrayLike, width: float, launch: LaunchConstants) -> StreamWork:
+    """Mean and variance of each row, by one block in one pass (RowwiseMomentsCUDAKernel): few rows fill few SMs."""
+    kernel = RowKernel(width, width, 1.0, 0.0, passes=1.0, arithmetic=ARITHMETIC["norm"], chain=CHAIN["welford"])
+    own = replace(launch, block_threads=MOMENT_THREADS, vector_bytes=MOMENT_UNROLL * width)
+    return row_work(rows, cols, kernel, own)
+
+
 def unfused_norm_work(rows: ArrayLike, cols: ArrayLike, width: float, launch: LaunchConstants) -> StreamWork:
     """RMSNorm as eight kernels in fp32: convert, square, mean, add, rsqrt, scale, convert back, times weight.
 

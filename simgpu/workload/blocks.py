@@ -15,7 +15,6 @@ from simgpu.engine.timeline import outside, union
 from simgpu.plan.program import Barrier, Collective, Step
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Activity
-from simgpu.workload.host_code import together
 from simgpu.workload.links import Call, Links
 
 
@@ -73,19 +72,13 @@ RECOMPUTATION = "recomputation"
 """Segment of what backward runs again of the forward pass."""
 
 
-@dataclass(frozen=True)
-class Launching:
-    """What the host needs to launch a block, s: `each` kernel, the code around them in all, its waits for the GPU."""
-
-    each: float = 0.0
-    code: float = 0.0
-    waits: float = 0.0
-
-
 def run_block(
-    name: str, steps: Sequence[Step], kernels: KernelModel, links: Links, host: Launching, repeated: int = 0
+    name: str, steps: Sequence[Step], kernels: KernelModel, links: Links, each: float = 0.0, repeated: int = 0
 ) -> Block:
-    """Run the steps of one rank, the first `repeated` of which are recomputation. The host may be what it waits for."""
+    """Run the steps of one rank, the first `repeated` of which are recomputation.
+
+    The host launches a kernel in `each` s: a block takes at least that for each of its kernels.
+    """
     sim = Simulator()
     streams = {"compute": sim.add_stream("compute")}
     _beside(sim, streams, steps, name, links)
@@ -118,7 +111,7 @@ def run_block(
             )
             sim.delay(streams["compute"], time.seconds, waits, label)
             waits, count, flops = [], count + 1, flops + step.flops
-    return _finished(name, sim, streams, count, flops, host)
+    return _finished(name, sim, streams, count, flops, each)
 
 
 def _beside(sim: Simulator, streams: dict[str, int], steps: Sequence[Step], name: str, links: Links) -> None:
@@ -168,7 +161,7 @@ def _collective(
     return sim.transfer([streams[step.group]], [Phase(seconds)], dict.fromkeys(after), label, drag)
 
 
-def _finished(name: str, sim: Simulator, streams: dict[str, int], count: int, flops: float, host: Launching) -> Block:
+def _finished(name: str, sim: Simulator, streams: dict[str, int], count: int, flops: float, each: float) -> Block:
     timeline = sim.run()
     names = {number: stream for stream, number in streams.items()}
     spans = list(timeline.spans())
@@ -188,5 +181,4 @@ def _finished(name: str, sim: Simulator, streams: dict[str, int], count: int, fl
             sums[i] += value
         shown.append((names[span.stream], span.start, span.end, activity))
     parts = tuple(BlockPart(activity, int(n), seconds, bare) for activity, (n, seconds, bare) in times.items())
-    seconds = together(host.code, timeline.makespan) + host.waits
-    return Block(name, max(seconds, count * host.each), count, parts, tuple(shown), flops)
+    return Block(name, max(timeline.makespan, count * each), count, parts, tuple(shown), flops)

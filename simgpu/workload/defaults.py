@@ -72,15 +72,17 @@ def _served(
     job: Deployed, run: Runtime | None, dtype: str, model: TransformerConfig | None,
     accumulate: str | None,
 ) -> dict[Path, Any]:  # fmt: skip
-    from simgpu.workload.inference.deploying import ACTIVATIONS
+    from simgpu.workload.inference.deploying import ACTIVATIONS, own_cache, own_precision
     from simgpu.workload.inference.deployment import ROUTING
 
     values: dict[Path, Any] = {}
     if dtype in ACTIVATIONS:
         values["accumulate",] = accumulate or ACCUMULATE[dtype]
-        values["workload", "precision"] = job.precision or dtype
+        own = own_precision(model, dtype, run) if model is not None and run is not None else None
+        values["workload", "precision"] = job.precision or own or dtype
         if run is not None and run.style != "ggml":  # which may keep another type than it is asked for
-            values["workload", "kv_cache"] = job.kv_cache or dtype
+            kept = own_cache(model, job.precision or own, run) if model is not None else ""
+            values["workload", "kv_cache"] = job.kv_cache or kept or dtype
     if model is not None and model.experts > 1:
         values["workload", "routing"] = job.routing or ROUTING
     return values

@@ -22,6 +22,7 @@ from simgpu.hardware.inherit import DEFAULT
 from simgpu.memo import remembered
 from simgpu.plan.expert_stack import ExpertStack
 from simgpu.plan.experts import NAMED
+from simgpu.plan.numerics import FP8_SCALING
 from simgpu.plan.stack import LOSSES, Stack
 from simgpu.reading import built_in_folder
 from simgpu.timing.attention_libraries import LIBRARIES
@@ -48,7 +49,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
 """Constants by section, each with its type."""
 
 WORDS: Mapping[str, tuple[str, ...]] = {
-    "fp8_scaling": ("tensorwise", "rowwise", "delayed"),
+    "fp8_scaling": FP8_SCALING,
     "attention": (DEFAULT, *LIBRARIES),
     "loss": LOSSES,
     **NAMED,

@@ -97,7 +97,7 @@ class Framework:
     stream_slowdown
         Times of memory-bound kernels over those of their counted traffic.
     fp8_scaling
-        Of products in fp8, unless the scenario says: tensorwise, rowwise or delayed.
+        Of products in fp8, unless the scenario says (`simgpu.plan.numerics.FP8_SCALING`).
     async_hidden
         Share of cut-up tensor-parallel collectives that hides beside products.
     context_slowdown

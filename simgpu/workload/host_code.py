@@ -4,15 +4,22 @@ Python, autograd and modules of a library take 40 to 50 us for each kernel that 
 9; so constants belong to blocks of code. They are seconds of forward and backward of one layer and microbatch on the
 reference, an x86 server of a DGX; `cpu_slowdown` of a node's sockets says how much longer its processor takes.
 
-A pass of a layer takes host and GPU together about the longer of both,
+A host only launches: it runs ahead of the GPU, and what it gained in one pass it spends in the next. So in the passes
+of a layer, one after another and microbatch by microbatch, a GPU waits for
+
+    max(H - G - lead, 0),   lead = max(lead + G - H, 0)
+
+where H is the host's time of a pass and G its kernels with exposed transfers. CUDA's queue of 1,024 launches is a lead
+of about ten layers. Where rows go to experts of other ranks there is no lead to speak of: the host waits for the GPU,
+for numbers of rows, and every exchange waits for the slowest host of its group. Such a pass takes about the longer of
+both,
 
     (H^4 + G^4)^(1/4) + w x (waits for the GPU)
-
-where H is the host's time of the pass and G its kernels with exposed transfers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from simgpu.hardware.cluster import Cluster
@@ -98,8 +105,29 @@ def cpu_slowdown(cluster: Cluster) -> float:
     return max((figure.si for figure in given if figure is not None), default=1.0)
 
 
+def launched(host: Sequence[float], gpu: Sequence[float], again: bool) -> tuple[float, ...]:
+    """Seconds of passes that follow each other on a GPU, with what it waits for a host that may run ahead.
+
+    `again`: the same passes came before, with another microbatch.
+
+    >>> launched((3.0, 3.0), (2.0, 5.0), again=True)
+    (2.0, 5.0)
+    >>> launched((3.0, 3.0), (2.0, 5.0), again=False)
+    (3.0, 5.0)
+    """
+    lead = 0.0
+    seconds: list[float] = []
+    for _ in range(2 if again else 1):
+        seconds = []
+        for code, kernels in zip(host, gpu, strict=True):
+            lead += kernels - code
+            seconds.append(kernels + max(-lead, 0.0))
+            lead = max(lead, 0.0)
+    return tuple(seconds)
+
+
 def together(host: float, gpu: float) -> float:
-    """Seconds of a pass whose host and GPU run beside each other: a smooth maximum.
+    """Seconds of a pass whose host cannot run ahead: a smooth maximum of both.
 
     >>> together(1.0, 0.0), round(together(1.0, 1.0), 2)
     (1.0, 1.19)

@@ -1,27 +1,29 @@
 """The jobs a scenario can ask for, and the graph of operators each one is."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
 from simgpu.arguments import plain
 from simgpu.documents import dotted
 from simgpu.errors import InputError, nearest, shown
 from simgpu.model.config import TransformerConfig
-from simgpu.model.graph import ModelGraph, Segment
-from simgpu.model.operators import ACCUMULATE, Attention, Communicate, Dim, Matmul, Operator, Pointwise
+from simgpu.model.graph import ModelGraph
 from simgpu.plan.checks import check_fits_model, check_trains
-from simgpu.plan.numerics import DTYPES, PROJECTIONS, Numerics, adapter_targets
+from simgpu.plan.numerics import DTYPES, NARROW, PROJECTIONS, Numerics, adapter_targets
 from simgpu.plan.parallelism import Plan
 from simgpu.schema_errors import validate
-from simgpu.workload.fields import Accumulate, Dtype, Passes, Routing, Size, Strict, positive
+from simgpu.workload.fields import Accumulate, Dtype, Routing, Size, Strict
 from simgpu.workload.frameworks import Framework
 from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Serving
+from simgpu.workload.networks.job import Network
+from simgpu.workload.operator_list import OperatorList
 from simgpu.workload.server.jobs import Traffic
 
 __all__ = [
-    "Accumulate", "Dtype", "Inference", "MixedStep", "OperatorList", "Prefill", "Serving", "Traffic", "Training",
+    "Accumulate", "Dtype", "Inference", "MixedStep", "Network", "OperatorList", "Prefill", "Serving", "Traffic",
+    "Training",
     "Workload",
 ]  # fmt: skip
 
@@ -51,7 +53,7 @@ class Training(Strict):
     master_weights: bool | None = None
     """An fp32 copy that the optimizer updates; default: where weights are of 16 bits."""
     weights: Literal["fp32", "fp16", "bf16"] | None = None
-    """What weights are kept in for the kernels; default: the scenario's dtype, bf16 for fp8."""
+    """What weights are kept in for the kernels; default: the scenario's dtype, bf16 for fp8 and fp4."""
     sharded_copy: bool | None = None
     """With ZeRO-3, whether shards of the weights are kept beside those of the master weights; false: the master's
     alone, cast on the way to a gather (FSDP with mixed precision). Default: as the framework does."""
@@ -76,8 +78,8 @@ class Training(Strict):
     cross entropies of Liger and flash-attn). Default: as the framework does."""
     dropout: bool | None = None
     """Whether masks of dropout are kept; default: as the framework does."""
-    fp8_scaling: Literal["tensorwise", "rowwise", "delayed"] | None = None
-    """Scaling of matrix products in fp8; default: as the framework does."""
+    fp8_scaling: Literal["tensorwise", "rowwise", "delayed", "block", "mx"] | None = None
+    """Scaling of matrix products in fp8 (`simgpu.plan.numerics.FP8_SCALING`); default: as the framework does."""
     finetune: Literal["full", "lora", "qlora"] = "full"
     rank: Annotated[int, Field(strict=True, gt=0, le=4096)] = 16
     """Rank of the adapters."""
@@ -105,8 +107,8 @@ class Training(Strict):
         if model is not None:
             known = adapter_targets(model)
             names = tuple(name for name in names if name in known)
-        half = dtype in ("bf16", "fp16", "fp8")
-        weights = self.weights or ("bf16" if dtype == "fp8" else "fp32" if dtype == "tf32" else dtype)
+        half = dtype in ("bf16", "fp16", *NARROW)
+        weights = self.weights or ("bf16" if dtype in NARROW else "fp32" if dtype == "tf32" else dtype)
         master = half if self.master_weights is None else self.master_weights
         as_weights = framework is not None and framework.gradients_as_weights
         gradients = self.gradients or ("fp32" if master and not as_weights else weights)
@@ -190,170 +192,13 @@ class Training(Strict):
         return training_graph(config, self.batch, self.tokens, dtype, accumulate, self.routing, self.flash)
 
 
-class _Listed(Strict):
-    """An operator of a list. `split` names what tensor parallelism cuts; with tp > 1 it must be given.
-
-    `time` is a measured time of the whole operator on one GPU; parts of it take their share by FLOPs.
-    """
-
-    name: str = ""
-    split: str | None = None
-    time: Annotated[float, positive("s")] | None = None
-
-    def split_size(self) -> tuple[str, int] | None:
-        """The axis that is split and its length; None where nothing is split."""
-        return None if self.split in (None, "none") else (str(self.split), int(getattr(self, str(self.split))))
-
-
-class ListedMatmul(_Listed):
-    """C[m, n] = A[m, k] B[k, n]."""
-
-    op: Literal["matmul"]
-    m: Size
-    n: Size
-    k: Size
-    batch: Size = 1
-    dtype: Dtype | None = None
-    accumulate: Accumulate | None = None
-    split: Literal["m", "n", "k", "none"] | None = None
-
-    def build(self, name: str, dtype: str, accumulate: str) -> Operator:
-        """The product as an operator called `name`; `dtype` and `accumulate` where the list has none of its own."""
-        dims = {key: Dim(getattr(self, key), 1, "tp" if self.split == key else "") for key in ("m", "n", "k")}
-        own = self.dtype or dtype
-        sums = self.accumulate or (accumulate if own == dtype else ACCUMULATE[own])
-        return Matmul(name, dims["m"], (dims["n"],), dims["k"], own, sums, self.batch, time_s=self.time)
-
-
-class ListedAttention(_Listed):
-    """Flash attention of `batch` sequences: `queries` new tokens against `keys` (default: as many)."""
-
-    op: Literal["attention"]
-    batch: Size = 1
-    queries: Size
-    keys: Size | None = None
-    heads: Size
-    kv_heads: Size | None = None
-    head_dim: Annotated[int, Field(strict=True, gt=0, le=1024)]
-    causal: bool = True
-    dtype: Dtype | None = None
-    split: Literal["heads", "batch", "none"] | None = None
-
-    @field_validator("kv_heads")
-    @classmethod
-    def _divides_heads(cls, kv_heads: int | None, info: ValidationInfo) -> int | None:
-        heads = info.data.get("heads")
-        if kv_heads and heads and heads % kv_heads:
-            raise ValueError(f"{kv_heads} does not divide heads = {heads}")
-        return kv_heads
-
-    def check(self, key: str, tp: int) -> None:
-        """Raise `InputError` below `key` where keys are too few, or heads do not go over `tp` ranks."""
-        if self.causal and self.keys is not None and self.keys < self.queries:
-            problem = f"{self.keys} is less than queries = {self.queries}; keys count the new tokens with the cached"
-            raise InputError(problem, key=f"{key}.keys")
-        few = self.kv_heads or self.heads
-        if self.split == "heads" and few % tp and tp % few:
-            raise InputError(f"tp {tp} does not divide kv_heads = {few}", key=f"{key}.kv_heads")
-
-    def build(self, name: str, dtype: str, accumulate: str) -> Operator:
-        """The attention as an operator called `name`; `dtype` where the list has none of its own."""
-        heads_axis, batch_axis = ("tp" if self.split == key else "" for key in ("heads", "batch"))
-        return Attention(
-            name,
-            Dim(self.batch, 1, batch_axis),
-            self.queries,
-            self.keys or self.queries,
-            Dim(self.heads, 1, heads_axis),
-            Dim(self.kv_heads or self.heads, 1, heads_axis),
-            self.head_dim,
-            self.dtype or dtype,
-            self.causal,
-            accumulate=accumulate if self.dtype in (None, dtype) else ACCUMULATE[self.dtype or dtype],
-            time_s=self.time,
-        )
-
-
-class ListedPointwise(_Listed):
-    """A memory-bound operator over [rows, width]: `reads` + `writes` passes."""
-
-    op: Literal["pointwise"]
-    rows: Size
-    width: Size
-    reads: Passes = 1
-    writes: Passes = 1
-    dtype: Dtype | None = None
-    split: Literal["rows", "width", "none"] | None = None
-
-    def build(self, name: str, dtype: str, accumulate: str) -> Operator:
-        """The operator, called `name`; `dtype` where the list has none of its own."""
-        rows, width = (Dim(getattr(self, key), 1, "tp" if self.split == key else "") for key in ("rows", "width"))
-        return Pointwise(
-            name, "elementwise", rows, (width,), self.dtype or dtype, self.reads, self.writes, time_s=self.time
-        )
-
-
-class ListedCollective(Strict):
-    """A collective over the tensor-parallel group; `bytes` as nccl-tests count them. Nothing with tp 1."""
-
-    op: Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all"]
-    name: str = ""
-    bytes: Annotated[float, positive("B")]
-
-    def build(self, name: str, dtype: str, accumulate: str) -> Operator:
-        """The collective as an operator called `name`. It moves bytes, of no data type."""
-        return Communicate(name, self.op, self.bytes)
-
-
-Listed = Annotated[ListedMatmul | ListedAttention | ListedPointwise | ListedCollective, Field(discriminator="op")]
-
-
-class OperatorList(Strict):
-    """Operators written out in the experiment file, in order, `repeat` times over. Needs no model."""
-
-    kind: Literal["operators"] = "operators"
-    operators: Annotated[list[Listed], Field(min_length=1)]
-    repeat: Annotated[int, Field(strict=True, gt=0, le=100_000)] = 1
-
-    def own_dtypes(self) -> Iterator[tuple[str, str, str | None]]:
-        """(key, dtype, accumulate) of each operator that does not use the scenario's dtype."""
-        for i, entry in enumerate(self.operators):
-            if not isinstance(entry, ListedCollective) and entry.dtype is not None:
-                sums = entry.accumulate if isinstance(entry, ListedMatmul) else None
-                yield f"workload.operators.{i}.dtype", entry.dtype, sums
-
-    def graph(self, model: TransformerConfig | None, plan: Plan, dtype: str, accumulate: str) -> ModelGraph:
-        """The operators of the list. Raises `InputError` (key only) where the plan cannot split one of them."""
-        if model is not None:
-            raise InputError(f"'{model.name}' is not supported for a list of operators; leave it out", key="model")
-        built: list[Operator] = []
-        for i, entry in enumerate(self.operators):
-            key = f"workload.operators.{i}"
-            if not isinstance(entry, ListedCollective) and plan.tp > 1:
-                if entry.split is None:
-                    raise InputError(
-                        f"this key is missing; tp {plan.tp} needs the axis to split, or none", key=f"{key}.split"
-                    )
-                cut = entry.split_size()
-                if cut and cut[1] % plan.tp:
-                    raise InputError(f"tp {plan.tp} does not divide {cut[0]} = {cut[1]}", key=f"{key}.{cut[0]}")
-            if isinstance(entry, ListedAttention):
-                entry.check(key, plan.tp)
-            built.append(entry.build(entry.name or f"{entry.op}{i}", dtype, accumulate))
-        if plan.dp > 1:
-            raise InputError(f"{plan.dp}: a list of operators has no batch to split; expected 1", key="plan.dp")
-        if plan.sequence_parallel:
-            raise InputError("is not supported for a list of operators; expected false", key="plan.sequence_parallel")
-        return ModelGraph("operators", (Segment("operators", tuple(built), self.repeat),))
-
-
 Workload = Annotated[
-    Prefill | Training | OperatorList | Inference | MixedStep | Serving | Traffic, Field(discriminator="kind")
+    Prefill | Training | OperatorList | Inference | MixedStep | Serving | Traffic | Network, Field(discriminator="kind")
 ]
 
 
 def longest_sequence(job: Workload) -> int:
-    """Tokens of the longest sequence of a job; 0 for a list of operators."""
+    """Tokens of the longest sequence of a job; 0 for a list of operators and networks of stages."""
     match job:
         case Prefill() | Training():
             return job.tokens
@@ -384,7 +229,7 @@ def _checked(model: TransformerConfig | None, job: Prefill | Training, plan: Pla
 
 JOBS = {
     one.model_fields["kind"].default: one
-    for one in (Prefill, Training, OperatorList, Inference, MixedStep, Serving, Traffic)
+    for one in (Prefill, Training, OperatorList, Inference, MixedStep, Serving, Traffic, Network)
 }
 """Classes of jobs by their `kind`."""
 
@@ -402,5 +247,5 @@ def job_of(job: Mapping[str, Any] | Workload) -> Workload:
         return InputError(problem, key=dotted(("workload", *path)))
 
     found: Any = validate(JOBS[kind], plain(dict(job)), blame)
-    typed: Prefill | Training | OperatorList | Inference | MixedStep | Serving | Traffic = found
+    typed: Prefill | Training | OperatorList | Inference | MixedStep | Serving | Traffic | Network = found
     return typed

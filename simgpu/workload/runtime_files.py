@@ -7,7 +7,7 @@ that of the version it is based on (`base`). Times and sizes have a unit. Adding
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -15,9 +15,14 @@ from typing import Any, get_args
 from simgpu.documents import Document, read_yaml
 from simgpu.errors import InputError, nearest, shown
 from simgpu.memo import remembered
+from simgpu.plan.precision import PRECISIONS
 from simgpu.plan.serving_memory import ShareOf
 from simgpu.reading import built_in_folder
 from simgpu.timing.attention_libraries import LIBRARIES
+from simgpu.timing.expert_libraries import LIBRARIES as EXPERTS
+from simgpu.timing.gemm_libraries import ENGINES as PRODUCTS
+from simgpu.timing.kernels import QUANTISED
+from simgpu.timing.scan_timer import LIBRARIES as SCANS
 from simgpu.workload.framework_files import Frameworks, built_in
 from simgpu.workload.frameworks import Framework
 from simgpu.workload.runtimes import GIB, MARK, Runtime
@@ -42,6 +47,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "share_of": get_args(ShareOf),
     "precisions": ("", "gguf", "plain"),
     "attention": ("", *LIBRARIES),
+    "scan": ("", *SCANS),
     "large_needs": ("", "fp8"),
 }
 """Fields that are one of some words."""
@@ -286,6 +292,39 @@ def _limits(given: Any) -> tuple[tuple[int, float], ...]:
     return tuple((_whole(gpus), quantity(most, "", "B")) for gpus, most in _pairs(given, "GPUs and bytes"))
 
 
+def _libraries(given: Any) -> tuple[tuple[str, str], ...]:
+    """Pairs of a precision and the library of its products."""
+    pairs = _pairs(given, "a precision and a library, such as [[fp8, fp8-cutlass]]")
+    return tuple((_word(name, PRECISIONS), _word(library, PRODUCTS)) for name, library in pairs)
+
+
+def _quantises(given: Any) -> tuple[tuple[str, str], ...]:
+    """Pairs of a precision and the products that a kernel quantises for."""
+    pairs = _pairs(given, f"a precision and one of {', '.join(QUANTISED)}, such as [[fp8, attention]]")
+    return tuple((_word(name, PRECISIONS), _word(after, QUANTISED)) for name, after in pairs)
+
+
+def _experts(given: Any) -> tuple[tuple[str, str, str], ...]:
+    """Architectures, a precision and the library of its experts, in threes."""
+    if not isinstance(given, list) or not all(isinstance(one, list) and len(one) == 3 for one in given):
+        raise ValueError(
+            f"{shown(given)}: expected architectures, a precision and a library, such as [[hopper, bf16, triton]]"
+        )
+    found = []
+    for architectures, name, library in given:
+        if not isinstance(architectures, str) or not architectures.split():
+            raise ValueError(f"{shown(architectures)}: expected names of architectures, such as hopper hopper-h20")
+        found.append((architectures, _word(name, PRECISIONS), _word(library, EXPERTS)))
+    return tuple(found)
+
+
+def _word(given: Any, known: Collection[str]) -> str:
+    """One of some names. Raises `ValueError` with the nearest."""
+    if not isinstance(given, str) or given not in known:
+        raise ValueError(f"{shown(given)} is not known{nearest(str(given), known)}")
+    return given
+
+
 def _ends(given: Any) -> tuple[float, float]:
     good = isinstance(given, list) and len(given) == 2 and all(type(one) in (int, float) for one in given)
     if not good or not 0 < given[0] <= 1 <= given[1] <= 100:
@@ -300,6 +339,7 @@ def _formats(given: Any) -> tuple[str, ...]:
 
 
 _LISTS: Mapping[str, Callable[[Any], Any]] = {
-    "chunks": _chunks, "sequences": _chunks, "custom_limits": _limits, "decode_ends": _ends, "block_formats": _formats
+    "chunks": _chunks, "sequences": _chunks, "custom_limits": _limits, "decode_ends": _ends, "block_formats": _formats,
+    "products": _libraries, "quantises": _quantises, "experts": _experts,
 }  # fmt: skip
 """Readers of figures that are lists."""

@@ -29,6 +29,10 @@ LARGE = 60 * GIB
 """Memory from which on SGLang keeps a least sum free (srt/server_args.py, _handle_gpu_memory_settings)."""
 
 
+NVIDIA = "NVIDIA"
+"""Vendor of the GPUs whose libraries of products engines choose between."""
+
+
 @dataclass(frozen=True)
 class Runtime:
     """The constants of an engine: how it runs a step.
@@ -92,6 +96,12 @@ class Runtime:
     sampler_bytes
         For each sequence and word of the vocabulary in the trial run of an engine that measures what its largest step
         takes; 0: logits of the sequences that are served.
+    products, quantises
+        Of a precision: the library of its products (`simgpu.timing.gemm_libraries`), and which of them have a kernel of
+        their own before them that quantises what they multiply: all, cast (all, by scales of the checkpoint), attention
+        (that of its values alone; norms and activations quantise as they write) or none.
+    experts
+        On GPUs of some architectures and of a precision: the library of experts (`simgpu.timing.expert_libraries`).
     repeats_heads
         Heads that share a KV head get a copy of it each before attention (repeat_kv, which scaled_dot_product_attention
         needs before PyTorch 2.5).
@@ -173,6 +183,7 @@ class Runtime:
     custom_reduce: bool = True
     custom_limits: tuple[tuple[int, float], ...] = ()
     attention: str = ""
+    scan: str = ""
     precisions: str = ""  # 'gguf': only those of llama.cpp; 'plain': only unquantised ones; empty: all but GGUF
     vectors: int = 0  # rows up to which products are those of vectors
     framework: str = ""  # of style 'eager': how PyTorch runs operators (`simgpu.workload.frameworks`)
@@ -188,7 +199,9 @@ class Runtime:
     few_rows: str = "ggml"
     decode_ends: tuple[float, float] = (1.0, 1.0)
     stream_slowdown: float = 1.0  # of memory-bound kernels over their counted traffic
-    experts_fp8: str = ""  # library of experts in fp8
+    products: tuple[tuple[str, str], ...] = ()
+    quantises: tuple[tuple[str, str], ...] = ()
+    experts: tuple[tuple[str, str, str], ...] = ()
 
     def set_aside(self, share: float | None, score: float, every_logit: bool, gpu: GPUSpec, seats: int) -> Reserve:
         """Memory kept beside weights and cache of a GPU.
@@ -212,6 +225,24 @@ class Runtime:
             self.rank_bytes,
             self.least_bytes if gpu.memory.capacity.si > LARGE else 0.0,
         )
+
+    def products_of(self, precision: Precision, gpu: GPUSpec) -> str:
+        """The library of narrow products on a GPU; empty: that of their type."""
+        own = dict(self.products).get(precision.name, "") if gpu.vendor == NVIDIA else ""
+        return own or precision.library
+
+    def quantises_after(self, precision: Precision) -> str:
+        """Which products have a kernel of their own before them that quantises (`simgpu.timing.kernels.QUANTISED`)."""
+        return dict(self.quantises).get(precision.name, "all")
+
+    def experts_of(self, precision: Precision, gpu: GPUSpec, dtype: str) -> str:
+        """The library of experts on a GPU; empty: that of their type."""
+        if precision.converted:
+            return ""
+        name, own = (precision.name if precision.weights else dtype), ""
+        if gpu.vendor == NVIDIA:
+            own = next((lib for on, of, lib in self.experts if of == name and gpu.architecture in on.split()), "")
+        return own or ("deepgemm" if name == "fp8-block" else "")
 
     def library(self, stages: int) -> str:
         """The name under which residuals of whole runs are kept: one for all versions of an engine."""

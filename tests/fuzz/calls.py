@@ -59,8 +59,8 @@ VALUES = (
 )
 PLAUSIBLE = (
     *("1", "2", "3", "4", "7", "8", "16", "64", "0.5", "0.9", "1000", "10**5", "np.int64(4)", "True", "False", "None"),
-    *("'fp8'", "'fp16'", "'int4'", "'full'", "'sgd'", "'ring'", "'simple'", "'gpipe'", "'zb-h1'", "'optimizer'"),
-    *("'sglang'", "'all_gather'"),
+    *("'fp8'", "'fp16'", "'int4'", "'full'", "'sgd'", "'ring'", "'simple'", "'gpipe'", "'zb-h1'", "'zb-v'"),
+    *("'sglang'", "'all_gather'", "'optimizer'"),
 )
 """Values that some argument takes: calls with them come deeper than those with `VALUES`."""
 MODEL = "simgpu.load_model('llama-3.2-1b')"

@@ -5,7 +5,7 @@ import yaml
 
 from simgpu import Catalogue, InputError
 from simgpu.hardware.constants import KernelConstants
-from simgpu.hardware.inherit import CLASSES, DEFAULT, REGIMES, SHARED
+from simgpu.hardware.inherit import CLASSES, DEFAULT, REGIMES, SHARED, STEP
 from simgpu.overrides import Override
 
 CATALOGUE = Catalogue()
@@ -187,4 +187,4 @@ def test_wrong_constants_are_refused_with_file_and_line(tmp_path, kernel, says):
 
 
 def test_no_class_is_forgotten():
-    assert set(CLASSES) | set(SHARED) == set(KernelConstants.model_fields)
+    assert set(CLASSES) | set(SHARED) | {STEP} == set(KernelConstants.model_fields)

@@ -135,7 +135,7 @@ def test_the_released_mpt_has_alibi_and_no_biases(tmp_path):
         (MPT, '{"alibi": true}', "7", "attn_config"),
         (DEEPSEEK, '"num_experts_per_tok": 6', '"num_experts_per_tok": 65', "num_experts_per_tok"),
         (DEEPSEEK, '"first_k_dense_replace": 1', '"first_k_dense_replace": 28', "first_k_dense_replace"),
-        (DEEPSEEK, '"first_k_dense_replace": 1', '"moe_layer_freq": 2', "moe_layer_freq"),
+        (DEEPSEEK, '"first_k_dense_replace": 1', '"moe_layer_freq": "x"', "moe_layer_freq"),
         (DEEPSEEK, '"kv_lora_rank": 512', '"kv_lora_rank": 0', "kv_lora_rank"),
         (DEEPSEEK, '"v_head_dim": 128,', "", "v_head_dim"),
     ],

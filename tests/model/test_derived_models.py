@@ -117,11 +117,11 @@ def test_what_says_nothing_or_changes_no_shape_is_read_over(tmp_path, more):
     assert changed.parameters == CATALOGUE.model(BASE).parameters
 
 
-def test_windows_in_some_layers_of_qwen2_are_refused(tmp_path):
-    with pytest.raises(InputError, match="max_window_layers: only 0 is supported"):
-        CATALOGUE.model(
-            config(tmp_path, "qwen2.5-7b", use_sliding_window=True, sliding_window=4096, max_window_layers=21)
-        )
+def test_windows_in_some_layers_of_qwen2_stand_in_those(tmp_path):
+    settings = {"use_sliding_window": True, "sliding_window": 4096, "max_window_layers": 21}
+    read = CATALOGUE.model(config(tmp_path, "qwen2.5-7b", **settings))
+    assert read.layer_kinds() == (("dense", 21), ("dense local", 7))
+    assert read.parameters == CATALOGUE.model("qwen2.5-7b").parameters
 
 
 def test_layers_that_predict_further_tokens_are_told_as_published():

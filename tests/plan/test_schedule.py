@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from simgpu import InputError
 from simgpu.engine import Simulator
-from simgpu.plan.parallelism import SCHEDULES
-from simgpu.plan.schedule import ANY_NUMBER, Task, depends_on, in_flight, order, tasks
+from simgpu.plan.parallelism import SCHEDULES, Plan
+from simgpu.plan.schedule import ANY_NUMBER, CUT, Task, depends_on, in_flight, order, part_of, place_of, tasks
+from simgpu.plan.stages import layer_ranges
 from simgpu.render.pipeline import Box, Panel, pipeline_figure
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=60)
@@ -20,6 +21,7 @@ CASES = [
         for name, p, m in product(("gpipe", "1f1b", "zb-h1"), (1, 2, 3, 4, 8), (1, 2, 3, 4, 8, 9, 32))
         if m >= p or name in ANY_NUMBER
     ),
+    *(("zb-v", p, m, 2) for p, m in product((2, 3, 4, 8), (1, 2, 3, 7, 8, 15, 32))),
     *(("interleaved", p, groups * p, v) for p, groups, v in product((1, 2, 3, 4, 8), (1, 2, 3), (1, 2, 3, 5))),
 ]
 
@@ -29,16 +31,17 @@ def cases(draw):
     name, p = draw(st.sampled_from(SCHEDULES)), draw(st.integers(1, 7))
     if name == "interleaved":
         return name, p, p * draw(st.integers(1, 4)), draw(st.integers(1, 4))
-    return name, p, draw(st.integers(1 if name in ANY_NUMBER else p, 4 * p + 3)), 1
+    chunks = 2 if name == "zb-v" and p > 1 else 1
+    return name, p, draw(st.integers(1 if name in ANY_NUMBER else p, 4 * p + 3)), chunks
 
 
 def run(case, seconds):
     """Timeline of a schedule with free communication; `seconds` of each kind of task on a whole stage."""
-    _, p, _, v = case
+    name, p, _, v = case
     simulator, number = Simulator(), {}
     streams = [simulator.add_stream(f"stage {stage}") for stage in range(p)]
     for task in order(*case):
-        before = depends_on(task, p, v)
+        before = depends_on(task, p, v, name)
         after = [] if before is None else [number[before]]  # fails where it was not submitted before
         number[task] = simulator.delay(streams[task.stage], seconds[task.kind] / v, after, task)
     return simulator.run()
@@ -47,7 +50,7 @@ def run(case, seconds):
 def check_valid(case):
     name, p, m, v = case
     stages = tasks(*case)
-    kinds = "FBW" if name == "zb-h1" else "FB"
+    kinds = "FBW" if name in CUT else "FB"
     for stage, run_there in enumerate(stages):
         expected = {Task(kind, stage, c, i) for kind in kinds for c in range(v) for i in range(m)}
         assert len(run_there) == len(expected) and set(run_there) == expected
@@ -55,7 +58,7 @@ def check_valid(case):
     assert Counter(found) == Counter(task for run_there in stages for task in run_there)
     done, reached = set(), [0] * p
     for task in found:
-        before = depends_on(task, p, v)
+        before = depends_on(task, p, v, name)
         assert before is None or before in done
         assert stages[task.stage][reached[task.stage]] == task
         reached[task.stage] += 1
@@ -78,7 +81,7 @@ def test_any_schedule_that_is_allowed_can_be_run(case):
 def test_no_schedule_beats_its_work(case, times):
     _, p, m, v = case
     seconds = dict(zip("FBW", times, strict=True))
-    work = m * sum(seconds[kind] for kind in ("FBW" if case[0] == "zb-h1" else "FB"))
+    work = m * sum(seconds[kind] for kind in ("FBW" if case[0] in CUT else "FB"))
     fill = (p - 1) * seconds["F"] / v  # the last stage has to wait for its first forward
     assert run(case, seconds).makespan >= (work + fill) * (1 - 1e-12)
 
@@ -127,6 +130,37 @@ def test_bubble_of_zb_h1_with_unequal_times(forward, inputs, weights):
     assert makespan == pytest.approx(m * (forward + inputs + weights) + (p - 1) * (forward + inputs - weights))
 
 
+@pytest.mark.parametrize(("p", "m"), [(2, 3), (4, 7), (4, 8), (8, 15), (8, 64)])
+def test_zb_v_waits_for_its_start_alone(p, m):
+    """Qi et al., 2024 (2405.15362), table 1: no bubble with equal times but for what stages start later, (p - 1) of
+    half a stage's forward; a sixth of that of 1F1B, with no more microbatches in flight than its first stage."""
+    case = ("zb-v", p, m, 2)
+    makespan = run(case, dict.fromkeys("FBW", 1.0)).makespan
+    assert makespan == pytest.approx(3 * m + (p - 1) / 2)
+    bubble = run(("1f1b", p, m, 1), {"F": 1.0, "B": 2.0}).makespan - 3 * m
+    assert makespan - 3 * m == pytest.approx(bubble / 6)
+    assert max(in_flight(*case, s) for s in range(p)) == 2 * p
+
+
+@given(st.integers(2, 8), st.integers(0, 9), st.tuples(*[st.floats(0.8, 1.2)] * 3))
+@repeatable
+def test_zero_bubble_is_never_slower_than_1f1b(p, more, times):
+    """With as many microbatches in flight, and times that differ by less than half."""
+    forward, inputs, weights = times
+    cut, m = dict(zip("FBW", times, strict=True)), 2 * p + more
+    slowest = run(("1f1b", p, m, 1), {"F": forward, "B": inputs + weights}).makespan
+    for case in (("zb-h1", p, m, 1), ("zb-v", p, m, 2)):
+        assert run(case, cut).makespan <= slowest * (1 + 1e-9)
+
+
+def test_the_second_chunks_go_back():
+    assert [place_of(part, 3, "zb-v") for part in range(6)] == [(0, 0), (1, 0), (2, 0), (2, 1), (1, 1), (0, 1)]
+    for part in range(6):
+        assert part_of(*place_of(part, 3, "zb-v"), 3, "zb-v") == part
+    plan = Plan(pp=3, vp=2, schedule="zb-v")
+    assert layer_ranges(12, plan)[0] == (range(2), range(10, 12)) and plan.last_stage == 0
+
+
 @pytest.mark.parametrize(("p", "m"), [(4, 1), (8, 3), (4, 4), (4, 8), (8, 12), (8, 32)])
 def test_microbatches_in_flight(p, m):
     assert [in_flight("gpipe", p, m, 1, s) for s in range(p)] == [m] * p
@@ -168,7 +202,11 @@ def test_neighbours():
     [
         (("zb-h1", 8, 3), "plan.micro_batch", "3 microbatches are fewer than 8 stages; zb-h1 needs at least 8"),
         (("zb-h1", 4, 1), "plan.micro_batch", "1 microbatch is fewer than 4 stages"),
-        (("interleaved", 4, 2, 2), "plan.micro_batch", "interleaved needs a multiple of 4, 1f1b and gpipe take any"),
+        (
+            ("interleaved", 4, 2, 2),
+            "plan.micro_batch",
+            "interleaved needs a multiple of 4, 1f1b, gpipe and zb-v take any",
+        ),
         (("interleaved", 4, 10, 2), "workload.batch", "expected a multiple of 4, such as 8 or 12"),
         (("1f1b", 4, 8, 2), "plan.schedule", "has no virtual stages, here 2; expected interleaved"),
         (("zb-h2", 4, 8), "plan.schedule", "expected one of 1f1b, gpipe"),

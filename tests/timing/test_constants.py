@@ -20,8 +20,8 @@ from simgpu.timing.constants import (
     StreamConstants,
     UnfusedConstants,
 )
-from simgpu.timing.expert_timer import NAMED
-from simgpu.timing.gemm_libraries import BY_DTYPE, GGML, GGML_GRAPHS, GGML_MMQ, ROW_WISE, SIMT, WEIGHT_ONLY
+from simgpu.timing.expert_libraries import LIBRARIES as EXPERTS
+from simgpu.timing.gemm_libraries import BY_DTYPE, ENGINES, GGML, GGML_GRAPHS, GGML_MMQ, ROW_WISE, SIMT, WEIGHT_ONLY
 from simgpu.timing.timer import GPUTimer
 
 CATALOGUE = Catalogue()
@@ -32,13 +32,13 @@ def test_no_gpu_lacks_a_constant_of_any_library(name):
     spec = CATALOGUE.spec("gpus", name)
     known = CATALOGUE.kernel_constants(spec)
     timer = GPUTimer(spec, known)
-    for library in ("default", SIMT, WEIGHT_ONLY, ROW_WISE, *BY_DTYPE.values(), *known.libraries("gemm")):
+    for library in ("default", SIMT, WEIGHT_ONLY, ROW_WISE, *BY_DTYPE.values(), *ENGINES, *known.libraries("gemm")):
         timer.matrix.libraries.of(library)
     for library in (GGML, GGML_GRAPHS):
         known.read(GemvConstants, library)
     known.read(MmqConstants, GGML_MMQ)
     known.read(UnfusedConstants, GGML)
-    for library in ("default", *NAMED, *known.libraries("moe")):
+    for library in ("default", *EXPERTS, *known.libraries("moe")):
         timer.experts.constants(library)
     for library in ("default", *LIBRARIES, *known.libraries("attention")):
         known.read(PrefillConstants, library)

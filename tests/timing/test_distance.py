@@ -1,20 +1,26 @@
 """Widths by distance: what is new never narrows an interval, and none is narrower than first looks were wide."""
 
+from itertools import pairwise
 from math import exp, log
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simgpu.lab.validation.components import first_looks
+from simgpu.catalog import Catalogue
+from simgpu.hardware.inherit import DEFAULT
+from simgpu.lab.validation.components import BELIEF, LEVEL, first_looks
 from simgpu.timing import distance, uncertainty
 from simgpu.timing.distance import (
     ARCHITECTURE,
     EXPERTS,
     LAYERS,
     OF,
+    QUEUE,
     SOFTWARE,
     SOURCE,
+    WITHIN,
     component,
     ends,
     in_words,
@@ -23,7 +29,18 @@ from simgpu.timing.distance import (
     student,
     widened,
 )
-from simgpu.timing.uncertainty import WholeRun, interval, run_spread
+from simgpu.timing.uncertainty import WholeRun, interval, layers_of, run_spread
+
+KINDS = {
+    "gemm": "gemm",
+    "attention_prefill": "attention",
+    "attention_decode": "attention",
+    "moe": "moe",
+    "all_reduce": "collective",
+    "normalization": "vector",
+}
+"""Operators, and the class of constants that each uses."""
+TIMES = [1e-5, 6e-5, 1e-3]
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=100)
 
@@ -85,12 +102,61 @@ def test_collectives_that_leave_their_node_are_less_sure():
     assert far.high > near.high and far.low < near.low and 0 <= far.correlated <= 1
 
 
-def test_no_component_is_below_what_strangers_were_first_off_by():
-    """Fitting constants to a source makes it no stranger, and other strangers no nearer."""
-    floors = [look for look in first_looks() if look.component]
+def test_no_component_is_far_below_what_strangers_were_first_off_by():
+    """Fitting constants to a source makes it no stranger, and other strangers no nearer: a component is drawn towards
+    those of like classes, by no more than four groups weigh, and levelled once."""
+    floors = {(look.of, look.component): look for look in first_looks() if look.component}
     assert len(floors) > 20
-    for look in floors:
-        assert component(look.of, look.component).sd >= look.spread - 1e-4, look
+    for (of, layer), look in floors.items():
+        runs = of in set(OF.values()) and layer != WITHIN
+        least = LEVEL * (look.groups / (look.groups + BELIEF)) ** 0.5 if runs else 1.0
+        assert component(of, layer).sd >= least * look.spread - 1e-4, look
+
+
+def test_no_interval_shrinks_with_distance():
+    """Of each class, library and GPU of the catalogue: no surer as it stands than with constants of its own; and the
+    typical relative is no surer than the typical GPU with its own, no less sure than a new architecture."""
+    catalogue, away = Catalogue(), {}
+    for name in catalogue.names("gpus"):
+        spec = catalogue.spec("gpus", name)
+        constants = catalogue.kernel_constants(spec)
+        for op, kind in KINDS.items():
+            for library in constants.libraries(kind) or [DEFAULT]:
+                regime = constants.regime(kind, library)
+                asked = {"architecture": spec.architecture, "library": library}
+                own, usual = (interval(op, TIMES, regime=level, **asked) for level in ("calibrated", regime))
+                measured = (op, library, "any", "calibrated", "any") in uncertainty._table()
+                if measured:
+                    assert (usual[0] <= own[0] * (1 + 1e-9)).all(), (name, op, library)
+                    assert (usual[1] >= own[1] * (1 - 1e-9)).all(), (name, op, library)
+                new = ARCHITECTURE in layers_of(op, spec.architecture, regime, library)
+                of = "new" if new else "relative" if regime != "calibrated" else "own" if measured else "mixed"
+                away.setdefault((op, library), {}).setdefault(of, []).append(np.log(usual[1] / usual[0]))
+    for place, found in away.items():
+        middle = [np.median(found[of]) for of in ("own", "relative", "new") if of in found]
+        assert middle == sorted(middle), (place, middle)
+
+
+@pytest.mark.parametrize("op", sorted(OF))
+def test_no_run_is_surer_for_being_farther(op):
+    """In a version that was measured, in one that was not, in an engine that nobody measured; on a GPU of its own
+    constants, on a relative, on a new architecture."""
+    asked = {"architecture": "hopper", "library": "vllm" if OF[op] in ("served", "ttft") else "llama.cpp"}
+    chains = [
+        [{}, {"version": False}, {"version": False, "library": "never heard of"}],
+        [{}, {"regime": "inherited"}, {"architecture": "never heard of", "regime": "inherited"}],
+    ]
+    for chain in chains:
+        for near, far in pairwise(run_spread(op, 0.5, WholeRun(**asked | step)) for step in chain):
+            assert far.low <= near.low * (1 + 1e-9) and far.high >= near.high * (1 - 1e-9), chain
+
+
+def test_an_idle_server_is_surer_of_its_first_token_and_a_saturated_one_is_not():
+    asked = {"library": "vllm", "architecture": "hopper"}
+    hows: list[dict[str, bool]] = [{"load": False}, {}, {"queue": True}]
+    idle, loaded, queued = (run_spread("ttft", 0.3, WholeRun(**asked, **how)) for how in hows)
+    assert log(idle.high / idle.low) < 0.5 < log(loaded.high / loaded.low) < log(queued.high / queued.low)
+    assert queued.layers == {QUEUE} and "saturated" in in_words("calibrated", queued.layers)
 
 
 def test_components_are_there_for_every_class_and_have_freedom():

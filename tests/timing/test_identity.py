@@ -21,9 +21,9 @@ KERNELS = (
     Pointwise("stream", "elementwise", Dim(4096), (Dim(8192),), "bf16", 2, 1),
 )
 OPTIONS = {
-    "sustained": False, "attention": "flashinfer", "fp8": "rowwise", "matmul_slowdown": 1.5,
+    "sustained": False, "attention": "flashinfer", "narrow": "rowwise", "quantised": "none", "matmul_slowdown": 1.5,
     "stream_slowdown": 1.5, "context_slowdown": 1.5, "training": True,
-    "vectors": 8, "experts": "deepgemm", "few_rows": "llamafile",
+    "vectors": 8, "experts": "deepgemm", "scan": "flashinfer", "few_rows": "llamafile",
 }  # fmt: skip
 
 

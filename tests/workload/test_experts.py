@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from training_scenarios import MODELS
 
 import simgpu
@@ -11,7 +13,7 @@ from simgpu.plan.expert_stack import ExpertStack
 from simgpu.plan.experts import BALANCES, CUDA_GRAPHS, DISPATCHERS, sent_once
 from simgpu.plan.stages import layer_ranges
 from simgpu.workload.framework_files import framework
-from simgpu.workload.host_code import HostTimes, together
+from simgpu.workload.host_code import HostTimes, launched, together
 
 CLUSTER = simgpu.load_cluster("dgx-h100-ib", cluster__nodes=2)
 JOB = Training(batch=16, tokens=512)
@@ -56,6 +58,30 @@ def test_host_and_gpu_are_a_smooth_maximum() -> None:
     assert together(3.0, 0.0) == together(0.0, 3.0) == 3.0 and together(0.0, 0.0) == 0.0
     assert together(1.0, 10.0) == pytest.approx(10, rel=1e-4)
     assert together(2.0, 2.0) == pytest.approx(2 * 2**0.25) and together(1e-300, 1e-300) > 0
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.floats(0, 10)), min_size=1, max_size=4), st.booleans())
+def test_a_host_that_runs_ahead_is_waited_for_no_longer_than_pass_by_pass(passes, again) -> None:
+    host, gpu = zip(*passes, strict=True)
+    seconds = launched(host, gpu, again)
+    alone = [max(both) for both in passes]
+    assert all(one <= other + 1e-9 for one, other in zip(gpu, seconds, strict=True))
+    assert all(one <= other + 1e-9 for one, other in zip(seconds, alone, strict=True))
+    longest = max(sum(host), sum(gpu))
+    assert sum(seconds) >= longest - 1e-9
+    if again and len(passes) == 2:  # forward and backward in turns: the longer of both, and no more
+        assert sum(seconds) == pytest.approx(longest)
+
+
+def test_a_dense_layer_that_the_gpu_takes_longer_for_hides_its_host() -> None:
+    plan = Plan(tp=8, sequence_parallel=True, zero=1, micro_batch=1)
+
+    def step(tokens: int, **more: str) -> float:
+        asked = Training(batch=2, tokens=tokens)
+        return simulate("dgx-h100", asked, "llama-2-7b", replace(plan, **more), framework="megatron").step_s
+
+    assert step(4096) == pytest.approx(step(4096, cuda_graphs="full"), rel=1e-6)
+    assert step(2048) > 1.3 * step(2048, cuda_graphs="full")
 
 
 def test_a_small_microbatch_waits_for_the_host_and_a_graph_does_not() -> None:

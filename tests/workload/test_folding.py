@@ -22,7 +22,8 @@ def drawn(draw, stage, gpus):
     choices |= {"zero": draw.choice((0, 1, 2, 3)), "micro_batch": 1, "order": draw.choice(ORDERS)}
     model = draw.choice((stage.dense, stage.dense, stage.moe))
     if choices["pp"] > 1:
-        choices |= {"vp": 2} if draw.random() < 0.4 else {"schedule": draw.choice(("1f1b", "gpipe", "zb-h1"))}
+        choices |= {"vp": 2} if draw.random() < 0.4 else {"schedule": draw.choice(("1f1b", "gpipe", "zb-h1", "zb-v"))}
+        choices |= {"vp": 2} if choices.get("schedule") == "zb-v" else {}
     if model is stage.moe:
         choices["ep"] = draw.choice((1, 2, 4))
     if draw.random() < 0.3:

@@ -2,6 +2,7 @@
 
 from dataclasses import fields, replace
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,13 +29,14 @@ BASES: dict[str, Any] = {
 
 _DEPLOYED = {
     "runtime": "sglang", "precision": "int4", "kv_cache": "fp8", "routing": "power_law_1.2", "offload": 0.5,
-    "memory_share": 0.5,
+    "memory_share": 0.5, "sequences": 64,
 }  # fmt: skip
 FIELDS: dict[str, dict[str, Any]] = {
     "prefill": {"batch": 8, "tokens": 1024},
     "operators": {
         "repeat": 2,
         "operators": [{"op": "matmul", "m": 4096, "n": 4096, "k": 2048, "split": "m"}],
+        "file": str(Path(__file__).parents[1] / "data/graph.json"),
     },
     "inference": {
         "batch": 8, "prompt": 512, "output": 16, "chunk": 128, "prefix_hit": 0.5,
@@ -42,8 +44,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "mixed": {"prefill": 128, "past": 1024, "decodes": 8, "context": 4096, **_DEPLOYED},
     "serving": {
-        "concurrency": 16, "rate": 4.0, "prompt": 512, "output": 32, "prefix_hit": 0.5, "chunk": 128, "sequences": 2,
-        **_DEPLOYED,
+        "concurrency": 16, "rate": 4.0, "prompt": 512, "output": 32, "prefix_hit": 0.5, "chunk": 128,
+        **_DEPLOYED, "sequences": 2,
     },
 }  # fmt: skip
 """Of each job: another value of each of its fields."""
@@ -104,6 +106,8 @@ def outcome(kind: str, changes: dict[str, Any], on: Cluster) -> dict[str, Any]:
     own = {key: value for key, value in changes.items() if key in FIELDS[kind]}
     if "rate" in own:  # in place of clients
         own["concurrency"] = None
+    if "file" in own:  # in place of a list
+        own["operators"] = None
     how = {key: value for key, value in changes.items() if key in HOW}
     model = None if kind == "operators" else MODELS[how.pop("model", "dense")]
     job = JOBS[kind](**(BASES[kind].model_dump() | own))

@@ -33,7 +33,8 @@ def row_of(gpu, model, **job):
     ("name", "since"),
     [
         ("vllm", "0.14"), ("vllm@0.13", "0.12"), ("vllm@0.15.1", "0.14"), ("vllm@0.8.5", "0.8"), ("vllm@0.100", "0.33"),
-        ("vllm@0.6.3.post1", "0.6"), ("trtllm@1.3.0rc20", "1.0"), ("llama.cpp", "b6327"), ("llama.cpp@b2800", "b2800"),
+        ("vllm@0.6.3.post1", "0.6"), ("trtllm@1.3.0rc20", "1.1"), ("trtllm@1.0.0rc3", "1.0"), ("llama.cpp", "b6327"),
+        ("llama.cpp@b2800", "b2800"),
         ("llama.cpp@b3621", "b2800"), ("llama.cpp@b6326", "b6097"), ("llama.cpp@2024-05", "b2800"),
         ("llama.cpp@2025-08-29", "b6097"), ("llama.cpp@2025-08", "b6327"), ("llama.cpp@2030-01", "b6327"),
     ],

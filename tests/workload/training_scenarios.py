@@ -97,12 +97,15 @@ BASE = Scenario(
     Plan(tp=2, dp=2, sequence_parallel=True, zero=1, micro_batch=1), {},
 )  # fmt: skip
 
+ALL_GPU = {"cuda_graphs": "full"}
+"""A step that waits for no host: in others kernels may be as long as they like."""
+
 PAIRS: dict[str, tuple[dict, object]] = {
     "tp": ({}, 4), "dp": ({}, 4), "sequence_parallel": ({}, False), "pp": ({}, 2), "cp": ({}, 2), "zero": ({}, 3),
     "vp": ({"pp": 2}, 2), "schedule": ({"pp": 2}, "zb-h1"), "ep": ({"model": "experts"}, 2),
-    "shard": ({"dp": 4, "zero": 3}, 2), "context": ({"cp": 2}, "all_gather"), "micro_batch": ({}, 2),
+    "shard": ({"dp": 4, "zero": 3}, 2), "context": ({"cp": 2} | ALL_GPU, "all_gather"), "micro_batch": ({}, 2),
     "recompute": ({}, "full"), "recompute_layers": ({"recompute": "full"}, 1),
-    "recompute_modules": ({"recompute": "selective"}, ("mlp",)), "async_tp": ({}, True),
+    "recompute_modules": ({"recompute": "selective"} | ALL_GPU, ("mlp",)), "async_tp": ({}, True),
     "overlap_gradients": ({"zero": 3}, False), "overlap_weights": ({"zero": 3}, False), "offload": ({}, "optimizer"),
     "offload_to": ({"offload": "optimizer"}, "nvme"),
     "order": ({"tp": 2, "dp": 8}, ("dp", "cp", "ep", "tp", "pp")), "stage_layers": ({"pp": 2}, (1, 3)),
@@ -114,7 +117,7 @@ PAIRS: dict[str, tuple[dict, object]] = {
     "expert_overlap": ({"model": "experts", "ep": 2}, True),
     "batch": ({}, 16), "tokens": ({}, 1024), "optimizer": ({}, "sgd"), "master_weights": ({}, False),
     "weights": ({}, "fp32"), "gradients": ({}, "bf16"), "reduce": ({}, "bf16"), "states": ({}, "bf16"),
-    "clip": ({}, False), "flash": ({}, False), "fp8_scaling": ({"dtype": "fp8"}, "tensorwise"),
+    "clip": ({}, False), "flash": (ALL_GPU, False), "fp8_scaling": ({"dtype": "fp8"} | ALL_GPU, "tensorwise"),
     "finetune": ({}, "lora"), "rank": ({"finetune": "lora"}, 64), "targets": ({"finetune": "lora"}, ("ffn_up",)),
     "routing": ({"model": "experts", "ep": 2}, "power_law_1.2"),
     "dtype": ({}, "fp8"), "accumulate": ({"cluster": "rtx-4090-8x-ethernet", "dtype": "fp16"}, "fp16"),

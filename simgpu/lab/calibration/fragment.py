@@ -75,10 +75,14 @@ def fragment(done: Calibrated, date: str) -> str:
 
 def whole_file(done: Calibrated, catalogue: Catalogue, date: str) -> str:
     """The GPU's file with the constants in it; comments outside `kernel` stay."""
-    file = catalogue.find("gpus", done.gpu.name)
+    return with_constants(catalogue, done.gpu.name, *constants_of(done, date))
+
+
+def with_constants(catalogue: Catalogue, gpu: str, sources: Mapping[str, str], kernel: Kernel) -> str:
+    """The text of a GPU's file with constants in it, and with their sources."""
+    file = catalogue.find("gpus", gpu)
     assert file is not None
     data = catalogue.document(file).data
-    sources, kernel = constants_of(done, date)
     merged = _merged(data.get("kernel", {}), kernel)
     expected = {**data, "sources": {**data.get("sources", {}), **sources}, "kernel": merged}
     text = _spliced(file.read_text(encoding="utf-8-sig"), sources, merged)

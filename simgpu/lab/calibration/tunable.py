@@ -56,6 +56,8 @@ LIBRARY_GEMM = (
     *_SHARED_GEMM[2:],
     Tunable("quantise_overhead", 0.4),
     Tunable("quantise_bytes", 0.3),
+    Tunable("quantise_row", 0.5),
+    Tunable("quantise_step", 0.5),
 )
 """Products in a named library, on the clock of the GPU."""
 

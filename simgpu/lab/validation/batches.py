@@ -113,6 +113,7 @@ class Detail:
     version: bool = True  # whether residuals are of this version of the engine, of this framework
     ends: tuple[float, float] = (1.0, 1.0)  # P10 and P90 over the prediction that the engine's file states
     load: bool = True  # of inference: a server under load, not one batch
+    queue: bool = False  # of first tokens: they wait without bound, or for other GPUs
     layout: str = ""  # runs whose errors are a class of their own
 
 

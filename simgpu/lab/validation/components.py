@@ -1,10 +1,13 @@
 """The table of components: by how much predictions are off where a whole layer was left out of what chose them.
 
-Of kernels: every architecture predicted with the constants of another family (leave one architecture out), and sources
-against each other on one GPU. Of whole runs: groups of rows of one publisher, architecture, engine and kind of model,
-each as far from the rest as its flags say, from which variance components are found by maximum a posteriori. Groups of
-a source that later chose constants count with their first predictions (`first_looks.csv`), and no component is below
-what first predictions for strangers were off by.
+Of kernels: every architecture predicted with the constants of another family (leave one architecture out), every GPU
+with those of its family, and sources against each other on one GPU. Of whole runs: groups of rows of one publisher,
+architecture, engine and kind of model, each as far from the rest as its flags say, from which variance components are
+found by maximum a posteriori. Groups of a source that later chose constants count with their first predictions
+(`first_looks.csv`), and no component is below what first predictions for strangers make it.
+
+One or two publishers say little of the next one: a component of whole runs is drawn towards the same component of the
+other classes, in units of the spread within a publisher, by as much as `BELIEF` groups count.
 """
 
 from __future__ import annotations
@@ -18,10 +21,23 @@ from typing import Any
 
 import numpy as np
 
+from simgpu.hardware.inherit import REGIMES
 from simgpu.lab.validation.run import Scored
 from simgpu.lab.validation.standing import run_library
 from simgpu.lab.validation.tables import Array
-from simgpu.timing.distance import ARCHITECTURE, EXPERTS, NODES, OF, SOFTWARE, SOURCE, STRETCH, WITHIN
+from simgpu.timing.distance import (
+    ARCHITECTURE,
+    EXPERTS,
+    NODES,
+    OF,
+    QUEUE,
+    RELATIVE,
+    SOFTWARE,
+    SOURCE,
+    STRETCH,
+    WITHIN,
+    class_of_run,
+)
 from simgpu.timing.uncertainty import component_class
 
 LOOKS = Path(__file__).with_name("first_looks.csv")
@@ -36,44 +52,114 @@ NOTE = """\
 """
 
 KERNELS = ("gemm", "attention_prefill", "attention_decode", "moe", "collective", "vector")
-USUAL_SD = {ARCHITECTURE: 0.20, SOURCE: 0.06}
+USUAL_SD = {ARCHITECTURE: 0.20, RELATIVE: 0.05, SOURCE: 0.06, QUEUE: 1.0}
 """What a component of kernels is taken for before any row is seen: about the mean of the classes."""
 BELIEF = 4
 """Groups that this counts as."""
+LEVEL = 0.7
+"""Of what the layers of whole runs add, each by itself: sources that are left out then lie inside about as often as is
+promised (step 97 to 88 % of rows, served 94 to 88, first tokens 93 to 84), and the interval score is at its lowest or
+within 5 % of it (0.5 to 0.9 alike). Each layer is estimated for a member of no group with its own prior; all of them
+at once are surer than their sum."""
+_FREEDOM = 6
 FEWEST = 5
 """Rows of a group whose median counts."""
 
 Group = tuple[Any, ...]
 
 
-def component_rows(usual: Sequence[Scored], adopted: Iterable[tuple[str, Scored]]) -> list[dict[str, str]]:
-    """Rows of the table from predictions with all constants, and from those with the constants of another family.
+Found = dict[tuple[str, str], tuple[float, float, int, str]]
+"""By class and layer: standard deviation, degrees of freedom, groups behind it, and how it was found."""
 
-    Each of the latter goes with the name of that family.
+
+def component_rows(
+    usual: Sequence[Scored], adopted: Iterable[tuple[str, Scored]], relatives: Sequence[Scored] = ()
+) -> list[dict[str, str]]:
+    """Rows of the table from predictions with all constants, from those with others', and from those of relatives.
+
+    Predictions with the constants of another family go with the name of that family; `relatives` are predictions of
+    GPUs with the constants of their own family.
     """
     looks = first_looks()
-    found: dict[tuple[str, str], tuple[float, float, int, str]] = {}
-    strangers = _by_target(adopted)
-    for of in KERNELS:
-        own = _spread([part for part in usual if component_class(part.batch.op) == of])
-        sd, count, stretch = _architecture(strangers.get(of, {}), own)
-        found[of, ARCHITECTURE] = (sd, BELIEF + count, count, "constants of another family")
-        found[of, STRETCH] = (stretch, 30, count, "spread about medians, over that of measured GPUs")
-        sd, count = _sources(part for part in usual if component_class(part.batch.op) == of)
-        found[of, SOURCE] = (sd, BELIEF + count, count, "medians of sources on one GPU")
-    for of in dict.fromkeys(OF.values()):
-        known = {look.component for look in looks if look.of == of}
-        for layer, (sd, count) in _runs(of, usual, looks).items():
-            if count or layer not in known:  # else nothing but what was believed before
-                found[of, layer] = (sd, 6, count, "medians of publisher, architecture, engine and kind of model")
-    for look in looks:
+    found = _of_kernels(usual, _by_target(adopted), relatives) | run_components(usual, looks)
+    for look in {(look.of, look.component): look for look in looks if look.component}.values():
         key = (look.of, look.component)
-        if look.component and look.spread > found.get(key, (0.0,))[0]:
-            found[key] = (look.spread, 6 if look.of in OF.values() else BELIEF + look.groups, look.groups, look.note)
+        if look.of not in OF.values() and look.spread > found.get(key, (0.0,))[0]:
+            found[key] = (look.spread, BELIEF + look.groups, look.groups, look.note)
     return [
         dict(zip(COLUMNS, (of, layer, f"{sd:.4f}", f"{freedom:.0f}", str(groups), how), strict=True))
         for (of, layer), (sd, freedom, groups, how) in sorted(found.items())
     ]
+
+
+def _of_kernels(usual: Sequence[Scored], strangers: Mapping[str, Any], relatives: Sequence[Scored]) -> Found:
+    """Components of kernels and collectives."""
+    found: Found = {}
+    for of in KERNELS:
+        mine = [part for part in usual if component_class(part.batch.op) == of]
+        sd, count, stretch = _architecture(strangers.get(of, {}), _spread(mine))
+        found[of, ARCHITECTURE] = (sd, BELIEF + count, count, "constants of another family")
+        found[of, STRETCH] = (stretch, 30, count, "spread about medians, over that of measured GPUs")
+        sd, count = _sources(mine)
+        found[of, SOURCE] = (sd, BELIEF + count, count, "medians of sources on one GPU")
+        sd, count = _relatives([part for part in relatives if component_class(part.batch.op) == of])
+        found[of, RELATIVE] = (sd, BELIEF + count, count, "medians of GPUs with the constants of their family")
+    return found
+
+
+def run_components(usual: Sequence[Scored], looks: Sequence[Look]) -> Found:
+    """Components of whole runs."""
+    found: Found = {}
+    classes = tuple(dict.fromkeys(OF.values()))
+    for of in classes:
+        known = {look.component for look in looks if look.of == of}
+        for layer, (sd, count) in _runs(of, usual, looks).items():
+            if count or layer not in known:  # else nothing but what was believed before
+                found[of, layer] = (sd, _FREEDOM, count, "medians of publisher, architecture, engine and kind of model")
+    for look in {(look.of, look.component): look for look in looks if look.component and look.of in classes}.values():
+        if look.spread > found.get((look.of, look.component), (0.0,))[0]:
+            found[look.of, look.component] = (look.spread, _FREEDOM, look.groups, look.note)
+    found |= _drawn(found)
+    for of in classes:  # a relative is no farther than a new architecture
+        if found.get((of, RELATIVE), (0.0,))[0] > found.get((of, ARCHITECTURE), (0.0,))[0]:
+            found[of, ARCHITECTURE] = found[of, RELATIVE]
+    for (of, layer), (sd, freedom, groups, how) in found.items():
+        if layer in LAYERS:
+            found[of, layer] = (LEVEL * sd, freedom, groups, how)
+    sd, count = _queues(usual)
+    found["ttft", QUEUE] = (sd, BELIEF + count, count, "first tokens of saturated servers and of prompts on other GPUs")
+    return found
+
+
+def _drawn(found: Found) -> Found:
+    """Components of whole runs, drawn towards those of the other classes.
+
+    The common value is the geometric mean over classes of a component over the spread within a publisher, each class
+    counting by the groups behind it: a single source that is far off moves it by its share.
+    """
+    drawn: Found = {}
+    for layer in (SOURCE, ARCHITECTURE, SOFTWARE):
+        some = {of: found[of, layer] for of in OF.values() if (of, layer) in found and (of, WITHIN) in found}
+        if not some:
+            continue
+        ratios = [math.log(one[0] / found[of, WITHIN][0]) for of, one in some.items()]
+        common = math.exp(np.average(ratios, weights=[max(one[2], 1) for one in some.values()]))
+        for of, (sd, freedom, groups, how) in some.items():
+            like = common * found[of, WITHIN][0]
+            near = math.sqrt((max(groups, 1) * sd**2 + BELIEF * like**2) / (max(groups, 1) + BELIEF))
+            drawn[of, layer] = (near, freedom, groups, f"{how}; {sd:.3f} drawn towards {like:.3f} of like classes")
+    return drawn
+
+
+def _queues(parts: Iterable[Scored]) -> tuple[float, int]:
+    """How far first tokens are off that wait without bound, each GPU and engine of a source counting once."""
+    groups: dict[tuple[str, str, str], list[float]] = {}
+    for part in parts:
+        for i, detail in enumerate(part.batch.details):
+            if detail.queue:
+                key = (part.source, part.gpu, part.batch.library)
+                groups.setdefault(key, []).append(math.log(part.measured[i] / part.predicted[i]) ** 2)
+    return _shrunk([float(np.mean(squares)) for squares in groups.values()], USUAL_SD[QUEUE]), len(groups)
 
 
 # ---- first looks -------------------------------------------------------------------------------------
@@ -92,6 +178,7 @@ class Look:
     spread: float
     groups: int
     note: str
+    far: frozenset[str] = frozenset({SOURCE})
 
 
 def first_looks() -> list[Look]:
@@ -101,9 +188,16 @@ def first_looks() -> list[Look]:
             Look(
                 row["version"], row["source"], row["class"], row["component"], int(row["rows"]),
                 float(row["median"] or 0.0), float(row["spread"]), int(row["groups"]), row["note"],
+                _far(row["source"], row["far"]),
             )
             for row in csv.DictReader(line for line in stream if not line.startswith("#"))
         ]  # fmt: skip
+
+
+def _far(source: str, layers: str) -> frozenset[str]:
+    """In what a source was far: that it is a stranger, if nothing else is said."""
+    found = set(layers.split()) or {SOURCE}
+    return frozenset(found | {EXPERTS} if source.endswith(f" {EXPERTS}") else found)
 
 
 # ---- kernels -----------------------------------------------------------------------------------------
@@ -155,6 +249,18 @@ def _sources(parts: Iterable[Scored]) -> tuple[float, int]:
     return _shrunk(squares, USUAL_SD[SOURCE]), len(squares)
 
 
+def _relatives(parts: Iterable[Scored]) -> tuple[float, int]:
+    """Standard deviation of the medians of GPUs predicted with the constants of their family.
+
+    They are GPUs that have constants of their own; each counts once.
+    """
+    squares: dict[str, list[float]] = {}
+    for part in parts:
+        if not part.batch.caveat and len(part.measured) >= FEWEST:
+            squares.setdefault(part.gpu, []).append(float(np.median(np.log(part.measured / part.predicted)) ** 2))
+    return _shrunk([float(np.mean(found)) for found in squares.values()], USUAL_SD[RELATIVE]), len(squares)
+
+
 def _shrunk(squares: Sequence[float], usual: float) -> float:
     return math.sqrt((BELIEF * usual**2 + float(np.sum(squares))) / (BELIEF + len(squares)))
 
@@ -174,10 +280,13 @@ def _width(residuals: Array) -> float:
 
 # ---- whole runs --------------------------------------------------------------------------------------
 
-LAYERS = (SOURCE, ARCHITECTURE, SOFTWARE, EXPERTS)
+LAYERS = (SOURCE, RELATIVE, ARCHITECTURE, SOFTWARE, EXPERTS)
 PRIOR = {"ttft": 0.36}
 """Of a component of whole runs, where it is not this:"""
 USUAL_PRIOR, PRIOR_LOG_SD = 0.12, 0.5
+NEAR = 0.25
+"""Of that, for the constants of a relative: kernels with such lie 0.00 to 0.08 farther off, by class, than with their
+GPU's own."""
 BASE_PRIOR, BASE_LOG_SD = 0.04, 1.0
 """Of the layer that every group has: log-normal, middle and standard deviation of the logarithm."""
 
@@ -200,15 +309,14 @@ def run_groups(of: str, parts: Iterable[Scored], looks: Iterable[Look] = ()) -> 
     Of sources of the ledger that are no strangers any more, or whose rows are not at hand, they hold what first
     predictions were off by.
     """
-    parts = [part for part in parts if OF.get(part.batch.op) == of]
-    rows = _residuals_of_runs(parts)
+    parts = [part for part in parts if part.batch.op in OF]
+    rows = _residuals_of_runs(of, parts)
     found = [_group(publisher, layers, np.asarray(each)) for (publisher, _, _, layers), each in rows.items()]
     strangers = {part.source for part in parts if not part.seen}
     for look in looks:
         if look.of == of and not look.component and look.source.removesuffix(f" {EXPERTS}") not in strangers:
-            new = {SOURCE, EXPERTS} if look.source.endswith(f" {EXPERTS}") else {SOURCE}
             error = _error(look.spread, look.rows)
-            found.append(RunGroup(look.source, frozenset(new), look.median, error, look.spread, False))
+            found.append(RunGroup(look.source, look.far, look.median, error, look.spread, False))
     return found
 
 
@@ -224,21 +332,26 @@ def _error(spread: float, rows: int) -> float:
     return float(1.25 * max(spread, 0.02) / rows**0.5)
 
 
-def _residuals_of_runs(parts: Sequence[Scored]) -> dict[tuple[str, str, str, frozenset[str]], list[float]]:
+def _residuals_of_runs(of: str, parts: Sequence[Scored]) -> dict[tuple[str, str, str, frozenset[str]], list[float]]:
     """Residuals of whole runs in logarithms by publisher, architecture, engine and layers that are far."""
     rows: dict[tuple[str, str, str, frozenset[str]], list[float]] = {}
     seen = [part for part in parts if part.seen]
-    architectures = {part.architecture for part in seen}
-    libraries = {run_library(part.batch, detail) for part in seen for detail in part.batch.details if detail.version}
-    mixtures = {run_library(part.batch, detail) for part in seen for detail in part.batch.details if detail.experts}
+    known = {(OF[part.batch.op], part.architecture) for part in seen}
+    runs = [(OF[part.batch.op], run_library(part.batch, one), one) for part in seen for one in part.batch.details]
+    libraries = {(kind, library) for kind, library, detail in runs if detail.version}
+    mixtures = {(kind, library) for kind, library, detail in runs if detail.experts}
     for part in parts:
+        kind = OF[part.batch.op]
         for i, detail in enumerate(part.batch.details):
+            if class_of_run(part.batch.op, detail.load) != of or detail.queue:
+                continue
             library = run_library(part.batch, detail)
             far = {
                 SOURCE: not part.seen,
-                ARCHITECTURE: part.architecture not in architectures,
-                SOFTWARE: not detail.version or library not in libraries,
-                EXPERTS: detail.experts and library not in mixtures,
+                RELATIVE: (kind, part.architecture) in known and part.regime != REGIMES[0],
+                ARCHITECTURE: (kind, part.architecture) not in known,
+                SOFTWARE: not detail.version or (kind, library) not in libraries,
+                EXPERTS: detail.experts and (kind, library) not in mixtures,
             }
             layers = frozenset(layer for layer, is_far in far.items() if is_far)
             key = (detail.origin, part.architecture, f"{library} {detail.experts}", layers)
@@ -257,7 +370,7 @@ def _runs(of: str, parts: Sequence[Scored], looks: Sequence[Look] = ()) -> dict[
     medians = np.asarray([group.median for group in groups])
     errors = np.asarray([group.error for group in groups])
     usual = PRIOR.get(of, USUAL_PRIOR)
-    middle = np.log([BASE_PRIOR, *[usual] * len(LAYERS)])
+    middle = np.log([BASE_PRIOR, *(usual * NEAR if layer == RELATIVE else usual for layer in LAYERS)])
     sure = np.asarray([BASE_LOG_SD, *[PRIOR_LOG_SD] * len(LAYERS)])
 
     def loss(logs: Array) -> float:

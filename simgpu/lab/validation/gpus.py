@@ -41,7 +41,7 @@ KNOWN = (
     *("b100", "b200-sxm", "b300-sxm", "gb200", "gb300", "gb10", "rtx-pro-6000", "rtx-pro-6000-server"),
     *("titan-v", "titan-rtx", "titan-xp", "mi50", "mi60", "mi100", "mi210", "mi250", "mi250-1gcd", "mi250x"),
     *("mi250x-1gcd", "mi300a", "mi300x", "mi308x", "mi325x", "mi350x", "mi355x", "gaudi", "gaudi2", "gaudi3"),
-    "unknown",
+    *("unknown", "h100-sxm@power-capped"),  # of which no cap is stated
 )
 _LINES = re.compile(
     r"(rtx-(20|30|40|50)[5-9]0(-ti)?(-super)?|gtx-(10|16)[5-8]0(-ti)?(-super)?)(-(mobile|laptop|max-q|\d+gb))*"

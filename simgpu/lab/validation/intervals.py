@@ -16,14 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from simgpu.lab.validation.left_out import left_out
 from simgpu.lab.validation.run import Scored
 from simgpu.lab.validation.sources import known
 from simgpu.lab.validation.standing import STANDINGS
 from simgpu.lab.validation.tables import Array
-from simgpu.timing.distance import OF, student
+from simgpu.timing.distance import OF, class_of_run, student
 from simgpu.timing.uncertainty import component_class
 
-MEMORY = "memory"
+MEMORY, QUEUED, NETWORK = "memory", "ttft queue", "network"
 TITLES = {
     "gemm": "matrix products",
     "attention_prefill": "attention of prompts",
@@ -34,9 +35,11 @@ TITLES = {
     "step_time": "training steps",
     "served": "served tokens and requests",
     "rate": "decode of one batch",
-    "ttft": "first tokens",
+    "ttft": "first tokens under load",
+    QUEUED: "first tokens of a saturated server",
     "prefill": "prompts alone",
     MEMORY: "memory",
+    NETWORK: "networks of stages",
 }
 """Classes of rows in words."""
 
@@ -69,9 +72,12 @@ class Held:
         return self.high - self.low + OUTSIDE * beyond
 
 
-def class_title(part: Scored) -> str:
-    """The class of a batch, one of `TITLES`."""
-    return MEMORY if part.batch.op == MEMORY else component_class(part.batch.op)
+def classes_of(part: Scored) -> np.ndarray[Any, Any]:
+    """The class of each row of a batch, one of `TITLES`: of whole runs, an idle server's are those of one batch."""
+    op, count = part.batch.op, len(part.measured)
+    if op in OF:
+        return np.asarray([QUEUED if detail.queue else class_of_run(op, detail.load) for detail in part.batch.details])
+    return np.full(count, op if op in (MEMORY, NETWORK) else component_class(op))
 
 
 def held_rows(scored: Iterable[Scored]) -> list[Held]:
@@ -81,10 +87,11 @@ def held_rows(scored: Iterable[Scored]) -> list[Held]:
         assert part.standing is not None
         counts = part.reserved if part.seen else np.ones(len(part.measured), bool)
         logs = [np.log(value / part.predicted) for value in (part.measured, part.low, part.high)]
-        for standing in dict.fromkeys(part.standing.tolist()):
-            at = counts & (part.standing == standing)
+        classes = classes_of(part)
+        for of, standing in dict.fromkeys(zip(classes.tolist(), part.standing.tolist(), strict=True)):
+            at = counts & (part.standing == standing) & (classes == of)
             if at.any():
-                key = (class_title(part), standing, _source(part))
+                key = (of, standing, _source(part))
                 found.setdefault(key, []).append((logs[0][at], logs[1][at], logs[2][at]))
     return [
         Held(*key, *(np.concatenate(column) for column in zip(*parts, strict=True))) for key, parts in found.items()
@@ -127,10 +134,16 @@ def interval_rows(scored: Iterable[Scored]) -> list[dict[str, Any]]:
     return [{"class": TITLES[of], "standing": standing, **summary(groups[of, standing])} for of, standing in order]
 
 
-def outsider(scored: Iterable[Scored]) -> dict[str, Any] | None:
-    """The same over all rows of times of sources that no constant ever saw: what an outsider meets."""
+def outsider(scored: Sequence[Scored]) -> dict[str, Any] | None:
+    """The same over all rows of times of sources that no constant ever saw: what an outsider meets.
+
+    Of whole runs the intervals never saw the source either.
+    """
     sources = known()
-    held = held_rows(part for part in scored if not sources[part.source].seen and part.batch.op != MEMORY)
+    strangers = [part for part in scored if not sources[part.source].seen and part.batch.op != MEMORY]
+    held = held_rows([part for part in strangers if part.batch.op not in OF])
+    if any(part.batch.op in OF for part in strangers):
+        held += held_rows(part for part in left_out(scored) if not sources[part.source].seen)
     return summary(held) if held else None
 
 

@@ -255,7 +255,7 @@ def _add_runs(pools: Pools, part: Scored) -> None:
     residuals = np.log(part.measured / part.predicted)
     members: dict[str, list[int]] = {}
     for i, detail in enumerate(part.batch.details):
-        if detail.version and not part.reserved[i]:
+        if detail.version and not part.reserved[i] and not detail.queue:
             library = run_library(part.batch, detail)
             members.setdefault(f"{library} {EXPERTS}" if detail.experts else library, []).append(i)
     op = part.batch.op
@@ -306,7 +306,8 @@ def tables(done: Validation, catalogue: Catalogue) -> tuple[str, str]:
     """The tables of residuals and of components as CSV, from what was predicted and more predictions of that folder."""
     gathered = gather(done.target, done.folder, catalogue, done)
     usual = [part for part, how in gathered if how == USUAL]
-    components = component_rows(usual, adopt(done.target, done.folder, catalogue))
+    relatives = [part for part, how in gathered if how == STRANGER and part.regime == INHERITED]
+    components = component_rows(usual, adopt(done.target, done.folder, catalogue), relatives)
     return _csv(NOTE, COLUMNS, residual_rows(gathered)), _csv(COMPONENTS_NOTE, COMPONENT_COLUMNS, components)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from simgpu.lab.validation.batches import Adapter
 
-TARGETS = ("kernels", "collectives", "training", "inference")
+TARGETS = ("kernels", "collectives", "training", "inference", "networks")
 """What `simgpu validate` can be asked for, beside all of them."""
 
 Numbers = Mapping[str, float]

@@ -37,18 +37,18 @@ def ends_of(batch: Batch, predicted: Array, architecture: str, regime: str, seen
         library = library_of(batch)
         low, high = interval(batch.op, predicted, architecture=architecture, regime=regime, library=library, seen=seen)
         return predicted * low, predicted * high
-    found = [_run(batch, i, float(predicted[i]), architecture, seen) for i in range(len(predicted))]
+    found = [_run(batch, i, float(predicted[i]), architecture, regime, seen) for i in range(len(predicted))]
     low, high = (np.asarray([getattr(one, end) for one in found]) for end in ("low", "high"))
     return predicted * low, predicted * high
 
 
-def _run(batch: Batch, i: int, seconds: float, architecture: str, seen: bool) -> RunSpread:
+def _run(batch: Batch, i: int, seconds: float, architecture: str, regime: str, seen: bool) -> RunSpread:
     detail = batch.details[i]
     assert batch.kernels is not None
     ends = (min(float(batch.kernels[0][i]) / seconds, 1.0), max(float(batch.kernels[1][i]) / seconds, 1.0))
     run = WholeRun(
-        library=run_library(batch, detail), architecture=architecture, kernels=ends, ends=detail.ends,
-        version=detail.version, experts=detail.experts, seen=seen, load=detail.load,
+        library=run_library(batch, detail), architecture=architecture, regime=regime, kernels=ends, ends=detail.ends,
+        version=detail.version, experts=detail.experts, seen=seen, load=detail.load, queue=detail.queue,
     )  # fmt: skip
     return run_spread(batch.op, seconds, run)
 
@@ -58,7 +58,7 @@ def standing_of(batch: Batch, architecture: str, regime: str, seen: bool) -> np.
     usual = _CALIBRATED if regime == REGIMES[0] else _SAME
     near = usual if seen else MACHINE
     if batch.kernels is not None:
-        one = [_run(batch, i, 1.0, architecture, seen).layers for i in range(len(batch.rows))]
+        one = [_run(batch, i, 1.0, architecture, regime, seen).layers for i in range(len(batch.rows))]
     elif batch.ends is not None:  # bytes of memory, which no constant of a GPU decides
         one = [frozenset()] * len(batch.rows)
     else:

@@ -88,7 +88,7 @@ def fullest(
     """
     alike: dict[tuple[Any, ...], int] = {}
     for stage in range(plan.pp):
-        alike.setdefault((*kinds_of_stage(config, plan, stage), stage == 0, stage == plan.pp - 1), stage)
+        alike.setdefault((*kinds_of_stage(config, plan, stage), stage == 0, stage == plan.last_stage), stage)
     stages = (_Run.of(config, plan, numerics, stack, batch, tokens, stage) for stage in alike.values())
     return peak([stage.peak(capacity, room) for stage in stages])
 
@@ -108,14 +108,14 @@ def layer_activations(
 
 
 def in_flight(plan: Plan, microbatches: int, stage: int) -> int:
-    """(Chunk, microbatch) pairs whose activations a stage holds at most. ZB-H1: an upper bound."""
+    """(Chunk, microbatch) pairs whose activations a stage holds at most. ZB-H1, ZB-V: an upper bound."""
     match plan.pipeline:
         case "gpipe":
             return microbatches * plan.vp
         case "interleaved":
             return min(microbatches * plan.vp, 2 * (plan.pp - stage - 1) + (plan.vp - 1) * plan.pp + 1)
-        case "zb-h1":
-            return min(microbatches, plan.pp)
+        case "zb-h1" | "zb-v":
+            return plan.vp * min(microbatches, plan.pp)
     return min(microbatches, plan.pp - stage)
 
 
@@ -173,7 +173,7 @@ class _Run:
         return _Run(
             config, plan, numerics, stack, stage, microbatches, microbatch, microbatch.walk(plan, stage), found,
             states_of(found, plan, numerics, stack), in_flight(plan, microbatches, stage) / plan.vp,
-            stage == plan.pp - 1,
+            stage == plan.last_stage,
         )  # fmt: skip
 
     @property
@@ -222,7 +222,7 @@ class _Run:
                 weights = max(every * share, layer)
             buffers.append(("gathered weights", weights))
             if keeps_fp8(self.numerics, stack):  # of the matrix at work
-                buffers.append(("gathered fp8 weights", FP8_COPIES * BYTES["fp8"] * found.widest))
+                buffers.append(("gathered fp8 weights", FP8_COPIES * self.numerics.narrow_bytes * found.widest))
         if stack.stream_pools:  # what the last gather filled is freed after the next (FSDPParamGroup.wait_for_unshard)
             buffers.append((GATHERING, max(ends + layer, two)))
         return tuple(buffers)
@@ -334,7 +334,7 @@ class _Run:
         In place of the last there may be a dummy (Megatron-LM, tensor_parallel/layers.py); with sequence parallelism
         the gathered input stands beside them.
         """
-        logits = self.microbatch.logits * BYTES["bf16" if self.numerics.dtype == "fp8" else self.numerics.dtype]
+        logits = self.microbatch.logits * BYTES[self.numerics.wide]
         slices = self.plan.tp if self.plan.sequence_parallel else 1
         rows = self.walk.wide * (1 + (self.stack.regathers + 1 / slices if slices > 1 else 0.0))
         weights = self._head_weights()

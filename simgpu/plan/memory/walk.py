@@ -114,11 +114,11 @@ class Microbatch:
 
     def walk(self, plan: Plan, stage: int) -> Walk:
         """The layers of a stage."""
-        key = plan.pp, plan.vp, plan.stage_layers, stage, plan.recompute_layers
+        key = plan.pp, plan.vp, plan.last_stage, plan.stage_layers, stage, plan.recompute_layers
         return self._walks.known(key, lambda: self._walk(plan, stage))
 
     @cached_property
-    def _walks(self) -> Region[tuple[int, int, tuple[int, ...] | None, int, int | None], Walk]:
+    def _walks(self) -> Region[tuple[int, int, int, tuple[int, ...] | None, int, int | None], Walk]:
         return Region(STAGES)
 
     def _walk(self, plan: Plan, stage: int) -> Walk:
@@ -154,7 +154,7 @@ class Microbatch:
         """Keys and values of a layer, bytes."""
         parts = (op.split(self.plan.ways) for op in self.operators(kind) if isinstance(op, Attention))
         rows = ((part, part.head_dim + (part.v_head_dim or part.head_dim)) for part in parts)
-        width = BYTES["bf16" if self.numerics.dtype == "fp8" else self.numerics.dtype]
+        width = BYTES[self.numerics.wide]
         return sum(part.batch.size * part.keys * part.kv_heads.size * both * width for part, both in rows)
 
     def context(self, kind: str) -> float:

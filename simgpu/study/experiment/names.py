@@ -36,7 +36,7 @@ WORLD = ("tp", "cp", "pp", "dp")
 _JOBS: dict[str, Any] = {
     get_args(job.model_fields["kind"].annotation)[0]: job for job in get_args(get_args(Workload)[0])
 }
-_JOB_KEYS = {key for job in _JOBS.values() for key in job.model_fields} - {"kind", "operators", "speculative"}
+_JOB_KEYS = {key for job in _JOBS.values() for key in job.model_fields} - {"kind", "operators", "file", "speculative"}
 _PLAN_KEYS = set(PlanFields.model_fields) - set(LISTS)
 _MODEL_KEYS = {field.name for field in fields_of(TransformerConfig)} - {"name"} | {"parameters", "active_parameters"}
 _BOTH = _JOB_KEYS & _PLAN_KEYS

@@ -12,8 +12,9 @@ from simgpu.hardware.derive import is_slice
 from simgpu.hardware.plausible import doubts
 from simgpu.scenario import resolve_cluster
 from simgpu.study.experiment.running import ExperimentResult
-from simgpu.timing.distance import NEW, SAME
+from simgpu.timing.distance import MEANING, NEW, SAME
 from simgpu.workload.inference.jobs import Deployed
+from simgpu.workload.operator_list import OperatorList
 from simgpu.workload.runtimes import MARK
 
 
@@ -74,25 +75,44 @@ def versions_of_runtimes(outcome: ExperimentResult) -> list[str]:
     return [note for name in asked if (note := version_note(name, outcome.catalogue))]
 
 
+def assumed(outcome: ExperimentResult) -> list[str]:
+    """One note for each graph with operators that are not known and run as bound by memory."""
+    notes = []
+    for case in outcome.experiment.cases:
+        job = case.scenario.workload
+        if isinstance(job, OperatorList) and job.assumed:
+            names = ", ".join(f"{name} ({count})" for name, count in job.assumed.items())
+            notes.append(f"{job.file}: not known, taken as bound by memory: {names}")
+    return list(dict.fromkeys(notes))
+
+
 def distances(outcome: ExperimentResult) -> list[str]:
-    """One note of how far the rows stand from what was measured: once for all of them, or by row where they differ."""
+    """Notes of how far the rows stand from what was measured: one for all of them, or by row where they differ.
+
+    The first time that words stand there, what they mean stands behind them.
+    """
     found: dict[str, list[int]] = {}
     for number, result in enumerate(outcome.results, 1):
         if result.row.get("distance"):
             found.setdefault(result.row["distance"], []).append(number)
-    if not found:
-        return []
-    if len(found) == 1:
-        return [f"how far from measurements: {next(iter(found))}{NARROW.get(next(iter(found)), '')}"]
-    rows = "; ".join(f"{_ranges(numbers)}: {words}" for words, numbers in found.items())
-    return [f"how far from measurements, by row: {rows}"]
+    notes, said, narrow = [], set[str](), list[int]()
+    for words, numbers in found.items():
+        phrases = []
+        narrow += numbers if {NEW, SAME} & set(words.split("; ")) else []
+        for phrase in words.split("; "):
+            meaning = "" if phrase in said or phrase not in MEANING else f" ({MEANING[phrase]})"
+            phrases.append(phrase + meaning)
+            said.add(phrase)
+        which = f", {_rows(numbers)}" if len(found) > 1 else ""
+        notes.append(f"how far from measurements{which}: {'; '.join(phrases)}")
+    if narrow:
+        of = "" if len(found) == 1 else f" of {_rows(sorted(narrow))}"
+        notes.append(f"kernels measured on your GPU and given to simgpu calibrate narrow the intervals{of}")
+    return notes
 
 
-NARROW = {
-    NEW: "; kernels measured here and given to simgpu calibrate narrow the intervals",
-    SAME: "; kernels measured here and given to simgpu calibrate narrow the intervals",
-}
-"""What would narrow the intervals, where something would."""
+def _rows(numbers: Sequence[int]) -> str:
+    return f"row{'s' if len(numbers) > 1 else ''} {_ranges(numbers)}"
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -164,14 +164,14 @@ def _by_option(error: InputError) -> InputError:
 
 def _precisions(config: TransformerConfig, run: Runtime | None) -> list[str]:
     """The usual precisions that a runtime has, that of the checkpoint first."""
-    names = [name for name in dict.fromkeys((config.published, *NARROWING)) if name in PRECISIONS]
+    names = [name for name in dict.fromkeys((config.published, *NARROWING)) if name]
     if run is None:
         return names
     if run.precisions == "gguf":
         own = [config.published] if config.published in run.block_formats else []
         return [*own, "fp16", *(name for name in PRECISIONS if is_gguf(PRECISIONS[name]))]
     plain = run.precisions == "plain"
-    return [name for name in names if not (PRECISIONS[name].weights if plain else is_gguf(PRECISIONS[name]))]
+    return [name for name in names if not (precision_of(name).weights if plain else is_gguf(precision_of(name)))]
 
 
 def _capacity(catalogue: Catalogue, name: str) -> float:
@@ -235,8 +235,7 @@ def _served(
 ) -> Served:
     """A deployment on one GPU, for the memory that it sets aside beside weights and cache."""
     plain = not precision_of(precision).weights
-    named = None if plain else precision
-    job = Inference(prompt=1, output=1, runtime=engine, precision=named, kv_cache=kv_cache)
+    job = Inference(prompt=1, output=1, runtime=engine, precision=precision, kv_cache=kv_cache)
     problem = ""
     for dtype in (precision,) if plain else ("bf16", "fp16", "fp32"):  # activations in what the GPU has
         try:

@@ -18,6 +18,7 @@ from simgpu.hardware.inherit import Calibration, Given
 from simgpu.hardware.machine import topology_of
 from simgpu.hardware.plausible import doubts
 from simgpu.hardware.spec import CatalogueFile, ClusterSpec, GPUSpec, NodeSpec
+from simgpu.model.family_files import Rule
 from simgpu.settings import hardware_overrides
 from simgpu.units import format_si
 from simgpu.workload.framework_files import dimension
@@ -40,6 +41,9 @@ def listing(catalogue: Catalogue, kind: str) -> list[tuple[str, str]]:
             title = catalogue.model_source(name).title
         elif kind == "frameworks":
             title = catalogue.framework(name).title
+        elif kind == "families":
+            family = catalogue.families.of(name)
+            title = f"{family.title}; {', '.join(family.model_types)}"
         else:
             file = catalogue.find(kind, name)
             title = str(catalogue.document(file).data.get("title", "")) if file else ""
@@ -205,19 +209,18 @@ def draw(subject: Subject, file: Path) -> Path:
 
 
 def _kind_of(catalogue: Catalogue, name: str) -> str:
-    for kind in ("clusters", "nodes", "gpus", "models", "links", "architectures", "frameworks"):
+    for kind in ("clusters", "nodes", "gpus", "models", "networks", "links", "architectures", "frameworks", "families"):
         if catalogue.find(kind, name):
             return kind
-    if os.path.exists(name):
+    if os.path.exists(name) or os.path.exists(name.partition(MARK)[0]):
         return "models"
     if name.partition(MARK)[0] in catalogue.runtimes.engines:
         return "runtimes"
     if catalogue.find("experiments", name):
         raise InputError(f"'{name}' is an experiment; run it with: simgpu run {name}")
     several = members(base_name(name), catalogue.names("gpus"))
-    known = [other for kind in (*_SHOWN, "models", "frameworks") for other in catalogue.names(kind)] + list(
-        catalogue.runtimes.engines
-    )
+    kinds = (*_SHOWN, "models", "networks", "families", "frameworks")
+    known = [other for kind in kinds for other in catalogue.names(kind)] + list(catalogue.runtimes.engines)
     hint = several or nearest(base_name(name), known, where="simgpu list names all that is there")
     raise InputError(f"nothing in the catalogue is named {shown(name)}{hint}")
 
@@ -269,12 +272,28 @@ def _value(figure: Figure) -> str:
 def _model_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str, str, str]]]:
     config, described = catalogue.model(name), catalogue.model_source(name)
     source = described.source or str(catalogue.find("models", name) or name)
-    entries = [(key, str(value), source) for key, value in vars(config).items() if key != "name"]
+    entries = [(key, str(value), source) for key, value in config.said().items()]
     entries.append(("parameters", f"{config.parameters:,}", "computed from the above"))
     if described.published_parameters and name == base_name(name):
         published = f"{described.published_parameters:,.0f}"
         entries.append(("published parameters", published, described.parameters_source))
     return described.title or config.name, entries
+
+
+def _network_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str, str, str]]]:
+    """What the file of a network of stages says, and the parameters of each stage."""
+    from simgpu.model.networks.parameters import parameters_of
+
+    pipeline = catalogue.network(name)
+    source = pipeline.fields.source
+    entries = [(key, str(value), source) for key, value in pipeline.values().items() if value not in (None, [], "")]
+    entries = [entry for entry in entries if entry[0] not in ("name", "title", "source")]
+    counted = parameters_of(pipeline)
+    for stage in pipeline.stages:
+        described = catalogue.component_source(stage.config.name)
+        entries.append((f"stage.{stage.name}", f"{counted[stage.name]:,} parameters", described.source))
+    entries.append(("parameters", f"{sum(counted.values()):,}", "computed from the above"))
+    return pipeline.fields.title, entries
 
 
 def _runtime_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str, str, str]]]:
@@ -290,6 +309,18 @@ def _runtime_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[s
         text = format_si(value, unit) if number else {True: "yes", False: "no"}.get(value, str(value))
         entries.append((key, text, source))
     return run.title, entries
+
+
+def _family_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str, str, str]]]:
+    """Rules of a family: where each field of a model's shape stands in its `config.json`."""
+    family = catalogue.families.of(name)
+    entries = [("model_types", ", ".join(family.model_types), family.source)]
+    if family.text:
+        entries.append(("text model in", " | ".join(family.text), family.source))
+    for section in ("shape", "state", "layers"):
+        rules: Mapping[str, Rule] = getattr(family, section)
+        entries += [(f"{section}.{field}", rule.said, family.source) for field, rule in rules.items()]
+    return family.title, entries
 
 
 def _framework_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple[str, str, str]]]:
@@ -312,5 +343,11 @@ def _framework_entries(catalogue: Catalogue, name: str) -> tuple[str, list[tuple
     return stack.title, [*constants, *memory, *kernels]
 
 
-_ENTRIES = {"models": _model_entries, "runtimes": _runtime_entries, "frameworks": _framework_entries}
+_ENTRIES = {
+    "models": _model_entries,
+    "networks": _network_entries,
+    "families": _family_entries,
+    "runtimes": _runtime_entries,
+    "frameworks": _framework_entries,
+}
 """Title and parameters of what is no specification of hardware, by its kind."""

@@ -18,7 +18,7 @@ from simgpu.render.notes import memory_notes
 from simgpu.scenario import resolve_cluster
 from simgpu.simulation.result import Result
 from simgpu.study.experiment.loading import Case
-from simgpu.study.experiment.parts import distances, versions_of_runtimes
+from simgpu.study.experiment.parts import assumed, distances, versions_of_runtimes
 from simgpu.study.experiment.running import Experiment, ExperimentResult, Refused, run_case, run_each
 from simgpu.study.report.memory import misfits, tight
 from simgpu.tabular import Tabular
@@ -97,7 +97,7 @@ def _notes(case: Case, result: Result, experiment: Experiment, catalogue: Catalo
         file = experiment.document.file
         best = f"; its best plan: simgpu explain {file}#1" if isinstance(file, Path) else ""
         notes.append(f"This is the starting point of the search, not its result{best}")
-    return notes + versions_of_runtimes(alone) + distances(alone)
+    return notes + versions_of_runtimes(alone) + assumed(alone) + distances(alone)
 
 
 def _explain(case: Case, experiment: Experiment, catalogue: Catalogue) -> Explanation:

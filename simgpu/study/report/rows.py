@@ -15,6 +15,7 @@ from simgpu.render.notes import context_notes, fit_notes, memory_notes, settings
 from simgpu.render.trace import trace_events, write_events
 from simgpu.simulation.result import Result
 from simgpu.study.experiment.parts import (
+    assumed,
     distances,
     doubtful_figures,
     idle_gpus,
@@ -53,6 +54,7 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
     notes += idle_gpus(outcome)
     notes += lone_microbatches(outcome)
     notes += versions_of_runtimes(outcome)
+    notes += assumed(outcome)
     notes += distances(outcome)
     notes += refused_notes(outcome.refused)
     notes += [f"plot {n + 1} cannot be drawn: {error}" for n, error in outcome.undrawn.items()]
@@ -77,7 +79,11 @@ def stretched(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, tupl
     longest: dict[str, tuple[int, int]] = {}
     for case in outcome.experiment.cases:
         name, tokens = case.scenario.model, longest_sequence(case.scenario.workload)
-        if name and tokens > max((published := catalogue.model(name).max_tokens), longest.get(name, (0, 0))[0]):
+        if (
+            name
+            and tokens
+            and tokens > max((published := catalogue.model(name).max_tokens), longest.get(name, (0, 0))[0])
+        ):
             longest[name] = tokens, published
     return longest
 

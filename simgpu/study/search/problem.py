@@ -13,6 +13,7 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import ACCUMULATE
 from simgpu.plan.memory import GIB, Memory, Room, fullest
+from simgpu.plan.numerics import scaling_of
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import ALL, USUAL, Space, Structure
 from simgpu.scenario import PlanFields, Scenario
@@ -181,7 +182,7 @@ class Problem:
 
     def step(self, plan: Plan) -> Job:
         """The inputs of a training step under a plan."""
-        fp8 = self.scaling if self.scenario.dtype == "fp8" else None
+        fp8 = scaling_of(self.scenario.dtype, self.scaling)
         return Job(
             self.config, plan, self.numerics, self.stack, self.job.batch, self.job.tokens, self.accumulate,
             self.job.routing, fp8, self.job.clip,

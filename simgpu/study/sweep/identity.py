@@ -23,6 +23,7 @@ from simgpu.hardware.figure import Figure
 from simgpu.hardware.inherit import Calibration
 from simgpu.memo import WORDS, Region
 from simgpu.model.config import TransformerConfig
+from simgpu.model.networks.pipeline import Pipeline
 from simgpu.scenario import Origins, Scenario, check_names, framework_of
 from simgpu.study.experiment.resolver import Resolver
 from simgpu.study.pools.versions import code_digest
@@ -30,7 +31,9 @@ from simgpu.version import __version__
 from simgpu.workload.defaults import filled
 from simgpu.workload.frameworks import Framework
 from simgpu.workload.inference.jobs import Deployed
-from simgpu.workload.jobs import Inference, Traffic, Training
+from simgpu.workload.jobs import Inference, OperatorList, Traffic, Training
+from simgpu.workload.networks.job import Network
+from simgpu.workload.networks.stacks import stack
 from simgpu.workload.runtimes import Runtime
 
 DIGESTS = 4096
@@ -59,10 +62,16 @@ class Identities:
         """The identity of a scenario. Raises `InputError`, at its place, for names that the catalogue does not have."""
         places = origins or Origins()
         parts: dict[str, str] = {}
-        model = self._model(scenario.model, places, ("model",)) if scenario.model else None
-        if model is not None:
+        model = None
+        if scenario.model and isinstance(scenario.workload, Network):
+            pipeline = self.resolver.catalogue.network(scenario.model)
+            parts["model"] = digest_of(_of_network(pipeline, scenario.workload))
+        elif scenario.model:
+            model = self._model(scenario.model, places, ("model",))
             parts["model"] = self._digest(model, vars)
         job, stack, run = scenario.workload, None, None
+        if isinstance(job, OperatorList) and job.file is not None:
+            parts["graph"] = job.digest
         if isinstance(job, Inference) and job.speculative is not None and job.speculative.draft != "mtp":
             draft = self._model(job.speculative.draft, places, ("workload", "speculative", "draft"))
             parts["draft"] = self._digest(draft, vars)
@@ -109,6 +118,13 @@ class Identities:
         """Contents behind the digests that are new since the last call, as JSON: figures with unit and source."""
         found, self._contents = self._contents, {}
         return found
+
+
+def _of_network(pipeline: Pipeline, job: Network) -> Any:
+    """What the file of a network of stages, the configurations of its stages and its stack say."""
+    used = stack(job.stack or pipeline.fields.stack)
+    configs = [one.config.document.data for one in pipeline.stages]
+    return {**pipeline.fields.model_dump(), "configs": configs, "stack": {**vars(used), "sources": None}}
 
 
 def asked_of(

@@ -9,12 +9,13 @@ from simgpu.errors import InputError, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import ACCUMULATE
+from simgpu.model.patterns import one_more
 from simgpu.plan.checks import check_serves
 from simgpu.plan.parallelism import Plan
-from simgpu.plan.precision import PRECISIONS, Precision, is_gguf, precision_of
+from simgpu.plan.precision import PRECISIONS, Precision, as_published, is_gguf, precision_of
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.inference.deployment import ROUTING, Deployment
-from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Serving, Speculative
+from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Speculative
 from simgpu.workload.inference.speculation import ACCEPTED, MTP, Speculation
 from simgpu.workload.options import PLAIN, RunOptions
 from simgpu.workload.runtime_files import shipped
@@ -33,15 +34,14 @@ def deploy(
     check_serves(plan, config)
     dtype = how.dtype
     wide = dtype if dtype in ACTIVATIONS else "bf16"
-    precision = chosen_precision(job.precision, dtype, run)
+    named = job.precision or own_precision(config, dtype, run)
+    precision = as_published(chosen_precision(named, dtype, run), config)
     if is_gguf(precision) and wide == "bf16":  # llama.cpp keeps activations in fp32 and multiplies in fp16
         wide = "fp16"
     sums = how.accumulate or ACCUMULATE[wide]
     timer = KernelModel(cluster, sustained=how.sustained(job))
     timer.peak(wide, sums)
-    precision = _on_this_gpu(
-        precision, timer, run, cluster.gpu.name, "workload.precision" if job.precision else "dtype"
-    )
+    precision = _on_this_gpu(precision, timer, run, cluster.gpu.name, "workload.precision" if named else "dtype")
     if job.routing is not None and config.experts == 1:
         problem = f"{shown(job.routing)}: '{config.name}' has no experts; leave it out"
         raise InputError(problem, key="workload.routing")
@@ -50,11 +50,24 @@ def deploy(
         raise InputError(problem, key="workload.offload")
     routing = job.routing or ROUTING
     limit = 0 if isinstance(job, MixedStep) else job.chunk or 0
-    sequences = (job.sequences or 0) if isinstance(job, Serving) else 0
+    if isinstance(job, Inference) and job.sequences and -(-job.batch // plan.dp) > job.sequences:
+        problem = f"{job.sequences} at a time are fewer than the {-(-job.batch // plan.dp)} of a replica's batch"
+        raise InputError(problem, key="workload.sequences")
+    cache = job.kv_cache or own_cache(config, named, run)
     return Deployment(
-        config, cluster, plan, precision, run, wide, job.kv_cache or "", sums, routing, how.sustained(job),
-        how.algorithm, how.protocol, job.offload, limit, sequences, job.memory_share,
+        config, cluster, plan, precision, run, wide, cache, sums, routing, how.sustained(job), how.algorithm,
+        how.protocol, job.offload, limit, job.sequences or 0, job.memory_share,
     ).shared()  # fmt: skip
+
+
+def own_precision(config: TransformerConfig, dtype: str, run: Runtime) -> str | None:
+    """The precision that a checkpoint is stored in, where the runtime reads such files; None without one."""
+    return config.published or None if dtype in ACTIVATIONS and not run.precisions else None
+
+
+def own_cache(config: TransformerConfig, named: str | None, run: Runtime) -> str:
+    """The type of the cache that a checkpoint is made for, where it is served in its own precision; '': none named."""
+    return config.published_kv if named == config.published and not run.precisions else ""
 
 
 def chosen_precision(name: str | None, dtype: str, run: Runtime) -> Precision:
@@ -116,7 +129,7 @@ def speculation_of(
                 f"{shown(asked.precision)}: a layer of the model has its precision; leave it out",
                 key="workload.speculative.precision",
             )
-        layer = replace(target.config, layers=1, dense_layers=0, window_every=0)
+        layer = one_more(target.config)
         return Speculation(asked.tokens, accepted, _drafter(target, layer, None, part=True))
     if draft is None:
         problem = f"{shown(asked.draft)}: the model itself is needed: simulate(..., draft=load_model({asked.draft!r}))"

@@ -18,7 +18,7 @@ from simgpu.hardware.inherit import DEFAULT
 from simgpu.hardware.machine import machine_of
 from simgpu.memo import Region, content, key_of
 from simgpu.model.config import TransformerConfig
-from simgpu.model.operators import BYTES, Attention, Dim, Matmul, Operator, Pointwise
+from simgpu.model.operators import BYTES, Attention, Dim, Matmul, Operator, Pointwise, Scan
 from simgpu.model.serving import (
     FEW_QUERIES,
     ExpertSplit,
@@ -37,7 +37,7 @@ from simgpu.plan.serving_memory import Served, experts_of, serving_memory
 from simgpu.plan.stages import spread_layers
 from simgpu.timing.gemm_libraries import GGML
 from simgpu.timing.kernels import KernelModel
-from simgpu.workload.blocks import Block, BlockCounts, Launching, run_block
+from simgpu.workload.blocks import Block, BlockCounts, run_block
 from simgpu.workload.inference.lowering import INSIDE, INTEGERS, UNPACKED, kernels_of
 from simgpu.workload.links import Links
 from simgpu.workload.runtimes import Runtime
@@ -141,11 +141,12 @@ class Deployment:
     def kernels(self) -> KernelModel:
         """Kernels of the runtime on this GPU."""
         run, precision = self.runtime, self.precision
-        experts = "deepgemm" if precision.name == "fp8-block" else run.experts_fp8 or DEFAULT
+        gpu = self.cluster.gpu
+        experts = run.experts_of(precision, gpu, self.dtype) or DEFAULT
         return KernelModel(
-            self.cluster, self.sustained, run.attention or DEFAULT, precision.library or DEFAULT,
-            stream_slowdown=run.stream_slowdown, vectors=run.vectors, experts=experts,
-            few_rows=run.few_rows if self._graphs else GGML,
+            self.cluster, self.sustained, run.attention or DEFAULT, run.products_of(precision, gpu) or DEFAULT,
+            stream_slowdown=run.stream_slowdown, vectors=run.vectors, experts=experts, scan=run.scan or DEFAULT,
+            quantised=run.quantises_after(precision), few_rows=run.few_rows if self._graphs else GGML, stack=run.engine,
         )  # fmt: skip
 
     @property
@@ -282,7 +283,7 @@ class Deployment:
             steps = self._sharded(self._operators(kind, groups, more), groups)
             replays = self.runtime.graphs and is_decode(groups)
             launch = 0.0 if replays else self.runtime.launch_s
-            self._blocks[key] = run_block(kind, steps, self.kernels, self.links, Launching(launch))
+            self._blocks[key] = run_block(kind, steps, self.kernels, self.links, launch)
         return self._blocks[key]
 
     def _operators(self, kind: str, groups: Groups, more: bool) -> tuple[Operator, ...]:
@@ -382,4 +383,4 @@ class Deployment:
 
 
 def _is_layer(operators: Sequence[Operator]) -> bool:
-    return any(isinstance(op, Attention) or op.name == "attention_out" for op in operators)
+    return any(isinstance(op, (Attention, Scan)) or op.name in ("attention_out", "ffn_down") for op in operators)

@@ -40,9 +40,10 @@ class Deployed(Strict):
     runtime: RuntimeName = "vllm"
     """An engine, and after an '@' its version; default: the version that stands for it (`simgpu list runtimes`)."""
     precision: str | None = None
-    """How weights are stored and multiplied (`simgpu.plan.precision`); default: the scenario's dtype."""
+    """How weights are stored and multiplied (`simgpu.plan.precision`); default: that of the checkpoint where
+    its file says one and the runtime reads such files, else the scenario's dtype."""
     kv_cache: CacheType | None = None
-    """Type of the cache; default: that of the activations."""
+    """Type of the cache; default: that which the checkpoint is made for, else that of the activations."""
     routing: Routing | None = None
     """How tokens choose experts; default: popularity_3 for mixtures of experts."""
     offload: PartialShare = 0.0
@@ -51,6 +52,9 @@ class Deployed(Strict):
     """Share of the memory that the engine may take, as its own option means it (`simgpu.workload.runtimes`): vLLM's
     gpu_memory_utilization, SGLang's mem-fraction-static, TensorRT-LLM's free_gpu_memory_fraction; default: as the
     runtime."""
+    sequences: Size | None = None
+    """Requests that each replica works on at a time, at most (max_num_seqs, max-running-requests, max_batch_size); an
+    engine that tries its largest step at its start sets memory aside for them; default: as the runtime."""
 
 
 class Inference(Deployed):
@@ -93,9 +97,6 @@ class Serving(Deployed):
     chunk: Size | None = None
     """New tokens of a step at most (vLLM's max_num_batched_tokens, SGLang's chunked-prefill-size, TensorRT-LLM's
     max_num_tokens); default: as the runtime limits them."""
-    sequences: Size | None = None
-    """Requests that each replica works on at a time, at most (max_num_seqs, max-running-requests, max_batch_size);
-    default: as the runtime."""
     prompt: Size
     output: Annotated[int, Field(strict=True, ge=2, le=10**12)]
     prefix_hit: PartialShare = 0.0

@@ -33,12 +33,13 @@ from simgpu.memo import Region, fields_of, key_of
 from simgpu.model.operators import BYTES
 from simgpu.plan.experts import SETTINGS
 from simgpu.plan.parallelism import ORDER, Plan
+from simgpu.plan.schedule import CUT
 from simgpu.plan.states import parameters_of
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.links import EXACT, Links
 from simgpu.workload.training.chunks import chunks_of, units_of
 from simgpu.workload.training.job import Job
-from simgpu.workload.training.layers import SPLIT, Layers, Passes
+from simgpu.workload.training.layers import Layers, Passes
 from simgpu.workload.training.reductions import STREAM_OF, Call, Reductions
 from simgpu.workload.training.update import norm_of, update_of
 
@@ -137,7 +138,7 @@ class Bounds:
             self._job = rest
         layer = (
             plan.within_layer(), self._place(plan), plan.zero == 3, _gathers_each(job), plan.shards > 1,
-            plan.pipeline == SPLIT, job.micro_batch,
+            plan.pipeline in CUT, job.micro_batch,
         )  # fmt: skip
         layers = self._once(("layers", layer), lambda: self._layers(job, kernels))
         cut = _cut(plan)
@@ -184,11 +185,11 @@ class Bounds:
         links = Links(self.cluster, job.plan, kernels, self.algorithm, self.protocol)
         return Layers(
             job.config, job.plan, job.numerics, job.framework, kernels, links, job.micro_batch, job.tokens,
-            job.accumulate, job.routing, job.fp8,
+            job.accumulate, job.routing, job.fp8, job.microbatches > 1,
         )  # fmt: skip
 
     def _work(self, job: Job, layers: Layers, cut: Hashable) -> _Work:
-        split = job.plan.pipeline == SPLIT
+        split = job.plan.pipeline in CUT
         counts = self._once(("counts", cut), lambda: _counts(job))
         units = {one: layers.unit(*one) for one in dict.fromkeys(one for _, whole in counts for one in whole)}
         forward = {one: unit.forward.seconds for one, unit in units.items()}
@@ -212,7 +213,7 @@ class Bounds:
         plan = job.plan
         if plan.pp == 1:
             return 0.0
-        width = BYTES["bf16" if job.numerics.dtype == "fp8" else job.numerics.dtype]
+        width = BYTES[job.numerics.wide]
         whole = job.micro_batch * job.tokens / plan.cp * job.config.hidden * width
         gather = 0.0
         if plan.tp > 1 and not plan.sequence_parallel:
@@ -340,7 +341,7 @@ _groups_fields = attrgetter(*fields_of(Plan, (*NO_GROUPS, "shard")))
 
 
 def _cut(plan: Plan) -> tuple[Hashable, ...]:
-    return _cut_fields(plan), plan.recompute_layers if plan.recompute == "full" else None
+    return _cut_fields(plan), plan.last_stage, plan.recompute_layers if plan.recompute == "full" else None
 
 
 def _ends_of(plan: Plan) -> tuple[Hashable, ...]:
@@ -387,7 +388,7 @@ def _joined(
 ) -> float:
     """The bound from its parts."""
     norms, updates = ends
-    split = plan.pipeline == SPLIT
+    split = plan.pipeline in CUT
     base = traffic.ahead[0]
     ready, back = [], 0.0
     for i, s in enumerate(work.stages):

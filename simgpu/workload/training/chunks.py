@@ -27,7 +27,7 @@ def units_of(config: TransformerConfig, plan: Plan) -> Iterator[list[list[tuple[
             for layer in ranges[s][c]:
                 units.append((kinds[layer], left > 0))
                 left -= 1
-            if s == plan.pp - 1 and c == plan.vp - 1:
+            if s == plan.last_stage and c == plan.vp - 1:
                 units.append(("head", False))
             stage.append(units)
         yield stage
@@ -49,7 +49,7 @@ def chunks_of(job: Job, layers: Layers) -> list[list[list[Passes]]]:
 def tied_table(job: Job) -> float:
     """Parameters of a rank's part of the embedding that a second stage holds too."""
     config, plan = job.config, job.plan
-    return config.vocab * config.hidden / plan.tp if config.tied_embeddings and plan.pp > 1 else 0.0
+    return config.vocab * config.hidden / plan.tp if config.tied_embeddings and plan.last_stage else 0.0
 
 
 def _tied(job: Job, unit: Passes) -> Passes:

@@ -50,7 +50,8 @@ def _of_chunk(
 def _sends(plan: Plan, stage: int, size: float) -> Iterator[Demand]:
     """Transfers of activations of `size` bytes to the next stage, and of gradients back."""
     if plan.pp > 1:
-        if stage < plan.pp - 1 or plan.vp > 1:
+        round_ = plan.vp > 1 and plan.last_stage > 0
+        if stage < plan.pp - 1 or round_:
             yield "send_recv", "next", stage, size
-        if stage > 0 or plan.vp > 1:
+        if stage > 0 or round_:
             yield "send_recv", "back", stage, size

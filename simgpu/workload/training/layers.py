@@ -33,18 +33,16 @@ from simgpu.plan.numerics import Numerics
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.program import Collective, Step, shard_operators
 from simgpu.plan.recompute import runs_again
+from simgpu.plan.schedule import CUT
 from simgpu.timing.kernels import KernelModel
-from simgpu.workload.blocks import EMPTY, Block, Launching, run_block
+from simgpu.workload.blocks import EMPTY, Block, run_block
 from simgpu.workload.frameworks import Framework
-from simgpu.workload.host_code import cpu_slowdown
+from simgpu.workload.host_code import cpu_slowdown, launched, together
 from simgpu.workload.links import Links
 from simgpu.workload.training.dispatching import Exchange
 from simgpu.workload.training.lowering import asynchronous, lower, overlapped
 
 WEIGHT_GRADIENT = "_wgrad"
-
-SPLIT = "zb-h1"
-"""The schedule that cuts backward in two."""
 
 REMEMBERED = 1024
 """Units that are remembered for each cluster: some 30 kB each."""
@@ -80,7 +78,7 @@ class Passes:
 
 @dataclass(frozen=True)
 class Layers:
-    """The maker of the blocks of a model under a plan."""
+    """The maker of the blocks of a model under a plan; `again`: a step has more than one microbatch."""
 
     config: TransformerConfig
     plan: Plan
@@ -93,6 +91,7 @@ class Layers:
     accumulate: str
     routing: str = "balanced"
     fp8: str | None = None
+    again: bool = True
 
     def unit(self, kind: str, recompute: bool = True) -> Passes:
         """The blocks of 'embedding', 'head', or a kind of layer; `recompute` as the plan says, or not at all.
@@ -111,7 +110,7 @@ class Layers:
         groups = [name for name in ("tp", "cp", "ep") if getattr(plan, name) > 1]
         copied = bool(self._copies(1.0))
         cast = self.gathered and not self.framework.fused_wgrad
-        sharded = copied, copied and plan.zero == 3, cast, plan.pipeline == SPLIT
+        sharded = copied, copied and plan.zero == 3, cast, plan.pipeline in CUT
         return key_of(
             self,
             plan=(plan.within_layer(), *sharded),
@@ -132,26 +131,20 @@ class Layers:
         first = self._steps((*copies, *casts, *forward))
         again = (*casts, *again) if again else ()
         repeated = self._steps((*copies, *again) if self.plan.zero == 3 else again)
+        run = self._run(f"{kind} forward", first), self._backward(kind, repeated, gradients)
+        code = self._forward_code(kind), self._backward_code(kind)
+        more = self._again_code(kind, again)
+        there, back = self._launched(kind, run, (code[0], code[1] + more))
         input_grad = weight_grad = EMPTY
-        if self.plan.pipeline == SPLIT:
-            code = 0.5 * self._backward_code(kind)
+        if self.plan.pipeline in CUT:
             inputs = tuple(op for op in gradients if not _of_weights(op))
-            input_grad = self._backward(kind, repeated, inputs, code + self._again_code(kind, again))
-            weight_grad = self._run(
-                f"{kind} weight gradients", self._steps(tuple(op for op in gradients if _of_weights(op))), code=code
-            )
+            rest = tuple(op for op in gradients if _of_weights(op))
+            cut = self._backward(kind, repeated, inputs), self._run(f"{kind} weight gradients", self._steps(rest))
+            half = 0.5 * code[1]
+            there, input_grad, weight_grad = self._launched(kind, (run[0], *cut), (code[0], half + more, half))
         trained = self._trained(kind, weights)
-        return Passes(
-            kind,
-            self._run(f"{kind} forward", first, code=self._forward_code(kind), waits=self._waits(kind)),
-            self._backward(kind, repeated, gradients, self._backward_code(kind) + self._again_code(kind, again)),
-            input_grad,
-            weight_grad,
-            weights,
-            trained,
-            experts,
-            self._packed(kind, held),
-        )
+        held_packed = self._packed(kind, held)
+        return Passes(kind, there, back, input_grad, weight_grad, weights, trained, experts, held_packed)
 
     # ---- operators -----------------------------------------------------------------------------------
 
@@ -166,19 +159,19 @@ class Layers:
             self.config, kind, batch, self.tokens, dtype, self.accumulate, self.routing, self.numerics.flash
         )
         if self.fp8:
-            operators = tuple(self._in_fp8(op) for op in operators)
+            operators = tuple(self._narrow(op) for op in operators)
         return self._with_adapters(operators)
 
-    def _in_fp8(self, op: Operator) -> Operator:
-        """The product in fp8, of those with weights; of experts where the stack does that."""
+    def _narrow(self, op: Operator) -> Operator:
+        """The product in fp8 or fp4, of those with weights; of experts where the stack does that."""
         if isinstance(op, GroupedMatmul) and self._experts.fp8_experts:
-            return replace(op, dtype="fp8")
-        return replace(op, dtype="fp8") if isinstance(op, Matmul) and op.weight else op
+            return replace(op, dtype=self.numerics.dtype)
+        return replace(op, dtype=self.numerics.dtype) if isinstance(op, Matmul) and op.weight else op
 
     @property
     def _wide(self) -> str:
-        """The dtype of everything but matrix multiplications in fp8."""
-        return "bf16" if self.numerics.dtype == "fp8" else self.numerics.dtype
+        """The dtype of everything but matrix multiplications in fp8 or fp4."""
+        return self.numerics.wide
 
     def _with_adapters(self, operators: Sequence[Operator]) -> tuple[Operator, ...]:
         """The operators with low-rank products beside the matrices that they adapt (Hu et al., LoRA, 2021).
@@ -289,7 +282,17 @@ class Layers:
 
     # ---- steps ---------------------------------------------------------------------------------------
 
-    def _backward(self, kind: str, repeated: Sequence[Step], gradients: Sequence[Operator], code: float) -> Block:
+    def _launched(self, kind: str, blocks: tuple[Block, ...], code: tuple[float, ...]) -> tuple[Block, ...]:
+        """The passes of a unit with what the GPU waits for its host."""
+        gpu = [block.seconds for block in blocks]
+        if is_moe(kind) and self.plan.ep > 1:
+            seconds = tuple(together(one, other) for one, other in zip(code, gpu, strict=True))
+        else:
+            seconds = launched(code, gpu, self.again)
+        seconds = (seconds[0] + self._waits(kind), *seconds[1:])
+        return tuple(replace(block, seconds=took) for block, took in zip(blocks, seconds, strict=True))
+
+    def _backward(self, kind: str, repeated: Sequence[Step], gradients: Sequence[Operator]) -> Block:
         """The block of backward.
 
         Where collectives can run beside weight gradients as they are, or cut up beside their products, a stack does
@@ -299,7 +302,7 @@ class Layers:
         if self.framework.overlaps_tp and self._cut:
             ways.append(self._steps(gradients, whole=True))
         overlapping = [overlapped(way) if self.framework.overlaps_tp and self.plan.tp > 1 else way for way in ways]
-        blocks = [self._run(f"{kind} backward", (*repeated, *way), len(repeated), code) for way in overlapping]
+        blocks = [self._run(f"{kind} backward", (*repeated, *way), len(repeated)) for way in overlapping]
         return min(blocks, key=lambda block: block.seconds)
 
     @property
@@ -319,11 +322,9 @@ class Layers:
             steps = asynchronous(steps, self.plan.tp, self.framework.async_hidden)
         return steps
 
-    def _run(
-        self, name: str, steps: Sequence[Step], repeated: int = 0, code: float = 0.0, waits: float = 0.0
-    ) -> Block:  # fmt: skip
+    def _run(self, name: str, steps: Sequence[Step], repeated: int = 0) -> Block:
         each = 0.0 if self._experts.cuda_graphs == "full" else self.framework.launch_s
-        return run_block(name, steps, self.kernels, self.links, Launching(each, code, waits), repeated)
+        return run_block(name, steps, self.kernels, self.links, each, repeated)
 
     # ---- experts and the host ------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from functools import cached_property
 
 from simgpu.engine import Phase, Simulator
 from simgpu.model.operators import BYTES
-from simgpu.plan.schedule import Task, depends_on, order
+from simgpu.plan.schedule import CUT, Task, depends_on, order, part_of, place_of
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.blocks import Block, BlockCounts, counted
 from simgpu.workload.copies import TO_HOST, TO_NVME
@@ -28,7 +28,7 @@ from simgpu.workload.steady import folded
 from simgpu.workload.training.chunks import chunks_of, tied_table
 from simgpu.workload.training.demands import demands
 from simgpu.workload.training.job import Job
-from simgpu.workload.training.layers import SPLIT, Layers, Passes
+from simgpu.workload.training.layers import Layers, Passes
 from simgpu.workload.training.offload import Copy, Offload
 from simgpu.workload.training.reductions import STREAM_OF, Reductions
 from simgpu.workload.training.update import norm_of, update_of
@@ -57,7 +57,7 @@ class _Step:
         self.job, self.plan, self.links, self.kernels = job, job.plan, links, kernels
         self.layers = Layers(
             job.config, job.plan, job.numerics, job.framework, kernels, links, job.micro_batch, job.tokens,
-            job.accumulate, job.routing, job.fp8,
+            job.accumulate, job.routing, job.fp8, job.microbatches > 1,
         )  # fmt: skip
         self.sim = Simulator()
         links.use(self.sim)
@@ -117,7 +117,7 @@ class _Step:
         if task in self.sent:
             activities.append(self.sent[task])
         else:
-            source = depends_on(task, self.plan.pp, self.plan.vp)
+            source = depends_on(task, self.plan.pp, self.plan.vp, self.plan.pipeline)
             if source is not None:
                 activities.append(self.ends[source])
         return activities
@@ -178,7 +178,7 @@ class _Step:
 
     def _backward(self, task: Task) -> Ids:
         units, after = self.stages[task.stage][task.chunk], self._inputs(task)
-        split = self.plan.pipeline == SPLIT
+        split = self.plan.pipeline in CUT
         if task.kind == "W":
             blocks = [unit.weight_grad for unit in units]
         else:
@@ -354,10 +354,12 @@ class _Step:
         if plan.pp == 1 or task.kind == "W":
             return
         step = 1 if task.kind == "F" else -1
-        part = task.chunk * plan.pp + task.stage + step
+        part = part_of(task.stage, task.chunk, plan.pp, plan.pipeline) + step
         if not 0 <= part < plan.pp * plan.vp:
             return
-        other = Task(task.kind, part % plan.pp, part // plan.pp, task.microbatch)
+        other = Task(task.kind, *place_of(part, plan.pp, plan.pipeline), task.microbatch)
+        if other.stage == task.stage:
+            return
         size, gather = self._activations
         forth, into = ("send", "receive") if task.kind == "F" else ("send back", "receive back")
         arrived = self.sent.setdefault(other, {})
@@ -375,13 +377,7 @@ class _Step:
         (Narayanan et al. 2021, section 4.1).
         """
         job, plan = self.job, self.plan
-        whole = (
-            job.micro_batch
-            * job.tokens
-            / plan.cp
-            * job.config.hidden
-            * BYTES["bf16" if job.numerics.dtype == "fp8" else job.numerics.dtype]
-        )
+        whole = job.micro_batch * job.tokens / plan.cp * job.config.hidden * BYTES[job.numerics.wide]
         if plan.tp == 1:
             return whole, 0.0
         gather = 0.0 if plan.sequence_parallel else self.links.inner("all_gather", "tp", whole).seconds

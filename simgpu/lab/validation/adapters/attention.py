@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -31,6 +32,14 @@ COLUMNS = Columns(
     optional=("framework", "version", "suspicious"),
 )
 """Columns of a layer's attention."""
+
+BY_ENGINE = replace(
+    COLUMNS,
+    words=("gpu", "attn_dtype", "kv_cache_dtype"),
+    optional=("version", "suspicious"),
+    renamed={"kernel_source": "kernel", "framework": "engine"},
+)
+"""The same of tables that name the engine and its kernel."""
 
 SHAPE = ("batch_size", "q_len", "past_kv_len", "num_heads", "num_kv_heads", "head_dim", "window_size", "kernel_source")
 SPLIT = ("attn_dtype", "kv_cache_dtype", "kernel_source", "framework")

@@ -10,11 +10,26 @@ import numpy as np
 from simgpu.hardware.inherit import DEFAULT
 from simgpu.lab.validation.batches import DTYPES, WIDTHS, Batch, Machine, Part, roofline, timed, unpredictable
 from simgpu.lab.validation.tables import Array, Rows, Table
+from simgpu.model.formats import format_of
 from simgpu.timing.gemm import GemmWork
+from simgpu.timing.gemm_libraries import WEIGHT_ONLY
 from simgpu.timing.quantise import quantise_time
 
 LIBRARIES = {"fp8": "fp8-scaled-mm", "fp8_block": "fp8-block", "nvfp4": "nvfp4", "float32": "simt"}
 """Which library the tables of served models mean with a data type."""
+
+BY_ENGINE = {
+    "sglang": LIBRARIES,
+    "vllm": {**LIBRARIES, "fp8": "fp8-cutlass", "nvfp4": "nvfp4-vllm"},
+    "trtllm": {**LIBRARIES, "fp8": "fp8-trtllm", "fp8_block": "fp8-block-trtllm", "nvfp4": "nvfp4-trtllm"},
+}
+"""The same by engine."""
+
+
+def engine_library(engine: str, dtype: str) -> str | None:
+    """The library that an engine multiplies a data type with; None for an engine that is not known."""
+    found = BY_ENGINE.get(engine.strip().lower())
+    return None if found is None else found.get(dtype, DEFAULT)
 
 
 def products(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
@@ -68,4 +83,21 @@ def matmul(
         "gemm",
         library,
         shape,
+    )
+
+
+def weight_only(
+    machine: Machine, rows: Rows, dtype: str, stored: str, m: Array, n: Array, k: Array, rotation: float
+) -> Part:
+    """Products in 16 bits of weights that are stored narrower."""
+    width, flops = format_of(stored).bytes, 2 * m * n * k
+    return Batch(
+        "gemm",
+        dtype,
+        rows,
+        partial(timed, machine.timer.gemm, 0.0, m, n, k, dtype="fp16", weights=stored, rotation=rotation),
+        partial(roofline, flops, 2.0 * m * (k + n) + n * k * width, machine.peak("fp16"), machine.bandwidth),
+        "gemm",
+        WEIGHT_ONLY,
+        ("m", "n", "k"),
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from simgpu.errors import InputError, MisfitError
 from simgpu.lab.validation.adapters.inference_prediction import PredictedRun, predict
-from simgpu.lab.validation.adapters.inference_runs import DECODE, E2E, TPOT, MeasuredRun, Translate
+from simgpu.lab.validation.adapters.inference_runs import DECODE, E2E, PREFILL, TPOT, TTFT, MeasuredRun, Translate
 from simgpu.lab.validation.adapters.models import plan_text
 from simgpu.lab.validation.adapters.reader import Reader
 from simgpu.lab.validation.batches import Adapter, Batch, Detail, Machine, Part, Unpredicted
@@ -70,7 +70,7 @@ def _parts(translate: Translate, table: Table, rows: Rows, machine: Machine) -> 
 
 def _impossible(run: MeasuredRun, found: PredictedRun) -> bool:
     """Whether a run was measured faster than the datasheet allows."""
-    return run.op in (TPOT, E2E, DECODE) and run.measured < IMPOSSIBLE * found.sol_s
+    return run.op in (TPOT, E2E, DECODE, PREFILL) and run.measured < IMPOSSIBLE * found.sol_s
 
 
 def _batch(
@@ -114,5 +114,7 @@ def _detail(table: Table, row: int, run: MeasuredRun, found: PredictedRun) -> De
     return Detail(
         table.source, engine.config.name, gpus, " ".join(filter(None, words)), name, found.caveat or run.caveat,
         version=served.measured, layout=engine.caveat,
-        load=run.served, ends=served.decode_ends if run.op == DECODE else (1.0, 1.0),
+        load=run.served and (run.batch > 1 or run.rate > 0),
+        queue=run.op == TTFT and (run.apart is not None or bool(found.caveat)),
+        ends=served.decode_ends if run.op == DECODE else (1.0, 1.0),
     )  # fmt: skip

@@ -40,7 +40,7 @@ class PredictedRun:
 def predict(machine: Machine, run: MeasuredRun) -> PredictedRun:
     """Seconds of a quantity. Raises `InputError` for what cannot be deployed."""
     kept = machine.bench.steps
-    key = (machine.gpu.name, "inference", replace(run, op="", measured=0.0))
+    key = (machine.gpu.name, "inference", run.op == PREFILL, replace(run, op="", measured=0.0))
     if key not in kept:
         try:
             kept[key] = _whole(machine, run)

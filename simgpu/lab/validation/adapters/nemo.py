@@ -32,8 +32,8 @@ MODELS = {
 GRADIENTS: Numerics = (("gradients", "bf16"), ("reduce", "bf16"))
 """grad_reduce_in_fp32 is false in every recipe of scripts/performance."""
 
-SCALED = {"CS": "tensorwise", "MX": "delayed", "DS": "delayed", "current scaling": "tensorwise"}
-"""Scaling of fp8 by what a table calls it; MXFP8 finds its maxima block by block as it casts, in one pass."""
+SCALED = {"CS": "tensorwise", "MX": "mx", "DS": "delayed", "current scaling": "tensorwise"}
+"""Scaling of fp8 by what a table calls it."""
 
 
 def step(row: Reader) -> Iterable[MeasuredStep | str]:
@@ -84,6 +84,8 @@ def _numerics(precision: str) -> tuple[str, Numerics]:
     """A dtype and what goes with it; nothing where it is not trained in."""
     if precision == "BF16":
         return "bf16", GRADIENTS
+    if precision == "NVFP4":
+        return "fp4", GRADIENTS
     scaling = SCALED.get(precision.removeprefix("FP8").lstrip("-_ "))
     return ("fp8", (*GRADIENTS, ("fp8_scaling", scaling))) if scaling else ("", ())
 

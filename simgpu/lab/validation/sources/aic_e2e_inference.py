@@ -60,7 +60,7 @@ def run(row: Reader) -> Iterable[MeasuredRun | str]:
         return [f"no runtime '{framework}'"]
     dumped = INFERENCEX.match(row.word("data_source")) is not None
     config = row.catalogue.model(known)
-    precision = _precision(row, config)
+    precision = _precision(row, config, model)
     if precision is None:
         return [f"no precision '{row.word('gemm_quant_mode')}', '{row.word('moe_quant_mode')}'"]
     if row.word("mode") not in ("", "agg", "disagg"):
@@ -100,6 +100,11 @@ CACHED_IN_FP8 = ("llama-3.1-70b", "gpt-oss-120b")
 7,800 tokens found room in two H100 beside 70B in fp8."""
 
 
+IN_BLOCKS = ("Qwen/Qwen3-235B-A22B-FP8", "MiniMaxAI/MiniMax-M2.5")
+"""Checkpoints whose FP8 has a scale for each block of 128 x 128 (their config.json, weight_block_size; as DeepSeek's):
+vllm-project/vllm issue 17619, NVIDIA Megatron Bridge documentation of MiniMax-M2."""
+
+
 SEQUENCES = 256
 """max_num_seqs of InferenceX's scripts for vLLM, or the clients where they are more: as many as clients, 256 or 512."""
 
@@ -112,17 +117,18 @@ def _runtime(framework: str, version: str) -> str:
         return framework
 
 
-def _precision(row: Reader, config: TransformerConfig) -> str | None:
+def _precision(row: Reader, config: TransformerConfig, model: str) -> str | None:
     """The precision that two columns name: of the dense products and of the experts.
 
-    gpt-oss is published in MXFP4, and DeepSeek's FP8 is in blocks, whatever a table calls them.
+    gpt-oss is published in MXFP4, and some checkpoints in FP8 have scales of blocks (`IN_BLOCKS`), whatever a table
+    calls them.
     """
     dense, experts = row.word("gemm_quant_mode"), row.word("moe_quant_mode")
     if config.sinks and "fp4" in (dense + experts + row.word("precision")):
         return "mxfp4"
     if config.sinks and config.experts > 1:
         return "mxfp4"
-    if "fp8" in dense and (experts == "fp8_block" or config.kv_rank):
+    if "fp8" in dense and (experts == "fp8_block" or config.kv_rank or model in IN_BLOCKS):
         return "fp8-block"
     return _NARROW.get(dense)
 

@@ -3,7 +3,7 @@
 How it was measured: NVIDIA's own runs of its recipes, tokens/s of a GPU, forced to balance their experts.
 
 Traps: one configuration moves by 5.6 % at the median from release to release, by up to 77 %. Recomputation of single
-modules stands in no column. NVFP4 and hybrids with Mamba layers are not predicted.
+modules stands in no column. Hybrids with Mamba layers are not predicted.
 """
 
 from simgpu.lab.validation.adapters import training

@@ -1,0 +1,1 @@
+"""Networks from outside: files of ONNX and modules of PyTorch, read into lists of operators that the kernels know."""

@@ -1,0 +1,60 @@
+"""Times scans over a state and indexers of sparse attention on one GPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from simgpu.hardware.inherit import DEFAULT, Calibration
+from simgpu.model.state_operators import Indexer, Scan
+from simgpu.timing.constants import ScanConstants
+from simgpu.timing.device import Device
+from simgpu.timing.parts import KernelTimes
+from simgpu.timing.scan import ScanWork, indexer_time, scan_time
+
+CHANNELS = 128
+"""Channels of a block of a selective scan."""
+
+
+LIBRARIES = ("flashinfer",)
+"""Libraries of scans that an engine may name, besides the kernels in Triton that all have."""
+
+
+def scan_library(named: str, variant: str) -> str:
+    """The library of constants for a kind of recurrence: factors by row (KDA) have kernels of their own."""
+    if variant == "kda":
+        return "kda" if named == DEFAULT else "flashkda"
+    return named if variant == "gated_delta" else DEFAULT
+
+
+class ScanTimer:
+    """Kernels of mixers with a state. `library` names the constants."""
+
+    def __init__(self, device: Device, calibration: Calibration) -> None:
+        self.device, self.calibration = device, calibration
+
+    def scan(self, op: Scan, library: str = DEFAULT) -> KernelTimes:
+        """A scan of new tokens into states: of a few tokens whichever is quicker, token by token or in a chunk."""
+        if op.steps and op.tokens > 1:
+            ways = (self._scan(op, library), self._scan(replace(op, chunked=True), library))
+            return min(ways, key=lambda times: float(times.seconds))
+        return self._scan(op, library)
+
+    def _scan(self, op: Scan, library: str) -> KernelTimes:
+        lanes = op.batch.size * op.heads.size
+        peak = self._peak(op.dtype)
+        if (
+            op.variant == "mamba"
+        ):  # a thread for each channel, on the vector units (mamba-ssm, selective_scan_fwd_kernel)
+            lanes, peak = max(lanes // CHANNELS, 1), self.device.vector_peak
+        work = ScanWork(op.flops, op.bytes, peak, 0 if op.steps else op.chunks * op.passes, lanes)
+        return scan_time(work, self.device, self.calibration.read(ScanConstants, library))
+
+    def indexer(self, op: Indexer, library: str = DEFAULT) -> KernelTimes:
+        """Scores of all keys and the choice of the best."""
+        work = ScanWork(op.flops, op.bytes, self._peak(op.dtype))
+        return indexer_time(work, self.device, self.calibration.read(ScanConstants, library))
+
+    def _peak(self, dtype: str) -> float:
+        """Dense peak of a type, FLOP/s; where the GPU lacks it, that of 16 bits."""
+        name = next((one for one in (dtype, "bf16", "fp16") if self.device.engine(one)), "fp32")
+        return self.device.peak(name)

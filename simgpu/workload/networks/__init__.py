@@ -1,0 +1,1 @@
+"""Networks of stages: the job, the stacks that run it, and its passes on the engine."""
