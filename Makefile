@@ -9,7 +9,7 @@ QUICK := tests/engine tests/hardware tests/model tests/plan tests/analysis tests
 COUNT ?= 10000
 SEED ?= 0
 
-.PHONY: demo test quick test-slow fuzz bench bench-search lint format notebooks pages clean
+.PHONY: demo test quick test-slow fuzz bench bench-search bench-serving lint format notebooks pages clean
 
 demo: $(STAMP)
 	$(BIN)/simgpu run experiments/tp2_scaling.yaml
@@ -37,6 +37,9 @@ lint: $(VENV)/.installed-test
 bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/scenarios.py
+
+bench-serving: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/serving.py
 
 bench-search: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/scenarios.py --large

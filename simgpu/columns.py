@@ -134,7 +134,7 @@ def sign(column: str) -> int:
 
 def time_of(column: str, row: Mapping[str, Any]) -> str:
     """The time that a column of a row follows from; a column that follows from none is its own."""
-    if row.get("workload") == "serving" and column in _OF_A_SERVER:
+    if row.get("workload") in ("serving", "traffic") and column in _OF_A_SERVER:
         return _OF_A_SERVER[column]
     return FOLLOWS[column][0] if column in FOLLOWS else column
 
@@ -147,7 +147,7 @@ def following_ends(row: Mapping[str, Any]) -> dict[str, float]:
     ends: dict[str, float] = {}
     for column, (_, power) in FOLLOWS.items():
         value, time = row.get(column), time_of(column, row)
-        if value is None or f"{time}_p10" not in row:
+        if value is None or f"{time}_p10" not in row or f"{column}_p10" in row:
             continue
         for end, of in zip(("p10", "p90"), ("p10", "p90")[::power], strict=True):
             ratio = row[f"{time}_{of}"] / row[time] if row[time] else 1.0

@@ -24,7 +24,8 @@ from simgpu.tree import indexed, leaves
 from simgpu.workload.defaults import absent
 from simgpu.workload.framework_files import dimension
 from simgpu.workload.frameworks import Framework
-from simgpu.workload.jobs import Accumulate, Dtype, Inference, MixedStep, Serving, Training, Workload
+from simgpu.workload.inference.jobs import Deployed
+from simgpu.workload.jobs import Accumulate, Dtype, Inference, Training, Workload, deployed_as
 from simgpu.workload.networks.job import Network
 from simgpu.workload.options import RunOptions
 from simgpu.workload.runtimes import Runtime
@@ -214,7 +215,7 @@ def framework_of(scenario: Scenario, catalogue: Catalogue, origins: Origins) -> 
 def check_names(scenario: Scenario, catalogue: Catalogue, origins: Origins) -> None:
     """Raise `InputError`, at its place, for a framework or runtime that the catalogue does not have."""
     framework_of(scenario, catalogue, origins)
-    if isinstance(scenario.workload, (Inference, MixedStep, Serving)):
+    if isinstance(scenario.workload, Deployed):
         try:
             runtime_of(scenario.workload, catalogue)
         except InputError as error:
@@ -258,7 +259,7 @@ def resolve(
             inputs |= dict(_training_inputs(scenario, model, catalogue.framework(scenario.framework), inputs))
         except InputError as error:
             raise origins.error(error.problem, tuple((error.key or "").split("."))) from None
-    if isinstance(scenario.workload, (Inference, MixedStep, Serving)):
+    if isinstance(scenario.workload, Deployed):
         inputs |= dict(_inference_inputs(scenario, cluster, catalogue))
     if scenario.model and isinstance(scenario.workload, Network):
         pipeline = catalogue.network(scenario.model)
@@ -302,10 +303,10 @@ def _inference_inputs(
     from simgpu.workload.inference.deploying import deploy
 
     job = scenario.workload
-    assert isinstance(job, (Inference, MixedStep, Serving))
+    assert isinstance(job, Deployed)
     model = catalogue.model(scenario.model) if scenario.model else None
     run = runtime_of(job, catalogue)
-    deployment = deploy(cluster, job, model, scenario.plan.plan(), run, scenario.options())
+    deployment = deploy(cluster, deployed_as(job), model, scenario.plan.plan(), run, scenario.options())
     for key, value in vars(deployment.precision).items():
         if key not in ("name", "source"):
             plain = dict(value) if isinstance(value, Mapping) else value

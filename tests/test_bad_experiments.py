@@ -340,7 +340,15 @@ def test_what_editors_on_windows_write_is_fine(ending: str) -> None:
     ("given", "words"),
     [
         ("nosuch.yaml", ("nosuch.yaml: ", "no such file")),
-        ("nosuch", ("'nosuch'", "expected one of decode_throughput, dp_scaling, ", "llama70b_tp, ", "tp2_scaling")),
+        (
+            "nosuch",
+            (
+                "'nosuch'",
+                "expected one of burst, capacity_plan, chat_traffic, decode_throughput, ",
+                "llama70b_tp, ",
+                "tp2_scaling",
+            ),
+        ),
         ("tp2_scalin", ("'tp2_scalin'", "did you mean 'tp2_scaling'?")),
         ("deep/nosuch", ("deep/nosuch: ", "no such file")),
         ("folder", ("folder: ", "is a folder, expected a file")),

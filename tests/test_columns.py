@@ -20,6 +20,7 @@ NEITHER = {
     *("flop", "flop_full_attention", "memory_capacity_bytes", "weights_fit", "memory_fits", "saturated"),
     *("memory_verdict", "memory_event"),
     "evaluated_steps",
+    *("arrival_rate", "requests_served", "running", "cache_use", "busy", "stationary"),
     *("stack", "height", "width", "frames", "steps"),
 }
 EVERY = (*COLUMNS, *COST.values())

@@ -12,6 +12,8 @@ TABLE = {  # what beside its own flags a command has
     "run": "set format out plots quiet",
     "sweep": "set format out plots quiet jobs store",
     "search": "set format out plots quiet jobs store",
+    "capacity": "set format quiet",
+    "serve": "set format out quiet",
     "sensitivity": "set format out plots quiet jobs",
     "diff": "set format quiet",
     "results": "format out quiet store",

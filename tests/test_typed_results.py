@@ -13,16 +13,23 @@ import simgpu
 from simgpu.columns import COLUMNS, PLAIN_COLUMNS, TABLE
 from simgpu.simulation import inference_result, network_result, step_result
 from simgpu.simulation import result as any_result
-from simgpu.simulation.inference_result import BatchResult, InferenceResult, MixedStepResult, ServingResult
+from simgpu.simulation.inference_result import (
+    BatchResult,
+    InferenceResult,
+    MixedStepResult,
+    ServingResult,
+    TrafficResult,
+)
 from simgpu.simulation.network_result import NetworkResult
 from simgpu.simulation.result import Interval, Result, SplitResult
 from simgpu.simulation.step_result import StepResult, TrainingResult
 
 CLASSES = (
     Result, SplitResult, StepResult, TrainingResult, InferenceResult, BatchResult, MixedStepResult, ServingResult,
+    TrafficResult,
     NetworkResult,
 )  # fmt: skip
-NO_COLUMNS = {"execution", "memory", "inputs", "order", "labels", "HEADLINE", "draw"}
+NO_COLUMNS = {"execution", "memory", "inputs", "order", "labels", "HEADLINE", "draw", "served"}
 MODEL = "llama-3.2-1b"
 JOBS: dict[str, tuple[Any, dict[str, Any], type[Result]]] = {
     "prefill": (simgpu.Prefill(batch=4, tokens=512), {"tp": 2}, StepResult),
@@ -42,6 +49,7 @@ JOBS: dict[str, tuple[Any, dict[str, Any], type[Result]]] = {
         BatchResult,
     ),
     "mixed": (simgpu.MixedStep(prefill=512, decodes=8, context=64), {"tp": 2}, MixedStepResult),
+    "traffic": (simgpu.Traffic(rate=4.0, prompt=512, output=8, requests=40), {"dp": 2}, TrafficResult),
     "images": (simgpu.Network(batch=2, steps=4), {}, NetworkResult),
     "training of a network": (simgpu.Network(mode="training", batch=8), {"dp": 2}, NetworkResult),
     "server": (simgpu.Serving(concurrency=8, prompt=512, output=8), {"tp": 2}, ServingResult),
@@ -144,7 +152,8 @@ def test_a_call_says_what_comes_back() -> None:
     from simgpu.simulation import call
 
     said = [one.__annotations__["return"] for one in get_overloads(call.simulate.__wrapped__)]
-    assert said == ["StepResult", "TrainingResult", "BatchResult", "MixedStepResult", "ServingResult", "NetworkResult",
+    assert said == ["StepResult", "TrainingResult", "BatchResult", "MixedStepResult", "ServingResult", "TrafficResult",
+                    "NetworkResult",
                     "Result"]  # fmt: skip
     assert {one.__name__ for _, _, one in JOBS.values()} == set(said) - {"Result"}
     assert tuple(Interval(2.0, 1.0, 3.0)) == (1.0, 3.0)

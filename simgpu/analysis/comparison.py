@@ -126,7 +126,7 @@ def _run(row: Mapping[str, Any], time: str, total: float, about: Hashable, kerne
         architecture=kernel.architecture,
         regime=kernel.regime("gemm"),
         version=measured,
-        load=row["workload"] == "serving" and row.get("concurrency") != 1,
+        load=row["workload"] in ("serving", "traffic") and row.get("concurrency") != 1,
         queue=bool(row.get("saturated")) and time == "ttft_s",
         steps=kernel.steps(engine.engine if engine else row["runtime"])[1],
     )

@@ -82,7 +82,9 @@ def fit(
 
 
 @main.command(short_help="Compare predictions with measurements.", epilog="Example: simgpu validate kernels")
-@click.argument("what", type=click.Choice(["kernels", "collectives", "training", "inference", "networks", "all"]))
+@click.argument(
+    "what", type=click.Choice(["kernels", "collectives", "training", "inference", "networks", "serving", "all"])
+)
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -128,6 +130,11 @@ def validate(
     """Compare predictions with measurements: errors by file, GPU and operator, beside the plain datasheet roofline."""
     from simgpu.lab.validation import command
 
+    if what == "serving":
+        if out is not None or residuals is not None or regime != "full":
+            raise InputError("takes --data, --format and --page", key="validate serving")
+        tell_written((("written", path) for path in command.serve(data, open_catalogue(folders), style, page)), quiet)
+        return
     outcome = command.run(what, data, open_catalogue(folders), regime)
     written = command.write(outcome, out, page, residuals, plots, formats)
     command.show(outcome, style, sys.stdout)

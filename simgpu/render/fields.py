@@ -36,12 +36,12 @@ MAX_PANELS = 4
 
 Kind = Literal[
     "bar", "curve", "heatmap", "line", "matrix", "memory", "parity", "pareto", "pipeline", "roofline", "scaling",
-    "stack", "timeline", "topology", "tornado",
+    "server", "stack", "timeline", "topology", "tornado",
 ]  # fmt: skip
 
 _ONE_COLUMN = ("curve", "heatmap", "matrix", "pareto", "parity")
-_NO_COLUMN = ("memory", "pipeline", "roofline", "timeline", "topology")
-_DEFAULT_X = {"scaling": "gpus", "timeline": "", "topology": ""}
+_NO_COLUMN = ("memory", "pipeline", "roofline", "server", "timeline", "topology")
+_DEFAULT_X = {"scaling": "gpus", "server": "", "timeline": "", "topology": ""}
 """Defaults of x for kinds of plots that may leave it out; for parity it follows from y."""
 
 
@@ -66,6 +66,7 @@ class PlotFields(BaseModel):
     heatmap: the same over two axes of numbers or words, with a bar of colours; what does not fit is hatched, the best
     framed.
     roofline: operators of each row by intensity and achieved FLOP/s under the roofs of the GPU, a panel for each `x`.
+    server: the only row of requests that are followed: TTFT, queue and cache over time, and how latencies spread.
     topology: the graph of the cluster of the only row, with the load of its links as colour.
     tornado: what `y` (default: the natural answer of the job) does when each input of the hardware is a little less and
     a little more, a panel for each `x`.

@@ -20,7 +20,13 @@ from simgpu.model.operators import BYTES
 from simgpu.plan.checks import PLAN_KEYS, check_fits_cluster
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.program import Program, shard
-from simgpu.simulation.inference_result import BatchResult, InferenceResult, MixedStepResult, ServingResult
+from simgpu.simulation.inference_result import (
+    BatchResult,
+    InferenceResult,
+    MixedStepResult,
+    ServingResult,
+    TrafficResult,
+)
 from simgpu.simulation.memory_use import MemoryUse
 from simgpu.simulation.network_result import NetworkResult
 from simgpu.simulation.result import Result
@@ -29,8 +35,18 @@ from simgpu.timing.kernels import KernelModel
 from simgpu.timing.uncertainty import distance_of, layers_of
 from simgpu.workload.execution import Execution, execute
 from simgpu.workload.frameworks import Framework
-from simgpu.workload.inference.jobs import InferenceJob
-from simgpu.workload.jobs import Inference, MixedStep, OperatorList, Prefill, Serving, Training, Workload, job_of
+from simgpu.workload.inference.jobs import Deployed
+from simgpu.workload.jobs import (
+    Inference,
+    MixedStep,
+    OperatorList,
+    Prefill,
+    Serving,
+    Traffic,
+    Training,
+    Workload,
+    job_of,
+)
 from simgpu.workload.networks.job import Network
 from simgpu.workload.options import RunOptions, Settings
 from simgpu.workload.runtimes import Runtime
@@ -75,6 +91,11 @@ def simulate(
 ) -> ServingResult: ...  # fmt: skip
 @overload
 def simulate(
+    cluster: Cluster | str, workload: Traffic, model: Model = None, plan: Split = None,
+    options: How = None, *, draft: Model = None, catalogue: Catalogue | None = None, **settings: Unpack[Settings],
+) -> TrafficResult: ...  # fmt: skip
+@overload
+def simulate(
     cluster: Cluster | str, workload: Network, model: Model = None, plan: Split = None,
     options: How = None, *, draft: Model = None, catalogue: Catalogue | None = None, **settings: Unpack[Settings],
 ) -> NetworkResult: ...  # fmt: skip
@@ -113,8 +134,8 @@ def simulate(
         Names, or what `load_cluster` and `load_model` make of them: that is quicker for several calls. A workload that
         lists its operators needs no model.
     workload
-        `Prefill`, `Training`, `Inference`, `MixedStep`, `Serving`, `Network`, `OperatorList`, or a mapping with its
-        `kind`.
+        `Prefill`, `Training`, `Inference`, `MixedStep`, `Serving`, `Traffic`, `Network`, `OperatorList`, or a mapping
+        with its `kind`.
     plan
         How it is split, as `Plan` or a mapping of its keys; one GPU by default.
     options, settings
@@ -129,7 +150,7 @@ def simulate(
     -------
     Result
         Of the class of the job: `StepResult`, `TrainingResult`, `BatchResult`, `MixedStepResult`, `ServingResult`,
-        `NetworkResult`. Its figures are attributes, in SI units; `row` holds them by column.
+        `TrafficResult`, `NetworkResult`. Its figures are attributes, in SI units; `row` holds them by column.
 
     Raises
     ------
@@ -148,7 +169,7 @@ def simulate(
     if isinstance(model, Pipeline) or isinstance(draft, Pipeline):
         problem = f"'{model.name if model else ''}' is a network of stages; expected a workload of kind network"
         raise InputError(problem, key="workload.kind")
-    if isinstance(workload, (Inference, MixedStep, Serving)):
+    if isinstance(workload, Deployed):
         run = runtime_of(workload, catalogue or usual_catalogue())
         return _infer(cluster, workload, model, plan, how, run, draft)
     dtype, sums = how.dtype, how.sums
@@ -201,7 +222,7 @@ def _run_network(
     return NetworkResult.of(row, done.execution, done.memory)
 
 
-def runtime_of(job: InferenceJob, catalogue: Catalogue) -> Runtime:
+def runtime_of(job: Deployed, catalogue: Catalogue) -> Runtime:
     """The runtime of a job of inference. Raises `InputError` (key `workload.runtime`) where the catalogue lacks it."""
     try:
         return catalogue.runtime(job.runtime)
@@ -215,6 +236,8 @@ def _infer(
 ) -> InferenceResult:  # fmt: skip
     from simgpu.simulation.inference import infer
 
+    if isinstance(workload, Traffic):
+        return _follow(cluster, workload, model, plan, how, run)
     done = infer(cluster, workload, model, plan, how, run, draft)
     assert model is not None
     row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
@@ -222,6 +245,20 @@ def _infer(
         "inference": BatchResult, "mixed": MixedStepResult, "serving": ServingResult,
     }  # fmt: skip
     return kinds[workload.kind].of(row, done.execution, MemoryUse.of_inference(done.memory))
+
+
+def _follow(
+    cluster: Cluster, workload: Traffic, model: TransformerConfig | None, plan: Plan, how: RunOptions, run: Runtime
+) -> TrafficResult:
+    """A server under requests that are followed one by one."""
+    from simgpu.simulation.traffic import answer
+    from simgpu.workload.inference.deploying import deploy
+
+    deployment = deploy(cluster, workload.served(), model, plan, run, how)
+    done = answer(deployment, workload, how.require_fit)
+    assert model is not None
+    row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
+    return TrafficResult.of(row, done.execution, MemoryUse.of_inference(done.memory)).followed(done.served)
 
 
 def _asked(model: str, kind: str, cluster: Cluster, dtype: str, plan: Plan) -> dict[str, Any]:

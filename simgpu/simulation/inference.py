@@ -84,14 +84,14 @@ def _batch(
     if speculation is not None:
         deployment = replace(deployment, drafter=speculation.drafter.served)
     local, cached = ceil(job.batch / plan.dp), int(job.prompt * job.prefix_hit)
-    memory = _memory(deployment, job.batch, job.prompt + job.output, require_fit)
+    memory = memory_of(deployment, job.batch, job.prompt + job.output, require_fit)
     seen = look(deployment, pictures) if pictures else None
     done = generate(deployment, local, job.prompt, job.output, cached, job.chunk, speculation, seen)
     execution = timeline_of(done.prefill, done.decode)
     tokens = job.batch * job.output
     row = {
-        **_asked(deployment, batch=job.batch, prompt=job.prompt, output=job.output, cached=cached),
-        **_times(done.total, [*done.prefill, *done.decode], deployment),
+        **asked(deployment, batch=job.batch, prompt=job.prompt, output=job.output, cached=cached),
+        **times(done.total, [*done.prefill, *done.decode], deployment),
         **_per_token(done.ttft, done.tpot, done.total, job.output),
         "prefill_s": done.prefill_s,
         "decode_s": done.decode_s,
@@ -101,7 +101,7 @@ def _batch(
         **_rates(deployment, tokens, job.batch * (job.prompt + job.output), done.total, done.tpot),
         **_bound(done),
         **_alone(deployment, job, done, execution, pictures),
-        **_held(deployment, memory, job.batch, job.prompt + job.output),
+        **held(deployment, memory, job.batch, job.prompt + job.output),
     }
     if pictures is not None and seen is not None:
         row |= {"image_tokens": pictures.tokens, "vision_s": local * seen.seconds}
@@ -172,11 +172,11 @@ def _mixed(deployment: Deployment, job: MixedStep, require_fit: bool) -> Inferre
     run = Run(step, 1, step.seconds, 1.0)
     tokens = job.context if job.decodes else job.past + job.prefill
     sequences = job.decodes + bool(job.prefill)
-    memory = _memory(deployment, sequences, tokens, require_fit)
+    memory = memory_of(deployment, sequences, tokens, require_fit)
     row = {
-        **_asked(deployment, prefill=job.prefill, past=job.past, decodes=job.decodes, context=job.context),
-        **_times(step.seconds, [run], deployment),
-        **_held(deployment, memory, sequences, tokens),
+        **asked(deployment, prefill=job.prefill, past=job.past, decodes=job.decodes, context=job.context),
+        **times(step.seconds, [run], deployment),
+        **held(deployment, memory, sequences, tokens),
     }
     row["total_tokens_per_s"] = (job.prefill * plan.dp + job.decodes) / step.seconds
     row |= _ends(deployment, row, [run])
@@ -193,7 +193,7 @@ def _served(deployment: Deployment, job: Serving, require_fit: bool, pictures: P
         raise InputError(f"{plan.dp} replicas are more than {job.concurrency} requests", key="plan.dp")
     if plan.cp > 1:
         raise InputError(f"{plan.cp}: a server with context parallelism is not modelled; expected 1", key="plan.cp")
-    memory = _memory(deployment, plan.dp, job.prompt + job.output, require_fit)
+    memory = memory_of(deployment, plan.dp, job.prompt + job.output, require_fit)
     vision = look(deployment, pictures).seconds if pictures else 0.0
     if job.concurrency is not None:
         done = serve(deployment, Load(job.concurrency, job.prompt, job.output, cached, look=vision))
@@ -205,11 +205,11 @@ def _served(deployment: Deployment, job: Serving, require_fit: bool, pictures: P
     together = whole / sum(share * step.sequences for step, share in done.decode)
     runs = [Run(step, (load.output - 1) * share, done.tpot, 1.0, together=together) for step, share in done.decode]
     batch = whole * plan.dp
-    memory = serving_memory(deployment.served, batch, load.prompt + load.output // 2, _capacity(deployment))
+    memory = serving_memory(deployment.served, batch, load.prompt + load.output // 2, capacity_of(deployment))
     row = {
-        **_asked(deployment, batch=batch, concurrency=load.concurrency, prompt=load.prompt, output=load.output,
+        **asked(deployment, batch=batch, concurrency=load.concurrency, prompt=load.prompt, output=load.output,
                  cached=load.cached),
-        **_times(done.total, runs, deployment, per=1.0 / max(load.output - 1, 1)),
+        **times(done.total, runs, deployment, per=1.0 / max(load.output - 1, 1)),
         **_per_token(done.ttft, done.tpot, done.total, load.output),
         "requests_per_s": done.requests_per_s,
         "output_tokens_per_s": done.requests_per_s * load.output,
@@ -217,7 +217,7 @@ def _served(deployment: Deployment, job: Serving, require_fit: bool, pictures: P
         "saturated": done.saturated,
         **_rates(deployment, done.requests_per_s * load.output * done.total,
                  done.requests_per_s * (load.output + load.prompt) * done.total, done.total, done.tpot),
-        **_held(deployment, memory, batch, load.prompt + load.output),
+        **held(deployment, memory, batch, load.prompt + load.output),
     }  # fmt: skip
     if pictures is not None:
         row |= {"image_tokens": pictures.tokens, "vision_s": vision}
@@ -228,7 +228,7 @@ def _served(deployment: Deployment, job: Serving, require_fit: bool, pictures: P
 # ---- columns -----------------------------------------------------------------------------------------
 
 
-def _asked(deployment: Deployment, **load: float) -> dict[str, Any]:
+def asked(deployment: Deployment, **load: float) -> dict[str, Any]:
     """What was simulated."""
     plan = deployment.plan
     conversion = " (weights converted)" if deployment.precision.converted else ""
@@ -244,7 +244,7 @@ def _asked(deployment: Deployment, **load: float) -> dict[str, Any]:
     }
 
 
-def _times(total: float, runs: Sequence[Run], deployment: Deployment, per: float = 1.0) -> dict[str, Any]:
+def times(total: float, runs: Sequence[Run], deployment: Deployment, per: float = 1.0) -> dict[str, Any]:
     """Columns of the parts of `total`, s, with FLOPs and utilization.
 
     Seconds of `runs` are multiplied by `per`: 1 over the output tokens where `total` is the time of a server's token.
@@ -290,24 +290,26 @@ def _bound(done: Generation) -> dict[str, float]:
     return {"speed_of_light_tokens_per_s_per_user": (done.output - 1) / least}
 
 
-def _capacity(deployment: Deployment) -> float:
+def capacity_of(deployment: Deployment) -> float:
+    """Bytes of the memory of a GPU."""
     return deployment.cluster.gpu.memory.capacity.si
 
 
-def _memory(deployment: Deployment, batch: int, tokens: int, require_fit: bool) -> tuple[ServingMemory, ...]:
-    memory = serving_memory(deployment.served, batch, tokens, _capacity(deployment))
+def memory_of(deployment: Deployment, batch: int, tokens: int, require_fit: bool) -> tuple[ServingMemory, ...]:
+    """Memory of a rank of every stage. Raises `MisfitError` where it does not fit and has to."""
+    memory = serving_memory(deployment.served, batch, tokens, capacity_of(deployment))
     if require_fit and not fullest(memory).fits:
         from simgpu.plan.serving_fit import DEGREES, misfit_text
 
         most, join = deployment.cluster.gpu_count, 1 if is_slice(deployment.cluster.gpu) else DEGREES[-1]
-        text = misfit_text(deployment.served, batch, tokens, _capacity(deployment), most, join=join)
+        text = misfit_text(deployment.served, batch, tokens, capacity_of(deployment), most, join=join)
         raise MisfitError(text, key="plan")
     return memory
 
 
-def _held(deployment: Deployment, memory: Sequence[ServingMemory], batch: int, tokens: int) -> dict[str, Any]:
+def held(deployment: Deployment, memory: Sequence[ServingMemory], batch: int, tokens: int) -> dict[str, Any]:
     """Columns of the memory of the fullest rank, and of what else would fit beside the weights."""
-    worst, served, capacity = fullest(memory), deployment.served, _capacity(deployment)
+    worst, served, capacity = fullest(memory), deployment.served, capacity_of(deployment)
     sequences = most_sequences(served, tokens, capacity)
     engine = deployment.runtime.style == "fused"  # others take memory as a sequence grows
     pool = {"cache_tokens": cache_tokens(served, batch, tokens, capacity)} if engine else {}

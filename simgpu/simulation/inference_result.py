@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from simgpu.simulation.result import SplitResult
 
@@ -193,3 +193,158 @@ class ServingResult(InferenceResult):
     requests_per_s_p90: float
     saturated: bool
     """Whether requests queue for room in the cache."""
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class TrafficResult(InferenceResult):
+    """A server under requests that are followed one by one."""
+
+    HEADLINE: ClassVar[tuple[str, ...]] = ("ttft_s", "ttft_99th_s", "tpot_s", "tpot_99th_s", "requests_per_s")
+
+    served: Any = None
+    """What the server did, request by request (`simgpu.workload.server.answer.Served`)."""
+
+    prompt: float
+    """Tokens of a prompt (tokens)."""
+    output: float
+    """Output tokens of a sequence (tokens)."""
+    ttft_s: float
+    """Time to first token: of the last prompt of a batch; of a server the mean, with queueing (s)."""
+    ttft_s_p10: float
+    ttft_s_p90: float
+    tpot_s: float
+    """Time per output token after the first, as engines' benchmarks count: (end to end - TTFT) / (output - 1)
+    (s)."""
+    tpot_s_p10: float
+    tpot_s_p90: float
+    interference_s: float
+    """Part of a server's TPOT: time that prompts of other clients take (s)."""
+    output_tokens_per_s: float
+    """Output tokens per second, all users: of a batch while it decodes, of a server on average (tokens/s)."""
+    output_tokens_per_s_p10: float
+    output_tokens_per_s_p90: float
+    output_tokens_per_s_per_user: float
+    """1 / tpot_s (tokens/s/user)."""
+    output_tokens_per_s_per_user_p10: float
+    output_tokens_per_s_per_user_p90: float
+    output_tokens_per_s_per_gpu: float
+    """Output tokens over the whole time, prefill included, per GPU (tokens/s/GPU)."""
+    output_tokens_per_s_per_gpu_p10: float
+    output_tokens_per_s_per_gpu_p90: float
+    requests_per_s: float
+    """Requests per second, all GPUs (requests/s)."""
+    requests_per_s_p10: float
+    requests_per_s_p90: float
+    itl_s: float
+    """Mean gap between two tokens of a request, over all tokens (traffic only) (s)."""
+    itl_s_p10: float
+    itl_s_p90: float
+    ttft_50th_s: float
+    """Time to the first token: 50 % of requests stay below (traffic only) (s)."""
+    ttft_50th_s_p10: float
+    ttft_50th_s_p90: float
+    ttft_90th_s: float
+    """Time to the first token: 90 % of requests stay below (traffic only) (s)."""
+    ttft_90th_s_p10: float
+    ttft_90th_s_p90: float
+    ttft_95th_s: float
+    """Time to the first token: 95 % of requests stay below (traffic only) (s)."""
+    ttft_95th_s_p10: float
+    ttft_95th_s_p90: float
+    ttft_99th_s: float
+    """Time to the first token: 99 % of requests stay below (traffic only) (s)."""
+    ttft_99th_s_p10: float
+    ttft_99th_s_p90: float
+    tpot_50th_s: float
+    """Time per output token after the first: 50 % of requests stay below (traffic only) (s)."""
+    tpot_50th_s_p10: float
+    tpot_50th_s_p90: float
+    tpot_90th_s: float
+    """Time per output token after the first: 90 % of requests stay below (traffic only) (s)."""
+    tpot_90th_s_p10: float
+    tpot_90th_s_p90: float
+    tpot_95th_s: float
+    """Time per output token after the first: 95 % of requests stay below (traffic only) (s)."""
+    tpot_95th_s_p10: float
+    tpot_95th_s_p90: float
+    tpot_99th_s: float
+    """Time per output token after the first: 99 % of requests stay below (traffic only) (s)."""
+    tpot_99th_s_p10: float
+    tpot_99th_s_p90: float
+    itl_50th_s: float
+    """Gap between two tokens of a request: 50 % of tokens stay below (traffic only) (s)."""
+    itl_50th_s_p10: float
+    itl_50th_s_p90: float
+    itl_90th_s: float
+    """Gap between two tokens of a request: 90 % of tokens stay below (traffic only) (s)."""
+    itl_90th_s_p10: float
+    itl_90th_s_p90: float
+    itl_95th_s: float
+    """Gap between two tokens of a request: 95 % of tokens stay below (traffic only) (s)."""
+    itl_95th_s_p10: float
+    itl_95th_s_p90: float
+    itl_99th_s: float
+    """Gap between two tokens of a request: 99 % of tokens stay below (traffic only) (s)."""
+    itl_99th_s_p10: float
+    itl_99th_s_p90: float
+    e2e_50th_s: float
+    """Time from sending a request to its last token: 50 % of requests stay below (traffic only) (s)."""
+    e2e_50th_s_p10: float
+    e2e_50th_s_p90: float
+    e2e_90th_s: float
+    """Time from sending a request to its last token: 90 % of requests stay below (traffic only) (s)."""
+    e2e_90th_s_p10: float
+    e2e_90th_s_p90: float
+    e2e_95th_s: float
+    """Time from sending a request to its last token: 95 % of requests stay below (traffic only) (s)."""
+    e2e_95th_s_p10: float
+    e2e_95th_s_p90: float
+    e2e_99th_s: float
+    """Time from sending a request to its last token: 99 % of requests stay below (traffic only) (s)."""
+    e2e_99th_s_p10: float
+    e2e_99th_s_p90: float
+    slo_goodput: float
+    """Requests per second that meet the limits of the job (traffic only) (requests/s)."""
+    slo_goodput_p10: float
+    slo_goodput_p90: float
+    queue_s: float
+    """Mean time from the arrival of a request at the engine to its first step (traffic only) (s)."""
+    queue_s_p10: float
+    queue_s_p90: float
+    own_prompt_s: float
+    """Mean time from the first step of a request to its first token (traffic only) (s)."""
+    own_prompt_s_p10: float
+    own_prompt_s_p90: float
+    arrival_rate: float
+    """Requests that are sent per second (traffic only) (requests/s)."""
+    requests_served: int
+    """Requests that were sent and answered (traffic only)."""
+    duration_s: float
+    """Time from the start to the last token of all (traffic only) (s)."""
+    waiting: float
+    """Requests without a place in the batch, on average over time, all replicas together (traffic only)
+    (requests)."""
+    running: float
+    """Requests with a place in the batch, on average over time, all replicas together (traffic only) (requests)."""
+    cache_use: float
+    """Blocks of the cache that requests hold, on average over time (traffic only) (share)."""
+    most_cache_use: float
+    """The same of a replica at its fullest (traffic only) (share)."""
+    hit_rate: float
+    """Share of the prompt tokens that the cache had already (traffic only) (share)."""
+    preemptions: int
+    """Times that a request lost its place and was computed again (traffic only)."""
+    busy: float
+    """Share of the time in which a replica runs a step (traffic only) (share)."""
+    stationary: str
+    """Yes, no (requests come faster than they are answered), unsure where the ends of the interval disagree, or
+    varies where arrivals do (traffic only)."""
+    steady_ttft_s: float | None = None
+    """Ttft_s by the closed form of kind serving under the same load, where it has one (traffic only) (s)."""
+    steady_tpot_s: float | None = None
+    """Tpot_s by the closed form of kind serving under the same load, where it has one (traffic only) (s)."""
+
+    def followed(self, served: Any) -> TrafficResult:
+        """The result with what the server did."""
+        vars(self)["served"] = served
+        return self

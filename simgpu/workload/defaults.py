@@ -13,7 +13,8 @@ from simgpu.model.operators import ACCUMULATE
 from simgpu.plan.experts import SETTINGS
 from simgpu.plan.parallelism import Plan
 from simgpu.workload.frameworks import Framework
-from simgpu.workload.jobs import Inference, MixedStep, Serving, Training, Workload
+from simgpu.workload.inference.jobs import Deployed
+from simgpu.workload.jobs import Training, Workload
 from simgpu.workload.options import clocks_of
 from simgpu.workload.runtimes import Runtime
 
@@ -39,7 +40,7 @@ def filled(
     inference.
     """
     values: dict[Path, Any] = {("clocks",): clocks or clocks_of(job.kind)}
-    if isinstance(job, (Inference, MixedStep, Serving)):
+    if isinstance(job, Deployed):
         return values | _served(job, run, dtype, model, accumulate)
     values["accumulate",] = accumulate or ACCUMULATE[dtype]
     if isinstance(job, Training) and plan is not None:
@@ -68,7 +69,7 @@ def _trained(
 
 
 def _served(
-    job: Inference | MixedStep | Serving, run: Runtime | None, dtype: str, model: TransformerConfig | None,
+    job: Deployed, run: Runtime | None, dtype: str, model: TransformerConfig | None,
     accumulate: str | None,
 ) -> dict[Path, Any]:  # fmt: skip
     from simgpu.workload.inference.deploying import ACTIVATIONS, own_cache, own_precision

@@ -16,12 +16,14 @@ from simgpu.plan.parallelism import Plan
 from simgpu.schema_errors import validate
 from simgpu.workload.fields import Accumulate, Dtype, Routing, Size, Strict
 from simgpu.workload.frameworks import Framework
-from simgpu.workload.inference.jobs import Inference, MixedStep, Serving
+from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Serving
 from simgpu.workload.networks.job import Network
 from simgpu.workload.operator_list import OperatorList
+from simgpu.workload.server.jobs import Traffic
 
 __all__ = [
-    "Accumulate", "Dtype", "Inference", "MixedStep", "Network", "OperatorList", "Prefill", "Serving", "Training",
+    "Accumulate", "Dtype", "Inference", "MixedStep", "Network", "OperatorList", "Prefill", "Serving", "Traffic",
+    "Training",
     "Workload",
 ]  # fmt: skip
 
@@ -191,7 +193,7 @@ class Training(Strict):
 
 
 Workload = Annotated[
-    Prefill | Training | OperatorList | Inference | MixedStep | Serving | Network, Field(discriminator="kind")
+    Prefill | Training | OperatorList | Inference | MixedStep | Serving | Traffic | Network, Field(discriminator="kind")
 ]
 
 
@@ -204,7 +206,14 @@ def longest_sequence(job: Workload) -> int:
             return max(job.past + job.prefill, job.context if job.decodes else 0)
         case Inference() | Serving():
             return job.prompt + job.output
+        case Traffic():
+            return job.longest
     return 0
+
+
+def deployed_as(job: InferenceJob | Traffic) -> InferenceJob:
+    """The job by which a deployment is made: of a load of requests, a server with the same limits."""
+    return job.served() if isinstance(job, Traffic) else job
 
 
 def _checked(model: TransformerConfig | None, job: Prefill | Training, plan: Plan) -> TransformerConfig:
@@ -220,7 +229,7 @@ def _checked(model: TransformerConfig | None, job: Prefill | Training, plan: Pla
 
 JOBS = {
     one.model_fields["kind"].default: one
-    for one in (Prefill, Training, OperatorList, Inference, MixedStep, Serving, Network)
+    for one in (Prefill, Training, OperatorList, Inference, MixedStep, Serving, Traffic, Network)
 }
 """Classes of jobs by their `kind`."""
 
@@ -238,5 +247,5 @@ def job_of(job: Mapping[str, Any] | Workload) -> Workload:
         return InputError(problem, key=dotted(("workload", *path)))
 
     found: Any = validate(JOBS[kind], plain(dict(job)), blame)
-    typed: Prefill | Training | OperatorList | Inference | MixedStep | Serving | Network = found
+    typed: Prefill | Training | OperatorList | Inference | MixedStep | Serving | Traffic | Network = found
     return typed

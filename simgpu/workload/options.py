@@ -27,7 +27,7 @@ _KNOWN: Mapping[str, Sequence[str]] = {
 }  # fmt: skip
 """Values that options of text may have; which dtypes there are depends on the GPU."""
 
-SERVED = ("inference", "mixed", "serving")
+SERVED = ("inference", "mixed", "serving", "traffic")
 """Kinds of jobs that an inference engine runs."""
 
 

@@ -52,7 +52,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
 }
 """Fields that are one of some words."""
 
-SHARES = ("memory_share", "together")
+SHARES = ("memory_share", "together", "watermark", "reserved", "reserved_least")
 """Fields from 0 to 1."""
 
 MOST = 1e15

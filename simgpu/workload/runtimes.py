@@ -67,6 +67,12 @@ class Runtime:
     sequences
         Requests that an engine works on at a time, at most (`max_num_seqs`, `max-running-requests`, `max_batch_size`),
         likewise; none: as many as the cache holds.
+    block_tokens, prefix_cache, watermark
+        Of the cache of a server: tokens of a block; whether blocks that are given back keep their contents for prompts
+        that begin alike; share of the blocks that stays free when a request is admitted.
+    reserved, reserved_least, reserved_steps
+        Share of a request's output for which room is kept at its admission: 0 is none (where no block is left, the last
+        to come is computed again), 1 all. It falls to the least over so many steps.
     large_needs
         A type of which a GPU must have matrix units to count as one of more than the first entries of these two: vLLM
         excludes the A100, whatever its memory, by name.
@@ -152,6 +158,12 @@ class Runtime:
     hop_s: float = 0.0
     chunks: tuple[tuple[float, int], ...] = ((0.0, 8192),)
     sequences: tuple[tuple[float, int], ...] = ()
+    block_tokens: int = 16
+    prefix_cache: bool = True
+    watermark: float = 0.0
+    reserved: float = 0.0
+    reserved_least: float = 0.0
+    reserved_steps: int = 0
     large_needs: str = ""
     mixes: bool = True
     overlaps_stages: bool = True

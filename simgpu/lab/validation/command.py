@@ -50,6 +50,21 @@ def run(target: str, data: Path | None, catalogue: Catalogue, regime: str) -> Ou
     return Outcome(done, report.document(done), catalogue)
 
 
+def serve(data: Path | None, catalogue: Catalogue, style: str, page: Path | None) -> list[Path]:
+    """Compare servers request by request with what the folder holds, and print it; returns what was written."""
+    import sys
+
+    from simgpu.lab.validation import serving
+    from simgpu.render.files import written_whole
+
+    found = serving.compare(folder(data), catalogue)
+    if page is not None:
+        with written_whole(page) as stream:
+            stream.write(serving.page_text(found))
+    serving.show(found, style, sys.stdout)
+    return [] if page is None else [page]
+
+
 def _check_names(place: Path) -> None:
     """Raise `InputError` where a folder has files but none with the name of a table."""
     found = tables_in(place)

@@ -14,7 +14,7 @@ COST = {"step": "usd_per_step", "tokens": "usd_per_million_output_tokens"}
 
 def natural(row: Mapping[str, Any]) -> str:
     """The answer of a kind of job: time of the step; of a batch time per output token; of a server tokens/s/GPU."""
-    if row["workload"] == "serving":
+    if row["workload"] in ("serving", "traffic"):
         return "output_tokens_per_s_per_gpu"
     return "tpot_s" if row.get("tpot_s") else "step_s"
 

@@ -13,7 +13,7 @@ from simgpu.hardware.plausible import doubts
 from simgpu.scenario import resolve_cluster
 from simgpu.study.experiment.running import ExperimentResult
 from simgpu.timing.distance import MEANING, NEW, SAME
-from simgpu.workload.inference.jobs import Inference, MixedStep, Serving
+from simgpu.workload.inference.jobs import Deployed
 from simgpu.workload.operator_list import OperatorList
 from simgpu.workload.runtimes import MARK
 
@@ -37,7 +37,11 @@ def idle_gpus(outcome: ExperimentResult) -> list[str]:
     """A note for each cluster that a training or serving plan leaves GPUs of idle because it does not say `dp`."""
     clusters: dict[tuple[str, int, int], None] = {}
     for case, result in zip(outcome.experiment.cases, outcome.results, strict=True):
-        if "dp" in case.scenario.plan.model_fields_set or case.scenario.workload.kind not in ("training", "serving"):
+        if "dp" in case.scenario.plan.model_fields_set or case.scenario.workload.kind not in (
+            "training",
+            "serving",
+            "traffic",
+        ):
             continue
         used, there = result.row["gpus"], outcome.catalogue.cluster(case.scenario.cluster).gpu_count
         if there >= 2 * used:
@@ -67,7 +71,7 @@ def lone_microbatches(outcome: ExperimentResult) -> list[str]:
 def versions_of_runtimes(outcome: ExperimentResult) -> list[str]:
     """A note for each runtime whose version was named, or whose interval is not that of its version."""
     jobs = [case.scenario.workload for case in outcome.experiment.cases]
-    asked = dict.fromkeys(job.runtime for job in jobs if isinstance(job, (Inference, MixedStep, Serving)))
+    asked = dict.fromkeys(job.runtime for job in jobs if isinstance(job, Deployed))
     return [note for name in asked if (note := version_note(name, outcome.catalogue))]
 
 

@@ -21,7 +21,7 @@ from simgpu.tree import leaves
 
 Place = tuple[Any, ...]
 
-_SINGLE = ("topology", "timeline")
+_SINGLE = ("server", "topology", "timeline")
 """Kinds that draw one row."""
 _NAMED = ("x", "series", "label")
 _LABELLED = ("curve", "pareto", "parity")
@@ -230,8 +230,14 @@ class ColumnChecks:
     def _topology(self, plot: PlotFields, place: Place) -> None:
         self._timeline(plot, place)
         (row,) = self.rows
-        if row["workload"] in ("inference", "mixed", "serving") and row.get("pp", 1) > 1:
+        if row["workload"] in ("inference", "mixed", "serving", "traffic") and row.get("pp", 1) > 1:
             problem = f"loads of links are not supported for inference with {row['pp']} pipeline stages; expected 1"
+            raise self.document.error(problem, (*place, "kind"))
+
+    def _server(self, plot: PlotFields, place: Place) -> None:
+        self._timeline(plot, place)
+        if self.rows[0]["workload"] != "traffic":
+            problem = f"a workload of kind {self.rows[0]['workload']} has no requests to follow; expected traffic"
             raise self.document.error(problem, (*place, "kind"))
 
     def _timeline(self, plot: PlotFields, place: Place) -> None:

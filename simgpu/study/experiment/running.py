@@ -110,7 +110,8 @@ def find_experiment(given: Given, catalogue: Catalogue) -> Source:
     if file is None and os.path.exists(name):
         return path
     if file is None:
-        raise InputError(f"no such file or experiment {shown(name)}{nearest(name, catalogue.names('experiments'))}")
+        known = nearest(name, catalogue.names("experiments"), most=40, where="simgpu list experiments names them")
+        raise InputError(f"no such file or experiment {shown(name)}{known}")
     return file
 
 

@@ -24,7 +24,7 @@ from simgpu.study.report.memory import misfits, tight
 from simgpu.tabular import Tabular
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.execution import Activity
-from simgpu.workload.jobs import Inference, MixedStep, Serving
+from simgpu.workload.inference.jobs import Deployed
 from simgpu.workload.links import OFFLOAD
 from simgpu.workload.options import clocks_of
 
@@ -106,7 +106,7 @@ def _explain(case: Case, experiment: Experiment, catalogue: Catalogue) -> Explan
     cluster = resolve_cluster(case.scenario, catalogue, case.origins)
     clocks = case.scenario.clocks or clocks_of(workload.kind)
     kernels = KernelModel(cluster, sustained=clocks == "sustained")
-    if isinstance(workload, (Inference, MixedStep, Serving)):
+    if isinstance(workload, Deployed):
         phases_of_run = phases(execution)
         parts = [part for _, _, some in phases_of_run for part in some]
         rows = [_merged(phase, segment, some, execution.step, kernels) for phase, segment, some in phases_of_run]

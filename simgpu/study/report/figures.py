@@ -51,6 +51,11 @@ def figure_of(outcome: ExperimentResult, plot: PlotFields) -> Any:
         from simgpu.render.timeline import timeline_figure
 
         return timeline_figure(runs[0][1].execution, heading, plot.window, plot.ranks, runs[0][1].row)
+    if plot.kind == "server":
+        from simgpu.render.server import server_figure
+
+        served: Any = runs[0][1]
+        return server_figure(served.served, heading)
     return _several(plot, runs, heading)
 
 
@@ -58,6 +63,7 @@ _WORDS = {
     "roofline": "operators under the roof",
     "memory": "memory of a GPU",
     "pipeline": "",
+    "server": "a server over time",
     "timeline": "timeline",
     "topology": "load of the links",
     "tornado": "which input of the hardware matters",

@@ -18,7 +18,8 @@ from simgpu.scenario import resolve_cluster
 from simgpu.simulation.result import Result
 from simgpu.study.experiment.loading import Case
 from simgpu.study.experiment.running import ExperimentResult
-from simgpu.workload.jobs import Inference, MixedStep, Serving, Training
+from simgpu.workload.inference.jobs import Deployed
+from simgpu.workload.jobs import Training, deployed_as
 
 MOST_NAMES = 3
 """Rows that a note names, of those that do not fit for the same reason."""
@@ -81,10 +82,10 @@ def _unserved(case: Case, result: Result, catalogue: Catalogue) -> str:
     from simgpu.workload.inference.deploying import deploy
 
     scenario, row = case.scenario, result.row
-    assert isinstance(scenario.workload, (Inference, MixedStep, Serving))
+    assert isinstance(scenario.workload, Deployed)
     cluster, model = resolve_cluster(scenario, catalogue, case.origins), catalogue.model(str(scenario.model))
     run = catalogue.runtime(scenario.workload.runtime)
-    deployment = deploy(cluster, scenario.workload, model, scenario.plan.plan(), run, scenario.options())
+    deployment = deploy(cluster, deployed_as(scenario.workload), model, scenario.plan.plan(), run, scenario.options())
     tokens = row["prompt"] + row["output"] if "prompt" in row else max(row["past"] + row["prefill"], row["context"])
     batch = row.get("batch") or max(row.get("decodes", 0), 1)
     join = 1 if is_slice(cluster.gpu) else DEGREES[-1]  # slices reach no other GPU

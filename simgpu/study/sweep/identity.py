@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -29,7 +30,8 @@ from simgpu.study.pools.versions import code_digest
 from simgpu.version import __version__
 from simgpu.workload.defaults import filled
 from simgpu.workload.frameworks import Framework
-from simgpu.workload.jobs import Inference, MixedStep, OperatorList, Serving, Training
+from simgpu.workload.inference.jobs import Deployed
+from simgpu.workload.jobs import Inference, OperatorList, Traffic, Training
 from simgpu.workload.networks.job import Network
 from simgpu.workload.networks.stacks import stack
 from simgpu.workload.runtimes import Runtime
@@ -77,10 +79,12 @@ class Identities:
         if isinstance(job, Training):
             stack = framework_of(scenario, self.resolver.catalogue, places)
             parts["framework"] = self._digest(stack, Framework.values)
-        elif isinstance(job, (Inference, MixedStep, Serving)):
+        elif isinstance(job, Deployed):
             check_names(scenario, self.resolver.catalogue, places)
             run = self.resolver.catalogue.runtime(job.runtime)
             parts["runtime"] = self._digest(run, _of_runtime)
+            if isinstance(job, Traffic) and job.trace is not None:
+                parts["trace"] = _of_file(job.trace)
             if run.stack is not None:
                 parts["framework"] = self._digest(run.stack, Framework.values)
         inputs = asked_of(scenario, model, stack, run)
@@ -145,6 +149,15 @@ def digest_of(data: Any) -> str:
     """SHA-256 of data as canonical JSON: sorted keys, no blanks."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _of_file(name: str) -> str:
+    """The digest of a file; empty where it cannot be read, which is told where it is needed."""
+    try:
+        with Path(name).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def _figures(spec: Any) -> Any:

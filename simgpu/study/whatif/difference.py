@@ -157,7 +157,7 @@ def diff(
         checked_column(column, row, "--value")
     between = separable(side_a, side_b, catalogue, progress)
     explained, exact = _explained(between, column)
-    time = "tpot_s" if kinds[0] == "serving" else "step_s"
+    time = "tpot_s" if kinds[0] in ("serving", "traffic") else "step_s"
     verdict = _verdict(side_a, side_b, column, catalogue)
     notes = _notes(row_a, row_b)
     if abs(verdict.ratio - 1) <= SAME:

@@ -117,7 +117,7 @@ class Sensitivity(Tabular):
 
     def _host_share(self) -> float | None:
         """Share of the time in which GPUs wait for the host: constants of frameworks and runtimes are no input."""
-        time = self.base["tpot_s" if self.base["workload"] == "serving" else "step_s"]
+        time = self.base["tpot_s" if self.base["workload"] in ("serving", "traffic") else "step_s"]
         return self.base["host_s"] / time if self.base.get("host_s") and time else None
 
     def document(self) -> dict[str, Any]:

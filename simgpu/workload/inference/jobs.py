@@ -34,7 +34,7 @@ class Speculative(Strict):
     """Of the draft; default: that of the model."""
 
 
-class _Deployed(Strict):
+class Deployed(Strict):
     """What all jobs of inference say of how a model is deployed."""
 
     runtime: RuntimeName = "vllm"
@@ -66,7 +66,7 @@ class Images(Strict):
     width: Annotated[int, Field(strict=True, gt=0, le=65_536)]
 
 
-class Inference(_Deployed):
+class Inference(Deployed):
     """One batch: `batch` prompts of `prompt` tokens are prefilled together, then each gets `output` tokens."""
 
     kind: Literal["inference"] = "inference"
@@ -81,7 +81,7 @@ class Inference(_Deployed):
     speculative: Speculative | None = None
 
 
-class MixedStep(_Deployed):
+class MixedStep(Deployed):
     """One step of an engine: a chunk of a prompt together with sequences that get a token each.
 
     The chunk is `prefill` tokens behind `past` cached ones; the sequences are `decodes`, at `context` tokens.
@@ -94,7 +94,7 @@ class MixedStep(_Deployed):
     context: Size = 1024
 
 
-class Serving(_Deployed):
+class Serving(Deployed):
     """A server at a steady load.
 
     Either `concurrency` clients each send the next request when they have their answer, or requests come at a `rate`.

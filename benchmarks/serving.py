@@ -1,0 +1,84 @@
+"""Speed of a server request by request, beside SimPy with the same steps of the same requests.
+
+SimPy runs one event for each step of a batch; leaps over equal steps are what it cannot know. Vidur reports about 900
+requests/s (Agrawal et al., 2024), which is printed as a reference and not measured here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import simpy
+from rich.console import Console
+from rich.table import Table
+
+from simgpu import Catalogue, Plan, Traffic
+from simgpu.workload.inference.deploying import deploy
+from simgpu.workload.inference.deployment import Deployment
+from simgpu.workload.server.answer import serve_traffic
+from simgpu.workload.server.load import requests_of
+from simgpu.workload.server.steps import steps_of
+
+VIDUR = 900
+REQUESTS = 20_000
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds of a call, the best of three."""
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def with_simpy(deployment: Deployment, job: Traffic) -> None:
+    """A batch without limits, one timeout for each step."""
+    steps, env = steps_of(deployment), simpy.Environment()
+    waiting, wake = [], [env.event()]
+
+    def arrive():
+        for one in requests_of(job):
+            yield env.timeout(max(one.sent - env.now, 0))
+            waiting.append(one)
+            if not wake[0].triggered:
+                wake[0].succeed()
+
+    def run():
+        batch: list[list[int]] = []
+        while True:
+            if not (batch or waiting):
+                wake[0] = env.event()
+                yield wake[0]
+            new, waiting[:] = waiting[:], []
+            held = sum(one[0] for one in batch)
+            if new:
+                yield env.timeout(steps.mixed(len(batch), held, [(one.prompt, 0) for one in new]))
+            else:
+                yield env.timeout(steps.decode(len(batch), held + len(batch)))
+            batch = [[tokens + 1, left - 1] for tokens, left in batch if left > 1]
+            batch += [[one.prompt, one.output - 1] for one in new]
+
+    env.process(arrive())
+    env.process(run())
+    env.run(until=REQUESTS / job.rate + 60)
+
+
+def main() -> None:
+    """Print requests per second of a core by load."""
+    known, table = Catalogue(), Table("load", "replicas", "simgpu, requests/s", "SimPy, requests/s", "Vidur, its paper")
+    for rate, replicas in ((5.0, 1), (20.0, 1), (160.0, 8)):
+        job = Traffic(rate=rate, requests=REQUESTS, prompt=1000, output=200, lengths="uniform", spread=0.8)
+        engine, plan = known.runtime(job.runtime), Plan(dp=replicas)
+        made = deploy(known.cluster("dgx-h100"), job.served(), known.model("llama-3.1-8b"), plan, engine)
+        serve_traffic(made, job)  # the table of steps is made once
+        own = REQUESTS / timed(lambda made=made, job=job: serve_traffic(made, job))
+        other = REQUESTS / timed(lambda made=made, job=job: with_simpy(made, job)) if replicas == 1 else None
+        table.add_row(f"{rate:g}/s", str(replicas), f"{own:,.0f}", f"{other:,.0f}" if other else "", f"{VIDUR:,}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""A server request by request, from what a user asks to a row of numbers, with the closed form beside it.
+
+The interval is that of the whole chain: the load is served three times, with kernels as they are predicted and at both
+ends of their interval. Queues make a small error of a step a large one of the wait: where one end is stationary and the
+other is not, the row says `unsure`, and the interval is what counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from simgpu.errors import InputError
+from simgpu.plan.serving_memory import ServingMemory, serving_memory
+from simgpu.simulation.inference import asked, capacity_of, held, kernel_ends, memory_of, run_spread_of, times
+from simgpu.timing.uncertainty import distance_of
+from simgpu.workload.execution import Execution
+from simgpu.workload.inference.deployment import Deployment
+from simgpu.workload.inference.generation import Run
+from simgpu.workload.inference.open_load import serve_at_rate
+from simgpu.workload.inference.serving import Load, Serving, serve
+from simgpu.workload.inference.timeline import timeline_of
+from simgpu.workload.server.answer import Served, check_traffic, serve_traffic
+from simgpu.workload.server.jobs import Traffic
+from simgpu.workload.server.tally import Sample
+
+SHARES = (50.0, 90.0, 95.0, 99.0)
+"""Percentiles of a row."""
+
+RATES = ("requests_per_s", "output_tokens_per_s", "output_tokens_per_s_per_gpu", "total_tokens_per_s", "slo_goodput")
+"""Columns that are lower where steps are slower."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A server under a load: its timeline, memory, row, and what it did."""
+
+    execution: Execution
+    memory: tuple[ServingMemory, ...]
+    row: dict[str, Any]
+    served: Served
+
+
+def answer(deployment: Deployment, job: Traffic, require_fit: bool) -> Answered:
+    """Serve a load with steps as predicted and at the ends of their interval. Raises `InputError` (key only)."""
+    check_traffic(deployment, job)
+    plan = deployment.plan
+    memory_of(deployment, plan.dp, max(job.longest, 2), require_fit)
+    done = serve_traffic(deployment, job)
+    prompt, output = done.prompts / done.requests, done.outputs / done.requests
+    series = done.tally.series.rows()
+    running = sum(row["running"] for row in series) * done.tally.series.width / done.end
+    batch = max(round(running / plan.dp), 1)
+    step = deployment.decode(batch, round(prompt + output / 2))
+    tpot = max(done.tpot.mean, 1e-12)
+    runs = [Run(step, max(output - 1, 1.0), tpot, 1.0, together=1.0)]
+    spread = run_spread_of(deployment, "tpot", tpot, kernel_ends(runs), load=True)
+    low, high = (serve_traffic(deployment, job, one) for one in (spread.low, spread.high))
+    memory = serving_memory(deployment.served, batch * plan.dp, round(prompt + output / 2), capacity_of(deployment))
+    row = {
+        **asked(deployment, prompt=prompt, output=output),
+        **times(done.total.mean, runs, deployment, per=1.0 / max(output - 1, 1)),
+        **_figures(done, deployment),
+        **_state(done, series, job),
+        "stationary": _in_words(job, [one.stationary for one in (low, done, high)]),
+        **_steady(deployment, job, prompt, output),
+        **held(deployment, memory, batch * plan.dp, round(prompt + output)),
+        "distance": distance_of(deployment.cluster.kernel, spread.layers),
+    }
+    middle, fast, slow = (_figures(one, deployment) for one in (done, low, high))
+    for name, value in middle.items():
+        if name == "interference_s":
+            continue
+        ends = [value, fast[name], slow[name]]
+        row[f"{name}_p10"], row[f"{name}_p90"] = min(ends), max(ends)
+    totals = (done.total.mean, low.total.mean, high.total.mean)
+    row["step_s_p10"], row["step_s_p90"] = min(totals), max(totals)
+    return Answered(timeline_of([], runs), memory, row, done)
+
+
+VARYING = ("burst", "ramp", "stages", "day", "trace")
+"""Arrivals that are not steady themselves."""
+
+
+def _in_words(job: Traffic, stationary: list[bool]) -> str:
+    if job.process in VARYING:
+        return "varies"
+    return "yes" if all(stationary) else "unsure" if any(stationary) else "no"
+
+
+def _figures(done: Served, deployment: Deployment) -> dict[str, float]:
+    """Columns that have an interval."""
+    gpus, number = deployment.plan.world, done.requests
+    rate = number / done.end
+    found = {
+        "ttft_s": done.ttft.mean,
+        "tpot_s": done.tpot.mean,
+        "requests_per_s": rate,
+        "output_tokens_per_s": done.outputs / done.end,
+        "output_tokens_per_s_per_user": 1 / done.tpot.mean if done.tpot.mean else 0.0,
+        "output_tokens_per_s_per_gpu": done.outputs / done.end / gpus,
+        "total_tokens_per_s": (done.prompts + done.outputs) / done.end,
+        "interference_s": done.parts[3] / max(done.outputs - number, 1),
+        "itl_s": done.tally.itl.mean,
+    }
+    for name, sample in _samples(done).items():
+        values = sample.percentiles(SHARES)
+        found |= {f"{name}_{share:.0f}th_s": value for share, value in zip(SHARES, values, strict=True)}
+    return found | {
+        "slo_goodput": done.good / done.end,
+        "queue_s": done.parts[1] / number,
+        "own_prompt_s": done.parts[2] / number,
+    }
+
+
+def _samples(done: Served) -> Mapping[str, Sample]:
+    return {"ttft": done.ttft, "tpot": done.tpot, "itl": done.tally.itl, "e2e": done.total}
+
+
+def _state(done: Served, series: list[dict[str, float]], job: Traffic) -> dict[str, Any]:
+    """Columns of the load, and of the server's state over time."""
+    tally, width = done.tally, done.tally.series.width
+    blocks, seconds = done.rules.blocks * done.replicas, done.end * done.replicas
+
+    def mean(name: str) -> float:
+        return sum(row[name] for row in series) * width / done.end
+
+    open_load = job.process not in ("closed", "burst") and done.last_sent > 0
+    return {
+        "arrival_rate": done.requests / (done.last_sent if open_load else done.end),
+        "requests_served": done.requests,
+        "duration_s": done.end,
+        "waiting": mean("waiting"),
+        "running": mean("running"),
+        "cache_use": mean("used") / blocks,
+        "most_cache_use": tally.most_used / done.rules.blocks,
+        "hit_rate": done.hit_rate,
+        "preemptions": tally.preemptions,
+        "busy": tally.busy_s / seconds,
+    }
+
+
+def _steady(deployment: Deployment, job: Traffic, prompt: float, output: float) -> dict[str, float]:
+    """TTFT and TPOT of the closed form at the mean lengths; none where the load has no steady state."""
+    length, tokens = max(round(prompt), 1), max(round(output), 2)
+    cached = min(job.prefix_tokens, length - 1)
+    try:
+        done: Serving
+        if job.process == "closed" and job.clients is not None:
+            done = serve(deployment, Load(job.clients, length, tokens, cached))
+        elif job.rate is not None and job.process in ("poisson", "constant", "gamma"):
+            done = serve_at_rate(deployment, job.rate, length, tokens, cached)
+        else:
+            return {}
+    except InputError:
+        return {}
+    return {"steady_ttft_s": done.ttft, "steady_tpot_s": done.tpot}

@@ -1,0 +1,1 @@
+"""How much a server takes within limits, and how many GPUs a load needs."""

@@ -1,0 +1,61 @@
+"""A request: what a client sends, and what became of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Path = tuple[tuple[Any, int], ...]
+"""Prefixes that a prompt shares with others, outermost first: the name of each, and the token at which it ends."""
+
+
+class Request:
+    """A request of a client. Times are in s.
+
+    number, sent
+        Its place in the load, and when its client sends it.
+    prompt, output
+        Tokens.
+    path
+        Prefixes that it shares with others.
+    follows
+        The next request of the same conversation and the pause before it; None at the end.
+    arrival, admitted, first, last
+        When it reaches the engine, joins a step for the first time, has its first and its last token.
+    made, hit, again, preempted
+        Output tokens it has, prompt tokens found in the cache, tokens computed once more, how often it lost its place.
+    ready
+        True if another engine has computed its prompt.
+    left, offset, blocks, extra, lost
+        Of the replica that it runs on: prompt tokens yet to compute, tokens in the cache less the tick, blocks of its
+        own, the replica's seconds of other prompts when it began to decode, and when it lost its place.
+    interfered
+        Seconds in which its decodes waited for prompts of others.
+    """
+
+    __slots__ = (
+        "admitted", "again", "arrival", "blocks", "extra", "first", "follows", "hit", "interfered", "last", "left",
+        "lost", "made", "number", "offset", "output", "path", "preempted", "prompt", "ready", "sent",
+    )  # fmt: skip
+
+    def __init__(
+        self, number: int, sent: float, prompt: int, output: int, path: Path = (),
+        follows: tuple[Request, float] | None = None,
+    ) -> None:  # fmt: skip
+        self.number, self.sent, self.prompt, self.output = number, sent, prompt, output
+        self.path, self.follows = path, follows
+        self.arrival = sent
+        self.admitted = self.first = self.last = -1.0
+        self.made = self.hit = self.again = self.preempted = 0
+        self.offset = self.blocks = self.left = 0
+        self.extra = self.interfered = self.lost = 0.0
+        self.ready = False
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that have to be in the cache before it makes its next one: the prompt, and after a loss its output."""
+        return self.prompt + self.made
+
+    @property
+    def longest(self) -> int:
+        """Tokens of it that the cache ever holds: its last token is never written."""
+        return self.prompt + self.output - 1

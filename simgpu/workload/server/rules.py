@@ -1,0 +1,52 @@
+"""Rules of an engine's scheduler, and how much it may hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The rules by which a replica forms its steps.
+
+    chunk
+        New tokens of a step at most: a token of each decode, then of prompts.
+    seats
+        Requests at a time at most.
+    blocks, block
+        Blocks of its cache, and tokens of each.
+    keeps
+        Whether blocks that are given back keep their contents (prefix caching).
+    mixes
+        Whether prompts and decodes share steps; else a step of prompts alone comes first, and decodes wait.
+    ahead
+        Whether a step is formed while the one before runs: a request that comes in the meantime joins the step after.
+    watermark
+        Share of the blocks that stay free when a request is admitted.
+    reserve, reserve_floor, reserve_steps, reserve_most
+        Share of the output tokens for which room is kept at admission, of at most so many tokens of a request: 0 (none;
+        where no block is left, the last to come gives its blocks back and is computed again), 1 (all: nothing is ever
+        computed again), or between; it falls to the floor over so many steps, and is back where a request lost its
+        place.
+    front_s
+        Seconds of a request outside the engine.
+    """
+
+    chunk: int
+    seats: int
+    blocks: int
+    block: int = 16
+    keeps: bool = True
+    mixes: bool = True
+    ahead: bool = False
+    watermark: float = 0.0
+    reserve: float = 0.0
+    reserve_floor: float = 0.0
+    reserve_steps: int = 0
+    reserve_most: int = 4096
+    front_s: float = 0.0
+
+    @property
+    def whole(self) -> bool:
+        """Whether a request gets the blocks of its whole output at once."""
+        return self.reserve >= 1.0

@@ -1,0 +1,166 @@
+"""What is counted while a server runs: gaps between tokens, samples of requests, and its state over time.
+
+Memory does not grow with the load: samples beyond `EXACT` are kept as counts in bins of a thousandth, and of the state
+over time there are at most `BINS` averages, two of which become one when the run outlasts them.
+"""
+
+from __future__ import annotations
+
+from array import array
+from math import ceil, exp, floor, log
+
+EXACT = 200_000
+"""Samples that are kept one by one."""
+
+FINE = 1000.0
+"""Bins in a factor of e."""
+
+BINS = 400
+"""Averages over time at most; at least half as many."""
+
+SERIES = ("running", "waiting", "used", "decoding")
+"""What a replica's state over time has: requests with a place and without, blocks in use, sequences that decode."""
+
+
+class Sample:
+    """Weighted values of one kind: their mean, and percentiles."""
+
+    def __init__(self) -> None:
+        self.values = array("d")
+        self.counts: dict[int, int] = {}
+        self.number, self.sum, self.most = 0, 0.0, 0.0
+
+    def add(self, value: float) -> None:
+        """Add a value."""
+        self.number += 1
+        self.sum += value
+        if self.number <= EXACT:
+            self.values.append(value)
+        else:
+            if self.values:
+                for one in self.values:
+                    self._count(one, 1)
+                self.values = array("d")
+            self._count(value, 1)
+
+    def add_many(self, value: float, times: int) -> None:
+        """Add a value several times: it is counted in its bin."""
+        self.number += times
+        self.sum += value * times
+        self._count(value, times)
+
+    def _count(self, value: float, times: int) -> None:
+        place = floor(log(value) * FINE) if value > 0 else -(10**6)
+        self.counts[place] = self.counts.get(place, 0) + times
+        self.most = max(self.most, value)
+
+    @property
+    def mean(self) -> float:
+        """Mean; 0 of nothing."""
+        return self.sum / self.number if self.number else 0.0
+
+    def percentiles(self, shares: tuple[float, ...]) -> tuple[float, ...]:
+        """Values below which so many percent lie, between neighbours in proportion (as numpy has it)."""
+        if not self.number:
+            return tuple(0.0 for _ in shares)
+        if self.values:
+            rows = sorted(self.values)
+            return tuple(_between(rows, share) for share in shares)
+        found, bins = [], sorted(self.counts.items())
+        for share in shares:
+            wanted, seen, place = share / 100 * (self.number - 1), 0, bins[-1][0]
+            for one, times in bins:
+                seen += times
+                if seen > wanted:
+                    place = one
+                    break
+            found.append(0.0 if place == -(10**6) else min(exp((place + 0.5) / FINE), self.most))
+        return tuple(found)
+
+    def curve(self, points: int = 200) -> list[tuple[float, float]]:
+        """(value, share of the values up to it), for a plot."""
+        shares = tuple(100 * i / points for i in range(points + 1))
+        return [(value, share / 100) for value, share in zip(self.percentiles(shares), shares, strict=True)]
+
+
+def _between(rows: list[float], share: float) -> float:
+    place = share / 100 * (len(rows) - 1)
+    low = floor(place)
+    high = min(ceil(place), len(rows) - 1)
+    return rows[low] + (rows[high] - rows[low]) * (place - low)
+
+
+class Series:
+    """Averages over time of a few numbers, and sums of events, in bins that widen as the run goes on."""
+
+    def __init__(self, names: tuple[str, ...], width: float = 0.05) -> None:
+        self.names, self.width = names, width
+        self.bins: list[list[float]] = []
+
+    def span(self, start: float, end: float, values: tuple[float, ...]) -> None:
+        """The numbers are `values` from start to end."""
+        while end >= BINS * self.width:
+            self._widen()
+        width, first, last = self.width, int(start / self.width), int(end / self.width)
+        while len(self.bins) <= last:
+            self.bins.append([0.0] * len(self.names))
+        for place in range(first, last + 1):
+            part = min(end, (place + 1) * width) - max(start, place * width)
+            found = self.bins[place]
+            for i, value in enumerate(values):
+                found[i] += value * part
+
+    def event(self, time: float, values: tuple[float, ...]) -> None:
+        """Something is added at a time: its rate is what the average says."""
+        while time >= BINS * self.width:
+            self._widen()
+        place = int(time / self.width)
+        while len(self.bins) <= place:
+            self.bins.append([0.0] * len(self.names))
+        found = self.bins[place]
+        for i, value in enumerate(values):
+            found[i] += value
+
+    def _widen(self) -> None:
+        self.width *= 2
+        pairs = [self.bins[i : i + 2] for i in range(0, len(self.bins), 2)]
+        self.bins = [[sum(values) for values in zip(*pair, strict=True)] for pair in pairs]
+
+    def rows(self) -> list[dict[str, float]]:
+        """A row for each bin: the time at its middle, and the averages."""
+        return [
+            {"time_s": (i + 0.5) * self.width, **{
+                name: value / self.width for name, value in zip(self.names, found, strict=True)
+            }}
+            for i, found in enumerate(self.bins)
+        ]  # fmt: skip
+
+
+class Tally:
+    """Counts of all replicas of a server together."""
+
+    def __init__(self) -> None:
+        self.itl = Sample()
+        self.series = Series(SERIES)
+        self.busy_s = self.prompt_s = 0.0
+        self.made = self.computed = self.hits = self.preemptions = self.most_used = 0
+
+    def gap(self, seconds: float, times: int) -> None:
+        """So many tokens came `seconds` after the one before."""
+        if times:
+            self.itl.add_many(seconds, times)
+
+    def gaps(self, first: float, rise: float, steps: int, times: int) -> None:
+        """Steps whose seconds rise by the same amount each, with a token of `times` sequences."""
+        while steps > 0:
+            same = steps if rise * steps < first / FINE else max(int(first / FINE / rise), 1)
+            same = min(same, steps)
+            self.itl.add_many(first + rise * (same - 1) / 2, times * same)
+            first += rise * same
+            steps -= same
+
+    def span(self, start: float, end: float, state: tuple[int, int, int, int]) -> None:
+        """A replica was busy with a step or several equal ones, in a state of `SERIES`."""
+        self.busy_s += end - start
+        self.most_used = max(self.most_used, state[2])
+        self.series.span(start, end, state)
