@@ -26,9 +26,9 @@ def graph(name, part="whole", dtype="fp16", **inputs):
 
 
 def parameters(name):
-    if name.startswith("whisper"):
-        return sum(graph(name, part).weights for part in ("encoder", "decoder"))
-    images = name in ("resnet-50", "convnext-tiny", "vit-base-patch16-224")
+    if name.startswith(("whisper", "t5-large", "bart")):
+        return sum(graph(name, part, tokens=64).weights for part in ("encoder", "decoder"))
+    images = name in ("resnet-50", "convnext-tiny", "vit-base-patch16-224", "efficientnet-b0")
     side = 224 if images else 64
     return graph(name, height=side, width=side, tokens=64).weights
 
@@ -48,6 +48,7 @@ FLOPS = [
     ("resnet-50", {"height": 224, "width": 224}, 2 * 4.1115e9),
     ("convnext-tiny", {"height": 224, "width": 224}, 2 * 4.46e9),
     ("vit-base-patch16-224", {}, 2 * 17.56e9),
+    ("efficientnet-b0", {"height": 224, "width": 224}, 2 * 0.39e9),  # Tan and Le 2019, table 2
     ("flux-dev-transformer", {"height": 128, "width": 128, "tokens": 512}, 74.4e12),
 ]
 
@@ -62,6 +63,30 @@ def test_flops_grow_with_what_there_is_more_of():
     assert graph("sd15-unet", batch=3, height=64, width=64, tokens=77).flops == pytest.approx(3 * one)
     wide = graph("sd15-unet", height=64, width=128, tokens=77).flops
     assert 2 * one < wide < 4 * one  # convolutions grow with pixels, attention with their square
+
+
+@pytest.mark.parametrize("name", ["t5-large", "bart-large-cnn"])
+def test_an_encoder_decoder_multiplies_by_its_weights(name):
+    """Two FLOPs for each weight and token; attention and tables aside, the cross keys and values with the encoder."""
+    for part, tokens in (("encoder", 32), ("decoder", 1)):
+        found = graph(name, part, tokens=32)
+        products = [(s.repeat, op) for s in found.segments for op in s.operators if op.kind == "matmul" and not op.over]
+        held = sum(repeat * op.n_size * op.k.size for repeat, op in products)
+        done = sum(repeat * op.flops for repeat, op in products)
+        assert done == 2 * tokens * held
+
+
+def test_an_encoder_decoder_runs_its_decoder_for_each_token():
+    one, two = (
+        simulate("h100-sxm", {"kind": "network", "tokens": 128, "output": n}, "t5-large", dtype="fp16") for n in (8, 16)
+    )
+    assert two.encoder_s == pytest.approx(one.encoder_s)
+    assert 2 * one.decoder_s <= two.decoder_s <= 2.1 * one.decoder_s
+
+
+def test_more_tokens_than_positions_are_refused():
+    with pytest.raises(InputError, match="1200 tokens are more than the 1024 positions"):
+        simulate("h100-sxm", {"kind": "network", "tokens": 1200}, "bart-large-cnn", dtype="fp16")
 
 
 @pytest.mark.parametrize("name", CATALOGUE.names("networks"))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from simgpu.errors import nearest, shown
 from simgpu.model.graph import ModelGraph
-from simgpu.model.networks import convnet, dit, encoders, mmdit, unet, vae, vae3d, whisper
+from simgpu.model.networks import convnet, dit, efficientnet, encoders, mmdit, seq2seq, unet, vae, vae3d, whisper
 from simgpu.model.networks.build import Builder, Inputs
 from simgpu.model.networks.config import Config
 
@@ -35,7 +35,9 @@ BUILDERS: Mapping[str, Mapping[str, Build]] = {
     "whisper": {"encoder": whisper.encoder, "decoder": whisper.decoder},
     "vit": {WHOLE: encoders.vit},
     "umt5": {WHOLE: encoders.umt5_encoder},
-    "t5": {WHOLE: encoders.t5_encoder, "encoder": encoders.t5_encoder},
+    "t5": {WHOLE: encoders.t5_encoder, "encoder": seq2seq.t5_pair_encoder, "decoder": seq2seq.t5_decoder},
+    "bart": {"encoder": seq2seq.bart_encoder, "decoder": seq2seq.bart_decoder},
+    "efficientnet": {WHOLE: efficientnet.efficientnet},
 }
 """Builders of the parts of each class."""
 

@@ -12,7 +12,8 @@ CLASSES = 1000
 """Of ImageNet, where a file names none."""
 
 
-def _classes(config: Config) -> int:
+def classes_of(config: Config) -> int:
+    """Classes that a network of images tells apart."""
     labels = config.get("id2label")
     return len(labels) if isinstance(labels, dict) and len(labels) > 2 else config.count("num_labels", CLASSES)
 
@@ -49,7 +50,7 @@ def resnet(config: Config, b: Builder) -> None:
             size = _residual(b, (now, width), size, 2 if down else 1, kind)
             now = width
     b.elementwise("average", b.rows(size[0] * size[1]), now, writes=0)
-    b.linear("classifier", b.batch, _classes(config), now)
+    b.linear("classifier", b.batch, classes_of(config), now)
 
 
 def _residual(b: Builder, widths: tuple[int, int], size: tuple[int, int], stride: int, kind: str) -> tuple[int, int]:
@@ -98,4 +99,4 @@ def convnext(config: Config, b: Builder) -> None:
         now = width
     b.elementwise("average", b.rows(size[0] * size[1]), now, writes=0)
     b.layer_norm("norm", b.batch, now)
-    b.linear("classifier", b.batch, _classes(config), now)
+    b.linear("classifier", b.batch, classes_of(config), now)

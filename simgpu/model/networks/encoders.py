@@ -19,7 +19,10 @@ def activate(b: Builder, config: Config, key: str, tokens: int, width: int, defa
         b.activation("activation", b.rows(tokens), width)
 
 
-def _layer(b: Builder, config: Config, tokens: int, h: int, heads: int, inner: int, causal: bool) -> None:
+def encoder_layer(
+    b: Builder, config: Config, tokens: int, h: int, heads: int, inner: int, causal: bool = False,
+    act: str = "hidden_act",
+) -> None:  # fmt: skip
     """A layer with biases and two layer norms, whichever side they stand on."""
     rows = b.rows(tokens)
     b.layer_norm("norm1", rows, h)
@@ -29,7 +32,7 @@ def _layer(b: Builder, config: Config, tokens: int, h: int, heads: int, inner: i
     b.elementwise("add1", rows, h, reads=2)
     b.layer_norm("norm2", rows, h)
     b.linear("fc1", rows, inner, h)
-    activate(b, config, "hidden_act", tokens, inner)
+    activate(b, config, act, tokens, inner)
     b.linear("fc2", rows, h, inner)
     b.elementwise("add2", rows, h, reads=2)
 
@@ -45,14 +48,14 @@ def clip_text(config: Config, b: Builder) -> None:
     b.embedding("embedding", tokens, config.count("vocab_size"), h, positions)
     b.elementwise("positions", b.rows(tokens), h, reads=2)
     with b.segment("layers", config.count("num_hidden_layers")):
-        _layer(b, config, tokens, h, heads, config.count("intermediate_size"), causal=True)
+        encoder_layer(b, config, tokens, h, heads, config.count("intermediate_size"), causal=True)
     b.layer_norm("norm", b.rows(tokens), h)
     if any("Projection" in str(one) for one in config.get("architectures", [])):
         b.linear("projection", b.batch, config.count("projection_dim"), h, bias=False)
 
 
 def bert(config: Config, b: Builder) -> None:
-    """BERT, RoBERTa and embedding models made of them: an encoder, and its pooler where the file keeps one."""
+    """BERT, RoBERTa, embedding models and rerankers made of them: an encoder, a pooler, a classifier where one is."""
     h, heads = config.count("hidden_size"), config.count("num_attention_heads")
     config.divides(heads, h, "num_attention_heads", "hidden_size")
     tokens, positions = b.inputs.tokens or 512, config.count("max_position_embeddings", 512)
@@ -64,9 +67,12 @@ def bert(config: Config, b: Builder) -> None:
     b.elementwise("positions", rows, h, reads=3)
     b.layer_norm("norm", rows, h)
     with b.segment("layers", config.count("num_hidden_layers")):
-        _layer(b, config, tokens, h, heads, config.count("intermediate_size"), causal=False)
+        encoder_layer(b, config, tokens, h, heads, config.count("intermediate_size"), causal=False)
     b.linear("pooler", b.batch, h, h)
     b.activation("pooler_tanh", b.batch, h)
+    if any("SequenceClassification" in str(one) for one in config.get("architectures", [])):  # rerankers
+        labels = config.get("id2label")
+        b.linear("classifier", b.batch, len(labels) if isinstance(labels, dict) else config.count("num_labels", 2), h)
 
 
 def vit(config: Config, b: Builder) -> None:
@@ -83,7 +89,7 @@ def vit(config: Config, b: Builder) -> None:
     b.elementwise("to_tokens", b.rows(tokens), h)
     b.elementwise("positions", b.rows(tokens), h, reads=2, weights=h + h * ((image // patch) ** 2 + 1))
     with b.segment("layers", config.count("num_hidden_layers")):
-        _layer(b, config, tokens, h, heads, config.count("intermediate_size"), causal=False)
+        encoder_layer(b, config, tokens, h, heads, config.count("intermediate_size"), causal=False)
     b.layer_norm("norm", b.rows(tokens), h)
     labels = config.get("id2label")
     classes = len(labels) if isinstance(labels, dict) else config.get("num_labels", 0)
@@ -121,8 +127,7 @@ def rms(b: Builder, tokens: int, width: int) -> None:
 def t5_layers(config: Config, b: Builder, tokens: int, layers: int) -> None:
     """Layers of T5's encoder. Attention adds a bias to its scores, which pass memory (T5Attention)."""
     h, heads, dim = config.count("d_model"), config.count("num_heads"), config.count("d_kv", 64)
-    inner, rows = config.count("d_ff"), b.rows(tokens)
-    gated = config.word("feed_forward_proj", "relu").startswith("gated")
+    rows = b.rows(tokens)
     with b.segment("layers", layers):
         rms(b, tokens, h)
         b.linear("qkv", rows, heads * dim, h, bias=False, times=3)
@@ -130,10 +135,17 @@ def t5_layers(config: Config, b: Builder, tokens: int, layers: int) -> None:
         b.linear("out", rows, h, heads * dim, bias=False)
         b.elementwise("add1", rows, h, reads=2)
         rms(b, tokens, h)
-        b.linear("wi", rows, inner, h, bias=False, times=1 + gated)
-        for _ in range(8 if gated else 1):
-            b.activation("activation", rows, inner)
-        if gated:
-            b.elementwise("gate", rows, inner, reads=2)
-        b.linear("wo", rows, h, inner, bias=False)
-        b.elementwise("add2", rows, h, reads=2)
+        t5_feed_forward(config, b, tokens)
+
+
+def t5_feed_forward(config: Config, b: Builder, tokens: int) -> None:
+    """The feed-forward of T5, gated in version 1.1, and the addition behind it."""
+    h, inner, rows = config.count("d_model"), config.count("d_ff"), b.rows(tokens)
+    gated = config.word("feed_forward_proj", "relu").startswith("gated")
+    b.linear("wi", rows, inner, h, bias=False, times=1 + gated)
+    for _ in range(8 if gated else 1):
+        b.activation("activation", rows, inner)
+    if gated:
+        b.elementwise("gate", rows, inner, reads=2)
+    b.linear("wo", rows, h, inner, bias=False)
+    b.elementwise("add2", rows, h, reads=2)
