@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from simgpu.errors import InputError, shown
-from simgpu.reading import read_bytes
+from simgpu.reading import read_bytes, what_it_is
 
 MAX_BYTES = 1_000_000
 MAX_JSON = 10_000_000
@@ -191,6 +191,8 @@ def read_text(file: Source, most: int = MAX_BYTES) -> str:
             raise InputError(f"is larger than {MAX_BYTES:,} letters, expected a short text", file=file)
         return file.text
     raw = read_bytes(file, most)
+    if other := what_it_is(raw):
+        raise InputError(other, file=file)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -25,6 +25,30 @@ def built_in_folder() -> Path:
     return installed if installed.is_dir() else package.parent
 
 
+WEIGHTS = "a model is the config.json beside it, which names its shape"
+"""What to say of files that hold weights."""
+
+_KINDS = (
+    (b"PK\x03\x04", f"is an archive, such as PyTorch's weights; {WEIGHTS}"),
+    (b"GGUF", f"is a GGUF file of weights; {WEIGHTS}"),
+    (b"\x89HDF", f"is an HDF5 file, such as Keras' weights; {WEIGHTS}"),
+    (b"\x1f\x8b", "is compressed; expected text"),
+    (b"%PDF", "is a PDF; expected text"),
+    (b"\x7fELF", "is a program; expected text"),
+    (b"PAR1", "is a Parquet file; expected text"),
+)
+"""How files that are no text begin, and what they are."""
+
+
+def what_it_is(start: bytes) -> str:
+    """What a file is in words, by its first bytes, where it is of a kind that is given for text by mistake; else ''."""
+    if start[8:10] == b'{"' and 2 <= int.from_bytes(start[:8], "little") < 1 << 30:
+        return f"is a safetensors file of weights; {WEIGHTS}"
+    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return f"is a pickle, such as PyTorch's weights; {WEIGHTS}"
+    return next((said for begin, said in _KINDS if start.startswith(begin)), "")
+
+
 def read_bytes(file: Path, most: int, expected: str = "a short text file") -> bytes:
     """The content of a file of at most `most` bytes; a pipe is read to its end. Raises `InputError`."""
     try:
@@ -38,7 +62,7 @@ def read_bytes(file: Path, most: int, expected: str = "a short text file") -> by
     except ValueError as error:  # a name with a zero byte, or one that is no text
         raise InputError(f"cannot be read ({error})", file=file) from None
     if len(raw) > most:
-        raise InputError(f"is larger than {most:,} bytes, expected {expected}", file=file)
+        raise InputError(what_it_is(raw) or f"is larger than {most:,} bytes, expected {expected}", file=file)
     return raw
 
 

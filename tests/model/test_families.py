@@ -1,6 +1,7 @@
 """Families of models: counts against transformers' own classes, their files, and what a wrong file says."""
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -177,3 +178,30 @@ def _without(tmp_path, key):
     file = tmp_path / "less.json"
     file.write_text(json.dumps({k: v for k, v in {**USUAL, "model_type": "newarch"}.items() if k != key}))
     return str(file)
+
+
+# ---- files that are no configuration ----------------------------------------------------------------------
+
+HEADER = b'{"w": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        (
+            "model.safetensors",
+            len(HEADER).to_bytes(8, "little") + HEADER + bytes(4),
+            "is a safetensors file of weights",
+        ),
+        ("large.safetensors", len(HEADER).to_bytes(8, "little") + HEADER + bytes(10**7), "is a safetensors file"),
+        ("model.pkl", pickle.dumps({"w": [1.0]}), "is a pickle, such as PyTorch's weights"),
+        ("pytorch_model.bin", b"PK\x03\x04" + bytes(60), "is an archive, such as PyTorch's weights"),
+        ("model.gguf", b"GGUF\x03\0\0\0" + bytes(60), "is a GGUF file of weights"),
+        ("config.json", len(HEADER).to_bytes(8, "little") + HEADER + bytes(4), "is a safetensors file of weights"),
+    ],
+)
+def test_a_file_of_weights_says_what_it_is(tmp_path, name, content, says):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=says) as error:
+        Catalogue().model(str(tmp_path / name))
+    assert "config.json beside it" in str(error.value) and "\n" not in str(error.value)
