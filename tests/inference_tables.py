@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from simgpu.catalog import Catalogue
 from simgpu.cli import main
 from simgpu.lab.validation.adapters.reader import Reader
+from simgpu.lab.validation.batches import Bench, Machine
 from simgpu.lab.validation.command import PUBLISHED
 from simgpu.lab.validation.sources import aic_e2e_inference, known, llamacpp_inference, neusight_e2e
 from simgpu.lab.validation.tables import read_table
@@ -65,6 +66,9 @@ def folder(tmp_path, **tables):
     return tmp_path
 
 
+MACHINE = Machine("h100-sxm", Catalogue().spec("gpus", "h100-sxm"), Bench(Catalogue()))
+
+
 def run(*options, target="inference"):
     return CliRunner().invoke(main, ["validate", target, *map(str, options)])
 
@@ -83,6 +87,6 @@ def asked(tmp_path):
         file = folder(tmp_path, **{source: rows}) / f"{source}.csv"
         table = read_table(source, file, known()[source].adapter("inference").columns)
         translate = TRANSLATE[source]
-        return [list(translate(Reader(table, row), Catalogue())) for row in range(len(table))]
+        return [list(translate(Reader(table, row, MACHINE))) for row in range(len(table))]
 
     return read

@@ -107,7 +107,8 @@ def test_a_wrong_argument_is_one_line(name, parameter, tmp_path, monkeypatch):
 
 def test_the_line_names_argument_value_and_what_was_expected():
     with pytest.raises(
-        TypeError, match=r"^model: 7 is of type int; expected text or a model from load_model$"
+        TypeError,
+        match=r"^model: 7 is of type int; expected text or a model from load_model or a network of a Catalogue$",
     ) as caught:
         simgpu.simulate("dgx-h100", simgpu.Prefill(tokens=8), 7)
     assert isinstance(caught.value, InputError)

@@ -21,7 +21,7 @@ NEITHER = {
     *("memory_verdict", "memory_event"),
     "evaluated_steps",
     *("arrival_rate", "requests_served", "running", "cache_use", "busy", "stationary"),
-    *("stack", "height", "width", "frames", "steps"),
+    *("stack", "height", "width", "frames", "denoising_steps"),
 }
 EVERY = (*COLUMNS, *COST.values())
 

@@ -24,7 +24,7 @@ from simgpu.cli.base import (
 
 @main.command(
     short_help="Serve the load of a benchmark's command line.",
-    epilog="""Example: simgpu serve llama-3.1-8b --cluster dgx-h100 --like "vllm bench serve --request-rate 8" """,
+    epilog="Example: simgpu serve qwen3-8b --cluster dgx-h100 --like 'vllm bench serve'",
 )
 @click.argument("model", required=False, default="")
 @click.option("--cluster", required=True, metavar="NAME", help="Cluster or node.")
@@ -62,7 +62,7 @@ def serve(
 
 
 @main.command(
-    short_help="Find the largest load within limits, and the fewest GPUs for a load.",
+    short_help="Find the largest load within limits, or the fewest GPUs.",
     epilog="Example: simgpu capacity capacity_plan",
 )
 @file_argument

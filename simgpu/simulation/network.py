@@ -117,7 +117,7 @@ def _shape(what: Asked, pipeline: Pipeline) -> dict[str, Any]:
     if fields.unit == "video":
         shape["frames"] = what.frames
     if fields.steps:
-        shape["steps"] = what.steps
+        shape["denoising_steps"] = what.steps
     return shape
 
 

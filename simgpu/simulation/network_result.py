@@ -26,7 +26,7 @@ class NetworkResult(Result):
     """Of images, pixels (px)."""
     frames: int | None = None
     """Of a video."""
-    steps: int | None = None
+    denoising_steps: int | None = None
     """Denoising steps of an image."""
     item_s: float
     """Step_s / batch: seconds for each image, video, piece of audio or sequence (s)."""

@@ -188,7 +188,7 @@ def test_an_interval_outside_the_measured_version_is_wider_by_what_lies_between_
     assert known["tpot_s"] == other["tpot_s"]  # they differ in memory alone
     for end in ("tpot_s_p10", "tpot_s_p90"):
         near = abs(log(known[end] / known["tpot_s"]))
-        assert abs(log(other[end] / other["tpot_s"])) == pytest.approx(hypot(near, component("served", SOFTWARE).reach))
+        assert abs(log(other[end] / other["tpot_s"])) == pytest.approx(hypot(near, component("rate", SOFTWARE).reach))
     assert "software version never measured" in other["distance"] and "software" not in known["distance"]
 
 
