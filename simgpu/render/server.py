@@ -33,7 +33,7 @@ def server_figure(served: Any, words: str) -> Figure:
 
 def _first_tokens(panel: Axes, served: Any) -> None:
     """Percentiles of TTFT by the time at which requests were sent."""
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     sent = [record[1] for record in served.records]
     width = max(served.last_sent, 1e-9) / WINDOWS
@@ -44,7 +44,9 @@ def _first_tokens(panel: Axes, served: Any) -> None:
         points = [((i + 0.5) * width, _percentile(some, share)) for i, some in enumerate(groups) if some]
         panel.plot(*zip(*points, strict=True), color=colour, label=f"P{share}", lw=1.8)
     panel.set_yscale("log")
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panel.yaxis.set_major_formatter(FuncFormatter(_seconds))
+    panel.yaxis.set_minor_formatter(NullFormatter())
     _named(panel, "Time to first token", "Sent at (s)", "TTFT (s)")
 
 
