@@ -47,6 +47,7 @@ def _first_tokens(panel: Axes, served: Any) -> None:
     panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panel.yaxis.set_major_formatter(FuncFormatter(_seconds))
     panel.yaxis.set_minor_formatter(NullFormatter())
+    panel.set_ylim(top=2 * panel.get_ylim()[1])  # room for the legend
     _named(panel, "Time to first token", "Sent at (s)", "TTFT (s)")
 
 
