@@ -24,21 +24,23 @@ from pathlib import Path
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-OTHERS = ("docs/calibration.md", "docs/review.md", "docs/sweeps.md")
-"""Pages whose commands need a GPU, or a cluster, or files that a test of their own follows."""
+OTHERS = ("docs/calibration.md", "docs/sweeps.md")
+"""Pages whose commands need a GPU, or a cluster."""
 PICTURES = {
     "search_front": ("search gpt3_search", "front"),
     "sensitivity_llama405b": ("sensitivity llama405b_16k --case 2", "tornado"),
 }
 """Pictures that no experiment file asks for: name in docs/images, the command, name of its plot."""
+WHOLE = {"review.md": "152"}
+"""Pages that show whole outputs, with the characters of a line of the terminal."""
 BYTES = 150_000
 LIKE, FAR = 0.5, 0.03
 """Least likeness (0 to 1) of a line to the one that it replaces; what it loses for each line that is passed over."""
 
 
-def run(command: str, folder: str) -> list[str]:
-    """Lines that a command prints in a folder, errors among them."""
-    environment = os.environ | {"COLUMNS": "240", "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
+def run(command: str, folder: str, page: str = "") -> list[str]:
+    """Lines that a command prints in a folder, errors among them, as wide as its page shows them."""
+    environment = os.environ | {"COLUMNS": WHOLE.get(page, "240"), "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
     words = [sys.executable, "-m", "simgpu", *shlex.split(command)]
     done = subprocess.run(words, cwd=folder, env=environment, stdout=-1, stderr=-2, text=True, check=False)
     return [line.rstrip() for line in done.stdout.splitlines()]
@@ -82,6 +84,8 @@ def page(path: Path) -> None:
     """Refresh the blocks of a page."""
     lines, made = path.read_text().split("\n"), list[str]()
     with tempfile.TemporaryDirectory() as folder:
+        for name, text in re.findall(r"```yaml\n# (\S+\.yaml)\n(.*?)```", path.read_text(), flags=re.S):
+            Path(folder, name).write_text(text)
         at = 0
         while at < len(lines):
             made.append(lines[at])
@@ -103,8 +107,12 @@ def page(path: Path) -> None:
             while shown and not shown[-1].strip():
                 shown.pop()
                 at -= 1
-            if shown:
-                body = refreshed([one.removeprefix(indent) for one in shown], run(command, folder), path.name)
+            said = run(command, folder, path.name)
+            if shown and path.name in WHOLE:
+                said = [one for one in said if not re.match(r"(data|plot|store|trace)\b.*:|$", one)]
+                made += ["", *(f"{indent}{one}" for one in said)]
+            elif shown:
+                body = refreshed([one.removeprefix(indent) for one in shown], said, path.name)
                 made += [indent + one if one else "" for one in body]
     text = "\n".join(made)
     if text != path.read_text():
