@@ -116,7 +116,7 @@ def _sc21_other(row: Reader) -> Iterable[MeasuredStep | str]:
     if row.word("sharding") == "zero3":
         plan = Plan(**split, zero=3, micro_batch=micro, recompute="full")
         numerics = (("gradients", "fp16"), ("reduce", "fp16"), ("flash", False))
-        return _stated(row, _megatron(row, plan, "megatron-2021", SELENE, numerics))
+        return _stated(row, _megatron(row, plan, "deepspeed", SELENE, numerics))
     stage = row.count("num_layers") // split["pp"]
     cases = []
     for vp in _divisors(stage, 1, 2, 4):
