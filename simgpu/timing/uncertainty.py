@@ -215,14 +215,17 @@ def residual(
     new = -hypot(stretch * log(own.low), beyond), hypot(stretch * log(own.high), beyond)
     if ARCHITECTURE in layers:  # as unsure as other architectures were
         low, high = (min(low, new[0]), max(high, new[1])) if mine else new
+        if library != DEFAULT:  # and no surer than with the constants of a relative
+            relative, _ = _nearest(op, stratum, ANY, REGIMES[1], library)
+            low, high = min(low, log(relative.low)), max(high, log(relative.high))
         systematic, independent = beyond / _Z90, stretch * log(own.high / own.low) / 2 / _Z90
     elif regime != REGIMES[0]:  # between GPUs whose own constants were measured, and a new architecture
         if not mine:
             low, high = max(low, new[0]), min(high, new[1])
-        relative = component(of, RELATIVE).reach
+        reached = component(of, RELATIVE).reach
         for row in _own(op, stratum, architecture, library):
-            low = min(low, -hypot(log(row.low), relative))
-            high = max(high, hypot(log(row.high), relative))
+            low = min(low, -hypot(log(row.low), reached))
+            high = max(high, hypot(log(row.high), reached))
     more = reach(of, (layers - {ARCHITECTURE}) | (set() if seen else {SOURCE}))
     alone = component(of, LIBRARY).reach if SOFTWARE in layers else 0.0
     ends = widened(exp(low), exp(high), hypot(more, alone))

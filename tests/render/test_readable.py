@@ -57,7 +57,15 @@ ASKED = {
 
 
 def test_every_kind_of_plot_is_looked_at_here():
-    of_runs = {"memory", "pipeline", "roofline", "timeline", "topology", "tornado"}  # the last: test_tornado.py
+    of_runs = {
+        "memory",
+        "pipeline",
+        "roofline",
+        "server",
+        "timeline",
+        "topology",
+        "tornado",
+    }  # the last: test_tornado.py
     assert set(Kind.__args__) == set(ASKED) | of_runs and set(ROW_KINDS) == set(ASKED)
 
 
