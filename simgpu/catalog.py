@@ -1,10 +1,7 @@
-"""Where specifications are found, and how their files become checked objects.
+"""How the files of the catalogue become checked objects; `simgpu.catalog_files` says where they are.
 
-Folders are searched in this order: those given by hand (`--catalog DIR`, `Catalogue(DIR)`), those in the
-environment variable `SIMGPU_CATALOG` (separated like PATH), the catalogue that comes with simgpu. Each holds
-`gpus/`, `nodes/`, `clusters/`, `links/`, `architectures/` (directly or under `hardware/`), `models/`, `frameworks/`,
-`runtimes/` and `experiments/`. Names are file names without their ending; what stands after an '@' in the name of a
-GPU derives another from it (`h100-sxm@1g.10gb`, `h100-sxm@500W`; see `simgpu.hardware.derive`).
+Names are file names without their ending; what stands after an '@' in the name of a GPU derives another from it
+(`h100-sxm@1g.10gb`, `h100-sxm@500W`; see `simgpu.hardware.derive`).
 """
 
 from __future__ import annotations
@@ -17,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simgpu.arguments import PATH, TEXT, takes
-from simgpu.documents import Document, read_json, read_yaml
+from simgpu.catalog_files import CatalogueFiles
+from simgpu.documents import Document, read_json
 from simgpu.errors import InputError, members, nearest
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.derive import MARK, base_name, derive, is_slice
@@ -45,7 +43,6 @@ from simgpu.model.networks.pipeline import Pipeline
 from simgpu.model.published import ModelSource, without_format
 from simgpu.model.quantised import SECTION
 from simgpu.overrides import Override, blamer, by_root, of_derived_peak, overridden, settled
-from simgpu.reading import built_in_folder
 from simgpu.schema_errors import MISSING_TOO, Blame, validate
 
 if TYPE_CHECKING:  # they need numpy
@@ -70,72 +67,17 @@ TEMPLATES = ("gpus", "nodes", "clusters")
 """Kinds of files that `simgpu new` writes a template of."""
 
 
-class Catalogue:
+class Catalogue(CatalogueFiles):
     """Specifications by name."""
 
     @takes(folders=PATH)
     def __init__(self, *folders: str | Path) -> None:
-        extra = [Path(folder) for folder in folders]
-        for folder in extra:
-            if not os.path.isdir(folder):
-                raise InputError("no such folder", file=folder, key="catalog")
-            if not any(
-                os.path.isdir(folder / kind)
-                for kind in (*KINDS, "hardware", "models", "families", "experiments", "frameworks", "runtimes")
-            ):
-                raise InputError(
-                    "holds no gpus, nodes, clusters, models, families, frameworks, runtimes or experiments",
-                    file=folder,
-                    key="catalog",
-                )
-        for entry in os.environ.get("SIMGPU_CATALOG", "").split(os.pathsep):
-            if entry:
-                if not os.path.isdir(entry):
-                    raise InputError("no such folder", file=entry, key="SIMGPU_CATALOG")
-                extra.append(Path(entry))
-        self.folders = [*extra, built_in_folder()]
-        self._index: dict[str, dict[str, Path]] = {}
-        self._documents: dict[Path, Document] = {}
+        super().__init__(*folders)
         self._specs: dict[Path, CatalogueFile] = {}
         # of GPUs that are derived by name there are as many as users write
         self._walked: Region[str, tuple[GPUSpec | ArchitectureSpec, Flat]] = Region(DERIVED)
         self._calibrations: Region[tuple[str, tuple[str, ...]], tuple[GPUSpec, Calibration]] = Region(DERIVED)
         self._made: Region[str, GPUSpec] = Region(DERIVED)
-
-    # ---- finding -------------------------------------------------------------------------------------
-
-    @takes(kind=TEXT)
-    def names(self, kind: str) -> list[str]:
-        """Names of all files of a kind, sorted."""
-        return sorted(self._files(kind))
-
-    def find(self, kind: str, name: str) -> Path | None:
-        """The file of that name, from the first folder that has it; of a derived GPU or model, that of its base."""
-        files = self._files(kind)
-        return files.get(name) or (files.get(base_name(name)) if kind in ("gpus", "models") else None)
-
-    def _files(self, kind: str) -> dict[str, Path]:
-        """File by name; folders are looked into once."""
-        if kind not in self._index:
-            files: dict[str, Path] = {}
-            endings = (".json",) if kind in ("models", "components") else (".yaml", ".yml")
-            inside = {"networks": ("models",), "components": ("models/components", "components")}.get(
-                kind, (kind, f"hardware/{kind}")
-            )
-            places = [folder / place for folder in self.folders for place in inside]
-            for file in chain.from_iterable(sorted(place.iterdir()) for place in places if place.is_dir()):
-                if file.suffix in endings and file.is_file() and file.stem != "SOURCES":
-                    files.setdefault(file.stem, file)
-            self._index[kind] = files
-        return self._index[kind]
-
-    # ---- loading -------------------------------------------------------------------------------------
-
-    def document(self, file: Path) -> Document:
-        """A file's data; every file is read once."""
-        if file not in self._documents:
-            self._documents[file] = read_json(file) if file.suffix == ".json" else read_yaml(file)
-        return self._documents[file]
 
     def spec(
         self, kind: str, name: str, overrides: Sequence[Override] = (), blame: Blame | None = None

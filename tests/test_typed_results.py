@@ -17,6 +17,7 @@ from simgpu.simulation.inference_result import (
     BatchResult,
     InferenceResult,
     MixedStepResult,
+    ServerResult,
     ServingResult,
     TrafficResult,
 )
@@ -25,8 +26,8 @@ from simgpu.simulation.result import Interval, Result, SplitResult
 from simgpu.simulation.step_result import StepResult, TrainingResult
 
 CLASSES = (
-    Result, SplitResult, StepResult, TrainingResult, InferenceResult, BatchResult, MixedStepResult, ServingResult,
-    TrafficResult,
+    Result, SplitResult, StepResult, TrainingResult, InferenceResult, BatchResult, MixedStepResult, ServerResult,
+    ServingResult, TrafficResult,
     NetworkResult,
 )  # fmt: skip
 NO_COLUMNS = {"execution", "memory", "inputs", "order", "labels", "HEADLINE", "draw", "served"}

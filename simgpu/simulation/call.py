@@ -172,20 +172,31 @@ def simulate(
     if isinstance(workload, Deployed):
         run = runtime_of(workload, catalogue or usual_catalogue())
         return _infer(cluster, workload, model, plan, how, run, draft)
-    dtype, sums = how.dtype, how.sums
-    kernels = KernelModel(cluster, sustained=how.sustained(workload))
-    kernels.peak(dtype, sums)  # refuse a dtype the GPU lacks, even where nothing would use it
-
-    for key, own, own_sums in workload.own_dtypes() if isinstance(workload, OperatorList) else ():
-        kernels.peak(own, own_sums, key=key)
-
     if isinstance(workload, Training):
         stack = how.framework
+        _kernels(cluster, workload, how)
         if isinstance(stack, str):
             stack = (catalogue or usual_catalogue()).framework(stack)
         return _train(cluster, workload, model, plan, how, stack)
-    _check_plan(plan, workload.kind)
     assert isinstance(workload, (Prefill, OperatorList))
+    return _run_graph(cluster, workload, model, plan, how)
+
+
+def _kernels(cluster: Cluster, workload: Workload, how: RunOptions) -> KernelModel:
+    """The kernels of a job. Raises `InputError` for a dtype the GPU lacks, even where nothing would use it."""
+    kernels = KernelModel(cluster, sustained=how.sustained(workload))
+    kernels.peak(how.dtype, how.sums)
+    return kernels
+
+
+def _run_graph(
+    cluster: Cluster, workload: Prefill | OperatorList, model: TransformerConfig | None, plan: Plan, how: RunOptions
+) -> StepResult:
+    """A prefill or a list of operators, once over all ranks."""
+    dtype, sums, kernels = how.dtype, how.sums, _kernels(cluster, workload, how)
+    for key, own, own_sums in workload.own_dtypes() if isinstance(workload, OperatorList) else ():
+        kernels.peak(own, own_sums, key=key)
+    _check_plan(plan, workload.kind)
     graph = workload.graph(model, plan, dtype, sums)
     program = shard(graph, plan)
     execution = execute(program, plan, cluster, kernels, how.algorithm, how.protocol)

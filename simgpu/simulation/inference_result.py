@@ -142,7 +142,39 @@ class MixedStepResult(InferenceResult):
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
-class ServingResult(InferenceResult):
+class ServerResult(InferenceResult):
+    """A server, in its steady state or request by request."""
+
+    ttft_s: float
+    """Time to first token: of the last prompt of a batch; of a server the mean, with queueing (s)."""
+    ttft_s_p10: float
+    ttft_s_p90: float
+    tpot_s: float
+    """Time per output token after the first, as engines' benchmarks count: (end to end - TTFT) / (output - 1) (s)."""
+    tpot_s_p10: float
+    tpot_s_p90: float
+    interference_s: float
+    """Part of a server's TPOT: time that prompts of other clients take (s)."""
+    output_tokens_per_s: float
+    """Output tokens per second, all users: of a batch while it decodes, of a server on average (tokens/s)."""
+    output_tokens_per_s_p10: float
+    output_tokens_per_s_p90: float
+    output_tokens_per_s_per_user: float
+    """1 / tpot_s (tokens/s/user)."""
+    output_tokens_per_s_per_user_p10: float
+    output_tokens_per_s_per_user_p90: float
+    output_tokens_per_s_per_gpu: float
+    """Output tokens over the whole time, prefill included, per GPU (tokens/s/GPU)."""
+    output_tokens_per_s_per_gpu_p10: float
+    output_tokens_per_s_per_gpu_p90: float
+    requests_per_s: float
+    """Requests per second, all GPUs (requests/s)."""
+    requests_per_s_p10: float
+    requests_per_s_p90: float
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class ServingResult(ServerResult):
     """A server under so many requests at a time, in its steady state."""
 
     HEADLINE: ClassVar[tuple[str, ...]] = ("ttft_s", "tpot_s", "output_tokens_per_s", "requests_per_s")
@@ -161,42 +193,16 @@ class ServingResult(InferenceResult):
     """Tokens of a prompt that its images take by the rule of the model (tokens)."""
     vision_s: float | None = None
     """Time of the vision tower: for all prompts of a batch, of a server for one (s)."""
-    ttft_s: float
-    """Time to first token: of the last prompt of a batch; of a server the mean, with queueing (s)."""
-    ttft_s_p10: float
-    ttft_s_p90: float
-    tpot_s: float
-    """Time per output token after the first, as engines' benchmarks count: (end to end - TTFT) / (output - 1) (s)."""
-    tpot_s_p10: float
-    tpot_s_p90: float
     normalized_latency_s: float
     """End to end / output, the first token counted in (the vLLM paper's normalized latency) (s)."""
     normalized_latency_s_p10: float
     normalized_latency_s_p90: float
-    interference_s: float
-    """Part of a server's TPOT: time that prompts of other clients take (s)."""
-    output_tokens_per_s: float
-    """Output tokens per second, all users: of a batch while it decodes, of a server on average (tokens/s)."""
-    output_tokens_per_s_p10: float
-    output_tokens_per_s_p90: float
-    output_tokens_per_s_per_user: float
-    """1 / tpot_s (tokens/s/user)."""
-    output_tokens_per_s_per_user_p10: float
-    output_tokens_per_s_per_user_p90: float
-    output_tokens_per_s_per_gpu: float
-    """Output tokens over the whole time, prefill included, per GPU (tokens/s/GPU)."""
-    output_tokens_per_s_per_gpu_p10: float
-    output_tokens_per_s_per_gpu_p90: float
-    requests_per_s: float
-    """Requests per second, all GPUs (requests/s)."""
-    requests_per_s_p10: float
-    requests_per_s_p90: float
     saturated: bool
     """Whether requests queue for room in the cache."""
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
-class TrafficResult(InferenceResult):
+class TrafficResult(ServerResult):
     """A server under requests that are followed one by one."""
 
     HEADLINE: ClassVar[tuple[str, ...]] = ("ttft_s", "ttft_99th_s", "tpot_s", "tpot_99th_s", "requests_per_s")
@@ -208,33 +214,6 @@ class TrafficResult(InferenceResult):
     """Tokens of a prompt (tokens)."""
     output: float
     """Output tokens of a sequence (tokens)."""
-    ttft_s: float
-    """Time to first token: of the last prompt of a batch; of a server the mean, with queueing (s)."""
-    ttft_s_p10: float
-    ttft_s_p90: float
-    tpot_s: float
-    """Time per output token after the first, as engines' benchmarks count: (end to end - TTFT) / (output - 1)
-    (s)."""
-    tpot_s_p10: float
-    tpot_s_p90: float
-    interference_s: float
-    """Part of a server's TPOT: time that prompts of other clients take (s)."""
-    output_tokens_per_s: float
-    """Output tokens per second, all users: of a batch while it decodes, of a server on average (tokens/s)."""
-    output_tokens_per_s_p10: float
-    output_tokens_per_s_p90: float
-    output_tokens_per_s_per_user: float
-    """1 / tpot_s (tokens/s/user)."""
-    output_tokens_per_s_per_user_p10: float
-    output_tokens_per_s_per_user_p90: float
-    output_tokens_per_s_per_gpu: float
-    """Output tokens over the whole time, prefill included, per GPU (tokens/s/GPU)."""
-    output_tokens_per_s_per_gpu_p10: float
-    output_tokens_per_s_per_gpu_p90: float
-    requests_per_s: float
-    """Requests per second, all GPUs (requests/s)."""
-    requests_per_s_p10: float
-    requests_per_s_p90: float
     itl_s: float
     """Mean gap between two tokens of a request, over all tokens (traffic only) (s)."""
     itl_s_p10: float

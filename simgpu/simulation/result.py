@@ -57,7 +57,7 @@ class Result(Tabular):
     """One simulated scenario: its figures, SI units, the timeline, and where every input came from (`resolved`).
 
     `row` holds the same figures by column, for tables. Of `simulate` comes the class of its job: `StepResult`,
-    `TrainingResult`, `BatchResult`, `MixedStepResult` or `ServingResult`.
+    `TrainingResult`, `BatchResult`, `MixedStepResult`, `ServingResult`, `TrafficResult` or `NetworkResult`.
     """
 
     HEADLINE: ClassVar[tuple[str, ...]] = ("step_s", "mfu")

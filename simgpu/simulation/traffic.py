@@ -66,7 +66,7 @@ def answer(deployment: Deployment, job: Traffic, require_fit: bool) -> Answered:
         "stationary": _in_words(job, [one.stationary for one in (low, done, high)]),
         **_steady(deployment, job, prompt, output),
         **held(deployment, memory, batch * plan.dp, round(prompt + output)),
-        "distance": distance_of(deployment.cluster.kernel, spread.layers),
+        "distance": distance_of(deployment.cluster.kernel, spread.layers, deployment.runtime.engine),
     }
     middle, fast, slow = (_figures(one, deployment) for one in (done, low, high))
     for name, value in middle.items():

@@ -11,7 +11,8 @@ from simgpu.timing.parts import KernelTimes
 from simgpu.timing.timer import GPUTimer
 
 DEPTHWISE_REREADS = 2.0
-"""Times that depthwise kernels read their input, halos of blocks and neighbouring rows included."""
+"""Times that depthwise kernels read their input, halos of blocks and neighbouring rows included: an estimate of this
+project, held against no measurement."""
 
 
 def convolution_time(timer: GPUTimer, op: Convolution) -> KernelTimes:

@@ -12,8 +12,7 @@ from simgpu.timing.parts import KernelTimes
 from simgpu.timing.scan import ScanWork, indexer_time, scan_time
 
 CHANNELS = 128
-"""Channels of a block of a selective scan."""
-
+"""Channels of a block of a selective scan (mamba-ssm, selective_scan_fwd_kernel: 128 threads)."""
 
 LIBRARIES = ("flashinfer",)
 """Libraries of scans that an engine may name, besides the kernels in Triton that all have."""
@@ -42,9 +41,7 @@ class ScanTimer:
     def _scan(self, op: Scan, library: str) -> KernelTimes:
         lanes = op.batch.size * op.heads.size
         peak = self._peak(op.dtype)
-        if (
-            op.variant == "mamba"
-        ):  # a thread for each channel, on the vector units (mamba-ssm, selective_scan_fwd_kernel)
+        if op.variant == "mamba":  # a thread for each channel, on the vector units
             lanes, peak = max(lanes // CHANNELS, 1), self.device.vector_peak
         work = ScanWork(op.flops, op.bytes, peak, 0 if op.steps else op.chunks * op.passes, lanes)
         return scan_time(work, self.device, self.calibration.read(ScanConstants, library))

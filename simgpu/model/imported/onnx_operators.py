@@ -75,8 +75,9 @@ def read_onnx(
         raise error if error.file else InputError(error.problem, file=file) from None
     except (MemoryError, KeyboardInterrupt):
         raise
-    except Exception as error:  # the library raises whatever its checks find in a damaged file
-        problem = f"is damaged, or not as ONNX has it ({type(error).__name__}: {first_line(error)})"
+    except Exception as error:  # a damaged file can make the library and the rules for operators raise anything
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        problem = f"cannot be read: it is damaged, or an operator stands in it as simgpu does not expect ({reason})"
         raise InputError(problem, file=file) from None
     check_known(pieces.unknown, unknown_as_memory, file)
     found = fused(pieces) if fuse else pieces.found

@@ -257,7 +257,7 @@ def _run(target: str, call: Any, what: str = "failed") -> Any:
         with warnings.catch_warnings(), redirect_stdout(nowhere), redirect_stderr(nowhere):
             warnings.simplefilter("ignore")
             return call()
-    except (KeyboardInterrupt, InputError):
+    except (KeyboardInterrupt, MemoryError, InputError):
         raise
     except BaseException as error:  # whatever the code of a user raises, SystemExit too
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]

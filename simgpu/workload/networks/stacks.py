@@ -67,12 +67,14 @@ class Stack:
 def stacks() -> Mapping[str, Stack]:
     """All stacks by name."""
     document = read_yaml(FILE)
-    found = {}
-    for name, data in document.data["stacks"].items():
+    found: dict[str, Stack] = {}
+    given_by: dict[str, dict[str, Any]] = {}
+    for name, own in document.data["stacks"].items():
+        data = given_by[name] = {**given_by.get(own.get("base"), {}), **own}
         values: dict[str, Any] = {}
         sources = {}
         for key, given in data.items():
-            if key == "title":
+            if key in ("title", "base"):
                 continue
             value, unit, source = figure(document, given, ("stacks", name, key))
             values[key] = number(value, unit, "s") if key in ("launch", "backward_launch") else value
