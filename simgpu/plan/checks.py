@@ -120,7 +120,9 @@ def dense_widths(config: TransformerConfig, some: bool) -> set[int]:
 def _check_states(plan: Plan, config: TransformerConfig, key: str = "") -> None:
     """Raise `InputError` (key only) if layers with a state, or sparse attention, cannot be split this way."""
     if config.state is not None and config.state.heads % plan.tp:
+        good = ", ".join(str(n) for n in range(1, 129) if config.state.heads % n == 0)
         problem = f"{plan.tp} does not divide the {config.state.heads} heads of the states of '{config.name}'"
+        problem += f"; expected one of {good}"
         raise InputError(problem, key=key or "plan.tp")
     if plan.cp > 1 and (config.state is not None or config.index_heads):
         what = "a state from chunk to chunk" if config.state is not None else "an indexer over all keys"

@@ -18,7 +18,7 @@ from simgpu.hardware.spec import GPUSpec
 from simgpu.lab.calibration.fragment import with_constants
 from simgpu.render.files import written_whole
 from simgpu.scenario import Origins, Scenario, resolve_cluster, run_scenario
-from simgpu.timing.distance import ARCHITECTURE, EXPERTS, SOFTWARE
+from simgpu.timing.distance import ARCHITECTURE, EXPERTS, SOFTWARE, WORDS
 from simgpu.timing.uncertainty import own_weight
 from simgpu.units import format_si
 from simgpu.version import __version__
@@ -27,6 +27,7 @@ from simgpu.workload.runtime_files import runtime
 LEAST, MOST = 0.25, 4.0
 """Slowdowns of kernels between which a step is believed."""
 TRIES, CLOSE = 4, 1e-4
+"""Steps towards a slowdown at most, and how near to the measured time is near enough, relative."""
 SHARE = 0.1
 """Least share of a step that is taken for kernels."""
 QUANTITIES = {"training": ("step_s", "step_time"), "serving": ("tpot_s", "tpot"), "inference": ("step_s", "e2e")}
@@ -74,7 +75,7 @@ def calibrate_step(
     if not LEAST < ratio < MOST:
         said = f"{format_si(predicted, 's')} is predicted, {format_si(measured, 's')} is {ratio:.3g} times that"
         raise InputError(f"{said}; expected {LEAST:g} to {MOST:g}: is it the same case, in seconds?", key="--measured")
-    layers = [layer for layer, words in FAR.items() if words in before["distance"]]
+    layers = [layer for layer in (ARCHITECTURE, SOFTWARE, EXPERTS) if WORDS[layer] in before["distance"]]
     goal = predicted * exp(own_weight(op, layers, kind == "serving", runs) * log(ratio))
     what = (
         f"{name}, {datetime.date.today().isoformat()}: {column} {measured:.4g} s measured, {predicted:.4g} s predicted"
@@ -119,11 +120,3 @@ def _run(scenario: Scenario, origins: Origins, catalogue: Catalogue, gpu: str, t
         file.parent.mkdir()
         file.write_text(text, encoding="utf-8")
         return run_scenario(scenario, Catalogue(folder, *catalogue.folders[:-1]), origins).row
-
-
-FAR = {
-    ARCHITECTURE: "new architecture",
-    SOFTWARE: "software version never measured",
-    EXPERTS: "experts never measured",
-}
-"""Layers, as the distance of a row says them."""

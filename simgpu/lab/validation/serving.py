@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
+from simgpu.lab.machines import cluster_for
 from simgpu.plan.parallelism import Plan
 from simgpu.workload.inference.deploying import deploy
 from simgpu.workload.server.answer import Served, serve_traffic
@@ -28,8 +29,10 @@ REQUESTS, SUMMARY, OPEN = "llmservingsim_requests.csv", "llmservingsim_serving_s
 STATISTICS = {"mean": None, "p50": 50.0, "p90": 90.0, "p99": 99.0}
 
 NOTES = {
-    "requests": "the engine alone, without an HTTP server; lengths, arrivals, cache and limits are those of the run",
-    "open load": "prompts repeat; a stage is served from an empty server; ends near saturation magnify errors of steps",
+    "requests": "every request of one run of vLLM 0.19 on an RTX 4090 (casys-kaist/LLMServingSim, MIT): the engine alone, "
+    "without an HTTP server; lengths, arrivals, cache and limits are those of the run",
+    "open load": "stages at constant rates of vLLM 0.15.1 on one to four H100 (inference-sim/training at ed5c1d2): prompts "
+    "repeat; each stage is served from an empty server; near saturation an error of the steps is magnified",
 }
 
 
@@ -125,8 +128,13 @@ def _run(rows: Sequence[dict[str, str]], limits: dict[str, str], catalogue: Cata
 
 def _served(job: Traffic, gpu: str, model: str, tp: int, catalogue: Catalogue) -> Served:
     known = catalogue.published(model) or model.lower()
-    cluster = catalogue.cluster(gpu) if tp == 1 else catalogue.cluster("dgx-h100")
-    deployment = deploy(cluster, job.served(), catalogue.model(known), Plan(tp=tp), catalogue.runtime(job.runtime))
+    deployment = deploy(
+        cluster_for(catalogue, gpu, tp),
+        job.served(),
+        catalogue.model(known),
+        Plan(tp=tp),
+        catalogue.runtime(job.runtime),
+    )
     return serve_traffic(deployment, job)
 
 
@@ -191,7 +199,13 @@ def summary(found: Sequence[Compared]) -> list[dict[str, Any]]:
 
 def page_text(found: Sequence[Compared]) -> str:
     """The page of results, as Markdown."""
-    lines = ["# Servers request by request, against measured ones", "", "`simgpu validate serving --data DIR`", ""]
+    lines = ["<!-- generated, do not edit: simgpu validate serving --data DIR --page docs/validation-serving.md -->"]
+    lines += ["# Servers request by request: predicted against measured", ""]
+    lines += [
+        "Each run is served again, with its arrivals and lengths where they are known (see [serving.md](serving.md)):",
+        "",
+    ]
+    lines += ["    simgpu validate serving --data DIR", "", "Errors are predicted / measured - 1, in percent.", ""]
     lines += ["| source | figure | statistic | rows | median % | mean % | bias % |", "|---|---|---|---|---|---|---|"]
     for one in summary(found):
         numbers = " | ".join(f"{one[name]:.1f}" for name in ("median_percent", "mean_percent", "bias_percent"))
