@@ -73,6 +73,8 @@ def cell(column: str, value: Any) -> str:
         return f"{value:,.0f}"
     if unit_of_column in _PRINTED:
         return _PRINTED[unit_of_column](value)
+    if isinstance(value, float) and 1e4 <= abs(value) < 1e9:
+        return f"{value:,.0f}"
     return f"{value:,.4g}" if isinstance(value, float) else str(value)
 
 

@@ -29,10 +29,10 @@ REQUESTS, SUMMARY, OPEN = "llmservingsim_requests.csv", "llmservingsim_serving_s
 STATISTICS = {"mean": None, "p50": 50.0, "p90": 90.0, "p99": 99.0}
 
 NOTES = {
-    "requests": "every request of one run of vLLM 0.19 on an RTX 4090 (casys-kaist/LLMServingSim, MIT): the engine alone, "
-    "without an HTTP server; lengths, arrivals, cache and limits are those of the run",
-    "open load": "stages at constant rates of vLLM 0.15.1 on one to four H100 (inference-sim/training at ed5c1d2): prompts "
-    "repeat; each stage is served from an empty server; near saturation an error of the steps is magnified",
+    "requests": "every request of one run of vLLM 0.19 on an RTX 4090 (casys-kaist/LLMServingSim, MIT): the engine "
+    "alone, without an HTTP server; lengths, arrivals, cache and limits are those of the run",
+    "open load": "stages at constant rates of vLLM 0.15.1 on one to four H100 (inference-sim/training at ed5c1d2): "
+    "prompts repeat; each stage is served from an empty server; near saturation an error of the steps is magnified",
 }
 
 
