@@ -5,9 +5,10 @@ import itertools
 import pytest
 
 from simgpu import Catalogue
-from simgpu.catalog import KINDS, built_in_folder
+from simgpu.catalog import KINDS
 from simgpu.hardware.figure import figures
 from simgpu.hardware.machine import topology_of
+from simgpu.reading import built_in_folder
 
 CATALOGUE = Catalogue()
 
