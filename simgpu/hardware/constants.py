@@ -149,6 +149,9 @@ class ExpertFigures(Spec):
     token_passes: Number | None = None  # over the rows of all tokens that enter, whoever has their experts
     remote_passes: Ratio | None = None  # the same of (token, expert) pairs of other ranks, which it keeps rows for
     permute_passes: Number | None = None  # over the tokens' rows, to bring them to the experts and back
+    expert_time: Seconds | None = None  # of routing and sorting, for each expert of the layer
+    convert_per_clock: Number | None = None  # narrow weights that a multiprocessor widens, none multiplied meanwhile
+    most_rows: Number | None = None  # of a tile
 
 
 class ScanFigures(Spec):
