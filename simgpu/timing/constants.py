@@ -203,6 +203,8 @@ class ScanConstants:
     step_overhead: float  # s
     index_fraction: float
     index_memory_fraction: float
+    picked_fraction: float = 1.0
+    picked_few_fraction: float = math.inf
 
 
 # ---- kernels that stream -------------------------------------------------------------------------------

@@ -4,12 +4,13 @@ How it was measured: the collectors of SGLang, TensorRT-LLM and vLLM, a CUDA gra
 of six replays. bfloat16 is cuBLAS in all of them. Narrow types include the kernels that quantise x: by token in SGLang
 and vLLM, by tensor in TensorRT-LLM, which looks for the largest value first.
 
-Weights alone in 8 or 4 bits are a plugin of TensorRT, timed once by its profiler (collector/trtllm/collect_gemm_trt.py):
-whole microseconds between two events, of which 6 are not the kernel's.
+Weights alone in 8 or 4 bits are a plugin of TensorRT, timed once by its profiler (collector/trtllm,
+collect_gemm_trt.py): whole microseconds between two events, of which 6 are not the kernel's.
 
 Traps: int8_wo of SGLang is int8_scaled_mm (W8A8) behind a quantisation in plain PyTorch, some eight kernels that no
-engine runs (collector/sglang/collect_gemm.py): left out. Rows of vLLM above half of the peak multiply constant weights, and its fp8 in blocks ran eagerly, with host time:
-both are flagged. The fp8_block rows of the B200 replace those of `aic_gemm`, which were measured with an older kernel.
+engine runs (collector/sglang/collect_gemm.py): left out. Rows of vLLM above half of the peak multiply constant weights,
+and its fp8 in blocks ran eagerly, with host time: both are flagged. The fp8_block rows of the B200 replace those of
+`aic_gemm`, which were measured with an older kernel.
 """
 
 from __future__ import annotations
