@@ -149,6 +149,9 @@ class ExpertFigures(Spec):
     token_passes: Number | None = None  # over the rows of all tokens that enter, whoever has their experts
     remote_passes: Ratio | None = None  # the same of (token, expert) pairs of other ranks, which it keeps rows for
     permute_passes: Number | None = None  # over the tokens' rows, to bring them to the experts and back
+    expert_time: Seconds | None = None  # of routing and sorting, for each expert of the layer
+    convert_per_clock: Number | None = None  # narrow weights that a multiprocessor widens, none multiplied meanwhile
+    most_rows: Number | None = None  # of a tile
 
 
 class ScanFigures(Spec):
@@ -162,6 +165,8 @@ class ScanFigures(Spec):
     step_overhead: Seconds | None = None  # of the kernel of a few tokens
     index_fraction: Fraction | None = None  # of the dense fp8 peak, scores of the indexer
     index_memory_fraction: Fraction | None = None  # of the memory bandwidth, scores and the choice of the best
+    picked_fraction: Fraction | None = None  # of the dense 16-bit peak, attention of prompts over picked keys
+    picked_few_fraction: Fraction | None = None  # the same of decodes, where their kernel fills all places too
 
 
 class CollectiveConstants(Spec):

@@ -144,6 +144,7 @@ class Attention:
     kv_dtype: str = ""
     cache_width: int = 0
     sinks: bool = False  # a learned logit for each head
+    picked: bool = False  # keys of the window are chosen one by one, by an indexer
 
     @property
     def weights(self) -> int:

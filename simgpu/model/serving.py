@@ -178,7 +178,14 @@ def _expanded(config: TransformerConfig, groups: Sequence[Group], dtype: str, ac
 
 
 def _absorbed(config: TransformerConfig, group: Group) -> bool:
-    return bool(config.kv_rank) and group.queries <= FEW_QUERIES and group.keys > group.queries
+    """True if queries are multiplied into the latent space: of decodes, and of prompts whose keys are picked."""
+    few = group.queries <= FEW_QUERIES and group.keys > group.queries
+    return bool(config.kv_rank) and (few or _picks(config, group))
+
+
+def _picks(config: TransformerConfig, group: Group) -> bool:
+    """True if there are more keys than an indexer picks."""
+    return bool(config.index_heads) and not config.compress and group.keys > config.index_topk
 
 
 def _attention(
@@ -191,6 +198,7 @@ def _attention(
         return Attention(
             name, sequences, group.queries, group.keys, heads, Dim(1), latent, dtype, c.causal,
             accumulate=accumulate, window=window, v_head_dim=c.kv_rank, kv_dtype=kv_dtype, cache_width=latent,
+            picked=bool(c.index_heads) and not c.compress,
         )  # fmt: skip
     if c.o_rank and group.queries <= FEW_QUERIES and group.keys > group.queries:
         return Attention(

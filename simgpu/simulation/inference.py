@@ -196,7 +196,9 @@ def _served(deployment: Deployment, job: Serving, require_fit: bool, pictures: P
     memory = memory_of(deployment, plan.dp, job.prompt + job.output, require_fit)
     vision = look(deployment, pictures).seconds if pictures else 0.0
     if job.concurrency is not None:
-        done = serve(deployment, Load(job.concurrency, job.prompt, job.output, cached, look=vision))
+        drawn, waves = job.lengths == "drawn", job.waves or 0
+        load = Load(job.concurrency, job.prompt, job.output, cached, look=vision, drawn=drawn, waves=waves)
+        done = serve(deployment, load)
     else:
         assert job.rate is not None
         done = serve_at_rate(deployment, job.rate, job.prompt, job.output, cached, vision)

@@ -8,6 +8,7 @@ no model reads, is an error then. A constant that no file gives is one when a mo
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -107,6 +108,9 @@ class ExpertConstants:
     permute_passes: float
     token_passes: float = 1.0
     remote_passes: float = 0.0
+    expert_time: float = 0.0  # s
+    convert_per_clock: float = math.inf
+    most_rows: float = math.inf
 
 
 # ---- attention -----------------------------------------------------------------------------------------
@@ -199,6 +203,8 @@ class ScanConstants:
     step_overhead: float  # s
     index_fraction: float
     index_memory_fraction: float
+    picked_fraction: float = 1.0
+    picked_few_fraction: float = math.inf
 
 
 # ---- kernels that stream -------------------------------------------------------------------------------

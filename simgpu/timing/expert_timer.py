@@ -107,6 +107,7 @@ class ExpertTimer:
             np.asarray(work.inner, float) / np.asarray(work.tp, float),
             work.gated,
             routed=np.asarray(tokens, float) * np.asarray(topk, float),
+            experts=work.experts,
         )
         return moe_time(
             rank,

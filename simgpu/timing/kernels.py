@@ -7,7 +7,7 @@ they do between the layers of a model; clocks are those of a sustained run unles
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -392,16 +392,28 @@ class KernelModel:
             times = timer.unfused(batch, op.keys, kv_heads, dim + op.v_dim, kv_dtype or op.dtype)
             return times, "attention_decode", library
         if op.cache_width:
-            library = timer.library(DEFAULT if library in NOT_LATENT else library)
-            keys = min(op.keys, op.window + op.queries - 1) if op.window else op.keys
-            latent = LatentWork(batch, op.queries, keys, heads, rope_dim=dim - op.v_dim, latent_dim=op.v_dim)
-            times = timer.latent_decode(latent, dtype=op.dtype, kv_dtype=kv_dtype, library=library, warm=False)
-            return times, "attention_decode", library
+            return self._latent(op, timer.library(DEFAULT if library in NOT_LATENT else library))
         work = AttentionWork(batch, op.queries, op.keys, heads, kv_heads, dim, op.v_dim, op.window)
         if op.passes == 1:
             return self._forward(op, work, library)
         times = timer.backward(work, causal=op.causal, dtype=op.dtype, library=library, warm=False)
         return times, "attention_prefill", library
+
+    def _latent(self, op: Attention, library: str) -> tuple[KernelTimes, str, str]:
+        """Attention in the latent space, which a prompt has too where its keys are picked one by one.
+
+        More queries take no less than a few.
+        """
+        few, rope, kv_dtype = min(op.queries, FEW_QUERIES), op.head_dim - op.v_dim, op.kv_dtype or None
+        keys = min(op.keys, op.window + few - 1) if op.window else op.keys
+        work = LatentWork(op.batch.size, few, keys, op.heads.size, rope_dim=rope, latent_dim=op.v_dim)
+        attention, scans = self.timer.attention, self.timer.scans
+        times = attention.latent_decode(work, dtype=op.dtype, kv_dtype=kv_dtype, library=library, warm=False)
+        if op.picked:
+            times = scans.picked(replace(op, queries=few), times)
+        if op.queries > few:
+            return max(times, scans.picked_prompt(op), key=_seconds), "attention_prefill", library
+        return times, "attention_decode", library
 
     def _forward(self, op: Attention, work: AttentionWork, library: str) -> tuple[KernelTimes, str, str]:
         """Kernels for prompts, and for a few queries over a cache.

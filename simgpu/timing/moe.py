@@ -37,6 +37,7 @@ class LayerWork(NamedTuple):
     inner: ArrayLike  # width of one expert on this rank
     gated: ArrayLike  # whether the first multiplication makes a gate beside the values
     routed: ArrayLike  # (token, expert) pairs of all ranks, which each rank sorts
+    experts: ArrayLike = 0.0  # of the layer, over all ranks
 
 
 def grouped_gemm_time(
@@ -53,9 +54,12 @@ def grouped_gemm_time(
     """Seconds of one grouped multiplication: expert i multiplies its tokens [load_i, k] by its own weights [k, n].
 
         W    = ceil(blocks(TM) ceil(n / TN) / SMs),   blocks(TM) = sum over experts of ceil(load / TM)
+        step = max(multiply, feed from L2, k_step_clocks / f) + TN c / (convert_per_clock f)
         t    = min over (TM, TN) of ((W tile)^3 + memory^3)^(1/3) + W wave_latency
 
-    with the tiles of `simgpu.timing.gemm.gemm_time`; k is not split. `memory` moves the weights of the experts that
+    with the tiles of `simgpu.timing.gemm.gemm_time`, of `most_rows` at most; k is not split. A kernel that multiplies
+    in a wider type than weights are stored in widens those of a tile in every step (Marlin, MXFP4 in Triton), and
+    again for each tile of rows. `memory` moves the weights of the experts that
     have a token once, and the tokens' rows in and out. The launch is not counted.
 
     Parameters
@@ -77,6 +81,8 @@ def grouped_gemm_time(
     fed = width * (rows * operands.input_bytes + columns * stored) / feed
     step = np.maximum(2 * rows * columns * width / rate, fed)
     step = np.maximum(step, constants.k_step_clocks / under_load)
+    step = step + columns * width / (constants.convert_per_clock * under_load)
+    step = np.where(rows > constants.most_rows, np.inf, step)
     waves = np.ceil(blocks[..., :, None] * np.ceil(wide / columns) / device.sm_count)
     busy = waves * (np.ceil(deep / width) * step + 3.0 * rows * columns / feed)
     memory = memory_time(
@@ -108,7 +114,8 @@ def moe_time(
 ) -> KernelTimes:
     """Seconds of the feed-forward layer of one rank: route, permute, multiply, activate, multiply, bring back.
 
-        time = fixed_time + visit_time routed + grouped(up) + grouped(down) + moved / (memory_fraction bandwidth)
+        time = fixed_time + expert_time experts + visit_time routed
+               + grouped(up) + grouped(down) + moved / (memory_fraction bandwidth)
         moved = 2 hidden (permute_passes visits + token_passes tokens + remote_passes (routed - visits))
                 + visits inner (2 gates + e)
 
@@ -143,5 +150,6 @@ def moe_time(
     moved = HIDDEN_BYTES * hidden * passes + visits * inner * (HIDDEN_BYTES * parts + operands.input_bytes)
     around = moved / (constants.memory_fraction * device.bandwidth)
     latency = constants.fixed_time + constants.visit_time * np.asarray(work.routed, dtype=float)
+    latency = latency + constants.expert_time * np.asarray(work.experts, dtype=float)
     both = up + down
     return KernelTimes(both.seconds + around + latency, both.compute, both.memory + around, both.latency + latency)

@@ -295,6 +295,28 @@ def test_less_of_a_gpu_never_speeds_a_layer_up(figure, factor):
         assert np.all(less >= whole * CLOSE)
 
 
+def layer_seconds(tokens, experts=64, **figures):
+    load = ExpertLoad(*(np.asarray(part) for part in rank_load(tokens, 8, experts, 1, "random")))
+    work = LayerWork(tokens, load, hidden=4096, inner=1536, gated=True, routed=load.visits, experts=experts)
+    return float(moe_time(work, *LAYER[:2], replace(EXPERTS, **figures), LAYER[3]).seconds)
+
+
+def test_a_layer_takes_time_for_each_of_its_experts_used_or_not():
+    for experts in (64, 512):
+        grown = layer_seconds(4, experts, expert_time=5e-8) - layer_seconds(4, experts)
+        assert grown == pytest.approx(experts * 5e-8, rel=1e-6)
+
+
+@pytest.mark.parametrize("tokens", [1, 64, 4096])
+def test_weights_that_are_widened_in_the_kernel_and_low_tiles_cost_time(tokens):
+    """No fewer clocks than the weights of all tiles take, on all multiprocessors."""
+    plain, widened, slower = (layer_seconds(tokens, convert_per_clock=rate) for rate in (np.inf, 64.0, 16.0))
+    assert plain < widened < slower
+    assert layer_seconds(tokens, most_rows=64) >= plain
+    active = float(rank_load(tokens, 8, 64, 1, "random").active)
+    assert slower > active * 3 * 4096 * 1536 / 16 / DEVICE.sm_count / DEVICE.clock
+
+
 @pytest.mark.parametrize("name", GPUS)
 def test_a_gpu_with_half_the_peak_or_bandwidth_is_never_faster(name):
     spec = CATALOGUE.spec("gpus", name)

@@ -46,7 +46,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "mixed": {"prefill": 128, "past": 1024, "decodes": 8, "context": 4096, **_DEPLOYED},
     "serving": {
         "concurrency": 16, "rate": 4.0, "prompt": 512, "output": 32, "prefix_hit": 0.5, "chunk": 128,
-        "images": Images(height=64, width=512), **_DEPLOYED, "sequences": 2,
+        "images": Images(height=64, width=512), **_DEPLOYED, "sequences": 2, "lengths": "drawn", "waves": 4,
     },
 }  # fmt: skip
 """Of each job: another value of each of its fields."""
@@ -97,7 +97,7 @@ def pairs() -> list[Any]:
     """(kind, what both have in common, the field that differs, its other value)."""
     found = []
     for kind, values in FIELDS.items():
-        needs = {"routing": {"model": "experts"}, "images": {"model": "sees"}}
+        needs = {"routing": {"model": "experts"}, "images": {"model": "sees"}, "waves": {"lengths": "drawn"}}
         found += [(kind, needs.get(key, {}), key, one) for key, one in values.items()]
         more = ((key, *one) for key, one in {**PLANS, **HOW}.items() if key not in NOT_OF[kind])
         found += [(kind, given, key, value) for key, given, value in more]

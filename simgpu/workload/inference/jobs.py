@@ -104,6 +104,12 @@ class Serving(Deployed):
     concurrency: Size | None = None
     rate: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] | None = None
     """Requests/s that come whatever the server does, in place of `concurrency`."""
+    lengths: Literal["equal", "drawn"] = "equal"
+    """Whether all requests are as long, so that clients stay together, or lengths are drawn, of which `prompt` and
+    `output` are the means."""
+    waves: Annotated[int, Field(strict=True, gt=0, le=10**9)] | None = None
+    """Requests that each client of a test sends, the first of which come all at once, where lengths are drawn; default:
+    so many that the first ones do not matter."""
     chunk: Size | None = None
     """New tokens of a step at most (vLLM's max_num_batched_tokens, SGLang's chunked-prefill-size, TensorRT-LLM's
     max_num_tokens); default: as the runtime limits them."""
@@ -118,6 +124,8 @@ class Serving(Deployed):
         if (self.concurrency is None) == (self.rate is None):
             said = "both are given" if self.rate is not None else "neither is given"
             raise ValueError(f"expected one of concurrency and rate; {said}")
+        if self.waves is not None and (self.concurrency is None or self.lengths == "equal"):
+            raise ValueError("waves are of clients (concurrency) whose lengths are drawn (lengths: drawn)")
         return self
 
 

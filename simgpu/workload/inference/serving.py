@@ -18,6 +18,16 @@ step_with_batch_queue). The step of its own, `t_own`, holds the decodes of other
 wait for their answers send together, as they are answered in the same steps: of another prompt, on average, it waits
 for the whole. Requests that come at a rate (`simgpu.workload.inference.open_load`) do not.
 
+Clients stay together as long as their requests are equally long. Lengths that are drawn take them apart within a few
+answers, and then prompts meet by chance, as in a queue of one server with equal service (M/D/1; Kleinrock, Queueing
+Systems I, 5.6), for an engine that mixes:
+
+    TTFT = T0 + (1 - 1/B) (join + 1/2) TPOT + t_own + [(1 - 1/W) rho / (2 (1 - rho)) + (B - 1) / (2 W)] t_prompt
+
+with `rho` the share of the time that steps with the prompts of others take. The first of the `W` requests that each
+client sends come all at once, and wait for half of each other. An answer, and so the next request, comes as a step
+ends: of the next it waits for all, not for half.
+
 A request takes no less time than the GPUs are busy with the B requests of the batch. Where outputs are short, several
 prompts join each step, and this decides:
 
@@ -50,7 +60,9 @@ class Load:
     """Requests at a time, and tokens of each; `cached` of the prompt are in the cache already.
 
     `closed`: clients that wait for their answers; else requests come whatever the server does. `look` are seconds of
-    the vision tower for the images of one.
+    the vision tower for the images of one. `drawn`: lengths differ, the ones given are means, and `waves` requests of
+    each client are counted (0: so many that the first one does not matter). `front` are seconds of a request outside of
+    the engine, beside those of the runtime.
     """
 
     concurrency: float
@@ -59,6 +71,9 @@ class Load:
     cached: int = 0
     closed: bool = True
     look: float = 0.0
+    drawn: bool = False
+    waves: float = 0.0
+    front: float = 0.0
 
     @property
     def new(self) -> int:
@@ -184,10 +199,25 @@ def batch_of(deployment: Deployment, load: Load, size: int) -> Batch:
     tpot = decode_s + interference
     busy = 1 - 1 / size  # others in the batch
     own = alone if size == 1 or not run.mixes else max(decode_s + passage.added, alone)
-    others = busy * alone + min(run.together * size * alone / 2, passage.busy) if load.closed else 0.0
-    first = run.first_s + busy * run.join_steps * tpot + own + others
+    join, others = run.join_steps, 0.0
+    if load.closed and load.drawn and run.mixes:
+        join, others = join + 0.5, alone * prompts_by_chance(interference / tpot, size, load.waves)
+    elif load.closed:
+        others = busy * alone + min(run.together * size * alone / 2, passage.busy)
+    first = run.first_s + load.front + busy * join * tpot + own + others
     first = max(first, passage.busy - tpot * (output - 1))  # where outputs are short, prompts queue
     return Batch(size, first, tpot, ((step, 1.0),), decode_s, interference, output)
+
+
+def prompts_by_chance(rho: float, size: int, waves: float) -> float:
+    """Prompts of others that a request waits for where lengths are drawn; `rho`: share of the time with such prompts.
+
+    Of the first of `waves` requests of each client it waits for half of those of the others.
+    """
+    most = (size - 1) / 2
+    queue = min(rho / (2 * (1 - rho)), most) if rho < 1 else most
+    first = 1 / waves if waves else 0.0
+    return (1 - first) * queue + first * most
 
 
 def _between(below: Batch, above: Batch, size: float) -> Batch:

@@ -87,15 +87,16 @@ def matmul(
 
 
 def weight_only(
-    machine: Machine, rows: Rows, dtype: str, stored: str, m: Array, n: Array, k: Array, rotation: float
+    machine: Machine, rows: Rows, dtype: str, stored: str, work: GemmWork, rotation: float, overhead: float = 0.0
 ) -> Part:
-    """Products in 16 bits of weights that are stored narrower."""
+    """Products in 16 bits of weights that are stored narrower; `overhead` s are of how they were timed."""
+    m, n, k = (np.asarray(size, float) for size in work[:3])
     width, flops = format_of(stored).bytes, 2 * m * n * k
     return Batch(
         "gemm",
         dtype,
         rows,
-        partial(timed, machine.timer.gemm, 0.0, m, n, k, dtype="fp16", weights=stored, rotation=rotation),
+        partial(timed, machine.timer.gemm, overhead, m, n, k, dtype="fp16", weights=stored, rotation=rotation),
         partial(roofline, flops, 2.0 * m * (k + n) + n * k * width, machine.peak("fp16"), machine.bandwidth),
         "gemm",
         WEIGHT_ONLY,

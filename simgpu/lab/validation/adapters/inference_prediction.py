@@ -86,7 +86,7 @@ def _kernels(runs: Sequence[Run]) -> tuple[float, float]:
 
 def _served(machine: Machine, deployment: Deployment, run: MeasuredRun) -> dict[str, PredictedRun]:
     """A load test: steady state in closed form."""
-    load = Load(run.batch, run.prompt, run.output, run.cached)
+    load = Load(run.batch, run.prompt, run.output, run.cached, drawn=run.drawn, waves=run.waves, front=run.front)
     room = most_sequences(deployment.served, run.prompt + run.output, machine.gpu.memory.capacity.si)
     if room == 0:
         raise MisfitError("weights and the cache of one request do not fit", key="plan")
@@ -137,6 +137,9 @@ def deploy(machine: Machine, engine: Engine) -> Deployment:
         served = runtime(engine.runtime)
         if served.style == "eager" and not engine.generates:
             served = bare_forward(served.name)
+        if engine.experts:
+            own = (cluster.gpu.architecture, engine.precision, engine.experts)
+            served = replace(served, experts=(own, *served.experts))
         bench.steps[key] = Deployment(
             engine.config, cluster, engine.plan, precision_of(engine.precision), served, engine.dtype, engine.kv_dtype,
             limit=engine.chunk, sequences=engine.sequences,

@@ -35,6 +35,7 @@ class Engine:
     chunk: int = 0  # new tokens of a step at most; 0: as the runtime has it
     sequences: int = 0  # requests at a time at most; 0: as the runtime has it
     generates: bool = False  # of PyTorch: runs of generate(), not bare forwards
+    experts: str = ""  # the library of experts that a run chose; empty: as the runtime has it
 
     @property
     def caveat(self) -> str:
@@ -63,6 +64,9 @@ class MeasuredRun:
     instances: tuple[int, int] = (1, 1)  # engines of prefill and of decode, where they are apart
     dtype: str = ""  # as the table spells it
     caveat: str = ""
+    drawn: bool = False  # lengths are drawn, and the ones here are means
+    waves: float = 0.0  # requests of each client, where that is known
+    front: float = 0.0  # seconds of a request in the load generator and before the engine, beside the runtime's
 
 
 Translate = Callable[[Reader], "Iterable[MeasuredRun | str]"]

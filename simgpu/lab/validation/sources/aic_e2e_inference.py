@@ -48,6 +48,14 @@ lengths are drawn evenly from 0.8 of the nominal ones to these (`--random-range-
 DRAWN = 0.9
 """Mean of the lengths over the nominal ones there."""
 
+WAVES = 10
+"""Prompts of each client there."""
+
+FRONT, FRONT_TOKEN = 0.01, 4e-6
+"""Seconds of a request, and of each token of its prompt, between that client and the engine, beside the runtime's T0:
+HTTP, the tokeniser, a client in one Python process. Of four pairs the one with the least median error of the first
+tokens of vLLM and TensorRT-LLM there (docs/inference.md)."""
+
 
 def run(row: Reader) -> Iterable[MeasuredRun | str]:
     """Mean TTFT and TPOT of a load test at a fixed concurrency."""
@@ -81,9 +89,12 @@ def run(row: Reader) -> Iterable[MeasuredRun | str]:
     runtime = _runtime(framework, row.word("version"))
     base = Engine(config, Plan(), precision, runtime, "bf16", kv, network="InfiniBand 50 GB/s per GPU")
     if framework == "vllm" and dumped:
-        base = replace(base, sequences=max(concurrency, SEQUENCES))
+        base = replace(base, sequences=max(concurrency, SEQUENCES), experts=_experts(row, precision))
     engine = _placed(base, _plan(row, config, "decode_" if apart else ""))
-    common = MeasuredRun(TTFT, engine, row.number("ttft_s"), concurrency, prompt, output, True, dtype=precision)
+    common = MeasuredRun(
+        TTFT, engine, row.number("ttft_s"), concurrency, prompt, output, True, dtype=precision, drawn=dumped,
+        waves=WAVES * dumped, front=(FRONT + FRONT_TOKEN * prompt) * dumped,
+    )  # fmt: skip
     if apart:
         first = _placed(base, _plan(row, config, "prefill_"))
         counts = row.count("prefill_num_workers"), row.count("decode_num_workers")
@@ -100,6 +111,11 @@ CACHED_IN_FP8 = ("llama-3.1-70b", "gpt-oss-120b")
 7,800 tokens found room in two H100 beside 70B in fp8."""
 
 
+MARLIN = "marlin-mxfp4"
+"""Experts of gpt-oss on Hopper in InferenceX's scripts for vLLM, which set VLLM_MXFP4_USE_MARLIN (benchmarks/
+single_node/gptoss_fp4_h200.sh, gptoss_fp4_h100.sh); vLLM itself would take OpenAI's Triton kernels."""
+
+
 IN_BLOCKS = ("Qwen/Qwen3-235B-A22B-FP8", "MiniMaxAI/MiniMax-M2.5")
 """Checkpoints whose FP8 has a scale for each block of 128 x 128 (their config.json, weight_block_size; as DeepSeek's):
 vllm-project/vllm issue 17619, NVIDIA Megatron Bridge documentation of MiniMax-M2."""
@@ -107,6 +123,11 @@ vllm-project/vllm issue 17619, NVIDIA Megatron Bridge documentation of MiniMax-M
 
 SEQUENCES = 256
 """max_num_seqs of InferenceX's scripts for vLLM, or the clients where they are more: as many as clients, 256 or 512."""
+
+
+def _experts(row: Reader, precision: str) -> str:
+    """The library of experts that scripts for vLLM choose there; empty: as the runtime has it."""
+    return MARLIN if precision == "mxfp4" and not row.multiplies("fp4") else ""
 
 
 def _runtime(framework: str, version: str) -> str:

@@ -4,8 +4,13 @@ How it was measured: the collectors of SGLang, TensorRT-LLM and vLLM, a CUDA gra
 of six replays. bfloat16 is cuBLAS in all of them. Narrow types include the kernels that quantise x: by token in SGLang
 and vLLM, by tensor in TensorRT-LLM, which looks for the largest value first.
 
-Traps: rows of vLLM above half of the peak multiply constant weights, and its fp8 in blocks ran eagerly, with host time:
-both are flagged. The fp8_block rows of the B200 replace those of `aic_gemm`, which were measured with an older kernel.
+Weights alone in 8 or 4 bits are a plugin of TensorRT, timed once by its profiler (collector/trtllm,
+collect_gemm_trt.py): whole microseconds between two events, of which 6 are not the kernel's.
+
+Traps: int8_wo of SGLang is int8_scaled_mm (W8A8) behind a quantisation in plain PyTorch, some eight kernels that no
+engine runs (collector/sglang/collect_gemm.py): left out. Rows of vLLM above half of the peak multiply constant weights,
+and its fp8 in blocks ran eagerly, with host time: both are flagged. The fp8_block rows of the B200 replace those of
+`aic_gemm`, which were measured with an older kernel.
 """
 
 from __future__ import annotations
@@ -28,13 +33,19 @@ COLUMNS = Columns(
 STORED = {"int8_wo": "int8", "int4_wo": "int4"}
 """Formats of weights that are multiplied in 16 bits."""
 
+PROFILER = 6e-6
+"""Seconds that TensorRT's profiler counts beside a plugin: what rows of the smallest products take above a launch."""
+
 
 def linear(table: Table, rows: Rows, machine: Machine) -> Iterator[Part]:
     """A linear layer as an engine runs it; narrow types with the quantisation of x."""
     for (dtype, engine), at in table.split(rows, "dtype", "engine"):
         work = GemmWork(*(table.number(name, at) for name in "mnk"))
+        if dtype in STORED and engine == "sglang":
+            yield Unpredicted("gemm", at, "W8A8 behind eight kernels of PyTorch that quantise", left_out=True)
+            continue
         if dtype in STORED:
-            yield weight_only(machine, at, dtype, STORED[dtype], *work[:3], COPIES)
+            yield weight_only(machine, at, dtype, STORED[dtype], work, COPIES, PROFILER)
             continue
         library = engine_library(engine, dtype)
         if library is None:
