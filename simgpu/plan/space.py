@@ -16,7 +16,7 @@ from simgpu.errors import InputError, nearest, shown
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.checks import check_fits_model
 from simgpu.plan.experts import SETTINGS
-from simgpu.plan.parallelism import Plan, every_value
+from simgpu.plan.parallelism import V_SHAPED, Plan, every_value
 from simgpu.plan.schedule import check
 from simgpu.plan.stages import layer_ranges
 
@@ -212,8 +212,8 @@ class Space:
             default = "interleaved" if vp > 1 else "1f1b"
             named = dict.fromkeys(None if one == default else one for one in self._values("schedule"))
             if vp > 1:
-                named = dict.fromkeys(one for one in named if one is None or (one == "zb-v" and vp == 2))
-            pipelines += [(vp, one) for one in named if one != "interleaved" and (one != "zb-v" or vp == 2)]
+                named = dict.fromkeys(one for one in named if one is None or (one in V_SHAPED and vp == 2))
+            pipelines += [(vp, one) for one in named if one != "interleaved" and (one not in V_SHAPED or vp == 2)]
         return pipelines
 
     # ---- what divides --------------------------------------------------------------------------------

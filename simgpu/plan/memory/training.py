@@ -116,6 +116,8 @@ def in_flight(plan: Plan, microbatches: int, stage: int) -> int:
             return min(microbatches * plan.vp, 2 * (plan.pp - stage - 1) + (plan.vp - 1) * plan.pp + 1)
         case "zb-h1" | "zb-v":
             return plan.vp * min(microbatches, plan.pp)
+        case "dualpipe-v":
+            return 2 * plan.pp + 1 if plan.pp > 1 else 1
     return min(microbatches, plan.pp - stage)
 
 
