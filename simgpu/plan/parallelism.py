@@ -133,6 +133,12 @@ class Plan(Ranks):
         "states on drives)",
         values=OFFLOAD_TO,
     )
+    offload_layers: int | None = of_plan(
+        None,
+        "layers of each stage whose activations wait in host memory from forward to backward; at most as many as the "
+        "stage has",
+        absent="none",
+    )
     order: tuple[str, ...] = of_plan(ORDER, "rank order, innermost first: which group sits in a node", values=ORDER)
     stage_layers: tuple[int, ...] | None = of_plan(
         None,
@@ -379,7 +385,7 @@ def every_value(key: str) -> tuple[Any, ...]:
 
 OUTSIDE_LAYERS = (
     *("dp", "pp", "vp", "schedule", "zero", "shard", "micro_batch", "recompute_layers", "overlap_gradients"),
-    *("overlap_weights", "offload", "offload_to", "order", "stage_layers"),
+    *("overlap_weights", "offload", "offload_to", "offload_layers", "order", "stage_layers"),
 )
 """Fields of a plan that the kernels of one layer on one rank, and what they keep, do not depend on."""
 

@@ -37,7 +37,7 @@ forward_backward_pipelining_with_interleaving), the delay of ZB-H1 at least `p`,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -202,48 +202,38 @@ def _stage(schedule: str, stage: int, stages: int, microbatches: int, chunks: in
     return run
 
 
-Runs: TypeAlias = list[tuple[Kind, int]]
-"""Kinds of passes of a stage and their chunks, in order; each takes the next microbatch of its kind and chunk."""
-
-
-def _zigzag(stage: int, stages: int, microbatches: int) -> Runs:
-    """Runs of one stage of ZB-V, of 2 p - 1 microbatches at least."""
+def _zigzag(stage: int, stages: int, microbatches: int) -> list[str]:
+    """Passes of one stage of ZB-V by kind and chunk, of 2 p - 1 microbatches at least."""
     behind, ahead = stage, stages - stage
-    runs: Runs = [("F", 0)] * (2 * ahead - 1)
-    runs += [("F", 1), ("F", 0)] * behind + [("F", 1), ("B", 1), ("W", 1)] * ahead
-    runs += [("F", 0), ("B", 0), ("W", 0), ("F", 1), ("B", 1), ("W", 1)] * (microbatches - stages)
-    runs += [("B", 0), ("B", 1)] * behind + [("B", 0), ("W", 0)] * ahead
-    return runs + [("W", 1)] * behind + [("W", 0)] * behind
+    runs = ["F0"] * (2 * ahead - 1) + ["F1", "F0"] * behind + ["F1", "B1", "W1"] * ahead
+    runs += ["F0", "B0", "W0", "F1", "B1", "W1"] * (microbatches - stages)
+    return runs + ["B0", "B1"] * behind + ["B0", "W0"] * ahead + ["W1"] * behind + ["W0"] * behind
 
 
-def _pairs(stage: int, stages: int, microbatches: int) -> Runs:
-    """Runs of one stage of DualPipeV, of 2 p microbatches at least, in its eight steps."""
+def _pairs(stage: int, stages: int, microbatches: int) -> list[str]:
+    """Passes of one stage of DualPipeV by kind and chunk, of 2 p microbatches at least, in its eight steps."""
     behind, ahead = stage + 1, stages - stage - 1
-    pair: Runs = [("F", 0), ("B", 1), ("W", 1), ("F", 1), ("B", 0), ("W", 0)]
-    runs: Runs = [("F", 0)] * (2 * ahead) + [("F", 0), ("F", 1)] * behind
-    runs += [("B", 1), ("W", 1), ("F", 1)] * ahead + pair * (microbatches - 2 * stages + behind)
-    runs += [("B", 1), ("W", 1), ("F", 1), ("B", 0), ("W", 0)] * ahead
-    waiting: list[int] = []  # chunks whose weight gradients are left for later
-    for n, chunk in enumerate([1, 0] * behind):
-        runs.append(("B", chunk))
-        if n < behind:  # the second half leaves them
-            runs.append(("W", chunk))
-        else:
-            waiting.append(chunk)
+    runs = ["F0"] * (2 * ahead) + ["F0", "F1"] * behind + ["B1", "W1", "F1"] * ahead
+    runs += ["F0", "B1", "W1", "F1", "B0", "W0"] * (microbatches - 2 * stages + behind)
+    runs += ["B1", "W1", "F1", "B0", "W0"] * ahead
+    waiting: list[str] = []  # weight gradients that are left for later
+    for n, chunk in enumerate("10" * behind):
+        runs.append(f"B{chunk}")
+        (runs if n < behind else waiting).append(f"W{chunk}")
     for _ in range(ahead):
-        runs += [("W", waiting.pop(0)), ("B", 0)]
-        waiting.append(0)
-    return runs + [("W", chunk) for chunk in waiting]
+        runs += [waiting.pop(0), "B0"]
+        waiting.append("W0")
+    return runs + waiting
 
 
-def _numbered(runs: Runs, stage: int, microbatches: int) -> Iterator[Task]:
-    """The tasks of some runs, without those of microbatches that there are not."""
-    done: Counter[tuple[Kind, int]] = Counter()
-    for kind, chunk in runs:
-        at = done[kind, chunk]
-        done[kind, chunk] += 1
+def _numbered(runs: Iterable[str], stage: int, microbatches: int) -> Iterator[Task]:
+    """The tasks of passes, each of the next microbatch, without those of microbatches that there are not."""
+    done: Counter[str] = Counter()
+    for run in runs:
+        at = done[run]
+        done[run] += 1
         if at < microbatches:
-            yield Task(kind, stage, chunk, at)
+            yield Task(run[0], stage, int(run[1]), at)  # type: ignore[arg-type]
 
 
 def _order(schedule: str, stages: int, microbatches: int, chunks: int) -> tuple[Task, ...]:

@@ -35,7 +35,7 @@ _NAMED = (
 _EVERY: dict[str, tuple[Any, ...]] = {key: every_value(key) for key in _NAMED}
 """All values of the choices that are no numbers."""
 
-AS_SAID = ("order", "recompute_modules", "stage_layers", "expert_tp", *SETTINGS)
+AS_SAID = ("order", "recompute_modules", "offload_layers", "stage_layers", "expert_tp", *SETTINGS)
 """Keys that no search goes over: plans have those of the base."""
 
 KEYS = (*DEGREES, "vp", "micro_batch", "recompute_layers", "shard", *_EVERY)
@@ -125,13 +125,15 @@ class Space:
                     given: dict[str, Any] = {
                         **at._asdict(), **chunked, **sharded, "micro_batch": size, "sequence_parallel": sequence,
                         "recompute": recompute, "recompute_layers": layers, **away, "context": context,
-                        **self._said(at, vp, recompute),
+                        **self._said(at, vp, recompute, held),
                     }  # fmt: skip
                     yield [Plan(**given, **unseen) for unseen in self._unseen(at, sequence, copies, sharded["zero"])]
 
-    def _said(self, at: Structure, vp: int, recompute: str) -> dict[str, Any]:
+    def _said(self, at: Structure, vp: int, recompute: str, held: int) -> dict[str, Any]:
         """What the base says of keys that no search goes over, where it has a meaning with these degrees."""
         said = {key: getattr(self.base, key) for key in AS_SAID}
+        if self.base.offload_layers is not None:
+            said["offload_layers"] = min(self.base.offload_layers, held)
         if recompute != "selective":
             said["recompute_modules"] = None
         if said["stage_layers"] is not None and len(said["stage_layers"]) != at.pp * vp:

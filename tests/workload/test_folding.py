@@ -23,7 +23,8 @@ def drawn(draw, stage, gpus):
     choices |= {"zero": draw.choice((0, 1, 2, 3)), "micro_batch": 1, "order": draw.choice(ORDERS)}
     model = draw.choice((stage.dense, stage.dense, stage.moe))
     if choices["pp"] > 1:
-        choices |= {"vp": 2} if draw.random() < 0.4 else {"schedule": draw.choice(("1f1b", "gpipe", "zb-h1", *V_SHAPED))}
+        names = ("1f1b", "gpipe", "zb-h1", *V_SHAPED)
+        choices |= {"vp": 2} if draw.random() < 0.4 else {"schedule": draw.choice(names)}
         choices |= {"vp": 2} if choices.get("schedule") in V_SHAPED else {}
     if model is stage.moe:
         choices["ep"] = draw.choice((1, 2, 4))
