@@ -30,6 +30,8 @@ def demands(
     for stage, chunks in enumerate(stages):
         for units in chunks:
             yield from _of_chunk(job.plan, stage, units, reductions, offload)
+        for call in reductions.momenta([unit for units in chunks for unit in units]):
+            yield call.kind, call.group, stage, call.size
         yield from away.demands(stage)
         yield from _sends(job.plan, stage, activation_bytes)
     if tied_bytes:

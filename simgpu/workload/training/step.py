@@ -30,6 +30,7 @@ from simgpu.workload.training.chunks import chunks_of, tied_table
 from simgpu.workload.training.demands import demands
 from simgpu.workload.training.job import Job
 from simgpu.workload.training.layers import Layers, Passes
+from simgpu.workload.training.muon import Matrices, joined
 from simgpu.workload.training.offload import Copy, Offload
 from simgpu.workload.training.reductions import STREAM_OF, Reductions
 from simgpu.workload.training.update import norm_of, update_of
@@ -432,9 +433,15 @@ class _Step:
         full = self.job.numerics.finetune == "full"  # experts have no adapters
         sums = [(sum(u.trained for u in units), sum(u.expert_weights for u in units if full)) for units in known]
         after = self._clip(sums)
-        made: dict[tuple[float, float], list[tuple[Activity, float]]] = {}
-        for stage, held in enumerate(sums):
+        made: dict[tuple[float, float, Matrices], list[tuple[Activity, float]]] = {}
+        for stage, units in enumerate(known):
+            held = (*sums[stage], joined(units))
             waits = after[stage]
+            for call in self.reductions.momenta(units):
+                waits = [
+                    *waits,
+                    *self._transfer(stage, "grad", "gather momenta", call.group, call.kind, call.size, waits),
+                ]
             if held not in made:
                 made[held] = update_of(self.job, self.kernels, self.links, *held)
             for label, seconds in made[held]:
