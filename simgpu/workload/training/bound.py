@@ -228,7 +228,11 @@ class Bounds:
         ends = []
         for stage in chunks_of(job, layers):
             units = [unit for chunk in stage for unit in chunk]
-            held = sum(u.trained for u in units), sum(u.expert_weights for u in units if full), joined(units)
+            held = (
+                sum(u.trained for u in units),
+                sum(u.expert_weights for u in units if full),
+                joined(unit.matrices for unit in units),
+            )
             if held not in remembered:
                 norm = sum(seconds for _, seconds in norm_of(job, kernels, *held[:2]))
                 remembered[held] = norm, sum(seconds for _, seconds in update_of(job, kernels, layers.links, *held))

@@ -21,7 +21,6 @@ from simgpu.plan.parallelism import Plan
 
 if TYPE_CHECKING:
     from simgpu.timing.kernels import KernelModel
-    from simgpu.workload.training.layers import Passes
 
 MUON = "muon"
 STEPS = 5
@@ -57,11 +56,11 @@ def matrices_of(parts: Iterable[Kernel], outputs: Mapping[str, Sequence[int]], e
     return tuple(found.items())
 
 
-def joined(units: Iterable[Passes]) -> Matrices:
-    """Matrices of several units."""
+def joined(some: Iterable[Matrices]) -> Matrices:
+    """Matrices of several units together."""
     found: Counter[Matrix] = Counter()
-    for unit in units:
-        found.update(dict(unit.matrices))
+    for matrices in some:
+        found.update(dict(matrices))
     return tuple(found.items())
 
 

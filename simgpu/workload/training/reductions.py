@@ -98,7 +98,7 @@ class Reductions:
 
     def momenta(self, units: Sequence[Passes]) -> Iterator[Call]:
         """Gathers of whole matrices' momenta before the update of the units of a stage (Muon)."""
-        for group, size in gathers(self.plan, joined(units)):
+        for group, size in gathers(self.plan, joined(unit.matrices for unit in units)):
             yield Call("all_gather", group, size)
 
     def unsplit_bytes(self, chunks: Sequence[Sequence[Passes]]) -> float:

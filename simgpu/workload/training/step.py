@@ -435,7 +435,7 @@ class _Step:
         after = self._clip(sums)
         made: dict[tuple[float, float, Matrices], list[tuple[Activity, float]]] = {}
         for stage, units in enumerate(known):
-            held = (*sums[stage], joined(units))
+            held = (*sums[stage], joined(unit.matrices for unit in units))
             waits = after[stage]
             for call in self.reductions.momenta(units):
                 waits = [
