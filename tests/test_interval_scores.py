@@ -9,7 +9,7 @@ from simgpu.lab.validation import components, intervals
 from simgpu.lab.validation.batches import Detail
 from simgpu.lab.validation.intervals import LEVELS, Held, reliability, summary
 from simgpu.render.reliability import reliability_figure
-from simgpu.timing.distance import SOFTWARE, SOURCE, WITHIN
+from simgpu.timing.distance import EXPERTS, SOFTWARE, SOURCE, WITHIN
 
 
 def held(source, residual, end=0.2):
@@ -40,10 +40,10 @@ def test_intervals_of_students_t_are_reliable_for_draws_of_it():
     assert "hold 80 % to 80 %" in figure.get_suptitle() and len(figure.axes) == 1
 
 
-def batch_of(source, off, spread, rows=30, seen=True, version=True, seed=0):
+def batch_of(source, off, spread, rows=30, seen=True, version=True, seed=0, experts=False):
     """Training steps of one publisher, all of which are off alike, and about that each for itself."""
     residuals = off + spread * np.random.default_rng(seed).normal(size=rows)
-    details = [Detail(source, "model", 8, "", "megatron", version=version)] * rows
+    details = [Detail(source, "model", 8, "", "megatron", version=version, experts=experts)] * rows
     return SimpleNamespace(
         source=source, architecture="hopper", regime="calibrated", seen=seen,
         measured=np.exp(residuals), predicted=np.ones(rows),
@@ -80,6 +80,19 @@ def test_a_source_that_chose_constants_later_counts_with_its_first_predictions()
     fitted = components._runs("step_time", [friend, batch_of("page", 0.0, 0.05)], [look])[SOURCE]
     forgotten = components._runs("step_time", [friend, batch_of("page", 0.0, 0.05)])[SOURCE]
     assert fitted[0] == pytest.approx(before[0], rel=0.1) and forgotten[0] < before[0]
+
+
+def test_a_first_look_at_what_a_model_learned_since_is_outgrown_by_four_publishers():
+    """Until then the look bounds the component from below, as it does for any other."""
+    friends = [batch_of(f"friend {i}", 0.0, 0.05, seed=i) for i in range(3)]
+    look = components.Look("0.1", "strangers", "step_time", EXPERTS, 100, 0.0, 0.9, 7, "note")
+
+    def found(publishers):
+        pages = [batch_of(f"page {i}", 0.1, 0.05, seen=False, seed=i, experts=True) for i in range(publishers)]
+        return components.run_components([*friends, *pages], [look])["step_time", EXPERTS]
+
+    assert found(3)[0] == pytest.approx(components.LEVEL * 0.9)
+    assert found(4)[0] < 0.3 and found(4)[2] == 4
 
 
 def test_the_ledger_of_first_looks_can_be_read():

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import simgpu
 from simgpu.catalog import Catalogue
 from simgpu.cli import main
 from simgpu.errors import InputError
 from simgpu.lab.machines import largest_node, training_cluster
 from simgpu.lab.validation.adapters import training_prediction
 from simgpu.lab.validation.adapters.models import plan_text
-from simgpu.lab.validation.adapters.nemo import _per_node
+from simgpu.lab.validation.adapters.nemo import _per_node, _recomputed
 from simgpu.lab.validation.adapters.reader import Reader
 from simgpu.lab.validation.batches import Bench, Machine
 from simgpu.lab.validation.command import PUBLISHED
@@ -358,3 +359,16 @@ def test_runs_take_the_gpus_of_nodes_that_the_catalogue_has(gpu):
     node = largest_node(Catalogue(), gpu)
     for gpus in (1, 4, 8, 64, 72, 128, 256):
         assert _per_node(node, gpus) == (min(gpus, 8) if node == 8 else {128: 64, 256: 64}.get(gpus, gpus))
+
+
+@pytest.mark.parametrize(
+    ("note", "model", "modules"),
+    [
+        ("recompute of mla_up_proj/moe_act not expressible; MXFP8", "deepseek-v3", ("mla_up_proj", "moe_act")),
+        ("range over 3 releases; recompute of layernorm, moe_act not expressible; ", "gpt-oss-120b", ("layernorm",)),
+        ("token dropping not modelled", "qwen3-30b-a3b", None),
+    ],
+)
+def test_modules_that_a_note_says_are_recomputed_are(note, model, modules):
+    found = _recomputed(note, simgpu.load_model(model))
+    assert found.get("recompute_modules") == modules and ("recompute" in found) == bool(modules)

@@ -84,6 +84,9 @@ def check_trains(plan: Plan, config: TransformerConfig, batch: int, tokens: int)
     if plan.recompute_layers is not None and plan.recompute_layers > held:
         problem = f"{plan.recompute_layers} is more than the {held} layers of a stage"
         raise InputError(problem, key="plan.recompute_layers")
+    if plan.offload_layers is not None and plan.offload_layers > held:
+        problem = f"{plan.offload_layers} is more than the {held} layers of a stage"
+        raise InputError(problem, key="plan.offload_layers")
     if plan.async_tp and plan.tp > 1 and not plan.sequence_parallel:
         problem = "splits the collectives of sequence parallelism; expected plan.sequence_parallel true"
         raise InputError(problem, key="plan.async_tp")

@@ -15,8 +15,9 @@ FP8_SCALING = ("tensorwise", "rowwise", "delayed", "block", "mx")
 """Scaling of products in fp8: of a tensor, as it is or as it was a step before; of rows; of 128 values, weights 128 x
 128 (DeepSeek-V3); of 32 values (MXFP8, OCP Microscaling), by which the products of Blackwell scale themselves."""
 
-OPTIMIZERS: dict[str, int] = {"adam": 2, "momentum": 1, "sgd": 0, "none": 0}
-"""State tensors that each optimizer keeps per parameter; 'none': forward and backward only."""
+OPTIMIZERS: dict[str, int] = {"adam": 2, "muon": 1, "momentum": 1, "sgd": 0, "none": 0}
+"""State tensors that each optimizer keeps per parameter; 'none': forward and backward only. Muon keeps those of Adam
+for all that is no matrix of a layer."""
 
 FINETUNE = ("full", "lora", "qlora")
 NARROW = ("fp8", "fp4")
@@ -116,6 +117,11 @@ class Numerics:
             return 0.0
         master = BYTES[self.master] if self.master else 0.0
         return master + OPTIMIZERS[self.optimizer] * BYTES[self.states]
+
+    @property
+    def other_bytes(self) -> float:
+        """Bytes of optimizer states, beside `state_bytes`, of a trained parameter that is in no matrix of a layer."""
+        return BYTES[self.states] * (OPTIMIZERS["adam"] - OPTIMIZERS["muon"]) if self.optimizer == "muon" else 0.0
 
 
 def scaling_of(dtype: str, fp8: str) -> str | None:

@@ -23,7 +23,9 @@ EXPERT_AXIS = "expert_ffn"
 ORDER = ("tp", "cp", "ep", "dp", "pp")
 """Rank order, innermost first: neighbouring ranks form tensor-parallel groups (Megatron-LM's default)."""
 
-SCHEDULES = ("gpipe", "1f1b", "interleaved", "zb-h1", "zb-v")
+SCHEDULES = ("gpipe", "1f1b", "interleaved", "zb-h1", "zb-v", "dualpipe-v")
+V_SHAPED = ("zb-v", "dualpipe-v")
+"""Schedules of two chunks on each stage, the second in reverse order."""
 RECOMPUTE = ("none", "selective", "full")
 CONTEXT = ("ring", "all_gather", "all_to_all")
 MODULES = ("core_attn", "layernorm", "mlp", "moe", "moe_act", "mla_up_proj", "shared_experts")
@@ -61,7 +63,8 @@ class Plan(Ranks):
     schedule: str | None = of_plan(
         None,
         "gpipe, 1f1b, interleaved, zb-h1 (zero bubble, as much memory as 1f1b), zb-v (`vp: 2`, the second chunks in "
-        "reverse order: no bubble but the start); without effect with `pp: 1`",
+        "reverse order: no bubble but the start), dualpipe-v (`vp: 2` as well, forward of one chunk beside backward of "
+        "the other: DeepSeek); without effect with `pp: 1`",
         values=SCHEDULES,
         absent="1f1b, with vp interleaved",
         rule=schedule_of,
@@ -90,7 +93,7 @@ class Plan(Ranks):
     micro_batch: int | None = of_plan(
         None,
         "sequences of one microbatch; fewer microbatches than stages leave stages idle (1f1b, gpipe), zb-h1 needs at "
-        "least as many, interleaved a multiple",
+        "least as many, dualpipe-v twice as many, interleaved a multiple",
         absent="all of a replica",
         rule=micro_batch_of,
         of=("batch", "dp"),
@@ -129,6 +132,12 @@ class Plan(Ranks):
         "place of offloaded tensors: host (its memory), nvme (drives of the node), mixed (weights in host memory, "
         "states on drives)",
         values=OFFLOAD_TO,
+    )
+    offload_layers: int | None = of_plan(
+        None,
+        "layers of each stage whose activations wait in host memory from forward to backward; at most as many as the "
+        "stage has",
+        absent="none",
     )
     order: tuple[str, ...] = of_plan(ORDER, "rank order, innermost first: which group sits in a node", values=ORDER)
     stage_layers: tuple[int, ...] | None = of_plan(
@@ -250,9 +259,10 @@ class Plan(Ranks):
             raise InputError("1 virtual stage cannot be interleaved; expected plan.vp of 2 or more", key="plan.vp")
         if self.vp > 1 and self.pp == 1:
             raise InputError(f"{self.vp} virtual stages need a pipeline; expected plan.pp of 2 or more", key="plan.vp")
-        if self.schedule == "zb-v" and self.vp != 2 and self.pp > 1:
-            raise InputError(f"{self.vp}: zb-v runs two chunks on each stage; expected plan.vp 2", key="plan.vp")
-        if self.vp > 1 and self.schedule not in (None, "interleaved", "zb-v"):
+        if self.schedule in V_SHAPED and self.vp != 2 and self.pp > 1:
+            problem = f"{self.vp}: {self.schedule} runs two chunks on each stage; expected plan.vp 2"
+            raise InputError(problem, key="plan.vp")
+        if self.vp > 1 and self.schedule not in (None, "interleaved", *V_SHAPED):
             problem = f"{shown(self.schedule)} has no virtual stages (plan.vp is {self.vp}); expected interleaved"
             raise InputError(problem, key="plan.schedule")
         if self.shard is not None and self.zero == 0:
@@ -300,8 +310,8 @@ class Plan(Ranks):
 
     @property
     def last_stage(self) -> int:
-        """The stage that has the head: the last, with zb-v the first."""
-        return 0 if self.schedule == "zb-v" else self.pp - 1
+        """The stage that has the head: the last, with schedules in V shape the first."""
+        return 0 if self.schedule in V_SHAPED else self.pp - 1
 
     def filled(self, batch: int) -> dict[str, Any]:
         """The value of every key that has a rule, for a job of `batch` sequences: defaults worked out."""
@@ -375,7 +385,7 @@ def every_value(key: str) -> tuple[Any, ...]:
 
 OUTSIDE_LAYERS = (
     *("dp", "pp", "vp", "schedule", "zero", "shard", "micro_batch", "recompute_layers", "overlap_gradients"),
-    *("overlap_weights", "offload", "offload_to", "order", "stage_layers"),
+    *("overlap_weights", "offload", "offload_to", "offload_layers", "order", "stage_layers"),
 )
 """Fields of a plan that the kernels of one layer on one rank, and what they keep, do not depend on."""
 

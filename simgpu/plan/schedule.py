@@ -22,21 +22,28 @@ Orders, each as its authors' code runs it:
   gradients take the same time t of a chunk, a step takes (6 m + p - 1) t: stages start one after another and are never
   idle between. It holds as many activations as 1F1B's first stage, on every stage.
 
+- dualpipe-v: placed as zb-v; forward of one chunk and backward of the other are a pair, in which the exchanges of
+  either hide beside kernels of the other (`expert_overlap`), and backward is cut only where weight gradients fill
+  waits at both ends (deepseek-ai/DualPipe, dualpipe/dualpipev.py; torch.distributed.pipelining.ScheduleDualPipeV).
+  DualPipe itself, of two copies of the model that microbatches enter from both ends (DeepSeek-V3, arXiv 2412.19437,
+  section 3.2.1), is two replicas of it over half as many stages, joined rank by rank: the same parameters, activations
+  and bubbles.
+
 GPipe, 1F1B and ZB-V take any number of microbatches: fewer than stages leave stages idle, and the step says so as its
 bubble, (p - 1)/(m + p - 1). Interleaving needs a multiple of `p` (Megatron-LM refuses others, same file,
-forward_backward_pipelining_with_interleaving), and the delay of ZB-H1 at least `p`.
+forward_backward_pipelining_with_interleaving), the delay of ZB-H1 at least `p`, DualPipeV at least `2 p`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from simgpu.errors import InputError, nearest, shown
 from simgpu.memo import remembered
-from simgpu.plan.parallelism import SCHEDULES
+from simgpu.plan.parallelism import SCHEDULES, V_SHAPED
 
 FEW_TASKS = 4096
 """Passes forward of a step whose order is remembered."""
@@ -44,10 +51,10 @@ FEW_TASKS = 4096
 ANY_NUMBER = ("1f1b", "gpipe", "zb-v")
 """Schedules that run any number of microbatches, also fewer than there are stages."""
 
-CUT = ("zb-h1", "zb-v")
+CUT = ("zb-h1", *V_SHAPED)
 """Schedules that cut backward in two."""
 
-TAKES_TURNS = ("interleaved", "zb-v")
+TAKES_TURNS = ("interleaved", *V_SHAPED)
 """Schedules with more than one chunk on a stage."""
 
 Kind: TypeAlias = Literal["F", "B", "W"]
@@ -82,7 +89,7 @@ def tasks(schedule: str, stages: int, microbatches: int, chunks: int = 1) -> tup
 def depends_on(task: Task, stages: int, chunks: int = 1, schedule: str = "") -> Task | None:
     """The task whose output `task` needs, and waits for wherever it runs; None for a forward of the first chunk.
 
-    Chunk `c` of the first stage follows chunk `c - 1` of the last, backward the other way round; with zb-v the second
+    Chunk `c` of the first stage follows chunk `c - 1` of the last, backward the other way round; in V shape the second
     chunk of a stage follows that of the next. A backward of the last
     chunk needs its own forward, weight gradients need the backward of the same chunk.
     """
@@ -97,13 +104,13 @@ def depends_on(task: Task, stages: int, chunks: int = 1, schedule: str = "") -> 
 
 def part_of(stage: int, chunk: int, stages: int, schedule: str = "") -> int:
     """The part of the model, in order of depth, that is a chunk of a stage."""
-    return chunk * stages + (stages - 1 - stage if schedule == "zb-v" and chunk % 2 else stage)
+    return chunk * stages + (stages - 1 - stage if schedule in V_SHAPED and chunk % 2 else stage)
 
 
 def place_of(part: int, stages: int, schedule: str = "") -> tuple[int, int]:
     """The stage and the chunk that a part of the model, in order of depth, is."""
     chunk, stage = divmod(part, stages)
-    return (stages - 1 - stage if schedule == "zb-v" and chunk % 2 else stage), chunk
+    return (stages - 1 - stage if schedule in V_SHAPED and chunk % 2 else stage), chunk
 
 
 def order(schedule: str, stages: int, microbatches: int, chunks: int = 1) -> tuple[Task, ...]:
@@ -145,13 +152,15 @@ def check(schedule: str, stages: int, microbatches: int, chunks: int = 1) -> Non
     if chunks > 1 and schedule not in TAKES_TURNS:
         problem = f"{shown(schedule)} has no virtual stages, here {chunks}; expected interleaved"
         raise InputError(problem, key="plan.schedule")
-    if schedule == "zb-v" and chunks != 2 and stages > 1:
-        raise InputError(f"{chunks}: zb-v runs two chunks on each stage; expected 2", key="plan.vp")
+    if schedule in V_SHAPED and chunks != 2 and stages > 1:
+        raise InputError(f"{chunks}: {schedule} runs two chunks on each stage; expected 2", key="plan.vp")
     many = f"{microbatches} microbatch{'es' if microbatches > 1 else ''}"
-    if microbatches < stages and schedule not in ANY_NUMBER:
+    least = 2 * stages if schedule == "dualpipe-v" and stages > 1 else stages
+    if microbatches < least and schedule not in ANY_NUMBER:
         is_fewer = "are fewer" if microbatches > 1 else "is fewer"
-        needs = f"{'a multiple of' if schedule == 'interleaved' else 'at least'} {stages}"
-        problem = f"{many} {is_fewer} than {stages} stages; {schedule} needs {needs}"
+        needs = f"{'a multiple of' if schedule == 'interleaved' else 'at least'} {least}"
+        than = f"twice {stages}" if least > stages else f"{stages}"
+        problem = f"{many} {is_fewer} than {than} stages; {schedule} needs {needs}"
         raise InputError(
             f"{problem}, {', '.join(ANY_NUMBER[:-1])} and {ANY_NUMBER[-1]} take any number", key="plan.micro_batch"
         )
@@ -165,8 +174,10 @@ def check(schedule: str, stages: int, microbatches: int, chunks: int = 1) -> Non
 def _stage(schedule: str, stage: int, stages: int, microbatches: int, chunks: int) -> list[Task]:
     """Tasks of one stage: a warm-up of forwards, one forward and one backward in turn, the backwards left."""
     total = microbatches * chunks
-    if schedule == "zb-v" and stages > 1:
-        return list(_zigzag(stage, stages, microbatches))
+    if schedule in V_SHAPED and stages > 1:
+        padded = max(microbatches, 2 * stages - 1)
+        runs = _zigzag(stage, stages, padded) if schedule == "zb-v" else _pairs(stage, stages, microbatches)
+        return list(_numbered(runs, stage, microbatches))
     if schedule == "gpipe":
         warm_up = total
     elif schedule == "interleaved":
@@ -191,20 +202,38 @@ def _stage(schedule: str, stage: int, stages: int, microbatches: int, chunks: in
     return run
 
 
-def _zigzag(stage: int, stages: int, microbatches: int) -> Iterator[Task]:
-    """Tasks of one stage of ZB-V, as for 2 p - 1 microbatches at least, without those that there are not."""
-    padded = max(microbatches, 2 * stages - 1)
+def _zigzag(stage: int, stages: int, microbatches: int) -> list[str]:
+    """Passes of one stage of ZB-V by kind and chunk, of 2 p - 1 microbatches at least."""
     behind, ahead = stage, stages - stage
-    runs = [("F", 0)] * (2 * ahead - 1) + [("F", 1), ("F", 0)] * behind + [("F", 1), ("B", 1), ("W", 1)] * ahead
-    runs += [("F", 0), ("B", 0), ("W", 0), ("F", 1), ("B", 1), ("W", 1)] * (padded - stages)
-    runs += [("B", 0), ("B", 1)] * behind + [("B", 0), ("W", 0)] * ahead
-    runs += [("W", 1)] * behind + [("W", 0)] * behind
-    done: Counter[tuple[str, int]] = Counter()
-    for kind, chunk in runs:
-        at = done[kind, chunk]
-        done[kind, chunk] += 1
+    runs = ["F0"] * (2 * ahead - 1) + ["F1", "F0"] * behind + ["F1", "B1", "W1"] * ahead
+    runs += ["F0", "B0", "W0", "F1", "B1", "W1"] * (microbatches - stages)
+    return runs + ["B0", "B1"] * behind + ["B0", "W0"] * ahead + ["W1"] * behind + ["W0"] * behind
+
+
+def _pairs(stage: int, stages: int, microbatches: int) -> list[str]:
+    """Passes of one stage of DualPipeV by kind and chunk, of 2 p microbatches at least, in its eight steps."""
+    behind, ahead = stage + 1, stages - stage - 1
+    runs = ["F0"] * (2 * ahead) + ["F0", "F1"] * behind + ["B1", "W1", "F1"] * ahead
+    runs += ["F0", "B1", "W1", "F1", "B0", "W0"] * (microbatches - 2 * stages + behind)
+    runs += ["B1", "W1", "F1", "B0", "W0"] * ahead
+    waiting: list[str] = []  # weight gradients that are left for later
+    for n, chunk in enumerate("10" * behind):
+        runs.append(f"B{chunk}")
+        (runs if n < behind else waiting).append(f"W{chunk}")
+    for _ in range(ahead):
+        runs += [waiting.pop(0), "B0"]
+        waiting.append("W0")
+    return runs + waiting
+
+
+def _numbered(runs: Iterable[str], stage: int, microbatches: int) -> Iterator[Task]:
+    """The tasks of passes, each of the next microbatch, without those of microbatches that there are not."""
+    done: Counter[str] = Counter()
+    for run in runs:
+        at = done[run]
+        done[run] += 1
         if at < microbatches:
-            yield Task(kind, stage, chunk, at)  # type: ignore[arg-type]
+            yield Task(run[0], stage, int(run[1]), at)  # type: ignore[arg-type]
 
 
 def _order(schedule: str, stages: int, microbatches: int, chunks: int) -> tuple[Task, ...]:

@@ -16,7 +16,7 @@ from simgpu.errors import InputError, nearest, shown
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.checks import check_fits_model
 from simgpu.plan.experts import SETTINGS
-from simgpu.plan.parallelism import Plan, every_value
+from simgpu.plan.parallelism import V_SHAPED, Plan, every_value
 from simgpu.plan.schedule import check
 from simgpu.plan.stages import layer_ranges
 
@@ -35,7 +35,7 @@ _NAMED = (
 _EVERY: dict[str, tuple[Any, ...]] = {key: every_value(key) for key in _NAMED}
 """All values of the choices that are no numbers."""
 
-AS_SAID = ("order", "recompute_modules", "stage_layers", "expert_tp", *SETTINGS)
+AS_SAID = ("order", "recompute_modules", "offload_layers", "stage_layers", "expert_tp", *SETTINGS)
 """Keys that no search goes over: plans have those of the base."""
 
 KEYS = (*DEGREES, "vp", "micro_batch", "recompute_layers", "shard", *_EVERY)
@@ -125,13 +125,15 @@ class Space:
                     given: dict[str, Any] = {
                         **at._asdict(), **chunked, **sharded, "micro_batch": size, "sequence_parallel": sequence,
                         "recompute": recompute, "recompute_layers": layers, **away, "context": context,
-                        **self._said(at, vp, recompute),
+                        **self._said(at, vp, recompute, held),
                     }  # fmt: skip
                     yield [Plan(**given, **unseen) for unseen in self._unseen(at, sequence, copies, sharded["zero"])]
 
-    def _said(self, at: Structure, vp: int, recompute: str) -> dict[str, Any]:
+    def _said(self, at: Structure, vp: int, recompute: str, held: int) -> dict[str, Any]:
         """What the base says of keys that no search goes over, where it has a meaning with these degrees."""
         said = {key: getattr(self.base, key) for key in AS_SAID}
+        if self.base.offload_layers is not None:
+            said["offload_layers"] = min(self.base.offload_layers, held)
         if recompute != "selective":
             said["recompute_modules"] = None
         if said["stage_layers"] is not None and len(said["stage_layers"]) != at.pp * vp:
@@ -212,8 +214,8 @@ class Space:
             default = "interleaved" if vp > 1 else "1f1b"
             named = dict.fromkeys(None if one == default else one for one in self._values("schedule"))
             if vp > 1:
-                named = dict.fromkeys(one for one in named if one is None or (one == "zb-v" and vp == 2))
-            pipelines += [(vp, one) for one in named if one != "interleaved" and (one != "zb-v" or vp == 2)]
+                named = dict.fromkeys(one for one in named if one is None or (one in V_SHAPED and vp == 2))
+            pipelines += [(vp, one) for one in named if one != "interleaved" and (one not in V_SHAPED or vp == 2)]
         return pipelines
 
     # ---- what divides --------------------------------------------------------------------------------

@@ -148,6 +148,8 @@ def states_of(found: Parameters, plan: Plan, numerics: Numerics, stack: Stack) -
     if gathered:
         gradients += BYTES[numerics.reduce] * sum(trained)
     optimizer = numerics.state_bytes * spread(*trained, 1)
+    if numerics.other_bytes:
+        optimizer += numerics.other_bytes * spread(dense + experts - found.matrices, 0.0, 1)
     here = States(weights, gradients, optimizer)
     if plan.offload == "none":
         return here

@@ -97,7 +97,7 @@ def train(
         micro_batch=job.micro_batch, recompute=plan.recompute, offload=plan.offload, offload_to=plan.offload_to,
         zero=plan.zero if plan.offload != "none" else 0,
         recompute_layers=plan.recompute_layers and plan.recompute_layers * plan.pp,
-        recompute_modules=plan.recompute_modules,
+        offload_layers=plan.offload_layers and plan.offload_layers * plan.pp, recompute_modules=plan.recompute_modules,
         **{key: getattr(plan, key) for key in SETTINGS},
     )  # fmt: skip
     single = parts if plan.world == 1 else _alone(replace(job, plan=alone), kernels, how)
@@ -201,7 +201,7 @@ def _row(
         "nvidia_smi_memory_bytes_per_gpu": worst.shown,
         **{f"{name}_memory_bytes": getattr(worst, name) for name in MEMORY},
     }
-    if plan.offload != "none":
+    if plan.offload != "none" or plan.offload_layers:
         ranks = min(plan.world, per_node)
         sizes["host_memory_bytes_per_node"] = ranks * max(stage.host for stage in memory)
         sizes["nvme_memory_bytes_per_node"] = ranks * max(stage.nvme for stage in memory)

@@ -49,7 +49,7 @@ class Training(Strict):
     kind: Literal["training"] = "training"
     batch: Size = 1
     tokens: Size
-    optimizer: Literal["adam", "momentum", "sgd", "none"] = "adam"
+    optimizer: Literal["adam", "muon", "momentum", "sgd", "none"] = "adam"
     master_weights: bool | None = None
     """An fp32 copy that the optimizer updates; default: where weights are of 16 bits."""
     weights: Literal["fp32", "fp16", "bf16"] | None = None
@@ -145,6 +145,9 @@ class Training(Strict):
         check_trains(plan, config, self.batch, self.tokens)
         if not self.flash and plan.cp > 1:
             raise InputError("attention without a fused kernel cannot be split over a sequence", key="workload.flash")
+        if self.optimizer == "muon" and (plan.offload != "none" or self.finetune != "full"):
+            given = f"plan.offload {plan.offload}" if plan.offload != "none" else f"finetune {self.finetune}"
+            raise InputError(f"'muon' is not supported with {given}; expected adam", key="workload.optimizer")
         if self.sharded_copy is not None and (plan.zero != 3 or self.finetune != "full"):
             problem = f"{str(self.sharded_copy).lower()} is supported only with plan.zero 3 and finetune full"
             raise InputError(problem, key="workload.sharded_copy")

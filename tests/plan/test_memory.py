@@ -19,7 +19,7 @@ from simgpu.plan import schedule
 from simgpu.plan.fit import fit_text
 from simgpu.plan.memory import GIB, PARTS, in_flight, peak
 from simgpu.plan.numerics import NF4_BITS, Numerics
-from simgpu.plan.parallelism import Plan
+from simgpu.plan.parallelism import V_SHAPED, Plan
 from simgpu.plan.states import parameters_of
 from simgpu.render.memory import memory_figure, print_memory
 
@@ -141,11 +141,11 @@ def test_the_first_stage_keeps_all_layers_and_interleaving_more():
 @given(st.sampled_from(schedule.SCHEDULES), st.integers(1, 6), st.integers(1, 9), st.integers(1, 3))
 @settings(max_examples=60, deadline=None)
 def test_microbatches_in_flight_are_those_of_the_schedule(name, stages, groups, chunks):
-    chunks = {"interleaved": max(chunks, 2), "zb-v": 2}.get(name, 1)
+    chunks = {"interleaved": max(chunks, 2), **dict.fromkeys(V_SHAPED, 2)}.get(name, 1)
     if stages == 1:
         return
     plan = Plan(pp=stages, vp=chunks, schedule=name)
-    microbatches = groups if name in schedule.ANY_NUMBER else stages * groups
+    microbatches = groups if name in schedule.ANY_NUMBER else stages * groups * (2 if name == "dualpipe-v" else 1)
     for stage in range(stages):
         counted = schedule.in_flight(name, stages, microbatches, chunks, stage)
         bound = in_flight(plan, microbatches, stage)

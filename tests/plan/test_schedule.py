@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from simgpu import InputError
 from simgpu.engine import Simulator
-from simgpu.plan.parallelism import SCHEDULES, Plan
+from simgpu.plan.parallelism import SCHEDULES, V_SHAPED, Plan
 from simgpu.plan.schedule import ANY_NUMBER, CUT, Task, depends_on, in_flight, order, part_of, place_of, tasks
 from simgpu.plan.stages import layer_ranges
 from simgpu.render.pipeline import Box, Panel, pipeline_figure
@@ -22,6 +22,7 @@ CASES = [
         if m >= p or name in ANY_NUMBER
     ),
     *(("zb-v", p, m, 2) for p, m in product((2, 3, 4, 8), (1, 2, 3, 7, 8, 15, 32))),
+    *(("dualpipe-v", p, m, 2) for p, m in ((2, 4), (2, 7), (3, 6), (4, 8), (4, 33), (5, 11), (8, 16))),
     *(("interleaved", p, groups * p, v) for p, groups, v in product((1, 2, 3, 4, 8), (1, 2, 3), (1, 2, 3, 5))),
 ]
 
@@ -31,8 +32,9 @@ def cases(draw):
     name, p = draw(st.sampled_from(SCHEDULES)), draw(st.integers(1, 7))
     if name == "interleaved":
         return name, p, p * draw(st.integers(1, 4)), draw(st.integers(1, 4))
-    chunks = 2 if name == "zb-v" and p > 1 else 1
-    return name, p, draw(st.integers(1 if name in ANY_NUMBER else p, 4 * p + 3)), chunks
+    chunks = 2 if name in V_SHAPED and p > 1 else 1
+    least = 2 * p if name == "dualpipe-v" else p
+    return name, p, draw(st.integers(1 if name in ANY_NUMBER else least, 4 * p + 3)), chunks
 
 
 def run(case, seconds):
@@ -142,6 +144,23 @@ def test_zb_v_waits_for_its_start_alone(p, m):
     assert max(in_flight(*case, s) for s in range(p)) == 2 * p
 
 
+@pytest.mark.parametrize(("p", "m"), [(2, 4), (3, 7), (4, 8), (8, 16), (8, 40)])
+@pytest.mark.parametrize(("forward", "inputs", "weights"), [(1.0, 1.0, 1.0), (1.0, 1.2, 0.8), (2.0, 3.0, 1.0)])
+def test_dualpipe_v_waits_no_longer_than_its_authors_say(p, m, forward, inputs, weights):
+    """README of deepseek-ai/DualPipe: PP/2 - 1 times (F&B + B - 3 W) with PP = 2 p chunks, of which it holds PP + 1.
+
+    That counts a pair as one pass; here a forward is sent on before the backward beside it ends.
+    """
+    case, seconds = ("dualpipe-v", p, m, 2), {"F": forward, "B": inputs, "W": weights}
+    bubble = run(case, seconds).makespan - m * sum(seconds.values())
+    backward = inputs + weights
+    assert bubble <= (p - 1) * (forward + 2 * backward - 3 * weights) / 2 + 1e-9
+    assert bubble >= (p - 1) * forward / 2 - 1e-9
+    if forward == inputs == weights:
+        assert bubble == pytest.approx((p - 1) / 2)
+    assert [in_flight(*case, s) for s in range(p)] == [2 * p + 1] * p
+
+
 @given(st.integers(2, 8), st.integers(0, 9), st.tuples(*[st.floats(0.8, 1.2)] * 3))
 @repeatable
 def test_zero_bubble_is_never_slower_than_1f1b(p, more, times):
@@ -149,7 +168,7 @@ def test_zero_bubble_is_never_slower_than_1f1b(p, more, times):
     forward, inputs, weights = times
     cut, m = dict(zip("FBW", times, strict=True)), 2 * p + more
     slowest = run(("1f1b", p, m, 1), {"F": forward, "B": inputs + weights}).makespan
-    for case in (("zb-h1", p, m, 1), ("zb-v", p, m, 2)):
+    for case in (("zb-h1", p, m, 1), ("zb-v", p, m, 2), ("dualpipe-v", p, m, 2)):
         assert run(case, cut).makespan <= slowest * (1 + 1e-9)
 
 
@@ -208,8 +227,10 @@ def test_neighbours():
             "interleaved needs a multiple of 4, 1f1b, gpipe and zb-v take any",
         ),
         (("interleaved", 4, 10, 2), "workload.batch", "expected a multiple of 4, such as 8 or 12"),
+        (("dualpipe-v", 4, 7, 2), "plan.micro_batch", "7 microbatches are fewer than twice 4 stages"),
+        (("dualpipe-v", 4, 8, 1), "plan.vp", "1: dualpipe-v runs two chunks on each stage; expected 2"),
         (("1f1b", 4, 8, 2), "plan.schedule", "has no virtual stages, here 2; expected interleaved"),
-        (("zb-h2", 4, 8), "plan.schedule", "expected one of 1f1b, gpipe"),
+        (("zb-h2", 4, 8), "plan.schedule", "expected one of 1f1b, dualpipe-v, gpipe"),
     ],
 )
 def test_what_cannot_be_scheduled_is_said_in_one_line(case, key, said):

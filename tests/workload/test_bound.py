@@ -36,7 +36,7 @@ CHOICES = {
     "overlap_gradients": [True, True, False], "overlap_weights": [True, True, False],
     "offload": ["none", "none", "optimizer", "parameters"], "async_tp": [False, False, True],
     "context": ["ring", "all_gather"],
-    "schedule": [None, None, "gpipe", "zb-h1", "zb-v"],
+    "schedule": [None, None, "gpipe", "zb-h1", "zb-v", "dualpipe-v"],
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from simgpu import InputError, Plan
 from simgpu.plan.checks import check_fits_model, check_trains
+from simgpu.plan.parallelism import V_SHAPED
 from simgpu.workload.folding import colours
 
 NODES = {"dgx-h100": None, "dgx-h100-ib": 8, "dgx-a100-ib": 8, "l40s-8x-ethernet": 8, "rtx-4090-8x-ethernet": 8,
@@ -22,8 +23,9 @@ def drawn(draw, stage, gpus):
     choices |= {"zero": draw.choice((0, 1, 2, 3)), "micro_batch": 1, "order": draw.choice(ORDERS)}
     model = draw.choice((stage.dense, stage.dense, stage.moe))
     if choices["pp"] > 1:
-        choices |= {"vp": 2} if draw.random() < 0.4 else {"schedule": draw.choice(("1f1b", "gpipe", "zb-h1", "zb-v"))}
-        choices |= {"vp": 2} if choices.get("schedule") == "zb-v" else {}
+        names = ("1f1b", "gpipe", "zb-h1", *V_SHAPED)
+        choices |= {"vp": 2} if draw.random() < 0.4 else {"schedule": draw.choice(names)}
+        choices |= {"vp": 2} if choices.get("schedule") in V_SHAPED else {}
     if model is stage.moe:
         choices["ep"] = draw.choice((1, 2, 4))
     if draw.random() < 0.3:

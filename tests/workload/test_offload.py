@@ -217,3 +217,64 @@ def test_what_tools_print_of_memory() -> None:
     full = memory_of(MODEL, Plan(), simgpu.Training(batch=8, tokens=512).numerics("bf16"), 8, 512, capacity=50e9)
     near = replace(full, capacity=full.total * 1.01)
     assert near.shown == pytest.approx(near.capacity) and replace(full, capacity=full.total / 2).shown == full.total
+
+
+# ---- activations -------------------------------------------------------------------------------------
+
+LAYERS = 12
+DEEP = replace(simgpu.load_model("llama-3.1-8b"), layers=LAYERS)
+
+
+def trained(count: int | None, microbatches: int = 1, **plan: Any) -> Any:
+    job = simgpu.Training(batch=microbatches * plan.get("dp", 1), tokens=4096)
+    asked = Plan(micro_batch=1, offload_layers=count, **plan)
+    return simgpu.simulate("dgx-h100", job, DEEP, asked, framework="megatron")
+
+
+@pytest.mark.parametrize("microbatches", [1, 3])
+@pytest.mark.parametrize("plan", [{}, {"recompute": "full"}, {"dp": 2, "zero": 1}, {"dp": 2, "zero": 3}])
+def test_what_offloaded_layers_keep_goes_down_and_comes_back_once(plan: dict[str, Any], microbatches: int) -> None:
+    whole, some = trained(None, microbatches, **plan), trained(LAYERS // 2, microbatches, **plan)
+    every = trained(LAYERS, microbatches, **plan)
+    away = some.memory[0].host
+    assert every.memory[0].host == pytest.approx(2 * away)
+    freed = whole.memory[0].activations - every.memory[0].activations
+    at_a_time = every.memory[0].activations - whole.memory[0].activations + every.memory[0].host
+    assert freed > 0 and 0 <= at_a_time <= 2 * away / (LAYERS / 2) * (1 + 1e-9), "at most two layers' stay"
+    assert some.row["offload_bytes"] == pytest.approx(2 * microbatches * away)
+    assert some.row["host_memory_bytes_per_node"] == pytest.approx(plan.get("dp", 1) * away)
+    assert whole.row["step_s"] <= some.row["step_s"] * (1 + 1e-9) <= every.row["step_s"] * (1 + 2e-9)
+
+
+def test_copies_that_take_longer_than_layers_set_the_pace() -> None:
+    """All layers go down one after another and come back so; a step is no longer than that on top of its kernels."""
+    plain, every = trained(None), trained(LAYERS)
+    size = every.memory[0].host / LAYERS
+    links = Links(simgpu.load_cluster("dgx-h100"), Plan(), KernelModel(simgpu.load_cluster("dgx-h100")), "auto", "auto")
+    seconds = LAYERS * size * (1 / links.copy_rate(TO_HOST) + 1 / links.copy_rate(FROM_HOST))
+    assert seconds < every.row["step_s"] < plain.row["step_s"] + seconds * 1.01
+    assert every.row["step_s"] > plain.row["step_s"] * 1.2, "PCIe is slower than what layers of 4,096 tokens need"
+
+
+def test_copies_hide_beside_layers_that_take_longer() -> None:
+    """Checkpoints alone are small: what each layer computes is far more than their way over PCIe takes."""
+    plain, every = trained(None, 2, recompute="full"), trained(LAYERS, 2, recompute="full")
+    assert every.row["step_s"] == pytest.approx(plain.row["step_s"], rel=0.02)
+
+
+@pytest.mark.parametrize("schedule", [None, "zb-h1", "zb-v", "dualpipe-v", "interleaved"])
+def test_pipelines_offload_too(schedule: str | None) -> None:
+    chunks = 2 if schedule in ("zb-v", "dualpipe-v", "interleaved") else 1
+    plan = {"pp": 2, "vp": chunks, "schedule": schedule}
+    plain, some = trained(None, 4, **plan), trained(2, 4, **plan)
+    assert some.row["offload_bytes"] > 0 and some.row["step_s"] >= plain.row["step_s"] * (1 - 1e-9)
+    held = max(stage.activations for stage in plain.memory) - max(stage.activations for stage in some.memory)
+    assert held > 0
+
+
+def test_more_layers_than_a_stage_has_cannot_be_offloaded() -> None:
+    with pytest.raises(InputError, match="13 is more than the 12 layers of a stage") as caught:
+        trained(13)
+    assert caught.value.key == "plan.offload_layers"
+    with pytest.raises(InputError, match="supported for training only"):
+        simgpu.simulate("dgx-h100", simgpu.Inference(batch=1, prompt=8, output=8), DEEP, Plan(offload_layers=1))

@@ -9,17 +9,18 @@ from simgpu.analysis.critical import shares_of
 from simgpu.analysis.loads import calls_of
 from simgpu.analysis.training import anatomy
 from simgpu.analysis.uncertainty import parts_of
+from simgpu.plan.schedule import TAKES_TURNS
 from simgpu.workload import steady
 from simgpu.workload.execution import PeriodicExecution
 
-SCHEDULES = (None, "1f1b", "gpipe", "zb-h1", "zb-v", "interleaved")
+SCHEDULES = (None, "1f1b", "gpipe", "zb-h1", "zb-v", "dualpipe-v", "interleaved")
 CLUSTERS = ("dgx-h100", "dgx-h100-ib", "l40s-pcie-8x", "rtx-4090-8x-ethernet")
 
 
 def drawn(draw, schedule, cluster):
     """A plan of up to 16 GPUs with a schedule, and how many microbatches it runs."""
     pp = 1 if schedule is None else draw.choice((2, 4))
-    vp = 2 if schedule in ("interleaved", "zb-v") else 1
+    vp = 2 if schedule in TAKES_TURNS else 1
     tp, dp = draw.choice((1, 2)), draw.choice((1, 2, 4))
     while tp * dp * pp > (16 if cluster in CLUSTERS[1::2] else 8):
         dp //= 2
@@ -63,7 +64,7 @@ def test_periods_equal_microbatches_one_by_one(stage, monkeypatch, schedule):
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_cost_does_not_grow_with_microbatches(stage, schedule):
     """Counted in simulated activities."""
-    chunks = 2 if schedule in ("interleaved", "zb-v") else 1
+    chunks = 2 if schedule in TAKES_TURNS else 1
     plan = Plan(pp=1 if schedule is None else 2, vp=chunks, schedule=schedule, dp=2, micro_batch=1)
     counts, steps = [], []
     for microbatches in (10**3, 10**6, 10**9):

@@ -107,7 +107,7 @@ PAIRS: dict[str, tuple[dict, object]] = {
     "recompute": ({}, "full"), "recompute_layers": ({"recompute": "full"}, 1),
     "recompute_modules": ({"recompute": "selective"} | ALL_GPU, ("mlp",)), "async_tp": ({}, True),
     "overlap_gradients": ({"zero": 3}, False), "overlap_weights": ({"zero": 3}, False), "offload": ({}, "optimizer"),
-    "offload_to": ({"offload": "optimizer"}, "nvme"),
+    "offload_to": ({"offload": "optimizer"}, "nvme"), "offload_layers": ({}, 3),
     "order": ({"tp": 2, "dp": 8}, ("dp", "cp", "ep", "tp", "pp")), "stage_layers": ({"pp": 2}, (1, 3)),
     "expert_tp": ({"model": "experts", "ep": 2}, 1), "dispatcher": ({"model": "experts", "ep": 2}, "hybridep"),
     "cuda_graphs": ({"model": "experts"}, "layer"), "grouped": ({"model": "experts", "tokens": 256}, "loop"),

@@ -116,6 +116,8 @@ def in_flight(plan: Plan, microbatches: int, stage: int) -> int:
             return min(microbatches * plan.vp, 2 * (plan.pp - stage - 1) + (plan.vp - 1) * plan.pp + 1)
         case "zb-h1" | "zb-v":
             return plan.vp * min(microbatches, plan.pp)
+        case "dualpipe-v":
+            return 2 * plan.pp + 1 if plan.pp > 1 else 1
     return min(microbatches, plan.pp - stage)
 
 
@@ -270,7 +272,7 @@ class _Run:
         above, waiting = 0.0, self.waiting()
         outputs = self._outputs() if self.last else ()
         if self.last:
-            kept = waiting + self.walk.running + self.heads()
+            kept = waiting + self.walk.running + self.walk.leaving + self.heads()
             yield self.event("loss", kept, (*self._loss(), *outputs), 0.0)
             if self.numerics.loss_chunks == 1:
                 yield self.event("head backward", kept, (*self._head_backward(), *outputs), 0.0)
@@ -374,7 +376,8 @@ class _Run:
             spread = hypot(spread, ADAPTERS_SPREAD[self.numerics.finetune])
         return Memory(
             states.weights, gradients, states.optimizer, event.activations, _sum(buffers), _sum(temporary),
-            CONTEXT_BYTES + _communicators(plan), self.stage, states.host, capacity, states.nvme,
+            CONTEXT_BYTES + _communicators(plan), self.stage, states.host + self.flying * self.walk.away, capacity,
+            states.nvme,
             None if room is None else room.share(room.host, plan.world),
             None if room is None else room.share(room.nvme, plan.world),
             stack.reserved, pools, stack.reserved_spread, centre, spread, event.name, (*buffers, *temporary),

@@ -36,7 +36,8 @@ class Moment:
 class Walk:
     """The layers of a stage with one microbatch, in bytes.
 
-    These are the bytes that all layers and those of the last chunk keep, of whole rows, of dummies of distinct weights,
+    These are the bytes that all layers and those of the last chunk keep on the GPU, what all keep in host memory, and
+    what of it is still here when forward ends; bytes of whole rows, of dummies of distinct weights,
     of keys and values, and of buffers of context parallelism; and how many layers there are. `moments` are those of
     backward through the last chunk that can be its fullest: of each run of alike layers the last, which has most below
     it, and the first layer, which has most gradients above it.
@@ -44,6 +45,8 @@ class Walk:
 
     kept: float
     running: float
+    away: float
+    leaving: float
     wide: float
     dummies: float
     cache: float
@@ -114,34 +117,50 @@ class Microbatch:
 
     def walk(self, plan: Plan, stage: int) -> Walk:
         """The layers of a stage."""
-        key = plan.pp, plan.vp, plan.last_stage, plan.stage_layers, stage, plan.recompute_layers
+        key = plan.pp, plan.vp, plan.last_stage, plan.stage_layers, stage, plan.recompute_layers, plan.offload_layers
         return self._walks.known(key, lambda: self._walk(plan, stage))
 
     @cached_property
-    def _walks(self) -> Region[tuple[int, int, int, tuple[int, ...] | None, int, int | None], Walk]:
+    def _walks(self) -> Region[tuple[int, int, int, tuple[int, ...] | None, int, int | None, int | None], Walk]:
         return Region(STAGES)
+
+    def layers(self, plan: Plan, stage: int) -> list[Saved]:
+        """What each layer of a stage keeps."""
+        pairs = [self.layer(kind) for kind in kinds_of_stage(self.config, plan, stage)]
+        again = len(pairs) if plan.recompute_layers is None else plan.recompute_layers
+        return [pair[0 if i < again else 1] for i, pair in enumerate(pairs)]
+
+    def offloaded(self, plan: Plan, stage: int) -> list[list[float]]:
+        """Bytes that each layer of each chunk of a stage keeps in host memory, 0 for those that stay."""
+        stored = [layer.stored for layer in self.layers(plan, stage)]
+        count = plan.offload_layers or 0
+        sizes = iter(size if i < count else 0.0 for i, size in enumerate(stored))
+        return [[next(sizes) for _ in chunk] for chunk in layer_ranges(self.config.layers, plan)[stage]]
 
     def _walk(self, plan: Plan, stage: int) -> Walk:
         kinds = kinds_of_stage(self.config, plan, stage)
-        pairs = [self.layer(kind) for kind in kinds]
-        again = len(pairs) if plan.recompute_layers is None else plan.recompute_layers
-        layers = [pair[0 if i < again else 1] for i, pair in enumerate(pairs)]
-        sizes = [len(chunk) for chunk in layer_ranges(self.config.layers, plan)[stage] if chunk]
-        chunk = layers[len(layers) - (sizes[-1] if sizes else 0) :]
+        layers = self.layers(plan, stage)
+        chunks = [chunk for chunk in self.offloaded(plan, stage) if chunk]
+        gone = chunks[-1] if chunks else []
+        chunk = layers[len(layers) - len(gone) :]
         moments: list[Moment] = []
-        kept = running = sum(layer.stored for layer in chunk)
-        latest: Saved | None = None
+        kept = running = sum(layer.stored for layer in chunk) - sum(gone)
+        latest: tuple[Saved, float, float] | None = None
         for i in range(len(chunk) - 1, -1, -1):
-            if chunk[i] is not latest or i == 0:
-                moments.append(Moment(running - kept, chunk[i].working, (len(chunk) - 1 - i) / len(layers)))
-            latest = chunk[i]
-            kept -= latest.stored
+            back = gone[i] + (gone[i - 1] if i else 0.0)  # of this layer and of the next to run backward
+            if (now := (chunk[i], gone[i], back)) != latest or i == 0:
+                moments.append(Moment(running - kept, chunk[i].working + back, (len(chunk) - 1 - i) / len(layers)))
+            latest = now
+            kept -= chunk[i].stored - gone[i]
         if not chunk:  # the embedding or the head stands alone
             moments.append(Moment(0.0, 0.0, 0.0))
         shapes = frozenset[tuple[int, int]]().union(*(layer.weights for layer in dict.fromkeys(layers)))
+        away = sum(map(sum, chunks))
         return Walk(
-            sum(layer.stored for layer in layers),
+            sum(layer.stored for layer in layers) - away,
             running,
+            away,
+            sum(gone[-2:]),
             max((layer.wide for layer in layers), default=0.0),
             BYTES[self.numerics.weights] * sum(k * n for k, n in shapes),
             sum(self.cache(kind) for kind in kinds) if self.numerics.use_cache else 0.0,

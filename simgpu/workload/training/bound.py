@@ -40,6 +40,7 @@ from simgpu.workload.links import EXACT, Links
 from simgpu.workload.training.chunks import chunks_of, units_of
 from simgpu.workload.training.job import Job
 from simgpu.workload.training.layers import Layers, Passes
+from simgpu.workload.training.muon import Matrices, joined
 from simgpu.workload.training.reductions import STREAM_OF, Call, Reductions
 from simgpu.workload.training.update import norm_of, update_of
 
@@ -223,13 +224,17 @@ class Bounds:
     def _ends(self, job: Job, kernels: KernelModel, layers: Layers) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Seconds of each stage's norm, and of its update."""
         full = job.numerics.finetune == "full"
-        remembered: dict[tuple[float, float], tuple[float, float]] = {}
+        remembered: dict[tuple[float, float, Matrices], tuple[float, float]] = {}
         ends = []
         for stage in chunks_of(job, layers):
             units = [unit for chunk in stage for unit in chunk]
-            held = sum(u.trained for u in units), sum(u.expert_weights for u in units if full)
+            held = (
+                sum(u.trained for u in units),
+                sum(u.expert_weights for u in units if full),
+                joined(unit.matrices for unit in units),
+            )
             if held not in remembered:
-                norm = sum(seconds for _, seconds in norm_of(job, kernels, *held))
+                norm = sum(seconds for _, seconds in norm_of(job, kernels, *held[:2]))
                 remembered[held] = norm, sum(seconds for _, seconds in update_of(job, kernels, layers.links, *held))
             ends.append(remembered[held])
         return tuple(norm for norm, _ in ends), tuple(update for _, update in ends)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from simgpu.plan.parallelism import Plan
 from simgpu.workload.links import Demand
+from simgpu.workload.training.away import Away
 from simgpu.workload.training.job import Job
 from simgpu.workload.training.layers import Passes
 from simgpu.workload.training.offload import Offload
@@ -17,6 +18,7 @@ def demands(
     stages: Sequence[Sequence[Sequence[Passes]]],
     reductions: Reductions,
     offload: Offload,
+    away: Away,
     activation_bytes: float,
     tied_bytes: float,
 ) -> Iterator[Demand]:
@@ -28,6 +30,9 @@ def demands(
     for stage, chunks in enumerate(stages):
         for units in chunks:
             yield from _of_chunk(job.plan, stage, units, reductions, offload)
+        for call in reductions.momenta([unit for units in chunks for unit in units]):
+            yield call.kind, call.group, stage, call.size
+        yield from away.demands(stage)
         yield from _sends(job.plan, stage, activation_bytes)
     if tied_bytes:
         yield "all_reduce", "embedding", 0, tied_bytes

@@ -41,6 +41,7 @@ from simgpu.workload.host_code import cpu_slowdown, launched, together
 from simgpu.workload.links import Links
 from simgpu.workload.training.dispatching import Exchange
 from simgpu.workload.training.lowering import asynchronous, lower, overlapped
+from simgpu.workload.training.muon import MUON, Matrices, matrices_of
 
 WEIGHT_GRADIENT = "_wgrad"
 
@@ -66,6 +67,7 @@ class Passes:
     trained: float
     expert_weights: float = 0.0  # of `weights`: those of experts, which other ranks share
     packed: float = 0.0  # of `weights` but for experts: those that 4-bit fine-tuning packs
+    matrices: Matrices = ()  # where the optimizer treats those of layers apart
 
     @staticmethod
     def joined(units: Sequence[Passes], trained: bool) -> Passes:
@@ -144,7 +146,10 @@ class Layers:
             there, input_grad, weight_grad = self._launched(kind, (run[0], *cut), (code[0], half + more, half))
         trained = self._trained(kind, weights)
         held_packed = self._packed(kind, held)
-        return Passes(kind, there, back, input_grad, weight_grad, weights, trained, experts, held_packed)
+        return Passes(
+            kind, there, back, input_grad, weight_grad, weights, trained, experts, held_packed,
+            self._matrices(kind, held),
+        )  # fmt: skip
 
     # ---- operators -----------------------------------------------------------------------------------
 
@@ -382,6 +387,13 @@ class Layers:
             return 0.0
         adapters = (op for op in self._operators(kind) if isinstance(op, Matmul) and "_lora_" in op.name)
         return float(sum(op.split(self.plan.ways).weights for op in adapters))
+
+    def _matrices(self, kind: str, held: Sequence[Kernel]) -> Matrices:
+        """The matrices of a layer on a rank, for Muon."""
+        if self.numerics.optimizer != MUON or kind in ("embedding", "head"):
+            return ()
+        several = {op.name: [dim.size for dim in _outputs(op)] for op in held if isinstance(op, Matmul) and op.weight}
+        return matrices_of(held, several, self.config.experts // self.plan.ep)
 
     def _packed(self, kind: str, held: Sequence[Kernel]) -> float:
         """Parameters in 4 bits but for those of experts: matrices of layers (QLoRA)."""

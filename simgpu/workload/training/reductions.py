@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from simgpu.model.operators import BYTES
 from simgpu.workload.training.layers import Layers, Passes
+from simgpu.workload.training.muon import gathers, joined
 
 if TYPE_CHECKING:
     from simgpu.workload.training.job import Job
@@ -94,6 +95,11 @@ class Reductions:
         experts = stored(experts, experts if self.whole else 0)
         calls = (Call("all_gather", "shard", dense), Call("all_gather", "expert", experts))
         return (call for call in calls if call.size)
+
+    def momenta(self, units: Sequence[Passes]) -> Iterator[Call]:
+        """Gathers of whole matrices' momenta before the update of the units of a stage (Muon)."""
+        for group, size in gathers(self.plan, joined(unit.matrices for unit in units)):
+            yield Call("all_gather", group, size)
 
     def unsplit_bytes(self, chunks: Sequence[Sequence[Passes]]) -> float:
         """Bytes of gradients of which every rank of a tensor group has a part.

@@ -25,10 +25,12 @@ from simgpu.workload.copies import TO_HOST, TO_NVME
 from simgpu.workload.execution import Activity, Execution
 from simgpu.workload.links import OFFLOAD, Demand, Links, Transfer
 from simgpu.workload.steady import folded
+from simgpu.workload.training.away import Away
 from simgpu.workload.training.chunks import chunks_of, tied_table
 from simgpu.workload.training.demands import demands
 from simgpu.workload.training.job import Job
 from simgpu.workload.training.layers import Layers, Passes
+from simgpu.workload.training.muon import Matrices, joined
 from simgpu.workload.training.offload import Copy, Offload
 from simgpu.workload.training.reductions import STREAM_OF, Reductions
 from simgpu.workload.training.update import norm_of, update_of
@@ -63,7 +65,7 @@ class _Step:
         links.use(self.sim)
         self.stages = chunks_of(job, self.layers)
         self.reductions = Reductions(job, self.layers)
-        self.offload = Offload(job, self.reductions)
+        self.offload, self.away = Offload(job, self.reductions), Away(job, self._copy)
         links.prepare(self._demands())
         self.ranks = [links.ranks(s) for s in range(self.plan.pp)]
         self.streams = {r: {} for ranks in self.ranks for r in ranks}  # type: dict[int, dict[str, int]]
@@ -101,7 +103,7 @@ class _Step:
     def _demands(self) -> Iterator[Demand]:
         """All collectives and copies that will cross links between blocks; worked out only if links ask for them."""
         size, _ = self._activations
-        yield from demands(self.job, self.stages, self.reductions, self.offload, size, self._tied_bytes)
+        yield from demands(self.job, self.stages, self.reductions, self.offload, self.away, size, self._tied_bytes)
 
     @property
     def _tied_bytes(self) -> float:
@@ -159,6 +161,8 @@ class _Step:
         if self.reductions.each:
             return self._forward_sharded(task, units, after)
         ready = self.ready[task.stage].get(task.chunk, ()) if task.microbatch == 0 else ()
+        if self.away.of(task.stage, task.chunk):
+            return self._forward_apart(task, ready or [(units, [])], after)
         if not ready:
             return self._pass(task, name, "forward", self._all_of(task, [unit.forward for unit in units]), after)
         end: Ids = {}
@@ -167,13 +171,26 @@ class _Step:
             end = self._pass(task, f"{name}.{i}", "forward", blocks, [*(after if i == 0 else ()), *weights])
         return end
 
+    def _forward_apart(self, task: Task, ready: Sequence[tuple[Sequence[Passes], list[Ids]]], after: list[Ids]) -> Ids:
+        """Units one by one, each with its weights; activations of some go to the host."""
+        end: Ids = {}
+        at = 0
+        for units, weights in ready:
+            for i, unit in enumerate(units):
+                waits = [*(after if at == 0 else ()), *(weights if i == 0 else ()), *self.away.room(task, at)]
+                end = self._pass(task, f"{_name('F', task)}.{at}", "forward", self._one(unit.forward), waits)
+                self.away.put(task, at, end)
+                at += 1
+        return end
+
     def _forward_sharded(self, task: Task, units: Sequence[Passes], after: list[Ids]) -> Ids:
         done: list[Ids] = []
         for i, unit in enumerate(units):
             before = (done[i - 2 : i - 1] if i > 1 else []) if self.plan.overlap_weights else self._computed(task.stage)
             weights = self._gather(task.stage, [unit], before)
-            wait = [*(after if i == 0 else ()), *weights]
+            wait = [*(after if i == 0 else ()), *weights, *self.away.room(task, i)]
             done.append(self._pass(task, f"{_name('F', task)}.{i}", "forward", self._one(unit.forward), wait))
+            self.away.put(task, i, done[-1])
         return done[-1]
 
     def _backward(self, task: Task) -> Ids:
@@ -187,6 +204,8 @@ class _Step:
         reduces = task.kind == ("W" if split else "B") and self._reduces(task.microbatch)
         if self.reductions.each:
             return self._backward_sharded(task, units, blocks, after, kind, reduces)
+        if self.away.of(task.stage, task.chunk) and task.kind == "B":
+            return self._backward_apart(task, units, blocks, after, kind, reduces)
         if not reduces or not self.plan.overlap_gradients:
             end = self._pass(task, _name(task.kind, task), kind, self._all_of(task, blocks[::-1]), after)
             if reduces:
@@ -199,6 +218,23 @@ class _Step:
             after = []
         return end
 
+    def _backward_apart(
+        self, task: Task, units: Sequence[Passes], blocks: Sequence[Block], after: list[Ids], kind: str, reduces: bool
+    ) -> Ids:
+        """Units one by one: activations of the next come back from the host beside backward of each."""
+        begin, end = self._computed(task.stage), dict[int, int]()
+        back = {len(units) - 1: self.away.fetch(task, len(units) - 1, begin)}
+        for bucket in self.reductions.buckets(units):
+            for i in bucket:
+                if i:
+                    back[i - 1] = self.away.fetch(task, i - 1, begin)
+                waits = [*after, *back[i]]
+                end = {**self._pass(task, f"{_name(task.kind, task)}.{i}", kind, self._one(blocks[i]), waits)}
+                begin, after = [end], []
+            if reduces:
+                self._reduce(task.stage, [units[i] for i in bucket], [end], task.microbatch)
+        return end
+
     def _backward_sharded(
         self, task: Task, units: Sequence[Passes], blocks: Sequence[Block], after: list[Ids], kind: str, reduces: bool
     ) -> Ids:
@@ -209,12 +245,18 @@ class _Step:
         """
         gathered: dict[int, list[Ids]] = {len(units) - 1: []}
         done: dict[int, Ids] = {}
+        back: dict[int, list[Ids]] = {}
         gathers, ahead = self.plan.zero == 3 and task.kind == "B", int(self.plan.overlap_weights)
         for i in reversed(range(len(units))):
             at = i - ahead  # the unit whose weights come now
             if gathers and 0 <= at < len(units) - 1:
                 gathered[at] = self._gather(task.stage, [units[at]], [done[i + 1]] if i + 1 in done else [])
             wait = [*(after if not done else self.awaited.pop(task.stage, [])), *gathered.get(i, [])]
+            begin = [done[i + 1]] if i + 1 in done else self._computed(task.stage)
+            for k in (i, i - 1):
+                if k >= 0 and k not in back:
+                    back[k] = self.away.fetch(task, k, begin)
+            wait += back[i]
             done[i] = self._pass(task, f"{_name(task.kind, task)}.{i}", kind, self._one(blocks[i]), wait)
             if reduces:
                 self._reduce(task.stage, [units[i]], [done[i]], task.microbatch)
@@ -391,9 +433,15 @@ class _Step:
         full = self.job.numerics.finetune == "full"  # experts have no adapters
         sums = [(sum(u.trained for u in units), sum(u.expert_weights for u in units if full)) for units in known]
         after = self._clip(sums)
-        made: dict[tuple[float, float], list[tuple[Activity, float]]] = {}
-        for stage, held in enumerate(sums):
+        made: dict[tuple[float, float, Matrices], list[tuple[Activity, float]]] = {}
+        for stage, units in enumerate(known):
+            held = (*sums[stage], joined(unit.matrices for unit in units))
             waits = after[stage]
+            for call in self.reductions.momenta(units):
+                waits = [
+                    *waits,
+                    *self._transfer(stage, "grad", "gather momenta", call.group, call.kind, call.size, waits),
+                ]
             if held not in made:
                 made[held] = update_of(self.job, self.kernels, self.links, *held)
             for label, seconds in made[held]:

@@ -14,6 +14,7 @@ from simgpu.timing.uncertainty import spread
 from simgpu.workload.copies import FROM_HOST, TO_HOST, drives
 from simgpu.workload.execution import Activity
 from simgpu.workload.links import Links
+from simgpu.workload.training.muon import MUON, Matrices, dealt_s, elements
 
 if TYPE_CHECKING:
     from simgpu.workload.training.job import Job
@@ -34,11 +35,12 @@ def norm_of(job: Job, kernels: KernelModel, trained: float, experts: float) -> l
 
 
 def update_of(
-    job: Job, kernels: KernelModel, links: Links, trained: float, experts: float
+    job: Job, kernels: KernelModel, links: Links, trained: float, experts: float, matrices: Matrices = ()
 ) -> list[tuple[Activity, float]]:
     """Activities of one rank after its gradients are there, in order, with their seconds.
 
-    `trained` parameters with gradients that a rank holds (of them `experts` in experts), before sharding.
+    `trained` parameters with gradients that a rank holds (of them `experts` in experts), before sharding; `matrices`
+    those that Muon makes orthogonal.
     """
     plan, numerics, timer = job.plan, job.numerics, kernels.timer.vector
     mine = _mine(job, trained, experts)
@@ -49,17 +51,11 @@ def update_of(
         width = numerics.gradients
         seconds = float(timer.elementwise(mine, 1, 1, dtype=width).seconds)  # scaled
         activities.append((_activity(kernels, "clip gradients", "clip", seconds, 2 * mine * BYTES[width]), seconds))
-    kind = "sgd" if numerics.optimizer == "sgd" else numerics.optimizer
-    step = timer.optimizer(
-        mine,
-        kind,
-        weights=numerics.weights,
-        gradients=numerics.gradients,
-        states=numerics.states,
-        master=numerics.master,
-    )
-    seconds = float(step.seconds) * job.framework.optimizer_passes
+    seconds = _passes(job, kernels, mine, matrices) * job.framework.optimizer_passes
     moved = mine * (2 * numerics.state_bytes + numerics.gradient_bytes)
+    if matrices:
+        products = dealt_s(kernels, plan, matrices)
+        activities.append((_activity(kernels, "orthogonal momenta", "optimizer", products, 0.0, "gemm"), products))
     if plan.offload == "none":
         activities.append((_activity(kernels, "optimizer", "optimizer", seconds, moved), seconds))
     else:
@@ -72,6 +68,27 @@ def update_of(
     return [*activities, (host, job.framework.step_s)]
 
 
+def _passes(job: Job, kernels: KernelModel, mine: float, matrices: Matrices) -> float:
+    """Seconds of passes over `mine` parameters and their states, those of matrices by their momentum alone."""
+    numerics, timer = job.numerics, kernels.timer.vector
+
+    def step(count: float, kind: str) -> float:
+        if not count:
+            return 0.0
+        found = timer.optimizer(
+            count, kind, weights=numerics.weights, gradients=numerics.gradients, states=numerics.states,
+            master=numerics.master,
+        )  # fmt: skip
+        return float(found.seconds)
+
+    if numerics.optimizer != MUON:
+        return step(mine, numerics.optimizer)
+    of_experts = elements(matrices, True)
+    held = _mine(job, elements(matrices, False) + of_experts, of_experts)
+    products = float(timer.elementwise(held, 1, 1, dtype="bf16").seconds) if held else 0.0  # written, and read again
+    return step(max(mine - held, 0.0), "adam") + step(held, "momentum") + products
+
+
 def _mine(job: Job, trained: float, experts: float) -> float:
     """Parameters that a rank updates."""
     plan = job.plan
@@ -80,12 +97,13 @@ def _mine(job: Job, trained: float, experts: float) -> float:
     return (trained - experts) / plan.shards + experts / plan.expert_copies
 
 
-def _activity(kernels: KernelModel, name: str, kind: str, seconds: float, moved: float) -> Activity:
-    architecture, regime = kernels.constants.architecture, kernels.constants.regime("vector", "default")
-    seen = kernels.constants.by_user("vector")
-    got = spread("elementwise", max(seconds, 1e-6), architecture=architecture, regime=regime, seen=seen)
-    uncertainty = Uncertainty("vector", float(got.low), float(got.high), float(got.correlated))
-    return Activity(name, "compute", kind, "optimizer", 0.0, moved, "memory", uncertainty)
+def _activity(kernels: KernelModel, name: str, kind: str, seconds: float, moved: float, of: str = "vector") -> Activity:
+    architecture, regime = kernels.constants.architecture, kernels.constants.regime(of, "default")
+    seen, op = kernels.constants.by_user(of), "gemm" if of == "gemm" else "elementwise"
+    got = spread(op, max(seconds, 1e-6), architecture=architecture, regime=regime, seen=seen)
+    uncertainty = Uncertainty(of, float(got.low), float(got.high), float(got.correlated))
+    bound = "compute" if of == "gemm" else "memory"
+    return Activity(name, "compute", kind, "optimizer", 0.0, moved, bound, uncertainty)
 
 
 def _on_host(job: Job, links: Links, mine: float) -> list[tuple[str, float, Uncertainty]]:

@@ -104,6 +104,7 @@ def _plan(row: Reader, config: TransformerConfig) -> Plan:
         settings |= {"expert_tp": 1} if degrees["tp"] > 1 else {}
     if "tokendrop" in row.word("model"):
         settings["capacity_factor"] = 1.0
+    settings |= _recomputed(row.word("note"), config)
     chunks = degrees["pp"] * degrees["vp"]
     if config.mtp_layers and 1 < chunks <= config.layers:
         settings["stage_layers"] = _layout(config.layers, chunks)
@@ -111,6 +112,17 @@ def _plan(row: Reader, config: TransformerConfig) -> Plan:
         **degrees, sequence_parallel=degrees["tp"] > 1, async_tp=degrees["tp"] > 1, zero=1,
         micro_batch=row.count("mbs"), **settings,
     )  # fmt: skip
+
+
+def _recomputed(note: str, config: TransformerConfig) -> dict[str, Any]:
+    """Modules that a recipe recomputes, as the note of a row says.
+
+    Kernels of clamped gates were counted with the activation made again (frameworks/megatron.yaml, `clamped`).
+    """
+    found = re.search(r"recompute of ([a-z_, /]+?) not expressible", note)
+    counted = {"moe_act"} if config.bias and config.gated else set()
+    modules = tuple(name for name in re.findall(r"[a-z_]+", found[1]) if name not in counted) if found else ()
+    return {"recompute": "selective", "recompute_modules": modules} if modules else {}
 
 
 def _layout(layers: int, chunks: int) -> tuple[int, ...]:

@@ -2,8 +2,8 @@
 
 How it was measured: NVIDIA's own runs of its recipes, tokens/s of a GPU, forced to balance their experts.
 
-Traps: one configuration moves by 5.6 % at the median from release to release, by up to 77 %. Recomputation of single
-modules stands in no column. Hybrids with Mamba layers are not predicted.
+Traps: one configuration moves by 5.6 % at the median from release to release, by up to 77 %. Modules that
+are recomputed stand in notes alone. Hybrids with Mamba layers are not predicted.
 """
 
 from simgpu.lab.validation.adapters import training
