@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import simgpu
 from simgpu import Catalogue, InputError, simulate
 from simgpu.model.networks.vision import tower_graph, tower_parameters
 
@@ -129,3 +130,36 @@ def test_a_broken_tower_is_one_line(tmp_path):
         tower(broken, tmp_path)
     for section in ({"patch_size": 14}, "a path", [1]):  # the text model is read all the same
         assert tower({**QWEN25, "vision_config": section}, tmp_path) is None
+
+
+# ---- servers, request by request -----------------------------------------------------------------------------
+
+
+def traffic(**more):
+    job = simgpu.Traffic(rate=2.0, requests=40, prompt=300, output=20, seed=1, **more)
+    return simgpu.simulate("h100-sxm", job, "qwen3-vl-8b")
+
+
+def test_traffic_sees_the_images_of_each_prompt():
+    plain, seeing = traffic(), traffic(images={"count": 2, "height": 1024, "width": 1024})
+    assert (seeing.image_tokens, plain.image_tokens) == (2048, None)
+    assert seeing.prompt == plain.prompt + 2048
+    assert seeing.ttft_s > plain.ttft_s + seeing.vision_s > plain.ttft_s
+    words = traffic(images={"count": 2, "height": 32, "width": 32})  # two tokens
+    assert words.ttft_s < seeing.ttft_s - 0.9 * (seeing.vision_s - words.vision_s)
+
+
+def test_requests_far_apart_take_a_prompt_and_a_tower():
+    """Request by request as in one batch of one."""
+    images = {"count": 1, "height": 1024, "width": 1024}
+    job = simgpu.Traffic(arrivals="constant", rate=0.1, requests=5, prompt=300, output=20, images=images, front_s=0.0)
+    alone = simgpu.simulate("h100-sxm", job, "qwen3-vl-8b")
+    batch = simgpu.simulate("h100-sxm", simgpu.Inference(prompt=300, output=20, images=images), "qwen3-vl-8b")
+    assert alone.vision_s == pytest.approx(batch.vision_s)
+    assert alone.ttft_s == pytest.approx(batch.ttft_s, rel=0.05)
+
+
+def test_traffic_of_a_model_that_does_not_see_refuses_images():
+    job = simgpu.Traffic(rate=2.0, requests=4, prompt=300, output=20, images={"height": 64, "width": 64})
+    with pytest.raises(simgpu.InputError, match=r"workload\.images: 'qwen3-8b' is a text model"):
+        simgpu.simulate("h100-sxm", job, "qwen3-8b")

@@ -15,7 +15,7 @@ from simgpu.plan.parallelism import Plan
 from simgpu.plan.precision import PRECISIONS, Precision, as_published, is_gguf, precision_of
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.inference.deployment import ROUTING, Deployment
-from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Serving, Speculative
+from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Speculative
 from simgpu.workload.inference.speculation import ACCEPTED, MTP, Speculation
 from simgpu.workload.options import PLAIN, RunOptions
 from simgpu.workload.runtime_files import shipped
@@ -57,7 +57,7 @@ def deploy(
     return Deployment(
         config, cluster, plan, precision, run, wide, cache, sums, routing, how.sustained(job), how.algorithm,
         how.protocol, job.offload, limit, job.sequences or 0, job.memory_share,
-        sees=isinstance(job, (Inference, Serving)) and job.images is not None,
+        sees=getattr(job, "images", None) is not None,
     ).shared()  # fmt: skip
 
 
