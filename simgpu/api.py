@@ -139,23 +139,27 @@ def time_collective(
     return collective_time(cluster, kind, range(gpus or cluster.usual_ranks), sizes, **how)
 
 
-@takes(file=PATH, dims=MAPPING, fused=FLAG, unknown=TEXT)
+@takes(file=PATH, dims=MAPPING, fused=FLAG, unknown=TEXT, stack=TEXT)
 def import_onnx(
-    file: str | Path, dims: Mapping[str, int] | None = None, fused: bool = False, unknown: str = "refuse"
-) -> OperatorList:
+    file: str | Path, dims: Mapping[str, int] | None = None, fused: bool = False, unknown: str = "refuse",
+    stack: str | None = None,
+) -> OperatorList:  # fmt: skip
     """Read an ONNX file as a workload: `simgpu.simulate("h100-sxm", simgpu.import_onnx("model.onnx", {"batch": 8}))`.
 
     `dims` gives values of free dimensions; `fused` joins pointwise operators and attention as a compiler does;
-    `unknown` "memory" takes operators that are not known as bound by memory.
+    `unknown` "memory" takes operators that are not known as bound by memory. `stack` names the software that launches
+    them ("pytorch", "compiled"), whose host the GPU may wait for; default: none is waited for.
     """
     from simgpu.model.imported.onnx_operators import read_onnx
 
     _check_known("unknown", unknown, ("refuse", "memory"))
-    return _job_of(read_onnx(Path(file), dims, fused, unknown == "memory"))
+    return _job_of(read_onnx(Path(file), dims, fused, unknown == "memory"), stack)
 
 
-@takes(fused=FLAG, unknown=TEXT)
-def capture(module: Any, *inputs: Any, fused: bool = False, unknown: str = "refuse") -> OperatorList:
+@takes(fused=FLAG, unknown=TEXT, stack=TEXT)
+def capture(
+    module: Any, *inputs: Any, fused: bool = False, unknown: str = "refuse", stack: str | None = None
+) -> OperatorList:
     """Capture a `torch.nn.Module` with its example `inputs` as a workload, see `import_onnx`. It moves to `meta`.
 
     >>> import simgpu, torch  # doctest: +SKIP
@@ -164,13 +168,13 @@ def capture(module: Any, *inputs: Any, fused: bool = False, unknown: str = "refu
     from simgpu.model.imported.torch_capture import capture as captured
 
     _check_known("unknown", unknown, ("refuse", "memory"))
-    return _job_of(captured(module, inputs, None, type(module).__name__, fused, unknown == "memory"))
+    return _job_of(captured(module, inputs, None, type(module).__name__, fused, unknown == "memory"), stack)
 
 
-def _job_of(found: Imported) -> OperatorList:
+def _job_of(found: Imported, stack: str | None) -> OperatorList:
     from simgpu.workload.operator_list import OperatorList
 
-    return OperatorList(operators=[dict(entry) for entry in found.entries])
+    return OperatorList(operators=[dict(entry) for entry in found.entries], stack=stack)
 
 
 @takes(experiment=EXPERIMENT, settings=TEXT, catalogue=CATALOGUE)

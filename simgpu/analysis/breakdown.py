@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from simgpu.engine.timeline import length, outside, union
-from simgpu.workload.execution import Execution, PeriodicExecution
+from simgpu.workload.execution import HOST, Execution, PeriodicExecution
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def breakdown(execution: Execution) -> Breakdown:
     rank = max(range(len(last)), key=lambda r: (last[r], -r))
     streams = execution.streams[rank]
     compute = union(spans[streams["compute"]])
-    communication = union(i for name, s in streams.items() if name != "compute" for i in spans[s])
+    communication = union(i for name, s in streams.items() if name not in ("compute", HOST) for i in spans[s])
     exposed = outside(communication, compute)
     step = execution.step
     idle = step - length(compute) - exposed

@@ -105,7 +105,7 @@ def _direct(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -
     kv = Dim(c.kv_heads, sum(c.made_widths) // c.kv_heads, "heads")
     made = (q, kv) if kv.width else (q,)
     heads = (Dim(c.heads, c.head_dim, "heads"), Dim(c.kv_heads, c.head_dim, "heads"))
-    operators: list[Kernel] = [Matmul("qkv", rows, made, Dim(c.hidden), dtype, accumulate, bias=c.qkv_bias)]
+    operators: list[Kernel] = [Matmul("qkv", rows, made, Dim(c.entered), dtype, accumulate, bias=c.qkv_bias)]
     if c.qk_norm:
         operators.append(Pointwise("qk_norm", "normalization", rows, heads, dtype, 1, 1, 5, weights=_norm_weights(c)))
     if c.rope:

@@ -98,6 +98,15 @@ class TransformerConfig:
     borrowed_kv: bool = False  # keys and values are those of an earlier layer (Gemma 4 E2B): none made, none kept
     head_gate: bool = False  # a number for each head weighs the output of attention (Step 3.5)
     layer_embedding: int = 0  # width of what each layer reads of a token in a table of its own (Gemma 3n, 4)
+    predicted_streams: int = 0  # residual streams of which a layer computes one and predicts the others (AltUp); 0: one
+    side_rank: int = 0  # of a product of low rank beside attention (LAuReL, Gemma 3n); 0: none
+    depth_block: int = 0  # layers whose sum later layers attend to in place of a residual (Kimi K3); 0: a residual
+    zero_experts: int = 0  # experts that do nothing, among which the router chooses too (LongCat-Flash)
+    shared_block: bool = False  # reads the embedding beside the hidden state, and is projected out (Zamba)
+    borrowed_weights: bool = False  # weights are those of an earlier layer of the kind (Zamba)
+    adapter_rank: int = 0  # of what is added to the entry of a borrowed feed-forward (Zamba 2)
+    adapted_attention: bool = False  # and to queries, keys and values
+    feed_gate: bool = False  # a product of the hidden state gates what the feed-forward gives (RWKV 6)
     mtp_layers: int = 0  # modules that predict further tokens: in no count of parameters here
     published_wide: str = ""  # parts that it leaves in 16 bits: attention, state, shared, dense
     published_kv: str = ""  # type of the cache that it is made for
@@ -196,7 +205,7 @@ class TransformerConfig:
         norm, h = self._norm, self.hidden
         tables = self.vocab * (self.embedding_width or h) + (self.position_rows + self.token_types) * h
         tables += 2 * self.embedding_width * h if self.embedding_width else 0
-        tables += self.layers * self.layer_embedding * (self.vocab + h)
+        tables += self.layers * self.layer_embedding * (self.vocab + h) + self._around_layers
         return tables + (norm if self.post_norm or self.embedding_norm else 0) + layers + self._head
 
     @property
@@ -210,28 +219,44 @@ class TransformerConfig:
             head += h * h + h + (2 * h + 2 if self.masked_lm else 0)
         if self.masked_lm:
             head += h * h + h + self.vocab
-        head += self.streams * (self.streams * h + 1) + 1 if self.streams else 0
         return head + (self.vocab if self.head_bias else 0)
 
     def _layer(self, kind: str, experts: int) -> int:
         """Weights of one layer of a kind, whose shape this is."""
         mixer, feed = mixer_of(kind), feed_of(kind)
-        found = self._norms(mixer != "none", feed != "none") * self._norm
-        found += ((mixer != "none") + (feed != "none")) * self.mixed_weights
+        found = self._between((mixer != "none") + (feed != "none"))
+        if self.borrowed_weights:
+            return found
+        found += self._norms(mixer != "none", feed != "none") * self._norm
         if mixer in ("attention", "both"):
             found += self._attention
         if mixer in ("state", "both") and self.state is not None:
             found += self.state.parameters(self.hidden)
         if feed == "moe":
             found += self._mixture(experts)
-        found += 2 * self.hidden * self.layer_embedding
         return found + (self._ffn(self.ffn) if feed == "dense" else 0)
 
+    def _between(self, halves: int) -> int:
+        """Weights of a layer with so many halves that are in neither mixer, feed-forward nor norms."""
+        h, n = self.hidden, self.predicted_streams
+        found = 2 * h * self.layer_embedding + (halves * 2 * h if self.depth_block else 0)
+        if self.streams:
+            found += halves * (self.streams * (self.streams + 2) * (self.streams * h + 1) + 3)
+        if n:
+            found += n * n + n**3 + n * h + 2 * h + (h if self.layer_embedding else 0)
+        if self.side_rank:
+            found += 2 * h * self.side_rank + h
+        if self.shared_block:
+            found += h * h + self.adapter_rank * (h + (1 + self.gated) * self.ffn)
+            found += 3 * self.adapter_rank * (self.entered + self.heads * self.head_dim) * self.adapted_attention
+        return found
+
     @property
-    def mixed_weights(self) -> int:
-        """Weights that mix residual streams before and behind one half of a layer."""
-        wide = self.streams * (self.streams + 2)
-        return wide * (self.streams * self.hidden + 1) + 3 if self.streams else 0
+    def _around_layers(self) -> int:
+        """Weights that make several residual streams of one before the first layer, and one of them behind the last."""
+        h, n = self.hidden, self.predicted_streams
+        found = self.streams * (self.streams * h + 1) + 1 if self.streams else 0
+        return found + (2 * (n - 1) * h * h if n else 0) + (2 * h if self.depth_block else 0)
 
     def _norms(self, mixes: bool, feeds: bool) -> int:
         """Norms of a layer of the width of the hidden state."""
@@ -240,9 +265,19 @@ class TransformerConfig:
 
     def _mixture(self, experts: int) -> int:
         width = self.latent_experts or self.hidden
-        router = self.experts * (self.hidden + self.router_bias) + (self.hidden if self.shared_gate else 0)
+        router = self.routed * (self.hidden + self.router_bias) + (self.hidden if self.shared_gate else 0)
         around = 2 * self.hidden * self.latent_experts
         return experts * self._ffn(self.expert_width, width) + router + around + self._shared
+
+    @property
+    def routed(self) -> int:
+        """Experts that the router scores: also those that do nothing."""
+        return self.experts + self.zero_experts
+
+    @property
+    def entered(self) -> int:
+        """Width of what attention reads."""
+        return self.hidden * (1 + self.shared_block)
 
     @property
     def _shared(self) -> int:
@@ -281,13 +316,14 @@ class TransformerConfig:
         sinks = (self.heads if self.sinks else 0) + (h * self.heads if self.head_gate else 0)
         if not self.kv_rank:
             norms = (self.heads * d + self.kv_heads * d if self.qk_norm_whole else 2 * d) if self.qk_norm else 0
-            return h * (q + k + v) + out + biases + norms + sinks + self._indexer
+            norms += self._norm if self.shared_block else 0
+            return self.entered * (q + k + v) + out + biases + norms + sinks + self._indexer
         gate = h * self.heads * self.value_dim if self.attention_gate else 0
         q = self.heads * d
         queries = (h + 1 + q) * self.q_rank if self.q_rank else h * q
         latent = h * (self.kv_rank + self.qk_rope_dim) + self.kv_rank
         keys = self.kv_rank * self.heads * (self.qk_nope_dim + self.value_dim)
-        return queries + latent + keys + out + gate + self._indexer
+        return queries + latent + keys + out + gate + sinks + self._indexer
 
     @property
     def _shared_key(self) -> int:
@@ -328,7 +364,8 @@ class TransformerConfig:
 
     def _ffn(self, width: int, outer: int = 0) -> int:
         up, outer = (2 if self.gated else 1), outer or self.hidden
-        return (up + 1) * outer * width + (up * width + outer if self.bias else 0)
+        gate = outer * outer if self.feed_gate else 0
+        return (up + 1) * outer * width + (up * width + outer if self.bias else 0) + gate
 
 
 _NAMES = [one.name for one in fields(TransformerConfig)]

@@ -72,6 +72,23 @@ _COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Is: lambda a, b: a is b,
     ast.IsNot: lambda a, b: a is not b,
 }
+
+
+def _places(values: list[Any], one: Any = None) -> list[int]:
+    """Places of `one` in a list, from 0 on."""
+    return [i for i, value in enumerate(values) if value == one]
+
+
+def _moved(places: list[int]) -> list[int]:
+    """Places, each moved by the number of those before it."""
+    return [place + n for n, place in enumerate(places)]
+
+
+def _each(values: Any, i: int = 0) -> Any:
+    """The value of one layer, of a list or of a number for all."""
+    return values[i] if isinstance(values, list) else values
+
+
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "max": max,
     "min": min,
@@ -80,6 +97,9 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "round_up": _round_up,
     "count": lambda values, one: list(values).count(one),
     "text": str,
+    "places": _places,
+    "moved": _moved,
+    "each": _each,
 }
 """What a formula may call."""
 

@@ -17,7 +17,17 @@ def dense_operators(
         Matmul(f"{name}_up", rows, (up,), hidden, dtype, accumulate, bias=c.bias),
         Pointwise(activation, "elementwise", rows, (inner,), dtype, 2 if c.gated else 1, 1, 8),
         Matmul(f"{name}_down", rows, (hidden,), inner, dtype, accumulate, bias=c.bias),
+        *_feed_gate(c, rows, dtype, accumulate),
     )
+
+
+def _feed_gate(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -> tuple[Kernel, ...]:
+    """The gate of what a feed-forward gives, a product of the hidden state (RWKV 6)."""
+    hidden = Dim(config.hidden)
+    if not config.feed_gate:
+        return ()
+    product = Matmul("feed_gate", rows, (hidden,), hidden, dtype, accumulate)
+    return product, Pointwise("feed_gated", "elementwise", rows, (hidden,), dtype, 2, 1, 5)
 
 
 def expert_operators(
@@ -42,9 +52,9 @@ def expert_operators(
         return GroupedMatmul(name, rows, topk, experts, c.experts, (n,), k, dtype, accumulate, routing, bias=c.bias)
 
     routed: tuple[Operator, ...] = (
-        Matmul("router", rows, (Dim(c.experts),), Dim(c.hidden), dtype, accumulate, bias=c.router_bias),
+        Matmul("router", rows, (Dim(c.routed),), Dim(c.hidden), dtype, accumulate, bias=c.router_bias),
         *into_experts(c, rows, dtype, accumulate),
-        Pointwise("routing", "softmax", rows, (Dim(c.experts),), dtype, 1, 1, 5),
+        Pointwise("routing", "softmax", rows, (Dim(c.routed),), dtype, 1, 1, 5),
         Pointwise("permute", "elementwise", rows, copies, dtype, 1, 1, 0),
         Communicate("dispatch", "all_to_all", moved, "ep", rows),
         grouped("experts_up", up, hidden),

@@ -29,6 +29,12 @@ PARTS: Mapping[str, str] = {
 NARROW_EXPERTS = "experts in fp4"
 """Stands among the parts where experts are stored in MXFP4 and the rest in what the file names."""
 
+FURTHER = "further"
+"""Stands among the parts where modules that predict further tokens stay in 16 bits."""
+
+_WHOLE = re.compile(r"(?:(^|\W)mtp(\.layers\.\d+)?|layers\.(?P<layer>\d+))\.?\*$")
+"""A pattern that matches all of one layer, or all modules that predict further tokens."""
+
 _ANYWHERE = re.compile(r"^re:|\*\.|^\*|layers\.\*")
 """A pattern that matches modules of many layers."""
 
@@ -64,6 +70,8 @@ def checkpoint_of(document: Document, layers: int) -> Checkpoint:
     wide = tuple(part for part, words in PARTS.items() if _covers(left, words, layers))
     if document.data.get("expert_dtype") == "fp4" and precision != "fp4":  # DeepSeek V4: experts alone are narrower
         wide = (*wide, NARROW_EXPERTS)
+    if any(int(found["layer"] or layers) >= layers for one in left if (found := _WHOLE.search(one))):
+        wide = (*wide, FURTHER)
     return Checkpoint(precision, wide, "fp8" if _narrow_cache(stored) else "")
 
 

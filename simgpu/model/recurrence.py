@@ -5,7 +5,11 @@ fades and in what is projected:
 
 - 'gated_delta': a factor for each head, and the delta rule (Yang et al., Gated Delta Networks, arXiv:2412.06464;
   transformers, modeling_qwen3_next.py);
-- 'kda': a factor for each row of the state, made by a low-rank product (Kimi Linear, arXiv:2510.26692);
+- 'kda': a factor for each row of the state, made by a low-rank product or a whole one (Kimi Linear, arXiv:2510.26692;
+  Kimi K3, transformers, modular_kimi_k3.py; Ring 2.5, modeling_bailing_hybrid.py);
+- 'rwkv6': a factor for each row of the state, made by a low-rank product (Peng et al., arXiv:2404.05892);
+- 'rwkv7': the delta rule besides, whose rates and gates are made by low-rank products (Peng et al., arXiv:2503.14456;
+  fla-org/flash-linear-attention, layers/rwkv6.py and rwkv7.py);
 - 'lightning': a constant for each head (MiniMax-01, arXiv:2501.08313, section 2.2);
 - 'mamba2': a factor for each head; keys and queries are shared by groups of heads (Dao and Gu, arXiv:2405.21060);
 - 'mamba': a state for each channel with factors of its own (Gu and Dao, arXiv:2312.00752);
@@ -16,7 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-KINDS = ("gated_delta", "kda", "lightning", "mamba2", "mamba", "short_conv")
+KINDS = ("gated_delta", "kda", "lightning", "mamba2", "mamba", "short_conv", "rwkv6", "rwkv7")
 """Kinds of recurrences."""
 
 STATE_BYTES = 4.0
@@ -35,7 +39,9 @@ class Recurrence:
     conv: int = 0  # width of the causal convolution before it; 0: none
     conv_bias: bool = False
     bias: bool = False  # in the projections in and out
-    rank: int = 0  # of what makes time steps (mamba) or factors (kda)
+    rank: int = 0  # of what makes time steps (mamba), factors (kda), of all low-rank products together (rwkv)
+    whole_factors: bool = False  # factors of the state by one product, not by two of low rank (kda)
+    whole_gate: bool = False  # and the gate of the output
     gated: bool = True  # a gate of the output, as wide as it
     norm: bool = True  # of the output
     step_norms: bool = False  # norms of time steps, keys and queries (Jamba)
@@ -84,7 +90,12 @@ class Recurrence:
             case "gated_delta":
                 return ((self.heads, (1 + self.gated) * d), (self.keys, 2 * s), (self.heads, 2))
             case "kda":
-                return ((self.heads, d), (self.keys, 2 * s), (self.heads, 1))
+                wide = 1 + self.whole_gate
+                return ((self.heads, wide * d), (self.keys, (2 + self.whole_factors) * s), (self.heads, 1))
+            case "rwkv6":
+                return ((self.heads, 2 * d), (self.keys, 2 * s))
+            case "rwkv7":
+                return ((self.heads, d), (self.keys, 2 * s))
             case "short_conv":
                 return ((self.heads, 3 * d),)
             case _:
@@ -105,6 +116,10 @@ class Recurrence:
                 found += self.heads + self.keys * self.key_dim + (self.value_dim if self.norm else 0)
             case "lightning":
                 found += self.inner if self.norm else 0
+            case "rwkv6":
+                found += 10 * self.inner  # shifts of the six inputs, the bonus, bias of the factor, the norm
+            case "rwkv7":
+                found += 15 * self.inner  # shifts, three scales of keys, biases of three low-rank products, the norm
         return found
 
     def parameters(self, hidden: int) -> int:
@@ -115,6 +130,8 @@ class Recurrence:
         if self.kind == "mamba":  # time step, keys and queries are made of the convolved input
             found += self.inner * (self.rank + 2 * self.key_dim) + self.rank * self.inner + self.inner
         if self.kind == "kda":  # factors of the state and gate of the output, each by two products
-            found += hidden * self.rank + self.rank * self.keys * self.key_dim
-            found += hidden * self.rank + self.rank * self.inner
+            found += 0 if self.whole_factors else self.rank * (hidden + self.keys * self.key_dim)
+            found += 0 if self.whole_gate else self.rank * (hidden + self.inner)
+        if self.kind in ("rwkv6", "rwkv7"):
+            found += self.rank * (hidden + self.inner)
         return found

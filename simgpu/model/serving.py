@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from simgpu.model import residuals
 from simgpu.model.attention_block import index, outputs, projections, visible
 from simgpu.model.config import TransformerConfig, feed_of, is_moe, mixer_of
 from simgpu.model.feed_forward import dense_operators, into_experts, out_of_experts, shared_operators
@@ -100,7 +101,7 @@ def serving_layer(
         inner = _experts(c, rows, dtype, accumulate, experts, routing)
     elif feed_of(kind) == "dense":
         inner = dense_operators(c, rows, c.ffn, dtype, accumulate)
-    return in_order(c, rows, dtype, tuple(mixer), inner)
+    return residuals.lent(c, rows, dtype, accumulate, in_order(c, rows, dtype, tuple(mixer), inner))
 
 
 def _attentive(
@@ -131,7 +132,7 @@ def serving_head(
     """Norm of all rows, then logits of those that need them, all of them where `every`."""
     c, rows = config, _rows(tokens_of(groups))
     wanted = tokens_of(groups) if every else sum(group.count * group.logits for group in groups)
-    operators: list[Operator] = []
+    operators: list[Operator] = [*residuals.streams_joined(c, rows, dtype, accumulate)]
     if not c.post_norm and c.final_norm:
         operators.append(norm_operator("final_norm", c, rows, dtype))
     if wanted:
@@ -227,7 +228,7 @@ def _experts(
         -(-c.expert_width // split.width), c.gated, dtype, routing, bias=c.bias,
     )  # fmt: skip
     operators: list[Operator] = [
-        Matmul("router", rows, (Dim(c.experts),), Dim(c.hidden), dtype, accumulate, bias=c.router_bias),
+        Matmul("router", rows, (Dim(c.routed),), Dim(c.hidden), dtype, accumulate, bias=c.router_bias),
         *into_experts(c, rows, dtype, accumulate),
     ]
     if split.replicas > 1:

@@ -9,6 +9,9 @@ from simgpu.model.operators import Dim, Kernel, Matmul, Pointwise
 from simgpu.model.recurrence import Recurrence
 from simgpu.model.state_operators import Scan
 
+SCANNED = {"rwkv6": "lightning", "rwkv7": "kda"}
+"""Kinds whose scan multiplies as that of another does: without the delta rule, and with it."""
+
 Sequences = Iterable[tuple[Dim, int, bool]]
 """Groups of sequences: how many, new tokens of each, and whether they have a state already."""
 
@@ -48,15 +51,18 @@ def _made_of_input(state: Recurrence, rows: Dim, hidden: Dim, dtype: str, accumu
             Matmul("steps_in", rows, (Dim(state.rank + 2 * state.key_dim),), inner, dtype, accumulate),
             Matmul("steps", rows, (inner,), rank, dtype, accumulate, bias=True),
         )
+    keys = Dim(state.keys, state.key_dim, "heads")
+    made: list[tuple[str, Dim]] = []
     if state.kind == "kda":
-        keys = Dim(state.keys, state.key_dim, "heads")
-        return (
-            Matmul("factors_in", rows, (rank,), hidden, dtype, accumulate),
-            Matmul("factors", rows, (keys,), rank, dtype, accumulate),
-            Matmul("gate_in", rows, (rank,), hidden, dtype, accumulate),
-            Matmul("gate", rows, (inner,), rank, dtype, accumulate),
-        )
-    return ()
+        made += [] if state.whole_factors else [("factors", keys)]
+        made += [] if state.whole_gate else [("gate", inner)]
+    if state.kind in ("rwkv6", "rwkv7"):
+        made.append(("factors", inner))
+    found: list[Kernel] = []
+    for name, out in made:
+        found.append(Matmul(f"{name}_in", rows, (rank,), hidden, dtype, accumulate))
+        found.append(Matmul(name, rows, (out,), rank, dtype, accumulate))
+    return tuple(found)
 
 
 def _scans(state: Recurrence, sequences: Sequences, dtype: str) -> tuple[Kernel, ...]:
@@ -66,7 +72,7 @@ def _scans(state: Recurrence, sequences: Sequences, dtype: str) -> tuple[Kernel,
     return tuple(
         Scan(
             "scan" if tokens > 1 else "scan_decode",
-            state.kind,
+            SCANNED.get(state.kind, state.kind),
             batch,
             tokens,
             heads,

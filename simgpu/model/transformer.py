@@ -7,6 +7,7 @@ write for each tensor, with the residual addition fused into the normalisation t
 
 from __future__ import annotations
 
+from simgpu.model import residuals
 from simgpu.model.attention_block import attention_operators
 from simgpu.model.config import TransformerConfig, feed_of, is_moe, mixer_of
 from simgpu.model.feed_forward import dense_operators, expert_operators
@@ -84,7 +85,7 @@ def layer_operators(
         feed_forward = expert_operators(c, rows, dtype, accumulate, routing)
     elif feed_of(kind) == "dense":
         feed_forward = dense_operators(c, rows, c.ffn, dtype, accumulate)
-    return in_order(c, rows, dtype, tuple(mixer), feed_forward)
+    return residuals.lent(c, rows, dtype, accumulate, in_order(c, rows, dtype, tuple(mixer), feed_forward))
 
 
 def in_order(
@@ -97,9 +98,9 @@ def in_order(
         names = names[:1]
     norms = [norm_operator(name, c, rows, dtype) for name in names]
     both = (("attention", mixer), ("ffn", feed_forward))
-    halves = [_mixed(name, c, rows, dtype, half) for name, half in both if half]
+    halves = [residuals.mixed(name, c, rows, dtype, half) for name, half in both if half]
     if c.parallel:
-        return (*norms, *mixer, *feed_forward, *_own_embedding(c, rows, dtype))
+        return (*norms, *mixer, *feed_forward, *residuals.own_embedding(c, rows, dtype))
     found: list[Operator] = []
     for norm, half in zip(norms, halves, strict=True):
         if c.post_norm:
@@ -109,33 +110,7 @@ def in_order(
         if c.sandwich_norms:
             name = norm.name.replace("_norm", "_post_norm")
             found.append(norm_operator(name, c, rows, dtype, residual=False))
-    return (*found, *_own_embedding(c, rows, dtype))
-
-
-def _mixed(
-    name: str, config: TransformerConfig, rows: Dim, dtype: str, half: tuple[Operator, ...]
-) -> tuple[Operator, ...]:
-    """One half of a layer between the mixing of residual streams before and behind it (hyper-connections)."""
-    c, hidden = config, (Dim(config.hidden),)
-    if not c.streams:
-        return half
-    n = c.streams
-    mix = Matmul(f"{name}_streams", rows, (Dim(n * (n + 2)),), Dim(n * c.hidden), dtype)
-    before = Pointwise(f"{name}_streams_in", "elementwise", rows, hidden, dtype, n, 1, 2 * n, weights=n * (n + 2) + 3)
-    behind = Pointwise(f"{name}_streams_out", "elementwise", rows, hidden, dtype, n + 1, n, 2 * n)
-    return (mix, before, *half, behind)
-
-
-def _own_embedding(config: TransformerConfig, rows: Dim, dtype: str) -> tuple[Operator, ...]:
-    """What a layer reads of its own table of tokens: a gate, and the projection back (Gemma 3n)."""
-    c, width = config, Dim(config.layer_embedding)
-    if not c.layer_embedding:
-        return ()
-    return (
-        Matmul("layer_gate", rows, (width,), Dim(c.hidden), dtype),
-        Pointwise("layer_activation", "elementwise", rows, (width,), dtype, 2, 1, 8),
-        Matmul("layer_projection", rows, (Dim(c.hidden),), width, dtype),
-    )
+    return (*residuals.predicted(c, rows, dtype, tuple(found)), *residuals.own_embedding(c, rows, dtype))
 
 
 def embedding_operators(config: TransformerConfig, batch: int, tokens: int, dtype: str) -> tuple[Operator, ...]:
@@ -152,6 +127,7 @@ def embedding_operators(config: TransformerConfig, batch: int, tokens: int, dtyp
         each = (Dim(config.layers * config.layer_embedding),)
         found.append(Embedding("layer_embeddings", rows, vocab, each[0].size, dtype))
         found.append(Matmul("layer_embeddings_in", rows, each, Dim(config.hidden), dtype))
+    found += residuals.streams_made(config, rows, dtype)
     if config.post_norm or config.embedding_norm:
         found.append(norm_operator("embedding_norm", config, rows, dtype, residual=False))
     return tuple(found)
@@ -180,11 +156,7 @@ def _logits(config: TransformerConfig, batch: int, rows: Dim, dtype: str, accumu
     if c.masked_lm:
         operators.append(Matmul("transform", rows, (hidden,), hidden, dtype, accumulate, bias=True))
         operators.append(Pointwise("transform_activation", "elementwise", rows, (hidden,), dtype, 1, 1, 8))
-    if c.streams:
-        n = c.streams
-        operators.append(Matmul("streams_head", rows, (Dim(n),), Dim(n * c.hidden), dtype, accumulate))
-        joined = Pointwise("streams_joined", "elementwise", rows, (hidden,), dtype, n, 1, 2 * n, weights=n + 1)
-        operators.append(joined)
+    operators += residuals.streams_joined(c, rows, dtype, accumulate)
     if c.final_norm:
         operators.append(norm_operator("final_norm", c, rows, dtype, residual=not c.post_norm))
     return (*operators, *head_product(c, rows, vocab, dtype, accumulate))
@@ -225,6 +197,7 @@ def _rows(batch: int, tokens: int) -> Dim:
 
 def norm_operator(name: str, config: TransformerConfig, rows: Dim, dtype: str, residual: bool = True) -> Pointwise:
     """Normalisation, with the residual addition in the same kernel: reads both, writes the sum and normalised rows."""
-    weights = (config.hidden if config.rms_norm else 2 * config.hidden) if config.norm_weights else 0
+    width = config.entered if name == "attention_norm" else config.hidden
+    weights = (width if config.rms_norm else 2 * width) if config.norm_weights else 0
     passes = 2 if residual else 1
-    return Pointwise(name, "normalization", rows, (Dim(config.hidden),), dtype, passes, passes, 6, weights=weights)
+    return Pointwise(name, "normalization", rows, (Dim(width),), dtype, passes, passes, 6, weights=weights)

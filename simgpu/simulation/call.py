@@ -35,6 +35,7 @@ from simgpu.timing.kernels import KernelModel
 from simgpu.timing.uncertainty import distance_of, layers_of
 from simgpu.workload.execution import Execution, execute
 from simgpu.workload.frameworks import Framework
+from simgpu.workload.host_code import cpu_slowdown
 from simgpu.workload.inference.jobs import Deployed
 from simgpu.workload.jobs import (
     Inference,
@@ -194,13 +195,17 @@ def _run_graph(
 ) -> StepResult:
     """A prefill or a list of operators, once over all ranks."""
     dtype, sums, kernels = how.dtype, how.sums, _kernels(cluster, workload, how)
+    software = workload.software() if isinstance(workload, OperatorList) else None
+    launch = software.launch * cpu_slowdown(cluster) if software else 0.0
+    if software and software.stream_slowdown != 1:
+        kernels = KernelModel(cluster, how.sustained(workload), stream_slowdown=software.stream_slowdown)
     for key, own, own_sums in workload.own_dtypes() if isinstance(workload, OperatorList) else ():
         kernels.peak(own, own_sums, key=key)
     _check_plan(plan, workload.kind)
     graph = workload.graph(model, plan, dtype, sums)
     program = shard(graph, plan)
-    execution = execute(program, plan, cluster, kernels, how.algorithm, how.protocol)
-    single = _alone(cluster, workload, model, dtype, sums, kernels) if plan.world > 1 else execution
+    execution = execute(program, plan, cluster, kernels, how.algorithm, how.protocol, launch)
+    single = _alone(cluster, workload, model, dtype, sums, kernels, launch) if plan.world > 1 else execution
     if execution.step == 0:
         problem = "nothing to simulate: one GPU has no communication; at least 2 GPUs are needed"
         raise InputError(problem, key="workload")
@@ -318,15 +323,15 @@ def _check_plan(plan: Plan, kind: str) -> None:
 
 def _alone(
     cluster: Cluster, workload: Prefill | OperatorList, model: TransformerConfig | None, dtype: str, sums: str,
-    kernels: KernelModel,
+    kernels: KernelModel, launch: float,
 ) -> Execution:  # fmt: skip
     """The same work on one GPU. It is the same for every plan, so that it is remembered for each cluster."""
     content = workload.digest if isinstance(workload, OperatorList) else ""
-    key = (workload.model_dump_json(), content, model, dtype, sums, kernels.identity)
+    key = (workload.model_dump_json(), content, model, dtype, sums, kernels.identity, launch)
 
     def run() -> Execution:
         plan = Plan()
-        return execute(shard(workload.graph(model, plan, dtype, sums), plan), plan, cluster, kernels)
+        return execute(shard(workload.graph(model, plan, dtype, sums), plan), plan, cluster, kernels, launch=launch)
 
     found: Execution = machine_of(cluster).memo.region("alone", REMEMBERED).known(key, run)
     return found

@@ -214,6 +214,10 @@ class TrafficResult(ServerResult):
     """Tokens of a prompt (tokens)."""
     output: float
     """Output tokens of a sequence (tokens)."""
+    image_tokens: int | None = None
+    """Tokens of a prompt that its images take by the rule of the model (tokens)."""
+    vision_s: float | None = None
+    """Time of the vision tower: for all prompts of a batch, of a server for one (s)."""
     itl_s: float
     """Mean gap between two tokens of a request, over all tokens (traffic only) (s)."""
     itl_s_p10: float

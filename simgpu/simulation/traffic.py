@@ -64,10 +64,12 @@ def answer(deployment: Deployment, job: Traffic, require_fit: bool) -> Answered:
         **_figures(done, deployment),
         **_state(done, series, job),
         "stationary": _in_words(job, [one.stationary for one in (low, done, high)]),
-        **_steady(deployment, job, prompt, output),
+        **_steady(deployment, job, prompt, output, done.rules.look_s),
         **held(deployment, memory, batch * plan.dp, round(prompt + output)),
         "distance": distance_of(deployment.cluster.kernel, spread.layers, deployment.runtime.engine),
     }
+    if job.images is not None:
+        row |= {"image_tokens": done.rules.image_tokens, "vision_s": done.rules.look_s}
     middle, fast, slow = (_figures(one, deployment) for one in (done, low, high))
     for name, value in middle.items():
         if name == "interference_s":
@@ -141,16 +143,16 @@ def _state(done: Served, series: list[dict[str, float]], job: Traffic) -> dict[s
     }
 
 
-def _steady(deployment: Deployment, job: Traffic, prompt: float, output: float) -> dict[str, float]:
+def _steady(deployment: Deployment, job: Traffic, prompt: float, output: float, look: float) -> dict[str, float]:
     """TTFT and TPOT of the closed form at the mean lengths; none where the load has no steady state."""
     length, tokens = max(round(prompt), 1), max(round(output), 2)
     cached = min(job.prefix_tokens, length - 1)
     try:
         done: Serving
         if job.process == "closed" and job.clients is not None:
-            done = serve(deployment, Load(job.clients, length, tokens, cached))
+            done = serve(deployment, Load(job.clients, length, tokens, cached, look=look))
         elif job.rate is not None and job.process in ("poisson", "constant", "gamma"):
-            done = serve_at_rate(deployment, job.rate, length, tokens, cached)
+            done = serve_at_rate(deployment, job.rate, length, tokens, cached, look)
         else:
             return {}
     except InputError:

@@ -149,12 +149,15 @@ def execute(
     kernels: KernelModel,
     algorithm: str = "auto",
     protocol: str = "auto",
+    launch: float = 0.0,
 ) -> Execution:
     """Run `program` on the first GPUs of `cluster`, rank r on GPU r.
 
     Every rank has a compute stream and one stream for each group it communicates in. A collective starts when
     all its ranks have reached it, and the kernels after it wait for it. Of very many replicas those of the first node
-    are run, of very many runs of a segment a few. Raises `InputError` (key only) for more than can be simulated.
+    are run, of very many runs of a segment a few. Where the host takes `launch` seconds for each kernel or collective,
+    it runs ahead of the GPU, and no kernel starts before its launch is done. Raises `InputError` (key only) for more
+    than can be simulated.
     """
     plan = _first_replicas(program, plan, cluster)
 
@@ -166,7 +169,7 @@ def execute(
         some = tuple(replace(segment, repeat=min(segment.repeat, most)) for segment in program.segments)
         nodes = -(-plan.world // cluster.gpus_per_node)
         topology = topology_of(cluster, nodes) if plan.world > 1 else None
-        return _Execution(replace(program, segments=some), plan, topology, kernels, algorithm, protocol).run()
+        return _Execution(replace(program, segments=some), plan, topology, kernels, algorithm, protocol, launch).run()
 
     longest = max((segment.repeat for segment in program.segments), default=0)
     if longest > MOST_REPEATS and len(program.segments) == 1:
@@ -188,6 +191,11 @@ def _first_replicas(program: Program, plan: Plan, cluster: Cluster) -> Plan:
         return plan
     return replace(plan, dp=min(plan.dp, cluster.gpus_per_node // plan.tp))
 
+
+HOST = "host"
+"""The stream of a rank on which its host launches kernels."""
+
+LAUNCH = Activity("launch", "host", "host", "host")
 
 ALL_RANKS = 64
 """Number of ranks up to which each is simulated."""
@@ -218,12 +226,14 @@ class _Execution:
         kernels: KernelModel,
         algorithm: str,
         protocol: str,
+        launch: float = 0.0,
     ) -> None:
+        self.launch = launch
         self.program, self.plan, self.topology = program, plan, topology
         self.kernels, self.algorithm, self.protocol = kernels, algorithm, protocol
         self.sim = Simulator()
         groups = dict.fromkeys(step.group for step, _ in program.collectives())
-        names = ["compute", *groups]
+        names = ["compute", *groups, *([HOST] if launch else [])]
         self.streams = [{name: self.sim.add_stream(f"rank {r}/{name}") for name in names} for r in range(plan.world)]
         self._link_numbers: dict[Edge, int] = {}
         self._phases: dict[tuple[Any, ...], list[Phase]] = {}
@@ -238,11 +248,22 @@ class _Execution:
                 for part in parts:
                     if isinstance(part, _Kernels):
                         for rank, streams in enumerate(self.streams):
-                            self.sim.sequence(streams["compute"], part.seconds, pending[rank], part.labels)
+                            self._launched(streams, part, pending[rank])
                             pending[rank] = []
                     else:
                         self._collective(part, pending)
         return Execution(self.sim.run(), self.streams)
+
+    def _launched(self, streams: Mapping[str, int], part: _Kernels, after: Sequence[int]) -> None:
+        """Kernels of a rank one after another, each behind its launch where the host takes time."""
+        if not self.launch:
+            self.sim.sequence(streams["compute"], part.seconds, after, part.labels)
+            return
+        waits = list(after)
+        for seconds, label in zip(part.seconds, part.labels, strict=True):
+            launched = self.sim.delay(streams[HOST], self.launch, [], LAUNCH)
+            self.sim.delay(streams["compute"], seconds, [*waits, launched], label)
+            waits = []
 
     def _parts(self, segment: ProgramSegment) -> Iterator[_Kernels | _Collective]:
         """What a segment is for the engine, each time it runs: kernels in a row, and collectives between them."""
@@ -285,6 +306,8 @@ class _Execution:
         for ranks, label in part.labels.items():
             after = [last for r in ranks if (last := self.sim.last_in(self.streams[r]["compute"])) is not None]
             after += [waiting for r in ranks for waiting in pending[r]]
+            if self.launch:
+                after += [self.sim.delay(self.streams[r][HOST], self.launch, [], LAUNCH) for r in ranks]
             streams = [self.streams[r][part.step.group] for r in ranks]
             done = self.sim.transfer(streams, self._flows(part.step, ranks), dict.fromkeys(after), label)
             for r in ranks:

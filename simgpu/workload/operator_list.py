@@ -15,6 +15,7 @@ from simgpu.plan.parallelism import Plan
 from simgpu.workload.fields import Strict
 from simgpu.workload.graph_files import GraphFile, read_graph
 from simgpu.workload.listed import Listed, ListedAttention, ListedCollective, ListedConvolution, ListedMatmul
+from simgpu.workload.networks.stacks import Stack, stack
 
 
 class OperatorList(Strict):
@@ -27,6 +28,9 @@ class OperatorList(Strict):
     file: str | None = None
     operators: Annotated[list[Listed], Field(min_length=1)] | None = Field(default=None, validate_default=True)
     repeat: Annotated[int, Field(strict=True, gt=0, le=100_000)] = 1
+    stack: str | None = None
+    """The software that launches them, as of networks of stages (`pytorch`, `compiled` ...): its host's time for each
+    kernel, and how much slower its kernels stream. Default: kernels follow each other without gaps."""
 
     @field_validator("operators")
     @classmethod
@@ -36,6 +40,10 @@ class OperatorList(Strict):
         if operators is not None and info.data.get("file") is not None:
             raise ValueError("file is given too; expected one of both")
         return operators
+
+    def software(self) -> Stack | None:
+        """The stack by its name. Raises `InputError` (key only)."""
+        return None if self.stack is None else stack(self.stack)
 
     @property
     def listed(self) -> list[Listed]:

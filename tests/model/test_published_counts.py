@@ -3,7 +3,9 @@
 import pytest
 
 from simgpu import Catalogue
+from simgpu.model.networks.vision import tower_parameters
 from simgpu.model.patterns import one_more
+from simgpu.model.quantised import FURTHER
 from simgpu.model.transformer import prefill_graph, training_graph
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.precision import as_published, precision_of
@@ -51,9 +53,11 @@ def test_flops_of_a_step_of_megatron(name):
 def stored(name, precision=""):
     config = CATALOGUE.model(name)
     found = as_published(precision_of(precision or config.published), config)
-    further = stage_weights(one_more(config), Plan(), found, "bf16") if config.mtp_layers and not precision else 0.0
+    of_module = precision_of("bf16") if FURTHER in config.published_wide else found
+    further = stage_weights(one_more(config), Plan(), of_module, "bf16") if config.mtp_layers and not precision else 0.0
     joined = 2 * 2 * config.hidden**2 * config.mtp_layers if further else 0.0  # of the token and of the state before it
-    return stage_weights(config, Plan(), found, "bf16") + further + joined
+    seen = 2 * tower_parameters(config.vision) if config.vision else 0
+    return stage_weights(config, Plan(), found, "bf16") + further + joined + seen
 
 
 @pytest.mark.parametrize(
@@ -67,6 +71,16 @@ def stored(name, precision=""):
         ("deepseek-r1-fp8", "", 688_586_727_753),
         # model.safetensors.index.json of a DeepSeek-V3 in AWQ, 4 bits in groups of 64 (kvcache-ai/sglang_awq @1e697f11)
         ("deepseek-v3", "int4-g64", 364_589_799_936),
+        ("kimi-k3", "", 1_560_936_091_448),  # moonshotai/Kimi-K3, sum of its 96 files; with a tower that is not counted
+        (
+            "kimi-k2.5",
+            "",
+            554.33 * 2**30,
+        ),  # moonshotai/Kimi-K2.6, the same shape: files in a table of GPUs that hold it
+        ("deepseek-v4-pro", "", 864.74e9),  # deepseek-ai/DeepSeek-V4-Pro, experts in MXFP4, the rest in blocks of fp8
+        ("glm-5.2-fp8", "", 755.7e9),  # zai-org/GLM-5.2-FP8, 150 files
+        ("glm-5.2-nvfp4", "", 432.95 * 2**30),  # nvidia/GLM-5.2-NVFP4; its further layer is in 16 bits
+        ("nemotron-super-49b", "bf16", 99.75e9),  # nvidia/Llama-3_3-Nemotron-Super-49B-v1
         ("qwen2.5-72b", "bf16", 145_412_518_888),  # Qwen/Qwen2.5-72B @efba10c8, sum of the files
     ],
 )

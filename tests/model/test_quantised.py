@@ -117,3 +117,18 @@ def test_the_file_of_modelopt_beside_a_configuration_is_read(tmp_path):
     (tmp_path / "hf_quant_config.json").write_text(json.dumps(quantised))
     read = Catalogue().model(str(tmp_path))
     assert (read.published, read.published_kv) == ("fp4", "fp8")
+
+
+@pytest.mark.parametrize(
+    ("left", "further"),
+    [
+        (["model.layers.4*"], True),  # of a model with 4 layers, 0 to 3
+        (["mtp*"], True),
+        (["mtp.layers.0*"], True),
+        (["model.layers.3*"], False),
+        (["model.layers.4.mlp.gate", "model.layers.4.input_layernorm"], False),  # parts of it that are no matrix
+    ],
+)
+def test_a_further_layer_that_is_left_alone_stays_in_16_bits(left, further):
+    wide = stored(quant_method="modelopt", quant_algo="NVFP4", ignore=left)[1]
+    assert ("further" in wide) == further

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import simgpu
 from simgpu import Catalogue, InputError, simulate
 from simgpu.model.networks.vision import tower_graph, tower_parameters
 
@@ -115,7 +116,7 @@ def test_a_server_pays_for_images_of_others_too():
     ("model", "says"),
     [
         ("qwen3-8b", "workload.images: 'qwen3-8b' is a text model"),
-        ("kimi-k2.5", "no rule for images of 'kimi-k2.5'"),
+        ("kimi-k3", "no rule for images of 'kimi-k3'"),
     ],
 )
 def test_models_without_a_tower_refuse_images(model, says):
@@ -129,3 +130,65 @@ def test_a_broken_tower_is_one_line(tmp_path):
         tower(broken, tmp_path)
     for section in ({"patch_size": 14}, "a path", [1]):  # the text model is read all the same
         assert tower({**QWEN25, "vision_config": section}, tmp_path) is None
+
+
+# ---- servers, request by request -----------------------------------------------------------------------------
+
+
+def traffic(**more):
+    job = simgpu.Traffic(rate=2.0, requests=40, prompt=300, output=20, seed=1, **more)
+    return simgpu.simulate("h100-sxm", job, "qwen3-vl-8b")
+
+
+def test_traffic_sees_the_images_of_each_prompt():
+    plain, seeing = traffic(), traffic(images={"count": 2, "height": 1024, "width": 1024})
+    assert (seeing.image_tokens, plain.image_tokens) == (2048, None)
+    assert seeing.prompt == plain.prompt + 2048
+    assert seeing.ttft_s > plain.ttft_s + seeing.vision_s > plain.ttft_s
+    words = traffic(images={"count": 2, "height": 32, "width": 32})  # two tokens
+    assert words.ttft_s < seeing.ttft_s - 0.9 * (seeing.vision_s - words.vision_s)
+
+
+def test_requests_far_apart_take_a_prompt_and_a_tower():
+    """Request by request as in one batch of one."""
+    images = {"count": 1, "height": 1024, "width": 1024}
+    job = simgpu.Traffic(arrivals="constant", rate=0.1, requests=5, prompt=300, output=20, images=images, front_s=0.0)
+    alone = simgpu.simulate("h100-sxm", job, "qwen3-vl-8b")
+    batch = simgpu.simulate("h100-sxm", simgpu.Inference(prompt=300, output=20, images=images), "qwen3-vl-8b")
+    assert alone.vision_s == pytest.approx(batch.vision_s)
+    assert alone.ttft_s == pytest.approx(batch.ttft_s, rel=0.05)
+
+
+def test_traffic_of_a_model_that_does_not_see_refuses_images():
+    job = simgpu.Traffic(rate=2.0, requests=4, prompt=300, output=20, images={"height": 64, "width": 64})
+    with pytest.raises(simgpu.InputError, match=r"workload\.images: 'qwen3-8b' is a text model"):
+        simgpu.simulate("h100-sxm", job, "qwen3-8b")
+
+
+SIZES = [(1024, 1024), (336, 336), (480, 640), (1080, 1920), (3000, 4000), (100, 900), (20, 20)]
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens"),
+    [
+        ("llama-4-scout", [2448, 144, 720, 2304, 1872, 576, 144]),  # get_best_fit of image_processing_llama4.py
+        ("gemma-4-26b-a4b", [256, 256, 266, 264, 266, 250, 256]),  # get_aspect_ratio_preserving_size, Gemma 4
+        ("kimi-k2.5", [1369, 144, 414, 2691, 4200, 132, 1]),  # navit_resize of image_processing_kimi_k25.py
+    ],
+)
+def test_tokens_are_those_of_the_functions_of_transformers(name, tokens):
+    """What those functions of transformers 5.24.0 say for images of these heights and widths."""
+    tower = CATALOGUE.model(name).vision
+    assert [tower.tokens(*size) for size in SIZES] == tokens
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("llama-4-scout", 871_932_416),  # Llama4VisionModel and its projector
+        ("gemma-4-26b-a4b", 569_548_080 + 1152 * 2816),  # Gemma4VisionModel and its projector
+        ("kimi-k2.5", 471_143_920),  # Kimi_K25VisionModel, and mm_projector with a norm
+    ],
+)
+def test_towers_count_as_the_classes_of_transformers_on_the_meta_device(name, parameters):
+    assert tower_parameters(CATALOGUE.model(name).vision) == pytest.approx(parameters, rel=1e-4)

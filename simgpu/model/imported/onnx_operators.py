@@ -18,6 +18,7 @@ from simgpu.model.imported.fusing import fused
 from simgpu.model.imported.onnx_file import first_line, load
 from simgpu.model.imported.onnx_shapes import Node, Shapes
 from simgpu.model.imported.pieces import Imported, Pieces, Tensor, check_known
+from simgpu.model.imported.recurrent import GATES, recurrent
 
 VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Optional", "OptionalGetElement"}
 """Operators that move nothing: in inference dropout is one."""
@@ -246,7 +247,8 @@ _RULES: dict[str, Callable[[Pieces, Node], None]] = {
     "GroupNormalization": _groups, "com.microsoft.GroupNorm": _groups, "Softmax": _softmax, "LogSoftmax": _softmax,
     "Hardmax": _softmax, "Gather": _gather, "Einsum": _einsum, "Attention": _attention,
     "com.microsoft.MultiHeadAttention": _attention, "com.microsoft.GroupQueryAttention": _attention,
-    "com.microsoft.MatMulNBits": _quantised_matmul, "RotaryEmbedding": lambda pieces, node: pieces.pointwise(
+    "com.microsoft.MatMulNBits": _quantised_matmul, **dict.fromkeys(GATES, recurrent),
+    "RotaryEmbedding": lambda pieces, node: pieces.pointwise(
         node.name, node.given, node.outputs, "rope"
     ),
 }  # fmt: skip

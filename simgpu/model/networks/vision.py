@@ -43,17 +43,21 @@ def tower_parameters(tower: Tower) -> int:
 
 def _layer(b: Builder, tower: Tower, tokens: int, seen: int, windows: int) -> None:
     """A layer, whose attention is among `seen` tokens of each of `windows` windows."""
-    h, rows = tower.hidden, b.rows(tokens)
+    h, rows, bias = tower.hidden, b.rows(tokens), tower.linear_bias
     scales = h if tower.scales else 0
     _norm(b, tower, "norm1", rows, h)
-    b.linear("qkv", rows, 3 * h, h)
+    b.linear("qkv", rows, 3 * h, h, bias=bias)
     b.attention("attention", seen, seen, tower.heads, h // tower.heads, batch=windows)
-    b.linear("out", rows, h, h)
+    b.linear("out", rows, h, h, bias=bias)
+    if tower.four_norms:
+        _norm(b, tower, "norm1_behind", rows, h)
     b.elementwise("add1", rows, h, reads=2, weights=scales)
     _norm(b, tower, "norm2", rows, h)
-    b.linear("fc1", rows, tower.ffn * (1 + tower.gated), h)
+    b.linear("fc1", rows, tower.ffn * (1 + tower.gated), h, bias=bias)
     b.elementwise("activation", rows, tower.ffn, reads=1 + tower.gated)
-    b.linear("fc2", rows, h, tower.ffn)
+    b.linear("fc2", rows, h, tower.ffn, bias=bias)
+    if tower.four_norms:
+        _norm(b, tower, "norm2_behind", rows, h)
     b.elementwise("add2", rows, h, reads=2, weights=scales)
 
 
@@ -69,9 +73,14 @@ def _projector(b: Builder, tower: Tower, tokens: int) -> None:
         if not tower.inner:
             b.linear(f"project{name}", rows, tower.out, width, bias=False)
             continue
-        b.linear(f"project_in{name}", rows, tower.inner, width)
+        b.linear(f"project_in{name}", rows, tower.inner, width, bias=tower.inner_bias)
         b.activation(f"project_activation{name}", rows, tower.inner)
-        b.linear(f"project_out{name}", rows, tower.out, tower.inner)
+        inner = tower.inner
+        if tower.between:
+            b.linear(f"project{name}", rows, tower.between, inner, bias=tower.inner_bias)
+            b.activation(f"project_second_activation{name}", rows, tower.between)
+            inner = tower.between
+        b.linear(f"project_out{name}", rows, tower.out, inner, bias=tower.inner_bias)
 
 
 def _norm(b: Builder, tower: Tower, name: str, rows: Dim, width: int) -> None:

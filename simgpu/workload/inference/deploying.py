@@ -10,12 +10,13 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import ACCUMULATE
 from simgpu.model.patterns import one_more
+from simgpu.model.quantised import FURTHER
 from simgpu.plan.checks import check_serves
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.precision import PRECISIONS, Precision, as_published, is_gguf, precision_of
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.inference.deployment import ROUTING, Deployment
-from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Serving, Speculative
+from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Speculative
 from simgpu.workload.inference.speculation import ACCEPTED, MTP, Speculation
 from simgpu.workload.options import PLAIN, RunOptions
 from simgpu.workload.runtime_files import shipped
@@ -57,7 +58,7 @@ def deploy(
     return Deployment(
         config, cluster, plan, precision, run, wide, cache, sums, routing, how.sustained(job), how.algorithm,
         how.protocol, job.offload, limit, job.sequences or 0, job.memory_share,
-        sees=isinstance(job, (Inference, Serving)) and job.images is not None,
+        sees=getattr(job, "images", None) is not None,
     ).shared()  # fmt: skip
 
 
@@ -131,7 +132,12 @@ def speculation_of(
                 key="workload.speculative.precision",
             )
         layer = one_more(target.config)
-        return Speculation(asked.tokens, accepted, _drafter(target, layer, None, part=True))
+        wide = (
+            target.dtype
+            if FURTHER in target.config.published_wide and target.precision.name == layer.published
+            else None
+        )
+        return Speculation(asked.tokens, accepted, _drafter(target, layer, wide, part=True))
     if draft is None:
         problem = f"{shown(asked.draft)}: the model itself is needed: simulate(..., draft=load_model({asked.draft!r}))"
         raise InputError(problem, key="workload.speculative.draft")

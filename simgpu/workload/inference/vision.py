@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Protocol
 
 from simgpu.errors import InputError
 from simgpu.model.config import TransformerConfig
@@ -17,9 +18,17 @@ from simgpu.model.vision import Tower
 from simgpu.plan.program import Collective, Step
 from simgpu.workload.blocks import run_block
 from simgpu.workload.inference.deployment import Deployment, StepTime
-from simgpu.workload.inference.jobs import Images, Inference, MixedStep, Serving
+from simgpu.workload.inference.jobs import Images, MixedStep
 
 KEY = "workload.images"
+
+
+class Sees(Protocol):
+    """A job whose prompts may have images."""
+
+    @property
+    def images(self) -> Images | None:
+        """Images of each prompt."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +44,9 @@ class Pictures:
         return self.images.count * self.tower.tokens(self.images.height, self.images.width)
 
 
-def pictures_of(job: Inference | Serving | MixedStep, model: TransformerConfig | None) -> Pictures | None:
+def pictures_of(job: Sees | MixedStep, model: TransformerConfig | None) -> Pictures | None:
     """The images of a job's prompts. Raises `InputError` (key only) for a model that sees none."""
-    images = None if isinstance(job, MixedStep) else job.images
+    images: Images | None = getattr(job, "images", None)
     if images is None or model is None:
         return None
     if model.vision is None:

@@ -9,6 +9,7 @@ from simgpu.errors import InputError
 from simgpu.plan.serving_memory import cache_bytes, cache_tokens
 from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.disaggregation import TRANSFER_FRACTION, network_rate
+from simgpu.workload.inference.vision import look, pictures_of
 from simgpu.workload.server.fleet import Clients, Fleet, Transfer
 from simgpu.workload.server.jobs import Traffic
 from simgpu.workload.server.load import requests_of
@@ -131,16 +132,19 @@ def rules_of(deployment: Deployment, job: Traffic) -> Rules:
     """The rules of the engine, where the job says nothing else. Raises `InputError` (key only)."""
     run = deployment.runtime
     block = job.block or run.block_tokens
+    pictures = pictures_of(job, deployment.config)
+    images = pictures.tokens if pictures else 0
+    longest = job.longest + job.turns * images
     pool = job.cache_tokens
     if pool is None:
         capacity = deployment.cluster.gpu.memory.capacity.si
-        pool = cache_tokens(deployment.served, deployment.plan.dp, max(job.longest, 2), capacity)
+        pool = cache_tokens(deployment.served, deployment.plan.dp, max(longest, 2), capacity)
     if pool < block:
         raise InputError(
             f"the cache holds {pool:,} tokens; expected more memory, or fewer bytes of weights", key="plan"
         )
-    if job.longest > pool // block * block:
-        problem = f"requests of {job.longest:,} tokens are more than the {pool:,} tokens of the cache"
+    if longest > pool // block * block:
+        problem = f"requests of {longest:,} tokens are more than the {pool:,} tokens of the cache"
         raise InputError(problem, key="workload.prompt")
     keeps = run.prefix_cache if job.prefix_cache is None else job.prefix_cache
     return Rules(
@@ -156,6 +160,8 @@ def rules_of(deployment: Deployment, job: Traffic) -> Rules:
         reserve_floor=run.reserved_least,
         reserve_steps=run.reserved_steps,
         front_s=run.first_s if job.front_s is None else job.front_s,
+        image_tokens=images,
+        look_s=look(deployment, pictures).seconds if pictures else 0.0,
     )
 
 
@@ -204,7 +210,7 @@ def serve_requests(
         )  # fmt: skip
     else:
         fleet = Fleet(replicas, made(job.seed), served.add, clients)
-    fleet.run(requests_of(job))
+    fleet.run(requests_of(job, rules.image_tokens))
     if not served.requests:
         raise InputError("no request comes in this time; expected a higher rate or a longer duration", key="workload")
     served.area = fleet.area

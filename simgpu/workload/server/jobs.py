@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from simgpu.workload.fields import Size
-from simgpu.workload.inference.jobs import Deployed, Serving
+from simgpu.workload.inference.jobs import Deployed, Images, Serving
 
 Arrivals = Literal["poisson", "gamma", "constant", "burst", "ramp", "stages", "day", "closed", "trace"]
 RouterName = Literal["round_robin", "random", "least_requests", "least_tokens", "prefix_aware", "power_of_two"]
@@ -71,6 +71,8 @@ class Traffic(Deployed):
     """Different prefixes, of equal popularity."""
     turns: Size = 1
     """Requests of a conversation, each behind all that was said before."""
+    images: Images | None = None
+    """Images of each prompt, for a model that sees: their tokens come beside those of the prompt, behind its prefix."""
     chunk: Size | None = None
     """New tokens of a step at most; default: as the runtime limits them."""
     sequences: Size | None = None
@@ -116,7 +118,17 @@ class Traffic(Deployed):
 
     def served(self) -> Serving:
         """A server with the same limits, under one client."""
-        keys = ("runtime", "precision", "kv_cache", "routing", "offload", "memory_share", "chunk", "sequences")
+        keys = (
+            "runtime",
+            "precision",
+            "kv_cache",
+            "routing",
+            "offload",
+            "memory_share",
+            "chunk",
+            "sequences",
+            "images",
+        )
         kept = {key: getattr(self, key) for key in keys}
         prompt = self.prefix_tokens + self.turns * (self.prompt or 1) + (self.turns - 1) * (self.output or 0)
         return Serving(concurrency=1, prompt=prompt, output=max(self.output or 2, 2), **kept)

@@ -15,12 +15,12 @@ from simgpu.workload.server.requests import Path, Request
 from simgpu.workload.server.trace import Row, read_trace
 
 
-def requests_of(job: Traffic) -> Iterator[Request]:
-    """Requests in the order in which they are sent."""
+def requests_of(job: Traffic, image_tokens: int = 0) -> Iterator[Request]:
+    """Requests in the order in which they are sent; each prompt has `image_tokens` beside those of its text."""
     if job.trace is not None:
         rows = read_trace(job.trace, job.time_scale, job.duration_s or inf)
-        return _traced(job, islice(rows, job.count))
-    return _drawn(job, islice(_times(job), job.count))
+        return _traced(job, islice(rows, job.count), image_tokens)
+    return _drawn(job, islice(_times(job), job.count), image_tokens)
 
 
 def span_of(job: Traffic) -> float:
@@ -29,14 +29,14 @@ def span_of(job: Traffic) -> float:
     return min(whole, job.duration_s or inf)
 
 
-def _traced(job: Traffic, rows: Iterator[Row]) -> Iterator[Request]:
+def _traced(job: Traffic, rows: Iterator[Row], images: int) -> Iterator[Request]:
     shared = Random(f"prefixes {job.seed}")
     for number, (sent, prompt, output) in enumerate(rows):
         path = _prefix(job, shared)
-        yield Request(number, sent, prompt + (path[-1][1] if path else 0), output, path)
+        yield Request(number, sent, prompt + images + (path[-1][1] if path else 0), output, path)
 
 
-def _drawn(job: Traffic, times: Iterator[float]) -> Iterator[Request]:
+def _drawn(job: Traffic, times: Iterator[float], images: int) -> Iterator[Request]:
     assert job.prompt is not None and job.output is not None
     prompts, outputs = Random(f"prompts {job.seed}"), Random(f"outputs {job.seed}")
     shared, number = Random(f"prefixes {job.seed}"), 0
@@ -47,7 +47,7 @@ def _drawn(job: Traffic, times: Iterator[float]) -> Iterator[Request]:
         last: Request | None = None
         for _ in range(job.turns):
             new, output = _length(job, job.prompt, prompts), _length(job, job.output, outputs)
-            made = Request(number, sent, held + new, output, path)
+            made = Request(number, sent, held + new + images, output, path)
             number += 1
             if last is None:
                 first = made

@@ -43,7 +43,7 @@ class Replica:
         self.ratio = rules.reserve
         self._chunks: list[tuple[Request, int]] = []
         self._k, self._t, self._b = 0, 0.0, 0.0
-        self._stepping = 0
+        self._stepping = self._seen = 0
         self._late: list[tuple[float, int]] = []  # of engines that do not mix: last token, and of how many
         self.blocked = False
         self._state = (0, 0, 0, 0)
@@ -206,6 +206,7 @@ class Replica:
             request.left = 1
             request.again += 1
         else:
+            self._seen += 1
             request.left = request.tokens - hit
             self.tally.hits += hit
             if request.admitted < 0.0:
@@ -230,7 +231,8 @@ class Replica:
             self.pool.take(need)
         sizes = [(new, request.tokens - request.left) for request, new in chunks]
         self._k = 1
-        self.end = self.now + self.steps.mixed(stepping, self.held + stepping, sizes)
+        self.end = self.now + self.steps.mixed(stepping, self.held + stepping, sizes) + self._seen * self.rules.look_s
+        self._seen = 0
 
     def _plan_decodes(self, seen: float) -> None:
         """A step of decodes, or a leap over several."""

@@ -30,6 +30,8 @@ class Rules:
         place.
     front_s
         Seconds of a request outside the engine.
+    image_tokens, look_s
+        Tokens of the images of each prompt, and seconds of the vision tower for them in the step that begins it.
     """
 
     chunk: int
@@ -45,6 +47,8 @@ class Rules:
     reserve_steps: int = 0
     reserve_most: int = 4096
     front_s: float = 0.0
+    image_tokens: int = 0
+    look_s: float = 0.0
 
     @property
     def whole(self) -> bool:
