@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from simgpu.errors import InputError
@@ -11,7 +11,7 @@ from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.disaggregation import TRANSFER_FRACTION, network_rate
 from simgpu.workload.server.fleet import Clients, Fleet, Transfer
 from simgpu.workload.server.jobs import Traffic
-from simgpu.workload.server.load import requests_of
+from simgpu.workload.server.load import requests_of, span_of
 from simgpu.workload.server.replica import Replica
 from simgpu.workload.server.requests import Request
 from simgpu.workload.server.routing import ROUTERS, Router
@@ -188,14 +188,19 @@ def serve_traffic(deployment: Deployment, job: Traffic, factor: float = 1.0, lea
 
 def serve_requests(
     deployment: Deployment, job: Traffic, rules: Rules, steps: Steps, leaps: bool = True,
-    router: Callable[[int], Router] | None = None,
+    router: Callable[[int], Router] | None = None, replica: type[Replica] = Replica,
+    requests: Iterable[Request] | None = None,
 ) -> Served:  # fmt: skip
-    """Serve the requests of a job by the rules; `router` makes one of one's own from a seed, in place of the job's."""
+    """Serve the requests of a job by the rules.
+
+    Of one's own may be: `router`, which makes one from a seed, `replica`, a class whose scheduler differs, and
+    `requests` in the order in which they are sent, in place of the job's.
+    """
     tally, count = Tally(), deployment.plan.dp
     served = Served(rules, tally, count, (job.ttft_limit_s or 1e30, job.tpot_limit_s or 1e30))
-    replicas = [Replica(rules, steps, tally, leaps) for _ in range(count)]
+    replicas = [replica(rules, steps, tally, leaps) for _ in range(count)]
     made = router or ROUTERS[job.router]
-    clients = Clients(job.clients or 0, job.think_s, job.max_concurrency or 0)
+    clients = Clients(job.clients or 0, job.think_s, job.max_concurrency or 0, span_of(job))
     split = job.prefill_replicas
     if split:
         fleet = Fleet(
@@ -204,7 +209,7 @@ def serve_requests(
         )  # fmt: skip
     else:
         fleet = Fleet(replicas, made(job.seed), served.add, clients)
-    fleet.run(requests_of(job))
+    fleet.run(iter(requests) if requests is not None else requests_of(job))
     if not served.requests:
         raise InputError("no request comes in this time; expected a higher rate or a longer duration", key="workload")
     served.area = fleet.area

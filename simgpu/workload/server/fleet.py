@@ -23,13 +23,14 @@ from simgpu.workload.server.routing import Router
 class Clients:
     """How clients hold themselves back.
 
-    `closed`: so many of them send the next request `think` seconds after they have their answer. `limit`: at most so
-    many requests are on their way, the others wait at the client and are sent when one is answered.
+    `closed`: so many of them send the next request `think` seconds after they have their answer, until `until`.
+    `limit`: at most so many requests are on their way, the others wait at the client and are sent when one is answered.
     """
 
     closed: int = 0
     think: float = 0.0
     limit: int = 0
+    until: float = inf
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ class Fleet:
             self._send(self._held.popleft(), now)
 
     def _send_next(self, time: float) -> None:
-        request = next(self._source, None)
+        request = next(self._source, None) if time <= self.clients.until else None
         if request is not None:
             self._send(request, time)
 
