@@ -37,7 +37,7 @@ class Served:
     rules: Rules
     tally: Tally
     replicas: int
-    limits: tuple[float, float]
+    limits: tuple[float, float, float]
     ttft: Sample = field(default_factory=Sample)
     tpot: Sample = field(default_factory=Sample)
     total: Sample = field(default_factory=Sample)
@@ -62,7 +62,7 @@ class Served:
         if one.output > 1:
             tpot = (one.last - one.first) / (one.output - 1)
             self.tpot.add(tpot)
-        self.good += ttft <= self.limits[0] and tpot <= self.limits[1]
+        self.good += ttft <= self.limits[0] and tpot <= self.limits[1] and total <= self.limits[2]
         self.prompts += one.prompt
         self.outputs += one.output
         self.hits += one.hit
@@ -197,7 +197,8 @@ def serve_requests(
     `requests` in the order in which they are sent, in place of the job's.
     """
     tally, count = Tally(), deployment.plan.dp
-    served = Served(rules, tally, count, (job.ttft_limit_s or 1e30, job.tpot_limit_s or 1e30))
+    limits = job.ttft_limit_s or 1e30, job.tpot_limit_s or 1e30, job.e2e_limit_s or 1e30
+    served = Served(rules, tally, count, limits)
     replicas = [replica(rules, steps, tally, leaps) for _ in range(count)]
     made = router or ROUTERS[job.router]
     clients = Clients(job.clients or 0, job.think_s, job.max_concurrency or 0, span_of(job))

@@ -126,6 +126,8 @@ class Traffic(Deployed):
     """Limit of the time to the first token for `slo_goodput`, s."""
     tpot_limit_s: Positive | None = None
     """Limit of the time of a token for `slo_goodput`, s."""
+    e2e_limit_s: Positive | None = None
+    """Limit of the time to the last token for `slo_goodput`, s."""
     seed: Annotated[int, Field(strict=True, ge=0, le=2**63)] = 0
     """Chooses arrivals, lengths and routes."""
 
