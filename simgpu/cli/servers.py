@@ -81,12 +81,25 @@ def serve(
 @click.option(
     "--percentile", type=click.FloatRange(1, 100), default=99.0, show_default=True, help="Of requests, to keep limits."
 )
+@click.option(
+    "--price",
+    "prices",
+    multiple=True,
+    metavar="[CLUSTER=]USD",
+    help="Price of a GPU-hour; repeatable.  [default: none]",
+)
 @format_option("table", "json", "csv")
 @quiet_option
 @click.pass_obj
 @one_line_errors
 def capacity(
-    folders: tuple[str, ...], file: str, settings: tuple[str, ...], percentile: float, style: str, quiet: bool
+    folders: tuple[str, ...],
+    file: str,
+    settings: tuple[str, ...],
+    percentile: float,
+    prices: tuple[str, ...],
+    style: str,
+    quiet: bool,
 ) -> None:
     """Find the largest load of each scenario that keeps its ttft_limit_s and tpot_limit_s, and replicas for its own.
 
@@ -97,7 +110,7 @@ def capacity(
     from simgpu.study.capacity import command
 
     with progress_bar(quiet) as told:
-        found = command.capacity(file, settings, open_catalogue(folders), percentile, told)
+        found = command.capacity(file, settings, open_catalogue(folders), percentile, told, prices)
     if style == "json":
         print_json({"experiment": found.name, "rows": list(found.rows)}, sys.stdout)
     elif style == "csv":

@@ -80,6 +80,18 @@ class Capacity:
         row["gpus_needed"] = None if self.replicas is None else self.replicas * self.engine
         return row
 
+    def costs(self, price: float) -> dict[str, Any]:
+        """What the GPUs that are needed cost in an hour, and a million output tokens at the largest load, USD."""
+        found: dict[str, Any] = {}
+        if self.replicas is not None:
+            found["usd_per_hour"] = price * self.replicas * self.engine
+        if self.at is not None and self.at.outputs:
+            done = self.at
+            seconds = done.requests / self.largest if self.key == "rate" else done.end
+            hours = seconds / 3600 * done.replicas * self.engine
+            found["usd_per_million_output_tokens"] = price * hours / done.outputs * 1e6
+        return found
+
 
 def capacity_of(deployment: Deployment, job: Traffic, limits: Limits) -> Capacity:
     """The capacity of a server. Raises `InputError` (key only)."""

@@ -108,8 +108,8 @@ class Served:
         A server fills for as long as a request takes: those inside are compared after that, where the run is longer.
         """
         rows = [row for row in self.tally.series.rows() if row["time_s"] <= self.last_sent]
-        if len(rows) < 8:
-            return True
+        if len(rows) < 8:  # all were sent in a moment of the run: it is the wait that tells
+            return self.parts[1] <= 0.5 * self.requests * self.last_sent
         waiting = [row["waiting"] for row in rows]
         filled = self.total.percentiles((90.0,))[0]
         inside = [row["running"] + row["waiting"] for row in rows if row["time_s"] > filled]
@@ -201,7 +201,7 @@ def serve_requests(
     served = Served(rules, tally, count, limits)
     replicas = [replica(rules, steps, tally, leaps) for _ in range(count)]
     made = router or ROUTERS[job.router]
-    clients = Clients(job.clients or 0, job.think_s, job.max_concurrency or 0, span_of(job))
+    clients = Clients(job.clients or 0, job.think_s, job.max_concurrency or 0, span_of(job), job.clients_start_s)
     split = job.prefill_replicas
     if split:
         fleet = Fleet(

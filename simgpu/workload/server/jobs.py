@@ -57,6 +57,8 @@ class Traffic(Deployed):
     """Pairs of a time (s) and requests/s, linear in between; it begins again after its last point."""
     clients: Size | None = None
     """Clients of which each sends the next request when it has its answer."""
+    clients_start_s: Seconds = 0.0
+    """Clients begin one after the other over so many seconds; 0: all at once, whose prompts wait for each other."""
     think_s: Seconds = 0.0
     """Pause of such a client, and between the turns of a conversation, s."""
     max_concurrency: Size | None = None
@@ -170,6 +172,8 @@ class Traffic(Deployed):
             raise ValueError(f"burstiness {self.burstiness:g} is of arrivals gamma and ramp, not {self.process}")
         if self.process == "burst" and self.requests is None and self.duration_s is not None:
             raise ValueError("expected requests, not duration_s, for arrivals burst")
+        if self.clients_start_s and self.process != "closed":
+            raise ValueError(f"clients_start_s is of arrivals closed, not {self.process}")
         if self.scaled and (self.requests is None or self.process not in ("poisson", "gamma", "constant")):
             raise ValueError("scaled is of requests at a rate; expected requests, and arrivals poisson or gamma")
         _check_profile(self.profile or ())

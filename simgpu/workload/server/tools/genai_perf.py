@@ -70,11 +70,9 @@ def _load(given: Given, meant: Meant, equal_gaps: bool) -> None:
         cases = []
         for one in clients or [1]:
             requests = total or (None if seconds else max(10, 2 * one))
-            cases.append((f"{one} clients", {"clients": one, "requests": requests}))
-    if len(cases) == 1:
-        meant.load(cases[0][1])
-        return
-    meant.cases = [(name, {f"workload.{key}": value for key, value in keys.items()}) for name, keys in cases]
+            start = given("--concurrency-ramp-duration")
+            cases.append((f"{one} clients", {"clients": one, "requests": requests, "clients_start_s": start}))
+    meant.loads(cases)
 
 
 def _pattern(given: Given, equal_gaps: bool) -> Keys:
@@ -188,8 +186,9 @@ AI = Tool(
     source="aiperf 0.13",
     read=read_ai,
     kinds={
-        **_KINDS, "--arrival-pattern": str, "--arrival-smoothness": number, "--benchmark-duration": number,
-        "--custom-dataset-type": str, "--fixed-schedule-end-offset": number, "--fixed-schedule-start-offset": number,
+        **_KINDS, "--concurrency-ramp-duration": number, "--arrival-pattern": str, "--arrival-smoothness": number,
+        "--benchmark-duration": number, "--custom-dataset-type": str,
+        "--fixed-schedule-end-offset": number, "--fixed-schedule-start-offset": number,
         "--isl-block-size": positive, "--public-dataset": str, "--random-corpus-style": str,
         "--random-range-ratio": number, "--replay-speedup": number, "--shared-system-prompt-length": whole,
         "--synthesis-speedup-ratio": number,
@@ -211,7 +210,6 @@ AI = Tool(
         "--user-centric-rate": "is not modelled; expected --request-rate or --concurrency",
         "--request-cancellation-rate": "cancelled requests are not modelled; leave it out",
         "--request-rate-ramp-duration": "is not modelled; leave it out, or write a scenario with a profile",
-        "--concurrency-ramp-duration": "is not modelled; leave it out",
         "--request-rate-series": "expected a scenario with workload.profile of the same points",
     },
     short=_SHORT,

@@ -78,10 +78,7 @@ def _profile(given: Given, meant: Meant, kind: str, profile: Mapping[str, str]) 
         meant.load({"arrivals": "constant" if kind == "constant" else "poisson"})
         meant.load({"max_concurrency": most if "max_concurrency" in profile else None})
         loads = [(f"{one:g}/s", {"rate": one}) for one in rates]
-    if len(loads) == 1:
-        meant.load(loads[0][1])
-    else:
-        meant.cases = [(name, {f"workload.{key}": value for key, value in keys.items()}) for name, keys in loads]
+    meant.loads(loads)
 
 
 def _rates(given: Given, profile: Mapping[str, str], key: str) -> list[float]:

@@ -71,11 +71,7 @@ def read(given: Given) -> Meant:
     meant = Meant(model=str(file.at("server", "model_name", default="")))
     meant.load(_lengths(file))
     meant.load({"seed": file.at("load", "base_seed"), **_slo(file)})
-    cases = _stages(file, str(file.at("load", "type", default="constant")))
-    if len(cases) == 1:
-        meant.load(cases[0][1])
-    else:
-        meant.cases = [(name, {f"workload.{key}": value for key, value in keys.items()}) for name, keys in cases]
+    meant.loads(_stages(file, str(file.at("load", "type", default="constant"))))
     if not file.at("server", "ignore_eos", default=True):
         meant.notes.append("outputs are simulated to their full length; without ignore_eos some end earlier")
     if file.at("load", "request_timeout") is not None:

@@ -55,6 +55,14 @@ class Meant:
         """Add keys of the workload; None is nothing said."""
         self.keys |= {f"workload.{key}": value for key, value in keys.items() if value is not None}
 
+    def loads(self, loads: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """Add loads that are sent one after the other, each with a name; one alone has none."""
+        if len(loads) == 1:
+            self.load(loads[0][1])
+            return
+        for name, keys in loads:
+            self.cases.append((name, {f"workload.{key}": value for key, value in keys.items() if value is not None}))
+
 
 class Given:
     """Flags of a command line with their values.
