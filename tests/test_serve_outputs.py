@@ -1,6 +1,7 @@
 """What comes out of a server that is followed: tables, files, traces and pictures."""
 
 import json
+from itertools import pairwise
 
 import pytest
 from command_line import command, simgpu
@@ -109,7 +110,7 @@ def test_a_trace_holds_every_second_of_every_request(done):
     assert {number: pytest.approx((last - sent) * 1e6) for number, sent, *_, last, _ in done.records} == whole
     for spans in lanes.values():
         spans.sort()
-        assert all(later[0] >= one[1] - 1e-3 for one, later in zip(spans, spans[1:], strict=False))
+        assert all(later[0] >= one[1] - 1e-3 for one, later in pairwise(spans))
     busy = sum(event["dur"] for event in events if event["ph"] == "X" and event["pid"] == 1)
     assert busy == pytest.approx(1e6 * done.tally.busy_s)
 
@@ -119,7 +120,7 @@ def test_steps_make_all_tokens(done):
     assert sum(step[4] for step in steps) == done.tally.computed
     firsts = len(done.records)
     assert sum(step[3] * step[5] for step in steps) + firsts == done.tally.made
-    assert all(later[1] >= one[2] - 1e-9 for one, later in zip(steps, steps[1:], strict=False))
+    assert all(later[1] >= one[2] - 1e-9 for one, later in pairwise(steps))
 
 
 # ---- pictures, and rows that have no number ----------------------------------------------------------
