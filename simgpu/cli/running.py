@@ -48,6 +48,11 @@ from simgpu.render.data import print_json
     is_flag=True,
     help="Treat a plan that does not fit in GPU memory as an error (training and inference only).",
 )
+@click.option(
+    "--requests",
+    type=click.Choice(("csv", "parquet", "both")),
+    help="Write every request of kind traffic, and seconds.",
+)
 @quiet_option
 @click.pass_obj
 @one_line_errors
@@ -61,6 +66,7 @@ def run(
     formats: tuple[str, ...],
     memory: bool,
     require_fit: bool,
+    requests: str | None,
     quiet: bool,
 ) -> None:
     """Run an experiment: print its table, write its plots, trace and data."""
@@ -71,7 +77,8 @@ def run(
     outcome, catalogue = run_file(file, settings, folders, quiet)
     document = report.build(outcome, catalogue)
     folder = out or Path("results") / outcome.experiment.name
-    written = report.write(outcome, document, folder, plots, formats)
+    tables = ("csv", "parquet") if requests == "both" else (requests,) if requests else ()
+    written = report.write(outcome, document, folder, plots, formats, tables)
     if style == "json":
         print_json(document, sys.stdout)
     elif style == "csv":

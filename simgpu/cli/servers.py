@@ -28,11 +28,17 @@ from simgpu.cli.base import (
 )
 @click.argument("model", required=False, default="")
 @click.option("--cluster", required=True, metavar="NAME", help="Cluster or node.")
-@click.option("--like", required=True, metavar="COMMAND", help="vllm bench serve ... or sglang.bench_serving ...")
-@click.option("--server", default="", metavar="COMMAND", help="vllm serve ... or sglang.launch_server ...")
+@click.option("--like", required=True, metavar="COMMAND", help="vllm bench serve ..., guidellm ..., aiperf profile ...")
+@click.option(
+    "--server", default="", metavar="COMMAND", help="vllm serve ..., sglang.launch_server ..., trtllm-serve ..."
+)
 @set_option
 @format_option("table", "json", "csv")
-@out_option("DIR", "Write requests.csv and seconds.csv there.  [default: write nothing]")
+@out_option("DIR", "Write requests and seconds there.  [default: write nothing]")
+@click.option(
+    "--tables", type=click.Choice(("csv", "parquet", "both")), default="csv", show_default=True, help="Format of both."
+)
+@click.option("--trace", is_flag=True, help="With -o: write requests_trace.json for the Perfetto UI, too.")
 @quiet_option
 @click.pass_obj
 @one_line_errors
@@ -45,11 +51,15 @@ def serve(
     settings: tuple[str, ...],
     style: str,
     out: Path | None,
+    tables: str,
+    trace: bool,
     quiet: bool,
 ) -> None:
     """Serve the requests that a benchmark's command line would send to a server, each followed to its last token.
 
-    MODEL is one of the catalogue, by default the one that the command lines name.
+    MODEL is one of the catalogue, by default the one that the command lines name. Load tools: vllm bench serve,
+    sglang.bench_serving, genai-perf, aiperf, guidellm, inference-perf, InferenceX; docs/serving-tools.md says what each
+    flag means.
     """
     from simgpu.study.capacity.serving import serve_like
 
@@ -58,7 +68,8 @@ def serve(
         tell(f"no effect on times: {', '.join(served.ignored)}")
     served.show(style, sys.stdout)
     if out is not None:
-        tell_written((("written", path) for path in served.write(out)), quiet)
+        kinds = ("csv", "parquet") if tables == "both" else (tables,)
+        tell_written((("written", path) for path in served.write(out, kinds, trace)), quiet)
 
 
 @main.command(
@@ -70,12 +81,25 @@ def serve(
 @click.option(
     "--percentile", type=click.FloatRange(1, 100), default=99.0, show_default=True, help="Of requests, to keep limits."
 )
+@click.option(
+    "--price",
+    "prices",
+    multiple=True,
+    metavar="[CLUSTER=]USD",
+    help="Price of a GPU-hour; repeatable.  [default: none]",
+)
 @format_option("table", "json", "csv")
 @quiet_option
 @click.pass_obj
 @one_line_errors
 def capacity(
-    folders: tuple[str, ...], file: str, settings: tuple[str, ...], percentile: float, style: str, quiet: bool
+    folders: tuple[str, ...],
+    file: str,
+    settings: tuple[str, ...],
+    percentile: float,
+    prices: tuple[str, ...],
+    style: str,
+    quiet: bool,
 ) -> None:
     """Find the largest load of each scenario that keeps its ttft_limit_s and tpot_limit_s, and replicas for its own.
 
@@ -86,7 +110,7 @@ def capacity(
     from simgpu.study.capacity import command
 
     with progress_bar(quiet) as told:
-        found = command.capacity(file, settings, open_catalogue(folders), percentile, told)
+        found = command.capacity(file, settings, open_catalogue(folders), percentile, told, prices)
     if style == "json":
         print_json({"experiment": found.name, "rows": list(found.rows)}, sys.stdout)
     elif style == "csv":

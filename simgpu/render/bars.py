@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from simgpu.render.columns import axis, cell, drawn_interval, is_share, title
+from simgpu.render.columns import axis, cell, cell_of, drawn_interval, is_share, title, unsure
+from simgpu.render.knee import RANGE
 from simgpu.render.series import Row, Rows, bar_look, series_name, series_of, too_large, what_is_too_large
 from simgpu.render.style import INK
 from simgpu.render.text import thousands, width_of, wrapped
@@ -99,14 +100,14 @@ class Bars:
         self._axes(panel, label, low * 1.1, high)
         size = NUMBER if self.count > 10 else 11.0
         room = self.room * 0.92 * FULL / self.most / (len(self.groups) + 0.2)
-        widest = max((width_of(cell(column, bar.row[column]), size, "bold") for bar in bars), default=0.0)
+        widest = max((width_of(_text(column, bar.row), size, "bold") for bar in bars), default=0.0)
         fits = widest <= room * (0.76 if any(drawn_interval(column, bar.row) for bar in bars) else 0.9)
         for bar in bars:
             near = [value * scale for (low_end, high_end), value in marks if low_end <= bar.at <= high_end]
             self._number(panel, bar, column, scale, near, high, size, fits)
 
     def _widest(self, rows: Rows, column: str) -> float:
-        return max((width_of(cell(column, row[column]), NUMBER) + 8 for row in rows), default=0.0)
+        return max((width_of(_text(column, row), NUMBER) + 8 for row in rows), default=0.0)
 
     def _bars(self, rows: Rows) -> list[_Bar]:
         bars = []
@@ -140,8 +141,13 @@ class Bars:
         if name is not None:
             self._once(panel, name, bar_look(bar.series))
         draw = panel.barh if self.flat else panel.bar
-        draw(bar.at, value, 0.92 * bar.width, **look)
         ends = drawn_interval(column, bar.row)
+        if unsure(bar.row) and ends is not None:
+            look |= {"alpha": 0.45, "left" if self.flat else "bottom": ends[0] * scale}
+            draw(bar.at, (ends[1] - ends[0]) * scale, 0.92 * bar.width, **look)
+            self._once(panel, RANGE, bar_look(bar.series) | {"alpha": 0.45})
+            return
+        draw(bar.at, value, 0.92 * bar.width, **look)
         if ends is None:
             return
         away = [[abs(bar.row[column] - end) * scale] for end in ends]
@@ -187,8 +193,9 @@ class Bars:
         It stands inside the bar where all are narrow enough and the bar is tall enough, else beyond its interval and
         its mark.
         """
-        value, text = bar.row[column] * scale, cell(column, bar.row[column])
+        value, text = bar.row[column] * scale, _text(column, bar.row)
         ends = drawn_interval(column, bar.row)
+        fits = fits and not unsure(bar.row)
         end = max(value, ends[1] * scale if ends else value)
         look: dict[str, Any] = {"textcoords": "offset points", "fontsize": size, "zorder": 6, "color": INK}
         if self.flat:
@@ -209,6 +216,11 @@ class Bars:
 
 
 _BEHIND = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
+
+
+def _text(column: str, row: Row) -> str:
+    """The value of a bar, or the range of one that has no value."""
+    return cell_of(column, row) if unsure(row) else cell(column, row[column])
 
 
 def _within(values: Sequence[float], low: float, high: float) -> list[float]:

@@ -81,12 +81,17 @@ def cell(column: str, value: Any) -> str:
 def cell_of(column: str, row: Mapping[str, Any]) -> str:
     """A value of a row with its P10 and P90 behind it, in the unit of the value: '1.3 ms (1.2-1.5)'.
 
-    Of memory that may or may not suffice the probability that it does stands there: 'tight, 16 %'.
+    Of memory that may or may not suffice the probability that it does stands there: 'tight, 16 %'. Of a server that
+    may or may not keep up the range stands there alone, '0.4 s to 9.1 s', and '-' where there is none.
     """
     if column == "memory_fits" and row.get("memory_verdict") == "tight":
         return f"tight, {100 * row['fit_probability']:.0f} %"
     text = cell(column, row.get(column))
     ends = interval_of(column, row)
+    if unsure(row) and column in MAGNIFIED:
+        return "-"
+    if unsure(row) and ends is not None:
+        return f"{cell(column, ends[0])} to {cell(column, ends[1])}"
     if ends is None or not text:
         return text
     number = text.partition(" ")[0]
@@ -96,6 +101,15 @@ def cell_of(column: str, row: Mapping[str, Any]) -> str:
         return text
     low, high = (f"{end * scale:,.0f}" if abs(end * scale) >= 100 else f"{end * scale:.3g}" for end in ends)
     return f"{text} ({low}-{high})"
+
+
+MAGNIFIED = ("waiting", "running", "cache_use", "most_cache_use", "preemptions", "duration_s", "busy", "hit_rate")
+"""Columns without an interval that depend on whether a server keeps up."""
+
+
+def unsure(row: Mapping[str, Any]) -> bool:
+    """True if a server keeps up with its load at one end of the interval and falls behind at the other."""
+    return row.get("stationary") == "unsure"
 
 
 def interval_of(column: str, row: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -150,14 +164,16 @@ def axis(column: str, values: Sequence[float]) -> tuple[str, float]:
         return f"{name} ({shown})", scale
     if si_unit == "FLOP/s":
         return "TFLOP/s per GPU", 1e-12
-    counted = unit(column.removeprefix("workload."))
-    return (f"{name} ({counted})" if counted in _COUNTED else name), 1.0
+    counted = _ASKED.get(column) or unit(column.removeprefix("workload."))
+    return (f"{name} ({counted})" if counted in _COUNTED and counted not in name.lower() else name), 1.0
 
 
 _SHOWN_IN = {"B/s": ("GB/s", 1e-9), "B": ("GB", 1e-9), "Hz": ("GHz", 1e-9), "W": ("W", 1.0)}
 """Units of hardware figures on an axis."""
 _ON_AXES = {"GiB": ("GiB", 2.0**-30), "B": ("GB", 1e-9)}
-_COUNTED = ("sequences", "clients", "tokens", "days")
+_ASKED = {"workload.rate": "requests/s", "workload.end_rate": "requests/s"}
+"""Units of what a job asks for and no result repeats."""
+_COUNTED = ("sequences", "clients", "tokens", "days", "requests/s", "requests")
 """Units of counts, which stand beside the name on an axis."""
 
 

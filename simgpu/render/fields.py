@@ -36,12 +36,12 @@ MAX_PANELS = 4
 
 Kind = Literal[
     "bar", "curve", "heatmap", "line", "matrix", "memory", "parity", "pareto", "pipeline", "roofline", "scaling",
-    "server", "stack", "timeline", "topology", "tornado",
+    "server", "stack", "steps", "timeline", "topology", "tornado",
 ]  # fmt: skip
 
 _ONE_COLUMN = ("curve", "heatmap", "matrix", "pareto", "parity")
-_NO_COLUMN = ("memory", "pipeline", "roofline", "server", "timeline", "topology")
-_DEFAULT_X = {"scaling": "gpus", "server": "", "timeline": "", "topology": ""}
+_NO_COLUMN = ("memory", "pipeline", "roofline", "server", "steps", "timeline", "topology")
+_DEFAULT_X = {"scaling": "gpus", "server": "", "steps": "", "timeline": "", "topology": ""}
 """Defaults of x for kinds of plots that may leave it out; for parity it follows from y."""
 
 
@@ -67,6 +67,7 @@ class PlotFields(BaseModel):
     framed.
     roofline: operators of each row by intensity and achieved FLOP/s under the roofs of the GPU, a panel for each `x`.
     server: the only row of requests that are followed: TTFT, queue and cache over time, and how latencies spread.
+    steps: the steps of the same, one by one: prompt tokens and decodes of each, and its seconds, in a `window`.
     topology: the graph of the cluster of the only row, with the load of its links as colour.
     tornado: what `y` (default: the natural answer of the job) does when each input of the hardware is a little less and
     a little more, a panel for each `x`.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 from simgpu.render.bars import Bars
-from simgpu.render.columns import axis, cell, drawn_interval, is_share, title
+from simgpu.render.columns import axis, cell, drawn_interval, is_share, title, unsure
+from simgpu.render.knee import knee_words, mark_knee, sure
 from simgpu.render.series import (
     Row,
     Rows,
@@ -79,7 +81,9 @@ def heading_of(plot: PlotFields, settings: Sequence[str], what: str, subject: st
 def _finding(rows: Rows, plot: PlotFields) -> str:
     """A sentence on what the picture shows, from the last column's numbers in rows that fit, where some do."""
     column = plot.y[-1]
-    known = that_fit(numbers_of(rows, column))
+    known = sure(that_fit(numbers_of(rows, column)))
+    if plot.kind == "line" and plot.series is None and (words := knee_words(rows, plot.x)):
+        return words
     if not known:
         return ""
     if plot.kind == "bar":
@@ -135,14 +139,19 @@ def _lines(panel: Axes, rows: Rows, plot: PlotFields, column: str, room: float) 
     label, scale = axis(column, [row[column] for row in rows])
     drawn: list[list[tuple[float, float]]] = []
     for s, name in enumerate(series_of(rows, plot.series)):
-        some = sorted(members(rows, plot.series, name), key=lambda row: row[plot.x])
+        every = sorted(members(rows, plot.series, name), key=lambda row: row[plot.x])
+        mark_knee(panel, every, plot.x, column, scale, line_look(s)["color"])
+        some = sure(every)
+        if not some:
+            continue
         points = [(row[plot.x], row[column] * scale) for row in some]
+        line = [(row[plot.x], nan if unsure(row) else row[column] * scale) for row in every]
         hidden = any(_coincide(points, other) for other in drawn)  # then the line below must shine through
         look = line_look(s)
         look |= {"ls": (s, (2, 2.5)), "mfc": "none"} if hidden else {}
         size = 7 + 3 * sum(_coincide(points, other) for other in drawn)
-        panel.plot(*zip(*points, strict=True), label=series_name(plot.series, name), ms=size, **look)
-        ranges = [(row[plot.x], *(drawn_interval(column, row) or (row[column],) * 2)) for row in some]
+        panel.plot(*zip(*line, strict=True), label=series_name(plot.series, name), ms=size, **look)
+        ranges = [(row[plot.x], *_ends(column, row)) for row in every]
         if any(low < high for _, low, high in ranges):
             at, low, high = (list(values) for values in zip(*ranges, strict=True))
             band = ([y * scale for y in low], [y * scale for y in high])
@@ -155,6 +164,13 @@ def _lines(panel: Axes, rows: Rows, plot: PlotFields, column: str, room: float) 
     number_axis(panel, plot.x, sorted({row[plot.x] for row in rows}), room)
     _value_axis(panel, rows, column, scale)
     panel.set_ylabel(label)
+
+
+def _ends(column: str, row: Row) -> tuple[float, float]:
+    """The interval of a value for a band, which ends where there is no value but a range."""
+    if unsure(row):
+        return nan, nan
+    return drawn_interval(column, row) or (row[column],) * 2
 
 
 def number_axis(panel: Axes, column: str, xs: Sequence[float], room: float) -> None:

@@ -52,8 +52,8 @@ def too_large(row: Row) -> bool:
 
 
 def saturated(row: Row) -> bool:
-    """True if requests of a server queue for a place in its batch: more clients only wait longer."""
-    return row.get("saturated") is True
+    """True if requests of a server queue for a place in its batch, or come faster than it answers."""
+    return row.get("saturated") is True or row.get("stationary") == "no"
 
 
 def worth_choosing(rows: Rows) -> list[Row]:

@@ -81,7 +81,7 @@ def answer(deployment: Deployment, job: Traffic, require_fit: bool) -> Answered:
     return Answered(timeline_of([], runs), memory, row, done)
 
 
-VARYING = ("burst", "ramp", "stages", "day", "trace")
+VARYING = ("burst", "ramp", "stages", "profile", "day", "trace")
 """Arrivals that are not steady themselves."""
 
 

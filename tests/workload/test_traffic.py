@@ -228,10 +228,10 @@ def test_a_bad_trace_names_its_line(tmp_path, lines, says):
 
 def test_lengths_mean_what_each_tool_means():
     vllm = load_like("vllm bench serve --random-input-len 1000 --random-range-ratio 0.2 --request-rate 4 --ignore-eos")
-    assert vllm.keys["workload.prompt"] == 1000 and vllm.keys["workload.spread"] == 0.2
+    assert vllm.keys["workload.prompt"] == 1000 and vllm.keys["workload.prompt_range"] == [800, 1200]
     assert vllm.ignored == ["--ignore-eos"]
     sglang = load_like("python3 -m sglang.bench_serving --random-input-len 1000 --dataset-name random")
-    assert (sglang.keys["workload.prompt"], sglang.keys["workload.spread"]) == (500, 1.0)
+    assert (sglang.keys["workload.prompt"], sglang.keys["workload.prompt_range"]) == (500, [1, 1000])
     assert sglang.keys["workload.arrivals"] == "burst"
 
 
@@ -247,7 +247,7 @@ def test_flags_of_servers_are_keys_of_a_scenario():
     [
         ("vllm bench serve --reqest-rate 8", "did you mean '--request-rate'"),
         ("ab -n 10", "is no command line that is known"),
-        ("vllm bench serve --num-prompts many", "is not a whole number"),
+        ("vllm bench serve --num-prompts many", "expected a whole number"),
         ("vllm bench serve --dataset-name sharegpt", "lengths of its own"),
         ("vllm bench serve --request-rate", "expected a value"),
         ("vllm bench serve 'open", "no closing quotation"),

@@ -56,8 +56,9 @@ def serve(data: Path | None, catalogue: Catalogue, style: str, page: Path | None
 
     from simgpu.lab.validation import serving
     from simgpu.render.files import written_whole
+    from simgpu.terminal import tell
 
-    found = serving.compare(folder(data), catalogue)
+    found = serving.compare(folder(data), catalogue, lambda text: tell(text, sys.stderr))
     if page is not None:
         with written_whole(page) as stream:
             stream.write(serving.page_text(found))

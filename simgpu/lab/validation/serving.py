@@ -1,14 +1,16 @@
 """Servers request by request against measured ones: every request of a run, and stages of an open load.
 
 `llmservingsim_requests.csv` has each request of a run with its lengths and times: the run is served again with the same
-arrivals, and distributions are compared. `vllm_openloop_h100.csv` has means and percentiles of stages at constant
-rates. Prompts of the latter repeat: a stage sends few different ones, which are cached but for their last token.
+arrivals, and distributions are compared; `serving_timeseries.csv` has the server's state of the same each second.
+`vllm_openloop_h100.csv` has means and percentiles of stages at constant rates. Prompts of the latter repeat: a stage
+sends few different ones, which are cached but for their last token. `serving_loadtests.csv` has load tests with their
+command lines (`load_tests.py`).
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
@@ -18,6 +20,7 @@ from typing import IO, Any
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.lab.machines import cluster_for
+from simgpu.lab.validation import load_tests
 from simgpu.plan.parallelism import Plan
 from simgpu.workload.inference.deploying import deploy
 from simgpu.workload.server.answer import Served, serve_traffic
@@ -25,12 +28,19 @@ from simgpu.workload.server.jobs import Traffic
 from simgpu.workload.server.tally import Sample
 
 REQUESTS, SUMMARY, OPEN = "llmservingsim_requests.csv", "llmservingsim_serving_summary.csv", "vllm_openloop_h100.csv"
+SECONDS = "serving_timeseries.csv"
 
 STATISTICS = {"mean": None, "p50": 50.0, "p90": 90.0, "p99": 99.0}
 
 NOTES = {
     "requests": "every request of one run of vLLM 0.19 on an RTX 4090 (casys-kaist/LLMServingSim, MIT): the engine "
     "alone, without an HTTP server; lengths, arrivals, cache and limits are those of the run",
+    "seconds": "the state of the same run, each second as the engine logged it: averages over time of requests that "
+    "run and wait, and of the cache in use",
+    "load tests": "published runs with their command lines (gpustack, SGLang cookbook), each served again with the "
+    "lengths and clients that it counted; nothing was fitted to them. Most are predicted too fast: clocks, power "
+    "limits, backends of the day and start-up inside runs of a minute are not known, and none was shown to be why. "
+    "Some rows cannot be what they say: gpt-oss-20b in SGLang on A100 gives 266 tokens/s, a tenth of its neighbours",
     "open load": "stages at constant rates of vLLM 0.15.1 on one to four H100 (inference-sim/training at ed5c1d2): "
     "prompts repeat; each stage is served from an empty server; near saturation an error of the steps is magnified",
 }
@@ -57,17 +67,30 @@ class Compared:
         return {**vars(self), "error_percent": 100 * self.error}
 
 
-def compare(folder: Path, catalogue: Catalogue) -> list[Compared]:
-    """All runs of a folder. Raises `InputError` where it has none."""
+def compare(folder: Path, catalogue: Catalogue, told: Callable[[str], None] = lambda _: None) -> list[Compared]:
+    """All runs of a folder; `told` hears of rows that are left out. Raises `InputError` where it has none."""
     found: list[Compared] = []
-    requests, opened = _file(folder, REQUESTS), _file(folder, OPEN)
+    requests, opened, tested = (_file(folder, name) for name in (REQUESTS, OPEN, load_tests.FILE))
     if requests is not None:
-        found += _requests(requests, _file(folder, SUMMARY), catalogue)
+        found += _requests(requests, _file(folder, SUMMARY), _file(folder, SECONDS), catalogue)
     if opened is not None:
         found += _stages(opened, catalogue)
+    if tested is not None:
+        found += _tests(tested, catalogue, told)
     if not found:
-        raise InputError(f"holds neither {REQUESTS} nor {OPEN}", file=folder, key="data")
+        raise InputError(f"holds neither {REQUESTS} nor {OPEN} nor {load_tests.FILE}", file=folder, key="data")
     return found
+
+
+def _tests(file: Path, catalogue: Catalogue, told: Callable[[str], None]) -> Iterator[Compared]:
+    """Load tests; tells what could not be served again, and why."""
+    tests = load_tests.LoadTests(file, catalogue)
+    for again in tests.served():
+        source = f"load tests, {again.row['framework']} on {again.row['gpu']}"
+        for figure, statistic, measured, predicted in again.values():
+            yield Compared(source, again.name, figure, statistic, measured, predicted)
+    for reason, count in tests.refused.most_common():
+        told(f"{count} load tests are not served again: {reason}")
 
 
 def _file(folder: Path, name: str) -> Path | None:
@@ -82,7 +105,7 @@ def _rows(file: Path) -> list[dict[str, str]]:
 # ---- every request of a run --------------------------------------------------------------------------
 
 
-def _requests(file: Path, summary: Path | None, catalogue: Catalogue) -> Iterator[Compared]:
+def _requests(file: Path, summary: Path | None, seconds: Path | None, catalogue: Catalogue) -> Iterator[Compared]:
     """Distributions of the runs of a file, each served again."""
     limits = {_key(row): row for row in _rows(summary)} if summary is not None else {}
     runs: dict[tuple[str, ...], list[dict[str, str]]] = {}
@@ -91,14 +114,40 @@ def _requests(file: Path, summary: Path | None, catalogue: Catalogue) -> Iterato
     for key, rows in runs.items():
         if int(rows[0]["dp_size"]) > 1 or key not in limits:
             continue  # ranks in lockstep are not modelled; limits of the run are needed
-        yield from _run(rows, limits[key], catalogue)
+        yield from _run(rows, limits[key], _states(seconds, rows[0]), catalogue)
 
 
 def _key(row: dict[str, str]) -> tuple[str, ...]:
     return tuple(row[name] for name in ("gpu", "model", "tp_size", "dp_size"))
 
 
-def _run(rows: Sequence[dict[str, str]], limits: dict[str, str], catalogue: Catalogue) -> Iterator[Compared]:
+def _states(file: Path | None, row: dict[str, str]) -> list[dict[str, str]]:
+    """Rows of each second of a run, whose name is its GPU and its model without dashes in the first."""
+    name = f"{row['gpu'].replace('-', '')}_{row['model']}".lower()
+    return [one for one in (_rows(file) if file is not None else []) if one["run"].lower() == name]
+
+
+STATES = {"running": ("running", 1.0), "waiting": ("waiting", 1.0), "cache %": ("kv_cache_pct", 100.0)}
+"""Columns of the state, and what one is in their unit."""
+
+
+def _over_time(name: str, states: Sequence[dict[str, str]], done: Served) -> Iterator[Compared]:
+    """Averages over the seconds that were logged, measured and predicted."""
+    if not states:
+        return
+    last = float(states[-1]["t"])
+    rows = [row for row in done.tally.series.rows() if row["time_s"] <= last]
+    blocks = done.rules.blocks * done.replicas
+    for figure, (column, one) in STATES.items():
+        key = "used" if figure == "cache %" else figure
+        share = one / blocks if key == "used" else one
+        measured = fmean(float(state[column]) for state in states)
+        yield Compared("seconds", name, figure, "mean", measured, share * fmean(row[key] for row in rows))
+
+
+def _run(
+    rows: Sequence[dict[str, str]], limits: dict[str, str], states: Sequence[dict[str, str]], catalogue: Catalogue
+) -> Iterator[Compared]:
     engine, _, version = limits["framework"].partition(" ")
     with TemporaryDirectory() as folder:
         trace = Path(folder) / "trace.csv"
@@ -124,6 +173,7 @@ def _run(rows: Sequence[dict[str, str]], limits: dict[str, str], catalogue: Cata
             values = (_value(one, share) for one in (sample, _of(done, figure)))
             yield Compared("requests", name, figure, statistic, *values)
     yield Compared("requests", name, "duration", "all", max(last for _, _, last in times), done.end)
+    yield from _over_time(name, states, done)
 
 
 def _served(job: Traffic, gpu: str, model: str, tp: int, catalogue: Catalogue) -> Served:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from simgpu.catalog import Catalogue
-from simgpu.errors import InputError
+from simgpu.errors import InputError, nearest, shown
 from simgpu.scenario import resolve_cluster
 from simgpu.study.capacity.finding import capacity_of, limits_of
 from simgpu.study.experiment.loading import Case
@@ -32,14 +32,20 @@ class Capacities(Tabular):
 
 
 def capacity(
-    file: str, settings: Sequence[str], catalogue: Catalogue, share: float, told: Callable[[int, int], None]
-) -> Capacities:
-    """The capacity of each scenario of a file. Raises `InputError` at its place."""
+    file: str, settings: Sequence[str], catalogue: Catalogue, share: float, told: Callable[[int, int], None],
+    prices: Sequence[str] = (),
+) -> Capacities:  # fmt: skip
+    """The capacity of each scenario of a file. Raises `InputError` at its place.
+
+    `prices` are USD of a GPU-hour: a number for every cluster, or 'CLUSTER=USD' of one.
+    """
+    known = _prices(prices)
     experiment = load_experiment(find_experiment(file, catalogue), settings, catalogue)
+    paid = [_price(case, known) for case in experiment.cases]
     rows = []
     for number, case in enumerate(experiment.cases, 1):
         try:
-            rows.append(_row(case, catalogue, share))
+            rows.append(_row(case, catalogue, share, paid[number - 1]))
         except InputError as error:
             raise (
                 error if error.file else case.origins.error(error.problem, tuple((error.key or "").split(".")))
@@ -48,7 +54,31 @@ def capacity(
     return Capacities(experiment.name, experiment.fields.title, rows)
 
 
-def _row(case: Case, catalogue: Catalogue, share: float) -> dict[str, Any]:
+def _prices(given: Sequence[str]) -> dict[str, float]:
+    """Prices by cluster; '' of every other one."""
+    found = {}
+    for one in given:
+        cluster, equals, text = one.rpartition("=")
+        try:
+            price = float(text)
+        except ValueError:
+            price = -1.0
+        if not 0 < price < 1e9 or bool(equals) != bool(cluster):
+            raise InputError(f"{shown(one)}: expected USD of a GPU-hour, or CLUSTER=USD", key="--price")
+        found[cluster] = price
+    return found
+
+
+def _price(case: Case, prices: Mapping[str, float]) -> float | None:
+    """USD of a GPU-hour of a scenario; None where no prices are given."""
+    name = str(case.scenario.cluster)
+    price = prices.get(name, prices.get(""))
+    if prices and price is None:
+        raise InputError(f"has no price of {shown(name)}{nearest(name, prices)}", key="--price")
+    return price
+
+
+def _row(case: Case, catalogue: Catalogue, share: float, price: float | None) -> dict[str, Any]:
     scenario, job = case.scenario, case.scenario.workload
     if not isinstance(job, Traffic):
         raise InputError(f"'{job.kind}' has no requests to follow; expected traffic", key="workload.kind")
@@ -58,4 +88,5 @@ def _row(case: Case, catalogue: Catalogue, share: float) -> dict[str, Any]:
     plan, run = scenario.plan.plan(), catalogue.runtime(job.runtime)
     deployment = deploy(cluster, job.served(), model, plan, run, scenario.options())
     row = {"model": scenario.model, "gpu": cluster.gpu.name, "tp": plan.tp, "dp": plan.dp}
-    return {**case.labels, **row, **capacity_of(deployment, job, limits).row()}
+    found = capacity_of(deployment, job, limits)
+    return {**case.labels, **row, **found.row(), **(found.costs(price) if price is not None else {})}

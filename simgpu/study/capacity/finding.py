@@ -26,25 +26,26 @@ MOST_REPLICAS = 4096
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of TTFT and TPOT, s, that `share` percent of the requests keep."""
+    """Limits of TTFT, TPOT and the time to the last token, s, that `share` percent of the requests keep."""
 
     ttft: float
     tpot: float
     share: float = 99.0
+    total: float = 1e30
 
     def kept(self, done: Served) -> bool:
         """True if a run keeps the limits and does not fall behind."""
-        ttft, tpot = (sample.percentiles((self.share,))[0] for sample in (done.ttft, done.tpot))
-        return ttft <= self.ttft and tpot <= self.tpot and done.stationary
+        ttft, tpot, total = (one.percentiles((self.share,))[0] for one in (done.ttft, done.tpot, done.total))
+        return ttft <= self.ttft and tpot <= self.tpot and total <= self.total and done.stationary
 
 
 def limits_of(job: Traffic, share: float) -> Limits:
     """The limits that a job names. Raises `InputError` (key only) where it names none."""
-    if job.ttft_limit_s is None and job.tpot_limit_s is None:
+    if job.ttft_limit_s is None and job.tpot_limit_s is None and job.e2e_limit_s is None:
         raise InputError(
             "is missing; expected it or tpot_limit_s, which the server is to keep", key="workload.ttft_limit_s"
         )
-    return Limits(job.ttft_limit_s or 1e30, job.tpot_limit_s or 1e30, share)
+    return Limits(job.ttft_limit_s or 1e30, job.tpot_limit_s or 1e30, share, job.e2e_limit_s or 1e30)
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,18 @@ class Capacity:
         row |= {self.key: self.asked, "replicas_needed": self.replicas}
         row["gpus_needed"] = None if self.replicas is None else self.replicas * self.engine
         return row
+
+    def costs(self, price: float) -> dict[str, Any]:
+        """What the GPUs that are needed cost in an hour, and a million output tokens at the largest load, USD."""
+        found: dict[str, Any] = {}
+        if self.replicas is not None:
+            found["usd_per_hour"] = price * self.replicas * self.engine
+        if self.at is not None and self.at.outputs:
+            done = self.at
+            seconds = done.requests / self.largest if self.key == "rate" else done.end
+            hours = seconds / 3600 * done.replicas * self.engine
+            found["usd_per_million_output_tokens"] = price * hours / done.outputs * 1e6
+        return found
 
 
 def capacity_of(deployment: Deployment, job: Traffic, limits: Limits) -> Capacity:

@@ -21,7 +21,7 @@ from simgpu.tree import leaves
 
 Place = tuple[Any, ...]
 
-_SINGLE = ("server", "topology", "timeline")
+_SINGLE = ("server", "steps", "topology", "timeline")
 """Kinds that draw one row."""
 _NAMED = ("x", "series", "label")
 _LABELLED = ("curve", "pareto", "parity")
@@ -29,7 +29,7 @@ _ONLY = {
     "marks": ("bar",),
     "better": ("pareto", "heatmap"),
     "chosen": ("pareto",),
-    "window": ("timeline",),
+    "window": ("steps", "timeline"),
     "ranks": ("timeline",),
 }
 """Keys that only some kinds have."""
@@ -234,16 +234,22 @@ class ColumnChecks:
             problem = f"loads of links are not supported for inference with {row['pp']} pipeline stages; expected 1"
             raise self.document.error(problem, (*place, "kind"))
 
+    def _steps(self, plot: PlotFields, place: Place) -> None:
+        self._server(plot, place)
+
     def _server(self, plot: PlotFields, place: Place) -> None:
-        self._timeline(plot, place)
+        self._alone(plot, place)
         if self.rows[0]["workload"] != "traffic":
             problem = f"a workload of kind {self.rows[0]['workload']} has no requests to follow; expected traffic"
             raise self.document.error(problem, (*place, "kind"))
 
-    def _timeline(self, plot: PlotFields, place: Place) -> None:
+    def _alone(self, plot: PlotFields, place: Place) -> None:
         if len(self.rows) > 1:
             problem = f"{len(self.rows)} rows; a plot of kind {plot.kind} draws one; expected a where that leaves one"
             raise self.document.error(problem, (*place, "where" if plot.where else "kind"))
+
+    def _timeline(self, plot: PlotFields, place: Place) -> None:
+        self._alone(plot, place)
         if plot.window is not None and plot.window[0] >= self.rows[0]["step_s"]:
             problem = f"{shown(list(plot.window))} begins after the step, which ends at {self.rows[0]['step_s']:.4g} s"
             raise self.document.error(problem, (*place, "window"))

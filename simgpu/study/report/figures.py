@@ -54,8 +54,13 @@ def figure_of(outcome: ExperimentResult, plot: PlotFields) -> Any:
     if plot.kind == "server":
         from simgpu.render.server import server_figure
 
-        served: Any = runs[0][1]
-        return server_figure(served.served, heading)
+        server: Any = runs[0][1]
+        return server_figure(server.served, heading)
+    if plot.kind == "steps":
+        from simgpu.render.steps import steps_figure
+
+        stepped: Any = runs[0][1]
+        return steps_figure(stepped.served, heading, plot.window)
     return _several(plot, runs, heading)
 
 
@@ -64,6 +69,7 @@ _WORDS = {
     "memory": "memory of a GPU",
     "pipeline": "",
     "server": "a server over time",
+    "steps": "steps of a server",
     "timeline": "timeline",
     "topology": "load of the links",
     "tornado": "which input of the hardware matters",

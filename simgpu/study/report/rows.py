@@ -12,6 +12,8 @@ from simgpu.errors import InputError
 from simgpu.render.data import print_csv, print_json
 from simgpu.render.files import written_whole
 from simgpu.render.notes import context_notes, fit_notes, memory_notes, settings_notes, walk_notes
+from simgpu.render.requests_files import write_requests
+from simgpu.render.requests_trace import request_events
 from simgpu.render.trace import trace_events, write_events
 from simgpu.simulation.result import Result
 from simgpu.study.experiment.parts import (
@@ -115,12 +117,13 @@ def print_report(outcome: ExperimentResult, document: Mapping[str, Any], out: IO
 
 def write(
     outcome: ExperimentResult, document: Mapping[str, Any], folder: Path, plots: bool = True,
-    formats: Sequence[str] = (),
+    formats: Sequence[str] = (), tables: Sequence[str] = (),
 ) -> list[tuple[str, Path]]:  # fmt: skip
     """Write data (JSON, CSV), trace and plots into `folder`; returns the files.
 
-    `formats` of the plots are png, svg, pdf; by default those that the experiment names. Figures are built before
-    anything is written, so that an error leaves no half of a result behind.
+    `formats` of the plots are png, svg, pdf; by default those that the experiment names. `tables` are the formats, csv
+    and parquet, in which requests of servers that are followed are written, and their state over time. Figures are
+    built before anything is written, so that an error leaves no half of a result behind.
     """
     drawn = figures_of(outcome) if plots else {}
     kinds = list(dict.fromkeys(formats or outcome.experiment.fields.formats))
@@ -132,11 +135,20 @@ def write(
     written += [("data", folder / "result.json"), ("data", folder / "rows.csv")]
     left_out = write_trace(outcome, folder / "trace.json", empty=True)
     written.append((f"trace ({left_out})" if left_out else "trace", folder / "trace.json"))
+    for number, result in enumerate(outcome.results if tables else ()):
+        if served := followed(result):
+            below = folder / f"row{number + 1}" if len(outcome.results) > 1 else folder
+            written += [("requests", file) for file in write_requests(served, below, tables)]
     if drawn:
         from simgpu.render.files import save
     for name, figure in drawn.items():
         written += [("plot", file) for file in save(figure, *(folder / f"{name}.{kind}" for kind in kinds))]
     return written
+
+
+def followed(result: Result) -> Any:
+    """What a server did whose requests were followed; None of any other result."""
+    return getattr(result, "served", None)
 
 
 def write_trace(outcome: ExperimentResult, file: Path, empty: bool = False) -> str:
@@ -155,6 +167,10 @@ def write_trace(outcome: ExperimentResult, file: Path, empty: bool = False) -> s
         if events and len(events) > MAX_TRACE_EVENTS:
             left_out.append(f"the first {number} of {len(outcome.results)} rows")
             break
+        if served := followed(result):
+            events += request_events(served, process, row_name(outcome, number) + ":")
+            process += 2
+            continue
         count = result.execution.activities if isinstance(result.execution, PeriodicExecution) else 0
         if count > MAX_TRACE_EVENTS:
             name = row_name(outcome, number)
@@ -180,6 +196,8 @@ def write_trace(outcome: ExperimentResult, file: Path, empty: bool = False) -> s
 
 def _has_more_ranks(result: Result) -> bool:
     """True if a trace leaves out ranks: too many, or those that do what others do. In training one stands for all."""
+    if followed(result):
+        return False
     ranks = len(result.execution.streams)
     return ranks > MAX_TRACE_RANKS or (ranks < result.row["gpus"] and not result.execution.blocks)
 

@@ -16,7 +16,7 @@ from simgpu.study.search.limits import at_least, plain
 from simgpu.study.search.problem import LEVELS, Problem
 from simgpu.study.search.reasons import SAME, why
 from simgpu.study.search.searching import Searched, Simulated
-from simgpu.study.search.serving import Served, ServingProblem
+from simgpu.study.search.serving import Served, ServingProblem, queues
 from simgpu.tabular import Tabular
 from simgpu.units import format_seconds
 
@@ -245,7 +245,7 @@ def serving_answer(name: str, heading: str, problem: ServingProblem, served: Ser
     best = served.rows[0] if served.rows else {}
     rows = []
     for rank, row in enumerate(served.rows[: problem.search.top], 1):
-        lost = why(row, best) if rank > 1 else ""
+        lost = _lost(row, best, objective) if rank > 1 else ""
         rows.append({"rank": rank, "plan": serving_words(row), **row, "lost_by": lost})
     refused = sum(served.refused.values())
     counts = {"plans": served.plans, "do_not_fit": served.misfits, "refused": refused, "over_limits": served.over}
@@ -262,11 +262,14 @@ def serving_answer(name: str, heading: str, problem: ServingProblem, served: Ser
         notes.append(_nothing(served))
     shown = ["rank", "plan", "gpus", *_loads_of(problem), objective, "ttft_s", "tpot_s"]
     shown += [] if objective == "output_tokens_per_s_per_user" else ["output_tokens_per_s_per_user"]
-    queue = ["saturated"] if any(row.get("saturated") for row in served.every) else []
+    shown += [name for name in dict.fromkeys(map(plain, problem.limits)) if name not in shown and rows]
+    queue = [name for name in ("saturated", "stationary") if any(queues(row) and name in row for row in served.every)]
     shown += ["memory_bytes_per_gpu", *queue, "lost_by"]
     front = _serving_front(served.every)
-    if queue:
+    if "saturated" in queue:
         notes.append(_saturated(rows))
+    if "stationary" in queue:
+        notes.append("not stationary: requests come faster than they are answered; unsure: within the interval they do")
     user, gpu = "output_tokens_per_s_per_user", "output_tokens_per_s_per_gpu"
     words = f"{problem.config.name} on {problem.cluster.gpu.name}"
     if rows:
@@ -278,6 +281,15 @@ def serving_answer(name: str, heading: str, problem: ServingProblem, served: Ser
         "Best trade-offs between speed per user and throughput per GPU (Pareto front)", words, words, (user, gpu),
         scenarios=served.scenarios[: problem.search.top],
     )  # fmt: skip
+
+
+def _lost(row: Mapping[str, Any], best: Mapping[str, Any], objective: str) -> str:
+    """Why a plan is not the best; of requests that are followed only by how much, as waits have no parts of a step."""
+    if row["workload"] != "traffic":
+        return why(row, best)
+    if queues(row) and not queues(best):
+        return "may fall behind its load" if row["stationary"] == "unsure" else "falls behind its load"
+    return f"{title(objective)} {100 * (row[objective] / best[objective] - 1):+.1f} %" if best[objective] else ""
 
 
 def _limits_text(limits: Mapping[str, float]) -> str:
@@ -308,7 +320,7 @@ def _loads_of(problem: ServingProblem) -> list[str]:
 def _nothing(served: Served) -> str:
     if not served.every:
         return "no plan fits in memory"
-    nearest = min(served.every, key=lambda row: (bool(row.get("saturated")), row["tpot_s"]))
+    nearest = min(served.every, key=lambda row: (queues(row), row["tpot_s"]))
     return (
         f"no plan meets the limits; fastest for a user: {serving_words(nearest)} with TTFT "
         f"{format_seconds(nearest['ttft_s'])} and TPOT {format_seconds(nearest['tpot_s'])}"
@@ -329,7 +341,7 @@ def _serving_front(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     front: list[dict[str, Any]] = []
     user, gpu = "output_tokens_per_s_per_user", "output_tokens_per_s_per_gpu"
-    for row in sorted(rows, key=lambda row: (bool(row.get("saturated")), -row[user], -row[gpu])):
+    for row in sorted(rows, key=lambda row: (queues(row), -row[user], -row[gpu])):
         if not front or row[gpu] > front[-1][gpu]:
             front.append({"plan": serving_words(row), **row})
     return front

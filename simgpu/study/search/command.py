@@ -31,7 +31,7 @@ from simgpu.study.search.together import together
 from simgpu.study.search.workers import SearchInputs, Workers
 from simgpu.study.sweep.store import Store, store_file
 from simgpu.tree import leaves
-from simgpu.workload.jobs import Inference, Serving, Training
+from simgpu.workload.jobs import Inference, Serving, Traffic, Training
 
 Tell = Callable[[Progress], None]
 
@@ -237,8 +237,10 @@ def _check(experiment: Experiment) -> None:
     if len({one.scenario.model_dump_json(exclude={"cluster"}) for one in experiment.cases}) > 1:
         problem = f"{len(experiment.cases)} scenarios; a search starts from one, or from one on several clusters"
         raise document.error(problem, ("vary",) if fields.vary else ("cases",))
-    if not isinstance(case.scenario.workload, (Training, Inference, Serving)):
-        problem = f"'{case.scenario.workload.kind}' has no plans to search; expected training, inference or serving"
+    if not isinstance(case.scenario.workload, (Training, Inference, Serving, Traffic)):
+        problem = (
+            f"'{case.scenario.workload.kind}' has no plans to search; expected training, inference, serving or traffic"
+        )
         raise case.origins.error(problem, ("workload", "kind"))
 
 

@@ -21,6 +21,10 @@ TRAINING = (
 SERVING = {
     "serving": ("ttft_s", "tpot_s", "step_s"),
     "inference": ("ttft_s", "tpot_s", "step_s", "prefill_s", "decode_s"),
+    "traffic": (
+        *("ttft_s", "tpot_s", "step_s", "itl_s"),
+        *(f"{kind}_{share}th_s" for kind in ("ttft", "tpot", "itl", "e2e") for share in (50, 90, 95, 99)),
+    ),
 }
 """Times that a limit of inference can be set to: to the first token, between tokens, end to end, and of its phases."""
 

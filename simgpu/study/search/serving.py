@@ -28,15 +28,17 @@ from simgpu.study.experiment.answers import COST, priced
 from simgpu.study.experiment.conditions import Condition, all_hold
 from simgpu.study.experiment.search_fields import SearchFields
 from simgpu.study.search.limits import SERVING, limits_of, within
+from simgpu.workload.jobs import Traffic
 
 DEGREES = ("tp", "pp", "dp", "ep")
-LOADS = ("concurrency", "batch")
+LOADS = ("concurrency", "batch", "rate", "clients")
 """Keys of the workload that say how much is asked of a plan: of each plan the best load counts."""
 
 OBJECTIVES = (
     "output_tokens_per_s_per_gpu", "output_tokens_per_s", "output_tokens_per_s_per_user", "requests_per_s",
-    "total_tokens_per_s",
+    "total_tokens_per_s", "slo_goodput",
 )  # fmt: skip
+"""Columns to search for; the last is of requests that are followed one by one."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class ServingProblem:
         self.catalogue, self.draft = catalogue, draft
         self.conditions: tuple[Condition, ...] = ()
         self.objective = search.objective or OBJECTIVES[0]
-        if self.objective not in OBJECTIVES:
+        if self.objective not in (OBJECTIVES if isinstance(scenario.workload, Traffic) else OBJECTIVES[:-1]):
             raise InputError(
                 f"{shown(self.objective)} cannot be searched for{nearest(self.objective, OBJECTIVES)}",
                 key="search.objective",
@@ -209,7 +211,7 @@ def search_serving(
     every = [{**row, **_loads(point)} for point, row in rows]
     kept = [(point, row) for point, row in rows if within(priced(row, problem.price), problem.limits)]
     best: dict[tuple[Any, ...], tuple[dict[str, Any], Scenario]] = {}
-    for point, row in sorted(kept, key=lambda one: (_queues(one[1]), -one[1][problem.objective], str(one[0].chosen))):
+    for point, row in sorted(kept, key=lambda one: (queues(one[1]), -one[1][problem.objective], str(one[0].chosen))):
         best.setdefault(point.plan_key, ({**row, **_loads(point)}, point.scenario))
     reasons = Counter(row for _, row in results if isinstance(row, str))
     misfits = reasons.pop("", 0)
@@ -219,9 +221,9 @@ def search_serving(
     return Served(ranked, scenarios, every, len(points), misfits, refused, len(rows) - len(kept), taken, whole)
 
 
-def _queues(row: Mapping[str, Any]) -> bool:
-    """True if the server is saturated: such rows come after those that are not."""
-    return bool(row.get("saturated"))
+def queues(row: Mapping[str, Any]) -> bool:
+    """True if the server is saturated, or may be: such rows come after those that are not."""
+    return bool(row.get("saturated")) or row.get("stationary") in ("no", "unsure")
 
 
 def _loads(point: Point) -> dict[str, Any]:

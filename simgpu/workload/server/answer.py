@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from simgpu.errors import InputError
@@ -12,7 +12,7 @@ from simgpu.workload.inference.disaggregation import TRANSFER_FRACTION, network_
 from simgpu.workload.inference.vision import look, pictures_of
 from simgpu.workload.server.fleet import Clients, Fleet, Transfer
 from simgpu.workload.server.jobs import Traffic
-from simgpu.workload.server.load import requests_of
+from simgpu.workload.server.load import requests_of, span_of
 from simgpu.workload.server.replica import Replica
 from simgpu.workload.server.requests import Request
 from simgpu.workload.server.routing import ROUTERS, Router
@@ -38,7 +38,7 @@ class Served:
     rules: Rules
     tally: Tally
     replicas: int
-    limits: tuple[float, float]
+    limits: tuple[float, float, float]
     ttft: Sample = field(default_factory=Sample)
     tpot: Sample = field(default_factory=Sample)
     total: Sample = field(default_factory=Sample)
@@ -63,7 +63,7 @@ class Served:
         if one.output > 1:
             tpot = (one.last - one.first) / (one.output - 1)
             self.tpot.add(tpot)
-        self.good += ttft <= self.limits[0] and tpot <= self.limits[1]
+        self.good += ttft <= self.limits[0] and tpot <= self.limits[1] and total <= self.limits[2]
         self.prompts += one.prompt
         self.outputs += one.output
         self.hits += one.hit
@@ -109,8 +109,8 @@ class Served:
         A server fills for as long as a request takes: those inside are compared after that, where the run is longer.
         """
         rows = [row for row in self.tally.series.rows() if row["time_s"] <= self.last_sent]
-        if len(rows) < 8:
-            return True
+        if len(rows) < 8:  # all were sent in a moment of the run: it is the wait that tells
+            return self.parts[1] <= 0.5 * self.requests * self.last_sent
         waiting = [row["waiting"] for row in rows]
         filled = self.total.percentiles((90.0,))[0]
         inside = [row["running"] + row["waiting"] for row in rows if row["time_s"] > filled]
@@ -194,14 +194,20 @@ def serve_traffic(deployment: Deployment, job: Traffic, factor: float = 1.0, lea
 
 def serve_requests(
     deployment: Deployment, job: Traffic, rules: Rules, steps: Steps, leaps: bool = True,
-    router: Callable[[int], Router] | None = None,
+    router: Callable[[int], Router] | None = None, replica: type[Replica] = Replica,
+    requests: Iterable[Request] | None = None,
 ) -> Served:  # fmt: skip
-    """Serve the requests of a job by the rules; `router` makes one of one's own from a seed, in place of the job's."""
+    """Serve the requests of a job by the rules.
+
+    Of one's own may be: `router`, which makes one from a seed, `replica`, a class whose scheduler differs, and
+    `requests` in the order in which they are sent, in place of the job's.
+    """
     tally, count = Tally(), deployment.plan.dp
-    served = Served(rules, tally, count, (job.ttft_limit_s or 1e30, job.tpot_limit_s or 1e30))
-    replicas = [Replica(rules, steps, tally, leaps) for _ in range(count)]
+    limits = job.ttft_limit_s or 1e30, job.tpot_limit_s or 1e30, job.e2e_limit_s or 1e30
+    served = Served(rules, tally, count, limits)
+    replicas = [replica(rules, steps, tally, leaps) for _ in range(count)]
     made = router or ROUTERS[job.router]
-    clients = Clients(job.clients or 0, job.think_s, job.max_concurrency or 0)
+    clients = Clients(job.clients or 0, job.think_s, job.max_concurrency or 0, span_of(job), job.clients_start_s)
     split = job.prefill_replicas
     if split:
         fleet = Fleet(
@@ -210,7 +216,7 @@ def serve_requests(
         )  # fmt: skip
     else:
         fleet = Fleet(replicas, made(job.seed), served.add, clients)
-    fleet.run(requests_of(job, rules.image_tokens))
+    fleet.run(iter(requests) if requests is not None else requests_of(job, rules.image_tokens))
     if not served.requests:
         raise InputError("no request comes in this time; expected a higher rate or a longer duration", key="workload")
     served.area = fleet.area

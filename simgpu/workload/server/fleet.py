@@ -23,13 +23,16 @@ from simgpu.workload.server.routing import Router
 class Clients:
     """How clients hold themselves back.
 
-    `closed`: so many of them send the next request `think` seconds after they have their answer. `limit`: at most so
-    many requests are on their way, the others wait at the client and are sent when one is answered.
+    `closed`: so many of them send the next request `think` seconds after they have their answer, until `until`; their
+    first ones come over `start` seconds.
+    `limit`: at most so many requests are on their way, the others wait at the client and are sent when one is answered.
     """
 
     closed: int = 0
     think: float = 0.0
     limit: int = 0
+    until: float = inf
+    start: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,8 @@ class Fleet:
         """Serve all requests, which come in the order in which they are sent."""
         self._source = requests
         if self.clients.closed:
-            for _ in range(self.clients.closed):
-                self._send_next(0.0)
+            for i in range(self.clients.closed):
+                self._send_next(self.clients.start * i / self.clients.closed)
         else:
             self._next = next(requests, None)
         ends, later = self._ends, self._later
@@ -159,7 +162,7 @@ class Fleet:
             self._send(self._held.popleft(), now)
 
     def _send_next(self, time: float) -> None:
-        request = next(self._source, None)
+        request = next(self._source, None) if time <= self.clients.until else None
         if request is not None:
             self._send(request, time)
 

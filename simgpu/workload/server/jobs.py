@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from simgpu.errors import shown
 from simgpu.workload.fields import Size
 from simgpu.workload.inference.jobs import Deployed, Images, Serving
 
-Arrivals = Literal["poisson", "gamma", "constant", "burst", "ramp", "stages", "day", "closed", "trace"]
+Arrivals = Literal["poisson", "gamma", "constant", "burst", "ramp", "stages", "profile", "day", "closed", "trace"]
 RouterName = Literal["round_robin", "random", "least_requests", "least_tokens", "prefix_aware", "power_of_two"]
 Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Stage = tuple[Positive, Positive]
+Point = tuple[Seconds, Seconds]
+Ends = tuple[Size, Size]
 
 MOST_REQUESTS = 10**8
 """Requests of a run at most: some hours of work."""
@@ -22,37 +27,59 @@ MOST_REQUESTS = 10**8
 class Traffic(Deployed):
     """Requests that come to a server one by one; `plan.dp` replicas of an engine answer them.
 
-    Exactly one of `rate`, `stages`, `clients` and `trace` says how many come, but for a burst: all of that are there at
-    the start.
+    Exactly one of `rate`, `stages`, `profile`, `clients` and `trace` says how many come, but for a burst: all of that
+    are there at the start.
     """
 
     kind: Literal["traffic"] = "traffic"
     arrivals: Arrivals | None = None
     """poisson (default), gamma (with `burstiness`), constant, ramp (from `rate` to `end_rate`), day (`rate` on average,
-    with a swing over `day_s`), burst (all at once), stages, closed (`clients` that wait for their answers), trace."""
+    with a swing over `day_s`), profile (rates that rise and fall between points), burst (all at once), stages, closed
+    (`clients` that wait for their answers), trace."""
     rate: Positive | None = None
     """Requests/s."""
     burstiness: Positive = 1.0
     """Shape of gamma gaps: 1 is Poisson, less comes in bursts."""
     end_rate: Positive | None = None
     """Requests/s at the end of a ramp."""
+    ramp: Literal["time", "requests", "factor"] = "time"
+    """How a ramp rises: evenly over `duration_s`, or over `requests` of them by equal steps or equal factors from each
+    to the next (`vllm bench serve --ramp-up-strategy` linear and exponential)."""
+    scaled: bool = False
+    """Gaps are stretched so that the last of `requests` comes at requests / rate, as `vllm bench serve` does."""
     swing: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.5
     """Of a day: its peak is 1 + swing times the mean, its night 1 - swing."""
     day_s: Positive = 86400.0
     """Length of a day, s."""
     stages: Annotated[list[Stage], Field(min_length=1, max_length=1000)] | None = None
     """Pairs of requests/s and seconds."""
+    profile: Annotated[list[Point], Field(min_length=2, max_length=10_000)] | None = None
+    """Pairs of a time (s) and requests/s, linear in between; it begins again after its last point."""
     clients: Size | None = None
     """Clients of which each sends the next request when it has its answer."""
+    clients_start_s: Seconds = 0.0
+    """Clients begin one after the other over so many seconds; 0: all at once, whose prompts wait for each other."""
     think_s: Seconds = 0.0
     """Pause of such a client, and between the turns of a conversation, s."""
     max_concurrency: Size | None = None
     """Requests on their way at most; the others wait at the client."""
     trace: Annotated[str, Field(min_length=1)] | None = None
-    """A CSV file of arrivals (s) and lengths: columns arrival_s, input_tokens and output_tokens, or
-    TIMESTAMP, ContextTokens and GeneratedTokens (Azure)."""
+    """A file of arrivals and lengths: CSV of one's own (arrival_s, input_tokens, output_tokens), of Azure, BurstGPT or
+    Vidur, or JSONL of Mooncake, Dynamo or LLMServingSim (`simgpu.workload.server.trace`)."""
     time_scale: Positive = 1.0
     """Times of a trace are so many times as long."""
+    trace_start_s: Seconds = 0.0
+    """Seconds of a trace, in its own time, that are left out."""
+    trace_share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
+    """Share of its requests that are sent, each chosen by chance: a lower rate with the same bursts."""
+    trace_block: Size = 512
+    """Tokens of a prompt for which each of the `hash_ids` of a trace stands."""
+    spread_times: bool = False
+    """Requests of a trace that come at one time are spread evenly until the next time in it."""
+    lengths_file: Annotated[str, Field(min_length=1)] | None = None
+    """A file like a trace whose lengths are taken in turn, from the start again after its end; its times are not."""
+    resample: bool = False
+    """Lengths are drawn from that file by chance, with replacement."""
     requests: Size | None = None
     """Requests of the run; default: those of `duration_s`, of the stages or the trace, else 1000."""
     duration_s: Positive | None = None
@@ -61,16 +88,24 @@ class Traffic(Deployed):
     """Tokens of a prompt beside its shared prefix, on average."""
     output: Size | None = None
     """Output tokens, on average."""
-    lengths: Literal["fixed", "uniform", "lognormal"] = "fixed"
-    """How both scatter: uniform in mean x (1 - spread) to mean x (1 + spread), lognormal with a standard deviation of
-    spread x mean."""
+    lengths: Literal["fixed", "uniform", "normal", "lognormal"] = "fixed"
+    """How both scatter: uniform in mean x (1 - spread) to mean x (1 + spread), normal and lognormal with a standard
+    deviation of spread x mean."""
     spread: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 0.0
+    output_spread: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] | None = None
+    """The spread of outputs; default: as of prompts."""
+    prompt_range: Ends | None = None
+    """Least and most tokens of a prompt: what is drawn beyond is set to the end; uniform lengths lie in between."""
+    output_range: Ends | None = None
+    """The same of an output."""
+    distinct: Annotated[int, Field(strict=True, ge=1, le=10**6)] | None = None
+    """Different prompts, sent in turn, as tools have them that make a data set first; default: no two are equal."""
     prefix_tokens: Annotated[int, Field(strict=True, ge=0, le=10**9)] = 0
     """Tokens of a prefix that prompts share, such as a system prompt."""
     prefixes: Size = 1
     """Different prefixes, of equal popularity."""
     turns: Size = 1
-    """Requests of a conversation, each behind all that was said before."""
+    """Requests of a conversation, each behind all that was said before; `requests` then counts conversations."""
     images: Images | None = None
     """Images of each prompt, for a model that sees: their tokens come beside those of the prompt, behind its prefix."""
     chunk: Size | None = None
@@ -95,14 +130,16 @@ class Traffic(Deployed):
     """Limit of the time to the first token for `slo_goodput`, s."""
     tpot_limit_s: Positive | None = None
     """Limit of the time of a token for `slo_goodput`, s."""
+    e2e_limit_s: Positive | None = None
+    """Limit of the time to the last token for `slo_goodput`, s."""
     seed: Annotated[int, Field(strict=True, ge=0, le=2**63)] = 0
     """Chooses arrivals, lengths and routes."""
 
     @property
     def process(self) -> str:
         """How requests come."""
-        given = "closed" if self.clients else "stages" if self.stages else "trace" if self.trace else "poisson"
-        return self.arrivals or given
+        said = ("clients", "closed"), ("stages", "stages"), ("profile", "profile"), ("trace", "trace")
+        return self.arrivals or next((name for key, name in said if getattr(self, key)), "poisson")
 
     @property
     def count(self) -> int | None:
@@ -135,35 +172,83 @@ class Traffic(Deployed):
 
     @model_validator(mode="after")
     def _one_load(self) -> Traffic:
-        said = [name for name in ("rate", "stages", "clients", "trace") if getattr(self, name) is not None]
-        wanted = {"burst": None, "closed": "clients", "stages": "stages", "trace": "trace"}.get(self.process, "rate")
+        said = [name for name in ("rate", "stages", "profile", "clients", "trace") if getattr(self, name) is not None]
+        names = {"burst": None, "closed": "clients", "stages": "stages", "profile": "profile", "trace": "trace"}
+        wanted = names.get(self.process, "rate")
         if wanted is not None and said != [wanted]:
             given = " and ".join(said) if said else "none"
             raise ValueError(f"expected {wanted} for arrivals {self.process}; given is {given}")
         if wanted is None and said:
             raise ValueError(f"{said[0]} says nothing of a burst, which comes at once; leave it out")
-        if (self.process == "ramp") != (self.end_rate is not None):
+        if self.burstiness != 1.0 and self.process not in ("gamma", "ramp"):
+            raise ValueError(f"burstiness {self.burstiness:g} is of arrivals gamma and ramp, not {self.process}")
+        if self.process == "burst" and self.requests is None and self.duration_s is not None:
+            raise ValueError("expected requests, not duration_s, for arrivals burst")
+        if self.clients_start_s and self.process != "closed":
+            raise ValueError(f"clients_start_s is of arrivals closed, not {self.process}")
+        if self.scaled and (self.requests is None or self.process not in ("poisson", "gamma", "constant")):
+            raise ValueError("scaled is of requests at a rate; expected requests, and arrivals poisson or gamma")
+        _check_profile(self.profile or ())
+        return self
+
+    @model_validator(mode="after")
+    def _ramp(self) -> Traffic:
+        ramps = self.process == "ramp"
+        if ramps != (self.end_rate is not None):
             raise ValueError("expected end_rate with arrivals ramp, and with no others")
-        if self.process == "ramp" and self.duration_s is None:
-            raise ValueError("expected duration_s, over which the ramp rises")
-        if self.burstiness != 1.0 and self.process != "gamma":
-            raise ValueError(f"burstiness {self.burstiness:g} is of arrivals gamma, not {self.process}")
-        if self.process in ("burst", "closed") and self.requests is None and self.duration_s is not None:
-            raise ValueError(f"expected requests, not duration_s, for arrivals {self.process}")
+        if not ramps and self.ramp != "time":
+            raise ValueError(f"ramp {self.ramp} is of arrivals ramp, not {self.process}")
+        if ramps and self.ramp == "time" and (self.duration_s is None or self.burstiness != 1.0):
+            raise ValueError("expected duration_s, over which the ramp rises, and no burstiness")
+        if ramps and self.ramp != "time" and self.requests is None:
+            raise ValueError("expected requests, over which the ramp rises")
         return self
 
     @model_validator(mode="after")
     def _lengths(self) -> Traffic:
-        if self.trace is None and (self.prompt is None or self.output is None):
+        listed = self.trace is not None or self.lengths_file is not None
+        if not listed and (self.prompt is None or self.output is None):
             raise ValueError("expected prompt and output, or a trace that has them")
-        if self.spread and self.lengths == "fixed":
-            raise ValueError(f"spread {self.spread:g}: fixed lengths have none; expected lengths uniform or lognormal")
-        if self.lengths == "uniform" and self.spread > 1:
-            raise ValueError(f"spread {self.spread:g}: uniform lengths reach below zero; expected at most 1")
-        if self.turns > 1 and (self.clients or self.trace):
-            raise ValueError("turns are of arrivals at a rate; leave clients and trace out")
+        if self.trace is not None and self.lengths_file is not None:
+            raise ValueError("a trace has lengths of its own; expected lengths_file or trace, not both")
+        if self.resample and self.lengths_file is None:
+            raise ValueError("resample draws lengths of lengths_file; expected that file")
+        spreads = {"spread": self.spread, "output_spread": self.output_spread or 0.0}
+        for name, spread in spreads.items():
+            if spread and self.lengths == "fixed":
+                raise ValueError(f"{name} {spread:g}: fixed lengths have none; expected lengths uniform or lognormal")
+            if self.lengths == "uniform" and spread > 1:
+                raise ValueError(f"{name} {spread:g}: uniform lengths reach below zero; expected at most 1")
+        for name in ("prompt", "output"):
+            _check_range(name, getattr(self, f"{name}_range"), getattr(self, name))
+        if self.turns > 1 and listed:
+            raise ValueError("turns are of lengths that are drawn; leave trace and lengths_file out")
+        return self
+
+    @model_validator(mode="after")
+    def _ends(self) -> Traffic:
         if self.rate and (self.duration_s or 0) * self.rate > MOST_REQUESTS:
             raise ValueError(f"{self.rate * (self.duration_s or 0):.3g} requests; expected at most {MOST_REQUESTS:.0e}")
         if (self.requests or 0) > MOST_REQUESTS:
             raise ValueError(f"{self.requests} requests; expected at most {MOST_REQUESTS:.0e}")
         return self
+
+
+def _check_profile(points: Sequence[Point]) -> None:
+    """Raise `ValueError` for a profile whose times do not rise from 0, or that has no requests."""
+    times = [time for time, _ in points]
+    if points and (times[0] or any(later <= time for time, later in pairwise(times))):
+        raise ValueError(
+            f"profile: times {shown(times)} do not rise from 0; expected [[0, rate], [seconds, rate], ...]"
+        )
+    if points and not any(rate for _, rate in points):
+        raise ValueError("profile: all rates are 0; expected one above it")
+
+
+def _check_range(name: str, ends: Ends | None, mean: int | None) -> None:
+    """Raise `ValueError` for a range that is empty, or that does not hold the mean."""
+    if ends is None:
+        return
+    if not ends[0] <= (mean or ends[0]) <= ends[1]:
+        problem = f"{name}_range {list(ends)} does not hold {name} {mean}" if mean else f"{name}_range {list(ends)}"
+        raise ValueError(f"{problem}; expected [least, most] tokens about it")

@@ -100,6 +100,7 @@ class Replica:
         """Carry out the planned step."""
         start, end, n = self.now, self.end, self.n
         self.tally.span(start, end, self._state)
+        self.tally.step((self.number, start, end, n, sum(new for _, new in self._chunks), self._k))
         self.now = end
         if not self._chunks:
             self._decoded(start, end, n)

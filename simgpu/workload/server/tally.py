@@ -18,6 +18,12 @@ FINE = 1000.0
 BINS = 400
 """Averages over time at most; at least half as many."""
 
+STEPS = 20_000
+"""Steps of which a run keeps a record, the first of all; many equal ones are one."""
+
+Step = tuple[int, float, float, int, int, int]
+"""A step of a replica: its number, start, end, sequences that decode, tokens of prompts, and how many equal ones."""
+
 SERIES = ("running", "waiting", "used", "decoding")
 """What a replica's state over time has: requests with a place and without, blocks in use, sequences that decode."""
 
@@ -144,6 +150,12 @@ class Tally:
         self.series = Series(SERIES)
         self.busy_s = self.prompt_s = 0.0
         self.made = self.computed = self.hits = self.preemptions = self.most_used = 0
+        self.steps: list[Step] = []
+
+    def step(self, step: Step) -> None:
+        """Keep a step."""
+        if len(self.steps) < STEPS:
+            self.steps.append(step)
 
     def gap(self, seconds: float, times: int) -> None:
         """So many tokens came `seconds` after the one before."""

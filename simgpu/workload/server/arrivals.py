@@ -1,0 +1,125 @@
+"""When requests are sent: processes of arrivals, each an iterator of seconds that rise.
+
+Rates that vary are Poisson arrivals at the highest rate of which each is kept with the chance of its time (thinning; P.
+A. W. Lewis and G. S. Shedler, Naval Research Logistics 26, 1979). Ramps over requests are those of `vllm bench serve`
+(vllm/benchmarks/serve.py, `get_request`): the gap before each has the rate of its number.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import count, islice
+from math import inf, pi, sin
+from random import Random
+
+from simgpu.workload.server.jobs import Point, Traffic
+
+
+def times_of(job: Traffic) -> Iterator[float]:
+    """Seconds at which the requests of a job are sent; of clients that wait, 0: they are sent when answers come."""
+    if job.process in ("burst", "closed"):
+        return (0.0 for _ in count())
+    return _until(_scaled(job) if job.scaled else _process(job), span_of(job))
+
+
+def span_of(job: Traffic) -> float:
+    """Seconds for which requests are sent at most."""
+    whole = sum(seconds for _, seconds in job.stages) if job.stages else inf
+    return min(whole, job.duration_s or inf)
+
+
+def _until(times: Iterator[float], end: float) -> Iterator[float]:
+    for time in times:
+        if time > end:
+            return
+        yield time
+
+
+def _process(job: Traffic) -> Iterator[float]:
+    random = Random(f"arrivals {job.seed}")
+    if job.process == "constant":
+        assert job.rate is not None
+        rate = job.rate
+        return (i / rate for i in count())
+    if job.process == "gamma":
+        assert job.rate is not None
+        return _gamma(job.rate, job.burstiness, random)
+    if job.process == "ramp" and job.ramp != "time":
+        return _ramp(job, random)
+    return _varying(job, random)
+
+
+def _scaled(job: Traffic) -> Iterator[float]:
+    """Arrivals of which the last of `requests` comes at requests / rate: they are drawn twice, and never kept."""
+    assert job.rate is not None and job.requests is not None
+    last = next(islice(_process(job), job.requests - 1, None))
+    factor = job.requests / job.rate / last if last else 1.0
+    return (factor * time for time in _process(job))
+
+
+def _gamma(rate: float, shape: float, random: Random) -> Iterator[float]:
+    now = 0.0
+    while True:
+        now += random.gammavariate(shape, 1 / (rate * shape))
+        yield now
+
+
+def _ramp(job: Traffic, random: Random) -> Iterator[float]:
+    """A ramp over requests: the rate of each is further up than that of the one before, by a step or a factor."""
+    assert job.rate is not None and job.end_rate is not None and job.requests is not None
+    start, end, shape, now = job.rate, job.end_rate, job.burstiness, 0.0
+    for number in range(job.requests):
+        part = number / job.requests
+        rate = start * (end / start) ** part if job.ramp == "factor" else start + (end - start) * part
+        now += random.gammavariate(shape, 1 / (rate * shape))
+        yield now
+
+
+# ---- rates that vary ---------------------------------------------------------------------------------
+
+
+def _varying(job: Traffic, random: Random) -> Iterator[float]:
+    """Poisson arrivals at a rate that varies, by thinning those at the highest rate."""
+    most, now, whole = _most(job), 0.0, span_of(job)
+    while now <= whole:
+        now += random.expovariate(most)
+        if random.random() * most < rate_at(job, now):
+            yield now
+
+
+def _most(job: Traffic) -> float:
+    if job.stages:
+        return max(rate for rate, _ in job.stages)
+    if job.profile:
+        return max(rate for _, rate in job.profile)
+    assert job.rate is not None
+    return max(job.rate * (1 + job.swing if job.process == "day" else 1), job.end_rate or 0.0)
+
+
+def rate_at(job: Traffic, now: float) -> float:
+    """Requests/s of a job at a time."""
+    if job.stages:
+        for rate, seconds in job.stages:
+            if now < seconds:
+                return rate
+            now -= seconds
+        return 0.0
+    if job.profile:
+        return _between(job.profile, now % job.profile[-1][0])
+    assert job.rate is not None
+    if job.process == "day":
+        return job.rate * (1 - job.swing * sin(2 * pi * now / job.day_s + pi / 2))
+    if job.process == "ramp":
+        assert job.end_rate is not None and job.duration_s is not None
+        return job.rate + (job.end_rate - job.rate) * now / job.duration_s
+    return job.rate
+
+
+def _between(points: list[Point], now: float) -> float:
+    """The rate of a profile at a time, on the line between the points about it."""
+    place = bisect_right(points, now, key=lambda point: point[0])
+    if place == len(points):
+        return points[-1][1]
+    (start, first), (end, last) = points[place - 1], points[place]
+    return first + (last - first) * (now - start) / (end - start)

@@ -1,0 +1,217 @@
+"""`genai-perf profile` (genai_perf 0.0.16) and `aiperf profile` (aiperf 0.13), its successor with the same flags.
+
+Without a rate they keep `--concurrency` requests on their way, 1 unless given. A data set of `--num-prompts` prompts,
+100 unless given, is made first and sent again and again, so that prompts come from the cache once all were sent;
+lengths are normal with a standard deviation, cut below 1. The model decides where an output ends unless `--osl` says.
+At a rate genai-perf sends at equal gaps, aiperf at random. Delays are in milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simgpu.errors import shown
+from simgpu.workload.server.tools.sglang_bench import up_to
+from simgpu.workload.server.tools.vllm_bench import window
+from simgpu.workload.server.tools.words import (
+    Given,
+    Keys,
+    Meant,
+    Tool,
+    limits,
+    needs_lengths,
+    number,
+    numbers,
+    positive,
+    whole,
+)
+
+PROMPTS = 100
+"""Prompts of a data set unless it is told."""
+TOKENS = 550
+"""Tokens of a prompt unless it is told."""
+
+
+def _read(given: Given, equal_gaps: bool) -> Meant:
+    meant = Meant(model=given("--model", ""))
+    turns = round(given("--session-turns-mean", 1.0))
+    meant.load({"seed": given("--random-seed", 0)})
+    meant.load(limits(given))
+    traced = _trace(given)
+    if traced:
+        meant.load(traced)
+        return meant
+    meant.load(_lengths(given))
+    count = given("--num-prompts", PROMPTS)
+    meant.load({"distinct": count if turns == 1 else None})
+    if turns > 1:
+        meant.load({"turns": turns, "think_s": given("--session-turn-delay-mean", 0.0) / 1000})
+    if given("--shared-system-prompt-length"):
+        meant.load({"prefix_tokens": given("--shared-system-prompt-length")})
+    if given("--num-prefix-prompts"):
+        meant.load({"prefixes": given("--num-prefix-prompts"), "prefix_tokens": given("--prefix-prompt-length", 100)})
+    _load(given, meant, equal_gaps)
+    if "ignore_eos" not in " ".join(given("--extra-inputs", [])):
+        meant.notes.append("outputs are simulated to their full length; without ignore_eos some end earlier")
+    return meant
+
+
+def _load(given: Given, meant: Meant, equal_gaps: bool) -> None:
+    """Rates or clients, one or a list of them."""
+    seconds, total = given("--benchmark-duration"), given.first("--num-sessions", "--request-count")
+    clients = [round(one) for one in given("--concurrency", [])]
+    rates = given("--request-rate", [])
+    meant.load({"duration_s": seconds})
+    if rates:
+        meant.load({**_pattern(given, equal_gaps), "max_concurrency": clients[0] if clients else None})
+        few = total or (None if seconds else 10)
+        cases: list[tuple[str, Keys]] = [(f"{rate:g}/s", {"rate": rate, "requests": few}) for rate in rates]
+    else:
+        cases = []
+        for one in clients or [1]:
+            requests = total or (None if seconds else max(10, 2 * one))
+            start = given("--concurrency-ramp-duration")
+            cases.append((f"{one} clients", {"clients": one, "requests": requests, "clients_start_s": start}))
+    meant.loads(cases)
+
+
+def _pattern(given: Given, equal_gaps: bool) -> Keys:
+    pattern = given("--arrival-pattern", "constant" if equal_gaps else "poisson")
+    if pattern not in ("constant", "poisson", "gamma"):
+        given.refuse("--arrival-pattern", f"{shown(pattern)} is not known; expected constant, poisson or gamma")
+    shape = given("--arrival-smoothness", 1.0) if pattern == "gamma" else None
+    return {"arrivals": pattern, "burstiness": shape}
+
+
+def _lengths(given: Given) -> Keys:
+    if "--public-dataset" in given:
+        return needs_lengths(given, "--public-dataset", given("--public-dataset"))
+    prompt, output = given("--isl", TOKENS), given("--osl")
+    if output is None and not given.told:
+        given.refuse("--osl", "is missing; expected the tokens of an output, which the model decides on otherwise")
+    ratio = given("--random-range-ratio")
+    if ratio is not None:
+        lower = given("--random-corpus-style", "vllm") == "sglang"
+        return up_to(prompt, output, ratio) if lower else window(prompt, output, (ratio, ratio))
+    wide = [given(flag, 0.0) for flag in ("--isl-stddev", "--osl-stddev")]
+    found: Keys = {"prompt": prompt, "output": output}
+    if any(wide):
+        found |= {"lengths": "normal", "spread": wide[0] / prompt, "output_spread": wide[1] / (output or 1)}
+    return found
+
+
+def _trace(given: Given) -> Keys:
+    """A trace that is replayed, or nothing."""
+    file = given("--input-file")
+    if file is None:
+        return {}
+    kind = given("--custom-dataset-type", "mooncake_trace")
+    if kind not in ("mooncake_trace", "burst_gpt_trace"):
+        return needs_lengths(given, "--custom-dataset-type", kind)
+    start, end = given("--fixed-schedule-start-offset", 0), given("--fixed-schedule-end-offset")
+    faster = given.first("--synthesis-speedup-ratio", "--replay-speedup", default=1.0)
+    return {
+        "trace": str(file), "trace_start_s": start / 1000, "duration_s": None if end is None else (end - start) / 1000,
+        "time_scale": 1 / faster if faster != 1 else None, "trace_block": given("--isl-block-size"),
+    }  # fmt: skip
+
+
+def read_genai(given: Given) -> Meant:
+    """What a command line of `genai-perf profile` sends."""
+    return _read(given, equal_gaps=True)
+
+
+def read_ai(given: Given) -> Meant:
+    """What a command line of `aiperf profile` sends."""
+    return _read(given, equal_gaps=False)
+
+
+_KINDS: dict[str, Any] = {
+    "--concurrency": numbers, "--extra-inputs": list, "--goodput": list, "--input-file": str, "--isl": positive,
+    "--isl-stddev": number, "--model": str, "--num-prefix-prompts": whole, "--num-prompts": positive,
+    "--num-sessions": positive, "--osl": positive, "--osl-stddev": number, "--prefix-prompt-length": whole,
+    "--random-seed": whole, "--request-count": positive, "--request-rate": numbers, "--session-turn-delay-mean": number,
+    "--session-turns-mean": number,
+}  # fmt: skip
+_SHORT = {
+    "-m": "--model", "-u": "--url", "-g": "--goodput", "-H": "--header",
+    "-v": "--verbose", "-s": "--stability-percentage",
+    "--synthetic-input-tokens-mean": "--isl", "--prompt-input-tokens-mean": "--isl", "--output-tokens-mean": "--osl",
+    "--prompt-output-tokens-mean": "--osl", "--synthetic-input-tokens-stddev": "--isl-stddev",
+    "--prompt-input-tokens-stddev": "--isl-stddev", "--output-tokens-stddev": "--osl-stddev",
+    "--prompt-output-tokens-stddev": "--osl-stddev", "--num-dataset-entries": "--num-prompts",
+    "--num-requests": "--request-count", "--num-conversations": "--num-sessions",
+    "--conversation-num": "--num-sessions",
+    "--conversation-turn-mean": "--session-turns-mean", "--conversation-turn-delay-mean": "--session-turn-delay-mean",
+    "--prompt-prefix-pool-size": "--num-prefix-prompts", "--prefix-prompt-pool-size": "--num-prefix-prompts",
+    "--prompt-prefix-length": "--prefix-prompt-length", "--vllm-burstiness": "--arrival-smoothness",
+    "--request-rate-mode": "--arrival-pattern", "--model-names": "--model",
+    "--prompt-input-tokens-block-size": "--isl-block-size", "--synthetic-input-tokens-block-size": "--isl-block-size",
+}  # fmt: skip
+_NOTHING = (
+    "--endpoint --endpoint-type --url --tokenizer --tokenizer-revision --artifact-dir --profile-export-file --header"
+    " --warmup-request-count --num-warmup-requests --server-metrics-url --server-metrics-urls --backend"
+    " --model-selection-strategy --service-kind --measurement-interval --stability-percentage --batch-size-text"
+    " --grpc-method --checkpoint-dir --session-turns-stddev --conversation-turn-stddev"
+    " --session-turn-delay-stddev --conversation-turn-delay-stddev"
+)
+_SWITCHES = (
+    "--streaming --verbose --generate-plots --enable-checkpointing --tokenizer-trust-remote-code"
+    " --output-tokens-mean-deterministic --fixed-schedule"
+)
+_REFUSED = {
+    "--seq-dist": "mixed lengths are not modelled; expected --isl and --osl",
+    "--sequence-distribution": "mixed lengths are not modelled; expected --isl and --osl",
+    "--image-width-mean": "images are not modelled here; leave it out",
+    "--audio-length-mean": "audio is not modelled here; leave it out",
+    "--session-concurrency": "is not modelled; expected --concurrency",
+}
+
+GENAI = Tool(
+    name="'genai-perf profile ...'",
+    starts=("genai-perf profile",),
+    source="genai-perf 0.0.16",
+    read=read_genai,
+    kinds=_KINDS,
+    nothing=_NOTHING,
+    switches=_SWITCHES,
+    refused={**_REFUSED, "--session-delay-ratio": "is not modelled; leave it out"},
+    short=_SHORT,
+    append=("--extra-inputs",),
+)
+
+AI = Tool(
+    name="'aiperf profile ...'",
+    starts=("aiperf profile",),
+    source="aiperf 0.13",
+    read=read_ai,
+    kinds={
+        **_KINDS, "--concurrency-ramp-duration": number, "--arrival-pattern": str, "--arrival-smoothness": number,
+        "--benchmark-duration": number, "--custom-dataset-type": str,
+        "--fixed-schedule-end-offset": number, "--fixed-schedule-start-offset": number,
+        "--isl-block-size": positive, "--public-dataset": str, "--random-corpus-style": str,
+        "--random-range-ratio": number, "--replay-speedup": number, "--shared-system-prompt-length": whole,
+        "--synthesis-speedup-ratio": number,
+    },
+    nothing=_NOTHING + (
+        " --ui --ui-type --api-key --request-timeout-seconds --workers-max --max-workers --benchmark-grace-period"
+        " --record-processors --profile-export-level --export-level --slice-duration --log-level --gpu-telemetry"
+        " --output-artifact-dir --profile-export-prefix --dataset-sampling-strategy --custom-endpoint"
+        " --connection-reuse-strategy --warmup-duration --num-warmup-sessions --warmup-concurrency"
+        " --warmup-request-rate --warmup-arrival-pattern --warmup-grace-period --prompt-corpus --server-metrics"
+    ),
+    switches=_SWITCHES + (
+        " --use-server-token-count --use-legacy-max-tokens --extra-verbose --fixed-schedule-auto-offset --auto-plot"
+        " --no-gpu-telemetry --no-server-metrics --show-trace-timing --export-http-trace --no-fixed-schedule"
+    ),
+    refused={
+        **_REFUSED,
+        "--prefill-concurrency": "is not modelled; leave it out",
+        "--user-centric-rate": "is not modelled; expected --request-rate or --concurrency",
+        "--request-cancellation-rate": "cancelled requests are not modelled; leave it out",
+        "--request-rate-ramp-duration": "is not modelled; leave it out, or write a scenario with a profile",
+        "--request-rate-series": "expected a scenario with workload.profile of the same points",
+    },
+    short=_SHORT,
+    append=("--extra-inputs",),
+)  # fmt: skip
