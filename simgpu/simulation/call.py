@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Unpack, overload
 
 from simgpu.analysis.breakdown import Breakdown, breakdown
+from simgpu.analysis.power import Board, energy_of, power_columns, server_watts
 from simgpu.analysis.uncertainty import Range, parts_of, range_of, range_of_ratio
 from simgpu.analysis.utilisation import kernels_of, products
 from simgpu.arguments import MAPPING, TEXT, instance, takes
@@ -213,7 +214,21 @@ def _run_graph(
         "distance": _distance(execution, parts.rank, cluster),
     }
     weights = MemoryUse.of_weights(row["weights_bytes_per_gpu"], row["memory_capacity_bytes"])
-    return StepResult.of(row, execution, weights)
+    return StepResult.of(_powered(row, execution, cluster), execution, weights)
+
+
+def _powered(
+    row: dict[str, Any], execution: Execution, cluster: Cluster, prompts: Execution | None = None
+) -> dict[str, Any]:
+    """The row with its columns of power and energy; of a server `prompts` is the prefill of one."""
+    board = Board.of(cluster)
+    watts = energy_of(execution, board).watts
+    if row["workload"] in ("serving", "traffic"):
+        share = row["interference_s"] / row["tpot_s"] if row["tpot_s"] else 0.0
+        busy = row.get("busy", min(row.get("concurrency", 1) / row["dp"], 1.0))
+        first = energy_of(prompts, board).watts if prompts is not None else watts
+        watts = server_watts(watts, first, board.levels.waiting, min(share, 1.0), min(busy, 1.0))
+    return {**row, **power_columns(row, watts, board)}
 
 
 def _named(catalogue: Catalogue, name: str, job: Workload) -> TransformerConfig | Pipeline:
@@ -230,6 +245,7 @@ def _run_network(
     assert isinstance(model, Pipeline)
     row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
     row["distance"] = _distance(done.execution, 0, cluster)
+    row = _powered(row, done.execution, cluster)
     return NetworkResult.of(row, done.execution, done.memory)
 
 
@@ -252,6 +268,7 @@ def _infer(
     done = infer(cluster, workload, model, plan, how, run, draft)
     assert model is not None
     row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
+    row = _powered(row, done.execution, cluster, done.prompts)
     kinds: dict[str, type[InferenceResult]] = {
         "inference": BatchResult, "mixed": MixedStepResult, "serving": ServingResult,
     }  # fmt: skip
@@ -269,6 +286,7 @@ def _follow(
     done = answer(deployment, workload, how.require_fit)
     assert model is not None
     row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
+    row = _powered(row, done.execution, cluster, done.prompts)
     return TrafficResult.of(row, done.execution, MemoryUse.of_inference(done.memory)).followed(done.served)
 
 
@@ -304,6 +322,7 @@ def _train(
         "framework": framework.name,
         **done.row,
     }
+    row = _powered(row, done.execution, cluster)
     return TrainingResult.of(row, done.execution, MemoryUse.of_training(done.memory))
 
 

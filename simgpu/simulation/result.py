@@ -116,12 +116,51 @@ class Result(Tabular):
     """Time of the flop at the dense datasheet peaks of the types they are multiplied in, over gpus x step_s (share)."""
     mfu_p10: float
     mfu_p90: float
+    power_w_per_gpu: float
+    """Mean power of a GPU's board over the run: kernels, collectives that nothing hides, waiting (W)."""
+    power_w_per_gpu_p10: float
+    power_w_per_gpu_p90: float
+    power_regime: str
+    """Where the levels of power come from: calibrated (measured on this GPU), inherited (from its architecture),
+    datasheet (any GPU)."""
+    energy_j_per_step: float | None = None
+    """Energy of all GPUs in the step; of a server there is none (J)."""
+    energy_j_per_step_p10: float | None = None
+    energy_j_per_step_p90: float | None = None
+    energy_j_per_token: float | None = None
+    """Energy of all GPUs for a token: taken in, or of inference put out with its share of the prompts (J)."""
+    energy_j_per_token_p10: float | None = None
+    energy_j_per_token_p90: float | None = None
     weights_bytes_per_gpu: float
     """Bytes of the weights a GPU holds (B)."""
     memory_capacity_bytes: float
     """Memory of the GPU (B)."""
     weights_fit: bool
     """Whether the weights alone fit into it."""
+
+    node_power_w: float | None = None
+    """Power of a node: its GPUs, and what else it draws under load (W)."""
+    node_power_w_p10: float | None = None
+    node_power_w_p90: float | None = None
+    site_power_w: float | None = None
+    """Power of all nodes of the job at the meter of the site: times PUE (W)."""
+    site_power_w_p10: float | None = None
+    site_power_w_p90: float | None = None
+    energy_kwh_per_run: float | None = None
+    """Energy of workload.train_tokens, or of the step, at the meter of the site (kWh)."""
+    energy_kwh_per_run_p10: float | None = None
+    energy_kwh_per_run_p90: float | None = None
+    co2_kg_per_h: float | None = None
+    """CO2 of an hour of site_power_w by the grid of the site: operational, location-based; not of making the machines
+    (kg/h)."""
+    co2_kg_per_h_p10: float | None = None
+    co2_kg_per_h_p90: float | None = None
+    co2_kg_per_run: float | None = None
+    """CO2 of energy_kwh_per_run by the grid of the site (kg)."""
+    co2_kg_per_run_p10: float | None = None
+    co2_kg_per_run_p90: float | None = None
+    grid_used: str | None = None
+    """The PUE and the grid that energy and CO2 were reckoned with: country, year, g/kWh."""
 
     @classmethod
     def of(cls, row: Mapping[str, Any], execution: Execution, memory: MemoryUse) -> Self:
@@ -136,6 +175,15 @@ class Result(Tabular):
         made = object.__new__(type(self))
         kept = {name: value for name, value in vars(self).items() if name not in ("row", "resolved")}
         vars(made).update(kept, inputs=inputs or self.inputs, labels=self.labels if labels is None else labels)
+        return made
+
+    def operated(self, columns: Mapping[str, Any]) -> Self:
+        """A copy of the result with columns of operations; those that follow from a time get its interval."""
+        kept = {name: value for name, value in vars(self).items() if name not in ("row", "resolved")}
+        row = {name: kept[name] for name in self.order}
+        whole = {**columns, **following_ends({**row, **columns})}
+        made = object.__new__(type(self))
+        vars(made).update(kept, **whole, order=tuple(dict.fromkeys([*self.order, *whole])))
         return made
 
     @cached_property
