@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
-from simgpu.analysis.power import Board
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, shown
 from simgpu.hardware.cluster import Cluster
@@ -196,8 +195,7 @@ def run_scenario(
         )  # fmt: skip
     except InputError as error:  # of a file that the scenario names, the error says the place itself
         raise error if error.file else where.error(error.problem, tuple((error.key or "").split("."))) from None
-    idle = Board.of(cluster).levels.idle
-    result = result.operated(site_columns(scenario.power, result.row, cluster, idle))
+    result = result.operated(site_columns(scenario.power, result.row, cluster))
     return result.told(inputs=lambda: resolve(scenario, cluster, catalogue, where))
 
 

@@ -85,8 +85,8 @@ class Board:
             idle = label.kind == "host" and label.name != SEQUENCES
             return Energy(0.0, 0.0, watts * seconds, seconds) if idle else Energy(watts * seconds, 0.0, 0.0, seconds)
         scale = seconds / planned
-        sums = [scale * sum(one[i] * times for one, times in made) for i in range(3)]
-        return Energy(*sums, seconds)
+        kernels, collectives, waiting = (scale * sum(one[i] * times for one, times in made) for i in range(3))
+        return Energy(kernels, collectives, waiting, seconds)
 
 
 def energy_of(execution: Execution, board: Board) -> Energy:
@@ -131,9 +131,7 @@ def _rank(execution: Execution, rank: int, board: Board, known: dict[int, Energy
     return Energy(kernels, collectives, waiting, execution.step)
 
 
-def _outer(
-    execution: Execution, rank: int, busy: Sequence[tuple[float, float]], board: Board
-) -> tuple[float, float]:
+def _outer(execution: Execution, rank: int, busy: Sequence[tuple[float, float]], board: Board) -> tuple[float, float]:
     """(seconds, J) of a rank's collectives while its compute stream does nothing.
 
     Of several at a time, each has its part of the energy.
@@ -163,7 +161,7 @@ SPREAD = {"calibrated": (0.85, 1.15), "inherited": (0.8, 1.2), "datasheet": (0.7
 
 
 def server_watts(running: float, prompts: float, waiting: float, share: float, busy: float = 1.0) -> float:
-    """Mean W of a server's GPU: decoding, with a `share` of that time on prompts of others, and waiting when not busy."""
+    """Mean W of a server's GPU: `running` decodes, a `share` of that time on prompts; and waiting when not `busy`."""
     return busy * ((1 - share) * running + share * prompts) + (1 - busy) * waiting
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simgpu.analysis.power import Board
 from simgpu.engine.timeline import union
 from simgpu.errors import InputError
-from simgpu.analysis.power import Board
 from simgpu.timing.parts import Array
 from simgpu.workload.execution import Activity, Execution
 

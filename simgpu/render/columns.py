@@ -170,6 +170,11 @@ _PRINTED: dict[str, Callable[[float], str]] = {
     "GPU-hours": lambda value: f"{value:,.0f}",
     **dict.fromkeys(("tokens/s", "tokens/s/GPU", "requests/s", "samples/s", "1/s"), _rate),
     "s": format_seconds,
+    "W": lambda value: f"{value:,.0f} W" if value < 1e4 else f"{value / 1e3:,.4g} kW",
+    "J": lambda value: f"{value:.3g} J" if value < 1e3 else f"{value / 1e3:,.4g} kJ",
+    "kWh": lambda value: f"{_rate(value)} kWh",
+    "kg": lambda value: f"{_rate(value)} kg",
+    "kg/h": lambda value: f"{_rate(value)} kg/h",
     "GiB": lambda value: f"{value / 2**30:.1f} GiB",  # as vendors count it and as capacities are given
     "B": lambda value: format_si(value, "B"),
     "FLOP/s": lambda value: format_si(value, "FLOP/s"),

@@ -29,8 +29,8 @@ class InferenceResult(SplitResult):
     energy_j_per_request_p10: float | None = None
     energy_j_per_request_p90: float | None = None
     host_sequences_s: float
-    """Part of host_s that grows with the sequences of a step: sampling and bookkeeping, in which the GPU works; the rest
-    is a wait (s)."""
+    """Part of host_s that grows with the sequences of a step: sampling and bookkeeping, in which the GPU works; the
+    rest is a wait (s)."""
     copies_s: float
     """Weights out of host memory (s)."""
     kv_cache_memory_bytes: float

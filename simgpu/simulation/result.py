@@ -139,11 +139,11 @@ class Result(Tabular):
     """Whether the weights alone fit into it."""
 
     node_power_w: float | None = None
-    """Power of a node: its GPUs, and what else it draws under load (W)."""
+    """Power of a node, all of its GPUs at work: these, and what else it draws under load (W)."""
     node_power_w_p10: float | None = None
     node_power_w_p90: float | None = None
     site_power_w: float | None = None
-    """Power of all nodes of the job at the meter of the site: times PUE (W)."""
+    """Power of the job at the meter of the site: its GPUs and their share of the nodes, times PUE (W)."""
     site_power_w_p10: float | None = None
     site_power_w_p90: float | None = None
     energy_kwh_per_run: float | None = None

@@ -13,7 +13,7 @@ from simgpu.documents import read_yaml
 from simgpu.errors import nearest, shown
 
 USUAL_PUE = 1.3
-"""Power of a site over that of its machines: of a good colocation. Large new sites state 1.1, surveys a mean of 1.56."""
+"""Power of a site over that of its machines, of a good colocation; large new sites state 1.1, surveys a mean of 1.56."""
 
 USUAL_GRID = "USA"
 
@@ -29,7 +29,7 @@ def grids() -> dict[str, Any]:
 
 
 def carbon_of(grid: str) -> float:
-    """g of CO2 for a kWh of a grid: by its country, or as written, '120 g/kWh'."""
+    """G of CO2 for a kWh of a grid: by its country, or as written, '120 g/kWh'."""
     known = grids()["grids"].get(grid)
     return float(known["g_per_kwh"]) if known is not None else float(_RATE.fullmatch(grid)[1])  # type: ignore[index]
 
@@ -69,7 +69,7 @@ class PowerFields(BaseModel):
 
     @property
     def carbon(self) -> float:
-        """g of CO2 for a kWh."""
+        """G of CO2 for a kWh."""
         return carbon_of(self.grid)
 
     @property

@@ -17,8 +17,8 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.operations.power.fields import PowerFields
 
 BASE_SHARE = 0.61
-"""What a node draws beside its GPUs, over the overhead of its rating: an HGX H100 rated at 10.2 kW draws 8.4 kW with its
-GPUs near full load, 2.8 of 4.6 kW (Latif et al., arXiv:2412.08602)."""
+"""What a node draws beside its GPUs, over the overhead of its rating: an HGX H100 rated at 10.2 kW draws 8.4 kW with
+its GPUs near full load, 2.8 of 4.6 kW (Latif et al., arXiv:2412.08602)."""
 
 KWH = 3.6e6
 """J of a kWh."""
@@ -32,25 +32,19 @@ def node_base(cluster: Cluster, peak: bool = False) -> float:
     return overhead if peak else BASE_SHARE * overhead
 
 
-def nodes_of(gpus: int, cluster: Cluster) -> int:
-    """Nodes that hold so many GPUs; their other GPUs count as idle."""
-    return -(-gpus // cluster.gpus_per_node)
-
-
-def site_columns(fields: PowerFields, row: Mapping[str, Any], cluster: Cluster, idle: float) -> dict[str, Any]:
+def site_columns(fields: PowerFields, row: Mapping[str, Any], cluster: Cluster) -> dict[str, Any]:
     """Columns of the node, the site, and energy and CO2 of a run, with P10 and P90.
 
-    `idle` is W of a GPU without work: those of a node that the job leaves out.
+    A job that leaves GPUs of a node out has its share of what the node draws beside them.
     """
     per_node, gpus = cluster.gpus_per_node, int(row["gpus"])
-    nodes = nodes_of(gpus, cluster)
-    rest = nodes * (node_base(cluster)) + (nodes * per_node - gpus) * idle
+    base = node_base(cluster)
     found: dict[str, Any] = {}
     for end in ("", "_p10", "_p90"):
-        machines = gpus * row[f"power_w_per_gpu{end}"] + rest
-        found[f"node_power_w{end}"] = machines / nodes
-        found[f"site_power_w{end}"] = machines * fields.pue
-        found[f"co2_kg_per_h{end}"] = machines * fields.pue * fields.carbon * 3600 / KWH / 1000
+        node = per_node * row[f"power_w_per_gpu{end}"] + base
+        found[f"node_power_w{end}"] = node
+        found[f"site_power_w{end}"] = site = node * gpus / per_node * fields.pue
+        found[f"co2_kg_per_h{end}"] = site * fields.carbon * 3600 / KWH / 1000
     found["grid_used"] = fields.words
     if row["workload"] in ("serving", "traffic"):
         return found

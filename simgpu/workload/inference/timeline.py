@@ -71,7 +71,8 @@ class _Timeline:
         self.blocks[label] = tuple((block, max(round(count * times), 1)) for block, count in run.step.stages[stage])
         done = self.sim.delay(stream, seconds * times, after, label)
         if stage == 0:
-            for name, part in (("host", run.step.host - run.step.each_sequence), (SEQUENCES, run.step.each_sequence)):
+            each = run.step.each_sequence
+            for what, part in (("host", run.step.host - each), (SEQUENCES, each)):
                 if part > 0:
-                    done = self.sim.delay(stream, part * times, [], Activity(name, "compute", "host", kind))
+                    done = self.sim.delay(stream, part * times, [], Activity(what, "compute", "host", kind))
         return done
