@@ -185,6 +185,9 @@ def power_columns(row: Mapping[str, Any], watts: float, board: Board) -> dict[st
             of_time = log(of / row[time]) if of and row[time] else 0.0
             width = sqrt(of_time**2 + log(factor) ** 2)
             found[f"{column}_{end}"] = joules * exp(width if end == "p90" else -width)
+    if found.get("energy_j_per_token"):
+        for end, of in (("", ""), ("_p10", "_p90"), ("_p90", "_p10")):
+            found[f"tokens_per_j{end}"] = 1 / found[f"energy_j_per_token{of}"]
     return found
 
 

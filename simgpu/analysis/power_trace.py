@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from simgpu.analysis.power import Board
 from simgpu.engine.timeline import union
 from simgpu.errors import InputError
 from simgpu.timing.parts import Array
+from simgpu.trace_events import counter
 from simgpu.workload.execution import Activity, Execution
 
 WINDOW = 0.1
@@ -113,11 +115,12 @@ def _bare(start: float, end: float, taken: Sequence[tuple[float, float]]) -> Ite
         yield at, end
 
 
-def counters(trace: PowerTrace, pid: int, window: float = WINDOW) -> Iterator[dict[str, object]]:
+def counters(trace: PowerTrace, process: int, window: float = WINDOW) -> Iterator[dict[str, Any]]:
     """Counter tracks of a trace file (Perfetto): power, and its mean over `window` seconds, W."""
-    seen = trace.windowed(window)
-    for name, one in (("power (W)", trace.thinned()), (f"power, mean of {window * 1e3:g} ms (W)", seen)):
-        for at, watts in zip(one.times[:-1].tolist(), one.watts.tolist(), strict=True):
-            yield {"ph": "C", "name": name, "pid": pid, "ts": at * 1e6, "args": {"W": round(watts, 1)}}
-        last = float(one.times[-1])
-        yield {"ph": "C", "name": name, "pid": pid, "ts": last * 1e6, "args": {"W": round(float(one.watts[-1]), 1)}}
+    for name, one in (
+        ("power (W)", trace.thinned()),
+        (f"power, mean of {window * 1e3:g} ms (W)", trace.windowed(window)),
+    ):
+        levels = [*one.watts.tolist(), float(one.watts[-1])] if len(one.watts) else []
+        for at, watts in zip(one.times.tolist(), levels, strict=False):
+            yield counter(name, process, at, W=round(watts, 1))

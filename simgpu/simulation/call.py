@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Unpack, overload
+from typing import Any, TypeVar, Unpack, overload
 
 from simgpu.analysis.breakdown import Breakdown, breakdown
 from simgpu.analysis.power import Board, energy_of, power_columns, server_watts
@@ -214,13 +214,17 @@ def _run_graph(
         "distance": _distance(execution, parts.rank, cluster),
     }
     weights = MemoryUse.of_weights(row["weights_bytes_per_gpu"], row["memory_capacity_bytes"])
-    return StepResult.of(_powered(row, execution, cluster), execution, weights)
+    return _made(StepResult, row, execution, weights, cluster)
 
 
-def _powered(
-    row: dict[str, Any], execution: Execution, cluster: Cluster, prompts: Execution | None = None
-) -> dict[str, Any]:
-    """The row with its columns of power and energy; of a server `prompts` is the prefill of one."""
+R = TypeVar("R", bound=Result)
+
+
+def _made(
+    kind: type[R], row: dict[str, Any], execution: Execution, memory: MemoryUse, cluster: Cluster,
+    prompts: Execution | None = None,
+) -> R:  # fmt: skip
+    """A result with its columns of power and energy; of a server `prompts` is the prefill of one."""
     board = Board.of(cluster)
     watts = energy_of(execution, board).watts
     if row["workload"] in ("serving", "traffic"):
@@ -228,7 +232,7 @@ def _powered(
         busy = row.get("busy", min(row.get("concurrency", 1) / row["dp"], 1.0))
         first = energy_of(prompts, board).watts if prompts is not None else watts
         watts = server_watts(watts, first, board.levels.waiting, min(share, 1.0), min(busy, 1.0))
-    return {**row, **power_columns(row, watts, board)}
+    return kind.of({**row, **power_columns(row, watts, board)}, execution, memory, board)
 
 
 def _named(catalogue: Catalogue, name: str, job: Workload) -> TransformerConfig | Pipeline:
@@ -245,8 +249,7 @@ def _run_network(
     assert isinstance(model, Pipeline)
     row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
     row["distance"] = _distance(done.execution, 0, cluster)
-    row = _powered(row, done.execution, cluster)
-    return NetworkResult.of(row, done.execution, done.memory)
+    return _made(NetworkResult, row, done.execution, done.memory, cluster)
 
 
 def runtime_of(job: Deployed, catalogue: Catalogue) -> Runtime:
@@ -268,11 +271,11 @@ def _infer(
     done = infer(cluster, workload, model, plan, how, run, draft)
     assert model is not None
     row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
-    row = _powered(row, done.execution, cluster, done.prompts)
     kinds: dict[str, type[InferenceResult]] = {
         "inference": BatchResult, "mixed": MixedStepResult, "serving": ServingResult,
     }  # fmt: skip
-    return kinds[workload.kind].of(row, done.execution, MemoryUse.of_inference(done.memory))
+    kind, memory = kinds[workload.kind], MemoryUse.of_inference(done.memory)
+    return _made(kind, row, done.execution, memory, cluster, done.prompts)
 
 
 def _follow(
@@ -286,8 +289,8 @@ def _follow(
     done = answer(deployment, workload, how.require_fit)
     assert model is not None
     row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
-    row = _powered(row, done.execution, cluster, done.prompts)
-    return TrafficResult.of(row, done.execution, MemoryUse.of_inference(done.memory)).followed(done.served)
+    memory = MemoryUse.of_inference(done.memory)
+    return _made(TrafficResult, row, done.execution, memory, cluster, done.prompts).followed(done.served)
 
 
 def _asked(model: str, kind: str, cluster: Cluster, dtype: str, plan: Plan) -> dict[str, Any]:
@@ -322,8 +325,7 @@ def _train(
         "framework": framework.name,
         **done.row,
     }
-    row = _powered(row, done.execution, cluster)
-    return TrainingResult.of(row, done.execution, MemoryUse.of_training(done.memory))
+    return _made(TrainingResult, row, done.execution, MemoryUse.of_training(done.memory), cluster)
 
 
 def _check_plan(plan: Plan, kind: str) -> None:

@@ -13,6 +13,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from simgpu.analysis.critical import Link, critical_path
+from simgpu.analysis.power import Board
+from simgpu.analysis.power_trace import PowerTrace, trace_of
 from simgpu.columns import TABLE, following_ends
 from simgpu.engine import Timeline
 from simgpu.errors import ArgumentError, nearest, shown
@@ -67,6 +69,8 @@ class Result(Tabular):
     """The run: its activities and streams."""
     memory: MemoryUse
     """Memory of the rank that needs most, by part, and of each pipeline stage."""
+    board: Board | None = None
+    """The levels of power of its GPU."""
     inputs: Inputs = dict
     """The function that makes `resolved`, which is called only when that is read."""
     order: tuple[str, ...] = ()
@@ -131,6 +135,10 @@ class Result(Tabular):
     """Energy of all GPUs for a token: taken in, or of inference put out with its share of the prompts (J)."""
     energy_j_per_token_p10: float | None = None
     energy_j_per_token_p90: float | None = None
+    tokens_per_j: float | None = None
+    """1 / energy_j_per_token: tokens/s of a W, performance per watt (tokens/J)."""
+    tokens_per_j_p10: float | None = None
+    tokens_per_j_p90: float | None = None
     weights_bytes_per_gpu: float
     """Bytes of the weights a GPU holds (B)."""
     memory_capacity_bytes: float
@@ -163,11 +171,13 @@ class Result(Tabular):
     """The PUE and the grid that energy and CO2 were reckoned with: country, year, g/kWh."""
 
     @classmethod
-    def of(cls, row: Mapping[str, Any], execution: Execution, memory: MemoryUse) -> Self:
+    def of(cls, row: Mapping[str, Any], execution: Execution, memory: MemoryUse, board: Board | None = None) -> Self:
         """A result from its columns; those that follow from a time get the interval of that time."""
         whole = {**row, **following_ends(row)}
         made = object.__new__(cls)  # ten times as fast as the setters of a frozen dataclass, of which it has a hundred
-        vars(made).update(whole, execution=execution, memory=memory, order=tuple(whole), inputs=dict, labels={})
+        vars(made).update(
+            whole, execution=execution, memory=memory, order=tuple(whole), inputs=dict, labels={}, board=board
+        )
         return made
 
     def told(self, inputs: Inputs | None = None, labels: Mapping[str, Any] | None = None) -> Self:
@@ -213,6 +223,11 @@ class Result(Tabular):
     def resolved(self) -> Mapping[str, Mapping[str, Any]]:
         """Every input, defaults and catalogue figures included: {key: {value, unit, source}}, SI."""
         return self.inputs()
+
+    def power_trace(self, rank: int = 0) -> PowerTrace:
+        """Power of the board of a rank over the run; `.windowed()` is its mean as the board's controller sees it."""
+        assert self.board is not None
+        return trace_of(self.execution, self.board, rank)
 
     @property
     def timeline(self) -> Timeline:

@@ -13,7 +13,7 @@ from simgpu.documents import read_yaml
 from simgpu.errors import nearest, shown
 
 USUAL_PUE = 1.3
-"""Power of a site over that of its machines, of a good colocation; large new sites state 1.1, surveys a mean of 1.56."""
+"""Power of a site over that of its machines, in a good colocation; large new sites say 1.1, surveys 1.56 on average."""
 
 USUAL_GRID = "USA"
 
