@@ -17,6 +17,7 @@ from simgpu.model.config import TransformerConfig
 from simgpu.model.derive import written
 from simgpu.model.networks.pipeline import Pipeline
 from simgpu.operations.power.fields import PowerFields
+from simgpu.operations.power.fleet import fleet_columns
 from simgpu.operations.power.site import site_columns
 from simgpu.overrides import Override
 from simgpu.plan.parallelism import KEYS, LISTS, Plan
@@ -193,9 +194,10 @@ def run_scenario(
             catalogue=catalogue,
             draft=draft_of(scenario, catalogue),
         )  # fmt: skip
+        fleet = fleet_columns(scenario.power, result.row, cluster)
     except InputError as error:  # of a file that the scenario names, the error says the place itself
         raise error if error.file else where.error(error.problem, tuple((error.key or "").split("."))) from None
-    result = result.operated(site_columns(scenario.power, result.row, cluster))
+    result = result.operated(site_columns(scenario.power, result.row, cluster) | fleet)
     return result.told(inputs=lambda: resolve(scenario, cluster, catalogue, where))
 
 

@@ -21,7 +21,7 @@ NEITHER = {
     *("memory_verdict", "memory_event"),
     "evaluated_steps",
     *("arrival_rate", "requests_served", "running", "cache_use", "busy", "stationary"),
-    *("power_regime", "grid_used"),
+    *("power_regime", "grid_used", "rack_bound"),
     *("stack", "height", "width", "frames", "denoising_steps"),
 }
 EVERY = (*COLUMNS, *COST.values())

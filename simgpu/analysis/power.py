@@ -156,7 +156,7 @@ def _outer(execution: Execution, rank: int, busy: Sequence[tuple[float, float]],
 
 # ---- columns -----------------------------------------------------------------------------------------
 
-SPREAD = {"calibrated": (0.85, 1.15), "inherited": (0.8, 1.2), "datasheet": (0.7, 1.3)}
+SPREAD = {"calibrated": (0.85, 1.15), "inherited": (0.8, 1.2), "datasheet": (0.75, 1.25)}
 """Factors from a power to its P10 and P90, by where the levels come from."""
 
 

@@ -229,6 +229,7 @@ class PowerFigures(Spec):
     streaming: Ratio | None = None  # of kernels that stream, and of what the host starts for each sequence
     communication: Ratio | None = None  # of a collective that no kernel hides
     memory: Ratio | None = None  # of the full bandwidth of the memory
+    padding: Number | None = None  # FLOPs that tiles of experts issue for one of theirs: few rows fill a tile
 
 
 class StepFigures(Spec):

@@ -46,6 +46,8 @@ DEFAULT_TABLE = (
 
 def title(column: str) -> str:
     """Heading of a column."""
+    if column.endswith("gpu.power.tdp"):
+        return "power limit"
     plain = column.removeprefix("workload.").replace(".", " ").removesuffix("_s").replace("_", " ")
     if column.startswith("claimed_"):
         return f"{title(column.removeprefix('claimed_'))}, claimed"
@@ -156,7 +158,7 @@ def axis(column: str, values: Sequence[float]) -> tuple[str, float]:
 
 _SHOWN_IN = {"B/s": ("GB/s", 1e-9), "B": ("GB", 1e-9), "Hz": ("GHz", 1e-9), "W": ("W", 1.0)}
 """Units of hardware figures on an axis."""
-_ON_AXES = {"GiB": ("GiB", 2.0**-30), "B": ("GB", 1e-9)}
+_ON_AXES = {"GiB": ("GiB", 2.0**-30), "B": ("GB", 1e-9), "W": ("W", 1.0), "J": ("J", 1.0), "kWh": ("kWh", 1.0)}
 _COUNTED = ("sequences", "clients", "tokens", "days")
 """Units of counts, which stand beside the name on an axis."""
 

@@ -169,6 +169,18 @@ class Result(Tabular):
     co2_kg_per_run_p90: float | None = None
     grid_used: str | None = None
     """The PUE and the grid that energy and CO2 were reckoned with: country, year, g/kWh."""
+    nodes_per_rack: int | None = None
+    """Nodes that the rack of the site takes, by power, height and cooling."""
+    rack_bound: str | None = None
+    """What a rack has no more of: power, height or cooling."""
+    rack_peak_w: float | None = None
+    """Power of a full rack: GPUs at their limit, nodes at their rating (W)."""
+    fleet_gpus: int | None = None
+    """GPUs that the budget of the site feeds, nodes at their peak and PUE counted."""
+    fleet_rate_per_s: float | None = None
+    """Tokens, images or sequences per second of a fleet under the budget of the site, all of it on this job (1/s)."""
+    fleet_rate_per_s_p10: float | None = None
+    fleet_rate_per_s_p90: float | None = None
 
     @classmethod
     def of(cls, row: Mapping[str, Any], execution: Execution, memory: MemoryUse, board: Board | None = None) -> Self:

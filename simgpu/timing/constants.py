@@ -277,6 +277,7 @@ class LevelConstants:
     streaming: float
     communication: float
     memory: float
+    padding: float
 
 
 # ---- against what files may hold -----------------------------------------------------------------------

@@ -21,9 +21,10 @@ class Levels:
 
         P = waiting + running(class) + pipe F / (peak t) + memory B / (bandwidth t),   at most the limit
 
-    for a kernel of F FLOPs and B bytes in t seconds: a part for as long as anything runs, and an energy for each
-    operation and each byte. `pipe`, the power of products at their peak, is the energy of a FLOP that holds the clocks
-    too (`energy_per_flop`; FLOPs of narrower types cost in proportion to their rate: "FP8 draws what bf16 draws").
+    for a kernel that issues F FLOPs and moves B bytes in t seconds: a part for as long as anything runs, and an energy
+    for each operation and each byte. `pipe`, the power of products at their peak, is the energy of a FLOP that holds
+    the clocks too (`energy_per_flop`); FLOPs of narrower types cost less in proportion to their rate, as boards draw in
+    fp8 what they draw in bf16.
     Under a cap or a clock limit an operation costs less, as the voltage falls with the clock (`simgpu.hardware.power`),
     and what runs goes with clock x voltage squared; memory and what waits do not change.
 
@@ -35,6 +36,7 @@ class Levels:
     memory : at the datasheet bandwidth
     bandwidth : B/s of the datasheet
     limit : the power limit, or cap
+    padding : FLOPs that tiles of experts issue for one of theirs
     regime : calibrated (constants fitted on this GPU), inherited (on its architecture) or datasheet (on any)
     """
 
@@ -46,6 +48,7 @@ class Levels:
     bandwidth: float
     limit: float
     regime: str
+    padding: float = 1.0
 
     def kernel(self, group: str, seconds: float, peak_s: float, moved: float) -> float:
         """W while a kernel of class `group` runs, of which `peak_s` of its `seconds` would do at peak.
@@ -55,7 +58,8 @@ class Levels:
         base = self.waiting + self.running[RUNNING.get(group, "streaming")]
         if not seconds:
             return min(base, self.limit)
-        work = self.pipe * peak_s / seconds + self.memory * moved / self.bandwidth / seconds
+        issued = peak_s * (self.padding if group == "moe" else 1.0)
+        work = self.pipe * min(issued / seconds, 1.0) + self.memory * moved / self.bandwidth / seconds
         return min(base + work, self.limit)
 
     def collective(self, seconds: float, size: float) -> float:
@@ -88,6 +92,7 @@ def levels_of(gpu: GPUSpec, constants: Calibration) -> Levels:
         bandwidth=gpu.memory.bandwidth.si,
         limit=gpu.power.tdp.si,
         regime=constants.regime("power", DEFAULT),
+        padding=shares.padding,
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from simgpu.documents import read_yaml
 from simgpu.errors import nearest, shown
+from simgpu.workload.fields import positive
 
 USUAL_PUE = 1.3
 """Power of a site over that of its machines, in a good colocation; large new sites say 1.1, surveys 1.56 on average."""
@@ -59,13 +60,35 @@ def _pue(given: Any) -> Any:
     return given
 
 
-class PowerFields(BaseModel):
-    """The site: its PUE, and the grid that its CO2 is reckoned with."""
-
+class _Given(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+
+class RackFields(_Given):
+    """A rack: what its circuits carry, its height, its cooling."""
+
+    power: Annotated[float, positive("W")]
+    """Rating of its circuits, of which `derating` may be drawn for hours."""
+    units: Annotated[int, Field(strict=True, gt=0, le=1000)] = 42
+    """Units of height for nodes."""
+    node_units: Annotated[int, Field(strict=True, gt=0, le=1000)] = 8
+    """Units of height of a node: 8 of a DGX H100 (its datasheet), 10 of a DGX B200."""
+    cooling: Annotated[float, positive("W")] | None = None
+    """Heat that it gets rid of; default: what its circuits carry."""
+    switches: Annotated[float, positive("W")] | None = None
+    """What its switches draw."""
+    derating: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.8
+    """Share of the rating that may be drawn for hours (National Electrical Code, 210.20: continuous loads)."""
+
+
+class PowerFields(_Given):
+    """The site: its PUE, the grid that its CO2 is reckoned with, the power that it may draw, its racks."""
 
     pue: Annotated[float, Field(ge=1, le=10, allow_inf_nan=False), BeforeValidator(_pue)] = USUAL_PUE
     grid: Annotated[str, BeforeValidator(_grid)] = USUAL_GRID
+    budget: Annotated[float, positive("W")] | None = None
+    """W at the meter, for the machines of a fleet that all do this job."""
+    rack: RackFields | None = None
 
     @property
     def carbon(self) -> float:

@@ -22,7 +22,7 @@ from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.lab.machines import training_cluster
-from simgpu.lab.validation.energy.stretched import watts_at
+from simgpu.lab.validation.energy.stretched import UNEVEN, watts_at
 from simgpu.lab.validation.sources.energy_diffusion import OTHERS
 from simgpu.plan.parallelism import Plan
 from simgpu.simulation.call import runtime_of, simulate
@@ -175,7 +175,8 @@ def _served(row: Mapping[str, str], source: str, line: int, machines: Machines) 
     if not total:
         raise InputError("no power, and no rate that it would follow from")
     seconds = _number(row, "tpot_s") or batch / (rate or 1.0)
-    at_time = _at_time(result, cluster, seconds, runtime_of(Serving(**job), machines.catalogue).overlaps_host)
+    waits = 1.0 if not runtime_of(Serving(**job), machines.catalogue).overlaps_host else UNEVEN if ep > 1 else 0.0
+    at_time = _at_time(result, cluster, seconds, waits)
     experts = ", experts" if model.experts > 1 else ""
     kind = f"{engine[2]}{experts}"
     what = f"{row['task']} tp={gpus} ep={ep} batch={batch:.0f} {dtype}"
@@ -183,14 +184,14 @@ def _served(row: Mapping[str, str], source: str, line: int, machines: Machines) 
     return _scored((source, line, kind, what), cluster, result, measured, at_time, "energy_j_per_token", result.tpot_s)
 
 
-def _at_time(result: Any, cluster: Cluster, seconds: float, overlaps: bool) -> float:
+def _at_time(result: Any, cluster: Cluster, seconds: float, waits: float) -> float:
     """W of a server's GPU whose steps of decodes take `seconds`."""
     board = Board.of(cluster)
     parts = [part for _, _, some in phases(result.execution) for part in some]
     scale = (result.tpot_s - result.interference_s) / result.execution.step
     work = [replace(one, seconds=one.seconds * scale, exposed=one.exposed * scale) for one in parts if not _waits(one)]
     waiting = max(result.execution.step * scale - sum(one.exposed for one in work), 0.0)
-    running = watts_at(work, waiting, seconds, not overlaps, board)
+    running = watts_at(work, waiting, seconds, waits, board)
     share = result.interference_s / (seconds + result.interference_s)
     return server_watts(running, _prompts(result, board), board.levels.waiting, share)
 
@@ -238,7 +239,7 @@ def _network(row: Mapping[str, str], source: str, line: int, machines: Machines)
     total = _number(row, "power_w_total") or joules * job["batch"] / seconds
     parts = [one for one in parts_of(result.execution, 0) if one.activity.kind != "host"]
     rest = max(result.step_s - sum(one.exposed for one in parts), 0.0)
-    at_time = watts_at(parts, rest, seconds, False, Board.of(cluster))
+    at_time = watts_at(parts, rest, seconds, 0.0, Board.of(cluster))
     kind = "videos" if "video" in row["task"] else "images"
     kind += ", one GPU" if gpus == 1 else ", several GPUs"
     what = f"cp={gpus} batch={job['batch']}"

@@ -1,8 +1,10 @@
 """Power of a run at a time that was measured: the work is as predicted, the seconds are others.
 
-What a run takes longer than predicted is spread over its kernels and collectives by how unsure the time of each is;
-in an engine whose GPU waits for the host it is waiting. A kernel that takes longer does the same work: it draws less
-while it runs, and more energy in all. A run that is shorter than predicted is shorter in all of its parts.
+A run that takes longer than predicted has longer kernels and collectives, all by one factor; in an engine whose GPU
+waits for the host it waits longer. A kernel that takes longer does the same work: it draws less while it runs, and more
+energy in all. Where experts are spread over ranks, half of what is not predicted counts as waiting for the slowest of
+them: of 0, 0.3, 0.5, 0.6 and 1 these fit boards of one and of eight GPUs together. A run that is shorter is shorter in
+all of its parts.
 """
 
 from __future__ import annotations
@@ -12,34 +14,28 @@ from collections.abc import Sequence
 from simgpu.analysis.power import Board
 from simgpu.analysis.uncertainty import Part
 
-LEAST_WIDTH = 0.05
-"""Of the interval of a part, as a share of its time, that it has at least."""
+UNEVEN = 0.5
+"""Share of the time that nobody predicted in which ranks with experts wait for the slowest."""
 
 
-def seconds_of(parts: Sequence[Part], waiting: float, measured: float, host_bound: bool) -> tuple[list[float], float]:
-    """Seconds of each part, and of waiting, so that they add up to `measured`."""
-    known = sum(part.exposed for part in parts) + waiting
-    if measured <= known:
+def seconds_of(parts: Sequence[Part], waiting: float, measured: float, waits: float) -> tuple[list[float], float]:
+    """Seconds of each part, and of waiting, so that they add up to `measured`.
+
+    `waits` is the share of what the run takes longer than predicted that is waiting.
+    """
+    busy = sum(part.exposed for part in parts)
+    known = busy + waiting
+    if measured <= known or not busy:
         scale = measured / known if known else 0.0
-        return [part.exposed * scale for part in parts], waiting * scale
+        return [part.exposed * scale for part in parts], measured - busy * scale
     more = measured - known
-    if host_bound or not parts:
-        return [part.exposed for part in parts], waiting + more
-    widths = [
-        part.exposed * max(part.uncertainty.high - part.uncertainty.low, LEAST_WIDTH)
-        if part.activity.kind != "host"
-        else 0.0
-        for part in parts
-    ]
-    whole = sum(widths)
-    if not whole:
-        return [part.exposed for part in parts], waiting + more
-    return [part.exposed + more * width / whole for part, width in zip(parts, widths, strict=True)], waiting
+    scale = 1 + (1 - waits) * more / busy
+    return [part.exposed * scale for part in parts], waiting + waits * more
 
 
-def watts_at(parts: Sequence[Part], waiting: float, measured: float, host_bound: bool, board: Board) -> float:
+def watts_at(parts: Sequence[Part], waiting: float, measured: float, waits: float, board: Board) -> float:
     """Mean W of a run that took `measured` seconds, made of `parts` and of `waiting` seconds as predicted."""
-    seconds, rest = seconds_of(parts, waiting, measured, host_bound)
+    seconds, rest = seconds_of(parts, waiting, measured, waits)
     joules = board.levels.waiting * rest
     for part, taken in zip(parts, seconds, strict=True):
         if taken > 0:
