@@ -22,6 +22,9 @@ from simgpu.workload.execution import Activity, Execution
 WINDOW = 0.1
 """s over which a board's controller averages: power stays between idle and the limit in every longer window."""
 
+ENGINE_RUNS = ("prefill", "decode")
+"""Segments of a timeline that stand for many equal steps of an engine, with the host's part of all behind them."""
+
 MOST_POINTS = 4_000
 """Points of a track of a trace file."""
 
@@ -83,12 +86,20 @@ def _pieces(execution: Execution, board: Board, rank: int) -> Iterator[tuple[flo
     """(start, end, W) of everything that a rank does, without overlaps: its compute stream, else its collectives."""
     timeline, streams = execution.timeline, execution.streams[rank]
     spans: list[tuple[float, float]] = []
+    pieces: list[tuple[float, float, float]] = []
     for number in timeline.of(streams["compute"]):
         start, end, label = timeline.start[number], timeline.end[number], timeline.labels[number]
         assert isinstance(label, Activity)
-        if end > start:
-            spans.append((start, end))
-            yield start, end, board.activity(label, execution.blocks.get(label, ()), end - start).watts
+        if end <= start:
+            continue
+        spans.append((start, end))
+        watts = board.activity(label, execution.blocks.get(label, ()), end - start).watts
+        if pieces and label.kind == "host" and label.segment in ENGINE_RUNS and pieces[-1][1] == start:
+            first, _, level = pieces.pop()  # of each of many steps: it is drawn among their kernels
+            watts = (level * (start - first) + watts * (end - start)) / (end - first)
+            start = first
+        pieces.append((start, end, watts))
+    yield from pieces
     taken = union(spans)
     for number in sorted({i for name, stream in streams.items() if name != "compute" for i in timeline.of(stream)}):
         start, end, label = timeline.start[number], timeline.end[number], timeline.labels[number]
