@@ -393,7 +393,7 @@ def save_trace(result: Result, file: str | Path) -> Path:
     """Write the timeline as a trace that opens in the Perfetto UI (ui.perfetto.dev) or chrome://tracing."""
     from simgpu.render.trace import write_trace
 
-    return write_trace(result.execution, Path(file))
+    return write_trace(result.execution, Path(file), result.board)
 
 
 @takes(result=RESULT, file=PATH, title=TEXT, window=some(NUMBER, "a start and an end in seconds"), ranks=WHOLE)

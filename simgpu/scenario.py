@@ -16,6 +16,9 @@ from simgpu.hardware.figure import Figure, figures
 from simgpu.model.config import TransformerConfig
 from simgpu.model.derive import written
 from simgpu.model.networks.pipeline import Pipeline
+from simgpu.operations.power.fields import PowerFields
+from simgpu.operations.power.fleet import fleet_columns
+from simgpu.operations.power.site import site_columns
 from simgpu.overrides import Override
 from simgpu.plan.parallelism import KEYS, LISTS, Plan
 from simgpu.simulation.call import runtime_of, simulate
@@ -102,6 +105,7 @@ class Scenario(BaseModel):
     clocks: Literal["sustained", "burst"] | None = None
     framework: Annotated[str, Field(min_length=1)] = "megatron"
     require_fit: bool = False
+    power: PowerFields = PowerFields()
     hardware: dict[str, Any] = {}
 
     def options(self, **changed: Any) -> RunOptions:
@@ -190,8 +194,10 @@ def run_scenario(
             catalogue=catalogue,
             draft=draft_of(scenario, catalogue),
         )  # fmt: skip
+        fleet = fleet_columns(scenario.power, result.row, cluster)
     except InputError as error:  # of a file that the scenario names, the error says the place itself
         raise error if error.file else where.error(error.problem, tuple((error.key or "").split("."))) from None
+    result = result.operated(site_columns(scenario.power, result.row, cluster) | fleet)
     return result.told(inputs=lambda: resolve(scenario, cluster, catalogue, where))
 
 

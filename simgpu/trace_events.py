@@ -17,7 +17,7 @@ from typing import Any
 from simgpu.errors import InputError
 from simgpu.reading import read_bytes
 
-COMPLETE, METADATA = "X", "M"
+COMPLETE, METADATA, COUNTER = "X", "M", "C"
 IN_A_SECOND = 1e6
 """Units of time in a second: microseconds."""
 
@@ -31,6 +31,11 @@ def complete(
     """An event with a beginning and a duration, s, at a place: process and track."""
     event = {"ph": COMPLETE, "name": name, "cat": category, "pid": place[0], "tid": place[1]}
     return event | {"ts": start * IN_A_SECOND, "dur": seconds * IN_A_SECOND, "args": dict(args)}
+
+
+def counter(name: str, process: int, at: float, **values: float) -> dict[str, Any]:
+    """Values of a counter of a process from a moment on, s."""
+    return {"ph": COUNTER, "name": name, "pid": process, "ts": at * IN_A_SECOND, "args": values}
 
 
 def named(what: str, process: int, track: int | None = None, **args: Any) -> dict[str, Any]:

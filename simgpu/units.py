@@ -27,6 +27,7 @@ UNITS: dict[str, tuple[str, float]] = {
     "h": ("s", 3600.0),
     "W": ("W", 1.0),
     "kW": ("W", 1e3),
+    "MW": ("W", 1e6),
     "J/FLOP": ("J/FLOP", 1.0),
     "pJ/FLOP": ("J/FLOP", 1e-12),
     "USD": ("USD", 1.0),

@@ -21,6 +21,7 @@ NEITHER = {
     *("memory_verdict", "memory_event"),
     "evaluated_steps",
     *("arrival_rate", "requests_served", "running", "cache_use", "busy", "stationary"),
+    *("power_regime", "grid_used", "rack_bound"),
     *("stack", "height", "width", "frames", "denoising_steps"),
 }
 EVERY = (*COLUMNS, *COST.values())
@@ -37,7 +38,7 @@ def test_every_column_has_one_direction(column):
 
 def test_seconds_bytes_and_costs_are_better_lower_and_rates_higher():
     for column in EVERY:
-        if "_per_s" in column and not column.startswith("usd"):
+        if "_per_s" in column and not column.startswith(("usd", "energy")):
             assert better(column) == "higher", column
         elif column.endswith(("_s", "memory_bytes", "bytes_per_gpu")) or "usd" in column:
             assert better(column) == "lower", column

@@ -83,7 +83,8 @@ def fit(
 
 @main.command(short_help="Compare predictions with measurements.", epilog="Example: simgpu validate kernels")
 @click.argument(
-    "what", type=click.Choice(["kernels", "collectives", "training", "inference", "networks", "serving", "all"])
+    "what",
+    type=click.Choice(["kernels", "collectives", "training", "inference", "networks", "serving", "energy", "all"]),
 )
 @click.option(
     "--data",
@@ -130,10 +131,11 @@ def validate(
     """Compare predictions with measurements: errors by file, GPU and operator, beside the plain datasheet roofline."""
     from simgpu.lab.validation import command
 
-    if what == "serving":
+    if what in ("serving", "energy"):
         if out is not None or residuals is not None or regime != "full":
-            raise InputError("takes --data, --format and --page", key="validate serving")
-        tell_written((("written", path) for path in command.serve(data, open_catalogue(folders), style, page)), quiet)
+            raise InputError("takes --data, --format and --page", key=f"validate {what}")
+        alone = command.serve if what == "serving" else command.draw
+        tell_written((("written", path) for path in alone(data, open_catalogue(folders), style, page)), quiet)
         return
     outcome = command.run(what, data, open_catalogue(folders), regime)
     written = command.write(outcome, out, page, residuals, plots, formats)

@@ -223,6 +223,20 @@ class CollectiveConstants(Spec):
     one_shot_limit: Bytes | None = None  # messages up to this over the number of GPUs go in one shot; in pairs all do
 
 
+class PowerFigures(Spec):
+    """What a board draws, as shares of its rated power, see `simgpu.timing.power.Levels`."""
+
+    idle: Ratio | None = None  # with no work at all, clocks down
+    waiting: Ratio | None = None  # in a job, while no kernel runs
+    product: Ratio | None = None  # what a running matrix product or convolution adds to waiting, without its operations
+    attention: Ratio | None = None  # the same of attention and scans, whose exponentials run on the vector units
+    experts: Ratio | None = None  # of experts' products, whose tiles are mostly padding
+    streaming: Ratio | None = None  # of kernels that stream, and of what the host starts for each sequence
+    communication: Ratio | None = None  # of a collective that no kernel hides
+    memory: Ratio | None = None  # of the full bandwidth of the memory
+    padding: Number | None = None  # FLOPs that tiles of experts issue for one of theirs: few rows fill a tile
+
+
 class StepFigures(Spec):
     """What whole steps of a user's own say of a framework or an engine on a GPU, see `simgpu calibrate --step`."""
 
@@ -242,6 +256,7 @@ class KernelConstants(Spec):
     moe: dict[str, ExpertFigures] = Field(default={})
     scan: dict[str, ScanFigures] = Field(default={})
     collective: dict[str, CollectiveConstants] = Field(default={})
+    power: dict[str, PowerFigures] = Field(default={})
     step: dict[str, StepFigures] = Field(default={})  # by framework or engine
 
 
@@ -253,6 +268,7 @@ __all__ = [
     "GemmFigures",
     "KernelConstants",
     "Number",
+    "PowerFigures",
     "ScanFigures",
     "StepFigures",
     "StreamFigures",

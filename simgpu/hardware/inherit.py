@@ -14,7 +14,7 @@ from simgpu.memo import WORDS
 DEFAULT = "default"
 """Name of the library whose constants are used where another library of the same class gives none."""
 
-CLASSES = ("gemm", "attention", "vector", "moe", "scan", "collective")
+CLASSES = ("gemm", "attention", "vector", "moe", "scan", "collective", "power")
 STEP = "step"
 """Where the file of a GPU keeps what whole steps of its user say, by framework or engine."""
 SHARED = ("compute_fraction", "memory_fraction", "launch_overhead")

@@ -73,3 +73,19 @@ def tensor_demand(gpu: GPUSpec, energy_per_flop: float, compute_fraction: float)
     peak = (gpu.power.rated_peak.si if gpu.power.rated_peak else gpu.half_peak.datasheet) * highest_clock(gpu)
     peak /= (gpu.compute.rated_clock or gpu.compute.boost_clock).si
     return energy_per_flop * compute_fraction * peak / (gpu.power.rated_tdp or gpu.power.tdp).si
+
+
+def voltage(clock: float) -> float:
+    """Voltage of the multiprocessors at `clock` times the highest clock, over that at the highest (`VOLTAGE_SHARE`)."""
+    return 1 - VOLTAGE_SHARE * (1 - clock)
+
+
+def held_clock(gpu: GPUSpec, demand: float) -> tuple[float, float]:
+    """Clock of busy units, over the highest of the whole GPU: under its cap and clock limit, and without them.
+
+    `demand` is their power at the highest clock over the rated power (`tensor_demand`).
+    """
+    rated = gpu.power.rated_tdp or gpu.power.tdp
+    free = clock_under(1.0, demand)
+    top = (gpu.compute.max_clock or gpu.compute.boost_clock).si / highest_clock(gpu)
+    return min(clock_under(gpu.power.tdp.si / rated.si, demand), top), free

@@ -46,6 +46,8 @@ DEFAULT_TABLE = (
 
 def title(column: str) -> str:
     """Heading of a column."""
+    if column.endswith("gpu.power.tdp"):
+        return "power limit"
     plain = column.removeprefix("workload.").replace(".", " ").removesuffix("_s").replace("_", " ")
     if column.startswith("claimed_"):
         return f"{title(column.removeprefix('claimed_'))}, claimed"
@@ -170,7 +172,7 @@ def axis(column: str, values: Sequence[float]) -> tuple[str, float]:
 
 _SHOWN_IN = {"B/s": ("GB/s", 1e-9), "B": ("GB", 1e-9), "Hz": ("GHz", 1e-9), "W": ("W", 1.0)}
 """Units of hardware figures on an axis."""
-_ON_AXES = {"GiB": ("GiB", 2.0**-30), "B": ("GB", 1e-9)}
+_ON_AXES = {"GiB": ("GiB", 2.0**-30), "B": ("GB", 1e-9), "W": ("W", 1.0), "J": ("J", 1.0), "kWh": ("kWh", 1.0)}
 _ASKED = {"workload.rate": "requests/s", "workload.end_rate": "requests/s"}
 """Units of what a job asks for and no result repeats."""
 _COUNTED = ("sequences", "clients", "tokens", "days", "requests/s", "requests")
@@ -186,6 +188,11 @@ _PRINTED: dict[str, Callable[[float], str]] = {
     "GPU-hours": lambda value: f"{value:,.0f}",
     **dict.fromkeys(("tokens/s", "tokens/s/GPU", "requests/s", "samples/s", "1/s"), _rate),
     "s": format_seconds,
+    "W": lambda value: f"{value:,.0f} W" if value < 1e4 else f"{value / 1e3:,.4g} kW",
+    "J": lambda value: f"{value:.3g} J" if value < 1e3 else f"{value / 1e3:,.4g} kJ",
+    "kWh": lambda value: f"{_rate(value)} kWh",
+    "kg": lambda value: f"{_rate(value)} kg",
+    "kg/h": lambda value: f"{_rate(value)} kg/h",
     "GiB": lambda value: f"{value / 2**30:.1f} GiB",  # as vendors count it and as capacities are given
     "B": lambda value: format_si(value, "B"),
     "FLOP/s": lambda value: format_si(value, "FLOP/s"),

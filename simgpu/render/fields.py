@@ -35,12 +35,12 @@ STEP_PARTS = (
 MAX_PANELS = 4
 
 Kind = Literal[
-    "bar", "curve", "heatmap", "line", "matrix", "memory", "parity", "pareto", "pipeline", "roofline", "scaling",
-    "server", "stack", "steps", "timeline", "topology", "tornado",
+    "bar", "curve", "heatmap", "line", "matrix", "memory", "parity", "pareto", "pipeline", "power", "roofline",
+    "scaling", "server", "stack", "steps", "timeline", "topology", "tornado",
 ]  # fmt: skip
 
 _ONE_COLUMN = ("curve", "heatmap", "matrix", "pareto", "parity")
-_NO_COLUMN = ("memory", "pipeline", "roofline", "server", "steps", "timeline", "topology")
+_NO_COLUMN = ("memory", "pipeline", "power", "roofline", "server", "steps", "timeline", "topology")
 _DEFAULT_X = {"scaling": "gpus", "server": "", "steps": "", "timeline": "", "topology": ""}
 """Defaults of x for kinds of plots that may leave it out; for parity it follows from y."""
 
@@ -55,6 +55,7 @@ class PlotFields(BaseModel):
     memory: bars made of the parts of a GPU's memory, for the fullest stage of each `x`, or with `x: stage` for every
     stage of the only row.
     pipeline: a timeline of the pipeline stages for each `x`.
+    power: power of a GPU over time for each `x`, as it draws it and as its board's controller sees it.
     timeline: the streams of the only row: of one rank, or of the first `ranks`; between the two times of `window`
     (seconds), by default the whole step or as much of its start as can be told apart.
     curve: points of one number (`y`) over another (`x`), joined in the order of the rows, a line for each `series`;

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from simgpu.analysis.power import Board
+from simgpu.analysis.power_trace import counters, trace_of
 from simgpu.engine.timeline import Span
 from simgpu.render.files import written_whole
 from simgpu.trace_events import complete, named
@@ -17,9 +19,12 @@ from simgpu.workload.execution import Activity, Execution
 
 
 def trace_events(
-    execution: Execution, process: int = 0, name: str = "", ranks: int | None = None
+    execution: Execution, process: int = 0, name: str = "", ranks: int | None = None, board: Board | None = None
 ) -> list[dict[str, Any]]:
-    """Events of a timeline, of its first `ranks`: processes from `process` on, with `name` before their names."""
+    """Events of a timeline, of its first `ranks`: processes from `process` on, with `name` before their names.
+
+    With a `board` each has two tracks of counters: its power, and that as the board's controller sees it, W.
+    """
     events: list[dict[str, Any]] = []
     place: dict[int, tuple[int, int]] = {}
     for rank, streams in enumerate(execution.streams[:ranks]):
@@ -37,6 +42,9 @@ def trace_events(
         events.append(_event(activity, *place[span.stream], span.start, span.duration))
     for span in _opened(execution):
         events += _inside(execution, span, process)
+    if board is not None:
+        for rank in range(len(execution.streams[:ranks])):
+            events += counters(trace_of(execution, board, rank), process + rank)
     return events
 
 
@@ -95,9 +103,9 @@ _INSIDE = ("compute", "tp", "cp", "ep", "experts", "ep of another microbatch", "
 """Streams inside blocks: kernels, and the groups that communicate there."""
 
 
-def write_trace(execution: Execution, file: Path) -> Path:
-    """Write the trace of one execution."""
-    return write_events(trace_events(execution), file)
+def write_trace(execution: Execution, file: Path, board: Board | None = None) -> Path:
+    """Write the trace of one execution, with the power of its ranks where their `board` is given."""
+    return write_events(trace_events(execution, board=board), file)
 
 
 def write_events(events: list[dict[str, Any]], file: Path) -> Path:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Unpack, overload
+from typing import Any, TypeVar, Unpack, overload
 
 from simgpu.analysis.breakdown import Breakdown, breakdown
+from simgpu.analysis.power import Board, energy_of, power_columns, server_watts
 from simgpu.analysis.uncertainty import Range, parts_of, range_of, range_of_ratio
 from simgpu.analysis.utilisation import kernels_of, products
 from simgpu.arguments import MAPPING, TEXT, instance, takes
@@ -218,7 +219,25 @@ def _run_graph(
         "distance": _distance(execution, parts.rank, cluster),
     }
     weights = MemoryUse.of_weights(row["weights_bytes_per_gpu"], row["memory_capacity_bytes"])
-    return StepResult.of(row, execution, weights)
+    return _made(StepResult, row, execution, weights, cluster)
+
+
+R = TypeVar("R", bound=Result)
+
+
+def _made(
+    kind: type[R], row: dict[str, Any], execution: Execution, memory: MemoryUse, cluster: Cluster,
+    prompts: Execution | None = None,
+) -> R:  # fmt: skip
+    """A result with its columns of power and energy; of a server `prompts` is the prefill of one."""
+    board = Board.of(cluster)
+    watts = energy_of(execution, board).watts
+    if row["workload"] in ("serving", "traffic"):
+        share = row["interference_s"] / row["tpot_s"] if row["tpot_s"] else 0.0
+        busy = row.get("busy", min(row.get("concurrency", 1) / row["dp"], 1.0))
+        first = energy_of(prompts, board).watts if prompts is not None else watts
+        watts = server_watts(watts, first, board.levels.waiting, min(share, 1.0), min(busy, 1.0))
+    return kind.of({**row, **power_columns(row, watts, board)}, execution, memory, board)
 
 
 def _named(catalogue: Catalogue, name: str, job: Workload) -> TransformerConfig | Pipeline:
@@ -235,7 +254,7 @@ def _run_network(
     assert isinstance(model, Pipeline)
     row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
     row["distance"] = _distance(done.execution, 0, cluster)
-    return NetworkResult.of(row, done.execution, done.memory)
+    return _made(NetworkResult, row, done.execution, done.memory, cluster)
 
 
 def runtime_of(job: Deployed, catalogue: Catalogue) -> Runtime:
@@ -260,7 +279,8 @@ def _infer(
     kinds: dict[str, type[InferenceResult]] = {
         "inference": BatchResult, "mixed": MixedStepResult, "serving": ServingResult,
     }  # fmt: skip
-    return kinds[workload.kind].of(row, done.execution, MemoryUse.of_inference(done.memory))
+    kind, memory = kinds[workload.kind], MemoryUse.of_inference(done.memory)
+    return _made(kind, row, done.execution, memory, cluster, done.prompts)
 
 
 def _follow(
@@ -274,7 +294,8 @@ def _follow(
     done = answer(deployment, workload, how.require_fit)
     assert model is not None
     row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
-    return TrafficResult.of(row, done.execution, MemoryUse.of_inference(done.memory)).followed(done.served)
+    memory = MemoryUse.of_inference(done.memory)
+    return _made(TrafficResult, row, done.execution, memory, cluster, done.prompts).followed(done.served)
 
 
 def _asked(model: str, kind: str, cluster: Cluster, dtype: str, plan: Plan) -> dict[str, Any]:
@@ -309,7 +330,7 @@ def _train(
         "framework": framework.name,
         **done.row,
     }
-    return TrainingResult.of(row, done.execution, MemoryUse.of_training(done.memory))
+    return _made(TrainingResult, row, done.execution, MemoryUse.of_training(done.memory), cluster)
 
 
 def _check_plan(plan: Plan, kind: str) -> None:

@@ -31,7 +31,7 @@ from simgpu.timing.uncertainty import RunSpread, WholeRun, distance_of, run_spre
 from simgpu.workload.execution import Execution
 from simgpu.workload.inference.deploying import deploy, speculation_of
 from simgpu.workload.inference.deployment import Deployment
-from simgpu.workload.inference.generation import Generation, Run, generate
+from simgpu.workload.inference.generation import Generation, Run, generate, prefill_runs
 from simgpu.workload.inference.jobs import Inference, InferenceJob, MixedStep, Serving
 from simgpu.workload.inference.open_load import serve_at_rate
 from simgpu.workload.inference.serving import Load, serve
@@ -48,6 +48,7 @@ class Inferred:
     execution: Execution
     memory: tuple[ServingMemory, ...]
     row: dict[str, Any]
+    prompts: Execution | None = None  # of a server: the prefill of one prompt
 
 
 def infer(
@@ -224,7 +225,8 @@ def _served(deployment: Deployment, job: Serving, require_fit: bool, pictures: P
     if pictures is not None:
         row |= {"image_tokens": pictures.tokens, "vision_s": vision}
     row |= _ends(deployment, row, runs, load=job.concurrency != 1, queue=done.saturated)
-    return Inferred(timeline_of([], runs), memory, row)
+    prompts = timeline_of(prefill_runs(deployment, 1, load.prompt, load.cached), [])
+    return Inferred(timeline_of([], runs), memory, row, prompts)
 
 
 # ---- columns -----------------------------------------------------------------------------------------
@@ -258,12 +260,14 @@ def times(total: float, runs: Sequence[Run], deployment: Deployment, per: float 
     seconds = total if per == 1.0 else sum(run.seconds * run.count for run in runs) * per
     kernels = ("gemm_s", "attention_s", "experts_s", "memory_bound_s")
     communication = sum(value for name, value in parts.items() if name.startswith("exposed_"))
+    each = sum(run.step.each_sequence * run.count for run in runs) * per
     return {
         "step_s": total,
         "compute_s": sum(parts[name] for name in kernels),
         "exposed_communication_s": communication,
         "idle_s": max(seconds - known, 0.0),
         **parts,
+        "host_sequences_s": each,
         "flop": done.flops * per,
         "flop_per_s_per_gpu": done.flops * per / seconds / gpus,
         "mfu": done.seconds * per / seconds / gpus,

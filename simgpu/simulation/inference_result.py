@@ -24,6 +24,13 @@ class InferenceResult(SplitResult):
     """Prompt and output tokens over the whole time, all GPUs (tokens/s)."""
     total_tokens_per_s_p10: float
     total_tokens_per_s_p90: float
+    energy_j_per_request: float | None = None
+    """Energy of all GPUs for a request (J)."""
+    energy_j_per_request_p10: float | None = None
+    energy_j_per_request_p90: float | None = None
+    host_sequences_s: float
+    """Part of host_s that grows with the sequences of a step: sampling and bookkeeping, in which the GPU works; the
+    rest is a wait (s)."""
     copies_s: float
     """Weights out of host memory (s)."""
     kv_cache_memory_bytes: float

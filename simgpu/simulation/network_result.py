@@ -36,6 +36,14 @@ class NetworkResult(Result):
     """Images, videos, pieces of audio or sequences per second, all GPUs (1/s)."""
     items_per_s_p10: float
     items_per_s_p90: float
+    energy_j_per_item: float
+    """Energy of all GPUs for an image, a video, a piece of audio or a sequence (J)."""
+    energy_j_per_item_p10: float
+    energy_j_per_item_p90: float
+    energy_j_per_image: float | None = None
+    """Energy of all GPUs for an image (J)."""
+    energy_j_per_image_p10: float | None = None
+    energy_j_per_image_p90: float | None = None
     images_per_s: float | None = None
     """Images per second, all GPUs (images/s)."""
     images_per_s_p10: float | None = None

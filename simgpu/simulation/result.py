@@ -13,6 +13,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from simgpu.analysis.critical import Link, critical_path
+from simgpu.analysis.power import Board
+from simgpu.analysis.power_trace import PowerTrace, trace_of
 from simgpu.columns import TABLE, following_ends
 from simgpu.engine import Timeline
 from simgpu.errors import ArgumentError, nearest, shown
@@ -67,6 +69,8 @@ class Result(Tabular):
     """The run: its activities and streams."""
     memory: MemoryUse
     """Memory of the rank that needs most, by part, and of each pipeline stage."""
+    board: Board | None = None
+    """The levels of power of its GPU."""
     inputs: Inputs = dict
     """The function that makes `resolved`, which is called only when that is read."""
     order: tuple[str, ...] = ()
@@ -116,6 +120,25 @@ class Result(Tabular):
     """Time of the flop at the dense datasheet peaks of the types they are multiplied in, over gpus x step_s (share)."""
     mfu_p10: float
     mfu_p90: float
+    power_w_per_gpu: float
+    """Mean power of a GPU's board over the run: kernels, collectives that nothing hides, waiting (W)."""
+    power_w_per_gpu_p10: float
+    power_w_per_gpu_p90: float
+    power_regime: str
+    """Where the levels of power come from: calibrated (measured on this GPU), inherited (from its architecture),
+    datasheet (any GPU)."""
+    energy_j_per_step: float | None = None
+    """Energy of all GPUs in the step; of a server there is none (J)."""
+    energy_j_per_step_p10: float | None = None
+    energy_j_per_step_p90: float | None = None
+    energy_j_per_token: float | None = None
+    """Energy of all GPUs for a token: taken in, or of inference put out with its share of the prompts (J)."""
+    energy_j_per_token_p10: float | None = None
+    energy_j_per_token_p90: float | None = None
+    tokens_per_j: float | None = None
+    """1 / energy_j_per_token: tokens/s of a W, performance per watt (tokens/J)."""
+    tokens_per_j_p10: float | None = None
+    tokens_per_j_p90: float | None = None
     weights_bytes_per_gpu: float
     """Bytes of the weights a GPU holds (B)."""
     memory_capacity_bytes: float
@@ -123,12 +146,50 @@ class Result(Tabular):
     weights_fit: bool
     """Whether the weights alone fit into it."""
 
+    node_power_w: float | None = None
+    """Power of a node, all of its GPUs at work: these, and what else it draws under load (W)."""
+    node_power_w_p10: float | None = None
+    node_power_w_p90: float | None = None
+    site_power_w: float | None = None
+    """Power of the job at the meter of the site: its GPUs and their share of the nodes, times PUE (W)."""
+    site_power_w_p10: float | None = None
+    site_power_w_p90: float | None = None
+    energy_kwh_per_run: float | None = None
+    """Energy of workload.train_tokens, or of the step, at the meter of the site (kWh)."""
+    energy_kwh_per_run_p10: float | None = None
+    energy_kwh_per_run_p90: float | None = None
+    co2_kg_per_h: float | None = None
+    """CO2 of an hour of site_power_w by the grid of the site: operational, location-based; not of making the machines
+    (kg/h)."""
+    co2_kg_per_h_p10: float | None = None
+    co2_kg_per_h_p90: float | None = None
+    co2_kg_per_run: float | None = None
+    """CO2 of energy_kwh_per_run by the grid of the site (kg)."""
+    co2_kg_per_run_p10: float | None = None
+    co2_kg_per_run_p90: float | None = None
+    grid_used: str | None = None
+    """The PUE and the grid that energy and CO2 were reckoned with: country, year, g/kWh."""
+    nodes_per_rack: int | None = None
+    """Nodes that the rack of the site takes, by power, height and cooling."""
+    rack_bound: str | None = None
+    """What a rack has no more of: power, height or cooling."""
+    rack_peak_w: float | None = None
+    """Power of a full rack: GPUs at their limit, nodes at their rating (W)."""
+    fleet_gpus: int | None = None
+    """GPUs that the budget of the site feeds, nodes at their peak and PUE counted."""
+    fleet_rate_per_s: float | None = None
+    """Tokens, images or sequences per second of a fleet under the budget of the site, all of it on this job (1/s)."""
+    fleet_rate_per_s_p10: float | None = None
+    fleet_rate_per_s_p90: float | None = None
+
     @classmethod
-    def of(cls, row: Mapping[str, Any], execution: Execution, memory: MemoryUse) -> Self:
+    def of(cls, row: Mapping[str, Any], execution: Execution, memory: MemoryUse, board: Board | None = None) -> Self:
         """A result from its columns; those that follow from a time get the interval of that time."""
         whole = {**row, **following_ends(row)}
         made = object.__new__(cls)  # ten times as fast as the setters of a frozen dataclass, of which it has a hundred
-        vars(made).update(whole, execution=execution, memory=memory, order=tuple(whole), inputs=dict, labels={})
+        vars(made).update(
+            whole, execution=execution, memory=memory, order=tuple(whole), inputs=dict, labels={}, board=board
+        )
         return made
 
     def told(self, inputs: Inputs | None = None, labels: Mapping[str, Any] | None = None) -> Self:
@@ -136,6 +197,15 @@ class Result(Tabular):
         made = object.__new__(type(self))
         kept = {name: value for name, value in vars(self).items() if name not in ("row", "resolved")}
         vars(made).update(kept, inputs=inputs or self.inputs, labels=self.labels if labels is None else labels)
+        return made
+
+    def operated(self, columns: Mapping[str, Any]) -> Self:
+        """A copy of the result with columns of operations; those that follow from a time get its interval."""
+        kept = {name: value for name, value in vars(self).items() if name not in ("row", "resolved")}
+        row = {name: kept[name] for name in self.order}
+        whole = {**columns, **following_ends({**row, **columns})}
+        made = object.__new__(type(self))
+        vars(made).update(kept, **whole, order=tuple(dict.fromkeys([*self.order, *whole])))
         return made
 
     @cached_property
@@ -165,6 +235,11 @@ class Result(Tabular):
     def resolved(self) -> Mapping[str, Mapping[str, Any]]:
         """Every input, defaults and catalogue figures included: {key: {value, unit, source}}, SI."""
         return self.inputs()
+
+    def power_trace(self, rank: int = 0) -> PowerTrace:
+        """Power of the board of a rank over the run; `.windowed()` is its mean as the board's controller sees it."""
+        assert self.board is not None
+        return trace_of(self.execution, self.board, rank)
 
     @property
     def timeline(self) -> Timeline:

@@ -17,7 +17,7 @@ from simgpu.simulation.inference import asked, capacity_of, held, kernel_ends, m
 from simgpu.timing.uncertainty import distance_of
 from simgpu.workload.execution import Execution
 from simgpu.workload.inference.deployment import Deployment
-from simgpu.workload.inference.generation import Run
+from simgpu.workload.inference.generation import Run, prefill_runs
 from simgpu.workload.inference.open_load import serve_at_rate
 from simgpu.workload.inference.serving import Load, Serving, serve
 from simgpu.workload.inference.timeline import timeline_of
@@ -40,6 +40,7 @@ class Answered:
     memory: tuple[ServingMemory, ...]
     row: dict[str, Any]
     served: Served
+    prompts: Execution | None = None  # the prefill of a mean prompt
 
 
 def answer(deployment: Deployment, job: Traffic, require_fit: bool) -> Answered:
@@ -78,7 +79,8 @@ def answer(deployment: Deployment, job: Traffic, require_fit: bool) -> Answered:
         row[f"{name}_p10"], row[f"{name}_p90"] = min(ends), max(ends)
     totals = (done.total.mean, low.total.mean, high.total.mean)
     row["step_s_p10"], row["step_s_p90"] = min(totals), max(totals)
-    return Answered(timeline_of([], runs), memory, row, done)
+    first = timeline_of(prefill_runs(deployment, 1, max(round(prompt), 1)), [])
+    return Answered(timeline_of([], runs), memory, row, done, first)
 
 
 VARYING = ("burst", "ramp", "stages", "profile", "day", "trace")

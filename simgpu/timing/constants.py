@@ -12,7 +12,14 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from simgpu.hardware.constants import AttentionFigures, ExpertFigures, GemmFigures, ScanFigures, StreamFigures
+from simgpu.hardware.constants import (
+    AttentionFigures,
+    ExpertFigures,
+    GemmFigures,
+    PowerFigures,
+    ScanFigures,
+    StreamFigures,
+)
 
 # ---- matrix multiplications ----------------------------------------------------------------------------
 
@@ -260,6 +267,25 @@ class HostCopyConstants:
     copy_overhead: float  # s
 
 
+# ---- power -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LevelConstants:
+    """Power of a board by what it does, shares of its rated power (`simgpu.timing.power.Levels`)."""
+
+    operators: ClassVar[str] = "power"
+    idle: float
+    waiting: float
+    product: float
+    attention: float
+    experts: float
+    streaming: float
+    communication: float
+    memory: float
+    padding: float
+
+
 # ---- against what files may hold -----------------------------------------------------------------------
 
 CLOCKS = ("clock_fraction", "throttle", "throttle_time")
@@ -274,6 +300,7 @@ READ: dict[type[Any], tuple[type[Any], ...]] = {
     StreamFigures: (StreamConstants, LaunchConstants, HostCopyConstants),
     ExpertFigures: (ExpertConstants,),
     ScanFigures: (ScanConstants,),
+    PowerFigures: (LevelConstants,),
 }
 """What a file may hold for a class of operators, and what reads it."""
 

@@ -66,6 +66,13 @@ def serve(data: Path | None, catalogue: Catalogue, style: str, page: Path | None
     return [] if page is None else [page]
 
 
+def draw(data: Path | None, catalogue: Catalogue, style: str, page: Path | None) -> list[Path]:
+    """Compare power and energy with what the folder holds, and print it; returns what was written."""
+    from simgpu.lab.validation.energy import command
+
+    return command.run(folder(data), catalogue, style, page)
+
+
 def _check_names(place: Path) -> None:
     """Raise `InputError` where a folder has files but none with the name of a table."""
     found = tables_in(place)

@@ -68,6 +68,7 @@ _WORDS = {
     "roofline": "operators under the roof",
     "memory": "memory of a GPU",
     "pipeline": "",
+    "power": "power of a GPU over time",
     "server": "a server over time",
     "steps": "steps of a server",
     "timeline": "timeline",
@@ -92,6 +93,11 @@ def _several(plot: PlotFields, runs: Sequence[Run], heading: str) -> Any:
         from simgpu.study.report.roofs import roofs_of
 
         return roofline_figure([roofs_of(result, name) for name, result in named], heading)
+    if plot.kind == "power":
+        from simgpu.render.power import power_figure
+
+        boards = [(name, result.power_trace(), result.board.levels) for name, result in named if result.board]
+        return power_figure(boards, heading)
     held = [(name, result) for name, result in named if result.memory]
     if plot.kind == "memory":
         from simgpu.render.memory import memory_figure

@@ -178,7 +178,7 @@ def write_trace(outcome: ExperimentResult, file: Path, empty: bool = False) -> s
             continue
         ranks = min(len(result.execution.streams), MAX_TRACE_RANKS)
         try:
-            events += trace_events(result.execution, process, row_name(outcome, number) + ":", ranks)
+            events += trace_events(result.execution, process, row_name(outcome, number) + ":", ranks, result.board)
         except InputError as error:  # so many microbatches that they are not simulated one by one
             left_out.append(f"without {row_name(outcome, number)}: {error.problem}")
             continue

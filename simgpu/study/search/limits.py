@@ -15,6 +15,7 @@ from simgpu.units import parse_quantity, to_si
 TRAINING = (
     *("step_s", "training_days", "gpu_hours", "usd_per_step", "usd_per_run", "samples_per_s", "tokens_per_s"),
     *("tokens_per_s_per_gpu", "memory_bytes_per_gpu"),
+    *("power_w_per_gpu", "energy_j_per_step", "energy_j_per_token"),
 )
 """Columns that can have a limit in training: those that follow from the time of a step, and memory."""
 
@@ -27,6 +28,9 @@ SERVING = {
     ),
 }
 """Times that a limit of inference can be set to: to the first token, between tokens, end to end, and of its phases."""
+
+ENERGY = ("power_w_per_gpu", "energy_j_per_token", "energy_j_per_request", "tokens_per_j")
+"""Columns of power and energy that can have a limit in inference."""
 
 DAY = 86400.0
 _NUMBER = r"\$?\s*(?P<number>\d[\d,_]*\.?\d*(?:[eE][-+]?\d+)?)\s*(?P<scale>[kKM]?)\s*"
@@ -41,6 +45,8 @@ _RATES = {
 """Units of rates, by how the name of the column ends."""
 
 _PLAIN = {
+    **{name: (("j",), "0.5 J") for name in ("energy_j_per_step", "energy_j_per_token", "energy_j_per_request")},
+    "tokens_per_j": (("tokens/j",), "10 tokens/J"),
     "gpu_hours": (("gpu-hours", "gpu-hour", "gpu-h", "h"), "5000 GPU-hours"),
     "usd": (("usd",), "20000 USD"),
 }
@@ -156,6 +162,8 @@ def _measured(column: str, given: str) -> float:
     value, unit = parse_quantity(given)
     if "bytes" in column:
         return to_si(value, unit, "B")
+    if column.startswith("power_"):
+        return to_si(value, unit, "W")
     days = column.endswith("_days")
     if unit in ("d", "day", "days") or (not unit and days):
         seconds = value * DAY
@@ -175,4 +183,6 @@ def _units(column: str) -> tuple[tuple[str, ...], str]:
         return _PLAIN[column]
     if "bytes" in column:
         return (), "70 GiB"
+    if column.startswith("power_"):
+        return (), "600 W"
     return (), "10 days" if column.endswith("_days") else "2 s"

@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
+from simgpu.analysis.power import Board
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
@@ -31,6 +32,7 @@ from simgpu.workload.training.job import Job
 TRAINING_OBJECTIVES = {
     "step_s": "time of a step, the less the better",
     "tokens_per_s_per_gpu": "throughput of a GPU, the more the better",
+    "energy_j_per_step": "energy of all GPUs in a step, the less the better",
 }
 LEVELS = 10
 """Budgets of memory, in equal parts of a GPU's, for each of which the best plan is found."""
@@ -214,8 +216,24 @@ class Problem:
         return Bounds(self.cluster, self.scenario.algorithm, self.scenario.protocol)
 
     def cost(self, plan: Plan, seconds: float) -> float:
-        """The value to minimise: seconds of a step, or GPU-seconds where throughput of a GPU counts."""
+        """The value to minimise, of a step of `seconds`: these, GPU-seconds where throughput of a GPU counts; or J.
+
+        Of energy it is the least that it can be: no GPU of a job draws less than one that waits.
+        """
+        if self.objective == "energy_j_per_step":
+            return seconds * plan.world * self._waiting
         return seconds * plan.world if self.objective == "tokens_per_s_per_gpu" else seconds
+
+    def cost_of(self, plan: Plan, row: Mapping[str, Any]) -> float:
+        """The value to minimise of a simulated plan."""
+        if self.objective == "energy_j_per_step":
+            return float(row["energy_j_per_step"])
+        return self.cost(plan, row["step_s"])
+
+    @cached_property
+    def _waiting(self) -> float:
+        """W of a GPU that waits."""
+        return Board.of(self.cluster).levels.waiting
 
     def keeps(self, row: Mapping[str, Any]) -> bool:
         """True if a row is within the limits."""

@@ -81,7 +81,7 @@ class _SimulatedPlans:
 
     def add(self, leaf: Leaf, row: dict[str, Any]) -> None:
         """Add the row of a simulated plan."""
-        cost = self.problem.cost(leaf.plan, row["step_s"])
+        cost = self.problem.cost_of(leaf.plan, row)
         level = self.problem.level(leaf.plan, leaf.memory)
         self.runs[leaf.plan] = Simulated(leaf.plan, cost, level, leaf.bound, row, self.problem.keeps(row))
 

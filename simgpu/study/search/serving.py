@@ -27,7 +27,7 @@ from simgpu.schema_errors import validate
 from simgpu.study.experiment.answers import COST, priced
 from simgpu.study.experiment.conditions import Condition, all_hold
 from simgpu.study.experiment.search_fields import SearchFields
-from simgpu.study.search.limits import SERVING, limits_of, within
+from simgpu.study.search.limits import ENERGY, SERVING, limits_of, within
 from simgpu.workload.jobs import Traffic
 
 DEGREES = ("tp", "pp", "dp", "ep")
@@ -36,7 +36,7 @@ LOADS = ("concurrency", "batch", "rate", "clients")
 
 OBJECTIVES = (
     "output_tokens_per_s_per_gpu", "output_tokens_per_s", "output_tokens_per_s_per_user", "requests_per_s",
-    "total_tokens_per_s", "slo_goodput",
+    "total_tokens_per_s", "tokens_per_j", "slo_goodput",
 )  # fmt: skip
 """Columns to search for; the last is of requests that are followed one by one."""
 
@@ -73,7 +73,12 @@ class ServingProblem:
             )
         costs = (COST["tokens"],)
         self.price = search.price_on(scenario.cluster)
-        known = (*SERVING[scenario.workload.kind], *OBJECTIVES, *costs)
+        known = (
+            *SERVING[scenario.workload.kind],
+            *OBJECTIVES,
+            *(name for name in ENERGY if name not in OBJECTIVES),
+            *costs,
+        )
         self.limits = limits_of(search.limits, known, self.price)
         if search.tolerance:
             raise InputError("is not supported for inference, where every plan is simulated", key="search.tolerance")

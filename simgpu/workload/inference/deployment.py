@@ -57,7 +57,9 @@ class StepTime:
     """One step of an engine. `stages` hold the blocks of each pipeline stage and how often they run.
 
     `send` is the time of activations from one stage to the next, `host` what the GPU waits for the host, `copies` that
-    of weights out of the host's memory to each stage, s.
+    of weights out of the host's memory to each stage, s. `each_sequence` is the part of `host` that grows with the
+    sequences: sampling and bookkeeping, in which the GPU works on small kernels. Boards that serve many sequences draw
+    their limit in steps of which it is a third.
     """
 
     groups: Groups
@@ -65,6 +67,7 @@ class StepTime:
     send: float
     host: float
     copies: tuple[float, ...] = ()
+    each_sequence: float = 0.0
 
     @cached_property
     def each(self) -> tuple[float, ...]:
@@ -96,7 +99,8 @@ class StepTime:
     def scaled(self, factor: float) -> StepTime:
         """The step with all of its times longer by a factor."""
         copies = tuple(factor * seconds for seconds in self.copies)
-        return replace(self.slowed(factor), send=factor * self.send, host=factor * self.host, copies=copies)
+        host, each = factor * self.host, factor * self.each_sequence
+        return replace(self.slowed(factor), send=factor * self.send, host=host, copies=copies, each_sequence=each)
 
     @property
     def slowest(self) -> float:
@@ -252,7 +256,8 @@ class Deployment:
             size = tokens_of(groups) * self.config.hidden * max(BYTES[self.dtype], 2.0) / self.plan.cp
             send = self.links.inner("send_recv", "pp", size).seconds
         step = StepTime(groups, tuple(stages), send, 0.0, self._copies)
-        return replace(step, host=self.host(step))
+        host = self.host(step)
+        return replace(step, host=host, each_sequence=min(host, self.runtime.sequence_s * step.sequences))
 
     def host(self, step: StepTime, waits: bool = False) -> float:
         """Seconds that the GPU waits for the host in a step, or would if the host did not work ahead (`waits`)."""

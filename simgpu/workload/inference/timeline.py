@@ -15,6 +15,9 @@ from simgpu.workload.inference.generation import Run
 
 SHOWN = 32
 
+SEQUENCES = "work for each sequence"
+"""Name of the part of the host's time that grows with the sequences of a step, in which the GPU works too."""
+
 
 def timeline_of(prefill: Sequence[Run], decode: Sequence[Run]) -> Execution:
     """The timeline of some steps of prompts and then of decodes, on one rank for each stage."""
@@ -67,7 +70,9 @@ class _Timeline:
         label = Activity(name, "compute", kind, kind, task=(len(self.blocks), stage))
         self.blocks[label] = tuple((block, max(round(count * times), 1)) for block, count in run.step.stages[stage])
         done = self.sim.delay(stream, seconds * times, after, label)
-        if stage == 0 and run.step.host:
-            host = Activity("host", "compute", "host", kind)
-            done = self.sim.delay(stream, run.step.host * times, [], host)
+        if stage == 0:
+            each = run.step.each_sequence
+            for what, part in (("host", run.step.host - each), (SEQUENCES, each)):
+                if part > 0:
+                    done = self.sim.delay(stream, part * times, [], Activity(what, "compute", "host", kind))
         return done
