@@ -17,7 +17,7 @@ Direction = Literal["lower", "higher"]
 COLUMNS_PAGE = "docs/results.md names all columns"
 """For a message about a column that no row has."""
 
-_OF_RESULTS = ("any", "training", "inference", "network")
+_OF_RESULTS = ("any", "training", "inference", "network", "operations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,8 @@ class Column:
     jobs
         Whose rows have it: 'any' job, 'training' (inference shares some: `pp`, parts of the time), 'inference',
         'network' (networks of stages, which share some of both);
-        'collective' (`nccl-tests`) and 'study' (costs, searches) are not in the rows of a simulation.
+        'operations' (cost and failures, of scenarios that ask for them); 'collective' (`nccl-tests`) and 'study'
+        (searches) are not in the rows of a simulation.
     unit
         As tables print it: s, GiB (bytes of memory), B, FLOP, FLOP/s, tokens/s, share (printed in percent), ...; ''
         for names, yes or no, and plain counts.

@@ -49,6 +49,21 @@ def context_notes(lengths: Mapping[str, tuple[int | None, int]]) -> list[str]:
     ]
 
 
+def price_notes(rows: Sequence[Mapping[str, Any]], label: str | None) -> list[str]:
+    """A line for each set of prices that rows were reckoned with, and for rows that have no cost."""
+    by: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("price_used"):
+            by.setdefault(row["price_used"], []).append(str(row.get(label or "cluster")))
+    several = len(by) > 1
+    return [f"Price{f' of {_some(names)}' if several else ''}: {words}." for words, names in by.items()]
+
+
+def _some(names: Sequence[str]) -> str:
+    found = list(dict.fromkeys(names))
+    return ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
+
+
 def fit_notes(misfits: Sequence[tuple[str, str]]) -> list[str]:
     """A line for each plan that does not fit: (names of its rows, by how much and what would help)."""
     return [f"{name}: {text}" for name, text in misfits]

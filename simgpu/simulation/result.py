@@ -17,7 +17,7 @@ from simgpu.columns import TABLE, following_ends
 from simgpu.engine import Timeline
 from simgpu.errors import ArgumentError, nearest, shown
 from simgpu.simulation.memory_use import MemoryUse
-from simgpu.tabular import Tabular
+from simgpu.simulation.operated import Operated
 from simgpu.workload.execution import Execution
 
 Inputs = Callable[[], Mapping[str, Mapping[str, Any]]]
@@ -53,7 +53,7 @@ class Interval:
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
-class Result(Tabular):
+class Result(Operated):
     """One simulated scenario: its figures, SI units, the timeline, and where every input came from (`resolved`).
 
     `row` holds the same figures by column, for tables. Of `simulate` comes the class of its job: `StepResult`,
@@ -136,6 +136,15 @@ class Result(Tabular):
         made = object.__new__(type(self))
         kept = {name: value for name, value in vars(self).items() if name not in ("row", "resolved")}
         vars(made).update(kept, inputs=inputs or self.inputs, labels=self.labels if labels is None else labels)
+        return made
+
+    def operated(self, columns: Mapping[str, Any]) -> Self:
+        """A copy of the result with columns of cost and failures; those that follow from a time get its interval."""
+        kept = {name: value for name, value in vars(self).items() if name not in ("row", "resolved")}
+        row = {name: kept[name] for name in self.order}
+        whole = {**columns, **following_ends({**row, **columns})}
+        made = object.__new__(type(self))
+        vars(made).update(kept, **whole, order=tuple(dict.fromkeys([*self.order, *whole])))
         return made
 
     @cached_property

@@ -73,6 +73,7 @@ def limits_of(written: Mapping[str, Any], columns: Sequence[str], price: float |
             raise InputError(f"{problem}; expected one of {', '.join(known)}", key=key)
         if plain(column).startswith("usd_") and price is None:
             problem = f"{shown(value)}: a limit of cost needs a price; expected search.price too, in USD per GPU-hour"
+            problem += ", or cost in the scenario"
             raise InputError(problem, key=key)
         limits[column] = _number(column, value, key)
     return limits
