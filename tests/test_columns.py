@@ -3,8 +3,8 @@
 import pytest
 
 from simgpu import simulate
-from simgpu.columns import COLUMNS, FOLLOWS, PLAIN_COLUMNS, UNCERTAIN, better, following_ends, sign, time_of
-from simgpu.operations.money import COST, priced
+from simgpu.columns import COLUMNS, COST, FOLLOWS, PLAIN_COLUMNS, UNCERTAIN, better, following_ends, sign, time_of
+from simgpu.operations.money import priced
 from simgpu.render.pareto import directions
 from simgpu.study.search.limits import SERVING
 from simgpu.study.search.problem import TRAINING_OBJECTIVES

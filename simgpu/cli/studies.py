@@ -1,4 +1,4 @@
-"""Commands of many scenarios: sweep, results, search, sensitivity, diff."""
+"""Commands of many scenarios: sweep, results, search, recommend, sensitivity, diff."""
 
 from __future__ import annotations
 
@@ -180,6 +180,33 @@ def search(
     tell_written(written, shown.quiet)
     if not answer.complete:
         sys.exit(130)
+
+
+@main.command(
+    short_help="Which machine for a workload, and why not the others.",
+    epilog="Example: simgpu recommend a100_or_4090",
+)
+@file_argument
+@set_option
+@price_option
+@answer_options("table", "json", "csv")
+@click.pass_obj
+@one_line_errors
+def recommend(
+    folders: tuple[str, ...], file: str, settings: tuple[str, ...], price: str | None, shown: Shown
+) -> None:  # fmt: skip
+    """Rank the machines of FILE, an experiment whose rows are machines, by what its `recommend:` section asks for.
+
+    Prints why each loses, which are on the Pareto front, how sure the order is, and which price, utilisation or batch
+    would change it.
+    """
+    from simgpu.study.choice import recommending, report
+
+    with progress_bar(shown.quiet) as told:
+        found = recommending.recommend(file, with_price(settings, price), open_catalogue(folders), told)
+    written = report.write(found, shown.folder(found.name), plots=shown.plots, formats=shown.formats)
+    report.show(found, shown.style, sys.stdout)
+    tell_written(written, shown.quiet)
 
 
 @main.command(

@@ -24,7 +24,7 @@ class Priced:
     """An hour of a GPU in a scenario: what it costs, by which prices, and how it compares with the other way.
 
     share
-        The part of a whole GPU that a slice is: price and power go with it.
+        The part of a whole GPU's price that a slice bears: one of as many of its kind as fit.
     rent
         USD of a GPU-hour that owning is compared with (of a rented one its own); None where no quote is known.
     """
@@ -39,7 +39,7 @@ class Priced:
 
 
 def share_of(cluster: Cluster, catalogue: Catalogue) -> float:
-    """The part of a GPU that a MIG slice is, by its compute slices; 1 of a whole one, capped or not."""
+    """The part of a GPU that a tenant of a MIG slice pays for: one of as many as fit; 1 of a whole GPU."""
     base, _, suffix = cluster.gpu.name.partition(MARK)
     if not suffix:
         return 1.0
@@ -47,7 +47,7 @@ def share_of(cluster: Cluster, catalogue: Catalogue) -> float:
     chosen = next((profiles[part] for part in suffix.lower().split(MARK) if part in profiles), None)
     if chosen is None:
         return 1.0
-    return chosen.compute_slices / max(one.compute_slices for one in profiles.values())
+    return 1.0 / chosen.instances
 
 
 def priced_hour(fields: CostFields, row: Mapping[str, Any], cluster: Cluster, catalogue: Catalogue) -> Priced:

@@ -7,20 +7,11 @@ from math import isfinite
 from typing import Any
 
 from simgpu.catalog import Catalogue
-from simgpu.columns import following_ends
+from simgpu.columns import COST_PARTS, following_ends
 from simgpu.hardware.cluster import Cluster
 from simgpu.operations.cost import break_even_utilisation, usd_per_million
 from simgpu.operations.fields import CostFields
 from simgpu.operations.hourly import Priced, priced_hour
-
-COST = {"step": "usd_per_step", "tokens": "usd_per_million_output_tokens", "images": "usd_per_image"}
-"""The cost that people ask of a job: training, prefill and lists; inference and servers; networks that draw images."""
-
-SHOWN_PARTS = (
-    "chips", "server", "network", "storage", "hosting", "staff", "software", "spares", "rent", "energy",
-)  # fmt: skip
-PART_COLUMNS = tuple(f"{part}_usd_per_gpu_hour" for part in SHOWN_PARTS)
-"""Columns that add up to usd_per_gpu_hour."""
 
 MISFIT = "none: it does not fit the memory"
 """What stands for the price of a job that cannot run."""
@@ -74,11 +65,6 @@ def priced(row: Mapping[str, Any], price: float | None) -> Mapping[str, Any]:
     return {**kept, **cost, **following_ends({**kept, **cost})}
 
 
-def cost_column(row: Mapping[str, Any]) -> str | None:
-    """The column of a row that holds its main cost; None where it has none."""
-    return next((column for column in reversed(COST.values()) if row.get(column) is not None), None)
-
-
 def cost_columns(
     fields: CostFields, row: Mapping[str, Any], cluster: Cluster, catalogue: Catalogue
 ) -> tuple[dict[str, Any], Priced | None]:
@@ -96,9 +82,11 @@ def cost_columns(
         "usd_per_gpu_hour": hour.used,
         "fixed_usd_per_h": hour.fixed * gpus,
         "energy_usd_per_h": hour.energy * gpus,
+        "idle_usd_per_h": hour.idle * gpus,
+        "tenants": round(1.0 / found.share),
     }
     shares = hour.shares()
-    columns |= {f"{part}_usd_per_gpu_hour": shares[part] for part in SHOWN_PARTS if part in shares}
+    columns |= {f"{part}_usd_per_gpu_hour": shares[part] for part in COST_PARTS if part in shares}
     columns |= of_jobs(row, hour.used)
     if found.owned is not None and found.rent is not None:
         even = break_even_utilisation(hour.fixed, hour.energy, found.rent, hour.idle)

@@ -150,7 +150,8 @@ class Known:
     @property
     def words(self) -> str:
         """The price as a result names it."""
-        return self.quote.words + (f" (middle of {self.among})" if self.among > 1 else "")
+        several = f" (middle of {self.among}, {self.least:,g} to {self.most:,g})" if self.among > 1 else ""
+        return self.quote.words + several
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from simgpu.errors import shown
+from simgpu.errors import InputError, shown
 
 CURRENCIES = ("EUR", "GBP", "CNY", "JPY", "INR", "CHF", "CAD", "AUD", "KRW", "RMB", "€", "£", "¥")
 """Currencies that prices are not in: sums of several currencies would mean nothing."""
@@ -133,3 +133,26 @@ def _of_money(key: str) -> Callable[[Any], Any]:
 
 Amount = Annotated[tuple[str, float], BeforeValidator(_of_money("4000"))]
 """USD for each GPU, or a share of what the GPU costs, as '67 %'."""
+
+
+def span_of(text: str, key: str) -> float:
+    """A time given by an option, s. Raises `InputError` at `key`."""
+    try:
+        value = parsed(text, SPANS, "60 s")
+    except ValueError as error:
+        raise InputError(str(error), key=key) from None
+    if value < 0:
+        raise InputError(f"{shown(text)} is out of range; expected 0 or more, such as '60 s'", key=key)
+    return value
+
+
+def share_of(text: str, key: str, above: bool = False) -> float:
+    """A share given by an option, such as 0.8 or '80 %'. Raises `InputError` at `key`."""
+    try:
+        value = parsed(text, PERCENT, "80 %", bare=True)
+    except ValueError as error:
+        raise InputError(str(error), key=key) from None
+    if not 0 <= value <= 1 or (above and value == 0):
+        limits = "above 0 and at most 1" if above else "0 to 1"
+        raise InputError(f"{shown(text)} is out of range; expected {limits}, or a percentage", key=key)
+    return value

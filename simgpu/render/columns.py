@@ -128,7 +128,7 @@ def drawn_interval(column: str, row: Mapping[str, Any]) -> tuple[float, float] |
 def _figure_unit(column: str) -> str:
     """SI unit of a varied hardware parameter or operator field, by the end of its key; '' if it has none."""
     units = {"bandwidth": "B/s", "capacity": "B", "bytes": "B", "l2_cache": "B", "latency": "s", "time": "s"}
-    units |= {"launch_overhead": "s", "boost_clock": "Hz", "tdp": "W"}
+    units |= {"launch_overhead": "s", "boost_clock": "Hz", "tdp": "W", "interval": "s"}
     last = column.split(".")[-1]
     return units.get(last) or units.get(last.rpartition("_")[2], "")
 

@@ -22,6 +22,8 @@ class Operated(Tabular):
     (USD)."""
     energy_usd_per_h: float | None = None
     """USD an hour of the energy that all GPUs of the job draw while they work; 0 where rent holds it (USD)."""
+    idle_usd_per_h: float | None = None
+    """USD an hour of the energy that all GPUs of the job draw while they wait; 0 where rent holds it (USD)."""
     chips_usd_per_gpu_hour: float | None = None
     """Part of usd_per_gpu_hour: what GPUs cost to buy (USD)."""
     server_usd_per_gpu_hour: float | None = None
@@ -42,6 +44,9 @@ class Operated(Tabular):
     """Part of usd_per_gpu_hour: rent (USD)."""
     energy_usd_per_gpu_hour: float | None = None
     """Part of usd_per_gpu_hour: electricity (USD)."""
+    tenants: int | None = None
+    """Slices of this kind that a GPU is cut into, each for a tenant with memory, cache and multiprocessors of its own;
+    1 of a whole GPU."""
     usd_per_step: float | None = None
     """USD of a step (USD)."""
     usd_per_step_p10: float | None = None

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from simgpu.catalog import Catalogue
-from simgpu.columns import unit
+from simgpu.columns import cost_column, unit
 from simgpu.documents import Document, Source
 from simgpu.errors import InputError, shown
-from simgpu.operations.money import cost_column, priced
+from simgpu.operations.money import priced
 from simgpu.render.data import print_csv
 from simgpu.render.files import written_whole
 from simgpu.scenario import Origins, Place

@@ -15,11 +15,11 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from simgpu.catalog import Catalogue
-from simgpu.columns import COLUMNS
+from simgpu.columns import COLUMNS, COST
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
-from simgpu.operations.money import COST, priced
+from simgpu.operations.money import priced
 from simgpu.plan.checks import check_serves
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import ALL, check_degrees

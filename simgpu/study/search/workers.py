@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from simgpu.catalog import Catalogue
+from simgpu.columns import COST
 from simgpu.errors import InputError, MisfitError, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.operations.hourly import priced_hour
-from simgpu.operations.money import COST
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import Structure
 from simgpu.scenario import Origins, Scenario, draft_of, framework_of, resolve_cluster

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 from simgpu.analysis.comparison import contributions, sides_of, unsure
 from simgpu.catalog import Catalogue
-from simgpu.columns import sign, time_of
+from simgpu.columns import cost_column, sign, time_of
 from simgpu.errors import InputError, shown
-from simgpu.operations.money import cost_column, priced
+from simgpu.operations.money import priced
 from simgpu.scenario import resolve_cluster
 from simgpu.study.experiment.answers import checked_column, natural, scaling
 from simgpu.study.experiment.loading import Case
