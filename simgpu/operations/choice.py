@@ -113,6 +113,6 @@ def utilisation_to_win(one: Candidate, best: Candidate, column: str) -> float | 
     row = one.row
     if not column.startswith("usd_per_") or "fixed_usd_per_h" not in row or not row.get("usd_per_gpu_hour"):
         return None
-    fixed, energy = row["fixed_usd_per_h"] / row["gpus"], row["energy_usd_per_h"] / row["gpus"]
+    fixed, energy, idle = (row[f"{what}_usd_per_h"] / row["gpus"] for what in ("fixed", "energy", "idle"))
     target = row["usd_per_gpu_hour"] * best.row[column] / row[column]
-    return fixed / (target - energy) if target > energy > 0 else None
+    return (fixed + idle) / (target - energy + idle) if target > energy > 0 else None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf
+from math import ceil, floor, inf
 
 from simgpu.operations.quantities import MONTH_HOURS, YEAR_HOURS
 
@@ -147,16 +147,18 @@ class Years:
 
 
 def over_years(owned: Owned, watts: float, idle_watts: float, rent: float, utilisation: float, years: float) -> Years:
-    """Cash spent by the end of each way after `years`: the price at once, then running cost; or rent of used hours.
+    """Cash spent by the end of `years` either way: the price at once and running cost, or rent of the used hours.
 
-    The residual value of the machine, falling in a straight line to that at the end of its life, is taken off.
+    A machine is bought anew at the end of each life, when the old one is sold for its residual value. Interest is left
+    out: it is cash, not cost.
     """
     hours = years * YEAR_HOURS
     running = {part: usd for part, usd in owned.fixed().items() if part not in owned.prices}
     bought = sum(owned.prices.values())
-    worth = bought * max(owned.residual, 1.0 - (1.0 - owned.residual) * years / owned.life)
+    lives = max(ceil(years / owned.life - 1e-9), 1)
+    sold = floor(years / owned.life + 1e-9) * owned.residual * bought
     energy = owned.energy(watts) * utilisation + owned.energy(idle_watts) * (1.0 - utilisation)
-    return Years(years, bought - worth + hours * (sum(running.values()) + energy), hours * rent * utilisation)
+    return Years(years, lives * bought - sold + hours * (sum(running.values()) + energy), hours * rent * utilisation)
 
 
 def spot_useful(preemptions: float, restart: float) -> float:

@@ -70,6 +70,8 @@ def optimum_interval(save: float, mttf: float) -> float:
     if mttf == inf:
         return inf
     w = save / mttf
+    if w > 30.0:  # 1 - u is below what a float can hold
+        return mttf
     u = min(sqrt(2.0 * w), 1.0 - exp(-1.0 - w))
     for _ in range(100):
         wrong = log1p(-u) + u + w

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from math import exp, lgamma, log, log1p
 
 
 def nodes_away(failures: float, repair: float) -> float:
@@ -16,9 +17,13 @@ def nodes_away(failures: float, repair: float) -> float:
 @lru_cache(4096)
 def spares_for(mean: float, share: float = 0.99) -> int:
     """The fewest spares that are enough for a `share` of the time: the quantile of a Poisson distribution."""
-    from scipy.stats import poisson  # type: ignore[import-untyped]
-
-    return int(poisson.ppf(share, mean)) if mean > 0 else 0
+    if mean <= 0:
+        return 0
+    count, reached = 0, exp(-mean)
+    while reached < share:
+        count += 1
+        reached += exp(count * log(mean) - mean - lgamma(count + 1.0))
+    return count
 
 
 def elastic_share(nodes: int, missing: int, nodes_of_replica: int = 1) -> float:
@@ -32,16 +37,23 @@ def replicas_for(needed: int, availability: float, target: float, most: int = 10
 
     Returns 0 where not even `most` are enough.
     """
-    from scipy.stats import binom
-
     if needed <= 0 or availability >= 1.0:
         return needed
     n = needed
     while n <= most:
-        if binom.sf(needed - 1, n, availability) >= target:
+        if _at_most_down(n, n - needed, 1.0 - availability) >= target:
             return n
         n += 1
     return 0
+
+
+def _at_most_down(replicas: int, most: int, down: float) -> float:
+    """The probability that at most `most` of `replicas` are down, each with a probability of `down`."""
+    whole, logs = lgamma(replicas + 1.0), (log(down), log1p(-down))
+    return sum(
+        exp(whole - lgamma(k + 1.0) - lgamma(replicas - k + 1.0) + k * logs[0] + (replicas - k) * logs[1])
+        for k in range(most + 1)
+    )
 
 
 def worst_share(spread: float, part: float) -> float:
@@ -50,10 +62,9 @@ def worst_share(spread: float, part: float) -> float:
     `spread` is the variance of the rates over the square of their mean. Lemons: of 400 nodes 5 % had 24 % of the
     faults.
     """
-    from scipy.stats import gamma
+    from scipy.special import gammaincc, gammainccinv  # type: ignore[import-untyped]
 
     if spread <= 0:
         return part
     shape = 1.0 / spread
-    edge = gamma.ppf(1.0 - part, shape)
-    return float(gamma.sf(edge, shape + 1.0))
+    return float(gammaincc(shape + 1.0, gammainccinv(shape, part)))
