@@ -27,9 +27,8 @@ from simgpu.simulation.result import Interval, Result, SplitResult
 from simgpu.simulation.step_result import StepResult, TrainingResult
 
 CLASSES = (
-    Operated, Result, SplitResult, StepResult, TrainingResult, InferenceResult, BatchResult, MixedStepResult, ServerResult,
-    ServingResult, TrafficResult,
-    NetworkResult,
+    Operated, Result, SplitResult, StepResult, TrainingResult, InferenceResult, BatchResult, MixedStepResult,
+    ServerResult, ServingResult, TrafficResult, NetworkResult,
 )  # fmt: skip
 NO_COLUMNS = {"execution", "memory", "inputs", "order", "labels", "HEADLINE", "draw", "served"}
 MODEL = "llama-3.2-1b"
