@@ -3,7 +3,8 @@
 Folders are searched in this order: those given by hand (`--catalog DIR`, `Catalogue(DIR)`), those in the environment
 variable `SIMGPU_CATALOG` (separated like PATH), the catalogue that comes with simgpu. Each holds `gpus/`, `nodes/`,
 `clusters/`, `links/`, `architectures/` (directly or under `hardware/`), `models/` (of language models and, as YAML, of
-networks of stages, whose parts are `models/components/`), `families/`, `frameworks/`, `runtimes/` and `experiments/`.
+networks of stages, whose parts are `models/components/`), `families/`, `frameworks/`, `runtimes/`, `experiments/`, and
+`prices/` and `reliability/`, directly or under `hardware/`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from simgpu.reading import built_in_folder
 
 FOLDERS = (
     *("gpus", "nodes", "clusters", "links", "architectures", "hardware"),
-    *("models", "families", "experiments", "frameworks", "runtimes"),
+    *("models", "families", "experiments", "frameworks", "runtimes", "prices", "reliability"),
 )
 """Folders of which a catalogue has at least one."""
 

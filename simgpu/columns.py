@@ -29,8 +29,8 @@ class Column:
     jobs
         Whose rows have it: 'any' job, 'training' (inference shares some: `pp`, parts of the time), 'inference',
         'network' (networks of stages, which share some of both);
-        'operations' (what a scenario adds to a simulation: its site); 'collective' (`nccl-tests`) and 'study' (costs,
-        searches) are not in the rows of a simulation.
+        'operations' (what a scenario adds to a simulation: its site, its cost, its failures); 'collective'
+        (`nccl-tests`) and 'study' (searches) are not in the rows of a simulation.
     unit
         As tables print it: s, GiB (bytes of memory), B, FLOP, FLOP/s, tokens/s, share (printed in percent), ...; ''
         for names, yes or no, and plain counts.
@@ -154,3 +154,15 @@ def following_ends(row: Mapping[str, Any]) -> dict[str, float]:
             ratio = row[f"{time}_{of}"] / row[time] if row[time] else 1.0
             ends[f"{column}_{end}"] = value * ratio**power
     return ends
+
+
+COST = {"step": "usd_per_step", "tokens": "usd_per_million_output_tokens", "images": "usd_per_image"}
+"""The cost that people ask of a job: training, prefill and lists; inference and servers; networks that draw images."""
+
+COST_PARTS = ("chips", "server", "network", "storage", "hosting", "staff", "software", "spares", "rent", "energy")
+"""The parts of `usd_per_gpu_hour`, each a column PART_usd_per_gpu_hour."""
+
+
+def cost_column(row: Mapping[str, Any]) -> str | None:
+    """The column of a row that holds its main cost; None where it has none."""
+    return next((column for column in reversed(COST.values()) if row.get(column) is not None), None)

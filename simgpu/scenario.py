@@ -16,6 +16,9 @@ from simgpu.hardware.figure import Figure, figures
 from simgpu.model.config import TransformerConfig
 from simgpu.model.derive import written
 from simgpu.model.networks.pipeline import Pipeline
+from simgpu.operations.failures import failure_columns
+from simgpu.operations.fields import SOURCES, CostFields, ReliabilityFields
+from simgpu.operations.money import cost_columns
 from simgpu.operations.power.fields import PowerFields
 from simgpu.operations.power.fleet import fleet_columns
 from simgpu.operations.power.site import site_columns
@@ -107,6 +110,8 @@ class Scenario(BaseModel):
     require_fit: bool = False
     power: PowerFields = PowerFields()
     hardware: dict[str, Any] = {}
+    cost: CostFields | None = None
+    reliability: ReliabilityFields | None = None
 
     def options(self, **changed: Any) -> RunOptions:
         """The options of the run, with single ones `changed`."""
@@ -194,11 +199,29 @@ def run_scenario(
             catalogue=catalogue,
             draft=draft_of(scenario, catalogue),
         )  # fmt: skip
+        result = operated(result, scenario, cluster, model, catalogue)
         fleet = fleet_columns(scenario.power, result.row, cluster)
     except InputError as error:  # of a file that the scenario names, the error says the place itself
         raise error if error.file else where.error(error.problem, tuple((error.key or "").split("."))) from None
     result = result.operated(site_columns(scenario.power, result.row, cluster) | fleet)
     return result.told(inputs=lambda: resolve(scenario, cluster, catalogue, where))
+
+
+def operated(
+    result: Result, scenario: Scenario, cluster: Cluster, model: TransformerConfig | Pipeline | None,
+    catalogue: Catalogue,
+) -> Result:  # fmt: skip
+    """The result with its cost and failures, where the scenario asks for them. Raises `InputError` (key only)."""
+    if scenario.cost is None and scenario.reliability is None:
+        return result
+    columns: dict[str, Any] = {}
+    hour = None
+    if scenario.cost is not None:
+        columns, hour = cost_columns(scenario.cost, result.row, cluster, catalogue)
+    if scenario.reliability is not None:
+        parameters = float(getattr(model, "parameters", 0) or 0)
+        columns |= failure_columns(scenario.reliability, parameters, result.row, cluster, catalogue, hour)
+    return result.operated(columns)
 
 
 def _model_of(scenario: Scenario, catalogue: Catalogue) -> TransformerConfig | Pipeline | None:
@@ -253,11 +276,13 @@ def resolve(
 ) -> Mapping[str, Mapping[str, Any]]:
     """Every input of a scenario, defaults and catalogue figures included: value, unit, source. Values are SI."""
     inputs: dict[str, dict[str, Any]] = {}
-    written = {path for path, _ in leaves(scenario.model_dump(exclude={"hardware"}, exclude_unset=True))}
-    dumped = scenario.model_dump(exclude={"hardware"})
+    unasked = {"hardware", *(key for key in ("cost", "reliability") if getattr(scenario, key) is None)}
+    written = {path for path, _ in leaves(scenario.model_dump(exclude=unasked, exclude_unset=True))}
+    dumped = scenario.model_dump(exclude=unasked)
     for path, value in leaves(dumped):
         place = indexed(dumped, path)
-        source = origins.source(place) if path in written else "default"
+        usual = SOURCES.get(path[1], "default") if path[0] == "cost" else "default"
+        source = origins.source(place) if path in written else usual
         inputs[".".join(path)] = {**effective(path, value, scenario), "source": source}
     if isinstance(scenario.workload, Training):
         model = catalogue.model(scenario.model) if scenario.model else None

@@ -110,3 +110,17 @@ def format_seconds(seconds: float) -> str:
         if abs(seconds) >= scale:
             return f"{seconds / scale:.4g} {unit}"
     return f"{seconds / 1e-9:.4g} ns"
+
+
+def format_span(seconds: float) -> str:
+    """A time of operations, which may be days, with three significant digits.
+
+    >>> format_span(11135.0), format_span(88.0), format_span(0.35), format_span(7e5)
+    ('3.09 h', '88 s', '350 ms', '8.1 d')
+    """
+    if seconds == float("inf"):
+        return "never"
+    for scale, unit, least in ((86400.0, "d", 2 * 86400.0), (3600.0, "h", 7200.0), (60.0, "min", 120.0)):
+        if abs(seconds) >= least:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds:.3g} s" if abs(seconds) >= 1 else format_seconds(float(f"{seconds:.3g}"))

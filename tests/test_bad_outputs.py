@@ -85,7 +85,7 @@ def test_a_model_of_a_billion_layers() -> None:
 
 
 def test_axes_that_multiply_to_ten_billion_rows() -> None:
-    names = ["power.tdp", "price.purchase", "memory.bandwidth", "memory.capacity", "compute.sm_count"]
+    names = ["power.tdp", "memory.bus_width", "memory.bandwidth", "memory.capacity", "compute.sm_count"]
     names += ["nvlink.lanes", "host_link.lanes", "peak.fp16", "peak.bf16", "memory.l2_cache"]
     text = SMALL[: SMALL.index("cases:")] + "vary:\n"
     wrote("e.yaml", text + "".join(f"  gpu.{name}: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]\n" for name in names))

@@ -13,6 +13,8 @@ TABLE = {  # what beside its own flags a command has
     "sweep": "set format out plots quiet jobs store",
     "search": "set format out plots quiet jobs store",
     "capacity": "set format quiet",
+    "plan-capacity": "set format quiet",
+    "recommend": "set format out plots quiet",
     "serve": "set format out quiet",
     "sensitivity": "set format out plots quiet jobs",
     "diff": "set format quiet",

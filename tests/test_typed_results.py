@@ -11,7 +11,7 @@ import pytest
 
 import simgpu
 from simgpu.columns import COLUMNS, PLAIN_COLUMNS, TABLE
-from simgpu.simulation import inference_result, network_result, step_result
+from simgpu.simulation import inference_result, network_result, operated, step_result
 from simgpu.simulation import result as any_result
 from simgpu.simulation.inference_result import (
     BatchResult,
@@ -22,13 +22,13 @@ from simgpu.simulation.inference_result import (
     TrafficResult,
 )
 from simgpu.simulation.network_result import NetworkResult
+from simgpu.simulation.operated import Operated
 from simgpu.simulation.result import Interval, Result, SplitResult
 from simgpu.simulation.step_result import StepResult, TrainingResult
 
 CLASSES = (
-    Result, SplitResult, StepResult, TrainingResult, InferenceResult, BatchResult, MixedStepResult, ServerResult,
-    ServingResult, TrafficResult,
-    NetworkResult,
+    Operated, Result, SplitResult, StepResult, TrainingResult, InferenceResult, BatchResult, MixedStepResult,
+    ServerResult, ServingResult, TrafficResult, NetworkResult,
 )  # fmt: skip
 NO_COLUMNS = {"execution", "memory", "inputs", "order", "labels", "HEADLINE", "draw", "served"}
 MODEL = "llama-3.2-1b"
@@ -67,7 +67,7 @@ def result_of(name: str) -> Result:
 def written() -> dict[tuple[str, str], tuple[str, str]]:
     """(class, attribute): its type and its docstring, as they stand in the source."""
     found = {}
-    for module in (any_result, step_result, inference_result, network_result):
+    for module in (operated, any_result, step_result, inference_result, network_result):
         for kind in ast.parse(inspect.getsource(module)).body:
             if not isinstance(kind, ast.ClassDef) or kind.name not in {one.__name__ for one in CLASSES}:
                 continue

@@ -139,6 +139,20 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Change a scenario field or hardware parameter in every scenario; repeatable.",
 )
+price_option = click.option(
+    "--price",
+    metavar="PRICE",
+    help="What a GPU-hour costs: USD, owned, on_demand, reserved_1y, reserved_3y, spot; adds cost.",
+)
+
+
+def with_price(settings: Sequence[str], price: str | None) -> tuple[str, ...]:
+    """Settings with the price of `--price`; it counts before them, so that they can refine it."""
+    if price is None:
+        return tuple(settings)
+    return (f"cost.price={price}", *settings)
+
+
 as_option = click.option(
     "--as", "family", metavar="FAMILY", help="Read the file of an architecture that is not known as one of this family."
 )

@@ -19,12 +19,14 @@ from simgpu.cli.base import (
     open_catalogue,
     out_option,
     plot_options,
+    price_option,
     quiet_option,
     run_file,
     set_option,
     tell,
     tell_refused,
     tell_written,
+    with_price,
 )
 from simgpu.render.data import print_json
 
@@ -35,6 +37,7 @@ from simgpu.render.data import print_json
 )
 @file_argument
 @set_option
+@price_option
 @format_option("table", "json", "csv")
 @folder_option
 @plot_options("Draw no pictures; data and trace are written all the same.")
@@ -60,6 +63,7 @@ def run(
     folders: tuple[str, ...],
     file: str,
     settings: tuple[str, ...],
+    price: str | None,
     style: str,
     out: Path | None,
     plots: bool,
@@ -73,7 +77,7 @@ def run(
     from simgpu.render.data import print_csv
     from simgpu.study.report import rows as report
 
-    settings = (*settings, "require_fit=true") if require_fit else settings
+    settings = with_price((*settings, "require_fit=true") if require_fit else settings, price)
     outcome, catalogue = run_file(file, settings, folders, quiet)
     document = report.build(outcome, catalogue)
     folder = out or Path("results") / outcome.experiment.name

@@ -1,4 +1,4 @@
-"""Commands of many scenarios: sweep, results, search, sensitivity, diff."""
+"""Commands of many scenarios: sweep, results, search, recommend, sensitivity, diff."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from simgpu.cli.base import (
     one_line_errors,
     open_catalogue,
     pool_options,
+    price_option,
     progress_bar,
     quiet_option,
     set_option,
     store_option,
     tell,
     tell_written,
+    with_price,
 )
 from simgpu.render.data import print_json
 
@@ -34,6 +36,7 @@ from simgpu.render.data import print_json
 )
 @file_argument
 @set_option
+@price_option
 @store_option
 @pool_options
 @click.option("--limit", type=int, metavar="N", help="Run at most N scenarios now.")
@@ -45,6 +48,7 @@ def sweep(
     folders: tuple[str, ...],
     file: str,
     settings: tuple[str, ...],
+    price: str | None,
     shown: Shown,
     store: Path | None,
     limit: int | None,
@@ -65,7 +69,7 @@ def sweep(
     with ProgressLine(None if shown.quiet else sys.stderr, "sweep") as line:
         done = command.run(
             find_experiment(file, catalogue),
-            settings,
+            with_price(settings, price),
             catalogue,
             command.SweepOptions(store, Where(**where), limit, retry_failed),
             lambda p: line.update(**vars(p)),
@@ -137,6 +141,7 @@ def results(
 )
 @file_argument
 @set_option
+@price_option
 @pool_options
 @click.option("--top", type=click.IntRange(1, 1000), metavar="N", help="Plans to list.  [default: as in the file]")
 @store_option
@@ -147,6 +152,7 @@ def search(
     folders: tuple[str, ...],
     file: str,
     settings: tuple[str, ...],
+    price: str | None,
     shown: Shown,
     top: int | None,
     store: Path | None,
@@ -159,7 +165,13 @@ def search(
 
     with SearchLine(None if shown.quiet else sys.stderr) as line:
         answer = command.search(
-            file, settings, open_catalogue(folders), Where(**where), top, store, lambda p: line.update(**vars(p))
+            file,
+            with_price(settings, price),
+            open_catalogue(folders),
+            Where(**where),
+            top,
+            store,
+            lambda p: line.update(**vars(p)),
         )
     if not answer.complete:  # another Ctrl-C shall not take away the answer to the first
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -168,6 +180,33 @@ def search(
     tell_written(written, shown.quiet)
     if not answer.complete:
         sys.exit(130)
+
+
+@main.command(
+    short_help="Which machine for a workload, and why not the others.",
+    epilog="Example: simgpu recommend a100_or_4090",
+)
+@file_argument
+@set_option
+@price_option
+@answer_options("table", "json", "csv")
+@click.pass_obj
+@one_line_errors
+def recommend(
+    folders: tuple[str, ...], file: str, settings: tuple[str, ...], price: str | None, shown: Shown
+) -> None:  # fmt: skip
+    """Rank the machines of FILE, an experiment whose rows are machines, by what its `recommend:` section asks for.
+
+    Prints why each loses, which are on the Pareto front, how sure the order is, and which price, utilisation or batch
+    would change it.
+    """
+    from simgpu.study.choice import recommending, report
+
+    with progress_bar(shown.quiet) as told:
+        found = recommending.recommend(file, with_price(settings, price), open_catalogue(folders), told)
+    written = report.write(found, shown.folder(found.name), plots=shown.plots, formats=shown.formats)
+    report.show(found, shown.style, sys.stdout)
+    tell_written(written, shown.quiet)
 
 
 @main.command(
@@ -187,7 +226,7 @@ def search(
     "--case", "cases", multiple=True, metavar="ROW", help="Row to analyse: a number, a label, or all; repeatable."
 )
 @click.option("--change", default="10%", show_default=True, metavar="SHARE", help="Change of each input, down and up.")
-@click.option("--price", type=float, metavar="USD", help="Price of a GPU-hour: adds cost as a result.")
+@price_option
 @pool_options
 @answer_options("table", "json", "csv")
 @click.pass_obj
@@ -196,6 +235,7 @@ def sensitivity(
     folders: tuple[str, ...],
     file: str,
     settings: tuple[str, ...],
+    price: str | None,
     shown: Shown,
     change: str,
     **asked: Any,
@@ -208,7 +248,8 @@ def sensitivity(
     where = Where(**{name: asked.pop(name) for name in ("jobs", "scheduler", "dask_workers")})
     wanted = Asked(change=parse_change(change), **asked)
     with progress_bar(shown.quiet) as progress:
-        experiment, found = report.run(file, settings, open_catalogue(folders), wanted, progress, where)
+        priced = with_price(settings, price)
+        experiment, found = report.run(file, priced, open_catalogue(folders), wanted, progress, where)
     written = report.write(experiment, found, shown.folder(experiment.name), plots=shown.plots, formats=shown.formats)
     report.show(experiment, found, shown.style, sys.stdout)
     tell_written(written, shown.quiet)
@@ -224,6 +265,7 @@ def sensitivity(
 @click.option("--set-a", "settings_a", multiple=True, metavar="KEY=VALUE", help="The same, in A only.")
 @click.option("--set-b", "settings_b", multiple=True, metavar="KEY=VALUE", help="The same, in B only.")
 @click.option("--value", metavar="COLUMN", help="Result to compare.  [default: by kind of job]")
+@price_option
 @click.option(
     "--all", "everything", is_flag=True, help="Show every figure that differs, not only those given in the files."
 )
@@ -231,7 +273,9 @@ def sensitivity(
 @quiet_option
 @click.pass_obj
 @one_line_errors
-def diff(folders: tuple[str, ...], a: str, b: str, everything: bool, style: str, quiet: bool, **asked: Any) -> None:
+def diff(
+    folders: tuple[str, ...], a: str, b: str, everything: bool, style: str, quiet: bool, price: str | None, **asked: Any
+) -> None:  # fmt: skip
     """Compare two scenarios: which inputs and times differ, what explains it, whether it is beyond the error bars.
 
     A and B are FILE, FILE:NUMBER (a row, from 1) or FILE:LABEL; both may be in one file.
@@ -239,6 +283,7 @@ def diff(folders: tuple[str, ...], a: str, b: str, everything: bool, style: str,
     from simgpu.render.data import print_csv
     from simgpu.study.whatif import difference
 
+    asked["settings"] = with_price(asked["settings"], price)
     with progress_bar(quiet) as progress:
         done = difference.diff(a, b, open_catalogue(folders), progress=progress, **asked).document()
     if style == "json":

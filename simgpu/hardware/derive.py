@@ -14,7 +14,7 @@ from typing import Any
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.figure import Quantity, Switch
 from simgpu.hardware.power import USUAL_DEMAND, clock_under
-from simgpu.hardware.spec import GPUSpec, MigProfile, Peak, Power, Price
+from simgpu.hardware.spec import GPUSpec, MigProfile, Peak, Power
 from simgpu.units import format_si, parse_quantity, to_si
 
 MARK = "@"
@@ -160,8 +160,8 @@ def sliced(gpu: GPUSpec, profile: str) -> GPUSpec:
     """One slice of `gpu` as the vendor's partitioning makes it, e.g. '1g.10gb' (the others may be busy or not).
 
     SMs are those the driver gives the profile, memory bandwidth and L2 go with its memory slices. A slice has no
-    links of its own and no peer-to-peer. Its share of power and price is that of its compute slices; its clock under
-    load is the whole's.
+    links of its own and no peer-to-peer. Its share of power is that of its compute slices; its clock under load is the
+    whole's.
     """
     known = {one.name: one for one in gpu.mig_profiles}
     chosen = known.get(profile.lower())
@@ -183,8 +183,7 @@ def sliced(gpu: GPUSpec, profile: str) -> GPUSpec:
         return made if peak.rated is None else made.model_copy(update={"rated": part(peak.rated, compute)})
 
     reason = f"MIG slice {chosen.name} of {gpu.name}: {count} of {gpu.compute.sm_count.si:g} SMs"
-    reason += f", {memory:g} of memory bandwidth and L2, {power:.3g} of power and price"
-    price = {key: part(figure, power) for key, figure in dict(gpu.price).items() if figure is not None}
+    reason += f", {memory:g} of memory bandwidth and L2, {power:.3g} of power"
     return gpu.model_copy(
         update={
             "name": gpu.name + source,
@@ -209,7 +208,6 @@ def sliced(gpu: GPUSpec, profile: str) -> GPUSpec:
                 rated_tdp=gpu.power.rated_tdp and part(gpu.power.rated_tdp, power),
                 **{key: part(of, power) for key, of in _rated(gpu).items()},
             ),
-            "price": Price(**price),
             "mig_profiles": [],
         }
     )

@@ -98,8 +98,6 @@ Frequency = Annotated[Quantity, in_unit("Hz")]
 Seconds = Annotated[Quantity, in_unit("s", zero=True)]
 Power = Annotated[Quantity, in_unit("W")]
 Watts = Annotated[Quantity, in_unit("W", zero=True)]
-Dollars = Annotated[Quantity, in_unit("USD", zero=True)]
-DollarsPerHour = Annotated[Quantity, in_unit("USD/h", zero=True)]
 EnergyPerFlop = Annotated[Quantity, in_unit("J/FLOP")]
 Number = Annotated[Quantity, in_unit("")]
 Ratio = Annotated[Quantity, in_unit("", zero=True)]
@@ -138,8 +136,6 @@ __all__ = [
     "Bandwidth",
     "Bytes",
     "Count",
-    "Dollars",
-    "DollarsPerHour",
     "EnergyPerFlop",
     "Figure",
     "Flag",

@@ -14,8 +14,6 @@ from simgpu.hardware.figure import (
     Bandwidth,
     Bytes,
     Count,
-    Dollars,
-    DollarsPerHour,
     Figure,
     Flag,
     Fraction,
@@ -150,13 +148,6 @@ class Power(Spec):
     rated_vector_peak: Rate | None = None  # the same of `GPUSpec.vector_peak`
 
 
-class Price(Spec):
-    """What a GPU costs to buy or to rent, where a source says."""
-
-    purchase: Dollars | None = None
-    cloud: DollarsPerHour | None = None
-
-
 class MigProfile(Spec):
     """A slice of a GPU as the vendor's partitioning offers it."""
 
@@ -184,7 +175,7 @@ class MigProfile(Spec):
 
 
 class GPUSpec(CatalogueFile):
-    """A GPU: peaks, memory, ports, power and price."""
+    """A GPU: peaks, memory, ports and power."""
 
     vendor: str
     architecture: str
@@ -194,7 +185,6 @@ class GPUSpec(CatalogueFile):
     nvlink: Port | None = None
     host_link: HostPort
     power: Power
-    price: Price = Price()
     mig_profiles: list[MigProfile] = []
     kernel: KernelConstants = KernelConstants()
 
@@ -371,7 +361,6 @@ class NodeSpec(CatalogueFile):
     nic: NIC | None = None
     nvme: NVMe | None = None
     power: NodePower | None = None
-    price: Price = Price()
 
     @property
     def gpu_count(self) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from simgpu.columns import COLUMNS, TABLE, unit
-from simgpu.units import format_seconds, format_si
+from simgpu.units import format_seconds, format_si, format_span
 
 TRAINING_TABLE = (
     *("model", "cluster", "gpus", "tp", "cp", "pp", "dp", "step_s", "compute_s", "exposed_communication_s"),
@@ -44,6 +44,14 @@ DEFAULT_TABLE = (
 )
 
 
+OPERATIONS_TABLE = (
+    *("usd_per_gpu_hour", "usd_per_step", "usd_per_image", "usd_per_million_output_tokens"),
+    *("usd_per_million_input_tokens", "usd_per_run", "training_goodput", "training_days_with_failures"),
+    "usd_per_run_with_failures",
+)
+"""What is added where a scenario asks for cost or failures."""
+
+
 def title(column: str) -> str:
     """Heading of a column."""
     if column.endswith("gpu.power.tdp"):
@@ -71,7 +79,9 @@ def cell(column: str, value: Any) -> str:
     if "." in column and _figure_unit(column):
         return format_si(value, _figure_unit(column))
     unit_of_column = unit(column)
-    if column == "usd_per_run" or column.endswith("_usd"):
+    if column in TABLE and TABLE[column].jobs == "operations" and unit_of_column == "s":
+        return format_span(value)
+    if column.startswith("usd_per_run") or column.endswith("_usd"):
         return f"{value:,.0f}"
     if unit_of_column in _PRINTED:
         return _PRINTED[unit_of_column](value)
@@ -134,7 +144,7 @@ def drawn_interval(column: str, row: Mapping[str, Any]) -> tuple[float, float] |
 def _figure_unit(column: str) -> str:
     """SI unit of a varied hardware parameter or operator field, by the end of its key; '' if it has none."""
     units = {"bandwidth": "B/s", "capacity": "B", "bytes": "B", "l2_cache": "B", "latency": "s", "time": "s"}
-    units |= {"launch_overhead": "s", "boost_clock": "Hz", "tdp": "W"}
+    units |= {"launch_overhead": "s", "boost_clock": "Hz", "tdp": "W", "interval": "s"}
     last = column.split(".")[-1]
     return units.get(last) or units.get(last.rpartition("_")[2], "")
 
@@ -208,4 +218,5 @@ def columns_of(rows: Sequence[Mapping[str, Any]], wanted: Sequence[str]) -> list
     labels = [key for key in rows[0] if key not in COLUMNS] if rows else []
     kinds: dict[str, tuple[str, ...]] = {"runtime": INFERENCE_TABLE, "memory_fits": TRAINING_TABLE}
     telling = next((table for key, table in kinds.items() if any(key in row for row in rows)), DEFAULT_TABLE)
-    return labels + [column for column in telling if any(column in row for row in rows)]
+    found = [column for column in (*telling, *OPERATIONS_TABLE) if any(column in row for row in rows)]
+    return labels + found

@@ -35,8 +35,8 @@ STEP_PARTS = (
 MAX_PANELS = 4
 
 Kind = Literal[
-    "bar", "curve", "heatmap", "line", "matrix", "memory", "parity", "pareto", "pipeline", "power", "roofline",
-    "scaling", "server", "stack", "steps", "timeline", "topology", "tornado",
+    "bar", "breakeven", "cost", "curve", "heatmap", "line", "matrix", "memory", "parity", "pareto", "pipeline",
+    "power", "roofline", "scaling", "server", "stack", "steps", "timeline", "topology", "tornado",
 ]  # fmt: skip
 
 _ONE_COLUMN = ("curve", "heatmap", "matrix", "pareto", "parity")
@@ -52,6 +52,8 @@ class PlotFields(BaseModel):
     scaling: speed-up and efficiency over a number (`x`, default: gpus), against one GPU, or, where `y` names a time or
     a rate, against the smallest x of each line.
     stack: bars made of the columns of `y` (default: the parts of a training step), one for each `x`.
+    cost: bars made of the parts of a cost (`y`, default: that of the job), one for each `x`.
+    breakeven: the same cost over utilisation: a curve for each owned machine, a line for each rented one.
     memory: bars made of the parts of a GPU's memory, for the fullest stage of each `x`, or with `x: stage` for every
     stage of the only row.
     pipeline: a timeline of the pipeline stages for each `x`.
@@ -97,6 +99,8 @@ class PlotFields(BaseModel):
             raise ValueError(f"{len(y)} columns; a plot of kind {kind} needs at least 1 and at most {MAX_PANELS}")
         if kind in _ONE_COLUMN and len(y) != 1:
             raise ValueError(f"{len(y)} columns; a plot of kind {kind} needs one")
+        if kind in ("cost", "breakeven") and len(y) > 1:
+            raise ValueError(f"{len(y)} columns; a plot of kind {kind} has one, or none for the cost of the job")
         if kind in ("scaling", "tornado") and len(y) > 1:
             otherwise = "to compare with one GPU" if kind == "scaling" else "for the answer of the job"
             raise ValueError(f"{len(y)} columns; a plot of kind {kind} has one, or none {otherwise}")

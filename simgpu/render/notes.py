@@ -49,6 +49,34 @@ def context_notes(lengths: Mapping[str, tuple[int | None, int]]) -> list[str]:
     ]
 
 
+def price_notes(rows: Sequence[Mapping[str, Any]], label: str | None) -> list[str]:
+    """A line for each set of prices that rows were reckoned with, and for rows that have no cost."""
+    priced = [row for row in rows if row.get("price_used")]
+    by = _names_of(priced, label or "cluster") or _names_of(priced, "gpu") or {}
+    if not by:
+        return [f"Price: {words}." for words in dict.fromkeys(row["price_used"] for row in priced)]
+    several = len(by) > 1
+    return [f"Price{f' of {_some(names)}' if several else ''}: {words}." for words, names in by.items()]
+
+
+def _names_of(rows: Sequence[Mapping[str, Any]], column: str) -> dict[str, list[str]] | None:
+    """The values of a column by the prices of their rows; None where one value has several prices."""
+    of: dict[str, str] = {}
+    for row in rows:
+        name = str(row.get(column))
+        if of.setdefault(name, row["price_used"]) != row["price_used"]:
+            return None
+    by: dict[str, list[str]] = {}
+    for name, words in of.items():
+        by.setdefault(words, []).append(name)
+    return by
+
+
+def _some(names: Sequence[str]) -> str:
+    found = list(dict.fromkeys(names))
+    return ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
+
+
 def fit_notes(misfits: Sequence[tuple[str, str]]) -> list[str]:
     """A line for each plan that does not fit: (names of its rows, by how much and what would help)."""
     return [f"{name}: {text}" for name, text in misfits]

@@ -40,6 +40,8 @@ def _what(plot: PlotFields) -> str:
         return f"{columns[0] if columns else 'speed-up and efficiency'} over {title(plot.x)}"
     if plot.kind == "parity":
         return f"{columns[0]}, predicted against published"
+    if plot.kind in ("cost", "breakeven") and not columns:
+        return "what it costs" if plot.kind == "cost" else "owned against rented"
     if plot.kind == "stack" and not columns:
         return "parts of the step"
     return " and ".join([", ".join(columns[:-1]), columns[-1]] if len(columns) > 1 else columns)
@@ -94,6 +96,18 @@ def _parity(rows: Rows, plot: PlotFields, words: str) -> Figure:
     return parity_figure(rows, plot.x, plot.y[0], plot.series, plot.label, words)
 
 
+def _cost(rows: Rows, plot: PlotFields, words: str) -> Figure:
+    from simgpu.render.cost import cost_figure
+
+    return cost_figure({bar_name(row, plot): row for row in rows}, plot.y[0] if plot.y else None, words)
+
+
+def _breakeven(rows: Rows, plot: PlotFields, words: str) -> Figure:
+    from simgpu.render.cost import breakeven_figure
+
+    return breakeven_figure({bar_name(row, plot): row for row in rows}, plot.y[0] if plot.y else None, words)
+
+
 _DRAW: dict[str, Draw] = {
     "bar": rows_figure,
     "line": rows_figure,
@@ -104,6 +118,8 @@ _DRAW: dict[str, Draw] = {
     "scaling": _scaling,
     "pareto": _pareto,
     "parity": _parity,
+    "cost": _cost,
+    "breakeven": _breakeven,
 }
 """The function that draws each kind."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from simgpu.render.columns import axis, cell, interval_of, title
+from simgpu.render.columns import axis, cell, interval_of, is_share, title
 from simgpu.render.fields import STEP_PARTS
 from simgpu.render.series import too_large
 from simgpu.render.style import COLOURS, INK, readable_on, style
@@ -73,6 +73,7 @@ def stack_figure(rows: Mapping[str, Mapping[str, Any]], columns: Sequence[str], 
     label, scale = axis(wanted[0] if wanted else "step_s", list(sums.values()))
     longest = max(sums.values(), default=0.0) or 1.0
     names = [wrapped(name, 12, SIDE, 2) for name in rows]
+    shares = bool(wanted) and is_share(wanted[0])
     texts = [_at_the_end(row, wanted, sums[name], name in whole) for name, row in rows.items()]
     with style():
         figure = Figure(figsize=(WIDTH, max(3.6, 2.1 + 0.5 * len(rows))), layout="constrained")
@@ -92,7 +93,8 @@ def stack_figure(rows: Mapping[str, Mapping[str, Any]], columns: Sequence[str], 
         panel.invert_yaxis()
         panel.set_xlim(0, reach * scale * 1.2)
         panel.xaxis.set_major_formatter(FuncFormatter(thousands))
-        panel.set_xlabel(f"Time of the step ({label.rpartition('(')[2]}" if "(" in label else label)
+        whose = "Share of the time" if shares else "Time of the step"
+        panel.set_xlabel(f"{whose} ({label.rpartition('(')[2]}" if "(" in label else label)
         panel.grid(axis="y", visible=False)
         handles, shown = panel.get_legend_handles_labels()
         legend_below(figure, handles, shown, 10)
@@ -151,6 +153,10 @@ def _finding(rows: Mapping[str, Mapping[str, Any]], wanted: Sequence[str], sums:
     fitting = [name for name in rows if not too_large(rows[name])] or list(rows)
     if not fitting or not wanted:
         return ""
+    if is_share(wanted[0]):
+        most, least = (of(fitting, key=lambda name: rows[name].get(wanted[0]) or 0.0) for of in (max, min))
+        said = [f"{cell(wanted[0], rows[name].get(wanted[0]))} ({name})" for name in dict.fromkeys((least, most))]
+        return f"{title(wanted[0])} {' to '.join(said)}"
     best = min(fitting, key=lambda name: sums[name])
     part = max(wanted, key=lambda column: rows[best].get(column) or 0.0)
     share = (rows[best].get(part) or 0.0) / (sums[best] or 1.0)

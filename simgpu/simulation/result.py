@@ -19,7 +19,7 @@ from simgpu.columns import TABLE, following_ends
 from simgpu.engine import Timeline
 from simgpu.errors import ArgumentError, nearest, shown
 from simgpu.simulation.memory_use import MemoryUse
-from simgpu.tabular import Tabular
+from simgpu.simulation.operated import Operated
 from simgpu.workload.execution import Execution
 
 Inputs = Callable[[], Mapping[str, Mapping[str, Any]]]
@@ -55,7 +55,7 @@ class Interval:
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
-class Result(Tabular):
+class Result(Operated):
     """One simulated scenario: its figures, SI units, the timeline, and where every input came from (`resolved`).
 
     `row` holds the same figures by column, for tables. Of `simulate` comes the class of its job: `StepResult`,

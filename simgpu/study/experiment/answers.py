@@ -1,15 +1,12 @@
-"""The number that a scenario is asked for: which column, and its cost."""
+"""The number that a scenario is asked for: which column."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from simgpu.columns import COLUMNS_PAGE, following_ends
+from simgpu.columns import COLUMNS_PAGE
 from simgpu.errors import InputError, nearest, shown
-
-COST = {"step": "usd_per_step", "tokens": "usd_per_million_output_tokens"}
-"""Columns that a price per GPU-hour adds to a row: of training, prefill and lists; of inference and servers."""
 
 
 def natural(row: Mapping[str, Any]) -> str:
@@ -42,25 +39,3 @@ def scaling(column: str) -> int | None:
     if column.endswith(("_per_s", "_per_s_per_gpu", "_per_s_per_user")):
         return 1
     return -1 if column.endswith("_s") or column.startswith("usd_") else None
-
-
-def priced(row: Mapping[str, Any], price: float | None) -> Mapping[str, Any]:
-    """The row with its costs at `price` USD per GPU-hour.
-
-    Costs are of a step and of a run of known length, or of a million output tokens.
-    """
-    if price is None:
-        return row
-    rate = row.get("output_tokens_per_s_per_gpu")
-    if rate:
-        cost = {COST["tokens"]: price / 3600 / rate * 1e6}
-    else:
-        cost = {COST["step"]: price / 3600 * row["gpus"] * row["step_s"]}
-        if "gpu_hours" in row:
-            cost["usd_per_run"] = price * row["gpu_hours"]
-    return {**row, **cost, **following_ends({**row, **cost})}
-
-
-def cost_column(row: Mapping[str, Any]) -> str:
-    """The column of `priced` rows that holds the cost."""
-    return next(column for column in COST.values() if column in row)

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from simgpu.errors import shown
 from simgpu.render.fields import PlainName, PlotFields
+from simgpu.study.experiment.recommend_fields import RecommendFields
 from simgpu.study.experiment.search_fields import SearchFields
 
 
@@ -58,6 +59,7 @@ class ExperimentFields(_Strict):
     formats: Annotated[list[Literal["png", "svg", "pdf"]], Field(min_length=1)] = ["png", "svg"]  # of the plots
     compare: CompareFields | None = None
     search: SearchFields | None = None
+    recommend: RecommendFields | None = None
 
     @property
     def varied(self) -> set[str]:

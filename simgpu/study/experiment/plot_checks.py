@@ -152,7 +152,7 @@ class ColumnChecks:
         if plot.kind in (*_SINGLE, "parity"):  # of parity see there: it may stand nowhere in the file
             return
         self._exists(plot.x, (*place, "x"))
-        if plot.kind in ("stack", "memory", "pipeline", "tornado"):
+        if plot.kind in ("stack", "memory", "pipeline", "tornado", "cost", "breakeven"):
             self._single_valued(plot, (*place, "x"))
 
     def _bar(self, plot: PlotFields, place: Place) -> None:
@@ -210,6 +210,15 @@ class ColumnChecks:
         some = [row for row in self.rows if row.get(plot.x) is not None and row.get(plot.y[0]) is not None]
         if any(row[column] <= 0 for row in some for column in (plot.x, plot.y[0])):
             raise self.document.error(f"{title(plot.y[0])} is not above zero everywhere", (*place, "y", 0))
+
+    def _cost(self, plot: PlotFields, place: Place) -> None:
+        """Check that some row has the cost; those that do not fit the memory have none."""
+        self._exists("usd_per_gpu_hour", (*place, "kind"), "these rows have no cost: give the scenario `cost`; ")
+        for column in plot.y:
+            if not column.startswith("usd_per_"):
+                raise self.document.error(f"{shown(column)} is not a cost, such as usd_per_gpu_hour", (*place, "y", 0))
+
+    _breakeven = _cost
 
     def _matrix(self, plot: PlotFields, place: Place) -> None:
         self._single_valued(plot, (*place, "series"))

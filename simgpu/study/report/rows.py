@@ -11,7 +11,7 @@ from simgpu.columns import COLUMNS
 from simgpu.errors import InputError
 from simgpu.render.data import print_csv, print_json
 from simgpu.render.files import written_whole
-from simgpu.render.notes import context_notes, fit_notes, memory_notes, settings_notes, walk_notes
+from simgpu.render.notes import context_notes, fit_notes, memory_notes, price_notes, settings_notes, walk_notes
 from simgpu.render.requests_files import write_requests
 from simgpu.render.requests_trace import request_events
 from simgpu.render.trace import trace_events, write_events
@@ -49,6 +49,7 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
     notes = walk_notes(differences, compare.start, compare.end) if compare else []
     notes += settings_notes(outcome.experiment.settings)
     notes += memory_notes(outcome.rows, _first_label(outcome))
+    notes += price_notes(outcome.rows, _first_label(outcome))
     notes += context_notes(stretched(outcome, catalogue))
     notes += fit_notes(misfits(outcome, catalogue))
     notes += tight(outcome)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from simgpu.operations.money import priced
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import KEYS
 from simgpu.render.columns import cell, title
 from simgpu.scenario import Scenario
-from simgpu.study.experiment.answers import priced
 from simgpu.study.experiment.loading import Case
 from simgpu.study.search.limits import at_least, plain
 from simgpu.study.search.problem import LEVELS, Problem

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from simgpu.catalog import Catalogue
-from simgpu.columns import unit
+from simgpu.columns import cost_column, unit
 from simgpu.documents import Document, Source
 from simgpu.errors import InputError, shown
+from simgpu.operations.money import priced
 from simgpu.render.data import print_csv
 from simgpu.render.files import written_whole
 from simgpu.scenario import Origins, Place
-from simgpu.study.experiment.answers import cost_column, priced
 from simgpu.study.experiment.loading import Case, rewritten
 from simgpu.study.experiment.running import Experiment, Given, find_experiment, load_experiment
 from simgpu.study.pools.where import HERE, Where
@@ -28,7 +28,7 @@ from simgpu.study.search.problem import Problem
 from simgpu.study.search.searching import Progress, Search, Searched
 from simgpu.study.search.serving import ServingProblem, search_serving
 from simgpu.study.search.together import together
-from simgpu.study.search.workers import SearchInputs, Workers
+from simgpu.study.search.workers import SearchInputs, Workers, by_cost
 from simgpu.study.sweep.store import Store, store_file
 from simgpu.tree import leaves
 from simgpu.workload.jobs import Inference, Serving, Traffic, Training
@@ -78,8 +78,9 @@ def search(
     if not answers:
         raise refused[0][1]
     some = next((row for ranked in answers for row in ranked.every), None)
-    by_cost = fields.price is not None and fields.objective is None
-    answer = together(answers, fields.top, cost_column(some) if by_cost and some else answers[0].objective)
+    cheapest = some is not None and by_cost(fields, experiment.cases[0].scenario)
+    column = (cost_column(some) if some is not None and cheapest else None) or answers[0].objective
+    answer = together(answers, fields.top, column)
     return replace(answer, notes=[*answer.notes, *(f"{cluster}: {error.problem}" for cluster, error in refused)])
 
 
@@ -132,6 +133,8 @@ def with_price(answer: Answer, price: float | None) -> Answer:
         [dict(priced(row, price)) for row in some] for some in (answer.rows, answer.front, answer.every)
     )
     cost = cost_column(every[0])
+    if cost is None:
+        return answer
     shown, front_shown = ([*names[:2], cost, *names[2:]] for names in (list(answer.shown), list(answer.front_shown)))
     return replace(answer, rows=rows, front=front, every=every, shown=shown, front_shown=front_shown)
 

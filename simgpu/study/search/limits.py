@@ -45,7 +45,7 @@ _RATES = {
 """Units of rates, by how the name of the column ends."""
 
 _PLAIN = {
-    **{name: (("j",), "0.5 J") for name in ("energy_j_per_step", "energy_j_per_token", "energy_j_per_request")},
+    **dict.fromkeys(("energy_j_per_step", "energy_j_per_token", "energy_j_per_request"), (("j",), "0.5 J")),
     "tokens_per_j": (("tokens/j",), "10 tokens/J"),
     "gpu_hours": (("gpu-hours", "gpu-hour", "gpu-h", "h"), "5000 GPU-hours"),
     "usd": (("usd",), "20000 USD"),
@@ -83,6 +83,7 @@ def limits_of(written: Mapping[str, Any], columns: Sequence[str], price: float |
             raise InputError(f"{problem}; expected one of {', '.join(known)}", key=key)
         if plain(column).startswith("usd_") and price is None:
             problem = f"{shown(value)}: a limit of cost needs a price; expected search.price too, in USD per GPU-hour"
+            problem += ", or cost in the scenario"
             raise InputError(problem, key=key)
         limits[column] = _number(column, value, key)
     return limits

@@ -13,13 +13,13 @@ from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
 from simgpu.model.operators import ACCUMULATE
+from simgpu.operations.money import priced
 from simgpu.plan.memory import GIB, Memory, Room, fullest
 from simgpu.plan.numerics import scaling_of
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import ALL, USUAL, Space, Structure
 from simgpu.scenario import PlanFields, Scenario
 from simgpu.simulation.training import kernels_of
-from simgpu.study.experiment.answers import priced
 from simgpu.study.experiment.conditions import Condition, all_hold
 from simgpu.study.experiment.search_fields import SearchFields
 from simgpu.study.search.limits import TRAINING, StepLimits, limits_of, plain, within

@@ -15,16 +15,16 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from simgpu.catalog import Catalogue
-from simgpu.columns import COLUMNS
+from simgpu.columns import COLUMNS, COST
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
 from simgpu.model.config import TransformerConfig
+from simgpu.operations.money import priced
 from simgpu.plan.checks import check_serves
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import ALL, check_degrees
 from simgpu.scenario import PlanFields, Scenario
 from simgpu.schema_errors import validate
-from simgpu.study.experiment.answers import COST, priced
 from simgpu.study.experiment.conditions import Condition, all_hold
 from simgpu.study.experiment.search_fields import SearchFields
 from simgpu.study.search.limits import ENERGY, SERVING, limits_of, within

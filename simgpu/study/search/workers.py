@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from simgpu.catalog import Catalogue
-from simgpu.errors import InputError, MisfitError
+from simgpu.columns import COST
+from simgpu.errors import InputError, MisfitError, shown
+from simgpu.hardware.cluster import Cluster
+from simgpu.operations.hourly import priced_hour
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import Structure
 from simgpu.scenario import Origins, Scenario, draft_of, framework_of, resolve_cluster
@@ -50,12 +53,13 @@ class SearchInputs:
         except InputError as error:
             raise error if error.file else InputError(error.problem, key="model") from None
         problem: Problem | ServingProblem
+        search = priced_search(self.search, self.scenario, cluster, catalogue)
         if isinstance(self.scenario.workload, Training):
             framework = framework_of(self.scenario, catalogue, Origins())
-            problem = Problem(self.scenario, self.search, cluster, model, framework)
+            problem = Problem(self.scenario, search, cluster, model, framework)
         else:
             draft = draft_of(self.scenario, catalogue)
-            problem = ServingProblem(self.scenario, self.search, cluster, model, catalogue, draft)
+            problem = ServingProblem(self.scenario, search, cluster, model, catalogue, draft)
         problem.conditions = tuple(self._condition(n, text, problem) for n, text in enumerate(self.search.where))
         return problem
 
@@ -65,6 +69,36 @@ class SearchInputs:
             return conditions.parse(text, problem.known_names())
         except InputError as error:
             raise InputError(error.problem, key=f"search.where.{number}") from None
+
+
+def by_cost(search: SearchFields, scenario: Scenario) -> bool:
+    """True if plans are ranked by what they cost: a cost is the objective, or there is a price and no objective."""
+    if search.objective is not None:
+        return search.objective in COSTS
+    return search.price is not None or scenario.cost is not None
+
+
+COSTS = (*COST.values(), "usd_per_run")
+"""Objectives that are a cost: at one price of a GPU-hour, most throughput of a GPU."""
+
+
+def priced_search(search: SearchFields, scenario: Scenario, cluster: Cluster, catalogue: Catalogue) -> SearchFields:
+    """The search with the price of a GPU-hour that the scenario's `cost` comes to, where it gives none itself.
+
+    Raises `InputError` (key only) for a cost as objective without a price, and for a price that is not there.
+    """
+    if search.price is None and scenario.cost is not None:
+        job = scenario.workload
+        batch = getattr(job, "batch", None) or getattr(job, "concurrency", None)
+        about = {"workload": job.kind, "gpus": (search.gpus or [cluster.gpu_count])[0], "batch": batch}
+        hour = priced_hour(scenario.cost, about, cluster, catalogue).hourly
+        search = search.model_copy(update={"price": hour.used})
+    if search.objective not in COSTS:
+        return search
+    if search.price is None:
+        problem = f"{shown(search.objective)} needs a price; expected search.price, or cost in the scenario"
+        raise InputError(problem, key="search.objective")
+    return search.model_copy(update={"objective": None})
 
 
 _problems = threading.local()

@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.figure import Figure
@@ -24,6 +25,8 @@ from simgpu.hardware.inherit import Calibration
 from simgpu.memo import WORDS, Region
 from simgpu.model.config import TransformerConfig
 from simgpu.model.networks.pipeline import Pipeline
+from simgpu.operations.prices import price_book
+from simgpu.operations.rates import rates_of
 from simgpu.scenario import Origins, Scenario, check_names, framework_of
 from simgpu.study.experiment.resolver import Resolver
 from simgpu.study.pools.versions import code_digest
@@ -75,6 +78,8 @@ class Identities:
         if isinstance(job, Inference) and job.speculative is not None and job.speculative.draft != "mtp":
             draft = self._model(job.speculative.draft, places, ("workload", "speculative", "draft"))
             parts["draft"] = self._digest(draft, vars)
+        if scenario.cost is not None or scenario.reliability is not None:
+            parts["operations"] = digest_of(_of_operations(scenario, self.resolver.catalogue))
         parts |= self._cluster(self.resolver.cluster(scenario.cluster, scenario.hardware, places))
         if isinstance(job, Training):
             stack = framework_of(scenario, self.resolver.catalogue, places)
@@ -125,6 +130,16 @@ def _of_network(pipeline: Pipeline, job: Network) -> Any:
     used = stack(job.stack or pipeline.fields.stack)
     configs = [one.config.document.data for one in pipeline.stages]
     return {**pipeline.fields.model_dump(), "configs": configs, "stack": {**vars(used), "sources": None}}
+
+
+def _of_operations(scenario: Scenario, catalogue: Catalogue) -> Any:
+    """The quotes and failure rates that a scenario's cost and failures are reckoned with."""
+    quotes = price_book(catalogue, scenario.cost.prices).known if scenario.cost is not None else ()
+    rates = rates_of(catalogue, scenario.reliability.rates) if scenario.reliability is not None else None
+    return {
+        "prices": [one.quote.model_dump(exclude={"source"}) for one in quotes],
+        "rates": rates and rates.model_dump(exclude={"title", "sources"}),
+    }
 
 
 def asked_of(

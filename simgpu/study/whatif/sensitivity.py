@@ -20,10 +20,11 @@ from typing import Any, NamedTuple
 
 from simgpu.analysis.comparison import contributions, sides_of, unsure
 from simgpu.catalog import Catalogue
-from simgpu.columns import sign, time_of
+from simgpu.columns import cost_column, sign, time_of
 from simgpu.errors import InputError, shown
+from simgpu.operations.money import priced
 from simgpu.scenario import resolve_cluster
-from simgpu.study.experiment.answers import checked_column, cost_column, natural, priced, scaling
+from simgpu.study.experiment.answers import checked_column, natural, scaling
 from simgpu.study.experiment.loading import Case
 from simgpu.study.experiment.running import Experiment
 from simgpu.study.experiment.selection import case_names, chosen
@@ -191,9 +192,12 @@ def sensitivities(
     def columns_of(base: Row) -> list[str]:
         row = priced(base, query.price)
         columns = list(dict.fromkeys(checked_column(column, row, "--value") for column in query.values))
-        if not columns and query.price is None:
-            columns = [natural(row)]
-        return columns if query.price is None else list(dict.fromkeys([*columns, cost_column(row)]))
+        cost = cost_column(row)
+        if query.price is not None and cost is None:
+            raise InputError("a job that does not fit the memory costs nothing that could be said", key="--price")
+        if cost is not None and (query.price is not None or not columns):
+            return list(dict.fromkeys([*columns, cost]))
+        return columns or [natural(row)]
 
     plan = [(name, case, inputs) for (name, case), inputs in zip(cases, planned, strict=True)]
     results = []
@@ -230,6 +234,7 @@ def case_inputs(case: Case, catalogue: Catalogue) -> list[Input]:
 
 def _sensitivity(runs: Runs, column: str, price: float | None, change: float, catalogue: Catalogue) -> Sensitivity:
     name, case, base = runs.name, runs.case, priced(runs.base.row, price)
+    hour = base.get("usd_per_gpu_hour")
     rows = []
     for varied in runs.inputs:
         sides = [
@@ -237,8 +242,8 @@ def _sensitivity(runs: Runs, column: str, price: float | None, change: float, ca
             for side in runs.sides[varied.name]
         ]
         rows.append({"scenario": name, **_row_of(varied, column, base, sides)})
-    if column.startswith("usd_") and price is not None:
-        rows.append({"scenario": name, **_of_price(column, base[column], price, change)})
+    if column.startswith("usd_per_") and hour is not None:
+        rows.append({"scenario": name, **_of_price(column, base[column], hour, change)})
     rows.sort(key=lambda row: -_swing(row))
     used = {varied.name for varied in runs.inputs}
     cluster = resolve_cluster(case.scenario, catalogue, case.origins)
@@ -250,7 +255,7 @@ def _sensitivity(runs: Runs, column: str, price: float | None, change: float, ca
         errors = unsure(runs.base.execution, base, time, about, cluster.kernel)
         doubts, doubt_of = contributions(errors), "runs" if errors.runs_decide else "kernels"
     unused = [other.title for other in every if other.name not in used]
-    return Sensitivity(name, column, base[column], change, base, rows, unused, doubts, doubt_of, price)
+    return Sensitivity(name, column, base[column], change, base, rows, unused, doubts, doubt_of, hour)
 
 
 class _Response(NamedTuple):

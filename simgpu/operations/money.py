@@ -1,0 +1,97 @@
+"""Columns of cost of a row: USD of a step, a run, a million tokens, an image, at what a GPU-hour costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any
+
+from simgpu.catalog import Catalogue
+from simgpu.columns import COST_PARTS, following_ends
+from simgpu.hardware.cluster import Cluster
+from simgpu.operations.cost import break_even_utilisation, usd_per_million
+from simgpu.operations.fields import CostFields
+from simgpu.operations.hourly import Priced, priced_hour
+
+MISFIT = "none: it does not fit the memory"
+"""What stands for the price of a job that cannot run."""
+
+
+def fits(row: Mapping[str, Any]) -> bool:
+    """True unless the row says that its job, or its weights alone, do not fit the memory."""
+    return row.get("memory_fits", row.get("weights_fit", True)) is not False
+
+
+def of_jobs(row: Mapping[str, Any], usd_per_gpu_hour: float) -> dict[str, float]:
+    """What a job costs at USD of a GPU-hour: of a step and a run of known length, of a million tokens, of an image.
+
+    An hour has one price, and its tokens share it: `usd_per_million_output_tokens` gives all of it to the output,
+    `usd_per_million_tokens` to prompts and output alike; by time, prompts pay for the seconds of prefill
+    (`usd_per_million_input_tokens`) and output tokens for the rest (`usd_per_million_decoded_tokens`).
+    """
+    rate = row.get("output_tokens_per_s_per_gpu")
+    if rate:
+        cost = {"usd_per_million_output_tokens": usd_per_million(usd_per_gpu_hour, rate)}
+        return {**cost, **_by_time(row, usd_per_gpu_hour)}
+    cost = {"usd_per_step": usd_per_gpu_hour / 3600 * row["gpus"] * row["step_s"]}
+    if "gpu_hours" in row:
+        cost["usd_per_run"] = usd_per_gpu_hour * row["gpu_hours"]
+    if row.get("images_per_s"):
+        cost["usd_per_image"] = usd_per_gpu_hour * row["gpus"] / 3600 / row["images_per_s"]
+    return cost
+
+
+def _by_time(row: Mapping[str, Any], usd_per_gpu_hour: float) -> dict[str, float]:
+    """The same hour shared by the time that prompts and output tokens take; of a million of all tokens too."""
+    total, busy = row.get("total_tokens_per_s"), row.get("prefill_tokens_per_s")
+    if not total:
+        return {}
+    output, hour = row["output_tokens_per_s_per_gpu"] * row["gpus"], usd_per_gpu_hour * row["gpus"]
+    found = {"usd_per_million_tokens": usd_per_million(hour, total)}
+    prompts = total - output
+    if busy and prompts > 0:
+        share = min(prompts / busy, 1.0)
+        found["usd_per_million_input_tokens"] = usd_per_million(hour * share, prompts)
+        found["usd_per_million_decoded_tokens"] = usd_per_million(hour * (1.0 - share), output)
+    return found
+
+
+def priced(row: Mapping[str, Any], price: float | None) -> Mapping[str, Any]:
+    """The row with its costs at `price` USD per GPU-hour; as it is without one, or where it does not fit the memory."""
+    if price is None or not fits(row):
+        return row
+    kept = {name: value for name, value in row.items() if not name.startswith("usd_per_")}
+    cost = {"usd_per_gpu_hour": price, **of_jobs(row, price)}
+    return {**kept, **cost, **following_ends({**kept, **cost})}
+
+
+def cost_columns(
+    fields: CostFields, row: Mapping[str, Any], cluster: Cluster, catalogue: Catalogue
+) -> tuple[dict[str, Any], Priced | None]:
+    """Columns of the cost of a row, and the price of its hour. Raises `InputError` where a price is missing.
+
+    A job that does not fit the memory has no cost, and says so.
+    """
+    if not fits(row):
+        return {"price_used": MISFIT}, None
+    found = priced_hour(fields, row, cluster, catalogue)
+    hour, gpus = found.hourly, row["gpus"]
+    columns: dict[str, Any] = {
+        "price_used": found.words,
+        "utilisation": hour.utilisation,
+        "usd_per_gpu_hour": hour.used,
+        "fixed_usd_per_h": hour.fixed * gpus,
+        "energy_usd_per_h": hour.energy * gpus,
+        "idle_usd_per_h": hour.idle * gpus,
+        "tenants": round(1.0 / found.share),
+    }
+    shares = hour.shares()
+    columns |= {f"{part}_usd_per_gpu_hour": shares[part] for part in COST_PARTS if part in shares}
+    columns |= of_jobs(row, hour.used)
+    if found.owned is not None and found.rent is not None:
+        even = break_even_utilisation(hour.fixed, hour.energy, found.rent, hour.idle)
+        columns["rent_compared"] = found.rent_words
+        columns["rent_compared_usd_per_gpu_hour"] = found.rent
+        if isfinite(even):
+            columns["break_even_utilisation"] = even
+    return columns, found

@@ -1,0 +1,70 @@
+"""Spare nodes: how many are away at a time, and how many must be held ready."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import exp, lgamma, log, log1p
+
+
+def nodes_away(failures: float, repair: float) -> float:
+    """The mean number of nodes in repair: failures of all nodes, 1/s, times the mean repair, s (Little's law).
+
+    It is that of a Poisson distribution whatever the law of the repairs (M/G/infinity).
+    """
+    return failures * repair
+
+
+@lru_cache(4096)
+def spares_for(mean: float, share: float = 0.99) -> int:
+    """The fewest spares that are enough for a `share` of the time: the quantile of a Poisson distribution."""
+    if mean <= 0:
+        return 0
+    count, reached = 0, exp(-mean)
+    while reached < share:
+        count += 1
+        reached += exp(count * log(mean) - mean - lgamma(count + 1.0))
+    return count
+
+
+def elastic_share(nodes: int, missing: int, nodes_of_replica: int = 1) -> float:
+    """The share of the work that is left where a job shrinks by whole replicas instead of waiting."""
+    lost = -(-missing // nodes_of_replica) * nodes_of_replica
+    return max(nodes - lost, 0) / nodes
+
+
+def replicas_for(needed: int, availability: float, target: float, most: int = 100_000) -> int:
+    """The fewest replicas of which `needed` are up with a probability of `target`: up ~ Binomial(n, availability).
+
+    Returns 0 where not even `most` are enough.
+    """
+    if needed <= 0 or availability >= 1.0:
+        return needed
+    n = needed
+    while n <= most:
+        if _at_most_down(n, n - needed, 1.0 - availability) >= target:
+            return n
+        n += 1
+    return 0
+
+
+def _at_most_down(replicas: int, most: int, down: float) -> float:
+    """The probability that at most `most` of `replicas` are down, each with a probability of `down`."""
+    whole, logs = lgamma(replicas + 1.0), (log(down), log1p(-down))
+    return sum(
+        exp(whole - lgamma(k + 1.0) - lgamma(replicas - k + 1.0) + k * logs[0] + (replicas - k) * logs[1])
+        for k in range(most + 1)
+    )
+
+
+def worst_share(spread: float, part: float) -> float:
+    """The share of failures on the worst `part` of nodes whose own rates vary as a gamma distribution.
+
+    `spread` is the variance of the rates over the square of their mean. Lemons: of 400 nodes 5 % had 24 % of the
+    faults.
+    """
+    from scipy.special import gammaincc, gammainccinv  # type: ignore[import-untyped]
+
+    if spread <= 0:
+        return part
+    shape = 1.0 / spread
+    return float(gammaincc(shape + 1.0, gammainccinv(shape, part)))
