@@ -1,0 +1,92 @@
+"""Whether a job fits a GPU, and the largest model that does: by the models of the catalogue, from small to large."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from simgpu.claims import scenarios as make
+from simgpu.claims.bench import Bench
+from simgpu.claims.entry import Record
+from simgpu.claims.facts import gpu_of, precisions_of, transformer
+from simgpu.claims.scenarios import corners, place
+from simgpu.claims.simulated import Answer, Simulated
+from simgpu.errors import InputError
+
+SPAN = (0.3e9, 200e9)
+"""Parameters of the models that are tried."""
+
+
+def fits(bench: Bench, record: Record, kind: str) -> Answer:
+    """1 where the job fits the memory, else 0, at every corner of what the words leave open."""
+    method = record.word("method")
+    if method in ("full", "lora", "qlora", "pretraining"):
+        return _trained_fits(bench, record)
+    model, gpu = record.word("model"), gpu_of(bench.catalogue, record)
+    if model is None or gpu is None:
+        return Answer(missing=("model", "gpu"), refused="the words do not say model and gpu")
+    seq = record.known("seq")
+    found = []
+    for precision in precisions_of(record):
+        for context in (int(seq.value),) if seq else (2048, 8192):
+            row = bench.fit(model, gpu.name, precision, context)
+            room, needed = float(row["usable_bytes"]), float(row["needed_bytes"])
+            gpus = record.known("gpus")
+            held = row["fits_one"] if gpus is None else 0 < row["smallest_gpus"] <= gpus.value
+            words = f"{precision}, context {context:,}: {needed / 1e9:.4g} GB needed, {room / 1e9:.4g} GB usable"
+            found.append(Simulated(float(held), float(held), float(held), words))
+    return Answer(tuple(found), () if seq else ("context",))
+
+
+def _trained_fits(bench: Bench, record: Record) -> Answer:
+    asked, found, refused = corners(record, "training"), [], ""
+    for corner in asked.choices:
+        where = place(bench.catalogue, corner)
+        if where is None or "model" not in corner:
+            return Answer(missing=("model", "gpu"), refused="the words do not say model and gpu")
+        try:
+            row = bench.run(make.training(corner, where, int(corner.get("gpus", 1))))
+        except InputError as error:
+            refused = error.problem
+            continue
+        held = float(bool(row["memory_fits"]))
+        words = f"batch {corner['batch']:g}, {corner['seq']:g} tokens: {row['memory_bytes_per_gpu'] / 1e9:.4g} GB"
+        found.append(Simulated(held, held, held, words))
+    return Answer(tuple(found), asked.missing, refused)
+
+
+def ladder(bench: Bench) -> Sequence[tuple[float, str]]:
+    """Dense language models of the catalogue without sparsity of any kind, by parameters."""
+    found = []
+    for name in bench.catalogue.names("models"):
+        config = transformer(bench.catalogue, name)
+        if config is None or config.experts > 1 or config.state or config.vision or not config.lm_head or config.kv_rank:
+            continue
+        if config.gated and SPAN[0] <= config.parameters <= SPAN[1]:
+            found.append((float(config.parameters), name))
+    return sorted(found)
+
+
+def ceiling(bench: Bench, record: Record, kind: str) -> Answer:
+    """Parameters of the largest model that fits, and of the smallest that does not, at the lightest corner.
+
+    The limit lies between them. Light use is taken: batch 1, the shortest context of the corners.
+    """
+    models = ladder(bench)
+    if gpu_of(bench.catalogue, record) is None:
+        return Answer(missing=("gpu",), refused="the words do not say gpu")
+
+    def held(name: str) -> bool:
+        one = Record(record.row, record.label, {**record.words, "model": (name,)}, record.inputs, record.cells)
+        answer = fits(bench, one, kind)
+        return any(corner.value for corner in answer.corners)
+
+    low, high = 0, len(models)  # models[:low] fit, models[high:] do not
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if held(models[middle][1]) else (low, middle)
+    if low == 0:
+        return Answer((Simulated(0.0, 0.0, models[0][0], "no model of the catalogue fits"),))
+    below = models[low - 1]
+    above = models[low] if low < len(models) else (below[0] * 2, "no larger model")
+    words = f"{below[1]} fits, {above[1]} does not"
+    return Answer((Simulated(below[0], (below[0] * above[0]) ** 0.5, above[0], words),), ("sequence length and batch",))
