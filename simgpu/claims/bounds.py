@@ -165,8 +165,10 @@ def _images(bench: Bench, record: Record, kind: str) -> Iterator[Bound]:
     gpu = gpu_of(bench.catalogue, record)
     if gpu is None or not record.word("model"):
         return
+    steps = [one.low for one in record.inputs.get("steps", ())]
+    corner = {"batch": 1, "steps": max(1, int(min(steps)))} if steps else {"batch": 1}
     try:
-        row = bench.run(network(record, {"batch": 1}))
+        row = bench.run(network(record, corner))
     except InputError:
         return
     flop = row.get("flop")

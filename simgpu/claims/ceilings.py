@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from simgpu.claims import scenarios as make
 from simgpu.claims.bench import Bench
@@ -24,15 +24,18 @@ def fits(bench: Bench, record: Record, kind: str) -> Answer:
     model, gpu = record.word("model"), gpu_of(bench.catalogue, record)
     if model is None or gpu is None:
         return Answer(missing=("model", "gpu"), refused="the words do not say model and gpu")
-    seq = record.known("seq")
+    seq, batch = record.known("seq"), record.known("batch")
     found = []
     for precision in precisions_of(record):
         for context in (int(seq.value),) if seq else (2048, 8192):
-            row = bench.fit(model, gpu.name, precision, context)
+            row = bench.fit(model, gpu.name, precision, context, int(batch.value) if batch else 1)
             room, needed = float(row["usable_bytes"]), float(row["needed_bytes"])
             gpus = record.known("gpus")
             held = row["fits_one"] if gpus is None else 0 < row["smallest_gpus"] <= gpus.value
             words = f"{precision}, context {context:,}: {needed / 1e9:.4g} GB needed, {room / 1e9:.4g} GB usable"
+            if gpus is not None and gpus.value > 1:
+                fewest = int(row["smallest_gpus"])
+                words = f"{precision}, context {context:,}: " + (f"{fewest} GPUs hold it" if fewest else "32 GPUs do not hold it")
             found.append(Simulated(float(held), float(held), float(held), words))
     return Answer(tuple(found), () if seq else ("context",))
 
@@ -67,26 +70,34 @@ def ladder(bench: Bench) -> Sequence[tuple[float, str]]:
 
 
 def ceiling(bench: Bench, record: Record, kind: str) -> Answer:
-    """Parameters of the largest model that fits, and of the smallest that does not, at the lightest corner.
+    """Parameters of the largest model that fits, from the heaviest to the lightest use that the words allow.
 
-    The limit lies between them. Light use is taken: batch 1, the shortest context of the corners.
+    The limit of a use lies between the largest model of the catalogue that fits and the smallest that does not.
     """
-    models = ladder(bench)
     if gpu_of(bench.catalogue, record) is None:
         return Answer(missing=("gpu",), refused="the words do not say gpu")
+    models = ladder(bench)
+    found = [_limit(bench, record, kind, models, whole) for whole in (all, any)]
+    return Answer(tuple(found), ("sequence length and batch",))
+
+
+def _limit(
+    bench: Bench, record: Record, kind: str, models: Sequence[tuple[float, str]], whole: Callable[[list[bool]], bool]
+) -> Simulated:
+    """The limit where a model must fit at all corners, or at any."""
 
     def held(name: str) -> bool:
-        one = Record(record.row, record.label, {**record.words, "model": (name,)}, record.inputs, record.cells)
-        answer = fits(bench, one, kind)
-        return any(corner.value for corner in answer.corners)
+        words = {**record.words, "model": (name,)}
+        answer = fits(bench, Record(record.row, record.label, words, record.inputs, {}), kind)
+        return bool(answer.corners) and whole([bool(corner.value) for corner in answer.corners])
 
     low, high = 0, len(models)  # models[:low] fit, models[high:] do not
     while low < high:
         middle = (low + high) // 2
         low, high = (middle + 1, high) if held(models[middle][1]) else (low, middle)
+    use = "heaviest use" if whole is all else "lightest use"
     if low == 0:
-        return Answer((Simulated(0.0, 0.0, models[0][0], "no model of the catalogue fits"),))
+        return Simulated(0.0, models[0][0] / 2, models[0][0], f"{use}: {models[0][1]} does not fit")
     below = models[low - 1]
     above = models[low] if low < len(models) else (below[0] * 2, "no larger model")
-    words = f"{below[1]} fits, {above[1]} does not"
-    return Answer((Simulated(below[0], (below[0] * above[0]) ** 0.5, above[0], words),), ("sequence length and batch",))
+    return Simulated(below[0], (below[0] * above[0]) ** 0.5, above[0], f"{use}: {below[1]} fits, {above[1]} does not")

@@ -12,7 +12,7 @@ from simgpu.claims.bench import Bench
 from simgpu.claims.conclusions import compared
 from simgpu.claims.decisions import decided
 from simgpu.claims.entry import Cell, Entry, Record, entry_of, files_of, read_entries
-from simgpu.claims.finding import VERDICTS, Checked
+from simgpu.claims.finding import REPRODUCED, VERDICTS, Checked
 from simgpu.claims.judge import Case, judged
 from simgpu.documents import Document
 from simgpu.tabular import Tabular
@@ -73,7 +73,8 @@ def checked(bench: Bench, entry: Entry) -> Checked:
     survivals = []
     for one in entry.compared:
         finding, survival = compared(bench, entry, one)
-        survivals.append(survival)
+        if one.winner is not None or finding is None or finding.verdict != REPRODUCED or survival.simulated:
+            survivals.append(survival)
         if finding is not None:
             findings.append(finding)
     findings.sort(key=lambda one: [(0, part) if isinstance(part, int) else (1, 0) for part in one.path])

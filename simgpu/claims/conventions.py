@@ -25,11 +25,11 @@ CONVENTIONS: Sequence[Convention] = (
     Convention(1e6, "a million: units mixed up"),
     Convention(10, "ten: a digit or a decimal point slipped"),
     Convention(100, "a hundred: percent and fractions mixed up, or two digits slipped"),
-    Convention(8, "eight: bits taken for bytes", ("bytes", "rate", "time")),
-    Convention(2, "two: both directions added", ("rate",)),
+    Convention(8, "eight: bits taken for bytes", ("bytes", "rate", "transfer")),
+    Convention(2, "two: both directions added", ("rate", "transfer")),
     Convention(2, "two: with 2:4 sparsity", ("flops",)),
     Convention(2, "two: sums in fp16 instead of fp32", ("flops",)),
-    Convention(2, "two: a multiply-add counted once or twice", ("flops", "time")),
+    Convention(2, "two: a multiply-add counted once or twice", ("flops",)),
     Convention(4, "four: tensor cores of a multiprocessor counted once or each", ("flops",)),
     Convention(4, "four: 16-bit and 4-bit weights mixed up", ("bytes", "token_rate")),
     Convention(2, "two: keys and values, or 16-bit and 8-bit values, counted once", ("bytes",)),
@@ -41,9 +41,9 @@ CONVENTIONS: Sequence[Convention] = (
     Convention(7, "seven: days and weeks mixed up", ("money_rate", "money", "time")),
     Convention(60, "sixty: minutes and hours, or seconds and minutes, mixed up", ("time", "image_rate")),
     Convention(3600, "3,600: seconds and hours mixed up", ("time", "money_token", "money_rate")),
-    Convention(2.0**30 / 1e9, "1.074: GiB and GB mixed up", ("bytes",)),
+    Convention(2.0**30 / 1e9, "1.074: GiB and GB mixed up", ("bytes", "transfer")),
     Convention(1.024, "1.024: KiB and kB mixed up", ("bytes",)),
-    Convention(1.024**2, "1.049: MiB and MB mixed up", ("bytes", "time")),
+    Convention(1.024**2, "1.049: MiB and MB mixed up", ("bytes", "transfer")),
 )  # fmt: skip
 _NARROW = 0.012
 """How near a ratio must come to the factors of binary prefixes; else every 7 % slip were one."""

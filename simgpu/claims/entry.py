@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from simgpu.catalog import Catalogue
 from simgpu.claims.printed import Printed, printed
-from simgpu.claims.quantities import COLUMNS, Quantity, quantity_of
+from simgpu.claims.quantities import COLUMNS, UNITS, Quantity, quantity_of
 from simgpu.documents import Document, Source, read_yaml
 from simgpu.errors import InputError, nearest, shown
 from simgpu.plan.precision import PRECISIONS
@@ -30,6 +30,7 @@ LABELS = ("label", "configuration", "workload", "task", "case", "use", "metric",
 """Words of a row that name it and mean nothing else."""
 WORDS = (
     "gpu", "cluster", "model", "precision", "runtime", "framework", "method", "profile", "offload", "interconnect",
+    "convention",
 )  # fmt: skip
 """Words that say what a row is about; each may be a list of what the source allows."""
 METHODS = ("full", "lora", "qlora", "pretraining", "inference")
@@ -86,6 +87,12 @@ class Cell:
     path: tuple[Any, ...]
     scale: float
 
+    @property
+    def unit(self) -> str:
+        """The unit of its column, as `UNITS` names it."""
+        units = UNITS[self.quantity.dimension]
+        return next((unit for unit, factor in units.items() if factor == self.scale), self.quantity.unit)
+
 
 @dataclass(frozen=True)
 class Record:
@@ -101,8 +108,12 @@ class Record:
     @property
     def subject(self) -> str:
         """What the cells are of, for people."""
-        parts = [*self.words.get("gpu", ())[:1], *([] if self.label else self.words.get("model", ())[:1])]
-        return ", ".join([self.label, *parts] if self.label else parts) or "the row"
+        count = self.known("gpus")
+        several = f"{count.text} x " if count is not None and count.value > 1 else ""
+        place = self.words.get("gpu", ()) or self.words.get("cluster", ())
+        parts = [several + " or ".join(place[:2])] if place else []
+        parts += [] if self.label else list(self.words.get("model", ())[:1])
+        return ", ".join(parts)
 
     def word(self, key: str) -> str | None:
         """The word if the source leaves one only."""
@@ -211,7 +222,9 @@ class _Reader:
             rows.append((self.fields.values, ("values",)))
         for number, (row, path) in enumerate(rows):
             if isinstance(row, dict):
-                records.append(self._mapping(number, row, path, words, inputs))
+                more, rest = self._ratio(number, row, path)
+                records.append(self._mapping(number, rest, path, words, inputs))
+                compared += more
             else:
                 made, more = self._listed(number, row, path, words, inputs)
                 records += made
@@ -223,6 +236,18 @@ class _Reader:
         return self.document.error(problem, (*self.path, *path))
 
     # ---- rows ----------------------------------------------------------------------------------------
+
+    def _ratio(self, number: int, row: Mapping[str, Any], path: tuple[Any, ...]) -> tuple[list[Compared], Mapping[str, Any]]:
+        """The ratio that a row claims in words (`ratio: {of: ..., between: [A, B], is: 2.5}`), and the rest of the row."""
+        given = row.get("ratio")
+        if given is None:
+            return [], row
+        at = (*path, "ratio")
+        if not isinstance(given, dict) or set(given) != {"of", "between", "is"}:
+            raise self._error("expected of (a quantity), between (two names) and is (the ratio)", at)
+        column = {"ratio": given["between"], "of": given["of"]}
+        label = self._label(row)[0]
+        return [self._compared(number, label, column, given["is"], at, None)], {k: v for k, v in row.items() if k != "ratio"}
 
     def _mapping(self, number: int, row: Mapping[str, Any], path: tuple[Any, ...], words: Any, inputs: Any) -> Record:
         label, rest = self._label(row)
@@ -239,7 +264,7 @@ class _Reader:
             raise self._error(f"has {len(row)} cells, expected {len(columns)}, one for each column", path)
         named = self._quantity_of_row(row, path)
         base: dict[str, Any] = {}
-        groups: dict[str, tuple[dict[str, Any], dict[str, tuple[Any, tuple[Any, ...]]]]] = {}
+        groups: dict[Any, tuple[dict[str, Any], dict[str, tuple[Any, tuple[Any, ...]]]]] = {}
         special: list[tuple[int, Mapping[str, Any]]] = []
         for n, column in enumerate(columns):
             at = (*path, n)
@@ -248,14 +273,16 @@ class _Reader:
             elif isinstance(column, dict):
                 about = {key: value for key, value in column.items() if key != "is"}
                 quantity = self._is(column, named, n)
-                key = str(next(iter(about.values()), ""))
-                groups.setdefault(key, (about, {}))[1][quantity] = (row[n], at)
+                key = tuple((one, str(value)) for one, value in about.items() if one in WORDS or one == "gpus")
+                found = groups.setdefault(key, (about, {}))
+                found[0].update(about)
+                found[1][quantity] = (row[n], at)
             elif column != "quantity" and column not in COLUMNS and column not in (*WORDS, *LABELS):
                 quantity = named or self.fields.quantity
                 if quantity is None:
                     raise self._error(self._no_column(column), ("columns", n))
                 about = {"gpu": column} if self.catalogue.find("gpus", column) else {"cluster": column}
-                groups.setdefault(column, (about, {}))[1][quantity] = (row[n], at)
+                groups.setdefault(tuple(about.items()), (about, {}))[1][quantity] = (row[n], at)
             elif column != "quantity":
                 base[column] = (row[n], at)
         label, rest = self._label({key: value for key, (value, _) in base.items()})
@@ -264,16 +291,18 @@ class _Reader:
         records = []
         if cells or (given and not groups):
             records.append(Record(number, label, {**words, **mine}, {**inputs, **given}, cells))
-        for about, found in groups.values():
-            more, conditions, _ = self._sorted(about, ("columns",))
+        for about, printed_cells in groups.values():
+            more, conditions, fixed = self._sorted(about, ("columns",))
             _, own_inputs, own = self._sorted(
-                {key: value for key, (value, _) in found.items()}, path, {key: at for key, (_, at) in found.items()}
+                {key: value for key, (value, _) in printed_cells.items()}, path,
+                {key: at for key, (_, at) in printed_cells.items()},
             )
-            if own or own_inputs:
-                records.append(
-                    Record(number, label, {**words, **mine, **more}, {**inputs, **given, **conditions, **own_inputs}, own, cells)
-                )
-        return records, [self._compared(number, label, one, row[n], (*path, n)) for n, one in special if row[n] is not None]
+            about_it = {**inputs, **given, **conditions, **own_inputs}
+            records.append(Record(number, label, {**words, **mine, **more}, about_it, own, {**cells, **fixed}))
+        named = named or self.fields.quantity
+        return records, [
+            self._compared(number, label, one, row[n], (*path, n), named) for n, one in special if row[n] is not None
+        ]
 
     def _quantity_of_row(self, row: Sequence[Any], path: tuple[Any, ...]) -> str | None:
         if "quantity" not in self.fields.columns:
@@ -294,12 +323,14 @@ class _Reader:
         known = [*COLUMNS, *WORDS, *LABELS, *self.catalogue.names("gpus")]
         return f"{shown(column)} is no quantity, word or GPU{nearest(column, known, 0)}"
 
-    def _compared(self, number: int, label: str, column: Mapping[str, Any], cell: Any, path: tuple[Any, ...]) -> Compared:
+    def _compared(
+        self, number: int, label: str, column: Mapping[str, Any], cell: Any, path: tuple[Any, ...], named: str | None
+    ) -> Compared:
         pair = column.get("ratio") or column.get("among")
         if not (isinstance(pair, list) and len(pair) == 2):
             raise self._error("expected the names of two columns, such as ratio: [h100-sxm, rtx-4090]", path)
         first, second = map(str, pair)
-        of = column.get("of") or column.get("winner")
+        of = column.get("of") or column.get("winner") or named
         quantity = self._quantity(str(of), path)[0].name if of else None
         better = str(column.get("better", "higher"))
         if "winner" not in column:

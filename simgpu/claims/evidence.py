@@ -81,6 +81,14 @@ def _solved(known: Mapping[str, Interval], own: set[str], name: str, kind: str) 
             )  # fmt: skip
 
 
+def missing_inputs(bench: Bench, record: Record, name: str, kind: str) -> list[list[str]]:
+    """For each equation for `name`: the quantities that neither the row nor the words give."""
+    known, own = _known(bench, record, name)
+    _close(known, own, name, kind, record)
+    found = [one for one in _of_kind(kind, record) if one.target == name]
+    return [[key for key in one.inputs if key not in known] for one in found]
+
+
 def _of_kind(kind: str, record: Record) -> Iterator[Relation]:
     methods = record.words.get("method", ())
     for relation in RELATIONS.values():
@@ -108,7 +116,7 @@ def readings_of(catalogue: Catalogue, entry: Entry, record: Record, name: str) -
         return ()
     profile = record.word("profile")
     found = slice_readings(catalogue, gpu.name, profile).get(name, ()) if profile else readings(catalogue, gpu.name, name)
-    label = _label(entry, name)
+    label = record.word("convention") or _label(entry, name)
     if label is None:
         return found
     return [Reading(one.convention, one.value, label in one.convention) for one in found]

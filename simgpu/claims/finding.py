@@ -58,6 +58,7 @@ class Finding:
     missing: Sequence[str] = ()
     path: tuple[Any, ...] = field(default=(), compare=False)
     line: int | None = None
+    unit: str | None = None
 
     @property
     def row_of_table(self) -> dict[str, Any]:
@@ -79,9 +80,9 @@ class Finding:
         if number is None:
             return ""
         if number.low == number.high or abs(number.high - number.low) < 2e-3 * abs(number.value):
-            return show(number.value, self.quantity)
-        ends = show(number.low, self.quantity), show(number.high, self.quantity)
-        return f"{show(number.value, self.quantity)} ({ends[0].split(' ')[0]} to {ends[1]})"
+            return show(number.value, self.quantity, self.unit)
+        ends = show(number.low, self.quantity, self.unit), show(number.high, self.quantity, self.unit)
+        return f"{show(number.value, self.quantity, self.unit)} ({ends[0].split(' ')[0]} to {ends[1]})"
 
 
 def _finite(value: float) -> float | None:

@@ -13,7 +13,7 @@ from simgpu.claims.bench import Bench
 from simgpu.claims.bounds import SLACK, bounds, misfit
 from simgpu.claims.conventions import explained
 from simgpu.claims.entry import Cell, Entry, Record
-from simgpu.claims.evidence import CONSTANTS, DATASHEET, Implied, alternatives, cited, implied, meets, readings_of
+from simgpu.claims.evidence import CONSTANTS, DATASHEET, Implied, alternatives, cited, implied, meets, missing_inputs, readings_of
 from simgpu.claims.facts import gpu_of
 from simgpu.claims.finding import (
     APPLES,
@@ -39,6 +39,7 @@ SERVED = ("tokens_per_s", "tokens_per_s_per_user", "tokens_per_s_per_gpu", "tpot
 """Quantities that need the model in memory."""
 LACKS: Mapping[str, str] = {
     "replicas": "what a concurrent user is: a request in flight, a rate of requests, or a think time; lengths; and the latency that must hold",
+    "busy": "the share of the GPU time that is overhead",
     "job_time": "the tokens or samples of the job",
     "correctable_rate": "a measurement of this memory",
     "flip_rate": "a measurement of this memory: it has no counter of flips",
@@ -62,6 +63,12 @@ class Case:
         return self.cell.quantity.name
 
     @property
+    def dimension(self) -> str:
+        """What conventions can apply to: the quantity's dimension; times of transfers go by those of rates."""
+        transfer = self.name == "communication" or (self.name == "time" and self.kind == "collective")
+        return "transfer" if transfer else self.cell.quantity.dimension
+
+    @property
     def kind(self) -> str:
         """The kind of the entry."""
         return self.entry.fields.kind
@@ -71,12 +78,18 @@ class Case:
         line = self.entry.document.line_of((*self.entry.path, *self.cell.path))
         return Finding(
             self.entry.fields.id, self.kind, self.record.label, self.record.subject, self.cell.column,
-            self.cell.quantity, self.cell.figure, verdict, reason, path=self.cell.path, line=line, **more,  # type: ignore[arg-type]
+            self.cell.quantity, self.cell.figure, verdict, reason, path=self.cell.path, line=line, unit=self.cell.unit, **more,  # type: ignore[arg-type]
         )  # fmt: skip
 
     def show(self, value: float) -> str:
         """A value of the cell's quantity."""
-        return show(value, self.cell.quantity)
+        return show(value, self.cell.quantity, self.cell.unit)
+
+    def span(self, low: float, high: float) -> str:
+        """Two values of the cell's quantity, the unit once if it is one."""
+        first, second = self.show(low), self.show(high)
+        same = first.partition(" ")[2] == second.partition(" ")[2]
+        return f"{first.partition(' ')[0] if same else first} to {second}"
 
 
 def judged(case: Case) -> Finding:
@@ -101,10 +114,15 @@ def _is_arithmetic(case: Case, figures: Sequence[Implied]) -> bool:
 
 
 def _decided(case: Case, figures: Sequence[Implied], answer: Answer | None) -> Finding:
+    first = _impossible(case)
+    if first is not None:
+        return first
+    consistent = _by_equation(case, [one for one in figures if one.own])
+    if consistent is not None and consistent.verdict != REPRODUCED:
+        return consistent
     steps = (
-        lambda: _impossible(case),
-        lambda: _by_equation(case, [one for one in figures if one.own]),
         lambda: _by_catalogue(case),
+        lambda: consistent,
         lambda: _by_equation(case, [one for one in figures if not one.own]),
         lambda: _by_measurement(case),
         lambda: _by_simulation(case, answer),
@@ -133,7 +151,7 @@ def _impossible(case: Case) -> Finding | None:
             factor = figure.value / one.value
             size = max(end / one.value, one.value / end) if end > 0 else float("inf")
             word = "below" if one.least else "above"
-            words = explained(factor, case.cell.quantity.dimension)
+            words = explained(factor, case.dimension)
             reason = f"{size:.3g} times {word} the bound of {case.show(one.value)}: {one.words}"
             return case.finding(
                 IMPOSSIBLE, reason + (f" (the factor is near {words})." if words else "."), factor=factor,
@@ -156,7 +174,7 @@ def _by_equation(case: Case, figures: Sequence[Implied]) -> Finding | None:
             factor=_ratio(case.cell.figure.value, number.value),
         )  # fmt: skip
     factor = _ratio(case.cell.figure.value, number.value)
-    words = explained(factor, case.cell.quantity.dimension) if factor else ""
+    words = explained(factor, case.dimension) if factor else ""
     what = "its own inputs give" if best.own else "the words give"
     reason = f"{best.relation.equation}: {what} {case.show(number.value)}, {_times(factor)}"
     if words:
@@ -224,7 +242,7 @@ def _by_catalogue(case: Case) -> Finding | None:
             REPRODUCED, f"The catalogue has {case.show(number.value)}{_in(nearest.convention)}.", computed=number, factor=1.0
         )
     common = _shared(case)
-    matched = mine[0].convention
+    matched = " or ".join(one.convention for one in mine)
     reason = f"{case.cell.figure.text} is {matched}; the name alone means {usual[0].convention}: {case.show(usual[0].value)}"
     if common and len(case.beside) > 1 and not _some_usual(case):
         return case.finding(
@@ -273,7 +291,7 @@ def _not_in_catalogue(case: Case, number: Number, every: Sequence[Reading]) -> F
     if case.cell.figure.flag is not None or number.value == 0 or case.cell.figure.value == 0:
         return case.finding(OFF, f"The catalogue says {case.show(number.value)}{_in(number.words)}.", computed=number)
     factor = case.cell.figure.value / number.value
-    words = explained(factor, case.cell.quantity.dimension)
+    words = explained(factor, case.dimension)
     reason = f"The catalogue has {case.show(number.value)}{_in(number.words)}, {_times(factor)}"
     reason += f"; the factor is near {words}" if words else f"; no convention of {len(every)} gives it"
     return case.finding(OFF, reason + ".", computed=number, factor=factor, explanation=words)
@@ -314,20 +332,23 @@ def _by_simulation(case: Case, answer: Answer | None) -> Finding | None:
     closest = min(answer.corners, key=lambda one: abs(_log(case.cell.figure.value) - _log(one.value)))
     factor = _ratio(case.cell.figure.value, closest.value)
     where = f" with {closest.words}" if closest.words and len(answer.corners) > 1 else ""
+    if not near and answer.missing and meets(case.cell.figure, (answer.low, answer.high), 0.0):
+        reason = f"Between the corners of what is not said ({', '.join(answer.missing)}): {case.span(answer.low, answer.high)}"
+        return case.finding(UNDECIDABLE, reason + ".", simulated=number, factor=factor, missing=answer.missing)
     if not near:
-        words = explained(factor, case.cell.quantity.dimension) if factor else ""
-        reason = f"Simulated {case.show(closest.value)} ({case.show(closest.low)} to {case.show(closest.high)}){where}, {_times(factor)}"
+        words = explained(factor, case.dimension) if factor else ""
+        reason = f"Simulated {case.show(closest.value)} ({case.span(closest.low, closest.high)}){where}, {_times(factor)}"
         reason += f"; the factor is near {words}" if words and factor and not 0.4 < factor < 2.5 else ""
         if len(answer.corners) > 1:
             reason += f"; all {len(answer.corners)} readings of the words are off"
         return case.finding(OFF, reason + ".", simulated=number, factor=factor, explanation=words)
     if len(near) < len(answer.corners) and answer.missing:
-        reason = f"Simulated {case.show(answer.low)} to {case.show(answer.high)}: it holds{where}, not everywhere; not said: {', '.join(answer.missing)}"
+        reason = f"Simulated {case.span(answer.low, answer.high)}: it holds{where}, not everywhere; not said: {', '.join(answer.missing)}"
         return case.finding(UNDECIDABLE, reason + ".", simulated=number, factor=factor, missing=answer.missing)
     if len(answer.corners) == 1 and meets(case.cell.figure, (closest.value, closest.value), CONSTANTS):
         return case.finding(REPRODUCED, f"Simulated {case.show(closest.value)}.", simulated=number, factor=factor)
     edge = "" if inside else ", at its edge"
-    reason = f"Within the simulated {case.show(answer.low)} to {case.show(answer.high)}{edge}"
+    reason = f"Within the simulated {case.span(answer.low, answer.high)}{edge}"
     return case.finding(PLAUSIBLE, reason + ".", simulated=number, factor=factor)
 
 
@@ -337,13 +358,19 @@ def _flagged(case: Case, answer: Answer) -> Finding:
     same = [one for one in answer.corners if one.value == claimed]
     number = Number(answer.low, answer.value, answer.high, "simulated")
     if len(same) == len(answer.corners):
-        return case.finding(REPRODUCED, f"{_capital(same[0].words)}.", simulated=number)
+        return case.finding(REPRODUCED, f"By the words it {_so(claimed)}: {same[0].words}.", simulated=number)
     if same:
         words = next(one.words for one in answer.corners if one.value != claimed)
         reason = f"Yes and no: {same[0].words}; but {words}"
         return case.finding(UNDECIDABLE, reason + ".", simulated=number, missing=answer.missing)
     verdict = IMPOSSIBLE if claimed and misfit(case.bench, case.record) else OFF
-    return case.finding(verdict, f"{_capital(answer.corners[0].words)}.", simulated=number, explanation="does not fit")
+    return case.finding(
+        verdict, f"By the words it {_so(1 - claimed)}: {answer.corners[0].words}.", simulated=number, explanation="does not fit"
+    )
+
+
+def _so(value: float) -> str:
+    return "fits" if value else "does not fit"
 
 
 def _by_price(case: Case) -> Finding | None:
@@ -365,8 +392,14 @@ def _by_price(case: Case) -> Finding | None:
 def _undecided(case: Case, answer: Answer | None) -> Finding:
     lacking = LACKS.get(case.name)
     if lacking is None:
-        lacking = ", ".join(answer.missing) if answer is not None and answer.missing else "the figures that it follows from"
+        lacking = ", ".join(answer.missing) if answer is not None and answer.missing else lacks(case)
     return case.finding(UNDECIDABLE, f"Nothing here decides it; missing: {lacking}.", missing=(lacking,))
+
+
+def lacks(case: Case) -> str:
+    """Quantities that would decide a cell: those that the nearest equation lacks."""
+    options = missing_inputs(case.bench, case.record, case.name, case.kind)
+    return ", ".join(min(options, key=len)) if options else "figures that it follows from"
 
 
 def _log(value: float) -> float:

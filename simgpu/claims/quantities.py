@@ -134,7 +134,7 @@ def quantity_of(column: str) -> tuple[Quantity, float]:
     return known
 
 
-def show(value: float, quantity: Quantity) -> str:
+def show(value: float, quantity: Quantity, unit: str | None = None) -> str:
     """A value of SI as people print that quantity.
 
     >>> show(3.35e12, TABLE["memory_bandwidth"]), show(0.00086 / 1e6, TABLE["usd_per_token"])
@@ -142,9 +142,11 @@ def show(value: float, quantity: Quantity) -> str:
     """
     if quantity.dimension == "flag":
         return "yes" if value else "no"
-    if quantity.dimension == "time" and value == value and abs(value) < 1e4:
+    unit = quantity.unit if unit is None else unit
+    scale = UNITS[quantity.dimension].get(unit, 1.0)
+    if quantity.dimension == "time" and unit not in ("hours", "h", "days", "months") and value == value and abs(value) < 1e4:
         return format_si(value, "s")
-    text = f"{value / quantity.scale:.4g}"
+    text = f"{value / scale:.4g}"
     if "e+" in text:
-        text = f"{value / quantity.scale:.0f}"
-    return f"{text} {SHOWN.get(quantity.unit, quantity.unit)}".rstrip()
+        text = f"{value / scale:.0f}"
+    return f"{text} {SHOWN.get(unit, unit)}".rstrip()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from simgpu.catalog import Catalogue
+from simgpu.claims.quantities import HOUR
 from simgpu.hardware.spec import GPUSpec, LinkSpec, Peak
 
 SPARSE = 2.0
@@ -123,6 +124,19 @@ def _pcie(gpu: GPUSpec, catalogue: Catalogue) -> Iterator[Reading]:
     yield Reading("both directions", 2 * rate, False)
 
 
+def _per_link(gpu: GPUSpec, catalogue: Catalogue) -> Iterator[Reading]:
+    if gpu.nvlink is not None:
+        for one in _nvlink(gpu, catalogue):
+            yield Reading(one.convention, one.value / gpu.nvlink.lanes.si, one.usual)
+
+
+def _one_way(gpu: GPUSpec, catalogue: Catalogue) -> Iterator[Reading]:
+    """One direction of the fastest link to other GPUs."""
+    for one in _interconnect(gpu, catalogue):
+        if one.convention == "one direction":
+            yield Reading(one.convention, one.value)
+
+
 def _interconnect(gpu: GPUSpec, catalogue: Catalogue) -> Iterator[Reading]:
     for one in _nvlink(gpu, catalogue) if gpu.nvlink else _pcie(gpu, catalogue):
         yield Reading(one.convention, one.value, True)
@@ -150,7 +164,7 @@ def _price(gpu: GPUSpec) -> float | None:
 
 
 def _hourly(gpu: GPUSpec) -> float | None:
-    return gpu.price.cloud.si if gpu.price.cloud else None
+    return gpu.price.cloud.si / HOUR if gpu.price.cloud else None
 
 
 _READERS: Mapping[str, Reader] = {
@@ -176,6 +190,8 @@ _READERS: Mapping[str, Reader] = {
     "nvlink": _nvlink,
     "pcie": _pcie,
     "interconnect": _interconnect,
+    "per_link": _per_link,
+    "per_direction": _one_way,
     "mig_instances": _one(lambda gpu: float(max((one.instances for one in gpu.mig_profiles), default=0))),
     "ecc": _one(lambda gpu: float(bool(gpu.memory.ecc.value))),
     "fp8_support": _one(lambda gpu: float(any(peak.dtype == "fp8" for peak in gpu.peak))),

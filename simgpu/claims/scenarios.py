@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -16,16 +16,16 @@ Corner = Mapping[str, Any]
 OPEN: Mapping[str, Mapping[str, Sequence[Any]]] = {
     "decode": {"prompt": (128, 2048), "output": (256,), "runtime": ("vllm", "eager"), "precision": ("fp16", "int4")},
     "serving": {
-        "prompt": (128, 1024), "output": (256,), "users": (8, 32, 256), "runtime": ("vllm",), "precision": ("fp16", "int4"),
+        "prompt": (64, 1024), "output": (128, 512), "users": (16, 256), "runtime": ("vllm",), "precision": ("fp16", "int4"),
     },
-    "training": {"batch": (1, 4), "seq": (512, 2048), "framework": ("pytorch-eager",), "method": ("full",)},
+    "training": {"batch": (1, 4), "seq": (512, 2048), "framework": ("pytorch-eager",), "method": ("full",), "states": ("fp32", "bf16")},
     "image": {"batch": (1,), "precision": ("fp16",)},
     "kernel": {"precision": ("fp16",)},
     "collective": {},
     "memory": {"seq": (2048, 8192), "precision": ("fp16",)},
 }  # fmt: skip
 """What is tried where the words of a claim leave it open, by kind of run: from light to heavy use."""
-HARMLESS = ("output", "framework")
+HARMLESS = ("framework", "states")
 """What hardly moves the answer, and so is not reported as missing."""
 FAMILY = {
     "decode": "decode", "serving": "serving", "cost": "serving", "capacity_planning": "serving", "training": "training",
@@ -44,9 +44,14 @@ class Corners:
     missing: Sequence[str]
 
 
-def family_of(record: Record, kind: str) -> str:
-    """The kind of run behind a record: one user is a decode, several are a server."""
-    family = FAMILY[kind]
+IMAGES = ("images_per_s", "image_time", "batch_time")
+
+
+def family_of(record: Record, kind: str, name: str = "") -> str:
+    """The kind of run behind a quantity of a record: one batch is a decode, many users are a server."""
+    if name in IMAGES:
+        return "image"
+    family = "training" if record.words.get("method") else FAMILY[kind]
     if family == "serving" and record.known("users") is None:
         batch = record.known("batch")
         return "decode" if batch is not None else family
@@ -67,6 +72,8 @@ def corners(record: Record, family: str) -> Corners:
     if family == "decode":
         axes["batch"] = (1,)
     missing = [key for key in axes if key not in said and key not in (*HARMLESS, "batch") and len(axes[key]) > 1]
+    if family == "training" and set(said.get("method", ())) <= {"lora", "qlora"} and said.get("method"):
+        axes["states"] = ("fp32",)  # those of adapters are small
     axes |= {key: tuple(options) for key, options in said.items()}
     names = list(axes)
     choices = [dict(zip(names, chosen, strict=True)) for chosen in product(*axes.values())]
@@ -119,6 +126,8 @@ def training(corner: Corner, where: str, count: int) -> dict[str, Any]:
     job: dict[str, Any] = {"kind": "training", "batch": int(corner["batch"]) * count, "tokens": int(corner["seq"])}
     if tune != "full":
         job |= {"finetune": tune, "rank": int(corner.get("rank", 16))}
+    if corner.get("states") == "bf16":  # pure 16 bits: the least that full training takes here
+        job |= {"states": "bf16", "master_weights": False}
     plan: dict[str, Any] = {"micro_batch": int(corner["batch"]), "recompute": "full"}
     if count > 1:
         plan |= {"dp": count, "zero": 3}
@@ -130,10 +139,13 @@ def training(corner: Corner, where: str, count: int) -> dict[str, Any]:
 def network(record: Record, corner: Corner) -> dict[str, Any]:
     """A batch of images."""
     words = {**{key: options[0] for key, options in record.words.items()}, **corner}
-    steps = record.known("steps")
     job: dict[str, Any] = {"kind": "network", "batch": int(words.get("batch", 1))}
-    if steps is not None:
+    if "steps" in words:
+        job["steps"] = int(words["steps"])
+    elif (steps := record.known("steps")) is not None:
         job["steps"] = int(steps.value)
+    if words.get("method") == "pretraining":
+        job["mode"] = "training"
     return {"model": words["model"], "cluster": words["gpu"], "dtype": words.get("precision", "fp16"), "workload": job}
 
 
@@ -150,6 +162,11 @@ def collective(corner: Corner, where: str, gpus: int) -> dict[str, Any]:
     return {"cluster": where, "dtype": "fp16", "plan": {"tp": gpus}, "workload": {"kind": "operators", "operators": [op]}}
 
 
+def layers_or_tensors(corner: Corner, count: int) -> dict[str, Any]:
+    """How serving splits a model over GPUs: llama.cpp by layers, the others by tensors."""
+    return {} if count == 1 else {"pp": count} if corner.get("runtime") == "llama.cpp" else {"tp": count}
+
+
 def split_product(corner: Corner, where: str, gpus: int) -> dict[str, Any]:
     """A product split over GPUs, and the all-reduce of its output."""
     gemm = {"op": "matmul", "name": "gemm", "m": int(corner["m"]), "n": int(corner["n"]), "k": int(corner["k"]), "split": "k"}
@@ -157,8 +174,3 @@ def split_product(corner: Corner, where: str, gpus: int) -> dict[str, Any]:
     return {"cluster": where, "dtype": corner["precision"], "plan": {"tp": gpus},
             "workload": {"kind": "operators", "operators": [gemm, total]}}  # fmt: skip
 
-
-def batches(record: Record) -> Iterator[int]:
-    """Batch sizes that the words allow."""
-    options = record.inputs.get("batch", ())
-    yield from (int(one.value) for one in options) if options else (1,)

@@ -56,7 +56,7 @@ def simulated(bench: Bench, record: Record, name: str, kind: str) -> Answer | No
     """The simulator's answer for a quantity of a record; None where nothing is simulated for such a quantity."""
     if name in _SPECIAL:
         return _SPECIAL[name](bench, record, kind)
-    family = family_of(record, kind)
+    family = family_of(record, kind, name)
     maker = _MAKERS.get((name, family))
     if maker is None:
         return None
@@ -85,7 +85,7 @@ _NEEDS = {
     "kernel": ("gpu",), "collective": ("gpu", "payload"), "memory": ("model", "gpu"),
 }  # fmt: skip
 """What a run cannot do without."""
-SAID = ("model", "gpu", "cluster", "gpus", "framework", "m", "n", "k", "payload", "output")
+SAID = ("model", "gpu", "cluster", "gpus", "framework", "rank", "interconnect", "m", "n", "k", "payload", "output")
 
 
 def _words(corner: Corner, record: Record) -> str:
@@ -117,9 +117,8 @@ def _fit_or_say(row: Mapping[str, Any]) -> None:
 
 def _decoded(column: str) -> Maker:
     def made(bench: Bench, record: Record, corner: Corner, where: str, count: int) -> Simulated:
-        row = bench.run(make.inference(corner, where, {"tp": count} if count > 1 else {}))
-        if not record.words.get("offload"):
-            _fit_or_say(row)
+        row = bench.run(make.inference(corner, where, make.layers_or_tensors(corner, count)))
+        _fit_or_say(row)
         return _column(row, column, _words(corner, record))
 
     return made
@@ -127,7 +126,7 @@ def _decoded(column: str) -> Maker:
 
 def _served(column: str) -> Maker:
     def made(bench: Bench, record: Record, corner: Corner, where: str, count: int) -> Simulated:
-        row = bench.run(make.serving(corner, where, {"tp": count} if count > 1 else {}))
+        row = bench.run(make.serving(corner, where, make.layers_or_tensors(corner, count)))
         _fit_or_say(row)
         return _column(row, column, _words(corner, record))
 
