@@ -8,11 +8,12 @@ from simgpu.claims import scenarios as make
 from simgpu.claims.bench import Bench
 from simgpu.claims.entry import Record
 from simgpu.claims.facts import gpu_of, precisions_of, transformer
-from simgpu.claims.scenarios import corners, place
+from simgpu.claims.printed import Printed
+from simgpu.claims.scenarios import OPEN, corners, place
 from simgpu.claims.simulated import Answer, Simulated
 from simgpu.errors import InputError
 
-SPAN = (0.3e9, 200e9)
+SPAN = (0.3e9, 500e9)
 """Parameters of the models that are tried."""
 
 
@@ -52,7 +53,8 @@ def _trained_fits(bench: Bench, record: Record) -> Answer:
             refused = error.problem
             continue
         held = float(bool(row["memory_fits"]))
-        words = f"batch {corner['batch']:g}, {corner['seq']:g} tokens: {row['memory_bytes_per_gpu'] / 1e9:.4g} GB"
+        words = f"batch {corner['batch']:g}, {corner['seq']:g} tokens, states in {corner['states']}: "
+        words += f"{row['memory_bytes_per_gpu'] / 1e9:.4g} GB"
         found.append(Simulated(held, held, held, words))
     return Answer(tuple(found), asked.missing, refused)
 
@@ -88,7 +90,15 @@ def _limit(
 
     def held(name: str) -> bool:
         words = {**record.words, "model": (name,)}
-        answer = fits(bench, Record(record.row, record.label, words, record.inputs, {}), kind)
+        inputs = dict(record.inputs)
+        if record.words.get("method"):  # use grows with all of them: one corner is the heaviest, one the lightest
+            light = whole is any
+            words["states"] = ("bf16",) if light and record.word("method") in ("full", "pretraining") else ("fp32",)
+            for key in ("batch", "seq"):
+                options = [one.value for one in inputs.get(key, ())] or OPEN["training"][key]
+                value = float(min(options) if light else max(options))
+                inputs[key] = (Printed(f"{value:g}", value, value, value),)
+        answer = fits(bench, Record(record.row, record.label, words, inputs, {}), kind)
         return bool(answer.corners) and whole([bool(corner.value) for corner in answer.corners])
 
     low, high = 0, len(models)  # models[:low] fit, models[high:] do not

@@ -14,6 +14,7 @@ from simgpu.claims.decisions import decided
 from simgpu.claims.entry import Cell, Entry, Record, entry_of, files_of, read_entries
 from simgpu.claims.finding import REPRODUCED, VERDICTS, Checked
 from simgpu.claims.judge import Case, judged
+from simgpu.claims.relations import RELATIONS
 from simgpu.documents import Document
 from simgpu.tabular import Tabular
 
@@ -88,8 +89,16 @@ def checked(bench: Bench, entry: Entry) -> Checked:
 def _cases(bench: Bench, entry: Entry) -> Iterator[Case]:
     for record in entry.records:
         for cell in record.cells.values():
-            if cell.quantity.role != "input":
+            if cell.quantity.role != "input" and not _is_condition(entry, record, cell):
                 yield Case(bench, entry, record, cell, _beside(entry, record, cell))
+
+
+def _is_condition(entry: Entry, record: Record, cell: Cell) -> bool:
+    """True for a price that another figure of its row is computed from: that figure is the claim."""
+    if cell.quantity.role != "price" or entry.fields.kind == "spec":
+        return False
+    others = {name for one in entry.records if one.row == record.row for name in one.cells}
+    return any(relation.target in others and cell.quantity.name in relation.inputs for relation in RELATIONS.values())
 
 
 def _beside(entry: Entry, record: Record, cell: Cell) -> list[tuple[Record, Cell]]:

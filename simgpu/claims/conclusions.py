@@ -46,7 +46,8 @@ def compared(bench: Bench, entry: Entry, one: Compared) -> tuple[Finding | None,
     corrected = _ratio_of([_corrected(bench, entry, record, name) for record in pair])
     answers = [_simulated(bench, entry, record, name) for record in pair]
     model = _ratio_of_answers(answers)
-    finding = None if claimed is None else _finding(entry, one, claimed, printed_ratio, corrected, model)
+    arithmetic = any(record is not None and _own(bench, entry, record, name) for record in pair)
+    finding = None if claimed is None else _finding(entry, one, claimed, (printed_ratio, corrected, arithmetic), model)
     return finding, _survival(entry, one, name, claimed, printed_ratio, corrected, model, _refusals(one, answers))
 
 
@@ -105,6 +106,10 @@ def _corrected(bench: Bench, entry: Entry, record: Record | None, name: str) -> 
     if usual:
         return Number(min(usual), math.sqrt(min(usual) * max(usual)), max(usual))
     return _printed(record, name)
+
+
+def _own(bench: Bench, entry: Entry, record: Record, name: str) -> bool:
+    return any(one.own for one in implied(bench, record, name, entry.fields.kind))
 
 
 def _simulated(bench: Bench, entry: Entry, record: Record | None, name: str) -> Answer | None:
@@ -202,9 +207,10 @@ def _span(model: Sequence[tuple[float, float]]) -> Number:
 
 
 def _finding(
-    entry: Entry, one: Compared, claimed: Printed, printed_ratio: Number | None, corrected: Number | None,
+    entry: Entry, one: Compared, claimed: Printed, ratios: tuple[Number | None, Number | None, bool],
     model: Sequence[tuple[float, float]],
 ) -> Finding:  # fmt: skip
+    printed_ratio, corrected, arithmetic = ratios
     span = _span(model) if model else None
     said = {"computed": printed_ratio or corrected, "simulated": span}
     text = Printed(one.figure.text if one.figure else "", claimed.low, claimed.value, claimed.high)
@@ -226,7 +232,8 @@ def _finding(
             )  # fmt: skip
         if corrected is not None and not meets(claimed, (corrected.low, corrected.high), BEYOND):
             return made(
-                APPLES, f"The columns give {printed_ratio.value:.3g}, but corrected cells give {corrected.value:.3g}.",
+                INCONSISTENT if arithmetic else APPLES,
+                f"The columns give {printed_ratio.value:.3g}, but corrected cells give {corrected.value:.3g}.",
                 factor=claimed.value / corrected.value,
             )  # fmt: skip
         return made(REPRODUCED, f"The two columns give {printed_ratio.value:.3g}.", factor=factor)

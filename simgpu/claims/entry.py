@@ -196,7 +196,7 @@ def _entry(data: Any, document: Document, path: tuple[Any, ...], catalogue: Cata
     fields = validate(EntryFields, data, lambda where, problem: document.error(problem, (*path, *where)))
     reader = _Reader(fields, document, path, catalogue)
     records, compared = reader.read()
-    if not records and not fields.rules:
+    if not records and not compared and not fields.rules:
         raise document.error("claims nothing; expected rows, values or rules", path)
     return Entry(fields, document, path, records, compared)
 
@@ -363,7 +363,8 @@ class _Reader:
                 continue
             quantity, scale = self._quantity(key, at)
             options = value if isinstance(value, list) else [value]
-            figures = [self._printed(one, quantity.exact or isinstance(value, list), at) for one in options]
+            setting = quantity.exact or quantity.role == "input"  # conditions are what was set
+            figures = [self._printed(one, setting, at) for one in options]
             found = tuple(one.scaled(scale) for one in figures if one is not None)
             if quantity.role == "input" and found:
                 inputs[quantity.name] = found

@@ -170,7 +170,7 @@ def _by_equation(case: Case, figures: Sequence[Implied]) -> Finding | None:
     number = Number.of(best.interval, best.relation.name)
     if _meets(case, best):
         return case.finding(
-            REPRODUCED, f"{best.relation.equation} gives {case.show(number.value)}.", computed=number,
+            REPRODUCED, f"{best.relation.equation} gives {_wide(case, number)}.", computed=number,
             factor=_ratio(case.cell.figure.value, number.value),
         )  # fmt: skip
     factor = _ratio(case.cell.figure.value, number.value)
@@ -185,6 +185,13 @@ def _by_equation(case: Case, figures: Sequence[Implied]) -> Finding | None:
         reason += f"; or {' or '.join(said[:3])}" if said else ""
     verdict = INCONSISTENT if best.own else OFF
     return case.finding(verdict, reason + ".", computed=number, factor=factor, explanation=words)
+
+
+def _wide(case: Case, number: Number) -> str:
+    """A computed figure; its ends where they are far apart."""
+    if number.low > 0 and number.high / number.low > 1 + BEYOND:
+        return case.span(number.low, number.high)
+    return case.show(number.value)
 
 
 def _meets(case: Case, one: Implied) -> bool:
@@ -322,6 +329,9 @@ def _by_simulation(case: Case, answer: Answer | None) -> Finding | None:
     if not answer.corners:
         refused = "does not fit" in answer.refused and case.cell.figure.value > 0
         reason = f"{_capital(answer.refused)}."
+        if refused and "precision" not in case.record.words:
+            missing = (*answer.missing, "precision")
+            return case.finding(UNDECIDABLE, f"{reason[:-1]} in 16 bits; narrower weights are not excluded.", missing=missing)
         verdict = OFF if refused else UNDECIDABLE
         return case.finding(verdict, reason, missing=answer.missing, explanation="does not fit" if refused else "")
     if case.cell.figure.flag is not None:
@@ -380,6 +390,8 @@ def _by_price(case: Case) -> Finding | None:
     known = next(iter(DATED[case.name](gpu, case.bench.catalogue)), None)
     if known is None:
         return case.finding(UNDECIDABLE, "Prices change: a date and a vendor would say which.", missing=("date", "vendor"))
+    gpus = case.record.known("gpus")
+    known = Reading(known.convention, known.value * (gpus.value if gpus is not None else 1.0))
     number = Number(known.value / MOVES, known.value, known.value * MOVES, "catalogue")
     factor = _ratio(case.cell.figure.value, known.value)
     if meets(case.cell.figure, (number.low, number.high), 0.0):

@@ -71,6 +71,8 @@ def corners(record: Record, family: str) -> Corners:
         axes["runtime"] = ("llama.cpp",)
     if family == "decode":
         axes["batch"] = (1,)
+        if not set(said.get("precision", ("fp16",))) & {"fp16", "bf16", "fp32"}:
+            axes["runtime"] = ("llama.cpp",) if axes["runtime"] == ("llama.cpp",) else ("vllm",)  # eager has 16 bits alone
     missing = [key for key in axes if key not in said and key not in (*HARMLESS, "batch") and len(axes[key]) > 1]
     if family == "training" and set(said.get("method", ())) <= {"lora", "qlora"} and said.get("method"):
         axes["states"] = ("fp32",)  # those of adapters are small
