@@ -1,4 +1,4 @@
-"""Bounds that no machine of the words passes: datasheet figures, and the fewest bytes and FLOPs that the words allow."""
+"""Bounds that no machine of the words passes: datasheet figures, and the fewest bytes and FLOPs the words allow."""
 
 from __future__ import annotations
 
@@ -61,9 +61,8 @@ def misfit(bench: Bench, record: Record) -> str:
     needed = least_weights(bench, model, precision)
     if needed <= room * (1 + SLACK):
         return ""
-    return (
-        f"does not fit: {needed / 1e9:.4g} GB of {precision} weights in {room / 1e9:.4g} GB of memory, {needed / room:.2g} times"
-    )
+    what = f"{needed / 1e9:.4g} GB of {precision} weights in {room / 1e9:.4g} GB of memory"
+    return f"does not fit: {what}, {needed / room:.2g} times"
 
 
 def _tokens(bench: Bench, record: Record, kind: str) -> Iterator[Bound]:
@@ -76,7 +75,10 @@ def _tokens(bench: Bench, record: Record, kind: str) -> Iterator[Bound]:
         methods = record.words.get("method", ("lora",))
         flop = min(TRAINED.get(one, 4.0) for one in methods) * config.active_parameters
         peak = max(peak_of(gpu, one) for one in precisions_of(record))
-        yield Bound(count * peak / flop, f"{flop / config.active_parameters:.0f} FLOPs a parameter and token at the datasheet peak")
+        yield Bound(
+            count * peak / flop,
+            f"{flop / config.active_parameters:.0f} FLOPs a parameter and token at the datasheet peak",
+        )
         return
     yield from _served(bench, record, kind, gpu, model, count)
 
@@ -110,7 +112,9 @@ def _per_user(bench: Bench, record: Record, kind: str) -> Iterator[Bound]:
     gpu, model = gpu_of(bench.catalogue, record), record.word("model")
     if gpu is not None and model is not None and transformer(bench.catalogue, model):
         read = min(least_read(bench, model, one) for one in precisions_of(record))
-        yield Bound(gpus_of(record) * gpu.memory.bandwidth.si / read, "memory bandwidth over the weights that each step reads")
+        yield Bound(
+            gpus_of(record) * gpu.memory.bandwidth.si / read, "memory bandwidth over the weights that each step reads"
+        )
 
 
 def _tpot(bench: Bench, record: Record, kind: str) -> Iterator[Bound]:
@@ -131,7 +135,10 @@ def _achieved(bench: Bench, record: Record, kind: str) -> Iterator[Bound]:
         each = min(BYTES.get(one, 2.0) for one in options)
         moved = each * (m * k + k * n + m * n)
         if moved > gpu.memory.l2_cache.si:  # what stays in the cache between repetitions has no such bound
-            yield Bound(2 * m * n * k / moved * gpu.memory.bandwidth.si, "memory bandwidth times FLOPs over bytes of the operands")
+            yield Bound(
+                2 * m * n * k / moved * gpu.memory.bandwidth.si,
+                "memory bandwidth times FLOPs over bytes of the operands",
+            )
 
 
 def _product_time(bench: Bench, record: Record, kind: str) -> Iterator[Bound]:
@@ -151,12 +158,18 @@ def _part_time(bench: Bench, record: Record, kind: str) -> Iterator[Bound]:
 def _transfer(bench: Bench, record: Record, kind: str) -> Iterator[Bound]:
     gpu, payload = gpu_of(bench.catalogue, record), record.known("payload")
     count = gpus_of(record)
-    if gpu is None or payload is None or count < 2 or (kind != "tp_scaling" and kind != "collective"):
+    if gpu is None or payload is None or count < 2 or kind not in ("tp_scaling", "collective"):
         return
-    rates = [one.value for one in readings(bench.catalogue, gpu.name, "interconnect") if one.convention == "one direction"]
+    rates = [
+        one.value for one in readings(bench.catalogue, gpu.name, "interconnect") if one.convention == "one direction"
+    ]
     least = 2 * (count - 1) / count * payload.low
     if rates and record.words.get("interconnect", ("own",)) != ("pcie",):
-        yield Bound(least / max(rates), f"{least / 1e6:.4g} MB that each GPU must receive, at the link's rate of one direction", least=True)
+        yield Bound(
+            least / max(rates),
+            f"{least / 1e6:.4g} MB that each GPU must receive, at the link's rate of one direction",
+            least=True,
+        )
 
 
 def _images(bench: Bench, record: Record, kind: str) -> Iterator[Bound]:
@@ -174,7 +187,9 @@ def _images(bench: Bench, record: Record, kind: str) -> Iterator[Bound]:
     flop = row.get("flop")
     if flop:
         options = record.words.get("precision", ("fp16", "fp8", "int8"))
-        yield Bound(max(peak_of(gpu, one) for one in options) / flop, f"{flop / 1e12:.4g} TFLOP an image at the datasheet peak")
+        yield Bound(
+            max(peak_of(gpu, one) for one in options) / flop, f"{flop / 1e12:.4g} TFLOP an image at the datasheet peak"
+        )
 
 
 def _image_time(bench: Bench, record: Record, kind: str) -> Iterator[Bound]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from simgpu.claims import scenarios as make
+from simgpu.claims.answers import Answer, Simulated
 from simgpu.claims.bench import Bench
 from simgpu.claims.entry import Record
 from simgpu.claims.facts import gpu_of, precisions_of, transformer
 from simgpu.claims.printed import Printed
 from simgpu.claims.scenarios import OPEN, corners, place
-from simgpu.claims.simulated import Answer, Simulated
 from simgpu.errors import InputError
 
 SPAN = (0.3e9, 500e9)
@@ -36,7 +36,9 @@ def fits(bench: Bench, record: Record, kind: str) -> Answer:
             words = f"{precision}, context {context:,}: {needed / 1e9:.4g} GB needed, {room / 1e9:.4g} GB usable"
             if gpus is not None and gpus.value > 1:
                 fewest = int(row["smallest_gpus"])
-                words = f"{precision}, context {context:,}: " + (f"{fewest} GPUs hold it" if fewest else "32 GPUs do not hold it")
+                words = f"{precision}, context {context:,}: " + (
+                    f"{fewest} GPUs hold it" if fewest else "32 GPUs do not hold it"
+                )
             found.append(Simulated(float(held), float(held), float(held), words))
     return Answer(tuple(found), () if seq else ("context",))
 
@@ -64,7 +66,14 @@ def ladder(bench: Bench) -> Sequence[tuple[float, str]]:
     found = []
     for name in bench.catalogue.names("models"):
         config = transformer(bench.catalogue, name)
-        if config is None or config.experts > 1 or config.state or config.vision or not config.lm_head or config.kv_rank:
+        if (
+            config is None
+            or config.experts > 1
+            or config.state
+            or config.vision
+            or not config.lm_head
+            or config.kv_rank
+        ):
             continue
         if config.gated and SPAN[0] <= config.parameters <= SPAN[1]:
             found.append((float(config.parameters), name))

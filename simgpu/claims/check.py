@@ -9,11 +9,13 @@ from typing import Any
 
 from simgpu.catalog import Catalogue
 from simgpu.claims.bench import Bench
+from simgpu.claims.case import Case
 from simgpu.claims.conclusions import compared
 from simgpu.claims.decisions import decided
-from simgpu.claims.entry import Cell, Entry, Record, entry_of, files_of, read_entries
+from simgpu.claims.entry import Cell, Entry, Record
 from simgpu.claims.finding import REPRODUCED, VERDICTS, Checked
-from simgpu.claims.judge import Case, judged
+from simgpu.claims.judge import judged
+from simgpu.claims.reading import entry_of, files_of, read_entries
 from simgpu.claims.relations import RELATIONS
 from simgpu.documents import Document
 from simgpu.tabular import Tabular

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import NormalDist
 
+from simgpu.claims.answers import Answer, Simulated
 from simgpu.claims.bench import Bench
+from simgpu.claims.case import BEYOND
 from simgpu.claims.conventions import explained
 from simgpu.claims.entry import Compared, Entry, Record, subjects
 from simgpu.claims.evidence import CONSTANTS, implied, meets, readings_of
@@ -26,11 +28,11 @@ from simgpu.claims.finding import (
     Number,
     Survival,
 )
-from simgpu.claims.judge import BEYOND, SERVED
+from simgpu.claims.judge import SERVED
 from simgpu.claims.printed import Printed
 from simgpu.claims.quantities import TABLE, Quantity
 from simgpu.claims.relations import RELATIONS
-from simgpu.claims.simulated import Answer, Simulated, simulated
+from simgpu.claims.simulated import simulated
 
 RATIO = Quantity("ratio", "number", "", "derived", (), "one column over another")
 Z = 1.2816
@@ -156,7 +158,7 @@ def _through(bench: Bench, record: Record, name: str, kind: str, driver: str, co
 
 def _ratio_of(pair: Sequence[Number | None]) -> Number | None:
     first, second = pair
-    if first is None or second is None or second.low <= 0 or first.high == math.inf or second.high == math.inf:
+    if first is None or second is None or second.low <= 0 or math.inf in (first.high, second.high):
         return None
     return Number(first.low / second.high, first.value / second.value, first.high / second.low)
 
@@ -260,7 +262,9 @@ def _survival(
         middle = claimed.value if claimed is not None else printed_ratio.value if printed_ratio else 1.0
         above = middle >= 1
     words = TABLE[name].meaning if name in TABLE else name
-    claim = f"{one.winner or (one.first if above else one.second)} wins" if one.winner else f"{one.first} over {one.second}"
+    claim = (
+        f"{one.winner or (one.first if above else one.second)} wins" if one.winner else f"{one.first} over {one.second}"
+    )
     by = f" by {one.figure.text}" if one.figure is not None else ""
     span = _span(model) if model else None
     return Survival(

@@ -66,7 +66,9 @@ def explained(ratio: float, dimension: str) -> str:
     pairs = [pair for pair in combinations(large, 2) if _near(size, pair[0].factor * pair[1].factor)]
     if not pairs:
         return ""
-    first, second = min(pairs, key=lambda pair: (abs(size / (pair[0].factor * pair[1].factor) - 1) > 0.02, known.index(pair[0])))
+    first, second = min(
+        pairs, key=lambda pair: (abs(size / (pair[0].factor * pair[1].factor) - 1) > 0.02, known.index(pair[0]))
+    )
     return f"{first.words}; and {second.words}"
 
 

@@ -1,8 +1,8 @@
 """Decision rules over a grid of scenarios: the share on which a rule holds, and where it does not.
 
-A rule says which GPU to take where a condition holds. On every scenario of the grid that meets the condition each GPU is
-simulated, and the cheapest per token (price over tokens per second), of those that hold the model, is the right choice;
-`fastest` instead of `cheapest` where the entry says so.
+A rule says which GPU to take where a condition holds. On every scenario of the grid that meets the condition each GPU
+is simulated, and the cheapest per token (price over tokens per second), of those that hold the model, is the right
+choice; with the axis `aim: [fastest]` the fastest is.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ def decided(bench: Bench, entry: Entry) -> list[RuleHeld]:
     points = [dict(zip(axes, chosen, strict=True)) for chosen in product(*axes.values())]
     for number, rule in enumerate(entry.fields.rules):
         _check(entry, rule, number, points[0], bench)
-    best = {n: _best(bench, point, [str(one) for one in grid["gpu"]], str(grid.get("aim", ["cheapest"])[0])) for n, point in enumerate(points)}
+    best = {
+        n: _best(bench, point, [str(one) for one in grid["gpu"]], str(grid.get("aim", ["cheapest"])[0]))
+        for n, point in enumerate(points)
+    }
     return [_rule(entry, rule, points, best, bench) for rule in entry.fields.rules]
 
 
@@ -58,12 +61,17 @@ def _names(bench: Bench, point: Mapping[str, Any]) -> dict[str, Any]:
     config = transformer(bench.catalogue, str(point["model"]))
     if config is None:
         raise ValueError(f"unknown model {point['model']}")
-    return {**point, "parameters_b": config.parameters / 1e9, "training": point["job"] == "training", "batch": point["users"]}
+    return {
+        **point,
+        "parameters_b": config.parameters / 1e9,
+        "training": point["job"] == "training",
+        "batch": point["users"],
+    }
 
 
 _ALLOWED = (
-    ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.Compare, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq,
-    ast.NotEq, ast.Name, ast.Load, ast.Constant,
+    ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.Compare, ast.Lt, ast.LtE, ast.Gt, ast.GtE,
+    ast.Eq, ast.NotEq, ast.Name, ast.Load, ast.Constant,
 )  # fmt: skip
 
 
@@ -120,7 +128,12 @@ def _best(bench: Bench, point: Mapping[str, Any], gpus: list[str], aim: str) -> 
         return "neither", "none can run it"
     best = max(scores, key=lambda name: scores[name])
     others = [scores[best] / value for name, value in scores.items() if name != best]
-    return best, f"{best} {min(others):.2g} times {'cheaper a token' if aim == 'cheapest' else 'faster'}" if others else f"{best} alone can"
+    return (
+        best,
+        f"{best} {min(others):.2g} times {'cheaper a token' if aim == 'cheapest' else 'faster'}"
+        if others
+        else f"{best} alone can",
+    )
 
 
 def _rate(bench: Bench, point: Mapping[str, Any], gpu: str) -> float:

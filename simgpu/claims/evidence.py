@@ -74,7 +74,11 @@ def _close(known: dict[str, Interval], own: set[str], name: str, kind: str, reco
 
 def _solved(known: Mapping[str, Interval], own: set[str], name: str, kind: str) -> Iterator[Implied]:
     for relation in RELATIONS.values():
-        if relation.target == name and set(relation.inputs) <= set(known) and (not relation.kinds or kind in relation.kinds):
+        if (
+            relation.target == name
+            and set(relation.inputs) <= set(known)
+            and (not relation.kinds or kind in relation.kinds)
+        ):
             yield Implied(
                 relation, relation.solved(name, known), set(relation.inputs) <= own,
                 {one: known[one] for one in relation.inputs},
@@ -96,7 +100,7 @@ def _of_kind(kind: str, record: Record) -> Iterator[Relation]:
             yield relation
 
 
-def alternatives(bench: Bench, record: Record, found: Implied, target: Cell) -> dict[str, Interval]:
+def alternatives(record: Record, found: Implied, target: Cell) -> dict[str, Interval]:
     """What each printed figure of an equation would have to be, the others as printed."""
     known: dict[str, Interval] = {**found.given, target.quantity.name: (target.figure.low, target.figure.high)}
     made = {}
@@ -115,7 +119,9 @@ def readings_of(catalogue: Catalogue, entry: Entry, record: Record, name: str) -
     if gpu is None:
         return ()
     profile = record.word("profile")
-    found = slice_readings(catalogue, gpu.name, profile).get(name, ()) if profile else readings(catalogue, gpu.name, name)
+    found = (
+        slice_readings(catalogue, gpu.name, profile).get(name, ()) if profile else readings(catalogue, gpu.name, name)
+    )
     label = record.word("convention") or _label(entry, name)
     if label is None:
         return found
@@ -137,7 +143,11 @@ def cited(entry: Entry, record: Record, name: str) -> tuple[Printed, str] | None
     for one in entry.fields.cited:
         quantity, scale = quantity_of(one.quantity)
         figure = printed(one.value)
-        if quantity.name == name and figure is not None and all(_agrees(record, key, value) for key, value in one.where.items()):
+        if (
+            quantity.name == name
+            and figure is not None
+            and all(_agrees(record, key, value) for key, value in one.where.items())
+        ):
             return figure.scaled(scale), one.source
     return None
 

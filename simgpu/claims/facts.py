@@ -77,7 +77,11 @@ def facts(bench: Bench, record: Record) -> dict[str, Interval]:
     if config is not None:
         found["parameters"] = (float(config.parameters), float(config.parameters))
         if not config.kv_rank and config.state is None and not config.borrowed_kv:
-            for name, value in (("layers", config.layers), ("kv_heads", config.kv_heads), ("head_dim", config.head_dim)):
+            for name, value in (
+                ("layers", config.layers),
+                ("kv_heads", config.kv_heads),
+                ("head_dim", config.head_dim),
+            ):
                 found[name] = (float(value), float(value))
     precision = record.word("precision")
     if precision in BYTES:

@@ -17,6 +17,10 @@ VERDICTS = (IMPOSSIBLE, INCONSISTENT, APPLES, OFF, UNDECIDABLE, PLAUSIBLE, REPRO
 FALSE = (IMPOSSIBLE, INCONSISTENT, APPLES, OFF)
 """Verdicts that something is wrong."""
 
+COLOURS = {"impossible": "#b30000", "inconsistent": "#D55E00", "apples to oranges": "#CC79A7", "off": "#E69F00",
+           "undecidable": "#777777", "plausible": "#0072B2", "reproduced": "#009E73"}  # fmt: skip
+"""Colour of a verdict, on pages and in pictures."""
+
 
 @dataclass(frozen=True)
 class Number:

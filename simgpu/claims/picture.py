@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from simgpu.claims.check import Claims
-from simgpu.claims.finding import VERDICTS, Finding
-from simgpu.claims.summary import COLOURS
+from simgpu.claims.finding import COLOURS, VERDICTS, Finding
 from simgpu.render.style import FAINT, INK, MARKERS, style
 from simgpu.render.text import heading, legend_below
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LIMITS = (1e-3, 1e3)
@@ -57,7 +57,8 @@ def claims_figure(claims: Claims) -> Figure:
             mine = [place for (one, _), place in zip(points, places, strict=True) if one.verdict == verdict]
             if mine:
                 panel.plot([x for x, _ in mine], [y for _, y in mine], ls="none", marker=MARKERS[number % len(MARKERS)],
-                           ms=8, mec="white", mew=0.7, color=COLOURS[verdict], label=f"{verdict} ({len(mine)})")  # fmt: skip
+                           ms=8, mec="white", mew=0.7, color=COLOURS[verdict],
+                           label=f"{verdict} ({len(mine)})")  # fmt: skip
         _name(panel, points, places)
         panel.set_yscale("log")
         lows, highs = min(y for _, y in places), max(y for _, y in places)
@@ -72,8 +73,9 @@ def claims_figure(claims: Claims) -> Figure:
         handles, labels = panel.get_legend_handles_labels()
         legend_below(figure, handles, labels)
         within = sum(1 / 1.1 <= factor <= 1.1 for _, factor in points)
-        heading(figure, f"{len(claims.entries)} published claims" if len(claims.entries) > 1 else claims.entries[0].title,
-                f"{len(points)} figures that have a counterpart, {within} within 10 %")  # fmt: skip
+        several = f"{len(claims.entries)} published claims"
+        title = several if len(claims.entries) > 1 else claims.entries[0].title
+        heading(figure, title, f"{len(points)} figures that have a counterpart, {within} within 10 %")
     return figure
 
 
@@ -89,7 +91,7 @@ def _places(points: Sequence[tuple[Finding, float]], kinds: Sequence[str]) -> li
     return places
 
 
-def _name(panel: object, points: Sequence[tuple[Finding, float]], places: Sequence[tuple[float, float]]) -> None:
+def _name(panel: Axes, points: Sequence[tuple[Finding, float]], places: Sequence[tuple[float, float]]) -> None:
     from math import log
 
     order = sorted(range(len(points)), key=lambda n: -abs(log(points[n][1])))
@@ -99,4 +101,6 @@ def _name(panel: object, points: Sequence[tuple[Finding, float]], places: Sequen
         if len(named) >= NAMED or abs(log(points[n][1])) < log(1.5) or one.entry in named:
             continue
         named.add(one.entry)
-        panel.annotate(one.entry, (x, y), xytext=(6, 4 if y > 1 else -10), textcoords="offset points", fontsize=8.5, color=INK)  # type: ignore[attr-defined]
+        panel.annotate(
+            one.entry, (x, y), xytext=(6, 4 if y > 1 else -10), textcoords="offset points", fontsize=8.5, color=INK
+        )

@@ -48,9 +48,11 @@ UNITS: Mapping[str, Mapping[str, float]] = {
 """SI value of one unit, by dimension and by the end of a column's name."""
 
 SHOWN = {
-    "gb": "GB", "gib": "GiB", "mb": "MB", "bytes": "B", "gb_per_s": "GB/s", "tflops": "TFLOPS", "tops": "TOPS", "w": "W",
+    "gb": "GB", "gib": "GiB", "mb": "MB", "bytes": "B", "gb_per_s": "GB/s", "tflops": "TFLOPS", "tops": "TOPS",
+    "w": "W",
     "mhz": "MHz", "usd": "USD", "usd_per_h": "USD/h", "usd_per_m": "USD/M", "tokens_per_s": "tokens/s", "percent": "%",
-    "usd_per_year": "USD/year", "usd_per_day": "USD/day", "usd_per_month": "USD/month", "b": "B parameters", "bit": "bit",
+    "usd_per_year": "USD/year", "usd_per_day": "USD/day", "usd_per_month": "USD/month", "b": "B parameters",
+    "bit": "bit",
     "usd_per_1k": "USD per 1,000", "per_s": "/s", "per_min": "/min", "flop_per_byte": "FLOP/B", "hours": "h",
     "gb_per_s_per_gb": "GB/s/GB", "tflops_per_w": "TFLOPS/W", "tokens_per_s_per_usd": "tokens/s per USD/h",
     "fraction": "", "per_gb_year": "/GB/year", "per_gb_month": "/GB/month", "per_gpu_year": "/GPU-year",
@@ -144,7 +146,12 @@ def show(value: float, quantity: Quantity, unit: str | None = None) -> str:
         return "yes" if value else "no"
     unit = quantity.unit if unit is None else unit
     scale = UNITS[quantity.dimension].get(unit, 1.0)
-    if quantity.dimension == "time" and unit not in ("hours", "h", "days", "months") and value == value and abs(value) < 1e4:
+    if (
+        quantity.dimension == "time"
+        and unit not in ("hours", "h", "days", "months")
+        and value == value
+        and abs(value) < 1e4
+    ):
         return format_si(value, "s")
     text = f"{value / scale:.4g}"
     if "e+" in text:

@@ -30,8 +30,8 @@ class Reading:
 def readings(catalogue: Catalogue, gpu: str, quantity: str) -> Sequence[Reading]:
     """Every reading of a quantity of a GPU; none where the catalogue does not say.
 
-    >>> [one.convention for one in readings(Catalogue(), "rtx-4090", "fp16_tensor") if abs(one.value / 330e12 - 1) < 0.02]
-    ['with sparsity, sums in fp32', 'dense, sums in fp16']
+    >>> [one.convention for one in readings(Catalogue(), "rtx-4090", "pcie")]
+    ['one direction', 'both directions']
     """
     made = _READERS.get(quantity)
     if made is None:
@@ -159,6 +159,14 @@ def _ridge(gpu: GPUSpec, catalogue: Catalogue) -> Iterator[Reading]:
         yield Reading(one.convention, one.value / gpu.memory.bandwidth.si, one.usual)
 
 
+def _bus(gpu: GPUSpec) -> float | None:
+    return gpu.memory.bus_width.si if gpu.memory.bus_width else None
+
+
+def _base(gpu: GPUSpec) -> float | None:
+    return gpu.compute.base_clock.si if gpu.compute.base_clock else None
+
+
 def _price(gpu: GPUSpec) -> float | None:
     return gpu.price.purchase.si if gpu.price.purchase else None
 
@@ -170,13 +178,13 @@ def _hourly(gpu: GPUSpec) -> float | None:
 _READERS: Mapping[str, Reader] = {
     "memory": _memory,
     "memory_bandwidth": _one(lambda gpu: gpu.memory.bandwidth.si),
-    "memory_bus": _one(lambda gpu: gpu.memory.bus_width and gpu.memory.bus_width.si),
+    "memory_bus": _one(_bus),
     "l2": _l2,
     "cuda_cores": _one(_cores),
     "tensor_cores": _one(_tensor_cores),
     "sms": _one(lambda gpu: gpu.compute.sm_count.si),
     "boost": _one(lambda gpu: gpu.compute.boost_clock.si),
-    "base": _one(lambda gpu: gpu.compute.base_clock and gpu.compute.base_clock.si),
+    "base": _one(_base),
     "fp16_tensor": _tensor("fp16", shader="fp16"),
     "bf16_tensor": _tensor("bf16", shader="fp16"),
     "fp8_tensor": _tensor("fp8"),

@@ -60,7 +60,9 @@ class Relation:
 def _read() -> dict[str, Relation]:
     with Path(__file__).with_name("relations.csv").open(encoding="utf-8", newline="") as stream:
         made = {
-            row["name"]: Relation(row["name"], row["equation"], tuple(filter(None, row["kinds"].split("|"))), row["meaning"])
+            row["name"]: Relation(
+                row["name"], row["equation"], tuple(filter(None, row["kinds"].split("|"))), row["meaning"]
+            )
             for row in csv.DictReader(stream)
         }  # fmt: skip
     return {name: one for name, one in made.items() if {one.target, *one.inputs} <= set(TABLE)}

@@ -16,9 +16,13 @@ Corner = Mapping[str, Any]
 OPEN: Mapping[str, Mapping[str, Sequence[Any]]] = {
     "decode": {"prompt": (128, 2048), "output": (256,), "runtime": ("vllm", "eager"), "precision": ("fp16", "int4")},
     "serving": {
-        "prompt": (64, 1024), "output": (128, 512), "users": (16, 256), "runtime": ("vllm",), "precision": ("fp16", "int4"),
+        "prompt": (64, 1024), "output": (128, 512), "users": (16, 256), "runtime": ("vllm",),
+        "precision": ("fp16", "int4"),
     },
-    "training": {"batch": (1, 4), "seq": (512, 2048), "framework": ("pytorch-eager",), "method": ("full",), "states": ("fp32", "bf16")},
+    "training": {
+        "batch": (1, 4), "seq": (512, 2048), "framework": ("pytorch-eager",), "method": ("full",),
+        "states": ("fp32", "bf16"),
+    },
     "image": {"batch": (1,), "precision": ("fp16",)},
     "kernel": {"precision": ("fp16",)},
     "collective": {},
@@ -58,24 +62,34 @@ def family_of(record: Record, kind: str, name: str = "") -> str:
     return family
 
 
-def corners(record: Record, family: str) -> Corners:
-    """The corners of a record for a kind of run."""
-    said: dict[str, Sequence[Any]] = {key: options for key, options in record.words.items()}
-    for name, options in record.inputs.items():
-        said[name] = [one.value for one in options]
-    for name, cell in {**record.shared, **record.cells}.items():
+PER_GPU = ("achieved", "mfu", "tokens_per_s_per_gpu")
+"""Quantities of one GPU of however many."""
+TRAINED_ON = (1, 8, 64)
+"""Numbers of GPUs that a figure of one of them may be from, where the words do not say."""
+
+
+def corners(record: Record, family: str, name: str = "") -> Corners:
+    """The corners of a record for a kind of run, behind a quantity of it."""
+    said: dict[str, Sequence[Any]] = dict(record.words)
+    for key, figures in record.inputs.items():
+        said[key] = [one.value for one in figures]
+    for key, cell in {**record.shared, **record.cells}.items():
         if cell.quantity.role == "input":
-            said[name] = [cell.figure.value]
+            said[key] = [cell.figure.value]
     axes = dict(OPEN[family])
     if family == "decode" and any(is_gguf(one) for one in said.get("precision", ())):
         axes["runtime"] = ("llama.cpp",)
     if family == "decode":
         axes["batch"] = (1,)
         if not set(said.get("precision", ("fp16",))) & {"fp16", "bf16", "fp32"}:
-            axes["runtime"] = ("llama.cpp",) if axes["runtime"] == ("llama.cpp",) else ("vllm",)  # eager has 16 bits alone
+            axes["runtime"] = (
+                ("llama.cpp",) if axes["runtime"] == ("llama.cpp",) else ("vllm",)
+            )  # eager has 16 bits alone
     missing = [key for key in axes if key not in said and key not in (*HARMLESS, "batch") and len(axes[key]) > 1]
     if family == "training" and set(said.get("method", ())) <= {"lora", "qlora"} and said.get("method"):
         axes["states"] = ("fp32",)  # those of adapters are small
+    if family == "training" and name in PER_GPU and "cluster" not in said:
+        axes["gpus"] = TRAINED_ON
     axes |= {key: tuple(options) for key, options in said.items()}
     names = list(axes)
     choices = [dict(zip(names, chosen, strict=True)) for chosen in product(*axes.values())]
@@ -90,7 +104,8 @@ def place(catalogue: Catalogue, corner: Corner) -> str | None:
     if gpu is None or count == 1:
         return None if gpu is None else str(gpu)
     pcie = corner.get("interconnect") == "pcie"
-    nodes = [(catalogue.cluster(name), name) for name in catalogue.names("nodes")]
+    kinds = ("nodes", "clusters")
+    nodes = [(catalogue.cluster(name), name) for kind in kinds for name in catalogue.names(kind)]
     fits = [(one, name) for one, name in nodes if one.gpu.name == gpu and one.gpu_count >= count]
     fits = [(one, name) for one, name in fits if not pcie or one.node.nvlink is None] or fits
     linked = [(one, name) for one, name in fits if pcie or one.node.nvlink is not None] or fits
@@ -153,15 +168,30 @@ def network(record: Record, corner: Corner) -> dict[str, Any]:
 
 def kernel(corner: Corner, where: str, parts: int = 1, sustained: bool = False) -> dict[str, Any]:
     """One product, or one of the `parts` that it is split into along its inner width."""
-    op = {"op": "matmul", "name": "gemm", "m": int(corner["m"]), "n": int(corner["n"]), "k": max(1, int(corner["k"]) // parts)}
-    scenario: dict[str, Any] = {"cluster": where, "dtype": corner["precision"], "workload": {"kind": "operators", "operators": [op]}}
+    op = {
+        "op": "matmul",
+        "name": "gemm",
+        "m": int(corner["m"]),
+        "n": int(corner["n"]),
+        "k": max(1, int(corner["k"]) // parts),
+    }
+    scenario: dict[str, Any] = {
+        "cluster": where,
+        "dtype": corner["precision"],
+        "workload": {"kind": "operators", "operators": [op]},
+    }
     return scenario | ({"clocks": "sustained"} if sustained else {})
 
 
 def collective(corner: Corner, where: str, gpus: int) -> dict[str, Any]:
     """One all-reduce."""
     op = {"op": "all_reduce", "name": "sum", "bytes": int(corner["payload"])}
-    return {"cluster": where, "dtype": "fp16", "plan": {"tp": gpus}, "workload": {"kind": "operators", "operators": [op]}}
+    return {
+        "cluster": where,
+        "dtype": "fp16",
+        "plan": {"tp": gpus},
+        "workload": {"kind": "operators", "operators": [op]},
+    }
 
 
 def layers_or_tensors(corner: Corner, count: int) -> dict[str, Any]:
@@ -171,8 +201,14 @@ def layers_or_tensors(corner: Corner, count: int) -> dict[str, Any]:
 
 def split_product(corner: Corner, where: str, gpus: int) -> dict[str, Any]:
     """A product split over GPUs, and the all-reduce of its output."""
-    gemm = {"op": "matmul", "name": "gemm", "m": int(corner["m"]), "n": int(corner["n"]), "k": int(corner["k"]), "split": "k"}
+    gemm = {
+        "op": "matmul",
+        "name": "gemm",
+        "m": int(corner["m"]),
+        "n": int(corner["n"]),
+        "k": int(corner["k"]),
+        "split": "k",
+    }
     total = {"op": "all_reduce", "name": "sum", "bytes": int(corner["payload"])}
     return {"cluster": where, "dtype": corner["precision"], "plan": {"tp": gpus},
             "workload": {"kind": "operators", "operators": [gemm, total]}}  # fmt: skip
-

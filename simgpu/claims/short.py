@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from simgpu.catalog import Catalogue
@@ -66,7 +66,10 @@ def sentence(text: str, catalogue: Catalogue) -> dict[str, Any]:
     """
     row: dict[str, Any] = {}
     rest = text
-    for key, names in (("gpu", catalogue.names("gpus")), ("model", [*catalogue.names("models"), *catalogue.names("networks")])):
+    for key, names in (
+        ("gpu", catalogue.names("gpus")),
+        ("model", [*catalogue.names("models"), *catalogue.names("networks")]),
+    ):
         name, span = _named(rest, names)
         if name is not None:
             row[key] = name
@@ -77,7 +80,11 @@ def sentence(text: str, catalogue: Catalogue) -> dict[str, Any]:
             row["precision"] = precision
         if word in ("vllm", "sglang", "llama.cpp", "ollama"):
             row["runtime"] = "llama.cpp" if word == "ollama" else word
-    for name, pattern in (("batch", r"\bbatch(?: size)?(?: of)?\s*(\d+)"), ("users", r"(\d+)\s*(?:concurrent )?users"), ("gpus", r"\b(\d+)\s*x\b")):
+    for name, pattern in (
+        ("batch", r"\bbatch(?: size)?(?: of)?\s*(\d+)"),
+        ("users", r"(\d+)\s*(?:concurrent )?users"),
+        ("gpus", r"\b(\d+)\s*x\b"),
+    ):
         if found := re.search(pattern, rest, re.IGNORECASE):
             row[name] = int(found[1])
             rest = rest.replace(found[0], " ")
@@ -97,29 +104,35 @@ def _figure(text: str, kind: str) -> tuple[str, str]:
         found = re.search(_FIGURE + f"(?:{unit})", text, re.IGNORECASE)
         if found:
             return names.get(kind, names.get("", next(iter(names.values())))), found["figure"].strip("$ ")
-    problem = f"{shown(text)} has no figure with a unit that is known; expected one such as '130 tokens/s' or '900 TFLOP/s'"
+    problem = (
+        f"{shown(text)} has no figure with a unit that is known; expected one such as '130 tokens/s' or '900 TFLOP/s'"
+    )
     raise InputError(problem, key=PLACE)
 
 
 def _named(text: str, names: Sequence[str]) -> tuple[str | None, tuple[int, int]]:
-    """The catalogue's name that a text writes in its own way ('Llama 2 7B', 'H100'), the most words first."""
+    """The catalogue's name that a text writes in its own way ('Llama 2 7B', 'H100'): the longest, then the plainest."""
     best: tuple[int, int, str, tuple[int, int]] | None = None
     for name in names:
-        parts = re.split(r"[-_]", name)
-        for count in range(len(parts), 0, -1):
-            pattern = r"[\s_-]*".join(map(re.escape, parts[:count]))
-            if count < len(parts) and not re.search(r"\d", parts[count - 1]):
-                continue
+        for parts, left_out in _spellings(name):
+            pattern = r"[\s_-]*".join(map(re.escape, parts))
             found = re.search(rf"(?<![\w.]){pattern}(?![\w.])", text, re.IGNORECASE)
             if found:
-                score = (found.end() - found.start(), -_preference(parts[count:]), name, found.span())
+                score = (found.end() - found.start(), -left_out, name, found.span())
                 best = max(best, score) if best else score
                 break
     return (best[2], best[3]) if best else (None, (0, 0))
 
 
-def _preference(left_out: Sequence[str]) -> int:
-    """How far a name says more than the text: 'H100' means the SXM board, of the larger memory."""
-    if not left_out:
-        return 0
-    return 1 + len(left_out) - ("sxm" in left_out)
+def _spellings(name: str) -> Iterator[tuple[Sequence[str], int]]:
+    """Shorter ways to write a name, with how much each leaves out: its end, or the version of a model.
+
+    'H100' means the SXM board, 'Llama 70B' the newest Llama of that size.
+    """
+    parts = [one for one in re.split(r"(?<=[a-z])(?=\d+\.\d)|[-_]", name) if one]
+    yield parts, 0
+    for count in range(len(parts) - 1, 0, -1):
+        if re.search(r"\d", parts[count - 1]):
+            yield parts[:count], 1 + len(parts) - count - ("sxm" in parts[count:])
+    if len(parts) > 2 and re.fullmatch(r"\d(\.\d+)?", parts[1]):
+        yield [parts[0], *parts[2:]], 1

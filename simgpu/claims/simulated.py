@@ -2,52 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from simgpu.claims import scenarios as make
+from simgpu.claims.answers import Answer, Simulated
 from simgpu.claims.bench import Bench
+from simgpu.claims.ceilings import ceiling, fits
 from simgpu.claims.entry import Record
 from simgpu.claims.facts import precisions_of
 from simgpu.claims.scenarios import Corner, corners, family_of, place
 from simgpu.errors import InputError
-
-
-@dataclass(frozen=True)
-class Simulated:
-    """P10, median and P90 at one corner, SI, and the corner in words."""
-
-    low: float
-    value: float
-    high: float
-    words: str = ""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the simulator says at every corner; `missing` is what the words do not fix, `refused` why it cannot run."""
-
-    corners: Sequence[Simulated] = ()
-    missing: Sequence[str] = ()
-    refused: str = ""
-
-    @property
-    def low(self) -> float:
-        """The lowest P10 of all corners."""
-        return min(one.low for one in self.corners)
-
-    @property
-    def high(self) -> float:
-        """The highest P90 of all corners."""
-        return max(one.high for one in self.corners)
-
-    @property
-    def value(self) -> float:
-        """The geometric middle of the corners' medians."""
-        values = [one.value for one in self.corners]
-        return float((min(values) * max(values)) ** 0.5) if min(values) > 0 else sum(values) / len(values)
-
 
 Maker = Callable[[Bench, Record, Corner, str, int], Simulated]
 
@@ -65,7 +30,7 @@ def simulated(bench: Bench, record: Record, name: str, kind: str) -> Answer | No
         lacking.remove("gpu")
     if lacking:
         return Answer(missing=lacking, refused="the words do not say " + ", ".join(lacking))
-    asked = corners(record, family)
+    asked = corners(record, family, name)
     found, refused = [], ""
     for corner in asked.choices:
         count = int(corner.get("gpus", 1))
@@ -242,22 +207,9 @@ def _most_users(bench: Bench, record: Record, kind: str) -> Answer:
     return Answer(tuple(found), ("output tokens",))
 
 
-def _fits(bench: Bench, record: Record, kind: str) -> Answer:
-    """1 where the job fits the memory, else 0, at every corner."""
-    from simgpu.claims.ceilings import fits
-
-    return fits(bench, record, kind)
-
-
-def _ceiling(bench: Bench, record: Record, kind: str) -> Answer:
-    from simgpu.claims.ceilings import ceiling
-
-    return ceiling(bench, record, kind)
-
-
 _SPECIAL: Mapping[str, Callable[[Bench, Record, str], Answer]] = {
     "sustained": _sustained,
     "most_users": _most_users,
-    "fits": _fits,
-    "max_parameters": _ceiling,
+    "fits": fits,
+    "max_parameters": ceiling,
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from simgpu.claims.check import Claims
-from simgpu.claims.finding import PLAUSIBLE, REPRODUCED, Checked, Finding, Survival
+from simgpu.claims.finding import COLOURS, PLAUSIBLE, REPRODUCED, Checked, Finding, Survival
 from simgpu.render.data import print_csv, print_json
 from simgpu.render.files import save, written_whole
 from simgpu.render.table import grid, print_notes
@@ -56,13 +56,21 @@ def _terminal(claims: Claims, every: bool, out: IO[str]) -> None:
         grid(headline(claims), ENTRIES, [_entry_row(one) for one in claims.entries], out)
     findings = [one for entry in claims.entries for one in entry.findings]
     shown = findings if every or len(claims.entries) == 1 else [one for one in findings if one.verdict not in FINE]
-    title = "Every cell" if len(shown) == len(findings) else "Cells that are not reproduced or plausible (--all shows the others)"
-    for finding in [] if not shown else shown[:1]:
-        del finding
+    title = (
+        "Every cell"
+        if len(shown) == len(findings)
+        else "Cells that are not reproduced or plausible (--all shows the others)"
+    )
+    if shown:
         grid(title, CELLS, [_cell_row(one) for one in shown], out)
     survivals = [one for entry in claims.entries for one in entry.survivals]
     if survivals:
-        grid("Does the conclusion survive? Ratios are first over second", CONCLUSIONS, [_conclusion_row(one) for one in survivals], out)
+        grid(
+            "Does the conclusion survive? Ratios are first over second",
+            CONCLUSIONS,
+            [_conclusion_row(one) for one in survivals],
+            out,
+        )
     rules = [(rule.entry, rule.rule, str(rule.scenarios), _percent(rule.held), "; ".join(rule.counter_examples))
              for entry in claims.entries for rule in entry.rules]  # fmt: skip
     if rules:
@@ -84,8 +92,8 @@ def _entry_row(one: Checked) -> tuple[str, ...]:
 
 def _cell_row(one: Finding) -> tuple[str, ...]:
     return (
-        one.entry, one.row, one.subject, one.column, one.claimed.text, one.verdict, one.shown(one.computed or one.bound),
-        one.shown(one.simulated), one.shown(one.measured), one.reason,
+        one.entry, one.row, one.subject, one.column, one.claimed.text, one.verdict,
+        one.shown(one.computed or one.bound), one.shown(one.simulated), one.shown(one.measured), one.reason,
     )  # fmt: skip
 
 
@@ -123,7 +131,13 @@ def _tables(one: Checked) -> Iterator[tuple[Sequence[str], Sequence[Sequence[str
     if one.survivals:
         yield CONCLUSIONS[1:], [_conclusion_row(survival)[1:] for survival in one.survivals]
     if one.rules:
-        yield RULES[1:], [(rule.rule, str(rule.scenarios), _percent(rule.held), "; ".join(rule.counter_examples)) for rule in one.rules]
+        yield (
+            RULES[1:],
+            [
+                (rule.rule, str(rule.scenarios), _percent(rule.held), "; ".join(rule.counter_examples))
+                for rule in one.rules
+            ],
+        )
 
 
 def _pipes(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -133,9 +147,6 @@ def _pipes(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[st
         yield "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |"
 
 
-COLOURS = {"impossible": "#b30000", "inconsistent": "#D55E00", "apples to oranges": "#CC79A7", "off": "#E69F00",
-           "undecidable": "#777777", "plausible": "#0072B2", "reproduced": "#009E73"}  # fmt: skip
-"""Colour of a verdict, on pages and in pictures."""
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Claims</title><style>
 body {{ font: 14px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 80em; padding: 0 1em; color: #222 }}

@@ -24,7 +24,7 @@ from simgpu.errors import InputError
 
 @main.command(
     short_help="Hold published claims against physics.",
-    epilog='Examples: simgpu claims experiments/claims/; simgpu claims check "RTX 4090 runs Llama 2 7B FP16 at 130 tokens/s"; '
+    epilog='Examples: simgpu claims experiments/claims/; simgpu claims check "RTX 4090 runs Llama 2 7B at 130 tok/s"; '
     "simgpu claims --kind decode --gpu rtx-4090 --model llama-2-7b --precision fp16 tokens_per_s=130",
 )
 @click.argument("given", nargs=-1, metavar="[FILE|DIR|QUANTITY=FIGURE]...")
@@ -81,13 +81,15 @@ def claims(
     tell_written(written, quiet)
 
 
-@main.command(short_help="Hold hardware files against the conventions of datasheets.", epilog="Example: simgpu lint hardware/gpus")
+@main.command(
+    short_help="Hold hardware files against the conventions of datasheets.", epilog="Example: simgpu lint hardware/gpus"
+)
 @click.argument("places", nargs=-1, metavar="[DIR|FILE]...")
 @format_option("table", "json")
 @click.pass_obj
 @one_line_errors
 def lint(folders: tuple[str, ...], places: tuple[str, ...], style: str) -> None:
-    """Say what looks wrong in hardware files: both-way link rates, sparse peaks, GB for GiB, a peak that is not its parts'.
+    """Say what looks wrong in hardware files: links of both directions, sparse peaks, GB for GiB, peaks and clocks.
 
     Without DIR or FILE the whole catalogue is read. The exit code is 1 if anything is wrong.
     """
