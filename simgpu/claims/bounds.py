@@ -134,10 +134,11 @@ def _achieved(bench: Bench, record: Record, kind: str) -> Iterator[Bound]:
         m, n, k = (one.value for one in sizes if one is not None)
         each = min(BYTES.get(one, 2.0) for one in options)
         moved = each * (m * k + k * n + m * n)
-        if moved > gpu.memory.l2_cache.si:  # what stays in the cache between repetitions has no such bound
+        moved -= gpu.memory.l2_cache.si  # what stays in the cache between repetitions has no such bound
+        if moved > 0:
             yield Bound(
                 2 * m * n * k / moved * gpu.memory.bandwidth.si,
-                "memory bandwidth times FLOPs over bytes of the operands",
+                "memory bandwidth times FLOPs over bytes of the operands beyond the L2",
             )
 
 

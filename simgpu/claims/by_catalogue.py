@@ -104,8 +104,12 @@ def _mixed(case: Case, mine: Sequence[Reading], number: Number) -> Finding | Non
 def _not_in_catalogue(case: Case, number: Number, every: Sequence[Reading]) -> Finding:
     if case.cell.figure.flag is not None or number.value == 0 or case.cell.figure.value == 0:
         return case.finding(OFF, f"The catalogue says {case.show(number.value)}{_in(number.words)}.", computed=number)
+    options = [one for one in every if one.usual and one.value > 0]
+    told = [(one, explained(case.cell.figure.value / one.value, case.dimension)) for one in options]
+    best, words = next(((one, words) for one, words in told if words), (None, ""))
+    if best is not None:
+        number = Number(best.value, best.value, best.value, best.convention)
     factor = case.cell.figure.value / number.value
-    words = explained(factor, case.dimension)
     reason = f"The catalogue has {case.show(number.value)}{_in(number.words)}, {times(factor)}"
     reason += f"; the factor is near {words}" if words else f"; no convention of {len(every)} gives it"
     return case.finding(OFF, reason + ".", computed=number, factor=factor, explanation=words)

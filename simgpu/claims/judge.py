@@ -35,7 +35,8 @@ LACKS: Mapping[str, str] = {
 def judged(case: Case) -> Finding:
     """The verdict on a cell, with every number that there is."""
     figures = implied(case.bench, case.record, case.name, case.kind)
-    answer = None if _is_arithmetic(case, figures) else simulated(case.bench, case.record, case.name, case.kind)
+    alone = _is_arithmetic(case, figures) or (case.name in SERVED and misfit(case.bench, case.record))
+    answer = None if alone else simulated(case.bench, case.record, case.name, case.kind)
     found = _decided(case, figures, answer)
     more: dict[str, object] = {}
     if found.simulated is None and answer is not None and answer.corners:

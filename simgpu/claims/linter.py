@@ -134,17 +134,19 @@ def _peaks(gpu: GPUSpec, rules: Sequence[PeakRule]) -> Iterator[Found]:
                 sound |= {rule.peak, rule.of}
             else:
                 broken.append((rule, factor))
+    blamed: dict[str, tuple[str, float]] = {}
     for rule, factor in broken:
-        blamed = rule.of if rule.of not in sound and rule.peak in sound else rule.peak
-        size = factor if blamed == rule.peak else 1 / factor
-        yield (
-            ("peak", known[blamed][0]),
-            "wrong",
-            (
-                f"{blamed} is {size:.3g} times what its architecture's ratio to "
-                f"{rule.of if blamed == rule.peak else rule.peak} gives{_as_what(size)}"
-            ),
+        counts = {
+            key: sum(key in (one.peak, one.of) for one, _ in broken) - 2 * (key in sound)
+            for key in (rule.peak, rule.of)
+        }
+        worse = rule.of if counts[rule.of] > counts[rule.peak] else rule.peak
+        blamed.setdefault(
+            worse, (rule.of if worse == rule.peak else rule.peak, factor if worse == rule.peak else 1 / factor)
         )
+    for key, (other, size) in blamed.items():
+        reason = f"{key} is {size:.3g} times what its architecture's ratio to {other} gives{_as_what(size)}"
+        yield ("peak", known[key][0]), "wrong", reason
     if not broken and gpu.half_peak.engine == "tensor":
         yield from _whole(gpu, known)
 
@@ -193,9 +195,8 @@ def _clocks(gpu: GPUSpec) -> Iterator[Found]:
                 ("compute", "boost_clock"),
                 "doubt",
                 (
-                    f"the fp32 peak over multiprocessors and clock is {lanes:.4g} lanes, no multiple of 32: is the clock "
-                    "that of the tensor peaks (then max_clock is missing), or the count that of the full chip?"
-                ), or the number of multiprocessors of the full chip?"
+                    f"the fp32 peak over multiprocessors and clock is {lanes:.4g} lanes, no multiple of 32: is the "
+                    "clock that of the tensor peaks (then max_clock is missing), or the count that of the full chip?"
                 ),
             )
 

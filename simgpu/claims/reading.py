@@ -154,7 +154,7 @@ class _Reader:
         mine, given, cells = self._sorted(rest, path, {key: at for key, (_, at) in base.items()})
         label = label or (str(row[0]) if named else "")
         records = []
-        if cells or (given and not groups):
+        if cells or not groups:
             records.append(Record(number, label, {**words, **mine}, {**inputs, **given}, cells))
         for about, printed_cells in groups.values():
             more, conditions, fixed = self._sorted(about, ("columns",))
