@@ -1,4 +1,4 @@
-"""The transcribed claims: all entries are there, each is evaluated, and verdicts follow from what stands beside them."""
+"""The transcribed claims: all are there, each is evaluated, and verdicts follow from what stands beside them."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def quick():
             yield pytest.param(entry, id=file.stem)
 
 
-@pytest.mark.parametrize("entry", quick())
+@pytest.mark.parametrize("entry", list(quick()))
 def test_verdicts_rest_on_numbers(entry):
     done = checked(BENCH, entry)
     assert done.verdict in VERDICTS
