@@ -30,7 +30,7 @@ from simgpu.claims.finding import (
 )
 from simgpu.claims.judge import SERVED
 from simgpu.claims.printed import Printed
-from simgpu.claims.quantities import TABLE, Quantity
+from simgpu.claims.quantities import Quantity
 from simgpu.claims.relations import RELATIONS
 from simgpu.claims.simulated import simulated
 
@@ -261,14 +261,13 @@ def _survival(
     else:
         middle = claimed.value if claimed is not None else printed_ratio.value if printed_ratio else 1.0
         above = middle >= 1
-    words = TABLE[name].meaning if name in TABLE else name
     claim = (
         f"{one.winner or (one.first if above else one.second)} wins" if one.winner else f"{one.first} over {one.second}"
     )
     by = f" by {one.figure.text}" if one.figure is not None else ""
     span = _span(model) if model else None
     return Survival(
-        entry.fields.id, one.label, f"{words}: {claim}{by}", _text(printed_ratio), _text(corrected),
+        entry.fields.id, one.label, f"{name}: {claim}{by}", _text(printed_ratio), _text(corrected),
         None if corrected is None else _probability(corrected, above),
         "; ".join(refused) if refused and span is None else _text(span), None if not model else _of_model(model, above),
     )  # fmt: skip

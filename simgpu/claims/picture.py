@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from math import log
+from typing import TYPE_CHECKING, get_args
 
 from simgpu.claims.check import Claims
-from simgpu.claims.finding import COLOURS, VERDICTS, Finding
-from simgpu.render.style import FAINT, INK, MARKERS, style
-from simgpu.render.text import heading, legend_below
+from simgpu.claims.entry import Kind
+from simgpu.claims.finding import COLOURS, FALSE, VERDICTS, Finding
+from simgpu.render.style import FAINT, INK, style
+from simgpu.render.text import heading, legend_below, name_points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +20,12 @@ LIMITS = (1e-3, 1e3)
 """Factors that are drawn; what lies beyond stands at the edge."""
 NAMED = 12
 """Cells farthest off that are named."""
+SHAPES = ("X", "s", "^", "D", "v", "o", "o")
+"""Marks of the verdicts, worst first."""
+LEAST = 1.5
+"""Factor from which a cell is named."""
+ORDER = get_args(Kind)
+"""Kinds from left to right: hardware, kernels, memory, runs, money."""
 
 
 def factor_of(one: Finding) -> float | None:
@@ -46,7 +54,7 @@ def claims_figure(claims: Claims) -> Figure:
     from matplotlib.ticker import FuncFormatter, NullLocator
 
     points = _points(claims)
-    kinds = list(dict.fromkeys(one.kind for one, _ in points))
+    kinds = sorted({one.kind for one, _ in points}, key=ORDER.index)
     with style():
         figure = Figure(figsize=(13.3, 7.4), layout="constrained")
         panel = figure.subplots()
@@ -56,20 +64,20 @@ def claims_figure(claims: Claims) -> Figure:
         for number, verdict in enumerate(VERDICTS):
             mine = [place for (one, _), place in zip(points, places, strict=True) if one.verdict == verdict]
             if mine:
-                panel.plot([x for x, _ in mine], [y for _, y in mine], ls="none", marker=MARKERS[number % len(MARKERS)],
-                           ms=8, mec="white", mew=0.7, color=COLOURS[verdict],
+                panel.plot([x for x, _ in mine], [y for _, y in mine], ls="none", marker=SHAPES[number],
+                           ms=8, mec="white", mew=0.5, color=COLOURS[verdict],
                            label=f"{verdict} ({len(mine)})")  # fmt: skip
-        _name(panel, points, places)
         panel.set_yscale("log")
         lows, highs = min(y for _, y in places), max(y for _, y in places)
         panel.set_ylim(min(0.1, lows / 1.6), max(10.0, highs * 1.6))
         panel.set_xlim(-0.6, len(kinds) - 0.4)
-        panel.set_xticks(range(len(kinds)), [kind.replace("_", "\n") for kind in kinds])
+        panel.set_xticks(range(len(kinds)), [kind.replace("_", "\n") for kind in kinds], fontsize=10)
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.yaxis.set_minor_locator(NullLocator())
         panel.grid(axis="x", visible=False)
         panel.grid(axis="y", color=FAINT, lw=0.6)
         panel.set_ylabel("Claimed over computed, simulated or measured")
+        _name(panel, points, places)
         handles, labels = panel.get_legend_handles_labels()
         legend_below(figure, handles, labels)
         within = sum(1 / 1.1 <= factor <= 1.1 for _, factor in points)
@@ -92,15 +100,10 @@ def _places(points: Sequence[tuple[Finding, float]], kinds: Sequence[str]) -> li
 
 
 def _name(panel: Axes, points: Sequence[tuple[Finding, float]], places: Sequence[tuple[float, float]]) -> None:
-    from math import log
-
+    """Name the cell of each entry that is farthest off."""
     order = sorted(range(len(points)), key=lambda n: -abs(log(points[n][1])))
-    named: set[str] = set()
+    named: dict[str, int] = {}
     for n in order:
-        one, (x, y) = points[n][0], places[n]
-        if len(named) >= NAMED or abs(log(points[n][1])) < log(1.5) or one.entry in named:
-            continue
-        named.add(one.entry)
-        panel.annotate(
-            one.entry, (x, y), xytext=(6, 4 if y > 1 else -10), textcoords="offset points", fontsize=8.5, color=INK
-        )
+        if len(named) < NAMED and points[n][0].verdict in FALSE and abs(log(points[n][1])) > log(LEAST):
+            named.setdefault(points[n][0].entry, n)
+    name_points(panel, [places[n] for n in named.values()], list(named), places, size=9, away=7)

@@ -11,7 +11,7 @@ from simgpu.claims.check import Claims
 from simgpu.claims.finding import COLOURS, PLAUSIBLE, REPRODUCED, Checked, Finding, Survival
 from simgpu.render.data import print_csv, print_json
 from simgpu.render.files import save, written_whole
-from simgpu.render.table import grid, print_notes
+from simgpu.render.table import grid, print_names, print_notes
 from simgpu.version import __version__
 
 FINE = (REPRODUCED, PLAUSIBLE)
@@ -61,7 +61,12 @@ def _terminal(claims: Claims, every: bool, out: IO[str]) -> None:
         if len(shown) == len(findings)
         else "Cells that are not reproduced or plausible (--all shows the others)"
     )
-    if shown:
+    if shown and len(claims.entries) > 1:
+        grid(title, CELLS[:-1], [_cell_row(one)[:-1] for one in shown], out)
+        out.write("Why\n\n")
+        print_names([(f"{one.entry}, {one.column} {one.claimed.text}", one.reason) for one in shown], out, "  ")
+        out.write("\n")
+    elif shown:
         grid(title, CELLS, [_cell_row(one) for one in shown], out)
     survivals = [one for entry in claims.entries for one in entry.survivals]
     if survivals:
