@@ -51,7 +51,7 @@ SHOWN = {
     "gb": "GB", "gib": "GiB", "mb": "MB", "bytes": "B", "gb_per_s": "GB/s", "tflops": "TFLOPS", "tops": "TOPS",
     "w": "W",
     "mhz": "MHz", "usd": "USD", "usd_per_h": "USD/h", "usd_per_m": "USD/M", "tokens_per_s": "tokens/s", "percent": "%",
-    "usd_per_year": "USD/year", "usd_per_day": "USD/day", "usd_per_month": "USD/month", "b": "B parameters",
+    "usd_per_year": "USD/year", "usd_per_day": "USD/day", "usd_per_month": "USD/month", "b": "B",
     "bit": "bit",
     "usd_per_1k": "USD per 1,000", "per_s": "/s", "per_min": "/min", "flop_per_byte": "FLOP/B", "hours": "h",
     "gb_per_s_per_gb": "GB/s/GB", "tflops_per_w": "TFLOPS/W", "tokens_per_s_per_usd": "tokens/s per USD/h",

@@ -68,16 +68,10 @@ def _terminal(claims: Claims, every: bool, out: IO[str]) -> None:
         out.write("\n")
     elif shown:
         grid(title, CELLS, [_cell_row(one) for one in shown], out)
-    survivals = [one for entry in claims.entries for one in entry.survivals]
+    survivals = [row for entry in claims.entries for row in conclusion_rows(entry)]
     if survivals:
-        grid(
-            "Does the conclusion survive? Ratios are first over second",
-            CONCLUSIONS,
-            [_conclusion_row(one) for one in survivals],
-            out,
-        )
-    rules = [(rule.entry, rule.rule, str(rule.scenarios), _percent(rule.held), "; ".join(rule.counter_examples))
-             for entry in claims.entries for rule in entry.rules]  # fmt: skip
+        grid("Does the conclusion survive? Ratios are first over second", CONCLUSIONS, survivals, out)
+    rules = [row for entry in claims.entries for row in rule_rows(entry)]
     if rules:
         grid("Decision rules over their grids", RULES, rules, out)
     comments = [f"{entry.entry}: {entry.comment}" for entry in claims.entries if entry.comment]
@@ -109,6 +103,19 @@ def _conclusion_row(one: Survival) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def conclusion_rows(entry: Checked) -> list[tuple[str, ...]]:
+    """Rows of the table of conclusions of an entry."""
+    return [_conclusion_row(one) for one in entry.survivals]
+
+
+def rule_rows(entry: Checked) -> list[tuple[str, ...]]:
+    """Rows of the table of decision rules of an entry."""
+    return [
+        (one.entry, one.rule, str(one.scenarios), _percent(one.held), "; ".join(one.counter_examples))
+        for one in entry.rules
+    ]
+
+
 def _percent(share: float | None) -> str:
     if share is None:
         return ""
@@ -120,13 +127,13 @@ def _percent(share: float | None) -> str:
 
 def markdown(claims: Claims) -> str:
     """A page in Markdown: all entries, every cell, conclusions, rules."""
-    lines = [headline(claims) + ".", "", *_pipes(ENTRIES, [_entry_row(one) for one in claims.entries])]
+    lines = [headline(claims) + ".", "", *pipes(ENTRIES, [_entry_row(one) for one in claims.entries])]
     for one in claims.entries:
         lines += ["", f"## {one.entry}: {one.verdict}", "", f"{one.title}. Source: {one.source}.".lstrip(". ")]
         if one.comment:
             lines += ["", one.comment]
         for columns, rows in _tables(one):
-            lines += ["", *_pipes(columns, rows)]
+            lines += ["", *pipes(columns, rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -134,18 +141,13 @@ def _tables(one: Checked) -> Iterator[tuple[Sequence[str], Sequence[Sequence[str
     """The tables of an entry, without its name in each row."""
     yield CELLS[1:], [_cell_row(finding)[1:] for finding in one.findings]
     if one.survivals:
-        yield CONCLUSIONS[1:], [_conclusion_row(survival)[1:] for survival in one.survivals]
+        yield CONCLUSIONS[1:], [row[1:] for row in conclusion_rows(one)]
     if one.rules:
-        yield (
-            RULES[1:],
-            [
-                (rule.rule, str(rule.scenarios), _percent(rule.held), "; ".join(rule.counter_examples))
-                for rule in one.rules
-            ],
-        )
+        yield RULES[1:], [row[1:] for row in rule_rows(one)]
 
 
-def _pipes(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def pipes(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A table in Markdown."""
     yield "| " + " | ".join(columns) + " |"
     yield "|" + "---|" * len(columns)
     for row in rows:

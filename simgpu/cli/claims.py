@@ -35,6 +35,12 @@ from simgpu.errors import InputError
 @click.option("--runtime", metavar="NAME", help="Of one claim: vllm, llama.cpp, ...")
 @click.option("--method", metavar="NAME", help="Of one claim of training: full, lora, qlora.")
 @click.option("--all", "every", is_flag=True, help="Print every cell, those that hold too.")
+@click.option(
+    "--page",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Put tables into a Markdown page with marks for them.",
+)
 @format_option("table", "json", "csv", "markdown")
 @out_option("DIR", "Write Markdown, HTML, data and the picture there.  [default: write nothing]")
 @plot_options()
@@ -46,6 +52,7 @@ def claims(
     given: tuple[str, ...],
     kind: str | None,
     every: bool,
+    page: Path | None,
     style: str,
     out: Path | None,
     plots: bool,
@@ -76,6 +83,12 @@ def claims(
             raise InputError("nothing is given; expected files or folders of claims, or one claim", key="claims")
         with progress_bar(quiet) as progress:
             done = check(given, catalogue, progress)
+    if page is not None:
+        from simgpu.claims.sections import put_in
+
+        put_in(page, done)
+        tell_written([("page", page)], quiet)
+        return
     written = summary.write(done, out, plots, formats) if out is not None else []
     summary.show(done, style, every, sys.stdout)
     tell_written(written, quiet)
