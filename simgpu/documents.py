@@ -98,11 +98,12 @@ def dotted(path: tuple[Any, ...]) -> str:
     return ".".join(str(part) for part in path)
 
 
-def read_yaml(file: Source) -> Document:
-    """The mapping in a YAML file. Raises `InputError`."""
+def read_yaml(file: Source, lists: bool = False) -> Document:
+    """The mapping in a YAML file; with `lists` it may be a list. Raises `InputError`."""
     root = _compose(read_text(file), file)
-    if not isinstance(root, yaml.MappingNode):
+    if not isinstance(root, (yaml.MappingNode, yaml.SequenceNode) if lists else yaml.MappingNode):
         raise InputError("expected a mapping of keys to values", file=file, line=1)
+    assert root is not None
     document = _Builder(file).document(root)
     return document if isinstance(file, Path) or file.numbered else Document(file, document.data, {})
 

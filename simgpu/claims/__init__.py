@@ -1,0 +1,1 @@
+"""Published claims held against arithmetic, datasheets, bounds and simulations."""
