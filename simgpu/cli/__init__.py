@@ -1,6 +1,6 @@
 """The command line. Thin: it reads options, calls the library, and prints."""
 
-from simgpu.cli import imports, models, running, servers, studies, traces
+from simgpu.cli import imports, logs, models, running, servers, studies, traces
 from simgpu.cli.base import LISTED, main
 
-__all__ = ["LISTED", "imports", "main", "models", "running", "servers", "studies", "traces"]
+__all__ = ["LISTED", "imports", "logs", "main", "models", "running", "servers", "studies", "traces"]
