@@ -41,7 +41,9 @@ def observe(files: tuple[Path, ...], style: str) -> None:
 )
 @file_argument
 @set_option
-@click.option("--case", "number", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="Its case.")
+@click.option(
+    "--case", "number", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="Its case."
+)
 @click.option(
     "--log",
     "logs",

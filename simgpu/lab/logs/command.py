@@ -37,9 +37,11 @@ def compare(scenario: Scenario, origins: Origins, catalogue: Catalogue, logs: It
 def show_observed(runs: Sequence[Observed], style: str, out: IO[str]) -> None:
     """Print what each run says."""
     if style == "json":
-        print_json([_document(run) for run in runs], out)
+        print_json({"runs": [_document(run) for run in runs]}, out)
     elif style == "csv":
-        print_csv([{"file": str(run.file), "tool": run.tool, **vars(one)} for run in runs for one in run.measurements], out)
+        print_csv(
+            [{"file": str(run.file), "tool": run.tool, **vars(one)} for run in runs for one in run.measurements], out
+        )
     else:
         for run in runs:
             rows = [_measured(one.column, one.value, one.count, one.spread) for one in run.measurements]
@@ -70,11 +72,15 @@ def _document(run: Observed) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _compared(one: Comparison) -> dict[str, Any]:
+    lines = [line.row() for line in one.lines]
+    return {**_document(one.observed), "lines": lines, "unpredicted": list(one.unpredicted), "words": one.words()}
+
+
 def show_compared(found: Sequence[Comparison], style: str, out: IO[str]) -> None:
     """Print predictions beside what logs say, the largest differences in words below."""
     if style == "json":
-        print_json([{**_document(one.observed), "lines": [line.row() for line in one.lines],
-                     "unpredicted": list(one.unpredicted), "words": one.words()} for one in found], out)  # fmt: skip
+        print_json({"runs": [_compared(one) for one in found]}, out)
     elif style == "csv":
         print_csv([{"file": str(one.observed.file), **line.row()} for one in found for line in one.lines], out)
     else:

@@ -1,4 +1,4 @@
-"""A prediction against what a log says: column by column, inside its interval or not, the largest differences in words."""
+"""A prediction against what a log says, column by column: inside its interval or not, and the rest in words."""
 
 from __future__ import annotations
 

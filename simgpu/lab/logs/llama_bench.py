@@ -27,13 +27,10 @@ def read(file: Path) -> list[Observed]:
 def _numbers(row: dict[str, Any]) -> dict[str, Any]:
     """A row of CSV with its numbers read."""
     made = dict(row)
-    for name in ("n_prompt", "n_gen", "n_depth"):
-        made[name] = int(row[name]) if str(row.get(name) or "").isdigit() else 0
     try:
         made["avg_ts"] = float(row["avg_ts"])
     except (TypeError, ValueError):
         made["avg_ts"] = None
-    made["samples_ts"] = [0]
     return made
 
 

@@ -13,8 +13,8 @@ from simgpu.lab.logs.text import lines_of
 from simgpu.reading import read_bytes
 
 KNOWN = (
-    "a log of Megatron-LM, NeMo, TorchTitan, DeepSpeed, Composer, nanoGPT, llm.c or the Hugging Face Trainer; results of"
-    " vllm bench serve, sglang.bench_serving, genai-perf, aiperf, GuideLLM, inference-perf or llama-bench;"
+    "a log of Megatron-LM, NeMo, TorchTitan, DeepSpeed, Composer, nanoGPT, llm.c or the Hugging Face Trainer; results"
+    " of vllm bench serve, sglang.bench_serving, genai-perf, aiperf, GuideLLM, inference-perf or llama-bench;"
     " a /metrics page of vLLM or SGLang"
 )
 

@@ -1,9 +1,9 @@
 """Results of load generators as files and as the text on their terminal: vLLM, SGLang, genai-perf, GuideLLM, others.
 
-Each entry of `FORMS` is a tool: how its document is known, and which of its keys are which columns. Keys are those of
-the tools' own sources: vllm 0.11 `vllm/benchmarks/serve.py`, sglang 0.5 `bench_serving.py`, genai-perf 0.0.16
-`profile_export_genai_perf.json`, aiperf 0.3 `profile_export_aiperf.json`, GuideLLM 0.3 `benchmarks.json`, inference-perf
-0.2 `summary_lifecycle_metrics.json`, llama.cpp b5000 `llama-bench -o json`.
+One function is one tool: how its document is known, and which of its keys are which columns. Keys are those of the tools'
+own sources: vllm 0.11 `vllm/benchmarks/serve.py`, sglang 0.5 `bench_serving.py`, genai-perf 0.0.16
+`profile_export_genai_perf.json`, aiperf 0.3 `profile_export_aiperf.json`, GuideLLM 0.3 `benchmarks.json`,
+inference-perf 0.2 `summary_lifecycle_metrics.json`, llama.cpp b5000 `llama-bench -o json`.
 """
 
 from __future__ import annotations
@@ -56,14 +56,16 @@ def read_lines(file: Path) -> list[Observed]:
     return found
 
 
-def _made(file: Path, kind: str, tool: str, values: Mapping[str, Any], facts: Mapping[str, Any], count: int) -> Observed:
+def _made(
+    file: Path, kind: str, tool: str, values: Mapping[str, Any], facts: Mapping[str, Any], count: float | None
+) -> Observed:
     """A run from columns; values that are no positive number are named."""
     found, wrong = [], []
     for column, value in values.items():
         if value is None:
             continue
         if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf:
-            found.append(Measurement(column, float(value), count))
+            found.append(Measurement(column, float(value), int(count or 1)))
         elif value != 0:
             wrong.append(column)
     said = {name: value for name, value in facts.items() if value is not None and value != math.inf}
@@ -77,38 +79,58 @@ def _flat(file: Path, data: Mapping[str, Any]) -> list[Observed]:
     values: dict[str, Any] = {}
     for latency in LATENCIES:
         for ending, words in STATISTICS.items():
-            for word in words:
-                names = (f"{word}_{latency}_ms", f"{word}_{latency}_latency_ms")
-                value = next((data[name] for name in names if name in data), None)
-                if value is not None:
-                    values[_column(latency, ending)] = value / 1e3
+            names = [f"{word}_{latency}{kind}_ms" for word in words for kind in ("", "_latency")]
+            value = next((data[name] for name in names if name in data), None)
+            values[_column(latency, ending)] = _scaled(value, 1e-3)
     done = data["completed"]
     values["requests_per_s"] = data.get("request_throughput")
     values["output_tokens_per_s"] = data.get("output_throughput")
     values["total_tokens_per_s"] = data.get("total_token_throughput", data.get("total_throughput"))
-    rate = data.get("request_rate")
     facts = {
         "model": data.get("model_id"),
-        "rate": float(rate) if rate is not None and float(rate) < math.inf else None,
-        "concurrency": data.get("max_concurrency"),
-        "requests": done,
+        "rate": _number(data.get("request_rate")),
+        "concurrency": _number(data.get("max_concurrency")),
+        "requests": _number(done),
         "input_tokens": _share(data.get("total_input_tokens"), done),
         "output_tokens": _share(data.get("total_output_tokens"), done),
-        "failed": data.get("failed") or None,
+        "failed": _number(data.get("failed")),
     }
     tool = "sglang.bench_serving" if "sglang" in str(data.get("backend")) else "vllm bench serve"
-    return [_made(file, SERVER, tool, values, facts, done)]
+    return [_made(file, SERVER, tool, values, facts, _number(done))]
+
+
+def _number(value: Any) -> float | None:
+    """A finite number above 0, None for anything else; of text, such as vLLM's "inf", the number in it."""
+    try:
+        number = float(value) if isinstance(value, (int, float, str)) else 0.0
+    except ValueError:
+        return None
+    return number if 0 < number < math.inf else None
+
+
+def _scaled(value: Any, scale: float) -> Any:
+    """A number in SI units; what is none as it stands, so that it is named."""
+    return value * scale if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+
+def _of(data: Any, *keys: str) -> Any:
+    """The value below several keys; None where a mapping on the way is none."""
+    for key in keys:
+        data = data.get(key) if isinstance(data, Mapping) else None
+    return data
 
 
 def _share(total: Any, count: Any) -> float | None:
-    return total / count if total and count else None
+    whole, parts = _number(total), _number(count)
+    return whole / parts if whole and parts else None
 
 
 def _statistics(found: Any, scale: float) -> Iterator[tuple[str, Any]]:
     """(ending, seconds) of a mapping of statistics under one of the tools' names."""
     if not isinstance(found, Mapping):
         return
-    flat = {**found, **(found.get("percentiles") or {})}
+    inner = found.get("percentiles")
+    flat = {**found, **(inner if isinstance(inner, Mapping) else {})}
     for ending, words in STATISTICS.items():
         value = next((flat[word] for word in words if word in flat), None)
         if isinstance(value, (int, float)):
@@ -129,16 +151,16 @@ def _genai_perf(file: Path, data: Mapping[str, Any]) -> list[Observed]:
     values: dict[str, Any] = {}
     for name, latency in _GENAI.items():
         found = metrics.get(name)
-        scale = _SECONDS.get(found.get("unit", "ms"), 1e-3) if isinstance(found, Mapping) else 1.0
+        scale = _SECONDS.get(str(_of(found, "unit") or "ms"), 1e-3)
         values |= {_column(latency, ending): value for ending, value in _statistics(found, scale)}
     rates = {"request_throughput": "requests_per_s", "output_token_throughput": "output_tokens_per_s"}
-    values |= {column: (metrics.get(name) or {}).get("avg") for name, column in rates.items()}
+    values |= {column: _of(metrics, name, "avg") for name, column in rates.items()}
     lengths = {"input_sequence_length": "input_tokens", "output_sequence_length": "output_tokens"}
-    facts = {fact: (metrics.get(name) or {}).get("avg") for name, fact in lengths.items()}
+    facts = {fact: _of(metrics, name, "avg") for name, fact in lengths.items()}
     facts |= {"concurrency": _found(data.get("input_config"), "concurrency"), "rate": None}
-    facts["requests"] = (metrics.get("request_count") or {}).get("avg")
+    facts["requests"] = _of(metrics, "request_count", "avg")
     tool = "aiperf" if "aiperf" in str(data)[:5000].lower() else "genai-perf"
-    return [_made(file, SERVER, tool, values, facts, int(facts["requests"] or 1))]
+    return [_made(file, SERVER, tool, values, facts, _number(facts["requests"]))]
 
 
 def _found(data: Any, key: str) -> Any:
@@ -175,18 +197,26 @@ def _guidellm(file: Path, data: Mapping[str, Any]) -> list[Observed]:
             continue
         values: dict[str, Any] = {}
         for name, (latency, scale) in _GUIDE.items():
-            succeeded = (metrics.get(name) or {}).get("successful")
+            succeeded = _of(metrics, name, "successful")
             values |= {_column(latency, ending): value for ending, value in _statistics(succeeded, scale)}
-        for name, column in (("requests_per_second", "requests_per_s"), ("output_tokens_per_second", "output_tokens_per_s")):
-            values[column] = ((metrics.get(name) or {}).get("successful") or {}).get("mean")
+        for name, column in (
+            ("requests_per_second", "requests_per_s"),
+            ("output_tokens_per_second", "output_tokens_per_s"),
+        ):
+            values[column] = _of(metrics, name, "successful", "mean")
         lengths = {"prompt_token_count": "input_tokens", "output_token_count": "output_tokens"}
-        facts = {f: ((metrics.get(name) or {}).get("successful") or {}).get("mean") for name, f in lengths.items()}
+        facts = {f: _of(metrics, name, "successful", "mean") for name, f in lengths.items()}
         facts |= {"rate": _found(run.get("args"), "rate"), "concurrency": _found(run.get("args"), "streams")}
         found.append(_made(file, SERVER, "GuideLLM", values, facts, 1))
     return found
 
 
-_PERF = {"time_to_first_token": "ttft", "time_per_output_token": "tpot", "request_latency": "e2e", "inter_token_latency": "itl"}
+_PERF = {
+    "time_to_first_token": "ttft",
+    "time_per_output_token": "tpot",
+    "request_latency": "e2e",
+    "inter_token_latency": "itl",
+}
 
 
 def _inference_perf(file: Path, data: Mapping[str, Any]) -> list[Observed]:
@@ -196,30 +226,31 @@ def _inference_perf(file: Path, data: Mapping[str, Any]) -> list[Observed]:
         return []
     values: dict[str, Any] = {}
     for name, latency in _PERF.items():
-        found = (done.get("latency") or {}).get(name)
+        found = _of(done, "latency", name)
         values |= {_column(latency, ending): value for ending, value in _statistics(found, 1.0)}
-    through = done.get("throughput") or {}
-    values["requests_per_s"] = through.get("requests_per_sec")
-    values["output_tokens_per_s"] = through.get("output_tokens_per_sec")
+    values["requests_per_s"] = _of(done, "throughput", "requests_per_sec")
+    values["output_tokens_per_s"] = _of(done, "throughput", "output_tokens_per_sec")
     facts = {
-        "rate": data["load_summary"].get("requested_rate"),
-        "input_tokens": (done.get("prompt_len") or {}).get("mean"),
-        "output_tokens": (done.get("output_len") or {}).get("mean"),
+        "rate": _of(data, "load_summary", "requested_rate"),
+        "input_tokens": _of(done, "prompt_len", "mean"),
+        "output_tokens": _of(done, "output_len", "mean"),
         "requests": done.get("count"),
     }
-    return [_made(file, SERVER, "inference-perf", values, facts, int(done.get("count") or 1))]
+    return [_made(file, SERVER, "inference-perf", values, facts, _number(done.get("count")))]
 
 
 def _llama_bench(file: Path, data: list[Mapping[str, Any]]) -> Iterator[Observed]:
     """Tests of llama-bench: prompts (pp) as prompt tokens/s, tokens (tg) as tokens/s of one user."""
     for one in data:
-        prompt, made = one.get("n_prompt") or 0, one.get("n_gen") or 0
+        prompt, made = _number(one.get("n_prompt")), _number(one.get("n_gen"))
         if bool(prompt) == bool(made):
             continue
         column = "prefill_tokens_per_s" if prompt else "output_tokens_per_s"
-        facts = {"model": one.get("model_type"), "input_tokens": prompt or None, "output_tokens": made or None}
-        facts |= {"depth": one.get("n_depth") or None}
-        yield _made(file, BATCH, "llama-bench", {column: one.get("avg_ts")}, facts, len(one.get("samples_ts") or [0]))
+        facts = {"model": one.get("model_type"), "input_tokens": prompt, "output_tokens": made}
+        facts |= {"depth": _number(one.get("n_depth"))}
+        samples = one.get("samples_ts")
+        count = len(samples) if isinstance(samples, list) else 1
+        yield _made(file, BATCH, "llama-bench", {column: one.get("avg_ts")}, facts, count)
 
 
 # ---- text ------------------------------------------------------------------------------------------------
@@ -255,11 +286,14 @@ def _block(file: Path, block: Mapping[str, float]) -> Observed:
     for name, value in block.items():
         found = _TIMES.fullmatch(name)
         if found:
-            word, latency = found[1].lower(), {"e2e latency": "e2e", "e2el": "e2e"}.get(found[2].lower(), found[2].lower())
+            word, latency = (
+                found[1].lower(),
+                {"e2e latency": "e2e", "e2el": "e2e"}.get(found[2].lower(), found[2].lower()),
+            )
             ending = next(ending for ending, words in STATISTICS.items() if word in words)
             values[_column(latency, ending)] = value / 1e3
     facts: dict[str, Any] = {fact: block[name] for name, fact in _COUNTS.items() if name in block}
     done = facts.get("requests")
     facts["input_tokens"] = _share(facts.pop("input", None), done)
     facts["output_tokens"] = _share(facts.pop("output", None), done)
-    return _made(file, SERVER, "vllm bench serve or sglang.bench_serving", values, facts, int(done or 1))
+    return _made(file, SERVER, "vllm bench serve or sglang.bench_serving", values, facts, done)

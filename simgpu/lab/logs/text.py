@@ -34,7 +34,7 @@ def lines_of(file: Path) -> Iterator[tuple[int, str]]:
             raw.seek(0)
             packed = start[:2] == b"\x1f\x8b"
             wrong = "" if packed else what_it_is(start)
-            if wrong or b"\x00" in start[:64] and not packed:
+            if wrong or (b"\x00" in start[:64] and not packed):
                 raise InputError(wrong or "is no text; expected a log", file=file)
             stream = gzip.GzipFile(fileobj=raw) if packed else raw
             while piece := stream.readline(LONGEST):

@@ -87,9 +87,7 @@ def _runs(file: Path) -> list[_Run]:
     return runs
 
 
-def _run_of(
-    tool: Trainer, found: re.Match[str], line: int, open_: dict[str, _Run], runs: list[_Run]
-) -> _Run | None:
+def _run_of(tool: Trainer, found: re.Match[str], line: int, open_: dict[str, _Run], runs: list[_Run]) -> _Run | None:
     """The run that a step belongs to, with the step begun; None for the copy of a step that another rank printed."""
     number = int(found[1]) if found[1] else None
     run = open_.get(tool.name)
