@@ -1,7 +1,7 @@
 """Results of load generators as files and as the text on their terminal: vLLM, SGLang, genai-perf, GuideLLM, others.
 
-One function is one tool: how its document is known, and which of its keys are which columns. Keys are those of the tools'
-own sources: vllm 0.11 `vllm/benchmarks/serve.py`, sglang 0.5 `bench_serving.py`, genai-perf 0.0.16
+One function is one tool: how its document is known, and which of its keys are which columns. Keys are those of
+the tools: vllm 0.11 `vllm/benchmarks/serve.py`, sglang 0.5 `bench_serving.py`, genai-perf 0.0.16
 `profile_export_genai_perf.json`, aiperf 0.3 `profile_export_aiperf.json`, GuideLLM 0.3 `benchmarks.json`,
 inference-perf 0.2 `summary_lifecycle_metrics.json`, llama.cpp b5000 `llama-bench -o json`.
 """
