@@ -189,7 +189,7 @@ def test_fuzz_settings(key: str, value: str) -> None:
 CONFIG_VALUES = NASTY.filter(lambda value: not isinstance(value, bytes) and type(value).__name__ != "date")
 
 
-@fuzz(100)
+@fuzz(40)
 @given(st.dictionaries(st.sampled_from(sorted(MODEL)), CONFIG_VALUES, min_size=1, max_size=2))
 def test_fuzz_models(changes: dict[str, Any]) -> None:
     layers = changes.get("num_hidden_layers")

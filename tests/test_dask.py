@@ -25,6 +25,7 @@ vary: {workload.operators.a.k: {range: [64, 12800], step: 64}, dtype: [bf16, fp6
 """
 
 
+@pytest.mark.slow
 def test_a_cluster_whose_worker_is_killed_gives_the_rows_of_one_machine(tmp_path, monkeypatch):
     from distributed import LocalCluster
 

@@ -11,7 +11,7 @@ import pytest
 from fuzz import trial, workers
 from fuzz.inputs import KINDS, Input, draw
 
-SHARE = 150
+SHARE = 60
 SLOW_TO_START = ("sweep", "search")  # `make fuzz` runs them: each starts processes of its own
 
 
@@ -25,13 +25,13 @@ def test_a_share_of_the_inputs_is_answered_or_refused_in_one_line() -> None:
         found = workers.run(given)
         assert not found.defect, f"python -m tests.fuzz --seed 0 --only {number}: {found.name}: {found.detail}"
         seen[found.name] = seen.get(found.name, 0) + 1
-    assert seen[trial.ANSWERED] > 15 and seen[trial.REFUSED] > 40  # neither is all that comes back
+    assert seen[trial.ANSWERED] > 6 and seen[trial.REFUSED] > 16  # neither is all that comes back
 
 
 @pytest.mark.slow
 def test_inputs_stay_within_time_and_memory() -> None:
     """In processes of their own, sweeps and searches too."""
-    for number, _, found in workers.run_all(iter(range(SHARE, 4 * SHARE)), 0, 2, ()):
+    for number, _, found in workers.run_all(iter(range(SHARE, 10 * SHARE)), 0, 2, ()):
         assert not found.defect, f"python -m tests.fuzz --seed 0 --only {number}: {found.name}: {found.detail}"
 
 

@@ -31,6 +31,7 @@ def test_every_command_of_the_page_answers(folder):
         assert said.output.strip()
 
 
+@pytest.mark.slow
 def test_the_python_of_the_page_says_the_same(folder, capsys):
     code = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert code is not None

@@ -333,6 +333,7 @@ def test_gpus_are_known_named_otherwise_known_to_exist_or_refused():
 # ---- figures that come with simgpu, and the page -----------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_a_folder_published_figures_are_used(monkeypatch):
     monkeypatch.delenv("SIMGPU_MEASUREMENTS", raising=False)
     document = json.loads(run("all", "--format", "json", "-q").stdout)
@@ -367,6 +368,7 @@ def test_reasons_apply_to_what_they_name():
     assert not Reason("why", library="triton").explains(*row)
 
 
+@pytest.mark.slow
 def test_the_page_can_be_made_from_any_folder(tmp_path):
     target = tmp_path / "page.md"
     result = run("all", "--data", PUBLISHED, "--page", target, "-q")

@@ -61,6 +61,7 @@ def test_layers_to_recompute_and_ranks_to_a_copy_are_all_but_all() -> None:
     assert {plan.shard for plan in mine} == {None, 2, 4}
 
 
+@pytest.mark.slow
 def test_every_choice_is_gone_through() -> None:
     config, job = simgpu.load_model("mixtral-8x7b"), simgpu.Training(batch=4, tokens=1024)
     space = Space(config, 4, 1024, (2, 4), Plan(), dict.fromkeys(KEYS, "all"))

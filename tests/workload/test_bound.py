@@ -27,7 +27,7 @@ CASES = [
     ("llama-3.1-8b", "dgx-h100-ib", 4, 64, 4096, "pytorch-compiled"),
     ("mixtral-8x7b", "dgx-h100-ib", 8, 128, 4096, "megatron"),
     ("llama-3.1-8b", "l40s-8x-ethernet", 2, 32, 4096, "megatron"),
-    ("gpt3-175b", "dgx-a100-ib", 128, 512, 2048, "megatron-2022"),
+    pytest.param("gpt3-175b", "dgx-a100-ib", 128, 512, 2048, "megatron-2022", marks=pytest.mark.slow),
 ]
 PLANS = 20
 CHOICES = {
