@@ -256,3 +256,102 @@ def test_compare_prints_measured_beside_predicted(tmp_path):
     assert result.exit_code == 0, result.output
     (line,) = json.loads(result.output)["runs"][0]["lines"]
     assert line["measured"] == 0.25 and line["predicted"] > 1 and line["in_interval"] is False
+
+
+# ---- learning from logs ----------------------------------------------------------------------------------
+
+JOBS = """
+experiment: two
+title: two ways to split a step
+scenario:
+  model: llama-3.1-8b@layers=4
+  cluster: dgx-h100
+  workload: {kind: training, batch: 16, tokens: 4096}
+  plan: {tp: 8, micro_batch: 1, sequence_parallel: true}
+cases:
+  - {labels: {run: a}}
+  - {labels: {run: b}, plan.tp: 1, plan.dp: 8, plan.zero: 1, plan.sequence_parallel: false}
+"""
+KNOWN = """
+machine: dgx-h100
+source: made up
+stacks: {megatron: {slowdown: 1.15, runs: 1}}
+links: {nvlink-4: 0.85}
+"""
+
+
+def steps_of(folder, cluster):
+    """Step times of both cases on a machine."""
+    result = CliRunner().invoke(
+        main, ["run", str(folder / "jobs.yaml"), "--set", f"cluster={cluster}", "--format", "json", "--no-plots", "-q",
+               "--out", str(folder / "out")],
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    return [row["step_s"] for row in json.loads(result.output)["rows"]]
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """Logs of a machine whose factors are known."""
+    written(tmp_path, JOBS, "jobs.yaml")
+    for name, step in zip("ab", steps_of(tmp_path, written(tmp_path, KNOWN, "known.yaml")), strict=True):
+        written(
+            tmp_path, "".join(f"iter {n}: loss 4.3, time {1e3 * step}ms, mfu 40%\n" for n in range(6)), f"{name}.log"
+        )
+    return tmp_path
+
+
+def learned(folder, *more):
+    logs = [str(folder / "a.log"), str(folder / "b.log")]
+    return CliRunner().invoke(
+        main, ["observe", *logs, "--of", str(folder / "jobs.yaml"), "--case", "1", "--case", "2", *more]
+    )
+
+
+def test_factors_of_a_made_up_machine_are_found_within_their_intervals(machine):
+    result = learned(machine, "--format", "json", "-o", str(machine / "mine.yaml"), "-q")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.output)
+    truth = {"kernels of megatron": 1.15, "payload of nvlink-4": 0.85}
+    assert {one["factor"] for one in answer["factors"]} == set(truth)
+    for one in answer["factors"]:
+        assert one["p10"] <= truth[one["factor"]] <= one["p90"] and 0 < one["told"] < 1
+    for run in answer["runs"]:  # each log is nearer after the fit, and after one to the other log alone
+        assert abs(run["after"] - 1) < abs(run["left_out"] - 1) < abs(run["before"] - 1)
+
+
+def test_what_was_learned_is_a_cluster(machine):
+    assert learned(machine, "-o", str(machine / "mine.yaml"), "-q").exit_code == 0
+    catalogued, mine, real = (
+        steps_of(machine, one) for one in ("dgx-h100", machine / "mine.yaml", machine / "known.yaml")
+    )
+    assert all(before < after < truth for before, after, truth in zip(catalogued, mine, real, strict=True))
+    asked = ["compare", str(machine / "jobs.yaml"), "--set", f"cluster={machine / 'mine.yaml'}"]
+    result = CliRunner().invoke(main, [*asked, "--log", str(machine / "a.log"), "--format", "json"])
+    assert json.loads(result.output)["runs"][0]["lines"][0]["in_interval"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("nvlink-4: 0.85", "nvlink-9: 0.85"), "no such link"),
+        (("nvlink-4: 0.85", "nvlink-4: -1"), "known.yaml:5.*links.nvlink-4"),
+        (("slowdown: 1.15", "slowdown: nan"), "known.yaml:4.*slowdown"),
+        (("machine: dgx-h100", "machine: known.yaml"), "itself|known.yaml"),
+        (("machine: dgx-h100", "machine: dgx-h10"), "unknown cluster"),
+        (("source: made up", "sources: made up"), "sources"),
+    ],
+)
+def test_a_wrong_overlay_is_one_line(change, said, machine, monkeypatch):
+    monkeypatch.chdir(machine)
+    written(machine, KNOWN.replace(*change), "known.yaml")
+    result = CliRunner().invoke(main, ["run", "jobs.yaml", "--set", "cluster=known.yaml", "--no-plots", "-q"])
+    assert result.exit_code == 2 and re.search(said, result.output), result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+def test_logs_of_another_job_teach_nothing(machine):
+    written(machine, "".join(f"iter {n}: loss 4.3, time 90000.0ms, mfu 40%\n" for n in range(6)), "b.log")
+    result = learned(machine, "-o", str(machine / "mine.yaml"))
+    assert result.exit_code == 2 and "is it a log of this case?" in result.output
+    assert not (machine / "mine.yaml").exists()
