@@ -42,6 +42,7 @@ from simgpu.model.networks.loading import assembled, is_path, named_file
 from simgpu.model.networks.pipeline import Pipeline
 from simgpu.model.published import ModelSource, without_format
 from simgpu.model.quantised import SECTION
+from simgpu.overlay import is_overlay, read_overlay
 from simgpu.overrides import Override, blamer, by_root, of_derived_peak, overridden, settled
 from simgpu.schema_errors import MISSING_TOO, Blame, validate
 
@@ -155,23 +156,14 @@ class Catalogue(CatalogueFiles):
     def cluster(self, name: str, overrides: Sequence[Override] = ()) -> Cluster:
         """A cluster, or a single node as a cluster of one, or a GPU alone in a host, with everything it refers to.
 
-        `overrides` have keys that begin with `cluster.`, `node.`, `gpu.` or `link.NAME.`.
+        A file, such as `mine.yaml`, names one of these and what logs say of it (`simgpu.overlay`). `overrides` have
+        keys that begin with `cluster.`, `node.`, `gpu.` or `link.NAME.`.
         """
+        if is_overlay(name):
+            overlay, learned = read_overlay(name)
+            return self.cluster(overlay.machine, [*learned, *overrides])
         of = by_root(overrides)
-        if self.find("clusters", name):
-            spec = self.spec("clusters", name, of.get("cluster", ()))
-        elif self.find("nodes", name):
-            for override in of.get("cluster", ()):
-                raise override.error(f"'{name}' is a single node; name a cluster to use several")
-            spec = ClusterSpec.model_validate({"name": name, "title": name, "node": name, "nodes": ONE_NODE})
-        elif self.find("gpus", name.split(MARK)[0]):
-            spec = ClusterSpec.model_validate({"name": name, "title": name, "node": name, "nodes": ONE_NODE})
-        else:
-            known = self.names("clusters") + self.names("nodes") + self.names("gpus")
-            where = "simgpu list clusters, nodes and gpus name them"
-            meant = members(name, self.names("gpus")) or nearest(name, known, where=where)
-            raise InputError(f"unknown cluster, node or GPU '{name}'{meant}")
-        assert isinstance(spec, ClusterSpec)
+        spec = self._cluster_spec(name, of)
         alone = spec.node == name and not self.find("nodes", name)
         if alone and (wrong := [*of.get("cluster", ()), *of.get("node", ())]):
             raise wrong[0].error(f"'{name}' is a single GPU; name a node to change its host")
@@ -197,6 +189,24 @@ class Catalogue(CatalogueFiles):
             if root.startswith("link.") and root.removeprefix("link.") not in links:
                 raise unused[0].error(f"no such link in '{name}'{nearest(root.removeprefix('link.'), links)}")
         return Cluster(spec, node, gpu, links, self.kernel_constants(gpu))
+
+    def _cluster_spec(self, name: str, of: Mapping[str, Sequence[Override]]) -> ClusterSpec:
+        """The file of a cluster; of a node or a GPU, one that holds it alone."""
+        if self.find("clusters", name):
+            spec = self.spec("clusters", name, of.get("cluster", ()))
+        elif self.find("nodes", name):
+            for override in of.get("cluster", ()):
+                raise override.error(f"'{name}' is a single node; name a cluster to use several")
+            spec = ClusterSpec.model_validate({"name": name, "title": name, "node": name, "nodes": ONE_NODE})
+        elif self.find("gpus", name.split(MARK)[0]):
+            spec = ClusterSpec.model_validate({"name": name, "title": name, "node": name, "nodes": ONE_NODE})
+        else:
+            known = self.names("clusters") + self.names("nodes") + self.names("gpus")
+            where = "simgpu list clusters, nodes and gpus name them"
+            meant = members(name, self.names("gpus")) or nearest(name, known, where=where)
+            raise InputError(f"unknown cluster, node or GPU '{name}'{meant}")
+        assert isinstance(spec, ClusterSpec)
+        return spec
 
     def _check_wiring(self, spec: ClusterSpec, node: NodeSpec, gpu: GPUSpec, of: dict[str, list[Override]]) -> None:
         """Check that the files of a cluster fit together, so that every pair of GPUs has a route."""

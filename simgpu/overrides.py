@@ -24,18 +24,24 @@ HARDWARE_ROOTS = ("gpu", "node", "cluster", "link")
 
 @dataclass(frozen=True)
 class Override:
-    """A value set by hand in place of the catalogue's: `key` is e.g. 'gpu.memory.bandwidth'."""
+    """A value set by hand in place of the catalogue's: `key` is e.g. 'gpu.memory.bandwidth'.
+
+    `at` is the path of the parameter in its file, where names with points stand in it.
+    """
 
     key: str
     value: Any
     source: str  # '--set', or where in an experiment file it stands
     file: str | None = None
     line: int | None = None
+    at: tuple[str, ...] = ()
 
     @property
     def path(self) -> list[str]:
         """The path of the parameter in its file."""
         root, *parts = self.key.split(".")
+        if self.at:
+            return list(self.at)
         return parts[1:] if root == "link" else parts
 
     def error(self, problem: str) -> InputError:

@@ -117,9 +117,9 @@ def run_components(usual: Sequence[Scored], looks: Sequence[Look]) -> Found:
     found: Found = {}
     classes = tuple(dict.fromkeys(OF.values()))
     for of in classes:
-        known = {look.component for look in looks if look.of == of}
+        looked = {look.component for look in looks if look.of == of}
         for layer, (sd, count) in _runs(of, usual, looks).items():
-            if count or layer not in known:  # else nothing but what was believed before
+            if count or layer not in looked:  # else nothing but what was believed before
                 found[of, layer] = (sd, _FREEDOM, count, "medians of publisher, architecture, engine and kind of model")
     for look in {(look.of, look.component): look for look in looks if look.component and look.of in classes}.values():
         known = found.get((look.of, look.component), (0.0, 0.0, 0, ""))

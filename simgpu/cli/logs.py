@@ -1,0 +1,111 @@
+"""Commands of logs that users have: what they say, and an experiment held against them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from simgpu.cli.base import (
+    file_argument,
+    format_option,
+    main,
+    one_line_errors,
+    open_catalogue,
+    out_option,
+    quiet_option,
+    set_option,
+    tell,
+)
+
+
+@main.command(
+    short_help="Say what logs of trainers and servers measured.",
+    epilog="Example: simgpu observe train.log bench.json",
+)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@click.option("--of", "experiment", metavar="EXPERIMENT", help="The experiment that the logs are of: learn from them.")
+@click.option(
+    "--case", "numbers", type=int, multiple=True, metavar="N", help="With --of: the case of each run, in order."
+)
+@out_option("FILE.yaml", "With --of: write what was learned, to be named wherever a cluster is.")
+@format_option("table", "json", "csv")
+@quiet_option
+@click.pass_obj
+@one_line_errors
+def observe(
+    folders: tuple[str, ...],
+    files: tuple[Path, ...],
+    experiment: str | None,
+    numbers: tuple[int, ...],
+    out: Path | None,
+    style: str,
+    quiet: bool,
+) -> None:
+    """Say what each FILE is and what it measured: step times, memory, latencies, rates.
+
+    FILE is the log of a trainer, the results of a load generator, a table of llama-bench, or a server's /metrics page:
+    docs/logs.md lists them. Warm-up, evaluation and checkpoint steps are told apart.
+
+    With --of, fit a few factors of the machine to them: kernels of the framework or the engine, and its links.
+    """
+    from simgpu.errors import InputError
+    from simgpu.lab.logs import command
+
+    runs = command.observe(files)
+    if experiment is None:
+        if out is not None or numbers:
+            raise InputError("says what the logs are of; expected --of EXPERIMENT with it", key="--out or --case")
+        command.show_observed(runs, style, sys.stdout)
+        return
+    from simgpu.study.experiment.running import find_experiment, load_experiment
+
+    catalogue = open_catalogue(folders)
+    cases = load_experiment(find_experiment(experiment, catalogue), (), catalogue).cases
+    done = command.learn(cases, numbers, runs, catalogue)
+    if out is not None:
+        command.write_overlay(done, out)
+    command.show_learned(done, style, sys.stdout)
+    if out is not None and not quiet:
+        tell(f"written: {out}; cluster: {out} uses it")
+
+
+@main.command(
+    short_help="Hold an experiment against logs of the real run.",
+    epilog="Example: simgpu compare my-run.yaml --case 2 --log train.log",
+)
+@file_argument
+@set_option
+@click.option(
+    "--case", "number", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="Its case."
+)
+@click.option(
+    "--log",
+    "logs",
+    multiple=True,
+    required=True,
+    metavar="LOG",
+    type=click.Path(path_type=Path),
+    help="Log of the real run, as `simgpu observe` reads it; repeatable.",
+)
+@format_option("table", "json", "csv")
+@click.pass_obj
+@one_line_errors
+def compare(
+    folders: tuple[str, ...], file: str, settings: tuple[str, ...], number: int, logs: tuple[Path, ...], style: str
+) -> None:
+    """Print measured beside predicted, with its interval, and the largest differences in words.
+
+    A log of another job is refused: other batch, lengths or GPUs, or other FLOPs of a step.
+    """
+    from simgpu.errors import InputError
+    from simgpu.lab.logs import command
+    from simgpu.study.experiment.running import find_experiment, load_experiment
+
+    catalogue = open_catalogue(folders)
+    cases = load_experiment(find_experiment(file, catalogue), settings, catalogue).cases
+    if number > len(cases):
+        raise InputError(f"{number}: the experiment has {len(cases)}", key="--case")
+    case = cases[number - 1]
+    command.show_compared(command.compare(case.scenario, case.origins, catalogue, logs), style, sys.stdout)

@@ -1,0 +1,184 @@
+"""The commands `simgpu observe` and `simgpu compare`: what logs say, and an experiment against them."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from simgpu.catalog import Catalogue
+from simgpu.errors import InputError
+from simgpu.hardware.inherit import CALIBRATE
+from simgpu.lab.logs.comparing import Comparison, compared
+from simgpu.lab.logs.fitting import Answer, Fitted, Given, overlay_of
+from simgpu.lab.logs.fitting import learn as fit
+from simgpu.lab.logs.observed import Observed
+from simgpu.lab.logs.reading import read
+from simgpu.render.columns import cell, title
+from simgpu.render.data import print_csv, print_json
+from simgpu.render.files import written_whole
+from simgpu.render.table import print_table
+from simgpu.scenario import Origins, Scenario, run_scenario
+from simgpu.version import __version__
+
+
+def observe(files: Iterable[Path]) -> list[Observed]:
+    """The runs of all files. Raises `InputError` for the first that cannot be read."""
+    return [run for file in files for run in read(file)]
+
+
+def compare(scenario: Scenario, origins: Origins, catalogue: Catalogue, logs: Iterable[Path]) -> list[Comparison]:
+    """The row of a scenario against each run of some logs."""
+    runs = observe(logs)
+    if not runs:
+        raise InputError("no log is given; expected --log FILE", key="--log")
+    row = run_scenario(scenario, catalogue, origins).row
+    return [compared(run, row) for run in runs]
+
+
+# ---- what is shown ---------------------------------------------------------------------------------------
+
+
+def show_observed(runs: Sequence[Observed], style: str, out: IO[str]) -> None:
+    """Print what each run says."""
+    if style == "json":
+        print_json({"runs": [_document(run) for run in runs]}, out)
+    elif style == "csv":
+        print_csv(
+            [{"file": str(run.file), "tool": run.tool, **vars(one)} for run in runs for one in run.measurements], out
+        )
+    else:
+        for run in runs:
+            rows = [_measured(one.column, one.value, one.count, one.spread) for one in run.measurements]
+            facts = ", ".join(f"{name} {_short(value)}" for name, value in run.facts.items())
+            notes = [*([f"says {facts}"] if facts else []), *(f"left out or noted: {note}" for note in run.notes)]
+            heading = f"{run.file}: {run.kind} by {run.tool}"
+            print_table(rows, tuple(rows[0]), heading, notes, out)
+
+
+def _measured(column: str, value: float, count: int, spread: float) -> dict[str, str]:
+    return {
+        "quantity": title(column),
+        "column": column,
+        "measured": cell(column, value),
+        "values": f"{count:,}",
+        "spread": f"{100 * spread:.1f} %" if spread else "",
+    }
+
+
+def _short(value: Any) -> str:
+    return f"{value:,.6g}" if isinstance(value, (int, float)) else str(value)
+
+
+def _document(run: Observed) -> dict[str, Any]:
+    return {
+        "file": str(run.file), "kind": run.kind, "tool": run.tool, "facts": dict(run.facts), "notes": list(run.notes),
+        "measurements": [vars(one) for one in run.measurements],
+    }  # fmt: skip
+
+
+def _compared(one: Comparison) -> dict[str, Any]:
+    lines = [line.row() for line in one.lines]
+    return {**_document(one.observed), "lines": lines, "unpredicted": list(one.unpredicted), "words": one.words()}
+
+
+def show_compared(found: Sequence[Comparison], style: str, out: IO[str]) -> None:
+    """Print predictions beside what logs say, the largest differences in words below."""
+    if style == "json":
+        print_json({"runs": [_compared(one) for one in found]}, out)
+    elif style == "csv":
+        print_csv([{"file": str(one.observed.file), **line.row()} for one in found for line in one.lines], out)
+    else:
+        for one in found:
+            rows = [
+                {
+                    "quantity": title(line.column),
+                    "measured": cell(line.column, line.measured.value),
+                    "predicted": cell(line.column, line.predicted),
+                    "80 % interval": f"{cell(line.column, line.p10)} to {cell(line.column, line.p90)}",
+                    "measured / predicted": f"{line.ratio:.2f}",
+                    "inside": "yes" if line.inside else "no",
+                }
+                for line in one.lines
+            ]
+            notes = [*one.words(), *(f"left out or noted: {note}" for note in one.observed.notes)]
+            if one.unpredicted:
+                notes.append(f"not predicted by this experiment: {', '.join(one.unpredicted)}")
+            print_table(rows, tuple(rows[0]), f"{one.observed.file}: {one.observed.tool}", notes, out)
+
+
+# ---- learning from logs ----------------------------------------------------------------------------------
+
+
+def learn(cases: Sequence[Any], numbers: Sequence[int], runs: Sequence[Observed], catalogue: Catalogue) -> Answer:
+    """Fit the factors of a machine to runs, each of the case of an experiment that its number (from 1) names."""
+    chosen = list(numbers) or [1]
+    if len(chosen) == 1:
+        chosen *= len(runs)
+    if len(chosen) != len(runs):
+        raise InputError(
+            f"is given {len(chosen)} times for {len(runs)} runs; expected once, or once a run", key="--case"
+        )
+    for number in chosen:
+        if not 1 <= number <= len(cases):
+            raise InputError(f"{number}: the experiment has {len(cases)}", key="--case")
+    given = [Given(run, cases[n - 1].scenario, cases[n - 1].origins) for run, n in zip(runs, chosen, strict=True)]
+    return fit(given, catalogue)
+
+
+def write_overlay(done: Answer, file: Path) -> None:
+    """Write `mine.yaml`: what was learned, for `cluster:` of experiments."""
+    logs = ", ".join(dict.fromkeys(held.run.file.name for held in done.runs))
+    source = f"{logs}, {datetime.date.today().isoformat()}; {CALIBRATE} {__version__}"
+    found = overlay_of(done.machine, [one.factor for one in done.factors], [one.value for one in done.factors],
+                       len(done.runs), source)  # fmt: skip
+    with written_whole(file) as stream:
+        stream.write("# What logs say of one machine: name this file wherever a cluster is named.\n")
+        yaml.safe_dump(found.model_dump(), stream, sort_keys=False, allow_unicode=True, width=10_000)
+
+
+def show_learned(done: Answer, style: str, out: IO[str]) -> None:
+    """Print the factors, and each run before and after."""
+    alike = [f"{one} and {other} cannot be told apart by these logs" for one, other in done.alike]
+    if style == "json":
+        found = {"machine": done.machine, "stack": done.stack, "alike": alike}
+        print_json({**found, "factors": [_factor(one) for one in done.factors], "runs": _runs(done)}, out)
+    elif style == "csv":
+        print_csv(_runs(done), out)
+    else:
+        factors = [
+            {
+                "factor": one.factor.name,
+                "value": f"{one.value:.3f}",
+                "80 % interval": f"{one.low:.3f} to {one.high:.3f}",
+                "told by the logs": f"{100 * one.told:.0f} %",
+            }
+            for one in done.factors
+        ]
+        print_table(factors, tuple(factors[0]), f"{done.stack} on {done.machine}", alike, out)
+        table = [
+            {
+                "run": held.run.file.name,
+                "quantity": title(held.column),
+                "measured / predicted": f"{held.before:.3f}",
+                "after": f"{held.after:.3f}",
+                "learned from the others": f"{held.left_out:.3f}",
+            }
+            for held in done.runs
+        ]
+        print_table(table, tuple(table[0]), "", [], out)
+
+
+def _factor(one: Fitted) -> dict[str, Any]:
+    return {"factor": one.factor.name, "value": one.value, "p10": one.low, "p90": one.high, "told": one.told}
+
+
+def _runs(done: Answer) -> list[dict[str, Any]]:
+    return [
+        {"run": held.run.file.name, "column": held.column, "before": held.before, "after": held.after,
+         "left_out": held.left_out}
+        for held in done.runs
+    ]  # fmt: skip
