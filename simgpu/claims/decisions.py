@@ -19,6 +19,7 @@ from simgpu.claims.facts import transformer
 from simgpu.claims.finding import OFF, PLAUSIBLE, REPRODUCED, UNDECIDABLE, RuleHeld
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.spec import GPUSpec
+from simgpu.operations.prices import Wanted, price_book
 
 AXES = ("model", "users", "precision", "job", "prompt", "power_budget_w", "gpus")
 DEFAULTS: Mapping[str, Any] = {"job": "inference", "prompt": 512, "power_budget_w": 1e9, "gpus": 1, "users": 1,
@@ -114,16 +115,18 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
 def _best(bench: Bench, point: Mapping[str, Any], gpus: list[str], aim: str) -> tuple[str, str]:
     """The right GPU of a scenario with the reason in words; 'neither' where none can run it."""
     scores: dict[str, float] = {}
+    book = price_book(bench.catalogue)
     for name in gpus:
         spec = bench.catalogue.spec("gpus", name)
         assert isinstance(spec, GPUSpec)
-        if spec.power.tdp.si > float(point["power_budget_w"]) or spec.price.purchase is None:
+        price = book.find(name, Wanted("purchase"))
+        if spec.power.tdp.si > float(point["power_budget_w"]) or price is None:
             continue
         try:
             rate = _rate(bench, point, name)
         except InputError:
             continue
-        scores[name] = rate / (spec.price.purchase.si if aim == "cheapest" else 1.0)
+        scores[name] = rate / (price.value if aim == "cheapest" else 1.0)
     if not scores:
         return "neither", "none can run it"
     best = max(scores, key=lambda name: scores[name])

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from simgpu.catalog import Catalogue
 from simgpu.claims.quantities import HOUR
 from simgpu.hardware.spec import GPUSpec, LinkSpec, Peak
+from simgpu.operations.prices import Wanted, price_book
 
 SPARSE = 2.0
 """Speedup that vendors print for 2:4 structured sparsity (NVIDIA A100 whitepaper)."""
@@ -167,12 +168,15 @@ def _base(gpu: GPUSpec) -> float | None:
     return gpu.compute.base_clock.si if gpu.compute.base_clock else None
 
 
-def _price(gpu: GPUSpec) -> float | None:
-    return gpu.price.purchase.si if gpu.price.purchase else None
+def _quoted(kind: str, per: float) -> Reader:
+    """The price of the newest quotes of a kind, `per` of its unit in the claims' own."""
 
+    def made(gpu: GPUSpec, catalogue: Catalogue) -> Iterator[Reading]:
+        found = price_book(catalogue).find(gpu.name, Wanted(kind))
+        if found is not None:
+            yield Reading("", found.value / per)
 
-def _hourly(gpu: GPUSpec) -> float | None:
-    return gpu.price.cloud.si / HOUR if gpu.price.cloud else None
+    return made
 
 
 _READERS: Mapping[str, Reader] = {
@@ -207,7 +211,7 @@ _READERS: Mapping[str, Reader] = {
     "bandwidth_per_byte": _one(lambda gpu: gpu.memory.bandwidth.si / (gpu.memory.capacity.si / 2**30 * 1e9)),
     "fp32_per_watt": _one(lambda gpu: gpu.vector_peak.datasheet / gpu.power.tdp.si),
 }
-DATED: Mapping[str, Reader] = {"price": _one(_price), "hourly": _one(_hourly)}
+DATED: Mapping[str, Reader] = {"price": _quoted("purchase", 1.0), "hourly": _quoted("on_demand", HOUR)}
 """Prices: right on their day alone."""
 
 
