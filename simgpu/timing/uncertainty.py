@@ -212,7 +212,11 @@ def residual(
     low, high, systematic, independent = log(near.low), log(near.high), near.systematic, near.independent
     own, _ = _nearest(op, stratum, ANY, REGIMES[0], library)
     stretch, beyond = max(component(of, STRETCH).sd, 1.0), component(of, ARCHITECTURE).reach
-    new = -hypot(stretch * log(own.low), beyond), hypot(stretch * log(own.high), beyond)
+    shapes, medians = stretch * (1 - own.correlated) ** 0.5, own.correlated**0.5  # parts of its own ends
+    new = tuple(
+        sign * hypot(shapes * log(end), max(medians * abs(log(end)), beyond))
+        for sign, end in ((-1, own.low), (1, own.high))
+    )
     if ARCHITECTURE in layers:  # as unsure as other architectures were
         low, high = (min(low, new[0]), max(high, new[1])) if mine else new
         if library != DEFAULT:  # and no surer than with the constants of a relative
