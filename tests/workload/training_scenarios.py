@@ -30,7 +30,7 @@ PLANS: dict[str, list[Any]] = {
     "recompute_modules": [None, None, ("layernorm", "mlp")],
     "overlap_gradients": [True, False], "overlap_weights": [True, False], "async_tp": [False, True],
     "offload": ["none", "none", "optimizer", "parameters"], "offload_to": ["host", "host", "nvme", "mixed"],
-    "order": [Plan().order, ("tp", "dp", "cp", "ep", "pp")],
+    "offload_layers": [None, None, 1], "order": [Plan().order, ("tp", "dp", "cp", "ep", "pp")],
     "stage_layers": [None, None, "uneven"], "expert_tp": [None, None, 1],
     "dispatcher": [None, "allgather", "alltoall", "deepep", "hybridep"],
     "cuda_graphs": [None, "router", "parts", "layer", "full"], "grouped": [None, "loop", "fused"],
@@ -120,7 +120,7 @@ PAIRS: dict[str, tuple[dict, object]] = {
     "clip": ({}, False), "flash": (ALL_GPU, False), "fp8_scaling": ({"dtype": "fp8"} | ALL_GPU, "tensorwise"),
     "finetune": ({}, "lora"), "rank": ({"finetune": "lora"}, 64), "targets": ({"finetune": "lora"}, ("ffn_up",)),
     "routing": ({"model": "experts", "ep": 2}, "power_law_1.2"),
-    "dtype": ({}, "fp8"), "accumulate": ({"cluster": "rtx-4090-8x-ethernet", "dtype": "fp16"}, "fp16"),
+    "dtype": (ALL_GPU, "fp8"), "accumulate": ({"cluster": "rtx-4090-8x-ethernet", "dtype": "fp16"}, "fp16"),
     "algorithm": ({"tp": 8, "sequence_parallel": False}, "ring"), "protocol": ({}, "simple"), "clocks": ({}, "burst"),
     "framework": ({}, "pytorch-compiled"), "model": ({}, "experts"),
 }  # fmt: skip

@@ -122,10 +122,10 @@ def run_components(usual: Sequence[Scored], looks: Sequence[Look]) -> Found:
             if count or layer not in looked:  # else nothing but what was believed before
                 found[of, layer] = (sd, _FREEDOM, count, "medians of publisher, architecture, engine and kind of model")
     for look in {(look.of, look.component): look for look in looks if look.component and look.of in classes}.values():
-        known = found.get((look.of, look.component), (0.0, 0.0, 0, ""))
-        if (look.of, look.component) in OUTGROWN and known[2] >= BELIEF:
+        estimate = found.get((look.of, look.component), (0.0, 0.0, 0, ""))
+        if (look.of, look.component) in OUTGROWN and estimate[2] >= BELIEF:
             continue
-        if look.spread > known[0]:
+        if look.spread > estimate[0]:
             found[look.of, look.component] = (look.spread, _FREEDOM, look.groups, look.note)
     found |= _drawn(found)
     for of in classes:  # a relative is no farther than a new architecture
