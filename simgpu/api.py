@@ -153,6 +153,7 @@ def import_onnx(
     from simgpu.model.imported.onnx_operators import read_onnx
 
     _check_known("unknown", unknown, ("refuse", "memory"))
+    _check_stack(stack)
     return _job_of(read_onnx(Path(file), dims, fused, unknown == "memory"), stack)
 
 
@@ -168,7 +169,16 @@ def capture(
     from simgpu.model.imported.torch_capture import capture as captured
 
     _check_known("unknown", unknown, ("refuse", "memory"))
+    _check_stack(stack)
     return _job_of(captured(module, inputs, None, type(module).__name__, fused, unknown == "memory"), stack)
+
+
+def _check_stack(name: str | None) -> None:
+    """Raise `ArgumentError` for a stack that is not known."""
+    from simgpu.workload.networks.stacks import stacks
+
+    if name is not None:
+        _check_known("stack", name, tuple(stacks()))
 
 
 def _job_of(found: Imported, stack: str | None) -> OperatorList:

@@ -57,11 +57,12 @@ def infer(
 ) -> Inferred:  # fmt: skip
     """Simulate a job of inference in the runtime `run`. Raises `InputError` (key only) for what cannot be run."""
     pictures = pictures_of(job, model)
-    if pictures is not None and not isinstance(job, MixedStep):
-        job = job.model_copy(update={"prompt": job.prompt + pictures.tokens})
+    if pictures is not None:
+        key = "prefill" if isinstance(job, MixedStep) else "prompt"
+        job = job.model_copy(update={key: getattr(job, key) + pictures.tokens})
     deployment = deploy(cluster, job, model, plan, run, how)
     if isinstance(job, MixedStep):
-        return _mixed(deployment, job, how.require_fit)
+        return _mixed(deployment, job, how.require_fit, pictures)
     if isinstance(job, Inference):
         return _batch(deployment, job, draft, how.require_fit, pictures)
     return _served(deployment, job, how.require_fit, pictures)
@@ -162,7 +163,7 @@ def _against_one(alone: float, total: float, gpus: int, ends: Mapping[str, float
 # ---- one step ----------------------------------------------------------------------------------------
 
 
-def _mixed(deployment: Deployment, job: MixedStep, require_fit: bool) -> Inferred:
+def _mixed(deployment: Deployment, job: MixedStep, require_fit: bool, pictures: Pictures | None = None) -> Inferred:
     """One step with new tokens of a prompt and sequences that decode."""
     plan = deployment.plan
     if plan.cp > 1 and job.prefill and job.decodes:
@@ -170,18 +171,22 @@ def _mixed(deployment: Deployment, job: MixedStep, require_fit: bool) -> Inferre
     groups = [Group(1, job.prefill, job.past + job.prefill)] if job.prefill else []
     groups += [Group(ceil(job.decodes / plan.dp), 1, max(job.context, 2))] if job.decodes else []
     step = deployment.step(*groups)
-    run = Run(step, 1, step.seconds, 1.0)
+    seen = look(deployment, pictures) if pictures else None
+    runs = [Run(one, 1, one.seconds, 1.0) for one in (seen, step) if one]
+    seconds = sum(one.seconds for one in runs)
     tokens = job.context if job.decodes else job.past + job.prefill
     sequences = job.decodes + bool(job.prefill)
     memory = memory_of(deployment, sequences, tokens, require_fit)
     row = {
         **asked(deployment, prefill=job.prefill, past=job.past, decodes=job.decodes, context=job.context),
-        **times(step.seconds, [run], deployment),
+        **times(seconds, runs, deployment),
         **held(deployment, memory, sequences, tokens),
     }
-    row["total_tokens_per_s"] = (job.prefill * plan.dp + job.decodes) / step.seconds
-    row |= _ends(deployment, row, [run])
-    return Inferred(timeline_of([run], []), memory, row)
+    row["total_tokens_per_s"] = (job.prefill * plan.dp + job.decodes) / seconds
+    if pictures is not None and seen is not None:
+        row |= {"image_tokens": pictures.tokens, "vision_s": seen.seconds}
+    row |= _ends(deployment, row, runs)
+    return Inferred(timeline_of(runs, []), memory, row)
 
 
 # ---- a server ----------------------------------------------------------------------------------------

@@ -146,6 +146,10 @@ class MixedStepResult(InferenceResult):
     """Sequences that get a token (mixed step only)."""
     context: int
     """Tokens that each of them holds (mixed step only) (tokens)."""
+    image_tokens: int | None = None
+    """Tokens of a prompt that its images take by the rule of the model (tokens)."""
+    vision_s: float | None = None
+    """Time of the vision tower: for all prompts of a batch, of a server for one (s)."""
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)

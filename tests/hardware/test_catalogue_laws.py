@@ -98,7 +98,7 @@ def test_stacks_of_one_kind_are_about_as_fast_on_every_gpu_of_an_architecture():
     for a, b in itertools.combinations(stacked, 2):
         if (a.architecture, a.memory.type) == (b.architecture, b.memory.type):
             rates = [gpu.memory.bandwidth.si / gpu.memory.bus_width.si for gpu in (a, b)]
-            assert max(rates) <= 1.25 * min(rates), (a.name, b.name)
+            assert max(rates) <= 1.27 * min(rates), (a.name, b.name)  # V100S: 1,107 MHz, V100: 876
 
 
 # ---- links -----------------------------------------------------------------------------------------------

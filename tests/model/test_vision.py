@@ -192,3 +192,11 @@ def test_tokens_are_those_of_the_functions_of_transformers(name, tokens):
 )
 def test_towers_count_as_the_classes_of_transformers_on_the_meta_device(name, parameters):
     assert tower_parameters(CATALOGUE.model(name).vision) == pytest.approx(parameters, rel=1e-4)
+
+
+def test_a_step_that_begins_a_prompt_sees_its_images():
+    images = {"count": 1, "height": 1024, "width": 1024}
+    seeing = simulate("h100-sxm", simgpu.MixedStep(prefill=100, decodes=8, images=images), "qwen3-vl-8b")
+    plain = simulate("h100-sxm", simgpu.MixedStep(prefill=100 + 1024, decodes=8), "qwen3-vl-8b")
+    assert (seeing.image_tokens, seeing.prefill) == (1024, 1124)
+    assert seeing.step_s == pytest.approx(plain.step_s + seeing.vision_s)

@@ -92,6 +92,8 @@ class MixedStep(Deployed):
     past: Annotated[int, Field(strict=True, ge=0, le=10**9)] = 0
     decodes: Annotated[int, Field(strict=True, ge=0, le=10**9)] = 0
     context: Size = 1024
+    images: Images | None = None
+    """Images of the prompt that this step begins: their tokens come beside those of `prefill`."""
 
 
 class Serving(Deployed):

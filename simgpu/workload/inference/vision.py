@@ -18,7 +18,7 @@ from simgpu.model.vision import Tower
 from simgpu.plan.program import Collective, Step
 from simgpu.workload.blocks import run_block
 from simgpu.workload.inference.deployment import Deployment, StepTime
-from simgpu.workload.inference.jobs import Images, MixedStep
+from simgpu.workload.inference.jobs import Images
 
 KEY = "workload.images"
 
@@ -44,9 +44,9 @@ class Pictures:
         return self.images.count * self.tower.tokens(self.images.height, self.images.width)
 
 
-def pictures_of(job: Sees | MixedStep, model: TransformerConfig | None) -> Pictures | None:
+def pictures_of(job: Sees, model: TransformerConfig | None) -> Pictures | None:
     """The images of a job's prompts. Raises `InputError` (key only) for a model that sees none."""
-    images: Images | None = getattr(job, "images", None)
+    images = job.images
     if images is None or model is None:
         return None
     if model.vision is None:

@@ -30,7 +30,6 @@ OTHERS = {
     "text-to-video-ms": "a U-Net over frames (ModelScope)",
     "animatediff": "a U-Net with motion modules (AnimateDiff)",
     "ssd-1b": "a U-Net with single blocks left out (SSD-1B)",
-    "cogvideox1.5": "no configuration of CogVideoX 1.5 in the catalogue",
     "turbo": "number of guided passes not stated (SDXL Turbo)",
 }
 """Networks that have no builder, by a part of their name."""

@@ -71,5 +71,10 @@ SOURCE = Source(
             where=lambda n: n["slow"] < 0.9,
         ),
         Reason("attention of 2020, not fused", gpu="a100-sxm-80gb", where=lambda n: n["slow"] < 0.7),
+        Reason(
+            "openai/whisper copies the caches of all beams after each token and searches in Python between tokens",
+            gpu="v100s-pcie-32gb",
+            where=lambda n: n["slow"] < 0.7,
+        ),
     ),
 )
