@@ -248,7 +248,7 @@ def _infer(
     from simgpu.simulation.inference import infer
 
     if isinstance(workload, Traffic):
-        return _follow(cluster, workload, model, plan, how, run)
+        return _follow(cluster, workload, model, plan, how, run, draft)
     done = infer(cluster, workload, model, plan, how, run, draft)
     assert model is not None
     row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
@@ -259,14 +259,15 @@ def _infer(
 
 
 def _follow(
-    cluster: Cluster, workload: Traffic, model: TransformerConfig | None, plan: Plan, how: RunOptions, run: Runtime
-) -> TrafficResult:
+    cluster: Cluster, workload: Traffic, model: TransformerConfig | None, plan: Plan, how: RunOptions, run: Runtime,
+    draft: TransformerConfig | None,
+) -> TrafficResult:  # fmt: skip
     """A server under requests that are followed one by one."""
     from simgpu.simulation.traffic import answer
     from simgpu.workload.inference.deploying import deploy
 
     deployment = deploy(cluster, workload.served(), model, plan, run, how)
-    done = answer(deployment, workload, how.require_fit)
+    done = answer(deployment, workload, how.require_fit, draft)
     assert model is not None
     row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
     return TrafficResult.of(row, done.execution, MemoryUse.of_inference(done.memory)).followed(done.served)

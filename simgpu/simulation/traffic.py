@@ -8,21 +8,25 @@ other is not, the row says `unsure`, and the interval is what counts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from simgpu.errors import InputError
+from simgpu.model.config import TransformerConfig
 from simgpu.plan.serving_memory import ServingMemory, serving_memory
 from simgpu.simulation.inference import asked, capacity_of, held, kernel_ends, memory_of, run_spread_of, times
 from simgpu.timing.uncertainty import distance_of
 from simgpu.workload.execution import Execution
+from simgpu.workload.inference.deploying import speculation_of
 from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.generation import Run
 from simgpu.workload.inference.open_load import serve_at_rate
 from simgpu.workload.inference.serving import Load, Serving, serve
 from simgpu.workload.inference.timeline import timeline_of
-from simgpu.workload.server.answer import Served, check_traffic, serve_traffic
+from simgpu.workload.server.answer import Served, serve_traffic
+from simgpu.workload.server.care import CANCELLED, FAILED, TIMED_OUT, TURNED_AWAY
 from simgpu.workload.server.jobs import Traffic
+from simgpu.workload.server.started import check_traffic
 from simgpu.workload.server.tally import Sample
 
 SHARES = (50.0, 90.0, 95.0, 99.0)
@@ -42,12 +46,15 @@ class Answered:
     served: Served
 
 
-def answer(deployment: Deployment, job: Traffic, require_fit: bool) -> Answered:
+def answer(deployment: Deployment, job: Traffic, require_fit: bool, draft: TransformerConfig | None = None) -> Answered:
     """Serve a load with steps as predicted and at the ends of their interval. Raises `InputError` (key only)."""
     check_traffic(deployment, job)
     plan = deployment.plan
+    speculation = speculation_of(deployment, job.speculative, draft, job.longest)
+    if speculation is not None:
+        deployment = replace(deployment, drafter=speculation.drafter.served)
     memory_of(deployment, plan.dp, max(job.longest, 2), require_fit)
-    done = serve_traffic(deployment, job)
+    done = serve_traffic(deployment, job, speculation=speculation)
     prompt, output = done.prompts / done.requests, done.outputs / done.requests
     series = done.tally.series.rows()
     running = sum(row["running"] for row in series) * done.tally.series.width / done.end
@@ -56,13 +63,14 @@ def answer(deployment: Deployment, job: Traffic, require_fit: bool) -> Answered:
     tpot = max(done.tpot.mean, 1e-12)
     runs = [Run(step, max(output - 1, 1.0), tpot, 1.0, together=1.0)]
     spread = run_spread_of(deployment, "tpot", tpot, kernel_ends(runs), load=True)
-    low, high = (serve_traffic(deployment, job, one) for one in (spread.low, spread.high))
+    low, high = (serve_traffic(deployment, job, one, speculation=speculation) for one in (spread.low, spread.high))
     memory = serving_memory(deployment.served, batch * plan.dp, round(prompt + output / 2), capacity_of(deployment))
     row = {
         **asked(deployment, prompt=prompt, output=output),
         **times(done.total.mean, runs, deployment, per=1.0 / max(output - 1, 1)),
         **_figures(done, deployment),
         **_state(done, series, job),
+        **_managed(done, deployment, job),
         "stationary": _in_words(job, [one.stationary for one in (low, done, high)]),
         **_steady(deployment, job, prompt, output),
         **held(deployment, memory, batch * plan.dp, round(prompt + output)),
@@ -91,7 +99,8 @@ def _in_words(job: Traffic, stationary: list[bool]) -> str:
 
 def _figures(done: Served, deployment: Deployment) -> dict[str, float]:
     """Columns that have an interval."""
-    gpus, number = deployment.plan.world, done.requests
+    gpus = deployment.plan.world * done.replica_s / done.replicas / done.end
+    number = done.requests
     rate = number / done.end
     found = {
         "ttft_s": done.ttft.mean,
@@ -121,7 +130,7 @@ def _samples(done: Served) -> Mapping[str, Sample]:
 def _state(done: Served, series: list[dict[str, float]], job: Traffic) -> dict[str, Any]:
     """Columns of the load, and of the server's state over time."""
     tally, width = done.tally, done.tally.series.width
-    blocks, seconds = done.rules.blocks * done.replicas, done.end * done.replicas
+    blocks, seconds = done.rules.blocks * done.replicas, done.replica_s
 
     def mean(name: str) -> float:
         return sum(row[name] for row in series) * width / done.end
@@ -139,6 +148,31 @@ def _state(done: Served, series: list[dict[str, float]], job: Traffic) -> dict[s
         "preemptions": tally.preemptions,
         "busy": tally.busy_s / seconds,
     }
+
+
+def _managed(done: Served, deployment: Deployment, job: Traffic) -> dict[str, Any]:
+    """Columns of what clients and operators did, where the job has any."""
+    row: dict[str, Any] = {}
+    if job.classes is not None:
+        row["urgent_ttft_99th_s"] = done.urgent.percentiles((99.0,))[0]
+    fates = {
+        TURNED_AWAY: job.max_queue is not None or job.max_model_len is not None,
+        TIMED_OUT: job.timeout_s is not None,
+        CANCELLED: job.patience_s is not None,
+        FAILED: job.failures is not None,
+    }
+    row |= {fate: done.fates[fate] for fate, asked in fates.items() if asked}
+    if job.retries:
+        row["client_retries"] = done.retries
+    if job.failures is not None:
+        row["engine_failures"], row["available"] = done.failures, done.up
+    if job.scaling is not None:
+        row["mean_replicas"], row["most_replicas"] = done.replica_s / done.end, done.most_replicas
+    if deployment.experts.replicas > 1:
+        row["dummy_share"] = done.tally.dummy_s / max(done.tally.dummy_s + done.tally.busy_s, 1e-12)
+    if job.prefill_replicas:
+        row["transfer_s"] = done.transfer_s
+    return row
 
 
 def _steady(deployment: Deployment, job: Traffic, prompt: float, output: float) -> dict[str, float]:

@@ -14,9 +14,9 @@ from simgpu.errors import InputError
 from simgpu.simulation.inference import kernel_ends, run_spread_of
 from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.generation import Run
-from simgpu.workload.server.answer import Served, check_traffic, rules_of, serve_requests
+from simgpu.workload.server.answer import Served, serve_requests
 from simgpu.workload.server.jobs import Traffic
-from simgpu.workload.server.steps import steps_of
+from simgpu.workload.server.started import check_traffic, rules_of, steps_for
 
 CLOSE = 0.01
 """Relative width of the interval at which a search for a rate ends."""
@@ -126,7 +126,7 @@ def _serve(deployment: Deployment, job: Traffic, key: str, load: float, factor: 
     value = max(int(load), 1) if key == "clients" else load
     changed = job.model_copy(update={key: value})
     several = replace(deployment, plan=replace(deployment.plan, dp=replicas))
-    return serve_requests(several, changed, rules_of(deployment, job), steps_of(deployment).scaled(factor))
+    return serve_requests(several, changed, rules_of(deployment, job), steps_for(deployment, job).scaled(factor))
 
 
 def _largest(keeps: Callable[[float], bool], start: float, whole: bool) -> float:

@@ -72,7 +72,7 @@ class Identities:
         job, stack, run = scenario.workload, None, None
         if isinstance(job, OperatorList) and job.file is not None:
             parts["graph"] = job.digest
-        if isinstance(job, Inference) and job.speculative is not None and job.speculative.draft != "mtp":
+        if isinstance(job, (Inference, Traffic)) and job.speculative is not None and job.speculative.draft != "mtp":
             draft = self._model(job.speculative.draft, places, ("workload", "speculative", "draft"))
             parts["draft"] = self._digest(draft, vars)
         parts |= self._cluster(self.resolver.cluster(scenario.cluster, scenario.hardware, places))

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from simgpu.errors import InputError
-from simgpu.plan.serving_memory import cache_bytes, cache_tokens
 from simgpu.workload.inference.deployment import Deployment
-from simgpu.workload.inference.disaggregation import TRANSFER_FRACTION, network_rate
-from simgpu.workload.server.fleet import Clients, Fleet, Transfer
+from simgpu.workload.inference.speculation import Speculation
+from simgpu.workload.server.fleet import Fleet
 from simgpu.workload.server.jobs import Traffic
-from simgpu.workload.server.load import requests_of, span_of
 from simgpu.workload.server.replica import Replica
 from simgpu.workload.server.requests import Request
-from simgpu.workload.server.routing import ROUTERS, Router
+from simgpu.workload.server.routing import Router
 from simgpu.workload.server.rules import Rules
-from simgpu.workload.server.steps import Steps, steps_of
+from simgpu.workload.server.setup import fleet_of, load_of, replicas_of
+from simgpu.workload.server.started import check_traffic, rules_of, steps_for
+from simgpu.workload.server.steps import Steps
 from simgpu.workload.server.tally import Sample, Series, Tally
 
 PARTS = ("front", "wait", "prompt", "interference", "decode")
@@ -52,12 +53,33 @@ class Served:
     end: float = 0.0
     last_sent: float = 0.0
     area: float = 0.0
+    urgent: Sample = field(default_factory=Sample)
+    fates: Counter[str] = field(default_factory=Counter)
+    retries: int = 0
+    failures: int = 0
+    replica_s: float = 0.0
+    most_replicas: int = 0
+    up: float = 1.0
+    transfer_s: float = 0.0
+
+    def close(self, fleet: Fleet) -> None:
+        """Take over what the fleet has counted."""
+        self.end = max(self.end, fleet.now)
+        self.area, self.fates, self.retries, self.failures = fleet.area, fleet.fates, fleet.retries, fleet.failures
+        self.replica_s, self.most_replicas = self.replicas * self.end, self.replicas
+        if fleet.scaler is not None:
+            self.replica_s, self.most_replicas = fleet.scaler.seconds, fleet.scaler.most
+        self.up = 1 - min(fleet.down_s / (self.replicas * self.end), 1.0)
+        if fleet.transfers is not None:
+            self.transfer_s = fleet.transfers.seconds / max(fleet.transfers.number, 1)
 
     def add(self, one: Request) -> None:
         """Count a request that has its last token."""
         ttft, total = one.first - one.sent, one.last - one.sent
         self.ttft.add(ttft)
         self.total.add(total)
+        if not one.rank:
+            self.urgent.add(ttft)
         tpot = 0.0
         if one.output > 1:
             tpot = (one.last - one.first) / (one.output - 1)
@@ -127,63 +149,14 @@ COLUMNS = ("request", "sent_s", "prompt", "output", "hit", "admitted_s", "first_
 """What a record of a request holds."""
 
 
-def rules_of(deployment: Deployment, job: Traffic) -> Rules:
-    """The rules of the engine, where the job says nothing else. Raises `InputError` (key only)."""
-    run = deployment.runtime
-    block = job.block or run.block_tokens
-    pool = job.cache_tokens
-    if pool is None:
-        capacity = deployment.cluster.gpu.memory.capacity.si
-        pool = cache_tokens(deployment.served, deployment.plan.dp, max(job.longest, 2), capacity)
-    if pool < block:
-        raise InputError(
-            f"the cache holds {pool:,} tokens; expected more memory, or fewer bytes of weights", key="plan"
-        )
-    if job.longest > pool // block * block:
-        problem = f"requests of {job.longest:,} tokens are more than the {pool:,} tokens of the cache"
-        raise InputError(problem, key="workload.prompt")
-    keeps = run.prefix_cache if job.prefix_cache is None else job.prefix_cache
-    return Rules(
-        chunk=deployment.chunk,
-        seats=deployment.seats or pool,
-        blocks=pool // block,
-        block=block,
-        keeps=keeps,
-        mixes=run.mixes,
-        ahead=run.overlaps_host,
-        watermark=run.watermark if job.watermark is None else job.watermark,
-        reserve=run.reserved,
-        reserve_floor=run.reserved_least,
-        reserve_steps=run.reserved_steps,
-        front_s=run.first_s if job.front_s is None else job.front_s,
-    )
-
-
-def check_traffic(deployment: Deployment, job: Traffic) -> None:
-    """Raise `InputError` (key only) for a server that is not modelled request by request."""
-    plan, run = deployment.plan, deployment.runtime
-    if run.style != "fused":
-        problem = f"{run.name} does not batch continuously; expected vllm, sglang or trtllm"
-        raise InputError(problem, key="workload.runtime")
-    for key, value in (("pp", plan.pp), ("cp", plan.cp)):
-        if value > 1:
-            problem = f"{value}: requests are not followed through {'stages' if key == 'pp' else 'split caches'}"
-            raise InputError(f"{problem}; expected 1", key=f"plan.{key}")
-    if plan.ep > plan.tp:
-        problem = f"{plan.ep}: replicas that share experts step together, which is not modelled; expected at most tp"
-        raise InputError(f"{problem} {plan.tp}", key="plan.ep")
-    if job.prefill_replicas >= plan.dp and job.prefill_replicas:
-        problem = f"{job.prefill_replicas} of {plan.dp} replicas leave none for decodes; expected fewer"
-        raise InputError(problem, key="workload.prefill_replicas")
-    if job.clients is not None and job.clients < plan.dp:
-        raise InputError(f"{plan.dp} replicas are more than {job.clients} clients", key="plan.dp")
-
-
-def serve_traffic(deployment: Deployment, job: Traffic, factor: float = 1.0, leaps: bool = True) -> Served:
+def serve_traffic(
+    deployment: Deployment, job: Traffic, factor: float = 1.0, leaps: bool = True,
+    speculation: Speculation | None = None,
+) -> Served:  # fmt: skip
     """Serve the requests of a job; kernels take `factor` times as long. Raises `InputError` (key only)."""
     check_traffic(deployment, job)
-    rules = rules_of(deployment, job)
-    return serve_requests(deployment, job, rules, steps_of(deployment).scaled(factor), leaps)
+    rules = rules_of(deployment, job, speculation)
+    return serve_requests(deployment, job, rules, steps_for(deployment, job, speculation).scaled(factor), leaps)
 
 
 def serve_requests(
@@ -199,28 +172,17 @@ def serve_requests(
     tally, count = Tally(), deployment.plan.dp
     limits = job.ttft_limit_s or 1e30, job.tpot_limit_s or 1e30, job.e2e_limit_s or 1e30
     served = Served(rules, tally, count, limits)
-    replicas = [replica(rules, steps, tally, leaps) for _ in range(count)]
-    made = router or ROUTERS[job.router]
-    clients = Clients(job.clients or 0, job.think_s, job.max_concurrency or 0, span_of(job), job.clients_start_s)
-    split = job.prefill_replicas
-    if split:
-        fleet = Fleet(
-            replicas[:split], made(job.seed), served.add, clients, replicas[split:], made(job.seed + 1),
-            transfer_of(deployment),
-        )  # fmt: skip
-    else:
-        fleet = Fleet(replicas, made(job.seed), served.add, clients)
-    fleet.run(iter(requests) if requests is not None else requests_of(job))
-    if not served.requests:
+    replicas = replicas_of(deployment, rules, steps, tally, leaps, replica)
+    fleet = fleet_of(deployment, job, replicas, served.add, router)
+    fleet.run(load_of(job, requests))
+    if not served.requests and not fleet.fates:
         raise InputError("no request comes in this time; expected a higher rate or a longer duration", key="workload")
-    served.area = fleet.area
+    if not served.requests:
+        problem = f"none of {sum(fleet.fates.values()):,} requests was answered: {_listed(fleet.fates)}"
+        raise InputError(f"{problem}; expected a lower rate, or longer limits", key="workload")
+    served.close(fleet)
     return served
 
 
-def transfer_of(deployment: Deployment) -> Transfer:
-    """How a cache crosses the links of an engine's GPUs, each of which sends its part."""
-
-    def size(tokens: int) -> float:
-        return cache_bytes(deployment.served, tokens, 0)
-
-    return Transfer(TRANSFER_FRACTION * network_rate(deployment), size)
+def _listed(fates: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in fates.items())

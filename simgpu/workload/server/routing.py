@@ -105,6 +105,18 @@ class PowerOfTwo:
         return one if one.requests <= other.requests else other
 
 
+class LeastLoad:
+    """The replica with the least of 4 x waiting + running (vLLM, v1/engine/core_client.py, DPLBAsyncMPClient)."""
+
+    def __init__(self, seed: int = 0) -> None:
+        del seed
+
+    def choose(self, request: Request, replicas: Sequence[Replica]) -> Replica:
+        """The replica of least load, the first of several."""
+        del request
+        return min(replicas, key=lambda one: (4 * len(one.waiting) + len(one.running), one.number))
+
+
 ROUTERS: Mapping[str, Callable[[int], Router]] = {
     "round_robin": RoundRobin,
     "random": Uniform,
@@ -112,5 +124,6 @@ ROUTERS: Mapping[str, Callable[[int], Router]] = {
     "least_tokens": LeastTokens,
     "prefix_aware": PrefixAware,
     "power_of_two": PowerOfTwo,
+    "least_load": LeastLoad,
 }
 """Routers by name; each is made from a seed."""

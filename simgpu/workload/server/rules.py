@@ -30,6 +30,13 @@ class Rules:
         place.
     front_s
         Seconds of a request outside the engine.
+    policy
+        Who is admitted first: 'fcfs', or 'priority': those of the most urgent class.
+    brings, queries
+        Tokens that a sequence gets in a step on average, and tokens of it that are computed: more than 1 where a draft
+        guesses.
+    swap_tokens, swap_s
+        Tokens of caches that the host's memory takes in, and seconds of a token on the way there or back.
     """
 
     chunk: int
@@ -45,6 +52,11 @@ class Rules:
     reserve_steps: int = 0
     reserve_most: int = 4096
     front_s: float = 0.0
+    policy: str = "fcfs"
+    brings: float = 1.0
+    queries: int = 1
+    swap_tokens: int = 0
+    swap_s: float = 0.0
 
     @property
     def whole(self) -> bool:

@@ -148,7 +148,7 @@ class Tally:
     def __init__(self) -> None:
         self.itl = Sample()
         self.series = Series(SERIES)
-        self.busy_s = self.prompt_s = 0.0
+        self.busy_s = self.prompt_s = self.dummy_s = 0.0
         self.made = self.computed = self.hits = self.preemptions = self.most_used = 0
         self.steps: list[Step] = []
 
