@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from simgpu.errors import InputError
 from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.speculation import Speculation
 from simgpu.workload.server.fleet import Fleet
 from simgpu.workload.server.jobs import Traffic
+from simgpu.workload.server.load import requests_of
 from simgpu.workload.server.replica import Replica
 from simgpu.workload.server.requests import Request
 from simgpu.workload.server.routing import Router
 from simgpu.workload.server.rules import Rules
 from simgpu.workload.server.setup import fleet_of, load_of, replicas_of
+from simgpu.workload.server.shards import Count, Dealt, bounds, expected, in_parallel, of_part, parts_of
 from simgpu.workload.server.started import check_traffic, rules_of, steps_for
 from simgpu.workload.server.steps import Steps
 from simgpu.workload.server.tally import Sample, Series, Tally
@@ -113,6 +115,25 @@ class Served:
                 )
             )
 
+    def join(self, other: Served) -> None:
+        """Add what was counted of other replicas under a part of the same load."""
+        self.tally.join(other.tally)
+        self.rates.join(other.rates)
+        for mine, more in zip(self.samples, other.samples, strict=True):
+            mine.join(more)
+        self.parts = [a + b for a, b in zip(self.parts, other.parts, strict=True)]
+        self.records = sorted(self.records + other.records)[:KEPT]
+        self.fates += other.fates
+        for name in ("replicas", "good", "prompts", "outputs", "hits", "area", "retries", "failures", "most_replicas"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.end, self.last_sent = max(self.end, other.end), max(self.last_sent, other.last_sent)
+        self.replica_s = self.replicas * self.end
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """TTFT, TPOT, end to end, and TTFT of the first class."""
+        return self.ttft, self.tpot, self.total, self.urgent
+
     @property
     def requests(self) -> int:
         """Requests that ended."""
@@ -157,6 +178,53 @@ def serve_traffic(
     check_traffic(deployment, job)
     rules = rules_of(deployment, job, speculation)
     return serve_requests(deployment, job, rules, steps_for(deployment, job, speculation).scaled(factor), leaps)
+
+
+def serve_middle(deployment: Deployment, job: Traffic, speculation: Speculation | None = None) -> list[Served]:
+    """Serve the requests of a job in parts, on several cores where it is large. Raises `InputError` (key only)."""
+    check_traffic(deployment, job)
+    parts = parts_of(job, deployment.plan.dp, deployment.experts.replicas * deployment.plan.pp)
+    return _in_parts(deployment, job, speculation, [(1.0, part, parts) for part in range(parts)])
+
+
+def serve_ends(
+    deployment: Deployment, job: Traffic, factors: Sequence[float], speculation: Speculation | None = None
+) -> list[Served]:
+    """Serve them with kernels that take so many times as long; of a load in parts, the first alone."""
+    parts = parts_of(job, deployment.plan.dp, deployment.experts.replicas * deployment.plan.pp)
+    return _in_parts(deployment, job, speculation, [(factor, 0, parts) for factor in factors])
+
+
+Part = tuple[float, int, int]
+"""How many times as long kernels take, and which part of how many."""
+
+
+def _in_parts(
+    deployment: Deployment, job: Traffic, speculation: Speculation | None, tasks: Sequence[Part]
+) -> list[Served]:
+    rules = rules_of(deployment, job, speculation)
+    steps, dp = steps_for(deployment, job, speculation), deployment.plan.dp
+
+    def work(task: Part, count: Count) -> Served:
+        factor, part, parts = task
+        if parts == 1:
+            return serve_requests(deployment, job, rules, steps.scaled(factor), requests=count.over(requests_of(job)))
+        first, last = bounds(dp, part, parts)
+        some = replace(deployment, plan=replace(deployment.plan, dp=last - first))
+        load = of_part(count.over(load_of(job)), job, dp, part, parts)
+        plain = job.model_copy(update={"classes": None})  # they have them already
+        return serve_requests(some, plain, rules, steps.scaled(factor), router=Dealt, requests=load)
+
+    found: list[Served] = in_parallel(work, tasks, expected(job) * len(tasks))
+    return found
+
+
+def joined(parts: Sequence[Served]) -> Served:
+    """What was counted in all parts; the first is used up."""
+    whole = parts[0]
+    for one in parts[1:]:
+        whole.join(one)
+    return whole
 
 
 def serve_requests(
