@@ -7,7 +7,7 @@ other is not, the row says `unsure`, and the interval is what counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,40 +46,44 @@ class Answered:
     served: Served
 
 
-def answer(deployment: Deployment, job: Traffic, require_fit: bool, draft: TransformerConfig | None = None) -> Answered:
+def answer(
+    deployment: Deployment, job: Traffic, require_fit: bool, draft: TransformerConfig | None = None,
+    others: Sequence[Deployment] = (),
+) -> Answered:  # fmt: skip
     """Serve a load with steps as predicted and at the ends of their interval. Raises `InputError` (key only)."""
     check_traffic(deployment, job)
     plan = deployment.plan
     speculation = speculation_of(deployment, job.speculative, draft, job.longest)
     if speculation is not None:
         deployment = replace(deployment, drafter=speculation.drafter.served)
-    memory_of(deployment, plan.dp, max(job.longest, 2), require_fit)
-    pieces = serve_middle(deployment, job, speculation)
-    part = _figures(pieces[0], deployment)
+    for one in (deployment, *others):
+        memory_of(one, one.plan.dp, max(job.longest, 2), require_fit)
+    pieces = serve_middle(deployment, job, speculation, others)
+    part = _figures(pieces[0])
     first = pieces[0].stationary
     done = joined(pieces)
     prompt, output = done.prompts / done.requests, done.outputs / done.requests
     series = done.tally.series.rows()
     running = sum(row["running"] for row in series) * done.tally.series.width / done.end
-    batch = max(round(running / plan.dp), 1)
+    batch = max(round(running / done.replicas), 1)
     step = deployment.decode(batch, round(prompt + output / 2))
     tpot = max(done.tpot.mean, 1e-12)
     runs = [Run(step, max(output - 1, 1.0), tpot, 1.0, together=1.0)]
     spread = run_spread_of(deployment, "tpot", tpot, kernel_ends(runs), load=True)
-    low, high = serve_ends(deployment, job, (spread.low, spread.high), speculation)
+    low, high = serve_ends(deployment, job, (spread.low, spread.high), speculation, others)
     memory = serving_memory(deployment.served, batch * plan.dp, round(prompt + output / 2), capacity_of(deployment))
     row = {
         **asked(deployment, prompt=prompt, output=output),
         **times(done.total.mean, runs, deployment, per=1.0 / max(output - 1, 1)),
-        **{name: value for name, value in _figures(done, deployment).items() if name != "e2e_s"},
+        **{name: value for name, value in _figures(done).items() if name != "e2e_s"},
         **_state(done, series, job),
         **_managed(done, deployment, job),
         "stationary": _in_words(job, [low.stationary, first, done.stationary, high.stationary]),
-        **_steady(deployment, job, prompt, output),
+        **({} if others else _steady(deployment, job, prompt, output)),
         **held(deployment, memory, batch * plan.dp, round(prompt + output)),
         "distance": distance_of(deployment.cluster.kernel, spread.layers, deployment.runtime.engine),
     }
-    middle, fast, slow = (_figures(one, deployment) for one in (done, low, high))
+    middle, fast, slow = (_figures(one) for one in (done, low, high))
     for name, value in middle.items():
         if name in ("interference_s", "e2e_s"):
             continue
@@ -101,9 +105,9 @@ def _in_words(job: Traffic, stationary: list[bool]) -> str:
     return "yes" if all(stationary) else "unsure" if any(stationary) else "no"
 
 
-def _figures(done: Served, deployment: Deployment) -> dict[str, float]:
+def _figures(done: Served) -> dict[str, float]:
     """Columns that have an interval."""
-    gpus = deployment.plan.world * done.replica_s / done.replicas / done.end
+    gpus = done.gpus * done.replica_s / done.replicas / done.end
     number = done.requests
     rate = number / done.end
     found = {
@@ -135,7 +139,7 @@ def _samples(done: Served) -> Mapping[str, Sample]:
 def _state(done: Served, series: list[dict[str, float]], job: Traffic) -> dict[str, Any]:
     """Columns of the load, and of the server's state over time."""
     tally, width = done.tally, done.tally.series.width
-    blocks, seconds = done.rules.blocks * done.replicas, done.replica_s
+    blocks, seconds = done.blocks, done.replica_s
 
     def mean(name: str) -> float:
         return sum(row[name] for row in series) * width / done.end

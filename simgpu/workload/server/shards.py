@@ -54,7 +54,7 @@ def parts_of(job: Traffic, replicas: int, together: int = 1) -> int:
     """Parts in which a load is served: 1 where replicas have to do with each other."""
     alone = job.router in ("round_robin", "random") and together == 1 and job.turns == 1 and not job.retries
     free = job.rate is not None or job.stages is not None
-    held = job.max_concurrency or job.prefill_replicas or job.scaling or job.failures
+    held = job.pools or job.max_concurrency or job.prefill_replicas or job.scaling or job.failures
     return PARTS if alone and free and not held and replicas >= PARTS and expected(job) >= LARGE else 1
 
 
