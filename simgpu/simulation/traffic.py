@@ -7,7 +7,7 @@ other is not, the row says `unsure`, and the interval is what counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from simgpu.workload.inference.generation import Run
 from simgpu.workload.inference.open_load import serve_at_rate
 from simgpu.workload.inference.serving import Load, Serving, serve
 from simgpu.workload.inference.timeline import timeline_of
-from simgpu.workload.server.answer import Served, serve_traffic
+from simgpu.workload.server.answer import Served, joined, serve_ends, serve_middle
 from simgpu.workload.server.care import CANCELLED, FAILED, TIMED_OUT, TURNED_AWAY
 from simgpu.workload.server.jobs import Traffic
 from simgpu.workload.server.started import check_traffic
@@ -46,43 +46,51 @@ class Answered:
     served: Served
 
 
-def answer(deployment: Deployment, job: Traffic, require_fit: bool, draft: TransformerConfig | None = None) -> Answered:
+def answer(
+    deployment: Deployment, job: Traffic, require_fit: bool, draft: TransformerConfig | None = None,
+    others: Sequence[Deployment] = (),
+) -> Answered:  # fmt: skip
     """Serve a load with steps as predicted and at the ends of their interval. Raises `InputError` (key only)."""
     check_traffic(deployment, job)
     plan = deployment.plan
     speculation = speculation_of(deployment, job.speculative, draft, job.longest)
     if speculation is not None:
         deployment = replace(deployment, drafter=speculation.drafter.served)
-    memory_of(deployment, plan.dp, max(job.longest, 2), require_fit)
-    done = serve_traffic(deployment, job, speculation=speculation)
+    for one in (deployment, *others):
+        memory_of(one, one.plan.dp, max(job.longest, 2), require_fit)
+    pieces = serve_middle(deployment, job, speculation, others)
+    part = _figures(pieces[0])
+    first = pieces[0].stationary
+    done = joined(pieces)
     prompt, output = done.prompts / done.requests, done.outputs / done.requests
     series = done.tally.series.rows()
     running = sum(row["running"] for row in series) * done.tally.series.width / done.end
-    batch = max(round(running / plan.dp), 1)
+    batch = max(round(running / done.replicas), 1)
     step = deployment.decode(batch, round(prompt + output / 2))
     tpot = max(done.tpot.mean, 1e-12)
     runs = [Run(step, max(output - 1, 1.0), tpot, 1.0, together=1.0)]
     spread = run_spread_of(deployment, "tpot", tpot, kernel_ends(runs), load=True)
-    low, high = (serve_traffic(deployment, job, one, speculation=speculation) for one in (spread.low, spread.high))
+    low, high = serve_ends(deployment, job, (spread.low, spread.high), speculation, others)
     memory = serving_memory(deployment.served, batch * plan.dp, round(prompt + output / 2), capacity_of(deployment))
     row = {
         **asked(deployment, prompt=prompt, output=output),
         **times(done.total.mean, runs, deployment, per=1.0 / max(output - 1, 1)),
-        **_figures(done, deployment),
+        **{name: value for name, value in _figures(done).items() if name != "e2e_s"},
         **_state(done, series, job),
         **_managed(done, deployment, job),
-        "stationary": _in_words(job, [one.stationary for one in (low, done, high)]),
-        **_steady(deployment, job, prompt, output),
+        "stationary": _in_words(job, [low.stationary, first, done.stationary, high.stationary]),
+        **({} if others else _steady(deployment, job, prompt, output)),
         **held(deployment, memory, batch * plan.dp, round(prompt + output)),
         "distance": distance_of(deployment.cluster.kernel, spread.layers, deployment.runtime.engine),
     }
-    middle, fast, slow = (_figures(one, deployment) for one in (done, low, high))
+    middle, fast, slow = (_figures(one) for one in (done, low, high))
     for name, value in middle.items():
-        if name == "interference_s":
+        if name in ("interference_s", "e2e_s"):
             continue
-        ends = [value, fast[name], slow[name]]
+        over = value / part[name] if part[name] else 1.0  # the ends are of the first part alone
+        ends = [value, over * fast[name], over * slow[name]]
         row[f"{name}_p10"], row[f"{name}_p90"] = min(ends), max(ends)
-    totals = (done.total.mean, low.total.mean, high.total.mean)
+    totals = (done.total.mean, *(one.total.mean * done.total.mean / part["e2e_s"] for one in (low, high)))
     row["step_s_p10"], row["step_s_p90"] = min(totals), max(totals)
     return Answered(timeline_of([], runs), memory, row, done)
 
@@ -97,9 +105,9 @@ def _in_words(job: Traffic, stationary: list[bool]) -> str:
     return "yes" if all(stationary) else "unsure" if any(stationary) else "no"
 
 
-def _figures(done: Served, deployment: Deployment) -> dict[str, float]:
+def _figures(done: Served) -> dict[str, float]:
     """Columns that have an interval."""
-    gpus = deployment.plan.world * done.replica_s / done.replicas / done.end
+    gpus = done.gpus * done.replica_s / done.replicas / done.end
     number = done.requests
     rate = number / done.end
     found = {
@@ -112,6 +120,7 @@ def _figures(done: Served, deployment: Deployment) -> dict[str, float]:
         "total_tokens_per_s": (done.prompts + done.outputs) / done.end,
         "interference_s": done.parts[3] / max(done.outputs - number, 1),
         "itl_s": done.tally.itl.mean,
+        "e2e_s": done.total.mean,
     }
     for name, sample in _samples(done).items():
         values = sample.percentiles(SHARES)
@@ -130,7 +139,7 @@ def _samples(done: Served) -> Mapping[str, Sample]:
 def _state(done: Served, series: list[dict[str, float]], job: Traffic) -> dict[str, Any]:
     """Columns of the load, and of the server's state over time."""
     tally, width = done.tally, done.tally.series.width
-    blocks, seconds = done.rules.blocks * done.replicas, done.replica_s
+    blocks, seconds = done.blocks, done.replica_s
 
     def mean(name: str) -> float:
         return sum(row[name] for row in series) * width / done.end

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers import RULES, SERVICE, Ran, Steps, poisson
 
-from simgpu import Catalogue, Traffic, simulate
+from simgpu import Catalogue, InputError, Traffic, simulate
 from simgpu.plan.parallelism import Plan
 from simgpu.workload.inference.deploying import deploy
 from simgpu.workload.server.answer import serve_traffic
@@ -236,3 +236,40 @@ def test_transfers_share_the_links_of_both_ends():
     assert ends([(0.0, "a", "x"), (0.0, "a", "y")]) == [20.0, 20.0]  # out of one
     assert ends([(0.0, "a", "x"), (0.0, "b", "x")]) == [20.0, 20.0]  # into one
     assert ends([(0.0, "a", "x"), (5.0, "a", "y")]) == [15.0, 20.0]
+
+
+# ---- pools of other GPUs -----------------------------------------------------------------------------
+
+
+def test_a_pool_of_the_same_gpus_is_more_replicas():
+    job = {"kind": "traffic", "rate": 20.0, "requests": 80, "prompt": 500, "output": 60, "runtime": "vllm",
+           "router": "least_requests"}  # fmt: skip
+    pooled = simulate("dgx-h100", {**job, "pools": [{"cluster": "dgx-h100"}]}, "llama-3.1-8b")
+    plain = simulate("dgx-h100", job, "llama-3.1-8b", {"dp": 2})
+    for name in ("ttft_s", "tpot_99th_s", "gpus", "output_tokens_per_s_per_gpu", "waiting", "busy"):
+        assert pooled.row[name] == pytest.approx(plain.row[name], rel=1e-9), name
+
+
+def test_a_router_sends_more_to_the_faster_pool():
+    job = {"kind": "traffic", "rate": 40.0, "requests": 200, "prompt": 500, "output": 60, "runtime": "vllm",
+           "router": "least_requests", "pools": [{"cluster": "dgx-a100", "tp": 2}]}  # fmt: skip
+    done = simulate("dgx-h100", job, "llama-3.1-8b")
+    assert done.gpus == 3 and done.row["gpu"] == "h100-sxm + a100-sxm-80gb"
+    slow = simulate("dgx-a100", {key: value for key, value in job.items() if key != "pools"}, "llama-3.1-8b")
+    assert done.ttft_99th_s < slow.ttft_99th_s
+
+
+@pytest.mark.parametrize(
+    ("pool", "says"),
+    [
+        ({"cluster": "dgx-h10"}, "dgx-h10"),
+        ({"cluster": "dgx-h100", "tp": 64}, "64"),
+        ({"cluster": "l40s", "tpp": 2}, "tp"),
+    ],
+)
+def test_a_pool_that_cannot_be_is_refused_in_a_line(pool, says):
+    with pytest.raises(InputError, match=says) as error:
+        simulate(
+            "dgx-h100", {"kind": "traffic", "rate": 1.0, "prompt": 9, "output": 9, "pools": [pool]}, "llama-3.1-8b"
+        )
+    assert "\n" not in str(error.value)

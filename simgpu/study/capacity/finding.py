@@ -99,6 +99,10 @@ def capacity_of(deployment: Deployment, job: Traffic, limits: Limits) -> Capacit
     if key == "rate" and (job.rate is None or job.process not in ("poisson", "gamma", "constant", "day")):
         problem = f"arrivals {job.process} have no rate that could be more or less; expected poisson, gamma or closed"
         raise InputError(problem, key="workload.arrivals")
+    for name in ("pools", "speculative", "scaling"):
+        if getattr(job, name):
+            problem = "a capacity is that of equal replicas without a draft, all of which are there; leave it out"
+            raise InputError(problem, key=f"workload.{name}")
     check_traffic(deployment, job)
     asked = float(job.clients or 0) if key == "clients" else float(job.rate or 0)
     context = (job.prefix_tokens + (job.prompt or 1)) + (job.output or 2) // 2

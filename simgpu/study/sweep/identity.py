@@ -75,6 +75,10 @@ class Identities:
         if isinstance(job, (Inference, Traffic)) and job.speculative is not None and job.speculative.draft != "mtp":
             draft = self._model(job.speculative.draft, places, ("workload", "speculative", "draft"))
             parts["draft"] = self._digest(draft, vars)
+        if isinstance(job, Traffic):
+            for place, pool in enumerate(job.pools or ()):
+                found = self._cluster(self.resolver.cluster(pool.cluster, {}, places))
+                parts |= {f"pool {place} {name}": digest for name, digest in found.items()}
         parts |= self._cluster(self.resolver.cluster(scenario.cluster, scenario.hardware, places))
         if isinstance(job, Training):
             stack = framework_of(scenario, self.resolver.catalogue, places)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from simgpu.errors import InputError
 from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.speculation import Speculation
 from simgpu.workload.server.fleet import Fleet
 from simgpu.workload.server.jobs import Traffic
+from simgpu.workload.server.load import requests_of
 from simgpu.workload.server.replica import Replica
 from simgpu.workload.server.requests import Request
 from simgpu.workload.server.routing import Router
 from simgpu.workload.server.rules import Rules
 from simgpu.workload.server.setup import fleet_of, load_of, replicas_of
+from simgpu.workload.server.shards import Count, Dealt, bounds, expected, in_parallel, of_part, parts_of
 from simgpu.workload.server.started import check_traffic, rules_of, steps_for
 from simgpu.workload.server.steps import Steps
 from simgpu.workload.server.tally import Sample, Series, Tally
@@ -61,6 +63,8 @@ class Served:
     most_replicas: int = 0
     up: float = 1.0
     transfer_s: float = 0.0
+    blocks: int = 0
+    gpus: int = 0
 
     def close(self, fleet: Fleet) -> None:
         """Take over what the fleet has counted."""
@@ -113,6 +117,37 @@ class Served:
                 )
             )
 
+    def join(self, other: Served) -> None:
+        """Add what was counted of other replicas under a part of the same load."""
+        self.tally.join(other.tally)
+        self.rates.join(other.rates)
+        for mine, more in zip(self.samples, other.samples, strict=True):
+            mine.join(more)
+        self.parts = [a + b for a, b in zip(self.parts, other.parts, strict=True)]
+        self.records = sorted(self.records + other.records)[:KEPT]
+        self.fates += other.fates
+        for name in (
+            "replicas",
+            "good",
+            "prompts",
+            "outputs",
+            "hits",
+            "area",
+            "retries",
+            "failures",
+            "most_replicas",
+            "blocks",
+            "gpus",
+        ):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.end, self.last_sent = max(self.end, other.end), max(self.last_sent, other.last_sent)
+        self.replica_s = self.replicas * self.end
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """TTFT, TPOT, end to end, and TTFT of the first class."""
+        return self.ttft, self.tpot, self.total, self.urgent
+
     @property
     def requests(self) -> int:
         """Requests that ended."""
@@ -159,6 +194,65 @@ def serve_traffic(
     return serve_requests(deployment, job, rules, steps_for(deployment, job, speculation).scaled(factor), leaps)
 
 
+def serve_middle(
+    deployment: Deployment, job: Traffic, speculation: Speculation | None = None, others: Sequence[Deployment] = ()
+) -> list[Served]:
+    """Serve the requests of a job in parts, on several cores where it is large. Raises `InputError` (key only)."""
+    check_traffic(deployment, job)
+    parts = parts_of(job, deployment.plan.dp, deployment.experts.replicas * deployment.plan.pp)
+    return _in_parts(deployment, job, speculation, [(1.0, part, parts) for part in range(parts)], others)
+
+
+def serve_ends(
+    deployment: Deployment, job: Traffic, factors: Sequence[float], speculation: Speculation | None = None,
+    others: Sequence[Deployment] = (),
+) -> list[Served]:  # fmt: skip
+    """Serve them with kernels that take so many times as long; of a load in parts, the first alone."""
+    parts = parts_of(job, deployment.plan.dp, deployment.experts.replicas * deployment.plan.pp)
+    return _in_parts(deployment, job, speculation, [(factor, 0, parts) for factor in factors], others)
+
+
+Part = tuple[float, int, int]
+"""How many times as long kernels take, and which part of how many."""
+
+
+def _in_parts(
+    deployment: Deployment, job: Traffic, speculation: Speculation | None, tasks: Sequence[Part],
+    others: Sequence[Deployment],
+) -> list[Served]:  # fmt: skip
+    rules = rules_of(deployment, job, speculation)
+    steps, dp = steps_for(deployment, job, speculation), deployment.plan.dp
+    for one in others:
+        check_traffic(one, job)
+
+    def work(task: Part, count: Count) -> Served:
+        factor, part, parts = task
+        if parts == 1:
+            load = count.over(requests_of(job))
+            more = [(one, rules_of(one, job), steps_for(one, job).scaled(factor)) for one in others]
+            return serve_pools([(deployment, rules, steps.scaled(factor)), *more], job, requests=load)
+        first, last = bounds(dp, part, parts)
+        some = replace(deployment, plan=replace(deployment.plan, dp=last - first))
+        load = of_part(count.over(load_of(job)), job, dp, part, parts)
+        plain = job.model_copy(update={"classes": None})  # they have them already
+        return serve_requests(some, plain, rules, steps.scaled(factor), router=Dealt, requests=load)
+
+    found: list[Served] = in_parallel(work, tasks, expected(job) * len(tasks))
+    return found
+
+
+def joined(parts: Sequence[Served]) -> Served:
+    """What was counted in all parts; the first is used up."""
+    whole = parts[0]
+    for one in parts[1:]:
+        whole.join(one)
+    return whole
+
+
+Pool = tuple[Deployment, Rules, Steps]
+"""Replicas of a deployment, with their rules and steps."""
+
+
 def serve_requests(
     deployment: Deployment, job: Traffic, rules: Rules, steps: Steps, leaps: bool = True,
     router: Callable[[int], Router] | None = None, replica: type[Replica] = Replica,
@@ -169,11 +263,21 @@ def serve_requests(
     Of one's own may be: `router`, which makes one from a seed, `replica`, a class whose scheduler differs, and
     `requests` in the order in which they are sent, in place of the job's.
     """
-    tally, count = Tally(), deployment.plan.dp
+    return serve_pools([(deployment, rules, steps)], job, leaps, router, replica, requests)
+
+
+def serve_pools(
+    pools: Sequence[Pool], job: Traffic, leaps: bool = True, router: Callable[[int], Router] | None = None,
+    replica: type[Replica] = Replica, requests: Iterable[Request] | None = None,
+) -> Served:  # fmt: skip
+    """Serve the requests of a job by several pools of replicas behind one router."""
+    tally = Tally()
+    replicas = [one for made, rules, steps in pools for one in replicas_of(made, rules, steps, tally, leaps, replica)]
     limits = job.ttft_limit_s or 1e30, job.tpot_limit_s or 1e30, job.e2e_limit_s or 1e30
-    served = Served(rules, tally, count, limits)
-    replicas = replicas_of(deployment, rules, steps, tally, leaps, replica)
-    fleet = fleet_of(deployment, job, replicas, served.add, router)
+    served = Served(pools[0][1], tally, len(replicas), limits)
+    served.gpus = sum(made.plan.world for made, _, _ in pools)
+    served.blocks = sum(one.pool.total for one in replicas)
+    fleet = fleet_of(pools[0][0], job, replicas, served.add, router)
     fleet.run(load_of(job, requests))
     if not served.requests and not fleet.fates:
         raise InputError("no request comes in this time; expected a higher rate or a longer duration", key="workload")

@@ -82,6 +82,8 @@ class Fleet:
         self.engines = list(dict.fromkeys(one.engine for one in self.replicas))
         self._places = {engine: i for i, engine in enumerate(self.engines)}
         self.open, self.open_decoders = list(self.takers), list(self.decoders)
+        self.room = max(one.rules.blocks * one.rules.block for one in self.decoders or self.takers)
+        self.alike = len({one.rules.blocks * one.rules.block for one in self.takers}) == 1
         self.front = self.takers[0].rules.front_s
         self.area, self.inside, self.most_inside, self.now = 0.0, 0, 0, 0.0
         self.fates: Counter[str] = Counter()
@@ -177,15 +179,15 @@ class Fleet:
             self._held.append(request)
             return
         self._count(now, 1)
-        care, rules = self.care, self.replicas[-1].rules
+        care = self.care
         if care.watches:
             self._watch(request, now)
         if care.longest and request.prompt + request.output > care.longest:
             self.lose(request, TURNED_AWAY, now)
             return
-        if request.longest > rules.blocks * rules.block:
+        if request.longest > self.room:
             problem = f"request {request.number} of {request.prompt:,} + {request.output:,} tokens is more than the"
-            raise InputError(f"{problem} {rules.blocks * rules.block:,} tokens of the cache", key="workload")
+            raise InputError(f"{problem} {self.room:,} tokens of the cache", key="workload")
         if self.decoders and not request.moves:
             self._outputs[request.number] = request.output
             request.output, request.moves = 1, True
@@ -196,12 +198,17 @@ class Fleet:
         if not self.open:
             self._stranded.append(request)
             return
-        replica = self.router.choose(request, self.open)
+        replica = self.router.choose(request, self.open if self.alike else self._roomy(request))
         most = self.care.queue
         if most is not None and len(replica.waiting) >= most and not self._idle(replica):
             self.lose(request, TURNED_AWAY, now)
             return
         self.give(replica, request, now)
+
+    def _roomy(self, request: Request) -> list[Replica]:
+        """Replicas whose cache holds a request; all that are open where none of these does."""
+        fits = [one for one in self.open if request.longest <= one.rules.blocks * one.rules.block]
+        return fits or self.open
 
     def _idle(self, replica: Replica) -> bool:
         return bool(replica.engine.end == inf)

@@ -48,6 +48,21 @@ class Failures(Strict):
     """Times that the router sends a lost request to another engine; after that it has failed."""
 
 
+class Pool(Strict):
+    """More replicas of the same model behind the same router, on other GPUs or with another plan."""
+
+    cluster: Annotated[str, Field(min_length=1)]
+    """A cluster or node of the catalogue."""
+    dp: Size = 1
+    """Replicas."""
+    tp: Size = 1
+    pp: Size = 1
+    cp: Size = 1
+    ep: Size = 1
+    precision: str | None = None
+    """Default: that of the job."""
+
+
 class Managed(Deployed):
     """What `Traffic` says of how its server is run."""
 
@@ -70,6 +85,8 @@ class Managed(Deployed):
     """Pause before that, s."""
     scaling: Scaling | None = None
     failures: Failures | None = None
+    pools: Annotated[list[Pool], Field(min_length=1, max_length=100)] | None = None
+    """Pools of other GPUs behind the same router, beside the replicas of the scenario's own cluster and plan."""
     speculative: Speculative | None = None
     """Tokens that a draft guesses; each cycle brings as many as are accepted on average."""
     graph_sizes: Annotated[list[Size], Field(min_length=1, max_length=4096)] | None = None
@@ -90,4 +107,6 @@ class Managed(Deployed):
             raise ValueError(f"classes add up to {sum(self.classes):g}; expected shares that add up to 1")
         if self.policy == "priority" and self.classes is None:
             raise ValueError("expected classes, the shares of requests by urgency, with policy priority")
+        if self.pools and (self.speculative or self.scaling):
+            raise ValueError("pools of other GPUs have neither drafts nor scaling; leave one of them out")
         return self

@@ -56,7 +56,12 @@ class LeastRequests:
     def choose(self, request: Request, replicas: Sequence[Replica]) -> Replica:
         """The replica with the fewest requests, the first of several."""
         del request
-        return min(replicas, key=lambda one: (len(one.waiting) + len(one.running), one.number))
+        found, least = replicas[0], 1 << 60
+        for one in replicas:  # in the order of their numbers; quicker than min with a key
+            load = len(one.waiting) + len(one.running)
+            if load < least:
+                found, least = one, load
+        return found
 
 
 class LeastTokens:
@@ -68,7 +73,12 @@ class LeastTokens:
     def choose(self, request: Request, replicas: Sequence[Replica]) -> Replica:
         """The replica with the fewest tokens, the first of several."""
         del request
-        return min(replicas, key=lambda one: (one.queued + one.held, one.number))
+        found, least = replicas[0], 1 << 60
+        for one in replicas:
+            load = one.queued + one.held
+            if load < least:
+                found, least = one, load
+        return found
 
 
 class PrefixAware:

@@ -107,5 +107,6 @@ def _check_operators(deployment: Deployment, job: Traffic) -> None:
         if job.prefill_replicas or deployment.experts.replicas > 1:
             problem = "replicas that belong together, as prompts and decodes apart or shared experts do, do not scale"
             raise InputError(f"{problem} one by one; leave it out", key="workload.scaling")
-    if job.failures is not None and dp == deployment.experts.replicas and job.failures.repair_s > 1e6:
-        raise InputError(f"{job.failures.repair_s:g}: nobody answers for so long", key="workload.failures.repair_s")
+    if job.pools and job.prefill_replicas:
+        problem = "prompts apart are of the scenario's own replicas, and pools of other GPUs take any request"
+        raise InputError(f"{problem}; leave one of them out", key="workload.pools")
