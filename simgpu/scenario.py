@@ -31,7 +31,7 @@ from simgpu.workload.defaults import absent
 from simgpu.workload.framework_files import dimension
 from simgpu.workload.frameworks import Framework
 from simgpu.workload.inference.jobs import Deployed
-from simgpu.workload.jobs import Accumulate, Dtype, Inference, Training, Workload, deployed_as
+from simgpu.workload.jobs import Accumulate, Dtype, Inference, Traffic, Training, Workload, deployed_as
 from simgpu.workload.networks.job import Network
 from simgpu.workload.options import RunOptions
 from simgpu.workload.runtimes import Runtime
@@ -253,7 +253,7 @@ def check_names(scenario: Scenario, catalogue: Catalogue, origins: Origins) -> N
 
 def draft_of(scenario: Scenario, catalogue: Catalogue) -> TransformerConfig | None:
     """The draft model of speculative decoding; None without one."""
-    speculation = scenario.workload.speculative if isinstance(scenario.workload, Inference) else None
+    speculation = scenario.workload.speculative if isinstance(scenario.workload, (Inference, Traffic)) else None
     if speculation is None or speculation.draft == "mtp":
         return None
     try:

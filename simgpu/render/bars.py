@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from simgpu.render.columns import axis, cell, cell_of, drawn_interval, is_share, title, unsure
-from simgpu.render.knee import RANGE
+from simgpu.render.knee import BEHIND, RANGE, falls_behind
 from simgpu.render.series import Row, Rows, bar_look, series_name, series_of, too_large, what_is_too_large
 from simgpu.render.style import INK
 from simgpu.render.text import thousands, width_of, wrapped
@@ -137,6 +137,9 @@ class Bars:
         if too_large(bar.row):
             look |= {"hatch": "////", "alpha": 0.55}
             self._once(panel, what_is_too_large([bar.row]), {"color": "#9A9A9A", "hatch": "////", "edgecolor": "white"})
+        elif falls_behind(bar.row):
+            look |= {"hatch": "\\\\", "alpha": 0.55}
+            self._once(panel, BEHIND, {"color": "#9A9A9A", "hatch": "\\\\", "edgecolor": "white"})
         name = series_name(self.plot.series, self.series[bar.series])
         if name is not None:
             self._once(panel, name, bar_look(bar.series))
@@ -205,7 +208,7 @@ class Bars:
         point = high / PANEL_POINTS
         if fits and value > 2.6 * size * point:
             crossed = _within(marks, value - (8 + 1.2 * size) * point, value - 4 * point)
-            look |= {"weight": "bold", "color": INK if too_large(bar.row) else "white"}
+            look |= {"weight": "bold", "color": INK if too_large(bar.row) or falls_behind(bar.row) else "white"}
             at = bar.at - (0.06 * bar.width if ends else 0.0)
             panel.annotate(text, (at, 0.55 * value if crossed else value), (0, -6), ha="center", va="top", **look)
             return

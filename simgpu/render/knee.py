@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from simgpu.render.columns import cell, drawn_interval, title, unsure
-from simgpu.render.series import Rows
+from simgpu.render.series import Row, Rows
 from simgpu.render.style import INK
 
 if TYPE_CHECKING:
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 RANGE = "range only: saturated within the interval"
 BEHIND = "falls behind: requests come faster than they are answered"
 KNEE = "knee"
+
+
+def falls_behind(row: Row) -> bool:
+    """True if requests come faster than a server answers them."""
+    return row.get("stationary") == "no"
 
 
 def sure(rows: Rows) -> Rows:
@@ -50,7 +55,7 @@ def mark_knee(panel: Axes, rows: Rows, x: str, column: str, scale: float, colour
             panel.plot(
                 [row[x]] * 2, [end * scale for end in ends], color=colour, lw=5, alpha=0.35, label=RANGE, zorder=3
             )
-    behind = [(row[x], row[column] * scale) for row in rows if row.get("stationary") == "no"]
+    behind = [(row[x], row[column] * scale) for row in rows if falls_behind(row)]
     if behind:
         look: dict[str, Any] = {"ls": "", "marker": "o", "mfc": "white", "mec": colour, "ms": 8, "mew": 1.6}
         panel.plot(*zip(*behind, strict=True), **look, label=BEHIND, zorder=5)

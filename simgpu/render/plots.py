@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from simgpu.render.bars import Bars
 from simgpu.render.columns import axis, cell, drawn_interval, is_share, title, unsure
-from simgpu.render.knee import knee_words, mark_knee, sure
+from simgpu.render.knee import BEHIND, RANGE, knee_words, mark_knee, sure
 from simgpu.render.series import (
     Row,
     Rows,
@@ -55,7 +55,7 @@ def rows_figure(rows: Rows, plot: PlotFields, words: str = "") -> Figure:
             else:
                 _lines(panel, known[column], plot, column, room)
         named = {name: one for panel in axes for one, name in zip(*panel.get_legend_handles_labels(), strict=True)}
-        if len(named) > 1 or (named and plot.marks):
+        if len(named) > 1 or (named and plot.marks) or not named.keys().isdisjoint((RANGE, BEHIND)):
             legend_below(figure, list(named.values()), list(named))
         heading(figure, words, _finding(rows, plot))
     return figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, Unpack, overload
 
 from simgpu.analysis.breakdown import Breakdown, breakdown
@@ -37,6 +37,7 @@ from simgpu.timing.uncertainty import distance_of, layers_of
 from simgpu.workload.execution import Execution, execute
 from simgpu.workload.frameworks import Framework
 from simgpu.workload.host_code import cpu_slowdown
+from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.jobs import Deployed
 from simgpu.workload.jobs import (
     Inference,
@@ -173,7 +174,8 @@ def simulate(
         raise InputError(problem, key="workload.kind")
     if isinstance(workload, Deployed):
         run = runtime_of(workload, catalogue or usual_catalogue())
-        return _infer(cluster, workload, model, plan, how, run, draft)
+        others = pools_of(workload, model, how, run, catalogue) if isinstance(workload, Traffic) else ()
+        return _infer(cluster, workload, model, plan, how, run, draft, others)
     if isinstance(workload, Training):
         stack = how.framework
         _kernels(cluster, workload, how)
@@ -267,12 +269,12 @@ def runtime_of(job: Deployed, catalogue: Catalogue) -> Runtime:
 
 def _infer(
     cluster: Cluster, workload: Any, model: TransformerConfig | None, plan: Plan, how: RunOptions, run: Runtime,
-    draft: TransformerConfig | None,
+    draft: TransformerConfig | None, others: Sequence[Deployment] = (),
 ) -> InferenceResult:  # fmt: skip
     from simgpu.simulation.inference import infer
 
     if isinstance(workload, Traffic):
-        return _follow(cluster, workload, model, plan, how, run)
+        return _follow(deploy_of(cluster, workload, model, plan, how, run), workload, how, draft, others)
     done = infer(cluster, workload, model, plan, how, run, draft)
     assert model is not None
     row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
@@ -283,19 +285,47 @@ def _infer(
     return _made(kind, row, done.execution, memory, cluster, done.prompts)
 
 
-def _follow(
+def deploy_of(
     cluster: Cluster, workload: Traffic, model: TransformerConfig | None, plan: Plan, how: RunOptions, run: Runtime
-) -> TrafficResult:
-    """A server under requests that are followed one by one."""
-    from simgpu.simulation.traffic import answer
+) -> Deployment:
+    """The deployment of a server whose requests are followed."""
     from simgpu.workload.inference.deploying import deploy
 
-    deployment = deploy(cluster, workload.served(), model, plan, run, how)
-    done = answer(deployment, workload, how.require_fit)
-    assert model is not None
-    row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
+    return deploy(cluster, workload.served(), model, plan, run, how)
+
+
+def pools_of(
+    workload: Traffic, model: TransformerConfig | None, how: RunOptions, run: Runtime, catalogue: Catalogue | None
+) -> list[Deployment]:
+    """The pools of other GPUs behind the same router. Raises `InputError` at the key of the pool."""
+    found = []
+    for place, pool in enumerate(workload.pools or ()):
+        try:
+            cluster = (catalogue or usual_catalogue()).cluster(pool.cluster)
+            plan = Plan(tp=pool.tp, dp=pool.dp, pp=pool.pp, cp=pool.cp, ep=pool.ep)
+            check_fits_cluster(plan, cluster)
+            job = workload.model_copy(update={"precision": pool.precision or workload.precision})
+            found.append(deploy_of(cluster, job, model, plan, how, run))
+        except InputError as error:
+            raise InputError(error.problem, key=f"workload.pools.{place}") from None
+    return found
+
+
+def _follow(
+    deployment: Deployment, workload: Traffic, how: RunOptions, draft: TransformerConfig | None,
+    others: Sequence[Deployment],
+) -> TrafficResult:  # fmt: skip
+    """A server under requests that are followed one by one."""
+    from simgpu.simulation.traffic import answer
+
+    done = answer(deployment, workload, how.require_fit, draft, others)
+    plan, model = deployment.plan, deployment.config
+    row = {**_asked(model.name, workload.kind, deployment.cluster, how.dtype, plan), **done.row}
+    if others:
+        row["gpus"] += sum(one.plan.world for one in others)
+        row["gpu"] = " + ".join(dict.fromkeys([row["gpu"], *(one.cluster.gpu.name for one in others)]))
     memory = MemoryUse.of_inference(done.memory)
-    return _made(TrafficResult, row, done.execution, memory, cluster, done.prompts).followed(done.served)
+    return _made(TrafficResult, row, done.execution, memory, deployment.cluster, done.prompts).followed(done.served)
 
 
 def _asked(model: str, kind: str, cluster: Cluster, dtype: str, plan: Plan) -> dict[str, Any]:

@@ -333,6 +333,30 @@ class TrafficResult(ServerResult):
     stationary: str
     """Yes, no (requests come faster than they are answered), unsure where the ends of the interval disagree, or
     varies where arrivals do (traffic only)."""
+    urgent_ttft_99th_s: float | None = None
+    """Ttft_99th_s of the first of several classes (traffic only) (s)."""
+    turned_away: int | None = None
+    """Requests that the server did not take: its queue was full, or they were too long (traffic only)."""
+    timed_out: int | None = None
+    """Requests that their clients gave up (traffic only)."""
+    cancelled: int | None = None
+    """Requests whose users left (traffic only)."""
+    failed: int | None = None
+    """Requests lost with engines that failed more often than they are retried (traffic only)."""
+    client_retries: int | None = None
+    """Times that clients sent a request again (traffic only)."""
+    engine_failures: int | None = None
+    """Times that an engine failed (traffic only)."""
+    available: float | None = None
+    """Share of the time in which a replica has not failed (traffic only) (share)."""
+    mean_replicas: float | None = None
+    """Replicas that serve, start or end their last requests, on average over time (traffic only)."""
+    most_replicas: int | None = None
+    """The same at its most (traffic only)."""
+    dummy_share: float | None = None
+    """Of ranks that step together, the share of steps without a token of their own (traffic only) (share)."""
+    transfer_s: float | None = None
+    """Mean time of a cache on its way from the engine of its prompt to that of its decodes (traffic only) (s)."""
     steady_ttft_s: float | None = None
     """Ttft_s by the closed form of kind serving under the same load, where it has one (traffic only) (s)."""
     steady_tpot_s: float | None = None

@@ -7,22 +7,26 @@ other is not, the row says `unsure`, and the interval is what counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from simgpu.errors import InputError
+from simgpu.model.config import TransformerConfig
 from simgpu.plan.serving_memory import ServingMemory, serving_memory
 from simgpu.simulation.inference import asked, capacity_of, held, kernel_ends, memory_of, run_spread_of, times
 from simgpu.timing.uncertainty import distance_of
 from simgpu.workload.execution import Execution
+from simgpu.workload.inference.deploying import speculation_of
 from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.generation import Run, prefill_runs
 from simgpu.workload.inference.open_load import serve_at_rate
 from simgpu.workload.inference.serving import Load, Serving, serve
 from simgpu.workload.inference.timeline import timeline_of
-from simgpu.workload.server.answer import Served, check_traffic, serve_traffic
+from simgpu.workload.server.answer import Served, joined, serve_ends, serve_middle
+from simgpu.workload.server.care import CANCELLED, FAILED, TIMED_OUT, TURNED_AWAY
 from simgpu.workload.server.jobs import Traffic
+from simgpu.workload.server.started import check_traffic
 from simgpu.workload.server.tally import Sample
 
 SHARES = (50.0, 90.0, 95.0, 99.0)
@@ -43,44 +47,56 @@ class Answered:
     prompts: Execution | None = None  # the prefill of a mean prompt
 
 
-def answer(deployment: Deployment, job: Traffic, require_fit: bool) -> Answered:
+def answer(
+    deployment: Deployment, job: Traffic, require_fit: bool, draft: TransformerConfig | None = None,
+    others: Sequence[Deployment] = (),
+) -> Answered:  # fmt: skip
     """Serve a load with steps as predicted and at the ends of their interval. Raises `InputError` (key only)."""
     check_traffic(deployment, job)
     plan = deployment.plan
-    memory_of(deployment, plan.dp, max(job.longest, 2), require_fit)
-    done = serve_traffic(deployment, job)
+    speculation = speculation_of(deployment, job.speculative, draft, job.longest)
+    if speculation is not None:
+        deployment = replace(deployment, drafter=speculation.drafter.served)
+    for one in (deployment, *others):
+        memory_of(one, one.plan.dp, max(job.longest, 2), require_fit)
+    pieces = serve_middle(deployment, job, speculation, others)
+    part = _figures(pieces[0])
+    first = pieces[0].stationary
+    done = joined(pieces)
     prompt, output = done.prompts / done.requests, done.outputs / done.requests
     series = done.tally.series.rows()
     running = sum(row["running"] for row in series) * done.tally.series.width / done.end
-    batch = max(round(running / plan.dp), 1)
+    batch = max(round(running / done.replicas), 1)
     step = deployment.decode(batch, round(prompt + output / 2))
     tpot = max(done.tpot.mean, 1e-12)
     runs = [Run(step, max(output - 1, 1.0), tpot, 1.0, together=1.0)]
     spread = run_spread_of(deployment, "tpot", tpot, kernel_ends(runs), load=True)
-    low, high = (serve_traffic(deployment, job, one) for one in (spread.low, spread.high))
+    low, high = serve_ends(deployment, job, (spread.low, spread.high), speculation, others)
     memory = serving_memory(deployment.served, batch * plan.dp, round(prompt + output / 2), capacity_of(deployment))
     row = {
         **asked(deployment, prompt=prompt, output=output),
         **times(done.total.mean, runs, deployment, per=1.0 / max(output - 1, 1)),
-        **_figures(done, deployment),
+        **{name: value for name, value in _figures(done).items() if name != "e2e_s"},
         **_state(done, series, job),
-        "stationary": _in_words(job, [one.stationary for one in (low, done, high)]),
-        **_steady(deployment, job, prompt, output, done.rules.look_s),
+        **_managed(done, deployment, job),
+        "stationary": _in_words(job, [low.stationary, first, done.stationary, high.stationary]),
+        **({} if others else _steady(deployment, job, prompt, output, done.rules.look_s)),
         **held(deployment, memory, batch * plan.dp, round(prompt + output)),
         "distance": distance_of(deployment.cluster.kernel, spread.layers, deployment.runtime.engine),
     }
     if job.images is not None:
         row |= {"image_tokens": done.rules.image_tokens, "vision_s": done.rules.look_s}
-    middle, fast, slow = (_figures(one, deployment) for one in (done, low, high))
+    middle, fast, slow = (_figures(one) for one in (done, low, high))
     for name, value in middle.items():
-        if name == "interference_s":
+        if name in ("interference_s", "e2e_s"):
             continue
-        ends = [value, fast[name], slow[name]]
+        over = value / part[name] if part[name] else 1.0  # the ends are of the first part alone
+        ends = [value, over * fast[name], over * slow[name]]
         row[f"{name}_p10"], row[f"{name}_p90"] = min(ends), max(ends)
-    totals = (done.total.mean, low.total.mean, high.total.mean)
+    totals = (done.total.mean, *(one.total.mean * done.total.mean / part["e2e_s"] for one in (low, high)))
     row["step_s_p10"], row["step_s_p90"] = min(totals), max(totals)
-    first = timeline_of(prefill_runs(deployment, 1, max(round(prompt), 1)), [])
-    return Answered(timeline_of([], runs), memory, row, done, first)
+    alone = timeline_of(prefill_runs(deployment, 1, max(round(prompt), 1)), [])
+    return Answered(timeline_of([], runs), memory, row, done, alone)
 
 
 VARYING = ("burst", "ramp", "stages", "profile", "day", "trace")
@@ -93,9 +109,10 @@ def _in_words(job: Traffic, stationary: list[bool]) -> str:
     return "yes" if all(stationary) else "unsure" if any(stationary) else "no"
 
 
-def _figures(done: Served, deployment: Deployment) -> dict[str, float]:
+def _figures(done: Served) -> dict[str, float]:
     """Columns that have an interval."""
-    gpus, number = deployment.plan.world, done.requests
+    gpus = done.gpus * done.replica_s / done.replicas / done.end
+    number = done.requests
     rate = number / done.end
     found = {
         "ttft_s": done.ttft.mean,
@@ -107,6 +124,7 @@ def _figures(done: Served, deployment: Deployment) -> dict[str, float]:
         "total_tokens_per_s": (done.prompts + done.outputs) / done.end,
         "interference_s": done.parts[3] / max(done.outputs - number, 1),
         "itl_s": done.tally.itl.mean,
+        "e2e_s": done.total.mean,
     }
     for name, sample in _samples(done).items():
         values = sample.percentiles(SHARES)
@@ -125,7 +143,7 @@ def _samples(done: Served) -> Mapping[str, Sample]:
 def _state(done: Served, series: list[dict[str, float]], job: Traffic) -> dict[str, Any]:
     """Columns of the load, and of the server's state over time."""
     tally, width = done.tally, done.tally.series.width
-    blocks, seconds = done.rules.blocks * done.replicas, done.end * done.replicas
+    blocks, seconds = done.blocks, done.replica_s
 
     def mean(name: str) -> float:
         return sum(row[name] for row in series) * width / done.end
@@ -143,6 +161,31 @@ def _state(done: Served, series: list[dict[str, float]], job: Traffic) -> dict[s
         "preemptions": tally.preemptions,
         "busy": tally.busy_s / seconds,
     }
+
+
+def _managed(done: Served, deployment: Deployment, job: Traffic) -> dict[str, Any]:
+    """Columns of what clients and operators did, where the job has any."""
+    row: dict[str, Any] = {}
+    if job.classes is not None:
+        row["urgent_ttft_99th_s"] = done.urgent.percentiles((99.0,))[0]
+    fates = {
+        TURNED_AWAY: job.max_queue is not None or job.max_model_len is not None,
+        TIMED_OUT: job.timeout_s is not None,
+        CANCELLED: job.patience_s is not None,
+        FAILED: job.failures is not None,
+    }
+    row |= {fate: done.fates[fate] for fate, asked in fates.items() if asked}
+    if job.retries:
+        row["client_retries"] = done.retries
+    if job.failures is not None:
+        row["engine_failures"], row["available"] = done.failures, done.up
+    if job.scaling is not None:
+        row["mean_replicas"], row["most_replicas"] = done.replica_s / done.end, done.most_replicas
+    if deployment.experts.replicas > 1:
+        row["dummy_share"] = done.tally.dummy_s / max(done.tally.dummy_s + done.tally.busy_s, 1e-12)
+    if job.prefill_replicas:
+        row["transfer_s"] = done.transfer_s
+    return row
 
 
 def _steady(deployment: Deployment, job: Traffic, prompt: float, output: float, look: float) -> dict[str, float]:

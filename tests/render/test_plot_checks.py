@@ -24,7 +24,7 @@ CASES = {
     "several rows of a timeline": ("kind: timeline", "plots.0.kind", "2 rows"),
     "window after the step": ("kind: timeline, where: {tp: 2}, window: [5, 6]", "plots.0.window", "begins after"),
     "window backwards": ("kind: timeline, where: {tp: 2}, window: [2, 1]", "plots.0.window", "a later end"),
-    "window of another kind": ("kind: bar, x: setup, y: [step_s], window: [0, 1]", "plots.0.window", "only timeline"),
+    "window of another kind": ("kind: bar, x: setup, y: [step_s], window: [0, 1]", "plots.0.window", "only steps and"),
     "ranks of another kind": ("kind: bar, x: setup, y: [step_s], ranks: 2", "plots.0.ranks", "only timeline"),
     "no ranks": ("kind: timeline, where: {tp: 2}, ranks: 0", "plots.0.ranks", "0 is not a whole number from 1 to 16"),
     "nothing that scales": ("kind: scaling, x: tp, y: [tp]", "plots.0.y.0", "neither a time nor a rate"),

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
+from simgpu.workload.server.care import PLAIN, Care
 from simgpu.workload.server.fleet import Clients, Fleet
 from simgpu.workload.server.replica import Replica
 from simgpu.workload.server.requests import Path, Request
@@ -65,11 +66,11 @@ class Ran:
 
 def run(
     load: Iterator[Request], rules: Rules = RULES, steps: object = STEPS, replicas: int = 1,
-    router: str = "round_robin", clients: Clients = OPEN, leaps: bool = True,
+    router: str = "round_robin", clients: Clients = OPEN, leaps: bool = True, care: Care = PLAIN,
 ) -> Ran:  # fmt: skip
     tally, done = Tally(), []
     servers = [Replica(rules, steps, tally, leaps) for _ in range(replicas)]
-    fleet = Fleet(servers, ROUTERS[router](0), done.append, clients)
+    fleet = Fleet(servers, ROUTERS[router](0), done.append, clients, care=care)
     fleet.run(load)
     return Ran(fleet, tally, sorted(done, key=lambda one: one.number))
 

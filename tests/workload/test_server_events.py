@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from servers import ONE, RULES, SERVICE, Ran, Steps, poisson, run, vllm
 
 from simgpu.errors import InputError
-from simgpu.workload.server.fleet import Clients, Fleet, Transfer
+from simgpu.workload.server.fleet import Apart, Clients, Fleet
 from simgpu.workload.server.replica import Replica
 from simgpu.workload.server.requests import Request
 from simgpu.workload.server.routing import LeastRequests
 from simgpu.workload.server.tally import Tally
+from simgpu.workload.server.transfers import Transfer
 
 LOADS = st.fixed_dictionaries(
     {
@@ -93,9 +94,9 @@ def test_tokens_blocks_and_requests_are_conserved(load, rules):
     assert ran.tally.computed == sum(one.prompt - one.hit + one.again for one in ran.requests)
     assert ran.tally.itl.number == sum(one.output - 1 for one in ran.requests)
     assert ran.fleet.area == pytest.approx(sum(one.last - one.arrival for one in ran.requests), rel=1e-9)
-    pool = ran.fleet.replicas[0].pool
+    pool, growth = ran.fleet.replicas[0].pool, ran.fleet.replicas[0].growth
     assert pool.free == pool.total and ran.tally.most_used <= pool.total
-    assert sum(pool.phases) == pool.growing == 0 and all(not node.users for node in pool.nodes.values())
+    assert sum(growth.phases) == growth.growing == 0 and all(not node.users for node in pool.nodes.values())
     assert pool.idle_blocks == sum(node.cached for node in pool.idle.values()) <= pool.total
     for one in ran.requests:
         assert one.sent <= one.arrival <= one.admitted <= one.first <= one.last
@@ -201,8 +202,8 @@ def test_prefill_apart_with_a_fast_link_has_the_prompts_of_a_server_of_prompts()
         tally, done = Tally(), []
         sides = [[Replica(RULES, Steps(), tally)] for _ in range(2)]
         fleet = Fleet(
-            sides[0], LeastRequests(), done.append, decoders=sides[1], second=LeastRequests(),
-            transfer=Transfer(rate, lambda tokens: 1e5 * tokens),
+            sides[0], LeastRequests(), done.append,
+            apart=Apart(sides[1], LeastRequests(), Transfer(rate, lambda tokens: 1e5 * tokens)),
         )  # fmt: skip
         fleet.run(poisson(300, 5.0, 2, outputs=(10, 20)))
         assert all(one.pool.free == one.pool.total for one in fleet.replicas)

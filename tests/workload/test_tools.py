@@ -156,7 +156,11 @@ def test_servers():
                        "--num-gpu-blocks-override 100 --async-scheduling --max-model-len 32768")  # fmt: skip
     assert (vllm.model, vllm.keys["plan.tp"], vllm.keys["plan.dp"], vllm.keys["plan.ep"]) == ("org/m", 4, 2, 8)
     assert (vllm.keys["workload.cache_tokens"], vllm.keys["workload.prefix_cache"]) == (1600, False)
-    assert "works ahead" in vllm.notes[0] and "--max-model-len" in vllm.ignored
+    assert "works ahead" in vllm.notes[0] and vllm.keys["workload.max_model_len"] == 32768
+    guess = server_like("""vllm serve m --speculative-config '{"method": "mtp", "num_speculative_tokens": 2}' """
+                        "--cuda-graph-sizes 1 2 4 8 --max-model-len 32k").keys  # fmt: skip
+    assert guess["workload.speculative"] == {"draft": "mtp", "tokens": 2}
+    assert (guess["workload.graph_sizes"], guess["workload.max_model_len"]) == ([1, 2, 4, 8], 32000)
     sglang = server_like("python3 -m sglang.launch_server --model-path m --tp 8 --dp 8 --ep 8 --enable-dp-attention "
                          "--chunked-prefill-size -1 --page-size 64")  # fmt: skip
     assert (sglang.keys["plan.tp"], sglang.keys["plan.dp"], sglang.keys["plan.ep"]) == (1, 8, 8)
@@ -215,7 +219,9 @@ def test_loads_that_are_not_understood_are_one_line(text, says):
     [
         ("vllm serve m --max-num-seq 4", "did you mean '--max-num-seqs'"),
         ("vllm serve m --enforce-eager", "without CUDA graphs are not modelled"),
-        ("vllm serve m --speculative-config '{}'", "speculation is not modelled"),
+        ("vllm serve m --speculative-config '{}'", "method '' is not modelled; expected mtp or draft_model"),
+        ('vllm serve m --speculative-config \'{"method": "mtp"}\'', "num_speculative_tokens '': expected 1"),
+        ("vllm serve m --cuda-graph-sizes 1 x", "expected whole numbers"),
         ("sglang serve --model-path m --tp 4 --dp 3 --enable-dp-attention", "3 does not divide --tp-size 4"),
         ("trtllm-serve m --tp_sizes 4", "did you mean '--tp_size'"),
         ("ollama serve", "expected one of 'vllm serve"),

@@ -14,9 +14,9 @@ from simgpu.errors import InputError
 from simgpu.simulation.inference import kernel_ends, run_spread_of
 from simgpu.workload.inference.deployment import Deployment
 from simgpu.workload.inference.generation import Run
-from simgpu.workload.server.answer import Served, check_traffic, rules_of, serve_requests
+from simgpu.workload.server.answer import Served, serve_requests
 from simgpu.workload.server.jobs import Traffic
-from simgpu.workload.server.steps import steps_of
+from simgpu.workload.server.started import check_traffic, rules_of, steps_for
 
 CLOSE = 0.01
 """Relative width of the interval at which a search for a rate ends."""
@@ -99,6 +99,10 @@ def capacity_of(deployment: Deployment, job: Traffic, limits: Limits) -> Capacit
     if key == "rate" and (job.rate is None or job.process not in ("poisson", "gamma", "constant", "day")):
         problem = f"arrivals {job.process} have no rate that could be more or less; expected poisson, gamma or closed"
         raise InputError(problem, key="workload.arrivals")
+    for name in ("pools", "speculative", "scaling"):
+        if getattr(job, name):
+            problem = "a capacity is that of equal replicas without a draft, all of which are there; leave it out"
+            raise InputError(problem, key=f"workload.{name}")
     check_traffic(deployment, job)
     asked = float(job.clients or 0) if key == "clients" else float(job.rate or 0)
     context = (job.prefix_tokens + (job.prompt or 1)) + (job.output or 2) // 2
@@ -126,7 +130,7 @@ def _serve(deployment: Deployment, job: Traffic, key: str, load: float, factor: 
     value = max(int(load), 1) if key == "clients" else load
     changed = job.model_copy(update={key: value})
     several = replace(deployment, plan=replace(deployment.plan, dp=replicas))
-    return serve_requests(several, changed, rules_of(deployment, job), steps_of(deployment).scaled(factor))
+    return serve_requests(several, changed, rules_of(deployment, job), steps_for(deployment, job).scaled(factor))
 
 
 def _largest(keeps: Callable[[float], bool], start: float, whole: bool) -> float:

@@ -27,6 +27,7 @@ from simgpu.study.experiment.points import written_key
 from simgpu.study.experiment.resolver import Resolver
 from simgpu.tabular import Tabular
 from simgpu.tree import indexed, leaves, value_at
+from simgpu.workload.server.shards import Tell, telling
 
 T = TypeVar("T")
 
@@ -164,7 +165,8 @@ def run_experiment(
     def run(number: int, case: Case) -> Result:
         if progress:
             progress(number - 1, len(experiment.cases))
-        return run_case(case, catalogue)
+        with telling(_within(progress, number, len(experiment.cases))):
+            return run_case(case, catalogue)
 
     results, ran, refused = run_each(experiment.cases, run)
     outcome = ExperimentResult(replace(experiment, cases=ran), results, catalogue, refused)
@@ -174,6 +176,13 @@ def run_experiment(
         if refused:  # what is asked of the rows may be of those that are not there
             raise refused[0].error from None
         raise
+
+
+def _within(progress: Callable[[int, int], None] | None, number: int, cases: int) -> Tell | None:
+    """Progress of a long case, in thousandths of it."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(1000 * (number - 1) + 1000 * done // max(total, 1), 1000 * cases)
 
 
 def run_each(cases: Sequence[Case], run: Callable[[int, Case], T]) -> tuple[list[T], list[Case], list[Refused]]:

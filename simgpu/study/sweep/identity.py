@@ -75,11 +75,15 @@ class Identities:
         job, stack, run = scenario.workload, None, None
         if isinstance(job, OperatorList) and job.file is not None:
             parts["graph"] = job.digest
-        if isinstance(job, Inference) and job.speculative is not None and job.speculative.draft != "mtp":
+        if isinstance(job, (Inference, Traffic)) and job.speculative is not None and job.speculative.draft != "mtp":
             draft = self._model(job.speculative.draft, places, ("workload", "speculative", "draft"))
             parts["draft"] = self._digest(draft, vars)
         if scenario.cost is not None or scenario.reliability is not None:
             parts["operations"] = digest_of(_of_operations(scenario, self.resolver.catalogue))
+        if isinstance(job, Traffic):
+            for place, pool in enumerate(job.pools or ()):
+                found = self._cluster(self.resolver.cluster(pool.cluster, {}, places))
+                parts |= {f"pool {place} {name}": digest for name, digest in found.items()}
         parts |= self._cluster(self.resolver.cluster(scenario.cluster, scenario.hardware, places))
         if isinstance(job, Training):
             stack = framework_of(scenario, self.resolver.catalogue, places)

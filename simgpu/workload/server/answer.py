@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from simgpu.errors import InputError
-from simgpu.plan.serving_memory import cache_bytes, cache_tokens
 from simgpu.workload.inference.deployment import Deployment
-from simgpu.workload.inference.disaggregation import TRANSFER_FRACTION, network_rate
-from simgpu.workload.inference.vision import look, pictures_of
-from simgpu.workload.server.fleet import Clients, Fleet, Transfer
+from simgpu.workload.inference.speculation import Speculation
+from simgpu.workload.server.fleet import Fleet
 from simgpu.workload.server.jobs import Traffic
-from simgpu.workload.server.load import requests_of, span_of
+from simgpu.workload.server.load import requests_of
 from simgpu.workload.server.replica import Replica
 from simgpu.workload.server.requests import Request
-from simgpu.workload.server.routing import ROUTERS, Router
+from simgpu.workload.server.routing import Router
 from simgpu.workload.server.rules import Rules
-from simgpu.workload.server.steps import Steps, steps_of
+from simgpu.workload.server.setup import fleet_of, load_of, replicas_of
+from simgpu.workload.server.shards import Count, Dealt, bounds, expected, in_parallel, of_part, parts_of
+from simgpu.workload.server.started import check_traffic, rules_of, steps_for
+from simgpu.workload.server.steps import Steps
 from simgpu.workload.server.tally import Sample, Series, Tally
 
 PARTS = ("front", "wait", "prompt", "interference", "decode")
@@ -53,12 +55,35 @@ class Served:
     end: float = 0.0
     last_sent: float = 0.0
     area: float = 0.0
+    urgent: Sample = field(default_factory=Sample)
+    fates: Counter[str] = field(default_factory=Counter)
+    retries: int = 0
+    failures: int = 0
+    replica_s: float = 0.0
+    most_replicas: int = 0
+    up: float = 1.0
+    transfer_s: float = 0.0
+    blocks: int = 0
+    gpus: int = 0
+
+    def close(self, fleet: Fleet) -> None:
+        """Take over what the fleet has counted."""
+        self.end = max(self.end, fleet.now)
+        self.area, self.fates, self.retries, self.failures = fleet.area, fleet.fates, fleet.retries, fleet.failures
+        self.replica_s, self.most_replicas = self.replicas * self.end, self.replicas
+        if fleet.scaler is not None:
+            self.replica_s, self.most_replicas = fleet.scaler.seconds, fleet.scaler.most
+        self.up = 1 - min(fleet.down_s / (self.replicas * self.end), 1.0)
+        if fleet.transfers is not None:
+            self.transfer_s = fleet.transfers.seconds / max(fleet.transfers.number, 1)
 
     def add(self, one: Request) -> None:
         """Count a request that has its last token."""
         ttft, total = one.first - one.sent, one.last - one.sent
         self.ttft.add(ttft)
         self.total.add(total)
+        if not one.rank:
+            self.urgent.add(ttft)
         tpot = 0.0
         if one.output > 1:
             tpot = (one.last - one.first) / (one.output - 1)
@@ -91,6 +116,37 @@ class Served:
                     one.preempted,
                 )
             )
+
+    def join(self, other: Served) -> None:
+        """Add what was counted of other replicas under a part of the same load."""
+        self.tally.join(other.tally)
+        self.rates.join(other.rates)
+        for mine, more in zip(self.samples, other.samples, strict=True):
+            mine.join(more)
+        self.parts = [a + b for a, b in zip(self.parts, other.parts, strict=True)]
+        self.records = sorted(self.records + other.records)[:KEPT]
+        self.fates += other.fates
+        for name in (
+            "replicas",
+            "good",
+            "prompts",
+            "outputs",
+            "hits",
+            "area",
+            "retries",
+            "failures",
+            "most_replicas",
+            "blocks",
+            "gpus",
+        ):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.end, self.last_sent = max(self.end, other.end), max(self.last_sent, other.last_sent)
+        self.replica_s = self.replicas * self.end
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """TTFT, TPOT, end to end, and TTFT of the first class."""
+        return self.ttft, self.tpot, self.total, self.urgent
 
     @property
     def requests(self) -> int:
@@ -128,68 +184,73 @@ COLUMNS = ("request", "sent_s", "prompt", "output", "hit", "admitted_s", "first_
 """What a record of a request holds."""
 
 
-def rules_of(deployment: Deployment, job: Traffic) -> Rules:
-    """The rules of the engine, where the job says nothing else. Raises `InputError` (key only)."""
-    run = deployment.runtime
-    block = job.block or run.block_tokens
-    pictures = pictures_of(job, deployment.config)
-    images = pictures.tokens if pictures else 0
-    longest = job.longest + job.turns * images
-    pool = job.cache_tokens
-    if pool is None:
-        capacity = deployment.cluster.gpu.memory.capacity.si
-        pool = cache_tokens(deployment.served, deployment.plan.dp, max(longest, 2), capacity)
-    if pool < block:
-        raise InputError(
-            f"the cache holds {pool:,} tokens; expected more memory, or fewer bytes of weights", key="plan"
-        )
-    if longest > pool // block * block:
-        problem = f"requests of {longest:,} tokens are more than the {pool:,} tokens of the cache"
-        raise InputError(problem, key="workload.prompt")
-    keeps = run.prefix_cache if job.prefix_cache is None else job.prefix_cache
-    return Rules(
-        chunk=deployment.chunk,
-        seats=deployment.seats or pool,
-        blocks=pool // block,
-        block=block,
-        keeps=keeps,
-        mixes=run.mixes,
-        ahead=run.overlaps_host,
-        watermark=run.watermark if job.watermark is None else job.watermark,
-        reserve=run.reserved,
-        reserve_floor=run.reserved_least,
-        reserve_steps=run.reserved_steps,
-        front_s=run.first_s if job.front_s is None else job.front_s,
-        image_tokens=images,
-        look_s=look(deployment, pictures).seconds if pictures else 0.0,
-    )
-
-
-def check_traffic(deployment: Deployment, job: Traffic) -> None:
-    """Raise `InputError` (key only) for a server that is not modelled request by request."""
-    plan, run = deployment.plan, deployment.runtime
-    if run.style != "fused":
-        problem = f"{run.name} does not batch continuously; expected vllm, sglang or trtllm"
-        raise InputError(problem, key="workload.runtime")
-    for key, value in (("pp", plan.pp), ("cp", plan.cp)):
-        if value > 1:
-            problem = f"{value}: requests are not followed through {'stages' if key == 'pp' else 'split caches'}"
-            raise InputError(f"{problem}; expected 1", key=f"plan.{key}")
-    if plan.ep > plan.tp:
-        problem = f"{plan.ep}: replicas that share experts step together, which is not modelled; expected at most tp"
-        raise InputError(f"{problem} {plan.tp}", key="plan.ep")
-    if job.prefill_replicas >= plan.dp and job.prefill_replicas:
-        problem = f"{job.prefill_replicas} of {plan.dp} replicas leave none for decodes; expected fewer"
-        raise InputError(problem, key="workload.prefill_replicas")
-    if job.clients is not None and job.clients < plan.dp:
-        raise InputError(f"{plan.dp} replicas are more than {job.clients} clients", key="plan.dp")
-
-
-def serve_traffic(deployment: Deployment, job: Traffic, factor: float = 1.0, leaps: bool = True) -> Served:
+def serve_traffic(
+    deployment: Deployment, job: Traffic, factor: float = 1.0, leaps: bool = True,
+    speculation: Speculation | None = None,
+) -> Served:  # fmt: skip
     """Serve the requests of a job; kernels take `factor` times as long. Raises `InputError` (key only)."""
     check_traffic(deployment, job)
-    rules = rules_of(deployment, job)
-    return serve_requests(deployment, job, rules, steps_of(deployment).scaled(factor), leaps)
+    rules = rules_of(deployment, job, speculation)
+    return serve_requests(deployment, job, rules, steps_for(deployment, job, speculation).scaled(factor), leaps)
+
+
+def serve_middle(
+    deployment: Deployment, job: Traffic, speculation: Speculation | None = None, others: Sequence[Deployment] = ()
+) -> list[Served]:
+    """Serve the requests of a job in parts, on several cores where it is large. Raises `InputError` (key only)."""
+    check_traffic(deployment, job)
+    parts = parts_of(job, deployment.plan.dp, deployment.experts.replicas * deployment.plan.pp)
+    return _in_parts(deployment, job, speculation, [(1.0, part, parts) for part in range(parts)], others)
+
+
+def serve_ends(
+    deployment: Deployment, job: Traffic, factors: Sequence[float], speculation: Speculation | None = None,
+    others: Sequence[Deployment] = (),
+) -> list[Served]:  # fmt: skip
+    """Serve them with kernels that take so many times as long; of a load in parts, the first alone."""
+    parts = parts_of(job, deployment.plan.dp, deployment.experts.replicas * deployment.plan.pp)
+    return _in_parts(deployment, job, speculation, [(factor, 0, parts) for factor in factors], others)
+
+
+Part = tuple[float, int, int]
+"""How many times as long kernels take, and which part of how many."""
+
+
+def _in_parts(
+    deployment: Deployment, job: Traffic, speculation: Speculation | None, tasks: Sequence[Part],
+    others: Sequence[Deployment],
+) -> list[Served]:  # fmt: skip
+    rules = rules_of(deployment, job, speculation)
+    steps, dp = steps_for(deployment, job, speculation), deployment.plan.dp
+    for one in others:
+        check_traffic(one, job)
+
+    def work(task: Part, count: Count) -> Served:
+        factor, part, parts = task
+        if parts == 1:
+            load = count.over(requests_of(job, rules.image_tokens))
+            more = [(one, rules_of(one, job), steps_for(one, job).scaled(factor)) for one in others]
+            return serve_pools([(deployment, rules, steps.scaled(factor)), *more], job, requests=load)
+        first, last = bounds(dp, part, parts)
+        some = replace(deployment, plan=replace(deployment.plan, dp=last - first))
+        load = of_part(count.over(load_of(job, images=rules.image_tokens)), job, dp, part, parts)
+        plain = job.model_copy(update={"classes": None})  # they have them already
+        return serve_requests(some, plain, rules, steps.scaled(factor), router=Dealt, requests=load)
+
+    found: list[Served] = in_parallel(work, tasks, expected(job) * len(tasks))
+    return found
+
+
+def joined(parts: Sequence[Served]) -> Served:
+    """What was counted in all parts; the first is used up."""
+    whole = parts[0]
+    for one in parts[1:]:
+        whole.join(one)
+    return whole
+
+
+Pool = tuple[Deployment, Rules, Steps]
+"""Replicas of a deployment, with their rules and steps."""
 
 
 def serve_requests(
@@ -202,31 +263,30 @@ def serve_requests(
     Of one's own may be: `router`, which makes one from a seed, `replica`, a class whose scheduler differs, and
     `requests` in the order in which they are sent, in place of the job's.
     """
-    tally, count = Tally(), deployment.plan.dp
+    return serve_pools([(deployment, rules, steps)], job, leaps, router, replica, requests)
+
+
+def serve_pools(
+    pools: Sequence[Pool], job: Traffic, leaps: bool = True, router: Callable[[int], Router] | None = None,
+    replica: type[Replica] = Replica, requests: Iterable[Request] | None = None,
+) -> Served:  # fmt: skip
+    """Serve the requests of a job by several pools of replicas behind one router."""
+    tally = Tally()
+    replicas = [one for made, rules, steps in pools for one in replicas_of(made, rules, steps, tally, leaps, replica)]
     limits = job.ttft_limit_s or 1e30, job.tpot_limit_s or 1e30, job.e2e_limit_s or 1e30
-    served = Served(rules, tally, count, limits)
-    replicas = [replica(rules, steps, tally, leaps) for _ in range(count)]
-    made = router or ROUTERS[job.router]
-    clients = Clients(job.clients or 0, job.think_s, job.max_concurrency or 0, span_of(job), job.clients_start_s)
-    split = job.prefill_replicas
-    if split:
-        fleet = Fleet(
-            replicas[:split], made(job.seed), served.add, clients, replicas[split:], made(job.seed + 1),
-            transfer_of(deployment),
-        )  # fmt: skip
-    else:
-        fleet = Fleet(replicas, made(job.seed), served.add, clients)
-    fleet.run(iter(requests) if requests is not None else requests_of(job, rules.image_tokens))
-    if not served.requests:
+    served = Served(pools[0][1], tally, len(replicas), limits)
+    served.gpus = sum(made.plan.world for made, _, _ in pools)
+    served.blocks = sum(one.pool.total for one in replicas)
+    fleet = fleet_of(pools[0][0], job, replicas, served.add, router)
+    fleet.run(load_of(job, requests, pools[0][1].image_tokens))
+    if not served.requests and not fleet.fates:
         raise InputError("no request comes in this time; expected a higher rate or a longer duration", key="workload")
-    served.area = fleet.area
+    if not served.requests:
+        problem = f"none of {sum(fleet.fates.values()):,} requests was answered: {_listed(fleet.fates)}"
+        raise InputError(f"{problem}; expected a lower rate, or longer limits", key="workload")
+    served.close(fleet)
     return served
 
 
-def transfer_of(deployment: Deployment) -> Transfer:
-    """How a cache crosses the links of an engine's GPUs, each of which sends its part."""
-
-    def size(tokens: int) -> float:
-        return cache_bytes(deployment.served, tokens, 0)
-
-    return Transfer(TRANSFER_FRACTION * network_rate(deployment), size)
+def _listed(fates: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in fates.items())

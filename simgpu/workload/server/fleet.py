@@ -1,22 +1,29 @@
 """A server of several replicas under a load: requests come, a router deals them, steps follow each other.
 
-Events are the arrival of a request and the end of a replica's step or leap, in the order of time; of equal times an
+Events are the arrival of a request, the end of a step or leap of an engine, the end of a transfer, and what a client or
+an operator does at a time: give up, send again, start a replica. They come in the order of time; of equal times an
 arrival comes first, and of several arrivals the lower number. State changes at these alone, so that a router sees what
 a real one would see.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import inf
+from typing import Any
 
 from simgpu.errors import InputError
+from simgpu.workload.server.care import CANCELLED, FAILED, PLAIN, TIMED_OUT, TURNED_AWAY, Care
 from simgpu.workload.server.replica import Replica
-from simgpu.workload.server.requests import Request
+from simgpu.workload.server.requests import Request, again_of
 from simgpu.workload.server.routing import Router
+from simgpu.workload.server.transfers import Transfer, Transfers
+
+RETRIED = 10**9
+"""Added to the number of a request each time that its client sends it again."""
 
 
 @dataclass(frozen=True)
@@ -35,40 +42,60 @@ class Clients:
     start: float = 0.0
 
 
-@dataclass(frozen=True)
-class Transfer:
-    """How caches move from engines of prompts to engines of decodes: bytes/s of an engine's links, bytes of tokens."""
-
-    rate: float
-    size: Callable[[int], float]
-
-
 OPEN = Clients()
 
 
-class Fleet:
-    """Replicas behind a router. `report` gets every request that ends.
+@dataclass(frozen=True)
+class Apart:
+    """Replicas that decode what others computed the prompts of, the router between both, and how caches move."""
 
-    With `decoders`, the replicas take prompts alone, and these go on in a decoder that a second router chooses.
+    decoders: Sequence[Replica]
+    router: Router
+    transfer: Transfer
+
+
+Event = tuple[float, int, int, Any]
+"""Time, order among events of that time, and a request, or a call."""
+
+ARRIVAL, CALL = 0, 1
+
+
+class Fleet:
+    """Replicas behind a router. `report` gets every request that ends with an answer.
+
+    With `apart`, the replicas take prompts alone, and these go on in a decoder that a second router chooses. `care` is
+    what clients and operators do beside that.
     """
 
     def __init__(
         self, replicas: Sequence[Replica], router: Router, report: Callable[[Request], None],
-        clients: Clients = OPEN, decoders: Sequence[Replica] = (), second: Router | None = None,
-        transfer: Transfer | None = None,
+        clients: Clients = OPEN, apart: Apart | None = None, care: Care = PLAIN,
     ) -> None:  # fmt: skip
         self.takers, self.router, self.report, self.clients = list(replicas), router, report, clients
-        self.decoders, self.second, self.transfer = list(decoders), second, transfer
+        self.decoders = list(apart.decoders) if apart else []
+        self.second = apart.router if apart else None
+        self.transfers = Transfers(apart.transfer) if apart else None
+        self.care = care
         self.replicas = [*self.takers, *self.decoders]
         for i, one in enumerate(self.replicas):
             one.number = i
+        self.engines = list(dict.fromkeys(one.engine for one in self.replicas))
+        self._places = {engine: i for i, engine in enumerate(self.engines)}
+        self.open, self.open_decoders = list(self.takers), list(self.decoders)
+        self.room = max(one.rules.blocks * one.rules.block for one in self.decoders or self.takers)
+        self.alike = len({one.rules.blocks * one.rules.block for one in self.takers}) == 1
         self.front = self.takers[0].rules.front_s
         self.area, self.inside, self.most_inside, self.now = 0.0, 0, 0, 0.0
-        self._later: list[tuple[float, int, Request]] = []
+        self.fates: Counter[str] = Counter()
+        self.retries = self.failures = 0
+        self.down_s = 0.0
+        self.scaler: Any = None
+        self._later: list[Event] = []
         self._ends: list[tuple[float, int]] = []
         self._held: deque[Request] = deque()
+        self._stranded: deque[Request] = deque()
         self._outputs: dict[int, int] = {}
-        self._links = [0.0] * len(self.takers)
+        self._order = self._coming = 0
         self._source: Iterator[Request] = iter(())
         self._next: Request | None = None
 
@@ -80,85 +107,217 @@ class Fleet:
                 self._send_next(self.clients.start * i / self.clients.closed)
         else:
             self._next = next(requests, None)
-        ends, later = self._ends, self._later
+        self.care.start(self)
+        ends, later, engines, front = self._ends, self._later, self.engines, self.front
         while True:
-            coming = self._next.sent + self.front if self._next is not None else inf
+            coming = self._next.sent + front if self._next is not None else inf
             if later and later[0][0] < coming:
                 coming = later[0][0]
-            while ends and self.replicas[ends[0][1]].end != ends[0][0]:
+            while ends and engines[ends[0][1]].end != ends[0][0]:
                 heappop(ends)
             if ends and ends[0][0] < coming:
-                self._step(self.replicas[heappop(ends)[1]])
+                if self.transfers is not None and self.transfers.next_time < ends[0][0]:
+                    self._deliver()
+                    continue
+                engine = engines[heappop(ends)[1]]
+                self._step(engine)
+            elif self.transfers is not None and self.transfers.next_time < coming:
+                self._deliver()
             elif coming < inf:
-                self._arrive(coming)
+                self._event(coming)
             else:
-                return
+                break
+        self.care.stop(self)
+
+    @property
+    def busy(self) -> bool:
+        """True while requests come or are inside."""
+        return self._next is not None or self.inside > 0 or self._coming > 0 or bool(self._held)
+
+    def at(self, time: float, call: Callable[[float], None]) -> None:
+        """Call something at a time, with the time."""
+        self._order += 1
+        heappush(self._later, (time, CALL, self._order, call))
 
     # ---- events --------------------------------------------------------------------------------------
 
-    def _step(self, replica: Replica) -> None:
-        end = replica.end
-        replica.commit()
-        if replica.done:
-            for request in replica.done:
-                if request.number in self._outputs:
-                    self._hand_over(request, replica, end)
-                else:
-                    self._ended(request, end)
-            replica.done = []
-        replica.plan(end)
-        if replica.end < inf:
-            heappush(self._ends, (replica.end, replica.number))
+    def _step(self, engine: Any) -> None:
+        end = engine.end
+        engine.commit()
+        for replica in engine.members:
+            if replica.done:
+                for request in replica.done:
+                    if request.fate:  # its client left while the step ran
+                        if request.moves:
+                            replica.let_go(request)
+                    elif request.moves:
+                        self._hand_over(request, replica, end)
+                    else:
+                        self._ended(request, end)
+                replica.done = []
+        engine.plan(end)
+        if engine.end < inf:
+            heappush(self._ends, (engine.end, self._places[engine]))
 
-    def _arrive(self, now: float) -> None:
-        if self._later and self._later[0][0] <= now:
-            request = heappop(self._later)[2]
-        else:
-            assert self._next is not None
-            request = self._next
-            self._next = next(self._source, None)
-        if request.ready:
-            assert self.second is not None
-            self._give(self.second.choose(request, self.decoders), request, now)
+    def _event(self, now: float) -> None:
+        later = self._later
+        if later and later[0][0] <= now:
+            _, kind, _, what = heappop(later)
+            if kind == CALL:
+                what(now)
+            else:
+                self._coming -= 1
+                self._arrive(what, now)
             return
+        request = self._next
+        assert request is not None
+        self._next = next(self._source, None)
+        self._arrive(request, now)
+
+    def _arrive(self, request: Request, now: float) -> None:
         if self.clients.limit and self.inside >= self.clients.limit:
             self._held.append(request)
             return
         self._count(now, 1)
-        replica = self.router.choose(request, self.takers)
-        rules = self.replicas[-1].rules
-        if request.longest > rules.blocks * rules.block:
+        care = self.care
+        if care.watches:
+            self._watch(request, now)
+        if care.longest and request.prompt + request.output > care.longest:
+            self.lose(request, TURNED_AWAY, now)
+            return
+        if request.longest > self.room:
             problem = f"request {request.number} of {request.prompt:,} + {request.output:,} tokens is more than the"
-            raise InputError(f"{problem} {rules.blocks * rules.block:,} tokens of the cache", key="workload")
-        if self.decoders:
+            raise InputError(f"{problem} {self.room:,} tokens of the cache", key="workload")
+        if self.decoders and not request.moves:
             self._outputs[request.number] = request.output
-            request.output = 1
-        self._give(replica, request, now)
+            request.output, request.moves = 1, True
+        self.dispatch(request, now)
 
-    def _give(self, replica: Replica, request: Request, now: float) -> None:
-        before = replica.end
+    def dispatch(self, request: Request, now: float) -> None:
+        """Give a request to the replica that the router chooses; where there is none, it waits for one."""
+        if not self.open:
+            self._stranded.append(request)
+            return
+        replica = self.router.choose(request, self.open if self.alike else self._roomy(request))
+        most = self.care.queue
+        if most is not None and len(replica.waiting) >= most and not self._idle(replica):
+            self.lose(request, TURNED_AWAY, now)
+            return
+        self.give(replica, request, now)
+
+    def _roomy(self, request: Request) -> list[Replica]:
+        """Replicas whose cache holds a request; all that are open where none of these does."""
+        fits = [one for one in self.open if request.longest <= one.rules.blocks * one.rules.block]
+        return fits or self.open
+
+    def _idle(self, replica: Replica) -> bool:
+        return bool(replica.engine.end == inf)
+
+    def give(self, replica: Replica, request: Request, now: float) -> None:
+        """Hand a request to a replica."""
+        engine = replica.engine
+        before = engine.end
         replica.receive(request, now)
-        if replica.end != before:
-            heappush(self._ends, (replica.end, replica.number))
+        if engine.end != before:
+            heappush(self._ends, (engine.end, self._places[engine]))
+
+    def touched(self, engine: Any, before: float) -> None:
+        """The step of an engine may end at another time than before."""
+        if engine.end != before and engine.end < inf:
+            heappush(self._ends, (engine.end, self._places[engine]))
+
+    # ---- prompts apart -------------------------------------------------------------------------------
 
     def _hand_over(self, request: Request, replica: Replica, now: float) -> None:
-        """The prompt of a request is computed: its cache moves to a decoder, after those that were there before."""
-        assert self.transfer is not None
-        request.output = self._outputs.pop(request.number)
-        request.made, request.first, request.ready = 0, -1.0, True
-        start = max(now, self._links[replica.number])
-        end = self._links[replica.number] = start + self.transfer.size(request.prompt) / self.transfer.rate
-        heappush(self._later, (end, request.number, request))
+        """The prompt of a request is computed: its cache moves to a decoder."""
+        assert self.transfers is not None and self.second is not None
+        request.at = None
+        if not self.open_decoders:
+            self._drop_prompt(request, replica, now)
+            self.lose(request, FAILED, now)
+            return
+        target = self.second.choose(request, self.open_decoders)
+        self.transfers.start(
+            (request, replica, replica.pool, target), replica.engine, target.engine, request.prompt, now
+        )
+
+    def _drop_prompt(self, request: Request, replica: Replica, now: float) -> None:
+        """Free the blocks of a prompt that has gone elsewhere."""
+        engine = replica.engine
+        before = engine.end
+        replica.let_go(request)
+        replica.wake(now)
+        self.touched(engine, before)
+
+    def _deliver(self) -> None:
+        assert self.transfers is not None
+        now = self.transfers.next_time
+        for request, source, pool, target in self.transfers.finish():
+            if source.pool is pool:  # it has not failed meanwhile
+                self._drop_prompt(request, source, now)
+            if request.fate:
+                continue
+            request.output = self._outputs.pop(request.number)
+            request.made, request.first, request.last = 0, -1.0, -1.0
+            request.ready, request.moves = True, False
+            if target.serves:
+                self.give(target, request, now)
+            elif self.open_decoders and self.second is not None:
+                self.give(self.second.choose(request, self.open_decoders), request, now)
+            else:
+                self.lose(request, FAILED, now)
+
+    # ---- clients -------------------------------------------------------------------------------------
+
+    def _watch(self, request: Request, now: float) -> None:
+        """A client looks at its watch."""
+        wait, fate = self.care.patience_of(request)
+        if wait < inf:
+            self.at(max(request.tried + wait, now), lambda time: self._give_up(request, fate, time))
+
+    def _give_up(self, request: Request, fate: str, now: float) -> None:
+        if request.fate or (request.last >= 0.0 and not request.moves):
+            return
+        replica = request.at
+        self.lose(request, fate, now)
+        if replica is None:
+            if request in self._stranded:
+                self._stranded.remove(request)
+            return
+        if request.last < 0.0:
+            engine = replica.engine
+            before = engine.end
+            replica.abort(request, now)
+            self.touched(engine, before)
+
+    def lose(self, request: Request, fate: str, now: float) -> None:
+        """A request ends without an answer; its client may send it again."""
+        request.fate = fate
+        request.output = self._outputs.pop(request.number, request.output)
+        self._count(now, -1)
+        if fate in (TURNED_AWAY, TIMED_OUT) and request.attempt < self.care.retries:
+            self.retries += 1
+            time = now + self.care.retry_s
+            again = again_of(request, request.number + RETRIED, time)
+            self._push(again, time)
+            return
+        self.fates[fate] += 1
+        self._next_of(request, now, follows=fate == CANCELLED)
 
     def _ended(self, request: Request, now: float) -> None:
         self._count(now, -1)
         self.report(request)
+        self._next_of(request, now, follows=True)
+
+    def _next_of(self, request: Request, now: float, follows: bool) -> None:
+        """What the client of a request sends when that is over."""
         if request.follows is not None:
             following, pause = request.follows
-            self._send(following, now + pause)
+            if follows:
+                self._send(following, now + pause)
         elif self.clients.closed:
             self._send_next(now + self.clients.think)
-        elif self._held:
+        if self._held and self.inside < self.clients.limit:
             self._send(self._held.popleft(), now)
 
     def _send_next(self, time: float) -> None:
@@ -167,8 +326,32 @@ class Fleet:
             self._send(request, time)
 
     def _send(self, request: Request, time: float) -> None:
-        request.sent = time
-        heappush(self._later, (time + self.front, request.number, request))
+        request.sent = request.tried = time
+        self._push(request, time)
+
+    def _push(self, request: Request, time: float) -> None:
+        self._coming += 1
+        heappush(self._later, (time + self.front, ARRIVAL, request.number, request))
+
+    # ---- operators -----------------------------------------------------------------------------------
+
+    def takes(self, replica: Replica, serves: bool, now: float) -> None:
+        """A replica takes new requests from now on, or no more."""
+        replica.serves = serves
+        self.open = [one for one in self.takers if one.serves]
+        self.open_decoders = [one for one in self.decoders if one.serves]
+        while self._stranded and self.open:
+            self.dispatch(self._stranded.popleft(), now)
+
+    def restart(self, request: Request, now: float) -> None:
+        """Give a request whose engine failed to another."""
+        request.output = self._outputs.pop(request.number, request.output)
+        request.anew()
+        request.moves = False
+        if self.decoders:
+            self._outputs[request.number] = request.output
+            request.output, request.moves = 1, True
+        self.dispatch(request, now)
 
     def _count(self, now: float, change: int) -> None:
         """Requests inside the engines, and their sum over time."""

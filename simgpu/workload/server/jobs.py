@@ -10,10 +10,13 @@ from pydantic import Field, model_validator
 
 from simgpu.errors import shown
 from simgpu.workload.fields import Size
-from simgpu.workload.inference.jobs import Deployed, Images, Serving
+from simgpu.workload.inference.jobs import Images, Serving
+from simgpu.workload.server.managed import Managed
 
 Arrivals = Literal["poisson", "gamma", "constant", "burst", "ramp", "stages", "profile", "day", "closed", "trace"]
-RouterName = Literal["round_robin", "random", "least_requests", "least_tokens", "prefix_aware", "power_of_two"]
+RouterName = Literal[
+    "round_robin", "random", "least_requests", "least_tokens", "prefix_aware", "power_of_two", "least_load"
+]
 Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Stage = tuple[Positive, Positive]
@@ -24,7 +27,7 @@ MOST_REQUESTS = 10**8
 """Requests of a run at most: some hours of work."""
 
 
-class Traffic(Deployed):
+class Traffic(Managed):
     """Requests that come to a server one by one; `plan.dp` replicas of an engine answer them.
 
     Exactly one of `rate`, `stages`, `profile`, `clients` and `trace` says how many come, but for a burst: all of that

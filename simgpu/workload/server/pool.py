@@ -26,19 +26,15 @@ class Node:
         self.size, self.cached, self.users = size, 0, 0
 
 
-class Pool:
-    """Blocks of a replica, `total` of `block` tokens each. `keeps`: given back blocks keep their contents."""
+class Growth:
+    """How sequences that decode in step take blocks of `block` tokens, by phase."""
 
-    def __init__(self, total: int, block: int, keeps: bool) -> None:
-        self.total, self.block, self.keeps = total, block, keeps
-        self.free = total
+    __slots__ = ("block", "growing", "phases")
+
+    def __init__(self, block: int) -> None:
+        self.block = block
         self.phases = [0] * block
         self.growing = 0
-        self.nodes: dict[Any, Node] = {}
-        self.idle: OrderedDict[Any, Node] = OrderedDict()
-        self.idle_blocks = 0
-
-    # ---- growth of decodes ---------------------------------------------------------------------------
 
     def needed(self, tick: int, ticks: int) -> int:
         """Blocks that decodes take in so many ticks from `tick` on."""
@@ -48,23 +44,17 @@ class Pool:
         if not rest:
             return whole * self.growing
         phases, block = self.phases, self.block
-        return whole * self.growing + sum(phases[-(tick + j) % block] for j in range(rest))
+        return whole * self.growing + sum([phases[-(tick + j) % block] for j in range(rest)])
 
-    def lasts(self, tick: int, most: int) -> int:
-        """Ticks that the free blocks last, at most `most`."""
-        if self.growing * (most // self.block + 1) <= self.free or self.needed(tick, most) <= self.free:
+    def lasts(self, tick: int, most: int, free: int) -> int:
+        """Ticks that so many free blocks last, at most `most`."""
+        if self.growing * (most // self.block + 1) <= free or self.needed(tick, most) <= free:
             return most
         low, high = 0, most
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if self.needed(tick, middle) <= self.free else (low, middle)
+            low, high = (middle, high) if self.needed(tick, middle) <= free else (low, middle)
         return low
-
-    def take(self, count: int) -> None:
-        """Take blocks for sequences that grow."""
-        self.free -= count
-        if self.free < self.idle_blocks:
-            self._forget(self.idle_blocks - self.free)
 
     def joins(self, request: Request) -> None:
         """A request starts to grow, by its offset."""
@@ -75,6 +65,23 @@ class Pool:
         """A request grows no more."""
         self.phases[request.offset % self.block] -= 1
         self.growing -= 1
+
+
+class Pool:
+    """Blocks of a replica, `total` of `block` tokens each. `keeps`: given back blocks keep their contents."""
+
+    def __init__(self, total: int, block: int, keeps: bool) -> None:
+        self.total, self.block, self.keeps = total, block, keeps
+        self.free = total
+        self.nodes: dict[Any, Node] = {}
+        self.idle: OrderedDict[Any, Node] = OrderedDict()
+        self.idle_blocks = 0
+
+    def take(self, count: int) -> None:
+        """Take blocks for sequences that grow."""
+        self.free -= count
+        if self.free < self.idle_blocks:
+            self._forget(self.idle_blocks - self.free)
 
     # ---- requests ------------------------------------------------------------------------------------
 

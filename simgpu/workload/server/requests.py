@@ -23,18 +23,25 @@ class Request:
         When it reaches the engine, joins a step for the first time, has its first and its last token.
     made, hit, again, preempted
         Output tokens it has, prompt tokens found in the cache, tokens computed once more, how often it lost its place.
-    ready
-        True if another engine has computed its prompt.
+    ready, moves
+        True if its cache is elsewhere, with another engine or in the host's memory; if its cache goes elsewhere when
+        its prompt is computed.
     left, offset, blocks, extra, lost
         Of the replica that it runs on: prompt tokens yet to compute, tokens in the cache less the tick, blocks of its
         own, the replica's seconds of other prompts when it began to decode, and when it lost its place.
     interfered
         Seconds in which its decodes waited for prompts of others.
+    rank, tried, attempt, failures, fate
+        Its class (0 is the most urgent), when its client sent it the last time, how often before, how many engines
+        failed with it, and why it was not answered (empty: it was, or may be yet).
+    at
+        The replica that has it; None at the client, at the router and on the way between engines.
     """
 
     __slots__ = (
-        "admitted", "again", "arrival", "blocks", "extra", "first", "follows", "hit", "interfered", "last", "left",
-        "lost", "made", "number", "offset", "output", "path", "preempted", "prompt", "ready", "sent",
+        "admitted", "again", "arrival", "at", "attempt", "blocks", "extra", "failures", "fate", "first", "follows",
+        "hit", "interfered", "last", "left", "lost", "made", "moves", "number", "offset", "output", "path",
+        "preempted", "prompt", "rank", "ready", "sent", "tried",
     )  # fmt: skip
 
     def __init__(
@@ -43,12 +50,15 @@ class Request:
     ) -> None:  # fmt: skip
         self.number, self.sent, self.prompt, self.output = number, sent, prompt, output
         self.path, self.follows = path, follows
-        self.arrival = sent
+        self.arrival = self.tried = sent
+        self.rank = self.attempt = self.failures = 0
+        self.fate = ""
+        self.at: Any = None
         self.admitted = self.first = self.last = -1.0
         self.made = self.hit = self.again = self.preempted = 0
         self.offset = self.blocks = self.left = 0
         self.extra = self.interfered = self.lost = 0.0
-        self.ready = False
+        self.ready = self.moves = False
 
     @property
     def tokens(self) -> int:
@@ -59,3 +69,17 @@ class Request:
     def longest(self) -> int:
         """Tokens of it that the cache ever holds: its last token is never written."""
         return self.prompt + self.output - 1
+
+    def anew(self) -> None:
+        """Begin from the start: what was computed is lost."""
+        self.admitted = self.first = self.last = -1.0
+        self.made = self.hit = self.again = self.offset = self.blocks = self.left = 0
+        self.extra = self.interfered = self.lost = 0.0
+        self.ready, self.at = False, None
+
+
+def again_of(request: Request, number: int, tried: float) -> Request:
+    """The same request sent again by its client, which counts from when it sent it first."""
+    made = Request(number, request.sent, request.prompt, request.output, request.path, request.follows)
+    made.tried, made.attempt, made.rank = tried, request.attempt + 1, request.rank
+    return made

@@ -32,6 +32,13 @@ class Rules:
         Seconds of a request outside the engine.
     image_tokens, look_s
         Tokens of the images of each prompt, and seconds of the vision tower for them in the step that begins it.
+    policy
+        Who is admitted first: 'fcfs', or 'priority': those of the most urgent class.
+    brings, queries
+        Tokens that a sequence gets in a step on average, and tokens of it that are computed: more than 1 where a draft
+        guesses.
+    swap_tokens, swap_s
+        Tokens of caches that the host's memory takes in, and seconds of a token on the way there or back.
     """
 
     chunk: int
@@ -49,6 +56,11 @@ class Rules:
     front_s: float = 0.0
     image_tokens: int = 0
     look_s: float = 0.0
+    policy: str = "fcfs"
+    brings: float = 1.0
+    queries: int = 1
+    swap_tokens: int = 0
+    swap_s: float = 0.0
 
     @property
     def whole(self) -> bool:

@@ -16,8 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import copy
 
-from simgpu.model.serving import Group
-from simgpu.workload.inference.deployment import Deployment, StepTime
+from simgpu.workload.inference.deployment import Deployment
+from simgpu.workload.inference.speculation import Speculation
+from simgpu.workload.server.pieces import Pieces
 
 Chunk = tuple[int, int]
 """New tokens of a prompt in a step, and tokens of it that the cache holds already."""
@@ -84,20 +85,26 @@ class Curve:
 
 
 class Steps:
-    """Seconds of the steps of a deployment; all times are `factor` times as long, those of the host apart."""
+    """Seconds of the steps of an engine; all times are `factor` times as long, those of the host apart.
 
-    def __init__(self, deployment: Deployment, factor: float = 1.0) -> None:
-        self.deployment, self.factor = deployment, factor
-        run = deployment.runtime
-        self._step_s, self._sequence_s, self._prompt_s = run.step_s, run.sequence_s, run.prompt_s
-        self._between_s, self._hides = run.between_s, run.overlaps_host
-        self._plain = Curve(lambda n: self._rest(_decodes(n, 2)), finest=4)
-        self._layers = Curve(lambda tokens: self._without_head(_prompt(tokens, 0)))
-        self._head = Curve(lambda rows: self._only_head(_rows(rows)), finest=8)
+    Where a draft guesses, those of decodes are seconds per token: a cycle over the tokens that it brings.
+    """
+
+    def __init__(self, pieces: Pieces, factor: float = 1.0) -> None:
+        self.pieces, self.factor = pieces, factor
+        self._step_s, self._sequence_s, self._prompt_s = pieces.step_s, pieces.sequence_s, pieces.prompt_s
+        self._between_s, self._hides = pieces.between_s, pieces.hides
+        self._brings, self._queries = pieces.brings, pieces.queries
+        self._plain = Curve(pieces.decodes, finest=4)
+        self._layers = Curve(pieces.layers)
+        self._experts = Curve(pieces.experts)
+        self._head = Curve(pieces.head, finest=8)
+        self._drafts = Curve(pieces.drafts, finest=8)
+        self._shared = pieces.deployment.experts.replicas > 1
         self._decode_attention: dict[tuple[int, int], float] = {}
         self._prompt_attention: dict[tuple[int, int], float] = {}
         self._chunks: dict[Chunk, float] = {}
-        self._lines: dict[tuple[int, int], tuple[Line, ...]] = {}
+        self._lines: dict[tuple[int, int, int], tuple[Line, ...]] = {}
 
     def scaled(self, factor: float) -> Steps:
         """The same steps, of which the GPU's times are `factor` times as long."""
@@ -107,12 +114,15 @@ class Steps:
 
     # ---- what a server asks --------------------------------------------------------------------------
 
-    def line(self, n: int, held: int) -> Line:
-        """The line on which a step of n decodes lies that then hold `held` tokens together."""
+    def line(self, n: int, held: int, rows: int = 0) -> Line:
+        """The line on which a step of n decodes lies that then hold `held` tokens together.
+
+        `rows` are those of the largest rank, to which the others are padded (0: n).
+        """
         place = (held // n).bit_length()
-        lines = self._lines.get((n, place))
+        lines = self._lines.get((n, place, rows))
         if lines is None:
-            lines = self._lines[n, place] = self._make(n, place)
+            lines = self._lines[n, place, rows] = self._make(n, place, rows or n)
         for one in lines:
             if held <= one[0]:
                 return one
@@ -125,7 +135,24 @@ class Steps:
 
     def mixed(self, n: int, held: int, chunks: Sequence[Chunk]) -> float:
         """Seconds of a step with chunks of prompts, beside n decodes that then hold `held` tokens together."""
-        tokens, attention = n, 0.0
+        gpu, host, tokens = self._own(n, held, chunks)
+        if self._shared:
+            gpu += self.factor * self._experts.at(tokens)
+        return self._with_host(gpu, host)
+
+    def lockstep(self, ranks: Sequence[tuple[int, int, Sequence[Chunk]]], count: int) -> float:
+        """Seconds of a step with prompts of `count` ranks that share experts, of which these have any work.
+
+        Each is as long as its own tokens make it, but for the experts, to which all bring theirs; the slowest decides.
+        """
+        own = [self._own(*one) for one in ranks]
+        tokens = -(-sum(one[2] for one in own) // count)
+        gpu = max(one[0] for one in own) + self.factor * self._experts.at(tokens)
+        return self._with_host(gpu, max(one[1] for one in own))
+
+    def _own(self, n: int, held: int, chunks: Sequence[Chunk]) -> tuple[float, float, int]:
+        """Seconds of the GPU without shared experts and of the host, and the tokens of a step."""
+        tokens, attention = n * self._queries, 0.0
         for chunk in chunks:
             tokens += chunk[0]
             seconds = self._chunks.get(chunk)
@@ -134,21 +161,28 @@ class Steps:
                     self._chunks.clear()
                 seconds = self._chunks[chunk] = self._chunk(*chunk)
             attention += seconds
+        count = n + len(chunks)
         if n:
             attention += self._attention(n, held / n)
-        count = n + len(chunks)
-        gpu = self.factor * (self._layers.at(tokens) + self._head.at(count) + attention)
-        return self._with_host(gpu, self._step_s + self._sequence_s * count + self._prompt_s * len(chunks))
+            if self._queries > 1:
+                attention += self._drafts.at(n)
+        gpu = self.factor * (self._layers.at(tokens) + self._head.at(n * self._queries + len(chunks)) + attention)
+        return gpu, self._step_s + self._sequence_s * count + self._prompt_s * len(chunks), tokens
 
     # ---- lines ---------------------------------------------------------------------------------------
 
     def _with_host(self, gpu: float, host: float) -> float:
         return (max(gpu, host) if self._hides else gpu + host) + self._between_s
 
-    def _make(self, n: int, place: int) -> tuple[Line, ...]:
+    def _make(self, n: int, place: int, rows: int) -> tuple[Line, ...]:
         """Lines of n decodes whose mean context lies between two powers of two, cut where the host takes over."""
+        lines, brings = self._cycles(n, place, rows), self._brings
+        return tuple((end, start / brings, slope / brings) for end, start, slope in lines) if brings > 1 else lines
+
+    def _cycles(self, n: int, place: int, rows: int) -> tuple[Line, ...]:
+        """Lines of whole steps."""
         low, high = 1 << max(place - 1, 0), 1 << place
-        rest = self._plain.at(n)
+        rest = self._decodes(rows)
         first, last = (self.factor * (rest + self._attention(n, one)) for one in (low, high))
         slope = (last - first) / (high - low) / n
         start = first - slope * low * n
@@ -162,6 +196,11 @@ class Steps:
         if max(first, last) <= host or slope <= 0:
             return (idle,)
         return ((int((host - start) / slope), *idle[1:]), busy)
+
+    def _decodes(self, rows: int) -> float:
+        """All but attention of a step of decodes: as long as at the next size of a graph, where there are some."""
+        sizes = self.pieces.sizes
+        return self.pieces.decodes(rows) if sizes and rows <= sizes[-1] else self._plain.at(rows)
 
     def _attention(self, n: int, context: float) -> float:
         """Seconds of attention of n decodes at a mean context, between the four nodes around them."""
@@ -179,7 +218,7 @@ class Steps:
     def _attends(self, n: int, context: int) -> float:
         found = self._decode_attention.get((n, context))
         if found is None:
-            found = self._decode_attention[n, context] = _attention_of(self._step(_decodes(n, context)))
+            found = self._decode_attention[n, context] = self.pieces.decode_attention(n, context)
         return found
 
     def _chunk(self, new: int, past: int) -> float:
@@ -196,43 +235,16 @@ class Steps:
     def _chunk_node(self, new: int, past: int) -> float:
         found = self._prompt_attention.get((new, past))
         if found is None:
-            found = self._prompt_attention[new, past] = _attention_of(self._step(_prompt(new, past)))
+            found = self._prompt_attention[new, past] = self.pieces.prompt_attention(new, past)
         return found
 
-    # ---- what the deployment says --------------------------------------------------------------------
 
-    def _step(self, group: Group) -> StepTime:
-        return self.deployment.step(group)
-
-    def _rest(self, group: Group) -> float:
-        step = self._step(group)
-        return sum(step.each) - _attention_of(step)
-
-    def _without_head(self, group: Group) -> float:
-        step = self._step(group)
-        return sum(step.each) - _attention_of(step) - _head_of(step)
-
-    def _only_head(self, group: Group) -> float:
-        return _head_of(self._step(group))
-
-
-def steps_of(deployment: Deployment) -> Steps:
-    """The steps of a deployment, which it keeps."""
-    found: Steps = vars(deployment).setdefault("_server_steps", Steps(deployment))
+def steps_of(deployment: Deployment, sizes: Sequence[int] = (), speculation: Speculation | None = None) -> Steps:
+    """The steps of a deployment, which it keeps; with CUDA graphs of some sizes, with guesses of a draft."""
+    if sizes or speculation is not None:
+        return Steps(Pieces(deployment, sizes, speculation))
+    found: Steps = vars(deployment).setdefault("_server_steps", Steps(Pieces(deployment)))
     return found
-
-
-def _decodes(n: int, context: int) -> Group:
-    return Group(n, 1, max(context, 2))
-
-
-def _prompt(new: int, past: int) -> Group:
-    return Group(1, new, past + new)
-
-
-def _rows(rows: int) -> Group:
-    """Short prompts, of which each has a row of logits."""
-    return Group(rows, 32, 32)
 
 
 def _nodes_of(n: int) -> tuple[int, ...]:
@@ -252,19 +264,3 @@ def _spread(past: int) -> tuple[int, ...]:
         return (0, 256)
     low = 1 << (past.bit_length() - 1)
     return (low,) if past == low else (low, 2 * low)
-
-
-def _attention_of(step: StepTime) -> float:
-    """Seconds of a step in attention."""
-    return sum(
-        part.exposed * count
-        for stage in step.stages
-        for block, count in stage
-        for part in block.parts
-        if part.activity.category == "compute" and part.activity.uncertainty.group == "attention"
-    )
-
-
-def _head_of(step: StepTime) -> float:
-    """Seconds of a step in the head."""
-    return sum(block.seconds * count for stage in step.stages for block, count in stage if block.name == "head")

@@ -57,8 +57,22 @@ class Sample:
 
     def _count(self, value: float, times: int) -> None:
         place = floor(log(value) * FINE) if value > 0 else -(10**6)
-        self.counts[place] = self.counts.get(place, 0) + times
+        counts = self.counts
+        counts[place] = counts.get(place, 0) + times
         self.most = max(self.most, value)
+
+    def join(self, other: Sample) -> None:
+        """Add the values of another sample."""
+        number = self.number + other.number
+        kept = number <= EXACT and not self.counts and not other.counts
+        for one in () if kept else (self, other):
+            for value in one.values:
+                one._count(value, 1)
+            one.values = array("d")
+        self.values.extend(other.values)
+        for place, times in other.counts.items():
+            self.counts[place] = self.counts.get(place, 0) + times
+        self.number, self.sum, self.most = number, self.sum + other.sum, max(self.most, other.most)
 
     @property
     def mean(self) -> float:
@@ -108,6 +122,12 @@ class Series:
         while end >= BINS * self.width:
             self._widen()
         width, first, last = self.width, int(start / self.width), int(end / self.width)
+        if first == last < len(self.bins):
+            found, part = self.bins[first], end - start
+            for i, value in enumerate(values):
+                if value:
+                    found[i] += value * part
+            return
         while len(self.bins) <= last:
             self.bins.append([0.0] * len(self.names))
         for place in range(first, last + 1):
@@ -126,6 +146,17 @@ class Series:
         found = self.bins[place]
         for i, value in enumerate(values):
             found[i] += value
+
+    def join(self, other: Series) -> None:
+        """Add the numbers of another run over the same time."""
+        while self.width < other.width:
+            self._widen()
+        while other.width < self.width:
+            other._widen()
+        for place, values in enumerate(other.bins):
+            if place == len(self.bins):
+                self.bins.append([0.0] * len(self.names))
+            self.bins[place] = [a + b for a, b in zip(self.bins[place], values, strict=True)]
 
     def _widen(self) -> None:
         self.width *= 2
@@ -148,7 +179,7 @@ class Tally:
     def __init__(self) -> None:
         self.itl = Sample()
         self.series = Series(SERIES)
-        self.busy_s = self.prompt_s = 0.0
+        self.busy_s = self.prompt_s = self.dummy_s = 0.0
         self.made = self.computed = self.hits = self.preemptions = self.most_used = 0
         self.steps: list[Step] = []
 
@@ -176,3 +207,11 @@ class Tally:
         self.busy_s += end - start
         self.most_used = max(self.most_used, state[2])
         self.series.span(start, end, state)
+
+    def join(self, other: Tally) -> None:
+        """Add what was counted elsewhere."""
+        self.itl.join(other.itl)
+        self.series.join(other.series)
+        for name in ("busy_s", "prompt_s", "dummy_s", "made", "computed", "hits", "preemptions"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.most_used = max(self.most_used, other.most_used)

@@ -36,7 +36,7 @@ def _read(given: Given, equal_gaps: bool) -> Meant:
     meant = Meant(model=given("--model", ""))
     turns = round(given("--session-turns-mean", 1.0))
     meant.load({"seed": given("--random-seed", 0)})
-    meant.load(limits(given))
+    meant.load({**limits(given), "timeout_s": given("--request-timeout-seconds")})
     traced = _trace(given)
     if traced:
         meant.load(traced)
@@ -167,6 +167,8 @@ _REFUSED = {
     "--session-concurrency": "is not modelled; expected --concurrency",
 }
 
+_AI_ONLY = ("--arrival-pattern", "--arrival-smoothness", "--isl-block-size")
+
 GENAI = Tool(
     name="'genai-perf profile ...'",
     starts=("genai-perf profile",),
@@ -176,7 +178,7 @@ GENAI = Tool(
     nothing=_NOTHING,
     switches=_SWITCHES,
     refused={**_REFUSED, "--session-delay-ratio": "is not modelled; leave it out"},
-    short=_SHORT,
+    short={short: flag for short, flag in _SHORT.items() if flag not in _AI_ONLY},
     append=("--extra-inputs",),
 )
 
@@ -186,7 +188,8 @@ AI = Tool(
     source="aiperf 0.13",
     read=read_ai,
     kinds={
-        **_KINDS, "--concurrency-ramp-duration": number, "--arrival-pattern": str, "--arrival-smoothness": number,
+        **_KINDS, "--request-timeout-seconds": number, "--concurrency-ramp-duration": number, "--arrival-pattern": str,
+        "--arrival-smoothness": number,
         "--benchmark-duration": number, "--custom-dataset-type": str,
         "--fixed-schedule-end-offset": number, "--fixed-schedule-start-offset": number,
         "--isl-block-size": positive, "--public-dataset": str, "--random-corpus-style": str,
@@ -194,7 +197,7 @@ AI = Tool(
         "--synthesis-speedup-ratio": number,
     },
     nothing=_NOTHING + (
-        " --ui --ui-type --api-key --request-timeout-seconds --workers-max --max-workers --benchmark-grace-period"
+        " --ui --ui-type --api-key --workers-max --max-workers --benchmark-grace-period"
         " --record-processors --profile-export-level --export-level --slice-duration --log-level --gpu-telemetry"
         " --output-artifact-dir --profile-export-prefix --dataset-sampling-strategy --custom-endpoint"
         " --connection-reuse-strategy --warmup-duration --num-warmup-sessions --warmup-concurrency"

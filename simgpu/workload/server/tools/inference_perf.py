@@ -70,12 +70,11 @@ def read(given: Given) -> Meant:
     file = _File(given)
     meant = Meant(model=str(file.at("server", "model_name", default="")))
     meant.load(_lengths(file))
-    meant.load({"seed": file.at("load", "base_seed"), **_slo(file)})
+    timeout = file.number("load", "request_timeout") if file.at("load", "request_timeout") is not None else None
+    meant.load({"seed": file.at("load", "base_seed"), "timeout_s": timeout, **_slo(file)})
     meant.loads(_stages(file, str(file.at("load", "type", default="constant"))))
     if not file.at("server", "ignore_eos", default=True):
         meant.notes.append("outputs are simulated to their full length; without ignore_eos some end earlier")
-    if file.at("load", "request_timeout") is not None:
-        meant.notes.append("request_timeout is not modelled: requests wait as long as it takes")
     return meant
 
 

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from simgpu.documents import read_yaml
 from simgpu.errors import InputError, shown
-from simgpu.workload.server.tools.words import Given, Meant, Tool, number, positive
+from simgpu.workload.server.tools.words import Given, Meant, Tool, number, pairs, positive
 
 _TYPES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float": "fp32"}
 _CACHES = {"fp8_e4m3": "fp8", "fp8_e5m2": "fp8", **_TYPES}
 _WEIGHTS = {"fp8": "fp8", "awq": "int4", "gptq": "int4", "awq_marlin": "int4", "gptq_marlin": "int4",
             "w8a8_fp8": "fp8", "modelopt_fp8": "fp8", "modelopt_fp4": "nvfp4"}  # fmt: skip
 _EAGER = "steps without CUDA graphs are not modelled; leave it out"
-_SPECULATES = "speculation is not modelled request by request; leave it out, or use kind serving"
+_SPECULATES = (
+    "is not modelled by this flag; expected --set workload.speculative.draft=mtp, or a model of the catalogue, and "
+    ".tokens=N"
+)
 _LORA = "LoRA is not modelled; leave it out"
 
 
@@ -47,7 +51,7 @@ def read_vllm(given: Given) -> Meant:
         "--tensor-parallel-size": "plan.tp", "--pipeline-parallel-size": "plan.pp", "--data-parallel-size": "plan.dp",
         "--max-num-seqs": "workload.sequences", "--max-num-batched-tokens": "workload.chunk",
         "--block-size": "workload.block", "--gpu-memory-utilization": "workload.memory_share",
-        "--enable-prefix-caching": "workload.prefix_cache",
+        "--enable-prefix-caching": "workload.prefix_cache", "--max-model-len": "workload.max_model_len",
     })  # fmt: skip
     if given("--enable-expert-parallel"):
         meant.keys["plan.ep"] = meant.keys.get("plan.tp", 1) * meant.keys.get("plan.dp", 1)
@@ -57,6 +61,13 @@ def read_vllm(given: Given) -> Meant:
         meant.keys["workload.cache_tokens"] = given("--num-gpu-blocks-override") * given("--block-size", 16)
     _types(given, meant, {"--dtype": ("dtype", _TYPES), "--kv-cache-dtype": ("workload.kv_cache", _CACHES),
                           "--quantization": ("workload.precision", _WEIGHTS)})  # fmt: skip
+    if "--cuda-graph-sizes" in given:
+        meant.keys["workload.graph_sizes"] = _sizes(given, "--cuda-graph-sizes")
+    if "--speculative-config" in given:
+        meant.keys["workload.speculative"] = _guesses(given)
+    if given("--scheduling-policy") == "priority":
+        meant.notes.append("--scheduling-policy priority needs the shares of classes: --set workload.policy=priority "
+                           "--set workload.classes=[...]; it is simulated as fcfs")  # fmt: skip
     if given("--performance-mode", "balanced") == "throughput":
         meant.notes.append("--performance-mode throughput doubles vLLM's defaults; give --max-num-seqs and "
                            "--max-num-batched-tokens to simulate it")  # fmt: skip
@@ -64,6 +75,35 @@ def read_vllm(given: Given) -> Meant:
         if flag in given:
             meant.notes.append(f"{flag} is as the version of the runtime has it (works ahead from 0.14 on)")
     return meant
+
+
+def _sizes(given: Given, flag: str) -> list[int]:
+    """Sizes of CUDA graphs."""
+    sizes = given(flag)
+    if not all(size.isdigit() and int(size) for size in sizes):
+        given.refuse(flag, f"{shown(' '.join(sizes))}: expected whole numbers of 1 or more")
+    return sorted({int(size) for size in sizes})
+
+
+def _guesses(given: Given) -> dict[str, Any]:
+    """What a speculative configuration guesses with: layers of the model itself, or a model of the catalogue."""
+    flag, config = "--speculative-config", given("--speculative-config")
+    method = config.get("method", "draft_model" if "model" in config else "")
+    tokens = config.get("num_speculative_tokens", "")
+    if not (method.endswith("mtp") or (method == "draft_model" and config.get("model"))):
+        given.refuse(flag, f"method {shown(method)} is not modelled; expected mtp or draft_model")
+    if not tokens.isdigit() or not int(tokens):
+        given.refuse(flag, f"num_speculative_tokens {shown(tokens)}: expected 1 or more")
+    return {"draft": "mtp" if method.endswith("mtp") else config["model"], "tokens": int(tokens)}
+
+
+def _length(text: str) -> int:
+    """Tokens as vLLM writes them: 32768, 32k or 32K (the latter 1024 each)."""
+    scale = {"k": 1000, "K": 1024, "m": 10**6, "M": 1 << 20}.get(text[-1:], 1)
+    value = float(text[:-1] if scale > 1 else text) * scale
+    if not 1 <= value < 1e12:
+        raise ValueError("expected tokens, 1 or more")
+    return int(value)
 
 
 VLLM = Tool(
@@ -77,11 +117,13 @@ VLLM = Tool(
         "--max-num-batched-tokens": positive, "--block-size": positive, "--gpu-memory-utilization": number,
         "--kv-cache-dtype": str, "--quantization": str, "--dtype": str, "--enable-prefix-caching": bool,
         "--no-enable-prefix-caching": bool, "--num-gpu-blocks-override": positive, "--async-scheduling": bool,
-        "--no-async-scheduling": bool, "--performance-mode": str,
+        "--no-async-scheduling": bool, "--performance-mode": str, "--max-model-len": _length,
+        "--scheduling-policy": str,
+        "--cuda-graph-sizes": list, "--speculative-config": pairs,
     },
     nothing=(
         "--host --port --served-model-name --tokenizer --tokenizer-mode --tokenizer-revision --revision"
-        " --code-revision --max-model-len --seed --download-dir --load-format --config-format --hf-overrides"
+        " --code-revision --seed --download-dir --load-format --config-format --hf-overrides"
         " --hf-config-path --hf-token --reasoning-parser --tool-call-parser --chat-template"
         " --api-key --uvicorn-log-level"
         " --limit-mm-per-prompt --mm-processor-kwargs --max-logprobs --distributed-executor-backend --model-impl"
@@ -89,8 +131,8 @@ VLLM = Tool(
         " --ssl-keyfile --ssl-certfile --max-log-len --response-role --runner --convert --task --rope-scaling"
         " --rope-theta --otlp-traces-endpoint --api-server-count --data-parallel-backend --data-parallel-address"
         " --data-parallel-rpc-port --data-parallel-size-local --prefix-caching-hash-algo --compilation-config -O"
-        " --attention-backend --all2all-backend --scheduling-policy --max-seq-len-to-capture --stream-interval"
-        " --allowed-origins --kv-events-config --cuda-graph-sizes --max-cudagraph-capture-size"
+        " --attention-backend --all2all-backend --max-seq-len-to-capture --stream-interval"
+        " --allowed-origins --kv-events-config --max-cudagraph-capture-size"
     ),
     switches=(
         "--trust-remote-code --disable-log-requests --disable-log-stats --enable-log-requests --no-enable-log-requests"
@@ -100,7 +142,7 @@ VLLM = Tool(
         " --enable-reasoning --calculate-kv-scales --enable-prompt-tokens-details --enable-force-include-usage"
     ),
     refused={
-        "--enforce-eager": _EAGER, "--speculative-config": _SPECULATES, "--speculative-model": _SPECULATES,
+        "--enforce-eager": _EAGER, "--speculative-model": _SPECULATES,
         "--num-speculative-tokens": _SPECULATES, "--enable-lora": _LORA, "--lora-modules": _LORA,
         "--cpu-offload-gb": "expected --set workload.offload=SHARE of the layers' weights",
         "--kv-cache-memory-bytes": "expected --set workload.cache_tokens=TOKENS",
@@ -130,6 +172,7 @@ def read_sglang(given: Given) -> Meant:
         "--tp-size": "plan.tp", "--dp-size": "plan.dp", "--pp-size": "plan.pp", "--ep-size": "plan.ep",
         "--max-running-requests": "workload.sequences", "--mem-fraction-static": "workload.memory_share",
         "--page-size": "workload.block", "--max-total-tokens": "workload.cache_tokens",
+        "--context-length": "workload.max_model_len", "--max-queued-requests": "workload.max_queue",
     })  # fmt: skip
     chunk = given("--chunked-prefill-size", 0)
     if chunk > 0:
@@ -141,6 +184,8 @@ def read_sglang(given: Given) -> Meant:
         if tp % dp:
             given.refuse("--dp-size", f"{dp} does not divide --tp-size {tp}")
         meant.keys |= {"plan.tp": tp // dp, "plan.dp": dp, "plan.ep": tp}
+    if "--cuda-graph-bs" in given:
+        meant.keys["workload.graph_sizes"] = _sizes(given, "--cuda-graph-bs")
     if given("--disable-radix-cache"):
         meant.keys["workload.prefix_cache"] = False
     if given("--schedule-policy", "fcfs") != "fcfs":
@@ -162,17 +207,18 @@ SGLANG = Tool(
         "--max-running-requests": positive, "--chunked-prefill-size": int, "--mem-fraction-static": number,
         "--kv-cache-dtype": str, "--quantization": str, "--dtype": str, "--disable-radix-cache": bool,
         "--page-size": positive, "--max-total-tokens": positive, "--enable-dp-attention": bool,
-        "--schedule-policy": str, "--disable-overlap-schedule": bool,
+        "--schedule-policy": str, "--disable-overlap-schedule": bool, "--context-length": positive,
+        "--max-queued-requests": positive, "--cuda-graph-bs": list,
     },
     nothing=(
-        "--host --port --served-model-name --tokenizer-path --tokenizer-mode --context-length --random-seed"
+        "--host --port --served-model-name --tokenizer-path --tokenizer-mode --random-seed"
         " --download-dir --load-format --reasoning-parser --tool-call-parser --chat-template --api-key --log-level"
         " --revision --nnodes --node-rank --dist-init-addr --nccl-port --attention-backend --sampling-backend"
         " --prefill-attention-backend --decode-attention-backend --moe-runner-backend --moe-a2a-backend --deepep-mode"
         " --fp8-gemm-runner-backend --grammar-backend --watchdog-timeout --stream-interval --decode-log-interval"
-        " --cuda-graph-max-bs --cuda-graph-bs --max-prefill-tokens --schedule-conservativeness --load-balance-method"
+        " --cuda-graph-max-bs --max-prefill-tokens --schedule-conservativeness --load-balance-method"
         " --mm-attention-backend --json-model-override-args --model-loader-extra-config --moe-dense-tp-size"
-        " --radix-eviction-policy --dist-timeout --max-queued-requests --device --preferred-sampling-params"
+        " --radix-eviction-policy --dist-timeout --device --preferred-sampling-params"
         " --tokenizer-worker-num --kt-weight-path"
     ),
     switches=(
@@ -207,6 +253,7 @@ SGLANG = Tool(
 
 _OPTIONS = {
     ("max_batch_size",): "workload.sequences", ("max_num_tokens",): "workload.chunk",
+    ("max_seq_len",): "workload.max_model_len",
     ("tensor_parallel_size",): "plan.tp", ("moe_expert_parallel_size",): "plan.ep",
     ("kv_cache_config", "free_gpu_memory_fraction"): "workload.memory_share",
     ("kv_cache_config", "enable_block_reuse"): "workload.prefix_cache",
@@ -226,6 +273,7 @@ def read_trtllm(given: Given) -> Meant:
         "--tp_size": "plan.tp", "--pp_size": "plan.pp", "--ep_size": "plan.ep",
         "--max_batch_size": "workload.sequences",
         "--max_num_tokens": "workload.chunk", "--free_gpu_memory_fraction": "workload.memory_share",
+        "--max_seq_len": "workload.max_model_len",
     })  # fmt: skip
     _types(given, meant, {"--kv_cache_dtype": ("workload.kv_cache", _CACHES)})
     if "--config" in given:
@@ -258,9 +306,10 @@ TRTLLM = Tool(
     kinds={
         "--tp_size": positive, "--pp_size": positive, "--ep_size": positive, "--max_batch_size": positive,
         "--max_num_tokens": positive, "--free_gpu_memory_fraction": number, "--kv_cache_dtype": str, "--config": str,
+        "--max_seq_len": positive,
     },
     nothing=(
-        "--host --port --backend --log_level --max_seq_len --tokenizer --custom_tokenizer --gpus_per_node"
+        "--host --port --backend --log_level --tokenizer --custom_tokenizer --gpus_per_node"
         " --num_postprocess_workers --revision --reasoning_parser --tool_parser --metadata_server_config_file"
         " --server_role --otlp_traces_endpoint --media_io_kwargs --chat_template --custom_module_dirs --max_input_len"
     ),

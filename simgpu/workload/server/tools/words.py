@@ -270,14 +270,16 @@ def numbers(text: str) -> list[float]:
 
 
 def pairs(text: str) -> dict[str, str]:
-    """Names and values: `a=1,b=2`, or a JSON object."""
+    """Names and values: `a=1,b=2`, or a JSON object, also one that lost its quotes to a shell."""
     if text.lstrip().startswith("{"):
         import json
 
         try:
             data = json.loads(text)
         except (ValueError, RecursionError):
-            raise ValueError("expected a JSON object") from None
+            data = dict(re.findall(r"(\w+):([^,{}]+)", text))
+            if not data:
+                raise ValueError("expected a JSON object") from None
         return {str(name): str(value) for name, value in data.items()}
     parts = [part.partition("=") for part in text.split(",") if part.strip()]
     if not all(equals and name.strip() for name, equals, _ in parts):

@@ -1,0 +1,112 @@
+"""Keys of a job `traffic` that say how its server is run: who comes first, who is turned away, what fails or scales."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from simgpu.workload.fields import Size, Strict
+from simgpu.workload.inference.jobs import Deployed, Speculative
+
+Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Count = Annotated[int, Field(strict=True, ge=0, le=10**6)]
+
+
+class Scaling(Strict):
+    """Replicas that are started and stopped with the load, as Kubernetes' HorizontalPodAutoscaler does it.
+
+    Every `every_s` seconds as many replicas are wanted as it takes for `target` requests on each (running and
+    waiting), unless that is within `tolerance` of what there is. A replica takes `start_s` seconds to start. Of what
+    was wanted in the last `settle_s` seconds the most is kept. One that is stopped ends its requests first.
+    """
+
+    target: Positive
+    """Requests of a replica, running and waiting."""
+    least: Size = 1
+    """Replicas at least, and at the start; at most there are those of the plan."""
+    every_s: Positive = 15.0
+    """Seconds from one decision to the next (kube-controller-manager, --horizontal-pod-autoscaler-sync-period)."""
+    start_s: Seconds = 120.0
+    """Seconds from the decision to the first request: node, image, weights, warm-up. No default of a system: minutes
+    are usual for large models."""
+    settle_s: Seconds = 300.0
+    """Seconds for which a larger number is kept (--horizontal-pod-autoscaler-downscale-stabilization)."""
+    tolerance: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.1
+    """Relative deviation from the target that changes nothing (--horizontal-pod-autoscaler-tolerance)."""
+
+
+class Failures(Strict):
+    """Engines that fail and come back: their requests are lost, and their caches empty."""
+
+    every_s: Positive
+    """Mean time between failures of an engine, s; times are exponential."""
+    repair_s: Positive = 300.0
+    """Seconds from a failure until the engine takes requests again."""
+    retries: Count = 3
+    """Times that the router sends a lost request to another engine; after that it has failed."""
+
+
+class Pool(Strict):
+    """More replicas of the same model behind the same router, on other GPUs or with another plan."""
+
+    cluster: Annotated[str, Field(min_length=1)]
+    """A cluster or node of the catalogue."""
+    dp: Size = 1
+    """Replicas."""
+    tp: Size = 1
+    pp: Size = 1
+    cp: Size = 1
+    ep: Size = 1
+    precision: str | None = None
+    """Default: that of the job."""
+
+
+class Managed(Deployed):
+    """What `Traffic` says of how its server is run."""
+
+    policy: Literal["fcfs", "priority"] = "fcfs"
+    """Who is admitted first, and who loses its place last: those that came first, or those of the first class
+    (vLLM's --scheduling-policy)."""
+    classes: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1, max_length=100)] | None = None
+    """Shares of the requests by class, the most urgent first; they add up to 1."""
+    max_model_len: Size | None = None
+    """Tokens of prompt and output: longer requests are turned away, and a cache that does not hold one is refused."""
+    max_queue: Count | None = None
+    """Requests that wait at a replica at most; more are turned away (SGLang's --max-queued-requests)."""
+    timeout_s: Positive | None = None
+    """Seconds after which a client gives a request up."""
+    patience_s: Positive | None = None
+    """Mean time after which a user leaves, s; times are exponential."""
+    retries: Count = 0
+    """Times that a client sends a request again which was turned away or timed out."""
+    retry_s: Seconds = 1.0
+    """Pause before that, s."""
+    scaling: Scaling | None = None
+    failures: Failures | None = None
+    pools: Annotated[list[Pool], Field(min_length=1, max_length=100)] | None = None
+    """Pools of other GPUs behind the same router, beside the replicas of the scenario's own cluster and plan."""
+    speculative: Speculative | None = None
+    """Tokens that a draft guesses; each cycle brings as many as are accepted on average."""
+    graph_sizes: Annotated[list[Size], Field(min_length=1, max_length=4096)] | None = None
+    """Sequences of steps that were captured as CUDA graphs (cuda_graph_sizes, cuda-graph-bs): a step of decodes runs
+    at the next of them, and above the largest its kernels are launched one by one; default: every size is one."""
+    swap_bytes: Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)] = 0.0
+    """Host memory of a GPU to which the cache of a request goes that loses its place (vLLM V0's swap_space); what
+    finds no room there is computed again, as by default."""
+
+    @property
+    def gives_up(self) -> bool:
+        """True if requests may end before they are answered."""
+        return self.timeout_s is not None or self.patience_s is not None
+
+    @model_validator(mode="after")
+    def _classes(self) -> Managed:
+        if self.classes is not None and abs(sum(self.classes) - 1) > 1e-6:
+            raise ValueError(f"classes add up to {sum(self.classes):g}; expected shares that add up to 1")
+        if self.policy == "priority" and self.classes is None:
+            raise ValueError("expected classes, the shares of requests by urgency, with policy priority")
+        if self.pools and (self.speculative or self.scaling):
+            raise ValueError("pools of other GPUs have neither drafts nor scaling; leave one of them out")
+        return self

@@ -1,0 +1,87 @@
+"""A fleet for a job `traffic`: replicas that step together or alone, their routers, and the load with classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import inf
+from random import Random
+from typing import Any
+
+from simgpu.plan.serving_memory import cache_bytes
+from simgpu.workload.inference.deployment import Deployment
+from simgpu.workload.inference.disaggregation import TRANSFER_FRACTION, network_rate
+from simgpu.workload.server.care import care_of
+from simgpu.workload.server.fleet import Apart, Clients, Fleet
+from simgpu.workload.server.jobs import Traffic
+from simgpu.workload.server.load import requests_of, span_of
+from simgpu.workload.server.lockstep import Lockstep, Rank
+from simgpu.workload.server.pipe import Pipe
+from simgpu.workload.server.replica import Replica
+from simgpu.workload.server.requests import Request
+from simgpu.workload.server.routing import ROUTERS, Router
+from simgpu.workload.server.rules import Rules
+from simgpu.workload.server.steps import Steps
+from simgpu.workload.server.tally import Tally
+from simgpu.workload.server.transfers import Transfer
+
+
+def replicas_of(
+    deployment: Deployment, rules: Rules, steps: Steps, tally: Tally, leaps: bool = True,
+    kind: type[Replica] = Replica,
+) -> list[Any]:  # fmt: skip
+    """The replicas of a deployment; those that share experts step together."""
+    count, together, stages = deployment.plan.dp, deployment.experts.replicas, deployment.plan.pp
+    if stages > 1:
+        share = steps.pieces.slowest()
+        return [Pipe(rules, steps, tally, stages, share) for _ in range(count)]
+    if together == 1:
+        return [kind(rules, steps, tally, leaps) for _ in range(count)]
+    ranks = [Rank(rules, steps, tally, leaps) for _ in range(count)]
+    for first in range(0, count, together):
+        Lockstep(ranks[first : first + together])
+    return list(ranks)
+
+
+def fleet_of(
+    deployment: Deployment, job: Traffic, replicas: Sequence[Replica], report: Callable[[Request], None],
+    router: Callable[[int], Router] | None = None,
+) -> Fleet:  # fmt: skip
+    """The fleet of a job; `router` makes a router of one's own from a seed."""
+    made = router or ROUTERS[job.router]
+    until = span_of(job) if job.clients else inf
+    clients = Clients(job.clients or 0, job.think_s, job.max_concurrency or 0, until, job.clients_start_s)
+    care = care_of(job, job.seed)
+    split = job.prefill_replicas
+    if not split:
+        return Fleet(replicas, made(job.seed), report, clients, None, care)
+    apart = Apart(replicas[split:], made(job.seed + 1), transfer_of(deployment))
+    return Fleet(replicas[:split], made(job.seed), report, clients, apart, care)
+
+
+def load_of(job: Traffic, requests: Iterable[Request] | None = None, images: int = 0) -> Iterator[Request]:
+    """The requests of a job with their classes and the tokens of their `images`, or requests of one's own."""
+    made = requests_of(job, images) if requests is None else iter(requests)
+    return made if job.classes is None else _ranked(made, job.classes, Random(f"classes {job.seed}"))
+
+
+def _ranked(requests: Iterator[Request], shares: Sequence[float], random: Random) -> Iterator[Request]:
+    """Requests with a class drawn by its share; all turns of a conversation have the same."""
+    for request in requests:
+        drawn, rank = random.random(), 0
+        while rank < len(shares) - 1 and drawn >= shares[rank]:
+            drawn -= shares[rank]
+            rank += 1
+        one: Request | None = request
+        while one is not None:
+            one.rank = rank
+            one = one.follows[0] if one.follows else None
+        yield request
+
+
+def transfer_of(deployment: Deployment) -> Transfer:
+    """How a cache crosses the links of an engine's GPUs, each of which sends its part."""
+
+    def size(tokens: int) -> float:
+        return sum(cache_bytes(deployment.served, tokens, stage) for stage in range(deployment.plan.pp))
+
+    return Transfer(TRANSFER_FRACTION * network_rate(deployment), size)

@@ -1,0 +1,144 @@
+"""Large loads in parts, on several cores: replicas that know nothing of each other are served apart and joined.
+
+The parts are a matter of the job, not of the machine, and are joined in their order: the bytes of a result are the same
+for any number of processes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from simgpu.workload.server.jobs import Traffic
+from simgpu.workload.server.requests import Request
+from simgpu.workload.server.routing import ROUTERS
+
+LARGE = 200_000
+"""Requests from which on a load is served in parts."""
+
+PARTS = 4
+"""Parts of a load."""
+
+TOLD = 5_000
+"""Requests between two reports of progress."""
+
+Tell = Callable[[int, int], None]
+
+_TELL: ContextVar[Tell | None] = ContextVar("tell", default=None)
+
+
+@contextmanager
+def telling(tell: Tell | None) -> Iterator[None]:
+    """Report (requests served, requests of all) of runs inside."""
+    token = _TELL.set(tell)
+    try:
+        yield
+    finally:
+        _TELL.reset(token)
+
+
+def expected(job: Traffic) -> int:
+    """Requests of a job, as far as it says so."""
+    if job.count is not None:
+        return job.count
+    stages = sum(rate * seconds for rate, seconds in job.stages) if job.stages else 0.0
+    return int(stages or (job.rate or 0.0) * (job.duration_s or 0.0))
+
+
+def parts_of(job: Traffic, replicas: int, together: int = 1) -> int:
+    """Parts in which a load is served: 1 where replicas have to do with each other."""
+    alone = job.router in ("round_robin", "random") and together == 1 and job.turns == 1 and not job.retries
+    free = job.rate is not None or job.stages is not None
+    held = job.pools or job.max_concurrency or job.prefill_replicas or job.scaling or job.failures
+    return PARTS if alone and free and not held and replicas >= PARTS and expected(job) >= LARGE else 1
+
+
+def of_part(requests: Iterator[Request], job: Traffic, replicas: int, part: int, parts: int) -> Iterator[Request]:
+    """Requests that the router deals to the replicas of a part."""
+    router: Any = ROUTERS[job.router](job.seed)
+    places = range(replicas)
+    first, last = bounds(replicas, part, parts)
+    for request in requests:
+        place = router.choose(request, places)
+        if first <= place < last:
+            request.at = place - first
+            yield request
+
+
+def bounds(replicas: int, part: int, parts: int) -> tuple[int, int]:
+    """The first replica of a part, and the one after its last."""
+    return replicas * part // parts, replicas * (part + 1) // parts
+
+
+class Dealt:
+    """A router of requests that have been dealt already."""
+
+    def __init__(self, seed: int = 0) -> None:
+        del seed
+
+    def choose(self, request: Request, replicas: Sequence[Any]) -> Any:
+        """The replica that the request names."""
+        return replicas[request.at]
+
+
+class Count:
+    """Requests served so far, by all processes."""
+
+    def __init__(self, total: int, shared: Any = None) -> None:
+        self.total, self.shared, self.done = total, shared, 0
+        self.tell = _TELL.get()
+
+    def over(self, requests: Iterable[Request]) -> Iterator[Request]:
+        """The requests, counted as they are sent."""
+        for number, request in enumerate(requests, 1):
+            if not number % TOLD:
+                self._add(TOLD)
+            yield request
+
+    def _add(self, count: int) -> None:
+        if self.shared is not None:
+            with self.shared.get_lock():
+                self.shared.value += count
+        elif self.tell is not None:
+            self.done += count
+            self.tell(min(self.done, self.total), self.total)
+
+
+_WORK: tuple[Callable[[Any, Count], Any], Sequence[Any], Count] | None = None
+
+
+def _one(place: int) -> Any:
+    """A task of the work that this process was forked with."""
+    assert _WORK is not None
+    work, tasks, count = _WORK
+    return work(tasks[place], count)
+
+
+def in_parallel(work: Callable[[Any, Count], Any], tasks: Sequence[Any], requests: int) -> list[Any]:
+    """The results of tasks in their order; `requests` are those of all, many of which are worth more processes."""
+    global _WORK
+    cores = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, len(tasks))
+    forks = "fork" in multiprocessing.get_all_start_methods() and multiprocessing.parent_process() is None
+    if requests < LARGE or cores < 2 or not forks:
+        count = Count(requests)
+        return [work(task, count) for task in tasks]
+    context = multiprocessing.get_context("fork")
+    shared = context.Value("q", 0)
+    tell = _TELL.get()
+    _WORK = work, tasks, Count(requests, shared)
+    try:
+        with ProcessPoolExecutor(cores, mp_context=context) as pool:
+            futures = [pool.submit(_one, place) for place in range(len(tasks))]
+            pending = set(futures)
+            while pending:
+                _, pending = wait(pending, timeout=0.5)
+                if tell is not None:
+                    tell(min(shared.value, requests), requests)
+            return [one.result() for one in futures]
+    finally:
+        _WORK = None

@@ -1,0 +1,121 @@
+"""How an engine is started for a job `traffic`: its rules, its steps, and what would not start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simgpu.errors import InputError
+from simgpu.plan.serving_memory import cache_bytes, cache_tokens
+from simgpu.workload.inference.deployment import Deployment
+from simgpu.workload.inference.speculation import Speculation
+from simgpu.workload.inference.vision import look, pictures_of
+from simgpu.workload.server.jobs import Traffic
+from simgpu.workload.server.pieces import Pieces
+from simgpu.workload.server.rules import Rules
+from simgpu.workload.server.steps import Steps, steps_of
+
+
+def steps_for(deployment: Deployment, job: Traffic, speculation: Speculation | None = None) -> Steps:
+    """The steps of the engine of a job."""
+    return steps_of(deployment, tuple(job.graph_sizes or ()), speculation)
+
+
+def rules_of(deployment: Deployment, job: Traffic, speculation: Speculation | None = None) -> Rules:
+    """The rules of the engine, where the job says nothing else. Raises `InputError` (key only)."""
+    run, pieces = deployment.runtime, Pieces(deployment, (), speculation)
+    block = job.block or run.block_tokens
+    pictures = pictures_of(job, deployment.config)
+    images = pictures.tokens if pictures else 0
+    longest = job.longest + job.turns * images
+    pool = job.cache_tokens
+    if pool is None:
+        capacity = deployment.cluster.gpu.memory.capacity.si
+        pool = cache_tokens(deployment.served, deployment.plan.dp, max(longest, 2), capacity)
+    if pool < block:
+        raise InputError(
+            f"the cache holds {pool:,} tokens; expected more memory, or fewer bytes of weights", key="plan"
+        )
+    if longest > pool // block * block:
+        problem = f"requests of {longest:,} tokens are more than the {pool:,} tokens of the cache"
+        raise InputError(problem, key="workload.prompt")
+    if job.max_model_len is not None and job.max_model_len > pool // block * block:
+        problem = f"{job.max_model_len:,} tokens are more than the {pool:,} that the cache holds; the engine does not"
+        raise InputError(f"{problem} start: expected less, or more memory", key="workload.max_model_len")
+    watermark = run.watermark if job.watermark is None else job.watermark
+    if -(-longest // block) > pool // block - int(watermark * (pool // block)):
+        problem = (
+            f"{watermark:g} of the cache stays free, and requests of {longest:,} tokens are more than the rest"
+        )
+        raise InputError(f"{problem}: they would wait for ever", key="workload.watermark")
+    keeps = run.prefix_cache if job.prefix_cache is None else job.prefix_cache
+    return Rules(
+        chunk=deployment.chunk,
+        seats=deployment.seats or pool,
+        blocks=pool // block,
+        block=block,
+        keeps=keeps,
+        mixes=run.mixes,
+        ahead=pieces.hides,
+        watermark=watermark,
+        reserve=run.reserved,
+        reserve_floor=run.reserved_least,
+        reserve_steps=run.reserved_steps,
+        front_s=run.first_s if job.front_s is None else job.front_s,
+        image_tokens=images,
+        look_s=look(deployment, pictures).seconds if pictures else 0.0,
+        policy=job.policy,
+        brings=pieces.brings,
+        queries=pieces.queries,
+        **_swap(deployment, job),
+    )
+
+
+def _swap(deployment: Deployment, job: Traffic) -> dict[str, Any]:
+    """Tokens that the host's memory takes in, and seconds of each on the way: by the host link of each GPU."""
+    if not job.swap_bytes:
+        return {}
+    port = deployment.cluster.gpu.host_link
+    rate = (
+        port.bandwidth.si if port.bandwidth else deployment.cluster.links[port.link].lane_bandwidth.si * port.lanes.si
+    )
+    each = max(cache_bytes(deployment.served, 1024, stage) for stage in range(deployment.plan.pp)) / 1024
+    return {"swap_tokens": int(job.swap_bytes / each), "swap_s": each / rate}
+
+
+def check_traffic(deployment: Deployment, job: Traffic) -> None:
+    """Raise `InputError` (key only) for a server that is not modelled request by request."""
+    plan, run = deployment.plan, deployment.runtime
+    if run.style != "fused":
+        problem = f"{run.name} does not batch continuously; expected vllm, sglang or trtllm"
+        raise InputError(problem, key="workload.runtime")
+    together = deployment.experts.replicas
+    if plan.pp > 1 and together > 1:
+        problem = f"{plan.pp} stages of replicas that share experts are not followed request by request; expected 1"
+        raise InputError(problem, key="plan.pp")
+    if job.images is not None and (plan.pp > 1 or together > 1):
+        problem = "images are not followed through stages, or through replicas that step together"
+        raise InputError(f"{problem}; leave them out", key="workload.images")
+    if together > 1 and (job.prefill_replicas % together or plan.dp % together):
+        problem = f"{job.prefill_replicas} of {plan.dp} replicas: {together} share experts and step together"
+        raise InputError(f"{problem}; expected a multiple of {together}", key="workload.prefill_replicas")
+    if job.prefill_replicas >= plan.dp and job.prefill_replicas:
+        problem = f"{job.prefill_replicas} of {plan.dp} replicas leave none for decodes; expected fewer"
+        raise InputError(problem, key="workload.prefill_replicas")
+    if job.clients is not None and job.clients < plan.dp:
+        raise InputError(f"{plan.dp} replicas are more than {job.clients} clients", key="plan.dp")
+    _check_operators(deployment, job)
+
+
+def _check_operators(deployment: Deployment, job: Traffic) -> None:
+    """Raise `InputError` (key only) for operators that contradict each other."""
+    scaling, dp = job.scaling, deployment.plan.dp
+    if scaling is not None:
+        if scaling.least > dp:
+            problem = f"{scaling.least} replicas at least are more than the {dp} of plan.dp, which are the most"
+            raise InputError(problem, key="workload.scaling.least")
+        if job.prefill_replicas or deployment.experts.replicas > 1:
+            problem = "replicas that belong together, as prompts and decodes apart or shared experts do, do not scale"
+            raise InputError(f"{problem} one by one; leave it out", key="workload.scaling")
+    if job.pools and job.prefill_replicas:
+        problem = "prompts apart are of the scenario's own replicas, and pools of other GPUs take any request"
+        raise InputError(f"{problem}; leave one of them out", key="workload.pools")
