@@ -41,7 +41,7 @@ _RATES = {
 """Units of rates, by how the name of the column ends."""
 
 _PLAIN = {
-    **{name: (("j",), "0.5 J") for name in ("energy_j_per_step", "energy_j_per_token", "energy_j_per_request")},
+    **dict.fromkeys(("energy_j_per_step", "energy_j_per_token", "energy_j_per_request"), (("j",), "0.5 J")),
     "tokens_per_j": (("tokens/j",), "10 tokens/J"),
     "gpu_hours": (("gpu-hours", "gpu-hour", "gpu-h", "h"), "5000 GPU-hours"),
     "usd": (("usd",), "20000 USD"),
