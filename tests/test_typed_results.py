@@ -30,7 +30,7 @@ CLASSES = (
     Operated, Result, SplitResult, StepResult, TrainingResult, InferenceResult, BatchResult, MixedStepResult,
     ServerResult, ServingResult, TrafficResult, NetworkResult,
 )  # fmt: skip
-NO_COLUMNS = {"execution", "memory", "inputs", "order", "labels", "HEADLINE", "draw", "served"}
+NO_COLUMNS = {"execution", "memory", "board", "inputs", "order", "labels", "HEADLINE", "draw", "served"}
 MODEL = "llama-3.2-1b"
 JOBS: dict[str, tuple[Any, dict[str, Any], type[Result]]] = {
     "prefill": (simgpu.Prefill(batch=4, tokens=512), {"tp": 2}, StepResult),

@@ -9,7 +9,7 @@ The levels are those of `simgpu.timing.levels`. The mean over ranks stands for e
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import exp, fsum, log, sqrt
 from typing import Any, NamedTuple
 
@@ -45,6 +45,8 @@ class Board:
     """Levels of a GPU, and what activities of a run draw by them."""
 
     levels: Levels
+    _blocks: dict[int, tuple[Block, Energy]] = field(default_factory=dict, repr=False, compare=False)
+    """Energy of blocks by identity: many activities share theirs."""
 
     @classmethod
     def of(cls, cluster: Cluster) -> Board:
@@ -66,6 +68,12 @@ class Board:
 
     def block(self, block: Block) -> Energy:
         """Energy of one run of a block: its kernels, its exposed collectives, and the gaps between them."""
+        known = self._blocks.get(id(block))
+        if known is None:
+            known = self._blocks[id(block)] = block, self._energy(block)
+        return known[1]
+
+    def _energy(self, block: Block) -> Energy:
         kernels = collectives = busy = 0.0
         for part in block.parts:
             watts = self.watts(part.activity, part.seconds / part.runs if part.runs else 0.0)

@@ -11,7 +11,7 @@ from simgpu.version import __version__
 PACKAGE = Path(__file__).resolve().parents[2]
 """The folder simgpu/."""
 
-_DECIDES = ("analysis", "engine", "hardware", "model", "plan", "simulation", "timing", "workload")
+_DECIDES = ("analysis", "engine", "hardware", "model", "operations", "plan", "simulation", "timing", "workload")
 _DECIDES_TOO = ("catalog.py", "columns.csv", "columns.py", "memo.py", "overrides.py", "scenario.py", "units.py")
 
 

@@ -16,6 +16,7 @@ from simgpu.memo import remembered
 
 NOT_PREDICTED = {
     "acceptance_lengths": "tokens that a draft gets accepted, not times",
+    "energy_llm": "power and energy of served models: see 'validate energy'",
     "kv_tier_ttft_h20": "first tokens of prefixes in the cache of a host: no tier of the cache is simulated",
     "litgpt_memory": "peak memory of fine-tuning: see 'validate training' of tables with memory columns",
     "llmservingsim_requests": "a server under a load of its own, request by request",
