@@ -79,7 +79,7 @@ VALUES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "vary scalar": ("[700 W]", "700 W", "vary.gpu.power.tdp", ("'700 W'", "list")),
     "table column": ("table: [case, step_s]", "table: [case, step]", "table.1", ("'step'", "did you mean 'step_s'?")),
     "table text": ("table: [case, step_s]", "table: step_s", "table", ("'step_s'", "list")),
-    "plot kind": ("kind: bar", "kind: pie", "plots.0.kind", ("'pie'", "expected one of bar, curve, heatmap, line")),
+    "plot kind": ("kind: bar", "kind: pie", "plots.0.kind", ("'pie'", "expected one of bar, breakeven, cost, curve, heatmap, line")),
     "plot x": ("x: case", "x: cas", "plots.0.x", ("'cas'", "did you mean 'case'?")),
     "plot y": ("y: [step_s]", "y: [stap_s]", "plots.0.y.0", ("'stap_s'", "did you mean 'step_s'?")),
     "plot y absent": ("y: [step_s]", "y: [tokens_per_s, step_s]", "plots.0.y.0", ("'tokens_per_s'",)),
