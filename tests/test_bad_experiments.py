@@ -79,7 +79,12 @@ VALUES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "vary scalar": ("[700 W]", "700 W", "vary.gpu.power.tdp", ("'700 W'", "list")),
     "table column": ("table: [case, step_s]", "table: [case, step]", "table.1", ("'step'", "did you mean 'step_s'?")),
     "table text": ("table: [case, step_s]", "table: step_s", "table", ("'step_s'", "list")),
-    "plot kind": ("kind: bar", "kind: pie", "plots.0.kind", ("'pie'", "expected one of bar, curve, heatmap, line")),
+    "plot kind": (
+        "kind: bar",
+        "kind: pie",
+        "plots.0.kind",
+        ("'pie'", "expected one of bar, breakeven, cost, curve, heatmap, line"),
+    ),
     "plot x": ("x: case", "x: cas", "plots.0.x", ("'cas'", "did you mean 'case'?")),
     "plot y": ("y: [step_s]", "y: [stap_s]", "plots.0.y.0", ("'stap_s'", "did you mean 'step_s'?")),
     "plot y absent": ("y: [step_s]", "y: [tokens_per_s, step_s]", "plots.0.y.0", ("'tokens_per_s'",)),
@@ -344,7 +349,7 @@ def test_what_editors_on_windows_write_is_fine(ending: str) -> None:
             "nosuch",
             (
                 "'nosuch'",
-                "expected one of burst, capacity_plan, chat_traffic, decode_throughput, ",
+                "expected one of a100_or_4090, burst, capacity_plan, chat_traffic, ",
                 "llama70b_tp, ",
                 "tp2_scaling",
             ),

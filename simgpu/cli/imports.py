@@ -73,7 +73,7 @@ def import_(folders: tuple[str, ...], file: Path, dims: tuple[str, ...], **optio
 
 
 @main.command(
-    short_help="Capture a PyTorch module: operators, FLOPs, bytes, parameters.",
+    short_help="Capture a PyTorch module: operators, FLOPs, bytes.",
     epilog="Example: simgpu capture torchvision.models:resnet50 --input 8,3,224,224",
 )
 @click.argument("target", metavar="MODULE:FUNCTION")

@@ -185,7 +185,7 @@ def list_(folders: tuple[str, ...], kind: str | None, style: str) -> None:
 
 
 @main.command(
-    short_help="Write a commented file for your own GPU, node, cluster or model.",
+    short_help="Write a commented file of your own GPU, node or model.",
     epilog="Example: simgpu new gpu -o gpus/mine.yaml",
 )
 @click.argument("kind", type=click.Choice(["gpu", "node", "cluster", "model"]))

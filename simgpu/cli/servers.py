@@ -126,7 +126,7 @@ def capacity(
 @main.command(
     "plan-capacity",
     short_help="How many replicas, GPUs, racks, kW and USD a load takes.",
-    epilog="Example: simgpu plan-capacity capacity_plan --users 20000 --think-time '60 s' --rack-kw 40",
+    epilog="Example: simgpu plan-capacity capacity_plan --users 9000 --think-time 60s",
 )
 @file_argument
 @set_option

@@ -36,7 +36,7 @@ class TraceCommands(click.Group):
 
 @main.group(
     cls=TraceCommands,
-    short_help="Write timelines; list or compare a trace that others recorded.",
+    short_help="Write timelines; list or compare recorded traces.",
     epilog="Example: simgpu trace tp2_scaling -o trace.json",
     subcommand_metavar="FILE | list TRACE | compare TRACE",
 )

@@ -161,6 +161,15 @@ def over_years(owned: Owned, watts: float, idle_watts: float, rent: float, utili
     return Years(years, lives * bought - sold + hours * (sum(running.values()) + energy), hours * rent * utilisation)
 
 
+def payback_years(owned: Owned, watts: float, idle_watts: float, rent: float, utilisation: float) -> float:
+    """Years after which the cash of `over_years` is the same either way, within a life; infinite where it never is."""
+    running = sum(usd for part, usd in owned.fixed().items() if part not in owned.prices)
+    energy = owned.energy(watts) * utilisation + owned.energy(idle_watts) * (1.0 - utilisation)
+    saved = rent * utilisation - running - energy
+    years = sum(owned.prices.values()) / (saved * YEAR_HOURS) if saved > 0 else inf
+    return years if years <= owned.life else inf
+
+
 def spot_useful(preemptions: float, restart: float) -> float:
     """The share of a rented time that is useful where it is taken away: 1 / (1 + rate x restart).
 

@@ -9,7 +9,7 @@ from typing import Any
 from simgpu.catalog import Catalogue
 from simgpu.columns import COST_PARTS, following_ends
 from simgpu.hardware.cluster import Cluster
-from simgpu.operations.cost import break_even_utilisation, usd_per_million
+from simgpu.operations.cost import break_even_utilisation, payback_years, usd_per_million
 from simgpu.operations.fields import CostFields
 from simgpu.operations.hourly import Priced, priced_hour
 
@@ -92,6 +92,7 @@ def cost_columns(
         even = break_even_utilisation(hour.fixed, hour.energy, found.rent, hour.idle)
         columns["rent_compared"] = found.rent_words
         columns["rent_compared_usd_per_gpu_hour"] = found.rent
-        if isfinite(even):
-            columns["break_even_utilisation"] = even
+        years = payback_years(found.owned, found.draw.watts, found.draw.idle_watts, found.rent, hour.utilisation)
+        known = {"break_even_utilisation": even, "payback_years": years}
+        columns |= {name: value for name, value in known.items() if isfinite(value)}
     return columns, found

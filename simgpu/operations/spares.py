@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import exp, lgamma, log, log1p
 
 
@@ -14,7 +13,6 @@ def nodes_away(failures: float, repair: float) -> float:
     return failures * repair
 
 
-@lru_cache(4096)
 def spares_for(mean: float, share: float = 0.99) -> int:
     """The fewest spares that are enough for a `share` of the time: the quantile of a Poisson distribution."""
     if mean <= 0:

@@ -83,6 +83,8 @@ class Operated(Tabular):
     break_even_utilisation: float | None = None
     """Share of its hours that an owned GPU must be used for to cost what the rented one does; above 100 %: never
     (share)."""
+    payback_years: float | None = None
+    """Years after which a bought GPU has taken less cash than renting it for the used hours (years)."""
     rates_used: str | None = None
     """The file of hardware/reliability that the failures are from."""
     mttf_s: float | None = None

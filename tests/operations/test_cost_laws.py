@@ -10,6 +10,7 @@ from simgpu.operations.cost import (
     break_even_utilisation,
     capital_usd_per_hour,
     over_years,
+    payback_years,
     recovery_factor,
     spot_useful,
     usd_per_million,
@@ -95,6 +96,13 @@ def test_over_years_the_purchase_is_spread_and_rent_is_not():
     assert end.rented == pytest.approx(5 * 8760 * 3.0 * 0.7)
     assert end.owned < end.rented
     assert after.owned - end.owned == pytest.approx(42000, rel=2e-2)
+
+
+def test_after_the_payback_both_have_taken_the_same_cash():
+    years = payback_years(owned(), 900.0, 200.0, 3.0, 0.7)
+    at = over_years(owned(), 900.0, 200.0, 3.0, 0.7, years)
+    assert 1 < years < 5 and at.owned == pytest.approx(at.rented)
+    assert payback_years(owned(), 900.0, 200.0, 0.3, 0.7) == float("inf")
 
 
 def test_preemptions_cost_their_restarts():

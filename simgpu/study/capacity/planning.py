@@ -61,6 +61,9 @@ class PlannedCapacity(Tabular):
         return self.found
 
 
+RATES = "llama3-405b"
+"""The file of failure rates by which replicas fail."""
+
 SHOWN = (
     "requests_per_s", "in_flight", "largest_rate", "replicas", "gpus", "nodes", "racks", "facility_kw",
     "usd_per_month", "binds", "why_not",
@@ -97,6 +100,8 @@ def plan_capacity(
     if all(row.get("usd_per_month") is not None for row in rows):
         rows.sort(key=lambda row: row["usd_per_month"])
     notes = [f"Price: {words}." for words in dict.fromkeys(prices) if words]
+    if asked.target:
+        notes.append(f"Replicas that are down: failure rates of {RATES}, {asked.target:.4%} of the time enough are up.")
     return PlannedCapacity(experiment.name, experiment.fields.title, rows, notes)
 
 
@@ -142,8 +147,8 @@ def _availability(cluster: Cluster, catalogue: Catalogue, asked: CapacityAsked, 
     """How often a replica is up, by the rates of the failures of its GPUs."""
     if not asked.target:
         return None
-    rates = job_rates(rates_of(catalogue, "llama3-405b"), one.gpus, cluster.gpus_per_node)
-    repair = rates_of(catalogue, "llama3-405b").repair.mean
+    rates = job_rates(rates_of(catalogue, RATES), one.gpus, cluster.gpus_per_node)
+    repair = rates_of(catalogue, RATES).repair.mean
     replaced = rates.replaced / rates.unplanned
     mttr = RESTART + replaced * repair if asked.mttr is None else asked.mttr
     return Availability(rates.mttf, mttr, asked.target)

@@ -223,7 +223,9 @@ def _notes(order: Sequence[Candidate], objective: str) -> list[str]:
         notes.append(line + ".")
     if best.row.get("break_even_utilisation") is not None:
         even = best.row["break_even_utilisation"]
-        notes.append(f"{best.name}: owning costs less than renting above {even:.0%} of its hours.")
+        line = f"{best.name}: owning costs less than renting above {even:.0%} of its hours"
+        years = best.row.get("payback_years")
+        notes.append(line + (f", and pays back in {years:.2g} years" if years is not None else "") + ".")
     return notes
 
 
