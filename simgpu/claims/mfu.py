@@ -20,7 +20,7 @@ from simgpu.claims.quantities import TABLE, quantity_of
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.spec import GPUSpec
 from simgpu.model.config import TransformerConfig
-from simgpu.render.data import print_json
+from simgpu.render.data import print_csv, print_json
 from simgpu.render.table import grid, print_notes
 
 GIVEN = ("tokens_per_s_per_gpu", "achieved", "mfu")
@@ -181,6 +181,9 @@ def show(done: Translated, style: str, out: IO[str]) -> None:
     """Print the answer as a table or as JSON."""
     if style == "json":
         print_json(document(done), out)
+        return
+    if style == "csv":
+        print_csv(document(done)["conventions"], out)
         return
     rows = [
         (line.convention.name, f"{line.flop_per_token / 1e9:.4g}", f"{line.tokens_per_s:.5g}",

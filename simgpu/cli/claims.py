@@ -24,8 +24,7 @@ from simgpu.errors import InputError
 
 @main.command(
     short_help="Hold published claims against physics.",
-    epilog='Examples: simgpu claims experiments/claims/; simgpu claims check "RTX 4090 runs Llama 2 7B at 130 tok/s"; '
-    "simgpu claims --kind decode --gpu rtx-4090 --model llama-2-7b --precision fp16 tokens_per_s=130",
+    epilog="Example: simgpu claims experiments/claims/",
 )
 @click.argument("given", nargs=-1, metavar="[FILE|DIR|QUANTITY=FIGURE]...")
 @click.option("--kind", metavar="KIND", help="Of one claim: spec, kernel, decode, serving, training, cost, ...")
@@ -63,7 +62,8 @@ def claims(
     """Say of every figure of published claims whether it is reproduced, plausible, off, or cannot be.
 
     FILE holds entries (docs/claims.md), DIR several files. One claim can stand in the command: words as options and
-    figures as QUANTITY=FIGURE, or `check` and a sentence.
+    figures as QUANTITY=FIGURE (--kind decode --gpu rtx-4090 --model llama-2-7b tokens_per_s=130), or 'check' and a
+    sentence (check "RTX 4090 runs Llama 2 7B in FP16 at 130 tokens/s").
     """
     from simgpu.claims import summary
     from simgpu.claims.check import Claims, check, check_entry
@@ -98,7 +98,7 @@ def claims(
     short_help="Hold hardware files against the conventions of datasheets.", epilog="Example: simgpu lint hardware/gpus"
 )
 @click.argument("places", nargs=-1, metavar="[DIR|FILE]...")
-@format_option("table", "json")
+@format_option("table", "json", "csv")
 @click.pass_obj
 @one_line_errors
 def lint(folders: tuple[str, ...], places: tuple[str, ...], style: str) -> None:
@@ -123,7 +123,7 @@ def lint(folders: tuple[str, ...], places: tuple[str, ...], style: str) -> None:
 @click.option("--gpu", required=True, metavar="NAME", help="GPU of the catalogue.")
 @click.option("--seq", type=click.IntRange(min=1), required=True, metavar="TOKENS", help="Tokens of a sequence.")
 @click.option("--precision", default="bf16", show_default=True, metavar="NAME", help="Type whose dense peak MFU is of.")
-@format_option("table", "json")
+@format_option("table", "json", "csv")
 @click.pass_obj
 @one_line_errors
 def mfu(
