@@ -66,6 +66,7 @@ def claims(
     sentence (check "RTX 4090 runs Llama 2 7B in FP16 at 130 tokens/s").
     """
     from simgpu.claims import summary
+    from simgpu.claims.bench import Bench
     from simgpu.claims.check import Claims, check, check_entry
     from simgpu.claims.short import sentence, short
 
@@ -73,11 +74,11 @@ def claims(
     if given[:1] == ("check",):
         if len(given) != 2:
             raise InputError("expected one sentence in quotes behind 'check'", key="check")
-        done = Claims([check_entry(sentence(given[1], catalogue), catalogue)])
+        done = Claims([check_entry(sentence(given[1], catalogue), Bench(catalogue))])
     elif kind is not None or any("=" in one and not Path(one).exists() for one in given):
         if kind is None:
             raise InputError("is missing; expected the kind of the claim, such as decode", key="--kind")
-        done = Claims([check_entry(short(kind, words, given), catalogue)])
+        done = Claims([check_entry(short(kind, words, given), Bench(catalogue))])
     else:
         if not given:
             raise InputError("nothing is given; expected files or folders of claims, or one claim", key="claims")
@@ -94,9 +95,7 @@ def claims(
     tell_written(written, quiet)
 
 
-@main.command(
-    short_help="Hold hardware files against the conventions of datasheets.", epilog="Example: simgpu lint hardware/gpus"
-)
+@main.command(short_help="Say what looks wrong in hardware files.", epilog="Example: simgpu lint hardware/gpus")
 @click.argument("places", nargs=-1, metavar="[DIR|FILE]...")
 @format_option("table", "json", "csv")
 @click.pass_obj
@@ -115,8 +114,8 @@ def lint(folders: tuple[str, ...], places: tuple[str, ...], style: str) -> None:
 
 
 @main.command(
-    short_help="Translate tokens/s, TFLOP/s and MFU between published conventions.",
-    epilog="Example: simgpu mfu --model llama-3.1-8b --gpu h100-sxm --seq 8192 tokens_per_s_per_gpu=12000",
+    short_help="Translate tokens/s, TFLOP/s and MFU.",
+    epilog="Example: simgpu mfu --model mpt-7b --gpu l4 --seq 2048 mfu_percent=40",
 )
 @click.argument("figures", nargs=-1, required=True, metavar="QUANTITY=FIGURE...")
 @click.option("--model", required=True, metavar="NAME", help="Model of the catalogue, or the path of a config.json.")
