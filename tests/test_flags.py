@@ -35,6 +35,9 @@ TABLE = {  # what beside its own flags a command has
     "list": "format",
     "new": "out quiet",
     "nccl-tests": "set format",
+    "claims": "format out plots quiet",
+    "lint": "format",
+    "mfu": "format",
 }
 SPELT = {
     "set": ["--set"],
@@ -45,7 +48,7 @@ SPELT = {
     "jobs": ["-j", "--jobs"],
     "store": ["--store"],
 }
-KINDS = {"sweep": ["table", "json", "csv"], "resolve": ["json", "csv"]}
+KINDS = {"claims": ["table", "json", "csv", "markdown"], "sweep": ["table", "json", "csv"], "resolve": ["json", "csv"]}
 BELOW = {f"trace {name}": one for name, one in main.commands["trace"].commands.items()}
 ALL = {**main.commands, **BELOW}
 COMMANDS = sorted(ALL)

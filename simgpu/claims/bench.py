@@ -22,8 +22,8 @@ LARGEST = "b300-sxm"
 class Bench:
     """The catalogue, and rows of simulations by their scenario."""
 
-    def __init__(self, catalogue: Catalogue | None = None) -> None:
-        self.catalogue = catalogue or Catalogue()
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
         self._runs: Region[str, dict[str, Any] | InputError] = Region(RUNS)
         self._fits: Region[tuple[Any, ...], dict[str, Any] | InputError] = Region(RUNS)
 

@@ -49,9 +49,7 @@ class Claims(Tabular):
         return {verdict: found.count(verdict) for verdict in VERDICTS if verdict in found}
 
 
-def check(
-    given: Sequence[str | Path], catalogue: Catalogue | None = None, told: Callable[[int, int], None] | None = None
-) -> Claims:
+def check(given: Sequence[str | Path], catalogue: Catalogue, told: Callable[[int, int], None] | None = None) -> Claims:
     """Check the entries of files and of folders of files. Raises `InputError` at the place of what cannot be read."""
     bench = Bench(catalogue)
     files = [file for one in given for file in files_of(Path(one))]
@@ -64,10 +62,9 @@ def check(
     return Claims(done)
 
 
-def check_entry(data: Mapping[str, Any], catalogue: Catalogue | None = None, bench: Bench | None = None) -> Checked:
+def check_entry(data: Mapping[str, Any], bench: Bench) -> Checked:
     """Check an entry that a program holds, as a mapping with the keys of a file. Raises `InputError`."""
-    known = bench or Bench(catalogue)
-    return checked(known, entry_of(data, Document("<claim>", data, {}), known.catalogue))
+    return checked(bench, entry_of(data, Document("<claim>", data, {}), bench.catalogue))
 
 
 def checked(bench: Bench, entry: Entry) -> Checked:

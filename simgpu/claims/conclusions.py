@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import NormalDist
 
-from simgpu.claims.answers import Answer, Simulated
+from simgpu.claims.answers import Answer
 from simgpu.claims.bench import Bench
 from simgpu.claims.case import BEYOND
 from simgpu.claims.conventions import explained
+from simgpu.claims.derived import derived
 from simgpu.claims.entry import Compared, Entry, Record, subjects
 from simgpu.claims.evidence import CONSTANTS, implied, meets, readings_of
 from simgpu.claims.finding import (
@@ -28,11 +29,8 @@ from simgpu.claims.finding import (
     Number,
     Survival,
 )
-from simgpu.claims.judge import SERVED
 from simgpu.claims.printed import Printed
 from simgpu.claims.quantities import Quantity
-from simgpu.claims.relations import RELATIONS
-from simgpu.claims.simulated import simulated
 
 RATIO = Quantity("ratio", "number", "", "derived", (), "one column over another")
 Z = 1.2816
@@ -46,7 +44,7 @@ def compared(bench: Bench, entry: Entry, one: Compared) -> tuple[Finding | None,
     claimed = _claimed_ratio(one)
     printed_ratio = _ratio_of([_printed(record, name) for record in pair])
     corrected = _ratio_of([_corrected(bench, entry, record, name) for record in pair])
-    answers = [_simulated(bench, entry, record, name) for record in pair]
+    answers = [None if record is None else derived(bench, record, name, entry.fields.kind) for record in pair]
     model = _ratio_of_answers(answers)
     arithmetic = any(record is not None and _own(bench, entry, record, name) for record in pair)
     finding = None if claimed is None else _finding(entry, one, claimed, (printed_ratio, corrected, arithmetic), model)
@@ -112,45 +110,6 @@ def _corrected(bench: Bench, entry: Entry, record: Record | None, name: str) -> 
 
 def _own(bench: Bench, entry: Entry, record: Record, name: str) -> bool:
     return any(one.own for one in implied(bench, record, name, entry.fields.kind))
-
-
-def _simulated(bench: Bench, entry: Entry, record: Record | None, name: str) -> Answer | None:
-    """The simulator's answer; of a quantity that follows from a simulated one, by its equation."""
-    if record is None:
-        return None
-    kind = entry.fields.kind
-    direct = simulated(bench, record, name, kind)
-    if direct is not None and (direct.corners or direct.refused):
-        return direct
-    for relation in RELATIONS.values():
-        if relation.target != name or (relation.kinds and kind not in relation.kinds):
-            continue
-        for driver in relation.inputs:
-            answer = simulated(bench, record, driver, kind) if driver in SERVED or driver in ("images_per_s",) else None
-            if answer is None:
-                continue
-            if not answer.corners:
-                return answer
-            made = [_through(bench, record, name, kind, driver, corner) for corner in answer.corners]
-            found = [corner for corner in made if corner is not None]
-            if found:
-                return Answer(tuple(found), answer.missing)
-    return None
-
-
-def _through(bench: Bench, record: Record, name: str, kind: str, driver: str, corner: Simulated) -> Simulated | None:
-    """What an equation gives for `name` with the simulated `driver` in it."""
-    cells = {key: cell for key, cell in {**record.shared, **record.cells}.items() if key not in (name, driver)}
-    ends = []
-    for value in (corner.low, corner.value, corner.high):
-        figure = (Printed("", value, value, value),)
-        inputs = {**record.inputs, driver: figure}
-        found = implied(bench, replace(record, cells=cells, shared={}, inputs=inputs), name, kind)
-        found = [one for one in found if driver in one.relation.inputs]
-        if not found:
-            return None
-        ends.append(Number.of(found[0].interval).value)
-    return Simulated(min(ends), ends[1], max(ends), corner.words)
 
 
 # ---- ratios and probabilities ------------------------------------------------------------------------
@@ -269,8 +228,16 @@ def _survival(
     return Survival(
         entry.fields.id, one.label, f"{name}: {claim}{by}", _text(printed_ratio), _text(corrected),
         None if corrected is None else _probability(corrected, above),
-        "; ".join(refused) if refused and span is None else _text(span), None if not model else _of_model(model, above),
+        "; ".join(refused) if refused and span is None else _text(span),
+        _of_model(model, above) if model else _by_default(one, refused),
     )  # fmt: skip
+
+
+def _by_default(one: Compared, refused: Sequence[str]) -> float | None:
+    """That a named winner wins where exactly one of the two cannot run at all."""
+    if one.winner is None or len(refused) != 1:
+        return None
+    return 0.0 if refused[0].startswith(f"{one.winner}:") else 1.0
 
 
 def _text(ratio: Number | None) -> str:

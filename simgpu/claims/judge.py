@@ -15,10 +15,10 @@ from simgpu.claims.by_catalogue import by_catalogue
 from simgpu.claims.by_runs import by_measurement, by_price, by_simulation
 from simgpu.claims.case import BEYOND, Case, capital, ratio_of, times
 from simgpu.claims.conventions import explained
+from simgpu.claims.derived import derived
 from simgpu.claims.evidence import CONSTANTS, Implied, alternatives, cited, implied, meets, missing_inputs
 from simgpu.claims.finding import IMPOSSIBLE, INCONSISTENT, OFF, REPRODUCED, UNDECIDABLE, Finding, Number
 from simgpu.claims.quantities import TABLE, show
-from simgpu.claims.simulated import simulated
 
 SERVED = ("tokens_per_s", "tokens_per_s_per_user", "tokens_per_s_per_gpu", "tpot", "usd_per_token")
 """Quantities that need the model in memory."""
@@ -36,7 +36,7 @@ def judged(case: Case) -> Finding:
     """The verdict on a cell, with every number that there is."""
     figures = implied(case.bench, case.record, case.name, case.kind)
     alone = _is_arithmetic(case, figures) or (case.name in SERVED and misfit(case.bench, case.record))
-    answer = None if alone else simulated(case.bench, case.record, case.name, case.kind)
+    answer = None if alone else derived(case.bench, case.record, case.name, case.kind)
     found = _decided(case, figures, answer)
     more: dict[str, object] = {}
     if found.simulated is None and answer is not None and answer.corners:

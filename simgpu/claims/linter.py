@@ -18,7 +18,7 @@ from simgpu.documents import Document, read_yaml
 from simgpu.errors import InputError
 from simgpu.hardware.plausible import doubts as far_off
 from simgpu.hardware.spec import GPUSpec, LinkSpec, Peak, PeakRule
-from simgpu.render.data import print_json
+from simgpu.render.data import print_csv, print_json
 from simgpu.render.table import grid, print_notes
 from simgpu.schema_errors import validate
 from simgpu.units import format_si
@@ -272,6 +272,9 @@ def show(found: Linted, style: str, out: IO[str]) -> None:
     """Print what was found as a table or as JSON."""
     if style == "json":
         print_json({"files": found.files, "doubts": [vars(one) for one in found.doubts]}, out)
+        return
+    if style == "csv":
+        print_csv([vars(one) for one in found.doubts], out)
         return
     if found.doubts:
         rows = [

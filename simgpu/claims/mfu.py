@@ -20,7 +20,7 @@ from simgpu.claims.quantities import TABLE, quantity_of
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.spec import GPUSpec
 from simgpu.model.config import TransformerConfig
-from simgpu.render.data import print_json
+from simgpu.render.data import print_csv, print_json
 from simgpu.render.table import grid, print_notes
 
 GIVEN = ("tokens_per_s_per_gpu", "achieved", "mfu")
@@ -147,16 +147,15 @@ def asked(figures: Sequence[str], model: str, gpu: str, seq: int, precision: str
     return Asked(given, model, gpu, seq, precision)
 
 
-def translate(asked: Asked, catalogue: Catalogue | None = None) -> Translated:
+def translate(asked: Asked, catalogue: Catalogue) -> Translated:
     """The figures under every convention. Raises `InputError` for unknown names.
 
     >>> q = Asked({"mfu": Printed("0.4", 0.4, 0.4, 0.4)}, "llama-3.1-8b", "h100-sxm", 8192, "bf16")
-    >>> round(translate(q).lines[0].tokens_per_s)
-    6922
+    >>> round(translate(q, Catalogue()).lines[0].tokens_per_s)
+    6481
     """
-    known = catalogue or Catalogue()
-    model = known.model(asked.model)
-    gpu = known.spec("gpus", asked.gpu)
+    model = catalogue.model(asked.model)
+    gpu = catalogue.spec("gpus", asked.gpu)
     assert isinstance(gpu, GPUSpec)
     if not model.causal:
         raise InputError(f"'{asked.model}' is no language model that is trained token by token", key="model")
@@ -181,6 +180,9 @@ def show(done: Translated, style: str, out: IO[str]) -> None:
     """Print the answer as a table or as JSON."""
     if style == "json":
         print_json(document(done), out)
+        return
+    if style == "csv":
+        print_csv(document(done)["conventions"], out)
         return
     rows = [
         (line.convention.name, f"{line.flop_per_token / 1e9:.4g}", f"{line.tokens_per_s:.5g}",

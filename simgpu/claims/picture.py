@@ -100,10 +100,13 @@ def _places(points: Sequence[tuple[Finding, float]], kinds: Sequence[str]) -> li
 
 
 def _name(panel: Axes, points: Sequence[tuple[Finding, float]], places: Sequence[tuple[float, float]]) -> None:
-    """Name the cell of each entry that is farthest off."""
+    """Name the cell of each entry that is farthest off; of a single entry, those of its cells."""
     order = sorted(range(len(points)), key=lambda n: -abs(log(points[n][1])))
+    several = len({one.entry for one, _ in points}) > 1
     named: dict[str, int] = {}
     for n in order:
-        if len(named) < NAMED and points[n][0].verdict in FALSE and abs(log(points[n][1])) > log(LEAST):
-            named.setdefault(points[n][0].entry, n)
+        one, factor = points[n]
+        if len(named) < NAMED and one.verdict in FALSE and abs(log(factor)) > log(LEAST):
+            cell = ", ".join(part for part in (one.row, one.subject, one.column) if part)
+            named.setdefault(one.entry if several else cell, n)
     name_points(panel, [places[n] for n in named.values()], list(named), places, size=9, away=7)

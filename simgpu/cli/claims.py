@@ -24,8 +24,7 @@ from simgpu.errors import InputError
 
 @main.command(
     short_help="Hold published claims against physics.",
-    epilog='Examples: simgpu claims experiments/claims/; simgpu claims check "RTX 4090 runs Llama 2 7B at 130 tok/s"; '
-    "simgpu claims --kind decode --gpu rtx-4090 --model llama-2-7b --precision fp16 tokens_per_s=130",
+    epilog="Example: simgpu claims experiments/claims/",
 )
 @click.argument("given", nargs=-1, metavar="[FILE|DIR|QUANTITY=FIGURE]...")
 @click.option("--kind", metavar="KIND", help="Of one claim: spec, kernel, decode, serving, training, cost, ...")
@@ -63,9 +62,11 @@ def claims(
     """Say of every figure of published claims whether it is reproduced, plausible, off, or cannot be.
 
     FILE holds entries (docs/claims.md), DIR several files. One claim can stand in the command: words as options and
-    figures as QUANTITY=FIGURE, or `check` and a sentence.
+    figures as QUANTITY=FIGURE (--kind decode --gpu rtx-4090 --model llama-2-7b tokens_per_s=130), or 'check' and a
+    sentence (check "RTX 4090 runs Llama 2 7B in FP16 at 130 tokens/s").
     """
     from simgpu.claims import summary
+    from simgpu.claims.bench import Bench
     from simgpu.claims.check import Claims, check, check_entry
     from simgpu.claims.short import sentence, short
 
@@ -73,11 +74,11 @@ def claims(
     if given[:1] == ("check",):
         if len(given) != 2:
             raise InputError("expected one sentence in quotes behind 'check'", key="check")
-        done = Claims([check_entry(sentence(given[1], catalogue), catalogue)])
+        done = Claims([check_entry(sentence(given[1], catalogue), Bench(catalogue))])
     elif kind is not None or any("=" in one and not Path(one).exists() for one in given):
         if kind is None:
             raise InputError("is missing; expected the kind of the claim, such as decode", key="--kind")
-        done = Claims([check_entry(short(kind, words, given), catalogue)])
+        done = Claims([check_entry(short(kind, words, given), Bench(catalogue))])
     else:
         if not given:
             raise InputError("nothing is given; expected files or folders of claims, or one claim", key="claims")
@@ -94,11 +95,9 @@ def claims(
     tell_written(written, quiet)
 
 
-@main.command(
-    short_help="Hold hardware files against the conventions of datasheets.", epilog="Example: simgpu lint hardware/gpus"
-)
+@main.command(short_help="Say what looks wrong in hardware files.", epilog="Example: simgpu lint hardware/gpus")
 @click.argument("places", nargs=-1, metavar="[DIR|FILE]...")
-@format_option("table", "json")
+@format_option("table", "json", "csv")
 @click.pass_obj
 @one_line_errors
 def lint(folders: tuple[str, ...], places: tuple[str, ...], style: str) -> None:
@@ -115,15 +114,15 @@ def lint(folders: tuple[str, ...], places: tuple[str, ...], style: str) -> None:
 
 
 @main.command(
-    short_help="Translate tokens/s, TFLOP/s and MFU between published conventions.",
-    epilog="Example: simgpu mfu --model llama-3.1-8b --gpu h100-sxm --seq 8192 tokens_per_s_per_gpu=12000",
+    short_help="Translate tokens/s, TFLOP/s and MFU.",
+    epilog="Example: simgpu mfu --model mpt-7b --gpu l4 --seq 2048 mfu_percent=40",
 )
 @click.argument("figures", nargs=-1, required=True, metavar="QUANTITY=FIGURE...")
 @click.option("--model", required=True, metavar="NAME", help="Model of the catalogue, or the path of a config.json.")
 @click.option("--gpu", required=True, metavar="NAME", help="GPU of the catalogue.")
 @click.option("--seq", type=click.IntRange(min=1), required=True, metavar="TOKENS", help="Tokens of a sequence.")
 @click.option("--precision", default="bf16", show_default=True, metavar="NAME", help="Type whose dense peak MFU is of.")
-@format_option("table", "json")
+@format_option("table", "json", "csv")
 @click.pass_obj
 @one_line_errors
 def mfu(

@@ -3,6 +3,7 @@
 import math
 import random
 
+from simgpu.catalog import Catalogue
 from simgpu.claims.bench import Bench
 from simgpu.claims.bounds import bounds
 from simgpu.claims.check import check_entry
@@ -50,7 +51,7 @@ NAMES = {
     "nvlink_gb_per_s": "nvlink",
     "cuda_cores": "cuda_cores",
 }
-BENCH = Bench()
+BENCH = Bench(Catalogue())
 
 
 def digits(value, count):
@@ -64,7 +65,7 @@ def digits(value, count):
 
 def found(data):
     """Findings of an entry."""
-    return check_entry({"id": "row", "source": "made up", **data}, bench=BENCH).findings
+    return check_entry({"id": "row", "source": "made up", **data}, BENCH).findings
 
 
 def alarms(data):

@@ -16,7 +16,7 @@ FILES = files_of(ROOT / "experiments/claims")
 MORE = files_of(ROOT / "experiments/claims/more")
 SHARED = ROOT.parent / "shared/claims/claims.yaml"
 QUICK = ("spec", "derived_spec", "power", "reliability", "mig", "kernel", "collective", "tp_scaling")
-BENCH = Bench()
+BENCH = Bench(Catalogue())
 
 
 @pytest.mark.parametrize("file", [*FILES, *MORE], ids=lambda file: file.stem)

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from simgpu.catalog import Catalogue
+from simgpu.claims.bench import Bench
 from simgpu.claims.check import check, check_entry
 from simgpu.claims.finding import VERDICTS
 from simgpu.claims.reading import read_entries
@@ -101,7 +102,7 @@ def test_a_folder_is_all_its_files(tmp_path):
 
 def test_the_short_form_is_a_row():
     words = {"gpu": "rtx-4090", "model": "llama-2-7b", "precision": "fp16", "runtime": None}
-    done = check_entry(short("decode", words, ["tokens_per_s=130"]), CATALOGUE)
+    done = check_entry(short("decode", words, ["tokens_per_s=130"]), Bench(CATALOGUE))
     assert [one.verdict for one in done.findings] == ["impossible"]
     for cell, said in (("tokens_per_s", "expected NAME=FIGURE"), ("speeed=3", "is no quantity")):
         with pytest.raises(InputError, match=said):

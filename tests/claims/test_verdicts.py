@@ -122,9 +122,7 @@ def test_a_flipped_winner_does_not_survive():
 
     def survives(winner):
         rows = [["row", 4000, 500, 0.139, 0.556, winner]]
-        done = check_entry(
-            {"id": "x", "kind": "cost", "source": "made up", "columns": columns, "rows": rows}, bench=BENCH
-        )
+        done = check_entry({"id": "x", "kind": "cost", "source": "made up", "columns": columns, "rows": rows}, BENCH)
         return done.survivals[0].corrected_probability
 
     assert survives("h100-sxm") == 1.0
@@ -143,7 +141,7 @@ def test_rules_of_a_decision_are_counted_on_their_grid():
         {"when": "parameters_b > 60", "choose": "rtx-4090"},
         {"when": "parameters_b > 100", "choose": "h100-sxm"},
     ]
-    done = check_entry({"id": "x", "kind": "decision", "source": "made up", "grid": grid, "rules": rules}, bench=BENCH)
+    done = check_entry({"id": "x", "kind": "decision", "source": "made up", "grid": grid, "rules": rules}, BENCH)
     assert [one.held for one in done.rules] == [1.0, 0.0, None]
     assert "h100-sxm alone can" in done.rules[1].counter_examples[0]
 
