@@ -111,7 +111,7 @@ def find_experiment(given: Given, catalogue: Catalogue) -> Source:
     if file is None and os.path.exists(name):
         return path
     if file is None:
-        known = nearest(name, catalogue.names("experiments"), most=40, where="simgpu list experiments names them")
+        known = nearest(name, catalogue.names("experiments"), most=60, where="simgpu list experiments names them")
         raise InputError(f"no such file or experiment {shown(name)}{known}")
     return file
 
