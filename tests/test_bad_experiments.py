@@ -349,7 +349,7 @@ def test_what_editors_on_windows_write_is_fine(ending: str) -> None:
             "nosuch",
             (
                 "'nosuch'",
-                "expected one of a100_or_4090, burst, capacity_plan, chat_traffic, ",
+                "expected one of a100_or_4090, autoscaling_burst, burst, capacity_plan, ",
                 "llama70b_tp, ",
                 "tp2_scaling",
             ),

@@ -37,6 +37,8 @@ TABLE = {  # what beside its own flags a command has
     "nccl-tests": "set format",
     "claims": "format out plots quiet",
     "lint": "format",
+    "observe": "format out quiet",
+    "compare": "set format",
     "mfu": "format",
 }
 SPELT = {
