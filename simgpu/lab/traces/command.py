@@ -59,19 +59,18 @@ def listed(file: Path) -> Compared:
 def compared(file: Path, catalogue: Catalogue, gpu: str | None, cluster: str | None) -> Compared:
     """The records of a trace with predictions, on the GPU that it names or on a given one."""
     recorded = read(file)
-    machine = _machine(recorded, catalogue, gpu, cluster, file)
+    machine = machine_of(recorded, catalogue, gpu, cluster, file)
     groups = grouped(recorded.records)
     predict(groups, machine, cluster is not None)
     return Compared(file, recorded, groups, machine.gpu.name)
 
 
-def _machine(recorded: Recorded, catalogue: Catalogue, gpu: str | None, cluster: str | None, file: Path) -> Cluster:
+def machine_of(recorded: Recorded, catalogue: Catalogue, gpu: str | None, cluster: str | None, file: Path) -> Cluster:
+    """The machine of a trace: the one that is named, else the GPU that the trace names. Raises `InputError`."""
     if cluster is not None:
         return catalogue.cluster(cluster)
     if gpu is not None:
-        names = catalogue.names("gpus")
-        if gpu not in names and "@" not in gpu:
-            raise InputError(f"unknown gpu '{gpu}'{nearest(gpu, names)}", key="--gpu")
+        check_gpu(gpu, catalogue, "--gpu")
         return catalogue.cluster(gpu)
     if not recorded.gpus:
         raise InputError("does not say on which GPU it was recorded; name it with --gpu", file=file)
@@ -79,6 +78,13 @@ def _machine(recorded: Recorded, catalogue: Catalogue, gpu: str | None, cluster:
     if len(names_found) > 1:
         raise InputError(f"was recorded on {', '.join(sorted(names_found))}; name one with --gpu", file=file)
     return catalogue.cluster(names_found.pop())
+
+
+def check_gpu(gpu: str, catalogue: Catalogue, key: str) -> None:
+    """Raise `InputError` for the name of no GPU."""
+    names = catalogue.names("gpus")
+    if gpu not in names and "@" not in gpu:
+        raise InputError(f"unknown gpu '{gpu}'{nearest(gpu, names)}", key=key)
 
 
 # ---- what is shown ---------------------------------------------------------------------------------------
