@@ -18,7 +18,6 @@ from simgpu.lab.replay.step import Replayed, replay, tracks
 from simgpu.lab.traces import chakra
 from simgpu.lab.traces import command as traces
 from simgpu.lab.traces.records import Recorded
-from simgpu.reading import read_bytes
 from simgpu.settings import hardware_overrides
 
 
@@ -50,12 +49,13 @@ class Answer:
 
 def read(file: Path) -> Recorded:
     """A trace with times of kernels of one GPU. Raises `InputError`."""
-    start = read_bytes(file, trace_events.MOST_BYTES, "a trace of a few steps")[:64]
-    if file.suffix != ".et" and (start.startswith(b"\x1f\x8b") or start.lstrip()[:1] in (b"{", b"[")):
+    if traces.is_json(file):
         data = trace_events.read(file)
         if not chakra.is_chakra_json(data) and own.is_own(data):
             return own.read_own(data, file)
-    recorded = traces.read(file)
+        recorded = traces.parsed(data, file)
+    else:
+        recorded = traces.read(file)
     if not any(record.seconds for record in recorded.records):
         raise InputError("has no times of kernels; expected a trace of PyTorch's profiler with CUDA", file=file)
     gpus = {ran.stream.partition(",")[0] for record in recorded.records for ran in record.ran}

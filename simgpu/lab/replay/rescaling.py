@@ -15,7 +15,7 @@ from typing import Any
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.lab.replay.changes import Changes, UnclearError
-from simgpu.lab.traces.comparing import key_of, part_of
+from simgpu.lab.traces.comparing import part_of
 from simgpu.lab.traces.operations import operators_of
 from simgpu.lab.traces.records import COLLECTIVE, COPY, OPERATOR, Record
 from simgpu.timing.kernels import KernelModel, KernelTime
@@ -54,9 +54,8 @@ class Rescaling:
         self._kernels = KernelModel(old.cluster), KernelModel(new.cluster)
         self._known: dict[Any, Factor] = {}
 
-    def of(self, record: Record) -> Factor:
-        """The factor of a record."""
-        key = key_of(record)
+    def of(self, record: Record, key: Any) -> Factor:
+        """The factor of a record; `key` is what all records have in common that are timed alike."""
         if key not in self._known:
             self._known[key] = self._of(record)
         return self._known[key]

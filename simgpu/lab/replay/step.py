@@ -24,6 +24,7 @@ class Replayed:
     runs: tuple[Sequence[Ran], Sequence[Ran]]
     p10: float
     p90: float
+    keys: Sequence[Any]
 
     @property
     def measured(self) -> float:
@@ -98,28 +99,31 @@ def _beyond(idle: float, step: float) -> float:
 def replay(recorded: Recorded, rescaling: Rescaling) -> Replayed:
     """Play a recorded step with the factors of its records."""
     graph = graph_of(recorded.records, recorded.waits)
-    factors = [rescaling.of(record) for record in recorded.records]
+    keys = [key_of(record) for record in recorded.records]
+    factors = [rescaling.of(record, key) for record, key in zip(recorded.records, keys, strict=True)]
     values = [factor.value for factor in factors]
     runs = graph.play([1.0] * len(values)), graph.play(values)
     step = length(runs[1])
     away = [0.0, 0.0]
-    for part, ends in _ends(recorded.records, factors).items():
+    for part, ends in _ends(recorded.records, factors, keys).items():
         for side, end in enumerate(ends):
             if end != 1:
                 moved = [v * end if f.part == part and not f.why else v for v, f in zip(values, factors, strict=True)]
                 away[side] = hypot(away[side], length(graph.play(moved)) - step)
-    return Replayed(recorded, graph, factors, runs, step - away[0], step + away[1])
+    return Replayed(recorded, graph, factors, runs, step - away[0], step + away[1], keys)
 
 
-def _ends(records: Sequence[Record], factors: Sequence[Factor]) -> Mapping[str, tuple[float, float]]:
+def _ends(
+    records: Sequence[Record], factors: Sequence[Factor], keys: Sequence[Any]
+) -> Mapping[str, tuple[float, float]]:
     """By class of operator, the factors from its time to its P10 and P90.
 
     What all its kernels have in common adds up, the rest of each shape adds in squares.
     """
     totals: dict[str, dict[Any, tuple[float, Factor]]] = defaultdict(dict)
-    for record, factor in zip(records, factors, strict=True):
+    for record, factor, key in zip(records, factors, keys, strict=True):
         if not factor.why and record.seconds:
-            some, key = totals[factor.part], key_of(record)
+            some = totals[factor.part]
             some[key] = some.get(key, (0.0, factor))[0] + record.seconds * factor.value, factor
     return {part: (1 - _away(list(some.values()), -1), 1 + _away(list(some.values()), 1))
             for part, some in totals.items()}  # fmt: skip

@@ -21,12 +21,21 @@ from simgpu.reading import read_bytes
 
 def read(file: Path) -> Recorded:
     """A trace: of PyTorch's profiler in JSON, or a Chakra execution trace. Raises `InputError`."""
+    if is_json(file):
+        return parsed(trace_events.read(file), file)
+    return chakra.read_protobuf(read_bytes(file, trace_events.MOST_BYTES), file)
+
+
+def is_json(file: Path) -> bool:
+    """Whether a trace is JSON, plain or gzipped; else it is protobuf. Raises `InputError` for an empty file."""
     start = read_bytes(file, trace_events.MOST_BYTES, "a trace of a few steps")[:64]
     if not start:
         raise InputError("is empty, expected a trace", file=file)
-    if file.suffix == ".et" or not (start.startswith(b"\x1f\x8b") or start.lstrip()[:1] in (b"{", b"[")):
-        return chakra.read_protobuf(read_bytes(file, trace_events.MOST_BYTES), file)
-    data = trace_events.read(file)
+    return file.suffix != ".et" and (start.startswith(b"\x1f\x8b") or start.lstrip()[:1] in (b"{", b"["))
+
+
+def parsed(data: Mapping[str, Any], file: Path) -> Recorded:
+    """The records in the JSON of a trace. Raises `InputError`."""
     return chakra.read_json_nodes(data, file) if chakra.is_chakra_json(data) else kineto.read_kineto(data, file)
 
 
