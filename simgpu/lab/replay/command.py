@@ -71,6 +71,11 @@ def run(file: Path, catalogue: Catalogue, asked: Asked) -> Answer:
     if asked.to_gpu is not None and asked.to_cluster is not None:
         raise InputError("--to-gpu and --to-cluster contradict each other", key="--to-gpu")
     changes, hardware = changes_of(asked.settings)
+    with trace_events.uncollected():
+        return _run(file, catalogue, asked, changes, hardware)
+
+
+def _run(file: Path, catalogue: Catalogue, asked: Asked, changes: Changes, hardware: Sequence[str]) -> Answer:
     recorded = read(file)
     old = traces.machine_of(recorded, catalogue, asked.gpu, asked.cluster, file)
     new = _target(old, asked, catalogue, hardware)

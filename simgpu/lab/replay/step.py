@@ -58,15 +58,20 @@ class Replayed:
     def operators(self) -> list[dict[str, Any]]:
         """Time by operator and shape, before and after; those that took longest first."""
         found: dict[Any, dict[str, Any]] = {}
-        for record, factor in zip(self.recorded.records, self.factors, strict=True):
-            row = found.setdefault(key_of(record), {
-                "operator": record.name, "shape": shape_text(record), "class": factor.part, "count": 0,
-                "measured_s": 0.0, "predicted_s": 0.0, "factor": factor.value, "factor_p10": exp(-factor.low)
-                * factor.value, "factor_p90": exp(factor.high) * factor.value, "kept": factor.why,
-            })  # fmt: skip
-            row["count"] += 1
-            row["measured_s"] += record.seconds or 0.0
-            row["predicted_s"] += (record.seconds or 0.0) * factor.value
+        for key, record, factor in zip(self.keys, self.recorded.records, self.factors, strict=True):
+            if key in found:
+                row = found[key]
+                row["count"] += 1
+                row["measured_s"] += record.seconds or 0.0
+                row["predicted_s"] += (record.seconds or 0.0) * factor.value
+                continue
+            ends = exp(-factor.low) * factor.value, exp(factor.high) * factor.value
+            seconds = record.seconds or 0.0
+            found[key] = {
+                "operator": record.name, "shape": shape_text(record), "class": factor.part, "count": 1,
+                "measured_s": seconds, "predicted_s": seconds * factor.value, "factor": factor.value,
+                "factor_p10": ends[0], "factor_p90": ends[1], "kept": factor.why,
+            }  # fmt: skip
         return sorted(found.values(), key=lambda row: -row["measured_s"])
 
     def kept(self) -> Mapping[str, tuple[float, str]]:
