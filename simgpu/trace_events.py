@@ -7,10 +7,12 @@ too (https://github.com/pytorch/kineto/blob/main/libkineto/src/output_json.cpp),
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,18 @@ def named(what: str, process: int, track: int | None = None, **args: Any) -> dic
     """A name, or an order, of a process or of a track of it."""
     where = {"pid": process} | ({} if track is None else {"tid": track})
     return {"ph": METADATA, "name": what, **where, "args": args}
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No search for circles of garbage while millions of events are made: it would take as long as reading them."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
 
 
 def read(file: Path) -> dict[str, Any]:

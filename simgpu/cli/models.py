@@ -223,10 +223,15 @@ def _calibrate_step(
 
 
 @main.command(
-    short_help="Measure this machine's GPU for `simgpu calibrate`.",
+    short_help="Measure this machine's GPU for `simgpu calibrate`, or plan what to measure.",
     epilog="Example: simgpu measure --quick -o rows.csv",
 )
-@out_option("FILE.csv", "Rows go there.", required=True)
+@out_option("FILE.csv", "Rows go there; needed without --plan.")
+@click.option(
+    "--plan", "planned", metavar="EXPERIMENT", help="Say what would narrow its intervals most, measure nothing."
+)
+@click.option("--case", "number", type=click.IntRange(min=1), metavar="N", help="With --plan: its case.  [default: 1]")
+@set_option
 @click.option("--what", default="", metavar="KINDS", help="stream, l2, gemm, attention, nccl.  [default: all]")
 @click.option(
     "--dtype", default="bfloat16", show_default=True, metavar="TYPES", help="Data types of GEMMs and attention."
@@ -234,17 +239,51 @@ def _calibrate_step(
 @click.option("--gpu", metavar="NAME", help="The catalogue's name of this GPU.  [default: detected from the device]")
 @click.option("--quick", is_flag=True, help="Measure only the few most informative rows: about a minute.")
 @click.option("--sustained", is_flag=True, help="Time GEMMs in a long, throttled run instead of in bursts.")
+@format_option("table", "json", "csv")
 @quiet_option
 @click.pass_obj
 @one_line_errors
-def measure(folders: tuple[str, ...], out: Path, quiet: bool, **options: Any) -> None:
+def measure(
+    folders: tuple[str, ...],
+    out: Path | None,
+    planned: str | None,
+    number: int | None,
+    settings: tuple[str, ...],
+    style: str,
+    quiet: bool,
+    **options: Any,
+) -> None:
     """Measure this machine's GPU for `simgpu calibrate`. Needs PyTorch (pip install 'simgpu[measure]') and CUDA.
 
     Rows that FILE.csv has already are not measured again.
+
+    With --plan, and without a GPU: which measurements would narrow the interval of a prediction most, as commands.
     """
+    if planned is not None:
+        if out is not None:
+            raise InputError("a plan is printed, not written; expected --plan or --out", key="--out")
+        _plan_measurements(planned, number or 1, settings, open_catalogue(folders), style)
+        return
+    for name, value in (("--case", number), ("--set", settings)):
+        if value:
+            raise InputError("says which prediction is to be surer; expected --plan EXPERIMENT with it", key=name)
+    if out is None:
+        raise InputError("no file is named; expected -o rows.csv, or --plan EXPERIMENT", key="--out")
     from simgpu.lab.measurement import command
 
     command.run(open_catalogue(folders), out, command.MeasureOptions(**options), quiet, sys.stderr)
+
+
+def _plan_measurements(name: str, number: int, settings: tuple[str, ...], catalogue: Catalogue, style: str) -> None:
+    """`simgpu measure --plan`."""
+    from simgpu.lab.measurement import planned, planning
+    from simgpu.study.experiment.running import find_experiment, load_experiment
+
+    cases = load_experiment(find_experiment(name, catalogue), settings, catalogue).cases
+    if number > len(cases):
+        raise InputError(f"{number}: the experiment has {len(cases)}", key="--case")
+    case = cases[number - 1]
+    planned.show(planning.plan(case.scenario, case.origins, catalogue, name, number), style, sys.stdout)
 
 
 @main.command(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,6 +16,7 @@ from simgpu.cli.base import (
     main,
     one_line_errors,
     open_catalogue,
+    out_option,
     quiet_option,
     run_file,
     set_option,
@@ -124,3 +126,42 @@ def compare(folders: tuple[str, ...], file: Path, gpu: str | None, cluster: str 
     command.show(done, shown.style, top, sys.stdout)
     folder = shown.folder(file.name.partition(".")[0] or "trace")
     tell_written(command.write(done, folder, shown.plots, shown.formats), shown.quiet)
+
+
+@main.command(
+    short_help="Play a recorded step on another GPU, with other links, sizes or types.",
+    epilog="Example: simgpu replay step.pt.trace.json.gz --gpu h100-sxm --to-gpu b200-sxm",
+)
+@click.argument("file", metavar="TRACE", type=click.Path(path_type=Path))
+@click.option("--gpu", metavar="NAME", help="GPU it was recorded on.  [default: the one that the trace names]")
+@click.option("--cluster", metavar="NAME", help="Machine it was recorded on, for collectives too.")
+@click.option("--to-gpu", metavar="NAME", help="GPU that is asked for.  [default: the same]")
+@click.option("--to-cluster", metavar="NAME", help="Machine that is asked for, for collectives too.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="batch, tokens or ranks=WAS:ASKED, dtype=TYPE, or a hardware parameter; repeatable.",
+)
+@out_option("FILE.json", "Write both timelines, for ui.perfetto.dev.")
+@top_option
+@format_option("table", "json", "csv")
+@quiet_option
+@click.pass_obj
+@one_line_errors
+def replay(
+    folders: tuple[str, ...], file: Path, out: Path | None, top: int, style: str, quiet: bool, **asked: Any
+) -> None:
+    """Play a recorded step again, elsewhere: measured time x predicted (new) / predicted (old), operator by operator.
+
+    Gaps of the host stay, or hide behind slower kernels. What has no model keeps its time, and is named.
+    """
+    from simgpu.lab.replay import command
+
+    done = command.run(file, open_catalogue(folders), command.Asked(**asked))
+    if out is not None:
+        command.write(done, out)
+    command.show(done, style, top, sys.stdout)
+    if out is not None and not quiet:
+        tell(f"trace: {out}")

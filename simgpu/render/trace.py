@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,32 @@ def trace_events(
 def _event(activity: Activity, pid: int, tid: int, start: float, seconds: float) -> dict[str, Any]:
     details: dict[str, Any] = {"segment": activity.segment, "kind": activity.kind, "bound": activity.bound}
     details |= {"bytes": activity.bytes} | ({"flop": activity.flops} if activity.flops else {})
+    details |= {"ranks": activity.ranks} if activity.ranks else {}
+    details |= {"operator": operator_data(activity.op)} if activity.op is not None else {}
     return complete(activity.name, activity.category, (pid, tid), start, seconds, details)
+
+
+def operator_data(op: Any) -> dict[str, Any]:
+    """An operator as data: the name of its class, and fields that are not what they are by default.
+
+    `simgpu replay` makes the operator of it again (`simgpu.lab.replay.own`).
+    """
+    return {"type": type(op).__name__, **_fields(op)}
+
+
+def _fields(of: Any) -> dict[str, Any]:
+    found = {}
+    for one in fields(of):
+        value = getattr(of, one.name)
+        if value != one.default:
+            found[one.name] = _plain(value)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (tuple, list)):
+        return [_plain(one) for one in value]
+    return _fields(value) if is_dataclass(value) else value
 
 
 def _opened(execution: Execution) -> list[Span]:

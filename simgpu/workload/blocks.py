@@ -108,6 +108,7 @@ def run_block(
                 time.uncertainty,
                 time,
                 time.sol_s,
+                op=step,
             )
             sim.delay(streams["compute"], time.seconds, waits, label)
             waits, count, flops = [], count + 1, flops + step.flops

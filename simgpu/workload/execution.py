@@ -37,6 +37,8 @@ class Activity:
     chosen: Chosen | None = None  # of a collective over several GPUs: how it runs
     group: str = ""  # of a collective: over which ranks (tp, cp, ep, shard, replica, grad, pp)
     task: tuple[int, int] | None = None  # of a pass of a microbatch through a chunk: microbatch and chunk
+    op: Any = field(default=None, compare=False, repr=False)  # of a kernel: the operator
+    ranks: int = field(default=0, compare=False)  # of a collective: how many it goes over, where one run knows it
 
 
 @dataclass(frozen=True)
@@ -277,7 +279,9 @@ class _Execution:
             batch = []
             label = (step.name, "communication", step.kind, segment.name, 0.0, step.size, "network")
             groups = dict.fromkeys(self.plan.group(step.group, rank) for rank in range(self.plan.world))
-            yield _Collective(step, {ranks: Activity(*label, *self._sure(step, ranks)) for ranks in groups})
+            yield _Collective(
+                step, {ranks: replace(Activity(*label, *self._sure(step, ranks)), ranks=len(ranks)) for ranks in groups}
+            )
         if batch:
             yield self._kernels(batch, segment.name)
 
@@ -299,7 +303,7 @@ class _Execution:
                 time,
                 time.sol_s,
             )
-            labels.append(Activity(*label))
+            labels.append(Activity(*label, op=op))
         return _Kernels(seconds, labels)
 
     def _collective(self, part: _Collective, pending: list[list[int]]) -> None:

@@ -15,13 +15,14 @@ from simgpu.hardware.inherit import CALIBRATE
 from simgpu.lab.logs.comparing import Comparison, compared
 from simgpu.lab.logs.fitting import Answer, Fitted, Given, overlay_of
 from simgpu.lab.logs.fitting import learn as fit
-from simgpu.lab.logs.observed import Observed
+from simgpu.lab.logs.observed import LINK, Observed
 from simgpu.lab.logs.reading import read
 from simgpu.render.columns import cell, title
 from simgpu.render.data import print_csv, print_json
 from simgpu.render.files import written_whole
 from simgpu.render.table import print_table
 from simgpu.scenario import Origins, Scenario, run_scenario
+from simgpu.units import format_si
 from simgpu.version import __version__
 
 
@@ -59,11 +60,14 @@ def show_observed(runs: Sequence[Observed], style: str, out: IO[str]) -> None:
             print_table(rows, tuple(rows[0]), heading, notes, out)
 
 
+BANDWIDTHS = ("algbw", "busbw")
+
+
 def _measured(column: str, value: float, count: int, spread: float) -> dict[str, str]:
     return {
         "quantity": title(column),
         "column": column,
-        "measured": cell(column, value),
+        "measured": format_si(value, "B/s") if column in BANDWIDTHS else cell(column, value),
         "values": f"{count:,}",
         "spread": f"{100 * spread:.1f} %" if spread else "",
     }
@@ -125,8 +129,17 @@ def learn(cases: Sequence[Any], numbers: Sequence[int], runs: Sequence[Observed]
     for number in chosen:
         if not 1 <= number <= len(cases):
             raise InputError(f"{number}: the experiment has {len(cases)}", key="--case")
-    given = [Given(run, cases[n - 1].scenario, cases[n - 1].origins) for run, n in zip(runs, chosen, strict=True)]
+    given = [Given(run, at_load(cases[n - 1].scenario, run), cases[n - 1].origins)
+             for run, n in zip(runs, chosen, strict=True)]  # fmt: skip
     return fit(given, catalogue)
+
+
+def at_load(scenario: Scenario, run: Observed) -> Scenario:
+    """A case of a server at the concurrency that a log says: one case stands for runs at several loads."""
+    load = run.facts.get("concurrency")
+    if scenario.workload.kind != "serving" or not isinstance(load, int) or load < 1:
+        return scenario
+    return scenario.model_copy(update={"workload": scenario.workload.model_copy(update={"concurrency": load})})
 
 
 def write_overlay(done: Answer, file: Path) -> None:
@@ -134,7 +147,7 @@ def write_overlay(done: Answer, file: Path) -> None:
     logs = ", ".join(dict.fromkeys(held.run.file.name for held in done.runs))
     source = f"{logs}, {datetime.date.today().isoformat()}; {CALIBRATE} {__version__}"
     found = overlay_of(done.machine, [one.factor for one in done.factors], [one.value for one in done.factors],
-                       len(done.runs), source)  # fmt: skip
+                       max(sum(held.run.kind != LINK for held in done.runs), 1), source)  # fmt: skip
     with written_whole(file) as stream:
         stream.write("# What logs say of one machine: name this file wherever a cluster is named.\n")
         yaml.safe_dump(found.model_dump(), stream, sort_keys=False, allow_unicode=True, width=10_000)

@@ -17,9 +17,12 @@ import numpy as np
 
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
-from simgpu.lab.logs.observed import SERVER, TRAINING, Observed
+from simgpu.hardware.cluster import Cluster
+from simgpu.lab.logs.observed import LINK, SERVER, TRAINING, Observed
+from simgpu.lab.nccl_logs import DTYPES
 from simgpu.overlay import Learned, Overlay, overrides_of
 from simgpu.scenario import Origins, Scenario, resolve_cluster, run_scenario
+from simgpu.timing.collectives import collective_time
 from simgpu.timing.distance import (
     ARCHITECTURE,
     EXPERTS,
@@ -35,6 +38,7 @@ from simgpu.workload.runtime_files import runtime
 COLUMNS = {
     TRAINING: ("step_s", "tokens_per_s_per_gpu", "samples_per_s", "tokens_per_s"),
     SERVER: ("tpot_s", "itl_s", "output_tokens_per_s"),
+    LINK: ("time_s",),
 }
 """The quantity of a run that is fitted: the first of these that the log says."""
 OPS = {TRAINING: "step_time", SERVER: "tpot"}
@@ -43,6 +47,8 @@ DELTA = 0.05
 STEPS = 3
 LOWEST, HIGHEST = 0.25, 4.0
 """Range of a measurement over its prediction that is believed."""
+BELOW = 1 - 1e-6
+"""Of a link's factor, so that no rounding makes it carry more than it is rated for."""
 FELT = 0.02
 """Least slope of any run that makes a factor one that logs speak of."""
 ALIKE = 0.9
@@ -136,7 +142,8 @@ def learn(given: Sequence[Given], catalogue: Catalogue) -> Answer:
     within = component(class_of_run(_op(given[0]), _op(given[0]) == "tpot"), WITHIN).sd or 0.1
     kept, mode, slopes, at = _mode(factors, predicted, measured, start, within)
     cover = _posterior(kept, slopes, within)
-    fitted = [_fitted(one, mode[i], cover[i, i]) for i, one in enumerate(kept)]
+    rated = dict(zip((one.name for one in factors), most, strict=True))
+    fitted = [_fitted(one, min(mode[i], log(rated[one.name])), cover[i, i]) for i, one in enumerate(kept)]
     linear = measured - at + slopes @ mode  # what is left at the mode, as a linear model has it from the start
     out = [_without(i, kept, slopes, linear, within) for i in range(len(given))]
     held = [
@@ -162,11 +169,16 @@ def _one_machine(given: Sequence[Given], catalogue: Catalogue) -> tuple[str, str
 
 
 def _op(one: Given) -> str:
-    return OPS.get(one.run.kind, "tpot")
+    return OPS.get(one.scenario.workload.kind, "tpot")
 
 
 def _stack(row: Mapping[str, Any], one: Given) -> str:
-    return str(row["framework"]) if one.run.kind == TRAINING else runtime(row["runtime"]).engine
+    if one.scenario.workload.kind == TRAINING:
+        return str(row["framework"])
+    if not row.get("runtime"):
+        wrong = f"a case of '{one.scenario.workload.kind}' runs in no framework and no engine"
+        raise InputError(f"{wrong}; expected one of training or serving", key="--of")
+    return runtime(row["runtime"]).engine
 
 
 def _column(one: Given) -> str:
@@ -190,7 +202,21 @@ def _row(one: Given, catalogue: Catalogue, overlay: Overlay | None = None) -> Ma
         return run_scenario(one.scenario, catalogue, one.origins).row
     own = [one.origins.override(key, value) for key, value in one.scenario.hardware.items()]
     cluster = catalogue.cluster(one.scenario.cluster, [*overrides_of(overlay), *own])
+    if one.run.kind == LINK:
+        return _collective(one.run, cluster)
     return run_scenario(one.scenario, catalogue, one.origins, cluster).row
+
+
+def _collective(run: Observed, cluster: Cluster) -> Mapping[str, Any]:
+    """The time of the collective of a log of nccl-tests on a machine."""
+    kind, ranks = run.facts.get("collective"), run.facts.get("gpus")
+    if not kind or not ranks:
+        raise InputError("says no collective or no ranks; expected a whole log of nccl-tests", file=run.file)
+    if ranks > cluster.gpu_count:
+        raise InputError(f"is of {ranks} ranks, {cluster.name} has {cluster.gpu_count} GPUs", file=run.file)
+    dtype = DTYPES[str(run.facts["dtype"])]
+    found = collective_time(cluster, kind, ranks, [max(int(run.facts["bytes"]), 1)], dtype)
+    return {"time_s": float(found.seconds[0])}
 
 
 def _factors(first: Given, catalogue: Catalogue, stack: str, links: Mapping[str, Any]) -> list[Factor]:
@@ -209,7 +235,7 @@ def overlay_of(machine: str, factors: Sequence[Factor], values: Sequence[float],
     """What factors with these values (not logarithms) say of a machine, as a file says it."""
     by_kind: dict[bool, dict[str, float]] = {True: {}, False: {}}
     for factor, value in zip(factors, values, strict=True):
-        by_kind[factor.link][factor.of] = float(f"{value:.5g}")
+        by_kind[factor.link][factor.of] = float(f"{value * BELOW:.7g}" if factor.link else f"{value:.5g}")
     stacks = {name: Learned(slowdown=value, runs=runs) for name, value in by_kind[False].items()}
     return Overlay(machine=machine, source=source, stacks=stacks, links=by_kind[True])
 

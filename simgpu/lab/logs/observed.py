@@ -9,8 +9,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-TRAINING, SERVER, BATCH = "training", "server", "batch"
-"""Kinds of logs: steps of a trainer, a server under load, one batch at a time."""
+TRAINING, SERVER, BATCH, LINK, KERNELS, TRACE = "training", "server", "batch", "links", "kernels", "trace"
+"""Kinds of logs: steps of a trainer, a server under load, one batch at a time, what links carry, kernels one by one, a
+recorded step."""
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from simgpu.errors import InputError, shown
-from simgpu.lab.logs import llama_bench, prometheus, servers, training
+from simgpu.lab.logs import kernels, links, llama_bench, prometheus, servers, training
 from simgpu.lab.logs.observed import Observed
 from simgpu.lab.logs.text import lines_of
 from simgpu.reading import read_bytes
@@ -15,13 +16,16 @@ from simgpu.reading import read_bytes
 KNOWN = (
     "a log of Megatron-LM, NeMo, TorchTitan, DeepSpeed, Composer, nanoGPT, llm.c or the Hugging Face Trainer; results"
     " of vllm bench serve, sglang.bench_serving, genai-perf, aiperf, GuideLLM, inference-perf or llama-bench;"
-    " a /metrics page of vLLM or SGLang"
+    " a /metrics page of vLLM or SGLang; nccl-tests, nvbandwidth, p2pBandwidthLatencyTest, ib_write_bw; a table of"
+    " kernels; a trace"
 )
 
 _TEXT: tuple[Callable[[Path], list[Observed]], ...] = (
     servers.read_text,
     prometheus.read,
     llama_bench.read,
+    links.read,
+    kernels.read_table,
     training.read,
 )
 """Readers of text, in the order in which they are tried."""
@@ -33,6 +37,8 @@ def read(file: Path) -> list[Observed]:
     Raises `InputError` for a file that cannot be read or is none of the kinds that are known.
     """
     broken = ""
+    if file.suffix == ".et":
+        return kernels.read_trace(file)
     if _start(file).startswith(("{", "[")):
         found, broken = _json(file)
         if found:
@@ -53,6 +59,8 @@ def _start(file: Path) -> str:
 
 def _json(file: Path) -> tuple[list[Observed], str]:
     """Runs of a JSON document, or of one on each line; and why it could not be read as one, where it could not."""
+    if _looks_like_trace(file):
+        return kernels.read_trace(file), ""
     raw = read_bytes(file, servers.MOST, "results of a load generator")
     try:
         data = json.loads(raw)
@@ -61,6 +69,22 @@ def _json(file: Path) -> tuple[list[Observed], str]:
     except RecursionError:
         return [], "is nested too deeply; expected results of a load generator"
     return _with_values(file, servers.read_document(file, data)), ""
+
+
+def _looks_like_trace(file: Path) -> bool:
+    """Whether the start of a JSON document has the keys of a trace: it may be too large to be read to find out."""
+    seen = 0
+    for _, text in lines_of(file):
+        if re.search(r'"(traceEvents|deviceProperties|displayTimeUnit|ph)"\s*:|"schema"\s*:.*chakra', text):
+            return True
+        seen += len(text)
+        if seen > LOOKED_AT:
+            break
+    return False
+
+
+LOOKED_AT = 1 << 16
+"""Characters at the start of a JSON document in which a trace shows itself."""
 
 
 def _with_values(file: Path, found: list[Observed]) -> list[Observed]:

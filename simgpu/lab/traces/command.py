@@ -21,12 +21,21 @@ from simgpu.reading import read_bytes
 
 def read(file: Path) -> Recorded:
     """A trace: of PyTorch's profiler in JSON, or a Chakra execution trace. Raises `InputError`."""
+    if is_json(file):
+        return parsed(trace_events.read(file), file)
+    return chakra.read_protobuf(read_bytes(file, trace_events.MOST_BYTES), file)
+
+
+def is_json(file: Path) -> bool:
+    """Whether a trace is JSON, plain or gzipped; else it is protobuf. Raises `InputError` for an empty file."""
     start = read_bytes(file, trace_events.MOST_BYTES, "a trace of a few steps")[:64]
     if not start:
         raise InputError("is empty, expected a trace", file=file)
-    if file.suffix == ".et" or not (start.startswith(b"\x1f\x8b") or start.lstrip()[:1] in (b"{", b"[")):
-        return chakra.read_protobuf(read_bytes(file, trace_events.MOST_BYTES), file)
-    data = trace_events.read(file)
+    return file.suffix != ".et" and (start.startswith(b"\x1f\x8b") or start.lstrip()[:1] in (b"{", b"["))
+
+
+def parsed(data: Mapping[str, Any], file: Path) -> Recorded:
+    """The records in the JSON of a trace. Raises `InputError`."""
     return chakra.read_json_nodes(data, file) if chakra.is_chakra_json(data) else kineto.read_kineto(data, file)
 
 
@@ -59,19 +68,18 @@ def listed(file: Path) -> Compared:
 def compared(file: Path, catalogue: Catalogue, gpu: str | None, cluster: str | None) -> Compared:
     """The records of a trace with predictions, on the GPU that it names or on a given one."""
     recorded = read(file)
-    machine = _machine(recorded, catalogue, gpu, cluster, file)
+    machine = machine_of(recorded, catalogue, gpu, cluster, file)
     groups = grouped(recorded.records)
     predict(groups, machine, cluster is not None)
     return Compared(file, recorded, groups, machine.gpu.name)
 
 
-def _machine(recorded: Recorded, catalogue: Catalogue, gpu: str | None, cluster: str | None, file: Path) -> Cluster:
+def machine_of(recorded: Recorded, catalogue: Catalogue, gpu: str | None, cluster: str | None, file: Path) -> Cluster:
+    """The machine of a trace: the one that is named, else the GPU that the trace names. Raises `InputError`."""
     if cluster is not None:
         return catalogue.cluster(cluster)
     if gpu is not None:
-        names = catalogue.names("gpus")
-        if gpu not in names and "@" not in gpu:
-            raise InputError(f"unknown gpu '{gpu}'{nearest(gpu, names)}", key="--gpu")
+        check_gpu(gpu, catalogue, "--gpu")
         return catalogue.cluster(gpu)
     if not recorded.gpus:
         raise InputError("does not say on which GPU it was recorded; name it with --gpu", file=file)
@@ -79,6 +87,13 @@ def _machine(recorded: Recorded, catalogue: Catalogue, gpu: str | None, cluster:
     if len(names_found) > 1:
         raise InputError(f"was recorded on {', '.join(sorted(names_found))}; name one with --gpu", file=file)
     return catalogue.cluster(names_found.pop())
+
+
+def check_gpu(gpu: str, catalogue: Catalogue, key: str) -> None:
+    """Raise `InputError` for the name of no GPU."""
+    names = catalogue.names("gpus")
+    if gpu not in names and "@" not in gpu:
+        raise InputError(f"unknown gpu '{gpu}'{nearest(gpu, names)}", key=key)
 
 
 # ---- what is shown ---------------------------------------------------------------------------------------

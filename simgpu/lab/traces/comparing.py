@@ -59,14 +59,19 @@ def grouped(records: Iterable[Record]) -> list[Group]:
     """Records by operator, shapes and type; those that took longest first."""
     found: dict[tuple[Any, ...], Group] = {}
     for record in records:
-        dtype = _dtype(record)
-        ran = str(record.values) if record.kind == OPERATOR else ""
-        key = (record.name, record.kind, str(record.shapes), dtype, ran, record.size, record.ranks)
-        group = found.setdefault(key, Group(record, dtype, part=record.kind if record.kind != OPERATOR else ""))
+        key = key_of(record)
+        group = found.setdefault(key, Group(record, key[3], part=record.kind if record.kind != OPERATOR else ""))
         group.count += 1
         if record.seconds is not None:
             group.times.append(record.seconds)
     return sorted(found.values(), key=lambda group: -group.total)
+
+
+def key_of(record: Record) -> tuple[Any, ...]:
+    """What records of one operator, shape and type have in common; the type is the fourth."""
+    values = str(record.values) if record.kind == OPERATOR else ""
+    shape = str(record.shapes) if record.op is None else record.op
+    return record.name, record.kind, shape, _dtype(record), values, record.size, record.ranks
 
 
 def _dtype(record: Record) -> str:
@@ -77,6 +82,8 @@ def _dtype(record: Record) -> str:
 
 def shape_text(record: Record) -> str:
     """The shapes of a record's inputs in a few letters: '2048x512 512x64'."""
+    if record.op is not None:
+        return f"{record.op.flops:.3g} FLOP, {record.op.bytes:.3g} B"
     if record.kind == COLLECTIVE:
         size = f"{record.size:,.0f} B" if record.size else ""
         return f"{size} over {record.ranks}" if size and record.ranks else size

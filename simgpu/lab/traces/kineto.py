@@ -11,17 +11,19 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from simgpu.errors import InputError
 from simgpu.lab.traces.operations import is_known, is_whole
-from simgpu.lab.traces.records import COLLECTIVE, COPY, KERNEL, OPERATOR, Record, Recorded
+from simgpu.lab.traces.records import COLLECTIVE, COPY, KERNEL, OPERATOR, Ran, Record, Recorded
 from simgpu.trace_events import COMPLETE, IN_A_SECOND, events
 
 KERNELS, COPIES = ("kernel",), ("gpu_memcpy", "gpu_memset")
 LAUNCHES = ("cuda_runtime", "cuda_driver", "privateuse1_runtime")
+WAITS = ("devicesynchronize", "streamsynchronize", "eventsynchronize")
+"""Ends of the names of calls, of CUDA and HIP, in which the host waits for the GPU."""
 OPERATORS = ("cpu_op", "user_annotation")
 ARROW, TO_GPU = "s", "ac2g"
 """The start of an arrow from a launch to its kernel, with the launch's number: all that some traces of ROCm say."""
@@ -86,6 +88,7 @@ def read_kineto(data: Mapping[str, Any], file: Path) -> Recorded:
     launches: dict[Any, Mapping[str, Any]] = {}
     by_id: dict[Any, _Span] = {}
     on_gpu = []
+    waits = []
     for event in every:
         kind, args = str(event.get("cat", "")).lower(), _args(event)
         if kind in OPERATORS:
@@ -95,6 +98,8 @@ def read_kineto(data: Mapping[str, Any], file: Path) -> Recorded:
                 by_id.setdefault(_id(args, "External id"), span)
         elif kind in LAUNCHES and _id(args, "correlation") is not None:
             launches[_id(args, "correlation")] = event
+            if str(event.get("name", "")).lower().endswith(WAITS):
+                waits.append((_seconds(event, "ts"), _seconds(event, "ts") + _seconds(event, "dur")))
         elif kind in KERNELS or kind in COPIES:
             on_gpu.append(event)
     if not on_gpu:
@@ -103,7 +108,8 @@ def read_kineto(data: Mapping[str, Any], file: Path) -> Recorded:
     for thread in threads.values():
         thread.close()
     records = tuple(_records(on_gpu, arrows | launches, by_id, threads))
-    return Recorded("trace of PyTorch's profiler", records, _gpus(data, on_gpu), _notes(data, records))
+    gpus, notes = _gpus(data, on_gpu), _notes(data, records)
+    return Recorded("trace of PyTorch's profiler", records, gpus, notes, waits=tuple(sorted(waits)))
 
 
 def _records(
@@ -126,7 +132,16 @@ def _records(
         together.setdefault(key, []).append(event)
         operator.setdefault(key, chosen if chosen is not None else _comms(event, chain))
     for key, kernels in together.items():
-        yield _record(operator[key], kernels, key >= 0)
+        yield replace(_record(operator[key], kernels, key >= 0), ran=tuple(_ran(one, launches) for one in kernels))
+
+
+def _ran(event: Mapping[str, Any], launches: Mapping[Any, Mapping[str, Any]]) -> Ran:
+    """When and where a kernel ran. A launch after its own kernel is one of a clock that jumped: it is not known."""
+    args, start = _args(event), _seconds(event, "ts")
+    launch = launches.get(_id(args, "correlation") or _id(args, "External id"))
+    launched = _seconds(launch, "ts") if launch is not None else None
+    place = f"GPU {_id(args, 'device') or 0}, stream {_id(args, 'stream') or _id(event, 'tid') or 0}"
+    return Ran(start, _seconds(event, "dur"), place, launched if launched is not None and launched <= start else None)
 
 
 def _chosen(chain: Sequence[_Span]) -> Mapping[str, Any] | None:
@@ -224,6 +239,10 @@ def _number(event: Mapping[str, Any], key: str) -> float:
     except (TypeError, ValueError, OverflowError):
         return 0.0
     return value if 0 <= value < LATEST else 0.0
+
+
+def _seconds(event: Mapping[str, Any], key: str) -> float:
+    return _number(event, key) / IN_A_SECOND
 
 
 LATEST = 1e18

@@ -70,6 +70,8 @@ def operators_of(record: Record) -> list[Kernel]:
 
     Raises `InputError` where its shapes do not fit together.
     """
+    if record.op is not None:
+        return [record.op]
     name, kind = record.name, base_name(record.name)
     dtype = dtype_of(record)
     tensors, values = list(_tensors(record.shapes, record.types)), [_value(one) for one in record.values]

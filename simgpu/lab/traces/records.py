@@ -11,11 +11,27 @@ OPERATOR, COLLECTIVE, COPY, KERNEL = "operator", "collective", "copy", "kernel"
 
 
 @dataclass(frozen=True)
+class Ran:
+    """One kernel on a GPU: when it began and how long it took, s, on which stream, and when the host launched it."""
+
+    start: float
+    seconds: float
+    stream: str = ""
+    launched: float | None = None
+
+    @property
+    def end(self) -> float:
+        """When it ended, s."""
+        return self.start + self.seconds
+
+
+@dataclass(frozen=True)
 class Record:
     """Something that ran once. Seconds are those of its kernels on a GPU; None where a trace has no times.
 
     `shapes` and `types` are those of its inputs, by position, as the framework writes them; `values` its other
-    arguments. A collective has its `size` in bytes as nccl-tests count it, and over how many `ranks` it goes.
+    arguments. A collective has its `size` in bytes as nccl-tests count it, and over how many `ranks` it goes. `ran` are
+    its kernels with their times, where a trace has them; `op` is the operator itself in traces that simgpu wrote.
     """
 
     name: str
@@ -27,14 +43,20 @@ class Record:
     kernels: tuple[str, ...] = ()
     size: float = 0.0
     ranks: int = 0
+    ran: tuple[Ran, ...] = ()
+    op: Any = None
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A trace: its records in order, the GPUs it names as (name, multiprocessors, bytes of memory), and what it is."""
+    """A trace: its records in order, the GPUs it names as (name, multiprocessors, bytes of memory), and what it is.
+
+    `waits` are times (from, to), s, in which the host waited for the GPU.
+    """
 
     what: str
     records: tuple[Record, ...]
     gpus: tuple[tuple[str, int, int], ...] = ()
     notes: tuple[str, ...] = ()
     info: Mapping[str, Any] = field(default_factory=dict)
+    waits: tuple[tuple[float, float], ...] = ()

@@ -1,0 +1,140 @@
+"""What links carry, by the tools that people run: nccl-tests, nvbandwidth, p2pBandwidthLatencyTest, perftest.
+
+Formats: https://github.com/NVIDIA/nvbandwidth (README, "Example output"), NVIDIA/cuda-samples
+(p2pBandwidthLatencyTest.cu, outputBandwidthMatrix), linux-rdma/perftest (perftest_parameters.h, RESULT_FMT); nccl-tests
+as `simgpu.lab.nccl_logs` reads it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+from simgpu.errors import InputError
+from simgpu.lab.logs.observed import LINK, Measurement, Observed, spread_of
+from simgpu.lab.logs.text import lines_of
+from simgpu.lab.nccl_logs import Log, Measured, read_log
+from simgpu.timing.collectives.traffic import bus_factor
+
+GIGA = 1e9
+LOOKED_AT = 400
+"""Lines at the start of a log in which the tool has to show itself."""
+SHOWS_NCCL = re.compile(r"#\s+size\s+count\s+type|\b\w+_perf\b.*|# nThread \d+ nGpus")
+
+_ROW = re.compile(r"^\s*(\d+)((?:\s+(?:\d+\.\d+|N/A))+)\s*$")
+_NVBANDWIDTH = re.compile(r"^Running (\w+)\.")
+_P2P = re.compile(r"^(Unidirectional|Bidirectional) P2P=(Enabled|Disabled) Bandwidth|^P2P=(Enabled|Disabled) Latency")
+_PERFTEST = re.compile(r"^\s*#bytes\s+#iterations\s+BW peak\[(Gb|MB|MiB)/sec\]\s+BW average")
+_PERFTEST_ROW = re.compile(r"^\s*(\d+)\s+(\d+)\s+([\d.]+)\s+([\d.]+)")
+_PERFTEST_UNITS = {"Gb": GIGA / 8, "MB": 1e6, "MiB": 2.0**20}
+_TEST = re.compile(r"RDMA_(Write|Read) BW Test|(Send) BW Test")
+
+
+def read(file: Path) -> list[Observed]:
+    """What a log says of links; nothing where it is of none of these tools."""
+    tool = _tool(file)
+    if tool == "nccl-tests":
+        return [_nccl(read_log(file), file)]
+    if tool == "perftest":
+        return list(_perftest(file))
+    return list(_matrices(file)) if tool else []
+
+
+def _tool(file: Path) -> str:
+    """The tool that wrote a log, by its own lines; '' for another."""
+    for number, text in lines_of(file):
+        if number > LOOKED_AT:
+            break
+        for tool, shows in (("nvbandwidth", _NVBANDWIDTH), ("p2pBandwidthLatencyTest", _P2P),
+                            ("perftest", _PERFTEST)):  # fmt: skip
+            if shows.search(text):
+                return tool
+        if text.lstrip().startswith("#") and SHOWS_NCCL.search(text):
+            return "nccl-tests"
+    return ""
+
+
+# ---- collectives -----------------------------------------------------------------------------------------
+
+
+def _nccl(log: Log, file: Path) -> Observed:
+    """The largest size, as bandwidth; the smallest, as latency in the notes."""
+    row = max(log.rows, key=lambda one: one.size)
+    facts: dict[str, object] = {"bytes": row.size, "dtype": row.dtype}
+    facts |= {"collective": log.collective} if log.collective else {}
+    facts |= {"gpus": log.ranks} if log.ranks else {}
+    found = [Measurement("time_s", row.out_of_place)]
+    if row.size:
+        found.append(Measurement("algbw", row.size / row.out_of_place))
+        if log.collective and log.ranks:
+            found.append(Measurement("busbw", row.size / row.out_of_place * bus_factor(log.collective, log.ranks)))
+    notes = [] if log.collective and log.ranks else ["the collective or the ranks: the log does not say them"]
+    return Observed(file, LINK, "nccl-tests", tuple(found), facts, (*_least(log.rows, row), *notes))
+
+
+def _least(rows: object, largest: Measured) -> Iterator[str]:
+    assert isinstance(rows, (list, tuple))
+    least = min(rows, key=lambda one: one.size)
+    if least.size < largest.size:
+        yield f"sizes from {least.size:,} B ({1e6 * least.out_of_place:.4g} us) are in the log; the largest counts"
+
+
+# ---- copies between pairs --------------------------------------------------------------------------------
+
+
+def _matrices(file: Path) -> Iterator[Observed]:
+    """Matrices of nvbandwidth or of p2pBandwidthLatencyTest, each by its middle value."""
+    name = ""
+    values: list[float] = []
+    for number, text in lines_of(file):
+        head = _NVBANDWIDTH.search(text) or _P2P.search(text)
+        if head:
+            yield from _matrix(file, name, values)
+            name, values = head[0].rstrip("."), []
+        elif name and (row := _ROW.match(text)):
+            pair = "device_to_device" in name or "P2P" in name
+            texts = row[2].split()
+            own = int(row[1]) if pair and len(texts) > int(row[1]) else None
+            values += [float(one) for i, one in enumerate(texts) if one != "N/A" and i != own]
+            if len(values) > 1_000_000:
+                raise InputError("holds a matrix of more than a million pairs", file=file, line=number)
+        elif values and (not text.strip() or text.startswith(("SUM", "CPU", "   CPU"))):
+            yield from _matrix(file, name, values)
+            name, values = "", []
+    yield from _matrix(file, name, values)
+
+
+def _matrix(file: Path, name: str, values: list[float]) -> Iterator[Observed]:
+    positive = [value for value in values if value > 0]
+    if not positive:
+        return
+    tool = "nvbandwidth" if name.startswith("Running") else "p2pBandwidthLatencyTest"
+    late = "Latency" in name
+    said = name.removeprefix("Running ")
+    scale, column = (1e-6, "time_s") if late else (GIGA, "algbw")
+    one = Measurement(column, scale * median(positive), len(positive), spread_of(positive))
+    slow = min(positive) if not late else max(positive)
+    note = f"the slowest pair has {slow:g} {'us' if late else 'GB/s'}"
+    yield Observed(file, LINK, f"{tool}, {said}", (one,), {}, (note,) if len(positive) > 1 else ())
+
+
+# ---- between nodes ---------------------------------------------------------------------------------------
+
+
+def _perftest(file: Path) -> Iterator[Observed]:
+    """The largest message of ib_write_bw and its like."""
+    unit, test, rows = 0.0, "", []
+    for _, text in lines_of(file):
+        if named := _TEST.search(text):
+            test = f"ib_{(named[1] or named[2]).lower()}_bw"
+        elif head := _PERFTEST.search(text):
+            unit = _PERFTEST_UNITS[head[1]]
+        elif unit and (row := _PERFTEST_ROW.match(text)):
+            rows.append((int(row[1]), float(row[4]) * unit))
+    good = [row for row in rows if row[1] > 0]
+    if not good:
+        raise InputError("holds a header of perftest and no rows", file=file)
+    size, rate = max(good)
+    yield Observed(file, LINK, test or "perftest", (Measurement("algbw", rate),), {"bytes": size})

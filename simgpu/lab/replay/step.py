@@ -1,0 +1,155 @@
+"""A recorded step against the same step elsewhere: how long, how sure, which parts, and what kept its time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import exp, hypot, sqrt
+from typing import Any
+
+from simgpu.lab.replay.flow import Graph, busy, graph_of, length
+from simgpu.lab.replay.rescaling import Factor, Rescaling
+from simgpu.lab.traces.comparing import key_of, shape_text
+from simgpu.lab.traces.records import Ran, Record, Recorded
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """The answer. Times in s; `runs` are kernels as recorded and as asked for, in the order of `graph`."""
+
+    recorded: Recorded
+    graph: Graph
+    factors: Sequence[Factor]
+    runs: tuple[Sequence[Ran], Sequence[Ran]]
+    p10: float
+    p90: float
+    keys: Sequence[Any]
+
+    @property
+    def measured(self) -> float:
+        """The step as recorded."""
+        return length(self.runs[0])
+
+    @property
+    def predicted(self) -> float:
+        """The step as asked for."""
+        return length(self.runs[1])
+
+    @property
+    def idle(self) -> tuple[float, float]:
+        """Seconds in which no kernel runs, before and after: the host, and what is waited for."""
+        before, after = (length(runs) - busy(runs) for runs in self.runs)
+        return _beyond(before, self.measured), _beyond(after, self.predicted)
+
+    def parts(self) -> list[dict[str, Any]]:
+        """Time by class of operator, before and after."""
+        found: dict[str, list[float]] = defaultdict(lambda: [0, 0.0, 0.0, 0.0])
+        for record, factor in zip(self.recorded.records, self.factors, strict=True):
+            seconds, row = record.seconds or 0.0, found[factor.part]
+            row[0] += 1
+            row[1] += seconds
+            row[2] += seconds * factor.value
+            row[3] += seconds if factor.why else 0.0
+        rows = [{"class": part, "count": int(row[0]), "measured_s": row[1], "predicted_s": row[2], "kept_s": row[3]}
+                for part, row in found.items()]  # fmt: skip
+        return sorted(rows, key=lambda row: -float(str(row["measured_s"])))
+
+    def operators(self) -> list[dict[str, Any]]:
+        """Time by operator and shape, before and after; those that took longest first."""
+        found: dict[Any, dict[str, Any]] = {}
+        for key, record, factor in zip(self.keys, self.recorded.records, self.factors, strict=True):
+            if key in found:
+                row = found[key]
+                row["count"] += 1
+                row["measured_s"] += record.seconds or 0.0
+                row["predicted_s"] += (record.seconds or 0.0) * factor.value
+                continue
+            ends = exp(-factor.low) * factor.value, exp(factor.high) * factor.value
+            seconds = record.seconds or 0.0
+            found[key] = {
+                "operator": record.name, "shape": shape_text(record), "class": factor.part, "count": 1,
+                "measured_s": seconds, "predicted_s": seconds * factor.value, "factor": factor.value,
+                "factor_p10": ends[0], "factor_p90": ends[1], "kept": factor.why,
+            }  # fmt: skip
+        return sorted(found.values(), key=lambda row: -row["measured_s"])
+
+    def kept(self) -> Mapping[str, tuple[float, str]]:
+        """What keeps its time since nothing is known of it: share of the recorded time of kernels, and why."""
+        total = sum(record.seconds or 0.0 for record in self.recorded.records)
+        found: dict[str, tuple[float, str]] = {}
+        for record, factor in zip(self.recorded.records, self.factors, strict=True):
+            if factor.why and record.seconds:
+                share, why = found.get(record.name, (0.0, factor.why))
+                found[record.name] = share + record.seconds / total, why
+        return dict(sorted(found.items(), key=lambda one: -one[1][0]))
+
+    def document(self) -> dict[str, Any]:
+        """The answer as data."""
+        idle = self.idle
+        return {
+            "what": self.recorded.what, "measured_s": self.measured, "predicted_s": self.predicted,
+            "predicted_s_p10": self.p10, "predicted_s_p90": self.p90, "ratio": self.predicted / self.measured,
+            "idle_measured_s": idle[0], "idle_predicted_s": idle[1], "notes": list(self.recorded.notes),
+            "classes": self.parts(), "operators": self.operators(),
+            "kept": [{"operator": name, "share": share, "why": why} for name, (share, why) in self.kept().items()],
+        }  # fmt: skip
+
+
+def _beyond(idle: float, step: float) -> float:
+    """Idle seconds, none where they are rounding alone."""
+    return idle if idle > 1e-9 * step else 0.0
+
+
+def replay(recorded: Recorded, rescaling: Rescaling) -> Replayed:
+    """Play a recorded step with the factors of its records."""
+    graph = graph_of(recorded.records, recorded.waits)
+    keys = [key_of(record) for record in recorded.records]
+    factors = [rescaling.of(record, key) for record, key in zip(recorded.records, keys, strict=True)]
+    values = [factor.value for factor in factors]
+    runs = graph.play([1.0] * len(values)), graph.play(values)
+    step = length(runs[1])
+    away = [0.0, 0.0]
+    for part, ends in _ends(recorded.records, factors, keys).items():
+        for side, end in enumerate(ends):
+            if end != 1:
+                moved = [v * end if f.part == part and not f.why else v for v, f in zip(values, factors, strict=True)]
+                away[side] = hypot(away[side], length(graph.play(moved)) - step)
+    return Replayed(recorded, graph, factors, runs, step - away[0], step + away[1], keys)
+
+
+def _ends(
+    records: Sequence[Record], factors: Sequence[Factor], keys: Sequence[Any]
+) -> Mapping[str, tuple[float, float]]:
+    """By class of operator, the factors from its time to its P10 and P90.
+
+    What all its kernels have in common adds up, the rest of each shape adds in squares.
+    """
+    totals: dict[str, dict[Any, tuple[float, Factor]]] = defaultdict(dict)
+    for record, factor, key in zip(records, factors, keys, strict=True):
+        if not factor.why and record.seconds:
+            some = totals[factor.part]
+            some[key] = some.get(key, (0.0, factor))[0] + record.seconds * factor.value, factor
+    return {part: (1 - _away(list(some.values()), -1), 1 + _away(list(some.values()), 1))
+            for part, some in totals.items()}  # fmt: skip
+
+
+def _away(shapes: Sequence[tuple[float, Factor]], sign: int) -> float:
+    """How far an end of a class lies from its time, as a share of it."""
+    total, common, own = sum(seconds for seconds, _ in shapes), 0.0, 0.0
+    for seconds, factor in shapes:
+        reach = factor.high if sign > 0 else factor.low
+        common += seconds * abs(exp(sign * reach * sqrt(factor.common)) - 1)
+        own = hypot(own, seconds * (exp(sign * reach * sqrt(1 - factor.common)) - 1))
+    return hypot(common, own) / total if total else 0.0
+
+
+def tracks(done: Replayed) -> Iterator[tuple[int, str, list[tuple[str, Ran, float]]]]:
+    """Kernels for a picture: 0 as recorded or 1 as asked for, the stream, and its kernels with their factors."""
+    for which, runs in enumerate(done.runs):
+        found: dict[str, list[tuple[str, Ran, float]]] = defaultdict(list)
+        for node, ran in zip(done.graph.nodes, runs, strict=True):
+            record = done.recorded.records[node.record]
+            found[ran.stream].append((record.name, ran, done.factors[node.record].value))
+        for stream, kernels in found.items():
+            yield which, stream, kernels

@@ -1,0 +1,59 @@
+"""A recorded step beside the same step elsewhere, for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import IO, Any
+
+from simgpu.render.table import grid, print_notes
+from simgpu.units import format_seconds
+
+
+def print_replay(document: Mapping[str, Any], top: int, out: IO[str]) -> None:
+    """The step, its classes, its operators, and what kept its time."""
+    heading = f"{document['file']}: {document['what']}, recorded on {document['recorded_on']}"
+    rows = [
+        (row["class"], f"{row['count']:,}", *_times(row), _share(row["kept_s"], row["measured_s"]))
+        for row in document["classes"]
+    ]
+    idle = document["idle_measured_s"], document["idle_predicted_s"]
+    rows.append(("no kernel runs", "", format_seconds(idle[0]), format_seconds(idle[1]), "", ""))
+    ends = document["measured_s"], document["predicted_s"]
+    rows.append(("step", "", format_seconds(ends[0]), format_seconds(ends[1]), f"{document['ratio']:.3f}", ""))
+    heads: tuple[str, ...] = ("class", "count", "recorded", f"on {document['asked_on']}", "ratio", "kept as it was")
+    grid(heading, heads, rows, out, right=(1, 2, 3, 4, 5))
+    cells = [(row["operator"], row["shape"], f"{row['count']:,}", *_times(row)) for row in document["operators"][:top]]
+    more = len(document["operators"]) - top
+    if more > 0:
+        cells.append((f"{more} more", "", "", "", "", ""))
+    grid("By operator and shape", ("operator", "shapes", "count", "recorded", "asked for", "ratio"), cells, out,
+         right=(2, 3, 4, 5))  # fmt: skip
+    print_notes([_step(document), *document["notes"], *_kept(document["kept"])], out)
+
+
+def _times(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    before, after = row["measured_s"], row["predicted_s"]
+    ratio = f"{after / before:.3f}" if before else ""
+    return format_seconds(before) if before else "", format_seconds(after) if after else "", ratio
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.0f} %" if part and whole else ""
+
+
+def _step(document: Mapping[str, Any]) -> str:
+    low, high = format_seconds(document["predicted_s_p10"]), format_seconds(document["predicted_s_p90"])
+    return (
+        f"step: {format_seconds(document['measured_s'])} recorded, {format_seconds(document['predicted_s'])} asked for,"
+        f" 80 % interval {low} to {high} (of the ratio: what both predictions are off by alike cancels)"
+    )
+
+
+def _kept(kept: list[Mapping[str, Any]]) -> list[str]:
+    """What kept its time, the largest share first."""
+    if not kept:
+        return []
+    texts = [f"{one['operator'][:60]} ({100 * one['share']:.1f} %: {one['why']})" for one in kept[:6]]
+    more = f"; {len(kept) - 6} more" if len(kept) > 6 else ""
+    share = 100 * sum(one["share"] for one in kept)
+    return [f"{share:.1f} % of the time of kernels is kept as it was: {'; '.join(texts)}{more}"]
