@@ -1,6 +1,7 @@
 """The jobs a scenario can ask for, and the graph of operators each one is."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -69,6 +70,9 @@ class Training(Strict):
     loss_chunks: Annotated[int, Field(strict=True, gt=0, le=65536)] = 1
     """Parts of a microbatch's tokens whose head and loss run forward and backward one after another, so that the logits
     of one part are in memory at a time (ChunkedCELoss of torchtitan, Liger)."""
+    mtp_layers: Annotated[int, Field(strict=True, ge=0, le=16)] = 0
+    """Modules of multi-token prediction that are trained beside the model, each a layer like the last and a further
+    loss (`num_nextn_predict_layers` of DeepSeek-V3, `mtp_num_layers` of Megatron-Core); 0: none."""
     use_cache: bool = False
     """Keys and values of all layers stay to the end of a step: `use_cache` of a Hugging Face model, which stays on
     where recomputation is put around its layers from outside; `gradient_checkpointing_enable` turns it off."""
@@ -141,7 +145,7 @@ class Training(Strict):
 
     def check(self, model: TransformerConfig | None, plan: Plan) -> TransformerConfig:
         """Return the model. Raises `InputError` (key only) where it is missing or the plan cannot split this step."""
-        config = _checked(model, self, plan)
+        config = self.with_mtp(_checked(model, self, plan))
         check_trains(plan, config, self.batch, self.tokens)
         if not self.flash and plan.cp > 1:
             raise InputError("attention without a fused kernel cannot be split over a sequence", key="workload.flash")
@@ -165,6 +169,21 @@ class Training(Strict):
             raise InputError(problem, key="workload.routing")
         self._check_adapters(config)
         return config
+
+    def with_mtp(self, config: TransformerConfig) -> TransformerConfig:
+        """The model with what predicts further tokens. Raises `InputError` (key only) where it cannot."""
+        if not self.mtp_layers:
+            return config
+        problem = ""
+        if self.finetune != "full":
+            problem = f"is not supported with finetune {self.finetune}"
+        elif not config.causal or not config.lm_head:
+            problem = f"'{config.name}' predicts no next token"
+        elif config.embedding_width or config.masked_lm:
+            problem = f"'{config.name}' has a head of another form"
+        if problem:
+            raise InputError(f"{self.mtp_layers}: {problem}; expected 0", key="workload.mtp_layers")
+        return replace(config, trained_mtp=self.mtp_layers)
 
     def _check_adapters(self, config: TransformerConfig) -> None:
         """Raise `InputError` (key only) for keys of adapters where there are none, or matrices that the model lacks."""
@@ -191,7 +210,7 @@ class Training(Strict):
         """The operators of the step. Raises `InputError` (key only) where the plan cannot split the model."""
         from simgpu.model.transformer import training_graph
 
-        config = _checked(model, self, plan)
+        config = self.with_mtp(_checked(model, self, plan))
         return training_graph(config, self.batch, self.tokens, dtype, accumulate, self.routing, self.flash)
 
 

@@ -68,8 +68,9 @@ class Problem:
     ) -> None:  # fmt: skip
         """Check and prepare. Raises `InputError` (key only) for a scenario that cannot be searched."""
         assert isinstance(scenario.workload, Training)
-        self.scenario, self.search, self.cluster, self.config = scenario, search, cluster, model
+        self.scenario, self.search, self.cluster = scenario, search, cluster
         self.job: Training = scenario.workload
+        self.config = self.job.with_mtp(model)
         self.conditions: Sequence[Condition] = ()
         self.numerics = self.job.numerics(scenario.dtype, framework=framework)
         self.stack = framework

@@ -24,6 +24,7 @@ from simgpu.model.operators import (
 from simgpu.model.transformer import (
     backward,
     embedding_operators,
+    further_head_operators,
     head_operators,
     is_weight_gradient,
     layer_operators,
@@ -44,6 +45,12 @@ from simgpu.workload.training.lowering import asynchronous, lower, overlapped
 from simgpu.workload.training.muon import MUON, Matrices, matrices_of
 
 WEIGHT_GRADIENT = "_wgrad"
+
+FURTHER_HEAD = "further head"
+"""The kind of the unit with the logits and the loss of a module that predicts a further token."""
+
+ENDS = ("embedding", "head", FURTHER_HEAD)
+"""Kinds of units that are no layers."""
 
 REMEMBERED = 1024
 """Units that are remembered for each cluster: some 30 kB each."""
@@ -160,6 +167,8 @@ class Layers:
             return embedding_operators(self.config, batch, self.tokens, dtype)
         if kind == "head":
             return head_operators(self.config, batch, self.tokens, dtype, self.accumulate)
+        if kind == FURTHER_HEAD:
+            return further_head_operators(self.config, batch, self.tokens, dtype, self.accumulate)
         operators = layer_operators(
             self.config, kind, batch, self.tokens, dtype, self.accumulate, self.routing, self.numerics.flash
         )
@@ -254,7 +263,7 @@ class Layers:
     def _recomputed(self, kind: str, forward: Sequence[Operator]) -> tuple[Operator, ...]:
         """Operators of a layer that backward runs again."""
         how = self.plan.recompute
-        if how == "none" or kind in ("embedding", "head"):
+        if how == "none" or kind in ENDS:
             return ()
         if how == "full":
             stop = len(forward)
@@ -359,7 +368,7 @@ class Layers:
 
     def _code(self, kind: str) -> float:
         """Host time of forward and backward of a unit, s; of embedding and head launches alone are counted."""
-        if kind in ("embedding", "head"):
+        if kind in ENDS:
             return 0.0
         here = self.config.experts // self.plan.ep
         return self.framework.host.layer(self.config, kind, self._experts, here) * self._cpu
@@ -383,21 +392,21 @@ class Layers:
     def _trained(self, kind: str, weights: float) -> float:
         if self.numerics.finetune == "full":
             return weights
-        if kind in ("embedding", "head"):
+        if kind in ENDS:
             return 0.0
         adapters = (op for op in self._operators(kind) if isinstance(op, Matmul) and "_lora_" in op.name)
         return float(sum(op.split(self.plan.ways).weights for op in adapters))
 
     def _matrices(self, kind: str, held: Sequence[Kernel]) -> Matrices:
         """The matrices of a layer on a rank, for Muon."""
-        if self.numerics.optimizer != MUON or kind in ("embedding", "head"):
+        if self.numerics.optimizer != MUON or kind in ENDS:
             return ()
         several = {op.name: [dim.size for dim in _outputs(op)] for op in held if isinstance(op, Matmul) and op.weight}
         return matrices_of(held, several, self.config.experts // self.plan.ep)
 
     def _packed(self, kind: str, held: Sequence[Kernel]) -> float:
         """Parameters in 4 bits but for those of experts: matrices of layers (QLoRA)."""
-        if self.numerics.finetune != "qlora" or kind in ("embedding", "head"):
+        if self.numerics.finetune != "qlora" or kind in ENDS:
             return 0.0
         return float(sum(op.weights for op in held if isinstance(op, Matmul) and "_lora_" not in op.name))
 
