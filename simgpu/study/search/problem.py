@@ -88,7 +88,7 @@ class Problem:
         choices = dict(search.space) or dict.fromkeys(USUAL, ALL)
         if "sequence_parallel" not in scenario.plan.model_fields_set:  # nobody said whether: both are tried
             choices.setdefault("sequence_parallel", ALL)
-        self.space = Space(model, self.job.batch, self.job.tokens, self.gpus, self.base, choices)
+        self.space = Space(model, self.job.batch, self.job.row_tokens, self.gpus, self.base, choices)
         self._kernels: dict[int, KernelModel] = {}
 
     def _check(self) -> None:
@@ -108,7 +108,7 @@ class Problem:
                 problem = f"{shown(search.limits[column])}: the length of the run is not known"
                 problem += "; expected workload.train_tokens too"
                 raise InputError(problem, key=f"search.limits.{column}")
-        return StepLimits(limits, job.batch, job.batch * job.tokens, job.train_tokens, self.price)
+        return StepLimits(limits, job.batch, job.real_tokens, job.train_tokens, self.price)
 
     # ---- the space -----------------------------------------------------------------------------------
 
@@ -187,8 +187,8 @@ class Problem:
         """The inputs of a training step under a plan."""
         fp8 = scaling_of(self.scenario.dtype, self.scaling)
         return Job(
-            self.config, plan, self.numerics, self.stack, self.job.batch, self.job.tokens, self.accumulate,
-            self.job.routing, fp8, self.job.clip,
+            self.config, plan, self.numerics, self.stack, self.job.batch, self.job.row_tokens, self.accumulate,
+            self.job.routing, fp8, self.job.clip, self.job.length,
         )  # fmt: skip
 
     def allows(self, plan: Plan) -> bool:
@@ -207,7 +207,7 @@ class Problem:
             self.numerics,
             self.stack.memory,
             self.job.batch,
-            self.job.tokens,
+            self.job.fullest_tokens(plan),
             self.capacity,
             self.room,
         )

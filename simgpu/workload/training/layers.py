@@ -10,6 +10,7 @@ from typing import Any
 from simgpu.hardware.machine import machine_of
 from simgpu.memo import content, key_of
 from simgpu.model.config import TransformerConfig, is_moe
+from simgpu.model.lengths import by_length
 from simgpu.model.operators import (
     BYTES,
     Attention,
@@ -101,6 +102,7 @@ class Layers:
     routing: str = "balanced"
     fp8: str | None = None
     again: bool = True
+    length: float = 0.0  # of sequences within rows, as of a job
 
     def unit(self, kind: str, recompute: bool = True) -> Passes:
         """The blocks of 'embedding', 'head', or a kind of layer; `recompute` as the plan says, or not at all.
@@ -172,6 +174,7 @@ class Layers:
         operators = layer_operators(
             self.config, kind, batch, self.tokens, dtype, self.accumulate, self.routing, self.numerics.flash
         )
+        operators = by_length(operators, self.length)
         if self.fp8:
             operators = tuple(self._narrow(op) for op in operators)
         return self._with_adapters(operators)

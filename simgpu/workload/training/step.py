@@ -56,7 +56,7 @@ class _Step:
         self.job, self.plan, self.links, self.kernels = job, job.plan, links, kernels
         self.layers = Layers(
             job.config, job.plan, job.numerics, job.framework, kernels, links, job.micro_batch, job.tokens,
-            job.accumulate, job.routing, job.fp8, job.microbatches > 1,
+            job.accumulate, job.routing, job.fp8, job.microbatches > 1, job.length,
         )  # fmt: skip
         self.sim = Simulator()
         links.use(self.sim)
