@@ -11,14 +11,19 @@ import simgpu
 from simgpu.errors import InputError
 from simgpu.model.transformer import training_graph
 from simgpu.plan.parallelism import Plan
+from simgpu.simulation.training import kernels_of
+from simgpu.workload.framework_files import framework
+from simgpu.workload.links import Links
+from simgpu.workload.training.bound import Bounds
+from simgpu.workload.training.step import Job, run_step
 
 MODEL = replace(simgpu.load_model("llama-3.1-8b"), layers=4)
 DEEPSEEK = simgpu.load_model("deepseek-v3")
 
 
-def ran(modules: int, model: Any = MODEL, framework: str = "megatron", **plan: Any) -> Any:
+def ran(modules: int, model: Any = MODEL, **plan: Any) -> Any:
     job = simgpu.Training(batch=plan.get("dp", 1) * 4, tokens=512, mtp_layers=modules)
-    return simgpu.simulate("dgx-h100", job, model, Plan(micro_batch=1, **plan), framework=framework)
+    return simgpu.simulate("dgx-h100", job, model, Plan(micro_batch=1, **plan), framework="megatron")
 
 
 def test_a_module_of_deepseek_v3_has_the_published_parameters() -> None:
@@ -70,3 +75,15 @@ def test_what_predicts_no_next_token_is_refused() -> None:
     job = simgpu.Training(batch=1, tokens=128, mtp_layers=1, finetune="lora")
     with pytest.raises(InputError, match="finetune lora"):
         simgpu.simulate("dgx-h100", job, MODEL)
+
+
+@pytest.mark.parametrize("plan", [{"dp": 8, "zero": 3}, {"dp": 4, "pp": 2}, {"tp": 2, "pp": 2, "dp": 2, "zero": 1}])
+@pytest.mark.parametrize("said", [{"mtp_layers": 1}, {"mean_tokens": 300, "lengths": "packed"}])
+def test_no_step_is_faster_than_the_bound_of_a_search(plan: dict[str, Any], said: dict[str, Any]) -> None:
+    box, how = simgpu.load_cluster("dgx-h100"), framework("megatron")
+    asked = simgpu.Training(batch=16, tokens=1024, **said)
+    config, split = asked.with_mtp(MODEL), Plan(micro_batch=1, **plan)
+    job = Job(config, split, asked.numerics("bf16"), how, 16, 1024, "fp32", length=asked.length)
+    kernels = kernels_of(how, box, True, "tensorwise")
+    step = run_step(job, kernels, Links(box, split, kernels, "auto", "auto")).step
+    assert 0.5 * step < Bounds(box).seconds(job, kernels) <= step * (1 + 1e-9)
