@@ -160,13 +160,13 @@ def _outer(execution: Execution, rank: int) -> dict[str, float]:
 
 
 def training_row(
-    execution: Execution, parts: Anatomy, graph: ModelGraph, gpus: int, batch: int,
-    train_tokens: float | None,
+    execution: Execution, parts: Anatomy, graph: ModelGraph, gpus: int, batch: float,
+    train_tokens: float | None, computed: float,
 ) -> dict[str, Any]:  # fmt: skip
     """Columns of a result that only training has.
 
     `graph` is the model's part of the step on one GPU, `batch` the sequences of all replicas, `train_tokens` the tokens
-    of a whole run, for days and GPU-hours.
+    of a whole run, for days and GPU-hours, `computed` the FLOPs of the step with those of padding.
     """
     step, kernels = execution.step, kernels_of(execution)
     peak = products(kernels).peak
@@ -178,7 +178,7 @@ def training_row(
         "samples_per_s": batch / step,
         "tokens_per_s_per_gpu": graph.tokens / step / gpus,
         "mfu": graph.flops / step / gpus / peak,
-        "hfu": (graph.flops + again) / step / gpus / peak,
+        "hfu": (computed + again) / step / gpus / peak,
         "flop_full_attention": whole,
         "mfu_full_attention": whole / step / gpus / peak,
         **{f"{name}_s": parts.classes.get(group, 0.0) for name, group in CLASSES.items()},

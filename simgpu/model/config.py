@@ -9,7 +9,7 @@ from operator import attrgetter
 
 from simgpu.errors import InputError
 from simgpu.memo import remembered
-from simgpu.model.layers import Layer, Runs, feed_of, is_local, is_moe, mixer_of
+from simgpu.model.layers import PREDICTS, Layer, Runs, feed_of, is_local, is_moe, mixer_of
 from simgpu.model.recurrence import Recurrence
 from simgpu.model.vision import Tower
 
@@ -108,6 +108,7 @@ class TransformerConfig:
     adapted_attention: bool = False  # and to queries, keys and values
     feed_gate: bool = False  # a product of the hidden state gates what the feed-forward gives (RWKV 6)
     mtp_layers: int = 0  # modules that predict further tokens: in no count of parameters here
+    trained_mtp: int = 0  # of such modules, those that are trained beside the model: layers, in counts of parameters
     published_wide: str = ""  # parts that it leaves in 16 bits: attention, state, shared, dense
     published_kv: str = ""  # type of the cache that it is made for
     state: Recurrence | None = None
@@ -170,13 +171,14 @@ class TransformerConfig:
         """Kinds of layers in order of depth, each with how many of them follow each other.
 
         'dense' or 'moe'; 'dense local' or 'moe local' where layers with a window stand between others without; of
-        `runs` the name of each (`simgpu.model.layers.Layer.kind`).
+        `runs` the name of each (`simgpu.model.layers.Layer.kind`). Modules that predict further tokens come last, as
+        'moe mtp'.
         """
         return _layer_kinds(self)
 
     def of(self, kind: str) -> TransformerConfig:
         """The shape of one kind of layer."""
-        return self if not self.runs else _shape_of(self, kind)
+        return self if not self.runs else _shape_of(self, kind.removesuffix(PREDICTS))
 
     def _kind(self, layer: int) -> str:
         dense = self.experts == 1 or layer < self.dense_layers or (layer + 1) % self.moe_every != 0
@@ -186,7 +188,7 @@ class TransformerConfig:
     def window_of(self, kind: str) -> int:
         """Keys that a query sees in a kind of layer; 0: all before it."""
         if self.runs:
-            return _layers_of(self)[kind].window
+            return _layers_of(self)[kind.removesuffix(PREDICTS)].window
         return self.window if not self.window_every or is_local(kind) else 0
 
     @property
@@ -234,6 +236,8 @@ class TransformerConfig:
             found += self.state.parameters(self.hidden)
         if feed == "moe":
             found += self._mixture(experts)
+        if kind.endswith(PREDICTS):
+            found += 3 * self._norm + 2 * self.hidden * self.hidden
         return found + (self._ffn(self.ffn) if feed == "dense" else 0)
 
     def _between(self, halves: int) -> int:
@@ -378,9 +382,11 @@ _values = attrgetter(*(one.name for one in fields(TransformerConfig)))
 @remembered(256)
 def _layer_kinds(config: TransformerConfig) -> tuple[tuple[str, int], ...]:
     if config.runs:
-        return tuple((layer.kind, count) for layer, count in config.runs)
-    kinds = (config._kind(layer) for layer in range(config.layers))
-    return tuple((kind, len(list(members))) for kind, members in groupby(kinds))
+        found = tuple((layer.kind, count) for layer, count in config.runs)
+    else:
+        kinds = (config._kind(layer) for layer in range(config.layers))
+        found = tuple((kind, len(list(members))) for kind, members in groupby(kinds))
+    return (*found, (found[-1][0] + PREDICTS, config.trained_mtp)) if config.trained_mtp else found
 
 
 @remembered(256)

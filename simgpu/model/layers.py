@@ -33,6 +33,10 @@ Runs = tuple[tuple[Layer, int], ...]
 """Layers in order of depth, each with how many of it follow each other."""
 
 
+PREDICTS = " mtp"
+"""Ends the kind of a layer in a module that predicts a further token (multi-token prediction): 'moe mtp'."""
+
+
 def is_moe(kind: str) -> bool:
     """True if a kind of layer is a mixture of experts."""
     return kind.startswith("moe")
@@ -40,7 +44,7 @@ def is_moe(kind: str) -> bool:
 
 def is_local(kind: str) -> bool:
     """True if a kind of layer has a window where others have none."""
-    return kind.endswith(" local")
+    return kind.removesuffix(PREDICTS).endswith(" local")
 
 
 def feed_of(kind: str) -> str:

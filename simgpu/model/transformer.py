@@ -13,12 +13,14 @@ from simgpu.model.config import TransformerConfig, feed_of, is_moe, mixer_of
 from simgpu.model.feed_forward import dense_operators, expert_operators
 from simgpu.model.gradients import backward, is_weight_gradient
 from simgpu.model.graph import ModelGraph, Segment
+from simgpu.model.layers import PREDICTS
 from simgpu.model.operators import Dim, Embedding, Matmul, Operator, Pointwise
 from simgpu.model.state_block import state_operators
 
 __all__ = [
     "backward",
     "embedding_operators",
+    "further_head_operators",
     "head_operators",
     "is_weight_gradient",
     "layer_operators",
@@ -60,11 +62,14 @@ def training_graph(
     flash: bool = True,
 ) -> ModelGraph:  # fmt: skip
     """Forward and backward of `batch` sequences of `tokens` tokens, logits for every token; no optimizer."""
-    segments = (
+    segments: tuple[Segment, ...] = (
         Segment("embedding", embedding_operators(config, batch, tokens, dtype)),
         *_layers(config, batch, tokens, dtype, accumulate, routing, flash),
         Segment("head", head_operators(config, batch, tokens, dtype, accumulate)),
     )
+    if config.trained_mtp:
+        further = further_head_operators(config, batch, tokens, dtype, accumulate)
+        segments = (*segments, Segment("further head", further, config.trained_mtp))
     reverse = (Segment(f"{s.name} backward", backward(s.operators), s.repeat) for s in reversed(segments))
     return ModelGraph(config.name, (*segments, *reverse), tokens=batch * tokens)
 
@@ -85,7 +90,27 @@ def layer_operators(
         feed_forward = expert_operators(c, rows, dtype, accumulate, routing)
     elif feed_of(kind) == "dense":
         feed_forward = dense_operators(c, rows, c.ffn, dtype, accumulate)
-    return residuals.lent(c, rows, dtype, accumulate, in_order(c, rows, dtype, tuple(mixer), feed_forward))
+    layer = residuals.lent(c, rows, dtype, accumulate, in_order(c, rows, dtype, tuple(mixer), feed_forward))
+    return _predicting(config, rows, dtype, accumulate, layer) if kind.endswith(PREDICTS) else layer
+
+
+def _predicting(
+    config: TransformerConfig, rows: Dim, dtype: str, accumulate: str, layer: tuple[Operator, ...]
+) -> tuple[Operator, ...]:
+    """A module that predicts a further token: the hidden state and the next embedding, joined, then a layer and a norm.
+
+    Each is normed, and both are projected to one row of the hidden width (DeepSeek-V3, arXiv 2412.19437, section 2.2;
+    Megatron-Core, transformer/multi_token_prediction.py). The table is the embedding's, the head the model's own.
+    """
+    hidden = Dim(config.hidden)
+    return (
+        Pointwise("mtp_embedding", "embedding", rows, (hidden,), dtype, 1, 1),
+        norm_operator("mtp_embedding_norm", config, rows, dtype, residual=False),
+        norm_operator("mtp_hidden_norm", config, rows, dtype, residual=False),
+        Matmul("mtp_projection", rows, (hidden,), Dim(2 * config.hidden), dtype, accumulate),
+        *layer,
+        norm_operator("mtp_final_norm", config, rows, dtype, residual=not config.post_norm),
+    )
 
 
 def in_order(
@@ -142,6 +167,15 @@ def head_operators(
         return _logits(config, batch, rows, dtype, accumulate)
     loss = Pointwise("loss", "softmax", rows, (Dim(config.vocab, 1, "vocab"),), dtype, 1, 1, 5)
     return (*_logits(config, batch, rows, dtype, accumulate), loss)
+
+
+def further_head_operators(
+    config: TransformerConfig, batch: int, tokens: int, dtype: str, accumulate: str
+) -> tuple[Operator, ...]:
+    """Logits and loss of a module that predicts a further token, with the weights of the model's own head."""
+    rows, vocab = _rows(batch, tokens), (Dim(config.vocab, 1, "vocab"),)
+    product = Matmul("lm_head", rows, vocab, Dim(config.hidden), dtype, accumulate, weight=False)
+    return product, Pointwise("loss", "softmax", rows, vocab, dtype, 1, 1, 5)
 
 
 def _logits(config: TransformerConfig, batch: int, rows: Dim, dtype: str, accumulate: str) -> tuple[Operator, ...]:

@@ -58,8 +58,24 @@ class States:
 
 def kinds_of_stage(config: TransformerConfig, plan: Plan, stage: int) -> list[str]:
     """Kinds of the layers that a stage holds."""
+    return [kind for chunk in kinds_of_chunks(config, plan, stage) for kind in chunk]
+
+
+def kinds_of_chunks(config: TransformerConfig, plan: Plan, stage: int) -> list[list[str]]:
+    """Kinds of the layers of each chunk of a stage; modules that predict further tokens stand before the head."""
     kinds = kinds_of_layers(config)
-    return [kinds[i] for chunk in layer_ranges(config.layers, plan)[stage] for i in chunk]
+    chunks = [[kinds[i] for i in chunk] for chunk in layer_ranges(config.layers, plan)[stage]]
+    if stage == plan.last_stage:
+        chunks[-1] += kinds[config.layers :]
+    return chunks
+
+
+def has_copied_table(config: TransformerConfig) -> bool:
+    """True if the stage of the head has the table of the embedding too: for a tied head, or to predict further tokens.
+
+    Megatron-Core, models/gpt/gpt_model.py and distributed/finalize_model_grads.py.
+    """
+    return config.tied_embeddings or config.trained_mtp > 0
 
 
 @remembered(256)
@@ -76,7 +92,7 @@ def parameters_of(config: TransformerConfig, plan: Plan, numerics: Numerics, sta
     kinds = tuple(kinds_of_stage(config, plan, stage))
     ends: tuple[str, ...] = ("embedding",) if stage == 0 else ()
     if stage == plan.last_stage:
-        ends += ("head",) if stage == 0 or not config.tied_embeddings else ("head", "copy of the embedding")
+        ends += ("head",) if stage == 0 or not has_copied_table(config) else ("head", "copy of the embedding")
     return _parameters(config, plan.tp, plan.ep, plan.expert_tp, numerics, kinds, ends)
 
 

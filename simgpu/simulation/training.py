@@ -70,7 +70,7 @@ def train(
             numerics,
             framework.memory,
             workload.batch,
-            workload.tokens,
+            workload.fullest_tokens(plan),
             cluster.gpu.memory.capacity.si,
             Room.of(cluster),
         )
@@ -85,11 +85,12 @@ def train(
         numerics,
         framework,
         workload.batch,
-        workload.tokens,
+        workload.row_tokens,
         how.sums,
         workload.routing,
         scaling_of(dtype, scaling),
         workload.clip,
+        workload.length,
     )
     execution = run_step(job, kernels, Links(cluster, plan, kernels, how.algorithm, how.protocol, how.folded))
     parts = anatomy(execution)
@@ -152,7 +153,15 @@ def _check_fit(
 
         size, per_node = cluster.gpu.memory.capacity.si, cluster.gpus_per_node
         found = suggestions(
-            config, plan, numerics, framework.memory, workload.batch, workload.tokens, size, per_node, Room.of(cluster)
+            config,
+            plan,
+            numerics,
+            framework.memory,
+            workload.batch,
+            workload.fullest_tokens(plan),
+            size,
+            per_node,
+            Room.of(cluster),
         )
         raise MisfitError(fit_text(worst, found), key="plan")
 
@@ -164,7 +173,12 @@ def _row(
 ) -> dict[str, Any]:  # fmt: skip
     plan = job.plan
     graph = _trained_part(workload.graph(job.config, Plan(), job.numerics.dtype, job.accumulate), workload.finetune)
-    step, parts = execution.step, found.as_breakdown()
+    step, parts, computed = execution.step, found.as_breakdown(), graph.flops
+    if workload.padded:
+        whole = workload.model_copy(update={"mean_tokens": None, "length_deviation": 0.0})
+        computed = _trained_part(
+            whole.graph(job.config, Plan(), job.numerics.dtype, job.accumulate), workload.finetune
+        ).flops
     worst = peak(memory)
     times = {
         "step_s": step,
@@ -180,7 +194,7 @@ def _row(
         "flop": graph.flops,
         "flop_per_s_per_gpu": graph.flops / step / plan.world,
     }
-    more = training_row(execution, found, graph, plan.world, workload.batch, workload.train_tokens)
+    more = training_row(execution, found, graph, plan.world, workload.samples, workload.train_tokens, computed)
     times["mfu"] = more.pop("mfu")
     path = shares_of(execution)
     more["critical_compute_s"] = path["compute"] + path["optimizer"]

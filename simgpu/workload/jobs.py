@@ -1,6 +1,8 @@
 """The jobs a scenario can ask for, and the graph of operators each one is."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from math import ceil, sqrt
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -10,6 +12,7 @@ from simgpu.documents import dotted
 from simgpu.errors import InputError, nearest, shown
 from simgpu.model.config import TransformerConfig
 from simgpu.model.graph import ModelGraph
+from simgpu.model.lengths import graph_by_length, weighted
 from simgpu.plan.checks import check_fits_model, check_trains
 from simgpu.plan.numerics import DTYPES, NARROW, PROJECTIONS, Numerics, adapter_targets
 from simgpu.plan.parallelism import Plan
@@ -49,6 +52,13 @@ class Training(Strict):
     kind: Literal["training"] = "training"
     batch: Size = 1
     tokens: Size
+    mean_tokens: Annotated[float, Field(gt=0, le=2**31, allow_inf_nan=False)] | None = None
+    """Mean length of the sequences, where they are shorter than `tokens`; default: all are as long."""
+    lengths: Literal["padded", "packed", "ragged"] = "padded"
+    """How sequences of `mean_tokens` are brought into rows: padded, each to `tokens`; packed, as many into rows of
+    `tokens` as have room, masked from each other (`batch` counts rows); ragged, one after another without padding."""
+    length_deviation: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.0
+    """Standard deviation of lengths over their mean; 0: all are of `mean_tokens`."""
     optimizer: Literal["adam", "muon", "momentum", "sgd", "none"] = "adam"
     master_weights: bool | None = None
     """An fp32 copy that the optimizer updates; default: where weights are of 16 bits."""
@@ -69,6 +79,9 @@ class Training(Strict):
     loss_chunks: Annotated[int, Field(strict=True, gt=0, le=65536)] = 1
     """Parts of a microbatch's tokens whose head and loss run forward and backward one after another, so that the logits
     of one part are in memory at a time (ChunkedCELoss of torchtitan, Liger)."""
+    mtp_layers: Annotated[int, Field(strict=True, ge=0, le=16)] = 0
+    """Modules of multi-token prediction that are trained beside the model, each a layer like the last and a further
+    loss (`num_nextn_predict_layers` of DeepSeek-V3, `mtp_num_layers` of Megatron-Core); 0: none."""
     use_cache: bool = False
     """Keys and values of all layers stay to the end of a step: `use_cache` of a Hugging Face model, which stays on
     where recomputation is put around its layers from outside; `gradient_checkpointing_enable` turns it off."""
@@ -139,10 +152,76 @@ class Training(Strict):
         """How matrix products in fp8 are scaled; `usual` is the default of the framework."""
         return self.fp8_scaling or usual
 
+    @property
+    def row_tokens(self) -> int:
+        """Tokens of a row of the batch as it is computed: the mean length of ragged ones, else all, padded or not."""
+        ragged = self.lengths == "ragged" and self.mean_tokens is not None
+        return max(round(self.mean_tokens or 0), 1) if ragged else self.tokens
+
+    def fullest_tokens(self, plan: Plan) -> int:
+        """Tokens of a row for memory: of ragged ones in the microbatch that has the longest among its sequences."""
+        if self.row_tokens == self.tokens:
+            return self.tokens
+        sequences = plan.micro_batch or max(self.batch // plan.dp, 1)
+        return ceil((self.tokens + (sequences - 1) * self.row_tokens) / sequences)
+
+    @property
+    def length(self) -> float:
+        """Tokens of the sequence that a token is in, on average, for attention; 0: rows are whole sequences."""
+        return 0.0 if self.lengths == "padded" else self._weighted
+
+    @property
+    def _weighted(self) -> float:
+        mean = self.mean_tokens
+        if mean is None or (not self.length_deviation and self.lengths != "packed"):
+            return 0.0
+        return weighted(mean, self.length_deviation)
+
+    @property
+    def padded(self) -> bool:
+        """True if rows are computed with tokens that are none."""
+        return self.lengths == "padded" and self.mean_tokens is not None
+
+    @property
+    def real_tokens(self) -> float:
+        """Tokens of a step without padding."""
+        mean = self.tokens if self.mean_tokens is None or self.lengths == "packed" else self.mean_tokens
+        return self.batch * mean
+
+    @property
+    def samples(self) -> float:
+        """Sequences of a step: those in the rows of packed ones."""
+        packed = self.lengths == "packed" and self.mean_tokens is not None
+        return self.batch * self.tokens / (self.mean_tokens or 1.0) if packed else self.batch
+
+    def _check_lengths(self, plan: Plan) -> None:
+        """Raise `InputError` (key only) for lengths that cannot be, or that nothing was said of."""
+        mean = self.mean_tokens
+        if mean is None:
+            for key in ("lengths", "length_deviation"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    problem = f"{shown(getattr(self, key))}: the mean length is missing; expected workload.mean_tokens"
+                    raise InputError(problem, key=f"workload.{key}")
+            return
+        if mean > self.tokens:
+            problem = f"{mean:g} is more than the {self.tokens} tokens of the longest sequence"
+            raise InputError(problem, key="workload.mean_tokens")
+        most = sqrt(self.tokens / mean - 1)  # as many as long as they can be, the others empty
+        if self.length_deviation > most + 1e-9:
+            problem = f"{self.length_deviation:g}: lengths of up to {self.tokens} with a mean of {mean:g}"
+            raise InputError(f"{problem} deviate by at most {most:.3g}", key="workload.length_deviation")
+        if self.lengths != "padded" and not self.flash:
+            problem = f"'{self.lengths}' needs a fused kernel (flash: true); expected padded"
+            raise InputError(problem, key="workload.lengths")
+        if self.lengths != "padded" and plan.cp > 1:
+            problem = f"'{self.lengths}' is not supported with plan.cp {plan.cp}; expected padded"
+            raise InputError(problem, key="workload.lengths")
+
     def check(self, model: TransformerConfig | None, plan: Plan) -> TransformerConfig:
         """Return the model. Raises `InputError` (key only) where it is missing or the plan cannot split this step."""
-        config = _checked(model, self, plan)
-        check_trains(plan, config, self.batch, self.tokens)
+        self._check_lengths(plan)
+        config = self.with_mtp(_checked(model, self, plan))
+        check_trains(plan, config, self.batch, self.row_tokens)
         if not self.flash and plan.cp > 1:
             raise InputError("attention without a fused kernel cannot be split over a sequence", key="workload.flash")
         if self.optimizer == "muon" and (plan.offload != "none" or self.finetune != "full"):
@@ -151,10 +230,9 @@ class Training(Strict):
         if self.sharded_copy is not None and (plan.zero != 3 or self.finetune != "full"):
             problem = f"{str(self.sharded_copy).lower()} is supported only with plan.zero 3 and finetune full"
             raise InputError(problem, key="workload.sharded_copy")
-        if self.loss_chunks > self.tokens // plan.cp:
-            problem = (
-                f"{self.loss_chunks} parts are more than the {self.tokens // plan.cp} tokens of a sequence on a rank"
-            )
+        if self.loss_chunks > self.row_tokens // plan.cp:
+            share = self.row_tokens // plan.cp
+            problem = f"{self.loss_chunks} parts are more than the {share} tokens of a sequence on a rank"
             raise InputError(problem, key="workload.loss_chunks")
         if self.optimizer == "none" and plan.offload != "none":
             raise InputError(
@@ -165,6 +243,21 @@ class Training(Strict):
             raise InputError(problem, key="workload.routing")
         self._check_adapters(config)
         return config
+
+    def with_mtp(self, config: TransformerConfig) -> TransformerConfig:
+        """The model with what predicts further tokens. Raises `InputError` (key only) where it cannot."""
+        if not self.mtp_layers:
+            return config
+        problem = ""
+        if self.finetune != "full":
+            problem = f"is not supported with finetune {self.finetune}"
+        elif not config.causal or not config.lm_head:
+            problem = f"'{config.name}' predicts no next token"
+        elif config.embedding_width or config.masked_lm:
+            problem = f"'{config.name}' has a head of another form"
+        if problem:
+            raise InputError(f"{self.mtp_layers}: {problem}; expected 0", key="workload.mtp_layers")
+        return replace(config, trained_mtp=self.mtp_layers)
 
     def _check_adapters(self, config: TransformerConfig) -> None:
         """Raise `InputError` (key only) for keys of adapters where there are none, or matrices that the model lacks."""
@@ -188,11 +281,16 @@ class Training(Strict):
                 raise InputError(f"{problem}; expected some of {', '.join(known)}", key=f"workload.targets.{i}")
 
     def graph(self, model: TransformerConfig | None, plan: Plan, dtype: str, accumulate: str) -> ModelGraph:
-        """The operators of the step. Raises `InputError` (key only) where the plan cannot split the model."""
+        """The operators of the step on real tokens, without padding.
+
+        Raises `InputError` (key only) where the plan cannot split the model.
+        """
         from simgpu.model.transformer import training_graph
 
-        config = _checked(model, self, plan)
-        return training_graph(config, self.batch, self.tokens, dtype, accumulate, self.routing, self.flash)
+        config = self.with_mtp(_checked(model, self, plan))
+        mean = self.tokens if self.mean_tokens is None or self.lengths == "packed" else max(round(self.mean_tokens), 1)
+        whole = training_graph(config, self.batch, mean, dtype, accumulate, self.routing, self.flash)
+        return graph_by_length(whole, self._weighted)
 
 
 Workload = Annotated[

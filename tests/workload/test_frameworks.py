@@ -134,3 +134,36 @@ def test_an_operator_without_a_framework_kernel_stays_as_it_is():
     odd = Pointwise("routing", "softmax", Dim(4, 8, "batch"), (Dim(16),), "bf16", 1, 1)
     assert lower((odd,), framework("pytorch-eager")) == (odd,)
     assert lower((replace(odd, name="loss"),), framework("pytorch-eager")) != (odd,)
+
+
+@pytest.mark.parametrize("version", ["", "@25.09", "@25.11", "@26.02", "@26.04", "@26.06"])
+def test_a_container_of_nemo_is_the_megatron_bridge_in_it(version: str) -> None:
+    one, other = framework(f"nemo{version}"), framework(f"megatron-bridge{version}")
+    assert one.values() == other.values()
+    assert one.name.replace("nemo", "megatron-bridge") == other.name
+
+
+def test_recipes_change_what_their_defaults_say_and_nothing_else() -> None:
+    def changed(name: str, base: str) -> set[str]:
+        one, other = framework(name).values(), framework(base).values()
+        return {key for key in one | other if one.get(key) != other.get(key)}
+
+    assert changed("torchtitan-compiled", "pytorch-compiled") == {"memory.loss"}
+    titan = changed("torchtitan", "pytorch-eager")
+    assert titan == {"forward.rms", "backward.rms", "optimizer_passes", "memory.update_bytes"}
+    automodel = changed("automodel", "pytorch-eager")
+    assert {"attention", "experts.dispatcher", "forward.rope"} <= automodel
+    assert not {"launch_s", "stream_slowdown", "matmul_slowdown"} & automodel, (
+        "fitted to other stacks, taken as they are"
+    )
+
+
+def test_a_recipe_with_fewer_passes_is_no_slower() -> None:
+    model = replace(simgpu.load_model("llama-3.1-8b"), layers=4)
+    job = simgpu.Training(batch=8, tokens=4096)
+
+    def step(name: str) -> float:
+        return simgpu.simulate("dgx-h100", job, model, simgpu.Plan(dp=8, zero=3), framework=name).step_s
+
+    assert step("torchtitan-compiled") <= step("torchtitan") < step("pytorch-eager")
+    assert step("automodel") < step("pytorch-eager")

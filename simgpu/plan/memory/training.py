@@ -198,11 +198,20 @@ class _Run:
 
         Backward follows each loss at once, but with GPipe, and ZB-H1 keeps what weight gradients need.
         """
-        head = self.microbatch.head
+        head = self.microbatch.head * (1 + self.config.trained_mtp) + self._further_losses()
         waiting = self.flying - 1 if self.plan.pipeline in ("gpipe", "zb-h1") and self.plan.pp > 1 else 0
         whole_loss = self.plan.pipeline == "gpipe" and self.numerics.loss_chunks == 1
         probabilities = BYTES["fp32"] * self.microbatch.logits if whole_loss else 0.0  # chunks have run backward
         return head + waiting * (head + probabilities)
+
+    def _further_losses(self) -> float:
+        """Bytes that the losses of further tokens keep to their backward, which follows that of the model's own loss.
+
+        They are probabilities in fp32, or a gradient in their place; chunks have run backward.
+        """
+        if self.numerics.loss_chunks > 1:
+            return 0.0
+        return self.config.trained_mtp * self.microbatch.logits * min(BYTES["fp32"], self.stack.loss_bytes)
 
     # ---- buffers -------------------------------------------------------------------------------------
 

@@ -13,8 +13,7 @@ from simgpu.plan.activations import Saved, embedding_mask, saved, saved_by_head
 from simgpu.plan.numerics import Numerics
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.stack import Stack
-from simgpu.plan.stages import layer_ranges
-from simgpu.plan.states import kinds_of_stage
+from simgpu.plan.states import kinds_of_chunks, kinds_of_stage
 
 STAGES = 256
 """Stages of pipelines that are remembered for each kind of microbatch."""
@@ -135,7 +134,7 @@ class Microbatch:
         stored = [layer.stored for layer in self.layers(plan, stage)]
         count = plan.offload_layers or 0
         sizes = iter(size if i < count else 0.0 for i, size in enumerate(stored))
-        return [[next(sizes) for _ in chunk] for chunk in layer_ranges(self.config.layers, plan)[stage]]
+        return [[next(sizes) for _ in chunk] for chunk in kinds_of_chunks(self.config, plan, stage)]
 
     def _walk(self, plan: Plan, stage: int) -> Walk:
         kinds = kinds_of_stage(self.config, plan, stage)

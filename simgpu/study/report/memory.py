@@ -49,12 +49,12 @@ def misfits(outcome: ExperimentResult, catalogue: Catalogue) -> list[tuple[str, 
         worst = peak([stage for stage in result.memory if isinstance(stage, Memory)])
         framework = catalogue.framework(scenario.framework)
         helps = suggestions(
-            catalogue.model(scenario.model),
+            workload.with_mtp(catalogue.model(scenario.model)),
             scenario.plan.plan(),
             workload.numerics(scenario.dtype, framework=framework),
             framework.memory,
             workload.batch,
-            workload.tokens,
+            workload.fullest_tokens(scenario.plan.plan()),
             worst.capacity or 0.0,
             cluster.gpus_per_node,
             Room.of(cluster),

@@ -68,8 +68,9 @@ class Problem:
     ) -> None:  # fmt: skip
         """Check and prepare. Raises `InputError` (key only) for a scenario that cannot be searched."""
         assert isinstance(scenario.workload, Training)
-        self.scenario, self.search, self.cluster, self.config = scenario, search, cluster, model
+        self.scenario, self.search, self.cluster = scenario, search, cluster
         self.job: Training = scenario.workload
+        self.config = self.job.with_mtp(model)
         self.conditions: Sequence[Condition] = ()
         self.numerics = self.job.numerics(scenario.dtype, framework=framework)
         self.stack = framework
@@ -87,7 +88,7 @@ class Problem:
         choices = dict(search.space) or dict.fromkeys(USUAL, ALL)
         if "sequence_parallel" not in scenario.plan.model_fields_set:  # nobody said whether: both are tried
             choices.setdefault("sequence_parallel", ALL)
-        self.space = Space(model, self.job.batch, self.job.tokens, self.gpus, self.base, choices)
+        self.space = Space(model, self.job.batch, self.job.row_tokens, self.gpus, self.base, choices)
         self._kernels: dict[int, KernelModel] = {}
 
     def _check(self) -> None:
@@ -107,7 +108,7 @@ class Problem:
                 problem = f"{shown(search.limits[column])}: the length of the run is not known"
                 problem += "; expected workload.train_tokens too"
                 raise InputError(problem, key=f"search.limits.{column}")
-        return StepLimits(limits, job.batch, job.batch * job.tokens, job.train_tokens, self.price)
+        return StepLimits(limits, job.batch, job.real_tokens, job.train_tokens, self.price)
 
     # ---- the space -----------------------------------------------------------------------------------
 
@@ -186,8 +187,8 @@ class Problem:
         """The inputs of a training step under a plan."""
         fp8 = scaling_of(self.scenario.dtype, self.scaling)
         return Job(
-            self.config, plan, self.numerics, self.stack, self.job.batch, self.job.tokens, self.accumulate,
-            self.job.routing, fp8, self.job.clip,
+            self.config, plan, self.numerics, self.stack, self.job.batch, self.job.row_tokens, self.accumulate,
+            self.job.routing, fp8, self.job.clip, self.job.length,
         )  # fmt: skip
 
     def allows(self, plan: Plan) -> bool:
@@ -206,7 +207,7 @@ class Problem:
             self.numerics,
             self.stack.memory,
             self.job.batch,
-            self.job.tokens,
+            self.job.fullest_tokens(plan),
             self.capacity,
             self.room,
         )

@@ -186,7 +186,7 @@ class Bounds:
         links = Links(self.cluster, job.plan, kernels, self.algorithm, self.protocol)
         return Layers(
             job.config, job.plan, job.numerics, job.framework, kernels, links, job.micro_batch, job.tokens,
-            job.accumulate, job.routing, job.fp8, job.microbatches > 1,
+            job.accumulate, job.routing, job.fp8, job.microbatches > 1, job.length,
         )  # fmt: skip
 
     def _work(self, job: Job, layers: Layers, cut: Hashable) -> _Work:

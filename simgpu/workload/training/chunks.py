@@ -7,10 +7,9 @@ from dataclasses import replace
 
 from simgpu.model.config import TransformerConfig
 from simgpu.plan.parallelism import Plan
-from simgpu.plan.stages import layer_ranges
-from simgpu.plan.states import kinds_of_layers
+from simgpu.plan.states import has_copied_table, kinds_of_chunks
 from simgpu.workload.training.job import Job
-from simgpu.workload.training.layers import Layers, Passes
+from simgpu.workload.training.layers import FURTHER_HEAD, Layers, Passes
 
 
 def units_of(config: TransformerConfig, plan: Plan) -> Iterator[list[list[tuple[str, bool]]]]:
@@ -18,17 +17,16 @@ def units_of(config: TransformerConfig, plan: Plan) -> Iterator[list[list[tuple[
 
     A chunk lists its units in order: kind, and whether the plan recomputes it.
     """
-    kinds, ranges = kinds_of_layers(config), layer_ranges(config.layers, plan)
     for s in range(plan.pp):
         left = plan.recompute_layers if plan.recompute == "full" and plan.recompute_layers else config.layers
         stage = []
-        for c in range(plan.vp):
+        for c, kinds in enumerate(kinds_of_chunks(config, plan, s)):
             units = [("embedding", False)] if s == 0 and c == 0 else []
-            for layer in ranges[s][c]:
-                units.append((kinds[layer], left > 0))
+            for kind in kinds:
+                units.append((kind, left > 0))
                 left -= 1
             if s == plan.last_stage and c == plan.vp - 1:
-                units.append(("head", False))
+                units += [("head", False), *[(FURTHER_HEAD, False)] * config.trained_mtp]
             stage.append(units)
         yield stage
 
@@ -49,7 +47,7 @@ def chunks_of(job: Job, layers: Layers) -> list[list[list[Passes]]]:
 def tied_table(job: Job) -> float:
     """Parameters of a rank's part of the embedding that a second stage holds too."""
     config, plan = job.config, job.plan
-    return config.vocab * config.hidden / plan.tp if config.tied_embeddings and plan.last_stage else 0.0
+    return config.vocab * config.hidden / plan.tp if has_copied_table(config) and plan.last_stage else 0.0
 
 
 def _tied(job: Job, unit: Passes) -> Passes:

@@ -24,6 +24,8 @@ class Job:
     routing: str = "balanced"
     fp8: str | None = None
     clip: bool = True
+    length: float = 0.0
+    """Of the sequence that a token is in, on average, where rows hold others than their own length; 0: whole rows."""
 
     @property
     def micro_batch(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 from simgpu.hardware.machine import machine_of
 from simgpu.memo import content, key_of
 from simgpu.model.config import TransformerConfig, is_moe
+from simgpu.model.lengths import by_length
 from simgpu.model.operators import (
     BYTES,
     Attention,
@@ -24,14 +25,14 @@ from simgpu.model.operators import (
 from simgpu.model.transformer import (
     backward,
     embedding_operators,
+    further_head_operators,
     head_operators,
-    is_weight_gradient,
     layer_operators,
 )
 from simgpu.plan.expert_stack import ExpertStack
 from simgpu.plan.numerics import Numerics
 from simgpu.plan.parallelism import Plan
-from simgpu.plan.program import Collective, Step, shard_operators
+from simgpu.plan.program import Step, shard_operators
 from simgpu.plan.recompute import runs_again
 from simgpu.plan.schedule import CUT
 from simgpu.timing.kernels import KernelModel
@@ -40,10 +41,15 @@ from simgpu.workload.frameworks import Framework
 from simgpu.workload.host_code import cpu_slowdown, launched, together
 from simgpu.workload.links import Links
 from simgpu.workload.training.dispatching import Exchange
+from simgpu.workload.training.layer_operators import in_16_bits, last_needed, of_weights, outputs, weights_of
 from simgpu.workload.training.lowering import asynchronous, lower, overlapped
 from simgpu.workload.training.muon import MUON, Matrices, matrices_of
 
-WEIGHT_GRADIENT = "_wgrad"
+FURTHER_HEAD = "further head"
+"""The kind of the unit with the logits and the loss of a module that predicts a further token."""
+
+ENDS = ("embedding", "head", FURTHER_HEAD)
+"""Kinds of units that are no layers."""
 
 REMEMBERED = 1024
 """Units that are remembered for each cluster: some 30 kB each."""
@@ -94,6 +100,7 @@ class Layers:
     routing: str = "balanced"
     fp8: str | None = None
     again: bool = True
+    length: float = 0.0  # of sequences within rows, as of a job
 
     def unit(self, kind: str, recompute: bool = True) -> Passes:
         """The blocks of 'embedding', 'head', or a kind of layer; `recompute` as the plan says, or not at all.
@@ -139,8 +146,8 @@ class Layers:
         there, back = self._launched(kind, run, (code[0], code[1] + more))
         input_grad = weight_grad = EMPTY
         if self.plan.pipeline in CUT:
-            inputs = tuple(op for op in gradients if not _of_weights(op))
-            rest = tuple(op for op in gradients if _of_weights(op))
+            inputs = tuple(op for op in gradients if not of_weights(op))
+            rest = tuple(op for op in gradients if of_weights(op))
             cut = self._backward(kind, repeated, inputs), self._run(f"{kind} weight gradients", self._steps(rest))
             half = 0.5 * code[1]
             there, input_grad, weight_grad = self._launched(kind, (run[0], *cut), (code[0], half + more, half))
@@ -160,9 +167,12 @@ class Layers:
             return embedding_operators(self.config, batch, self.tokens, dtype)
         if kind == "head":
             return head_operators(self.config, batch, self.tokens, dtype, self.accumulate)
+        if kind == FURTHER_HEAD:
+            return further_head_operators(self.config, batch, self.tokens, dtype, self.accumulate)
         operators = layer_operators(
             self.config, kind, batch, self.tokens, dtype, self.accumulate, self.routing, self.numerics.flash
         )
+        operators = by_length(operators, self.length)
         if self.fp8:
             operators = tuple(self._narrow(op) for op in operators)
         return self._with_adapters(operators)
@@ -201,20 +211,20 @@ class Layers:
     def _gradients(self, kind: str, forward: Sequence[Operator]) -> tuple[Operator, ...]:
         gradients = backward(tuple(forward))
         if self.numerics.finetune != "full":
-            gradients = tuple(op for op in gradients if not _of_weights(op) or "_lora_" in op.name)
+            gradients = tuple(op for op in gradients if not of_weights(op) or "_lora_" in op.name)
             if kind == "embedding":
                 return ()
         result: list[Operator] = []
         for op in gradients:
             result.append(op)
-            if isinstance(op, (Matmul, GroupedMatmul)) and _of_weights(op):
+            if isinstance(op, (Matmul, GroupedMatmul)) and of_weights(op):
                 result += self._accumulation(op)
         return tuple(result)
 
     def _accumulation(self, op: Matmul | GroupedMatmul) -> Iterator[Operator]:
         """Traffic of a weight gradient beyond its product: into the accumulator, or cast for the reduction."""
         numerics, width = self.numerics, BYTES[self._wide]
-        rows, columns = _weights_of(op)
+        rows, columns = weights_of(op)
         kept = BYTES[numerics.gradients]
         if self.framework.fused_wgrad:
             # read and written in the accumulator's width instead of written in the product's
@@ -254,12 +264,12 @@ class Layers:
     def _recomputed(self, kind: str, forward: Sequence[Operator]) -> tuple[Operator, ...]:
         """Operators of a layer that backward runs again."""
         how = self.plan.recompute
-        if how == "none" or kind in ("embedding", "head"):
+        if how == "none" or kind in ENDS:
             return ()
         if how == "full":
             stop = len(forward)
             if self.framework.early_stop:
-                stop = _last_needed(forward)
+                stop = last_needed(forward)
             return tuple(forward[:stop])
         if self.framework.memory.saves_matmuls:
             return tuple(self._every_second(forward[:-1]))
@@ -279,7 +289,7 @@ class Layers:
                 yield op
                 continue
             again = []
-            for part in _outputs(op):
+            for part in outputs(op):
                 count += 1
                 again += [part] if count % 2 == 0 else []
             if again:
@@ -322,7 +332,7 @@ class Layers:
         if self.config.experts > 1:
             steps = self._exchange.of(steps, self.plan)
         if self.fp8 == "rowwise":  # rows are gathered before they are quantised
-            steps = tuple(_in_16_bits(step) for step in steps)
+            steps = tuple(in_16_bits(step) for step in steps)
         if self._cut and not whole:
             steps = asynchronous(steps, self.plan.tp, self.framework.async_hidden)
         return steps
@@ -359,7 +369,7 @@ class Layers:
 
     def _code(self, kind: str) -> float:
         """Host time of forward and backward of a unit, s; of embedding and head launches alone are counted."""
-        if kind in ("embedding", "head"):
+        if kind in ENDS:
             return 0.0
         here = self.config.experts // self.plan.ep
         return self.framework.host.layer(self.config, kind, self._experts, here) * self._cpu
@@ -383,21 +393,21 @@ class Layers:
     def _trained(self, kind: str, weights: float) -> float:
         if self.numerics.finetune == "full":
             return weights
-        if kind in ("embedding", "head"):
+        if kind in ENDS:
             return 0.0
         adapters = (op for op in self._operators(kind) if isinstance(op, Matmul) and "_lora_" in op.name)
         return float(sum(op.split(self.plan.ways).weights for op in adapters))
 
     def _matrices(self, kind: str, held: Sequence[Kernel]) -> Matrices:
         """The matrices of a layer on a rank, for Muon."""
-        if self.numerics.optimizer != MUON or kind in ("embedding", "head"):
+        if self.numerics.optimizer != MUON or kind in ENDS:
             return ()
-        several = {op.name: [dim.size for dim in _outputs(op)] for op in held if isinstance(op, Matmul) and op.weight}
+        several = {op.name: [dim.size for dim in outputs(op)] for op in held if isinstance(op, Matmul) and op.weight}
         return matrices_of(held, several, self.config.experts // self.plan.ep)
 
     def _packed(self, kind: str, held: Sequence[Kernel]) -> float:
         """Parameters in 4 bits but for those of experts: matrices of layers (QLoRA)."""
-        if self.numerics.finetune != "qlora" or kind in ("embedding", "head"):
+        if self.numerics.finetune != "qlora" or kind in ENDS:
             return 0.0
         return float(sum(op.weights for op in held if isinstance(op, Matmul) and "_lora_" not in op.name))
 
@@ -410,41 +420,3 @@ class Layers:
         """
         each = self.plan.zero == 3 or (self.plan.zero == 2 and self.framework.gathers_each_microbatch)
         return each and self.plan.pp == 1
-
-
-def _last_needed(forward: Sequence[Operator]) -> int:
-    """The number of operators that make all that backward of a layer needs.
-
-    They end with the last product, whose output backward does not need, but for that of experts, which comes back to be
-    weighed.
-    """
-    stop = max(i for i, op in enumerate(forward) if isinstance(op, (Matmul, GroupedMatmul)))
-    while isinstance(forward[stop], (GroupedMatmul, Communicate)):
-        stop += 1
-    return stop
-
-
-def _outputs(op: Matmul) -> Iterator[Dim]:
-    """Outputs of a product that frameworks without fused weights compute apart: query, key, value; gate, up."""
-    for dim in op.n:
-        halves = 2 if (len(op.n) > 1 and dim is not op.n[0]) or (op.name == "ffn_up" and dim.width == 2) else 1
-        for _ in range(halves):
-            yield Dim(dim.units, dim.width // halves, dim.axis)
-
-
-def _weights_of(op: Matmul | GroupedMatmul) -> tuple[Dim, Dim]:
-    """Rows and columns of the gradient that a product makes; for experts, a row for each."""
-    if isinstance(op, Matmul):
-        return op.m, op.n[0] if len(op.n) == 1 else Dim(op.n_size, 1, op.n[0].axis)
-    split, other = (op.n[0], op.k.size) if op.n[0].axis else (op.k, op.n_size)
-    return op.experts, Dim(split.units, split.width * other, split.axis)
-
-
-def _in_16_bits(step: Step) -> Step:
-    gathers = isinstance(step, Collective) and step.kind == "all_gather" and step.group == "tp"
-    return replace(step, size=2 * step.size) if gathers and isinstance(step, Collective) else step
-
-
-def _of_weights(op: Operator) -> bool:
-    """True if `op` makes the gradient of weights, or brings it to its accumulator."""
-    return is_weight_gradient(op) or f"{WEIGHT_GRADIENT}_" in op.name

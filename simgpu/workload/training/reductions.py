@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from simgpu.model.operators import BYTES
-from simgpu.workload.training.layers import Layers, Passes
+from simgpu.workload.training.layers import ENDS, Layers, Passes
 from simgpu.workload.training.muon import gathers, joined
 
 if TYPE_CHECKING:
@@ -109,8 +109,9 @@ class Reductions:
         plan, config = self.plan, self.job.config
         if not (plan.sequence_parallel and plan.tp > 1 and self._full):
             return 0.0
-        layers = sum(unit.name not in ("embedding", "head") for chunk in chunks for unit in chunk)
+        layers = sum(unit.name not in ENDS for chunk in chunks for unit in chunk)
         norm = config.hidden * (1 if config.rms_norm else 2)
         routers = sum(unit.expert_weights > 0 for chunk in chunks for unit in chunk) * config.hidden * config.experts
         heads = sum(unit.name == "head" for chunk in chunks for unit in chunk)
+        heads += 3 * config.trained_mtp if heads else 0  # norms around the layer of such a module
         return ((2 * layers + heads) * norm + routers) * BYTES[self.job.numerics.gradients]

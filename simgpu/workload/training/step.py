@@ -12,33 +12,30 @@ FSDP 2; nothing where tensor groups fill the node and the others leave through t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from simgpu.engine import Phase, Simulator
+from simgpu.engine import Simulator
 from simgpu.model.operators import BYTES
 from simgpu.plan.schedule import CUT, Task, depends_on, order, part_of, place_of
 from simgpu.timing.kernels import KernelModel
 from simgpu.workload.blocks import Block, BlockCounts, counted
 from simgpu.workload.copies import TO_HOST, TO_NVME
 from simgpu.workload.execution import Activity, Execution
-from simgpu.workload.links import OFFLOAD, Demand, Links, Transfer
+from simgpu.workload.links import OFFLOAD, Demand, Links
 from simgpu.workload.steady import folded
 from simgpu.workload.training.away import Away
 from simgpu.workload.training.chunks import chunks_of, tied_table
+from simgpu.workload.training.closing import Closing
 from simgpu.workload.training.demands import demands
 from simgpu.workload.training.job import Job
 from simgpu.workload.training.layers import Layers, Passes
-from simgpu.workload.training.muon import Matrices, joined
 from simgpu.workload.training.offload import Copy, Offload
 from simgpu.workload.training.reductions import STREAM_OF, Reductions
-from simgpu.workload.training.update import norm_of, update_of
+from simgpu.workload.training.streams import Ids, Streams
 
 __all__ = ["Job", "run_step"]
-
-Ids = Mapping[int, int]
-"""An activity of each simulated rank of a stage."""
 
 
 def run_step(job: Job, kernels: KernelModel, links: Links) -> Execution:
@@ -59,7 +56,7 @@ class _Step:
         self.job, self.plan, self.links, self.kernels = job, job.plan, links, kernels
         self.layers = Layers(
             job.config, job.plan, job.numerics, job.framework, kernels, links, job.micro_batch, job.tokens,
-            job.accumulate, job.routing, job.fp8, job.microbatches > 1,
+            job.accumulate, job.routing, job.fp8, job.microbatches > 1, job.length,
         )  # fmt: skip
         self.sim = Simulator()
         links.use(self.sim)
@@ -67,18 +64,11 @@ class _Step:
         self.reductions = Reductions(job, self.layers)
         self.offload, self.away = Offload(job, self.reductions), Away(job, self._copy)
         links.prepare(self._demands())
-        self.ranks = [links.ranks(s) for s in range(self.plan.pp)]
-        self.streams = {r: {} for ranks in self.ranks for r in ranks}  # type: dict[int, dict[str, int]]
-        for r, streams in self.streams.items():
-            for name in STREAMS:
-                streams[name] = self.sim.add_stream(f"rank {r}/{name}")
-        self.joint = self.sim.add_stream("all ranks")
+        self.streams = Streams(self.sim, links, self.plan.pp)
         self.blocks: dict[Activity, BlockCounts] = {}
         self._sums: dict[int, tuple[BlockCounts, float, float]] = {}  # of blocks: seconds and FLOPs
         self._whole: dict[tuple[str, int, int], BlockCounts] = {}  # the blocks of a chunk
-        self._labels: dict[tuple[int, str], Activity] = {}
         self._alone: dict[int, BlockCounts] = {}
-        self._kept: list[Transfer] = []  # those that have labels, by their identity
         self.ends: dict[Task, Ids] = {}  # the last activity of a task
         self.sent: dict[Task, dict[int, int]] = {}  # what brings a task its input
         self.reduced: list[list[Ids]] = [[] for _ in range(self.plan.pp)]
@@ -93,12 +83,10 @@ class _Step:
             else:
                 self.ends[task] = self._backward(task)
             self._send(task)
-        self._tie_embeddings()
-        for s in range(plan.pp):
-            self._sum_norms(s)
-        self._update()
-        shown = [rank for s, ranks in enumerate(self.ranks) for rank in (self.links.shown(s) or ranks)]
-        return Execution(self.sim.run(), [self.streams[rank] for rank in shown], self.blocks)
+        closing = Closing(job, self.kernels, self.links, self.streams, self.stages, self.reductions, self._tied_bytes)
+        closing.run(self.reduced)
+        shown = [rank for s, ranks in enumerate(self.streams.ranks) for rank in (self.links.shown(s) or ranks)]
+        return Execution(self.sim.run(), [self.streams.of[rank] for rank in shown], self.blocks)
 
     def _demands(self) -> Iterator[Demand]:
         """All collectives and copies that will cross links between blocks; worked out only if links ask for them."""
@@ -133,7 +121,7 @@ class _Step:
         _, seconds, flops = known
         label = Activity(name, "compute", kind, kind, flops, task=(task.microbatch, task.chunk))
         self.blocks.setdefault(label, blocks)
-        return self._delay(task.stage, seconds, label, after)
+        return self.streams.delay(task.stage, seconds, label, after)
 
     def _one(self, block: Block) -> BlockCounts:
         return self._alone.setdefault(id(block), ((block, 1),))
@@ -143,17 +131,6 @@ class _Step:
         if key not in self._whole:
             self._whole[key] = counted(blocks)
         return self._whole[key]
-
-    def _delay(self, stage: int, seconds: float, label: Activity, after: Iterable[Ids]) -> Ids:
-        waits = list(after)
-        if len(self.ranks[stage]) == 1:  # most often
-            (r,) = self.ranks[stage]
-            wanted = [ids[r] for ids in waits if r in ids]
-            return {r: self.sim.delay(self.streams[r]["compute"], seconds, wanted, label)}
-        return {
-            r: self.sim.delay(self.streams[r]["compute"], seconds, [ids[r] for ids in waits if r in ids], label)
-            for r in self.ranks[stage]
-        }
 
     def _forward(self, task: Task) -> Ids:
         units, after = self.stages[task.stage][task.chunk], self._inputs(task)
@@ -186,7 +163,9 @@ class _Step:
     def _forward_sharded(self, task: Task, units: Sequence[Passes], after: list[Ids]) -> Ids:
         done: list[Ids] = []
         for i, unit in enumerate(units):
-            before = (done[i - 2 : i - 1] if i > 1 else []) if self.plan.overlap_weights else self._computed(task.stage)
+            before = done[i - 2 : i - 1] if i > 1 else []
+            if not self.plan.overlap_weights:
+                before = self.streams.computed(task.stage)
             weights = self._gather(task.stage, [unit], before)
             wait = [*(after if i == 0 else ()), *weights, *self.away.room(task, i)]
             done.append(self._pass(task, f"{_name('F', task)}.{i}", "forward", self._one(unit.forward), wait))
@@ -222,7 +201,7 @@ class _Step:
         self, task: Task, units: Sequence[Passes], blocks: Sequence[Block], after: list[Ids], kind: str, reduces: bool
     ) -> Ids:
         """Units one by one: activations of the next come back from the host beside backward of each."""
-        begin, end = self._computed(task.stage), dict[int, int]()
+        begin, end = self.streams.computed(task.stage), dict[int, int]()
         back = {len(units) - 1: self.away.fetch(task, len(units) - 1, begin)}
         for bucket in self.reductions.buckets(units):
             for i in bucket:
@@ -252,7 +231,7 @@ class _Step:
             if gathers and 0 <= at < len(units) - 1:
                 gathered[at] = self._gather(task.stage, [units[at]], [done[i + 1]] if i + 1 in done else [])
             wait = [*(after if not done else self.awaited.pop(task.stage, [])), *gathered.get(i, [])]
-            begin = [done[i + 1]] if i + 1 in done else self._computed(task.stage)
+            begin = [done[i + 1]] if i + 1 in done else self.streams.computed(task.stage)
             for k in (i, i - 1):
                 if k >= 0 and k not in back:
                     back[k] = self.away.fetch(task, k, begin)
@@ -271,33 +250,6 @@ class _Step:
             return True
         return self.plan.dp * self.plan.cp > 1 and (last or (self.plan.zero >= 2 and self.plan.pp == 1))
 
-    def _transfer(
-        self, stage: int, stream: str, name: str, group: str, kind: str, size: float, after: Sequence[Ids]
-    ) -> list[Ids]:
-        """A collective of all groups of a stage; nothing where they are single ranks."""
-        done: dict[int, int] = {}
-        for transfer in self.links.collective(kind, group, stage, size):
-            waits = dict.fromkeys(ids[r] for ids in after for r in transfer.ranks)
-            streams = [self.streams[r][stream] for r in transfer.ranks]
-            number = self._submit(transfer, streams, name, group, kind, size, waits, transfer.ranks)
-            done.update(dict.fromkeys(transfer.ranks, number))
-        return [done] if done else []
-
-    def _submit(
-        self, transfer: Transfer, streams: Sequence[int], name: str, group: str, kind: str, size: float,
-        after: Iterable[int], drags: Sequence[int],
-    ) -> int:  # fmt: skip
-        call = transfer.call
-        label = self._labels.get((id(transfer), name))
-        if label is None:
-            label = self._labels[id(transfer), name] = Activity(
-                name, "communication", kind, group, 0.0, size, "network", call.uncertainty, None, call.sol_s,
-                call.chosen, group=group,
-            )  # fmt: skip
-            self._kept.append(transfer)
-        drag = {self.streams[r]["compute"]: call.drag for r in drags} if call.drag else None
-        return self.sim.transfer(streams, transfer.phases, after, label, drag)
-
     def _gather(self, stage: int, units: Sequence[Passes], after: Sequence[Ids]) -> list[Ids]:
         """All-gather of the weights of units that its ranks hold shards of."""
         waits: list[Ids] = []
@@ -306,7 +258,7 @@ class _Step:
             return list(after)
         for call in self.reductions.gathers(units):
             name = "gather experts" if call.group == "expert" else "gather weights"
-            waits += self._transfer(stage, "grad", name, call.group, call.kind, call.size, after)
+            waits += self.streams.transfer(stage, "grad", name, call.group, call.kind, call.size, after)
         return waits
 
     def _copy(self, stage: int, what: str, copies: Sequence[Copy], after: Sequence[Ids]) -> list[Ids]:
@@ -315,7 +267,7 @@ class _Step:
         for copy in copies:
             out = copy.kind in (TO_HOST, TO_NVME)
             stream, name = ("to host", f"{what} out") if out else ("from host", f"{what} in")
-            waits += self._transfer(stage, stream, name, OFFLOAD, copy.kind, copy.size, after)
+            waits += self.streams.transfer(stage, stream, name, OFFLOAD, copy.kind, copy.size, after)
         return waits
 
     def _reduce(self, stage: int, units: Sequence[Passes], after: Sequence[Ids], microbatch: int) -> None:
@@ -326,18 +278,13 @@ class _Step:
         done: list[Ids] = []
         for call in self.reductions.of(units):
             waits = [*after, *done] if call.group == "replica" else after
-            done = self._transfer(
+            done = self.streams.transfer(
                 stage, STREAM_OF[call.group], "reduce gradients", call.group, call.kind, call.size, waits
             )
             self.reduced[stage] += done
             if not self.plan.overlap_gradients:
                 self.awaited.setdefault(stage, []).extend(done)
         self.reduced[stage] += self._copy(stage, "gradients", self.offload.put(units, microbatch), done or after)
-
-    def _computed(self, stage: int) -> list[Ids]:
-        """The activity that each rank of a stage computes last so far."""
-        found = {r: n for r in self.ranks[stage] if (n := self.sim.last_in(self.streams[r]["compute"])) is not None}
-        return [found] if found else []
 
     def _weights_before(self, stage: int) -> dict[int, list[tuple[Sequence[Passes], list[Ids]]]]:
         """Weights gathered at the start of a step, bucket by bucket beside forward or all before it.
@@ -354,41 +301,6 @@ class _Step:
             everything = [ids for parts in gathered.values() for _, weights in parts for ids in weights]
             return {c: [(units, everything)] for c, units in enumerate(self.stages[stage])}
         return gathered
-
-    def _tie_embeddings(self) -> None:
-        """Add up the gradients of a tied embedding on the first and the last stage.
-
-        Megatron-LM, core/distributed/finalize_model_grads.py.
-        """
-        size, last = self._tied_bytes, self.plan.pp - 1
-        if not size:
-            return
-        for transfer in self.links.collective("all_reduce", "embedding", 0, size):
-            ends = (self.reduced[0], self.reduced[last])
-            waits = [ids[r] for r, ids in zip(transfer.ranks, map(_joined, ends), strict=True) if r in ids]
-            waits += [n for r in transfer.ranks if (n := self.sim.last_in(self.streams[r]["compute"])) is not None]
-            streams = [self.streams[r]["grad"] for r in transfer.ranks]
-            label = ("tied embedding", "embedding", "all_reduce", size)
-            number = self._submit(transfer, streams, *label, waits, transfer.ranks)
-            for stage, rank in zip((0, last), transfer.ranks, strict=True):
-                self.reduced[stage].append({rank: number})
-
-    def _sum_norms(self, stage: int) -> None:
-        """Add up, over the tensor group, gradients that sequence parallelism leaves unsplit (norms, routers).
-
-        All layers go together (Megatron-LM, the same file, _allreduce_layernorm_grads).
-        """
-        size = self.reductions.unsplit_bytes(self.stages[stage])
-        if not size:
-            return
-        call = self.links.inner("all_reduce", "tp", size)
-        for r in self.ranks[stage]:
-            waits = [ids[r] for ids in self.reduced[stage] if r in ids]
-            waits += [n for n in (self.sim.last_in(self.streams[r]["compute"]),) if n is not None]
-            transfer = Transfer((r,), (Phase(call.seconds),), call)
-            streams = [self.streams[r]["grad"]]
-            number = self._submit(transfer, streams, "norm gradients", "tp", "all_reduce", size, waits, (r,))
-            self.reduced[stage].append({r: number})
 
     def _send(self, task: Task) -> None:
         """Activations to the next stage, or their gradients back."""
@@ -407,9 +319,9 @@ class _Step:
         arrived = self.sent.setdefault(other, {})
         for transfer in self.links.between(task.stage, other.stage, size, gather):
             source, target = transfer.ranks
-            streams = [self.streams[source][forth], self.streams[target][into]]
+            streams = [self.streams.of[source][forth], self.streams.of[target][into]]
             waits = (self.ends[task][source],)
-            arrived[target] = self._submit(transfer, streams, "activations", "pp", "send_recv", size, waits, ())
+            arrived[target] = self.streams.submit(transfer, streams, "activations", "pp", "send_recv", size, waits, ())
 
     @cached_property
     def _activations(self) -> tuple[float, float]:
@@ -424,58 +336,6 @@ class _Step:
             return whole, 0.0
         gather = 0.0 if plan.sequence_parallel else self.links.inner("all_gather", "tp", whole).seconds
         return whole / plan.tp, gather
-
-    # ---- the optimizer -------------------------------------------------------------------------------
-
-    def _update(self) -> None:
-        """Every stage clips its gradients and updates its weights: clipping needs the norm of all of them."""
-        known = [[unit for chunk in chunks for unit in chunk] for chunks in self.stages]
-        full = self.job.numerics.finetune == "full"  # experts have no adapters
-        sums = [(sum(u.trained for u in units), sum(u.expert_weights for u in units if full)) for units in known]
-        after = self._clip(sums)
-        made: dict[tuple[float, float, Matrices], list[tuple[Activity, float]]] = {}
-        for stage, units in enumerate(known):
-            held = (*sums[stage], joined(unit.matrices for unit in units))
-            waits = after[stage]
-            for call in self.reductions.momenta(units):
-                waits = [
-                    *waits,
-                    *self._transfer(stage, "grad", "gather momenta", call.group, call.kind, call.size, waits),
-                ]
-            if held not in made:
-                made[held] = update_of(self.job, self.kernels, self.links, *held)
-            for label, seconds in made[held]:
-                waits = [self._delay(stage, seconds, label, waits)]
-
-    def _clip(self, sums: Sequence[tuple[float, float]]) -> list[list[Ids]]:
-        """Norms of the gradients of every stage, of which it holds `sums`; what the update of each has to wait for."""
-        after = [list(ids) for ids in self.reduced]
-        norm = {held: norm_of(self.job, self.kernels, *held) for held in dict.fromkeys(sums)}
-        norms = [norm[held] for held in sums]
-        if not any(norms):
-            return after
-        for stage, squares in enumerate(norms):
-            for label, seconds in squares:
-                after[stage] = [self._delay(stage, seconds, label, after[stage])]
-        if self.plan.world == 1:
-            return after
-        met = self._meet(after)
-        return [[dict.fromkeys(ranks, met)] for ranks in self.ranks]
-
-    def _meet(self, after: Sequence[Sequence[Ids]]) -> int:
-        """The exchange in which all ranks add up the squares of their norms: 4 bytes over the slowest group."""
-        seconds = self.links.inner("all_reduce", "tp" if self.plan.tp > 1 else "grad", 4.0).seconds
-        waits = dict.fromkeys(n for stage in after for ids in stage for n in ids.values())
-        label = Activity("norm of gradients", "communication", "all_reduce", "grad", 0.0, 4.0, "network", group="grad")
-        return self.sim.delay(self.joint, seconds, tuple(waits), label)
-
-
-def _joined(ids: Iterable[Ids]) -> dict[int, int]:
-    """The last activity of each rank."""
-    return {rank: number for one in ids for rank, number in one.items()}
-
-
-STREAMS = ("compute", "grad", "replica", "send", "receive", "send back", "receive back", "to host", "from host")
 
 
 def _name(kind: str, task: Task) -> str:
