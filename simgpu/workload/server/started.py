@@ -43,9 +43,7 @@ def rules_of(deployment: Deployment, job: Traffic, speculation: Speculation | No
         raise InputError(f"{problem} start: expected less, or more memory", key="workload.max_model_len")
     watermark = run.watermark if job.watermark is None else job.watermark
     if -(-longest // block) > pool // block - int(watermark * (pool // block)):
-        problem = (
-            f"{watermark:g} of the cache stays free, and requests of {longest:,} tokens are more than the rest"
-        )
+        problem = f"{watermark:g} of the cache stays free, and requests of {longest:,} tokens are more than the rest"
         raise InputError(f"{problem}: they would wait for ever", key="workload.watermark")
     keeps = run.prefix_cache if job.prefix_cache is None else job.prefix_cache
     return Rules(
