@@ -348,7 +348,7 @@ def test_no_source_is_both_predicted_and_not():
     assert not set(known()) & set(NOT_PREDICTED)
     assert {adapter.target for source in known().values() for adapter in source.adapters} == set(TARGETS)
     (argument,) = (parameter for parameter in main.commands["validate"].params if parameter.name == "what")
-    assert set(argument.type.choices) == {*TARGETS, "serving", "all"}
+    assert set(argument.type.choices) == {*TARGETS, "serving", "energy", "all"}
 
 
 def test_worst_rows_are_ordered_and_can_be_limited_by_factor(tmp_path):

@@ -223,7 +223,7 @@ def _calibrate_step(
 
 
 @main.command(
-    short_help="Measure this machine's GPU for `simgpu calibrate`, or plan what to measure.",
+    short_help="Measure this machine's GPU, or plan what to.",
     epilog="Example: simgpu measure --quick -o rows.csv",
 )
 @out_option("FILE.csv", "Rows go there; needed without --plan.")

@@ -129,7 +129,7 @@ def compare(folders: tuple[str, ...], file: Path, gpu: str | None, cluster: str 
 
 
 @main.command(
-    short_help="Play a recorded step on another GPU, with other links, sizes or types.",
+    short_help="Play a recorded step on another machine.",
     epilog="Example: simgpu replay step.pt.trace.json.gz --gpu h100-sxm --to-gpu b200-sxm",
 )
 @click.argument("file", metavar="TRACE", type=click.Path(path_type=Path))
