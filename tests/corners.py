@@ -309,7 +309,8 @@ def _training(draw: Random, model: str | None) -> Iterator[Pair]:
     yield Pair("training, tokens", base, replace(found, tokens=found.tokens + 1).step(), where, slack)
     yield Pair("training, microbatch", base, wider.step(), where, slack)
     yield Pair("training, microbatches", base, replace(found, many=found.many + 1).step(), where, slack)
-    yield Pair("training, layers", base, found.larger(layers=plan["pp"]).step(), where, slack)
+    if plan["pp"] == 1 or not found.config.runs:  # else the fullest stage may get layers of a lighter kind
+        yield Pair("training, layers", base, found.larger(layers=plan["pp"]).step(), where, slack)
     if found.config.experts > 1:
         yield Pair("training, experts", base, found.larger(experts=plan["ep"]).step(), where, slack)
     forward = found.forward()

@@ -28,6 +28,9 @@ ENGINE_RUNS = ("prefill", "decode")
 MOST_POINTS = 4_000
 """Points of a track of a trace file."""
 
+FINEST = 1e-9
+"""Least window over the length of a run: what is left of a time that long in 53 bits."""
+
 
 @dataclass(frozen=True)
 class PowerTrace:
@@ -55,7 +58,8 @@ class PowerTrace:
             raise InputError(f"{window:g} s is no window; expected more than zero", key="window")
         edges = np.linspace(self.times[0], self.times[-1], points + 1)
         ends = edges[1:]
-        starts = np.maximum(ends - window, self.times[0])
+        finest = FINEST * (self.times[-1] - self.times[0])  # of a run of years
+        starts = np.maximum(ends - max(window, finest), self.times[0])
         mean = (self.until(ends) - self.until(starts)) / (ends - starts)
         return PowerTrace(edges, mean)
 

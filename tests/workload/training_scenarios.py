@@ -122,7 +122,9 @@ PAIRS: dict[str, tuple[dict, object]] = {
     "routing": ({"model": "experts", "ep": 2}, "power_law_1.2"),
     "dtype": (ALL_GPU, "fp8"), "accumulate": ({"cluster": "rtx-4090-8x-ethernet", "dtype": "fp16"}, "fp16"),
     "algorithm": ({"tp": 8, "sequence_parallel": False}, "ring"), "protocol": ({}, "simple"), "clocks": ({}, "burst"),
-    "framework": ({}, "pytorch-compiled"), "model": ({}, "experts"),
+    "framework": ({}, "pytorch-compiled"), "model": ({}, "experts"), "mtp_layers": ({}, 1),
+    "mean_tokens": ({"mean_tokens": 256, "lengths": "packed"}, 128), "lengths": ({"mean_tokens": 256}, "packed"),
+    "length_deviation": ({"mean_tokens": 256, "lengths": "packed"}, 0.5),
 }  # fmt: skip
 """Of each field that decides the time of a step: a scenario where it does (what differs from `BASE`), another value."""
 

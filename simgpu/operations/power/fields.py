@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from simgpu.documents import read_yaml
 from simgpu.errors import nearest, shown
+from simgpu.memo import remembered
 from simgpu.workload.fields import positive
 
 USUAL_PUE = 1.3
@@ -23,7 +23,7 @@ MOST_CARBON = 2000.0
 """g/kWh that no grid passes: lignite in an old plant makes 1,200."""
 
 
-@cache
+@remembered(1)
 def grids() -> dict[str, Any]:
     """The file of grids: `source`, and by ISO code `country`, `year`, `g_per_kwh`."""
     return dict(read_yaml(Path(__file__).with_name("grids.yaml")).data)
