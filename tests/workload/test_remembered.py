@@ -43,7 +43,9 @@ FIELDS: dict[str, dict[str, Any]] = {
         "batch": 8, "prompt": 512, "output": 16, "chunk": 128, "prefix_hit": 0.5,
         "speculative": Speculative(draft="mtp", acceptance=0.7), "images": Images(height=64, width=512), **_DEPLOYED,
     },
-    "mixed": {"images": Images(height=64, width=512), "prefill": 128, "past": 1024, "decodes": 8, "context": 4096, **_DEPLOYED},
+    "mixed": {
+        "prefill": 128, "past": 1024, "decodes": 8, "context": 4096, "images": Images(height=64, width=512), **_DEPLOYED,
+    },
     "serving": {
         "concurrency": 16, "rate": 4.0, "prompt": 512, "output": 32, "prefix_hit": 0.5, "chunk": 128,
         "images": Images(height=64, width=512), **_DEPLOYED, "sequences": 2, "lengths": "drawn", "waves": 4,
