@@ -44,7 +44,8 @@ FIELDS: dict[str, dict[str, Any]] = {
         "speculative": Speculative(draft="mtp", acceptance=0.7), "images": Images(height=64, width=512), **_DEPLOYED,
     },
     "mixed": {
-        "prefill": 128, "past": 1024, "decodes": 8, "context": 4096, "images": Images(height=64, width=512), **_DEPLOYED,
+        "prefill": 128, "past": 1024, "decodes": 8, "context": 4096, "images": Images(height=64, width=512),
+        **_DEPLOYED,
     },
     "serving": {
         "concurrency": 16, "rate": 4.0, "prompt": 512, "output": 32, "prefix_hit": 0.5, "chunk": 128,
