@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Sequence
+from multiprocessing import get_context
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from simgpu.cli import main
 from simgpu.documents import as_text
 from simgpu.errors import InputError
 from simgpu.study.experiment.running import load_experiment
+from simgpu.study.pools import processes
 from simgpu.study.pools.processes import ProcessPool
 from simgpu.study.pools.spread import spread
 from simgpu.study.whatif import runs
@@ -121,5 +123,6 @@ def test_a_fault_of_a_worker_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
         return before(*given)
 
     monkeypatch.setattr(runs, "run_case", broken)
+    monkeypatch.setattr(processes, "way_to_start", lambda _: get_context("fork"))  # or workers do not see the fault
     with pytest.raises(RuntimeError, match="broken"):
         simgpu.sensitivity({**STUDY, "vary": {"plan.tp": [2]}}, jobs=2)
