@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from simgpu.hardware.cluster import Cluster
     from simgpu.hardware.topology import Topology
     from simgpu.lab.calibration.outcome import Calibrated
+    from simgpu.launching.answer import Launch
+    from simgpu.launching.importing import ImportedConfig
     from simgpu.model.imported.pieces import Imported
     from simgpu.study.experiment.running import ExperimentResult, Given
     from simgpu.study.report.capacity import Fitted
@@ -137,6 +139,35 @@ def time_collective(
     check_sizes(1, cluster.gpu_count, gpus=gpus)
     check_dtypes(how.get("dtype", "bf16"))
     return collective_time(cluster, kind, range(gpus or cluster.usual_ranks), sizes, **how)
+
+
+@takes(experiment=EXPERIMENT, target=TEXT, settings=TEXT, row=ROW, catalogue=CATALOGUE)
+def launch(
+    experiment: Given, target: str, *settings: str, row: str | int | None = None, catalogue: Catalogue | None = None
+) -> Launch:
+    """Write what runs a row of an experiment with an engine, a trainer or on Kubernetes; see `simgpu launch`.
+
+    `.command` and `.files` are text, `.rows` the flags with the keys they follow from, `.missing` what the software
+    cannot do, `.check.command` the measurement and `.expected` its figures; `.write(folder)` writes all of it.
+    """
+    from simgpu.launching import targets
+
+    return targets.launch(_given(experiment), target, settings, catalogue or Catalogue(), row)
+
+
+@takes(file=PATH, cluster=TEXT, settings=TEXT, model=TEXT, gpus=WHOLE, catalogue=CATALOGUE)
+def import_config(
+    file: str | Path, cluster: str, *settings: str, model: str | None = None, gpus: int | None = None,
+    catalogue: Catalogue | None = None,
+) -> ImportedConfig:  # fmt: skip
+    """Make an experiment of a configuration, a launch script or a server's command line; see `simgpu import-config`.
+
+    `.text` is the experiment file, `.keys` its scenario, `.ignored` and `.unknown` the names that have no key.
+    """
+    from simgpu.launching import importing
+
+    given = importing.Given(cluster, model or "", gpus or 0, settings)
+    return importing.import_config(str(file), given, catalogue or Catalogue())
 
 
 @takes(file=PATH, dims=MAPPING, fused=FLAG, unknown=TEXT, stack=TEXT)

@@ -20,6 +20,8 @@ TABLE = {  # what beside its own flags a command has
     "diff": "set format quiet",
     "results": "format out quiet store",
     "fit": "format out plots quiet",
+    "launch": "set format out quiet",
+    "import-config": "set out quiet",
     "validate": "format out plots quiet",
     "calibrate": "format out quiet",
     "measure": "set format out quiet",

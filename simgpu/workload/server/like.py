@@ -37,6 +37,6 @@ def load_like(text: str, told: bool = False) -> Meant:
     return understood(text, "--like", LOADS, told)
 
 
-def server_like(text: str) -> Meant:
-    """The server that a command line starts. Raises `InputError`."""
-    return understood(text, "--server", SERVERS)
+def server_like(text: str, option: str = "--server", unknown: list[str] | None = None) -> Meant:
+    """The server that a command line starts. Raises `InputError`; with a list for `unknown` not for unknown flags."""
+    return understood(text, option, SERVERS, unknown=unknown)

@@ -18,7 +18,7 @@ from simgpu.workload.server.tools.words import Given, Meant, Tool, number, pairs
 _TYPES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float": "fp32"}
 _CACHES = {"fp8_e4m3": "fp8", "fp8_e5m2": "fp8", **_TYPES}
 _WEIGHTS = {"fp8": "fp8", "awq": "int4", "gptq": "int4", "awq_marlin": "int4", "gptq_marlin": "int4",
-            "w8a8_fp8": "fp8", "modelopt_fp8": "fp8", "modelopt_fp4": "nvfp4"}  # fmt: skip
+            "w8a8_fp8": "fp8", "modelopt_fp8": "fp8", "modelopt_fp4": "fp4"}  # fmt: skip
 _EAGER = "steps without CUDA graphs are not modelled; leave it out"
 _SPECULATES = (
     "is not modelled by this flag; expected --set workload.speculative.draft=mtp, or a model of the catalogue, and "

@@ -36,6 +36,8 @@ class Meant:
         The model as it names it.
     ignored
         Flags that change nothing of the times.
+    unknown
+        Flags that are not the tool's, or not modelled, where these are no error.
     notes
         Sentences on what is not as the tool does it.
     cases
@@ -47,6 +49,7 @@ class Meant:
     keys: Keys = field(default_factory=dict)
     model: str = ""
     ignored: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     cases: list[tuple[str, Keys]] = field(default_factory=list)
     sweep: Sweep | None = None
@@ -143,16 +146,21 @@ class Tool:
 # ---- reading -----------------------------------------------------------------------------------------
 
 
-def understood(text: str, option: str, tools: Sequence[Tool], told: bool = False) -> Meant:
-    """What a command line of one of the tools means; `told`: lengths are given elsewhere. Raises `InputError`."""
+def understood(
+    text: str, option: str, tools: Sequence[Tool], told: bool = False, unknown: list[str] | None = None
+) -> Meant:
+    """What a command line of one of the tools means; `told`: lengths are given elsewhere. Raises `InputError`.
+
+    With a list for `unknown`, flags that are not known or not modelled are added to it instead of being an error.
+    """
     words = _words(text, option)
     for tool in tools:
         rest = tool.rest(words)
         if rest is not None:
-            given, ignored = _flags(tool, rest, option)
+            given, ignored = _flags(tool, rest, option, unknown)
             given.told = told
             meant = tool.read(given)
-            meant.ignored = ignored + meant.ignored
+            meant.ignored, meant.unknown = ignored + meant.ignored, list(unknown or ())
             return meant
     known = ", ".join(tool.name for tool in tools)
     raise InputError(f"{shown(text[:60])} is no command line that is known; expected one of {known}", key=option)
@@ -176,7 +184,7 @@ def _plain(flag: str) -> str:
     return flag.replace("_", "-")
 
 
-def _flags(tool: Tool, words: list[str], option: str) -> tuple[Given, list[str]]:
+def _flags(tool: Tool, words: list[str], option: str, unknown: list[str] | None = None) -> tuple[Given, list[str]]:
     """Values of flags, words that belong to none, and flags that change nothing."""
     names = {_plain(name): name for name in (*tool.kinds, *tool.nothing.split(), *tool.switches.split(), *tool.refused)}
     switches = set(tool.switches.split())
@@ -189,10 +197,10 @@ def _flags(tool: Tool, words: list[str], option: str) -> tuple[Given, list[str]]
             continue
         written, equals, value = word.partition("=")
         name = names.get(_plain(tool.short.get(written, written)))
-        if name is None:
-            raise InputError(f"unknown flag {shown(written)}{_nearest(written, names)}", key=option)
-        if name in tool.refused:
-            raise InputError(tool.refused[name], key=f"{option} {written}")
+        if name is None or name in tool.refused:
+            _not_read(tool, written, name, names, option, unknown)
+            _values(queue, several=True)
+            continue
         kind = tool.kinds.get(name)
         values = [value] if equals else []
         if not equals and kind is not bool and name not in switches:
@@ -207,6 +215,18 @@ def _flags(tool: Tool, words: list[str], option: str) -> tuple[Given, list[str]]
             made = values if kind is list else _value(values[0], kind, f"{option} {written}")
             found[name] = [*found.get(name, []), *(made if kind is list else [made])] if name in tool.append else made
     return Given(option, found, rest), ignored
+
+
+def _not_read(
+    tool: Tool, written: str, name: str | None, names: Mapping[str, str], option: str, unknown: list[str] | None
+) -> None:
+    """A flag that is not the tool's, or not modelled: an error, or one of `unknown`."""
+    if unknown is not None:
+        unknown.append(written if name is None else f"{written}: {tool.refused[name]}")
+    elif name is None:
+        raise InputError(f"unknown flag {shown(written)}{_nearest(written, names)}", key=option)
+    else:
+        raise InputError(tool.refused[name], key=f"{option} {written}")
 
 
 def _values(queue: list[str], several: bool) -> list[str]:

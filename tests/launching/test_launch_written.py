@@ -1,0 +1,118 @@
+"""What launches a plan: each flag follows from a key, what cannot be done is named, all is read back."""
+
+import shlex
+
+import pytest
+
+import simgpu
+from simgpu import InputError
+from simgpu.launching.targets import TARGETS
+from simgpu.workload.server.like import server_like
+
+SERVED = {
+    "model": "llama-3.1-70b",
+    "cluster": "dgx-h100",
+    "workload": {"kind": "serving", "concurrency": 64, "prompt": 1024, "output": 256, "precision": "fp8"},
+    "plan": {"tp": 4, "dp": 2},
+}
+TRAINED = {
+    "model": "llama-3.1-8b",
+    "cluster": "dgx-h100",
+    "workload": {"kind": "training", "batch": 16, "tokens": 4096},
+    "plan": {"dp": 8, "micro_batch": 1, "zero": 3, "recompute": "full"},
+}
+SERVERS = ("vllm", "sglang", "trtllm")
+TRAINERS = ("megatron", "nemo", "torchtitan", "deepspeed", "accelerate", "axolotl")
+
+
+def scenario(base, **changes):
+    made = {**base, "workload": dict(base["workload"]), "plan": dict(base["plan"])}
+    for key, value in changes.items():
+        where, _, name = key.partition("__")
+        if name:
+            made[where][name] = value
+        else:
+            made[where] = value
+    return {"scenario": made}
+
+
+@pytest.mark.parametrize("target", SERVERS)
+def test_a_server_that_is_written_is_the_one_that_was_asked_for(target):
+    made = simgpu.launch(scenario(SERVED, workload__runtime=target, workload__kv_cache="fp8"), target)
+    meant = server_like(made.command)
+    assert meant.keys["plan.tp"] == 4
+    assert meant.keys["workload.kv_cache"] == "fp8"
+    assert meant.keys.get("plan.dp", 2) == 2
+    assert not meant.ignored
+
+
+@pytest.mark.parametrize("target", TRAINERS)
+def test_a_trainer_that_is_written_is_read_back_as_the_plan_that_was_asked_for(target, tmp_path):
+    asked = scenario(TRAINED) if target != "megatron" else scenario(TRAINED, plan__zero=1, plan__tp=2, plan__dp=4)
+    made = simgpu.launch(asked, target)
+    files = {path.name: path for path in made.write(tmp_path)}
+    if target == "nemo":
+        assert "model.tensor_model_parallel_size=1" in made.files["train.sh"]
+        return
+    file = next(files[name] for name in ("train.toml", "ds_config.json", "accelerate.yaml", "axolotl.yaml", "train.sh")
+                if name in files)  # fmt: skip
+    told = ("workload.batch=16", "workload.tokens=4096") if target in ("accelerate", "deepspeed") else ()
+    read = simgpu.import_config(file, "dgx-h100", *told, model="llama-3.1-8b", gpus=8)
+    for key, value in asked["scenario"]["plan"].items():
+        if not (key in ("micro_batch", "recompute") and target in ("accelerate", "deepspeed")):
+            assert read.keys.get(f"plan.{key}", 1) == value, key
+    assert read.keys["workload.batch"] == 16
+    assert not read.unknown
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_a_target_that_runs_other_jobs_says_so(target):
+    other = TRAINED if target not in TRAINERS else SERVED
+    with pytest.raises(InputError, match=f"--for: '{target}' runs"):
+        simgpu.launch(scenario(other), target)
+
+
+def test_every_key_that_was_said_is_a_flag_or_named_as_missing():
+    asked = scenario(TRAINED, plan__schedule="zb-h1", plan__pp=2, plan__dp=4, plan__zero=0, plan__expert_overlap=None,
+                     workload__loss_chunks=4)  # fmt: skip
+    asked["scenario"]["plan"].pop("expert_overlap")
+    made = simgpu.launch(asked, "megatron")
+    said = {"plan.schedule", "workload.loss_chunks"}
+    assert said == {line.partition(":")[0] for line in made.missing}
+
+
+def test_what_does_not_fit_is_not_written():
+    with pytest.raises(InputError, match="does not fit the memory"):
+        simgpu.launch(scenario(SERVED, cluster="l40s", plan__tp=1, plan__dp=1), "vllm")
+
+
+def test_limits_of_an_engine_hold_together():
+    made = simgpu.launch(scenario(SERVED, workload__prompt=100, workload__output=28), "vllm")
+    flags = {row["flag"]: row["value"] for row in made.rows}
+    assert int(flags["--max-num-batched-tokens"]) >= int(flags["--max-num-seqs"])
+    assert 128 <= int(flags["--max-model-len"]) <= 144
+    with pytest.raises(InputError, match="fewer than"):
+        simgpu.launch(scenario(SERVED, workload__chunk=16, workload__sequences=64), "vllm")
+
+
+def test_prompts_apart_are_workers_of_their_own():
+    asked = scenario(SERVED, workload__kind="traffic", workload__clients=16, workload__requests=64,
+                     workload__prefill_replicas=1, workload__router="least_requests")  # fmt: skip
+    asked["scenario"]["workload"].pop("concurrency")
+    made = simgpu.launch(asked, "dynamo")
+    text = made.files["dynamo.yaml"]
+    assert "type: prefill" in text
+    assert "type: decode" in text
+    assert "least-loaded" in text
+    assert any(line.startswith("workload.prefill_replicas") for line in simgpu.launch(asked, "vllm").missing)
+
+
+def test_the_check_expects_what_is_predicted():
+    asked = scenario(SERVED)
+    made = simgpu.launch(asked, "vllm")
+    row = simgpu.run_experiment(asked).rows[0]
+    expected = {one["what"]: one for one in made.expected}
+    assert expected["'Mean TPOT (ms)'"]["value"] == pytest.approx(1e3 * row["tpot_s"], rel=1e-9)
+    assert expected["'Mean TPOT (ms)'"]["p90"] == pytest.approx(1e3 * row["tpot_s_p90"], rel=1e-9)
+    words = shlex.split(made.check.command)
+    assert words[words.index("--max-concurrency") + 1] == "64"
