@@ -70,7 +70,7 @@ def limits_of(asked: Asked) -> Limits:
         problem = f"the longest request has {longest:,} tokens, and the cache of a replica holds {cache:,}"
         raise InputError(f"{problem}; the engine would not start", key="workload.prompt")
     return Limits(
-        runtime, longest, sequences, chunk,
+        runtime, max(longest, min(roomy, cache or roomy, asked.config.max_tokens or roomy)), sequences, chunk,
         float(asked.take("workload.memory_share") or runtime.memory_share), cache,
         "workload.sequences" if most else f"as {runtime.name} has it" if usual >= at_once else "requests at a time",
         "workload.chunk" if asked.job.chunk else f"as {runtime.name} has it",
