@@ -54,10 +54,20 @@ if TYPE_CHECKING:
     from simgpu.simulation.inference_result import BatchResult, InferenceResult, MixedStepResult, ServingResult
     from simgpu.simulation.memory_use import MemoryUse
     from simgpu.simulation.network_result import NetworkResult
+    from simgpu.simulation.post_training_result import PostTrainingResult
     from simgpu.simulation.result import Interval, Result
     from simgpu.simulation.step_result import StepResult, TrainingResult
     from simgpu.workload.inference.jobs import Speculative
-    from simgpu.workload.jobs import Inference, MixedStep, Network, OperatorList, Prefill, Serving, Training
+    from simgpu.workload.jobs import (
+        Inference,
+        MixedStep,
+        Network,
+        OperatorList,
+        PostTraining,
+        Prefill,
+        Serving,
+        Training,
+    )
 
 
 def _draw(answer: Any) -> dict[str, Any]:
@@ -82,6 +92,8 @@ _HOME = {
     "Network": "simgpu.workload.jobs",
     "NetworkResult": "simgpu.simulation.network_result",
     "Plan": "simgpu.plan.parallelism",
+    "PostTraining": "simgpu.workload.jobs",
+    "PostTrainingResult": "simgpu.simulation.post_training_result",
     "Prefill": "simgpu.workload.jobs",
     "Result": "simgpu.simulation.result",
     "Serving": "simgpu.workload.jobs",
@@ -133,6 +145,8 @@ __all__ = [
     "NetworkResult",
     "OperatorList",
     "Plan",
+    "PostTraining",
+    "PostTrainingResult",
     "Prefill",
     "Result",
     "Serving",

@@ -25,6 +25,7 @@ NEITHER = {
     *("stack", "height", "width", "frames", "denoising_steps"),
     *("price_used", "utilisation", "rent_compared", "rent_compared_usd_per_gpu_hour", "rates_used"),
     "checkpoint_interval_s",
+    *("generation_gpus", "answers", "updates", "staleness"),
 }
 EVERY = (*COLUMNS, *COST.values())
 

@@ -11,7 +11,7 @@ import pytest
 
 import simgpu
 from simgpu.columns import COLUMNS, PLAIN_COLUMNS, TABLE
-from simgpu.simulation import inference_result, network_result, operated, step_result
+from simgpu.simulation import inference_result, network_result, operated, post_training_result, step_result
 from simgpu.simulation import result as any_result
 from simgpu.simulation.inference_result import (
     BatchResult,
@@ -23,12 +23,13 @@ from simgpu.simulation.inference_result import (
 )
 from simgpu.simulation.network_result import NetworkResult
 from simgpu.simulation.operated import Operated
+from simgpu.simulation.post_training_result import PostTrainingResult
 from simgpu.simulation.result import Interval, Result, SplitResult
 from simgpu.simulation.step_result import StepResult, TrainingResult
 
 CLASSES = (
     Operated, Result, SplitResult, StepResult, TrainingResult, InferenceResult, BatchResult, MixedStepResult,
-    ServerResult, ServingResult, TrafficResult, NetworkResult,
+    ServerResult, ServingResult, TrafficResult, NetworkResult, PostTrainingResult,
 )  # fmt: skip
 NO_COLUMNS = {"execution", "memory", "board", "inputs", "order", "labels", "HEADLINE", "draw", "served"}
 MODEL = "llama-3.2-1b"
@@ -53,6 +54,11 @@ JOBS: dict[str, tuple[Any, dict[str, Any], type[Result]]] = {
     "traffic": (simgpu.Traffic(rate=4.0, prompt=512, output=8, requests=40), {"dp": 2}, TrafficResult),
     "images": (simgpu.Network(batch=2, steps=4), {}, NetworkResult),
     "training of a network": (simgpu.Network(mode="training", batch=8), {"dp": 2}, NetworkResult),
+    "rl": (
+        simgpu.PostTraining(prompts=4, group=2, prompt=64, output=32, output_spread=0.5, tokens=128, batch=8),
+        {"dp": 2, "micro_batch": 1},
+        PostTrainingResult,
+    ),
     "server": (simgpu.Serving(concurrency=8, prompt=512, output=8), {"tp": 2}, ServingResult),
 }
 
@@ -67,7 +73,7 @@ def result_of(name: str) -> Result:
 def written() -> dict[tuple[str, str], tuple[str, str]]:
     """(class, attribute): its type and its docstring, as they stand in the source."""
     found = {}
-    for module in (operated, any_result, step_result, inference_result, network_result):
+    for module in (operated, any_result, step_result, inference_result, network_result, post_training_result):
         for kind in ast.parse(inspect.getsource(module)).body:
             if not isinstance(kind, ast.ClassDef) or kind.name not in {one.__name__ for one in CLASSES}:
                 continue
@@ -154,7 +160,7 @@ def test_a_call_says_what_comes_back() -> None:
 
     said = [one.__annotations__["return"] for one in get_overloads(call.simulate.__wrapped__)]
     assert said == ["StepResult", "TrainingResult", "BatchResult", "MixedStepResult", "ServingResult", "TrafficResult",
-                    "NetworkResult",
+                    "NetworkResult", "PostTrainingResult",
                     "Result"]  # fmt: skip
     assert {one.__name__ for _, _, one in JOBS.values()} == set(said) - {"Result"}
     assert tuple(Interval(2.0, 1.0, 3.0)) == (1.0, 3.0)

@@ -30,6 +30,7 @@ from simgpu.simulation.inference_result import (
 )
 from simgpu.simulation.memory_use import MemoryUse
 from simgpu.simulation.network_result import NetworkResult
+from simgpu.simulation.post_training_result import PostTrainingResult
 from simgpu.simulation.result import Result
 from simgpu.simulation.step_result import StepResult, TrainingResult
 from simgpu.timing.kernels import KernelModel
@@ -43,6 +44,7 @@ from simgpu.workload.jobs import (
     Inference,
     MixedStep,
     OperatorList,
+    PostTraining,
     Prefill,
     Serving,
     Traffic,
@@ -104,6 +106,11 @@ def simulate(
 ) -> NetworkResult: ...  # fmt: skip
 @overload
 def simulate(
+    cluster: Cluster | str, workload: PostTraining, model: Model = None, plan: Split = None,
+    options: How = None, *, draft: Model = None, catalogue: Catalogue | None = None, **settings: Unpack[Settings],
+) -> PostTrainingResult: ...  # fmt: skip
+@overload
+def simulate(
     cluster: Cluster | str, workload: Workload | Mapping[str, Any], model: Model = None, plan: Split = None,
     options: How = None, *, draft: Model = None, catalogue: Catalogue | None = None, **settings: Unpack[Settings],
 ) -> Result: ...  # fmt: skip
@@ -137,7 +144,8 @@ def simulate(
         Names, or what `load_cluster` and `load_model` make of them: that is quicker for several calls. A workload that
         lists its operators needs no model.
     workload
-        `Prefill`, `Training`, `Inference`, `MixedStep`, `Serving`, `Traffic`, `Network`, `OperatorList`, or a mapping
+        `Prefill`, `Training`, `Inference`, `MixedStep`, `Serving`, `Traffic`, `Network`, `PostTraining`,
+        `OperatorList`, or a mapping
         with its `kind`.
     plan
         How it is split, as `Plan` or a mapping of its keys; one GPU by default.
@@ -153,7 +161,8 @@ def simulate(
     -------
     Result
         Of the class of the job: `StepResult`, `TrainingResult`, `BatchResult`, `MixedStepResult`, `ServingResult`,
-        `TrafficResult`, `NetworkResult`. Its figures are attributes, in SI units; `row` holds them by column.
+        `TrafficResult`, `NetworkResult`, `PostTrainingResult`. Its figures
+        are attributes, in SI units; `row` holds them by column.
 
     Raises
     ------
@@ -176,6 +185,8 @@ def simulate(
         run = runtime_of(workload, catalogue or usual_catalogue())
         others = pools_of(workload, model, how, run, catalogue) if isinstance(workload, Traffic) else ()
         return _infer(cluster, workload, model, plan, how, run, draft, others)
+    if isinstance(workload, PostTraining):
+        return _post_train(cluster, workload, model, plan, how, catalogue)
     if isinstance(workload, Training):
         stack = how.framework
         _kernels(cluster, workload, how)
@@ -361,6 +372,28 @@ def _train(
         **done.row,
     }
     return _made(TrainingResult, row, done.execution, MemoryUse.of_training(done.memory), cluster)
+
+
+def _post_train(
+    cluster: Cluster, workload: PostTraining, model: TransformerConfig | None, plan: Plan, how: RunOptions,
+    catalogue: Catalogue | None,
+) -> PostTrainingResult:  # fmt: skip
+    """A step of post-training: its phases are simulations of their own."""
+    from simgpu.simulation.post_training import post_train
+
+    if model is None:
+        raise InputError("this key is missing; a workload of kind 'rl' needs one", key="model")
+    done = post_train(simulate, cluster, workload, model, plan, how, catalogue)
+    trained, served = done.training, done.generation
+    row = {**_asked(model.name, workload.kind, cluster, how.dtype, plan), **done.row}
+    generates = row["rollout_s"] * row["generation_gpus"] / row["gpus"]
+    trains = (row["training_s"] + row["logprob_s"] + row["reference_s"]) * plan.world / row["gpus"]
+    board = Board.of(cluster)
+    waits = max(row["step_s"] - generates - trains, 0.0)
+    joules = generates * served.power_w_per_gpu + trains * trained.power_w_per_gpu + waits * board.levels.waiting
+    watts = joules / max(row["step_s"], generates + trains)
+    columns = power_columns(row, watts, board)
+    return PostTrainingResult.of({**row, **columns}, trained.execution, trained.memory, board)
 
 
 def _check_plan(plan: Plan, kind: str) -> None:
