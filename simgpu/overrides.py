@@ -111,10 +111,10 @@ def of_derived_peak(gpu: GPUSpec, data: Any, override: Override) -> bool:
     return bool(items_labelled([peak.model_dump() for peak in gpu.peak], override.path[1]))
 
 
-def settled(gpu: GPUSpec, origin: GPUSpec, overrides: Sequence[Override], demand: float) -> GPUSpec:
+def settled(gpu: GPUSpec, origin: GPUSpec, overrides: Sequence[Override], drawn: Drawn) -> GPUSpec:
     """`gpu`, as `overrides` made it of `origin`, with the clocks that follow from its peaks and its power limit."""
     try:
-        return capped(rated(gpu, origin), origin, demand)
+        return capped(rated(gpu, origin), origin, drawn)
     except InputError as refused:
         by = [override for override in overrides if override.path[0] == "power"]
         raise by[-1].error(refused.problem) if by else refused from None

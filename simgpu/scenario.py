@@ -19,6 +19,7 @@ from simgpu.model.networks.pipeline import Pipeline
 from simgpu.operations.failures import failure_columns
 from simgpu.operations.fields import SOURCES, CostFields, ReliabilityFields
 from simgpu.operations.money import cost_columns
+from simgpu.operations.power.fields import SOURCES as POWER_SOURCES
 from simgpu.operations.power.fields import PowerFields
 from simgpu.operations.power.fleet import fleet_columns
 from simgpu.operations.power.site import site_columns
@@ -35,6 +36,9 @@ from simgpu.workload.jobs import Accumulate, Dtype, Inference, Traffic, Training
 from simgpu.workload.networks.job import Network
 from simgpu.workload.options import RunOptions
 from simgpu.workload.runtimes import Runtime
+
+DEFAULTS: Mapping[str, Mapping[str, str]] = {"cost": SOURCES, "power": POWER_SOURCES}
+"""Why defaults of a section are what they are, where somebody can be named for them."""
 
 Key = tuple[str, ...]
 """Path of a value in a scenario. Hardware parameters have two parts: ('hardware', 'gpu.memory.bandwidth')."""
@@ -217,10 +221,12 @@ def operated(
     columns: dict[str, Any] = {}
     hour = None
     if scenario.cost is not None:
-        columns, hour = cost_columns(scenario.cost, result.row, cluster, catalogue)
+        columns, hour = cost_columns(scenario.cost, result.row, cluster, catalogue, scenario.power.pue)
     if scenario.reliability is not None:
         parameters = float(getattr(model, "parameters", 0) or 0)
-        columns |= failure_columns(scenario.reliability, parameters, result.row, cluster, catalogue, hour)
+        columns |= failure_columns(
+            scenario.reliability, parameters, result.row, cluster, catalogue, hour, scenario.cost
+        )
     return result.operated(columns)
 
 
@@ -281,7 +287,7 @@ def resolve(
     dumped = scenario.model_dump(exclude=unasked)
     for path, value in leaves(dumped):
         place = indexed(dumped, path)
-        usual = SOURCES.get(path[1], "default") if path[0] == "cost" else "default"
+        usual = DEFAULTS.get(path[0], {}).get(path[-1], "default") if len(path) == 2 else "default"
         source = origins.source(place) if path in written else usual
         inputs[".".join(path)] = {**effective(path, value, scenario), "source": source}
     if isinstance(scenario.workload, Training):

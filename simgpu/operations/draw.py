@@ -12,6 +12,7 @@ from typing import Any
 
 from simgpu.hardware.cluster import Cluster
 from simgpu.operations.power.site import node_base
+from simgpu.timing.levels import levels_of
 
 PREDICTED = "predicted power of its kernels (power_w_per_gpu)"
 SOURCE = "median share of the rated power, ML.ENERGY v2 and v3 (H100, B200, A100), by job and batch"
@@ -21,9 +22,6 @@ DECODE_SHARES = ((16, 0.65), (128, 0.73), (float("inf"), 0.83))
 
 BUSY_SHARE = 0.95
 """The same of prompts, images and training: 0.93 to 0.97 (images and video on one H100 or A100)."""
-
-IDLE_SHARE = 0.15
-"""Idle power over rated power: 59 to 62 of 400 W of an A100 (github.com/chuyishang/inference-energy)."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,7 @@ def power_of(row: Mapping[str, Any], cluster: Cluster, how: str | float | None =
     """
     tdp = cluster.gpu.power.tdp.si
     node = node_base(cluster) / cluster.gpus_per_node
+    idle = levels_of(cluster.gpu, cluster.kernel).idle
     if how == "tdp":
         gpu, source = tdp, "rated power"
     elif how is not None:
@@ -51,7 +50,7 @@ def power_of(row: Mapping[str, Any], cluster: Cluster, how: str | float | None =
         gpu, source = float(row["power_w_per_gpu"]), PREDICTED
     else:
         gpu, source = tdp * _share(row), SOURCE
-    return Draw(gpu + node, IDLE_SHARE * tdp + node, tdp + node, source)
+    return Draw(gpu + node, idle + node, tdp + node, source)
 
 
 def _share(row: Mapping[str, Any]) -> float:

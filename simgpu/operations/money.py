@@ -12,6 +12,7 @@ from simgpu.hardware.cluster import Cluster
 from simgpu.operations.cost import break_even_utilisation, payback_years, usd_per_million
 from simgpu.operations.fields import CostFields
 from simgpu.operations.hourly import Priced, priced_hour
+from simgpu.operations.power.fields import USUAL_PUE
 
 MISFIT = "none: it does not fit the memory"
 """What stands for the price of a job that cannot run."""
@@ -66,7 +67,7 @@ def priced(row: Mapping[str, Any], price: float | None) -> Mapping[str, Any]:
 
 
 def cost_columns(
-    fields: CostFields, row: Mapping[str, Any], cluster: Cluster, catalogue: Catalogue
+    fields: CostFields, row: Mapping[str, Any], cluster: Cluster, catalogue: Catalogue, pue: float = USUAL_PUE
 ) -> tuple[dict[str, Any], Priced | None]:
     """Columns of the cost of a row, and the price of its hour. Raises `InputError` where a price is missing.
 
@@ -74,7 +75,7 @@ def cost_columns(
     """
     if not fits(row):
         return {"price_used": MISFIT}, None
-    found = priced_hour(fields, row, cluster, catalogue)
+    found = priced_hour(fields, row, cluster, catalogue, pue)
     hour, gpus = found.hourly, row["gpus"]
     columns: dict[str, Any] = {
         "price_used": found.words,

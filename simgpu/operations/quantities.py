@@ -101,8 +101,6 @@ Share = Annotated[float, _quantity(PERCENT, "0.9", bare=True, most=1.0)]
 """A share from 0 to 1, or in percent."""
 Utilisation = Annotated[float, _quantity(PERCENT, "0.7", bare=True, most=1.0, above=True)]
 """A share above 0: cost by use of what is never used is no number."""
-Pue = Annotated[float, _quantity({}, "1.2", bare=True, least=1.0, most=10.0)]
-"""Power usage effectiveness, power of the facility over that of its machines: 1 or more."""
 Number = Annotated[float, _quantity({}, "1.5", bare=True)]
 USD = Annotated[float, _quantity({"USD": 1.0}, "4000 USD")]
 UsdPerHour = Annotated[float, _quantity({"USD/h": 1.0, "USD/hour": 1.0}, "2.5 USD/h", bare=True, above=True)]

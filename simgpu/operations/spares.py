@@ -30,6 +30,15 @@ def elastic_share(nodes: int, missing: int, nodes_of_replica: int = 1) -> float:
     return max(nodes - lost, 0) / nodes
 
 
+def expected_share(mean: float, spares: int, nodes: int, nodes_of_replica: int = 1) -> float:
+    """The mean of `elastic_share` where `mean` nodes are away on average, as a Poisson distribution."""
+    if mean <= 0:
+        return 1.0
+    most = int(mean + 12.0 * mean**0.5 + 12.0)
+    chances = ((k, exp(k * log(mean) - mean - lgamma(k + 1.0))) for k in range(most + 1))
+    return sum(chance * elastic_share(nodes, max(k - spares, 0), nodes_of_replica) for k, chance in chances)
+
+
 def replicas_for(needed: int, availability: float, target: float, most: int = 100_000) -> int:
     """The fewest replicas of which `needed` are up with a probability of `target`: up ~ Binomial(n, availability).
 

@@ -187,7 +187,7 @@ def test_a_search_takes_the_price_of_the_scenario(folder):
         ("cost.price=2 EUR/h", "cost.price: '2 EUR/h': all prices are in USD, and currencies are not mixed"),
         ("cost.utilisation=0", "cost.utilisation: 0 is out of range; expected above 0 and at most 1"),
         ("cost.utilisation=1.2", "cost.utilisation: 1.2 is out of range"),
-        ("cost.pue=0.9", "cost.pue: 0.9 is out of range; expected at least 1"),
+        ("cost.pue=1.2", "pue 1.2 is the site's; expected it in its one place, power.pue"),
         ("cost.hosting=150", "cost.hosting: 150 has no unit; expected one such as '150 USD/kW/month'"),
         ("cost.price=spot", "cost: a spot price needs preemptions"),
         ("cost.preemptions=3", "cost.preemptions: 3 has no unit; expected one such as '0.05/h'"),

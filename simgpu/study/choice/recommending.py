@@ -139,7 +139,7 @@ def _figures(case: Case, catalogue: Catalogue) -> dict[str, Any]:
         return row
     cost = case.scenario.cost
     draw = power_of(row, cluster, cost.power if cost else None)
-    row["power_kw"] = draw.watts * row["gpus"] * (cost.pue if cost else 1.0) / 1e3
+    row["power_kw"] = draw.watts * row["gpus"] * case.scenario.power.pue / 1e3
     days, rate = (
         row.get("training_days_with_failures", row.get("training_days")),
         row.get("output_tokens_per_s_per_gpu"),

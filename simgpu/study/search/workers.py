@@ -91,7 +91,7 @@ def priced_search(search: SearchFields, scenario: Scenario, cluster: Cluster, ca
         job = scenario.workload
         batch = getattr(job, "batch", None) or getattr(job, "concurrency", None)
         about = {"workload": job.kind, "gpus": (search.gpus or [cluster.gpu_count])[0], "batch": batch}
-        hour = priced_hour(scenario.cost, about, cluster, catalogue).hourly
+        hour = priced_hour(scenario.cost, about, cluster, catalogue, scenario.power.pue).hourly
         search = search.model_copy(update={"price": hour.used})
     if search.objective not in COSTS:
         return search
