@@ -13,6 +13,7 @@ from typing import Any
 from simgpu.documents import dotted
 from simgpu.errors import InputError, nearest
 from simgpu.hardware.derive import capped, rated
+from simgpu.hardware.power import Drawn
 from simgpu.hardware.spec import CatalogueFile, GPUSpec
 from simgpu.schema_errors import Blame, validate
 from simgpu.tree import items_labelled, labels_of, replaced, value_at

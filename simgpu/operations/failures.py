@@ -12,9 +12,9 @@ from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.operations.checkpoints import Checkpoint, checkpoint, saving_of
 from simgpu.operations.fields import CostFields, ReliabilityFields
+from simgpu.operations.fitting import MISFIT, fits
 from simgpu.operations.goodput import Saving, straggler_slowdown
 from simgpu.operations.hourly import Priced, nodes_of
-from simgpu.operations.money import fits
 from simgpu.operations.quantities import DAY
 from simgpu.operations.rates import JobRates, RatesFile, job_rates, rates_of
 from simgpu.operations.run import ACCOUNTS, Plan, Runs, simulate_runs
@@ -124,7 +124,7 @@ def failure_columns(
     Of a job that does not train only how often it stops is said.
     """
     if not fits(row):
-        return {"rates_used": "none: it does not fit the memory"}
+        return {"rates_used": MISFIT}
     found = reliability_of(fields, parameters, row, cluster, catalogue, cost)
     columns: dict[str, Any] = {"rates_used": found.file.name, "mttf_s": found.rates.mttf}
     if row.get("workload") != "training":

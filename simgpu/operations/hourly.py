@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
@@ -58,6 +59,8 @@ def priced_hour(
     """What a GPU-hour of a job costs at a site of a PUE. Raises `InputError` where a price is missing."""
     book, draw = price_book(catalogue, fields.prices), power_of(row, cluster, fields.power)
     share = share_of(cluster, catalogue)
+    if isinstance(fields.price, str) and row.get("gpu", cluster.gpu.name) != cluster.gpu.name:
+        raise InputError(SEVERAL.removeprefix("none: "), key="cost.price")
     if fields.price == "owned":
         owned, known = _owned(fields, cluster, book, draw, share, pue)
         rent = _rent(fields, fields.against, cluster, book, share, "cost.against", must=False)
@@ -71,6 +74,33 @@ def priced_hour(
     useful = taken.useful() if taken is not None else 1.0  # lost work is in training_goodput
     hour = Hourly({"rent": found[0]}, 0.0, kept, 0.0, useful)
     return Priced(hour, found[1], draw, share, None, *found)
+
+
+LISTED = "none: no price on demand of '{}' in the files of prices (simgpu list prices); give cost.price"
+"""What stands for the price of a GPU without a quote."""
+
+
+def listed_hour(row: Mapping[str, Any], cluster: Cluster, catalogue: Catalogue) -> tuple[float | None, str]:
+    """USD of a GPU-hour on demand and whose price it is, by the files of prices; None and why without a quote.
+
+    Looked up once for each GPU.
+    """
+    gpu = cluster.gpu.name
+    if row.get("gpu", gpu) != gpu:
+        return None, SEVERAL
+    known = _LISTED.setdefault(catalogue, {})
+    if gpu not in known:
+        share = share_of(cluster, catalogue)
+        found = _rent(CostFields(), "on_demand", cluster, price_book(catalogue), share, "cost.price", must=False)
+        known[gpu] = found or (None, LISTED.format(base_gpu(gpu)))
+    return known[gpu]
+
+
+SEVERAL = "none: its pools have several GPUs, whose prices differ; give cost.price in USD of a GPU-hour"
+"""What stands for the price of pools of different GPUs."""
+
+_LISTED: WeakKeyDictionary[Catalogue, dict[str, tuple[float | None, str]]] = WeakKeyDictionary()
+"""Listed prices of GPUs by the catalogue that holds them."""
 
 
 def nodes_of(row: Mapping[str, Any], cluster: Cluster) -> int:

@@ -138,6 +138,7 @@ class Operated(Tabular):
     waiting_share: float | None = None
     """Share of the time of the simulated runs: waiting for a spare node (share)."""
     shrunk_share: float | None = None
-    """Share of the time of the simulated runs that missing replicas would have worked, of a job that shrinks (share)."""
+    """Share of the time of the simulated runs that missing replicas would have worked, of a job that shrinks
+    (share)."""
     planned_share: float | None = None
     """Share of the time of the simulated runs: planned stops (share)."""

@@ -1,4 +1,4 @@
-"""Preemptions with their notice, and jobs that shrink in place of waiting: closed forms against runs failure by failure."""
+"""Preemptions with their notice, and jobs that shrink in place of waiting: closed forms against simulated runs."""
 
 import pytest
 from hypothesis import given, settings

@@ -20,7 +20,7 @@ from simgpu.operations.choice import (
     why_it_loses,
 )
 from simgpu.operations.draw import power_of
-from simgpu.operations.money import fits
+from simgpu.operations.fitting import fits
 from simgpu.plan.memory import GIB
 from simgpu.render.columns import cell, title
 from simgpu.render.notes import price_notes
@@ -173,7 +173,9 @@ def _broken(
 def _columns(fields: RecommendFields, able: Sequence[Candidate]) -> tuple[str, str]:
     """The column that ranks machines, and the time beside it. Raises `InputError` (key only)."""
     some = next((one.row for one in able if fits(one.row)), able[0].row)
-    objective = fields.objective or cost_column(some) or natural(some)
+    cost = cost_column(some)
+    everywhere = all(one.row.get(cost) is not None for one in able if fits(one.row))  # else time: all have one
+    objective = fields.objective or (cost if cost and everywhere else natural(some))
     if "usd_per_run_with_failures" in some and fields.objective is None:
         objective = "usd_per_run_with_failures"
     against = fields.against or next((name for name in TIMES if some.get(name) and name != objective), "step_s")
