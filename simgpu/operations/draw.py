@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.operations.power.site import node_base
 from simgpu.timing.levels import levels_of
@@ -37,7 +38,8 @@ class Draw:
 def power_of(row: Mapping[str, Any], cluster: Cluster, how: str | float | None = None) -> Draw:
     """The power of a GPU in a job, its part of the node with it.
 
-    `how` is None for the power of the row, 'tdp' for the rated power, or W of the GPU itself.
+    `how` is None for the power of the row, 'tdp' for the rated power, or W of the GPU itself. Raises `InputError` for W
+    that it never draws.
     """
     tdp = cluster.gpu.power.tdp.si
     node = node_base(cluster) / cluster.gpus_per_node
@@ -46,6 +48,9 @@ def power_of(row: Mapping[str, Any], cluster: Cluster, how: str | float | None =
         gpu, source = tdp, "rated power"
     elif how is not None:
         gpu, source = float(how), "given by hand"
+        if not idle <= gpu <= tdp:
+            problem = f"{gpu:g} W is out of range; expected {idle:g} W ({cluster.gpu.name} without work) to {tdp:g} W"
+            raise InputError(problem, key="cost.power")
     elif row.get("power_w_per_gpu"):
         gpu, source = float(row["power_w_per_gpu"]), PREDICTED
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Annotated, Any
@@ -56,14 +57,17 @@ def parsed(text: Any, units: Mapping[str, float], example: str, bare: bool = Fal
     raise ValueError(f"{shown(text)}: unit '{unit}' does not fit; expected one such as '{example}'")
 
 
+_EXPONENT = re.compile(r"[eE][-+0-9]")
+
+
 def _split(text: int | float | str, example: str) -> tuple[float, str]:
     if not isinstance(text, str):
         value, unit = float(text), ""
     else:
         words = text.strip().replace("$", "USD ")
         end = 0
-        while end < len(words) and (words[end] in "+-.,_0123456789" or words[end : end + 2] in ("e+", "e-")):
-            end += 2 if words[end] == "e" else 1
+        while end < len(words) and (words[end] in "+-.,_0123456789" or _EXPONENT.match(words, end)):
+            end += 2 if words[end] in "eE" else 1
         try:
             value = float(words[:end].replace(",", "").replace("_", ""))
         except ValueError:

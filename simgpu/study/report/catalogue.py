@@ -19,6 +19,7 @@ from simgpu.hardware.machine import topology_of
 from simgpu.hardware.plausible import doubts
 from simgpu.hardware.spec import CatalogueFile, ClusterSpec, GPUSpec, NodeSpec
 from simgpu.model.family_files import Rule
+from simgpu.operations.prices import price_book
 from simgpu.settings import hardware_overrides
 from simgpu.units import format_si
 from simgpu.workload.framework_files import dimension
@@ -35,6 +36,8 @@ def listing(catalogue: Catalogue, kind: str) -> list[tuple[str, str]]:
     """(name, title) of all entries of one kind."""
     if kind == "runtimes":
         return [(f"{one.engine}@{one.since}", _versions_of(one)) for one in catalogue.runtimes.every()]
+    if kind == "prices":
+        return price_book(catalogue).listing()
     entries = []
     for name in catalogue.names(kind):
         if kind == "models":
