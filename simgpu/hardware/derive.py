@@ -154,6 +154,24 @@ def _check_range(gpu: GPUSpec, value: float, least: float, most: float, unit: st
 # ---- MIG slices --------------------------------------------------------------------------------------
 
 
+ISOLATED = (
+    "multiprocessors, memory, its bandwidth, L2 and copy engines: what other slices do does not change their times"
+)
+"""What a slice has of its own (NVIDIA Multi-Instance GPU User Guide, supported profiles: fractions of memory and L2,
+hardware units and copy engines of each)."""
+
+SHARED = (
+    "power limit and clocks, the host link, the host; a fault of the board takes all slices; no NVLink, no peer-to-peer"
+)
+"""What the slices of a GPU have in common."""
+
+
+def mig_shares(gpu: GPUSpec, profile: MigProfile) -> tuple[float, float]:
+    """The shares that a slice has of the multiprocessors, and of memory bandwidth and L2, which go together."""
+    whole = max(one.memory_slices for one in gpu.mig_profiles)
+    return slice_sms(gpu, profile) / gpu.compute.sm_count.si, profile.memory_slices / whole
+
+
 def sliced(gpu: GPUSpec, profile: str) -> GPUSpec:
     """One slice of `gpu` as the vendor's partitioning makes it, e.g. '1g.10gb' (the others may be busy or not).
 
@@ -168,8 +186,7 @@ def sliced(gpu: GPUSpec, profile: str) -> GPUSpec:
             raise InputError(f"'{gpu.name}' cannot be sliced: no MIG profiles are known; {_FORMS}")
         raise InputError(f"'{gpu.name}' has no MIG profile {shown(profile)}{nearest(profile, known)}; {_FORMS}")
     count = slice_sms(gpu, chosen)
-    compute = count / gpu.compute.sm_count.si
-    memory = chosen.memory_slices / max(one.memory_slices for one in gpu.mig_profiles)
+    compute, memory = mig_shares(gpu, chosen)
     power = chosen.compute_slices / max(one.compute_slices for one in gpu.mig_profiles)
     source = MARK + chosen.name
 

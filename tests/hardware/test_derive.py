@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from simgpu import Catalogue, simulate
 from simgpu.errors import InputError
-from simgpu.hardware.derive import bandwidth_share, clock_share, derive, is_slice, sliced, throttled
+from simgpu.hardware.derive import bandwidth_share, clock_share, derive, is_slice, mig_shares, sliced, throttled
 from simgpu.hardware.figure import figures
 from simgpu.hardware.machine import topology_of
 from simgpu.overrides import Override
@@ -97,6 +97,15 @@ def test_a_lower_clock_is_never_faster(one, other, cap):
     slow, fast = (throttled(H100, cap * H100.power.tdp.si, clock, drawn=DRAWN) for clock in (low, high))
     assert not_faster(slow, fast)
     assert fast.compute.max_clock.si <= high * (1 + 1e-12)
+
+
+def test_the_shares_of_slices_are_those_that_they_get():
+    for profile in H100.mig_profiles:
+        made, (sms, memory) = derive(H100, [profile.name], DRAWN), mig_shares(H100, profile)
+        assert made.memory.bandwidth.si == pytest.approx(memory * H100.memory.bandwidth.si)
+        assert made.memory.l2_cache.si == pytest.approx(memory * H100.memory.l2_cache.si)
+        assert made.compute.sm_count.si == pytest.approx(sms * H100.compute.sm_count.si)
+        assert profile.instances * sms <= 1 and profile.instances * memory <= 1  # what is cut fits the whole
 
 
 def test_a_cap_of_all_the_power_and_the_highest_clock_change_nothing():

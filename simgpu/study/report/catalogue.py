@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, members, nearest, shown
 from simgpu.hardware.cluster import Cluster
-from simgpu.hardware.derive import base_name, is_slice
+from simgpu.hardware.derive import ISOLATED, SHARED, base_name, is_slice, mig_shares
 from simgpu.hardware.figure import Figure, figures
 from simgpu.hardware.inherit import Calibration, Given
 from simgpu.hardware.machine import topology_of
@@ -252,10 +252,13 @@ def _texts(spec: CatalogueFile) -> list[tuple[str, object]]:
         plain += [("memory.type", spec.memory.type), ("host_link.link", spec.host_link.link)]
         plain += [("nvlink.link", spec.nvlink.link)] if spec.nvlink else []
         for mig in spec.mig_profiles:
+            sms, memory = mig_shares(spec, mig)
             slices = (
                 f"{mig.compute_slices} compute and {mig.memory_slices} memory slices, at most {mig.instances} of them"
             )
-            plain.append((f"mig_profiles.{mig.name}", slices))
+            plain.append((f"mig_profiles.{mig.name}", f"{slices}: {sms:.0%} of SMs, {memory:.1%} of bandwidth and L2"))
+        if is_slice(spec):
+            plain += [("isolated", ISOLATED), ("shared", SHARED)]
     if isinstance(spec, ClusterSpec) and spec.fabric:
         plain += [("fabric.topology", spec.fabric.topology), ("fabric.link", spec.fabric.link)]
     return plain
