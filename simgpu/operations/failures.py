@@ -18,7 +18,7 @@ from simgpu.operations.hourly import Priced, nodes_of
 from simgpu.operations.quantities import DAY
 from simgpu.operations.rates import JobRates, RatesFile, job_rates, rates_of
 from simgpu.operations.run import ACCOUNTS, Plan, Runs, simulate_runs
-from simgpu.operations.spares import expected_share, nodes_away, spares_for
+from simgpu.operations.spares import expected_share, nodes_away, spares_for, waiting_share
 from simgpu.operations.spot import Preempted, preempted_of
 
 RATE_RANGE = (0.6, 1.7)
@@ -62,9 +62,14 @@ class Reliability:
             left = self.taken.useful(saving)
         elif self.taken is not None:
             saving, mttf = with_preemptions(saving, mttf, self.taken)
-        if self.elastic and self.spares is not None:
+        if self.spares is not None:
             away = nodes_away(self.rates.replaced * factor, self.repair)
-            left *= expected_share(away, self.spares, self.nodes, self.nodes_of_replica)
+            works = (
+                expected_share(away, self.spares, self.nodes, self.nodes_of_replica)
+                if self.elastic
+                else (1.0 - waiting_share(away, self.spares))
+            )
+            left *= works
         late = self.rates.silent * factor * self.late
         stops = self.rates.planned * self.saving.restart
         return max(saving.goodput(self.interval, mttf) * (1.0 - late) * left - stops, 0.0)

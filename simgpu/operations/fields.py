@@ -133,7 +133,7 @@ SOURCES = {
     "software": "none is counted where none is given",
     "spares": "assumption: 2 % of the chips a year outside the warranty",
     "utilisation": "every paid hour is used, where none is given",
-    "power": "median share of the rated power by kind of job (docs/operations-cost.md)",
+    "power": "what the kernels of the job are predicted to draw (docs/operations.md)",
 }
 """Why a default of `CostFields` is what it is."""
 

@@ -9,7 +9,7 @@ from simgpu.operations.failures import plan_of, reliability_of
 from simgpu.operations.fields import CheckpointFields, CostFields, ReliabilityFields
 from simgpu.operations.goodput import Saving
 from simgpu.operations.run import ACCOUNTS, Plan, simulate_run, simulate_runs
-from simgpu.operations.spares import expected_share
+from simgpu.operations.spares import expected_share, waiting_share
 from simgpu.operations.spot import Preempted
 
 CATALOGUE = Catalogue()
@@ -57,12 +57,16 @@ def test_a_job_that_shrinks_loses_less_than_one_that_waits():
     assert small.mean("goodput")[0] > stuck.mean("goodput")[0] + 0.1
     assert stuck.of("shrunk").sum() == 0 and small.of("shrunk").min() > 0
     assert small.mean("goodput")[0] == pytest.approx(elastic[1].goodput(), abs=0.02)
+    long = simulate_runs(plan_of(*waiting, wall=4000 * DAY), 3)  # waits are weeks apart
+    assert long.mean("goodput")[0] == pytest.approx(waiting[1].goodput(), abs=0.03)
 
 
 def test_a_job_with_spares_enough_never_shrinks():
     one, other = (simulated(*found(spares=500, elastic=elastic), runs=2) for elastic in (False, True))
     assert [run.seconds() for run in one.ledgers] == [run.seconds() for run in other.ledgers]
     assert expected_share(0.0, 0, 10) == 1.0 and expected_share(2.0, 100, 10) == pytest.approx(1.0)
+    assert waiting_share(0.0, 0) == 0.0 and waiting_share(0.7, 1) == pytest.approx(0.245 / 1.945)
+    assert waiting_share(2.0, 4) < waiting_share(2.0, 3) < waiting_share(3.0, 3)
     assert expected_share(2.0, 1, 10) > expected_share(2.0, 0, 10) > expected_share(2.0, 0, 10, 5)
 
 

@@ -18,7 +18,7 @@ from simgpu.plan.serving_memory import most_sequences
 from simgpu.scenario import Scenario, resolve_cluster
 from simgpu.study.capacity.finding import capacity_of, limits_of
 from simgpu.study.experiment.loading import Case
-from simgpu.study.experiment.running import find_experiment, load_experiment
+from simgpu.study.experiment.running import Given, find_experiment, load_experiment
 from simgpu.tabular import Tabular
 from simgpu.workload.inference.deploying import deploy
 from simgpu.workload.jobs import Traffic
@@ -95,7 +95,7 @@ KEYS = {
 
 
 def plan_capacity(
-    file: str, settings: Sequence[str], catalogue: Catalogue, asked: CapacityAsked,
+    file: Given, settings: Sequence[str], catalogue: Catalogue, asked: CapacityAsked,
     told: Callable[[int, int], None] | None = None,
 ) -> PlannedCapacity:  # fmt: skip
     """The machines for each server of a file. Raises `InputError` at its place."""

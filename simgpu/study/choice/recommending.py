@@ -29,7 +29,7 @@ from simgpu.study.choice.limits import Limit, limits_of
 from simgpu.study.experiment.answers import natural
 from simgpu.study.experiment.loading import Case, rewritten
 from simgpu.study.experiment.recommend_fields import RecommendFields
-from simgpu.study.experiment.running import Experiment, find_experiment, load_experiment, run_case
+from simgpu.study.experiment.running import Experiment, Given, find_experiment, load_experiment, run_case
 from simgpu.study.experiment.selection import case_names
 from simgpu.tabular import Tabular
 
@@ -74,7 +74,7 @@ class Recommended(Tabular):
 
 
 def recommend(
-    file: str, settings: Sequence[str], catalogue: Catalogue, told: Callable[[int, int], None] | None = None
+    file: Given, settings: Sequence[str], catalogue: Catalogue, told: Callable[[int, int], None] | None = None
 ) -> Recommended:
     """Rank the machines of a file. Raises `InputError` at its place."""
     experiment = load_experiment(find_experiment(file, catalogue), settings, catalogue)
@@ -174,8 +174,9 @@ def _columns(fields: RecommendFields, able: Sequence[Candidate]) -> tuple[str, s
     """The column that ranks machines, and the time beside it. Raises `InputError` (key only)."""
     some = next((one.row for one in able if fits(one.row)), able[0].row)
     cost = cost_column(some)
-    everywhere = all(one.row.get(cost) is not None for one in able if fits(one.row))  # else time: all have one
-    objective = fields.objective or (cost if cost and everywhere else natural(some))
+    if cost is None or any(one.row.get(cost) is None for one in able if fits(one.row)):
+        cost = natural(some)  # all have a time
+    objective = fields.objective or cost
     if "usd_per_run_with_failures" in some and fields.objective is None:
         objective = "usd_per_run_with_failures"
     against = fields.against or next((name for name in TIMES if some.get(name) and name != objective), "step_s")
