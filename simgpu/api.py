@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from simgpu.launching.answer import Launch
     from simgpu.launching.importing import ImportedConfig
     from simgpu.model.imported.pieces import Imported
+    from simgpu.study.capacity.planning import PlannedCapacity
+    from simgpu.study.choice.recommending import Recommended
     from simgpu.study.experiment.running import ExperimentResult, Given
     from simgpu.study.report.capacity import Fitted
     from simgpu.study.report.explain import Explanation
@@ -344,6 +346,46 @@ def diff(
     known = catalogue or Catalogue()
     a, b = ((_given(one[0]), one[1]) if isinstance(one, tuple) else _given(one) for one in (a, b))
     return study.diff(a, b, known, settings, tuple(settings_a), tuple(settings_b), value)
+
+
+@takes(experiment=EXPERIMENT, settings=TEXT, catalogue=CATALOGUE)
+def recommend(experiment: Given, *settings: str, catalogue: Catalogue | None = None) -> Recommended:
+    """Rank the machines that the rows of an experiment are; see `simgpu recommend`.
+
+    `settings` are 'key=value' changes to every row. `.rows` are the machines, best first, with why each loses;
+    `.notes` say how sure the order is and what would change it.
+    """
+    from simgpu.study.choice import recommending
+
+    return recommending.recommend(_given(experiment), settings, catalogue or Catalogue())
+
+
+@takes(
+    experiment=EXPERIMENT, settings=TEXT, users=NUMBER, think_s=NUMBER, in_flight=NUMBER, rate=NUMBER, headroom=NUMBER,
+    availability=NUMBER, catalogue=CATALOGUE,
+)  # fmt: skip
+def plan_capacity(
+    experiment: Given, *settings: str, users: float | None = None, think_s: float | None = None,
+    in_flight: float | None = None, rate: float | None = None, headroom: float = 0.8, availability: float = 0.0,
+    catalogue: Catalogue | None = None,
+) -> PlannedCapacity:  # fmt: skip
+    """Plan replicas, GPUs, nodes, kW and USD a month of each server of an experiment; see `simgpu plan-capacity`.
+
+    The load is `users` with `think_s` (s of a user between an answer and the next request), `in_flight` requests, or a
+    `rate` of requests a second. `headroom` is the share of a replica's largest load to plan with, `availability` the
+    share of the time that enough replicas are up. Failure rates, PUE and prices are those of each row's scenario.
+    """
+    from simgpu.operations.capacity import Demand
+    from simgpu.study.capacity import planning
+
+    for key, value in (("users", users), ("think_s", think_s), ("in_flight", in_flight), ("rate", rate)):
+        if value is not None and not 0 <= value < float("inf"):
+            raise ArgumentError(f"{value:g} is out of range; expected 0 or more", key=key)
+    for key, value in (("headroom", headroom), ("availability", availability)):
+        if not 0 <= value <= 1 or (key == "headroom" and value == 0):
+            raise ArgumentError(f"{value:g} is out of range; expected a share of at most 1", key=key)
+    asked = planning.CapacityAsked(Demand(users, think_s, in_flight, rate), headroom, availability)
+    return planning.plan_capacity(_given(experiment), settings, catalogue or Catalogue(), asked)
 
 
 @takes(experiment=EXPERIMENT, settings=TEXT, catalogue=CATALOGUE)

@@ -22,7 +22,7 @@ from simgpu.hardware.derive import MARK, base_name, derive, is_slice
 from simgpu.hardware.inherit import SHARED, Calibration, Flat, flat, inherit
 from simgpu.hardware.parts import ONE_NODE, check_sources, host_of, links_of
 from simgpu.hardware.peaks import complete
-from simgpu.hardware.power import tensor_demand
+from simgpu.hardware.power import Drawn, tensor_demand
 from simgpu.hardware.spec import (
     ArchitectureSpec,
     CatalogueFile,
@@ -114,7 +114,7 @@ class Catalogue(CatalogueFiles):
             data = spec.model_dump(exclude_none=True)
         made = overridden(KINDS[kind], spec, data, overrides)
         if overrides and isinstance(made, GPUSpec) and isinstance(spec, GPUSpec):
-            return settled(self._completed(made), spec, overrides, self.demand(spec))
+            return settled(self._completed(made), spec, overrides, self.drawn(spec))
         return made
 
     def _completed(self, gpu: GPUSpec) -> GPUSpec:
@@ -142,15 +142,17 @@ class Catalogue(CatalogueFiles):
         """The slice, or the capped or limited GPU, that `name` makes of `gpu`. Made once."""
         if name not in self._made:
             try:
-                self._made[name] = derive(gpu, name.split(MARK)[1:], self.demand(gpu))
+                self._made[name] = derive(gpu, name.split(MARK)[1:], self.drawn(gpu))
             except InputError as refused:
                 raise blame((), refused.problem) if blame else refused from None
         return self._made[name]
 
-    def demand(self, gpu: GPUSpec) -> float:
-        """Power that busy tensor cores of a GPU would draw at its highest clock, over its power limit."""
-        known = self.kernel_constants(gpu).group("gemm")
-        return tensor_demand(gpu, known["energy_per_flop"], known["compute_fraction"])
+    def drawn(self, gpu: GPUSpec) -> Drawn:
+        """What busy tensor cores of a GPU would draw at its highest clock, and the idle board, over its power limit."""
+        constants = self.kernel_constants(gpu)
+        known = constants.group("gemm")
+        busy = tensor_demand(gpu, known["energy_per_flop"], known["compute_fraction"])
+        return Drawn(busy, constants.group("power")["idle"])
 
     @takes(name=TEXT)
     def cluster(self, name: str, overrides: Sequence[Override] = ()) -> Cluster:

@@ -13,6 +13,7 @@ from typing import Any
 from simgpu.documents import dotted
 from simgpu.errors import InputError, nearest
 from simgpu.hardware.derive import capped, rated
+from simgpu.hardware.power import Drawn
 from simgpu.hardware.spec import CatalogueFile, GPUSpec
 from simgpu.schema_errors import Blame, validate
 from simgpu.tree import items_labelled, labels_of, replaced, value_at
@@ -111,10 +112,10 @@ def of_derived_peak(gpu: GPUSpec, data: Any, override: Override) -> bool:
     return bool(items_labelled([peak.model_dump() for peak in gpu.peak], override.path[1]))
 
 
-def settled(gpu: GPUSpec, origin: GPUSpec, overrides: Sequence[Override], demand: float) -> GPUSpec:
+def settled(gpu: GPUSpec, origin: GPUSpec, overrides: Sequence[Override], drawn: Drawn) -> GPUSpec:
     """`gpu`, as `overrides` made it of `origin`, with the clocks that follow from its peaks and its power limit."""
     try:
-        return capped(rated(gpu, origin), origin, demand)
+        return capped(rated(gpu, origin), origin, drawn)
     except InputError as refused:
         by = [override for override in overrides if override.path[0] == "power"]
         raise by[-1].error(refused.problem) if by else refused from None

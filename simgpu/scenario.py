@@ -18,7 +18,8 @@ from simgpu.model.derive import written
 from simgpu.model.networks.pipeline import Pipeline
 from simgpu.operations.failures import failure_columns
 from simgpu.operations.fields import SOURCES, CostFields, ReliabilityFields
-from simgpu.operations.money import cost_columns
+from simgpu.operations.money import cost_columns, listed_columns
+from simgpu.operations.power.fields import SOURCES as POWER_SOURCES
 from simgpu.operations.power.fields import PowerFields
 from simgpu.operations.power.fleet import fleet_columns
 from simgpu.operations.power.site import site_columns
@@ -35,6 +36,9 @@ from simgpu.workload.jobs import Accumulate, Dtype, Inference, Traffic, Training
 from simgpu.workload.networks.job import Network
 from simgpu.workload.options import RunOptions
 from simgpu.workload.runtimes import Runtime
+
+DEFAULTS: Mapping[str, Mapping[str, str]] = {"cost": SOURCES, "power": POWER_SOURCES}
+"""Why defaults of a section are what they are, where somebody can be named for them."""
 
 Key = tuple[str, ...]
 """Path of a value in a scenario. Hardware parameters have two parts: ('hardware', 'gpu.memory.bandwidth')."""
@@ -199,29 +203,29 @@ def run_scenario(
             catalogue=catalogue,
             draft=draft_of(scenario, catalogue),
         )  # fmt: skip
-        result = operated(result, scenario, cluster, model, catalogue)
-        fleet = fleet_columns(scenario.power, result.row, cluster)
+        columns = operations_of(result.row, scenario, cluster, model, catalogue)
     except InputError as error:  # of a file that the scenario names, the error says the place itself
         raise error if error.file else where.error(error.problem, tuple((error.key or "").split("."))) from None
-    result = result.operated(site_columns(scenario.power, result.row, cluster) | fleet)
-    return result.told(inputs=lambda: resolve(scenario, cluster, catalogue, where))
+    return result.operated(columns).told(inputs=lambda: resolve(scenario, cluster, catalogue, where))
 
 
-def operated(
-    result: Result, scenario: Scenario, cluster: Cluster, model: TransformerConfig | Pipeline | None,
+def operations_of(
+    row: Mapping[str, Any], scenario: Scenario, cluster: Cluster, model: TransformerConfig | Pipeline | None,
     catalogue: Catalogue,
-) -> Result:  # fmt: skip
-    """The result with its cost and failures, where the scenario asks for them. Raises `InputError` (key only)."""
-    if scenario.cost is None and scenario.reliability is None:
-        return result
-    columns: dict[str, Any] = {}
+) -> dict[str, Any]:  # fmt: skip
+    """Columns of cost, of the site, and of failures where the scenario asks for them. Raises `InputError` (key only).
+
+    Where it does not ask for cost, that is reckoned with the listed price on demand, where there is one.
+    """
     hour = None
-    if scenario.cost is not None:
-        columns, hour = cost_columns(scenario.cost, result.row, cluster, catalogue)
+    if scenario.cost is None:
+        columns = listed_columns(row, cluster, catalogue)
+    else:
+        columns, hour = cost_columns(scenario.cost, row, cluster, catalogue, scenario.power.pue)
     if scenario.reliability is not None:
         parameters = float(getattr(model, "parameters", 0) or 0)
-        columns |= failure_columns(scenario.reliability, parameters, result.row, cluster, catalogue, hour)
-    return result.operated(columns)
+        columns |= failure_columns(scenario.reliability, parameters, row, cluster, catalogue, hour, scenario.cost)
+    return columns | site_columns(scenario.power, row, cluster) | fleet_columns(scenario.power, row, cluster)
 
 
 def _model_of(scenario: Scenario, catalogue: Catalogue) -> TransformerConfig | Pipeline | None:
@@ -281,7 +285,7 @@ def resolve(
     dumped = scenario.model_dump(exclude=unasked)
     for path, value in leaves(dumped):
         place = indexed(dumped, path)
-        usual = SOURCES.get(path[1], "default") if path[0] == "cost" else "default"
+        usual = DEFAULTS.get(path[0], {}).get(path[-1], "default") if len(path) == 2 else "default"
         source = origins.source(place) if path in written else usual
         inputs[".".join(path)] = {**effective(path, value, scenario), "source": source}
     if isinstance(scenario.workload, Training):

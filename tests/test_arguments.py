@@ -50,7 +50,7 @@ WRONG = (
 NO_CALLS = {"InputError", "Interval", "MemoryUse", "SimgpuError", "__version__"}
 NO_CALLS |= {name for name in simgpu.__all__ if name.endswith("Result")}  # what simulate makes
 GIVEN = {
-    **{name: {"experiment": EXPERIMENT} for name in ("explain", "run_experiment")},
+    **{name: {"experiment": EXPERIMENT} for name in ("explain", "recommend", "run_experiment")},
     **{name: {"name": "h100-sxm"} for name in ("load_cluster", "load_gpu", "load_timer")},
     "Inference": {"batch": 1, "prompt": 8, "output": 2},
     **{name: {"tokens": 8} for name in ("Prefill", "Training")},

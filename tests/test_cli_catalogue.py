@@ -49,7 +49,12 @@ def _names(kind: str) -> list[str]:
     return sorted(path.stem for path in FOLDERS[kind].iterdir() if path.suffix == ending and path.stem != "SOURCES")
 
 
-@pytest.mark.parametrize("kind", LISTED)
+def test_list_of_prices_names_every_quote_that_is_taken() -> None:
+    text = simgpu("list", "prices").stdout
+    assert "h100-sxm" in text and "3.29 USD/h, on demand, Lambda Labs, 2025-02-28 (middle of 8, 2.45 to 12.29)" in text
+
+
+@pytest.mark.parametrize("kind", [kind for kind in LISTED if kind != "prices"])
 def test_list_shows_every_name_with_a_title(kind: str) -> None:
     lines = simgpu("list", kind).stdout.splitlines()
     names = [line.split()[0] for line in lines]
@@ -61,7 +66,7 @@ def test_list_without_a_kind_shows_all_kinds() -> None:
     text = simgpu("list").stdout
     for kind in LISTED:
         assert f"{kind}:\n" in text
-        for name in _names(kind):
+        for name in _names(kind) if kind != "prices" else ["h100-sxm", "electricity"]:
             assert f"\n  {name} " in text
 
 

@@ -41,7 +41,7 @@ def test_every_column_has_one_direction(column):
 
 def test_seconds_bytes_and_costs_are_better_lower_and_rates_higher():
     for column in EVERY:
-        if column.removesuffix("_p10").removesuffix("_p90") in NEITHER or column == "mttf_s":
+        if column.removesuffix("_p10").removesuffix("_p90") in NEITHER or column in ("mttf_s", "preempted_s"):
             continue
         if "_per_s" in column and not column.startswith(("usd", "energy")):
             assert better(column) == "higher", column

@@ -107,7 +107,7 @@ search:
         ("top: 3", "limits: {tokens_per_s: 30 tokens/s/GPU}", "such as '30 tokens/s'"),
         ("top: 3", "limits: {gpu_hours: 0}", "0 is not a limit of 'gpu_hours'; expected a positive number, such as"),
         ("top: 3", "limits: {step_s_p10: 3 s}", "cannot be limited in this search; names like it: step_s_p90"),
-        ("  price: 2.5", "  limits: {usd_per_run: 100 USD}", "a limit of cost needs a price; expected search.price"),
+        ("  price: 2.5", "  limits: {usd_per_run: 100 EUR}", "'100 EUR' is not a limit of 'usd_per_run'"),
         (", train_tokens: 10e9}\n", "}\n", "2 days': the length of the run is not known; expected workload"),
     ],
 )  # fmt: skip

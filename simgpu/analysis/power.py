@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from math import exp, fsum, log, sqrt
 from typing import Any, NamedTuple
 
-from simgpu.engine.timeline import length, outside, union
+import numpy as np
+
 from simgpu.hardware.cluster import Cluster
 from simgpu.timing.levels import Levels, levels_of
+from simgpu.timing.parts import Array
 from simgpu.workload.blocks import Block
 from simgpu.workload.execution import Activity, Execution, PeriodicExecution
 from simgpu.workload.inference.timeline import SEQUENCES
@@ -102,8 +104,8 @@ def energy_of(execution: Execution, board: Board) -> Energy:
     if isinstance(execution, PeriodicExecution):
         few, more = energy_of(execution.few, board), energy_of(execution.more, board)
         return Energy(*(execution.grown(a, b) for a, b in zip(few, more, strict=True)))
-    known: dict[int, Energy] = {}
-    ranks = [_rank(execution, rank, board, known) for rank in range(len(execution.streams))]
+    of = _Run(execution, board)
+    ranks = [of.rank(rank) for rank in range(len(execution.streams))]
     return Energy(*(_mean([one[i] for one in ranks]) for i in range(4)))
 
 
@@ -112,54 +114,102 @@ def _mean(values: Sequence[float]) -> float:
     return values[0] + fsum(value - values[0] for value in values) / len(values)
 
 
-def _rank(execution: Execution, rank: int, board: Board, known: dict[int, Energy]) -> Energy:
-    """Energy of one rank. `known` are a second of each activity's label by identity, which ranks share."""
-    timeline, streams = execution.timeline, execution.streams[rank]
-    spans = [(timeline.start[i], timeline.end[i]) for i in timeline.of(streams["compute"])]
-    sums: dict[int, tuple[Activity, list[float]]] = {}
-    for number, (start, end) in zip(timeline.of(streams["compute"]), spans, strict=True):
-        label = timeline.labels[number]
+NOTHING = 1e-12
+"""Share of a run below which bare time is what rounding leaves of none."""
+
+
+class _Run:
+    """Energy of the ranks of one run; what many of their activities share is worked out once."""
+
+    def __init__(self, execution: Execution, board: Board) -> None:
+        self.execution, self.board = execution, board
+        self.start, self.end = (np.asarray(times) for times in (execution.timeline.start, execution.timeline.end))
+        self.step = execution.step
+        self._alike: dict[int, int] = {}
+        self._rates: dict[int, tuple[Any, Energy]] = {}
+
+    def rank(self, rank: int) -> Energy:
+        """Energy of one rank."""
+        execution = self.execution
+        timeline, streams = execution.timeline, execution.streams[rank]
+        numbers = timeline.of(streams["compute"])
+        start, end = self.start[numbers], self.end[numbers]
+        groups: dict[int, tuple[Activity, list[float]]] = {}
+        labels, alike = timeline.labels, self._alike
+        for number, seconds in zip(numbers, (end - start).tolist(), strict=True):
+            label = labels[number]
+            key = alike.get(id(label)) or self._key(label)
+            if key not in groups:
+                assert isinstance(label, Activity)
+                groups[key] = label, []
+            groups[key][1].append(seconds)
+        kernels = collectives = waiting = 0.0
+        for key, (label, times) in groups.items():
+            total = fsum(times)
+            one = self._rate(key, label, total / len(times))
+            kernels += one.kernels * total
+            collectives += one.collectives * total
+            waiting += one.waiting * total
+        order = np.argsort(start, kind="stable")
+        bare, joules = self._outer(rank, start[order], end[order])
+        rest = max(self.step - float((end - start).sum()) - bare, 0.0)
+        return Energy(kernels, collectives + joules, waiting + self.board.levels.waiting * rest, self.step)
+
+    def _key(self, label: object) -> int:
+        """What activities of the same power share: the blocks that they stand for, or the label itself."""
         assert isinstance(label, Activity)
-        sums.setdefault(id(label), (label, []))[1].append(end - start)
-    kernels = collectives = waiting = 0.0
-    for name, (label, seconds) in sums.items():
-        total = fsum(seconds)
-        if name not in known:
-            each = total / len(seconds)
-            made = board.activity(label, execution.blocks.get(label, ()), each)
-            known[name] = Energy(*(part / each if each else 0.0 for part in made))
-        one = known[name]
-        kernels += one.kernels * total
-        collectives += one.collectives * total
-        waiting += one.waiting * total
-    busy = union(spans)
-    bare, watts = _outer(execution, rank, busy, board)
-    collectives += watts
-    waiting += board.levels.waiting * max(execution.step - length(busy) - bare, 0.0)
-    return Energy(kernels, collectives, waiting, execution.step)
+        blocks = self.execution.blocks.get(label)
+        key = self._alike[id(label)] = id(blocks) if blocks else id(label)
+        return key
+
+    def _rate(self, key: int, label: Activity, each: float) -> Energy:
+        """Energy of a second of a group of activities, which take `each` s on average."""
+        known = self._rates.get(key)
+        if known is None:
+            blocks = self.execution.blocks.get(label, ())
+            made = self.board.activity(label, blocks, each)
+            known = self._rates[key] = blocks or label, Energy(*(part / each if each else 0.0 for part in made))
+        return known[1]
+
+    def _outer(self, rank: int, start: Array, end: Array) -> tuple[float, float]:
+        """(seconds, J) of a rank's collectives while its compute stream, busy from `start` to `end`, does nothing.
+
+        Of several at a time, each has its part of the energy.
+        """
+        timeline, streams = self.execution.timeline, self.execution.streams[rank]
+        numbers = sorted({i for name, stream in streams.items() if name != "compute" for i in timeline.of(stream)})
+        if not numbers:
+            return 0.0, 0.0
+        first, last = self.start[numbers], self.end[numbers]
+        bare = last - first
+        if len(start):
+            knots = np.ravel(np.column_stack([start, end]))
+            done = np.cumsum(end - start)
+            covered = np.ravel(np.column_stack([done - (end - start), done]))
+            bare = bare - (np.interp(last, knots, covered) - np.interp(first, knots, covered))
+        some = np.flatnonzero(bare > NOTHING * self.step)
+        if not len(some):
+            return 0.0, 0.0
+        watts: dict[tuple[int, float], float] = {}
+        joules = 0.0
+        for n, alone, seconds in zip(some.tolist(), bare[some].tolist(), (last - first)[some].tolist(), strict=True):
+            label = timeline.labels[numbers[n]]
+            key = id(label), seconds
+            level = watts.get(key)
+            if level is None:
+                assert isinstance(label, Activity)
+                level = watts[key] = self.board.watts(label, seconds)
+            joules += alone * level
+        together = _length(np.append(first[some], start), np.append(last[some], end)) - float((end - start).sum())
+        return together, joules * together / float(bare[some].sum())
 
 
-def _outer(execution: Execution, rank: int, busy: Sequence[tuple[float, float]], board: Board) -> tuple[float, float]:
-    """(seconds, J) of a rank's collectives while its compute stream does nothing.
-
-    Of several at a time, each has its part of the energy.
-    """
-    timeline, streams = execution.timeline, execution.streams[rank]
-    spans, joules, alone = [], 0.0, 0.0
-    for number in sorted({i for name, stream in streams.items() if name != "compute" for i in timeline.of(stream)}):
-        start, end = timeline.start[number], timeline.end[number]
-        if end <= start:
-            continue
-        label = timeline.labels[number]
-        assert isinstance(label, Activity)
-        bare = outside([(start, end)], busy)
-        if bare <= 0:
-            continue
-        spans.append((start, end))
-        alone += bare
-        joules += bare * board.watts(label, end - start)
-    together = outside(union(spans), busy)
-    return together, joules * together / alone if alone else 0.0
+def _length(start: Array, end: Array) -> float:
+    """The length of what intervals cover together."""
+    order = np.argsort(start)
+    start, end = start[order], np.maximum.accumulate(end[order])
+    before = np.append(start[0], end[:-1])
+    return float(np.maximum(end - np.maximum(start, before), 0.0).sum())
 
 
 # ---- columns -----------------------------------------------------------------------------------------

@@ -35,6 +35,8 @@ LISTED = (
     "runtimes",
     "frameworks",
     "experiments",
+    "prices",
+    "reliability",
 )
 
 

@@ -144,7 +144,15 @@ def capacity(
     "--warm", type=click.IntRange(min=0), default=1, show_default=True, help="Replicas that are kept without load."
 )
 @click.option("--rack-kw", type=click.FloatRange(min=0, min_open=True), metavar="KW", help="Power of a rack.")
-@click.option("--pue", type=click.FloatRange(min=1), default=1.3, show_default=True, help="Of the facility.")
+@click.option(
+    "--pue", type=click.FloatRange(min=1), metavar="N", help="Of the facility.  [default: power.pue of each server]"
+)
+@click.option(
+    "--rates",
+    multiple=True,
+    metavar="[GPU=]FILE",
+    help="Failure rates; repeatable.  [default: reliability.rates of each server]",
+)
 @click.option(
     "--hours", type=click.FloatRange(min=0, max=744), default=730.0, show_default=True, help="Paid hours of a month."
 )
@@ -181,9 +189,11 @@ def plan_capacity(
         share_of(given["target"], "--availability"),
         mttr,
         given["warm"],
-        Site(rack, given["pue"], given["hours"]),
+        Site(rack, hours=given["hours"]),
         given["percentile"],
         given["safe"],
+        given["pue"],
+        planning.rates_by_gpu(given["rates"]),
     )
     asked.demand.check()
     with progress_bar(quiet) as told:

@@ -13,15 +13,12 @@ from typing import Any
 
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.figure import Quantity, Switch
-from simgpu.hardware.power import USUAL_DEMAND, clock_under
+from simgpu.hardware.power import USUAL_DEMAND, Drawn, clock_under
 from simgpu.hardware.spec import GPUSpec, MigProfile, Peak, Power
 from simgpu.units import format_si, parse_quantity, to_si
 
 MARK = "@"
 """Stands between a GPU's name and what is made of it, and between several of those."""
-
-IDLE_SHARE = 0.1
-"""Power of an idle GPU over its TDP: about 70 of 700 W on an H100 SXM, 50 of 400 W on an A100 SXM (nvidia-smi)."""
 
 MEMORY_SHARE = 0.55
 """Share of the TDP above which a cap leaves memory-bound kernels alone; below it they lose in proportion.
@@ -45,8 +42,8 @@ def base_name(name: str) -> str:
     return name.partition(MARK)[0]
 
 
-def derive(gpu: GPUSpec, changes: Sequence[str], demand: float = USUAL_DEMAND) -> GPUSpec:
-    """`gpu` with what stands after its name: `derive(h100, ["500W", "1g.10gb"])`.
+def derive(gpu: GPUSpec, changes: Sequence[str], drawn: Drawn) -> GPUSpec:
+    """`gpu` with what stands after its name: `derive(h100, ["500W", "1g.10gb"], catalogue.drawn(h100))`.
 
     The result is named in one order, cap, limit, slice, however it was asked for. Raises `InputError`.
     """
@@ -63,7 +60,7 @@ def derive(gpu: GPUSpec, changes: Sequence[str], demand: float = USUAL_DEMAND) -
             hertz = to_si(*parse_quantity(change), "Hz")
         else:
             profile = change
-    made = throttled(gpu, watts, hertz, demand)
+    made = throttled(gpu, watts, hertz, drawn=drawn)
     return made if profile is None else sliced(made, profile)
 
 
@@ -81,14 +78,15 @@ def clock_share(cap: float, demand: float = USUAL_DEMAND) -> float:
     return clock_under(cap, demand) / clock_under(1.0, demand)
 
 
-def bandwidth_share(cap: float) -> float:
-    """The share of memory bandwidth that a cap of `cap` x TDP leaves: 1 down to `MEMORY_SHARE`, then linear."""
-    return min(1.0, (cap - IDLE_SHARE) / (MEMORY_SHARE - IDLE_SHARE))
+def bandwidth_share(cap: float, idle: float) -> float:
+    """The share of memory bandwidth that a cap of `cap` x TDP leaves: 1 down to `MEMORY_SHARE`, then linear.
+
+    None is left at `idle`, what the board draws without any work.
+    """
+    return min(1.0, (cap - idle) / (MEMORY_SHARE - idle))
 
 
-def throttled(
-    gpu: GPUSpec, watts: float | None = None, hertz: float | None = None, demand: float = USUAL_DEMAND
-) -> GPUSpec:
+def throttled(gpu: GPUSpec, watts: float | None = None, hertz: float | None = None, *, drawn: Drawn) -> GPUSpec:
     """`gpu` with its power capped at `watts` and its clock limited to `hertz` (`nvidia-smi -pl` and `-lgc`).
 
     The boost clock and all peaks become what power-bound work sustains: they stand for long kernels. The highest
@@ -99,7 +97,7 @@ def throttled(
     if watts is not None:
         tdp = gpu.power.tdp.si
         _check_range(gpu, watts, LOWEST_CAP * tdp, tdp, "W", "power cap")
-        share, stream = clock_share(watts / tdp, demand), bandwidth_share(watts / tdp)
+        share, stream = clock_share(watts / tdp, drawn.busy), bandwidth_share(watts / tdp, drawn.idle)
         reason = f"power cap of {watts:g} of {tdp:g} W on {gpu.name}: clock x {share:.3f}, bandwidth x {stream:.3f}"
         reason += " (power goes with clock x voltage squared, good to about +-10 % at half the power)"
         added.append((f"{watts:.10g}W", reason))
@@ -156,6 +154,24 @@ def _check_range(gpu: GPUSpec, value: float, least: float, most: float, unit: st
 # ---- MIG slices --------------------------------------------------------------------------------------
 
 
+ISOLATED = (
+    "multiprocessors, memory, its bandwidth, L2 and copy engines: what other slices do does not change their times"
+)
+"""What a slice has of its own (NVIDIA Multi-Instance GPU User Guide, supported profiles: fractions of memory and L2,
+hardware units and copy engines of each)."""
+
+SHARED = (
+    "power limit and clocks, the host link, the host; a fault of the board takes all slices; no NVLink, no peer-to-peer"
+)
+"""What the slices of a GPU have in common."""
+
+
+def mig_shares(gpu: GPUSpec, profile: MigProfile) -> tuple[float, float]:
+    """The shares that a slice has of the multiprocessors, and of memory bandwidth and L2, which go together."""
+    whole = max(one.memory_slices for one in gpu.mig_profiles)
+    return slice_sms(gpu, profile) / gpu.compute.sm_count.si, profile.memory_slices / whole
+
+
 def sliced(gpu: GPUSpec, profile: str) -> GPUSpec:
     """One slice of `gpu` as the vendor's partitioning makes it, e.g. '1g.10gb' (the others may be busy or not).
 
@@ -170,8 +186,7 @@ def sliced(gpu: GPUSpec, profile: str) -> GPUSpec:
             raise InputError(f"'{gpu.name}' cannot be sliced: no MIG profiles are known; {_FORMS}")
         raise InputError(f"'{gpu.name}' has no MIG profile {shown(profile)}{nearest(profile, known)}; {_FORMS}")
     count = slice_sms(gpu, chosen)
-    compute = count / gpu.compute.sm_count.si
-    memory = chosen.memory_slices / max(one.memory_slices for one in gpu.mig_profiles)
+    compute, memory = mig_shares(gpu, chosen)
     power = chosen.compute_slices / max(one.compute_slices for one in gpu.mig_profiles)
     source = MARK + chosen.name
 
@@ -253,7 +268,7 @@ def _in_proportion(peak: Peak, before: float) -> Peak:
     return peak.model_copy(update={"rated": whole})
 
 
-def capped(gpu: GPUSpec, origin: GPUSpec, demand: float = USUAL_DEMAND) -> GPUSpec:
+def capped(gpu: GPUSpec, origin: GPUSpec, drawn: Drawn) -> GPUSpec:
     """`gpu`, whose figures were set by hand, with the clocks of a power cap where its limit is below `origin`'s.
 
     Clocks measured under the limit of `origin` do not hold under another. Raises `InputError`.
@@ -266,7 +281,7 @@ def capped(gpu: GPUSpec, origin: GPUSpec, demand: float = USUAL_DEMAND) -> GPUSp
             f"'{origin.name}' is derived already; say the cap in its name, '{base_name(origin.name)}@...W'"
         )
     whole = gpu.power.model_copy(update={"tdp": origin.power.tdp})
-    made = throttled(gpu.model_copy(update={"power": whole}), watts, demand=demand)
+    made = throttled(gpu.model_copy(update={"power": whole}), watts, drawn=drawn)
     return made.model_copy(update={"power": gpu.power.model_copy(update={"rated_tdp": origin.power.tdp})})
 
 

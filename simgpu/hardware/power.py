@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from simgpu.hardware.spec import GPUSpec
 
 VOLTAGE_SHARE = 0.4
@@ -26,6 +28,13 @@ NARROW_ENERGY = {"fp8": 0.55, "fp4": 0.2}
 """Energy of a FLOP in fp8 and in fp4 over that in bf16, at the highest clock: those with which the law gives what
 cuBLASLt sustains in loops on random data (fp8 without casts: H100 1,380 TFLOP/s, H200 1,333, GB200 2,755 to 2,820,
 GB300 3,270 to 3,310; fp4 GB200 5,260 to 5,600; Azure AI benchmarking guide)."""
+
+
+class Drawn(NamedTuple):
+    """What a GPU draws over its rated power: `busy` tensor cores at the highest clock, and an `idle` board."""
+
+    busy: float
+    idle: float
 
 
 def clock_under(limit: float, demand: float) -> float:

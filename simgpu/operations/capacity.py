@@ -8,6 +8,7 @@ from math import ceil, floor, inf
 from typing import Any
 
 from simgpu.errors import InputError
+from simgpu.operations.power.fields import USUAL_PUE
 from simgpu.operations.quantities import MONTH_HOURS
 from simgpu.operations.spares import replicas_for
 
@@ -133,7 +134,7 @@ class Site:
     """Where nodes stand: power of a rack, W; the facility's PUE; hours of a month that are paid."""
 
     rack_w: float | None = None
-    pue: float = 1.3
+    pue: float = USUAL_PUE
     hours: float = MONTH_HOURS
 
 

@@ -59,7 +59,7 @@ def saving_of(saved: Checkpoint, fields: CheckpointFields, restart: RestartField
     """
     blocked = fields.save if fields.save is not None else saved.write_s
     load = restart.load if restart.load is not None else saved.read_s
-    others = restart.detect + restart.diagnose + restart.replace + restart.start + restart.warm_up
+    others = restart.seconds
     if fields.kind == "blocking":
         return Saving("blocking", blocked if fields.stall is None else fields.stall, 0.0, others + load)
     durable = saved.peer_s if fields.kind == "in_memory" else blocked

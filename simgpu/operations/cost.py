@@ -168,12 +168,3 @@ def payback_years(owned: Owned, watts: float, idle_watts: float, rent: float, ut
     saved = rent * utilisation - running - energy
     years = sum(owned.prices.values()) / (saved * YEAR_HOURS) if saved > 0 else inf
     return years if years <= owned.life else inf
-
-
-def spot_useful(preemptions: float, restart: float) -> float:
-    """The share of a rented time that is useful where it is taken away: 1 / (1 + rate x restart).
-
-    `preemptions` are those of a job, 1/s; `restart` is what one costs, s. Work since the last checkpoint is not in it:
-    that is `simgpu.operations.goodput`.
-    """
-    return 1.0 / (1.0 + preemptions * restart)

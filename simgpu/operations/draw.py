@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.operations.power.site import node_base
+from simgpu.timing.levels import levels_of
 
 PREDICTED = "predicted power of its kernels (power_w_per_gpu)"
 SOURCE = "median share of the rated power, ML.ENERGY v2 and v3 (H100, B200, A100), by job and batch"
@@ -21,9 +23,6 @@ DECODE_SHARES = ((16, 0.65), (128, 0.73), (float("inf"), 0.83))
 
 BUSY_SHARE = 0.95
 """The same of prompts, images and training: 0.93 to 0.97 (images and video on one H100 or A100)."""
-
-IDLE_SHARE = 0.15
-"""Idle power over rated power: 59 to 62 of 400 W of an A100 (github.com/chuyishang/inference-energy)."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +38,24 @@ class Draw:
 def power_of(row: Mapping[str, Any], cluster: Cluster, how: str | float | None = None) -> Draw:
     """The power of a GPU in a job, its part of the node with it.
 
-    `how` is None for the power of the row, 'tdp' for the rated power, or W of the GPU itself.
+    `how` is None for the power of the row, 'tdp' for the rated power, or W of the GPU itself. Raises `InputError` for W
+    that it never draws.
     """
     tdp = cluster.gpu.power.tdp.si
     node = node_base(cluster) / cluster.gpus_per_node
+    idle = levels_of(cluster.gpu, cluster.kernel).idle
     if how == "tdp":
         gpu, source = tdp, "rated power"
     elif how is not None:
         gpu, source = float(how), "given by hand"
+        if not idle <= gpu <= tdp:
+            problem = f"{gpu:g} W is out of range; expected {idle:g} W ({cluster.gpu.name} without work) to {tdp:g} W"
+            raise InputError(problem, key="cost.power")
     elif row.get("power_w_per_gpu"):
         gpu, source = float(row["power_w_per_gpu"]), PREDICTED
     else:
         gpu, source = tdp * _share(row), SOURCE
-    return Draw(gpu + node, IDLE_SHARE * tdp + node, tdp + node, source)
+    return Draw(gpu + node, idle + node, tdp + node, source)
 
 
 def _share(row: Mapping[str, Any]) -> float:

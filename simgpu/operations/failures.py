@@ -11,14 +11,15 @@ from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.operations.checkpoints import Checkpoint, checkpoint, saving_of
-from simgpu.operations.fields import ReliabilityFields
+from simgpu.operations.fields import CostFields, ReliabilityFields
+from simgpu.operations.fitting import MISFIT, fits
 from simgpu.operations.goodput import Saving, straggler_slowdown
 from simgpu.operations.hourly import Priced, nodes_of
-from simgpu.operations.money import fits
 from simgpu.operations.quantities import DAY
 from simgpu.operations.rates import JobRates, RatesFile, job_rates, rates_of
 from simgpu.operations.run import ACCOUNTS, Plan, Runs, simulate_runs
-from simgpu.operations.spares import nodes_away, spares_for
+from simgpu.operations.spares import expected_share, nodes_away, spares_for, waiting_share
+from simgpu.operations.spot import Preempted, preempted_of
 
 RATE_RANGE = (0.6, 1.7)
 """P10 and P90 of another cluster's failure rate over that of the file: RSC-2 to RSC-1 around the others."""
@@ -47,19 +48,45 @@ class Reliability:
     spares: int | None
     repair: float
     late: float = 0.0
+    taken: Preempted | None = None
+    elastic: bool = False
+    nodes_of_replica: int = 1
 
     def goodput(self, factor: float = 1.0) -> float:
-        """Training goodput by the closed form, at `factor` times the failures."""
-        mttf = self.rates.mttf / factor
+        """Training goodput by the closed form, at `factor` times the failures.
+
+        Preemptions whose notice is too short for a save are failures with a restart of their own.
+        """
+        saving, mttf, left = self.saving, self.rates.mttf / factor, 1.0
+        if self.taken is not None and self.taken.announced(saving):
+            left = self.taken.useful(saving)
+        elif self.taken is not None:
+            saving, mttf = with_preemptions(saving, mttf, self.taken)
+        if self.spares is not None:
+            away = nodes_away(self.rates.replaced * factor, self.repair)
+            works = (
+                expected_share(away, self.spares, self.nodes, self.nodes_of_replica)
+                if self.elastic
+                else (1.0 - waiting_share(away, self.spares))
+            )
+            left *= works
         late = self.rates.silent * factor * self.late
         stops = self.rates.planned * self.saving.restart
-        return max(self.saving.goodput(self.interval, mttf) * (1.0 - late) - stops, 0.0)
+        return max(saving.goodput(self.interval, mttf) * (1.0 - late) * left - stops, 0.0)
+
+
+def with_preemptions(saving: Saving, mttf: float, taken: Preempted) -> tuple[Saving, float]:
+    """Saves and the mean time between interruptions, preemptions among them: restarts are those of both on average."""
+    rate = 1.0 / mttf + taken.rate
+    mean = (saving.restart / mttf + taken.restart * taken.rate) / rate
+    return replace(saving, restart=mean), 1.0 / rate
 
 
 def reliability_of(
-    fields: ReliabilityFields, parameters: float, row: Mapping[str, Any], cluster: Cluster, catalogue: Catalogue
-) -> Reliability:
-    """The failures of a training job. Raises `InputError` for rates that are not there."""
+    fields: ReliabilityFields, parameters: float, row: Mapping[str, Any], cluster: Cluster, catalogue: Catalogue,
+    cost: CostFields | None = None,
+) -> Reliability:  # fmt: skip
+    """The failures of a training job, preemptions among them. Raises `InputError` for rates that are not there."""
     file, gpus = rates_of(catalogue, fields.rates), int(row["gpus"])
     rates = job_rates(file, gpus, cluster.gpus_per_node, fields.factor, fields.ecc, fields.planned)
     saved = checkpoint(parameters, cluster, gpus, fields.checkpoint)
@@ -67,15 +94,20 @@ def reliability_of(
     contended = (row.get("exposed_communication_s") or 0.0) / step if nodes_of(row, cluster) > 1 else 0.0
     saving = saving_of(saved, fields.checkpoint, fields.restart, min(contended, 1.0))
     given = fields.checkpoint.interval
-    interval = saving.optimum(rates.mttf, step) if given is None else given
+    taken = preempted_of(cost, row, cluster, fields.restart, saved.read_s)
+    stopped = rates.mttf
+    if taken is not None and not taken.announced(saving):
+        stopped = with_preemptions(saving, stopped, taken)[1]
+    interval = saving.optimum(stopped, step) if given is None else given
     if interval <= 0:
         raise InputError("0 s: expected a time above it, such as '10 min'", key="reliability.checkpoint.interval")
     if interval == inf:  # nothing ever fails: one save at the end
         interval = 365 * DAY
     repair = fields.repair if fields.repair is not None else file.repair.mean
     return Reliability(
-        rates, file, saved, saving, interval, nodes_of(row, cluster), fields.spares, repair, fields.detection_delay
-    )
+        rates, file, saved, saving, interval, nodes_of(row, cluster), fields.spares, repair, fields.detection_delay,
+        taken, fields.elastic, max(-(-int(row["gpus"]) // (row.get("dp") or 1) // cluster.gpus_per_node), 1),
+    )  # fmt: skip
 
 
 def plan_of(fields: ReliabilityFields, found: Reliability, useful: float = inf, wall: float = inf) -> Plan:
@@ -84,24 +116,26 @@ def plan_of(fields: ReliabilityFields, found: Reliability, useful: float = inf, 
     return Plan(
         found.saving, found.interval, rates.causes, useful, wall, rates.silent, found.late, rates.planned, 0.0,
         rates.replaced / rates.unplanned if rates.unplanned else 0.0, found.repair, found.spares, found.nodes,
-        fields.lemons, fields.shape,
+        fields.lemons, fields.shape, found.taken, found.nodes_of_replica if fields.elastic else 0,
     )  # fmt: skip
 
 
 def failure_columns(
     fields: ReliabilityFields, parameters: float, row: Mapping[str, Any], cluster: Cluster, catalogue: Catalogue,
-    hour: Priced | None = None,
+    hour: Priced | None = None, cost: CostFields | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Columns of the failures of a row. Raises `InputError` for a run that never finishes.
 
     Of a job that does not train only how often it stops is said.
     """
     if not fits(row):
-        return {"rates_used": "none: it does not fit the memory"}
-    found = reliability_of(fields, parameters, row, cluster, catalogue)
+        return {"rates_used": MISFIT}
+    found = reliability_of(fields, parameters, row, cluster, catalogue, cost)
     columns: dict[str, Any] = {"rates_used": found.file.name, "mttf_s": found.rates.mttf}
     if row.get("workload") != "training":
         return columns
+    if found.taken is not None:
+        columns["preempted_s"] = 1.0 / found.taken.rate
     slow = straggler_slowdown(int(row["gpus"]), **fields.stragglers.model_dump())
     goodput, low, high = (found.goodput(factor) for factor in (1.0, RATE_RANGE[1], RATE_RANGE[0]))
     if goodput < NEVER:
@@ -143,7 +177,8 @@ def _of_run(
     found["interruptions"] = days * DAY / columns["mttf_s"]
     if hour is not None:
         spare = columns["spare_nodes"] / nodes * hour.hourly.fixed / hour.hourly.utilisation
-        usd = (hour.hourly.used + spare) * row["gpus"] * days * 24.0
+        used = hour.hourly.used * hour.hourly.useful  # what preemptions take is in the goodput
+        usd = (used + spare) * row["gpus"] * days * 24.0
         found["usd_per_run_with_failures"] = usd
         found |= _named("usd_per_run_with_failures", (usd * ends[0] / days, usd * ends[1] / days))
     return found
@@ -167,7 +202,8 @@ def _simulated(
     days = columns.get("training_days_with_failures")
     useful = row["training_days"] * DAY * columns["straggler_slowdown"] if days else inf
     wall = inf if days else fields.length
-    each = (days * DAY if days else wall) * (found.rates.all + 1e-12)
+    often = found.rates.all + (found.taken.rate if found.taken is not None else 0.0)
+    each = (days * DAY if days else wall) * (often + 1e-12)
     runs = min(fields.runs, int(MOST_INTERRUPTIONS / max(each, 1.0)))
     if not runs:
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -14,7 +15,6 @@ from simgpu.operations.quantities import (
     Amount,
     Bandwidth,
     Number,
-    Pue,
     Rate,
     Share,
     Span,
@@ -70,6 +70,9 @@ class CostFields(_Strict):
         The share of the paid hours that are used: it divides the fixed part alone.
     against
         The rent that owning is compared with, for the break-even utilisation.
+    preemptions, notice, preemption_restart
+        How often the owner takes a node back, how long before that it says so, and how long it takes from there until
+        the job goes on, with another machine; default: a restart as `reliability.restart` has it.
     """
 
     price: Annotated[str | float, BeforeValidator(_price)] = "on_demand"
@@ -88,12 +91,20 @@ class CostFields(_Strict):
     storage: Amount = ("share", 0.0)
     hosting: UsdPerKwMonth | None = None
     electricity: UsdPerKwh | None = None
-    pue: Pue = 1.3
     staff: UsdPerYear = 0.0
     software: UsdPerYear = 0.0
     spares: Share = 0.02
     power: Annotated[str | float | None, BeforeValidator(_power)] = None
     preemptions: Rate | None = None
+    notice: Span = 0.0
+    preemption_restart: Span | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_site(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "pue" in given:
+            raise ValueError(f"pue {shown(given['pue'])} is the site's; expected it in its one place, power.pue")
+        return given
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
@@ -101,6 +112,11 @@ class CostFields(_Strict):
             raise ValueError("life is 0; expected a time above it, such as '5 years'")
         if self.price == "spot" and self.preemptions is None:
             raise ValueError("a spot price needs preemptions: how often the machine is taken away, such as '0.05/h'")
+        if self.price == "owned" and self.preemptions:
+            raise ValueError("preemptions are of rented machines; expected price: spot, or USD of a GPU-hour")
+        for name in ("notice", "preemption_restart"):
+            if name in self.model_fields_set and not self.preemptions:
+                raise ValueError(f"{name} is of preemptions; expected how often they come too, such as '0.05/h'")
         if self.against == "owned":
             raise ValueError("against is 'owned'; expected a kind of rent or USD of a GPU-hour")
         return self
@@ -113,12 +129,11 @@ SOURCES = {
     "server": "B. Cottier et al., arXiv:2405.21015 and epoch.ai: server 15 to 22 % beside 23 to 32 % for chips",
     "network": "the price of a 400 Gb/s fabric in hardware/prices, of machines that have one",
     "storage": "none is counted where none is given",
-    "pue": "Uptime Institute, global survey 2024: new facilities 1.3 or better, mean 1.56",
     "staff": "none is counted where none is given",
     "software": "none is counted where none is given",
     "spares": "assumption: 2 % of the chips a year outside the warranty",
     "utilisation": "every paid hour is used, where none is given",
-    "power": "median share of the rated power by kind of job (docs/operations-cost.md)",
+    "power": "what the kernels of the job are predicted to draw (docs/operations.md)",
 }
 """Why a default of `CostFields` is what it is."""
 
@@ -147,6 +162,11 @@ class RestartFields(_Strict):
     start: Span = 30.0
     load: Span | None = None
     warm_up: Span = 60.0
+
+    @property
+    def seconds(self) -> float:
+        """All parts but the load, s, which the checkpoint sets."""
+        return self.detect + self.diagnose + self.replace + self.start + self.warm_up
 
 
 class CheckpointFields(_Strict):
@@ -199,6 +219,8 @@ class ReliabilityFields(_Strict):
         Planned stops, 1/s for the whole job; default: as the file of rates says.
     spares
         Nodes held ready; `repair` is the mean time until a failed one is back.
+    elastic
+        Without a free spare the job goes on with fewer replicas until one is there, in place of waiting for it.
     lemons
         Variance over mean of failures by node: 1 is all alike, 2.6 was measured.
     shape
@@ -217,6 +239,7 @@ class ReliabilityFields(_Strict):
     checkpoint: CheckpointFields = CheckpointFields()
     spares: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] | None = None
     repair: Span | None = None
+    elastic: bool = False
     lemons: Annotated[Number, Field(ge=1, le=1000)] = 1.0
     shape: Annotated[Number, Field(ge=0.2, le=5)] = 1.0
     stragglers: StragglerFields = StragglerFields()

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.derive import MARK
-from simgpu.operations.cost import Hourly, Owned, spot_useful
+from simgpu.operations.cost import Hourly, Owned
 from simgpu.operations.draw import Draw, power_of
-from simgpu.operations.fields import SERVER_SHARE, CostFields
+from simgpu.operations.fields import SERVER_SHARE, CostFields, RestartFields
+from simgpu.operations.power.fields import USUAL_PUE
 from simgpu.operations.prices import Known, PriceBook, Wanted, base_gpu, price_book
 from simgpu.operations.quantities import YEAR
+from simgpu.operations.spot import preempted_of
 
 BY_HAND = "set by hand"
 
@@ -50,12 +53,16 @@ def share_of(cluster: Cluster, catalogue: Catalogue) -> float:
     return 1.0 / chosen.instances
 
 
-def priced_hour(fields: CostFields, row: Mapping[str, Any], cluster: Cluster, catalogue: Catalogue) -> Priced:
-    """What a GPU-hour of a job costs. Raises `InputError` where a price is missing."""
+def priced_hour(
+    fields: CostFields, row: Mapping[str, Any], cluster: Cluster, catalogue: Catalogue, pue: float = USUAL_PUE
+) -> Priced:
+    """What a GPU-hour of a job costs at a site of a PUE. Raises `InputError` where a price is missing."""
     book, draw = price_book(catalogue, fields.prices), power_of(row, cluster, fields.power)
     share = share_of(cluster, catalogue)
+    if isinstance(fields.price, str) and row.get("gpu", cluster.gpu.name) != cluster.gpu.name:
+        raise InputError(SEVERAL.removeprefix("none: "), key="cost.price")
     if fields.price == "owned":
-        owned, known = _owned(fields, cluster, book, draw, share)
+        owned, known = _owned(fields, cluster, book, draw, share, pue)
         rent = _rent(fields, fields.against, cluster, book, share, "cost.against", must=False)
         hour = Hourly(owned.fixed(), owned.energy(draw.watts), fields.utilisation, owned.energy(draw.idle_watts))
         words = "; ".join(dict.fromkeys(known))
@@ -63,15 +70,37 @@ def priced_hour(fields: CostFields, row: Mapping[str, Any], cluster: Cluster, ca
     found = _rent(fields, fields.price, cluster, book, share, "cost.price", must=True)
     assert found is not None
     kept = fields.utilisation if str(fields.price).startswith("reserved") else 1.0  # the others are paid while used
-    useful = 1.0
-    if fields.preemptions is not None:  # a machine that is taken away starts again; lost work is in training_goodput
-        useful = spot_useful(fields.preemptions * nodes_of(row, cluster), RESTART)
+    taken = preempted_of(fields, row, cluster, RestartFields())
+    useful = taken.useful() if taken is not None else 1.0  # lost work is in training_goodput
     hour = Hourly({"rent": found[0]}, 0.0, kept, 0.0, useful)
     return Priced(hour, found[1], draw, share, None, *found)
 
 
-RESTART = 270.0
-"""s from a preemption until the job works again: the parts of `RestartFields` without a load."""
+LISTED = "none: no price on demand of '{}' in the files of prices (simgpu list prices); give cost.price"
+"""What stands for the price of a GPU without a quote."""
+
+
+def listed_hour(row: Mapping[str, Any], cluster: Cluster, catalogue: Catalogue) -> tuple[float | None, str]:
+    """USD of a GPU-hour on demand and whose price it is, by the files of prices; None and why without a quote.
+
+    Looked up once for each GPU.
+    """
+    gpu = cluster.gpu.name
+    if row.get("gpu", gpu) != gpu:
+        return None, SEVERAL
+    known = _LISTED.setdefault(catalogue, {})
+    if gpu not in known:
+        share = share_of(cluster, catalogue)
+        found = _rent(CostFields(), "on_demand", cluster, price_book(catalogue), share, "cost.price", must=False)
+        known[gpu] = found or (None, LISTED.format(base_gpu(gpu)))
+    return known[gpu]
+
+
+SEVERAL = "none: its pools have several GPUs, whose prices differ; give cost.price in USD of a GPU-hour"
+"""What stands for the price of pools of different GPUs."""
+
+_LISTED: WeakKeyDictionary[Catalogue, dict[str, tuple[float | None, str]]] = WeakKeyDictionary()
+"""Listed prices of GPUs by the catalogue that holds them."""
 
 
 def nodes_of(row: Mapping[str, Any], cluster: Cluster) -> int:
@@ -95,7 +124,9 @@ def _rent(
     return found.value * share, found.words + part
 
 
-def _owned(fields: CostFields, cluster: Cluster, book: PriceBook, draw: Draw, share: float) -> tuple[Owned, list[str]]:
+def _owned(
+    fields: CostFields, cluster: Cluster, book: PriceBook, draw: Draw, share: float, pue: float
+) -> tuple[Owned, list[str]]:
     """What owning one GPU takes, and the quotes it was reckoned with."""
     gpu, wanted = base_gpu(cluster.gpu.name), Wanted("purchase", fields.vendor, fields.region, fields.date)
     later = Wanted("purchase", None, None, fields.date)
@@ -123,7 +154,7 @@ def _owned(fields: CostFields, cluster: Cluster, book: PriceBook, draw: Draw, sh
     electricity = _item(fields.electricity, book, "electricity", "energy", fields, "cost.electricity", words)
     owned = Owned(
         {part: usd * share for part, usd in prices.items()}, fields.life / YEAR, fields.rate, fields.residual, hosting,
-        draw.booked_watts, electricity, fields.pue, fields.staff * share, fields.software * share, fields.spares,
+        draw.booked_watts, electricity, pue, fields.staff * share, fields.software * share, fields.spares,
     )  # fmt: skip
     return owned, words
 

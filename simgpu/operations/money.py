@@ -11,15 +11,9 @@ from simgpu.columns import COST_PARTS, following_ends
 from simgpu.hardware.cluster import Cluster
 from simgpu.operations.cost import break_even_utilisation, payback_years, usd_per_million
 from simgpu.operations.fields import CostFields
-from simgpu.operations.hourly import Priced, priced_hour
-
-MISFIT = "none: it does not fit the memory"
-"""What stands for the price of a job that cannot run."""
-
-
-def fits(row: Mapping[str, Any]) -> bool:
-    """True unless the row says that its job, or its weights alone, do not fit the memory."""
-    return row.get("memory_fits", row.get("weights_fit", True)) is not False
+from simgpu.operations.fitting import MISFIT, fits
+from simgpu.operations.hourly import Priced, listed_hour, priced_hour
+from simgpu.operations.power.fields import USUAL_PUE
 
 
 def of_jobs(row: Mapping[str, Any], usd_per_gpu_hour: float) -> dict[str, float]:
@@ -65,8 +59,24 @@ def priced(row: Mapping[str, Any], price: float | None) -> Mapping[str, Any]:
     return {**kept, **cost, **following_ends({**kept, **cost})}
 
 
+def asked(row: Mapping[str, Any]) -> bool:
+    """True if the cost of a row is what its scenario asks for, not what it would be at the listed price."""
+    return "fixed_usd_per_h" in row
+
+
+def listed_columns(row: Mapping[str, Any], cluster: Cluster, catalogue: Catalogue) -> dict[str, Any]:
+    """What a job whose scenario says nothing of cost costs at the listed price of its GPUs on demand.
+
+    `price_used` names the quote, or says why there is none: nothing is asked for, so that nothing is an error.
+    """
+    if not fits(row):
+        return {"price_used": MISFIT}
+    hour, words = listed_hour(row, cluster, catalogue)
+    return {"price_used": words, **({"usd_per_gpu_hour": hour, **of_jobs(row, hour)} if hour is not None else {})}
+
+
 def cost_columns(
-    fields: CostFields, row: Mapping[str, Any], cluster: Cluster, catalogue: Catalogue
+    fields: CostFields, row: Mapping[str, Any], cluster: Cluster, catalogue: Catalogue, pue: float = USUAL_PUE
 ) -> tuple[dict[str, Any], Priced | None]:
     """Columns of the cost of a row, and the price of its hour. Raises `InputError` where a price is missing.
 
@@ -74,7 +84,7 @@ def cost_columns(
     """
     if not fits(row):
         return {"price_used": MISFIT}, None
-    found = priced_hour(fields, row, cluster, catalogue)
+    found = priced_hour(fields, row, cluster, catalogue, pue)
     hour, gpus = found.hourly, row["gpus"]
     columns: dict[str, Any] = {
         "price_used": found.words,

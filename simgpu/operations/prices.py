@@ -197,6 +197,15 @@ class PriceBook:
             raise InputError(problem, key=f"cost.{what}" if what else key)
         return found
 
+    def listing(self) -> list[tuple[str, str]]:
+        """Things that have a price, and of each kind of price the one that is taken, in words."""
+        found = []
+        for of in sorted({one.quote.of for one in self.known}):
+            kinds = {one.quote.kind for one in self.known if one.quote.of == of}
+            quotes = (self.find(of, Wanted(kind)) for kind in UNITS if kind in kinds)
+            found.append((of, "; ".join(one.words.removeprefix(f"{of} ") for one in quotes if one is not None)))
+        return found
+
     def _why(self, of: str, wanted: Wanted) -> tuple[str, str]:
         """Why there is no such price, with what there is, and the key that asks for too much ('': the kind itself)."""
         same = [one.quote for one in self.known if one.quote.of == of]

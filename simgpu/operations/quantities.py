@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Annotated, Any
@@ -56,14 +57,17 @@ def parsed(text: Any, units: Mapping[str, float], example: str, bare: bool = Fal
     raise ValueError(f"{shown(text)}: unit '{unit}' does not fit; expected one such as '{example}'")
 
 
+_EXPONENT = re.compile(r"[eE][-+0-9]")
+
+
 def _split(text: int | float | str, example: str) -> tuple[float, str]:
     if not isinstance(text, str):
         value, unit = float(text), ""
     else:
         words = text.strip().replace("$", "USD ")
         end = 0
-        while end < len(words) and (words[end] in "+-.,_0123456789" or words[end : end + 2] in ("e+", "e-")):
-            end += 2 if words[end] == "e" else 1
+        while end < len(words) and (words[end] in "+-.,_0123456789" or _EXPONENT.match(words, end)):
+            end += 2 if words[end] in "eE" else 1
         try:
             value = float(words[:end].replace(",", "").replace("_", ""))
         except ValueError:
@@ -101,8 +105,6 @@ Share = Annotated[float, _quantity(PERCENT, "0.9", bare=True, most=1.0)]
 """A share from 0 to 1, or in percent."""
 Utilisation = Annotated[float, _quantity(PERCENT, "0.7", bare=True, most=1.0, above=True)]
 """A share above 0: cost by use of what is never used is no number."""
-Pue = Annotated[float, _quantity({}, "1.2", bare=True, least=1.0, most=10.0)]
-"""Power usage effectiveness, power of the facility over that of its machines: 1 or more."""
 Number = Annotated[float, _quantity({}, "1.5", bare=True)]
 USD = Annotated[float, _quantity({"USD": 1.0}, "4000 USD")]
 UsdPerHour = Annotated[float, _quantity({"USD/h": 1.0, "USD/hour": 1.0}, "2.5 USD/h", bare=True, above=True)]

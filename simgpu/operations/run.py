@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from simgpu.operations.goodput import Saving
+from simgpu.operations.spares import elastic_share
+from simgpu.operations.spot import Preempted, last_save
 
 MOST_EVENTS = 200_000
 """Interruptions of one run, beyond which it counts as one that never ends."""
@@ -26,7 +28,8 @@ class Ledger:
 
     useful
         Work that was kept; saving: training stood still for a save; lost: work that a failure threw away, with the
-        saves in it; restarting: until training went on; waiting: no spare node was there; planned: stops on purpose.
+        saves in it; restarting: until training went on; waiting: no spare node was there; planned: stops on purpose;
+        shrunk: of a job that goes on without its missing replicas, the part of the time that these would have worked.
     """
 
     useful: float = 0.0
@@ -35,15 +38,17 @@ class Ledger:
     restarting: float = 0.0
     waiting: float = 0.0
     planned: float = 0.0
+    shrunk: float = 0.0
     failures: int = 0
     stops: int = 0
+    preempted: int = 0
     silent: int = 0
     by_cause: dict[str, int] = field(default_factory=dict)
 
     @property
     def wall(self) -> float:
         """All accounts together, s."""
-        return self.useful + self.saving + self.lost + self.restarting + self.waiting + self.planned
+        return self.useful + self.saving + self.lost + self.restarting + self.waiting + self.planned + self.shrunk
 
     @property
     def goodput(self) -> float:
@@ -58,7 +63,7 @@ class Ledger:
 SILENT = "silent data corruption"
 """The cause of errors that nobody sees at once."""
 
-ACCOUNTS = ("useful", "saving", "lost", "restarting", "waiting", "planned")
+ACCOUNTS = ("useful", "saving", "lost", "restarting", "waiting", "planned", "shrunk")
 """Every second of a run is in one of these."""
 
 
@@ -76,6 +81,10 @@ class Plan:
         The share of failures that take copies in memory too (see `Saving`).
     nodes, lemons, shape
         Nodes of the job, variance over mean of their failures, Weibull shape of the gaps.
+    taken
+        Preemptions of the job: memoryless, without lemons.
+    nodes_of_replica
+        Nodes of the replicas by which the job shrinks where no spare is free; 0: it waits for one.
     """
 
     saving: Saving
@@ -93,6 +102,8 @@ class Plan:
     nodes: int = 1
     lemons: float = 1.0
     shape: float = 1.0
+    taken: Preempted | None = None
+    nodes_of_replica: int = 0
 
     @property
     def rate(self) -> float:
@@ -105,8 +116,8 @@ class _Chances:
 
     def __init__(self, plan: Plan, seed: int) -> None:
         self.plan = plan
-        gaps, kinds, repairs, lemons = (np.random.default_rng([seed, stream]) for stream in range(4))
-        self._gaps, self._kinds, self._repairs = gaps, kinds, repairs
+        gaps, kinds, repairs, lemons, taken = (np.random.default_rng([seed, stream]) for stream in range(5))
+        self._gaps, self._kinds, self._repairs, self._taken = gaps, kinds, repairs, taken
         causes = {**plan.causes, SILENT: plan.silent}
         self.names = list(causes)
         total = sum(causes.values())
@@ -129,6 +140,11 @@ class _Chances:
         """S until the next interruption."""
         return float(self._scale * self._gaps.weibull(self.plan.shape)) if self.rate else inf
 
+    def taken(self) -> float:
+        """S until the next preemption."""
+        often = self.plan.taken.rate if self.plan.taken is not None else 0.0
+        return float(self._taken.exponential(1.0 / often)) if often else inf
+
     def kind(self) -> tuple[str, float]:
         """The cause of an interruption, and a number from 0 to 1 for what becomes of it."""
         at, chance = self._kinds.random(2)
@@ -149,28 +165,58 @@ def simulate_run(plan: Plan, seed: int = 0) -> Ledger:
     chances, book = _Chances(plan, seed), Ledger()
     away: list[float] = []
     next_stop = 1.0 / plan.planned if plan.planned else inf
-    due = chances.gap()
+    due, taken = chances.gap(), chances.taken()
     for _ in range(MOST_EVENTS):
-        since = _train(plan, book, min(due, next_stop) - book.wall)
+        share = _share(plan, book, away)
+        moment = min(due, next_stop, taken, away[0] if share < 1.0 else inf)
+        since = _train(plan, book, moment - book.wall, share)
         if since is None:
             break
-        if next_stop < due:
+        if moment == due:
+            due = _fail(plan, book, since, away, chances, share)
+            next_stop = max(next_stop, book.wall)
+        elif moment == next_stop:
             book.stops += 1
             _spend(plan, book, "planned", plan.planned_stop + plan.saving.restart)
             next_stop += 1.0 / plan.planned
-            continue
-        due = _fail(plan, book, since, away, chances)
-        next_stop = max(next_stop, book.wall)
+        elif moment == taken:
+            _preempt(plan, book, since, share)
+            taken = book.wall + chances.taken()
+        else:  # a node is back: all replicas work again after a restart
+            _spend(plan, book, "saving", last_save(plan.saving))
+            _spend(plan, book, "restarting", plan.saving.restart)
     return book
 
 
-def _fail(plan: Plan, book: Ledger, since: tuple[float, int], away: list[float], chances: _Chances) -> float:
+def _share(plan: Plan, book: Ledger, away: list[float]) -> float:
+    """The share of the job that works: without the replicas whose nodes are away, where it shrinks at all."""
+    if not plan.nodes_of_replica or plan.spares is None:
+        return 1.0
+    while away and away[0] <= book.wall:
+        heapq.heappop(away)
+    return elastic_share(plan.nodes, max(len(away) - plan.spares, 0), plan.nodes_of_replica)
+
+
+def _preempt(plan: Plan, book: Ledger, since: tuple[float, int], share: float) -> None:
+    """Book a preemption: a last save where the notice is long enough, else what it loses; and the restart."""
+    assert plan.taken is not None
+    book.preempted += 1
+    if plan.taken.announced(plan.saving):
+        _spend(plan, book, "saving", last_save(plan.saving))
+    else:
+        _take_back(plan, book, _lost(plan, since, "", 0.0), share)
+    _spend(plan, book, "restarting", plan.taken.restart)
+
+
+def _fail(
+    plan: Plan, book: Ledger, since: tuple[float, int], away: list[float], chances: _Chances, share: float
+) -> float:
     """Book an interruption and all until training goes on; returns the time of the next one.
 
     Another that comes while the job restarts has it begin anew.
     """
     cause, chance = _counted(book, chances)
-    _take_back(plan, book, _lost(plan, since, cause, chance))
+    _take_back(plan, book, _lost(plan, since, cause, chance), share)
     while True:
         if chance < plan.replaced:
             _wait_for_spare(plan, book, away, chances)
@@ -192,32 +238,35 @@ def _counted(book: Ledger, chances: _Chances) -> tuple[str, float]:
     return cause, chance
 
 
-def _train(plan: Plan, book: Ledger, seconds: float) -> tuple[float, int] | None:
+def _train(plan: Plan, book: Ledger, seconds: float, share: float) -> tuple[float, int] | None:
     """Train for `seconds`; returns s of work and saves since the last save, and how many there were since the start.
 
-    None where the work, or the time, of the run is done before.
+    None where the work, or the time, of the run is done before. Where only a `share` of the job works, what it gets
+    done in a second is that share of it; saves come as often as ever.
     """
-    left, room = plan.useful - book.useful, plan.wall - book.wall
+    left, room = (plan.useful - book.useful) / share, plan.wall - book.wall
     saves = max(ceil(left / plan.interval) - 1, 0) if left < inf else 0
     needed = left + plan.saving.stall * saves
     if min(needed, room) > seconds:
-        return _book_cycles(plan, book, max(seconds, 0.0))
+        return _book_cycles(plan, book, max(seconds, 0.0), share)
     if needed <= room:
-        book.useful += left
+        book.useful += left * share
+        book.shrunk += left * (1.0 - share)
         book.saving += needed - left
     else:
-        _book_cycles(plan, book, max(room, 0.0))
+        _book_cycles(plan, book, max(room, 0.0), share)
     return None
 
 
-def _book_cycles(plan: Plan, book: Ledger, seconds: float) -> tuple[float, int]:
-    """Book `seconds` of training as work and saves; returns s since the last whole cycle, and their number."""
+def _book_cycles(plan: Plan, book: Ledger, seconds: float, share: float) -> tuple[float, int]:
+    """Book `seconds` of work with the saves in them; returns s since the last save, and how many there were."""
     cycle = plan.interval + plan.saving.stall
     whole = floor(seconds / cycle)
     rest = seconds - whole * cycle
-    useful = min(rest, plan.interval)
-    book.useful += whole * plan.interval + useful
-    book.saving += whole * plan.saving.stall + rest - useful
+    work = min(rest, plan.interval)
+    book.useful += (whole * plan.interval + work) * share
+    book.shrunk += (whole * plan.interval + work) * (1.0 - share)
+    book.saving += whole * plan.saving.stall + rest - work
     return rest, whole
 
 
@@ -234,23 +283,27 @@ def _lost(plan: Plan, since: tuple[float, int], cause: str, chance: float) -> fl
     return back
 
 
-def _take_back(plan: Plan, book: Ledger, back: float) -> None:
-    """Book work and saves of the last `back` s as lost."""
+def _take_back(plan: Plan, book: Ledger, back: float, share: float) -> None:
+    """Book work and saves of the last `back` s as lost, what missing replicas did not do in them too."""
     cycle = plan.interval + plan.saving.stall
     whole, rest = divmod(back, cycle)
-    useful = whole * plan.interval + min(rest, plan.interval)
+    work = whole * plan.interval + min(rest, plan.interval)
     saves = whole * plan.saving.stall + max(rest - plan.interval, 0.0)
-    useful, saves = min(useful, book.useful), min(saves, book.saving)
-    book.useful -= useful
-    book.saving -= saves
-    book.lost += useful + saves
+    for account, seconds in (("useful", work * share), ("shrunk", work * (1.0 - share)), ("saving", saves)):
+        taken = min(seconds, getattr(book, account))
+        setattr(book, account, getattr(book, account) - taken)
+        book.lost += taken
 
 
 def _wait_for_spare(plan: Plan, book: Ledger, away: list[float], chances: _Chances) -> None:
-    """Take a node from the spares, or wait until one is repaired."""
+    """Take a node from the spares, or wait until one is repaired; go on without it where the job may shrink."""
     while away and away[0] <= book.wall:
         heapq.heappop(away)
-    if plan.spares is not None and len(away) >= plan.spares:
+    elastic = plan.nodes_of_replica > 0 and plan.spares is not None
+    missing = max(len(away) + 1 - (plan.spares or 0), 0)
+    if elastic and elastic_share(plan.nodes, missing, plan.nodes_of_replica) > 0:
+        heapq.heappush(away, book.wall + chances.repair())
+    elif plan.spares is not None and len(away) >= plan.spares:
         back = chances.repair()
         first = min(away[0] - book.wall, back) if away else back
         if away and away[0] - book.wall <= back:

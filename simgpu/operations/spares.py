@@ -30,6 +30,28 @@ def elastic_share(nodes: int, missing: int, nodes_of_replica: int = 1) -> float:
     return max(nodes - lost, 0) / nodes
 
 
+def waiting_share(mean: float, spares: int) -> float:
+    """The share of the time in which a job waits for a node: more are away than there are spares.
+
+    A job that waits has no failures, so that this is Erlang's loss formula with spares + 1 servers, which holds for
+    every law of the repairs; `mean` nodes would be away if it never waited (A. K. Erlang, "Solution of some problems in
+    the theory of probabilities of significance in automatic telephone exchanges", 1917).
+    """
+    lost = 1.0
+    for k in range(1, spares + 2):
+        lost = mean * lost / (k + mean * lost)
+    return lost
+
+
+def expected_share(mean: float, spares: int, nodes: int, nodes_of_replica: int = 1) -> float:
+    """The mean of `elastic_share` where `mean` nodes are away on average, as a Poisson distribution."""
+    if mean <= 0:
+        return 1.0
+    most = int(mean + 12.0 * mean**0.5 + 12.0)
+    chances = ((k, exp(k * log(mean) - mean - lgamma(k + 1.0))) for k in range(most + 1))
+    return sum(chance * elastic_share(nodes, max(k - spares, 0), nodes_of_replica) for k, chance in chances)
+
+
 def replicas_for(needed: int, availability: float, target: float, most: int = 100_000) -> int:
     """The fewest replicas of which `needed` are up with a probability of `target`: up ~ Binomial(n, availability).
 

@@ -49,7 +49,13 @@ OPERATIONS_TABLE = (
     *("usd_per_million_input_tokens", "usd_per_run", "training_goodput", "training_days_with_failures"),
     "usd_per_run_with_failures",
 )
-"""What is added where a scenario asks for cost or failures."""
+"""What is added where a scenario asks for cost."""
+
+LISTED_TABLE = (
+    *("usd_per_step", "usd_per_image", "usd_per_million_output_tokens", "usd_per_run", "training_goodput"),
+    "training_days_with_failures",
+)
+"""What is added where it does not: what the job costs at the listed price, and failures where it asks for them."""
 
 
 def title(column: str) -> str:
@@ -99,6 +105,8 @@ def cell_of(column: str, row: Mapping[str, Any]) -> str:
     if column == "memory_fits" and row.get("memory_verdict") == "tight":
         return f"tight, {100 * row['fit_probability']:.0f} %"
     text = cell(column, row.get(column))
+    if not text and column.startswith("usd_") and row.get("price_used"):
+        return "-"  # the price says why
     ends = interval_of(column, row)
     if unsure(row) and column in MAGNIFIED:
         return "-"
@@ -218,5 +226,6 @@ def columns_of(rows: Sequence[Mapping[str, Any]], wanted: Sequence[str]) -> list
     labels = [key for key in rows[0] if key not in COLUMNS] if rows else []
     kinds: dict[str, tuple[str, ...]] = {"runtime": INFERENCE_TABLE, "memory_fits": TRAINING_TABLE}
     telling = next((table for key, table in kinds.items() if any(key in row for row in rows)), DEFAULT_TABLE)
-    found = [column for column in (*telling, *OPERATIONS_TABLE) if any(column in row for row in rows)]
+    operations = OPERATIONS_TABLE if any("fixed_usd_per_h" in row for row in rows) else LISTED_TABLE
+    found = [column for column in (*telling, *operations) if any(column in row for row in rows)]
     return labels + found

@@ -30,7 +30,7 @@ def parts_of(row: Mapping[str, Any], column: str) -> dict[str, float]:
         return {}
     scale = row[column] / hour
     found = {part: row.get(f"{part}_usd_per_gpu_hour") for part in COST_PARTS}
-    return {part: usd * scale for part, usd in found.items() if usd}
+    return {part: usd * scale for part, usd in found.items() if usd} or {"rent": row[column]}  # at the listed price
 
 
 def cost_of(rows: Rows, column: str | None) -> str:

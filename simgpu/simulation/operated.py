@@ -89,6 +89,8 @@ class Operated(Tabular):
     """The file of hardware/reliability that the failures are from."""
     mttf_s: float | None = None
     """Mean time between interruptions of the whole job that nobody planned (s)."""
+    preempted_s: float | None = None
+    """Mean time between preemptions of the whole job, whose machines are rented spot (s)."""
     interruptions: float | None = None
     """Interruptions that nobody planned, in the whole run with failures."""
     training_goodput: float | None = None
@@ -135,5 +137,8 @@ class Operated(Tabular):
     """Share of the time of the simulated runs: restarts (share)."""
     waiting_share: float | None = None
     """Share of the time of the simulated runs: waiting for a spare node (share)."""
+    shrunk_share: float | None = None
+    """Share of the time of the simulated runs that missing replicas would have worked, of a job that shrinks
+    (share)."""
     planned_share: float | None = None
     """Share of the time of the simulated runs: planned stops (share)."""

@@ -184,8 +184,8 @@ def test_what_a_superchip_takes_beside_its_gpu_is_in_its_node(name):
 @pytest.mark.parametrize("name", GPUS)
 def test_a_power_cap_and_a_clock_limit_keep_the_laws(name):
     gpu = GPUS[name]
-    half_watts = derive(gpu, [f"{round(max(0.5, LOWEST_CAP) * gpu.power.tdp.si, 1)}W"])
-    half_clock = derive(gpu, [f"{round(gpu.compute.boost_clock.si / 2e6)}MHz"])
+    half_watts = derive(gpu, [f"{round(max(0.5, LOWEST_CAP) * gpu.power.tdp.si, 1)}W"], CATALOGUE.drawn(gpu))
+    half_clock = derive(gpu, [f"{round(gpu.compute.boost_clock.si / 2e6)}MHz"], CATALOGUE.drawn(gpu))
     for made in (half_watts, half_clock):
         assert doubts(made, FAMILIES[gpu.architecture]) == []
         low = made.compute.boost_clock.si / gpu.compute.boost_clock.si

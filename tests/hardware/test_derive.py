@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from simgpu import Catalogue, simulate
 from simgpu.errors import InputError
-from simgpu.hardware.derive import bandwidth_share, clock_share, derive, is_slice, sliced, throttled
+from simgpu.hardware.derive import bandwidth_share, clock_share, derive, is_slice, mig_shares, sliced, throttled
 from simgpu.hardware.figure import figures
 from simgpu.hardware.machine import topology_of
 from simgpu.overrides import Override
@@ -78,6 +78,7 @@ def test_memory_of_a_slice_goes_with_its_memory_slices():
 
 # ---- power caps and clock limits -------------------------------------------------------------------------
 
+DRAWN = CATALOGUE.drawn(H100)
 CAPS = st.floats(0.25, 1.0)
 
 
@@ -85,7 +86,7 @@ CAPS = st.floats(0.25, 1.0)
 @settings(max_examples=100, deadline=None)
 def test_less_power_is_never_faster(one, other):
     low, high = sorted((one, other))
-    slow, fast = (throttled(H100, share * H100.power.tdp.si) for share in (low, high))
+    slow, fast = (throttled(H100, share * H100.power.tdp.si, drawn=DRAWN) for share in (low, high))
     assert not_faster(slow, fast) and not_faster(fast, H100)
 
 
@@ -93,14 +94,23 @@ def test_less_power_is_never_faster(one, other):
 @settings(max_examples=100, deadline=None)
 def test_a_lower_clock_is_never_faster(one, other, cap):
     low, high = sorted(share * H100.compute.boost_clock.si for share in (one, other))
-    slow, fast = (throttled(H100, cap * H100.power.tdp.si, clock) for clock in (low, high))
+    slow, fast = (throttled(H100, cap * H100.power.tdp.si, clock, drawn=DRAWN) for clock in (low, high))
     assert not_faster(slow, fast)
     assert fast.compute.max_clock.si <= high * (1 + 1e-12)
 
 
+def test_the_shares_of_slices_are_those_that_they_get():
+    for profile in H100.mig_profiles:
+        made, (sms, memory) = derive(H100, [profile.name], DRAWN), mig_shares(H100, profile)
+        assert made.memory.bandwidth.si == pytest.approx(memory * H100.memory.bandwidth.si)
+        assert made.memory.l2_cache.si == pytest.approx(memory * H100.memory.l2_cache.si)
+        assert made.compute.sm_count.si == pytest.approx(sms * H100.compute.sm_count.si)
+        assert profile.instances * sms <= 1 and profile.instances * memory <= 1  # what is cut fits the whole
+
+
 def test_a_cap_of_all_the_power_and_the_highest_clock_change_nothing():
     assert speeds(CATALOGUE.spec("gpus", "h100-sxm@700W@1980MHz")) == speeds(H100)
-    assert clock_share(1.0) == bandwidth_share(1.0) == 1.0
+    assert clock_share(1.0) == bandwidth_share(1.0, DRAWN.idle) == 1.0
 
 
 def test_a_cap_takes_the_clock_of_heavy_kernels_only_and_the_memory_last():
@@ -132,7 +142,7 @@ def test_clock_under_a_cap_against_measured_sweeps(cap, full, measured):
 @pytest.mark.parametrize(("cap", "measured"), [(400 / 700, 1.0), (375 / 700, 0.97), (350 / 700, 0.90)])
 def test_bandwidth_under_a_cap_against_a_measured_sweep(cap, measured):
     """An H100 that reads its HBM at random."""
-    assert bandwidth_share(cap) == pytest.approx(measured, rel=0.02)
+    assert bandwidth_share(cap, DRAWN.idle) == pytest.approx(measured, rel=0.02)
 
 
 def test_a_clock_limit_scales_peaks_from_the_clock_they_are_given_at():
@@ -151,7 +161,7 @@ def test_a_clock_limit_scales_peaks_from_the_clock_they_are_given_at():
 def test_cap_limit_and_slice_combine_in_any_order(name):
     made = CATALOGUE.spec("gpus", name)
     assert made.name == "h100-sxm@500W@1410MHz@1g.10gb"
-    assert made == derive(H100, ["500W", "1410MHz", "1g.10gb"], CATALOGUE.demand(H100))
+    assert made == derive(H100, ["500W", "1410MHz", "1g.10gb"], DRAWN)
     assert not_faster(made, CATALOGUE.spec("gpus", "h100-sxm@1g.10gb"))
     assert CATALOGUE.spec("gpus", made.name) == made
 

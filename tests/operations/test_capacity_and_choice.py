@@ -7,6 +7,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+import simgpu
 from simgpu import InputError
 from simgpu.cli import main
 from simgpu.operations.capacity import Availability, Demand, Replica, Site, placed, replicas
@@ -194,6 +195,8 @@ def test_the_command_ranks_machines_and_says_why(tmp_path, monkeypatch):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "recommend.json", "recommend.csv", "ranked.png", "ranked.svg",
     }  # fmt: skip
+    called = simgpu.recommend(tmp_path / "choice.yaml")
+    assert [row["machine"] for row in called.rows] == [row["machine"] for row in found["rows"]]
     (tmp_path / "choice.yaml").write_text(FILE.replace("tpot_s: 1 s", "tpott_s: 1 s"))
     wrong = CliRunner().invoke(main, ["recommend", "choice.yaml", "-q"])
     assert wrong.exit_code == 2
@@ -225,6 +228,24 @@ def test_the_command_plans_a_load(tmp_path, monkeypatch):
     assert row["requests_per_s"] == pytest.approx(20000 / (60 + row["latency_s"]))
     assert row["replicas"] >= row["requests_per_s"] / row["largest_rate"]
     assert row["usd_per_month"] > 0 and row["racks"] >= 1 and row["binds"] in ("load", "memory", "kept warm")
+    (called,) = simgpu.plan_capacity(tmp_path / "served.yaml", users=20000, think_s=60).rows
+    assert {name: called[name] for name in ("replicas", "gpus", "kw")} == {
+        name: row[name] for name in ("replicas", "gpus", "kw")
+    }
+    sure = {}
+    for rates in ("rsc1-a100", "rsc2-a100"):
+        given = ("--rate", "900", "--availability", "99.9%", "--rates", f"h100-sxm={rates}", "--format", "json")
+        sure[rates] = plan(*given)
+        assert rates in sure[rates]["notes"][-1]
+    assert sure["rsc1-a100"]["rows"][0]["replicas"] > sure["rsc2-a100"]["rows"][0]["replicas"]
+    assert plan("--rate", "3", "--pue", "2.6", *asked)["rows"][0]["facility_kw"] == pytest.approx(
+        2 * plan("--rate", "3", *asked)["rows"][0]["facility_kw"]
+    )
+    for wrong, said in {
+        "rsc": "unknown file of failure rates",
+        "h100=rsc1-a100": "no server has the GPU 'h100'",
+    }.items():
+        assert said in plan("--rate", "3", "--availability", "99%", "--rates", wrong, code=2)
     for wrong in ("60", "60 kg"):
         assert "--think-time" in plan("--users", "20", "--think-time", wrong, code=2)
     assert "--headroom: '0' is out of range" in plan("--rate", "3", "--headroom", "0", code=2)

@@ -7,7 +7,8 @@ from click.testing import CliRunner
 
 import simgpu
 from simgpu.cli import main
-from simgpu.operations.money import MISFIT, priced
+from simgpu.operations.fitting import MISFIT
+from simgpu.operations.money import priced
 
 CATALOGUE = simgpu.Catalogue()
 BATCH = {"kind": "inference", "batch": 8, "prompt": 512, "output": 64}
@@ -26,8 +27,22 @@ def training(**more):
     return ran(TRAINING, "dgx-h100-ib", plan={"dp": 64, "micro_batch": 1}, **more)
 
 
-def test_nothing_is_added_where_nobody_asks():
-    assert not [name for name in ran() if "usd" in name or "goodput" in name]
+def test_without_asking_a_job_costs_what_its_gpus_are_listed_at():
+    row, asked = ran(), ran(cost={"price": "on_demand"})
+    assert row["price_used"] == asked["price_used"] and "h100-sxm 3.29 USD/h, on demand" in row["price_used"]
+    told = [name for name in row if "usd" in name]
+    assert "usd_per_million_output_tokens_p90" in told and {name: asked[name] for name in told} == {
+        name: row[name] for name in told
+    }
+    assert not [name for name in row if "goodput" in name or name.startswith(("fixed", "rent", "break"))]
+    assert ran(TRAINING, plan={"dp": 8, "zero": 1, "micro_batch": 1})["usd_per_run"] > 0
+
+
+def test_a_gpu_without_a_quote_and_a_job_that_does_not_fit_say_why_they_have_no_cost():
+    assert ran(cluster="hgx-h20")["price_used"].startswith("none: no price on demand of 'h20-96gb'")
+    misfit = ran({**TRAINING, "batch": 8}, "l4")
+    assert misfit["price_used"] == misfit["grid_used"] == MISFIT and "fit" in misfit["power_regime"]
+    assert not [name for name in misfit if "usd" in name or name.startswith(("site_", "co2", "energy_kwh"))]
 
 
 def test_parts_of_the_hour_add_up_and_owning_names_its_prices():
@@ -175,8 +190,15 @@ def test_a_search_takes_the_price_of_the_scenario(folder):
     less = json.loads(said("search", "mine.yaml", "--format", "json", "--no-plots", "-q", "-j", "1"))
     assert len(less["rows"]) == 2
     (folder / "mine.yaml").write_text(text.replace("  cost: {price: owned}\n", ""))
+    listed = json.loads(said("search", "mine.yaml", "--format", "json", "--no-plots", "-q", "-j", "1"))
+    assert {row["usd_per_gpu_hour"] for row in listed["rows"]} == {3.29}
+    assert all(row["price_used"] and row["site_power_w"] > 0 for row in listed["rows"])
+    assert any("h100-sxm 3.29 USD/h" in note for note in listed["notes"])
+    (folder / "mine.yaml").write_text(text.replace("  cost: {price: owned}\n", "").replace("dgx-h100", "hgx-h20"))
     line = said("search", "mine.yaml", "--no-plots", "-q", "-j", "1", code=2)
-    assert "usd_per_million_output_tokens' needs a price; expected search.price, or cost in the scenario" in line
+    assert (
+        "'usd_per_million_output_tokens' needs a price: no price on demand of 'h20-96gb' in the files of prices" in line
+    )
 
 
 @pytest.mark.parametrize(
@@ -187,7 +209,7 @@ def test_a_search_takes_the_price_of_the_scenario(folder):
         ("cost.price=2 EUR/h", "cost.price: '2 EUR/h': all prices are in USD, and currencies are not mixed"),
         ("cost.utilisation=0", "cost.utilisation: 0 is out of range; expected above 0 and at most 1"),
         ("cost.utilisation=1.2", "cost.utilisation: 1.2 is out of range"),
-        ("cost.pue=0.9", "cost.pue: 0.9 is out of range; expected at least 1"),
+        ("cost.pue=1.2", "pue 1.2 is the site's; expected it in its one place, power.pue"),
         ("cost.hosting=150", "cost.hosting: 150 has no unit; expected one such as '150 USD/kW/month'"),
         ("cost.price=spot", "cost: a spot price needs preemptions"),
         ("cost.preemptions=3", "cost.preemptions: 3 has no unit; expected one such as '0.05/h'"),

@@ -12,9 +12,9 @@ from simgpu.operations.cost import (
     over_years,
     payback_years,
     recovery_factor,
-    spot_useful,
     usd_per_million,
 )
+from simgpu.operations.spot import Preempted
 
 USD = st.floats(0.01, 1e6)
 SHARE = st.floats(0.01, 1.0)
@@ -106,5 +106,5 @@ def test_after_the_payback_both_have_taken_the_same_cash():
 
 
 def test_preemptions_cost_their_restarts():
-    assert spot_useful(0.0, 300.0) == 1.0
-    assert spot_useful(1 / 3600, 360.0) == pytest.approx(10 / 11)
+    assert Preempted(0.0, 0.0, 300.0).useful() == 1.0
+    assert Preempted(1 / 3600, 0.0, 360.0).useful() == pytest.approx(10 / 11)

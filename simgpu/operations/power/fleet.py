@@ -17,6 +17,7 @@ from typing import Any
 
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
+from simgpu.operations.fitting import fits
 from simgpu.operations.power.fields import PowerFields, RackFields
 from simgpu.operations.power.site import node_base
 
@@ -57,8 +58,10 @@ SLACK = 1e-9
 def fleet_columns(fields: PowerFields, row: Mapping[str, Any], cluster: Cluster) -> dict[str, Any]:
     """Columns of the rack and of the fleet under a budget, where the site says these. Raises `InputError` (key only).
 
-    A fleet runs as many copies of the job as its GPUs allow, all at once.
+    A fleet runs as many copies of the job as its GPUs allow, all at once; none of one that does not fit the memory.
     """
+    if not fits(row):
+        return {}
     peak = node_peak(cluster)
     found: dict[str, Any] = {}
     if fields.rack is not None:

@@ -14,11 +14,15 @@ from math import exp, log, sqrt
 from typing import Any
 
 from simgpu.hardware.cluster import Cluster
+from simgpu.operations.fitting import MISFIT, fits
 from simgpu.operations.power.fields import PowerFields
 
 BASE_SHARE = 0.61
 """What a node draws beside its GPUs, over the overhead of its rating: an HGX H100 rated at 10.2 kW draws 8.4 kW with
 its GPUs near full load, 2.8 of 4.6 kW (Latif et al., arXiv:2412.08602)."""
+
+HYPOTHETICAL = "hypothetical: it does not fit the memory"
+"""What stands for the source of the levels of a job that cannot run."""
 
 KWH = 3.6e6
 """J of a kWh."""
@@ -35,8 +39,11 @@ def node_base(cluster: Cluster, peak: bool = False) -> float:
 def site_columns(fields: PowerFields, row: Mapping[str, Any], cluster: Cluster) -> dict[str, Any]:
     """Columns of the node, the site, and energy and CO2 of a run, with P10 and P90.
 
-    A job that leaves GPUs of a node out has its share of what the node draws beside them.
+    A job that leaves GPUs of a node out has its share of what the node draws beside them. One that does not fit the
+    memory has none of these, and says so, of its power too.
     """
+    if not fits(row):  # its power and time are hypothetical
+        return {"grid_used": MISFIT, "power_regime": HYPOTHETICAL}
     per_node, gpus = cluster.gpus_per_node, int(row["gpus"])
     base = node_base(cluster)
     found: dict[str, Any] = {}

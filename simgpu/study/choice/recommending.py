@@ -20,7 +20,7 @@ from simgpu.operations.choice import (
     why_it_loses,
 )
 from simgpu.operations.draw import power_of
-from simgpu.operations.money import fits
+from simgpu.operations.fitting import fits
 from simgpu.plan.memory import GIB
 from simgpu.render.columns import cell, title
 from simgpu.render.notes import price_notes
@@ -29,7 +29,7 @@ from simgpu.study.choice.limits import Limit, limits_of
 from simgpu.study.experiment.answers import natural
 from simgpu.study.experiment.loading import Case, rewritten
 from simgpu.study.experiment.recommend_fields import RecommendFields
-from simgpu.study.experiment.running import Experiment, find_experiment, load_experiment, run_case
+from simgpu.study.experiment.running import Experiment, Given, find_experiment, load_experiment, run_case
 from simgpu.study.experiment.selection import case_names
 from simgpu.tabular import Tabular
 
@@ -74,7 +74,7 @@ class Recommended(Tabular):
 
 
 def recommend(
-    file: str, settings: Sequence[str], catalogue: Catalogue, told: Callable[[int, int], None] | None = None
+    file: Given, settings: Sequence[str], catalogue: Catalogue, told: Callable[[int, int], None] | None = None
 ) -> Recommended:
     """Rank the machines of a file. Raises `InputError` at its place."""
     experiment = load_experiment(find_experiment(file, catalogue), settings, catalogue)
@@ -139,7 +139,7 @@ def _figures(case: Case, catalogue: Catalogue) -> dict[str, Any]:
         return row
     cost = case.scenario.cost
     draw = power_of(row, cluster, cost.power if cost else None)
-    row["power_kw"] = draw.watts * row["gpus"] * (cost.pue if cost else 1.0) / 1e3
+    row["power_kw"] = draw.watts * row["gpus"] * case.scenario.power.pue / 1e3
     days, rate = (
         row.get("training_days_with_failures", row.get("training_days")),
         row.get("output_tokens_per_s_per_gpu"),
@@ -173,7 +173,10 @@ def _broken(
 def _columns(fields: RecommendFields, able: Sequence[Candidate]) -> tuple[str, str]:
     """The column that ranks machines, and the time beside it. Raises `InputError` (key only)."""
     some = next((one.row for one in able if fits(one.row)), able[0].row)
-    objective = fields.objective or cost_column(some) or natural(some)
+    cost = cost_column(some)
+    if cost is None or any(one.row.get(cost) is None for one in able if fits(one.row)):
+        cost = natural(some)  # all have a time
+    objective = fields.objective or cost
     if "usd_per_run_with_failures" in some and fields.objective is None:
         objective = "usd_per_run_with_failures"
     against = fields.against or next((name for name in TIMES if some.get(name) and name != objective), "step_s")

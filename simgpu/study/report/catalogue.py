@@ -12,13 +12,14 @@ from typing import IO, TYPE_CHECKING, Any
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, members, nearest, shown
 from simgpu.hardware.cluster import Cluster
-from simgpu.hardware.derive import base_name, is_slice
+from simgpu.hardware.derive import ISOLATED, SHARED, base_name, is_slice, mig_shares
 from simgpu.hardware.figure import Figure, figures
 from simgpu.hardware.inherit import Calibration, Given
 from simgpu.hardware.machine import topology_of
 from simgpu.hardware.plausible import doubts
 from simgpu.hardware.spec import CatalogueFile, ClusterSpec, GPUSpec, NodeSpec
 from simgpu.model.family_files import Rule
+from simgpu.operations.prices import price_book
 from simgpu.settings import hardware_overrides
 from simgpu.units import format_si
 from simgpu.workload.framework_files import dimension
@@ -35,6 +36,8 @@ def listing(catalogue: Catalogue, kind: str) -> list[tuple[str, str]]:
     """(name, title) of all entries of one kind."""
     if kind == "runtimes":
         return [(f"{one.engine}@{one.since}", _versions_of(one)) for one in catalogue.runtimes.every()]
+    if kind == "prices":
+        return price_book(catalogue).listing()
     entries = []
     for name in catalogue.names(kind):
         if kind == "models":
@@ -249,10 +252,13 @@ def _texts(spec: CatalogueFile) -> list[tuple[str, object]]:
         plain += [("memory.type", spec.memory.type), ("host_link.link", spec.host_link.link)]
         plain += [("nvlink.link", spec.nvlink.link)] if spec.nvlink else []
         for mig in spec.mig_profiles:
+            sms, memory = mig_shares(spec, mig)
             slices = (
                 f"{mig.compute_slices} compute and {mig.memory_slices} memory slices, at most {mig.instances} of them"
             )
-            plain.append((f"mig_profiles.{mig.name}", slices))
+            plain.append((f"mig_profiles.{mig.name}", f"{slices}: {sms:.0%} of SMs, {memory:.1%} of bandwidth and L2"))
+        if is_slice(spec):
+            plain += [("isolated", ISOLATED), ("shared", SHARED)]
     if isinstance(spec, ClusterSpec) and spec.fabric:
         plain += [("fabric.topology", spec.fabric.topology), ("fabric.link", spec.fabric.link)]
     return plain

@@ -9,6 +9,7 @@ from typing import IO, Any
 from simgpu.catalog import Catalogue
 from simgpu.columns import COLUMNS
 from simgpu.errors import InputError
+from simgpu.operations.money import asked
 from simgpu.render.data import print_csv, print_json
 from simgpu.render.files import written_whole
 from simgpu.render.notes import context_notes, fit_notes, memory_notes, price_notes, settings_notes, walk_notes
@@ -49,7 +50,8 @@ def build(outcome: ExperimentResult, catalogue: Catalogue) -> dict[str, Any]:
     notes = walk_notes(differences, compare.start, compare.end) if compare else []
     notes += settings_notes(outcome.experiment.settings)
     notes += memory_notes(outcome.rows, _first_label(outcome))
-    notes += price_notes(outcome.rows, _first_label(outcome))
+    if any(map(asked, outcome.rows)) or any(name.startswith("usd_") for name in shown_columns(fields, outcome.rows)):
+        notes += price_notes(outcome.rows, _first_label(outcome))
     notes += context_notes(stretched(outcome, catalogue))
     notes += fit_notes(misfits(outcome, catalogue))
     notes += tight(outcome)

@@ -15,7 +15,9 @@ from simgpu.catalog import Catalogue
 from simgpu.columns import cost_column, unit
 from simgpu.documents import Document, Source
 from simgpu.errors import InputError, shown
+from simgpu.operations.fitting import MISFIT, fits
 from simgpu.operations.money import priced
+from simgpu.operations.power.site import site_columns
 from simgpu.render.data import print_csv
 from simgpu.render.files import written_whole
 from simgpu.scenario import Origins, Place
@@ -28,7 +30,7 @@ from simgpu.study.search.problem import Problem
 from simgpu.study.search.searching import Progress, Search, Searched
 from simgpu.study.search.serving import ServingProblem, search_serving
 from simgpu.study.search.together import together
-from simgpu.study.search.workers import SearchInputs, Workers, by_cost
+from simgpu.study.search.workers import SearchInputs, Workers, asked_hour, by_cost
 from simgpu.study.sweep.store import Store, store_file
 from simgpu.tree import leaves
 from simgpu.workload.jobs import Inference, Serving, Traffic, Training
@@ -115,8 +117,7 @@ def _search(
                 answer = _training(problem, experiment, inputs, workers, tell, keeper)
         else:
             answer = _serving(problem, experiment, workers, tell)
-        price = problem.search.price_on(problem.scenario.cluster)
-        return with_price(replace(answer, cases=_cases(answer, experiment)), price)
+        return operated(replace(answer, cases=_cases(answer, experiment)), problem, inputs, catalogue)
     except InputError as error:
         raise _placed(error, experiment.document, experiment.cases[0].origins) from None
     finally:
@@ -125,18 +126,30 @@ def _search(
         workers.close()
 
 
-def with_price(answer: Answer, price: float | None) -> Answer:
-    """The same answer with the costs of its plans at `price` USD per GPU-hour."""
-    if price is None or not answer.every:
+def operated(
+    answer: Answer, problem: Problem | ServingProblem, inputs: SearchInputs, catalogue: Catalogue
+) -> Answer:  # fmt: skip
+    """The same answer with what its plans cost and draw at their site."""
+    if not answer.every:
         return answer
-    rows, front, every = (
-        [dict(priced(row, price)) for row in some] for some in (answer.rows, answer.front, answer.every)
-    )
+    price, words = asked_hour(inputs.search, inputs.scenario, problem.cluster, catalogue)
+    site = inputs.scenario.power
+
+    def whole(row: Mapping[str, Any]) -> dict[str, Any]:
+        used = words if fits(row) else MISFIT
+        return {**priced(row, price), "price_used": used, **site_columns(site, row, problem.cluster)}
+
+    rows, front, every = ([whole(row) for row in some] for some in (answer.rows, answer.front, answer.every))
+    answer = replace(answer, rows=rows, front=front, every=every)
+    answer = replace(answer, notes=[*answer.notes, f"Price: {words}."])
     cost = cost_column(every[0])
     if cost is None:
         return answer
-    shown, front_shown = ([*names[:2], cost, *names[2:]] for names in (list(answer.shown), list(answer.front_shown)))
-    return replace(answer, rows=rows, front=front, every=every, shown=shown, front_shown=front_shown)
+    shown, front_shown = (
+        [*names[:2], *([] if cost in names else [cost]), *names[2:]]
+        for names in (list(answer.shown), list(answer.front_shown))
+    )
+    return replace(answer, shown=shown, front_shown=front_shown)
 
 
 def _cases(answer: Answer, experiment: Experiment) -> list[Case]:

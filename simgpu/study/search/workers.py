@@ -12,7 +12,7 @@ from simgpu.catalog import Catalogue
 from simgpu.columns import COST
 from simgpu.errors import InputError, MisfitError, shown
 from simgpu.hardware.cluster import Cluster
-from simgpu.operations.hourly import priced_hour
+from simgpu.operations.hourly import BY_HAND, listed_hour, priced_hour
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.space import Structure
 from simgpu.scenario import Origins, Scenario, draft_of, framework_of, resolve_cluster
@@ -22,6 +22,7 @@ from simgpu.study.experiment.search_fields import SearchFields
 from simgpu.study.pools.pool import Pool
 from simgpu.study.pools.where import Where
 from simgpu.study.search.deciding import GroupDecision, Limits, Place, decide
+from simgpu.study.search.limits import plain
 from simgpu.study.search.problem import Problem
 from simgpu.study.search.serving import ServingProblem
 from simgpu.workload.jobs import Training
@@ -82,22 +83,45 @@ COSTS = (*COST.values(), "usd_per_run")
 """Objectives that are a cost: at one price of a GPU-hour, most throughput of a GPU."""
 
 
+def asked_hour(
+    search: SearchFields, scenario: Scenario, cluster: Cluster, catalogue: Catalogue
+) -> tuple[float | None, str]:
+    """USD of a GPU-hour and whose price it is: the search's, the scenario's, or the listed one on demand.
+
+    None, and why, without any. Raises `InputError` (key only) for a price that is not there.
+    """
+    given = search.price_on(scenario.cluster)
+    if given is not None:
+        return given, f"{given:g} USD/h, {BY_HAND}"
+    if scenario.cost is None:
+        return listed_hour({}, cluster, catalogue)
+    job = scenario.workload
+    batch = getattr(job, "batch", None) or getattr(job, "concurrency", None)
+    about = {"workload": job.kind, "gpus": (search.gpus or [cluster.gpu_count])[0], "batch": batch}
+    found = priced_hour(scenario.cost, about, cluster, catalogue, scenario.power.pue)
+    return found.hourly.used, found.words
+
+
 def priced_search(search: SearchFields, scenario: Scenario, cluster: Cluster, catalogue: Catalogue) -> SearchFields:
     """The search with the price of a GPU-hour that the scenario's `cost` comes to, where it gives none itself.
 
-    Raises `InputError` (key only) for a cost as objective without a price, and for a price that is not there.
+    A cost as objective or limit without any is at the listed price on demand. Raises `InputError` (key only) where
+    there is no such price.
     """
     if search.price is None and scenario.cost is not None:
-        job = scenario.workload
-        batch = getattr(job, "batch", None) or getattr(job, "concurrency", None)
-        about = {"workload": job.kind, "gpus": (search.gpus or [cluster.gpu_count])[0], "batch": batch}
-        hour = priced_hour(scenario.cost, about, cluster, catalogue).hourly
-        search = search.model_copy(update={"price": hour.used})
+        search = search.model_copy(update={"price": asked_hour(search, scenario, cluster, catalogue)[0]})
+    costs = [name for name in (search.objective, *map(plain, search.limits)) if name and name.startswith("usd_")]
+    if costs and search.price is None:
+        price, words = listed_hour({}, cluster, catalogue)
+        if price is None:
+            problem = f"{shown(costs[0])} needs a price: {words.removeprefix('none: ')}, or search.price"
+            raise InputError(problem, key="search.objective" if search.objective in COSTS else "search.limits")
+        search = search.model_copy(update={"price": price})
+        if search.objective is None:  # a limit of cost does not change what is best
+            step = "step_s" if isinstance(scenario.workload, Training) else None
+            search = search.model_copy(update={"objective": step})
     if search.objective not in COSTS:
         return search
-    if search.price is None:
-        problem = f"{shown(search.objective)} needs a price; expected search.price, or cost in the scenario"
-        raise InputError(problem, key="search.objective")
     return search.model_copy(update={"objective": None})
 
 

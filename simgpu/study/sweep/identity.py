@@ -25,6 +25,7 @@ from simgpu.hardware.inherit import Calibration
 from simgpu.memo import WORDS, Region
 from simgpu.model.config import TransformerConfig
 from simgpu.model.networks.pipeline import Pipeline
+from simgpu.operations.hourly import listed_hour
 from simgpu.operations.prices import price_book
 from simgpu.operations.rates import rates_of
 from simgpu.scenario import Origins, Scenario, check_names, framework_of
@@ -78,13 +79,13 @@ class Identities:
         if isinstance(job, (Inference, Traffic)) and job.speculative is not None and job.speculative.draft != "mtp":
             draft = self._model(job.speculative.draft, places, ("workload", "speculative", "draft"))
             parts["draft"] = self._digest(draft, vars)
-        if scenario.cost is not None or scenario.reliability is not None:
-            parts["operations"] = digest_of(_of_operations(scenario, self.resolver.catalogue))
         if isinstance(job, Traffic):
             for place, pool in enumerate(job.pools or ()):
                 found = self._cluster(self.resolver.cluster(pool.cluster, {}, places))
                 parts |= {f"pool {place} {name}": digest for name, digest in found.items()}
-        parts |= self._cluster(self.resolver.cluster(scenario.cluster, scenario.hardware, places))
+        cluster = self.resolver.cluster(scenario.cluster, scenario.hardware, places)
+        parts["operations"] = digest_of(_of_operations(scenario, cluster, self.resolver.catalogue))
+        parts |= self._cluster(cluster)
         if isinstance(job, Training):
             stack = framework_of(scenario, self.resolver.catalogue, places)
             parts["framework"] = self._digest(stack, Framework.values)
@@ -136,11 +137,14 @@ def _of_network(pipeline: Pipeline, job: Network) -> Any:
     return {**pipeline.fields.model_dump(), "configs": configs, "stack": {**vars(used), "sources": None}}
 
 
-def _of_operations(scenario: Scenario, catalogue: Catalogue) -> Any:
+def _of_operations(scenario: Scenario, cluster: Cluster, catalogue: Catalogue) -> Any:
     """The quotes and failure rates that a scenario's cost and failures are reckoned with."""
+    if scenario.cost is None and scenario.reliability is None:
+        return listed_hour({}, cluster, catalogue)
     quotes = price_book(catalogue, scenario.cost.prices).known if scenario.cost is not None else ()
     rates = rates_of(catalogue, scenario.reliability.rates) if scenario.reliability is not None else None
     return {
+        "listed": listed_hour({}, cluster, catalogue),
         "prices": [one.quote.model_dump(exclude={"source"}) for one in quotes],
         "rates": rates and rates.model_dump(exclude={"title", "sources"}),
     }

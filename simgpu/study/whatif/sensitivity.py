@@ -22,7 +22,7 @@ from simgpu.analysis.comparison import contributions, sides_of, unsure
 from simgpu.catalog import Catalogue
 from simgpu.columns import cost_column, sign, time_of
 from simgpu.errors import InputError, shown
-from simgpu.operations.money import priced
+from simgpu.operations.money import asked, priced
 from simgpu.scenario import resolve_cluster
 from simgpu.study.experiment.answers import checked_column, natural, scaling
 from simgpu.study.experiment.loading import Case
@@ -195,7 +195,7 @@ def sensitivities(
         cost = cost_column(row)
         if query.price is not None and cost is None:
             raise InputError("a job that does not fit the memory costs nothing that could be said", key="--price")
-        if cost is not None and (query.price is not None or not columns):
+        if cost is not None and (query.price is not None or (asked(row) and not columns)):
             return list(dict.fromkeys([*columns, cost]))
         return columns or [natural(row)]
 
