@@ -71,7 +71,9 @@ def answer(
     tpot = max(done.tpot.mean, 1e-12)
     runs = [Run(step, max(output - 1, 1.0), tpot, 1.0, together=1.0)]
     spread = run_spread_of(deployment, "tpot", tpot, kernel_ends(runs), load=True)
-    low, high = serve_ends(deployment, job, (spread.low, spread.high), speculation, others)
+    low, high, *fewer = serve_ends(deployment, job, (spread.low, spread.high), speculation, others)
+    if fewer:
+        part, first = _figures(fewer[0]), fewer[0].stationary
     memory = serving_memory(deployment.served, batch * plan.dp, round(prompt + output / 2), capacity_of(deployment))
     row = {
         **asked(deployment, prompt=prompt, output=output),
@@ -90,7 +92,7 @@ def answer(
     for name, value in middle.items():
         if name in ("interference_s", "e2e_s"):
             continue
-        over = value / part[name] if part[name] else 1.0  # the ends are of the first part alone
+        over = value / part[name] if part[name] else 1.0  # the ends are of some replicas alone
         ends = [value, over * fast[name], over * slow[name]]
         row[f"{name}_p10"], row[f"{name}_p90"] = min(ends), max(ends)
     totals = (done.total.mean, *(one.total.mean * done.total.mean / part["e2e_s"] for one in (low, high)))

@@ -8,9 +8,10 @@ A. W. Lewis and G. S. Shedler, Naval Research Logistics 26, 1979). Ramps over re
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count, islice
-from math import inf, pi, sin
+from math import inf, log, pi, sin
 from random import Random
 
 from simgpu.workload.server.jobs import Point, Traffic
@@ -81,10 +82,10 @@ def _ramp(job: Traffic, random: Random) -> Iterator[float]:
 
 def _varying(job: Traffic, random: Random) -> Iterator[float]:
     """Poisson arrivals at a rate that varies, by thinning those at the highest rate."""
-    most, now, whole = _most(job), 0.0, span_of(job)
+    most, now, whole, draw, rate = _most(job), 0.0, span_of(job), random.random, _rate_of(job)
     while now <= whole:
-        now += random.expovariate(most)
-        if random.random() * most < rate_at(job, now):
+        now -= log(1.0 - draw()) / most  # random.expovariate, without a call
+        if draw() * most < rate(now):
             yield now
 
 
@@ -95,6 +96,15 @@ def _most(job: Traffic) -> float:
         return max(rate for _, rate in job.profile)
     assert job.rate is not None
     return max(job.rate * (1 + job.swing if job.process == "day" else 1), job.end_rate or 0.0)
+
+
+def _rate_of(job: Traffic) -> Callable[[float], float]:
+    """`rate_at` of a job."""
+    if job.stages or job.profile or job.process != "day":
+        return partial(rate_at, job)
+    assert job.rate is not None
+    mean, swing, day = job.rate, job.swing, job.day_s
+    return lambda now: mean * (1 - swing * sin(2 * pi * now / day + pi / 2))
 
 
 def rate_at(job: Traffic, now: float) -> float:
@@ -109,7 +119,7 @@ def rate_at(job: Traffic, now: float) -> float:
         return _between(job.profile, now % job.profile[-1][0])
     assert job.rate is not None
     if job.process == "day":
-        return job.rate * (1 - job.swing * sin(2 * pi * now / job.day_s + pi / 2))
+        return _rate_of(job)(now)
     if job.process == "ramp":
         assert job.end_rate is not None and job.duration_s is not None
         return job.rate + (job.end_rate - job.rate) * now / job.duration_s

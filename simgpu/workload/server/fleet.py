@@ -109,19 +109,24 @@ class Fleet:
             self._next = next(requests, None)
         self.care.start(self)
         ends, later, engines, front = self._ends, self._later, self.engines, self.front
+        transfers, step = self.transfers, self._step
         while True:
-            coming = self._next.sent + front if self._next is not None else inf
+            request = self._next
+            coming = request.sent + front if request is not None else inf
             if later and later[0][0] < coming:
                 coming = later[0][0]
-            while ends and engines[ends[0][1]].end != ends[0][0]:
+            while ends:
+                time, place = ends[0]
+                if engines[place].end == time:
+                    break
                 heappop(ends)
-            if ends and ends[0][0] < coming:
-                if self.transfers is not None and self.transfers.next_time < ends[0][0]:
+            if ends and time < coming:
+                if transfers is not None and transfers.next_time < time:
                     self._deliver()
                     continue
-                engine = engines[heappop(ends)[1]]
-                self._step(engine)
-            elif self.transfers is not None and self.transfers.next_time < coming:
+                heappop(ends)
+                step(engines[place], place)
+            elif transfers is not None and transfers.next_time < coming:
                 self._deliver()
             elif coming < inf:
                 self._event(coming)
@@ -141,7 +146,7 @@ class Fleet:
 
     # ---- events --------------------------------------------------------------------------------------
 
-    def _step(self, engine: Any) -> None:
+    def _step(self, engine: Any, place: int) -> None:
         end = engine.end
         engine.commit()
         for replica in engine.members:
@@ -156,8 +161,9 @@ class Fleet:
                         self._ended(request, end)
                 replica.done = []
         engine.plan(end)
-        if engine.end < inf:
-            heappush(self._ends, (engine.end, self._places[engine]))
+        end = engine.end
+        if end < inf:
+            heappush(self._ends, (end, place))
 
     def _event(self, now: float) -> None:
         later = self._later
@@ -355,7 +361,9 @@ class Fleet:
 
     def _count(self, now: float, change: int) -> None:
         """Requests inside the engines, and their sum over time."""
-        self.area += self.inside * (now - self.now)
+        inside = self.inside
+        self.area += inside * (now - self.now)
         self.now = now
-        self.inside += change
-        self.most_inside = max(self.most_inside, self.inside)
+        self.inside = inside = inside + change
+        if inside > self.most_inside:
+            self.most_inside = inside

@@ -51,8 +51,13 @@ def _draw(kind: str, mean: int, spread: float, ends: Ends | None, random: Random
     if kind == "normal":
         return lambda: int(max(least, min(most, round(random.gauss(mean, spread * mean)))))
     variance = log(1 + spread**2)
-    wide, shift = sqrt(variance), variance / 2
-    return lambda: int(max(least, min(most, round(mean * exp(random.gauss(0.0, 1.0) * wide - shift)))))
+    wide, shift, gauss = sqrt(variance), variance / 2, random.gauss
+
+    def draw() -> int:
+        tokens = round(mean * exp(gauss(0.0, 1.0) * wide - shift))
+        return tokens if least <= tokens <= most else int(max(least, min(most, tokens)))
+
+    return draw
 
 
 # ---- from a file -------------------------------------------------------------------------------------

@@ -19,11 +19,15 @@ from simgpu.workload.server.traced import replayed
 __all__ = ["requests_of", "span_of"]
 
 
-def requests_of(job: Traffic, image_tokens: int = 0) -> Iterator[Request]:
-    """Requests in the order in which they are sent; each prompt has `image_tokens` beside those of its text."""
+def requests_of(job: Traffic, image_tokens: int = 0, places: Iterator[int] | None = None) -> Iterator[Request]:
+    """Requests in the order in which they are sent; each prompt has `image_tokens` beside those of its text.
+
+    `places` are those where requests without further turns are served; those at a negative one are left out.
+    """
     if job.trace is not None:
         return _traced(job, image_tokens)
-    return _drawn(job, islice(times_of(job), job.count), image_tokens)
+    times = islice(times_of(job), job.count)
+    return _drawn(job, times, image_tokens) if places is None else _some(job, times, image_tokens, places)
 
 
 def _traced(job: Traffic, images: int) -> Iterator[Request]:
@@ -81,6 +85,20 @@ def _drawn(job: Traffic, times: Iterator[float], images: int) -> Iterator[Reques
             path = (*path, (made.number, made.longest))
         assert first is not None
         yield first
+
+
+def _some(job: Traffic, times: Iterator[float], images: int, places: Iterator[int]) -> Iterator[Request]:
+    """Those of the requests of one turn that have a place; what is drawn for the others is the same."""
+    shared, lengths, prompts = Random(f"prefixes {job.seed}"), lengths_of(job), _Prompts(job.distinct)
+    for number, (sent, (new, output, known), place) in enumerate(zip(times, lengths, places, strict=False)):
+        path = _prefix(job, shared)
+        held = path[-1][1] if path else 0
+        if prompts.distinct:
+            new, known = prompts.same(new)
+        if place >= 0:
+            made = Request(number, sent, held + new + images, output, _behind(path, known))
+            made.at = place
+            yield made
 
 
 class _Prompts:

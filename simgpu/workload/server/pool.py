@@ -43,8 +43,11 @@ class Growth:
         whole, rest = divmod(ticks, self.block)
         if not rest:
             return whole * self.growing
-        phases, block = self.phases, self.block
-        return whole * self.growing + sum([phases[-(tick + j) % block] for j in range(rest)])
+        end = -tick % self.block + 1  # phases from there downwards, around the end
+        start = end - rest
+        phases = self.phases
+        some = sum(phases[start:end]) if start >= 0 else sum(phases[:end]) + sum(phases[start:])
+        return whole * self.growing + some
 
     def lasts(self, tick: int, most: int, free: int) -> int:
         """Ticks that so many free blocks last, at most `most`."""

@@ -64,6 +64,20 @@ def load_of(job: Traffic, requests: Iterable[Request] | None = None, images: int
     return made if job.classes is None else _ranked(made, job.classes, Random(f"classes {job.seed}"))
 
 
+def load_at(job: Traffic, images: int, places: Iterator[int]) -> Iterator[Request]:
+    """Those requests of a job that have a place, in `at`; those of a negative one are served elsewhere."""
+    if job.classes is None:
+        return requests_of(job, images, places)
+    return _placed(load_of(job, images=images), places)
+
+
+def _placed(requests: Iterator[Request], places: Iterator[int]) -> Iterator[Request]:
+    for request, place in zip(requests, places, strict=False):
+        if place >= 0:
+            request.at = place
+            yield request
+
+
 def _ranked(requests: Iterator[Request], shares: Sequence[float], random: Random) -> Iterator[Request]:
     """Requests with a class drawn by its share; all turns of a conversation have the same."""
     for request in requests:
