@@ -13,7 +13,7 @@ from simgpu.workload.server.fleet import Fleet
 from simgpu.workload.server.jobs import Traffic
 from simgpu.workload.server.load import requests_of
 from simgpu.workload.server.replica import Replica
-from simgpu.workload.server.requests import Request
+from simgpu.workload.server.requests import Request, copy_of
 from simgpu.workload.server.routing import Router
 from simgpu.workload.server.rules import Rules
 from simgpu.workload.server.setup import fleet_of, load_at, load_of, replicas_of
@@ -238,6 +238,10 @@ def _in_parts(
     for one in others:
         check_traffic(one, job)
 
+    load_of_ends: list[Request] = []
+    if all(task[1:] == tasks[0][1:] for task in tasks) and tasks[0][2] < dp:
+        load_of_ends += load_at(job, rules.image_tokens, dealt(job, dp, *tasks[0][1:]))
+
     def work(task: Part, count: Count) -> Served:
         factor, first, last = task
         if last - first == dp:
@@ -245,7 +249,10 @@ def _in_parts(
             more = [(one, rules_of(one, job), steps_for(one, job).scaled(factor)) for one in others]
             return serve_pools([(deployment, rules, steps.scaled(factor)), *more], job, requests=load)
         some = replace(deployment, plan=replace(deployment.plan, dp=last - first))
-        load = count.over(load_at(job, rules.image_tokens, dealt(job, dp, first, last)))
+        if load_of_ends:
+            load = count.over(map(copy_of, load_of_ends))
+        else:
+            load = count.over(load_at(job, rules.image_tokens, dealt(job, dp, first, last)))
         plain = job.model_copy(update={"classes": None})  # they have them already
         served = serve_requests(some, plain, rules, steps.scaled(factor), router=Dealt, requests=load)
         served.records = [one for one in served.records if one[0] < KEPT]  # of the whole load, the first

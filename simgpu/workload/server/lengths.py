@@ -6,7 +6,7 @@ Prompts and outputs come from streams of their own, so that a change of one leav
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from math import ceil, exp, floor, inf, log, sqrt
+from math import ceil, cos, exp, floor, inf, log, pi, sin, sqrt
 from random import Random
 
 from simgpu.errors import InputError
@@ -21,6 +21,9 @@ MOST_ROWS = 5_000_000
 """Rows of a file of lengths that are held for drawing them by chance."""
 
 Draw = Callable[[], int]
+Skip = Callable[[], object]
+
+TWO_PI = 2.0 * pi
 
 
 def lengths_of(job: Traffic) -> Iterator[Lengths]:
@@ -30,34 +33,75 @@ def lengths_of(job: Traffic) -> Iterator[Lengths]:
     return _drawn(job)
 
 
+def lengths_at(job: Traffic, places: Iterator[int]) -> Iterator[tuple[int, Lengths]]:
+    """A place and lengths of one request after the other; those of a negative place are passed over, and are none."""
+    if job.lengths_file is not None:
+        yield from zip(places, lengths_of(job), strict=False)
+        return
+    (prompt, no_prompt), (output, no_output) = _both(job)
+    for place in places:
+        if place < 0:
+            no_prompt()
+            no_output()
+            yield place, (0, 0, ())
+        else:
+            yield place, (prompt(), output(), ())
+
+
 def _drawn(job: Traffic) -> Iterator[Lengths]:
-    assert job.prompt is not None and job.output is not None
-    wide = job.spread if job.output_spread is None else job.output_spread
-    prompt = _draw(job.lengths, job.prompt, job.spread, job.prompt_range, Random(f"prompts {job.seed}"))
-    output = _draw(job.lengths, job.output, wide, job.output_range, Random(f"outputs {job.seed}"))
+    (prompt, _), (output, _) = _both(job)
     while True:
         yield prompt(), output(), ()
 
 
-def _draw(kind: str, mean: int, spread: float, ends: Ends | None, random: Random) -> Draw:
-    """What draws lengths of a kind, in tokens."""
+def _both(job: Traffic) -> tuple[tuple[Draw, Skip], tuple[Draw, Skip]]:
+    """What draws prompts and outputs, and what passes one over."""
+    assert job.prompt is not None and job.output is not None
+    wide = job.spread if job.output_spread is None else job.output_spread
+    prompt = _draw(job.lengths, job.prompt, job.spread, job.prompt_range, Random(f"prompts {job.seed}"))
+    return prompt, _draw(job.lengths, job.output, wide, job.output_range, Random(f"outputs {job.seed}"))
+
+
+def _draw(kind: str, mean: int, spread: float, ends: Ends | None, random: Random) -> tuple[Draw, Skip]:
+    """What draws lengths of a kind, in tokens, and what passes one over."""
     least, most = ends or (1, inf)
     if kind == "uniform" and (spread or ends):
         low = ends[0] if ends else max(floor(mean * (1 - spread)), 1)
         high = ends[1] if ends else max(ceil(mean * (1 + spread)), 1)
-        return lambda: low + int(random.random() * (high - low + 1))
+        return lambda: low + int(random.random() * (high - low + 1)), random.random
     if kind == "fixed" or not spread:
-        return lambda: mean
-    if kind == "normal":
-        return lambda: int(max(least, min(most, round(random.gauss(mean, spread * mean)))))
-    variance = log(1 + spread**2)
-    wide, shift, gauss = sqrt(variance), variance / 2, random.gauss
+        return lambda: mean, lambda: None
+    gauss, variance = _Gauss(random), log(1 + spread**2)
+    wide, shift, normal = sqrt(variance), variance / 2, kind == "normal"
 
     def draw() -> int:
-        tokens = round(mean * exp(gauss(0.0, 1.0) * wide - shift))
+        one = gauss.draw()
+        tokens = round(mean + one * (spread * mean) if normal else mean * exp(one * wide - shift))
         return tokens if least <= tokens <= most else int(max(least, min(most, tokens)))
 
-    return draw
+    return draw, gauss.skip
+
+
+class _Gauss:
+    """Normal numbers in pairs, as `random.gauss` has them; one that is passed over costs no logarithm and no cosine."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random.random
+        self._angle = self._level = 0.0
+        self._second = False
+
+    def skip(self) -> None:
+        """Pass one over."""
+        if self._second:
+            self._second = False
+        else:
+            self._angle, self._level, self._second = self._random(), self._random(), True
+
+    def draw(self) -> float:
+        """The next one."""
+        self.skip()
+        wave = cos if self._second else sin
+        return wave(self._angle * TWO_PI) * sqrt(-2.0 * log(1.0 - self._level))
 
 
 # ---- from a file -------------------------------------------------------------------------------------

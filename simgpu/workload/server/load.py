@@ -11,7 +11,7 @@ from random import Random
 
 from simgpu.workload.server.arrivals import span_of, times_of
 from simgpu.workload.server.jobs import Traffic
-from simgpu.workload.server.lengths import lengths_of
+from simgpu.workload.server.lengths import lengths_at, lengths_of
 from simgpu.workload.server.requests import Path, Request
 from simgpu.workload.server.trace import Row
 from simgpu.workload.server.traced import replayed
@@ -89,13 +89,11 @@ def _drawn(job: Traffic, times: Iterator[float], images: int) -> Iterator[Reques
 
 def _some(job: Traffic, times: Iterator[float], images: int, places: Iterator[int]) -> Iterator[Request]:
     """Those of the requests of one turn that have a place; what is drawn for the others is the same."""
-    shared, lengths, prompts = Random(f"prefixes {job.seed}"), lengths_of(job), _Prompts(job.distinct)
-    for number, (sent, (new, output, known), place) in enumerate(zip(times, lengths, places, strict=False)):
-        path = _prefix(job, shared)
-        held = path[-1][1] if path else 0
-        if prompts.distinct:
-            new, known = prompts.same(new)
+    shared = Random(f"prefixes {job.seed}")
+    for number, (sent, (place, (new, output, known))) in enumerate(zip(times, lengths_at(job, places), strict=False)):
+        path = _prefix(job, shared) if job.prefix_tokens else ()
         if place >= 0:
+            held = path[-1][1] if path else 0
             made = Request(number, sent, held + new + images, output, _behind(path, known))
             made.at = place
             yield made

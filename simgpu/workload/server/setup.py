@@ -66,7 +66,7 @@ def load_of(job: Traffic, requests: Iterable[Request] | None = None, images: int
 
 def load_at(job: Traffic, images: int, places: Iterator[int]) -> Iterator[Request]:
     """Those requests of a job that have a place, in `at`; those of a negative one are served elsewhere."""
-    if job.classes is None:
+    if job.classes is None and job.distinct is None:
         return requests_of(job, images, places)
     return _placed(load_of(job, images=images), places)
 
