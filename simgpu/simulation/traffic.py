@@ -171,8 +171,8 @@ def _managed(done: Served, deployment: Deployment, job: Traffic) -> dict[str, An
     if job.classes is not None:
         row["urgent_ttft_99th_s"] = done.urgent.percentiles((99.0,))[0]
     fates = {
-        TURNED_AWAY: job.max_queue is not None or job.max_model_len is not None,
-        TIMED_OUT: job.timeout_s is not None,
+        TURNED_AWAY: job.turns_away,
+        TIMED_OUT: job.times_out,
         CANCELLED: job.patience_s is not None,
         FAILED: job.failures is not None,
     }
@@ -185,6 +185,8 @@ def _managed(done: Served, deployment: Deployment, job: Traffic) -> dict[str, An
         row["mean_replicas"], row["most_replicas"] = done.replica_s / done.end, done.most_replicas
     if deployment.experts.replicas > 1:
         row["dummy_share"] = done.tally.dummy_s / max(done.tally.dummy_s + done.tally.busy_s, 1e-12)
+    if job.gateway is not None:
+        row["gateway_s"] = max(done.parts[0] / done.requests - done.rules.front_s, 0.0)
     if job.prefill_replicas:
         row["transfer_s"] = done.transfer_s
     return row

@@ -99,9 +99,9 @@ class Served:
         parts[2] += first - admitted
         parts[3] += interfered
         parts[4] += last - first - interfered
-        if last > self.end:
+        if last > self.end:  # noqa: PLR1730 - quicker than max
             self.end = last
-        if sent > self.last_sent:
+        if sent > self.last_sent:  # noqa: PLR1730 - quicker than max
             self.last_sent = sent
         self.rates.event(last, (1.0, float(one.output), ttft))
         if len(self.records) < KEPT:

@@ -10,11 +10,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import count, islice
-from math import inf, log, pi, sin
+from heapq import heappush, heapreplace
+from itertools import count, islice, repeat
+from math import gcd, inf, log, pi, sin
 from random import Random
 
 from simgpu.workload.server.jobs import Point, Traffic
+
+Session = tuple[float, int]
+"""When a conversation begins, s, and its turns."""
 
 
 def times_of(job: Traffic) -> Iterator[float]:
@@ -22,6 +26,34 @@ def times_of(job: Traffic) -> Iterator[float]:
     if job.process in ("burst", "closed"):
         return (0.0 for _ in count())
     return _until(_scaled(job) if job.scaled else _process(job), span_of(job))
+
+
+def sessions_of(job: Traffic) -> Iterator[Session]:
+    """When conversations of a job begin, and the turns of each."""
+    if job.users:
+        return _users(job)
+    return zip(times_of(job), repeat(job.turns))
+
+
+def _users(job: Traffic) -> Iterator[Session]:
+    """Users who send a turn every `users` / rate seconds, at all stages of their conversations at the start.
+
+    As aiperf has it (timing/strategies/user_centric_rate.py): each has a place of its own in the gap, from which a new
+    one starts when the turns of the one before are over.
+    """
+    assert job.users is not None and job.rate is not None
+    users, gap, life, end = job.users, job.users / job.rate, max(job.turns - 1, 1), span_of(job)
+    apart = next((step for step in range(2, users) if gcd(users, step) == 1), 1) if gcd(users, life) > 1 else 0
+    starts = [(0.0, -1, job.turns)]
+    for number in range(users):
+        age = (users - number) * life
+        place = number * apart % users if apart else age % users
+        if life > age // users:
+            heappush(starts, ((users - place) / job.rate, number, life - age // users))
+    while starts[0][0] <= end:
+        time, number, turns = starts[0]
+        heapreplace(starts, (time + turns * gap, number, job.turns))
+        yield time, turns
 
 
 def span_of(job: Traffic) -> float:

@@ -16,6 +16,7 @@ from simgpu.workload.server.requests import Request
 from simgpu.workload.server.rules import Rules
 from simgpu.workload.server.tally import Tally
 
+
 class Batch:
     """The requests of a replica. `now` is when its step began, `end` when it ends."""
 

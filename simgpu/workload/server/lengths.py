@@ -5,12 +5,14 @@ Prompts and outputs come from streams of their own, so that a change of one leav
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from math import ceil, cos, exp, floor, inf, log, pi, sin, sqrt
 from random import Random
 
 from simgpu.errors import InputError
-from simgpu.workload.server.jobs import Ends, Traffic
+from simgpu.workload.server.jobs import Ends, Mixed, Traffic
 from simgpu.workload.server.requests import Path
 from simgpu.workload.server.trace import read_rows
 
@@ -30,12 +32,12 @@ def lengths_of(job: Traffic) -> Iterator[Lengths]:
     """Lengths of one request after the other, without end."""
     if job.lengths_file is not None:
         return _resampled(job) if job.resample else _in_turn(job)
-    return _drawn(job)
+    return _mixed(job.mix, job.seed) if job.mix else _drawn(job)
 
 
 def lengths_at(job: Traffic, places: Iterator[int]) -> Iterator[tuple[int, Lengths]]:
     """A place and lengths of one request after the other; those of a negative place are passed over, and are none."""
-    if job.lengths_file is not None:
+    if job.lengths_file is not None or job.mix:
         yield from zip(places, lengths_of(job), strict=False)
         return
     (prompt, no_prompt), (output, no_output) = _both(job)
@@ -80,6 +82,20 @@ def _draw(kind: str, mean: int, spread: float, ends: Ends | None, random: Random
         return tokens if least <= tokens <= most else int(max(least, min(most, tokens)))
 
     return draw, gauss.skip
+
+
+def _mixed(kinds: Sequence[Mixed], seed: int) -> Iterator[Lengths]:
+    """Lengths of kinds, each of which is drawn by its share."""
+    random = Random(f"kinds {seed}")
+    ends = list(accumulate(one.share for one in kinds))
+    draws = []
+    for place, one in enumerate(kinds):
+        pair = (("prompts", one.prompt, one.prompt_deviation), ("outputs", one.output, one.output_deviation))
+        draws.append([_draw("normal", mean, wide / mean, None, Random(f"{name} {seed} {place}"))[0]
+                      for name, mean, wide in pair])  # fmt: skip
+    while True:
+        prompt, output = draws[min(bisect_right(ends, random.random()), len(draws) - 1)]
+        yield prompt(), output(), ()
 
 
 class _Gauss:

@@ -49,8 +49,11 @@ def fleet_of(
     """The fleet of a job; `router` makes a router of one's own from a seed."""
     made = router or ROUTERS[job.router]
     until = span_of(job) if job.clients else inf
-    clients = Clients(job.clients or 0, job.think_s, job.max_concurrency or 0, until, job.clients_start_s)
+    gap = job.users / (job.rate or 1.0) if job.users else 0.0
+    clients = Clients(job.clients or 0, job.think_s, job.max_concurrency or 0, until, job.clients_start_s, gap)
     care = care_of(job, job.seed)
+    for one in replicas[: job.warmups]:
+        one.pool.knows(next(requests_of(job, one.rules.image_tokens)).path)
     split = job.prefill_replicas
     if not split:
         return Fleet(replicas, made(job.seed), report, clients, None, care)

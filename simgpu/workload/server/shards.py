@@ -58,8 +58,16 @@ def expected(job: Traffic) -> int:
 def parts_of(job: Traffic, replicas: int, together: int = 1) -> int:
     """Parts in which a load is served: 1 where replicas have to do with each other."""
     alone = job.router in ("round_robin", "random") and together == 1 and job.turns == 1 and not job.retries
-    free = job.rate is not None or job.stages is not None
-    held = job.pools or job.max_concurrency or job.prefill_replicas or job.scaling or job.failures
+    free = (job.rate is not None or job.stages is not None) and not job.users
+    held = (
+        job.pools
+        or job.max_concurrency
+        or job.prefill_replicas
+        or job.scaling
+        or job.failures
+        or job.gateway
+        or job.warmups
+    )
     return PARTS if alone and free and not held and replicas >= PARTS and expected(job) >= LARGE else 1
 
 
@@ -106,12 +114,12 @@ class Count:
     def over(self, requests: Iterator[Request]) -> Iterator[Request]:
         """The requests, counted as they are sent."""
         while True:
-            some = 0
-            for some, request in enumerate(islice(requests, TOLD), 1):
-                yield request
-            if some < TOLD:
+            yield from islice(requests, TOLD - 1)
+            last = next(requests, None)
+            if last is None:
                 return
             self._add(TOLD)
+            yield last
 
     def _add(self, count: int) -> None:
         if self.shared is not None:

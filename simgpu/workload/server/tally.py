@@ -68,7 +68,7 @@ class Sample:
             counts[place] += times
         else:
             counts[place] = times
-        if value > self.most:
+        if value > self.most:  # noqa: PLR1730 - quicker than max
             self.most = value
 
     def join(self, other: Sample) -> None:
@@ -221,7 +221,7 @@ class Tally:
         part = end - start
         self.busy_s += part
         running, waiting, used, decoding = state
-        if used > self.most_used:
+        if used > self.most_used:  # noqa: PLR1730 - quicker than max
             self.most_used = used
         series = self.series
         place = int(end / series.width)
