@@ -89,7 +89,7 @@ def serve(
     "prices",
     multiple=True,
     metavar="[CLUSTER=]USD",
-    help="Price of a GPU-hour; repeatable.  [default: none]",
+    help="Price of a GPU-hour; repeatable.  [default: the catalogue's]",
 )
 @format_option("table", "json", "csv")
 @quiet_option
@@ -115,12 +115,13 @@ def capacity(
     with progress_bar(quiet) as told:
         found = command.capacity(file, settings, open_catalogue(folders), percentile, told, prices)
     if style == "json":
-        print_json({"experiment": found.name, "rows": list(found.rows)}, sys.stdout)
+        print_json({"experiment": found.name, "rows": list(found.rows), "notes": list(found.notes)}, sys.stdout)
     elif style == "csv":
         print_csv(found.rows, sys.stdout)
     else:
-        names = [name for name in found.rows[0] if not name.endswith(("_p10", "_p90"))]
-        print_table(found.rows, names, found.title, [], sys.stdout)
+        columns = dict.fromkeys(name for row in found.rows for name in row)
+        names = [name for name in columns if not name.endswith(("_p10", "_p90"))]
+        print_table(found.rows, names, found.title, found.notes, sys.stdout)
 
 
 @main.command(

@@ -355,6 +355,8 @@ class TrafficResult(ServerResult):
     """The same at its most (traffic only)."""
     dummy_share: float | None = None
     """Of ranks that step together, the share of steps without a token of their own (traffic only) (share)."""
+    gateway_s: float | None = None
+    """Mean wait at the gateway in front of the router (traffic only) (s)."""
     transfer_s: float | None = None
     """Mean time of a cache on its way from the engine of its prompt to that of its decodes (traffic only) (s)."""
     steady_ttft_s: float | None = None

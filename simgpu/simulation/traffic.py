@@ -71,7 +71,9 @@ def answer(
     tpot = max(done.tpot.mean, 1e-12)
     runs = [Run(step, max(output - 1, 1.0), tpot, 1.0, together=1.0)]
     spread = run_spread_of(deployment, "tpot", tpot, kernel_ends(runs), load=True)
-    low, high = serve_ends(deployment, job, (spread.low, spread.high), speculation, others)
+    low, high, *fewer = serve_ends(deployment, job, (spread.low, spread.high), speculation, others)
+    if fewer:
+        part, first = _figures(fewer[0]), fewer[0].stationary
     memory = serving_memory(deployment.served, batch * plan.dp, round(prompt + output / 2), capacity_of(deployment))
     row = {
         **asked(deployment, prompt=prompt, output=output),
@@ -90,7 +92,7 @@ def answer(
     for name, value in middle.items():
         if name in ("interference_s", "e2e_s"):
             continue
-        over = value / part[name] if part[name] else 1.0  # the ends are of the first part alone
+        over = value / part[name] if part[name] else 1.0  # the ends are of some replicas alone
         ends = [value, over * fast[name], over * slow[name]]
         row[f"{name}_p10"], row[f"{name}_p90"] = min(ends), max(ends)
     totals = (done.total.mean, *(one.total.mean * done.total.mean / part["e2e_s"] for one in (low, high)))
@@ -169,8 +171,8 @@ def _managed(done: Served, deployment: Deployment, job: Traffic) -> dict[str, An
     if job.classes is not None:
         row["urgent_ttft_99th_s"] = done.urgent.percentiles((99.0,))[0]
     fates = {
-        TURNED_AWAY: job.max_queue is not None or job.max_model_len is not None,
-        TIMED_OUT: job.timeout_s is not None,
+        TURNED_AWAY: job.turns_away,
+        TIMED_OUT: job.times_out,
         CANCELLED: job.patience_s is not None,
         FAILED: job.failures is not None,
     }
@@ -183,6 +185,8 @@ def _managed(done: Served, deployment: Deployment, job: Traffic) -> dict[str, An
         row["mean_replicas"], row["most_replicas"] = done.replica_s / done.end, done.most_replicas
     if deployment.experts.replicas > 1:
         row["dummy_share"] = done.tally.dummy_s / max(done.tally.dummy_s + done.tally.busy_s, 1e-12)
+    if job.gateway is not None:
+        row["gateway_s"] = max(done.parts[0] / done.requests - done.rules.front_s, 0.0)
     if job.prefill_replicas:
         row["transfer_s"] = done.transfer_s
     return row

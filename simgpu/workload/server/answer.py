@@ -13,11 +13,11 @@ from simgpu.workload.server.fleet import Fleet
 from simgpu.workload.server.jobs import Traffic
 from simgpu.workload.server.load import requests_of
 from simgpu.workload.server.replica import Replica
-from simgpu.workload.server.requests import Request
+from simgpu.workload.server.requests import Request, copy_of
 from simgpu.workload.server.routing import Router
 from simgpu.workload.server.rules import Rules
-from simgpu.workload.server.setup import fleet_of, load_of, replicas_of
-from simgpu.workload.server.shards import Count, Dealt, bounds, expected, in_parallel, of_part, parts_of
+from simgpu.workload.server.setup import fleet_of, load_at, load_of, replicas_of
+from simgpu.workload.server.shards import Count, Dealt, bounds, dealt, expected, in_parallel, parts_of, sample_of
 from simgpu.workload.server.started import check_traffic, rules_of, steps_for
 from simgpu.workload.server.steps import Steps
 from simgpu.workload.server.tally import Sample, Series, Tally
@@ -79,29 +79,31 @@ class Served:
 
     def add(self, one: Request) -> None:
         """Count a request that has its last token."""
-        ttft, total = one.first - one.sent, one.last - one.sent
+        sent, first, last = one.sent, one.first, one.last
+        ttft, total = first - sent, last - sent
         self.ttft.add(ttft)
         self.total.add(total)
         if not one.rank:
             self.urgent.add(ttft)
         tpot = 0.0
         if one.output > 1:
-            tpot = (one.last - one.first) / (one.output - 1)
+            tpot = (last - first) / (one.output - 1)
             self.tpot.add(tpot)
         self.good += ttft <= self.limits[0] and tpot <= self.limits[1] and total <= self.limits[2]
         self.prompts += one.prompt
         self.outputs += one.output
         self.hits += one.hit
-        decode = one.last - one.first
-        parts = self.parts
-        parts[0] += one.arrival - one.sent
-        parts[1] += one.admitted - one.arrival
-        parts[2] += one.first - one.admitted
-        parts[3] += one.interfered
-        parts[4] += decode - one.interfered
-        self.end = max(self.end, one.last)
-        self.last_sent = max(self.last_sent, one.sent)
-        self.rates.event(one.last, (1.0, float(one.output), ttft))
+        parts, arrival, admitted, interfered = self.parts, one.arrival, one.admitted, one.interfered
+        parts[0] += arrival - sent
+        parts[1] += admitted - arrival
+        parts[2] += first - admitted
+        parts[3] += interfered
+        parts[4] += last - first - interfered
+        if last > self.end:  # noqa: PLR1730 - quicker than max
+            self.end = last
+        if sent > self.last_sent:  # noqa: PLR1730 - quicker than max
+            self.last_sent = sent
+        self.rates.event(last, (1.0, float(one.output), ttft))
         if len(self.records) < KEPT:
             self.records.append(
                 (
@@ -199,21 +201,32 @@ def serve_middle(
 ) -> list[Served]:
     """Serve the requests of a job in parts, on several cores where it is large. Raises `InputError` (key only)."""
     check_traffic(deployment, job)
-    parts = parts_of(job, deployment.plan.dp, deployment.experts.replicas * deployment.plan.pp)
-    return _in_parts(deployment, job, speculation, [(1.0, part, parts) for part in range(parts)], others)
+    dp, parts = deployment.plan.dp, _parts_of(deployment, job)
+    tasks = [(1.0, *bounds(dp, part, parts)) for part in range(parts)]
+    return _in_parts(deployment, job, speculation, tasks, others)
+
+
+def _parts_of(deployment: Deployment, job: Traffic) -> int:
+    return parts_of(job, deployment.plan.dp, deployment.experts.replicas * deployment.plan.pp)
 
 
 def serve_ends(
     deployment: Deployment, job: Traffic, factors: Sequence[float], speculation: Speculation | None = None,
     others: Sequence[Deployment] = (),
 ) -> list[Served]:  # fmt: skip
-    """Serve them with kernels that take so many times as long; of a load in parts, the first alone."""
-    parts = parts_of(job, deployment.plan.dp, deployment.experts.replicas * deployment.plan.pp)
-    return _in_parts(deployment, job, speculation, [(factor, 0, parts) for factor in factors], others)
+    """Serve them with kernels that take so many times as long; of a load in parts, some of the first replicas alone.
+
+    Where these are fewer than those of the first part, a last answer is theirs with kernels as they are.
+    """
+    dp, parts = deployment.plan.dp, _parts_of(deployment, job)
+    last = dp if parts == 1 else sample_of(job, dp, parts)
+    if last < bounds(dp, 0, parts)[1]:
+        factors = *factors, 1.0
+    return _in_parts(deployment, job, speculation, [(factor, 0, last) for factor in factors], others)
 
 
 Part = tuple[float, int, int]
-"""How many times as long kernels take, and which part of how many."""
+"""How many times as long kernels take, the first of the replicas, and the one after the last."""
 
 
 def _in_parts(
@@ -225,19 +238,28 @@ def _in_parts(
     for one in others:
         check_traffic(one, job)
 
+    load_of_ends: list[Request] = []
+    if all(task[1:] == tasks[0][1:] for task in tasks) and tasks[0][2] < dp:
+        load_of_ends += load_at(job, rules.image_tokens, dealt(job, dp, *tasks[0][1:]))
+
     def work(task: Part, count: Count) -> Served:
-        factor, part, parts = task
-        if parts == 1:
+        factor, first, last = task
+        if last - first == dp:
             load = count.over(requests_of(job, rules.image_tokens))
             more = [(one, rules_of(one, job), steps_for(one, job).scaled(factor)) for one in others]
             return serve_pools([(deployment, rules, steps.scaled(factor)), *more], job, requests=load)
-        first, last = bounds(dp, part, parts)
         some = replace(deployment, plan=replace(deployment.plan, dp=last - first))
-        load = of_part(count.over(load_of(job, images=rules.image_tokens)), job, dp, part, parts)
+        if load_of_ends:
+            load = count.over(map(copy_of, load_of_ends))
+        else:
+            load = count.over(load_at(job, rules.image_tokens, dealt(job, dp, first, last)))
         plain = job.model_copy(update={"classes": None})  # they have them already
-        return serve_requests(some, plain, rules, steps.scaled(factor), router=Dealt, requests=load)
+        served = serve_requests(some, plain, rules, steps.scaled(factor), router=Dealt, requests=load)
+        served.records = [one for one in served.records if one[0] < KEPT]  # of the whole load, the first
+        return served
 
-    found: list[Served] = in_parallel(work, tasks, expected(job) * len(tasks))
+    requests = round(sum(expected(job) * (last - first) / dp for _, first, last in tasks))
+    found: list[Served] = in_parallel(work, tasks, requests)
     return found
 
 

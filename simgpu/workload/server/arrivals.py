@@ -8,12 +8,17 @@ A. W. Lewis and G. S. Shedler, Naval Research Logistics 26, 1979). Ramps over re
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
-from itertools import count, islice
-from math import inf, pi, sin
+from collections.abc import Callable, Iterator
+from functools import partial
+from heapq import heappush, heapreplace
+from itertools import count, islice, repeat
+from math import gcd, inf, log, pi, sin
 from random import Random
 
 from simgpu.workload.server.jobs import Point, Traffic
+
+Session = tuple[float, int]
+"""When a conversation begins, s, and its turns."""
 
 
 def times_of(job: Traffic) -> Iterator[float]:
@@ -21,6 +26,34 @@ def times_of(job: Traffic) -> Iterator[float]:
     if job.process in ("burst", "closed"):
         return (0.0 for _ in count())
     return _until(_scaled(job) if job.scaled else _process(job), span_of(job))
+
+
+def sessions_of(job: Traffic) -> Iterator[Session]:
+    """When conversations of a job begin, and the turns of each."""
+    if job.users:
+        return _users(job)
+    return zip(times_of(job), repeat(job.turns))
+
+
+def _users(job: Traffic) -> Iterator[Session]:
+    """Users who send a turn every `users` / rate seconds, at all stages of their conversations at the start.
+
+    As aiperf has it (timing/strategies/user_centric_rate.py): each has a place of its own in the gap, from which a new
+    one starts when the turns of the one before are over.
+    """
+    assert job.users is not None and job.rate is not None
+    users, gap, life, end = job.users, job.users / job.rate, max(job.turns - 1, 1), span_of(job)
+    apart = next((step for step in range(2, users) if gcd(users, step) == 1), 1) if gcd(users, life) > 1 else 0
+    starts = [(0.0, -1, job.turns)]
+    for number in range(users):
+        age = (users - number) * life
+        place = number * apart % users if apart else age % users
+        if life > age // users:
+            heappush(starts, ((users - place) / job.rate, number, life - age // users))
+    while starts[0][0] <= end:
+        time, number, turns = starts[0]
+        heapreplace(starts, (time + turns * gap, number, job.turns))
+        yield time, turns
 
 
 def span_of(job: Traffic) -> float:
@@ -81,10 +114,10 @@ def _ramp(job: Traffic, random: Random) -> Iterator[float]:
 
 def _varying(job: Traffic, random: Random) -> Iterator[float]:
     """Poisson arrivals at a rate that varies, by thinning those at the highest rate."""
-    most, now, whole = _most(job), 0.0, span_of(job)
+    most, now, whole, draw, rate = _most(job), 0.0, span_of(job), random.random, _rate_of(job)
     while now <= whole:
-        now += random.expovariate(most)
-        if random.random() * most < rate_at(job, now):
+        now -= log(1.0 - draw()) / most  # random.expovariate, without a call
+        if draw() * most < rate(now):
             yield now
 
 
@@ -95,6 +128,15 @@ def _most(job: Traffic) -> float:
         return max(rate for _, rate in job.profile)
     assert job.rate is not None
     return max(job.rate * (1 + job.swing if job.process == "day" else 1), job.end_rate or 0.0)
+
+
+def _rate_of(job: Traffic) -> Callable[[float], float]:
+    """`rate_at` of a job."""
+    if job.stages or job.profile or job.process != "day":
+        return partial(rate_at, job)
+    assert job.rate is not None
+    mean, swing, day = job.rate, job.swing, job.day_s
+    return lambda now: mean * (1 - swing * sin(2 * pi * now / day + pi / 2))
 
 
 def rate_at(job: Traffic, now: float) -> float:
@@ -109,7 +151,7 @@ def rate_at(job: Traffic, now: float) -> float:
         return _between(job.profile, now % job.profile[-1][0])
     assert job.rate is not None
     if job.process == "day":
-        return job.rate * (1 - job.swing * sin(2 * pi * now / job.day_s + pi / 2))
+        return _rate_of(job)(now)
     if job.process == "ramp":
         assert job.end_rate is not None and job.duration_s is not None
         return job.rate + (job.end_rate - job.rate) * now / job.duration_s

@@ -16,8 +16,6 @@ from simgpu.workload.server.requests import Request
 from simgpu.workload.server.rules import Rules
 from simgpu.workload.server.tally import Tally
 
-State = tuple[int, int, int, int]
-
 
 class Batch:
     """The requests of a replica. `now` is when its step began, `end` when it ends."""
@@ -143,16 +141,16 @@ class Batch:
 
     def advance(self, k: int) -> None:
         """All decodes make k tokens; those that are done leave."""
-        n = self.n
-        self.tick += k
-        self.held += n * k
-        self.left -= n * k
-        self.tally.made += n * k
+        made = self.n * k
+        tick = self.tick = self.tick + k
+        self.held += made
+        self.left -= made
+        self.tally.made += made
         rules = self.rules
         if rules.reserve_steps and self.ratio > rules.reserve_floor:
             step = (rules.reserve - rules.reserve_floor) / rules.reserve_steps
             self.ratio = max(self.ratio - k * step, rules.reserve_floor)
-        finishing, tick = self.finishing, self.tick
+        finishing = self.finishing
         while finishing and finishing[0][0] <= tick:
             last, _, request = heappop(finishing)
             held = request.offset + tick

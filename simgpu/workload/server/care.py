@@ -9,7 +9,7 @@ from math import ceil, inf
 from random import Random
 from typing import Any
 
-from simgpu.workload.server.managed import Failures, Managed, Scaling
+from simgpu.workload.server.managed import Failures, Gateway, Managed, Scaling
 from simgpu.workload.server.requests import Request
 
 TURNED_AWAY, TIMED_OUT, CANCELLED, FAILED = "turned_away", "timed_out", "cancelled", "failed"
@@ -30,6 +30,8 @@ class Care:
         Times that a client sends a request again, and the pause before that.
     seed
         Of failures and of patience.
+    gateway
+        How many requests of a replica are let through to the router.
     """
 
     queue: int | None = None
@@ -41,6 +43,7 @@ class Care:
     scaling: Scaling | None = None
     failures: Failures | None = None
     seed: int = 0
+    gateway: Gateway | None = None
 
     @property
     def watches(self) -> bool:
@@ -74,7 +77,7 @@ def care_of(job: Managed, seed: int) -> Care:
     """What a job says of it."""
     return Care(
         job.max_queue, job.max_model_len or 0, job.timeout_s or inf, job.patience_s or inf, job.retries, job.retry_s,
-        job.scaling, job.failures, seed,
+        job.scaling, job.failures, seed, job.gateway,
     )  # fmt: skip
 
 
@@ -117,6 +120,11 @@ class Breaker:
         self._next(now)
 
 
+FACTOR, FEWEST = 2, 4
+"""A decision starts at most as many replicas as make twice those that there are, or four (Kubernetes,
+pkg/controller/podautoscaler/horizontal.go, calculateScaleUpLimit: scaleUpLimitFactor, scaleUpLimitMinimum)."""
+
+
 class Scaler:
     """Starts and stops replicas, and counts the seconds of those that are there."""
 
@@ -150,7 +158,7 @@ class Scaler:
         ratio = fleet.inside / max(ready, 1) / scaling.target
         current = ready + self.starting
         number = current if abs(ratio - 1) <= scaling.tolerance else ceil(ready * ratio)
-        number = min(max(number, scaling.least), len(fleet.takers))
+        number = min(max(number, scaling.least), max(FACTOR * current, FEWEST), len(fleet.takers))
         self.wanted.append((now, number))
         while self.wanted[0][0] < now - scaling.settle_s:
             self.wanted.popleft()

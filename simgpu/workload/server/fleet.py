@@ -17,6 +17,7 @@ from typing import Any
 
 from simgpu.errors import InputError
 from simgpu.workload.server.care import CANCELLED, FAILED, PLAIN, TIMED_OUT, TURNED_AWAY, Care
+from simgpu.workload.server.gateway import Gate
 from simgpu.workload.server.replica import Replica
 from simgpu.workload.server.requests import Request, again_of
 from simgpu.workload.server.routing import Router
@@ -33,6 +34,7 @@ class Clients:
     `closed`: so many of them send the next request `think` seconds after they have their answer, until `until`; their
     first ones come over `start` seconds.
     `limit`: at most so many requests are on their way, the others wait at the client and are sent when one is answered.
+    `gap`: a turn of a conversation is sent so many seconds after the one before was sent, or later.
     """
 
     closed: int = 0
@@ -40,6 +42,7 @@ class Clients:
     limit: int = 0
     until: float = inf
     start: float = 0.0
+    gap: float = 0.0
 
 
 OPEN = Clients()
@@ -71,6 +74,7 @@ class Fleet:
         self, replicas: Sequence[Replica], router: Router, report: Callable[[Request], None],
         clients: Clients = OPEN, apart: Apart | None = None, care: Care = PLAIN,
     ) -> None:  # fmt: skip
+        self.gate = Gate(self, care.gateway, replicas[0].rules.policy) if care.gateway else None
         self.takers, self.router, self.report, self.clients = list(replicas), router, report, clients
         self.decoders = list(apart.decoders) if apart else []
         self.second = apart.router if apart else None
@@ -109,19 +113,24 @@ class Fleet:
             self._next = next(requests, None)
         self.care.start(self)
         ends, later, engines, front = self._ends, self._later, self.engines, self.front
+        transfers, step = self.transfers, self._step
         while True:
-            coming = self._next.sent + front if self._next is not None else inf
+            request = self._next
+            coming = request.sent + front if request is not None else inf
             if later and later[0][0] < coming:
                 coming = later[0][0]
-            while ends and engines[ends[0][1]].end != ends[0][0]:
+            while ends:
+                time, place = ends[0]
+                if engines[place].end == time:
+                    break
                 heappop(ends)
-            if ends and ends[0][0] < coming:
-                if self.transfers is not None and self.transfers.next_time < ends[0][0]:
+            if ends and time < coming:
+                if transfers is not None and transfers.next_time < time:
                     self._deliver()
                     continue
-                engine = engines[heappop(ends)[1]]
-                self._step(engine)
-            elif self.transfers is not None and self.transfers.next_time < coming:
+                heappop(ends)
+                step(engines[place], place)
+            elif transfers is not None and transfers.next_time < coming:
                 self._deliver()
             elif coming < inf:
                 self._event(coming)
@@ -141,7 +150,7 @@ class Fleet:
 
     # ---- events --------------------------------------------------------------------------------------
 
-    def _step(self, engine: Any) -> None:
+    def _step(self, engine: Any, place: int) -> None:
         end = engine.end
         engine.commit()
         for replica in engine.members:
@@ -156,8 +165,11 @@ class Fleet:
                         self._ended(request, end)
                 replica.done = []
         engine.plan(end)
-        if engine.end < inf:
-            heappush(self._ends, (engine.end, self._places[engine]))
+        ends = engine.end
+        if ends < inf:
+            heappush(self._ends, (ends, place))
+        if self.gate is not None:
+            self.gate.drain(end)
 
     def _event(self, now: float) -> None:
         later = self._later
@@ -198,15 +210,27 @@ class Fleet:
         if not self.open:
             self._stranded.append(request)
             return
-        replica = self.router.choose(request, self.open if self.alike else self._roomy(request))
+        replicas = self.fitting(request)
+        if self.gate is not None:
+            replicas = [] if self.gate.queue else self.gate.free(replicas)
+            if not replicas:
+                self.gate.wait(request, now)
+                return
+        self.place(request, replicas, now)
+
+    def place(self, request: Request, replicas: Sequence[Replica], now: float) -> None:
+        """Give a request to that of some replicas which the router chooses."""
+        replica = self.router.choose(request, replicas)
         most = self.care.queue
         if most is not None and len(replica.waiting) >= most and not self._idle(replica):
             self.lose(request, TURNED_AWAY, now)
             return
         self.give(replica, request, now)
 
-    def _roomy(self, request: Request) -> list[Replica]:
+    def fitting(self, request: Request) -> list[Replica]:
         """Replicas whose cache holds a request; all that are open where none of these does."""
+        if self.alike:
+            return self.open
         fits = [one for one in self.open if request.longest <= one.rules.blocks * one.rules.block]
         return fits or self.open
 
@@ -283,6 +307,8 @@ class Fleet:
         if replica is None:
             if request in self._stranded:
                 self._stranded.remove(request)
+            elif self.gate is not None:
+                self.gate.leave(request)
             return
         if request.last < 0.0:
             engine = replica.engine
@@ -314,7 +340,7 @@ class Fleet:
         if request.follows is not None:
             following, pause = request.follows
             if follows:
-                self._send(following, now + pause)
+                self._send(following, max(now + pause, request.sent + self.clients.gap))
         elif self.clients.closed:
             self._send_next(now + self.clients.think)
         if self._held and self.inside < self.clients.limit:
@@ -342,6 +368,8 @@ class Fleet:
         self.open_decoders = [one for one in self.decoders if one.serves]
         while self._stranded and self.open:
             self.dispatch(self._stranded.popleft(), now)
+        if self.gate is not None:
+            self.gate.drain(now)
 
     def restart(self, request: Request, now: float) -> None:
         """Give a request whose engine failed to another."""
@@ -355,7 +383,9 @@ class Fleet:
 
     def _count(self, now: float, change: int) -> None:
         """Requests inside the engines, and their sum over time."""
-        self.area += self.inside * (now - self.now)
+        inside = self.inside
+        self.area += inside * (now - self.now)
         self.now = now
-        self.inside += change
-        self.most_inside = max(self.most_inside, self.inside)
+        self.inside = inside = inside + change
+        if inside > self.most_inside:  # noqa: PLR1730 - quicker than max
+            self.most_inside = inside

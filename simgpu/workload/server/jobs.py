@@ -9,22 +9,36 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from simgpu.errors import shown
-from simgpu.workload.fields import Size
+from simgpu.workload.fields import Size, Strict
 from simgpu.workload.inference.jobs import Images, Serving
 from simgpu.workload.server.managed import Managed
 
-Arrivals = Literal["poisson", "gamma", "constant", "burst", "ramp", "stages", "profile", "day", "closed", "trace"]
+Arrivals = Literal[
+    "poisson", "gamma", "constant", "burst", "ramp", "stages", "profile", "day", "closed", "trace", "users"
+]
 RouterName = Literal[
     "round_robin", "random", "least_requests", "least_tokens", "prefix_aware", "power_of_two", "least_load"
 ]
 Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Tokens = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Stage = tuple[Positive, Positive]
 Point = tuple[Seconds, Seconds]
 Ends = tuple[Size, Size]
 
 MOST_REQUESTS = 10**8
 """Requests of a run at most: some hours of work."""
+
+
+class Mixed(Strict):
+    """Requests of one kind among others: a share of all, with lengths of its own."""
+
+    share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+    prompt: Size
+    output: Size
+    prompt_deviation: Tokens = 0.0
+    """Standard deviation of the tokens of a prompt; lengths are normal, and 1 at least."""
+    output_deviation: Tokens = 0.0
 
 
 class Traffic(Managed):
@@ -62,6 +76,10 @@ class Traffic(Managed):
     """Clients of which each sends the next request when it has its answer."""
     clients_start_s: Seconds = 0.0
     """Clients begin one after the other over so many seconds; 0: all at once, whose prompts wait for each other."""
+    users: Size | None = None
+    """Users of conversations who send `rate` turns/s together, each one every users / rate seconds, or as soon as it
+    has its answer where that takes longer; a new one follows each that is through. They are at all stages of their
+    conversations at the start (`aiperf --user-centric-rate`)."""
     think_s: Seconds = 0.0
     """Pause of such a client, and between the turns of a conversation, s."""
     max_concurrency: Size | None = None
@@ -77,6 +95,9 @@ class Traffic(Managed):
     """Share of its requests that are sent, each chosen by chance: a lower rate with the same bursts."""
     trace_block: Size = 512
     """Tokens of a prompt for which each of the `hash_ids` of a trace stands."""
+    trace_deltas: bool = False
+    """Rows of a session hold what is new: the prompt of a turn is that, behind all that was said before (Dynamo's
+    `mooncake-delta`)."""
     spread_times: bool = False
     """Requests of a trace that come at one time are spread evenly until the next time in it."""
     lengths_file: Annotated[str, Field(min_length=1)] | None = None
@@ -101,8 +122,13 @@ class Traffic(Managed):
     """Least and most tokens of a prompt: what is drawn beyond is set to the end; uniform lengths lie in between."""
     output_range: Ends | None = None
     """The same of an output."""
+    mix: Annotated[list[Mixed], Field(min_length=1, max_length=1000)] | None = None
+    """Kinds of requests with lengths of their own, in place of prompt, output and lengths (`aiperf --seq-dist`)."""
     distinct: Annotated[int, Field(strict=True, ge=1, le=10**6)] | None = None
     """Different prompts, sent in turn, as tools have them that make a data set first; default: no two are equal."""
+    warmups: Annotated[int, Field(strict=True, ge=0, le=10**6)] = 0
+    """Requests with the first prompt that a tool sends before the run, to one replica after the other: its blocks are
+    in their caches (`vllm bench serve --num-warmups`, `sglang.bench_serving --warmup-requests`)."""
     prefix_tokens: Annotated[int, Field(strict=True, ge=0, le=10**9)] = 0
     """Tokens of a prefix that prompts share, such as a system prompt."""
     prefixes: Size = 1
@@ -142,6 +168,7 @@ class Traffic(Managed):
     def process(self) -> str:
         """How requests come."""
         said = ("clients", "closed"), ("stages", "stages"), ("profile", "profile"), ("trace", "trace")
+        said = *said, ("users", "users")
         return self.arrivals or next((name for key, name in said if getattr(self, key)), "poisson")
 
     @property
@@ -154,7 +181,8 @@ class Traffic(Managed):
     @property
     def longest(self) -> int:
         """Tokens of the longest request as far as the means say it; 0 for a trace without them."""
-        return self.prefix_tokens + self.turns * (self.prompt or 0) + self.turns * (self.output or 0)
+        most = max((one.prompt + one.output for one in self.mix or ()), default=0)
+        return self.prefix_tokens + self.turns * ((self.prompt or 0) + (self.output or 0) + most)
 
     def served(self) -> Serving:
         """A server with the same limits, under one client."""
@@ -170,8 +198,12 @@ class Traffic(Managed):
             "images",
         )
         kept = {key: getattr(self, key) for key in keys}
-        prompt = self.prefix_tokens + self.turns * (self.prompt or 1) + (self.turns - 1) * (self.output or 0)
-        return Serving(concurrency=1, prompt=prompt, output=max(self.output or 2, 2), **kept)
+        new, output = self.prompt or 1, self.output or 0
+        if self.mix:
+            new = round(sum(one.share * one.prompt for one in self.mix))
+            output = round(sum(one.share * one.output for one in self.mix))
+        prompt = self.prefix_tokens + self.turns * new + (self.turns - 1) * output
+        return Serving(concurrency=1, prompt=max(prompt, 1), output=max(output, 2), **kept)
 
     @model_validator(mode="after")
     def _one_load(self) -> Traffic:
@@ -183,6 +215,8 @@ class Traffic(Managed):
             raise ValueError(f"expected {wanted} for arrivals {self.process}; given is {given}")
         if wanted is None and said:
             raise ValueError(f"{said[0]} says nothing of a burst, which comes at once; leave it out")
+        if (self.process == "users") != (self.users is not None) or (self.users and self.turns < 2):
+            raise ValueError("arrivals users are of users, a rate and at least 2 turns; expected these, and no others")
         if self.burstiness != 1.0 and self.process not in ("gamma", "ramp"):
             raise ValueError(f"burstiness {self.burstiness:g} is of arrivals gamma and ramp, not {self.process}")
         if self.process == "burst" and self.requests is None and self.duration_s is not None:
@@ -210,7 +244,11 @@ class Traffic(Managed):
     @model_validator(mode="after")
     def _lengths(self) -> Traffic:
         listed = self.trace is not None or self.lengths_file is not None
-        if not listed and (self.prompt is None or self.output is None):
+        if self.mix:
+            _check_mix(self)
+        if self.trace_deltas and self.trace is None:
+            raise ValueError("trace_deltas says how a trace is read; expected one")
+        if not (listed or self.mix) and (self.prompt is None or self.output is None):
             raise ValueError("expected prompt and output, or a trace that has them")
         if self.trace is not None and self.lengths_file is not None:
             raise ValueError("a trace has lengths of its own; expected lengths_file or trace, not both")
@@ -224,6 +262,8 @@ class Traffic(Managed):
                 raise ValueError(f"{name} {spread:g}: uniform lengths reach below zero; expected at most 1")
         for name in ("prompt", "output"):
             _check_range(name, getattr(self, f"{name}_range"), getattr(self, name))
+        if self.warmups and (self.turns > 1 or self.trace is not None):
+            raise ValueError("warmups are of requests of one turn, whose first prompt they have; leave them out")
         if self.turns > 1 and listed:
             raise ValueError("turns are of lengths that are drawn; leave trace and lengths_file out")
         return self
@@ -246,6 +286,18 @@ def _check_profile(points: Sequence[Point]) -> None:
         )
     if points and not any(rate for _, rate in points):
         raise ValueError("profile: all rates are 0; expected one above it")
+
+
+def _check_mix(job: Traffic) -> None:
+    """Raise `ValueError` for a mix of lengths whose shares do not add up, or beside other lengths."""
+    assert job.mix is not None
+    total = sum(one.share for one in job.mix)
+    if abs(total - 1) > 1e-6:
+        raise ValueError(f"mix: shares add up to {total:g}; expected 1")
+    given = [name for name in ("prompt", "output", "trace", "lengths_file") if getattr(job, name) is not None]
+    given += ["lengths"] if job.lengths != "fixed" else []
+    if given:
+        raise ValueError(f"mix has lengths of its own; leave {given[0]} out")
 
 
 def _check_range(name: str, ends: Ends | None, mean: int | None) -> None:

@@ -9,21 +9,39 @@ from collections.abc import Iterator
 from itertools import islice
 from random import Random
 
-from simgpu.workload.server.arrivals import span_of, times_of
+from simgpu.workload.server.arrivals import Session, sessions_of, span_of, times_of
 from simgpu.workload.server.jobs import Traffic
-from simgpu.workload.server.lengths import lengths_of
+from simgpu.workload.server.lengths import lengths_at, lengths_of
 from simgpu.workload.server.requests import Path, Request
 from simgpu.workload.server.trace import Row
 from simgpu.workload.server.traced import replayed
 
 __all__ = ["requests_of", "span_of"]
 
+WARM = "warm-up"
+"""The name of the prompt with which a server is warmed up."""
 
-def requests_of(job: Traffic, image_tokens: int = 0) -> Iterator[Request]:
-    """Requests in the order in which they are sent; each prompt has `image_tokens` beside those of its text."""
+
+def requests_of(job: Traffic, image_tokens: int = 0, places: Iterator[int] | None = None) -> Iterator[Request]:
+    """Requests in the order in which they are sent; each prompt has `image_tokens` beside those of its text.
+
+    `places` are those where requests without further turns are served; those at a negative one are left out.
+    """
     if job.trace is not None:
         return _traced(job, image_tokens)
-    return _drawn(job, islice(times_of(job), job.count), image_tokens)
+    if places is not None:
+        return _some(job, islice(times_of(job), job.count), image_tokens, places)
+    return _warmed(job, _drawn(job, islice(sessions_of(job), job.count), image_tokens))
+
+
+def _warmed(job: Traffic, requests: Iterator[Request]) -> Iterator[Request]:
+    """Requests of which the first has been sent before, to warm the server up."""
+    if job.warmups:
+        first = next(requests, None)
+        if first is not None:
+            first.path = (*first.path, (WARM, first.prompt))
+            yield first
+    yield from requests
 
 
 def _traced(job: Traffic, images: int) -> Iterator[Request]:
@@ -39,6 +57,9 @@ def _traced(job: Traffic, images: int) -> Iterator[Request]:
                 first = made
             else:
                 last.follows = made, row.pause
+                if job.trace_deltas:
+                    made.prompt = last.prompt + last.output + row.prompt + images
+                    made.path = (*last.path, (last.number, last.longest))
             last = made
         assert first is not None
         yield first
@@ -58,18 +79,18 @@ def _behind(prefix: Path, path: Path) -> Path:
     return (*prefix, *(((name, one), held + end) for one, end in path))
 
 
-def _drawn(job: Traffic, times: Iterator[float], images: int) -> Iterator[Request]:
+def _drawn(job: Traffic, times: Iterator[Session], images: int) -> Iterator[Request]:
     shared, number, lengths = Random(f"prefixes {job.seed}"), 0, lengths_of(job)
-    prompts = _Prompts(job.distinct)
-    for sent in times:
+    prompts = _Prompts(job.distinct, bool(job.mix))
+    for sent, turns in times:
         path = _prefix(job, shared)
         held = path[-1][1] if path else 0
         first: Request | None = None
         last: Request | None = None
-        for turn in range(job.turns):
+        for turn in range(turns):
             new, output, known = next(lengths)
             if prompts.distinct and not turn:
-                new, known = prompts.same(new)
+                new, output, known = prompts.same(new, output)
             path = _behind(path, known)
             made = Request(number, sent, held + new + images, output, path)
             number += 1
@@ -83,21 +104,37 @@ def _drawn(job: Traffic, times: Iterator[float], images: int) -> Iterator[Reques
         yield first
 
 
+def _some(job: Traffic, times: Iterator[float], images: int, places: Iterator[int]) -> Iterator[Request]:
+    """Those of the requests of one turn that have a place; what is drawn for the others is the same."""
+    shared = Random(f"prefixes {job.seed}")
+    for number, (sent, (place, (new, output, known))) in enumerate(zip(times, lengths_at(job, places), strict=False)):
+        path = _prefix(job, shared) if job.prefix_tokens else ()
+        if place >= 0:
+            held = path[-1][1] if path else 0
+            made = Request(number, sent, held + new + images, output, _behind(path, known))
+            made.at = place
+            yield made
+
+
 class _Prompts:
     """A data set of so many different prompts, which are sent in turn."""
 
-    def __init__(self, distinct: int | None) -> None:
-        self.distinct = distinct or 0
-        self._tokens: list[int] = []
+    def __init__(self, distinct: int | None, pairs: bool) -> None:
+        self.distinct, self._pairs = distinct or 0, pairs
+        self._tokens: list[tuple[int, int]] = []
         self._next = 0
 
-    def same(self, drawn: int) -> tuple[int, Path]:
-        """Tokens of the next prompt, and its name: as drawn where it is sent for the first time."""
+    def same(self, drawn: int, output: int) -> tuple[int, int, Path]:
+        """Tokens of the next prompt and its output, and its name: as drawn where it is sent for the first time.
+
+        Of a prompt that is sent again the output is drawn again, but for pairs of lengths.
+        """
         place = self._next
         self._next = (place + 1) % self.distinct
         if place == len(self._tokens):
-            self._tokens.append(drawn)
-        return self._tokens[place], ((f"prompt {place}", self._tokens[place]),)
+            self._tokens.append((drawn, output))
+        prompt, first = self._tokens[place]
+        return prompt, first if self._pairs else output, ((f"prompt {place}", prompt),)
 
 
 def _prefix(job: Traffic, random: Random) -> Path:

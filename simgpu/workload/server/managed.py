@@ -18,8 +18,10 @@ class Scaling(Strict):
     """Replicas that are started and stopped with the load, as Kubernetes' HorizontalPodAutoscaler does it.
 
     Every `every_s` seconds as many replicas are wanted as it takes for `target` requests on each (running and
-    waiting), unless that is within `tolerance` of what there is. A replica takes `start_s` seconds to start. Of what
-    was wanted in the last `settle_s` seconds the most is kept. One that is stopped ends its requests first.
+    waiting), unless that is within `tolerance` of what there is; at most twice as many as there are, or four. A replica
+    takes `start_s` seconds to start. Of what was wanted in the last `settle_s` seconds the most is kept. One that is
+    stopped ends its requests first. Defaults: Kubernetes, pkg/controller/podautoscaler/config/v1alpha1/defaults.go;
+    KEDA leaves these decisions to the HorizontalPodAutoscaler, and to itself only those from and to no replica.
     """
 
     target: Positive
@@ -27,14 +29,25 @@ class Scaling(Strict):
     least: Size = 1
     """Replicas at least, and at the start; at most there are those of the plan."""
     every_s: Positive = 15.0
-    """Seconds from one decision to the next (kube-controller-manager, --horizontal-pod-autoscaler-sync-period)."""
+    """Seconds from one decision to the next (HorizontalPodAutoscalerSyncPeriod: 15 s)."""
     start_s: Seconds = 120.0
     """Seconds from the decision to the first request: node, image, weights, warm-up. No default of a system: minutes
     are usual for large models."""
     settle_s: Seconds = 300.0
-    """Seconds for which a larger number is kept (--horizontal-pod-autoscaler-downscale-stabilization)."""
+    """Seconds for which a larger number is kept (HorizontalPodAutoscalerDownscaleStabilizationWindow: 5 min)."""
     tolerance: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.1
-    """Relative deviation from the target that changes nothing (--horizontal-pod-autoscaler-tolerance)."""
+    """Relative deviation from the target that changes nothing (HorizontalPodAutoscalerTolerance: 0.1)."""
+
+
+class Gateway(Strict):
+    """A queue in front of the router, from which a replica that has room takes the next request."""
+
+    per_replica: Size
+    """Requests of a replica at a time, at most (Ray Serve's max_ongoing_requests)."""
+    max_queue: Count | None = None
+    """Requests that wait at the gateway at most; more are turned away (Ray Serve's max_queued_requests)."""
+    timeout_s: Positive | None = None
+    """Seconds after which a request that waits there has timed out."""
 
 
 class Failures(Strict):
@@ -83,6 +96,8 @@ class Managed(Deployed):
     """Times that a client sends a request again which was turned away or timed out."""
     retry_s: Seconds = 1.0
     """Pause before that, s."""
+    gateway: Gateway | None = None
+    """Requests wait in front of the router, not at a replica, beyond so many of each; default: they do not."""
     scaling: Scaling | None = None
     failures: Failures | None = None
     pools: Annotated[list[Pool], Field(min_length=1, max_length=100)] | None = None
@@ -100,6 +115,17 @@ class Managed(Deployed):
     def gives_up(self) -> bool:
         """True if requests may end before they are answered."""
         return self.timeout_s is not None or self.patience_s is not None
+
+    @property
+    def times_out(self) -> bool:
+        """True if requests may time out."""
+        return self.timeout_s is not None or (self.gateway is not None and self.gateway.timeout_s is not None)
+
+    @property
+    def turns_away(self) -> bool:
+        """True if requests may be turned away."""
+        queue = self.gateway is not None and self.gateway.max_queue is not None
+        return queue or self.max_queue is not None or self.max_model_len is not None
 
     @model_validator(mode="after")
     def _classes(self) -> Managed:

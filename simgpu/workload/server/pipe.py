@@ -64,7 +64,8 @@ class Lane(Replica):
         self.tally.busy_s += (end - start) / parts
         self.tally.most_used = max(self.tally.most_used, used)
         self.tally.series.span(start, end, (running, waiting / parts, used / parts, decoding))
-        self._kept(start, end)
+        if self.tally.keeps:
+            self._kept(start, end)
 
     def _goes(self, request: Request, new: int) -> None:
         """A chunk is on its way: the next one need not wait for it."""

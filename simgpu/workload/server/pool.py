@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
-from simgpu.workload.server.requests import Request
+from simgpu.workload.server.requests import Path, Request
 
 
 class Node:
@@ -43,8 +43,11 @@ class Growth:
         whole, rest = divmod(ticks, self.block)
         if not rest:
             return whole * self.growing
-        phases, block = self.phases, self.block
-        return whole * self.growing + sum([phases[-(tick + j) % block] for j in range(rest)])
+        end = -tick % self.block + 1  # phases from there downwards, around the end
+        start = end - rest
+        phases = self.phases
+        some = sum(phases[start:end]) if start >= 0 else sum(phases[:end]) + sum(phases[start:])
+        return whole * self.growing + some
 
     def lasts(self, tick: int, most: int, free: int) -> int:
         """Ticks that so many free blocks last, at most `most`."""
@@ -137,6 +140,16 @@ class Pool:
             if node is None or node.cached < size:
                 break
         return total * self.block
+
+    def knows(self, path: Path) -> None:
+        """Prefixes are in an empty cache, as far as they have room, and nobody holds them."""
+        end = 0
+        for name, until in path if self.keeps else ():
+            size = until // self.block - end
+            end += size
+            node = self.nodes[name] = self.idle[name] = Node(size)
+            node.cached = min(size, self.free - self.idle_blocks)
+            self.idle_blocks += node.cached
 
     def release(self, request: Request, held: int, known: int) -> None:
         """Give back the blocks of a request that has room for `held` tokens, `known` of which are computed."""

@@ -61,7 +61,7 @@ class Replica(Batch):
             return
         if self._k > 1 and (not self.blocked or self.waiting[0] is request):
             self.cut(now)
-        self.tally.series.span(now, self.end, (0, 1, 0, 0))
+        self.tally.waits(now, self.end)
 
     def abort(self, request: Request, now: float) -> None:
         """A client has given a request up: it leaves the queue at once, its place after the step that runs."""
@@ -98,8 +98,11 @@ class Replica(Batch):
         mixes = rules.mixes
         lost, need = False, 0
         if mixes and self.n:
-            lost = self.make_room()
-            need = self.growth.needed(self.tick, 1)
+            growth = self.growth
+            need = growth.phases[-self.tick % growth.block]
+            if need > self.pool.free:
+                lost = self.make_room()
+                need = growth.needed(self.tick, 1)
         chunks = self._form(seen, need, lost) if self.waiting or self.prompts else []
         if not chunks and not mixes and self.make_room():
             self.blocked = False
@@ -138,12 +141,15 @@ class Replica(Batch):
 
     def _spent(self, start: float, end: float) -> None:
         """Count the time of a step."""
-        self.tally.span(start, end, self._state)
-        self._kept(start, end)
+        tally = self.tally
+        tally.span(start, end, self._state)
+        if tally.keeps:
+            self._kept(start, end)
 
     def _kept(self, start: float, end: float) -> None:
-        """Keep a record of a step."""
-        self.tally.step((self.number, start, end, self.n, sum(new for _, new in self._chunks), self._k))
+        """Keep a record of a step, one of the first."""
+        new = sum(new for _, new in self._chunks)
+        self.tally.steps.append((self.number, start, end, self.n, new, self._k))
 
     def _computed(self, end: float) -> None:
         """Chunks of prompts are in the cache."""
@@ -247,16 +253,21 @@ class Replica(Batch):
         self._t, self._b = start + slope * (self.held + n), slope * n
         most = 1
         waiting = self.waiting
-        self._take_moves()
+        self.moved, self.moving = self.moving, 0.0
         self._t += self.moved
         pending = self.moved or (
             waiting and (waiting[0].arrival > seen or 0.0 < self.rules.reserve < 1.0 or not self.blocked)
         )
         if self.leaps and not pending:
-            most = min(self.finishing[0][0] - tick, max((limit - self.held) // n, 1))
-            most = self.growth.lasts(tick, most, self.pool.free)
+            most = self.finishing[0][0] - tick
+            bend = (limit - self.held) // n
+            if bend < most:
+                most = bend if bend > 1 else 1
+            growth, free = self.growth, self.pool.free
+            if growth.growing * (most // growth.block + 1) > free:
+                most = growth.lasts(tick, most, free)
         self._k = most
-        self.end = self.now + self._seconds(most)
+        self.end = self.now + (most * self._t + self._b * (most * (most - 1) // 2))
 
     def _seconds(self, k: int) -> float:
         return k * self._t + self._b * (k * (k - 1) // 2)
@@ -281,23 +292,26 @@ class Replica(Batch):
 
     def _take(self, k: int) -> None:
         """Take the blocks of k steps of decodes."""
-        self.pool.take(self.growth.needed(self.tick, k))
+        count = self.growth.needed(self.tick, k)
+        if count:
+            self.pool.take(count)
 
     # ---- carrying out --------------------------------------------------------------------------------
 
     def _decoded(self, start: float, end: float, n: int) -> None:
         """A leap of decodes is over."""
-        k = self._k
+        k, first, rise = self._k, self._t, self._b
         self._take(k)
-        self.last_start = start + self._seconds(k - 1)
+        before = k - 1
+        self.last_start = start + (before * first + rise * (before * (before - 1) // 2))
         tally = self.tally
         if self._late:
             for last, count in self._late:
-                tally.gap(start + self._t - last, count)
+                tally.gap(start + first - last, count)
             self._late = []
-            tally.gaps(self._t + self._b, self._b, k - 1, n)
+            tally.gaps(first + rise, rise, before, n)
         else:
-            tally.gaps(self._t, self._b, k, n)
+            tally.gaps(first, rise, k, n)
         self.advance(k)
         if not self.rules.mixes and self.n:
             self._late = [(end, self.n)]

@@ -78,6 +78,13 @@ class Request:
         self.ready, self.at = False, None
 
 
+def copy_of(request: Request) -> Request:
+    """The same request before it is sent, dealt to the same replica."""
+    made = Request(request.number, request.sent, request.prompt, request.output, request.path)
+    made.rank, made.at = request.rank, request.at
+    return made
+
+
 def again_of(request: Request, number: int, tried: float) -> Request:
     """The same request sent again by its client, which counts from when it sent it first."""
     made = Request(number, request.sent, request.prompt, request.output, request.path, request.follows)

@@ -49,8 +49,11 @@ def fleet_of(
     """The fleet of a job; `router` makes a router of one's own from a seed."""
     made = router or ROUTERS[job.router]
     until = span_of(job) if job.clients else inf
-    clients = Clients(job.clients or 0, job.think_s, job.max_concurrency or 0, until, job.clients_start_s)
+    gap = job.users / (job.rate or 1.0) if job.users else 0.0
+    clients = Clients(job.clients or 0, job.think_s, job.max_concurrency or 0, until, job.clients_start_s, gap)
     care = care_of(job, job.seed)
+    for one in replicas[: job.warmups]:
+        one.pool.knows(next(requests_of(job, one.rules.image_tokens)).path)
     split = job.prefill_replicas
     if not split:
         return Fleet(replicas, made(job.seed), report, clients, None, care)
@@ -62,6 +65,20 @@ def load_of(job: Traffic, requests: Iterable[Request] | None = None, images: int
     """The requests of a job with their classes and the tokens of their `images`, or requests of one's own."""
     made = requests_of(job, images) if requests is None else iter(requests)
     return made if job.classes is None else _ranked(made, job.classes, Random(f"classes {job.seed}"))
+
+
+def load_at(job: Traffic, images: int, places: Iterator[int]) -> Iterator[Request]:
+    """Those requests of a job that have a place, in `at`; those of a negative one are served elsewhere."""
+    if job.classes is None and job.distinct is None:
+        return requests_of(job, images, places)
+    return _placed(load_of(job, images=images), places)
+
+
+def _placed(requests: Iterator[Request], places: Iterator[int]) -> Iterator[Request]:
+    for request, place in zip(requests, places, strict=False):
+        if place >= 0:
+            request.at = place
+            yield request
 
 
 def _ranked(requests: Iterator[Request], shares: Sequence[float], random: Random) -> Iterator[Request]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import count, cycle, islice
+from math import ceil
 from typing import Any
 
 from simgpu.workload.server.jobs import Traffic
@@ -23,6 +25,9 @@ LARGE = 200_000
 
 PARTS = 4
 """Parts of a load."""
+
+SAMPLE = 200_000
+"""Requests that are enough for the ends of an interval."""
 
 TOLD = 5_000
 """Requests between two reports of progress."""
@@ -53,26 +58,39 @@ def expected(job: Traffic) -> int:
 def parts_of(job: Traffic, replicas: int, together: int = 1) -> int:
     """Parts in which a load is served: 1 where replicas have to do with each other."""
     alone = job.router in ("round_robin", "random") and together == 1 and job.turns == 1 and not job.retries
-    free = job.rate is not None or job.stages is not None
-    held = job.pools or job.max_concurrency or job.prefill_replicas or job.scaling or job.failures
+    free = (job.rate is not None or job.stages is not None) and not job.users
+    held = (
+        job.pools
+        or job.max_concurrency
+        or job.prefill_replicas
+        or job.scaling
+        or job.failures
+        or job.gateway
+        or job.warmups
+    )
     return PARTS if alone and free and not held and replicas >= PARTS and expected(job) >= LARGE else 1
 
 
-def of_part(requests: Iterator[Request], job: Traffic, replicas: int, part: int, parts: int) -> Iterator[Request]:
-    """Requests that the router deals to the replicas of a part."""
+def dealt(job: Traffic, replicas: int, first: int, last: int) -> Iterator[int]:
+    """Where the router deals each request, among the replicas from `first` to before `last`; elsewhere it is -1."""
+    places = [one - first if first <= one < last else -1 for one in range(replicas)]
+    if job.router == "round_robin":
+        return cycle(places)
     router: Any = ROUTERS[job.router](job.seed)
-    places = range(replicas)
-    first, last = bounds(replicas, part, parts)
-    for request in requests:
-        place = router.choose(request, places)
-        if first <= place < last:
-            request.at = place - first
-            yield request
+    return (router.choose(None, places) for _ in count())
 
 
 def bounds(replicas: int, part: int, parts: int) -> tuple[int, int]:
     """The first replica of a part, and the one after its last."""
     return replicas * part // parts, replicas * (part + 1) // parts
+
+
+def sample_of(job: Traffic, replicas: int, parts: int) -> int:
+    """Replicas, the first of all, with which the ends of the interval of a load in parts are served.
+
+    Those of a part; fewer where these have more than `SAMPLE` requests.
+    """
+    return max(min(bounds(replicas, 0, parts)[1], ceil(replicas * SAMPLE / expected(job))), 1)
 
 
 class Dealt:
@@ -93,12 +111,15 @@ class Count:
         self.total, self.shared, self.done = total, shared, 0
         self.tell = _TELL.get()
 
-    def over(self, requests: Iterable[Request]) -> Iterator[Request]:
+    def over(self, requests: Iterator[Request]) -> Iterator[Request]:
         """The requests, counted as they are sent."""
-        for number, request in enumerate(requests, 1):
-            if not number % TOLD:
-                self._add(TOLD)
-            yield request
+        while True:
+            yield from islice(requests, TOLD - 1)
+            last = next(requests, None)
+            if last is None:
+                return
+            self._add(TOLD)
+            yield last
 
     def _add(self, count: int) -> None:
         if self.shared is not None:
@@ -125,8 +146,8 @@ def in_parallel(work: Callable[[Any, Count], Any], tasks: Sequence[Any], request
     cores = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, len(tasks))
     forks = "fork" in multiprocessing.get_all_start_methods() and multiprocessing.parent_process() is None
     if requests < LARGE or cores < 2 or not forks:
-        count = Count(requests)
-        return [work(task, count) for task in tasks]
+        told = Count(requests)
+        return [work(task, told) for task in tasks]
     context = multiprocessing.get_context("fork")
     shared = context.Value("q", 0)
     tell = _TELL.get()

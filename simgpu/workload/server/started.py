@@ -114,6 +114,9 @@ def _check_operators(deployment: Deployment, job: Traffic) -> None:
         if job.prefill_replicas or deployment.experts.replicas > 1:
             problem = "replicas that belong together, as prompts and decodes apart or shared experts do, do not scale"
             raise InputError(f"{problem} one by one; leave it out", key="workload.scaling")
+    if job.gateway is not None and job.prefill_replicas:
+        problem = "requests with prompts apart go to two replicas, of which a gateway counts one"
+        raise InputError(f"{problem}; leave it out", key="workload.gateway")
     if job.pools and job.prefill_replicas:
         problem = "prompts apart are of the scenario's own replicas, and pools of other GPUs take any request"
         raise InputError(f"{problem}; leave one of them out", key="workload.pools")

@@ -15,6 +15,9 @@ EXACT = 200_000
 FINE = 1000.0
 """Bins in a factor of e."""
 
+NONE = -(10**6)
+"""The bin of 0."""
+
 BINS = 400
 """Averages over time at most; at least half as many."""
 
@@ -23,6 +26,9 @@ STEPS = 20_000
 
 Step = tuple[int, float, float, int, int, int]
 """A step of a replica: its number, start, end, sequences that decode, tokens of prompts, and how many equal ones."""
+
+State = tuple[int, int, int, int]
+"""A replica's state, as `SERIES` names it."""
 
 SERIES = ("running", "waiting", "used", "decoding")
 """What a replica's state over time has: requests with a place and without, blocks in use, sequences that decode."""
@@ -56,10 +62,14 @@ class Sample:
         self._count(value, times)
 
     def _count(self, value: float, times: int) -> None:
-        place = floor(log(value) * FINE) if value > 0 else -(10**6)
+        place = floor(log(value) * FINE) if value > 0 else NONE
         counts = self.counts
-        counts[place] = counts.get(place, 0) + times
-        self.most = max(self.most, value)
+        if place in counts:  # quicker than a method of the dictionary
+            counts[place] += times
+        else:
+            counts[place] = times
+        if value > self.most:  # noqa: PLR1730 - quicker than max
+            self.most = value
 
     def join(self, other: Sample) -> None:
         """Add the values of another sample."""
@@ -94,7 +104,7 @@ class Sample:
                 if seen > wanted:
                     place = one
                     break
-            found.append(0.0 if place == -(10**6) else min(exp((place + 0.5) / FINE), self.most))
+            found.append(0.0 if place == NONE else min(exp((place + 0.5) / FINE), self.most))
         return tuple(found)
 
     def curve(self, points: int = 200) -> list[tuple[float, float]]:
@@ -183,10 +193,10 @@ class Tally:
         self.made = self.computed = self.hits = self.preemptions = self.most_used = 0
         self.steps: list[Step] = []
 
-    def step(self, step: Step) -> None:
-        """Keep a step."""
-        if len(self.steps) < STEPS:
-            self.steps.append(step)
+    @property
+    def keeps(self) -> bool:
+        """True while steps are kept."""
+        return len(self.steps) < STEPS
 
     def gap(self, seconds: float, times: int) -> None:
         """So many tokens came `seconds` after the one before."""
@@ -195,6 +205,10 @@ class Tally:
 
     def gaps(self, first: float, rise: float, steps: int, times: int) -> None:
         """Steps whose seconds rise by the same amount each, with a token of `times` sequences."""
+        if rise * steps < first / FINE:  # nearly always; the loop would do the same
+            if steps > 0:
+                self.itl.add_many(first + rise * (steps - 1) / 2, times * steps)
+            return
         while steps > 0:
             same = steps if rise * steps < first / FINE else max(int(first / FINE / rise), 1)
             same = min(same, steps)
@@ -202,11 +216,32 @@ class Tally:
             first += rise * same
             steps -= same
 
-    def span(self, start: float, end: float, state: tuple[int, int, int, int]) -> None:
+    def span(self, start: float, end: float, state: State) -> None:
         """A replica was busy with a step or several equal ones, in a state of `SERIES`."""
-        self.busy_s += end - start
-        self.most_used = max(self.most_used, state[2])
-        self.series.span(start, end, state)
+        part = end - start
+        self.busy_s += part
+        running, waiting, used, decoding = state
+        if used > self.most_used:  # noqa: PLR1730 - quicker than max
+            self.most_used = used
+        series = self.series
+        place = int(end / series.width)
+        if place < len(series.bins) and place == int(start / series.width):  # nearly always: within one bin
+            found = series.bins[place]
+            found[0] += running * part
+            found[1] += waiting * part
+            found[2] += used * part
+            found[3] += decoding * part
+        else:
+            series.span(start, end, state)
+
+    def waits(self, start: float, end: float) -> None:
+        """A request waited meanwhile, beside those of the state."""
+        series = self.series
+        place = int(end / series.width)
+        if place < len(series.bins) and place == int(start / series.width):
+            series.bins[place][1] += end - start
+        else:
+            series.span(start, end, (0, 1, 0, 0))
 
     def join(self, other: Tally) -> None:
         """Add what was counted elsewhere."""

@@ -8,6 +8,8 @@ At a rate genai-perf sends at equal gaps, aiperf at random. Delays are in millis
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 from simgpu.errors import shown
@@ -41,7 +43,7 @@ def _read(given: Given, equal_gaps: bool) -> Meant:
     if traced:
         meant.load(traced)
         return meant
-    meant.load(_lengths(given))
+    meant.load(_lengths(given, turns))
     count = given("--num-prompts", PROMPTS)
     meant.load({"distinct": count if turns == 1 else None})
     if turns > 1:
@@ -51,6 +53,10 @@ def _read(given: Given, equal_gaps: bool) -> Meant:
     if given("--num-prefix-prompts"):
         meant.load({"prefixes": given("--num-prefix-prompts"), "prefix_tokens": given("--prefix-prompt-length", 100)})
     _load(given, meant, equal_gaps)
+    if given("--warmup-request-count"):
+        meant.notes.append(
+            "warm-up requests are not sent: which prompts of its data set the cache then holds is not known"
+        )
     if "ignore_eos" not in " ".join(given("--extra-inputs", [])):
         meant.notes.append("outputs are simulated to their full length; without ignore_eos some end earlier")
     return meant
@@ -61,6 +67,9 @@ def _load(given: Given, meant: Meant, equal_gaps: bool) -> None:
     seconds, total = given("--benchmark-duration"), given.first("--num-sessions", "--request-count")
     clients = [round(one) for one in given("--concurrency", [])]
     rates = given("--request-rate", [])
+    if "--user-centric-rate" in given:
+        meant.load(_users(given, total, seconds))
+        return
     meant.load({"duration_s": seconds})
     if rates:
         meant.load({**_pattern(given, equal_gaps), "max_concurrency": clients[0] if clients else None})
@@ -75,6 +84,19 @@ def _load(given: Given, meant: Meant, equal_gaps: bool) -> None:
     meant.loads(cases)
 
 
+def _users(given: Given, total: int | None, seconds: float | None) -> Keys:
+    """Users who each send a turn every users / rate seconds."""
+    rate, users, turns = given("--user-centric-rate"), given("--num-users"), round(given("--session-turns-mean", 1.0))
+    if users is None:
+        given.refuse("--user-centric-rate", "expected --num-users with it")
+    if turns < 2 or not rate:
+        given.refuse("--user-centric-rate", "expected a rate above 0, and --session-turns-mean of 2 turns at least")
+    sessions = given("--num-sessions") or (-(-total // turns) if total else None)
+    if sessions is None and seconds is None:
+        given.refuse("--user-centric-rate", "expected --num-sessions, --request-count or --benchmark-duration")
+    return {"arrivals": "users", "users": users, "rate": rate, "requests": sessions}
+
+
 def _pattern(given: Given, equal_gaps: bool) -> Keys:
     pattern = given("--arrival-pattern", "constant" if equal_gaps else "poisson")
     if pattern not in ("constant", "poisson", "gamma"):
@@ -83,7 +105,40 @@ def _pattern(given: Given, equal_gaps: bool) -> Keys:
     return {"arrivals": pattern, "burstiness": shape}
 
 
-def _lengths(given: Given) -> Keys:
+def _mix(given: Given, turns: int) -> Keys:
+    """Pairs of lengths with a share in percent: `256|10,128|5:40;512,256:60`, in brackets, or as JSON."""
+    text = given("--seq-dist").strip()
+    if text.startswith("{"):
+        try:
+            pairs = [tuple(one.get(key, 0) for key in _JSON) for one in json.loads(text)["pairs"]]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            pairs = []
+    else:
+        pairs = [found.groups("0") for found in re.finditer(_PAIR, text)]
+        if re.sub(_PAIR, "", text).strip("[],; "):
+            pairs = []
+    if not pairs:
+        given.refuse("--seq-dist", f"{shown(text)}: expected ISL,OSL:PERCENT;..., each length perhaps as MEAN|STDDEV")
+    made = [{"prompt": int(one[0]), "prompt_deviation": float(one[1]), "output": int(one[2]),
+             "output_deviation": float(one[3]), "share": float(one[4]) / 100} for one in pairs]  # fmt: skip
+    total = 100 * sum(one["share"] for one in made)
+    if abs(total - 100) > 1e-4:
+        given.refuse("--seq-dist", f"shares add up to {total:g}; expected 100 percent")
+    if "--random-range-ratio" in given:
+        given.refuse("--random-range-ratio", "is not of --seq-dist; leave it out")
+    if turns > 1:
+        given.refuse("--seq-dist", "of conversations is not modelled; expected --isl and --osl")
+    return {"mix": made}
+
+
+_NUMBER = r"(?:\|(\d+(?:\.\d+)?|\.\d+))?"
+_PAIR = rf"\(?\s*(\d+){_NUMBER}\s*,\s*(\d+){_NUMBER}\s*\)?\s*:\s*(\d+(?:\.\d+)?|\.\d+)"
+_JSON = ("isl", "isl_stddev", "osl", "osl_stddev", "prob")
+
+
+def _lengths(given: Given, turns: int = 1) -> Keys:
+    if "--seq-dist" in given:
+        return _mix(given, turns)
     if "--public-dataset" in given:
         return needs_lengths(given, "--public-dataset", given("--public-dataset"))
     prompt, output = given("--isl", TOKENS), given("--osl")
@@ -130,11 +185,13 @@ _KINDS: dict[str, Any] = {
     "--concurrency": numbers, "--extra-inputs": list, "--goodput": list, "--input-file": str, "--isl": positive,
     "--isl-stddev": number, "--model": str, "--num-prefix-prompts": whole, "--num-prompts": positive,
     "--num-sessions": positive, "--osl": positive, "--osl-stddev": number, "--prefix-prompt-length": whole,
-    "--random-seed": whole, "--request-count": positive, "--request-rate": numbers, "--session-turn-delay-mean": number,
-    "--session-turns-mean": number,
+    "--random-seed": whole, "--request-count": positive, "--request-rate": numbers, "--seq-dist": str,
+    "--session-turn-delay-mean": number,
+    "--session-turns-mean": number, "--warmup-request-count": whole,
 }  # fmt: skip
 _SHORT = {
     "-m": "--model", "-u": "--url", "-g": "--goodput", "-H": "--header",
+    "--sequence-distribution": "--seq-dist", "--num-warmup-requests": "--warmup-request-count",
     "-v": "--verbose", "-s": "--stability-percentage",
     "--synthetic-input-tokens-mean": "--isl", "--prompt-input-tokens-mean": "--isl", "--output-tokens-mean": "--osl",
     "--prompt-output-tokens-mean": "--osl", "--synthetic-input-tokens-stddev": "--isl-stddev",
@@ -150,7 +207,7 @@ _SHORT = {
 }  # fmt: skip
 _NOTHING = (
     "--endpoint --endpoint-type --url --tokenizer --tokenizer-revision --artifact-dir --profile-export-file --header"
-    " --warmup-request-count --num-warmup-requests --server-metrics-url --server-metrics-urls --backend"
+    " --server-metrics-url --server-metrics-urls --backend"
     " --model-selection-strategy --service-kind --measurement-interval --stability-percentage --batch-size-text"
     " --grpc-method --checkpoint-dir --session-turns-stddev --conversation-turn-stddev"
     " --session-turn-delay-stddev --conversation-turn-delay-stddev"
@@ -160,8 +217,6 @@ _SWITCHES = (
     " --output-tokens-mean-deterministic --fixed-schedule"
 )
 _REFUSED = {
-    "--seq-dist": "mixed lengths are not modelled; expected --isl and --osl",
-    "--sequence-distribution": "mixed lengths are not modelled; expected --isl and --osl",
     "--image-width-mean": "images are not modelled here; leave it out",
     "--audio-length-mean": "audio is not modelled here; leave it out",
     "--session-concurrency": "is not modelled; expected --concurrency",
@@ -194,7 +249,7 @@ AI = Tool(
         "--fixed-schedule-end-offset": number, "--fixed-schedule-start-offset": number,
         "--isl-block-size": positive, "--public-dataset": str, "--random-corpus-style": str,
         "--random-range-ratio": number, "--replay-speedup": number, "--shared-system-prompt-length": whole,
-        "--synthesis-speedup-ratio": number,
+        "--num-users": positive, "--synthesis-speedup-ratio": number, "--user-centric-rate": number,
     },
     nothing=_NOTHING + (
         " --ui --ui-type --api-key --workers-max --max-workers --benchmark-grace-period"
@@ -210,7 +265,6 @@ AI = Tool(
     refused={
         **_REFUSED,
         "--prefill-concurrency": "is not modelled; leave it out",
-        "--user-centric-rate": "is not modelled; expected --request-rate or --concurrency",
         "--request-cancellation-rate": "cancelled requests are not modelled; leave it out",
         "--request-rate-ramp-duration": "is not modelled; leave it out, or write a scenario with a profile",
         "--request-rate-series": "expected a scenario with workload.profile of the same points",

@@ -32,6 +32,7 @@ def read(given: Given) -> Meant:
         output = given.first("--output-len", "--random-output-len", default=128)
         meant.load(up_to(prompt, output, given.share("--random-range-ratio", 1.0)))
     meant.load({"prefix_tokens": given("--random-prefix-len")})
+    meant.load({"warmups": given("--num-warmups", 2 * clients if shell and clients else 0) or None})
     meant.load(limits(given))
     if not shell and not given("--ignore-eos"):
         meant.notes.append("outputs are simulated to their full length; without --ignore-eos some end earlier")

@@ -28,14 +28,18 @@ NOTHING = (
     " --top-logprobs-num --token-ids-logprob --logprob-start-len --temperature --top-p --extra-request-body"
     " --profile-activities --profile-start-step --profile-steps --profile-num-steps --profile-stages"
     " --profile-output-dir --profile-prefix --profile-prefill-url --profile-decode-url --prompt-suffix"
-    " --flush-cache-timeout --warmup-requests --tag --header --rust-worker-threads --dataset-offset"
+    " --flush-cache-timeout --tag --header --rust-worker-threads --dataset-offset"
 )
 SWITCHES = (
     "--output-details --print-requests --disable-tqdm --disable-stream --return-logprob --return-routed-experts"
-    " --cache-report --apply-chat-template --profile --plot-throughput --profile-by-stage --flush-cache"
+    " --cache-report --apply-chat-template --profile --plot-throughput --profile-by-stage"
     " --tokenize-prompt --gsp-fast-prepare --gsp-send-routing-key --gsp-ordered --rust-client --pd-separated"
     " --trust-remote-code"
 )
+
+
+WARMUPS = 1
+"""Requests with the first prompt before the run, unless it is told; `--flush-cache` empties the cache behind them."""
 
 
 def read(given: Given) -> Meant:
@@ -49,6 +53,8 @@ def read(given: Given) -> Meant:
     meant.load(limits(given))
     if data == "mooncake":
         _replay(given, meant)
+    elif "workload.turns" not in meant.keys and not given("--flush-cache"):
+        meant.load({"warmups": given("--warmup-requests", WARMUPS) or None})
     if given("--disable-ignore-eos"):
         meant.notes.append("outputs are simulated to their full length; with --disable-ignore-eos some end earlier")
     return meant
@@ -96,7 +102,8 @@ TOOL = Tool(
     source="SGLang 0.5.23 (sglang/benchmark/serving.py)",
     read=read,
     kinds={
-        "--dataset-name": str, "--dataset-path": str, "--disable-ignore-eos": bool, "--goodput": list,
+        "--dataset-name": str, "--dataset-path": str, "--disable-ignore-eos": bool, "--flush-cache": bool,
+        "--goodput": list, "--warmup-requests": whole,
         "--gsp-num-groups": positive, "--gsp-num-turns": positive, "--gsp-output-len": positive,
         "--gsp-prompts-per-group": positive, "--gsp-question-len": positive, "--gsp-range-ratio": number,
         "--gsp-system-prompt-len": whole, "--max-concurrency": positive, "--model": str,

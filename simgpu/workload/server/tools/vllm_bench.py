@@ -28,7 +28,7 @@ from simgpu.workload.server.tools.words import (
 
 NOTHING = (
     "--backend --endpoint-type --base-url --endpoint --host --port --header --tokenizer --tokenizer-mode --logprobs"
-    " --num-warmups --metadata --result-dir --result-filename --percentile-metrics --metric-percentiles"
+    " --metadata --result-dir --result-filename --percentile-metrics --metric-percentiles"
     " --request-id-prefix --top-p --top-k --min-p --temperature --frequency-penalty --presence-penalty"
     " --repetition-penalty --served-model-name --ready-check-timeout-sec --chat-template-kwargs --extra-body --label"
     " --timeline-itl-thresholds --random-batch-size"
@@ -53,7 +53,7 @@ def read(given: Given) -> Meant:
     """What a command line of `vllm bench serve` sends."""
     meant = Meant(model=given("--model", ""))
     meant.load({"requests": given("--num-prompts", 1000), "seed": given("--seed")})
-    meant.load({"max_concurrency": given("--max-concurrency")})
+    meant.load({"max_concurrency": given("--max-concurrency"), "warmups": given("--num-warmups") or None})
     meant.load(_arrivals(given))
     meant.load(_lengths(given, given("--dataset-name", "random")))
     meant.load(limits(given))
@@ -107,7 +107,8 @@ def window(prompt: int, output: int, ratios: tuple[float, float]) -> Keys:
 
 KINDS: dict[str, Any] = {
     "--burstiness": number, "--dataset-name": str, "--dataset-path": str, "--goodput": list, "--input-len": positive,
-    "--max-concurrency": positive, "--model": str, "--num-prompts": positive, "--output-len": positive,
+    "--max-concurrency": positive, "--model": str, "--num-prompts": positive,
+    "--num-warmups": whole, "--output-len": positive,
     "--prefix-repetition-num-prefixes": positive, "--prefix-repetition-output-len": positive,
     "--prefix-repetition-prefix-len": whole, "--prefix-repetition-suffix-len": positive,
     "--ramp-up-end-rps": number, "--ramp-up-start-rps": number, "--ramp-up-strategy": str,
