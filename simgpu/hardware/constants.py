@@ -167,6 +167,10 @@ class ScanFigures(Spec):
     index_memory_fraction: Fraction | None = None  # of the memory bandwidth, scores and the choice of the best
     picked_fraction: Fraction | None = None  # of the dense 16-bit peak, attention of prompts over picked keys
     picked_few_fraction: Fraction | None = None  # the same of decodes, where their kernel fills all places too
+    picked_heads: Number | None = None  # that share a block of that kernel; fewer take as long
+    picked_cast_per_clock: Number | None = None  # elements of an 8-bit cache that a multiprocessor widens, nothing else
+    gathered_fraction: Fraction | None = None  # of the memory bandwidth, keys that trtllm-gen gathers
+    gathered_products: Fraction | None = None  # of the dense peak of the cache's type, its products
 
 
 class CollectiveConstants(Spec):

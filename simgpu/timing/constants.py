@@ -210,8 +210,20 @@ class ScanConstants:
     step_overhead: float  # s
     index_fraction: float
     index_memory_fraction: float
+
+
+@dataclass(frozen=True)
+class PickedConstants:
+    """Attention over keys that an indexer picked (`simgpu.timing.picked`)."""
+
+    operators: ClassVar[str] = "scan"
+    step_overhead: float  # s
     picked_fraction: float = 1.0
     picked_few_fraction: float = math.inf
+    picked_heads: float = 64.0
+    picked_cast_per_clock: float = 0.0
+    gathered_fraction: float = 0.0
+    gathered_products: float = 1.0
 
 
 # ---- kernels that stream -------------------------------------------------------------------------------
@@ -299,7 +311,7 @@ READ: dict[type[Any], tuple[type[Any], ...]] = {
     AttentionFigures: (PrefillConstants, DecodeConstants, UnfusedConstants),
     StreamFigures: (StreamConstants, LaunchConstants, HostCopyConstants),
     ExpertFigures: (ExpertConstants,),
-    ScanFigures: (ScanConstants,),
+    ScanFigures: (ScanConstants, PickedConstants),
     PowerFigures: (LevelConstants,),
 }
 """What a file may hold for a class of operators, and what reads it."""

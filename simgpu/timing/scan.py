@@ -52,34 +52,3 @@ def indexer_time(work: ScanWork, device: Device, constants: ScanConstants) -> Ke
     return KernelTimes(
         *np.broadcast_arrays(launch + smooth_maximum((compute, memory), SHARPNESS), compute, memory, launch)
     )
-
-
-PICKED_HEADS = 64
-"""Heads that share a block of attention over picked keys; fewer take as long (deepseek-ai/FlashMLA, h_q of 64, 128)."""
-
-
-def picked_time(
-    rows: ArrayLike, heads: ArrayLike, places: ArrayLike, width: float, peak: float, device: Device, fraction: float,
-    split: bool = False,
-) -> Array:  # fmt: skip
-    """Seconds of latent attention over keys that an indexer picked, of many query tokens.
-
-    Each token has places for all keys that may be picked and multiplies them all, whether there are so many or not
-    (flash_mla_sparse_fwd of FlashMLA), for 64 heads at a time:
-
-        t = ceil(rows ceil(heads / 64) / SMs) 2 places 64 width / (fraction peak / SMs)
-
-    Parameters
-    ----------
-    rows : query tokens of all sequences
-    heads : of this rank
-    places : keys that are picked for each token
-    width : of a key and a value together, elements of the latent space
-    peak : dense of 16 bits, FLOP/s
-    fraction : of it
-    split : keys of few tokens are split over multiprocessors, which then finish together
-    """
-    blocks = np.asarray(rows, float) * np.ceil(np.asarray(heads, float) / PICKED_HEADS) / device.sm_count
-    flops = 2.0 * np.asarray(places, float) * PICKED_HEADS * width
-    found: Array = (blocks if split else np.ceil(blocks)) * flops * device.sm_count / (fraction * peak)
-    return found
