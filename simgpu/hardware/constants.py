@@ -165,6 +165,8 @@ class ScanFigures(Spec):
     step_overhead: Seconds | None = None  # of the kernel of a few tokens
     index_fraction: Fraction | None = None  # of the dense fp8 peak, scores of the indexer
     index_memory_fraction: Fraction | None = None  # of the memory bandwidth, scores and the choice of the best
+    choice_latency: Seconds | None = None  # of the choice of one query token, whatever it sees
+    choice_key_time: Seconds | None = None  # and for each key it sees
     picked_fraction: Fraction | None = None  # of the dense 16-bit peak, attention of prompts over picked keys
     picked_few_fraction: Fraction | None = None  # the same of decodes, where their kernel fills all places too
     picked_heads: Number | None = None  # that share a block of that kernel; fewer take as long

@@ -210,6 +210,8 @@ class ScanConstants:
     step_overhead: float  # s
     index_fraction: float
     index_memory_fraction: float
+    choice_latency: float  # s
+    choice_key_time: float  # s
 
 
 @dataclass(frozen=True)

@@ -43,12 +43,31 @@ def scan_time(work: ScanWork, device: Device, constants: ScanConstants) -> Kerne
     return KernelTimes(*np.broadcast_arrays(seconds, compute, memory, launch + chain))
 
 
-def indexer_time(work: ScanWork, device: Device, constants: ScanConstants) -> KernelTimes:
-    """t0 + the slower of products in fp8 and scores that pass memory."""
-    flops, moved, peak = (np.asarray(one, dtype=float) for one in work[:3])
-    compute = flops / (constants.index_fraction * peak)
-    memory = moved / (constants.index_memory_fraction * device.bandwidth)
+class IndexWork(NamedTuple):
+    """What an indexer does; everything broadcasts."""
+
+    flops: ArrayLike  # of its scores
+    scores: ArrayLike  # B, each written once and read once
+    other: ArrayLike  # B: queries and keys
+    peak: ArrayLike  # dense, FLOP/s
+    rows: ArrayLike  # query tokens of all sequences
+    keys: ArrayLike  # that a query sees, on average; 0: no more than are picked, so that nothing is chosen
+
+
+def indexer_time(work: IndexWork, device: Device, constants: ScanConstants) -> KernelTimes:
+    """Scores, then the choice of the best of them.
+
+        t = 2 t0 + (products^p + memory^p)^(1/p) + (choice^p + scores^p)^(1/p)
+
+    Scores are the slower of products in fp8 and of what they write. A block chooses for one query token: choice =
+    ceil(rows / SMs) (a + keys b), a radix select of a few passes over counters on chip (fast_topk_transform of
+    sgl-kernel), or what it takes to read the scores.
+    """
+    flops, scores, other, peak, rows, keys = (np.asarray(one, dtype=float) for one in work)
+    rate = constants.index_memory_fraction * device.bandwidth
+    compute, written = flops / (constants.index_fraction * peak), (scores + other) / rate
+    each = np.where(keys > 0, constants.choice_latency + keys * constants.choice_key_time, 0.0)
+    choice, read = np.ceil(rows / device.sm_count) * each, np.where(keys > 0, scores / rate, 0.0)
     launch = np.full_like(compute, 2 * constants.step_overhead)
-    return KernelTimes(
-        *np.broadcast_arrays(launch + smooth_maximum((compute, memory), SHARPNESS), compute, memory, launch)
-    )
+    body = smooth_maximum((compute, written), SHARPNESS) + smooth_maximum((choice, read), SHARPNESS)
+    return KernelTimes(*np.broadcast_arrays(launch + body, compute, written + read, launch + choice))

@@ -9,7 +9,7 @@ from simgpu.model.state_operators import Indexer, Scan
 from simgpu.timing.constants import ScanConstants
 from simgpu.timing.device import Device
 from simgpu.timing.parts import KernelTimes
-from simgpu.timing.scan import ScanWork, indexer_time, scan_time
+from simgpu.timing.scan import IndexWork, ScanWork, indexer_time, scan_time
 
 CHANNELS = 128
 """Channels of a block of a selective scan (mamba-ssm, selective_scan_fwd_kernel: 128 threads)."""
@@ -48,7 +48,10 @@ class ScanTimer:
 
     def indexer(self, op: Indexer, library: str = DEFAULT) -> KernelTimes:
         """Scores of all keys and the choice of the best."""
-        work = ScanWork(op.flops, op.bytes, self._peak(op.dtype))
+        rows, sees = op.batch.size * op.queries, op.pairs / op.queries
+        scores = op.score_bytes
+        keys = sees if op.keys > op.chosen else 0.0
+        work = IndexWork(op.flops, scores, op.bytes - 2 * scores, self._peak(op.dtype), rows * op.passes, keys)
         return indexer_time(work, self.device, self.calibration.read(ScanConstants, library))
 
     def _peak(self, dtype: str) -> float:
