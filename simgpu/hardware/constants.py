@@ -163,6 +163,7 @@ class ScanFigures(Spec):
     chunk_latency: Seconds | None = None  # of a chunk behind the one before it
     step_memory_fraction: Fraction | None = None  # of the memory bandwidth, states of a few tokens
     step_overhead: Seconds | None = None  # of the kernel of a few tokens
+    step_bytes_per_clock: Number | None = None  # per multiprocessor, states of a few tokens that lie in L2, both ways
     index_fraction: Fraction | None = None  # of the dense fp8 peak, scores of the indexer
     index_memory_fraction: Fraction | None = None  # of the memory bandwidth, scores and the choice of the best
     choice_latency: Seconds | None = None  # of the choice of one query token, whatever it sees

@@ -208,6 +208,7 @@ class ScanConstants:
     chunk_latency: float  # s
     step_memory_fraction: float
     step_overhead: float  # s
+    step_bytes_per_clock: float
     index_fraction: float
     index_memory_fraction: float
     choice_latency: float  # s

@@ -46,10 +46,13 @@ class PickedWork(NamedTuple):
     peak: float  # dense of 16 bits, FLOP/s
 
 
-def picked_time(work: PickedWork, device: Device, constants: PickedConstants, cast: float = 0, split: bool = False) -> Array:
+def picked_time(
+    work: PickedWork, device: Device, constants: PickedConstants, cast: float = 0, split: bool = False
+) -> Array:
     """Seconds of a kernel of whole blocks, of one query token and a group of heads each.
 
-        t = ceil(rows ceil(heads / H) / SMs) (2 places H width / (fraction peak / SMs)) + rows places cast / (w clock SMs)
+        t = ceil(rows ceil(heads / H) / SMs) 2 places H width / (fraction peak / SMs)
+            + ceil(rows / SMs) places cast / (w clock)
 
     `cast` elements of each key are widened by w in a clock of a multiprocessor, for all heads together where two
     multiprocessors share a token. `split`: keys of few tokens are split over multiprocessors, which finish together.
@@ -106,7 +109,10 @@ class PickedTimer:
         constants = self._constants(library)
         widens = self._narrow(op) and not (library == FLASHMLA and op.heads.size >= WIDENS_ONCE)
         cast = op.v_dim if widens and constants.picked_cast_per_clock else 0
-        products, launch = picked_time(self._work(op), self.device, constants, cast), np.asarray(constants.step_overhead)
+        products, launch = (
+            picked_time(self._work(op), self.device, constants, cast),
+            np.asarray(constants.step_overhead),
+        )
         return KernelTimes(launch + products, products, np.zeros_like(products), launch)
 
     def _gathered(self, op: Attention) -> KernelTimes:

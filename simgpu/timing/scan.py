@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from simgpu.timing.attention_tiles import move, resident
 from simgpu.timing.constants import ScanConstants
 from simgpu.timing.device import Device
 from simgpu.timing.parts import Array, ArrayLike, KernelTimes, smooth_maximum
@@ -27,16 +28,19 @@ class ScanWork(NamedTuple):
     peak: ArrayLike  # dense, FLOP/s
     chunks: ArrayLike = 0  # of a sequence, one after another; 0: a step of a few tokens
     lanes: ArrayLike = 1  # heads of all sequences, which run beside each other
+    warm: ArrayLike = 0  # B of states that the run before left in L2, as far as they fit
 
 
 def scan_time(work: ScanWork, device: Device, constants: ScanConstants) -> KernelTimes:
     """t0 + (products^p + memory^p + chain^p)^(1/p), the chain that of all chunks where lanes fill the GPU or not."""
-    flops, moved, peak, chunks, lanes = (np.asarray(one, dtype=float) for one in work)
+    flops, moved, peak, chunks, lanes, warm = (np.asarray(one, dtype=float) for one in work)
     stepped = chunks == 0
     launch = np.where(stepped, constants.step_overhead, constants.launch_overhead)
     compute = np.where(stepped, 0.0, flops / (constants.compute_fraction * peak))
     fraction = np.where(stepped, constants.step_memory_fraction, constants.memory_fraction)
-    memory = moved / (fraction * device.bandwidth)
+    hit = np.where(stepped & (warm > 0), resident(warm, device.l2_bytes, 1.0), 0.0)
+    cached = constants.step_bytes_per_clock * device.sm_count * device.clock
+    memory = move(moved, hit, fraction * device.bandwidth, cached)
     chain = chunks * constants.chunk_latency * np.maximum(lanes / device.sm_count, 1.0)
     body: Array = smooth_maximum((compute, memory, chain), SHARPNESS)
     seconds = launch + body

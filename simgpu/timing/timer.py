@@ -23,7 +23,9 @@ from simgpu.timing.vector_timer import VectorTimer
 
 
 class GPUTimer:
-    """Kernel times of a GPU with its constants, by class: `matrix`, `attention`, `experts`, `scans`, `picked`, `vector`.
+    """Kernel times of a GPU with its constants, by class.
+
+    Classes: `matrix`, `attention`, `experts`, `scans`, `picked` (attention over picked keys), `vector`.
 
     Parameters
     ----------
