@@ -52,7 +52,6 @@ class GemmFigures(Spec):
     vector_weights_per_clock: Number | None = None  # weights, of however many bytes, that it unpacks, few rows
     integer_flops_per_clock: Number | None = None  # of a multiprocessor, weights in blocks by 8-bit integers, many rows
     vector_exponent: Number | None = None  # how sharply the slower of memory and unpacking decides, few rows
-    inline_ecc_fraction: Fraction | None = None  # of the bandwidth, where ECC bits share GDDR memory with the data
 
 
 class AttentionFigures(Spec):
@@ -105,7 +104,6 @@ class StreamFigures(Spec):
     """Normalisation, softmax, elementwise and other memory-bound kernels, see `simgpu.timing.vector`."""
 
     memory_fraction: Fraction | None = None  # of the memory bandwidth, large streams
-    inline_ecc_fraction: Fraction | None = None  # of that, where ECC bits share GDDR memory with the data
     launch_overhead: Seconds | None = None  # of each kernel, by its time on the GPU
     host_overhead: Seconds | None = None  # between call and launch, where the host's clock times it
     host_tail: Seconds | None = None  # what the host still does after the launch, in the shade of the kernel

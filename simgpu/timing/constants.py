@@ -83,7 +83,6 @@ class GemvConstants:
     vector_bytes_per_clock: float
     vector_weights_per_clock: float
     vector_exponent: float
-    inline_ecc_fraction: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,6 @@ class MmqConstants:
     memory_fraction: float
     launch_overhead: float  # s
     integer_flops_per_clock: float
-    inline_ecc_fraction: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -254,7 +252,6 @@ class StreamConstants:
     reread_sharpness: float
     overlap: float
     flat_overlap: float
-    inline_ecc_fraction: float = 1.0
 
 
 @dataclass(frozen=True)
