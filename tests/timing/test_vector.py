@@ -194,7 +194,7 @@ def test_large_streams_fill_the_memory(gpu):
 
 
 def test_gddr6_pays_for_ecc_and_gddr7_does_not():
-    """Shares of the datasheet's bandwidth; 1,485 GB/s of 1,597 on an RTX PRO 6000 Server Edition."""
+    """Shares of the datasheet's bandwidth, of boards whose kernels are alike."""
 
     def share(name, operation):
         known = timer(name)
@@ -210,7 +210,6 @@ def test_gddr6_pays_for_ecc_and_gddr7_does_not():
     for operation in (copy, product):
         assert share("a40", operation) / share("rtx-3090", operation) == pytest.approx(0.895, rel=0.03)
         assert share("l40s", operation) / share("rtx-pro-6000-server", operation) == pytest.approx(0.895, rel=0.03)
-    assert share("rtx-pro-6000-server", copy) == pytest.approx(1485 / 1597, rel=0.02)
 
 
 def test_optimizer_moves_the_bytes_of_its_states():
