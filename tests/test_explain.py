@@ -185,7 +185,7 @@ def test_what_scenarios_share_is_printed_once(elsewhere):
     answer = run(path)
     assert answer.exit_code == 0, answer.output
     assert answer.stdout.count("% of ideal: ") == answer.stdout.count("Constants used") == 1
-    assert answer.stdout.count("inline_ecc_fraction") == 1, "the same for both"
+    assert answer.stdout.count("l2_memory_ratio") == 1, "the same for both"
     assert answer.stdout.count("planned_ll_bandwidth") == 2, "one for each architecture"
     assert "only in" in answer.stdout
     assert "only in" not in run(written("dgx-h100")).stdout

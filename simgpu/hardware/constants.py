@@ -52,7 +52,6 @@ class GemmFigures(Spec):
     vector_weights_per_clock: Number | None = None  # weights, of however many bytes, that it unpacks, few rows
     integer_flops_per_clock: Number | None = None  # of a multiprocessor, weights in blocks by 8-bit integers, many rows
     vector_exponent: Number | None = None  # how sharply the slower of memory and unpacking decides, few rows
-    inline_ecc_fraction: Fraction | None = None  # of the bandwidth, where ECC bits share GDDR memory with the data
 
 
 class AttentionFigures(Spec):
@@ -105,7 +104,6 @@ class StreamFigures(Spec):
     """Normalisation, softmax, elementwise and other memory-bound kernels, see `simgpu.timing.vector`."""
 
     memory_fraction: Fraction | None = None  # of the memory bandwidth, large streams
-    inline_ecc_fraction: Fraction | None = None  # of that, where ECC bits share GDDR memory with the data
     launch_overhead: Seconds | None = None  # of each kernel, by its time on the GPU
     host_overhead: Seconds | None = None  # between call and launch, where the host's clock times it
     host_tail: Seconds | None = None  # what the host still does after the launch, in the shade of the kernel
@@ -163,10 +161,17 @@ class ScanFigures(Spec):
     chunk_latency: Seconds | None = None  # of a chunk behind the one before it
     step_memory_fraction: Fraction | None = None  # of the memory bandwidth, states of a few tokens
     step_overhead: Seconds | None = None  # of the kernel of a few tokens
+    step_bytes_per_clock: Number | None = None  # per multiprocessor, states of a few tokens that lie in L2, both ways
     index_fraction: Fraction | None = None  # of the dense fp8 peak, scores of the indexer
     index_memory_fraction: Fraction | None = None  # of the memory bandwidth, scores and the choice of the best
+    choice_latency: Seconds | None = None  # of the choice of one query token, whatever it sees
+    choice_key_time: Seconds | None = None  # and for each key it sees
     picked_fraction: Fraction | None = None  # of the dense 16-bit peak, attention of prompts over picked keys
     picked_few_fraction: Fraction | None = None  # the same of decodes, where their kernel fills all places too
+    picked_heads: Number | None = None  # that share a block of that kernel; fewer take as long
+    picked_cast_per_clock: Number | None = None  # elements of an 8-bit cache that a multiprocessor widens, nothing else
+    gathered_fraction: Fraction | None = None  # of the memory bandwidth, keys that trtllm-gen gathers
+    gathered_products: Fraction | None = None  # of the dense peak of the cache's type, its products
 
 
 class CollectiveConstants(Spec):

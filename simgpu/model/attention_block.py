@@ -46,9 +46,9 @@ def outputs(config: TransformerConfig, rows: Dim, dtype: str, accumulate: str) -
 
 
 def index(config: TransformerConfig, sequences: Dim, queries: int, keys: int) -> tuple[Kernel, ...]:
-    """The choice of the keys that sparse attention sees, where there are more than it takes."""
+    """The choice of the keys that sparse attention sees, where there are more than it takes, or always."""
     c = config
-    if not c.index_heads or keys // max(c.compress, 1) <= c.index_topk:
+    if not c.index_heads or (keys // max(c.compress, 1) <= c.index_topk and not c.index_always):
         return ()
     entries = max(keys // max(c.compress, 1), 1)
     causal = c.causal and not c.compress

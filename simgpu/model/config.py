@@ -87,6 +87,7 @@ class TransformerConfig:
     index_heads: int = 0  # of the indexer that picks keys (DeepSeek-V3.2); 0: attention sees all
     index_dim: int = 0
     index_topk: int = 0  # keys that it picks
+    index_always: bool = False  # an engine's: it picks where there are no more than that, too
     o_rank: int = (
         0  # attention of one wide key for all heads; each group of heads is projected to so many (DeepSeek V4)
     )

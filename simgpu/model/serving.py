@@ -185,8 +185,9 @@ def _absorbed(config: TransformerConfig, group: Group) -> bool:
 
 
 def _picks(config: TransformerConfig, group: Group) -> bool:
-    """True if there are more keys than an indexer picks."""
-    return bool(config.index_heads) and not config.compress and group.keys > config.index_topk
+    """True if there are more keys than an indexer picks, or if it always does."""
+    many = config.index_always or group.keys > config.index_topk
+    return bool(config.index_heads) and not config.compress and many
 
 
 def _attention(

@@ -139,10 +139,15 @@ class Indexer:
         return self.flops / self.passes * min(self.passes, 2.0)
 
     @property
+    def score_bytes(self) -> float:
+        """Scores in fp32, which are written once and read once."""
+        return self.batch.size * 4.0 * self.pairs * self.passes
+
+    @property
     def bytes(self) -> float:
-        """Keys and queries in, scores in fp32 out and in again."""
+        """Keys and queries in, scores out and in again."""
         entry = (self.keys + self.queries * self.heads) * self.dim * BYTES[self.dtype]
-        return self.batch.size * (entry + 2 * 4.0 * self.pairs) * self.passes
+        return self.batch.size * entry * self.passes + 2 * self.score_bytes
 
     def split(self, ways: Mapping[str, int]) -> Indexer:
         """The part of one rank: its sequences."""

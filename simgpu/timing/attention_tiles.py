@@ -76,9 +76,9 @@ def resident(working_set: Array, l2_bytes: float, resident_fraction: float) -> A
     return 1 / (1 + np.minimum(working_set / max(resident_fraction * l2_bytes, 1.0), 10.0) ** CLIFF)
 
 
-def move(moved: Array, hit: Array, dram: float, l2: float) -> Array:
+def move(moved: Array, hit: Array, dram: float | Array, l2: float) -> Array:
     """Seconds for `moved` bytes of which the share `hit` comes from L2; rates in B/s."""
-    return moved * ((1 - hit) / dram + hit / max(l2, dram))
+    return moved * ((1 - hit) / dram + hit / np.maximum(l2, dram))
 
 
 def clocks_under_load(clock: TensorClock, clock_exponent: float) -> tuple[float, float]:

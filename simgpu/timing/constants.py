@@ -83,7 +83,6 @@ class GemvConstants:
     vector_bytes_per_clock: float
     vector_weights_per_clock: float
     vector_exponent: float
-    inline_ecc_fraction: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,6 @@ class MmqConstants:
     memory_fraction: float
     launch_overhead: float  # s
     integer_flops_per_clock: float
-    inline_ecc_fraction: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -208,10 +206,25 @@ class ScanConstants:
     chunk_latency: float  # s
     step_memory_fraction: float
     step_overhead: float  # s
+    step_bytes_per_clock: float
     index_fraction: float
     index_memory_fraction: float
+    choice_latency: float  # s
+    choice_key_time: float  # s
+
+
+@dataclass(frozen=True)
+class PickedConstants:
+    """Attention over keys that an indexer picked (`simgpu.timing.picked`)."""
+
+    operators: ClassVar[str] = "scan"
+    step_overhead: float  # s
     picked_fraction: float = 1.0
     picked_few_fraction: float = math.inf
+    picked_heads: float = 64.0
+    picked_cast_per_clock: float = 0.0
+    gathered_fraction: float = 0.0
+    gathered_products: float = 1.0
 
 
 # ---- kernels that stream -------------------------------------------------------------------------------
@@ -239,7 +252,6 @@ class StreamConstants:
     reread_sharpness: float
     overlap: float
     flat_overlap: float
-    inline_ecc_fraction: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -299,7 +311,7 @@ READ: dict[type[Any], tuple[type[Any], ...]] = {
     AttentionFigures: (PrefillConstants, DecodeConstants, UnfusedConstants),
     StreamFigures: (StreamConstants, LaunchConstants, HostCopyConstants),
     ExpertFigures: (ExpertConstants,),
-    ScanFigures: (ScanConstants,),
+    ScanFigures: (ScanConstants, PickedConstants),
     PowerFigures: (LevelConstants,),
 }
 """What a file may hold for a class of operators, and what reads it."""

@@ -32,11 +32,11 @@ def gemv_time(work: GemmWork, weight_bytes: float, device: Device, constants: Ge
     device : datasheet of the GPU: clock in Hz, bandwidth in B/s
     constants : of the library. `vector_bytes_per_clock`, `vector_weights_per_clock`: bytes of weights, and weights,
         that one multiprocessor unpacks in a clock at most; `vector_exponent`: p, how sharply the slower of the two
-        decides; `inline_ecc_fraction`: of the bandwidth, where ECC bits share the memory with the data
+        decides
     """
     m, n, k = (np.asarray(x, float) for x in work[:3])
     moved = n * k * weight_bytes + m * k * FP32 + m * n * FP32
-    memory = moved / (_memory_fraction(device, constants) * device.bandwidth)
+    memory = moved / (constants.memory_fraction * device.bandwidth)
     fed = np.maximum(moved / constants.vector_bytes_per_clock, n * k / constants.vector_weights_per_clock)
     fed = fed / (device.clock * device.sm_count)
     p = constants.vector_exponent
@@ -65,12 +65,7 @@ def mmq_time(work: GemmWork, weight_bytes: float, peak: float, device: Device, c
     """
     m, n, k = (np.asarray(x, float) for x in work[:3])
     moved = n * k * weight_bytes + m * k * BLOCK_OF_ACTIVATIONS + m * n * FP32
-    memory = moved / (_memory_fraction(device, constants) * device.bandwidth)
+    memory = moved / (constants.memory_fraction * device.bandwidth)
     compute = 2 * m * n * k / min(constants.integer_flops_per_clock * device.clock * device.sm_count, peak)
     fixed = constants.launch_overhead
     return KernelTimes(fixed + memory + compute, compute, memory, np.full_like(compute, fixed))
-
-
-def _memory_fraction(device: Device, constants: GemvConstants | MmqConstants) -> float:
-    """The fraction of the memory bandwidth that these kernels reach."""
-    return constants.memory_fraction * (constants.inline_ecc_fraction if device.inline_ecc else 1.0)

@@ -156,8 +156,9 @@ class KernelModel:
 
     `attention` names the library of attention kernels (default: what serving stacks choose on the GPU), `narrow` that
     of products in 8 and 4 bits, `quantised` which of these have a kernel before them that quantises (`QUANTISED`),
-    `experts` that of mixtures of experts, `few_rows` that of products of a few rows. Slowdowns are factors on times: of
-    matrix products, of kernels that stream, of attention over a part of its keys and queries.
+    `experts` that of mixtures of experts, `few_rows` that of products of a few rows, `sparse` that of attention over
+    picked keys. Slowdowns are factors on times: of matrix products, of kernels that stream, of attention over a part of
+    its keys and queries.
     In `training` steps, sustained ones, clocks are lower than in a loop of one kernel (`simgpu.timing.gemm_libraries`).
     Products of up to `vectors` rows are those of vectors (`vector_rows`, `simgpu.timing.gemv`). `stack` is the
     framework or engine whose steps the user may have measured. Models that give equal times have equal `identity`.
@@ -173,6 +174,7 @@ class KernelModel:
     vectors: int = 0
     experts: str = DEFAULT
     scan: str = DEFAULT
+    sparse: str = DEFAULT
     few_rows: str = GGML
     training: bool = False
     quantised: str = "all"
@@ -407,12 +409,12 @@ class KernelModel:
         few, rope, kv_dtype = min(op.queries, FEW_QUERIES), op.head_dim - op.v_dim, op.kv_dtype or None
         keys = min(op.keys, op.window + few - 1) if op.window else op.keys
         work = LatentWork(op.batch.size, few, keys, op.heads.size, rope_dim=rope, latent_dim=op.v_dim)
-        attention, scans = self.timer.attention, self.timer.scans
+        attention, picked = self.timer.attention, self.timer.picked
         times = attention.latent_decode(work, dtype=op.dtype, kv_dtype=kv_dtype, library=library, warm=False)
         if op.picked:
-            times = scans.picked(replace(op, queries=few), times)
+            times = picked.few(replace(op, queries=few), times, self.sparse)
         if op.queries > few:
-            return max(times, scans.picked_prompt(op), key=_seconds), "attention_prefill", library
+            return max(times, picked.prompt(op, self.sparse), key=_seconds), "attention_prefill", library
         return times, "attention_decode", library
 
     def _forward(self, op: Attention, work: AttentionWork, library: str) -> tuple[KernelTimes, str, str]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from simgpu.timing.attention_tiles import move, resident
 from simgpu.timing.constants import ScanConstants
 from simgpu.timing.device import Device
 from simgpu.timing.parts import Array, ArrayLike, KernelTimes, smooth_maximum
@@ -27,59 +28,50 @@ class ScanWork(NamedTuple):
     peak: ArrayLike  # dense, FLOP/s
     chunks: ArrayLike = 0  # of a sequence, one after another; 0: a step of a few tokens
     lanes: ArrayLike = 1  # heads of all sequences, which run beside each other
+    warm: ArrayLike = 0  # B of states that the run before left in L2, as far as they fit
 
 
 def scan_time(work: ScanWork, device: Device, constants: ScanConstants) -> KernelTimes:
     """t0 + (products^p + memory^p + chain^p)^(1/p), the chain that of all chunks where lanes fill the GPU or not."""
-    flops, moved, peak, chunks, lanes = (np.asarray(one, dtype=float) for one in work)
+    flops, moved, peak, chunks, lanes, warm = (np.asarray(one, dtype=float) for one in work)
     stepped = chunks == 0
     launch = np.where(stepped, constants.step_overhead, constants.launch_overhead)
     compute = np.where(stepped, 0.0, flops / (constants.compute_fraction * peak))
     fraction = np.where(stepped, constants.step_memory_fraction, constants.memory_fraction)
-    memory = moved / (fraction * device.bandwidth)
+    hit = np.where(stepped & (warm > 0), resident(warm, device.l2_bytes, 1.0), 0.0)
+    cached = constants.step_bytes_per_clock * device.sm_count * device.clock
+    memory = move(moved, hit, fraction * device.bandwidth, cached)
     chain = chunks * constants.chunk_latency * np.maximum(lanes / device.sm_count, 1.0)
     body: Array = smooth_maximum((compute, memory, chain), SHARPNESS)
     seconds = launch + body
     return KernelTimes(*np.broadcast_arrays(seconds, compute, memory, launch + chain))
 
 
-def indexer_time(work: ScanWork, device: Device, constants: ScanConstants) -> KernelTimes:
-    """t0 + the slower of products in fp8 and scores that pass memory."""
-    flops, moved, peak = (np.asarray(one, dtype=float) for one in work[:3])
-    compute = flops / (constants.index_fraction * peak)
-    memory = moved / (constants.index_memory_fraction * device.bandwidth)
-    launch = np.full_like(compute, 2 * constants.step_overhead)
-    return KernelTimes(
-        *np.broadcast_arrays(launch + smooth_maximum((compute, memory), SHARPNESS), compute, memory, launch)
-    )
+class IndexWork(NamedTuple):
+    """What an indexer does; everything broadcasts."""
+
+    flops: ArrayLike  # of its scores
+    scores: ArrayLike  # B, each written once and read once
+    other: ArrayLike  # B: queries and keys
+    peak: ArrayLike  # dense, FLOP/s
+    rows: ArrayLike  # query tokens of all sequences
+    keys: ArrayLike  # that a query sees, on average; 0: no more than are picked, so that nothing is chosen
 
 
-PICKED_HEADS = 64
-"""Heads that share a block of attention over picked keys; fewer take as long (deepseek-ai/FlashMLA, h_q of 64, 128)."""
+def indexer_time(work: IndexWork, device: Device, constants: ScanConstants) -> KernelTimes:
+    """Scores, then the choice of the best of them.
 
+        t = 2 t0 + (products^p + memory^p)^(1/p) + (choice^p + scores^p)^(1/p)
 
-def picked_time(
-    rows: ArrayLike, heads: ArrayLike, places: ArrayLike, width: float, peak: float, device: Device, fraction: float,
-    split: bool = False,
-) -> Array:  # fmt: skip
-    """Seconds of latent attention over keys that an indexer picked, of many query tokens.
-
-    Each token has places for all keys that may be picked and multiplies them all, whether there are so many or not
-    (flash_mla_sparse_fwd of FlashMLA), for 64 heads at a time:
-
-        t = ceil(rows ceil(heads / 64) / SMs) 2 places 64 width / (fraction peak / SMs)
-
-    Parameters
-    ----------
-    rows : query tokens of all sequences
-    heads : of this rank
-    places : keys that are picked for each token
-    width : of a key and a value together, elements of the latent space
-    peak : dense of 16 bits, FLOP/s
-    fraction : of it
-    split : keys of few tokens are split over multiprocessors, which then finish together
+    Scores are the slower of products in fp8 and of what they write. A block chooses for one query token: choice =
+    ceil(rows / SMs) (a + keys b), a radix select of a few passes over counters on chip (fast_topk_transform of
+    sgl-kernel), or what it takes to read the scores.
     """
-    blocks = np.asarray(rows, float) * np.ceil(np.asarray(heads, float) / PICKED_HEADS) / device.sm_count
-    flops = 2.0 * np.asarray(places, float) * PICKED_HEADS * width
-    found: Array = (blocks if split else np.ceil(blocks)) * flops * device.sm_count / (fraction * peak)
-    return found
+    flops, scores, other, peak, rows, keys = (np.asarray(one, dtype=float) for one in work)
+    rate = constants.index_memory_fraction * device.bandwidth
+    compute, written = flops / (constants.index_fraction * peak), (scores + other) / rate
+    each = np.where(keys > 0, constants.choice_latency + keys * constants.choice_key_time, 0.0)
+    choice, read = np.ceil(rows / device.sm_count) * each, np.where(keys > 0, scores / rate, 0.0)
+    launch = np.full_like(compute, 2 * constants.step_overhead)
+    body = smooth_maximum((compute, written), SHARPNESS) + smooth_maximum((choice, read), SHARPNESS)
+    return KernelTimes(*np.broadcast_arrays(launch + body, compute, written + read, launch + choice))

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from simgpu.hardware.inherit import DEFAULT, Calibration
-from simgpu.model.operators import Attention
 from simgpu.model.state_operators import Indexer, Scan
 from simgpu.timing.constants import ScanConstants
 from simgpu.timing.device import Device
-from simgpu.timing.parts import Array, KernelTimes, smooth_maximum
-from simgpu.timing.scan import SHARPNESS, ScanWork, indexer_time, picked_time, scan_time
+from simgpu.timing.parts import KernelTimes
+from simgpu.timing.scan import IndexWork, ScanWork, indexer_time, scan_time
 
 CHANNELS = 128
 """Channels of a block of a selective scan (mamba-ssm, selective_scan_fwd_kernel: 128 threads)."""
@@ -34,42 +31,34 @@ class ScanTimer:
     def __init__(self, device: Device, calibration: Calibration) -> None:
         self.device, self.calibration = device, calibration
 
-    def scan(self, op: Scan, library: str = DEFAULT) -> KernelTimes:
-        """A scan of new tokens into states: of a few tokens whichever is quicker, token by token or in a chunk."""
-        if op.steps and op.tokens > 1:
-            ways = (self._scan(op, library), self._scan(replace(op, chunked=True), library))
-            return min(ways, key=lambda times: float(times.seconds))
-        return self._scan(op, library)
+    def scan(self, op: Scan, library: str = DEFAULT, warm: bool = False) -> KernelTimes:
+        """A scan of new tokens into states: of a few tokens whichever is quicker, token by token or in a chunk.
 
-    def _scan(self, op: Scan, library: str) -> KernelTimes:
+        `warm`: the same states were read just before and lie in L2 as far as they fit, as in a benchmark that replays
+        one kernel; layers of a model take turns.
+        """
+        if op.steps and op.tokens > 1:
+            ways = (self._scan(op, library, warm), self._scan(replace(op, chunked=True), library, warm))
+            return min(ways, key=lambda times: float(times.seconds))
+        return self._scan(op, library, warm)
+
+    def _scan(self, op: Scan, library: str, warm: bool) -> KernelTimes:
         lanes = op.batch.size * op.heads.size
         peak = self._peak(op.dtype)
+        copies = 1 + (op.tokens if op.tokens > 1 else 0)  # one after each token that is verified
+        held = copies * op.state_bytes if warm else 0.0
         if op.variant == "mamba":  # a thread for each channel, on the vector units
             lanes, peak = max(lanes // CHANNELS, 1), self.device.vector_peak
-        work = ScanWork(op.flops, op.bytes, peak, 0 if op.steps else op.chunks * op.passes, lanes)
+        work = ScanWork(op.flops, op.bytes, peak, 0 if op.steps else op.chunks * op.passes, lanes, held)
         return scan_time(work, self.device, self.calibration.read(ScanConstants, library))
 
     def indexer(self, op: Indexer, library: str = DEFAULT) -> KernelTimes:
         """Scores of all keys and the choice of the best."""
-        work = ScanWork(op.flops, op.bytes, self._peak(op.dtype))
+        rows, sees = op.batch.size * op.queries, op.pairs / op.queries
+        scores = op.score_bytes
+        keys = sees if op.keys > op.chosen else 0.0
+        work = IndexWork(op.flops, scores, op.bytes - 2 * scores, self._peak(op.dtype), rows * op.passes, keys)
         return indexer_time(work, self.device, self.calibration.read(ScanConstants, library))
-
-    def picked(self, op: Attention, streamed: KernelTimes) -> KernelTimes:
-        """Attention of a few queries over picked keys, of which `streamed` is how long as many keys take to read."""
-        fraction = self.calibration.read(ScanConstants, DEFAULT).picked_few_fraction
-        products = self._picked(op, fraction, split=True)
-        seconds = smooth_maximum((np.asarray(streamed.seconds), products), SHARPNESS)
-        return KernelTimes(seconds, np.maximum(streamed.compute, products), streamed.memory, streamed.latency)
-
-    def picked_prompt(self, op: Attention) -> KernelTimes:
-        """The same of prompts, whose keys the products hide."""
-        constants = self.calibration.read(ScanConstants, DEFAULT)
-        products, launch = self._picked(op, constants.picked_fraction), np.asarray(constants.step_overhead)
-        return KernelTimes(launch + products, products, np.zeros_like(products), launch)
-
-    def _picked(self, op: Attention, fraction: float, split: bool = False) -> Array:
-        rows, width, peak = op.batch.size * op.queries, float(op.head_dim + op.v_dim), self._peak("bf16")
-        return picked_time(rows, op.heads.size, op.window, width, peak, self.device, fraction, split)
 
     def _peak(self, dtype: str) -> float:
         """Dense peak of a type, FLOP/s; where the GPU lacks it, that of 16 bits."""

@@ -17,12 +17,15 @@ from simgpu.timing.expert_timer import ExpertTimer
 from simgpu.timing.gemm_libraries import GemmLibraries
 from simgpu.timing.matrix_timer import MatrixTimer
 from simgpu.timing.parts import ArrayLike, KernelTimes
+from simgpu.timing.picked import PickedTimer
 from simgpu.timing.scan_timer import ScanTimer
 from simgpu.timing.vector_timer import VectorTimer
 
 
 class GPUTimer:
-    """Kernel times of a GPU with its constants, by class: `matrix`, `attention`, `experts`, `scans`, `vector`.
+    """Kernel times of a GPU with its constants, by class.
+
+    Classes: `matrix`, `attention`, `experts`, `scans`, `picked` (attention over picked keys), `vector`.
 
     Parameters
     ----------
@@ -49,6 +52,7 @@ class GPUTimer:
         self.attention = AttentionTimer(self.device, constants, libraries, sustained)
         self.experts = ExpertTimer(self.device, constants, libraries, sustained)
         self.scans = ScanTimer(self.device, constants)
+        self.picked = PickedTimer(self.device, constants)
         self.vector = VectorTimer(self.device, constants)
 
     def gemm(

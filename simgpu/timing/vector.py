@@ -72,13 +72,12 @@ def stream_time(work: StreamWork, device: Device, constants: StreamConstants, wa
     """
     w, c = StreamWork(*np.broadcast_arrays(*(np.asarray(one, float) for one in work))), constants
     sms, clock, bandwidth = device.sm_count, device.clock, device.bandwidth
-    memory_fraction = c.memory_fraction * (c.inline_ecc_fraction if device.inline_ecc else 1.0)
     capacity, moved = c.l2_fraction * device.l2_bytes, w.read + w.written
     at_once = sms * np.maximum(np.floor(c.threads_per_sm / w.threads), 1.0)
     footprint = np.where(w.in_place > 0, np.maximum(w.read, w.written), moved) / w.kernels
     hit = warm * hits(footprint, capacity, c.l2_sharpness)
     rehit = hits(np.minimum(w.blocks, at_once) * w.row_bytes, capacity, c.reread_sharpness)
-    dram = (moved * (1 - hit) + w.reread * (1 - rehit)) / (memory_fraction * bandwidth)
+    dram = (moved * (1 - hit) + w.reread * (1 - rehit)) / (c.memory_fraction * bandwidth)
     l2_rate = max(c.l2_bytes_per_clock * sms * clock, c.l2_memory_ratio * bandwidth)
     l2 = moved / np.minimum(l2_rate, c.sm_bytes_per_clock * clock * np.clip(w.blocks, 1.0, sms))
     far = w.read * (1 - hit) / np.maximum(w.read + w.reread, 1e-30)

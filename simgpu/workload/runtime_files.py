@@ -22,6 +22,7 @@ from simgpu.timing.attention_libraries import LIBRARIES
 from simgpu.timing.expert_libraries import LIBRARIES as EXPERTS
 from simgpu.timing.gemm_libraries import ENGINES as PRODUCTS
 from simgpu.timing.kernels import QUANTISED
+from simgpu.timing.picked import LIBRARIES as PICKED
 from simgpu.timing.scan_timer import LIBRARIES as SCANS
 from simgpu.workload.framework_files import Frameworks, built_in
 from simgpu.workload.frameworks import Framework
@@ -48,6 +49,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "precisions": ("", "gguf", "plain"),
     "attention": ("", *LIBRARIES),
     "scan": ("", *SCANS),
+    "sparse": ("", *PICKED),
     "large_needs": ("", "fp8"),
 }
 """Fields that are one of some words."""

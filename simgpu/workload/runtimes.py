@@ -102,6 +102,9 @@ class Runtime:
         (that of its values alone; norms and activations quantise as they write) or none.
     experts
         On GPUs of some architectures and of a precision: the library of experts (`simgpu.timing.expert_libraries`).
+    sparse
+        The library of attention over picked keys (`simgpu.timing.picked`), which then picks them of short prompts too;
+        empty: SGLang's choice, with dense attention of prompts of no more keys than are picked.
     repeats_heads
         Heads that share a KV head get a copy of it each before attention (repeat_kv, which scaled_dot_product_attention
         needs before PyTorch 2.5).
@@ -184,6 +187,7 @@ class Runtime:
     custom_limits: tuple[tuple[int, float], ...] = ()
     attention: str = ""
     scan: str = ""
+    sparse: str = ""
     precisions: str = ""  # 'gguf': only those of llama.cpp; 'plain': only unquantised ones; empty: all but GGUF
     vectors: int = 0  # rows up to which products are those of vectors
     framework: str = ""  # of style 'eager': how PyTorch runs operators (`simgpu.workload.frameworks`)

@@ -23,7 +23,8 @@ KERNELS = (
 OPTIONS = {
     "sustained": False, "attention": "flashinfer", "narrow": "rowwise", "quantised": "none", "matmul_slowdown": 1.5,
     "stream_slowdown": 1.5, "context_slowdown": 1.5, "training": True,
-    "vectors": 8, "experts": "deepgemm", "scan": "flashinfer", "few_rows": "llamafile", "stack": "vllm",
+    "vectors": 8, "experts": "deepgemm", "scan": "flashinfer", "sparse": "trtllm", "few_rows": "llamafile",
+    "stack": "vllm",
 }  # fmt: skip
 
 

@@ -1,22 +1,45 @@
-"""Attention over keys that an indexer picked: places for all of them, 64 heads at a time."""
+"""Attention over keys that an indexer picked: places for all of them, 64 or 128 heads at a time, or a gather."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from simgpu import load_timer
 from simgpu.catalog import Catalogue
+from simgpu.model.dims import Dim
+from simgpu.model.operators import Attention
 from simgpu.model.serving import Group, serving_layer
+from simgpu.model.state_operators import Indexer
+from simgpu.timing.attention_work import AttentionWork
+from simgpu.timing.constants import PickedConstants
 from simgpu.timing.kernels import KernelModel
-from simgpu.timing.scan import picked_time
+from simgpu.timing.picked import LIBRARIES, PickedWork, picked_time
 
 CATALOGUE = Catalogue()
 SPARSE = CATALOGUE.model("deepseek-v3.2")
-CLUSTERS = {name: KernelModel(CATALOGUE.cluster(name)) for name in ("h100-sxm", "b200-sxm")}
-DEVICE = load_timer("h100-sxm").device
+ALWAYS = replace(SPARSE, index_always=True)
+NAMES = ("h100-sxm", "b200-sxm")
+CLUSTERS = {name: KernelModel(CATALOGUE.cluster(name)) for name in NAMES}
+TIMERS = {name: load_timer(name) for name in NAMES}
+DEVICE = TIMERS["h100-sxm"].device
 
 
-def picked(rows, heads, **more):
-    return float(picked_time(rows, heads, 2048, 1088.0, DEVICE.peak("bf16"), DEVICE, 0.63, **more))
+def picked(rows, heads, group=64, **more):
+    work = PickedWork(rows, heads, 2048, 1088.0, DEVICE.peak("bf16"))
+    constants = PickedConstants(3.7e-6, picked_fraction=0.63, picked_heads=group, picked_cast_per_clock=9.2)
+    return float(picked_time(work, DEVICE, constants, **more))
+
+
+def sparse_attention(rows, heads=16, queries=64, keys=8192, kv_dtype=""):
+    return Attention(
+        "attention", Dim(rows), queries, keys, Dim(heads), Dim(1), 576, "bf16", window=2048, v_head_dim=512,
+        kv_dtype=kv_dtype, cache_width=576, picked=True,
+    )  # fmt: skip
+
+
+def prompt(name, library, **more):
+    return float(TIMERS[name].picked.prompt(sparse_attention(32, **more), library).seconds)
 
 
 def test_a_wave_of_query_tokens_takes_what_flash_mla_takes():
@@ -28,11 +51,42 @@ def test_a_wave_of_query_tokens_takes_what_flash_mla_takes():
 @pytest.mark.parametrize("heads, blocks", [(1, 1), (64, 1), (65, 2), (128, 2)])
 def test_heads_are_filled_up_to_64(heads, blocks):
     assert picked(132 * 4, heads) == pytest.approx(blocks * picked(132 * 4, 64))
+    assert picked(132 * 4, heads, group=128) == pytest.approx(2 * picked(132 * 4, 64))
 
 
 def test_keys_of_few_tokens_are_split():
     assert picked(1, 64, split=True) == pytest.approx(picked(132, 64) / 132)
     assert picked(264, 64, split=True) == pytest.approx(picked(264, 64))
+
+
+def test_two_blocks_of_a_token_share_the_keys_that_they_widen():
+    one, two = (picked(1320, heads, cast=512) - picked(1320, heads) for heads in (64, 128))
+    assert one == pytest.approx(two)
+    assert 2 * 128 * 2048 * 1088 * 1320 / picked(1320, 128, cast=512) == pytest.approx(410e12, rel=0.15)  # FlashMLA
+
+
+def test_engines_differ_where_their_kernels_do():
+    """165 us a wave in the build of TensorRT-LLM, and as long for one decode; keys are gathered on Blackwell."""
+    timer = TIMERS["h100-sxm"].picked
+    nothing = TIMERS["h100-sxm"].attention.decode
+    assert prompt("h100-sxm", "trtllm") / prompt("h100-sxm", "flashmla") == pytest.approx(0.63 / 0.235, rel=0.02)
+    streamed = nothing(AttentionWork(1, 1, 2048, 16, 1, 576, 512))
+    decode = sparse_attention(1, queries=1, keys=2048)
+    assert float(timer.few(decode, streamed, "trtllm").seconds) == pytest.approx(165e-6, rel=0.06)
+    assert float(timer.few(decode, streamed).seconds) < 40e-6
+    half = prompt("b200-sxm", "trtllm", keys=512) / prompt("b200-sxm", "trtllm", keys=1024)
+    assert half == pytest.approx(0.5, abs=0.1)
+    assert prompt("b200-sxm", "flashmla", heads=64, keys=512) == prompt("b200-sxm", "flashmla", heads=64, keys=8192)
+
+
+@pytest.mark.parametrize("library", ["default", *LIBRARIES])
+@pytest.mark.parametrize("name", NAMES)
+def test_wider_caches_and_more_heads_never_take_less_on_blackwell_nor_narrow_ones_on_hopper(name, library):
+    heads = [prompt(name, library, heads=count) for count in (8, 16, 32, 64, 128)]
+    if library != "flashmla":  # which changes its kernel with the heads
+        assert np.all(np.diff(heads) >= 0)
+    wide, narrow = (prompt(name, library, kv_dtype=kind) for kind in ("bf16", "fp8"))
+    assert narrow >= wide if name == "h100-sxm" else narrow <= wide
 
 
 def attention_seconds(name, count, queries, keys):
@@ -58,3 +112,20 @@ def test_prompts_over_picked_keys_multiply_in_the_latent_space():
         kinds[keys] = {op.name for op in layer}
     assert "kv_up" in kinds[2048] and "q_absorb" not in kinds[2048]
     assert "kv_up" not in kinds[4096] and "q_absorb" in kinds[4096]
+
+
+def test_engines_without_dense_attention_pick_keys_of_short_prompts():
+    kind = SPARSE.layer_kinds()[0][0]
+    names = {op.name for op in serving_layer(ALWAYS, kind, (Group(1, 1024, 1024),), "bf16", "fp32", "")}
+    assert {"index", "q_absorb"} <= names
+    assert "kv_up" not in names
+
+
+def test_a_choice_of_keys_costs_more_where_there_is_one():
+    """Top-k of 2,048: 1.3 us and 0.21 ns for each key of a query token (glm5 kernels), nothing of 2,048 keys."""
+
+    def seconds(keys):
+        op = Indexer("index", Dim(1320), 1, keys, 64, 128, 2048)
+        return float(TIMERS["h100-sxm"].scans.indexer(op).seconds)
+
+    assert seconds(2049) - seconds(2048) == pytest.approx(10 * (1.3e-6 + 2049 * 0.21e-9), rel=0.1)

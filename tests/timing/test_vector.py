@@ -193,11 +193,23 @@ def test_large_streams_fill_the_memory(gpu):
     assert 0.7 < 4e9 / t.device.bandwidth / float(t.vector.memory_copy(2e9).seconds) < 0.96
 
 
-def test_gddr_pays_for_ecc():
-    a40, a6000 = (
-        timer(name).vector.elementwise(1e9).seconds * timer(name).device.bandwidth for name in ("a40", "rtx-a6000")
-    )
-    assert a40 / a6000 == pytest.approx(1 / 0.9, rel=0.02)
+def test_gddr6_pays_for_ecc_and_gddr7_does_not():
+    """Shares of the datasheet's bandwidth, of boards whose kernels are alike."""
+
+    def share(name, operation):
+        known = timer(name)
+        moved, seconds = operation(known)
+        return moved / float(seconds) / known.gpu.memory.bandwidth.si
+
+    def copy(known):
+        return 4e9, known.vector.memory_copy(2e9).seconds
+
+    def product(known):
+        return 2 * 65536 * 16384, known.matrix.gemm(1, 65536, 16384).seconds
+
+    for operation in (copy, product):
+        assert share("a40", operation) / share("rtx-3090", operation) == pytest.approx(0.895, rel=0.03)
+        assert share("l40s", operation) / share("rtx-pro-6000-server", operation) == pytest.approx(0.895, rel=0.03)
 
 
 def test_optimizer_moves_the_bytes_of_its_states():

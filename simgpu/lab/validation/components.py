@@ -100,16 +100,29 @@ def component_rows(
 def _of_kernels(usual: Sequence[Scored], strangers: Mapping[str, Any], relatives: Sequence[Scored]) -> Found:
     """Components of kernels and collectives."""
     found: Found = {}
+    stretches: dict[str, tuple[float, int]] = {}
     for of in KERNELS:
         mine = [part for part in usual if component_class(part.batch.op) == of]
         sd, count, stretch = _architecture(strangers.get(of, {}), _spread(mine))
         found[of, ARCHITECTURE] = (sd, BELIEF + count, count, "constants of another family")
-        found[of, STRETCH] = (stretch, 30, count, "spread about medians, over that of measured GPUs")
+        stretches[of] = (stretch, count)
         sd, count = _sources(mine)
         found[of, SOURCE] = (sd, BELIEF + count, count, "medians of sources on one GPU")
         sd, count = _relatives([part for part in relatives if component_class(part.batch.op) == of])
         found[of, RELATIVE] = (sd, BELIEF + count, count, "medians of GPUs with the constants of their family")
+    for of, (stretch, count) in _drawn_stretches(stretches).items():
+        how = f"spread about medians, over that of measured GPUs; {stretches[of][0]:.2f} drawn towards other classes"
+        found[of, STRETCH] = (stretch, 30, count, how)
     return found
+
+
+def _drawn_stretches(found: Mapping[str, tuple[float, int]]) -> dict[str, tuple[float, int]]:
+    """Stretches drawn towards their geometric mean over classes, as what the few groups behind each can tell."""
+    common = float(np.mean([math.log(stretch) for stretch, _ in found.values()]))
+    return {
+        of: (math.exp((count * math.log(stretch) + BELIEF * common) / (count + BELIEF)), count)
+        for of, (stretch, count) in found.items()
+    }
 
 
 def run_components(usual: Sequence[Scored], looks: Sequence[Look]) -> Found:

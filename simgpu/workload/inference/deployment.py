@@ -152,7 +152,8 @@ class Deployment:
         return KernelModel(
             self.cluster, self.sustained, run.attention or DEFAULT, run.products_of(precision, gpu) or DEFAULT,
             stream_slowdown=run.stream_slowdown, vectors=run.vectors, experts=experts, scan=run.scan or DEFAULT,
-            quantised=run.quantises_after(precision), few_rows=run.few_rows if self._graphs else GGML, stack=run.engine,
+            sparse=run.sparse or DEFAULT, quantised=run.quantises_after(precision),
+            few_rows=run.few_rows if self._graphs else GGML, stack=run.engine,
         )  # fmt: skip
 
     @property
@@ -301,7 +302,7 @@ class Deployment:
 
     def _operators(self, kind: str, groups: Groups, more: bool) -> tuple[Operator, ...]:
         """The kernels of a block before they are split."""
-        c, dtype, sums = self.config, self.dtype, self.accumulate
+        c, dtype, sums = self._picking, self.dtype, self.accumulate
         operators: tuple[Operator, ...]
         if kind == "embedding":
             operators = serving_embedding(c, groups, dtype)
@@ -319,6 +320,12 @@ class Deployment:
             replace(op, dtype=kind, accumulate=sums) if isinstance(op, Matmul) and op.accumulate == "fp16" else op
             for op in found
         )
+
+    @cached_property
+    def _picking(self) -> TransformerConfig:
+        """The model, whose indexer picks keys of short prompts too where the engine has no dense attention for them."""
+        always = bool(self.config.index_heads and self.runtime.sparse)
+        return replace(self.config, index_always=True) if always else self.config
 
     @cached_property
     def _products(self) -> str:

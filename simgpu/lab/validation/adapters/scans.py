@@ -70,4 +70,4 @@ def _batch(table: Table, at: Rows, machine: Machine, op: str, library: str, vari
 
 
 def _seconds(machine: Machine, work: list[Scan], library: str) -> Array:
-    return np.asarray([float(machine.timer.scans.scan(one, library).seconds) for one in work])
+    return np.asarray([float(machine.timer.scans.scan(one, library, warm=True).seconds) for one in work])
