@@ -26,10 +26,17 @@ Factor = Annotated[float, Field(ge=0.05, le=20, allow_inf_nan=False)]
 
 
 class Learned(Spec):
-    """What logs say of kernels in a framework or an engine: how many times as long they take, after how many runs."""
+    """What logs say of a framework or an engine: how many times as long its parts take, after how many runs.
+
+    `slowdown` is of all kernels, `experts` of those of experts beside, `host` of the host's time, `front` of what a
+    request spends outside the engine before its first token.
+    """
 
     slowdown: Factor
     runs: Annotated[int, Field(ge=1, le=1_000_000)]
+    experts: Factor | None = None
+    host: Factor | None = None
+    front: Factor | None = None
 
 
 class Overlay(Spec):
@@ -62,7 +69,7 @@ def overrides_of(
     """The values of an overlay as hardware parameters set by hand; `line_of` says where in its file each stands."""
     source = f"{file}: {found.source}" if file else found.source
     for stack, learned in found.stacks.items():
-        for figure, value in (("slowdown", learned.slowdown), ("runs", learned.runs)):
+        for figure, value in learned.model_dump(exclude_none=True).items():
             at = ("kernel", "step", stack, figure)
             yield Override(".".join(("gpu", *at)), value, source, file, line_of(("stacks", stack, figure)), at)
     for link, factor in found.links.items():

@@ -6,6 +6,8 @@ import os
 import select
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from simgpu.errors import InputError
@@ -51,8 +53,18 @@ def what_it_is(start: bytes) -> str:
 
 def read_bytes(file: Path, most: int, expected: str = "a short text file") -> bytes:
     """The content of a file of at most `most` bytes; a pipe is read to its end. Raises `InputError`."""
-    try:
+    with readable(file):
         raw = _pipe(file, most + 1) if is_pipe(file) else _file(file, most + 1)
+    if len(raw) > most:
+        raise InputError(what_it_is(raw) or f"is larger than {most:,} bytes, expected {expected}", file=file)
+    return raw
+
+
+@contextmanager
+def readable(file: Path) -> Iterator[None]:
+    """Say in one line why a file cannot be read."""
+    try:
+        yield
     except FileNotFoundError:
         raise InputError("no such file", file=file) from None
     except IsADirectoryError:
@@ -61,9 +73,14 @@ def read_bytes(file: Path, most: int, expected: str = "a short text file") -> by
         raise InputError(f"cannot be read ({error.strerror or error})", file=file) from None
     except ValueError as error:  # a name with a zero byte, or one that is no text
         raise InputError(f"cannot be read ({error})", file=file) from None
-    if len(raw) > most:
-        raise InputError(what_it_is(raw) or f"is larger than {most:,} bytes, expected {expected}", file=file)
-    return raw
+
+
+def start_of(file: Path, count: int) -> bytes:
+    """The first bytes of a file. Raises `InputError`, also for a pipe, which can be read once."""
+    if is_pipe(file):
+        raise InputError("is a pipe; expected a file", file=file)
+    with readable(file):
+        return _file(file, count)
 
 
 def is_pipe(file: Path) -> bool:

@@ -8,23 +8,16 @@ too (https://github.com/pytorch/kineto/blob/main/libkineto/src/output_json.cpp),
 from __future__ import annotations
 
 import gc
-import gzip
-import json
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from simgpu.errors import InputError
-from simgpu.reading import read_bytes
 
 COMPLETE, METADATA, COUNTER = "X", "M", "C"
 IN_A_SECOND = 1e6
 """Units of time in a second: microseconds."""
-
-MOST_BYTES = 600_000_000
-"""Bytes of a trace, unpacked: some three million events."""
 
 
 def complete(
@@ -58,44 +51,9 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def read(file: Path) -> dict[str, Any]:
-    """The object in a file of JSON, or of gzipped JSON; a list of events becomes one. Raises `InputError`."""
-    raw = read_bytes(file, MOST_BYTES, "a trace of a few steps")
-    if raw.startswith(b"\x1f\x8b"):
-        raw = _unpacked(raw, file)
-    try:
-        data = json.loads(raw)
-    except UnicodeDecodeError:
-        raise InputError("is not text; expected a trace in JSON, or in gzipped JSON", file=file) from None
-    except json.JSONDecodeError as error:
-        ended = "; it ends in the middle" if error.pos >= len(error.doc.rstrip()) - 1 and error.pos else ""
-        raise InputError(f"is not valid JSON ({error.msg}{ended})", file=file, line=error.lineno) from None
-    except (RecursionError, ValueError):
-        raise InputError("is not valid JSON (nested too deeply, or a number too long)", file=file) from None
-    if isinstance(data, list):
-        data = {"traceEvents": data}
-    if not isinstance(data, dict):
-        raise InputError("expected a JSON object or a list of events", file=file, line=1)
-    return data
-
-
 def events(data: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
     """The events of a trace. Raises `InputError` where there is no list of them."""
     found = data.get("traceEvents")
     if not isinstance(found, list):
         raise InputError("holds no list of traceEvents; expected a trace of PyTorch's profiler", file=file)
     return [event for event in found if isinstance(event, dict)]
-
-
-def _unpacked(raw: bytes, file: Path) -> bytes:
-    """The content of a gzipped file, of at most `MOST_BYTES`. Raises `InputError`."""
-    unpack = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    try:
-        whole = unpack.decompress(raw, MOST_BYTES + 1)
-    except (zlib.error, gzip.BadGzipFile):
-        raise InputError("is damaged: it cannot be unpacked", file=file) from None
-    if len(whole) > MOST_BYTES:
-        raise InputError(f"is larger than {MOST_BYTES:,} bytes unpacked, expected a trace of a few steps", file=file)
-    if not unpack.eof:
-        raise InputError("is cut off: the end of the compressed data is missing", file=file)
-    return whole

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from math import exp
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -17,7 +15,7 @@ from simgpu.cli import main
 from simgpu.errors import InputError
 from simgpu.lab.logs.reading import read
 from simgpu.lab.nccl_tests import predict
-from simgpu.overlay import Learned, Overlay, overrides_of
+from simgpu.overlay import Overlay, overrides_of
 
 NVBANDWIDTH = """nvbandwidth Version: v0.8
 Running host_to_device_memcpy_ce.
@@ -143,37 +141,3 @@ def test_a_log_of_more_gpus_than_there_are_is_refused(tmp_path: Path) -> None:
     asked = ["observe", str(file), "--of", str(written(tmp_path, "job.yaml", JOB.replace("dgx-h100", "h100-sxm")))]
     done = CliRunner().invoke(main, asked)
     assert done.exit_code == 2 and done.stderr.count("\n") == 1
-
-
-@pytest.mark.slow
-def test_known_factors_are_recovered_four_times_in_five(tmp_path: Path) -> None:
-    """Machines drawn from the prior, logs with the spread of runs of one machine: intervals hold 80 % of the truth."""
-    from simgpu.lab.logs import command
-    from simgpu.lab.logs.fitting import Given
-    from simgpu.lab.logs.observed import TRAINING, Measurement, Observed
-    from simgpu.scenario import run_scenario
-    from simgpu.study.experiment.running import load_experiment
-    from simgpu.timing.distance import SOURCE, WITHIN, component
-
-    catalogue, draw = Catalogue(), Random(1)
-    tp = load_experiment(written(tmp_path, "tp.yaml", JOB), (), catalogue).cases[0]
-    dp_plan = JOB.replace("{tp: 8, micro_batch: 1, sequence_parallel: true}", "{dp: 8, zero: 1, micro_batch: 1}")
-    dp = load_experiment(written(tmp_path, "dp.yaml", dp_plan), (), catalogue).cases[0]
-    between, within = component("step_time", SOURCE).sd, component("step_time", WITHIN).sd
-    held, asked = 0, 0
-    for _ in range(20):
-        slow, carries = exp(draw.gauss(0, between)), min(exp(draw.gauss(0, 0.1)), 1.0)
-        mine = Overlay(machine="dgx-h100", source="x", links={"nvlink-4": max(carries, 0.5)},
-                       stacks={"megatron": Learned(slowdown=slow, runs=1)})  # fmt: skip
-        cluster = catalogue.cluster("dgx-h100", list(overrides_of(mine)))
-        given = []
-        for case in (tp, dp):
-            row = run_scenario(case.scenario, catalogue, case.origins, cluster).row
-            step_s = row["step_s"] * exp(draw.gauss(0, within))
-            run = Observed(tmp_path, TRAINING, "made up", (Measurement("step_s", step_s),))
-            given.append(Given(run, case.scenario, case.origins))
-        for one in command.fit(given, catalogue).factors:
-            truth = slow if not one.factor.link else max(carries, 0.5)
-            held += one.low <= truth <= one.high
-            asked += 1
-    assert held / asked >= 0.7  # 80 % of 40, less one and a half standard deviations

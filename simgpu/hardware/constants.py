@@ -243,10 +243,16 @@ class PowerFigures(Spec):
 
 
 class StepFigures(Spec):
-    """What whole steps of a user's own say of a framework or an engine on a GPU, see `simgpu calibrate --step`."""
+    """What a user's own steps and logs say of a framework or an engine on a GPU.
+
+    They come from `simgpu calibrate --step` and `simgpu observe`.
+    """
 
     slowdown: Number | None = None  # of all kernels, over what their own constants make
     runs: Count | None = None  # measured steps behind it
+    experts: Number | None = None  # of kernels of experts, beside that of all
+    host: Number | None = None  # of the host's time: of a layer, a step, a sequence
+    front: Number | None = None  # of what a request spends outside the engine before its first token
 
 
 class KernelConstants(Spec):

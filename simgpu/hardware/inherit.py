@@ -104,8 +104,17 @@ class Calibration:
 
     def steps(self, stack: str) -> tuple[float, int]:
         """(slowdown of kernels, measured steps behind it) of a framework or an engine, by its user's own steps."""
-        own = {path[2]: one.figure.si for path, one in self.given.items() if path[:2] == (STEP, stack)}
-        return own.get("slowdown", 1.0), round(own.get("runs", 0))
+        return self.stretch(stack, "slowdown"), round(self._of_steps(stack).get("runs", 0))
+
+    def stretch(self, stack: str, part: str) -> float:
+        """How many times as long a part of a framework's or an engine's work takes on its user's machine.
+
+        `part`: slowdown (of all kernels), experts, host or front.
+        """
+        return self._of_steps(stack).get(part, 1.0)
+
+    def _of_steps(self, stack: str) -> dict[str, float]:
+        return {path[2]: one.figure.si for path, one in self.given.items() if path[:2] == (STEP, stack)}
 
     def regime(self, kind: str, library: str = DEFAULT) -> str:
         """How close the constants of a class are to this GPU: calibrated, inherited or datasheet.

@@ -182,7 +182,8 @@ class KernelModel:
 
     def __post_init__(self) -> None:
         self.gpu, self.constants = self.cluster.gpu, self.cluster.kernel
-        self._own = self.constants.steps(self.stack)[0]
+        self._own = self.constants.stretch(self.stack, "slowdown")
+        self._own_experts = self._own * self.constants.stretch(self.stack, "experts")
         self.timer = GPUTimer(self.gpu, self.constants, self.sustained, self.training and self.sustained)
         self._regimes: dict[tuple[str, str], tuple[str, bool]] = {}
         key = key_of(self, cluster=_gpu_of(self.cluster))
@@ -261,6 +262,8 @@ class KernelModel:
                 return self.stream_slowdown * self._own
             case Attention():
                 return self.context_slowdown * self._own
+            case ExpertLayer() | GroupedMatmul():
+                return self._own_experts
             case _:
                 return self._own
 

@@ -13,9 +13,9 @@ from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.inherit import CALIBRATE
 from simgpu.lab.logs.comparing import Comparison, compared
-from simgpu.lab.logs.fitting import Answer, Fitted, Given, overlay_of
+from simgpu.lab.logs.fitting import Answer, Fitted, Given
 from simgpu.lab.logs.fitting import learn as fit
-from simgpu.lab.logs.observed import LINK, Observed
+from simgpu.lab.logs.observed import Observed
 from simgpu.lab.logs.reading import read
 from simgpu.render.columns import cell, title
 from simgpu.render.data import print_csv, print_json
@@ -146,18 +146,22 @@ def write_overlay(done: Answer, file: Path) -> None:
     """Write `mine.yaml`: what was learned, for `cluster:` of experiments."""
     logs = ", ".join(dict.fromkeys(held.run.file.name for held in done.runs))
     source = f"{logs}, {datetime.date.today().isoformat()}; {CALIBRATE} {__version__}"
-    found = overlay_of(done.machine, [one.factor for one in done.factors], [one.value for one in done.factors],
-                       max(sum(held.run.kind != LINK for held in done.runs), 1), source)  # fmt: skip
+    found = done.overlay(source)
     with written_whole(file) as stream:
         stream.write("# What logs say of one machine: name this file wherever a cluster is named.\n")
-        yaml.safe_dump(found.model_dump(), stream, sort_keys=False, allow_unicode=True, width=10_000)
+        yaml.safe_dump(found.model_dump(exclude_none=True), stream, sort_keys=False, allow_unicode=True, width=10_000)
 
 
 def show_learned(done: Answer, style: str, out: IO[str]) -> None:
     """Print the factors, and each run before and after."""
     alike = [f"{one} and {other} cannot be told apart by these logs" for one, other in done.alike]
+    notes = [*alike, *done.notes]
+    if done.dropped:
+        notes.append(f"not kept, since runs that are left out are predicted no nearer with them:"
+                     f" {', '.join(one.name for one in done.dropped)}")  # fmt: skip
     if style == "json":
-        found = {"machine": done.machine, "stack": done.stack, "alike": alike}
+        found = {"machine": done.machine, "stack": done.stack, "alike": alike, "notes": list(done.notes)}
+        found["dropped"] = [one.name for one in done.dropped]
         print_json({**found, "factors": [_factor(one) for one in done.factors], "runs": _runs(done)}, out)
     elif style == "csv":
         print_csv(_runs(done), out)
@@ -171,7 +175,8 @@ def show_learned(done: Answer, style: str, out: IO[str]) -> None:
             }
             for one in done.factors
         ]
-        print_table(factors, tuple(factors[0]), f"{done.stack} on {done.machine}", alike, out)
+        columns = ("factor", "value", "80 % interval", "told by the logs")
+        print_table(factors, columns, f"{done.stack} on {done.machine}", notes, out)
         table = [
             {
                 "run": held.run.file.name,

@@ -1,15 +1,16 @@
 """What logs of a machine say of it: a few factors with a physical meaning, by maximum a posteriori.
 
-The factors are how many times as long kernels of a framework or an engine take, and what share of its rated payload
-each kind of link carries. The prior of a factor is the spread between machines (`simgpu/timing/components.csv`), the
-likelihood of a run the spread of runs of one machine about their median. Both are normal in the logarithm, so a few
-Gauss-Newton steps reach the mode, and the curvature there is the posterior.
+The likelihood of a measurement is the spread of runs of one machine about their median, the prior of a factor that
+between machines (`simgpu.lab.logs.factors`). Both are normal in the logarithm, so a few Gauss-Newton steps reach the
+mode, and the curvature there is the posterior. Which factors are kept, runs that were left out decide
+(`simgpu.lab.logs.choosing`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import compress
 from math import exp, log, sqrt
 from typing import Any
 
@@ -18,21 +19,14 @@ import numpy as np
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
+from simgpu.lab.logs.choosing import Linear, chosen
+from simgpu.lab.logs.factors import SLOWDOWN, Factor, factors_of, op_of, overlay_of
 from simgpu.lab.logs.observed import LINK, SERVER, TRAINING, Observed
 from simgpu.lab.nccl_logs import DTYPES
-from simgpu.overlay import Learned, Overlay, overrides_of
+from simgpu.overlay import Overlay, overrides_of
 from simgpu.scenario import Origins, Scenario, resolve_cluster, run_scenario
 from simgpu.timing.collectives import collective_time
-from simgpu.timing.distance import (
-    ARCHITECTURE,
-    EXPERTS,
-    SOFTWARE,
-    SOURCE,
-    WITHIN,
-    WORDS,
-    class_of_run,
-    component,
-)
+from simgpu.timing.distance import WITHIN, class_of_run, component
 from simgpu.workload.runtime_files import runtime
 
 COLUMNS = {
@@ -41,14 +35,16 @@ COLUMNS = {
     LINK: ("time_s",),
 }
 """The quantity of a run that is fitted: the first of these that the log says."""
-OPS = {TRAINING: "step_time", SERVER: "tpot"}
+FIRST = ("ttft_50th_s", "ttft_s")
+"""Of a server, what is fitted beside it: the first that the log says. Means hold the first requests of all, which find
+no prefix in the cache and kernels that are not compiled."""
+QUEUED = 3.0
+"""Slope of a first token on kernels from which on it waits in a queue that no machine repeats."""
 DELTA = 0.05
 """Step of a factor's logarithm for slopes."""
 STEPS = 3
 LOWEST, HIGHEST = 0.25, 4.0
 """Range of a measurement over its prediction that is believed."""
-BELOW = 1 - 1e-6
-"""Of a link's factor, so that no rounding makes it carry more than it is rated for."""
 FELT = 0.02
 """Least slope of any run that makes a factor one that logs speak of."""
 ALIKE = 0.9
@@ -66,13 +62,13 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Factor:
-    """A factor: what it is on in words, of which stack or link, and its prior's standard deviation (of the log)."""
+class Seen:
+    """A measurement that is fitted: of which run, which column, and how far runs of one machine spread in it (sd)."""
 
-    name: str
-    of: str
-    link: bool
-    prior: float
+    number: int
+    column: str
+    measured: float
+    within: float
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Held:
-    """A run: measured over predicted before the fit, after it, and after one that left this run out."""
+    """A measurement: measured over predicted before the fit, after it, and after one that left its run out."""
 
     run: Observed
     column: str
@@ -102,13 +98,27 @@ class Held:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer. `alike` are pairs of factors that the logs cannot tell apart."""
+    """The answer.
+
+    `alike` are pairs of factors that the logs cannot tell apart, `dropped` factors that would bring predictions of runs
+    that are left out no nearer, `notes` measurements that were not fitted, and why.
+    """
 
     machine: str
     stack: str
     factors: Sequence[Fitted]
     runs: Sequence[Held]
     alike: Sequence[tuple[str, str]]
+    dropped: Sequence[Factor] = ()
+    notes: Sequence[str] = field(default=())
+
+    def overlay(self, source: str) -> Overlay:
+        """What was learned, as a file says it; a stack whose kernels are as predicted is one of known steps."""
+        runs = len({id(held.run) for held in self.runs if held.run.kind != LINK})
+        factors, values = [one.factor for one in self.factors], [one.value for one in self.factors]
+        if runs and all(one.link for one in factors):
+            factors, values = [Factor("", self.stack, SLOWDOWN, 0.0), *factors], [1.0, *values]
+        return overlay_of(self.machine, factors, values, max(runs, 1), source)
 
 
 def learn(given: Sequence[Given], catalogue: Catalogue) -> Answer:
@@ -117,45 +127,80 @@ def learn(given: Sequence[Given], catalogue: Catalogue) -> Answer:
     Raises `InputError` where the runs are of several machines or stacks, or a run is of another job than its case.
     """
     machine, stack = _one_machine(given, catalogue)
-    columns = [_column(one) for one in given]
-    measured = np.array([log(_value(one.run, column)) for one, column in zip(given, columns, strict=True)])
     first = given[0]
     cluster = resolve_cluster(first.scenario, catalogue, first.origins)
-    factors = _factors(first, catalogue, stack, cluster.links)
-
+    factors = factors_of(_row(first, catalogue), first.scenario.workload.kind, stack, cluster.links)
     most = [1 / cluster.links[one.of].payload_fraction.si if one.link else HIGHEST for one in factors]
+    nothing = overlay_of(machine, [], [], 1, "logs")
+    seen, notes = _seen(given, [_row(one, catalogue, nothing) for one in given])
 
     def predicted(values: np.ndarray) -> np.ndarray:
         found = overlay_of(machine, factors, np.minimum(np.exp(values), most).tolist(), 1, "logs")
         rows = [_row(one, catalogue, found) for one in given]
-        return np.array([log(row[column]) for row, column in zip(rows, columns, strict=True)])
+        return np.array([log(rows[one.number][one.column]) for one in seen])
 
+    measured = np.array([log(one.measured) for one in seen])
     start = predicted(np.zeros(len(factors)))
-    for one, column, away in zip(given, columns, measured - start, strict=True):
-        if not log(LOWEST) < away < log(HIGHEST):
-            raise InputError(
-                f"{column} is {exp(away):.3g} times what is predicted; expected {LOWEST:g} to {HIGHEST:g}:"
-                " is it a log of this case?",
-                file=one.run.file,
-            )
-    signs = np.array([-1.0 if "per_s" in column else 1.0 for column in columns])
-    within = component(class_of_run(_op(given[0]), _op(given[0]) == "tpot"), WITHIN).sd or 0.1
-    kept, mode, slopes, at = _mode(factors, predicted, measured, start, within)
-    cover = _posterior(kept, slopes, within)
-    rated = dict(zip((one.name for one in factors), most, strict=True))
-    fitted = [_fitted(one, min(mode[i], log(rated[one.name])), cover[i, i]) for i, one in enumerate(kept)]
-    linear = measured - at + slopes @ mode  # what is left at the mode, as a linear model has it from the start
-    out = [_without(i, kept, slopes, linear, within) for i in range(len(given))]
-    held = [
-        Held(one.run, column, *(exp(sign * value) for value in values))
-        for one, column, sign, values in zip(
-            given, columns, signs, zip(measured - start, measured - at, out, strict=True), strict=True
-        )
-    ]
-    return Answer(machine, stack, fitted, held, _alike(kept, cover))
+    slopes = np.column_stack([(predicted(DELTA * unit) - start) / DELTA for unit in np.eye(len(factors))])
+    calm = np.array(
+        [one.column not in FIRST or at < QUEUED for one, at in zip(seen, np.abs(slopes[:, 0]), strict=True)]
+    )
+    notes += [f"{_named(given, one)} waits in a queue, and is not fitted" for one in compress(seen, ~calm)]
+    seen[:] = compress(seen, calm)
+    measured, start, slopes = measured[calm], start[calm], slopes[calm]
+    felt = np.abs(slopes).max(axis=0) > FELT
+    if not felt.any():
+        raise InputError("no factor of the machine moves these runs: are they of its kernels at all?", key="--of")
+    priors = np.array([one.prior for one in factors])
+    linear = Linear(slopes, measured - start, np.array([one.within for one in seen]), priors,
+                    np.array([one.number for one in seen]))  # fmt: skip
+    kept = chosen(linear, felt)
+    mode, at = _mode(linear, kept, predicted, measured, start)
+    cover = linear.posterior(kept)
+    limits = np.log(most)
+    fitted = [_fitted(factors[i], min(mode[i], limits[i]), cover[j, j]) for j, i in enumerate(np.flatnonzero(kept))]
+    left = Linear(slopes, measured - at + slopes @ mode, linear.within, priors, linear.runs)
+    out = left.left_out(kept)
+    signs = [-1.0 if "per_s" in one.column else 1.0 for one in seen]
+    held = [Held(given[one.number].run, one.column, *(exp(sign * value) for value in values))
+            for one, sign, values in zip(seen, signs, zip(measured - start, measured - at, out, strict=True),
+                                         strict=True)]  # fmt: skip
+    dropped = [one for one, yes, no in zip(factors, felt, kept, strict=True) if yes and not no]
+    return Answer(machine, stack, fitted, held, _alike([factors[i] for i in np.flatnonzero(kept)], cover), dropped,
+                  notes)  # fmt: skip
+
+
+def _named(given: Sequence[Given], one: Seen) -> str:
+    return f"{one.column} of {given[one.number].run.file.name}"
 
 
 # ---- what is fitted --------------------------------------------------------------------------------------
+
+
+def _seen(given: Sequence[Given], rows: Sequence[Mapping[str, Any]]) -> tuple[list[Seen], list[str]]:
+    """The measurements that are fitted. A first token far from its prediction waited in a queue, and is named."""
+    seen, notes = [], []
+    for number, (one, row) in enumerate(zip(given, rows, strict=True)):
+        column, op = _column(one), op_of(one.scenario.workload.kind)
+        value = _value(one.run, column)
+        if not LOWEST < value / row[column] < HIGHEST:
+            raise InputError(
+                f"{column} is {value / row[column]:.3g} times what is predicted; expected {LOWEST:g} to {HIGHEST:g}:"
+                " is it a log of this case?",
+                file=one.run.file,
+            )
+        seen.append(Seen(number, column, value, component(class_of_run(op, op == "tpot"), WITHIN).sd or 0.1))
+        serves = one.run.kind == SERVER and one.scenario.workload.kind != TRAINING
+        first = next((name for name in FIRST if serves and one.run.of(name) and row.get(name)), "")
+        if not first:
+            continue
+        early = Seen(number, first, _value(one.run, first), component("ttft", WITHIN).sd)
+        ratio = early.measured / row[first]
+        if LOWEST < ratio < HIGHEST:
+            seen.append(early)
+        else:
+            notes.append(f"{_named(given, early)} is {ratio:.3g} times what is predicted, and not fitted")
+    return seen, notes
 
 
 def _one_machine(given: Sequence[Given], catalogue: Catalogue) -> tuple[str, str]:
@@ -166,10 +211,6 @@ def _one_machine(given: Sequence[Given], catalogue: Catalogue) -> tuple[str, str
         last = list(found.values())[-1]
         raise InputError(f"the logs are of several: {said}; expected one at a time", file=last.run.file)
     return next(iter(found))
-
-
-def _op(one: Given) -> str:
-    return OPS.get(one.scenario.workload.kind, "tpot")
 
 
 def _stack(row: Mapping[str, Any], one: Given) -> str:
@@ -219,66 +260,21 @@ def _collective(run: Observed, cluster: Cluster) -> Mapping[str, Any]:
     return {"time_s": float(found.seconds[0])}
 
 
-def _factors(first: Given, catalogue: Catalogue, stack: str, links: Mapping[str, Any]) -> list[Factor]:
-    """The factors of a machine, each with the spread between machines as its prior."""
-    row = _row(first, catalogue)
-    op = _op(first)
-    layers = [SOURCE, *(layer for layer in (ARCHITECTURE, SOFTWARE, EXPERTS) if WORDS[layer] in str(row["distance"]))]
-    of = class_of_run(op, op == "tpot")
-    kernels = sqrt(sum(component(of, layer).sd ** 2 for layer in layers))
-    carried = component("collective", SOURCE).sd + component("collective", "library").sd
-    made = [Factor(f"kernels of {stack}", stack, False, kernels)]
-    return made + [Factor(f"payload of {name}", name, True, carried) for name in links]
-
-
-def overlay_of(machine: str, factors: Sequence[Factor], values: Sequence[float], runs: int, source: str) -> Overlay:
-    """What factors with these values (not logarithms) say of a machine, as a file says it."""
-    by_kind: dict[bool, dict[str, float]] = {True: {}, False: {}}
-    for factor, value in zip(factors, values, strict=True):
-        by_kind[factor.link][factor.of] = float(f"{value * BELOW:.7g}" if factor.link else f"{value:.5g}")
-    stacks = {name: Learned(slowdown=value, runs=runs) for name, value in by_kind[False].items()}
-    return Overlay(machine=machine, source=source, stacks=stacks, links=by_kind[True])
-
-
 def _mode(
-    factors: list[Factor],
+    linear: Linear,
+    kept: np.ndarray,
     predicted: Callable[[np.ndarray], np.ndarray],
     measured: np.ndarray,
     start: np.ndarray,
-    within: float,
-) -> tuple[list[Factor], np.ndarray, np.ndarray, np.ndarray]:
-    """Factors that the runs feel, the mode of their logarithms, the slopes of the runs, and what is predicted there."""
-    slopes = np.column_stack([(predicted(DELTA * unit) - start) / DELTA for unit in np.eye(len(factors))])
-    felt = np.abs(slopes).max(axis=0) > FELT
-    if not felt.any():
-        raise InputError("no factor of the machine moves these runs: are they of its kernels at all?", key="--of")
-    kept = [one for one, yes in zip(factors, felt, strict=True) if yes]
-    slopes = slopes[:, felt]
-    mode = np.zeros(len(kept))
-    at = start
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mode of the logarithms of all factors, 0 for those that are not kept, and what is predicted there."""
+    mode, at = np.zeros(len(kept)), start
+    if not kept.any():
+        return mode, at
     for _ in range(STEPS):
-        mode = _solved(kept, slopes, measured - at + slopes @ mode, within)
-        whole = np.zeros(len(factors))
-        whole[felt] = mode
-        at = predicted(whole)
-    return kept, mode, slopes, at
-
-
-def _solved(factors: Sequence[Factor], slopes: np.ndarray, away: np.ndarray, within: float) -> np.ndarray:
-    """The mode of a linear model."""
-    return np.asarray(_posterior(factors, slopes, within) @ slopes.T @ away / within**2)
-
-
-def _posterior(factors: Sequence[Factor], slopes: np.ndarray, within: float) -> np.ndarray:
-    """Covariance of the posterior."""
-    prior = np.diag([1 / one.prior**2 for one in factors])
-    return np.asarray(np.linalg.inv(slopes.T @ slopes / within**2 + prior))
-
-
-def _without(i: int, factors: Sequence[Factor], slopes: np.ndarray, away: np.ndarray, within: float) -> float:
-    """What run `i` is off by after a fit to the others."""
-    others = np.arange(len(away)) != i
-    return float(away[i] - slopes[i] @ _solved(factors, slopes[others], away[others], within))
+        mode = linear.solved(kept, measured - at + linear.slopes @ mode)
+        at = predicted(mode)
+    return mode, at
 
 
 def _fitted(factor: Factor, value: float, variance: float) -> Fitted:

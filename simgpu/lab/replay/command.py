@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from simgpu import trace_events
+from simgpu import event_stream, trace_events
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
@@ -15,7 +15,7 @@ from simgpu.lab.replay import own
 from simgpu.lab.replay.changes import Changes, changes_of
 from simgpu.lab.replay.rescaling import Machine, Rescaling
 from simgpu.lab.replay.step import Replayed, replay, tracks
-from simgpu.lab.traces import chakra
+from simgpu.lab.traces import chakra, kineto
 from simgpu.lab.traces import command as traces
 from simgpu.lab.traces.records import Recorded
 from simgpu.settings import hardware_overrides
@@ -50,7 +50,7 @@ class Answer:
 def read(file: Path) -> Recorded:
     """A trace with times of kernels of one GPU. Raises `InputError`."""
     if traces.is_json(file):
-        data = trace_events.read(file)
+        data = event_stream.read(file, kineto.slim)
         if not chakra.is_chakra_json(data) and own.is_own(data):
             return own.read_own(data, file)
         recorded = traces.parsed(data, file)

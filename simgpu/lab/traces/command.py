@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from simgpu import trace_events
+from simgpu import event_stream
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, nearest
 from simgpu.hardware.cluster import Cluster
@@ -16,19 +16,22 @@ from simgpu.lab.measurement.device import name_of
 from simgpu.lab.traces import chakra, kineto
 from simgpu.lab.traces.comparing import Group, classes, grouped, predict, scores, unpredicted
 from simgpu.lab.traces.records import Recorded
-from simgpu.reading import read_bytes
+from simgpu.reading import read_bytes, start_of
+
+MOST_BYTES = 600_000_000
+"""Bytes of a trace in protobuf."""
 
 
 def read(file: Path) -> Recorded:
     """A trace: of PyTorch's profiler in JSON, or a Chakra execution trace. Raises `InputError`."""
     if is_json(file):
-        return parsed(trace_events.read(file), file)
-    return chakra.read_protobuf(read_bytes(file, trace_events.MOST_BYTES), file)
+        return parsed(event_stream.read(file, kineto.slim), file)
+    return chakra.read_protobuf(read_bytes(file, MOST_BYTES, "a trace of a few steps"), file)
 
 
 def is_json(file: Path) -> bool:
     """Whether a trace is JSON, plain or gzipped; else it is protobuf. Raises `InputError` for an empty file."""
-    start = read_bytes(file, trace_events.MOST_BYTES, "a trace of a few steps")[:64]
+    start = start_of(file, 64)
     if not start:
         raise InputError("is empty, expected a trace", file=file)
     return file.suffix != ".et" and (start.startswith(b"\x1f\x8b") or start.lstrip()[:1] in (b"{", b"["))

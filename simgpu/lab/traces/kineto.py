@@ -40,6 +40,30 @@ BYTES_OF = {"byte": 1, "char": 1, "bool": 1, "half": 2, "bfloat16": 2, "short": 
 """Bytes of an element by c10's names of types."""
 
 
+USED = frozenset(("External id", "correlation", "device", "stream", "Input Dims", "Input type", "Concrete Inputs",
+                  "Collective name", "In msg nelems", "Out msg nelems", "dtype", "Group size"))  # fmt: skip
+"""Arguments of events that are read."""
+
+
+def slim(event: dict[str, Any]) -> dict[str, Any] | None:
+    """An event without arguments that nothing reads; None for frames of Python and ends of arrows.
+
+    Events of no kind of PyTorch's profiler stay as they are.
+    """
+    kind, phase = event.get("cat"), event.get("ph")
+    if kind == "python_function" or (kind == TO_GPU and phase != ARROW):
+        return None
+    args = event.get("args")
+    if phase == COMPLETE and kind in SLIMMED and isinstance(args, dict) and len(args) > FEW:
+        event["args"] = {name: args[name] for name in USED.intersection(args)}
+    return event
+
+
+SLIMMED = frozenset(("cpu_op", *KERNELS, *COPIES, *LAUNCHES))
+FEW = 3
+"""Arguments that are not worth a look."""
+
+
 @dataclass(frozen=True)
 class _Span:
     """An operator on a thread."""

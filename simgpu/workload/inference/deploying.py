@@ -32,6 +32,7 @@ def deploy(
 ) -> Deployment:  # fmt: skip
     """The deployment that a job asks for; `run` is its runtime. Raises `InputError` (key only) for what cannot be."""
     config = _model(job, model)
+    run = on_machine(run, cluster)
     check_serves(plan, config)
     dtype = how.dtype
     wide = dtype if dtype in ACTIVATIONS else "bf16"
@@ -60,6 +61,19 @@ def deploy(
         how.protocol, job.offload, limit, job.sequences or 0, job.memory_share,
         sees=getattr(job, "images", None) is not None,
     ).shared()  # fmt: skip
+
+
+HOST_TIMES = ("step_s", "sequence_s", "prompt_s", "between_s", "hop_s", "launch_s")
+"""Fields of a runtime that are time of the host."""
+
+
+def on_machine(run: Runtime, cluster: Cluster) -> Runtime:
+    """A runtime with the times of host and front end that its user's logs say of this machine."""
+    host, front = (cluster.kernel.stretch(run.engine, part) for part in ("host", "front"))
+    if host == front == 1:
+        return run
+    times = {name: host * getattr(run, name) for name in HOST_TIMES}
+    return replace(run, first_s=front * run.first_s, **times)
 
 
 def own_precision(config: TransformerConfig, dtype: str, run: Runtime) -> str | None:

@@ -365,7 +365,8 @@ class Layers:
 
     @cached_property
     def _cpu(self) -> float:
-        return cpu_slowdown(self.kernels.cluster)
+        cluster = self.kernels.cluster
+        return cpu_slowdown(cluster) * cluster.kernel.stretch(self.kernels.stack, "host")
 
     def _code(self, kind: str) -> float:
         """Host time of forward and backward of a unit, s; of embedding and head launches alone are counted."""

@@ -1,0 +1,45 @@
+"""Which factors of a machine its logs can carry: those that bring runs which are left out nearer."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simgpu.lab.logs.choosing import CHANCE, JUDGES, Linear, chosen
+
+
+def model(away: list[float], slopes: list[list[float]]) -> Linear:
+    """One measurement a run; two factors."""
+    count = len(away)
+    return Linear(np.array(slopes), np.array(away), np.full(count, 0.1), np.array([0.1, 0.5]), np.arange(count))
+
+
+def off(linear: Linear, kept: np.ndarray) -> float:
+    return float(np.sum(linear.left_out(kept) ** 2))
+
+
+aways = st.lists(st.floats(-0.5, 0.5), min_size=2, max_size=6)
+slope = st.floats(0.0, 1.5)
+
+
+@given(aways, st.data())
+def test_no_factor_is_kept_that_takes_runs_that_are_left_out_farther_off(away: list[float], data) -> None:
+    slopes = data.draw(st.lists(st.tuples(slope, slope).map(list), min_size=len(away), max_size=len(away)))
+    linear = model(away, slopes)
+    kept = chosen(linear, np.array([True, True]))
+    for i in np.flatnonzero(kept):
+        fewer = kept.copy()
+        fewer[i] = False
+        assert off(linear, kept) <= off(linear, fewer) + CHANCE * 0.1**2 + 1e-12
+    if len(away) >= JUDGES:
+        assert off(linear, kept) <= off(linear, np.array([False, False])) + CHANCE * 0.1**2 + 1e-12
+
+
+def test_a_front_end_that_explains_runs_is_kept_and_one_that_explains_one_is_not() -> None:
+    slopes = [[1.0, 0.1], [1.0, 0.5], [1.0, 0.1], [1.0, 0.5]]
+    felt = np.array([True, True])
+    assert chosen(model([0.05, 0.25, 0.05, 0.25], slopes), felt).tolist() == [True, True]
+    assert chosen(model([0.1, 0.4, 0.1, -0.2], slopes), felt).tolist()[1] is False
+    alone = Linear(np.ones((1, 2)), np.ones(1), np.ones(1), np.ones(2), np.zeros(1))
+    assert chosen(alone, felt).tolist() == [True, True]
