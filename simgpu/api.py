@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from simgpu.study.capacity.planning import PlannedCapacity
     from simgpu.study.choice.recommending import Recommended
     from simgpu.study.experiment.running import ExperimentResult, Given
+    from simgpu.study.largest.finding import Largest
     from simgpu.study.report.capacity import Fitted
     from simgpu.study.report.explain import Explanation
     from simgpu.study.report.pictures import Drawn
@@ -155,6 +156,25 @@ def launch(
     from simgpu.launching import targets
 
     return targets.launch(_given(experiment), target, settings, catalogue or Catalogue(), row)
+
+
+@takes(machine=TEXT, settings=TEXT, finetune=TEXT, serve=TEXT | WHOLE, tokens=TEXT | WHOLE, family=TEXT,
+       epoch=TEXT | NUMBER, catalogue=CATALOGUE)  # fmt: skip
+def largest(
+    machine: str, *settings: str, finetune: str | None = None, serve: str | int | None = None,
+    tokens: str | int = 2048, family: str | None = None, epoch: str | float | None = None,
+    catalogue: Catalogue | None = None,
+) -> Largest:  # fmt: skip
+    """Find the largest models that a machine fine-tunes or serves; see `simgpu largest`.
+
+    `.rows` are models of the catalogue, `.best` the largest that fits, `.sizes` the largest size of a family and what
+    one more option buys.
+
+    >>> simgpu.largest("rtx-4090", finetune="qlora").best["model"]  # doctest: +SKIP
+    """
+    from simgpu.study.largest import command
+
+    return command.largest(catalogue or Catalogue(), machine, finetune, serve, tokens, settings, epoch, family)
 
 
 @takes(file=PATH, cluster=TEXT, settings=TEXT, model=TEXT, gpus=WHOLE, catalogue=CATALOGUE)

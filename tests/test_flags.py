@@ -21,6 +21,7 @@ TABLE = {  # what beside its own flags a command has
     "results": "format out quiet store",
     "fit": "format out plots quiet",
     "launch": "set format out quiet",
+    "largest": "set format",
     "import-config": "set out quiet",
     "validate": "format out plots quiet",
     "calibrate": "format out quiet",

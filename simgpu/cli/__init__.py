@@ -1,12 +1,13 @@
 """The command line. Thin: it reads options, calls the library, and prints."""
 
-from simgpu.cli import claims, imports, launching, logs, models, running, servers, studies, traces
+from simgpu.cli import claims, imports, largest, launching, logs, models, running, servers, studies, traces
 from simgpu.cli.base import LISTED, main
 
 __all__ = [
     "LISTED",
     "claims",
     "imports",
+    "largest",
     "launching",
     "logs",
     "main",
