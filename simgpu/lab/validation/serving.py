@@ -86,7 +86,8 @@ def _tests(file: Path, catalogue: Catalogue, told: Callable[[str], None]) -> Ite
     """Load tests; tells what could not be served again, and why."""
     tests = load_tests.LoadTests(file, catalogue)
     for again in tests.served():
-        source = f"load tests, {again.row['framework']} on {again.row['gpu']}"
+        several = "one" if again.gpus == 1 else "several"
+        source = f"load tests, {again.row['framework']} on {several} {again.row['gpu']}"
         for figure, statistic, measured, predicted in again.values():
             yield Compared(source, again.name, figure, statistic, measured, predicted)
     for reason, count in tests.refused.most_common():

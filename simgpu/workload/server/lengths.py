@@ -10,6 +10,7 @@ from math import ceil, exp, floor, inf, log, sqrt
 from random import Random
 
 from simgpu.errors import InputError
+from simgpu.workload.server.data_sets import SHAREGPT
 from simgpu.workload.server.jobs import Ends, Traffic
 from simgpu.workload.server.requests import Path
 from simgpu.workload.server.trace import read_rows
@@ -32,11 +33,26 @@ def lengths_of(job: Traffic) -> Iterator[Lengths]:
 
 def _drawn(job: Traffic) -> Iterator[Lengths]:
     assert job.prompt is not None and job.output is not None
+    if job.lengths == "sharegpt":
+        yield from _first_turns(job, job.prompt, job.output)
     wide = job.spread if job.output_spread is None else job.output_spread
     prompt = _draw(job.lengths, job.prompt, job.spread, job.prompt_range, Random(f"prompts {job.seed}"))
     output = _draw(job.lengths, job.output, wide, job.output_range, Random(f"outputs {job.seed}"))
     while True:
         yield prompt(), output(), ()
+
+
+def _first_turns(job: Traffic, prompt: int, output: int) -> Iterator[Lengths]:
+    """Lengths of ShareGPT, scaled to the means of a job: a long prompt tends to have a short answer."""
+    prompts, outputs = Random(f"prompts {job.seed}"), Random(f"outputs {job.seed}")
+    own = sqrt(1 - SHAREGPT.together**2)
+    of_prompt, of_output = prompt / SHAREGPT.prompt.mean, output / SHAREGPT.output.mean
+    (low, high), (least, most) = job.prompt_range or (1, inf), job.output_range or (1, inf)
+    while True:
+        first = prompts.gauss(0.0, 1.0)
+        other = SHAREGPT.together * first + own * outputs.gauss(0.0, 1.0)
+        tokens, answer = of_prompt * SHAREGPT.prompt.at(first), of_output * SHAREGPT.output.at(other)
+        yield int(max(low, min(high, round(tokens)))), int(max(least, min(most, round(answer)))), ()
 
 
 def _draw(kind: str, mean: int, spread: float, ends: Ends | None, random: Random) -> Draw:
