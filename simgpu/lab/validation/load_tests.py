@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from simgpu.catalog import Catalogue
@@ -212,8 +213,8 @@ def _scatter(row: Row, prompt: int, output: int) -> dict[str, Any]:
 def _as_counted(requests: int, prompt: int, output: int) -> dict[str, Any]:
     """ShareGPT, of which the requests of a run have as many tokens as it counted."""
     job = Traffic(arrivals="burst", requests=requests, prompt=prompt, output=output, lengths="sharegpt")
-    drawn = list(islice(lengths_of(job), requests))
-    of_prompt, of_output = (sum(one[place] for one in drawn) / requests for place in (0, 1))
+    drawn = [(one, other) for one, other, _ in islice(lengths_of(job), requests)]
+    of_prompt, of_output = (fmean(some) for some in zip(*drawn, strict=True))
     return {
         "lengths": "sharegpt",
         "prompt": round(prompt * prompt / of_prompt),

@@ -38,9 +38,9 @@ NOTES = {
     "seconds": "the state of the same run, each second as the engine logged it: averages over time of requests that "
     "run and wait, and of the cache in use",
     "load tests": "published runs with their command lines (gpustack, SGLang cookbook), each served again with the "
-    "data set, lengths and clients that it counted; nothing was fitted to them. Tests of one H100 behave as an H100 "
-    "PCIe does; first tokens of bursts wait for a front end that is not modelled (see serving.md). Some rows cannot be what "
-    "they say: gpt-oss-20b in SGLang on A100 gives 266 tokens/s, a tenth of its neighbours",
+    "data set, lengths and clients that it counted; nothing was fitted to them. Qwen3 14B on one H100 behaves as on an "
+    "H100 PCIe; first tokens of bursts wait for a front end that is not modelled (see serving.md). Some rows cannot be "
+    "what they say: gpt-oss-20b in SGLang on A100 gives 266 tokens/s, a tenth of its neighbours",
     "open load": "stages at constant rates of vLLM 0.15.1 on one to four H100 (inference-sim/training at ed5c1d2): "
     "prompts repeat; each stage is served from an empty server; near saturation an error of the steps is magnified",
 }
