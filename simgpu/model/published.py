@@ -25,6 +25,17 @@ _FORMAT = re.compile(
 """The name of a format behind the id of a model: '-NVFP4-v2', '-FP8-dynamic', '-AWQ-INT4', '-quantized.w8a8'."""
 
 
+_PRECISIONS = {"fp8": "fp8", "fp4": "fp4", "nvfp4": "fp4", "mxfp4": "mxfp4", "awq": "int4", "gptq": "int4",
+               "int4": "int4", "w4a16": "int4", "w8a16": "w8a16", "int8": "int8", "w8a8": "int8"}  # fmt: skip
+"""Precisions by the names of formats in ids of models; FP8 has a scale for each row unless a checkpoint says more."""
+
+
+def precision_named(name: str) -> str | None:
+    """The precision that the id of a model names at its end, such as '-FP8'; None for an id without a format."""
+    found = _FORMAT.search(name.lower())
+    return _PRECISIONS.get(found[2]) if found else None
+
+
 def without_format(name: str) -> str:
     """The id of a model, in small letters, without the name of a quantised format at its end."""
     return _FORMAT.sub("", name)

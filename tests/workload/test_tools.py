@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from simgpu import InputError, Traffic
+from simgpu import Catalogue, InputError, Traffic
+from simgpu.model.published import precision_named
+from simgpu.study.capacity.serving import serve_like
 from simgpu.workload.server.like import LOADS, SERVERS, load_like, server_like
 
 TABLE = Path(__file__).parents[3] / "shared" / "measurements" / "serving_loadtests.csv"
@@ -38,6 +40,9 @@ def test_vllm_bench_serve():
     assert (both.prompt_range, both.output_range) == ((512, 1536), (128, 128))
     ramp = job("vllm bench serve --ramp-up-strategy exponential --ramp-up-start-rps 1 --ramp-up-end-rps 9")
     assert (ramp.process, ramp.ramp, ramp.rate, ramp.end_rate, ramp.requests) == ("ramp", "factor", 1, 9, 1000)
+    turns = job("vllm bench serve --dataset-name sharegpt --dataset-path ShareGPT_V3_unfiltered_cleaned_split.json")
+    assert (turns.lengths, turns.prompt, turns.output_range) == ("sharegpt", 220, None)
+    assert job("vllm bench serve --dataset-name sharegpt --sharegpt-output-len 64").output_range == (64, 64)
     shared = job("vllm bench serve --dataset-name prefix_repetition --prefix-repetition-num-prefixes 7")
     assert (shared.prefixes, shared.prefix_tokens, shared.prompt) == (7, 256, 256)
 
@@ -165,6 +170,27 @@ def test_servers():
                          "--chunked-prefill-size -1 --page-size 64")  # fmt: skip
     assert (sglang.keys["plan.tp"], sglang.keys["plan.dp"], sglang.keys["plan.ep"]) == (1, 8, 8)
     assert sglang.keys["workload.block"] == 64 and "workload.chunk" not in sglang.keys
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        ("Qwen/Qwen3-14B-FP8", "fp8"), ("Qwen/Qwen3-14B-AWQ", "int4"), ("nvidia/Qwen3-8B-NVFP4-v2", "fp4"),
+        ("RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w8a8", "int8"), ("Qwen/Qwen3-14B", None),
+    ],
+)  # fmt: skip
+def test_the_name_of_a_checkpoint_says_its_precision(name, precision):
+    assert precision_named(name) == precision
+
+
+@pytest.mark.slow
+def test_a_quantised_checkpoint_is_served_as_such():
+    load = "vllm bench serve --num-prompts 9 --random-input-len 99 --random-output-len 9"
+    asked = [serve_like("", "h100-sxm", load, f"vllm serve {text}", (), Catalogue()) for text in
+             ("Qwen/Qwen3-8B", "Qwen/Qwen3-8B-FP8", "Qwen/Qwen3-8B-FP8 --quantization awq")]  # fmt: skip
+    assert [one.keys.get("workload.precision") for one in asked] == [None, "fp8", "int4"]
+    slow, fast = (one.results[""].tpot_s for one in asked[:2])
+    assert fast < 0.8 * slow
 
 
 def test_options_of_tensorrt_llm_are_read(tmp_path):

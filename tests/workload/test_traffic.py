@@ -80,6 +80,20 @@ def test_lengths_have_their_mean_and_spread():
     assert {one.prompt for one in requests_of(Traffic(rate=5.0, requests=9, **BASE))} == {500}
 
 
+def test_lengths_of_sharegpt_are_those_of_its_first_turns():
+    one = list(requests_of(Traffic(arrivals="burst", requests=4000, lengths="sharegpt", prompt=220, output=203)))
+    assert fmean(r.prompt for r in one) == pytest.approx(220, rel=0.06)
+    assert fmean(r.output for r in one) == pytest.approx(203, rel=0.06)
+    assert 0.15 < sum(r.output <= 20 for r in one) / 4000 < 0.25  # a fifth of the answers are of a line or two
+    assert max(r.prompt for r in one) <= 1026 and max(r.prompt + r.output for r in one) < 2500
+    long = sorted(one, key=lambda r: r.prompt)[2000:]
+    assert fmean(r.output for r in long) < 180  # long prompts have the shorter answers
+    twice = requests_of(Traffic(arrivals="burst", requests=4000, lengths="sharegpt", prompt=440, output=406))
+    assert fmean(r.output for r in twice) == pytest.approx(406, rel=0.06)
+    with pytest.raises(InputError, match="leave it out"):
+        Traffic(arrivals="burst", requests=9, lengths="sharegpt", prompt=220, output=203, spread=0.5)
+
+
 def test_a_change_of_one_stream_leaves_the_others():
     one, other = (list(requests_of(Traffic(rate=rate, requests=50, lengths="uniform", spread=0.5, prefix_tokens=64,
                                            prefixes=4, **BASE))) for rate in (2.0, 4.0))  # fmt: skip
@@ -248,7 +262,7 @@ def test_flags_of_servers_are_keys_of_a_scenario():
         ("vllm bench serve --reqest-rate 8", "did you mean '--request-rate'"),
         ("ab -n 10", "is no command line that is known"),
         ("vllm bench serve --num-prompts many", "expected a whole number"),
-        ("vllm bench serve --dataset-name sharegpt", "lengths of its own"),
+        ("vllm bench serve --dataset-name sonnet", "lengths of its own"),
         ("vllm bench serve --request-rate", "expected a value"),
         ("vllm bench serve 'open", "no closing quotation"),
     ],

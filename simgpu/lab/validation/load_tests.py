@@ -2,8 +2,10 @@
 
 A row has means and percentiles of a whole run. Its server is what its command line starts, read as `simgpu serve
 --server` reads it; its load is what the run itself counted: requests, mean lengths, clients. Where these are the
-nominal lengths of a random data set, they scatter as the tool has it; other data sets are taken as lognormal with a
-standard deviation of their mean, which is assumed. A row that cannot be served again says why.
+nominal lengths of a random data set, they scatter as the tool has it. Pages print the command of one of their tests
+alone: a test whose section is of random lengths sent equal ones, and where a run counted other lengths than the command
+asks for, it sent ShareGPT, whose lengths it is served with, as many tokens as were counted. A row that cannot be served
+again says why.
 """
 
 from __future__ import annotations
@@ -12,19 +14,24 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.lab.machines import cluster_for
+from simgpu.model.published import precision_named
 from simgpu.plan.parallelism import Plan
 from simgpu.plan.serving_memory import cache_bytes
 from simgpu.workload.inference.deploying import deploy
 from simgpu.workload.inference.deployment import Deployment
+from simgpu.workload.runtimes import Runtime
 from simgpu.workload.server.answer import Served, serve_traffic
 from simgpu.workload.server.jobs import Traffic
+from simgpu.workload.server.lengths import lengths_of
 from simgpu.workload.server.like import load_like, server_like
 
 FILE = "serving_loadtests.csv"
@@ -40,6 +47,9 @@ FIGURES = {
 
 ENGINES = {"vllm": "vllm", "sglang": "sglang", "trtllm": "trtllm"}
 
+AHEAD = "--async-scheduling"
+"""The flag of vLLM 0.10 to 0.13 that lets its loop work ahead."""
+
 Row = Mapping[str, str]
 
 
@@ -49,6 +59,7 @@ class Retried:
 
     row: Row
     name: str
+    gpus: int
     done: Served
 
     def values(self) -> Iterator[tuple[str, str, float, float]]:
@@ -93,21 +104,32 @@ class LoadTests:
         keys = self._server(row)
         model = _model(row["model"], self.catalogue)
         tp, dp = (int(keys.pop(f"plan.{name}", 1)) for name in ("tp", "dp"))
+        precision = precision_named(server_like(row["serve"]).model) if row["serve"] else None
+        if precision is not None:
+            keys.setdefault("workload.precision", precision)
         plan = Plan(tp=tp, dp=dp, pp=int(keys.pop("plan.pp", 1)), ep=int(keys.pop("plan.ep", 1)))
         version = _version(row["framework"], row["framework_version"], self.catalogue)
         given = {key.removeprefix("workload."): value for key, value in keys.items() if key.startswith("workload.")}
         job = Traffic(**{**given, **_load(row), "runtime": version})
-        known = f"{row['gpu']} {model} {plan} {version} {given}"
+        known = f"{row['gpu']} {model} {plan} {version} {AHEAD in row['serve']} {given}"
         made = self._made.get(known)
         if made is None:
             cluster = cluster_for(self.catalogue, row["gpu"], plan.world)
-            engine = self.catalogue.runtime(version)
+            engine = self._engine(version, row)
             made = self._made[known] = deploy(cluster, job.served(), self.catalogue.model(model), plan, engine)
         if row["kv_cache_gib"]:
             each = cache_bytes(made.served, 1024, 0) / 1024
             job = job.model_copy(update={"cache_tokens": int(float(row["kv_cache_gib"]) * 2**30 / each)})
         name = f"{row['model']} on {row['gpu']}, {version}: {row['source'].rpartition('/')[2]}"
-        return Retried(row, name, serve_traffic(made, job))
+        return Retried(row, name, plan.world, serve_traffic(made, job))
+
+    def _engine(self, version: str, row: Row) -> Runtime:
+        """The runtime of a version, which works ahead where the command line asks for what is vLLM's default since."""
+        engine = self.catalogue.runtime(version)
+        if AHEAD not in row["serve"]:
+            return engine
+        later = self.catalogue.runtime("vllm")
+        return replace(engine, overlaps_host=True, join_steps=later.join_steps, between_s=later.between_s)
 
     def _server(self, row: Row) -> dict[str, Any]:
         """Keys of the server of a row."""
@@ -164,23 +186,37 @@ def _load(row: Row) -> dict[str, Any]:
 
 
 NEAR = 0.08
-"""Relative distance of a mean from the nominal one within which a run sent what its command line says."""
+"""Relative distance of a mean from the nominal one within which a run sent what its command line says; a mean of few
+requests may be further off, by the inverse root of their number."""
 
 
 def _scatter(row: Row, prompt: int, output: int) -> dict[str, Any]:
     """How lengths scatter about their means."""
-    if not row["bench"]:
+    if not row["bench"] or "random" in row["section"]:
         return {}
     try:
         meant = load_like(row["bench"]).keys
     except InputError:
         meant = {}
     nominal = meant.get("workload.prompt"), meant.get("workload.output")
+    near = NEAR + float(row["requests"]) ** -0.5
     if all(
-        isinstance(one, int) and abs(one / of - 1) < NEAR for one, of in zip(nominal, (prompt, output), strict=True)
+        isinstance(one, int) and abs(one / of - 1) < near for one, of in zip(nominal, (prompt, output), strict=True)
     ):
         ranges = {name: meant.get(f"workload.{name}_range") for name in ("prompt", "output")}
         if any(ranges.values()):
             return {"lengths": "uniform", **{f"{name}_range": ends for name, ends in ranges.items()}}
         return {}
-    return {"lengths": "lognormal", "spread": 1.0}
+    return _as_counted(int(float(row["requests"])), prompt, output)
+
+
+def _as_counted(requests: int, prompt: int, output: int) -> dict[str, Any]:
+    """ShareGPT, of which the requests of a run have as many tokens as it counted."""
+    job = Traffic(arrivals="burst", requests=requests, prompt=prompt, output=output, lengths="sharegpt")
+    drawn = [(one, other) for one, other, _ in islice(lengths_of(job), requests)]
+    of_prompt, of_output = (fmean(some) for some in zip(*drawn, strict=True))
+    return {
+        "lengths": "sharegpt",
+        "prompt": round(prompt * prompt / of_prompt),
+        "output": round(output * output / of_output),
+    }

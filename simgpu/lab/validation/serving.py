@@ -38,9 +38,9 @@ NOTES = {
     "seconds": "the state of the same run, each second as the engine logged it: averages over time of requests that "
     "run and wait, and of the cache in use",
     "load tests": "published runs with their command lines (gpustack, SGLang cookbook), each served again with the "
-    "lengths and clients that it counted; nothing was fitted to them. Most are predicted too fast: clocks, power "
-    "limits, backends of the day and start-up inside runs of a minute are not known, and none was shown to be why. "
-    "Some rows cannot be what they say: gpt-oss-20b in SGLang on A100 gives 266 tokens/s, a tenth of its neighbours",
+    "data set, lengths and clients that it counted; nothing was fitted to them. Qwen3 14B on one H100 behaves as on an "
+    "H100 PCIe; first tokens of bursts wait for a front end that is not modelled (see serving.md). Some rows cannot be "
+    "what they say: gpt-oss-20b in SGLang on A100 gives 266 tokens/s, a tenth of its neighbours",
     "open load": "stages at constant rates of vLLM 0.15.1 on one to four H100 (inference-sim/training at ed5c1d2): "
     "prompts repeat; each stage is served from an empty server; near saturation an error of the steps is magnified",
 }
@@ -86,7 +86,8 @@ def _tests(file: Path, catalogue: Catalogue, told: Callable[[str], None]) -> Ite
     """Load tests; tells what could not be served again, and why."""
     tests = load_tests.LoadTests(file, catalogue)
     for again in tests.served():
-        source = f"load tests, {again.row['framework']} on {again.row['gpu']}"
+        several = "one" if again.gpus == 1 else "several"
+        source = f"load tests, {again.row['framework']} on {several} {again.row['gpu']}"
         for figure, statistic, measured, predicted in again.values():
             yield Compared(source, again.name, figure, statistic, measured, predicted)
     for reason, count in tests.refused.most_common():

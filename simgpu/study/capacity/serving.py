@@ -11,6 +11,7 @@ from typing import IO, Any
 from simgpu.catalog import Catalogue
 from simgpu.documents import Text
 from simgpu.errors import InputError
+from simgpu.model.published import precision_named
 from simgpu.simulation.inference_result import TrafficResult
 from simgpu.study.experiment.loading import Case
 from simgpu.study.experiment.running import load_experiment, run_case
@@ -103,6 +104,9 @@ def serve_like(
         raise InputError("is missing; expected a model of the catalogue, or a command line that names one", key="MODEL")
     known = named if catalogue.find("models", named) else catalogue.published(named) or named
     keys: Keys = {"model": known, "cluster": cluster, "workload.kind": "traffic", **started.keys, **load.keys}
+    precision = precision_named(named)
+    if precision is not None and precision_named(known) is None:
+        keys.setdefault("workload.precision", precision)
 
     def run(loads: Sequence[tuple[str, Keys]]) -> Results:
         return {name: _run(_case({**keys, **more}, settings, catalogue), catalogue) for name, more in loads}

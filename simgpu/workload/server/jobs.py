@@ -112,9 +112,9 @@ class Traffic(Managed):
     """Tokens of a prompt beside its shared prefix, on average."""
     output: Size | None = None
     """Output tokens, on average."""
-    lengths: Literal["fixed", "uniform", "normal", "lognormal"] = "fixed"
+    lengths: Literal["fixed", "uniform", "normal", "lognormal", "sharegpt"] = "fixed"
     """How both scatter: uniform in mean x (1 - spread) to mean x (1 + spread), normal and lognormal with a standard
-    deviation of spread x mean."""
+    deviation of spread x mean; sharegpt as that data set has them, scaled to both means."""
     spread: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 0.0
     output_spread: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] | None = None
     """The spread of outputs; default: as of prompts."""
@@ -256,6 +256,8 @@ class Traffic(Managed):
             raise ValueError("resample draws lengths of lengths_file; expected that file")
         spreads = {"spread": self.spread, "output_spread": self.output_spread or 0.0}
         for name, spread in spreads.items():
+            if spread and self.lengths == "sharegpt":
+                raise ValueError(f"{name} {spread:g}: lengths of sharegpt scatter as the data set's; leave it out")
             if spread and self.lengths == "fixed":
                 raise ValueError(f"{name} {spread:g}: fixed lengths have none; expected lengths uniform or lognormal")
             if self.lengths == "uniform" and spread > 1:

@@ -12,6 +12,7 @@ from math import ceil, cos, exp, floor, inf, log, pi, sin, sqrt
 from random import Random
 
 from simgpu.errors import InputError
+from simgpu.workload.server.data_sets import SHAREGPT
 from simgpu.workload.server.jobs import Ends, Mixed, Traffic
 from simgpu.workload.server.requests import Path
 from simgpu.workload.server.trace import read_rows
@@ -32,12 +33,14 @@ def lengths_of(job: Traffic) -> Iterator[Lengths]:
     """Lengths of one request after the other, without end."""
     if job.lengths_file is not None:
         return _resampled(job) if job.resample else _in_turn(job)
+    if job.lengths == "sharegpt":
+        return _first_turns(job)
     return _mixed(job.mix, job.seed) if job.mix else _drawn(job)
 
 
 def lengths_at(job: Traffic, places: Iterator[int]) -> Iterator[tuple[int, Lengths]]:
     """A place and lengths of one request after the other; those of a negative place are passed over, and are none."""
-    if job.lengths_file is not None or job.mix:
+    if job.lengths_file is not None or job.mix or job.lengths == "sharegpt":
         yield from zip(places, lengths_of(job), strict=False)
         return
     (prompt, no_prompt), (output, no_output) = _both(job)
@@ -54,6 +57,20 @@ def _drawn(job: Traffic) -> Iterator[Lengths]:
     (prompt, _), (output, _) = _both(job)
     while True:
         yield prompt(), output(), ()
+
+
+def _first_turns(job: Traffic) -> Iterator[Lengths]:
+    """Lengths of ShareGPT, scaled to the means of a job: a long prompt tends to have a short answer."""
+    assert job.prompt is not None and job.output is not None
+    prompts, outputs = Random(f"prompts {job.seed}"), Random(f"outputs {job.seed}")
+    own = sqrt(1 - SHAREGPT.together**2)
+    of_prompt, of_output = job.prompt / SHAREGPT.prompt.mean, job.output / SHAREGPT.output.mean
+    (low, high), (least, most) = job.prompt_range or (1, inf), job.output_range or (1, inf)
+    while True:
+        first = prompts.gauss(0.0, 1.0)
+        other = SHAREGPT.together * first + own * outputs.gauss(0.0, 1.0)
+        tokens, answer = of_prompt * SHAREGPT.prompt.at(first), of_output * SHAREGPT.output.at(other)
+        yield int(max(low, min(high, round(tokens)))), int(max(least, min(most, round(answer)))), ()
 
 
 def _both(job: Traffic) -> tuple[tuple[Draw, Skip], tuple[Draw, Skip]]:

@@ -12,6 +12,7 @@ from math import ceil, floor, inf
 from typing import Any
 
 from simgpu.errors import shown
+from simgpu.workload.server.data_sets import SHAREGPT
 from simgpu.workload.server.tools.words import (
     Given,
     Keys,
@@ -92,7 +93,16 @@ def _lengths(given: Given, data: str) -> Keys:
         }
     if data == "burstgpt" and given("--dataset-path"):
         return {"lengths_file": given("--dataset-path")}
+    if data == "sharegpt" and not given.told:
+        return _first_turns(given)
     return needs_lengths(given, "--dataset-name", data)
+
+
+def _first_turns(given: Given) -> Keys:
+    """First turns of ShareGPT, with answers as long as in the data set unless the command line says another length."""
+    made: Keys = {"lengths": "sharegpt", "prompt": round(SHAREGPT.prompt.mean), "output": round(SHAREGPT.output.mean)}
+    output = given.first("--output-len", "--sharegpt-output-len", default=0)
+    return {**made, **between("output", output, output, output)} if output else made
 
 
 def window(prompt: int, output: int, ratios: tuple[float, float]) -> Keys:
@@ -113,7 +123,7 @@ KINDS: dict[str, Any] = {
     "--prefix-repetition-prefix-len": whole, "--prefix-repetition-suffix-len": positive,
     "--ramp-up-end-rps": number, "--ramp-up-start-rps": number, "--ramp-up-strategy": str,
     "--random-input-len": positive, "--random-output-len": positive, "--random-prefix-len": whole,
-    "--random-range-ratio": _ratio, "--request-rate": number, "--seed": whole,
+    "--random-range-ratio": _ratio, "--request-rate": number, "--seed": whole, "--sharegpt-output-len": positive,
 }  # fmt: skip
 
 TOOL = Tool(
