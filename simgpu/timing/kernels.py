@@ -156,9 +156,8 @@ class KernelModel:
 
     `attention` names the library of attention kernels (default: what serving stacks choose on the GPU), `narrow` that
     of products in 8 and 4 bits, `quantised` which of these have a kernel before them that quantises (`QUANTISED`),
-    `experts` that of mixtures of experts, `few_rows` that of products of a few rows, `sparse` that of attention over
-    picked keys. Slowdowns are factors on times: of matrix products, of kernels that stream, of attention over a part of
-    its keys and queries.
+    `experts` that of mixtures of experts, `few_rows` of products of a few rows, `sparse` of attention over picked keys.
+    Slowdowns are factors on times: of matrix products, of kernels that stream, of attention over a part of its keys.
     In `training` steps, sustained ones, clocks are lower than in a loop of one kernel (`simgpu.timing.gemm_libraries`).
     Products of up to `vectors` rows are those of vectors (`vector_rows`, `simgpu.timing.gemv`). `stack` is the
     framework or engine whose steps the user may have measured. Models that give equal times have equal `identity`.
