@@ -29,6 +29,7 @@ from simgpu.study.experiment.shown import shown_columns
 from simgpu.study.report.attribution import walks
 from simgpu.study.report.figures import figures_of
 from simgpu.study.report.memory import misfits, print_tables, row_name, stage_data, tight
+from simgpu.trace_events import uncollected
 from simgpu.version import __version__
 from simgpu.workload.execution import PeriodicExecution
 from simgpu.workload.jobs import longest_sequence
@@ -152,6 +153,7 @@ def followed(result: Result) -> Any:
     return getattr(result, "served", None)
 
 
+@uncollected()
 def write_trace(outcome: ExperimentResult, file: Path, empty: bool = False) -> str:
     """Write one trace with the timelines of the rows; each row is a group of processes.
 
