@@ -1,6 +1,7 @@
 # Two commands do everything on a fresh machine with Python 3.11+:
 #   make demo    the main job: table, figure, trace
-#   make test    all checks (make quick: those of a minute; make test-slow: the long ones; make fuzz: 10,000 odd inputs)
+#   make test    all checks (make changed: those of changed files; make quick: those of a minute;
+#                make test-slow: the long ones; make fuzz: 10,000 odd inputs)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -9,20 +10,28 @@ QUICK := tests/engine tests/hardware tests/model tests/plan tests/analysis tests
 COUNT ?= 10000
 SEED ?= 0
 
-.PHONY: demo test quick test-slow fuzz bench bench-search bench-serving lint format notebooks pages clean
+# tests of a file, and those that share predictions, run in one worker: what they share is made once
+WORKERS := -n 2 --dist loadgroup
+SINCE ?= HEAD
+
+.PHONY: demo test changed quick test-slow fuzz bench bench-search bench-serving lint format notebooks pages clean
 
 demo: $(STAMP)
 	$(BIN)/simgpu run experiments/tp2_scaling.yaml
 
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow"
+
+# the tests that mirror what differs from the last commit (SINCE=main: from a branch), in seconds
+changed: $(VENV)/.installed-test
+	$(BIN)/python -m tests.changed --since $(SINCE)
 
 # the folders that mirror the package: closed forms, laws, hardware, plans; no commands, no pictures
 quick: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 2 -m "not slow" $(QUICK)
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow" $(QUICK)
 
 test-slow: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest $(WORKERS) -m slow
 
 # defects go to results/fuzz, each with the command that repeats it
 fuzz: $(VENV)/.installed-test

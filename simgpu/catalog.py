@@ -62,7 +62,7 @@ KINDS: dict[str, type[CatalogueFile]] = {
 
 
 DERIVED = 1024
-"""GPUs that are remembered with what was made of them."""
+"""GPUs that are remembered with what was made of them; as many models."""
 
 TEMPLATES = ("gpus", "nodes", "clusters")
 """Kinds of files that `simgpu new` writes a template of."""
@@ -79,6 +79,7 @@ class Catalogue(CatalogueFiles):
         self._walked: Region[str, tuple[GPUSpec | ArchitectureSpec, Flat]] = Region(DERIVED)
         self._calibrations: Region[tuple[str, tuple[str, ...]], tuple[GPUSpec, Calibration]] = Region(DERIVED)
         self._made: Region[str, GPUSpec] = Region(DERIVED)
+        self._configs: Region[tuple[Path, str], TransformerConfig] = Region(DERIVED)
 
     def spec(
         self, kind: str, name: str, overrides: Sequence[Override] = (), blame: Blame | None = None
@@ -322,6 +323,10 @@ class Catalogue(CatalogueFiles):
                 known = nearest(name, self.names("models"), where="simgpu list models names them")
                 raise InputError(f"unknown model '{name}'{known}")
             file = Path(path)
+        return self._configs.known((file, family), lambda: self._parsed(file, family))
+
+    def _parsed(self, file: Path, family: str) -> TransformerConfig:
+        """The shape in a file that is there."""
         title = file.stem if file.stem != "config" else file.resolve().parent.name
         return parse_config(title, with_quantisation(self.document(file), file), self.families, family)
 

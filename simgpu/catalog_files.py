@@ -16,7 +16,6 @@ from pathlib import Path
 from simgpu.arguments import PATH, TEXT, takes
 from simgpu.documents import Document, read_json, read_yaml
 from simgpu.errors import InputError
-from simgpu.hardware.derive import base_name
 from simgpu.reading import built_in_folder
 
 FOLDERS = (
@@ -61,7 +60,11 @@ class CatalogueFiles:
     def find(self, kind: str, name: str) -> Path | None:
         """The file of that name, from the first folder that has it; of a derived GPU or model, that of its base."""
         files = self._files(kind)
-        return files.get(name) or (files.get(base_name(name)) if kind in ("gpus", "models") else None)
+        if name in files or kind not in ("gpus", "models"):
+            return files.get(name)
+        from simgpu.hardware.derive import base_name  # needs numpy; names alone do not
+
+        return files.get(base_name(name))
 
     def _files(self, kind: str) -> dict[str, Path]:
         """File by name; folders are looked into once."""

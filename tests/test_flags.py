@@ -38,6 +38,8 @@ TABLE = {  # what beside its own flags a command has
     "show": "set format out quiet",
     "list": "format",
     "new": "out quiet",
+    "completion": "",
+    "doctor": "",
     "nccl-tests": "set format",
     "claims": "format out plots quiet",
     "lint": "format",

@@ -71,10 +71,11 @@ def test_experiments_have_sane_rows_and_pictures(ran, name, tmp_path):
         for column in UNCERTAIN:
             if f"{column}_p10" in row and row.get(column):
                 assert row[f"{column}_p10"] <= row[column] <= row[f"{column}_p90"], column
-    written = write(outcome, build(outcome, CATALOGUE), tmp_path)
-    pictures = [path for what, path in written if what == "plot" and path.suffix == ".png"]
+    written = write(outcome, build(outcome, CATALOGUE), tmp_path, formats=["png"])
+    pictures = [path for what, path in written if what == "plot"]
     assert len(pictures) == len(outcome.experiment.fields.plots) and all(p.stat().st_size > 10_000 for p in pictures)
-    assert json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    with (tmp_path / "trace.json").open() as trace:  # up to 100 MB; test_trace reads what is in one
+        assert trace.read(20).startswith('{"traceEvents":[{')
 
 
 def by(outcome, **labels):

@@ -244,7 +244,7 @@ def test_serving_keeps_limits_and_is_exhaustive(folder: Path) -> None:
 def test_mistakes_end_in_one_line(folder: Path, old: str, new: str, message: str) -> None:
     assert old in SMALL
     Path("e.yaml").write_text(SMALL.replace(old, new))
-    done = run("e.yaml", "--jobs", "1")
+    done = run("e.yaml", "--jobs", "1", "-q")  # on a busy machine there are lines of progress
     assert done.exit_code == 2 and message in done.output and done.output.count("\n") == 1, done.output
     assert not Path("results/e").exists()
 
@@ -263,7 +263,7 @@ def test_mistakes_end_in_one_line(folder: Path, old: str, new: str, message: str
 def test_mistakes_in_a_search_for_serving_too(folder: Path, old: str, new: str, message: str) -> None:
     assert old in SERVING
     Path("e.yaml").write_text(SERVING.replace(old, new))
-    done = run("e.yaml", "--jobs", "1")
+    done = run("e.yaml", "--jobs", "1", "-q")  # on a busy machine there are lines of progress
     assert done.exit_code == 2 and message in done.output and done.output.count("\n") == 1, done.output
     assert not Path("results/e").exists()
 

@@ -1,5 +1,7 @@
 """`simgpu new`: commented files to start from, and what a file lacks is told at once."""
 
+import json
+
 import pytest
 from click.testing import CliRunner
 
@@ -7,6 +9,7 @@ from simgpu.catalog import Catalogue
 from simgpu.cli import main
 from simgpu.study.experiment.templates import TEMPLATES
 
+EXPERIMENTS = ("training", "inference", "traffic", "search")
 FOLDERS = {"gpu": "gpus/own.yaml", "node": "nodes/own.yaml", "cluster": "clusters/own.yaml", "model": "models/own.json"}
 
 
@@ -14,7 +17,7 @@ def run(*arguments):
     return CliRunner().invoke(main, [str(one) for one in arguments])
 
 
-@pytest.mark.parametrize("kind", TEMPLATES)
+@pytest.mark.parametrize("kind", FOLDERS)
 def test_a_template_is_a_valid_part_under_the_name_of_its_file(tmp_path, kind):
     file = tmp_path / FOLDERS[kind]
     assert run("new", kind, "-o", file).exit_code == 0
@@ -28,6 +31,25 @@ def test_a_template_is_a_valid_part_under_the_name_of_its_file(tmp_path, kind):
         job.write_text(f"scenario: {{model: llama-3.1-8b, cluster: own, workload: {workload}}}\n")
         ran = run("--catalog", tmp_path, "run", job, "--no-plots", "--out", tmp_path / "out")
         assert ran.exit_code == 0 and "check a figure" not in ran.output, ran.output
+
+
+@pytest.mark.parametrize("kind", EXPERIMENTS)
+def test_an_experiment_that_is_started_runs_and_has_the_name_of_its_file(tmp_path, kind):
+    file = tmp_path / "own.yaml"
+    assert run("new", kind, "-o", file).exit_code == 0
+    command = "search" if kind == "search" else "run"
+    done = run(command, file, "--no-plots", "--out", tmp_path / "out", "--format", "json", "-q")
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert document["experiment"] == "own"
+    rows = document.get("rows") or document["plans"]
+    assert len(rows) >= 2 and all(row["memory_fits"] for row in rows if "memory_fits" in row)
+    assert file.read_text().count("#") > 5  # what there is to choose is said
+
+
+def test_every_kind_is_a_choice_of_the_command():
+    (kind,) = (one for one in main.commands["new"].params if one.name == "kind")
+    assert sorted(kind.type.choices) == sorted(TEMPLATES) == sorted([*FOLDERS, *EXPERIMENTS])
 
 
 def test_a_file_is_not_written_over(tmp_path):

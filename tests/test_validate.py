@@ -3,7 +3,6 @@
 import csv
 import gzip
 import json
-import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -12,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from measured import FOLDER, joined, needs, together
 
 from simgpu.catalog import Catalogue
 from simgpu.cli import main
@@ -30,8 +30,8 @@ from simgpu.lab.validation.sources import NOT_PREDICTED, known
 from simgpu.lab.validation.tables import Columns, read_table
 
 ROOT = Path(__file__).parents[1]
-FOLDER = Path(os.environ.get("SIMGPU_MEASUREMENTS", ROOT.parent / "shared/measurements"))
-measured = pytest.mark.skipif(not (FOLDER / "aic_gemm.csv.gz").is_file(), reason=f"no measurements in {FOLDER}")
+measured = needs("aic_gemm")
+pytestmark = together
 
 GEMM = "gpu,dtype,m,n,k,latency_s,suspicious\n"
 GOOD = GEMM + "h100-sxm,bfloat16,4096,4096,4096,2.2e-4,\nh100-sxm,fp8,64,4096,4096,1.6e-5,\n"
@@ -403,7 +403,8 @@ def test_the_documented_goals_are_well_formed_and_their_verdicts_follow():
 @measured
 def test_goals_that_the_page_claims_are_reached():
     regimes = {"all": "full", "family": "family", "datasheet": "datasheet"}
-    done = {words: validate("all", FOLDER, Catalogue(), one, without="training") for words, one in regimes.items()}
+    kinds = ("kernels", "collectives")
+    done = {words: joined(*kinds, regime=one) for words, one in regimes.items()}
     by_title = {goal.title: goal for goal in goals.GOALS}
     for row in goal_rows():
         goal = by_title[row["title"]]
@@ -417,7 +418,7 @@ def test_goals_that_the_page_claims_are_reached():
 
 @measured
 def test_the_measurements_are_all_accounted_for_and_beat_the_plain_roofline():
-    done = validate("all", FOLDER, Catalogue(), without="training")
+    done = joined("kernels", "collectives", "inference")
     for source in {part.source for part in done.scored}:
         file = next(iter(FOLDER.glob(f"{source}.csv*")))
         with gzip.open(file, "rt") if file.suffix == ".gz" else file.open() as stream:
@@ -432,9 +433,22 @@ def test_the_measurements_are_all_accounted_for_and_beat_the_plain_roofline():
 
 @measured
 def test_rows_far_off_are_explained_by_name():
-    rows = worst(validate("all", FOLDER, Catalogue(), without="training"), None, page.FACTOR)
+    rows = worst(joined("kernels", "collectives", "inference"), None, page.FACTOR)
     unexplained = [row for row in rows if not reasons.reason(row)]
     assert not unexplained, unexplained[:5]
+
+
+@measured
+@pytest.mark.slow
+def test_all_of_the_folder_is_what_its_parts_are():
+    whole = validate("all", FOLDER, Catalogue(), without="training")
+    parts = joined("kernels", "collectives", "inference")
+    assert rows_of(whole) == rows_of(parts)
+
+
+def rows_of(done):
+    scored = Counter((part.source, part.gpu, part.batch.op, part.predicted.tobytes()) for part in done.scored)
+    return scored, Counter(done.left_out), Counter(done.not_predicted)
 
 
 def test_a_batch_says_what_it_is():

@@ -21,6 +21,7 @@ from inference_tables import (
     measured,
     run,
 )
+from measured import predicted, together
 
 from simgpu.catalog import Catalogue
 from simgpu.lab.validation import reasons
@@ -36,6 +37,8 @@ from simgpu.lab.validation.sources import known
 from simgpu.lab.validation.steps import errors_of, step_rows
 from simgpu.plan.parallelism import Plan
 from simgpu.workload.runtimes import SPLIT
+
+pytestmark = together
 
 # ---- rows --------------------------------------------------------------------------------------------
 
@@ -271,7 +274,7 @@ def test_norms_of_heads_are_rms_norms_of_their_width(tmp_path):
 @pytest.fixture(scope="module")
 def whole():
     """One validation of the whole folder."""
-    return validate("inference", FOLDER, Catalogue())
+    return predicted("inference")
 
 
 @measured

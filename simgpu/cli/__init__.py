@@ -1,11 +1,26 @@
 """The command line. Thin: it reads options, calls the library, and prints."""
 
-from simgpu.cli import claims, imports, largest, launching, logs, models, running, servers, studies, traces
+from simgpu.cli import (
+    claims,
+    completing,
+    doctor,
+    imports,
+    largest,
+    launching,
+    logs,
+    models,
+    running,
+    servers,
+    studies,
+    traces,
+)
 from simgpu.cli.base import LISTED, main
 
 __all__ = [
     "LISTED",
     "claims",
+    "completing",
+    "doctor",
     "imports",
     "largest",
     "launching",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from simgpu import terminal
+from simgpu.cli.names import command_for, names_of
 from simgpu.terminal import plain
 from simgpu.version import __version__
 
@@ -132,8 +133,19 @@ class Commands(click.Group):
         except OSError as error:  # help, which no command prints
             _end(error)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is named. For a file or a name of the catalogue in its place, the error names one."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if meant := command_for(args[0], ctx.params.get("folders") or ()):
+                raise click.UsageError(f"'{args[0]}' is no command. Did you mean 'simgpu {meant}'?", ctx) from None
+            raise error
 
-file_argument = click.argument("file", metavar="FILE")
+
+file_argument = click.argument("file", metavar="FILE", shell_complete=names_of("experiments", files=True))
 set_option = click.option(
     "--set",
     "settings",

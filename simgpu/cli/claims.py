@@ -19,6 +19,7 @@ from simgpu.cli.base import (
     quiet_option,
     tell_written,
 )
+from simgpu.cli.names import names_of
 from simgpu.errors import InputError
 
 
@@ -28,8 +29,8 @@ from simgpu.errors import InputError
 )
 @click.argument("given", nargs=-1, metavar="[FILE|DIR|QUANTITY=FIGURE]...")
 @click.option("--kind", metavar="KIND", help="Of one claim: spec, kernel, decode, serving, training, cost, ...")
-@click.option("--gpu", metavar="NAME", help="Of one claim.")
-@click.option("--model", metavar="NAME", help="Of one claim.")
+@click.option("--gpu", metavar="NAME", shell_complete=names_of("gpus"), help="Of one claim.")
+@click.option("--model", metavar="NAME", shell_complete=names_of("models"), help="Of one claim.")
 @click.option("--precision", metavar="NAME", help="Of one claim: fp16, int4, q4_k_m, ...")
 @click.option("--runtime", metavar="NAME", help="Of one claim: vllm, llama.cpp, ...")
 @click.option("--method", metavar="NAME", help="Of one claim of training: full, lora, qlora.")
@@ -118,8 +119,14 @@ def lint(folders: tuple[str, ...], places: tuple[str, ...], style: str) -> None:
     epilog="Example: simgpu mfu --model mpt-7b --gpu l4 --seq 2048 mfu_percent=40",
 )
 @click.argument("figures", nargs=-1, required=True, metavar="QUANTITY=FIGURE...")
-@click.option("--model", required=True, metavar="NAME", help="Model of the catalogue, or the path of a config.json.")
-@click.option("--gpu", required=True, metavar="NAME", help="GPU of the catalogue.")
+@click.option(
+    "--model",
+    required=True,
+    metavar="NAME",
+    shell_complete=names_of("models", files=True),
+    help="Model of the catalogue, or the path of a config.json.",
+)
+@click.option("--gpu", required=True, metavar="NAME", shell_complete=names_of("gpus"), help="GPU of the catalogue.")
 @click.option("--seq", type=click.IntRange(min=1), required=True, metavar="TOKENS", help="Tokens of a sequence.")
 @click.option("--precision", default="bf16", show_default=True, metavar="NAME", help="Type whose dense peak MFU is of.")
 @format_option("table", "json", "csv")

@@ -18,6 +18,7 @@ from simgpu.cli.base import (
     quiet_option,
     tell_written,
 )
+from simgpu.cli.names import MACHINES, names_of
 
 if TYPE_CHECKING:
     from simgpu.model.imported.pieces import Imported
@@ -29,7 +30,12 @@ def graph_options(command: Callable[..., Any]) -> Callable[..., Any]:
         quiet_option,
         format_option("table", "json", "csv"),
         click.option(
-            "--gpu", metavar="NAME", default="h100-sxm", show_default=True, help="GPU or cluster of the experiment."
+            "--gpu",
+            metavar="NAME",
+            default="h100-sxm",
+            show_default=True,
+            shell_complete=names_of(*MACHINES),
+            help="GPU or cluster of the experiment.",
         ),
         out_option("FILE", "A .json file for the graph; or a .yaml for an experiment, and the graph beside it."),
         click.option(

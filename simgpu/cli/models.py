@@ -22,6 +22,7 @@ from simgpu.cli.base import (
     tell,
     tell_written,
 )
+from simgpu.cli.names import MACHINES, names_of
 from simgpu.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,9 +33,16 @@ if TYPE_CHECKING:
     short_help="Print how many GPUs of each kind a model needs.",
     epilog="Example: simgpu fit llama-3.3-70b --gpu h100-sxm --context 32768",
 )
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...", shell_complete=names_of("models", files=True))
 @as_option
-@click.option("--gpu", "gpus", multiple=True, metavar="NAME", help="Kind of GPU; repeatable.  [default: eight kinds]")
+@click.option(
+    "--gpu",
+    "gpus",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=names_of("gpus"),
+    help="Kind of GPU; repeatable.  [default: eight kinds]",
+)
 @click.option(
     "--precision",
     "precisions",
@@ -151,7 +159,12 @@ def validate(
 @click.option("--step", metavar="EXPERIMENT", help="Calibrate with one measured step of this experiment, without FILE.")
 @click.option("--case", "number", type=click.IntRange(min=1), metavar="N", help="With --step: its case.  [default: 1]")
 @click.option("--measured", metavar="TIME", help="With --step: of the step, the batch, or a server's token: '1.23 s'.")
-@click.option("--gpu", metavar="NAME", help="GPU whose constants to fit.  [default: the one GPU of the rows]")
+@click.option(
+    "--gpu",
+    metavar="NAME",
+    shell_complete=names_of("gpus"),
+    help="GPU whose constants to fit.  [default: the one GPU of the rows]",
+)
 @click.option("--what", default="", metavar="KINDS", help="stream, l2, gemm, attention, moe, nccl.  [default: all]")
 @out_option("PATH", "A .yaml file for the fragment; or a folder that gets the GPU's whole file, for --catalog.")
 @click.option(
@@ -236,7 +249,12 @@ def _calibrate_step(
 @click.option(
     "--dtype", default="bfloat16", show_default=True, metavar="TYPES", help="Data types of GEMMs and attention."
 )
-@click.option("--gpu", metavar="NAME", help="The catalogue's name of this GPU.  [default: detected from the device]")
+@click.option(
+    "--gpu",
+    metavar="NAME",
+    shell_complete=names_of("gpus"),
+    help="The catalogue's name of this GPU.  [default: detected from the device]",
+)
 @click.option("--quick", is_flag=True, help="Measure only the few most informative rows: about a minute.")
 @click.option("--sustained", is_flag=True, help="Time GEMMs in a long, throttled run instead of in bursts.")
 @format_option("table", "json", "csv")
@@ -291,7 +309,7 @@ def _plan_measurements(name: str, number: int, settings: tuple[str, ...], catalo
     short_help="Predict the table that nccl-tests would print.",
     epilog="Example: simgpu nccl-tests dgx-h100 -c all_reduce -b 1M",
 )
-@click.argument("cluster")
+@click.argument("cluster", shell_complete=names_of(*MACHINES))
 @click.option("--collective", "-c", default="all_reduce", show_default=True, help="all_reduce, all_gather, ...")
 @click.option("--gpus", "-g", type=int, metavar="N", help="Number of GPUs.  [default: those of one node]")
 @click.option("--minbytes", "-b", default="8", show_default=True, metavar="SIZE", help="Smallest size; 1M is 2^20.")

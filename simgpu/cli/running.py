@@ -28,6 +28,7 @@ from simgpu.cli.base import (
     tell_written,
     with_price,
 )
+from simgpu.cli.names import SHOWN, names_of
 from simgpu.render.data import print_json
 
 
@@ -82,13 +83,21 @@ def run(
     document = report.build(outcome, catalogue)
     folder = out or Path("results") / outcome.experiment.name
     tables = ("csv", "parquet") if requests == "both" else (requests,) if requests else ()
-    written = report.write(outcome, document, folder, plots, formats, tables)
-    if style == "json":
-        print_json(document, sys.stdout)
-    elif style == "csv":
-        print_csv(outcome.rows, sys.stdout)
-    else:
-        report.print_report(outcome, document, sys.stdout, memory)
+    written = report.write(outcome, document, folder, False, (), tables)
+    gone = None
+    try:  # the answer is on the screen before the first picture is drawn
+        if style == "json":
+            print_json(document, sys.stdout)
+        elif style == "csv":
+            print_csv(outcome.rows, sys.stdout)
+        else:
+            report.print_report(outcome, document, sys.stdout, memory)
+        sys.stdout.flush()
+    except OSError as error:  # the reader has gone; files are written all the same
+        gone = error
+    written += report.draw(outcome, folder, formats) if plots else []
+    if gone is not None:
+        raise gone
     tell_written(written, quiet)
     undrawn = list(outcome.undrawn.values()) if plots else []
     for error in undrawn:
@@ -185,21 +194,23 @@ def list_(folders: tuple[str, ...], kind: str | None, style: str) -> None:
 
 
 @main.command(
-    short_help="Write a commented file of your own GPU, node or model.",
-    epilog="Example: simgpu new gpu -o gpus/mine.yaml",
+    short_help="Write a commented start: an experiment, a GPU, a model.",
+    epilog="Example: simgpu new training -o mine.yaml",
 )
-@click.argument("kind", type=click.Choice(["gpu", "node", "cluster", "model"]))
+@click.argument(
+    "kind", type=click.Choice(["training", "inference", "traffic", "search", "gpu", "node", "cluster", "model"])
+)
 @click.option(
     "-o",
     "--out",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="New file; its name becomes the name in the catalogue.  [default: print it]",
+    help="New file; its name becomes that of the part or experiment.  [default: print it]",
 )
 @quiet_option
 @one_line_errors
 def new(kind: str, out: Path | None, quiet: bool) -> None:
-    """Write a commented file to start your own GPU, node, cluster or model from."""
+    """Write a commented file to start from: an experiment that runs, or your own GPU, node, cluster or model."""
     from simgpu.errors import InputError
     from simgpu.render.files import written_whole
     from simgpu.study.experiment.templates import template
@@ -218,7 +229,7 @@ def new(kind: str, out: Path | None, quiet: bool) -> None:
     short_help="Print a specification: every figure with unit and source.",
     epilog="Example: simgpu show dgx-h100 --out dgx-h100.png",
 )
-@click.argument("name")
+@click.argument("name", shell_complete=names_of(*SHOWN, files=True))
 @as_option
 @set_option
 @out_option("FILE", "Draw the graph of a node or cluster there (.png, .svg or .pdf).")

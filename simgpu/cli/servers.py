@@ -23,14 +23,15 @@ from simgpu.cli.base import (
     tell_written,
     with_price,
 )
+from simgpu.cli.names import MACHINES, names_of
 
 
 @main.command(
     short_help="Serve the load of a benchmark's command line.",
     epilog="Example: simgpu serve qwen3-8b --cluster dgx-h100 --like 'vllm bench serve'",
 )
-@click.argument("model", required=False, default="")
-@click.option("--cluster", required=True, metavar="NAME", help="Cluster or node.")
+@click.argument("model", required=False, default="", shell_complete=names_of("models", files=True))
+@click.option("--cluster", required=True, metavar="NAME", shell_complete=names_of(*MACHINES), help="Cluster or node.")
 @click.option("--like", required=True, metavar="COMMAND", help="vllm bench serve ..., guidellm ..., aiperf profile ...")
 @click.option(
     "--server", default="", metavar="COMMAND", help="vllm serve ..., sglang.launch_server ..., trtllm-serve ..."

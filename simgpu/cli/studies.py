@@ -27,6 +27,7 @@ from simgpu.cli.base import (
     tell_written,
     with_price,
 )
+from simgpu.cli.names import names_of
 from simgpu.render.data import print_json
 
 
@@ -259,8 +260,8 @@ def sensitivity(
     short_help="Compare two scenarios: what differs, and why.",
     epilog='Example: simgpu diff gpt3_search#1 gpt3_search#1 --set-b "NIC bandwidth=2x"',
 )
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.argument("a", metavar="A", shell_complete=names_of("experiments", files=True))
+@click.argument("b", metavar="B", shell_complete=names_of("experiments", files=True))
 @set_option
 @click.option("--set-a", "settings_a", multiple=True, metavar="KEY=VALUE", help="The same, in A only.")
 @click.option("--set-b", "settings_b", multiple=True, metavar="KEY=VALUE", help="The same, in B only.")

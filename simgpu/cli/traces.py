@@ -24,6 +24,7 @@ from simgpu.cli.base import (
     tell_refused,
     tell_written,
 )
+from simgpu.cli.names import MACHINES, names_of
 
 
 class TraceCommands(click.Group):
@@ -106,8 +107,18 @@ def list_(file: Path, top: int, style: str) -> None:
     epilog="Example: simgpu trace compare step.pt.trace.json.gz --gpu h100-sxm",
 )
 @click.argument("file", metavar="TRACE", type=click.Path(path_type=Path))
-@click.option("--gpu", metavar="NAME", help="GPU it was recorded on.  [default: the one that the trace names]")
-@click.option("--cluster", metavar="NAME", help="Machine it was recorded on, for collectives too.")
+@click.option(
+    "--gpu",
+    metavar="NAME",
+    shell_complete=names_of("gpus"),
+    help="GPU it was recorded on.  [default: the one that the trace names]",
+)
+@click.option(
+    "--cluster",
+    metavar="NAME",
+    shell_complete=names_of(*MACHINES),
+    help="Machine it was recorded on, for collectives too.",
+)
 @top_option
 @answer_options("table", "json", "csv")
 @click.pass_obj
@@ -133,8 +144,18 @@ def compare(folders: tuple[str, ...], file: Path, gpu: str | None, cluster: str 
     epilog="Example: simgpu replay step.pt.trace.json.gz --gpu h100-sxm --to-gpu b200-sxm",
 )
 @click.argument("file", metavar="TRACE", type=click.Path(path_type=Path))
-@click.option("--gpu", metavar="NAME", help="GPU it was recorded on.  [default: the one that the trace names]")
-@click.option("--cluster", metavar="NAME", help="Machine it was recorded on, for collectives too.")
+@click.option(
+    "--gpu",
+    metavar="NAME",
+    shell_complete=names_of("gpus"),
+    help="GPU it was recorded on.  [default: the one that the trace names]",
+)
+@click.option(
+    "--cluster",
+    metavar="NAME",
+    shell_complete=names_of(*MACHINES),
+    help="Machine it was recorded on, for collectives too.",
+)
 @click.option("--to-gpu", metavar="NAME", help="GPU that is asked for.  [default: the same]")
 @click.option("--to-cluster", metavar="NAME", help="Machine that is asked for, for collectives too.")
 @click.option(

@@ -36,6 +36,14 @@ class Dim:
         return ways.get(self.axis, 1) > 1
 
 
+def split_all(dims: tuple[Dim, ...], ways: Mapping[str, int]) -> tuple[Dim, ...]:
+    """The parts of several dimensions; the same tuple where none is split."""
+    for dim in dims:
+        if ways.get(dim.axis, 1) != 1:
+            return tuple([dim.split(ways) for dim in dims])
+    return dims
+
+
 class _Timed(Protocol):
     """A dataclass of an operator whose time may have been measured."""
 

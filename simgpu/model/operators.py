@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar, cast
 
 from simgpu.model.convolution import Convolution
-from simgpu.model.dims import ACCUMULATE, BYTES, Dim, timed
+from simgpu.model.dims import ACCUMULATE, BYTES, Dim, split_all, timed
 from simgpu.model.expert_operators import ExpertLayer, GroupedMatmul
 from simgpu.model.formats import format_of
 from simgpu.model.state_operators import Indexer, Scan
@@ -103,8 +103,10 @@ class Matmul:
 
     def split(self, ways: Mapping[str, int]) -> Matmul:
         """The multiplication that one rank does when each axis is split in `ways`."""
-        n, over = (tuple(dim.split(ways) for dim in dims) for dims in (self.n, self.over))
-        return timed(self, replace(self, m=self.m.split(ways), n=n, k=self.k.split(ways), over=over))
+        m, k, n, over = self.m.split(ways), self.k.split(ways), split_all(self.n, ways), split_all(self.over, ways)
+        if m is self.m and k is self.k and n is self.n and over is self.over:
+            return self
+        return timed(self, replace(self, m=m, n=n, k=k, over=over))
 
     def sums_over(self, ways: Mapping[str, int]) -> bool:
         """True if a split leaves each rank with a partial sum of the output."""
@@ -188,7 +190,9 @@ class Attention:
 
     def split(self, ways: Mapping[str, int]) -> Attention:
         """The attention of one rank: its query heads, and the KV heads that they use."""
-        batch, heads, kv_heads = (dim.split(ways) for dim in (self.batch, self.heads, self.kv_heads))
+        batch, heads, kv_heads = self.batch.split(ways), self.heads.split(ways), self.kv_heads.split(ways)
+        if batch is self.batch and heads is self.heads and kv_heads is self.kv_heads:
+            return self
         return timed(self, replace(self, batch=batch, heads=heads, kv_heads=kv_heads))
 
 
@@ -228,8 +232,8 @@ class Pointwise:
 
     def split(self, ways: Mapping[str, int]) -> Pointwise:
         """The part of one rank when each axis is split in `ways`."""
-        width = tuple(dim.split(ways) for dim in self.width)
-        return timed(self, replace(self, rows=self.rows.split(ways), width=width))
+        rows, width = self.rows.split(ways), split_all(self.width, ways)
+        return self if rows is self.rows and width is self.width else timed(self, replace(self, rows=rows, width=width))
 
 
 @dataclass(frozen=True, slots=True)

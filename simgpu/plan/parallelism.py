@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from operator import attrgetter
 from typing import Any
 
@@ -332,12 +333,12 @@ class Plan(Ranks):
         """
         return _within_layer(_inside(self))
 
-    @property
+    @cached_property
     def tensor_ways(self) -> dict[str, int]:
         """The number of parts that tensor parallelism splits each axis into."""
         return {**dict.fromkeys(TENSOR_AXES, self.tp), EXPERT_AXIS: self.expert_tp or self.tp}
 
-    @property
+    @cached_property
     def ways(self) -> dict[str, int]:
         """The number of parts that each named axis is split into."""
         return {

@@ -27,6 +27,7 @@ def trace_events(
     With a `board` each has two tracks of counters: its power, and that as the board's controller sees it, W.
     """
     events: list[dict[str, Any]] = []
+    told = _Told()
     place: dict[int, tuple[int, int]] = {}
     for rank, streams in enumerate(execution.streams[:ranks]):
         pid = process + rank
@@ -40,21 +41,34 @@ def trace_events(
     for span in execution.timeline.spans(place):
         activity = span.label
         assert isinstance(activity, Activity)
-        events.append(_event(activity, *place[span.stream], span.start, span.duration))
+        events.append(told.event(activity, *place[span.stream], span.start, span.duration))
     for span in _opened(execution):
-        events += _inside(execution, span, process)
+        events += _inside(execution, span, process, told)
     if board is not None:
         for rank in range(len(execution.streams[:ranks])):
             events += counters(trace_of(execution, board, rank), process + rank)
     return events
 
 
-def _event(activity: Activity, pid: int, tid: int, start: float, seconds: float) -> dict[str, Any]:
+class _Told:
+    """What the events of an activity say of it, made once: a pass runs the kernels of a layer many times."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Activity, dict[str, Any]]] = {}  # with the activity, whose number stays its own
+
+    def event(self, activity: Activity, pid: int, tid: int, start: float, seconds: float) -> dict[str, Any]:
+        """The event of one run of an activity, s."""
+        known = self._known.get(id(activity))
+        if known is None:
+            known = self._known[id(activity)] = activity, _details(activity)
+        return complete(activity.name, activity.category, (pid, tid), start, seconds, known[1])
+
+
+def _details(activity: Activity) -> dict[str, Any]:
     details: dict[str, Any] = {"segment": activity.segment, "kind": activity.kind, "bound": activity.bound}
     details |= {"bytes": activity.bytes} | ({"flop": activity.flops} if activity.flops else {})
     details |= {"ranks": activity.ranks} if activity.ranks else {}
-    details |= {"operator": operator_data(activity.op)} if activity.op is not None else {}
-    return complete(activity.name, activity.category, (pid, tid), start, seconds, details)
+    return details | ({"operator": operator_data(activity.op)} if activity.op is not None else {})
 
 
 def operator_data(op: Any) -> dict[str, Any]:
@@ -95,7 +109,7 @@ def _opened(execution: Execution) -> list[Span]:
     return passes
 
 
-def _inside(execution: Execution, span: Span, process: int) -> Iterator[dict[str, Any]]:
+def _inside(execution: Execution, span: Span, process: int, told: _Told) -> Iterator[dict[str, Any]]:
     """Kernels and collectives of the blocks of a pass, on tracks of their own, stretched as the pass is."""
     assert isinstance(span.label, Activity)
     blocks, left = execution.blocks[span.label], MOST_INSIDE
@@ -111,7 +125,7 @@ def _inside(execution: Execution, span: Span, process: int) -> Iterator[dict[str
                 break
             for stream, start, end, activity in block.spans:
                 tid = tracks.setdefault(stream, known + _INSIDE.index(stream))
-                yield _event(activity, process, tid, at + start * factor, (end - start) * factor)
+                yield told.event(activity, process, tid, at + start * factor, (end - start) * factor)
             at += block.seconds * factor
     for stream, tid in tracks.items():
         title = (

@@ -30,6 +30,7 @@ from simgpu.study.experiment.shown import shown_columns
 from simgpu.study.report.attribution import walks
 from simgpu.study.report.figures import figures_of
 from simgpu.study.report.memory import misfits, print_tables, row_name, stage_data, tight
+from simgpu.trace_events import uncollected
 from simgpu.version import __version__
 from simgpu.workload.execution import PeriodicExecution
 from simgpu.workload.jobs import longest_sequence
@@ -129,7 +130,6 @@ def write(
     built before anything is written, so that an error leaves no half of a result behind.
     """
     drawn = figures_of(outcome) if plots else {}
-    kinds = list(dict.fromkeys(formats or outcome.experiment.fields.formats))
     written = []
     with written_whole(folder / "result.json") as stream:
         print_json(document, stream)
@@ -142,11 +142,22 @@ def write(
         if served := followed(result):
             below = folder / f"row{number + 1}" if len(outcome.results) > 1 else folder
             written += [("requests", file) for file in write_requests(served, below, tables)]
-    if drawn:
-        from simgpu.render.files import save
-    for name, figure in drawn.items():
-        written += [("plot", file) for file in save(figure, *(folder / f"{name}.{kind}" for kind in kinds))]
-    return written
+    return written + (_save(drawn, outcome, folder, formats) if drawn else [])
+
+
+def draw(outcome: ExperimentResult, folder: Path, formats: Sequence[str] = ()) -> list[tuple[str, Path]]:
+    """The pictures alone, all built before the first is written; returns the files."""
+    return _save(figures_of(outcome), outcome, folder, formats)
+
+
+def _save(
+    drawn: Mapping[str, Any], outcome: ExperimentResult, folder: Path, formats: Sequence[str]
+) -> list[tuple[str, Path]]:
+    from simgpu.render.files import save
+
+    kinds = list(dict.fromkeys(formats or outcome.experiment.fields.formats))
+    files = (save(figure, *(folder / f"{name}.{kind}" for kind in kinds)) for name, figure in drawn.items())
+    return [("plot", file) for some in files for file in some]
 
 
 def followed(result: Result) -> Any:
@@ -154,6 +165,7 @@ def followed(result: Result) -> Any:
     return getattr(result, "served", None)
 
 
+@uncollected()
 def write_trace(outcome: ExperimentResult, file: Path, empty: bool = False) -> str:
     """Write one trace with the timelines of the rows; each row is a group of processes.
 

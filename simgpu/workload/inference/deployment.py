@@ -354,9 +354,14 @@ class Deployment:
             return "fp16", "fp32"
         return ("fp16", "fp16") if half >= self.kernels.peak("fp32", "fp32") else ("fp32", "fp32")
 
+    @cached_property
+    def _inner(self) -> Plan:
+        """The plan of one replica's stage."""
+        return replace(self.plan, dp=1, pp=1)
+
     def _sharded(self, operators: Sequence[Operator], groups: Groups) -> tuple[Step, ...]:
         """Kernels and collectives of one rank, and the small kernels that no operator stands for."""
-        plan = replace(self.plan, dp=1, pp=1)
+        plan = self._inner
         if plan.cp > 1 and is_decode(groups):
             steps = self._over_caches(operators, replace(plan, cp=1))
         else:
