@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
-from simgpu.hardware.machine import topology_of
+from simgpu.hardware.machine import machine_of
 from simgpu.hardware.topology import Topology
 from simgpu.plan.parallelism import Plan
 from simgpu.timing.collectives.calls import model_of, traffic
@@ -80,7 +80,7 @@ def link_loads(execution: Execution, plan: Plan, cluster: Cluster, nodes: int = 
     flows = [(call, times, groups) for call, times in calls.items() if (groups := _groups(plan, call, near))]
     ranks = {rank for _, _, groups in flows for group in groups for rank in group}
     number = surroundings.numbered({*range(around), *(rank // cluster.gpus_per_node for rank in ranks)})
-    topology = topology_of(cluster, max(number.values()) + 1)
+    topology = machine_of(cluster).topology(max(number.values()) + 1, ())
     place = {r: number[r // cluster.gpus_per_node] * cluster.gpus_per_node + r % cluster.gpus_per_node for r in ranks}
     total: dict[Edge, float] = {}
     for call, times, groups in flows:

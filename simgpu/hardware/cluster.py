@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from simgpu.hardware.figure import Quantity
 from simgpu.hardware.inherit import Calibration
-from simgpu.hardware.spec import ClusterSpec, GPUSpec, LinkSpec, NodeSpec, Port
+from simgpu.hardware.cluster_spec import ClusterSpec
+from simgpu.hardware.spec import GPUSpec, LinkSpec, NodeSpec, Port
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,12 @@ class Links:
         per_node = self.cluster.gpus_per_node
         number = self._surroundings.numbered({rank // per_node for group in groups for rank in group})
         where = {r: number[r // per_node] * per_node + r % per_node for group in groups for r in group}
-        return self.machine.topology(max(number.values()) + 1), where
+        count = max(number.values()) + 1
+        real = [-1] * count if self.cluster.spec.degraded else []
+        if real:
+            for node, small in number.items():
+                real[small] = node
+        return self.machine.topology(count, tuple(real)), where
 
     @property
     def _whole(self) -> Topology:

@@ -17,7 +17,8 @@ from simgpu.hardware.figure import Figure, figures
 from simgpu.hardware.inherit import Calibration, Given
 from simgpu.hardware.machine import topology_of
 from simgpu.hardware.plausible import doubts
-from simgpu.hardware.spec import CatalogueFile, ClusterSpec, GPUSpec, NodeSpec
+from simgpu.hardware.cluster_spec import ClusterSpec
+from simgpu.hardware.spec import CatalogueFile, GPUSpec, NodeSpec
 from simgpu.model.family_files import Rule
 from simgpu.settings import hardware_overrides
 from simgpu.units import format_si
