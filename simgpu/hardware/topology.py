@@ -229,11 +229,13 @@ class Topology:
         return frozenset(self.graph.nodes[nic]["index"] for nic in self.lost)
 
 
-def build_topology(cluster: Cluster, nodes: int, real: Sequence[int] | None = None) -> Topology:
+def build_topology(
+    cluster: Cluster, nodes: int, real: Sequence[int] | None = None, positions: Sequence[int] | None = None
+) -> Topology:
     """The graph of `nodes` nodes of a cluster and of the switches between them.
 
-    They stand where the cluster's placement has them. With `real` they stand leaf by leaf instead, as nodes that stand
-    for those of these numbers, whose faults they have.
+    They stand where the cluster's placement has them, or at `positions`. With `real` they stand leaf by leaf instead,
+    as nodes that stand for those of these numbers, whose faults they have.
     """
     graph: nx.DiGraph[str] = nx.DiGraph()
     for n in range(nodes):
@@ -242,7 +244,8 @@ def build_topology(cluster: Cluster, nodes: int, real: Sequence[int] | None = No
     if nodes > 1:
         assert cluster.spec.fabric is not None
         layout = Layout(cluster.spec, cluster.node.nic_count)
-        positions = range(nodes) if real is not None else layout.positions(nodes)
+        if positions is None:
+            positions = range(nodes) if real is not None else layout.positions(nodes)
         _add_fabric(graph, cluster, layout, positions)
     if cluster.spec.degraded:
         break_things(graph, cluster, layout, range(nodes) if real is None else real)
@@ -335,7 +338,7 @@ def _add_fabric(graph: nx.DiGraph[str], cluster: Cluster, layout: Layout, positi
     fabric, nic = cluster.spec.fabric, cluster.node.nic
     assert fabric is not None and nic is not None
     fabric_port, nic_port = cluster.port(fabric), cluster.port(nic.port)
-    port = fabric_port if fabric_port.bandwidth <= nic_port.bandwidth else nic_port
+    port = fabric_port if layout.tree and fabric_port.bandwidth <= nic_port.bandwidth else nic_port
     leaves: dict[str, None] = {}
     for n, position in enumerate(positions):
         for i in range(cluster.node.nic_count):

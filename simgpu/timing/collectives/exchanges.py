@@ -35,7 +35,7 @@ def exchanges(topology: Topology, nodes: Sequence[Sequence[int]], ways: list[Rou
     """
     if len(nodes) == 1:
         for gpu in nodes[0]:
-            yield from _within(topology, gpu, nodes[0], ways)
+            yield from within(topology, gpu, nodes[0], ways)
         return
     below: dict[str, list[int]] = {}
     for local in nodes:
@@ -46,7 +46,7 @@ def exchanges(topology: Topology, nodes: Sequence[Sequence[int]], ways: list[Rou
     reaches = {leaf: _reach(topology.layout, leaf, below, cross) for leaf in below}
     for local in nodes:
         for gpu in local:
-            yield from _within(topology, gpu, local, ways)
+            yield from within(topology, gpu, local, ways)
         for gpu in local:
             leaf = topology.leaf(gpu)
             yield from _outside(topology, gpu, local, below, reaches[leaf], ways)
@@ -143,7 +143,7 @@ def _core(topology: Topology, below: Mapping[str, Sequence[int]], nodes: Sequenc
         yield topology.edges((edge,), "network"), float(count)
 
 
-def _within(topology: Topology, gpu: int, local: Sequence[int], ways: list[Route]) -> Counted:
+def within(topology: Topology, gpu: int, local: Sequence[int], ways: list[Route]) -> Counted:
     """What a GPU exchanges with the others of its node."""
     others = [other for other in local if other != gpu]
     if not others:

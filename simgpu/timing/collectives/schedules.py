@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from typing import NamedTuple
 
 from simgpu.hardware.topology import Route, Topology
@@ -109,6 +110,8 @@ def ring(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:
     """Each GPU sends to its successor. Broadcast and reduce do not close the ring."""
     n = len(gpus)
     share = bus_factor(kind, n)
+    if kind not in ("broadcast", "reduce") and fills_torus(topology, gpus):
+        return torus(topology, kind, gpus)
     found = rings(topology, gpus)
     closed = kind not in ("broadcast", "reduce")
     flows: list[Flow] = []
@@ -118,6 +121,36 @@ def ring(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:
     per_ring = len(flows) // len(found)
     hops = tuple((flow.route, ring_steps(kind, n) / per_ring) for flow in flows[:per_ring])
     return Schedule("ring", tuple(flows), hops, share, passes(kind, n))
+
+
+def fills_torus(topology: Topology, gpus: Sequence[int]) -> bool:
+    """True if the GPUs are those of a whole torus, one at each of its places."""
+    layout = topology.layout
+    if layout is None or layout.kind != "torus" or topology.cluster.gpus_per_node > 1:
+        return False
+    return sorted(gpus) == list(range(prod(layout.fabric.dims)))
+
+
+def torus(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:
+    """Rings both ways along every dimension at once, each of an equal part: every link of every GPU is busy.
+
+    The part that begins along one dimension goes on along the next (N. Jouppi et al., "TPU v4", ISCA 2023; P. Sack,
+    W. Gropp, "Collective algorithms for multiported torus networks", ACM TOPC 1(2), 2015). Steps are those of rings
+    along all dimensions one after another.
+    """
+    assert topology.layout is not None
+    n, dims = len(gpus), [size for size in topology.layout.fabric.dims if size > 1]
+    at = sorted(gpus, key=lambda gpu: int(topology.leaf(gpu).removeprefix("leaf")))
+    share = bus_factor(kind, n) / (2 * len(dims))
+    flows, stride = [], 1
+    for size in topology.layout.fabric.dims:
+        for i, gpu in enumerate(at) if size > 1 else ():
+            here = i // stride % size
+            for step in (1, -1):
+                flows.append(Flow(topology.route(gpu, at[i + ((here + step) % size - here) * stride]), share))
+        stride *= size
+    steps = sum(size - 1 for size in dims) * (2 if kind == "all_reduce" else 1)
+    return Schedule("ring", tuple(flows), ((flows[0].route, float(steps)),), share * 2 * len(dims), passes(kind, n))
 
 
 def shift(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:
@@ -238,7 +271,9 @@ def _meshed(topology: Topology) -> bool:
 
 
 def all_joined(topology: Topology, gpus: Sequence[int]) -> bool:
-    """True if every two of the GPUs have a link of their own."""
+    """True if every two of the GPUs have a link of their own: within a node, or between nodes of one GPU."""
+    if topology.layout is not None and topology.cluster.gpus_per_node == 1:
+        return topology.layout.kind == "full-mesh"
     return _meshed(topology) and len(nodes_of(topology, gpus)) == 1
 
 
