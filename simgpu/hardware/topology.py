@@ -214,6 +214,11 @@ class Topology:
         """NICs that do not work."""
         return frozenset(self.graph.graph.get("lost", ()))
 
+    @cached_property
+    def without_nics(self) -> frozenset[int]:
+        """Nodes that have lost a NIC."""
+        return frozenset(self.graph.nodes[nic]["node"] for nic in self.lost)
+
     @property
     def whole_rails(self) -> int:
         """NICs of a node, but for those that some node has lost: rails that run through all nodes."""

@@ -145,6 +145,8 @@ class Surroundings:
         node = place[a].get("node", place[b].get("node"))
         if node is not None:
             used = self._on_node(nodes[node])
+            if node in topology.without_nics:  # where GPUs share what is left, links are not alike
+                return used, "own", a, b, *kinds, capacity
             if len(used) == 1:
                 return used, "node", *kinds, capacity
             return used, "shared", a.partition(".")[2], b.partition(".")[2], *kinds, capacity

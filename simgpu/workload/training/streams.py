@@ -34,9 +34,11 @@ class Streams:
         if len(self.ranks[stage]) == 1:  # most often
             (r,) = self.ranks[stage]
             wanted = [ids[r] for ids in waits if r in ids]
+            seconds *= self.links.slowness(r, stage)
             return {r: self.sim.delay(self.of[r]["compute"], seconds, wanted, label)}
+        slow = self.links.slowness
         return {
-            r: self.sim.delay(self.of[r]["compute"], seconds, [ids[r] for ids in waits if r in ids], label)
+            r: self.sim.delay(self.of[r]["compute"], seconds * slow(r, stage), [i[r] for i in waits if r in i], label)
             for r in self.ranks[stage]
         }
 
