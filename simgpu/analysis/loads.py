@@ -91,6 +91,25 @@ def link_loads(execution: Execution, plan: Plan, cluster: Cluster, nodes: int = 
     return LinkLoads(topology, execution.step, wanted, total)
 
 
+def fabric_loads(execution: Execution, plan: Plan, cluster: Cluster) -> LinkLoads:
+    """Bytes of a step over the links of the network alone, of all nodes at their places in the fabric."""
+    per_node = cluster.gpus_per_node
+    used = -(-plan.world // per_node)
+    topology = machine_of(cluster).topology(used)
+    total: dict[Edge, float] = {}
+    for call, times in calls_of(execution, plan).items():
+        if call.size <= 0:
+            continue
+        for group in _groups(plan, call, range(plan.world)):
+            if len({rank // per_node for rank in group}) == 1:
+                continue
+            for edges, share in _shares(topology, call, list(group)):
+                for edge in edges:
+                    if topology.graph.edges[edge]["kind"] == "network":
+                        total[edge] = total.get(edge, 0.0) + share * call.size * times
+    return LinkLoads(topology, execution.step, used, total)
+
+
 def _shares(topology: Topology, call: Call, gpus: list[int]) -> list[tuple[tuple[Edge, ...], float]]:
     """Edges that one call crosses, with payload bytes for each byte of its size."""
     if call.to is not None:
