@@ -18,13 +18,13 @@ from simgpu.catalog_files import CatalogueFiles
 from simgpu.documents import Document, read_json
 from simgpu.errors import InputError, members, nearest
 from simgpu.hardware.cluster import Cluster
+from simgpu.hardware.cluster_spec import ClusterSpec
 from simgpu.hardware.derive import MARK, base_name, derive, is_slice
 from simgpu.hardware.faults import misfits
 from simgpu.hardware.inherit import SHARED, Calibration, Flat, flat, inherit
 from simgpu.hardware.parts import ONE_NODE, check_sources, host_of, links_of
 from simgpu.hardware.peaks import complete
 from simgpu.hardware.power import tensor_demand
-from simgpu.hardware.cluster_spec import ClusterSpec
 from simgpu.hardware.spec import (
     ArchitectureSpec,
     CatalogueFile,

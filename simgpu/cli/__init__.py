@@ -3,4 +3,16 @@
 from simgpu.cli import claims, fabrics, imports, logs, models, running, servers, studies, traces
 from simgpu.cli.base import LISTED, main
 
-__all__ = ["LISTED", "claims", "fabrics", "imports", "logs", "main", "models", "running", "servers", "studies", "traces"]
+__all__ = [
+    "LISTED",
+    "claims",
+    "fabrics",
+    "imports",
+    "logs",
+    "main",
+    "models",
+    "running",
+    "servers",
+    "studies",
+    "traces",
+]

@@ -28,7 +28,6 @@ DESIGN = "parameter of the fabric"
 """The source of a plain number that describes a design."""
 
 
-
 def _plain(given: Any) -> Any:
     """A number or flag that was set by hand comes as a figure; here it has no unit and needs no source."""
     if isinstance(given, dict) and "value" in given and given.keys() <= {"value", "unit", "source"}:

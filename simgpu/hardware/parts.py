@@ -7,8 +7,8 @@ from typing import Any
 
 from simgpu.documents import Document, dotted
 from simgpu.errors import InputError, nearest
-from simgpu.hardware.figure import Quantity, figures
 from simgpu.hardware.cluster_spec import DESIGN, ClusterSpec
+from simgpu.hardware.figure import Quantity, figures
 from simgpu.hardware.spec import CatalogueFile, GPUSpec, NodeSpec, PCIeSwitch, Port
 
 ONE_NODE = Quantity(value=1, source="one node")

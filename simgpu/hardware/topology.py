@@ -197,7 +197,7 @@ class Topology:
         return str(next(v for v in self.graph[nic] if v.startswith("leaf")))
 
     def _nic_of(self, gpu: str) -> str:
-        """The NIC of a GPU: NICs are dealt to the GPUs of a node in order, evenly; for a lost one the next stands in."""
+        """The NIC of a GPU: NICs are dealt to the GPUs of a node in order, evenly; for a lost one stands the next."""
         node = self.cluster.node
         place = self.graph.nodes[gpu]
         own, n = place["index"] * node.nic_count // node.gpu_count, place["node"]

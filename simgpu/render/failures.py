@@ -32,5 +32,3 @@ def print_shared(done: Mapping[str, Any], out: IO[str]) -> None:
     titles = ("job", "GPUs", "alone", "together", "slowdown", "network", "shared links", "with")
     grid(done["title"], titles, rows, out, right=(1, 2, 3, 4, 5, 6))
     print_notes(done["notes"], out)
-
-

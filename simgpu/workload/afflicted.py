@@ -13,7 +13,7 @@ from simgpu.plan.parallelism import Plan
 class Afflicted:
     """The faults of a cluster by the ranks of a plan: rank r sits on GPU r, node by node.
 
-    Ranks wait for each other in every collective, so that where one rank stands for a stage it is as slow as the slowest.
+    Ranks wait for each other in every collective, so that one that stands for a stage is as slow as the slowest of it.
     """
 
     def __init__(self, cluster: Cluster, plan: Plan, stage_of: Callable[[int], int]) -> None:
@@ -49,6 +49,10 @@ class Afflicted:
                 if any(layout.leaf(position, nic) in leaves for nic in range(layout.nics)):
                     found.add(node)
         return sorted(node for node in found if node < nodes)
+
+    def slowness(self, rank: int, stage: int, each: bool) -> float:
+        """What kernels of a simulated rank take longer: a factor. If not `each` is simulated it stands for its stage."""
+        return self.times.get(rank, 1.0) if each else self.of_stage.get(stage, 1.0)
 
     def stands_for(self, stage: int, otherwise: int) -> int:
         """The rank whose surroundings stand for those of a stage: one where something is broken, else `otherwise`."""

@@ -167,11 +167,6 @@ class Links:
         """The rank whose surroundings stand for those of all ranks of a stage."""
         return self.afflicted.stands_for(stage, self.plan.rank(pp=stage))
 
-    def slowness(self, rank: int, stage: int) -> float:
-        """What kernels of a simulated rank take longer because its GPU, or one that it stands for, is slow: a factor."""
-        known = self.afflicted.times.get(rank, 1.0) if self.each else self.afflicted.of_stage.get(stage, 1.0)
-        return known
-
     def _members(self, stage: int) -> list[int]:
         return [rank for rank in range(self.plan.world) if self._stage_of(rank) == stage]
 

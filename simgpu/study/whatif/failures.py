@@ -1,4 +1,4 @@
-"""Which failure hurts most: every link, NIC, switch and GPU of a training job broken in turn, those that are alike once.
+"""Which failure hurts most: every link, NIC, switch and GPU of a training job broken in turn, of those alike one.
 
 Nodes are alike where the same pipeline stages are on them, and as many nodes of the job stand below the leaf switches
 above them; so are leaf switches. Of those that are alike the first is broken. A job does not go on without a NIC or a
@@ -50,7 +50,7 @@ def failures(cluster: Cluster, plan: Plan) -> list[Failure]:
     kinds: dict[Any, list[int]] = {}
     for node in range(nodes):
         kinds.setdefault((stages[node], below[groups[node]]), []).append(node)
-    for (_, _), alike in kinds.items():
+    for alike in kinds.values():
         found += _of_node(cluster, alike[0], len(alike), stages[alike[0]], plan, layout is not None)
     if layout is not None:
         found += _of_fabric(cluster, layout, groups, stages)
@@ -132,7 +132,8 @@ def what_breaks(
     whole = run_case(case, catalogue)
     known = [fault.model_dump(exclude_none=True) for fault in cluster.spec.degraded]
     kinds = failures(cluster, case.scenario.plan.plan())
-    rows, notes = [], []
+    rows: list[dict[str, Any]] = []
+    notes: list[str] = []
     for i, one in enumerate(kinds):
         if progress is not None:
             progress(i, len(kinds))

@@ -57,12 +57,12 @@ class Shared:
         return {"share": self.name, "title": self.title, "rows": self.rows, "notes": self.notes}
 
 
-def share(
-    experiment: Experiment, catalogue: Catalogue, progress: Callable[[int, int], None] | None = None
-) -> Shared:
+def share(experiment: Experiment, catalogue: Catalogue, progress: Callable[[int, int], None] | None = None) -> Shared:
     """Run the jobs of an experiment at once. Raises `InputError`."""
     if len(experiment.cases) < 2:
-        raise InputError("has one job; expected several cases, each a job", file=str(experiment.document.file), key="cases")
+        raise InputError(
+            "has one job; expected several cases, each a job", file=str(experiment.document.file), key="cases"
+        )
     jobs: list[Running] = []
     fabric: Any = None
     for i, case in enumerate(experiment.cases):
@@ -107,7 +107,7 @@ def _check_apart(jobs: Sequence[Running], file: str) -> None:
         for other in jobs[:i]:
             if both := one.nodes & other.nodes:
                 raise InputError(
-                    f"'{one.name}' and '{other.name}' both stand on node {min(both)}; expected nodes of its own for each",
+                    f"'{one.name}' and '{other.name}' both stand on node {min(both)}; expected other nodes for each",
                     file=file, key="cluster.placement",
                 )  # fmt: skip
 
@@ -132,7 +132,7 @@ def _run(jobs: Sequence[Running], users: Mapping[Edge, int], begins: Sequence[fl
     ends: list[tuple[int, int, int]] = []
     for job, begin in zip(jobs, begins, strict=True):
         compute, network = sim.add_stream(f"{job.name}/compute"), sim.add_stream(f"{job.name}/network")
-        flows = []
+        flows: list[Any] = []
         for edge, size in job.bytes.items():
             if users[edge] > 1 and size > 0:
                 if edge not in links:
@@ -152,13 +152,13 @@ def _run(jobs: Sequence[Running], users: Mapping[Edge, int], begins: Sequence[fl
                 last = alone
         ends.append((first, last, steps))
     done = sim.run().end
-    return [max((done[last] - done[first]) / steps, job.step) for (first, last, steps), job in zip(ends, jobs, strict=True)]
+    return [
+        max((done[last] - done[first]) / steps, job.step) for (first, last, steps), job in zip(ends, jobs, strict=True)
+    ]
 
 
 def _row(job: Running, jobs: Sequence[Running], together: float) -> dict[str, Any]:
-    others = {
-        other.name: len(job.bytes.keys() & other.bytes.keys()) for other in jobs if other is not job
-    }
+    others = {other.name: len(job.bytes.keys() & other.bytes.keys()) for other in jobs if other is not job}
     met = [name for name, count in others.items() if count]
     links = len({edge for other in jobs if other is not job for edge in job.bytes.keys() & other.bytes.keys()})
     return {

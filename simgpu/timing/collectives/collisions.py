@@ -1,9 +1,10 @@
 """Flows of one collective that hash to the same link between a leaf switch and the stage above it (ECMP).
 
 F flows over M equal links, each in q parts that are hashed by themselves (channels and queue pairs), put max/q flows on
-the fullest link, where max is the largest of M counts of F q balls thrown into M bins. The slowest flow sets the time of
-a collective, so that each of its flows goes no faster than one on the fullest link. Counts are drawn for both
-directions of every leaf that flows cross. M. Raab, A. Steger, "Balls into bins: a simple and tight analysis", RANDOM 1998.
+the fullest link, where max is the largest of M counts of F q balls thrown into M bins. The slowest flow sets the time
+of a collective, so that each of its flows goes no faster than one on the fullest link. Counts are drawn for both
+directions of every leaf that flows cross. M. Raab, A. Steger, "Balls into bins: a simple and tight analysis", RANDOM
+1998.
 """
 
 from __future__ import annotations

@@ -82,20 +82,20 @@ def _outside(
     times = 1.0
     if topology.crosses_over:  # all of the node send over the NIC, and those that share it a part each
         times = len(local) / sum(topology.leaf(other) == topology.leaf(gpu) for other in local)
-    for other, (own, theirs) in reach.peer.items():
-        if not (out[own] > 0 or back[theirs] > 0):
+    for leaf, (there, here) in reach.peer.items():
+        if not (out[there] > 0 or back[here] > 0):
             continue
-        peer = next((p for p in below[other] if not _beside(topology, p, gpu)), None)
+        peer = next((p for p in below[leaf] if not _beside(topology, p, gpu)), None)
         if peer is None:
             continue
-        there, here = topology.route(gpu, peer), topology.route(peer, gpu)
-        if out[own] > 0:
-            ways.append(there)
-            up = next(i for i, (_, b) in enumerate(there.edges) if b == own[-1]) + 1
-            yield topology.edges(there.edges[:up], there.via), out.pop(own) * times
-        if back[theirs] > 0:
-            down = next(i for i, (a, _) in enumerate(here.edges) if a == theirs[0])
-            yield topology.edges(here.edges[down:], here.via), back.pop(theirs) * times
+        to, fro = topology.route(gpu, peer), topology.route(peer, gpu)
+        if out[there] > 0:
+            ways.append(to)
+            up = next(i for i, (_, b) in enumerate(to.edges) if b == there[-1]) + 1
+            yield topology.edges(to.edges[:up], to.via), out.pop(there) * times
+        if back[here] > 0:
+            down = next(i for i, (a, _) in enumerate(fro.edges) if a == here[0])
+            yield topology.edges(fro.edges[down:], fro.via), back.pop(here) * times
 
 
 def _beside(topology: Topology, a: int, b: int) -> bool:

@@ -57,8 +57,7 @@ class LargeCollective(CollectiveModel):
         layout = Layout(cluster.spec, cluster.node.nic_count)
         groups = ceil(nodes / layout.per_leaf)
         pods = layout.pod(groups - 1) + 1
-        first = [0, 1] if groups > 1 else [0]
-        chosen = [*first, *((layout.per_pod, layout.per_pod + 1) if pods > 1 else ())]
+        chosen = dict.fromkeys((0, 1, layout.per_pod, layout.per_pod + 1) if pods > 1 else (0, 1))
         below = layout.per_leaf if kind == "send_recv" else min(BELOW, layout.per_leaf)  # each leaves by another rail
         places = [g * layout.per_leaf + i for g in chosen for i in range(below)]
         places = [place for place in places if place < nodes]
@@ -113,7 +112,10 @@ class LargeCollective(CollectiveModel):
         (one, *_) = schedules.rings(t, self.gpus)
         inside = [t.route(a, b) for a, b in pairwise(one[:per_node])]
         hops = [(route, self.whole * steps) for route in inside]
-        across = [t.route(a, b) for a, b in zip(one[per_node - 1 :: per_node], [*one[per_node::per_node], one[0]], strict=True)]
+        across = [
+            t.route(a, b)
+            for a, b in zip(one[per_node - 1 :: per_node], [*one[per_node::per_node], one[0]], strict=True)
+        ]
         kinds: dict[int, Route] = {}
         for route in across:
             kinds.setdefault(sum(t.graph.edges[edge]["kind"] == "network" for edge in route.edges), route)
@@ -169,7 +171,9 @@ class LargeCollective(CollectiveModel):
             return [i for i, edge in enumerate(route.edges) if t.graph.edges[edge]["kind"] == "network"]
 
         far = range(t.cluster.gpus_per_node, len(t.gpus))
-        same = (p for p in far if not t.crosses_over or self.layout.rail_of(t.leaf(p)) == self.layout.rail_of(t.leaf(gpu)))
+        same = (
+            p for p in far if not t.crosses_over or self.layout.rail_of(t.leaf(p)) == self.layout.rail_of(t.leaf(gpu))
+        )
         peer = next(p for p in same if len(network(t.route(gpu, p))) == length)
         there, here = t.route(gpu, peer), t.route(peer, gpu)
         ways.append(there)

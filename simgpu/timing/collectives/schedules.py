@@ -142,12 +142,13 @@ def torus(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:
     n, dims = len(gpus), [size for size in topology.layout.fabric.dims if size > 1]
     at = sorted(gpus, key=lambda gpu: int(topology.leaf(gpu).removeprefix("leaf")))
     share = bus_factor(kind, n) / (2 * len(dims))
-    flows, stride = [], 1
+    flows: list[Flow] = []
+    stride = 1
     for size in topology.layout.fabric.dims:
         for i, gpu in enumerate(at) if size > 1 else ():
             here = i // stride % size
-            for step in (1, -1):
-                flows.append(Flow(topology.route(gpu, at[i + ((here + step) % size - here) * stride]), share))
+            peers = (at[i + ((here + step) % size - here) * stride] for step in (1, -1))
+            flows.extend(Flow(topology.route(gpu, peer), share) for peer in peers)
         stride *= size
     steps = sum(size - 1 for size in dims) * (2 if kind == "all_reduce" else 1)
     return Schedule("ring", tuple(flows), ((flows[0].route, float(steps)),), share * 2 * len(dims), passes(kind, n))
