@@ -51,7 +51,7 @@ class Afflicted:
         return sorted(node for node in found if node < nodes)
 
     def slowness(self, rank: int, stage: int, each: bool) -> float:
-        """What kernels of a simulated rank take longer: a factor. If not `each` is simulated it stands for its stage."""
+        """What kernels of a simulated rank take longer: a factor. Unless `each` is simulated, that of its stage."""
         return self.times.get(rank, 1.0) if each else self.of_stage.get(stage, 1.0)
 
     def stands_for(self, stage: int, otherwise: int) -> int:

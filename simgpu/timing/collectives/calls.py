@@ -19,10 +19,8 @@ REMEMBERED = 20_000
 
 
 MOST_GPUS = 8192
-"""GPUs of one collective at most where every one has its flows, some milliseconds each."""
-
-LARGE = 512
-"""GPUs from which on a few nodes stand for all where they are alike."""
+"""GPUs of one collective at most where every one has its flows, some milliseconds each; beyond, a few nodes stand for
+all where they are alike."""
 
 LARGEST = 64
 """Collectives of so many GPUs that are remembered for a machine."""
@@ -134,7 +132,7 @@ def _model(cluster: Cluster, kind: str, gpus: int | Sequence[int], library: str,
         count = gpus if isinstance(gpus, int) else len(chosen)
         raise InputError(f"{shown(count)} GPUs do not fit '{cluster.name}', which has {cluster.gpu_count}", key="gpus")
     machine = machine_of(cluster)
-    if len(chosen) > LARGE and library == "nccl" and can_stand(machine, chosen):
+    if len(chosen) > MOST_GPUS and library == "nccl" and can_stand(machine, chosen):
         key = ("large", kind_of(kind) or kind, len(chosen), dtype)
         known = machine.memo.region("large collectives", LARGEST)
         found: CollectiveModel = known.known(

@@ -185,9 +185,11 @@ class LargeCollective(CollectiveModel):
 
     def unit_time(self, choice: Choice) -> float:
         """K: seconds per byte of payload that the flows take with the links to themselves."""
-        if choice[0] != "direct" or self.kind in ("send_recv", SEND):
+        if choice[0] == "ring" or self.kind in ("send_recv", SEND):
             return super().unit_time(choice)
         found = self._unit.get(choice)
+        if found is None and choice[0] in ("tree", "nvls"):
+            found = self._unit[choice] = self._of_trees(choice)
         if found is None:
             flows, channels = self.flows(choice)
             load: Counter[Edge] = Counter()
@@ -197,6 +199,56 @@ class LargeCollective(CollectiveModel):
             rates = ((edge, channels.get(edge) or self.topology.graph.edges[edge]["bandwidth"]) for edge in load)
             found = self._unit[choice] = max(load[edge] / rate for edge, rate in rates)
         return found
+
+    def _of_trees(self, choice: Choice) -> float:
+        """K of two trees of nodes on every rail: of the busiest node, leaf or pod, or of what happens in a node."""
+        t = self.topology
+        flows, channels = self.flows(choice)
+        load: Counter[Edge] = Counter()
+        sizes, rails = set(), {}
+        for (edges, size, count), plan in zip(flows, self.schedule(choice[0]).flows, strict=True):
+            if plan.route.via != "network":
+                load.update(dict.fromkeys(edges, size * count))  # type: ignore[dict-item]
+                continue
+            sizes.add(size)
+            if t.graph.nodes[plan.route.edges[0][0]]["node"] == 0:  # a rail of the first node, out and back
+                rails.setdefault(
+                    plan.route.edges[0][0], (t.gpus.index(plan.route.edges[0][0]), plan.route.edges[-1][1])
+                )
+        (size,) = sizes
+        ends = self._busiest()
+        for gpu, other in rails.values():
+            far = t.gpus.index(other)
+            for route in (t.route(gpu, far), t.route(far, gpu)):
+                for edge in route.edges:
+                    mine = t.graph.nodes[edge[0]].get("node", t.graph.nodes[edge[1]].get("node")) == 0
+                    load[edge] += size * ends["node"] if mine else 0.0  # type: ignore[assignment]
+            leaf = t.leaf(gpu)
+            for upper in t.graph[leaf]:
+                if t.graph.nodes[upper]["kind"] == "spine":
+                    load[leaf, upper] += size * ends["leaf"]  # type: ignore[assignment]
+                    if "core" in t.graph and t.graph.has_edge(upper, "core"):
+                        load[upper, "core"] += size * ends["pod"]  # type: ignore[assignment]
+        slowest = max(load[edge] / (channels.get(edge) or t.graph.edges[edge]["bandwidth"]) for edge in load)
+        lanes = [edge for edge in channels if edge not in load]
+        if choice[0] == "nvls" and lanes:
+            return max(slowest, size * ends["node"] * len(rails) / channels[lanes[0]])
+        return max(slowest, super().unit_time(choice)) if lanes else slowest  # lanes of SMs are those of any node
+
+    def _busiest(self) -> dict[str, int]:
+        """The most ends of branches at a node, and the most branches that leave a leaf and a pod, of both trees."""
+        at: Counter[tuple[str, int]] = Counter()
+        for parents in schedules.double_tree(self.whole):
+            for child, parent in parents.items():
+                places = [(node, self.layout.group(node)) for node in (child, parent)]
+                at.update(("node", node) for node, _ in places)
+                groups = {group for _, group in places}
+                at.update(("leaf", group) for group in groups if len(groups) > 1)
+                pods = {self.layout.pod(group) for group in groups}
+                at.update(("pod", pod) for pod in pods if len(pods) > 1)
+        return {
+            kind: max((n for (of, _), n in at.items() if of == kind), default=0) for kind in ("node", "leaf", "pod")
+        }
 
     def _sharing(self, edge: Edge) -> int:
         """Nodes that use a link as the first does."""

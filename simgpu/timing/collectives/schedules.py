@@ -258,11 +258,11 @@ def nvls(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:
 
 
 def _merged(flows: Sequence[tuple[Route, float]]) -> tuple[Flow, ...]:
-    """Flows over the same route as one."""
-    total: dict[Route, float] = {}
+    """Equal flows over the same route as one entry: two trees between the same nodes are two flows there."""
+    total: dict[tuple[Route, float], float] = {}
     for route, share in flows:
-        total[route] = total.get(route, 0.0) + share
-    return tuple(Flow(route, share) for route, share in total.items())
+        total[route, share] = total.get((route, share), 0.0) + 1
+    return tuple(Flow(route, share, times) for (route, share), times in total.items())
 
 
 def _meshed(topology: Topology) -> bool:
