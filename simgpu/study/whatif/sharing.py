@@ -64,6 +64,7 @@ def share(experiment: Experiment, catalogue: Catalogue, progress: Callable[[int,
             "has one job; expected several cases, each a job", file=str(experiment.document.file), key="cases"
         )
     jobs: list[Running] = []
+    taken: dict[int, str] = {}
     fabric: Any = None
     for i, case in enumerate(experiment.cases):
         if progress is not None:
@@ -76,9 +77,9 @@ def share(experiment: Experiment, catalogue: Catalogue, progress: Callable[[int,
             raise case.origins.error(f"job {i + 1} has another fabric than the first; expected one", ("cluster",))
         fabric = about
         label = next(iter(case.labels.values()), f"job {i + 1}")
-        result = run_case(case, catalogue)
-        jobs.append(_running(str(label), cluster, result, case.scenario.plan.plan()))
-    _check_apart(jobs, str(experiment.document.file))
+        plan = case.scenario.plan.plan()
+        places = _places(str(label), cluster, plan, taken, str(experiment.document.file))
+        jobs.append(_running(str(label), cluster, run_case(case, catalogue), plan, places))
     together = simulate_together(jobs)
     title = experiment.fields.title or experiment.name
     rows = [_row(job, jobs, step) for job, step in zip(jobs, together, strict=True)]
@@ -86,30 +87,28 @@ def share(experiment: Experiment, catalogue: Catalogue, progress: Callable[[int,
     return Shared(experiment.name, title, rows, [note])
 
 
-def _running(name: str, cluster: Cluster, result: Any, plan: Any) -> Running:
-    nodes = -(-plan.world // cluster.gpus_per_node)
+def _running(name: str, cluster: Cluster, result: Any, plan: Any, places: frozenset[int]) -> Running:
     step = float(result.row["step_s"])
-    if cluster.spec.fabric is None or nodes == 1:
-        raise InputError(f"job '{name}' fits one node and shares no fabric", key="plan")
-    places = Layout(cluster.spec, cluster.node.nic_count).positions(nodes)
     loads = fabric_loads(result.execution, plan, cluster)
     graph = loads.topology.graph
     rates = {edge: float(graph.edges[edge]["bandwidth"]) for edge in loads.bytes}
     busy = min(max((loads.bytes[edge] / rates[edge] for edge in rates), default=0.0), step)
     between = [edge for edge in rates if all(graph.nodes[vertex]["kind"] != "nic" for vertex in edge)]
     moved = {edge: loads.bytes[edge] for edge in between}
-    return Running(name, plan.world, frozenset(places), step, busy, moved, {edge: rates[edge] for edge in between})
+    return Running(name, plan.world, places, step, busy, moved, {edge: rates[edge] for edge in between})
 
 
-def _check_apart(jobs: Sequence[Running], file: str) -> None:
-    """Raise `InputError` where two jobs stand on one node."""
-    for i, one in enumerate(jobs):
-        for other in jobs[:i]:
-            if both := one.nodes & other.nodes:
-                raise InputError(
-                    f"'{one.name}' and '{other.name}' both stand on node {min(both)}; expected other nodes for each",
-                    file=file, key="cluster.placement",
-                )  # fmt: skip
+def _places(name: str, cluster: Cluster, plan: Any, taken: dict[int, str], file: str) -> frozenset[int]:
+    """Places of the nodes of a job. Raises `InputError` where another job stands on one of them."""
+    nodes = -(-plan.world // cluster.gpus_per_node)
+    if cluster.spec.fabric is None or nodes == 1:
+        raise InputError(f"job '{name}' fits one node and shares no fabric", file=file, key="plan")
+    places = frozenset(Layout(cluster.spec, cluster.node.nic_count).positions(nodes))
+    if both := sorted(place for place in places if place in taken):
+        problem = f"'{taken[both[0]]}' and '{name}' both stand on node {both[0]}; expected other nodes for each"
+        raise InputError(problem, file=file, key="cluster.placement")
+    taken.update(dict.fromkeys(places, name))
+    return places
 
 
 def simulate_together(jobs: Sequence[Running], draws: int = DRAWS) -> list[float]:
@@ -139,17 +138,12 @@ def _run(jobs: Sequence[Running], users: Mapping[Edge, int], begins: Sequence[fl
                     links[edge] = sim.add_link(job.rates[edge])
                 own = sim.add_link(max(size / max(job.busy, 1e-12), 1e-9))
                 flows.append(((links[edge], own), size, None))
-        # what does not meet another job takes what it takes alone
         phases = [Phase(0.0, tuple(flows))]
         first = last = sim.delay(compute, begin * job.step)
         steps = max(round(longest / job.step), 1)
         for _ in range(steps):
-            ready = sim.delay(compute, job.step - job.busy, [last])
-            sent = sim.transfer([network], phases, [ready]) if flows else ready
-            last = sim.delay(compute, 0.0 if flows else job.busy, [sent])
-            if flows:
-                alone = sim.delay(compute, 0.0, [last])
-                last = alone
+            ready = sim.delay(compute, job.step - (job.busy if flows else 0.0), [last])
+            last = sim.transfer([network], phases, [ready]) if flows else ready
         ends.append((first, last, steps))
     done = sim.run().end
     return [
