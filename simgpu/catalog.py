@@ -18,7 +18,9 @@ from simgpu.catalog_files import CatalogueFiles
 from simgpu.documents import Document, read_json
 from simgpu.errors import InputError, members, nearest
 from simgpu.hardware.cluster import Cluster
+from simgpu.hardware.cluster_spec import ClusterSpec
 from simgpu.hardware.derive import MARK, base_name, derive, is_slice
+from simgpu.hardware.faults import misfits
 from simgpu.hardware.inherit import SHARED, Calibration, Flat, flat, inherit
 from simgpu.hardware.parts import ONE_NODE, check_sources, host_of, links_of
 from simgpu.hardware.peaks import complete
@@ -26,7 +28,6 @@ from simgpu.hardware.power import Drawn, tensor_demand
 from simgpu.hardware.spec import (
     ArchitectureSpec,
     CatalogueFile,
-    ClusterSpec,
     GPUSpec,
     LinkSpec,
     NodeSpec,
@@ -218,6 +219,8 @@ class Catalogue(CatalogueFiles):
         if spec.fabric is not None and node.nic_count == 0:
             problem = f"'{node.name}' has no nic to join the fabric with"
             raise self._blame(spec, of.get("cluster", ()), ("node",))((), problem)
+        for path, problem in misfits(spec, node, gpu):
+            raise self._blame(spec, of.get("cluster", ()), path)((), problem)
         blame = self._blame(node, of.get("node", ()), ("nvlink",))
         if node.nvlink is not None and gpu.nvlink is None:
             raise blame((), f"'{gpu.name}' has no links of its own to wire")

@@ -11,8 +11,9 @@ from pydantic import BaseModel
 
 from simgpu.documents import parse_value
 from simgpu.errors import InputError, is_slip, shown
+from simgpu.hardware.cluster_spec import ClusterSpec
 from simgpu.hardware.figure import Figure
-from simgpu.hardware.spec import ClusterSpec, GPUSpec, LinkSpec, NodeSpec
+from simgpu.hardware.spec import GPUSpec, LinkSpec, NodeSpec
 from simgpu.memo import remembered
 from simgpu.overrides import HARDWARE_ROOTS, Override
 from simgpu.scenario import Key, PlanFields, Scenario

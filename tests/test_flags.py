@@ -46,6 +46,8 @@ TABLE = {  # what beside its own flags a command has
     "observe": "format out quiet",
     "compare": "set format",
     "mfu": "format",
+    "what-breaks": "set format quiet",
+    "share": "set format quiet",
 }
 SPELT = {
     "set": ["--set"],

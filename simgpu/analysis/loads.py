@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
-from simgpu.hardware.machine import topology_of
+from simgpu.hardware.machine import machine_of
 from simgpu.hardware.topology import Topology
 from simgpu.plan.parallelism import Plan
 from simgpu.timing.collectives.calls import model_of, traffic
@@ -80,7 +80,7 @@ def link_loads(execution: Execution, plan: Plan, cluster: Cluster, nodes: int = 
     flows = [(call, times, groups) for call, times in calls.items() if (groups := _groups(plan, call, near))]
     ranks = {rank for _, _, groups in flows for group in groups for rank in group}
     number = surroundings.numbered({*range(around), *(rank // cluster.gpus_per_node for rank in ranks)})
-    topology = topology_of(cluster, max(number.values()) + 1)
+    topology = machine_of(cluster).topology(max(number.values()) + 1, ())
     place = {r: number[r // cluster.gpus_per_node] * cluster.gpus_per_node + r % cluster.gpus_per_node for r in ranks}
     total: dict[Edge, float] = {}
     for call, times, groups in flows:
@@ -89,6 +89,25 @@ def link_loads(execution: Execution, plan: Plan, cluster: Cluster, nodes: int = 
                 for edge in edges:
                     total[edge] = total.get(edge, 0.0) + share * call.size * times
     return LinkLoads(topology, execution.step, wanted, total)
+
+
+def fabric_loads(execution: Execution, plan: Plan, cluster: Cluster) -> LinkLoads:
+    """Bytes of a step over the links of the network alone, of all nodes at their places in the fabric."""
+    per_node = cluster.gpus_per_node
+    used = -(-plan.world // per_node)
+    topology = machine_of(cluster).topology(used)
+    total: dict[Edge, float] = {}
+    for call, times in calls_of(execution, plan).items():
+        if call.size <= 0:
+            continue
+        for group in _groups(plan, call, range(plan.world)):
+            if len({rank // per_node for rank in group}) == 1:
+                continue
+            for edges, share in _shares(topology, call, list(group)):
+                for edge in edges:
+                    if topology.graph.edges[edge]["kind"] == "network":
+                        total[edge] = total.get(edge, 0.0) + share * call.size * times
+    return LinkLoads(topology, execution.step, used, total)
 
 
 def _shares(topology: Topology, call: Call, gpus: list[int]) -> list[tuple[tuple[Edge, ...], float]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from simgpu.hardware.cluster_spec import ClusterSpec
 from simgpu.hardware.figure import Quantity
 from simgpu.hardware.inherit import Calibration
-from simgpu.hardware.spec import ClusterSpec, GPUSpec, LinkSpec, NodeSpec, Port
+from simgpu.hardware.spec import GPUSpec, LinkSpec, NodeSpec, Port
 
 
 @dataclass(frozen=True)

@@ -30,14 +30,17 @@ class Machine:
     cluster: Cluster
     memo: Memo = field(default_factory=Memo)
 
-    def topology(self, nodes: int | None = None) -> Topology:
+    def topology(self, nodes: int | None = None, real: tuple[int, ...] | None = None) -> Topology:
         """The graph of the first `nodes` nodes (default: all), with the leaf and spine switches that they need.
 
-        It is built once and remembered.
+        With `real`, nodes side by side that stand for those of these numbers; see `build_topology`. It is built once
+        and remembered.
         """
         count = int(self.cluster.spec.nodes.si) if nodes is None else nodes
+        if real is not None:
+            real = real if self.cluster.spec.degraded else ()
         known = self.memo.region("topologies", TOPOLOGIES)
-        made: Topology = known.known(count, lambda: build_topology(self.cluster, count))
+        made: Topology = known.known((count, real), lambda: build_topology(self.cluster, count, real))
         return made
 
 

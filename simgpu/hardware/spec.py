@@ -394,26 +394,3 @@ class NodeSpec(CatalogueFile):
             if min(wire.gpus) < 0 or max(wire.gpus) >= gpus:
                 raise ValueError(f"nvlink.links must name GPUs from 0 to {gpus - 1}, not {wire.key}")
         return self
-
-
-# ---- clusters ----------------------------------------------------------------------------------------
-
-
-class FabricSpec(Port):
-    """The network between nodes: leaf switches and one spine stage.
-
-    `rail-fat-tree`: NIC i of all nodes of a pod is on leaf i of the pod. `fat-tree`: all NICs of a node are on
-    one leaf.
-    """
-
-    topology: Literal["rail-fat-tree", "fat-tree"]
-    nodes_per_leaf: Count
-    oversubscription: Number  # bandwidth below a leaf over bandwidth above it
-
-
-class ClusterSpec(CatalogueFile):
-    """Nodes behind a fabric. A single node is a cluster without one."""
-
-    node: str
-    nodes: Count
-    fabric: FabricSpec | None = None

@@ -5,8 +5,9 @@ like `n0.gpu3`. Every directed edge carries `bandwidth` (payload bytes/s), `plan
 chooses, bytes/s), `latency` (s), `link` (which kind) and `kind`. Any networkx function can be called on
 `Topology.graph`.
 
-Three vertices stand for more than one box. `nvswitch` is the whole switch plane of a node and `spine` the whole
-spine stage: both are non-blocking for what is attached to them, apart from the capacity of the attached links.
+Three vertices stand for more than one box. `nvswitch` is the whole switch plane of a node and `spine` (`spine0`, ...,
+`core`) a whole stage of switches: both are non-blocking for what is attached to them, apart from the capacity of the
+attached links. `simgpu.hardware.layout` says which switches a fabric has.
 `mem` is the DRAM of a socket: its edges in and out each get half of the DRAM bandwidth, because what is staged
 through it is written once and read once.
 """
@@ -14,14 +15,17 @@ through it is written once and read once.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import networkx as nx
 
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster, PortRate
 from simgpu.hardware.derive import is_slice
+from simgpu.hardware.faults import break_things
+from simgpu.hardware.layout import EFFICIENCY, Layout
 from simgpu.hardware.spec import PCIeSwitch, Socket
 from simgpu.memo import Memo, Region
 
@@ -43,10 +47,12 @@ class Route:
 class Topology:
     """The graph of a cluster (or of its first nodes) and the routing rules of its hardware."""
 
-    def __init__(self, cluster: Cluster, nodes: int, graph: nx.DiGraph[str]) -> None:
+    def __init__(self, cluster: Cluster, nodes: int, graph: nx.DiGraph[str], layout: Layout | None = None) -> None:
         self.cluster = cluster
         self.nodes = nodes
         self.graph = graph
+        self.layout = layout
+        """Where the switches of the fabric stand; None within a node."""
         self.gpus = [name for name in graph if graph.nodes[name]["kind"] == "gpu"]
         """GPU vertices in order: all of node 0, then all of node 1, ..."""
         self.memo = Memo()
@@ -151,9 +157,33 @@ class Topology:
         from_gpu = self._to_nic(a, out)
         memory = self.graph.nodes[b]["memory"]
         to_gpu = self._path(into, b) if self._gpudirect else self._path(into, memory) + self._path(memory, b)
+        assert self.layout is not None
         leaf, other = self._leaf_of(out), self._leaf_of(into)
-        middle = [leaf] if leaf == other else [leaf, "spine", other]
+        if leaf != other and (relay := self._relay(a, leaf, other)) is not None:
+            switch = self.graph.nodes[a]["nvswitch"]
+            return [(a, switch), (switch, relay), *self._between_nodes(relay, b)]
+        middle = self.layout.way(leaf, other).switches
         return from_gpu + list(nx.utils.pairwise([out, *middle, into])) + to_gpu
+
+    @property
+    def crosses_over(self) -> bool:
+        """True if data for another rail goes to the GPU of this node first that is on it (NCCL's PXN)."""
+        fabric = self.cluster.spec.fabric
+        if fabric is None or fabric.topology not in ("rail-fat-tree", "rail-only"):
+            return False
+        wanted = fabric.topology == "rail-only" if fabric.pxn is None else fabric.pxn
+        wiring = self.cluster.node.nvlink
+        return wanted and wiring is not None and wiring.topology == "nvswitch"
+
+    def _relay(self, gpu: str, leaf: str, other: str) -> str | None:
+        """The GPU beside `gpu` on the rail of leaf switch `other`, where data for that rail cross over to it first."""
+        assert self.layout is not None
+        rail = self.layout.rail_of(other)
+        if not self.crosses_over or self.layout.rail_of(leaf) == rail:
+            return None
+        node = self.graph.nodes[gpu]["node"]
+        beside = (f"n{node}.gpu{i}" for i in range(self.cluster.node.gpu_count))
+        return next((g for g in beside if self.layout.rail_of(self._leaf_of(self._nic_of(g))) == rail), None)
 
     @property
     def _gpudirect(self) -> bool:
@@ -167,20 +197,64 @@ class Topology:
         return str(next(v for v in self.graph[nic] if v.startswith("leaf")))
 
     def _nic_of(self, gpu: str) -> str:
-        """The NIC of a GPU: NICs are dealt to the GPUs of a node in order, evenly."""
+        """The NIC of a GPU: NICs are dealt to the GPUs of a node in order, evenly; for a lost one stands the next."""
         node = self.cluster.node
         place = self.graph.nodes[gpu]
-        return f"n{place['node']}.nic{place['index'] * node.nic_count // node.gpu_count}"
+        own, n = place["index"] * node.nic_count // node.gpu_count, place["node"]
+        if self.nodes == 1 or not self.lost:
+            return f"n{n}.nic{own}"
+        ways = (f"n{n}.nic{(own + i) % node.nic_count}" for i in range(node.nic_count))
+        found = next((nic for nic in ways if nic not in self.lost), None)
+        if found is None:
+            raise InputError(f"node {n} has lost all of its NICs", key="cluster.degraded")
+        return found
+
+    @cached_property
+    def lost(self) -> frozenset[str]:
+        """NICs that do not work."""
+        return frozenset(self.graph.graph.get("lost", ()))
+
+    @cached_property
+    def without_nics(self) -> frozenset[int]:
+        """Nodes that have lost a NIC."""
+        return frozenset(self.graph.nodes[nic]["node"] for nic in self.lost)
+
+    @property
+    def whole_rails(self) -> int:
+        """NICs of a node, but for those that some node has lost: rails that run through all nodes."""
+        return self.cluster.node.nic_count - len(self._gone)
+
+    def on_whole_rail(self, gpu: int) -> bool:
+        """True if every node has the NIC that a GPU has for its own."""
+        node = self.cluster.node
+        return self.graph.nodes[self.gpus[gpu]]["index"] * node.nic_count // node.gpu_count not in self._gone
+
+    @cached_property
+    def _gone(self) -> frozenset[int]:
+        return frozenset(self.graph.nodes[nic]["index"] for nic in self.lost)
 
 
-def build_topology(cluster: Cluster, nodes: int) -> Topology:
-    """The graph of `nodes` nodes of a cluster and of the switches between them."""
+def build_topology(
+    cluster: Cluster, nodes: int, real: Sequence[int] | None = None, positions: Sequence[int] | None = None
+) -> Topology:
+    """The graph of `nodes` nodes of a cluster and of the switches between them.
+
+    They stand where the cluster's placement has them, or at `positions`. With `real` they stand leaf by leaf instead,
+    as nodes that stand for those of these numbers, whose faults they have.
+    """
     graph: nx.DiGraph[str] = nx.DiGraph()
     for n in range(nodes):
         _add_node(graph, cluster, n)
+    layout = None
     if nodes > 1:
-        _add_fabric(graph, cluster, nodes)
-    return Topology(cluster, nodes, graph)
+        assert cluster.spec.fabric is not None
+        layout = Layout(cluster.spec, cluster.node.nic_count)
+        if positions is None:
+            positions = range(nodes) if real is not None else layout.positions(nodes)
+        _add_fabric(graph, cluster, layout, positions)
+    if cluster.spec.degraded:
+        break_things(graph, cluster, layout, range(nodes) if real is None else real)
+    return Topology(cluster, nodes, graph, layout)
 
 
 def _add_node(graph: nx.DiGraph[str], cluster: Cluster, n: int) -> None:
@@ -264,28 +338,28 @@ def _own_links(cluster: Cluster, n: int) -> Iterator[tuple[str, str, PortRate]]:
                 yield f"n{n}.gpu{i}", f"n{n}.gpu{j}", cluster.port(gpu.nvlink, share=1 / (count - 1))
 
 
-def _add_fabric(graph: nx.DiGraph[str], cluster: Cluster, nodes: int) -> None:
-    """Add leaf switches, and the spine where there is more than one leaf."""
+def _add_fabric(graph: nx.DiGraph[str], cluster: Cluster, layout: Layout, positions: Sequence[int]) -> None:
+    """Add the leaf switches above nodes at some positions, and what joins them where there is more than one."""
     fabric, nic = cluster.spec.fabric, cluster.node.nic
     assert fabric is not None and nic is not None
     fabric_port, nic_port = cluster.port(fabric), cluster.port(nic.port)
-    port = fabric_port if fabric_port.bandwidth <= nic_port.bandwidth else nic_port
-    per_leaf, nics = int(fabric.nodes_per_leaf.si), cluster.node.nic_count
-    rails = nics if fabric.topology == "rail-fat-tree" else 1
-    below: dict[str, int] = {}
-    for n in range(nodes):
-        for i in range(nics):
-            leaf = f"leaf{n // per_leaf * rails + i % rails}"
+    port = fabric_port if layout.tree and fabric_port.bandwidth <= nic_port.bandwidth else nic_port
+    leaves: dict[str, None] = {}
+    for n, position in enumerate(positions):
+        for i in range(cluster.node.nic_count):
+            leaf = layout.leaf(position, i)
             graph.add_node(leaf, kind="leaf")
-            below[leaf] = below.get(leaf, 0) + 1
+            leaves[leaf] = None
             _join(graph, f"n{n}.nic{i}", leaf, port, "network")
-    if len(below) > 1:
-        graph.add_node("spine", kind="spine")
-        ports = per_leaf * nics / rails  # a leaf's ports downwards, used or not
-        rate = ports * fabric_port.bandwidth / fabric.oversubscription.si
-        up = PortRate(rate, fabric_port.latency, fabric.link, rate)
-        for leaf in below:
-            _join(graph, leaf, "spine", up, "network")
+    way = fabric.routing
+    spread = way.kind in ("adaptive", "spray")
+    share = 1.0 if not spread else way.efficiency.si if way.efficiency is not None else EFFICIENCY
+    for a, b, ports in layout.cables(leaves):
+        for switch in (a, b):
+            if switch not in graph:
+                graph.add_node(switch, kind=switch.rstrip("0123456789"))
+        rate = ports * fabric_port.bandwidth * share
+        _join(graph, a, b, PortRate(rate, fabric_port.latency, fabric.link, rate), "network")
 
 
 def _join(graph: nx.DiGraph[str], a: str, b: str, port: PortRate, kind: str) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError
 from simgpu.hardware.cluster import Cluster
+from simgpu.hardware.cluster_spec import ClusterSpec
 from simgpu.hardware.parts import links_of
-from simgpu.hardware.spec import ClusterSpec, GPUSpec, LinkSpec, NodeSpec, Port
+from simgpu.hardware.spec import GPUSpec, LinkSpec, NodeSpec, Port
 
 _BOX = "plain box of this project for measurements that do not describe their machine"
 _RATES = {

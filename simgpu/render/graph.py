@@ -18,6 +18,7 @@ Places = Mapping[str, tuple[float, float]]
 Cable = tuple[str, str]
 
 _HEIGHT = {
+    "core": 7.4,
     "spine": 6.5,
     "leaf": 5.6,
     "nic": 4.1,  # above all else of its node: what leaves the node crosses nothing of it
@@ -36,6 +37,7 @@ _FILL = {
     "nic": "#F0E442",
     "leaf": "#D55E00",
     "spine": "#0072B2",
+    "core": "#004B75",
 }
 _BELOW = {
     "pcie-switch": ("gpu",),
@@ -43,6 +45,7 @@ _BELOW = {
     "nvswitch": ("gpu",),
     "leaf": ("nic",),
     "spine": ("leaf",),
+    "core": ("spine",),
 }
 """Kinds of devices over whose middle a kind of device stands."""
 _BENDS = (0.0, *(sign * 0.06 * step for step in range(1, 13) for sign in (1, -1)))
@@ -75,7 +78,7 @@ def draw_boxes(panel: Axes, graph: nx.DiGraph[str], places: Places) -> dict[str,
     for name, (x, y) in places.items():
         kind = graph.nodes[name]["kind"]
         box = {"boxstyle": "round,pad=0.25", "facecolor": _FILL[kind], "edgecolor": INK, "linewidth": 0.8}
-        look: dict[str, Any] = {"color": "white" if kind in ("spine", "leaf", "gpu") else INK, "bbox": box}
+        look: dict[str, Any] = {"color": "white" if kind in ("core", "spine", "leaf", "gpu") else INK, "bbox": box}
         label = name if len(nodes) > 1 else name.split(".")[-1]
         boxes[name] = panel.text(x, y, label, ha="center", va="center", fontsize=9, zorder=3, **look)
     return boxes
@@ -153,7 +156,7 @@ def _places(graph: nx.DiGraph[str]) -> dict[str, tuple[float, float]]:
         inside = [name for name, place in graph.nodes(data=True) if place.get("node") == node]
         _place_node(graph, inside, first, across)
         first = max(across[name] for name in inside) + 1.5
-    for kind in ("leaf", "spine"):
+    for kind in ("leaf", "spine", "core"):
         names = _of(graph, graph.nodes, kind)
         _centred(graph, names, kind, across)
         _spread(names, across)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import networkx as nx
     from matplotlib.figure import Figure
 
-_LAYERS = ("spine", "leaf", "nic", "memory", "root", "pcie-switch", "gpu", "nvswitch")
+_LAYERS = ("core", "spine", "leaf", "nic", "memory", "root", "pcie-switch", "gpu", "nvswitch")
 _EDGES = {
     "gpu-link": COLOURS[2],
     "pcie": COLOURS[5],
@@ -69,8 +69,13 @@ def drawn_graph(topology: Topology, heading: str) -> tuple[nx.DiGraph[str], str]
         socket = re.fullmatch(r"n\d+\.(?:mem|root)(\d+)", memory)
         return socket is None or int(socket[1]) < MAX_SOCKETS
 
-    devices = {v for v in graph if kept(v) and graph.nodes[v]["kind"] not in ("leaf", "spine", "pcie-switch")}
-    shared = {v for v in graph if kept(v) and (graph.nodes[v]["kind"] == "spine" or not devices.isdisjoint(graph[v]))}
+    switches = ("leaf", "spine", "core", "pcie-switch")
+    devices = {v for v in graph if kept(v) and graph.nodes[v]["kind"] not in switches}
+    shared = {v for v in graph if kept(v) and not devices.isdisjoint(graph[v])}
+    for kind in ("spine", "core"):  # those above what is drawn, and a few that are joined with them
+        above = [v for v in graph if graph.nodes[v]["kind"] == kind and not shared.isdisjoint(graph[v])]
+        beside = [v for v in graph if graph.nodes[v]["kind"] == kind and not set(above).isdisjoint(graph[v])]
+        shared.update(above, beside[:MAX_NODES])
     drawn = graph.__class__()
     drawn.add_nodes_from((v, place) for v, place in graph.nodes(data=True) if v in devices or v in shared)
     drawn.add_edges_from((a, b, data) for a, b, data in graph.edges(data=True) if a in drawn and b in drawn)

@@ -35,6 +35,7 @@ from simgpu.simulation.result import Result
 from simgpu.simulation.step_result import StepResult, TrainingResult
 from simgpu.timing.kernels import KernelModel
 from simgpu.timing.uncertainty import distance_of, layers_of
+from simgpu.workload.afflicted import check_no_slow_gpu
 from simgpu.workload.execution import Execution, execute
 from simgpu.workload.frameworks import Framework
 from simgpu.workload.host_code import cpu_slowdown
@@ -176,6 +177,8 @@ def simulate(
         model, draft = (_named(known, one, workload) if isinstance(one, str) else one for one in (model, draft))
     how = RunOptions.of(options, settings)
     check_fits_cluster(plan, cluster)
+    if not isinstance(workload, Training) and (problem := check_no_slow_gpu(cluster, workload.kind)):
+        raise InputError(problem, key="cluster.degraded")
     if isinstance(workload, Network):
         return _run_network(cluster, workload, model, plan, how)
     if isinstance(model, Pipeline) or isinstance(draft, Pipeline):

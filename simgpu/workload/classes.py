@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from simgpu.hardware.cluster import Cluster
+from simgpu.hardware.layout import Layout
 from simgpu.hardware.topology import Topology
 from simgpu.plan.parallelism import Plan
 from simgpu.timing.collectives.ideal import CollectivePhase, Edge
@@ -23,22 +24,43 @@ class Surroundings:
     def __init__(self, cluster: Cluster, plan: Plan, stage_of: Callable[[int], int]) -> None:
         self.plan, self._stage_of = plan, stage_of
         self.per_node = cluster.gpus_per_node
-        fabric = cluster.spec.fabric
-        self.per_leaf = int(fabric.nodes_per_leaf.si) if fabric is not None else 1
-        rail = fabric is not None and fabric.topology == "rail-fat-tree"
-        self.rails = cluster.node.nic_count if rail else 1
+        self.layout = Layout(cluster.spec, cluster.node.nic_count) if cluster.spec.fabric is not None else None
+        self.per_leaf = self.layout.per_leaf if self.layout is not None else 1
+        self.rails = self.layout.rails if self.layout is not None else 1
         self._on: dict[tuple[int, int], Stages] = {}
+        self._groups: dict[int, Stages] = {}  # of leaf switches
+        nodes = -(-plan.world // self.per_node)
+        scattered = self.layout is not None and cluster.spec.placement.kind != "packed"
+        self._positions = self.layout.positions(nodes) if self.layout is not None and scattered else None
+
+    def position(self, node: int) -> int:
+        """The place in the fabric of a node of the plan."""
+        return node if self._positions is None else self._positions[node]
 
     def numbered(self, nodes: Iterable[int]) -> dict[int, int]:
-        """A small number for each node, such that those on one leaf switch, and no others, are on one."""
+        """A small number for each node, such that those on one leaf switch, and no others, are on one.
+
+        Pods stay apart likewise. In a torus every place is another.
+        """
+        if self.layout is not None and not self.layout.tree:
+            return {node: self.position(node) for node in nodes}
+        pods: dict[int, int] = {}
         leaves: dict[int, int] = {}
         taken: Counter[int] = Counter()
         numbers = {}
         for node in sorted(nodes):
-            leaf = leaves.setdefault(node // self.per_leaf, len(leaves))
+            group = self.position(node) // self.per_leaf
+            if group not in leaves:
+                pod = self.layout.pod(group) if self.layout is not None else 0
+                place = pods.setdefault(pod, len(pods)) * (self.layout.per_pod if self.layout is not None else 0)
+                leaves[group] = place + sum(1 for other in leaves if self._same_pod(other, group))
+            leaf = leaves[group]
             numbers[node] = leaf * self.per_leaf + taken[leaf]
             taken[leaf] += 1
         return numbers
+
+    def _same_pod(self, group: int, other: int) -> bool:
+        return self.layout is None or self.layout.pod(group) == self.layout.pod(other)
 
     def stages(self, first: int, ranks: int) -> Stages:
         """All stages that have ranks among `ranks` of them from `first` on."""
@@ -64,7 +86,14 @@ class Surroundings:
 
     def _on_leaf(self, rank: int) -> Stages:
         ranks = self.per_node * self.per_leaf
-        return self.stages(rank // ranks * ranks, ranks)
+        if self._positions is None:
+            return self.stages(rank // ranks * ranks, ranks)
+        if not self._groups:
+            on: defaultdict[int, set[int]] = defaultdict(set)
+            for node, position in enumerate(self._positions):
+                on[position // self.per_leaf].update(self._on_node(node * self.per_node))
+            self._groups = {group: tuple(sorted(stages)) for group, stages in on.items()}
+        return self._groups[self.position(rank // self.per_node) // self.per_leaf]
 
     @staticmethod
     def _less(stages: Stages, stage: int) -> Stages:
@@ -106,7 +135,7 @@ class Surroundings:
         """The class of a link; its last entry is the capacity."""
         place = topology.graph.nodes
         if edge in channels:
-            return (self._stage_of(here[edge[0]]),), "lane", edge[2], channels[edge]
+            return (self._stage_of(here[edge[0]]),), "lane", edge[1], edge[2], channels[edge]
         capacity = topology.graph.edges[edge]["bandwidth"]
         a, b = edge
         kinds = (place[a]["kind"], place[b]["kind"])
@@ -116,8 +145,12 @@ class Surroundings:
         node = place[a].get("node", place[b].get("node"))
         if node is not None:
             used = self._on_node(nodes[node])
+            if node in topology.without_nics:  # where GPUs share what is left, links are not alike
+                return used, "own", a, b, *kinds, capacity
             if len(used) == 1:
                 return used, "node", *kinds, capacity
             return used, "shared", a.partition(".")[2], b.partition(".")[2], *kinds, capacity
+        if "leaf" not in kinds or kinds == ("leaf", "leaf"):  # above leaves, or between routers
+            return tuple(range(self.plan.pp)), "fabric", *kinds, capacity
         leaf = int((a if kinds[0] == "leaf" else b).removeprefix("leaf")) // self.rails
         return self._on_leaf(leaves[leaf]), "fabric", *kinds, capacity

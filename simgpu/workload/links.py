@@ -30,6 +30,7 @@ from simgpu.timing.collectives import Chosen, model_of
 from simgpu.timing.collectives.ideal import CollectivePhase, Edge
 from simgpu.timing.collectives.traffic import PAIRWISE, SEND, bus_factor
 from simgpu.timing.kernels import NONE, KernelModel, Uncertainty
+from simgpu.workload.afflicted import Afflicted
 from simgpu.workload.classes import Surroundings
 from simgpu.workload.copies import COPIES, copy_phase
 from simgpu.workload.folding import Colours, Pattern, colours
@@ -126,6 +127,8 @@ class Links:
         self._colours: Colours | None = None
         self._known = self.machine.memo.region("classes", REMEMBERED)  # of other plans too
         self._surroundings = Surroundings(cluster, plan, self._stage_of)
+        self.afflicted = Afflicted(cluster, plan, self._stage_of)
+        self.each = self.each or (bool(self.afflicted.times) and plan.world <= EXACT)
 
     def prepare(self, demands: Iterable[Demand]) -> None:
         """Find out which links and ranks are alike, given all collectives that will run between blocks."""
@@ -159,6 +162,10 @@ class Links:
     def ranks(self, stage: int) -> list[int]:
         """Ranks of a stage that are simulated: the first, or all."""
         return self._members(stage) if self.each else [self.plan.rank(pp=stage)]
+
+    def _stand_in(self, stage: int) -> int:
+        """The rank whose surroundings stand for those of all ranks of a stage."""
+        return self.afflicted.stands_for(stage, self.plan.rank(pp=stage))
 
     def _members(self, stage: int) -> list[int]:
         return [rank for rank in range(self.plan.world) if self._stage_of(rank) == stage]
@@ -207,7 +214,12 @@ class Links:
         per_node = self.cluster.gpus_per_node
         number = self._surroundings.numbered({rank // per_node for group in groups for rank in group})
         where = {r: number[r // per_node] * per_node + r % per_node for group in groups for r in group}
-        return self.machine.topology(max(number.values()) + 1), where
+        count = max(number.values()) + 1
+        real = [-1] * count if self.cluster.spec.degraded else []
+        if real:
+            for node, small in number.items():
+                real[small] = node
+        return self.machine.topology(count, tuple(real)), where
 
     @property
     def _whole(self) -> Topology:
@@ -228,7 +240,7 @@ class Links:
         """The groups around the first rank's, and what is known of collectives of groups that lie like them."""
         if (shared := self._inner.get(group)) is not None:
             return shared
-        groups = self._groups(group, 0)
+        groups = self._groups(group, self.afflicted.anywhere())
         name = _digest(key_of(self, OUTSIDE_BLOCKS, kernels=self.kernels.identity), groups)
         memo = self.machine.memo.region("collectives", GROUPS)
         made: _Alike = memo.known(name, lambda: _Alike(name, groups, Region(REMEMBERED)))
@@ -308,7 +320,7 @@ class Links:
         transfers = self._transfers.get(key)
         if transfers is None:
             exact = self.each or self._colours is not None
-            groups = self._of_stage(group, stage) if exact else self._groups(group, self.plan.rank(pp=stage))
+            groups = self._of_stage(group, stage) if exact else self._groups(group, self._stand_in(stage))
             stages = (0, self.plan.pp - 1) if group == "embedding" else (stage,)
             transfers = self._transfers[key] = self._all(kind, groups, size, stages)
         return transfers
@@ -341,7 +353,7 @@ class Links:
     def _neighbours(self, stage: int) -> list[int]:
         """Ranks of a stage on the node of its first."""
         per_node = self.cluster.gpus_per_node
-        first = self.plan.rank(pp=stage) // per_node * per_node
+        first = self._stand_in(stage) // per_node * per_node
         here = range(first, min(first + per_node, self.plan.world))
         return [r for r in here if self._stage_of(r) == stage]
 
@@ -401,7 +413,8 @@ class Links:
         part = 1.0 if self.protocol == "ideal" else size
         chosen = size if self.protocol == "ideal" else self._choices(topology, kind, placed, size)
         # thousands of ranks: a digest of what they are, not they themselves, is remembered
-        key = _digest(key_of(self, NO_FLOWS), kind, placed, chosen, self._surroundings.around(back, stages[0]))
+        there = tuple(back.values()) if self.afflicted.any else ()
+        key = _digest(key_of(self, NO_FLOWS), kind, placed, chosen, self._surroundings.around(back, stages[0]), there)
 
         def folded() -> list[list[Any]]:
             every = zip(*(self._phases(topology, kind, group, size) for group in placed), strict=True)

@@ -12,12 +12,13 @@ from typing import IO, TYPE_CHECKING, Any
 from simgpu.catalog import Catalogue
 from simgpu.errors import InputError, members, nearest, shown
 from simgpu.hardware.cluster import Cluster
+from simgpu.hardware.cluster_spec import ClusterSpec, FabricSpec
 from simgpu.hardware.derive import ISOLATED, SHARED, base_name, is_slice, mig_shares
 from simgpu.hardware.figure import Figure, figures
 from simgpu.hardware.inherit import Calibration, Given
 from simgpu.hardware.machine import topology_of
 from simgpu.hardware.plausible import doubts
-from simgpu.hardware.spec import CatalogueFile, ClusterSpec, GPUSpec, NodeSpec
+from simgpu.hardware.spec import CatalogueFile, GPUSpec, NodeSpec
 from simgpu.model.family_files import Rule
 from simgpu.operations.prices import price_book
 from simgpu.settings import hardware_overrides
@@ -260,8 +261,17 @@ def _texts(spec: CatalogueFile) -> list[tuple[str, object]]:
         if is_slice(spec):
             plain += [("isolated", ISOLATED), ("shared", SHARED)]
     if isinstance(spec, ClusterSpec) and spec.fabric:
-        plain += [("fabric.topology", spec.fabric.topology), ("fabric.link", spec.fabric.link)]
+        plain += [("fabric.topology", spec.fabric.topology), ("fabric.link", spec.fabric.link), *_design(spec.fabric)]
     return plain
+
+
+def _design(fabric: FabricSpec) -> list[tuple[str, object]]:
+    """Parameters of a fabric that are given."""
+    found: list[tuple[str, object]] = [("fabric.radix", fabric.radix)] if fabric.radix else []
+    found += [("fabric.tiers", fabric.tiers)] if fabric.tiers > 2 else []
+    found += [("fabric.planes", fabric.planes)] if fabric.planes > 1 else []
+    found += [("fabric.dims", " x ".join(map(str, fabric.dims)))] if fabric.dims else []
+    return found + ([("fabric.routing", fabric.routing.kind)] if fabric.routing.kind != "ideal" else [])
 
 
 def _value(figure: Figure) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from simgpu.errors import InputError, nearest, shown
 from simgpu.hardware.cluster import Cluster
-from simgpu.hardware.machine import topology_of
+from simgpu.hardware.machine import machine_of, topology_of
 from simgpu.hardware.topology import Topology
 from simgpu.timing.collectives.ideal import CollectivePhase, Edge, ideal_phases
+from simgpu.timing.collectives.large import can_stand, large_model
 from simgpu.timing.collectives.model import ALGORITHMS, PROTOCOLS, CollectiveModel, CollectiveTimes
 from simgpu.timing.collectives.traffic import kind_of
 from simgpu.timing.parts import ArrayLike
@@ -18,7 +19,11 @@ REMEMBERED = 20_000
 
 
 MOST_GPUS = 8192
-"""GPUs of one collective at most: every one has its flows, some milliseconds each."""
+"""GPUs of one collective at most where every one has its flows, some milliseconds each; beyond, a few nodes stand for
+all where they are alike."""
+
+LARGEST = 64
+"""Collectives of so many GPUs that are remembered for a machine."""
 
 
 def check_ranks(count: int) -> None:
@@ -126,6 +131,14 @@ def _model(cluster: Cluster, kind: str, gpus: int | Sequence[int], library: str,
     if not chosen or max(chosen) >= cluster.gpu_count:
         count = gpus if isinstance(gpus, int) else len(chosen)
         raise InputError(f"{shown(count)} GPUs do not fit '{cluster.name}', which has {cluster.gpu_count}", key="gpus")
+    machine = machine_of(cluster)
+    if len(chosen) > MOST_GPUS and library == "nccl" and can_stand(machine, chosen):
+        key = ("large", kind_of(kind) or kind, len(chosen), dtype)
+        known = machine.memo.region("large collectives", LARGEST)
+        found: CollectiveModel = known.known(
+            key, lambda: large_model(machine, kind_of(kind) or kind, len(chosen), dtype)
+        )
+        return found
     check_ranks(len(chosen))  # before a graph of them is built
     topology = topology_of(cluster, max(chosen) // cluster.gpus_per_node + 1)
     return model_of(topology, kind_of(kind) or kind, list(chosen), library, dtype)

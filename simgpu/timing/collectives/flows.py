@@ -12,12 +12,13 @@ from functools import cached_property
 from itertools import pairwise
 
 from simgpu.errors import InputError, nearest
+from simgpu.hardware.faults import spines_of
 from simgpu.hardware.topology import Route, Topology
-from simgpu.timing.collectives import between, schedules, tuner
+from simgpu.timing.collectives import between, collisions, schedules, tuner
 from simgpu.timing.collectives.alone import makespan
 from simgpu.timing.collectives.ideal import Edge, Transport
 from simgpu.timing.collectives.schedules import Schedule
-from simgpu.timing.collectives.traffic import KINDS, SEND
+from simgpu.timing.collectives.traffic import KINDS, PAIRWISE, SEND
 
 LIBRARIES = ("nccl", "custom")
 
@@ -133,11 +134,38 @@ class CollectiveFlows:
             elif (far := self._nvls_lane(choice, route, channels)) is not None:
                 edges = (*edges, far)
             found.append(Transport(edges, bytes_on_wire, count))
+        collided = self._collided(choice, found)
         if lane is not None:
             # the channels work through `work` bytes of data while `sent` bytes go out
             channels = {(gpu, "channels", choice, self.members): lane * out / plan.work for gpu, out in sent.items()}
+        channels |= collided
         self._flows[choice] = found, channels
         return found, channels
+
+    def _collided(self, choice: Choice, found: list[Transport]) -> dict[Edge, float]:
+        """Let flows that are hashed over links cross a lane that holds what the slowest gets; the lanes' rates."""
+        fabric, layout = self.topology.cluster.spec.fabric, self.topology.layout
+        if fabric is None or layout is None or fabric.routing.kind != "ecmp":
+            return {}
+        pairs, most = self.kind in PAIRWISE, float(collisions.AT_ONCE)
+        crossing = [
+            (i, flow)
+            for i, flow in enumerate(self.schedule(choice[0]).flows)
+            if flow.route.via == "network" and collisions.crossed(self.topology, flow.route)
+        ]
+        channels = 1 if pairs else max(round(self._communicator.channels / max(self.topology.whole_rails, 1)), 1)
+        parts = channels * fabric.routing.queue_pairs
+        counted = [(flow.route, min(flow.times, most) if pairs else flow.times) for _, flow in crossing]
+        links = spines_of(layout)
+        each = collisions.share_of_a_flow(self.topology, counted, links, parts, fabric.routing)
+        rates: dict[Edge, float] = {}
+        for (i, flow), (_, at_once) in zip(crossing, counted, strict=True):
+            edge = collisions.lane_of(flow.route, choice, self.members)
+            if "gpu" not in edge[0]:
+                continue  # between groups of a dragonfly
+            rates[edge] = rates.get(edge, 0.0) + at_once * each
+            found[i] = found[i]._replace(edges=(*found[i].edges, edge))
+        return rates
 
     def _nvls_lane(self, choice: Choice, route: Route, channels: dict[Edge, float]) -> Edge | None:
         """What the NVLS channels of the sending node pass on to the network; None for any other flow."""

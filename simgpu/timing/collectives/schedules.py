@@ -11,13 +11,15 @@ the ports of the other GPUs carry the payload alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from typing import NamedTuple
 
 from simgpu.hardware.topology import Route, Topology
 from simgpu.timing.collectives import mesh
+from simgpu.timing.collectives.exchanges import exchanges
 from simgpu.timing.collectives.traffic import SEND, bus_factor, passes, ring_steps
 
 ALGORITHMS = ("ring", "tree", "nvls", "direct")
@@ -64,7 +66,7 @@ def rings(topology: Topology, gpus: Sequence[int]) -> list[list[int]]:
     of its GPUs; the next node is walked the other way round and so is entered on the rail where the first was left.
     """
     nodes = nodes_of(topology, gpus)
-    rails = min(topology.cluster.node.nic_count, min(map(len, nodes)))
+    rails = min(topology.whole_rails, min(map(len, nodes)))
     if len(nodes) == 1 and mesh.wired(topology):
         return mesh.mesh_rings(topology, gpus)
     if len(nodes) == 1 or (rails <= 1 and not mesh.wired(topology)):
@@ -94,6 +96,11 @@ def _walk(topology: Topology, local: Sequence[int], rail: int, rails: int) -> li
     """
     n, first = len(local), rail * len(local) // rails
     if not _meshed(topology):
+        whole = [gpu for gpu in local if topology.on_whole_rail(gpu)] if topology.lost else []
+        if whole:  # in and out by NICs that every node has
+            first = rail * len(whole) // rails
+            begin, *others = [*whole[first:], *whole[:first]]
+            return [begin, *(gpu for gpu in local if gpu not in whole), *others]
         return [*local[first:], *local[:first]]
     steps = [(i + 1) // 2 if i % 2 else -(i // 2) for i in range(n)]
     return [local[(first + step) % n] for step in steps]
@@ -103,6 +110,8 @@ def ring(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:
     """Each GPU sends to its successor. Broadcast and reduce do not close the ring."""
     n = len(gpus)
     share = bus_factor(kind, n)
+    if kind not in ("broadcast", "reduce") and fills_torus(topology, gpus):
+        return torus(topology, kind, gpus)
     found = rings(topology, gpus)
     closed = kind not in ("broadcast", "reduce")
     flows: list[Flow] = []
@@ -112,6 +121,37 @@ def ring(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:
     per_ring = len(flows) // len(found)
     hops = tuple((flow.route, ring_steps(kind, n) / per_ring) for flow in flows[:per_ring])
     return Schedule("ring", tuple(flows), hops, share, passes(kind, n))
+
+
+def fills_torus(topology: Topology, gpus: Sequence[int]) -> bool:
+    """True if the GPUs are those of a whole torus, one at each of its places."""
+    layout = topology.layout
+    if layout is None or layout.kind != "torus" or topology.cluster.gpus_per_node > 1:
+        return False
+    return sorted(gpus) == list(range(prod(layout.fabric.dims)))
+
+
+def torus(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:
+    """Rings both ways along every dimension at once, each of an equal part: every link of every GPU is busy.
+
+    The part that begins along one dimension goes on along the next (N. Jouppi et al., "TPU v4", ISCA 2023; P. Sack,
+    W. Gropp, "Collective algorithms for multiported torus networks", ACM TOPC 1(2), 2015). Steps are those of rings
+    along all dimensions one after another.
+    """
+    assert topology.layout is not None
+    n, dims = len(gpus), [size for size in topology.layout.fabric.dims if size > 1]
+    at = sorted(gpus, key=lambda gpu: int(topology.leaf(gpu).removeprefix("leaf")))
+    share = bus_factor(kind, n) / (2 * len(dims))
+    flows: list[Flow] = []
+    stride = 1
+    for size in topology.layout.fabric.dims:
+        for i, gpu in enumerate(at) if size > 1 else ():
+            here = i // stride % size
+            peers = (at[i + ((here + step) % size - here) * stride] for step in (1, -1))
+            flows.extend(Flow(topology.route(gpu, peer), share) for peer in peers)
+        stride *= size
+    steps = sum(size - 1 for size in dims) * (2 if kind == "all_reduce" else 1)
+    return Schedule("ring", tuple(flows), ((flows[0].route, float(steps)),), share * 2 * len(dims), passes(kind, n))
 
 
 def shift(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:
@@ -129,79 +169,17 @@ def direct(topology: Topology, kind: str, gpus: Sequence[int], one_shot: bool = 
     part = 1.0 if one_shot else rounds / n
     flows: list[Flow] = []
     ways: list[Route] = []
-    for route, count in _exchanges(topology, gpus, ways):
+    for route, count in exchanges(topology, nodes_of(topology, gpus), ways):
         flows.append(Flow(route, part, count))
     slowest = max(ways, key=lambda route: route.latency)
     moved = part * (n - 1)
     return Schedule("direct", tuple(flows), ((slowest, float(rounds)),), moved, moved + rounds / n)
 
 
-def _exchanges(topology: Topology, gpus: Sequence[int], ways: list[Route]) -> Iterator[tuple[Route, float]]:
-    """How the parts that every GPU sends to every other travel: (route, how many of them).
-
-    `ways` are whole routes, one of each kind.
-
-    Between two GPUs of a node without a switch there is one flow. Behind a switch, and between nodes, flows are cut at
-    the switch (of the node, the leaf or the spine): all that a GPU sends over the same links is one entry, and so is
-    all that it receives. So there are a few for each GPU, not one for each pair.
-    """
-    nodes = nodes_of(topology, gpus)
-    leaves: dict[str, dict[int, list[int]]] = {}  # GPUs below each leaf switch, by node
-    for i, local in enumerate(nodes if len(nodes) > 1 else []):
-        for gpu in local:
-            leaves.setdefault(topology.leaf(gpu), {}).setdefault(i, []).append(gpu)
-    below = {leaf: sum(map(len, members.values())) for leaf, members in leaves.items()}
-    for i, local in enumerate(nodes):
-        for gpu in local:
-            yield from _within(topology, gpu, local, ways)
-            if not leaves:
-                continue
-            own = topology.leaf(gpu)
-            near = below[own] - len(leaves[own][i])
-            far = len(gpus) - len(local) - near
-            if near:
-                yield from _halves(topology, gpu, _elsewhere(leaves[own], i), "leaf", near, ways)
-            if far:
-                peers = (_elsewhere(members, i) for leaf, members in leaves.items() if leaf != own)
-                yield from _halves(topology, gpu, next(p for p in peers if p is not None), "spine", far, ways)
-
-
-def _elsewhere(members: Mapping[int, Sequence[int]], node: int) -> int | None:
-    """A GPU that is not of this node, of GPUs by node; None where there is none."""
-    return next((gpus[0] for other, gpus in members.items() if other != node), None)
-
-
-def _within(topology: Topology, gpu: int, local: Sequence[int], ways: list[Route]) -> Iterator[tuple[Route, float]]:
-    """What a GPU exchanges with the others of its node."""
-    others = [other for other in local if other != gpu]
-    if not others:
-        return
-    if "nvswitch" in topology.graph.nodes[topology.gpus[gpu]]:
-        yield from _halves(topology, gpu, others[0], "nvswitch", len(others), ways)
-        return
-    for other in others:
-        route = mesh.way(topology, gpu, other, local)
-        ways.append(route)
-        yield route, 1.0
-
-
-def _halves(
-    topology: Topology, gpu: int, peer: int | None, switch: str, count: float, ways: list[Route]
-) -> Iterator[tuple[Route, float]]:
-    """The links from a GPU up to a kind of switch and from there back to it, on the routes to and from `peer`."""
-    assert peer is not None
-    out, back = topology.route(gpu, peer), topology.route(peer, gpu)
-    ways.append(out)
-    up = next(i for i, (_, b) in enumerate(out.edges) if topology.graph.nodes[b]["kind"] == switch) + 1
-    down = next(i for i, (a, _) in enumerate(back.edges) if topology.graph.nodes[a]["kind"] == switch)
-    yield topology.edges(out.edges[:up], out.via), count
-    yield topology.edges(back.edges[down:], back.via), count
-
-
 def tree(topology: Topology, gpus: Sequence[int]) -> Schedule:
     """Reduce towards a root and broadcast back, over two trees of nodes on every rail; chains inside the nodes."""
     nodes = nodes_of(topology, gpus)
-    rails = min(max(topology.cluster.node.nic_count, 1), min(map(len, nodes))) if len(nodes) > 1 else 1
+    rails = min(max(topology.whole_rails, 1), min(map(len, nodes))) if len(nodes) > 1 else 1
     flows: list[tuple[Route, float]] = []
     walks = [_chains(topology, local, rails, len(nodes)) for local in nodes]
     for r in range(rails):
@@ -280,11 +258,11 @@ def nvls(topology: Topology, kind: str, gpus: Sequence[int]) -> Schedule:
 
 
 def _merged(flows: Sequence[tuple[Route, float]]) -> tuple[Flow, ...]:
-    """Flows over the same route as one."""
-    total: dict[Route, float] = {}
+    """Equal flows over the same route as one entry: two trees between the same nodes are two flows there."""
+    total: dict[tuple[Route, float], float] = {}
     for route, share in flows:
-        total[route] = total.get(route, 0.0) + share
-    return tuple(Flow(route, share) for route, share in total.items())
+        total[route, share] = total.get((route, share), 0.0) + 1
+    return tuple(Flow(route, share, times) for (route, share), times in total.items())
 
 
 def _meshed(topology: Topology) -> bool:
@@ -294,7 +272,9 @@ def _meshed(topology: Topology) -> bool:
 
 
 def all_joined(topology: Topology, gpus: Sequence[int]) -> bool:
-    """True if every two of the GPUs have a link of their own."""
+    """True if every two of the GPUs have a link of their own: within a node, or between nodes of one GPU."""
+    if topology.layout is not None and topology.cluster.gpus_per_node == 1:
+        return topology.layout.kind == "full-mesh"
     return _meshed(topology) and len(nodes_of(topology, gpus)) == 1
 
 

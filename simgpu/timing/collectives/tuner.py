@@ -101,7 +101,7 @@ def communicator(
         bandwidth=inside / 1e9,
         network=between / 1e9,
         nvlink=nvlink,
-        ll128=nvlink and not (nodes > 1 and _behind_host_bridge(topology, gpus[0])),
+        ll128=nvlink and not (nodes > 1 and _behind_host_bridge(topology, _enters(topology, gpus))),
         nvls=c["nvls_efficiency"] if schedules.has_switch(topology, gpus) else 0.0,
         nvls_speed=c["nvls_speed"] / 1e9,
         channels=int(np.clip(np.rint(min(inside, between) / c["channel_bandwidth"]), 2, c["channels"])),
@@ -112,6 +112,11 @@ def communicator(
         ll128_per_channel=c["planned_ll128_bandwidth"] / 1e9,
         tree_per_channel=c["planned_tree_bandwidth"] / 1e9,
     )
+
+
+def _enters(topology: Topology, gpus: Sequence[int]) -> int:
+    """The first GPU that a ring enters its node at: one whose NIC every node has."""
+    return next((gpu for gpu in gpus if topology.on_whole_rail(gpu)), gpus[0])
 
 
 def _behind_host_bridge(topology: Topology, gpu: int) -> bool:

@@ -34,9 +34,13 @@ class Streams:
         if len(self.ranks[stage]) == 1:  # most often
             (r,) = self.ranks[stage]
             wanted = [ids[r] for ids in waits if r in ids]
+            seconds *= self.links.afflicted.slowness(r, stage, self.links.each)
             return {r: self.sim.delay(self.of[r]["compute"], seconds, wanted, label)}
+        slow, each = self.links.afflicted.slowness, self.links.each
         return {
-            r: self.sim.delay(self.of[r]["compute"], seconds, [ids[r] for ids in waits if r in ids], label)
+            r: self.sim.delay(
+                self.of[r]["compute"], seconds * slow(r, stage, each), [i[r] for i in waits if r in i], label
+            )
             for r in self.ranks[stage]
         }
 

@@ -1,0 +1,34 @@
+"""Tables of what breaks, and of jobs that share a fabric."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import IO, Any
+
+from simgpu.render.table import grid, print_notes
+from simgpu.units import format_si
+
+
+def print_failures(done: Mapping[str, Any], out: IO[str]) -> None:
+    """Print failures, the worst first."""
+    rows = [
+        (row["failure"], row["where"], f"{row['alike']:,}", format_si(row["step_s"], "s"), f"{row['slowdown']:.3f}",
+         f"{row['gpus_lost']:.1f}")
+        for row in done["rows"]
+    ]  # fmt: skip
+    titles = ("failure", "such as", "alike", "step", "slowdown", "GPUs' worth")
+    grid(done["title"], titles, rows, out, right=(2, 3, 4, 5))
+    whole = f"Nothing broken: {format_si(done['step_s'], 's')} a step. Slowdown: step with it over that."
+    print_notes([whole, *done["notes"]], out)
+
+
+def print_shared(done: Mapping[str, Any], out: IO[str]) -> None:
+    """Print jobs alone and together."""
+    rows = [
+        (row["job"], f"{row['gpus']:,}", format_si(row["step_s"], "s"), format_si(row["together_s"], "s"),
+         f"{row['slowdown']:.3f}", f"{row['network_share']:.0%}", str(row["shared_links"]), row["with"])
+        for row in done["rows"]
+    ]  # fmt: skip
+    titles = ("job", "GPUs", "alone", "together", "slowdown", "network", "shared links", "with")
+    grid(done["title"], titles, rows, out, right=(1, 2, 3, 4, 5, 6))
+    print_notes(done["notes"], out)
