@@ -20,6 +20,7 @@ from simgpu.errors import InputError, members, nearest
 from simgpu.hardware.cluster import Cluster
 from simgpu.hardware.derive import MARK, base_name, derive, is_slice
 from simgpu.hardware.inherit import SHARED, Calibration, Flat, flat, inherit
+from simgpu.hardware.instances import InstancesSpec, node_of
 from simgpu.hardware.parts import ONE_NODE, check_sources, host_of, links_of
 from simgpu.hardware.peaks import complete
 from simgpu.hardware.power import tensor_demand
@@ -58,6 +59,7 @@ KINDS: dict[str, type[CatalogueFile]] = {
     "clusters": ClusterSpec,
     "links": LinkSpec,
     "architectures": ArchitectureSpec,
+    "instances": InstancesSpec,
 }
 
 
@@ -159,19 +161,19 @@ class Catalogue(CatalogueFiles):
         A file, such as `mine.yaml`, names one of these and what logs say of it (`simgpu.overlay`). `overrides` have
         keys that begin with `cluster.`, `node.`, `gpu.` or `link.NAME.`.
         """
-        if is_overlay(name):
+        if is_overlay(name) and not (self.find("clusters", name) or self.find("nodes", name)):
             overlay, learned = read_overlay(name)
             return self.cluster(overlay.machine, [*learned, *overrides])
         of = by_root(overrides)
         spec = self._cluster_spec(name, of)
-        alone = spec.node == name and not self.find("nodes", name)
+        alone = spec.node == name and not (self.find("nodes", name) or self.is_instance(name))
         if alone and (wrong := [*of.get("cluster", ()), *of.get("node", ())]):
             raise wrong[0].error(f"'{name}' is a single GPU; name a node to change its host")
         if alone:
             node = host_of(name)
         else:
             blame = self._blame(spec, of.get("cluster", ()), ("node",))
-            node = self.spec("nodes", spec.node, of.get("node", ()), blame)  # type: ignore[assignment]
+            node = self._node(name, spec.node, of.get("node", ()), blame)
         assert isinstance(node, NodeSpec)
         gpu = self.spec("gpus", node.gpu, of.get("gpu", ()), self._blame(node, of.get("node", ()), ("gpu",)))
         assert isinstance(gpu, GPUSpec)
@@ -198,15 +200,58 @@ class Catalogue(CatalogueFiles):
             for override in of.get("cluster", ()):
                 raise override.error(f"'{name}' is a single node; name a cluster to use several")
             spec = ClusterSpec.model_validate({"name": name, "title": name, "node": name, "nodes": ONE_NODE})
-        elif self.find("gpus", name.split(MARK)[0]):
+        elif self.is_instance(name) or self.find("gpus", name.split(MARK)[0]):
             spec = ClusterSpec.model_validate({"name": name, "title": name, "node": name, "nodes": ONE_NODE})
         else:
-            known = self.names("clusters") + self.names("nodes") + self.names("gpus")
+            known = self.names("clusters") + self.names("nodes") + self.names("gpus") + list(self._clouds)
             where = "simgpu list clusters, nodes and gpus name them"
             meant = members(name, self.names("gpus")) or nearest(name, known, where=where)
             raise InputError(f"unknown cluster, node or GPU '{name}'{meant}")
         assert isinstance(spec, ClusterSpec)
         return spec
+
+    def _node(self, cluster: str, name: str, overrides: Sequence[Override], blame: Blame) -> NodeSpec:
+        """The node of a cluster: one of the catalogue, a machine of a cloud, or the file of that name beside it."""
+        if not self.find("nodes", name) and self.is_instance(name):
+            found = self.instance(name)
+            return overridden(NodeSpec, found, found.model_dump(exclude_none=True), overrides)
+        node = self.spec("nodes", self._beside(cluster, name), overrides, blame)
+        assert isinstance(node, NodeSpec)
+        return node
+
+    def _beside(self, cluster: str, node: str) -> str:
+        """The node of a cluster: of one that is named by its path, also the file of that name beside it."""
+        beside = os.path.join(os.path.dirname(cluster), f"{node}.yaml")
+        given = is_overlay(cluster) and not self.find("nodes", node) and os.path.isfile(beside)
+        return beside if given else node
+
+    @cached_property
+    def _clouds(self) -> dict[str, InstancesSpec]:
+        """The cloud of each kind of machine, by the machine's name."""
+        found: dict[str, InstancesSpec] = {}
+        for name in self.names("instances"):
+            cloud = self.spec("instances", name)
+            assert isinstance(cloud, InstancesSpec)
+            found |= dict.fromkeys(cloud.instances, cloud)
+        return found
+
+    def is_instance(self, name: str) -> bool:
+        """True if a name is that of a machine that a cloud rents, such as p5.48xlarge."""
+        return name in self._clouds
+
+    def instances(self) -> dict[str, InstancesSpec]:
+        """The cloud of each machine that one rents, by the machine's name."""
+        return dict(self._clouds)
+
+    def instance(self, name: str) -> NodeSpec:
+        """The node that a machine of a cloud is. Raises `InputError` for an unknown name."""
+        cloud = self._clouds.get(name)
+        if cloud is None:
+            raise InputError(f"unknown instance '{name}'{nearest(name, self._clouds)}")
+        entry = cloud.instances[name]
+        node = self.spec("nodes", entry.node)
+        assert isinstance(node, NodeSpec)
+        return node_of(name, entry, cloud, node)
 
     def _check_wiring(self, spec: ClusterSpec, node: NodeSpec, gpu: GPUSpec, of: dict[str, list[Override]]) -> None:
         """Check that the files of a cluster fit together, so that every pair of GPUs has a route."""

@@ -25,6 +25,9 @@ FOLDERS = (
 )
 """Folders of which a catalogue has at least one."""
 
+OWN_KEY = {"nodes": "sockets", "clusters": "nodes"}
+"""The key that only files of a kind have, by which a file of one's own is told."""
+
 PLACES = {"networks": ("models",), "components": ("models/components", "components")}
 """Where files of a kind stand, if not in a folder of its name."""
 
@@ -61,7 +64,15 @@ class CatalogueFiles:
     def find(self, kind: str, name: str) -> Path | None:
         """The file of that name, from the first folder that has it; of a derived GPU or model, that of its base."""
         files = self._files(kind)
-        return files.get(name) or (files.get(base_name(name)) if kind in ("gpus", "models") else None)
+        derived = files.get(base_name(name)) if kind in ("gpus", "models") else None
+        return files.get(name) or derived or self._given(kind, name)
+
+    def _given(self, kind: str, name: str) -> Path | None:
+        """The file of a node or cluster that is named by its path, such as `node.yaml`."""
+        key = OWN_KEY.get(kind)
+        if key is None or not name.endswith((".yaml", ".yml")) or not os.path.isfile(name):
+            return None
+        return Path(name) if key in self.document(Path(name)).data else None
 
     def _files(self, kind: str) -> dict[str, Path]:
         """File by name; folders are looked into once."""

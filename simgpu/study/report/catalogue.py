@@ -212,6 +212,8 @@ def _kind_of(catalogue: Catalogue, name: str) -> str:
     for kind in ("clusters", "nodes", "gpus", "models", "networks", "links", "architectures", "frameworks", "families"):
         if catalogue.find(kind, name):
             return kind
+    if catalogue.is_instance(name):
+        return "nodes"
     if os.path.exists(name) or os.path.exists(name.partition(MARK)[0]):
         return "models"
     if name.partition(MARK)[0] in catalogue.runtimes.engines:
