@@ -44,7 +44,9 @@ def read(file: Path, root: Element) -> Found:
             notes.append(f"{len(loose)} PCIe ports hang at no socket, left out")
     gpus = [one for place in places for one in place.devices if one.kind == "gpu"]
     if not gpus:
-        raise InputError("shows no GPU (PCI class 0300, 0302 or 1200 of NVIDIA or AMD)", file=file)
+        pci = any(one.get("type") == "PCIDev" for one in root.iter("object"))
+        why = "PCI class 0300, 0302 or 1200 of NVIDIA or AMD" if pci else "lists no PCI devices: lstopo --of xml lists them"
+        raise InputError(f"shows no GPU ({why})", file=file)
     machine = next((_info(one, "DMIProductName") for one in root.iter("object") if one.get("type") == "Machine"), "")
     links = _links(root, [one.name for one in gpus])
     if machine:

@@ -48,7 +48,7 @@ class Row:
     @property
     def numa(self) -> tuple[int, ...]:
         """NUMA nodes, the nearest first."""
-        behind = self.rest[1:] if self.cpus else []
+        behind = self.rest[1:] if self.cpus or self.rest[:1] == ["N/A"] else []
         if not behind or not _AFFINITY.fullmatch(behind[0]):
             return ()
         return tuple(int(part.partition("-")[0]) for part in behind[0].split(","))

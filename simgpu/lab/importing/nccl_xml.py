@@ -78,8 +78,9 @@ def _devices(pci: Element) -> Iterator[Device]:
         yield Device("gpu", name, _lane(pci), pci=pci_id)
     elif nets or pci.find("nic") is not None or kind in _NICS:
         speeds = [float(net.get("speed", "0") or 0) for net in nets]
+        family = {"0x0207": "infiniband", "0x0200": "ethernet"}.get(kind, "")
         yield Device("nic", nets[0].get("name", name) if nets else name, _lane(pci), pci=pci_id,
-                     speed=sum(speeds) * 1e6 / 8)  # fmt: skip
+                     speed=sum(speeds) * 1e6 / 8, family=family)  # fmt: skip
     else:
         below = [device for one in pci if one.tag == "pci" for device in _devices(one)]
         yield from sorted(below, key=lambda one: one.kind != "gpu")

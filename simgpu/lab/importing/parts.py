@@ -25,6 +25,7 @@ class Device:
     model: str = ""  # as the file prints it
     pci: str = ""  # vendor:device, '10de:2330'
     speed: float = 0.0  # of an adapter, bytes/s one way; 0: not told
+    family: str = ""  # of an adapter's network: 'infiniband', 'ethernet'
 
 
 @dataclass(frozen=True)
